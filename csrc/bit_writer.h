@@ -1,0 +1,44 @@
+// Bits to bytes, lowest bit first, as deflate wants them.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace cnnviz {
+
+// Between calls fewer than 8 bits wait in `bits`. A put may store 8 bytes at `next`, however few of them are used yet.
+struct BitWriter {
+    uint8_t* next;
+    uint64_t bits = 0;
+    unsigned count = 0;
+
+    // At most 56 bits at once: with the 7 that may be waiting, 63 fit into the buffer and no shift reaches 64.
+    static constexpr unsigned MAX_PUT = 56;
+
+    void put(uint64_t value, unsigned width) {
+        bits |= value << count;
+        count += width;
+        store_little_endian();
+        next += count >> 3;
+        bits >>= count & 56;
+        count &= 7;
+    }
+
+    // Fills the last byte with zero bits.
+    void align() {
+        if (count > 0) put(0, 8 - count);
+    }
+
+  private:
+    void store_little_endian() {
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+        for (unsigned i = 0; i < 8; i++) next[i] = static_cast<uint8_t>(bits >> (8 * i));
+#else
+        std::memcpy(next, &bits, sizeof bits);
+#endif
+    }
+};
+
+}  // namespace cnnviz

@@ -1,0 +1,91 @@
+#include "huffman.h"
+
+#include <algorithm>
+
+namespace cnnviz {
+namespace {
+
+// How many symbols have each length, in a Huffman tree over `frequencies` (ascending, at least two). Lengths above the last
+// entry, `limit`, are counted there.
+void count_lengths(const uint32_t* frequencies, size_t count, unsigned limit, uint32_t* counts) {
+    // Nodes 0..count-1 are the leaves; the inner nodes follow in the order they are made, which is ascending too. So the two
+    // smallest are always at the front of one of two queues.
+    uint32_t weights[2 * MAX_SYMBOLS];
+    uint16_t parents[2 * MAX_SYMBOLS];
+    std::copy(frequencies, frequencies + count, weights);
+    const size_t root = 2 * count - 2;
+    size_t leaf = 0;
+    size_t inner = count;
+    for (size_t node = count; node <= root; node++) {
+        uint32_t weight = 0;
+        for (int child = 0; child < 2; child++) {
+            const bool take_leaf = leaf < count && (inner == node || weights[leaf] <= weights[inner]);
+            const size_t taken = take_leaf ? leaf++ : inner++;
+            weight += weights[taken];
+            parents[taken] = static_cast<uint16_t>(node);
+        }
+        weights[node] = weight;
+    }
+    uint16_t depths[2 * MAX_SYMBOLS];
+    depths[root] = 0;
+    for (size_t node = root; node-- > 0;) {
+        depths[node] = static_cast<uint16_t>(depths[parents[node]] + 1);
+        if (node < count) counts[std::min<unsigned>(depths[node], limit)]++;
+    }
+}
+
+// Cutting lengths to `limit` gives out more code space than there is. Each step takes back the smallest unit: a symbol
+// above the limit gets one bit more, and a symbol at the limit becomes its sibling.
+void restore_prefix_code(uint32_t* counts, unsigned limit) {
+    uint32_t used = 0;
+    for (unsigned length = 1; length <= limit; length++) used += counts[length] << (limit - length);
+    for (; used > 1u << limit; used--) {
+        unsigned length = limit - 1;
+        while (counts[length] == 0) length--;
+        counts[length]--;
+        counts[length + 1] += 2;
+        counts[limit]--;
+    }
+}
+
+}  // namespace
+
+void huffman_lengths(const uint32_t* frequencies, size_t count, unsigned limit, uint8_t* lengths) {
+    uint16_t order[MAX_SYMBOLS];
+    size_t used = 0;
+    std::fill(lengths, lengths + count, uint8_t{0});
+    for (size_t symbol = 0; symbol < count; symbol++) {
+        if (frequencies[symbol] > 0) order[used++] = static_cast<uint16_t>(symbol);
+    }
+    for (size_t symbol = 0; symbol < count && used < 2; symbol++) {
+        if (frequencies[symbol] == 0) order[used++] = static_cast<uint16_t>(symbol);
+    }
+    std::sort(order, order + used, [frequencies](uint16_t x, uint16_t y) {
+        return frequencies[x] != frequencies[y] ? frequencies[x] < frequencies[y] : x < y;
+    });
+    uint32_t ascending[MAX_SYMBOLS];
+    for (size_t i = 0; i < used; i++) ascending[i] = frequencies[order[i]];
+    uint32_t counts[MAX_CODE_LENGTH + 1] = {};
+    count_lengths(ascending, used, limit, counts);
+    restore_prefix_code(counts, limit);
+    size_t next = 0;
+    for (unsigned length = limit; length > 0; length--) {
+        for (uint32_t i = 0; i < counts[length]; i++) lengths[order[next++]] = static_cast<uint8_t>(length);
+    }
+}
+
+void huffman_codes(const uint8_t* lengths, size_t count, uint16_t* codes) {
+    uint32_t counts[MAX_CODE_LENGTH + 1] = {};
+    for (size_t symbol = 0; symbol < count; symbol++) counts[lengths[symbol]]++;
+    counts[0] = 0;
+    uint32_t next[MAX_CODE_LENGTH + 2] = {};
+    for (unsigned length = 1; length <= MAX_CODE_LENGTH; length++) next[length + 1] = (next[length] + counts[length]) << 1;
+    for (size_t symbol = 0; symbol < count; symbol++) {
+        const uint32_t code = lengths[symbol] > 0 ? next[lengths[symbol]]++ : 0;
+        uint32_t mirrored = 0;
+        for (unsigned bit = 0; bit < lengths[symbol]; bit++) mirrored |= (code >> bit & 1) << (lengths[symbol] - 1 - bit);
+        codes[symbol] = static_cast<uint16_t>(mirrored);
+    }
+}
+
+}  // namespace cnnviz

@@ -1,0 +1,45 @@
+// The inner loops that exist in several versions, and the choice among them at run time.
+//
+// Every version of a kernel gives the same result, bit for bit; tests/test_native.py compares them.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "bit_writer.h"
+#include "filter.h"
+#include "literals.h"
+
+// Vector versions are written with GCC's and Clang's target attributes for x86-64. Other machines use the scalar ones.
+#if defined(__x86_64__) && defined(__GNUC__)
+#define CNNVIZ_X86 1
+#define CNNVIZ_TARGET_AVX2 __attribute__((target("avx2,bmi,bmi2,lzcnt,pclmul")))
+#define CNNVIZ_TARGET_AVX512 \
+    __attribute__((target("avx2,bmi,bmi2,lzcnt,pclmul,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")))
+#else
+#define CNNVIZ_X86 0
+#endif
+
+namespace cnnviz {
+
+struct Kernels {
+    const char* name;
+    // See filter.h, checksums.h, runs.h and literals.h, in this order.
+    void (*filter_row)(Filter filter, const uint8_t* row, const uint8_t* above, size_t row_bytes, size_t bytes_per_pixel,
+                       uint8_t* residuals);
+    uint32_t (*adler32)(uint32_t adler, const uint8_t* bytes, size_t count);
+    uint32_t (*crc32)(uint32_t crc, const uint8_t* bytes, size_t count);
+    size_t (*literal_span)(const uint8_t* bytes, size_t count);
+    size_t (*run_length)(const uint8_t* bytes, size_t count);
+    void (*put_literals)(BitWriter& writer, const LiteralCodes& codes, const uint8_t* bytes, size_t count);
+};
+
+// The levels this processor can run, slowest first: "scalar", then "avx2" and "avx512" where they work.
+constexpr size_t MAX_LEVELS = 3;
+size_t supported_levels(const Kernels* levels[MAX_LEVELS]);
+
+// The level of that name, or null when it is unknown or this processor cannot run it.
+const Kernels* find_level(const char* name);
+
+}  // namespace cnnviz

@@ -1,0 +1,150 @@
+#include "png_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "checksums.h"
+#include "chunk.h"
+#include "strip.h"
+
+namespace cnnviz {
+namespace {
+
+constexpr uint8_t SIGNATURE[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
+
+// RFC 1950: deflate with a window of 32 KB, fastest level; the two bytes as a number are divisible by 31.
+constexpr uint8_t ZLIB_HEADER[2] = {0x78, 0x01};
+
+// The last deflate block: empty, with the fixed codes (1, then 01, then seven zeros for its end).
+constexpr uint8_t LAST_BLOCK[2] = {0x03, 0x00};
+
+constexpr size_t IHDR_BYTES = 13;
+constexpr size_t ADLER_BYTES = 4;
+
+// Pixels of a strip, as many as stay in a core's own cache.
+constexpr size_t STRIP_BYTES = 512 << 10;
+
+size_t rows_per_strip(const ImageBatch& batch) { return std::min(batch.height, std::max<size_t>(STRIP_BYTES / batch.width, 1)); }
+
+uint8_t* put_header(const Kernels& kernels, const ImageBatch& batch, uint8_t* out) {
+    std::memcpy(out, SIGNATURE, sizeof SIGNATURE);
+    uint8_t* chunk = out + sizeof SIGNATURE;
+    uint8_t* next = chunk + CHUNK_HEAD_BYTES;
+    next = put_big_endian_32(next, static_cast<uint32_t>(batch.width));
+    next = put_big_endian_32(next, static_cast<uint32_t>(batch.height));
+    constexpr uint8_t GREY = 0;
+    constexpr uint8_t INDEXED = 3;
+    // Bit depth, colour type; compression, filter and interlace methods 0.
+    const uint8_t kind[5] = {8, batch.palette ? INDEXED : GREY, 0, 0, 0};
+    std::memcpy(next, kind, sizeof kind);
+    chunk = finish_chunk(kernels, chunk, "IHDR", IHDR_BYTES);
+    if (!batch.palette) return chunk;
+    std::memcpy(chunk + CHUNK_HEAD_BYTES, batch.palette, 3 * batch.palette_size);
+    return finish_chunk(kernels, chunk, "PLTE", 3 * batch.palette_size);
+}
+
+// A name in the folder of `path` that no other process or thread uses at this time. False when it is too long.
+bool make_temporary_name(const char* path, size_t number, unsigned attempt, char (&name)[PATH_MAX]) {
+    const char* slash = std::strrchr(path, '/');
+    const size_t folder = slash ? static_cast<size_t>(slash - path) + 1 : 0;
+    if (folder >= sizeof name) return false;
+    std::memcpy(name, path, folder);
+    const int added = std::snprintf(name + folder, sizeof name - folder, ".cnnviz-%ld-%zu-%u.tmp", static_cast<long>(getpid()),
+                                    number, attempt);
+    return added > 0 && static_cast<size_t>(added) < sizeof name - folder;
+}
+
+// Opens a new file beside `path`. Returns its descriptor, or -1 with errno set.
+int open_temporary(const char* path, size_t number, char (&name)[PATH_MAX]) {
+    for (unsigned attempt = 0;; attempt++) {
+        if (!make_temporary_name(path, number, attempt, name)) {
+            errno = ENAMETOOLONG;
+            return -1;
+        }
+        const int file = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        // Another thread of this process may be at an image of the same number, or an earlier process of the same id was killed.
+        if (file >= 0 || (errno != EEXIST && errno != EINTR)) return file;
+    }
+}
+
+int write_all(int file, const uint8_t* bytes, size_t count) {
+    while (count > 0) {
+        const ssize_t written = write(file, bytes, count);
+        if (written < 0 && errno == EINTR) continue;
+        if (written < 0) return errno;
+        bytes += written;
+        count -= static_cast<size_t>(written);
+    }
+    return 0;
+}
+
+// Returns 0 or errno.
+int write_file(const char* path, size_t number, const uint8_t* bytes, size_t count) {
+    char name[PATH_MAX];
+    const int file = open_temporary(path, number, name);
+    if (file < 0) return errno;
+    int error = write_all(file, bytes, count);
+    if (close(file) != 0 && error == 0) error = errno;
+    if (error == 0 && std::rename(name, path) != 0) error = errno;
+    if (error != 0) unlink(name);
+    return error;
+}
+
+}  // namespace
+
+size_t png_bound(const ImageBatch& batch) {
+    const size_t rows = rows_per_strip(batch);
+    const size_t strips = (batch.height + rows - 1) / rows;
+    const size_t chunks = 3;  // IHDR, PLTE, IEND
+    return sizeof SIGNATURE + chunks * CHUNK_OVERHEAD_BYTES + IHDR_BYTES + 3 * batch.palette_size + sizeof ZLIB_HEADER +
+           strips * strip_bound(rows, batch.width) + sizeof LAST_BLOCK + ADLER_BYTES;
+}
+
+size_t encode_png(const Kernels& kernels, const ImageBatch& batch, size_t image, uint8_t* out) {
+    const uint8_t* pixels = batch.pixels + image * batch.height * batch.width;
+    const size_t rows = rows_per_strip(batch);
+    uint8_t* chunk = put_header(kernels, batch, out);
+    uint32_t adler = ADLER32_START;
+    for (size_t y = 0; y < batch.height; y += rows) {
+        // Small images, the usual ones, are a single IDAT: the zlib header before the first strip, its trailer after the last.
+        uint8_t* next = chunk + CHUNK_HEAD_BYTES;
+        if (y == 0) {
+            std::memcpy(next, ZLIB_HEADER, sizeof ZLIB_HEADER);
+            next += sizeof ZLIB_HEADER;
+        }
+        const Strip strip = {pixels + y * batch.width, std::min(rows, batch.height - y), batch.width, 1};
+        const EncodedStrip encoded = deflate_strip(kernels, strip, next);
+        if (encoded.size == 0) return 0;
+        adler = adler32_combine(adler, encoded.adler, encoded.filtered_bytes);
+        next += encoded.size;
+        if (y + rows >= batch.height) {
+            std::memcpy(next, LAST_BLOCK, sizeof LAST_BLOCK);
+            next = put_big_endian_32(next + sizeof LAST_BLOCK, adler);
+        }
+        chunk = finish_chunk(kernels, chunk, "IDAT", static_cast<size_t>(next - chunk) - CHUNK_HEAD_BYTES);
+    }
+    return static_cast<size_t>(finish_chunk(kernels, chunk, "IEND", 0) - out);
+}
+
+WrittenFiles write_png_files(const Kernels& kernels, const ImageBatch& batch, const char* const* paths) {
+    // One buffer for all images: only the first of them pays for fresh memory.
+    uint8_t* buffer = static_cast<uint8_t*>(std::malloc(png_bound(batch)));
+    WrittenFiles written = {0, buffer ? 0 : ENOMEM};
+    while (written.error == 0 && written.count < batch.count) {
+        const size_t size = encode_png(kernels, batch, written.count, buffer);
+        written.error = size > 0 ? write_file(paths[written.count], written.count, buffer, size) : ENOMEM;
+        if (written.error == 0) written.count++;
+    }
+    std::free(buffer);
+    return written;
+}
+
+}  // namespace cnnviz

@@ -1,0 +1,245 @@
+#include "strip.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "block.h"
+#include "checksums.h"
+#include "chunk.h"
+#include "runs.h"
+
+namespace cnnviz {
+namespace {
+
+// Filtered bytes up to which all symbols are counted; of larger strips about so many are.
+constexpr size_t COUNTED_BYTES = 32 << 10;
+
+// Of a single row at most so many bytes are counted, so that weighted counts add up to less than 2^32.
+constexpr size_t COUNTED_ROW_BYTES = 1 << 20;
+
+// The filter is chosen on so many pieces of rows, of at most so many bytes each.
+constexpr size_t CHOICE_PIECES = 4;
+constexpr size_t CHOICE_PIECE_BYTES = 1024;
+
+// Where only a part is counted, every symbol must still have a code; against this weight of a counted one an uncounted one has 1.
+constexpr uint32_t COUNTED_WEIGHT = 16;
+
+constexpr size_t STORED_BLOCK_BYTES = 65535;
+
+constexpr size_t ROW_ALIGNMENT = 64;
+
+size_t filtered_size(const Strip& strip) { return strip.rows * (strip.row_bytes + 1); }
+
+size_t stored_size(size_t bytes) { return bytes + (bytes + STORED_BLOCK_BYTES - 1) / STORED_BLOCK_BYTES * 5; }
+
+// One row as literals and matches at distance 1, told to the sink. The rule is in runs.h.
+template <class Sink>
+void walk_row(const Kernels& kernels, const uint8_t* row, size_t count, Sink& sink) {
+    for (size_t i = 0; i < count;) {
+        const size_t span = kernels.literal_span(row + i, count - i);
+        if (span > 0) sink.literals(row + i, span);
+        i += span;
+        if (i == count) break;
+        size_t left = kernels.run_length(row + i, count - i);
+        const uint8_t* end = row + i + left;
+        if (span == 0 || row[i - 1] != row[i]) {
+            sink.literals(row + i, 1);
+            left--;
+        }
+        if (left >= MAX_MATCH) sink.matches(MAX_MATCH, left / MAX_MATCH);
+        left %= MAX_MATCH;
+        if (left >= MIN_MATCH) {
+            sink.matches(left, 1);
+        } else if (left > 0) {
+            sink.literals(end - left, left);
+        }
+        i = static_cast<size_t>(end - row);
+    }
+}
+
+class BlockWriter {
+  public:
+    BlockWriter(const Kernels& kernels, const BlockCodes& codes, uint8_t* out) : kernels_(kernels), codes_(codes), writer_{out} {}
+
+    BitWriter& bits() { return writer_; }
+    void symbol(size_t symbol) { writer_.put(codes_.codes[symbol], codes_.lengths[symbol]); }
+    void literals(const uint8_t* bytes, size_t count) { kernels_.put_literals(writer_, codes_.literals, bytes, count); }
+    void matches(size_t length, size_t times) {
+        for (; times > 0; times--) writer_.put(codes_.match_bits[length], codes_.match_widths[length]);
+    }
+
+  private:
+    const Kernels& kernels_;
+    const BlockCodes& codes_;
+    BitWriter writer_;
+};
+
+// Filters pieces of rows into a buffer of its own.
+class RowFilter {
+  public:
+    RowFilter(const Kernels& kernels, const Strip& strip) : kernels_(kernels), strip_(strip) {
+        const size_t bytes = (ROW_ALIGNMENT + strip.row_bytes + ROW_ALIGNMENT - 1) / ROW_ALIGNMENT * ROW_ALIGNMENT;
+        buffer_ = static_cast<uint8_t*>(std::aligned_alloc(ROW_ALIGNMENT, bytes));
+    }
+    ~RowFilter() { std::free(buffer_); }
+    RowFilter(const RowFilter&) = delete;
+    RowFilter& operator=(const RowFilter&) = delete;
+
+    bool allocated() const { return buffer_ != nullptr; }
+    uint8_t* residuals() { return buffer_ + ROW_ALIGNMENT; }
+    // The byte before the residuals, as in the file.
+    uint8_t* filter_byte() { return residuals() - 1; }
+
+    void run(Filter filter, size_t y, size_t begin, size_t count) {
+        const uint8_t* row = strip_.pixels + y * strip_.row_bytes + begin;
+        *filter_byte() = static_cast<uint8_t>(filter);
+        const uint8_t* above = y > 0 ? row - strip_.row_bytes : nullptr;
+        kernels_.filter_row(filter, row, above, count, strip_.bytes_per_pixel, residuals());
+    }
+
+  private:
+    const Kernels& kernels_;
+    const Strip& strip_;
+    uint8_t* buffer_;
+};
+
+// The first row of a strip must not look at the strip above.
+Filter row_filter(Filter filter, size_t y) {
+    const bool upwards = filter == Filter::Up || filter == Filter::Paeth;
+    return y == 0 && upwards ? Filter::Sub : filter;
+}
+
+Filter choose_filter(const Kernels& kernels, const Strip& strip, RowFilter& rows) {
+    constexpr Filter CANDIDATES[] = {Filter::None, Filter::Sub, Filter::Up, Filter::Paeth};
+    const size_t piece = std::min(CHOICE_PIECE_BYTES / strip.bytes_per_pixel * strip.bytes_per_pixel, strip.row_bytes);
+    const size_t pieces = std::min(CHOICE_PIECES, std::max<size_t>(strip.rows - 1, 1));
+    Filter best = Filter::None;
+    uint64_t best_bits = ~uint64_t{0};
+    for (Filter candidate : CANDIDATES) {
+        SymbolCounts counts;
+        for (size_t i = 0; i < pieces; i++) {
+            // Spread over the rows after the first and, in whole pixels, over the width.
+            const size_t y = strip.rows == 1 ? 0 : 1 + (2 * i + 1) * (strip.rows - 1) / (2 * pieces);
+            const size_t pixel = (strip.row_bytes - piece) / strip.bytes_per_pixel * (2 * i + 1) / (2 * pieces);
+            rows.run(row_filter(candidate, y), y, pixel * strip.bytes_per_pixel, piece);
+            walk_row(kernels, rows.residuals(), piece, counts);
+        }
+        uint32_t symbols[BLOCK_SYMBOLS];
+        counts.total(symbols);
+        const uint64_t bits = estimate_bits(symbols, counts.extra_bits());
+        if (bits < best_bits) {
+            best_bits = bits;
+            best = candidate;
+        }
+    }
+    return best;
+}
+
+// Where the pixels are not in a cache yet, the next row arrives while this one is encoded.
+void prefetch(const uint8_t* bytes, size_t count) {
+#if defined(__GNUC__)
+    for (size_t i = 0; i < count; i += 64) __builtin_prefetch(bytes + i);
+#else
+    (void)bytes;
+    (void)count;
+#endif
+}
+
+// Makes the codes, from every row or from rows at equal distances. Returns whether deflate is expected to be worth it.
+bool make_codes(const Kernels& kernels, const Strip& strip, Filter filter, RowFilter& rows, BlockCodes& codes) {
+    const size_t step = std::max<size_t>(filtered_size(strip) / COUNTED_BYTES, 1);
+    const size_t row_bytes = std::min(strip.row_bytes, COUNTED_ROW_BYTES);
+    SymbolCounts counts;
+    uint64_t counted_bytes = 0;
+    for (size_t y = std::min(step, strip.rows) / 2; y < strip.rows; y += step) {
+        rows.run(row_filter(filter, y), y, 0, row_bytes);
+        counts.literals(rows.filter_byte(), 1);
+        walk_row(kernels, rows.residuals(), row_bytes, counts);
+        counted_bytes += row_bytes + 1;
+    }
+    uint32_t symbols[BLOCK_SYMBOLS];
+    counts.total(symbols);
+    if (step > 1) {
+        for (uint32_t& symbol : symbols) symbol = symbol * COUNTED_WEIGHT + 1;
+    }
+    make_block_codes(symbols, codes);
+    uint64_t bits = counts.extra_bits();
+    counts.total(symbols);
+    for (size_t i = 0; i < BLOCK_SYMBOLS; i++) bits += static_cast<uint64_t>(symbols[i]) * codes.lengths[i];
+    return bits < 8 * counted_bytes;
+}
+
+// Stored blocks of unfiltered rows.
+EncodedStrip store(const Kernels& kernels, const Strip& strip, RowFilter& rows, uint8_t* out) {
+    uint8_t* next = out;
+    uint32_t adler = ADLER32_START;
+    size_t bytes_left = filtered_size(strip);
+    size_t block_left = 0;
+    for (size_t y = 0; y < strip.rows; y++) {
+        rows.run(Filter::None, y, 0, strip.row_bytes);
+        adler = kernels.adler32(adler, rows.filter_byte(), strip.row_bytes + 1);
+        for (size_t i = 0; i < strip.row_bytes + 1;) {
+            if (block_left == 0) {
+                block_left = std::min(bytes_left, STORED_BLOCK_BYTES);
+                const uint8_t low = static_cast<uint8_t>(block_left);
+                const uint8_t high = static_cast<uint8_t>(block_left >> 8);
+                const uint8_t head[5] = {0, low, high, static_cast<uint8_t>(~low), static_cast<uint8_t>(~high)};
+                std::memcpy(next, head, sizeof head);
+                next += sizeof head;
+            }
+            const size_t part = std::min(block_left, strip.row_bytes + 1 - i);
+            std::memcpy(next, rows.filter_byte() + i, part);
+            next += part;
+            i += part;
+            block_left -= part;
+            bytes_left -= part;
+        }
+    }
+    return {static_cast<size_t>(next - out), adler, filtered_size(strip)};
+}
+
+}  // namespace
+
+size_t strip_bound(size_t rows, size_t row_bytes) {
+    // A strip that has outgrown its stored size after some row is stored instead. One row can take this much more; its matches
+    // are shorter than the literals they stand for.
+    const size_t widest_row = ((row_bytes + 1) * MAX_LITERAL_LENGTH + 7) / 8;
+    // End of block, empty block, and what a put may store ahead.
+    constexpr size_t END_BYTES = 2 + 5 + 8;
+    return CHUNK_OVERHEAD_BYTES + MAX_BLOCK_HEADER_BYTES + stored_size(rows * (row_bytes + 1)) + widest_row + END_BYTES;
+}
+
+EncodedStrip deflate_strip(const Kernels& kernels, const Strip& strip, uint8_t* out) {
+    RowFilter rows(kernels, strip);
+    if (!rows.allocated()) return {0, ADLER32_START, 0};
+    const Filter filter = choose_filter(kernels, strip, rows);
+    BlockCodes codes;
+    if (!make_codes(kernels, strip, filter, rows, codes)) return store(kernels, strip, rows, out);
+
+    BlockWriter block(kernels, codes, out);
+    put_block_header(block.bits(), codes);
+    const uint8_t* limit = out + stored_size(filtered_size(strip));
+    uint32_t adler = ADLER32_START;
+    for (size_t y = 0; y < strip.rows; y++) {
+        rows.run(row_filter(filter, y), y, 0, strip.row_bytes);
+        adler = kernels.adler32(adler, rows.filter_byte(), strip.row_bytes + 1);
+        if (y + 1 < strip.rows) prefetch(strip.pixels + (y + 1) * strip.row_bytes, strip.row_bytes);
+        block.symbol(*rows.filter_byte());
+        walk_row(kernels, rows.residuals(), strip.row_bytes, block);
+        if (block.bits().next > limit) return store(kernels, strip, rows, out);
+    }
+    block.symbol(END_OF_BLOCK);
+    // An empty stored block: three zero bits, up to the next byte, then its length 0 and the complement of that.
+    block.bits().put(0, 3);
+    block.bits().align();
+    block.bits().put(0xFFFF0000, 32);
+    return {static_cast<size_t>(block.bits().next - out), adler, filtered_size(strip)};
+}
+
+EncodedStrip encode_strip(const Kernels& kernels, const Strip& strip, uint8_t* out) {
+    EncodedStrip encoded = deflate_strip(kernels, strip, out + CHUNK_HEAD_BYTES);
+    if (encoded.size > 0) encoded.size = static_cast<size_t>(finish_chunk(kernels, out, "IDAT", encoded.size) - out);
+    return encoded;
+}
+
+}  // namespace cnnviz
