@@ -1,0 +1,92 @@
+"""Stage 6 of 7: which backend draws, and why not another."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from .errors import BackendUnavailableError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One implementation of the kernel contract (see `kernels`).
+
+    name: as in the option `backend`.
+    module: the module of the kernels.
+    devices: types of torch device on which it takes maps; empty for all.
+    strip_px: pixels of a strip that keep its working memory in cache, or its launches few.
+    to_array: turns a float32 tensor into what the kernels take.
+    """
+
+    name: str
+    module: str
+    devices: tuple[str, ...]
+    strip_px: int
+    to_array: Callable[[torch.Tensor], Any]
+
+    @property
+    def kernels(self) -> ModuleType:
+        """Return the kernels, loaded (and for numba compiled) on first use."""
+        return importlib.import_module(f".kernels.{self.module}", __package__)
+
+    def takes(self, device: str) -> bool:
+        """Tell whether maps on this type of device can be drawn."""
+        return not self.devices or device in self.devices
+
+
+def _to_numpy(tensor: torch.Tensor) -> Any:
+    return tensor.contiguous().numpy()
+
+
+BACKENDS = {
+    backend.name: backend
+    for backend in (
+        Backend("reference", "reference", ("cpu",), 1 << 16, _to_numpy),
+        Backend("torch", "torch_ops", (), 1 << 23, lambda tensor: tensor),
+        Backend("numba", "numba_cpu", ("cpu",), 1 << 20, _to_numpy),
+    )
+}
+
+
+@cache
+def missing(name: str) -> str:
+    """Say why a backend cannot work on this machine, or "" where it can. Loads it to find out."""
+    try:
+        BACKENDS[name].kernels  # noqa: B018  # loading is the test
+    except Exception as error:  # whatever a foreign package raises while it loads is the reason
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+    return ""
+
+
+def choose(name: str, device: str) -> Backend:
+    """Pick the backend for maps on a device.
+
+    Args:
+        name: 'auto', or the backend wanted. Only 'auto' chooses; a named backend is used or refused.
+        device: type of the device where the maps lie, such as 'cpu' or 'cuda'.
+
+    Returns:
+        The backend. 'auto' is numba on the CPU where it works, and torch otherwise.
+
+    Raises:
+        BackendUnavailableError: the named backend does not work on this machine or on this device.
+    """
+    if name == "auto":
+        return BACKENDS["numba" if device == "cpu" and not missing("numba") else "torch"]
+    backend = BACKENDS[name]
+    if not backend.takes(device):
+        raise BackendUnavailableError(
+            f"backend {name!r} needs maps on the {backend.devices[0].upper()}, got {device}. "
+            f"Pass maps.cpu(), or take backend 'torch'."
+        )
+    if reason := missing(name):
+        raise BackendUnavailableError(f"backend {name!r} does not work here: {reason}")
+    return backend

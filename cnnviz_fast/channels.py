@@ -1,0 +1,226 @@
+"""Stage 4 of 7: maps as float32, selection of channels, statistics and the range each channel is drawn on.
+
+Everything here runs as batched torch operations on the device where the maps lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from .errors import DTypeError, OptionError, ShapeError
+
+if TYPE_CHECKING:
+    from .options import RenderOptions
+
+
+@dataclass(frozen=True)
+class ChannelStatistics:
+    """What each channel holds; one entry a channel, on the device of the maps.
+
+    vmin: (C,) float32. Least finite value; NaN where there is none.
+    vmax: (C,) float32. Greatest finite value; NaN where there is none.
+    mean: (C,) float64. Mean of the finite values; NaN where there is none.
+    std: (C,) float64. Standard deviation of the finite values (divisor n); NaN where there is none.
+    zeros: (C,) float64. Share of the values that are 0.
+    nan: (C,) int64. Number of NaN.
+    inf: (C,) int64. Number of infinities of either sign.
+    """
+
+    vmin: torch.Tensor
+    vmax: torch.Tensor
+    mean: torch.Tensor
+    std: torch.Tensor
+    zeros: torch.Tensor
+    nan: torch.Tensor
+    inf: torch.Tensor
+
+    @property
+    def all_finite(self) -> bool:
+        """Whether no channel holds a NaN or an infinity."""
+        return not bool((self.nan + self.inf).any())
+
+
+def as_maps(maps: Any) -> torch.Tensor:
+    """Check maps and widen them to float32, on the device where they lie.
+
+    Args:
+        maps: (C, H, W) real dtype, a tensor on any device or a numpy array, any strides. Not modified.
+
+    Returns:
+        (C, H, W) float32, detached. `maps` itself where nothing had to change.
+
+    Raises:
+        ShapeError: `maps` is not 3-dimensional or has no pixels.
+        DTypeError: `maps` is complex, sparse, on the meta device, or no array at all.
+    """
+    if isinstance(maps, np.ndarray):
+        if maps.dtype.kind not in "biuf":
+            raise DTypeError(f"maps must be of a real dtype, got {maps.dtype}. Pass maps.real or abs(maps), say.")
+        # torch knows neither foreign byte orders nor negative strides, nor all of numpy's dtypes.
+        with np.errstate(over="ignore"):  # beyond float32 is infinite, as it is for tensors
+            maps = torch.from_numpy(np.array(maps, dtype=np.float32, order="C"))
+    if not isinstance(maps, torch.Tensor):
+        raise DTypeError(f"maps must be a tensor or a numpy array, got {type(maps).__name__}.")
+    if maps.is_complex():
+        raise DTypeError(f"maps must be of a real dtype, got {maps.dtype}. Pass maps.abs() or maps.real.")
+    if maps.layout != torch.strided or maps.is_meta:
+        kind = "the meta device" if maps.is_meta else str(maps.layout)
+        raise DTypeError(f"maps must hold their values densely, got {kind}. Pass maps.to_dense() or a real tensor.")
+    if maps.ndim == 4:
+        raise ShapeError(f"maps must have shape (C, H, W), got {tuple(maps.shape)}. Pass one sample: maps[0].")
+    if maps.ndim != 3:
+        raise ShapeError(
+            f"maps must have shape (C, H, W), got {tuple(maps.shape)}. "
+            f"Only layers with a spatial output can be drawn as maps."
+        )
+    if 0 in maps.shape:
+        raise ShapeError(f"maps must have at least one channel and one pixel, got shape {tuple(maps.shape)}.")
+    return maps.detach().to(torch.float32)
+
+
+def select(maps: torch.Tensor, channels: Sequence[int] | None) -> tuple[torch.Tensor, list[int]]:
+    """Pick channels.
+
+    Args:
+        maps: (C, H, W) float32.
+        channels: channel numbers in the order wanted, or None for all.
+
+    Returns:
+        (K, H, W) float32, and the K channel numbers.
+
+    Raises:
+        OptionError: a number that `maps` does not have.
+    """
+    count = len(maps)
+    if channels is None:
+        return maps, list(range(count))
+    if max(channels) >= count:
+        raise OptionError(f"channels must lie in 0..{count - 1}, got {max(channels)}. The layer has {count} channels.")
+    return maps[torch.tensor(channels, device=maps.device)], list(channels)
+
+
+def channel_statistics(maps: torch.Tensor, vmin: torch.Tensor, vmax: torch.Tensor) -> ChannelStatistics:
+    """Measure every channel.
+
+    Args:
+        maps: (C, H, W) float32, finite or not. Not modified.
+        vmin: (C,) float32. Least finite value of each channel, as from a kernel's channel_range.
+        vmax: (C,) float32. Greatest finite value.
+
+    Returns:
+        The statistics, on the device of `maps`.
+    """
+    flat = maps.flatten(1)
+    size = flat.shape[1]
+    wide = _widest(maps)
+    zeros = (flat == 0).sum(dim=1).to(wide) / size
+    finite = flat.isfinite()
+    nan = inf = torch.zeros(len(maps), dtype=torch.int64, device=maps.device)
+    if bool(finite.all()):
+        std, mean = torch.std_mean(flat.to(wide), dim=1, correction=0)
+    else:
+        nan, inf = flat.isnan().sum(dim=1), flat.isinf().sum(dim=1)
+        count = finite.sum(dim=1)
+        values = flat.to(wide).where(finite, 0)
+        mean = values.sum(dim=1) / count
+        std = ((values - mean[:, None]).where(finite, 0).square().sum(dim=1) / count).sqrt()
+    return ChannelStatistics(vmin, vmax, mean, std, zeros, nan, inf)
+
+
+def drawing_range(
+    maps: torch.Tensor, statistics: ChannelStatistics, options: RenderOptions
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Decide the range of values that the colormap spans, for each channel.
+
+    Args:
+        maps: (C, H, W) float32. Not modified.
+        statistics: of `maps`.
+        options: `normalize` and what belongs to it.
+
+    Returns:
+        vmin, vmax: (C,) float32, on the device of `maps`. Equal for a flat channel, NaN for one without finite values.
+    """
+    vmin, vmax = statistics.vmin, statistics.vmax
+    if options.normalize == "layer":
+        finite = vmin.isfinite()
+        low, high = vmin.where(finite, torch.inf).min(), vmax.where(finite, -torch.inf).max()
+        return low.expand_as(vmin).where(finite, torch.nan), high.expand_as(vmax).where(finite, torch.nan)
+    if options.normalize == "percentile" and options.percentile is not None:
+        low, high = _percentiles(maps, options.percentile)
+        # Where most values are equal both percentiles can be: the full range then shows what there is.
+        level = low == high
+        return torch.where(level, vmin, low), torch.where(level, vmax, high)
+    if options.normalize == "symmetric":
+        magnitude = torch.maximum(vmin.abs(), vmax.abs())
+        # A flat channel keeps its own range without width: it is drawn as the middle and flagged.
+        return torch.where(vmin == vmax, vmin, -magnitude), torch.where(vmin == vmax, vmax, magnitude)
+    if options.normalize in ("sigmoid", "fixed"):
+        ends = (0.0, 1.0) if options.normalize == "sigmoid" else (options.vmin, options.vmax)
+        return torch.full_like(vmin, ends[0]), torch.full_like(vmax, ends[1])  # type: ignore[arg-type]  # fixed has both
+    return vmin, vmax
+
+
+def squash(maps: torch.Tensor) -> torch.Tensor:
+    """Send maps through a sigmoid; an infinity stays what it is, so that it is drawn as bad and not as 0 or 1.
+
+    Args:
+        maps: (C, H, W) float32. Not modified.
+
+    Returns:
+        (C, H, W) float32, in [0, 1] where finite.
+    """
+    return torch.where(maps.isinf(), maps, maps.sigmoid())
+
+
+def shrink(maps: torch.Tensor, vmin: torch.Tensor, vmax: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Make maps smaller where a tile is smaller than they are, without aliasing; kernels only enlarge or copy.
+
+    Args:
+        maps: (C, H, W) float32, finite or not. Not modified.
+        vmin: (C,) float32. Values are clamped to the range first, as the pixel rules say.
+        vmax: (C,) float32. Its upper end.
+        height: of a tile, in px.
+        width: of a tile, in px.
+
+    Returns:
+        (C, min(H, height), min(W, width)) float32. NaN where a sample that is not finite was touched.
+
+    Source:
+        torch.nn.functional.interpolate(mode="bilinear", antialias=True, align_corners=False).
+    """
+    size = [min(maps.shape[1], height), min(maps.shape[2], width)]
+    if size == list(maps.shape[1:]):
+        return maps
+    # NaN ends of a range belong to channels that have no finite value to clamp.
+    clamped = torch.clamp(maps, vmin.nan_to_num(0)[:, None, None], vmax.nan_to_num(0)[:, None, None])
+    clamped = clamped.where(maps.isfinite(), torch.nan)
+    return torch.nn.functional.interpolate(clamped[None], size=size, mode="bilinear", antialias=True)[0]
+
+
+def _percentiles(maps: torch.Tensor, percentile: tuple[float, float]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return two percentiles of each channel's finite values, linear between neighbours as in numpy.nanpercentile.
+
+    By sorting, since torch.nanquantile refuses more than 2^24 values.
+    """
+    values = maps.flatten(1).where(maps.flatten(1).isfinite(), torch.nan).sort(dim=1).values
+    last = (values.isfinite().sum(dim=1) - 1).clamp(min=0)
+
+    def at(percent: float) -> torch.Tensor:
+        position = last.to(wide) * (percent / 100)
+        below = torch.minimum(position.floor().to(torch.int64), last)
+        low = values.gather(1, below[:, None])[:, 0].to(wide)
+        high = values.gather(1, torch.minimum(below + 1, last)[:, None])[:, 0].to(wide)
+        return (low + (position - below) * (high - low)).to(maps.dtype)
+
+    wide = _widest(maps)
+    return at(percentile[0]), at(percentile[1])
+
+
+def _widest(maps: torch.Tensor) -> torch.dtype:
+    """Return float64, in which positions beyond 2^24 and differences of large values are exact; MPS has none."""
+    return torch.float32 if maps.device.type == "mps" else torch.float64

@@ -1,0 +1,66 @@
+"""Stage 7 of 7: files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..errors import WriteError
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing under a temporary name in the same folder, and move it into place at the end.
+
+    Args:
+        path: the name it gets once everything is written. An older file of that name stays until then.
+
+    Yields:
+        The open file.
+
+    Raises:
+        WriteError: a folder is missing, forbidden or full. The temporary file is gone on every way out.
+    """
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+        os.replace(temporary, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise cannot_write(path, error) from error
+        raise
+
+
+def cannot_write(path: Path, error: OSError) -> WriteError:
+    """Word the error for a file that cannot be written."""
+    return WriteError(f"cannot write {path}: {error.strerror or error}.")
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a JSON document; what is not finite must be None in it already.
+
+    Raises:
+        WriteError: the file cannot be written.
+    """
+    with whole_file(path) as file:
+        file.write(json.dumps(document, allow_nan=False).encode())
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and what leads to it.
+
+    Raises:
+        WriteError: that is not possible.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error

@@ -1,0 +1,112 @@
+"""Stage 7 of 7: from an index plane to a file, by the suffix of its name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import EncodeError, OptionError, closest
+from ..layout import Strip
+from ..strips import default_threads
+from . import png
+from .files import whole_file
+
+if TYPE_CHECKING:
+    from ..palette import Palette
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format: its name, and the most pixels a side that it can hold."""
+
+    name: str
+    limit_px: int
+
+
+_JPEG = Format("JPEG", 65_500)  # libjpeg's JPEG_MAX_DIMENSION
+FORMATS = {
+    ".png": Format("PNG", 2**31 - 1),  # four-byte sizes, of which PNG allows 31 bits
+    ".jpg": _JPEG,
+    ".jpeg": _JPEG,
+    ".webp": Format("WEBP", 16_383),  # 14-bit sizes
+    ".npy": Format("NPY", 2**63 - 1),
+}
+
+
+def format_of(path: Path) -> Format:
+    """Look the format up by the suffix of a file name.
+
+    Raises:
+        OptionError: the suffix names no format.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        raise OptionError(
+            f"the file's suffix must be one of {', '.join(FORMATS)}, got {path.name!r}.{closest(suffix, FORMATS)}"
+        )
+    return FORMATS[suffix]
+
+
+def check_size(path: Path, height: int, width: int) -> Format:
+    """Refuse a sheet that its format cannot hold, before anything is drawn or written.
+
+    Args:
+        path: the file.
+        height: of the sheet in px.
+        width: of the sheet in px.
+
+    Returns:
+        The format that the suffix of `path` names.
+
+    Raises:
+        OptionError: the suffix names no format.
+        EncodeError: a side is too long for it.
+    """
+    chosen = format_of(path)
+    if max(height, width) > chosen.limit_px:
+        raise EncodeError(
+            f"a {chosen.name} holds at most {chosen.limit_px:,} px a side, got a sheet of {height:,} x {width:,} px. "
+            f"Make tile or scale smaller, choose fewer channels, or take format png."
+        )
+    return chosen
+
+
+def write_picture(
+    path: Path, index: NDArray[np.uint8], palette: Palette, *, quality: int = 90, threads: int | None = None
+) -> None:
+    """Write an index plane in the format that the suffix of `path` names.
+
+    Args:
+        path: the file.
+        index: (H, W) uint8, C-contiguous.
+        palette: its colours.
+        quality: of JPEG and WebP, 1 to 100.
+        threads: workers that encode a PNG; None for one a core.
+
+    Raises:
+        OptionError: the suffix names no format, or `quality` is out of range.
+        EncodeError: the picture is too large for the format.
+        WriteError: the file cannot be written.
+    """
+    if not 1 <= quality <= 100:
+        raise OptionError(f"quality must be a whole number from 1 to 100, got {quality!r}.")
+    height, width = index.shape
+    chosen = check_size(path, height, width)
+    if chosen.name == "PNG":
+        workers = threads or default_threads()
+        strips = [Strip(y, min(y + png.strip_rows(width), height)) for y in range(0, height, png.strip_rows(width))]
+        png.write_png(path, height, width, palette, strips, lambda s, _: index[s.start : s.stop], workers)
+        return
+    with whole_file(path) as file:
+        if chosen.name == "NPY":
+            np.save(file, index)
+        else:
+            from PIL import Image
+
+            picture = Image.fromarray(index if palette.is_gray else palette.colors[index])
+            # Pillow's WebP method 0 is its fastest; the default 4 takes several times as long for a few per cent.
+            picture.save(file, chosen.name, quality=quality, **({"method": 0} if chosen.name == "WEBP" else {}))

@@ -1,0 +1,39 @@
+"""Kernels: the same functions, with the same arguments in the same order, in every backend module.
+
+The contract (`reference` is its definition; the others give the same result):
+
+    channel_range(maps) -> (vmin, vmax)
+        maps: (C, H, W) float32. Not modified.
+        vmin, vmax: (C,) float32. The least and greatest finite value of each channel; NaN where there is none.
+
+    render_strip(maps, vmin, vmax, rows, cols, layout, paint, strip, out) -> None
+        maps: (C, H, W) float32, finite or not. Not modified.
+        vmin, vmax: (C,) float32. The range each channel is drawn on. Equal: a flat channel.
+        rows, cols: Positions of a tile's rows in a map's rows, and of its columns.
+        layout: GridLayout with count = C.
+        paint: Paint.
+        strip: (start, stop), the rows of the sheet to draw.
+        out: (stop - start, width) uint8, C-contiguous, owned by the caller. Every pixel is written.
+
+Kernels check nothing: what calls them has. `reference` and `numba_cpu` take and fill numpy arrays; `torch_ops` takes
+tensors, works on the device where `maps` lies, and fills a tensor or a numpy array.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Paint(NamedTuple):
+    """Which palette entry stands for what.
+
+    levels: entries 0 .. levels - 1 show values.
+    flat: the normalised value, 0 or 0.5, at which a channel whose range has no width is drawn.
+    background: entry of pixels that belong to no tile.
+    bad: entry of pixels that a NaN or an infinity touches.
+    """
+
+    levels: int
+    flat: float
+    background: int
+    bad: int

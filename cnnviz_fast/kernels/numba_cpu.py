@@ -1,0 +1,272 @@
+"""Kernels, numba: the same result as `reference`, fused into one pass and compiled for the CPU at hand.
+
+Serial and without the GIL: the engine's own workers run one strip each. Every rounding of the reference is kept (no
+`fastmath`, which would also fold `isnan` to False), so the planes are equal, not only close.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numba import boolean, float32, int64, njit, types, uint8
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from ..layout import GridLayout, Positions, Strip
+    from . import Paint
+
+Floats = NDArray[np.float32]
+
+
+def _compiled(signature: Any) -> Any:
+    """Compile with the one set of flags that all kernels share; the signature makes it one compile, done at import.
+
+    The machine code is cached beside this file, or in the user's cache folder where that is not writable.
+    """
+
+    def compile_function(function: Any) -> Any:
+        try:
+            return njit(signature, nogil=True, error_model="numpy", cache=True)(function)
+        except RuntimeError:  # numba finds no folder that it can write to: compile again in every process
+            return njit(signature, nogil=True, error_model="numpy")(function)
+
+    return compile_function
+
+
+def cache_folder() -> str:
+    """Return where the machine code is cached, or "" where no folder is writable."""
+    return str(getattr(_render_strip._cache, "cache_path", ""))
+
+
+def _read_only(dtype: Any, dimensions: int) -> Any:
+    return types.Array(dtype, dimensions, "C", readonly=True)
+
+
+_MAPS = _read_only(float32, 3)
+_LINE = float32[::1]
+_FLOATS = _read_only(float32, 1)
+_INDEX = _read_only(types.int32, 1)
+
+
+def channel_range(maps: Floats) -> tuple[Floats, Floats]:
+    """Find the least and the greatest finite value of each channel. Same result as reference.channel_range.
+
+    Args:
+        maps: (C, H, W) float32, finite or not. Not modified.
+
+    Returns:
+        vmin, vmax: (C,) float32. NaN for a channel without a finite value.
+    """
+    vmin, vmax = np.empty(len(maps), np.float32), np.empty(len(maps), np.float32)
+    _channel_range(np.ascontiguousarray(maps).reshape(len(maps), -1), vmin, vmax)
+    return vmin, vmax
+
+
+def render_strip(
+    maps: Floats,
+    vmin: Floats,
+    vmax: Floats,
+    rows: Positions,
+    cols: Positions,
+    layout: GridLayout,
+    paint: Paint,
+    strip: Strip,
+    out: NDArray[np.uint8],
+) -> None:
+    """Draw a band of rows of a sheet. Same result as reference.render_strip.
+
+    Args:
+        maps: (C, H, W) float32, C-contiguous, finite or not. Not modified.
+        vmin: (C,) float32. Lower end of the range each channel is drawn on.
+        vmax: (C,) float32. Upper end; equal to `vmin` for a flat channel.
+        rows: where the rows of a tile sample the rows of a map.
+        cols: where the columns of a tile sample the columns of a map.
+        layout: the grid, with one tile a channel.
+        paint: which palette entry stands for what.
+        strip: first row of the sheet to draw, and the row after the last, in px.
+        out: (stop - start, width) uint8, C-contiguous. Every pixel is written.
+    """
+    _render_strip(
+        np.ascontiguousarray(maps), vmin, vmax,
+        rows.index, rows.fraction, cols.index, cols.fraction,
+        layout.cols, layout.tile_h, layout.tile_w, layout.gap, layout.margin,
+        paint.levels, paint.flat, paint.background, paint.bad,
+        strip[0], strip[1], out,
+    )  # fmt: skip
+
+
+@_compiled(types.void(_read_only(float32, 2), _LINE, _LINE))
+def _channel_range(maps: Floats, vmin: Floats, vmax: Floats) -> None:
+    """Fill `vmin` and `vmax`, each (C,) float32, for maps given as (C, H*W) float32."""
+    for c in range(maps.shape[0]):
+        # The usual case first, in two comparisons a value that the compiler turns into vector code: NaN fails both
+        # comparisons, and an infinity shows in the result.
+        low, high = np.float32(np.inf), np.float32(-np.inf)
+        for i in range(maps.shape[1]):
+            value = maps[c, i]
+            low = value if value < low else low
+            high = value if value > high else high
+        if not (np.isfinite(low) and np.isfinite(high)):
+            low, high = np.float32(np.inf), np.float32(-np.inf)
+            for i in range(maps.shape[1]):
+                value = maps[c, i]
+                if np.isfinite(value):
+                    low, high = min(low, value), max(high, value)
+        nothing = low > high
+        vmin[c] = np.float32(np.nan) if nothing else low
+        vmax[c] = np.float32(np.nan) if nothing else high
+
+
+@_compiled(boolean(_MAPS, int64, int64, float32, float32, float32, _LINE))
+def _normalize_row(
+    maps: Floats, c: int, i: int, vmin: np.float32, vmax: np.float32, flat: np.float32, values: Floats
+) -> bool:
+    """Bring row `i` of channel `c` into [0, 1] in `values`, (W,) float32; tell whether it holds a NaN then."""
+    half = np.float32(0.5) if np.isinf(vmax - vmin) else np.float32(1)
+    low = vmin * half
+    span = vmax * half - low
+    bad = False
+    for j in range(maps.shape[2]):
+        value = maps[c, i, j]
+        v = flat if vmin == vmax else (value * half - low) / span
+        v = np.float32(0) if v < np.float32(0) else v
+        v = np.float32(1) if v > np.float32(1) else v
+        v = v if np.isfinite(value) else np.float32(np.nan)
+        bad |= not np.isfinite(value)
+        values[j] = v
+    return bad
+
+
+@_compiled(
+    boolean(_MAPS, _FLOATS, _FLOATS, float32, int64, int64, int64, _INDEX, _FLOATS, int64, int64, int64, _LINE, _LINE)
+)
+def _draw_line(
+    maps: Floats, vmin: Floats, vmax: Floats, flat: np.float32, first: int, last: int, i: int,
+    col_index: NDArray[np.int32], col_fraction: Floats, tile_w: int, pitch: int, left: int,
+    values: Floats, line: Floats,
+) -> bool:  # fmt: skip
+    """Enlarge row `i` of channels first..last-1 along x into `line`, (width,) float32; tell whether it holds a NaN."""
+    bad = False
+    end = maps.shape[2] - 1
+    for c in range(first, last):
+        channel_bad = _normalize_row(maps, c, i, vmin[c], vmax[c], flat, values)
+        bad |= channel_bad
+        x0 = left + (c - first) * pitch
+        if channel_bad:
+            for x in range(tile_w):
+                before, after = values[col_index[x]], values[min(col_index[x] + 1, end)]
+                fraction = col_fraction[x]
+                line[x0 + x] = before if fraction == 0 else before + fraction * (after - before)
+        else:
+            for x in range(tile_w):
+                before, after = values[col_index[x]], values[min(col_index[x] + 1, end)]
+                line[x0 + x] = before + col_fraction[x] * (after - before)
+    return bad
+
+
+@_compiled(types.void(_LINE, _LINE, _FLOATS, float32, uint8[:, ::1]))
+def _blend_rows(line: Floats, step: Floats, fractions: Floats, scale: np.float32, out: NDArray[np.uint8]) -> None:
+    """Write the output rows between two finite source rows: floor((line + fraction * step) * scale + 0.5).
+
+    Four rows at a time, so that a line is read from cache once for four rows written: 1.7 times as fast as row by row.
+    """
+    half = np.float32(0.5)
+    rows = len(fractions)
+    y = 0
+    while y + 4 <= rows:
+        out_0, out_1, out_2, out_3 = out[y], out[y + 1], out[y + 2], out[y + 3]
+        f_0, f_1, f_2, f_3 = fractions[y], fractions[y + 1], fractions[y + 2], fractions[y + 3]
+        for x in range(len(line)):
+            v, d = line[x], step[x]
+            out_0[x] = np.uint8(np.int32((v + f_0 * d) * scale + half))
+            out_1[x] = np.uint8(np.int32((v + f_1 * d) * scale + half))
+            out_2[x] = np.uint8(np.int32((v + f_2 * d) * scale + half))
+            out_3[x] = np.uint8(np.int32((v + f_3 * d) * scale + half))
+        y += 4
+    for rest in range(y, rows):
+        target, fraction = out[rest], fractions[rest]
+        for x in range(len(line)):
+            target[x] = np.uint8(np.int32((line[x] + fraction * step[x]) * scale + half))
+
+
+@_compiled(types.void(_LINE, _LINE, _FLOATS, float32, uint8, uint8[:, ::1]))
+def _blend_rows_with_nan(
+    line: Floats, step: Floats, fractions: Floats, scale: np.float32, bad: np.uint8, out: NDArray[np.uint8]
+) -> None:
+    """Do the same where a NaN is about: it shows as `bad`, unless its weight is 0."""
+    for y in range(len(fractions)):
+        fraction = fractions[y]
+        for x in range(len(line)):
+            v = line[x] if fraction == 0 else line[x] + fraction * step[x]
+            out[y, x] = bad if np.isnan(v) else np.uint8(np.int32(v * scale + np.float32(0.5)))
+
+
+@_compiled(
+    types.void(
+        _MAPS, _FLOATS, _FLOATS, _INDEX, _FLOATS, _INDEX, _FLOATS, int64, int64, int64, int64, int64,
+        int64, float32, uint8, uint8, int64, int64, uint8[:, ::1],
+    )
+)  # fmt: skip
+def _render_strip(
+    maps: Floats, vmin: Floats, vmax: Floats,
+    row_index: NDArray[np.int32], row_fraction: Floats, col_index: NDArray[np.int32], col_fraction: Floats,
+    grid_cols: int, tile_h: int, tile_w: int, gap: int, margin: int,
+    levels: int, flat: np.float32, background: np.uint8, bad: np.uint8,
+    start: int, stop: int, out: NDArray[np.uint8],
+) -> None:  # fmt: skip
+    """Draw rows start..stop-1 of the sheet.
+
+    Formula:
+        Each source row is enlarged along x once, into a line as wide as the sheet. The output rows between two source
+        rows are `line + fraction * step` with step = next line - line: both stay in cache while the rows stream out.
+    """
+    width = out.shape[1]
+    count = maps.shape[0]
+    scale = np.float32(levels - 1)
+    values = np.empty(maps.shape[2], np.float32)
+    line, below, step = np.zeros(width, np.float32), np.zeros(width, np.float32), np.zeros(width, np.float32)
+    held = -1  # the source row that `line` holds; `below` holds the next one
+    line_bad = below_bad = False
+    y = start
+    while y < stop:
+        row, t = divmod(y - margin, tile_h + gap)
+        first = row * grid_cols
+        if y < margin or t >= tile_h or first >= count:
+            out[y - start, :] = background
+            y += 1
+            continue
+        last = min(first + grid_cols, count)
+        i = row_index[t]
+        if t > 0 and i == held + 1 and held >= 0:
+            line, below = below, line
+            line_bad = below_bad
+        elif t == 0 or i != held:
+            line_bad = _draw_line(
+                maps, vmin, vmax, flat, first, last, i,
+                col_index, col_fraction, tile_w, tile_w + gap, margin, values, line,
+            )  # fmt: skip
+        below_bad = _draw_line(
+            maps, vmin, vmax, flat, first, last, min(i + 1, maps.shape[1] - 1),
+            col_index, col_fraction, tile_w, tile_w + gap, margin, values, below,
+        )  # fmt: skip
+        held = i
+        for x in range(width):
+            step[x] = below[x] - line[x]
+
+        rows = 1
+        while t + rows < tile_h and y + rows < stop and row_index[t + rows] == i:
+            rows += 1
+        target = out[y - start : y - start + rows]
+        if line_bad or below_bad:
+            _blend_rows_with_nan(line, step, row_fraction[t : t + rows], scale, bad, target)
+        else:
+            _blend_rows(line, step, row_fraction[t : t + rows], scale, target)
+        # What the lines hold beside and between the tiles means nothing.
+        target[:, :margin] = background
+        target[:, margin + (last - first) * (tile_w + gap) - gap :] = background
+        if gap > 0:
+            for c in range(first + 1, last):
+                x = margin + (c - first) * (tile_w + gap)
+                target[:, x - gap : x] = background
+        y += rows

@@ -1,0 +1,132 @@
+"""Kernels, reference: the definition of every pixel. numpy and plain loops, no cleverness; slow on purpose."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from ..layout import GridLayout, Positions, Strip
+    from . import Paint
+
+Floats = NDArray[np.float32]
+
+
+def channel_range(maps: Floats) -> tuple[Floats, Floats]:
+    """Find the least and the greatest finite value of each channel.
+
+    Args:
+        maps: (C, H, W) float32, finite or not. Not modified.
+
+    Returns:
+        vmin, vmax: (C,) float32. NaN for a channel without a finite value.
+    """
+    vmin = np.full(len(maps), np.nan, dtype=np.float32)
+    vmax = np.full(len(maps), np.nan, dtype=np.float32)
+    for c in range(len(maps)):
+        for value in maps[c].flat:
+            if math.isfinite(value):
+                vmin[c] = value if math.isnan(vmin[c]) else min(vmin[c], value)
+                vmax[c] = value if math.isnan(vmax[c]) else max(vmax[c], value)
+    return vmin, vmax
+
+
+def normalize(value: np.float32, vmin: np.float32, vmax: np.float32, flat: float) -> np.float32:
+    """Bring one value of a map into [0, 1].
+
+    Args:
+        value: of the map, finite or not.
+        vmin: lower end of the channel's range.
+        vmax: upper end; equal to `vmin` for a flat channel.
+        flat: the normalised value of a flat channel.
+
+    Returns:
+        The value in [0, 1], or NaN.
+
+    Formula:
+        (value - vmin) / (vmax - vmin), clamped; `flat` where vmin = vmax; NaN where the value is not finite.
+        Where vmax - vmin overflows float32, all three are halved first.
+    """
+    if not math.isfinite(value):
+        return np.float32(np.nan)
+    if vmin == vmax:
+        return np.float32(flat)
+    with np.errstate(over="ignore"):
+        half = np.float32(0.5) if np.isinf(vmax - vmin) else np.float32(1)
+        v = (value * half - vmin * half) / (vmax * half - vmin * half)
+    return np.float32(max(0.0, min(1.0, float(v))))
+
+
+def blend(before: np.float32, after: np.float32, fraction: np.float32) -> np.float32:
+    """Interpolate between two neighbours; one whose weight is 0 takes no part, not even as NaN."""
+    return before if fraction == 0 else np.float32(before + fraction * (after - before))
+
+
+def pixel(values: Floats, y: int, x: int, fraction_y: np.float32, fraction_x: np.float32, paint: Paint) -> int:
+    """Work out the palette entry of one pixel of a tile.
+
+    Args:
+        values: (H, W) float32, in [0, 1] or NaN. A normalised map.
+        y: source row at or before the sample; `x` likewise for columns.
+        x: source column at or before the sample.
+        fraction_y: how far the sample lies towards the next row; `fraction_x` likewise for columns.
+        fraction_x: how far the sample lies towards the next column.
+        paint: which palette entry stands for what.
+
+    Returns:
+        floor(v * (levels - 1) + 0.5), or the `bad` entry where v is NaN.
+    """
+    below, right = min(y + 1, values.shape[0] - 1), min(x + 1, values.shape[1] - 1)
+    top = blend(values[y, x], values[y, right], fraction_x)
+    bottom = blend(values[below, x], values[below, right], fraction_x)
+    v = blend(top, bottom, fraction_y)
+    if math.isnan(v):
+        return paint.bad
+    return int(np.floor(v * np.float32(paint.levels - 1) + np.float32(0.5)))
+
+
+def render_strip(
+    maps: Floats,
+    vmin: Floats,
+    vmax: Floats,
+    rows: Positions,
+    cols: Positions,
+    layout: GridLayout,
+    paint: Paint,
+    strip: Strip,
+    out: NDArray[np.uint8],
+) -> None:
+    """Draw a band of rows of a sheet.
+
+    Args:
+        maps: (C, H, W) float32, finite or not. Not modified.
+        vmin: (C,) float32. Lower end of the range each channel is drawn on.
+        vmax: (C,) float32. Upper end; equal to `vmin` for a flat channel.
+        rows: where the rows of a tile sample the rows of a map.
+        cols: where the columns of a tile sample the columns of a map.
+        layout: the grid, with one tile a channel.
+        paint: which palette entry stands for what.
+        strip: first row of the sheet to draw, and the row after the last, in px.
+        out: (stop - start, width) uint8, C-contiguous. Every pixel is written.
+
+    Source:
+        Same positions as torch.nn.functional.interpolate(mode="bilinear") for align center and corners.
+    """
+    start, stop = strip
+    out[:] = paint.background
+    for c in range(len(maps)):
+        top, left = layout.origin(c)
+        first, last = max(start - top, 0), min(stop - top, layout.tile_h)
+        if first >= last:
+            continue
+        values = np.empty_like(maps[c])
+        for i, j in np.ndindex(values.shape):
+            values[i, j] = normalize(maps[c, i, j], vmin[c], vmax[c], paint.flat)
+        for y in range(first, last):
+            for x in range(layout.tile_w):
+                out[top + y - start, left + x] = pixel(
+                    values, int(rows.index[y]), int(cols.index[x]), rows.fraction[y], cols.fraction[x], paint
+                )

@@ -1,0 +1,102 @@
+"""Kernels, torch: the same result as `reference` from batched tensor operations, on any device torch runs on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from ..layout import GridLayout, Positions, Strip
+    from . import Paint
+
+
+def channel_range(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find the least and the greatest finite value of each channel. Same result as reference.channel_range.
+
+    Args:
+        maps: (C, H, W) float32, any device, finite or not. Not modified.
+
+    Returns:
+        vmin, vmax: (C,) float32 on the device of `maps`. NaN for a channel without a finite value.
+    """
+    finite = maps.isfinite()
+    empty = ~finite.any(dim=2).any(dim=1)
+    vmin = maps.where(finite, torch.inf).amin(dim=(1, 2)).masked_fill(empty, torch.nan)
+    vmax = maps.where(finite, -torch.inf).amax(dim=(1, 2)).masked_fill(empty, torch.nan)
+    return vmin, vmax
+
+
+def normalize(maps: torch.Tensor, vmin: torch.Tensor, vmax: torch.Tensor, flat: float) -> torch.Tensor:
+    """Bring maps into [0, 1], NaN where a value is not finite. Same result as reference.normalize.
+
+    Args:
+        maps: (C, H, W) float32. Not modified.
+        vmin: (C,) float32. Lower end of each channel's range.
+        vmax: (C,) float32. Upper end; equal to `vmin` for a flat channel.
+        flat: the value of a flat channel.
+
+    Returns:
+        (C, H, W) float32.
+    """
+    low, high = vmin[:, None, None], vmax[:, None, None]
+    half = torch.where((high - low).isinf(), 0.5, 1.0).to(maps.dtype)
+    values = ((maps * half - low * half) / (high * half - low * half)).clamp(0, 1)
+    values = torch.where(low == high, flat, values)
+    return values.where(maps.isfinite(), torch.nan)
+
+
+def blend(before: torch.Tensor, after: torch.Tensor, fraction: torch.Tensor) -> torch.Tensor:
+    """Interpolate between neighbours; one whose weight is 0 takes no part. Same result as reference.blend."""
+    return torch.where(fraction == 0, before, before + fraction * (after - before))
+
+
+def render_strip(
+    maps: torch.Tensor,
+    vmin: torch.Tensor,
+    vmax: torch.Tensor,
+    rows: Positions,
+    cols: Positions,
+    layout: GridLayout,
+    paint: Paint,
+    strip: Strip,
+    out: Any,
+) -> None:
+    """Draw a band of rows of a sheet. Same result as reference.render_strip.
+
+    Args:
+        maps: (C, H, W) float32, any device, finite or not. Not modified.
+        vmin: (C,) float32. Lower end of the range each channel is drawn on.
+        vmax: (C,) float32. Upper end; equal to `vmin` for a flat channel.
+        rows: where the rows of a tile sample the rows of a map.
+        cols: where the columns of a tile sample the columns of a map.
+        layout: the grid, with one tile a channel.
+        paint: which palette entry stands for what.
+        strip: first row of the sheet to draw, and the row after the last, in px.
+        out: (stop - start, width) uint8, C-contiguous, a numpy array or a tensor on any device. Every pixel is written.
+    """
+    start, stop = strip
+    band = torch.full((stop - start, layout.width), paint.background, dtype=torch.uint8, device=maps.device)
+    row_index, row_next, row_fraction = _on_device(rows, maps.shape[1], maps.device)
+    col_index, col_next, col_fraction = _on_device(cols, maps.shape[2], maps.device)
+    for first in range(0, layout.count, layout.cols):
+        top, left = layout.origin(first)
+        y = slice(max(start - top, 0), min(stop - top, layout.tile_h))
+        if y.start >= y.stop:
+            continue
+        chosen = slice(first, min(first + layout.cols, layout.count))
+        values = normalize(maps[chosen], vmin[chosen], vmax[chosen], paint.flat)
+        lines = blend(values[:, :, col_index], values[:, :, col_next], col_fraction)
+        tiles = blend(lines[:, row_index[y]], lines[:, row_next[y]], row_fraction[y, None])
+        entries = torch.floor(tiles * (paint.levels - 1) + 0.5)
+        entries = entries.nan_to_num(nan=paint.bad).to(torch.uint8)
+        for position, tile in enumerate(entries):
+            x = left + position * (layout.tile_w + layout.gap)
+            band[top + y.start - start : top + y.stop - start, x : x + layout.tile_w] = tile
+    torch.as_tensor(out).copy_(band)
+
+
+def _on_device(positions: Positions, n: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return index, neighbour and fraction of sampling positions as tensors on `device`."""
+    index = torch.from_numpy(positions.index).to(device, torch.int64)
+    return index, (index + 1).clamp(max=n - 1), torch.from_numpy(positions.fraction).to(device)

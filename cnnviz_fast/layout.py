@@ -1,0 +1,169 @@
+"""Stage 5 of 7: where things lie. The grid of a sheet in plain integers, and the sampling positions as small arrays."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import OptionError
+from .options import DEFAULT_TILE_PX
+
+
+class Strip(NamedTuple):
+    """A band of rows of a sheet: the unit of work. `start` is its first row, `stop` the row after its last, in px."""
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, eq=False)
+class Positions:
+    """Where each output row (or column) of a tile samples its map.
+
+    index: (N,) int32, in [0, n - 1]. The source row at or before the sample.
+    fraction: (N,) float32, in [0, 1). How far the sample lies towards row min(index + 1, n - 1).
+    """
+
+    index: NDArray[np.int32]
+    fraction: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class GridLayout:
+    """A grid of `count` tiles: `rows` x `cols` cells of `tile_h` x `tile_w` px, filled row by row.
+
+    `gap` px lie between tiles and `margin` px around the grid.
+    """
+
+    count: int
+    rows: int
+    cols: int
+    tile_h: int
+    tile_w: int
+    gap: int = 0
+    margin: int = 0
+
+    @property
+    def height(self) -> int:
+        """Height of the sheet in px."""
+        return 2 * self.margin + self.rows * self.tile_h + (self.rows - 1) * self.gap
+
+    @property
+    def width(self) -> int:
+        """Width of the sheet in px."""
+        return 2 * self.margin + self.cols * self.tile_w + (self.cols - 1) * self.gap
+
+    @property
+    def shows_background(self) -> bool:
+        """Whether any pixel of the sheet belongs to no tile."""
+        return self.margin > 0 or (self.gap > 0 and self.rows * self.cols > 1) or self.count < self.rows * self.cols
+
+    def origin(self, position: int) -> tuple[int, int]:
+        """Return the (y, x) of the top left pixel of the tile at `position`, counted from 0."""
+        row, col = divmod(position, self.cols)
+        return self.margin + row * (self.tile_h + self.gap), self.margin + col * (self.tile_w + self.gap)
+
+    def strips(self, rows: int) -> list[Strip]:
+        """Cut the sheet into strips of `rows` px; the last one takes what is left."""
+        return [Strip(y, min(y + rows, self.height)) for y in range(0, self.height, rows)]
+
+
+def tile_size(map_h: int, map_w: int, tile: int | tuple[int, int] | None, scale: float | None) -> tuple[int, int]:
+    """Work out the size of a tile.
+
+    Args:
+        map_h: height of a map in px.
+        map_w: width of a map in px.
+        tile: px of the longer side (the map's shape is kept), or (height, width), or None.
+        scale: factor of the map's own size, or None.
+
+    Returns:
+        (tile_h, tile_w) in px, at least 1 each.
+
+    Raises:
+        OptionError: `scale` leaves less than half a pixel.
+    """
+    if scale is not None:
+        tile_h, tile_w = round(map_h * scale), round(map_w * scale)
+        if min(tile_h, tile_w) < 1:
+            raise OptionError(f"scale must leave at least 1 px, got {scale:g} for maps of {map_h} x {map_w} px.")
+        return tile_h, tile_w
+    if isinstance(tile, tuple):
+        return tile
+    longer = DEFAULT_TILE_PX if tile is None else tile
+    return max(1, round(longer * map_h / max(map_h, map_w))), max(1, round(longer * map_w / max(map_h, map_w)))
+
+
+def plan_grid(
+    count: int, tile_h: int, tile_w: int, *, grid: tuple[int, int] = (0, 0), gap: int = 0, margin: int = 0
+) -> GridLayout:
+    """Lay `count` tiles out on a grid.
+
+    Args:
+        count: number of tiles.
+        tile_h: height of a tile in px.
+        tile_w: width of a tile in px.
+        grid: (rows, cols); 0 means as many as needed, and (0, 0) the grid that makes the sheet nearly square.
+        gap: px between tiles.
+        margin: px around the grid.
+
+    Returns:
+        The layout. Its last row may have empty cells; no tile is ever dropped.
+
+    Raises:
+        OptionError: the grid has fewer cells than there are tiles.
+    """
+    rows, cols = grid
+    if not rows and not cols:
+        cols = min(count, math.ceil(math.sqrt(count * tile_h / tile_w)))
+    rows = rows or math.ceil(count / cols)
+    cols = cols or math.ceil(count / rows)
+    if rows * cols < count:
+        raise OptionError(
+            f"grid must hold all {count} channels, got {rows}x{cols} = {rows * cols} cells. "
+            f"Take grid 'auto' or 'x{cols}', or choose fewer channels."
+        )
+    return GridLayout(count, rows, cols, tile_h, tile_w, gap, margin)
+
+
+def sampling_positions(n: int, size: int, align: str, upsampling: str = "bilinear") -> Positions:
+    """Compute where the rows (or columns) of a tile sample a map.
+
+    Args:
+        n: rows of the map.
+        size: rows of the tile, N.
+        align: 'left', 'center' or 'corners'.
+        upsampling: 'bilinear', or 'nearest' for fractions of 0.
+
+    Returns:
+        The positions, in float64 until they are split into index and fraction.
+
+    Formula:
+        left d*n/N, center (d+0.5)*n/N-0.5, corners d*(n-1)/(N-1) (0 where N = 1), clamped to [0, n-1].
+        nearest: floor(position) for left, floor(position+0.5) for the others, so that whole-number scales
+        repeat every source row equally often.
+
+    Source:
+        center and corners: torch.nn.functional.interpolate(mode="bilinear") with align_corners False and True;
+        left: the 'asymmetric' transformation of ONNX Resize. nearest with left: its mode="nearest"; nearest with
+        center: its mode="nearest-exact".
+    """
+    d = np.arange(size, dtype=np.float64)
+    if align == "left":
+        position = d * n / size
+    elif align == "center":
+        position = (d + 0.5) * n / size - 0.5
+    else:
+        position = d * (n - 1) / (size - 1) if size > 1 else d * 0.0
+    if upsampling == "nearest":
+        position = np.floor(position if align == "left" else position + 0.5)
+    position = position.clip(0, n - 1)
+    index = np.floor(position)
+    fraction = (position - index).astype(np.float32)
+    # A fraction just under 1 rounds up to 1.0 in float32: that is the next row with a fraction of 0.
+    index, fraction = index + (fraction == 1), np.where(fraction == 1, np.float32(0), fraction)
+    return Positions(index.astype(np.int32), fraction)

@@ -1,0 +1,107 @@
+"""Stage 7 of 7: the manifest beside a sheet. Which tile is which channel, its range, its statistics and its flags."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from .channels import ChannelStatistics
+    from .layout import GridLayout
+    from .options import RenderOptions
+    from .palette import Palette
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where maps came from, for the manifest; each part may be unknown."""
+
+    model: str | None = None
+    weights: str | None = None
+    layer: str | None = None
+    image: str | None = None
+
+
+def package_version() -> str:
+    """Return the version of the installed package."""
+    from importlib.metadata import version
+
+    return version("cnnviz_fast")
+
+
+def describe_sheet(
+    source: Source,
+    options: RenderOptions,
+    backend: str,
+    maps: dict[str, Any],
+    layout: GridLayout,
+    palette: Palette,
+    channels: list[int],
+    statistics: ChannelStatistics,
+    vmin: torch.Tensor,
+    vmax: torch.Tensor,
+) -> dict[str, Any]:
+    """Build the manifest of a sheet.
+
+    Args:
+        source: where the maps came from.
+        options: how they were drawn.
+        backend: name of the backend that drew them.
+        maps: shape, dtype and device of the layer's maps, before selection.
+        layout: the grid.
+        palette: the colours.
+        channels: channel number of each tile.
+        statistics: of the channels drawn.
+        vmin: (C,) float32. Lower end of the range that each tile is drawn on.
+        vmax: (C,) float32. Its upper end.
+
+    Returns:
+        A record that JSON can hold; a value that is not finite is None. A tile's `box` is [y0, x0, y1, x1] in px,
+        the ends exclusive; `vmin` and `vmax` are the range it is drawn on, `min` and `max` its own finite extremes.
+    """
+    return {
+        "cnnviz_fast": package_version(),
+        **dataclasses.asdict(source),
+        "maps": maps,
+        "sheet": {"height": layout.height, "width": layout.width, **dataclasses.asdict(layout)},
+        "palette": {"levels": palette.levels, "background": palette.background, "bad": palette.bad},
+        "backend": backend,
+        "options": dataclasses.asdict(options),
+        "tiles": _describe_tiles(layout, channels, statistics, vmin, vmax),
+    }
+
+
+def _describe_tiles(
+    layout: GridLayout, channels: list[int], statistics: ChannelStatistics, vmin: torch.Tensor, vmax: torch.Tensor
+) -> list[dict[str, Any]]:
+    names = ("vmin", "vmax", "min", "max", "mean", "std", "zeros", "nan", "inf")
+    columns = (vmin, vmax, *(getattr(statistics, f.name) for f in dataclasses.fields(statistics)))
+    # One transfer and one conversion a column, not one a number.
+    rows = zip(*(_json_numbers(column) for column in columns), strict=True)
+    size = layout.tile_h, layout.tile_w
+    tiles = []
+    for position, (channel, row) in enumerate(zip(channels, rows, strict=True)):
+        y, x = layout.origin(position)
+        numbers = dict(zip(names, row, strict=True))
+        tiles.append({"channel": channel, "box": [y, x, y + size[0], x + size[1]], **numbers, "flags": _flags(numbers)})
+    return tiles
+
+
+def _flags(tile: dict[str, Any]) -> list[str]:
+    """Name what is odd about a channel: flat (min = max), dead (all zero), nonfinite (holds NaN or infinities)."""
+    found = (
+        ("flat", tile["min"] is not None and tile["min"] == tile["max"]),
+        ("dead", tile["zeros"] == 1),
+        ("nonfinite", tile["nan"] + tile["inf"] > 0),
+    )
+    return [name for name, present in found if present]
+
+
+def _json_numbers(column: torch.Tensor) -> list[Any]:
+    """Return the numbers of a tensor, with None for what JSON cannot hold."""
+    values: list[Any] = column.tolist()
+    return values if not column.is_floating_point() else [v if math.isfinite(v) else None for v in values]

@@ -1,0 +1,113 @@
+"""Stage 5 of 7: colours. A colormap becomes a palette, the (256, 3) table that an index plane points into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import OptionError, closest
+
+ENTRIES = 256
+
+
+@dataclass(frozen=True)
+class Palette:
+    """A colour table and what its entries stand for.
+
+    colors: (256, 3) uint8, RGB. Entry i is shown where the index plane holds i.
+    levels: entries 0 .. levels - 1 span the colormap.
+    background: entry of pixels that belong to no tile.
+    bad: entry of pixels that a NaN or an infinity touches.
+    """
+
+    colors: NDArray[np.uint8]
+    levels: int
+    background: int
+    bad: int
+
+    @property
+    def is_gray(self) -> bool:
+        """Whether entry i is the grey value i: then the index plane is the picture, and no table is needed."""
+        return bool((self.colors == np.arange(ENTRIES, dtype=np.uint8)[:, None]).all())
+
+
+def make_palette(
+    colormap: str, *, background: str = "black", bad: str = "magenta", shows_background: bool, shows_bad: bool
+) -> Palette:
+    """Build the palette of a sheet.
+
+    A colour that the sheet shows beside values takes an entry of its own, from the end of the table, so that the
+    colormap spans what is left: 255 or 254 levels. `background` takes none where the colormap already holds the very
+    colour, such as black in gray.
+
+    Args:
+        colormap: a name that cmap knows; where several catalogues share it, matplotlib's is meant.
+        background: name or #rrggbb of the background.
+        bad: name or #rrggbb for NaN and infinities.
+        shows_background: whether the sheet has pixels that belong to no tile.
+        shows_bad: whether the maps hold NaN or infinities.
+
+    Returns:
+        The palette.
+
+    Raises:
+        OptionError: a colormap or a colour that does not exist.
+    """
+    ramp = _colormap(colormap)
+    background_rgb, bad_rgb = _color("background", background), _color("bad", bad)
+    reserved = [bad_rgb] if shows_bad else []
+    colors = _table(ramp, ENTRIES - len(reserved))
+    entry = _find(background_rgb, colors)
+    if entry is None and shows_background:
+        reserved.insert(0, background_rgb)
+        colors = _table(ramp, ENTRIES - len(reserved))
+        entry = len(colors)
+    levels = len(colors)
+    return Palette(np.concatenate([colors, *reserved]), levels, entry or 0, ENTRIES - 1)
+
+
+def _find(color: NDArray[np.uint8], colors: NDArray[np.uint8]) -> int | None:
+    """Return the first entry of `colors` that is `color`."""
+    found = (colors == color).all(axis=1).nonzero()[0]
+    return int(found[0]) if len(found) else None
+
+
+def _table(ramp: Any, levels: int) -> NDArray[np.uint8]:
+    """Sample a cmap.Colormap at i / (levels - 1) as (levels, 3) uint8, linear between its own 256 colours.
+
+    Maps such as tab10 have a few separate colours and no others: they are repeated in steps of equal width.
+    """
+    own = np.asarray(ramp.lut(ENTRIES), dtype=np.float64)[:, :3]
+    at = np.linspace(0, 1, levels)
+    if len(own) < ENTRIES:
+        table = own[np.minimum(at * len(own), len(own) - 1).astype(int)]
+    else:
+        stops = np.linspace(0, 1, len(own))
+        table = np.stack([np.interp(at, stops, own[:, channel]) for channel in range(3)], axis=1)
+    rounded: NDArray[np.uint8] = np.floor(table * 255 + 0.5).astype(np.uint8)
+    return rounded
+
+
+def _colormap(name: str) -> Any:
+    import cmap
+
+    # Names that several catalogues share are matplotlib's, which took some of them from ColorBrewer.
+    for candidate in (name,) if ":" in name else (f"matplotlib:{name}", f"colorbrewer:{name}", name):
+        try:
+            return cmap.Colormap(candidate)
+        except (ValueError, KeyError, TypeError, OSError):
+            continue
+    hint = closest(name, cmap.Catalog().short_keys())
+    raise OptionError(f"no colormap {name!r}.{hint} Any name of the cmap catalogue works, such as 'viridis' or 'gray'.")
+
+
+def _color(option: str, name: str) -> NDArray[np.uint8]:
+    import cmap
+
+    try:
+        return np.array([cmap.Color(name).rgba8[:3]], dtype=np.uint8)
+    except (ValueError, TypeError) as error:
+        raise OptionError(f"{option} must be the name of a colour or #rrggbb, got {name!r}.") from error

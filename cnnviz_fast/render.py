@@ -1,0 +1,186 @@
+"""THE MAIN PATH. Maps go in; what comes out is a sheet in memory, or a picture file that was never whole in memory.
+
+    plan_sheet    maps -> statistics, ranges, grid, sampling positions, palette, backend: everything but pixels
+    Plan.draw     one strip of the sheet, by the backend's kernel
+    draw_sheet    every strip into one index plane
+    write_sheet   every strip drawn, encoded and written while it is in cache
+
+`render` and `save_sheet`, which users call, are the first and one of the last two.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from . import backends, channels
+from .encode import formats, png
+from .kernels import Paint
+from .layout import GridLayout, Positions, Strip, plan_grid, sampling_positions, tile_size
+from .manifest import Source, describe_sheet
+from .options import RenderOptions, takes
+from .palette import Palette, make_palette
+from .sheet import Sheet, write_manifest
+from .strips import default_threads, in_order
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything about a sheet but its pixels. See `kernels` for what the arrays are."""
+
+    backend: backends.Backend
+    maps: Any
+    vmin: Any
+    vmax: Any
+    rows: Positions
+    cols: Positions
+    layout: GridLayout
+    palette: Palette
+    paint: Paint
+    threads: int
+    manifest: dict[str, Any]
+
+    def draw(self, strip: Strip, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Draw one strip into `out`, (rows of the strip, width) uint8, and return it."""
+        self.backend.kernels.render_strip(
+            self.maps, self.vmin, self.vmax, self.rows, self.cols, self.layout, self.paint, strip, out
+        )
+        return out
+
+    def strips(self, strip_px: int) -> list[Strip]:
+        """Cut the sheet into strips of about `strip_px` pixels, but so many that every worker has some."""
+        rows = min(strip_px // self.layout.width, self.layout.height // self.threads)
+        return self.layout.strips(max(1, rows))
+
+
+def plan_sheet(maps: Any, options: RenderOptions, source: Source) -> Plan:
+    """Decide everything about a sheet before the first pixel is drawn.
+
+    Args:
+        maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not. Not modified.
+        options: how to draw them.
+        source: where they came from, for the manifest.
+
+    Returns:
+        The plan; drawing it can no longer fail for a wrong argument.
+
+    Raises:
+        InputError: `maps` or an option cannot be used, see `channels.as_maps` and `options`.
+        BackendUnavailableError: the named backend does not work for these maps.
+    """
+    layer = channels.as_maps(maps)
+    chosen, numbers = channels.select(layer, options.channels)
+    backend = backends.choose(options.backend, chosen.device.type)
+
+    own_range = backend.kernels.channel_range(backend.to_array(chosen))
+    statistics = channels.channel_statistics(chosen, *map(torch.as_tensor, own_range))
+    if options.normalize == "sigmoid":
+        chosen = channels.squash(chosen)
+    vmin, vmax = channels.drawing_range(chosen, statistics, options)
+
+    tile_h, tile_w = tile_size(layer.shape[1], layer.shape[2], options.tile, options.scale)
+    layout = plan_grid(len(chosen), tile_h, tile_w, grid=options.grid, gap=options.gap, margin=options.margin)
+    palette = make_palette(
+        options.colormap,
+        background=options.background,
+        bad=options.bad,
+        shows_background=layout.shows_background,
+        shows_bad=not statistics.all_finite,
+    )
+    if options.upsampling == "bilinear":
+        chosen = channels.shrink(chosen, vmin, vmax, tile_h, tile_w)
+    described = {
+        "shape": list(layer.shape),
+        "dtype": str(maps.dtype).removeprefix("torch."),
+        "device": str(layer.device),
+    }
+    return Plan(
+        backend=backend,
+        maps=backend.to_array(chosen),
+        vmin=backend.to_array(vmin),
+        vmax=backend.to_array(vmax),
+        rows=sampling_positions(chosen.shape[1], tile_h, options.align, options.upsampling),
+        cols=sampling_positions(chosen.shape[2], tile_w, options.align, options.upsampling),
+        layout=layout,
+        palette=palette,
+        paint=Paint(palette.levels, 0.5 if options.normalize == "symmetric" else 0.0, palette.background, palette.bad),
+        threads=options.threads or default_threads(),
+        manifest=describe_sheet(
+            source, options, backend.name, described, layout, palette, numbers, statistics, vmin, vmax
+        ),
+    )
+
+
+def draw_sheet(plan: Plan) -> Sheet:
+    """Draw a planned sheet into memory."""
+    index = np.empty((plan.layout.height, plan.layout.width), dtype=np.uint8)
+    strips = plan.strips(plan.backend.strip_px)
+    for _ in in_order(lambda strip: plan.draw(strip, index[strip.start : strip.stop]), strips, plan.threads):
+        pass
+    return Sheet(index, plan.palette, plan.manifest)
+
+
+def write_sheet(plan: Plan, path: Path) -> Path:
+    """Draw a planned sheet into a file; only formats other than PNG need it whole in memory on the way."""
+    layout = plan.layout
+    if formats.check_size(path, layout.height, layout.width).name != "PNG":
+        return draw_sheet(plan).save(path)
+    strips = plan.strips(max(png.STRIP_PX, plan.backend.strip_px))
+    png.write_png(path, layout.height, layout.width, plan.palette, strips, plan.draw, plan.threads)
+    write_manifest(path, plan.manifest)
+    return path
+
+
+@takes(RenderOptions)
+def render(maps: Any, *, source: Source | None = None, **options: Any) -> Sheet:
+    """Draw every channel of a layer into one sheet.
+
+    Args:
+        maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not. Not modified.
+        source: where the maps came from, for the manifest.
+        **options: see below.
+
+    Returns:
+        The sheet: index plane, palette and manifest.
+
+    Raises:
+        InputError: `maps` or an option cannot be used.
+        BackendUnavailableError: the named backend does not work for these maps.
+        MemoryError: the sheet does not fit into memory.
+
+    Source:
+        Pixel rules: `kernels.reference`.
+    """
+    return draw_sheet(plan_sheet(maps, RenderOptions(**options), source or Source()))
+
+
+@takes(RenderOptions)
+def save_sheet(maps: Any, path: str | os.PathLike[str], *, source: Source | None = None, **options: Any) -> Path:
+    """Draw every channel of a layer into one picture file, with its manifest beside it.
+
+    A PNG goes strip by strip from the kernels through the encoder to the file, so the sheet is never whole in memory.
+
+    Args:
+        maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not. Not modified.
+        path: the file; its suffix decides the format: .png, .jpg, .jpeg, .webp, or .npy for the index plane.
+        source: where the maps came from, for the manifest.
+        **options: see below.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: `maps` or an option cannot be used.
+        EncodeError: the sheet is too large for the format.
+        WriteError: the file cannot be written; nothing is left of it, and an older file of that name stays.
+        BackendUnavailableError: the named backend does not work for these maps.
+    """
+    path = Path(path)
+    formats.format_of(path)
+    return write_sheet(plan_sheet(maps, RenderOptions(**options), source or Source()), path)

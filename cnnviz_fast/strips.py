@@ -1,0 +1,110 @@
+"""Stage 6 of 7: the pool of workers. Strips go in, results come out in order, and no exit leaves anything."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def default_threads() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class _Run:
+    """State that the workers of one run share; all of it is guarded by `changed`."""
+
+    def __init__(self, total: int, ahead: int) -> None:
+        self.changed = threading.Condition()
+        self.total = total
+        self.ahead = ahead
+        self.next_item = 0
+        self.delivered = 0
+        self.results: dict[int, object] = {}
+        self.error: BaseException | None = None
+        self.stopped = False
+
+    def take(self) -> int | None:
+        """Hand out the next position, once the consumer is near enough; None when there is nothing left to do."""
+        with self.changed:
+            while not self.stopped and self.next_item < self.total and self.next_item >= self.delivered + self.ahead:
+                self.changed.wait()
+            if self.stopped or self.next_item >= self.total:
+                return None
+            self.next_item += 1
+            return self.next_item - 1
+
+    def deliver(self, position: int, result: object) -> None:
+        """Put a result where the consumer finds it."""
+        with self.changed:
+            self.results[position] = result
+            self.changed.notify_all()
+
+    def stop(self, error: BaseException | None = None) -> None:
+        """Let the workers finish what they hold and take no more."""
+        with self.changed:
+            self.stopped = True
+            self.error = self.error or error
+            self.changed.notify_all()
+
+    def collect(self, position: int) -> object:
+        """Wait for a result, or raise what a worker raised."""
+        with self.changed:
+            while position not in self.results and self.error is None:
+                self.changed.wait()
+            if position not in self.results and self.error is not None:
+                raise self.error
+            self.delivered = position + 1
+            self.changed.notify_all()
+            return self.results.pop(position)
+
+
+def in_order(work: Callable[[Item], Result], items: Sequence[Item], threads: int) -> Iterator[Result]:
+    """Work on items in parallel and yield the results in the order of the items.
+
+    At most `2 * threads` items are under way or waiting to be taken, so memory stays bounded however slow the
+    consumer is. Workers are threads: `work` should release the GIL.
+
+    Args:
+        work: called once for each item, in a worker.
+        items: what to work on.
+        threads: number of workers; with 1 everything happens in the calling thread.
+
+    Yields:
+        work(item) for each item.
+
+    Raises:
+        Whatever `work` raises. On every way out, an exception, Ctrl-C or an abandoned iterator, the workers finish
+        the item that they hold, take no other, and are gone.
+    """
+    threads = min(threads, len(items))
+    if threads <= 1:
+        yield from map(work, items)
+        return
+    run = _Run(len(items), 2 * threads)
+
+    def worker() -> None:
+        try:
+            while (position := run.take()) is not None:
+                run.deliver(position, work(items[position]))
+        except BaseException as error:  # raised again in the calling thread
+            run.stop(error)
+
+    workers = [threading.Thread(target=worker, name=f"cnnviz-{i}", daemon=True) for i in range(threads)]
+    try:
+        for thread in workers:
+            thread.start()
+        for position in range(len(items)):
+            yield run.collect(position)  # type: ignore[misc]  # results hold what `work` returned
+    finally:
+        run.stop()
+        for thread in workers:
+            if thread.ident is not None:
+                thread.join()

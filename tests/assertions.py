@@ -1,0 +1,111 @@
+"""The only home of tolerances. `test_assertions` plants faults that these must catch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+LARGEST_DIFFERENCE_LEVELS = 1
+LEAST_SHARE_EQUAL = 0.999
+
+
+def assert_same_plane(actual: Any, expected: Any, *, levels: int = 256) -> None:
+    """Compare two index planes as the design states: within 1 level everywhere, and 99.9 % of the pixels equal.
+
+    The share leaves planes of less than 1000 px no pixel at all, so one may differ from 100 px on: a value can lie on a
+    tie of the rounding.
+
+    Args:
+        actual: (H, W) uint8.
+        expected: (H, W) uint8.
+        levels: entries from here on are no values but background and bad, which have to be the very same.
+    """
+    actual, expected = _as_planes(actual, expected)
+    difference = np.abs(actual.astype(np.int16) - expected)
+    worst = np.unravel_index(difference.argmax(), difference.shape)
+    assert difference.max() <= LARGEST_DIFFERENCE_LEVELS, (
+        f"{difference.max()} levels apart at {tuple(map(int, worst))}: {actual[worst]}, expected {expected[worst]}"
+    )
+    differing = int((difference > 0).sum())
+    allowed = max(int(expected.size * (1 - LEAST_SHARE_EQUAL)), expected.size >= 100)
+    assert differing <= allowed, f"{differing} of {expected.size} px differ, at most {allowed} may"
+    np.testing.assert_array_equal(
+        np.where(actual >= levels, actual, 0),
+        np.where(expected >= levels, expected, 0),
+        err_msg="background and bad pixels",
+    )
+
+
+def assert_equal_planes(actual: Any, expected: Any) -> None:
+    """Compare two index planes, or pictures in RGB, that have to be the same to the last bit.
+
+    Args:
+        actual: (H, W) or (H, W, 3) uint8.
+        expected: the same shape, uint8.
+    """
+    actual, expected = _as_planes(actual, expected)
+    np.testing.assert_array_equal(actual, expected)
+
+
+def assert_same_range(actual: Any, expected: Any) -> None:
+    """Compare two results of `channel_range`: exactly, NaN at the same places.
+
+    Args:
+        actual: (vmin, vmax), each (C,) float32.
+        expected: (vmin, vmax), each (C,) float32.
+    """
+    assert len(actual) == len(expected) == 2
+    for name, ours, theirs in zip(("vmin", "vmax"), actual, expected, strict=True):
+        ours, theirs = np.asarray(ours), np.asarray(theirs)
+        assert ours.dtype == theirs.dtype == np.float32, name
+        assert ours.shape == theirs.shape, name
+        np.testing.assert_array_equal(ours, theirs, err_msg=name)
+
+
+def assert_same_palette(actual: Any, expected: Any) -> None:
+    """Compare two colour tables, of which one may round down where the other rounds: within 1 in every component.
+
+    Args:
+        actual: (N, 3) uint8, RGB.
+        expected: (N, 3) uint8, RGB.
+    """
+    actual, expected = _as_planes(actual, expected)
+    difference = np.abs(actual.astype(np.int16) - expected)
+    assert difference.max() <= 1, f"{difference.max()} apart at entry {difference.max(axis=1).argmax()}"
+
+
+def assert_same_statistics(actual: Any, expected: Any) -> None:
+    """Compare float64 results of two orders of summation; NaN at the same places."""
+    actual = np.asarray(actual)
+    assert actual.dtype == np.float64
+    np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
+
+
+def assert_same_floats(actual: Any, expected: Any) -> None:
+    """Compare float32 results of two ways of rounding, a few units in the last place apart; NaN at the same places."""
+    actual = np.asarray(actual)
+    assert actual.dtype == np.float32
+    np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
+
+
+def assert_similar_picture(actual: Any, expected: Any) -> None:
+    """Compare a picture that went through a lossy format with the one that went in.
+
+    Args:
+        actual: (H, W) or (H, W, 3) uint8.
+        expected: the same shape, uint8.
+    """
+    actual, expected = _as_planes(actual, expected)
+    difference = np.abs(actual.astype(np.int16) - expected)
+    assert difference.max() <= 40, f"{difference.max()} apart"
+    assert difference.mean() <= 3, f"{difference.mean():.2f} apart on average"
+
+
+def _as_planes(actual: Any, expected: Any) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.dtype == expected.dtype == np.uint8, f"{actual.dtype} and {expected.dtype}"
+    assert actual.shape == expected.shape, f"{actual.shape}, expected {expected.shape}"
+    assert expected.size > 0
+    return actual, expected

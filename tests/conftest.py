@@ -1,0 +1,63 @@
+"""Switches and fixtures that all tests share."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    import torch
+
+# Set before anything imports torch: more threads than cores make small operations slower, not faster.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+pytest.register_assert_rewrite("assertions")
+
+# No deadline: the reference is slow on purpose. In CI every run has the same examples: a red run can be repeated.
+_CI = bool(os.environ.get("CI"))
+settings.register_profile(
+    "cnnviz_fast",
+    settings.get_profile("default"),
+    deadline=None,
+    derandomize=_CI,
+    database=None if _CI else settings.get_profile("default").database,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("cnnviz_fast")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the zoo out unless `-m` names it; skip what needs a CUDA device where there is none."""
+    if "zoo" not in config.getoption("markexpr"):
+        zoo = [item for item in items if item.get_closest_marker("zoo")]
+        config.hook.pytest_deselected(items=zoo)
+        items[:] = [item for item in items if item not in zoo]
+    gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if gpu:
+        import torch
+
+        for item in gpu:
+            item.add_marker(pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def photo() -> Path:
+    """Return the path of a real photo, 640 x 427 px, that comes with scikit-learn."""
+    package = importlib.util.find_spec("sklearn")
+    assert package is not None
+    assert package.origin is not None
+    return Path(package.origin).parent / "datasets" / "images" / "china.jpg"
+
+
+@pytest.fixture
+def maps() -> torch.Tensor:
+    """Return maps: (6, 5, 7) float32, finite, values of both signs, each channel on a range of its own."""
+    import torch
+
+    ramp = torch.arange(1.0, 7.0)[:, None, None]
+    return torch.randn(6, 5, 7, generator=torch.Generator().manual_seed(0)) * ramp

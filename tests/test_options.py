@@ -1,0 +1,305 @@
+"""Every parser: what it takes and in which words it refuses; the rules between options; what `takes` shows."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnviz_fast import options
+from cnnviz_fast.errors import InputError, OptionError
+from cnnviz_fast.options import PreprocessOptions, RenderOptions, takes
+from cnnviz_fast.render import render, save_sheet
+
+RECORDS = [RenderOptions, PreprocessOptions]
+GRID = "grid must be 'auto', 'ROWSxCOLS', 'ROWSx', 'xCOLS' or (rows, cols)"
+PIXELS = "tile must be pixels: N, HEIGHTxWIDTH or (height, width)"
+WHOLE = "tile must be a whole number of at least 1"
+PERCENTILE = "percentile must be two percentages LOW,HIGH with 0 <= LOW < HIGH <= 100"
+
+
+def held(field: str, value: Any) -> Any:
+    """Return what a record of render options holds for a value, with what else that option asks for."""
+    needed: dict[str, Any] = {
+        "percentile": {"normalize": "percentile"},
+        "vmin": {"normalize": "fixed", "vmax": 1e9},
+        "vmax": {"normalize": "fixed", "vmin": -1e9},
+    }
+    return getattr(RenderOptions(**{**needed.get(field, {}), field: value}), field)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("tile", 7, 7),
+        ("tile", " 7 ", 7),
+        ("tile", "+7", 7),
+        ("tile", np.int64(7), 7),
+        ("tile", "7x9", (7, 9)),
+        ("tile", (7, 9), (7, 9)),
+        ("tile", [7, "9"], (7, 9)),
+        ("tile", None, None),
+        ("scale", 2, 2.0),
+        ("scale", "0.5", 0.5),
+        ("scale", np.float32(1.5), 1.5),
+        ("grid", "auto", (0, 0)),
+        ("grid", "3x4", (3, 4)),
+        ("grid", "3x", (3, 0)),
+        ("grid", "x4", (0, 4)),
+        ("grid", " 10x20 ", (10, 20)),
+        ("grid", (3, 4), (3, 4)),
+        ("grid", (3, None), (3, 0)),
+        ("grid", [0, 4], (0, 4)),
+        ("gap", 0, 0),
+        ("gap", "3", 3),
+        ("margin", 5, 5),
+        ("normalize", "layer", "layer"),
+        ("vmin", "-1.5", -1.5),
+        ("vmin", "-1e-3", -1e-3),
+        ("vmax", 3, 3.0),
+        ("percentile", "2,98.5", (2.0, 98.5)),
+        ("percentile", (0, 100), (0.0, 100.0)),
+        ("percentile", ["5", 95], (5.0, 95.0)),
+        ("align", "corners", "corners"),
+        ("upsampling", "nearest", "nearest"),
+        ("colormap", " gray ", "gray"),
+        ("background", "#ffffff", "#ffffff"),
+        ("bad", "red", "red"),
+        ("channels", "0-3,8", (0, 1, 2, 3, 8)),
+        ("channels", "8, 2-2", (8, 2)),
+        ("channels", 5, (5,)),
+        ("channels", "5", (5,)),
+        ("channels", [3, "1-2", np.int64(7)], (3, 1, 2, 7)),
+        ("channels", range(2, 5), (2, 3, 4)),
+        ("channels", None, None),
+        ("backend", "torch", "torch"),
+        ("threads", "2", 2),
+        ("threads", None, None),
+    ],
+)
+def test_render_options_accepted_forms_are_held_as_one(field: str, value: Any, expected: Any) -> None:
+    result = held(field, value)
+    assert result == expected
+    assert type(result) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("tile", 0, f"{WHOLE}, got 0."),
+        ("tile", -5, f"{WHOLE}, got -5."),
+        ("tile", "-5", f"{WHOLE}, got -5."),
+        ("tile", 7.5, f"{WHOLE}, got 7.5."),
+        ("tile", True, f"{WHOLE}, got True."),
+        ("tile", "big", f"{WHOLE}, got 'big'."),
+        ("tile", "7x", f"{WHOLE}, got ''."),
+        ("tile", "7x0", f"{WHOLE}, got 0."),
+        ("tile", "7x8x9", f"{PIXELS}, got ['7', '8', '9']."),
+        ("tile", (7,), f"{PIXELS}, got (7,)."),
+        ("scale", 0, "scale must be a number above 0, got 0."),
+        ("scale", "-2", "scale must be a number above 0, got '-2'."),
+        ("scale", "two", "scale must be a number, got 'two'."),
+        ("scale", "inf", "scale must be a finite number, got inf."),
+        ("scale", float("nan"), "scale must be a finite number, got nan."),
+        ("scale", False, "scale must be a number, got False."),
+        ("scale", [2], "scale must be a number, got [2]."),
+        ("grid", "x", f"{GRID}, got 'x'."),
+        ("grid", "3", f"{GRID}, got '3'."),
+        ("grid", "3X4", f"{GRID}, got '3X4'."),
+        ("grid", "-3x4", f"{GRID}, got '-3x4'."),
+        ("grid", "0x4", f"{GRID} with numbers from 1 on, got '0x4'."),
+        ("grid", "3x00", f"{GRID} with numbers from 1 on, got '3x00'."),
+        ("grid", (1, 2, 3), f"{GRID}, got (1, 2, 3)."),
+        ("grid", 3, f"{GRID}, got 3."),
+        ("grid", (-1, 3), "grid must be a whole number of at least 0, got -1."),
+        ("gap", -1, "gap must be a whole number of at least 0, got -1."),
+        ("gap", None, "gap must be a whole number of at least 0, got None."),
+        ("margin", "1.5", "margin must be a whole number of at least 0, got '1.5'."),
+        (
+            "normalize",
+            "percentil",
+            "normalize must be one of channel, layer, percentile, symmetric, sigmoid, fixed, got 'percentil'. "
+            "Closest: 'percentile'.",
+        ),
+        (
+            "normalize",
+            None,
+            "normalize must be one of channel, layer, percentile, symmetric, sigmoid, fixed, got None.",
+        ),
+        ("vmin", "low", "vmin must be a number, got 'low'."),
+        ("vmin", "-inf", "vmin must be a finite number, got -inf."),
+        ("vmax", "nan", "vmax must be a finite number, got nan."),
+        ("percentile", "99,1", f"{PERCENTILE}, got '99,1'."),
+        ("percentile", "5,5", f"{PERCENTILE}, got '5,5'."),
+        ("percentile", "-1,50", f"{PERCENTILE}, got '-1,50'."),
+        ("percentile", "1,101", f"{PERCENTILE}, got '1,101'."),
+        ("percentile", (1, 2, 3), f"{PERCENTILE}, got (1, 2, 3)."),
+        ("percentile", 5, f"{PERCENTILE}, got 5."),
+        ("percentile", "1,high", "percentile must be a number, got 'high'."),
+        ("align", "centre", "align must be one of left, center, corners, got 'centre'. Closest: 'center'."),
+        ("upsampling", 3, "upsampling must be one of bilinear, nearest, got 3."),
+        ("colormap", "", "colormap must be a name, got ''."),
+        ("colormap", 3, "colormap must be a name, got 3."),
+        ("background", "  ", "background must be a name, got '  '."),
+        ("bad", None, "bad must be a name, got None."),
+        ("channels", "", "channels must be a whole number of at least 0, got ''."),
+        ("channels", [], "channels must be at least one channel, got []."),
+        ("channels", "5-2", "channels must be ranges that go upwards, got '5-2'."),
+        ("channels", "-3", "channels must be a whole number of at least 0, got -3."),
+        ("channels", [0, -1], "channels must be a whole number of at least 0, got -1."),
+        ("channels", [1.5], "channels must be a whole number of at least 0, got 1.5."),
+        ("channels", "1;2", "channels must be a whole number of at least 0, got '1;2'."),
+        ("channels", True, "channels must be a whole number of at least 0, got True."),
+        ("channels", 1.5, "channels must be channels such as '0-63,128', got 1.5."),
+        ("backend", "nmba", "backend must be one of auto, reference, torch, numba, got 'nmba'. Closest: 'numba'."),
+        ("threads", 0, "threads must be a whole number of at least 1, got 0."),
+        ("threads", "many", "threads must be a whole number of at least 1, got 'many'."),
+    ],
+)
+def test_render_options_wrong_value_is_refused_in_one_line(field: str, value: Any, message: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        held(field, value)
+    assert str(caught.value) == message
+    assert isinstance(caught.value, InputError)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"tile": 9, "scale": 2}, "tile and scale both set the tile size. Give one of them."),
+        ({"normalize": "fixed"}, "normalize 'fixed' needs vmin and vmax. Give both."),
+        ({"normalize": "fixed", "vmin": 0}, "normalize 'fixed' needs vmin and vmax. Give both."),
+        ({"normalize": "fixed", "vmin": 1, "vmax": 1}, "vmin must be less than vmax, got 1 and 1."),
+        ({"normalize": "fixed", "vmin": 2, "vmax": -1.5}, "vmin must be less than vmax, got 2 and -1.5."),
+        ({"vmin": 0}, "vmin and vmax go with normalize 'fixed', got normalize 'channel'."),
+        ({"normalize": "layer", "vmax": 0}, "vmin and vmax go with normalize 'fixed', got normalize 'layer'."),
+        ({"percentile": (1, 99)}, "percentile goes with normalize 'percentile', got normalize 'channel'."),
+    ],
+)
+def test_render_options_that_contradict_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        RenderOptions(**given)
+    assert str(caught.value) == message
+
+
+def test_render_options_defaults_are_those_of_the_design() -> None:
+    assert dataclasses.asdict(RenderOptions()) == {
+        "tile": None,
+        "scale": None,
+        "grid": (0, 0),
+        "gap": 0,
+        "margin": 0,
+        "normalize": "channel",
+        "vmin": None,
+        "vmax": None,
+        "percentile": None,
+        "align": "center",
+        "upsampling": "bilinear",
+        "colormap": "viridis",
+        "background": "black",
+        "bad": "magenta",
+        "channels": None,
+        "backend": "auto",
+        "threads": None,
+    }
+
+
+def test_render_options_percentile_defaults_with_its_normalization() -> None:
+    assert RenderOptions(normalize="percentile").percentile == (1.0, 99.0)
+
+
+def test_render_options_a_record_made_again_is_equal() -> None:
+    made = RenderOptions(tile="7x9", grid="3x", normalize="percentile", channels="0-2")
+    assert dataclasses.replace(made) == made
+    assert RenderOptions(**dataclasses.asdict(made)) == made
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_option_records_cannot_be_changed_or_given_by_position(record: type) -> None:
+    name = dataclasses.fields(record)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(record(), name, 3)
+    with pytest.raises(TypeError):
+        record(3)
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_option_records_every_field_has_its_parser_and_its_sentence(record: type) -> None:
+    for field in dataclasses.fields(record):
+        assert callable(field.metadata["parse"]), field.name
+        assert field.metadata["description"], field.name
+        assert not field.metadata["description"].endswith("."), field.name
+        assert field.metadata["metavar"], field.name
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("size", 224, 224),
+        ("size", "224x320", (224, 320)),
+        ("interpolation", "bicubic", "bicubic"),
+        ("mean", "0.5,0.4,0.3", (0.5, 0.4, 0.3)),
+        ("mean", (0, 0, 0), (0.0, 0.0, 0.0)),
+        ("std", ["1", 2, 0.5], (1.0, 2.0, 0.5)),
+        ("std", None, None),
+    ],
+)
+def test_preprocess_options_accepted_forms_are_held_as_one(field: str, value: Any, expected: Any) -> None:
+    assert getattr(PreprocessOptions(**{field: value}), field) == expected
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("size", "0x3", "size must be a whole number of at least 1, got 0."),
+        ("interpolation", "bilinera", "Closest: 'bilinear'"),
+        ("mean", "0.5", "mean must be three numbers R,G,B, got '0.5'."),
+        ("mean", 0.5, "mean must be three numbers R,G,B, got 0.5."),
+        ("std", "1,0,1", "std must be three numbers above 0, got '1,0,1'."),
+        ("std", "1,x,1", "std must be a number, got 'x'."),
+    ],
+)
+def test_preprocess_options_wrong_value_is_refused(field: str, value: Any, message: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        PreprocessOptions(**{field: value})
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("function", [render, save_sheet])
+def test_takes_shows_every_option_in_signature_and_docstring(function: Any) -> None:
+    parameters = inspect.signature(function).parameters
+    for field in dataclasses.fields(RenderOptions):
+        parameter = parameters[field.name]
+        assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        assert parameter.default == field.default
+        assert f"        {field.name}: {field.metadata['description']}.\n" in function.__doc__
+    assert not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    assert "**options" not in function.__doc__
+
+
+def test_takes_leaves_own_parameters_first() -> None:
+    @takes(PreprocessOptions)
+    def prepare(picture: object, *, strict: bool = False, **options: object) -> None:
+        """Prepare.
+
+        Args:
+            picture: what.
+            **options: see below.
+        """
+
+    assert list(inspect.signature(prepare).parameters) == [
+        "picture", "strict", "size", "interpolation", "mean", "std",
+    ]  # fmt: skip
+
+
+def test_render_unknown_option_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="colourmap"):
+        render(np.zeros((1, 2, 2)), colourmap="gray")
+
+
+def test_refuse_words_advice_last() -> None:
+    error = options.refuse("gap", "small", 9, "Make it smaller.")
+    assert str(error) == "gap must be small, got 9. Make it smaller."
