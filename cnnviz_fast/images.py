@@ -1,0 +1,256 @@
+"""Stage 2, images: files, folders, globs, arrays and tensors are found, decoded, and preprocessed into one batch."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from .decode import EXTENSIONS, MAX_PIXELS, decode_file, decode_picture, reason
+from .errors import DTypeError, ImageError, ShapeError
+from .models import LoadedModel, module_of
+from .options import whole
+from .preprocess import Preprocess, imagenet_preset
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import torch
+    from PIL.Image import Image as Picture
+    from torch import nn
+
+Source: TypeAlias = "Path | Picture | npt.NDArray[Any] | torch.Tensor"
+
+_MAGIC = re.compile(r"[*?[]")
+
+
+def find_images(images: object) -> list[Source]:
+    """List the pictures that paths, folders, globs and in-memory pictures stand for.
+
+    A folder gives the files directly in it that have a picture's extension. So does a glob, but one that ends in an
+    extension of its own (`*.dat`) gives all its matches. Both come in natural order, 2 before 10. A file that is named
+    is taken whatever its extension.
+
+    Args:
+        images: a path, folder, glob, PIL image, array or tensor, or any iterable of these.
+
+    Returns:
+        Files as `Path`, everything else as it came, in the order given.
+
+    Raises:
+        ImageError: a file is missing, a folder or a glob holds no picture, or an item is none of the above.
+    """
+    if isinstance(images, str | os.PathLike):
+        return list(_find_files(os.fspath(images)))
+    if isinstance(images, np.ndarray) or _is_tensor(images) or _is_picture(images):
+        return [images]  # type: ignore[list-item]
+    if isinstance(images, Iterable) and not isinstance(images, bytes | bytearray | Mapping):
+        return [source for item in images for source in find_images(item)]
+    kind = type(images).__name__
+    raise ImageError(f"images must be paths, folders, globs, PIL images, uint8 arrays or tensors, got {kind}.")
+
+
+def image_name(source: Source | str, position: int) -> str:
+    """Give the stem that names a picture's output files.
+
+    Args:
+        source: an item of what `find_images` returned.
+        position: its place among the pictures, for one that has no file name.
+
+    Returns:
+        The file's stem, or "image3" for an in-memory picture at position 3.
+    """
+    return Path(source).stem if isinstance(source, str | os.PathLike) else f"image{position}"
+
+
+def decode_image(source: Source | str, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Decode a picture to 8-bit RGB, upright.
+
+    A file's format is told by its content: PNG, JPEG, WebP, BMP, GIF, TIFF, PPM/PGM/PBM and nothing else. EXIF
+    orientation is applied, transparency is laid over white, wide values are scaled; `decode.py` says how.
+
+    Args:
+        source: a path; a PIL image, which is left as it is; a (H, W) or (H, W, 1|3|4) uint8 array; or a
+            (1|3|4, H, W) uint8 tensor.
+        max_pixels: refuse pictures of more pixels, before they are decoded.
+
+    Returns:
+        A new PIL image of mode RGB.
+
+    Raises:
+        ImageError: the file is missing, none of the formats, damaged, or of more than `max_pixels`.
+        ShapeError: an array or a tensor has another shape.
+        DTypeError: an array or a tensor is not uint8.
+    """
+    limit: int = whole(1)("max_pixels", max_pixels)
+    if isinstance(source, str | os.PathLike):
+        return decode_file(Path(source), limit)
+    if _is_picture(source):
+        return decode_picture(source, "image", limit)  # type: ignore[arg-type]
+    if isinstance(source, np.ndarray) or _is_tensor(source):
+        return decode_picture(_wrapped(source), "image", limit)
+    raise ImageError(f"image must be a path, PIL image, uint8 array or uint8 tensor, got {type(source).__name__}.")
+
+
+def load_images(
+    images: object, model: LoadedModel | nn.Module | None = None, *, max_pixels: int = MAX_PIXELS
+) -> torch.Tensor:
+    """Decode pictures and preprocess them into one batch.
+
+    Args:
+        images: what `find_images` takes. Float tensors (3, H, W) or (N, 3, H, W) count as preprocessed.
+        model: its own preprocessing is used; ImageNet's for None and for a plain module.
+        max_pixels: refuse pictures of more pixels, before they are decoded.
+
+    Returns:
+        (N, 3, H, W) float32. On the CPU, or on the device of the first picture if that is a float tensor.
+
+    Raises:
+        ImageError: there are no pictures, or one cannot be found, decoded or preprocessed.
+        ShapeError: the pictures come out in different sizes, or an array or a tensor has another shape.
+        DTypeError: an array or a tensor is neither uint8 nor a float tensor.
+    """
+    import torch
+
+    if model is not None:
+        module_of(model)
+    preprocess = model.preprocess if isinstance(model, LoadedModel) else imagenet_preset()
+    sources = find_images(images)
+    if not sources:
+        raise ImageError("images must name at least one picture, got none.")
+    parts = [_model_input(source, preprocess, max_pixels) for source in sources]
+    _check_sizes(parts, sources)
+    return torch.cat([part.to(parts[0].device) for part in parts])
+
+
+def _is_picture(item: object) -> bool:
+    """Tell PIL images without importing Pillow: whoever has one has imported it."""
+    module = sys.modules.get("PIL.Image")
+    return module is not None and isinstance(item, module.Image)
+
+
+def _is_tensor(item: object) -> bool:
+    """Tell tensors without importing torch: whoever has one has imported it."""
+    module = sys.modules.get("torch")
+    return module is not None and isinstance(item, module.Tensor)
+
+
+def _find_files(text: str) -> list[Path]:
+    """Expand one path, folder or glob."""
+    if os.path.isdir(text):
+        try:
+            inside = [os.path.join(text, name) for name in os.listdir(text) if not name.startswith(".")]
+        except OSError as error:
+            raise ImageError(f"folder {text!r} cannot be read: {reason(error)}.") from error
+        found = [path for path in inside if _has_extension(path) and os.path.isfile(path)]
+        missing = f"folder {text!r} holds no images ({' '.join(EXTENSIONS)})."
+    elif os.path.exists(text):  # before globs, so that "cat[1].png" can be named
+        return [Path(text)]
+    elif _MAGIC.search(text):
+        suffix = os.path.splitext(text)[1]
+        explicit = bool(suffix) and not _MAGIC.search(suffix)
+        matches = glob.glob(text, recursive=True)
+        found = [path for path in matches if os.path.isfile(path) and (explicit or _has_extension(path))]
+        missing = f"glob {text!r} matches no images."
+    else:
+        raise ImageError(f"no file or folder {text!r}.")
+    if not found:
+        raise ImageError(missing)
+    return [Path(path) for path in sorted(found)]
+
+
+def _has_extension(path: str) -> bool:
+    return path.lower().endswith(EXTENSIONS)
+
+
+def _natural(path: str) -> tuple[list[int | str], str]:
+    """Give a sorting key that counts: the odd parts of this split are digits, the even ones are not."""
+    parts = re.split(r"(\d+)", path.casefold())
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], path
+
+
+def _model_input(source: Source, preprocess: Preprocess, max_pixels: int) -> torch.Tensor:
+    """Give one picture, or a tensor that is preprocessed already, as (n, 3, H, W) float32."""
+    if _is_tensor(source) and source.is_floating_point():  # type: ignore[union-attr]
+        tensor: torch.Tensor = source.float()  # type: ignore[union-attr]
+        batch = tensor[None] if tensor.ndim == 3 else tensor
+        if batch.ndim != 4 or batch.shape[1] != 3 or 0 in batch.shape:
+            shape = tuple(tensor.shape)
+            raise ShapeError(f"a preprocessed tensor must have shape (3, H, W) or (N, 3, H, W), got {shape}.")
+        return batch
+    picture = decode_image(source, max_pixels=max_pixels)
+    try:
+        prepared: torch.Tensor = preprocess(picture)
+        return prepared.float().unsqueeze(0)
+    except Exception as error:  # presets for video and optical flow, or a user's own preprocessing
+        label = _label(source, None)
+        raise ImageError(f"{label} cannot be preprocessed for this model: {reason(error)}.") from error
+
+
+def _label(source: Source, position: int | None) -> str:
+    """Word a picture for an error message."""
+    if isinstance(source, str | os.PathLike):
+        return f"image {os.fspath(source)!r}"
+    return "image" if position is None else f"image {position}"
+
+
+def _check_sizes(parts: Sequence[torch.Tensor], sources: Sequence[Source]) -> None:
+    """Refuse pictures that cannot be one batch, and name one picture of each size."""
+    sizes: dict[str, str] = {}
+    for position, (part, source) in enumerate(zip(parts, sources, strict=True)):
+        sizes.setdefault(f"{part.shape[2]}x{part.shape[3]}", _label(source, position))
+    if len(sizes) > 1:
+        found = ", ".join(f"{size} ({label})" for size, label in list(sizes.items())[:4])
+        more = f" and {len(sizes) - 4} more" if len(sizes) > 4 else ""
+        raise ShapeError(f"images must come out in one size to be a batch, got {found}{more}. Set the size option.")
+
+
+def _wrapped(source: Any) -> Picture:
+    """Make a PIL image of a uint8 array (H, W[, 1|3|4]) or tensor (1|3|4, H, W)."""
+    from PIL import Image
+
+    _check_array(source)
+    if _is_tensor(source):
+        source = source.detach().cpu().permute(1, 2, 0).numpy()
+    pixels = np.ascontiguousarray(source)
+    return Image.fromarray(pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
+
+
+def _check_array(source: Any) -> None:
+    """Refuse arrays and tensors that are not pictures, and say what to do about each."""
+    dtype = str(source.dtype).removeprefix("torch.")
+    shape = tuple(source.shape)
+    if dtype != "uint8":
+        raise DTypeError(f"image must be uint8, got {dtype}. {_dtype_advice(dtype, _is_tensor(source))}")
+    if _is_tensor(source):
+        expected, channels = "(1|3|4, H, W)", shape[:1]
+    else:
+        expected, channels = "(H, W) or (H, W, 1|3|4)", shape[2:]
+    fits = (len(shape) == 3 and channels[0] in (1, 3, 4)) or (len(shape) == 2 and not _is_tensor(source))
+    if fits and 0 not in shape:
+        return
+    advice = ""
+    if len(shape) == 4:
+        advice = " Pass its samples one by one: list(images)."
+    elif len(shape) == 3 and not _is_tensor(source) and shape[0] in (1, 3, 4):
+        advice = " Put the channels last: image.transpose(1, 2, 0)."
+    elif len(shape) == 3 and shape[2] in (1, 3, 4):
+        advice = " Put the channels first: image.permute(2, 0, 1)."
+    raise ShapeError(f"image must have shape {expected}, got {shape}.{advice}")
+
+
+def _dtype_advice(dtype: str, tensor: bool) -> str:
+    if dtype == "bool":
+        return "Convert it to uint8 and multiply it by 255."
+    if dtype == "uint16":
+        return "Divide it by 257, round, and convert it to uint8."
+    if dtype.startswith("int"):
+        return "Convert it to uint8 if its values are 0 to 255."
+    if tensor:
+        return "A float tensor counts as preprocessed: pass it to load_images or to capture."
+    return "Scale it to 0..255, round, and convert it to uint8; or pass a preprocessed float tensor (3, H, W)."

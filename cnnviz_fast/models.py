@@ -1,0 +1,242 @@
+"""Stage 2, models: a spec becomes a module in eval mode with the preprocessing that its weights ask for."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import zoo
+from .checkpoints import load_state, meta_copy, read_checkpoint, reason
+from .errors import InputError, ModelError, OptionError
+from .factories import find_factory
+from .options import PreprocessOptions, refuse, whole
+from .preprocess import Preprocess, imagenet_preset, with_options
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+_NEWER_SOURCES = ("timm", "hf")  # of model specs; not in this version
+_LARGEST_SEED = 2**64 - 1  # of torch.Generator.manual_seed
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model that is ready to look at.
+
+    Attributes:
+        module: in eval mode, on its device.
+        preprocess: PIL image of mode RGB -> (3, H, W) float32.
+        spec: what it was loaded from, such as "torchvision:resnet50".
+        weights: which weights these are, such as "IMAGENET1K_V2", "random, seed 0" or a file's name.
+        categories: names of the classes, where the weights bring them.
+    """
+
+    module: nn.Module = field(repr=False)
+    preprocess: Preprocess = field(repr=False)
+    spec: str
+    weights: str
+    categories: tuple[str, ...] | None = field(default=None, repr=False)
+
+
+def module_of(model: LoadedModel | nn.Module) -> nn.Module:
+    """Take the module out of whatever stands for a model.
+
+    Args:
+        model: a record of `load_model`, or any module.
+
+    Returns:
+        The module itself.
+
+    Raises:
+        InputError: `model` is neither.
+    """
+    module = model.module if isinstance(model, LoadedModel) else model
+    from torch import nn
+
+    if not isinstance(module, nn.Module):
+        kind = type(model).__name__
+        advice = f" Load it first: load_model({model!r})." if isinstance(model, str) else ""
+        raise InputError(f"model must be a torch.nn.Module or a record of load_model, got {kind}.{advice}")
+    return module
+
+
+def load_model(
+    spec: str | nn.Module,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    device: str | torch.device = "auto",
+    preprocess: PreprocessOptions | None = None,
+) -> LoadedModel:
+    """Load a model with its weights and its own preprocessing.
+
+    Args:
+        spec: `torchvision:NAME` or just NAME, `package.module:factory`, `file.py:factory`, or a module. A module is
+            not copied: it is put in eval mode and, where `device` says so, moved.
+        weights: DEFAULT (also where not given), a name such as IMAGENET1K_V1, "none" for random ones, or the path of a
+            checkpoint. For a factory, DEFAULT and none both mean the model as it makes it. Not for a module.
+        seed: of random weights; a factory runs under it too. The random state of the program stays as it is.
+        device: auto (CUDA where there is one; a module stays where it is), cpu, cuda, cuda:1, or meta: the structure
+            without any values.
+        preprocess: steps to replace in the weights' own preprocessing, or in ImageNet's where the weights have none.
+
+    Returns:
+        The record of the model.
+
+    Raises:
+        ModelError: the spec, the weights or the checkpoint cannot be used, or a download failed.
+        OptionError: the seed or the device cannot be used.
+        InputError: `spec` is neither text nor a module.
+    """
+    from torch import nn
+
+    stays = isinstance(spec, nn.Module) and device == "auto"
+    target = None if stays else resolve_device(device)
+    if whole(0)("seed", seed) > _LARGEST_SEED:
+        raise refuse("seed", f"at most {_LARGEST_SEED}", seed)
+    build = _Builder(int(seed), on_meta=target is not None and target.type == "meta")
+    if isinstance(spec, nn.Module):
+        loaded = _from_module(spec, weights, build)
+    elif isinstance(spec, str):
+        source, name = _split(spec)
+        if source == "torchvision":
+            loaded = _from_torchvision(name, weights, build)
+        else:
+            loaded = _from_factory(source, name, weights, build)
+    else:
+        raise InputError(f"model must be a spec such as 'resnet50' or a torch.nn.Module, got {type(spec).__name__}.")
+    module = loaded.module if target is None else loaded.module.to(target)
+    return replace(loaded, module=module.eval(), preprocess=with_options(loaded.preprocess, preprocess))
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """Find the device that an option names.
+
+    Args:
+        device: "auto" for CUDA where there is one and the CPU otherwise, or a name that torch knows.
+
+    Returns:
+        The device. Memory can be allocated on it.
+
+    Raises:
+        OptionError: torch does not know it, or it is not there.
+    """
+    import torch
+
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except Exception as error:  # AssertionError from a torch without CUDA, RuntimeError without a driver, and others
+        wanted = "auto, cpu or a device that is there"
+        raise OptionError(f"device must be {wanted}, got {str(device)!r}: {reason(error)}.") from error
+    return found
+
+
+def _split(spec: str) -> tuple[str, str]:
+    """Split a spec at its last colon, which is not the one of `C:\\models\\net.py:make`."""
+    source, colon, name = spec.rpartition(":")
+    if name.lower().endswith(".py") or (colon and not name):
+        raise ModelError(f"model {spec!r} names no factory. Name the function that makes it: file.py:FUNCTION.")
+    if not colon or source == "torchvision":
+        return "torchvision", name.lower()
+    if source in _NEWER_SOURCES:
+        raise ModelError(
+            f"no model source {source!r} in this version. "
+            f"A model is NAME, torchvision:NAME, package.module:factory or file.py:factory."
+        )
+    return source, name
+
+
+@dataclass(frozen=True)
+class _Builder:
+    """How modules are built: under a seed that the program's own random state does not notice, or without values."""
+
+    seed: int
+    on_meta: bool
+
+    def __call__(self, make: Callable[[], nn.Module]) -> nn.Module:
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            # The CPU's generator alone: torch.manual_seed would also reset those of GPUs, which are not put back.
+            torch.default_generator.manual_seed(self.seed)
+            return _build_on_meta(make) if self.on_meta else make()
+
+
+def _build_on_meta(make: Callable[[], nn.Module]) -> nn.Module:
+    """Build a module without memory for its parameters.
+
+    Only the functions that allocate them are sent to the meta device. Under `torch.device("meta")` so are those whose
+    values decide how a model is built, and torchvision 0.29 could not build a RegNet.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class AllocateOnMeta(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            if function in (torch.empty, torch.zeros, torch.ones) and kwargs.get("device") is None:
+                kwargs["device"] = "meta"
+            return function(*args, **kwargs)
+
+    with warnings.catch_warnings():
+        # From factories that load weights: into a module on meta they go nowhere.
+        warnings.filterwarnings("ignore", message=".*copying from a non-meta parameter")
+        try:
+            with AllocateOnMeta():
+                module = make()
+        except Exception:  # it looks at values after all
+            module = make()
+    return module.to("meta")
+
+
+def _from_torchvision(name: str, weights: str | os.PathLike[str] | None, build: _Builder) -> LoadedModel:
+    import torchvision
+
+    spec = f"torchvision:{name}"
+    chosen = zoo.choose_weights(name, weights)
+    default = zoo.weights_of(name).get("DEFAULT")
+    if chosen is not None and not isinstance(chosen, str):
+        categories = chosen.meta.get("categories")
+        module = zoo.pretrained(name, chosen)
+        return LoadedModel(module, chosen.transforms(), spec, chosen.name, tuple(categories) if categories else None)
+    preset = imagenet_preset() if default is None else default.transforms()
+    state = None
+    if chosen is not None:
+        state = read_checkpoint(chosen)
+        zoo.adapt_state(name, state)
+        build = replace(build, on_meta=False)
+    arguments = zoo.build_arguments(name, state)
+    module = build(lambda: torchvision.models.get_model(name, **arguments))
+    if chosen is None or state is None:
+        return LoadedModel(module, preset, spec, f"random, seed {build.seed}")
+    load_state(module, state, f"checkpoint {chosen!r}")
+    return LoadedModel(module, preset, spec, Path(chosen).name)
+
+
+def _from_factory(source: str, name: str, weights: str | os.PathLike[str] | None, build: _Builder) -> LoadedModel:
+    spec = f"{source}:{name}"
+    make = find_factory(source, name)
+    if weights is None or str(weights).lower() in ("default", "none"):
+        return LoadedModel(build(make), imagenet_preset(), spec, f"as built, seed {build.seed}")
+    if not zoo.is_path(weights):
+        raise ModelError(f"weights must be DEFAULT, none or the path of a checkpoint for {spec!r}, got {weights!r}.")
+    state = read_checkpoint(weights)
+    module = replace(build, on_meta=False)(make)
+    load_state(module, state, f"checkpoint {os.fspath(weights)!r}")
+    return LoadedModel(module, imagenet_preset(), spec, Path(weights).name)
+
+
+def _from_module(module: nn.Module, weights: object, build: _Builder) -> LoadedModel:
+    if weights is not None:
+        raise ModelError("weights must not be given with a module. Load them into it: module.load_state_dict(...).")
+    if build.on_meta:
+        module = meta_copy(module)  # moved there, the module itself would lose its weights
+    return LoadedModel(module, imagenet_preset(), type(module).__name__, "as given")
