@@ -1,0 +1,82 @@
+"""What `cnnviz doctor` reports: which backends and encoders are active on this machine, and why another is not."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+
+from . import backends
+from .encode import png
+from .manifest import package_version
+from .strips import default_threads
+
+PACKAGES = ("torch", "torchvision", "numpy", "numba", "pillow", "cmap", "safetensors")
+
+
+def examine() -> list[dict[str, str]]:
+    """Look at the machine and the installation.
+
+    Returns:
+        Findings, each with a `subject`, a `state` ("ok", "missing" or "info") and a `detail`.
+    """
+    return [
+        _finding("cnnviz_fast", "info", package_version()),
+        _finding("python", "info", f"{platform.python_version()} on {sys.platform} {platform.machine()}"),
+        *_packages(),
+        _finding("threads", "info", f"{default_threads()} of {os.cpu_count()} cores"),
+        _device(),
+        *_backends(),
+        _encoder(),
+        _finding("kernel cache", *_kernel_cache()),
+    ]
+
+
+def _finding(subject: str, state: str, detail: str) -> dict[str, str]:
+    return {"subject": subject, "state": state, "detail": detail}
+
+
+def _packages() -> list[dict[str, str]]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    findings = []
+    for name in PACKAGES:
+        try:
+            findings.append(_finding(name, "info", version(name)))
+        except PackageNotFoundError:
+            findings.append(_finding(name, "missing", f"install it with: pip install {name}"))
+    return findings
+
+
+def _device() -> dict[str, str]:
+    import torch
+
+    if torch.cuda.is_available():
+        return _finding("device cuda", "ok", torch.cuda.get_device_name())
+    return _finding("device cuda", "missing", "torch sees no CUDA device; models run on the CPU")
+
+
+def _backends() -> list[dict[str, str]]:
+    automatic = backends.choose("auto", "cpu").name
+    findings = []
+    for name in backends.BACKENDS:
+        reason = backends.missing(name)
+        chosen = "chosen by auto for maps on the CPU" if name == automatic else ""
+        findings.append(_finding(f"backend {name}", "missing" if reason else "ok", reason or chosen))
+    return findings
+
+
+def _encoder() -> dict[str, str]:
+    module, reason = png.native()
+    if module is None:
+        return _finding("encoder native", "missing", f"{reason} PNGs are deflated by zlib meanwhile")
+    return _finding("encoder native", "ok", f"vector instructions: {module.vector_level()}")
+
+
+def _kernel_cache() -> tuple[str, str]:
+    reason = backends.missing("numba")
+    if reason:
+        return "missing", reason
+    from .kernels import numba_cpu
+
+    return "ok", str(numba_cpu.cache_folder())

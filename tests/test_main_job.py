@@ -1,0 +1,93 @@
+"""The main job on a real photo: every channel of ResNet-50's stages, tile by tile, against torch's interpolation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from assertions import assert_same_plane
+from numpy.typing import NDArray
+from PIL import Image
+
+import cnnviz_fast as cf
+from cnnviz_fast import cli
+
+STAGES = {"conv1": 64, "layer1": 256, "layer2": 512, "layer3": 1024, "layer4": 2048}
+
+
+def tiles_by_torch(maps: torch.Tensor, tile_px: int, levels: int) -> NDArray[np.uint8]:
+    """Draw (C, H, W) as (C, tile_px, tile_px) uint8, with nothing of the package's own."""
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    values = torch.where(high > low, (maps - low) / (high - low), 0)
+    tiles = torch.nn.functional.interpolate(values[None], size=(tile_px, tile_px), mode="bilinear", align_corners=False)
+    return (tiles[0] * (levels - 1) + 0.5).floor().to(torch.uint8).numpy()
+
+
+@pytest.fixture(scope="module")
+def model() -> cf.LoadedModel:
+    return cf.load_model("resnet50", weights="none", seed=0)
+
+
+@pytest.fixture(scope="module")
+def activations(model: cf.LoadedModel, photo: Path) -> dict[str, torch.Tensor]:
+    return cf.capture(model, cf.load_images(photo, model), list(STAGES))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_main_job_every_tile_equals_torch(stage: str, activations: dict[str, torch.Tensor]) -> None:
+    maps = activations[stage][0]
+    sheet = cf.render(maps, tile=224)
+    assert [tile["channel"] for tile in sheet.manifest["tiles"]] == list(range(STAGES[stage]))
+    if stage == "layer4":
+        assert sheet.index.shape == (10_080, 10_304)
+    levels = sheet.manifest["palette"]["levels"]
+    shown = np.zeros(sheet.index.shape, dtype=bool)
+    # In portions, to bound the memory of the independent computation.
+    for first in range(0, len(maps), 256):
+        portion = sheet.manifest["tiles"][first : first + 256]
+        drawn = []
+        for tile in portion:
+            y0, x0, y1, x1 = tile["box"]
+            drawn.append(sheet.index[y0:y1, x0:x1])
+            shown[y0:y1, x0:x1] = True
+        assert_same_plane(np.stack(drawn), tiles_by_torch(maps[first : first + 256], 224, levels))
+    assert (sheet.index[~shown] == sheet.manifest["palette"]["background"]).all()
+
+
+def test_main_job_file_holds_what_render_gives(
+    photo: Path, tmp_path: Path, activations: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv = ["render", "resnet50", str(photo), "--weights", "none", "--layer", "layer4", "--out", str(tmp_path)]
+    assert cli.main(argv) == cli.DONE
+    sheet = cf.render(activations["layer4"][0])
+    # 104 megapixels are above the 89 at which Pillow suspects a bomb.
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    with Image.open(tmp_path / f"{photo.stem}_layer4.png") as image:
+        assert image.mode == "P"
+        assert (np.asarray(image) == sheet.index).all()
+        assert image.getpalette() == sheet.palette.ravel().tolist()
+    manifest = json.loads((tmp_path / f"{photo.stem}_layer4.json").read_text())
+    assert manifest["tiles"] == sheet.manifest["tiles"]
+
+
+def test_visualize_gives_the_sheets_it_writes(photo: Path, tmp_path: Path) -> None:
+    model = cf.load_model("squeezenet1_1", weights="none")
+    sheets = cf.visualize(model, [photo, photo], ["features.0", "features.12"], tmp_path, tile=32)
+    assert [sheet.manifest["layer"] for sheet in sheets] == ["features.0", "features.12"] * 2
+    names = [f"{photo.stem}{again}_{layer}.png" for again in ("", "-2") for layer in ("features.0", "features.12")]
+    for name, sheet in zip(names, sheets, strict=True):
+        with Image.open(tmp_path / name) as image:
+            assert (np.asarray(image.convert("RGB")) == sheet.rgb()).all()
+    assert cf.visualize(model, photo, "features.0", tile=32)[0].index.shape == sheets[0].index.shape
+
+
+def test_visualize_refuses_a_layer_that_is_not_spatial(photo: Path, tmp_path: Path) -> None:
+    from cnnviz_fast.errors import ShapeError
+
+    model = cf.load_model("resnet18", weights="none")
+    with pytest.raises(ShapeError, match=r"layer 'fc' has no spatial output: it puts out \(1, 1000\)"):
+        cf.visualize(model, photo, ["layer4", "fc"], tmp_path)
+    assert list(tmp_path.iterdir()) == []

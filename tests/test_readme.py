@@ -1,0 +1,74 @@
+"""The README says what is true: its Python runs, its commands exist, its names are those of the package."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import cnnviz_fast as cf
+from benchmarks import gallery
+from cnnviz_fast import cli
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+
+
+def test_python_blocks_run(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cat.jpg").write_bytes(photo.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    # Everything but the download: the weights would come from a server.
+    build = cf.load_model
+    monkeypatch.setattr(cf, "load_model", lambda spec: build(spec, weights="none"))
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), {})
+    assert (tmp_path / "layer4.png").exists()
+    assert (tmp_path / "layer4.json").exists()
+
+
+def test_set_up_is_two_commands() -> None:
+    section = README.split("## Set up")[1].split("\n## ")[0]
+    commands = re.findall(r"```bash\n(.*?)```", section, re.S)
+    assert commands == ['pip install . && cnnviz demo\npip install ".[test]" && pytest\n']
+
+
+def test_commands_parse() -> None:
+    lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("cnnviz ")]
+    assert lines
+    for line in lines:
+        cli._parser().parse_args(shlex.split(line)[1:])
+
+
+def test_commands_are_all_listed() -> None:
+    listed = set(re.findall(r"^cnnviz (\w+)", "\n".join(blocks("text")), re.M))
+    actions = cli._parser()._subparsers._group_actions
+    assert listed == set(actions[0].choices)
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\(([^)]+)\)", README))
+def test_links_lead_somewhere(target: str) -> None:
+    assert (ROOT / target).exists()
+
+
+def test_map_of_the_code_names_real_files() -> None:
+    package = ROOT / "cnnviz_fast"
+    for name in re.findall(r"`((?:cnnviz_fast/)?\w+\.py)`", README.split("## Where things are")[1]):
+        assert (package / name.removeprefix("cnnviz_fast/")).exists() or (package / "kernels" / name).exists(), name
+
+
+@pytest.mark.parametrize("name", gallery.COMMANDS)
+def test_gallery_is_what_its_command_draws(name: str, tmp_path: Path) -> None:
+    gallery.make(name, tmp_path / name)
+    with Image.open(tmp_path / name) as made, Image.open(gallery.FOLDER / name) as kept:
+        made_rgb, kept_rgb = (np.asarray(image.convert("RGB"), dtype=np.int16) for image in (made, kept))
+    assert made_rgb.shape == kept_rgb.shape
+    # Another version of torch or Pillow may round the photo and the convolution differently.
+    assert abs(made_rgb - kept_rgb).mean() < 1
