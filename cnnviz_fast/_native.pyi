@@ -1,4 +1,4 @@
-"""The native PNG encoder (csrc). Arrays must have exactly the dtype and layout stated: nothing is converted or copied."""
+"""The native PNG encoder (csrc). Arrays must have exactly the dtype and layout stated; none is converted or copied."""
 
 from collections.abc import Sequence
 
@@ -8,17 +8,17 @@ from numpy.typing import NDArray
 def encode_strip(pixels: NDArray[np.uint8], bytes_per_pixel: int, out: NDArray[np.uint8]) -> tuple[int, int, int]:
     """Deflate a strip of rows into one complete IDAT chunk, independently of all other strips.
 
-    The chunk holds whole deflate blocks that end on a byte, none of them the last. A file is: signature, IHDR (, PLTE), an
-    IDAT of the zlib header 78 01, the strips in order, an IDAT of an empty last block (03 00) and the Adler-32 of all
-    filtered bytes (`adler32_combine`), IEND. The bytes depend on the pixels of the strip alone.
+    The chunk holds whole deflate blocks that end on a byte, none of them the last. A file is: signature, IHDR, PLTE if
+    indexed, an IDAT of the zlib header 78 01, the strips in order, an IDAT of an empty last block (03 00) and the
+    Adler-32 of all filtered bytes (`adler32_combine`), IEND. The bytes depend on the pixels of the strip alone.
 
     Args:
         pixels: (rows, row_bytes) uint8, C-contiguous. Grey values, palette indices or interleaved RGB. Not modified.
-        bytes_per_pixel: 1 for grey and indexed, 3 for RGB; divides row_bytes.
+        bytes_per_pixel: 1 for grey and indexed, 3 for RGB; at most 8, divides row_bytes.
         out: (n,) uint8, C-contiguous, n >= strip_bound(rows, row_bytes). Written; reuse it, fresh memory costs time.
 
     Returns:
-        Bytes of `out` that the chunk takes; Adler-32 of the filtered bytes; number of filtered bytes, rows * (row_bytes + 1).
+        Bytes of `out` that the chunk takes; Adler-32 of the filtered bytes; their number, rows * (row_bytes + 1).
 
     Raises:
         TypeError: an array has another dtype, layout or number of dimensions, or `out` is read-only.
@@ -35,8 +35,8 @@ def strip_bound(rows: int, row_bytes: int) -> int:
 def write_png_files(pixels: NDArray[np.uint8], palette: bytes | None, paths: Sequence[bytes]) -> tuple[int, int]:
     """Encode each image and write it to its path, in order, up to the first failure.
 
-    A file is written under a temporary name in its own folder and moved into place. One that fails leaves nothing behind and
-    what was at its path stays. The GIL is released throughout.
+    A file is written under a temporary name in its own folder and moved into place. One that fails leaves nothing
+    behind and what was at its path stays. The GIL is released throughout.
 
     Args:
         pixels: (n, height, width) uint8, C-contiguous. Grey values or palette indices. Not modified.

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -59,11 +63,33 @@ BACKENDS = {
 @cache
 def missing(name: str) -> str:
     """Say why a backend cannot work on this machine, or "" where it can. Loads it to find out."""
+    if name == "numba" and _compiling:
+        _compiling.pop().wait()
     try:
         BACKENDS[name].kernels  # noqa: B018  # loading is the test
     except Exception as error:  # whatever a foreign package raises while it loads is the reason
         return f"{type(error).__name__}: {error}".splitlines()[0]
     return ""
+
+
+_compiling: list[subprocess.Popen[bytes]] = []
+
+
+def compile_ahead(name: str) -> None:
+    """Let numba compile in the background, so that a first run does not wait for it once its model is loaded.
+
+    Only where numba's cache holds nothing newer than the kernels. In a process of its own: in a thread it would fight
+    the loading model for the interpreter's lock, and both for Python's warning filters.
+
+    Args:
+        name: 'auto' or the name of the backend that will draw.
+    """
+    source = Path(__file__).parent / "kernels" / f"{BACKENDS['numba'].module}.py"
+    folder = Path(os.environ.get("NUMBA_CACHE_DIR") or source.parent / "__pycache__")
+    newest = max((index.stat().st_mtime for index in folder.rglob(f"{source.stem}.*.nbi")), default=0.0)
+    if name in ("auto", "numba") and newest < source.stat().st_mtime and not _compiling:
+        command = [sys.executable, "-c", f"import {__package__}.kernels.{source.stem}"]
+        _compiling.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
 
 
 def choose(name: str, device: str) -> Backend:

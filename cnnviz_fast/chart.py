@@ -25,7 +25,7 @@ def draw_chart(size: int = 448) -> Image:
     """Draw the test chart.
 
     Args:
-        size: px a side, a multiple of 8.
+        size: px a side, a multiple of 16.
 
     Returns:
         An RGB picture of (size, size) px.

@@ -63,7 +63,7 @@ def load_state(module: nn.Module, state: dict[str, Any], label: str) -> None:
     expected = module.state_dict()
     state = _without_prefixes(state, expected)
     wrong = {name: fault for name, value in state.items() if (fault := _shape_fault(name, value, expected))}
-    rest = copy.copy(state)  # and not a new dict, which would lack the versions that torch keeps on it
+    rest = _duplicate(state)
     for name in wrong:
         del rest[name]
     missing, unexpected = _compare(module, rest, expected, label)
@@ -155,11 +155,22 @@ def _unwrapped(content: Any, label: str) -> dict[str, Any]:
     return content
 
 
+def _duplicate(state: dict[str, Any]) -> dict[str, Any]:
+    """Copy a state dict, but no tensor, with the versions that torch keeps on it.
+
+    Those must not be shared: torch 2.15 notes in them that it assigned tensors, and assigns again the next time.
+    """
+    duplicate = copy.copy(state)
+    if hasattr(state, "_metadata"):
+        duplicate._metadata = copy.deepcopy(state._metadata)  # type: ignore[attr-defined]
+    return duplicate
+
+
 def _without_prefixes(state: dict[str, Any], expected: Mapping[str, Any]) -> dict[str, Any]:
     """Take off what wrappers put before every name, also in the versions that torch keeps on a state dict."""
     from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
-    state = copy.copy(state)
+    state = _duplicate(state)
     while prefix := _common_prefix(state, expected):
         consume_prefix_in_state_dict_if_present(state, prefix)
     return state

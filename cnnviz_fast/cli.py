@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from . import backends
 from .errors import CaptureError, CnnvizError, ImageError, InputError, ModelError
 from .options import PreprocessOptions, RenderOptions
 
@@ -83,7 +84,9 @@ def _parser() -> argparse.ArgumentParser:
         "--layer", metavar="L", nargs="+", action="extend", required=True,
         help="names, wildcards, type:Conv2d, numbers from `cnnviz layers`, or name:2 for the third call",
     )  # fmt: skip
-    render.add_argument("--weights", metavar="W", help="DEFAULT, none, a name such as IMAGENET1K_V1, or a checkpoint")
+    render.add_argument(
+        "--weights", "--checkpoint", metavar="W", help="DEFAULT, none, a name such as IMAGENET1K_V1, or a checkpoint file"
+    )
     render.add_argument("--seed", type=int, default=0, metavar="N", help="of the random weights of --weights none")
     _add_output_arguments(render)
     _add_options(render, "preprocessing (default: what the weights say)", PreprocessOptions)
@@ -189,6 +192,8 @@ def _render(arguments: argparse.Namespace) -> int:
     preprocess = _options(arguments, PreprocessOptions)
     folder = _output_folder(arguments)
 
+    backends.compile_ahead(options.backend)
+
     from .models import load_model
     from .visualize import list_pictures
 
@@ -202,6 +207,8 @@ def _render(arguments: argparse.Namespace) -> int:
 def _demo(arguments: argparse.Namespace) -> int:
     options = _options(arguments, RenderOptions)
     folder = _output_folder(arguments)
+
+    backends.compile_ahead(options.backend)
 
     from .chart import draw_chart
     from .models import load_model

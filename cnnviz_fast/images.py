@@ -161,7 +161,7 @@ def _find_files(text: str) -> list[Path]:
         raise ImageError(f"no file or folder {text!r}.")
     if not found:
         raise ImageError(missing)
-    return [Path(path) for path in sorted(found)]
+    return [Path(path) for path in sorted(found, key=_natural)]
 
 
 def _has_extension(path: str) -> bool:

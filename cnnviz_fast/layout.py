@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from .errors import OptionError
 from .options import DEFAULT_TILE_PX
 
+LONGEST_PX = 2**31 - 1
+"""Most px a side of a sheet: what PNG can hold. Far less fits into memory, but nothing beyond it can be meant."""
+
 
 class Strip(NamedTuple):
     """A band of rows of a sheet: the unit of work. `start` is its first row, `stop` the row after its last, in px."""
@@ -85,9 +88,13 @@ def tile_size(map_h: int, map_w: int, tile: int | tuple[int, int] | None, scale:
         (tile_h, tile_w) in px, at least 1 each.
 
     Raises:
-        OptionError: `scale` leaves less than half a pixel.
+        OptionError: `scale` leaves less than half a pixel, or more than any sheet can hold.
     """
     if scale is not None:
+        if max(map_h, map_w) * scale > LONGEST_PX:
+            raise OptionError(
+                f"scale must leave at most {LONGEST_PX:,} px, got {scale:g} for maps of {map_h} x {map_w} px."
+            )
         tile_h, tile_w = round(map_h * scale), round(map_w * scale)
         if min(tile_h, tile_w) < 1:
             raise OptionError(f"scale must leave at least 1 px, got {scale:g} for maps of {map_h} x {map_w} px.")
@@ -115,7 +122,7 @@ def plan_grid(
         The layout. Its last row may have empty cells; no tile is ever dropped.
 
     Raises:
-        OptionError: the grid has fewer cells than there are tiles.
+        OptionError: the grid has fewer cells than there are tiles, or the sheet is larger than any format can hold.
     """
     rows, cols = grid
     if not rows and not cols:
@@ -127,7 +134,13 @@ def plan_grid(
             f"grid must hold all {count} channels, got {rows}x{cols} = {rows * cols} cells. "
             f"Take grid 'auto' or 'x{cols}', or choose fewer channels."
         )
-    return GridLayout(count, rows, cols, tile_h, tile_w, gap, margin)
+    layout = GridLayout(count, rows, cols, tile_h, tile_w, gap, margin)
+    if max(layout.height, layout.width) > LONGEST_PX:
+        raise OptionError(
+            f"a sheet holds at most {LONGEST_PX:,} px a side, got {layout.height:,} x {layout.width:,} px. "
+            f"Make tile, scale, gap or margin smaller, or choose fewer channels."
+        )
+    return layout
 
 
 def sampling_positions(n: int, size: int, align: str, upsampling: str = "bilinear") -> Positions:

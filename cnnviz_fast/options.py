@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import numbers
 import re
+import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -62,6 +63,16 @@ def _number(name: str, value: Any) -> float:
     number = float(value)
     if number != number or number in (float("inf"), float("-inf")):
         raise refuse(name, "a finite number", number)
+    return number
+
+
+def float32(name: str, value: Any) -> float:
+    """Take numbers that float32, in which maps are drawn, can hold."""
+    number = _number(name, value)
+    try:
+        struct.pack("<f", number)  # the native "f" would make an infinity of it
+    except OverflowError:
+        raise refuse(name, "a number that float32 can hold", number) from None
     return number
 
 
@@ -222,8 +233,8 @@ class RenderOptions(SelfChecking):
         "vmin to vmax (fixed)",
         "|".join(NORMALIZATIONS),
     )
-    vmin: float | None = option(None, _number, "lower end of the range, with normalize fixed", "VALUE")
-    vmax: float | None = option(None, _number, "upper end of the range, with normalize fixed", "VALUE")
+    vmin: float | None = option(None, float32, "lower end of the range, with normalize fixed", "VALUE")
+    vmax: float | None = option(None, float32, "upper end of the range, with normalize fixed", "VALUE")
     percentile: tuple[float, float] | None = option(
         None, percentiles, "LOW,HIGH, with normalize percentile (default 1,99)", "LOW,HIGH"
     )

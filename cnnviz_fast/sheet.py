@@ -78,7 +78,7 @@ class Sheet:
         image = self.pil()
         factor = (NOTEBOOK_PX / self.index.size) ** 0.5
         if factor < 1:
-            height, width = (max(1, int(side * factor)) for side in self.index.shape)
+            height, width = (min(max(1, int(side * factor)), NOTEBOOK_PX) for side in self.index.shape)
             image = image.convert("L" if self.colors.is_gray else "RGB").resize((width, height))
         buffer = io.BytesIO()
         image.save(buffer, "PNG", compress_level=1)

@@ -12,14 +12,16 @@ struct LengthSymbol {
     uint8_t extra_bits;
 };
 
-// The table of section 3.2.5 by its rule: eight lengths of their own, then four symbols for each number of extra bits, 1 to 5.
+// The table of section 3.2.5 by its rule: eight lengths of their own, then four symbols for each number of extra bits,
+// 1 to 5.
 constexpr std::array<LengthSymbol, MAX_MATCH + 1> make_length_symbols() {
     std::array<LengthSymbol, MAX_MATCH + 1> table{};
     uint16_t length = MIN_MATCH;
     for (uint16_t symbol = 257; symbol < 285; symbol++) {
         const uint8_t extra_bits = static_cast<uint8_t>(symbol < 265 ? 0 : (symbol - 261) / 4);
         const uint16_t base = length;
-        for (; length < base + (1 << extra_bits) && length < MAX_MATCH; length++) table[length] = {symbol, base, extra_bits};
+        for (; length < base + (1 << extra_bits) && length < MAX_MATCH; length++)
+            table[length] = {symbol, base, extra_bits};
     }
     table[MAX_MATCH] = {285, MAX_MATCH, 0};
     return table;
@@ -27,8 +29,8 @@ constexpr std::array<LengthSymbol, MAX_MATCH + 1> make_length_symbols() {
 
 constexpr std::array<LengthSymbol, MAX_MATCH + 1> LENGTH_SYMBOLS = make_length_symbols();
 
-// The code lengths of a block are themselves coded: 0 to 15 as they are, 16 = the one before 3-6 times, 17 = 0 3-10 times,
-// 18 = 0 11-138 times.
+// The code lengths of a block are themselves coded: 0 to 15 as they are, 16 = the one before 3-6 times, 17 = 0 3-10
+// times, 18 = 0 11-138 times.
 constexpr size_t HEADER_SYMBOLS = 19;
 constexpr unsigned MAX_HEADER_CODE_LENGTH = 7;
 constexpr uint8_t HEADER_ORDER[HEADER_SYMBOLS] = {16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15};
@@ -69,6 +71,7 @@ size_t make_header_items(const uint8_t* lengths, size_t count, HeaderItem* items
 }  // namespace
 
 void SymbolCounts::literals(const uint8_t* bytes, size_t count) {
+    bytes_ += count;
     size_t i = 0;
     for (; i + PARTS <= count; i += PARTS) {
         for (size_t part = 0; part < PARTS; part++) literal_parts_[part][bytes[i + part]]++;
@@ -80,6 +83,7 @@ void SymbolCounts::matches(size_t length, size_t times) {
     const LengthSymbol& symbol = LENGTH_SYMBOLS[length];
     lengths_[symbol.symbol - END_OF_BLOCK] += static_cast<uint32_t>(times);
     extra_bits_ += times * (symbol.extra_bits + 1u);
+    bytes_ += times * length;
 }
 
 void SymbolCounts::total(uint32_t* symbols) const {
@@ -89,6 +93,14 @@ void SymbolCounts::total(uint32_t* symbols) const {
     }
     std::copy(lengths_, lengths_ + BLOCK_SYMBOLS - END_OF_BLOCK, symbols + END_OF_BLOCK);
     symbols[END_OF_BLOCK] = 1;
+}
+
+uint64_t SymbolCounts::bits(const BlockCodes& codes) const {
+    uint32_t symbols[BLOCK_SYMBOLS];
+    total(symbols);
+    uint64_t bits = extra_bits_;
+    for (size_t i = 0; i < BLOCK_SYMBOLS; i++) bits += static_cast<uint64_t>(symbols[i]) * codes.lengths[i];
+    return bits;
 }
 
 void make_block_codes(const uint32_t* symbols, BlockCodes& codes) {
@@ -141,7 +153,9 @@ void put_block_header(BitWriter& writer, const BlockCodes& codes) {
 
 uint32_t log2_256(uint32_t x) {
     uint32_t whole = 0;
-    while (x >> whole > 1) whole++;
+    for (uint32_t step = 16; step > 0; step /= 2) {
+        if (x >> (whole + step) != 0) whole += step;
+    }
     return whole * 256 + static_cast<uint32_t>(((static_cast<uint64_t>(x) << 8) >> whole) & 255);
 }
 

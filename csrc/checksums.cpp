@@ -19,10 +19,11 @@ constexpr uint32_t ADLER_PRIME = 65521;
 // 255 n (n + 1) / 2 + (n + 1) (ADLER_PRIME - 1) < 2^32.
 constexpr size_t ADLER_BYTES = 5552;
 static_assert(255ull * ADLER_BYTES * (ADLER_BYTES + 1) / 2 + (ADLER_BYTES + 1ull) * (ADLER_PRIME - 1) < (1ull << 32));
-static_assert(255ull * (ADLER_BYTES + 1) * (ADLER_BYTES + 2) / 2 + (ADLER_BYTES + 2ull) * (ADLER_PRIME - 1) >= (1ull << 32));
+static_assert(255ull * (ADLER_BYTES + 1) * (ADLER_BYTES + 2) / 2 + (ADLER_BYTES + 2ull) * (ADLER_PRIME - 1) >=
+              (1ull << 32));
 
-// CRC-32: the remainder of the bits, seen as a polynomial, by x^32 + x^26 + x^23 + ... + 1. Lowest bit = highest power, so
-// the polynomial's bits are mirrored too.
+// CRC-32: the remainder of the bits, seen as a polynomial, by x^32 + x^26 + x^23 + ... + 1. Lowest bit = highest power,
+// so the polynomial's bits are mirrored too.
 constexpr uint32_t CRC_POLYNOMIAL = 0xEDB88320;
 
 constexpr uint32_t crc_times_x(uint32_t remainder) { return (remainder >> 1) ^ (remainder & 1 ? CRC_POLYNOMIAL : 0); }
@@ -60,8 +61,9 @@ uint32_t crc_remainder(uint32_t remainder, const uint8_t* bytes, size_t count) {
     for (; i + 8 <= count; i += 8) {
         const uint32_t low = remainder ^ little_endian_32(bytes + i);
         const uint32_t high = little_endian_32(bytes + i + 4);
-        remainder = SLICES[7][low & 0xFF] ^ SLICES[6][low >> 8 & 0xFF] ^ SLICES[5][low >> 16 & 0xFF] ^ SLICES[4][low >> 24] ^
-                    SLICES[3][high & 0xFF] ^ SLICES[2][high >> 8 & 0xFF] ^ SLICES[1][high >> 16 & 0xFF] ^ SLICES[0][high >> 24];
+        remainder = SLICES[7][low & 0xFF] ^ SLICES[6][low >> 8 & 0xFF] ^ SLICES[5][low >> 16 & 0xFF] ^
+                    SLICES[4][low >> 24] ^ SLICES[3][high & 0xFF] ^ SLICES[2][high >> 8 & 0xFF] ^
+                    SLICES[1][high >> 16 & 0xFF] ^ SLICES[0][high >> 24];
     }
     for (; i < count; i++) remainder = (remainder >> 8) ^ SLICES[0][(remainder ^ bytes[i]) & 0xFF];
     return remainder;
@@ -87,8 +89,8 @@ uint32_t adler32_scalar(uint32_t adler, const uint8_t* bytes, size_t count) {
 }
 
 uint32_t adler32_combine(uint32_t first, uint32_t second, uint64_t second_bytes) {
-    // Over the second string a starts at first_a in place of 1, so a ends higher by first_a - 1, and b by that in each of
-    // its steps.
+    // Over the second string a starts at first_a in place of 1, so a ends higher by first_a - 1, and b by that in each
+    // of its steps.
     const uint64_t lift = (first & 0xFFFF) + ADLER_PRIME - 1;
     const uint64_t a = (second & 0xFFFF) + lift;
     const uint64_t b = (first >> 16) + (second >> 16) + lift * (second_bytes % ADLER_PRIME);
@@ -118,10 +120,10 @@ constexpr uint32_t crc_power(unsigned power) {
     return remainder;
 }
 
-// A 128-bit lane holds low * x^64 + high (mirrored: its low half has the higher powers). Moving it `bits` ahead multiplies by
-// x^bits: low * x^(bits + 64) + high * x^bits. A carry-less product of mirrored numbers comes out divided by x, and a constant of
-// 32 bits in a register of 64 stands for itself times x^32: shifted left by one it makes up for the first, and 32 is taken
-// off the exponent for the second.
+// A 128-bit lane holds low * x^64 + high (mirrored: its low half has the higher powers). Moving it `bits` ahead
+// multiplies by x^bits: low * x^(bits + 64) + high * x^bits. A carry-less product of mirrored numbers comes out divided
+// by x, and a constant of 32 bits in a register of 64 stands for itself times x^32: shifted left by one it makes up for
+// the first, and 32 is taken off the exponent for the second.
 constexpr uint64_t fold_low(unsigned bits) { return static_cast<uint64_t>(crc_power(bits + 64 - 32)) << 1; }
 constexpr uint64_t fold_high(unsigned bits) { return static_cast<uint64_t>(crc_power(bits - 32)) << 1; }
 
@@ -151,8 +153,8 @@ CNNVIZ_TARGET_AVX2 uint32_t adler32_avx2(uint32_t adler, const uint8_t* bytes, s
     static_assert((uint64_t{255} * (32 + 31 + 30 + 29)) << 17 < uint64_t{1} << 32);
     const __m256i zero = _mm256_setzero_si256();
     const __m256i ones = _mm256_set1_epi16(1);
-    const __m256i weights = _mm256_setr_epi8(32, 31, 30, 29, 28, 27, 26, 25, 24, 23, 22, 21, 20, 19, 18, 17, 16, 15, 14, 13, 12, 11,
-                                             10, 9, 8, 7, 6, 5, 4, 3, 2, 1);
+    const __m256i weights = _mm256_setr_epi8(32, 31, 30, 29, 28, 27, 26, 25, 24, 23, 22, 21, 20, 19, 18, 17, 16, 15, 14,
+                                             13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1);
     uint64_t a = adler & 0xFFFF;
     uint64_t b = adler >> 16;
     while (count >= 32) {

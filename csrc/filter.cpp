@@ -12,15 +12,16 @@
 namespace cnnviz {
 namespace {
 
-// Paeth predicts by whichever of left, above and above-left is nearest to estimate = left + above - above_left; the first of them in
-// this order when two are. With low <= high for the smaller and the larger of left and above, and c for above-left, the distances
-// of the estimate are |c - low| to high, |high - c| to low and |low + high - 2c| to c, so that the nearest is
+// Paeth predicts by whichever of left, above and above-left is nearest to estimate = left + above - above_left; the
+// first of them in this order when two are. With low <= high for the smaller and the larger of left and above, and c
+// for above-left, the distances of the estimate are |c - low| to high, |high - c| to low and |low + high - 2c| to c, so
+// that the nearest is
 //     high  when  2 (c - low) <= high - c    (c in the lower third of [low, high], or below it),
 //     low   when  2 (high - c) <= c - low    (c in the upper third, or above it),
 //     c     otherwise;
-// both conditions hold only for low = high, and on their borders the tie goes to left or above as it should. Eight bits are enough:
-// a negative difference may be cut to 0, which leaves each comparison as it is, and a doubled one that would reach 256 may be
-// any number above 127, since the two add up to at most 255 and the other is thus at most 127.
+// both conditions hold only for low = high, and on their borders the tie goes to left or above as it should. Eight bits
+// are enough: a negative difference may be cut to 0, which leaves each comparison as it is, and a doubled one that
+// would reach 256 may be any number above 127, since the two add up to at most 255 and the other is thus at most 127.
 // test_filter_paeth_all_triples compares all 2^24 inputs with the definition.
 
 uint8_t difference_or_0(uint8_t x, uint8_t y) { return static_cast<uint8_t>(std::max(x, y) - y); }
@@ -55,8 +56,8 @@ void filter_bytes(const uint8_t* row, const uint8_t* above, size_t begin, size_t
 
 }  // namespace
 
-void filter_row_scalar(Filter filter, const uint8_t* row, const uint8_t* above, size_t row_bytes, size_t bytes_per_pixel,
-                       uint8_t* residuals) {
+void filter_row_scalar(Filter filter, const uint8_t* row, const uint8_t* above, size_t row_bytes,
+                       size_t bytes_per_pixel, uint8_t* residuals) {
     if (filter == Filter::None) {
         std::memcpy(residuals, row, row_bytes);
         return;
@@ -82,8 +83,10 @@ CNNVIZ_TARGET_AVX2 inline __m256i paeth_256(__m256i left, __m256i above, __m256i
     const __m256i high = _mm256_max_epu8(left, above);
     const __m256i over_low = _mm256_subs_epu8(above_left, low);
     const __m256i under_high = _mm256_subs_epu8(high, above_left);
-    const __m256i take_low = _mm256_cmpeq_epi8(_mm256_subs_epu8(_mm256_adds_epu8(under_high, under_high), over_low), zero);
-    const __m256i take_high = _mm256_cmpeq_epi8(_mm256_subs_epu8(_mm256_adds_epu8(over_low, over_low), under_high), zero);
+    const __m256i take_low =
+        _mm256_cmpeq_epi8(_mm256_subs_epu8(_mm256_adds_epu8(under_high, under_high), over_low), zero);
+    const __m256i take_high =
+        _mm256_cmpeq_epi8(_mm256_subs_epu8(_mm256_adds_epu8(over_low, over_low), under_high), zero);
     return _mm256_blendv_epi8(_mm256_blendv_epi8(above_left, low, take_low), high, take_high);
 }
 
@@ -99,7 +102,8 @@ CNNVIZ_TARGET_AVX2 inline __m256i residual_256(const uint8_t* row, const uint8_t
 }
 
 template <Filter FILTER>
-CNNVIZ_TARGET_AVX2 void filter_row_256(const uint8_t* row, const uint8_t* above, size_t row_bytes, size_t left, uint8_t* residuals) {
+CNNVIZ_TARGET_AVX2 void filter_row_256(const uint8_t* row, const uint8_t* above, size_t row_bytes, size_t left,
+                                       uint8_t* residuals) {
     filter_first_pixel(FILTER, row, above, left, residuals);
     size_t i = left;
     for (; i + 32 <= row_bytes; i += 32) {
@@ -123,7 +127,8 @@ CNNVIZ_TARGET_AVX512 inline __m512i paeth_512(__m512i left, __m512i above, __m51
 }
 
 template <Filter FILTER>
-CNNVIZ_TARGET_AVX512 inline __m512i residual_512(const uint8_t* row, const uint8_t* above, size_t i, size_t left, __mmask64 live) {
+CNNVIZ_TARGET_AVX512 inline __m512i residual_512(const uint8_t* row, const uint8_t* above, size_t i, size_t left,
+                                                 __mmask64 live) {
     __m512i prediction;
     if constexpr (FILTER == Filter::Sub) prediction = _mm512_maskz_loadu_epi8(live, row + i - left);
     if constexpr (FILTER == Filter::Up) prediction = _mm512_maskz_loadu_epi8(live, above + i);
@@ -137,7 +142,7 @@ CNNVIZ_TARGET_AVX512 inline __m512i residual_512(const uint8_t* row, const uint8
 template <Filter FILTER>
 CNNVIZ_TARGET_AVX512 void filter_row_512(const uint8_t* row, const uint8_t* above, size_t row_bytes, size_t left,
                                          uint8_t* residuals) {
-    // Vectors start at multiples of 64, since those across two cache lines cost twice; the first leaves out the first pixel.
+    // Vectors start at multiples of 64: across two cache lines they cost twice. The first one leaves out the first pixel.
     filter_first_pixel(FILTER, row, above, left, residuals);
     const __mmask64 after_first = ~__mmask64{0} << left;
     const __mmask64 before_end = row_bytes < 64 ? ~(~__mmask64{0} << row_bytes) : ~__mmask64{0};
@@ -169,8 +174,8 @@ void filter_row_avx2(Filter filter, const uint8_t* row, const uint8_t* above, si
     }
 }
 
-void filter_row_avx512(Filter filter, const uint8_t* row, const uint8_t* above, size_t row_bytes, size_t bytes_per_pixel,
-                       uint8_t* residuals) {
+void filter_row_avx512(Filter filter, const uint8_t* row, const uint8_t* above, size_t row_bytes,
+                       size_t bytes_per_pixel, uint8_t* residuals) {
     if (filter == Filter::None || row_bytes <= bytes_per_pixel || bytes_per_pixel >= 64) {
         filter_row_scalar(filter, row, above, row_bytes, bytes_per_pixel, residuals);
     } else if (filter == Filter::Sub) {

@@ -5,11 +5,11 @@
 namespace cnnviz {
 namespace {
 
-// How many symbols have each length, in a Huffman tree over `frequencies` (ascending, at least two). Lengths above the last
-// entry, `limit`, are counted there.
+// How many symbols have each length, in a Huffman tree over `frequencies` (ascending, at least two). Lengths above the
+// last entry, `limit`, are counted there.
 void count_lengths(const uint32_t* frequencies, size_t count, unsigned limit, uint32_t* counts) {
-    // Nodes 0..count-1 are the leaves; the inner nodes follow in the order they are made, which is ascending too. So the two
-    // smallest are always at the front of one of two queues.
+    // Nodes 0..count-1 are the leaves; the inner nodes follow in the order they are made, which is ascending too. So
+    // the two smallest are always at the front of one of two queues.
     uint32_t weights[2 * MAX_SYMBOLS];
     uint16_t parents[2 * MAX_SYMBOLS];
     std::copy(frequencies, frequencies + count, weights);
@@ -48,21 +48,36 @@ void restore_prefix_code(uint32_t* counts, unsigned limit) {
     }
 }
 
+// A code for fewer than two symbols: one bit each for the one that occurs and another.
+void make_pair_code(const uint32_t* frequencies, uint8_t* lengths) {
+    size_t symbol = 0;
+    while (frequencies[symbol] == 0) symbol++;
+    lengths[symbol] = 1;
+    lengths[symbol == 0 ? 1 : 0] = 1;
+}
+
 }  // namespace
 
 void huffman_lengths(const uint32_t* frequencies, size_t count, unsigned limit, uint8_t* lengths) {
     uint16_t order[MAX_SYMBOLS];
     size_t used = 0;
     std::fill(lengths, lengths + count, uint8_t{0});
-    for (size_t symbol = 0; symbol < count; symbol++) {
-        if (frequencies[symbol] > 0) order[used++] = static_cast<uint16_t>(symbol);
-    }
-    for (size_t symbol = 0; symbol < count && used < 2; symbol++) {
-        if (frequencies[symbol] == 0) order[used++] = static_cast<uint16_t>(symbol);
-    }
-    std::sort(order, order + used, [frequencies](uint16_t x, uint16_t y) {
+    const auto append = [&](auto&& wanted) {
+        for (size_t symbol = 0; symbol < count; symbol++) {
+            if (wanted(frequencies[symbol])) order[used++] = static_cast<uint16_t>(symbol);
+        }
+    };
+    // The symbols of frequency 1, often most of them, are in order as they come.
+    append([](uint32_t frequency) { return frequency == 1; });
+    const size_t ones = used;
+    append([](uint32_t frequency) { return frequency > 1; });
+    std::sort(order + ones, order + used, [frequencies](uint16_t x, uint16_t y) {
         return frequencies[x] != frequencies[y] ? frequencies[x] < frequencies[y] : x < y;
     });
+    if (used < 2) {
+        make_pair_code(frequencies, lengths);
+        return;
+    }
     uint32_t ascending[MAX_SYMBOLS];
     for (size_t i = 0; i < used; i++) ascending[i] = frequencies[order[i]];
     uint32_t counts[MAX_CODE_LENGTH + 1] = {};
@@ -79,11 +94,13 @@ void huffman_codes(const uint8_t* lengths, size_t count, uint16_t* codes) {
     for (size_t symbol = 0; symbol < count; symbol++) counts[lengths[symbol]]++;
     counts[0] = 0;
     uint32_t next[MAX_CODE_LENGTH + 2] = {};
-    for (unsigned length = 1; length <= MAX_CODE_LENGTH; length++) next[length + 1] = (next[length] + counts[length]) << 1;
+    for (unsigned length = 1; length <= MAX_CODE_LENGTH; length++)
+        next[length + 1] = (next[length] + counts[length]) << 1;
     for (size_t symbol = 0; symbol < count; symbol++) {
         const uint32_t code = lengths[symbol] > 0 ? next[lengths[symbol]]++ : 0;
         uint32_t mirrored = 0;
-        for (unsigned bit = 0; bit < lengths[symbol]; bit++) mirrored |= (code >> bit & 1) << (lengths[symbol] - 1 - bit);
+        for (unsigned bit = 0; bit < lengths[symbol]; bit++)
+            mirrored |= (code >> bit & 1) << (lengths[symbol] - 1 - bit);
         codes[symbol] = static_cast<uint16_t>(mirrored);
     }
 }

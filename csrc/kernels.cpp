@@ -9,7 +9,8 @@ namespace cnnviz {
 namespace {
 
 constexpr Kernels SCALAR = {
-    "scalar", filter_row_scalar, adler32_scalar, crc32_scalar, literal_span_scalar, run_length_scalar, put_literals_scalar,
+    "scalar",          filter_row_scalar,   adler32_scalar, crc32_scalar, literal_span_scalar,
+    run_length_scalar, put_literals_scalar,
 };
 
 #if CNNVIZ_X86
@@ -18,17 +19,19 @@ constexpr Kernels AVX2 = {
 };
 // Checksums are far from being the bottleneck, so the 256-bit ones serve here too.
 constexpr Kernels AVX512 = {
-    "avx512", filter_row_avx512, adler32_avx2, crc32_pclmul, literal_span_avx512, run_length_avx512, put_literals_avx512,
+    "avx512",          filter_row_avx512,   adler32_avx2, crc32_pclmul, literal_span_avx512,
+    run_length_avx512, put_literals_avx512,
 };
 
 bool has_avx2() {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
-           __builtin_cpu_supports("lzcnt") && __builtin_cpu_supports("pclmul");
+           __builtin_cpu_supports("pclmul");
 }
 
 bool has_avx512() {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi");
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512vbmi");
 }
 #endif
 

@@ -14,9 +14,9 @@
 // Vector versions are written with GCC's and Clang's target attributes for x86-64. Other machines use the scalar ones.
 #if defined(__x86_64__) && defined(__GNUC__)
 #define CNNVIZ_X86 1
-#define CNNVIZ_TARGET_AVX2 __attribute__((target("avx2,bmi,bmi2,lzcnt,pclmul")))
+#define CNNVIZ_TARGET_AVX2 __attribute__((target("avx2,bmi,bmi2,pclmul")))
 #define CNNVIZ_TARGET_AVX512 \
-    __attribute__((target("avx2,bmi,bmi2,lzcnt,pclmul,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")))
+    __attribute__((target("avx2,bmi,bmi2,pclmul,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")))
 #else
 #define CNNVIZ_X86 0
 #endif
@@ -26,8 +26,8 @@ namespace cnnviz {
 struct Kernels {
     const char* name;
     // See filter.h, checksums.h, runs.h and literals.h, in this order.
-    void (*filter_row)(Filter filter, const uint8_t* row, const uint8_t* above, size_t row_bytes, size_t bytes_per_pixel,
-                       uint8_t* residuals);
+    void (*filter_row)(Filter filter, const uint8_t* row, const uint8_t* above, size_t row_bytes,
+                       size_t bytes_per_pixel, uint8_t* residuals);
     uint32_t (*adler32)(uint32_t adler, const uint8_t* bytes, size_t count);
     uint32_t (*crc32)(uint32_t crc, const uint8_t* bytes, size_t count);
     size_t (*literal_span)(const uint8_t* bytes, size_t count);

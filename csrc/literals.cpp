@@ -29,23 +29,25 @@ void put_literals_scalar(BitWriter& out, const LiteralCodes& codes, const uint8_
 
 // Both vector versions look up the low byte, the high byte and the length of every code and then join neighbours:
 //     joined(x, y) = x | y << length(x),   length(joined) = length(x) + length(y),
-// from codes in lanes of 16 bits to pairs in lanes of 32 (at most 28 used), fours in lanes of 64 (at most 56), and eights. Eight codes take
-// 8 to 24 bits on typical residuals. Where one group of eight exceeds a put, the groups of four are put.
+// from codes in lanes of 16 bits to pairs in lanes of 32 (at most 28 used), fours in lanes of 64 (at most 56), and
+// eights. Eight codes take 8 to 24 bits on typical residuals. Where one group of eight exceeds a put, the groups of
+// four are put.
 //
-// Interleaving works within 128 bits, on 16 codes: `low` holds codes 0-7 and `high` 8-15 of each such part, as fours {0, 1} and
-// {2, 3}. Interleaving the two again gives the fours {0, 2} and {1, 3}, whose joints are the eights in order.
+// Interleaving works within 128 bits, on 16 codes: `low` holds codes 0-7 and `high` 8-15 of each such part, as fours
+// {0, 1} and {2, 3}. Interleaving the two again gives the fours {0, 2} and {1, 3}, whose joints are the eights in
+// order.
 
 namespace {
 
-// Lanes are written as vectors and read as numbers. Through `volatile` this stays a store and loads, which the loop has to spare;
-// GCC 12 would otherwise extract every lane by shuffles, and these are what the loop is short of.
-CNNVIZ_TARGET_AVX2 inline void put_lanes(BitWriter& writer, const volatile uint64_t* bits, const volatile uint64_t* widths,
-                                         size_t count) {
+// Lanes are written as vectors and read as numbers. Through `volatile` this stays a store and loads, which the loop has
+// to spare; GCC 12 would otherwise extract every lane by shuffles, and these are what the loop is short of.
+CNNVIZ_TARGET_AVX2 inline void put_lanes(BitWriter& writer, const volatile uint64_t* bits,
+                                         const volatile uint64_t* widths, size_t count) {
     for (size_t i = 0; i < count; i++) writer.put(bits[i], static_cast<unsigned>(widths[i]));
 }
 
-// Codes in lanes of 16 bits to fours in lanes of 64. first_lengths: of the first code of each pair, in lanes of 32; first_widths: of the
-// first pair of each four, in lanes of 64.
+// Codes in lanes of 16 bits to fours in lanes of 64. first_lengths: of the first code of each pair, in lanes of 32;
+// first_widths: of the first pair of each four, in lanes of 64.
 CNNVIZ_TARGET_AVX2 inline __m256i join_fours_256(__m256i codes, __m256i first_lengths, __m256i first_widths) {
     const __m256i second = _mm256_sllv_epi32(_mm256_srli_epi32(codes, 16), first_lengths);
     const __m256i pairs = _mm256_or_si256(_mm256_and_si256(codes, _mm256_set1_epi32(0xFFFF)), second);
@@ -53,15 +55,18 @@ CNNVIZ_TARGET_AVX2 inline __m256i join_fours_256(__m256i codes, __m256i first_le
     return _mm256_or_si256(_mm256_and_si256(pairs, _mm256_set1_epi64x(0xFFFFFFFF)), second_pair);
 }
 
-__attribute__((always_inline)) CNNVIZ_TARGET_AVX2 inline void put_32(BitWriter& writer, __m256i low_bytes, __m256i high_bytes, __m256i lengths) {
+__attribute__((always_inline)) CNNVIZ_TARGET_AVX2 inline void put_32(BitWriter& writer, __m256i low_bytes,
+                                                                     __m256i high_bytes, __m256i lengths) {
     const __m256i zero = _mm256_setzero_si256();
     const __m256i first_lengths = _mm256_and_si256(lengths, _mm256_set1_epi16(0xFF));
     const __m256i pair_widths = _mm256_maddubs_epi16(lengths, _mm256_set1_epi8(1));
     const __m256i first_widths = _mm256_and_si256(pair_widths, _mm256_set1_epi32(0xFFFF));
-    const __m256i low = join_fours_256(_mm256_unpacklo_epi8(low_bytes, high_bytes), _mm256_unpacklo_epi16(first_lengths, zero),
-                                       _mm256_unpacklo_epi32(first_widths, zero));
-    const __m256i high = join_fours_256(_mm256_unpackhi_epi8(low_bytes, high_bytes), _mm256_unpackhi_epi16(first_lengths, zero),
-                                        _mm256_unpackhi_epi32(first_widths, zero));
+    const __m256i low =
+        join_fours_256(_mm256_unpacklo_epi8(low_bytes, high_bytes), _mm256_unpacklo_epi16(first_lengths, zero),
+                       _mm256_unpacklo_epi32(first_widths, zero));
+    const __m256i high =
+        join_fours_256(_mm256_unpackhi_epi8(low_bytes, high_bytes), _mm256_unpackhi_epi16(first_lengths, zero),
+                       _mm256_unpackhi_epi32(first_widths, zero));
     const __m256i even = _mm256_unpacklo_epi64(low, high);
     const __m256i odd = _mm256_unpackhi_epi64(low, high);
     const __m256i four_widths = _mm256_madd_epi16(pair_widths, _mm256_set1_epi16(1));
@@ -71,20 +76,25 @@ __attribute__((always_inline)) CNNVIZ_TARGET_AVX2 inline void put_32(BitWriter& 
     alignas(32) uint64_t lane_widths[8];
     const __m256i too_wide = _mm256_cmpgt_epi64(widths, _mm256_set1_epi64x(BitWriter::MAX_PUT));
     if (_mm256_testz_si256(too_wide, too_wide)) {
-        _mm256_store_si256(reinterpret_cast<__m256i*>(lane_bits), _mm256_or_si256(even, _mm256_sllv_epi64(odd, even_widths)));
+        _mm256_store_si256(reinterpret_cast<__m256i*>(lane_bits),
+                           _mm256_or_si256(even, _mm256_sllv_epi64(odd, even_widths)));
         _mm256_store_si256(reinterpret_cast<__m256i*>(lane_widths), widths);
         put_lanes(writer, lane_bits, lane_widths, 4);
     } else {
-        // In turn: lane 2 j holds four number 2 j of `even`, lane 2 j + 1 that of `odd`, after the order of the parts is restored.
+        // Interleaved once more they are the fours {0, 1} and {2, 3} of each part again.
         const __m256i odd_widths = _mm256_srli_epi64(four_widths, 32);
         const __m256i first_bits = _mm256_unpacklo_epi64(even, odd);
         const __m256i last_bits = _mm256_unpackhi_epi64(even, odd);
         const __m256i first_lanes = _mm256_unpacklo_epi64(even_widths, odd_widths);
         const __m256i last_lanes = _mm256_unpackhi_epi64(even_widths, odd_widths);
-        _mm256_store_si256(reinterpret_cast<__m256i*>(lane_bits), _mm256_permute2x128_si256(first_bits, last_bits, 0x20));
-        _mm256_store_si256(reinterpret_cast<__m256i*>(lane_bits + 4), _mm256_permute2x128_si256(first_bits, last_bits, 0x31));
-        _mm256_store_si256(reinterpret_cast<__m256i*>(lane_widths), _mm256_permute2x128_si256(first_lanes, last_lanes, 0x20));
-        _mm256_store_si256(reinterpret_cast<__m256i*>(lane_widths + 4), _mm256_permute2x128_si256(first_lanes, last_lanes, 0x31));
+        _mm256_store_si256(reinterpret_cast<__m256i*>(lane_bits),
+                           _mm256_permute2x128_si256(first_bits, last_bits, 0x20));
+        _mm256_store_si256(reinterpret_cast<__m256i*>(lane_bits + 4),
+                           _mm256_permute2x128_si256(first_bits, last_bits, 0x31));
+        _mm256_store_si256(reinterpret_cast<__m256i*>(lane_widths),
+                           _mm256_permute2x128_si256(first_lanes, last_lanes, 0x20));
+        _mm256_store_si256(reinterpret_cast<__m256i*>(lane_widths + 4),
+                           _mm256_permute2x128_si256(first_lanes, last_lanes, 0x31));
         put_lanes(writer, lane_bits, lane_widths, 8);
     }
 }
@@ -102,12 +112,14 @@ CNNVIZ_TARGET_AVX2 inline Table32 load_table_256(const uint8_t* plane) {
 
 // index: the lowest four bits. residuals: their signs choose the half.
 CNNVIZ_TARGET_AVX2 inline __m256i look_up_256(const Table32& table, __m256i index, __m256i residuals) {
-    return _mm256_blendv_epi8(_mm256_shuffle_epi8(table.positive, index), _mm256_shuffle_epi8(table.negative, index), residuals);
+    return _mm256_blendv_epi8(_mm256_shuffle_epi8(table.positive, index), _mm256_shuffle_epi8(table.negative, index),
+                              residuals);
 }
 
 }  // namespace
 
-CNNVIZ_TARGET_AVX2 void put_literals_avx2(BitWriter& out, const LiteralCodes& codes, const uint8_t* bytes, size_t count) {
+CNNVIZ_TARGET_AVX2 void put_literals_avx2(BitWriter& out, const LiteralCodes& codes, const uint8_t* bytes,
+                                          size_t count) {
     const Table32 low = load_table_256(codes.low);
     const Table32 high = load_table_256(codes.high);
     const Table32 length = load_table_256(codes.length);
@@ -137,15 +149,18 @@ CNNVIZ_TARGET_AVX512 inline __m512i join_fours_512(__m512i codes, __m512i first_
     return _mm512_or_si512(_mm512_and_si512(pairs, _mm512_set1_epi64(0xFFFFFFFF)), second_pair);
 }
 
-__attribute__((always_inline)) CNNVIZ_TARGET_AVX512 inline void put_64(BitWriter& writer, __m512i low_bytes, __m512i high_bytes, __m512i lengths) {
+__attribute__((always_inline)) CNNVIZ_TARGET_AVX512 inline void put_64(BitWriter& writer, __m512i low_bytes,
+                                                                       __m512i high_bytes, __m512i lengths) {
     const __m512i zero = _mm512_setzero_si512();
     const __m512i first_lengths = _mm512_and_si512(lengths, _mm512_set1_epi16(0xFF));
     const __m512i pair_widths = _mm512_maddubs_epi16(lengths, _mm512_set1_epi8(1));
     const __m512i first_widths = _mm512_and_si512(pair_widths, _mm512_set1_epi32(0xFFFF));
-    const __m512i low = join_fours_512(_mm512_unpacklo_epi8(low_bytes, high_bytes), _mm512_unpacklo_epi16(first_lengths, zero),
-                                       _mm512_unpacklo_epi32(first_widths, zero));
-    const __m512i high = join_fours_512(_mm512_unpackhi_epi8(low_bytes, high_bytes), _mm512_unpackhi_epi16(first_lengths, zero),
-                                        _mm512_unpackhi_epi32(first_widths, zero));
+    const __m512i low =
+        join_fours_512(_mm512_unpacklo_epi8(low_bytes, high_bytes), _mm512_unpacklo_epi16(first_lengths, zero),
+                       _mm512_unpacklo_epi32(first_widths, zero));
+    const __m512i high =
+        join_fours_512(_mm512_unpackhi_epi8(low_bytes, high_bytes), _mm512_unpackhi_epi16(first_lengths, zero),
+                       _mm512_unpackhi_epi32(first_widths, zero));
     const __m512i even = _mm512_unpacklo_epi64(low, high);
     const __m512i odd = _mm512_unpackhi_epi64(low, high);
     const __m512i four_widths = _mm512_madd_epi16(pair_widths, _mm512_set1_epi16(1));
@@ -169,8 +184,8 @@ __attribute__((always_inline)) CNNVIZ_TARGET_AVX512 inline void put_64(BitWriter
     }
 }
 
-// One permutation chooses among 64 entries by the low six bits of each byte: the residuals -32 to 31 in this order are 32 to 63
-// and 0 to 31.
+// One permutation chooses among 64 entries by the low six bits of each byte: the residuals -32 to 31 in this order are
+// 32 to 63 and 0 to 31.
 CNNVIZ_TARGET_AVX512 inline __m512i load_table_512(const uint8_t* plane) {
     return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_load_si256(reinterpret_cast<const __m256i*>(plane))),
                               _mm256_load_si256(reinterpret_cast<const __m256i*>(plane + 256 - 32)), 1);
@@ -178,14 +193,17 @@ CNNVIZ_TARGET_AVX512 inline __m512i load_table_512(const uint8_t* plane) {
 
 // A permutation of two registers chooses among 128 entries; the sign chooses between two of them.
 CNNVIZ_TARGET_AVX512 inline __m512i look_up_any_512(const uint8_t* plane, __m512i residuals) {
-    const __m512i positive = _mm512_permutex2var_epi8(_mm512_load_si512(plane), residuals, _mm512_load_si512(plane + 64));
-    const __m512i negative = _mm512_permutex2var_epi8(_mm512_load_si512(plane + 128), residuals, _mm512_load_si512(plane + 192));
+    const __m512i positive =
+        _mm512_permutex2var_epi8(_mm512_load_si512(plane), residuals, _mm512_load_si512(plane + 64));
+    const __m512i negative =
+        _mm512_permutex2var_epi8(_mm512_load_si512(plane + 128), residuals, _mm512_load_si512(plane + 192));
     return _mm512_mask_mov_epi8(positive, _mm512_movepi8_mask(residuals), negative);
 }
 
 }  // namespace
 
-CNNVIZ_TARGET_AVX512 void put_literals_avx512(BitWriter& out, const LiteralCodes& codes, const uint8_t* bytes, size_t count) {
+CNNVIZ_TARGET_AVX512 void put_literals_avx512(BitWriter& out, const LiteralCodes& codes, const uint8_t* bytes,
+                                              size_t count) {
     const __m512i low = load_table_512(codes.low);
     const __m512i high = load_table_512(codes.high);
     const __m512i length = load_table_512(codes.length);

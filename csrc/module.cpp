@@ -69,7 +69,8 @@ void set_vector_level(const std::string& name) {
 
 size_t strip_bound(size_t rows, size_t row_bytes) {
     if (rows == 0 || row_bytes == 0) refuse("rows and row_bytes must be at least 1, got 0.");
-    if (row_bytes >= PNG_LIMIT || rows > PNG_LIMIT / (row_bytes + 1) || cnnviz::strip_bound(rows, row_bytes) > PNG_LIMIT) {
+    if (row_bytes >= PNG_LIMIT || rows > PNG_LIMIT / (row_bytes + 1) ||
+        cnnviz::strip_bound(rows, row_bytes) > PNG_LIMIT) {
         refuse("rows * row_bytes must fit one PNG chunk (2^31 bytes), got " + std::to_string(rows) + " rows of " +
                std::to_string(row_bytes) + ". Use fewer rows a strip.");
     }
@@ -79,9 +80,9 @@ size_t strip_bound(size_t rows, size_t row_bytes) {
 nb::tuple encode_strip(const Rows& pixels, size_t bytes_per_pixel, const Output& out) {
     const cnnviz::Strip strip = {pixels.data(), pixels.shape(0), pixels.shape(1), bytes_per_pixel};
     const size_t bound = strip_bound(strip.rows, strip.row_bytes);
-    if (bytes_per_pixel == 0 || strip.row_bytes % bytes_per_pixel != 0) {
-        refuse("bytes_per_pixel must divide the " + std::to_string(strip.row_bytes) + " bytes of a row, got " +
-               std::to_string(bytes_per_pixel) + ".");
+    if (bytes_per_pixel < 1 || bytes_per_pixel > 8 || strip.row_bytes % bytes_per_pixel != 0) {
+        refuse("bytes_per_pixel must be 1 to 8 and divide the " + std::to_string(strip.row_bytes) +
+               " bytes of a row, got " + std::to_string(bytes_per_pixel) + ".");
     }
     if (out.shape(0) < bound) {
         refuse("out must hold strip_bound(rows, row_bytes) = " + std::to_string(bound) + " bytes, got " +
@@ -97,7 +98,8 @@ nb::tuple encode_strip(const Rows& pixels, size_t bytes_per_pixel, const Output&
     return nb::make_tuple(encoded.size, encoded.adler, encoded.filtered_bytes);
 }
 
-nb::tuple write_png_files(const Images& pixels, const std::optional<nb::bytes>& palette, const std::vector<nb::bytes>& paths) {
+nb::tuple write_png_files(const Images& pixels, const std::optional<nb::bytes>& palette,
+                          const std::vector<nb::bytes>& paths) {
     const cnnviz::ImageBatch batch = {pixels.data(),
                                       pixels.shape(0),
                                       pixels.shape(1),
@@ -105,12 +107,15 @@ nb::tuple write_png_files(const Images& pixels, const std::optional<nb::bytes>& 
                                       palette ? reinterpret_cast<const uint8_t*>(palette->c_str()) : nullptr,
                                       palette ? palette->size() / 3 : 0};
     if (palette && (palette->size() % 3 != 0 || batch.palette_size < 1 || batch.palette_size > 256)) {
-        refuse("palette must be 3 to 768 bytes, red, green and blue of each entry, got " + std::to_string(palette->size()) + ".");
+        refuse("palette must be 3 to 768 bytes, red, green and blue of each entry, got " +
+               std::to_string(palette->size()) + ".");
     }
-    if (batch.height > PNG_LIMIT) refuse("pixels must be at most 2^31 - 1 high, got " + std::to_string(batch.height) + ".");
+    if (batch.height > PNG_LIMIT)
+        refuse("pixels must be at most 2^31 - 1 high, got " + std::to_string(batch.height) + ".");
     strip_bound(batch.height > 0 ? 1 : 0, batch.width);
     if (paths.size() != batch.count) {
-        refuse("paths must be one for each of the " + std::to_string(batch.count) + " images, got " + std::to_string(paths.size()) + ".");
+        refuse("paths must be one for each of the " + std::to_string(batch.count) + " images, got " +
+               std::to_string(paths.size()) + ".");
     }
     std::vector<const char*> names;
     for (const nb::bytes& path : paths) {
@@ -126,15 +131,16 @@ nb::tuple write_png_files(const Images& pixels, const std::optional<nb::bytes>& 
     return nb::make_tuple(written.count, written.error);
 }
 
-void filter_row(unsigned filter, const Bytes& row, const Bytes& above, size_t bytes_per_pixel, const Output& residuals) {
+void filter_row(unsigned filter, const Bytes& row, const Bytes& above, size_t bytes_per_pixel,
+                const Output& residuals) {
     if (filter > 4 || filter == 3) refuse("filter must be 0, 1, 2 or 4, got " + std::to_string(filter) + ".");
     if (bytes_per_pixel == 0) refuse("bytes_per_pixel must be at least 1, got 0.");
     if (above.shape(0) != row.shape(0) || residuals.shape(0) != row.shape(0)) {
         refuse("row, above and residuals must have the same length, got " + std::to_string(row.shape(0)) + ", " +
                std::to_string(above.shape(0)) + " and " + std::to_string(residuals.shape(0)) + ".");
     }
-    active_level().load()->filter_row(static_cast<cnnviz::Filter>(filter), row.data(), above.data(), row.shape(0), bytes_per_pixel,
-                                      residuals.data());
+    active_level().load()->filter_row(static_cast<cnnviz::Filter>(filter), row.data(), above.data(), row.shape(0),
+                                      bytes_per_pixel, residuals.data());
 }
 
 uint32_t adler32(const Bytes& bytes, uint32_t adler) {
@@ -155,16 +161,19 @@ NB_MODULE(_native, m) {
     m.doc() = "The native PNG encoder of cnnviz_fast. Its types are described in _native.pyi.";
     m.def("encode_strip", &encode_strip, "pixels"_a.noconvert(), "bytes_per_pixel"_a, "out"_a.noconvert(),
           "Deflate a strip of rows into one complete IDAT chunk.");
-    m.def("strip_bound", &strip_bound, "rows"_a, "row_bytes"_a, "Return the bytes that `out` of encode_strip must have.");
+    m.def("strip_bound", &strip_bound, "rows"_a, "row_bytes"_a,
+          "Return the bytes that `out` of encode_strip must have.");
     m.def("write_png_files", &write_png_files, "pixels"_a.noconvert(), "palette"_a.none(), "paths"_a,
           "Encode each image and write it to its path.");
-    m.def("adler32", &adler32, "data"_a.noconvert(), "adler"_a = cnnviz::ADLER32_START, "Return the Adler-32 checksum.");
+    m.def("adler32", &adler32, "data"_a.noconvert(), "adler"_a = cnnviz::ADLER32_START,
+          "Return the Adler-32 checksum.");
     m.def("adler32_combine", &cnnviz::adler32_combine, "adler1"_a, "adler2"_a, "len2"_a,
           "Return the Adler-32 checksum of two byte strings joined.");
     m.def("crc32", &crc32, "data"_a.noconvert(), "crc"_a = cnnviz::CRC32_START, "Return the CRC-32 checksum.");
     m.def("filter_row", &filter_row, "filter"_a, "row"_a.noconvert(), "above"_a.noconvert(), "bytes_per_pixel"_a,
           "residuals"_a.noconvert(), "Write the residuals of one row.");
-    m.def("vector_level", [] { return active_level().load()->name; }, "Return the level of vector instructions in use.");
+    m.def(
+        "vector_level", [] { return active_level().load()->name; }, "Return the level of vector instructions in use.");
     m.def("vector_levels", &vector_levels, "Return the levels this processor has, slowest first.");
     m.def("set_vector_level", &set_vector_level, "name"_a, "Choose the level for all later calls, for tests.");
 }

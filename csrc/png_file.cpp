@@ -32,7 +32,9 @@ constexpr size_t ADLER_BYTES = 4;
 // Pixels of a strip, as many as stay in a core's own cache.
 constexpr size_t STRIP_BYTES = 512 << 10;
 
-size_t rows_per_strip(const ImageBatch& batch) { return std::min(batch.height, std::max<size_t>(STRIP_BYTES / batch.width, 1)); }
+size_t rows_per_strip(const ImageBatch& batch) {
+    return std::min(batch.height, std::max<size_t>(STRIP_BYTES / batch.width, 1));
+}
 
 uint8_t* put_header(const Kernels& kernels, const ImageBatch& batch, uint8_t* out) {
     std::memcpy(out, SIGNATURE, sizeof SIGNATURE);
@@ -57,8 +59,8 @@ bool make_temporary_name(const char* path, size_t number, unsigned attempt, char
     const size_t folder = slash ? static_cast<size_t>(slash - path) + 1 : 0;
     if (folder >= sizeof name) return false;
     std::memcpy(name, path, folder);
-    const int added = std::snprintf(name + folder, sizeof name - folder, ".cnnviz-%ld-%zu-%u.tmp", static_cast<long>(getpid()),
-                                    number, attempt);
+    const int added = std::snprintf(name + folder, sizeof name - folder, ".cnnviz-%ld-%zu-%u.tmp",
+                                    static_cast<long>(getpid()), number, attempt);
     return added > 0 && static_cast<size_t>(added) < sizeof name - folder;
 }
 
@@ -70,7 +72,8 @@ int open_temporary(const char* path, size_t number, char (&name)[PATH_MAX]) {
             return -1;
         }
         const int file = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        // Another thread of this process may be at an image of the same number, or an earlier process of the same id was killed.
+        // Another thread of this process may be at an image of the same number, or an earlier process of the same id
+        // was killed.
         if (file >= 0 || (errno != EEXIST && errno != EINTR)) return file;
     }
 }
@@ -114,7 +117,8 @@ size_t encode_png(const Kernels& kernels, const ImageBatch& batch, size_t image,
     uint8_t* chunk = put_header(kernels, batch, out);
     uint32_t adler = ADLER32_START;
     for (size_t y = 0; y < batch.height; y += rows) {
-        // Small images, the usual ones, are a single IDAT: the zlib header before the first strip, its trailer after the last.
+        // Small images, the usual ones, are a single IDAT: the zlib header before the first strip, its trailer after
+        // the last.
         uint8_t* next = chunk + CHUNK_HEAD_BYTES;
         if (y == 0) {
             std::memcpy(next, ZLIB_HEADER, sizeof ZLIB_HEADER);

@@ -31,8 +31,8 @@ struct WrittenFiles {
     int error;     // errno of the file after them, 0 when all are written
 };
 
-// Writes image i to paths[i], in this order, and stops at the first failure. A file that fails leaves nothing behind, and what was
-// at its path stays.
+// Writes image i to paths[i], in this order, and stops at the first failure. A file that fails leaves nothing behind,
+// and what was at its path stays.
 WrittenFiles write_png_files(const Kernels& kernels, const ImageBatch& batch, const char* const* paths);
 
 }  // namespace cnnviz

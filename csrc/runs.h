@@ -1,7 +1,8 @@
 // Where a row of residuals holds runs of one value. They become matches at distance 1, everything else literals.
 //
-// The rule, which decides the output and is therefore the same in every version: going through the row in blocks of RUN_BLOCK
-// bytes, a block of one value starts a run, the run ends before the first other value, and the next block begins there.
+// The rule, which decides the output and is therefore the same in every version: going through the row in blocks of
+// RUN_BLOCK bytes, a block of one value starts a run, the run ends before the first other value, and the next block
+// begins there.
 
 #pragma once
 
@@ -10,7 +11,8 @@
 
 namespace cnnviz {
 
-// Bytes. Smaller finds more runs and interrupts the literals more often: see the table in strip.cpp.
+// Bytes. A smaller block finds more runs and interrupts the literals more often. Sheets of 2048 maps of 7x7 at 224 px,
+// AVX-512: 16 gives 2 % smaller files at 25 % less speed; 64 gives files up to 6 % larger where maps are sparse.
 constexpr size_t RUN_BLOCK = 32;
 
 // The number of bytes before the first block that starts a run; `count` if there is none.

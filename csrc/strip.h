@@ -1,4 +1,5 @@
-// A strip of an image -> filtered -> deflated. Strips know nothing of each other, so any worker can do any of them in any order.
+// A strip of an image -> filtered -> deflated. Strips know nothing of each other, so any worker can do any of them in
+// any order.
 
 #pragma once
 
@@ -9,7 +10,8 @@
 
 namespace cnnviz {
 
-// pixels: (rows, row_bytes), contiguous; rows and row_bytes at least 1. bytes_per_pixel divides row_bytes.
+// pixels: (rows, row_bytes), contiguous; rows and row_bytes at least 1. bytes_per_pixel is 1 to 8 and divides
+// row_bytes.
 struct Strip {
     const uint8_t* pixels;
     size_t rows;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import copy
 import pickle
 import threading
 import zipfile
@@ -228,17 +229,21 @@ def test_load_state_integers_for_weights_are_refused() -> None:
     assert same(module.state_dict(), before)
 
 
-def test_load_state_half_precision_is_widened_and_the_state_is_left() -> None:
-    state = {
-        name: value.half() if value.is_floating_point() else value for name, value in network(1).state_dict().items()
-    }
-    kept = prefixed(state, "module.")
-    given = dict(kept)
-    module = network(seed=2)
-    load_state(module, given, "checkpoint")
-    assert module[0].weight.dtype == torch.float32
-    assert torch.equal(module[0].weight, state["0.weight"].float())
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_load_state_copies_values_and_leaves_the_state_as_it_was(prefix: str) -> None:
+    trained = network(seed=1).half()
+    given = (nn.DataParallel(trained) if prefix else trained).state_dict()
+    assert given._metadata
+    kept = copy.deepcopy(given)
+    first, second = network(seed=2), network(seed=3)
+    for module in (first, second):
+        load_state(module, given, "checkpoint")
+        assert module[0].weight.dtype == torch.float32
+        assert torch.equal(module[0].weight, trained[0].weight.float())
+    first[0].weight.data.zero_()
+    assert second[0].weight.any()
     assert same(given, kept)
+    assert given._metadata == kept._metadata
 
 
 def test_load_state_prefix_stays_where_the_module_has_it() -> None:

@@ -262,7 +262,6 @@ def test_load_images_preprocessing_that_fails_is_one_line(folder: Path) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_load_images_tensor_on_a_device_stays_there() -> None:
     batch = load_images([torch.zeros(3, 4, 4, device="cuda"), np.zeros((4, 4), np.uint8)], identity_model())
     assert batch.device.type == "cuda"

@@ -43,6 +43,18 @@ def test_tile_size_scale_below_one_pixel_is_refused() -> None:
         tile_size(100, 9, None, 0.05)
 
 
+@pytest.mark.parametrize("scale", [1e9, 1e308])
+def test_tile_size_scale_beyond_any_sheet_is_refused(scale: float) -> None:
+    with pytest.raises(OptionError, match=r"^scale must leave at most 2,147,483,647 px, got 1e.* for maps of 7 x 9 px"):
+        tile_size(7, 9, None, scale)
+
+
+@pytest.mark.parametrize("layout", [{"tile_h": 2**31}, {"tile_w": 2**30}, {"gap": 2**31}, {"margin": 2**30}])
+def test_plan_grid_beyond_any_format_is_refused_with_advice(layout: dict[str, int]) -> None:
+    with pytest.raises(OptionError, match=r"^a sheet holds at most 2,147,483,647 px a side, got .* Make tile, scale, "):
+        plan_grid(4, **{"tile_h": 10, "tile_w": 10, "grid": (2, 2), **layout})
+
+
 @pytest.mark.parametrize(
     ("count", "tile", "grid", "expected"),
     [

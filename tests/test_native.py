@@ -1,50 +1,33 @@
-"""csrc through its Python surface: files decoded by zlib, Pillow, OpenCV and pngcheck, and every vector level against the scalar one."""
+"""csrc through its Python surface: strips, filters and checksums, at every vector level."""
 
 from __future__ import annotations
 
-import errno
-import importlib
-import io
 import os
-import shutil
-import stat
-import struct
 import subprocess
 import sys
-import textwrap
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType
 
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from pngs import (
+    KINDS,
+    LEVELS,
+    MATCH_WIDTHS,
+    WIDTHS,
+    WINDOW_WIDTHS,
+    assert_decodes,
+    draw,
+    encode_png,
+    encode_strip,
+    native,
+    smooth,
+)
 
-REQUIRED = os.environ.get("CNNVIZ_REQUIRE_NATIVE", "0") not in ("", "0")
-
-
-def load_native() -> ModuleType:
-    try:
-        return importlib.import_module("cnnviz_fast._native")
-    except ImportError as error:
-        if REQUIRED:
-            raise
-        pytest.skip(f"the native module is not built: {error}", allow_module_level=True)
-
-
-native = load_native()
-LEVELS = native.vector_levels()
 FASTEST = native.vector_level()
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
-GREY, RGB, INDEXED = 0, 2, 3
-
-# Around the 16, 32 and 64 bytes of the vectors, the 258 of the longest match, and the 32,768 of deflate's window.
-WIDTHS = [1, 2, 3, 15, 16, 17, 31, 32, 33, 34, 47, 48, 49, 63, 64, 65, 66, 95, 96, 97, 127, 128, 129, 191, 192, 193]
-LONG_WIDTHS = [255, 256, 257, 258, 259, 260, 261, 289, 290, 291, 292, 515, 516, 517, 518, 519, 520, 774, 775, 32767, 32768, 33000, 70001]
 
 
 @pytest.fixture(autouse=True)
@@ -53,122 +36,26 @@ def fastest_level() -> Iterator[None]:
     native.set_vector_level(FASTEST)
 
 
-def chunk(kind: bytes, contents: bytes) -> bytes:
-    return struct.pack(">I", len(contents)) + kind + contents + struct.pack(">I", zlib.crc32(kind + contents))
-
-
-def encode_strip(rows: np.ndarray, bytes_per_pixel: int) -> tuple[bytes, int, int]:
-    # Bytes after the bound must stay as they are.
-    bound = native.strip_bound(*rows.shape)
-    out = np.full(bound + 64, 0xA5, np.uint8)
-    size, adler, filtered_bytes = native.encode_strip(rows, bytes_per_pixel, out[:bound])
-    assert 12 < size <= bound
-    assert (out[bound:] == 0xA5).all()
-    return out[:size].tobytes(), adler, filtered_bytes
-
-
-def encode_png(image: np.ndarray, strip_rows: int = 64, palette: bytes | None = None) -> bytes:
-    """A file from strips, as the package writes it; image (h, w) or (h, w, 3)."""
-    height, width = image.shape[:2]
-    bytes_per_pixel = image[0, 0].size
-    rows = np.ascontiguousarray(image).reshape(height, -1)
-    kind = RGB if bytes_per_pixel == 3 else GREY if palette is None else INDEXED
-    parts = [SIGNATURE, chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0))]
-    if palette is not None:
-        parts.append(chunk(b"PLTE", palette))
-    parts.append(chunk(b"IDAT", b"\x78\x01"))
-    adler = 1
-    for y in range(0, height, strip_rows):
-        encoded, strip_adler, filtered_bytes = encode_strip(rows[y : y + strip_rows], bytes_per_pixel)
-        parts.append(encoded)
-        adler = native.adler32_combine(adler, strip_adler, filtered_bytes)
-    parts += [chunk(b"IDAT", b"\x03\x00" + struct.pack(">I", adler)), chunk(b"IEND", b"")]
-    return b"".join(parts)
-
-
-def chunks_of(png: bytes) -> list[tuple[bytes, bytes]]:
-    assert png.startswith(SIGNATURE)
-    found, at = [], len(SIGNATURE)
-    while at < len(png):
-        (size,) = struct.unpack_from(">I", png, at)
-        kind, contents = png[at + 4 : at + 8], png[at + 8 : at + 8 + size]
-        assert struct.unpack_from(">I", png, at + 8 + size)[0] == zlib.crc32(kind + contents)
-        found.append((kind, contents))
-        at += 12 + size
-    return found
-
-
-def filtered_rows(png: bytes) -> bytes:
-    inflater = zlib.decompressobj()
-    raw = inflater.decompress(b"".join(contents for kind, contents in chunks_of(png) if kind == b"IDAT"))
-    assert inflater.eof
-    assert not inflater.unused_data
-    return raw
-
-
-def assert_decodes(png: bytes, image: np.ndarray, palette: bytes | None = None) -> None:
-    assert len(filtered_rows(png)) == image.shape[0] * (image[0].size + 1)
-    with Image.open(io.BytesIO(png)) as decoded:
-        assert decoded.mode == ("RGB" if image.ndim == 3 else "L" if palette is None else "P")
-        np.testing.assert_array_equal(np.asarray(decoded), image)
-    if palette is None:
-        decoded = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
-        np.testing.assert_array_equal(decoded if image.ndim == 2 else decoded[:, :, ::-1], image)
-
-
-def smooth(height: int, width: int, seed: int = 0, tile: int = 56) -> np.ndarray:
-    """Coarse random maps enlarged bilinearly, side by side: what a sheet looks like."""
-    rng = np.random.default_rng(seed)
-    rows, cols = -(-height // tile), -(-width // tile)
-    maps = (rng.gamma(0.5, 1.0, (rows * cols, 7, 7)) * 120).clip(0, 255).astype(np.uint8)
-    tiles = [cv2.resize(m, (tile, tile), interpolation=cv2.INTER_LINEAR) for m in maps]
-    sheet = np.stack(tiles).reshape(rows, cols, tile, tile).transpose(0, 2, 1, 3).reshape(rows * tile, cols * tile)
-    return np.ascontiguousarray(sheet[:height, :width])
-
-
-def draw(kind: str, height: int, width: int, seed: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    if kind == "zero":
-        return np.zeros((height, width), np.uint8)
-    if kind == "equal":
-        return np.full((height, width), rng.integers(256), np.uint8)
-    if kind == "noise":
-        return rng.integers(0, 256, (height, width), dtype=np.uint8)
-    if kind == "two":
-        return rng.integers(0, 2, (height, width), dtype=np.uint8) * 255
-    if kind == "runs":
-        lengths = rng.choice([1, 2, 3, 30, 31, 32, 33, 34, 62, 63, 64, 65, 257, 258, 259, 260, 290, 516, 517], height * width)
-        values = rng.integers(0, 4, height * width, dtype=np.uint8)
-        return np.repeat(values[: height * width], lengths)[: height * width].reshape(height, width)
-    if kind == "skewed":
-        return np.minimum(rng.geometric(0.5, (height, width)) * 7, 255).astype(np.uint8)
-    if kind == "gaps":
-        image = np.kron(rng.integers(0, 256, (-(-height // 20), -(-width // 20))), np.ones((20, 20))).astype(np.uint8)
-        image[::20] = 3
-        image[:, ::20] = 3
-        return image[:height, :width].copy()
-    return smooth(height, width, seed)
-
-
-KINDS = ["zero", "equal", "noise", "two", "runs", "skewed", "gaps", "smooth"]
-
-
 @given(
     kind=st.sampled_from(KINDS),
     height=st.integers(1, 90),
-    width=st.integers(1, 400) | st.sampled_from(WIDTHS + LONG_WIDTHS[:-4]),
+    width=st.integers(1, 400) | st.sampled_from(WIDTHS + MATCH_WIDTHS),
     strip_rows=st.integers(1, 90),
     seed=st.integers(0, 2**32 - 1),
     level=st.sampled_from(LEVELS),
 )
 @settings(max_examples=300, deadline=None)
-def test_encode_strip_random_grey_images_decode_equal(kind: str, height: int, width: int, strip_rows: int, seed: int, level: str) -> None:
+def test_encode_strip_random_grey_images_decode_equal(
+    kind: str, height: int, width: int, strip_rows: int, seed: int, level: str
+) -> None:
     native.set_vector_level(level)
     image = draw(kind, height, width, seed)
     assert_decodes(encode_png(image, strip_rows), image)
 
 
-@given(kind=st.sampled_from(KINDS), height=st.integers(1, 20), width=st.integers(1, 150), seed=st.integers(0, 2**32 - 1))
+@given(
+    kind=st.sampled_from(KINDS), height=st.integers(1, 20), width=st.integers(1, 150), seed=st.integers(0, 2**32 - 1)
+)
 @settings(max_examples=100, deadline=None)
 def test_encode_strip_rgb_decodes_equal(kind: str, height: int, width: int, seed: int) -> None:
     image = draw(kind, height, width * 3, seed).reshape(height, width, 3)
@@ -192,7 +79,7 @@ def test_encode_strip_palette_decodes_equal(size: int) -> None:
     np.testing.assert_array_equal(decoded, palette.reshape(-1, 3)[image])
 
 
-@pytest.mark.parametrize("width", WIDTHS + LONG_WIDTHS)
+@pytest.mark.parametrize("width", WIDTHS + MATCH_WIDTHS + WINDOW_WIDTHS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_encode_strip_every_width_decodes_equal_at_every_level(kind: str, width: int) -> None:
     files = set()
@@ -349,7 +236,7 @@ def test_filter_row_equals_specification(level: str, filter_type: int) -> None:
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_filter_paeth_all_triples(level: str) -> None:
-    # "Pixels" of 65,536 bytes: the left one and the one above together run through all pairs, above left is one value a call.
+    # "Pixels" of 65,536 bytes: the left one and the one above together run through all pairs, above left is one value.
     native.set_vector_level(level)
     left = np.arange(65536, dtype=np.uint32)
     row = np.concatenate([left & 255, np.zeros(65536)]).astype(np.uint8)
@@ -393,173 +280,3 @@ def test_vector_level_environment_switches_off(value: str, expected: str) -> Non
     found = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
     if not os.environ.get("CNNVIZ_NO_SIMD"):
         assert found.strip() == expected
-
-
-def test_files_pass_pngcheck(tmp_path: Path) -> None:
-    pngcheck = shutil.which("pngcheck")
-    if pngcheck is None:
-        pytest.skip("pngcheck is not on PATH (Debian package pngcheck)")
-    for kind in KINDS:
-        for height, width in ((1, 1), (3, 5), (64, 300), (130, 1000)):
-            image = draw(kind, height, width, 3)
-            (tmp_path / f"{kind}-{width}.png").write_bytes(encode_png(image, 50))
-            (tmp_path / f"{kind}-{width}-rgb.png").write_bytes(encode_png(np.dstack([image, image // 2, 255 - image]), 50))
-            (tmp_path / f"{kind}-{width}-indexed.png").write_bytes(encode_png(image, 50, bytes(768)))
-            name = os.fsencode(tmp_path / f"{kind}-{width}-native.png")
-            assert native.write_png_files(image[None], None, [name]) == (1, 0)
-    files = sorted(tmp_path.glob("*.png"))
-    checked = subprocess.run([pngcheck, "-v", *files], capture_output=True, text=True, check=False)
-    assert checked.returncode == 0, checked.stdout
-    assert "warning" not in checked.stdout.lower()
-    assert checked.stdout.count("No errors detected") == len(files)
-
-
-def images_and_paths(folder: Path, count: int = 6) -> tuple[np.ndarray, list[Path]]:
-    images = np.stack([smooth(60, 70, seed) for seed in range(count)])
-    return images, [folder / f"{i}.png" for i in range(count)]
-
-
-def write(images: np.ndarray, palette: bytes | None, paths: list[Path]) -> tuple[int, int]:
-    return native.write_png_files(images, palette, [os.fsencode(path) for path in paths])
-
-
-@pytest.mark.parametrize("palette", [None, bytes(range(256)) * 3])
-def test_write_png_files_content(tmp_path: Path, palette: bytes | None) -> None:
-    images, paths = images_and_paths(tmp_path)
-    assert write(images, palette, paths) == (6, 0)
-    for image, path in zip(images, paths, strict=True):
-        assert_decodes(path.read_bytes(), image, palette)
-    assert sorted(tmp_path.iterdir()) == paths
-    umask = os.umask(0)
-    os.umask(umask)
-    assert stat.S_IMODE(paths[0].stat().st_mode) == 0o666 & ~umask
-
-
-def test_write_png_files_small_image_is_one_idat(tmp_path: Path) -> None:
-    images, paths = images_and_paths(tmp_path, 1)
-    write(images, None, paths)
-    assert [kind for kind, _ in chunks_of(paths[0].read_bytes())] == [b"IHDR", b"IDAT", b"IEND"]
-
-
-@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 1, 70001), (2, 70001, 1), (1, 1500, 1400)])
-def test_write_png_files_odd_and_large_shapes(tmp_path: Path, shape: tuple[int, int, int]) -> None:
-    images = draw("runs", shape[0] * shape[1], shape[2], 1).reshape(shape)
-    paths = [tmp_path / f"{i}.png" for i in range(shape[0])]
-    assert write(images, None, paths) == (shape[0], 0)
-    for image, path in zip(images, paths, strict=True):
-        assert_decodes(path.read_bytes(), image)
-
-
-def test_write_png_files_relative_name_and_no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    images, _ = images_and_paths(tmp_path, 1)
-    assert write(images, None, [Path("here.png")]) == (1, 0)
-    assert_decodes((tmp_path / "here.png").read_bytes(), images[0])
-    assert write(images[:0], None, []) == (0, 0)
-
-
-def test_write_png_files_missing_folder_names_the_image(tmp_path: Path) -> None:
-    images, paths = images_and_paths(tmp_path)
-    paths[3] = tmp_path / "missing" / "3.png"
-    assert write(images, None, paths) == (3, errno.ENOENT)
-    assert sorted(tmp_path.iterdir()) == paths[:3]
-
-
-def test_write_png_files_target_is_a_folder_leaves_no_temporary_file(tmp_path: Path) -> None:
-    images, paths = images_and_paths(tmp_path)
-    paths[2].mkdir()
-    count, error = write(images, None, paths)
-    assert (count, error) == (2, errno.EISDIR)
-    assert sorted(tmp_path.iterdir()) == paths[:3]
-
-
-def test_write_png_files_name_too_long(tmp_path: Path) -> None:
-    images, paths = images_and_paths(tmp_path)
-    paths[1] = tmp_path / ("x" * 300)
-    assert write(images, None, paths) == (1, errno.ENAMETOOLONG)
-    paths[1] = tmp_path / "/".join(["y" * 200] * 30)
-    assert write(images, None, paths) == (1, errno.ENAMETOOLONG)
-    assert sorted(tmp_path.iterdir()) == paths[:1]
-
-
-def test_write_png_files_longest_possible_name(tmp_path: Path) -> None:
-    images, _ = images_and_paths(tmp_path, 1)
-    assert write(images, None, [tmp_path / ("x" * 255)]) == (1, 0)
-
-
-def test_write_png_files_read_only_folder(tmp_path: Path) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("root may write into read-only folders")
-    images, paths = images_and_paths(tmp_path)
-    tmp_path.chmod(0o555)
-    try:
-        assert write(images, None, paths) == (0, errno.EACCES)
-        assert list(tmp_path.iterdir()) == []
-    finally:
-        tmp_path.chmod(0o755)
-
-
-def test_write_png_files_not_a_writable_place() -> None:
-    images, _ = images_and_paths(Path("."), 1)
-    count, error = write(images, None, [Path("/proc/self/x.png")])
-    assert count == 0
-    assert error in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS)
-
-
-def test_write_png_files_disk_full_keeps_the_old_file(tmp_path: Path) -> None:
-    # A limit on the size of files stands for a full disk: the first image fits, the second does not.
-    code = textwrap.dedent(
-        """
-        import os, resource, sys
-        import numpy as np
-        import cnnviz_fast._native as native
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-        images = np.zeros((2, 100, 100), np.uint8)
-        images[1] = np.random.default_rng(0).integers(0, 256, (100, 100))
-        print(*native.write_png_files(images, None, [os.fsencode(path) for path in sys.argv[1:]]))
-        """
-    )
-    paths = [tmp_path / "first.png", tmp_path / "second.png"]
-    paths[1].write_bytes(b"old")
-    found = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True).stdout
-    assert found.split() == ["1", str(errno.EFBIG)]
-    assert paths[1].read_bytes() == b"old"
-    assert sorted(tmp_path.iterdir()) == paths
-
-
-def test_write_png_files_leftover_temporary_file_is_not_touched(tmp_path: Path) -> None:
-    images, paths = images_and_paths(tmp_path, 1)
-    leftover = tmp_path / f".cnnviz-{os.getpid()}-0-0.tmp"
-    leftover.write_bytes(b"someone else's")
-    assert write(images, None, paths) == (1, 0)
-    assert leftover.read_bytes() == b"someone else's"
-    assert_decodes(paths[0].read_bytes(), images[0])
-
-
-def test_write_png_files_wrong_arguments_are_refused(tmp_path: Path) -> None:
-    images, paths = images_and_paths(tmp_path)
-    with pytest.raises(ValueError, match="paths must be one for each"):
-        write(images, None, paths[1:])
-    for palette in (b"", b"1234", bytes(771)):
-        with pytest.raises(ValueError, match="palette must be"):
-            write(images, palette, paths)
-    with pytest.raises(ValueError, match="zero bytes"):
-        native.write_png_files(images[:1], None, [b"a\0b"])
-    with pytest.raises(TypeError):
-        native.write_png_files(images[:, :, ::2], None, [b""] * 6)
-    with pytest.raises(TypeError):
-        native.write_png_files(images, None, paths)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_write_png_files_threads_into_one_folder(tmp_path: Path) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
-    images, _ = images_and_paths(tmp_path, 50)
-    batches = [[tmp_path / f"{batch}-{i}.png" for i in range(50)] for batch in range(4)]
-    with ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(lambda paths: write(images, None, paths), batches))
-    assert results == [(50, 0)] * 4
-    assert len(list(tmp_path.iterdir())) == 200
-    for path, image in zip(batches[3], images, strict=True):
-        assert_decodes(path.read_bytes(), image)

@@ -124,13 +124,9 @@ def test_render_options_accepted_forms_are_held_as_one(field: str, value: Any, e
             "normalize must be one of channel, layer, percentile, symmetric, sigmoid, fixed, got 'percentil'. "
             "Closest: 'percentile'.",
         ),
-        (
-            "normalize",
-            None,
-            "normalize must be one of channel, layer, percentile, symmetric, sigmoid, fixed, got None.",
-        ),
         ("vmin", "low", "vmin must be a number, got 'low'."),
         ("vmin", "-inf", "vmin must be a finite number, got -inf."),
+        ("vmin", "-1e300", "vmin must be a number that float32 can hold, got -1e+300."),
         ("vmax", "nan", "vmax must be a finite number, got nan."),
         ("percentile", "99,1", f"{PERCENTILE}, got '99,1'."),
         ("percentile", "5,5", f"{PERCENTILE}, got '5,5'."),
@@ -139,6 +135,7 @@ def test_render_options_accepted_forms_are_held_as_one(field: str, value: Any, e
         ("percentile", (1, 2, 3), f"{PERCENTILE}, got (1, 2, 3)."),
         ("percentile", 5, f"{PERCENTILE}, got 5."),
         ("percentile", "1,high", "percentile must be a number, got 'high'."),
+        ("align", None, "align must be one of left, center, corners, got None."),
         ("align", "centre", "align must be one of left, center, corners, got 'centre'. Closest: 'center'."),
         ("upsampling", 3, "upsampling must be one of bilinear, nearest, got 3."),
         ("colormap", "", "colormap must be a name, got ''."),

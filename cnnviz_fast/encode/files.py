@@ -26,7 +26,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     Raises:
         WriteError: a folder is missing, forbidden or full. The temporary file is gone on every way out.
     """
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
+    # File systems allow 255 bytes a name, and a character takes up to 4.
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.part")
     try:
         with open(temporary, "xb") as file:
             yield file

@@ -92,7 +92,7 @@ def write_picture(
         EncodeError: the picture is too large for the format.
         WriteError: the file cannot be written.
     """
-    if not 1 <= quality <= 100:
+    if not isinstance(quality, int) or not 1 <= quality <= 100:
         raise OptionError(f"quality must be a whole number from 1 to 100, got {quality!r}.")
     height, width = index.shape
     chosen = check_size(path, height, width)

@@ -1,0 +1,114 @@
+"""Builds csrc under AddressSanitizer and UBSan, encodes 10,000 random images, has zlib and Pillow confirm each of them.
+
+    python tests/native/fuzz.py [--count 10000] [--seed 0] [--build-dir DIR]
+
+Needs cmake and a C++ compiler with the sanitizers; no Python headers. Exit code 0 when everything is confirmed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+import zlib
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+COLOUR_TYPE = {1: 0, 3: 2}
+
+
+def build(folder: Path) -> Path:
+    options = ["-DCNNVIZ_FUZZ=ON", "-DCNNVIZ_SANITIZE=ON", "-DCNNVIZ_WERROR=ON"]
+    for command in (
+        ["cmake", "-S", ROOT / "csrc", "-B", folder, *options],
+        ["cmake", "--build", folder, "--parallel", str(os.cpu_count() or 1)],
+    ):
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return folder / "fuzz_strips"
+
+
+def chunk(kind: bytes, contents: bytes) -> bytes:
+    return struct.pack(">I", len(contents)) + kind + contents + struct.pack(">I", zlib.crc32(kind + contents))
+
+
+def idat_contents(chunks: bytes) -> bytes:
+    parts, at = [], 0
+    while at < len(chunks):
+        (size,) = struct.unpack_from(">I", chunks, at)
+        kind, contents = chunks[at + 4 : at + 8], chunks[at + 8 : at + 8 + size]
+        if struct.unpack_from(">I", chunks, at + 8 + size)[0] != zlib.crc32(kind + contents):
+            raise AssertionError("wrong CRC-32")
+        parts.append(contents if kind == b"IDAT" else b"")
+        at += 12 + size
+    return b"".join(parts)
+
+
+def confirm(png: bytes, pixels: np.ndarray) -> None:
+    filtered = zlib.decompress(idat_contents(png[len(SIGNATURE) :]))
+    if len(filtered) != pixels.shape[0] * (pixels[0].size + 1):
+        raise AssertionError("wrong number of filtered bytes")
+    with Image.open(io.BytesIO(png)) as decoded:
+        if not np.array_equal(np.asarray(decoded), pixels):
+            raise AssertionError("wrong pixels")
+
+
+def read(stream: IO[bytes], size: int) -> bytes:
+    found = stream.read(size)
+    if len(found) != size:
+        raise AssertionError("the program ended early")
+    return found
+
+
+def confirm_record(stream: IO[bytes]) -> None:
+    height, width, bytes_per_pixel, idat_size, adler, file_size = struct.unpack("=6I", read(stream, 24))
+    idat, file = read(stream, idat_size), read(stream, file_size)
+    shape = (height, width) if bytes_per_pixel == 1 else (height, width, bytes_per_pixel)
+    pixels = np.frombuffer(read(stream, height * width * bytes_per_pixel), np.uint8).reshape(shape)
+    header = struct.pack(">IIBBBBB", width, height, 8, COLOUR_TYPE[bytes_per_pixel], 0, 0, 0)
+    last = chunk(b"IDAT", b"\x03\x00" + struct.pack(">I", adler)) + chunk(b"IEND", b"")
+    confirm(SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", b"\x78\x01") + idat + last, pixels)
+    if bytes_per_pixel == 1:
+        confirm(file, pixels)
+
+
+def fuzz(program: Path, seed: int, count: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [program, str(seed), str(count), folder]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as running:
+            assert running.stdout is not None
+            for number in range(seed, seed + count):
+                try:
+                    confirm_record(running.stdout)
+                except (AssertionError, OSError, zlib.error) as error:
+                    running.kill()
+                    raise SystemExit(f"seed {number}: {error}") from error
+        if running.returncode != 0:
+            raise SystemExit(f"fuzz_strips ended with {running.returncode}")
+        left_over = [path.name for path in Path(folder).iterdir() if path.suffix != ".png"]
+        if left_over:
+            raise SystemExit(f"temporary files left: {left_over}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=10_000, help="images (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first one (default %(default)s)")
+    parser.add_argument("--build-dir", type=Path, help="keep the build here (default: a temporary folder)")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        program = build(arguments.build_dir or Path(temporary))
+        fuzz(program, arguments.seed, arguments.count)
+    sys.stdout.write(f"{arguments.count} images confirmed by zlib and Pillow, no sanitizer report\n")
+
+
+if __name__ == "__main__":
+    main()
