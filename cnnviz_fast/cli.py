@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         help="names, wildcards, type:Conv2d, numbers from `cnnviz layers`, or name:2 for the third call",
     )  # fmt: skip
     render.add_argument(
-        "--weights", "--checkpoint", metavar="W", help="DEFAULT, none, a name such as IMAGENET1K_V1, or a checkpoint file"
+        "--weights", "--checkpoint", metavar="W", help="DEFAULT, none, a name such as IMAGENET1K_V1, or a file"
     )
     render.add_argument("--seed", type=int, default=0, metavar="N", help="of the random weights of --weights none")
     _add_output_arguments(render)

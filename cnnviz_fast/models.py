@@ -229,7 +229,7 @@ def _from_factory(source: str, name: str, weights: str | os.PathLike[str] | None
     if not zoo.is_path(weights):
         raise ModelError(f"weights must be DEFAULT, none or the path of a checkpoint for {spec!r}, got {weights!r}.")
     state = read_checkpoint(weights)
-    module = build(make)
+    module = replace(build, on_meta=False)(make)
     load_state(module, state, f"checkpoint {os.fspath(weights)!r}")
     return LoadedModel(module, imagenet_preset(), spec, Path(weights).name)
 

@@ -140,7 +140,7 @@ def _downloaded(name: str, member: Any) -> Path:
     except (OSError, RuntimeError, ValueError, http.client.HTTPException) as error:
         raise ModelError(
             f"weights {member.name} of {name} cannot be downloaded from {url}: {reason(error)}. "
-            f"Use --weights none for random weights, or --weights PATH for a file that is here."
+            f"Use --weights none for random weights, or --checkpoint PATH for a file that is here."
         ) from error
     return path
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,10 @@ from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     import torch
+
+# For `benchmarks`, which some tests import. Behind everything else: the package under test is the installed one, with
+# its compiled parts.
+sys.path.append(str(Path(__file__).parents[1]))
 
 # Set before anything imports torch: more threads than cores make small operations slower, not faster.
 os.environ.setdefault("OMP_NUM_THREADS", "2")

@@ -214,6 +214,12 @@ def test_drawing_range_symmetric_without_finite_values_is_nan() -> None:
     assert_same_range(range_of(maps, normalize="symmetric"), (floats(NAN), floats(NAN)))
 
 
+@pytest.mark.parametrize(("low", "high"), [(-5.0, 2.0), (-5.0, -2.0), (2.0, 5.0)])
+def test_drawing_range_symmetric_takes_the_larger_magnitude(low: float, high: float) -> None:
+    maps = torch.tensor([[[low, high]]])
+    assert_same_range(range_of(maps, normalize="symmetric"), (floats(-5), floats(5)))
+
+
 def test_drawing_range_symmetric_dead_channel_has_no_width() -> None:
     assert_same_range(range_of(torch.zeros(1, 2, 2), normalize="symmetric"), (floats(0), floats(0)))
 

@@ -123,8 +123,9 @@ def fail_at_the_end(path: Path) -> None:
         file.write(b"new")
 
 
-@pytest.mark.parametrize("name", ["a" * 251 + ".png", "\u5c64" * 83 + ".png", "\U0001f408" * 62 + ".png"])
-def test_whole_file_longest_names_are_written(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("character", ["a", "\u5c64", "\U0001f408"], ids=["1-byte", "3-byte", "4-byte"])
+def test_whole_file_longest_names_are_written(character: str, tmp_path: Path) -> None:
+    name = character * (251 // len(os.fsencode(character))) + ".png"
     assert len(os.fsencode(name)) > 250
     fail_at_the_end(tmp_path / name)
     assert os.listdir(tmp_path) == [name]

@@ -352,6 +352,13 @@ def test_manifest_tiles_tell_statistics_and_flags() -> None:
     assert [tiles[4][name] for name in ("vmin", "vmax", "min", "max", "mean", "std")] == [None] * 6
 
 
+def test_manifest_live_channel_with_zeros_is_not_dead() -> None:
+    maps = noise(2, 4, 6).relu()
+    maps[1, 1:] = 0
+    assert maps.amin((1, 2)).tolist() == [0, 0]
+    assert [tile["flags"] for tile in cf.render(maps, tile=30).manifest["tiles"]] == [[], []]
+
+
 def test_manifest_own_range_stays_beside_the_range_drawn_on(maps: torch.Tensor) -> None:
     tile = cf.render(maps, tile=30, normalize="fixed", vmin=-1, vmax=1).manifest["tiles"][2]
     assert (tile["vmin"], tile["vmax"]) == (-1, 1)
