@@ -84,12 +84,17 @@ def compile_ahead(name: str) -> None:
     Args:
         name: 'auto' or the name of the backend that will draw.
     """
-    source = Path(__file__).parent / "kernels" / f"{BACKENDS['numba'].module}.py"
+    package = Path(__file__).parent
+    source = package / "kernels" / f"{BACKENDS['numba'].module}.py"
+    kernels = f"{__package__}.kernels.{source.stem}"
+    if name not in ("auto", "numba") or kernels in sys.modules or _compiling:
+        return
     folder = Path(os.environ.get("NUMBA_CACHE_DIR") or source.parent / "__pycache__")
     newest = max((index.stat().st_mtime for index in folder.rglob(f"{source.stem}.*.nbi")), default=0.0)
-    if name in ("auto", "numba") and newest < source.stat().st_mtime and not _compiling:
-        command = [sys.executable, "-c", f"import {__package__}.kernels.{source.stem}"]
-        _compiling.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+    if newest < source.stat().st_mtime:
+        # `-c` looks for packages in the working folder first: there it has to find this very package.
+        command, silent = [sys.executable, "-c", f"import {kernels}"], subprocess.DEVNULL
+        _compiling.append(subprocess.Popen(command, cwd=package.parent, stdout=silent, stderr=silent))
 
 
 def choose(name: str, device: str) -> Backend:

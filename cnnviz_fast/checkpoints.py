@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .errors import ModelError
+from .layers import meta_copy
 
 if TYPE_CHECKING:
     from torch import nn
@@ -75,25 +76,6 @@ def load_state(module: nn.Module, state: dict[str, Any], label: str) -> None:
     if any(faults):
         raise ModelError(f"{label} does not fit {type(module).__name__}: {'; '.join(filter(None, faults))}.")
     module.load_state_dict(state)
-
-
-def meta_copy(module: nn.Module) -> nn.Module:
-    """Copy a module to the meta device: its structure without its values.
-
-    Args:
-        module: any module whose other attributes can be copied.
-
-    Returns:
-        The copy. It takes no memory for parameters and buffers.
-    """
-    import torch
-
-    # deepcopy takes what its memo holds for an id instead of copying the object.
-    memo: dict[int, Any] = {id(buffer): torch.empty_like(buffer, device="meta") for buffer in module.buffers()}
-    for parameter in module.parameters():
-        twin = torch.empty_like(parameter, device="meta")
-        memo[id(parameter)] = torch.nn.Parameter(twin, requires_grad=parameter.requires_grad)
-    return copy.deepcopy(module, memo)
 
 
 def _read_safetensors(path: str | os.PathLike[str], label: str) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 
 from . import backends
 from .errors import CaptureError, CnnvizError, ImageError, InputError, ModelError
-from .options import PreprocessOptions, RenderOptions
+from .options import MAX_PIXELS, PreprocessOptions, RenderOptions
 
 DONE, FAILED, USAGE, PARTLY = 0, 1, 2, 3
 INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
@@ -132,7 +132,7 @@ def _add_output_arguments(parser: argparse.ArgumentParser, out: str | None = Non
     )
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda", help="where the model runs and draws")
     parser.add_argument(
-        "--max-pixels", type=int, default=178_000_000, metavar="N", help="largest picture to read (default 178000000)"
+        "--max-pixels", type=int, default=MAX_PIXELS, metavar="N", help=f"of a picture to read (default {MAX_PIXELS})"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of paths")
 

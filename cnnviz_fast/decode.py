@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL.Image import Image as Picture
 
-MAX_PIXELS = 178_000_000
-"""Pictures of more pixels are refused: where Pillow refuses them too, at twice 89,478,485 (half a GiB as RGB)."""
-
 
 class Format(NamedTuple):
     """One of the formats that are read; everything else is refused."""

@@ -79,4 +79,5 @@ def _kernel_cache() -> tuple[str, str]:
         return "missing", reason
     from .kernels import numba_cpu
 
-    return "ok", str(numba_cpu.cache_folder())
+    folder = numba_cpu.cache_folder()
+    return ("ok", folder) if folder else ("missing", "no folder is writable: kernels are compiled in every process")

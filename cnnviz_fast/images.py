@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from .decode import EXTENSIONS, MAX_PIXELS, decode_file, decode_picture, reason
+from .decode import EXTENSIONS, decode_file, decode_picture, reason
 from .errors import DTypeError, ImageError, ShapeError
 from .models import LoadedModel, module_of
-from .options import whole
+from .options import MAX_PIXELS, whole
 from .preprocess import Preprocess, imagenet_preset
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import zoo
-from .checkpoints import load_state, meta_copy, read_checkpoint, reason
+from .checkpoints import load_state, read_checkpoint, reason
 from .errors import InputError, ModelError, OptionError
 from .factories import find_factory
+from .layers import meta_copy
 from .options import PreprocessOptions, refuse, whole
 from .preprocess import Preprocess, imagenet_preset, with_options
 
@@ -63,6 +64,11 @@ def module_of(model: LoadedModel | nn.Module) -> nn.Module:
         advice = f" Load it first: load_model({model!r})." if isinstance(model, str) else ""
         raise InputError(f"model must be a torch.nn.Module or a record of load_model, got {kind}.{advice}")
     return module
+
+
+def as_given(module: nn.Module) -> LoadedModel:
+    """Make a record of a module that somebody else has loaded; nothing about the module changes."""
+    return LoadedModel(module, imagenet_preset(), type(module).__name__, "as given")
 
 
 def load_model(
@@ -239,4 +245,4 @@ def _from_module(module: nn.Module, weights: object, build: _Builder) -> LoadedM
         raise ModelError("weights must not be given with a module. Load them into it: module.load_state_dict(...).")
     if build.on_meta:
         module = meta_copy(module)  # moved there, the module itself would lose its weights
-    return LoadedModel(module, imagenet_preset(), type(module).__name__, "as given")
+    return as_given(module)

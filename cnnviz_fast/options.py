@@ -16,6 +16,9 @@ from .errors import OptionError, closest
 DEFAULT_TILE_PX = 224
 """Longer side of a tile where neither `tile` nor `scale` is given: the input size of most classification models."""
 
+MAX_PIXELS = 178_000_000
+"""Pictures of more pixels are refused: where Pillow refuses them too, at twice 89,478,485 (half a GiB as RGB)."""
+
 NORMALIZATIONS = ("channel", "layer", "percentile", "symmetric", "sigmoid", "fixed")
 ALIGNMENTS = ("left", "center", "corners")
 UPSAMPLINGS = ("bilinear", "nearest")

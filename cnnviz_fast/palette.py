@@ -94,8 +94,9 @@ def _table(ramp: Any, levels: int) -> NDArray[np.uint8]:
 def _colormap(name: str) -> Any:
     import cmap
 
-    # Names that several catalogues share are matplotlib's, which took some of them from ColorBrewer.
-    for candidate in (name,) if ":" in name else (f"matplotlib:{name}", f"colorbrewer:{name}", name):
+    # Names that several catalogues share are matplotlib's, which took some of them from the others named here.
+    homes = () if ":" in name else ("matplotlib:", "colorbrewer:", "matlab:", "gnuplot:")
+    for candidate in (*(home + name for home in homes), name):
         try:
             return cmap.Colormap(candidate)
         except (ValueError, KeyError, TypeError, OSError):

@@ -16,8 +16,8 @@ from .encode.formats import format_of
 from .errors import ShapeError
 from .images import find_images, image_name, load_images
 from .manifest import Source
-from .models import LoadedModel, load_model
-from .options import RenderOptions, takes
+from .models import LoadedModel, as_given, load_model, module_of
+from .options import MAX_PIXELS, RenderOptions, takes
 from .render import Plan, draw_sheet, plan_sheet
 from .sheet import Sheet
 
@@ -120,7 +120,7 @@ def visualize(
     out: str | os.PathLike[str] | None = None,
     *,
     format: str = "png",
-    max_pixels: int = 178_000_000,
+    max_pixels: int = MAX_PIXELS,
     **options: Any,
 ) -> list[Sheet]:
     """Draw sheets of the layers of a model for pictures.
@@ -142,7 +142,9 @@ def visualize(
     """
     checked = RenderOptions(**options)
     format_of(Path(f"sheet.{format}"))
-    loaded = load_model(model) if not isinstance(model, LoadedModel) else model
+    loaded = load_model(model) if isinstance(model, str) else model
+    if not isinstance(loaded, LoadedModel):
+        loaded = as_given(module_of(loaded))
     folder = Path(out) if out is not None else None
     if folder is not None:
         make_folder(folder)

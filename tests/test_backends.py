@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +62,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
     commands: list[list[str]] = []
     monkeypatch.setattr(backends.subprocess, "Popen", lambda command, **_: commands.append(command))
     monkeypatch.setattr(backends, "_compiling", [])
+    monkeypatch.delitem(sys.modules, "cnnviz_fast.kernels.numba_cpu", raising=False)
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     return commands
 
@@ -81,3 +85,41 @@ def test_compile_ahead_filled_cache_compiles_nothing(started: list[list[str]], t
     (tmp_path / "kernels" / "numba_cpu._render_strip-1.py311.nbi").write_bytes(b"")
     backends.compile_ahead("auto")
     assert started == []
+
+
+def test_compile_ahead_loaded_kernels_compile_nothing(
+    started: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cnnviz_fast.kernels.numba_cpu", None)
+    backends.compile_ahead("auto")
+    assert started == []
+
+
+def test_compile_ahead_fills_the_cache_that_the_kernels_load_from(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.delitem(sys.modules, "cnnviz_fast.kernels.numba_cpu", raising=False)
+    backends.compile_ahead("numba")
+    (process,) = backends._compiling
+    backends.missing.cache_clear()
+    assert backends.missing("numba") == ""
+    assert process.returncode == 0
+    assert list(tmp_path.rglob("numba_cpu._render_strip-*.nbc"))
+
+
+def test_numba_without_a_writable_cache_folder_compiles_in_memory(tmp_path: Path) -> None:
+    # A copy of the package that numba can cache nowhere: a file lies where each of the folders would be made.
+    package = tmp_path / "cnnviz_fast"
+    shutil.copytree(Path(backends.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "kernels" / "__pycache__").touch()
+    blocked = tmp_path / "blocked"
+    blocked.touch()
+    code = "import cnnviz_fast.kernels.numba_cpu as k; print(k.__file__, repr(k.cache_folder()))"
+    environment = {**os.environ, "HOME": str(blocked), "XDG_CACHE_HOME": str(blocked), "PYTHONPATH": str(tmp_path)}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path, check=False
+    )
+    assert done.stderr == ""
+    assert done.stdout == f"{package / 'kernels' / 'numba_cpu.py'} ''\n"

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from cnnviz_fast.checkpoints import load_state, meta_copy, read_checkpoint
+from cnnviz_fast.checkpoints import load_state, read_checkpoint
 from cnnviz_fast.errors import ModelError
 
 
@@ -301,13 +301,3 @@ def test_load_state_module_that_cannot_be_copied_still_loads_or_stays() -> None:
 def test_load_state_empty_lists_everything_as_missing() -> None:
     with pytest.raises(ModelError, match="6 missing"):
         load_state(nn.Sequential(nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1)), {}, "checkpoint")
-
-
-def test_meta_copy_has_the_structure_without_values() -> None:
-    module = network()
-    module.add_module("tied", module[0])
-    copied = meta_copy(module)
-    assert {value.device.type for value in copied.state_dict().values()} == {"meta"}
-    assert copied.tied is copied[0]
-    assert {n: v.shape for n, v in copied.state_dict().items()} == {n: v.shape for n, v in module.state_dict().items()}
-    assert {value.device.type for value in module.state_dict().values()} == {"cpu"}

@@ -15,8 +15,9 @@ import tifffile
 from PIL import Image, features
 
 from cnnviz_fast import decode
-from cnnviz_fast.decode import EXTENSIONS, FORMATS, MAX_PIXELS, decode_file, decode_picture
+from cnnviz_fast.decode import EXTENSIONS, FORMATS, decode_file, decode_picture
 from cnnviz_fast.errors import ImageError
+from cnnviz_fast.options import MAX_PIXELS
 
 PHOTOS = Path(skimage.data.__file__).parent
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +21,7 @@ from PIL import Image
 
 import cnnviz_fast as cf
 from cnnviz_fast import cli
+from cnnviz_fast.encode import png
 
 STAGES = {"conv1": 64, "layer1": 256, "layer2": 512, "layer3": 1024, "layer4": 2048}
 
@@ -91,3 +99,54 @@ def test_visualize_refuses_a_layer_that_is_not_spatial(photo: Path, tmp_path: Pa
     with pytest.raises(ShapeError, match=r"layer 'fc' has no spatial output: it puts out \(1, 1000\)"):
         cf.visualize(model, photo, ["layer4", "fc"], tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_visualize_leaves_a_module_of_ones_own_as_it_was(photo: Path) -> None:
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, stride=4), torch.nn.BatchNorm2d(4))
+    module[1].eval()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    (sheet,) = cf.visualize(module, photo, "1", tile=16)
+    assert sheet.manifest["model"] == "Sequential"
+    assert [child.training for child in (module, *module)] == [True, True, False]
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
+
+
+def test_save_sheet_interrupted_leaves_no_file_and_keeps_the_old_one(tmp_path: Path) -> None:
+    target = tmp_path / "sheet.png"
+    target.write_bytes(b"old")
+    code = f"""
+import torch, cnnviz_fast as cf
+maps = torch.rand(512, 7, 7)
+cf.render(maps[:1])
+print("ready", flush=True)
+while True:
+    cf.save_sheet(maps, {str(target)!r}, tile=2000)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert error.rstrip().endswith("KeyboardInterrupt")
+    assert os.listdir(tmp_path) == ["sheet.png"]
+    assert target.read_bytes() == b"old"
+
+
+def test_save_sheet_failing_worker_leaves_no_file_and_no_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = png.encode_strip
+    calls = itertools.count()
+
+    def fail_later(*arguments: object) -> object:
+        if next(calls) == 5:
+            raise RuntimeError("planted")
+        return encode(*arguments)
+
+    monkeypatch.setattr(png, "encode_strip", fail_later)
+    (tmp_path / "sheet.png").write_bytes(b"old")
+    with pytest.raises(RuntimeError, match="planted"):
+        cf.save_sheet(torch.rand(512, 7, 7), tmp_path / "sheet.png", threads=3)
+    assert os.listdir(tmp_path) == ["sheet.png"]
+    assert (tmp_path / "sheet.png").read_bytes() == b"old"
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("cnnviz")]

@@ -36,7 +36,7 @@ def _compiled(signature: Any) -> Any:
 
 def cache_folder() -> str:
     """Return where the machine code is cached, or "" where no folder is writable."""
-    return str(getattr(_render_strip._cache, "cache_path", ""))
+    return str(_render_strip._cache.cache_path or "")
 
 
 def _read_only(dtype: Any, dimensions: int) -> Any:
