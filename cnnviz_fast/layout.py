@@ -16,6 +16,13 @@ LONGEST_PX = 2**31 - 1
 """Most px a side of a sheet: what PNG can hold. Far less fits into memory, but nothing beyond it can be meant."""
 
 
+STRIPS_AT_LEAST = 16
+"""So many strips keep the workers of a small machine evenly busy to the end."""
+
+SMALLEST_STRIP_PX = 1 << 16
+"""Below this a strip costs more to hand out, and its Huffman table more bytes, than it saves."""
+
+
 class Strip(NamedTuple):
     """A band of rows of a sheet: the unit of work. `start` is its first row, `stop` the row after its last, in px."""
 
@@ -72,7 +79,29 @@ class GridLayout:
 
     def strips(self, rows: int) -> list[Strip]:
         """Cut the sheet into strips of `rows` px; the last one takes what is left."""
-        return [Strip(y, min(y + rows, self.height)) for y in range(0, self.height, rows)]
+        return cut_rows(self.height, rows)
+
+
+def cut_rows(height: int, rows: int) -> list[Strip]:
+    """Cut a picture of `height` px into strips of `rows` px; the last one takes what is left."""
+    return [Strip(y, min(y + rows, height)) for y in range(0, height, rows)]
+
+
+def cut_strips(height: int, width: int, strip_px: int) -> list[Strip]:
+    """Cut a picture into strips for workers.
+
+    How it is cut depends on the picture alone, never on the workers: files are the same bytes for any number of them.
+
+    Args:
+        height: of the picture in px.
+        width: of the picture in px.
+        strip_px: pixels of a strip, at most (but always whole rows).
+
+    Returns:
+        The strips from top to bottom: STRIPS_AT_LEAST of them where they are not smaller than SMALLEST_STRIP_PX then.
+    """
+    smaller = max(SMALLEST_STRIP_PX, height * width // STRIPS_AT_LEAST)
+    return cut_rows(height, max(1, min(strip_px, smaller) // width))
 
 
 def tile_size(map_h: int, map_w: int, tile: int | tuple[int, int] | None, scale: float | None) -> tuple[int, int]:

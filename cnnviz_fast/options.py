@@ -19,6 +19,9 @@ DEFAULT_TILE_PX = 224
 MAX_PIXELS = 178_000_000
 """Pictures of more pixels are refused: where Pillow refuses them too, at twice 89,478,485 (half a GiB as RGB)."""
 
+LARGEST_CHANNEL = 2**20 - 1
+"""No layer has so many; a range that ends beyond is a typing error, refused before it is spelled out in memory."""
+
 NORMALIZATIONS = ("channel", "layer", "percentile", "symmetric", "sigmoid", "fixed")
 ALIGNMENTS = ("left", "center", "corners")
 UPSAMPLINGS = ("bilinear", "nearest")
@@ -73,10 +76,16 @@ def float32(name: str, value: Any) -> float:
     """Take numbers that float32, in which maps are drawn, can hold."""
     number = _number(name, value)
     try:
-        struct.pack("<f", number)  # the native "f" would make an infinity of it
+        as_float32(number)
     except OverflowError:
         raise refuse(name, "a number that float32 can hold", number) from None
     return number
+
+
+def as_float32(number: float) -> float:
+    """Round a number to the nearest that float32 has; OverflowError where there is none."""
+    rounded: float = struct.unpack("<f", struct.pack("<f", number))[0]  # the native "f" would overflow to infinity
+    return rounded
 
 
 def _sequence(name: str, value: Any, expected: str) -> list[Any]:
@@ -157,6 +166,8 @@ def channel_list(name: str, value: Any) -> tuple[int, ...]:
         first, last = (int(ends[1]), int(ends[2])) if ends else (_whole(name, part, 0),) * 2
         if last < first:
             raise refuse(name, "ranges that go upwards", part)
+        if last > LARGEST_CHANNEL:
+            raise refuse(name, f"channel numbers of at most {LARGEST_CHANNEL}", part)
         chosen.extend(range(first, last + 1))
     if not chosen:
         raise refuse(name, "at least one channel", value)
@@ -264,8 +275,8 @@ class RenderOptions(SelfChecking):
         if self.normalize == "fixed":
             if self.vmin is None or self.vmax is None:
                 raise OptionError("normalize 'fixed' needs vmin and vmax. Give both.")
-            if not self.vmin < self.vmax:
-                raise OptionError(f"vmin must be less than vmax, got {self.vmin:g} and {self.vmax:g}.")
+            if not as_float32(self.vmin) < as_float32(self.vmax):
+                raise OptionError(f"vmin must be less than vmax in float32, got {self.vmin:.9g} and {self.vmax:.9g}.")
         elif self.vmin is not None or self.vmax is not None:
             raise OptionError(f"vmin and vmax go with normalize 'fixed', got normalize {self.normalize!r}.")
         if self.normalize == "percentile":

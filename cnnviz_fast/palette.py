@@ -109,6 +109,9 @@ def _color(option: str, name: str) -> NDArray[np.uint8]:
     import cmap
 
     try:
-        return np.array([cmap.Color(name).rgba8[:3]], dtype=np.uint8)
+        color = cmap.Color(name)
     except (ValueError, TypeError) as error:
         raise OptionError(f"{option} must be the name of a colour or #rrggbb, got {name!r}.") from error
+    if color.alpha < 1:
+        raise OptionError(f"{option} must be an opaque colour, got {name!r}: a palette has no transparency.")
+    return np.array([color.rgba8[:3]], dtype=np.uint8)

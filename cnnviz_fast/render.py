@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from . import backends, channels
 from .encode import formats, png
 from .kernels import Paint
-from .layout import GridLayout, Positions, Strip, plan_grid, sampling_positions, tile_size
+from .layout import GridLayout, Positions, Strip, cut_strips, plan_grid, sampling_positions, tile_size
 from .manifest import Source, describe_sheet
 from .options import RenderOptions, takes
 from .palette import Palette, make_palette
@@ -53,10 +53,9 @@ class Plan:
         )
         return out
 
-    def strips(self, strip_px: int) -> list[Strip]:
-        """Cut the sheet into strips of about `strip_px` pixels, but so many that every worker has some."""
-        rows = min(strip_px // self.layout.width, self.layout.height // self.threads)
-        return self.layout.strips(max(1, rows))
+    def strips(self) -> list[Strip]:
+        """Cut the sheet into strips that suit the backend."""
+        return cut_strips(self.layout.height, self.layout.width, self.backend.strip_px)
 
 
 def plan_sheet(maps: Any, options: RenderOptions, source: Source) -> Plan:
@@ -120,8 +119,7 @@ def plan_sheet(maps: Any, options: RenderOptions, source: Source) -> Plan:
 def draw_sheet(plan: Plan) -> Sheet:
     """Draw a planned sheet into memory."""
     index = np.empty((plan.layout.height, plan.layout.width), dtype=np.uint8)
-    strips = plan.strips(plan.backend.strip_px)
-    for _ in in_order(lambda strip: plan.draw(strip, index[strip.start : strip.stop]), strips, plan.threads):
+    for _ in in_order(lambda strip: plan.draw(strip, index[strip.start : strip.stop]), plan.strips(), plan.threads):
         pass
     return Sheet(index, plan.palette, plan.manifest)
 
@@ -131,8 +129,7 @@ def write_sheet(plan: Plan, path: Path) -> Path:
     layout = plan.layout
     if formats.check_size(path, layout.height, layout.width).name != "PNG":
         return draw_sheet(plan).save(path)
-    strips = plan.strips(max(png.STRIP_PX, plan.backend.strip_px))
-    png.write_png(path, layout.height, layout.width, plan.palette, strips, plan.draw, plan.threads)
+    png.write_png(path, layout.height, layout.width, plan.palette, plan.strips(), plan.draw, plan.threads)
     write_manifest(path, plan.manifest)
     return path
 

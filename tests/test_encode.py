@@ -365,13 +365,6 @@ def test_native_missing_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reason.endswith("It is compiled at install where there is a C++ compiler.")
 
 
-@pytest.mark.parametrize("width", [1, 1000, 10**6])
-def test_strip_rows_fill_the_cache_and_no_more(width: int) -> None:
-    rows = png.strip_rows(width)
-    assert rows >= 1
-    assert rows == 1 or rows * width <= png.STRIP_PX < (rows + 1) * width
-
-
 @given(first=st.binary(max_size=300), second=st.binary(max_size=300))
 def test_adler32_combine_equals_zlib(first: bytes, second: bytes) -> None:
     combined = adler32_combine(zlib.adler32(first), zlib.adler32(second), len(second))

@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnviz_fast.errors import OptionError
-from cnnviz_fast.layout import GridLayout, Strip, plan_grid, sampling_positions, tile_size
+from cnnviz_fast.layout import (
+    SMALLEST_STRIP_PX,
+    STRIPS_AT_LEAST,
+    GridLayout,
+    Strip,
+    cut_strips,
+    plan_grid,
+    sampling_positions,
+    tile_size,
+)
 from cnnviz_fast.options import ALIGNMENTS, DEFAULT_TILE_PX, UPSAMPLINGS
 
 
@@ -221,3 +230,18 @@ def test_sampling_positions_stay_inside_and_go_upwards(n: int, size: int, align:
 def test_sampling_positions_nearest_at_whole_factors_repeats_every_row_equally(n: int, factor: int, align: str) -> None:
     positions = sampling_positions(n, n * factor, align, "nearest")
     assert positions.index.tolist() == [row for row in range(n) for _ in range(factor)]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 100_000), (100, 100), (3000, 500), (10_080, 10_304), (30_000, 30_000)])
+@pytest.mark.parametrize("strip_px", [1 << 16, 1 << 20])
+def test_cut_strips_cover_the_picture_in_pieces_of_bounded_size(size: tuple[int, int], strip_px: int) -> None:
+    height, width = size
+    strips = cut_strips(height, width, strip_px)
+    assert [s.start for s in strips] == [0, *(s.stop for s in strips[:-1])]
+    assert strips[-1].stop == height
+    rows = strips[0].stop
+    assert rows == 1 or rows * width <= strip_px
+    if height * width >= STRIPS_AT_LEAST * SMALLEST_STRIP_PX and height >= STRIPS_AT_LEAST:
+        assert len(strips) >= STRIPS_AT_LEAST
+    elif rows < height:
+        assert (rows + 1) * width > min(strip_px, SMALLEST_STRIP_PX)

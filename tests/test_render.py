@@ -6,7 +6,6 @@ import dataclasses
 import importlib
 import inspect
 import json
-import math
 import threading
 import tracemalloc
 from collections.abc import Callable
@@ -250,10 +249,10 @@ def test_render_threads_work_at_once(threads: int, maps: torch.Tensor, monkeypat
         original(*arguments)
 
     monkeypatch.setattr(numba_cpu, "render_strip", spy)
-    sheet = cf.render(maps, tile=20, backend="numba", threads=threads)
+    sheet = cf.render(maps, tile=400, backend="numba", threads=threads)
     assert len(seen) == threads
     assert (threading.main_thread() in seen) == (threads == 1)
-    assert_same_plane(sheet.index, cf.render(maps, tile=20, backend="torch").index)
+    assert_same_plane(sheet.index, cf.render(maps, tile=400, backend="torch").index)
 
 
 @shows("source")
@@ -548,11 +547,11 @@ def test_save_sheet_failing_kernel_leaves_the_old_file(
     assert sorted(file.name for file in tmp_path.iterdir()) == ["sheet.json", "sheet.png"]
 
 
-def test_plan_strips_every_worker_gets_some(maps: torch.Tensor) -> None:
-    for threads in (1, 2, 7):
-        plan = MAIN_PATH.plan_sheet(maps, RenderOptions(tile=50, threads=threads), Source())
-        strips = plan.strips(1 << 20)
-        assert len(strips) >= threads
-        assert [strip.start for strip in strips[1:]] == [strip.stop for strip in strips[:-1]]
-        assert strips[-1].stop == plan.layout.height
-        assert len(plan.strips(plan.layout.width * 3)) == math.ceil(plan.layout.height / 3)
+def test_save_sheet_same_bytes_for_any_number_of_workers(tmp_path: Path) -> None:
+    maps = torch.rand(60, 7, 7, generator=torch.Generator().manual_seed(0))
+    for tile in (9, 60, 224):
+        files = set()
+        for threads in (1, 2, 5, 16):
+            files.add(cf.save_sheet(maps, tmp_path / "sheet.png", tile=tile, threads=threads).read_bytes())
+        files.add(cf.render(maps, tile=tile).save(tmp_path / "sheet.png").read_bytes())
+        assert len(files) == 1

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EncodeError, OptionError, closest
-from ..layout import Strip
+from ..layout import cut_strips
 from ..strips import default_threads
 from . import png
 from .files import whole_file
@@ -98,7 +98,7 @@ def write_picture(
     chosen = check_size(path, height, width)
     if chosen.name == "PNG":
         workers = threads or default_threads()
-        strips = [Strip(y, min(y + png.strip_rows(width), height)) for y in range(0, height, png.strip_rows(width))]
+        strips = cut_strips(height, width, png.STRIP_PX)
         png.write_png(path, height, width, palette, strips, lambda s, _: index[s.start : s.stop], workers)
         return
     with whole_file(path) as file:

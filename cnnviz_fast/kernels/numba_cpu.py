@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 
+SHORT_RUN_PX = 6
+"""Average pixels of a tile between two source columns from which on spreading beats gathering."""
+
 
 def _compiled(signature: Any) -> Any:
     """Compile with the one set of flags that all kernels share; the signature makes it one compile, done at import.
@@ -138,30 +141,67 @@ def _normalize_row(
     return bad
 
 
+@_compiled(types.void(_LINE, _INDEX, _FLOATS, types.int64[::1], _LINE, _LINE, _LINE))
+def _enlarge_row(
+    values: Floats, index: NDArray[np.int32], fraction: Floats, runs: NDArray[np.int64],
+    before: Floats, step: Floats, out: Floats,
+) -> None:  # fmt: skip
+    """Interpolate a row of a map along x into `out`, (tile_w,) float32: before + fraction * (after - before).
+
+    The pixels between two source columns (a run) share `before` and `after`, so both are spread over them first and
+    the arithmetic then goes over the whole row: 4 times as fast as gathering them for every pixel. Where runs are
+    shorter than SHORT_RUN_PX, gathering is faster.
+    """
+    end = len(values) - 1
+    if len(out) < SHORT_RUN_PX * (len(runs) - 1):
+        for x in range(len(out)):
+            left = values[index[x]]
+            out[x] = left + fraction[x] * (values[min(index[x] + 1, end)] - left)
+        return
+    for run in range(len(runs) - 1):
+        column = index[runs[run]]
+        before[runs[run] : runs[run + 1]] = values[column]
+        step[runs[run] : runs[run + 1]] = values[min(column + 1, end)] - values[column]
+    for x in range(len(out)):
+        out[x] = before[x] + fraction[x] * step[x]
+
+
+@_compiled(types.int64[::1](_INDEX))
+def _runs_of(index: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return where runs of equal entries begin in `index`, (tile_w,) int32, and its length as the last entry."""
+    runs = np.empty(len(index) + 1, np.int64)
+    count = 0
+    for x in range(len(index)):
+        if x == 0 or index[x] != index[x - 1]:
+            runs[count] = x
+            count += 1
+    runs[count] = len(index)
+    return runs[: count + 1].copy()
+
+
 @_compiled(
-    boolean(_MAPS, _FLOATS, _FLOATS, float32, int64, int64, int64, _INDEX, _FLOATS, int64, int64, int64, _LINE, _LINE)
-)
+    boolean(
+        _MAPS, _FLOATS, _FLOATS, float32, int64, int64, int64, _INDEX, _FLOATS, types.int64[::1], int64, int64,
+        _LINE, _LINE, _LINE, _LINE,
+    )
+)  # fmt: skip
 def _draw_line(
     maps: Floats, vmin: Floats, vmax: Floats, flat: np.float32, first: int, last: int, i: int,
-    col_index: NDArray[np.int32], col_fraction: Floats, tile_w: int, pitch: int, left: int,
-    values: Floats, line: Floats,
+    col_index: NDArray[np.int32], col_fraction: Floats, runs: NDArray[np.int64], pitch: int, left: int,
+    values: Floats, before: Floats, step: Floats, line: Floats,
 ) -> bool:  # fmt: skip
     """Enlarge row `i` of channels first..last-1 along x into `line`, (width,) float32; tell whether it holds a NaN."""
     bad = False
-    end = maps.shape[2] - 1
     for c in range(first, last):
         channel_bad = _normalize_row(maps, c, i, vmin[c], vmax[c], flat, values)
         bad |= channel_bad
         x0 = left + (c - first) * pitch
+        row = line[x0 : x0 + len(col_index)]
+        _enlarge_row(values, col_index, col_fraction, runs, before, step, row)
         if channel_bad:
-            for x in range(tile_w):
-                before, after = values[col_index[x]], values[min(col_index[x] + 1, end)]
-                fraction = col_fraction[x]
-                line[x0 + x] = before if fraction == 0 else before + fraction * (after - before)
-        else:
-            for x in range(tile_w):
-                before, after = values[col_index[x]], values[min(col_index[x] + 1, end)]
-                line[x0 + x] = before + col_fraction[x] * (after - before)
+            for x in range(len(row)):
+                if col_fraction[x] == 0:  # the neighbour takes no part, not even as NaN
+                    row[x] = values[col_index[x]]
     return bad
 
 
@@ -224,7 +264,9 @@ def _render_strip(
     width = out.shape[1]
     count = maps.shape[0]
     scale = np.float32(levels - 1)
+    runs = _runs_of(col_index)
     values = np.empty(maps.shape[2], np.float32)
+    tile_before, tile_step = np.empty(tile_w, np.float32), np.empty(tile_w, np.float32)
     line, below, step = np.zeros(width, np.float32), np.zeros(width, np.float32), np.zeros(width, np.float32)
     held = -1  # the source row that `line` holds; `below` holds the next one
     line_bad = below_bad = False
@@ -244,11 +286,11 @@ def _render_strip(
         elif t == 0 or i != held:
             line_bad = _draw_line(
                 maps, vmin, vmax, flat, first, last, i,
-                col_index, col_fraction, tile_w, tile_w + gap, margin, values, line,
+                col_index, col_fraction, runs, tile_w + gap, margin, values, tile_before, tile_step, line,
             )  # fmt: skip
         below_bad = _draw_line(
             maps, vmin, vmax, flat, first, last, min(i + 1, maps.shape[1] - 1),
-            col_index, col_fraction, tile_w, tile_w + gap, margin, values, below,
+            col_index, col_fraction, runs, tile_w + gap, margin, values, tile_before, tile_step, below,
         )  # fmt: skip
         held = i
         for x in range(width):

@@ -1,0 +1,345 @@
+"""The benchmarks themselves: tables and bars hold together, the tables in the documents are those of the newest run."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import bars, compare, history, outputs, report, run
+from benchmarks.drawing import Drawing
+from benchmarks.measure import FLOOR, OURS, PEER, SHORT, Contender, Effort, Inside, Table
+from benchmarks.workloads import DEAD, HUGE, LAYER4, TINY, WORKLOADS, Workload, maps_of
+
+TABLES: list[Table] = [t for name in run.CASES for t in importlib.import_module(f"benchmarks.{name}").TABLES]
+RUNS = history.runs()
+
+
+def record_of(**tables: dict[str, Any]) -> history.Record:
+    """Return a record with these tables."""
+    machine = {"class": "machine", "cpu": "CPU", "cores": 2, "vectors": "scalar", "system": "-", "files_in": "memory"}
+    return {"date": "2000-01-01T00:00", "commit": "0", "machine": machine, "versions": {}, "tables": tables}
+
+
+def entry(seconds: float, role: str = OURS, **more: float) -> dict[str, Any]:
+    """Return a contender's figures in a record."""
+    return {"role": role, "median_s": seconds, "min_s": seconds, "iqr_s": 0.0, "rounds": 3, **more}
+
+
+OLD = record_of(
+    render={"numba": entry(0.01), "fill": entry(0.005, FLOOR), "other way": entry(0.1, PEER)},
+    write={"save_sheet": entry(0.05, file_bytes=100), "OpenCV": entry(0.5, PEER, file_bytes=120)},
+)
+
+
+def changed(table: str, contender: str, **figures: float) -> history.Record:
+    """Return the old run with some figures changed."""
+    new = copy.deepcopy(OLD)
+    new["tables"][table][contender].update(figures)
+    return new
+
+
+# What is measured
+
+
+def test_tables_have_names_of_their_own_and_something_to_beat() -> None:
+    names = [table.name for table in TABLES]
+    assert len(set(names)) == len(names)
+    for table in TABLES:
+        contenders = [c.name for c in table.contenders]
+        assert len(set(contenders)) == len(contenders)
+        roles = {c.role for c in table.contenders}
+        assert OURS in roles, table.name
+        assert roles & {PEER, FLOOR}, f"{table.name} has no ratio to compare"
+        assert roles <= {OURS, PEER, FLOOR}
+
+
+def test_tables_say_how_they_extrapolate() -> None:
+    for contender in (c for table in TABLES for c in table.contenders):
+        assert 1 <= contender.ran <= contender.of
+        assert contender.role != OURS or contender.factor == 1, "what is ours is never extrapolated"
+
+
+def test_short_form_holds_every_stage() -> None:
+    short = {table.name for table in TABLES if not table.full_only}
+    assert {bars.RENDER, bars.WRITE, bars.WRITE_SMALL, bars.ENCODE, bars.ENCODE_DEAD, bars.FILES, bars.START} == short
+
+
+@pytest.mark.parametrize("module", run.CASES)
+def test_every_file_of_cases_is_run(module: str) -> None:
+    files = {path.stem for path in Path(run.__file__).parent.glob("bench_*.py")}
+    assert set(run.CASES) == files
+
+
+def test_workloads_are_realistic_and_seeded() -> None:
+    for workload in (TINY, *WORKLOADS):
+        maps = maps_of(workload)
+        assert maps.shape == (workload.channels, workload.map_px, workload.map_px)
+        assert 0.3 < (maps == 0).float().mean() < 0.7
+        assert (maps.amax((1, 2)) > 0).float().mean() > 0.99
+    maps_of.cache_clear()
+    assert np.array_equal(maps, maps_of(workload))
+    assert not maps_of(DEAD).any()
+
+
+@pytest.mark.parametrize("workload", [TINY, LAYER4, HUGE, *WORKLOADS], ids=lambda w: w.name)
+def test_drawing_counts_the_bytes_of_its_sheet(workload: Workload) -> None:
+    layout = Drawing(workload).plan().layout
+    assert Drawing(workload).bytes == layout.height * layout.width
+
+
+def test_huge_sheet_is_20_000_px_a_side() -> None:
+    layout = Drawing(HUGE).plan().layout
+    assert min(layout.height, layout.width) >= 20_000
+
+
+# How it is measured
+
+
+def contender(name: str, log: list[str], **more: Any) -> Contender:
+    """Return a contender that writes down that it ran."""
+    return Contender(name, lambda: log.append(name), lambda _: None, more.pop("role", OURS), 0, **more)
+
+
+def test_measure_contenders_take_turns() -> None:
+    log: list[str] = []
+    table = Table("t", [contender("a", log), contender("b", log)], prepare=lambda: log.append("prepared"))
+    table.measure(Effort(1.0, most=3), leave_out_slow=False)
+    assert log == ["prepared", "a", "b", "a", "b", "a", "b", "a", "b"]
+    assert [len(m.seconds) for m in table.results.values()] == [3, 3]
+
+
+def test_measure_without_effort_only_checks() -> None:
+    log: list[str] = []
+    table = Table("t", [contender("a", log), contender("b", log)])
+    table.measure(None, leave_out_slow=False)
+    assert log == ["a", "b"]
+    assert not table.results["a"].seconds
+
+
+def test_measure_a_wrong_result_is_not_timed() -> None:
+    def wrong(_: object) -> None:
+        raise AssertionError("wrong")
+
+    log: list[str] = []
+    table = Table("t", [Contender("a", dict, wrong, OURS, 0), contender("b", log)])
+    table.measure(SHORT, leave_out_slow=False)
+    assert str(table.results["a"].error) == "wrong"
+    assert not table.results["a"].seconds
+    assert len(table.results["b"].seconds) == SHORT.most
+
+
+def test_measure_slow_is_left_out_of_the_short_form() -> None:
+    log: list[str] = []
+    Table("t", [contender("a", log, slow=True), contender("b", log)]).measure(SHORT, leave_out_slow=True)
+    assert set(log) == {"b"}
+
+
+def test_measure_extrapolates_and_believes_other_processes(tmp_path: Path) -> None:
+    inside = Contender("a", lambda: Inside(0.5, {"peak_bytes": 7.0}), lambda _: None, PEER, 0, ran=2, of=8)
+    result, seconds = inside.once()
+    assert seconds == 2.0
+    assert inside.facts(result) == {"peak_bytes": 7.0}
+
+
+def test_measure_removes_old_files_and_counts_new_ones(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+
+    def write() -> None:
+        assert not list(folder.iterdir())
+        (folder / "a.png").write_bytes(b"12345")
+        (folder / "manifest.json").write_text("{}")
+
+    writer = Contender("a", write, lambda _: None, OURS, 0, output=lambda: folder)
+    for _ in range(2):
+        assert writer.facts(writer.once()[0]) == {"file_bytes": 5}
+    (tmp_path / "a.png").touch()
+    outputs.remove(tmp_path / "a.png")
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_measure_times_what_runs_and_nothing_else() -> None:
+    sleeper = Contender("a", lambda: time.sleep(0.02), lambda _: None, OURS, 0)
+    assert 0.02 <= sleeper.once()[1] < 0.2
+
+
+# Bars
+
+
+@pytest.mark.parametrize("bar", bars.BARS, ids=lambda b: f"{b.what} {b.relation} {b.beside} {b.limit}")
+def test_bars_name_figures_that_exist(bar: bars.Bar) -> None:
+    known = {(t.name, c.name): c for t in TABLES for c in t.contenders}
+    for figure in filter(None, (bar.ours, bar.other)):
+        assert figure[:2] in known
+        measured_inside = {"peak_bytes"} if figure.table == bars.WRITE_HUGE else set()
+        has_file = known[figure[:2]].output or known[figure[:2]].size
+        assert figure.field in {"median_s", "gb_per_s", "bytes"} | measured_inside | (
+            {"file_bytes"} if has_file else set()
+        )
+    assert known[bar.ours[:2]].role == OURS
+    assert (bar.other is None) == (bar.relation == "")
+    assert bar.limit > 0
+    assert bar.unit in bars.SCALES
+    if bar.other and bar.relation == "times faster than":
+        assert bar.at_least
+    if bar.other and bar.relation in ("times", "more than"):
+        assert not bar.at_least
+
+
+def test_bars_are_the_ones_asked_for() -> None:
+    limits = sorted(bar.limit for bar in bars.BARS)
+    asked = [50, 4, 4, 0.25, 0.15, 2, 8, 10, 60, 1, 1, 30, 3, 0.2, 4, 25, 1000, 50, 64, 1.7, 0.5]
+    assert limits == sorted(asked)
+
+
+def test_bar_value_and_verdict() -> None:
+    ours, other = bars.Figure("render", "numba"), bars.Figure("render", "other way")
+    faster = bars.Bar("", ours, "times faster than", other, "", True, 8, "x")
+    assert faster.value(OLD) == pytest.approx(10)
+    assert faster.reached(8)
+    assert not faster.reached(7.9)
+    more = bars.Bar("", ours, "more than", other, "", False, 0.5, "s")
+    assert more.value(OLD) == pytest.approx(-0.09)
+    share = bars.Bar("", bars.Figure("write", "save_sheet", "file_bytes"), "", None, "", False, 1, "MB")
+    assert share.value(OLD) == pytest.approx(1e-4)
+    assert share.reached(1.0)
+    assert not share.reached(1.1)
+    assert bars.Bar("", bars.Figure("no table", "x"), "", None, "", False, 1, "s").value(OLD) is None
+
+
+# Records and comparisons
+
+
+def test_compare_equal_runs_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "old.json"
+    path.write_text(history.dumps(OLD))
+    assert compare.main([str(path), str(path)]) == 0
+    assert "4 ratios, 0 worse" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("new", "said"),
+    [
+        (changed("render", "numba", min_s=0.013), "render: time of numba to fill: 2 -> 2.6"),
+        (changed("write", "save_sheet", min_s=0.07), "write: time of save_sheet to OpenCV: 0.1 -> 0.14"),
+        (changed("write", "save_sheet", file_bytes=130), "write: size of save_sheet to OpenCV: 0.833 -> 1.08"),
+    ],
+)
+def test_compare_planted_regression_fails(
+    new: history.Record, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [tmp_path / "old.json", tmp_path / "new.json"]
+    for path, record in zip(paths, (OLD, new), strict=True):
+        path.write_text(history.dumps(record))
+    assert compare.main([str(path) for path in paths]) == 1
+    assert f"worse: {said}" in capsys.readouterr().out
+    assert compare.main([*map(str, paths), "--slack", "1.5"]) == 0
+
+
+def test_compare_slower_machine_passes() -> None:
+    slower = copy.deepcopy(OLD)
+    for figures in (e for contenders in slower["tables"].values() for e in contenders.values()):
+        figures.update(min_s=figures["min_s"] * 3)
+    assert not compare.worse(OLD, slower)
+
+
+def test_compare_nothing_in_common_is_an_error() -> None:
+    with pytest.raises(ValueError, match="nothing|no table"):
+        compare.worse(OLD, record_of(another={"a": entry(1)}))
+
+
+def test_compare_best_of_takes_the_faster_round() -> None:
+    slow = changed("render", "numba", min_s=0.5)
+    assert compare.best_of(slow, OLD)["tables"] == OLD["tables"]
+    assert compare.best_of(OLD, record_of())["tables"] == OLD["tables"]
+
+
+def test_guard_tries_twice_and_fails_only_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = changed("render", "numba", min_s=0.5)
+    monkeypatch.setattr(history, "runs", lambda machine_class="*": [OLD])
+    monkeypatch.setattr(run, "measure", lambda short: OLD)
+    assert run.guard(slow) == 0
+    monkeypatch.setattr(run, "measure", lambda short: slow)
+    assert run.guard(slow) == 1
+    assert run.guard(changed("render", "numba", min_s=0.01 * run.SHORT_SLACK * 0.9)) == 0
+
+
+def test_guard_other_machine_has_more_slack(monkeypatch: pytest.MonkeyPatch) -> None:
+    new = changed("render", "numba", min_s=0.03)
+    monkeypatch.setattr(history, "runs", lambda machine_class="*": [OLD] if machine_class == "*" else [])
+    monkeypatch.setattr(run, "measure", lambda short: new)
+    assert run.guard(new) == 0
+    monkeypatch.setattr(history, "runs", lambda machine_class="*": [])
+    assert run.guard(new) == 0
+
+
+def test_record_keeps_what_counts() -> None:
+    info = {"table": "t", "contender": "a", "role": OURS, "bytes": 2_000_000, "threads": 1, "ran": 1, "of": 1}
+    stats = {"median": 0.0012345678, "min": 0.001, "iqr": 0.0001, "rounds": 5, "data": [1, 2, 3]}
+    record = history.record_of({"benchmarks": [{"extra_info": {**info, "file_bytes": 9}, "stats": stats}]})
+    assert record["tables"] == {
+        "t": {
+            "a": {
+                "role": "ours", "median_s": 0.001235, "min_s": 0.001, "iqr_s": 0.0001, "rounds": 5, "gb_per_s": 1.62,
+                "bytes": 2_000_000, "file_bytes": 9,
+            }
+        }
+    }  # fmt: skip
+    assert json.loads(history.dumps(record)) == record
+
+
+def test_machine_says_nothing_of_whose_it_is() -> None:
+    described = history.machine()
+    assert set(described) == {"class", "cpu", "cores", "vectors", "system", "files_in"}
+    assert described["class"].replace("-", "").isalnum()
+
+
+# The tables in the documents
+
+
+def test_history_is_recorded() -> None:
+    assert RUNS
+    for recorded in RUNS:
+        assert (history.FOLDER / recorded["machine"]["class"]).is_dir()
+        for contenders in recorded["tables"].values():
+            assert any(e["role"] == OURS for e in contenders.values())
+            for figures in contenders.values():
+                assert {"median_s", "min_s", "iqr_s", "rounds"} <= set(figures)
+                assert not any(isinstance(value, list) for value in figures.values())
+
+
+def test_newest_run_measured_every_bar() -> None:
+    assert all(bar.value(RUNS[-1]) is not None for bar in bars.BARS)
+
+
+def test_results_are_those_of_the_newest_run() -> None:
+    assert report.RESULTS.read_text() == report.results(RUNS), "stale: python -m benchmarks.report"
+
+
+def test_readme_shows_the_newest_run() -> None:
+    readme = report.README.read_text()
+    assert len(report.MARKERS.findall(readme)) == 1
+    assert report.readme_with_table(readme, RUNS[-1]) == readme, "stale: python -m benchmarks.report"
+
+
+def test_report_states_missed_bars_and_extrapolation_plainly() -> None:
+    render = {"numba, 2 threads": entry(0.02), "fill": entry(0.005, FLOOR), "loop": entry(4.0, PEER, ran=2, of=2048)}
+    text = report.results([record_of(**{bars.RENDER: render})])
+    assert "| 4.00 x | at most 2 x | **missed** |" in text
+    assert "| 4.00 x | at most 4 x | reached |" in text
+    assert "loop, *extrapolated from 2 of 2,048*" in text
+    assert "not measured" in text
+    assert "CUDA" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(2.0, "2.00 s"), (0.0123, "12.3 ms"), (0.5e-3, "500 us"), (123.4, "123 s"), (0.0, "0.00 us")]
+)
+def test_report_writes_times_in_their_unit(seconds: float, text: str) -> None:
+    assert report.duration(seconds) == text
