@@ -250,7 +250,7 @@ def test_compare_slower_machine_passes() -> None:
 
 
 def test_compare_nothing_in_common_is_an_error() -> None:
-    with pytest.raises(ValueError, match="nothing|no table"):
+    with pytest.raises(ValueError, match="no table"):
         compare.worse(OLD, record_of(another={"a": entry(1)}))
 
 

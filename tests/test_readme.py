@@ -28,10 +28,12 @@ def test_python_blocks_run(photo: Path, tmp_path: Path, monkeypatch: pytest.Monk
     # Everything but the download: the weights would come from a server.
     build = cf.load_model
     monkeypatch.setattr(cf, "load_model", lambda spec: build(spec, weights="none"))
+    names: dict[str, object] = {}
     for block in blocks("python"):
-        exec(compile(block, "README.md", "exec"), {})
+        exec(compile(block, "README.md", "exec"), names)
     assert (tmp_path / "layer4.png").exists()
     assert (tmp_path / "layer4.json").exists()
+    assert len(list((tmp_path / "layer4").glob("*.png"))) == 2048
 
 
 def test_set_up_is_two_commands() -> None:
