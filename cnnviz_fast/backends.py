@@ -26,7 +26,8 @@ class Backend:
     name: as in the option `backend`.
     module: the module of the kernels.
     devices: types of torch device on which it takes maps; empty for all.
-    strip_px: pixels of a strip that keep its working memory in cache, or its launches few.
+    strip_px: pixels of a strip: enough to keep the cost of starting one small (launches, or source rows that the
+        strip above has enlarged too), and few enough for the working memory.
     to_array: turns a float32 tensor into what the kernels take.
     """
 
@@ -55,7 +56,7 @@ BACKENDS = {
     for backend in (
         Backend("reference", "reference", ("cpu",), 1 << 16, _to_numpy),
         Backend("torch", "torch_ops", (), 1 << 23, lambda tensor: tensor),
-        Backend("numba", "numba_cpu", ("cpu",), 1 << 20, _to_numpy),
+        Backend("numba", "numba_cpu", ("cpu",), 1 << 22, _to_numpy),
     )
 }
 

@@ -15,6 +15,7 @@ import torch
 from .errors import DTypeError, OptionError, ShapeError
 
 if TYPE_CHECKING:
+    from .backends import Backend
     from .options import RenderOptions
 
 
@@ -104,32 +105,19 @@ def select(maps: torch.Tensor, channels: Sequence[int] | None) -> tuple[torch.Te
     return maps[torch.tensor(channels, device=maps.device)], list(channels)
 
 
-def channel_statistics(maps: torch.Tensor, vmin: torch.Tensor, vmax: torch.Tensor) -> ChannelStatistics:
-    """Measure every channel.
+def channel_statistics(backend: Backend, maps: torch.Tensor) -> ChannelStatistics:
+    """Measure every channel, by the kernels of a backend.
 
     Args:
+        backend: one that takes maps on the device where `maps` lies.
         maps: (C, H, W) float32, finite or not. Not modified.
-        vmin: (C,) float32. Least finite value of each channel, as from a kernel's channel_range.
-        vmax: (C,) float32. Greatest finite value.
 
     Returns:
         The statistics, on the device of `maps`.
     """
-    flat = maps.flatten(1)
-    size = flat.shape[1]
-    wide = _widest(maps)
-    zeros = (flat == 0).sum(dim=1).to(wide) / size
-    finite = flat.isfinite()
-    nan = inf = torch.zeros(len(maps), dtype=torch.int64, device=maps.device)
-    if bool(finite.all()):
-        std, mean = torch.std_mean(flat.to(wide), dim=1, correction=0)
-    else:
-        nan, inf = flat.isnan().sum(dim=1), flat.isinf().sum(dim=1)
-        count = finite.sum(dim=1)
-        values = flat.to(wide).where(finite, 0)
-        mean = values.sum(dim=1) / count
-        std = ((values - mean[:, None]).where(finite, 0).square().sum(dim=1) / count).sqrt()
-    return ChannelStatistics(vmin, vmax, mean, std, zeros, nan, inf)
+    array = backend.to_array(maps)
+    columns = *backend.kernels.channel_range(array), *backend.kernels.channel_moments(array)
+    return ChannelStatistics(*map(torch.as_tensor, columns))
 
 
 def drawing_range(

@@ -77,6 +77,13 @@ class GridLayout:
         row, col = divmod(position, self.cols)
         return self.margin + row * (self.tile_h + self.gap), self.margin + col * (self.tile_w + self.gap)
 
+    def boxes(self) -> list[list[int]]:
+        """Return [y0, x0, y1, x1] of every tile in px, the ends exclusive."""
+        row, col = np.divmod(np.arange(self.count), self.cols)
+        y, x = self.margin + row * (self.tile_h + self.gap), self.margin + col * (self.tile_w + self.gap)
+        boxes: list[list[int]] = np.stack([y, x, y + self.tile_h, x + self.tile_w], axis=1).tolist()
+        return boxes
+
     def strips(self, rows: int) -> list[Strip]:
         """Cut the sheet into strips of `rows` px; the last one takes what is left."""
         return cut_rows(self.height, rows)

@@ -81,12 +81,10 @@ def _describe_tiles(
     measured = (getattr(statistics, field.name) for field in dataclasses.fields(statistics))
     # One transfer and one conversion a column, not one a number; and a literal, the fastest way to make 2048 records.
     columns = zip(channels, *map(_json_numbers, (vmin, vmax, *measured)), _flags(statistics), strict=True)
-    height, width = layout.tile_h, layout.tile_w
-    origins = map(layout.origin, range(layout.count))
     return [
         {
             "channel": channel,
-            "box": [y, x, y + height, x + width],
+            "box": box,
             "vmin": low,
             "vmax": high,
             "min": least,
@@ -98,8 +96,8 @@ def _describe_tiles(
             "inf": inf,
             "flags": flags,
         }
-        for (y, x), (channel, low, high, least, greatest, mean, std, zeros, nan, inf, flags) in zip(
-            origins, columns, strict=True
+        for box, (channel, low, high, least, greatest, mean, std, zeros, nan, inf, flags) in zip(
+            layout.boxes(), columns, strict=True
         )
     ]
 

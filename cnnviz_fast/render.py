@@ -11,16 +11,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from . import backends, channels
 from .encode import formats, png
+from .encode.files import json_bytes
 from .kernels import Paint
 from .layout import GridLayout, Positions, Strip, cut_strips, plan_grid, sampling_positions, tile_size
 from .manifest import Source, describe_sheet
@@ -32,7 +34,11 @@ from .strips import default_threads, in_order
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything about a sheet but its pixels. See `kernels` for what the arrays are."""
+    """Everything about a sheet but its pixels. See `kernels` for what the arrays are.
+
+    channels: channel number of each tile.
+    describe: makes the manifest, which takes as long as drawing a small sheet.
+    """
 
     backend: backends.Backend
     maps: Any
@@ -44,7 +50,8 @@ class Plan:
     palette: Palette
     paint: Paint
     threads: int
-    manifest: dict[str, Any]
+    channels: list[int]
+    describe: Callable[[], dict[str, Any]]
 
     def draw(self, strip: Strip, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Draw one strip into `out`, (rows of the strip, width) uint8, and return it."""
@@ -53,9 +60,10 @@ class Plan:
         )
         return out
 
-    def strips(self) -> list[Strip]:
-        """Cut the sheet into strips that suit the backend."""
-        return cut_strips(self.layout.height, self.layout.width, self.backend.strip_px)
+    def strips(self, most_px: int | None = None) -> list[Strip]:
+        """Cut the sheet into strips that suit the backend, and of at most `most_px` pixels."""
+        strip_px = min(self.backend.strip_px, most_px or self.backend.strip_px)
+        return cut_strips(self.layout.height, self.layout.width, strip_px)
 
 
 def plan_sheet(maps: Any, options: RenderOptions, source: Source) -> Plan:
@@ -77,8 +85,7 @@ def plan_sheet(maps: Any, options: RenderOptions, source: Source) -> Plan:
     chosen, numbers = channels.select(layer, options.channels)
     backend = backends.choose(options.backend, chosen.device.type)
 
-    own_range = backend.kernels.channel_range(backend.to_array(chosen))
-    statistics = channels.channel_statistics(chosen, *map(torch.as_tensor, own_range))
+    statistics = channels.channel_statistics(backend, chosen)
     if options.normalize == "sigmoid":
         chosen = channels.squash(chosen)
     vmin, vmax = channels.drawing_range(chosen, statistics, options)
@@ -110,8 +117,9 @@ def plan_sheet(maps: Any, options: RenderOptions, source: Source) -> Plan:
         palette=palette,
         paint=Paint(palette.levels, 0.5 if options.normalize == "symmetric" else 0.0, palette.background, palette.bad),
         threads=options.threads or default_threads(),
-        manifest=describe_sheet(
-            source, options, backend.name, described, layout, palette, numbers, statistics, vmin, vmax
+        channels=numbers,
+        describe=partial(
+            describe_sheet, source, options, backend.name, described, layout, palette, numbers, statistics, vmin, vmax
         ),
     )
 
@@ -121,7 +129,7 @@ def draw_sheet(plan: Plan) -> Sheet:
     index = np.empty((plan.layout.height, plan.layout.width), dtype=np.uint8)
     for _ in in_order(lambda strip: plan.draw(strip, index[strip.start : strip.stop]), plan.strips(), plan.threads):
         pass
-    return Sheet(index, plan.palette, plan.manifest)
+    return Sheet(index, plan.palette, plan.describe())
 
 
 def write_sheet(plan: Plan, path: Path) -> Path:
@@ -129,8 +137,9 @@ def write_sheet(plan: Plan, path: Path) -> Path:
     layout = plan.layout
     if formats.check_size(path, layout.height, layout.width).name != "PNG":
         return draw_sheet(plan).save(path)
-    png.write_png(path, layout.height, layout.width, plan.palette, plan.strips(), plan.draw, plan.threads)
-    write_manifest(path, plan.manifest)
+    strips = plan.strips(png.STRIP_PX)
+    png.write_png(path, layout.height, layout.width, plan.palette, strips, plan.draw, plan.threads)
+    write_manifest(path, json_bytes(plan.describe()))
     return path
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .encode import formats
-from .encode.files import write_json
+from .encode.files import json_bytes, whole_file
 from .palette import Palette
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Sheet:
         """
         path = Path(path)
         formats.write_picture(path, self.index, self.colors, quality=quality)
-        write_manifest(path, self.manifest)
+        write_manifest(path, json_bytes(self.manifest))
         return path
 
     def _repr_png_(self) -> bytes:
@@ -85,8 +85,9 @@ class Sheet:
         return buffer.getvalue()
 
 
-def write_manifest(picture: Path, manifest: dict[str, Any]) -> Path:
-    """Write a manifest beside its picture, under the same name with the suffix .json."""
+def write_manifest(picture: Path, manifest: bytes) -> Path:
+    """Write a manifest, as JSON, beside its picture, under the same name with the suffix .json."""
     path = picture.with_suffix(".json")
-    write_json(path, manifest)
+    with whole_file(path) as file:
+        file.write(manifest)
     return path

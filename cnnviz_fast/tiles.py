@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .encode import formats, png
-from .encode.files import make_folder, write_json
+from .encode.files import json_bytes, make_folder, whole_file
 from .errors import OptionError
 from .layout import Strip
 from .manifest import Source
@@ -56,13 +56,15 @@ def save_tiles(
         raise OptionError("grid, gap and margin belong to sheets; single tiles have none. Leave them out.")
     plan = plan_sheet(maps, replace(wanted, grid=(0, 1)), source or Source())
     folder = Path(folder)
-    paths = [folder / file for file in _file_names(name, [tile["channel"] for tile in plan.manifest["tiles"]])]
+    paths = [folder / file for file in _file_names(name, plan.channels)]
     formats.check_size(paths[0], plan.layout.tile_h, plan.layout.tile_w)
     make_folder(folder)
     for _ in in_order(_Batch(plan, paths), _batches(plan), plan.threads):
         pass
-    files = [{"file": path.name, **tile} for path, tile in zip(paths, plan.manifest["tiles"], strict=True)]
-    write_json(folder / MANIFEST_NAME, {**plan.manifest, "tiles": files})
+    manifest = plan.describe()
+    manifest["tiles"] = [{"file": path.name, **tile} for path, tile in zip(paths, manifest["tiles"], strict=True)]
+    with whole_file(folder / MANIFEST_NAME) as file:
+        file.write(json_bytes(manifest))
     return paths
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import bars, compare, history, outputs, report, run
+from benchmarks import bars, calm, compare, history, outputs, report, run
 from benchmarks.drawing import Drawing
 from benchmarks.measure import FLOOR, OURS, PEER, SHORT, Contender, Effort, Inside, Table
 from benchmarks.workloads import DEAD, HUGE, LAYER4, TINY, WORKLOADS, Workload, maps_of
@@ -24,7 +24,8 @@ RUNS = history.runs()
 def record_of(**tables: dict[str, Any]) -> history.Record:
     """Return a record with these tables."""
     machine = {"class": "machine", "cpu": "CPU", "cores": 2, "vectors": "scalar", "system": "-", "files_in": "memory"}
-    return {"date": "2000-01-01T00:00", "commit": "0", "machine": machine, "versions": {}, "tables": tables}
+    head = {"date": "2000-01-01T00:00", "commit": "0", "machine": machine, "second_core": [1, 0.99], "versions": {}}
+    return {**head, "tables": tables}
 
 
 def entry(seconds: float, role: str = OURS, **more: float) -> dict[str, Any]:
@@ -113,6 +114,12 @@ def test_measure_contenders_take_turns() -> None:
     table.measure(Effort(1.0, most=3), leave_out_slow=False)
     assert log == ["prepared", "a", "b", "a", "b", "a", "b", "a", "b"]
     assert [len(m.seconds) for m in table.results.values()] == [3, 3]
+
+
+def test_measure_runs_at_least_so_often() -> None:
+    log: list[str] = []
+    Table("t", [contender("a", log)]).measure(Effort(0.0, most=9, least=2), leave_out_slow=False)
+    assert log == ["a", "a", "a"]
 
 
 def test_measure_without_effort_only_checks() -> None:
@@ -270,6 +277,16 @@ def test_guard_tries_twice_and_fails_only_then(monkeypatch: pytest.MonkeyPatch) 
     assert run.guard(changed("render", "numba", min_s=0.01 * run.SHORT_SLACK * 0.9)) == 0
 
 
+def test_guard_does_not_blame_a_busy_second_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "runs", lambda machine_class="*": [OLD])
+    slow = changed("render", "numba", min_s=0.01 * run.SHORT_SLACK * 1.5)
+    busy = {**slow, "second_core": [1.0, 0.5]}
+    monkeypatch.setattr(run, "measure", lambda short: slow)
+    assert run.guard(slow) == 1
+    monkeypatch.setattr(run, "measure", lambda short: busy)
+    assert run.guard(busy) == 0
+
+
 def test_guard_other_machine_has_more_slack(monkeypatch: pytest.MonkeyPatch) -> None:
     new = changed("render", "numba", min_s=0.03)
     monkeypatch.setattr(history, "runs", lambda machine_class="*": [OLD] if machine_class == "*" else [])
@@ -282,7 +299,7 @@ def test_guard_other_machine_has_more_slack(monkeypatch: pytest.MonkeyPatch) -> 
 def test_record_keeps_what_counts() -> None:
     info = {"table": "t", "contender": "a", "role": OURS, "bytes": 2_000_000, "threads": 1, "ran": 1, "of": 1}
     stats = {"median": 0.0012345678, "min": 0.001, "iqr": 0.0001, "rounds": 5, "data": [1, 2, 3]}
-    record = history.record_of({"benchmarks": [{"extra_info": {**info, "file_bytes": 9}, "stats": stats}]})
+    record = history.record_of({"benchmarks": [{"extra_info": {**info, "file_bytes": 9}, "stats": stats}]}, [1.0, 0.98])
     assert record["tables"] == {
         "t": {
             "a": {
@@ -326,6 +343,18 @@ def test_readme_shows_the_newest_run() -> None:
     readme = report.README.read_text()
     assert len(report.MARKERS.findall(readme)) == 1
     assert report.readme_with_table(readme, RUNS[-1]) == readme, "stale: python -m benchmarks.report"
+
+
+def test_report_says_when_the_machine_was_busy() -> None:
+    render = {bars.RENDER: {"numba, 2 threads": entry(0.02), "fill": entry(0.005, FLOOR)}}
+    assert "was busy" not in report.results([record_of(**render)])
+    busy = {**record_of(**render), "second_core": [1.0, 0.5]}
+    assert "was busy" in report.results([busy])
+    assert "was busy" in report.readme_with_table(report.README.read_text(), busy)
+
+
+def test_second_core_is_a_share() -> None:
+    assert 0 < calm.second_core(rounds=20) < 2
 
 
 def test_report_states_missed_bars_and_extrapolation_plainly() -> None:

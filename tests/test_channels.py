@@ -12,14 +12,15 @@ from cases import CASES, INF, LARGEST, NAN, noise
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cnnviz_fast.backends import BACKENDS
 from cnnviz_fast.channels import ChannelStatistics, as_maps, channel_statistics, drawing_range, select, shrink, squash
 from cnnviz_fast.errors import DTypeError, OptionError, ShapeError
 from cnnviz_fast.kernels.torch_ops import channel_range
 from cnnviz_fast.options import RenderOptions
 
 
-def statistics_of(maps: torch.Tensor) -> ChannelStatistics:
-    return channel_statistics(maps, *channel_range(maps))
+def statistics_of(maps: torch.Tensor, backend: str = "torch") -> ChannelStatistics:
+    return channel_statistics(BACKENDS[backend], maps)
 
 
 def range_of(maps: torch.Tensor, **options: Any) -> tuple[torch.Tensor, torch.Tensor]:

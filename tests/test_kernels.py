@@ -12,7 +12,7 @@ import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
 import torch
-from assertions import assert_equal_planes, assert_same_plane, assert_same_range
+from assertions import assert_equal_planes, assert_same_plane, assert_same_range, assert_same_statistics
 from cases import CASES, INF, LARGEST, NAN, SMALLEST, noise
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -57,7 +57,7 @@ def make_job(
 ) -> Job:
     """Build a job from maps, (C, H, W) float32, with the ranges that the options say."""
     vmin, vmax = map(torch.from_numpy, reference.channel_range(maps.contiguous().numpy()))
-    statistics = channels.channel_statistics(maps, vmin, vmax)
+    statistics = channels.channel_statistics(BACKENDS["torch"], maps)
     if options.get("normalize") == "sigmoid":
         maps = channels.squash(maps)
     if options.get("normalize") == "symmetric":
@@ -378,7 +378,7 @@ def test_render_strip_torch_fills_a_tensor_too() -> None:
 # Layer 3: signatures.
 
 
-@pytest.mark.parametrize("function", ["channel_range", "render_strip"])
+@pytest.mark.parametrize("function", ["channel_range", "channel_moments", "render_strip"])
 @pytest.mark.parametrize("module", [torch_ops, numba_cpu])
 def test_signature_every_backend_equals_reference(module: ModuleType, function: str) -> None:
     def shown(home: ModuleType) -> list[tuple[str, Any, Any]]:
@@ -466,3 +466,20 @@ def test_render_strip_any_job_equals_reference(job: Job, strip_rows: int) -> Non
     expected = draw("reference", job)
     assert_equal_planes(draw("numba", job, strip_rows), expected)
     assert_same_plane(draw("torch", job, strip_rows), expected, levels=min(job.paint.levels, 255))
+
+
+@settings(max_examples=100)
+@given(any_maps())
+@example(torch.full((1, 1, 1), NAN))
+def test_channel_moments_any_maps_equal_reference(maps: torch.Tensor) -> None:
+    expected = reference.channel_moments(maps.numpy())
+    for actual in (numba_cpu.channel_moments(maps.numpy()), torch_ops.channel_moments(maps)):
+        for name, ours, theirs in zip(("mean", "std", "zeros", "nan", "inf"), actual, expected, strict=True):
+            ours = np.asarray(ours)
+            assert ours.dtype == theirs.dtype
+            if name in ("zeros", "nan", "inf"):
+                assert (ours == theirs).all()
+            else:
+                # Sums differ in their last bits, in units of what was summed.
+                unit = max(1.0, float(np.abs(np.where(np.isfinite(maps.numpy()), maps.numpy(), 0)).max(initial=0)))
+                assert_same_statistics(ours / unit, theirs / unit)

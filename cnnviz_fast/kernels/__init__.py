@@ -6,6 +6,12 @@ The contract (`reference` is its definition; the others give the same result):
         maps: (C, H, W) float32. Not modified.
         vmin, vmax: (C,) float32. The least and greatest finite value of each channel; NaN where there is none.
 
+    channel_moments(maps) -> (mean, std, zeros, nan, inf)
+        maps: (C, H, W) float32. Not modified.
+        mean, std: (C,) float64. Of the finite values, std with divisor n; NaN where there is none.
+        zeros: (C,) float64. Share of the values that are 0.
+        nan, inf: (C,) int64. Number of NaN, and of infinities of either sign.
+
     render_strip(maps, vmin, vmax, rows, cols, layout, paint, strip, out) -> None
         maps: (C, H, W) float32, finite or not. Not modified.
         vmin, vmax: (C,) float32. The range each channel is drawn on. Equal: a flat channel.

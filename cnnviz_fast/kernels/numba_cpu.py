@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import boolean, float32, int64, njit, types, uint8
+from numba import boolean, float32, float64, int64, njit, types, uint8
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from . import Paint
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Counts = NDArray[np.int64]
 
 SHORT_RUN_PX = 6
 """Average pixels of a tile between two source columns from which on spreading beats gathering."""
@@ -64,6 +66,24 @@ def channel_range(maps: Floats) -> tuple[Floats, Floats]:
     vmin, vmax = np.empty(len(maps), np.float32), np.empty(len(maps), np.float32)
     _channel_range(np.ascontiguousarray(maps).reshape(len(maps), -1), vmin, vmax)
     return vmin, vmax
+
+
+def channel_moments(maps: Floats) -> tuple[Doubles, Doubles, Doubles, Counts, Counts]:
+    """Measure what else a channel holds. Same result as reference.channel_moments, but for the order of summing.
+
+    Args:
+        maps: (C, H, W) float32, finite or not. Not modified.
+
+    Returns:
+        mean, std: (C,) float64. Of the finite values, std with divisor n; NaN for a channel without one.
+        zeros: (C,) float64. Share of the values that are 0.
+        nan, inf: (C,) int64. Number of NaN, and of infinities of either sign.
+    """
+    count = len(maps)
+    mean, std, zeros = np.empty(count), np.empty(count), np.empty(count)
+    nan, inf = np.empty(count, np.int64), np.empty(count, np.int64)
+    _channel_moments(np.ascontiguousarray(maps).reshape(count, -1), mean, std, zeros, nan, inf)
+    return mean, std, zeros, nan, inf
 
 
 def render_strip(
@@ -119,6 +139,34 @@ def _channel_range(maps: Floats, vmin: Floats, vmax: Floats) -> None:
         nothing = low > high
         vmin[c] = np.float32(np.nan) if nothing else low
         vmax[c] = np.float32(np.nan) if nothing else high
+
+
+@_compiled(
+    types.void(_read_only(float32, 2), float64[::1], float64[::1], float64[::1], types.int64[::1], types.int64[::1])
+)
+def _channel_moments(maps: Floats, mean: Doubles, std: Doubles, zeros: Doubles, nan: Counts, inf: Counts) -> None:
+    """Fill the five, each (C,), for maps given as (C, H*W) float32."""
+    size = maps.shape[1]
+    for c in range(maps.shape[0]):
+        total, zero, not_finite, not_number = 0.0, 0, 0, 0
+        for i in range(size):
+            value = maps[c, i]
+            finite = np.isfinite(value)
+            total += np.float64(value) if finite else 0.0
+            zero += value == 0
+            not_finite += not finite
+            not_number += np.isnan(value)
+        middle = total / (size - not_finite)
+        squares = 0.0
+        for i in range(size):
+            value = maps[c, i]
+            distance = np.float64(value) - middle if np.isfinite(value) else 0.0
+            squares += distance * distance
+        mean[c] = middle
+        std[c] = np.sqrt(squares / (size - not_finite))
+        zeros[c] = zero / size
+        nan[c] = not_number
+        inf[c] = not_finite - not_number
 
 
 @_compiled(boolean(_MAPS, int64, int64, float32, float32, float32, _LINE))
@@ -288,13 +336,17 @@ def _render_strip(
                 maps, vmin, vmax, flat, first, last, i,
                 col_index, col_fraction, runs, tile_w + gap, margin, values, tile_before, tile_step, line,
             )  # fmt: skip
-        below_bad = _draw_line(
-            maps, vmin, vmax, flat, first, last, min(i + 1, maps.shape[1] - 1),
-            col_index, col_fraction, runs, tile_w + gap, margin, values, tile_before, tile_step, below,
-        )  # fmt: skip
         held = i
-        for x in range(width):
-            step[x] = below[x] - line[x]
+        if i + 1 < maps.shape[1]:
+            below_bad = _draw_line(
+                maps, vmin, vmax, flat, first, last, i + 1,
+                col_index, col_fraction, runs, tile_w + gap, margin, values, tile_before, tile_step, below,
+            )  # fmt: skip
+            for x in range(width):
+                step[x] = below[x] - line[x]
+        else:  # at the edge of the map every fraction is 0
+            below_bad = False
+            step[:] = 0
 
         rows = 1
         while t + rows < tile_h and y + rows < stop and row_index[t + rows] == i:

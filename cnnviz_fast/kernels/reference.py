@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from . import Paint
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Counts = NDArray[np.int64]
 
 
 def channel_range(maps: Floats) -> tuple[Floats, Floats]:
@@ -32,6 +34,32 @@ def channel_range(maps: Floats) -> tuple[Floats, Floats]:
                 vmin[c] = value if math.isnan(vmin[c]) else min(vmin[c], value)
                 vmax[c] = value if math.isnan(vmax[c]) else max(vmax[c], value)
     return vmin, vmax
+
+
+def channel_moments(maps: Floats) -> tuple[Doubles, Doubles, Doubles, Counts, Counts]:
+    """Measure what else a channel holds.
+
+    Args:
+        maps: (C, H, W) float32, finite or not. Not modified.
+
+    Returns:
+        mean, std: (C,) float64. Of the finite values, std with divisor n; NaN for a channel without one.
+        zeros: (C,) float64. Share of the values that are 0.
+        nan, inf: (C,) int64. Number of NaN, and of infinities of either sign.
+    """
+    count = len(maps)
+    mean, std, zeros = np.full(count, np.nan), np.full(count, np.nan), np.zeros(count)
+    nan, inf = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
+    for c in range(count):
+        values = [float(value) for value in maps[c].flat]
+        finite = [value for value in values if math.isfinite(value)]
+        zeros[c] = values.count(0.0) / len(values)
+        nan[c] = sum(math.isnan(value) for value in values)
+        inf[c] = sum(math.isinf(value) for value in values)
+        if finite:
+            mean[c] = math.fsum(finite) / len(finite)
+            std[c] = math.sqrt(math.fsum((value - mean[c]) ** 2 for value in finite) / len(finite))
+    return mean, std, zeros, nan, inf
 
 
 def normalize(value: np.float32, vmin: np.float32, vmax: np.float32, flat: float) -> np.float32:

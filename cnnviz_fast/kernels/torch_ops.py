@@ -27,6 +27,31 @@ def channel_range(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return vmin, vmax
 
 
+def channel_moments(
+    maps: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Measure what else a channel holds. Same result as reference.channel_moments, but for the order of summing.
+
+    Args:
+        maps: (C, H, W) float32, any device, finite or not. Not modified.
+
+    Returns:
+        mean, std: (C,) float64. Of the finite values, std with divisor n; NaN for a channel without one.
+        zeros: (C,) float64. Share of the values that are 0.
+        nan, inf: (C,) int64. Number of NaN, and of infinities of either sign. On MPS float32 stands for float64.
+    """
+    flat = maps.flatten(1)
+    wide = torch.float32 if maps.device.type == "mps" else torch.float64
+    zeros = (flat == 0).sum(dim=1).to(wide) / flat.shape[1]
+    finite = flat.isfinite()
+    nan, inf = flat.isnan().sum(dim=1), flat.isinf().sum(dim=1)
+    count = finite.sum(dim=1)
+    values = flat.to(wide).where(finite, 0)
+    mean = values.sum(dim=1) / count
+    std = ((values - mean[:, None]).where(finite, 0).square().sum(dim=1) / count).sqrt()
+    return mean, std, zeros, nan, inf
+
+
 def normalize(maps: torch.Tensor, vmin: torch.Tensor, vmax: torch.Tensor, flat: float) -> torch.Tensor:
     """Bring maps into [0, 1], NaN where a value is not finite. Same result as reference.normalize.
 
