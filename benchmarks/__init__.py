@@ -3,7 +3,9 @@
 import sys
 from pathlib import Path
 
-# `python -m benchmarks.run` puts the checkout first on the path; what is measured is the installed package, with its
-# compiled parts, so the checkout goes to the end.
-_ROOT = str(Path(__file__).resolve().parents[1])
-sys.path[:] = [*(entry for entry in sys.path if entry not in ("", _ROOT)), _ROOT]
+ROOT = Path(__file__).parents[1]
+
+# `python -m` and pytest put the checkout first. Last, it gives way to the installed package with its compiled parts.
+sys.path[:] = [*(entry for entry in sys.path if Path(entry).resolve() != ROOT), str(ROOT)]
+
+import cnnviz_fast  # noqa: E402, F401  # from here on its modules come from where it was found now

@@ -1,104 +1,138 @@
-"""The render kernel on 2048 maps of 7 x 7 px at 224 px, into memory that is mapped already, beside its peers."""
+"""Everything before the first byte is encoded: ranges, plans, kernels drawing into memory that is already mapped."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pytest
+import torch
 
-from benchmarks import peers
-from benchmarks.workloads import LAYER4, maps_of
-from cnnviz_fast.manifest import Source
-from cnnviz_fast.options import RenderOptions
-from cnnviz_fast.render import Plan, plan_sheet
-from cnnviz_fast.strips import in_order
+from benchmarks import old_ways, peers
+from benchmarks.drawing import anything, drawing_of
+from benchmarks.measure import FLOOR, OURS, PEER, Contender, Table, cases
+from benchmarks.workloads import CONV1, LAYER4, TINY, WORKLOADS, Workload, maps_of
+from cnnviz_fast.kernels import reference
 
-MAPS = maps_of(LAYER4)
-COLS = 46
+PIXEL_LOOP_CHANNELS = 2
 
 
-def plan(**options: Any) -> Plan:
-    return plan_sheet(MAPS, RenderOptions(tile=LAYER4.tile_px, colormap="gray", **options), Source())
+def render_table(workload: Workload) -> Table:
+    """The kernels beside filling and copying the same memory, and the usual ways to draw the same plane."""
+    d, px = drawing_of(workload), workload.tile_px
+    contenders = [
+        Contender("numba, 1 thread", d.draw("numba", 1), d.is_expected, OURS, d.bytes),
+        Contender("numba, 2 threads", d.draw("numba", 2), d.is_expected, OURS, d.bytes, threads=2),
+        Contender("torch, 2 threads", d.draw("torch", 2), d.is_expected, OURS, d.bytes, threads=2),
+        d.fill(),
+        d.copy(),
+        Contender(
+            "cv2.resize loop", lambda: peers.cv2_loop(d.array, px, d.cols, d.plane), d.is_close, PEER,
+            d.bytes, threads=2,
+        ),
+        Contender(
+            "cv2.resize loop on uint8", lambda: peers.cv2_uint8_loop(d.array, px, d.cols, d.plane), d.is_close, PEER,
+            d.bytes, threads=2,
+        ),
+        Contender(
+            "F.interpolate + make_grid", lambda: peers.interpolate_make_grid(d.maps, px, d.cols),
+            grid_is_close(workload), PEER, d.bytes, threads=2,
+        ),
+    ]  # fmt: skip
+    if workload is LAYER4:
+        contenders.append(
+            Contender(
+                "Python loop over pixels (article 003)",
+                lambda: old_ways.article_003_sheet(d.array[:PIXEL_LOOP_CHANNELS], px),
+                lambda sheet: first_tiles_are_close(workload, sheet), PEER, d.bytes,
+                ran=PIXEL_LOOP_CHANNELS, of=workload.channels, slow=True,
+            )
+        )  # fmt: skip
+    return Table(f"render {workload.name}", contenders, prepare=d.prepare, full_only=workload is not LAYER4)
 
 
-@pytest.fixture(scope="module")
-def plane() -> np.ndarray:
-    """The memory that every contender writes, mapped by writing it once."""
-    layout = plan().layout
-    return np.ones((layout.height, layout.width), np.uint8)
+def grid_is_close(workload: Workload) -> Callable[[torch.Tensor], None]:
+    """Return the check of a grid that is float in [0, 1] and has three equal channels."""
+    return lambda grid: drawing_of(workload).is_close((grid[0] * 255 + 0.5).to(torch.uint8).numpy())
 
 
-def draw(drawn: Plan, plane: np.ndarray) -> np.ndarray:
-    strips = drawn.strips(drawn.backend.strip_px)
-    for _ in in_order(lambda s: drawn.draw(s, plane[s.start : s.stop]), strips, drawn.threads):
-        pass
-    return plane
+def first_tiles_are_close(workload: Workload, sheet: Any) -> None:
+    """Assert that tiles side by side are the first of the expected ones, within 1 level."""
+    expected = np.hstack(drawing_of(workload).tiles[: sheet.shape[1] // workload.tile_px])
+    assert abs(sheet.astype(np.int16) - expected).max() <= 1
 
 
-@pytest.fixture(scope="module")
-def expected(plane: np.ndarray) -> np.ndarray:
-    """The plane by the torch backend, which the tests hold to the reference."""
-    return draw(plan(backend="torch"), plane.copy())
+def tiny_table() -> Table:
+    """All backends, the reference with them, which no larger workload could wait for."""
+    d = drawing_of(TINY)
+    return Table(
+        f"render {TINY.name}: every backend",
+        [
+            *(
+                Contender(f"{name}, 1 thread", d.draw(name, 1), d.is_expected, OURS, d.bytes)
+                for name in ("reference", "torch", "numba")
+            ),
+            d.fill(),
+        ],
+        prepare=d.prepare,
+        full_only=True,
+    )
 
 
-CONTENDERS: dict[str, Callable[[np.ndarray], object]] = {
-    "numba, 1 thread": lambda plane: draw(plan_1, plane),
-    "numba, 2 threads": lambda plane: draw(plan_2, plane),
-    "fill": lambda plane: plane.fill(7),
-    "cv2.resize loop": lambda plane: peers.cv2_loop(MAPS.numpy(), LAYER4.tile_px, COLS, plane),
-    "F.interpolate + make_grid": lambda plane: peers.interpolate_make_grid(MAPS, LAYER4.tile_px, COLS),
-}
-plan_1, plan_2 = plan(backend="numba", threads=1), plan(backend="numba", threads=2)
+def range_table(workload: Workload) -> Table:
+    """Least and greatest value of each channel, beside reading the maps once."""
+    d = drawing_of(workload)
+    size = 4 * workload.channels * workload.map_px**2
+
+    def is_right(found: Any) -> None:
+        for ours, exact in zip(found, reference.channel_range(d.array), strict=True):
+            assert np.array_equal(np.asarray(ours), exact)
+
+    def ranges(backend: str) -> Callable[[], Any]:
+        chosen = d.plan(backend).backend
+        return lambda: chosen.kernels.channel_range(chosen.to_array(d.maps))
+
+    return Table(
+        f"channel_range {workload.name.split(' to ')[0]}",
+        [
+            Contender("numba, 1 thread", lambda: ranges("numba")(), is_right, OURS, size),
+            Contender("torch, 2 threads", lambda: ranges("torch")(), is_right, OURS, size, threads=2),
+            Contender("torch amin and amax", lambda: (d.maps.amin((1, 2)), d.maps.amax((1, 2))), is_right, PEER, size),
+            Contender("copy", lambda: d.maps.clone(), anything, FLOOR, size),
+        ],
+        prepare=d.prepare,
+        full_only=True,
+    )
 
 
-@pytest.mark.parametrize("contender", CONTENDERS)
-@pytest.mark.benchmark(group=f"render {LAYER4.name}")
-def bench_render(benchmark: Any, contender: str, plane: np.ndarray, expected: np.ndarray) -> None:
-    run = CONTENDERS[contender]
-    plane.fill(1)
-    result = run(plane)
-    if contender.startswith("numba"):
-        assert (plane == expected).all()
-    elif contender.startswith("cv2"):
-        # OpenCV interpolates before it rounds as we do; single levels differ.
-        assert abs(plane.astype(np.int16) - expected).max() <= 1
-    elif contender.startswith("F."):
-        assert abs(result[0].numpy().astype(np.int16) - expected).max() <= 1
-    benchmark.extra_info["bytes"] = plane.nbytes
-    slow = "make_grid" in contender
-    benchmark.pedantic(run, args=(plane,), rounds=3 if slow else 15, warmup_rounds=0 if slow else 2)
+def plan_table(workload: Workload) -> Table:
+    """Everything about a sheet but its pixels: statistics, ranges, positions, manifest."""
+    d = drawing_of(workload)
+
+    def is_whole(plan: Any) -> None:
+        assert len(plan.describe()["tiles"]) == workload.channels
+
+    size = 4 * workload.channels * workload.map_px**2
+    return Table(
+        f"plan {workload.name}",
+        [
+            Contender("plan_sheet", lambda: d.plan.__wrapped__(), is_whole, OURS, size, threads=2),
+            Contender("copy of the maps", lambda: maps_of(workload).clone(), anything, FLOOR, size),
+        ],
+        full_only=True,
+    )
 
 
-FIRST_CALL = """
-import time, json
-start = time.perf_counter()
-from cnnviz_fast.kernels import numba_cpu
-print(json.dumps(time.perf_counter() - start))
-"""
+TABLES = [
+    *map(render_table, WORKLOADS),
+    tiny_table(),
+    range_table(LAYER4),
+    range_table(CONV1),
+    plan_table(LAYER4),
+    plan_table(CONV1),
+]
 
 
-@pytest.mark.parametrize("cache", ["empty", "filled"])
-@pytest.mark.benchmark(group="first call of the numba kernels, compile included")
-def bench_first_call(benchmark: Any, cache: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = tmp_path_factory.getbasetemp() / "numba-cache"
-
-    def first_call() -> float:
-        import os
-
-        environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder / ("empty" if cache == "empty" else "filled"))}
-        done = subprocess.run(
-            [sys.executable, "-c", FIRST_CALL], capture_output=True, text=True, check=True, env=environment
-        )
-        return float(json.loads(done.stdout))
-
-    if cache == "empty":
-        benchmark.pedantic(first_call, rounds=1)
-        return
-    compiled = first_call()
-    benchmark.pedantic(first_call, rounds=3)
-    assert benchmark.stats.stats.median < compiled, "a second process starts from the cache"
+@cases(TABLES)
+def bench_render(report: Callable[[Table, str], None], table: Table, name: str) -> None:
+    report(table, name)

@@ -1,78 +1,87 @@
-"""How the same pictures are made without this package, written as their users write them, at their best."""
+"""How the same pictures are made with torch, OpenCV and Pillow, written as their users write them, at their best."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
+Floats = NDArray[np.float32]
 Plane = NDArray[np.uint8]
 
 
 def interpolate_make_grid(maps: torch.Tensor, tile_px: int, cols: int) -> torch.Tensor:
-    """Draw with torch: min-max per channel, F.interpolate, make_grid; returns (3, H, W) uint8."""
+    """Draw with torch: min-max per channel, F.interpolate, make_grid; returns (3, H, W) float32 in [0, 1]."""
     from torchvision.utils import make_grid
 
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     values = (maps - low) / (high - low).clamp(min=1e-12)
     tiles = torch.nn.functional.interpolate(values[:, None], size=(tile_px, tile_px), mode="bilinear")
-    return make_grid(tiles, nrow=cols, padding=0).mul_(255).add_(0.5).clamp_(0, 255).to(torch.uint8)
+    return make_grid(tiles, nrow=cols, padding=0)
 
 
-def cv2_loop(maps: NDArray[np.float32], tile_px: int, cols: int, out: Plane) -> Plane:
-    """Draw with OpenCV: a loop of min-max, resize and conversion, tile by tile, into `out`."""
+def make_grid_save_image(maps: torch.Tensor, tile_px: int, cols: int, path: Path) -> None:
+    """Draw with torch and write the file with torchvision."""
+    from torchvision.utils import save_image
+
+    save_image(interpolate_make_grid(maps, tile_px, cols), path)
+
+
+def cv2_loop(maps: Floats, tile_px: int, cols: int, out: Plane) -> Plane:
+    """Draw with OpenCV, all in float32: min-max, resize, conversion, tile by tile into `out`."""
+    out[(len(maps) - 1) // cols * tile_px :] = 0  # the last row has empty cells
     for c, channel in enumerate(maps):
-        low, high = channel.min(), channel.max()
-        values = (channel - low) * (255.0 / max(high - low, 1e-12))
+        values = cv2.normalize(channel, None, 0, 255, cv2.NORM_MINMAX)
         tile = cv2.resize(values, (tile_px, tile_px), interpolation=cv2.INTER_LINEAR)
         y, x = c // cols * tile_px, c % cols * tile_px
-        out[y : y + tile_px, x : x + tile_px] = np.rint(tile)
+        out[y : y + tile_px, x : x + tile_px] = cv2.convertScaleAbs(tile)
     return out
 
 
-def save_image(maps: torch.Tensor, tile_px: int, cols: int, path: Path) -> None:
-    """Draw with torch and write the file as torchvision.utils.save_image does."""
-    from PIL import Image
-
-    grid = interpolate_make_grid(maps, tile_px, cols)
-    Image.fromarray(grid.permute(1, 2, 0).numpy()).save(path)
-
-
-def matplotlib_subplots(maps: NDArray[np.float32], tile_px: int, cols: int, path: Path) -> None:
-    """Draw with matplotlib: a subplot a channel, saved at a size that gives each about `tile_px`."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    rows = -(-len(maps) // cols)
-    figure = plt.figure(figsize=(cols * tile_px / 100, rows * tile_px / 100), dpi=100)
+def cv2_uint8_loop(maps: Floats, tile_px: int, cols: int, out: Plane) -> Plane:
+    """Draw with OpenCV, rounded to uint8 before it is enlarged: faster, and one pixel in eight is off by one level."""
+    out[(len(maps) - 1) // cols * tile_px :] = 0
     for c, channel in enumerate(maps):
-        axes = figure.add_subplot(rows, cols, c + 1)
-        axes.imshow(channel, cmap="viridis", interpolation="bilinear")
-        axes.axis("off")
-    figure.savefig(path)
-    plt.close(figure)
-
-
-def python_loop(channel: NDArray[np.float32], tile_px: int) -> Plane:
-    """Enlarge one channel in a Python loop over pixels, as articles on the subject do."""
-    n = channel.shape[0]
-    low, high = float(channel.min()), float(channel.max())
-    out = np.zeros((tile_px, tile_px), np.uint8)
-    for i in range(tile_px):
-        y = min(max((i + 0.5) * n / tile_px - 0.5, 0), n - 1)
-        y0 = int(y)
-        y1 = min(y0 + 1, n - 1)
-        for j in range(tile_px):
-            x = min(max((j + 0.5) * n / tile_px - 0.5, 0), n - 1)
-            x0 = int(x)
-            x1 = min(x0 + 1, n - 1)
-            top = channel[y0, x0] * (x0 + 1 - x) + channel[y0, x1] * (x - x0)
-            bottom = channel[y1, x0] * (x0 + 1 - x) + channel[y1, x1] * (x - x0)
-            value = top * (y0 + 1 - y) + bottom * (y - y0)
-            out[i, j] = int((value - low) / max(high - low, 1e-12) * 255 + 0.5)
+        values = cv2.normalize(channel, None, 0, 255, cv2.NORM_MINMAX, cv2.CV_8U)
+        y, x = c // cols * tile_px, c % cols * tile_px
+        tile = cv2.resize(values, (tile_px, tile_px), interpolation=cv2.INTER_LINEAR)
+        out[y : y + tile_px, x : x + tile_px] = tile
     return out
+
+
+def cv2_sheet(maps: Floats, tile_px: int, cols: int, out: Plane, path: Path) -> Path:
+    """Draw with OpenCV and write the sheet with its default settings."""
+    assert cv2.imwrite(str(path), cv2_loop(maps, tile_px, cols, out))
+    return path
+
+
+def cv2_files(tiles: Iterable[Plane], folder: Path, settings: tuple[int, ...] = ()) -> Path:
+    """Write finished tiles with OpenCV, one after the other."""
+    for c, tile in enumerate(tiles):
+        assert cv2.imwrite(str(folder / f"{c}.png"), tile, settings)
+    return folder
+
+
+def pillow_sheet(sheet: Plane, path: Path, level: int | None = None) -> Path:
+    """Write a finished sheet with Pillow, by default at zlib's level 6."""
+    Image.fromarray(sheet).save(path, **({} if level is None else {"compress_level": level}))
+    return path
+
+
+def pillow_files(tiles: Iterable[Plane], folder: Path, level: int | None = None) -> Path:
+    """Write finished tiles with Pillow, one after the other."""
+    for c, tile in enumerate(tiles):
+        pillow_sheet(tile, folder / f"{c}.png", level)
+    return folder
+
+
+def raw_files(tiles: Iterable[Plane], folder: Path) -> Path:
+    """Write the bytes of finished tiles into a file each, not encoded at all."""
+    for c, tile in enumerate(tiles):
+        tile.tofile(folder / f"{c}.raw")
+    return folder

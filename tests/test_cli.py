@@ -428,3 +428,18 @@ def test_version_is_the_package_version(capsys: pytest.CaptureFixture[str]) -> N
         run("--version")
     assert exit_.value.code == 0
     assert capsys.readouterr().out == f"cnnviz {version('cnnviz_fast')}\n"
+
+
+def test_main_leaves_the_garbage_collector_as_it_was(model: str, picture: Path, out: Path) -> None:
+    import gc
+
+    frozen = gc.get_freeze_count()
+    for wanted in (True, False):
+        (gc.enable if wanted else gc.disable)()
+        try:
+            assert run("render", model, picture, "--layer", "conv", "--out", out, "--tile", "9") == cli.DONE
+            assert run("render", model, "nowhere.png", "--layer", "conv", "--out", out) == cli.FAILED
+            assert gc.isenabled() is wanted
+        finally:
+            gc.enable()
+    assert gc.get_freeze_count() <= frozen

@@ -1,0 +1,146 @@
+"""The bars that speed is held to: the one home of all of them, as data.
+
+They hold for two cores, and ratios are of two figures in one run. A missed bar is reported with its profile, not
+softened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from benchmarks.history import Record
+from benchmarks.workloads import DEAD, HUGE, LAYER4, LAYER4_SMALL
+
+
+class Figure(NamedTuple):
+    """A figure in a record: a field of a contender of a table."""
+
+    table: str
+    contender: str
+    field: str = "median_s"
+
+    def of(self, record: Record) -> float | None:
+        """Look the figure up; None where the record has no such row."""
+        value = record["tables"].get(self.table, {}).get(self.contender, {}).get(self.field)
+        return None if value is None else float(value)
+
+
+RELATIONS: dict[str, Callable[[float, float], float]] = {
+    "times faster than": lambda ours, other: other / ours,
+    "times": lambda ours, other: ours / other,
+    "more than": lambda ours, other: ours - other,
+    "": lambda ours, _: ours,
+}
+SCALES = {"x": 1.0, "s": 1.0, "GB/s": 1.0, "MB": 1e-6, "%": 100.0}
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar.
+
+    what: of ours is measured.
+    ours: the figure.
+    relation: of our figure to the other, a key of RELATIONS.
+    other: the figure of a peer or floor; None where the bar is on our figure alone.
+    beside: what that other figure is.
+    at_least: whether the bar is a least value, not a greatest.
+    limit: in `unit`.
+    unit: a key of SCALES.
+    head: whether the README shows it.
+    note: where the time goes and what was tried; RESULTS.md shows it while the bar is missed.
+    """
+
+    what: str
+    ours: Figure
+    relation: str
+    other: Figure | None
+    beside: str
+    at_least: bool
+    limit: float
+    unit: str
+    head: bool = False
+    note: str = ""
+
+    def value(self, record: Record) -> float | None:
+        """Return what was measured, in `unit`; None where the record lacks a figure."""
+        ours, other = self.ours.of(record), self.other.of(record) if self.other else 1.0
+        if ours is None or other is None:
+            return None
+        return RELATIONS[self.relation](ours, other) * SCALES[self.unit]
+
+    def reached(self, value: float) -> bool:
+        """Tell whether a value reaches the bar."""
+        return value >= self.limit if self.at_least else value <= self.limit
+
+
+def _faster(what: str, ours: Figure, contender: str, beside: str, limit: float, head: bool = False) -> Bar:
+    """Make a bar of "at least so many times faster than another contender of the same table"."""
+    return Bar(what, ours, "times faster than", Figure(ours.table, contender), beside, True, limit, "x", head)
+
+
+def _at_most(what: str, ours: Figure, limit: float, unit: str, head: bool = False) -> Bar:
+    return Bar(what, ours, "", None, "", False, limit, unit, head)
+
+
+RENDER = f"render {LAYER4.name}"
+WRITE = f"write {LAYER4.name}"
+WRITE_SMALL = f"write {LAYER4_SMALL.name}"
+WRITE_HUGE = f"write {HUGE.name}, a sheet of 20,000 px"
+ENCODE = f"encode {LAYER4.name}"
+ENCODE_DEAD = f"encode {DEAD.name}"
+FILES = f"{LAYER4.channels} files of {LAYER4.tile_px} px"
+START, MAIN_JOB = "start-up", "the main job as a command"
+
+_render = Figure(RENDER, "numba, 2 threads")
+_write = Figure(WRITE, "save_sheet, 2 threads")
+_write_small = Figure(WRITE_SMALL, "save_sheet, 2 threads")
+_files = Figure(FILES, "save_tiles, 2 threads")
+
+_RENDERED = "render 2048x7x7 to tiles of 224 px (104 MB)"
+_WRITTEN = "tensor to PNG file, the same sheet"
+_ENCODED = "encoder alone, one thread"
+_MANY = "2048 PNG files of 224 px"
+_SMALL = "2048 tiles of 56 px to one PNG"
+
+BARS = (
+    # Issue 1 of 6: the main job.
+    _faster(_RENDERED, _render, "F.interpolate + make_grid", "F.interpolate + make_grid", 50, head=True),
+    _faster(_RENDERED, _render, "cv2.resize loop", "a loop of cv2.resize", 4),
+    Bar(_RENDERED, _render, "times", Figure(RENDER, "fill"), "filling the same memory", False, 4, "x"),
+    _at_most("cnnviz --help", Figure(START, "cnnviz --help"), 0.25, "s"),
+    _at_most("import cnnviz_fast", Figure(START, "import cnnviz_fast"), 0.15, "s"),
+    # Issue 2 of 6: pixels and files at memory speed.
+    Bar(_RENDERED, _render, "times", Figure(RENDER, "fill"), "filling the same memory", False, 2, "x", head=True),
+    _faster(_RENDERED, _render, "cv2.resize loop", "a loop of cv2.resize", 8, head=True),
+    _faster(_WRITTEN, _write, "cv2.resize loop + cv2.imwrite", "cv2.resize + cv2.imwrite", 10, head=True),
+    _faster(_WRITTEN, _write, "Pillow, default (drawn beforehand)", "Pillow's default save alone", 60, head=True),
+    Bar(
+        "size of that file", _write._replace(field="file_bytes"), "times",
+        Figure(WRITE, "cv2.resize loop + cv2.imwrite", "file_bytes"), "OpenCV's", False, 1, "x",
+    ),
+    Bar(_ENCODED, Figure(ENCODE, "native", "gb_per_s"), "", None, "", True, 1, "GB/s", head=True),
+    _at_most(f"{_ENCODED}: size", Figure(ENCODE, "native", "file_bytes"), 30, "MB"),
+    Bar(f"{_ENCODED}: all zero", Figure(ENCODE_DEAD, "native", "gb_per_s"), "", None, "", True, 3, "GB/s"),
+    Bar(
+        f"{_ENCODED}: size of all zero", Figure(ENCODE_DEAD, "native", "file_bytes"), "times",
+        Figure(ENCODE_DEAD, "native", "bytes"), "its pixels", False, 0.2, "%",
+    ),
+    _faster(_MANY, _files, "cv2.imwrite (drawn beforehand)", "a loop of cv2.imwrite alone", 4, head=True),
+    _faster(_MANY, _files, "Pillow, default (drawn beforehand)", "Pillow's default save alone", 25),
+    _faster(_SMALL, _write_small, "matplotlib, all 2048 subplots", "matplotlib's subplots", 1000, head=True),
+    _faster(_SMALL, _write_small, "F.interpolate + make_grid + save_image", "make_grid + save_image", 50, head=True),
+    _at_most(
+        "peak memory of save_sheet on a sheet of 20,000 px",
+        Figure(WRITE_HUGE, "save_sheet, 2 threads", "peak_bytes"), 64, "MB", head=True,
+    ),
+    _faster("save_sheet by 2 workers", _write, "save_sheet, 1 thread", "1 worker", 1.7, head=True),
+    Bar(
+        "cnnviz render", Figure(MAIN_JOB, "cnnviz render"), "more than",
+        Figure(MAIN_JOB, "import torch and torchvision, build, forward pass"), "imports, model and forward pass alone",
+        False, 0.5, "s", head=True,
+    ),
+)  # fmt: skip
+
+NOT_MEASURED = ("everything on a CUDA device: these runs are made on machines without one",)

@@ -1,0 +1,97 @@
+"""What a user waits for before the first pixel: imports, the command line, the first call of the compiled kernels."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks import outputs, processes
+from benchmarks.drawing import anything, decoded
+from benchmarks.gallery import photo
+from benchmarks.measure import FLOOR, OURS, PEER, Contender, Inside, Table, cases
+
+COMMAND = "import sys; from cnnviz_fast.cli import main; sys.exit(main())"  # what the installed `cnnviz` runs
+
+
+def cnnviz(*arguments: str) -> str:
+    """Run the command in a new process; return its stdout."""
+    return processes.run("-c", COMMAND, *arguments).stdout
+
+
+def is_help(text: str) -> None:
+    """Assert that this is the help."""
+    assert "usage: cnnviz" in text
+
+
+def startup_table() -> Table:
+    """Whole processes, Python's own start included."""
+    return Table(
+        "start-up",
+        [
+            Contender("cnnviz --help", lambda: cnnviz("--help"), is_help, OURS, 0),
+            Contender("import cnnviz_fast", lambda: processes.run("-c", "import cnnviz_fast"), anything, OURS, 0),
+            Contender("python -c pass", lambda: processes.run("-c", "pass"), anything, FLOOR, 0),
+        ],
+    )
+
+
+def render() -> Path:
+    """Run the main job: a sheet of 10,080 x 10,304 px from a photo and a model with random weights."""
+    folder = outputs.path("startup")
+    arguments = ["resnet50", str(photo()), "--weights", "none", "--layer", "layer4", "--out", str(folder)]
+    return Path(cnnviz("render", *arguments, "--device", "cpu").split("\n")[0])
+
+
+def is_sheet(path: Path) -> None:
+    """Assert that the sheet of layer4 was written."""
+    assert decoded(path).shape == (10_080, 10_304)
+
+
+def main_job_table() -> Table:
+    """The main job beside what it cannot do without: the imports, the model, and its forward pass."""
+    return Table(
+        "the main job as a command",
+        [
+            Contender("cnnviz render", render, is_sheet, OURS, 0, threads=2, output=lambda: outputs.path("startup")),
+            Contender(
+                "import torch and torchvision, build, forward pass",
+                lambda: processes.run("-m", "benchmarks.child", "forward", str(photo())), anything, PEER, 0, threads=2,
+            ),
+        ],
+        prepare=photo,  # finding it loads scikit-learn
+        full_only=True,
+    )  # fmt: skip
+
+
+def is_cached(cached: bool, loaded: Inside) -> None:
+    """Assert that kernels came from the cache, or did not."""
+    assert bool(loaded.facts["from_cache"]) == cached
+
+
+def first_call_table() -> Table:
+    """Loading the numba kernels with an empty cache, as after an installation, and with a filled one."""
+    numbers = itertools.count()
+
+    def kernels(cache: Callable[[], str]) -> Callable[[], Any]:
+        return lambda: processes.measured_child("kernels", NUMBA_CACHE_DIR=str(outputs.path(cache())))
+
+    return Table(
+        "first call of the numba kernels",
+        [
+            Contender("compiled", kernels(lambda: f"numba-{next(numbers)}"), partial(is_cached, False), OURS, 0),
+            Contender("from the cache", kernels(lambda: "numba-0"), partial(is_cached, True), OURS, 0),
+            Contender("import numba", lambda: processes.run("-c", "import numba"), anything, FLOOR, 0),
+        ],
+        full_only=True,
+    )
+
+
+TABLES = [startup_table(), main_job_table(), first_call_table()]
+
+
+@cases(TABLES)
+def bench_startup(report: Callable[[Table, str], None], table: Table, name: str) -> None:
+    report(table, name)
