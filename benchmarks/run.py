@@ -20,7 +20,7 @@ from benchmarks import ROOT, calm, compare, history, report
 # In the order of the tables.
 CASES = ("bench_render", "bench_encode", "bench_write", "bench_files", "bench_startup", "bench_scaling")
 
-SHORT_SLACK = 2.0
+SHORT_SLACK = 3.0
 """A short run has few rounds on a machine that does other things too; what it is there to catch is far beyond this."""
 OTHER_MACHINE_SLACK = 4.0
 """Where no run of the same class of machine is recorded: ratios depend on vector units and caches, but not by this."""
