@@ -137,18 +137,19 @@ BARS = (
     ),
     replace(
         _faster("save_sheet by 2 workers", _write, "save_sheet, 1 thread", "1 worker", 1.7, head=True),
-        note="Drawing and encoding alone scale by 1.77 (34.8 to 19.7 ms). Serial around them are the plan (0.5 ms), the "
-        "manifest (1.7 ms) and two files; the writer is a third thread on two cores. Tried: the manifest made in a thread "
-        "beside the workers (no gain, it holds the interpreter's lock), strips of 2^18 to 2^22 px (2^21 is best).",
+        note="Drawing and encoding alone scale by 1.77 (34.8 to 19.7 ms). Serial around them are the plan (0.5 ms), "
+        "the manifest (1.7 ms) and two files; the writer is a third thread on two cores. Tried: the manifest made in "
+        "a thread beside the workers (no gain, it holds the interpreter's lock), strips of 2^18 to 2^22 px (2^21 is "
+        "best).",
     ),
     Bar(
         "cnnviz render", Figure(MAIN_JOB, "cnnviz render"), "more than",
         Figure(MAIN_JOB, "import torch and torchvision, build, forward pass"), "imports, model and forward pass alone",
         False, 0.5, "s", head=True,
-        note="Loading numba and its cached kernels 0.26 s, of which 0.2 s are numba's own registries; the rest is capture, "
-        "plan, file and a longer interpreter exit. Done: the garbage collector is paused while packages load (0.3 s "
-        "less), kernels compile ahead in a process of their own. Ending by os._exit would save more and skip others' exit "
-        "handlers.",
+        note="Loading numba and its cached kernels takes 0.26 s, of which 0.2 s are numba's own registries; the rest "
+        "is capture, plan, file and a longer interpreter exit. Done: the garbage collector is paused while packages "
+        "load (0.3 s less), kernels compile ahead in a process of their own. Ending by os._exit would save more and "
+        "skip others' exit handlers.",
     ),
 )  # fmt: skip
 
