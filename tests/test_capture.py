@@ -20,8 +20,10 @@ import torch
 import torchvision
 from torch import nn
 
-from cnnviz_fast.capture import capture, evaluating, list_layers
+from cnnviz_fast import forward
+from cnnviz_fast.capture import capture, list_layers
 from cnnviz_fast.errors import CaptureError, InputError, LayerNotFoundError
+from cnnviz_fast.forward import evaluating
 
 # The package's attribute of this name is the function.
 capture_module = importlib.import_module("cnnviz_fast.capture")
@@ -183,7 +185,10 @@ def test_capture_container_with_one_tensor_gives_that_tensor(wrap: Callable[...,
 @pytest.mark.parametrize(
     ("makes", "message"),
     [
-        (lambda x: (x, x), r"^layer 'odd' must put out one tensor, got 2 \(output of type tuple\)\.$"),
+        (
+            lambda x: (x, x),
+            r"^layer 'odd' must put out one tensor, got 2 \(output of type tuple\)\. Name one: 'odd\[0\]', 'odd\[1\]'",
+        ),
         (lambda x: None, r"^layer 'odd' must put out one tensor, got 0 \(output of type NoneType\)\.$"),
         (lambda x: x[:, :0], r"^layer 'odd' put out an empty tensor of shape \(2, 0, 6, 5\)\.$"),
         (lambda x: x.to("meta"), r"^layer 'odd' put out a meta tensor, which has no values\."),
@@ -301,7 +306,7 @@ def test_capture_model_that_is_interrupted_leaves_nothing_behind(
     assert hook_count(small) == 0
     assert all(module.training for module in small.modules())
     assert torch.is_grad_enabled()
-    assert not capture_module._held
+    assert not forward._held
 
 
 def test_capture_mixed_training_flags_are_restored_module_by_module(small: Small, batch: torch.Tensor) -> None:
@@ -332,7 +337,7 @@ def test_evaluating_twice_at_once_restores_with_the_last(small: Small) -> None:
             assert not small.conv.training
         assert not small.conv.training
     assert small.conv.training
-    assert not capture_module._held
+    assert not forward._held
 
 
 def test_capture_leaves_gradients_weights_batch_and_random_state_alone(batch: torch.Tensor) -> None:
@@ -534,14 +539,14 @@ def test_capture_every_torchvision_classifier_equals_a_cloning_hook(name: str) -
 @contextlib.contextmanager
 def no_real_pass(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fail where anything but a meta tensor goes through a model."""
-    run = capture_module._run
+    run = capture_module.run_pass
 
     def meta_only(model: nn.Module, batch: torch.Tensor, *rest: Any) -> None:
         assert batch.is_meta
         run(model, batch, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(capture_module, "_run", meta_only)
+        patch.setattr(capture_module, "run_pass", meta_only)
         yield
 
 
