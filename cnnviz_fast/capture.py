@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import collections
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .errors import CaptureError, InputError
+from .errors import CaptureError, InputError, LayerNotFoundError
 from .forward import Enough, run_pass
-from .layers import LayerInfo, Target, layer_list, meta_copy, resolve, uncompiled
+from .layers import LayerInfo, Target, layer_list, meta_copy, resolve, takes_hooks, uncompiled
 from .models import module_of
 from .outputs import Kept, only_tensor, part_of, tensors_in
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
     Layers = str | int | nn.Module | Sequence[str | int | nn.Module]
     Consumer = Callable[[str, torch.Tensor], object]
+
+# What operations a model has takes a pass to know. Only whoever asks for one comes here, and a name that is not
+# listed has the list made again; one that is but does not run is an error.
+_operations: weakref.WeakKeyDictionary[nn.Module, list[str]] = weakref.WeakKeyDictionary()
 
 
 def capture(
@@ -160,11 +165,21 @@ def _root(model: LoadedModel | nn.Module) -> nn.Module:
 def _targets(model: nn.Module, batch: torch.Tensor, layers: Any, inputs: Inputs) -> list[Target]:
     def operations() -> list[str]:
         try:
-            return _observe_cheaply(model, batch, inputs, operations=True).operations
+            _operations[model] = _observe_cheaply(model, batch, inputs, operations=True).operations
         except (CaptureError, InputError):  # that no layer has the name is the better message
             return []
+        return _operations[model]
 
-    return resolve(model, layers, operations)
+    try:
+        targets = resolve(model, layers, lambda: _operations.get(model, ()))
+    except LayerNotFoundError:
+        targets = resolve(model, layers, operations)
+    for target in targets:
+        if target.module is not None and not takes_hooks(target.module):
+            raise CaptureError(
+                f"layer {target.name!r} is TorchScript, which takes no hooks. Capture from what was scripted."
+            )
+    return targets
 
 
 class _Keeper:
@@ -267,18 +282,10 @@ def _check_ran(keeper: _Keeper, stacklevel: int = 3) -> None:
             continue
         if calls:
             raise CaptureError(f"layer {target.name!r} has no call {target.call}: it ran {calls} x, counted from 0.")
-        raise CaptureError(f"layer {target.name!r} never ran in this pass, {_why_never(target)}.")
+        raise CaptureError(f"layer {target.name!r} never ran in this pass, or its forward() was called directly.")
     never_ran = [repr(target.name) for target in absent if not keeper.calls[_what(target)]]
     if never_ran:
         warnings.warn(f"left out {len(never_ran)} layers that never ran: {', '.join(never_ran)}", stacklevel=stacklevel)
-
-
-def _why_never(target: Target) -> str:
-    import torch
-
-    if isinstance(target.module, torch.jit.ScriptModule):
-        return "or not as a module: TorchScript runs past hooks. Capture from the module that was scripted"
-    return "or its forward() was called directly"
 
 
 class _Observer:
@@ -313,7 +320,8 @@ def _observe_cheaply(model: nn.Module, batch: torch.Tensor, inputs: Inputs, oper
 
 def _observe(model: nn.Module, batch: torch.Tensor, inputs: Inputs, operations: bool = False) -> _Observer:
     observer = _Observer(model)
-    run_pass(model, batch, observer.names, observer, inputs, observer.see if operations else None)
+    modules = filter(takes_hooks, observer.names)
+    run_pass(model, batch, modules, observer, inputs, observer.see if operations else None)
     return observer
 
 

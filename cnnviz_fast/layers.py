@@ -116,6 +116,13 @@ def uncompiled(model: nn.Module) -> nn.Module:
     return model
 
 
+def takes_hooks(module: nn.Module) -> bool:
+    """Say whether hooks can be hung on a module; a TorchScript program runs past them and refuses them."""
+    import torch
+
+    return not isinstance(module, torch.jit.ScriptModule)
+
+
 def resolve(
     model: nn.Module,
     patterns: str | int | nn.Module | Sequence[str | int | nn.Module],

@@ -15,6 +15,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from .layers import takes_hooks
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -60,7 +62,7 @@ def watching(model: nn.Module, report: Callable[[str, Any], None]) -> Iterator[N
 
     handles = []
     try:
-        for module in names:
+        for module in filter(takes_hooks, names):
             handles.append(module.register_forward_pre_hook(enter))
             handles.append(module.register_forward_hook(leave))
         with Watch():
@@ -72,5 +74,6 @@ def watching(model: nn.Module, report: Callable[[str, Any], None]) -> Iterator[N
 
 def _name(function: Any) -> str:
     """Name a function as torch.fx does: `+`, `+=` and torch.add are all `add`."""
-    name = getattr(function, "__name__", type(function).__name__).strip("_")
+    # The functions of exported programs carry their overload: add.Tensor.
+    name = getattr(function, "__name__", type(function).__name__).partition(".")[0].strip("_")
     return _REFLECTED.get(name, name)
