@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .capture import capture as capture
+    from .capture import capture_stream as capture_stream
     from .capture import list_layers as list_layers
     from .errors import CnnvizError as CnnvizError
     from .images import load_images as load_images
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "capture": "capture",
+    "capture_stream": "capture",
     "list_layers": "capture",
     "CnnvizError": "errors",
     "load_images": "images",

@@ -1,47 +1,62 @@
 """Stage 3 of the main path, second half: capture targets -> activations.
 
-Forward hooks are hung on exactly the modules asked for, one pass is run, and the hooks are taken off again whatever
-happens. The model comes back as it was: training flags, other people's hooks, gradients, random state, and nothing that
-it stores for itself during the pass is made unfit for training.
+Forward hooks are hung on exactly the modules asked for, one pass is run (forward.py), and of what the layers put out
+(outputs.py) copies are kept or handed to a consumer while the pass runs.
 """
 
 from __future__ import annotations
 
 import collections
-import contextlib
-import itertools
-import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .errors import CaptureError, InputError
-from .layers import LayerInfo, Target, layer_list, meta_copy, resolve
+from .errors import CaptureError, InputError, LayerNotFoundError
+from .forward import Enough, run_pass
+from .layers import LayerInfo, Target, layer_list, meta_copy, resolve, takes_hooks, uncompiled
 from .models import module_of
+from .outputs import Kept, only_tensor, part_of, tensors_in
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from .forward import Inputs
     from .models import LoadedModel
 
-    Hook = Callable[[nn.Module, tuple[Any, ...], Any], None]
+    Layers = str | int | nn.Module | Sequence[str | int | nn.Module]
+    Consumer = Callable[[str, torch.Tensor], object]
 
-_flags_lock = threading.Lock()
-# The modules that were in training mode and are held in eval mode now: by how many passes. Shared by all threads: the
-# first pass to come takes the flag, the last one to go gives it back.
-_held: collections.Counter[nn.Module] = collections.Counter()
+# What operations a model has takes a pass to know. Only whoever asks for one comes here, and a name that is not
+# listed has the list made again; one that is but does not run is an error.
+_operations: weakref.WeakKeyDictionary[nn.Module, list[str]] = weakref.WeakKeyDictionary()
 
 
 def capture(
-    model: LoadedModel | nn.Module, batch: torch.Tensor, layers: str | int | Sequence[str | int]
+    model: LoadedModel | nn.Module,
+    batch: torch.Tensor,
+    layers: Layers,
+    *,
+    inputs: Inputs = None,
+    keep: str = "device",
+    channels: Any = None,
+    reduce: str | None = None,
 ) -> dict[str, torch.Tensor]:
     """Capture what layers put out in one pass, in eval mode and without gradients.
 
+    Where every pattern names its call, as `layer2:0` does, the pass ends with the last of them.
+
     Args:
-        model: a record of `load_model`, or any module. It comes back as it was.
+        model: a record of `load_model`, or any module. It comes back as it was. What torch.compile made of it, or of
+            parts of it, runs as it was written; DataParallel runs on one device.
         batch: (N, C, H, W) float, any device. Brought to the device and dtype of the model's weights. Not modified.
         layers: one layer pattern or several; `cnnviz_fast.layers` says what a pattern may be.
+        inputs: what the model takes beside the batch: a mapping of named arguments or a sequence of positional ones;
+            or a function of the batch that returns all arguments, as a tensor, a sequence or a mapping.
+        keep: "device" leaves the copies where the layer is, "cpu" brings each to the CPU's memory at once.
+        channels: keep these indices of the second axis only, such as "0-63,128"; None for all.
+        reduce: keep only the sum, mean or max over the channels, as one channel.
 
     Returns:
         Layer name -> (N, C, H, W), or whatever else the layer put out, in the order asked for. Copies that no later
@@ -50,19 +65,62 @@ def capture(
         left out with a warning.
 
     Raises:
-        InputError: `batch` is not a tensor, or `layers` holds what cannot be a pattern.
+        InputError: `batch` is not a tensor, or `layers` or an option holds what it cannot.
         LayerNotFoundError: a pattern matches nothing.
         CaptureError: the model fails, nothing that a pattern names ran, or an output is not one tensor with values.
     """
-    root = module_of(model)
-    targets = resolve(root, layers)
-    keeper = _Keeper(targets)
-    _run(root, batch, keeper.wanted, keeper)
-    return _by_name(targets, keeper)
+    root = _root(model)
+    keeper = _Keeper(_targets(root, batch, layers, inputs), Kept(keep=keep, channels=channels, reduce=reduce))
+    keeper.run(root, batch, inputs)
+    return _by_name(keeper)
+
+
+def capture_stream(
+    model: LoadedModel | nn.Module,
+    batch: torch.Tensor,
+    layers: Layers,
+    consumer: Consumer,
+    *,
+    inputs: Inputs = None,
+    keep: str = "device",
+    channels: Any = None,
+    reduce: str | None = None,
+) -> list[str]:
+    """Hand what layers put out to a consumer while the pass runs, so that only one of them takes memory at a time.
+
+    Args:
+        model: see capture.
+        batch: (N, C, H, W) float, any device. See capture.
+        layers: see capture.
+        consumer: called with layer name and activations in the order in which layers run. The activations are its own,
+            and memory is used again once it lets go of them. When it returns False the pass ends; an error of its
+            own ends the pass too and comes out as it is. That a module runs again is not known at its first
+            call, so that has the plain name, and the second is `name:1`.
+        inputs: see capture.
+        keep: see capture.
+        channels: see capture.
+        reduce: see capture.
+
+    Returns:
+        The names in the order in which the consumer got them.
+
+    Raises:
+        CnnvizError: as capture.
+    """
+    root = _root(model)
+    kept = Kept(keep=keep, channels=channels, reduce=reduce)
+    keeper = _Keeper(_targets(root, batch, layers, inputs), kept, consumer)
+    keeper.run(root, batch, inputs)
+    if not keeper.stopped:
+        _check_ran(keeper)
+    return keeper.delivered
 
 
 def list_layers(
-    model: LoadedModel | nn.Module, input: torch.Tensor | None = None, size: int | tuple[int, int] = 224
+    model: LoadedModel | nn.Module,
+    input: torch.Tensor | None = None,
+    size: int | tuple[int, int] = 224,
+    inputs: Inputs = None,
 ) -> list[LayerInfo]:
     """List the layers of a model with what one pass in eval mode makes of them.
 
@@ -73,6 +131,7 @@ def list_layers(
         model: a record of `load_model`, or any module, on any device. It comes back as it was.
         input: (N, C, H, W) float, any device. What goes in; by default one sample of the channels of the first Conv2d.
         size: height and width of the default input, px; one number for both.
+        inputs: what the model takes beside the input; see capture.
 
     Returns:
         One record a layer, in the order of `named_modules()`.
@@ -80,12 +139,9 @@ def list_layers(
     Raises:
         CaptureError: the model cannot run on this input.
     """
-    root = module_of(model)
+    root = _root(model)
     batch = _blank_batch(root, size) if input is None else input
-    try:
-        observer = _observe(meta_copy(root), batch.to("meta"))
-    except Exception:
-        observer = _observe(root, batch)
+    observer = _observe_cheaply(root, batch, inputs)
     return [
         LayerInfo(
             index=index,
@@ -99,116 +155,137 @@ def list_layers(
     ]
 
 
-@contextlib.contextmanager
-def hooked(modules: Iterable[nn.Module], hook: Hook) -> Iterator[None]:
-    """Hang a forward hook on modules, behind those that are there, and take it off again on every way out.
+def _root(model: LoadedModel | nn.Module) -> nn.Module:
+    """Take the module to run out of whatever stands for a model."""
+    if type(model).__name__ == "ExportedProgram":
+        raise InputError("model must be a module, got an exported program. Pass torch.export.unflatten(program).")
+    return uncompiled(module_of(model))
 
-    Args:
-        modules: where to hang it.
-        hook: called in this thread only; what other threads put through the same modules passes it by.
-    """
-    thread = threading.get_ident()
 
-    def own_thread_only(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        if threading.get_ident() == thread:
-            hook(module, inputs, output)
+def _targets(model: nn.Module, batch: torch.Tensor, layers: Any, inputs: Inputs) -> list[Target]:
+    def operations() -> list[str]:
+        try:
+            _operations[model] = _observe_cheaply(model, batch, inputs, operations=True).operations
+        except (CaptureError, InputError):  # that no layer has the name is the better message
+            return []
+        return _operations[model]
 
-    handles = []
     try:
-        for module in modules:
-            handles.append(module.register_forward_hook(own_thread_only))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put every module of a model in eval mode, and give each its own training flag back on every way out.
-
-    The flags are set directly: a `train()` that a model overrides may do more than that, such as merging weights.
-
-    Args:
-        model: any module. While several threads are in here with the same one, it stays in eval mode for all.
-    """
-    held = []
-    try:
-        with _flags_lock:
-            for module in model.modules():
-                if module.training or module in _held:
-                    _held[module] += 1
-                    held.append(module)
-                    module.training = False
-        yield
-    finally:
-        with _flags_lock:
-            for module in held:
-                _held[module] -= 1
-                if not _held[module]:
-                    del _held[module]
-                    module.training = True
-
-
-def _run(model: nn.Module, batch: torch.Tensor, modules: Iterable[nn.Module], hook: Hook) -> None:
-    """Run one pass with a hook on some modules."""
-    import torch
-
-    if not isinstance(batch, torch.Tensor):
-        kind = type(batch).__name__
-        raise InputError(f"the input of a model must be a (N, C, H, W) tensor, got {kind}. Make one with load_images.")
-    try:
-        # no_grad, not inference_mode, which is no faster here: what a model caches in itself during such a pass
-        # (anchors, position tables) could not take part in training afterwards.
-        with torch.inference_mode(False), torch.no_grad(), evaluating(model), hooked(modules, hook):
-            batch = _placed(batch, model)
-            # For models that draw even in eval mode. Draws that other threads make meanwhile are taken back as well.
-            with torch.random.fork_rng([batch.device] if batch.is_cuda else [], device_type="cuda"):
-                model(batch)
-    except CaptureError:
-        raise
-    except Exception as error:
-        reason = str(error).partition("\n")[0]
-        raise CaptureError(
-            f"the model failed on an input of shape {tuple(batch.shape)}: {type(error).__name__}: {reason}"
-        ) from error
-
-
-def _placed(batch: torch.Tensor, model: nn.Module) -> torch.Tensor:
-    """Copy a batch to the device and float dtype of the weights, so that no in-place layer gets at the caller's own."""
-    import torch
-
-    # Listed, so that the 8-bit floats of quantised weights do not count.
-    ordinary = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-    weights = itertools.chain(model.parameters(), model.buffers())
-    weight = next((weight for weight in weights if weight.dtype in ordinary), batch)
-    dtype = weight.dtype if batch.is_floating_point() else batch.dtype
-    return batch.detach().to(weight.device, dtype, copy=True)
+        targets = resolve(model, layers, lambda: _operations.get(model, ()))
+    except LayerNotFoundError:
+        targets = resolve(model, layers, operations)
+    for target in targets:
+        if target.module is not None and not takes_hooks(target.module):
+            raise CaptureError(
+                f"layer {target.name!r} is TorchScript, which takes no hooks. Capture from what was scripted."
+            )
+    return targets
 
 
 class _Keeper:
-    """Hook that keeps a copy of what the wanted calls of the wanted modules put out."""
+    """Hook that keeps a copy of what the wanted calls of the wanted modules put out, or hands it to a consumer."""
 
-    def __init__(self, targets: Iterable[Target]) -> None:
-        self.wanted: dict[nn.Module, set[int | None]] = {}
-        self.names: dict[nn.Module, str] = {}
-        self.calls: collections.Counter[nn.Module] = collections.Counter()
-        self.maps: dict[tuple[nn.Module, int], torch.Tensor] = {}
+    def __init__(self, targets: Sequence[Target], kept: Kept, consumer: Consumer | None = None) -> None:
+        self.targets = targets
+        self.kept = kept
+        self.consumer = consumer
+        self.modules: dict[nn.Module, list[Target]] = {}
+        self.operations: dict[str, list[Target]] = {}
+        self.calls: collections.Counter[nn.Module | str] = collections.Counter()
+        self.maps: dict[tuple[nn.Module | str, int, tuple[str, ...]], torch.Tensor] = {}
+        self.delivered: list[str] = []
+        self.stopped = False
         for target in targets:
-            self.wanted.setdefault(target.module, set()).add(target.call)
-            self.names.setdefault(target.module, target.name)
+            if target.module is None:
+                self.operations.setdefault(target.name, []).append(target)
+            else:
+                self.modules.setdefault(target.module, []).append(target)
+        # Whether a module will run again cannot be known, so only who names calls can have the pass end with the last.
+        self.awaited = {(_what(t), t.call) for t in targets} if all(_has_one_call(t) for t in targets) else None
+
+    def run(self, model: nn.Module, batch: torch.Tensor, inputs: Inputs) -> None:
+        """Run the pass."""
+        run_pass(model, batch, self.modules, self, inputs, self.see if self.operations else None)
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        self._take(module, self.modules[module], output)
+
+    def see(self, name: str, output: Any) -> None:
+        """Take what an operation put out."""
+        if name in self.operations:
+            self._take(name, self.operations[name], output)
+
+    def _take(self, what: nn.Module | str, targets: Iterable[Target], output: Any) -> None:
+        call = self.calls[what]
+        self.calls[what] += 1
+        for target in targets:
+            if target.call in (None, call):
+                self._take_part(what, call, target, output)
+        if self.awaited is not None:
+            self.awaited -= {(what, call), (what, None)}
+            if not self.awaited:
+                raise Enough
+
+    def _take_part(self, what: nn.Module | str, call: int, target: Target, output: Any) -> None:
         import torch
 
-        call = self.calls[module]
-        self.calls[module] += 1
-        if self.wanted[module].isdisjoint((None, call)):
+        part = (what, call, target.path)
+        if part in self.maps:
             return
-        # Cloned at once: the next layer may work in place, and whether one will cannot be known before it has. Outside
-        # inference mode, which a model may enter by itself: the caller shall be able to go on with the maps.
+        name = target.key(None)
+        # Outside inference mode, which a model may enter by itself: the caller shall be able to go on with the maps.
         with torch.inference_mode(False):
-            self.maps[module, call] = _only_tensor(output, self.names[module]).detach().clone()
+            maps = self.kept.copy(only_tensor(part_of(output, target.path, target.name), name), name)
+        if self.consumer is None:
+            self.maps[part] = maps
+            return
+        key = target.key(call if target.call is not None or call else None)
+        self.delivered.append(key)
+        if self.consumer(key, maps) is False:
+            self.stopped = True
+            raise Enough
+
+
+def _what(target: Target) -> nn.Module | str:
+    """Return what a target is counted by: its module, or the name of its operation."""
+    return target.name if target.module is None else target.module
+
+
+def _has_one_call(target: Target) -> bool:
+    return target.module is None or target.call is not None
+
+
+def _by_name(keeper: _Keeper) -> dict[str, torch.Tensor]:
+    """Name the captured maps in the order asked for; every pattern must have given at least one."""
+    maps: dict[str, torch.Tensor] = {}
+    for target in keeper.targets:
+        what = _what(target)
+        for call in _calls_of(target, keeper):
+            plain = target.call is None and keeper.calls[what] == 1
+            maps[target.key(None if plain else call)] = keeper.maps[what, call, target.path]
+    _check_ran(keeper, stacklevel=4)
+    return maps
+
+
+def _calls_of(target: Target, keeper: _Keeper) -> range:
+    calls = keeper.calls[_what(target)]
+    return range(calls) if target.call is None else range(target.call, min(target.call + 1, calls))
+
+
+def _check_ran(keeper: _Keeper, stacklevel: int = 3) -> None:
+    """Refuse patterns nothing of which ran, and warn of single layers that never did."""
+    absent = [target for target in keeper.targets if not _calls_of(target, keeper)]
+    answered = {pattern for t in keeper.targets if _calls_of(t, keeper) for pattern in t.patterns}
+    for target in absent:
+        calls = keeper.calls[_what(target)]
+        if answered.issuperset(target.patterns):
+            continue
+        if calls:
+            raise CaptureError(f"layer {target.name!r} has no call {target.call}: it ran {calls} x, counted from 0.")
+        raise CaptureError(f"layer {target.name!r} never ran in this pass, or its forward() was called directly.")
+    never_ran = [repr(target.name) for target in absent if not keeper.calls[_what(target)]]
+    if never_ran:
+        warnings.warn(f"left out {len(never_ran)} layers that never ran: {', '.join(never_ran)}", stacklevel=stacklevel)
 
 
 class _Observer:
@@ -218,74 +295,34 @@ class _Observer:
         self.names: dict[nn.Module, str] = {module: name for name, module in layer_list(model)}
         self.calls: collections.Counter[str] = collections.Counter()
         self.shapes: dict[str, tuple[int, ...]] = {}
+        self.operations: list[str] = []
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         name = self.names[module]
-        tensors = _tensors_in(output)
+        tensors = list(tensors_in(output).values())
         if self.calls[name] == 0 and len(tensors) == 1:
             self.shapes[name] = tuple(tensors[0].shape)
         self.calls[name] += 1
 
+    def see(self, name: str, output: Any) -> None:
+        """Note an operation that puts out a tensor."""
+        if tensors_in(output):
+            self.operations.append(name)
 
-def _observe(model: nn.Module, batch: torch.Tensor) -> _Observer:
-    """Run one pass with an observer on every layer."""
+
+def _observe_cheaply(model: nn.Module, batch: torch.Tensor, inputs: Inputs, operations: bool = False) -> _Observer:
+    """Run one pass with an observer on every layer: of a twin without values where that works."""
+    try:
+        return _observe(meta_copy(model), batch.to("meta"), inputs, operations)
+    except Exception:
+        return _observe(model, batch, inputs, operations)
+
+
+def _observe(model: nn.Module, batch: torch.Tensor, inputs: Inputs, operations: bool = False) -> _Observer:
     observer = _Observer(model)
-    _run(model, batch, observer.names, observer)
+    modules = filter(takes_hooks, observer.names)
+    run_pass(model, batch, modules, observer, inputs, observer.see if operations else None)
     return observer
-
-
-def _tensors_in(output: Any) -> list[torch.Tensor]:
-    """List the tensors in an output: itself, or those in its tuples, lists and mappings, however deep."""
-    import torch
-
-    if isinstance(output, torch.Tensor):
-        return [output]
-    if isinstance(output, Mapping):
-        output = list(output.values())
-    if isinstance(output, (list, tuple)):
-        return [tensor for part in output for tensor in _tensors_in(part)]
-    return []
-
-
-def _only_tensor(output: Any, name: str) -> torch.Tensor:
-    """Return the one tensor of an output, which must have values."""
-    tensors = _tensors_in(output)
-    if len(tensors) != 1:
-        kind = type(output).__name__
-        raise CaptureError(f"layer {name!r} must put out one tensor, got {len(tensors)} (output of type {kind}).")
-    tensor = tensors[0]
-    if tensor.is_meta:
-        raise CaptureError(f"layer {name!r} put out a meta tensor, which has no values. Load the model with weights.")
-    if tensor.numel() == 0:
-        raise CaptureError(f"layer {name!r} put out an empty tensor of shape {tuple(tensor.shape)}.")
-    return tensor
-
-
-def _by_name(targets: Iterable[Target], keeper: _Keeper) -> dict[str, torch.Tensor]:
-    """Name the captured maps in the order asked for; every pattern must have given at least one."""
-    maps: dict[str, torch.Tensor] = {}
-    answered: set[str] = set()
-    absent = []
-    for target in targets:
-        calls = keeper.calls[target.module]
-        wanted = range(calls) if target.call is None else range(target.call, min(target.call + 1, calls))
-        if not wanted:
-            absent.append(target)
-        else:
-            answered.update(target.patterns)
-        for call in wanted:
-            plain = target.call is None and calls == 1
-            maps[target.name if plain else f"{target.name}:{call}"] = keeper.maps[target.module, call]
-    for target in absent:
-        calls = keeper.calls[target.module]
-        if calls and not answered.issuperset(target.patterns):
-            raise CaptureError(f"layer {target.name!r} has no call {target.call}: it ran {calls} x, counted from 0.")
-        if not answered.issuperset(target.patterns):
-            raise CaptureError(f"layer {target.name!r} never ran in this pass, or its forward() was called directly.")
-    never_ran = [repr(target.name) for target in absent if not keeper.calls[target.module]]
-    if never_ran:
-        warnings.warn(f"left out {len(never_ran)} layers that never ran: {', '.join(never_ran)}", stacklevel=3)
-    return maps
 
 
 def _blank_batch(model: nn.Module, size: int | tuple[int, int]) -> torch.Tensor:

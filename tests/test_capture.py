@@ -6,12 +6,16 @@ import collections
 import contextlib
 import copy
 import dataclasses
+import gc
 import importlib
 import json
+import resource
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +24,10 @@ import torch
 import torchvision
 from torch import nn
 
-from cnnviz_fast.capture import capture, evaluating, list_layers
+from cnnviz_fast import forward
+from cnnviz_fast.capture import capture, capture_stream, list_layers
 from cnnviz_fast.errors import CaptureError, InputError, LayerNotFoundError
+from cnnviz_fast.forward import evaluating
 
 # The package's attribute of this name is the function.
 capture_module = importlib.import_module("cnnviz_fast.capture")
@@ -183,7 +189,10 @@ def test_capture_container_with_one_tensor_gives_that_tensor(wrap: Callable[...,
 @pytest.mark.parametrize(
     ("makes", "message"),
     [
-        (lambda x: (x, x), r"^layer 'odd' must put out one tensor, got 2 \(output of type tuple\)\.$"),
+        (
+            lambda x: (x, x),
+            r"^layer 'odd' must put out one tensor, got 2 \(output of type tuple\)\. Name one: 'odd\[0\]', 'odd\[1\]'",
+        ),
         (lambda x: None, r"^layer 'odd' must put out one tensor, got 0 \(output of type NoneType\)\.$"),
         (lambda x: x[:, :0], r"^layer 'odd' put out an empty tensor of shape \(2, 0, 6, 5\)\.$"),
         (lambda x: x.to("meta"), r"^layer 'odd' put out a meta tensor, which has no values\."),
@@ -301,7 +310,7 @@ def test_capture_model_that_is_interrupted_leaves_nothing_behind(
     assert hook_count(small) == 0
     assert all(module.training for module in small.modules())
     assert torch.is_grad_enabled()
-    assert not capture_module._held
+    assert not forward._held
 
 
 def test_capture_mixed_training_flags_are_restored_module_by_module(small: Small, batch: torch.Tensor) -> None:
@@ -332,7 +341,7 @@ def test_evaluating_twice_at_once_restores_with_the_last(small: Small) -> None:
             assert not small.conv.training
         assert not small.conv.training
     assert small.conv.training
-    assert not capture_module._held
+    assert not forward._held
 
 
 def test_capture_leaves_gradients_weights_batch_and_random_state_alone(batch: torch.Tensor) -> None:
@@ -386,6 +395,194 @@ def test_capture_tables_that_a_model_caches_stay_fit_for_training(
         capture(net, batch, 0)
     net(batch).sum().backward()
     assert net[0].weight.grad is not None
+
+
+class Ways:
+    """The ways out of a pass: each runs a capture of `small` that ends in its own way."""
+
+    @staticmethod
+    def normal(small: Small, batch: torch.Tensor) -> None:
+        capture(small, batch, ["conv", "relu", "last"])
+
+    @staticmethod
+    def error_in_the_model(small: Small, batch: torch.Tensor) -> None:
+        with pytest.raises(CaptureError, match="the model failed"):
+            capture(small, batch[:, :2], ["conv", "relu"])
+
+    @staticmethod
+    def error_in_the_consumer(small: Small, batch: torch.Tensor) -> None:
+        def consumer(name: str, maps: torch.Tensor) -> None:
+            raise KeyError(name)
+
+        with pytest.raises(KeyError, match="relu"):
+            capture_stream(small, batch, "relu", consumer)
+
+    @staticmethod
+    def interrupt_in_the_consumer(small: Small, batch: torch.Tensor) -> None:
+        def consumer(name: str, maps: torch.Tensor) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            capture_stream(small, batch, "relu", consumer)
+
+    @staticmethod
+    def early_stop(small: Small, batch: torch.Tensor) -> None:
+        capture(small, batch, "relu:0")
+
+    @staticmethod
+    def stop_by_the_consumer(small: Small, batch: torch.Tensor) -> None:
+        assert capture_stream(small, batch, ["conv", "last"], lambda name, maps: False) == ["conv"]
+
+    @staticmethod
+    def operation(small: Small, batch: torch.Tensor) -> None:
+        capture(small, batch, ["conv.conv2d", "last"])
+
+    @staticmethod
+    def refused_output(small: Small, batch: torch.Tensor) -> None:
+        with pytest.raises(CaptureError, match="has no part"):
+            capture(small, batch, "conv[0]")
+
+
+WAYS = [getattr(Ways, name) for name in vars(Ways) if not name.startswith("_")]
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_capture_every_way_out_leaves_the_model_as_it_was(
+    way: Callable[..., None], training: bool, small: Small, batch: torch.Tensor
+) -> None:
+    small.train(training)
+    small.bn.train(not training)
+    small(batch).sum().backward()
+    small.conv.register_forward_hook(lambda *_: None)
+    small.last.register_forward_pre_hook(lambda *_: None)
+
+    def state() -> Any:
+        hooks = [(dict(m._forward_hooks), dict(m._forward_pre_hooks)) for m in small.modules()]
+        return hooks, [m.training for m in small.modules()], torch.is_grad_enabled(), torch.get_rng_state().tolist()
+
+    before, tensors = state(), copy.deepcopy([*small.state_dict().values(), *(p.grad for p in small.parameters())])
+    way(small, batch)
+    assert state() == before
+    now = [*small.state_dict().values(), *(p.grad for p in small.parameters())]
+    assert all(a is b is None or torch.equal(a, b) for a, b in zip(tensors, now, strict=True))
+    assert not forward._held
+    assert not torch._C._is_torch_function_mode_enabled()
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_capture_every_way_out_lets_the_model_go(way: Callable[..., None], batch: torch.Tensor) -> None:
+    model = Small()
+    way(model, batch)
+    alive = weakref.ref(model)
+    del model
+    gc.collect()
+    assert alive() is None
+
+
+def test_capture_a_thousand_times_grows_the_process_by_less_than_2_mb(batch: torch.Tensor) -> None:
+    model = Small()
+    large = torch.randn(1, 3, 96, 96)
+
+    def passes(count: int) -> None:
+        for turn in range(count):
+            side = 64 + turn % 3 * 16
+            capture(model, large[..., :side], ["conv", "relu", "last"])
+            capture_stream(model, large, "type:Conv2d:0", lambda name, maps: name == "conv")
+
+    passes(20)
+    gc.collect()
+    before = resident_bytes()
+    passes(500)
+    gc.collect()
+    assert resident_bytes() - before < 2 * 2**20
+
+
+def resident_bytes() -> int:
+    """Return what of this process lies in memory."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except OSError:
+        pytest.skip("only Linux says how much memory a process holds now")
+
+
+# Streams
+
+
+def test_capture_stream_hands_layers_over_as_they_run(small: Small, batch: torch.Tensor) -> None:
+    got: dict[str, torch.Tensor] = {}
+    names = capture_stream(small, batch, ["last", "relu", "conv"], got.__setitem__)
+    assert names == list(got) == ["conv", "relu", "last", "relu:1"]
+    expected = capture(small, batch, ["conv", "relu:0", "last", "relu:1"])
+    assert all(same_bits(a, b) for a, b in zip(got.values(), expected.values(), strict=True))
+
+
+def test_capture_stream_holds_one_layer_at_a_time() -> None:
+    model = nn.Sequential(*(nn.Conv2d(4, 4, 1) for _ in range(20)))
+    addresses: set[int] = set()
+    capture_stream(model, torch.randn(1, 4, 128, 128), "*", lambda name, maps: addresses.add(maps.data_ptr()))
+    assert len(addresses) == 1
+
+
+def test_capture_stream_of_a_layer_that_never_runs_is_refused(small: Small, batch: torch.Tensor) -> None:
+    with pytest.raises(CaptureError, match="'unused' never ran"):
+        capture_stream(small, batch, ["conv", "unused"], lambda name, maps: None)
+    assert capture_stream(small, batch, ["conv", "unused"], lambda name, maps: False) == ["conv"]
+
+
+def test_capture_stream_error_is_not_swallowed_by_the_model(batch: torch.Tensor) -> None:
+    def forgiving(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        with contextlib.suppress(Exception):
+            net.odd(x)
+        return x
+
+    def consumer(name: str, maps: torch.Tensor) -> None:
+        raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        capture_stream(Calls(forgiving, odd=nn.Identity()), batch, "odd", consumer)
+
+
+def test_capture_ends_the_pass_after_the_last_call_asked_for(small: Small, batch: torch.Tensor) -> None:
+    ran: list[str] = []
+    for name, module in small.named_children():
+        module.register_forward_hook(lambda *_, name=name: ran.append(name))
+    assert list(capture(small, batch, ["relu:0", "conv:0"])) == ["relu:0", "conv:0"]
+    assert ran == ["conv", "bn", "relu"]
+    ran.clear()
+    # Whether a module runs again is only known at the end.
+    capture(small, batch, ["relu", "conv:0"])
+    assert ran == ["conv", "bn", "relu", "drop", "last", "relu"]
+
+
+def test_capture_keeps_only_what_is_asked_for(small: Small, batch: torch.Tensor) -> None:
+    maps = capture(small, batch, "conv")["conv"]
+    assert torch.equal(capture(small, batch, "conv", channels="2-3")["conv"], maps[:, 2:])
+    assert torch.equal(
+        capture(small, batch, "conv", channels=[1, 3], reduce="sum")["conv"], maps[:, [1, 3]].sum(1, True)
+    )
+    assert capture(small, batch, "conv", keep="cpu")["conv"].device.type == "cpu"
+    with pytest.raises(CaptureError, match=r"^channels must be 0 to 3 for layer 'conv', got 4\.$"):
+        capture(small, batch, "conv", channels=4)
+
+
+def test_capture_part_of_an_output_that_holds_several(batch: torch.Tensor) -> None:
+    @dataclasses.dataclass
+    class Output:
+        last_hidden_state: torch.Tensor
+        hidden_states: tuple[torch.Tensor, ...]
+
+    net = puts(lambda x: Output(x + 1, (x, x + 2)))
+    acts = capture(net, batch, ["odd[hidden_states][1]", "odd[last_hidden_state]"])
+    assert list(acts) == ["odd[hidden_states][1]", "odd[last_hidden_state]"]
+    assert torch.equal(acts["odd[hidden_states][1]"], batch + 2)
+    assert torch.equal(acts["odd[last_hidden_state]"], batch + 1)
+    twice = Calls(lambda net, x: net.odd(net.odd(x)[1]), odd=Puts(lambda x: (x, x + 1)))
+    assert list(capture(twice, batch, "odd[1]")) == ["odd:0[1]", "odd:1[1]"]
+    with pytest.raises(
+        CaptureError, match=r"^layer 'odd' has no part \[pooler\] in its Output: it has \[last_hidden_st"
+    ):
+        capture(net, batch, "odd[pooler]")
 
 
 # Devices, dtypes, bad input
@@ -534,14 +731,14 @@ def test_capture_every_torchvision_classifier_equals_a_cloning_hook(name: str) -
 @contextlib.contextmanager
 def no_real_pass(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fail where anything but a meta tensor goes through a model."""
-    run = capture_module._run
+    run = capture_module.run_pass
 
     def meta_only(model: nn.Module, batch: torch.Tensor, *rest: Any) -> None:
         assert batch.is_meta
         run(model, batch, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(capture_module, "_run", meta_only)
+        patch.setattr(capture_module, "run_pass", meta_only)
         yield
 
 

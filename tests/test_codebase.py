@@ -20,10 +20,10 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # From the command line down to what everybody may use: a module imports only modules that stand below it.
 ORDER = [
-    "cli", "doctor", "visualize", "capture", "images", "models", "tiles", "render", "sheet", "encode.formats",
-    "encode.png", "encode.files", "zoo", "checkpoints", "layers", "preprocess", "factories", "decode",
-    "manifest", "channels", "backends", "kernels.numba_cpu", "kernels.torch_ops", "kernels.reference",
-    "palette", "layout", "options", "chart", "strips", "kernels", "encode", "errors",
+    "cli", "doctor", "visualize", "capture", "forward", "operations", "outputs", "memory", "images", "models",
+    "tiles", "render", "sheet", "encode.formats", "encode.png", "encode.files", "zoo", "checkpoints", "layers",
+    "preprocess", "factories", "decode", "manifest", "channels", "backends", "kernels.numba_cpu", "kernels.torch_ops",
+    "kernels.reference", "palette", "layout", "options", "chart", "strips", "kernels", "encode", "errors",
 ]  # fmt: skip
 
 # Foreign packages that cost time, and the only modules that may import them while they are being loaded.
@@ -109,8 +109,8 @@ def test_import_loads_nothing_heavy(code: str, forbidden: list[str]) -> None:
 def test_public_names_are_exact() -> None:
     assert cnnviz_fast.__all__ == [
         "CnnvizError", "LayerInfo", "LoadedModel", "PreprocessOptions", "RenderOptions", "Sheet", "Source",
-        "__version__", "capture", "list_layers", "load_images", "load_model", "render", "save_sheet", "save_tiles",
-        "visualize",
+        "__version__", "capture", "capture_stream", "list_layers", "load_images", "load_model", "render", "save_sheet",
+        "save_tiles", "visualize",
     ]  # fmt: skip
     for name in cnnviz_fast.__all__:
         assert getattr(cnnviz_fast, name) is not None

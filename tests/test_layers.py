@@ -80,6 +80,8 @@ def test_resolve_second_name_of_a_module_keeps_the_name_asked_for(net: Net) -> N
         ("*stem", ["stem"]),
         ("type:Linear", ["head"]),
         ("type:WideConv", ["layer1.0.conv2", "layer1.1.conv2", "layer2.0.conv2"]),
+        (r"re:layer[12]\.\d+", ["layer1.0", "layer1.1", "layer2.0"]),
+        ("re:.*conv[2-9]", ["layer1.0.conv2", "layer1.1.conv2", "layer2.0.conv2"]),
         (0, ["stem"]),
         (3, ["layer1.0.conv1"]),
         (-1, ["head"]),
@@ -114,6 +116,79 @@ def test_resolve_star_matches_the_whole_list(net: Net) -> None:
 )
 def test_resolve_call_suffix_is_kept_apart(net: Net, pattern: str, expected: list[tuple[str, int]]) -> None:
     assert [(target.name, target.call) for target in resolve(net, pattern)] == expected
+
+
+def test_resolve_module_object_gives_its_first_name(net: Net) -> None:
+    assert names(net, net.layer1[1].conv2) == ["layer1.1.conv2"]
+    assert names(net, [net.again, "head", net.layer1]) == ["stem", "head", "layer1"]
+    with pytest.raises(LayerNotFoundError, match=r"^no layer of the model is the ReLU object that was given\. List"):
+        resolve(net, nn.ReLU())
+
+
+def test_resolve_regular_expression_that_is_none_says_why(net: Net) -> None:
+    with pytest.raises(OptionError, match=r"^layers must hold regular expressions after 're:', got 're:\(': missing"):
+        resolve(net, "re:(")
+    with pytest.raises(LayerNotFoundError, match=r"^no layer 're:layer1.0.conv2:1' in the model\."):
+        resolve(net, "re:layer1.0.conv2:1")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("stem[0]", [("stem", None, ("0",))]),
+        ("stem:2[out][-1]", [("stem", 2, ("out", "-1"))]),
+        ("layer*.0[last_hidden_state]", [(f"layer{k}.0", None, ("last_hidden_state",)) for k in (1, 2)]),
+        ("-1[a.b:c]", [("head", None, ("a.b:c",))]),
+    ],
+)
+def test_resolve_part_of_an_output_is_kept_apart(net: Net, pattern: str, expected: list[object]) -> None:
+    assert [(target.name, target.call, target.path) for target in resolve(net, pattern)] == expected
+
+
+def test_resolve_operations_are_the_last_resort(net: Net) -> None:
+    listed = ["layer1.0.add", "layer1.1.add", "stem"]
+    (target,) = resolve(net, "layer1.0.add[1]", lambda: listed)
+    assert (target.name, target.module, target.path) == ("layer1.0.add", None, ("1",))
+    assert [t.name for t in resolve(net, ["*.add", "stem"], lambda: listed)] == ["layer1.0.add", "layer1.1.add", "stem"]
+    assert resolve(net, "stem", lambda: listed)[0].module is net.stem
+    with pytest.raises(LayerNotFoundError, match=r"Closest: 'layer1\.1\.add'"):
+        resolve(net, "layer1.1.ad", lambda: listed)
+
+
+class Staged(nn.Module):
+    def __init__(self, name: str, **attributes: object) -> None:
+        super().__init__()
+        self.stem = nn.ReLU()
+        self.inner = nn.Module()
+        self.inner.add_module(name, nn.ModuleList([nn.ReLU(), nn.Tanh(), nn.Sigmoid()]))
+        for key, value in attributes.items():
+            setattr(self, key, value)
+
+
+def test_resolve_stage_is_an_entry_of_the_models_own_list() -> None:
+    info = [{"module": "stem"}, {"module": "inner.blocks.2"}]
+    for model in (Staged("blocks", feature_info=info), nn.Sequential(Staged("blocks", feature_info=info))):
+        prefix = "0." if isinstance(model, nn.Sequential) else ""
+        assert names(model, ["stage:0", "stage:-1"]) == [f"{prefix}stem", f"{prefix}inner.blocks.2"]
+    assert names(Staged("stages"), ["stage:0", "stage:2"]) == ["inner.stages.0", "inner.stages.2"]
+    (target,) = resolve(Staged("stages"), "stage:1:3[0]")
+    assert (target.name, target.call, target.path) == ("inner.stages.1", 3, ("0",))
+
+
+def test_resolve_stage_that_is_not_there_says_so(net: Net) -> None:
+    with pytest.raises(LayerNotFoundError, match=r"^no layer 'stage:1' in the model: it has neither feature_info nor"):
+        resolve(net, "stage:1")
+    with pytest.raises(LayerNotFoundError, match=r"^stage must be -3 to 2 for this model, got 3\."):
+        resolve(Staged("stages"), "stage:3")
+
+
+def test_resolve_stages_of_a_timm_model() -> None:
+    timm = pytest.importorskip("timm")
+    for arguments, expected in (({}, ["layer1", "layer4"]), ({"features_only": True}, ["layer1", "layer4"])):
+        model = timm.create_model("resnet18", pretrained=False, **arguments)
+        assert names(model, ["stage:1", "stage:-1"]) == expected
+    flat = timm.create_model("convnext_atto", pretrained=False, features_only=True)
+    assert names(flat, "stage:2") == ["stages_2"]
 
 
 def test_resolve_text_of_digits_is_a_name_first_and_an_integer_always_an_index() -> None:
@@ -181,7 +256,7 @@ def test_resolve_index_into_a_model_without_children_is_one_line() -> None:
         resolve(nn.ReLU(), 0)
 
 
-@pytest.mark.parametrize("patterns", [[], None, 1.5, ["stem", None], [2.0], [nn.ReLU()]])
+@pytest.mark.parametrize("patterns", [[], None, 1.5, ["stem", None], [2.0]])
 def test_resolve_no_pattern_or_another_object_is_an_option_error(net: Net, patterns: object) -> None:
     with pytest.raises(OptionError, match=r"^layers must "):
         resolve(net, patterns)
