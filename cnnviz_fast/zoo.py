@@ -134,7 +134,7 @@ def _downloaded(name: str, member: Any) -> Path:
     digest = re.search(r"-([0-9a-f]+)\.", file_name)  # torch.hub's rule: NAME-<first digits of its SHA-256>.pth
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _knock(url)
+        knock(url)
         progress = sys.stderr is not None and sys.stderr.isatty()
         torch.hub.download_url_to_file(url, str(path), digest[1] if digest else None, progress=progress)
     except (OSError, RuntimeError, ValueError, http.client.HTTPException) as error:
@@ -145,8 +145,8 @@ def _downloaded(name: str, member: Any) -> Path:
     return path
 
 
-def _knock(url: str) -> None:
-    """Ask a server for anything at all, with the timeout that torch.hub's own request lacks."""
+def knock(url: str) -> None:
+    """Ask a server for anything at all, with the timeout that torch.hub's own request lacks; OSError without answer."""
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=DOWNLOAD_TIMEOUT_S).close()
     except urllib.error.HTTPError as answer:  # it is there; what is wrong shows in the download
