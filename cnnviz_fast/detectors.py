@@ -46,10 +46,10 @@ class _Proposals:
     """As many proposals for every picture as its detector keeps."""
 
     def __init__(self, count: Any) -> None:
-        self.count = int(count())
+        self.count = count  # asked in the pass: it is another in training mode
 
     def __call__(self, proposals: Any, objectness: Any, shapes: Any, anchors: Any) -> tuple[list[Any], list[Any]]:
-        boxes = [proposals.new_empty(self.count, 4) for _ in shapes]
+        boxes = [proposals.new_empty(int(self.count()), 4) for _ in shapes]
         return boxes, [box[:, 0] for box in boxes]
 
 

@@ -182,11 +182,12 @@ def resolve_device(device: str | torch.device) -> torch.device:
 def _split(spec: str) -> tuple[str, str]:
     """Split a spec at its last colon, which is not the one of `C:\\models\\net.py:make`."""
     source, colon, name = spec.partition(":")
-    if source not in _ZOOS:
-        source, colon, name = spec.rpartition(":")
+    if source in _ZOOS:
+        return source, name.lower() if source == "torchvision" else name
+    source, colon, name = spec.rpartition(":")
     if name.lower().endswith(".py") or (colon and not name):
         raise ModelError(f"model {spec!r} names no factory. Name the function that makes it: file.py:FUNCTION.")
-    if not colon or source == "torchvision":
+    if not colon:
         return "torchvision", name.lower()
     return source, name
 

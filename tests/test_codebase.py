@@ -21,9 +21,10 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # From the command line down to what everybody may use: a module imports only modules that stand below it.
 ORDER = [
     "cli", "doctor", "visualize", "layouts", "capture", "images", "models", "tiles", "render", "sheet",
-    "encode.formats", "encode.png", "encode.files", "timm_zoo", "hf_zoo", "extras", "zoo", "detectors", "checkpoints", "layers", "preprocess", "factories", "decode",
-    "manifest", "channels", "backends", "kernels.numba_cpu", "kernels.torch_ops", "kernels.reference",
-    "palette", "layout", "options", "chart", "strips", "kernels", "encode", "errors",
+    "encode.formats", "encode.png", "encode.files", "timm_zoo", "hf_zoo", "extras", "zoo", "detectors", "checkpoints",
+    "layers", "preprocess", "factories", "decode", "manifest", "channels", "backends", "kernels.numba_cpu",
+    "kernels.torch_ops", "kernels.reference", "palette", "layout", "options", "chart", "strips", "kernels", "encode",
+    "errors",
 ]  # fmt: skip
 
 # Foreign packages that cost time, and the only modules that may import them while they are being loaded.
