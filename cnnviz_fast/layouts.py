@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 _AXES = {"nchw": "(N, C, H, W)", "nhwc": "(N, H, W, C)", "tokens": "(N, T, C)",
          "ncthw": "(N, C, T, H, W)", "nthwc": "(N, T, H, W, C)"}  # fmt: skip
-_REORDERED = ("Hiera",)
-"""Families whose tokens do not lie row by row: Hiera sorts them by the units it masks. Part of the class name."""
+_REORDERED = ("Hiera", "ViTMAE")
+"""Families whose tokens do not lie row by row: Hiera sorts them by the units it masks, MAE shuffles them."""
 
 _PREFIXES = ("cls_token", "class_token", "class_embedding", "dist_token", "distillation_token", "reg_token",
              "register_token", "register_tokens")  # fmt: skip
@@ -191,8 +191,8 @@ def _tell_tokens(shape: tuple[int, ...], origin: Origin) -> Layout:
     advice = "'tokens:PREFIX:HxW', such as 'tokens:1:14x14'"
     if origin.model is None or origin.input_shape is None:
         _refuse(shape, origin, "tokens cannot be told without the model and its input", advice)
-    family = type(origin.model).__name__
-    if any(name in family for name in _REORDERED):
+    families = (type(module).__name__ for module in origin.model.modules())  # it may stand inside another model
+    if family := next((name for name in families if name.startswith(_REORDERED)), None):
         raise ShapeError(
             f"layer {origin.layer!r} puts out {shape}, tokens that {family} keeps in another order than "
             f"row by row: no grid shows them."
@@ -325,7 +325,8 @@ def _known_grids(origin: Origin) -> list[Grid]:
         return []
     height, width = origin.input_shape[-2:]
     known: list[Grid] = []
-    for module in (origin.model, *origin.model.children()):
+    inside = (module for module in origin.model.modules() if "PatchEmbed" in type(module).__name__)
+    for module in (origin.model, *origin.model.children(), *inside):
         config = getattr(module, "config", None)
         patch = _pair(getattr(module, "patch_size", None)) or _pair(getattr(config, "patch_size", None))
         grid = _pair(getattr(module, "grid_size", None))

@@ -118,6 +118,16 @@ def test_find_layout_what_is_ambiguous_is_refused_and_names_the_option(
     assert "\n" not in str(caught.value)
 
 
+def test_find_layout_tokens_in_another_order_are_refused() -> None:
+    class HieraBlock(nn.Identity):
+        pass
+
+    model = Mixed()
+    model.block = HieraBlock()
+    with pytest.raises(ShapeError, match="tokens that HieraBlock keeps in another order than row by row"):
+        told((1, 64, 7), "block", model)
+
+
 def test_find_layout_plain_convolutional_model_is_channels_first_whatever_the_numbers() -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
     for shape in [(1, 8, 8, 8), (1, 7, 7, 8), (1, 4, 64, 5)]:
