@@ -169,6 +169,9 @@ def build_arguments(name: str, state: dict[str, Any] | None) -> dict[str, Any]:
     arguments: dict[str, Any] = {"weights": None}
     if "weights_backbone" in parameters:
         arguments["weights_backbone"] = None  # or it would be downloaded
+    if name.startswith("vit_") and state is None:
+        # Their preprocessing is that of the DEFAULT weights, which for vit_h_14 is not the size it is built for.
+        arguments["image_size"] = weights_of(name)["DEFAULT"].meta["min_size"][0]
     if "aux_loss" in parameters:
         arguments["aux_loss"] = state is None or any("aux_classifier." in key for key in state)
     if name in ("googlenet", "inception_v3"):
