@@ -18,7 +18,9 @@ from pathlib import Path
 from benchmarks import ROOT, calm, compare, history, report
 
 # In the order of the tables.
-CASES = ("bench_render", "bench_encode", "bench_write", "bench_files", "bench_startup", "bench_scaling")
+CASES = (
+    "bench_render", "bench_encode", "bench_write", "bench_files", "bench_startup", "bench_scaling", "bench_capture",
+)  # fmt: skip
 
 SHORT_SLACK = 3.0
 """A short run has few rounds on a machine that does other things too; what it is there to catch is far beyond this."""

@@ -19,12 +19,12 @@ from typing import Any
 
 from . import backends
 from .errors import CaptureError, CnnvizError, ImageError, InputError, ModelError
-from .options import MAX_PIXELS, PreprocessOptions, RenderOptions
+from .options import MAX_PIXELS, LayoutOptions, PreprocessOptions, RenderOptions
 
 DONE, FAILED, USAGE, PARTLY = 0, 1, 2, 3
 INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
 
-LAYERS_INPUT_PX = 224
+MODEL_HELP = "such as resnet50, timm:NAME, hf:NAME, hf:FOLDER, package.module:factory or file.py:factory"
 DEMO_LAYERS = ("conv1", "layer1", "layer2", "layer3", "layer4")
 
 
@@ -97,13 +97,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     layers = _command(commands, "layers", _layers, "list the layers that can be looked at, with their shapes")
-    layers.add_argument("model", metavar="MODEL", help="such as resnet50, package.module:factory or file.py:factory")
+    layers.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     layers.add_argument("--match", metavar="PATTERN", help="only layers that this pattern names, such as type:Conv2d")
-    layers.add_argument("--size", metavar="PX", help=f"input, N or HxW px (default {LAYERS_INPUT_PX})")
+    layers.add_argument("--size", metavar="PX", help="input, N or HxW px (default: the model's own)")
     layers.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
     render = _command(commands, "render", _render, "draw sheets of layers for pictures; prints the path of each file")
-    render.add_argument("model", metavar="MODEL", help="such as resnet50, package.module:factory or file.py:factory")
+    render.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     render.add_argument("images", metavar="IMAGE", nargs="+", help="files, folders or globs")
     render.add_argument(
         "--layer", metavar="L", nargs="+", action="extend", required=True,
@@ -115,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     render.add_argument("--seed", type=int, default=0, metavar="N", help="of the random weights of --weights none")
     _add_output_arguments(render)
     _add_options(render, "preprocessing (default: what the weights say)", PreprocessOptions)
+    _add_options(render, "reading", LayoutOptions)
     _add_options(render, "drawing", RenderOptions)
 
     demo = _command(commands, "demo", _demo, "draw the test chart's way through ResNet-50; needs nothing, offline too")
@@ -184,11 +185,15 @@ def _options(arguments: argparse.Namespace, record: Any) -> Any:
 def _layers(arguments: argparse.Namespace) -> int:
     from .capture import list_layers
     from .layers import resolve
-    from .models import load_model
+    from .models import example_input, load_model
 
     size = PreprocessOptions(size=arguments.size).size
     model = load_model(arguments.model, weights="none", device="meta")
-    found = list_layers(model, size=size or LAYERS_INPUT_PX)
+    try:
+        found = list_layers(model, example_input(model, size))
+    except CaptureError:  # a forward that looks at values, which a model on the meta device does not have
+        model = load_model(arguments.model, weights="none", device="cpu")
+        found = list_layers(model, example_input(model, size))
     if arguments.match:
         matching = {target.module for target in resolve(model.module, arguments.match)}
         found = [layer for layer in found if model.module.get_submodule(layer.name) in matching]
@@ -214,6 +219,7 @@ def _layers(arguments: argparse.Namespace) -> int:
 
 def _render(arguments: argparse.Namespace) -> int:
     options = _options(arguments, RenderOptions)
+    layout = _options(arguments, LayoutOptions)
     preprocess = _options(arguments, PreprocessOptions)
     folder = _output_folder(arguments)
 
@@ -226,7 +232,7 @@ def _render(arguments: argparse.Namespace) -> int:
     model = load_model(
         arguments.model, weights=arguments.weights, seed=arguments.seed, device=arguments.device, preprocess=preprocess
     )
-    return _write_sheets(arguments, model, pictures, folder, options)
+    return _write_sheets(arguments, model, pictures, folder, options, layout)
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -244,7 +250,9 @@ def _demo(arguments: argparse.Namespace) -> int:
     except ModelError:
         model = load_model("resnet50", weights="none", seed=0, device=arguments.device)
     print(f"cnnviz: resnet50 with weights: {model.weights}", file=sys.stderr)
-    return _write_sheets(arguments, model, [Picture(draw_chart(), "test chart", "chart")], folder, options)
+    return _write_sheets(
+        arguments, model, [Picture(draw_chart(), "test chart", "chart")], folder, options, LayoutOptions()
+    )
 
 
 def _output_folder(arguments: argparse.Namespace) -> Path:
@@ -259,7 +267,12 @@ def _output_folder(arguments: argparse.Namespace) -> Path:
 
 
 def _write_sheets(
-    arguments: argparse.Namespace, model: Any, pictures: Sequence[Any], folder: Path, options: RenderOptions
+    arguments: argparse.Namespace,
+    model: Any,
+    pictures: Sequence[Any],
+    folder: Path,
+    options: RenderOptions,
+    layout: LayoutOptions,
 ) -> int:
     """Draw every picture; one that cannot be read or run does not stop the others."""
     from tqdm import tqdm
@@ -274,7 +287,7 @@ def _write_sheets(
     failed: list[dict[str, str]] = []
     for picture in tqdm(pictures, unit="picture", disable=None, file=sys.stderr, leave=False):
         try:
-            plans = plan_picture(model, picture, arguments.layer, arguments.max_pixels, options)
+            plans = plan_picture(model, picture, arguments.layer, arguments.max_pixels, options, layout)
         except (ImageError, CaptureError) as error:
             if arguments.debug:
                 raise

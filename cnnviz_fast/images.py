@@ -103,12 +103,14 @@ def load_images(
     """Decode pictures and preprocess them into one batch.
 
     Args:
-        images: what `find_images` takes. Float tensors (3, H, W) or (N, 3, H, W) count as preprocessed.
+        images: what `find_images` takes. Float tensors (3, H, W) or (N, 3, H, W) count as preprocessed, as do clips
+            (N, 3, T, H, W).
         model: its own preprocessing is used; ImageNet's for None and for a plain module.
         max_pixels: refuse pictures of more pixels, before they are decoded.
 
     Returns:
-        (N, 3, H, W) float32. On the CPU, or on the device of the first picture if that is a float tensor.
+        (N, 3, H, W) float32, or (N, 3, T, H, W) for a video model. On the CPU,
+        or on the device of the first picture if that is a float tensor.
 
     Raises:
         ImageError: there are no pictures, or one cannot be found, decoded or preprocessed.
@@ -179,9 +181,12 @@ def _model_input(source: Source, preprocess: Preprocess, max_pixels: int) -> tor
     if _is_tensor(source) and source.is_floating_point():  # type: ignore[union-attr]
         tensor: torch.Tensor = source.float()  # type: ignore[union-attr]
         batch = tensor[None] if tensor.ndim == 3 else tensor
-        if batch.ndim != 4 or batch.shape[1] != 3 or 0 in batch.shape:
+        if batch.ndim not in (4, 5) or batch.shape[1] != 3 or 0 in batch.shape:
             shape = tuple(tensor.shape)
-            raise ShapeError(f"a preprocessed tensor must have shape (3, H, W) or (N, 3, H, W), got {shape}.")
+            raise ShapeError(
+                f"a preprocessed tensor must have shape (3, H, W) or (N, 3, H, W), got {shape}. "
+                f"Clips are (N, 3, T, H, W)."
+            )
         return batch
     picture = decode_image(source, max_pixels=max_pixels)
     try:
@@ -203,7 +208,7 @@ def _check_sizes(parts: Sequence[torch.Tensor], sources: Sequence[Source]) -> No
     """Refuse pictures that cannot be one batch, and name one picture of each size."""
     sizes: dict[str, str] = {}
     for position, (part, source) in enumerate(zip(parts, sources, strict=True)):
-        sizes.setdefault(f"{part.shape[2]}x{part.shape[3]}", _label(source, position))
+        sizes.setdefault("x".join(map(str, part.shape[2:])), _label(source, position))
     if len(sizes) > 1:
         found = ", ".join(f"{size} ({label})" for size, label in list(sizes.items())[:4])
         more = f" and {len(sizes) - 4} more" if len(sizes) > 4 else ""

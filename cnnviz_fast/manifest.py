@@ -18,12 +18,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Source:
-    """Where maps came from, for the manifest; each part may be unknown."""
+    """Where maps came from, for the manifest; each part may be unknown.
+
+    Attributes:
+        model: spec of the model.
+        weights: which ones.
+        layer: name of the layer.
+        image: name of the picture.
+        layout: how the layer's output was read, such as "nhwc".
+        prefix_tokens: how many tokens of it are not in the maps.
+        time_step: which one of a clip, from 0.
+    """
 
     model: str | None = None
     weights: str | None = None
     layer: str | None = None
     image: str | None = None
+    layout: str | None = None
+    prefix_tokens: int | None = None
+    time_step: int | None = None
 
 
 def package_version() -> str:

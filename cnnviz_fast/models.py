@@ -9,19 +9,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import zoo
+from . import hf_zoo, timm_zoo, zoo
 from .checkpoints import load_state, read_checkpoint, reason
+from .detectors import run_without_values
 from .errors import InputError, ModelError, OptionError
 from .factories import find_factory
 from .layers import meta_copy
 from .options import PreprocessOptions, refuse, whole
-from .preprocess import Preprocess, imagenet_preset, with_options
+from .preprocess import Preprocess, as_clips, imagenet_preset, with_options
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-_NEWER_SOURCES = ("timm", "hf")  # of model specs; not in this version
+_ZOOS = ("torchvision", "timm", "hf")  # prefixes of model specs, behind which colons and paths may follow
+_SAMPLE_PX = 224  # side of the picture whose preprocessing gives an example input
 _LARGEST_SEED = 2**64 - 1  # of torch.Generator.manual_seed
 
 
@@ -57,13 +59,43 @@ def module_of(model: LoadedModel | nn.Module) -> nn.Module:
         InputError: `model` is neither.
     """
     module = model.module if isinstance(model, LoadedModel) else model
+    import torch
     from torch import nn
 
     if not isinstance(module, nn.Module):
         kind = type(model).__name__
         advice = f" Load it first: load_model({model!r})." if isinstance(model, str) else ""
         raise InputError(f"model must be a torch.nn.Module or a record of load_model, got {kind}.{advice}")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise InputError(
+            "model must be a module that runs in Python, got TorchScript, which runs no hooks inside. "
+            "Give the module that it was made of."
+        )
     return module
+
+
+def example_input(model: LoadedModel, size: int | tuple[int, int] | None = None) -> torch.Tensor:
+    """Make an input without a picture in it, of the shape that a model's own preprocessing gives.
+
+    Args:
+        model: the record.
+        size: height and width, px, one number for both; None leaves them to the preprocessing.
+
+    Returns:
+        (1, C, H, W) float32 zeros, stored as one number; (1, C, T, H, W) for a video model.
+    """
+    import torch
+    from PIL import Image
+    from torch import nn
+
+    try:
+        shape = tuple(model.preprocess(Image.new("RGB", (_SAMPLE_PX, _SAMPLE_PX))).shape)
+    except Exception:  # a user's own preprocessing, or optical flow's, which takes two pictures
+        shape = (3, _SAMPLE_PX, _SAMPLE_PX)
+    first = next((m for m in model.module.modules() if isinstance(m, (nn.Conv2d, nn.Conv3d))), None)
+    channels = shape[0] if first is None else first.in_channels
+    height, width = (size, size) if isinstance(size, int) else size or shape[-2:]
+    return torch.zeros(()).expand(1, channels, *shape[1:-2], height, width)
 
 
 def as_given(module: nn.Module) -> LoadedModel:
@@ -82,10 +114,12 @@ def load_model(
     """Load a model with its weights and its own preprocessing.
 
     Args:
-        spec: `torchvision:NAME` or just NAME, `package.module:factory`, `file.py:factory`, or a module. A module is
-            not copied: it is put in eval mode and, where `device` says so, moved.
-        weights: DEFAULT (also where not given), a name such as IMAGENET1K_V1, "none" for random ones, or the path of a
-            checkpoint. For a factory, DEFAULT and none both mean the model as it makes it. Not for a module.
+        spec: `torchvision:NAME` or just NAME, `timm:NAME`, `hf:NAME` or `hf:FOLDER`, `package.module:factory`,
+            `file.py:factory`, a module, or a program of torch.export. A module is not copied: it is put in eval mode
+            and, where `device` says so, moved.
+        weights: DEFAULT (also where not given), a name such as IMAGENET1K_V1 or timm's a1_in1k, "none" for random
+            ones, or the path of a checkpoint. For a factory, DEFAULT and none both mean the model as it makes it. Not
+            for a module.
         seed: of random weights; a factory runs under it too. The random state of the program stays as it is.
         device: auto (CUDA where there is one; a module stays where it is), cpu, cuda, cuda:1, or meta: the structure
             without any values.
@@ -107,13 +141,13 @@ def load_model(
         raise refuse("seed", f"at most {_LARGEST_SEED}", seed)
     build = _Builder(int(seed), on_meta=target is not None and target.type == "meta")
     if isinstance(spec, nn.Module):
-        loaded = _from_module(spec, weights, build)
+        loaded = _from_module(module_of(spec), weights, build)
+    elif type(spec).__name__ == "ExportedProgram":
+        loaded = _from_module(_unflattened(spec), weights, build)
     elif isinstance(spec, str):
         source, name = _split(spec)
-        if source == "torchvision":
-            loaded = _from_torchvision(name, weights, build)
-        else:
-            loaded = _from_factory(source, name, weights, build)
+        zoos = {"torchvision": _from_torchvision, "timm": _from_timm, "hf": _from_hf}
+        loaded = zoos[source](name, weights, build) if source in zoos else _from_factory(source, name, weights, build)
     else:
         raise InputError(f"model must be a spec such as 'resnet50' or a torch.nn.Module, got {type(spec).__name__}.")
     module = loaded.module if target is None else loaded.module.to(target)
@@ -147,16 +181,14 @@ def resolve_device(device: str | torch.device) -> torch.device:
 
 def _split(spec: str) -> tuple[str, str]:
     """Split a spec at its last colon, which is not the one of `C:\\models\\net.py:make`."""
+    source, colon, name = spec.partition(":")
+    if source in _ZOOS:
+        return source, name.lower() if source == "torchvision" else name
     source, colon, name = spec.rpartition(":")
     if name.lower().endswith(".py") or (colon and not name):
         raise ModelError(f"model {spec!r} names no factory. Name the function that makes it: file.py:FUNCTION.")
-    if not colon or source == "torchvision":
+    if not colon:
         return "torchvision", name.lower()
-    if source in _NEWER_SOURCES:
-        raise ModelError(
-            f"no model source {source!r} in this version. "
-            f"A model is NAME, torchvision:NAME, package.module:factory or file.py:factory."
-        )
     return source, name
 
 
@@ -212,8 +244,9 @@ def _from_torchvision(name: str, weights: str | os.PathLike[str] | None, build: 
     if chosen is not None and not isinstance(chosen, str):
         categories = chosen.meta.get("categories")
         module = zoo.pretrained(name, chosen)
-        return LoadedModel(module, chosen.transforms(), spec, chosen.name, tuple(categories) if categories else None)
-    preset = imagenet_preset() if default is None else default.transforms()
+        preset = as_clips(chosen.transforms())
+        return LoadedModel(module, preset, spec, chosen.name, tuple(categories) if categories else None)
+    preset = imagenet_preset() if default is None else as_clips(default.transforms())
     state = None
     if chosen is not None:
         state = read_checkpoint(chosen)
@@ -221,10 +254,66 @@ def _from_torchvision(name: str, weights: str | os.PathLike[str] | None, build: 
         build = replace(build, on_meta=False)
     arguments = zoo.build_arguments(name, state)
     module = build(lambda: torchvision.models.get_model(name, **arguments))
+    if build.on_meta:
+        run_without_values(module)
     if chosen is None or state is None:
         return LoadedModel(module, preset, spec, f"random, seed {build.seed}")
     load_state(module, state, f"checkpoint {chosen!r}")
     return LoadedModel(module, preset, spec, Path(chosen).name)
+
+
+def _from_timm(name: str, weights: str | os.PathLike[str] | None, build: _Builder) -> LoadedModel:
+    timm_zoo.check_name(name)
+    text = "DEFAULT" if weights is None else os.fspath(weights)
+    if text.lower() == "none" or zoo.is_path(weights):
+        return _random_or_checkpoint(lambda: timm_zoo.build(name), timm_zoo.preprocess_of, f"timm:{name}", text, build)
+    if text != "DEFAULT":
+        name = timm_zoo.check_name(f"{name.partition('.')[0]}.{text}")
+    module = timm_zoo.pretrained(name)
+    tag = str(getattr(module, "pretrained_cfg", {}).get("tag") or "DEFAULT")
+    return LoadedModel(module, timm_zoo.preprocess_of(module), f"timm:{name}", tag)
+
+
+def _from_hf(name: str, weights: str | os.PathLike[str] | None, build: _Builder) -> LoadedModel:
+    config = hf_zoo.read_config(name)
+    preprocess = hf_zoo.preprocess_of(name, config)
+    text = "DEFAULT" if weights is None else os.fspath(weights)
+    if text.lower() == "none" or zoo.is_path(weights):
+        return _random_or_checkpoint(
+            lambda: hf_zoo.build(name, config), lambda _: preprocess, f"hf:{name}", text, build
+        )
+    if text != "DEFAULT":
+        raise ModelError(f"weights must be DEFAULT, none or the path of a checkpoint for 'hf:{name}', got {text!r}.")
+    return LoadedModel(hf_zoo.pretrained(name, config), preprocess, f"hf:{name}", "DEFAULT")
+
+
+def _random_or_checkpoint(
+    make: Callable[[], nn.Module],
+    preprocess_of: Callable[[nn.Module], Preprocess],
+    spec: str,
+    weights: str,
+    build: _Builder,
+) -> LoadedModel:
+    """Build a model of a zoo with random weights, or with those of a file."""
+    if weights.lower() == "none":
+        module = build(make)
+        return LoadedModel(module, preprocess_of(module), spec, f"random, seed {build.seed}")
+    state = read_checkpoint(weights)
+    module = replace(build, on_meta=False)(make)
+    load_state(module, state, f"checkpoint {weights!r}")
+    return LoadedModel(module, preprocess_of(module), spec, Path(weights).name)
+
+
+def _unflattened(program: Any) -> nn.Module:
+    """Give a program of torch.export its modules back: as exported it runs as one graph, in which no hook fires."""
+    import torch
+
+    try:
+        return torch.export.unflatten(program)
+    except Exception as error:
+        raise ModelError(
+            f"a program of torch.export must have kept its modules, and this one has not: {reason(error)}."
+        ) from error
 
 
 def _from_factory(source: str, name: str, weights: str | os.PathLike[str] | None, build: _Builder) -> LoadedModel:

@@ -26,6 +26,7 @@ NORMALIZATIONS = ("channel", "layer", "percentile", "symmetric", "sigmoid", "fix
 ALIGNMENTS = ("left", "center", "corners")
 UPSAMPLINGS = ("bilinear", "nearest")
 BACKENDS = ("auto", "reference", "torch", "numba")
+LAYOUTS = ("auto", "nchw", "nhwc", "tokens", "ncthw", "nthwc")
 RESIZE_FILTERS = ("nearest", "nearest-exact", "bilinear", "bicubic", "box", "hamming", "lanczos")
 
 Parser = Callable[[str, Any], Any]
@@ -199,6 +200,14 @@ def three_positive(name: str, value: Any) -> tuple[float, float, float]:
     return values
 
 
+def layout(name: str, value: Any) -> str:
+    """Take the name of an activation layout; tokens may say more: tokens:PREFIX or tokens:PREFIX:HxW."""
+    shown = str(value).strip().lower()
+    if re.fullmatch(r"tokens:\d+(:[1-9]\d*x[1-9]\d*)?", shown):
+        return shown
+    return str(choice(*LAYOUTS)(name, shown if isinstance(value, str) else value))
+
+
 def option(default: Any, parse: Parser, description: str, metavar: str | None = None) -> Any:
     """Declare an option as a dataclass field.
 
@@ -283,6 +292,26 @@ class RenderOptions(SelfChecking):
             object.__setattr__(self, "percentile", self.percentile or (1.0, 99.0))
         elif self.percentile is not None:
             raise OptionError(f"percentile goes with normalize 'percentile', got normalize {self.normalize!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayoutOptions(SelfChecking):
+    """Say how a layer's output is to be read; `layouts.py` says what each name means."""
+
+    layout: str = option(
+        "auto",
+        layout,
+        "axes of a layer's output: nchw, nhwc, tokens (or tokens:PREFIX:HxW, such as tokens:1:14x14), ncthw or nthwc "
+        "for video, or auto: told from the model and the shapes",
+        "|".join(LAYOUTS),
+    )
+
+    @property
+    def parts(self) -> tuple[str, int | None, tuple[int, int] | None]:
+        """The name, the number of prefix tokens and the grid; None for what is not given."""
+        name, *rest = self.layout.split(":")
+        rows_cols = rest[1].split("x") if len(rest) > 1 else None
+        return name, int(rest[0]) if rest else None, (int(rows_cols[0]), int(rows_cols[1])) if rows_cols else None
 
 
 @dataclass(frozen=True, kw_only=True)

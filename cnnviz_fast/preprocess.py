@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image as Picture
 
+CLIP_FRAMES = 16
+"""What torchvision's MViT takes, and no fewer than what any of its other video models takes (S3D: 14)."""
+
 Preprocess: TypeAlias = "Callable[[Picture], torch.Tensor]"
 
 
@@ -61,6 +64,106 @@ class Preprocessing:
         return normalized
 
 
+@dataclass
+class TimmPreprocess:
+    """The preprocessing of timm's data config. Callable, and it pickles.
+
+    Attributes:
+        config: of timm's create_transform, without the three below.
+        mean: subtracted from red, green and blue.
+        std: divisor after that.
+        interpolation: of the resize, one of torchvision's InterpolationMode.
+    """
+
+    config: dict[str, Any]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: Any
+
+    def __call__(self, picture: Picture) -> torch.Tensor:
+        """Turn one picture into (3, H, W) float32."""
+        from timm.data import create_transform
+
+        transform: Preprocess = create_transform(
+            **self.config, interpolation=self.interpolation.value, mean=self.mean, std=self.std
+        )
+        return transform(picture)
+
+
+@dataclass
+class HfPreprocess:
+    """The preprocessing of an image processor of transformers. Callable, and it pickles.
+
+    Attributes:
+        processor: resizes, crops, and brings values to [0, 1].
+        mean: subtracted from red, green and blue.
+        std: divisor after that.
+    """
+
+    processor: Any
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, picture: Picture) -> torch.Tensor:
+        """Turn one picture into (3, H, W) float32."""
+        from torchvision.transforms import functional
+
+        values = self.processor(images=picture, do_normalize=False, return_tensors="pt")["pixel_values"][0]
+        normalized: torch.Tensor = functional.normalize(values, list(self.mean), list(self.std))
+        return normalized
+
+
+@dataclass
+class Still:
+    """A preset for clips, used on one frame.
+
+    Attributes:
+        preset: torchvision's VideoClassification.
+        mean: subtracted from red, green and blue.
+        std: divisor after that.
+        interpolation: of the resize, one of torchvision's InterpolationMode.
+    """
+
+    preset: Any
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: Any
+
+    def __call__(self, picture: Picture) -> torch.Tensor:
+        """Turn one picture into (3, H, W) float32."""
+        from torchvision.transforms.functional import pil_to_tensor
+
+        preset = copy.copy(self.preset)
+        preset.mean, preset.std, preset.interpolation = list(self.mean), list(self.std), self.interpolation
+        frames: torch.Tensor = preset(pil_to_tensor(picture)[None])
+        return frames[:, 0]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A picture as the clip that a video model takes: one frame, shown several times.
+
+    Attributes:
+        frame: picture -> (3, H, W) float32.
+        frames: how many.
+    """
+
+    frame: Preprocess
+    frames: int = CLIP_FRAMES
+
+    def __call__(self, picture: Picture) -> torch.Tensor:
+        """Turn one picture into (3, T, H, W) float32."""
+        return self.frame(picture)[:, None].expand(-1, self.frames, -1, -1)
+
+
+def as_clips(preset: Preprocess) -> Preprocess:
+    """Let a preset for clips take single pictures; other presets stay as they are."""
+    if type(preset).__name__ != "VideoClassification":
+        return preset
+    video: Any = preset
+    return Clip(Still(video, tuple(video.mean), tuple(video.std), video.interpolation))
+
+
 def with_options(preset: Preprocess, options: PreprocessOptions | None) -> Preprocess:
     """Replace those steps of a preset that are given.
 
@@ -76,13 +179,15 @@ def with_options(preset: Preprocess, options: PreprocessOptions | None) -> Prepr
     """
     if options is None or options == PreprocessOptions():
         return preset
+    if isinstance(preset, Clip):
+        return Clip(with_options(preset.frame, options), preset.frames)
     from torchvision.transforms import InterpolationMode
 
     resizes = hasattr(preset, "interpolation")
     interpolation = getattr(preset, "interpolation", InterpolationMode.BILINEAR)
     if options.interpolation is not None:
         if options.size is None and not resizes:
-            raise OptionError("interpolation must go with size: this model's preprocessing does not resize. Set size.")
+            raise OptionError("interpolation must go with size for this model's preprocessing. Set size.")
         interpolation = InterpolationMode(options.interpolation)
     size = (options.size, options.size) if isinstance(options.size, int) else options.size
     mean = options.mean or tuple(getattr(preset, "mean", (0.0, 0.0, 0.0)))

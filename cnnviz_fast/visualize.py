@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from .capture import capture
 from .encode.files import make_folder
 from .encode.formats import format_of
-from .errors import ShapeError
 from .images import find_images, image_name, load_images
+from .layouts import Origin, find_layout, to_maps
 from .manifest import Source
 from .models import LoadedModel, as_given, load_model, module_of
-from .options import MAX_PIXELS, RenderOptions, takes
+from .options import MAX_PIXELS, LayoutOptions, RenderOptions, takes
 from .render import Plan, draw_sheet, plan_sheet
 from .sheet import Sheet
 
@@ -65,7 +65,12 @@ def list_pictures(images: Any) -> list[Picture]:
 
 
 def plan_picture(
-    model: LoadedModel, picture: Picture, layers: Any, max_pixels: int, options: RenderOptions
+    model: LoadedModel,
+    picture: Picture,
+    layers: Any,
+    max_pixels: int,
+    options: RenderOptions,
+    layout: LayoutOptions | None = None,
 ) -> dict[str, Plan]:
     """Run the model on one picture and plan a sheet for each layer, so that what is wrong shows before a file is made.
 
@@ -75,26 +80,41 @@ def plan_picture(
         layers: layer patterns; see capture.
         max_pixels: largest picture to read, in px.
         options: how to draw.
+        layout: how to read what the layers put out; see layouts.
 
     Returns:
-        Layer name -> plan, in the order asked for.
+        Layer name -> plan, in the order asked for. A clip has a plan for each time step: `layer@t0`, `layer@t1`, ...
 
     Raises:
-        ShapeError: a layer whose output is not spatial.
+        ShapeError: a layer whose output is not spatial, or whose layout cannot be told.
         CnnvizError: anything else that is wrong; see load_images, capture and plan_sheet.
     """
     batch = load_images(picture.origin, model, max_pixels=max_pixels)
     activations = capture(model, batch, layers)
+    plans: dict[str, Plan] = {}
     for layer, output in activations.items():
-        if output.ndim != 4:
-            raise ShapeError(
-                f"layer {layer!r} has no spatial output: it puts out {tuple(output.shape)}, and maps are (N, C, H, W). "
-                f"Choose a layer before the pooling; `cnnviz layers` shows the shapes."
+        origin = Origin(layer, _module_at(model.module, layer), model.module, tuple(batch.shape))
+        found = find_layout(tuple(output.shape), origin, (layout or LayoutOptions()).layout)
+        clip = output.ndim == 5
+        for step in range(found.steps):
+            source = Source(
+                model.spec,
+                model.weights,
+                layer,
+                picture.name,
+                found.name,
+                found.prefix_tokens if found.name == "tokens" else None,
+                step if clip else None,
             )
-    return {
-        layer: plan_sheet(output[0], options, Source(model.spec, model.weights, layer, picture.name))
-        for layer, output in activations.items()
-    }
+            name = f"{layer}@t{step}" if clip else layer
+            plans[name] = plan_sheet(to_maps(output, found, step)[0], options, source)
+    return plans
+
+
+def _module_at(model: nn.Module, layer: str) -> nn.Module | None:
+    """Return the module whose output a captured name stands for; None for a part of an output or an operation."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    return modules.get(layer) or modules.get(re.sub(r":\d+$", "", layer))
 
 
 def sheet_path(folder: Path, picture: Picture, layer: str, format: str) -> Path:
@@ -121,6 +141,7 @@ def visualize(
     *,
     format: str = "png",
     max_pixels: int = MAX_PIXELS,
+    layout: str = "auto",
     **options: Any,
 ) -> list[Sheet]:
     """Draw sheets of the layers of a model for pictures.
@@ -132,15 +153,17 @@ def visualize(
         out: folder to write the sheets to, made where it is missing; None writes nothing.
         format: of the files: png, jpg, webp or npy.
         max_pixels: largest picture to read, in px.
+        layout: axes of what the layers put out: auto, nchw, nhwc, tokens, tokens:PREFIX:HxW, ncthw or nthwc.
         **options: see below.
 
     Returns:
-        The sheets, picture by picture and layer by layer in the order asked for.
+        The sheets, picture by picture and layer by layer in the order asked for; of a clip, one a time step.
 
     Raises:
         CnnvizError: anything that went wrong; see load_model, load_images, capture and render.
     """
     checked = RenderOptions(**options)
+    reading = LayoutOptions(layout=layout)
     format_of(Path(f"sheet.{format}"))
     loaded = load_model(model) if isinstance(model, str) else model
     if not isinstance(loaded, LoadedModel):
@@ -150,7 +173,7 @@ def visualize(
         make_folder(folder)
     sheets = []
     for picture in list_pictures(images):
-        for layer, plan in plan_picture(loaded, picture, layers, max_pixels, checked).items():
+        for layer, plan in plan_picture(loaded, picture, layers, max_pixels, checked, reading).items():
             sheet = draw_sheet(plan)
             if folder is not None:
                 sheet.save(sheet_path(folder, picture, layer, format))

@@ -134,7 +134,7 @@ def _downloaded(name: str, member: Any) -> Path:
     digest = re.search(r"-([0-9a-f]+)\.", file_name)  # torch.hub's rule: NAME-<first digits of its SHA-256>.pth
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _knock(url)
+        knock(url)
         progress = sys.stderr is not None and sys.stderr.isatty()
         torch.hub.download_url_to_file(url, str(path), digest[1] if digest else None, progress=progress)
     except (OSError, RuntimeError, ValueError, http.client.HTTPException) as error:
@@ -145,8 +145,8 @@ def _downloaded(name: str, member: Any) -> Path:
     return path
 
 
-def _knock(url: str) -> None:
-    """Ask a server for anything at all, with the timeout that torch.hub's own request lacks."""
+def knock(url: str) -> None:
+    """Ask a server for anything at all, with the timeout that torch.hub's own request lacks; OSError without answer."""
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=DOWNLOAD_TIMEOUT_S).close()
     except urllib.error.HTTPError as answer:  # it is there; what is wrong shows in the download
@@ -169,6 +169,9 @@ def build_arguments(name: str, state: dict[str, Any] | None) -> dict[str, Any]:
     arguments: dict[str, Any] = {"weights": None}
     if "weights_backbone" in parameters:
         arguments["weights_backbone"] = None  # or it would be downloaded
+    if name.startswith("vit_") and state is None:
+        # Their preprocessing is that of the DEFAULT weights, which for vit_h_14 is not the size it is built for.
+        arguments["image_size"] = weights_of(name)["DEFAULT"].meta["min_size"][0]
     if "aux_loss" in parameters:
         arguments["aux_loss"] = state is None or any("aux_classifier." in key for key in state)
     if name in ("googlenet", "inception_v3"):

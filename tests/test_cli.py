@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from cnnviz_fast import cli
-from cnnviz_fast.options import PreprocessOptions, RenderOptions
+from cnnviz_fast.options import LayoutOptions, PreprocessOptions, RenderOptions
 
 TINY = """
 import torch
@@ -150,6 +150,7 @@ CHANGES = {
     "background": ("red", None),
     "bad": ("blue", None),
     "threads": ("1", None),
+    "layout": ("nhwc", lambda m: m["layout"]),
     "size": ("32", lambda m: m["maps"]["shape"]),
     "interpolation": ("nearest", None),
     "mean": ("0,0,0", None),
@@ -166,7 +167,7 @@ COMPANIONS = {
 
 
 def test_changes_cover_every_option() -> None:
-    fields = {f for record in (RenderOptions, PreprocessOptions) for f in record.__dataclass_fields__}
+    fields = {f for record in (RenderOptions, PreprocessOptions, LayoutOptions) for f in record.__dataclass_fields__}
     assert set(CHANGES) == fields
 
 

@@ -20,10 +20,11 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # From the command line down to what everybody may use: a module imports only modules that stand below it.
 ORDER = [
-    "cli", "doctor", "visualize", "capture", "forward", "operations", "outputs", "memory", "images", "models",
-    "tiles", "render", "sheet", "encode.formats", "encode.png", "encode.files", "zoo", "checkpoints", "layers",
-    "preprocess", "factories", "decode", "manifest", "channels", "backends", "kernels.numba_cpu", "kernels.torch_ops",
-    "kernels.reference", "palette", "layout", "options", "chart", "strips", "kernels", "encode", "errors",
+    "cli", "doctor", "visualize", "layouts", "capture", "forward", "operations", "outputs", "memory", "images",
+    "models", "tiles", "render", "sheet", "encode.formats", "encode.png", "encode.files", "timm_zoo", "hf_zoo",
+    "extras", "zoo", "detectors", "checkpoints", "layers", "preprocess", "factories", "decode", "manifest",
+    "channels", "backends", "kernels.numba_cpu", "kernels.torch_ops", "kernels.reference", "palette", "layout",
+    "options", "chart", "strips", "kernels", "encode", "errors",
 ]  # fmt: skip
 
 # Foreign packages that cost time, and the only modules that may import them while they are being loaded.
@@ -35,6 +36,9 @@ HEAVY = {
     "cmap": set(),
     "tqdm": set(),
     "safetensors": set(),
+    "timm": set(),
+    "transformers": set(),
+    "huggingface_hub": set(),
 }
 
 
@@ -98,6 +102,7 @@ def test_heavy_imports_only_where_used(path: Path) -> None:
         ("import cnnviz_fast.cli; cnnviz_fast.cli._parser()", ["torch", "numba", "torchvision", "PIL"]),
         ("import cnnviz_fast as cf; cf.render, cf.save_sheet", ["numba", "torchvision"]),
         ("import cnnviz_fast as cf; cf.load_model, cf.load_images, cf.capture", ["torchvision", "numba"]),
+        ("import cnnviz_fast as cf; cf.load_model('resnet18', weights='none')", ["timm", "transformers", "numba"]),
     ],
 )
 def test_import_loads_nothing_heavy(code: str, forbidden: list[str]) -> None:

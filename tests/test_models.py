@@ -18,11 +18,13 @@ from typing import Any
 import pytest
 import torch
 import torchvision
+from PIL import Image
 from torch import nn
 
 from cnnviz_fast import zoo
+from cnnviz_fast.capture import capture
 from cnnviz_fast.errors import InputError, ModelError, OptionError
-from cnnviz_fast.models import LoadedModel, load_model, module_of, resolve_device
+from cnnviz_fast.models import LoadedModel, example_input, load_model, module_of, resolve_device
 from cnnviz_fast.options import PreprocessOptions
 
 SQUEEZE = torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1
@@ -353,8 +355,8 @@ def test_load_model_module_on_meta_is_a_copy() -> None:
     ("torchvision:resnet5o", r"no model 'resnet5o' in torchvision .*Closest: 'resnet50'"),
     ("", r"no model '' in torchvision"),
     ("quantized_resnet50", r"no model 'quantized_resnet50'"),
-    ("timm:resnet50", r"no model source 'timm' in this version\. A model is NAME, torchvision:NAME"),
-    ("hf:microsoft/resnet-50", r"no model source 'hf' in this version"),
+    ("timm:resnet5o", r"no model 'resnet5o' in timm .*Closest: 'resnet50'"),
+    ("timm:resnet50.none", r"no weights 'none' of resnet50 in timm .*\. There are .*a1_in1k"),
     ("elsewhere:resnet50", r"no model source or Python module 'elsewhere'"),
     ("net.py", r"names no factory\. Name the function that makes it: file\.py:FUNCTION"),
     ("C:\\models\\net.py", r"names no factory"),
@@ -494,3 +496,42 @@ def test_models_import_loads_neither_torch_nor_torchvision() -> None:
     code = "import sys; import cnnviz_fast.models; print([n for n in ('torch', 'torchvision') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_load_model_video_picture_becomes_a_clip_of_equal_frames() -> None:
+    model = load_model("r3d_18", weights="none", device="meta")
+    preset = torchvision.models.video.R3D_18_Weights.DEFAULT.transforms()
+    picture = Image.effect_noise((90, 70), 60).convert("RGB")
+    frames = torchvision.transforms.functional.pil_to_tensor(picture).expand(16, -1, -1, -1)
+    assert torch.equal(model.preprocess(picture), preset(frames))
+    resized = load_model("r3d_18", weights="none", device="meta", preprocess=PreprocessOptions(size=(20, 30)))
+    assert resized.preprocess(picture).shape == (3, 16, 20, 30)
+    assert example_input(model).shape == (1, 3, 16, 112, 112)
+
+
+@pytest.mark.parametrize(("name", "size_px"), [("inception_v3", 299), ("resnet18", 224), ("fcn_resnet50", 520)])
+def test_example_input_has_the_size_of_the_models_own_preprocessing(name: str, size_px: int) -> None:
+    model = load_model(name, weights="none", device="meta")
+    assert example_input(model).shape == (1, 3, size_px, size_px)
+    assert example_input(model, (20, 30)).shape == (1, 3, 20, 30)
+
+
+def test_example_input_has_the_channels_of_the_first_convolution() -> None:
+    assert example_input(load_model(nn.Conv2d(7, 2, 1))).shape == (1, 7, 224, 224)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:`torch.jit:FutureWarning")
+def test_load_model_torchscript_is_refused() -> None:
+    scripted = torch.jit.trace(nn.Sequential(nn.Conv2d(3, 4, 3)), torch.rand(1, 3, 8, 8))
+    for use in (load_model, module_of):
+        with pytest.raises(InputError, match="got TorchScript, which runs no hooks inside"):
+            use(scripted)
+
+
+def test_load_model_exported_program_keeps_its_layers() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval()
+    batch = torch.rand(2, 3, 8, 8)
+    model = load_model(torch.export.export(module, (batch,)), device="cpu")
+    maps = capture(model, batch, ["0", "1"])
+    assert torch.equal(maps["0"], module[0](batch))
+    assert torch.equal(maps["1"], module(batch))
