@@ -102,6 +102,7 @@ def table(name: str, pattern: str, layers: list[str]) -> Table:
             contender("capture", lambda: capture(resnet50(), batch(), pattern), OURS, check, layers),
             contender("cloning hooks", lambda: cloning_hooks(layers), PEER, check, layers),
         ],
+        full_only=True,
     )
 
 
