@@ -120,7 +120,7 @@ maps = torch.rand(512, 7, 7)
 cf.render(maps[:1])
 print("ready", flush=True)
 while True:
-    cf.save_sheet(maps, {str(target)!r}, tile=2000)
+    cf.save_sheet(maps, {str(target)!r}, tile=8000)
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
