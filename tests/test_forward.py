@@ -154,7 +154,7 @@ def test_capture_torchscript_is_refused_and_layers_beside_it_are_not(batch: torc
             capture(net, batch, pattern)
     assert capture(net, batch, "0")["0"].shape == batch.shape
     assert [info.calls for info in list_layers(net, batch)][:2] == [1, 0]
-    with pytest.raises(CaptureError, match="is TorchScript"):
+    with pytest.raises(InputError, match="got TorchScript, which runs no hooks inside"):
         capture(scripted, batch, "0")
 
 
