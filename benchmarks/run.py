@@ -22,7 +22,7 @@ CASES = (
     "bench_render", "bench_encode", "bench_write", "bench_files", "bench_startup", "bench_scaling", "bench_capture",
 )  # fmt: skip
 
-SHORT_SLACK = 3.0
+SHORT_SLACK = 2.0
 """A short run has few rounds on a machine that does other things too; what it is there to catch is far beyond this."""
 OTHER_MACHINE_SLACK = 4.0
 """Where no run of the same class of machine is recorded: ratios depend on vector units and caches, but not by this."""

@@ -55,7 +55,7 @@ BACKENDS = {
     backend.name: backend
     for backend in (
         Backend("reference", "reference", ("cpu",), 1 << 16, _to_numpy),
-        Backend("torch", "torch_ops", (), 1 << 23, lambda tensor: tensor),
+        Backend("torch", "torch_ops", (), 1 << 19, lambda tensor: tensor),
         Backend("numba", "numba_cpu", ("cpu",), 1 << 22, _to_numpy),
     )
 }

@@ -150,3 +150,24 @@ def test_save_sheet_failing_worker_leaves_no_file_and_no_thread(
     assert os.listdir(tmp_path) == ["sheet.png"]
     assert (tmp_path / "sheet.png").read_bytes() == b"old"
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("cnnviz")]
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells a process its peak memory")
+@pytest.mark.parametrize("backend", ["numba", "torch"])
+def test_save_sheet_takes_little_memory_beyond_the_maps(backend: str, tmp_path: Path) -> None:
+    code = f"""
+import re, torch, cnnviz_fast as cf
+from pathlib import Path
+
+def megabytes(name):
+    return int(re.search(name + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+maps = torch.rand(2048, 7, 7)
+cf.save_sheet(maps[:8], {str(tmp_path / "warm.png")!r}, backend={backend!r}, tile=20)
+Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+before = megabytes("VmRSS")
+cf.save_sheet(maps, {str(tmp_path / "sheet.png")!r}, backend={backend!r}, tile=224, threads=2)
+print(megabytes("VmHWM") - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 64
