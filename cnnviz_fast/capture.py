@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import CaptureError, InputError, LayerNotFoundError
 from .forward import Enough, run_pass
 from .layers import LayerInfo, Target, layer_list, meta_copy, resolve, takes_hooks, uncompiled
-from .models import module_of
+from .models import LoadedModel, as_given, example_input, module_of
 from .outputs import Kept, only_tensor, part_of, tensors_in
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from .forward import Inputs
-    from .models import LoadedModel
 
     Layers = str | int | nn.Module | Sequence[str | int | nn.Module]
     Consumer = Callable[[str, torch.Tensor], object]
@@ -119,7 +118,7 @@ def capture_stream(
 def list_layers(
     model: LoadedModel | nn.Module,
     input: torch.Tensor | None = None,
-    size: int | tuple[int, int] = 224,
+    size: int | tuple[int, int] | None = None,
     inputs: Inputs = None,
 ) -> list[LayerInfo]:
     """List the layers of a model with what one pass in eval mode makes of them.
@@ -129,8 +128,9 @@ def list_layers(
 
     Args:
         model: a record of `load_model`, or any module, on any device. It comes back as it was.
-        input: (N, C, H, W) float, any device. What goes in; by default one sample of the channels of the first Conv2d.
-        size: height and width of the default input, px; one number for both.
+        input: (N, C, H, W) float, any device. What goes in; by default one sample as the model's preprocessing makes
+            it (ImageNet's for a module), with the channels of its first convolution.
+        size: height and width of that sample instead, px; one number for both.
         inputs: what the model takes beside the input; see capture.
 
     Returns:
@@ -140,8 +140,9 @@ def list_layers(
         CaptureError: the model cannot run on this input.
     """
     root = _root(model)
-    batch = _blank_batch(root, size) if input is None else input
-    observer = _observe_cheaply(root, batch, inputs)
+    if input is None:
+        input = example_input(model if isinstance(model, LoadedModel) else as_given(root), size)
+    observer = _observe_cheaply(root, input, inputs)
     return [
         LayerInfo(
             index=index,
@@ -323,12 +324,3 @@ def _observe(model: nn.Module, batch: torch.Tensor, inputs: Inputs, operations: 
     modules = filter(takes_hooks, observer.names)
     run_pass(model, batch, modules, observer, inputs, observer.see if operations else None)
     return observer
-
-
-def _blank_batch(model: nn.Module, size: int | tuple[int, int]) -> torch.Tensor:
-    """Make the default input of `list_layers`: one black sample, stored as a single number."""
-    import torch
-
-    height, width = (size, size) if isinstance(size, int) else size
-    channels = next((m.in_channels for m in model.modules() if isinstance(m, torch.nn.Conv2d)), 3)
-    return torch.zeros(()).expand(1, channels, height, width)

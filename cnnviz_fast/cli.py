@@ -185,15 +185,15 @@ def _options(arguments: argparse.Namespace, record: Any) -> Any:
 def _layers(arguments: argparse.Namespace) -> int:
     from .capture import list_layers
     from .layers import resolve
-    from .models import example_input, load_model
+    from .models import load_model
 
     size = PreprocessOptions(size=arguments.size).size
     model = load_model(arguments.model, weights="none", device="meta")
     try:
-        found = list_layers(model, example_input(model, size))
+        found = list_layers(model, size=size)
     except CaptureError:  # a forward that looks at values, which a model on the meta device does not have
         model = load_model(arguments.model, weights="none", device="cpu")
-        found = list_layers(model, example_input(model, size))
+        found = list_layers(model, size=size)
     if arguments.match:
         matching = {target.module for target in resolve(model.module, arguments.match)}
         found = [layer for layer in found if model.module.get_submodule(layer.name) in matching]

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .errors import CaptureError, InputError
+from .layers import every_module
+from .memory import pool
 from .operations import watching
 
 if TYPE_CHECKING:
@@ -89,15 +91,19 @@ def run_pass(
         # no_grad, not inference_mode, which is no faster here: what a model caches in itself during such a pass
         # (anchors, position tables) could not take part in training afterwards.
         with contextlib.ExitStack() as stack:
-            for context in (torch.inference_mode(False), torch.no_grad(), evaluating(model), _eagerly()):
+            everything = set(every_module(model).values())
+            parallel = [module for module in everything if isinstance(module, torch.nn.DataParallel)]
+            for context in (torch.inference_mode(False), torch.no_grad(), _eagerly(), evaluating(everything)):
                 stack.enter_context(context)
-            stack.enter_context(_on_one_device(model))
+            # Called directly: the replicas of DataParallel would each see a part of the batch, in other threads.
+            stack.enter_context(_holding(parallel, "device_ids", []))
             stack.enter_context(hooked(modules, guarded(hook)))
-            positional, named = arguments(_placed(batch, model), inputs)
+            weight = weight_of(model, batch)
+            positional, named = arguments(_placed(batch, weight), inputs)
             if inputs is not None:
-                positional, named = _placed(positional, model), _placed(named, model)
+                positional, named = _placed(positional, weight), _placed(named, weight)
             # For models that draw even in eval mode. Draws that other threads make meanwhile are taken back as well.
-            devices = [weight_of(model, batch).device]
+            devices = [weight.device]
             stack.enter_context(torch.random.fork_rng(devices if devices[0].type == "cuda" else [], device_type="cuda"))
             if on_operation is not None:
                 stack.enter_context(watching(model, guarded(on_operation)))
@@ -174,17 +180,15 @@ def hooked(modules: Iterable[nn.Module], hook: Hook) -> Iterator[None]:
             handle.remove()
 
 
-@contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put every module of a model in eval mode, and give each its own training flag back on every way out.
+def evaluating(modules: Iterable[nn.Module]) -> contextlib.AbstractContextManager[None]:
+    """Put modules in eval mode, and give each its own training flag back on every way out.
 
     The flags are set directly: a `train()` that a model overrides may do more than that, such as merging weights.
 
     Args:
-        model: any module. While several threads are in here with the same one, it stays in eval mode for all.
+        modules: all those of a model. While several threads are in here with it, it stays in eval mode for all.
     """
-    with _holding(model.modules(), "training", False):
-        yield
+    return _holding(modules, "training", False)
 
 
 def weight_of(model: nn.Module, default: torch.Tensor) -> torch.Tensor:
@@ -211,16 +215,14 @@ def _holding(modules: Iterable[nn.Module], attribute: str, value: Any) -> Iterat
     keys = []
     try:
         with _lock:
-            for key in ((module, attribute) for module in modules):
-                original = getattr(key[0], attribute, value)
-                if key in _held:
-                    _held[key].passes += 1
-                elif original != value:
-                    _held[key] = _Hold(1, original)
-                else:
+            for module in modules:
+                original = getattr(module, attribute, value)
+                hold = _held.get((module, attribute)) if _held else None
+                if hold is None and original == value:
                     continue
-                keys.append(key)
-                setattr(key[0], attribute, value)
+                keys.append((module, attribute))
+                _held[keys[-1]] = _Hold(1, original) if hold is None else _Hold(hold.passes + 1, hold.original)
+                setattr(module, attribute, value)
         yield
     finally:
         with _lock:
@@ -228,14 +230,6 @@ def _holding(modules: Iterable[nn.Module], attribute: str, value: Any) -> Iterat
                 _held[key].passes -= 1
                 if not _held[key].passes:
                     setattr(key[0], attribute, _held.pop(key).original)
-
-
-def _on_one_device(model: nn.Module) -> contextlib.AbstractContextManager[None]:
-    """Let DataParallel call its module directly: its replicas would each see a part of the batch, in other threads."""
-    import torch
-
-    parallel = [module for module in model.modules() if isinstance(module, torch.nn.DataParallel)]
-    return _holding(parallel, "device_ids", [])
 
 
 def _runnable(model: nn.Module) -> nn.Module:
@@ -274,19 +268,20 @@ def _eagerly() -> Iterator[None]:
                 _eager.original = None
 
 
-def _placed(value: Any, model: nn.Module) -> Any:
-    """Copy the tensors in a value to the device of a model, and those of floats to its dtype.
+def _placed(value: Any, weight: torch.Tensor) -> Any:
+    """Copy the tensors in a value to the device of a weight, and those of floats to its dtype.
 
     Copied even where nothing changes, so that no in-place layer gets at the caller's own.
     """
     import torch
 
     if isinstance(value, torch.Tensor):
-        weight = weight_of(model, value)
-        dtype = weight.dtype if value.is_floating_point() else value.dtype
-        return value.detach().to(weight.device, dtype, copy=True)
+        mine = value.detach()
+        floats = value.is_floating_point() and weight.is_floating_point()
+        placed = mine.to(weight.device, weight.dtype if floats else value.dtype)
+        return pool.copy(placed) if placed is mine else placed
     if isinstance(value, Mapping):
-        return {key: _placed(part, model) for key, part in value.items()}
+        return {key: _placed(part, weight) for key, part in value.items()}
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
-        return type(value)(_placed(part, model) for part in value)
+        return type(value)(_placed(part, weight) for part in value)
     return value

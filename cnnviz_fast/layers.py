@@ -102,6 +102,27 @@ def layer_list(model: nn.Module) -> list[tuple[str, nn.Module]]:
     return _once_each(_names(model).items())
 
 
+def every_module(model: nn.Module) -> dict[str, nn.Module]:
+    """Do what `named_modules(remove_duplicate=False)` does, in half the time: each capture asks twice.
+
+    Args:
+        model: any module.
+
+    Returns:
+        Every name of every module in it, itself as "" included -> the module.
+    """
+    found: dict[str, nn.Module] = {}
+
+    def walk(module: nn.Module, name: str) -> None:
+        found[name] = module
+        for child, part in module._modules.items():
+            if part is not None:
+                walk(part, f"{name}.{child}" if name else child)
+
+    walk(model, "")
+    return found
+
+
 def uncompiled(model: nn.Module) -> nn.Module:
     """Take a module out of the wrapper that `torch.compile` puts around it.
 
@@ -111,8 +132,8 @@ def uncompiled(model: nn.Module) -> nn.Module:
     Returns:
         What was compiled, or the module itself.
     """
-    while _is_compiled(model):
-        model = model._orig_mod  # type: ignore[assignment]
+    while isinstance(model, _compiled_class()):
+        model = model._orig_mod
     return model
 
 
@@ -178,24 +199,25 @@ def meta_copy(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, memo)
 
 
-def _is_compiled(module: nn.Module) -> bool:
-    """Say whether a module is torch.compile's wrapper, without loading torch._dynamo, which takes seconds."""
+def _compiled_class() -> type[Any] | tuple[()]:
+    """Return the class of torch.compile's wrappers, without loading torch._dynamo, which may take seconds."""
     dynamo = sys.modules.get("torch._dynamo.eval_frame")
-    return dynamo is not None and isinstance(module, dynamo.OptimizedModule)
+    return () if dynamo is None else dynamo.OptimizedModule
 
 
 def _names(model: nn.Module) -> dict[str, nn.Module]:
     """Map every name of every layer to its module, in the order of `named_modules()`."""
-    root = uncompiled(model)
-    named = dict(root.named_modules(remove_duplicate=False))
-    wrappers = [name for name, module in named.items() if _is_compiled(module)]
+    root, compiled = uncompiled(model), _compiled_class()
+    named = every_module(root)
+    wrappers = [name for name, module in named.items() if isinstance(module, compiled)]
     for wrapper in reversed(wrappers):  # the innermost first, so that the outer names still begin names
         inside = f"{wrapper}._orig_mod"
         named = {
             wrapper + name.removeprefix(inside) if name == inside or name.startswith(f"{inside}.") else name: module
             for name, module in named.items()
+            if name != wrapper
         }
-    return {name: module for name, module in named.items() if module is not root and not _is_compiled(module)}
+    return {name: module for name, module in named.items() if module is not root}
 
 
 def _as_list(patterns: Any) -> list[str | int | nn.Module]:

@@ -3,6 +3,7 @@
     nchw      (N, C, H, W)       convolutions; the maps as they are
     nhwc      (N, H, W, C)       Swin, the inside of ConvNeXt
     tokens    (N, P + H*W, C)    ViT, DeiT, DINO: P prefix tokens (class, distillation, registers), which are left out
+              (N, P + T*H*W, C)  MViT: one set of maps a time step; has to be named, tokens:1:8x14x14
     ncthw     (N, C, T, H, W)    video; one set of maps a time step
     nthwc     (N, T, H, W, C)    video transformers
 
@@ -111,7 +112,7 @@ def to_maps(output: torch.Tensor, layout: Layout, step: int = 0) -> torch.Tensor
     """View an output as maps.
 
     Args:
-        output: (N, ...) real dtype, as `layout` says: nchw (N, C, H, W), nhwc (N, H, W, C), tokens (N, P + H*W, C),
+        output: (N, ...) real dtype, as `layout` says: nchw (N, C, H, W), nhwc (N, H, W, C), tokens (N, P + T*H*W, C),
             ncthw (N, C, T, H, W) or nthwc (N, T, H, W, C). Not modified.
         layout: of `find_layout`.
         step: which time step, from 0.
@@ -129,7 +130,8 @@ def to_maps(output: torch.Tensor, layout: Layout, step: int = 0) -> torch.Tensor
     if layout.name == "tokens":
         assert layout.grid is not None
         rows, cols = layout.grid
-        return output[:, layout.prefix_tokens :].reshape(len(output), rows, cols, -1).permute(0, 3, 1, 2)
+        cells = output[:, layout.prefix_tokens :].reshape(len(output), layout.steps, rows, cols, -1)
+        return cells[:, step].permute(0, 3, 1, 2)
     if layout.name == "ncthw":
         return output[:, :, step]
     if layout.name == "nthwc":
@@ -137,15 +139,17 @@ def to_maps(output: torch.Tensor, layout: Layout, step: int = 0) -> torch.Tensor
     return output.permute(0, 3, 1, 2) if layout.name == "nhwc" else output
 
 
-def _as_given(shape: tuple[int, ...], origin: Origin, name: str, prefix: int | None, grid: Grid | None) -> Layout:
+def _as_given(
+    shape: tuple[int, ...], origin: Origin, name: str, prefix: int | None, grid: tuple[int, ...] | None
+) -> Layout:
     """Check a layout that the caller has named against the shape."""
     axes = _AXES[name]
     if len(shape) != axes.count(",") + 1:
         raise ShapeError(f"layer {origin.layer!r} must put out {axes} for layout {name!r}, got {shape}.")
     if name == "tokens":
         prefixes = _prefixes(origin) if prefix is None else [prefix]
-        fits = [(p, g) for p in prefixes for g in ([grid] if grid else _grids(shape[1] - p, origin)) if g]
-        fits = [(p, g) for p, g in fits if g[0] * g[1] + p == shape[1]]
+        fits = [(p, g) for p in prefixes for g in ([grid] if grid else _grids(shape[1] - p, origin))]
+        fits = [(p, g) for p, g in fits if math.prod(g) + p == shape[1]]
         if len(fits) != 1:
             _refuse(
                 shape,
@@ -153,7 +157,8 @@ def _as_given(shape: tuple[int, ...], origin: Origin, name: str, prefix: int | N
                 f"its {shape[1]} tokens are not one grid",
                 "'tokens:PREFIX:HxW', such as 'tokens:1:14x14'",
             )
-        return Layout("tokens", 1, *fits[0])
+        ((prefix, whole),) = fits
+        return Layout("tokens", math.prod(whole[:-2]), prefix, (whole[-2], whole[-1]))
     steps = shape[2] if name == "ncthw" else shape[1] if name == "nthwc" else 1
     return Layout(name, steps)
 

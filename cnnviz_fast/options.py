@@ -201,9 +201,9 @@ def three_positive(name: str, value: Any) -> tuple[float, float, float]:
 
 
 def layout(name: str, value: Any) -> str:
-    """Take the name of an activation layout; tokens may say more: tokens:PREFIX or tokens:PREFIX:HxW."""
+    """Take the name of an activation layout; tokens may say more: tokens:PREFIX or tokens:PREFIX:[Tx]HxW."""
     shown = str(value).strip().lower()
-    if re.fullmatch(r"tokens:\d+(:[1-9]\d*x[1-9]\d*)?", shown):
+    if re.fullmatch(r"tokens:\d+(:([1-9]\d*x){1,2}[1-9]\d*)?", shown):
         return shown
     return str(choice(*LAYOUTS)(name, shown if isinstance(value, str) else value))
 
@@ -301,17 +301,16 @@ class LayoutOptions(SelfChecking):
     layout: str = option(
         "auto",
         layout,
-        "axes of a layer's output: nchw, nhwc, tokens (or tokens:PREFIX:HxW, such as tokens:1:14x14), ncthw or nthwc "
-        "for video, or auto: told from the model and the shapes",
+        "axes of a layer's output: nchw, nhwc, tokens (or tokens:PREFIX:HxW, such as tokens:1:14x14; of a video, "
+        "tokens:PREFIX:TxHxW), ncthw or nthwc for video, or auto: told from the model and the shapes",
         "|".join(LAYOUTS),
     )
 
     @property
-    def parts(self) -> tuple[str, int | None, tuple[int, int] | None]:
-        """The name, the number of prefix tokens and the grid; None for what is not given."""
+    def parts(self) -> tuple[str, int | None, tuple[int, ...] | None]:
+        """The name, the number of prefix tokens and the grid, its time steps first; None for what is not given."""
         name, *rest = self.layout.split(":")
-        rows_cols = rest[1].split("x") if len(rest) > 1 else None
-        return name, int(rest[0]) if rest else None, (int(rows_cols[0]), int(rows_cols[1])) if rows_cols else None
+        return name, int(rest[0]) if rest else None, tuple(map(int, rest[1].split("x"))) if len(rest) > 1 else None
 
 
 @dataclass(frozen=True, kw_only=True)

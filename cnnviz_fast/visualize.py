@@ -95,7 +95,7 @@ def plan_picture(
     for layer, output in activations.items():
         origin = Origin(layer, _module_at(model.module, layer), model.module, tuple(batch.shape))
         found = find_layout(tuple(output.shape), origin, (layout or LayoutOptions()).layout)
-        clip = output.ndim == 5
+        clip = output.ndim == 5 or found.steps > 1
         for step in range(found.steps):
             source = Source(
                 model.spec,

@@ -14,7 +14,7 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -330,14 +330,14 @@ def test_evaluating_does_not_call_a_train_method_of_the_model() -> None:
             raise AssertionError("train() may do more than set a flag")
 
     model = Merges()
-    with evaluating(model):
+    with evaluating(model.modules()):
         assert not model.training
     assert model.training
 
 
 def test_evaluating_twice_at_once_restores_with_the_last(small: Small) -> None:
-    with evaluating(small):
-        with evaluating(small.conv):
+    with evaluating(small.modules()):
+        with evaluating([small.conv]):
             assert not small.conv.training
         assert not small.conv.training
     assert small.conv.training
@@ -432,6 +432,24 @@ class Ways:
     @staticmethod
     def stop_by_the_consumer(small: Small, batch: torch.Tensor) -> None:
         assert capture_stream(small, batch, ["conv", "last"], lambda name, maps: False) == ["conv"]
+
+    @staticmethod
+    def abandoned_generator(small: Small, batch: torch.Tensor) -> None:
+        def receiver() -> Generator[None, torch.Tensor, None]:
+            for _ in range(2):
+                assert (yield).ndim == 4
+
+        receiving = receiver()
+        next(receiving)
+        # It ends before the layers do.
+        with pytest.raises(StopIteration):
+            capture_stream(small, batch, ["conv", "bn", "relu"], lambda name, maps: receiving.send(maps))
+
+    @staticmethod
+    def abandoned_generator_of_captures(small: Small, batch: torch.Tensor) -> None:
+        pending = (capture(small, sample[None], "last") for sample in batch)
+        assert list(next(pending)) == ["last"]
+        pending.close()
 
     @staticmethod
     def operation(small: Small, batch: torch.Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -143,6 +144,21 @@ def test_capture_data_parallel_gives_the_whole_batch_in_order(batch: torch.Tenso
         parallel.device_ids = [0, 1]
         assert torch.equal(capture(wrapped, batch, name)[name], expected)
         assert parallel.device_ids == [0, 1]
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed package")
+def test_capture_distributed_data_parallel_needs_no_other_process(batch: torch.Tensor, tmp_path: Path) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
+    try:
+        model = Plain()
+        wrapped = nn.parallel.DistributedDataParallel(model)
+        # In training a forward of the wrapper prepares its reducer for a backward; capture must not.
+        acts = capture(wrapped, batch, "module.body.1")
+        assert torch.equal(acts["module.body.1"], capture(model, batch, "body.1")["body.1"])
+        wrapped(batch).sum().backward()
+        assert model.stem.weight.grad is not None
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit")

@@ -44,18 +44,20 @@ def told(shape: tuple[int, ...], layer: str, model: nn.Module | None = None, giv
     return find_layout(shape, Origin(layer, dict(model.named_modules())[layer], model, given))
 
 
-@pytest.mark.parametrize("name", ["nchw", "nhwc", "tokens", "ncthw", "nthwc"])
+@pytest.mark.parametrize("name", ["nchw", "nhwc", "tokens", "tokens of a clip", "ncthw", "nthwc"])
 def test_to_maps_every_value_lies_where_it_belongs(name: str) -> None:
     n, c, t, h, w, prefix = 2, 5, 3, 4, 6, 2
     shape = {"nchw": (n, c, h, w), "nhwc": (n, h, w, c), "tokens": (n, prefix + h * w, c),
+             "tokens of a clip": (n, prefix + t * h * w, c),
              "ncthw": (n, c, t, h, w), "nthwc": (n, t, h, w, c)}[name]  # fmt: skip
     output = torch.arange(torch.Size(shape).numel()).reshape(shape)
-    step = 1 if name in ("ncthw", "nthwc") else 0
-    grid = (h, w) if name == "tokens" else None
-    maps = to_maps(output, Layout(name, t if step else 1, prefix if grid else 0, grid), step)
+    step = 1 if name in ("ncthw", "nthwc", "tokens of a clip") else 0
+    grid = (h, w) if name.startswith("tokens") else None
+    maps = to_maps(output, Layout(name.partition(" ")[0], t if step else 1, prefix if grid else 0, grid), step)
     assert maps.shape == (n, c, h, w)
     for i, k, y, x in [(0, 0, 0, 0), (1, 4, 3, 5), (0, 2, 1, 4), (1, 0, 2, 3)]:
         place = {"nchw": (i, k, y, x), "nhwc": (i, y, x, k), "tokens": (i, prefix + y * w + x, k),
+                 "tokens of a clip": (i, prefix + (step * h + y) * w + x, k),
                  "ncthw": (i, k, step, y, x), "nthwc": (i, step, y, x, k)}[name]  # fmt: skip
         assert maps[i, k, y, x] == output[place]
 
@@ -150,6 +152,7 @@ def test_find_layout_vectors_are_refused(shape: tuple[int, ...]) -> None:
     ("tokens", (1, 65, 64), Layout("tokens", 1, 1, (8, 8))),
     ("tokens:1", (1, 65, 64), Layout("tokens", 1, 1, (8, 8))),
     ("tokens:3:2x5", (1, 13, 64), Layout("tokens", 1, 3, (2, 5))),
+    ("tokens:1:3x2x5", (1, 31, 64), Layout("tokens", 3, 1, (2, 5))),
     ("ncthw", (1, 2, 3, 4, 4), Layout("ncthw", 3)),
     ("nthwc", (1, 2, 3, 4, 4), Layout("nthwc", 2)),
 ])  # fmt: skip
@@ -161,6 +164,7 @@ def test_find_layout_as_given(layout: str, shape: tuple[int, ...], expected: Lay
 @pytest.mark.parametrize(("layout", "said"), [
     ("nchw", r"must put out \(N, C, H, W\) for layout 'nchw', got \(1, 13, 64\)"),
     ("tokens:1:2x5", "its 13 tokens are not one grid"),
+    ("tokens:1:4x2x2", "its 13 tokens are not one grid"),
     ("tokens", "its 13 tokens are not one grid"),
 ])  # fmt: skip
 def test_find_layout_as_given_that_does_not_fit_is_refused(layout: str, said: str) -> None:
@@ -169,7 +173,9 @@ def test_find_layout_as_given_that_does_not_fit_is_refused(layout: str, said: st
         find_layout((1, 13, 64), Origin("act", model.act, model, INPUT), layout)
 
 
-@pytest.mark.parametrize("layout", ["nchv", "tokens:", "tokens:1:14", "tokens:a", "nchw:1", 4, "tokens:1:0x4"])
+@pytest.mark.parametrize(
+    "layout", ["nchv", "tokens:", "tokens:1:14", "tokens:a", "nchw:1", 4, "tokens:1:0x4", "tokens:1:2x2x2x2"]
+)
 def test_find_layout_unknown_name_is_refused(layout: object) -> None:
     with pytest.raises(OptionError, match="layout must be one of auto, nchw, nhwc, tokens"):
         find_layout((1, 2, 3, 4), None, layout)  # type: ignore[arg-type]
@@ -206,6 +212,16 @@ def test_visualize_clip_has_a_sheet_for_each_time_step(photo: Path, tmp_path: Pa
     assert [sheet.manifest["time_step"] for sheet in sheets] == list(range(8))
     assert {sheet.manifest["layout"] for sheet in sheets} == {"ncthw"}
     assert sorted(path.stem for path in tmp_path.glob("*.png")) == [f"{photo.stem}_layer2-t{step}" for step in range(8)]
+
+
+def test_visualize_tokens_of_a_clip_are_drawn_by_their_grid(photo: Path) -> None:
+    model = cf.load_model("mvit_v2_s", weights="none", device="cpu")
+    with pytest.raises(ShapeError, match=r"its layout is ambiguous.*Name it: layout='tokens:PREFIX:HxW'"):
+        visualize(model, photo, ["blocks.15[0]"])
+    sheets = visualize(model, photo, ["blocks.15[0]"], layout="tokens:1:8x7x7", tile=7, channels="0-3")
+    assert [sheet.manifest["time_step"] for sheet in sheets] == list(range(8))
+    assert {sheet.manifest["prefix_tokens"] for sheet in sheets} == {1}
+    assert sheets[0].manifest["maps"]["shape"] == [768, 7, 7]
 
 
 def test_visualize_layout_is_taken_and_recorded(photo: Path) -> None:
