@@ -15,7 +15,8 @@ import numpy as np
 from .decode import EXTENSIONS, decode_file, decode_picture, reason
 from .errors import DTypeError, ImageError, ShapeError
 from .models import LoadedModel, module_of
-from .options import MAX_PIXELS, whole
+from .options import MAX_PIXELS
+from .parsers import whole
 from .preprocess import Preprocess, imagenet_preset
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from .detectors import run_without_values
 from .errors import InputError, ModelError, OptionError
 from .factories import find_factory
 from .layers import meta_copy
-from .options import PreprocessOptions, refuse, whole
+from .options import PreprocessOptions
+from .parsers import refuse, whole
 from .preprocess import Preprocess, as_clips, imagenet_preset, with_options
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import CaptureError
 from .memory import pool
-from .options import channel_list, choice
+from .parsers import channel_list, choice
 
 if TYPE_CHECKING:
     import torch

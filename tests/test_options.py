@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnviz_fast import options
+from cnnviz_fast import parsers
 from cnnviz_fast.errors import InputError, OptionError
 from cnnviz_fast.options import PreprocessOptions, RenderOptions, takes
 from cnnviz_fast.render import render, save_sheet
@@ -300,5 +300,5 @@ def test_render_unknown_option_is_a_type_error() -> None:
 
 
 def test_refuse_words_advice_last() -> None:
-    error = options.refuse("gap", "small", 9, "Make it smaller.")
+    error = parsers.refuse("gap", "small", 9, "Make it smaller.")
     assert str(error) == "gap must be small, got 9. Make it smaller."

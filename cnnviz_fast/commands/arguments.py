@@ -1,0 +1,97 @@
+"""Arguments that several commands take, each declared once."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..options import MAX_PIXELS
+
+MODEL_HELP = "such as resnet50, timm:NAME, hf:NAME, hf:FOLDER, package.module:factory or file.py:factory"
+
+
+def add_command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int], description: str
+) -> argparse.ArgumentParser:
+    """Add a command.
+
+    Args:
+        commands: of the program's parser.
+        name: of the command.
+        run: does it; returns the exit code.
+        description: what it does, in one sentence without a capital and a full stop.
+
+    Returns:
+        Its parser.
+    """
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=description, description=f"{description[0].upper()}{description[1:]}.", allow_abbrev=False
+    )
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Add what says which weights a model gets."""
+    parser.add_argument(
+        "--weights", "--checkpoint", metavar="W", help="DEFAULT, none, a name such as IMAGENET1K_V1, or a file"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the random weights of --weights none")
+
+
+def add_output(parser: argparse.ArgumentParser, out: str | None = None) -> None:
+    """Add what says where pictures go, in which format, and what is printed of them.
+
+    Args:
+        parser: of the command.
+        out: default of --out; without one it has to be given.
+    """
+    default = f" (default {out})" if out else ""
+    parser.add_argument("--out", metavar="DIR", required=out is None, default=out, help=f"folder to write to{default}")
+    parser.add_argument(
+        "--format", default="png", metavar="png|jpg|webp|npy", help="of the sheets (default png); npy: the index plane"
+    )
+    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda", help="where the model runs and draws")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of paths")
+
+
+def add_max_pixels(parser: argparse.ArgumentParser) -> None:
+    """Add the limit of the pictures that are read."""
+    parser.add_argument(
+        "--max-pixels", type=int, default=MAX_PIXELS, metavar="N", help=f"of a picture to read (default {MAX_PIXELS})"
+    )
+
+
+def add_options(parser: argparse.ArgumentParser, title: str, record: type) -> None:
+    """Add an argument for each field of an option record; the record checks the values and holds the defaults."""
+    group = parser.add_argument_group(title)
+    for field in dataclasses.fields(record):
+        is_flag = field.default is False
+        shown = "" if field.default is None or is_flag else f" (default {field.default})"
+        group.add_argument(
+            f"--{field.name}",
+            default=argparse.SUPPRESS,
+            help=(field.metadata["description"] + shown).replace("%", "%%"),
+            **({"action": "store_true"} if is_flag else {"metavar": field.metadata["metavar"]}),
+        )
+
+
+def options_of(arguments: argparse.Namespace, record: Any) -> Any:
+    """Make an option record of the arguments that were given."""
+    given = vars(arguments)
+    return record(**{f.name: given[f.name] for f in dataclasses.fields(record) if f.name in given})
+
+
+def output_folder(arguments: argparse.Namespace) -> Path:
+    """Check where pictures go before anything slow starts, and make the folder."""
+    from ..encode.files import make_folder
+    from ..encode.formats import format_of
+
+    format_of(Path(f"sheet.{arguments.format}"))
+    folder = Path(arguments.out)
+    make_folder(folder)
+    return folder

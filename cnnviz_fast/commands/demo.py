@@ -1,0 +1,53 @@
+"""`cnnviz demo`: the main job with nothing to prepare, offline too."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from .. import backends
+from ..errors import ModelError
+from ..options import LayoutOptions, RenderOptions
+from .arguments import add_command, add_options, add_output, options_of, output_folder
+from .render import write_sheets
+from .terminal import complain
+
+LAYERS = ("conv1", "layer1", "layer2", "layer3", "layer4")
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = add_command(
+        commands, "demo", run, "draw the test chart's way through ResNet-50; needs nothing, offline too"
+    )
+    parser.add_argument("--layer", metavar="L", nargs="+", default=list(LAYERS), help="as for render")
+    add_output(parser, out="cnnviz_demo")
+    add_options(parser, "drawing", RenderOptions)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Draw the layers of the test chart."""
+    options = options_of(arguments, RenderOptions)
+    folder = output_folder(arguments)
+
+    backends.compile_ahead(options.backend)
+
+    from ..chart import draw_chart
+    from ..models import load_model
+    from ..visualize import Picture
+
+    try:
+        model = load_model("resnet50", weights="DEFAULT", device=arguments.device)
+    except ModelError:
+        model = load_model("resnet50", weights="none", seed=0, device=arguments.device)
+    complain(f"resnet50 with weights: {model.weights}")
+    chart = draw_chart()
+    return write_sheets(
+        arguments,
+        model,
+        [Picture(chart, "test chart", "chart")],
+        folder,
+        options,
+        LayoutOptions(),
+        chart.width * chart.height,
+    )

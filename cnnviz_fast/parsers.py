@@ -1,0 +1,202 @@
+"""Parsers of options: each takes a value as Python or the command line gives it and returns it checked, or refuses."""
+
+from __future__ import annotations
+
+import numbers
+import re
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from .errors import OptionError, closest
+
+LARGEST_CHANNEL = 2**20 - 1
+"""No layer has so many; a range that ends beyond is a typing error, refused before it is spelled out in memory."""
+
+Parser = Callable[[str, Any], Any]
+
+
+def refuse(name: str, expected: str, got: object, advice: str = "") -> OptionError:
+    """Word the error for an option that has the wrong value.
+
+    Args:
+        name: of the option.
+        expected: what it takes.
+        got: what it was given.
+        advice: a sentence on what to do, if that is not plain.
+
+    Returns:
+        The error, to be raised.
+    """
+    return OptionError(f"{name} must be {expected}, got {got!r}.{' ' + advice if advice else ''}")
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    expected = f"a whole number of at least {least}"
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value.strip()):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise refuse(name, expected, value)
+    if value < least:
+        raise refuse(name, expected, int(value))
+    return int(value)
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            raise refuse(name, "a number", value) from None
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise refuse(name, "a number", value)
+    number = float(value)
+    if number != number or number in (float("inf"), float("-inf")):
+        raise refuse(name, "a finite number", number)
+    return number
+
+
+def float32(name: str, value: Any) -> float:
+    """Take numbers that float32, in which maps are drawn, can hold."""
+    number = _number(name, value)
+    try:
+        as_float32(number)
+    except OverflowError:
+        raise refuse(name, "a number that float32 can hold", number) from None
+    return number
+
+
+def as_float32(number: float) -> float:
+    """Round a number to the nearest that float32 has; OverflowError where there is none."""
+    rounded: float = struct.unpack("<f", struct.pack("<f", number))[0]  # the native "f" would overflow to infinity
+    return rounded
+
+
+def _sequence(name: str, value: Any, expected: str) -> list[Any]:
+    """Split '1,2' and take any sequence, so that both worlds may write lists."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",")]
+    if isinstance(value, Iterable):
+        return list(value)
+    raise refuse(name, expected, value)
+
+
+def whole(least: int) -> Parser:
+    """Take whole numbers from `least` on."""
+    return lambda name, value: _whole(name, value, least)
+
+
+def positive(name: str, value: Any) -> float:
+    """Take numbers above 0."""
+    number = _number(name, value)
+    if number <= 0:
+        raise refuse(name, "a number above 0", value)
+    return number
+
+
+def choice(*choices: str) -> Parser:
+    """Take one of `choices`, and name the nearest for a typing error."""
+
+    def parse(name: str, value: Any) -> str:
+        if value not in choices:
+            hint = closest(value, choices).strip() if isinstance(value, str) else ""
+            raise refuse(name, "one of " + ", ".join(choices), value, hint)
+        return str(value)
+
+    return parse
+
+
+def choices(*known: str) -> Parser:
+    """Take one or several of `known`, each once, also as 'a,b'."""
+
+    def parse(name: str, value: Any) -> tuple[str, ...]:
+        chosen = tuple(choice(*known)(name, part) for part in _sequence(name, value, "one of " + ", ".join(known)))
+        if not chosen or len(set(chosen)) < len(chosen):
+            raise refuse(name, "different ones of " + ", ".join(known), value)
+        return chosen
+
+    return parse
+
+
+def flag(name: str, value: Any) -> bool:
+    """Take True or False."""
+    if not isinstance(value, bool):
+        raise refuse(name, "True or False", value)
+    return value
+
+
+def text(name: str, value: Any) -> str:
+    """Take a string that is not empty."""
+    if not isinstance(value, str) or not value.strip():
+        raise refuse(name, "a name", value)
+    return value.strip()
+
+
+def pixels(name: str, value: Any) -> int | tuple[int, int]:
+    """Take N, 'HxW' or (H, W), each at least 1."""
+    if isinstance(value, str) and "x" in value:
+        value = value.split("x")
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        if len(value) != 2:
+            raise refuse(name, "pixels: N, HEIGHTxWIDTH or (height, width)", value)
+        return _whole(name, value[0], 1), _whole(name, value[1], 1)
+    return _whole(name, value, 1)
+
+
+def grid(name: str, value: Any) -> tuple[int, int]:
+    """Take 'auto', 'ROWSxCOLS', 'ROWSx', 'xCOLS' or (rows, cols); 0 stands for "as many as needed"."""
+    expected = "'auto', 'ROWSxCOLS', 'ROWSx', 'xCOLS' or (rows, cols)"
+    if value in ("auto", None):
+        return (0, 0)
+    if isinstance(value, str):
+        found = re.fullmatch(r"(\d*)x(\d*)", value.strip())
+        if not found or value.strip() == "x":
+            raise refuse(name, expected, value)
+        if "0" in (found[1].lstrip("0") or found[1][:1], found[2].lstrip("0") or found[2][:1]):
+            raise refuse(name, expected + " with numbers from 1 on", value)
+        return int(found[1] or 0), int(found[2] or 0)
+    if not isinstance(value, Sequence) or len(value) != 2:
+        raise refuse(name, expected, value)
+    rows, cols = (0 if side is None else _whole(name, side, 0) for side in value)
+    return rows, cols
+
+
+def channel_list(name: str, value: Any) -> tuple[int, ...]:
+    """Take '0-63,128' or whole numbers; a range includes both ends."""
+    chosen: list[int] = []
+    for part in _sequence(name, [value] if isinstance(value, int) else value, "channels such as '0-63,128'"):
+        ends = re.fullmatch(r"(\d+)-(\d+)", part) if isinstance(part, str) else None
+        first, last = (int(ends[1]), int(ends[2])) if ends else (_whole(name, part, 0),) * 2
+        if last < first:
+            raise refuse(name, "ranges that go upwards", part)
+        if last > LARGEST_CHANNEL:
+            raise refuse(name, f"channel numbers of at most {LARGEST_CHANNEL}", part)
+        chosen.extend(range(first, last + 1))
+    if not chosen:
+        raise refuse(name, "at least one channel", value)
+    return tuple(chosen)
+
+
+def percentiles(name: str, value: Any) -> tuple[float, float]:
+    """Take (low, high) with 0 <= low < high <= 100."""
+    expected = "two percentages LOW,HIGH with 0 <= LOW < HIGH <= 100"
+    ends = [_number(name, end) for end in _sequence(name, value, expected)]
+    if len(ends) != 2 or not 0 <= ends[0] < ends[1] <= 100:
+        raise refuse(name, expected, value)
+    return ends[0], ends[1]
+
+
+def three(name: str, value: Any) -> tuple[float, float, float]:
+    """Take one number for each of red, green and blue."""
+    numbers_ = [_number(name, part) for part in _sequence(name, value, "three numbers R,G,B")]
+    if len(numbers_) != 3:
+        raise refuse(name, "three numbers R,G,B", value)
+    return numbers_[0], numbers_[1], numbers_[2]
+
+
+def three_positive(name: str, value: Any) -> tuple[float, float, float]:
+    """Take one number above 0 for each of red, green and blue."""
+    values = three(name, value)
+    if min(values) <= 0:
+        raise refuse(name, "three numbers above 0", value)
+    return values
