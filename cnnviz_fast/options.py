@@ -15,6 +15,8 @@ from .parsers import (
     as_float32,
     channel_list,
     choice,
+    choices,
+    flag,
     float32,
     grid,
     percentiles,
@@ -33,6 +35,8 @@ MAX_PIXELS = 178_000_000
 """Pictures of more pixels are refused: where Pillow refuses them too, at twice 89,478,485 (half a GiB as RGB)."""
 
 NORMALIZATIONS = ("channel", "layer", "percentile", "symmetric", "sigmoid", "fixed")
+REDUCTIONS = ("sum", "mean", "max", "strongest")
+RANKS = ("mean", "abs-mean", "max", "variance", "nonzero", "norm")
 ALIGNMENTS = ("left", "center", "corners")
 UPSAMPLINGS = ("bilinear", "nearest")
 BACKENDS = ("auto", "reference", "torch", "numba")
@@ -116,6 +120,34 @@ class RenderOptions(SelfChecking):
     channels: tuple[int, ...] | None = option(
         None, channel_list, "channels to draw, such as 0-63,128 (default: all)", "LIST"
     )
+    topk: int | None = option(None, whole(1), "draw only so many channels, the first by rank", "K")
+    sort: bool = option(False, flag, "draw the channels in the order of rank, not of their numbers")
+    rank: str | None = option(
+        None,
+        choice(*RANKS),
+        "what topk and sort go by, the greatest first, of each channel's finite values: their mean (the default), mean "
+        "magnitude, maximum, variance, share that is not zero, or Euclidean norm",
+        "|".join(RANKS),
+    )
+    reduce: tuple[str, ...] | None = option(
+        None,
+        choices(*REDUCTIONS),
+        "draw instead of the channels their sum, mean or max at each cell, or the strongest: the channel of the "
+        "greatest mean magnitude; several as sum,max",
+        "|".join(REDUCTIONS),
+    )
+    beside: bool = option(False, flag, "with reduce: draw the channels too, behind what they are reduced to")
+    label: bool = option(False, flag, "write its channel's number above each tile")
+    title: str | None = option(
+        None, text, "line of text above the grid; {model}, {weights}, {layer} and {image} stand for theirs", "TEXT"
+    )
+    colorbar: bool = option(False, flag, "draw a bar of the colormap below the grid, with the ends of the range")
+    report: bool = option(
+        False,
+        flag,
+        "say which channels are dead, flat, saturated or not finite, how sparse the layer is, and how the "
+        "channels' ranges are distributed",
+    )
     backend: str = option("auto", choice(*BACKENDS), "implementation of the kernels", "|".join(BACKENDS))
     threads: int | None = option(None, whole(1), "workers that draw and encode (default: one a core)", "N")
 
@@ -130,6 +162,10 @@ class RenderOptions(SelfChecking):
                 raise OptionError(f"vmin must be less than vmax in float32, got {self.vmin:.9g} and {self.vmax:.9g}.")
         elif self.vmin is not None or self.vmax is not None:
             raise OptionError(f"vmin and vmax go with normalize 'fixed', got normalize {self.normalize!r}.")
+        if self.rank is not None and self.topk is None and not self.sort:
+            raise OptionError(f"rank goes with topk or sort, got rank {self.rank!r} alone.")
+        if self.beside and self.reduce is None:
+            raise OptionError("beside goes with reduce. Say what the channels are to be reduced to.")
         if self.normalize == "percentile":
             object.__setattr__(self, "percentile", self.percentile or (1.0, 99.0))
         elif self.percentile is not None:

@@ -21,11 +21,12 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # From the command line down to what everybody may use: a module imports only modules that stand below it.
 ORDER = [
     "cli", "commands.demo", "commands.render", "commands.layers", "commands.doctor", "commands.arguments",
-    "commands.terminal", "commands", "doctor", "visualize", "layouts", "capture", "forward", "operations", "outputs", "memory", "images",
-    "models", "tiles", "render", "sheet", "encode.formats", "encode.png", "encode.files", "timm_zoo", "hf_zoo",
-    "extras", "zoo", "detectors", "checkpoints", "layers", "preprocess", "factories", "decode", "manifest",
-    "channels", "backends", "kernels.numba_cpu", "kernels.torch_ops", "kernels.reference", "palette", "layout",
-    "options", "parsers", "chart", "strips", "kernels", "encode", "errors",
+    "commands.terminal", "commands", "doctor", "visualize", "layouts", "capture", "forward", "operations",
+    "outputs", "memory", "images", "models", "tiles", "render", "sheet", "encode.formats", "encode.png",
+    "encode.files", "timm_zoo", "hf_zoo", "extras", "zoo", "detectors", "checkpoints", "layers", "preprocess",
+    "factories", "decode", "manifest", "channels", "backends", "kernels.numba_cpu", "kernels.torch_ops",
+    "kernels.reference", "palette", "layout", "options", "parsers", "chart", "strips", "kernels", "encode",
+    "errors",
 ]  # fmt: skip
 
 # Foreign packages that cost time, and the only modules that may import them while they are being loaded.
