@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import CaptureError, InputError, LayerNotFoundError
 from .forward import Enough, run_pass
-from .layers import LayerInfo, Target, layer_list, meta_copy, resolve, takes_hooks, uncompiled
+from .layers import LayerInfo, layer_list, meta_copy, takes_hooks, uncompiled
 from .models import LoadedModel, as_given, example_input, module_of
 from .outputs import Kept, only_tensor, part_of, tensors_in
+from .patterns import Target, resolve
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +51,7 @@ def capture(
         model: a record of `load_model`, or any module. It comes back as it was. What torch.compile made of it, or of
             parts of it, runs as it was written; DataParallel runs on one device.
         batch: (N, C, H, W) float, any device. Brought to the device and dtype of the model's weights. Not modified.
-        layers: one layer pattern or several; `cnnviz_fast.layers` says what a pattern may be.
+        layers: one layer pattern or several; `cnnviz_fast.patterns` says what a pattern may be.
         inputs: what the model takes beside the batch: a mapping of named arguments or a sequence of positional ones;
             or a function of the batch that returns all arguments, as a tensor, a sequence or a mapping.
         keep: "device" leaves the copies where the layer is, "cpu" brings each to the CPU's memory at once.

@@ -6,6 +6,7 @@
               (N, P + T*H*W, C)  MViT: one set of maps a time step; has to be named, tokens:1:8x14x14
     ncthw     (N, C, T, H, W)    video; one set of maps a time step
     nthwc     (N, T, H, W, C)    video transformers
+    nc        (N, C)             fully connected layers; a map of one cell for each entry
 
 A layout is told from two things together. What the module or its model says: a Conv2d puts out channels first whatever
 the numbers are, a LayerNorm or a Linear channels last, a model without any of the latter never channels last, and
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _AXES = {"nchw": "(N, C, H, W)", "nhwc": "(N, H, W, C)", "tokens": "(N, T, C)",
-         "ncthw": "(N, C, T, H, W)", "nthwc": "(N, T, H, W, C)"}  # fmt: skip
+         "ncthw": "(N, C, T, H, W)", "nthwc": "(N, T, H, W, C)", "nc": "(N, C)"}  # fmt: skip
 _REORDERED = ("Hiera", "ViTMAE")
 """Families whose tokens do not lie row by row: Hiera sorts them by the units it masks, MAE shuffles them."""
 
@@ -44,7 +45,7 @@ class Layout:
     """How an output is laid out.
 
     Attributes:
-        name: nchw, nhwc, tokens, ncthw or nthwc.
+        name: nchw, nhwc, tokens, ncthw, nthwc or nc.
         steps: number of time steps; 1 without a time axis.
         prefix_tokens: how many tokens before the grid are left out.
         grid: (rows, columns) of the tokens; None for the other layouts.
@@ -92,12 +93,13 @@ def find_layout(shape: tuple[int, ...], origin: Origin | None = None, layout: st
     name, prefix, grid = LayoutOptions(layout=layout).parts
     if name != "auto":
         return _as_given(shape, origin, name, prefix, grid)
-    if len(shape) not in (3, 4, 5):
+    ways = {2: _tell_vectors, 3: _tell_tokens, 4: _tell_maps, 5: _tell_clips}
+    if len(shape) not in ways:
         raise ShapeError(
-            f"layer {origin.layer!r} has no spatial output: it puts out {shape}, and maps are (N, C, H, W). "
-            f"Choose a layer before the pooling; `cnnviz layers` shows the shapes."
+            f"layer {origin.layer!r} puts out {shape}; only outputs of 2 to 5 axes can be drawn. "
+            f"`cnnviz layers` shows the shapes."
         )
-    found = {3: _tell_tokens, 4: _tell_maps, 5: _tell_clips}[len(shape)](shape, origin)
+    found = ways[len(shape)](shape, origin)
     if origin.input_shape is not None and shape[0] != origin.input_shape[0]:
         _refuse(
             shape,
@@ -113,7 +115,7 @@ def to_maps(output: torch.Tensor, layout: Layout, step: int = 0) -> torch.Tensor
 
     Args:
         output: (N, ...) real dtype, as `layout` says: nchw (N, C, H, W), nhwc (N, H, W, C), tokens (N, P + T*H*W, C),
-            ncthw (N, C, T, H, W) or nthwc (N, T, H, W, C). Not modified.
+            ncthw (N, C, T, H, W), nthwc (N, T, H, W, C) or nc (N, C). Not modified.
         layout: of `find_layout`.
         step: which time step, from 0.
 
@@ -136,6 +138,8 @@ def to_maps(output: torch.Tensor, layout: Layout, step: int = 0) -> torch.Tensor
         return output[:, :, step]
     if layout.name == "nthwc":
         return output[:, step].permute(0, 3, 1, 2)
+    if layout.name == "nc":
+        return output[:, :, None, None]
     return output.permute(0, 3, 1, 2) if layout.name == "nhwc" else output
 
 
@@ -161,6 +165,10 @@ def _as_given(
         return Layout("tokens", math.prod(whole[:-2]), prefix, (whole[-2], whole[-1]))
     steps = shape[2] if name == "ncthw" else shape[1] if name == "nthwc" else 1
     return Layout(name, steps)
+
+
+def _tell_vectors(shape: tuple[int, ...], origin: Origin) -> Layout:
+    return Layout("nc")
 
 
 def _tell_maps(shape: tuple[int, ...], origin: Origin) -> Layout:

@@ -40,7 +40,7 @@ RANKS = ("mean", "abs-mean", "max", "variance", "nonzero", "norm")
 ALIGNMENTS = ("left", "center", "corners")
 UPSAMPLINGS = ("bilinear", "nearest")
 BACKENDS = ("auto", "reference", "torch", "numba")
-LAYOUTS = ("auto", "nchw", "nhwc", "tokens", "ncthw", "nthwc")
+LAYOUTS = ("auto", "nchw", "nhwc", "tokens", "ncthw", "nthwc", "nc")
 RESIZE_FILTERS = ("nearest", "nearest-exact", "bilinear", "bicubic", "box", "hamming", "lanczos")
 
 T = TypeVar("T")
@@ -180,7 +180,7 @@ class LayoutOptions(SelfChecking):
         "auto",
         layout,
         "axes of a layer's output: nchw, nhwc, tokens (or tokens:PREFIX:HxW, such as tokens:1:14x14; of a video, "
-        "tokens:PREFIX:TxHxW), ncthw or nthwc for video, or auto: told from the model and the shapes",
+        "tokens:PREFIX:TxHxW), ncthw or nthwc for video, nc for vectors, or auto: told from the model and the shapes",
         "|".join(LAYOUTS),
     )
 

@@ -14,6 +14,7 @@ from .capture import capture
 from .encode.files import make_folder
 from .encode.formats import format_of
 from .images import find_images, image_name, load_images
+from .layers import layer_names
 from .layouts import Origin, find_layout, to_maps
 from .manifest import Source
 from .models import LoadedModel, as_given, load_model, module_of
@@ -113,7 +114,7 @@ def plan_picture(
 
 def _module_at(model: nn.Module, layer: str) -> nn.Module | None:
     """Return the module whose output a captured name stands for; None for a part of an output or an operation."""
-    modules = dict(model.named_modules(remove_duplicate=False))
+    modules = layer_names(model)
     return modules.get(layer) or modules.get(re.sub(r":\d+$", "", layer))
 
 

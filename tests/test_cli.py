@@ -243,7 +243,7 @@ def test_render_max_pixels_limits_the_picture(
 BAD_USAGE = {
     "unknown layer": (["--layer", "convv"], cli.USAGE, "no layer 'convv' in the model. Closest: 'conv'"),
     "layer index out of range": (["--layer", "7"], cli.USAGE, "got 7"),
-    "vector layer": (["--layer", "head"], cli.USAGE, "layer 'head' has no spatial output"),
+    "vector as maps": (["--layer", "head", "--layout", "nchw"], cli.USAGE, "'head' must put out (N, C, H, W) for"),
     "unknown colormap": (["--colormap", "viridas"], cli.USAGE, "Closest: 'viridis'"),
     "unknown backend": (["--backend", "numbra"], cli.USAGE, "Closest: 'numba'"),
     "unknown normalize": (["--normalize", "chanel"], cli.USAGE, "Closest: 'channel'"),

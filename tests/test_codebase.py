@@ -21,7 +21,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # From the command line down to what everybody may use: a module imports only modules that stand below it.
 ORDER = [
     "cli", "commands.demo", "commands.render", "commands.layers", "commands.doctor", "commands.arguments",
-    "commands.terminal", "commands", "doctor", "visualize", "layouts", "capture", "forward", "operations",
+    "commands.terminal", "commands", "doctor", "visualize", "layouts", "capture", "patterns", "forward", "operations",
     "outputs", "memory", "images", "models", "tiles", "render", "sheet", "encode.formats", "encode.png",
     "encode.files", "timm_zoo", "hf_zoo", "extras", "zoo", "detectors", "checkpoints", "layers", "preprocess",
     "factories", "decode", "manifest", "channels", "backends", "kernels.numba_cpu", "kernels.torch_ops",

@@ -140,9 +140,17 @@ def test_find_layout_plain_convolutional_model_is_channels_first_whatever_the_nu
         told((1, 64, 7), "1", model)
 
 
-@pytest.mark.parametrize("shape", [(1, 1000), (7,), (1, 2, 3, 4, 5, 6)])
-def test_find_layout_vectors_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ShapeError, match="layer 'act' has no spatial output"):
+def test_find_layout_vectors_have_one_cell_an_entry() -> None:
+    assert told((1, 1000), "act") == find_layout((1, 1000)) == Layout("nc")
+    output = torch.randn(2, 7)
+    maps = to_maps(output, Layout("nc"))
+    assert maps.shape == (2, 7, 1, 1)
+    assert torch.equal(maps[:, :, 0, 0], output)
+
+
+@pytest.mark.parametrize("shape", [(), (7,), (1, 2, 3, 4, 5, 6)])
+def test_find_layout_other_numbers_of_axes_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ShapeError, match="layer 'act' puts out .*; only outputs of 2 to 5 axes can be drawn"):
         told(shape, "act")
 
 
@@ -155,6 +163,7 @@ def test_find_layout_vectors_are_refused(shape: tuple[int, ...]) -> None:
     ("tokens:1:3x2x5", (1, 31, 64), Layout("tokens", 3, 1, (2, 5))),
     ("ncthw", (1, 2, 3, 4, 4), Layout("ncthw", 3)),
     ("nthwc", (1, 2, 3, 4, 4), Layout("nthwc", 2)),
+    ("nc", (1, 9), Layout("nc")),
 ])  # fmt: skip
 def test_find_layout_as_given(layout: str, shape: tuple[int, ...], expected: Layout) -> None:
     model = Mixed()

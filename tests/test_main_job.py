@@ -92,12 +92,12 @@ def test_visualize_gives_the_sheets_it_writes(photo: Path, tmp_path: Path) -> No
     assert cf.visualize(model, photo, "features.0", tile=32)[0].index.shape == sheets[0].index.shape
 
 
-def test_visualize_refuses_a_layer_that_is_not_spatial(photo: Path, tmp_path: Path) -> None:
+def test_visualize_refuses_a_layer_that_cannot_be_drawn_before_a_file_is_made(photo: Path, tmp_path: Path) -> None:
     from cnnviz_fast.errors import ShapeError
 
-    model = cf.load_model("resnet18", weights="none")
-    with pytest.raises(ShapeError, match=r"layer 'fc' has no spatial output: it puts out \(1, 1000\)"):
-        cf.visualize(model, photo, ["layer4", "fc"], tmp_path)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, stride=16), torch.nn.Flatten(0))
+    with pytest.raises(ShapeError, match=r"layer '1' puts out \(784,\); only outputs of 2 to 5 axes can be drawn"):
+        cf.visualize(model, photo, ["0", "1"], tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -25,8 +25,8 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """List the layers."""
     from ..capture import list_layers
-    from ..layers import resolve
     from ..models import load_model
+    from ..patterns import resolve
 
     size = PreprocessOptions(size=arguments.size).size
     model = load_model(arguments.model, weights="none", device="meta")

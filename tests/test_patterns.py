@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from cnnviz_fast.errors import InputError, LayerNotFoundError, OptionError
-from cnnviz_fast.layers import LayerInfo, layer_list, meta_copy, resolve
+from cnnviz_fast.layers import LayerInfo, layer_list, meta_copy
+from cnnviz_fast.patterns import resolve
 
 
 class WideConv(nn.Conv2d):
@@ -47,6 +48,31 @@ def net() -> Net:
 
 def names(model: nn.Module, patterns: object) -> list[str]:
     return [target.name for target in resolve(model, patterns)]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("type:Conv2d#0", ["stem"]),
+        ("type:Conv2d#-1", ["layer2.0.conv2"]),
+        ("type:Conv2d#6,0,1-3", ["layer2.0.conv2", "stem", "layer1.0.conv1", "layer1.0.conv2", "layer1.1.conv1"]),
+        ("layer1.*.relu#1", ["layer1.1.relu"]),
+        ("head#0", ["head"]),
+    ],
+)
+def test_resolve_numbers_pick_among_what_a_pattern_finds(net: Net, pattern: str, expected: list[str]) -> None:
+    assert names(net, pattern) == expected
+
+
+def test_resolve_picked_call_and_part(net: Net) -> None:
+    (target,) = resolve(net, "type:ReLU#1:2[out]")
+    assert (target.key(target.call), target.path) == ("layer1.1.relu:2[out]", ("out",))
+
+
+@pytest.mark.parametrize("pick", ["7", "-8", "0,7", "3-2", "5-9"])
+def test_resolve_number_beyond_what_a_pattern_finds_is_refused(net: Net, pick: str) -> None:
+    with pytest.raises(LayerNotFoundError, match=r"numbers behind # must be -7 to 6 for 'type:Conv2d#.*List them"):
+        resolve(net, f"type:Conv2d#{pick}")
 
 
 def test_layer_list_shared_module_listed_once_without_the_root(net: Net) -> None:
