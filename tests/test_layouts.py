@@ -150,7 +150,7 @@ def test_find_layout_vectors_have_one_cell_an_entry() -> None:
 
 @pytest.mark.parametrize("shape", [(), (7,), (1, 2, 3, 4, 5, 6)])
 def test_find_layout_other_numbers_of_axes_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ShapeError, match="layer 'act' puts out .*; only outputs of 2 to 5 axes can be drawn"):
+    with pytest.raises(ShapeError, match=r"layer 'act' puts out .*; only outputs of 2 to 5 axes can be drawn"):
         told(shape, "act")
 
 
