@@ -14,7 +14,7 @@ import cnnviz_fast as cf
 from benchmarks import old_ways, outputs, peers
 from benchmarks.drawing import COLORMAP, Drawing, anything, decoded, drawing_of
 from benchmarks.measure import FLOOR, OURS, PEER, Contender, Table, cases
-from benchmarks.workloads import LAYER4
+from benchmarks.workloads import ARTICLE_003, LAYER4
 
 FIGURES = 32
 LOOP_FILES = 2
@@ -104,7 +104,29 @@ def disk_table() -> Table:
     )
 
 
-TABLES = [files_table(), disk_table()]
+def article_003_table() -> Table:
+    """The job of article 003: the channels of one layer and their sum, each as a file."""
+    d, folder = drawing_of(ARTICLE_003), lambda: outputs.path("tiles")
+
+    def ours() -> Any:
+        return cf.save_tiles(d.maps, folder(), tile=d.tile_px, colormap=COLORMAP, threads=2, reduce="sum", beside=True)
+
+    def are_right(written: Any) -> None:
+        assert [path.name for path in written[:2]] == ["sum.png", "0.png"]
+        assert np.array_equal(decoded(written[0]), cf.render(d.maps.sum(0, keepdim=True), tile=d.tile_px).index)
+        are_tiles(d, written[1:])
+
+    return Table(
+        "2048 files of 96 px and their sum (article 003)",
+        [
+            Contender("save_tiles, 2 threads", ours, are_right, OURS, d.tiles_bytes, threads=2, output=folder),
+            figures(d, "the article's loop", folder, old_ways.article_003_files, LOOP_FILES),
+        ],
+        prepare=lambda: (d.prepare(), d.tiles, old_ways.pyplot()),
+    )
+
+
+TABLES = [files_table(), disk_table(), article_003_table()]
 
 
 @cases(TABLES)

@@ -34,10 +34,11 @@ LAYER3 = Workload(1024, 14, 112)
 LAYER2 = Workload(512, 28, 112)
 LAYER1 = Workload(256, 56, 112)
 CONV1 = Workload(64, 112, 448)
+ARTICLE_003 = Workload(2048, 12, 96)  # layer4 at 384 px of input, x8
 WORKLOADS = (
     LAYER4,
     LAYER4_SMALL,
-    Workload(2048, 12, 96),  # layer4 at 384 px of input, x8
+    ARTICLE_003,
     LAYER3,
     LAYER2,
     LAYER1,

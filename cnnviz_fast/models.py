@@ -272,7 +272,8 @@ def _from_timm(name: str, weights: str | os.PathLike[str] | None, build: _Builde
         name = timm_zoo.check_name(f"{name.partition('.')[0]}.{text}")
     module = timm_zoo.pretrained(name)
     tag = str(getattr(module, "pretrained_cfg", {}).get("tag") or "DEFAULT")
-    return LoadedModel(module, timm_zoo.preprocess_of(module), f"timm:{name}", tag)
+    categories = timm_zoo.categories_of(module)
+    return LoadedModel(module, timm_zoo.preprocess_of(module), f"timm:{name}", tag, categories)
 
 
 def _from_hf(name: str, weights: str | os.PathLike[str] | None, build: _Builder) -> LoadedModel:

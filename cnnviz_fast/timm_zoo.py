@@ -89,6 +89,25 @@ def pretrained(name: str) -> nn.Module:
     return module
 
 
+def categories_of(module: nn.Module) -> tuple[str, ...] | None:
+    """Name the classes of a model that was trained on one of ImageNet's sets.
+
+    Args:
+        module: timm's, with pretrained weights.
+
+    Returns:
+        A name for each of its outputs; None where timm does not know them.
+    """
+    import_extra("timm", "timm")
+    from timm.data import ImageNetInfo, infer_imagenet_subset
+
+    subset = infer_imagenet_subset(module)
+    if subset is None:
+        return None
+    known = ImageNetInfo(subset)
+    return tuple(known.index_to_description(index) for index in range(known.num_classes()))
+
+
 def preprocess_of(module: nn.Module) -> TimmPreprocess:
     """Make the preprocessing that a model's own data config asks for.
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cnnviz_fast import cli
+from cnnviz_fast import cli, timm_zoo
 from cnnviz_fast.errors import ModelError
 from cnnviz_fast.models import example_input, load_model
 from cnnviz_fast.options import PreprocessOptions
@@ -62,6 +62,18 @@ def test_load_model_checkpoint_is_loaded(tmp_path: Path) -> None:
     model = load_model("timm:resnet10t", weights=tmp_path / "net.pth", device="cpu")
     assert torch.equal(model.module.fc.weight, trained.fc.weight)
     assert model.weights == "net.pth"
+
+
+@pytest.mark.parametrize(("classes", "count"), [(1000, 1000), (21843, 21843), (7, None)])
+def test_load_model_pretrained_weights_name_their_classes(
+    classes: int, count: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = timm.create_model("resnet10t", num_classes=classes)
+    monkeypatch.setattr(timm_zoo, "pretrained", lambda name: trained)
+    categories = load_model("timm:resnet10t", device="cpu").categories
+    assert categories is None if count is None else len(categories) == count
+    if count == 1000:
+        assert "golden retriever" in categories[207]
 
 
 @pytest.mark.parametrize(("spec", "weights", "said"), [
