@@ -31,7 +31,7 @@ def _compiled(signature: Any, reorder_sums: bool = False) -> Any:
     The machine code is cached beside this file, or in the user's cache folder where that is not writable.
     """
 
-    flags = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc"} if reorder_sums else False}
+    flags: Any = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc"} if reorder_sums else False}
 
     def compile_function(function: Any) -> Any:
         try:
