@@ -18,7 +18,6 @@ from .layout import Strip
 from .manifest import Source
 from .options import RenderOptions, takes
 from .render import Plan, plan_sheet
-from .selection import Selection
 from .strips import in_order
 
 MANIFEST_NAME = "manifest.json"
@@ -63,7 +62,7 @@ def save_tiles(
         raise OptionError("grid, gap and margin belong to sheets; single tiles have none. Leave them out.")
     plan = plan_sheet(maps, replace(wanted, grid=(0, 1)), source or Source())
     folder = Path(folder)
-    paths = [folder / file for file in _file_names(name, suffix, plan.selection)]
+    paths = [folder / file for file in _file_names(name, suffix, plan.names)]
     formats.check_size(paths[0], plan.layout.tile_h, plan.layout.tile_w)
     make_folder(folder)
     for _ in in_order(_Batch(plan, paths), _batches(plan), plan.threads):
@@ -109,20 +108,19 @@ class _Reduction(str):
         return str(self)
 
 
-def _file_names(name: str, suffix: str, selection: Selection) -> list[str]:
-    """Fill the channel numbers, or the names of reductions, and the suffix into the pattern for file names.
+def _file_names(name: str, suffix: str, tiles: list[str]) -> list[str]:
+    """Fill the names of tiles, channel numbers or reductions, and the suffix into the pattern for file names.
 
     Raises:
         OptionError: the pattern has something else in braces, no {channel} for several files, or a path; there is a
             suffix and no {suffix} for it, or the other way about; two files would have one name.
     """
-    reductions = selection.reductions or [None] * len(selection.channels)
-    shown = [_Reduction(r) if r else c for c, r in zip(selection.channels, reductions, strict=True)]
+    channels = [int(tile) if tile.isdecimal() else _Reduction(tile) for tile in tiles]
     try:
         fields = {field for _, field, _, _ in Formatter().parse(name) if field is not None}
         if not fields <= {"channel", "suffix"}:
             raise KeyError(name)
-        names = [name.format(channel=channel, suffix=suffix) for channel in shown]
+        names = [name.format(channel=channel, suffix=suffix) for channel in channels]
     except (KeyError, ValueError, TypeError):
         raise OptionError(
             f"name may hold {{channel}} and {{suffix}} and nothing else in braces, got {name!r}."

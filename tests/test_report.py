@@ -144,6 +144,16 @@ def test_layer_report_is_strict_json(name: str) -> None:
     assert json.loads(json.dumps(record, allow_nan=False)) == record
 
 
+def test_visualize_leaves_the_report_in_the_manifest() -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3), torch.nn.ReLU())
+    torch.nn.init.zeros_(model[0].weight[2])
+    torch.nn.init.zeros_(model[0].bias)
+    (sheet,) = cf.visualize(model, noise(1, 3, 9, 9), "1", tile=9, report=True)
+    report = sheet.manifest["report"]
+    assert (report["channels"], report["dead"]) == (5, [2])
+    assert report["sparsity"] == pytest.approx(np.mean([tile["zeros"] for tile in sheet.manifest["tiles"]]))
+
+
 def test_lines_are_the_short_table() -> None:
     maps = torch.zeros(100, 2, 2)
     maps[20:] = torch.tensor([[0.0, 1.0], [2.0, 3.0]])

@@ -44,8 +44,11 @@ def numpy_score(channel: np.ndarray, rank: str) -> float:
 
 
 def numpy_order(maps: torch.Tensor, rank: str) -> list[int]:
-    """Order channels by score, greatest first; ties to the lowest; those without a finite value last."""
-    scores = [numpy_score(channel, rank) for channel in maps.numpy()]
+    """Order channels by score, greatest first; ties to the lowest; those without a finite value last.
+
+    To 12 digits: numpy's sums of the same values in another order differ behind them.
+    """
+    scores = [float(f"{numpy_score(channel, rank):.12g}") for channel in maps.numpy()]
     return sorted(range(len(maps)), key=lambda c: (np.isnan(scores[c]), -np.nan_to_num(scores[c]), c))
 
 
