@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from .options import RenderOptions as RenderOptions
     from .render import render as render
     from .render import save_sheet as save_sheet
+    from .report import LayerReport as LayerReport
+    from .report import layer_report as layer_report
     from .sheet import Sheet as Sheet
     from .tiles import save_tiles as save_tiles
     from .visualize import visualize as visualize
@@ -43,6 +45,8 @@ _HOMES = {
     "render": "render",
     "save_sheet": "render",
     "save_tiles": "tiles",
+    "LayerReport": "report",
+    "layer_report": "report",
     "Sheet": "sheet",
     "visualize": "visualize",
 }

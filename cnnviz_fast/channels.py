@@ -1,18 +1,17 @@
-"""Stage 4 of 7: maps as float32, selection of channels, statistics and the range each channel is drawn on.
+"""Stage 4 of 7: maps as float32, statistics of channels and the range each is drawn on.
 
 Everything here runs as batched torch operations on the device where the maps lie.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from .errors import DTypeError, OptionError, ShapeError
+from .errors import DTypeError, ShapeError
 
 if TYPE_CHECKING:
     from .backends import Backend
@@ -43,7 +42,22 @@ class ChannelStatistics:
     @property
     def all_finite(self) -> bool:
         """Whether no channel holds a NaN or an infinity."""
-        return not bool((self.nan + self.inf).any())
+        return not bool(self.nonfinite.any())
+
+    @property
+    def nonfinite(self) -> torch.Tensor:
+        """Tell, (C,) bool, which channels hold a NaN or an infinity."""
+        return (self.nan + self.inf) > 0
+
+    @property
+    def flat(self) -> torch.Tensor:
+        """Tell, (C,) bool, which channels have one finite value only; the dead are among them."""
+        return self.vmin == self.vmax
+
+    @property
+    def dead(self) -> torch.Tensor:
+        """Tell, (C,) bool, which channels are zero throughout."""
+        return self.zeros == 1
 
 
 def as_maps(maps: Any) -> torch.Tensor:
@@ -82,27 +96,6 @@ def as_maps(maps: Any) -> torch.Tensor:
     if 0 in maps.shape:
         raise ShapeError(f"maps must have at least one channel and one pixel, got shape {tuple(maps.shape)}.")
     return maps.detach().to(torch.float32)
-
-
-def select(maps: torch.Tensor, channels: Sequence[int] | None) -> tuple[torch.Tensor, list[int]]:
-    """Pick channels.
-
-    Args:
-        maps: (C, H, W) float32.
-        channels: channel numbers in the order wanted, or None for all.
-
-    Returns:
-        (K, H, W) float32, and the K channel numbers.
-
-    Raises:
-        OptionError: a number that `maps` does not have.
-    """
-    count = len(maps)
-    if channels is None:
-        return maps, list(range(count))
-    if max(channels) >= count:
-        raise OptionError(f"channels must lie in 0..{count - 1}, got {max(channels)}. The layer has {count} channels.")
-    return maps[torch.tensor(channels, device=maps.device)], list(channels)
 
 
 def channel_statistics(backend: Backend, maps: torch.Tensor) -> ChannelStatistics:
@@ -205,10 +198,10 @@ def _percentiles(maps: torch.Tensor, percentile: tuple[float, float]) -> tuple[t
         high = values.gather(1, torch.minimum(below + 1, last)[:, None])[:, 0].to(wide)
         return (low + (position - below) * (high - low)).to(maps.dtype)
 
-    wide = _widest(maps)
+    wide = widest(maps)
     return at(percentile[0]), at(percentile[1])
 
 
-def _widest(maps: torch.Tensor) -> torch.dtype:
+def widest(maps: torch.Tensor) -> torch.dtype:
     """Return float64, in which positions beyond 2^24 and differences of large values are exact; MPS has none."""
     return torch.float32 if maps.device.type == "mps" else torch.float64

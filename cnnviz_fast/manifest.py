@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .layout import GridLayout
     from .options import RenderOptions
     from .palette import Palette
+    from .report import LayerReport
+    from .selection import Selection
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,11 @@ def describe_sheet(
     maps: dict[str, Any],
     layout: GridLayout,
     palette: Palette,
-    channels: list[int],
+    selection: Selection,
     statistics: ChannelStatistics,
     vmin: torch.Tensor,
     vmax: torch.Tensor,
+    report: LayerReport | None = None,
 ) -> dict[str, Any]:
     """Build the manifest of a sheet.
 
@@ -67,14 +70,17 @@ def describe_sheet(
         maps: shape, dtype and device of the layer's maps, before selection.
         layout: the grid.
         palette: the colours.
-        channels: channel number of each tile.
-        statistics: of the channels drawn.
+        selection: what each tile shows.
+        statistics: of the maps drawn.
         vmin: (C,) float32. Lower end of the range that each tile is drawn on.
         vmax: (C,) float32. Its upper end.
+        report: on the layer's maps, before selection.
 
     Returns:
         A record that JSON can hold; a value that is not finite is None. A tile's `box` is [y0, x0, y1, x1] in px,
         the ends exclusive; `vmin` and `vmax` are the range it is drawn on, `min` and `max` its own finite extremes.
+        Where anything is reduced every tile has a `reduce` (None for a channel as it is), where channels are ranked a
+        `rank`, its score. The `channel` of a sum, mean or max is None; of the strongest it is that channel's number.
     """
     return {
         "cnnviz_fast": package_version(),
@@ -84,17 +90,18 @@ def describe_sheet(
         "palette": {"levels": palette.levels, "background": palette.background, "bad": palette.bad},
         "backend": backend,
         "options": dataclasses.asdict(options),
-        "tiles": _describe_tiles(layout, channels, statistics, vmin, vmax),
+        **({} if report is None else {"report": dataclasses.asdict(report)}),
+        "tiles": _describe_tiles(layout, selection, statistics, vmin, vmax),
     }
 
 
 def _describe_tiles(
-    layout: GridLayout, channels: list[int], statistics: ChannelStatistics, vmin: torch.Tensor, vmax: torch.Tensor
+    layout: GridLayout, selection: Selection, statistics: ChannelStatistics, vmin: torch.Tensor, vmax: torch.Tensor
 ) -> list[dict[str, Any]]:
     measured = (getattr(statistics, field.name) for field in dataclasses.fields(statistics))
     # One transfer and one conversion a column, not one a number; and a literal, the fastest way to make 2048 records.
-    columns = zip(channels, *map(_json_numbers, (vmin, vmax, *measured)), _flags(statistics), strict=True)
-    return [
+    columns = zip(selection.channels, *map(_json_numbers, (vmin, vmax, *measured)), _flags(statistics), strict=True)
+    tiles = [
         {
             "channel": channel,
             "box": box,
@@ -113,15 +120,20 @@ def _describe_tiles(
             layout.boxes(), columns, strict=True
         )
     ]
+    for key, column in (("reduce", selection.reductions), ("rank", selection.scores)):
+        if column is not None:
+            for tile, value in zip(tiles, column, strict=True):
+                tile[key] = value
+    return tiles
 
 
 def _flags(statistics: ChannelStatistics) -> list[list[str]]:
     """Name what is odd about each channel: flat (min = max), dead (all zero), nonfinite (holds NaN or infinities)."""
     flags: list[list[str]] = [[] for _ in range(len(statistics.vmin))]
     for name, present in (
-        ("flat", statistics.vmin == statistics.vmax),
-        ("dead", statistics.zeros == 1),
-        ("nonfinite", (statistics.nan + statistics.inf) > 0),
+        ("flat", statistics.flat),
+        ("dead", statistics.dead),
+        ("nonfinite", statistics.nonfinite),
     ):
         for position in present.nonzero()[:, 0].tolist():
             flags[position].append(name)

@@ -162,10 +162,15 @@ class RenderOptions(SelfChecking):
                 raise OptionError(f"vmin must be less than vmax in float32, got {self.vmin:.9g} and {self.vmax:.9g}.")
         elif self.vmin is not None or self.vmax is not None:
             raise OptionError(f"vmin and vmax go with normalize 'fixed', got normalize {self.normalize!r}.")
-        if self.rank is not None and self.topk is None and not self.sort:
+        ranked = self.topk is not None or self.sort
+        if ranked:
+            object.__setattr__(self, "rank", self.rank or "mean")
+        elif self.rank is not None:
             raise OptionError(f"rank goes with topk or sort, got rank {self.rank!r} alone.")
         if self.beside and self.reduce is None:
             raise OptionError("beside goes with reduce. Say what the channels are to be reduced to.")
+        if ranked and self.reduce is not None and not self.beside:
+            raise OptionError("topk and sort order channels, and with reduce none are drawn. Add beside.")
         if self.normalize == "percentile":
             object.__setattr__(self, "percentile", self.percentile or (1.0, 99.0))
         elif self.percentile is not None:

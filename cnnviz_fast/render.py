@@ -28,6 +28,8 @@ from .layout import GridLayout, Positions, Strip, cut_strips, plan_grid, samplin
 from .manifest import Source, describe_sheet
 from .options import RenderOptions, takes
 from .palette import Palette, make_palette
+from .report import LayerReport, layer_report
+from .selection import Selection, select
 from .sheet import Sheet, write_manifest
 from .strips import default_threads, in_order
 
@@ -36,7 +38,8 @@ from .strips import default_threads, in_order
 class Plan:
     """Everything about a sheet but its pixels. See `kernels` for what the arrays are.
 
-    channels: channel number of each tile.
+    selection: which channel, or what reduction of several, each tile shows.
+    report: on the whole layer, where it is wanted.
     describe: makes the manifest, which takes as long as drawing a small sheet.
     """
 
@@ -50,8 +53,14 @@ class Plan:
     palette: Palette
     paint: Paint
     threads: int
-    channels: list[int]
+    selection: Selection
+    report: LayerReport | None
     describe: Callable[[], dict[str, Any]]
+
+    @property
+    def names(self) -> list[str]:
+        """Name each tile, in order: "7" for channel 7, or "sum" for a reduction."""
+        return self.selection.names
 
     def draw(self, strip: Strip, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Draw one strip into `out`, (rows of the strip, width) uint8, and return it."""
@@ -82,8 +91,9 @@ def plan_sheet(maps: Any, options: RenderOptions, source: Source) -> Plan:
         BackendUnavailableError: the named backend does not work for these maps.
     """
     layer = channels.as_maps(maps)
-    chosen, numbers = channels.select(layer, options.channels)
-    backend = backends.choose(options.backend, chosen.device.type)
+    backend = backends.choose(options.backend, layer.device.type)
+    report = layer_report(layer, channels.channel_statistics(backend, layer)) if options.report else None
+    chosen, selection = select(layer, backend, options)
 
     statistics = channels.channel_statistics(backend, chosen)
     if options.normalize == "sigmoid":
@@ -106,6 +116,10 @@ def plan_sheet(maps: Any, options: RenderOptions, source: Source) -> Plan:
         "dtype": str(maps.dtype).removeprefix("torch."),
         "device": str(layer.device),
     }
+    describe = partial(
+        describe_sheet, source, options, backend.name, described,
+        layout, palette, selection, statistics, vmin, vmax, report,
+    )  # fmt: skip
     return Plan(
         backend=backend,
         maps=backend.to_array(chosen),
@@ -117,10 +131,9 @@ def plan_sheet(maps: Any, options: RenderOptions, source: Source) -> Plan:
         palette=palette,
         paint=Paint(palette.levels, 0.5 if options.normalize == "symmetric" else 0.0, palette.background, palette.bad),
         threads=options.threads or default_threads(),
-        channels=numbers,
-        describe=partial(
-            describe_sheet, source, options, backend.name, described, layout, palette, numbers, statistics, vmin, vmax
-        ),
+        selection=selection,
+        report=report,
+        describe=describe,
     )
 
 

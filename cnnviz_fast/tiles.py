@@ -1,10 +1,12 @@
-"""One file per channel. The plan and kernels of a sheet with a grid of one column: a strip is a batch of tiles."""
+"""One file per tile. The plan and kernels of a sheet with a grid of one column: a strip is a batch of tiles."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ def save_tiles(
     folder: str | os.PathLike[str],
     *,
     name: str = "{channel}.png",
+    suffix: str = "",
     source: Source | None = None,
     **options: Any,
 ) -> list[Path]:
@@ -38,15 +41,18 @@ def save_tiles(
     Args:
         maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not. Not modified.
         folder: where the files go, made where it is missing.
-        name: of each file, with {channel} for its number; its suffix decides the format, as in save_sheet.
+        name: of each file, with {channel} for its number, or for what it is a reduction by, such as sum, and {suffix}
+            for `suffix`; what stands after the last dot decides the format, as in save_sheet.
+        suffix: what stands for {suffix} in `name`: of a run, say, to tell its files from those of another.
         source: where the maps came from, for the manifest.
         **options: see below.
 
     Returns:
-        The path of each file, in the order of the channels.
+        The path of each file, in the order of the tiles of a sheet: reductions first, channels by number or rank.
 
     Raises:
-        InputError: `maps` or an option cannot be used; `grid`, `gap` and `margin` belong to sheets.
+        InputError: `maps` or an option cannot be used; `grid`, `gap` and `margin` belong to sheets. `name` holds no
+            {channel} for several files, or it or `suffix` holds a path, or two files would have one name.
         EncodeError: a tile is too large for the format.
         WriteError: a file cannot be written; the message names it.
         BackendUnavailableError: the named backend does not work for these maps.
@@ -56,7 +62,7 @@ def save_tiles(
         raise OptionError("grid, gap and margin belong to sheets; single tiles have none. Leave them out.")
     plan = plan_sheet(maps, replace(wanted, grid=(0, 1)), source or Source())
     folder = Path(folder)
-    paths = [folder / file for file in _file_names(name, plan.channels)]
+    paths = [folder / file for file in _file_names(name, suffix, plan.names)]
     formats.check_size(paths[0], plan.layout.tile_h, plan.layout.tile_w)
     make_folder(folder)
     for _ in in_order(_Batch(plan, paths), _batches(plan), plan.threads):
@@ -95,20 +101,42 @@ def _batches(plan: Plan) -> list[Strip]:
     return layout.strips(tiles * layout.tile_h)
 
 
-def _file_names(name: str, channels: list[int]) -> list[str]:
-    """Fill the channel numbers into the pattern for file names.
+class _Reduction(str):
+    """The name of a reduction, which stands for a channel's number in any format: {channel:04d} of "sum" is "sum"."""
+
+    def __format__(self, form: str) -> str:
+        return str(self)
+
+
+def _file_names(name: str, suffix: str, tiles: list[str]) -> list[str]:
+    """Fill the names of tiles, channel numbers or reductions, and the suffix into the pattern for file names.
 
     Raises:
-        OptionError: the pattern has no {channel}, something else in braces, or a path.
+        OptionError: the pattern has something else in braces, no {channel} for several files, or a path; there is a
+            suffix and no {suffix} for it, or the other way about; two files would have one name.
     """
+    channels = [int(tile) if tile.isdecimal() else _Reduction(tile) for tile in tiles]
     try:
-        names = [name.format(channel=channel) for channel in channels]
-    except (KeyError, IndexError, ValueError, AttributeError):
-        raise OptionError(f"name may hold {{channel}} and nothing else in braces, got {name!r}.") from None
-    if name.format(channel=0) == name.format(channel=1):
-        raise OptionError(f"name must hold {{channel}}, so that every channel has a file, got {name!r}.")
-    if len(set(names)) < len(names):
-        raise OptionError("channels must differ where each gets a file of its own. Leave out the repeated ones.")
-    if Path(names[0]).name != names[0]:
-        raise OptionError(f"name must be a file name without a folder, got {name!r}. Give the folder as folder.")
+        fields = {field for _, field, _, _ in Formatter().parse(name) if field is not None}
+        if not fields <= {"channel", "suffix"}:
+            raise KeyError(name)
+        names = [name.format(channel=channel, suffix=suffix) for channel in channels]
+    except (KeyError, ValueError, TypeError):
+        raise OptionError(
+            f"name may hold {{channel}} and {{suffix}} and nothing else in braces, got {name!r}."
+        ) from None
+    if "channel" not in fields and len(names) > 1:
+        raise OptionError(f"name must hold {{channel}}, so that each of {len(names)} tiles has a file, got {name!r}.")
+    if ("suffix" in fields) != (suffix != ""):
+        raise OptionError(f"name holds {{suffix}} where suffix is given, got name {name!r} and suffix {suffix!r}.")
+    if any(character in file for file in names for character in "/\\\0"):
+        raise OptionError(
+            f"name and suffix must make a file name without a folder, got {names[0]!r}. Give the folder as folder."
+        )
+    # File systems that ignore case would overwrite A with a.
+    most_common, count = Counter(map(str.casefold, names)).most_common(1)[0]
+    if count > 1:
+        raise OptionError(
+            f"every file must have a name of its own, got {most_common!r} {count} times. Leave out repeated channels."
+        )
     return names

@@ -1,4 +1,4 @@
-"""What is accepted as maps, selection, statistics against numpy, the range of every normalisation, and shrinking."""
+"""What is accepted as maps, statistics against numpy, the range of every normalisation, and shrinking."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnviz_fast.backends import BACKENDS
-from cnnviz_fast.channels import ChannelStatistics, as_maps, channel_statistics, drawing_range, select, shrink, squash
-from cnnviz_fast.errors import DTypeError, OptionError, ShapeError
+from cnnviz_fast.channels import ChannelStatistics, as_maps, channel_statistics, drawing_range, shrink, squash
+from cnnviz_fast.errors import DTypeError, ShapeError
 from cnnviz_fast.kernels.torch_ops import channel_range
 from cnnviz_fast.options import RenderOptions
 
@@ -116,26 +116,6 @@ def test_as_maps_what_cannot_be_drawn_is_refused(maps: Any, error: type[Exceptio
     with pytest.raises(error) as caught:
         as_maps(maps)
     assert str(caught.value) == message
-
-
-# select
-
-
-def test_select_all_gives_the_maps_themselves(maps: torch.Tensor) -> None:
-    chosen, numbers = select(maps, None)
-    assert chosen is maps
-    assert numbers == [0, 1, 2, 3, 4, 5]
-
-
-def test_select_keeps_order_and_repeats(maps: torch.Tensor) -> None:
-    chosen, numbers = select(maps, (4, 0, 4))
-    assert numbers == [4, 0, 4]
-    assert torch.equal(chosen, torch.stack([maps[4], maps[0], maps[4]]))
-
-
-def test_select_channel_that_is_not_there_is_refused(maps: torch.Tensor) -> None:
-    with pytest.raises(OptionError, match=r"^channels must lie in 0\.\.5, got 6\. The layer has 6 channels\.$"):
-        select(maps, (0, 6, 3))
 
 
 # channel_statistics

@@ -132,7 +132,7 @@ def test_render_same_name_in_two_folders_keeps_both(model: str, picture: Path, o
 
 
 CHANGES = {
-    # One run a parameter: what is given, and a manifest key or the sheet's size that it must change.
+    # One run a parameter: what is given (None for a switch), and what of the manifest it must change.
     "tile": ("13", lambda m: (m["sheet"]["tile_h"], m["sheet"]["tile_w"])),
     "scale": ("3", lambda m: m["sheet"]["tile_h"]),
     "grid": ("1x6", lambda m: (m["sheet"]["rows"], m["sheet"]["cols"])),
@@ -143,6 +143,12 @@ CHANGES = {
     "vmin": ("-1", lambda m: m["tiles"][0]["vmin"]),
     "vmax": ("1", lambda m: m["tiles"][0]["vmax"]),
     "channels": ("1,3-4", lambda m: [t["channel"] for t in m["tiles"]]),
+    "topk": ("2", lambda m: len(m["tiles"])),
+    "sort": (None, lambda m: [t["channel"] for t in m["tiles"]]),
+    "rank": ("variance", lambda m: [t["rank"] for t in m["tiles"]]),
+    "reduce": ("sum,max", lambda m: [t.get("reduce") for t in m["tiles"]]),
+    "beside": (None, lambda m: len(m["tiles"])),
+    "report": (None, lambda m: "report" in m),
     "backend": ("torch", lambda m: m["backend"]),
     "align": ("left", None),
     "upsampling": ("nearest", None),
@@ -161,6 +167,8 @@ COMPANIONS = {
     "vmin": ["--normalize", "fixed", "--vmax", "2"],
     "vmax": ["--normalize", "fixed", "--vmin", "-2"],
     "scale": [],
+    "rank": ["--tile", "9", "--sort"],
+    "beside": ["--tile", "9", "--reduce", "mean"],
     "background": ["--gap", "2", "--tile", "9"],
     "interpolation": ["--size", "40", "--tile", "40"],
 }
@@ -189,7 +197,7 @@ def test_render_option_reaches_the_sheet(name: str, model: str, picture: Path, t
         path.write_text(TINY + "\ndef nan():\n    m = make()\n    m.conv.bias.data[2] = float('nan')\n    return m\n")
     needed = {"percentile": "1,99", "vmin": "-2", "vmax": "2"}.get(name)
     before, pixels_before = sheet("before", *([f"--{name}", needed] if needed else []))
-    after, pixels_after = sheet("after", f"--{name}", value)
+    after, pixels_after = sheet("after", f"--{name}", *([] if value is None else [value]))
     if name == "threads":
         assert pixels_before == pixels_after
         assert (before["options"]["threads"], after["options"]["threads"]) == (None, 1)
@@ -204,6 +212,35 @@ def test_render_format_decides_the_file(model: str, picture: Path, out: Path) ->
         argv = ["render", model, picture, "--layer", "conv", "--out", out, "--tile", "9"]
         assert run(*argv, "--format", name) == cli.DONE
         assert (out / f"cat_conv.{name}").read_bytes().startswith(magic)
+
+
+def test_render_report_is_told_on_stderr(
+    model: str, picture: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("render", model, picture, "--layer", "conv", "--out", out, "--tile", "9", "--report") == cli.DONE
+    captured = capsys.readouterr()
+    assert captured.out == f"{out / 'cat_conv.png'}\n"
+    lines = captured.err.splitlines()
+    assert lines[0] == f"{picture}, conv:"
+    assert lines[1] == "channels   6"
+    assert [line.split()[0] for line in lines[2:]] == [
+        "values", "sparsity", "dead", "flat", "saturated", "nonfinite", "ranges",
+    ]  # fmt: skip
+    report = json.loads((out / "cat_conv.json").read_text())["report"]
+    assert lines[-1].split()[1:11] == [str(count) for count in report["ranges"]["counts"]]
+
+
+def test_render_report_with_json_is_in_the_document(
+    model: str, picture: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["render", model, picture, "--layer", "conv", "--out", out, "--tile", "9", "--json"]
+    assert run(*argv, "--report") == cli.DONE
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    manifest = json.loads((out / "cat_conv.json").read_text())
+    assert json.loads(captured.out)["reports"] == [{"image": str(picture), "layer": "conv", **manifest["report"]}]
+    assert run(*argv) == cli.DONE
+    assert sorted(json.loads(capsys.readouterr().out)) == ["failed", "files"]
 
 
 def test_render_seed_and_weights_change_the_maps(picture: Path, tmp_path: Path) -> None:
@@ -255,6 +292,13 @@ BAD_USAGE = {
     "tile word": (["--tile", "big"], cli.USAGE, "tile must be a whole number of at least 1, got 'big'"),
     "scale 0": (["--scale", "0"], cli.USAGE, "scale must be a number above 0"),
     "tile and scale": (["--tile", "9", "--scale", "2"], cli.USAGE, "tile and scale"),
+    "topk 0": (["--topk", "0"], cli.USAGE, "topk must be a whole number of at least 1, got 0"),
+    "topk too large": (["--topk", "7"], cli.USAGE, "topk must be at most the 6 channels to choose from, got 7"),
+    "unknown rank": (["--topk", "2", "--rank", "men"], cli.USAGE, "Closest: 'mean'"),
+    "rank alone": (["--rank", "mean"], cli.USAGE, "rank goes with topk or sort"),
+    "unknown reduce": (["--reduce", "summ"], cli.USAGE, "Closest: 'sum'"),
+    "beside alone": (["--beside"], cli.USAGE, "beside goes with reduce"),
+    "sort of nothing": (["--sort", "--reduce", "sum"], cli.USAGE, "with reduce none are drawn. Add beside"),
     "channel out of range": (["--channels", "0-6"], cli.USAGE, "channels must lie in 0..5, got 6"),
     "sheet too large for jpg": (["--tile", "40000", "--format", "jpg"], cli.FAILED, "Make tile or scale smaller"),
     "threads 0": (["--threads", "0"], cli.USAGE, "threads must be"),

@@ -27,6 +27,8 @@ def held(field: str, value: Any) -> Any:
         "percentile": {"normalize": "percentile"},
         "vmin": {"normalize": "fixed", "vmax": 1e9},
         "vmax": {"normalize": "fixed", "vmin": -1e9},
+        "rank": {"sort": True},
+        "beside": {"reduce": "sum"},
     }
     return getattr(RenderOptions(**{**needed.get(field, {}), field: value}), field)
 
@@ -75,6 +77,18 @@ def held(field: str, value: Any) -> Any:
         ("channels", [3, "1-2", np.int64(7)], (3, 1, 2, 7)),
         ("channels", range(2, 5), (2, 3, 4)),
         ("channels", None, None),
+        ("topk", 12, 12),
+        ("topk", "12", 12),
+        ("topk", None, None),
+        ("sort", True, True),
+        ("rank", "abs-mean", "abs-mean"),
+        ("rank", None, "mean"),
+        ("reduce", "sum", ("sum",)),
+        ("reduce", "max, sum", ("max", "sum")),
+        ("reduce", ["strongest", "mean"], ("strongest", "mean")),
+        ("reduce", None, None),
+        ("beside", True, True),
+        ("report", True, True),
         ("backend", "torch", "torch"),
         ("threads", "2", 2),
         ("threads", None, None),
@@ -151,6 +165,21 @@ def test_render_options_accepted_forms_are_held_as_one(field: str, value: Any, e
         ("channels", "1;2", "channels must be a whole number of at least 0, got '1;2'."),
         ("channels", True, "channels must be a whole number of at least 0, got True."),
         ("channels", 1.5, "channels must be channels such as '0-63,128', got 1.5."),
+        ("topk", 0, "topk must be a whole number of at least 1, got 0."),
+        ("topk", "all", "topk must be a whole number of at least 1, got 'all'."),
+        ("sort", "yes", "sort must be True or False, got 'yes'."),
+        ("rank", 3, "rank must be one of mean, abs-mean, max, variance, nonzero, norm, got 3."),
+        (
+            "rank",
+            "Norm",
+            "rank must be one of mean, abs-mean, max, variance, nonzero, norm, got 'Norm'. Closest: 'norm'.",
+        ),
+        ("reduce", "min", "reduce must be one of sum, mean, max, strongest, got 'min'. Closest: 'mean'."),
+        ("reduce", "sum,sum", "reduce must be different ones of sum, mean, max, strongest, got 'sum,sum'."),
+        ("reduce", [], "reduce must be different ones of sum, mean, max, strongest, got []."),
+        ("reduce", 3, "reduce must be one of sum, mean, max, strongest, got 3."),
+        ("beside", 1, "beside must be True or False, got 1."),
+        ("report", None, "report must be True or False, got None."),
         ("backend", "nmba", "backend must be one of auto, reference, torch, numba, got 'nmba'. Closest: 'numba'."),
         ("threads", 0, "threads must be a whole number of at least 1, got 0."),
         ("threads", "many", "threads must be a whole number of at least 1, got 'many'."),
@@ -175,6 +204,10 @@ def test_render_options_wrong_value_is_refused_in_one_line(field: str, value: An
         ({"channels": "0-99999999999"}, "channels must be channel numbers of at most 1048575, got '0-99999999999'."),
         ({"vmin": 0}, "vmin and vmax go with normalize 'fixed', got normalize 'channel'."),
         ({"normalize": "layer", "vmax": 0}, "vmin and vmax go with normalize 'fixed', got normalize 'layer'."),
+        ({"rank": "max"}, "rank goes with topk or sort, got rank 'max' alone."),
+        ({"beside": True}, "beside goes with reduce. Say what the channels are to be reduced to."),
+        ({"reduce": "sum", "sort": True}, "topk and sort order channels, and with reduce none are drawn. Add beside."),
+        ({"reduce": "sum", "topk": 1}, "topk and sort order channels, and with reduce none are drawn. Add beside."),
         ({"percentile": (1, 99)}, "percentile goes with normalize 'percentile', got normalize 'channel'."),
     ],
 )
@@ -201,6 +234,15 @@ def test_render_options_defaults_are_those_of_the_design() -> None:
         "background": "black",
         "bad": "magenta",
         "channels": None,
+        "topk": None,
+        "sort": False,
+        "rank": None,
+        "reduce": None,
+        "beside": False,
+        "label": False,
+        "title": None,
+        "colorbar": False,
+        "report": False,
         "backend": "auto",
         "threads": None,
     }
@@ -210,8 +252,13 @@ def test_render_options_percentile_defaults_with_its_normalization() -> None:
     assert RenderOptions(normalize="percentile").percentile == (1.0, 99.0)
 
 
+@pytest.mark.parametrize("given", [{"topk": 3}, {"sort": True}])
+def test_render_options_rank_defaults_where_channels_are_ranked(given: dict[str, Any]) -> None:
+    assert RenderOptions(**given).rank == "mean"
+
+
 def test_render_options_a_record_made_again_is_equal() -> None:
-    made = RenderOptions(tile="7x9", grid="3x", normalize="percentile", channels="0-2")
+    made = RenderOptions(tile="7x9", grid="3x", normalize="percentile", channels="0-2", topk=2)
     assert dataclasses.replace(made) == made
     assert RenderOptions(**dataclasses.asdict(made)) == made
 

@@ -212,6 +212,108 @@ def test_render_channels_draws_those_in_that_order(maps: torch.Tensor) -> None:
     assert sheet.manifest["maps"]["shape"] == [6, 5, 7]
 
 
+@shows("topk")
+def test_render_topk_draws_only_the_first_by_rank(maps: torch.Tensor) -> None:
+    every = tiles_of(cf.render(maps, scale=2))
+    order = sorted(range(6), key=lambda c: -maps[c].double().mean())
+    for k in (1, 4):
+        sheet = cf.render(maps, scale=2, topk=k)
+        assert [tile["channel"] for tile in sheet.manifest["tiles"]] == order[:k]
+        assert_equal_planes(tiles_of(sheet), every[order[:k]])
+
+
+@shows("sort")
+def test_render_sort_draws_all_in_the_order_of_rank(maps: torch.Tensor) -> None:
+    every = tiles_of(cf.render(maps, scale=2))
+    order = sorted(range(6), key=lambda c: -maps[c].double().mean())
+    assert order != list(range(6))
+    sheet = cf.render(maps, scale=2, sort=True)
+    assert [tile["channel"] for tile in sheet.manifest["tiles"]] == order
+    assert_equal_planes(tiles_of(sheet), every[order])
+
+
+@shows("rank")
+def test_render_rank_is_what_the_order_goes_by_and_is_told(maps: torch.Tensor) -> None:
+    for rank, score in {"max": maps.amax((1, 2)), "variance": maps.double().var((1, 2), correction=0)}.items():
+        order = score.argsort(descending=True).tolist()
+        sheet = cf.render(maps, scale=1, topk=3, rank=rank)
+        tiles = sheet.manifest["tiles"]
+        assert [tile["channel"] for tile in tiles] == order[:3]
+        assert_same_statistics(np.array([tile["rank"] for tile in tiles]), score[order[:3]])
+        assert sheet.manifest["options"]["rank"] == rank
+
+
+@shows("reduce")
+def test_render_reduce_draws_that_instead_of_the_channels(maps: torch.Tensor) -> None:
+    wide = maps.double().numpy()
+    strongest = int(np.abs(wide).mean((1, 2)).argmax())
+    expected = {"sum": wide.sum(0), "mean": wide.mean(0), "max": wide.max(0), "strongest": wide[strongest]}
+    sheet = cf.render(maps, scale=1, reduce=list(expected))
+    for position, (name, cells) in enumerate(expected.items()):
+        tile = sheet.manifest["tiles"][position]
+        assert (tile["reduce"], tile["channel"]) == (name, strongest if name == "strongest" else None)
+        assert_same_statistics(np.array(tile["mean"]), np.float64(np.float32(cells)).mean())
+        cells = torch.from_numpy(cells[None]).float()
+        assert_same_plane(tile_of(sheet, position), drawn_1_to_1(cells, cells.min(), cells.max())[0])
+    assert len(sheet.manifest["tiles"]) == 4
+
+
+@shows("beside")
+def test_render_beside_draws_the_channels_behind_the_reductions(maps: torch.Tensor) -> None:
+    every, alone = (tiles_of(cf.render(maps, scale=2, grid="1x", **given)) for given in ({}, {"reduce": "sum"}))
+    sheet = cf.render(maps, scale=2, grid="1x", reduce="sum", beside=True)
+    assert_equal_planes(tiles_of(sheet)[0], alone[0])
+    assert_equal_planes(tiles_of(sheet)[1:], every)
+    assert [(t["reduce"], t["channel"]) for t in sheet.manifest["tiles"]] == [
+        ("sum", None), (None, 0), (None, 1), (None, 2), (None, 3), (None, 4), (None, 5),
+    ]  # fmt: skip
+
+
+@shows("report")
+def test_render_report_is_in_the_manifest_and_of_the_whole_layer() -> None:
+    maps = odd_maps()
+    sheet = cf.render(maps, tile=9, report=True, topk=1)
+    assert sheet.manifest["report"] == dataclasses.asdict(cf.layer_report(maps))
+    assert sheet.manifest["report"]["dead"] == [1]
+    assert "report" not in cf.render(maps, tile=9).manifest
+
+
+def test_render_plan_names_its_tiles(maps: torch.Tensor) -> None:
+    options = RenderOptions(reduce="sum,strongest", beside=True, channels="1,4", sort=True, rank="variance")
+    plan = MAIN_PATH.plan_sheet(maps, options, Source())
+    assert plan.names == ["sum", "strongest", "4", "1"]
+    assert plan.layout.count == 4
+
+
+def test_render_reduced_nan_is_drawn_as_bad(maps: torch.Tensor) -> None:
+    maps[3, 2, 4] = NAN
+    sheet = cf.render(maps, scale=1, reduce="max")
+    assert np.argwhere(sheet.index == sheet.manifest["palette"]["bad"]).tolist() == [[2, 4]]
+    assert sheet.manifest["tiles"][0]["flags"] == ["nonfinite"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_render_selection_draws_the_same_by_every_backend(backend: str) -> None:
+    options = {"tile": 9, "sort": True, "rank": "norm", "reduce": "max,strongest", "beside": True}
+    sheet = cf.render(odd_maps(), backend=backend, **options)
+    expected = cf.render(odd_maps(), backend="reference", **options)
+    assert [t["channel"] for t in sheet.manifest["tiles"]] == [t["channel"] for t in expected.manifest["tiles"]]
+    assert [t["rank"] for t in sheet.manifest["tiles"]][2:] == [t["rank"] for t in expected.manifest["tiles"]][2:]
+    assert_same_plane(sheet.index, expected.index, levels=expected.colors.levels)
+
+
+@pytest.mark.parametrize("options", [{"sort": True}, {"reduce": "sum,strongest"}, {"report": True}])
+def test_render_maps_of_one_value_are_selected_too(options: dict[str, Any]) -> None:
+    maps = noise(12, 1, 1)
+    sheet = cf.render(maps, tile=3, normalize="layer", **options)
+    levels = drawn_1_to_1(maps, maps.min(), maps.max()) if "reduce" not in options else None
+    if levels is not None:
+        shown = [tile["channel"] for tile in sheet.manifest["tiles"]]
+        assert_same_plane(tiles_of(sheet), levels[shown].repeat(3, axis=1).repeat(3, axis=2))
+    else:
+        assert np.unique(sheet.index).tolist() == [0, 255]
+
+
 def test_render_channels_of_a_layer_range_are_those_drawn(maps: torch.Tensor) -> None:
     sheet = cf.render(maps, scale=1, normalize="layer", channels=[0, 1])
     assert sheet.manifest["tiles"][0]["vmax"] == maps[:2].max().item()
@@ -398,7 +500,8 @@ def test_manifest_describes_maps_options_and_sheet(maps: torch.Tensor) -> None:
 
 
 def test_manifest_is_strict_json() -> None:
-    manifest = cf.render(odd_maps(), tile=9, gap=1, normalize="percentile").manifest
+    selected = {"sort": True, "reduce": "sum", "beside": True, "report": True}
+    manifest = cf.render(odd_maps(), tile=9, gap=1, normalize="percentile", **selected).manifest
     again = json.loads(json.dumps(manifest, allow_nan=False))
     assert again["tiles"] == manifest["tiles"]
 
@@ -467,6 +570,7 @@ def test_render_what_is_no_maps_is_refused(
     ("options", "message"),
     [
         ({"channels": [6]}, r"^channels must lie in 0\.\.5, got 6\."),
+        ({"topk": 7}, r"^topk must be at most the 6 channels to choose from, got 7\."),
         ({"grid": "2x2"}, r"^grid must hold all 6 channels, got 2x2 = 4 cells\."),
         ({"colormap": "virdis"}, r"^no colormap 'virdis'\. Closest: 'viridis'"),
         ({"background": "blak"}, r"^background must be the name of a colour"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -89,25 +90,94 @@ def test_save_tiles_manifest_says_which_file_is_which(maps: torch.Tensor, tmp_pa
     assert [path.name for path in paths] == ["9.png", "4.png"]
 
 
+def test_save_tiles_names_of_article_003(maps: torch.Tensor, tmp_path: Path) -> None:
+    options = {"name": "{channel}_{suffix}.png", "suffix": "drone", "reduce": "sum", "beside": True, "scale": 8}
+    paths = cf.save_tiles(maps, tmp_path, **options)
+    assert [path.name for path in paths] == ["sum_drone.png", *(f"{c}_drone.png" for c in range(37))]
+    sheet = cf.render(maps, scale=8, reduce="sum", beside=True, grid="x1").rgb()
+    for position in (0, 1, 38 - 1):
+        with Image.open(paths[position]) as image:
+            assert (np.asarray(image.convert("RGB")) == sheet[position * 56 : position * 56 + 56]).all()
+    tiles = json.loads((tmp_path / "manifest.json").read_text())["tiles"]
+    assert [(t["file"], t["channel"], t["reduce"]) for t in tiles[:2]] == [
+        ("sum_drone.png", None, "sum"),
+        ("0_drone.png", 0, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"name": "{channel:04d}.png", "reduce": "max", "beside": True, "channels": [7]}, ["max.png", "0007.png"]),
+        ({"name": "{channel:>4}.png", "reduce": "sum,strongest"}, ["sum.png", "strongest.png"]),
+        ({"name": "all_{suffix}.png", "suffix": "a {b}", "reduce": "sum"}, ["all_a {b}.png"]),
+        ({"name": "one.png", "topk": 1}, ["one.png"]),
+        ({"name": "{{{channel}}}.png", "channels": "3,5"}, ["{3}.png", "{5}.png"]),
+    ],
+)
+def test_save_tiles_name_is_filled_in(
+    maps: torch.Tensor, tmp_path: Path, options: dict[str, object], names: list[str]
+) -> None:
+    assert [path.name for path in cf.save_tiles(maps, tmp_path, tile=9, **options)] == names
+    assert sorted(os.listdir(tmp_path)) == sorted([*names, "manifest.json"])
+
+
+def test_save_tiles_topk_decides_the_files_and_their_order(maps: torch.Tensor, tmp_path: Path) -> None:
+    order = [c for c in maps.double().numpy().max(axis=(1, 2)).argsort()[::-1].tolist() if c != 9]  # 9 holds a NaN
+    paths = cf.save_tiles(maps, tmp_path, tile=9, channels=[c for c in range(37) if c != 9], topk=5, rank="max")
+    assert [path.name for path in paths] == [f"{c}.png" for c in order[:5]]
+    assert sorted(os.listdir(tmp_path)) == sorted([*(path.name for path in paths), "manifest.json"])
+    tiles = json.loads((tmp_path / "manifest.json").read_text())["tiles"]
+    assert [(t["file"], t["channel"], t["rank"]) for t in tiles] == [
+        (f"{c}.png", c, maps[c].max().item()) for c in order[:5]
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"name": "tile.png"}, "name must hold {channel}"),
-        ({"name": "{channel}_{suffix}.png"}, "nothing else in braces"),
+        ({"name": "tile.png"}, "name must hold {channel}, so that each of 37 tiles has a file, got 'tile.png'"),
+        ({"name": "{suffix}.png", "suffix": "a"}, "name must hold {channel}"),
+        ({"name": "tile.png", "reduce": "sum,mean"}, "so that each of 2 tiles has a file"),
+        ({"name": "{{channel}}.png"}, "name must hold {channel}"),
+        ({"name": "{channel}_{suffix}.png"}, "name holds {suffix} where suffix is given"),
+        ({"suffix": "drone"}, "where suffix is given, got name '{channel}.png' and suffix 'drone'"),
+        ({"name": "{channel}_{type}.png"}, "name may hold {channel} and {suffix} and nothing else in braces"),
+        ({"name": "{channel.real}.png"}, "nothing else in braces"),
+        ({"name": "{channel:{type}}.png"}, "nothing else in braces"),
+        ({"name": "{channel:z}.png"}, "nothing else in braces"),
+        ({"name": "{0}.png"}, "nothing else in braces"),
+        ({"name": "{}.png"}, "nothing else in braces"),
         ({"name": "{channel"}, "nothing else in braces"),
+        ({"name": None}, "nothing else in braces"),
+        ({"name": "{channel}_{suffix}.png", "suffix": "../a"}, "without a folder, got '0_../a.png'"),
+        ({"name": "{channel}_{suffix}.png", "suffix": "a\\b"}, "without a folder"),
+        ({"name": "sub/{channel}.png", "topk": 1}, "without a folder, got 'sub/"),
+        ({"name": "{channel:c}.png", "channels": "0"}, "without a folder"),
+        ({"name": "{channel:c}.png"}, "without a folder"),
+        ({"name": "{channel:c}.png", "channels": "6,36,4,36"}, "every file must have a name of its own, got '$.png' 2"),
+        ({"reduce": "sum", "beside": True, "channels": "4,4"}, "got '4.png' 2 times. Leave out repeated channels."),
+        ({"topk": 38}, "topk must be at most the 37 channels"),
         ({"name": "../{channel}.png"}, "without a folder"),
         ({"name": "/tmp/{channel}.png"}, "without a folder"),
         ({"name": "{channel}.gif"}, "must be one of .png"),
         ({"gap": 1}, "grid, gap and margin belong to sheets"),
         ({"grid": "6x7"}, "grid, gap and margin belong to sheets"),
-        ({"channels": "1,1"}, "channels must differ"),
+        ({"channels": "1,1"}, "every file must have a name of its own, got '1.png' 2 times"),
     ],
 )
 def test_save_tiles_wrong_argument_writes_nothing(
     maps: torch.Tensor, tmp_path: Path, options: dict[str, object], said: str
 ) -> None:
-    with pytest.raises(OptionError, match=said):
+    with pytest.raises(OptionError, match=re.escape(said)):
         cf.save_tiles(maps, tmp_path / "out", tile=9, **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_save_tiles_names_that_differ_in_case_only_are_one_name(tmp_path: Path) -> None:
+    maps = torch.rand(98, 2, 2, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(OptionError, match=r"^every file must have a name of its own, got 'a\.png' 2 times\."):
+        cf.save_tiles(maps, tmp_path / "out", tile=9, name="{channel:c}.png", channels=[65, 97])  # A and a
     assert not (tmp_path / "out").exists()
 
 

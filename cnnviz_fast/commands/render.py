@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from .arguments import (
     options_of,
     output_folder,
 )
-from .terminal import complain, everything_is_loaded, print_json
+from .terminal import complain, everything_is_loaded, print_json, tell
 
 
 def add(commands: Any) -> None:
@@ -94,6 +95,7 @@ def write_sheets(
     everything_is_loaded()
     files: list[dict[str, str]] = []
     failed: list[dict[str, str]] = []
+    reports: list[dict[str, Any]] = []
     for picture in tqdm(pictures, unit="picture", disable=None, file=sys.stderr, leave=False):
         try:
             plans = plan_picture(model, picture, arguments.layer, max_pixels, options, layout)
@@ -107,8 +109,12 @@ def write_sheets(
             files.append({"image": picture.name, "layer": layer, "path": str(path)})
             if not arguments.json:
                 print(path, flush=True)
+            if plan.report is not None:
+                reports.append({"image": picture.name, "layer": layer, **dataclasses.asdict(plan.report)})
+                if not arguments.json:
+                    tell([f"{picture.name}, {layer}:", *plan.report.lines()])
     if arguments.json:
-        print_json({"files": files, "failed": failed})
+        print_json({"files": files, "failed": failed, **({"reports": reports} if options.report else {})})
     for failure in failed:
         complain(failure["reason"])
     if failed and files:

@@ -1,4 +1,4 @@
-"""What is said on the terminal: one line of complaint, a table, JSON."""
+"""What is said on the terminal: one line of complaint, several of a report, a table, JSON."""
 
 from __future__ import annotations
 
@@ -12,6 +12,13 @@ from typing import Any
 def complain(message: object) -> None:
     """Say one line on stderr."""
     print(f"cnnviz: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def tell(lines: Sequence[str]) -> None:
+    """Say several lines on stderr, beside a progress bar that may be there."""
+    from tqdm import tqdm
+
+    tqdm.write("\n".join(lines), file=sys.stderr)
 
 
 def print_json(document: Any) -> None:

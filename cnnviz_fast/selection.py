@@ -1,0 +1,170 @@
+"""Stage 4 of 7: which channels are drawn, in which order, and what they are reduced to.
+
+Everything that touches values runs as batched torch operations on the device where the maps lie; only one score a
+channel comes back from there, to be sorted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .channels import channel_statistics, widest
+from .errors import OptionError
+
+if TYPE_CHECKING:
+    from .backends import Backend
+    from .options import RenderOptions
+
+SCORE_BITS = 40
+"""Scores are compared to this many bits, 12 digits: float64 has 53, of which a sum of a million values may lose 10."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What each tile shows, in the order of the tiles.
+
+    channels: number of the channel; None for a sum, mean or max of several.
+    reductions: what the tile is a reduction by, None for a channel as it is; None where nothing is reduced.
+    scores: what the channel was ranked by, None for a reduction or without a finite value; None where none was ranked.
+    """
+
+    channels: list[int | None]
+    reductions: list[str | None] | None = None
+    scores: list[float | None] | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """Name each tile: by its channel number, such as "7", or by its reduction, such as "sum" or "strongest"."""
+        reductions = self.reductions or [None] * len(self.channels)
+        return [reduction or str(c) for c, reduction in zip(self.channels, reductions, strict=True)]
+
+
+def select(maps: torch.Tensor, backend: Backend, options: RenderOptions) -> tuple[torch.Tensor, Selection]:
+    """Choose, order and reduce channels: `channels` picks, `rank` orders, `topk` cuts; reductions are of all picked.
+
+    Args:
+        maps: (C, H, W) float32, finite or not. Not modified.
+        backend: whose kernels measure what is ranked.
+        options: `channels`, `topk`, `sort`, `rank`, `reduce` and `beside`.
+
+    Returns:
+        (K, H, W) float32, one map a tile: `maps` itself where every channel is drawn in the order of numbers; and what
+        they are. Reductions come first.
+
+    Raises:
+        OptionError: a channel that `maps` does not have, or a `topk` of more channels than there are.
+    """
+    picked, numbers = _pick(maps, options.channels)
+    drawn, selection = picked, Selection(list(numbers))
+    if options.rank is not None:
+        if options.topk is not None and options.topk > len(numbers):
+            raise OptionError(f"topk must be at most the {len(numbers)} channels to choose from, got {options.topk}.")
+        scores = channel_scores(picked, backend, options.rank)
+        order = best_first(scores, numbers)[: options.topk]
+        drawn = picked[torch.from_numpy(order).to(maps.device)]
+        shown = [None if score != score else score for score in scores[order].tolist()]
+        selection = Selection([numbers[position] for position in order], scores=shown)
+    if options.reduce is None:
+        return drawn, selection
+
+    reduced, channels = _reduce_all(picked, numbers, backend, options.reduce)
+    if not options.beside:
+        return reduced, Selection(channels, list(options.reduce))
+    return torch.cat([reduced, drawn]), Selection(
+        channels + selection.channels,
+        [*options.reduce, *([None] * len(drawn))],
+        [*([None] * len(reduced)), *selection.scores] if selection.scores is not None else None,
+    )
+
+
+def channel_scores(maps: torch.Tensor, backend: Backend, rank: str) -> NDArray[np.float64]:
+    """Give each channel the score that it is ranked by: a measure of its finite values.
+
+    Args:
+        maps: (C, H, W) float32, finite or not. Not modified.
+        backend: whose kernels measure.
+        rank: one of `options.RANKS`.
+
+    Returns:
+        (C,) float64, on the CPU. NaN for a channel without a finite value. Rounded to SCORE_BITS, so that the order of
+        summing, which differs from backend to backend, does not decide between equals.
+    """
+    statistics = channel_statistics(backend, maps)
+    size = maps[0].numel()
+    count = size - statistics.nan - statistics.inf
+    if rank == "mean":
+        score = statistics.mean
+    elif rank == "abs-mean":
+        finite = maps if statistics.all_finite else maps.where(maps.isfinite(), 0)
+        score = torch.linalg.vector_norm(finite, ord=1, dim=(1, 2), dtype=widest(maps)) / count
+    elif rank == "max":
+        score = statistics.vmax
+    elif rank == "variance":
+        score = statistics.std.square()
+    elif rank == "nonzero":
+        score = (count - (statistics.zeros * size).round()) / count
+    else:
+        score = (count * (statistics.mean.square() + statistics.std.square())).sqrt()
+    mantissa, exponent = np.frexp(score.cpu().numpy().astype(np.float64))
+    rounded: NDArray[np.float64] = np.ldexp(np.round(mantissa * 2.0**SCORE_BITS), exponent - SCORE_BITS)
+    return rounded
+
+
+def best_first(scores: NDArray[np.float64], numbers: Sequence[int]) -> NDArray[np.int64]:
+    """Order channels by score, the greatest first.
+
+    Args:
+        scores: (C,) float64. NaN comes last.
+        numbers: channel number of each; of equal scores the lower number comes first.
+
+    Returns:
+        (C,) int64. Positions in `scores`.
+    """
+    order: NDArray[np.int64] = np.lexsort((np.asarray(numbers), -scores))
+    return order
+
+
+def _pick(maps: torch.Tensor, channels: Sequence[int] | None) -> tuple[torch.Tensor, Sequence[int]]:
+    """Return the channels asked for, repeated ones too, and their numbers; `maps` itself for None."""
+    count = len(maps)
+    if channels is None:
+        return maps, range(count)
+    if max(channels) >= count:
+        raise OptionError(f"channels must lie in 0..{count - 1}, got {max(channels)}. The layer has {count} channels.")
+    return maps[torch.tensor(channels, device=maps.device)], channels
+
+
+def _reduce_all(
+    maps: torch.Tensor, numbers: Sequence[int], backend: Backend, reductions: Sequence[str]
+) -> tuple[torch.Tensor, list[int | None]]:
+    """Return one (H, W) map for each reduction, stacked, and the channel number of each that is a channel."""
+    reduced: list[torch.Tensor] = []
+    channels: list[int | None] = []
+    for reduction in reductions:
+        if reduction == "strongest":
+            strongest = int(best_first(channel_scores(maps, backend, "abs-mean"), numbers)[0])
+            reduced.append(maps[strongest])
+            channels.append(numbers[strongest])
+        else:
+            reduced.append(_reduce(maps, reduction))
+            channels.append(None)
+    return torch.stack(reduced), channels
+
+
+def _reduce(maps: torch.Tensor, reduction: str) -> torch.Tensor:
+    """Return the sum, mean or max of (C, H, W) float32 over the channels; a new map, `maps` stay as they are.
+
+    NaN where any channel is not finite: what is missing in one is missing in the result, and drawn as bad. Summed in
+    float64; a sum that float32 cannot hold is infinite.
+    """
+    if reduction == "max":
+        cells = maps.amax(dim=0)
+    else:
+        cells = maps.sum(dim=0, dtype=widest(maps)) / (len(maps) if reduction == "mean" else 1)
+    return cells.to(maps.dtype).where(maps.isfinite().all(dim=0), torch.nan)
