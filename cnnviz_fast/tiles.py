@@ -57,12 +57,32 @@ def save_tiles(
         WriteError: a file cannot be written; the message names it.
         BackendUnavailableError: the named backend does not work for these maps.
     """
-    wanted = RenderOptions(**options)
-    if (wanted.grid, wanted.gap, wanted.margin) != ((0, 0), 0, 0):
+    plan = plan_tiles(maps, RenderOptions(**options), source or Source())
+    return write_tiles(plan, [Path(folder) / file for file in file_names(plan, name, suffix)])
+
+
+def plan_tiles(maps: Any, options: RenderOptions, source: Source) -> Plan:
+    """Plan single tiles as a sheet with a grid of one column; see `render.plan_sheet`.
+
+    Raises:
+        OptionError: `grid`, `gap` or `margin` are given, which belong to sheets.
+    """
+    if (options.grid, options.gap, options.margin) != ((0, 0), 0, 0):
         raise OptionError("grid, gap and margin belong to sheets; single tiles have none. Leave them out.")
-    plan = plan_sheet(maps, replace(wanted, grid=(0, 1)), source or Source())
-    folder = Path(folder)
-    paths = [folder / file for file in _file_names(name, suffix, plan.names)]
+    return plan_sheet(maps, replace(options, grid=(0, 1)), source)
+
+
+def write_tiles(plan: Plan, paths: list[Path]) -> list[Path]:
+    """Draw planned tiles into files, and write their manifest beside them.
+
+    Args:
+        plan: of `plan_tiles`.
+        paths: of each tile, in one folder, which is made where it is missing.
+
+    Returns:
+        The paths.
+    """
+    folder = paths[0].parent
     formats.check_size(paths[0], plan.layout.tile_h, plan.layout.tile_w)
     make_folder(folder)
     for _ in in_order(_Batch(plan, paths), _batches(plan), plan.threads):
@@ -108,14 +128,22 @@ class _Reduction(str):
         return str(self)
 
 
-def _file_names(name: str, suffix: str, tiles: list[str]) -> list[str]:
+def file_names(plan: Plan, name: str, suffix: str) -> list[str]:
     """Fill the names of tiles, channel numbers or reductions, and the suffix into the pattern for file names.
+
+    Args:
+        plan: of `plan_tiles`.
+        name: the pattern; see save_tiles.
+        suffix: what stands for {suffix} in it.
+
+    Returns:
+        A name for each tile, all different.
 
     Raises:
         OptionError: the pattern has something else in braces, no {channel} for several files, or a path; there is a
             suffix and no {suffix} for it, or the other way about; two files would have one name.
     """
-    channels = [int(tile) if tile.isdecimal() else _Reduction(tile) for tile in tiles]
+    channels = [int(tile) if tile.isdecimal() else _Reduction(tile) for tile in plan.names]
     try:
         fields = {field for _, field, _, _ in Formatter().parse(name) if field is not None}
         if not fields <= {"channel", "suffix"}:
