@@ -64,13 +64,14 @@ def as_maps(maps: Any) -> torch.Tensor:
     """Check maps and widen them to float32, on the device where they lie.
 
     Args:
-        maps: (C, H, W) real dtype, a tensor on any device or a numpy array, any strides. Not modified.
+        maps: (C, H, W) real dtype, a tensor on any device or a numpy array, any strides; or a vector (C,), whose maps
+            are single cells. Not modified.
 
     Returns:
         (C, H, W) float32, detached. `maps` itself where nothing had to change.
 
     Raises:
-        ShapeError: `maps` is not 3-dimensional or has no pixels.
+        ShapeError: `maps` is neither 3-dimensional nor a vector, or has no pixels.
         DTypeError: `maps` is complex, sparse, on the meta device, or no array at all.
     """
     if isinstance(maps, np.ndarray):
@@ -88,14 +89,14 @@ def as_maps(maps: Any) -> torch.Tensor:
         raise DTypeError(f"maps must hold their values densely, got {kind}. Pass maps.to_dense() or a real tensor.")
     if maps.ndim == 4:
         raise ShapeError(f"maps must have shape (C, H, W), got {tuple(maps.shape)}. Pass one sample: maps[0].")
-    if maps.ndim != 3:
+    if maps.ndim not in (1, 3):
         raise ShapeError(
-            f"maps must have shape (C, H, W), got {tuple(maps.shape)}. "
-            f"Only layers with a spatial output can be drawn as maps."
+            f"maps must have shape (C, H, W), or (C,) for a vector, got {tuple(maps.shape)}. Pass one sample's maps."
         )
     if 0 in maps.shape:
         raise ShapeError(f"maps must have at least one channel and one pixel, got shape {tuple(maps.shape)}.")
-    return maps.detach().to(torch.float32)
+    wide: torch.Tensor = maps.detach().to(torch.float32)
+    return wide[:, None, None] if wide.ndim == 1 else wide
 
 
 def channel_statistics(backend: Backend, maps: torch.Tensor) -> ChannelStatistics:

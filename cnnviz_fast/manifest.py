@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from .palette import Palette
     from .report import LayerReport
     from .selection import Selection
+    from .vectors import Entry
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Source:
         layout: how the layer's output was read, such as "nhwc".
         prefix_tokens: how many tokens of it are not in the maps.
         time_step: which one of a clip, from 0.
+        categories: names of the model's classes, for vectors of as many entries; only those listed are in the manifest.
     """
 
     model: str | None = None
@@ -39,6 +42,7 @@ class Source:
     layout: str | None = None
     prefix_tokens: int | None = None
     time_step: int | None = None
+    categories: Sequence[str] | None = None
 
 
 def package_version() -> str:
@@ -60,6 +64,7 @@ def describe_sheet(
     vmin: torch.Tensor,
     vmax: torch.Tensor,
     report: LayerReport | None = None,
+    entries: Sequence[Entry] | None = None,
 ) -> dict[str, Any]:
     """Build the manifest of a sheet.
 
@@ -75,6 +80,7 @@ def describe_sheet(
         vmin: (C,) float32. Lower end of the range that each tile is drawn on.
         vmax: (C,) float32. Its upper end.
         report: on the layer's maps, before selection.
+        entries: the strongest of a vector.
 
     Returns:
         A record that JSON can hold; a value that is not finite is None. A tile's `box` is [y0, x0, y1, x1] in px,
@@ -84,13 +90,14 @@ def describe_sheet(
     """
     return {
         "cnnviz_fast": package_version(),
-        **dataclasses.asdict(source),
+        **{key: value for key, value in dataclasses.asdict(source).items() if key != "categories"},
         "maps": maps,
         "sheet": {"height": layout.height, "width": layout.width, **dataclasses.asdict(layout)},
         "palette": {"levels": palette.levels, "background": palette.background, "bad": palette.bad},
         "backend": backend,
         "options": dataclasses.asdict(options),
         **({} if report is None else {"report": dataclasses.asdict(report)}),
+        **({} if entries is None else {"strongest": [dataclasses.asdict(entry) for entry in entries]}),
         "tiles": _describe_tiles(layout, selection, statistics, vmin, vmax),
     }
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import backends, channels
+from . import backends, channels, vectors
 from .encode import formats, png
 from .encode.files import json_bytes
 from .kernels import Paint
@@ -91,9 +91,12 @@ def plan_sheet(maps: Any, options: RenderOptions, source: Source) -> Plan:
         BackendUnavailableError: the named backend does not work for these maps.
     """
     layer = channels.as_maps(maps)
+    entries = vectors.strongest(layer, source.categories) if vectors.is_vector(layer) else None
     backend = backends.choose(options.backend, layer.device.type)
     report = layer_report(layer, channels.channel_statistics(backend, layer)) if options.report else None
     chosen, selection = select(layer, backend, options)
+    if entries is not None:
+        options = vectors.as_bar(options, len(chosen))
 
     statistics = channels.channel_statistics(backend, chosen)
     if options.normalize == "sigmoid":
@@ -118,7 +121,7 @@ def plan_sheet(maps: Any, options: RenderOptions, source: Source) -> Plan:
     }
     describe = partial(
         describe_sheet, source, options, backend.name, described,
-        layout, palette, selection, statistics, vmin, vmax, report,
+        layout, palette, selection, statistics, vmin, vmax, report, entries,
     )  # fmt: skip
     return Plan(
         backend=backend,

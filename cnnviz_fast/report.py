@@ -34,7 +34,7 @@ class LayerReport:
 
     channels: how many there are.
     dead: all zero.
-    flat: minimum = maximum, the dead among them; so is every channel of one value.
+    flat: minimum = maximum, the dead among them; none of a vector, whose channels have one value by their nature.
     saturated: not flat, and at least half of the finite values within 1/255 of the channel's range, one level of a
         picture, from its maximum or from a minimum that is not 0: zeros are what a ReLU leaves.
     nonfinite: holds a NaN or an infinity.
@@ -94,7 +94,7 @@ def layer_report(maps: Any, statistics: ChannelStatistics | None = None) -> Laye
     return LayerReport(
         channels=len(values),
         dead=_numbers(known.dead),
-        flat=_numbers(known.flat),
+        flat=_numbers(known.flat) if values[0].numel() > 1 else [],
         saturated=_numbers(_saturated(values, known)),
         nonfinite=_numbers(known.nonfinite),
         sparsity=float(known.zeros.mean()),

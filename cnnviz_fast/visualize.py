@@ -106,6 +106,7 @@ def plan_picture(
                 found.name,
                 found.prefix_tokens if found.name == "tokens" else None,
                 step if clip else None,
+                model.categories,
             )
             name = f"{layer}@t{step}" if clip else layer
             plans[name] = plan_sheet(to_maps(output, found, step)[0], options, source)

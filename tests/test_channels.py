@@ -68,9 +68,9 @@ def test_as_maps_numpy_input_shares_no_memory() -> None:
             "maps must have shape (C, H, W), got (1, 1000). Only layers with a spatial output can be drawn as maps.",
         ),
         (
-            np.zeros(3),
+            np.zeros((3, 4)),
             ShapeError,
-            "maps must have shape (C, H, W), got (3,). Only layers with a spatial output can be drawn as maps.",
+            "maps must have shape (C, H, W), or (C,) for a vector, got (3, 4). Pass one sample's maps.",
         ),
         (
             torch.zeros(0, 4, 4),

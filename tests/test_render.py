@@ -361,7 +361,8 @@ def test_render_threads_work_at_once(threads: int, maps: torch.Tensor, monkeypat
 def test_render_source_is_told_in_the_manifest(maps: torch.Tensor) -> None:
     source = Source(model="resnet50", weights="none", layer="layer4", image="cat.jpg")
     manifest = cf.render(maps, tile=9, source=source).manifest
-    assert {name: manifest[name] for name in dataclasses.asdict(source)} == dataclasses.asdict(source)
+    told = {name: value for name, value in dataclasses.asdict(source).items() if name != "categories"}
+    assert {name: manifest[name] for name in told} == told
     assert cf.render(maps, tile=9).manifest["layer"] is None
 
 
