@@ -205,10 +205,17 @@ def _percentiles(maps: torch.Tensor, percentile: tuple[float, float]) -> tuple[t
         high = values.gather(1, torch.minimum(below + 1, last)[:, None])[:, 0].to(wide)
         return (low + (position - below) * (high - low)).to(maps.dtype)
 
-    wide = _widest(maps)
+    wide = widest(maps)
     return at(percentile[0]), at(percentile[1])
 
 
-def _widest(maps: torch.Tensor) -> torch.dtype:
-    """Return float64, in which positions beyond 2^24 and differences of large values are exact; MPS has none."""
+def widest(maps: torch.Tensor) -> torch.dtype:
+    """Return the widest dtype that the device of `maps` has.
+
+    Args:
+        maps: (...) float32.
+
+    Returns:
+        float64, in which positions beyond 2^24 and differences of large values are exact; float32 on MPS.
+    """
     return torch.float32 if maps.device.type == "mps" else torch.float64
