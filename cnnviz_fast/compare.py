@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ class Comparison:
 
     pair: a's sheet on the left and b's on the right; equal values have equal colours.
     difference: the sheet of b - a, zero in the middle of its colormap.
-    manifest: where a and b came from, how much each channel changed, and which changed most.
+    manifest: where a and b came from, how much each channel changed (see Change), and which changed most, by lost cells
+        and then by rms. It is also part of the difference's own.
     """
 
     pair: Sheet
@@ -138,7 +139,8 @@ def compare(
 
     Whatever `normalize` says is worked out from a and b together, channel by channel or for the layer. The difference
     is of the maps as they are, before any sigmoid, and on one range for all channels, plus/minus its largest
-    magnitude. Where a or b is not finite, it shows the `bad` colour. All three sheets are held in memory.
+    magnitude. Where a or b is not finite, it shows the `bad` colour; so it does beyond float32. Everything is drawn in
+    memory, a byte a pixel: three sheets stay, and the pair's two halves are there twice while they are joined.
 
     Args:
         a: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not. Not modified.
@@ -157,7 +159,7 @@ def compare(
         InputError: anything else about `a`, `b` or an option.
         BackendUnavailableError: the named backend does not work for these maps.
     """
-    wanted = _comparing(RenderOptions(**options))
+    wanted = _checked(RenderOptions(**options))
     first, second = channels.as_maps(a), channels.as_maps(b)
     if first.shape != second.shape:
         raise ShapeError(f"a and b must have the same shape, got {tuple(first.shape)} and {tuple(second.shape)}.")
@@ -165,8 +167,6 @@ def compare(
     sources = {"a": _describe(source_a, a), "b": _describe(source_b, b)}
     pair = _draw_pair(first, second, wanted, sources)
     change = measure_change(*(channels.select(maps, wanted.channels)[0] for maps in (first, second)))
-    difference = draw_sheet(plan_sheet(second - first, _on_zero(wanted, change, diverging), Source()))
-    difference = dataclasses.replace(difference, manifest=sources | _shared(difference.manifest))
     changes = _describe_changes(pair, change)
     manifest = {
         "cnnviz_fast": package_version(),
@@ -174,10 +174,11 @@ def compare(
         "most_changed": [changes[position]["channel"] for position in change.order()[:MOST_CHANGED]],
         "channels": changes,
     }
-    return Comparison(pair, difference, manifest)
+    difference = draw_sheet(plan_sheet(second - first, _on_zero(wanted, change, diverging), Source()))
+    return Comparison(pair, replace(difference, manifest=manifest | _shared(difference.manifest)), manifest)
 
 
-def _comparing(options: RenderOptions) -> RenderOptions:
+def _checked(options: RenderOptions) -> RenderOptions:
     """Refuse options that only single sheets take."""
     for field in dataclasses.fields(options):
         if field.name in SINGLE_SHEETS and getattr(options, field.name) != field.default:
@@ -219,7 +220,7 @@ def _on_zero(options: RenderOptions, change: Change, diverging: str) -> RenderOp
     ends: dict[str, Any] = {"normalize": "symmetric", "vmin": None, "vmax": None}
     if largest > 0:
         ends = {"normalize": "fixed", "vmin": -largest, "vmax": largest}
-    return dataclasses.replace(options, colormap=diverging, percentile=None, **ends)
+    return replace(options, colormap=diverging, percentile=None, **ends)
 
 
 def _describe_changes(pair: Sheet, change: Change) -> list[dict[str, Any]]:

@@ -27,8 +27,8 @@ NOTEBOOK_PX = 2_000_000
 """A notebook shows at most this many pixels of a sheet; larger ones are scaled down for display only."""
 
 LOGGED_PX = 4_000_000
-"""A logger gets at most so many unless told otherwise. TensorBoard encodes and keeps a picture a step: measured 0.9 s and
-5.8 MB at this size, 3.3 s and 16 MB at 16,000,000 px."""
+"""A logger gets at most so many unless told otherwise. TensorBoard encodes and keeps a picture a step: measured 0.9 s
+and 5.8 MB at this size, 3.3 s and 16 MB at 16,000,000 px."""
 
 BAND_PX = 1 << 16
 """Pixels of a scaled picture that are made at once, so that the sheet is never whole in RGB."""

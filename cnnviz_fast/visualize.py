@@ -171,6 +171,8 @@ def visualize(
 ) -> list[Sheet]:
     """Draw sheets of the layers of a model for pictures.
 
+    A bar counts several pictures, in a notebook and on a terminal.
+
     Args:
         model: from load_model, a module of one's own, or a spec for load_model.
         images: files, folders, globs, PIL images, arrays or tensors, one or a list; see load_images.

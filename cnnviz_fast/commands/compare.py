@@ -130,7 +130,7 @@ def _sides(
             try:
                 layers = maps_of_picture(model, picture, arguments.layer, arguments.max_pixels, layout)
             except LayerNotFoundError as error:
-                raise LayerNotFoundError(f"{name}: {error}") from error
+                raise LayerNotFoundError(f"{name}: {error}" if len(models) > 1 else str(error)) from error
             sides.append(_Side(name, picture.stem, layers))
     return sides
 
