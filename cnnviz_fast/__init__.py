@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .capture import capture as capture
     from .capture import capture_stream as capture_stream
     from .capture import list_layers as list_layers
+    from .compare import Comparison as Comparison
+    from .compare import compare as compare
     from .errors import CnnvizError as CnnvizError
     from .images import load_images as load_images
     from .layers import LayerInfo as LayerInfo
@@ -34,6 +36,8 @@ _HOMES = {
     "capture": "capture",
     "capture_stream": "capture",
     "list_layers": "capture",
+    "Comparison": "compare",
+    "compare": "compare",
     "CnnvizError": "errors",
     "load_images": "images",
     "LayerInfo": "layers",

@@ -204,5 +204,12 @@ def _percentiles(maps: torch.Tensor, percentile: tuple[float, float]) -> tuple[t
 
 
 def widest(maps: torch.Tensor) -> torch.dtype:
-    """Return float64, in which positions beyond 2^24 and differences of large values are exact; MPS has none."""
+    """Return the widest dtype that the device of `maps` has.
+
+    Args:
+        maps: (...) float32.
+
+    Returns:
+        float64, in which positions beyond 2^24 and differences of large values are exact; float32 on MPS.
+    """
     return torch.float32 if maps.device.type == "mps" else torch.float64

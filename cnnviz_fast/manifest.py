@@ -107,7 +107,7 @@ def _describe_tiles(
 ) -> list[dict[str, Any]]:
     measured = (getattr(statistics, field.name) for field in dataclasses.fields(statistics))
     # One transfer and one conversion a column, not one a number; and a literal, the fastest way to make 2048 records.
-    columns = zip(selection.channels, *map(_json_numbers, (vmin, vmax, *measured)), _flags(statistics), strict=True)
+    columns = zip(selection.channels, *map(json_numbers, (vmin, vmax, *measured)), _flags(statistics), strict=True)
     tiles = [
         {
             "channel": channel,
@@ -147,8 +147,15 @@ def _flags(statistics: ChannelStatistics) -> list[list[str]]:
     return flags
 
 
-def _json_numbers(column: torch.Tensor) -> list[Any]:
-    """Return the numbers of a tensor, with None for what JSON cannot hold."""
+def json_numbers(column: torch.Tensor) -> list[Any]:
+    """Return the numbers of a tensor as JSON can hold them.
+
+    Args:
+        column: (n,) real dtype.
+
+    Returns:
+        The numbers, with None for those that are not finite.
+    """
     values: list[Any] = column.tolist()
     if column.is_floating_point() and not bool(column.isfinite().all()):
         return [value if math.isfinite(value) else None for value in values]

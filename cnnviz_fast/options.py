@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -42,6 +42,9 @@ UPSAMPLINGS = ("bilinear", "nearest")
 BACKENDS = ("auto", "reference", "torch", "numba")
 LAYOUTS = ("auto", "nchw", "nhwc", "tokens", "ncthw", "nthwc", "nc")
 RESIZE_FILTERS = ("nearest", "nearest-exact", "bilinear", "bicubic", "box", "hamming", "lanczos")
+
+SINGLE_SHEETS = ("topk", "sort", "rank", "reduce", "beside", "label", "title", "colorbar", "report")
+"""Render options that a comparison of two layers does not take."""
 
 T = TypeVar("T")
 
@@ -212,16 +215,23 @@ class PreprocessOptions(SelfChecking):
     )
 
 
-def takes(record: type) -> Callable[[T], T]:
+def takes(record: type, without: Sequence[str] = ()) -> Callable[[T], T]:
     """Show the fields of an option record in the signature and docstring of a function that takes them as **options.
 
     So `help(render)` and editors see every option, and each is written down once, in its record.
+
+    Args:
+        record: whose fields.
+        without: names of fields that the function refuses.
+
+    Returns:
+        The decorator.
     """
 
     def decorate(function: T) -> T:
         own = inspect.signature(function)  # type: ignore[arg-type]
         kept = [p for p in own.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-        fields = dataclasses.fields(record)
+        fields = [field for field in dataclasses.fields(record) if field.name not in without]
         shown = [
             inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type)
             for f in fields

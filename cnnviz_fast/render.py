@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from . import backends, channels, vectors
@@ -29,7 +30,7 @@ from .manifest import Source, describe_sheet
 from .options import RenderOptions, takes
 from .palette import Palette, make_palette
 from .report import LayerReport, layer_report
-from .selection import Selection, select
+from .selection import Selection, pick, select
 from .sheet import Sheet, write_manifest
 from .strips import default_threads, in_order
 
@@ -75,13 +76,15 @@ class Plan:
         return cut_strips(self.layout.height, self.layout.width, strip_px)
 
 
-def plan_sheet(maps: Any, options: RenderOptions, source: Source) -> Plan:
+def plan_sheet(maps: Any, options: RenderOptions, source: Source, shared_with: Any = None) -> Plan:
     """Decide everything about a sheet before the first pixel is drawn.
 
     Args:
         maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not. Not modified.
         options: how to draw them.
         source: where they came from, for the manifest.
+        shared_with: (C, H, W) float32 on the same device, or None. Other maps, beside which the sheet will stand:
+            ranges are those of both together, and the palette has a background for the gap between.
 
     Returns:
         The plan; drawing it can no longer fail for a wrong argument.
@@ -99,9 +102,13 @@ def plan_sheet(maps: Any, options: RenderOptions, source: Source) -> Plan:
         options = vectors.as_bar(options, len(chosen))
 
     statistics = channels.channel_statistics(backend, chosen)
+    scaled_by, measured = chosen, statistics
+    if shared_with is not None:
+        scaled_by = torch.cat([chosen, pick(shared_with, options.channels)[0]], dim=1)
+        measured = channels.channel_statistics(backend, scaled_by)
     if options.normalize == "sigmoid":
         chosen = channels.squash(chosen)
-    vmin, vmax = channels.drawing_range(chosen, statistics, options)
+    vmin, vmax = channels.drawing_range(scaled_by, measured, options)
 
     tile_h, tile_w = tile_size(layer.shape[1], layer.shape[2], options.tile, options.scale)
     layout = plan_grid(len(chosen), tile_h, tile_w, grid=options.grid, gap=options.gap, margin=options.margin)
@@ -109,8 +116,8 @@ def plan_sheet(maps: Any, options: RenderOptions, source: Source) -> Plan:
         options.colormap,
         background=options.background,
         bad=options.bad,
-        shows_background=layout.shows_background,
-        shows_bad=not statistics.all_finite,
+        shows_background=layout.shows_background or shared_with is not None,
+        shows_bad=not measured.all_finite,
     )
     if options.upsampling == "bilinear":
         chosen = channels.shrink(chosen, vmin, vmax, tile_h, tile_w)

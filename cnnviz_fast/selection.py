@@ -60,7 +60,7 @@ def select(maps: torch.Tensor, backend: Backend, options: RenderOptions) -> tupl
     Raises:
         OptionError: a channel that `maps` does not have, or a `topk` of more channels than there are.
     """
-    picked, numbers = _pick(maps, options.channels)
+    picked, numbers = pick(maps, options.channels)
     drawn, selection = picked, Selection(list(numbers))
     if options.rank is not None:
         if options.topk is not None and options.topk > len(numbers):
@@ -130,8 +130,19 @@ def best_first(scores: NDArray[np.float64], numbers: Sequence[int]) -> NDArray[n
     return order
 
 
-def _pick(maps: torch.Tensor, channels: Sequence[int] | None) -> tuple[torch.Tensor, Sequence[int]]:
-    """Return the channels asked for, repeated ones too, and their numbers; `maps` itself for None."""
+def pick(maps: torch.Tensor, channels: Sequence[int] | None) -> tuple[torch.Tensor, Sequence[int]]:
+    """Pick channels by number.
+
+    Args:
+        maps: (C, H, W) float32. Not modified.
+        channels: numbers in the order wanted, repeated ones too, or None for all.
+
+    Returns:
+        (K, H, W) float32, `maps` itself for None; and the K numbers.
+
+    Raises:
+        OptionError: a number that `maps` does not have.
+    """
     count = len(maps)
     if channels is None:
         return maps, range(count)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
 import os
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +15,23 @@ from numpy.typing import NDArray
 
 from .encode import formats
 from .encode.files import json_bytes, whole_file
+from .errors import InputError
+from .layout import cut_rows
 from .palette import Palette
+from .parsers import whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 NOTEBOOK_PX = 2_000_000
 """A notebook shows at most this many pixels of a sheet; larger ones are scaled down for display only."""
+
+LOGGED_PX = 4_000_000
+"""A logger gets at most so many unless told otherwise. TensorBoard encodes and keeps a picture a step: measured 0.9 s
+and 5.8 MB at this size, 3.3 s and 16 MB at 16,000,000 px."""
+
+BAND_PX = 1 << 16
+"""Pixels of a scaled picture that are made at once, so that the sheet is never whole in RGB."""
 
 
 @dataclass(frozen=True)
@@ -73,16 +85,68 @@ class Sheet:
         write_manifest(path, json_bytes(self.manifest))
         return path
 
+    def to_tensorboard(self, writer: Any, tag: str, step: int | None = None, *, largest_px: int = LOGGED_PX) -> None:
+        """Add the sheet to a TensorBoard log.
+
+        Args:
+            writer: has add_image(tag, picture, step, dataformats="HWC"), as torch's and tensorboardX's SummaryWriter.
+            tag: name of the picture in the log.
+            step: of the training.
+            largest_px: larger sheets are scaled down to so many pixels.
+
+        Raises:
+            InputError: `writer` has no add_image, or `largest_px` is less than 1.
+        """
+        if not callable(getattr(writer, "add_image", None)):
+            raise InputError(f"writer must have add_image, as a SummaryWriter has, got {type(writer).__name__}.")
+        writer.add_image(tag, self._rgb_of_at_most(whole(1)("largest_px", largest_px)), step, dataformats="HWC")
+
+    def to_wandb(self, run: Any, key: str, step: int | None = None, *, largest_px: int = LOGGED_PX) -> None:
+        """Log the sheet to a run of Weights & Biases.
+
+        Args:
+            run: what wandb.init returns: it has log(record, step=), and its package has an Image.
+            key: name of the picture in the log.
+            step: of the training; None for the run's own.
+            largest_px: larger sheets are scaled down to so many pixels.
+
+        Raises:
+            InputError: `run` is none, or `largest_px` is less than 1.
+        """
+        package = sys.modules.get(type(run).__module__.partition(".")[0])
+        make_image = getattr(package, "Image", None)
+        if not (callable(getattr(run, "log", None)) and callable(make_image)):
+            raise InputError(f"run must be what wandb.init returns, got {type(run).__name__}.")
+        run.log({key: make_image(self._pil_of_at_most(whole(1)("largest_px", largest_px)))}, step=step)
+
     def _repr_png_(self) -> bytes:
         """Return a PNG for a notebook, scaled down to at most NOTEBOOK_PX."""
-        image = self.pil()
-        factor = (NOTEBOOK_PX / self.index.size) ** 0.5
-        if factor < 1:
-            height, width = (min(max(1, int(side * factor)), NOTEBOOK_PX) for side in self.index.shape)
-            image = image.convert("L" if self.colors.is_gray else "RGB").resize((width, height))
         buffer = io.BytesIO()
-        image.save(buffer, "PNG", compress_level=1)
+        self._pil_of_at_most(NOTEBOOK_PX).save(buffer, "PNG", compress_level=1)
         return buffer.getvalue()
+
+    def _pil_of_at_most(self, most_px: int) -> Image:
+        """Return the sheet as a PIL image, in RGB where it has to be scaled down."""
+        from PIL import Image
+
+        return self.pil() if self.index.size <= most_px else Image.fromarray(self._rgb_of_at_most(most_px))
+
+    def _rgb_of_at_most(self, most_px: int) -> NDArray[np.uint8]:
+        """Return the sheet as (H, W, 3) uint8, scaled down to at most `most_px` by the mean colour of each box."""
+        if self.index.size <= most_px:
+            return self.rgb()
+        from PIL import Image
+
+        factor = (most_px / self.index.size) ** 0.5
+        height, width = (min(max(1, int(side * factor)), most_px) for side in self.index.shape)
+        scaled = np.empty((height, width, 3), dtype=np.uint8)
+        for start, stop in cut_rows(height, max(1, BAND_PX // width)):
+            top, bottom = (self.index.shape[0] * row / height for row in (start, stop))
+            first = int(top)
+            band = replace(self, index=self.index[first : math.ceil(bottom)]).pil().convert("RGB")
+            box = (0, top - first, band.width, min(bottom - first, band.height))
+            scaled[start:stop] = np.asarray(band.resize((width, stop - start), Image.Resampling.BOX, box))
+        return scaled
 
 
 def write_manifest(picture: Path, manifest: bytes) -> Path:

@@ -19,10 +19,12 @@ from .layouts import Origin, find_layout, to_maps
 from .manifest import Source
 from .models import LoadedModel, as_given, load_model, module_of
 from .options import MAX_PIXELS, LayoutOptions, RenderOptions, takes
+from .progress import with_bar
 from .render import Plan, draw_sheet, plan_sheet
 from .sheet import Sheet
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 NAME_BYTES = 200
@@ -84,15 +86,38 @@ def plan_picture(
         layout: how to read what the layers put out; see layouts.
 
     Returns:
-        Layer name -> plan, in the order asked for. A clip has a plan for each time step: `layer@t0`, `layer@t1`, ...
+        Layer name -> plan, as in maps_of_picture.
+
+    Raises:
+        CnnvizError: anything that is wrong; see maps_of_picture and plan_sheet.
+    """
+    found = maps_of_picture(model, picture, layers, max_pixels, layout)
+    return {layer: plan_sheet(maps, options, source) for layer, (maps, source) in found.items()}
+
+
+def maps_of_picture(
+    model: LoadedModel, picture: Picture, layers: Any, max_pixels: int, layout: LayoutOptions | None = None
+) -> dict[str, tuple[torch.Tensor, Source]]:
+    """Run the model on one picture and read the maps out of what each layer put out.
+
+    Args:
+        model: to run.
+        picture: to look at.
+        layers: layer patterns; see capture.
+        max_pixels: largest picture to read, in px.
+        layout: how to read what the layers put out; see layouts.
+
+    Returns:
+        Layer name -> maps, (C, H, W), and where they came from, in the order asked for. A clip has maps for each time
+        step: `layer@t0`, `layer@t1`, ...
 
     Raises:
         ShapeError: a layer whose output is not spatial, or whose layout cannot be told.
-        CnnvizError: anything else that is wrong; see load_images, capture and plan_sheet.
+        CnnvizError: anything else that is wrong; see load_images and capture.
     """
     batch = load_images(picture.origin, model, max_pixels=max_pixels)
     activations = capture(model, batch, layers)
-    plans: dict[str, Plan] = {}
+    maps: dict[str, tuple[torch.Tensor, Source]] = {}
     for layer, output in activations.items():
         origin = Origin(layer, _module_at(model.module, layer), model.module, tuple(batch.shape))
         found = find_layout(tuple(output.shape), origin, (layout or LayoutOptions()).layout)
@@ -109,8 +134,8 @@ def plan_picture(
                 model.categories,
             )
             name = f"{layer}@t{step}" if clip else layer
-            plans[name] = plan_sheet(to_maps(output, found, step)[0], options, source)
-    return plans
+            maps[name] = to_maps(output, found, step)[0], source
+    return maps
 
 
 def _module_at(model: nn.Module, layer: str) -> nn.Module | None:
@@ -119,19 +144,19 @@ def _module_at(model: nn.Module, layer: str) -> nn.Module | None:
     return modules.get(layer) or modules.get(re.sub(r":\d+$", "", layer))
 
 
-def sheet_path(folder: Path, picture: Picture, layer: str, format: str) -> Path:
+def sheet_path(folder: Path, stem: str, layer: str, format: str) -> Path:
     """Name the file of a sheet.
 
     Args:
         folder: where it goes.
-        picture: what was looked at.
+        stem: of the picture that was looked at.
         layer: which layer it shows.
         format: png, jpg, webp or npy.
 
     Returns:
         The path, with a name that any file system takes.
     """
-    return folder / f"{safe_name(f'{picture.stem}_{layer}')}.{format}"
+    return folder / f"{safe_name(f'{stem}_{layer}')}.{format}"
 
 
 @takes(RenderOptions)
@@ -147,6 +172,8 @@ def visualize(
     **options: Any,
 ) -> list[Sheet]:
     """Draw sheets of the layers of a model for pictures.
+
+    A bar counts several pictures, in a notebook and on a terminal.
 
     Args:
         model: from load_model, a module of one's own, or a spec for load_model.
@@ -174,11 +201,11 @@ def visualize(
     if folder is not None:
         make_folder(folder)
     sheets = []
-    for picture in list_pictures(images):
+    for picture in with_bar(list_pictures(images), "picture"):
         for layer, plan in plan_picture(loaded, picture, layers, max_pixels, checked, reading).items():
             sheet = draw_sheet(plan)
             if folder is not None:
-                sheet.save(sheet_path(folder, picture, layer, format))
+                sheet.save(sheet_path(folder, picture.stem, layer, format))
             sheets.append(sheet)
     return sheets
 

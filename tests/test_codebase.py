@@ -20,18 +20,18 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # From the command line down to what everybody may use: a module imports only modules that stand below it.
 ORDER = [
-    "cli", "commands.demo", "commands.render", "commands.layers", "commands.doctor", "commands.arguments",
-    "commands.terminal", "commands", "doctor", "visualize", "layouts", "capture", "patterns", "forward", "operations",
-    "outputs", "memory", "images", "models", "tiles", "render", "sheet", "encode.formats", "encode.png",
-    "encode.files", "timm_zoo", "hf_zoo", "extras", "zoo", "detectors", "checkpoints", "layers", "preprocess",
-    "factories", "decode", "manifest", "selection", "vectors", "report", "channels", "backends", "kernels.numba_cpu",
-    "kernels.torch_ops", "kernels.reference", "palette", "layout", "options", "parsers", "chart", "strips",
-    "kernels", "encode", "errors",
+    "cli", "commands.demo", "commands.render", "commands.compare", "commands.layers", "commands.doctor",
+    "commands.arguments", "commands.terminal", "commands", "doctor", "visualize", "progress", "layouts", "capture",
+    "patterns", "forward", "operations", "outputs", "memory", "images", "models", "tiles", "compare", "render",
+    "sheet", "encode.formats", "encode.png", "encode.files", "timm_zoo", "hf_zoo", "extras", "zoo", "detectors",
+    "checkpoints", "layers", "preprocess", "factories", "decode", "manifest", "selection", "vectors", "report",
+    "channels", "backends", "kernels.numba_cpu", "kernels.torch_ops", "kernels.reference", "palette", "layout",
+    "options", "parsers", "chart", "strips", "kernels", "encode", "errors",
 ]  # fmt: skip
 
 # Foreign packages that cost time, and the only modules that may import them while they are being loaded.
 HEAVY = {
-    "torch": {"channels", "kernels.torch_ops", "manifest", "render", "selection"},
+    "torch": {"channels", "compare", "kernels.torch_ops", "manifest", "render", "selection"},
     "torchvision": set(),
     "numba": {"kernels.numba_cpu"},
     "PIL": set(),
@@ -115,9 +115,10 @@ def test_import_loads_nothing_heavy(code: str, forbidden: list[str]) -> None:
 
 def test_public_names_are_exact() -> None:
     assert cnnviz_fast.__all__ == [
-        "CnnvizError", "LayerInfo", "LayerReport", "LoadedModel", "PreprocessOptions", "RenderOptions", "Sheet",
-        "Source", "__version__", "capture", "capture_stream", "layer_report", "list_layers", "load_images",
-        "load_model", "render", "save_sheet", "save_tiles", "visualize",
+        "CnnvizError", "Comparison", "LayerInfo", "LayerReport", "LoadedModel", "PreprocessOptions",
+        "RenderOptions", "Sheet", "Source", "__version__", "capture", "capture_stream", "compare",
+        "layer_report", "list_layers", "load_images", "load_model", "render", "save_sheet", "save_tiles",
+        "visualize",
     ]  # fmt: skip
     for name in cnnviz_fast.__all__:
         assert getattr(cnnviz_fast, name) is not None

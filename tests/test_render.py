@@ -546,7 +546,7 @@ def test_render_numpy_equals_tensor(maps: torch.Tensor) -> None:
             ShapeError,
             r"^maps must have shape \(C, H, W\), got \(1, 4, 5, 5\)\. Pass one",
         ),
-        (torch.zeros(4, 5), ShapeError, r"^maps must have shape \(C, H, W\), got \(4, 5\)\."),
+        (torch.zeros(4, 5), ShapeError, r"^maps must have shape \(C, H, W\), or \(C,\) for a vector, got \(4, 5\)\."),
         (torch.zeros(4, 0, 5), ShapeError, r"^maps must have at least one channel and one pixel"),
         (
             torch.zeros(1, 2, 2, dtype=torch.complex64),

@@ -35,7 +35,8 @@ def numpy_report(maps: np.ndarray) -> dict[str, Any]:
         low, high = values.min(), values.max()
         spans.append(float(high) - float(low))
         if low == high:
-            found["flat"].append(c)
+            if channel.size > 1:
+                found["flat"].append(c)
             continue
         level = high / np.float32(255) - low / np.float32(255)
         at_top = (values >= high - level).mean() >= 0.5
@@ -132,7 +133,7 @@ def test_layer_report_takes_numpy_halves_and_views_and_changes_nothing() -> None
     assert torch.equal(maps, before)
 
 
-@pytest.mark.parametrize(("maps", "error"), [(torch.zeros(3), ShapeError), (torch.zeros(1, 1, 1) * 1j, DTypeError)])
+@pytest.mark.parametrize(("maps", "error"), [(torch.zeros(3, 4), ShapeError), (torch.zeros(1, 1, 1) * 1j, DTypeError)])
 def test_layer_report_what_is_no_maps_is_refused(maps: torch.Tensor, error: type[Exception]) -> None:
     with pytest.raises(error, match=r"^maps must "):
         cf.layer_report(maps)

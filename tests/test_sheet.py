@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cnnviz_fast.encode import formats
-from cnnviz_fast.errors import EncodeError, OptionError, WriteError
+from cnnviz_fast.errors import EncodeError, InputError, OptionError, WriteError
 from cnnviz_fast.palette import make_palette
-from cnnviz_fast.sheet import NOTEBOOK_PX, Sheet
+from cnnviz_fast.sheet import LOGGED_PX, NOTEBOOK_PX, Sheet
 
 MakeSheet = Callable[..., Sheet]
 
@@ -194,3 +197,127 @@ def test_repr_png_large_sheet_is_scaled_down(size: tuple[int, int], colormap: st
 def test_repr_png_sheet_at_the_limit_is_not_scaled() -> None:
     with Image.open(io.BytesIO(make_sheet(size=(1000, 2000))._repr_png_())) as image:
         assert image.size == (2000, 1000)
+
+
+@pytest.mark.parametrize("colormap", ["gray", "viridis"])
+@pytest.mark.parametrize("size", [(1501, 2003), (4000, 3), (3, 4000), (997, 1009)])
+def test_rgb_of_at_most_is_the_mean_colour_of_each_box(size: tuple[int, int], colormap: str) -> None:
+    sheet = make_sheet(colormap, size=size)
+    most_px = sheet.index.size // 7
+    scaled = sheet._rgb_of_at_most(most_px)
+    height, width = scaled.shape[:2]
+    assert height * width <= most_px
+    # In one piece, by Pillow: no seam shows where bands meet.
+    whole = Image.fromarray(sheet.rgb()).resize((width, height), Image.Resampling.BOX)
+    assert np.abs(scaled.astype(int) - np.asarray(whole)).max() <= 1
+
+
+def test_rgb_of_at_most_whole_factors_are_plain_means() -> None:
+    sheet = make_sheet(size=(60, 90))
+    means = sheet.rgb().reshape(20, 3, 30, 3, 3).mean(axis=(1, 3))
+    assert np.abs(sheet._rgb_of_at_most(600) - means).max() <= 1
+
+
+def test_repr_png_keeps_thin_gaps_evenly_visible() -> None:
+    # Lines of 1 px every 50 px of a sheet that is shown at a third of its size: all of them show, none stronger by far.
+    index = np.full((4200, 4300), 200, np.uint8)
+    index[:, ::50] = 0
+    sheet = Sheet(index, make_palette("gray", shows_background=False, shows_bad=False), {})
+    with Image.open(io.BytesIO(sheet._repr_png_())) as image:
+        shown = np.asarray(image.convert("L"))
+    assert not np.ptp(shown, axis=0).any()
+    factor = shown.shape[1] / 4300
+    darkest = [shown[0, max(0, int(x * factor) - 1) : int(x * factor) + 2].min() for x in range(0, 4300, 50)]
+    assert 80 < min(darkest) <= max(darkest) < 170
+
+
+class Writer:
+    """Takes pictures as a SummaryWriter does."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def add_image(self, tag: str, picture: Any, global_step: Any = None, *, dataformats: str = "CHW") -> None:
+        self.calls.append((tag, picture, global_step, dataformats))
+
+
+@pytest.mark.parametrize("colormap", ["gray", "viridis"])
+def test_to_tensorboard_adds_the_picture(colormap: str) -> None:
+    sheet, writer = make_sheet(colormap), Writer()
+    sheet.to_tensorboard(writer, "layer4", 7)
+    sheet.to_tensorboard(writer, "layer4")
+    (tag, picture, step, axes), (_, _, no_step, _) = writer.calls
+    assert (tag, step, no_step, axes) == ("layer4", 7, None, "HWC")
+    assert_equal_planes(picture, sheet.rgb())
+
+
+def test_to_tensorboard_scales_large_sheets_down() -> None:
+    sheet, writer = make_sheet(size=(2500, 2000)), Writer()
+    sheet.to_tensorboard(writer, "a")
+    sheet.to_tensorboard(writer, "b", largest_px=10_000)
+    sheet.to_tensorboard(writer, "c", largest_px=5_000_000)
+    for (_, picture, _, _), most_px in zip(writer.calls, (LOGGED_PX, 10_000, 5_000_000), strict=True):
+        height, width, _ = picture.shape
+        assert most_px * 0.97 < height * width <= most_px
+        assert width / height == pytest.approx(0.8, abs=0.01)
+        assert picture.dtype == np.uint8
+    assert LOGGED_PX == 4_000_000
+
+
+@pytest.mark.parametrize("writer", [None, "log", object(), types.SimpleNamespace(add_image=3)])
+def test_to_tensorboard_refuses_what_is_no_writer(writer: object) -> None:
+    kind = type(writer).__name__
+    with pytest.raises(InputError, match=rf"^writer must have add_image, as a SummaryWriter has, got {kind}\.$"):
+        make_sheet().to_tensorboard(writer, "layer4")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a run of a package `board` that has an Image, as wandb's has; its class lives in a part of the package."""
+    board = types.ModuleType("board")
+    board.Image = lambda picture: ("image", picture)
+
+    class Run:
+        def __init__(self) -> None:
+            self.calls: list[Any] = []
+
+        def log(self, record: dict[str, Any], step: int | None = None) -> None:
+            self.calls.append((record, step))
+
+    Run.__module__ = "board.sdk.run"
+    monkeypatch.setitem(sys.modules, "board", board)
+    return Run()
+
+
+def test_to_wandb_logs_an_image_of_the_runs_own_package(run: Any) -> None:
+    sheet = make_sheet()
+    sheet.to_wandb(run, "layer4", 7)
+    sheet.to_wandb(run, "layer4", largest_px=600)
+    (record, step), (small, no_step) = run.calls
+    assert (list(record), step, no_step) == (["layer4"], 7, None)
+    kind, picture = record["layer4"]
+    assert kind == "image"
+    assert_equal_planes(np.asarray(picture.convert("RGB")), sheet.rgb())
+    assert small["layer4"][1].size == (30, 20)
+
+
+@pytest.mark.parametrize("what", [None, {}, object(), types.SimpleNamespace(log=print), Writer()])
+def test_to_wandb_refuses_what_is_no_run(what: object) -> None:
+    with pytest.raises(InputError, match=rf"^run must be what wandb\.init returns, got {type(what).__name__}\.$"):
+        make_sheet().to_wandb(what, "layer4")
+
+
+def test_to_wandb_refuses_a_run_without_log(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(type(run), "log")
+    with pytest.raises(InputError, match=r"^run must be what wandb\.init returns, got Run\.$"):
+        make_sheet().to_wandb(run, "layer4")
+
+
+@pytest.mark.parametrize("largest_px", [0, -1, 1.5, "many"])
+def test_loggers_refuse_a_limit_that_is_none(largest_px: Any, run: Any) -> None:
+    message = r"^largest_px must be a whole number of at least 1, got "
+    with pytest.raises(OptionError, match=message):
+        make_sheet().to_tensorboard(Writer(), "layer4", largest_px=largest_px)
+    with pytest.raises(OptionError, match=message):
+        make_sheet().to_wandb(run, "layer4", largest_px=largest_px)
+    assert run.calls == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +66,19 @@ def add_max_pixels(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_options(parser: argparse.ArgumentParser, title: str, record: type) -> None:
-    """Add an argument for each field of an option record; the record checks the values and holds the defaults."""
+def add_options(parser: argparse.ArgumentParser, title: str, record: type, without: Sequence[str] = ()) -> None:
+    """Add an argument for each field of an option record; the record checks the values and holds the defaults.
+
+    Args:
+        parser: of the command.
+        title: of the group in the help.
+        record: whose fields.
+        without: names of fields that the command does not take.
+    """
     group = parser.add_argument_group(title)
     for field in dataclasses.fields(record):
+        if field.name in without:
+            continue
         is_flag = field.default is False
         shown = "" if field.default is None or is_flag else f" (default {field.default})"
         group.add_argument(

@@ -105,7 +105,7 @@ def write_sheets(
             failed.append({"image": picture.name, "reason": str(error)})
             continue
         for layer, plan in plans.items():
-            path = write_sheet(plan, sheet_path(folder, picture, layer, arguments.format))
+            path = write_sheet(plan, sheet_path(folder, picture.stem, layer, arguments.format))
             files.append({"image": picture.name, "layer": layer, "path": str(path)})
             if not arguments.json:
                 print(path, flush=True)
