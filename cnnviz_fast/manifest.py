@@ -81,7 +81,7 @@ def describe_sheet(
         **dataclasses.asdict(source),
         "maps": maps,
         "sheet": {"height": layout.height, "width": layout.width, **dataclasses.asdict(layout)},
-        "palette": {"levels": palette.levels, "background": palette.background, "bad": palette.bad},
+        "palette": {"levels": palette.levels, "background": palette.background, "bad": palette.bad, "ink": palette.ink},
         "backend": backend,
         "options": dataclasses.asdict(options),
         "tiles": _describe_tiles(layout, channels, statistics, vmin, vmax),

@@ -1,7 +1,7 @@
 """THE MAIN PATH. Maps go in; what comes out is a sheet in memory, or a picture file that was never whole in memory.
 
     plan_sheet    maps -> statistics, ranges, grid, sampling positions, palette, backend: everything but pixels
-    Plan.draw     one strip of the sheet, by the backend's kernel
+    Plan.draw     one strip of the sheet, by the backend's kernel, and what is written around its tiles
     draw_sheet    every strip into one index plane
     write_sheet   every strip drawn, encoded and written while it is in cache
 
@@ -21,10 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import backends, channels
+from .annotate import Annotation, letter, word_sheet
 from .encode import formats, png
 from .encode.files import json_bytes
 from .kernels import Paint
-from .layout import GridLayout, Positions, Strip, cut_strips, plan_grid, sampling_positions, tile_size
+from .layout import GridLayout, Positions, Room, Strip, cut_strips, plan_grid, sampling_positions, tile_size
 from .manifest import Source, describe_sheet
 from .options import RenderOptions, takes
 from .palette import Palette, make_palette
@@ -37,6 +38,7 @@ class Plan:
     """Everything about a sheet but its pixels. See `kernels` for what the arrays are.
 
     channels: channel number of each tile.
+    annotation: what is written around the tiles, or None.
     describe: makes the manifest, which takes as long as drawing a small sheet.
     """
 
@@ -51,6 +53,7 @@ class Plan:
     paint: Paint
     threads: int
     channels: list[int]
+    annotation: Annotation | None
     describe: Callable[[], dict[str, Any]]
 
     def draw(self, strip: Strip, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -58,6 +61,8 @@ class Plan:
         self.backend.kernels.render_strip(
             self.maps, self.vmin, self.vmax, self.rows, self.cols, self.layout, self.paint, strip, out
         )
+        if self.annotation is not None:
+            self.annotation.paint(strip, out)
         return out
 
     def strips(self, most_px: int | None = None) -> list[Strip]:
@@ -91,13 +96,17 @@ def plan_sheet(maps: Any, options: RenderOptions, source: Source) -> Plan:
     vmin, vmax = channels.drawing_range(chosen, statistics, options)
 
     tile_h, tile_w = tile_size(layer.shape[1], layer.shape[2], options.tile, options.scale)
-    layout = plan_grid(len(chosen), tile_h, tile_w, grid=options.grid, gap=options.gap, margin=options.margin)
+    lettering = letter(word_sheet(options, source, numbers, vmin, vmax), tile_h, tile_w, options.margin)
+    layout = plan_grid(
+        len(chosen), tile_h, tile_w, grid=options.grid, gap=options.gap, margin=options.margin, room=lettering.room
+    )
     palette = make_palette(
         options.colormap,
         background=options.background,
         bad=options.bad,
         shows_background=layout.shows_background,
         shows_bad=not statistics.all_finite,
+        shows_ink=lettering.room != Room(),
     )
     if options.upsampling == "bilinear":
         chosen = channels.shrink(chosen, vmin, vmax, tile_h, tile_w)
@@ -118,6 +127,7 @@ def plan_sheet(maps: Any, options: RenderOptions, source: Source) -> Plan:
         paint=Paint(palette.levels, 0.5 if options.normalize == "symmetric" else 0.0, palette.background, palette.bad),
         threads=options.threads or default_threads(),
         channels=numbers,
+        annotation=lettering.place(layout, palette),
         describe=partial(
             describe_sheet, source, options, backend.name, described, layout, palette, numbers, statistics, vmin, vmax
         ),

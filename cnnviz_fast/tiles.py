@@ -19,6 +19,7 @@ from .render import Plan, plan_sheet
 from .strips import in_order
 
 MANIFEST_NAME = "manifest.json"
+SHEET_OPTIONS = ("grid", "gap", "margin", "label", "title", "colorbar")
 
 
 @takes(RenderOptions)
@@ -46,14 +47,15 @@ def save_tiles(
         The path of each file, in the order of the channels.
 
     Raises:
-        InputError: `maps` or an option cannot be used; `grid`, `gap` and `margin` belong to sheets.
+        InputError: `maps` or an option cannot be used; SHEET_OPTIONS belong to sheets.
         EncodeError: a tile is too large for the format.
         WriteError: a file cannot be written; the message names it.
         BackendUnavailableError: the named backend does not work for these maps.
     """
     wanted = RenderOptions(**options)
-    if (wanted.grid, wanted.gap, wanted.margin) != ((0, 0), 0, 0):
-        raise OptionError("grid, gap and margin belong to sheets; single tiles have none. Leave them out.")
+    for option in SHEET_OPTIONS:
+        if getattr(wanted, option) != getattr(RenderOptions(), option):
+            raise OptionError(f"{option} belongs to sheets; single tiles have none. Leave it out.")
     plan = plan_sheet(maps, replace(wanted, grid=(0, 1)), source or Source())
     folder = Path(folder)
     paths = [folder / file for file in _file_names(name, plan.channels)]
