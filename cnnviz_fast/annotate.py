@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .layout import GridLayout, Room, Strip
+from .layout import NO_ROOM, GridLayout, Room, Strip
 from .lettering import Mask, capitals, draw_labels, draw_line, line_px, text_px
 from .options import TITLE_FIELDS
 
@@ -175,7 +175,7 @@ class Lettering:
         Returns:
             What can be painted; None where nothing is written.
         """
-        if self.room == Room():
+        if self.room == NO_ROOM:
             return None
         margin, inner_w = layout.margin, layout.width - 2 * layout.margin
         blocks = []

@@ -59,6 +59,9 @@ class Room(NamedTuple):
     least_w: int = 0
 
 
+NO_ROOM = Room()
+
+
 @dataclass(frozen=True)
 class GridLayout:
     """A grid of `count` tiles: `rows` x `cols` cells of `tile_h` x `tile_w` px, filled row by row.
@@ -192,7 +195,7 @@ def plan_grid(
     grid: tuple[int, int] = (0, 0),
     gap: int = 0,
     margin: int = 0,
-    room: Room = Room(),  # noqa: B008  # it cannot be changed
+    room: Room = NO_ROOM,
 ) -> GridLayout:
     """Lay `count` tiles out on a grid.
 

@@ -25,7 +25,7 @@ from .annotate import Annotation, letter, word_sheet
 from .encode import formats, png
 from .encode.files import json_bytes
 from .kernels import Paint
-from .layout import GridLayout, Positions, Room, Strip, cut_strips, plan_grid, sampling_positions, tile_size
+from .layout import NO_ROOM, GridLayout, Positions, Strip, cut_strips, plan_grid, sampling_positions, tile_size
 from .manifest import Source, describe_sheet
 from .options import RenderOptions, takes
 from .palette import Palette, make_palette
@@ -106,7 +106,7 @@ def plan_sheet(maps: Any, options: RenderOptions, source: Source) -> Plan:
         bad=options.bad,
         shows_background=layout.shows_background,
         shows_bad=not statistics.all_finite,
-        shows_ink=lettering.room != Room(),
+        shows_ink=lettering.room != NO_ROOM,
     )
     if options.upsampling == "bilinear":
         chosen = channels.shrink(chosen, vmin, vmax, tile_h, tile_w)

@@ -132,7 +132,7 @@ def test_render_same_name_in_two_folders_keeps_both(model: str, picture: Path, o
 
 
 CHANGES = {
-    # One run a parameter: what is given, and a manifest key or the sheet's size that it must change.
+    # One run a parameter: what is given (None for a flag), and a manifest key or the sheet's size that it must change.
     "tile": ("13", lambda m: (m["sheet"]["tile_h"], m["sheet"]["tile_w"])),
     "scale": ("3", lambda m: m["sheet"]["tile_h"]),
     "grid": ("1x6", lambda m: (m["sheet"]["rows"], m["sheet"]["cols"])),
@@ -143,6 +143,9 @@ CHANGES = {
     "vmin": ("-1", lambda m: m["tiles"][0]["vmin"]),
     "vmax": ("1", lambda m: m["tiles"][0]["vmax"]),
     "channels": ("1,3-4", lambda m: [t["channel"] for t in m["tiles"]]),
+    "label": (None, lambda m: m["sheet"]["label_h"]),
+    "title": ("{layer} of {image}", lambda m: m["sheet"]["head"]),
+    "colorbar": (None, lambda m: m["sheet"]["foot"]),
     "backend": ("torch", lambda m: m["backend"]),
     "align": ("left", None),
     "upsampling": ("nearest", None),
@@ -189,7 +192,7 @@ def test_render_option_reaches_the_sheet(name: str, model: str, picture: Path, t
         path.write_text(TINY + "\ndef nan():\n    m = make()\n    m.conv.bias.data[2] = float('nan')\n    return m\n")
     needed = {"percentile": "1,99", "vmin": "-2", "vmax": "2"}.get(name)
     before, pixels_before = sheet("before", *([f"--{name}", needed] if needed else []))
-    after, pixels_after = sheet("after", f"--{name}", value)
+    after, pixels_after = sheet("after", f"--{name}", *([value] if value else []))
     if name == "threads":
         assert pixels_before == pixels_after
         assert (before["options"]["threads"], after["options"]["threads"]) == (None, 1)
