@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -136,34 +137,40 @@ class Lettering:
     ends: tuple[Mask, ...]
     lines: tuple[tuple[Mask, float], ...]
 
-    @property
+    @cached_property
     def room(self) -> Room:
         """How much of the sheet it takes."""
-        pad, inset, least_bar = self.size // 2, self.inset, BAR_EMS[0] * self.size
-        head = 0 if self.title is None else inset + self.title.shape[0] + pad
-        rows = bool(self.ends) + len(self.lines)
-        foot = pad + rows * line_px(self.size) + inset if rows else 0
-        widths = [0 if self.title is None else self.title.shape[1]]
-        if self.ends:
-            widths.append(sum(end.shape[1] + pad for end in self.ends) + least_bar)
-        if self.lines:
-            widths.append(self._texts_w + pad + least_bar)
-        least_w = 2 * inset + max(widths) if head or foot else 0
-        if self.labels is None:
-            return Room(0, 0, head, foot, least_w)
-        # More px above a label than below, so that it belongs to the tile under it.
-        return Room(pad + self.labels.shape[1] + self._below, self.labels.shape[2] + pad, head, foot, least_w)
+        pad = self.size // 2
+        label_h = label_w = head = foot = 0
+        if self.labels is not None:
+            # More px above a label than below, so that it belongs to the tile under it.
+            label_h, label_w = pad + self.labels.shape[1] + self._below, self.labels.shape[2] + pad
+        if self.title is not None:
+            head = self.inset + self.title.shape[0] + pad
+        if self.ends or self.lines:
+            foot = sum(pad + n * line_px(self.size) for n in (len(self.ends) // 2, len(self.lines)) if n) + self.inset
+        return Room(label_h, label_w, head, foot, self._width(BAR_EMS[0]) if head or foot else 0)
 
     @property
     def _below(self) -> int:
         """Px between a label and its tile."""
         return self.size // 5
 
-    @property
+    @cached_property
     def _texts_w(self) -> int:
-        """Width of the longest line's text."""
+        """Width of the longest line's text in px."""
         widths: list[int] = [text.shape[1] for text, _ in self.lines]
         return max(widths)
+
+    def _width(self, bar_ems: int) -> int:
+        """Return the width of head and foot in px, with bars of so many sizes of the text."""
+        pad = self.size // 2
+        widths = [0 if self.title is None else self.title.shape[1]]
+        if self.ends:
+            widths.append(sum(end.shape[1] + pad for end in self.ends) + bar_ems * self.size)
+        if self.lines:
+            widths.append(self._texts_w + pad + bar_ems * self.size)
+        return 2 * self.inset + max(widths)
 
     def place(self, layout: GridLayout, palette: Palette) -> Annotation | None:
         """Give everything its place on a sheet.
@@ -177,18 +184,18 @@ class Lettering:
         """
         if self.room == NO_ROOM:
             return None
-        margin, inner_w = layout.margin, layout.width - 2 * layout.margin
+        margin, width = layout.margin, min(layout.width - 2 * layout.margin, self._width(BAR_EMS[1]))
         blocks = []
         if self.title is not None:
-            head = np.full((layout.head, inner_w), palette.background, dtype=np.uint8)
+            head = np.full((layout.head, width), palette.background, dtype=np.uint8)
             _stamp(head, self.inset, self.inset, self.title, palette)
             blocks.append((margin, margin, head))
         if layout.foot:
-            foot = np.full((layout.foot, inner_w), palette.background, dtype=np.uint8)
+            foot = np.full((layout.foot, width), palette.background, dtype=np.uint8)
             y = self.size // 2
             if self.ends:
                 self._draw_colorbar(foot[y:], palette)
-                y += line_px(self.size)
+                y += line_px(self.size) + self.size // 2
             self._draw_lines(foot[y:], palette)
             blocks.append((layout.height - margin - layout.foot, margin, foot))
         return Annotation(layout, palette, self.labels, self._below, tuple(blocks))

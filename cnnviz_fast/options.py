@@ -139,7 +139,7 @@ class RenderOptions(SelfChecking):
         "|".join(REDUCTIONS),
     )
     beside: bool = option(False, flag, "with reduce: draw the channels too, behind what they are reduced to")
-    label: bool = option(False, flag, "write its channel's number above each tile")
+    label: bool = option(False, flag, "write above each tile which channel it shows")
     title: str | None = option(
         None,
         template(*TITLE_FIELDS),

@@ -53,8 +53,9 @@ def save_tiles(
         BackendUnavailableError: the named backend does not work for these maps.
     """
     wanted = RenderOptions(**options)
+    defaults = RenderOptions()
     for option in SHEET_OPTIONS:
-        if getattr(wanted, option) != getattr(RenderOptions(), option):
+        if getattr(wanted, option) != getattr(defaults, option):
             raise OptionError(f"{option} belongs to sheets; single tiles have none. Leave it out.")
     plan = plan_sheet(maps, replace(wanted, grid=(0, 1)), source or Source())
     folder = Path(folder)

@@ -273,8 +273,8 @@ def test_lines_stand_below_each_other_with_their_bars() -> None:
     assert annotation is not None
     annotation.paint(Strip(0, layout.height), out)
     line_h = sum(ImageFont.load_default(12).getmetrics())
-    assert layout.foot == 6 + 4 * line_h
-    paper, top = Paper(*out.shape), 10 + 20 + 6 + line_h
+    assert layout.foot == 6 + line_h + 6 + 3 * line_h
+    paper, top = Paper(*out.shape), 10 + 20 + 6 + line_h + 6
     x = 10 + draw_width(lines[0][0]) + 6
     for position, (text, _) in enumerate(lines):
         paper.write(10, top + position * line_h + 12, text, 12)
