@@ -42,11 +42,32 @@ class Positions:
     fraction: NDArray[np.float32]
 
 
+class Room(NamedTuple):
+    """What is written around tiles takes so many px of a sheet; by default nothing is.
+
+    label_h: height of the band above each tile.
+    label_w: width of that band; a cell is as wide as it, or as its tile.
+    head: height of what stands above the grid, within the margin.
+    foot: height of what stands below it.
+    least_w: width that head and foot need, within the margins.
+    """
+
+    label_h: int = 0
+    label_w: int = 0
+    head: int = 0
+    foot: int = 0
+    least_w: int = 0
+
+
+NO_ROOM = Room()
+
+
 @dataclass(frozen=True)
 class GridLayout:
     """A grid of `count` tiles: `rows` x `cols` cells of `tile_h` x `tile_w` px, filled row by row.
 
-    `gap` px lie between tiles and `margin` px around the grid.
+    `gap` px lie between cells and `margin` px around all of it. What is written takes the rest, see Room: a tile stands
+    at the left of its cell, below its label, and the grid at the left of a sheet that is wider.
     """
 
     count: int
@@ -56,31 +77,56 @@ class GridLayout:
     tile_w: int
     gap: int = 0
     margin: int = 0
+    label_h: int = 0
+    label_w: int = 0
+    head: int = 0
+    foot: int = 0
+    least_w: int = 0
+
+    @property
+    def step_y(self) -> int:
+        """Distance of a tile from the one above it, top to top, in px."""
+        return self.label_h + self.tile_h + self.gap
+
+    @property
+    def step_x(self) -> int:
+        """Distance of a tile from the one left of it, left side to left side, in px."""
+        return max(self.tile_w, self.label_w) + self.gap
+
+    @property
+    def top(self) -> int:
+        """First row of the first tile, in px."""
+        return self.margin + self.head + self.label_h
+
+    @property
+    def left(self) -> int:
+        """First column of the first tile, in px."""
+        return self.margin
 
     @property
     def height(self) -> int:
         """Height of the sheet in px."""
-        return 2 * self.margin + self.rows * self.tile_h + (self.rows - 1) * self.gap
+        return 2 * self.margin + self.head + self.rows * self.step_y - self.gap + self.foot
 
     @property
     def width(self) -> int:
         """Width of the sheet in px."""
-        return 2 * self.margin + self.cols * self.tile_w + (self.cols - 1) * self.gap
+        return 2 * self.margin + max(self.cols * self.step_x - self.gap, self.least_w)
 
     @property
     def shows_background(self) -> bool:
         """Whether any pixel of the sheet belongs to no tile."""
-        return self.margin > 0 or (self.gap > 0 and self.rows * self.cols > 1) or self.count < self.rows * self.cols
+        return self.height * self.width > self.count * self.tile_h * self.tile_w
 
     def origin(self, position: int) -> tuple[int, int]:
         """Return the (y, x) of the top left pixel of the tile at `position`, counted from 0."""
         row, col = divmod(position, self.cols)
-        return self.margin + row * (self.tile_h + self.gap), self.margin + col * (self.tile_w + self.gap)
+        return self.top + row * self.step_y, self.left + col * self.step_x
 
     def boxes(self) -> list[list[int]]:
         """Return [y0, x0, y1, x1] of every tile in px, the ends exclusive."""
         row, col = np.divmod(np.arange(self.count), self.cols)
-        y, x = self.margin + row * (self.tile_h + self.gap), self.margin + col * (self.tile_w + self.gap)
+        y, x = self.top + row * self.step_y, self.left + col * self.step_x
         boxes: list[list[int]] = np.stack([y, x, y + self.tile_h, x + self.tile_w], axis=1).tolist()
         return boxes
 
@@ -142,7 +188,14 @@ def tile_size(map_h: int, map_w: int, tile: int | tuple[int, int] | None, scale:
 
 
 def plan_grid(
-    count: int, tile_h: int, tile_w: int, *, grid: tuple[int, int] = (0, 0), gap: int = 0, margin: int = 0
+    count: int,
+    tile_h: int,
+    tile_w: int,
+    *,
+    grid: tuple[int, int] = (0, 0),
+    gap: int = 0,
+    margin: int = 0,
+    room: Room = NO_ROOM,
 ) -> GridLayout:
     """Lay `count` tiles out on a grid.
 
@@ -153,6 +206,7 @@ def plan_grid(
         grid: (rows, cols); 0 means as many as needed, and (0, 0) the grid that makes the sheet nearly square.
         gap: px between tiles.
         margin: px around the grid.
+        room: px for what is written around the tiles.
 
     Returns:
         The layout. Its last row may have empty cells; no tile is ever dropped.
@@ -162,7 +216,7 @@ def plan_grid(
     """
     rows, cols = grid
     if not rows and not cols:
-        cols = min(count, math.ceil(math.sqrt(count * tile_h / tile_w)))
+        cols = min(count, math.ceil(math.sqrt(count * (room.label_h + tile_h) / max(room.label_w, tile_w))))
     rows = rows or math.ceil(count / cols)
     cols = cols or math.ceil(count / rows)
     if rows * cols < count:
@@ -170,7 +224,7 @@ def plan_grid(
             f"grid must hold all {count} channels, got {rows}x{cols} = {rows * cols} cells. "
             f"Take grid 'auto' or 'x{cols}', or choose fewer channels."
         )
-    layout = GridLayout(count, rows, cols, tile_h, tile_w, gap, margin)
+    layout = GridLayout(count, rows, cols, tile_h, tile_w, gap, margin, *room)
     if max(layout.height, layout.width) > LONGEST_PX:
         raise OptionError(
             f"a sheet holds at most {LONGEST_PX:,} px a side, got {layout.height:,} x {layout.width:,} px. "

@@ -93,7 +93,7 @@ def describe_sheet(
         **{key: value for key, value in dataclasses.asdict(source).items() if key != "categories"},
         "maps": maps,
         "sheet": {"height": layout.height, "width": layout.width, **dataclasses.asdict(layout)},
-        "palette": {"levels": palette.levels, "background": palette.background, "bad": palette.bad},
+        "palette": {"levels": palette.levels, "background": palette.background, "bad": palette.bad, "ink": palette.ink},
         "backend": backend,
         "options": dataclasses.asdict(options),
         **({} if report is None else {"report": dataclasses.asdict(report)}),

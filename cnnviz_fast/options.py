@@ -22,6 +22,7 @@ from .parsers import (
     percentiles,
     pixels,
     positive,
+    template,
     text,
     three,
     three_positive,
@@ -41,6 +42,7 @@ ALIGNMENTS = ("left", "center", "corners")
 UPSAMPLINGS = ("bilinear", "nearest")
 BACKENDS = ("auto", "reference", "torch", "numba")
 LAYOUTS = ("auto", "nchw", "nhwc", "tokens", "ncthw", "nthwc", "nc")
+TITLE_FIELDS = ("model", "weights", "layer", "image")
 RESIZE_FILTERS = ("nearest", "nearest-exact", "bilinear", "bicubic", "box", "hamming", "lanczos")
 
 SINGLE_SHEETS = ("topk", "sort", "rank", "reduce", "beside", "label", "title", "colorbar", "report")
@@ -140,9 +142,12 @@ class RenderOptions(SelfChecking):
         "|".join(REDUCTIONS),
     )
     beside: bool = option(False, flag, "with reduce: draw the channels too, behind what they are reduced to")
-    label: bool = option(False, flag, "write its channel's number above each tile")
+    label: bool = option(False, flag, "write above each tile which channel it shows")
     title: str | None = option(
-        None, text, "line of text above the grid; {model}, {weights}, {layer} and {image} stand for theirs", "TEXT"
+        None,
+        template(*TITLE_FIELDS),
+        "line of text above the grid; {model}, {weights}, {layer} and {image} stand for theirs",
+        "TEXT",
     )
     colorbar: bool = option(False, flag, "draw a bar of the colormap below the grid, with the ends of the range")
     report: bool = option(

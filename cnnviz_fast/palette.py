@@ -21,12 +21,14 @@ class Palette:
     levels: entries 0 .. levels - 1 span the colormap.
     background: entry of pixels that belong to no tile.
     bad: entry of pixels that a NaN or an infinity touches.
+    ink: entry of what is written on the background; the same as `background` where nothing is.
     """
 
     colors: NDArray[np.uint8]
     levels: int
     background: int
     bad: int
+    ink: int = 0
 
     @property
     def is_gray(self) -> bool:
@@ -35,13 +37,19 @@ class Palette:
 
 
 def make_palette(
-    colormap: str, *, background: str = "black", bad: str = "magenta", shows_background: bool, shows_bad: bool
+    colormap: str,
+    *,
+    background: str = "black",
+    bad: str = "magenta",
+    shows_background: bool,
+    shows_bad: bool,
+    shows_ink: bool = False,
 ) -> Palette:
     """Build the palette of a sheet.
 
     A colour that the sheet shows beside values takes an entry of its own, from the end of the table, so that the
-    colormap spans what is left: 255 or 254 levels. `background` takes none where the colormap already holds the very
-    colour, such as black in gray.
+    colormap spans what is left: 253 levels at least. `background` and ink, which is white or black, take none where
+    the colormap already holds the very colour, such as black in gray.
 
     Args:
         colormap: a name that cmap knows; where several catalogues share it, matplotlib's is meant.
@@ -49,6 +57,7 @@ def make_palette(
         bad: name or #rrggbb for NaN and infinities.
         shows_background: whether the sheet has pixels that belong to no tile.
         shows_bad: whether the maps hold NaN or infinities.
+        shows_ink: whether anything is written on the background.
 
     Returns:
         The palette.
@@ -58,15 +67,33 @@ def make_palette(
     """
     ramp = _colormap(colormap)
     background_rgb, bad_rgb = _color("background", background), _color("bad", bad)
-    reserved = [bad_rgb] if shows_bad else []
-    colors = _table(ramp, ENTRIES - len(reserved))
-    entry = _find(background_rgb, colors)
-    if entry is None and shows_background:
-        reserved.insert(0, background_rgb)
-        colors = _table(ramp, ENTRIES - len(reserved))
-        entry = len(colors)
-    levels = len(colors)
-    return Palette(np.concatenate([colors, *reserved]), levels, entry or 0, ENTRIES - 1)
+    ink_rgb = _ink_on(background_rgb) if shows_ink else background_rgb
+    shown = [background_rgb] * shows_background + [ink_rgb] * shows_ink
+    reserved: list[NDArray[np.uint8]] = []
+    while True:  # a colormap of fewer levels may have lost a colour that it held before
+        levels = ENTRIES - shows_bad - len(reserved)
+        colors = np.concatenate([_table(ramp, levels), *reserved])
+        missing = [color for color in shown if _find(color, colors) is None]
+        if not missing:
+            break
+        reserved.append(missing[0])
+    background_entry, ink_entry = (_find(color, colors) or 0 for color in (background_rgb, ink_rgb))
+    if shows_bad:
+        colors = np.concatenate([colors, bad_rgb])
+    return Palette(colors, levels, background_entry, ENTRIES - 1, ink_entry)
+
+
+def _ink_on(background: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return white or black, whichever has more contrast with `background`, each (1, 3) uint8.
+
+    Source:
+        WCAG 2: contrast is (L1 + 0.05) / (L2 + 0.05) for relative luminances L1 > L2; that of white is 1, of black 0.
+    """
+    srgb = background[0] / 255
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    luminance = linear @ (0.2126, 0.7152, 0.0722)
+    is_light = (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05)
+    return np.full((1, 3), 0 if is_light else 255, dtype=np.uint8)
 
 
 def _find(color: NDArray[np.uint8], colors: NDArray[np.uint8]) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 import re
+import string
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -130,6 +131,24 @@ def text(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise refuse(name, "a name", value)
     return value.strip()
+
+
+def template(*fields: str) -> Parser:
+    """Take a line of text that may hold {field} for each of `fields`, and nothing else in braces."""
+    shown = " and ".join(", ".join(f"{{{field}}}" for field in fields).rsplit(", ", 1))
+
+    def parse(name: str, value: Any) -> str:
+        if not isinstance(value, str) or not value.strip():
+            raise refuse(name, "a line of text", value)
+        try:
+            parts = [part[1:] for part in string.Formatter().parse(value) if part[1] is not None]
+        except ValueError:
+            parts = [("", "", None)]
+        if not set(parts) <= {(field, "", None) for field in fields}:
+            raise OptionError(f"{name} may hold {shown} and nothing else in braces, got {value!r}.")
+        return value.strip()
+
+    return parse
 
 
 def pixels(name: str, value: Any) -> int | tuple[int, int]:

@@ -1,7 +1,7 @@
 """THE MAIN PATH. Maps go in; what comes out is a sheet in memory, or a picture file that was never whole in memory.
 
     plan_sheet    maps -> statistics, ranges, grid, sampling positions, palette, backend: everything but pixels
-    Plan.draw     one strip of the sheet, by the backend's kernel
+    Plan.draw     one strip of the sheet, by the backend's kernel, and what is written around its tiles
     draw_sheet    every strip into one index plane
     write_sheet   every strip drawn, encoded and written while it is in cache
 
@@ -22,10 +22,11 @@ import torch
 from numpy.typing import NDArray
 
 from . import backends, channels, vectors
+from .annotate import Annotation, letter, word_sheet
 from .encode import formats, png
 from .encode.files import json_bytes
 from .kernels import Paint
-from .layout import GridLayout, Positions, Strip, cut_strips, plan_grid, sampling_positions, tile_size
+from .layout import NO_ROOM, GridLayout, Positions, Strip, cut_strips, plan_grid, sampling_positions, tile_size
 from .manifest import Source, describe_sheet
 from .options import RenderOptions, takes
 from .palette import Palette, make_palette
@@ -41,6 +42,7 @@ class Plan:
 
     selection: which channel, or what reduction of several, each tile shows.
     report: on the whole layer, where it is wanted.
+    annotation: what is written around the tiles, or None.
     describe: makes the manifest, which takes as long as drawing a small sheet.
     """
 
@@ -56,6 +58,7 @@ class Plan:
     threads: int
     selection: Selection
     report: LayerReport | None
+    annotation: Annotation | None
     describe: Callable[[], dict[str, Any]]
 
     @property
@@ -68,6 +71,8 @@ class Plan:
         self.backend.kernels.render_strip(
             self.maps, self.vmin, self.vmax, self.rows, self.cols, self.layout, self.paint, strip, out
         )
+        if self.annotation is not None:
+            self.annotation.paint(strip, out)
         return out
 
     def strips(self, most_px: int | None = None) -> list[Strip]:
@@ -111,13 +116,17 @@ def plan_sheet(maps: Any, options: RenderOptions, source: Source, shared_with: A
     vmin, vmax = channels.drawing_range(scaled_by, measured, options)
 
     tile_h, tile_w = tile_size(layer.shape[1], layer.shape[2], options.tile, options.scale)
-    layout = plan_grid(len(chosen), tile_h, tile_w, grid=options.grid, gap=options.gap, margin=options.margin)
+    lettering = letter(word_sheet(options, source, selection.names, vmin, vmax), tile_h, tile_w, options.margin)
+    layout = plan_grid(
+        len(chosen), tile_h, tile_w, grid=options.grid, gap=options.gap, margin=options.margin, room=lettering.room
+    )
     palette = make_palette(
         options.colormap,
         background=options.background,
         bad=options.bad,
         shows_background=layout.shows_background or shared_with is not None,
         shows_bad=not measured.all_finite,
+        shows_ink=lettering.room != NO_ROOM,
     )
     if options.upsampling == "bilinear":
         chosen = channels.shrink(chosen, vmin, vmax, tile_h, tile_w)
@@ -144,6 +153,7 @@ def plan_sheet(maps: Any, options: RenderOptions, source: Source, shared_with: A
         selection=selection,
         report=report,
         describe=describe,
+        annotation=lettering.place(layout, palette),
     )
 
 

@@ -21,6 +21,7 @@ from .render import Plan, plan_sheet
 from .strips import in_order
 
 MANIFEST_NAME = "manifest.json"
+SHEET_OPTIONS = ("grid", "gap", "margin", "label", "title", "colorbar")
 
 
 @takes(RenderOptions)
@@ -51,7 +52,7 @@ def save_tiles(
         The path of each file, in the order of the tiles of a sheet: reductions first, channels by number or rank.
 
     Raises:
-        InputError: `maps` or an option cannot be used; `grid`, `gap` and `margin` belong to sheets. `name` holds no
+        InputError: `maps` or an option cannot be used; SHEET_OPTIONS belong to sheets. `name` holds no
             {channel} for several files, or it or `suffix` holds a path, or two files would have one name.
         EncodeError: a tile is too large for the format.
         WriteError: a file cannot be written; the message names it.
@@ -65,10 +66,12 @@ def plan_tiles(maps: Any, options: RenderOptions, source: Source) -> Plan:
     """Plan single tiles as a sheet with a grid of one column; see `render.plan_sheet`.
 
     Raises:
-        OptionError: `grid`, `gap` or `margin` are given, which belong to sheets.
+        OptionError: one of SHEET_OPTIONS is given.
     """
-    if (options.grid, options.gap, options.margin) != ((0, 0), 0, 0):
-        raise OptionError("grid, gap and margin belong to sheets; single tiles have none. Leave them out.")
+    defaults = RenderOptions()
+    for option in SHEET_OPTIONS:
+        if getattr(options, option) != getattr(defaults, option):
+            raise OptionError(f"{option} belongs to sheets; single tiles have none. Leave it out.")
     return plan_sheet(maps, replace(options, grid=(0, 1)), source)
 
 

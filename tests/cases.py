@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from cnnviz_fast.layout import NO_ROOM, Room
+
 NAN, INF = float("nan"), float("inf")
 LARGEST = float(np.finfo(np.float32).max)
 SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
@@ -22,6 +24,7 @@ class Case:
     grid: (rows, cols), 0 for as many as needed.
     gap: px between tiles.
     margin: px around the grid.
+    room: px for what is written around the tiles; kernels leave it background.
     """
 
     maps: Any
@@ -29,6 +32,7 @@ class Case:
     grid: tuple[int, int] = (0, 0)
     gap: int = 0
     margin: int = 0
+    room: Room = NO_ROOM
 
 
 def noise(*shape: int) -> torch.Tensor:
@@ -97,6 +101,12 @@ CASES = {
     "one_row_of_tiles": Case(noise(5, 3, 4), grid=(1, 0), gap=3),
     "one_column_of_tiles": Case(noise(5, 3, 4), grid=(0, 1), margin=1),
     "gap_and_margin": Case(noise(5, 3, 4), gap=2, margin=3),
+    "labels": Case(noise(5, 3, 4), room=Room(label_h=7, label_w=5)),
+    "labels_wider_than_tiles": Case(noise(5, 3, 4), tile=(2, 3), gap=1, margin=2, room=Room(label_h=1, label_w=9)),
+    "labels_and_rows_without_tiles": Case(noise(3, 3, 4), grid=(4, 2), room=Room(label_h=3, label_w=12)),
+    "head_and_foot": Case(noise(5, 3, 4), margin=1, room=Room(head=8, foot=13)),
+    "wider_than_its_grid": Case(noise(4, 3, 4), grid=(2, 2), gap=2, room=Room(head=3, foot=5, least_w=70)),
+    "all_that_is_written": Case(mixed(), gap=3, margin=4, room=Room(5, 13, 6, 7, 99)),
     "tile_equals_map": Case(noise(3, 6, 7), tile=(6, 7)),
     "tile_smaller": Case(noise(3, 12, 14), tile=(5, 6)),
     "tile_smaller_with_nan": Case(mixed().repeat(1, 4, 4), tile=(5, 7)),

@@ -25,8 +25,8 @@ ORDER = [
     "patterns", "forward", "operations", "outputs", "memory", "images", "models", "tiles", "compare", "render",
     "sheet", "encode.formats", "encode.png", "encode.files", "timm_zoo", "hf_zoo", "extras", "zoo", "detectors",
     "checkpoints", "layers", "preprocess", "factories", "decode", "manifest", "selection", "vectors", "report",
-    "channels", "backends", "kernels.numba_cpu", "kernels.torch_ops", "kernels.reference", "palette", "layout",
-    "options", "parsers", "chart", "strips", "kernels", "encode", "errors",
+    "channels", "backends", "kernels.numba_cpu", "kernels.torch_ops", "kernels.reference", "annotate", "lettering",
+    "palette", "layout", "options", "parsers", "chart", "strips", "kernels", "encode", "errors",
 ]  # fmt: skip
 
 # Foreign packages that cost time, and the only modules that may import them while they are being loaded.

@@ -206,6 +206,22 @@ def test_render_strip_gap_margin_and_empty_cells_are_background() -> None:
 
 
 @pytest.mark.parametrize("backend", MODULES)
+def test_render_strip_room_for_text_is_background(backend: str) -> None:
+    layout = GridLayout(3, 2, 2, 1, 2, gap=1, margin=0, label_h=1, label_w=3, head=1, foot=2, least_w=9)
+    maps = torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]], [[5.0, 5.0]]])
+    assert draw(backend, make_job(maps, layout, paint=Paint(255, 0.0, 9, 255))).tolist() == [
+        [9] * 9,
+        [9] * 9,
+        [0, 254, 9, 9, 254, 0, 9, 9, 9],
+        [9] * 9,
+        [9] * 9,
+        [0, 0, 9, 9, 9, 9, 9, 9, 9],
+        [9] * 9,
+        [9] * 9,
+    ]
+
+
+@pytest.mark.parametrize("backend", MODULES)
 def test_channel_range_by_hand(backend: str) -> None:
     maps = torch.tensor([[[3.0, -1.0]], [[NAN, 2.0]], [[INF, -INF]], [[INF, 4.0]], [[NAN, NAN]], [[-0.0, 0.0]]])
     vmin, vmax = MODULES[backend].channel_range(BACKENDS[backend].to_array(maps))
@@ -296,7 +312,7 @@ def test_render_strip_bilinear_equals_numpy_interp(size: tuple[int, int], tile: 
 def case_job(name: str, align: str, upsampling: str) -> Job:
     case = CASES[name]
     maps = channels.as_maps(case.maps)
-    layout = plan_grid(len(maps), *case.tile, grid=case.grid, gap=case.gap, margin=case.margin)
+    layout = plan_grid(len(maps), *case.tile, grid=case.grid, gap=case.gap, margin=case.margin, room=case.room)
     return make_job(maps, layout, align, upsampling, WITH_ENTRIES)
 
 
@@ -342,7 +358,14 @@ def test_kernels_on_cuda_every_case_equals_reference() -> None:
 
 # Strips.
 
-STRIP_CASES = ["gap_and_margin", "last_rows_empty", "mixed", "one_column_of_tiles", "tile_smaller"]
+STRIP_CASES = [
+    "gap_and_margin",
+    "last_rows_empty",
+    "mixed",
+    "one_column_of_tiles",
+    "tile_smaller",
+    "all_that_is_written",
+]
 
 
 @pytest.mark.parametrize("strip_rows", [1, 2, 3, 4, 5, 7, 9, 10, 11, 13])
@@ -438,6 +461,11 @@ def any_jobs(draw_value: Any) -> Job:
         tile_w=draw_value(st.integers(1, 12)),
         gap=draw_value(st.integers(0, 3)),
         margin=draw_value(st.integers(0, 3)),
+        label_h=draw_value(st.integers(0, 3)),
+        label_w=draw_value(st.integers(0, 15)),
+        head=draw_value(st.integers(0, 3)),
+        foot=draw_value(st.integers(0, 3)),
+        least_w=draw_value(st.integers(0, 40)),
     )
     levels = draw_value(st.sampled_from([256, 255, 254, 2]))
     background, bad = draw_value(st.sampled_from([(254, 255), (0, 255), (255, 0)]))

@@ -14,6 +14,7 @@ from cnnviz_fast.layout import (
     SMALLEST_STRIP_PX,
     STRIPS_AT_LEAST,
     GridLayout,
+    Room,
     Strip,
     cut_strips,
     plan_grid,
@@ -90,6 +91,26 @@ def test_plan_grid_by_hand(count: int, tile: tuple[int, int], grid: tuple[int, i
     assert (layout.count, layout.tile_h, layout.tile_w) == (count, *tile)
 
 
+@pytest.mark.parametrize(
+    ("count", "tile", "room", "expected"),
+    [
+        # Cells of 20 x 10 px: twice as many columns as rows.
+        (8, (10, 10), Room(label_h=10), (2, 4)),
+        (8, (10, 10), Room(label_w=20), (4, 2)),
+        (8, (10, 10), Room(label_w=9), (3, 3)),
+        # What stands above and below all tiles changes nothing.
+        (9, (10, 10), Room(head=99, foot=99, least_w=999), (3, 3)),
+        (2048, (7, 7), Room(label_h=17, label_w=34), (53, 39)),
+    ],
+)
+def test_plan_grid_makes_cells_with_their_labels_a_square(
+    count: int, tile: tuple[int, int], room: Room, expected: tuple[int, int]
+) -> None:
+    layout = plan_grid(count, *tile, room=room)
+    assert (layout.rows, layout.cols) == expected
+    assert tuple(getattr(layout, name) for name in Room._fields) == room
+
+
 def test_plan_grid_too_small_is_refused_with_advice() -> None:
     message = (
         r"^grid must hold all 7 channels, got 2x3 = 6 cells\. Take grid 'auto' or 'x3', or choose fewer channels\.$"
@@ -125,6 +146,27 @@ def test_grid_layout_sides_and_origins_by_hand() -> None:
     layout = GridLayout(count=5, rows=2, cols=3, tile_h=10, tile_w=20, gap=2, margin=4)
     assert (layout.height, layout.width) == (4 + 10 + 2 + 10 + 4, 4 + 20 + 2 + 20 + 2 + 20 + 4)
     assert [layout.origin(i) for i in range(5)] == [(4, 4), (4, 26), (4, 48), (16, 4), (16, 26)]
+
+
+@pytest.mark.parametrize(
+    ("room", "size", "origins"),
+    [
+        (Room(label_h=7), (4 + 2 * 17 + 2 + 4, 72), [(11, 4), (11, 26), (11, 48), (30, 4), (30, 26)]),
+        (Room(label_w=25), (30, 4 + 3 * 25 + 4 + 4), [(4, 4), (4, 31), (4, 58), (16, 4), (16, 31)]),
+        (Room(label_w=20), (30, 72), [(4, 4), (4, 26), (4, 48), (16, 4), (16, 26)]),
+        (Room(head=9, foot=5), (30 + 14, 72), [(13, 4), (13, 26), (13, 48), (25, 4), (25, 26)]),
+        (Room(least_w=64), (30, 72), [(4, 4), (4, 26), (4, 48), (16, 4), (16, 26)]),
+        (Room(least_w=65), (30, 73), [(4, 4), (4, 26), (4, 48), (16, 4), (16, 26)]),
+    ],
+)
+def test_grid_layout_with_room_for_text_by_hand(
+    room: Room, size: tuple[int, int], origins: list[tuple[int, int]]
+) -> None:
+    layout = GridLayout(5, 2, 3, 10, 20, 2, 4, *room)
+    assert (layout.height, layout.width) == size
+    assert [layout.origin(position) for position in range(5)] == origins
+    assert layout.boxes() == [[y, x, y + 10, x + 20] for y, x in origins]
+    assert layout.shows_background
 
 
 @pytest.mark.parametrize(

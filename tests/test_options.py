@@ -18,6 +18,7 @@ RECORDS = [RenderOptions, PreprocessOptions]
 GRID = "grid must be 'auto', 'ROWSxCOLS', 'ROWSx', 'xCOLS' or (rows, cols)"
 PIXELS = "tile must be pixels: N, HEIGHTxWIDTH or (height, width)"
 WHOLE = "tile must be a whole number of at least 1"
+TITLE = "title may hold {model}, {weights}, {layer} and {image} and nothing else in braces"
 PERCENTILE = "percentile must be two percentages LOW,HIGH with 0 <= LOW < HIGH <= 100"
 
 
@@ -89,6 +90,11 @@ def held(field: str, value: Any) -> Any:
         ("reduce", None, None),
         ("beside", True, True),
         ("report", True, True),
+        ("label", True, True),
+        ("title", " {layer} of {model} ", "{layer} of {model}"),
+        ("title", "{{braces}}", "{{braces}}"),
+        ("title", None, None),
+        ("colorbar", True, True),
         ("backend", "torch", "torch"),
         ("threads", "2", 2),
         ("threads", None, None),
@@ -180,6 +186,18 @@ def test_render_options_accepted_forms_are_held_as_one(field: str, value: Any, e
         ("reduce", 3, "reduce must be one of sum, mean, max, strongest, got 3."),
         ("beside", 1, "beside must be True or False, got 1."),
         ("report", None, "report must be True or False, got None."),
+        ("label", "yes", "label must be True or False, got 'yes'."),
+        ("colorbar", 1, "colorbar must be True or False, got 1."),
+        ("title", " ", "title must be a line of text, got ' '."),
+        ("title", 3, "title must be a line of text, got 3."),
+        ("title", "{name}", f"{TITLE}, got '{{name}}'."),
+        ("title", "{}", f"{TITLE}, got '{{}}'."),
+        ("title", "{0}", f"{TITLE}, got '{{0}}'."),
+        ("title", "{layer", f"{TITLE}, got '{{layer'."),
+        ("title", "layer}", f"{TITLE}, got 'layer}}'."),
+        ("title", "{layer!r}", f"{TITLE}, got '{{layer!r}}'."),
+        ("title", "{layer:>9999}", f"{TITLE}, got '{{layer:>9999}}'."),
+        ("title", "{layer.__class__}", f"{TITLE}, got '{{layer.__class__}}'."),
         ("backend", "nmba", "backend must be one of auto, reference, torch, numba, got 'nmba'. Closest: 'numba'."),
         ("threads", 0, "threads must be a whole number of at least 1, got 0."),
         ("threads", "many", "threads must be a whole number of at least 1, got 'many'."),

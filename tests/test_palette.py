@@ -107,6 +107,50 @@ def test_make_palette_colours_are_names_or_hex(text: str, rgb: list[int]) -> Non
     assert made.colors[made.bad].tolist() == rgb
 
 
+@pytest.mark.parametrize("background", ["black", "white", "blue", "#808080"])
+@pytest.mark.parametrize("bad", [True, False])
+@pytest.mark.parametrize("colormap", ["viridis", "gray", "gray_r", "tab10", "hot"])
+def test_make_palette_background_and_ink_have_entries(colormap: str, background: str, bad: bool) -> None:
+    made = make_palette(colormap, background=background, shows_background=True, shows_bad=bad, shows_ink=True)
+    without = make_palette(colormap, background=background, shows_background=True, shows_bad=bad)
+    rgb = {"black": [0, 0, 0], "white": [255] * 3, "blue": [0, 0, 255], "#808080": [128] * 3}[background]
+    assert made.colors.shape == (256, 3)
+    assert made.colors[made.background].tolist() == rgb
+    assert made.colors[made.ink].tolist() == ([255] * 3 if background in ("black", "blue") else [0, 0, 0])
+    assert without.levels - 1 <= made.levels <= without.levels
+    assert (made.colors[255].tolist() == [255, 0, 255]) == bad
+    # The entries of values are the colormap, and no entry is lost between them and the others.
+    ramp = make_palette(colormap, shows_background=False, shows_bad=False).colors
+    assert_equal_planes(made.colors[[0, made.levels - 1]], ramp[[0, 255]])
+    assert made.levels + len({made.background, made.ink} - set(range(made.levels))) + bad == 256
+
+
+@pytest.mark.parametrize(
+    ("colormap", "background", "levels", "ink"),
+    [
+        ("gray", "black", 256, 255),
+        ("gray", "white", 256, 0),
+        ("viridis", "black", 254, 255),
+        ("hot", "black", 255, 254),
+    ],
+)
+def test_make_palette_ink_takes_no_entry_that_the_colormap_has(
+    colormap: str, background: str, levels: int, ink: int
+) -> None:
+    made = make_palette(colormap, background=background, shows_background=True, shows_bad=False, shows_ink=True)
+    assert (made.levels, made.ink) == (levels, ink)
+    assert made.is_gray == (colormap == "gray")
+
+
+@pytest.mark.parametrize("gray", [0, 60, 117, 118, 128, 255])
+def test_make_palette_ink_is_what_has_more_contrast(gray: int) -> None:
+    made = make_palette("viridis", background=f"#{gray:02x}{gray:02x}{gray:02x}", shows_background=True,
+                        shows_bad=False, shows_ink=True)  # fmt: skip
+    # 117 is the last grey on which white has more: ((117 / 255 + 0.055) / 1.055) ** 2.4 = 0.178, and
+    # 1.05 / (0.178 + 0.05) = 4.6 is more than (0.178 + 0.05) / 0.05 = 4.56.
+    assert made.colors[made.ink].tolist() == [255 if gray <= 117 else 0] * 3
+
+
 SHARED = ["coolwarm", "RdBu", "PRGn", "YlOrBr", "copper", "ocean", "rainbow"]
 
 

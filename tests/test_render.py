@@ -319,6 +319,43 @@ def test_render_channels_of_a_layer_range_are_those_drawn(maps: torch.Tensor) ->
     assert sheet.manifest["tiles"][0]["vmax"] == maps[:2].max().item()
 
 
+@shows("label")
+def test_render_label_writes_the_channel_above_each_tile(maps: torch.Tensor) -> None:
+    plain, sheet = (cf.render(maps, tile=20, colormap="gray", label=label) for label in (False, True))
+    assert_equal_planes(tiles_of(sheet), tiles_of(plain))
+    bands = {}
+    for described in sheet.manifest["tiles"]:
+        y, x = described["box"][:2]
+        bands[described["channel"]] = sheet.index[y - sheet.manifest["sheet"]["label_h"] : y, x : x + 8]
+    ink = {channel: int((band == 255).sum()) for channel, band in bands.items()}
+    assert min(ink.values()) > 9
+    assert min(ink, key=ink.__getitem__) == 1, "the digit of the least ink"
+
+
+@shows("title")
+def test_render_title_is_written_above_the_grid(maps: torch.Tensor) -> None:
+    options = {"tile": 20, "colormap": "gray", "source": Source(layer="conv1")}
+    plain = cf.render(maps, **options)
+    sheets = [cf.render(maps, title=title, **options) for title in ("{layer}", "conv1", "conv2")]
+    for sheet in sheets:
+        head = sheet.index.shape[0] - plain.index.shape[0]
+        assert_equal_planes(sheet.index[head:, : plain.index.shape[1]], plain.index)
+        assert head == sheet.manifest["sheet"]["head"]
+        assert set(np.unique(sheet.index[:head])) == {0, 255}
+    assert_equal_planes(sheets[0].index, sheets[1].index)
+    assert (sheets[0].index != sheets[2].index).any()
+
+
+@shows("colorbar")
+def test_render_colorbar_is_drawn_below_the_grid(maps: torch.Tensor) -> None:
+    plain, sheet = (cf.render(maps, tile=120, colormap="gray", colorbar=bar) for bar in (False, True))
+    height, width = plain.index.shape
+    assert_equal_planes(sheet.index[:height, :width], plain.index)
+    row = sheet.index[height + 6 + 8]
+    assert np.isin(np.arange(256), row).mean() > 0.4, "most greys, in one row"
+    assert sheet.manifest["sheet"]["foot"] == sheet.index.shape[0] - height
+
+
 @shows("backend")
 @pytest.mark.parametrize("name", BACKENDS)
 def test_render_backend_draws_by_its_own_kernels(
@@ -479,7 +516,11 @@ def test_render_flat_channel_is_one_colour(normalize: str) -> None:
     assert np.unique(tiles_of(sheet)[1:]).tolist() == [128 if normalize == "symmetric" else 0]
 
 
-@pytest.mark.parametrize("layout", [{}, {"gap": 3}, {"margin": 5, "grid": "x2"}, {"grid": "4x3", "gap": 1}])
+@pytest.mark.parametrize(
+    "layout",
+    [{}, {"gap": 3}, {"margin": 5, "grid": "x2"}, {"grid": "4x3", "gap": 1}, {"label": True},
+     {"label": True, "title": "a title", "colorbar": True, "gap": 2, "margin": 3}],
+)  # fmt: skip
 def test_manifest_box_holds_that_channel(maps: torch.Tensor, layout: dict[str, Any]) -> None:
     sheet = cf.render(maps, tile=20, colormap="gray", **layout)
     for position, tile in enumerate(sheet.manifest["tiles"]):
@@ -496,8 +537,9 @@ def test_manifest_describes_maps_options_and_sheet(maps: torch.Tensor) -> None:
     assert manifest["options"] == dataclasses.asdict(RenderOptions(**options))
     assert manifest["sheet"] == {
         "height": 29, "width": 41, "count": 4, "rows": 2, "cols": 2, "tile_h": 14, "tile_w": 20, "gap": 1, "margin": 0,
+        "label_h": 0, "label_w": 0, "head": 0, "foot": 0, "least_w": 0,
     }  # fmt: skip
-    assert manifest["palette"] == {"levels": 255, "background": 255, "bad": 255}
+    assert manifest["palette"] == {"levels": 255, "background": 255, "bad": 255, "ink": 255}
 
 
 def test_manifest_is_strict_json() -> None:

@@ -16,7 +16,8 @@ The contract (`reference` is its definition; the others give the same result):
         maps: (C, H, W) float32, finite or not. Not modified.
         vmin, vmax: (C,) float32. The range each channel is drawn on. Equal: a flat channel.
         rows, cols: Positions of a tile's rows in a map's rows, and of its columns.
-        layout: GridLayout with count = C.
+        layout: GridLayout with count = C. Of it kernels know the number of tiles in a row, their size, where the first
+            one lies (top, left) and how far apart they are (step_y, step_x); all else is background.
         paint: Paint.
         strip: (start, stop), the rows of the sheet to draw.
         out: (stop - start, width) uint8, C-contiguous, owned by the caller. Every pixel is written.

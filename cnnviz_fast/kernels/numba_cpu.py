@@ -120,7 +120,7 @@ def render_strip(
     _render_strip(
         np.ascontiguousarray(maps), vmin, vmax,
         rows.index, rows.fraction, cols.index, cols.fraction,
-        layout.cols, layout.tile_h, layout.tile_w, layout.gap, layout.margin,
+        layout.cols, layout.tile_h, layout.tile_w, layout.step_y, layout.step_x, layout.top, layout.left,
         paint.levels, paint.flat, paint.background, paint.bad,
         strip[0], strip[1], out,
     )  # fmt: skip
@@ -308,14 +308,14 @@ def _blend_rows_with_nan(
 
 @_compiled(
     types.void(
-        _MAPS, _FLOATS, _FLOATS, _INDEX, _FLOATS, _INDEX, _FLOATS, int64, int64, int64, int64, int64,
+        _MAPS, _FLOATS, _FLOATS, _INDEX, _FLOATS, _INDEX, _FLOATS, int64, int64, int64, int64, int64, int64, int64,
         int64, float32, uint8, uint8, int64, int64, uint8[:, ::1],
     )
 )  # fmt: skip
 def _render_strip(
     maps: Floats, vmin: Floats, vmax: Floats,
     row_index: NDArray[np.int32], row_fraction: Floats, col_index: NDArray[np.int32], col_fraction: Floats,
-    grid_cols: int, tile_h: int, tile_w: int, gap: int, margin: int,
+    grid_cols: int, tile_h: int, tile_w: int, step_y: int, step_x: int, top: int, left: int,
     levels: int, flat: np.float32, background: np.uint8, bad: np.uint8,
     start: int, stop: int, out: NDArray[np.uint8],
 ) -> None:  # fmt: skip
@@ -336,9 +336,9 @@ def _render_strip(
     line_bad = below_bad = False
     y = start
     while y < stop:
-        row, t = divmod(y - margin, tile_h + gap)
+        row, t = divmod(y - top, step_y)
         first = row * grid_cols
-        if y < margin or t >= tile_h or first >= count:
+        if y < top or t >= tile_h or first >= count:
             out[y - start, :] = background
             y += 1
             continue
@@ -350,13 +350,13 @@ def _render_strip(
         elif t == 0 or i != held:
             line_bad = _draw_line(
                 maps, vmin, vmax, flat, first, last, i,
-                col_index, col_fraction, runs, tile_w + gap, margin, values, tile_before, tile_step, line,
+                col_index, col_fraction, runs, step_x, left, values, tile_before, tile_step, line,
             )  # fmt: skip
         held = i
         if i + 1 < maps.shape[1]:
             below_bad = _draw_line(
                 maps, vmin, vmax, flat, first, last, i + 1,
-                col_index, col_fraction, runs, tile_w + gap, margin, values, tile_before, tile_step, below,
+                col_index, col_fraction, runs, step_x, left, values, tile_before, tile_step, below,
             )  # fmt: skip
             for x in range(width):
                 step[x] = below[x] - line[x]
@@ -373,10 +373,10 @@ def _render_strip(
         else:
             _blend_rows(line, step, row_fraction[t : t + rows], scale, target)
         # What the lines hold beside and between the tiles means nothing.
-        target[:, :margin] = background
-        target[:, margin + (last - first) * (tile_w + gap) - gap :] = background
-        if gap > 0:
+        target[:, :left] = background
+        target[:, left + (last - first - 1) * step_x + tile_w :] = background
+        if step_x > tile_w:
             for c in range(first + 1, last):
-                x = margin + (c - first) * (tile_w + gap)
-                target[:, x - gap : x] = background
+                x = left + (c - first) * step_x
+                target[:, x - step_x + tile_w : x] = background
         y += rows

@@ -116,7 +116,7 @@ def render_strip(
         entries = torch.floor(tiles * (paint.levels - 1) + 0.5)
         entries = entries.nan_to_num(nan=paint.bad).to(torch.uint8)
         for position, tile in enumerate(entries):
-            x = left + position * (layout.tile_w + layout.gap)
+            x = left + position * layout.step_x
             band[top + y.start - start : top + y.stop - start, x : x + layout.tile_w] = tile
     torch.as_tensor(out).copy_(band)
 

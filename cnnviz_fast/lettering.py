@@ -1,0 +1,112 @@
+"""Stage 5 of 7: text as masks, in Pillow's own font. A line of it, or the numbers of thousands of tiles at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Mask = NDArray[np.bool_]
+
+SMALLEST_PX = 12
+"""In one colour, without grey edges, a 6 and an 8 of 10 px are the same but for 3 pixels."""
+
+LARGEST_PX = 40
+
+
+def text_px(tile_h: int, tile_w: int) -> int:
+    """Choose the size of text for tiles of a size: 12 px, and 2 px more for every 112 px of their shorter side.
+
+    Always even: at odd sizes Pillow's font has pairs of digits that reach into one another.
+    """
+    return min(SMALLEST_PX + min(tile_h, tile_w) // 112 * 2, LARGEST_PX)
+
+
+def line_px(size: int) -> int:
+    """Return the height of a line of text in px, for a font of `size` px."""
+    return sum(_font(size).getmetrics())
+
+
+@cache
+def capitals(size: int) -> slice:
+    """Return the rows of a line of text that digits and capitals stand in, for a font of `size` px."""
+    inked = np.flatnonzero(draw_line("0", size).any(axis=1))
+    return slice(int(inked[0]), int(inked[-1]) + 1)
+
+
+def draw_line(text: str, size: int) -> Mask:
+    """Draw a line of text.
+
+    Args:
+        text: any; what the font lacks is drawn as an empty box, a line break as a blank.
+        size: of the font in px.
+
+    Returns:
+        (line_px(size), W) bool. True where the text is.
+    """
+    from PIL import Image, ImageDraw
+
+    text = " ".join(text.splitlines())
+    font = _font(size)
+    first, _, last, _ = font.getbbox(text, mode="1", anchor="ls")
+    before = max(0, -int(first))
+    image = Image.new("1", (before + max(int(last), _advance(text, size)), line_px(size)))
+    ImageDraw.Draw(image).text((before, font.getmetrics()[0]), text, fill=1, font=font, anchor="ls")
+    mask: Mask = np.asarray(image)
+    return mask
+
+
+def draw_labels(labels: Sequence[str], size: int) -> Mask:
+    """Draw many short texts.
+
+    Numbers are put together from ten digits, which are all of one width: 50 times as fast as Pillow, and the same.
+
+    Args:
+        labels: what to draw.
+        size: of the font in px.
+
+    Returns:
+        (N, H, W) bool. All on one baseline and from column 0 on, in the rows that any of them needs.
+    """
+    numbers: dict[int, list[int]] = {}
+    others: dict[int, Mask] = {}
+    for position, label in enumerate(labels):
+        if label.isascii() and label.isdigit():
+            numbers.setdefault(len(label), []).append(position)
+        else:
+            others[position] = draw_line(label, size)
+    digits = _digits(size)
+    digit_w = digits.shape[2]
+    width = max([length * digit_w for length in numbers] + [mask.shape[1] for mask in others.values()])
+    masks = np.zeros((len(labels), digits.shape[1], width), dtype=np.bool_)
+    for length, positions in numbers.items():
+        codes = np.frombuffer("".join(labels[p] for p in positions).encode(), dtype=np.uint8) - ord("0")
+        glyphs = digits[codes].reshape(-1, length, *digits.shape[1:])
+        masks[positions, :, : length * digit_w] = glyphs.swapaxes(1, 2).reshape(len(positions), -1, length * digit_w)
+    for position, mask in others.items():
+        masks[position, :, : mask.shape[1]] = mask
+    rows = np.flatnonzero(masks.any(axis=(0, 2)))
+    return masks[:, rows[0] : rows[-1] + 1] if len(rows) else masks
+
+
+@cache
+def _digits(size: int) -> Mask:
+    """Return the ten digits, (10, line_px(size), width of a digit) bool."""
+    return np.stack([draw_line(digit, size)[:, : _advance("0", size)] for digit in "0123456789"])
+
+
+def _advance(text: str, size: int) -> int:
+    """Return how far to the right of the beginning of `text` what follows it begins, in px."""
+    length: float = _font(size).getlength(text, mode="1")
+    return math.ceil(length)
+
+
+@cache
+def _font(size: int) -> Any:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
