@@ -24,7 +24,7 @@ ORDER = [
     "commands.terminal", "commands", "doctor", "visualize", "layouts", "capture", "forward", "operations",
     "outputs", "memory", "images", "models", "tiles", "render", "sheet", "encode.formats", "encode.png",
     "encode.files", "timm_zoo", "hf_zoo", "extras", "zoo", "detectors", "checkpoints", "layers", "preprocess",
-    "factories", "decode", "manifest", "channels", "backends", "kernels.numba_cpu", "kernels.torch_ops",
+    "factories", "pictures", "decode", "manifest", "channels", "backends", "kernels.numba_cpu", "kernels.torch_ops",
     "kernels.reference", "palette", "layout", "options", "parsers", "chart", "strips", "kernels", "encode",
     "errors",
 ]  # fmt: skip
