@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .channels import ChannelStatistics
     from .layout import GridLayout
     from .options import RenderOptions
+    from .overlay import Overlay
     from .palette import Palette
 
 
@@ -57,6 +58,7 @@ def describe_sheet(
     statistics: ChannelStatistics,
     vmin: torch.Tensor,
     vmax: torch.Tensor,
+    overlay: Overlay | None = None,
 ) -> dict[str, Any]:
     """Build the manifest of a sheet.
 
@@ -71,6 +73,7 @@ def describe_sheet(
         statistics: of the channels drawn.
         vmin: (C,) float32. Lower end of the range that each tile is drawn on.
         vmax: (C,) float32. Its upper end.
+        overlay: what lies under the tiles.
 
     Returns:
         A record that JSON can hold; a value that is not finite is None. A tile's `box` is [y0, x0, y1, x1] in px,
@@ -84,6 +87,7 @@ def describe_sheet(
         "palette": {"levels": palette.levels, "background": palette.background, "bad": palette.bad},
         "backend": backend,
         "options": dataclasses.asdict(options),
+        "overlay": overlay.description if overlay else None,
         "tiles": _describe_tiles(layout, channels, statistics, vmin, vmax),
     }
 

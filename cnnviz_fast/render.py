@@ -1,7 +1,7 @@
 """THE MAIN PATH. Maps go in; what comes out is a sheet in memory, or a picture file that was never whole in memory.
 
     plan_sheet    maps -> statistics, ranges, grid, sampling positions, palette, backend: everything but pixels
-    Plan.draw     one strip of the sheet, by the backend's kernel
+    Plan.draw     one strip of the sheet, by the backend's kernel; over a photo, `overlay` colours it afterwards
     draw_sheet    every strip into one index plane
     write_sheet   every strip drawn, encoded and written while it is in cache
 
@@ -27,6 +27,7 @@ from .kernels import Paint
 from .layout import GridLayout, Positions, Strip, cut_strips, plan_grid, sampling_positions, tile_size
 from .manifest import Source, describe_sheet
 from .options import RenderOptions, takes
+from .overlay import Backdrop, Overlay, read_overlay
 from .palette import Palette, make_palette
 from .sheet import Sheet, write_manifest
 from .strips import default_threads, in_order
@@ -51,6 +52,7 @@ class Plan:
     paint: Paint
     threads: int
     channels: list[int]
+    overlay: Overlay | None
     describe: Callable[[], dict[str, Any]]
 
     def draw(self, strip: Strip, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -66,13 +68,14 @@ class Plan:
         return cut_strips(self.layout.height, self.layout.width, strip_px)
 
 
-def plan_sheet(maps: Any, options: RenderOptions, source: Source) -> Plan:
+def plan_sheet(maps: Any, options: RenderOptions, source: Source, backdrop: Backdrop | None = None) -> Plan:
     """Decide everything about a sheet before the first pixel is drawn.
 
     Args:
         maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not. Not modified.
         options: how to draw them.
         source: where they came from, for the manifest.
+        backdrop: the picture to lay them over.
 
     Returns:
         The plan; drawing it can no longer fail for a wrong argument.
@@ -101,11 +104,16 @@ def plan_sheet(maps: Any, options: RenderOptions, source: Source) -> Plan:
     )
     if options.upsampling == "bilinear":
         chosen = channels.shrink(chosen, vmin, vmax, tile_h, tile_w)
+    overlay = backdrop.under(layout, palette, backend.name) if backdrop else None
     described = {
         "shape": list(layer.shape),
         "dtype": str(maps.dtype).removeprefix("torch."),
         "device": str(layer.device),
     }
+    describe = partial(
+        describe_sheet, source, options, backend.name, described, layout, palette, numbers, statistics, vmin, vmax,
+        overlay,
+    )  # fmt: skip
     return Plan(
         backend=backend,
         maps=backend.to_array(chosen),
@@ -118,9 +126,8 @@ def plan_sheet(maps: Any, options: RenderOptions, source: Source) -> Plan:
         paint=Paint(palette.levels, 0.5 if options.normalize == "symmetric" else 0.0, palette.background, palette.bad),
         threads=options.threads or default_threads(),
         channels=numbers,
-        describe=partial(
-            describe_sheet, source, options, backend.name, described, layout, palette, numbers, statistics, vmin, vmax
-        ),
+        overlay=overlay,
+        describe=describe,
     )
 
 
@@ -129,7 +136,7 @@ def draw_sheet(plan: Plan) -> Sheet:
     index = np.empty((plan.layout.height, plan.layout.width), dtype=np.uint8)
     for _ in in_order(lambda strip: plan.draw(strip, index[strip.start : strip.stop]), plan.strips(), plan.threads):
         pass
-    return Sheet(index, plan.palette, plan.describe())
+    return Sheet(index, plan.palette, plan.describe(), plan.overlay)
 
 
 def write_sheet(plan: Plan, path: Path) -> Path:
@@ -137,23 +144,42 @@ def write_sheet(plan: Plan, path: Path) -> Path:
     layout = plan.layout
     if formats.check_size(path, layout.height, layout.width).name != "PNG":
         return draw_sheet(plan).save(path)
-    strips = plan.strips(png.STRIP_PX)
-    png.write_png(path, layout.height, layout.width, plan.palette, strips, plan.draw, plan.threads)
+    if plan.overlay is None:
+        strips = plan.strips(png.STRIP_PX)
+        png.write_png(path, layout.height, layout.width, plan.palette, strips, plan.draw, plan.threads)
+    else:
+        strips = plan.strips(png.RGB_STRIP_PX)
+        png.write_png(path, layout.height, layout.width, None, strips, _blended(plan, plan.overlay), plan.threads)
     write_manifest(path, json_bytes(plan.describe()))
     return path
 
 
+def _blended(plan: Plan, overlay: Overlay) -> Callable[[Strip, NDArray[np.uint8]], NDArray[np.uint8]]:
+    """Return what draws a strip in RGB: (rows, width, 3) uint8, filled and returned."""
+    scratch = png.Scratch()
+
+    def draw(strip: Strip, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        index = plan.draw(strip, scratch.pixels(out.shape[:2]))
+        return overlay.blend(index, strip, out)
+
+    return draw
+
+
 @takes(RenderOptions)
-def render(maps: Any, *, source: Source | None = None, **options: Any) -> Sheet:
+def render(
+    maps: Any, *, source: Source | None = None, overlay: Any = None, alpha: float | None = None, **options: Any
+) -> Sheet:
     """Draw every channel of a layer into one sheet.
 
     Args:
         maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not. Not modified.
         source: where the maps came from, for the manifest.
+        overlay: picture to lay the maps over: a path, PIL image, or (H, W[, 3]) uint8 array, resized to the tiles.
+        alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
         **options: see below.
 
     Returns:
-        The sheet: index plane, palette and manifest.
+        The sheet: index plane, palette and manifest, and what lies under it.
 
     Raises:
         InputError: `maps` or an option cannot be used.
@@ -163,11 +189,20 @@ def render(maps: Any, *, source: Source | None = None, **options: Any) -> Sheet:
     Source:
         Pixel rules: `kernels.reference`.
     """
-    return draw_sheet(plan_sheet(maps, RenderOptions(**options), source or Source()))
+    plan = plan_sheet(maps, RenderOptions(**options), source or Source(), read_overlay(overlay, alpha))
+    return draw_sheet(plan)
 
 
 @takes(RenderOptions)
-def save_sheet(maps: Any, path: str | os.PathLike[str], *, source: Source | None = None, **options: Any) -> Path:
+def save_sheet(
+    maps: Any,
+    path: str | os.PathLike[str],
+    *,
+    source: Source | None = None,
+    overlay: Any = None,
+    alpha: float | None = None,
+    **options: Any,
+) -> Path:
     """Draw every channel of a layer into one picture file, with its manifest beside it.
 
     A PNG goes strip by strip from the kernels through the encoder to the file, so the sheet is never whole in memory.
@@ -176,6 +211,8 @@ def save_sheet(maps: Any, path: str | os.PathLike[str], *, source: Source | None
         maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not. Not modified.
         path: the file; its suffix decides the format: .png, .jpg, .jpeg, .webp, or .npy for the index plane.
         source: where the maps came from, for the manifest.
+        overlay: picture to lay the maps over, as in render; a PNG is then RGB, and .npy the index plane still.
+        alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
         **options: see below.
 
     Returns:
@@ -189,4 +226,5 @@ def save_sheet(maps: Any, path: str | os.PathLike[str], *, source: Source | None
     """
     path = Path(path)
     formats.format_of(path)
-    return write_sheet(plan_sheet(maps, RenderOptions(**options), source or Source()), path)
+    plan = plan_sheet(maps, RenderOptions(**options), source or Source(), read_overlay(overlay, alpha))
+    return write_sheet(plan, path)

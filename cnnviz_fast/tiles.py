@@ -15,6 +15,7 @@ from .errors import OptionError
 from .layout import Strip
 from .manifest import Source
 from .options import RenderOptions, takes
+from .overlay import read_overlay
 from .render import Plan, plan_sheet
 from .strips import in_order
 
@@ -28,6 +29,8 @@ def save_tiles(
     *,
     name: str = "{channel}.png",
     source: Source | None = None,
+    overlay: Any = None,
+    alpha: float | None = None,
     **options: Any,
 ) -> list[Path]:
     """Draw every channel of a layer into a file of its own, and write one manifest beside them.
@@ -40,6 +43,8 @@ def save_tiles(
         folder: where the files go, made where it is missing.
         name: of each file, with {channel} for its number; its suffix decides the format, as in save_sheet.
         source: where the maps came from, for the manifest.
+        overlay: picture to lay the maps over, as in render; a PNG is then RGB, and .npy the index plane still.
+        alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
         **options: see below.
 
     Returns:
@@ -54,7 +59,8 @@ def save_tiles(
     wanted = RenderOptions(**options)
     if (wanted.grid, wanted.gap, wanted.margin) != ((0, 0), 0, 0):
         raise OptionError("grid, gap and margin belong to sheets; single tiles have none. Leave them out.")
-    plan = plan_sheet(maps, replace(wanted, grid=(0, 1)), source or Source())
+    backdrop = read_overlay(overlay, alpha)
+    plan = plan_sheet(maps, replace(wanted, grid=(0, 1)), source or Source(), backdrop)
     folder = Path(folder)
     paths = [folder / file for file in _file_names(name, plan.channels)]
     formats.check_size(paths[0], plan.layout.tile_h, plan.layout.tile_w)
@@ -75,17 +81,23 @@ class _Batch:
         self.plan = plan
         self.paths = paths
         self.scratch = png.Scratch()
+        self.rgb_scratch = png.Scratch()
+        # An index plane is what a .npy holds, over a photo too.
+        self.overlay = None if paths[0].suffix.lower() == ".npy" else plan.overlay
+        self.palette = None if self.overlay else plan.palette
 
     def __call__(self, strip: Strip) -> None:
         layout = self.plan.layout
         pixels = self.plan.draw(strip, self.scratch.pixels((strip.stop - strip.start, layout.width)))
-        tiles = pixels.reshape(-1, layout.tile_h, layout.tile_w)
+        if self.overlay is not None:
+            pixels = self.overlay.blend(pixels, strip, self.rgb_scratch.pixels((*pixels.shape, 3)))
+        tiles = pixels.reshape(-1, layout.tile_h, *pixels.shape[1:])
         paths = self.paths[strip.start // layout.tile_h : strip.stop // layout.tile_h]
-        if png.native()[0] is not None and paths[0].suffix.lower() == ".png":
-            png.write_png_batch(paths, tiles, self.plan.palette)
+        if png.native()[0] is not None and paths[0].suffix.lower() == ".png" and self.palette is not None:
+            png.write_png_batch(paths, tiles, self.palette)
         else:
             for path, tile in zip(paths, tiles, strict=True):
-                formats.write_picture(path, np.ascontiguousarray(tile), self.plan.palette, threads=1)
+                formats.write_picture(path, np.ascontiguousarray(tile), self.palette, threads=1)
 
 
 def _batches(plan: Plan) -> list[Strip]:

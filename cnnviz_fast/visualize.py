@@ -18,6 +18,7 @@ from .layouts import Origin, find_layout, to_maps
 from .manifest import Source
 from .models import LoadedModel, as_given, load_model, module_of
 from .options import MAX_PIXELS, LayoutOptions, RenderOptions, takes
+from .overlay import Backdrop, read_overlay
 from .render import Plan, draw_sheet, plan_sheet
 from .sheet import Sheet
 
@@ -71,6 +72,7 @@ def plan_picture(
     max_pixels: int,
     options: RenderOptions,
     layout: LayoutOptions | None = None,
+    backdrop: Backdrop | None = None,
 ) -> dict[str, Plan]:
     """Run the model on one picture and plan a sheet for each layer, so that what is wrong shows before a file is made.
 
@@ -81,6 +83,7 @@ def plan_picture(
         max_pixels: largest picture to read, in px.
         options: how to draw.
         layout: how to read what the layers put out; see layouts.
+        backdrop: the picture to lay maps over.
 
     Returns:
         Layer name -> plan, in the order asked for. A clip has a plan for each time step: `layer@t0`, `layer@t1`, ...
@@ -90,6 +93,9 @@ def plan_picture(
         CnnvizError: anything else that is wrong; see load_images, capture and plan_sheet.
     """
     batch = load_images(picture.origin, model, max_pixels=max_pixels)
+    if backdrop is not None:
+        frame = batch[0] if batch.ndim == 4 else batch[0, :, 0]
+        backdrop = backdrop.seen_by_model(frame, model.preprocess)
     activations = capture(model, batch, layers)
     plans: dict[str, Plan] = {}
     for layer, output in activations.items():
@@ -107,7 +113,7 @@ def plan_picture(
                 step if clip else None,
             )
             name = f"{layer}@t{step}" if clip else layer
-            plans[name] = plan_sheet(to_maps(output, found, step)[0], options, source)
+            plans[name] = plan_sheet(to_maps(output, found, step)[0], options, source, backdrop)
     return plans
 
 
@@ -142,6 +148,8 @@ def visualize(
     format: str = "png",
     max_pixels: int = MAX_PIXELS,
     layout: str = "auto",
+    overlay: Any = None,
+    alpha: float | None = None,
     **options: Any,
 ) -> list[Sheet]:
     """Draw sheets of the layers of a model for pictures.
@@ -154,6 +162,9 @@ def visualize(
         format: of the files: png, jpg, webp or npy.
         max_pixels: largest picture to read, in px.
         layout: axes of what the layers put out: auto, nchw, nhwc, tokens, tokens:PREFIX:HxW, ncthw or nthwc.
+        overlay: True to lay the maps over the picture as the model saw it, resized and cropped (of a clip, its first
+            frame); or another picture, as in render.
+        alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
         **options: see below.
 
     Returns:
@@ -165,6 +176,7 @@ def visualize(
     checked = RenderOptions(**options)
     reading = LayoutOptions(layout=layout)
     format_of(Path(f"sheet.{format}"))
+    backdrop = read_overlay(overlay, alpha, max_pixels=max_pixels)
     loaded = load_model(model) if isinstance(model, str) else model
     if not isinstance(loaded, LoadedModel):
         loaded = as_given(module_of(loaded))
@@ -173,7 +185,7 @@ def visualize(
         make_folder(folder)
     sheets = []
     for picture in list_pictures(images):
-        for layer, plan in plan_picture(loaded, picture, layers, max_pixels, checked, reading).items():
+        for layer, plan in plan_picture(loaded, picture, layers, max_pixels, checked, reading, backdrop).items():
             sheet = draw_sheet(plan)
             if folder is not None:
                 sheet.save(sheet_path(folder, picture, layer, format))

@@ -22,7 +22,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
     "cli", "commands.demo", "commands.render", "commands.layers", "commands.doctor", "commands.arguments",
     "commands.terminal", "commands", "doctor", "visualize", "layouts", "capture", "forward", "operations",
-    "outputs", "memory", "images", "models", "tiles", "render", "sheet", "encode.formats", "encode.png",
+    "outputs", "memory", "images", "models", "tiles", "render", "sheet", "overlay", "encode.formats", "encode.png",
     "encode.files", "timm_zoo", "hf_zoo", "extras", "zoo", "detectors", "checkpoints", "layers", "preprocess",
     "factories", "pictures", "decode", "manifest", "channels", "backends", "kernels.numba_cpu", "kernels.torch_ops",
     "kernels.reference", "palette", "layout", "options", "parsers", "chart", "strips", "kernels", "encode",

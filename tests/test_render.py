@@ -64,7 +64,7 @@ def tiles_of(sheet: Sheet) -> Plane:
 
 def test_render_every_parameter_has_a_test_that_shows_what_it_does() -> None:
     parameters = set(inspect.signature(cf.render).parameters) - {"maps"}
-    assert parameters == {field.name for field in dataclasses.fields(RenderOptions)} | {"source"}
+    assert parameters == {field.name for field in dataclasses.fields(RenderOptions)} | {"source", "overlay", "alpha"}
     assert set(SHOWN) == parameters
 
 
@@ -87,6 +87,23 @@ def test_render_scale_multiplies_the_size_of_the_maps(maps: torch.Tensor) -> Non
 def test_render_grid_sets_rows_and_columns(maps: torch.Tensor) -> None:
     shapes = {grid: cf.render(maps, tile=(5, 7), grid=grid).index.shape for grid in ("2x3", "1x", "x1", "4x4")}
     assert shapes == {"2x3": (10, 21), "1x": (5, 42), "x1": (30, 7), "4x4": (20, 28)}
+
+
+@shows("overlay")
+def test_render_overlay_lies_under_every_tile(maps: torch.Tensor) -> None:
+    photo = np.full((5, 7, 3), (10, 120, 250), np.uint8)
+    plain, over = (cf.render(maps, tile=(5, 7), overlay=overlay).rgb() for overlay in (None, photo))
+    assert_equal_planes(over, ((plain.astype(int) + photo[0, 0] + 1) // 2).astype(np.uint8))
+
+
+@shows("alpha")
+def test_render_alpha_is_the_weight_of_the_maps(maps: torch.Tensor) -> None:
+    photo = np.full((5, 7, 3), 200, np.uint8)
+    colors = cf.render(maps, tile=(5, 7)).rgb()
+    assert_equal_planes(cf.render(maps, tile=(5, 7), overlay=photo, alpha=1).rgb(), colors)
+    assert (cf.render(maps, tile=(5, 7), overlay=photo, alpha=0).rgb() == 200).all()
+    quarter = cf.render(maps, tile=(5, 7), overlay=photo, alpha=0.25).rgb()
+    assert_equal_planes(quarter, np.floor(0.25 * colors + 0.75 * 200 + 0.5).astype(np.uint8))
 
 
 @shows("gap")

@@ -7,8 +7,8 @@ from typing import Any
 
 from .. import backends
 from ..errors import ModelError
-from ..options import LayoutOptions, RenderOptions
-from .arguments import add_command, add_options, add_output, options_of, output_folder
+from ..options import MAX_PIXELS, LayoutOptions, RenderOptions
+from .arguments import add_command, add_options, add_output, add_overlay, options_of, output_folder, overlay_of
 from .render import write_sheets
 from .terminal import complain
 
@@ -22,12 +22,14 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--layer", metavar="L", nargs="+", default=list(LAYERS), help="as for render")
     add_output(parser, out="cnnviz_demo")
+    add_overlay(parser)
     add_options(parser, "drawing", RenderOptions)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw the layers of the test chart."""
     options = options_of(arguments, RenderOptions)
+    backdrop = overlay_of(arguments, MAX_PIXELS)
     folder = output_folder(arguments)
 
     backends.compile_ahead(options.backend)
@@ -50,4 +52,5 @@ def run(arguments: argparse.Namespace) -> int:
         options,
         LayoutOptions(),
         chart.width * chart.height,
+        backdrop,
     )

@@ -18,9 +18,11 @@ from .arguments import (
     add_max_pixels,
     add_options,
     add_output,
+    add_overlay,
     add_weights,
     options_of,
     output_folder,
+    overlay_of,
 )
 from .terminal import complain, everything_is_loaded, print_json
 
@@ -37,6 +39,7 @@ def add(commands: Any) -> None:
     add_weights(parser)
     add_output(parser)
     add_max_pixels(parser)
+    add_overlay(parser)
     add_options(parser, "preprocessing (default: what the weights say)", PreprocessOptions)
     add_options(parser, "reading", LayoutOptions)
     add_options(parser, "drawing", RenderOptions)
@@ -47,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = options_of(arguments, RenderOptions)
     layout = options_of(arguments, LayoutOptions)
     preprocess = options_of(arguments, PreprocessOptions)
+    backdrop = overlay_of(arguments, arguments.max_pixels)
     folder = output_folder(arguments)
 
     backends.compile_ahead(options.backend)
@@ -58,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     model = load_model(
         arguments.model, weights=arguments.weights, seed=arguments.seed, device=arguments.device, preprocess=preprocess
     )
-    return write_sheets(arguments, model, pictures, folder, options, layout, arguments.max_pixels)
+    return write_sheets(arguments, model, pictures, folder, options, layout, arguments.max_pixels, backdrop)
 
 
 def write_sheets(
@@ -69,6 +73,7 @@ def write_sheets(
     options: RenderOptions,
     layout: LayoutOptions,
     max_pixels: int,
+    backdrop: Any = None,
 ) -> int:
     """Draw every picture; one that cannot be read or run does not stop the others.
 
@@ -80,6 +85,7 @@ def write_sheets(
         options: how to draw.
         layout: how to read what the layers put out.
         max_pixels: largest picture to read, in px.
+        backdrop: of read_overlay.
 
     Returns:
         The exit code.
@@ -96,7 +102,7 @@ def write_sheets(
     failed: list[dict[str, str]] = []
     for picture in tqdm(pictures, unit="picture", disable=None, file=sys.stderr, leave=False):
         try:
-            plans = plan_picture(model, picture, arguments.layer, max_pixels, options, layout)
+            plans = plan_picture(model, picture, arguments.layer, max_pixels, options, layout, backdrop)
         except (ImageError, CaptureError) as error:
             if arguments.debug:
                 raise
