@@ -80,7 +80,9 @@ class Overlay:
 class Backdrop:
     """A picture to lay maps over, as it was read. Every size of tile gets it resized, once."""
 
-    def __init__(self, picture: Image | None, alpha: float, source: str | None, say: Callable[[str], None] | None):
+    def __init__(
+        self, picture: Image | None, alpha: float, source: str | None, say: Callable[[str], None] | None
+    ) -> None:
         """Keep the picture.
 
         Args:

@@ -143,9 +143,11 @@ def blend_strip(
         out: (stop - start, width, 3) uint8, C-contiguous, a numpy array or a tensor on any device. Every pixel is
             written; those of no tile in their own colour.
     """
-    entries = torch.as_tensor(index).int()
-    table, weight_of, under = (torch.as_tensor(a).to(entries.device, torch.int32) for a in (colors, weights, photo))
-    rgb = table[entries]
+    plane = torch.as_tensor(index)
+    table, weight_of, under = (torch.as_tensor(a).to(plane.device, torch.int32) for a in (colors, weights, photo))
+    entries = plane.int().flatten()
+    rgb = table.index_select(0, entries).view(*plane.shape, 3)
+    weight = weight_of.index_select(0, entries).view(*plane.shape, 1)
     start, stop = strip
     for c in range(layout.count):
         top, left = layout.origin(c)
@@ -153,8 +155,7 @@ def blend_strip(
         if y.start >= y.stop:
             continue
         tile = slice(top + y.start - start, top + y.stop - start), slice(left, left + layout.tile_w)
-        weight = weight_of[entries[tile]][..., None]
-        rgb[tile] = (weight * rgb[tile] + (256 - weight) * under[y] + 128) >> 8
+        rgb[tile] = (weight[tile] * rgb[tile] + (256 - weight[tile]) * under[y] + 128) >> 8
     torch.as_tensor(out).copy_(rgb)
 
 
