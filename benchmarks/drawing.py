@@ -16,7 +16,7 @@ from benchmarks.measure import FLOOR, Contender
 from benchmarks.workloads import Workload, maps_of
 from cnnviz_fast.manifest import Source
 from cnnviz_fast.options import RenderOptions
-from cnnviz_fast.render import Plan, plan_sheet
+from cnnviz_fast.plan import Plan, plan_sheet
 from cnnviz_fast.strips import in_order
 
 Plane = NDArray[np.uint8]

@@ -15,7 +15,8 @@ from . import channels
 from .errors import OptionError, ShapeError
 from .manifest import Source, json_numbers, package_version
 from .options import SINGLE_SHEETS, RenderOptions, takes
-from .render import draw_sheet, plan_sheet
+from .plan import plan_sheet
+from .render import draw_sheet
 from .selection import pick
 from .sheet import Sheet
 

@@ -5,27 +5,22 @@ from __future__ import annotations
 import glob
 import os
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .decode import EXTENSIONS, decode_file, decode_picture, reason
-from .errors import DTypeError, ImageError, ShapeError
+from .decode import EXTENSIONS, reason
+from .errors import ImageError, ShapeError
 from .models import LoadedModel, module_of
 from .options import MAX_PIXELS
-from .parsers import whole
+from .pictures import Source, decode_image, is_picture, is_tensor
 from .preprocess import Preprocess, imagenet_preset
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     import torch
-    from PIL.Image import Image as Picture
     from torch import nn
-
-Source: TypeAlias = "Path | Picture | npt.NDArray[Any] | torch.Tensor"
 
 _MAGIC = re.compile(r"[*?[]")
 
@@ -48,7 +43,7 @@ def find_images(images: object) -> list[Source]:
     """
     if isinstance(images, str | os.PathLike):
         return list(_find_files(os.fspath(images)))
-    if isinstance(images, np.ndarray) or _is_tensor(images) or _is_picture(images):
+    if isinstance(images, np.ndarray) or is_tensor(images) or is_picture(images):
         return [images]  # type: ignore[list-item]
     if isinstance(images, Iterable) and not isinstance(images, bytes | bytearray | Mapping):
         return [source for item in images for source in find_images(item)]
@@ -67,35 +62,6 @@ def image_name(source: Source | str, position: int) -> str:
         The file's stem, or "image3" for an in-memory picture at position 3.
     """
     return Path(source).stem if isinstance(source, str | os.PathLike) else f"image{position}"
-
-
-def decode_image(source: Source | str, *, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Decode a picture to 8-bit RGB, upright.
-
-    A file's format is told by its content: PNG, JPEG, WebP, BMP, GIF, TIFF, PPM/PGM/PBM and nothing else. EXIF
-    orientation is applied, transparency is laid over white, wide values are scaled; `decode.py` says how.
-
-    Args:
-        source: a path; a PIL image, which is left as it is; a (H, W) or (H, W, 1|3|4) uint8 array; or a
-            (1|3|4, H, W) uint8 tensor.
-        max_pixels: refuse pictures of more pixels, before they are decoded.
-
-    Returns:
-        A new PIL image of mode RGB.
-
-    Raises:
-        ImageError: the file is missing, none of the formats, damaged, or of more than `max_pixels`.
-        ShapeError: an array or a tensor has another shape.
-        DTypeError: an array or a tensor is not uint8.
-    """
-    limit: int = whole(1)("max_pixels", max_pixels)
-    if isinstance(source, str | os.PathLike):
-        return decode_file(Path(source), limit)
-    if _is_picture(source):
-        return decode_picture(source, "image", limit)  # type: ignore[arg-type]
-    if isinstance(source, np.ndarray) or _is_tensor(source):
-        return decode_picture(_wrapped(source), "image", limit)
-    raise ImageError(f"image must be a path, PIL image, uint8 array or uint8 tensor, got {type(source).__name__}.")
 
 
 def load_images(
@@ -129,18 +95,6 @@ def load_images(
     parts = [_model_input(source, preprocess, max_pixels) for source in sources]
     _check_sizes(parts, sources)
     return torch.cat([part.to(parts[0].device) for part in parts])
-
-
-def _is_picture(item: object) -> bool:
-    """Tell PIL images without importing Pillow: whoever has one has imported it."""
-    module = sys.modules.get("PIL.Image")
-    return module is not None and isinstance(item, module.Image)
-
-
-def _is_tensor(item: object) -> bool:
-    """Tell tensors without importing torch: whoever has one has imported it."""
-    module = sys.modules.get("torch")
-    return module is not None and isinstance(item, module.Tensor)
 
 
 def _find_files(text: str) -> list[Path]:
@@ -179,7 +133,7 @@ def _natural(path: str) -> tuple[list[int | str], str]:
 
 def _model_input(source: Source, preprocess: Preprocess, max_pixels: int) -> torch.Tensor:
     """Give one picture, or a tensor that is preprocessed already, as (n, 3, H, W) float32."""
-    if _is_tensor(source) and source.is_floating_point():  # type: ignore[union-attr]
+    if is_tensor(source) and source.is_floating_point():  # type: ignore[union-attr]
         tensor: torch.Tensor = source.float()  # type: ignore[union-attr]
         batch = tensor[None] if tensor.ndim == 3 else tensor
         if batch.ndim not in (4, 5) or batch.shape[1] != 3 or 0 in batch.shape:
@@ -214,49 +168,3 @@ def _check_sizes(parts: Sequence[torch.Tensor], sources: Sequence[Source]) -> No
         found = ", ".join(f"{size} ({label})" for size, label in list(sizes.items())[:4])
         more = f" and {len(sizes) - 4} more" if len(sizes) > 4 else ""
         raise ShapeError(f"images must come out in one size to be a batch, got {found}{more}. Set the size option.")
-
-
-def _wrapped(source: Any) -> Picture:
-    """Make a PIL image of a uint8 array (H, W[, 1|3|4]) or tensor (1|3|4, H, W)."""
-    from PIL import Image
-
-    _check_array(source)
-    if _is_tensor(source):
-        source = source.detach().cpu().permute(1, 2, 0).numpy()
-    pixels = np.ascontiguousarray(source)
-    return Image.fromarray(pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
-
-
-def _check_array(source: Any) -> None:
-    """Refuse arrays and tensors that are not pictures, and say what to do about each."""
-    dtype = str(source.dtype).removeprefix("torch.")
-    shape = tuple(source.shape)
-    if dtype != "uint8":
-        raise DTypeError(f"image must be uint8, got {dtype}. {_dtype_advice(dtype, _is_tensor(source))}")
-    if _is_tensor(source):
-        expected, channels = "(1|3|4, H, W)", shape[:1]
-    else:
-        expected, channels = "(H, W) or (H, W, 1|3|4)", shape[2:]
-    fits = (len(shape) == 3 and channels[0] in (1, 3, 4)) or (len(shape) == 2 and not _is_tensor(source))
-    if fits and 0 not in shape:
-        return
-    advice = ""
-    if len(shape) == 4:
-        advice = " Pass its samples one by one: list(images)."
-    elif len(shape) == 3 and not _is_tensor(source) and shape[0] in (1, 3, 4):
-        advice = " Put the channels last: image.transpose(1, 2, 0)."
-    elif len(shape) == 3 and shape[2] in (1, 3, 4):
-        advice = " Put the channels first: image.permute(2, 0, 1)."
-    raise ShapeError(f"image must have shape {expected}, got {shape}.{advice}")
-
-
-def _dtype_advice(dtype: str, tensor: bool) -> str:
-    if dtype == "bool":
-        return "Convert it to uint8 and multiply it by 255."
-    if dtype == "uint16":
-        return "Divide it by 257, round, and convert it to uint8."
-    if dtype.startswith("int"):
-        return "Convert it to uint8 if its values are 0 to 255."
-    if tensor:
-        return "A float tensor counts as preprocessed: pass it to load_images or to capture."
-    return "Scale it to 0..255, round, and convert it to uint8; or pass a preprocessed float tensor (3, H, W)."

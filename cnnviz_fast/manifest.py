@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .channels import ChannelStatistics
     from .layout import GridLayout
     from .options import RenderOptions
+    from .overlay import Overlay
     from .palette import Palette
     from .report import LayerReport
     from .selection import Selection
@@ -52,35 +53,45 @@ def package_version() -> str:
     return version("cnnviz_fast")
 
 
-def describe_sheet(
-    source: Source,
-    options: RenderOptions,
-    backend: str,
-    maps: dict[str, Any],
-    layout: GridLayout,
-    palette: Palette,
-    selection: Selection,
-    statistics: ChannelStatistics,
-    vmin: torch.Tensor,
-    vmax: torch.Tensor,
-    report: LayerReport | None = None,
-    entries: Sequence[Entry] | None = None,
-) -> dict[str, Any]:
-    """Build the manifest of a sheet.
+@dataclass(frozen=True)
+class Facts:
+    """What a manifest tells of a sheet, beside where its maps came from.
 
-    Args:
-        source: where the maps came from.
+    Attributes:
         options: how they were drawn.
         backend: name of the backend that drew them.
-        maps: shape, dtype and device of the layer's maps, before selection.
+        maps: (C, H, W) or (C,) real dtype. As they were given.
         layout: the grid.
         palette: the colours.
         selection: what each tile shows.
         statistics: of the maps drawn.
-        vmin: (C,) float32. Lower end of the range that each tile is drawn on.
-        vmax: (C,) float32. Its upper end.
+        vmin: (K,) float32. Lower end of the range that each tile is drawn on.
+        vmax: (K,) float32. Its upper end.
         report: on the layer's maps, before selection.
         entries: the strongest of a vector.
+        overlay: what lies under the tiles.
+    """
+
+    options: RenderOptions
+    backend: str
+    maps: Any
+    layout: GridLayout
+    palette: Palette
+    selection: Selection
+    statistics: ChannelStatistics
+    vmin: torch.Tensor
+    vmax: torch.Tensor
+    report: LayerReport | None = None
+    entries: Sequence[Entry] | None = None
+    overlay: Overlay | None = None
+
+
+def describe_sheet(source: Source, facts: Facts) -> dict[str, Any]:
+    """Build the manifest of a sheet.
+
+    Args:
+        source: where the maps came from.
+        facts: everything else.
 
     Returns:
         A record that JSON can hold; a value that is not finite is None. A tile's `box` is [y0, x0, y1, x1] in px,
@@ -88,17 +99,23 @@ def describe_sheet(
         Where anything is reduced every tile has a `reduce` (None for a channel as it is), where channels are ranked a
         `rank`, its score. The `channel` of a sum, mean or max is None; of the strongest it is that channel's number.
     """
+    layout, palette, entries = facts.layout, facts.palette, facts.entries
     return {
         "cnnviz_fast": package_version(),
         **{key: value for key, value in dataclasses.asdict(source).items() if key != "categories"},
-        "maps": maps,
+        "maps": {
+            "shape": list(facts.maps.shape),
+            "dtype": str(facts.maps.dtype).removeprefix("torch."),
+            "device": str(getattr(facts.maps, "device", "cpu")),
+        },
         "sheet": {"height": layout.height, "width": layout.width, **dataclasses.asdict(layout)},
         "palette": {"levels": palette.levels, "background": palette.background, "bad": palette.bad, "ink": palette.ink},
-        "backend": backend,
-        "options": dataclasses.asdict(options),
-        **({} if report is None else {"report": dataclasses.asdict(report)}),
+        "backend": facts.backend,
+        "options": dataclasses.asdict(facts.options),
+        "overlay": facts.overlay.description if facts.overlay else None,
+        **({} if facts.report is None else {"report": dataclasses.asdict(facts.report)}),
         **({} if entries is None else {"strongest": [dataclasses.asdict(entry) for entry in entries]}),
-        "tiles": _describe_tiles(layout, selection, statistics, vmin, vmax),
+        "tiles": _describe_tiles(layout, facts.selection, facts.statistics, facts.vmin, facts.vmax),
     }
 
 

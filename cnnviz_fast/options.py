@@ -32,6 +32,9 @@ from .parsers import (
 DEFAULT_TILE_PX = 224
 """Longer side of a tile where neither `tile` nor `scale` is given: the input size of most classification models."""
 
+DEFAULT_ALPHA = 0.5
+"""Weight of the maps' colours where they lie over a picture."""
+
 MAX_PIXELS = 178_000_000
 """Pictures of more pixels are refused: where Pillow refuses them too, at twice 89,478,485 (half a GiB as RGB)."""
 

@@ -95,6 +95,14 @@ def positive(name: str, value: Any) -> float:
     return number
 
 
+def share(name: str, value: Any) -> float:
+    """Take numbers from 0 to 1."""
+    number = _number(name, value)
+    if not 0 <= number <= 1:
+        raise refuse(name, "a number from 0 to 1", value)
+    return number
+
+
 def choice(*choices: str) -> Parser:
     """Take one of `choices`, and name the nearest for a typing error."""
 

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .errors import OptionError
 from .options import PreprocessOptions
 
@@ -162,6 +165,44 @@ def as_clips(preset: Preprocess) -> Preprocess:
         return preset
     video: Any = preset
     return Clip(Still(video, tuple(video.mean), tuple(video.std), video.interpolation))
+
+
+def as_picture(values: torch.Tensor, preprocess: Preprocess) -> NDArray[np.uint8]:
+    """Turn a model's input back into a picture: what the model saw.
+
+    Args:
+        values: (3, H, W) float32, any device. Not modified.
+        preprocess: what made them. Where it says neither a mean nor a deviation, as one's own may, values in [0, 1]
+            are taken for a picture's own, and others are spread from their least to their greatest.
+
+    Returns:
+        (H, W, 3) uint8, RGB. What is not finite is black.
+    """
+    import torch
+
+    values = values.detach().float().cpu()
+    if (normalization := _normalization(preprocess)) is not None:
+        mean, std = (torch.as_tensor(part, dtype=torch.float32).reshape(-1, 1, 1) for part in normalization)
+        values = values * std + mean
+    else:
+        finite = values[values.isfinite()]
+        low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+        if low < 0 or high > 1:
+            values = (values - low) / max(high - low, torch.finfo(torch.float32).tiny)
+    levels = torch.floor(values.where(values.isfinite(), 0).clamp(0, 1) * 255 + 0.5)
+    picture: NDArray[np.uint8] = levels.to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    return picture
+
+
+def _normalization(preprocess: Any) -> tuple[Any, Any] | None:
+    """Find the mean and the deviation of a preprocessing: its own, of a clip's frame, or of its last step."""
+    steps = getattr(preprocess, "transforms", None)
+    last = steps[-1:] if isinstance(steps, (list, tuple)) else []
+    for step in (preprocess, getattr(preprocess, "frame", None), *last):
+        mean, std = getattr(step, "mean", None), getattr(step, "std", None)
+        if mean is not None and std is not None:
+            return mean, std
+    return None
 
 
 def with_options(preset: Preprocess, options: PreprocessOptions | None) -> Preprocess:

@@ -17,6 +17,7 @@ from .encode import formats
 from .encode.files import json_bytes, whole_file
 from .errors import InputError
 from .layout import cut_rows
+from .overlay import Overlay
 from .palette import Palette
 from .parsers import whole
 
@@ -41,11 +42,13 @@ class Sheet:
     index: (H, W) uint8. Which entry of the palette each pixel shows.
     colors: the palette and what its entries stand for.
     manifest: which tile is which channel, with ranges, statistics and flags.
+    overlay: what lies under the tiles, if anything does.
     """
 
     index: NDArray[np.uint8]
     colors: Palette
     manifest: dict[str, Any]
+    overlay: Overlay | None = None
 
     @property
     def palette(self) -> NDArray[np.uint8]:
@@ -54,12 +57,17 @@ class Sheet:
 
     def rgb(self) -> NDArray[np.uint8]:
         """Return the sheet as (H, W, 3) uint8, RGB."""
-        return self.palette[self.index]
+        return self.palette[self.index] if self.overlay is None else self.overlay.rgb(self.index)
 
     def pil(self) -> Image:
-        """Return the sheet as a PIL image of mode L or P, sharing memory with `index` where Pillow can."""
+        """Return the sheet as a PIL image of mode L or P, sharing memory with `index` where Pillow can.
+
+        With an overlay the mode is RGB.
+        """
         from PIL import Image
 
+        if self.overlay is not None:
+            return Image.fromarray(self.rgb())
         image = Image.fromarray(self.index)
         if not self.colors.is_gray:
             image.putpalette(self.palette.tobytes())
@@ -81,7 +89,10 @@ class Sheet:
             WriteError: the file cannot be written; nothing is left of it, and an older file of that name stays.
         """
         path = Path(path)
-        formats.write_picture(path, self.index, self.colors, quality=quality)
+        if self.overlay is None or formats.format_of(path).name == "NPY":
+            formats.write_picture(path, self.index, self.colors, quality=quality)
+        else:
+            formats.write_picture(path, self.rgb(), None, quality=quality)
         write_manifest(path, json_bytes(self.manifest))
         return path
 

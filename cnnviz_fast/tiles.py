@@ -11,14 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from .channels import as_maps
 from .encode import formats, png
 from .encode.files import json_bytes, make_folder, whole_file
-from .errors import OptionError
+from .errors import OptionError, ShapeError
 from .layout import Strip
 from .manifest import Source
 from .options import RenderOptions, takes
-from .render import Plan, plan_sheet
+from .overlay import Backdrop, read_overlay
+from .plan import Plan, plan_sheet
 from .strips import in_order
+from .vectors import is_vector
 
 MANIFEST_NAME = "manifest.json"
 SHEET_OPTIONS = ("grid", "gap", "margin", "label", "title", "colorbar")
@@ -32,6 +35,8 @@ def save_tiles(
     name: str = "{channel}.png",
     suffix: str = "",
     source: Source | None = None,
+    overlay: Any = None,
+    alpha: float | None = None,
     **options: Any,
 ) -> list[Path]:
     """Draw every channel of a layer into a file of its own, and write one manifest beside them.
@@ -46,6 +51,8 @@ def save_tiles(
             for `suffix`; what stands after the last dot decides the format, as in save_sheet.
         suffix: what stands for {suffix} in `name`: of a run, say, to tell its files from those of another.
         source: where the maps came from, for the manifest.
+        overlay: picture to lay the maps over, as in render; a PNG is then RGB, and .npy the index plane still.
+        alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
         **options: see below.
 
     Returns:
@@ -58,21 +65,33 @@ def save_tiles(
         WriteError: a file cannot be written; the message names it.
         BackendUnavailableError: the named backend does not work for these maps.
     """
-    plan = plan_tiles(maps, RenderOptions(**options), source or Source())
+    plan = plan_tiles(maps, RenderOptions(**options), source or Source(), read_overlay(overlay, alpha))
     return write_tiles(plan, [Path(folder) / file for file in file_names(plan, name, suffix)])
 
 
-def plan_tiles(maps: Any, options: RenderOptions, source: Source) -> Plan:
-    """Plan single tiles as a sheet with a grid of one column; see `render.plan_sheet`.
+def plan_tiles(maps: Any, options: RenderOptions, source: Source, backdrop: Backdrop | None = None) -> Plan:
+    """Plan single tiles as a sheet with a grid of one column.
+
+    Args:
+        maps: as in `plan.plan_sheet`.
+        options: how to draw them.
+        source: where they came from, for the manifest.
+        backdrop: the picture to lay them over.
+
+    Returns:
+        The plan.
 
     Raises:
         OptionError: one of SHEET_OPTIONS is given.
+        ShapeError: the maps are single cells.
     """
+    if is_vector(as_maps(maps)):
+        raise ShapeError("maps of single cells, a vector, make no tiles worth a file each. Draw a sheet of them.")
     defaults = RenderOptions()
     for option in SHEET_OPTIONS:
         if getattr(options, option) != getattr(defaults, option):
             raise OptionError(f"{option} belongs to sheets; single tiles have none. Leave it out.")
-    return plan_sheet(maps, replace(options, grid=(0, 1)), source)
+    return plan_sheet(maps, replace(options, grid=(0, 1)), source, backdrop)
 
 
 def write_tiles(plan: Plan, paths: list[Path]) -> list[Path]:
@@ -104,17 +123,23 @@ class _Batch:
         self.plan = plan
         self.paths = paths
         self.scratch = png.Scratch()
+        self.rgb_scratch = png.Scratch()
+        # An index plane is what a .npy holds, over a photo too.
+        self.overlay = None if paths[0].suffix.lower() == ".npy" else plan.overlay
+        self.palette = None if self.overlay else plan.palette
 
     def __call__(self, strip: Strip) -> None:
         layout = self.plan.layout
         pixels = self.plan.draw(strip, self.scratch.pixels((strip.stop - strip.start, layout.width)))
-        tiles = pixels.reshape(-1, layout.tile_h, layout.tile_w)
+        if self.overlay is not None:
+            pixels = self.overlay.blend(pixels, strip, self.rgb_scratch.pixels((*pixels.shape, 3)))
+        tiles = pixels.reshape(-1, layout.tile_h, *pixels.shape[1:])
         paths = self.paths[strip.start // layout.tile_h : strip.stop // layout.tile_h]
-        if png.native()[0] is not None and paths[0].suffix.lower() == ".png":
-            png.write_png_batch(paths, tiles, self.plan.palette)
+        if png.native()[0] is not None and paths[0].suffix.lower() == ".png" and self.palette is not None:
+            png.write_png_batch(paths, tiles, self.palette)
         else:
             for path, tile in zip(paths, tiles, strict=True):
-                formats.write_picture(path, np.ascontiguousarray(tile), self.plan.palette, threads=1)
+                formats.write_picture(path, np.ascontiguousarray(tile), self.palette, threads=1)
 
 
 def _batches(plan: Plan) -> list[Strip]:
@@ -146,7 +171,7 @@ def file_names(plan: Plan, name: str, suffix: str) -> list[str]:
         OptionError: the pattern has something else in braces, no {channel} for several files, or a path; there is a
             suffix and no {suffix} for it, or the other way about; two files would have one name.
     """
-    channels = [int(tile) if tile.isdecimal() else _Reduction(tile) for tile in plan.names]
+    channels = [int(tile) if tile.isdecimal() else _Reduction(tile) for tile in plan.selection.names]
     try:
         fields = {field for _, field, _, _ in Formatter().parse(name) if field is not None}
         if not fields <= {"channel", "suffix"}:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     import torch
 
@@ -27,17 +29,19 @@ class Entry:
 
     channel: index in the vector.
     value: its value.
+    share: where the value lies between the least and the greatest of the vector, 0 to 1.
     category: name of the class it stands for, where the weights say so.
     """
 
     channel: int
     value: float
+    share: float
     category: str | None = None
 
     @property
     def line(self) -> str:
         """Say it in one line."""
-        return f"{self.channel:>5}  {self.value:>10.4g}  {self.category or ''}".rstrip()
+        return f"{self.channel}: {self.value:.4g}  {self.category or ''}".rstrip()
 
 
 def is_vector(maps: torch.Tensor) -> bool:
@@ -77,11 +81,12 @@ def strongest(maps: torch.Tensor, categories: Sequence[str] | None = None) -> li
     Returns:
         The LISTED greatest, the greatest first, of equal ones the lowest channel first; none that are not finite.
     """
-    values = maps.flatten().cpu()
-    order = values.where(values.isfinite(), -float("inf")).sort(descending=True, stable=True).indices[:LISTED].tolist()
+    values = maps.flatten().double().cpu().numpy()
+    channels = np.flatnonzero(np.isfinite(values))
     named = categories if categories is not None and len(categories) == len(values) else None
+    least, span = values[channels].min(initial=np.inf), float(np.ptp(values[channels])) if len(channels) else 0.0
+    ranked = channels[np.argsort(-values[channels], kind="stable")][:LISTED].tolist()
     return [
-        Entry(channel, float(values[channel]), named[channel] if named else None)
-        for channel in order
-        if values[channel].isfinite()
+        Entry(c, float(values[c]), float((values[c] - least) / span) if span else 1.0, named[c] if named else None)
+        for c in ranked
     ]

@@ -1,162 +1,25 @@
-"""All of it: model and pictures in, sheets out. What the command line runs."""
+"""All of it: model and pictures in, sheets out."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .capture import capture
 from .encode.files import make_folder
 from .encode.formats import format_of
-from .images import find_images, image_name, load_images
-from .layers import layer_names
-from .layouts import Origin, find_layout, to_maps
-from .manifest import Source
+from .file_names import layer_stem, refuse_same_names
+from .look import list_pictures, look_at, plan_layers
 from .models import LoadedModel, as_given, load_model, module_of
 from .options import MAX_PIXELS, LayoutOptions, RenderOptions, takes
+from .overlay import read_overlay
 from .progress import with_bar
-from .render import Plan, draw_sheet, plan_sheet
+from .render import draw_sheet
 from .sheet import Sheet
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
-
-NAME_BYTES = 200
-"""Longest stem of a file name; file systems end at 255 bytes, and suffixes and temporary names need some."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One picture to look at: where it comes from, and the stem of the files that come out."""
-
-    origin: Any
-    name: str
-    stem: str
-
-
-def list_pictures(images: Any) -> list[Picture]:
-    """Find the pictures and give each a stem of its own.
-
-    Args:
-        images: what `load_images` takes.
-
-    Returns:
-        The pictures. Two of the same name, from different folders, get different stems: the second ends in -2.
-
-    Raises:
-        ImageError: a file is missing, or a folder holds no picture.
-    """
-    pictures: list[Picture] = []
-    taken: set[str] = set()
-    for position, origin in enumerate(find_images(images)):
-        name = image_name(origin, position)
-        stem = base = safe_name(name)
-        count = 1
-        # File systems that ignore case would overwrite Cat with cat.
-        while stem.casefold() in taken:
-            count += 1
-            stem = f"{base}-{count}"
-        taken.add(stem.casefold())
-        pictures.append(Picture(origin, str(origin) if isinstance(origin, (str, os.PathLike)) else name, stem))
-    return pictures
-
-
-def plan_picture(
-    model: LoadedModel,
-    picture: Picture,
-    layers: Any,
-    max_pixels: int,
-    options: RenderOptions,
-    layout: LayoutOptions | None = None,
-) -> dict[str, Plan]:
-    """Run the model on one picture and plan a sheet for each layer, so that what is wrong shows before a file is made.
-
-    Args:
-        model: to run.
-        picture: to look at.
-        layers: layer patterns; see capture.
-        max_pixels: largest picture to read, in px.
-        options: how to draw.
-        layout: how to read what the layers put out; see layouts.
-
-    Returns:
-        Layer name -> plan, as in maps_of_picture.
-
-    Raises:
-        CnnvizError: anything that is wrong; see maps_of_picture and plan_sheet.
-    """
-    found = maps_of_picture(model, picture, layers, max_pixels, layout)
-    return {layer: plan_sheet(maps, options, source) for layer, (maps, source) in found.items()}
-
-
-def maps_of_picture(
-    model: LoadedModel, picture: Picture, layers: Any, max_pixels: int, layout: LayoutOptions | None = None
-) -> dict[str, tuple[torch.Tensor, Source]]:
-    """Run the model on one picture and read the maps out of what each layer put out.
-
-    Args:
-        model: to run.
-        picture: to look at.
-        layers: layer patterns; see capture.
-        max_pixels: largest picture to read, in px.
-        layout: how to read what the layers put out; see layouts.
-
-    Returns:
-        Layer name -> maps, (C, H, W), and where they came from, in the order asked for. A clip has maps for each time
-        step: `layer@t0`, `layer@t1`, ...
-
-    Raises:
-        ShapeError: a layer whose output is not spatial, or whose layout cannot be told.
-        CnnvizError: anything else that is wrong; see load_images and capture.
-    """
-    batch = load_images(picture.origin, model, max_pixels=max_pixels)
-    activations = capture(model, batch, layers)
-    maps: dict[str, tuple[torch.Tensor, Source]] = {}
-    for layer, output in activations.items():
-        origin = Origin(layer, _module_at(model.module, layer), model.module, tuple(batch.shape))
-        found = find_layout(tuple(output.shape), origin, (layout or LayoutOptions()).layout)
-        clip = output.ndim == 5 or found.steps > 1
-        for step in range(found.steps):
-            source = Source(
-                model.spec,
-                model.weights,
-                layer,
-                picture.name,
-                found.name,
-                found.prefix_tokens if found.name == "tokens" else None,
-                step if clip else None,
-                model.categories,
-            )
-            name = f"{layer}@t{step}" if clip else layer
-            maps[name] = to_maps(output, found, step)[0], source
-    return maps
-
-
-def _module_at(model: nn.Module, layer: str) -> nn.Module | None:
-    """Return the module whose output a captured name stands for; None for a part of an output or an operation."""
-    modules = layer_names(model)
-    return modules.get(layer) or modules.get(re.sub(r":\d+$", "", layer))
-
-
-def sheet_path(folder: Path, stem: str, layer: str, format: str) -> Path:
-    """Name the file of a sheet.
-
-    Args:
-        folder: where it goes.
-        stem: of the picture that was looked at.
-        layer: which layer it shows.
-        format: png, jpg, webp or npy.
-
-    Returns:
-        The path, with a name that any file system takes.
-    """
-    return folder / f"{safe_name(f'{stem}_{layer}')}.{format}"
 
 
 @takes(RenderOptions)
@@ -169,6 +32,8 @@ def visualize(
     format: str = "png",
     max_pixels: int = MAX_PIXELS,
     layout: str = "auto",
+    overlay: Any = None,
+    alpha: float | None = None,
     **options: Any,
 ) -> list[Sheet]:
     """Draw sheets of the layers of a model for pictures.
@@ -183,6 +48,9 @@ def visualize(
         format: of the files: png, jpg, webp or npy.
         max_pixels: largest picture to read, in px.
         layout: axes of what the layers put out: auto, nchw, nhwc, tokens, tokens:PREFIX:HxW, ncthw or nthwc.
+        overlay: True to lay the maps over the picture as the model saw it, resized and cropped (of a clip, its first
+            frame); or another picture, as in render.
+        alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
         **options: see below.
 
     Returns:
@@ -194,35 +62,22 @@ def visualize(
     checked = RenderOptions(**options)
     reading = LayoutOptions(layout=layout)
     format_of(Path(f"sheet.{format}"))
+    backdrop = read_overlay(overlay, alpha, max_pixels=max_pixels)
     loaded = load_model(model) if isinstance(model, str) else model
     if not isinstance(loaded, LoadedModel):
         loaded = as_given(module_of(loaded))
     folder = Path(out) if out is not None else None
     if folder is not None:
         make_folder(folder)
-    sheets = []
-    for picture in with_bar(list_pictures(images), "picture"):
-        for layer, plan in plan_picture(loaded, picture, layers, max_pixels, checked, reading).items():
+    sheets: list[Sheet] = []
+    pictures = list_pictures(images)
+    for picture in with_bar(pictures, "picture"):
+        plans = plan_layers(loaded, look_at(loaded, picture, layers, max_pixels, reading), checked, backdrop)
+        if not sheets:
+            refuse_same_names([each.stem for each in pictures], plans)
+        for layer, plan in plans.items():
             sheet = draw_sheet(plan)
             if folder is not None:
-                sheet.save(sheet_path(folder, picture.stem, layer, format))
+                sheet.save(folder / f"{layer_stem(picture.stem, layer)}.{format}")
             sheets.append(sheet)
     return sheets
-
-
-def safe_name(name: str) -> str:
-    """Make a file name of a picture's or a layer's name.
-
-    Args:
-        name: any string.
-
-    Returns:
-        The name with all but letters, digits, dots, blanks, _ and - replaced by -, at most NAME_BYTES long; a digest
-        stands for what is cut, so that different long names stay different.
-    """
-    safe = re.sub(r"[^\w. -]", "-", name).strip(". ") or "_"
-    raw = safe.encode()
-    if len(raw) <= NAME_BYTES:
-        return safe
-    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:12]
-    return raw[: NAME_BYTES - 13].decode(errors="ignore") + "-" + digest

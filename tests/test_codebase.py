@@ -21,17 +21,18 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # From the command line down to what everybody may use: a module imports only modules that stand below it.
 ORDER = [
     "cli", "commands.demo", "commands.render", "commands.compare", "commands.layers", "commands.doctor",
-    "commands.arguments", "commands.terminal", "commands", "doctor", "visualize", "progress", "layouts", "capture",
-    "patterns", "forward", "operations", "outputs", "memory", "images", "models", "tiles", "compare", "render",
-    "sheet", "encode.formats", "encode.png", "encode.files", "timm_zoo", "hf_zoo", "extras", "zoo", "detectors",
-    "checkpoints", "layers", "preprocess", "factories", "decode", "manifest", "selection", "vectors", "report",
-    "channels", "backends", "kernels.numba_cpu", "kernels.torch_ops", "kernels.reference", "annotate", "lettering",
-    "palette", "layout", "options", "parsers", "chart", "strips", "kernels", "encode", "errors",
+    "commands.arguments", "commands.terminal", "commands", "doctor", "visualize", "look", "file_names", "progress",
+    "layouts", "capture", "patterns", "forward", "operations", "outputs", "memory", "images", "models", "tiles",
+    "compare", "render", "plan", "sheet", "overlay", "encode.formats", "encode.png", "encode.files", "timm_zoo",
+    "hf_zoo", "extras", "zoo", "detectors", "checkpoints", "layers", "preprocess", "factories", "pictures",
+    "decode", "manifest", "selection", "vectors", "report", "channels", "backends", "kernels.numba_cpu",
+    "kernels.torch_ops", "kernels.reference", "annotate", "lettering", "palette", "layout", "options", "parsers",
+    "chart", "strips", "kernels", "encode", "errors",
 ]  # fmt: skip
 
 # Foreign packages that cost time, and the only modules that may import them while they are being loaded.
 HEAVY = {
-    "torch": {"channels", "compare", "kernels.torch_ops", "manifest", "render", "selection"},
+    "torch": {"channels", "compare", "kernels.torch_ops", "manifest", "plan", "selection"},
     "torchvision": set(),
     "numba": {"kernels.numba_cpu"},
     "PIL": set(),

@@ -401,7 +401,7 @@ def test_render_strip_torch_fills_a_tensor_too() -> None:
 # Layer 3: signatures.
 
 
-@pytest.mark.parametrize("function", ["channel_range", "channel_moments", "render_strip"])
+@pytest.mark.parametrize("function", ["channel_range", "channel_moments", "render_strip", "blend_strip"])
 @pytest.mark.parametrize("module", [torch_ops, numba_cpu])
 def test_signature_every_backend_equals_reference(module: ModuleType, function: str) -> None:
     def shown(home: ModuleType) -> list[tuple[str, Any, Any]]:

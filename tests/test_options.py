@@ -367,3 +367,7 @@ def test_render_unknown_option_is_a_type_error() -> None:
 def test_refuse_words_advice_last() -> None:
     error = parsers.refuse("gap", "small", 9, "Make it smaller.")
     assert str(error) == "gap must be small, got 9. Make it smaller."
+
+
+def test_share_takes_both_ends() -> None:
+    assert [parsers.share("alpha", value) for value in (0, 1, "0.25", np.float32(0.5))] == [0.0, 1.0, 0.25, 0.5]

@@ -64,7 +64,7 @@ def tiles_of(sheet: Sheet) -> Plane:
 
 def test_render_every_parameter_has_a_test_that_shows_what_it_does() -> None:
     parameters = set(inspect.signature(cf.render).parameters) - {"maps"}
-    assert parameters == {field.name for field in dataclasses.fields(RenderOptions)} | {"source"}
+    assert parameters == {field.name for field in dataclasses.fields(RenderOptions)} | {"source", "overlay", "alpha"}
     assert set(SHOWN) == parameters
 
 
@@ -87,6 +87,23 @@ def test_render_scale_multiplies_the_size_of_the_maps(maps: torch.Tensor) -> Non
 def test_render_grid_sets_rows_and_columns(maps: torch.Tensor) -> None:
     shapes = {grid: cf.render(maps, tile=(5, 7), grid=grid).index.shape for grid in ("2x3", "1x", "x1", "4x4")}
     assert shapes == {"2x3": (10, 21), "1x": (5, 42), "x1": (30, 7), "4x4": (20, 28)}
+
+
+@shows("overlay")
+def test_render_overlay_lies_under_every_tile(maps: torch.Tensor) -> None:
+    photo = np.full((5, 7, 3), (10, 120, 250), np.uint8)
+    plain, over = (cf.render(maps, tile=(5, 7), overlay=overlay).rgb() for overlay in (None, photo))
+    assert_equal_planes(over, ((plain.astype(int) + photo[0, 0] + 1) // 2).astype(np.uint8))
+
+
+@shows("alpha")
+def test_render_alpha_is_the_weight_of_the_maps(maps: torch.Tensor) -> None:
+    photo = np.full((5, 7, 3), 200, np.uint8)
+    colors = cf.render(maps, tile=(5, 7)).rgb()
+    assert_equal_planes(cf.render(maps, tile=(5, 7), overlay=photo, alpha=1).rgb(), colors)
+    assert (cf.render(maps, tile=(5, 7), overlay=photo, alpha=0).rgb() == 200).all()
+    quarter = cf.render(maps, tile=(5, 7), overlay=photo, alpha=0.25).rgb()
+    assert_equal_planes(quarter, np.floor(0.25 * colors + 0.75 * 200 + 0.5).astype(np.uint8))
 
 
 @shows("gap")
@@ -281,7 +298,7 @@ def test_render_report_is_in_the_manifest_and_of_the_whole_layer() -> None:
 def test_render_plan_names_its_tiles(maps: torch.Tensor) -> None:
     options = RenderOptions(reduce="sum,strongest", beside=True, channels="1,4", sort=True, rank="variance")
     plan = MAIN_PATH.plan_sheet(maps, options, Source())
-    assert plan.names == ["sum", "strongest", "4", "1"]
+    assert plan.selection.names == ["sum", "strongest", "4", "1"]
     assert plan.layout.count == 4
 
 
@@ -305,13 +322,13 @@ def test_render_selection_draws_the_same_by_every_backend(backend: str) -> None:
 @pytest.mark.parametrize("options", [{"sort": True}, {"reduce": "sum,strongest"}, {"report": True}])
 def test_render_maps_of_one_value_are_selected_too(options: dict[str, Any]) -> None:
     maps = noise(12, 1, 1)
-    sheet = cf.render(maps, tile=3, normalize="layer", **options)
+    sheet = cf.render(maps, tile=3, normalize="layer", colormap="gray", **options)
     levels = drawn_1_to_1(maps, maps.min(), maps.max()) if "reduce" not in options else None
     if levels is not None:
         shown = [tile["channel"] for tile in sheet.manifest["tiles"]]
         assert_same_plane(tiles_of(sheet), levels[shown].repeat(3, axis=1).repeat(3, axis=2))
     else:
-        assert np.unique(sheet.index).tolist() == [0, 255]
+        assert np.unique(tiles_of(sheet)).tolist() == [0, 255]
 
 
 def test_render_channels_of_a_layer_range_are_those_drawn(maps: torch.Tensor) -> None:

@@ -14,6 +14,13 @@ import cnnviz_fast as cf
 from cnnviz_fast.vectors import Entry, strongest
 
 
+def bar_of(sheet: cf.Sheet) -> tuple[int, int]:
+    """Return height and width of the bar, in px; the list stands below it."""
+    grid = sheet.manifest["sheet"]
+    assert grid["height"] > grid["rows"] * grid["tile_h"]
+    return grid["rows"] * grid["tile_h"], grid["cols"] * grid["tile_w"]
+
+
 @pytest.fixture
 def vector() -> torch.Tensor:
     return torch.randn(100, generator=torch.Generator().manual_seed(0))
@@ -21,7 +28,7 @@ def vector() -> torch.Tensor:
 
 def test_render_vector_is_a_bar_of_cells_on_one_range(vector: torch.Tensor) -> None:
     sheet = cf.render(vector, colormap="gray")
-    assert sheet.index.shape == (2 * 16, 64 * 16)
+    assert bar_of(sheet) == (2 * 16, 64 * 16)
     span = vector.max() - vector.min()
     for channel, tile in enumerate(sheet.manifest["tiles"]):
         y0, x0, y1, x1 = tile["box"]
@@ -32,8 +39,8 @@ def test_render_vector_is_a_bar_of_cells_on_one_range(vector: torch.Tensor) -> N
 
 
 def test_render_short_vector_is_as_wide_as_it_is_long() -> None:
-    assert cf.render(np.arange(5.0)).index.shape == (16, 5 * 16)
-    assert cf.render(np.arange(1.0)).index.shape == (16, 16)
+    assert bar_of(cf.render(np.arange(5.0))) == (16, 5 * 16)
+    assert bar_of(cf.render(np.arange(1.0))) == (16, 16)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +50,7 @@ def test_render_short_vector_is_as_wide_as_it_is_long() -> None:
 def test_render_vector_takes_the_options_that_are_given(
     options: dict[str, object], shape: tuple[int, int], vector: torch.Tensor
 ) -> None:
-    assert cf.render(vector, **options).index.shape == shape
+    assert bar_of(cf.render(vector, **options)) == shape
 
 
 def test_render_vector_keeps_a_range_that_is_given(vector: torch.Tensor) -> None:
@@ -51,16 +58,44 @@ def test_render_vector_keeps_a_range_that_is_given(vector: torch.Tensor) -> None
     assert symmetric.manifest["options"]["normalize"] == "symmetric"
     fixed = cf.render(vector, normalize="fixed", vmin=0, vmax=1, colormap="gray")
     expected = np.floor(vector.clamp(0, 1).numpy() * 255 + 0.5)
-    assert (fixed.index[::16, ::16].ravel()[:100] == expected).all()
+    assert (fixed.index[:32:16, ::16].ravel()[:100] == expected).all()
 
 
 def test_render_map_of_one_cell_is_drawn_as_a_vector(vector: torch.Tensor) -> None:
     assert (cf.render(vector[:, None, None]).index == cf.render(vector).index).all()
 
 
+def test_render_list_has_a_bar_for_each_of_the_strongest(vector: torch.Tensor) -> None:
+    sheet = cf.render(vector, colormap="gray", source=cf.Source(categories=[f"class {i}" for i in range(100)]))
+    foot = sheet.index[2 * 16 :]
+    ink = sheet.manifest["palette"]["ink"]
+    longest = [len(list(run)) for run in _runs(foot == ink)]
+    assert len(longest) == 10
+    assert longest == sorted(longest, reverse=True)
+    shares = [entry["share"] for entry in sheet.manifest["strongest"]]
+    assert shares[0] == 1
+    assert np.allclose(np.array(longest) / longest[0], shares, atol=1 / longest[0])
+
+
+def _runs(ink: np.ndarray) -> list[list[int]]:
+    """Return the pixels of the longest horizontal bar of each line of text: runs of at least 20 px of ink."""
+    bars: dict[int, list[int]] = {}
+    previous = False
+    for y, row in enumerate(ink):
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], row.astype(np.int8), [0]])))
+        lengths = edges[1::2] - edges[::2]
+        long = lengths.max(initial=0) >= 20
+        if long and not previous:
+            bars[y] = [0] * int(lengths.max())
+        previous = long
+    return list(bars.values())
+
+
 def test_strongest_greatest_first_ties_to_the_lowest_channel() -> None:
     values = torch.tensor([1.0, 3.0, float("nan"), 3.0, float("inf"), -1.0])[:, None, None]
-    assert strongest(values) == [Entry(1, 3.0), Entry(3, 3.0), Entry(0, 1.0), Entry(5, -1.0)]
+    assert strongest(values) == [Entry(1, 3.0, 1.0), Entry(3, 3.0, 1.0), Entry(0, 1.0, 0.5), Entry(5, -1.0, 0.0)]
+    assert strongest(torch.full((2, 1, 1), 4.0)) == [Entry(0, 4.0, 1.0), Entry(1, 4.0, 1.0)]
+    assert strongest(torch.full((2, 1, 1), float("nan"))) == []
     assert [entry.channel for entry in strongest(torch.arange(100.0)[:, None, None])] == list(range(99, 89, -1))
 
 
@@ -97,5 +132,5 @@ def test_report_of_a_vector_calls_no_channel_flat() -> None:
 def test_capture_head_in_a_model_of_ones_own_is_drawn(photo: Path) -> None:
     model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 7))
     (pooled, head) = cf.visualize(model, photo, ["0", "2"])
-    assert pooled.index.shape == (16, 3 * 16)
-    assert head.index.shape == (16, 7 * 16)
+    assert bar_of(pooled) == (16, 3 * 16)
+    assert bar_of(head) == (16, 7 * 16)

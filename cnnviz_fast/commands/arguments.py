@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..options import MAX_PIXELS
+from ..options import DEFAULT_ALPHA, MAX_PIXELS
+from .terminal import complain
 
 MODEL_HELP = "such as resnet50, timm:NAME, hf:NAME, hf:FOLDER, package.module:factory or file.py:factory"
 
@@ -64,6 +65,24 @@ def add_max_pixels(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-pixels", type=int, default=MAX_PIXELS, metavar="N", help=f"of a picture to read (default {MAX_PIXELS})"
     )
+
+
+def add_overlay(parser: argparse.ArgumentParser) -> None:
+    """Add what says over which picture maps are drawn."""
+    parser.add_argument(
+        "--overlay", metavar="PICTURE", nargs="?", const=True,
+        help="lay the maps over this picture; without a value over the picture itself, as the model saw it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--alpha", metavar="A", help=f"weight of the maps' colours over it, 0 to 1 (default {DEFAULT_ALPHA})"
+    )
+
+
+def overlay_of(arguments: argparse.Namespace, max_pixels: int) -> Any:
+    """Read the picture that maps are drawn over, if there is one; that it has to be stretched is said on stderr."""
+    from ..overlay import read_overlay
+
+    return read_overlay(arguments.overlay, arguments.alpha, max_pixels=max_pixels, say=complain)
 
 
 def add_options(parser: argparse.ArgumentParser, title: str, record: type, without: Sequence[str] = ()) -> None:

@@ -31,7 +31,7 @@ class _Model(NamedTuple):
 
 
 class _Side(NamedTuple):
-    """One of the two: what tells it from the other, the stem of its picture, and its layers as maps_of_picture says."""
+    """One of the two: what tells it from the other, the stem of its picture, and its maps as look_at gives them."""
 
     name: str
     stem: str
@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     backends.compile_ahead(options.backend)
 
     from ..compare import compare
-    from ..visualize import sheet_path
+    from ..file_names import layer_stem
 
     a, b = _sides(arguments, models, images, layout, preprocess)
     _check_layers(a, b)
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         comparison = compare(
             maps, other, source_a=source, source_b=other_source, diverging=arguments.diverging, **vars(options)
         )
-        pair, difference = comparison.save(sheet_path(folder, stem, layer, arguments.format))
+        pair, difference = comparison.save(folder / f"{layer_stem(stem, layer)}.{arguments.format}")
         found.append({"layer": layer, "compare": str(pair), "difference": str(difference), **comparison.manifest})
         if not arguments.json:
             print(pair, difference, sep="\n", flush=True)
@@ -116,8 +116,8 @@ def _sides(
     preprocess: PreprocessOptions,
 ) -> list[_Side]:
     """Run each picture through each model, which makes two runs."""
+    from ..look import list_pictures, look_at
     from ..models import load_model
-    from ..visualize import list_pictures, maps_of_picture
 
     pictures = list_pictures(images)
     if len(pictures) != len(images):
@@ -128,7 +128,7 @@ def _sides(
         for picture in pictures:
             name = picture.name if len(pictures) > 1 else f"{model.spec} ({model.weights})"
             try:
-                layers = maps_of_picture(model, picture, arguments.layer, arguments.max_pixels, layout)
+                layers = look_at(model, picture, arguments.layer, arguments.max_pixels, layout).maps
             except LayerNotFoundError as error:
                 raise LayerNotFoundError(f"{name}: {error}" if len(models) > 1 else str(error)) from error
             sides.append(_Side(name, picture.stem, layers))

@@ -7,9 +7,9 @@ from typing import Any
 
 from .. import backends
 from ..errors import ModelError
-from ..options import LayoutOptions, RenderOptions
-from .arguments import add_command, add_options, add_output, options_of, output_folder
-from .render import write_sheets
+from ..options import MAX_PIXELS, LayoutOptions, RenderOptions
+from .arguments import add_command, add_options, add_output, add_overlay, options_of, output_folder, overlay_of
+from .render import Drawing, draw
 from .terminal import complain
 
 LAYERS = ("conv1", "layer1", "layer2", "layer3", "layer4")
@@ -22,32 +22,26 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--layer", metavar="L", nargs="+", default=list(LAYERS), help="as for render")
     add_output(parser, out="cnnviz_demo")
+    add_overlay(parser)
     add_options(parser, "drawing", RenderOptions)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw the layers of the test chart."""
     options = options_of(arguments, RenderOptions)
+    backdrop = overlay_of(arguments, MAX_PIXELS)
     folder = output_folder(arguments)
 
     backends.compile_ahead(options.backend)
 
     from ..chart import draw_chart
+    from ..look import Picture
     from ..models import load_model
-    from ..visualize import Picture
 
     try:
         model = load_model("resnet50", weights="DEFAULT", device=arguments.device)
     except ModelError:
         model = load_model("resnet50", weights="none", seed=0, device=arguments.device)
     complain(f"resnet50 with weights: {model.weights}")
-    chart = draw_chart()
-    return write_sheets(
-        arguments,
-        model,
-        [Picture(chart, "test chart", "chart")],
-        folder,
-        options,
-        LayoutOptions(),
-        chart.width * chart.height,
-    )
+    chart = Picture(draw_chart(), "test chart", "chart")
+    return draw(arguments, model, [chart], folder, Drawing(options, LayoutOptions(), MAX_PIXELS, backdrop))

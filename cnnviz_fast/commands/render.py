@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import backends
-from ..errors import CaptureError, ImageError
+from ..errors import CaptureError, ImageError, OptionError
 from ..options import LayoutOptions, PreprocessOptions, RenderOptions
 from . import DONE, FAILED, PARTLY
 from .arguments import (
@@ -19,11 +19,20 @@ from .arguments import (
     add_max_pixels,
     add_options,
     add_output,
+    add_overlay,
     add_weights,
     options_of,
     output_folder,
+    overlay_of,
 )
 from .terminal import complain, everything_is_loaded, print_json, tell
+
+if TYPE_CHECKING:
+    from ..look import Picture
+    from ..models import LoadedModel
+    from ..plan import Plan
+
+    Write = Callable[[Plan, Path], list[Path]]
 
 
 def add(commands: Any) -> None:
@@ -33,43 +42,68 @@ def add(commands: Any) -> None:
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="files, folders or globs")
     parser.add_argument(
         "--layer", metavar="L", nargs="+", action="extend", required=True,
-        help="names, wildcards, type:Conv2d, numbers from `cnnviz layers`, or name:2 for the third call",
+        help="names, wildcards, type:Conv2d, type:Conv2d#0,6 for some of them, numbers from `cnnviz layers`, or name:2 "
+        "for the third call",
     )  # fmt: skip
     add_weights(parser)
     add_output(parser)
+    _add_single_files(parser)
     add_max_pixels(parser)
+    add_overlay(parser)
     add_options(parser, "preprocessing (default: what the weights say)", PreprocessOptions)
     add_options(parser, "reading", LayoutOptions)
     add_options(parser, "drawing", RenderOptions)
 
 
+def _add_single_files(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("single files")
+    group.add_argument("--each", action="store_true", help="a file for each tile, in a folder for each layer")
+    group.add_argument(
+        "--name", metavar="PATTERN", help="of each file, with {channel} and {suffix} (default {channel}.FORMAT)"
+    )
+    group.add_argument("--suffix", metavar="TEXT", default="", help="what stands for {suffix} in it")
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Draw the layers of the pictures."""
+    if not arguments.each and (arguments.name or arguments.suffix):
+        raise OptionError("name and suffix go with each: sheets are named after picture and layer.")
     options = options_of(arguments, RenderOptions)
     layout = options_of(arguments, LayoutOptions)
     preprocess = options_of(arguments, PreprocessOptions)
+    backdrop = overlay_of(arguments, arguments.max_pixels)
     folder = output_folder(arguments)
 
     backends.compile_ahead(options.backend)
 
+    from ..look import list_pictures
     from ..models import load_model
-    from ..visualize import list_pictures
 
     pictures = list_pictures(arguments.images)
     model = load_model(
         arguments.model, weights=arguments.weights, seed=arguments.seed, device=arguments.device, preprocess=preprocess
     )
-    return write_sheets(arguments, model, pictures, folder, options, layout, arguments.max_pixels)
+    return draw(arguments, model, pictures, folder, Drawing(options, layout, arguments.max_pixels, backdrop))
 
 
-def write_sheets(
-    arguments: argparse.Namespace,
-    model: Any,
-    pictures: Sequence[Any],
-    folder: Path,
-    options: RenderOptions,
-    layout: LayoutOptions,
-    max_pixels: int,
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """How pictures are read and drawn.
+
+    options: how to draw.
+    layout: how to read what the layers put out.
+    max_pixels: largest picture to read, in px.
+    backdrop: of read_overlay.
+    """
+
+    options: RenderOptions
+    layout: LayoutOptions
+    max_pixels: int
+    backdrop: Any
+
+
+def draw(
+    arguments: argparse.Namespace, model: LoadedModel, pictures: Sequence[Picture], folder: Path, drawing: Drawing
 ) -> int:
     """Draw every picture; one that cannot be read or run does not stop the others.
 
@@ -77,46 +111,84 @@ def write_sheets(
         arguments: of the command: layer, format, json, debug.
         model: the record of load_model.
         pictures: of list_pictures.
-        folder: where sheets go.
-        options: how to draw.
-        layout: how to read what the layers put out.
-        max_pixels: largest picture to read, in px.
+        folder: where files go.
+        drawing: how to draw.
 
     Returns:
         The exit code.
     """
     from tqdm import tqdm
 
-    from ..render import write_sheet
-    from ..visualize import plan_picture, sheet_path
+    from ..file_names import layer_stem, refuse_same_names
+    from ..look import look_at, plan_layers
 
-    if options.backend in ("auto", "numba"):
+    plan, write = _ways(arguments)
+    if drawing.options.backend in ("auto", "numba"):
         backends.missing("numba")  # loads it
     everything_is_loaded()
-    files: list[dict[str, str]] = []
-    failed: list[dict[str, str]] = []
-    reports: list[dict[str, Any]] = []
+    said = _Said(arguments.json)
     for picture in tqdm(pictures, unit="picture", disable=None, file=sys.stderr, leave=False):
         try:
-            plans = plan_picture(model, picture, arguments.layer, max_pixels, options, layout)
+            seen = look_at(model, picture, arguments.layer, drawing.max_pixels, drawing.layout)
+            plans = plan_layers(model, seen, drawing.options, drawing.backdrop, plan)
         except (ImageError, CaptureError) as error:
             if arguments.debug:
                 raise
-            failed.append({"image": picture.name, "reason": str(error)})
+            said.failed.append({"image": picture.name, "reason": str(error)})
             continue
-        for layer, plan in plans.items():
-            path = write_sheet(plan, sheet_path(folder, picture.stem, layer, arguments.format))
-            files.append({"image": picture.name, "layer": layer, "path": str(path)})
-            if not arguments.json:
-                print(path, flush=True)
-            if plan.report is not None:
-                reports.append({"image": picture.name, "layer": layer, **dataclasses.asdict(plan.report)})
-                if not arguments.json:
-                    tell([f"{picture.name}, {layer}:", *plan.report.lines()])
-    if arguments.json:
-        print_json({"files": files, "failed": failed, **({"reports": reports} if options.report else {})})
-    for failure in failed:
-        complain(failure["reason"])
-    if failed and files:
-        complain(f"{len(failed)} of {len(pictures)} pictures failed.")
-    return DONE if not failed else PARTLY if files else FAILED
+        if not said.files:
+            refuse_same_names([each.stem for each in pictures], plans)
+        for layer, planned in plans.items():
+            said.written(picture, layer, write(planned, folder / layer_stem(picture.stem, layer)))
+            said.findings(picture, layer, planned)
+    return said.all(len(pictures))
+
+
+def _ways(arguments: argparse.Namespace) -> tuple[Callable[..., Plan], Write]:
+    """Return what plans and what writes: a sheet a layer, or a folder of single files a layer."""
+    from ..plan import plan_sheet
+    from ..render import write_sheet
+    from ..tiles import file_names, plan_tiles, write_tiles
+
+    if not getattr(arguments, "each", False):
+        return plan_sheet, lambda plan, path: [write_sheet(plan, path.with_name(f"{path.name}.{arguments.format}"))]
+    name = arguments.name or f"{{channel}}.{arguments.format}"
+    return plan_tiles, lambda plan, path: write_tiles(
+        plan, [path / file for file in file_names(plan, name, arguments.suffix)]
+    )
+
+
+class _Said:
+    """What is said of a run: paths at once on stdout, or everything at the end as JSON."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+        self.files: list[dict[str, str]] = []
+        self.failed: list[dict[str, str]] = []
+        self.reports: list[dict[str, Any]] = []
+
+    def written(self, picture: Picture, layer: str, paths: Sequence[Path]) -> None:
+        self.files += [{"image": picture.name, "layer": layer, "path": str(path)} for path in paths]
+        if not self.as_json:
+            print(*paths, sep="\n", flush=True)
+
+    def findings(self, picture: Picture, layer: str, plan: Plan) -> None:
+        if plan.report is None:
+            return
+        strongest = [entry.line for entry in plan.entries or ()]
+        found = {"image": picture.name, "layer": layer, **dataclasses.asdict(plan.report)}
+        self.reports.append({**found, **({"strongest": strongest} if strongest else {})})
+        if not self.as_json:
+            ranked = [f"{'strongest' if not place else '':<9}  {line}" for place, line in enumerate(strongest)]
+            tell([f"{picture.name}, {layer}:", *plan.report.lines(), *ranked])
+
+    def all(self, pictures: int) -> int:
+        """Say the rest, and return the exit code."""
+        if self.as_json:
+            reports = {"reports": self.reports} if self.reports else {}
+            print_json({"files": self.files, "failed": self.failed, **reports})
+        for failure in self.failed:
+            complain(failure["reason"])
+        if self.failed and self.files:
+            complain(f"{len(self.failed)} of {pictures} pictures failed.")
+        return DONE if not self.failed else PARTLY if self.files else FAILED

@@ -1,4 +1,4 @@
-"""Stage 7 of 7: from an index plane to a file, by the suffix of its name."""
+"""Stage 7 of 7: from an index plane, or RGB, to a file, by the suffix of its name."""
 
 from __future__ import annotations
 
@@ -76,14 +76,14 @@ def check_size(path: Path, height: int, width: int) -> Format:
 
 
 def write_picture(
-    path: Path, index: NDArray[np.uint8], palette: Palette, *, quality: int = 90, threads: int | None = None
+    path: Path, pixels: NDArray[np.uint8], palette: Palette | None, *, quality: int = 90, threads: int | None = None
 ) -> None:
-    """Write an index plane in the format that the suffix of `path` names.
+    """Write an index plane or RGB in the format that the suffix of `path` names.
 
     Args:
         path: the file.
-        index: (H, W) uint8, C-contiguous.
-        palette: its colours.
+        pixels: (H, W) uint8, or (H, W, 3) for RGB, C-contiguous.
+        palette: the colours of an index plane, or None for RGB.
         quality: of JPEG and WebP, 1 to 100.
         threads: workers that encode a PNG; None for one a core.
 
@@ -94,19 +94,19 @@ def write_picture(
     """
     if not isinstance(quality, int) or not 1 <= quality <= 100:
         raise OptionError(f"quality must be a whole number from 1 to 100, got {quality!r}.")
-    height, width = index.shape
+    height, width = pixels.shape[:2]
     chosen = check_size(path, height, width)
     if chosen.name == "PNG":
         workers = threads or default_threads()
-        strips = cut_strips(height, width, png.STRIP_PX)
-        png.write_png(path, height, width, palette, strips, lambda s, _: index[s.start : s.stop], workers)
+        strips = cut_strips(height, width, png.STRIP_PX if palette else png.RGB_STRIP_PX)
+        png.write_png(path, height, width, palette, strips, lambda s, _: pixels[s.start : s.stop], workers)
         return
     with whole_file(path) as file:
         if chosen.name == "NPY":
-            np.save(file, index)
+            np.save(file, pixels)
         else:
             from PIL import Image
 
-            picture = Image.fromarray(index if palette.is_gray else palette.colors[index])
+            picture = Image.fromarray(pixels if palette is None or palette.is_gray else palette.colors[pixels])
             # Pillow's WebP method 0 is its fastest; the default 4 takes several times as long for a few per cent.
             picture.save(file, chosen.name, quality=quality, **({"method": 0} if chosen.name == "WEBP" else {}))

@@ -22,8 +22,18 @@ The contract (`reference` is its definition; the others give the same result):
         strip: (start, stop), the rows of the sheet to draw.
         out: (stop - start, width) uint8, C-contiguous, owned by the caller. Every pixel is written.
 
+    blend_strip(index, colors, weights, photo, layout, strip, out) -> None
+        index: (stop - start, width) uint8. What render_strip drew of these rows. Not modified.
+        colors: (256, 3) uint8. The palette.
+        weights: (256,) uint16, 0 to 256. The weight of each entry's colour over the photo, in 1/256.
+        photo: (tile_h, tile_w, 3) uint8, C-contiguous. What lies under every tile.
+        layout: GridLayout.
+        strip: (start, stop), the rows of the sheet that `index` holds.
+        out: (stop - start, width, 3) uint8, C-contiguous, owned by the caller. Every pixel is written.
+
 Kernels check nothing: what calls them has. `reference` and `numba_cpu` take and fill numpy arrays; `torch_ops` takes
-tensors, works on the device where `maps` lies, and fills a tensor or a numpy array.
+tensors, works on the device where `maps` (or `index`, which may be a numpy array too) lies, and fills a tensor or a
+numpy array.
 """
 
 from __future__ import annotations

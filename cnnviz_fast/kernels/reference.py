@@ -158,3 +158,45 @@ def render_strip(
                 out[top + y - start, left + x] = pixel(
                     values, int(rows.index[y]), int(cols.index[x]), rows.fraction[y], cols.fraction[x], paint
                 )
+
+
+def over(weight: int, color: int, under: int) -> int:
+    """Lay a colour over another, each a component of 0 to 255, by its weight of 0 to 256.
+
+    Formula:
+        (weight * color + (256 - weight) * under) / 256, rounded half up: exact in integers, and below 2^16.
+    """
+    return (weight * color + (256 - weight) * under + 128) // 256
+
+
+def blend_strip(
+    index: NDArray[np.uint8],
+    colors: NDArray[np.uint8],
+    weights: NDArray[np.uint16],
+    photo: NDArray[np.uint8],
+    layout: GridLayout,
+    strip: Strip,
+    out: NDArray[np.uint8],
+) -> None:
+    """Colour a band of rows of a sheet, with a photo under every tile.
+
+    Args:
+        index: (stop - start, width) uint8. What render_strip drew of these rows. Not modified.
+        colors: (256, 3) uint8. The palette.
+        weights: (256,) uint16, 0 to 256. The weight of each entry's colour over the photo, in 1/256.
+        photo: (tile_h, tile_w, 3) uint8, C-contiguous. What lies under every tile.
+        layout: the grid.
+        strip: first row of the sheet that `index` holds, and the row after the last, in px.
+        out: (stop - start, width, 3) uint8, C-contiguous. Every pixel is written; those of no tile in their own colour.
+    """
+    start, stop = strip
+    for y, x in np.ndindex(index.shape):
+        out[y, x] = colors[index[y, x]]
+    for c in range(layout.count):
+        top, left = layout.origin(c)
+        for y in range(max(start - top, 0), min(stop - top, layout.tile_h)):
+            for x in range(layout.tile_w):
+                entry = index[top + y - start, left + x]
+                for k in range(3):
+                    color, under = int(colors[entry, k]), int(photo[y, x, k])
+                    out[top + y - start, left + x, k] = over(int(weights[entry]), color, under)

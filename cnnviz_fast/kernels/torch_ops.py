@@ -121,6 +121,44 @@ def render_strip(
     torch.as_tensor(out).copy_(band)
 
 
+def blend_strip(
+    index: Any,
+    colors: Any,
+    weights: Any,
+    photo: Any,
+    layout: GridLayout,
+    strip: Strip,
+    out: Any,
+) -> None:
+    """Colour a band of rows of a sheet, with a photo under every tile. Same result as reference.blend_strip.
+
+    Args:
+        index: (stop - start, width) uint8, a numpy array or a tensor on any device. What render_strip drew of these
+            rows. Not modified.
+        colors: (256, 3) uint8. The palette.
+        weights: (256,) uint16, 0 to 256. The weight of each entry's colour over the photo, in 1/256.
+        photo: (tile_h, tile_w, 3) uint8, C-contiguous. What lies under every tile.
+        layout: the grid.
+        strip: first row of the sheet that `index` holds, and the row after the last, in px.
+        out: (stop - start, width, 3) uint8, C-contiguous, a numpy array or a tensor on any device. Every pixel is
+            written; those of no tile in their own colour.
+    """
+    plane = torch.as_tensor(index)
+    table, weight_of, under = (torch.as_tensor(a).to(plane.device, torch.int32) for a in (colors, weights, photo))
+    entries = plane.int().flatten()
+    rgb = table.index_select(0, entries).view(*plane.shape, 3)
+    weight = weight_of.index_select(0, entries).view(*plane.shape, 1)
+    start, stop = strip
+    for c in range(layout.count):
+        top, left = layout.origin(c)
+        y = slice(max(start - top, 0), min(stop - top, layout.tile_h))
+        if y.start >= y.stop:
+            continue
+        tile = slice(top + y.start - start, top + y.stop - start), slice(left, left + layout.tile_w)
+        rgb[tile] = (weight[tile] * rgb[tile] + (256 - weight[tile]) * under[y] + 128) >> 8
+    torch.as_tensor(out).copy_(rgb)
+
+
 def _on_device(positions: Positions, n: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return index, neighbour and fraction of sampling positions as tensors on `device`."""
     index = torch.from_numpy(positions.index).to(device, torch.int64)
