@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .sheet import Sheet as Sheet
     from .tiles import save_tiles as save_tiles
     from .visualize import visualize as visualize
+    from .weights import ParameterInfo as ParameterInfo
+    from .weights import parameter_statistics as parameter_statistics
 
 _HOMES = {
     "capture": "capture",
@@ -45,6 +47,8 @@ _HOMES = {
     "save_tiles": "tiles",
     "Sheet": "sheet",
     "visualize": "visualize",
+    "ParameterInfo": "weights",
+    "parameter_statistics": "weights",
 }
 
 __all__ = sorted([*_HOMES, "__version__"])

@@ -49,10 +49,26 @@ def list_pictures(images: Any) -> list[Picture]:
     Raises:
         ImageError: a file is missing, or a folder holds no picture.
     """
-    pictures: list[Picture] = []
+    origins = find_images(images)
+    names = [image_name(origin, position) for position, origin in enumerate(origins)]
+    return [
+        Picture(origin, str(origin) if isinstance(origin, (str, os.PathLike)) else name, stem)
+        for origin, name, stem in zip(origins, names, distinct_stems(names), strict=True)
+    ]
+
+
+def distinct_stems(names: Sequence[str]) -> list[str]:
+    """Make the stem of a file name of each of some names, all different.
+
+    Args:
+        names: any strings.
+
+    Returns:
+        Stems as safe_name makes them; of several that are the same, the second ends in -2.
+    """
+    stems: list[str] = []
     taken: set[str] = set()
-    for position, origin in enumerate(find_images(images)):
-        name = image_name(origin, position)
+    for name in names:
         stem = base = safe_name(name)
         count = 1
         # File systems that ignore case would overwrite Cat with cat.
@@ -60,8 +76,8 @@ def list_pictures(images: Any) -> list[Picture]:
             count += 1
             stem = f"{base}-{count}"
         taken.add(stem.casefold())
-        pictures.append(Picture(origin, str(origin) if isinstance(origin, (str, os.PathLike)) else name, stem))
-    return pictures
+        stems.append(stem)
+    return stems
 
 
 def plan_picture(
