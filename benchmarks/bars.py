@@ -91,6 +91,7 @@ WRITE_HUGE = f"write {HUGE.name}, a sheet of 20,000 px"
 ENCODE = f"encode {LAYER4.name}"
 ENCODE_DEAD = f"encode {DEAD.name}"
 FILES = f"{LAYER4.channels} files of {LAYER4.tile_px} px"
+WEIGHTS = "weights of ResNet-152"
 START, MAIN_JOB = "start-up", "the main job as a command"
 
 _render = Figure(RENDER, "numba, 2 threads")
@@ -150,6 +151,11 @@ BARS = (
         "is capture, plan, file and a longer interpreter exit. Done: the garbage collector is paused while packages "
         "load (0.3 s less), kernels compile ahead in a process of their own. Ending by os._exit would save more and "
         "skip others' exit handlers.",
+    ),
+    # Issue 4 of 6: what the articles show.
+    Bar(
+        "weights of ResNet-152: statistics, histograms, file",
+        Figure(WEIGHTS, "statistics, histograms, file, 2 threads"), "times", Figure(WEIGHTS, "torch.histc alone"), "torch.histc alone", False, 10, "x", head=True,
     ),
 )  # fmt: skip
 

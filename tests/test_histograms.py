@@ -1,4 +1,4 @@
-"""Moments and histograms of tensors, against numpy: every dtype, every odd value, both kernels, any number of workers."""
+"""Moments and histograms of tensors, against numpy: every dtype, every odd value, both kernels, any workers."""
 
 from __future__ import annotations
 

@@ -227,6 +227,6 @@ def test_parameter_statistics_wrong_layers_are_refused(layers: str, error: type[
 
 
 def test_parameter_statistics_of_no_model_is_refused() -> None:
-    with pytest.raises(InputError, match="must be a torch.nn.Module"):
+    with pytest.raises(InputError, match=r"must be a torch\.nn\.Module"):
         cf.parameter_statistics("resnet50")  # type: ignore[arg-type]
     assert cf.parameter_statistics(nn.ReLU()) == []
