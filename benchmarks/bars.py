@@ -154,8 +154,9 @@ BARS = (
     ),
     # Issue 4 of 6: what the articles show.
     Bar(
-        "weights of ResNet-152: statistics, histograms, file",
-        Figure(WEIGHTS, "statistics, histograms, file, 2 threads"), "times", Figure(WEIGHTS, "torch.histc alone"), "torch.histc alone", False, 10, "x", head=True,
+        "all parameters of ResNet-152: statistics, histograms, their sheet as a file",
+        Figure(WEIGHTS, "statistics, histograms, file, 2 threads"), "times",
+        Figure(WEIGHTS, "torch.histc alone"), "torch.histc alone", False, 10, "x", head=True,
     ),
 )  # fmt: skip
 

@@ -2,13 +2,15 @@
 
     rgb         3 input channels: a colour tile for each output channel, on the range of its own three planes
     grid        rows are output channels and columns input channels; all on one range, 0 in the middle
+    single      1 input channel (depthwise or grey): a tile for each output channel; all on one range, 0 in the middle
     norm, mean  a tile for each output channel: Euclidean norm or mean over its input channels, on one range
     matrix      1x1 kernels and the weights of linear layers: one tile, rows are outputs and columns inputs
 
-`auto` is rgb for 3 input channels, one tile for each output channel for 1 (depthwise or grey), and otherwise grid, or
-norm where the grid would have more than GRID_PX. A shape other than (out, in, height, width) is read as one: (out, in)
-as 1x1 kernels, (out, in, width) as kernels one row high, the time steps of (out, in, time, height, width) as further
-channels, further outputs where `in` is 3; leading axes of 1 before a matrix are dropped.
+`auto` is matrix, rgb or single where the shape is theirs, and otherwise grid, or norm where the grid would have more
+than GRID_PX. A matrix is a matrix whatever was asked for: its tiles would be pixels. A shape other than (out, in,
+height, width) is read as one: (out, in) as 1x1 kernels, (out, in, width) as kernels one row high, the time steps of
+(out, in, time, height, width) as further channels, further outputs where `in` is 3; leading axes of 1 before a matrix
+are dropped.
 """
 
 from __future__ import annotations
@@ -180,7 +182,7 @@ def _choose(kernels: torch.Tensor, wanted: str) -> _Picture:
     if height * width == 1:
         return _Picture("matrix", kernels[None, :, :, 0, 0], 1, 1, signed=True)
     if wanted == "auto" and inputs == 1:
-        return _Picture("one tile an output channel", kernels[:, 0], 0, 0, signed=True)
+        return _Picture("single", kernels[:, 0], 0, 0, signed=True)
     if wanted == "auto" and inputs == 3:
         return _Picture(RGB, kernels[:, 0], 0, 0, signed=True)
     if wanted == "auto":

@@ -34,7 +34,7 @@ class ParameterInfo:
         shape: of the tensor.
         count: number of its values.
         mean: of the finite values; None without one.
-        std: standard deviation, divisor n - 1; 0.0 for a single value, None without one.
+        std: standard deviation, divisor n - 1; 0.0 for a single value, None without one, or beyond float64.
         min: least value, or None.
         max: greatest value, or None.
         zeros: share of the values that are 0; None for a tensor without values.

@@ -126,7 +126,7 @@ def test_auto_of_depthwise_kernels_is_one_tile_each(tmp_path: Path) -> None:
     weight = noise(9, 1, 3, 3)
     pixels, manifest = draw(weight, tmp_path, scale=1)
     largest = weight.abs().max().item()
-    assert (manifest["sheet"]["rows"], manifest["sheet"]["cols"]) == (3, 3)
+    assert (manifest["shows"], manifest["sheet"]["rows"], manifest["sheet"]["cols"]) == ("single", 3, 3)
     np.testing.assert_array_equal(pixels[4:7, 8:11, 0], levels(weight[5, 0].numpy(), -largest, largest))
 
 

@@ -186,3 +186,4 @@ def test_weights_wrong_usage_says_so_in_one_line(
     known = {"model_file": tmp_path / "net.py", "folder": tmp_path / "out"}
     assert run(model, *(part.format(**known) for part in more)) == code
     assert said in error_of(capsys)
+    assert not (tmp_path / "out").exists() or os.listdir(tmp_path / "out") == []

@@ -45,7 +45,11 @@ def run(arguments: argparse.Namespace) -> int:
         from ..encode.files import make_folder
 
         make_folder(folder)
-        backends.compile_ahead("auto")
+    if options.colormap:
+        from ..palette import make_palette
+
+        make_palette(options.colormap, shows_background=False, shows_bad=False)  # refused before anything is written
+    backends.compile_ahead("auto")
 
     from ..models import load_model
     from ..weights import parameter_statistics
