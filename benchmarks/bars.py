@@ -99,6 +99,7 @@ WRITE_HUGE = f"write {HUGE.name}, a sheet of 20,000 px"
 ENCODE = f"encode {LAYER4.name}"
 ENCODE_DEAD = f"encode {DEAD.name}"
 FILES = f"{LAYER4.channels} files of {LAYER4.tile_px} px"
+WEIGHTS = "weights of ResNet-152"
 START, MAIN_JOB = "start-up", "the main job as a command"
 CAPTURE_ONE, CAPTURE_ALL = "capture one layer of ResNet-50", "capture all 53 convolutions of ResNet-50"
 ARTICLE = "2048 files of 96 px and their sum (article 003)"
@@ -176,6 +177,11 @@ BARS = (
     _faster(
         "2048 files of 96 px and their sum", Figure(ARTICLE, "save_tiles, 2 threads"), "the article's loop",
         "article 003's loop (2 of 2048 files)", 1000, head=True,
+    ),
+    Bar(
+        "all parameters of ResNet-152: statistics, histograms, their sheet as a file",
+        Figure(WEIGHTS, "statistics, histograms, file, 2 threads"), "times",
+        Figure(WEIGHTS, "torch.histc alone"), "torch.histc alone", False, 10, "x", head=True,
     ),
 )  # fmt: skip
 

@@ -6,11 +6,13 @@ takes longer for each, and a figure that is drawn on again and again, never clea
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
@@ -137,4 +139,18 @@ def article_003_files(maps: Floats, tile_px: int, folder: Path) -> Path:
         plt.axis("off")
         figure.savefig(folder / f"{c}.jpg")
     plt.close(figure)
+    return folder
+
+
+def article_004_files(parameters: Iterable[torch.Tensor], folder: Path) -> Path:
+    """Measure parameters with numpy as article 004 does, and draw a histogram of each in a figure and a file."""
+    plt = pyplot()
+    for position, parameter in enumerate(parameters):
+        values = parameter.numpy()
+        mean, std, low, high = values.mean(), values.std(ddof=1), values.min(), values.max()
+        plt.close()
+        plt.hist(values.reshape(-1), bins=50)
+        plt.title(f"mean {mean}, std {std}, min {low}, max {high}")
+        plt.savefig(folder / f"{position}.png")
+    plt.close()
     return folder

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from .sheet import Sheet as Sheet
     from .tiles import save_tiles as save_tiles
     from .visualize import visualize as visualize
+    from .weights import ParameterInfo as ParameterInfo
+    from .weights import parameter_statistics as parameter_statistics
 
 _HOMES = {
     "capture": "capture",
@@ -53,6 +55,8 @@ _HOMES = {
     "layer_report": "report",
     "Sheet": "sheet",
     "visualize": "visualize",
+    "ParameterInfo": "weights",
+    "parameter_statistics": "weights",
 }
 
 __all__ = sorted([*_HOMES, "__version__"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -69,7 +69,13 @@ class Plan:
 
 
 def plan_sheet(
-    maps: Any, options: RenderOptions, source: Source, backdrop: Backdrop | None = None, shared_with: Any = None
+    maps: Any,
+    options: RenderOptions,
+    source: Source,
+    backdrop: Backdrop | None = None,
+    *,
+    shared_with: Any = None,
+    names: Sequence[str] | None = None,
 ) -> Plan:
     """Decide everything about a sheet before the first pixel is drawn.
 
@@ -81,6 +87,7 @@ def plan_sheet(
         backdrop: the picture to lay them over.
         shared_with: (C, H, W) float32 on the same device, or None. Other maps, beside which the sheet will stand:
             ranges are those of both together, and the palette has a background for the gap between.
+        names: of the tiles, for labels, where they show something else than channels.
 
     Returns:
         The plan; drawing it can no longer fail for a wrong argument.
@@ -100,7 +107,7 @@ def plan_sheet(
 
     tile_h, tile_w = tile_size(layer.shape[1], layer.shape[2], options.tile, options.scale)
     shown = _measure(chosen, backend, options, shared_with)
-    layout, palette, annotation = _lay_out(options, source, selection.names, entries, shown, (tile_h, tile_w))
+    layout, palette, annotation = _lay_out(options, source, names or selection.names, entries, shown, (tile_h, tile_w))
     overlay = backdrop.under(layout, palette, backend.name) if backdrop else None
     cells = shown.maps
     if options.upsampling == "bilinear":
@@ -161,7 +168,7 @@ def _measure(
 def _lay_out(
     options: RenderOptions,
     source: Source,
-    names: list[str],
+    names: Sequence[str],
     entries: list[vectors.Entry] | None,
     shown: _Shown,
     tile: tuple[int, int],

@@ -240,8 +240,8 @@ def test_002_first_20_maps_and_their_sum(photo: Path, tmp_path: Path) -> None:
     split = [feature[:, :, i] for i in range(20)]
 
     def as_shown(values: Floats) -> Floats:
-        """Normalise as imshow does."""
-        return (values - values.min()) / (values.max() - values.min()) * 255
+        """Normalise as imshow does; a flat map is all 0."""
+        return (values - values.min()) / ((values.max() - values.min()) or 1) * 255
 
     sheet = decoded(maps)
     tiles = manifest_of(maps)["tiles"]

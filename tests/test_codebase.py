@@ -20,21 +20,25 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # From the command line down to what everybody may use: a module imports only modules that stand below it.
 ORDER = [
-    "cli", "commands.demo", "commands.render", "commands.compare", "commands.layers", "commands.doctor",
-    "commands.arguments", "commands.terminal", "commands", "doctor", "visualize", "look", "file_names", "progress",
-    "layouts", "capture", "patterns", "forward", "operations", "outputs", "memory", "images", "models", "tiles",
-    "compare", "render", "plan", "sheet", "overlay", "encode.formats", "encode.png", "encode.files", "timm_zoo",
-    "hf_zoo", "extras", "zoo", "detectors", "checkpoints", "layers", "preprocess", "factories", "pictures",
-    "decode", "manifest", "selection", "vectors", "report", "channels", "backends", "kernels.numba_cpu",
-    "kernels.torch_ops", "kernels.reference", "annotate", "lettering", "palette", "layout", "options", "parsers",
-    "chart", "strips", "kernels", "encode", "errors",
+    "cli", "commands.demo", "commands.render", "commands.compare", "commands.layers", "commands.weights",
+    "commands.doctor", "commands.arguments", "commands.terminal", "commands", "doctor", "visualize", "look",
+    "file_names", "progress", "kernel_sheets", "weight_sheets", "weights", "histograms", "layouts", "capture",
+    "patterns", "forward", "operations", "outputs", "memory", "images", "models", "tiles", "compare", "render",
+    "plan", "sheet", "overlay", "encode.formats", "encode.png", "encode.files", "timm_zoo", "hf_zoo", "extras",
+    "zoo", "detectors", "checkpoints", "layers", "preprocess", "factories", "pictures", "decode", "manifest",
+    "selection", "vectors", "report", "channels", "backends", "kernels.numba_values", "kernels.torch_values",
+    "kernels.numba_cpu", "kernels.torch_ops", "kernels.reference", "annotate", "lettering", "palette", "layout",
+    "options", "parsers", "chart", "strips", "kernels", "encode", "errors",
 ]  # fmt: skip
 
 # Foreign packages that cost time, and the only modules that may import them while they are being loaded.
 HEAVY = {
-    "torch": {"channels", "compare", "kernels.torch_ops", "manifest", "plan", "selection"},
+    "torch": {
+        "channels", "compare", "kernel_sheets", "kernels.torch_ops", "kernels.torch_values", "manifest", "plan",
+        "selection",
+    },
     "torchvision": set(),
-    "numba": {"kernels.numba_cpu"},
+    "numba": {"kernels.numba_cpu", "kernels.numba_values"},
     "PIL": set(),
     "cmap": set(),
     "tqdm": set(),
@@ -42,7 +46,7 @@ HEAVY = {
     "timm": set(),
     "transformers": set(),
     "huggingface_hub": set(),
-}
+}  # fmt: skip
 
 
 def name_of(path: Path) -> str:
@@ -116,10 +120,10 @@ def test_import_loads_nothing_heavy(code: str, forbidden: list[str]) -> None:
 
 def test_public_names_are_exact() -> None:
     assert cnnviz_fast.__all__ == [
-        "CnnvizError", "Comparison", "LayerInfo", "LayerReport", "LoadedModel", "PreprocessOptions",
-        "RenderOptions", "Sheet", "Source", "__version__", "capture", "capture_stream", "compare",
-        "layer_report", "list_layers", "load_images", "load_model", "render", "save_sheet", "save_tiles",
-        "visualize",
+        "CnnvizError", "Comparison", "LayerInfo", "LayerReport", "LoadedModel", "ParameterInfo",
+        "PreprocessOptions", "RenderOptions", "Sheet", "Source", "__version__", "capture", "capture_stream",
+        "compare", "layer_report", "list_layers", "load_images", "load_model", "parameter_statistics", "render",
+        "save_sheet", "save_tiles", "visualize",
     ]  # fmt: skip
     for name in cnnviz_fast.__all__:
         assert getattr(cnnviz_fast, name) is not None

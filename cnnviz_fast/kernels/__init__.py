@@ -34,6 +34,9 @@ The contract (`reference` is its definition; the others give the same result):
 Kernels check nothing: what calls them has. `reference` and `numba_cpu` take and fill numpy arrays; `torch_ops` takes
 tensors, works on the device where `maps` (or `index`, which may be a numpy array too) lies, and fills a tensor or a
 numpy array.
+
+`numba_values` and `torch_values` hold the kernels for the values of parameters, `survey` and `spread`, in the same
+manner; `histograms` calls them.
 """
 
 from __future__ import annotations
