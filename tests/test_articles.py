@@ -230,7 +230,7 @@ def test_002_first_20_maps_and_their_sum(photo: Path, tmp_path: Path) -> None:
     places = {"photo": photo, "out": tmp_path / "maps"}
     command = "cnnviz render resnet101 {photo} --weights none --layer layer4 --channels 0-19 --scale 1 --out {out}"
     _, maps = run(command, **places)
-    _, both = run(f"{command} --reduce sum --beside", **{**places, "out": tmp_path / "both"})
+    _, both = run(f"{command} --reduce sum --beside --grid 3x7", **{**places, "out": tmp_path / "both"})
     _, total = run(f"{command} --reduce sum", **{**places, "out": tmp_path / "sum"})
 
     loaded = cf.load_model("resnet101", weights="none")
