@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from .layout import GridLayout
     from .weights import ParameterInfo
 
-BAR_PX = 2
-"""Width of a bar: 50 of them make a tile of 100 px."""
+BAR_PX = 4
+"""Width of a bar: 50 of them make a tile of 200 px, about as wide as the name above it."""
 
-TILE_H_PX = 64
-GAP_PX = 4
+TILE_H_PX = 96
+GAP_PX = 8
 GAP_COLOR = "#404040"
 
 
 def plan_histograms(
     infos: Sequence[ParameterInfo], *, source: Source | None = None, threads: int | None = None
 ) -> Plan:
-    """Plan the sheet of histograms: a tile of 64 x 100 px for each parameter, white bars on black, its name above.
+    """Plan the sheet of histograms: a tile of 96 x 200 px for each parameter, white bars on black, its name above.
 
     The tallest bar of a tile is as high as the tile, and a bin that is not empty is 1 px high at least. The manifest
     says which tile is which parameter, with all that is known of it.
@@ -53,7 +53,7 @@ def plan_histograms(
         raise InputError("infos must hold at least one parameter, got none. A model without parameters has no sheet.")
     bars = draw_bars(np.array([info.histogram for info in infos], dtype=np.int64))
     options = RenderOptions(
-        tile=(TILE_H_PX, BINS * BAR_PX), gap=GAP_PX, background=GAP_COLOR, colormap="gray", upsampling="nearest",
+        tile=(TILE_H_PX, BINS * BAR_PX), gap=GAP_PX, margin=GAP_PX, background=GAP_COLOR, colormap="gray", upsampling="nearest",
         normalize="fixed", vmin=0, vmax=1, label=True, threads=threads,
     )  # fmt: skip
     plan = plan_sheet(bars, options, source or Source(), names=[info.name for info in infos])

@@ -37,11 +37,11 @@ def test_histogram_sheet_as_a_file_shows_every_bar(infos: list[cf.ParameterInfo]
     for tile, info in zip(manifest["tiles"], infos, strict=True):
         assert (tile["name"], tile["mean"], tile["histogram"]) == (info.name, info.mean, list(info.histogram))
         y0, x0, y1, x1 = tile["box"]
-        assert (y1 - y0, x1 - x0) == (64, 100)
-        heights = np.ceil(np.array(info.histogram) * 64 / max(1, *info.histogram)).astype(int)
-        expected = np.zeros((64, 100), np.uint8)
+        assert (y1 - y0, x1 - x0) == (96, 200)
+        heights = np.ceil(np.array(info.histogram) * 96 / max(1, *info.histogram)).astype(int)
+        expected = np.zeros((96, 200), np.uint8)
         for place, height in enumerate(heights):
-            expected[64 - height :, 2 * place : 2 * place + 2] = 255
+            expected[96 - height :, 4 * place : 4 * place + 4] = 255
         np.testing.assert_array_equal(pixels[y0:y1, x0:x1], expected)
         drawn[y0:y1, x0:x1] = True
     assert set(pixels[~drawn]) == {0x40, 255}, "names in white on the gaps' grey"
@@ -57,7 +57,7 @@ def test_histogram_sheet_in_memory_is_the_same(infos: list[cf.ParameterInfo], tm
 def test_draw_bars_by_hand() -> None:
     counts = np.zeros((2, 50), np.int64)
     counts[0, :4] = 6400, 3200, 1, 101
-    assert draw_bars(counts).sum(axis=1)[:, :5].tolist() == [[64, 32, 1, 2, 0], [0, 0, 0, 0, 0]]
+    assert draw_bars(counts).sum(axis=1)[:, :5].tolist() == [[96, 48, 1, 2, 0], [0, 0, 0, 0, 0]]
     assert draw_bars(counts)[0, :, 1].tolist() == [0] * 32 + [1] * 32
 
 
