@@ -123,6 +123,7 @@ def article_003_table() -> Table:
             figures(d, "the article's loop", folder, old_ways.article_003_files, LOOP_FILES),
         ],
         prepare=lambda: (d.prepare(), d.tiles, old_ways.pyplot()),
+        full_only=True,
     )
 
 

@@ -91,7 +91,7 @@ def as_maps(maps: Any) -> torch.Tensor:
         raise ShapeError(f"maps must have shape (C, H, W), got {tuple(maps.shape)}. Pass one sample: maps[0].")
     if maps.ndim not in (1, 3):
         raise ShapeError(
-            f"maps must have shape (C, H, W), or (C,) for a vector, got {tuple(maps.shape)}. Pass one sample's maps."
+            f"maps must have shape (C, H, W), or (C,) for a vector, got {tuple(maps.shape)}. Pass one sample: maps[0]."
         )
     if 0 in maps.shape:
         raise ShapeError(f"maps must have at least one channel and one pixel, got shape {tuple(maps.shape)}.")

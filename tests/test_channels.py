@@ -65,12 +65,12 @@ def test_as_maps_numpy_input_shares_no_memory() -> None:
         (
             torch.zeros(1, 1000),
             ShapeError,
-            "maps must have shape (C, H, W), got (1, 1000). Only layers with a spatial output can be drawn as maps.",
+            "maps must have shape (C, H, W), or (C,) for a vector, got (1, 1000). Pass one sample: maps[0].",
         ),
         (
             np.zeros((3, 4)),
             ShapeError,
-            "maps must have shape (C, H, W), or (C,) for a vector, got (3, 4). Pass one sample's maps.",
+            "maps must have shape (C, H, W), or (C,) for a vector, got (3, 4). Pass one sample: maps[0].",
         ),
         (
             torch.zeros(0, 4, 4),

@@ -43,7 +43,8 @@ def test_set_up_is_two_commands() -> None:
 
 
 def test_commands_parse() -> None:
-    lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("cnnviz ")]
+    joined = "\n".join(blocks("bash")).replace("\\\n", " ")
+    lines = [line for line in joined.splitlines() if line.startswith("cnnviz ")]
     assert lines
     for line in lines:
         cli._parser().parse_args(shlex.split(line)[1:])
@@ -66,7 +67,16 @@ def test_map_of_the_code_names_real_files() -> None:
         assert (package / name.removeprefix("cnnviz_fast/")).exists() or (package / "kernels" / name).exists(), name
 
 
-@pytest.mark.parametrize("name", gallery.COMMANDS)
+@pytest.mark.parametrize("name", gallery.SHOTS)
+def test_gallery_command_stands_under_its_picture(name: str) -> None:
+    section = README.rsplit(f"benchmarks/pictures/{name})", 1)[1]  # the first stands at the top, without its command
+    block = re.search(r"```bash\n(.*?)```", section, re.S)
+    assert block
+    shown = shlex.split(block[1].replace("\\\n", " "))
+    assert shown == [*shlex.split(gallery.SHOTS[name].command), "--out", "sheets/"]
+
+
+@pytest.mark.parametrize("name", gallery.SHOTS)
 def test_gallery_is_what_its_command_draws(name: str, tmp_path: Path) -> None:
     gallery.make(name, tmp_path / name)
     with Image.open(tmp_path / name) as made, Image.open(gallery.FOLDER / name) as kept:
