@@ -198,9 +198,9 @@ def _choose(kernels: torch.Tensor, wanted: str) -> _Picture:
 def _fitting_layout(picture: _Picture, scale: int | None) -> GridLayout:
     """Lay a picture out at `scale` px a weight, or at the largest scale at which it is at most SHEET_PX a side."""
     count, height, width = picture.maps.shape
-    gap = min(1, count - 1)
 
     def layout(px: int) -> GridLayout:
+        gap = max(1, px // 4) if count > 1 else 0  # as wide as it takes to tell kernels of enlarged weights apart
         return plan_grid(count, height * px, width * px, grid=(picture.rows, picture.cols), gap=gap)
 
     if scale:
