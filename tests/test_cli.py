@@ -248,6 +248,15 @@ def test_render_report_with_json_is_in_the_document(
     assert sorted(json.loads(capsys.readouterr().out)) == ["failed", "files"]
 
 
+def test_render_report_of_a_vector_with_json_has_records_of_the_strongest(
+    model: str, picture: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("render", model, picture, "--layer", "head", "--out", out, "--json", "--report") == cli.DONE
+    (report,) = json.loads(capsys.readouterr().out)["reports"]
+    assert report["strongest"] == json.loads((out / "cat_head.json").read_text())["strongest"]
+    assert len(report["strongest"]) == 4
+
+
 def test_render_seed_and_weights_change_the_maps(picture: Path, tmp_path: Path) -> None:
     def ranges(folder: str, *more: str) -> list[float]:
         argv = ["render", "squeezenet1_1", picture, "--layer", "features.0", "--out", tmp_path / folder, "--tile", "9"]
