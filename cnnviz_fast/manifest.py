@@ -45,6 +45,10 @@ class Source:
     time_step: int | None = None
     categories: Sequence[str] | None = None
 
+    def facts(self) -> dict[str, Any]:
+        """Return what a manifest says of it: everything but the names of all classes."""
+        return {name: value for name, value in vars(self).items() if name != "categories"}
+
 
 def package_version() -> str:
     """Return the version of the installed package."""
@@ -102,7 +106,7 @@ def describe_sheet(source: Source, facts: Facts) -> dict[str, Any]:
     layout, palette, entries = facts.layout, facts.palette, facts.entries
     return {
         "cnnviz_fast": package_version(),
-        **{key: value for key, value in dataclasses.asdict(source).items() if key != "categories"},
+        **source.facts(),
         "maps": {
             "shape": list(facts.maps.shape),
             "dtype": str(facts.maps.dtype).removeprefix("torch."),

@@ -350,11 +350,15 @@ def test_compare_shows_the_options_that_it_takes() -> None:
 
 
 def test_compare_manifests_name_both_sources(maps: torch.Tensor, other: torch.Tensor) -> None:
-    sources = [cf.Source(model="resnet18", weights=f"random, seed {seed}", layer="conv1") for seed in (0, 1)]
+    sources = [
+        cf.Source(model="resnet18", weights=f"random, seed {seed}", layer="conv1", categories=("cat", "dog"))
+        for seed in (0, 1)
+    ]
     comparison = cf.compare(maps, other, source_a=sources[0], source_b=sources[1], tile=9)
     for manifest in (comparison.manifest, comparison.pair.manifest, comparison.difference.manifest):
         for side, source in zip("ab", sources, strict=True):
-            assert manifest[side] == {**dataclasses.asdict(source), "dtype": "float32"}
+            known = {name: value for name, value in dataclasses.asdict(source).items() if name != "categories"}
+            assert manifest[side] == {**known, "dtype": "float32"}  # not a thousand names of classes
         assert "model" not in manifest
         assert manifest["cnnviz_fast"] == cf.__version__
     assert comparison.difference.manifest.items() >= comparison.manifest.items()
@@ -377,3 +381,19 @@ def test_comparison_cannot_be_changed(maps: torch.Tensor) -> None:
     comparison = cf.compare(maps, maps, tile=3)
     with pytest.raises(dataclasses.FrozenInstanceError):
         comparison.pair = comparison.difference
+
+
+@pytest.mark.parametrize("lost", [NAN, 2.0])
+def test_compare_vectors_has_two_bars_of_one_size(lost: float) -> None:
+    """A list of strongest entries would be of another length on the side that has a NaN, and of another width."""
+    a, b = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([-20000.5, 1.0, lost])
+    comparison = cf.compare(a, b, colormap="gray")
+    sheet = comparison.pair.manifest["sheet"]
+    assert comparison.pair.index.shape == (sheet["height"], sheet["width"]) == (16, 3 * 16 + 16 + 3 * 16)
+    assert "strongest" not in comparison.pair.manifest
+    levels = comparison.pair.manifest["palette"]["levels"] - 1
+    cells = [comparison.pair.index[y0, x0] for y0, x0, _, _ in (t["box"] for t in comparison.pair.manifest["tiles"])]
+    expected = [np.floor((value + 20000.5) / 20003.5 * levels + 0.5) for value in [*a.tolist(), *b.tolist()[:2]]]
+    assert np.abs(np.array(cells[:5], dtype=int) - expected).max() <= 1
+    if lost != lost:
+        assert cells[5] == comparison.pair.manifest["palette"]["bad"]
