@@ -32,7 +32,7 @@ class Plan:
     annotation: what is written around the tiles, or None.
     overlay: what lies under the tiles, or None.
     report: on the whole layer, where it is wanted.
-    entries: the strongest of a vector, or None for maps.
+    entries: the strongest of a vector, or None for maps and where two sheets stand beside each other.
     describe: makes the manifest, which takes as long as drawing a small sheet.
     """
 
@@ -102,8 +102,9 @@ def plan_sheet(
     chosen, selection = select(layer, backend, options)
     entries = None
     if vectors.is_vector(layer):
-        entries = vectors.strongest(layer, source.categories)
         options = vectors.as_bar(options, len(chosen))
+        if shared_with is None:  # two lists need not be equally long, and then the cells of a pair would not line up
+            entries = vectors.strongest(layer, source.categories)
 
     tile_h, tile_w = tile_size(layer.shape[1], layer.shape[2], options.tile, options.scale)
     shown = _measure(chosen, backend, options, shared_with)

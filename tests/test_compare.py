@@ -86,6 +86,18 @@ def test_compare_pair_is_drawn_on_the_range_of_both(normalize: str, maps: torch.
         )
 
 
+@pytest.mark.parametrize("finite", [20, 3, 0])
+def test_compare_vectors_are_two_bars_on_the_range_of_both(finite: int) -> None:
+    a = torch.arange(20.0)
+    b = torch.where(torch.arange(20) < finite, a / 2, NAN)
+    pair = cf.compare(a, b, colormap="gray", tile=8).pair
+    assert pair.index.shape == (8, 2 * 20 * 8 + 16)
+    levels, bad = pair.manifest["palette"]["levels"], pair.manifest["palette"]["bad"]
+    for of, values in {"a": a, "b": b}.items():
+        expected = drawn(values[:, None, None].numpy(), np.zeros(20), np.full(20, 19), levels, bad)
+        assert_same_plane(tiles_of(pair, of)[:, 4, 4], expected.ravel())
+
+
 def test_compare_pair_lies_side_by_side(maps: torch.Tensor, other: torch.Tensor) -> None:
     pair = cf.compare(maps, other, grid="2x4", gap=10, margin=3, **ONE_TO_ONE).pair
     one = cf.render(maps, grid="2x4", gap=10, margin=3, **ONE_TO_ONE)
