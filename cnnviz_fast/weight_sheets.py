@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .errors import InputError
 from .histograms import BINS
-from .manifest import Source, package_version
+from .manifest import Source, describe_grid, package_version
 from .options import RenderOptions
 from .plan import Plan, plan_sheet
 from .render import draw_sheet
@@ -104,7 +104,7 @@ def picture_head(source: Source, layout: GridLayout, backend: str) -> dict[str, 
         "cnnviz_fast": package_version(),
         "model": source.model,
         "weights": source.weights,
-        "sheet": {"height": layout.height, "width": layout.width, **dataclasses.asdict(layout)},
+        "sheet": describe_grid(layout),
         "backend": backend,
     }
 

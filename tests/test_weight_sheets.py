@@ -58,7 +58,7 @@ def test_draw_bars_by_hand() -> None:
     counts = np.zeros((2, 50), np.int64)
     counts[0, :4] = 6400, 3200, 1, 101
     assert draw_bars(counts).sum(axis=1)[:, :5].tolist() == [[96, 48, 1, 2, 0], [0, 0, 0, 0, 0]]
-    assert draw_bars(counts)[0, :, 1].tolist() == [0] * 32 + [1] * 32
+    assert draw_bars(counts)[0, :, 1].tolist() == [0] * 48 + [1] * 48
 
 
 def test_histogram_sheet_of_nothing_is_refused() -> None:
