@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from .channels import as_maps
 from .encode import formats, png
 from .encode.files import json_bytes, make_folder, whole_file
 from .errors import OptionError, ShapeError
@@ -21,7 +20,6 @@ from .options import RenderOptions, takes
 from .overlay import Backdrop, read_overlay
 from .plan import Plan, plan_sheet
 from .strips import in_order
-from .vectors import is_vector
 
 MANIFEST_NAME = "manifest.json"
 SHEET_OPTIONS = ("grid", "gap", "margin", "label", "title", "colorbar")
@@ -85,13 +83,14 @@ def plan_tiles(maps: Any, options: RenderOptions, source: Source, backdrop: Back
         OptionError: one of SHEET_OPTIONS is given.
         ShapeError: the maps are single cells.
     """
-    if is_vector(as_maps(maps)):
-        raise ShapeError("maps of single cells, a vector, make no tiles worth a file each. Draw a sheet of them.")
     defaults = RenderOptions()
     for option in SHEET_OPTIONS:
         if getattr(options, option) != getattr(defaults, option):
             raise OptionError(f"{option} belongs to sheets; single tiles have none. Leave it out.")
-    return plan_sheet(maps, replace(options, grid=(0, 1)), source, backdrop)
+    plan = plan_sheet(maps, replace(options, grid=(0, 1)), source, backdrop)
+    if plan.entries is not None:
+        raise ShapeError("maps of single cells, a vector, make no tiles worth a file each. Draw a sheet of them.")
+    return plan
 
 
 def write_tiles(plan: Plan, paths: list[Path]) -> list[Path]:
