@@ -74,7 +74,7 @@ class Overlay:
             start, stop = part
             self.blend(index[start:stop], Strip(first + start, first + stop), out[start:stop])
 
-        for _ in in_order(blend, cut_strips(*index.shape, png.RGB_STRIP_PX), default_threads()):
+        for _ in in_order(blend, cut_strips(index.shape[0], index.shape[1], png.RGB_STRIP_PX), default_threads()):
             pass
         return out
 

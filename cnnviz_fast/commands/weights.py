@@ -49,7 +49,11 @@ def run(arguments: argparse.Namespace) -> int:
         from ..palette import make_palette
 
         make_palette(options.colormap, shows_background=False, shows_bad=False)  # refused before anything is written
-    backends.compile_ahead("auto")
+    from ..histograms import NUMBA
+
+    backends.compile_ahead("auto", NUMBA)
+    if folder:
+        backends.compile_ahead("auto")
 
     from ..models import load_model
     from ..weights import parameter_statistics
