@@ -108,7 +108,9 @@ def plan_sheet(
 
     tile_h, tile_w = tile_size(layer.shape[1], layer.shape[2], options.tile, options.scale)
     shown = _measure(chosen, backend, options, shared_with)
-    layout, palette, annotation = _lay_out(options, source, names or selection.names, entries, shown, (tile_h, tile_w))
+    if options.label:
+        names = names or selection.names  # which for a million kernels take as long as the rest of the plan
+    layout, palette, annotation = _lay_out(options, source, names or (), entries, shown, (tile_h, tile_w))
     overlay = backdrop.under(layout, palette, backend.name) if backdrop else None
     cells = shown.maps
     if options.upsampling == "bilinear":
@@ -180,7 +182,7 @@ def _lay_out(
         wording = replace(wording, lines=tuple((entry.line, entry.share) for entry in entries))
     lettering = letter(wording, *tile, options.margin)
     layout = plan_grid(
-        len(names), *tile, grid=options.grid, gap=options.gap, margin=options.margin, room=lettering.room
+        len(shown.maps), *tile, grid=options.grid, gap=options.gap, margin=options.margin, room=lettering.room
     )
     palette = make_palette(
         options.colormap,
