@@ -131,6 +131,7 @@ def draw(
         try:
             seen = look_at(model, picture, arguments.layer, drawing.max_pixels, drawing.layout)
             plans = plan_layers(model, seen, drawing.options, drawing.backdrop, plan)
+            del seen  # what is drawn is let go of, before the maps of the next picture need memory
         except (ImageError, CaptureError) as error:
             if arguments.debug:
                 raise
@@ -138,7 +139,8 @@ def draw(
             continue
         if not said.files:
             refuse_same_names([each.stem for each in pictures], plans)
-        for layer, planned in plans.items():
+        for layer in list(plans):
+            planned = plans.pop(layer)
             said.written(picture, layer, write(planned, folder / layer_stem(picture.stem, layer)))
             said.findings(picture, layer, planned)
     return said.all(len(pictures))
