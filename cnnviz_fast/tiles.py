@@ -64,7 +64,7 @@ def save_tiles(
         BackendUnavailableError: the named backend does not work for these maps.
     """
     plan = plan_tiles(maps, RenderOptions(**options), source or Source(), read_overlay(overlay, alpha))
-    return write_tiles(plan, [Path(folder) / file for file in file_names(plan, name, suffix)])
+    return write_tiles(plan, [Path(folder) / file for file in tile_names(plan, name, suffix)])
 
 
 def plan_tiles(maps: Any, options: RenderOptions, source: Source, backdrop: Backdrop | None = None) -> Plan:
@@ -155,7 +155,7 @@ class _Reduction(str):
         return str(self)
 
 
-def file_names(plan: Plan, name: str, suffix: str) -> list[str]:
+def tile_names(plan: Plan, name: str, suffix: str) -> list[str]:
     """Fill the names of tiles, channel numbers or reductions, and the suffix into the pattern for file names.
 
     Args:

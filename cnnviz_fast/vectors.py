@@ -81,7 +81,7 @@ def strongest(maps: torch.Tensor, categories: Sequence[str] | None = None) -> li
     Returns:
         The LISTED greatest, the greatest first, of equal ones the lowest channel first; none that are not finite.
     """
-    values = maps.flatten().double().cpu().numpy()
+    values = maps.flatten().cpu().double().numpy()
     channels = np.flatnonzero(np.isfinite(values))
     named = categories if categories is not None and len(categories) == len(values) else None
     least, span = values[channels].min(initial=np.inf), float(np.ptp(values[channels])) if len(channels) else 0.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,17 +116,16 @@ def draw(
     Returns:
         The exit code.
     """
-    from tqdm import tqdm
-
     from ..file_names import layer_stem, refuse_same_names
     from ..look import look_at, plan_layers
+    from ..progress import with_bar
 
     plan, write = _ways(arguments)
     if drawing.options.backend in ("auto", "numba"):
         backends.missing("numba")  # loads it
     everything_is_loaded()
     said = _Said(arguments.json)
-    for picture in tqdm(pictures, unit="picture", disable=None, file=sys.stderr, leave=False):
+    for picture in with_bar(pictures, "picture"):
         try:
             seen = look_at(model, picture, arguments.layer, drawing.max_pixels, drawing.layout)
             plans = plan_layers(model, seen, drawing.options, drawing.backdrop, plan)
@@ -150,13 +148,13 @@ def _ways(arguments: argparse.Namespace) -> tuple[Callable[..., Plan], Write]:
     """Return what plans and what writes: a sheet a layer, or a folder of single files a layer."""
     from ..plan import plan_sheet
     from ..render import write_sheet
-    from ..tiles import file_names, plan_tiles, write_tiles
+    from ..tiles import plan_tiles, tile_names, write_tiles
 
     if not getattr(arguments, "each", False):
         return plan_sheet, lambda plan, path: [write_sheet(plan, path.with_name(f"{path.name}.{arguments.format}"))]
     name = arguments.name or f"{{channel}}.{arguments.format}"
     return plan_tiles, lambda plan, path: write_tiles(
-        plan, [path / file for file in file_names(plan, name, arguments.suffix)]
+        plan, [path / file for file in tile_names(plan, name, arguments.suffix)]
     )
 
 
