@@ -78,6 +78,30 @@ def load_state(module: nn.Module, state: dict[str, Any], label: str) -> None:
     module.load_state_dict(state)
 
 
+def classes_of(module: nn.Module, state: dict[str, Any]) -> int | None:
+    """Tell for how many classes a checkpoint was trained, where that is all that keeps it from fitting.
+
+    Args:
+        module: as built for its usual number of classes.
+        state: name -> tensor, as from `read_checkpoint`. Not modified.
+
+    Returns:
+        The number of outputs of the last layer, which all tensors of another shape have too; None where all shapes
+        fit, or others differ.
+    """
+    expected = module.state_dict()
+    state = _without_prefixes(state, expected)
+    wrong = {name for name, value in state.items() if _shape_fault(name, value, expected)}
+    last = next(reversed(expected), None)
+    if last not in wrong:
+        return None
+    pairs = [(tuple(expected[name].shape), tuple(getattr(state[name], "shape", ()))) for name in wrong]
+    counts = {(wanted[:1], found[:1]) for wanted, found in pairs}
+    if len(counts) > 1 or any(not found or wanted[1:] != found[1:] for wanted, found in pairs):
+        return None
+    return int(state[last].shape[0])
+
+
 def _read_safetensors(path: str | os.PathLike[str], label: str) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load_file

@@ -190,7 +190,7 @@ def _checked(options: RenderOptions) -> RenderOptions:
 
 def _describe(source: Source | None, maps: Any) -> dict[str, Any]:
     """Describe one of the two for a manifest."""
-    return {**(source or Source()).description(), "dtype": str(maps.dtype).removeprefix("torch.")}
+    return {**(source or Source()).facts(), "dtype": str(maps.dtype).removeprefix("torch.")}
 
 
 def _shared(manifest: dict[str, Any]) -> dict[str, Any]:

@@ -203,7 +203,8 @@ def plan_grid(
         count: number of tiles.
         tile_h: height of a tile in px.
         tile_w: width of a tile in px.
-        grid: (rows, cols); 0 means as many as needed, and (0, 0) the grid that makes the sheet nearly square.
+        grid: (rows, cols); 0 means as many as needed, and (0, 0) the grid that makes the sheet nearly
+            square, of no more columns than its rows need.
         gap: px between tiles.
         margin: px around the grid.
         room: px for what is written around the tiles.
@@ -217,6 +218,7 @@ def plan_grid(
     rows, cols = grid
     if not rows and not cols:
         cols = min(count, math.ceil(math.sqrt(count * (room.label_h + tile_h) / max(room.label_w, tile_w))))
+        cols = math.ceil(count / math.ceil(count / cols))  # no more of them than these rows need
     rows = rows or math.ceil(count / cols)
     cols = cols or math.ceil(count / rows)
     if rows * cols < count:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .capture import capture
+from .errors import InputError
 from .file_names import distinct_stems
 from .images import find_images, image_name, load_images
 from .layers import layer_names
@@ -121,7 +122,13 @@ def plan_layers(
         CnnvizError: anything that is wrong; see plan_sheet.
     """
     under = backdrop.seen_by_model(seen.frame, model.preprocess) if backdrop else None
-    return {layer: plan(maps, options, source, under) for layer, (maps, source) in seen.maps.items()}
+    plans = {}
+    for layer, (maps, source) in seen.maps.items():
+        try:
+            plans[layer] = plan(maps, options, source, under)
+        except InputError as error:
+            raise type(error)(f"{layer}: {error}" if len(seen.maps) > 1 else str(error)) from error
+    return plans
 
 
 def _source_of(model: LoadedModel, picture: Picture, layer: str, found: Layout, step: int | None) -> Source:

@@ -46,8 +46,8 @@ class Source:
     time_step: int | None = None
     categories: Sequence[str] | None = None
 
-    def description(self) -> dict[str, Any]:
-        """Return what a manifest says of it: everything but `categories`."""
+    def facts(self) -> dict[str, Any]:
+        """Return what a manifest says of it: everything but the names of all classes."""
         return {name: value for name, value in vars(self).items() if name != "categories"}
 
 
@@ -108,7 +108,7 @@ def describe_sheet(source: Source, facts: Facts) -> dict[str, Any]:
     layout, palette, entries = facts.layout, facts.palette, facts.entries
     return {
         "cnnviz_fast": package_version(),
-        **source.description(),
+        **source.facts(),
         "maps": {
             "shape": list(facts.maps.shape),
             "dtype": str(facts.maps.dtype).removeprefix("torch."),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import hf_zoo, timm_zoo, zoo
-from .checkpoints import load_state, read_checkpoint, reason
+from .checkpoints import classes_of, load_state, read_checkpoint, reason
 from .detectors import run_without_values
 from .errors import InputError, ModelError, OptionError
 from .factories import find_factory
@@ -259,6 +259,9 @@ def _from_torchvision(name: str, weights: str | os.PathLike[str] | None, build: 
         run_without_values(module)
     if chosen is None or state is None:
         return LoadedModel(module, preset, spec, f"random, seed {build.seed}")
+    classes = classes_of(module, state)
+    if classes is not None:  # a model trained on classes of one's own
+        module = build(lambda: torchvision.models.get_model(name, num_classes=classes, **arguments))
     load_state(module, state, f"checkpoint {chosen!r}")
     return LoadedModel(module, preset, spec, Path(chosen).name)
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from . import backends, channels, vectors
 from .annotate import Annotation, letter, word_sheet
+from .errors import ShapeError
 from .kernels import Paint
 from .layout import NO_ROOM, GridLayout, Positions, Strip, cut_strips, plan_grid, sampling_positions, tile_size
 from .manifest import Facts, Source, describe_sheet
@@ -94,6 +95,7 @@ def plan_sheet(
 
     Raises:
         InputError: `maps` or an option cannot be used, see `channels.as_maps` and `options`.
+        ShapeError: among them, single cells that are to be laid over a picture.
         BackendUnavailableError: the named backend does not work for these maps.
     """
     layer = channels.as_maps(maps)
@@ -102,14 +104,16 @@ def plan_sheet(
     chosen, selection = select(layer, backend, options)
     entries = None
     if vectors.is_vector(layer):
+        if backdrop is not None:
+            raise ShapeError("maps of single cells, a vector, have no places to lay over a picture. Leave out overlay.")
+        if shared_with is None:  # of two sheets side by side, each would have a list of its own length and width
+            entries = vectors.strongest(layer, source.categories, options.channels)
         options = vectors.as_bar(options, len(chosen))
-        if shared_with is None:  # two lists need not be equally long, and then the cells of a pair would not line up
-            entries = vectors.strongest(layer, source.categories)
 
     tile_h, tile_w = tile_size(layer.shape[1], layer.shape[2], options.tile, options.scale)
     shown = _measure(chosen, backend, options, shared_with)
     if options.label:
-        names = names or selection.names  # which for a million kernels take as long as the rest of the plan
+        names = names or selection.labels  # which for a million kernels take as long as the rest of the plan
     layout, palette, annotation = _lay_out(options, source, names or (), entries, shown, (tile_h, tile_w))
     overlay = backdrop.under(layout, palette, backend.name) if backdrop else None
     cells = shown.maps
@@ -163,7 +167,11 @@ def _measure(
     if shared_with is not None:
         together = torch.cat([maps, pick(shared_with, options.channels)[0]], dim=1)
         measured = channels.channel_statistics(backend, together)
-    vmin, vmax = channels.drawing_range(together, measured, options)
+    vmin, vmax = (
+        vectors.range_of_cells(together, backend, options)
+        if vectors.is_vector(maps)
+        else channels.drawing_range(together, measured, options)
+    )
     values = channels.squash(maps) if options.normalize == "sigmoid" else maps
     return _Shown(values, statistics, vmin, vmax, not measured.all_finite, shared_with is not None)
 

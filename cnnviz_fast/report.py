@@ -65,9 +65,9 @@ class LayerReport:
             found = getattr(self, kind)
             listed = ", ".join(map(str, found[:LISTED])) + (", ..." if len(found) > LISTED else "")
             rows.append((kind, f"{len(found)}: {listed}" if found else "0"))
-        rows.append(
-            ("ranges", f"{' '.join(map(str, self.ranges.counts))} (channels; 0 to {self.ranges.edges[-1]:.4g})")
-        )
+        if any(self.ranges.counts[1:]):  # else every range is 0, as in a vector, or there is none
+            counts = " ".join(map(str, self.ranges.counts))
+            rows.append(("ranges", f"{counts} (channels; 0 to {self.ranges.edges[-1]:.4g})"))
         return [f"{name:<9}  {value}" for name, value in rows]
 
 

@@ -44,6 +44,14 @@ class Selection:
         reductions = self.reductions or [None] * len(self.channels)
         return [reduction or str(c) for c, reduction in zip(self.channels, reductions, strict=True)]
 
+    @property
+    def labels(self) -> list[str]:
+        """Say what each tile shows: its name, and of the strongest also which channel it is, as "strongest 7"."""
+        return [
+            name if name == str(c) or c is None else f"{name} {c}"
+            for name, c in zip(self.names, self.channels, strict=True)
+        ]
+
 
 def select(maps: torch.Tensor, backend: Backend, options: RenderOptions) -> tuple[torch.Tensor, Selection]:
     """Choose, order and reduce channels: `channels` picks, `rank` orders, `topk` cuts; reductions are of all picked.

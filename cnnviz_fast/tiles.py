@@ -18,6 +18,7 @@ from .layout import Strip
 from .manifest import Source
 from .options import RenderOptions, takes
 from .overlay import Backdrop, read_overlay
+from .parsers import refuse
 from .plan import Plan, plan_sheet
 from .strips import in_order
 
@@ -170,6 +171,8 @@ def tile_names(plan: Plan, name: str, suffix: str) -> list[str]:
         OptionError: the pattern has something else in braces, no {channel} for several files, or a path; there is a
             suffix and no {suffix} for it, or the other way about; two files would have one name.
     """
+    if not isinstance(suffix, str):
+        raise refuse("suffix", "text", suffix)
     channels = [int(tile) if tile.isdecimal() else _Reduction(tile) for tile in plan.selection.names]
     try:
         fields = {field for _, field, _, _ in Formatter().parse(name) if field is not None}

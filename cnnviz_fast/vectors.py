@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .channels import channel_statistics, drawing_range
+
 if TYPE_CHECKING:
     import torch
 
+    from .backends import Backend
     from .options import RenderOptions
 
 CELL_PX = 16
@@ -29,7 +32,7 @@ class Entry:
 
     channel: index in the vector.
     value: its value.
-    share: where the value lies between the least and the greatest of the vector, 0 to 1.
+    share: where the value lies between the least and the greatest of those chosen from, 0 to 1.
     category: name of the class it stands for, where the weights say so.
     """
 
@@ -57,7 +60,8 @@ def as_bar(options: RenderOptions, count: int) -> RenderOptions:
     """Fill in how a vector is drawn where the options leave it open.
 
     Args:
-        options: as given. A cell has no range of its own: the layer's stands for `normalize` channel.
+        options: as given. A cell has no range of its own: the layer's stands for `normalize` channel, and
+            percentiles and largest magnitudes are those of the layer, see range_of_cells.
         count: number of cells.
 
     Returns:
@@ -71,21 +75,43 @@ def as_bar(options: RenderOptions, count: int) -> RenderOptions:
     )
 
 
-def strongest(maps: torch.Tensor, categories: Sequence[str] | None = None) -> list[Entry]:
+def range_of_cells(maps: torch.Tensor, backend: Backend, options: RenderOptions) -> tuple[torch.Tensor, torch.Tensor]:
+    """Decide the range of values that the colormap spans: that of one channel which holds all the cells.
+
+    Args:
+        maps: (C, H, 1) float32, finite or not; H cells a channel, those of H vectors that stand side by side.
+        backend: whose kernels measure.
+        options: `normalize` and what belongs to it.
+
+    Returns:
+        vmin, vmax: (C,) float32, on the device of `maps`. NaN for a channel without finite values.
+    """
+    cells = maps.reshape(1, 1, -1)
+    low, high = drawing_range(cells, channel_statistics(backend, cells), options)
+    finite = maps.isfinite().any(dim=1)[:, 0]
+    return low.where(finite, float("nan")), high.where(finite, float("nan"))
+
+
+def strongest(
+    maps: torch.Tensor, categories: Sequence[str] | None = None, channels: Sequence[int] | None = None
+) -> list[Entry]:
     """List the greatest entries of a vector.
 
     Args:
         maps: (C, 1, 1) float32, finite or not.
         categories: names of C classes. Left out where they are of another number: those of the model's last layer.
+        channels: numbers of those to choose from; None for all.
 
     Returns:
         The LISTED greatest, the greatest first, of equal ones the lowest channel first; none that are not finite.
     """
     values = maps.flatten().cpu().double().numpy()
-    channels = np.flatnonzero(np.isfinite(values))
+    finite = np.flatnonzero(np.isfinite(values))
+    if channels is not None:
+        finite = np.intersect1d(finite, channels)
     named = categories if categories is not None and len(categories) == len(values) else None
-    least, span = values[channels].min(initial=np.inf), float(np.ptp(values[channels])) if len(channels) else 0.0
-    ranked = channels[np.argsort(-values[channels], kind="stable")][:LISTED].tolist()
+    least, span = values[finite].min(initial=np.inf), float(np.ptp(values[finite])) if len(finite) else 0.0
+    ranked = finite[np.argsort(-values[finite], kind="stable")][:LISTED].tolist()
     return [
         Entry(c, float(values[c]), float((values[c] - least) / span) if span else 1.0, named[c] if named else None)
         for c in ranked

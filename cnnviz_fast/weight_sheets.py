@@ -31,7 +31,8 @@ GAP_COLOR = "#404040"
 def plan_histograms(
     infos: Sequence[ParameterInfo], *, source: Source | None = None, threads: int | None = None
 ) -> Plan:
-    """Plan the sheet of histograms: a tile of 96 x 200 px for each parameter, white bars on black, its name above.
+    """Plan the sheet of histograms: a tile of 96 x 200 px for each parameter, white bars on black, above it its
+    name and the values at its two sides.
 
     The tallest bar of a tile is as high as the tile, and a bin that is not empty is 1 px high at least. The manifest
     says which tile is which parameter, with all that is known of it.
@@ -54,7 +55,7 @@ def plan_histograms(
         tile=(TILE_H_PX, BINS * BAR_PX), gap=GAP_PX, margin=GAP_PX, background=GAP_COLOR, colormap="gray",
         upsampling="nearest", normalize="fixed", vmin=0, vmax=1, label=True, threads=threads,
     )  # fmt: skip
-    plan = plan_sheet(bars, options, source or Source(), names=[info.name for info in infos])
+    plan = plan_sheet(bars, options, source or Source(), names=[_label(info) for info in infos])
     return dataclasses.replace(plan, describe=partial(_describe_histograms, plan, infos, source or Source()))
 
 
@@ -86,6 +87,14 @@ def picture_head(source: Source, layout: GridLayout, backend: str) -> dict[str, 
         "sheet": describe_grid(layout),
         "backend": backend,
     }
+
+
+def _label(info: ParameterInfo) -> str:
+    """Say what a histogram is of and, since every tile has its own scale, from where to where it goes."""
+    if info.min is None:
+        return f"{info.name}: no finite value"
+    low, high = info.edges
+    return f"{info.name}: {low:.3g} to {high:.3g}"
 
 
 def _describe_histograms(plan: Plan, infos: Sequence[ParameterInfo], source: Source) -> dict[str, Any]:

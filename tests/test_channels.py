@@ -65,7 +65,7 @@ def test_as_maps_numpy_input_shares_no_memory() -> None:
         (
             torch.zeros(1, 1000),
             ShapeError,
-            "maps must have shape (C, H, W), got (1, 1000). Only layers with a spatial output can be drawn as maps.",
+            "maps must have shape (C, H, W), or (C,) for a vector, got (1, 1000). Pass one sample's maps.",
         ),
         (
             np.zeros((3, 4)),

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from cnnviz_fast.checkpoints import load_state, read_checkpoint
+from cnnviz_fast.checkpoints import classes_of, load_state, read_checkpoint
 from cnnviz_fast.errors import ModelError
 
 
@@ -301,3 +301,34 @@ def test_load_state_module_that_cannot_be_copied_still_loads_or_stays() -> None:
 def test_load_state_empty_lists_everything_as_missing() -> None:
     with pytest.raises(ModelError, match="6 missing"):
         load_state(nn.Sequential(nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1)), {}, "checkpoint")
+
+
+def classifier(classes: int, width: int = 4) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, width, 3), nn.Flatten(), nn.Linear(width, classes))
+
+
+def test_classes_of_is_the_size_of_the_last_layer() -> None:
+    state = {f"module.{name}": value for name, value in reversed(classifier(5).state_dict().items())}
+    assert classes_of(classifier(9), state) == 5
+    assert len(state) == 4
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        classifier(9).state_dict(),
+        classifier(5, width=6).state_dict(),
+        classifier(9, width=6).state_dict(),
+        {**classifier(5).state_dict(), "2.bias": torch.zeros(6)},
+        {**classifier(5).state_dict(), "2.bias": torch.tensor(1.0)},
+        {**classifier(5).state_dict(), "2.weight": 3},
+        {},
+    ],
+    ids=["all fits", "wider too", "wider", "two sizes", "scalar", "no tensor", "empty"],
+)
+def test_classes_of_is_none_where_more_or_nothing_differs(state: dict[str, Any]) -> None:
+    assert classes_of(classifier(9), state) is None
+
+
+def test_classes_of_is_none_for_a_module_without_parameters() -> None:
+    assert classes_of(nn.ReLU(), {"0.weight": torch.zeros(3)}) is None

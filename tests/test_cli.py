@@ -23,9 +23,11 @@ class Tiny(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.conv = torch.nn.Conv2d(3, 6, 3, stride=8, padding=1)
+        self.mean = torch.nn.Conv2d(3, 1, 3)
         self.head = torch.nn.Linear(6, 4)
 
     def forward(self, x):
+        self.mean(x)
         return self.head(self.conv(x).mean((2, 3)))
 
 def make():
@@ -234,6 +236,15 @@ def test_render_report_with_json_is_in_the_document(
     assert sorted(json.loads(capsys.readouterr().out)) == ["failed", "files"]
 
 
+def test_render_report_of_a_vector_with_json_has_records_of_the_strongest(
+    model: str, picture: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("render", model, picture, "--layer", "head", "--out", out, "--json", "--report") == cli.DONE
+    (report,) = json.loads(capsys.readouterr().out)["reports"]
+    assert report["strongest"] == json.loads((out / "cat_head.json").read_text())["strongest"]
+    assert len(report["strongest"]) == 4
+
+
 def test_render_seed_and_weights_change_the_maps(picture: Path, tmp_path: Path) -> None:
     def ranges(folder: str, *more: str) -> list[float]:
         argv = ["render", "squeezenet1_1", picture, "--layer", "features.0", "--out", tmp_path / folder, "--tile", "9"]
@@ -292,6 +303,27 @@ BAD_USAGE = {
     "sort of nothing": (["--sort", "--reduce", "sum"], cli.USAGE, "with reduce none are drawn. Add beside"),
     "channel out of range": (["--channels", "0-6"], cli.USAGE, "channels must lie in 0..5, got 6"),
     "sheet too large for jpg": (["--tile", "40000", "--format", "jpg"], cli.FAILED, "Make tile or scale smaller"),
+    "second layer too large for jpg": (
+        ["--layer", "conv", "head", "--tile", "4090", "--grid", "x1", "--channels", "0-3", "--format", "webp"],
+        cli.FAILED,
+        "a WEBP holds at most 16,383 px a side",
+    ),
+    "second layer has too few channels": (
+        ["--layer", "conv", "head", "--topk", "5"],
+        cli.USAGE,
+        "cnnviz: head: topk must be at most the 4 channels to choose from, got 5",
+    ),
+    "name for one of the layers": (
+        ["--layer", "mean", "conv", "--each", "--name", "x.png"],
+        cli.USAGE,
+        "cnnviz: conv: name must hold {channel}, so that each of 6 tiles has a file, got 'x.png'",
+    ),
+    "name of another format": (
+        ["--each", "--name", "{channel}.png", "--format", "jpg"],
+        cli.USAGE,
+        "name must end as format 'jpg' does, got '{channel}.png'",
+    ),
+    "vector over the picture": (["--layer", "conv", "head", "--overlay"], cli.USAGE, "cnnviz: head: maps of single"),
     "threads 0": (["--threads", "0"], cli.USAGE, "threads must be"),
     "mean of two": (["--mean", "0,0"], cli.USAGE, "mean must be three numbers"),
 }
@@ -410,7 +442,7 @@ def test_layers_size_changes_the_shapes(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_layers_of_own_file(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("layers", model, "--json") == cli.DONE
-    assert [layer["name"] for layer in json.loads(capsys.readouterr().out)] == ["conv", "head"]
+    assert [layer["name"] for layer in json.loads(capsys.readouterr().out)] == ["conv", "mean", "head"]
 
 
 def test_layers_no_match_says_so(capsys: pytest.CaptureFixture[str]) -> None:

@@ -86,18 +86,6 @@ def test_compare_pair_is_drawn_on_the_range_of_both(normalize: str, maps: torch.
         )
 
 
-@pytest.mark.parametrize("finite", [20, 3, 0])
-def test_compare_vectors_are_two_bars_on_the_range_of_both(finite: int) -> None:
-    a = torch.arange(20.0)
-    b = torch.where(torch.arange(20) < finite, a / 2, NAN)
-    pair = cf.compare(a, b, colormap="gray", tile=8).pair
-    assert pair.index.shape == (8, 2 * 20 * 8 + 16)
-    levels, bad = pair.manifest["palette"]["levels"], pair.manifest["palette"]["bad"]
-    for of, values in {"a": a, "b": b}.items():
-        expected = drawn(values[:, None, None].numpy(), np.zeros(20), np.full(20, 19), levels, bad)
-        assert_same_plane(tiles_of(pair, of)[:, 4, 4], expected.ravel())
-
-
 def test_compare_pair_lies_side_by_side(maps: torch.Tensor, other: torch.Tensor) -> None:
     pair = cf.compare(maps, other, grid="2x4", gap=10, margin=3, **ONE_TO_ONE).pair
     one = cf.render(maps, grid="2x4", gap=10, margin=3, **ONE_TO_ONE)
@@ -362,13 +350,15 @@ def test_compare_shows_the_options_that_it_takes() -> None:
 
 
 def test_compare_manifests_name_both_sources(maps: torch.Tensor, other: torch.Tensor) -> None:
-    names = [f"class {c}" for c in range(1000)]
-    sources = [cf.Source(model="resnet18", weights=f"seed {seed}", layer="conv1", categories=names) for seed in (0, 1)]
+    sources = [
+        cf.Source(model="resnet18", weights=f"random, seed {seed}", layer="conv1", categories=("cat", "dog"))
+        for seed in (0, 1)
+    ]
     comparison = cf.compare(maps, other, source_a=sources[0], source_b=sources[1], tile=9)
     for manifest in (comparison.manifest, comparison.pair.manifest, comparison.difference.manifest):
         for side, source in zip("ab", sources, strict=True):
-            known = {name: value for name, value in vars(source).items() if name != "categories"}
-            assert manifest[side] == {**known, "dtype": "float32"}
+            known = {name: value for name, value in dataclasses.asdict(source).items() if name != "categories"}
+            assert manifest[side] == {**known, "dtype": "float32"}  # not a thousand names of classes
         assert "model" not in manifest
         assert manifest["cnnviz_fast"] == cf.__version__
     assert comparison.difference.manifest.items() >= comparison.manifest.items()
@@ -391,3 +381,19 @@ def test_comparison_cannot_be_changed(maps: torch.Tensor) -> None:
     comparison = cf.compare(maps, maps, tile=3)
     with pytest.raises(dataclasses.FrozenInstanceError):
         comparison.pair = comparison.difference
+
+
+@pytest.mark.parametrize("lost", [NAN, 2.0])
+def test_compare_vectors_has_two_bars_of_one_size(lost: float) -> None:
+    """A list of strongest entries would be of another length on the side that has a NaN, and of another width."""
+    a, b = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([-20000.5, 1.0, lost])
+    comparison = cf.compare(a, b, colormap="gray")
+    sheet = comparison.pair.manifest["sheet"]
+    assert comparison.pair.index.shape == (sheet["height"], sheet["width"]) == (16, 3 * 16 + 16 + 3 * 16)
+    assert "strongest" not in comparison.pair.manifest
+    levels = comparison.pair.manifest["palette"]["levels"] - 1
+    cells = [comparison.pair.index[y0, x0] for y0, x0, _, _ in (t["box"] for t in comparison.pair.manifest["tiles"])]
+    expected = [np.floor((value + 20000.5) / 20003.5 * levels + 0.5) for value in [*a.tolist(), *b.tolist()[:2]]]
+    assert np.abs(np.array(cells[:5], dtype=int) - expected).max() <= 1
+    if lost != lost:
+        assert cells[5] == comparison.pair.manifest["palette"]["bad"]

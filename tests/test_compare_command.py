@@ -27,6 +27,13 @@ def net(seed=0, channels=6, last="last", stride=4):
         last: torch.nn.Conv2d(channels, 2, 3),
     }))
 
+def alike():
+    model = net()
+    model.add_module("a b", torch.nn.Identity())
+    model.add_module("a/b", torch.nn.Identity())
+    model.add_module("A-b", torch.nn.Identity())
+    return model
+
 def changed():
     model = net()
     model.conv.bias.data[4] += 3
@@ -172,6 +179,10 @@ REFUSED = {
     ),
     "channels that are not there": ([MODEL, IMAGE, IMAGE_2, "--channels", "6"], "channels must lie in 0..5, got 6."),
     "unknown colormap": ([MODEL, IMAGE, IMAGE_2, "--diverging", "coolwar"], "Closest: 'coolwarm'"),
+    "two layers of one file name": (
+        ["{models}alike", IMAGE, IMAGE_2, "--layer", "a b", "a/b", "A-b"],
+        "layer 'A-b' of 'cat_dog' and layer 'a/b' of 'cat_dog' would both be written as 'cat_dog_a-b'.",
+    ),
     "unknown format": ([MODEL, IMAGE, IMAGE_2, "--format", "gif"], "must be one of .png"),
 }
 

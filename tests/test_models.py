@@ -254,6 +254,17 @@ def test_load_model_checkpoint_by_path(tmp_path: Path, suffix: str) -> None:
         assert not model.module.training
 
 
+@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "alexnet"])
+def test_load_model_checkpoint_of_ones_own_classes_by_path(name: str, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    trained = seeded(name, 7, num_classes=5)
+    save_file({f"module.{key}": value for key, value in trained.state_dict().items()}, tmp_path / "five.safetensors")
+    model = load_model(name, weights=tmp_path / "five.safetensors", device="cpu")
+    assert same(model.module, trained)
+    assert model.module(torch.zeros(1, 3, 64, 64)).shape == (1, 5)
+
+
 def test_load_model_checkpoint_of_another_model_is_one_line(tmp_path: Path) -> None:
     torch.save(seeded("squeezenet1_0", 1).state_dict(), tmp_path / "other.pth")
     with pytest.raises(

@@ -174,7 +174,11 @@ def test_lines_are_the_short_table() -> None:
 def test_lines_without_a_finite_value_say_so() -> None:
     lines = cf.layer_report(torch.full((2, 1, 1), NAN)).lines()
     assert lines[1] == "values     no finite value"
-    assert lines[6] == "nonfinite  2: 0, 1"
+    assert lines[6:] == ["nonfinite  2: 0, 1"]
+
+
+def test_lines_of_a_vector_tell_no_ranges() -> None:
+    assert cf.layer_report(torch.arange(9.0)).lines()[-1] == "nonfinite  0"
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -191,6 +191,7 @@ def test_select_reductions_equal_numpy(name: str) -> None:
     assert_same_floats(drawn, expected)
     assert selection == Selection([None, None, None, strongest], ["sum", "mean", "max", "strongest"])
     assert selection.names == ["sum", "mean", "max", "strongest"]
+    assert selection.labels == ["sum", "mean", "max", f"strongest {strongest}"]
     assert torch.equal(maps, before)
 
 

@@ -141,6 +141,7 @@ def test_save_tiles_topk_decides_the_files_and_their_order(maps: torch.Tensor, t
         ({"name": "tile.png", "reduce": "sum,mean"}, "so that each of 2 tiles has a file"),
         ({"name": "{{channel}}.png"}, "name must hold {channel}"),
         ({"name": "{channel}_{suffix}.png"}, "name holds {suffix} where suffix is given"),
+        ({"name": "{channel}_{suffix}.png", "suffix": None}, "suffix must be text, got None."),
         ({"suffix": "drone"}, "where suffix is given, got name '{channel}.png' and suffix 'drone'"),
         ({"name": "{channel}_{type}.png"}, "name may hold {channel} and {suffix} and nothing else in braces"),
         ({"name": "{channel.real}.png"}, "nothing else in braces"),

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import cnnviz_fast as cf
+from cnnviz_fast.errors import ShapeError
 from cnnviz_fast.vectors import Entry, strongest
 
 
@@ -54,8 +55,14 @@ def test_render_vector_takes_the_options_that_are_given(
 
 
 def test_render_vector_keeps_a_range_that_is_given(vector: torch.Tensor) -> None:
-    symmetric = cf.render(vector, normalize="symmetric", colormap="gray")
-    assert symmetric.manifest["options"]["normalize"] == "symmetric"
+    largest = float(vector.abs().max())
+    ends = {"symmetric": (-largest, largest), "percentile": tuple(np.percentile(vector.numpy(), (1, 99)))}
+    for normalize, (low, high) in ends.items():
+        sheet = cf.render(vector, normalize=normalize, colormap="gray")
+        assert sheet.manifest["options"]["normalize"] == normalize
+        shown = sheet.index[:32:16, ::16].ravel()[:100].astype(int)
+        assert np.abs(shown - (vector.numpy().clip(low, high) - low) / (high - low) * 255).max() <= 1
+        assert [(tile["vmin"], tile["vmax"]) for tile in sheet.manifest["tiles"]] == [pytest.approx((low, high))] * 100
     fixed = cf.render(vector, normalize="fixed", vmin=0, vmax=1, colormap="gray")
     expected = np.floor(vector.clamp(0, 1).numpy() * 255 + 0.5)
     assert (fixed.index[:32:16, ::16].ravel()[:100] == expected).all()
@@ -134,3 +141,16 @@ def test_capture_head_in_a_model_of_ones_own_is_drawn(photo: Path) -> None:
     (pooled, head) = cf.visualize(model, photo, ["0", "2"])
     assert bar_of(pooled) == (16, 3 * 16)
     assert bar_of(head) == (16, 7 * 16)
+
+
+def test_render_list_is_of_the_channels_that_are_picked(vector: torch.Tensor) -> None:
+    sheet = cf.render(vector, channels="3,0-6,3", source=cf.Source(categories=[f"class {i}" for i in range(100)]))
+    entries = sheet.manifest["strongest"]
+    assert [entry["channel"] for entry in entries] == vector[:7].argsort(descending=True).tolist()
+    assert [entry["category"] for entry in entries] == [f"class {entry['channel']}" for entry in entries]
+    assert (entries[0]["share"], entries[-1]["share"]) == (1, 0)
+
+
+def test_render_vector_over_a_picture_is_refused(vector: torch.Tensor) -> None:
+    with pytest.raises(ShapeError, match="a vector, have no places to lay over a picture"):
+        cf.render(vector, overlay=np.zeros((9, 9, 3), dtype=np.uint8))

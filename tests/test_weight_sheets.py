@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 
 import cnnviz_fast as cf
@@ -52,6 +52,22 @@ def test_histogram_sheet_in_memory_is_the_same(infos: list[cf.ParameterInfo], tm
     with Image.open(write_sheet(plan_histograms(infos), tmp_path / "h.png")) as image:
         np.testing.assert_array_equal(sheet.rgb(), np.asarray(image.convert("RGB")))
     assert [tile["name"] for tile in sheet.manifest["tiles"]] == [info.name for info in infos]
+
+
+def test_histogram_says_its_name_and_where_its_sides_lie(infos: list[cf.ParameterInfo]) -> None:
+    sheet = draw_sheet(plan_histograms(infos))
+    said = [f"{i.name}: {i.edges[0]:.3g} to {i.edges[1]:.3g}" for i in infos[:-1]] + ["2.bias: no finite value"]
+    assert "1.weight: 0.5 to 1.5" in said  # all ones: half a unit on either side
+    for tile, text in zip(sheet.manifest["tiles"], said, strict=True):
+        y0, x0, _, _ = tile["box"]
+        font = ImageFont.load_default(12)
+        image = Image.new("1", (int(font.getlength(text, mode="1")), 40))
+        ImageDraw.Draw(image).text((0, 20), text, fill=1, font=font, anchor="ls")
+        expected = np.asarray(image)
+        expected = expected[np.flatnonzero(expected.any(axis=1))[0] : 20]  # down to the base line
+        above = sheet.rgb()[y0 - 20 : y0, x0 : x0 + expected.shape[1], 0] == 255
+        places = [above[y : y + len(expected)] for y in range(len(above) - len(expected) + 1)]
+        assert any(np.array_equal(place, expected) for place in places), text
 
 
 def test_draw_bars_by_hand() -> None:

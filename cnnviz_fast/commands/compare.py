@@ -72,11 +72,12 @@ def run(arguments: argparse.Namespace) -> int:
     backends.compile_ahead(options.backend)
 
     from ..compare import compare
-    from ..file_names import layer_stem
+    from ..file_names import layer_stem, refuse_same_names
 
     a, b = _sides(arguments, models, images, layout, preprocess)
     _check_layers(a, b)
     stem = a.stem if a.stem == b.stem else f"{a.stem}_{b.stem}"
+    refuse_same_names([stem], a.layers)
     found = []
     for layer, (maps, source) in a.layers.items():
         other, other_source = b.layers[layer]

@@ -67,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Draw the layers of the pictures."""
     if not arguments.each and (arguments.name or arguments.suffix):
         raise OptionError("name and suffix go with each: sheets are named after picture and layer.")
+    _check_format(arguments)
     options = options_of(arguments, RenderOptions)
     layout = options_of(arguments, LayoutOptions)
     preprocess = options_of(arguments, PreprocessOptions)
@@ -83,6 +84,18 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.model, weights=arguments.weights, seed=arguments.seed, device=arguments.device, preprocess=preprocess
     )
     return draw(arguments, model, pictures, folder, Drawing(options, layout, arguments.max_pixels, backdrop))
+
+
+def _check_format(arguments: argparse.Namespace) -> None:
+    """Refuse a name of single files that ends otherwise than --format says."""
+    from ..encode.formats import format_of
+
+    if arguments.name and arguments.format != "png":
+        wanted, named = format_of(Path(f"x.{arguments.format}")), format_of(Path(arguments.name))
+        if wanted != named:
+            raise OptionError(
+                f"name must end as format {arguments.format!r} does, got {arguments.name!r}. Leave format out."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,17 +158,33 @@ def draw(
 
 
 def _ways(arguments: argparse.Namespace) -> tuple[Callable[..., Plan], Write]:
-    """Return what plans and what writes: a sheet a layer, or a folder of single files a layer."""
+    """Return what plans and what writes: a sheet a layer, or a folder of single files a layer.
+
+    Planning also checks names and formats, so that they are refused before the first layer is written.
+    """
+    from ..encode.formats import check_size
     from ..plan import plan_sheet
     from ..render import write_sheet
     from ..tiles import plan_tiles, tile_names, write_tiles
 
-    if not getattr(arguments, "each", False):
-        return plan_sheet, lambda plan, path: [write_sheet(plan, path.with_name(f"{path.name}.{arguments.format}"))]
-    name = arguments.name or f"{{channel}}.{arguments.format}"
-    return plan_tiles, lambda plan, path: write_tiles(
-        plan, [path / file for file in tile_names(plan, name, arguments.suffix)]
-    )
+    name = getattr(arguments, "name", None) or f"{{channel}}.{arguments.format}"
+
+    def tile_paths(plan: Plan, folder: Path) -> list[Path]:
+        return [folder / file for file in tile_names(plan, name, arguments.suffix)]
+
+    def checked_tiles(*given: Any) -> Plan:
+        plan = plan_tiles(*given)
+        check_size(tile_paths(plan, Path())[0], plan.layout.tile_h, plan.layout.tile_w)
+        return plan
+
+    def checked_sheet(*given: Any) -> Plan:
+        plan = plan_sheet(*given)
+        check_size(Path(f"sheet.{arguments.format}"), plan.layout.height, plan.layout.width)
+        return plan
+
+    if getattr(arguments, "each", False):
+        return checked_tiles, lambda plan, path: write_tiles(plan, tile_paths(plan, path))
+    return checked_sheet, lambda plan, path: [write_sheet(plan, path.with_name(f"{path.name}.{arguments.format}"))]
 
 
 class _Said:
@@ -175,11 +204,12 @@ class _Said:
     def findings(self, picture: Picture, layer: str, plan: Plan) -> None:
         if plan.report is None:
             return
-        strongest = [entry.line for entry in plan.entries or ()]
+        entries = plan.entries or ()
         found = {"image": picture.name, "layer": layer, **dataclasses.asdict(plan.report)}
-        self.reports.append({**found, **({"strongest": strongest} if strongest else {})})
+        strongest = {"strongest": [dataclasses.asdict(entry) for entry in entries]} if entries else {}
+        self.reports.append(found | strongest)
         if not self.as_json:
-            ranked = [f"{'strongest' if not place else '':<9}  {line}" for place, line in enumerate(strongest)]
+            ranked = [f"{'strongest' if not place else '':<9}  {entry.line}" for place, entry in enumerate(entries)]
             tell([f"{picture.name}, {layer}:", *plan.report.lines(), *ranked])
 
     def all(self, pictures: int) -> int:
