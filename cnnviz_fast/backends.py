@@ -64,19 +64,28 @@ BACKENDS = {
 @cache
 def missing(name: str) -> str:
     """Say why a backend cannot work on this machine, or "" where it can. Loads it to find out."""
-    if name == "numba" and _compiling:
-        _compiling.pop().wait()
+    return cannot_load(BACKENDS[name].module)
+
+
+@cache
+def cannot_load(module: str) -> str:
+    """Say why a module of `kernels` cannot be loaded on this machine, or "" where it is now.
+
+    To be asked before workers start: each of them would wait for, or compile, the same.
+    """
+    if module in _compiling:
+        _compiling.pop(module).wait()
     try:
-        BACKENDS[name].kernels  # noqa: B018  # loading is the test
+        importlib.import_module(f".kernels.{module}", __package__)
     except Exception as error:  # whatever a foreign package raises while it loads is the reason
         return f"{type(error).__name__}: {error}".splitlines()[0]
     return ""
 
 
-_compiling: list[subprocess.Popen[bytes]] = []
+_compiling: dict[str, subprocess.Popen[bytes]] = {}
 
 
-def compile_ahead(name: str) -> None:
+def compile_ahead(name: str, module: str = BACKENDS["numba"].module) -> None:
     """Let numba compile in the background, so that a first run does not wait for it once its model is loaded.
 
     Only where numba's cache holds nothing newer than the kernels. In a process of its own: in a thread it would fight
@@ -84,18 +93,19 @@ def compile_ahead(name: str) -> None:
 
     Args:
         name: 'auto' or the name of the backend that will draw.
+        module: of the kernels that will be needed.
     """
     package = Path(__file__).parent
-    source = package / "kernels" / f"{BACKENDS['numba'].module}.py"
-    kernels = f"{__package__}.kernels.{source.stem}"
-    if name not in ("auto", "numba") or kernels in sys.modules or _compiling:
+    source = package / "kernels" / f"{module}.py"
+    kernels = f"{__package__}.kernels.{module}"
+    if name not in ("auto", "numba") or kernels in sys.modules or module in _compiling:
         return
     folder = Path(os.environ.get("NUMBA_CACHE_DIR") or source.parent / "__pycache__")
     newest = max((index.stat().st_mtime for index in folder.rglob(f"{source.stem}.*.nbi")), default=0.0)
     if newest < source.stat().st_mtime:
         # `-c` looks for packages in the working folder first: there it has to find this very package.
         command, silent = [sys.executable, "-c", f"import {kernels}"], subprocess.DEVNULL
-        _compiling.append(subprocess.Popen(command, cwd=package.parent, stdout=silent, stderr=silent))
+        _compiling[module] = subprocess.Popen(command, cwd=package.parent, stdout=silent, stderr=silent)
 
 
 def choose(name: str, device: str) -> Backend:

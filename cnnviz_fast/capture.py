@@ -1,4 +1,4 @@
-"""Stage 3 of the main path, second half: capture targets -> activations.
+"""Stage 3 of 7, second part: capture targets -> activations.
 
 Forward hooks are hung on exactly the modules asked for, one pass is run (forward.py), and of what the layers put out
 (outputs.py) copies are kept or handed to a consumer while the pass runs.

@@ -1,4 +1,4 @@
-"""Stage 2c, checkpoints: a file of weights becomes a state dict, and fits a module whole or not at all."""
+"""Stage 2 of 7, checkpoints: a file of weights becomes a state dict, and fits a module whole or not at all."""
 
 from __future__ import annotations
 

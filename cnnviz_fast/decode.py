@@ -1,4 +1,4 @@
-"""Stage 2, decoding: one file or PIL image becomes an upright 8-bit RGB picture.
+"""Stage 2 of 7, decoding: one file or PIL image becomes an upright 8-bit RGB picture.
 
 Grey of 16 bits is divided by 257 and rounded, so 65535 becomes 255; 16-bit colour keeps its high bytes; float grey is
 taken from 0 to 1. Other ranges have no known scale: they are refused, never clipped. Transparency is laid over white,

@@ -1,4 +1,4 @@
-"""Stage 2, torchvision's detectors on the meta device: a pass without values, for the list of their layers.
+"""Stage 2 of 7, torchvision's detectors on the meta device: a pass without values, for the list of their layers.
 
 What a detector does to boxes depends on values: which overlap, which level of the pyramid each belongs to. Without
 values, those steps are replaced by others that give as many boxes as there can be; every layer runs as before.

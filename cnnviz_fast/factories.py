@@ -1,4 +1,4 @@
-"""Stage 2, factories: `package.module:factory` and `file.py:factory` become the module that the user's code makes."""
+"""Stage 2 of 7, factories: `package.module:factory` and `file.py:factory` become the module that they make."""
 
 from __future__ import annotations
 

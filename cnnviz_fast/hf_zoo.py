@@ -1,4 +1,4 @@
-"""Stage 2, transformers' models (extra `hf`): a name on the hub or a local folder, with its own image processor."""
+"""Stage 2 of 7, transformers' models (extra `hf`): names on the hub or local folders, with their image processors."""
 
 from __future__ import annotations
 

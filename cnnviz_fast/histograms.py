@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 BINS = 50
 
+NUMBA = "numba_values"
+"""The kernels for values on the CPU, where numba works."""
+
 PIECE = 1 << 18
 """Values of a piece, and of a worker's turn: 0.4 ms of work, and small enough for float32 to stay in a 2 MB cache."""
 
@@ -114,6 +117,7 @@ def measure(tensors: Sequence[torch.Tensor], threads: int | None = None) -> list
         Bins as numpy.histogram(values.astype(float64), BINS) has them.
     """
     workers = threads or default_threads()
+    backends.cannot_load(NUMBA)  # loads it
     surveys: list[list[list[float]]] = [[] for _ in tensors]
     for piece, found in _run(lambda piece: _survey(piece.values), range(len(tensors)), tensors, workers):
         surveys[piece.owner].append(found)
@@ -199,7 +203,7 @@ def _widened(values: torch.Tensor) -> torch.Tensor:
 
 
 def _on_numba(values: torch.Tensor) -> bool:
-    return values.device.type == "cpu" and not backends.missing("numba")
+    return values.device.type == "cpu" and not backends.cannot_load(NUMBA)
 
 
 def _survey(piece: torch.Tensor) -> list[float]:

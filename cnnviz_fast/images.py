@@ -1,4 +1,4 @@
-"""Stage 2, images: files, folders, globs, arrays and tensors are found, decoded, and preprocessed into one batch."""
+"""Stage 2 of 7, images: files, folders, globs, arrays and tensors are found, decoded and made into one batch."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ def write_kernels(plan: Plan | RgbPlan, path: Path) -> Path:
     if isinstance(plan, Plan):
         return write_sheet(plan, path)
     height, width = plan.layout.height, plan.layout.width
-    strips = cut_strips(height, width, png.STRIP_PX)
+    strips = cut_strips(height, width, png.RGB_STRIP_PX)
     png.write_png(path, height, width, None, strips, plan.draw, plan.planes[0].threads)
     write_manifest(path, json_bytes(plan.describe()))
     return path

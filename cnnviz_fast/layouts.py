@@ -1,4 +1,4 @@
-"""Stage 3½ of the main path, activation layouts: what a layer put out becomes maps (N, C, H, W).
+"""Stage 3 of 7, third part: what a layer put out becomes maps (N, C, H, W).
 
     nchw      (N, C, H, W)       convolutions; the maps as they are
     nhwc      (N, H, W, C)       Swin, the inside of ConvNeXt

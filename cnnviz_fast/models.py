@@ -1,4 +1,4 @@
-"""Stage 2, models: a spec becomes a module in eval mode with the preprocessing that its weights ask for."""
+"""Stage 2 of 7, models: a spec becomes a module in eval mode with the preprocessing that its weights ask for."""
 
 from __future__ import annotations
 

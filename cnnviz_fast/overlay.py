@@ -66,13 +66,15 @@ class Overlay:
         kernels.blend_strip(index, self.colors, self.weights, self.photo, self.layout, strip, out)
         return out
 
-    def rgb(self, index: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Colour a whole sheet, (height, width) uint8, into (height, width, 3) uint8."""
+    def rgb(self, index: NDArray[np.uint8], first: int = 0) -> NDArray[np.uint8]:
+        """Colour the rows of the sheet from row `first` on, (rows, width) uint8, into (rows, width, 3) uint8."""
         out = np.empty((*index.shape, 3), dtype=np.uint8)
-        strips = cut_strips(index.shape[0], index.shape[1], png.RGB_STRIP_PX)
-        for _ in in_order(
-            lambda s: self.blend(index[s.start : s.stop], s, out[s.start : s.stop]), strips, default_threads()
-        ):
+
+        def blend(part: Strip) -> None:
+            start, stop = part
+            self.blend(index[start:stop], Strip(first + start, first + stop), out[start:stop])
+
+        for _ in in_order(blend, cut_strips(index.shape[0], index.shape[1], png.RGB_STRIP_PX), default_threads()):
             pass
         return out
 

@@ -1,4 +1,4 @@
-"""Stage 3 of the main path, first half: layer patterns -> capture targets.
+"""Stage 3 of 7, first part: layer patterns -> capture targets.
 
 What a pattern may be, in the order in which the meanings are tried, so that a real name always wins:
 

@@ -1,4 +1,4 @@
-"""Stage 2, pictures: one path, PIL image, array or tensor becomes an upright 8-bit RGB picture."""
+"""Stage 2 of 7, pictures: one path, PIL image, array or tensor becomes an upright 8-bit RGB picture."""
 
 from __future__ import annotations
 

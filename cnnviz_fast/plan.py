@@ -33,7 +33,7 @@ class Plan:
     annotation: what is written around the tiles, or None.
     overlay: what lies under the tiles, or None.
     report: on the whole layer, where it is wanted.
-    entries: the strongest of a vector, or None for maps.
+    entries: the strongest of a vector, or None for maps and where two sheets stand beside each other.
     describe: makes the manifest, which takes as long as drawing a small sheet.
     """
 
@@ -112,7 +112,9 @@ def plan_sheet(
 
     tile_h, tile_w = tile_size(layer.shape[1], layer.shape[2], options.tile, options.scale)
     shown = _measure(chosen, backend, options, shared_with)
-    layout, palette, annotation = _lay_out(options, source, names or selection.labels, entries, shown, (tile_h, tile_w))
+    if options.label:
+        names = names or selection.labels  # which for a million kernels take as long as the rest of the plan
+    layout, palette, annotation = _lay_out(options, source, names or (), entries, shown, (tile_h, tile_w))
     overlay = backdrop.under(layout, palette, backend.name) if backdrop else None
     cells = shown.maps
     if options.upsampling == "bilinear":
@@ -188,7 +190,7 @@ def _lay_out(
         wording = replace(wording, lines=tuple((entry.line, entry.share) for entry in entries))
     lettering = letter(wording, *tile, options.margin)
     layout = plan_grid(
-        len(names), *tile, grid=options.grid, gap=options.gap, margin=options.margin, room=lettering.room
+        len(shown.maps), *tile, grid=options.grid, gap=options.gap, margin=options.margin, room=lettering.room
     )
     palette = make_palette(
         options.colormap,

@@ -1,4 +1,4 @@
-"""Stage 2, preprocessing: what turns a picture into a model's input, and how options change single steps of it."""
+"""Stage 2 of 7, preprocessing: what turns a picture into a model's input, and how options change single steps of it."""
 
 from __future__ import annotations
 

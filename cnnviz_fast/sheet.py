@@ -6,7 +6,7 @@ import io
 import math
 import os
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,11 +64,16 @@ class Sheet:
 
         With an overlay the mode is RGB.
         """
+        return self._pil_of_rows(0, len(self.index))
+
+    def _pil_of_rows(self, start: int, stop: int) -> Image:
+        """Return rows start..stop-1 as `pil` returns them all."""
         from PIL import Image
 
+        rows = self.index[start:stop]
         if self.overlay is not None:
-            return Image.fromarray(self.rgb())
-        image = Image.fromarray(self.index)
+            return Image.fromarray(self.overlay.rgb(rows, start))
+        image = Image.fromarray(rows)
         if not self.colors.is_gray:
             image.putpalette(self.palette.tobytes())
         return image
@@ -154,7 +159,7 @@ class Sheet:
         for start, stop in cut_rows(height, max(1, BAND_PX // width)):
             top, bottom = (self.index.shape[0] * row / height for row in (start, stop))
             first = int(top)
-            band = replace(self, index=self.index[first : math.ceil(bottom)]).pil().convert("RGB")
+            band = self._pil_of_rows(first, math.ceil(bottom)).convert("RGB")
             box = (0, top - first, band.width, min(bottom - first, band.height))
             scaled[start:stop] = np.asarray(band.resize((width, stop - start), Image.Resampling.BOX, box))
         return scaled

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from .channels import as_maps
 from .encode import formats, png
 from .encode.files import json_bytes, make_folder, whole_file
 from .errors import OptionError, ShapeError
@@ -22,7 +21,6 @@ from .overlay import Backdrop, read_overlay
 from .parsers import refuse
 from .plan import Plan, plan_sheet
 from .strips import in_order
-from .vectors import is_vector
 
 MANIFEST_NAME = "manifest.json"
 SHEET_OPTIONS = ("grid", "gap", "margin", "label", "title", "colorbar")
@@ -67,7 +65,7 @@ def save_tiles(
         BackendUnavailableError: the named backend does not work for these maps.
     """
     plan = plan_tiles(maps, RenderOptions(**options), source or Source(), read_overlay(overlay, alpha))
-    return write_tiles(plan, [Path(folder) / file for file in file_names(plan, name, suffix)])
+    return write_tiles(plan, [Path(folder) / file for file in tile_names(plan, name, suffix)])
 
 
 def plan_tiles(maps: Any, options: RenderOptions, source: Source, backdrop: Backdrop | None = None) -> Plan:
@@ -86,13 +84,14 @@ def plan_tiles(maps: Any, options: RenderOptions, source: Source, backdrop: Back
         OptionError: one of SHEET_OPTIONS is given.
         ShapeError: the maps are single cells.
     """
-    if is_vector(as_maps(maps)):
-        raise ShapeError("maps of single cells, a vector, make no tiles worth a file each. Draw a sheet of them.")
     defaults = RenderOptions()
     for option in SHEET_OPTIONS:
         if getattr(options, option) != getattr(defaults, option):
             raise OptionError(f"{option} belongs to sheets; single tiles have none. Leave it out.")
-    return plan_sheet(maps, replace(options, grid=(0, 1)), source, backdrop)
+    plan = plan_sheet(maps, replace(options, grid=(0, 1)), source, backdrop)
+    if plan.entries is not None:
+        raise ShapeError("maps of single cells, a vector, make no tiles worth a file each. Draw a sheet of them.")
+    return plan
 
 
 def write_tiles(plan: Plan, paths: list[Path]) -> list[Path]:
@@ -157,7 +156,7 @@ class _Reduction(str):
         return str(self)
 
 
-def file_names(plan: Plan, name: str, suffix: str) -> list[str]:
+def tile_names(plan: Plan, name: str, suffix: str) -> list[str]:
     """Fill the names of tiles, channel numbers or reductions, and the suffix into the pattern for file names.
 
     Args:

@@ -1,4 +1,4 @@
-"""Stage 2, timm's models (extra `timm`): names, weights, and the preprocessing of each model's own data config."""
+"""Stage 2 of 7, timm's models (extra `timm`): names, weights, and the preprocessing of each model's own data config."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def strongest(
     Returns:
         The LISTED greatest, the greatest first, of equal ones the lowest channel first; none that are not finite.
     """
-    values = maps.flatten().double().cpu().numpy()
+    values = maps.flatten().cpu().double().numpy()
     finite = np.flatnonzero(np.isfinite(values))
     if channels is not None:
         finite = np.intersect1d(finite, channels)

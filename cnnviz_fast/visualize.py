@@ -75,8 +75,8 @@ def visualize(
         plans = plan_layers(loaded, look_at(loaded, picture, layers, max_pixels, reading), checked, backdrop)
         if not sheets:
             refuse_same_names([each.stem for each in pictures], plans)
-        for layer, plan in plans.items():
-            sheet = draw_sheet(plan)
+        for layer in list(plans):
+            sheet = draw_sheet(plans.pop(layer))  # which lets go of its maps before the next picture needs memory
             if folder is not None:
                 sheet.save(folder / f"{layer_stem(picture.stem, layer)}.{format}")
             sheets.append(sheet)

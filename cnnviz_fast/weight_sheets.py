@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 
 from .errors import InputError
 from .histograms import BINS
-from .manifest import Source, package_version
+from .manifest import Source, describe_grid, package_version
 from .options import RenderOptions
 from .plan import Plan, plan_sheet
-from .render import draw_sheet
-from .sheet import Sheet
 
 if TYPE_CHECKING:
     from .layout import GridLayout
@@ -61,25 +59,6 @@ def plan_histograms(
     return dataclasses.replace(plan, describe=partial(_describe_histograms, plan, infos, source or Source()))
 
 
-def histogram_sheet(
-    infos: Sequence[ParameterInfo], *, source: Source | None = None, threads: int | None = None
-) -> Sheet:
-    """Draw the histograms of all parameters into one sheet; see plan_histograms.
-
-    Args:
-        infos: records of parameter_statistics.
-        source: the model that they are of, for the manifest.
-        threads: workers that draw; None for one a core.
-
-    Returns:
-        The sheet, its tiles in the order of `infos`.
-
-    Raises:
-        InputError: `infos` is empty.
-    """
-    return draw_sheet(plan_histograms(infos, source=source, threads=threads))
-
-
 def draw_bars(counts: NDArray[np.int64]) -> NDArray[np.float32]:
     """Draw histograms as maps, one column a bin.
 
@@ -105,7 +84,7 @@ def picture_head(source: Source, layout: GridLayout, backend: str) -> dict[str, 
         "cnnviz_fast": package_version(),
         "model": source.model,
         "weights": source.weights,
-        "sheet": {"height": layout.height, "width": layout.width, **dataclasses.asdict(layout)},
+        "sheet": describe_grid(layout),
         "backend": backend,
     }
 

@@ -87,7 +87,7 @@ def parameter_statistics(
 
     Args:
         model: from load_model, or any module.
-        layers: layer patterns, see `layers`; only parameters of these modules and of all inside them. None for all.
+        layers: layer patterns, see `patterns`; only parameters of these modules and of all inside them. None for all.
         threads: number of workers; None for one a core.
 
     Returns:

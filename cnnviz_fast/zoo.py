@@ -1,4 +1,4 @@
-"""Stage 2, torchvision's models: their names, their weights, the download, and how each is built."""
+"""Stage 2 of 7, torchvision's models: their names, their weights, the download, and how each is built."""
 
 from __future__ import annotations
 

@@ -18,11 +18,17 @@ from cnnviz_fast.errors import BackendUnavailableError
 @pytest.fixture
 def without_numba(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let numba fail as it is loaded."""
-    backends.missing.cache_clear()
+    _forget()
     monkeypatch.delitem(sys.modules, "cnnviz_fast.kernels.numba_cpu", raising=False)
     monkeypatch.setitem(sys.modules, "numba", None)
     yield
+    _forget()
+
+
+def _forget() -> None:
+    """Let backends be loaded anew."""
     backends.missing.cache_clear()
+    backends.cannot_load.cache_clear()
 
 
 def test_backends_are_those_of_the_option() -> None:
@@ -61,8 +67,9 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
     """Return the commands that would be started, with numba's cache in an empty folder."""
     commands: list[list[str]] = []
     monkeypatch.setattr(backends.subprocess, "Popen", lambda command, **_: commands.append(command))
-    monkeypatch.setattr(backends, "_compiling", [])
-    monkeypatch.delitem(sys.modules, "cnnviz_fast.kernels.numba_cpu", raising=False)
+    monkeypatch.setattr(backends, "_compiling", {})
+    for module in ("numba_cpu", "numba_values"):
+        monkeypatch.delitem(sys.modules, f"cnnviz_fast.kernels.{module}", raising=False)
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     return commands
 
@@ -71,7 +78,9 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
 def test_compile_ahead_empty_cache_compiles_once(name: str, started: list[list[str]]) -> None:
     backends.compile_ahead(name)
     backends.compile_ahead(name)
-    assert started == [[sys.executable, "-c", "import cnnviz_fast.kernels.numba_cpu"]]
+    backends.compile_ahead(name, "numba_values")
+    imported = ["import cnnviz_fast.kernels.numba_cpu", "import cnnviz_fast.kernels.numba_values"]
+    assert started == [[sys.executable, "-c", code] for code in imported]
 
 
 @pytest.mark.parametrize("name", ["torch", "reference"])
@@ -101,8 +110,8 @@ def test_compile_ahead_fills_the_cache_that_the_kernels_load_from(
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     monkeypatch.delitem(sys.modules, "cnnviz_fast.kernels.numba_cpu", raising=False)
     backends.compile_ahead("numba")
-    (process,) = backends._compiling
-    backends.missing.cache_clear()
+    (process,) = backends._compiling.values()
+    _forget()
     assert backends.missing("numba") == ""
     assert process.returncode == 0
     assert list(tmp_path.rglob("numba_cpu._render_strip-*.nbc"))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import error_of, run
 from PIL import Image
 
 from cnnviz_fast import cli
@@ -57,19 +58,6 @@ def picture(tmp_path: Path) -> Path:
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "sheets"
-
-
-def run(*argv: object) -> int:
-    return cli.main([str(a) for a in argv])
-
-
-def error_of(capsys: pytest.CaptureFixture[str]) -> str:
-    """Return what was said on stderr: one line."""
-    text = capsys.readouterr().err
-    assert text.startswith("cnnviz: ")
-    assert text.count("\n") == 1, text
-    assert "Traceback" not in text
-    return text
 
 
 def test_render_prints_the_path_of_each_file(

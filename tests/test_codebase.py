@@ -27,8 +27,9 @@ ORDER = [
     "plan", "sheet", "overlay", "encode.formats", "encode.png", "encode.files", "timm_zoo", "hf_zoo", "extras",
     "zoo", "detectors", "checkpoints", "layers", "preprocess", "factories", "pictures", "decode", "manifest",
     "selection", "vectors", "report", "channels", "backends", "kernels.numba_values", "kernels.torch_values",
-    "kernels.numba_cpu", "kernels.torch_ops", "kernels.reference", "annotate", "lettering", "palette", "layout",
-    "options", "parsers", "chart", "strips", "kernels", "encode", "errors",
+    "kernels.numba_cpu", "kernels.numba_blend", "kernels.numba_statistics", "kernels.numba_jit", "kernels.torch_ops",
+    "kernels.reference", "annotate", "lettering", "palette", "layout", "options", "parsers", "chart", "strips",
+    "kernels", "encode", "errors",
 ]  # fmt: skip
 
 # Foreign packages that cost time, and the only modules that may import them while they are being loaded.
@@ -38,7 +39,10 @@ HEAVY = {
         "selection",
     },
     "torchvision": set(),
-    "numba": {"kernels.numba_cpu", "kernels.numba_values"},
+    "numba": {
+        "kernels.numba_blend", "kernels.numba_cpu", "kernels.numba_jit", "kernels.numba_statistics",
+        "kernels.numba_values",
+    },
     "PIL": set(),
     "cmap": set(),
     "tqdm": set(),

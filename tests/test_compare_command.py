@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from assertions import assert_equal_planes
+from command_line import error_of, run
 from PIL import Image
 
 import cnnviz_fast as cf
@@ -67,18 +68,6 @@ def pictures(tmp_path: Path) -> list[Path]:
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "sheets"
-
-
-def run(*argv: object) -> int:
-    return cli.main([str(a) for a in argv])
-
-
-def error_of(capsys: pytest.CaptureFixture[str]) -> str:
-    """Return what was said on stderr: one line."""
-    text = capsys.readouterr().err
-    assert text.startswith("cnnviz: ")
-    assert text.count("\n") == 1, text
-    return text
 
 
 def test_compare_two_models_writes_two_files_a_layer(

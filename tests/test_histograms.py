@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from typing import Any
 
 import numpy as np
@@ -92,8 +93,16 @@ def test_measure_equals_numpy(case: str, threads: int) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_measure_without_numba_is_the_same(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "missing", lambda name: "not here")
+    monkeypatch.setattr(backends, "cannot_load", lambda module: "not here")
     assert_measured(one(CASES[case]), CASES[case].detach().numpy())
+
+
+def test_measure_loads_its_kernels_before_workers_ask_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[threading.Thread] = []
+    monkeypatch.setattr(backends, "cannot_load", lambda module: asked.append(threading.current_thread()) or "")
+    measure([noise(2, PIECE)], threads=2)
+    assert asked[0] is threading.main_thread()
+    assert len(set(asked)) > 1
 
 
 def test_measure_many_keeps_their_order_and_bits() -> None:

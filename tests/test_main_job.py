@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import os
@@ -10,7 +11,9 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import cnnviz_fast as cf
-from cnnviz_fast import cli
+from cnnviz_fast import cli, look
 from cnnviz_fast.encode import png
 
 STAGES = {"conv1": 64, "layer1": 256, "layer2": 512, "layer3": 1024, "layer4": 2048}
@@ -172,3 +175,29 @@ print(megabytes("VmHWM") - before)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 64
+
+
+@pytest.mark.parametrize("way", ["visualize", "command"])
+def test_maps_of_a_picture_are_gone_before_the_next_is_looked_at(
+    way: str, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maps: list[weakref.ref[torch.Tensor]] = []
+    alive: list[int] = []
+
+    def spy(*arguments: Any) -> look.Seen:
+        alive.append(sum(reference() is not None for reference in maps))
+        seen = original(*arguments)
+        maps.extend(weakref.ref(drawn) for drawn, _ in seen.maps.values())
+        return seen
+
+    original = look.look_at
+    layers = ["conv1", "layer1", "layer2", "layer3"]
+    if way == "visualize":
+        monkeypatch.setattr(importlib.import_module("cnnviz_fast.visualize"), "look_at", spy)
+        cf.visualize(cf.load_model("resnet18", weights="none"), [photo] * 3, layers, tile=2)
+    else:
+        monkeypatch.setattr(look, "look_at", spy)
+        argv = ["render", "resnet18", photo, photo, photo, "--weights", "none", "--tile", 2, "--out", tmp_path]
+        assert cli.main([*map(str, argv), "--layer", *layers]) == 0
+    assert len(maps) == 12
+    assert max(alive) <= 1  # the one drawn last

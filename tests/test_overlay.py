@@ -347,6 +347,9 @@ def test_pil_and_notebook_show_the_photo(maps: torch.Tensor, photo: Bytes, tmp_p
     with Image.open(tmp_path / "large.png") as image:
         assert image.mode == "RGB"
         assert image.width * image.height <= 2_000_000
+        # It is made in bands, and under each lies what lies there of the photo.
+        whole = large.pil().resize(image.size, Image.Resampling.BOX)
+        assert np.abs(np.asarray(image).astype(int) - np.asarray(whole)).max() <= 1
 
 
 def test_sheet_with_overlay_pickles(maps: torch.Tensor, photo: Bytes) -> None:

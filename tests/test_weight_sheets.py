@@ -13,8 +13,8 @@ from torch import nn
 
 import cnnviz_fast as cf
 from cnnviz_fast.errors import InputError
-from cnnviz_fast.render import write_sheet
-from cnnviz_fast.weight_sheets import draw_bars, histogram_sheet, plan_histograms
+from cnnviz_fast.render import draw_sheet, write_sheet
+from cnnviz_fast.weight_sheets import draw_bars, plan_histograms
 
 
 @pytest.fixture
@@ -48,14 +48,14 @@ def test_histogram_sheet_as_a_file_shows_every_bar(infos: list[cf.ParameterInfo]
 
 
 def test_histogram_sheet_in_memory_is_the_same(infos: list[cf.ParameterInfo], tmp_path: Path) -> None:
-    sheet = histogram_sheet(infos, threads=1)
+    sheet = draw_sheet(plan_histograms(infos, threads=1))
     with Image.open(write_sheet(plan_histograms(infos), tmp_path / "h.png")) as image:
         np.testing.assert_array_equal(sheet.rgb(), np.asarray(image.convert("RGB")))
     assert [tile["name"] for tile in sheet.manifest["tiles"]] == [info.name for info in infos]
 
 
 def test_histogram_says_its_name_and_where_its_sides_lie(infos: list[cf.ParameterInfo]) -> None:
-    sheet = histogram_sheet(infos)
+    sheet = draw_sheet(plan_histograms(infos))
     said = [f"{i.name}: {i.edges[0]:.3g} to {i.edges[1]:.3g}" for i in infos[:-1]] + ["2.bias: no finite value"]
     assert "1.weight: 0.5 to 1.5" in said  # all ones: half a unit on either side
     for tile, text in zip(sheet.manifest["tiles"], said, strict=True):
@@ -79,4 +79,4 @@ def test_draw_bars_by_hand() -> None:
 
 def test_histogram_sheet_of_nothing_is_refused() -> None:
     with pytest.raises(InputError, match="infos must hold at least one parameter"):
-        histogram_sheet([])
+        plan_histograms([])

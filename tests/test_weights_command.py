@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_line import error_of
 from PIL import Image
 
 from cnnviz_fast import cli
@@ -50,13 +51,6 @@ def model(tmp_path: Path) -> str:
 
 def run(*argv: object) -> int:
     return cli.main(["weights", *map(str, argv)])
-
-
-def error_of(capsys: pytest.CaptureFixture[str]) -> str:
-    text = capsys.readouterr().err
-    assert text.startswith("cnnviz: ")
-    assert text.count("\n") == 1, text
-    return text
 
 
 def test_weights_prints_a_table(model: str, capsys: pytest.CaptureFixture[str]) -> None:

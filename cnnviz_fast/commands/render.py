@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,20 +129,20 @@ def draw(
     Returns:
         The exit code.
     """
-    from tqdm import tqdm
-
     from ..file_names import layer_stem, refuse_same_names
     from ..look import look_at, plan_layers
+    from ..progress import with_bar
 
     plan, write = _ways(arguments)
     if drawing.options.backend in ("auto", "numba"):
         backends.missing("numba")  # loads it
     everything_is_loaded()
     said = _Said(arguments.json)
-    for picture in tqdm(pictures, unit="picture", disable=None, file=sys.stderr, leave=False):
+    for picture in with_bar(pictures, "picture"):
         try:
             seen = look_at(model, picture, arguments.layer, drawing.max_pixels, drawing.layout)
             plans = plan_layers(model, seen, drawing.options, drawing.backdrop, plan)
+            del seen  # what is drawn is let go of, before the maps of the next picture need memory
         except (ImageError, CaptureError) as error:
             if arguments.debug:
                 raise
@@ -151,7 +150,8 @@ def draw(
             continue
         if not said.files:
             refuse_same_names([each.stem for each in pictures], plans)
-        for layer, planned in plans.items():
+        for layer in list(plans):
+            planned = plans.pop(layer)
             said.written(picture, layer, write(planned, folder / layer_stem(picture.stem, layer)))
             said.findings(picture, layer, planned)
     return said.all(len(pictures))
@@ -165,12 +165,12 @@ def _ways(arguments: argparse.Namespace) -> tuple[Callable[..., Plan], Write]:
     from ..encode.formats import check_size
     from ..plan import plan_sheet
     from ..render import write_sheet
-    from ..tiles import file_names, plan_tiles, write_tiles
+    from ..tiles import plan_tiles, tile_names, write_tiles
 
     name = getattr(arguments, "name", None) or f"{{channel}}.{arguments.format}"
 
     def tile_paths(plan: Plan, folder: Path) -> list[Path]:
-        return [folder / file for file in file_names(plan, name, arguments.suffix)]
+        return [folder / file for file in tile_names(plan, name, arguments.suffix)]
 
     def checked_tiles(*given: Any) -> Plan:
         plan = plan_tiles(*given)

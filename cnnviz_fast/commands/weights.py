@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +48,11 @@ def run(arguments: argparse.Namespace) -> int:
         from ..palette import make_palette
 
         make_palette(options.colormap, shows_background=False, shows_bad=False)  # refused before anything is written
-    backends.compile_ahead("auto")
+    from ..histograms import NUMBA
+
+    backends.compile_ahead("auto", NUMBA)
+    if folder:
+        backends.compile_ahead("auto")
 
     from ..models import load_model
     from ..weights import parameter_statistics
@@ -72,11 +75,10 @@ def _write_pictures(
     model: LoadedModel, layers: Sequence[str] | None, infos: list[ParameterInfo], folder: Path, options: KernelOptions
 ) -> Iterator[tuple[str | None, Path]]:
     """Write all pictures; yield the parameter that each shows (None for the histograms of all) and its path."""
-    from tqdm import tqdm
-
     from ..file_names import distinct_stems
     from ..kernel_sheets import kernels_of, plan_kernels, write_kernels
     from ..manifest import Source
+    from ..progress import with_bar
     from ..render import write_sheet
     from ..weight_sheets import plan_histograms
     from ..weights import held_tensors
@@ -92,8 +94,7 @@ def _write_pictures(
         return
     drawn = [held for held in held_tensors(model, layers) if held.values.ndim >= 2 and held.values.numel()]
     stems = distinct_stems([HISTOGRAMS, *(held.name for held in drawn)])[1:]
-    shown = tqdm(drawn, unit="picture", disable=None, file=sys.stderr, leave=False)
-    for held, stem in zip(shown, stems, strict=True):
+    for held, stem in zip(with_bar(drawn, "picture"), stems, strict=True):
         plan = plan_kernels(kernels_of(held), options, name=held.name, source=source)
         yield held.name, write_kernels(plan, folder / f"{stem}.png")
 

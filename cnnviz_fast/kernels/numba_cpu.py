@@ -1,47 +1,30 @@
 """Kernels, numba: the same result as `reference`, fused into one pass and compiled for the CPU at hand.
 
-Serial and without the GIL: the engine's own workers run one strip each. Every rounding of the reference is kept (no
-`fastmath`, which would also fold `isnan` to False), so the planes are equal, not only close. Only the sums of
-`channel_moments` may be taken in another order, which makes them vector code.
+The whole backend is found here; what measures channels stands in `numba_statistics`, what lays tiles over a photo in
+`numba_blend`. Every rounding of the reference is kept, so the planes are equal, not only close.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import boolean, float32, float64, int64, njit, types, uint8, uint64
+from numba import boolean, float32, int64, types, uint8
 from numpy.typing import NDArray
+
+from .numba_blend import blend_strip as blend_strip
+from .numba_jit import compiled, read_only
+from .numba_statistics import channel_moments as channel_moments
+from .numba_statistics import channel_range as channel_range
 
 if TYPE_CHECKING:
     from ..layout import GridLayout, Positions, Strip
     from . import Paint
 
 Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
-Counts = NDArray[np.int64]
-Bytes = NDArray[np.uint8]
-Lanes = NDArray[np.uint64]
 
 SHORT_RUN_PX = 6
 """Average pixels of a tile between two source columns from which on spreading beats gathering."""
-
-
-def _compiled(signature: Any, reorder_sums: bool = False) -> Any:
-    """Compile with the one set of flags that all kernels share; the signature makes it one compile, done at import.
-
-    The machine code is cached beside this file, or in the user's cache folder where that is not writable.
-    """
-
-    flags: Any = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc"} if reorder_sums else False}
-
-    def compile_function(function: Any) -> Any:
-        try:
-            return njit(signature, cache=True, **flags)(function)
-        except RuntimeError:  # numba finds no folder that it can write to: compile again in every process
-            return njit(signature, **flags)(function)
-
-    return compile_function
 
 
 def cache_folder() -> str:
@@ -49,50 +32,10 @@ def cache_folder() -> str:
     return str(_render_strip._cache.cache_path or "")
 
 
-def _read_only(dtype: Any, dimensions: int) -> Any:
-    return types.Array(dtype, dimensions, "C", readonly=True)
-
-
-_MAPS = _read_only(float32, 3)
+_MAPS = read_only(float32, 3)
 _LINE = float32[::1]
-_FLOATS = _read_only(float32, 1)
-_INDEX = _read_only(types.int32, 1)
-
-_LOWEST, _HIGHEST = np.finfo(np.float32).min.view(np.int32), np.finfo(np.float32).max.view(np.int32)
-"""Bits of the least and greatest float32 that are finite."""
-
-
-def channel_range(maps: Floats) -> tuple[Floats, Floats]:
-    """Find the least and the greatest finite value of each channel. Same result as reference.channel_range.
-
-    Args:
-        maps: (C, H, W) float32, finite or not. Not modified.
-
-    Returns:
-        vmin, vmax: (C,) float32. NaN for a channel without a finite value.
-    """
-    vmin, vmax = np.empty(len(maps), np.float32), np.empty(len(maps), np.float32)
-    flat = np.ascontiguousarray(maps).reshape(len(maps), -1)
-    _channel_range(flat, flat.view(np.int32), vmin, vmax)
-    return vmin, vmax
-
-
-def channel_moments(maps: Floats) -> tuple[Doubles, Doubles, Doubles, Counts, Counts]:
-    """Measure what else a channel holds. Same result as reference.channel_moments, but for the order of summing.
-
-    Args:
-        maps: (C, H, W) float32, finite or not. Not modified.
-
-    Returns:
-        mean, std: (C,) float64. Of the finite values, std with divisor n; NaN for a channel without one.
-        zeros: (C,) float64. Share of the values that are 0.
-        nan, inf: (C,) int64. Number of NaN, and of infinities of either sign.
-    """
-    count = len(maps)
-    mean, std, zeros = np.empty(count), np.empty(count), np.empty(count)
-    nan, inf = np.empty(count, np.int64), np.empty(count, np.int64)
-    _channel_moments(np.ascontiguousarray(maps).reshape(count, -1), mean, std, zeros, nan, inf)
-    return mean, std, zeros, nan, inf
+_FLOATS = read_only(float32, 1)
+_INDEX = read_only(types.int32, 1)
 
 
 def render_strip(
@@ -128,106 +71,7 @@ def render_strip(
     )  # fmt: skip
 
 
-def blend_strip(
-    index: NDArray[np.uint8],
-    colors: NDArray[np.uint8],
-    weights: NDArray[np.uint16],
-    photo: NDArray[np.uint8],
-    layout: GridLayout,
-    strip: Strip,
-    out: NDArray[np.uint8],
-) -> None:
-    """Colour a band of rows of a sheet, with a photo under every tile. Same result as reference.blend_strip.
-
-    Args:
-        index: (stop - start, width) uint8. What render_strip drew of these rows. Not modified.
-        colors: (256, 3) uint8. The palette.
-        weights: (256,) uint16, 0 to 256. The weight of each entry's colour over the photo, in 1/256.
-        photo: (tile_h, tile_w, 3) uint8, C-contiguous. What lies under every tile.
-        layout: the grid.
-        strip: first row of the sheet that `index` holds, and the row after the last, in px.
-        out: (stop - start, width, 3) uint8, C-contiguous. Every pixel is written; those of no tile in their own colour.
-    """
-    _blend_strip(
-        np.ascontiguousarray(index), _lanes_of(colors, weights), _lanes_of(colors, np.full_like(weights, 256)), photo,
-        layout.count, layout.cols, layout.tile_h, layout.tile_w, layout.step_y, layout.step_x, layout.top, layout.left,
-        strip[0], out,
-    )  # fmt: skip
-
-
-def _lanes_of(colors: NDArray[np.uint8], weights: NDArray[np.uint16]) -> Lanes:
-    """Pack what a pixel needs of its entry into 64 bits: weight * color + 128 of r, g, b, and 256 - weight, in 16 each.
-
-    So that one load and one multiplication make a pixel; no lane overflows, see reference.over.
-    """
-    parts = np.empty((len(colors), 4), np.uint16)
-    parts[:, :3] = weights[:, None] * colors + np.uint16(128)
-    parts[:, 3] = 256 - weights
-    shifts = np.arange(0, 64, 16, dtype=np.uint64)
-    packed: Lanes = (parts.astype(np.uint64) << shifts).sum(axis=1, dtype=np.uint64)
-    return packed
-
-
-@_compiled(types.int32(types.int32))
-def _key(bits: np.int32) -> np.int32:
-    """Map the bits of a float32 to an integer of the same order, and back; a NaN comes before -inf or behind +inf."""
-    return bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF))
-
-
-@_compiled(types.void(_read_only(float32, 2), _read_only(types.int32, 2), _LINE, _LINE))
-def _channel_range(maps: Floats, bits: NDArray[np.int32], vmin: Floats, vmax: Floats) -> None:
-    """Fill `vmin` and `vmax`, each (C,) float32, for maps given as (C, H*W) float32 and as their bits.
-
-    Least and greatest of integers are vector code, ten times as fast as those of floats, among which NaN may be.
-    """
-    for c in range(maps.shape[0]):
-        least, greatest = np.int32(0x7FFFFFFF), np.int32(-0x80000000)
-        for i in range(bits.shape[1]):
-            key = _key(bits[c, i])
-            least, greatest = min(least, key), max(greatest, key)
-        if _key(_LOWEST) <= least and greatest <= _HIGHEST:
-            low, high = np.int32(_key(least)).view(np.float32), np.int32(_key(greatest)).view(np.float32)
-        else:
-            low, high = np.float32(np.inf), np.float32(-np.inf)
-            for i in range(maps.shape[1]):
-                value = maps[c, i]
-                if np.isfinite(value):
-                    low, high = min(low, value), max(high, value)
-        nothing = low > high
-        vmin[c] = np.float32(np.nan) if nothing else low
-        vmax[c] = np.float32(np.nan) if nothing else high
-
-
-@_compiled(
-    types.void(_read_only(float32, 2), float64[::1], float64[::1], float64[::1], types.int64[::1], types.int64[::1]),
-    reorder_sums=True,
-)
-def _channel_moments(maps: Floats, mean: Doubles, std: Doubles, zeros: Doubles, nan: Counts, inf: Counts) -> None:
-    """Fill the five, each (C,), for maps given as (C, H*W) float32."""
-    size = maps.shape[1]
-    for c in range(maps.shape[0]):
-        total, zero, not_finite, not_number = 0.0, 0, 0, 0
-        for i in range(size):
-            value = maps[c, i]
-            finite = np.isfinite(value)
-            total += np.float64(value) if finite else 0.0
-            zero += value == 0
-            not_finite += not finite
-            not_number += np.isnan(value)
-        middle = total / (size - not_finite)
-        squares = 0.0
-        for i in range(size):
-            value = maps[c, i]
-            distance = np.float64(value) - middle if np.isfinite(value) else 0.0
-            squares += distance * distance
-        mean[c] = middle
-        std[c] = np.sqrt(squares / (size - not_finite))
-        zeros[c] = zero / size
-        nan[c] = not_number
-        inf[c] = not_finite - not_number
-
-
-@_compiled(boolean(_MAPS, int64, int64, float32, float32, float32, _LINE))
+@compiled(boolean(_MAPS, int64, int64, float32, float32, float32, _LINE))
 def _normalize_row(
     maps: Floats, c: int, i: int, vmin: np.float32, vmax: np.float32, flat: np.float32, values: Floats
 ) -> bool:
@@ -247,7 +91,7 @@ def _normalize_row(
     return bad
 
 
-@_compiled(types.void(_LINE, _INDEX, _FLOATS, types.int64[::1], _LINE, _LINE, _LINE))
+@compiled(types.void(_LINE, _INDEX, _FLOATS, types.int64[::1], _LINE, _LINE, _LINE))
 def _enlarge_row(
     values: Floats, index: NDArray[np.int32], fraction: Floats, runs: NDArray[np.int64],
     before: Floats, step: Floats, out: Floats,
@@ -272,7 +116,7 @@ def _enlarge_row(
         out[x] = before[x] + fraction[x] * step[x]
 
 
-@_compiled(types.int64[::1](_INDEX))
+@compiled(types.int64[::1](_INDEX))
 def _runs_of(index: NDArray[np.int32]) -> NDArray[np.int64]:
     """Return where runs of equal entries begin in `index`, (tile_w,) int32, and its length as the last entry."""
     runs = np.empty(len(index) + 1, np.int64)
@@ -285,7 +129,7 @@ def _runs_of(index: NDArray[np.int32]) -> NDArray[np.int64]:
     return runs[: count + 1].copy()
 
 
-@_compiled(
+@compiled(
     boolean(
         _MAPS, _FLOATS, _FLOATS, float32, int64, int64, int64, _INDEX, _FLOATS, types.int64[::1], int64, int64,
         _LINE, _LINE, _LINE, _LINE,
@@ -311,7 +155,7 @@ def _draw_line(
     return bad
 
 
-@_compiled(types.void(_LINE, _LINE, _FLOATS, float32, uint8[:, ::1]))
+@compiled(types.void(_LINE, _LINE, _FLOATS, float32, uint8[:, ::1]))
 def _blend_rows(line: Floats, step: Floats, fractions: Floats, scale: np.float32, out: NDArray[np.uint8]) -> None:
     """Write the output rows between two finite source rows: floor((line + fraction * step) * scale + 0.5).
 
@@ -336,7 +180,7 @@ def _blend_rows(line: Floats, step: Floats, fractions: Floats, scale: np.float32
             target[x] = np.uint8(np.int32((line[x] + fraction * step[x]) * scale + half))
 
 
-@_compiled(types.void(_LINE, _LINE, _FLOATS, float32, uint8, uint8[:, ::1]))
+@compiled(types.void(_LINE, _LINE, _FLOATS, float32, uint8, uint8[:, ::1]))
 def _blend_rows_with_nan(
     line: Floats, step: Floats, fractions: Floats, scale: np.float32, bad: np.uint8, out: NDArray[np.uint8]
 ) -> None:
@@ -348,7 +192,7 @@ def _blend_rows_with_nan(
             out[y, x] = bad if np.isnan(v) else np.uint8(np.int32(v * scale + np.float32(0.5)))
 
 
-@_compiled(
+@compiled(
     types.void(
         _MAPS, _FLOATS, _FLOATS, _INDEX, _FLOATS, _INDEX, _FLOATS, int64, int64, int64, int64, int64, int64, int64,
         int64, float32, uint8, uint8, int64, int64, uint8[:, ::1],
@@ -422,43 +266,3 @@ def _render_strip(
                 x = left + (c - first) * step_x
                 target[:, x - step_x + tile_w : x] = background
         y += rows
-
-
-@_compiled(types.void(_read_only(uint8, 1), _read_only(uint64, 1), _read_only(uint64, 1), uint8[:, ::1]))
-def _lay_over(entries: Bytes, lanes: Lanes, under: Lanes, out: Bytes) -> None:
-    """Write a line of pixels, (W, 3) uint8, from their `entries` and what lies under them, packed as in `_lanes_of`."""
-    for x in range(len(entries)):
-        lane = lanes[entries[x]]
-        rgb = (lane & uint64(0xFFFF_FFFF_FFFF)) + under[x] * (lane >> uint64(48))
-        out[x, 0] = np.uint8(rgb >> uint64(8))
-        out[x, 1] = np.uint8(rgb >> uint64(24))
-        out[x, 2] = np.uint8(rgb >> uint64(40))
-
-
-@_compiled(
-    types.void(
-        _read_only(uint8, 2), uint64[::1], uint64[::1], _read_only(uint8, 3),
-        int64, int64, int64, int64, int64, int64, int64, int64, int64, uint8[:, :, ::1],
-    )
-)  # fmt: skip
-def _blend_strip(
-    index: Bytes, lanes: Lanes, plain: Lanes, photo: Bytes,
-    count: int, grid_cols: int, tile_h: int, tile_w: int, step_y: int, step_x: int, top: int, left: int,
-    start: int, out: Bytes,
-) -> None:  # fmt: skip
-    """Colour the rows of the sheet from `start` on; `plain` is `lanes` with nothing under them."""
-    under, nothing = np.zeros(tile_w, np.uint64), np.zeros(index.shape[1], np.uint64)
-    for y in range(len(index)):
-        entries, line = index[y], out[y]
-        row, t = divmod(start + y - top, step_y)
-        done = 0
-        if start + y >= top and t < tile_h:
-            for x in range(tile_w):
-                pixel = photo[t, x]
-                under[x] = uint64(pixel[0]) | uint64(pixel[1]) << uint64(16) | uint64(pixel[2]) << uint64(32)
-            for c in range(row * grid_cols, min((row + 1) * grid_cols, count)):
-                x0 = left + (c - row * grid_cols) * step_x
-                _lay_over(entries[done:x0], plain, nothing, line[done:x0])
-                done = x0 + tile_w
-                _lay_over(entries[x0:done], lanes, under, line[x0:done])
-        _lay_over(entries[done:], plain, nothing, line[done:])

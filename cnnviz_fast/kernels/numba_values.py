@@ -1,7 +1,6 @@
 """Kernels for the values of parameters, numba: everything that statistics and histograms need, in two passes.
 
-Compiled and run as `numba_cpu` is: serial, without the GIL, and no `fastmath`. A sum that waits for the one before it
-takes 1.3 ns a value; LANES sums side by side become vector code.
+A sum that waits for the one before it takes 1.3 ns a value; LANES sums side by side become vector code.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import numpy as np
 from numba import float32, float64, int64, types
 from numpy.typing import NDArray
 
-from .numba_cpu import _compiled, _read_only
+from .numba_jit import compiled, read_only
 
 Doubles = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -20,8 +19,8 @@ Counts = NDArray[np.int64]
 LANES = 16
 """Partial results side by side. Measured, both passes together: 2.0 ns a value with 8 lanes, 1.5 with 16."""
 
-_VALUES = (_read_only(float32, 1), _read_only(float64, 1))
-_EDGES = _read_only(float64, 1)
+_VALUES = (read_only(float32, 1), read_only(float64, 1))
+_EDGES = read_only(float64, 1)
 
 
 def survey(values: NDArray[Any]) -> Doubles:
@@ -59,7 +58,7 @@ def spread(values: NDArray[Any], mean: float, edges: Doubles) -> tuple[float, Co
 _LINE = float64[::1]
 
 
-@_compiled(types.void(float64, int64, _LINE, _LINE, _LINE, _LINE))
+@compiled(types.void(float64, int64, _LINE, _LINE, _LINE, _LINE))
 def _look(value: float, j: int, low: Doubles, high: Doubles, total: Doubles, zeros: Doubles) -> None:
     """Add one value to lane `j` of a survey."""
     low[j] = value if value < low[j] else low[j]
@@ -68,7 +67,7 @@ def _look(value: float, j: int, low: Doubles, high: Doubles, total: Doubles, zer
     zeros[j] += 1.0 if value == 0 else 0.0
 
 
-@_compiled([types.void(array, _LINE) for array in _VALUES])
+@compiled([types.void(array, _LINE) for array in _VALUES])
 def _survey(values: NDArray[Any], found: Doubles) -> None:
     """Fill `found`, (6,) float64."""
     # The usual case first: NaN fails both comparisons, and what is not finite shows in the sum.
@@ -92,7 +91,7 @@ def _survey(values: NDArray[Any], found: Doubles) -> None:
                 found[5] += 1
 
 
-@_compiled(types.void(float64, int64, float64, float64, float64, _EDGES, _LINE, _LINE, types.int64[:, ::1]))
+@compiled(types.void(float64, int64, float64, float64, float64, _EDGES, _LINE, _LINE, types.int64[:, ::1]))
 def _sort_in(
     value: float, j: int, mean: float, low: float, scale: float,
     edges: Doubles, uppers: Doubles, squares: Doubles, counts: Counts,
@@ -112,7 +111,7 @@ def _sort_in(
     counts[j, k] += 1
 
 
-@_compiled([types.void(array, float64, _EDGES, _LINE, types.int64[:, ::1]) for array in _VALUES])
+@compiled([types.void(array, float64, _EDGES, _LINE, types.int64[:, ::1]) for array in _VALUES])
 def _spread(values: NDArray[Any], mean: float, edges: Doubles, squares: Doubles, counts: Counts) -> None:
     """Add to `squares`, (LANES,) float64, and `counts`, (LANES, bins) int64."""
     low, scale = edges[0], counts.shape[1] / (edges[-1] - edges[0])
