@@ -125,7 +125,7 @@ def plan_sheet(
         cols=sampling_positions(cells.shape[2], tile_w, options.align, options.upsampling),
         layout=layout,
         palette=palette,
-        paint=Paint(palette.levels, 0.5 if options.normalize == "symmetric" else 0.0, palette.background, palette.bad),
+        paint=Paint(palette.levels, options.flat, palette.background, palette.bad),
         threads=options.threads or default_threads(),
         selection=selection,
         annotation=annotation,
@@ -160,7 +160,7 @@ def _measure(
     if shared_with is not None:
         together = torch.cat([maps, pick(shared_with, options.channels)[0]], dim=1)
         measured = channels.channel_statistics(backend, together)
-    vmin, vmax = channels.drawing_range(together, measured, options)
+    vmin, vmax = channels.drawing_range(together, measured.vmin, measured.vmax, options)
     values = channels.squash(maps) if options.normalize == "sigmoid" else maps
     return _Shown(values, statistics, vmin, vmax, not measured.all_finite, shared_with is not None)
 
