@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .manifest import Source as Source
     from .models import LoadedModel as LoadedModel
     from .models import load_model as load_model
+    from .operators import render_index as render_index
     from .options import PreprocessOptions as PreprocessOptions
     from .options import RenderOptions as RenderOptions
     from .render import render as render
@@ -46,6 +47,7 @@ _HOMES = {
     "Source": "manifest",
     "LoadedModel": "models",
     "load_model": "models",
+    "render_index": "operators",
     "PreprocessOptions": "options",
     "RenderOptions": "options",
     "render": "render",

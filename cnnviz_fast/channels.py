@@ -82,21 +82,34 @@ def as_maps(maps: Any) -> torch.Tensor:
             maps = torch.from_numpy(np.array(maps, dtype=np.float32, order="C"))
     if not isinstance(maps, torch.Tensor):
         raise DTypeError(f"maps must be a tensor or a numpy array, got {type(maps).__name__}.")
-    if maps.is_complex():
-        raise DTypeError(f"maps must be of a real dtype, got {maps.dtype}. Pass maps.abs() or maps.real.")
-    if maps.layout != torch.strided or maps.is_meta:
-        kind = "the meta device" if maps.is_meta else str(maps.layout)
-        raise DTypeError(f"maps must hold their values densely, got {kind}. Pass maps.to_dense() or a real tensor.")
     if maps.ndim == 4:
         raise ShapeError(f"maps must have shape (C, H, W), got {tuple(maps.shape)}. Pass one sample: maps[0].")
     if maps.ndim not in (1, 3):
         raise ShapeError(
             f"maps must have shape (C, H, W), or (C,) for a vector, got {tuple(maps.shape)}. Pass one sample: maps[0]."
         )
-    if 0 in maps.shape:
-        raise ShapeError(f"maps must have at least one channel and one pixel, got shape {tuple(maps.shape)}.")
+    check_values(maps)
     wide: torch.Tensor = maps.detach().to(torch.float32)
     return wide[:, None, None] if wide.ndim == 1 else wide
+
+
+def check_values(maps: torch.Tensor) -> None:
+    """Refuse tensors without real values.
+
+    Args:
+        maps: (...) real dtype.
+
+    Raises:
+        ShapeError: `maps` has no pixels.
+        DTypeError: `maps` is complex, sparse or on the meta device.
+    """
+    if maps.is_complex():
+        raise DTypeError(f"maps must be of a real dtype, got {maps.dtype}. Pass maps.abs() or maps.real.")
+    if maps.layout != torch.strided or maps.is_meta:
+        kind = "the meta device" if maps.is_meta else str(maps.layout)
+        raise DTypeError(f"maps must hold their values densely, got {kind}. Pass maps.to_dense() or a real tensor.")
+    if 0 in maps.shape:
+        raise ShapeError(f"maps must have at least one channel and one pixel, got shape {tuple(maps.shape)}.")
 
 
 def channel_statistics(backend: Backend, maps: torch.Tensor) -> ChannelStatistics:
@@ -115,22 +128,24 @@ def channel_statistics(backend: Backend, maps: torch.Tensor) -> ChannelStatistic
 
 
 def drawing_range(
-    maps: torch.Tensor, statistics: ChannelStatistics, options: RenderOptions
+    maps: torch.Tensor, vmin: torch.Tensor, vmax: torch.Tensor, options: RenderOptions
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Decide the range of values that the colormap spans, for each channel.
 
     Args:
-        maps: (C, H, W) float32. Not modified.
-        statistics: of `maps`.
+        maps: (C, H, W) float32, or (N, C, H, W) for several samples, each on its own. Not modified.
+        vmin: (C,) float32, or (N, C). Least finite value of each channel; NaN where there is none.
+        vmax: (C,) float32, or (N, C). Greatest finite value.
         options: `normalize` and what belongs to it.
 
     Returns:
-        vmin, vmax: (C,) float32, on the device of `maps`. Equal for a flat channel, NaN for one without finite values.
+        vmin, vmax: (C,) float32, or (N, C), on the device of `maps`. Equal for a flat channel, NaN for one without
+            finite values.
     """
-    vmin, vmax = statistics.vmin, statistics.vmax
     if options.normalize == "layer":
         finite = vmin.isfinite()
-        low, high = vmin.where(finite, torch.inf).min(), vmax.where(finite, -torch.inf).max()
+        low = vmin.where(finite, torch.inf).amin(-1, keepdim=True)
+        high = vmax.where(finite, -torch.inf).amax(-1, keepdim=True)
         return low.expand_as(vmin).where(finite, torch.nan), high.expand_as(vmax).where(finite, torch.nan)
     if options.normalize == "percentile" and options.percentile is not None:
         low, high = _percentiles(maps, options.percentile)
@@ -189,14 +204,15 @@ def _percentiles(maps: torch.Tensor, percentile: tuple[float, float]) -> tuple[t
 
     By sorting, since torch.nanquantile refuses more than 2^24 values.
     """
-    values = maps.flatten(1).where(maps.flatten(1).isfinite(), torch.nan).sort(dim=1).values
-    last = (values.isfinite().sum(dim=1) - 1).clamp(min=0)
+    flat = maps.flatten(-2)
+    values = flat.where(flat.isfinite(), torch.nan).sort(dim=-1).values
+    last = (values.isfinite().sum(dim=-1) - 1).clamp(min=0)
 
     def at(percent: float) -> torch.Tensor:
         position = last.to(wide) * (percent / 100)
         below = torch.minimum(position.floor().to(torch.int64), last)
-        low = values.gather(1, below[:, None])[:, 0].to(wide)
-        high = values.gather(1, torch.minimum(below + 1, last)[:, None])[:, 0].to(wide)
+        low = values.gather(-1, below[..., None])[..., 0].to(wide)
+        high = values.gather(-1, torch.minimum(below + 1, last)[..., None])[..., 0].to(wide)
         return (low + (position - below) * (high - low)).to(maps.dtype)
 
     wide = widest(maps)

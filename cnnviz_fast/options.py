@@ -27,6 +27,7 @@ from .parsers import (
     three,
     three_positive,
     whole,
+    whole_within,
 )
 
 DEFAULT_TILE_PX = 224
@@ -187,6 +188,20 @@ class RenderOptions(SelfChecking):
             object.__setattr__(self, "percentile", self.percentile or (1.0, 99.0))
         elif self.percentile is not None:
             raise OptionError(f"percentile goes with normalize 'percentile', got normalize {self.normalize!r}.")
+
+    @property
+    def flat(self) -> float:
+        """The normalised value at which a flat channel is drawn: the least, or with symmetric the middle."""
+        return 0.5 if self.normalize == "symmetric" else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntryOptions(SelfChecking):
+    """Say which palette entries stand for what, where the palette is the caller's; see `kernels.Paint`."""
+
+    levels: int = option(256, whole_within(2, 256), "entries 0 .. levels - 1 show values", "N")
+    background: int = option(0, whole_within(0, 255), "entry of gaps, margins and empty cells", "ENTRY")
+    bad: int = option(0, whole_within(0, 255), "entry of NaN and infinities", "ENTRY")
 
 
 @dataclass(frozen=True, kw_only=True)

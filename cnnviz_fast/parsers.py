@@ -87,6 +87,18 @@ def whole(least: int) -> Parser:
     return lambda name, value: _whole(name, value, least)
 
 
+def whole_within(least: int, most: int) -> Parser:
+    """Take whole numbers from `least` to `most`."""
+
+    def parse(name: str, value: Any) -> int:
+        number = _whole(name, value, least)
+        if number > most:
+            raise refuse(name, f"a whole number from {least} to {most}", number)
+        return number
+
+    return parse
+
+
 def positive(name: str, value: Any) -> float:
     """Take numbers above 0."""
     number = _number(name, value)

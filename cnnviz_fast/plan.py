@@ -132,7 +132,7 @@ def plan_sheet(
         cols=sampling_positions(cells.shape[2], tile_w, options.align, options.upsampling),
         layout=layout,
         palette=palette,
-        paint=Paint(palette.levels, 0.5 if options.normalize == "symmetric" else 0.0, palette.background, palette.bad),
+        paint=Paint(palette.levels, options.flat, palette.background, palette.bad),
         threads=options.threads or default_threads(),
         selection=selection,
         annotation=annotation,
@@ -170,7 +170,7 @@ def _measure(
     vmin, vmax = (
         vectors.range_of_cells(together, backend, options)
         if vectors.is_vector(maps)
-        else channels.drawing_range(together, measured, options)
+        else channels.drawing_range(together, measured.vmin, measured.vmax, options)
     )
     values = channels.squash(maps) if options.normalize == "sigmoid" else maps
     return _Shown(values, statistics, vmin, vmax, not measured.all_finite, shared_with is not None)

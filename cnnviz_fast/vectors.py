@@ -87,7 +87,8 @@ def range_of_cells(maps: torch.Tensor, backend: Backend, options: RenderOptions)
         vmin, vmax: (C,) float32, on the device of `maps`. NaN for a channel without finite values.
     """
     cells = maps.reshape(1, 1, -1)
-    low, high = drawing_range(cells, channel_statistics(backend, cells), options)
+    measured = channel_statistics(backend, cells)
+    low, high = drawing_range(cells, measured.vmin, measured.vmax, options)
     finite = maps.isfinite().any(dim=1)[:, 0]
     return low.where(finite, float("nan")), high.where(finite, float("nan"))
 

@@ -24,7 +24,8 @@ def statistics_of(maps: torch.Tensor, backend: str = "torch") -> ChannelStatisti
 
 
 def range_of(maps: torch.Tensor, **options: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    return drawing_range(maps, statistics_of(maps), RenderOptions(**options))
+    statistics = statistics_of(maps)
+    return drawing_range(maps, statistics.vmin, statistics.vmax, RenderOptions(**options))
 
 
 def floats(*values: float) -> np.ndarray:

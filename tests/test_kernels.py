@@ -57,12 +57,11 @@ def make_job(
 ) -> Job:
     """Build a job from maps, (C, H, W) float32, with the ranges that the options say."""
     vmin, vmax = map(torch.from_numpy, reference.channel_range(maps.contiguous().numpy()))
-    statistics = channels.channel_statistics(BACKENDS["torch"], maps)
     if options.get("normalize") == "sigmoid":
         maps = channels.squash(maps)
     if options.get("normalize") == "symmetric":
         paint = paint._replace(flat=0.5)
-    vmin, vmax = channels.drawing_range(maps, statistics, RenderOptions(**options))
+    vmin, vmax = channels.drawing_range(maps, vmin, vmax, RenderOptions(**options))
     rows = sampling_positions(maps.shape[1], layout.tile_h, align, upsampling)
     cols = sampling_positions(maps.shape[2], layout.tile_w, align, upsampling)
     return Job(maps, vmin, vmax, rows, cols, layout, paint)

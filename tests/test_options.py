@@ -11,10 +11,10 @@ import pytest
 
 from cnnviz_fast import parsers
 from cnnviz_fast.errors import InputError, OptionError
-from cnnviz_fast.options import PreprocessOptions, RenderOptions, takes
+from cnnviz_fast.options import EntryOptions, PreprocessOptions, RenderOptions, takes
 from cnnviz_fast.render import render, save_sheet
 
-RECORDS = [RenderOptions, PreprocessOptions]
+RECORDS = [RenderOptions, EntryOptions, PreprocessOptions]
 GRID = "grid must be 'auto', 'ROWSxCOLS', 'ROWSx', 'xCOLS' or (rows, cols)"
 PIXELS = "tile must be pixels: N, HEIGHTxWIDTH or (height, width)"
 WHOLE = "tile must be a whole number of at least 1"

@@ -1,0 +1,247 @@
+"""The backend for other libraries: tensors in, index planes out as tensors on the same device, in compiled code too.
+
+    cf.render_index(maps, tile=56)            options as in `render`; the palette is the caller's
+    torch.ops.cnnviz_fast.channel_range       what it is made of: operators that torch.compile and torch.export take
+    torch.ops.cnnviz_fast.render_index        as they are; here after `import cnnviz_fast.operators`
+
+Stable from version 0.1 on: these names; the names, order, meaning and defaults of their arguments; dtype, shape and
+device of their results. New arguments come last, by keyword, with a default that changes nothing. The pixels follow
+`kernels.reference` within 1 level, and which backend draws them may change.
+
+Nothing here is differentiable: a result never requires gradients. Neither shapes nor entries depend on the values of
+maps, so nothing has to be read back from a device. On the CPU torch.get_num_threads() workers draw. Compiled code holds
+for any number of samples; grid 'auto' is worked out anew for other numbers of channels and shapes of tiles.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+
+from . import backends, channels
+from .errors import DTypeError, OptionError, ShapeError
+from .kernels import Paint
+from .layout import GridLayout, Strip, cut_strips, plan_grid, sampling_positions, tile_size
+from .options import EntryOptions, RenderOptions, takes
+from .parsers import share
+from .strips import in_order
+
+TAKEN = ("tile", "scale", "grid", "gap", "margin", "normalize", "vmin", "vmax", "percentile", "align", "upsampling")
+"""The render options that `render_index` takes."""
+
+REFUSED = tuple(field.name for field in dataclasses.fields(RenderOptions) if field.name not in TAKEN)
+
+
+@torch.library.custom_op("cnnviz_fast::channel_range", mutates_args=())
+def channel_range(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find the least and the greatest finite value of each channel.
+
+    Args:
+        maps: (C, H, W) real dtype, or (N, C, H, W), any strides, any device, finite or not. Not modified.
+
+    Returns:
+        vmin, vmax: (C,) float32, or (N, C), on the device of `maps`. NaN for a channel without a finite value.
+
+    Raises:
+        InputError: `maps` cannot be used.
+    """
+    every_channel = _every_channel(maps)
+    backend = backends.choose("auto", maps.device.type)
+    vmin, vmax = backend.kernels.channel_range(backend.to_array(every_channel))
+    return torch.as_tensor(vmin).view(maps.shape[:-2]), torch.as_tensor(vmax).view(maps.shape[:-2])
+
+
+@torch.library.custom_op("cnnviz_fast::render_index", mutates_args=())
+def draw_index(
+    maps: torch.Tensor,
+    vmin: torch.Tensor,
+    vmax: torch.Tensor,
+    tile_h: int,
+    tile_w: int,
+    *,
+    rows: int = 0,
+    cols: int = 0,
+    gap: int = RenderOptions.gap,
+    margin: int = RenderOptions.margin,
+    align: str = RenderOptions.align,
+    upsampling: str = RenderOptions.upsampling,
+    levels: int = EntryOptions.levels,
+    flat: float = 0.0,
+    background: int = EntryOptions.background,
+    bad: int = EntryOptions.bad,
+) -> torch.Tensor:
+    """Draw maps on given ranges into the index plane of a sheet, or of N sheets.
+
+    Args:
+        maps: (C, H, W) real dtype, or (N, C, H, W), any strides, any device, finite or not. Not modified.
+        vmin: (C,) real dtype, or (N, C), on the device of `maps`. Lower end of the range each channel is drawn on.
+        vmax: (C,) real dtype, or (N, C). Upper end; equal to `vmin` for a flat channel.
+        tile_h: height of a tile in px. A tile smaller than the map is made by torch's antialiased interpolation.
+        tile_w: width of a tile in px.
+        rows: of the grid; 0 means as many as needed, and 0 rows with 0 cols the grid that is nearly square.
+        cols: of the grid, likewise.
+        gap: px between tiles.
+        margin: px around the grid.
+        align: where samples lie: 'left', 'center' or 'corners'.
+        upsampling: between samples: 'bilinear' or 'nearest'.
+        levels: entries 0 .. levels - 1 show values.
+        flat: the normalised value, 0 to 1, at which a channel whose range has no width is drawn.
+        background: entry of pixels that belong to no tile.
+        bad: entry of pixels that a NaN or an infinity touches.
+
+    Returns:
+        (height, width) uint8, or (N, height, width), contiguous, on the device of `maps`.
+
+    Raises:
+        InputError: an argument cannot be used.
+
+    Source:
+        Pixel rules: `kernels.reference`.
+    """
+    # A record that exists is valid.
+    RenderOptions(tile=(tile_h, tile_w), grid=(rows, cols), gap=gap, margin=margin, align=align, upsampling=upsampling)
+    EntryOptions(levels=levels, background=background, bad=bad)
+    paint = Paint(levels, share("flat", flat), background, bad)
+    layout = _layout_of(maps, vmin, vmax, tile_h, tile_w, rows, cols, gap, margin)
+    every_channel = _every_channel(maps)
+    low, high = (end.detach().to(torch.float32).flatten() for end in (vmin, vmax))
+    cells = channels.shrink(every_channel, low, high, tile_h, tile_w) if upsampling == "bilinear" else every_channel
+    down = sampling_positions(cells.shape[1], tile_h, align, upsampling)
+    across = sampling_positions(cells.shape[2], tile_w, align, upsampling)
+
+    index = maps.new_empty((*maps.shape[:-3], layout.height, layout.width), dtype=torch.uint8)
+    backend = backends.choose("auto", maps.device.type)
+    arrays = [backend.to_array(tensor) for tensor in (cells, low, high)]
+    planes = backend.to_array(index.view(-1, layout.height, layout.width))  # shares the memory of `index`
+
+    def draw(sample: int, strip: Strip) -> None:
+        chosen = slice(sample * layout.count, (sample + 1) * layout.count)
+        out = planes[sample, strip.start : strip.stop]
+        backend.kernels.render_strip(*(array[chosen] for array in arrays), down, across, layout, paint, strip, out)
+
+    strips = cut_strips(layout.height, layout.width, backend.strip_px)
+    work = [(sample, strip) for sample in range(len(planes)) for strip in strips]
+    for _ in in_order(lambda item: draw(*item), work, torch.get_num_threads() if maps.device.type == "cpu" else 1):
+        pass
+    return index
+
+
+@channel_range.register_fake
+def _channel_range_fake(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    _check_shape(maps)
+    vmin, vmax = (maps.new_empty(maps.shape[:-2], dtype=torch.float32) for _ in range(2))
+    return vmin, vmax
+
+
+# torch asks for a backward function, and nothing calls it. uint8 has no gradients in any case.
+channel_range.register_autograd(
+    lambda ctx, *gradients: None, setup_context=lambda ctx, inputs, output: ctx.mark_non_differentiable(*output)
+)
+
+
+@draw_index.register_fake
+def _draw_index_fake(
+    maps: torch.Tensor, vmin: torch.Tensor, vmax: torch.Tensor, tile_h: int, tile_w: int, *,
+    rows: int = 0, cols: int = 0, gap: int = RenderOptions.gap, margin: int = RenderOptions.margin, **_: Any,
+) -> torch.Tensor:  # fmt: skip
+    layout = _layout_of(maps, vmin, vmax, tile_h, tile_w, rows, cols, gap, margin)
+    return maps.new_empty((*maps.shape[:-3], layout.height, layout.width), dtype=torch.uint8)
+
+
+@takes(RenderOptions, without=REFUSED)
+def render_index(
+    maps: torch.Tensor,
+    *,
+    levels: int = EntryOptions.levels,
+    background: int = EntryOptions.background,
+    bad: int = EntryOptions.bad,
+    **options: Any,
+) -> torch.Tensor:
+    """Draw every channel of a layer into an index plane that stays a tensor; of a batch, a plane a sample.
+
+    The plane says which entry of a palette each pixel shows, and the palette is the caller's. Values take all 256
+    entries unless told otherwise: then entry 0 stands also for background and for what is not finite, since which
+    entries are needed must not depend on the values. To tell them apart, pass levels=254, background=254, bad=255.
+
+    The same pixels as `render(...).index` where levels, background and bad are those of its palette; but maps of single
+    cells are maps like any other, each on a range of its own unless `normalize` says otherwise.
+
+    Args:
+        maps: (C, H, W) real dtype, or (N, C, H, W), any strides, any device, finite or not. Not modified.
+        levels: entries 0 .. levels - 1 show values, 2 to 256 of them.
+        background: entry of gaps, margins and empty cells.
+        bad: entry of NaN and infinities.
+        **options: see below.
+
+    Returns:
+        (height, width) uint8, or (N, height, width), contiguous, on the device of `maps`. Never requires gradients.
+
+    Raises:
+        InputError: `maps` or an option cannot be used.
+
+    Source:
+        Pixel rules: `kernels.reference`.
+    """
+    if not isinstance(maps, torch.Tensor):
+        raise DTypeError(
+            f"maps must be a tensor, got {type(maps).__name__}. Pass torch.as_tensor(maps), or use render."
+        )
+    entries, wanted = _checked(levels, background, bad, **options)
+    operators = torch.ops.cnnviz_fast
+    values = maps.detach()
+    vmin, vmax = operators.channel_range(values)
+    if wanted.normalize in ("percentile", "sigmoid"):
+        values = values.to(torch.float32)
+    vmin, vmax = channels.drawing_range(values, vmin, vmax, wanted)
+    if wanted.normalize == "sigmoid":
+        values = channels.squash(values)
+    tile_h, tile_w = tile_size(maps.shape[-2], maps.shape[-1], wanted.tile, wanted.scale)
+    index: torch.Tensor = operators.render_index(
+        values, vmin, vmax, tile_h, tile_w,
+        rows=wanted.grid[0], cols=wanted.grid[1], gap=wanted.gap, margin=wanted.margin,
+        align=wanted.align, upsampling=wanted.upsampling,
+        levels=entries.levels, flat=wanted.flat, background=entries.background, bad=entries.bad,
+    )  # fmt: skip
+    return index
+
+
+# torch.compile calls it instead of compiling what checks options.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch has no types for it
+def _checked(levels: int, background: int, bad: int, **options: Any) -> tuple[EntryOptions, RenderOptions]:
+    """Check the options of `render_index`."""
+    for name in options:
+        if name in REFUSED:
+            raise OptionError(
+                f"{name} belongs to render; render_index draws every map it is given and leaves colours to its caller. "
+                f"Leave it out."
+            )
+    return EntryOptions(levels=levels, background=background, bad=bad), RenderOptions(**options)
+
+
+def _check_shape(maps: torch.Tensor) -> None:
+    if maps.ndim not in (3, 4):
+        raise ShapeError(f"maps must have shape (C, H, W), or (N, C, H, W) for a batch, got {tuple(maps.shape)}.")
+
+
+def _every_channel(maps: torch.Tensor) -> torch.Tensor:
+    """Check maps and return the channels of all samples, (N * C, H, W) float32."""
+    _check_shape(maps)
+    channels.check_values(maps)
+    return maps.detach().to(torch.float32).flatten(0, -3)
+
+
+def _layout_of(
+    maps: torch.Tensor, vmin: torch.Tensor, vmax: torch.Tensor, tile_h: int, tile_w: int,
+    rows: int, cols: int, gap: int, margin: int,
+) -> GridLayout:  # fmt: skip
+    """Check shapes, which may be symbolic, and lay out the sheet of one sample."""
+    _check_shape(maps)
+    for name, end in (("vmin", vmin), ("vmax", vmax)):
+        if end.shape != maps.shape[:-2] or end.device != maps.device:
+            raise ShapeError(
+                f"{name} must have shape {tuple(maps.shape[:-2])} on {maps.device}, one entry a channel, "
+                f"got {tuple(end.shape)} on {end.device}."
+            )
+    return plan_grid(maps.shape[-3], tile_h, tile_w, grid=(rows, cols), gap=gap, margin=margin)

@@ -1,0 +1,487 @@
+"""The backend for other libraries: the same pixels as `render`, as tensors, in code of theirs, compiled or not."""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from assertions import assert_equal_planes, assert_same_plane, assert_same_range
+from cases import CASES, INF, NAN, mixed, noise
+from torch._dynamo.testing import CompileCounter
+
+import cnnviz_fast as cf
+from cnnviz_fast import backends, operators
+from cnnviz_fast.errors import DTypeError, InputError, OptionError, ShapeError
+from cnnviz_fast.layout import NO_ROOM
+from cnnviz_fast.options import NORMALIZATIONS
+
+OPERATORS = torch.ops.cnnviz_fast
+FIXED = {"vmin": -1.0, "vmax": 1.5}
+
+
+def options_of(normalize: str) -> dict[str, Any]:
+    return {"normalize": normalize, **(FIXED if normalize == "fixed" else {})}
+
+
+def rendered(maps: Any, **options: Any) -> tuple[np.ndarray, dict[str, int]]:
+    """Return the plane that `render` draws, and the entries of its palette."""
+    sheet = cf.render(maps, **options)
+    colors = sheet.colors
+    return sheet.index, {"levels": colors.levels, "background": colors.background, "bad": colors.bad}
+
+
+@pytest.fixture
+def fresh_compiler() -> Iterator[None]:
+    """Forget compiled code, so that each test compiles its own."""
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# render_index
+
+
+TENSORS = [name for name, case in CASES.items() if isinstance(case.maps, torch.Tensor) and case.room == NO_ROOM]
+
+
+@pytest.mark.parametrize("name", [name for name in TENSORS if name != "one_pixel"])
+def test_render_index_draws_what_render_draws(name: str) -> None:
+    case = CASES[name]
+    where = {"tile": case.tile, "grid": case.grid, "gap": case.gap, "margin": case.margin}
+    expected, entries = rendered(case.maps, **where)
+    before = case.maps.detach().clone()
+    assert_equal_planes(cf.render_index(case.maps, **where, **entries), expected)
+    torch.testing.assert_close(case.maps.detach(), before, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"tile": 12},
+        {"tile": (6, 13)},
+        {"tile": (3, 4)},
+        {"scale": 2.5},
+        {"grid": "2x3", "tile": 12},
+        {"grid": "x1", "tile": 12},
+        {"gap": 2, "tile": 12},
+        {"margin": 3, "tile": 12},
+        {"normalize": "percentile", "percentile": (10, 80), "tile": 12},
+        {"align": "left", "tile": 12},
+        {"align": "corners", "tile": 12},
+        {"upsampling": "nearest", "tile": 12},
+        {"upsampling": "nearest", "tile": 3},
+        *({**options_of(normalize), "tile": 12} for normalize in NORMALIZATIONS),
+    ],
+    ids=str,
+)
+def test_render_index_options_do_what_they_do_for_render(changed: dict[str, Any], maps: torch.Tensor) -> None:
+    expected, entries = rendered(maps, **changed)
+    assert_equal_planes(cf.render_index(maps, **changed, **entries), expected)
+
+
+def test_render_index_defaults_leave_all_levels_to_values_by_hand() -> None:
+    maps = torch.stack([noise(4, 5), noise(5, 4).T, torch.full((4, 5), 3.0)])
+    maps[1, 2, 2], maps[1, 0, 0] = NAN, INF
+    index = cf.render_index(maps, tile=(4, 5), grid=(2, 2), gap=1).numpy()
+    assert index.shape == (9, 11)
+    low, high = maps[0].min(), maps[0].max()
+    assert_equal_planes(index[:4, :5], np.floor(((maps[0] - low) / (high - low) * 255 + 0.5).numpy()).astype(np.uint8))
+    assert index[:4, :5].max() == 255
+    assert index[2, 6 + 2] == index[0, 6] == 0  # not finite
+    assert not index[5:, :5].any()  # flat
+    assert not index[4].any()  # background
+    assert not index[5:, 5:].any()
+
+
+def test_render_index_maps_of_single_cells_are_maps_like_any_other() -> None:
+    maps = torch.tensor([3.0, -1.0, 1.0])[:, None, None]
+    index = cf.render_index(maps, tile=2, grid="1x")
+    assert (index.shape, int(index.max())) == ((2, 6), 0)  # flat, each of them
+    index = cf.render_index(maps, tile=2, grid="1x", normalize="layer")
+    assert index.tolist() == [[255, 255, 0, 0, 128, 128]] * 2
+
+
+def test_render_index_shows_entries_where_they_are_told_apart(maps: torch.Tensor) -> None:
+    maps[2, 1, 3] = NAN
+    index = cf.render_index(maps, tile=(5, 7), grid="2x", gap=1, levels=100, background=200, bad=130).numpy()
+    assert (index[5] == 200).all()
+    assert (index[:, [7, 15]] == 200).all()
+    assert index[1, 2 * 8 + 3] == 130
+    assert (index == 130).sum() == 1
+    assert index[index < 130].max() == 99
+
+
+@pytest.mark.parametrize("normalize", NORMALIZATIONS)
+@pytest.mark.parametrize("tile", [9, 3])
+def test_render_index_of_a_batch_is_that_of_each_sample(normalize: str, tile: int) -> None:
+    batch = torch.stack([noise(8, 3, 4), mixed(), 5 * noise(8, 3, 4) - 2])
+    options = {**options_of(normalize), "tile": tile, "gap": 1, "levels": 254, "background": 254, "bad": 255}
+    index = cf.render_index(batch, **options)
+    assert index.shape[0] == 3
+    for sample, plane in zip(batch, index, strict=True):
+        assert_equal_planes(plane, cf.render_index(sample, **options))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int32, torch.bool])
+@pytest.mark.parametrize("normalize", ["channel", "percentile", "sigmoid"])
+def test_render_index_widens_every_dtype(dtype: torch.dtype, normalize: str) -> None:
+    batch = (20 * noise(2, 3, 4, 5)).to(dtype).to(memory_format=torch.channels_last)
+    index = cf.render_index(batch, tile=8, normalize=normalize)
+    assert index.is_contiguous()
+    assert_equal_planes(index[1], cf.render_index(batch[1].float(), tile=8, normalize=normalize))
+
+
+def test_render_index_shows_its_options_and_keeps_its_promise() -> None:
+    assert list(inspect.signature(cf.render_index).parameters) == [
+        "maps", "levels", "background", "bad", "tile", "scale", "grid", "gap", "margin", "normalize", "vmin", "vmax",
+        "percentile", "align", "upsampling",
+    ]  # fmt: skip
+    assert [str(getattr(OPERATORS, name).default._schema) for name in ("channel_range", "render_index")] == [
+        "cnnviz_fast::channel_range(Tensor maps) -> (Tensor, Tensor)",
+        "cnnviz_fast::render_index(Tensor maps, Tensor vmin, Tensor vmax, SymInt tile_h, SymInt tile_w, *, "
+        'SymInt rows=0, SymInt cols=0, SymInt gap=0, SymInt margin=0, str align="center", '
+        'str upsampling="bilinear", SymInt levels=256, float flat=0., SymInt background=0, SymInt bad=0) -> Tensor',
+    ]
+
+
+@pytest.mark.parametrize("name", operators.REFUSED)
+def test_render_index_refuses_what_belongs_to_render(name: str, maps: torch.Tensor) -> None:
+    if name in ("background", "bad"):
+        with pytest.raises(OptionError, match=f"^{name} must be a whole number of at least 0, got 'red'"):
+            cf.render_index(maps, **{name: "red"})
+        return
+    with pytest.raises(OptionError) as caught:
+        cf.render_index(maps, **{name: 1})
+    assert str(caught.value) == (
+        f"{name} belongs to render; render_index draws every map it is given and leaves colours to its caller. "
+        f"Leave it out."
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"levels": 257}, "levels must be a whole number from 2 to 256, got 257."),
+        ({"levels": 1}, "levels must be a whole number of at least 2, got 1."),
+        ({"bad": 256}, "bad must be a whole number from 0 to 255, got 256."),
+        ({"background": -1}, "background must be a whole number of at least 0, got -1."),
+        ({"gap": -1}, "gap must be a whole number of at least 0, got -1."),
+        ({"tile": 9, "scale": 2}, "tile and scale both set the tile size. Give one of them."),
+        (
+            {"grid": "2x2"},
+            "grid must hold all 6 channels, got 2x2 = 4 cells. Take grid 'auto' or 'x2', or choose fewer channels.",
+        ),
+    ],
+)
+def test_render_index_wrong_options_are_refused(given: dict[str, Any], message: str, maps: torch.Tensor) -> None:
+    with pytest.raises(OptionError) as caught:
+        cf.render_index(maps, **given)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("maps", "error", "message"),
+    [
+        (noise(4, 5), ShapeError, "maps must have shape (C, H, W), or (N, C, H, W) for a batch, got (4, 5)."),
+        (
+            torch.zeros(0, 3, 4, 5),
+            ShapeError,
+            "maps must have at least one channel and one pixel, got shape (0, 3, 4, 5).",
+        ),
+        (
+            noise(2, 3, 4, 5).to_sparse(),
+            DTypeError,
+            "maps must hold their values densely, got torch.sparse_coo. Pass maps.to_dense() or a real tensor.",
+        ),
+        (
+            noise(3, 4, 5).to(torch.complex64),
+            DTypeError,
+            "maps must be of a real dtype, got torch.complex64. Pass maps.abs() or maps.real.",
+        ),
+        (
+            noise(3, 4, 5).numpy(),
+            DTypeError,
+            "maps must be a tensor, got ndarray. Pass torch.as_tensor(maps), or use render.",
+        ),
+    ],
+    ids=["2 axes", "empty", "sparse", "complex", "numpy"],
+)
+def test_render_index_wrong_maps_are_refused(maps: Any, error: type[InputError], message: str) -> None:
+    with pytest.raises(error) as caught:
+        cf.render_index(maps)
+    assert str(caught.value) == message
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The operators
+
+
+def test_channel_range_of_a_batch_is_that_of_each_sample() -> None:
+    batch = torch.stack([noise(8, 3, 4), mixed()]).requires_grad_()
+    vmin, vmax = OPERATORS.channel_range(batch)
+    for sample, low, high in zip(batch.detach().numpy(), vmin, vmax, strict=True):
+        finite = [channel[np.isfinite(channel)] for channel in sample]
+        expected = [[np.float32(end(c) if len(c) else NAN) for c in finite] for end in (np.min, np.max)]
+        assert_same_range((low, high), expected)
+
+
+def test_render_index_operator_draws_on_the_ranges_given() -> None:
+    maps = noise(2, 3, 4, 5)
+    vmin, vmax = torch.full((2, 3), -2.0), torch.tensor([[1.0, 2, 3], [4, 5, 6]])
+    index = OPERATORS.render_index(maps, vmin, vmax, 4, 5, rows=1, levels=101)
+    values = ((maps + 2) / (vmax + 2)[:, :, None, None]).clamp(0, 1).numpy()
+    expected = np.floor(values * np.float32(100) + np.float32(0.5)).astype(np.uint8)
+    assert_equal_planes(index[1], np.concatenate(expected[1], axis=1))
+    assert_equal_planes(index[0], np.concatenate(expected[0], axis=1))
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"vmin": torch.zeros(2)}, ShapeError, r"^vmin must have shape \(3,\) on cpu, one entry a channel, got \(2,\)"),
+        ({"vmax": torch.zeros(1, 3)}, ShapeError, r"^vmax must have shape \(3,\) on cpu, .*, got \(1, 3\) on cpu\.$"),
+        ({"maps": noise(4, 5)}, ShapeError, r"^maps must have shape \(C, H, W\), or \(N, C, H, W\)"),
+        ({"tile_h": 0}, OptionError, "^tile must be a whole number of at least 1, got 0"),
+        ({"gap": -1}, OptionError, "^gap must be a whole number of at least 0, got -1"),
+        ({"align": "centre"}, OptionError, r"^align must be one of left, center, corners, got 'centre'\. Closest"),
+        ({"upsampling": "cubic"}, OptionError, "^upsampling must be one of bilinear, nearest"),
+        ({"levels": 300}, OptionError, "^levels must be a whole number from 2 to 256, got 300"),
+        ({"flat": 2.0}, OptionError, "^flat must be a number from 0 to 1, got 2.0"),
+    ],
+    ids=str,
+)
+def test_render_index_operator_checks_its_arguments(
+    changed: dict[str, Any], error: type[InputError], message: str
+) -> None:
+    arguments = {"maps": noise(3, 4, 5), "vmin": torch.zeros(3), "vmax": torch.ones(3), "tile_h": 8, "tile_w": 8}
+    with pytest.raises(error, match=message):
+        OPERATORS.render_index(**arguments | changed)
+
+
+@pytest.mark.parametrize(
+    "maps",
+    [
+        noise(3, 4, 5),
+        noise(2, 3, 4, 5).requires_grad_(),
+        noise(2, 3, 4, 5).half().to(memory_format=torch.channels_last),
+        noise(5, 6, 4).permute(2, 0, 1)[::2],
+        CASES["one_nan"].maps,
+    ],
+    ids=["one sample", "batch with gradients", "half, channels last", "strided", "NaN"],
+)
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # of copies that opcheck makes
+def test_operators_pass_opcheck(maps: torch.Tensor) -> None:
+    torch.library.opcheck(OPERATORS.channel_range.default, (maps,))
+    ranges = [end.detach() for end in OPERATORS.channel_range(maps)]
+    torch.library.opcheck(OPERATORS.render_index.default, (maps, *ranges, 9, 7), {"gap": 1, "bad": 255})
+    torch.library.opcheck(OPERATORS.render_index.default, (maps, *ranges, 2, 7), {"rows": 1, "upsampling": "nearest"})
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"tile": 9}, {"scale": 0.5}, {"grid": "x2", "gap": 3, "margin": 2}, {"tile": (3, 8)}], ids=str
+)
+@pytest.mark.parametrize("shape", [(5, 6, 8), (2, 5, 8, 6)])
+def test_render_index_on_the_meta_device_has_the_right_shape(shape: tuple[int, ...], options: dict[str, Any]) -> None:
+    index, real = (cf.render_index(maps, **options) for maps in (noise(*shape).to("meta"), noise(*shape)))
+    assert (index.shape, index.dtype, index.stride()) == (real.shape, torch.uint8, real.stride())
+    assert index.is_meta
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch"])
+def test_operators_give_the_same_by_every_backend(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = torch.stack([noise(8, 3, 4), mixed()])
+    options = {"tile": 9, "gap": 1, "levels": 254, "background": 254, "bad": 255}
+    expected = cf.render_index(batch, **options)
+    chosen: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        backends, "choose", lambda name, device: chosen.append((name, device)) or backends.BACKENDS[backend]
+    )
+    index = cf.render_index(batch, **options)
+    assert chosen == [("auto", "cpu")] * 2  # range and render
+    for ours, theirs in zip(index, expected, strict=True):
+        assert_same_plane(ours, theirs, levels=254)
+
+
+@pytest.mark.gpu
+def test_render_index_stays_on_the_gpu() -> None:
+    batch = torch.stack([noise(8, 3, 4), mixed()])
+    expected = cf.render_index(batch, tile=9)
+    index = cf.render_index(batch.cuda(), tile=9)
+    assert index.is_cuda
+    for ours, theirs in zip(index.cpu(), expected, strict=True):
+        assert_same_plane(ours, theirs)
+
+
+def test_operators_use_as_many_threads_as_torch_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted: list[int] = []
+    in_order = operators.in_order
+    monkeypatch.setattr(
+        operators, "in_order", lambda work, items, threads: wanted.append(threads) or in_order(work, items, threads)
+    )
+    before = torch.get_num_threads()
+    planes = []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            planes.append(cf.render_index(noise(3, 6, 4, 5), tile=200))
+    finally:
+        torch.set_num_threads(before)
+    assert wanted == [1, 3]
+    assert torch.equal(*planes)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Gradients
+
+
+def test_results_require_no_gradients_and_leave_those_of_others_alone(maps: torch.Tensor) -> None:
+    maps.requires_grad_()
+    vmin, vmax = OPERATORS.channel_range(maps)
+    planes = [cf.render_index(maps, tile=9), OPERATORS.render_index(maps, vmin, maps[:, 0, 0], 9, 9)]
+    assert not any(result.requires_grad for result in (vmin, vmax, *planes))
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        vmin.sum().backward()
+    (maps.sum() + vmin.sum() + planes[0].sum()).backward()
+    assert maps.grad is not None
+    assert (maps.grad == 1).all()
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_render_index_without_gradients_is_the_same(mode: Callable[[], Any], maps: torch.Tensor) -> None:
+    expected = cf.render_index(maps, tile=9)
+    with mode():
+        assert_equal_planes(cf.render_index(maps * 1, tile=9), expected)
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+def test_compiled_training_step_that_draws_has_the_same_gradients(maps: torch.Tensor) -> None:
+    weight = torch.tensor(1.5, requires_grad=True)
+
+    def step(maps: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        scaled = maps * weight
+        return scaled.square().sum(), OPERATORS.channel_range(scaled)[1], cf.render_index(scaled, tile=9)
+
+    expected = step(maps)
+    results = torch.compile(step, fullgraph=True, backend="aot_eager")(maps)
+    for ours, theirs in zip(results, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert [result.requires_grad for result in results] == [True, False, False]
+    results[0].backward()
+    torch.testing.assert_close(weight.grad, 2 * 1.5 * maps.square().sum())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Compiled code
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.parametrize("normalize", NORMALIZATIONS)
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_render_index_compiles_whole(backend: str, normalize: str) -> None:
+    def draw(maps: torch.Tensor) -> torch.Tensor:
+        return cf.render_index(maps.relu(), tile=9, gap=1, **options_of(normalize))
+
+    compiled = torch.compile(draw, fullgraph=True, backend=backend)
+    for maps in (noise(3, 4, 5), noise(2, 3, 4, 5).half(), noise(2, 3, 5, 4).mT.requires_grad_()):
+        assert torch.equal(compiled(maps), draw(maps))
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="inductor needs a C++ compiler")
+def test_render_index_compiles_to_native_code() -> None:
+    compiled = torch.compile(lambda maps: cf.render_index(maps.relu(), tile=9, normalize="layer"), fullgraph=True)
+    index, expected = compiled(noise(2, 3, 4, 5)), cf.render_index(noise(2, 3, 4, 5).relu(), tile=9, normalize="layer")
+    for ours, theirs in zip(index, expected, strict=True):
+        assert_same_plane(ours, theirs)
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.parametrize(
+    ("options", "shapes"),
+    [
+        ({"tile": 9}, [(n, 3, 4, 5) for n in range(2, 7)]),
+        ({"tile": 9, "grid": "x2"}, [(2, c, 4, 5) for c in range(3, 8)]),
+        ({"tile": (7, 9)}, [(2, 3, 3 + i, 12 - i) for i in range(5)]),
+        ({"scale": 2, "grid": "x2"}, [(2, 3, 3 + i, 12 - i) for i in range(5)]),
+    ],
+    ids=["N", "C", "H and W", "H and W by a factor"],
+)
+def test_render_index_is_not_compiled_anew_for_every_size(
+    options: dict[str, Any], shapes: list[tuple[int, ...]]
+) -> None:
+    counter = CompileCounter()
+    compiled = torch.compile(lambda maps: cf.render_index(maps, **options), fullgraph=True, backend=counter)
+    for shape in shapes:
+        assert torch.equal(compiled(noise(*shape)), cf.render_index(noise(*shape), **options))
+    assert counter.frame_count <= 3  # once for the first size, once for any, once more for more rows than columns
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+def test_render_index_compiled_with_a_wrong_option_says_so(maps: torch.Tensor) -> None:
+    compiled = torch.compile(lambda maps: cf.render_index(maps, gap=-1), fullgraph=True, backend="eager")
+    with pytest.raises(Exception, match="gap must be a whole number of at least 0, got -1"):
+        compiled(maps)
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+def test_render_index_can_be_exported_for_any_number_of_samples() -> None:
+    class Draw(torch.nn.Module):
+        def forward(self, maps: torch.Tensor) -> torch.Tensor:
+            return cf.render_index(maps, tile=9, normalize="layer")
+
+    program = torch.export.export(Draw(), (noise(2, 3, 4, 5),), dynamic_shapes=({0: torch.export.Dim("n")},))
+    assert torch.equal(program.module()(noise(5, 3, 4, 5)), Draw()(noise(5, 3, 4, 5)))
+
+
+FOREIGN_LIBRARY = '''
+import torch
+import cnnviz_fast as cf
+
+@torch.compile(fullgraph=True, backend="aot_eager")
+def contact_sheets(features):
+    """Draw what is above 0, with an entry for gaps."""
+    return cf.render_index(features.clamp(min=0), tile=8, gap=1, levels=255, background=255)
+
+@torch.compile(fullgraph=True, backend="aot_eager")
+def on_the_range_of_the_first(features):
+    vmin, vmax = torch.ops.cnnviz_fast.channel_range(features[:1])
+    ends = [end.expand(len(features), -1) for end in (vmin, vmax)]
+    return torch.ops.cnnviz_fast.render_index(features, *ends, 8, 10, cols=2)
+'''
+
+FOREIGN_PROGRAM = """
+import sys
+import cnnviz_fast
+assert "torch" not in sys.modules
+import torch, library
+assert not hasattr(torch.ops.cnnviz_fast, "render_index")
+features = torch.load(sys.argv[1])
+sheets = library.contact_sheets(features)
+assert torch.ops.cnnviz_fast.render_index
+torch.save([sheets, library.on_the_range_of_the_first(features)], sys.argv[1])
+"""
+
+
+def test_a_foreign_library_compiles_with_it(tmp_path: Path) -> None:
+    (tmp_path / "library.py").write_text(FOREIGN_LIBRARY)
+    (tmp_path / "program.py").write_text(FOREIGN_PROGRAM)
+    features = noise(2, 3, 4, 5)
+    torch.save(features, tmp_path / "features.pt")
+    subprocess.run([sys.executable, "-W", "error", tmp_path / "program.py", tmp_path / "features.pt"], check=True)
+    sheets, on_the_first = torch.load(tmp_path / "features.pt")
+    for sample, sheet in zip(features, sheets, strict=True):
+        assert_equal_planes(sheet, cf.render(sample.clamp(min=0), tile=8, gap=1).index)
+    low, high = features[0].amin((1, 2), keepdim=True), features[0].amax((1, 2), keepdim=True)
+    values = torch.nn.functional.interpolate(((features - low) / (high - low)).clamp(0, 1), (8, 10), mode="bilinear")
+    tiles = (values * 255 + 0.5).byte()
+    for sheet, (a, b, c) in zip(on_the_first, tiles, strict=True):
+        assert_same_plane(sheet, torch.cat([torch.cat([a, b], dim=1), torch.cat([c, 0 * c], dim=1)]))
