@@ -20,11 +20,12 @@ BLOCK_PX = 256
 """Columns of a program that draws, which is one warp: its lanes store 8 px at once, and share the cost of a row."""
 
 LEAST_ROWS, MOST_ROWS = 8, 128
-"""Rows of a program that draws: for each row of the maps that they pass it spends what 10 of them cost."""
+"""Rows of a program that draws. Counted in instructions for sm_90, drawing a row costs 13 a pixel, and each row of the
+maps that the program comes to, 79."""
 
 PROGRAMS = 2048
-"""Smaller sheets are cut into fewer rows to reach so many programs. Of those that draw, with 186 to 222 registers as
-compiled for it, the 132 multiprocessors of an H200 hold 9 or 10 each: 1320 at once."""
+"""Smaller sheets are cut into fewer rows to reach so many programs. At the 180 registers that they take on sm_90, the
+132 multiprocessors of an H200 hold 11 each, 1452 at once."""
 
 CHANNELS, VALUES = 8, 64
 """What a program that measures reads at once: 256 bytes a channel of contiguous maps, or 32 a value of channels-last

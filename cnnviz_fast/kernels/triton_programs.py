@@ -91,32 +91,22 @@ def _blended(before, step, fraction):
 
 
 @triton.jit
-def _line(left_at, right_at, fraction, inside, low, high, half, flat):
-    """Enlarge one row of a map along x."""
-    left = _normalized(left_at, inside, low, high, half, flat)
-    right = _normalized(right_at, inside, low, high, half, flat)
-    return _blended(left, right - left, fraction)
-
-
-@triton.jit
-def _two_lines(
-    maps, stride_c, stride_h, stride_w, height, map_width,
+def _line(
+    maps, stride_c, stride_h, stride_w, map_width,
     vmin, vmax, col_index, col_fraction, channel, x, inside, row, flat,
 ):  # fmt: skip
-    """Enlarge a row of the maps along x; return it, and how far the next row lies from it.
+    """Enlarge a row of the maps along x.
 
-    What a column needs is read again for every row of the maps: kept meanwhile, it would fill the registers.
+    What a column needs is read again for each of them: kept meanwhile, it would fill the registers.
     """
     low, high = tl.load(vmin + channel, mask=inside, other=0), tl.load(vmax + channel, mask=inside, other=1)
     half = tl.where(tl.abs(high - low) == float("inf"), 0.5, 1.0)
     col = tl.load(col_index + x, mask=inside, other=0)
     fraction = tl.load(col_fraction + x, mask=inside, other=0)
-    left_at = maps + channel.to(tl.int64) * stride_c + col.to(tl.int64) * stride_w + row.to(tl.int64) * stride_h
-    right_at = left_at + tl.where(col + 1 < map_width, stride_w, 0)
-    down = tl.where(row + 1 < height, stride_h, 0)
-    before = _line(left_at, right_at, fraction, inside, low, high, half, flat)
-    after = _line(left_at + down, right_at + down, fraction, inside, low, high, half, flat)
-    return before, after - before
+    at = maps + channel.to(tl.int64) * stride_c + col.to(tl.int64) * stride_w + row.to(tl.int64) * stride_h
+    left = _normalized(at, inside, low, high, half, flat)
+    right = _normalized(at + tl.where(col + 1 < map_width, stride_w, 0), inside, low, high, half, flat)
+    return _blended(left, right - left, fraction)
 
 
 @triton.jit(do_not_specialize=["height", "map_width", "cut", "steps", "flat", "background", "bad"])
@@ -135,18 +125,25 @@ def render_block(
     odd = tl.where(inside, bad, background).to(tl.float32)  # shown where there is no value
     place = out + start + lane
 
-    held = -1
+    held = -2  # neither the first row nor the one before it
     before = tl.zeros([BLOCK], tl.float32)
-    step = tl.zeros([BLOCK], tl.float32)
+    after = tl.zeros([BLOCK], tl.float32)
     for y in range(first, tl.minimum(last, cut.tile_h)):
         row, fraction = tl.load(row_index + y), tl.load(row_fraction + y)
         if row != held:
-            before, step = _two_lines(
-                maps, stride_c, stride_h, stride_w, height, map_width,
-                vmin, vmax, col_index, col_fraction, channel, x, inside, row, flat,
+            if row == held + 1:
+                before = after
+            else:
+                before = _line(
+                    maps, stride_c, stride_h, stride_w, map_width,
+                    vmin, vmax, col_index, col_fraction, channel, x, inside, row, flat,
+                )  # fmt: skip
+            after = _line(
+                maps, stride_c, stride_h, stride_w, map_width,
+                vmin, vmax, col_index, col_fraction, channel, x, inside, tl.minimum(row + 1, height - 1), flat,
             )  # fmt: skip
             held = row
-        value = _blended(before, step, fraction)
+        value = _blended(before, after - before, fraction)
         entry = tl.where(value == value, value * steps + 0.5, odd)  # not below 0, so that conversion is floor
         tl.store(place + (origin + y) * width, entry.to(tl.int32).to(tl.uint8), mask=drawn)
     blank = tl.full([BLOCK], background, tl.int32).to(tl.uint8)
