@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import subprocess
 import sys
@@ -57,14 +58,40 @@ BACKENDS = {
         Backend("reference", "reference", ("cpu",), 1 << 16, _to_numpy),
         Backend("torch", "torch_ops", (), 1 << 19, lambda tensor: tensor),
         Backend("numba", "numba_cpu", ("cpu",), 1 << 22, _to_numpy),
+        Backend("triton", "triton_gpu", ("cuda",), 1 << 24, lambda tensor: tensor),
     )
 }
 
 
+_LOG = logging.getLogger(__package__)
+
+_PLACES = {"cpu": "the CPU", "cuda": "a CUDA device"}
+
+
 @cache
 def missing(name: str) -> str:
-    """Say why a backend cannot work on this machine, or "" where it can. Loads it to find out."""
-    return cannot_load(BACKENDS[name].module)
+    """Say why a backend cannot work on this machine, or "" where it can. Loads it to find out, and tries Triton."""
+    if name != "triton":
+        return cannot_load(BACKENDS[name].module)
+    if not _sees_cuda():
+        return "torch sees no CUDA device"
+    if reason := cannot_load(BACKENDS[name].module):
+        return reason
+    try:
+        BACKENDS[name].kernels.trial()
+    except Exception as error:  # a missing C compiler, an old driver: whatever the first launch meets
+        return _first_line(error)
+    return ""
+
+
+def _sees_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 @cache
@@ -78,7 +105,7 @@ def cannot_load(module: str) -> str:
     try:
         importlib.import_module(f".kernels.{module}", __package__)
     except Exception as error:  # whatever a foreign package raises while it loads is the reason
-        return f"{type(error).__name__}: {error}".splitlines()[0]
+        return _first_line(error)
     return ""
 
 
@@ -116,19 +143,37 @@ def choose(name: str, device: str) -> Backend:
         device: type of the device where the maps lie, such as 'cpu' or 'cuda'.
 
     Returns:
-        The backend. 'auto' is numba on the CPU where it works, and torch otherwise.
+        The backend. 'auto' is numba on the CPU and triton on CUDA where they work, and torch otherwise.
 
     Raises:
         BackendUnavailableError: the named backend does not work on this machine or on this device.
     """
     if name == "auto":
-        return BACKENDS["numba" if device == "cpu" and not missing("numba") else "torch"]
+        return BACKENDS[_automatic(device)]
     backend = BACKENDS[name]
     if not backend.takes(device):
+        needed = backend.devices[0]
         raise BackendUnavailableError(
-            f"backend {name!r} needs maps on the {backend.devices[0].upper()}, got {device}. "
-            f"Pass maps.cpu(), or take backend 'torch'."
+            f"backend {name!r} needs maps on {_PLACES[needed]}, got {device}. "
+            f"Pass maps.{needed}(), or take backend 'torch'."
         )
     if reason := missing(name):
         raise BackendUnavailableError(f"backend {name!r} does not work here: {reason}")
     return backend
+
+
+def _automatic(device: str) -> str:
+    if device == "cpu" and not missing("numba"):
+        return "numba"
+    if device == "cuda":
+        reason = missing("triton")
+        if not reason:
+            return "triton"
+        _log_fallback(reason)
+    return "torch"
+
+
+@cache
+def _log_fallback(reason: str) -> None:
+    """Say once that maps on CUDA are drawn the slower way."""
+    _LOG.warning("backend 'torch' draws maps on CUDA, since 'triton' does not work here: %s", reason)

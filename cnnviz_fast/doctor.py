@@ -57,11 +57,15 @@ def _device() -> dict[str, str]:
 
 
 def _backends() -> list[dict[str, str]]:
-    automatic = backends.choose("auto", "cpu").name
+    import torch
+
+    devices = {"cpu": "the CPU", **({"cuda": "CUDA"} if torch.cuda.is_available() else {})}
+    automatic = {device: backends.choose("auto", device).name for device in devices}
     findings = []
     for name in backends.BACKENDS:
         reason = backends.missing(name)
-        chosen = "chosen by auto for maps on the CPU" if name == automatic else ""
+        places = " and ".join(place for device, place in devices.items() if automatic[device] == name)
+        chosen = f"chosen by auto for maps on {places}" if places else ""
         findings.append(_finding(f"backend {name}", "missing" if reason else "ok", reason or chosen))
     return findings
 

@@ -44,7 +44,7 @@ REDUCTIONS = ("sum", "mean", "max", "strongest")
 RANKS = ("mean", "abs-mean", "max", "variance", "nonzero", "norm")
 ALIGNMENTS = ("left", "center", "corners")
 UPSAMPLINGS = ("bilinear", "nearest")
-BACKENDS = ("auto", "reference", "torch", "numba")
+BACKENDS = ("auto", "reference", "torch", "numba", "triton")
 LAYOUTS = ("auto", "nchw", "nhwc", "tokens", "ncthw", "nthwc", "nc")
 TITLE_FIELDS = ("model", "weights", "layer", "image")
 KERNEL_PICTURES = ("auto", "grid", "norm", "mean", "none")
@@ -161,7 +161,12 @@ class RenderOptions(SelfChecking):
         "say which channels are dead, flat, saturated or not finite, how sparse the layer is, and how the "
         "channels' ranges are distributed",
     )
-    backend: str = option("auto", choice(*BACKENDS), "implementation of the kernels", "|".join(BACKENDS))
+    backend: str = option(
+        "auto",
+        choice(*BACKENDS),
+        "implementation of the kernels (auto: numba for maps on the CPU, triton for those on CUDA, or else torch)",
+        "|".join(BACKENDS),
+    )
     threads: int | None = option(None, whole(1), "workers that draw and encode (default: one a core)", "N")
 
     def __post_init__(self) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from cnnviz_fast import backends, options
+from cnnviz_fast import backends, doctor, options
 from cnnviz_fast.errors import BackendUnavailableError
 
 
@@ -35,12 +37,84 @@ def test_backends_are_those_of_the_option() -> None:
     assert sorted(["auto", *backends.BACKENDS]) == sorted(options.BACKENDS)
 
 
-@pytest.mark.parametrize(("device", "expected"), [("cpu", "numba"), ("cuda", "torch"), ("mps", "torch")])
-def test_choose_auto_takes_what_fits_the_device(device: str, expected: str) -> None:
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Return what makes this a machine with a CUDA device, on which Triton's trial goes as said."""
+    kernels = types.SimpleNamespace(trial=lambda: None)
+
+    def becomes(trial: Callable[[], None]) -> None:
+        kernels.trial = trial
+        monkeypatch.setattr(backends, "_sees_cuda", lambda: True)
+        monkeypatch.setitem(sys.modules, "cnnviz_fast.kernels.triton_gpu", kernels)
+        backends.missing.cache_clear()
+        backends._log_fallback.cache_clear()
+
+    yield becomes
+    backends.missing.cache_clear()
+    backends._log_fallback.cache_clear()
+
+
+def no_compiler() -> None:
+    """Fail as Triton does where it finds no C compiler."""
+    raise RuntimeError("Failed to find C compiler. Please specify via CC environment variable.\nMore.")
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", "numba"), ("cuda", "triton"), ("mps", "torch")])
+def test_choose_auto_takes_what_fits_the_device(device: str, expected: str, machine: Callable[..., None]) -> None:
+    machine(trial=lambda: None)
     assert backends.choose("auto", device).name == expected
 
 
-@pytest.mark.parametrize("name", backends.BACKENDS)
+def test_choose_auto_tries_triton_once(machine: Callable[..., None]) -> None:
+    trials: list[None] = []
+    machine(trial=lambda: trials.append(None))
+    for name in ("auto", "triton", "auto"):
+        assert backends.choose(name, "cuda").name == "triton"
+    assert trials == [None]
+
+
+def test_choose_auto_where_triton_fails_takes_torch_and_says_so_once(
+    machine: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    machine(trial=no_compiler)
+    for _ in range(2):
+        assert backends.choose("auto", "cuda").name == "torch"
+    reason = "RuntimeError: Failed to find C compiler. Please specify via CC environment variable."
+    message = f"backend 'torch' draws maps on CUDA, since 'triton' does not work here: {reason}"
+    assert caplog.record_tuples == [("cnnviz_fast", logging.WARNING, message)]
+    with pytest.raises(BackendUnavailableError) as caught:
+        backends.choose("triton", "cuda")
+    assert str(caught.value) == f"backend 'triton' does not work here: {reason}"
+
+
+def test_doctor_says_what_auto_takes_on_cuda_and_why_not_triton(
+    machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    machine(trial=no_compiler)
+    found = {f["subject"]: f for f in doctor._backends()}
+    assert found["backend torch"]["detail"] == "chosen by auto for maps on CUDA"
+    assert found["backend numba"]["detail"] == "chosen by auto for maps on the CPU"
+    assert found["backend triton"]["state"] == "missing"
+    assert found["backend triton"]["detail"].startswith("RuntimeError: Failed to find C compiler.")
+
+
+def test_missing_triton_without_cuda_is_not_even_loaded() -> None:
+    code = "from cnnviz_fast import backends; import sys; print(backends.missing('triton'), 'triton' in sys.modules)"
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout == "torch sees no CUDA device False\n"
+
+
+def test_choose_triton_for_maps_on_the_cpu_is_refused() -> None:
+    with pytest.raises(BackendUnavailableError) as caught:
+        backends.choose("triton", "cpu")
+    assert str(caught.value) == (
+        "backend 'triton' needs maps on a CUDA device, got cpu. Pass maps.cuda(), or take backend 'torch'."
+    )
+
+
+@pytest.mark.parametrize("name", [name for name, backend in backends.BACKENDS.items() if backend.takes("cpu")])
 def test_choose_named_backend_is_used(name: str) -> None:
     assert backends.choose(name, "cpu").name == name
     assert backends.missing(name) == ""

@@ -467,7 +467,14 @@ def test_demo_draws_all_channels_offline(
 def test_doctor_names_backends_and_encoder(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("doctor") == cli.DONE
     text = capsys.readouterr().out
-    for subject in ("backend reference", "backend torch", "backend numba", "encoder native", "device cuda"):
+    for subject in (
+        "backend reference",
+        "backend torch",
+        "backend numba",
+        "backend triton",
+        "encoder native",
+        "device cuda",
+    ):
         assert subject in text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import inspect
 import json
 import pkgutil
@@ -27,17 +28,19 @@ ORDER = [
     "operators", "plan", "sheet", "overlay", "encode.formats", "encode.png", "encode.files", "timm_zoo", "hf_zoo",
     "extras", "zoo", "detectors", "checkpoints", "layers", "preprocess", "factories", "pictures", "decode",
     "manifest", "selection", "vectors", "report", "channels", "backends", "kernels.numba_values",
-    "kernels.torch_values", "kernels.numba_cpu", "kernels.numba_blend", "kernels.numba_statistics",
-    "kernels.numba_jit", "kernels.torch_ops", "kernels.reference", "annotate", "lettering", "palette", "layout",
-    "options", "parsers", "chart", "strips", "kernels", "encode", "errors",
+    "kernels.torch_values", "kernels.triton_gpu", "kernels.triton_programs", "kernels.numba_cpu",
+    "kernels.numba_blend", "kernels.numba_statistics", "kernels.numba_jit", "kernels.torch_ops",
+    "kernels.reference", "annotate", "lettering", "palette", "layout", "options", "parsers", "chart", "strips",
+    "kernels", "encode", "errors",
 ]  # fmt: skip
 
 # Foreign packages that cost time, and the only modules that may import them while they are being loaded.
 HEAVY = {
     "torch": {
-        "channels", "compare", "kernel_sheets", "kernels.torch_ops", "kernels.torch_values", "manifest", "operators",
-        "plan", "selection",
+        "channels", "compare", "kernel_sheets", "kernels.torch_ops", "kernels.torch_values", "kernels.triton_gpu",
+        "manifest", "operators", "plan", "selection",
     },
+    "triton": {"kernels.triton_programs"},
     "torchvision": set(),
     "numba": {
         "kernels.numba_blend", "kernels.numba_cpu", "kernels.numba_jit", "kernels.numba_statistics",
@@ -109,9 +112,9 @@ def test_heavy_imports_only_where_used(path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "forbidden"),
     [
-        ("import cnnviz_fast", ["torch", "numba", "torchvision", "numpy", "PIL"]),
+        ("import cnnviz_fast", ["torch", "numba", "triton", "torchvision", "numpy", "PIL"]),
         ("import cnnviz_fast.cli; cnnviz_fast.cli._parser()", ["torch", "numba", "torchvision", "PIL"]),
-        ("import cnnviz_fast as cf; cf.render, cf.save_sheet", ["numba", "torchvision"]),
+        ("import cnnviz_fast as cf; cf.render, cf.save_sheet", ["numba", "triton", "torchvision"]),
         ("import cnnviz_fast as cf; cf.load_model, cf.load_images, cf.capture", ["torchvision", "numba"]),
         ("import cnnviz_fast as cf; cf.load_model('resnet18', weights='none')", ["timm", "transformers", "numba"]),
     ],
@@ -152,6 +155,8 @@ def public_functions() -> list[object]:
     found = []
     for module in pkgutil.walk_packages([str(PACKAGE)], "cnnviz_fast."):
         if module.name.endswith("._native"):
+            continue
+        if ".triton_" in module.name and importlib.util.find_spec("triton") is None:
             continue
         loaded = sys.modules.get(module.name) or __import__(module.name, fromlist=["_"])
         for name, member in vars(loaded).items():

@@ -401,17 +401,20 @@ def test_render_strip_torch_fills_a_tensor_too() -> None:
 
 
 @pytest.mark.parametrize("function", ["channel_range", "channel_moments", "render_strip", "blend_strip"])
-@pytest.mark.parametrize("module", [torch_ops, numba_cpu])
-def test_signature_every_backend_equals_reference(module: ModuleType, function: str) -> None:
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "reference"])
+def test_signature_every_backend_equals_reference(backend: str, function: str) -> None:
+    if backend == "triton":
+        pytest.importorskip("triton", reason="Triton is not installed; it comes with torch's CUDA builds")
+
     def shown(home: ModuleType) -> list[tuple[str, Any, Any]]:
         parameters = inspect.signature(getattr(home, function)).parameters.values()
         return [(p.name, p.kind, p.default) for p in parameters]
 
-    assert shown(module) == shown(reference)
+    assert shown(BACKENDS[backend].kernels) == shown(reference)
 
 
 def test_backends_name_every_kernel_module() -> None:
-    assert {name: backend.kernels for name, backend in BACKENDS.items()} == MODULES
+    assert {name: backend.kernels for name, backend in BACKENDS.items() if backend.takes("cpu")} == MODULES
 
 
 # Properties: whatever the maps, the options and the layout are, numba and torch equal the reference.

@@ -198,7 +198,11 @@ def test_render_options_accepted_forms_are_held_as_one(field: str, value: Any, e
         ("title", "{layer!r}", f"{TITLE}, got '{{layer!r}}'."),
         ("title", "{layer:>9999}", f"{TITLE}, got '{{layer:>9999}}'."),
         ("title", "{layer.__class__}", f"{TITLE}, got '{{layer.__class__}}'."),
-        ("backend", "nmba", "backend must be one of auto, reference, torch, numba, got 'nmba'. Closest: 'numba'."),
+        (
+            "backend",
+            "nmba",
+            "backend must be one of auto, reference, torch, numba, triton, got 'nmba'. Closest: 'numba'.",
+        ),
         ("threads", 0, "threads must be a whole number of at least 1, got 0."),
         ("threads", "many", "threads must be a whole number of at least 1, got 'many'."),
     ],

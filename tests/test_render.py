@@ -30,6 +30,7 @@ from cnnviz_fast.options import ALIGNMENTS, NORMALIZATIONS, RenderOptions
 from cnnviz_fast.sheet import Sheet
 
 Plane = NDArray[np.uint8]
+ON_CPU = [name for name, backend in BACKENDS.items() if backend.takes("cpu")]
 MAIN_PATH = importlib.import_module("cnnviz_fast.render")  # the package's own `render` is the function
 
 # Which test shows that a parameter changes what it says: parameter -> test. A test below asks for one of each.
@@ -309,7 +310,7 @@ def test_render_reduced_nan_is_drawn_as_bad(maps: torch.Tensor) -> None:
     assert sheet.manifest["tiles"][0]["flags"] == ["nonfinite"]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ON_CPU)
 def test_render_selection_draws_the_same_by_every_backend(backend: str) -> None:
     options = {"tile": 9, "sort": True, "rank": "norm", "reduce": "max,strongest", "beside": True}
     sheet = cf.render(odd_maps(), backend=backend, **options)
@@ -374,12 +375,12 @@ def test_render_colorbar_is_drawn_below_the_grid(maps: torch.Tensor) -> None:
 
 
 @shows("backend")
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", ON_CPU)
 def test_render_backend_draws_by_its_own_kernels(
     name: str, maps: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used = set()
-    for backend in BACKENDS.values():
+    for backend in (BACKENDS[on_cpu] for on_cpu in ON_CPU):
         original = backend.kernels.render_strip
 
         def spy(*arguments: Any, called: str = backend.name, original: Any = original) -> None:
@@ -575,7 +576,7 @@ def test_manifest_auto_backend_is_told_by_name(maps: torch.Tensor) -> None:
 # What goes in stays as it is; what cannot be drawn is refused.
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ON_CPU)
 @pytest.mark.parametrize("normalize", ["channel", "sigmoid", "percentile"])
 @pytest.mark.parametrize("tile", [3, 20])
 def test_render_input_is_not_modified(backend: str, normalize: str, tile: int) -> None:

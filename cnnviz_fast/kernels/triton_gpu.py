@@ -1,0 +1,196 @@
+"""Kernels, Triton: the same result as `reference`, each in one pass over a GPU's memory, on the current stream.
+
+This is the CPU's side: it cuts the work and launches `triton_programs`, which do it. There are few configurations and
+no tuning at run time, so what was compiled once comes out of Triton's disk cache from then on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from . import triton_programs as programs
+
+if TYPE_CHECKING:
+    from ..layout import GridLayout, Positions, Strip
+    from . import Paint
+
+BLOCK_PX = 256
+"""Columns of a program that draws, which is one warp: its lanes store 8 px at once, and share the cost of a row."""
+
+LEAST_ROWS, MOST_ROWS = 8, 128
+"""Rows of a program that draws. Counted in instructions for sm_90, drawing a row costs 13 a pixel, and each row of the
+maps that the program comes to, 79."""
+
+PROGRAMS = 2048
+"""Smaller sheets are cut into fewer rows to reach so many programs. At the 180 registers that they take on sm_90, the
+132 multiprocessors of an H200 hold 11 each, 1452 at once."""
+
+CHANNELS, VALUES = 8, 64
+"""What a program that measures reads at once: 256 bytes a channel of contiguous maps, or 32 a value of channels-last
+ones, which is the least that memory delivers. Twice the values spill registers on sm_80."""
+
+SPAN = 256 * VALUES
+"""Values of a channel that one program measures; of channels that hold more, the parts are put together afterwards."""
+
+FLAGS: dict[str, Any] = {"enable_fp_fusion": False}
+"""Every operation rounds on its own as in the reference: a fused multiply-add would round once instead of twice."""
+
+
+def channel_range(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find the least and the greatest finite value of each channel. Same result as reference.channel_range.
+
+    Args:
+        maps: (C, H, W) float32, float16 or bfloat16, on CUDA, any strides, finite or not. Not modified.
+
+    Returns:
+        vmin, vmax: (C,) float32 on the device of `maps`. NaN for a channel without a finite value.
+    """
+    ends = torch.float32, torch.float32
+    vmin, vmax = _measure(programs.range_block, maps.flatten(1), ends)
+    while vmin.shape[1] > 1:
+        vmin, vmax = _measure(programs.range_block, vmin, ends)[0], _measure(programs.range_block, vmax, ends)[1]
+    return vmin[:, 0], vmax[:, 0]
+
+
+def channel_moments(
+    maps: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Measure what else a channel holds. Same result as reference.channel_moments, but for the order of summing.
+
+    Args:
+        maps: (C, H, W) float32, float16 or bfloat16, on CUDA, any strides, finite or not. Not modified.
+
+    Returns:
+        mean, std: (C,) float64. Of the finite values, std with divisor n; NaN for a channel without one.
+        zeros: (C,) float64. Share of the values that are 0.
+        nan, inf: (C,) int64. Number of NaN, and of infinities of either sign.
+    """
+    flat = maps.flatten(1)
+    found = _measure(programs.sums_block, flat, (torch.float64, torch.int32, torch.int32, torch.int32))
+    total, zeros, nan, inf = (parts.sum(dim=1) for parts in found)
+    count = flat.shape[1] - nan - inf
+    mean = total / count
+    (squares,) = _measure(programs.squares_block, flat, (torch.float64,), mean)
+    return mean, (squares.sum(dim=1) / count).sqrt(), zeros.double() / flat.shape[1], nan, inf
+
+
+def render_strip(
+    maps: torch.Tensor,
+    vmin: torch.Tensor,
+    vmax: torch.Tensor,
+    rows: Positions,
+    cols: Positions,
+    layout: GridLayout,
+    paint: Paint,
+    strip: Strip,
+    out: Any,
+) -> None:
+    """Draw a band of rows of a sheet. Same result as reference.render_strip.
+
+    Args:
+        maps: (C, H, W) float32, float16 or bfloat16, on CUDA, any strides, finite or not. Not modified.
+        vmin: (C,) float32. Lower end of the range each channel is drawn on.
+        vmax: (C,) float32. Upper end; equal to `vmin` for a flat channel.
+        rows: where the rows of a tile sample the rows of a map.
+        cols: where the columns of a tile sample the columns of a map.
+        layout: the grid, with one tile a channel.
+        paint: which palette entry stands for what.
+        strip: first row of the sheet to draw, and the row after the last, in px.
+        out: (stop - start, width) uint8, C-contiguous, a numpy array or a tensor. One on the device of `maps` is
+            written in place, without waiting for it. Every pixel is written.
+    """
+    target = torch.as_tensor(out)
+    plane = _there(target, maps.device)
+    positions = (_sent(array, maps.device) for array in (rows.index, rows.fraction, cols.index, cols.fraction))
+    cut = _cut(layout, strip, layout.width)
+    with torch.cuda.device(maps.get_device()):
+        programs.render_block[cut.grid](
+            maps, *maps.stride(), maps.shape[1], maps.shape[2], vmin.contiguous(), vmax.contiguous(), *positions,
+            cut, float(paint.levels - 1), float(paint.flat), paint.background, paint.bad, plane, layout.width,
+            BLOCK=BLOCK_PX, num_warps=1, **FLAGS,
+        )  # fmt: skip
+    if plane is not target:
+        target.copy_(plane)
+
+
+def blend_strip(
+    index: Any,
+    colors: Any,
+    weights: Any,
+    photo: Any,
+    layout: GridLayout,
+    strip: Strip,
+    out: Any,
+) -> None:
+    """Colour a band of rows of a sheet, with a photo under every tile. Same result as reference.blend_strip.
+
+    Args:
+        index: (stop - start, width) uint8, a numpy array or a tensor on any device. What render_strip drew of these
+            rows. Not modified.
+        colors: (256, 3) uint8. The palette.
+        weights: (256,) uint16, 0 to 256. The weight of each entry's colour over the photo, in 1/256.
+        photo: (tile_h, tile_w, 3) uint8, C-contiguous. What lies under every tile.
+        layout: the grid.
+        strip: first row of the sheet that `index` holds, and the row after the last, in px.
+        out: (stop - start, width, 3) uint8, C-contiguous, a numpy array or a tensor on any device. Every pixel is
+            written; those of no tile in their own colour.
+    """
+    drawn, target = torch.as_tensor(index), torch.as_tensor(out)
+    home = drawn.device if drawn.is_cuda or not torch.cuda.is_available() else torch.device("cuda")
+    rgb = _there(target, home)
+    sources = (_sent(array, home).contiguous() for array in (drawn, colors, weights, photo))
+    cut = _cut(layout, strip, 3 * layout.width)
+    with torch.cuda.device(rgb.get_device()):
+        programs.blend_block[cut.grid](*sources, cut, rgb, layout.width, BLOCK=BLOCK_PX, num_warps=1, **FLAGS)
+    if rgb is not target:
+        target.copy_(rgb)
+
+
+def trial() -> None:
+    """Run a program on the current device, and raise whatever Triton does where it cannot.
+
+    Its first run on a machine compiles a launcher by the C compiler, and every program by the tools that it brings.
+    """
+    vmin, vmax = channel_range(torch.tensor([[[-1.0, torch.nan, 2.0]]], device="cuda"))
+    if (vmin.item(), vmax.item()) != (-1, 2):
+        raise RuntimeError(f"a trial run found a range of {vmin.item()} to {vmax.item()}, not -1 to 2")
+
+
+def _measure(
+    program: Any, flat: torch.Tensor, dtypes: tuple[torch.dtype, ...], *known: torch.Tensor
+) -> list[torch.Tensor]:
+    """Run a program that measures over (C, values); return what it found of each part, (C, parts) of each dtype."""
+    count, size = flat.shape
+    parts = -(-size // SPAN)
+    found = [torch.empty(count, parts, dtype=dtype, device=flat.device) for dtype in dtypes]
+    with torch.cuda.device(flat.get_device()):
+        program[-(-count // CHANNELS) * parts,](
+            flat, *flat.stride(), count, size, SPAN, parts, *known, *found,
+            CHANNELS=CHANNELS, VALUES=VALUES, num_warps=4, **FLAGS,
+        )  # fmt: skip
+    return found
+
+
+def _cut(layout: GridLayout, strip: Strip, columns: int) -> programs.Cut:
+    """Cut a strip into programs; `columns` is how many values a row of what they write has."""
+    start, stop = strip
+    blocks = -(-columns // BLOCK_PX)
+    rows = min(MOST_ROWS, max(LEAST_ROWS, (stop - start) * blocks // PROGRAMS))
+    segments = -(-layout.step_y // rows)
+    first, last = ((y - layout.top) // layout.step_y for y in (start, stop - 1))
+    return programs.Cut(
+        layout.count, layout.cols, layout.tile_h, layout.tile_w, layout.step_y, layout.step_x, layout.top, layout.left,
+        start, stop, first, last - first + 1, -(-layout.step_y // segments), segments, blocks,
+    )  # fmt: skip
+
+
+def _there(target: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return `target` where it lies on the device, and otherwise memory on the device that will be copied to it."""
+    return target if target.device == device else torch.empty_like(target, device=device)
+
+
+def _sent(array: Any, device: torch.device) -> torch.Tensor:
+    """Return an array on the device. The CPU does not wait: what is not pinned is copied before the call returns."""
+    return torch.as_tensor(array).to(device, non_blocking=True)

@@ -1,0 +1,261 @@
+"""The Triton backend: under its interpreter, compiled for GPUs that are not there, and on one where it is."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import test_kernels as kernels
+import test_overlay as overlays
+import torch
+from assertions import assert_equal_planes, assert_same_plane, assert_same_range, assert_same_statistics
+
+from cnnviz_fast.kernels import reference
+from cnnviz_fast.layout import GridLayout, Strip, sampling_positions
+
+if importlib.util.find_spec("triton") is None:
+    pytest.skip("Triton is not installed; it comes with torch's CUDA builds", allow_module_level=True)
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, CompiledKernel, make_backend
+from triton.runtime.jit import create_function_from_signature
+
+from cnnviz_fast.kernels import triton_gpu, triton_programs
+
+PROGRAMS = ("render_block", "blend_block", "range_block", "sums_block", "squares_block")
+SHARED_BYTES = 48 << 10
+"""Shared memory that a program may take on every GPU without asking for more."""
+
+
+# Under the interpreter.
+
+
+def test_programs_under_the_interpreter_equal_reference() -> None:
+    suite = Path(__file__).with_name("interpreted_triton.py")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore::RuntimeWarning", suite]
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    assert re.search(r"^\d{3,} passed in ", done.stdout, re.M), done.stdout[-2000:]
+
+
+# Compiled for GPUs that are not there: what the backend launches, recorded and handed to Triton's compiler.
+
+
+class Launch(NamedTuple):
+    """A program and what it was launched with."""
+
+    program: str
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]
+
+
+class Recorder:
+    """Stands where a program does and notes its launches."""
+
+    def __init__(self, name: str, launches: list[Launch]) -> None:
+        self.name, self.launches = name, launches
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Any:
+        assert grid[0] < 2**31
+        return lambda *arguments, **options: self.launches.append(Launch(self.name, arguments, options))
+
+
+def launch_everything() -> None:
+    """Call the backend with each dtype, memory layout and width that is compiled on its own."""
+    contiguous = torch.zeros(32, 16, 16)
+    channels_last = torch.zeros(16, 16, 32).permute(2, 0, 1)
+    square, odd = GridLayout(32, 4, 8, 24, 24), GridLayout(32, 4, 8, 23, 23, gap=1)
+    for maps, layout in [
+        (contiguous, square), (contiguous.half(), square), (contiguous.bfloat16(), square), (contiguous, odd),
+        (channels_last, square), (contiguous.half(), odd),
+    ]:  # fmt: skip
+        job = kernels.make_job(maps.float(), layout)
+        out = torch.empty(layout.height, layout.width, dtype=torch.uint8)
+        strip = Strip(0, layout.height)
+        triton_gpu.render_strip(maps, job.vmin, job.vmax, job.rows, job.cols, layout, job.paint, strip, out)
+    for maps in (contiguous, contiguous.half(), contiguous.bfloat16(), channels_last):
+        triton_gpu.channel_range(maps)
+        triton_gpu.channel_moments(maps)
+    for layout in (square, odd):
+        index, rgb = (torch.zeros(layout.height, layout.width, *more, dtype=torch.uint8) for more in ((), (3,)))
+        colors, weights = np.zeros((256, 3), np.uint8), np.zeros(256, np.uint16)
+        photo = np.zeros((layout.tile_h, layout.tile_w, 3), np.uint8)
+        triton_gpu.blend_strip(index, colors, weights, photo, layout, Strip(0, layout.height), rgb)
+
+
+@pytest.fixture(scope="module")
+def launches() -> list[Launch]:
+    """What the backend launches."""
+    found: list[Launch] = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name in PROGRAMS:
+            patch.setattr(triton_programs, name, Recorder(name, found))
+        launch_everything()
+    return found
+
+
+@pytest.fixture
+def compiled_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Let Triton compile into an empty cache, and print what ptxas says."""
+    monkeypatch.setattr(triton.knobs.cache, "dir", str(tmp_path))
+    monkeypatch.setattr(triton.knobs.nvidia, "dump_ptxas_log", True)
+    return
+
+
+def compile_all(launches: list[Launch], target: GPUTarget) -> Iterator[tuple[Launch, CompiledKernel]]:
+    """Compile every launch as Triton does at run time (JITFunction.run, Triton 3.9), each distinct one once."""
+    backend, seen = make_backend(target), set()
+    for launch in launches:
+        program = getattr(triton_programs, launch.program)
+        bind = create_function_from_signature(program.signature, program.params, backend)
+        options = {**launch.options, "debug": False}
+        bound, specialization, rest = bind(*launch.arguments, **options)
+        if (key := (launch.program, str(specialization))) in seen:
+            continue
+        seen.add(key)
+        parsed, signature, constants, attributes = program._pack_args(backend, options, bound, specialization, rest)
+        source = ASTSource(program, signature, constants, attributes)
+        yield launch, triton.compile(source, target=target, options=parsed.__dict__)
+
+
+@pytest.mark.parametrize("capability", [80, 90, 100])
+@pytest.mark.usefixtures("compiled_anew")
+def test_programs_compile_for_cuda_without_spills(
+    capability: int, launches: list[Launch], capsys: pytest.CaptureFixture[str]
+) -> None:
+    compiled = list(compile_all(launches, GPUTarget("cuda", capability, 32)))
+    assert {launch.program for launch, _ in compiled} == set(PROGRAMS)
+    for launch, kernel in compiled:
+        assert kernel.asm["cubin"].startswith(b"\x7fELF")
+        assert kernel.metadata.shared <= SHARED_BYTES
+        # Roundings: no fused multiply-add, no subnormals flushed to zero, divisions as IEEE has them.
+        assert not re.search(r"\bfma\.|\.ftz\b|\bdiv\.(approx|full)\b", kernel.asm["ptx"])
+        if launch.program == "render_block":
+            assert "div.rn.f32" in kernel.asm["ptx"]
+    logged = capsys.readouterr().out
+    spills = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", logged)
+    # ptxas says it of the entry, and of each function that it calls for the rare cases of a division.
+    assert len(spills) >= len(compiled)
+    assert set(spills) == {("0", "0", "0")}
+
+
+@pytest.mark.usefixtures("compiled_anew")
+def test_programs_compile_for_amd_without_spills(launches: list[Launch]) -> None:
+    compiled = list(compile_all(launches, GPUTarget("hip", "gfx942", 64)))
+    assert {launch.program for launch, _ in compiled} == set(PROGRAMS)
+    for _, kernel in compiled:
+        assert kernel.asm["hsaco"].startswith(b"\x7fELF")
+        assert kernel.metadata.shared <= SHARED_BYTES
+        assert set(re.findall(r"\.[sv]gpr_spill_count: +(\d+)", kernel.asm["amdgcn"])) == {"0"}
+
+
+def test_sheets_of_every_shape_share_their_programs(launches: list[Launch]) -> None:
+    # Of the integers of a launch only strides and widths may be compiled in: all else changes from sheet to sheet.
+    for name in PROGRAMS:
+        parameters = getattr(triton_programs, name).params
+        changing = {p.name for p in parameters if not p.do_not_specialize and not p.is_constexpr}
+        values = {n for launch in launches if launch.program == name
+                  for n, value in zip([p.name for p in parameters], launch.arguments, strict=False)
+                  if not isinstance(value, torch.Tensor)}  # fmt: skip
+        assert changing & values <= {"stride_c", "stride_h", "stride_w", "stride_i", "width"}
+
+
+# How work is cut.
+
+
+@pytest.mark.parametrize("name", overlays.LAYOUTS)
+def test_cut_covers_each_row_of_a_strip_once(name: str) -> None:
+    layout = overlays.LAYOUTS[name]
+    for start in range(layout.height):
+        for stop in range(start + 1, layout.height + 1):
+            cut = triton_gpu._cut(layout, Strip(start, stop), layout.width)
+            drawn = [
+                cut.top + (cut.first_cell + cell) * cut.step_y + y
+                for cell in range(cut.cells)
+                for segment in range(cut.segments)
+                for y in range(segment * cut.rows, min((segment + 1) * cut.rows, cut.step_y))
+            ]
+            assert [y for y in drawn if start <= y < stop] == list(range(start, stop))
+
+
+# On a GPU.
+
+
+@pytest.mark.gpu
+def test_kernels_on_cuda_every_case_equal_reference() -> None:
+    for sampled in kernels.EVERY_CASE:
+        job = kernels.case_job(*sampled)
+        arrays = [tensor.cuda() for tensor in (job.maps, job.vmin, job.vmax)]
+        actual = triton_gpu.channel_range(arrays[0])
+        values = job.maps.contiguous().numpy()
+        assert_same_range([side.cpu() for side in actual], reference.channel_range(values))
+        draw = partial(triton_gpu.render_strip, *arrays, job.rows, job.cols, job.layout, job.paint)
+        plane = torch.empty(job.layout.height, job.layout.width, dtype=torch.uint8, device="cuda")
+        draw(Strip(0, job.layout.height), plane)
+        assert_same_plane(plane.cpu(), kernels.case_plane(*sampled), levels=job.paint.levels)
+        for strip in job.layout.strips(5):
+            band = np.empty((strip.stop - strip.start, job.layout.width), np.uint8)
+            draw(strip, band)
+            assert_equal_planes(band, plane[strip.start : strip.stop].cpu())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_measurements_on_cuda_equal_reference(dtype: torch.dtype) -> None:
+    # 129 x 257 values lie in three parts.
+    maps = kernels.noise(19, 129, 257)
+    maps[3, 5, 5], maps[4], maps[5], maps[6, 128, 256] = torch.nan, torch.inf, 0, -torch.inf
+    for held in (maps.to(dtype), maps.to(dtype).permute(1, 2, 0).contiguous().permute(2, 0, 1)):
+        values = held.float().contiguous().numpy()
+        actual = triton_gpu.channel_range(held.cuda())
+        assert_same_range([side.cpu() for side in actual], reference.channel_range(values))
+        for ours, theirs in zip(
+            triton_gpu.channel_moments(held.cuda()), reference.channel_moments(values), strict=True
+        ):
+            assert_same_statistics(ours.cpu().double(), theirs.astype(float))
+
+
+@pytest.mark.gpu
+def test_blend_strip_on_cuda_equals_numpy() -> None:
+    for name, layout in overlays.LAYOUTS.items():
+        index, *arrays, expected = overlays.blend_job(name)
+        strip = Strip(0, layout.height)
+        out = torch.empty(expected.shape, dtype=torch.uint8, device="cuda")
+        triton_gpu.blend_strip(torch.from_numpy(index).cuda(), *arrays, layout, strip, out)
+        assert_equal_planes(out.cpu(), expected)
+        band = np.empty_like(expected)
+        triton_gpu.blend_strip(index, *arrays, layout, strip, band)
+        assert_equal_planes(band, expected)
+
+
+@pytest.mark.gpu
+def test_maps_and_sheets_beyond_31_bits_on_cuda() -> None:
+    far = torch.empty(2**31 + 16, dtype=torch.float16, device="cuda").as_strided((2, 4, 4), (2**31, 4, 1))
+    far.copy_(kernels.noise(2, 4, 4))
+    layout = GridLayout(2, 2, 1, 23_200, 46_400)  # 2 * 23,200 * 46,400 = 2.15e9 px, 2^31 is 2.147e9
+    job = kernels.make_job(far.float().cpu(), layout)
+    rows, cols = (sampling_positions(4, size, "center") for size in (layout.tile_h, layout.tile_w))
+    plane = torch.empty(layout.height, layout.width, dtype=torch.uint8, device="cuda")
+    draw = partial(triton_gpu.render_strip, far, job.vmin.cuda(), job.vmax.cuda(), rows, cols, layout, job.paint)
+    draw(Strip(0, layout.height), plane)
+    last = Strip(layout.height - 1, layout.height)
+    expected = np.empty((1, layout.width), np.uint8)
+    job_arrays = (far.float().cpu().numpy(), job.vmin.numpy(), job.vmax.numpy())
+    reference.render_strip(*job_arrays, rows, cols, layout, job.paint, last, expected)
+    assert_same_plane(plane[last.start :].cpu(), expected)
+
+
+@pytest.mark.gpu
+def test_trial_on_cuda_passes() -> None:
+    triton_gpu.trial()
