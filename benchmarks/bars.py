@@ -111,8 +111,8 @@ _files = Figure(FILES, "save_tiles, 2 threads")
 
 _UNSTEADY = (
     "With two threads the rounds of one run lie between 4.1 and 7 ms, with one within 0.2 ms of 6.5: what varies is "
-    "when the second core takes part. Minima are 1.95 to 2.25 x the fill's. The kernels of the run of 04:12, which reached "
-    "both bars, take the same times when both are measured in turns."
+    "when the second core takes part. Minima are 1.95 to 2.25 x the fill's. The kernels of the run of 04:12, which "
+    "reached both bars, take the same times when both are measured in turns."
 )
 
 _RENDERED = "render 2048x7x7 to tiles of 224 px (104 MB)"
