@@ -112,7 +112,11 @@ def test_layer_report_saturated_is_within_one_level_of_an_end(offset: float, sat
 
 def test_layer_report_is_the_same_by_every_backend_and_statistics() -> None:
     maps = as_maps(CASES["mixed"].maps)
-    reports = [cf.layer_report(maps, channel_statistics(backend, maps)) for backend in BACKENDS.values()]
+    reports = [
+        cf.layer_report(maps, channel_statistics(backend, maps))
+        for backend in BACKENDS.values()
+        if backend.takes("cpu")
+    ]
     for report in reports:
         exact = dataclasses.replace(report, mean=0, std=0)
         assert exact == dataclasses.replace(cf.layer_report(maps), mean=0, std=0)

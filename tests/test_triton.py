@@ -28,9 +28,15 @@ if importlib.util.find_spec("triton") is None:
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, CompiledKernel, make_backend
-from triton.runtime.jit import create_function_from_signature
+from triton.runtime import jit
 
 from cnnviz_fast.kernels import triton_gpu, triton_programs
+
+# What turns a launch into a source is Triton's own affair: other versions do it in other ways.
+compiles_as_3_9 = pytest.mark.skipif(
+    not (hasattr(jit, "create_function_from_signature") and hasattr(jit.JITFunction, "_pack_args")),
+    reason=f"Triton {triton.__version__} makes sources of launches in another way than 3.9, which this follows",
+)
 
 PROGRAMS = ("render_block", "blend_block", "range_block", "sums_block", "squares_block")
 SHARED_BYTES = 48 << 10
@@ -118,7 +124,7 @@ def compile_all(launches: list[Launch], target: GPUTarget) -> Iterator[tuple[Lau
     backend, seen = make_backend(target), set()
     for launch in launches:
         program = getattr(triton_programs, launch.program)
-        bind = create_function_from_signature(program.signature, program.params, backend)
+        bind = jit.create_function_from_signature(program.signature, program.params, backend)
         options = {**launch.options, "debug": False}
         bound, specialization, rest = bind(*launch.arguments, **options)
         if (key := (launch.program, str(specialization))) in seen:
@@ -129,6 +135,7 @@ def compile_all(launches: list[Launch], target: GPUTarget) -> Iterator[tuple[Lau
         yield launch, triton.compile(source, target=target, options=parsed.__dict__)
 
 
+@compiles_as_3_9
 @pytest.mark.parametrize("capability", [80, 90, 100])
 @pytest.mark.usefixtures("compiled_anew")
 def test_programs_compile_for_cuda_without_spills(
@@ -150,6 +157,7 @@ def test_programs_compile_for_cuda_without_spills(
     assert set(spills) == {("0", "0", "0")}
 
 
+@compiles_as_3_9
 @pytest.mark.usefixtures("compiled_anew")
 def test_programs_compile_for_amd_without_spills(launches: list[Launch]) -> None:
     compiled = list(compile_all(launches, GPUTarget("hip", "gfx942", 64)))
