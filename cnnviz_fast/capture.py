@@ -316,7 +316,7 @@ def _observe_cheaply(model: nn.Module, batch: torch.Tensor, inputs: Inputs, oper
     """Run one pass with an observer on every layer: of a twin without values where that works."""
     try:
         return _observe(meta_copy(model), batch.to("meta"), inputs, operations)
-    except Exception:
+    except Exception:  # copying or running somebody else's model without values may raise anything; the real pass tells
         return _observe(model, batch, inputs, operations)
 
 

@@ -73,7 +73,7 @@ def visualize(
     pictures = list_pictures(images)
     for picture in with_bar(pictures, "picture"):
         plans = plan_layers(loaded, look_at(loaded, picture, layers, max_pixels, reading), checked, backdrop)
-        if not sheets:
+        if folder is not None and not sheets:
             refuse_same_names([each.stem for each in pictures], plans)
         for layer in list(plans):
             sheet = draw_sheet(plans.pop(layer))  # which lets go of its maps before the next picture needs memory

@@ -104,6 +104,20 @@ def test_visualize_refuses_a_layer_that_cannot_be_drawn_before_a_file_is_made(ph
     assert list(tmp_path.iterdir()) == []
 
 
+def test_visualize_layers_whose_files_would_share_a_name_are_refused_only_where_files_are_made(
+    photo: Path, tmp_path: Path
+) -> None:
+    from cnnviz_fast.errors import OptionError
+
+    model = torch.nn.Sequential()
+    model.add_module("a/b", torch.nn.Conv2d(3, 2, 3, stride=16))
+    model.add_module("a-b", torch.nn.ReLU())
+    with pytest.raises(OptionError, match="would both be written as"):
+        cf.visualize(model, photo, ["a/b", "a-b"], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert [sheet.manifest["layer"] for sheet in cf.visualize(model, photo, ["a/b", "a-b"])] == ["a/b", "a-b"]
+
+
 def test_visualize_leaves_a_module_of_ones_own_as_it_was(photo: Path) -> None:
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, stride=4), torch.nn.BatchNorm2d(4))
     module[1].eval()
