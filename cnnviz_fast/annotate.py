@@ -251,10 +251,10 @@ class Annotation:
 
         Args:
             strip: first row of the sheet, and the row after the last, in px.
-            out: (stop - start, width) uint8. The strip as the kernel has drawn it.
+            out: (stop - start, width) uint8, or (stop - start, width, 3) for RGB. The strip as the kernels drew it.
         """
         for y, x, block in self.blocks:
-            _copy(block, y, x, strip, out)
+            self._copy(block, y, x, strip, out)
         if self.labels is not None:
             self._paint_labels(self.labels, strip, out)
 
@@ -270,11 +270,12 @@ class Annotation:
             band[:, :, :label_w][chosen.swapaxes(0, 1)] = self.palette.ink
             # The last cell has no gap behind it.
             across = band.reshape(label_h, -1)[:, : layout.width - layout.left]
-            _copy(across, top + row * layout.step_y, layout.left, strip, out)
+            self._copy(across, top + row * layout.step_y, layout.left, strip, out)
 
-
-def _copy(block: Plane, y: int, x: int, strip: Strip, out: Plane) -> None:
-    """Copy the rows of `block`, (H, W) uint8, that lie in a strip; its top left pixel is at (y, x) of the sheet."""
-    first, last = max(strip.start, y), min(strip.stop, y + block.shape[0])
-    if first < last:
-        out[first - strip.start : last - strip.start, x : x + block.shape[1]] = block[first - y : last - y]
+    def _copy(self, block: Plane, y: int, x: int, strip: Strip, out: Plane) -> None:
+        """Copy the rows of `block`, (H, W) uint8, that lie in a strip; its top left pixel is at (y, x) of the sheet."""
+        first, last = max(strip.start, y), min(strip.stop, y + block.shape[0])
+        if first < last:
+            rows = block[first - y : last - y]
+            place = out[first - strip.start : last - strip.start, x : x + block.shape[1]]
+            place[:] = rows if out.ndim == 2 else self.palette.colors[rows]

@@ -5,6 +5,7 @@ Everything here runs as batched torch operations on the device where the maps li
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ChannelStatistics:
-    """What each channel holds; one entry a channel, on the device of the maps.
+    """What each channel holds; one entry a channel, all on one device.
 
     vmin: (C,) float32. Least finite value; NaN where there is none.
     vmax: (C,) float32. Greatest finite value; NaN where there is none.
@@ -58,6 +59,23 @@ class ChannelStatistics:
     def dead(self) -> torch.Tensor:
         """Tell, (C,) bool, which channels are zero throughout."""
         return self.zeros == 1
+
+    def cpu(self) -> ChannelStatistics:
+        """Bring the columns to the CPU: by one transfer, for which the device is waited for once."""
+        columns = [getattr(self, field.name) for field in dataclasses.fields(self)]
+        if columns[0].device.type == "cpu":
+            return self
+        together = torch.stack([column.to(widest(column)) for column in columns]).cpu()
+        return ChannelStatistics(*(row.to(column.dtype) for row, column in zip(together, columns, strict=True)))
+
+    def __getitem__(self, channels: Any) -> ChannelStatistics:
+        """Return the statistics of some channels, given as an index of tensors."""
+        return ChannelStatistics(*(getattr(self, field.name)[channels] for field in dataclasses.fields(self)))
+
+    def __add__(self, other: ChannelStatistics) -> ChannelStatistics:
+        """Return the statistics of these channels and of those of `other`, one behind the other."""
+        names = [field.name for field in dataclasses.fields(self)]
+        return ChannelStatistics(*(torch.cat([getattr(self, name), getattr(other, name)]) for name in names))
 
 
 def as_maps(maps: Any) -> torch.Tensor:
@@ -134,12 +152,12 @@ def drawing_range(
 
     Args:
         maps: (C, H, W) float32, or (N, C, H, W) for several samples, each on its own. Not modified.
-        vmin: (C,) float32, or (N, C). Least finite value of each channel; NaN where there is none.
+        vmin: (C,) float32, or (N, C), any device. Least finite value of each channel; NaN where there is none.
         vmax: (C,) float32, or (N, C). Greatest finite value.
         options: `normalize` and what belongs to it.
 
     Returns:
-        vmin, vmax: (C,) float32, or (N, C), on the device of `maps`. Equal for a flat channel, NaN for one without
+        vmin, vmax: (C,) float32, or (N, C), on the device of `vmin`. Equal for a flat channel, NaN for one without
             finite values.
     """
     if options.normalize == "layer":
@@ -148,7 +166,7 @@ def drawing_range(
         high = vmax.where(finite, -torch.inf).amax(-1, keepdim=True)
         return low.expand_as(vmin).where(finite, torch.nan), high.expand_as(vmax).where(finite, torch.nan)
     if options.normalize == "percentile" and options.percentile is not None:
-        low, high = _percentiles(maps, options.percentile)
+        low, high = (end.to(vmin.device) for end in _percentiles(maps, options.percentile))
         # Where most values are equal both percentiles can be: the full range then shows what there is.
         level = low == high
         return torch.where(level, vmin, low), torch.where(level, vmax, high)

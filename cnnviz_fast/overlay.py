@@ -51,20 +51,16 @@ class Overlay:
     photo: NDArray[np.uint8]
     description: dict[str, Any]
 
-    def blend(self, index: NDArray[np.uint8], strip: Strip, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def blend(self, index: Any, strip: Strip, out: Any) -> None:
         """Colour one strip.
 
         Args:
-            index: (rows of the strip, width) uint8, what was drawn of it.
+            index: (rows of the strip, width) uint8, an array or a tensor on any device. What was drawn of it.
             strip: which rows of the sheet these are.
             out: (rows of the strip, width, 3) uint8, C-contiguous, to be filled.
-
-        Returns:
-            `out`.
         """
         kernels = BACKENDS[self.backend].kernels
         kernels.blend_strip(index, self.colors, self.weights, self.photo, self.layout, strip, out)
-        return out
 
     def rgb(self, index: NDArray[np.uint8], first: int = 0) -> NDArray[np.uint8]:
         """Colour the rows of the sheet from row `first` on, (rows, width) uint8, into (rows, width, 3) uint8."""

@@ -29,6 +29,7 @@ from .strips import default_threads
 class Plan:
     """Everything about a sheet but its pixels. See `kernels` for what the arrays are.
 
+    device: where the maps lie, and the kernels run.
     selection: which channel, or what reduction of several, each tile shows.
     annotation: what is written around the tiles, or None.
     overlay: what lies under the tiles, or None.
@@ -38,6 +39,7 @@ class Plan:
     """
 
     backend: backends.Backend
+    device: torch.device
     maps: Any
     vmin: Any
     vmax: Any
@@ -56,12 +58,20 @@ class Plan:
 
     def draw(self, strip: Strip, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Draw one strip into `out`, (rows of the strip, width) uint8, and return it."""
+        self.draw_tiles(strip, out)
+        self.annotate(strip, out)
+        return out
+
+    def draw_tiles(self, strip: Strip, out: Any) -> None:
+        """Draw what the kernels draw of a strip into `out`, (rows of the strip, width) uint8, on any device."""
         self.backend.kernels.render_strip(
             self.maps, self.vmin, self.vmax, self.rows, self.cols, self.layout, self.paint, strip, out
         )
+
+    def annotate(self, strip: Strip, out: NDArray[np.uint8]) -> None:
+        """Paint what is written around the tiles over a drawn strip, (rows, width) uint8 or (rows, width, 3) RGB."""
         if self.annotation is not None:
             self.annotation.paint(strip, out)
-        return out
 
     def strips(self, most_px: int | None = None) -> list[Strip]:
         """Cut the sheet into strips that suit the backend, and of at most `most_px` pixels."""
@@ -77,6 +87,7 @@ def plan_sheet(
     *,
     shared_with: Any = None,
     names: Sequence[str] | None = None,
+    measured: channels.ChannelStatistics | None = None,
 ) -> Plan:
     """Decide everything about a sheet before the first pixel is drawn.
 
@@ -89,6 +100,7 @@ def plan_sheet(
         shared_with: (C, H, W) float32 on the same device, or None. Other maps, beside which the sheet will stand:
             ranges are those of both together, and the palette has a background for the gap between.
         names: of the tiles, for labels, where they show something else than channels.
+        measured: statistics of the channels that `options` picks, on the CPU, where they are known already.
 
     Returns:
         The plan; drawing it can no longer fail for a wrong argument.
@@ -100,8 +112,10 @@ def plan_sheet(
     """
     layer = channels.as_maps(maps)
     backend = backends.choose(options.backend, layer.device.type)
-    report = layer_report(layer, channels.channel_statistics(backend, layer)) if options.report else None
-    chosen, selection = select(layer, backend, options)
+    if measured is None and options.channels is None:
+        measured = channels.channel_statistics(backend, layer).cpu()
+    report = layer_report(layer, measured if options.channels is None else None) if options.report else None
+    chosen, selection, statistics = select(layer, backend, options, measured)
     entries = None
     if vectors.is_vector(layer):
         if backdrop is not None:
@@ -111,23 +125,25 @@ def plan_sheet(
         options = vectors.as_bar(options, len(chosen))
 
     tile_h, tile_w = tile_size(layer.shape[1], layer.shape[2], options.tile, options.scale)
-    shown = _measure(chosen, backend, options, shared_with)
+    shown = _range_over(chosen, statistics, backend, options, shared_with)
     if options.label:
         names = names or selection.labels  # which for a million kernels take as long as the rest of the plan
     layout, palette, annotation = _lay_out(options, source, names or (), entries, shown, (tile_h, tile_w))
     overlay = backdrop.under(layout, palette, backend.name) if backdrop else None
     cells = shown.maps
+    vmin, vmax = (end.to(cells.device, non_blocking=True) for end in (shown.vmin, shown.vmax))
     if options.upsampling == "bilinear":
-        cells = channels.shrink(cells, shown.vmin, shown.vmax, tile_h, tile_w)
+        cells = channels.shrink(cells, vmin, vmax, tile_h, tile_w)
     facts = Facts(
         options, backend.name, maps, layout, palette, selection, shown.statistics, shown.vmin, shown.vmax, report,
         entries, overlay,
     )  # fmt: skip
     return Plan(
         backend=backend,
+        device=layer.device,
         maps=backend.to_array(cells),
-        vmin=backend.to_array(shown.vmin),
-        vmax=backend.to_array(shown.vmax),
+        vmin=backend.to_array(vmin),
+        vmax=backend.to_array(vmax),
         rows=sampling_positions(cells.shape[1], tile_h, options.align, options.upsampling),
         cols=sampling_positions(cells.shape[2], tile_w, options.align, options.upsampling),
         layout=layout,
@@ -144,7 +160,7 @@ def plan_sheet(
 
 
 class _Shown(NamedTuple):
-    """The maps of the tiles, what they hold, and the range each is drawn on.
+    """The maps of the tiles, what they hold, and the range each is drawn on; all but the maps on the CPU.
 
     shows_bad: whether any of them, or of those they share their range with, holds a NaN or an infinity.
     shares: whether there are such.
@@ -158,22 +174,26 @@ class _Shown(NamedTuple):
     shares: bool
 
 
-def _measure(
-    maps: torch.Tensor, backend: backends.Backend, options: RenderOptions, shared_with: torch.Tensor | None
+def _range_over(
+    maps: torch.Tensor,
+    statistics: channels.ChannelStatistics,
+    backend: backends.Backend,
+    options: RenderOptions,
+    shared_with: torch.Tensor | None,
 ) -> _Shown:
-    """Measure the maps of the tiles, (K, H, W) float32, and decide their ranges."""
-    statistics = measured = channels.channel_statistics(backend, maps)
+    """Decide the ranges of the maps of the tiles, (K, H, W) float32, from what they hold."""
+    measured = statistics
     together = maps
     if shared_with is not None:
         together = torch.cat([maps, pick(shared_with, options.channels)[0]], dim=1)
-        measured = channels.channel_statistics(backend, together)
+        measured = channels.channel_statistics(backend, together).cpu()
     vmin, vmax = (
         vectors.range_of_cells(together, backend, options)
         if vectors.is_vector(maps)
         else channels.drawing_range(together, measured.vmin, measured.vmax, options)
     )
     values = channels.squash(maps) if options.normalize == "sigmoid" else maps
-    return _Shown(values, statistics, vmin, vmax, not measured.all_finite, shared_with is not None)
+    return _Shown(values, statistics, vmin.cpu(), vmax.cpu(), not measured.all_finite, shared_with is not None)
 
 
 def _lay_out(

@@ -1,8 +1,8 @@
 """THE MAIN PATH. Maps go in; what comes out is a sheet in memory, or a picture file that was never whole in memory.
 
     plan_sheet    maps -> ranges, grid, sampling positions, palette, backend: everything but pixels; see plan.py
-    Plan.draw     one strip of the sheet, by the backend's kernel, and what is written around its tiles
-    draw_sheet    every strip into one index plane
+    pixels_of     its strips in the host's memory: drawn there by the kernels, or fetched from the maps' device
+    draw_sheet    all of them as one index plane
     write_sheet   every strip drawn, encoded and written while it is in cache; over a photo it is coloured on the way
 
 `render` and `save_sheet`, which users call, are the first and one of the last two.
@@ -11,56 +11,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from .drawing import draw_whole, pixels_of
 from .encode import formats, png
 from .encode.files import json_bytes
-from .layout import Strip
 from .manifest import Source
 from .options import RenderOptions, takes
-from .overlay import Overlay, read_overlay
+from .overlay import read_overlay
 from .plan import Plan, plan_sheet
 from .sheet import Sheet, write_manifest
-from .strips import in_order
 
 
 def draw_sheet(plan: Plan) -> Sheet:
     """Draw a planned sheet into memory."""
-    index = np.empty((plan.layout.height, plan.layout.width), dtype=np.uint8)
-    for _ in in_order(lambda strip: plan.draw(strip, index[strip.start : strip.stop]), plan.strips(), plan.threads):
-        pass
-    return Sheet(index, plan.palette, plan.describe(), plan.overlay)
+    return Sheet(draw_whole(plan), plan.palette, plan.describe(), plan.overlay)
 
 
 def write_sheet(plan: Plan, path: Path) -> Path:
     """Draw a planned sheet into a file; only formats other than PNG need it whole in memory on the way."""
-    layout = plan.layout
+    layout, overlay = plan.layout, plan.overlay
     if formats.check_size(path, layout.height, layout.width).name != "PNG":
         return draw_sheet(plan).save(path)
-    if plan.overlay is None:
-        strips = plan.strips(png.STRIP_PX)
-        png.write_png(path, layout.height, layout.width, plan.palette, strips, plan.draw, plan.threads)
-    else:
-        strips = plan.strips(png.RGB_STRIP_PX)
-        png.write_png(path, layout.height, layout.width, None, strips, _blended(plan, plan.overlay), plan.threads)
+    strips = plan.strips(png.RGB_STRIP_PX if overlay else png.STRIP_PX)
+    palette = None if overlay else plan.palette
+    with pixels_of(plan, strips, overlay) as pixels:
+        png.write_png(path, layout.height, layout.width, palette, strips, pixels.draw, plan.threads, pixels.give_back)
     write_manifest(path, json_bytes(plan.describe()))
     return path
-
-
-def _blended(plan: Plan, overlay: Overlay) -> Callable[[Strip, NDArray[np.uint8]], NDArray[np.uint8]]:
-    """Return what draws a strip in RGB: (rows, width, 3) uint8, filled and returned."""
-    scratch = png.Scratch()
-
-    def draw(strip: Strip, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        index = plan.draw(strip, scratch.pixels(out.shape[:2]))
-        return overlay.blend(index, strip, out)
-
-    return draw
 
 
 @takes(RenderOptions)
@@ -82,6 +61,7 @@ def render(
     Raises:
         InputError: `maps` or an option cannot be used.
         BackendUnavailableError: the named backend does not work for these maps.
+        KernelError: the device of the maps was lost.
         MemoryError: the sheet does not fit into memory.
 
     Source:
@@ -121,6 +101,7 @@ def save_sheet(
         EncodeError: the sheet is too large for the format.
         WriteError: the file cannot be written; nothing is left of it, and an older file of that name stays.
         BackendUnavailableError: the named backend does not work for these maps.
+        KernelError: the device of the maps was lost; nothing is left of the file.
     """
     path = Path(path)
     formats.format_of(path)

@@ -76,7 +76,7 @@ def layer_report(maps: Any, statistics: ChannelStatistics | None = None) -> Laye
 
     Args:
         maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not. Not modified.
-        statistics: of `maps`, where they are known already.
+        statistics: of `maps`, on the CPU, where they are known already.
 
     Returns:
         The report.
@@ -86,8 +86,8 @@ def layer_report(maps: Any, statistics: ChannelStatistics | None = None) -> Laye
         DTypeError: `maps` is complex, sparse, on the meta device, or no array at all.
     """
     values = as_maps(maps)
-    known = statistics or channel_statistics(backends.choose("auto", values.device.type), values)
-    vmin, vmax = (side.cpu().numpy().astype(np.float64) for side in (known.vmin, known.vmax))
+    known = statistics or channel_statistics(backends.choose("auto", values.device.type), values).cpu()
+    vmin, vmax = (side.numpy().astype(np.float64) for side in (known.vmin, known.vmax))
     ranges = (vmax - vmin)[np.isfinite(vmin)]
     counts, edges = np.histogram(ranges, bins=BINS, range=(0, ranges.max(initial=0) or 1))
     mean, std = _overall(values[0].numel(), known)
@@ -114,7 +114,7 @@ def _numbers(present: torch.Tensor) -> list[int]:
 
 def _saturated(maps: torch.Tensor, statistics: ChannelStatistics) -> torch.Tensor:
     """Tell, (C,) bool, which channels of (C, H, W) float32 `maps` lie at an end of their range; see LayerReport."""
-    vmin, vmax = statistics.vmin, statistics.vmax
+    vmin, vmax = (end.to(maps.device, non_blocking=True) for end in (statistics.vmin, statistics.vmax))
     level = vmax / 255 - vmin / 255  # the range itself may be beyond float32
     finite = maps.isfinite()
 
@@ -129,7 +129,7 @@ def _saturated(maps: torch.Tensor, statistics: ChannelStatistics) -> torch.Tenso
 def _overall(size: int, statistics: ChannelStatistics) -> tuple[float | None, float | None]:
     """Return mean and standard deviation of all finite values, from those of channels of `size` values each."""
     columns = (statistics.nan, statistics.inf, statistics.mean, statistics.std)
-    nan, inf, mean, std = (column.cpu().numpy().astype(np.float64) for column in columns)
+    nan, inf, mean, std = (column.numpy().astype(np.float64) for column in columns)
     count = size - nan - inf
     if not count.any():
         return None, None

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .channels import channel_statistics, widest
+from .channels import ChannelStatistics, channel_statistics, widest
 from .errors import OptionError
 
 if TYPE_CHECKING:
@@ -53,64 +53,70 @@ class Selection:
         ]
 
 
-def select(maps: torch.Tensor, backend: Backend, options: RenderOptions) -> tuple[torch.Tensor, Selection]:
+def select(
+    maps: torch.Tensor, backend: Backend, options: RenderOptions, measured: ChannelStatistics | None = None
+) -> tuple[torch.Tensor, Selection, ChannelStatistics]:
     """Choose, order and reduce channels: `channels` picks, `rank` orders, `topk` cuts; reductions are of all picked.
 
     Args:
         maps: (C, H, W) float32, finite or not. Not modified.
-        backend: whose kernels measure what is ranked.
+        backend: whose kernels measure.
         options: `channels`, `topk`, `sort`, `rank`, `reduce` and `beside`.
+        measured: statistics of the channels picked, on the CPU, where they are known already.
 
     Returns:
-        (K, H, W) float32, one map a tile: `maps` itself where every channel is drawn in the order of numbers; and what
-        they are. Reductions come first.
+        (K, H, W) float32, one map a tile: `maps` itself where every channel is drawn in the order of numbers; what
+        they are; and what they hold, on the CPU. Reductions come first.
 
     Raises:
         OptionError: a channel that `maps` does not have, or a `topk` of more channels than there are.
     """
     picked, numbers = pick(maps, options.channels)
+    if options.reduce is not None and not options.beside:
+        reduced, channels = _reduce_all(picked, numbers, backend, options.reduce)
+        return reduced, Selection(channels, list(options.reduce)), channel_statistics(backend, reduced).cpu()
     drawn, selection = picked, Selection(list(numbers))
+    statistics = measured or channel_statistics(backend, picked).cpu()
     if options.rank is not None:
         if options.topk is not None and options.topk > len(numbers):
             raise OptionError(f"topk must be at most the {len(numbers)} channels to choose from, got {options.topk}.")
-        scores = channel_scores(picked, backend, options.rank)
+        scores = channel_scores(picked, statistics, options.rank)
         order = best_first(scores, numbers)[: options.topk]
-        drawn = picked[torch.from_numpy(order).to(maps.device)]
+        ranked = torch.from_numpy(order)
+        drawn, statistics = picked[ranked.to(maps.device, non_blocking=True)], statistics[ranked]
         shown = [None if score != score else score for score in scores[order].tolist()]
         selection = Selection([numbers[position] for position in order], scores=shown)
     if options.reduce is None:
-        return drawn, selection
+        return drawn, selection, statistics
 
     reduced, channels = _reduce_all(picked, numbers, backend, options.reduce)
-    if not options.beside:
-        return reduced, Selection(channels, list(options.reduce))
-    return torch.cat([reduced, drawn]), Selection(
+    beside = Selection(
         channels + selection.channels,
         [*options.reduce, *([None] * len(drawn))],
         [*([None] * len(reduced)), *selection.scores] if selection.scores is not None else None,
     )
+    return torch.cat([reduced, drawn]), beside, channel_statistics(backend, reduced).cpu() + statistics
 
 
-def channel_scores(maps: torch.Tensor, backend: Backend, rank: str) -> NDArray[np.float64]:
+def channel_scores(maps: torch.Tensor, statistics: ChannelStatistics, rank: str) -> NDArray[np.float64]:
     """Give each channel the score that it is ranked by: a measure of its finite values.
 
     Args:
         maps: (C, H, W) float32, finite or not. Not modified.
-        backend: whose kernels measure.
+        statistics: of `maps`, on the CPU.
         rank: one of `options.RANKS`.
 
     Returns:
         (C,) float64, on the CPU. NaN for a channel without a finite value. Rounded to SCORE_BITS, so that the order of
         summing, which differs from backend to backend, does not decide between equals.
     """
-    statistics = channel_statistics(backend, maps)
     size = maps[0].numel()
     count = size - statistics.nan - statistics.inf
     if rank == "mean":
         score = statistics.mean
     elif rank == "abs-mean":
         finite = maps if statistics.all_finite else maps.where(maps.isfinite(), 0)
-        score = torch.linalg.vector_norm(finite, ord=1, dim=(1, 2), dtype=widest(maps)) / count
+        score = torch.linalg.vector_norm(finite, ord=1, dim=(1, 2), dtype=widest(maps)).cpu() / count
     elif rank == "max":
         score = statistics.vmax
     elif rank == "variance":
@@ -119,7 +125,7 @@ def channel_scores(maps: torch.Tensor, backend: Backend, rank: str) -> NDArray[n
         score = (count - (statistics.zeros * size).round()) / count
     else:
         score = (count * (statistics.mean.square() + statistics.std.square())).sqrt()
-    mantissa, exponent = np.frexp(score.cpu().numpy().astype(np.float64))
+    mantissa, exponent = np.frexp(score.numpy().astype(np.float64))
     rounded: NDArray[np.float64] = np.ldexp(np.round(mantissa * 2.0**SCORE_BITS), exponent - SCORE_BITS)
     return rounded
 
@@ -156,7 +162,7 @@ def pick(maps: torch.Tensor, channels: Sequence[int] | None) -> tuple[torch.Tens
         return maps, range(count)
     if max(channels) >= count:
         raise OptionError(f"channels must lie in 0..{count - 1}, got {max(channels)}. The layer has {count} channels.")
-    return maps[torch.tensor(channels, device=maps.device)], channels
+    return maps[torch.tensor(channels).to(maps.device, non_blocking=True)], channels
 
 
 def _reduce_all(
@@ -167,7 +173,8 @@ def _reduce_all(
     channels: list[int | None] = []
     for reduction in reductions:
         if reduction == "strongest":
-            strongest = int(best_first(channel_scores(maps, backend, "abs-mean"), numbers)[0])
+            scores = channel_scores(maps, channel_statistics(backend, maps).cpu(), "abs-mean")
+            strongest = int(best_first(scores, numbers)[0])
             reduced.append(maps[strongest])
             channels.append(numbers[strongest])
         else:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import Formatter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from .drawing import Pixels, pixels_of
 from .encode import formats, png
 from .encode.files import json_bytes, make_folder, whole_file
 from .errors import OptionError, ShapeError
@@ -21,6 +23,9 @@ from .overlay import Backdrop, read_overlay
 from .parsers import refuse
 from .plan import Plan, plan_sheet
 from .strips import in_order
+
+if TYPE_CHECKING:
+    from .palette import Palette
 
 MANIFEST_NAME = "manifest.json"
 SHEET_OPTIONS = ("grid", "gap", "margin", "label", "title", "colorbar")
@@ -107,8 +112,12 @@ def write_tiles(plan: Plan, paths: list[Path]) -> list[Path]:
     folder = paths[0].parent
     formats.check_size(paths[0], plan.layout.tile_h, plan.layout.tile_w)
     make_folder(folder)
-    for _ in in_order(_Batch(plan, paths), _batches(plan), plan.threads):
-        pass
+    # An index plane is what a .npy holds, over a photo too.
+    overlay = None if paths[0].suffix.lower() == ".npy" else plan.overlay
+    batches = _batches(plan)
+    with pixels_of(plan, batches, overlay) as pixels:
+        for _ in in_order(_Batch(plan, paths, pixels, None if overlay else plan.palette), batches, plan.threads):
+            pass
     manifest = plan.describe()
     manifest["tiles"] = [{"file": path.name, **tile} for path, tile in zip(paths, manifest["tiles"], strict=True)]
     with whole_file(folder / MANIFEST_NAME) as file:
@@ -116,25 +125,27 @@ def write_tiles(plan: Plan, paths: list[Path]) -> list[Path]:
     return paths
 
 
+@dataclass(frozen=True)
 class _Batch:
-    """What a worker does with a strip: draw its tiles and write their files."""
+    """What a worker does with a strip: get the pixels of its tiles and write their files."""
 
-    def __init__(self, plan: Plan, paths: list[Path]) -> None:
-        self.plan = plan
-        self.paths = paths
-        self.scratch = png.Scratch()
-        self.rgb_scratch = png.Scratch()
-        # An index plane is what a .npy holds, over a photo too.
-        self.overlay = None if paths[0].suffix.lower() == ".npy" else plan.overlay
-        self.palette = None if self.overlay else plan.palette
+    plan: Plan
+    paths: list[Path]
+    pixels: Pixels
+    palette: Palette | None
+    scratch: png.Scratch = field(default_factory=png.Scratch)
 
     def __call__(self, strip: Strip) -> None:
         layout = self.plan.layout
-        pixels = self.plan.draw(strip, self.scratch.pixels((strip.stop - strip.start, layout.width)))
-        if self.overlay is not None:
-            pixels = self.overlay.blend(pixels, strip, self.rgb_scratch.pixels((*pixels.shape, 3)))
-        tiles = pixels.reshape(-1, layout.tile_h, *pixels.shape[1:])
-        paths = self.paths[strip.start // layout.tile_h : strip.stop // layout.tile_h]
+        shape = (strip.stop - strip.start, layout.width, *(() if self.palette else (3,)))
+        pixels = self.pixels.draw(strip, self.scratch.pixels(shape))
+        try:
+            tiles = pixels.reshape(-1, layout.tile_h, *pixels.shape[1:])
+            self._write(self.paths[strip.start // layout.tile_h : strip.stop // layout.tile_h], tiles)
+        finally:
+            self.pixels.give_back(strip)
+
+    def _write(self, paths: list[Path], tiles: NDArray[np.uint8]) -> None:
         if png.native()[0] is not None and paths[0].suffix.lower() == ".png" and self.palette is not None:
             png.write_png_batch(paths, tiles, self.palette)
         else:

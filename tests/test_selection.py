@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import cnnviz_fast as cf
 from cnnviz_fast.backends import BACKENDS
-from cnnviz_fast.channels import as_maps
+from cnnviz_fast.channels import ChannelStatistics, as_maps, channel_statistics
 from cnnviz_fast.errors import OptionError
 from cnnviz_fast.options import RANKS, RenderOptions
 from cnnviz_fast.selection import Selection, best_first, channel_scores, select
@@ -24,7 +24,15 @@ ON_CPU = [name for name, backend in BACKENDS.items() if backend.takes("cpu")]
 
 
 def chosen(maps: torch.Tensor, backend: str = "torch", **options: Any) -> tuple[torch.Tensor, Selection]:
-    return select(maps, BACKENDS[backend], RenderOptions(**options))
+    drawn, selection, statistics = select(maps, BACKENDS[backend], RenderOptions(**options))
+    assert_same_record(statistics, channel_statistics(BACKENDS[backend], drawn))
+    return drawn, selection
+
+
+def assert_same_record(actual: ChannelStatistics, expected: ChannelStatistics) -> None:
+    """Assert that what select says the tiles hold is what measuring them anew finds."""
+    for name, column in vars(expected).items():
+        torch.testing.assert_close(getattr(actual, name), column, rtol=1e-12, atol=0, equal_nan=True)
 
 
 def numpy_score(channel: np.ndarray, rank: str) -> float:
@@ -88,7 +96,7 @@ def test_select_channel_that_is_not_there_is_refused(maps: torch.Tensor) -> None
 def test_channel_scores_equal_numpy(name: str, rank: str, backend: str) -> None:
     maps = as_maps(CASES[name].maps)
     expected = np.array([numpy_score(channel, rank) for channel in maps.numpy()])
-    scores = channel_scores(maps, BACKENDS[backend], rank)
+    scores = channel_scores(maps, channel_statistics(BACKENDS[backend], maps), rank)
     unit = max(1.0, np.nanmax(np.abs(expected)))
     assert_same_statistics(scores / unit, expected / unit)
 
@@ -96,7 +104,7 @@ def test_channel_scores_equal_numpy(name: str, rank: str, backend: str) -> None:
 @pytest.mark.parametrize("rank", RANKS)
 def test_channel_scores_of_the_largest_values_are_finite_and_ordered(rank: str) -> None:
     maps = torch.tensor([0.25, 1.0, 0.5])[:, None, None] * torch.tensor([[LARGEST, LARGEST / 2, 0.0]])
-    scores = channel_scores(maps, TORCH, rank)
+    scores = channel_scores(maps, channel_statistics(TORCH, maps), rank)
     assert np.isfinite(scores).all()
     assert best_first(scores, range(3)).tolist() == ([0, 1, 2] if rank == "nonzero" else [1, 2, 0])
 

@@ -74,6 +74,7 @@ def write_png(
     strips: Sequence[Strip],
     draw: Callable[[Strip, NDArray[np.uint8]], NDArray[np.uint8]],
     threads: int,
+    give_back: Callable[[Strip], None] | None = None,
 ) -> None:
     """Draw, encode and write a picture strip by strip; the whole of it is never in memory.
 
@@ -86,6 +87,7 @@ def write_png(
         draw: gives the pixels of a strip, (rows, width) uint8 or (rows, width, 3) for RGB, C-contiguous; the array
             handed to it is scratch space of that shape which it may fill and return. Called in the workers.
         threads: number of workers.
+        give_back: called in the workers once the pixels of a strip are no longer needed.
 
     Raises:
         WriteError: the file cannot be written.
@@ -95,7 +97,11 @@ def write_png(
 
     def work(strip: Strip) -> EncodedStrip:
         pixels = draw(strip, scratch.pixels((strip.stop - strip.start, *shape)))
-        return encode_strip(pixels.reshape(len(pixels), -1), 1 if palette else 3, scratch)
+        try:
+            return encode_strip(pixels.reshape(len(pixels), -1), 1 if palette else 3, scratch)
+        finally:
+            if give_back is not None:
+                give_back(strip)
 
     adler = 1
     with whole_file(path) as file:

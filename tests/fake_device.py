@@ -1,0 +1,80 @@
+"""A device that is none: it works on tensors of the CPU, late, notes what it is asked for, and fails where told to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from cnnviz_fast.device import Device, Stream
+
+POISON = 0xA5
+"""What lies in a landing until somebody has waited for its pixels."""
+
+
+class FakeStream(Stream):
+    """A stream whose copies arrive only when they are waited for."""
+
+    def __init__(self, device: FakeDevice) -> None:
+        self.device = device
+
+    def fetch(self, pixels: torch.Tensor, landing: torch.Tensor) -> Callable[[], None]:
+        """Take the pixels as they are now, and put them into the landing when somebody waits for them."""
+        device, number, lock = self.device, len(device_copies(self.device)), threading.Lock()
+        device.log.append(("copy", number))
+        held = [pixels.clone()]
+        landing.fill_(POISON)
+
+        def arrive() -> None:
+            if device.lost_at_copy is not None and number >= device.lost_at_copy:
+                raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nmore of it")
+            with lock:
+                if held:
+                    landing.copy_(held.pop())
+                    device.log.append(("arrived", number))
+
+        device.pending.append(arrive)
+        return arrive
+
+    def wait(self) -> None:
+        """Let everything arrive."""
+        while self.device.pending:
+            self.device.pending.pop(0)()
+
+
+class FakeDevice(Device):
+    """A device with `most_bytes` of memory; the copy of number `lost_at_copy` is the last thing it is asked for."""
+
+    def __init__(self, *, most_bytes: int | None = None, lost_at_copy: int | None = None) -> None:
+        super().__init__(torch.device("cpu"))
+        self.most_bytes = most_bytes
+        self.lost_at_copy = lost_at_copy
+        self.log: list[tuple[Any, ...]] = []
+        self.pending: list[Callable[[], None]] = []
+
+    @property
+    def is_host(self) -> bool:
+        """Tell the engine that pixels have to be fetched."""
+        return False
+
+    def stream(self) -> FakeStream:
+        """Return a stream that is late."""
+        return FakeStream(self)
+
+    def memory(self, size: int) -> torch.Tensor:
+        """Return memory, of which there is only so much."""
+        self.log.append(("memory", size))
+        if self.most_bytes is not None and size > self.most_bytes:
+            raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {size} bytes.\nmore of it")
+        return super().memory(size)
+
+    def give_back(self) -> None:
+        """Note that memory was given back."""
+        self.log.append(("give back",))
+
+
+def device_copies(device: FakeDevice) -> list[tuple[Any, ...]]:
+    """Return the copies that a device was asked for."""
+    return [entry for entry in device.log if entry[0] == "copy"]
