@@ -7,7 +7,7 @@ import platform
 import sys
 
 from . import backends
-from .encode import png
+from .encode import device_jpeg, png
 from .manifest import package_version
 from .strips import default_threads
 
@@ -28,6 +28,7 @@ def examine() -> list[dict[str, str]]:
         _device(),
         *_backends(),
         _encoder(),
+        _jpeg_encoder(),
         _finding("kernel cache", *_kernel_cache()),
     ]
 
@@ -75,6 +76,12 @@ def _encoder() -> dict[str, str]:
     if module is None:
         return _finding("encoder native", "missing", f"{reason} PNGs are deflated by zlib meanwhile")
     return _finding("encoder native", "ok", f"vector instructions: {module.vector_level()}")
+
+
+def _jpeg_encoder() -> dict[str, str]:
+    if reason := device_jpeg.missing():
+        return _finding("encoder jpeg cuda", "missing", f"{reason}; Pillow encodes JPEGs")
+    return _finding("encoder jpeg cuda", "ok", "torchcodec encodes JPEGs on CUDA")
 
 
 def _kernel_cache() -> tuple[str, str]:

@@ -98,6 +98,21 @@ def draw_whole(plan: Plan) -> NDArray[np.uint8]:
     return index
 
 
+def draw_on_device(plan: Plan) -> torch.Tensor:
+    """Draw the index plane of a sheet that has nothing written on it where its maps lie, on the current stream.
+
+    Args:
+        plan: of the sheet.
+
+    Returns:
+        (height, width) uint8, contiguous, on the device of the maps.
+    """
+    index = torch.empty((plan.layout.height, plan.layout.width), dtype=torch.uint8, device=plan.device)
+    for strip in plan.strips():
+        plan.draw_tiles(strip, index[strip.start : strip.stop])
+    return index
+
+
 def _blended(plan: Plan, overlay: Overlay) -> Callable[[Strip, NDArray[np.uint8]], NDArray[np.uint8]]:
     """Return what draws a strip in RGB: (rows, width, 3) uint8, filled and returned."""
     scratch = png.Scratch()

@@ -14,8 +14,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .drawing import draw_whole, pixels_of
-from .encode import formats, png
+from .drawing import draw_on_device, draw_whole, pixels_of
+from .encode import device_jpeg, formats, png
 from .encode.files import json_bytes
 from .manifest import Source
 from .options import RenderOptions, takes
@@ -32,7 +32,12 @@ def draw_sheet(plan: Plan) -> Sheet:
 def write_sheet(plan: Plan, path: Path) -> Path:
     """Draw a planned sheet into a file; only formats other than PNG need it whole in memory on the way."""
     layout, overlay = plan.layout, plan.overlay
-    if formats.check_size(path, layout.height, layout.width).name != "PNG":
+    chosen = formats.check_size(path, layout.height, layout.width)
+    if chosen.name == "JPEG" and _stays_on_device(plan):
+        formats.write_device_jpeg(path, draw_on_device(plan), plan.palette)
+        write_manifest(path, json_bytes(plan.describe()))
+        return path
+    if chosen.name != "PNG":
         return draw_sheet(plan).save(path)
     strips = plan.strips(png.RGB_STRIP_PX if overlay else png.STRIP_PX)
     palette = None if overlay else plan.palette
@@ -40,6 +45,12 @@ def write_sheet(plan: Plan, path: Path) -> Path:
         png.write_png(path, layout.height, layout.width, palette, strips, pixels.draw, plan.threads, pixels.give_back)
     write_manifest(path, json_bytes(plan.describe()))
     return path
+
+
+def _stays_on_device(plan: Plan) -> bool:
+    """Tell whether a JPEG of the sheet can be encoded where its maps lie; text and photos are put in on the host."""
+    plain = plan.overlay is None and plan.annotation is None
+    return plain and plan.device.type == "cuda" and device_jpeg.takes(plan.layout.height, plan.layout.width)
 
 
 @takes(RenderOptions)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,14 @@ from PIL import Image
 import cnnviz_fast as cf
 from cnnviz_fast import bands, drawing
 from cnnviz_fast.errors import KernelError
+from cnnviz_fast.options import RenderOptions
+from cnnviz_fast.overlay import read_overlay
+from cnnviz_fast.plan import plan_sheet
+
+if TYPE_CHECKING:
+    from cnnviz_fast.palette import Palette
+
+MAIN_PATH = importlib.import_module("cnnviz_fast.render")
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {"tile": 40},
@@ -117,6 +127,35 @@ def test_a_device_with_little_memory_draws_the_same(device: FakeDevice, monkeypa
     assert ("give back",) in device.log
     monkeypatch.undo()
     assert np.array_equal(scarce.index, cf.render(maps_of(), tile=40, backend="torch").index)
+
+
+def test_draw_on_device_is_the_plane_of_the_sheet() -> None:
+    options = RenderOptions(tile=36, gap=3, margin=5, backend="torch")
+    index = drawing.draw_on_device(plan_sheet(maps_of(), options, cf.Source()))
+    assert np.array_equal(index.numpy(), cf.render(maps_of(), **vars(options)).index)
+
+
+@pytest.mark.parametrize(
+    ("options", "encoded_there"), [({}, True), ({"title": "maps"}, False), ({"overlay": True}, False)]
+)
+def test_a_jpeg_of_a_plain_sheet_on_cuda_is_encoded_there(
+    options: dict[str, Any], encoded_there: bool, picture: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[torch.Tensor] = []
+
+    def encode(path: Path, index: torch.Tensor, palette: Palette) -> None:
+        given.append(index)
+
+    monkeypatch.setattr("cnnviz_fast.encode.device_jpeg.takes", lambda height, width: True)
+    monkeypatch.setattr("cnnviz_fast.encode.formats.write_device_jpeg", encode)
+    backdrop = read_overlay(picture, None) if options.pop("overlay", False) else None
+    plan = plan_sheet(maps_of(), RenderOptions(tile=36, backend="torch", **options), cf.Source(), backdrop)
+    plan = replace(plan, device=torch.device("cuda"))
+    monkeypatch.setattr(drawing, "device_at", lambda _: FakeDevice())
+    monkeypatch.setattr(MAIN_PATH, "draw_on_device", lambda plan: torch.zeros(2, 2, dtype=torch.uint8))
+    MAIN_PATH.write_sheet(plan, tmp_path / "sheet.jpg")
+    assert len(given) == encoded_there
+    assert (tmp_path / "sheet.json").exists()
 
 
 @pytest.mark.gpu

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from ..errors import EncodeError, OptionError, closest
 from ..layout import cut_strips
 from ..strips import default_threads
-from . import png
+from . import device_jpeg, png
 from .files import whole_file
 
 if TYPE_CHECKING:
+    import torch
+
     from ..palette import Palette
 
 
@@ -92,8 +94,7 @@ def write_picture(
         EncodeError: the picture is too large for the format.
         WriteError: the file cannot be written.
     """
-    if not isinstance(quality, int) or not 1 <= quality <= 100:
-        raise OptionError(f"quality must be a whole number from 1 to 100, got {quality!r}.")
+    _check_quality(quality)
     height, width = pixels.shape[:2]
     chosen = check_size(path, height, width)
     if chosen.name == "PNG":
@@ -110,3 +111,32 @@ def write_picture(
             picture = Image.fromarray(pixels if palette is None or palette.is_gray else palette.colors[pixels])
             # Pillow's WebP method 0 is its fastest; the default 4 takes several times as long for a few per cent.
             picture.save(file, chosen.name, quality=quality, **({"method": 0} if chosen.name == "WEBP" else {}))
+
+
+def write_device_jpeg(path: Path, index: torch.Tensor, palette: Palette, *, quality: int = 90) -> None:
+    """Write an index plane that lies on a CUDA device as a JPEG: encoded there, or by Pillow where that fails.
+
+    Args:
+        path: the file; its suffix names JPEG.
+        index: (H, W) uint8, on a CUDA device, contiguous.
+        palette: its colours.
+        quality: 1 to 100.
+
+    Raises:
+        OptionError: `quality` is out of range.
+        EncodeError: the picture is too large for the format.
+        WriteError: the file cannot be written.
+    """
+    _check_quality(quality)
+    check_size(path, *index.shape)
+    encoded = device_jpeg.encode(index, palette, quality)
+    if encoded is None:
+        write_picture(path, index.cpu().numpy(), palette, quality=quality)
+        return
+    with whole_file(path) as file:
+        file.write(encoded)
+
+
+def _check_quality(quality: int) -> None:
+    if not isinstance(quality, int) or not 1 <= quality <= 100:
+        raise OptionError(f"quality must be a whole number from 1 to 100, got {quality!r}.")
