@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .batch import render_batch as render_batch
     from .capture import capture as capture
     from .capture import capture_stream as capture_stream
     from .capture import list_layers as list_layers
@@ -51,6 +52,7 @@ _HOMES = {
     "PreprocessOptions": "options",
     "RenderOptions": "options",
     "render": "render",
+    "render_batch": "batch",
     "save_sheet": "render",
     "save_tiles": "tiles",
     "LayerReport": "report",

@@ -14,6 +14,7 @@ import contextlib
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -93,7 +94,7 @@ class Painter:
             landing: (rows * row bytes) uint8, contiguous, memory of the host.
 
         Returns:
-            What waits until they are there.
+            What waits until they, and all rows sent before them, are there; a KernelError where the device was lost.
 
         Raises:
             KernelError: the device was lost.
@@ -108,7 +109,11 @@ class Painter:
 
         with self.device.faults(), self.stream.active():
             self._at_once.run(draw, strip.start, strip.stop)
-            return self.stream.fetch(plane, landing.view(shape))
+            return partial(self._wait_for, self.stream.fetch(plane, landing.view(shape)))
+
+    def _wait_for(self, arrived: Callable[[], None]) -> None:
+        with self.device.faults():
+            arrived()
 
     def wait(self) -> None:
         """Wait for everything that was sent: until then the device reads the maps, and writes where it was told to."""
@@ -155,7 +160,7 @@ class Bands:
             if self._error is not None:
                 raise self._error
             arrived = self._arrived[number]
-        with self._kept_for_all(), self._painter.device.faults():
+        with self._kept_for_all():
             arrived()
         shape = (strip.stop - strip.start, *self._painter.row_shape)
         first = (strip.start - self._bands[number][0].start) * self._painter.row_bytes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -79,22 +80,50 @@ def draw_whole(plan: Plan) -> NDArray[np.uint8]:
         KernelError: the device was lost.
         MemoryError: the sheet does not fit into memory of the host.
     """
+    return begin_whole(plan)()
+
+
+def begin_whole(plan: Plan) -> Callable[[], NDArray[np.uint8]]:
+    """Begin to draw the index plane of a sheet: a device is given all it has to do, the CPU begins when it is asked.
+
+    Args:
+        plan: of the sheet.
+
+    Returns:
+        What returns the plane, (height, width) uint8, C-contiguous, and waits for it. It has to be called: until then
+        the device reads the maps.
+
+    Raises:
+        KernelError: the device was lost.
+        MemoryError: the sheet does not fit into memory of the host.
+    """
     height, width = plan.layout.height, plan.layout.width
     device = device_at(plan.device)
     if device.is_host:
-        sheet = np.empty((height, width), dtype=np.uint8)
-        for _ in in_order(lambda strip: plan.draw(strip, sheet[strip.start : strip.stop]), plan.strips(), plan.threads):
-            pass
-        return sheet
+        return partial(_draw_on_host, plan)
     painter = _painter(plan, device, None)
     landing = device.landing(height * width).view(height, width)
+
     try:
         for strip in cut_rows(height, painter.reserve(1, height)):
-            painter.send(strip, landing[strip.start : strip.stop])
-    finally:
+            arrived = painter.send(strip, landing[strip.start : strip.stop])
+    except BaseException:
         painter.wait()
-    index: NDArray[np.uint8] = landing.numpy()
-    plan.annotate(Strip(0, height), index)
+        raise
+
+    def finish() -> NDArray[np.uint8]:
+        arrived()
+        index: NDArray[np.uint8] = landing.numpy()
+        plan.annotate(Strip(0, height), index)
+        return index
+
+    return finish
+
+
+def _draw_on_host(plan: Plan) -> NDArray[np.uint8]:
+    index = np.empty((plan.layout.height, plan.layout.width), dtype=np.uint8)
+    for _ in in_order(lambda strip: plan.draw(strip, index[strip.start : strip.stop]), plan.strips(), plan.threads):
+        pass
     return index
 
 

@@ -61,7 +61,7 @@ class Kept:
             last = kept.shape[1] - 1
             if max(self.channels) > last:
                 raise CaptureError(f"channels must be 0 to {last} for layer {layer!r}, got {max(self.channels)}.")
-            kept, fresh = kept.index_select(1, torch.tensor(self.channels, device=kept.device)), True
+            kept, fresh = kept.index_select(1, torch.tensor(self.channels).to(kept.device, non_blocking=True)), True
         if self.reduce is not None:
             kept, fresh = _reduced(kept, self.reduce), True
         if self.keep == "cpu" and kept.device.type != "cpu":

@@ -148,21 +148,21 @@ def pick(maps: torch.Tensor, channels: Sequence[int] | None) -> tuple[torch.Tens
     """Pick channels by number.
 
     Args:
-        maps: (C, H, W) float32. Not modified.
+        maps: (C, H, W) float32, or (N, C, H, W). Not modified.
         channels: numbers in the order wanted, repeated ones too, or None for all.
 
     Returns:
-        (K, H, W) float32, `maps` itself for None; and the K numbers.
+        (K, H, W) float32, or (N, K, H, W), `maps` itself for None; and the K numbers.
 
     Raises:
         OptionError: a number that `maps` does not have.
     """
-    count = len(maps)
+    count = maps.shape[-3]
     if channels is None:
         return maps, range(count)
     if max(channels) >= count:
         raise OptionError(f"channels must lie in 0..{count - 1}, got {max(channels)}. The layer has {count} channels.")
-    return maps[torch.tensor(channels).to(maps.device, non_blocking=True)], channels
+    return maps.index_select(-3, torch.tensor(channels).to(maps.device, non_blocking=True)), channels
 
 
 def _reduce_all(

@@ -25,6 +25,7 @@ from .plan import Plan, plan_sheet
 from .strips import in_order
 
 if TYPE_CHECKING:
+    from .channels import ChannelStatistics
     from .palette import Palette
 
 MANIFEST_NAME = "manifest.json"
@@ -73,7 +74,14 @@ def save_tiles(
     return write_tiles(plan, [Path(folder) / file for file in tile_names(plan, name, suffix)])
 
 
-def plan_tiles(maps: Any, options: RenderOptions, source: Source, backdrop: Backdrop | None = None) -> Plan:
+def plan_tiles(
+    maps: Any,
+    options: RenderOptions,
+    source: Source,
+    backdrop: Backdrop | None = None,
+    *,
+    measured: ChannelStatistics | None = None,
+) -> Plan:
     """Plan single tiles as a sheet with a grid of one column.
 
     Args:
@@ -81,6 +89,7 @@ def plan_tiles(maps: Any, options: RenderOptions, source: Source, backdrop: Back
         options: how to draw them.
         source: where they came from, for the manifest.
         backdrop: the picture to lay them over.
+        measured: as in `plan.plan_sheet`.
 
     Returns:
         The plan.
@@ -93,7 +102,7 @@ def plan_tiles(maps: Any, options: RenderOptions, source: Source, backdrop: Back
     for option in SHEET_OPTIONS:
         if getattr(options, option) != getattr(defaults, option):
             raise OptionError(f"{option} belongs to sheets; single tiles have none. Leave it out.")
-    plan = plan_sheet(maps, replace(options, grid=(0, 1)), source, backdrop)
+    plan = plan_sheet(maps, replace(options, grid=(0, 1)), source, backdrop, measured=measured)
     if plan.entries is not None:
         raise ShapeError("maps of single cells, a vector, make no tiles worth a file each. Draw a sheet of them.")
     return plan

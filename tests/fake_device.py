@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,27 +22,17 @@ class FakeStream(Stream):
         self.device = device
 
     def fetch(self, pixels: torch.Tensor, landing: torch.Tensor) -> Callable[[], None]:
-        """Take the pixels as they are now, and put them into the landing when somebody waits for them."""
-        device, number, lock = self.device, len(device_copies(self.device)), threading.Lock()
-        device.log.append(("copy", number))
-        held = [pixels.clone()]
+        """Take the pixels as they are now; they land when somebody waits for them, or for later ones."""
+        number = len(device_copies(self.device))
+        self.device.log.append(("copy", number))
         landing.fill_(POISON)
-
-        def arrive() -> None:
-            if device.lost_at_copy is not None and number >= device.lost_at_copy:
-                raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nmore of it")
-            with lock:
-                if held:
-                    landing.copy_(held.pop())
-                    device.log.append(("arrived", number))
-
-        device.pending.append(arrive)
-        return arrive
+        with self.device.lock:
+            self.device.pending[number] = (pixels.clone(), landing)
+        return partial(self.device.arrive, number)
 
     def wait(self) -> None:
         """Let everything arrive."""
-        while self.device.pending:
-            self.device.pending.pop(0)()
+        self.device.arrive(len(device_copies(self.device)) - 1)
 
 
 class FakeDevice(Device):
@@ -52,7 +43,8 @@ class FakeDevice(Device):
         self.most_bytes = most_bytes
         self.lost_at_copy = lost_at_copy
         self.log: list[tuple[Any, ...]] = []
-        self.pending: list[Callable[[], None]] = []
+        self.pending: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.lock = threading.Lock()
 
     @property
     def is_host(self) -> bool:
@@ -69,6 +61,16 @@ class FakeDevice(Device):
         if self.most_bytes is not None and size > self.most_bytes:
             raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {size} bytes.\nmore of it")
         return super().memory(size)
+
+    def arrive(self, last: int) -> None:
+        """Let copies arrive, up to number `last`: a stream does one after the other."""
+        with self.lock:
+            for number in [number for number in sorted(self.pending) if number <= last]:
+                if self.lost_at_copy is not None and number >= self.lost_at_copy:
+                    raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nmore of it")
+                pixels, landing = self.pending.pop(number)
+                landing.copy_(pixels)
+                self.log.append(("arrived", number))
 
     def give_back(self) -> None:
         """Note that memory was given back."""

@@ -1,0 +1,168 @@
+"""Stages 4 to 6 for several samples: measured together, planned one by one, drawn while the one before is looked at.
+
+On CUDA all of it runs on a stream of its own. That waits for the stream on which maps were made, which never waits for
+it: the model runs its next batch while the sheets of this one are drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from . import backends
+from .channels import ChannelStatistics, channel_statistics, check_values
+from .device import Fitting, device_at
+from .drawing import begin_whole
+from .errors import DTypeError, InputError, ShapeError
+from .manifest import Source
+from .options import RenderOptions, takes
+from .plan import plan_sheet
+from .selection import pick
+from .sheet import Sheet
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from .overlay import Backdrop
+    from .plan import Plan
+
+MEASURED_BYTES = 1 << 28
+"""Of maps that are measured at once. The torch backend takes up to ten times as much beside them, the others nothing;
+where that is too much, fewer samples are taken."""
+
+
+def plan_batch(
+    maps: torch.Tensor,
+    options: RenderOptions,
+    sources: Sequence[Source],
+    backdrops: Sequence[Backdrop | None] | None = None,
+    plan: Callable[..., Plan] = plan_sheet,
+) -> Iterator[Plan]:
+    """Plan a sheet for each sample. All of them are measured together, and the device is waited for once for that.
+
+    Args:
+        maps: (N, C, H, W) real dtype, any device, finite or not. Not modified.
+        options: how to draw them.
+        sources: where the maps of each sample came from.
+        backdrops: the picture to lay each over.
+        plan: `plan_sheet`, or `plan_tiles` for single files.
+
+    Yields:
+        The plans.
+
+    Raises:
+        CnnvizError: anything that is wrong; see plan_sheet.
+        MemoryError: the device cannot measure a single sample.
+    """
+    measured = _measure_all(maps, options)
+    under = backdrops or [None] * len(maps)
+    for sample, source, backdrop, statistics in zip(maps, sources, under, measured, strict=True):
+        yield plan(sample, options, source, backdrop, measured=statistics)
+
+
+def _measure_all(maps: torch.Tensor, options: RenderOptions) -> list[ChannelStatistics]:
+    """Return the statistics of the channels that `options` picks of each sample, on the CPU."""
+    backend = backends.choose(options.backend, maps.device.type)
+    found: list[ChannelStatistics] = []
+
+    def measure(first: int, last: int) -> None:
+        picked, numbers = pick(maps[first:last].to(torch.float32), options.channels)
+        together = channel_statistics(backend, picked.flatten(0, 1)).cpu()
+        count = len(numbers)
+        found.extend(together[n * count : (n + 1) * count] for n in range(last - first))
+
+    at_once = MEASURED_BYTES // (maps[0].numel() * torch.float32.itemsize)
+    device = device_at(maps.device)
+    with device.faults():
+        Fitting(device, at_once).run(measure, 0, len(maps))
+    return found
+
+
+@takes(RenderOptions)
+def render_batch(
+    maps: torch.Tensor | Mapping[str, torch.Tensor] | Iterable[tuple[str, torch.Tensor]],
+    *,
+    sources: Sequence[Source] | None = None,
+    **options: Any,
+) -> Iterator[Sheet]:
+    """Draw a sheet for each of N samples, of one layer or of several.
+
+    Each is drawn while the caller works on the one before, so at most two are under way. Maps of a layer that are
+    handed in as a pair, by a generator, say, are let go of once their sheets are drawn.
+
+    Args:
+        maps: (N, C, H, W) real dtype, any device, finite or not; or layer name -> such maps, as capture returns them,
+            or pairs of both. Not modified.
+        sources: where each of the N samples came from; the layer's name is filled in.
+        **options: see below.
+
+    Yields:
+        The sheets, layer by layer and within a layer sample by sample.
+
+    Raises:
+        InputError: maps or an option cannot be used, or there is not one source a sample.
+        BackendUnavailableError: the named backend does not work for these maps.
+        KernelError: the device was lost.
+        MemoryError: a sheet does not fit into memory.
+    """
+    checked = RenderOptions(**options)
+    if isinstance(maps, torch.Tensor):
+        return _one_ahead(_begun([(None, maps)], sources, checked))
+    return _one_ahead(_begun(maps.items() if isinstance(maps, Mapping) else maps, sources, checked))
+
+
+def _begun(
+    pairs: Iterable[tuple[str | None, torch.Tensor]], sources: Sequence[Source] | None, options: RenderOptions
+) -> Iterator[Callable[[], Sheet]]:
+    """Begin to draw sheet after sheet; yield what waits for each."""
+    for layer, maps in pairs:
+        _check_batch(layer, maps, sources)
+        stream = device_at(maps.device).stream()
+        named = [
+            source if layer is None else replace(source, layer=layer) for source in sources or [Source()] * len(maps)
+        ]
+        plans = plan_batch(maps, options, named)
+        del maps  # the last one who holds them is the generator of the plans
+        while True:
+            with stream.active():
+                plan = next(plans, None)
+                if plan is None:
+                    break
+                drawn = begin_whole(plan)
+            yield partial(_finish, plan, drawn)
+            del plan, drawn
+
+
+def _finish(plan: Plan, drawn: Callable[[], NDArray[np.uint8]]) -> Sheet:
+    return Sheet(drawn(), plan.palette, plan.describe(), plan.overlay)
+
+
+def _one_ahead(begun: Iterator[Callable[[], Sheet]]) -> Iterator[Sheet]:
+    """Yield sheets; each is begun before the one ahead of it is handed out, and none is left under way."""
+    waiting = next(begun, None)
+    try:
+        while waiting is not None:
+            ready, waiting = waiting, next(begun, None)
+            yield ready()
+            del ready
+    finally:
+        if waiting is not None:
+            waiting()
+
+
+def _check_batch(layer: str | None, maps: Any, sources: Sequence[Source] | None) -> None:
+    what = "maps" if layer is None else f"maps of {layer}"
+    if not isinstance(maps, torch.Tensor):
+        raise DTypeError(f"{what} must be a tensor, got {type(maps).__name__}. Pass torch.as_tensor(maps).")
+    if maps.ndim != 4:
+        raise ShapeError(
+            f"{what} must have shape (N, C, H, W), got {tuple(maps.shape)}. For one sample there is render."
+        )
+    check_values(maps)
+    if sources is not None and len(sources) != len(maps):
+        raise InputError(f"sources must be one a sample, {len(maps)}, got {len(sources)}.")
