@@ -21,10 +21,12 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # From the command line down to what everybody may use: a module imports only modules that stand below it.
 ORDER = [
-    "cli", "commands.demo", "commands.render", "commands.compare", "commands.layers", "commands.weights",
+    "cli", "commands.demo", "commands.render",
+    "commands.compare", "commands.layers", "commands.weights",
     "commands.doctor", "commands.arguments", "commands.terminal", "commands", "doctor", "visualize", "look",
     "file_names", "progress", "kernel_sheets", "weight_sheets", "weights", "histograms", "layouts", "capture",
     "patterns", "forward", "operations", "outputs", "memory", "images", "models", "tiles", "compare", "render",
+    "atlas", "raw_maps", "encode.tensors",
     "operators", "plan", "sheet", "overlay", "encode.formats", "encode.png", "encode.files", "timm_zoo", "hf_zoo",
     "extras", "zoo", "detectors", "checkpoints", "layers", "preprocess", "factories", "pictures", "decode",
     "manifest", "selection", "vectors", "report", "channels", "backends", "kernels.numba_values",
@@ -38,7 +40,7 @@ ORDER = [
 HEAVY = {
     "torch": {
         "channels", "compare", "kernel_sheets", "kernels.torch_ops", "kernels.torch_values", "kernels.triton_gpu",
-        "manifest", "operators", "plan", "selection",
+        "atlas", "manifest", "operators", "plan", "selection",
     },
     "triton": {"kernels.triton_programs"},
     "torchvision": set(),
@@ -127,10 +129,10 @@ def test_import_loads_nothing_heavy(code: str, forbidden: list[str]) -> None:
 
 def test_public_names_are_exact() -> None:
     assert cnnviz_fast.__all__ == [
-        "CnnvizError", "Comparison", "LayerInfo", "LayerReport", "LoadedModel", "ParameterInfo",
+        "Atlas", "CnnvizError", "Comparison", "LayerInfo", "LayerReport", "LoadedModel", "ParameterInfo",
         "PreprocessOptions", "RenderOptions", "Sheet", "Source", "__version__", "capture", "capture_stream",
-        "compare", "layer_report", "list_layers", "load_images", "load_model", "parameter_statistics", "render",
-        "render_index", "save_sheet", "save_tiles", "visualize",
+        "compare", "layer_report", "list_layers", "load_images", "load_model", "parameter_statistics", "read_atlas",
+        "render", "render_index", "save_atlas", "save_sheet", "save_tiles", "visualize",
     ]  # fmt: skip
     for name in cnnviz_fast.__all__:
         assert getattr(cnnviz_fast, name) is not None
