@@ -21,7 +21,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # From the command line down to what everybody may use: a module imports only modules that stand below it.
 ORDER = [
-    "cli", "commands.demo", "commands.render",
+    "cli", "commands.demo", "commands.render", "commands.atlas", "commands.drawing",
     "commands.compare", "commands.layers", "commands.weights",
     "commands.doctor", "commands.arguments", "commands.terminal", "commands", "doctor", "visualize", "look",
     "file_names", "progress", "kernel_sheets", "weight_sheets", "weights", "histograms", "layouts", "capture",
