@@ -11,6 +11,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .atlas import Atlas as Atlas
+    from .atlas import read_atlas as read_atlas
+    from .atlas import save_atlas as save_atlas
     from .batch import render_batch as render_batch
     from .capture import capture as capture
     from .capture import capture_stream as capture_stream
@@ -37,6 +40,9 @@ if TYPE_CHECKING:
     from .weights import parameter_statistics as parameter_statistics
 
 _HOMES = {
+    "Atlas": "atlas",
+    "read_atlas": "atlas",
+    "save_atlas": "atlas",
     "capture": "capture",
     "capture_stream": "capture",
     "list_layers": "capture",

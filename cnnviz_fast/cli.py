@@ -1,6 +1,6 @@
 """The command line: argv -> a command -> an exit code. What each command takes and does stands in `commands`.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some pictures failed and the rest are done.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some inputs failed and the rest are done.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .commands import DONE as DONE
 from .commands import FAILED, INTERRUPTED, USAGE, compare, demo, doctor, layers, render, weights
 from .commands import PARTLY as PARTLY
 from .commands.terminal import complain
-from .errors import CnnvizError, ImageError, InputError
+from .errors import AtlasError, CnnvizError, ImageError, InputError
 
 COMMANDS = (layers, render, compare, weights, demo, doctor)
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.debug:
             raise
         complain(error)
-        return USAGE if isinstance(error, InputError) and not isinstance(error, ImageError) else FAILED
+        return USAGE if isinstance(error, InputError) and not isinstance(error, (ImageError, AtlasError)) else FAILED
     except BrokenPipeError:
         # Whoever read the output has seen enough. Python would complain again when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,6 +7,7 @@
         OptionError                the value of an option
         LayerNotFoundError         a layer pattern that matches nothing (also a LookupError)
         ImageError                 a picture that cannot be read
+        AtlasError                 an atlas that cannot be read
       ModelError                   a model spec, its weights or a checkpoint
       CaptureError(RuntimeError)   the model ran, a hook saw nothing usable
       BackendError(RuntimeError)
@@ -50,6 +51,10 @@ class LayerNotFoundError(InputError, LookupError):
 
 class ImageError(InputError):
     """A picture cannot be found or read."""
+
+
+class AtlasError(InputError):
+    """An atlas cannot be found or read."""
 
 
 class ModelError(CnnvizError):

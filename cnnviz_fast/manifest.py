@@ -35,6 +35,7 @@ class Source:
         prefix_tokens: how many tokens of it are not in the maps.
         time_step: which one of a clip, from 0.
         categories: names of the model's classes, for vectors of as many entries; only those listed are in the manifest.
+        atlas: name of the file that the maps were rebuilt from.
     """
 
     model: str | None = None
@@ -45,6 +46,7 @@ class Source:
     prefix_tokens: int | None = None
     time_step: int | None = None
     categories: Sequence[str] | None = None
+    atlas: str | None = None
 
     def facts(self) -> dict[str, Any]:
         """Return what a manifest says of it: everything but the names of all classes."""

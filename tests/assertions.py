@@ -38,6 +38,23 @@ def assert_same_plane(actual: Any, expected: Any, *, levels: int = 256) -> None:
     )
 
 
+def assert_plane_within_a_level(actual: Any, expected: Any, *, levels: int = 256) -> None:
+    """Compare index planes of values that lie up to half a level of an atlas apart: within 1 level everywhere.
+
+    An atlas has 253 levels and a palette 256 at most: half a level is 0.506 of a palette's, and rounding makes 1 of it.
+
+    Args:
+        actual: (H, W) uint8.
+        expected: (H, W) uint8.
+        levels: entries from here on are no values but background and bad, which have to be the very same.
+    """
+    actual, expected = _as_planes(actual, expected)
+    difference = np.abs(actual.astype(np.int16) - expected)
+    assert difference.max() <= 1, f"{difference.max()} levels apart"
+    np.testing.assert_array_equal(actual >= levels, expected >= levels, err_msg="background and bad pixels")
+    np.testing.assert_array_equal(actual[actual >= levels], expected[expected >= levels])
+
+
 def assert_equal_planes(actual: Any, expected: Any) -> None:
     """Compare two index planes, or pictures in RGB, that have to be the same to the last bit.
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from assertions import (
     assert_equal_planes,
+    assert_plane_within_a_level,
     assert_same_floats,
     assert_same_palette,
     assert_same_plane,
@@ -128,6 +129,16 @@ def test_assert_planes_other_shape_or_dtype_is_caught(check: object, plane: Plan
             check(actual, plane)
     with pytest.raises(AssertionError):
         check(np.empty((0, 4), np.uint8), np.empty((0, 4), np.uint8))
+
+
+def test_assert_plane_within_a_level_two_levels_and_bad_for_a_value_are_caught(plane: Plane) -> None:
+    assert_plane_within_a_level(one_level_off(plane, plane.size), plane)
+    two = plane.copy()
+    two[5, 5] = two[5, 5] - 2 if two[5, 5] > 1 else two[5, 5] + 2
+    bad, value = np.full((3, 3), 253, np.uint8), np.full((3, 3), 252, np.uint8)
+    for actual, expected, levels in ((two, plane, 256), (bad, value, 253), (bad, bad + np.uint8(1), 253)):
+        with pytest.raises(AssertionError):
+            assert_plane_within_a_level(actual, expected, levels=levels)
 
 
 def test_assert_equal_planes_one_level_is_caught(plane: Plane) -> None:

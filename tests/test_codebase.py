@@ -21,24 +21,25 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # From the command line down to what everybody may use: a module imports only modules that stand below it.
 ORDER = [
-    "cli", "commands.demo", "commands.render", "commands.compare", "commands.layers", "commands.weights",
-    "commands.doctor", "commands.arguments", "commands.terminal", "commands", "doctor", "visualize", "look",
-    "file_names", "progress", "kernel_sheets", "weight_sheets", "weights", "histograms", "layouts", "capture",
-    "patterns", "forward", "operations", "outputs", "memory", "images", "models", "batch", "tiles", "compare",
-    "render", "drawing", "bands", "device", "operators", "plan", "sheet", "overlay", "encode.formats",
-    "encode.device_jpeg", "encode.png", "encode.files", "timm_zoo", "hf_zoo", "extras", "zoo", "detectors",
-    "checkpoints", "layers", "preprocess", "factories", "pictures", "decode", "manifest", "selection", "vectors",
-    "report", "channels", "backends", "kernels.numba_values", "kernels.torch_values", "kernels.triton_gpu",
-    "kernels.triton_programs", "kernels.numba_cpu", "kernels.numba_blend", "kernels.numba_statistics",
-    "kernels.numba_jit", "kernels.torch_ops", "kernels.reference", "annotate", "lettering", "palette", "layout",
-    "options", "parsers", "chart", "strips", "kernels", "encode", "errors",
+    "cli", "commands.demo", "commands.render", "commands.atlas", "commands.drawing", "commands.compare",
+    "commands.layers", "commands.weights", "commands.doctor", "commands.arguments", "commands.terminal", "commands",
+    "doctor", "visualize", "look", "file_names", "progress", "kernel_sheets", "weight_sheets", "weights",
+    "histograms", "layouts", "capture", "patterns", "forward", "operations", "outputs", "memory", "images",
+    "models", "batch", "tiles", "compare", "render", "drawing", "bands", "device", "atlas", "raw_maps",
+    "encode.tensors", "operators", "plan", "sheet", "overlay", "encode.formats", "encode.device_jpeg", "encode.png",
+    "encode.files", "timm_zoo", "hf_zoo", "extras", "zoo", "detectors", "checkpoints", "layers", "preprocess",
+    "factories", "pictures", "decode", "manifest", "selection", "vectors", "report", "channels", "backends",
+    "kernels.numba_values", "kernels.torch_values", "kernels.triton_gpu", "kernels.triton_programs",
+    "kernels.numba_cpu", "kernels.numba_blend", "kernels.numba_statistics", "kernels.numba_jit",
+    "kernels.torch_ops", "kernels.reference", "annotate", "lettering", "palette", "layout", "options", "parsers",
+    "chart", "strips", "kernels", "encode", "errors",
 ]  # fmt: skip
 
 # Foreign packages that cost time, and the only modules that may import them while they are being loaded.
 HEAVY = {
     "torch": {
-        "batch", "channels", "compare", "device", "drawing", "kernel_sheets", "kernels.torch_ops",
-        "kernels.torch_values", "kernels.triton_gpu", "manifest", "operators", "plan", "selection",
+    "batch", "channels", "compare", "device", "drawing", "kernel_sheets", "kernels.torch_ops",
+    "kernels.torch_values", "kernels.triton_gpu", "atlas", "manifest", "operators", "plan", "selection",
     },
     "triton": {"kernels.triton_programs"},
     "torchvision": set(),
@@ -128,10 +129,10 @@ def test_import_loads_nothing_heavy(code: str, forbidden: list[str]) -> None:
 
 def test_public_names_are_exact() -> None:
     assert cnnviz_fast.__all__ == [
-        "CnnvizError", "Comparison", "LayerInfo", "LayerReport", "LoadedModel", "ParameterInfo",
+        "Atlas", "CnnvizError", "Comparison", "LayerInfo", "LayerReport", "LoadedModel", "ParameterInfo",
         "PreprocessOptions", "RenderOptions", "Sheet", "Source", "__version__", "capture", "capture_stream",
-        "compare", "layer_report", "list_layers", "load_images", "load_model", "parameter_statistics", "render",
-        "render_batch", "render_index", "save_sheet", "save_tiles", "visualize",
+        "compare", "layer_report", "list_layers", "load_images", "load_model", "parameter_statistics", "read_atlas",
+        "render", "render_batch", "render_index", "save_atlas", "save_sheet", "save_tiles", "visualize",
     ]  # fmt: skip
     for name in cnnviz_fast.__all__:
         assert getattr(cnnviz_fast, name) is not None

@@ -1,0 +1,108 @@
+"""Stage 7 of 7, tensors: named tensors and a record as the bytes of one safetensors file, plain or deflated, and back.
+
+The record is JSON under the key RECORD of the file's metadata: of several keys safetensors would write now one first,
+now another, and the same tensors have to give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..errors import AtlasError, EncodeError
+
+if TYPE_CHECKING:
+    import torch
+
+RECORD = "cnnviz_fast"
+
+MOST_BYTES = 2**30
+"""Most that is packed or unpacked: 64 channels of a picture in 4K take half. A small file can claim to hold more."""
+
+MOST_HEADER_BYTES = 2**22
+"""Most of it that names tensors and holds the record; the names of 21,841 classes take a tenth."""
+
+
+def tensor_bytes(tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> bytes:
+    """Put tensors into the form of a safetensors file.
+
+    Args:
+        tensors: name -> dense tensor of any dtype, on any device. Not modified.
+        record: what to say of them; JSON must be able to hold it.
+
+    Returns:
+        The file's bytes: the same for the same tensors and the same record.
+    """
+    from safetensors.torch import save
+
+    return save({name: tensor.cpu() for name, tensor in tensors.items()}, {RECORD: json.dumps(record)})
+
+
+def pack(tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> bytes:
+    """Put tensors into the form of a safetensors file, and deflate that into one zlib stream.
+
+    Matches are looked for at a distance of one byte only (zlib's Z_RLE): index planes are noise but for runs of zeros.
+    Of a ResNet-50's 2048x7x7 that leaves 102 kB in 0.7 ms; level 1 leaves 105 kB in 1.6 ms, level 6 103 kB in 3.5 ms.
+
+    Args:
+        tensors: see tensor_bytes.
+        record: likewise.
+
+    Returns:
+        The file's bytes.
+
+    Raises:
+        EncodeError: they are more than `unpack` takes.
+    """
+    plain = tensor_bytes(tensors, record)
+    if len(plain) > MOST_BYTES or _header_end(plain) > MOST_HEADER_BYTES:
+        raise EncodeError(f"an atlas holds at most {MOST_BYTES:,} bytes, got {len(plain):,}. Choose fewer channels.")
+    deflater = zlib.compressobj(1, strategy=zlib.Z_RLE)
+    return deflater.compress(plain) + deflater.flush()
+
+
+def unpack(packed: bytes, label: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Read what `pack` wrote. Nothing in it is run, and no more is inflated than its own header announces.
+
+    Args:
+        packed: the file's bytes, from whatever source.
+        label: what they are, for messages.
+
+    Returns:
+        The tensors, on the CPU, and the record.
+
+    Raises:
+        AtlasError: the bytes are cut off, damaged or something else.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    if not packed:
+        raise AtlasError(f"{label} is empty (0 bytes).")
+    inflater = zlib.decompressobj()
+    try:
+        start = inflater.decompress(packed, MOST_HEADER_BYTES)
+    except zlib.error as error:
+        raise AtlasError(f"{label} is no atlas, or damaged: it does not inflate.") from error
+    try:
+        header = json.loads(start[8 : _header_end(start)])
+        record = json.loads(header.pop("__metadata__")[RECORD])
+        size = _header_end(start) + max(entry["data_offsets"][1] for entry in header.values())
+        if size > MOST_BYTES:
+            raise AtlasError(f"{label} must hold at most {MOST_BYTES:,} bytes, got {size:,}.")
+        plain = start + inflater.decompress(inflater.unconsumed_tail, max(1, size - len(start) + 1))
+        if len(plain) != size or not inflater.eof or inflater.unused_data:
+            raise AtlasError(f"{label} is damaged: it is cut off, or something follows it.")
+        return load(plain), dict(record)
+    except AtlasError:
+        raise
+    # What a header of other bytes makes of the lines above.
+    except (zlib.error, SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise AtlasError(f"{label} is no atlas, or damaged: {type(error).__name__} in its header.") from error
+
+
+def _header_end(plain: bytes) -> int:
+    """Return where the header of a safetensors file ends and its tensors begin."""
+    return 8 + int.from_bytes(plain[:8], "little")
