@@ -22,14 +22,14 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # From the command line down to what everybody may use: a module imports only modules that stand below it.
 ORDER = [
     "cli", "commands.demo", "commands.render", "commands.compare", "commands.layers", "commands.weights",
-    "commands.doctor", "commands.arguments", "commands.terminal", "commands", "doctor", "visualize", "look",
-    "file_names", "progress", "kernel_sheets", "weight_sheets", "weights", "histograms", "layouts", "capture",
-    "patterns", "forward", "operations", "outputs", "memory", "images", "models", "tiles", "compare", "render",
-    "operators", "plan", "sheet", "overlay", "encode.formats", "encode.png", "encode.files", "timm_zoo", "hf_zoo",
-    "extras", "zoo", "detectors", "checkpoints", "layers", "preprocess", "factories", "pictures", "decode",
-    "manifest", "selection", "vectors", "report", "channels", "backends", "kernels.numba_values",
-    "kernels.torch_values", "kernels.triton_gpu", "kernels.triton_programs", "kernels.numba_cpu",
-    "kernels.numba_blend", "kernels.numba_statistics", "kernels.numba_jit", "kernels.torch_ops",
+    "commands.doctor", "commands.arguments", "commands.terminal", "commands", "doctor", "visualize", "look", "sources",
+    "shards", "tables", "file_names", "catalogue", "progress", "kernel_sheets", "weight_sheets", "weights",
+    "histograms", "layouts", "capture", "patterns", "forward", "operations", "outputs", "memory", "images", "models",
+    "tiles", "compare", "render", "operators", "plan", "sheet", "overlay", "encode.formats", "encode.png",
+    "encode.files", "timm_zoo", "hf_zoo", "extras", "zoo", "detectors", "checkpoints", "layers", "preprocess",
+    "factories", "pictures", "decode", "manifest", "selection", "vectors", "report", "channels", "backends",
+    "kernels.numba_values", "kernels.torch_values", "kernels.triton_gpu", "kernels.triton_programs",
+    "kernels.numba_cpu", "kernels.numba_blend", "kernels.numba_statistics", "kernels.numba_jit", "kernels.torch_ops",
     "kernels.reference", "annotate", "lettering", "palette", "layout", "options", "parsers", "chart", "strips",
     "kernels", "encode", "errors",
 ]  # fmt: skip
@@ -53,6 +53,7 @@ HEAVY = {
     "timm": set(),
     "transformers": set(),
     "huggingface_hub": set(),
+    "pyarrow": set(),
 }  # fmt: skip
 
 
