@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -107,9 +108,11 @@ def decode_file(path: Path, max_pixels: int) -> Picture:
         ImageError: the file is missing, none of the formats, damaged, or of more than `max_pixels`.
     """
     label = f"image {str(path)!r}"
-    if path.is_dir():
+    if os.path.isdir(path):  # which says no, where Path.is_dir raises OSError: names too long, folders that are shut
         raise ImageError(f"{label} is a folder. Name a file in it.")
-    if not path.is_file() and path.exists():  # a pipe that nobody writes to would be waited for without end
+    if not os.path.isfile(path) and os.path.exists(
+        path
+    ):  # a pipe that nobody writes to would be waited for without end
         raise ImageError(f"{label} must be a regular file, not a pipe or a device. Save it as one.")
     try:
         with open(path, "rb") as file:

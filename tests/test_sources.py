@@ -129,6 +129,19 @@ def test_list_items_list_is_relative_to_its_own_folder(name: str, folder: Path) 
             decode_image(item.open())
 
 
+@pytest.mark.parametrize(
+    "name", ["a" * 300 + ".png", "../" * 2000 + "x.png", "x.png/y.png", "\x01\x1b.png", "CON", "\udcff.png"]
+)
+def test_list_items_hostile_name_in_a_list_is_an_error_of_its_picture(name: str, folder: Path) -> None:
+    (folder / "x.png").write_bytes(png(1))
+    (folder / "list.txt").write_bytes(b"x.png\n" + name.encode(errors="surrogateescape"))
+    good, bad = list_items(folder / "list.txt")
+    assert greys([good]) == [1]
+    with pytest.raises(ImageError, match=r"^(no file '.*'|image '.*' cannot be read: .*)\.$") as caught:
+        decode_image(bad.open())
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-8"])
 def test_list_items_list_of_any_unicode(encoding: str, folder: Path) -> None:
     (folder / "list.txt").write_text("é😀.png\r\nb.png", encoding)
