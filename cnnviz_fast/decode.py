@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -106,11 +108,15 @@ def decode_file(path: Path, max_pixels: int) -> Picture:
         ImageError: the file is missing, none of the formats, damaged, or of more than `max_pixels`.
     """
     label = f"image {str(path)!r}"
-    if path.is_dir():
+    if os.path.isdir(path):  # which says no, where Path.is_dir raises OSError: names too long, folders that are shut
         raise ImageError(f"{label} is a folder. Name a file in it.")
+    if not os.path.isfile(path) and os.path.exists(
+        path
+    ):  # a pipe that nobody writes to would be waited for without end
+        raise ImageError(f"{label} must be a regular file, not a pipe or a device. Save it as one.")
     try:
         with open(path, "rb") as file:
-            return _decode_stream(file, path, label, max_pixels)
+            return _decode_stream(file, str(path), label, max_pixels)
     except ImageError:
         raise
     except FileNotFoundError as error:
@@ -119,7 +125,30 @@ def decode_file(path: Path, max_pixels: int) -> Picture:
         raise ImageError(f"{label} cannot be read: {reason(error)}.") from error
 
 
-def _decode_stream(file: BinaryIO, path: Path, label: str, max_pixels: int) -> Picture:
+def decode_bytes(content: bytes, name: str, max_pixels: int) -> Picture:
+    """Decode a file that is in memory, as `decode_file` does.
+
+    Args:
+        content: of the file.
+        name: what messages call it.
+        max_pixels: refuse pictures of more pixels, before they are decoded.
+
+    Returns:
+        A new PIL image of mode RGB.
+
+    Raises:
+        ImageError: it is none of the formats, damaged, or of more than `max_pixels`.
+    """
+    label = f"image {name!r}"
+    try:
+        return _decode_stream(io.BytesIO(content), name, label, max_pixels)
+    except ImageError:
+        raise
+    except Exception as error:  # as in decode_file
+        raise ImageError(f"{label} cannot be read: {reason(error)}.") from error
+
+
+def _decode_stream(file: BinaryIO, name: str, label: str, max_pixels: int) -> Picture:
     """Pick the decoder by the first bytes and run it.
 
     The decoder's class is called directly and not through `Image.open`, which would apply Pillow's own pixel limit.
@@ -138,7 +167,7 @@ def _decode_stream(file: BinaryIO, path: Path, label: str, max_pixels: int) -> P
     try:
         # WebP refuses at twice Pillow's limit, before the size can be read from it.
         with _pillow_limit.lifted_for(max_pixels // 2):
-            picture = plugin(file, str(path))
+            picture = plugin(file, name)
     except Image.DecompressionBombError as error:
         raise _too_large(label, "more", max_pixels) from error
     with picture:

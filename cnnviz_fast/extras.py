@@ -1,4 +1,4 @@
-"""Optional packages that models come from, and the server that keeps their weights: only where asked for by name."""
+"""Optional packages, and the server that keeps models' weights: only where asked for by name."""
 
 from __future__ import annotations
 
@@ -7,31 +7,36 @@ import importlib
 from collections.abc import Iterator
 from types import ModuleType
 
-from .errors import ModelError
+from .errors import CnnvizError, ModelError
 from .zoo import knock
 
 
-def import_extra(name: str, extra: str) -> ModuleType:
+def import_extra(name: str, extra: str, need: str | None = None, error: type[CnnvizError] = ModelError) -> ModuleType:
     """Import an optional package.
 
     Args:
-        name: of the package.
+        name: of the package, or of a module in it.
         extra: the extra of this project that installs it.
+        need: what it is needed for, in the plural; None for the models of the zoo that is called as the extra.
+        error: class of the error that is raised without it.
 
     Returns:
-        The package.
+        The package or module.
 
     Raises:
-        ModelError: it is not installed; the message has the command that installs it.
+        CnnvizError: of class `error`: it is not installed; the message has the command that installs it.
     """
+    package = name.partition(".")[0]
     try:
+        importlib.import_module(package)
         return importlib.import_module(name)
-    except ImportError as error:
-        lacking = error.name == name if isinstance(error, ModuleNotFoundError) else False
-        state = "is not installed" if lacking else f"cannot be imported: {error}"
-        raise ModelError(
-            f'{extra}: models need the package {name}, which {state}. Install it: pip install "cnnviz_fast[{extra}]".'
-        ) from error
+    except ImportError as failure:
+        lacking = failure.name == package if isinstance(failure, ModuleNotFoundError) else False
+        state = "is not installed" if lacking else f"cannot be imported: {failure}"
+        raise error(
+            f"{need or f'{extra}: models'} need the package {package}, which {state}. "
+            f'Install it: pip install "cnnviz_fast[{extra}]".'
+        ) from failure
 
 
 @contextlib.contextmanager

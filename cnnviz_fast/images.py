@@ -15,7 +15,7 @@ from .decode import EXTENSIONS, reason
 from .errors import ImageError, ShapeError
 from .models import LoadedModel, module_of
 from .options import MAX_PIXELS
-from .pictures import Source, decode_image, is_picture, is_tensor
+from .pictures import Encoded, Source, decode_image, is_picture, is_tensor
 from .preprocess import Preprocess, imagenet_preset
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _MAGIC = re.compile(r"[*?[]")
+_NUMBER = re.compile(r"0*(\d+)")
 
 
 def find_images(images: object) -> list[Source]:
@@ -33,7 +34,7 @@ def find_images(images: object) -> list[Source]:
     is taken whatever its extension.
 
     Args:
-        images: a path, folder, glob, PIL image, array or tensor, or any iterable of these.
+        images: a path, folder, glob, PIL image, array, tensor or file in memory, or any iterable of these.
 
     Returns:
         Files as `Path`, everything else as it came, in the order given.
@@ -42,8 +43,8 @@ def find_images(images: object) -> list[Source]:
         ImageError: a file is missing, a folder or a glob holds no picture, or an item is none of the above.
     """
     if isinstance(images, str | os.PathLike):
-        return list(_find_files(os.fspath(images)))
-    if isinstance(images, np.ndarray) or is_tensor(images) or is_picture(images):
+        return [Path(path) for path in matching_files(os.fspath(images))]
+    if isinstance(images, np.ndarray | Encoded) or is_tensor(images) or is_picture(images):
         return [images]  # type: ignore[list-item]
     if isinstance(images, Iterable) and not isinstance(images, bytes | bytearray | Mapping):
         return [source for item in images for source in find_images(item)]
@@ -97,38 +98,42 @@ def load_images(
     return torch.cat([part.to(parts[0].device) for part in parts])
 
 
-def _find_files(text: str) -> list[Path]:
-    """Expand one path, folder or glob."""
+def matching_files(text: str) -> list[str]:
+    """Expand one path, folder or glob, as `find_images` says; raise its ImageError where nothing is there."""
     if os.path.isdir(text):
         try:
             inside = [os.path.join(text, name) for name in os.listdir(text) if not name.startswith(".")]
         except OSError as error:
             raise ImageError(f"folder {text!r} cannot be read: {reason(error)}.") from error
-        found = [path for path in inside if _has_extension(path) and os.path.isfile(path)]
+        found = [path for path in inside if has_extension(path) and os.path.isfile(path)]
         missing = f"folder {text!r} holds no images ({' '.join(EXTENSIONS)})."
     elif os.path.exists(text):  # before globs, so that "cat[1].png" can be named
-        return [Path(text)]
+        return [text]
     elif _MAGIC.search(text):
         suffix = os.path.splitext(text)[1]
         explicit = bool(suffix) and not _MAGIC.search(suffix)
         matches = glob.glob(text, recursive=True)
-        found = [path for path in matches if os.path.isfile(path) and (explicit or _has_extension(path))]
+        found = [path for path in matches if os.path.isfile(path) and (explicit or has_extension(path))]
         missing = f"glob {text!r} matches no images."
     else:
         raise ImageError(f"no file or folder {text!r}.")
     if not found:
         raise ImageError(missing)
-    return [Path(path) for path in sorted(found, key=_natural)]
+    return sorted(found, key=natural_key)
 
 
-def _has_extension(path: str) -> bool:
+def has_extension(path: str) -> bool:
+    """Tell whether a path ends as a picture's does."""
     return path.lower().endswith(EXTENSIONS)
 
 
-def _natural(path: str) -> tuple[list[int | str], str]:
-    """Give a sorting key that counts: the odd parts of this split are digits, the even ones are not."""
-    parts = re.split(r"(\d+)", path.casefold())
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)], path
+def natural_key(path: str) -> tuple[str, str]:
+    """Give a sorting key that counts, 2 before 10, and ignores case.
+
+    One string, not a list of parts: the keys of a million paths are in memory while they are sorted. The number of its
+    digits stands before each number, so that the longer number is the later one.
+    """
+    return _NUMBER.sub(lambda number: f"{chr(len(number[1]))}{number[1]}", path.casefold()), path
 
 
 def _model_input(source: Source, preprocess: Preprocess, max_pixels: int) -> torch.Tensor:
@@ -154,6 +159,8 @@ def _model_input(source: Source, preprocess: Preprocess, max_pixels: int) -> tor
 
 def _label(source: Source, position: int | None) -> str:
     """Word a picture for an error message."""
+    if isinstance(source, Encoded):
+        return f"image {source.name!r}"
     if isinstance(source, str | os.PathLike):
         return f"image {os.fspath(source)!r}"
     return "image" if position is None else f"image {position}"

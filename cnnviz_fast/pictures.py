@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from .decode import decode_file, decode_picture
+from .decode import decode_bytes, decode_file, decode_picture
 from .errors import DTypeError, ImageError, ShapeError
 from .options import MAX_PIXELS
 from .parsers import whole
@@ -19,7 +20,20 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image as Picture
 
-Source: TypeAlias = "Path | Picture | npt.NDArray[Any] | torch.Tensor"
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A picture's file in memory, out of a shard or a table.
+
+    name: what messages call it.
+    content: the bytes of the file.
+    """
+
+    name: str
+    content: bytes = field(repr=False)
+
+
+Source: TypeAlias = "Path | Picture | npt.NDArray[Any] | torch.Tensor | Encoded"
 
 
 def decode_image(source: Source | str, *, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -29,8 +43,8 @@ def decode_image(source: Source | str, *, max_pixels: int = MAX_PIXELS) -> Pictu
     orientation is applied, transparency is laid over white, wide values are scaled; `decode.py` says how.
 
     Args:
-        source: a path; a PIL image, which is left as it is; a (H, W) or (H, W, 1|3|4) uint8 array; or a
-            (1|3|4, H, W) uint8 tensor.
+        source: a path; a file in memory; a PIL image, which is left as it is; a (H, W) or (H, W, 1|3|4) uint8 array;
+            or a (1|3|4, H, W) uint8 tensor.
         max_pixels: refuse pictures of more pixels, before they are decoded.
 
     Returns:
@@ -44,6 +58,8 @@ def decode_image(source: Source | str, *, max_pixels: int = MAX_PIXELS) -> Pictu
     limit: int = whole(1)("max_pixels", max_pixels)
     if isinstance(source, str | os.PathLike):
         return decode_file(Path(source), limit)
+    if isinstance(source, Encoded):
+        return decode_bytes(source.content, source.name, limit)
     if is_picture(source):
         return decode_picture(source, "image", limit)  # type: ignore[arg-type]
     if isinstance(source, np.ndarray) or is_tensor(source):

@@ -15,7 +15,7 @@ import tifffile
 from PIL import Image, features
 
 from cnnviz_fast import decode
-from cnnviz_fast.decode import EXTENSIONS, FORMATS, decode_file, decode_picture
+from cnnviz_fast.decode import EXTENSIONS, FORMATS, decode_bytes, decode_file, decode_picture
 from cnnviz_fast.errors import ImageError
 from cnnviz_fast.options import MAX_PIXELS
 
@@ -504,3 +504,15 @@ def test_decode_picture_truncated_in_memory_is_an_image_error(tmp_path: Path) ->
 def test_decode_picture_without_pixels_is_refused() -> None:
     with pytest.raises(ImageError, match="must have pixels, got 0 x 5"):
         decode_picture(Image.new("RGB", (0, 5)), "image", MAX_PIXELS)
+
+
+def test_decode_bytes_is_decode_file_without_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)).save(path)
+    content = path.read_bytes()
+    assert np.array_equal(np.asarray(decode_bytes(content, "a.png", 35)), np.asarray(decode_file(path, 35)))
+    for broken, said in ((b"", "is empty"), (b"text", "must be one of PNG"), (content[:60], "cannot be read: ")):
+        with pytest.raises(ImageError, match=rf"image 's\.tar/a\.png' {said}"):
+            decode_bytes(broken, "s.tar/a.png", 35)
+    with pytest.raises(ImageError, match=r"image 'a\.png' must have at most 34 pixels"):
+        decode_bytes(content, "a.png", 34)

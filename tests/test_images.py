@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from cnnviz_fast.errors import DTypeError, ImageError, InputError, OptionError, ShapeError
-from cnnviz_fast.images import MAX_PIXELS, decode_image, find_images, image_name, load_images
+from cnnviz_fast.images import MAX_PIXELS, decode_image, find_images, image_name, load_images, natural_key
 from cnnviz_fast.models import LoadedModel
 
 PHOTOS = Path(skimage.data.__file__).parent
@@ -277,3 +277,13 @@ def test_images_import_and_find_load_neither_torch_nor_pillow(folder: Path) -> N
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("paths", "expected"), [
+    (["b10", "b9", "b09", "b1", "a2b3", "a2b10", "a10b1"], ["a2b3", "a2b10", "a10b1", "b1", "b09", "b9", "b10"]),
+    (["x", "x0", "x00", "x1", "X1", "x-"], ["x", "x0", "x00", "X1", "x1", "x-"]),
+    (["9" * 30, "1" + "0" * 30], ["9" * 30, "1" + "0" * 30]),
+])  # fmt: skip
+def test_natural_key_counts_and_ignores_case(paths: list[str], expected: list[str]) -> None:
+    assert sorted(paths, key=natural_key) == expected
+    assert sorted({*paths}, key=natural_key) == expected

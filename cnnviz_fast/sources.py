@@ -1,0 +1,172 @@
+"""Stage 2 of 7, sources: which pictures a run is over, out of folders, globs, lists, shards, tables and memory."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from .catalogue import Catalogue, Failure, Files, Held, normalised
+from .decode import EXTENSIONS, reason
+from .errors import ImageError
+from .images import find_images, has_extension, matching_files, natural_key
+from .pictures import Encoded, is_picture, is_tensor
+from .shards import COMPRESSED, list_shard
+from .tables import list_table
+
+LISTS = (".txt", ".lst")
+STDIN = "-"
+_FILES = Files()
+
+
+def list_items(sources: object) -> Catalogue:
+    """List the pictures that sources stand for, without reading any.
+
+    Beside the files, globs and in-memory pictures that `load_images` takes, a source may be:
+
+    - a folder: the pictures in it and in all folders below it; linked folders once, behind the others.
+    - `.txt`, `.lst`: a path a line, relative to the list's own folder; blank lines and those that begin with # do not
+      count. `-` is such a list on standard input, relative to the working folder. Paths may also end in NULs.
+    - `.tar`: a shard in the form of webdataset; see list_shard. `.parquet`: a table; see list_table.
+
+    Whether what a list names is there, shows when it is read. Globs may match any of these.
+
+    Args:
+        sources: one source, or any iterable of them.
+
+    Returns:
+        The pictures in the order given, of each folder and glob in natural order. A float tensor (N, ...) is N of them.
+
+    Raises:
+        ImageError: a source is missing, of another kind or empty, or no picture is left at all.
+    """
+    if isinstance(sources, Catalogue):
+        return sources
+    catalogue = Catalogue()
+    _list_any(sources, catalogue)
+    catalogue.drop_repeats()
+    if not len(catalogue):
+        first = (
+            catalogue.failures[0].reason if catalogue.failures else "images must name at least one picture, got none."
+        )
+        raise ImageError(first)
+    return catalogue
+
+
+def _list_any(source: Any, catalogue: Catalogue) -> None:
+    """List one source, or an iterable of them."""
+    if isinstance(source, str | os.PathLike):
+        _list_path(os.fspath(source), catalogue)
+    elif isinstance(source, np.ndarray | Encoded) or is_tensor(source) or is_picture(source):
+        batch = is_tensor(source) and source.is_floating_point() and source.ndim > 3
+        for picture in source.split(1) if batch else [source]:
+            catalogue.add(Held(picture), f"image{len(catalogue)}")
+    elif isinstance(source, Iterable) and not isinstance(source, bytes | bytearray | Mapping):
+        for each in source:
+            _list_any(each, catalogue)
+    else:
+        find_images(source)  # which says what it must be
+
+
+def _list_path(text: str, catalogue: Catalogue) -> None:
+    """List what a path, a folder, a glob or `-` stands for."""
+    if text == STDIN:
+        _list_lines(sys.stdin.buffer.read(), "", "standard input", catalogue)
+    elif os.path.isdir(text):
+        _list_folder(text, catalogue)
+    else:
+        for path in matching_files(text):
+            _list_file(path, catalogue)
+
+
+def _list_file(path: str, catalogue: Catalogue) -> None:
+    """List one file that is there: a list, a shard, a table or a picture."""
+    ending = path.lower()
+    if ending.endswith(LISTS):
+        try:
+            with open(path, "rb") as file:
+                content = file.read()
+        except OSError as error:
+            raise ImageError(f"list {path!r} cannot be read: {reason(error)}.") from error
+        _list_lines(content, os.path.dirname(path), f"list {path!r}", catalogue)
+    elif ending.endswith((".tar", *COMPRESSED)):
+        list_shard(normalised(path), catalogue)
+    elif ending.endswith(".parquet"):
+        list_table(normalised(path), catalogue)
+    else:
+        catalogue.add(_FILES, normalised(path))
+
+
+def _list_lines(content: bytes, folder: str, label: str, catalogue: Catalogue) -> None:
+    """List the paths in a list; those in a list that holds NULs are taken as they are."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # what PowerShell 5 writes
+        content = content.decode("utf-16", "surrogatepass").encode(errors="surrogatepass")
+    content = content.removeprefix(codecs.BOM_UTF8)
+    exact = b"\0" in content
+    before = len(catalogue)
+    for match in re.finditer(rb"[^\0]+" if exact else rb"[^\r\n]+", content):
+        line = os.fsdecode(match[0])
+        if exact or not (line.isspace() or line.startswith("#")):
+            catalogue.add(_FILES, normalised(os.path.join(folder, line)))
+    if len(catalogue) == before:
+        raise ImageError(f"{label} names no images.")
+
+
+def _list_folder(folder: str, catalogue: Catalogue) -> None:
+    """List the pictures in a folder and below."""
+    before, failed = len(catalogue), len(catalogue.failures)
+    for path in _pictures_below(folder, catalogue.failures):
+        catalogue.add(_FILES, normalised(path))
+    if len(catalogue) > before:
+        return
+    if len(catalogue.failures) > failed:
+        raise ImageError(catalogue.failures[failed].reason)
+    raise ImageError(f"folder {folder!r} holds no images ({' '.join(EXTENSIONS)}). Shards and lists are named singly.")
+
+
+def _pictures_below(folder: str, failures: list[Failure]) -> Iterator[str]:
+    """Walk a folder: its pictures, then those of its folders; linked folders last, so that each is entered once.
+
+    Pipes and devices are passed over. A link to nothing that has a picture's name counts as a picture that is missing.
+    """
+    folders, linked = [folder], deque[str]()
+    entered: set[tuple[int, int]] = set()
+    while folders or linked:
+        path = folders.pop() if folders else linked.popleft()
+        try:
+            status = os.stat(path)
+            if (status.st_dev, status.st_ino) in entered:
+                continue
+            entered.add((status.st_dev, status.st_ino))
+            pictures, inner, links = _inside(path)
+        except OSError as error:
+            failures.append(Failure(path, f"folder {path!r} cannot be read: {reason(error)}."))
+            continue
+        yield from pictures
+        folders += reversed(inner)
+        linked += links
+
+
+def _inside(folder: str) -> tuple[list[str], list[str], list[str]]:
+    """Give the pictures, the folders and the linked folders directly in a folder, each in natural order."""
+    pictures: list[str] = []
+    inner: list[str] = []
+    links: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            link = entry.is_symlink()
+            if os.path.isdir(entry.path) if link else entry.is_dir():  # os.path takes links to themselves, entry raises
+                (links if link else inner).append(entry.path)
+            elif has_extension(entry.name):
+                missing = link and not os.path.exists(entry.path)
+                if missing or os.path.isfile(entry.path):
+                    pictures.append(entry.path)
+    return sorted(pictures, key=natural_key), sorted(inner, key=natural_key), sorted(links, key=natural_key)
