@@ -22,7 +22,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # From the command line down to what everybody may use: a module imports only modules that stand below it.
 ORDER = [
     "cli", "commands.demo", "commands.render", "commands.compare", "commands.layers", "commands.weights",
-    "commands.doctor", "commands.arguments", "commands.terminal", "commands", "doctor", "visualize", "look",
+    "commands.doctor", "commands.bench", "commands.arguments", "commands.terminal", "commands", "bench", "bench_cases",
+    "stopwatch", "doctor", "visualize", "look",
     "file_names", "progress", "kernel_sheets", "weight_sheets", "weights", "histograms", "layouts", "capture",
     "patterns", "forward", "operations", "outputs", "memory", "images", "models", "tiles", "compare", "render",
     "operators", "plan", "sheet", "overlay", "encode.formats", "encode.png", "encode.files", "timm_zoo", "hf_zoo",
@@ -37,8 +38,8 @@ ORDER = [
 # Foreign packages that cost time, and the only modules that may import them while they are being loaded.
 HEAVY = {
     "torch": {
-        "channels", "compare", "kernel_sheets", "kernels.torch_ops", "kernels.torch_values", "kernels.triton_gpu",
-        "manifest", "operators", "plan", "selection",
+        "bench", "bench_cases", "channels", "compare", "kernel_sheets", "kernels.torch_ops", "kernels.torch_values",
+        "kernels.triton_gpu", "manifest", "operators", "plan", "selection",
     },
     "triton": {"kernels.triton_programs"},
     "torchvision": set(),
