@@ -39,14 +39,16 @@ def run(arguments: argparse.Namespace) -> int:
         return DONE
     print_table(["", ""], list(machine.items()))
     print()
-    print_table(["what", "median", "rate", "beside"], [_cells(row) for row in rows])
+    print_table(["what", "median", "rate", "beside"], [line for row in rows for line in _lines(row)])
     return DONE
 
 
-def _cells(row: Row) -> list[str]:
+def _lines(row: Row) -> list[list[str]]:
+    """Write a row in as many lines as it has ratios."""
     rate = f"{row.rate:.2f} {row.unit}/s" if row.rate < 100 else f"{row.rate:,.0f} {row.unit}/s"
-    beside = "; ".join(_ratio(row.seconds, seconds, name) for name, seconds in row.beside.items())
-    return [row.what, f"{row.seconds * 1e3:.3g} ms" if row.seconds < 1 else f"{row.seconds:.3g} s", rate, beside]
+    median = f"{row.seconds * 1e3:.3g} ms" if row.seconds < 1 else f"{row.seconds:.3g} s"
+    first, *more = (_ratio(row.seconds, seconds, name) for name, seconds in row.beside.items())
+    return [[row.what, median, rate, first], *(["", "", "", ratio] for ratio in more)]
 
 
 def _ratio(ours: float, other: float, name: str) -> str:
