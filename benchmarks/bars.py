@@ -30,6 +30,7 @@ class Figure(NamedTuple):
 RELATIONS: dict[str, Callable[[float, float], float]] = {
     "times faster than": lambda ours, other: other / ours,
     "times": lambda ours, other: ours / other,
+    "of": lambda ours, other: ours / other,
     "more than": lambda ours, other: ours - other,
     "": lambda ours, _: ours,
 }
@@ -100,6 +101,9 @@ ENCODE = f"encode {LAYER4.name}"
 ENCODE_DEAD = f"encode {DEAD.name}"
 FILES = f"{LAYER4.channels} files of {LAYER4.tile_px} px"
 WEIGHTS = "weights of ResNet-152"
+RENDER_CUDA = f"render {LAYER4.name} on CUDA"
+BATCH_CUDA = f"render 64 images of {LAYER4.name} on CUDA"
+LOOK_CUDA = "look into ResNet-50, batch 64, on CUDA"
 START, MAIN_JOB = "start-up", "the main job as a command"
 CAPTURE_ONE, CAPTURE_ALL = "capture one layer of ResNet-50", "capture all 53 convolutions of ResNet-50"
 ARTICLE = "2048 files of 96 px and their sum (article 003)"
@@ -194,4 +198,26 @@ BARS = (
     ),
 )  # fmt: skip
 
-NOT_MEASURED = ("everything on a CUDA device: these runs are made on machines without one",)
+
+def _bandwidth(what: str, table: str, contender: str, head: bool = False) -> Bar:
+    """Make a bar of "at least 70 % of the bandwidth of a fill"."""
+    return Bar(
+        what, Figure(table, contender, "gb_per_s"), "of", Figure(table, "fill, device time", "gb_per_s"),
+        "filling the same memory there", True, 70, "%", head,
+    )  # fmt: skip
+
+
+# Issue 5 of 6: the GPU path. Of the newest run on a machine with a CUDA device.
+GPU_BARS = (
+    _bandwidth("CUDA: render 2048x7x7 to tiles of 224 px", RENDER_CUDA, "kernel, device time", head=True),
+    _bandwidth("CUDA: the same for a batch of 64 images", BATCH_CUDA, "render_index, device time"),
+    Bar(
+        "CUDA: ResNet-50, batch 64, and planes of five stages at 56 px",
+        Figure(LOOK_CUDA, "capture and render five stages"), "times", Figure(LOOK_CUDA, "forward pass alone"),
+        "the forward pass alone", False, 1.15, "x",
+    ),
+    _faster(
+        "CUDA: render 2048x7x7 to tiles of 224 px", Figure(RENDER_CUDA, "kernel, device time"),
+        "F.interpolate + make_grid, device time", "F.interpolate + make_grid there", 30,
+    ),
+)  # fmt: skip

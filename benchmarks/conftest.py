@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks.measure import FULL, SHORT, Table, play_back
 
@@ -16,18 +17,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave slow contenders and tables out of the short form."""
-    if not config.getoption("--short"):
-        return
+    """Leave out what needs a device that is not there; of the short form, slow contenders and tables."""
+    short, has_cuda = config.getoption("--short"), torch.cuda.is_available()
 
-    def too_slow(item: pytest.Item) -> bool:
+    def is_left_out(item: pytest.Item) -> bool:
         arguments = item.callspec.params if hasattr(item, "callspec") else {}
         table = arguments.get("table")
-        return isinstance(table, Table) and (table.full_only or table.contender(arguments["name"]).slow)
+        if not isinstance(table, Table):
+            return False
+        slow = table.full_only or table.contender(arguments["name"]).slow
+        return (short and slow) or (table.device == "cuda" and not has_cuda)
 
-    slow = [item for item in items if too_slow(item)]
-    config.hook.pytest_deselected(items=slow)
-    items[:] = [item for item in items if item not in slow]
+    left_out = [item for item in items if is_left_out(item)]
+    config.hook.pytest_deselected(items=left_out)  # which pytest counts and prints
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture

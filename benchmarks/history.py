@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks import ROOT, outputs
 from cnnviz_fast.encode import png
 from cnnviz_fast.strips import default_threads
@@ -38,14 +40,16 @@ def cpu_model() -> str:
 def machine() -> dict[str, Any]:
     """Describe this machine by what times depend on, and by nothing that would tell whose it is."""
     cpu, cores = cpu_model(), default_threads()
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     native, _ = png.native()
     return {
-        "class": re.sub(r"[^a-z0-9]+", "-", f"{cpu} {cores} cores".lower()).strip("-"),
+        "class": re.sub(r"[^a-z0-9]+", "-", f"{cpu} {cores} cores {gpu}".lower()).strip("-"),
         "cpu": cpu,
         "cores": cores,
         "vectors": native.vector_level() if native else "no native encoder",
         "system": f"{platform.system()} {platform.machine()}",
         "files_in": outputs.place(),
+        **({"gpu": gpu} if gpu else {}),
     }
 
 

@@ -115,12 +115,14 @@ class Table:
 
     prepare: makes what several contenders share, such as their input, before the first of them is checked.
     full_only: left out of the short form.
+    device: type of the torch device that it needs; left out where there is none.
     """
 
     name: str
     contenders: Sequence[Contender]
     prepare: Callable[[], object] = dict
     full_only: bool = False
+    device: str = "cpu"
     results: dict[str, Measured] = field(default_factory=dict)
 
     def contender(self, name: str) -> Contender:

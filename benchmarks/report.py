@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import ROOT, history
-from benchmarks.bars import BARS, NOT_MEASURED, Bar
+from benchmarks.bars import BARS, GPU_BARS, Bar
 from benchmarks.calm import BUSY
 from benchmarks.history import Record
 from benchmarks.measure import FLOOR, OURS
@@ -78,10 +78,20 @@ def is_missed(bar: Bar, record: Record) -> bool:
     return value is not None and not bar.reached(value)
 
 
-def bars_table(record: Record, *, head: bool = False) -> str:
-    """Write the bars, or those of the README."""
-    rows = [bar_row(bar, record) for bar in BARS if bar.head or not head]
-    return markdown(["what", "ours", "beside", "ratio", "bar", ""], rows)
+def bars_table(pairs: Iterable[tuple[Bar, Record]]) -> str:
+    """Write bars, each with the run that it is held against."""
+    return markdown(["what", "ours", "beside", "ratio", "bar", ""], [bar_row(bar, record) for bar, record in pairs])
+
+
+def gpu_run(runs: Sequence[Record]) -> Record | None:
+    """Return the newest run on a machine with a CUDA device."""
+    return next((run for run in reversed(runs) if "gpu" in run["machine"]), None)
+
+
+def held_bars(runs: Sequence[Record]) -> list[tuple[Bar, Record]]:
+    """Return every bar with the newest run that could measure it; the newest of all where none could."""
+    newest = runs[-1]
+    return [(bar, newest) for bar in BARS] + [(bar, gpu_run(runs) or newest) for bar in GPU_BARS]
 
 
 def machine_line(record: Record) -> str:
@@ -98,6 +108,13 @@ def calm_line(record: Record) -> str:
         f"Two threads did {' and '.join(f'{share:.2f}' for share in shares)} of twice the work of one before and after "
         f"the run, where a calm machine does 1.{busy}"
     )
+
+
+def gpu_line(record: Record | None) -> str:
+    """Say where the bars of CUDA come from."""
+    if record is None:
+        return "No run on a machine with a CUDA device is recorded, so what needs one is not measured."
+    return f"Bars of CUDA: {machine_line(record)}, {record['machine']['gpu']}."
 
 
 def contender_row(name: str, entry: dict[str, Any], fastest: float) -> list[str]:
@@ -125,9 +142,11 @@ def trend_table(runs: Sequence[Record]) -> str:
     """Write how the bars' values went over the last runs of a class of machines."""
     header = ["", *(f"{run['date'][:10]} {run['commit']}" for run in runs)]
     rows: dict[str, list[str]] = {}  # some bars are on the same ratio
-    for bar in BARS:
+    for bar in (*BARS, *GPU_BARS):
         label = f"{bar.what}{f', {bar.relation} {bar.beside}' if bar.relation else ''}"
         values = [bar.value(run) for run in runs]
+        if bar in GPU_BARS and not any(values):
+            continue
         rows[label] = [label, *("-" if value is None else f"{number(value)} {bar.unit}" for value in values)]
     return markdown(header, rows.values())
 
@@ -145,9 +164,9 @@ def results(runs: Sequence[Record]) -> str:
         f"{'a file system in memory' if machine['files_in'] == 'memory' else 'the disk'}. {versions}.",
         calm_line(record),
         "## Bars",
-        bars_table(record),
-        *(f"{bar.what}: {bar.note}" for bar in BARS if bar.note and is_missed(bar, record)),
-        f"Not measured: {'; '.join(NOT_MEASURED)}.",
+        bars_table(held_bars(runs)),
+        gpu_line(gpu_run(runs)),
+        *(f"{bar.what}: {bar.note}" for bar, run in held_bars(runs) if bar.note and is_missed(bar, run)),
         "## All tables",
     ]
     for table, contenders in record["tables"].items():
@@ -156,11 +175,12 @@ def results(runs: Sequence[Record]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def readme_with_table(readme: str, record: Record) -> str:
+def readme_with_table(readme: str, runs: Sequence[Record]) -> str:
     """Return the README with the newest table between its markers."""
+    record = runs[-1]
     busy = " The machine was busy." if min(record["second_core"]) < BUSY else ""
     body = (
-        f"{bars_table(record, head=True)}\n\n"
+        f"{bars_table((bar, run) for bar, run in held_bars(runs) if bar.head)}\n\n"
         f"{machine_line(record)}.{busy} Every number, with the peers and what is not measured: "
         f"[benchmarks/RESULTS.md](benchmarks/RESULTS.md), by `python -m benchmarks.run`.\n"
     )
@@ -171,7 +191,7 @@ def write() -> None:
     """Write both files."""
     runs = history.runs()
     RESULTS.write_text(results(runs))
-    README.write_text(readme_with_table(README.read_text(), runs[-1]))
+    README.write_text(readme_with_table(README.read_text(), runs))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from benchmarks import ROOT, calm, compare, history, report
 # In the order of the tables.
 CASES = (
     "bench_render", "bench_encode", "bench_write", "bench_files", "bench_startup", "bench_scaling", "bench_capture",
-    "bench_weights",
+    "bench_weights", "bench_gpu",
 )  # fmt: skip
 
 SHORT_SLACK = 2.0
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments.out:
         print(f"recorded: {history.keep(record).relative_to(ROOT)}")
         report.write()
-    print(report.bars_table(record))
+    print(report.bars_table(report.held_bars([record])))
     print(report.calm_line(record))
     return 0
 

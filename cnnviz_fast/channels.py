@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from .errors import DTypeError, ShapeError
+from .kernels.torch_ops import widest as widest
 
 if TYPE_CHECKING:
     from .backends import Backend
@@ -25,7 +26,7 @@ class ChannelStatistics:
 
     vmin: (C,) float32. Least finite value; NaN where there is none.
     vmax: (C,) float32. Greatest finite value; NaN where there is none.
-    mean: (C,) float64. Mean of the finite values; NaN where there is none.
+    mean: (C,) float64, float32 on MPS; so are std and zeros. Mean of the finite values; NaN where there is none.
     std: (C,) float64. Standard deviation of the finite values (divisor n); NaN where there is none.
     zeros: (C,) float64. Share of the values that are 0.
     nan: (C,) int64. Number of NaN.
@@ -231,19 +232,8 @@ def _percentiles(maps: torch.Tensor, percentile: tuple[float, float]) -> tuple[t
         below = torch.minimum(position.floor().to(torch.int64), last)
         low = values.gather(-1, below[..., None])[..., 0].to(wide)
         high = values.gather(-1, torch.minimum(below + 1, last)[..., None])[..., 0].to(wide)
-        return (low + (position - below) * (high - low)).to(maps.dtype)
+        half = (position - below) * (high / 2 - low / 2)  # of the way; the whole can be beyond float32
+        return (low + half + half).to(maps.dtype)
 
     wide = widest(maps)
     return at(percentile[0]), at(percentile[1])
-
-
-def widest(maps: torch.Tensor) -> torch.dtype:
-    """Return the widest dtype that the device of `maps` has.
-
-    Args:
-        maps: (...) float32.
-
-    Returns:
-        float64, in which positions beyond 2^24 and differences of large values are exact; float32 on MPS.
-    """
-    return torch.float32 if maps.device.type == "mps" else torch.float64

@@ -14,12 +14,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .commands import DONE as DONE
-from .commands import FAILED, INTERRUPTED, USAGE, compare, demo, doctor, layers, render, weights
+from .commands import FAILED, INTERRUPTED, USAGE, bench, compare, demo, doctor, layers, render, weights
 from .commands import PARTLY as PARTLY
 from .commands.terminal import complain
 from .errors import AtlasError, CnnvizError, ImageError, InputError
 
-COMMANDS = (layers, render, compare, weights, demo, doctor)
+COMMANDS = (layers, render, compare, weights, demo, doctor, bench)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,7 +1,7 @@
 """Stage 4 of 7: which channels are drawn, in which order, and what they are reduced to.
 
-Everything that touches values runs as batched torch operations on the device where the maps lie; only one score a
-channel comes back from there, to be sorted.
+Everything that touches values runs as batched torch operations on the device where the maps lie; only a few numbers a
+channel come back from there, to be sorted.
 """
 
 from __future__ import annotations
@@ -111,20 +111,25 @@ def channel_scores(maps: torch.Tensor, statistics: ChannelStatistics, rank: str)
         summing, which differs from backend to backend, does not decide between equals.
     """
     size = maps[0].numel()
-    count = size - statistics.nan - statistics.inf
+    # In float64, which not every device has had: what is squared here can be beyond float32.
+    nonfinite, mean, std, zeros = (
+        column.double()
+        for column in (statistics.nan + statistics.inf, statistics.mean, statistics.std, statistics.zeros)
+    )
+    count = size - nonfinite
     if rank == "mean":
-        score = statistics.mean
+        score = mean
     elif rank == "abs-mean":
         finite = maps if statistics.all_finite else maps.where(maps.isfinite(), 0)
         score = torch.linalg.vector_norm(finite, ord=1, dim=(1, 2), dtype=widest(maps)).cpu() / count
     elif rank == "max":
         score = statistics.vmax
     elif rank == "variance":
-        score = statistics.std.square()
+        score = std.square()
     elif rank == "nonzero":
-        score = (count - (statistics.zeros * size).round()) / count
+        score = (count - (zeros * size).round()) / count
     else:
-        score = (count * (statistics.mean.square() + statistics.std.square())).sqrt()
+        score = (count * (mean.square() + std.square())).sqrt()
     mantissa, exponent = np.frexp(score.numpy().astype(np.float64))
     rounded: NDArray[np.float64] = np.ldexp(np.round(mantissa * 2.0**SCORE_BITS), exponent - SCORE_BITS)
     return rounded

@@ -5,14 +5,17 @@ from __future__ import annotations
 import copy
 import importlib
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from benchmarks import bars, calm, compare, history, outputs, report, run
+from benchmarks import ROOT, bars, bench_gpu, calm, compare, history, outputs, report, run
 from benchmarks.drawing import Drawing
 from benchmarks.measure import FLOOR, OURS, PEER, SHORT, Contender, Effort, Inside, Table
 from benchmarks.workloads import DEAD, HUGE, LAYER4, TINY, WORKLOADS, Workload, maps_of
@@ -100,6 +103,48 @@ def test_huge_sheet_is_20_000_px_a_side() -> None:
     assert min(layout.height, layout.width) >= 20_000
 
 
+def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the tables for a GPU run here, by the one backend that fills tensors on any device."""
+    monkeypatch.setattr(bench_gpu, "DEVICE", "cpu")
+    monkeypatch.setattr(bench_gpu, "BACKEND", "torch")
+
+
+@pytest.mark.parametrize("make", [bench_gpu.render_table, lambda w: bench_gpu.batch_table(w, 2)])
+def test_gpu_tables_give_what_the_cpu_draws(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_the_cpu(monkeypatch)
+    table = make(TINY)
+    table.measure(Effort(0.0, most=1), leave_out_slow=False)
+    for measured in table.results.values():
+        assert measured.error is None
+        assert len(measured.seconds) == 1
+
+
+def test_gpu_tables_find_wrong_planes(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_the_cpu(monkeypatch)
+    right = bench_gpu.render_index
+    monkeypatch.setattr(bench_gpu, "render_index", lambda *a, **o: right(*a, **o).flip(-1))
+    monkeypatch.setattr(bench_gpu.OnDevice, "draw", lambda self: None)
+    for table in (bench_gpu.render_table(TINY), bench_gpu.batch_table(TINY, 2)):
+        table.measure(None, leave_out_slow=False)
+        for contender in table.contenders:
+            assert isinstance(table.results[contender.name].error, AssertionError) == (contender.role == OURS)
+
+
+def test_gpu_table_of_a_pass_gives_every_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_the_cpu(monkeypatch)
+    table = bench_gpu.look_table(1)
+    table.measure(None, leave_out_slow=False)
+    assert [measured.error for measured in table.results.values()] == [None, None]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is there")
+def test_gpu_cases_are_deselected_and_counted_where_there_is_no_cuda() -> None:
+    command = [sys.executable, "-m", "pytest", "benchmarks/bench_gpu.py", "-q", "--collect-only", "-o", "addopts="]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    count = sum(len(table.contenders) for table in bench_gpu.TABLES)
+    assert f"({count} deselected)" in done.stdout, done.stdout + done.stderr
+
+
 # How it is measured
 
 
@@ -179,7 +224,9 @@ def test_measure_times_what_runs_and_nothing_else() -> None:
 # Bars
 
 
-@pytest.mark.parametrize("bar", bars.BARS, ids=lambda b: f"{b.what} {b.relation} {b.beside} {b.limit}")
+@pytest.mark.parametrize(
+    "bar", [*bars.BARS, *bars.GPU_BARS], ids=lambda b: f"{b.what} {b.relation} {b.beside} {b.limit}"
+)
 def test_bars_name_figures_that_exist(bar: bars.Bar) -> None:
     known = {(t.name, c.name): c for t in TABLES for c in t.contenders}
     for figure in filter(None, (bar.ours, bar.other)):
@@ -193,7 +240,7 @@ def test_bars_name_figures_that_exist(bar: bars.Bar) -> None:
     assert (bar.other is None) == (bar.relation == "")
     assert bar.limit > 0
     assert bar.unit in bars.SCALES
-    if bar.other and bar.relation == "times faster than":
+    if bar.other and bar.relation in ("times faster than", "of"):
         assert bar.at_least
     if bar.other and bar.relation in ("times", "more than"):
         assert not bar.at_least
@@ -203,6 +250,9 @@ def test_bars_are_the_ones_asked_for() -> None:
     limits = sorted(bar.limit for bar in bars.BARS)
     asked = [50, 4, 4, 0.25, 0.15, 2, 8, 10, 60, 1, 1, 30, 3, 0.2, 4, 25, 1000, 50, 64, 1.7, 0.5, 1.02, 1.15, 1000, 10]
     assert limits == sorted(asked)
+    assert [(bar.limit, bar.unit, bar.at_least) for bar in bars.GPU_BARS] == [
+        (70, "%", True), (70, "%", True), (1.15, "x", False), (30, "x", True)
+    ]  # fmt: skip
 
 
 def test_bar_value_and_verdict() -> None:
@@ -213,6 +263,8 @@ def test_bar_value_and_verdict() -> None:
     assert not faster.reached(7.9)
     more = bars.Bar("", ours, "more than", other, "", False, 0.5, "s")
     assert more.value(OLD) == pytest.approx(-0.09)
+    bandwidth = bars.Bar("", ours, "of", other, "", True, 70, "%")
+    assert bandwidth.value(OLD) == pytest.approx(10)
     share = bars.Bar("", bars.Figure("write", "save_sheet", "file_bytes"), "", None, "", False, 1, "MB")
     assert share.value(OLD) == pytest.approx(1e-4)
     assert share.reached(1.0)
@@ -313,7 +365,8 @@ def test_record_keeps_what_counts() -> None:
 
 def test_machine_says_nothing_of_whose_it_is() -> None:
     described = history.machine()
-    assert set(described) == {"class", "cpu", "cores", "vectors", "system", "files_in"}
+    assert set(described) - {"gpu"} == {"class", "cpu", "cores", "vectors", "system", "files_in"}
+    assert ("gpu" in described) == torch.cuda.is_available()
     assert described["class"].replace("-", "").isalnum()
 
 
@@ -342,7 +395,7 @@ def test_results_are_those_of_the_newest_run() -> None:
 def test_readme_shows_the_newest_run() -> None:
     readme = report.README.read_text()
     assert len(report.MARKERS.findall(readme)) == 1
-    assert report.readme_with_table(readme, RUNS[-1]) == readme, "stale: python -m benchmarks.report"
+    assert report.readme_with_table(readme, RUNS) == readme, "stale: python -m benchmarks.report"
 
 
 def test_report_says_when_the_machine_was_busy() -> None:
@@ -350,7 +403,7 @@ def test_report_says_when_the_machine_was_busy() -> None:
     assert "was busy" not in report.results([record_of(**render)])
     busy = {**record_of(**render), "second_core": [1.0, 0.5]}
     assert "was busy" in report.results([busy])
-    assert "was busy" in report.readme_with_table(report.README.read_text(), busy)
+    assert "was busy" in report.readme_with_table(report.README.read_text(), [busy])
 
 
 def test_second_core_is_a_share() -> None:
@@ -364,7 +417,37 @@ def test_report_states_missed_bars_and_extrapolation_plainly() -> None:
     assert "| 4.00 x | at most 4 x | reached |" in text
     assert "loop, *extrapolated from 2 of 2,048*" in text
     assert "not measured" in text
-    assert "CUDA" in text
+
+
+def gpu_lines(text: str) -> list[str]:
+    """Return the rows of the bars on CUDA."""
+    return [line for line in text.splitlines() if line.startswith("| CUDA: ")]
+
+
+def test_report_leaves_gpu_bars_open_until_a_run_has_a_gpu() -> None:
+    text = report.results([OLD])
+    assert "No run on a machine with a CUDA device is recorded" in text
+    assert len(gpu_lines(text)) == len(bars.GPU_BARS)
+    assert all(line.endswith("| not measured |") for line in gpu_lines(text))
+    readme = report.readme_with_table(report.README.read_text(), [OLD])
+    assert len(gpu_lines(readme)) == 1
+
+
+def test_report_shows_gpu_bars_of_the_newest_run_with_a_gpu() -> None:
+    render = {
+        "kernel, device time": entry(0.05, gb_per_s=2000.0),
+        "fill, device time": entry(0.03, FLOOR, gb_per_s=2500.0),
+        "F.interpolate + make_grid, device time": entry(1.0, PEER),
+    }
+    there = record_of(**{bars.RENDER_CUDA: render, bars.BATCH_CUDA: {}, bars.LOOK_CUDA: {}})
+    del there["tables"][bars.BATCH_CUDA], there["tables"][bars.LOOK_CUDA]
+    there["machine"] = {**there["machine"], "gpu": "some GPU"}
+    text = report.results([there, OLD])
+    shown = gpu_lines(text)
+    assert "80.0 % | at least 70 % | reached" in shown[0]
+    assert shown[1].endswith("| not measured |")
+    assert "20.0 x faster | at least 30 x | **missed**" in shown[3]
+    assert "some GPU" in text
 
 
 @pytest.mark.parametrize(

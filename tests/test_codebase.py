@@ -22,24 +22,26 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # From the command line down to what everybody may use: a module imports only modules that stand below it.
 ORDER = [
     "cli", "commands.demo", "commands.render", "commands.atlas", "commands.drawing", "commands.compare",
-    "commands.layers", "commands.weights", "commands.doctor", "commands.arguments", "commands.terminal", "commands",
-    "doctor", "visualize", "look", "sources", "shards", "tables", "file_names", "catalogue", "progress",
-    "kernel_sheets", "weight_sheets", "weights", "histograms", "layouts", "capture", "patterns", "forward",
-    "operations", "outputs", "memory", "images", "models", "batch", "tiles", "compare", "render", "drawing",
-    "bands", "device", "atlas", "raw_maps", "encode.tensors", "operators", "plan", "sheet", "overlay",
-    "encode.formats", "encode.device_jpeg", "encode.png", "encode.files", "timm_zoo", "hf_zoo", "extras", "zoo",
-    "detectors", "checkpoints", "layers", "preprocess", "factories", "pictures", "decode", "manifest", "selection",
-    "vectors", "report", "channels", "backends", "kernels.numba_values", "kernels.torch_values",
-    "kernels.triton_gpu", "kernels.triton_programs", "kernels.numba_cpu", "kernels.numba_blend",
-    "kernels.numba_statistics", "kernels.numba_jit", "kernels.torch_ops", "kernels.reference", "annotate",
-    "lettering", "palette", "layout", "options", "parsers", "chart", "strips", "kernels", "encode", "errors",
+    "commands.layers", "commands.weights", "commands.doctor", "commands.bench", "commands.arguments",
+    "commands.terminal", "commands", "bench", "bench_cases", "stopwatch", "doctor", "visualize", "look", "sources",
+    "shards", "tables", "file_names", "catalogue", "progress", "kernel_sheets", "weight_sheets", "weights",
+    "histograms", "layouts", "capture", "patterns", "forward", "operations", "outputs", "memory", "images",
+    "models", "batch", "tiles", "compare", "render", "drawing", "bands", "device", "atlas", "raw_maps",
+    "encode.tensors", "operators", "plan", "sheet", "overlay", "encode.formats", "encode.device_jpeg", "encode.png",
+    "encode.files", "timm_zoo", "hf_zoo", "extras", "zoo", "detectors", "checkpoints", "layers", "preprocess",
+    "factories", "pictures", "decode", "manifest", "selection", "vectors", "report", "channels", "backends",
+    "kernels.numba_values", "kernels.torch_values", "kernels.triton_gpu", "kernels.triton_programs",
+    "kernels.numba_cpu", "kernels.numba_blend", "kernels.numba_statistics", "kernels.numba_jit",
+    "kernels.torch_ops", "kernels.reference", "annotate", "lettering", "palette", "layout", "options", "parsers",
+    "chart", "strips", "kernels", "encode", "errors",
 ]  # fmt: skip
 
 # Foreign packages that cost time, and the only modules that may import them while they are being loaded.
 HEAVY = {
     "torch": {
-    "batch", "channels", "compare", "device", "drawing", "kernel_sheets", "kernels.torch_ops",
-    "kernels.torch_values", "kernels.triton_gpu", "atlas", "manifest", "operators", "plan", "selection",
+        "batch", "bench", "bench_cases", "channels", "compare", "device", "drawing", "kernel_sheets",
+        "kernels.torch_ops", "kernels.torch_values", "kernels.triton_gpu", "atlas", "manifest", "operators", "plan",
+        "selection",
     },
     "triton": {"kernels.triton_programs"},
     "torchvision": set(),

@@ -41,15 +41,37 @@ def channel_moments(
         nan, inf: (C,) int64. Number of NaN, and of infinities of either sign. On MPS float32 stands for float64.
     """
     flat = maps.flatten(1)
-    wide = torch.float32 if maps.device.type == "mps" else torch.float64
+    wide = widest(maps)
     zeros = (flat == 0).sum(dim=1).to(wide) / flat.shape[1]
     finite = flat.isfinite()
     nan, inf = flat.isnan().sum(dim=1), flat.isinf().sum(dim=1)
     count = finite.sum(dim=1)
     values = flat.to(wide).where(finite, 0)
+    unit = _unit(values)
+    values = values / unit
     mean = values.sum(dim=1) / count
     std = ((values - mean[:, None]).where(finite, 0).square().sum(dim=1) / count).sqrt()
-    return mean, std, zeros, nan, inf
+    return mean * unit[:, 0], std * unit[:, 0], zeros, nan, inf
+
+
+def widest(maps: torch.Tensor) -> torch.dtype:
+    """Return the widest dtype that the device of `maps` has.
+
+    Args:
+        maps: (...) float32.
+
+    Returns:
+        float64, in which positions beyond 2^24, sums and squares are exact or nearly so; float32 on MPS.
+    """
+    return torch.float32 if maps.device.type == "mps" else torch.float64
+
+
+def _unit(values: torch.Tensor) -> torch.Tensor:
+    """Return what each channel of (C, V) `values` is summed in units of, (C, 1): float32 has no room for squares."""
+    if values.dtype == torch.float64:
+        return values.new_ones(1, 1)
+    largest = values.abs().amax(dim=1, keepdim=True)
+    return largest.where(largest > 0, 1)
 
 
 def normalize(maps: torch.Tensor, vmin: torch.Tensor, vmax: torch.Tensor, flat: float) -> torch.Tensor:
