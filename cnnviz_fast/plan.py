@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from . import backends, channels, vectors
 from .annotate import Annotation, letter, word_sheet
-from .errors import ShapeError
+from .errors import OptionError, ShapeError
 from .kernels import Paint
 from .layout import NO_ROOM, GridLayout, Positions, Strip, cut_strips, plan_grid, sampling_positions, tile_size
 from .manifest import Facts, Source, describe_sheet
@@ -23,6 +23,9 @@ from .palette import Palette, make_palette
 from .report import LayerReport, layer_report
 from .selection import Selection, pick, select
 from .strips import default_threads
+
+if TYPE_CHECKING:
+    from .dataset_statistics import Ranges
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ def plan_sheet(
     *,
     shared_with: Any = None,
     names: Sequence[str] | None = None,
+    ranges: Ranges | None = None,
 ) -> Plan:
     """Decide everything about a sheet before the first pixel is drawn.
 
@@ -89,6 +93,7 @@ def plan_sheet(
         shared_with: (C, H, W) float32 on the same device, or None. Other maps, beside which the sheet will stand:
             ranges are those of both together, and the palette has a background for the gap between.
         names: of the tiles, for labels, where they show something else than channels.
+        ranges: with normalize dataset, those of all channels of the layer, of which `options` may choose some.
 
     Returns:
         The plan; drawing it can no longer fail for a wrong argument.
@@ -111,7 +116,7 @@ def plan_sheet(
         options = vectors.as_bar(options, len(chosen))
 
     tile_h, tile_w = tile_size(layer.shape[1], layer.shape[2], options.tile, options.scale)
-    shown = _measure(chosen, backend, options, shared_with)
+    shown = _measure(chosen, backend, options, shared_with, _given(ranges, options, len(layer), selection))
     if options.label:
         names = names or selection.labels  # which for a million kernels take as long as the rest of the plan
     layout, palette, annotation = _lay_out(options, source, names or (), entries, shown, (tile_h, tile_w))
@@ -159,21 +164,44 @@ class _Shown(NamedTuple):
 
 
 def _measure(
-    maps: torch.Tensor, backend: backends.Backend, options: RenderOptions, shared_with: torch.Tensor | None
+    maps: torch.Tensor,
+    backend: backends.Backend,
+    options: RenderOptions,
+    shared_with: torch.Tensor | None,
+    given: tuple[torch.Tensor, torch.Tensor] | None,
 ) -> _Shown:
-    """Measure the maps of the tiles, (K, H, W) float32, and decide their ranges."""
+    """Measure the maps of the tiles, (K, H, W) float32, and decide their ranges, unless those are given."""
     statistics = measured = channels.channel_statistics(backend, maps)
     together = maps
     if shared_with is not None:
         together = torch.cat([maps, pick(shared_with, options.channels)[0]], dim=1)
         measured = channels.channel_statistics(backend, together)
-    vmin, vmax = (
-        vectors.range_of_cells(together, backend, options)
-        if vectors.is_vector(maps)
-        else channels.drawing_range(together, measured.vmin, measured.vmax, options)
-    )
+    if given is not None:
+        low, high = (end.to(maps.device) for end in given)
+        # A channel without a finite value in the whole set has no range there, and is drawn on its own.
+        vmin, vmax = low.where(~low.isnan(), measured.vmin), high.where(~high.isnan(), measured.vmax)
+    elif vectors.is_vector(maps):
+        vmin, vmax = vectors.range_of_cells(together, backend, options)
+    else:
+        vmin, vmax = channels.drawing_range(together, measured.vmin, measured.vmax, options)
     values = channels.squash(maps) if options.normalize == "sigmoid" else maps
     return _Shown(values, statistics, vmin, vmax, not measured.all_finite, shared_with is not None)
+
+
+def _given(
+    ranges: Ranges | None, options: RenderOptions, count: int, selection: Selection
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Return the ranges of the tiles, each (K,) float32 on the CPU, out of those of a layer of `count` channels."""
+    if (ranges is None) == (options.normalize == "dataset"):
+        if ranges is None:
+            raise OptionError("normalize 'dataset' needs statistics of the data set. Pass them as statistics.")
+        raise OptionError(f"statistics go with normalize 'dataset', got normalize {options.normalize!r}.")
+    if ranges is None:
+        return None
+    if any(end.shape != (count,) for end in ranges):
+        raise ShapeError(f"statistics must be of the layer's {count} channels, got those of {len(ranges[0])}.")
+    shown = np.asarray(selection.channels, dtype=np.int64)
+    return torch.from_numpy(ranges[0][shown]), torch.from_numpy(ranges[1][shown])
 
 
 def _lay_out(

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .dataset_statistics import LayerStatistics, ranges_of
 from .encode import formats, png
 from .encode.files import json_bytes
 from .layout import Strip
@@ -65,7 +66,13 @@ def _blended(plan: Plan, overlay: Overlay) -> Callable[[Strip, NDArray[np.uint8]
 
 @takes(RenderOptions)
 def render(
-    maps: Any, *, source: Source | None = None, overlay: Any = None, alpha: float | None = None, **options: Any
+    maps: Any,
+    *,
+    source: Source | None = None,
+    overlay: Any = None,
+    alpha: float | None = None,
+    statistics: LayerStatistics | None = None,
+    **options: Any,
 ) -> Sheet:
     """Draw every channel of a layer into one sheet.
 
@@ -74,6 +81,7 @@ def render(
         source: where the maps came from, for the manifest.
         overlay: picture to lay the maps over: a path, PIL image, or (H, W[, 3]) uint8 array, resized to the tiles.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
+        statistics: of the layer over a data set, with normalize dataset.
         **options: see below.
 
     Returns:
@@ -87,7 +95,9 @@ def render(
     Source:
         Pixel rules: `kernels.reference`.
     """
-    plan = plan_sheet(maps, RenderOptions(**options), source or Source(), read_overlay(overlay, alpha))
+    checked = RenderOptions(**options)
+    ranges = ranges_of(statistics, checked)
+    plan = plan_sheet(maps, checked, source or Source(), read_overlay(overlay, alpha), ranges=ranges)
     return draw_sheet(plan)
 
 
@@ -99,6 +109,7 @@ def save_sheet(
     source: Source | None = None,
     overlay: Any = None,
     alpha: float | None = None,
+    statistics: LayerStatistics | None = None,
     **options: Any,
 ) -> Path:
     """Draw every channel of a layer into one picture file, with its manifest beside it.
@@ -111,6 +122,7 @@ def save_sheet(
         source: where the maps came from, for the manifest.
         overlay: picture to lay the maps over, as in render; a PNG is then RGB, and .npy the index plane still.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
+        statistics: of the layer over a data set, with normalize dataset.
         **options: see below.
 
     Returns:
@@ -124,5 +136,7 @@ def save_sheet(
     """
     path = Path(path)
     formats.format_of(path)
-    plan = plan_sheet(maps, RenderOptions(**options), source or Source(), read_overlay(overlay, alpha))
+    checked = RenderOptions(**options)
+    ranges = ranges_of(statistics, checked)
+    plan = plan_sheet(maps, checked, source or Source(), read_overlay(overlay, alpha), ranges=ranges)
     return write_sheet(plan, path)

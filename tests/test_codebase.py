@@ -25,26 +25,28 @@ ORDER = [
     "commands.doctor", "commands.arguments", "commands.terminal", "commands", "doctor", "visualize", "look",
     "file_names", "progress", "kernel_sheets", "weight_sheets", "weights", "histograms", "layouts", "capture",
     "patterns", "forward", "operations", "outputs", "memory", "images", "models", "tiles", "compare", "render",
-    "operators", "plan", "sheet", "overlay", "encode.formats", "encode.png", "encode.files", "timm_zoo", "hf_zoo",
-    "extras", "zoo", "detectors", "checkpoints", "layers", "preprocess", "factories", "pictures", "decode",
-    "manifest", "selection", "vectors", "report", "channels", "backends", "kernels.numba_values",
+    "operators", "plan", "sheet", "overlay", "statistics_files", "dataset_statistics", "encode.formats", "encode.png",
+    "encode.files", "timm_zoo", "hf_zoo", "extras", "zoo", "detectors", "checkpoints", "layers", "preprocess",
+    "factories", "pictures", "decode", "manifest", "selection", "vectors", "report", "moments", "quantile_sketch",
+    "channels", "backends", "kernels.numba_sketch", "kernels.torch_sketch", "kernels.numba_values",
     "kernels.torch_values", "kernels.triton_gpu", "kernels.triton_programs", "kernels.numba_cpu",
-    "kernels.numba_blend", "kernels.numba_statistics", "kernels.numba_jit", "kernels.torch_ops",
-    "kernels.reference", "annotate", "lettering", "palette", "layout", "options", "parsers", "chart", "strips",
-    "kernels", "encode", "errors",
+    "kernels.numba_blend", "kernels.numba_statistics", "kernels.numba_jit", "kernels.torch_ops", "kernels.reference",
+    "annotate", "lettering", "palette", "layout", "options", "parsers", "chart", "strips", "kernels", "encode",
+    "errors",
 ]  # fmt: skip
 
 # Foreign packages that cost time, and the only modules that may import them while they are being loaded.
 HEAVY = {
     "torch": {
-        "channels", "compare", "kernel_sheets", "kernels.torch_ops", "kernels.torch_values", "kernels.triton_gpu",
-        "manifest", "operators", "plan", "selection",
+        "channels", "compare", "dataset_statistics", "kernel_sheets", "kernels.torch_ops", "kernels.torch_sketch",
+        "kernels.torch_values", "kernels.triton_gpu", "manifest", "moments", "operators", "plan", "quantile_sketch",
+        "selection",
     },
     "triton": {"kernels.triton_programs"},
     "torchvision": set(),
     "numba": {
-        "kernels.numba_blend", "kernels.numba_cpu", "kernels.numba_jit", "kernels.numba_statistics",
-        "kernels.numba_values",
+        "kernels.numba_blend", "kernels.numba_cpu", "kernels.numba_jit", "kernels.numba_sketch",
+        "kernels.numba_statistics", "kernels.numba_values",
     },
     "PIL": set(),
     "cmap": set(),
