@@ -114,7 +114,7 @@ class LayerStatistics:
     @property
     def dead(self) -> NDArray[np.bool_]:
         """Tell, (C,) bool, which channels were zero throughout all images."""
-        return np.logical_and(self._moments.zero == self.values, self.values > 0)
+        return np.equal(self.zeros, 1)
 
     def update(self, maps: torch.Tensor) -> None:
         """Add the maps of a batch of images. They may be of another size in each batch.
@@ -134,8 +134,7 @@ class LayerStatistics:
         check_values(maps)
         most = PIECE if maps.device.type == "cpu" else DEVICE_PIECE
         for piece in torch.split(maps.detach(), max(1, most // maps[0].numel())):
-            # A copy, unless it is of one image: then maps (C, H, W) are what it takes.
-            values = piece.to(torch.float32).transpose(0, 1).flatten(1).contiguous()
+            values = _by_channel(piece.to(torch.float32))
             self._moments = self._moments.joined(measure_moments(values[:, None]))
             self._sketch.update(values)
         self.images += len(maps)
@@ -233,6 +232,15 @@ class LayerStatistics:
         if not np.array_equal(statistics._sketch.totals(), statistics.finite - arrays["zero"]):
             raise InputError("arrays must be those that to_arrays returned, got counts that do not add up.")
         return statistics
+
+
+def _by_channel(maps: torch.Tensor) -> torch.Tensor:
+    """Return the values of (N, C, H, W) float32 as (C, n), contiguous: a copy, unless they are of one image."""
+    if maps.device.type != "cpu":
+        return maps.transpose(0, 1).flatten(1).contiguous()
+    # numpy copies on this thread. torch would wake its own, and wait for them where other work holds the cores:
+    # measured 6.8 ms for 8 x 512 x 7 x 7 between two convolutions, where numpy takes 0.2.
+    return torch.from_numpy(np.ascontiguousarray(maps.numpy().swapaxes(0, 1)).reshape(maps.shape[1], -1))
 
 
 def ranges_of(statistics: LayerStatistics | None, options: RenderOptions) -> Ranges | None:

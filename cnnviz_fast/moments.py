@@ -60,14 +60,13 @@ class Moments:
         vmin, vmax = np.fmin(self.vmin, other.vmin), np.fmax(self.vmax, other.vmax)
         mean = np.where(n_a + n_b, mean_a * (n_a / n) + mean_b * (n_b / n), np.nan)
         squares = self.squares + other.squares + np.square(mean_b - mean_a) * (n_a * n_b / n)
-        # A weighted mean of equal values need not be that value to the last bit.
-        flat = vmin == vmax
         return Moments(
             values=self.values + other.values,
             vmin=vmin,
             vmax=vmax,
-            mean=np.where(flat, vmin, mean),
-            squares=np.where(flat, 0.0, squares),
+            # A weighted mean of equal values need not be that value to the last bit, and would spoil a variance of 0.
+            mean=np.where(vmin == vmax, vmin, mean),
+            squares=squares,
             zero=self.zero + other.zero,
             nan=self.nan + other.nan,
             inf=self.inf + other.inf,
@@ -93,7 +92,7 @@ def measure_moments(maps: torch.Tensor) -> Moments:
     found = channel_statistics(backends.choose("auto", maps.device.type), maps)
     vmin, vmax, mean, std, zeros, nan, inf = (column.cpu().numpy() for column in vars(found).values())
     values = maps[0].numel()
-    measured = Moments(
+    return Moments(
         values=values,
         vmin=vmin + np.float32(0),
         vmax=vmax + np.float32(0),
@@ -103,4 +102,3 @@ def measure_moments(maps: torch.Tensor) -> Moments:
         nan=nan,
         inf=inf,
     )
-    return measured.joined(no_moments(len(maps)))  # which sets flat channels right

@@ -39,7 +39,8 @@ NUMBA = "numba_sketch"
 class QuantileSketch:
     """Counts of the values that are finite and not 0, for each channel of a layer.
 
-    An octave in use takes 512 bytes a channel. Measured after 1,000 images through a ResNet-18: 24 to 44 octaves a layer.
+    An octave in use takes 512 bytes a channel, and twice the images add about one a sign, of smaller values. Measured,
+    400 images through a ResNet-18: 14 to 16 KB a channel after a ReLU, 26 to 32 KB where values have both signs.
 
     Formula:
         Quantile q of n values is the one of rank floor(q (n - 1)) in ascending order. The counts tell in which bucket
