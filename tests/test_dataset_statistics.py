@@ -214,7 +214,8 @@ def test_no_images_know_nothing() -> None:
 
 
 def test_flat_channels_have_exactly_no_variance() -> None:
-    statistics = statistics_of(*[torch.full((7, 2, 3, 3), 0.1) for _ in range(5)])
+    # Of these sizes some weights, such as 1/3 and 2/3, make a mean that is 0.1 only nearly.
+    statistics = statistics_of(*[torch.full((1, 2, size, 3), 0.1) for size in range(1, 30)])
     assert statistics.variance.tolist() == [0, 0]
     assert statistics.mean.tolist() == [float(np.float32(0.1))] * 2
     for batches in ((noise(1, 1, 1, 1),), (torch.full((1, 1, 1, 1), -0.0), torch.zeros(1, 1, 1, 1))):
