@@ -87,12 +87,13 @@ def _ends(options: RenderOptions, vmin: torch.Tensor, vmax: torch.Tensor) -> tup
     low, high = (sorted(set(side[~side.isnan()].tolist())) for side in (vmin, vmax))
     if len(low) == len(high) == 1:
         return f"{low[0] + 0.0:.4g}", f"{high[0] + 0.0:.4g}"  # + 0.0 takes the sign from -0
-    if options.normalize == "percentile" and options.percentile:
+    over = " over the data set" if options.normalize == "dataset" else ""
+    if options.percentile:
         first, last = options.percentile
-        return f"{first:g} %", f"{last:g} % of each channel"
+        return f"{first:g} %", f"{last:g} % of each channel{over}"
     if options.normalize == "symmetric":
         return "-max |x|", "max |x| of each channel"
-    return "min", "max of each channel"
+    return "min", f"max of each channel{over}"
 
 
 def letter(wording: Wording, tile_h: int, tile_w: int, margin: int) -> Lettering:

@@ -15,6 +15,7 @@ import torch
 
 from . import backends
 from .channels import ChannelStatistics, channel_statistics, check_values
+from .dataset_statistics import LayerStatistics, Ranges, ranges_of
 from .device import Fitting, device_at
 from .drawing import begin_whole
 from .errors import DTypeError, InputError, ShapeError
@@ -42,6 +43,7 @@ def plan_batch(
     sources: Sequence[Source],
     backdrops: Sequence[Backdrop | None] | None = None,
     plan: Callable[..., Plan] = plan_sheet,
+    ranges: Ranges | None = None,
 ) -> Iterator[Plan]:
     """Plan a sheet for each sample. All of them are measured together, and the device is waited for once for that.
 
@@ -51,6 +53,7 @@ def plan_batch(
         sources: where the maps of each sample came from.
         backdrops: the picture to lay each over.
         plan: `plan_sheet`, or `plan_tiles` for single files.
+        ranges: with normalize dataset, those of the layer's channels.
 
     Yields:
         The plans.
@@ -62,7 +65,7 @@ def plan_batch(
     measured = _measure_all(maps, options)
     under = backdrops or [None] * len(maps)
     for sample, source, backdrop, statistics in zip(maps, sources, under, measured, strict=True):
-        yield plan(sample, options, source, backdrop, measured=statistics)
+        yield plan(sample, options, source, backdrop, measured=statistics, ranges=ranges)
 
 
 def _measure_all(maps: torch.Tensor, options: RenderOptions) -> list[ChannelStatistics]:
@@ -88,6 +91,7 @@ def render_batch(
     maps: torch.Tensor | Mapping[str, torch.Tensor] | Iterable[tuple[str, torch.Tensor]],
     *,
     sources: Sequence[Source] | None = None,
+    statistics: Mapping[str, LayerStatistics] | LayerStatistics | None = None,
     **options: Any,
 ) -> Iterator[Sheet]:
     """Draw a sheet for each of N samples, of one layer or of several.
@@ -99,6 +103,7 @@ def render_batch(
         maps: (N, C, H, W) real dtype, any device, finite or not; or layer name -> such maps, as capture returns them,
             or pairs of both. Not modified.
         sources: where each of the N samples came from; the layer's name is filled in.
+        statistics: of the layer over a data set, with normalize dataset; layer name -> statistics for several.
         **options: see below.
 
     Yields:
@@ -111,13 +116,16 @@ def render_batch(
         MemoryError: a sheet does not fit into memory.
     """
     checked = RenderOptions(**options)
-    if isinstance(maps, torch.Tensor):
-        return _one_ahead(_begun([(None, maps)], sources, checked))
-    return _one_ahead(_begun(maps.items() if isinstance(maps, Mapping) else maps, sources, checked))
+    several = maps.items() if isinstance(maps, Mapping) else maps
+    pairs = [(None, maps)] if isinstance(maps, torch.Tensor) else several
+    return _one_ahead(_begun(pairs, sources, statistics, checked))
 
 
 def _begun(
-    pairs: Iterable[tuple[str | None, torch.Tensor]], sources: Sequence[Source] | None, options: RenderOptions
+    pairs: Iterable[tuple[str | None, torch.Tensor]],
+    sources: Sequence[Source] | None,
+    statistics: Mapping[str, LayerStatistics] | LayerStatistics | None,
+    options: RenderOptions,
 ) -> Iterator[Callable[[], Sheet]]:
     """Begin to draw sheet after sheet; yield what waits for each."""
     for layer, maps in pairs:
@@ -126,7 +134,8 @@ def _begun(
         named = [
             source if layer is None else replace(source, layer=layer) for source in sources or [Source()] * len(maps)
         ]
-        plans = plan_batch(maps, options, named)
+        known = statistics.get(str(layer)) if isinstance(statistics, Mapping) else statistics
+        plans = plan_batch(maps, options, named, ranges=ranges_of(known, options))
         del maps  # the last one who holds them is the generator of the plans
         while True:
             with stream.active():

@@ -153,7 +153,8 @@ def drawing_range(
 
     Args:
         maps: (C, H, W) float32, or (N, C, H, W) for several samples, each on its own. Not modified.
-        vmin: (C,) float32, or (N, C), any device. Least finite value of each channel; NaN where there is none.
+        vmin: (C,) float32, or (N, C), any device. Least finite value of each channel; NaN where there is none. With
+            normalize dataset, that of the whole set, or its percentile.
         vmax: (C,) float32, or (N, C). Greatest finite value.
         options: `normalize` and what belongs to it.
 

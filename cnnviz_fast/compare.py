@@ -185,6 +185,8 @@ def _checked(options: RenderOptions) -> RenderOptions:
     for field in dataclasses.fields(options):
         if field.name in SINGLE_SHEETS and getattr(options, field.name) != field.default:
             raise OptionError(f"{field.name} belongs to single sheets; a comparison has none. Leave it out.")
+    if options.normalize == "dataset":
+        raise OptionError("normalize 'dataset' belongs to single sheets: a comparison draws on the range of both.")
     return options
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .capture import capture
-from .errors import InputError
+from .errors import InputError, OptionError, closest
 from .file_names import distinct_stems
 from .images import find_images, image_name, load_images
 from .layers import layer_names
@@ -23,6 +23,8 @@ from .plan import Plan, plan_sheet
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from .dataset_statistics import Ranges
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ def plan_layers(
     options: RenderOptions,
     backdrop: Backdrop | None = None,
     plan: Callable[..., Plan] = plan_sheet,
+    ranges: Mapping[str, Ranges] | None = None,
 ) -> dict[str, Plan]:
     """Plan what is drawn of each layer, so that what is wrong shows before a file is made.
 
@@ -114,6 +117,7 @@ def plan_layers(
         options: how to draw.
         backdrop: the picture to lay maps over.
         plan: `plan_sheet`, or `plan_tiles` for single files.
+        ranges: layer name -> what `plan` takes as ranges.
 
     Returns:
         Layer name -> plan.
@@ -125,10 +129,19 @@ def plan_layers(
     plans = {}
     for layer, (maps, source) in seen.maps.items():
         try:
-            plans[layer] = plan(maps, options, source, under)
+            plans[layer] = plan(maps, options, source, under, ranges=_ranges_of(source.layer, ranges))
         except InputError as error:
             raise type(error)(f"{layer}: {error}" if len(seen.maps) > 1 else str(error)) from error
     return plans
+
+
+def _ranges_of(layer: str | None, ranges: Mapping[str, Ranges] | None) -> Ranges | None:
+    """Return the ranges of a layer, of a clip the same for every time step."""
+    if ranges is None:
+        return None
+    if layer is None or layer not in ranges:
+        raise OptionError(f"statistics have no layer {layer!r}.{closest(str(layer), ranges)}")
+    return ranges[layer]
 
 
 def _source_of(model: LoadedModel, picture: Picture, layer: str, found: Layout, step: int | None) -> Source:

@@ -217,7 +217,13 @@ def _checked(levels: int, background: int, bad: int, **options: Any) -> tuple[En
                 f"{name} belongs to render; render_index draws every map it is given and leaves colours to its caller. "
                 f"Leave it out."
             )
-    return EntryOptions(levels=levels, background=background, bad=bad), RenderOptions(**options)
+    wanted = RenderOptions(**options)
+    if wanted.normalize == "dataset":
+        raise OptionError(
+            "normalize 'dataset' needs statistics, which render_index does not take. Pass their ranges, one entry a "
+            "channel, to torch.ops.cnnviz_fast.render_index."
+        )
+    return EntryOptions(levels=levels, background=background, bad=bad), wanted
 
 
 def _check_shape(maps: torch.Tensor) -> None:

@@ -39,7 +39,7 @@ DEFAULT_ALPHA = 0.5
 MAX_PIXELS = 178_000_000
 """Pictures of more pixels are refused: where Pillow refuses them too, at twice 89,478,485 (half a GiB as RGB)."""
 
-NORMALIZATIONS = ("channel", "layer", "percentile", "symmetric", "sigmoid", "fixed")
+NORMALIZATIONS = ("channel", "layer", "percentile", "symmetric", "sigmoid", "fixed", "dataset")
 REDUCTIONS = ("sum", "mean", "max", "strongest")
 RANKS = ("mean", "abs-mean", "max", "variance", "nonzero", "norm")
 ALIGNMENTS = ("left", "center", "corners")
@@ -108,14 +108,17 @@ class RenderOptions(SelfChecking):
         "channel",
         choice(*NORMALIZATIONS),
         "range of values that the colormap spans: each channel's own (channel), one for all (layer), each channel's "
-        "percentiles (percentile), plus/minus the largest magnitude (symmetric), a sigmoid's 0 to 1 (sigmoid), or "
-        "vmin to vmax (fixed)",
+        "percentiles (percentile), plus/minus the largest magnitude (symmetric), a sigmoid's 0 to 1 (sigmoid), vmin to "
+        "vmax (fixed), or each channel's own over a data set (dataset)",
         "|".join(NORMALIZATIONS),
     )
     vmin: float | None = option(None, float32, "lower end of the range, with normalize fixed", "VALUE")
     vmax: float | None = option(None, float32, "upper end of the range, with normalize fixed", "VALUE")
     percentile: tuple[float, float] | None = option(
-        None, percentiles, "LOW,HIGH, with normalize percentile (default 1,99)", "LOW,HIGH"
+        None,
+        percentiles,
+        "LOW,HIGH, with normalize percentile (default 1,99) or dataset (default: its extremes)",
+        "LOW,HIGH",
     )
     align: str = option("center", choice(*ALIGNMENTS), "where samples lie when maps are enlarged", "|".join(ALIGNMENTS))
     upsampling: str = option(
@@ -191,8 +194,15 @@ class RenderOptions(SelfChecking):
             raise OptionError("topk and sort order channels, and with reduce none are drawn. Add beside.")
         if self.normalize == "percentile":
             object.__setattr__(self, "percentile", self.percentile or (1.0, 99.0))
-        elif self.percentile is not None:
-            raise OptionError(f"percentile goes with normalize 'percentile', got normalize {self.normalize!r}.")
+        elif self.percentile is not None and self.normalize != "dataset":
+            raise OptionError(
+                f"percentile goes with normalize 'percentile' or 'dataset', got normalize {self.normalize!r}."
+            )
+        if self.normalize == "dataset" and set(self.reduce or ()) - {"strongest"}:
+            raise OptionError(
+                f"normalize 'dataset' has ranges of channels, not of their sum, mean or max, got reduce "
+                f"{','.join(self.reduce or ())!r}. Leave reduce out, or draw the strongest."
+            )
 
     @property
     def flat(self) -> float:

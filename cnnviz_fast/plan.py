@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from . import backends, channels, vectors
 from .annotate import Annotation, letter, word_sheet
-from .errors import ShapeError
+from .errors import OptionError, ShapeError
 from .kernels import Paint
 from .layout import NO_ROOM, GridLayout, Positions, Strip, cut_strips, plan_grid, sampling_positions, tile_size
 from .manifest import Facts, Source, describe_sheet
@@ -23,6 +23,9 @@ from .palette import Palette, make_palette
 from .report import LayerReport, layer_report
 from .selection import Selection, pick, select
 from .strips import default_threads
+
+if TYPE_CHECKING:
+    from .dataset_statistics import Ranges
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ def plan_sheet(
     shared_with: Any = None,
     names: Sequence[str] | None = None,
     measured: channels.ChannelStatistics | None = None,
+    ranges: Ranges | None = None,
 ) -> Plan:
     """Decide everything about a sheet before the first pixel is drawn.
 
@@ -101,6 +105,7 @@ def plan_sheet(
             ranges are those of both together, and the palette has a background for the gap between.
         names: of the tiles, for labels, where they show something else than channels.
         measured: statistics of the channels that `options` picks, on the CPU, where they are known already.
+        ranges: with normalize dataset, those of all channels of the layer, of which `options` may choose some.
 
     Returns:
         The plan; drawing it can no longer fail for a wrong argument.
@@ -125,7 +130,8 @@ def plan_sheet(
         options = vectors.as_bar(options, len(chosen))
 
     tile_h, tile_w = tile_size(layer.shape[1], layer.shape[2], options.tile, options.scale)
-    shown = _range_over(chosen, statistics, backend, options, shared_with)
+    given = _given(ranges, options, len(layer), selection)
+    shown = _range_over(chosen, statistics, backend, options, shared_with, given)
     if options.label:
         names = names or selection.labels  # which for a million kernels take as long as the rest of the plan
     layout, palette, annotation = _lay_out(options, source, names or (), entries, shown, (tile_h, tile_w))
@@ -180,20 +186,41 @@ def _range_over(
     backend: backends.Backend,
     options: RenderOptions,
     shared_with: torch.Tensor | None,
+    given: tuple[torch.Tensor, torch.Tensor] | None,
 ) -> _Shown:
-    """Decide the ranges of the maps of the tiles, (K, H, W) float32, from what they hold."""
+    """Decide the ranges of the maps of the tiles, (K, H, W) float32, from what they hold, unless they are given."""
     measured = statistics
     together = maps
     if shared_with is not None:
         together = torch.cat([maps, pick(shared_with, options.channels)[0]], dim=1)
         measured = channels.channel_statistics(backend, together).cpu()
-    vmin, vmax = (
-        vectors.range_of_cells(together, backend, options)
-        if vectors.is_vector(maps)
-        else channels.drawing_range(together, measured.vmin, measured.vmax, options)
-    )
+    if given is not None:
+        # A channel without a finite value in the whole set has no range there, and is drawn on its own.
+        vmin, vmax = (
+            end.where(~end.isnan(), own) for end, own in zip(given, (measured.vmin, measured.vmax), strict=True)
+        )
+    elif vectors.is_vector(maps):
+        vmin, vmax = vectors.range_of_cells(together, backend, options)
+    else:
+        vmin, vmax = channels.drawing_range(together, measured.vmin, measured.vmax, options)
     values = channels.squash(maps) if options.normalize == "sigmoid" else maps
     return _Shown(values, statistics, vmin.cpu(), vmax.cpu(), not measured.all_finite, shared_with is not None)
+
+
+def _given(
+    ranges: Ranges | None, options: RenderOptions, count: int, selection: Selection
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Return the ranges of the tiles, each (K,) float32 on the CPU, out of those of a layer of `count` channels."""
+    if (ranges is None) == (options.normalize == "dataset"):
+        if ranges is None:
+            raise OptionError("normalize 'dataset' needs statistics of the data set. Pass them as statistics.")
+        raise OptionError(f"statistics go with normalize 'dataset', got normalize {options.normalize!r}.")
+    if ranges is None:
+        return None
+    if any(end.shape != (count,) for end in ranges):
+        raise ShapeError(f"statistics must be of the layer's {count} channels, got those of {len(ranges[0])}.")
+    shown = np.asarray(selection.channels, dtype=np.int64)
+    return torch.from_numpy(ranges[0][shown]), torch.from_numpy(ranges[1][shown])
 
 
 def _lay_out(

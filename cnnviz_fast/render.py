@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from .dataset_statistics import LayerStatistics, ranges_of
 from .drawing import draw_on_device, draw_whole, pixels_of
 from .encode import device_jpeg, formats, png
 from .encode.files import json_bytes
@@ -55,7 +56,13 @@ def _stays_on_device(plan: Plan) -> bool:
 
 @takes(RenderOptions)
 def render(
-    maps: Any, *, source: Source | None = None, overlay: Any = None, alpha: float | None = None, **options: Any
+    maps: Any,
+    *,
+    source: Source | None = None,
+    overlay: Any = None,
+    alpha: float | None = None,
+    statistics: LayerStatistics | None = None,
+    **options: Any,
 ) -> Sheet:
     """Draw every channel of a layer into one sheet.
 
@@ -64,6 +71,7 @@ def render(
         source: where the maps came from, for the manifest.
         overlay: picture to lay the maps over: a path, PIL image, or (H, W[, 3]) uint8 array, resized to the tiles.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
+        statistics: of the layer over a data set, with normalize dataset.
         **options: see below.
 
     Returns:
@@ -78,7 +86,9 @@ def render(
     Source:
         Pixel rules: `kernels.reference`.
     """
-    plan = plan_sheet(maps, RenderOptions(**options), source or Source(), read_overlay(overlay, alpha))
+    checked = RenderOptions(**options)
+    ranges = ranges_of(statistics, checked)
+    plan = plan_sheet(maps, checked, source or Source(), read_overlay(overlay, alpha), ranges=ranges)
     return draw_sheet(plan)
 
 
@@ -90,6 +100,7 @@ def save_sheet(
     source: Source | None = None,
     overlay: Any = None,
     alpha: float | None = None,
+    statistics: LayerStatistics | None = None,
     **options: Any,
 ) -> Path:
     """Draw every channel of a layer into one picture file, with its manifest beside it.
@@ -102,6 +113,7 @@ def save_sheet(
         source: where the maps came from, for the manifest.
         overlay: picture to lay the maps over, as in render; a PNG is then RGB, and .npy the index plane still.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
+        statistics: of the layer over a data set, with normalize dataset.
         **options: see below.
 
     Returns:
@@ -116,5 +128,7 @@ def save_sheet(
     """
     path = Path(path)
     formats.format_of(path)
-    plan = plan_sheet(maps, RenderOptions(**options), source or Source(), read_overlay(overlay, alpha))
+    checked = RenderOptions(**options)
+    ranges = ranges_of(statistics, checked)
+    plan = plan_sheet(maps, checked, source or Source(), read_overlay(overlay, alpha), ranges=ranges)
     return write_sheet(plan, path)

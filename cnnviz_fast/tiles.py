@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .dataset_statistics import LayerStatistics, Ranges, ranges_of
 from .drawing import Pixels, pixels_of
 from .encode import formats, png
 from .encode.files import json_bytes, make_folder, whole_file
@@ -42,6 +43,7 @@ def save_tiles(
     source: Source | None = None,
     overlay: Any = None,
     alpha: float | None = None,
+    statistics: LayerStatistics | None = None,
     **options: Any,
 ) -> list[Path]:
     """Draw every channel of a layer into a file of its own, and write one manifest beside them.
@@ -58,6 +60,7 @@ def save_tiles(
         source: where the maps came from, for the manifest.
         overlay: picture to lay the maps over, as in render; a PNG is then RGB, and .npy the index plane still.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
+        statistics: of the layer over a data set, with normalize dataset.
         **options: see below.
 
     Returns:
@@ -70,7 +73,9 @@ def save_tiles(
         WriteError: a file cannot be written; the message names it.
         BackendUnavailableError: the named backend does not work for these maps.
     """
-    plan = plan_tiles(maps, RenderOptions(**options), source or Source(), read_overlay(overlay, alpha))
+    checked = RenderOptions(**options)
+    ranges = ranges_of(statistics, checked)
+    plan = plan_tiles(maps, checked, source or Source(), read_overlay(overlay, alpha), ranges=ranges)
     return write_tiles(plan, [Path(folder) / file for file in tile_names(plan, name, suffix)])
 
 
@@ -81,6 +86,7 @@ def plan_tiles(
     backdrop: Backdrop | None = None,
     *,
     measured: ChannelStatistics | None = None,
+    ranges: Ranges | None = None,
 ) -> Plan:
     """Plan single tiles as a sheet with a grid of one column.
 
@@ -90,6 +96,7 @@ def plan_tiles(
         source: where they came from, for the manifest.
         backdrop: the picture to lay them over.
         measured: as in `plan.plan_sheet`.
+        ranges: as in `plan.plan_sheet`.
 
     Returns:
         The plan.
@@ -102,7 +109,8 @@ def plan_tiles(
     for option in SHEET_OPTIONS:
         if getattr(options, option) != getattr(defaults, option):
             raise OptionError(f"{option} belongs to sheets; single tiles have none. Leave it out.")
-    plan = plan_sheet(maps, replace(options, grid=(0, 1)), source, backdrop, measured=measured)
+    alone = replace(options, grid=(0, 1))
+    plan = plan_sheet(maps, alone, source, backdrop, measured=measured, ranges=ranges)
     if plan.entries is not None:
         raise ShapeError("maps of single cells, a vector, make no tiles worth a file each. Draw a sheet of them.")
     return plan

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .dataset_statistics import LayerStatistics, ranges_of
 from .encode.files import make_folder
 from .encode.formats import format_of
 from .file_names import layer_stem, refuse_same_names
@@ -34,6 +35,7 @@ def visualize(
     layout: str = "auto",
     overlay: Any = None,
     alpha: float | None = None,
+    statistics: Mapping[str, LayerStatistics] | None = None,
     **options: Any,
 ) -> list[Sheet]:
     """Draw sheets of the layers of a model for pictures.
@@ -51,6 +53,7 @@ def visualize(
         overlay: True to lay the maps over the picture as the model saw it, resized and cropped (of a clip, its first
             frame); or another picture, as in render.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
+        statistics: layer name -> statistics over a data set, with normalize dataset; see read_statistics.
         **options: see below.
 
     Returns:
@@ -63,6 +66,9 @@ def visualize(
     reading = LayoutOptions(layout=layout)
     format_of(Path(f"sheet.{format}"))
     backdrop = read_overlay(overlay, alpha, max_pixels=max_pixels)
+    ranges = None
+    if statistics is not None:
+        ranges = {layer: found for layer, each in statistics.items() if (found := ranges_of(each, checked))}
     loaded = load_model(model) if isinstance(model, str) else model
     if not isinstance(loaded, LoadedModel):
         loaded = as_given(module_of(loaded))
@@ -72,7 +78,9 @@ def visualize(
     sheets: list[Sheet] = []
     pictures = list_pictures(images)
     for picture in with_bar(pictures, "picture"):
-        plans = plan_layers(loaded, look_at(loaded, picture, layers, max_pixels, reading), checked, backdrop)
+        plans = plan_layers(
+            loaded, look_at(loaded, picture, layers, max_pixels, reading), checked, backdrop, ranges=ranges
+        )
         if folder is not None and not sheets:
             refuse_same_names([each.stem for each in pictures], plans)
         for layer in list(plans):

@@ -107,6 +107,18 @@ def assert_same_floats(actual: Any, expected: Any) -> None:
     np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
 
 
+def assert_same_quantiles(actual: Any, expected: Any) -> None:
+    """Compare quantiles of a sketch with exact ones: within 2^-7 of each, or 2^-133 where it is subnormal.
+
+    Args:
+        actual: (...) float32.
+        expected: the same shape, of the values sorted.
+    """
+    actual = np.asarray(actual)
+    assert actual.dtype == np.float32
+    np.testing.assert_allclose(actual.astype(np.float64), expected, rtol=2.0**-7, atol=2.0**-133)
+
+
 def assert_similar_picture(actual: Any, expected: Any) -> None:
     """Compare a picture that went through a lossy format with the one that went in.
 

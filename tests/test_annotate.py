@@ -215,6 +215,13 @@ def test_title_that_comes_out_empty_takes_no_room(maps: torch.Tensor) -> None:
         ({"normalize": "percentile", "percentile": (0.5, 90)}, [0, 1], [2, 2], ("0.5 %", "90 % of each channel")),
         ({"normalize": "symmetric"}, [-2, -1], [2, 1], ("-max |x|", "max |x| of each channel")),
         ({"normalize": "symmetric"}, [-2, -2], [2, 2], ("-2", "2")),
+        ({"normalize": "dataset"}, [0, 1], [2, 2], ("min", "max of each channel over the data set")),
+        (
+            {"normalize": "dataset", "percentile": (1, 99.5)},
+            [0, 1],
+            [2, 2],
+            ("1 %", "99.5 % of each channel over the data set"),
+        ),
     ],
 )
 def test_word_sheet_ends_are_numbers_where_all_tiles_have_one_range(

@@ -397,3 +397,9 @@ def test_compare_vectors_has_two_bars_of_one_size(lost: float) -> None:
     assert np.abs(np.array(cells[:5], dtype=int) - expected).max() <= 1
     if lost != lost:
         assert cells[5] == comparison.pair.manifest["palette"]["bad"]
+
+
+def test_compare_refuses_the_range_of_a_data_set(maps: torch.Tensor) -> None:
+    message = "^normalize 'dataset' belongs to single sheets: a comparison draws on the range of both"
+    with pytest.raises(OptionError, match=message):
+        cf.compare(maps, maps, normalize="dataset")

@@ -23,6 +23,7 @@ from cnnviz_fast.errors import DTypeError, InputError, OptionError, ShapeError
 from cnnviz_fast.layout import NO_ROOM
 from cnnviz_fast.options import NORMALIZATIONS
 
+OWN = [name for name in NORMALIZATIONS if name != "dataset"]  # which needs statistics
 OPERATORS = torch.ops.cnnviz_fast
 FIXED = {"vmin": -1.0, "vmax": 1.5}
 
@@ -79,7 +80,7 @@ def test_render_index_draws_what_render_draws(name: str) -> None:
         {"align": "corners", "tile": 12},
         {"upsampling": "nearest", "tile": 12},
         {"upsampling": "nearest", "tile": 3},
-        *({**options_of(normalize), "tile": 12} for normalize in NORMALIZATIONS),
+        *({**options_of(normalize), "tile": 12} for normalize in OWN),
     ],
     ids=str,
 )
@@ -120,7 +121,7 @@ def test_render_index_shows_entries_where_they_are_told_apart(maps: torch.Tensor
     assert index[index < 130].max() == 99
 
 
-@pytest.mark.parametrize("normalize", NORMALIZATIONS)
+@pytest.mark.parametrize("normalize", OWN)
 @pytest.mark.parametrize("tile", [9, 3])
 def test_render_index_of_a_batch_is_that_of_each_sample(normalize: str, tile: int) -> None:
     batch = torch.stack([noise(8, 3, 4), mixed(), 5 * noise(8, 3, 4) - 2])
@@ -151,6 +152,11 @@ def test_render_index_shows_its_options_and_keeps_its_promise() -> None:
         'SymInt rows=0, SymInt cols=0, SymInt gap=0, SymInt margin=0, str align="center", '
         'str upsampling="bilinear", SymInt levels=256, float flat=0., SymInt background=0, SymInt bad=0) -> Tensor',
     ]
+
+
+def test_render_index_refuses_the_range_of_a_data_set(maps: torch.Tensor) -> None:
+    with pytest.raises(OptionError, match=r"^normalize 'dataset' needs statistics, which render_index does not take"):
+        cf.render_index(maps, normalize="dataset")
 
 
 @pytest.mark.parametrize("name", operators.REFUSED)
@@ -384,7 +390,7 @@ def test_compiled_training_step_that_draws_has_the_same_gradients(maps: torch.Te
 
 
 @pytest.mark.usefixtures("fresh_compiler")
-@pytest.mark.parametrize("normalize", NORMALIZATIONS)
+@pytest.mark.parametrize("normalize", OWN)
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_render_index_compiles_whole(backend: str, normalize: str) -> None:
     def draw(maps: torch.Tensor) -> torch.Tensor:

@@ -141,7 +141,7 @@ def test_render_options_accepted_forms_are_held_as_one(field: str, value: Any, e
         (
             "normalize",
             "percentil",
-            "normalize must be one of channel, layer, percentile, symmetric, sigmoid, fixed, got 'percentil'. "
+            "normalize must be one of channel, layer, percentile, symmetric, sigmoid, fixed, dataset, got 'percentil'. "
             "Closest: 'percentile'.",
         ),
         ("vmin", "low", "vmin must be a number, got 'low'."),
@@ -230,7 +230,15 @@ def test_render_options_wrong_value_is_refused_in_one_line(field: str, value: An
         ({"beside": True}, "beside goes with reduce. Say what the channels are to be reduced to."),
         ({"reduce": "sum", "sort": True}, "topk and sort order channels, and with reduce none are drawn. Add beside."),
         ({"reduce": "sum", "topk": 1}, "topk and sort order channels, and with reduce none are drawn. Add beside."),
-        ({"percentile": (1, 99)}, "percentile goes with normalize 'percentile', got normalize 'channel'."),
+        (
+            {"percentile": (1, 99)},
+            "percentile goes with normalize 'percentile' or 'dataset', got normalize 'channel'.",
+        ),
+        (
+            {"normalize": "dataset", "reduce": "sum,strongest"},
+            "normalize 'dataset' has ranges of channels, not of their sum, mean or max, got reduce 'sum,strongest'. "
+            "Leave reduce out, or draw the strongest.",
+        ),
     ],
 )
 def test_render_options_that_contradict_are_refused(given: dict[str, Any], message: str) -> None:
@@ -272,6 +280,7 @@ def test_render_options_defaults_are_those_of_the_design() -> None:
 
 def test_render_options_percentile_defaults_with_its_normalization() -> None:
     assert RenderOptions(normalize="percentile").percentile == (1.0, 99.0)
+    assert RenderOptions(normalize="dataset").percentile is None
 
 
 @pytest.mark.parametrize("given", [{"topk": 3}, {"sort": True}])

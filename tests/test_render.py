@@ -22,6 +22,7 @@ from PIL import Image
 
 import cnnviz_fast as cf
 from cnnviz_fast.backends import BACKENDS, choose
+from cnnviz_fast.dataset_statistics import LayerStatistics
 from cnnviz_fast.encode import formats
 from cnnviz_fast.errors import BackendUnavailableError, DTypeError, EncodeError, OptionError, ShapeError
 from cnnviz_fast.kernels import numba_cpu
@@ -59,13 +60,20 @@ def drawn_1_to_1(maps: torch.Tensor, low: Any, high: Any, levels: int = 256) -> 
     return np.floor(values * np.float32(levels - 1) + np.float32(0.5)).astype(np.uint8)
 
 
+def statistics_of(*images: torch.Tensor) -> LayerStatistics:
+    statistics = LayerStatistics(len(images[0]))
+    statistics.update(torch.stack(images))
+    return statistics
+
+
 def tiles_of(sheet: Sheet) -> Plane:
     return np.stack([tile_of(sheet, position) for position in range(len(sheet.manifest["tiles"]))])
 
 
 def test_render_every_parameter_has_a_test_that_shows_what_it_does() -> None:
     parameters = set(inspect.signature(cf.render).parameters) - {"maps"}
-    assert parameters == {field.name for field in dataclasses.fields(RenderOptions)} | {"source", "overlay", "alpha"}
+    own = {"source", "overlay", "alpha", "statistics"}
+    assert parameters == {field.name for field in dataclasses.fields(RenderOptions)} | own
     assert set(SHOWN) == parameters
 
 
@@ -142,10 +150,20 @@ def test_render_normalize_sets_the_range_of_every_channel(maps: torch.Tensor, no
         low, high, shown = torch.zeros(6), torch.ones(6), maps.sigmoid()
     elif normalize == "fixed":
         low, high, options = torch.full((6,), -1.5), torch.full((6,), 2.5), {"vmin": -1.5, "vmax": 2.5}
+    elif normalize == "dataset":
+        low, high, options = 3 * low, 3 * high, {"statistics": statistics_of(maps, 3 * maps)}
     sheet = cf.render(maps, scale=1, grid="2x3", normalize=normalize, **options)
     assert_same_plane(tiles_of(sheet), drawn_1_to_1(shown, low, high))
     assert_same_floats(np.float32([tile["vmin"] for tile in sheet.manifest["tiles"]]), low)
     assert_same_floats(np.float32([tile["vmax"] for tile in sheet.manifest["tiles"]]), high)
+
+
+@shows("statistics")
+def test_render_statistics_give_every_sheet_of_a_set_one_scale(maps: torch.Tensor) -> None:
+    statistics = statistics_of(maps, 3 * maps)
+    for image in (maps, 3 * maps):
+        sheet = cf.render(image, scale=1, grid="2x3", normalize="dataset", statistics=statistics)
+        assert_same_plane(tiles_of(sheet), drawn_1_to_1(image, 3 * maps.amin((1, 2)), 3 * maps.amax((1, 2))))
 
 
 @shows("vmin")
@@ -449,6 +467,8 @@ def test_render_every_normalization_equals_the_reference(backend: str, name: str
     options: dict[str, Any] = {"tile": (9, 11), "normalize": normalize, "gap": 1}
     if normalize == "fixed":
         options |= {"vmin": -1, "vmax": 2}
+    if normalize == "dataset":
+        options["statistics"] = statistics_of(CASES[name].maps.roll(1, dims=0))  # ranges that are not the maps' own
     expected = cf.render(CASES[name].maps, backend="reference", **options)
     sheet = cf.render(CASES[name].maps, backend=backend, **options)
     assert_same_plane(sheet.index, expected.index, levels=expected.colors.levels)

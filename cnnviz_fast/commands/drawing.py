@@ -32,13 +32,13 @@ def ways_of(arguments: argparse.Namespace) -> tuple[Callable[..., Plan], Write]:
     def tile_paths(plan: Plan, folder: Path) -> list[Path]:
         return [folder / file for file in tile_names(plan, name, arguments.suffix)]
 
-    def checked_tiles(*given: Any) -> Plan:
-        plan = plan_tiles(*given)
+    def checked_tiles(*given: Any, **known: Any) -> Plan:
+        plan = plan_tiles(*given, **known)
         check_size(tile_paths(plan, Path())[0], plan.layout.tile_h, plan.layout.tile_w)
         return plan
 
-    def checked_sheet(*given: Any) -> Plan:
-        plan = plan_sheet(*given)
+    def checked_sheet(*given: Any, **known: Any) -> Plan:
+        plan = plan_sheet(*given, **known)
         check_size(Path(f"sheet.{arguments.format}"), plan.layout.height, plan.layout.width)
         return plan
 

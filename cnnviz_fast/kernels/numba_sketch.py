@@ -1,0 +1,48 @@
+"""Kernel for distributions, numba: values are counted in the buckets that `quantile_sketch` defines."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import boolean, int64, types, uint32
+from numpy.typing import NDArray
+
+from .numba_jit import compiled, read_only
+
+Floats = NDArray[np.float32]
+Counts = NDArray[np.int64]
+
+
+def count(values: Floats, pages: Counts, counts: Counts) -> NDArray[np.bool_]:
+    """Count each channel's values in the buckets of those octaves that have a page.
+
+    Args:
+        values: (C, n) float32, C-contiguous, finite or not. Not modified.
+        pages: (512,) int64. Where in `counts` the 64 buckets of an octave begin; -1 where it has no page.
+        counts: (C, 64 * number of pages) int64, C-contiguous. Added to.
+
+    Returns:
+        (512,) bool. Octaves without a page that values lie in; those were not counted.
+
+    Formula:
+        octave = sign and exponent = bits >> 23; bucket in it = the top 6 bits of the mantissa. A zero is not counted.
+    """
+    missing = np.zeros(len(pages), np.bool_)
+    _count(values.view(np.uint32), pages, counts, missing)
+    return missing
+
+
+@compiled(types.void(read_only(uint32, 2), read_only(int64, 1), int64[:, ::1], boolean[::1]))
+def _count(bits: NDArray[np.uint32], pages: Counts, counts: Counts, missing: NDArray[np.bool_]) -> None:
+    """Add to `counts` and set what is `missing`, for values given as their bits."""
+    for c in range(bits.shape[0]):
+        row = counts[c]
+        for i in range(bits.shape[1]):
+            octave = bits[c, i] >> uint32(23)
+            page = pages[octave]
+            if page >= 0:
+                # Unsigned, since numba would test a signed index for wrapping round. A zero adds 0: a branch that goes
+                # either way after a ReLU costs more.
+                bucket = np.uint64(page) + np.uint64((bits[c, i] >> uint32(17)) & uint32(63))
+                row[bucket] += int64((bits[c, i] & uint32(0x7FFFFFFF)) != 0)
+            else:
+                missing[octave] = True
