@@ -94,12 +94,13 @@ def plan_sheet(
         The plan; drawing it can no longer fail for a wrong argument.
 
     Raises:
-        InputError: `maps` or an option cannot be used, see `channels.as_maps` and `options`.
+        InputError: `maps` or an option cannot be used, see `channels.as_tensor` and `options`.
         ShapeError: among them, single cells that are to be laid over a picture.
         BackendUnavailableError: the named backend does not work for these maps.
     """
-    layer = channels.as_maps(maps)
-    backend = backends.choose(options.backend, layer.device.type)
+    given = channels.as_tensor(maps)
+    backend = backends.choose(options.backend, given.device.type)
+    layer = backend.readable(given)
     report = layer_report(layer, channels.channel_statistics(backend, layer)) if options.report else None
     chosen, selection = select(layer, backend, options)
     entries = None
@@ -161,7 +162,7 @@ class _Shown(NamedTuple):
 def _measure(
     maps: torch.Tensor, backend: backends.Backend, options: RenderOptions, shared_with: torch.Tensor | None
 ) -> _Shown:
-    """Measure the maps of the tiles, (K, H, W) float32, and decide their ranges."""
+    """Measure the maps of the tiles, (K, H, W) of one of `backend.dtypes`, and decide their ranges."""
     statistics = measured = channels.channel_statistics(backend, maps)
     together = maps
     if shared_with is not None:

@@ -57,13 +57,13 @@ def select(maps: torch.Tensor, backend: Backend, options: RenderOptions) -> tupl
     """Choose, order and reduce channels: `channels` picks, `rank` orders, `topk` cuts; reductions are of all picked.
 
     Args:
-        maps: (C, H, W) float32, finite or not. Not modified.
+        maps: (C, H, W) float32, or another of `backend.dtypes`, finite or not. Not modified.
         backend: whose kernels measure what is ranked.
         options: `channels`, `topk`, `sort`, `rank`, `reduce` and `beside`.
 
     Returns:
-        (K, H, W) float32, one map a tile: `maps` itself where every channel is drawn in the order of numbers; and what
-        they are. Reductions come first.
+        (K, H, W) float32 or as `maps`, one map a tile: `maps` itself where every channel is drawn in the order of
+        numbers; and what they are. Reductions come first.
 
     Raises:
         OptionError: a channel that `maps` does not have, or a `topk` of more channels than there are.
@@ -95,7 +95,7 @@ def channel_scores(maps: torch.Tensor, backend: Backend, rank: str) -> NDArray[n
     """Give each channel the score that it is ranked by: a measure of its finite values.
 
     Args:
-        maps: (C, H, W) float32, finite or not. Not modified.
+        maps: (C, H, W) float32, or another of `backend.dtypes`, finite or not. Not modified.
         backend: whose kernels measure.
         rank: one of `options.RANKS`.
 
@@ -142,11 +142,11 @@ def pick(maps: torch.Tensor, channels: Sequence[int] | None) -> tuple[torch.Tens
     """Pick channels by number.
 
     Args:
-        maps: (C, H, W) float32. Not modified.
+        maps: (C, H, W) real dtype. Not modified.
         channels: numbers in the order wanted, repeated ones too, or None for all.
 
     Returns:
-        (K, H, W) float32, `maps` itself for None; and the K numbers.
+        (K, H, W) of the same dtype, `maps` itself for None; and the K numbers.
 
     Raises:
         OptionError: a number that `maps` does not have.
@@ -162,13 +162,13 @@ def pick(maps: torch.Tensor, channels: Sequence[int] | None) -> tuple[torch.Tens
 def _reduce_all(
     maps: torch.Tensor, numbers: Sequence[int], backend: Backend, reductions: Sequence[str]
 ) -> tuple[torch.Tensor, list[int | None]]:
-    """Return one (H, W) map for each reduction, stacked, and the channel number of each that is a channel."""
+    """Return one (H, W) float32 map for each reduction, stacked, and the channel number of each that is a channel."""
     reduced: list[torch.Tensor] = []
     channels: list[int | None] = []
     for reduction in reductions:
         if reduction == "strongest":
             strongest = int(best_first(channel_scores(maps, backend, "abs-mean"), numbers)[0])
-            reduced.append(maps[strongest])
+            reduced.append(maps[strongest].float())
             channels.append(numbers[strongest])
         else:
             reduced.append(_reduce(maps, reduction))
@@ -177,7 +177,7 @@ def _reduce_all(
 
 
 def _reduce(maps: torch.Tensor, reduction: str) -> torch.Tensor:
-    """Return the sum, mean or max of (C, H, W) float32 over the channels; a new map, `maps` stay as they are.
+    """Return the sum, mean or max of (C, H, W) over the channels, in float32; a new map, `maps` stay as they are.
 
     NaN where any channel is not finite: what is missing in one is missing in the result, and drawn as bad. Summed in
     float64; a sum that float32 cannot hold is infinite.
@@ -186,4 +186,4 @@ def _reduce(maps: torch.Tensor, reduction: str) -> torch.Tensor:
         cells = maps.amax(dim=0)
     else:
         cells = maps.sum(dim=0, dtype=widest(maps)) / (len(maps) if reduction == "mean" else 1)
-    return cells.to(maps.dtype).where(maps.isfinite().all(dim=0), torch.nan)
+    return cells.float().where(maps.isfinite().all(dim=0), torch.nan)
