@@ -29,7 +29,10 @@ class Backend:
     devices: types of torch device on which it takes maps; empty for all.
     strip_px: pixels of a strip: enough to keep the cost of starting one small (launches, or source rows that the
         strip above has enlarged too), and few enough for the working memory.
-    to_array: turns a float32 tensor into what the kernels take.
+    to_array: turns a tensor of these dtypes into what the kernels take.
+    dtypes: of maps that the kernels read; all others have to be widened to float32.
+    batches: whether render_strip and channel_range take the maps of several samples at once, (N, C, H, W); such a
+        render_strip needs no working memory either, and draws whole sheets.
     """
 
     name: str
@@ -37,6 +40,8 @@ class Backend:
     devices: tuple[str, ...]
     strip_px: int
     to_array: Callable[[torch.Tensor], Any]
+    dtypes: tuple[str, ...] = ("float32",)
+    batches: bool = False
 
     @property
     def kernels(self) -> ModuleType:
@@ -46,6 +51,17 @@ class Backend:
     def takes(self, device: str) -> bool:
         """Tell whether maps on this type of device can be drawn."""
         return not self.devices or device in self.devices
+
+    def readable(self, maps: torch.Tensor) -> torch.Tensor:
+        """Widen maps to float32, unless the kernels read them as they are.
+
+        Args:
+            maps: (...) real dtype. Not modified.
+
+        Returns:
+            (...) of one of `dtypes`. `maps` itself where nothing had to change.
+        """
+        return maps if str(maps.dtype).removeprefix("torch.") in self.dtypes else maps.float()
 
 
 def _to_numpy(tensor: torch.Tensor) -> Any:
@@ -58,7 +74,15 @@ BACKENDS = {
         Backend("reference", "reference", ("cpu",), 1 << 16, _to_numpy),
         Backend("torch", "torch_ops", (), 1 << 19, lambda tensor: tensor),
         Backend("numba", "numba_cpu", ("cpu",), 1 << 22, _to_numpy),
-        Backend("triton", "triton_gpu", ("cuda",), 1 << 24, lambda tensor: tensor),
+        Backend(
+            "triton",
+            "triton_gpu",
+            ("cuda",),
+            1 << 24,
+            lambda tensor: tensor,
+            dtypes=("float32", "float16", "bfloat16"),
+            batches=True,
+        ),
     )
 }
 

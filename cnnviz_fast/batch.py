@@ -74,12 +74,12 @@ def _measure_all(maps: torch.Tensor, options: RenderOptions) -> list[ChannelStat
     found: list[ChannelStatistics] = []
 
     def measure(first: int, last: int) -> None:
-        picked, numbers = pick(maps[first:last].to(torch.float32), options.channels)
+        picked, numbers = pick(backend.readable(maps[first:last]), options.channels)
         together = channel_statistics(backend, picked.flatten(0, 1)).cpu()
         count = len(numbers)
         found.extend(together[n * count : (n + 1) * count] for n in range(last - first))
 
-    at_once = MEASURED_BYTES // (maps[0].numel() * torch.float32.itemsize)
+    at_once = MEASURED_BYTES // (maps[0].numel() * maps.element_size())
     device = device_at(maps.device)
     with device.faults():
         Fitting(device, at_once).run(measure, 0, len(maps))

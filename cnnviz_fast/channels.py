@@ -1,4 +1,4 @@
-"""Stage 4 of 7: maps as float32, statistics of channels and the range each is drawn on.
+"""Stage 4 of 7: maps as tensors, statistics of channels and the range each is drawn on.
 
 Everything here runs as batched torch operations on the device where the maps lie.
 """
@@ -83,11 +83,26 @@ def as_maps(maps: Any) -> torch.Tensor:
     """Check maps and widen them to float32, on the device where they lie.
 
     Args:
+        maps: as for as_tensor.
+
+    Returns:
+        (C, H, W) float32, detached. `maps` itself where nothing had to change.
+
+    Raises:
+        InputError: as as_tensor does.
+    """
+    return as_tensor(maps).to(torch.float32)
+
+
+def as_tensor(maps: Any) -> torch.Tensor:
+    """Check maps, and leave tensors in their dtype.
+
+    Args:
         maps: (C, H, W) real dtype, a tensor on any device or a numpy array, any strides; or a vector (C,), whose maps
             are single cells. Not modified.
 
     Returns:
-        (C, H, W) float32, detached. `maps` itself where nothing had to change.
+        (C, H, W) real dtype, detached; float32 of a numpy array. `maps` itself where nothing had to change.
 
     Raises:
         ShapeError: `maps` is neither 3-dimensional nor a vector, or has no pixels.
@@ -108,8 +123,8 @@ def as_maps(maps: Any) -> torch.Tensor:
             f"maps must have shape (C, H, W), or (C,) for a vector, got {tuple(maps.shape)}. Pass one sample: maps[0]."
         )
     check_values(maps)
-    wide: torch.Tensor = maps.detach().to(torch.float32)
-    return wide[:, None, None] if wide.ndim == 1 else wide
+    values: torch.Tensor = maps.detach()
+    return values[:, None, None] if values.ndim == 1 else values
 
 
 def check_values(maps: torch.Tensor) -> None:
@@ -136,7 +151,7 @@ def channel_statistics(backend: Backend, maps: torch.Tensor) -> ChannelStatistic
 
     Args:
         backend: one that takes maps on the device where `maps` lies.
-        maps: (C, H, W) float32, finite or not. Not modified.
+        maps: (C, H, W) float32, or another of `backend.dtypes`, finite or not. Not modified.
 
     Returns:
         The statistics, on the device of `maps`.
@@ -152,7 +167,7 @@ def drawing_range(
     """Decide the range of values that the colormap spans, for each channel.
 
     Args:
-        maps: (C, H, W) float32, or (N, C, H, W) for several samples, each on its own. Not modified.
+        maps: (C, H, W) real dtype, or (N, C, H, W) for several samples, each on its own. Not modified.
         vmin: (C,) float32, or (N, C), any device. Least finite value of each channel; NaN where there is none. With
             normalize dataset, that of the whole set, or its percentile.
         vmax: (C,) float32, or (N, C). Greatest finite value.
@@ -186,37 +201,42 @@ def squash(maps: torch.Tensor) -> torch.Tensor:
     """Send maps through a sigmoid; an infinity stays what it is, so that it is drawn as bad and not as 0 or 1.
 
     Args:
-        maps: (C, H, W) float32. Not modified.
+        maps: (..., H, W) real dtype. Not modified.
 
     Returns:
-        (C, H, W) float32, in [0, 1] where finite.
+        (..., H, W) float32, in [0, 1] where finite.
     """
-    return torch.where(maps.isinf(), maps, maps.sigmoid())
+    values = maps.to(torch.float32)
+    return torch.where(values.isinf(), values, values.sigmoid())
 
 
 def shrink(maps: torch.Tensor, vmin: torch.Tensor, vmax: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Make maps smaller where a tile is smaller than they are, without aliasing; kernels only enlarge or copy.
 
     Args:
-        maps: (C, H, W) float32, finite or not. Not modified.
-        vmin: (C,) float32. Values are clamped to the range first, as the pixel rules say.
-        vmax: (C,) float32. Its upper end.
+        maps: (C, H, W) real dtype, or (N, C, H, W), finite or not. Not modified.
+        vmin: (C,) float32, or (N, C). Values are clamped to the range first, as the pixel rules say.
+        vmax: (C,) float32, or (N, C). Its upper end.
         height: of a tile, in px.
         width: of a tile, in px.
 
     Returns:
-        (C, min(H, height), min(W, width)) float32. NaN where a sample that is not finite was touched.
+        (C, min(H, height), min(W, width)) float32, or (N, C, ...). NaN where a sample that is not finite was touched.
+            `maps` themselves, in their dtype, where they are no larger than a tile.
 
     Source:
         torch.nn.functional.interpolate(mode="bilinear", antialias=True, align_corners=False).
     """
-    size = [min(maps.shape[1], height), min(maps.shape[2], width)]
-    if size == list(maps.shape[1:]):
+    size = [min(maps.shape[-2], height), min(maps.shape[-1], width)]
+    if size == list(maps.shape[-2:]):
         return maps
+    values = maps.to(torch.float32)
     # NaN ends of a range belong to channels that have no finite value to clamp.
-    clamped = torch.clamp(maps, vmin.nan_to_num(0)[:, None, None], vmax.nan_to_num(0)[:, None, None])
-    clamped = clamped.where(maps.isfinite(), torch.nan)
-    return torch.nn.functional.interpolate(clamped[None], size=size, mode="bilinear", antialias=True)[0]
+    low, high = (end.nan_to_num(0)[..., None, None] for end in (vmin, vmax))
+    clamped = torch.clamp(values, low, high).where(values.isfinite(), torch.nan)
+    every_channel = clamped.flatten(0, -3)[None]
+    smaller = torch.nn.functional.interpolate(every_channel, size=size, mode="bilinear", antialias=True)
+    return smaller.view(*maps.shape[:-2], *size)
 
 
 def _percentiles(maps: torch.Tensor, percentile: tuple[float, float]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -224,7 +244,7 @@ def _percentiles(maps: torch.Tensor, percentile: tuple[float, float]) -> tuple[t
 
     By sorting, since torch.nanquantile refuses more than 2^24 values.
     """
-    flat = maps.flatten(-2)
+    flat = maps.flatten(-2).to(torch.float32)
     values = flat.where(flat.isfinite(), torch.nan).sort(dim=-1).values
     last = (values.isfinite().sum(dim=-1) - 1).clamp(min=0)
 
@@ -234,7 +254,7 @@ def _percentiles(maps: torch.Tensor, percentile: tuple[float, float]) -> tuple[t
         low = values.gather(-1, below[..., None])[..., 0].to(wide)
         high = values.gather(-1, torch.minimum(below + 1, last)[..., None])[..., 0].to(wide)
         half = (position - below) * (high / 2 - low / 2)  # of the way; the whole can be beyond float32
-        return (low + half + half).to(maps.dtype)
+        return (low + half + half).to(torch.float32)
 
     wide = widest(maps)
     return at(percentile[0]), at(percentile[1])

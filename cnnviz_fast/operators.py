@@ -16,6 +16,7 @@ for any number of samples; grid 'auto' is worked out anew for other numbers of c
 from __future__ import annotations
 
 import dataclasses
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -33,6 +34,9 @@ TAKEN = ("tile", "scale", "grid", "gap", "margin", "normalize", "vmin", "vmax", 
 
 REFUSED = tuple(field.name for field in dataclasses.fields(RenderOptions) if field.name not in TAKEN)
 
+_positions = lru_cache(maxsize=32)(sampling_positions)
+"""The same for every batch, and with them the copies that `triton_gpu` keeps on a GPU as long as they are here."""
+
 
 @torch.library.custom_op("cnnviz_fast::channel_range", mutates_args=())
 def channel_range(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -47,9 +51,9 @@ def channel_range(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     Raises:
         InputError: `maps` cannot be used.
     """
-    every_channel = _every_channel(maps)
-    backend = backends.choose("auto", maps.device.type)
-    vmin, vmax = backend.kernels.channel_range(backend.to_array(every_channel))
+    backend, values = _readable(maps)
+    taken = values if backend.batches else values.flatten(0, -3)
+    vmin, vmax = backend.kernels.channel_range(backend.to_array(taken))
     return torch.as_tensor(vmin).view(maps.shape[:-2]), torch.as_tensor(vmax).view(maps.shape[:-2])
 
 
@@ -105,21 +109,26 @@ def draw_index(
     EntryOptions(levels=levels, background=background, bad=bad)
     paint = Paint(levels, share("flat", flat), background, bad)
     layout = _layout_of(maps, vmin, vmax, tile_h, tile_w, rows, cols, gap, margin)
-    every_channel = _every_channel(maps)
-    low, high = (end.detach().to(torch.float32).flatten() for end in (vmin, vmax))
-    cells = channels.shrink(every_channel, low, high, tile_h, tile_w) if upsampling == "bilinear" else every_channel
-    down = sampling_positions(cells.shape[1], tile_h, align, upsampling)
-    across = sampling_positions(cells.shape[2], tile_w, align, upsampling)
-
-    index = maps.new_empty((*maps.shape[:-3], layout.height, layout.width), dtype=torch.uint8)
-    backend = backends.choose("auto", maps.device.type)
+    backend, values = _readable(maps)
+    low, high = (end.detach().to(torch.float32) for end in (vmin, vmax))
+    cells = channels.shrink(values, low, high, tile_h, tile_w) if upsampling == "bilinear" else values
     arrays = [backend.to_array(tensor) for tensor in (cells, low, high)]
+    where = (
+        _positions(cells.shape[-2], tile_h, align, upsampling), _positions(cells.shape[-1], tile_w, align, upsampling),
+        layout, paint,
+    )  # fmt: skip
+    index = maps.new_empty((*maps.shape[:-3], layout.height, layout.width), dtype=torch.uint8)
+    if backend.batches:
+        backend.kernels.render_strip(*arrays, *where, Strip(0, layout.height), index)
+        return index
+
     planes = backend.to_array(index.view(-1, layout.height, layout.width))  # shares the memory of `index`
+    arrays = [array.reshape(-1, *array.shape[low.ndim :]) for array in arrays]  # the channels of all samples
 
     def draw(sample: int, strip: Strip) -> None:
         chosen = slice(sample * layout.count, (sample + 1) * layout.count)
         out = planes[sample, strip.start : strip.stop]
-        backend.kernels.render_strip(*(array[chosen] for array in arrays), down, across, layout, paint, strip, out)
+        backend.kernels.render_strip(*(array[chosen] for array in arrays), *where, strip, out)
 
     strips = cut_strips(layout.height, layout.width, backend.strip_px)
     work = [(sample, strip) for sample in range(len(planes)) for strip in strips]
@@ -192,8 +201,6 @@ def render_index(
     operators = torch.ops.cnnviz_fast
     values = maps.detach()
     vmin, vmax = operators.channel_range(values)
-    if wanted.normalize in ("percentile", "sigmoid"):
-        values = values.to(torch.float32)
     vmin, vmax = channels.drawing_range(values, vmin, vmax, wanted)
     if wanted.normalize == "sigmoid":
         values = channels.squash(values)
@@ -231,11 +238,12 @@ def _check_shape(maps: torch.Tensor) -> None:
         raise ShapeError(f"maps must have shape (C, H, W), or (N, C, H, W) for a batch, got {tuple(maps.shape)}.")
 
 
-def _every_channel(maps: torch.Tensor) -> torch.Tensor:
-    """Check maps and return the channels of all samples, (N * C, H, W) float32."""
+def _readable(maps: torch.Tensor) -> tuple[backends.Backend, torch.Tensor]:
+    """Check maps and return the backend for them, and them in a dtype that it reads."""
     _check_shape(maps)
     channels.check_values(maps)
-    return maps.detach().to(torch.float32).flatten(0, -3)
+    backend = backends.choose("auto", maps.device.type)
+    return backend, backend.readable(maps.detach())
 
 
 def _layout_of(

@@ -111,13 +111,14 @@ def plan_sheet(
         The plan; drawing it can no longer fail for a wrong argument.
 
     Raises:
-        InputError: `maps` or an option cannot be used, see `channels.as_maps` and `options`.
+        InputError: `maps` or an option cannot be used, see `channels.as_tensor` and `options`.
         ShapeError: among them, single cells that are to be laid over a picture.
         BackendUnavailableError: the named backend does not work for these maps.
     """
-    layer = channels.as_maps(maps)
-    backend = backends.choose(options.backend, layer.device.type)
-    if measured is None and options.channels is None:
+    tensor = channels.as_tensor(maps)
+    backend = backends.choose(options.backend, tensor.device.type)
+    layer = backend.readable(tensor)
+    if measured is None and options.report and options.channels is None:
         measured = channels.channel_statistics(backend, layer).cpu()
     report = layer_report(layer, measured if options.channels is None else None) if options.report else None
     chosen, selection, statistics = select(layer, backend, options, measured)
@@ -188,7 +189,7 @@ def _range_over(
     shared_with: torch.Tensor | None,
     given: tuple[torch.Tensor, torch.Tensor] | None,
 ) -> _Shown:
-    """Decide the ranges of the maps of the tiles, (K, H, W) float32, from what they hold, unless they are given."""
+    """Decide the ranges of the maps of the tiles, (K, H, W) of `backend.dtypes`, from what they hold, or as given."""
     measured = statistics
     together = maps
     if shared_with is not None:

@@ -59,14 +59,14 @@ def select(
     """Choose, order and reduce channels: `channels` picks, `rank` orders, `topk` cuts; reductions are of all picked.
 
     Args:
-        maps: (C, H, W) float32, finite or not. Not modified.
+        maps: (C, H, W) float32, or another of `backend.dtypes`, finite or not. Not modified.
         backend: whose kernels measure.
         options: `channels`, `topk`, `sort`, `rank`, `reduce` and `beside`.
         measured: statistics of the channels picked, on the CPU, where they are known already.
 
     Returns:
-        (K, H, W) float32, one map a tile: `maps` itself where every channel is drawn in the order of numbers; what
-        they are; and what they hold, on the CPU. Reductions come first.
+        (K, H, W) float32 or as `maps`, one map a tile: `maps` itself where every channel is drawn in the order of
+        numbers; what they are; and what they hold, on the CPU. Reductions come first.
 
     Raises:
         OptionError: a channel that `maps` does not have, or a `topk` of more channels than there are.
@@ -102,7 +102,7 @@ def channel_scores(maps: torch.Tensor, statistics: ChannelStatistics, rank: str)
     """Give each channel the score that it is ranked by: a measure of its finite values.
 
     Args:
-        maps: (C, H, W) float32, finite or not. Not modified.
+        maps: (C, H, W) real dtype, finite or not. Not modified.
         statistics: of `maps`, on the CPU.
         rank: one of `options.RANKS`.
 
@@ -153,11 +153,11 @@ def pick(maps: torch.Tensor, channels: Sequence[int] | None) -> tuple[torch.Tens
     """Pick channels by number.
 
     Args:
-        maps: (C, H, W) float32, or (N, C, H, W). Not modified.
+        maps: (C, H, W) real dtype, or (N, C, H, W). Not modified.
         channels: numbers in the order wanted, repeated ones too, or None for all.
 
     Returns:
-        (K, H, W) float32, or (N, K, H, W), `maps` itself for None; and the K numbers.
+        (K, H, W) of the same dtype, or (N, K, H, W), `maps` itself for None; and the K numbers.
 
     Raises:
         OptionError: a number that `maps` does not have.
@@ -173,14 +173,14 @@ def pick(maps: torch.Tensor, channels: Sequence[int] | None) -> tuple[torch.Tens
 def _reduce_all(
     maps: torch.Tensor, numbers: Sequence[int], backend: Backend, reductions: Sequence[str]
 ) -> tuple[torch.Tensor, list[int | None]]:
-    """Return one (H, W) map for each reduction, stacked, and the channel number of each that is a channel."""
+    """Return one (H, W) float32 map for each reduction, stacked, and the channel number of each that is a channel."""
     reduced: list[torch.Tensor] = []
     channels: list[int | None] = []
     for reduction in reductions:
         if reduction == "strongest":
             scores = channel_scores(maps, channel_statistics(backend, maps).cpu(), "abs-mean")
             strongest = int(best_first(scores, numbers)[0])
-            reduced.append(maps[strongest])
+            reduced.append(maps[strongest].float())
             channels.append(numbers[strongest])
         else:
             reduced.append(_reduce(maps, reduction))
@@ -189,7 +189,7 @@ def _reduce_all(
 
 
 def _reduce(maps: torch.Tensor, reduction: str) -> torch.Tensor:
-    """Return the sum, mean or max of (C, H, W) float32 over the channels; a new map, `maps` stay as they are.
+    """Return the sum, mean or max of (C, H, W) over the channels, in float32; a new map, `maps` stay as they are.
 
     NaN where any channel is not finite: what is missing in one is missing in the result, and drawn as bad. Summed in
     float64; a sum that float32 cannot hold is infinite.
@@ -198,4 +198,4 @@ def _reduce(maps: torch.Tensor, reduction: str) -> torch.Tensor:
         cells = maps.amax(dim=0)
     else:
         cells = maps.sum(dim=0, dtype=widest(maps)) / (len(maps) if reduction == "mean" else 1)
-    return cells.to(maps.dtype).where(maps.isfinite().all(dim=0), torch.nan)
+    return cells.float().where(maps.isfinite().all(dim=0), torch.nan)

@@ -51,7 +51,7 @@ def is_vector(maps: torch.Tensor) -> bool:
     """Tell whether every map is a single cell.
 
     Args:
-        maps: (C, H, W) float32.
+        maps: (C, H, W) real dtype.
     """
     return maps.shape[1:] == (1, 1)
 
@@ -79,7 +79,8 @@ def range_of_cells(maps: torch.Tensor, backend: Backend, options: RenderOptions)
     """Decide the range of values that the colormap spans: that of one channel which holds all the cells.
 
     Args:
-        maps: (C, H, 1) float32, finite or not; H cells a channel, those of H vectors that stand side by side.
+        maps: (C, H, 1) float32, or another of `backend.dtypes`, finite or not; H cells a channel, those of
+            H vectors that stand side by side.
         backend: whose kernels measure.
         options: `normalize` and what belongs to it.
 
@@ -99,7 +100,7 @@ def strongest(
     """List the greatest entries of a vector.
 
     Args:
-        maps: (C, 1, 1) float32, finite or not.
+        maps: (C, 1, 1) real dtype, finite or not.
         categories: names of C classes. Left out where they are of another number: those of the model's last layer.
         channels: numbers of those to choose from; None for all.
 

@@ -6,6 +6,7 @@ By hand: TRITON_INTERPRET=1 python -m pytest -W ignore::RuntimeWarning tests/int
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from cases import CASES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnviz_fast import channels
+import cnnviz_fast as cf
+from cnnviz_fast import backends, channels
+from cnnviz_fast.backends import BACKENDS
 from cnnviz_fast.kernels import reference, triton_gpu
 from cnnviz_fast.layout import Strip
 
@@ -108,6 +111,63 @@ def test_half_maps_are_widened_as_they_are_read(name: str, dtype: torch.dtype) -
     assert_equal_planes(draw(job, maps=half), kernels.draw("reference", job))
     assert_same_range(triton_gpu.channel_range(half), reference.channel_range(half.float().contiguous().numpy()))
     assert_same_moments(half)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["gap_and_margin", "labels_and_rows_without_tiles", "channels_last", "mixed"])
+def test_render_strip_of_several_samples_draws_each_as_on_its_own(name: str, dtype: torch.dtype) -> None:
+    job = kernels.case_job(name, "center", "bilinear")
+    layout, values = job.layout, job.maps.to(dtype).float()
+    jobs = [kernels.make_job(values * factor, layout, paint=kernels.WITH_ENTRIES) for factor in (1, -2, 0, 0.25)]
+    batch = torch.stack([one.maps for one in jobs]).to(dtype)
+    batch = batch.to(memory_format=torch.channels_last) if name == "channels_last" else batch
+    vmin, vmax = (torch.stack([getattr(one, end) for one in jobs]) for end in ("vmin", "vmax"))
+    planes = torch.full((4, layout.height, layout.width), 0xA5, dtype=torch.uint8)
+    strips = layout.strips(4)  # which begin and end inside cells
+    assert len(strips) > 2
+    for strip in strips[1:]:
+        band = planes[:, strip.start : strip.stop]
+        triton_gpu.render_strip(batch, vmin, vmax, job.rows, job.cols, layout, kernels.WITH_ENTRIES, strip, band)
+    assert (planes[:, : strips[0].stop] == 0xA5).all(), "written beside `out`"
+    for one, plane in zip(jobs, planes, strict=True):
+        assert_equal_planes(plane[strips[1].start :], kernels.draw("reference", one)[strips[1].start :])
+
+
+def test_channel_range_of_several_samples_is_that_of_each() -> None:
+    # Programs measure 2 channels: of 3 each, the second reads the last of one sample and the first of the next.
+    batch = kernels.noise(3, 3, 4, 10)
+    batch[0, 2], batch[1, 0, 1, 1] = torch.nan, -torch.inf
+    for held in (batch, batch.to(memory_format=torch.channels_last), batch[::2], batch.half()):
+        found = triton_gpu.channel_range(held)
+        assert found[0].shape == held.shape[:2]
+        for low, high, maps in zip(*found, held.float(), strict=True):
+            assert_same_range((low, high), reference.channel_range(maps.contiguous().numpy()))
+
+
+def test_trial_passes_and_fails_where_what_is_drawn_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    triton_gpu.trial("cpu")
+    render_strip = triton_gpu.render_strip
+    monkeypatch.setattr(triton_gpu, "render_strip", lambda maps, *given: render_strip(-maps, *given))
+    with pytest.raises(RuntimeError, match=r"^a trial run drew the entries \[170, .*, not \[0, 0, "):
+        triton_gpu.trial("cpu")
+
+
+AS_TRITON = dataclasses.replace(BACKENDS["triton"], devices=())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("normalize", ["channel", "layer", "percentile", "sigmoid", "symmetric"])
+@pytest.mark.parametrize("tile", [9, 3])
+def test_render_index_by_triton_draws_what_the_reference_draws(
+    dtype: torch.dtype, normalize: str, tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = torch.stack([kernels.noise(8, 3, 4), CASES["mixed"].maps]).to(dtype)
+    options = {"tile": tile, "gap": 1, "normalize": normalize, "levels": 254, "background": 254, "bad": 255}
+    planes = []
+    for backend, maps in ((BACKENDS["reference"], batch.float()), (AS_TRITON, batch)):
+        monkeypatch.setattr(backends, "choose", lambda name, device, chosen=backend: chosen)
+        planes.append(cf.render_index(maps, **options))
+    assert_equal_planes(planes[1], planes[0])
 
 
 def test_channel_range_of_many_parts_is_measured_in_stages() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from cnnviz_fast import backends, doctor, options
 from cnnviz_fast.errors import BackendUnavailableError
@@ -118,6 +119,21 @@ def test_choose_triton_for_maps_on_the_cpu_is_refused() -> None:
 def test_choose_named_backend_is_used(name: str) -> None:
     assert backends.choose(name, "cpu").name == name
     assert backends.missing(name) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [(name, {"float32"}) for name in ("reference", "torch", "numba")]
+    + [("triton", {"float32", "float16", "bfloat16"})],
+)
+def test_readable_widens_what_the_kernels_do_not_read(name: str, kept: set[str]) -> None:
+    for dtype in ("float32", "float16", "bfloat16", "float64", "int64", "uint8", "bool"):
+        maps = torch.tensor([[[0.0, 1.0], [2.5, 300.0]]]).to(getattr(torch, dtype))
+        result = backends.BACKENDS[name].readable(maps)
+        if dtype in kept:
+            assert result is maps
+        else:
+            assert (result.dtype, result.tolist()) == (torch.float32, maps.float().tolist())
 
 
 @pytest.mark.parametrize("name", ["reference", "numba"])

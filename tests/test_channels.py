@@ -13,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnviz_fast.backends import BACKENDS
-from cnnviz_fast.channels import ChannelStatistics, as_maps, channel_statistics, drawing_range, shrink, squash
+from cnnviz_fast.channels import (
+    ChannelStatistics,
+    as_maps,
+    as_tensor,
+    channel_statistics,
+    drawing_range,
+    shrink,
+    squash,
+)
 from cnnviz_fast.errors import DTypeError, ShapeError
 from cnnviz_fast.kernels.torch_ops import channel_range
 from cnnviz_fast.options import RenderOptions
@@ -47,6 +55,33 @@ def test_as_maps_every_case_is_float32_of_the_same_values(name: str) -> None:
 
 def test_as_maps_float32_tensor_is_not_copied(maps: torch.Tensor) -> None:
     assert as_maps(maps).data_ptr() == maps.data_ptr()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.bool])
+def test_as_tensor_leaves_tensors_in_their_dtype(dtype: torch.dtype) -> None:
+    maps = noise(3, 4, 5).to(dtype)
+    assert as_tensor(maps).data_ptr() == maps.data_ptr()
+    assert as_tensor(maps).dtype == dtype
+    assert as_tensor(maps[:, 0, 0]).shape == (3, 1, 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int32])
+def test_what_computes_with_values_widens_them_first(dtype: torch.dtype) -> None:
+    maps = (20 * noise(3, 12, 14)).to(dtype)
+    wide, statistics = maps.float(), statistics_of(maps.float())
+    ends = statistics.vmin, statistics.vmax
+    assert torch.equal(squash(maps), squash(wide))
+    assert torch.equal(shrink(maps, *ends, 5, 20), shrink(wide, *ends, 5, 20))
+    assert shrink(maps, *ends, 12, 14) is maps
+    percentile = RenderOptions(normalize="percentile", percentile=(7, 81))
+    assert_same_range(drawing_range(maps, *ends, percentile), drawing_range(wide, *ends, percentile))
+
+
+def test_shrink_of_a_batch_is_that_of_each_sample() -> None:
+    batch = noise(2, 3, 12, 14).to(memory_format=torch.channels_last)
+    vmin, vmax = -0.5 * torch.rand(2, 3), torch.rand(2, 3)
+    for sample, low, high, smaller in zip(batch, vmin, vmax, shrink(batch, vmin, vmax, 5, 6), strict=True):
+        assert_same_floats(smaller.numpy(), shrink(sample, low, high, 5, 6).numpy())
 
 
 def test_as_maps_numpy_input_shares_no_memory() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import shutil
 import subprocess
 import sys
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,9 @@ from torch._dynamo.testing import CompileCounter
 import cnnviz_fast as cf
 from cnnviz_fast import backends, operators
 from cnnviz_fast.errors import DTypeError, InputError, OptionError, ShapeError
+from cnnviz_fast.kernels import torch_ops
 from cnnviz_fast.layout import NO_ROOM
-from cnnviz_fast.options import NORMALIZATIONS
+from cnnviz_fast.options import NORMALIZATIONS, RANKS
 
 OWN = [name for name in NORMALIZATIONS if name != "dataset"]  # which needs statistics
 OPERATORS = torch.ops.cnnviz_fast
@@ -315,6 +318,110 @@ def test_operators_give_the_same_by_every_backend(backend: str, monkeypatch: pyt
     assert chosen == [("auto", "cpu")] * 2  # range and render
     for ours, theirs in zip(index, expected, strict=True):
         assert_same_plane(ours, theirs, levels=254)
+
+
+class HalfReader(types.ModuleType):
+    """Kernels that read halves and batches as Triton's do, and note what they are given; torch's draw it."""
+
+    def __init__(self) -> None:
+        super().__init__("half_reader")
+        self.given: list[tuple[str, torch.dtype, int]] = []
+
+    def _wide(self, name: str, maps: torch.Tensor) -> torch.Tensor:
+        self.given.append((name, maps.dtype, maps.ndim))
+        return maps.float()
+
+    def channel_range(self, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        vmin, vmax = torch_ops.channel_range(self._wide("range", maps).flatten(0, -3))
+        return vmin.view(maps.shape[:-2]), vmax.view(maps.shape[:-2])
+
+    def channel_moments(self, maps: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return torch_ops.channel_moments(self._wide("moments", maps))
+
+    def render_strip(self, maps: torch.Tensor, vmin: torch.Tensor, vmax: torch.Tensor, *where: Any) -> None:
+        wide, (*where, out) = self._wide("render", maps), where
+        samples = zip(wide, vmin, vmax, out, strict=True) if wide.ndim == 4 else [(wide, vmin, vmax, out)]
+        for one, low, high, plane in samples:
+            torch_ops.render_strip(one, low, high, *where, plane)
+
+
+@pytest.fixture
+def half_reader(monkeypatch: pytest.MonkeyPatch) -> HalfReader:
+    """Put such kernels in the place of torch's."""
+    reader = HalfReader()
+    monkeypatch.setitem(sys.modules, "cnnviz_fast.kernels.half_reader", reader)
+    like_triton = dataclasses.replace(backends.BACKENDS["triton"], name="torch", module="half_reader", devices=())
+    monkeypatch.setattr(backends, "choose", lambda name, device: like_triton)
+    return reader
+
+
+HALVES = [torch.float16, torch.bfloat16]
+
+
+@pytest.mark.parametrize("dtype", [*HALVES, torch.float32, torch.float64, torch.int32])
+@pytest.mark.parametrize("normalize", OWN)
+@pytest.mark.parametrize("tile", [9, 3])
+def test_render_index_gives_halves_and_batches_as_they_are_to_kernels_that_read_them(
+    dtype: torch.dtype, normalize: str, tile: int, half_reader: HalfReader
+) -> None:
+    batch = torch.stack([noise(8, 3, 4), mixed().nan_to_num(0)]).mul(9).clamp(-999, 999).to(dtype)
+    options = {**options_of(normalize), "tile": tile, "gap": 1, "levels": 254, "background": 254, "bad": 255}
+    index = cf.render_index(batch, **options)
+    read = dtype if dtype in HALVES else torch.float32
+    drawn = torch.float32 if normalize == "sigmoid" else read
+    assert half_reader.given == [("range", read, 4), ("render", torch.float32 if tile == 3 else drawn, 4)]
+    assert torch.equal(index, cf.render_index(batch.float(), **options))
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize(
+    "options",
+    [
+        *map(options_of, OWN),
+        {"tile": 3},
+        {"report": True},
+        {"reduce": ("sum", "mean", "max", "strongest"), "beside": True},
+        {"reduce": "max"},
+        {"channels": [5, 1, 1]},
+        *({"topk": 5, "rank": rank} for rank in RANKS),
+    ],
+    ids=str,
+)
+def test_render_gives_halves_as_they_are_to_kernels_that_read_them(
+    dtype: torch.dtype, options: dict[str, Any], half_reader: HalfReader
+) -> None:
+    maps = (30 * mixed().nan_to_num(1)).clamp(-999, 999).to(dtype)
+    maps[3, 1, 2], maps[4, 0, 0] = NAN, INF
+    options = {"tile": 9, "gap": 1, **options}
+    sheet = cf.render(maps, **options)
+    reduced_only = "reduce" in options and "beside" not in options
+    assert (dtype in {read for _, read, _ in half_reader.given}) == (not reduced_only)
+    wide = cf.render(maps.float(), **options)
+    assert_equal_planes(sheet.index, wide.index)
+    for manifest in (sheet.manifest, wide.manifest):
+        del manifest["maps"]["dtype"]
+    assert sheet.manifest == wide.manifest
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("normalize", OWN)
+@pytest.mark.usefixtures("half_reader")
+def test_render_halves_of_a_vector_as_widened_ones(dtype: torch.dtype, normalize: str) -> None:
+    vector = (noise(70) * 3).to(dtype)
+    sheet, wide = (cf.render(given, **options_of(normalize)) for given in (vector, vector.float()))
+    assert_equal_planes(sheet.index, wide.index)
+    assert sheet.manifest["strongest"] == wide.manifest["strongest"]
+    assert sheet.manifest["tiles"] == wide.manifest["tiles"]
+
+
+@pytest.mark.usefixtures("half_reader")
+@pytest.mark.parametrize("normalize", OWN)
+def test_compare_halves_as_widened_ones(normalize: str) -> None:
+    a, b = noise(4, 5, 6).half(), (noise(6, 5, 4).mT.reshape(4, 5, 6)).half()
+    ours, wide = (cf.compare(*given, **options_of(normalize)) for given in ((a, b), (a.float(), b.float())))
+    assert_equal_planes(ours.pair.index, wide.pair.index)
+    assert_equal_planes(ours.difference.index, wide.difference.index)
+    assert ours.manifest["channels"] == wide.manifest["channels"]
 
 
 @pytest.mark.gpu

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ import test_overlay as overlays
 import torch
 from assertions import assert_equal_planes, assert_same_plane, assert_same_range, assert_same_statistics
 
+import cnnviz_fast as cf
 from cnnviz_fast.kernels import reference
 from cnnviz_fast.layout import GridLayout, Strip, sampling_positions
 
@@ -93,6 +95,11 @@ def launch_everything() -> None:
     for maps in (contiguous, contiguous.half(), contiguous.bfloat16(), channels_last):
         triton_gpu.channel_range(maps)
         triton_gpu.channel_moments(maps)
+    batch = torch.zeros(3, 32, 16, 16, dtype=torch.float16)
+    vmin, vmax = triton_gpu.channel_range(batch)
+    job, out = kernels.make_job(contiguous, square), torch.empty(3, square.height, square.width, dtype=torch.uint8)
+    strip = Strip(0, square.height)
+    triton_gpu.render_strip(batch, vmin, vmax, job.rows, job.cols, square, job.paint, strip, out)
     for layout in (square, odd):
         index, rgb = (torch.zeros(layout.height, layout.width, *more, dtype=torch.uint8) for more in ((), (3,)))
         colors, weights = np.zeros((256, 3), np.uint8), np.zeros(256, np.uint16)
@@ -176,7 +183,13 @@ def test_sheets_of_every_shape_share_their_programs(launches: list[Launch]) -> N
         values = {n for launch in launches if launch.program == name
                   for n, value in zip([p.name for p in parameters], launch.arguments, strict=False)
                   if not isinstance(value, torch.Tensor)}  # fmt: skip
-        assert changing & values <= {"stride_c", "stride_h", "stride_w", "stride_i", "width"}
+        assert changing & values <= {"stride_n", "stride_c", "stride_h", "stride_w", "stride_i", "width"}
+
+
+def test_batches_are_drawn_in_one_launch_by_the_programs_of_single_sheets(launches: list[Launch]) -> None:
+    drawn = [launch.arguments for launch in launches if launch.program == "render_block"]
+    assert [maps.shape[0] for maps, *_ in drawn] == [1, 1, 1, 1, 1, 1, 3]
+    assert "stride_n" not in {p.name for p in triton_programs.render_block.params if not p.do_not_specialize}
 
 
 # How work is cut.
@@ -195,6 +208,52 @@ def test_cut_covers_each_row_of_a_strip_once(name: str) -> None:
                 for y in range(segment * cut.rows, min((segment + 1) * cut.rows, cut.step_y))
             ]
             assert [y for y in drawn if start <= y < stop] == list(range(start, stop))
+
+
+def test_cut_of_several_samples_has_programs_for_each() -> None:
+    layout = overlays.LAYOUTS["last_row_not_full"]
+    one, three = (triton_gpu._cut(layout, Strip(1, layout.height), layout.width, samples) for samples in (1, 3))
+    assert three.grid == (3 * one.grid[0],)
+    assert three == one._replace(samples=3)
+
+
+# Copies on the device. Streams are numbers here, and copies are noted.
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+    """Return what stands for CUDA: the current stream, whether it is captured, and which arrays were sent."""
+    device = SimpleNamespace(stream=7, capturing=False, arrays=[])
+    monkeypatch.setattr("torch.cuda.current_stream", lambda _: SimpleNamespace(cuda_stream=device.stream))
+    monkeypatch.setattr("torch.cuda.is_current_stream_capturing", lambda: device.capturing)
+    monkeypatch.setattr(triton_gpu, "_sent", lambda array, _: device.arrays.append(array) or torch.as_tensor(array))
+    yield device
+    assert len(triton_gpu._copies) == 0, "copies outlive their positions"
+
+
+def test_positions_are_sent_once_to_each_stream_of_each_device(sent: SimpleNamespace) -> None:
+    first, second = torch.device("cuda", 0), torch.device("cuda", 1)
+    positions = sampling_positions(4, 9, "center")
+    copies = triton_gpu._uploaded(positions, first)
+    assert [copy.tolist() for copy in copies] == [positions.index.tolist(), positions.fraction.tolist()]
+    assert triton_gpu._uploaded(positions, first) is copies
+    assert len(sent.arrays) == 2
+    assert triton_gpu._uploaded(positions, second) is not copies
+    sent.stream = 8
+    assert triton_gpu._uploaded(positions, first) is not copies
+    assert len(sent.arrays) == 6
+    sent.stream = 7
+    assert triton_gpu._uploaded(positions, first) is copies
+    assert triton_gpu._uploaded(sampling_positions(4, 9, "left"), first)[1].tolist() != copies[1].tolist()
+    sent.arrays.clear()
+
+
+def test_positions_sent_into_a_captured_graph_are_not_kept(sent: SimpleNamespace) -> None:
+    positions = sampling_positions(4, 9, "center")
+    sent.capturing = True
+    for _ in range(2):
+        triton_gpu._uploaded(positions, torch.device("cuda", 0))
+    assert len(sent.arrays) == 4
 
 
 # On a GPU.
@@ -262,6 +321,47 @@ def test_maps_and_sheets_beyond_31_bits_on_cuda() -> None:
     job_arrays = (far.float().cpu().numpy(), job.vmin.numpy(), job.vmax.numpy())
     reference.render_strip(*job_arrays, rows, cols, layout, job.paint, last, expected)
     assert_same_plane(plane[last.start :].cpu(), expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_samples_on_cuda_are_drawn_at_once(dtype: torch.dtype, memory_format: torch.memory_format) -> None:
+    batch = torch.stack([kernels.noise(19, 7, 5) * factor for factor in (1, -3, 0, 0.01)]).to(dtype)
+    batch[2, 3, 1, 1] = torch.nan
+    layout = GridLayout(19, 4, 5, 24, 31, gap=1, margin=2)
+    jobs = [kernels.make_job(maps.float(), layout, paint=kernels.WITH_ENTRIES) for maps in batch]
+    held = batch.cuda().to(memory_format=memory_format)
+    vmin, vmax = triton_gpu.channel_range(held)
+    planes = torch.empty(4, layout.height, layout.width, dtype=torch.uint8, device="cuda")
+    for stream in (torch.cuda.current_stream(), torch.cuda.Stream()):
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            planes.fill_(0xA5)
+            for strip in layout.strips(20):
+                band = planes[:, strip.start : strip.stop]
+                given = jobs[0].rows, jobs[0].cols, layout, kernels.WITH_ENTRIES
+                triton_gpu.render_strip(held, vmin, vmax, *given, strip, band)
+        torch.cuda.synchronize()
+        for job, low, high, plane in zip(jobs, vmin.cpu(), vmax.cpu(), planes.cpu(), strict=True):
+            assert_same_range((low, high), (job.vmin, job.vmax))
+            expected = kernels.draw("reference", job)
+            assert_same_plane(plane, expected, levels=kernels.WITH_ENTRIES.levels)
+
+
+@pytest.mark.gpu
+def test_drawing_again_on_cuda_sends_and_waits_for_nothing() -> None:
+    maps = kernels.noise(8, 7, 7).half().cuda()
+    cf.render_index(maps, tile=56)  # compiles, and sends the positions
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+            cf.render_index(maps, tile=56)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    ran = [event.key for event in profile.key_averages()]
+    assert sum("render_block" in key for key in ran) == 1
+    assert not [key for key in ran if "HtoD" in key or "DtoH" in key]
 
 
 @pytest.mark.gpu

@@ -33,7 +33,8 @@ The contract (`reference` is its definition; the others give the same result):
 
 Kernels check nothing: what calls them has. `reference` and `numba_cpu` take and fill numpy arrays; `torch_ops` takes
 tensors, works on the device where `maps` (or `index`, which may be a numpy array too) lies, and fills a tensor or a
-numpy array; so does `triton_gpu`, on CUDA.
+numpy array; so does `triton_gpu`, on CUDA. That one reads float16 and bfloat16 maps too, and its `channel_range` and
+`render_strip` take several samples of one layout: maps (N, C, H, W), ranges (N, C), out (N, stop - start, width).
 
 `numba_values` and `torch_values` hold the kernels for the values of parameters, `survey` and `spread`, in the same
 manner; `histograms` calls them.

@@ -6,26 +6,25 @@ no tuning at run time, so what was compiled once comes out of Triton's disk cach
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
+from ..layout import GridLayout, Positions, Strip, sampling_positions
+from . import Paint
 from . import triton_programs as programs
-
-if TYPE_CHECKING:
-    from ..layout import GridLayout, Positions, Strip
-    from . import Paint
 
 BLOCK_PX = 256
 """Columns of a program that draws, which is one warp: its lanes store 8 px at once, and share the cost of a row."""
 
 LEAST_ROWS, MOST_ROWS = 8, 128
-"""Rows of a program that draws. Counted in instructions for sm_90, drawing a row costs 13 a pixel, and each row of the
-maps that the program comes to, 79."""
+"""Rows of a program that draws. Counted in instructions for sm_90, drawing a row costs 9 a pixel, and each row of the
+maps that the program comes to, 79 and 5 more."""
 
 PROGRAMS = 2048
-"""Smaller sheets are cut into fewer rows to reach so many programs. At the 180 registers that they take on sm_90, the
-132 multiprocessors of an H200 hold 11 each, 1452 at once."""
+"""Smaller sheets are cut into fewer rows to reach so many programs. At the 210 registers that they take on sm_90, the
+132 multiprocessors of an H200 hold 9 each, 1188 at once."""
 
 CHANNELS, VALUES = 8, 64
 """What a program that measures reads at once: 256 bytes a channel of contiguous maps, or 32 a value of channels-last
@@ -42,16 +41,17 @@ def channel_range(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Find the least and the greatest finite value of each channel. Same result as reference.channel_range.
 
     Args:
-        maps: (C, H, W) float32, float16 or bfloat16, on CUDA, any strides, finite or not. Not modified.
+        maps: (C, H, W) float32, float16 or bfloat16, on CUDA, any strides, finite or not; or (N, C, H, W), the maps of
+            several samples. Not modified.
 
     Returns:
-        vmin, vmax: (C,) float32 on the device of `maps`. NaN for a channel without a finite value.
+        vmin, vmax: (C,) float32, or (N, C), on the device of `maps`. NaN for a channel without a finite value.
     """
     ends = torch.float32, torch.float32
-    vmin, vmax = _measure(programs.range_block, maps.flatten(1), ends)
+    vmin, vmax = _measure(programs.range_block, maps.flatten(-2), ends)
     while vmin.shape[1] > 1:
         vmin, vmax = _measure(programs.range_block, vmin, ends)[0], _measure(programs.range_block, vmax, ends)[1]
-    return vmin[:, 0], vmax[:, 0]
+    return vmin.view(maps.shape[:-2]), vmax.view(maps.shape[:-2])
 
 
 def channel_moments(
@@ -87,28 +87,32 @@ def render_strip(
     strip: Strip,
     out: Any,
 ) -> None:
-    """Draw a band of rows of a sheet. Same result as reference.render_strip.
+    """Draw a band of rows of a sheet, or of N sheets. Same result as reference.render_strip for each of them.
 
     Args:
-        maps: (C, H, W) float32, float16 or bfloat16, on CUDA, any strides, finite or not. Not modified.
-        vmin: (C,) float32. Lower end of the range each channel is drawn on.
-        vmax: (C,) float32. Upper end; equal to `vmin` for a flat channel.
+        maps: (C, H, W) float32, float16 or bfloat16, on CUDA, any strides, finite or not; or (N, C, H, W), the maps of
+            several samples. Not modified.
+        vmin: (C,) float32, or (N, C). Lower end of the range each channel is drawn on.
+        vmax: (C,) float32, or (N, C). Upper end; equal to `vmin` for a flat channel.
         rows: where the rows of a tile sample the rows of a map.
         cols: where the columns of a tile sample the columns of a map.
         layout: the grid, with one tile a channel.
         paint: which palette entry stands for what.
         strip: first row of the sheet to draw, and the row after the last, in px.
-        out: (stop - start, width) uint8, C-contiguous, a numpy array or a tensor. One on the device of `maps` is
+        out: (stop - start, width) uint8, C-contiguous, a numpy array or a tensor; or (N, stop - start, width), each
+            sample's rows C-contiguous and samples any number of rows apart. A tensor on the device of `maps` is
             written in place, without waiting for it. Every pixel is written.
     """
     target = torch.as_tensor(out)
     plane = _there(target, maps.device)
-    positions = (_sent(array, maps.device) for array in (rows.index, rows.fraction, cols.index, cols.fraction))
-    cut = _cut(layout, strip, layout.width)
+    positions = *_uploaded(rows, maps.device), *_uploaded(cols, maps.device)
+    maps, sheets = (maps, plane) if maps.ndim == 4 else (maps[None], plane[None])
+    cut, steps = _cut(layout, strip, layout.width, len(maps)), paint.levels - 1
     with torch.cuda.device(maps.get_device()):
         programs.render_block[cut.grid](
-            maps, *maps.stride(), maps.shape[1], maps.shape[2], vmin.contiguous(), vmax.contiguous(), *positions,
-            cut, float(paint.levels - 1), float(paint.flat), paint.background, paint.bad, plane, layout.width,
+            maps, *maps.stride(), *maps.shape[2:], vmin.contiguous(), vmax.contiguous(), *positions,
+            cut, float(steps), float(paint.flat), paint.bad / steps, paint.background / steps, paint.background,
+            plane, sheets.stride(0) // layout.width, layout.width,
             BLOCK=BLOCK_PX, num_warps=1, **FLAGS,
         )  # fmt: skip
     if plane is not target:
@@ -148,42 +152,81 @@ def blend_strip(
         target.copy_(rgb)
 
 
-def trial() -> None:
-    """Run a program on the current device, and raise whatever Triton does where it cannot.
+def trial(device: str = "cuda") -> None:
+    """Measure and draw a tiny sheet, and raise whatever Triton does where it cannot.
 
-    Its first run on a machine compiles a launcher by the C compiler, and every program by the tools that it brings.
+    Its first run on a machine compiles a launcher by the C compiler, and every program by the tools that it brings:
+    here those for contiguous float32 maps, which most sheets need in any case.
+
+    Args:
+        device: where to do it.
+
+    Raises:
+        RuntimeError: the entries drawn are wrong.
     """
-    vmin, vmax = channel_range(torch.tensor([[[-1.0, torch.nan, 2.0]]], device="cuda"))
-    if (vmin.item(), vmax.item()) != (-1, 2):
-        raise RuntimeError(f"a trial run found a range of {vmin.item()} to {vmax.item()}, not -1 to 2")
+    maps = torch.tensor([[[-1.0, torch.nan, 2.0]]], device=device)
+    layout, strip = GridLayout(1, 1, 1, 1, 16), Strip(0, 1)
+    rows, cols = sampling_positions(1, 1, "left"), sampling_positions(3, 16, "left", "nearest")
+    index = torch.empty(1, 16, dtype=torch.uint8, device=device)
+    render_strip(maps, *channel_range(maps), rows, cols, layout, Paint(256, 0.0, 0, 7), strip, index)
+    drawn, expected = index[0].tolist(), [0] * 6 + [7] * 5 + [255] * 5
+    if drawn != expected:
+        raise RuntimeError(f"a trial run drew the entries {drawn}, not {expected}")
 
 
 def _measure(
     program: Any, flat: torch.Tensor, dtypes: tuple[torch.dtype, ...], *known: torch.Tensor
 ) -> list[torch.Tensor]:
-    """Run a program that measures over (C, values); return what it found of each part, (C, parts) of each dtype."""
-    count, size = flat.shape
-    parts = -(-size // SPAN)
+    """Run a program that measures over (C, values), or (N, C, values); return what it found of each part.
+
+    That is (N * C, parts) of each of `dtypes`.
+    """
+    batch = flat if flat.ndim == 3 else flat[None]
+    samples, per_sample, size = batch.shape
+    count, parts = samples * per_sample, -(-size // SPAN)
+    # The stride of a single sample says nothing: 0 leaves loads as wide as the other strides let them be.
+    strides = (batch.stride(0) if samples > 1 else 0, *flat.stride()[-2:])
     found = [torch.empty(count, parts, dtype=dtype, device=flat.device) for dtype in dtypes]
     with torch.cuda.device(flat.get_device()):
         program[-(-count // CHANNELS) * parts,](
-            flat, *flat.stride(), count, size, SPAN, parts, *known, *found,
+            flat, *strides, per_sample, count, size, SPAN, parts, *known, *found,
             CHANNELS=CHANNELS, VALUES=VALUES, num_warps=4, **FLAGS,
         )  # fmt: skip
     return found
 
 
-def _cut(layout: GridLayout, strip: Strip, columns: int) -> programs.Cut:
-    """Cut a strip into programs; `columns` is how many values a row of what they write has."""
+def _cut(layout: GridLayout, strip: Strip, columns: int, samples: int = 1) -> programs.Cut:
+    """Cut a strip of each sheet into programs; `columns` is how many values a row of what they write has."""
     start, stop = strip
     blocks = -(-columns // BLOCK_PX)
-    rows = min(MOST_ROWS, max(LEAST_ROWS, (stop - start) * blocks // PROGRAMS))
+    rows = min(MOST_ROWS, max(LEAST_ROWS, samples * (stop - start) * blocks // PROGRAMS))
     segments = -(-layout.step_y // rows)
     first, last = ((y - layout.top) // layout.step_y for y in (start, stop - 1))
     return programs.Cut(
         layout.count, layout.cols, layout.tile_h, layout.tile_w, layout.step_y, layout.step_x, layout.top, layout.left,
         start, stop, first, last - first + 1, -(-layout.step_y // segments), segments, blocks,
+        samples,
     )  # fmt: skip
+
+
+def _uploaded(positions: Positions, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the index and the fraction of sampling positions on the device, sent there on first use.
+
+    Each stream has copies of its own, which its later work follows in any case: nothing has to wait. They lie in memory
+    that torch gives out again in the order of that stream, once the positions are gone. While a CUDA graph is captured
+    nothing is kept, since the memory is the graph's.
+    """
+    if device.type != "cuda" or torch.cuda.is_current_stream_capturing():
+        return _sent(positions.index, device), _sent(positions.fraction, device)
+    place = device, torch.cuda.current_stream(device).cuda_stream
+    copies = _copies.setdefault(positions, {})
+    if place not in copies:
+        copies[place] = _sent(positions.index, device), _sent(positions.fraction, device)
+    return copies[place]
+
+
+_Copies = dict[tuple[torch.device, int], tuple[torch.Tensor, torch.Tensor]]
+_copies: WeakKeyDictionary[Positions, _Copies] = WeakKeyDictionary()
 
 
 def _there(target: torch.Tensor, device: torch.device) -> torch.Tensor:

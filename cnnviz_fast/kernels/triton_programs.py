@@ -2,7 +2,8 @@
 
 Every program that draws owns a block of columns of the sheet, whatever tiles they belong to, and some rows below each
 other within one row of cells: nothing is wasted on small tiles, and gaps are written in the same pass. A row of the
-maps is normalised and enlarged along x once, and only blended with the next one for each row drawn.
+maps is normalised and enlarged along x once, and only blended with the next one for each row drawn. Several sheets of
+one layout are drawn in one launch, each by programs of its own.
 
 Roundings are those of the reference: divisions are `div_rn`, and no multiplication is fused with an addition (which is
 up to the launch, see `triton_gpu`). Offsets into memory are int64.
@@ -26,6 +27,7 @@ class Cut(NamedTuple):
     rows: most rows that a program draws.
     segments: programs below each other in a row of cells.
     blocks: programs beside each other.
+    samples: sheets to draw.
     """
 
     count: int
@@ -43,24 +45,30 @@ class Cut(NamedTuple):
     rows: int
     segments: int
     blocks: int
+    samples: int
 
     @property
     def grid(self) -> tuple[int]:
         """Number of programs. One axis: the others hold no more than 65,535."""
-        return (self.cells * self.segments * self.blocks,)
+        return (self.samples * self.cells * self.segments * self.blocks,)
 
 
 @triton.jit
 def _rows_of(cut):
-    """Return this program's row of cells, the row of the strip in which that starts, and which of its rows to draw."""
+    """Return the sample and the row of cells of this program, in which row of the strip they start, and what to draw.
+
+    What to draw is the first of the rows of cells, counted from their top, and the one after the last.
+    """
     band = tl.program_id(0) // cut.blocks
+    sample = band // (cut.cells * cut.segments)
+    band -= sample * (cut.cells * cut.segments)
     cell = cut.first_cell + band // cut.segments
     origin = cut.top + cell.to(tl.int64) * cut.step_y
     first = (band % cut.segments) * cut.rows
     last = tl.minimum(first + cut.rows, cut.step_y)
     first = tl.maximum(first, cut.start - origin).to(tl.int32)
     last = tl.minimum(last, cut.stop - origin).to(tl.int32)
-    return cell, origin - cut.start, first, last
+    return sample, cell, origin - cut.start, first, last
 
 
 @triton.jit
@@ -103,58 +111,86 @@ def _line(
     half = tl.where(tl.abs(high - low) == float("inf"), 0.5, 1.0)
     col = tl.load(col_index + x, mask=inside, other=0)
     fraction = tl.load(col_fraction + x, mask=inside, other=0)
-    at = maps + channel.to(tl.int64) * stride_c + col.to(tl.int64) * stride_w + row.to(tl.int64) * stride_h
+    # What holds for the whole row comes first: added last, ptxas 13.4 spills registers on sm_100.
+    at = (maps + row.to(tl.int64) * stride_h) + (channel.to(tl.int64) * stride_c + col.to(tl.int64) * stride_w)
     left = _normalized(at, inside, low, high, half, flat)
     right = _normalized(at + tl.where(col + 1 < map_width, stride_w, 0), inside, low, high, half, flat)
     return _blended(left, right - left, fraction)
 
 
-@triton.jit(do_not_specialize=["height", "map_width", "cut", "steps", "flat", "background", "bad"])
+@triton.jit
+def _course(before, after, fraction, odd):
+    """Return where a column starts between two rows of the maps, and how far it goes: `odd` and 0 if it has no value.
+
+    A neighbour whose weight is 0 takes no part, as in reference.blend. All this holds for as many rows of the sheet as
+    lie between the two, each of which then takes a multiplication and an addition.
+    """
+    step = tl.where(fraction == 0, 0.0, after - before)
+    known = (before == before) & (step == step)
+    return tl.where(known, before, odd), tl.where(known, step, 0.0)
+
+
+@triton.jit(
+    do_not_specialize=[
+        "stride_n", "height", "map_width", "cut", "steps", "flat", "bad", "background", "blank", "sheet_rows",
+    ]
+)  # fmt: skip
 def render_block(
-    maps, stride_c, stride_h, stride_w, height, map_width,
+    maps, stride_n, stride_c, stride_h, stride_w, height, map_width,
     vmin, vmax, row_index, row_fraction, col_index, col_fraction,
-    cut, steps, flat, background, bad, out, width, BLOCK: tl.constexpr,
+    cut, steps, flat, bad, background, blank, out, sheet_rows, width, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Draw BLOCK columns of some rows of a strip."""
-    cell, origin, first, last = _rows_of(cut)
+    """Draw BLOCK columns of some rows of a strip of a sheet.
+
+    `bad` and `background` are the values that become those entries, and `blank` is the entry of the background itself.
+    In `out` the sheets lie `sheet_rows` rows apart.
+    """
+    sample, cell, origin, first, last = _rows_of(cut)
     start = (tl.program_id(0) % cut.blocks) * BLOCK
     lane = tl.arange(0, BLOCK)
     drawn = lane < width - start
     channel, x, inside = _columns_of(cut, cell, start + lane)
     inside = inside & drawn
-    odd = tl.where(inside, bad, background).to(tl.float32)  # shown where there is no value
+    maps += sample.to(tl.int64) * stride_n
+    vmin += sample.to(tl.int64) * cut.count
+    vmax += sample.to(tl.int64) * cut.count
+    top = sample.to(tl.int64) * sheet_rows + origin
     place = out + start + lane
 
-    held = -2  # neither the first row nor the one before it
+    held = -4  # the two rows of the maps that are: twice the first, and 1 more where the second takes part
     before = tl.zeros([BLOCK], tl.float32)
     after = tl.zeros([BLOCK], tl.float32)
+    base = tl.zeros([BLOCK], tl.float32)
+    step = tl.zeros([BLOCK], tl.float32)
     for y in range(first, tl.minimum(last, cut.tile_h)):
         row, fraction = tl.load(row_index + y), tl.load(row_fraction + y)
-        if row != held:
-            if row == held + 1:
-                before = after
-            else:
-                before = _line(
+        needed = 2 * row + (fraction != 0).to(tl.int32)
+        if needed != held:
+            if row != held >> 1:
+                if row == (held >> 1) + 1:
+                    before = after
+                else:
+                    before = _line(
+                        maps, stride_c, stride_h, stride_w, map_width,
+                        vmin, vmax, col_index, col_fraction, channel, x, inside, row, flat,
+                    )  # fmt: skip
+                after = _line(
                     maps, stride_c, stride_h, stride_w, map_width,
-                    vmin, vmax, col_index, col_fraction, channel, x, inside, row, flat,
+                    vmin, vmax, col_index, col_fraction, channel, x, inside, tl.minimum(row + 1, height - 1), flat,
                 )  # fmt: skip
-            after = _line(
-                maps, stride_c, stride_h, stride_w, map_width,
-                vmin, vmax, col_index, col_fraction, channel, x, inside, tl.minimum(row + 1, height - 1), flat,
-            )  # fmt: skip
-            held = row
-        value = _blended(before, after - before, fraction)
-        entry = tl.where(value == value, value * steps + 0.5, odd)  # not below 0, so that conversion is floor
-        tl.store(place + (origin + y) * width, entry.to(tl.int32).to(tl.uint8), mask=drawn)
-    blank = tl.full([BLOCK], background, tl.int32).to(tl.uint8)
+            base, step = _course(before, after, fraction, tl.where(inside, bad, background))
+            held = needed
+        entry = (base + fraction * step) * steps + 0.5  # not below 0, so that conversion is floor
+        tl.store(place + (top + y) * width, entry.to(tl.int32).to(tl.uint8), mask=drawn)
+    entry = tl.full([BLOCK], blank, tl.int32).to(tl.uint8)
     for y in range(tl.maximum(first, cut.tile_h), last):
-        tl.store(place + (origin + y) * width, blank, mask=drawn)
+        tl.store(place + (top + y) * width, entry, mask=drawn)
 
 
 @triton.jit(do_not_specialize=["cut"])
 def blend_block(index, colors, weights, photo, cut, out, width, BLOCK: tl.constexpr):
     """Colour BLOCK components, three a pixel, of some rows of a strip. See reference.over."""
-    cell, origin, first, last = _rows_of(cut)
+    _, cell, origin, first, last = _rows_of(cut)
     start = (tl.program_id(0) % cut.blocks).to(tl.int64) * BLOCK
     lane = start + tl.arange(0, BLOCK)
     pixel, k = lane // 3, lane % 3
@@ -174,33 +210,37 @@ def blend_block(index, colors, weights, photo, cut, out, width, BLOCK: tl.conste
 
 
 @triton.jit
-def _share_of(count, size, span, parts, CHANNELS: tl.constexpr):
-    """Return the channels that this program reads, whether they exist, and its part of their values."""
+def _share_of(maps, stride_n, stride_c, per_sample, count, size, span, parts, CHANNELS: tl.constexpr):
+    """Return the channels that this program reads, where they begin, whether they exist, and its part of each."""
     part = tl.program_id(0) % parts
     channel = (tl.program_id(0) // parts) * CHANNELS + tl.arange(0, CHANNELS)
+    sample = channel // per_sample
+    begin = maps + sample.to(tl.int64) * stride_n + (channel - sample * per_sample).to(tl.int64) * stride_c
     first = part.to(tl.int64) * span
-    return channel, channel < count, part, first, tl.minimum(first + span, size)
+    return channel, begin, channel < count, part, first, tl.minimum(first + span, size)
 
 
 @triton.jit
-def _values(maps, channel, exists, stride_c, stride_i, first, size, VALUES: tl.constexpr):
+def _values(begin, exists, stride_i, first, size, VALUES: tl.constexpr):
     """Load (CHANNELS, VALUES) float32 of channels; also which of them exist."""
     i = first + tl.arange(0, VALUES)
     there = exists[:, None] & (i < size)[None, :]
-    at = maps + channel.to(tl.int64)[:, None] * stride_c + i[None, :] * stride_i
-    return tl.load(at, mask=there, other=float("nan")).to(tl.float32), there
+    return tl.load(begin[:, None] + i[None, :] * stride_i, mask=there, other=float("nan")).to(tl.float32), there
 
 
-@triton.jit(do_not_specialize=["count", "size", "span", "parts"])
+@triton.jit(do_not_specialize=["per_sample", "count", "size", "span", "parts"])
 def range_block(
-    maps, stride_c, stride_i, count, size, span, parts, vmin, vmax, CHANNELS: tl.constexpr, VALUES: tl.constexpr
-):
+    maps, stride_n, stride_c, stride_i, per_sample, count, size, span, parts, vmin, vmax,
+    CHANNELS: tl.constexpr, VALUES: tl.constexpr,
+):  # fmt: skip
     """Find the least and the greatest finite value of a part of CHANNELS channels; NaN where there is none."""
-    channel, exists, part, first, last = _share_of(count, size, span, parts, CHANNELS)
+    channel, begin, exists, part, first, last = _share_of(
+        maps, stride_n, stride_c, per_sample, count, size, span, parts, CHANNELS
+    )
     least = tl.full([CHANNELS, VALUES], float("inf"), tl.float32)
     greatest = tl.full([CHANNELS, VALUES], float("-inf"), tl.float32)
     for i in range(first, last, VALUES):
-        value, _ = _values(maps, channel, exists, stride_c, stride_i, i, last, VALUES)
+        value, _ = _values(begin, exists, stride_i, i, last, VALUES)
         finite = tl.abs(value) < float("inf")
         least = tl.minimum(least, tl.where(finite, value, float("inf")))
         greatest = tl.maximum(greatest, tl.where(finite, value, float("-inf")))
@@ -210,19 +250,21 @@ def range_block(
     tl.store(vmax + place, tl.where(low <= high, high, float("nan")), mask=exists)
 
 
-@triton.jit(do_not_specialize=["count", "size", "span", "parts"])
+@triton.jit(do_not_specialize=["per_sample", "count", "size", "span", "parts"])
 def sums_block(
-    maps, stride_c, stride_i, count, size, span, parts, total, zeros, nan, inf,
+    maps, stride_n, stride_c, stride_i, per_sample, count, size, span, parts, total, zeros, nan, inf,
     CHANNELS: tl.constexpr, VALUES: tl.constexpr,
 ):  # fmt: skip
     """Add up the finite values of a part of CHANNELS channels, and count its zeros, NaN and infinities."""
-    channel, exists, part, first, last = _share_of(count, size, span, parts, CHANNELS)
+    channel, begin, exists, part, first, last = _share_of(
+        maps, stride_n, stride_c, per_sample, count, size, span, parts, CHANNELS
+    )
     sums = tl.zeros([CHANNELS, VALUES], tl.float64)
     zero_count = tl.zeros([CHANNELS, VALUES], tl.int32)
     nan_count = tl.zeros([CHANNELS, VALUES], tl.int32)
     inf_count = tl.zeros([CHANNELS, VALUES], tl.int32)
     for i in range(first, last, VALUES):
-        value, there = _values(maps, channel, exists, stride_c, stride_i, i, last, VALUES)
+        value, there = _values(begin, exists, stride_i, i, last, VALUES)
         sums += tl.where(tl.abs(value) < float("inf"), value, 0.0).to(tl.float64)
         zero_count += (value == 0).to(tl.int32)
         nan_count += ((value != value) & there).to(tl.int32)
@@ -234,16 +276,19 @@ def sums_block(
     tl.store(inf + place, tl.sum(inf_count, axis=1), mask=exists)
 
 
-@triton.jit(do_not_specialize=["count", "size", "span", "parts"])
+@triton.jit(do_not_specialize=["per_sample", "count", "size", "span", "parts"])
 def squares_block(
-    maps, stride_c, stride_i, count, size, span, parts, mean, squares, CHANNELS: tl.constexpr, VALUES: tl.constexpr
-):
+    maps, stride_n, stride_c, stride_i, per_sample, count, size, span, parts, mean, squares,
+    CHANNELS: tl.constexpr, VALUES: tl.constexpr,
+):  # fmt: skip
     """Add up the squared distances of the finite values of a part of CHANNELS channels from their means."""
-    channel, exists, part, first, last = _share_of(count, size, span, parts, CHANNELS)
+    channel, begin, exists, part, first, last = _share_of(
+        maps, stride_n, stride_c, per_sample, count, size, span, parts, CHANNELS
+    )
     centre = tl.load(mean + channel, mask=exists, other=0)[:, None]
     sums = tl.zeros([CHANNELS, VALUES], tl.float64)
     for i in range(first, last, VALUES):
-        value, _ = _values(maps, channel, exists, stride_c, stride_i, i, last, VALUES)
+        value, _ = _values(begin, exists, stride_i, i, last, VALUES)
         distance = value.to(tl.float64) - centre
         sums += tl.where(tl.abs(value) < float("inf"), distance * distance, 0.0)
     tl.store(squares + channel.to(tl.int64) * parts + part, tl.sum(sums, axis=1), mask=exists)
