@@ -62,14 +62,27 @@ def plan_batch(
         CnnvizError: anything that is wrong; see plan_sheet.
         MemoryError: the device cannot measure a single sample.
     """
-    measured = _measure_all(maps, options)
+    measured = measure_batch(maps, options)
     under = backdrops or [None] * len(maps)
     for sample, source, backdrop, statistics in zip(maps, sources, under, measured, strict=True):
         yield plan(sample, options, source, backdrop, measured=statistics, ranges=ranges)
 
 
-def _measure_all(maps: torch.Tensor, options: RenderOptions) -> list[ChannelStatistics]:
-    """Return the statistics of the channels that `options` picks of each sample, on the CPU."""
+def measure_batch(maps: torch.Tensor, options: RenderOptions) -> list[ChannelStatistics]:
+    """Measure all samples together: the device is waited for once.
+
+    Args:
+        maps: (N, C, H, W) real dtype, any device, finite or not. Not modified.
+        options: `channels` picks what is measured.
+
+    Returns:
+        The statistics of the channels picked, for each sample, on the CPU.
+
+    Raises:
+        OptionError: a channel that `maps` does not have.
+        KernelError: the device was lost.
+        MemoryError: it cannot measure a single sample.
+    """
     backend = backends.choose(options.backend, maps.device.type)
     found: list[ChannelStatistics] = []
 

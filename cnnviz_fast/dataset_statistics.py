@@ -116,12 +116,13 @@ class LayerStatistics:
         """Tell, (C,) bool, which channels were zero throughout all images."""
         return np.equal(self.zeros, 1)
 
-    def update(self, maps: torch.Tensor) -> None:
+    def update(self, maps: torch.Tensor, *, again: bool = False) -> None:
         """Add the maps of a batch of images. They may be of another size in each batch.
 
         Args:
             maps: (N, C, H, W) real dtype, any strides, any device, finite or not; measured as float32, as they are
                 drawn. N may be 0. Not modified.
+            again: whether they are of images that are counted already: other time steps of clips.
 
         Raises:
             ShapeError: `maps` is not 4-dimensional, has no pixels, or another number of channels.
@@ -137,7 +138,7 @@ class LayerStatistics:
             values = _by_channel(piece.to(torch.float32))
             self._moments = self._moments.joined(measure_moments(values[:, None]))
             self._sketch.update(values)
-        self.images += len(maps)
+        self.images += 0 if again else len(maps)
 
     def merge(self, other: LayerStatistics) -> None:
         """Add the statistics of other images.

@@ -79,8 +79,19 @@ class Device:
         """Whether the memory of this device is the host's own, so that nothing has to be fetched."""
         return self.device.type == "cpu"
 
-    def stream(self) -> Stream:
-        """Return a stream that begins behind what the caller's current one holds, and which that never waits for."""
+    def mark(self) -> Any:
+        """Return a mark behind what the caller's current stream holds now, for another stream to begin at."""
+        return None
+
+    def stream(self, behind: Any = None) -> Stream:
+        """Return a stream which the caller's current one never waits for.
+
+        Args:
+            behind: a mark where it begins; None for the end of what the caller's current stream holds.
+
+        Returns:
+            The stream.
+        """
         return Stream()
 
     def memory(self, size: int) -> torch.Tensor:
@@ -121,13 +132,19 @@ class CudaDevice(Device):
 
     _streams = threading.local()
 
-    def stream(self) -> CudaStream:
+    def mark(self) -> torch.cuda.Event:
+        """See Device."""
+        return torch.cuda.current_stream(self.device).record_event()  # type: ignore[no-any-return]
+
+    def stream(self, behind: torch.cuda.Event | None = None) -> CudaStream:
         """See Device. A thread has one for each device, so that their memory is used again from sheet to sheet."""
         streams = vars(self._streams)
         key = str(self.device)
         if key not in streams:
             streams[key] = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
-        if (current := torch.cuda.current_stream(self.device)) != streams[key]:
+        if behind is not None:
+            streams[key].wait_event(behind)
+        elif (current := torch.cuda.current_stream(self.device)) != streams[key]:
             streams[key].wait_stream(current)
         return CudaStream(streams[key])
 

@@ -15,6 +15,7 @@ from .bands import Bands, Painter
 from .device import device_at
 from .encode import png
 from .layout import Strip, cut_rows
+from .stages import stage
 from .strips import in_order
 
 if TYPE_CHECKING:
@@ -52,14 +53,15 @@ def pixels_of(plan: Plan, strips: Sequence[Strip], overlay: Overlay | None) -> I
     """
     device = device_at(plan.device)
     if device.is_host:
-        yield Pixels(plan.draw if overlay is None else _blended(plan, overlay), lambda _: None)
+        yield Pixels(_drawn(plan, overlay), lambda _: None)
         return
     bands = Bands(_painter(plan, device, overlay), strips)
 
     def fetch(strip: Strip, _: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        pixels = bands.pixels(strip)
-        plan.annotate(strip, pixels)
-        return pixels
+        with stage("render"):
+            pixels = bands.pixels(strip)
+            plan.annotate(strip, pixels)
+            return pixels
 
     try:
         yield Pixels(fetch, bands.give_back)
@@ -142,13 +144,16 @@ def draw_on_device(plan: Plan) -> torch.Tensor:
     return index
 
 
-def _blended(plan: Plan, overlay: Overlay) -> Callable[[Strip, NDArray[np.uint8]], NDArray[np.uint8]]:
-    """Return what draws a strip in RGB: (rows, width, 3) uint8, filled and returned."""
+def _drawn(plan: Plan, overlay: Overlay | None) -> Callable[[Strip, NDArray[np.uint8]], NDArray[np.uint8]]:
+    """Return what draws a strip on the host, (rows, width) uint8 or (rows, width, 3) for RGB, filled and returned."""
     scratch = png.Scratch()
 
     def draw(strip: Strip, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        overlay.blend(plan.draw(strip, scratch.pixels(out.shape[:2])), strip, out)
-        return out
+        with stage("render"):
+            if overlay is None:
+                return plan.draw(strip, out)
+            overlay.blend(plan.draw(strip, scratch.pixels(out.shape[:2])), strip, out)
+            return out
 
     return draw
 

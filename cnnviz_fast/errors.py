@@ -13,6 +13,7 @@
       BackendError(RuntimeError)
         BackendUnavailableError    a named backend cannot work here; the message says why
         KernelError                a kernel failed while it ran
+      PicturesFailedError          with strict, a picture of a run
       WriteError                   a file cannot be written
       EncodeError                  a picture cannot be put into the format asked for
 
@@ -75,6 +76,10 @@ class BackendUnavailableError(BackendError):
 
 class KernelError(BackendError):
     """A kernel failed while it ran."""
+
+
+class PicturesFailedError(CnnvizError):
+    """A picture of a run failed, and the run was told not to go on then."""
 
 
 class WriteError(CnnvizError):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .capture import capture
 from .errors import InputError, OptionError, closest
@@ -90,15 +90,76 @@ def look_at(
         CnnvizError: anything else that is wrong; see load_images and capture.
     """
     batch = load_images(picture.origin, model, max_pixels=max_pixels)
-    maps: dict[str, tuple[torch.Tensor, Source]] = {}
-    for layer, output in capture(model, batch, layers).items():
-        origin = Origin(layer, _module_at(model.module, layer), model.module, tuple(batch.shape))
-        found = find_layout(tuple(output.shape), origin, (layout or LayoutOptions()).layout)
+    outputs = capture(model, batch, layers)
+    maps = {
+        read.name: (read.maps[0], read.source(model, picture.name))
+        for read in read_outputs(model, outputs, tuple(batch.shape), layout or LayoutOptions())
+    }
+    return Seen(frame_of(batch)[0], maps)
+
+
+def frame_of(batch: torch.Tensor) -> torch.Tensor:
+    """Return what went in as pictures, (N, 3, H, W): of clips, (N, 3, T, H, W), their first frames."""
+    return batch if batch.ndim == 4 else batch[:, :, 0]
+
+
+class LayerMaps(NamedTuple):
+    """The maps of a layer, or of a time step of it, for each picture of a batch.
+
+    name: of what is drawn: the layer's, of a clip with the time step.
+    layer: its name.
+    maps: (N, C, H, W) real dtype, where the layer lies.
+    layout: how they were read.
+    step: the time step of a clip, from 0.
+    """
+
+    name: str
+    layer: str
+    maps: torch.Tensor
+    layout: Layout
+    step: int | None
+
+    def source(self, model: LoadedModel, image: str) -> Source:
+        """Say where the maps of one picture came from."""
+        return Source(
+            model=model.spec,
+            weights=model.weights,
+            layer=self.layer,
+            image=image,
+            layout=self.layout.name,
+            prefix_tokens=self.layout.prefix_tokens if self.layout.name == "tokens" else None,
+            time_step=self.step,
+            categories=model.categories,
+        )
+
+
+def read_outputs(
+    model: LoadedModel, outputs: Mapping[str, torch.Tensor], shape: tuple[int, ...], layout: LayoutOptions
+) -> Iterator[LayerMaps]:
+    """Read the maps out of what layers put out.
+
+    Args:
+        model: that ran.
+        outputs: of capture.
+        shape: of the batch that went in.
+        layout: how to read them.
+
+    Yields:
+        The maps, in the order of `outputs`; of a clip for each time step: `layer@t0`, `layer@t1`, ...
+
+    Raises:
+        ShapeError: a layer whose output cannot be drawn, or whose layout cannot be told.
+    """
+    for layer, output in outputs.items():
+        origin = Origin(layer, _module_at(model.module, layer), model.module, shape)
+        found = find_layout(tuple(output.shape), origin, layout.layout)
         clip = output.ndim == 5 or found.steps > 1
         for step in range(found.steps):
-            source = _source_of(model, picture, layer, found, step if clip else None)
-            maps[f"{layer}@t{step}" if clip else layer] = to_maps(output, found, step)[0], source
-    return Seen(batch[0] if batch.ndim == 4 else batch[0, :, 0], maps)
+            maps = to_maps(output, found, step)
+            # Of several windows of a picture the first is shown, where the layout was named.
+            maps = maps[:: len(maps) // shape[0]] if len(maps) > shape[0] else maps
+            name, at = (f"{layer}@t{step}", step) if clip else (layer, None)
+            yield LayerMaps(name, layer, maps, found, at)
 
 
 def plan_layers(
@@ -142,19 +203,6 @@ def _ranges_of(layer: str | None, ranges: Mapping[str, Ranges] | None) -> Ranges
     if layer is None or layer not in ranges:
         raise OptionError(f"statistics have no layer {layer!r}.{closest(str(layer), ranges)}")
     return ranges[layer]
-
-
-def _source_of(model: LoadedModel, picture: Picture, layer: str, found: Layout, step: int | None) -> Source:
-    return Source(
-        model=model.spec,
-        weights=model.weights,
-        layer=layer,
-        image=picture.name,
-        layout=found.name,
-        prefix_tokens=found.prefix_tokens if found.name == "tokens" else None,
-        time_step=step,
-        categories=model.categories,
-    )
 
 
 def _module_at(model: nn.Module, layer: str) -> nn.Module | None:

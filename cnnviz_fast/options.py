@@ -48,6 +48,9 @@ BACKENDS = ("auto", "reference", "torch", "numba", "triton")
 LAYOUTS = ("auto", "nchw", "nhwc", "tokens", "ncthw", "nthwc", "nc")
 TITLE_FIELDS = ("model", "weights", "layer", "image")
 KERNEL_PICTURES = ("auto", "grid", "norm", "mean", "none")
+SAVES = ("sheets", "tiles", "atlases", "maps", "sum", "mean", "max", "statistics")
+PROGRESS = ("auto", "bar", "json", "none")
+ENGINES = ("local", "ray")
 RESIZE_FILTERS = ("nearest", "nearest-exact", "bilinear", "bicubic", "box", "hamming", "lanczos")
 
 SINGLE_SHEETS = ("topk", "sort", "rank", "reduce", "beside", "label", "title", "colorbar", "report")
@@ -272,13 +275,56 @@ class KernelOptions(SelfChecking):
     threads: int | None = option(None, whole(1), "workers that measure, draw and encode (default: one a core)", "N")
 
 
-def takes(record: type, without: Sequence[str] = ()) -> Callable[[T], T]:
-    """Show the fields of an option record in the signature and docstring of a function that takes them as **options.
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(SelfChecking):
+    """Say what a run over many pictures makes, and how it goes about it."""
+
+    save: tuple[str, ...] = option(
+        "sheets",
+        choices(*SAVES),
+        "what comes out of each picture and layer: sheets, a file for each channel (tiles), small files that are drawn "
+        "later at any size (atlases), the maps themselves (maps) or their sum, mean or max over the channels; and of "
+        "all pictures together statistics. Several as sheets,statistics",
+        "|".join(SAVES),
+    )
+    batch: int | None = option(
+        None, whole(1), "pictures that go through the model at once (default 16, on CUDA 64); fewer where memory ends",
+        "N",
+    )  # fmt: skip
+    workers: int | None = option(
+        None, whole(0), "processes that read pictures (default: half the cores, at most 8); 0 reads in a thread", "N"
+    )
+    timeout: float = option(60.0, positive, "seconds that a picture may take to be read", "SECONDS")
+    strict: bool = option(False, flag, "stop at the first picture that fails")
+    shards: int | None = option(None, whole(1), "write tar files of about so many MB instead of loose files", "MB")
+    parquet: bool = option(False, flag, "write the index as index.parquet too")
+    statistics: str | None = option(
+        None, text, "file of the statistics of an earlier run, for normalize dataset (default: run over them first)",
+        "FILE",
+    )  # fmt: skip
+    progress: str = option(
+        "auto",
+        choice(*PROGRESS),
+        "what is said meanwhile on stderr: a bar, a line of JSON a second, or nothing (auto: a bar where somebody sees "
+        "it)",
+        "|".join(PROGRESS),
+    )
+    engine: str = option("local", choice(*ENGINES), "what runs it: this process, or Ray's actors", "|".join(ENGINES))
+    address: str | None = option(None, text, "of a Ray cluster, with engine ray (default: one on this machine)", "HOST")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.address is not None and self.engine != "ray":
+            raise OptionError(f"address goes with engine 'ray', got engine {self.engine!r}.")
+
+
+def takes(*records: type, without: Sequence[str] = ()) -> Callable[[T], T]:
+    """Show the fields of option records in the signature and docstring of a function that takes them as **options.
 
     So `help(render)` and editors see every option, and each is written down once, in its record.
 
     Args:
-        record: whose fields.
+        records: whose fields.
         without: names of fields that the function refuses.
 
     Returns:
@@ -288,7 +334,7 @@ def takes(record: type, without: Sequence[str] = ()) -> Callable[[T], T]:
     def decorate(function: T) -> T:
         own = inspect.signature(function)  # type: ignore[arg-type]
         kept = [p for p in own.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-        fields = [field for field in dataclasses.fields(record) if field.name not in without]
+        fields = [f for record in records for f in dataclasses.fields(record) if f.name not in without]
         shown = [
             inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type)
             for f in fields

@@ -6,6 +6,7 @@ of no tile, and those that a NaN or an infinity touches, keep the colour that th
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import warnings
@@ -111,6 +112,11 @@ class Backdrop:
 
         # Maps cover the whole input, so stretching it to their tiles is what brings it into register: nothing is said.
         return Backdrop(Image.fromarray(as_picture(values, preprocess)), self.alpha, "input", None)
+
+    def digest(self) -> str:
+        """Return what tells this picture and weight from others."""
+        shown = "input" if self.picture is None else hashlib.sha256(self.picture.tobytes()).hexdigest()
+        return f"{shown} {self.alpha:g}"
 
     def under(self, layout: GridLayout, palette: Palette, backend: str) -> Overlay:
         """Lay the picture under the tiles of a sheet.

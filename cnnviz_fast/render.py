@@ -31,21 +31,27 @@ def draw_sheet(plan: Plan) -> Sheet:
 
 
 def write_sheet(plan: Plan, path: Path) -> Path:
+    """Draw a planned sheet into a file, and write its manifest beside it."""
+    write_picture(plan, path)
+    write_manifest(path, json_bytes(plan.describe()))
+    return path
+
+
+def write_picture(plan: Plan, path: Path) -> None:
     """Draw a planned sheet into a file; only formats other than PNG need it whole in memory on the way."""
     layout, overlay = plan.layout, plan.overlay
     chosen = formats.check_size(path, layout.height, layout.width)
-    if chosen.name == "JPEG" and _stays_on_device(plan):
+    if chosen.name == "PNG":
+        strips = plan.strips(png.RGB_STRIP_PX if overlay else png.STRIP_PX)
+        palette = None if overlay else plan.palette
+        with pixels_of(plan, strips, overlay) as pixels:
+            png.write_png(
+                path, layout.height, layout.width, palette, strips, pixels.draw, plan.threads, pixels.give_back
+            )
+    elif chosen.name == "JPEG" and _stays_on_device(plan):
         formats.write_device_jpeg(path, draw_on_device(plan), plan.palette)
-        write_manifest(path, json_bytes(plan.describe()))
-        return path
-    if chosen.name != "PNG":
-        return draw_sheet(plan).save(path)
-    strips = plan.strips(png.RGB_STRIP_PX if overlay else png.STRIP_PX)
-    palette = None if overlay else plan.palette
-    with pixels_of(plan, strips, overlay) as pixels:
-        png.write_png(path, layout.height, layout.width, palette, strips, pixels.draw, plan.threads, pixels.give_back)
-    write_manifest(path, json_bytes(plan.describe()))
-    return path
+    else:
+        draw_sheet(plan).write(path)
 
 
 def _stays_on_device(plan: Plan) -> bool:

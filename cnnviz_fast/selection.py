@@ -174,25 +174,30 @@ def _reduce_all(
     maps: torch.Tensor, numbers: Sequence[int], backend: Backend, reductions: Sequence[str]
 ) -> tuple[torch.Tensor, list[int | None]]:
     """Return one (H, W) float32 map for each reduction, stacked, and the channel number of each that is a channel."""
-    reduced: list[torch.Tensor] = []
+    results: list[torch.Tensor] = []
     channels: list[int | None] = []
     for reduction in reductions:
         if reduction == "strongest":
             scores = channel_scores(maps, channel_statistics(backend, maps).cpu(), "abs-mean")
             strongest = int(best_first(scores, numbers)[0])
-            reduced.append(maps[strongest].float())
+            results.append(maps[strongest].float())
             channels.append(numbers[strongest])
         else:
-            reduced.append(_reduce(maps, reduction))
+            results.append(reduced(maps, reduction))
             channels.append(None)
-    return torch.stack(reduced), channels
+    return torch.stack(results), channels
 
 
-def _reduce(maps: torch.Tensor, reduction: str) -> torch.Tensor:
-    """Return the sum, mean or max of (C, H, W) over the channels, in float32; a new map, `maps` stay as they are.
+def reduced(maps: torch.Tensor, reduction: str) -> torch.Tensor:
+    """Reduce the channels of a layer to one map.
 
-    NaN where any channel is not finite: what is missing in one is missing in the result, and drawn as bad. Summed in
-    float64; a sum that float32 cannot hold is infinite.
+    Args:
+        maps: (C, H, W) real dtype, finite or not. Not modified.
+        reduction: sum, mean or max.
+
+    Returns:
+        (H, W) float32, a new map. NaN where any channel is not finite: what is missing in one is missing in the result,
+        and drawn as bad. Summed in float64; a sum that float32 cannot hold is infinite.
     """
     if reduction == "max":
         cells = maps.amax(dim=0)

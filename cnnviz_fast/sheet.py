@@ -94,12 +94,16 @@ class Sheet:
             WriteError: the file cannot be written; nothing is left of it, and an older file of that name stays.
         """
         path = Path(path)
+        self.write(path, quality=quality)
+        write_manifest(path, json_bytes(self.manifest))
+        return path
+
+    def write(self, path: Path, *, quality: int = 90) -> None:
+        """Write the sheet without its manifest; see save."""
         if self.overlay is None or formats.format_of(path).name == "NPY":
             formats.write_picture(path, self.index, self.colors, quality=quality)
         else:
             formats.write_picture(path, self.rgb(), None, quality=quality)
-        write_manifest(path, json_bytes(self.manifest))
-        return path
 
     def to_tensorboard(self, writer: Any, tag: str, step: int | None = None, *, largest_px: int = LOGGED_PX) -> None:
         """Add the sheet to a TensorBoard log.

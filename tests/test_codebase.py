@@ -34,7 +34,7 @@ ORDER = [
     "kernels.torch_sketch", "kernels.numba_values", "kernels.torch_values", "kernels.triton_gpu",
     "kernels.triton_programs", "kernels.numba_cpu", "kernels.numba_blend", "kernels.numba_statistics",
     "kernels.numba_jit", "kernels.torch_ops", "kernels.reference", "annotate", "lettering", "palette", "layout",
-    "options", "parsers", "chart", "strips", "kernels", "encode", "errors",
+    "options", "parsers", "chart", "strips", "stages", "kernels", "encode", "errors",
 ]  # fmt: skip
 
 # Foreign packages that cost time, and the only modules that may import them while they are being loaded.

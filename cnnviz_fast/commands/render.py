@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import backends
 from ..errors import CaptureError, ImageError, OptionError
-from ..options import LayoutOptions, PreprocessOptions, RenderOptions
-from . import atlas
+from ..options import LayoutOptions, PreprocessOptions, RenderOptions, RunOptions
+from . import atlas, many
 from .arguments import (
     MODEL_HELP,
     add_command,
@@ -36,7 +36,10 @@ def add(commands: Any) -> None:
     """Declare the command."""
     parser = add_command(commands, "render", run, "draw sheets of layers for pictures; prints the path of each file")
     model = parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
-    images = parser.add_argument("images", metavar="IMAGE", nargs="+", help="files, folders or globs")
+    images = parser.add_argument(
+        "images", metavar="IMAGE", nargs="+",
+        help="files; or for any number of pictures folders, globs, lists (.txt, .lst, - for stdin), .tar or .parquet",
+    )  # fmt: skip
     layer = parser.add_argument(
         "--layer", metavar="L", nargs="+", action="extend", required=True,
         help="names, wildcards, type:Conv2d, type:Conv2d#0,6 for some of them, numbers from `cnnviz layers`, or name:2 "
@@ -51,6 +54,7 @@ def add(commands: Any) -> None:
     add_options(parser, "preprocessing (default: what the weights say)", PreprocessOptions)
     add_options(parser, "reading", LayoutOptions)
     add_options(parser, "drawing", RenderOptions)
+    add_options(parser, "any number of pictures", RunOptions)
 
 
 def _add_single_files(parser: argparse.ArgumentParser) -> None:
@@ -69,6 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     _check_format(arguments)
     if arguments.from_atlas is not None:
         return atlas.draw_atlases(arguments)
+    if many.is_run(arguments):
+        return many.run_over(arguments)
     options = options_of(arguments, RenderOptions)
     layout = options_of(arguments, LayoutOptions)
     preprocess = options_of(arguments, PreprocessOptions)

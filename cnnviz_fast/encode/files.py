@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import WriteError
+from ..stages import stage
 
 
 @contextlib.contextmanager
@@ -30,7 +31,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     try:
         with open(temporary, "xb") as file:
             yield file
-        os.replace(temporary, path)
+        with stage("write"):
+            os.replace(temporary, path)
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..layout import Strip
+from ..stages import stage
 from ..strips import in_order
 from .files import cannot_write, whole_file
 
@@ -98,7 +99,8 @@ def write_png(
     def work(strip: Strip) -> EncodedStrip:
         pixels = draw(strip, scratch.pixels((strip.stop - strip.start, *shape)))
         try:
-            return encode_strip(pixels.reshape(len(pixels), -1), 1 if palette else 3, scratch)
+            with stage("encode"):
+                return encode_strip(pixels.reshape(len(pixels), -1), 1 if palette else 3, scratch)
         finally:
             if give_back is not None:
                 give_back(strip)
@@ -107,7 +109,8 @@ def write_png(
     with whole_file(path) as file:
         file.write(_head(height, width, palette))
         for encoded in in_order(work, strips, threads):
-            file.write(encoded.chunk)
+            with stage("write"):
+                file.write(encoded.chunk)
             adler = adler32_combine(adler, encoded.adler, encoded.filtered_bytes)
         file.write(_chunk(b"IDAT", _LAST_BLOCK + struct.pack(">I", adler)) + _chunk(b"IEND", b""))
 
@@ -177,7 +180,8 @@ def write_png_batch(paths: Sequence[Path], pixels: NDArray[np.uint8], palette: P
     encoder, reason = native()
     assert encoder is not None, reason
     table = None if palette.is_gray else palette.colors.tobytes()
-    written, error = encoder.write_png_files(pixels, table, [os.fsencode(path) for path in paths])
+    with stage("encode"):  # most of it: files are written by the same call
+        written, error = encoder.write_png_files(pixels, table, [os.fsencode(path) for path in paths])
     if written < len(paths):
         raise cannot_write(paths[written], OSError(error, os.strerror(error)))
 

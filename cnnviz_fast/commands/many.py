@@ -1,0 +1,114 @@
+"""`cnnviz render` over any number of pictures: prints the path of each file, and at the end a summary on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import backends
+from ..errors import OptionError, PicturesFailedError
+from ..options import LayoutOptions, PreprocessOptions, RenderOptions, RunOptions
+from . import DONE, FAILED, PARTLY
+from .arguments import options_of, output_folder, overlay_of
+from .terminal import complain, everything_is_loaded, print_json, tell
+
+if TYPE_CHECKING:
+    from ..run import RunSummary
+
+_SETS = (".txt", ".lst", ".tar", ".parquet")
+_STAGES = ("decode", "forward", "render", "encode", "write")
+
+
+def is_run(arguments: argparse.Namespace) -> bool:
+    """Tell whether the arguments ask for a run: one of its options, or anything but files that are named one by one."""
+    return bool(_given(arguments, RunOptions)) or any(map(_is_set, arguments.images))
+
+
+def run_over(arguments: argparse.Namespace) -> int:
+    """Do the run.
+
+    Args:
+        arguments: of `cnnviz render`.
+
+    Returns:
+        The exit code.
+    """
+    if arguments.name or arguments.suffix:
+        raise OptionError("name and suffix go with pictures that are named one by one. Leave them out.")
+    wanted = _given(arguments, RunOptions)
+    if arguments.each:
+        wanted["save"] = [*RunOptions(**{"save": "tiles"} | wanted).save, "tiles"] if "save" in wanted else "tiles"
+    RunOptions(**wanted)
+    options_of(arguments, RenderOptions)
+    backdrop = overlay_of(arguments, arguments.max_pixels)
+    folder = output_folder(arguments)
+    backends.compile_ahead(vars(arguments).get("backend", "auto"))
+
+    from ..models import load_model
+    from ..ranks import place_in
+    from ..run import run
+
+    model = load_model(
+        arguments.model,
+        weights=arguments.weights,
+        seed=arguments.seed,
+        device=place_in().device(arguments.device),
+        preprocess=options_of(arguments, PreprocessOptions),
+    )
+    everything_is_loaded()
+    try:
+        summary = run(
+            model,
+            arguments.images,
+            arguments.layer,
+            folder,
+            format=arguments.format,
+            max_pixels=arguments.max_pixels,
+            layout=options_of(arguments, LayoutOptions).layout,
+            overlay=backdrop,
+            on_file=None if arguments.json else _print_path,
+            **wanted,
+            **_given(arguments, RenderOptions),
+        )
+    except PicturesFailedError as error:
+        complain(error)
+        return PARTLY
+    if arguments.json:
+        print_json({name: _plain(value) for name, value in dataclasses.asdict(summary).items()})
+    tell(_lines(summary))
+    return DONE if not summary.failed else PARTLY if summary.finished or summary.skipped else FAILED
+
+
+def _is_set(image: str) -> bool:
+    """Tell whether an argument stands for pictures rather than for one."""
+    if os.path.isfile(image):
+        return image.lower().endswith(_SETS)
+    return image == "-" or os.path.isdir(image) or bool(re.search(r"[*?[]", image))
+
+
+def _given(arguments: argparse.Namespace, record: type) -> dict[str, Any]:
+    """Return the options of a record that were given."""
+    return {f.name: getattr(arguments, f.name) for f in dataclasses.fields(record) if hasattr(arguments, f.name)}
+
+
+def _print_path(path: Path) -> None:
+    print(path, flush=True)
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def _lines(summary: RunSummary) -> list[str]:
+    """Word what a run has done, and where its time went."""
+    parts = [f"{summary.finished} pictures in {summary.seconds:.1f} s, {summary.rate:.1f} a second"]
+    if summary.skipped:
+        parts.append(f"{summary.skipped} were done before")
+    if summary.failed:
+        parts.append(f"{summary.failed} failed: see {summary.folder / 'failed.jsonl'}")
+    spent = ", ".join(f"{name} {summary.stages[name]:.1f} s" for name in _STAGES if name in summary.stages)
+    return ["; ".join(parts), f"time of all workers: {spent}"]

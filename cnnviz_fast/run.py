@@ -1,0 +1,387 @@
+"""A run over any number of pictures: read, captured, drawn and written side by side, and taken up where it stopped.
+
+list_items    what the pictures are, and which of them are this process's
+Journal       which are done already; refuses a folder of another run
+read_batches  worker processes decode                      reading.py
+render_shard  the model runs, files are made               work.py
+Journal       the rows of each batch are appended, in order: it is the index too
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .encode.files import json_bytes, whole_file
+from .errors import OptionError, PicturesFailedError
+from .fingerprint import fingerprint_of
+from .interrupts import softened
+from .journal import Journal, index_to_parquet
+from .manifest import package_version
+from .models import LoadedModel, as_given, load_model, module_of
+from .options import MAX_PIXELS, LayoutOptions, RenderOptions, RunOptions, takes
+from .overlay import Backdrop, read_overlay
+from .products import products_of
+from .progress import Progress
+from .ranks import Place, place_in
+from .run_pictures import Pictures, pictures_of
+from .run_statistics import Checkpoints, gathered, ranges_for
+from .stages import Stages, stage, watched
+from .strips import default_threads
+from .tar_writer import TarWriter
+from .work import Finished, Named, Outcome, Recipe, Work, render_shard
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from .reading import Read
+
+MANIFEST = "manifest"
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run has done.
+
+    Attributes:
+        folder: where everything is.
+        pictures: of this process's share.
+        finished: by this run.
+        skipped: those that an earlier run had finished.
+        failed: those of which nothing came; failed.jsonl says why.
+        seconds: that the run took.
+        stages: seconds in decode, forward, render, encode and write, of all threads and processes together.
+        statistics: file of the statistics, or None.
+    """
+
+    folder: Path
+    pictures: int
+    finished: int
+    skipped: int
+    failed: int
+    seconds: float
+    stages: dict[str, float] = field(default_factory=dict)
+    statistics: Path | None = None
+
+    @property
+    def rate(self) -> float:
+        """Pictures a second."""
+        return (self.finished + self.failed) / self.seconds if self.seconds else 0.0
+
+
+@takes(RunOptions, RenderOptions)
+def run(
+    model: LoadedModel | nn.Module | str,
+    images: Any,
+    layers: str | int | Sequence[str | int],
+    out: str | os.PathLike[str],
+    *,
+    format: str = "png",
+    max_pixels: int = MAX_PIXELS,
+    layout: str = "auto",
+    overlay: Any = None,
+    alpha: float | None = None,
+    on_file: Callable[[Path], object] | None = None,
+    **options: Any,
+) -> RunSummary:
+    """Make sheets, atlases, maps or statistics of any number of pictures, in memory that does not grow with them.
+
+    A picture that cannot be read or run is noted in failed.jsonl and stops nothing. A run that was stopped, killed too,
+    is taken up by calling it again: finished pictures are skipped, and nothing that is visible is ever half written.
+    Processes that torchrun or srun start share the pictures among them.
+
+    Args:
+        model: from load_model, a module of one's own, or a spec for load_model.
+        images: files, folders, globs, lists, "-", tar shards, Parquet tables, pictures in memory; see list_items. Or a
+            torch Dataset, or a DataLoader.
+        layers: layer patterns; see capture.
+        out: folder of the run, made where it is missing. Nothing is written anywhere else.
+        format: of sheets and tiles: png, jpg, webp or npy.
+        max_pixels: largest picture to read, in px.
+        layout: axes of what the layers put out; see visualize.
+        overlay: True to lay maps over the picture as the model saw it, or another picture, as in render; or what
+            read_overlay returned.
+        alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
+        on_file: called with the path of each file, or of the tar it is in.
+        **options: see below.
+
+    Returns:
+        What was done.
+
+    Raises:
+        OptionError: an option cannot be used, or the folder holds a run with other settings, or one that is going on.
+        PicturesFailedError: with `strict`, a picture failed.
+        WriteError: the disk is full, say; what was finished stays.
+        KeyboardInterrupt: the first Ctrl-C, once what was under way is finished; the second one, at once.
+        CnnvizError: what would go wrong with every picture; see load_model, list_items, capture and render.
+    """
+    wanted, drawing = split_options(options)
+    job = Job(
+        layers=[layers] if isinstance(layers, (str, int)) else list(layers),
+        folder=Path(out),
+        format=format,
+        max_pixels=max_pixels,
+        layout=LayoutOptions(layout=layout),
+        backdrop=overlay if isinstance(overlay, Backdrop) else read_overlay(overlay, alpha, max_pixels=max_pixels),
+        run=wanted,
+        drawing=drawing,
+        place=place_in(),
+    )
+    products_of(wanted.save, format)
+    if wanted.engine == "ray":
+        from .ray_engine import run_on_ray
+
+        return run_on_ray(model, images, job, on_file)
+    loaded = _loaded(model, job.place)
+    return run_here(loaded, pictures_of(images, loaded.preprocess, max_pixels), job, on_file)
+
+
+def split_options(options: dict[str, Any]) -> tuple[RunOptions, RenderOptions]:
+    """Make both records of the options of `run`."""
+    own = {f.name for f in dataclasses.fields(RunOptions)}
+    wanted = RunOptions(**{name: value for name, value in options.items() if name in own})
+    return wanted, RenderOptions(**{name: value for name, value in options.items() if name not in own})
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that `run` is asked for beside the model and the pictures; the names are those of its arguments."""
+
+    layers: list[str | int]
+    folder: Path
+    format: str
+    max_pixels: int
+    layout: LayoutOptions
+    backdrop: Backdrop | None
+    run: RunOptions
+    drawing: RenderOptions
+    place: Place
+
+    def fingerprint(self, model: LoadedModel, statistics: Path | None) -> dict[str, Any]:
+        """Return all that changes what comes out; of the statistics that sheets are drawn on, their content."""
+        settings = {
+            "save": list(self.run.save),
+            "shards": self.run.shards,
+            "format": self.format,
+            "layout": self.layout.layout,
+            "overlay": self.backdrop and self.backdrop.digest(),
+            "statistics": statistics and hashlib.sha256(statistics.read_bytes()).hexdigest(),
+            **{name: value for name, value in vars(self.drawing).items() if name != "threads"},
+        }
+        return fingerprint_of(model, list(map(str, self.layers)), settings)
+
+    def recipe(self, model: LoadedModel, statistics: Path | None, folder: Path) -> Recipe:
+        """Say what is made of every picture, in `folder`."""
+        on_cuda = any(parameter.is_cuda for parameter in model.module.parameters())
+        return Recipe(
+            layers=self.layers,
+            layout=self.layout,
+            options=self.drawing,
+            products=products_of(self.run.save, self.format),
+            folder=folder,
+            ranges=None if statistics is None else ranges_for(statistics, self.drawing),
+            backdrop=self.backdrop,
+            collects="statistics" in self.run.save,
+            batch=self.run.batch or (64 if on_cuda else 16),
+        )
+
+
+def _loaded(model: LoadedModel | nn.Module | str, place: Place) -> LoadedModel:
+    loaded = load_model(model, device=place.device("auto")) if isinstance(model, str) else model
+    return loaded if isinstance(loaded, LoadedModel) else as_given(module_of(loaded))
+
+
+def run_here(
+    model: LoadedModel, pictures: Pictures, job: Job, on_file: Callable[[Path], object] | None = None
+) -> RunSummary:
+    """Do this process's share of a run.
+
+    Args:
+        model: from load_model.
+        pictures: all of them; this process takes those of its place.
+        job: what is asked for.
+        on_file: called with the path of each file.
+
+    Returns:
+        What was done.
+    """
+    return _Run(model, pictures, job, statistics_of(model, pictures, job), on_file)()
+
+
+def statistics_of(model: LoadedModel, pictures: Pictures, job: Job) -> Path | None:
+    """Return the file of statistics that sheets are drawn on, made by a run of its own first where none is given."""
+    if job.drawing.normalize != "dataset":
+        if job.run.statistics is not None:
+            raise OptionError(f"statistics go with normalize 'dataset', got normalize {job.drawing.normalize!r}.")
+        return None
+    if job.run.statistics is not None:
+        return Path(job.run.statistics)
+    only = dataclasses.replace(job.run, save=("statistics",), shards=None, parquet=False)
+    first = dataclasses.replace(
+        job, folder=job.folder / "dataset", run=only, drawing=RenderOptions(threads=job.drawing.threads), backdrop=None
+    )
+    summary = run_here(model, pictures, first)
+    return gathered(first.folder, job.place) if job.place.world > 1 else summary.statistics
+
+
+class _Run:
+    """A run while it goes on."""
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        pictures: Pictures,
+        job: Job,
+        statistics: Path | None,
+        on_file: Callable[[Path], object] | None,
+    ) -> None:
+        self.model, self.pictures, self.job = model, pictures, job
+        self.statistics = statistics
+        self.on_file = on_file
+        self.stages = Stages()
+        self.stop = threading.Event()
+        self.finished = self.failed = self.skipped = 0
+        self.layers: dict[str, dict[str, Any]] = {}
+
+    def __call__(self) -> RunSummary:
+        begin = time.monotonic()
+        place = self.job.place
+        with ExitStack() as stack:
+            fingerprint = self.job.fingerprint(self.model, self.statistics)
+            self.journal = stack.enter_context(
+                Journal(self.job.folder, fingerprint, rank=place.rank, world=place.world)
+            )
+            self.tars = self._open_tars(stack)
+            folder = self.job.folder if self.tars is None else self.tars.staged
+            self.work = Work(self.model, self.job.recipe(self.model, self.statistics, folder))
+            self.checkpoints = Checkpoints(self.job.folder, place) if self.work.recipe.collects else None
+            self.progress = stack.enter_context(Progress(self.job.run.progress, self.pictures.count_of(place)))
+            stack.enter_context(watched(self.stages))
+            stack.enter_context(softened(self.stop, self.progress.say))
+            self._do_all()
+            if self.tars is not None:
+                self.tars.close()
+            return self._sum_up(time.monotonic() - begin)
+
+    def _open_tars(self, stack: ExitStack) -> TarWriter | None:
+        if self.job.run.shards is None:
+            return None
+        place = self.job.place
+        tars = TarWriter(
+            self.job.folder, place.file("shard", "-"), self.job.run.shards * 1_000_000, self.journal.rows()
+        )
+        stack.callback(tars.leave)
+        return tars
+
+    def _do_all(self) -> None:
+        """Do what is not done; before that, measure again what statistics have missed."""
+        for failure in self.pictures.failures if self.job.place.rank == 0 else ():
+            self._fail(failure.name, failure.name, failure.reason)
+        if self.checkpoints is not None:
+            missed = self.checkpoints.restore(self.work.statistics, self.journal)
+            only_measures = self.work.without_products()
+            for _ in self._outcomes(only_measures, lambda key: key not in missed):
+                pass
+        for outcome in self._outcomes(self.work, self._is_done):
+            self._keep(outcome)
+            if self.checkpoints is not None:
+                self.checkpoints.keep(self.work.statistics)
+
+    def _outcomes(self, work: Work, is_done: Callable[[str], bool]) -> Iterator[Outcome]:
+        """Read pictures and make what is wanted of them."""
+        run = self.job.run
+        reads = self.pictures.read(
+            self.job.place, is_done, work.recipe.batch, workers=_workers(run), timeout_s=run.timeout, pin=work.on_cuda
+        )
+        try:
+            yield from render_shard(work, self._timed(reads), self._named, self.stop)
+        finally:
+            reads.close()
+
+    def _is_done(self, key: str) -> bool:
+        done = self.journal.is_done(key)
+        self.skipped += done
+        return done
+
+    def _timed(self, reads: Iterator[Read]) -> Iterator[Read]:
+        for read in reads:
+            self.stages.add("decode", read.seconds)
+            yield read
+
+    def _named(self, position: int) -> Named:
+        picture = self.pictures.named(position)
+        return picture._replace(stem=self.journal.stem_for(picture.key, picture.stem))
+
+    def _keep(self, outcome: Outcome) -> None:
+        """Write down what became of a batch, so that it is never done again."""
+        for failed in outcome.failed:
+            self._fail(failed.picture.name, failed.picture.key, failed.reason)
+        if self.tars is not None:
+            outcome = dataclasses.replace(outcome, finished=[self._into_tar(one) for one in outcome.finished])
+        with stage("write"):
+            self.journal.append([(one.picture.key, one.picture.stem, one.rows) for one in outcome.finished])
+        self.finished += len(outcome.finished)
+        for row in (row for one in outcome.finished for row in one.rows):
+            self.layers.setdefault(row["layer"], {"shape": row["shape"], "sheet": row.get("sheet")})
+            if self.on_file is not None:
+                for file in row["files"]:
+                    self.on_file(self.job.folder / file)
+        if self.tars is not None:
+            self.tars.turn()
+        self.progress.show(self.finished, self.failed, self.skipped)
+
+    def _into_tar(self, one: Finished) -> Finished:
+        assert self.tars is not None
+        return one._replace(rows=[row | self.tars.add(row["files"]) for row in one.rows])
+
+    def _fail(self, name: str, key: str, reason: str) -> None:
+        self.journal.fail(name, key, reason)
+        self.failed += 1
+        self.progress.show(self.finished, self.failed, self.skipped)
+        if self.job.run.strict:
+            raise PicturesFailedError(f"{name}: {reason.rstrip('.')}. Without strict the others would be done.")
+
+    def _sum_up(self, seconds: float) -> RunSummary:
+        job = self.job
+        statistics = None
+        if self.checkpoints is not None and not self.stop.is_set():
+            statistics = self.checkpoints.finish(self.work.statistics)
+        if job.run.parquet and not self.stop.is_set():
+            index_to_parquet(job.folder)
+        pictures = self.finished + self.failed + self.skipped
+        stages = self.stages.seconds()
+        summary = RunSummary(
+            job.folder, pictures, self.finished, self.skipped, self.failed, seconds, stages, statistics
+        )
+        self._write_manifest(summary)
+        return summary
+
+    def _write_manifest(self, summary: RunSummary) -> None:
+        """Write what came out of this process's share, and how to read it."""
+        document = {
+            "cnnviz_fast": package_version(),
+            "model": self.model.spec,
+            "weights": self.model.weights,
+            "layers": self.layers,
+            "save": self.job.run.save,
+            "options": dict(vars(self.job.drawing)),
+            "complete": not self.stop.is_set(),
+            **{name: getattr(summary, name) for name in ("pictures", "finished", "skipped", "failed", "seconds")},
+            "stages": summary.stages,
+            "statistics": None if summary.statistics is None else summary.statistics.name,
+        }
+        with whole_file(self.job.folder / self.job.place.file(MANIFEST, ".json")) as file:
+            file.write(json_bytes(document))
+
+
+def _workers(wanted: RunOptions) -> int:
+    """Return the number of processes that read: half the cores, which leaves the others to the model."""
+    return min(8, max(1, default_threads() // 2)) if wanted.workers is None else wanted.workers

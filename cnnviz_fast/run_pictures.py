@@ -1,0 +1,125 @@
+"""The pictures of a run, whatever they come from: their names, and the batches in which they are read."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .catalogue import Catalogue, Failure
+from .file_names import output_stems
+from .reading import DatasetReader, PictureReader, Read, read_batches, read_loader
+from .sources import list_items
+from .work import Named
+
+if TYPE_CHECKING:
+    from .preprocess import Preprocess
+    from .ranks import Place
+
+Reads = Generator[Read, None, None]
+
+
+class Pictures:
+    """Pictures by position, those of a data set that a program has made; `Listed` are files."""
+
+    failures: Sequence[Failure] = ()
+
+    def __init__(self, read: Callable[[int], Any], count: int | None) -> None:
+        self._read = read
+        self.count = count
+
+    def key(self, position: int) -> str:
+        """Say which picture it is, in this run and in later ones."""
+        return f"dataset/{position:08d}"
+
+    def named(self, position: int) -> Named:
+        """Return its key, what messages call it, and the stem of its files."""
+        return Named(self.key(position), self.key(position), f"{position:08d}")
+
+    def count_of(self, place: Place) -> int | None:
+        """Return how many are the share of a process."""
+        return None if self.count is None else len(range(place.rank, self.count, place.world))
+
+    def read(
+        self,
+        place: Place,
+        is_done: Callable[[str], bool],
+        batch: int,
+        *,
+        workers: int,
+        timeout_s: float,
+        pin: bool,
+    ) -> Reads:
+        """Read the share of a process in batches, all but what is done.
+
+        Args:
+            place: of the process.
+            is_done: told a key.
+            batch: pictures in each.
+            workers: processes that read.
+            timeout_s: that a picture may take.
+            pin: whether batches shall lie in pinned memory.
+
+        Yields:
+            The batches, in the order of positions.
+        """
+        assert self.count is not None
+        todo = array("q", (p for p in range(place.rank, self.count, place.world) if not is_done(self.key(p))))
+        batches = [todo[start : start + batch] for start in range(0, len(todo), batch)]
+        yield from read_batches(self._read, batches, workers=workers, timeout_s=timeout_s, pin=pin)
+
+
+class Listed(Pictures):
+    """Pictures of a catalogue."""
+
+    def __init__(self, catalogue: Catalogue, preprocess: Preprocess, max_pixels: int) -> None:
+        super().__init__(PictureReader(catalogue, preprocess, max_pixels), len(catalogue))
+        self.failures = catalogue.failures
+        self._catalogue = catalogue
+        self._stems = output_stems(catalogue.keys())
+
+    def key(self, position: int) -> str:
+        """See Pictures."""
+        return self._catalogue.key(position)
+
+    def named(self, position: int) -> Named:
+        """See Pictures."""
+        item = self._catalogue[position]
+        return Named(item.key, item.name, self._stems[position])
+
+
+class Loaded(Pictures):
+    """Pictures that a DataLoader of the caller's makes into batches; those of other processes are left out of them."""
+
+    def __init__(self, loader: Any) -> None:
+        super().__init__(lambda _: None, None)
+        self._loader = loader
+
+    def read(self, place: Place, is_done: Callable[[str], bool], batch: int, **_: Any) -> Reads:
+        """See Pictures; the size of the batches is the loader's."""
+        yield from read_loader(
+            self._loader, lambda position: position % place.world != place.rank or is_done(self.key(position))
+        )
+
+
+def pictures_of(images: Any, preprocess: Preprocess, max_pixels: int) -> Pictures:
+    """Find the pictures of a run.
+
+    Args:
+        images: what list_items takes, a catalogue, a map-style torch Dataset, or a DataLoader.
+        preprocess: what makes a model's input of a picture.
+        max_pixels: largest picture to read, in px.
+
+    Returns:
+        The pictures.
+
+    Raises:
+        ImageError: there are none; see list_items.
+    """
+    from torch.utils.data import DataLoader, Dataset
+
+    if isinstance(images, DataLoader):
+        return Loaded(images)
+    if isinstance(images, Dataset) and hasattr(images, "__len__"):
+        return Pictures(DatasetReader(images, preprocess, max_pixels), len(images))
+    return Listed(list_items(images), preprocess, max_pixels)

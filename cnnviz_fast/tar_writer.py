@@ -1,0 +1,124 @@
+"""Tar files instead of loose ones: files are appended in order, and a tar shows its name once it is whole.
+
+.shard-000003.tar.part    being written; after a kill it is cut off behind the last file that the index knows
+shard-000002.tar          whole, with the end that tar asks for
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from .encode.files import cannot_write, make_folder
+from .stages import stage
+
+_END = bytes(2 * tarfile.BLOCKSIZE)
+
+
+class TarWriter:
+    """Appends files to tars of about `most_bytes`.
+
+    staged: folder where files wait for their turn.
+    """
+
+    def __init__(self, folder: Path, prefix: str, most_bytes: int, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Take up where a run before has stopped.
+
+        Args:
+            folder: of the tars.
+            prefix: of their names.
+            most_bytes: a tar that is larger is closed, and the next one begun.
+            rows: of the index as it stands, in order; their `shard` and `end` say how far it is.
+
+        Raises:
+            WriteError: the folder cannot be written.
+        """
+        self._folder = folder
+        self._prefix = prefix
+        self.staged = folder / f".{prefix}staged"
+        shutil.rmtree(self.staged, ignore_errors=True)
+        make_folder(self.staged)
+        self._most_bytes = most_bytes
+        self._number, self._end = 0, 0
+        for row in rows:
+            if "shard" in row:
+                self._number, self._end = int(row["shard"].removeprefix(prefix).removesuffix(".tar")), int(row["end"])
+        if (folder / self.name).exists():
+            self._number, self._end = self._number + 1, 0
+        self._file = self._open()
+
+    @property
+    def name(self) -> str:
+        """Name of the tar that is being written, once it is whole."""
+        return f"{self._prefix}{self._number:06d}.tar"
+
+    def add(self, files: Iterable[str]) -> dict[str, Any]:
+        """Append files, and remove them where they were.
+
+        Args:
+            files: their names in the tar, and below `staged`.
+
+        Returns:
+            What the index tells: the tar, and where in it they end.
+
+        Raises:
+            WriteError: the disk is full, say.
+        """
+        with stage("write"), self._faults():
+            for name in files:
+                content = (self.staged / name).read_bytes()
+                header = tarfile.TarInfo(name)
+                header.size = len(content)
+                padding = bytes(-len(content) % tarfile.BLOCKSIZE)
+                self._file.write(header.tobuf(tarfile.PAX_FORMAT) + content + padding)
+                (self.staged / name).unlink()
+            self._file.flush()
+            self._end = self._file.tell()
+        return {"shard": self.name, "end": self._end}
+
+    def turn(self) -> None:
+        """Begin a new tar where this one is large enough; called once the index knows what it holds."""
+        if self._end >= self._most_bytes:
+            self.close()
+            self._number, self._end = self._number + 1, 0
+            self._file = self._open()
+
+    def close(self) -> None:
+        """End the tar and give it its name; an empty one goes."""
+        with self._faults():
+            if self._end:
+                self._file.write(_END)
+            self._file.close()
+            if self._end:
+                os.replace(self._part, self._folder / self.name)
+            else:
+                self._part.unlink()
+
+    def leave(self) -> None:
+        """Leave the tar as it is, for a later run to take up; to be called on every way out."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+        shutil.rmtree(self.staged, ignore_errors=True)
+
+    @property
+    def _part(self) -> Path:
+        return self._folder / f".{self.name}.part"
+
+    def _open(self) -> Any:
+        with self._faults():
+            file = open(self._part, "r+b" if self._end else "wb")  # noqa: SIM115  # closed by close or leave
+            file.truncate(self._end)
+            file.seek(self._end)
+            return file
+
+    @contextlib.contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise cannot_write(self._folder / self.name, error) from error
