@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from .render import save_sheet as save_sheet
     from .report import LayerReport as LayerReport
     from .report import layer_report as layer_report
+    from .run import RunSummary as RunSummary
+    from .run import run as run
     from .sheet import Sheet as Sheet
     from .tiles import save_tiles as save_tiles
     from .visualize import visualize as visualize
@@ -63,6 +65,8 @@ _HOMES = {
     "save_tiles": "tiles",
     "LayerReport": "report",
     "layer_report": "report",
+    "RunSummary": "run",
+    "run": "run",
     "Sheet": "sheet",
     "visualize": "visualize",
     "ParameterInfo": "weights",

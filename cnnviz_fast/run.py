@@ -14,7 +14,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 from .encode.files import json_bytes, whole_file
 from .errors import OptionError, PicturesFailedError
 from .fingerprint import fingerprint_of
+from .index_files import index_to_parquet
 from .interrupts import softened
-from .journal import Journal, index_to_parquet
+from .journal import Journal
 from .manifest import package_version
 from .models import LoadedModel, as_given, load_model, module_of
 from .options import MAX_PIXELS, LayoutOptions, RenderOptions, RunOptions, takes
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from .reading import Read
 
 MANIFEST = "manifest"
+
+MEGABYTE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def run(
         overlay: True to lay maps over the picture as the model saw it, or another picture, as in render; or what
             read_overlay returned.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
-        on_file: called with the path of each file, or of the tar it is in.
+        on_file: called with the path of each file, or of each tar, once it is there.
         **options: see below.
 
     Returns:
@@ -268,16 +271,14 @@ class _Run:
             stack.enter_context(softened(self.stop, self.progress.say))
             self._do_all()
             if self.tars is not None:
-                self.tars.close()
+                self._say_files(self.tars.close())
             return self._sum_up(time.monotonic() - begin)
 
     def _open_tars(self, stack: ExitStack) -> TarWriter | None:
         if self.job.run.shards is None:
             return None
         place = self.job.place
-        tars = TarWriter(
-            self.job.folder, place.file("shard", "-"), self.job.run.shards * 1_000_000, self.journal.rows()
-        )
+        tars = TarWriter(self.job.folder, place.file("shard", "-"), self.job.run.shards * MEGABYTE, self.journal.rows())
         stack.callback(tars.leave)
         return tars
 
@@ -330,13 +331,17 @@ class _Run:
             self.journal.append([(one.picture.key, one.picture.stem, one.rows) for one in outcome.finished])
         self.finished += len(outcome.finished)
         for row in (row for one in outcome.finished for row in one.rows):
-            self.layers.setdefault(row["layer"], {"shape": row["shape"], "sheet": row.get("sheet")})
-            if self.on_file is not None:
-                for file in row["files"]:
-                    self.on_file(self.job.folder / file)
+            self.layers.setdefault(row["layer"], {"shape": row["shape"], "dtype": row["dtype"]})
+            if self.tars is None:
+                self._say_files(row["files"])
         if self.tars is not None:
-            self.tars.turn()
+            self._say_files(self.tars.turn())
         self.progress.show(self.finished, self.failed, self.skipped)
+
+    def _say_files(self, files: Iterable[str]) -> None:
+        if self.on_file is not None:
+            for file in files:
+                self.on_file(self.job.folder / file)
 
     def _into_tar(self, one: Finished) -> Finished:
         assert self.tars is not None
@@ -370,7 +375,7 @@ class _Run:
             "cnnviz_fast": package_version(),
             "model": self.model.spec,
             "weights": self.model.weights,
-            "layers": self.layers,
+            "layers": {name: facts | {"grid": self.work.grids.get(name)} for name, facts in self.layers.items()},
             "save": self.job.run.save,
             "options": dict(vars(self.job.drawing)),
             "complete": not self.stop.is_set(),

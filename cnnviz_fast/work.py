@@ -112,12 +112,13 @@ class _Captured(NamedTuple):
 
 
 class Work:
-    """A model and a recipe, and what is learnt on the way: statistics, and how many pictures fit at once."""
+    """A model and a recipe, and what is learnt on the way: statistics, grids, and how many pictures fit at once."""
 
     def __init__(self, model: LoadedModel, recipe: Recipe) -> None:
         self.model = model
         self.recipe = recipe
         self.statistics: dict[str, LayerStatistics] = {}
+        self.grids: dict[str, dict[str, int]] = {}
         self.device = device_at(weight_of(model.module, torch.empty(0)).device)
         self.fitting = Fitting(self.device, recipe.batch)
         self._folders: dict[str, str] = {}
@@ -211,6 +212,8 @@ class Work:
                 made, facts = product.make(shown, recipe.folder, self._folders[read.name], picture.stem)
                 files += made
                 row |= facts
+        if "grid" in row:
+            self.grids.setdefault(read.name, row.pop("grid"))
         return row | {"files": files}
 
 
