@@ -23,10 +23,10 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
     "cli", "commands.demo", "commands.render", "commands.atlas", "commands.drawing", "commands.compare",
     "commands.layers", "commands.weights", "commands.doctor", "commands.bench", "commands.arguments",
-    "commands.terminal", "commands", "bench", "bench_cases", "stopwatch", "doctor", "visualize", "look", "sources",
-    "shards", "tables", "file_names", "catalogue", "progress", "kernel_sheets", "weight_sheets", "weights",
+    "commands.terminal", "commands", "bench", "bench_cases", "stopwatch", "doctor", "visualize", "look", "reading",
+    "sources", "shards", "tables", "file_names", "catalogue", "progress", "kernel_sheets", "weight_sheets", "weights",
     "histograms", "layouts", "capture", "patterns", "forward", "operations", "outputs", "memory", "images",
-    "models", "batch", "tiles", "compare", "render", "drawing", "bands", "device", "atlas", "raw_maps",
+    "models", "read_workers", "batch", "tiles", "compare", "render", "drawing", "bands", "device", "atlas", "raw_maps",
     "encode.tensors", "operators", "plan", "sheet", "overlay", "statistics_files", "dataset_statistics",
     "encode.formats", "encode.device_jpeg", "encode.png", "encode.files", "timm_zoo", "hf_zoo", "extras", "zoo",
     "detectors", "checkpoints", "layers", "preprocess", "factories", "pictures", "decode", "manifest", "selection",
@@ -42,7 +42,8 @@ HEAVY = {
     "torch": {
         "atlas", "batch", "bench", "bench_cases", "channels", "compare", "dataset_statistics", "device",
         "drawing", "kernel_sheets", "kernels.torch_ops", "kernels.torch_sketch", "kernels.torch_values",
-        "kernels.triton_gpu", "manifest", "moments", "operators", "plan", "quantile_sketch", "selection",
+        "kernels.triton_gpu", "manifest", "moments", "operators", "plan", "quantile_sketch", "read_workers", "reading",
+        "selection",
     },
     "triton": {"kernels.triton_programs"},
     "torchvision": set(),
