@@ -266,7 +266,9 @@ class _Run:
             folder = self.job.folder if self.tars is None else self.tars.staged
             self.work = Work(self.model, self.job.recipe(self.model, self.statistics, folder))
             self.checkpoints = Checkpoints(self.job.folder, place) if self.work.recipe.collects else None
-            self.progress = stack.enter_context(Progress(self.job.run.progress, self.pictures.count_of(place)))
+            share = len(self.pictures.share(place)) or None
+            self.work.fills = (share or 0) > self.work.recipe.batch
+            self.progress = stack.enter_context(Progress(self.job.run.progress, share))
             stack.enter_context(watched(self.stages))
             stack.enter_context(softened(self.stop, self.progress.say))
             self._do_all()

@@ -112,11 +112,16 @@ class _Captured(NamedTuple):
 
 
 class Work:
-    """A model and a recipe, and what is learnt on the way: statistics, grids, and how many pictures fit at once."""
+    """A model and a recipe, and what is learnt on the way: statistics, grids, and how many pictures fit at once.
+
+    fills: whether a batch that is not full is filled up for the model. torch and cuDNN choose their algorithms by its
+        size, and those differ in the last bit: filled up, a picture comes out the same whoever it is batched with.
+    """
 
     def __init__(self, model: LoadedModel, recipe: Recipe) -> None:
         self.model = model
         self.recipe = recipe
+        self.fills = False
         self.statistics: dict[str, LayerStatistics] = {}
         self.grids: dict[str, dict[str, int]] = {}
         self.device = device_at(weight_of(model.module, torch.empty(0)).device)
@@ -134,13 +139,18 @@ class Work:
     def without_products(self) -> Work:
         """Return what only measures, into the same statistics."""
         other = Work(self.model, dataclasses.replace(self.recipe, products=()))
-        other.statistics = self.statistics
+        other.statistics, other.fills = self.statistics, self.fills
         return other
 
     def capture(self, pictures: list[Named], batch: torch.Tensor) -> _Captured:
         """Run the model on a batch, (N, 3, H, W) float32 on any device."""
+        count = len(batch)
+        size = max(count, min(self.recipe.batch, self.fitting.most)) if self.fills else count
+        filled = batch if size == count else torch.cat([batch, batch[-1:].expand(size - count, *batch.shape[1:])])
         with stage("forward"):
-            outputs = capture(self.model, batch, list(self.recipe.layers))
+            outputs = capture(self.model, filled, list(self.recipe.layers))
+            if size > count:
+                outputs = {layer: output[: len(output) // size * count] for layer, output in outputs.items()}
             frames = frame_of(batch) if self.recipe.backdrop else None
             return _Captured(pictures, outputs, tuple(batch.shape), frames, self.device.mark())
 
