@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,45 @@ def test_ranks_read_each_others_files_and_change_their_own_alone(tmp_path: Path)
     with taken(tmp_path, 0, 2) as journal:
         assert (journal.count, journal.redone) == (3, 1)
         assert [row["key"] for row in journal.rows()] == ["b", "b"]
+
+
+def test_journal_of_a_killed_process_has_what_it_said_was_finished(tmp_path: Path) -> None:
+    code = """
+import itertools, json, sys
+from pathlib import Path
+from cnnviz_fast.journal import Journal
+journal = Journal(Path(sys.argv[1]), json.loads(sys.argv[2]))
+for i in itertools.count(journal.count):
+    journal.append([(f"{i}.png", str(i), [{"layer": "x" * 5000}] * 3)])
+    print(i, flush=True)
+"""
+    for lines in (1, 40, 7):
+        command = [sys.executable, "-c", code, str(tmp_path), json.dumps(FINGERPRINT)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            said = [int(process.stdout.readline()) for _ in range(lines)]
+            process.kill()
+            said += map(int, process.stdout.read().split())
+        with taken(tmp_path) as journal:
+            assert journal.count - said[-1] in (1, 2)  # one may have been finished and not said
+            assert all(journal.is_done(f"{i}.png") for i in range(journal.count))
+            assert sum(1 for _ in journal.rows()) == 3 * journal.count
+
+
+def test_journal_is_shared_by_threads(tmp_path: Path) -> None:
+    with taken(tmp_path) as journal:
+
+        def finish(i: int) -> None:
+            key = f"{i % 300}.png"
+            journal.append([(key, journal.stem_for(key, "same"), rows("a", "b"))])
+            journal.fail(key, key, "x" * 100)
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(finish, range(600)))
+        assert journal.count == 300
+        assert len({row["stem"] for row in journal.rows()}) == 300
+        assert len((tmp_path / "failed.jsonl").read_text().splitlines()) == 600
+    with taken(tmp_path) as journal:
+        assert (journal.count, journal.redone) == (300, 0)
 
 
 def test_ranks_start_at_once(tmp_path: Path) -> None:
