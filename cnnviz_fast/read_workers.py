@@ -32,7 +32,7 @@ POLL_S = 0.2
 """How often deaths, hangs and the end of it all are looked for: seldom enough to cost nothing."""
 
 CLOSING_S = 0.5
-"""What a worker has left for its picture once nobody wants it."""
+"""What a worker has left once nobody wants anything of it."""
 
 STALL_S = 60.0
 """After which workers that are at no picture, and give nothing, count as lost: one that was forked while a lock was
@@ -55,6 +55,7 @@ class Notes:
     def __init__(self, workers: int) -> None:
         self._table = _shared(torch.full((max(workers, 1), 2), _IDLE, dtype=torch.int64))
         self._state = _shared(torch.full((), _STARTING))
+        self._stopped_at: float | None = None  # for the process that stops them alone
 
     def begin(self, position: int) -> None:
         """Note, in a worker, that it is about to read a picture; raise Stopped where nobody wants it."""
@@ -79,7 +80,13 @@ class Notes:
 
     def stop(self) -> None:
         """Let each worker stop before its next picture."""
+        if self._stopped_at is None:
+            self._stopped_at = time.monotonic()
         self._state.fill_(_STOPPED)
+
+    def stopped_for(self) -> float:
+        """Give the seconds since the workers were told to stop, 0 where they were not."""
+        return 0.0 if self._stopped_at is None else time.monotonic() - self._stopped_at
 
     @property
     def stopped(self) -> bool:
@@ -137,13 +144,13 @@ class Workers(Generic[Result]):
         """
         self._task, self._count, self._workers, self._timeout_s = task, count, workers, timeout_s
         self._lost: dict[int, str] = {}
-        self._late: dict[int | None, int] = {}
+        self._late: dict[int | None, int | None] = {}
         self._now: tuple[Notes, list[BaseProcess]] = (Notes(workers), [])
         self._stopping = threading.Event()
         self._ended = threading.Event()
 
     def stop(self) -> None:
-        """End the results, from any thread: after the picture that is being read, or CLOSING_S into it."""
+        """End the results, from any thread: after the pictures that are being read, or after CLOSING_S."""
         self._stopping.set()
         self._now[0].stop()
 
@@ -241,15 +248,16 @@ class Workers(Generic[Result]):
         return f"one died ({_ending(processes[dead[0]])})" if dead else _last_line(error)
 
     def _watch(self) -> None:
-        """Kill each worker that is too long at one picture, until all results are there."""
+        """Kill each worker that is too long at one picture, and those that do not stop, until all results are there."""
         while not self._ended.wait(POLL_S):
             notes, processes = self._now
-            limit = min(CLOSING_S, self._timeout_s) if notes.stopped else self._timeout_s
             for worker, process in enumerate(processes):
                 position, seconds = notes.at(worker)
-                if position is not None and seconds > limit:
-                    if not notes.stopped:
-                        self._late.setdefault(process.pid, position)
+                if notes.stopped:
+                    late = notes.stopped_for() > CLOSING_S
+                elif late := position is not None and seconds > self._timeout_s:
+                    self._late.setdefault(process.pid, position)
+                if late:
                     process.kill()
 
 

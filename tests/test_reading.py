@@ -311,7 +311,6 @@ def test_read_batches_worker_that_never_begins_is_replaced(monkeypatch: pytest.M
 
     monkeypatch.setattr(read_workers, "_begin", begin)
     monkeypatch.setattr(read_workers, "STALL_S", 0.5)
-    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.5)
     check(read_all(Scripted()), {})
 
 
@@ -364,6 +363,20 @@ def test_read_batches_closed_while_a_worker_hangs_is_quick(how: str) -> None:
     started = time.monotonic()
     reads.close()
     assert time.monotonic() - started < 2
+
+
+def test_read_batches_interrupted_while_workers_begin_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(read_workers, "_begin", lambda notes, worker: time.sleep(60))
+    before = signal.signal(signal.SIGALRM, interrupt)
+    started = time.monotonic()
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    with pytest.raises(KeyboardInterrupt):
+        next(read_batches(Scripted(), BATCHES, workers=2, timeout_s=60))
+    signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - started < 0.3 + 2
 
 
 def test_read_batches_never_begun_starts_nothing() -> None:
