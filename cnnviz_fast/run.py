@@ -169,7 +169,11 @@ class Job:
     place: Place
 
     def fingerprint(self, model: LoadedModel, statistics: Path | None) -> dict[str, Any]:
-        """Return all that changes what comes out; of the statistics that sheets are drawn on, their content."""
+        """Return all that changes what comes out; of the statistics that sheets are drawn on, their content.
+
+        But for the device and the size of the batch, which move values by their last bits: a run may be taken up with
+        less memory, and on another machine.
+        """
         settings = {
             "save": list(self.run.save),
             "shards": self.run.shards,
