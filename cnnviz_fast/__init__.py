@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .capture import list_layers as list_layers
     from .compare import Comparison as Comparison
     from .compare import compare as compare
+    from .dataset_statistics import LayerStatistics as LayerStatistics
     from .errors import CnnvizError as CnnvizError
     from .images import load_images as load_images
     from .layers import LayerInfo as LayerInfo
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from .run import RunSummary as RunSummary
     from .run import run as run
     from .sheet import Sheet as Sheet
+    from .statistics_files import read_statistics as read_statistics
     from .tiles import save_tiles as save_tiles
     from .visualize import visualize as visualize
     from .weights import ParameterInfo as ParameterInfo
@@ -50,6 +52,7 @@ _HOMES = {
     "list_layers": "capture",
     "Comparison": "compare",
     "compare": "compare",
+    "LayerStatistics": "dataset_statistics",
     "CnnvizError": "errors",
     "load_images": "images",
     "LayerInfo": "layers",
@@ -63,6 +66,7 @@ _HOMES = {
     "render_batch": "batch",
     "save_sheet": "render",
     "save_tiles": "tiles",
+    "read_statistics": "statistics_files",
     "LayerReport": "report",
     "layer_report": "report",
     "RunSummary": "run",

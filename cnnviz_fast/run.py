@@ -9,6 +9,7 @@ Journal       the rows of each batch are appended, in order: it is the index too
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
 MANIFEST = "manifest"
 
 MEGABYTE = 1_000_000
+
+FAILURES_SAID = 10
+"""So many failures are said on stderr as they happen; one of a million in ten would drown everything else."""
 
 
 @dataclass(frozen=True)
@@ -311,7 +315,8 @@ class _Run:
         try:
             yield from render_shard(work, self._timed(reads), self._named, self.stop)
         finally:
-            reads.close()
+            with contextlib.suppress(ValueError):  # after a second Ctrl-C the thread of the model is still in there
+                reads.close()
 
     def _is_done(self, key: str) -> bool:
         done = self.journal.is_done(key)
@@ -356,6 +361,10 @@ class _Run:
     def _fail(self, name: str, key: str, reason: str) -> None:
         self.journal.fail(name, key, reason)
         self.failed += 1
+        if self.failed <= FAILURES_SAID:
+            self.progress.say(f"{name}: {reason}")
+            if self.failed == FAILURES_SAID:
+                self.progress.say("further failures stand in failed.jsonl only")
         self.progress.show(self.finished, self.failed, self.skipped)
         if self.job.run.strict:
             raise PicturesFailedError(f"{name}: {reason.rstrip('.')}. Without strict the others would be done.")

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import queue
 import threading
@@ -260,8 +261,13 @@ def render_shard(
         for item in ahead:
             yield item if isinstance(item, Outcome) else work.save(item)
             del item  # its maps
-    finally:
+    except KeyboardInterrupt:
+        ahead.stop()  # at once: nobody waits for the batch that the model is at
+        raise
+    except BaseException:
         ahead.close()
+        raise
+    ahead.close()
 
 
 def _captured(
@@ -336,12 +342,16 @@ class _Ahead(Iterator[Any]):
             raise item
         return item
 
+    def stop(self) -> None:
+        """Let the thread end with the item that it is at."""
+        self._closed.set()
+        with contextlib.suppress(queue.Empty):
+            self._queue.get_nowait()
+
     def close(self) -> None:
         """Let the thread end, and wait for it."""
-        self._closed.set()
         while self._thread.is_alive():
-            while not self._queue.empty():
-                self._queue.get()
+            self.stop()
             self._thread.join(0.01)
 
     def _work(self) -> None:

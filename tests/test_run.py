@@ -568,6 +568,29 @@ def test_the_first_signal_finishes_what_is_under_way(number: signal.Signals, net
     assert read_statistics(tmp_path / "out" / "statistics.safetensors")["0"].images == 400
 
 
+SLOW_NET = NET.replace("return nn.Sequential(", "return nn.Sequential(Slow(), ").replace(
+    "def make", "class Slow(nn.Module):\n    def forward(self, x):\n        import time\n\n"
+    "        time.sleep(20 if x.abs().sum() else 0)\n        return x\n\n\ndef make"
+)  # fmt: skip
+
+
+def test_the_second_signal_stops_at_once(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(SLOW_NET)
+    make_pictures(tmp_path / "in", 40)
+    arguments = command(tmp_path / "net.py", tmp_path / "in", tmp_path / "out", "--layer", "1")
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not (tmp_path / "out" / "run.json").exists():
+        time.sleep(0.01)
+    time.sleep(1.5)  # the model is asleep by now
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    begin = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert time.monotonic() - begin < 10
+
+
 def test_kills_at_random_moments_leave_what_a_run_alone_makes(net: Path, tmp_path: Path) -> None:
     make_pictures(tmp_path / "in", 160)
     save = ("--save", "sheets,atlases,statistics")
