@@ -137,10 +137,10 @@ def test_import_loads_nothing_heavy(code: str, forbidden: list[str]) -> None:
 def test_public_names_are_exact() -> None:
     assert cnnviz_fast.__all__ == [
         "Atlas", "CnnvizError", "Comparison", "LayerInfo", "LayerReport", "LayerStatistics", "LoadedModel",
-        "ParameterInfo", "PreprocessOptions", "RenderOptions", "RunSummary", "Sheet", "Source", "__version__", "capture",
-        "capture_stream", "compare", "layer_report", "list_layers", "load_images", "load_model", "parameter_statistics",
-        "read_atlas", "read_statistics", "render", "render_batch", "render_index", "run", "save_atlas", "save_sheet", "save_tiles",
-        "visualize",
+        "ParameterInfo", "PreprocessOptions", "RenderOptions", "RunSummary", "Sheet", "Source", "__version__",
+        "capture", "capture_stream", "compare", "layer_report", "list_layers", "load_images", "load_model",
+        "parameter_statistics", "read_atlas", "read_statistics", "render", "render_batch", "render_index",
+        "run", "save_atlas", "save_sheet", "save_tiles", "visualize",
     ]  # fmt: skip
     for name in cnnviz_fast.__all__:
         assert getattr(cnnviz_fast, name) is not None
