@@ -14,7 +14,6 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -161,23 +160,26 @@ class Work:
         Raises:
             CnnvizError: what is wrong with every picture: an option, a layer that cannot be drawn, a full disk.
         """
-        try:
-            found = list(read_outputs(self.model, captured.outputs, captured.shape, self.recipe.layout))
-        except ShapeError as error:
-            if not self._folders:  # the first ones: no other picture will do better
-                raise
-            return Outcome(failed=[Failed(picture, str(error)) for picture in captured.pictures])
-        self._name_folders([read.name for read in found])
-        with self.device.faults():
-            stream = self.device.stream(captured.ready)
-            with stream.active(), stage("render"):
-                measured = [measure_batch(read.maps, self.recipe.options) for read in found]
-                if self.recipe.collects:
-                    self._collect(found)
-                ready = self.device.mark()
-            jobs = [(n, at) for n in range(len(captured.pictures)) for at in range(len(found))]
-            make = partial(self._make, captured, found, measured, ready)
-            rows = list(in_order(lambda job: make(*job), jobs, self.recipe.options.threads or default_threads()))
+        stream = self.device.stream(captured.ready)
+        with self.device.faults(), stream.active(), stage("render"):
+            try:
+                found = list(read_outputs(self.model, captured.outputs, captured.shape, self.recipe.layout))
+            except ShapeError as error:
+                if not self._folders:  # the first ones: no other picture will do better
+                    raise
+                return Outcome(failed=[Failed(picture, str(error)) for picture in captured.pictures])
+            self._name_folders([read.name for read in found])
+            measured = [measure_batch(read.maps, self.recipe.options) for read in found]
+            if self.recipe.collects:
+                self._collect(found)
+            ready = self.device.mark()
+        jobs = [(n, at) for n in range(len(captured.pictures)) for at in range(len(found))]
+
+        def make(job: tuple[int, int]) -> dict[str, Any]:
+            with self.device.faults(), self.device.stream(ready).active():
+                return self._make(captured, found[job[1]], measured[job[1]][job[0]], job[0])
+
+        rows = list(in_order(make, jobs, self.recipe.options.threads or default_threads()))
         outcome = Outcome()
         for n, picture in enumerate(captured.pictures):
             outcome.finished.append(Finished(picture, rows[n * len(found) : (n + 1) * len(found)]))
@@ -192,37 +194,28 @@ class Work:
         if list(self._folders) != names:
             self._folders = dict(zip(names, layer_parts(names), strict=True))
 
-    def _make(
-        self,
-        captured: _Captured,
-        found: Sequence[LayerMaps],
-        measured: Sequence[Sequence[ChannelStatistics]],
-        ready: Any,
-        n: int,
-        at: int,
-    ) -> dict[str, Any]:
-        """Make all files of picture n and layer `at`; return its row of the index."""
-        recipe, read, picture = self.recipe, found[at], captured.pictures[n]
+    def _make(self, captured: _Captured, read: LayerMaps, measured: ChannelStatistics, n: int) -> dict[str, Any]:
+        """Make all files of a layer of picture n; return its row of the index."""
+        recipe, picture = self.recipe, captured.pictures[n]
         under = None
         if recipe.backdrop is not None and captured.frames is not None:
             under = recipe.backdrop.seen_by_model(captured.frames[n], self.model.preprocess)
         shown = Shown(
             maps=read.maps[n],
             source=read.source(self.model, picture.name),
-            measured=measured[at][n],
+            measured=measured,
             # One worker a picture: files are many, and each is small.
             options=dataclasses.replace(recipe.options, threads=1),
             ranges=recipe.ranges.get(read.layer) if recipe.ranges is not None else None,
             backdrop=under,
         )
         row: dict[str, Any] = {"image": picture.name, "layer": read.name, "shape": list(shown.maps.shape)}
-        row |= {"dtype": str(shown.maps.dtype).removeprefix("torch.")} | _summary(shown.measured)
+        row |= {"dtype": str(shown.maps.dtype).removeprefix("torch.")} | _summary(measured)
         files: list[str] = []
-        with self.device.stream(ready).active():
-            for product in recipe.products:
-                made, facts = product.make(shown, recipe.folder, self._folders[read.name], picture.stem)
-                files += made
-                row |= facts
+        for product in recipe.products:
+            made, facts = product.make(shown, recipe.folder, self._folders[read.name], picture.stem)
+            files += made
+            row |= facts
         if "grid" in row:
             self.grids.setdefault(read.name, row.pop("grid"))
         return row | {"files": files}
