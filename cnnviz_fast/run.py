@@ -37,6 +37,7 @@ from .ranks import Place, place_in
 from .run_pictures import Pictures, pictures_of
 from .run_statistics import Checkpoints, gathered, ranges_for
 from .stages import Stages, stage, watched
+from .statistics_files import read_statistics
 from .strips import default_threads
 from .tar_writer import TarWriter
 from .work import Finished, Named, Outcome, Recipe, Work, render_shard
@@ -132,7 +133,7 @@ def run(
     """
     wanted, drawing = split_options(options)
     job = Job(
-        layers=[layers] if isinstance(layers, (str, int)) else list(layers),
+        layers=list(layers) if isinstance(layers, Sequence) and not isinstance(layers, str) else [layers],
         folder=Path(out),
         format=format,
         max_pixels=max_pixels,
@@ -234,6 +235,7 @@ def statistics_of(model: LoadedModel, pictures: Pictures, job: Job) -> Path | No
             raise OptionError(f"statistics go with normalize 'dataset', got normalize {job.drawing.normalize!r}.")
         return None
     if job.run.statistics is not None:
+        read_statistics(job.run.statistics)  # so that what is wrong with it shows before anything else
         return Path(job.run.statistics)
     only = dataclasses.replace(job.run, save=("statistics",), shards=None, parquet=False)
     first = dataclasses.replace(

@@ -244,6 +244,16 @@ def test_a_second_run_reuses_the_statistics_of_the_first(pictures: Path, alone: 
     assert first == {name: digest for name, digest in second.items() if not name.startswith("dataset/")}
 
 
+def test_statistics_that_are_none_are_refused(pictures: Path, tmp_path: Path) -> None:
+    for content in (None, b"nothing"):
+        file = tmp_path / "statistics.safetensors"
+        if content is not None:
+            file.write_bytes(content)
+        with pytest.raises(cf.CnnvizError, match="statistics"):
+            cf.run(small_model(), pictures, ["0"], tmp_path / "out", normalize="dataset", statistics=str(file), **QUICK)
+        assert not (tmp_path / "out").exists()
+
+
 def test_statistics_without_normalize_dataset_are_refused(pictures: Path, alone: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"^statistics go with normalize 'dataset', got normalize 'channel'\.$"):
         cf.run(small_model(), pictures, ["0"], tmp_path, statistics=str(alone / "statistics.safetensors"), **QUICK)
