@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .encode.files import json_bytes, whole_file
+from .encode.files import json_bytes, sweep, whole_file
 from .errors import OptionError, PicturesFailedError
 from .fingerprint import fingerprint_of
 from .index_files import index_to_parquet
@@ -50,6 +50,12 @@ if TYPE_CHECKING:
 MANIFEST = "manifest"
 
 MEGABYTE = 1_000_000
+
+RUNNING = ".running"
+"""Mark of a run that goes on, or was killed."""
+
+OTHERS_WRITE_S = 600.0
+"""No file takes another process so long to write."""
 
 FAILURES_SAID = 10
 """So many failures are said on stderr as they happen; one of a million in ten would drown everything else."""
@@ -272,6 +278,7 @@ class _Run:
             self.journal = stack.enter_context(
                 Journal(self.job.folder, fingerprint, rank=place.rank, world=place.world)
             )
+            self._sweep_up_after_kills(stack)
             self.tars = self._open_tars(stack)
             folder = self.job.folder if self.tars is None else self.tars.staged
             self.work = Work(self.model, self.job.recipe(self.model, self.statistics, folder))
@@ -285,6 +292,18 @@ class _Run:
             if self.tars is not None:
                 self._say_files(self.tars.close())
             return self._sum_up(time.monotonic() - begin)
+
+    def _sweep_up_after_kills(self, stack: ExitStack) -> None:
+        """Remove halves of files where a run before was killed: it has left its mark, which every other way removes."""
+        place, folder = self.job.place, self.job.folder
+        if any(folder.glob(f"{RUNNING}*")):
+            sweep(folder, older_than_s=0 if place.world == 1 else OTHERS_WRITE_S)
+            if place.world == 1:
+                for mark in folder.glob(f"{RUNNING}*"):
+                    mark.unlink(missing_ok=True)
+        mark = folder / place.file(RUNNING, "")
+        mark.touch()
+        stack.callback(mark.unlink, missing_ok=True)
 
     def _open_tars(self, stack: ExitStack) -> TarWriter | None:
         if self.job.run.shards is None:

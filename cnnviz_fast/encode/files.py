@@ -4,13 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import WriteError
 from ..stages import stage
+
+_PART = re.compile(r"\..*\.[0-9a-f]{8}\.part")
+
+
+def sweep(folder: Path, older_than_s: float) -> None:
+    """Remove what killed processes have left of files that were never whole, in a folder and all below it.
+
+    Args:
+        folder: where to look.
+        older_than_s: leave those that somebody may still be writing.
+    """
+    now = time.time()
+    for place, _, names in os.walk(folder):
+        for name in filter(_PART.fullmatch, names):
+            with contextlib.suppress(OSError):  # it may just have been moved into its place
+                if now - os.stat(os.path.join(place, name)).st_mtime >= older_than_s:
+                    os.unlink(os.path.join(place, name))
 
 
 @contextlib.contextmanager
