@@ -222,10 +222,9 @@ def test_cut_of_several_samples_has_programs_for_each() -> None:
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
-    """Return what stands for CUDA: the current stream, whether it is captured, and which arrays were sent."""
-    device = SimpleNamespace(stream=7, capturing=False, arrays=[])
+    """Return what stands for CUDA: the current stream, and which arrays were sent."""
+    device = SimpleNamespace(stream=7, arrays=[])
     monkeypatch.setattr("torch.cuda.current_stream", lambda _: SimpleNamespace(cuda_stream=device.stream))
-    monkeypatch.setattr("torch.cuda.is_current_stream_capturing", lambda: device.capturing)
     monkeypatch.setattr(triton_gpu, "_sent", lambda array, _: device.arrays.append(array) or torch.as_tensor(array))
     yield device
     assert len(triton_gpu._copies) == 0, "copies outlive their positions"
@@ -246,14 +245,6 @@ def test_positions_are_sent_once_to_each_stream_of_each_device(sent: SimpleNames
     assert triton_gpu._uploaded(positions, first) is copies
     assert triton_gpu._uploaded(sampling_positions(4, 9, "left"), first)[1].tolist() != copies[1].tolist()
     sent.arrays.clear()
-
-
-def test_positions_sent_into_a_captured_graph_are_not_kept(sent: SimpleNamespace) -> None:
-    positions = sampling_positions(4, 9, "center")
-    sent.capturing = True
-    for _ in range(2):
-        triton_gpu._uploaded(positions, torch.device("cuda", 0))
-    assert len(sent.arrays) == 4
 
 
 # On a GPU.
