@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .capture import list_layers as list_layers
     from .compare import Comparison as Comparison
     from .compare import compare as compare
+    from .dataset_statistics import LayerStatistics as LayerStatistics
     from .errors import CnnvizError as CnnvizError
     from .images import load_images as load_images
     from .layers import LayerInfo as LayerInfo
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
     from .render import save_sheet as save_sheet
     from .report import LayerReport as LayerReport
     from .report import layer_report as layer_report
+    from .run import RunSummary as RunSummary
+    from .run import run as run
     from .sheet import Sheet as Sheet
+    from .statistics_files import read_statistics as read_statistics
     from .tiles import save_tiles as save_tiles
     from .visualize import visualize as visualize
     from .weights import ParameterInfo as ParameterInfo
@@ -48,6 +52,7 @@ _HOMES = {
     "list_layers": "capture",
     "Comparison": "compare",
     "compare": "compare",
+    "LayerStatistics": "dataset_statistics",
     "CnnvizError": "errors",
     "load_images": "images",
     "LayerInfo": "layers",
@@ -61,8 +66,11 @@ _HOMES = {
     "render_batch": "batch",
     "save_sheet": "render",
     "save_tiles": "tiles",
+    "read_statistics": "statistics_files",
     "LayerReport": "report",
     "layer_report": "report",
+    "RunSummary": "run",
+    "run": "run",
     "Sheet": "sheet",
     "visualize": "visualize",
     "ParameterInfo": "weights",

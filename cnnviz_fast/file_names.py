@@ -161,23 +161,27 @@ def _distinct(keys: Sequence[str], part_of: Callable[[str], str]) -> Sequence[st
         changed = np.zeros(len(keys), bool)
         changed[same] = True
         digits = compress(map(_DIGITS.__getitem__, steps.data), changed)
-        told = map(_told_apart, compress(parts, changed), compress(keys, changed), digits)
+        told = map(told_apart, compress(parts, changed), compress(keys, changed), digits)
         folded[changed] = np.fromiter(map(_folded, told), np.uint64, len(same))
-    return Texts(map(_told_apart, parts, keys, map(_DIGITS.__getitem__, steps.data))) if steps.any() else parts
+    return Texts(map(told_apart, parts, keys, map(_DIGITS.__getitem__, steps.data))) if steps.any() else parts
 
 
-def _told_apart(part: str, key: str, digits: int) -> str:
+def told_apart(part: str, key: str, digits: int) -> str:
     """Put digits of a key's SHA-256 behind a part."""
     if not digits:
         return part
     return f"{part}-{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:digits]}"
 
 
-def _folded(stem: str) -> int:
-    """Give 64 bits that are the same for stems which a file system may take for one."""
+def folded_stem(stem: str) -> str:
+    """Give what is the same for stems which a file system may take for one."""
     # Upper case first: some systems compare by that, and of ı and i only it is the same.
-    folded = stem.lower() if stem.isascii() else unicodedata.normalize("NFC", stem.upper().casefold())
-    return int.from_bytes(hashlib.blake2b(folded.encode(), digest_size=8).digest(), "little")
+    return stem.lower() if stem.isascii() else unicodedata.normalize("NFC", stem.upper().casefold())
+
+
+def _folded(stem: str) -> int:
+    """Give 64 bits of that."""
+    return int.from_bytes(hashlib.blake2b(folded_stem(stem).encode(), digest_size=8).digest(), "little")
 
 
 def _positions_of_repeats(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.intp]:

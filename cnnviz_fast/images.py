@@ -93,9 +93,57 @@ def load_images(
     sources = find_images(images)
     if not sources:
         raise ImageError("images must name at least one picture, got none.")
-    parts = [_model_input(source, preprocess, max_pixels) for source in sources]
+    parts = [model_input(source, preprocess, max_pixels) for source in sources]
     _check_sizes(parts, sources)
     return torch.cat([part.to(parts[0].device) for part in parts])
+
+
+def model_input(source: Source, preprocess: Preprocess, max_pixels: int) -> torch.Tensor:
+    """Decode and preprocess one picture.
+
+    Args:
+        source: what `decode_image` takes, or a float tensor, which counts as preprocessed.
+        preprocess: the model's own.
+        max_pixels: refuse pictures of more pixels, before they are decoded.
+
+    Returns:
+        (1, 3, H, W) float32, or (1, 3, T, H, W) for a video model; of a float tensor, as many as it holds.
+
+    Raises:
+        ImageError: it cannot be found, decoded or preprocessed.
+        ShapeError: an array or a tensor has another shape.
+        DTypeError: an array is not uint8, a tensor neither uint8 nor float.
+    """
+    if is_tensor(source) and source.is_floating_point():  # type: ignore[union-attr]
+        return preprocessed_input(source)  # type: ignore[arg-type]
+    picture = decode_image(source, max_pixels=max_pixels)
+    try:
+        prepared: torch.Tensor = preprocess(picture)
+        return prepared.float().unsqueeze(0)
+    except Exception as error:  # presets for video and optical flow, or a user's own preprocessing
+        label = _label(source, None)
+        raise ImageError(f"{label} cannot be preprocessed for this model: {reason(error)}.") from error
+
+
+def preprocessed_input(tensor: torch.Tensor) -> torch.Tensor:
+    """Give a float tensor, which counts as preprocessed, as a batch.
+
+    Args:
+        tensor: (3, H, W) float, or any number of them (N, 3, H, W), or of clips (N, 3, T, H, W). Not modified.
+
+    Returns:
+        (N, 3, H, W) float32, or (N, 3, T, H, W).
+
+    Raises:
+        ShapeError: it has another shape.
+    """
+    batch = tensor[None] if tensor.ndim == 3 else tensor
+    if batch.ndim not in (4, 5) or batch.shape[1] != 3 or 0 in batch.shape:
+        raise ShapeError(
+            f"a preprocessed tensor must have shape (3, H, W) or (N, 3, H, W), got {tuple(tensor.shape)}. "
+            f"Clips are (N, 3, T, H, W)."
+        )
+    return batch.float()
 
 
 def matching_files(text: str) -> list[str]:
@@ -134,27 +182,6 @@ def natural_key(path: str) -> tuple[str, str]:
     digits stands before each number, so that the longer number is the later one.
     """
     return _NUMBER.sub(lambda number: f"{chr(len(number[1]))}{number[1]}", path.casefold()), path
-
-
-def _model_input(source: Source, preprocess: Preprocess, max_pixels: int) -> torch.Tensor:
-    """Give one picture, or a tensor that is preprocessed already, as (n, 3, H, W) float32."""
-    if is_tensor(source) and source.is_floating_point():  # type: ignore[union-attr]
-        tensor: torch.Tensor = source.float()  # type: ignore[union-attr]
-        batch = tensor[None] if tensor.ndim == 3 else tensor
-        if batch.ndim not in (4, 5) or batch.shape[1] != 3 or 0 in batch.shape:
-            shape = tuple(tensor.shape)
-            raise ShapeError(
-                f"a preprocessed tensor must have shape (3, H, W) or (N, 3, H, W), got {shape}. "
-                f"Clips are (N, 3, T, H, W)."
-            )
-        return batch
-    picture = decode_image(source, max_pixels=max_pixels)
-    try:
-        prepared: torch.Tensor = preprocess(picture)
-        return prepared.float().unsqueeze(0)
-    except Exception as error:  # presets for video and optical flow, or a user's own preprocessing
-        label = _label(source, None)
-        raise ImageError(f"{label} cannot be preprocessed for this model: {reason(error)}.") from error
 
 
 def _label(source: Source, position: int | None) -> str:

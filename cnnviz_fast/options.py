@@ -296,7 +296,9 @@ class RunOptions(SelfChecking):
     )
     timeout: float = option(60.0, positive, "seconds that a picture may take to be read", "SECONDS")
     strict: bool = option(False, flag, "stop at the first picture that fails")
-    shards: int | None = option(None, whole(1), "write tar files of about so many MB instead of loose files", "MB")
+    shards: int | None = option(
+        None, whole(1), "write tar files instead of loose ones, each ended with the batch that makes it so large", "MB"
+    )
     parquet: bool = option(False, flag, "write the index as index.parquet too")
     statistics: str | None = option(
         None, text, "file of the statistics of an earlier run, for normalize dataset (default: run over them first)",

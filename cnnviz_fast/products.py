@@ -68,7 +68,7 @@ class Product(Protocol):
             stem: of the picture's files.
 
         Returns:
-            Paths of the files, relative to `folder`; and what the index tells of them.
+            Paths of the files, relative to `folder`; and what the index tells of them, or, under "grid", the manifest.
         """
 
 
@@ -84,7 +84,7 @@ class Sheets:
         file = f"{layer}/{stem}.{self.format}"
         make_folder(folder / layer)
         write_picture(plan, folder / file)
-        facts: dict[str, Any] = {"sheet": describe_grid(plan.layout)}
+        facts: dict[str, Any] = {"sheet": [plan.layout.height, plan.layout.width], "grid": describe_grid(plan.layout)}
         if plan.selection.scores is not None or plan.selection.reductions is not None:
             facts["tiles"] = plan.selection.names
         if plan.report is not None:

@@ -9,12 +9,13 @@ Journal       the rows of each batch are appended, in order: it is the index too
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 from .encode.files import json_bytes, whole_file
 from .errors import OptionError, PicturesFailedError
 from .fingerprint import fingerprint_of
+from .index_files import index_to_parquet
 from .interrupts import softened
-from .journal import Journal, index_to_parquet
+from .journal import Journal
 from .manifest import package_version
 from .models import LoadedModel, as_given, load_model, module_of
 from .options import MAX_PIXELS, LayoutOptions, RenderOptions, RunOptions, takes
@@ -35,6 +37,7 @@ from .ranks import Place, place_in
 from .run_pictures import Pictures, pictures_of
 from .run_statistics import Checkpoints, gathered, ranges_for
 from .stages import Stages, stage, watched
+from .statistics_files import read_statistics
 from .strips import default_threads
 from .tar_writer import TarWriter
 from .work import Finished, Named, Outcome, Recipe, Work, render_shard
@@ -45,6 +48,11 @@ if TYPE_CHECKING:
     from .reading import Read
 
 MANIFEST = "manifest"
+
+MEGABYTE = 1_000_000
+
+FAILURES_SAID = 10
+"""So many failures are said on stderr as they happen; one of a million in ten would drown everything else."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +118,7 @@ def run(
         overlay: True to lay maps over the picture as the model saw it, or another picture, as in render; or what
             read_overlay returned.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
-        on_file: called with the path of each file, or of the tar it is in.
+        on_file: called with the path of each file, or of each tar, once it is there.
         **options: see below.
 
     Returns:
@@ -125,7 +133,7 @@ def run(
     """
     wanted, drawing = split_options(options)
     job = Job(
-        layers=[layers] if isinstance(layers, (str, int)) else list(layers),
+        layers=list(layers) if isinstance(layers, Sequence) and not isinstance(layers, str) else [layers],
         folder=Path(out),
         format=format,
         max_pixels=max_pixels,
@@ -166,7 +174,11 @@ class Job:
     place: Place
 
     def fingerprint(self, model: LoadedModel, statistics: Path | None) -> dict[str, Any]:
-        """Return all that changes what comes out; of the statistics that sheets are drawn on, their content."""
+        """Return all that changes what comes out; of the statistics that sheets are drawn on, their content.
+
+        But for the device and the size of the batch, which move values by their last bits: a run may be taken up with
+        less memory, and on another machine.
+        """
         settings = {
             "save": list(self.run.save),
             "shards": self.run.shards,
@@ -223,6 +235,7 @@ def statistics_of(model: LoadedModel, pictures: Pictures, job: Job) -> Path | No
             raise OptionError(f"statistics go with normalize 'dataset', got normalize {job.drawing.normalize!r}.")
         return None
     if job.run.statistics is not None:
+        read_statistics(job.run.statistics)  # so that what is wrong with it shows before anything else
         return Path(job.run.statistics)
     only = dataclasses.replace(job.run, save=("statistics",), shards=None, parquet=False)
     first = dataclasses.replace(
@@ -263,21 +276,21 @@ class _Run:
             folder = self.job.folder if self.tars is None else self.tars.staged
             self.work = Work(self.model, self.job.recipe(self.model, self.statistics, folder))
             self.checkpoints = Checkpoints(self.job.folder, place) if self.work.recipe.collects else None
-            self.progress = stack.enter_context(Progress(self.job.run.progress, self.pictures.count_of(place)))
+            share = len(self.pictures.share(place)) or None
+            self.work.fills = (share or 0) > self.work.recipe.batch
+            self.progress = stack.enter_context(Progress(self.job.run.progress, share))
             stack.enter_context(watched(self.stages))
             stack.enter_context(softened(self.stop, self.progress.say))
             self._do_all()
             if self.tars is not None:
-                self.tars.close()
+                self._say_files(self.tars.close())
             return self._sum_up(time.monotonic() - begin)
 
     def _open_tars(self, stack: ExitStack) -> TarWriter | None:
         if self.job.run.shards is None:
             return None
         place = self.job.place
-        tars = TarWriter(
-            self.job.folder, place.file("shard", "-"), self.job.run.shards * 1_000_000, self.journal.rows()
-        )
+        tars = TarWriter(self.job.folder, place.file("shard", "-"), self.job.run.shards * MEGABYTE, self.journal.rows())
         stack.callback(tars.leave)
         return tars
 
@@ -304,7 +317,8 @@ class _Run:
         try:
             yield from render_shard(work, self._timed(reads), self._named, self.stop)
         finally:
-            reads.close()
+            with contextlib.suppress(ValueError):  # after a second Ctrl-C the thread of the model is still in there
+                reads.close()
 
     def _is_done(self, key: str) -> bool:
         done = self.journal.is_done(key)
@@ -330,13 +344,17 @@ class _Run:
             self.journal.append([(one.picture.key, one.picture.stem, one.rows) for one in outcome.finished])
         self.finished += len(outcome.finished)
         for row in (row for one in outcome.finished for row in one.rows):
-            self.layers.setdefault(row["layer"], {"shape": row["shape"], "sheet": row.get("sheet")})
-            if self.on_file is not None:
-                for file in row["files"]:
-                    self.on_file(self.job.folder / file)
+            self.layers.setdefault(row["layer"], {"shape": row["shape"], "dtype": row["dtype"]})
+            if self.tars is None:
+                self._say_files(row["files"])
         if self.tars is not None:
-            self.tars.turn()
+            self._say_files(self.tars.turn())
         self.progress.show(self.finished, self.failed, self.skipped)
+
+    def _say_files(self, files: Iterable[str]) -> None:
+        if self.on_file is not None:
+            for file in files:
+                self.on_file(self.job.folder / file)
 
     def _into_tar(self, one: Finished) -> Finished:
         assert self.tars is not None
@@ -345,6 +363,10 @@ class _Run:
     def _fail(self, name: str, key: str, reason: str) -> None:
         self.journal.fail(name, key, reason)
         self.failed += 1
+        if self.failed <= FAILURES_SAID:
+            self.progress.say(f"{name}: {reason}")
+            if self.failed == FAILURES_SAID:
+                self.progress.say("further failures stand in failed.jsonl only")
         self.progress.show(self.finished, self.failed, self.skipped)
         if self.job.run.strict:
             raise PicturesFailedError(f"{name}: {reason.rstrip('.')}. Without strict the others would be done.")
@@ -370,7 +392,7 @@ class _Run:
             "cnnviz_fast": package_version(),
             "model": self.model.spec,
             "weights": self.model.weights,
-            "layers": self.layers,
+            "layers": {name: facts | {"grid": self.work.grids.get(name)} for name, facts in self.layers.items()},
             "save": self.job.run.save,
             "options": dict(vars(self.job.drawing)),
             "complete": not self.stop.is_set(),

@@ -36,9 +36,9 @@ class Pictures:
         """Return its key, what messages call it, and the stem of its files."""
         return Named(self.key(position), self.key(position), f"{position:08d}")
 
-    def count_of(self, place: Place) -> int | None:
-        """Return how many are the share of a process."""
-        return None if self.count is None else len(range(place.rank, self.count, place.world))
+    def share(self, place: Place) -> range:
+        """Return the positions that are the share of a process; none where their number is not known."""
+        return range(place.rank, self.count or 0, place.world)
 
     def read(
         self,
@@ -52,6 +52,8 @@ class Pictures:
     ) -> Reads:
         """Read the share of a process in batches, all but what is done.
 
+        Which pictures are batched does not depend on what is done, so that a run that is taken up computes the same.
+
         Args:
             place: of the process.
             is_done: told a key.
@@ -63,10 +65,12 @@ class Pictures:
         Yields:
             The batches, in the order of positions.
         """
-        assert self.count is not None
-        todo = array("q", (p for p in range(place.rank, self.count, place.world) if not is_done(self.key(p))))
-        batches = [todo[start : start + batch] for start in range(0, len(todo), batch)]
-        yield from read_batches(self._read, batches, workers=workers, timeout_s=timeout_s, pin=pin)
+        share = self.share(place)
+        left = (
+            array("q", (p for p in share[start : start + batch] if not is_done(self.key(p))))
+            for start in range(0, len(share), batch)
+        )
+        yield from read_batches(self._read, list(filter(None, left)), workers=workers, timeout_s=timeout_s, pin=pin)
 
 
 class Listed(Pictures):

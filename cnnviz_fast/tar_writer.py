@@ -81,23 +81,34 @@ class TarWriter:
             self._end = self._file.tell()
         return {"shard": self.name, "end": self._end}
 
-    def turn(self) -> None:
-        """Begin a new tar where this one is large enough; called once the index knows what it holds."""
-        if self._end >= self._most_bytes:
-            self.close()
-            self._number, self._end = self._number + 1, 0
-            self._file = self._open()
+    def turn(self) -> list[str]:
+        """Begin a new tar where this one is large enough; called once the index knows what it holds.
 
-    def close(self) -> None:
-        """End the tar and give it its name; an empty one goes."""
+        Returns:
+            The name of the tar that was ended, or none.
+        """
+        if self._end < self._most_bytes:
+            return []
+        ended = self.close()
+        self._number, self._end = self._number + 1, 0
+        self._file = self._open()
+        return ended
+
+    def close(self) -> list[str]:
+        """End the tar and give it its name; an empty one goes.
+
+        Returns:
+            The name, or none.
+        """
         with self._faults():
             if self._end:
                 self._file.write(_END)
             self._file.close()
             if self._end:
                 os.replace(self._part, self._folder / self.name)
-            else:
-                self._part.unlink()
+                return [self.name]
+            self._part.unlink()
+            return []
 
     def leave(self) -> None:
         """Leave the tar as it is, for a later run to take up; to be called on every way out."""

@@ -8,12 +8,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -112,12 +112,18 @@ class _Captured(NamedTuple):
 
 
 class Work:
-    """A model and a recipe, and what is learnt on the way: statistics, and how many pictures fit at once."""
+    """A model and a recipe, and what is learnt on the way: statistics, grids, and how many pictures fit at once.
+
+    fills: whether a batch that is not full is filled up for the model. torch and cuDNN choose their algorithms by its
+        size, and those differ in the last bit: filled up, a picture comes out the same whoever it is batched with.
+    """
 
     def __init__(self, model: LoadedModel, recipe: Recipe) -> None:
         self.model = model
         self.recipe = recipe
+        self.fills = False
         self.statistics: dict[str, LayerStatistics] = {}
+        self.grids: dict[str, dict[str, int]] = {}
         self.device = device_at(weight_of(model.module, torch.empty(0)).device)
         self.fitting = Fitting(self.device, recipe.batch)
         self._folders: dict[str, str] = {}
@@ -133,13 +139,18 @@ class Work:
     def without_products(self) -> Work:
         """Return what only measures, into the same statistics."""
         other = Work(self.model, dataclasses.replace(self.recipe, products=()))
-        other.statistics = self.statistics
+        other.statistics, other.fills = self.statistics, self.fills
         return other
 
     def capture(self, pictures: list[Named], batch: torch.Tensor) -> _Captured:
         """Run the model on a batch, (N, 3, H, W) float32 on any device."""
+        count = len(batch)
+        size = max(count, min(self.recipe.batch, self.fitting.most)) if self.fills else count
+        filled = batch if size == count else torch.cat([batch, batch[-1:].expand(size - count, *batch.shape[1:])])
         with stage("forward"):
-            outputs = capture(self.model, batch, list(self.recipe.layers))
+            outputs = capture(self.model, filled, list(self.recipe.layers))
+            if size > count:
+                outputs = {layer: output[: len(output) // size * count] for layer, output in outputs.items()}
             frames = frame_of(batch) if self.recipe.backdrop else None
             return _Captured(pictures, outputs, tuple(batch.shape), frames, self.device.mark())
 
@@ -149,23 +160,26 @@ class Work:
         Raises:
             CnnvizError: what is wrong with every picture: an option, a layer that cannot be drawn, a full disk.
         """
-        try:
-            found = list(read_outputs(self.model, captured.outputs, captured.shape, self.recipe.layout))
-        except ShapeError as error:
-            if not self._folders:  # the first ones: no other picture will do better
-                raise
-            return Outcome(failed=[Failed(picture, str(error)) for picture in captured.pictures])
-        self._name_folders([read.name for read in found])
-        with self.device.faults():
-            stream = self.device.stream(captured.ready)
-            with stream.active(), stage("render"):
-                measured = [measure_batch(read.maps, self.recipe.options) for read in found]
-                if self.recipe.collects:
-                    self._collect(found)
-                ready = self.device.mark()
-            jobs = [(n, at) for n in range(len(captured.pictures)) for at in range(len(found))]
-            make = partial(self._make, captured, found, measured, ready)
-            rows = list(in_order(lambda job: make(*job), jobs, self.recipe.options.threads or default_threads()))
+        stream = self.device.stream(captured.ready)
+        with self.device.faults(), stream.active(), stage("render"):
+            try:
+                found = list(read_outputs(self.model, captured.outputs, captured.shape, self.recipe.layout))
+            except ShapeError as error:
+                if not self._folders:  # the first ones: no other picture will do better
+                    raise
+                return Outcome(failed=[Failed(picture, str(error)) for picture in captured.pictures])
+            self._name_folders([read.name for read in found])
+            measured = [measure_batch(read.maps, self.recipe.options) for read in found]
+            if self.recipe.collects:
+                self._collect(found)
+            ready = self.device.mark()
+        jobs = [(n, at) for n in range(len(captured.pictures)) for at in range(len(found))]
+
+        def make(job: tuple[int, int]) -> dict[str, Any]:
+            with self.device.faults(), self.device.stream(ready).active():
+                return self._make(captured, found[job[1]], measured[job[1]][job[0]], job[0])
+
+        rows = list(in_order(make, jobs, self.recipe.options.threads or default_threads()))
         outcome = Outcome()
         for n, picture in enumerate(captured.pictures):
             outcome.finished.append(Finished(picture, rows[n * len(found) : (n + 1) * len(found)]))
@@ -180,37 +194,30 @@ class Work:
         if list(self._folders) != names:
             self._folders = dict(zip(names, layer_parts(names), strict=True))
 
-    def _make(
-        self,
-        captured: _Captured,
-        found: Sequence[LayerMaps],
-        measured: Sequence[Sequence[ChannelStatistics]],
-        ready: Any,
-        n: int,
-        at: int,
-    ) -> dict[str, Any]:
-        """Make all files of picture n and layer `at`; return its row of the index."""
-        recipe, read, picture = self.recipe, found[at], captured.pictures[n]
+    def _make(self, captured: _Captured, read: LayerMaps, measured: ChannelStatistics, n: int) -> dict[str, Any]:
+        """Make all files of a layer of picture n; return its row of the index."""
+        recipe, picture = self.recipe, captured.pictures[n]
         under = None
         if recipe.backdrop is not None and captured.frames is not None:
             under = recipe.backdrop.seen_by_model(captured.frames[n], self.model.preprocess)
         shown = Shown(
             maps=read.maps[n],
             source=read.source(self.model, picture.name),
-            measured=measured[at][n],
+            measured=measured,
             # One worker a picture: files are many, and each is small.
             options=dataclasses.replace(recipe.options, threads=1),
             ranges=recipe.ranges.get(read.layer) if recipe.ranges is not None else None,
             backdrop=under,
         )
         row: dict[str, Any] = {"image": picture.name, "layer": read.name, "shape": list(shown.maps.shape)}
-        row |= {"dtype": str(shown.maps.dtype).removeprefix("torch.")} | _summary(shown.measured)
+        row |= {"dtype": str(shown.maps.dtype).removeprefix("torch.")} | _summary(measured)
         files: list[str] = []
-        with self.device.stream(ready).active():
-            for product in recipe.products:
-                made, facts = product.make(shown, recipe.folder, self._folders[read.name], picture.stem)
-                files += made
-                row |= facts
+        for product in recipe.products:
+            made, facts = product.make(shown, recipe.folder, self._folders[read.name], picture.stem)
+            files += made
+            row |= facts
+        if "grid" in row:
+            self.grids.setdefault(read.name, row.pop("grid"))
         return row | {"files": files}
 
 
@@ -247,8 +254,13 @@ def render_shard(
         for item in ahead:
             yield item if isinstance(item, Outcome) else work.save(item)
             del item  # its maps
-    finally:
+    except KeyboardInterrupt:
+        ahead.stop()  # at once: nobody waits for the batch that the model is at
+        raise
+    except BaseException:
         ahead.close()
+        raise
+    ahead.close()
 
 
 def _captured(
@@ -323,12 +335,16 @@ class _Ahead(Iterator[Any]):
             raise item
         return item
 
+    def stop(self) -> None:
+        """Let the thread end with the item that it is at."""
+        self._closed.set()
+        with contextlib.suppress(queue.Empty):
+            self._queue.get_nowait()
+
     def close(self) -> None:
         """Let the thread end, and wait for it."""
-        self._closed.set()
         while self._thread.is_alive():
-            while not self._queue.empty():
-                self._queue.get()
+            self.stop()
             self._thread.join(0.01)
 
     def _work(self) -> None:

@@ -21,28 +21,31 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # From the command line down to what everybody may use: a module imports only modules that stand below it.
 ORDER = [
-    "cli", "commands.demo", "commands.render", "commands.atlas", "commands.drawing", "commands.compare",
-    "commands.layers", "commands.weights", "commands.doctor", "commands.bench", "commands.arguments",
-    "commands.terminal", "commands", "bench", "bench_cases", "stopwatch", "doctor", "visualize", "look", "sources",
-    "shards", "tables", "file_names", "catalogue", "progress", "kernel_sheets", "weight_sheets", "weights",
-    "histograms", "layouts", "capture", "patterns", "forward", "operations", "outputs", "memory", "images",
-    "models", "batch", "tiles", "compare", "render", "drawing", "bands", "atlas", "raw_maps",
-    "encode.tensors", "operators", "plan", "sheet", "overlay", "statistics_files", "dataset_statistics",
-    "encode.formats", "encode.device_jpeg", "encode.png", "encode.files", "timm_zoo", "hf_zoo", "extras", "zoo",
-    "detectors", "checkpoints", "layers", "preprocess", "factories", "pictures", "decode", "manifest", "selection",
-    "vectors", "report", "moments", "quantile_sketch", "channels", "backends", "kernels.numba_sketch",
-    "kernels.torch_sketch", "kernels.numba_values", "kernels.torch_values", "kernels.triton_gpu",
-    "kernels.triton_programs", "kernels.numba_cpu", "kernels.numba_blend", "kernels.numba_statistics",
-    "kernels.numba_jit", "kernels.torch_ops", "kernels.reference", "annotate", "lettering", "palette", "layout",
-    "options", "parsers", "chart", "strips", "stages", "device", "kernels", "encode", "errors",
+    "cli", "commands.demo", "commands.render", "commands.many", "commands.atlas", "commands.drawing",
+    "commands.compare", "commands.layers", "commands.weights", "commands.doctor", "commands.bench",
+    "commands.arguments", "commands.terminal", "commands", "bench", "bench_cases", "stopwatch", "doctor", "run",
+    "run_pictures", "run_statistics", "work", "products", "interrupts", "ranks", "tar_writer", "visualize", "look",
+    "journal", "index_files", "folder_lock", "digest_map", "fingerprint", "reading", "sources", "shards", "tables",
+    "file_names", "catalogue", "progress", "kernel_sheets", "weight_sheets", "weights", "histograms", "layouts",
+    "capture", "patterns", "forward", "operations", "outputs", "memory", "images", "models", "read_workers",
+    "batch", "tiles", "compare", "render", "drawing", "bands", "atlas", "raw_maps", "encode.tensors",
+    "operators", "plan", "sheet", "overlay", "statistics_files", "dataset_statistics", "encode.formats",
+    "encode.device_jpeg", "encode.png", "encode.files", "timm_zoo", "hf_zoo", "extras", "zoo", "detectors",
+    "checkpoints", "layers", "preprocess", "factories", "pictures", "decode", "manifest", "selection", "vectors",
+    "report", "moments", "quantile_sketch", "channels", "backends", "kernels.numba_sketch", "kernels.torch_sketch",
+    "kernels.numba_values", "kernels.torch_values", "kernels.triton_gpu", "kernels.triton_programs",
+    "kernels.numba_cpu", "kernels.numba_blend", "kernels.numba_statistics", "kernels.numba_jit",
+    "kernels.torch_ops", "kernels.reference", "annotate", "lettering", "palette", "layout", "options", "parsers",
+    "chart", "strips", "stages", "device", "kernels", "encode", "errors",
 ]  # fmt: skip
 
 # Foreign packages that cost time, and the only modules that may import them while they are being loaded.
 HEAVY = {
     "torch": {
         "atlas", "batch", "bench", "bench_cases", "channels", "compare", "dataset_statistics", "device",
-        "drawing", "kernel_sheets", "kernels.torch_ops", "kernels.torch_sketch", "kernels.torch_values",
-        "kernels.triton_gpu", "manifest", "moments", "operators", "plan", "quantile_sketch", "selection",
+        "drawing", "fingerprint", "kernel_sheets", "kernels.torch_ops", "kernels.torch_sketch",
+        "kernels.torch_values", "kernels.triton_gpu", "manifest", "moments", "operators", "plan",
+        "quantile_sketch", "read_workers", "reading", "selection", "work",
     },
     "triton": {"kernels.triton_programs"},
     "torchvision": set(),
@@ -133,10 +136,11 @@ def test_import_loads_nothing_heavy(code: str, forbidden: list[str]) -> None:
 
 def test_public_names_are_exact() -> None:
     assert cnnviz_fast.__all__ == [
-        "Atlas", "CnnvizError", "Comparison", "LayerInfo", "LayerReport", "LoadedModel", "ParameterInfo",
-        "PreprocessOptions", "RenderOptions", "Sheet", "Source", "__version__", "capture", "capture_stream",
-        "compare", "layer_report", "list_layers", "load_images", "load_model", "parameter_statistics", "read_atlas",
-        "render", "render_batch", "render_index", "save_atlas", "save_sheet", "save_tiles", "visualize",
+        "Atlas", "CnnvizError", "Comparison", "LayerInfo", "LayerReport", "LayerStatistics", "LoadedModel",
+        "ParameterInfo", "PreprocessOptions", "RenderOptions", "RunSummary", "Sheet", "Source", "__version__",
+        "capture", "capture_stream", "compare", "layer_report", "list_layers", "load_images", "load_model",
+        "parameter_statistics", "read_atlas", "read_statistics", "render", "render_batch", "render_index",
+        "run", "save_atlas", "save_sheet", "save_tiles", "visualize",
     ]  # fmt: skip
     for name in cnnviz_fast.__all__:
         assert getattr(cnnviz_fast, name) is not None

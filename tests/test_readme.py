@@ -23,7 +23,9 @@ def blocks(language: str) -> list[str]:
 
 
 def test_python_blocks_run(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "cat.jpg").write_bytes(photo.read_bytes())
+    (tmp_path / "photos").mkdir()
+    for name in ("cat.jpg", "photos/cat.jpg"):
+        (tmp_path / name).write_bytes(photo.read_bytes())
     monkeypatch.chdir(tmp_path)
     # Everything but the download: the weights would come from a server.
     build = cf.load_model
@@ -34,6 +36,7 @@ def test_python_blocks_run(photo: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert (tmp_path / "layer4.png").exists()
     assert (tmp_path / "layer4.json").exists()
     assert len(list((tmp_path / "layer4").glob("*.png"))) == 2048
+    assert (tmp_path / "run" / "layer4" / "cat.atlas").exists()
 
 
 def test_set_up_is_two_commands() -> None:

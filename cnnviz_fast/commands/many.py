@@ -52,11 +52,12 @@ def run_over(arguments: argparse.Namespace) -> int:
     from ..ranks import place_in
     from ..run import run
 
+    place = place_in()
     model = load_model(
         arguments.model,
         weights=arguments.weights,
         seed=arguments.seed,
-        device=place_in().device(arguments.device),
+        device=place.device(arguments.device),
         preprocess=options_of(arguments, PreprocessOptions),
     )
     everything_is_loaded()
@@ -80,6 +81,8 @@ def run_over(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({name: _plain(value) for name, value in dataclasses.asdict(summary).items()})
     tell(_lines(summary))
+    if place.world > 1:  # torchrun ends all processes as soon as one returns anything else
+        return DONE
     return DONE if not summary.failed else PARTLY if summary.finished or summary.skipped else FAILED
 
 

@@ -1,0 +1,700 @@
+"""Runs over many pictures: what comes out, in which order, what is done again, and what stops them."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from assertions import assert_same_plane
+from PIL import Image
+from runs import LAYERS, NET, digests, make_pictures, rows, small_model
+from torch.utils.data import DataLoader, Dataset
+
+import cnnviz_fast as cf
+from cnnviz_fast.dataset_statistics import LayerStatistics
+from cnnviz_fast.errors import OptionError, PicturesFailedError, WriteError
+from cnnviz_fast.statistics_files import read_statistics
+
+COUNT = 23
+QUICK: dict[str, Any] = {"batch": 4, "workers": 0, "tile": 12, "progress": "none"}
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of COUNT pictures."""
+    folder = tmp_path_factory.mktemp("pictures")
+    make_pictures(folder, COUNT)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run that was left alone: sheets, atlases and statistics."""
+    folder = tmp_path_factory.mktemp("alone")
+    cf.run(small_model(), pictures, LAYERS, folder, save="sheets,atlases,statistics", **QUICK)
+    return folder
+
+
+def assert_same_outcome(folder: Path, alone: Path) -> None:
+    """Assert that a run has come to the same files, rows and statistics as the one left alone."""
+    assert digests(folder) == digests(alone)
+    key = lambda row: (row["key"], row["layer"])  # noqa: E731
+    assert sorted(rows(folder), key=key) == sorted(rows(alone), key=key)
+    assert_same_statistics(read_statistics(folder / "statistics.safetensors"), alone)
+
+
+def assert_same_statistics(found: dict[str, LayerStatistics], alone: Path) -> None:
+    for layer, expected in read_statistics(alone / "statistics.safetensors").items():
+        ours = found[layer]
+        assert ours.images == expected.images
+        for name in ("vmin", "vmax", "zeros", "nan", "inf", "finite", "dead"):
+            assert np.array_equal(getattr(ours, name), getattr(expected, name))
+        for name in ("mean", "variance"):
+            np.testing.assert_allclose(getattr(ours, name), getattr(expected, name), rtol=1e-6)
+        for q in (0.01, 0.5, 0.99):
+            assert np.array_equal(ours.quantile(q), expected.quantile(q))
+
+
+def plane_of(path: Path) -> np.ndarray:
+    """Return the index plane of a sheet."""
+    with Image.open(path) as image:
+        assert image.mode in "LP"
+        return np.asarray(image)
+
+
+# What comes out.
+
+
+def test_every_sheet_is_the_one_that_save_sheet_writes(pictures: Path, alone: Path, tmp_path: Path) -> None:
+    model = small_model()
+    for path in sorted(pictures.iterdir())[:5]:
+        maps = cf.capture(model, cf.load_images(path, model), LAYERS)
+        for layer in LAYERS:
+            cf.save_sheet(maps[layer][0], tmp_path / "sheet.png", tile=12)
+            # Within a level: a batch of four goes through other code of torch than one picture alone.
+            assert_same_plane(plane_of(alone / layer / f"{path.stem}.png"), plane_of(tmp_path / "sheet.png"))
+            atlas = cf.read_atlas(alone / layer / f"{path.stem}.atlas")
+            torch.testing.assert_close(atlas.vmax, maps[layer][0].amax(dim=(1, 2)), rtol=1e-6, atol=1e-6)
+            assert atlas.source.image == str(path)
+
+
+def test_the_index_has_a_row_for_each_picture_and_layer_in_order(pictures: Path, alone: Path) -> None:
+    found = rows(alone)
+    assert [(Path(row["image"]).stem, row["layer"]) for row in found] == [
+        (path.stem, layer) for path in sorted(pictures.iterdir()) for layer in LAYERS
+    ]
+    assert found[0]["shape"] == [6, 12, 12]
+    assert found[0]["files"] == ["0/p0000.png", "0/p0000.atlas"]
+    model = small_model()
+    first = cf.capture(model, cf.load_images(pictures / "p0000.png", model), ["0"])["0"]
+    assert (found[0]["min"], found[0]["max"]) == pytest.approx((float(first.min()), float(first.max())), rel=1e-6)
+    assert not (alone / "failed.jsonl").exists()
+
+
+def test_the_manifest_says_what_the_run_was(alone: Path) -> None:
+    manifest = json.loads((alone / "manifest.json").read_text())
+    assert manifest["complete"] is True
+    assert (manifest["pictures"], manifest["finished"], manifest["failed"]) == (COUNT, COUNT, 0)
+    assert manifest["layers"]["0"]["shape"] == [6, 12, 12]
+    assert manifest["layers"]["0"]["grid"]["tile_h"] == 12
+    assert manifest["statistics"] == "statistics.safetensors"
+    assert set(manifest["stages"]) == {"decode", "forward", "render", "encode", "write"}
+
+
+def test_statistics_are_those_of_all_activations_together(pictures: Path, alone: Path) -> None:
+    model = small_model()
+    everything = cf.capture(model, cf.load_images(pictures, model), LAYERS)
+    for layer, found in read_statistics(alone / "statistics.safetensors").items():
+        values = everything[layer].double().numpy().swapaxes(0, 1).reshape(everything[layer].shape[1], -1)
+        np.testing.assert_allclose(found.mean, values.mean(axis=1), rtol=1e-6)
+        np.testing.assert_allclose(found.variance, values.var(axis=1), rtol=1e-6)
+        assert np.array_equal(found.vmin, values.min(axis=1))
+        assert np.array_equal(found.vmax, values.max(axis=1))
+        assert found.images == COUNT
+
+
+@pytest.mark.parametrize(
+    ("save", "files"),
+    [
+        ("sheets", {"0/p0000.jpg"}),
+        ("tiles", {"0/p0000/0.jpg", "0/p0000/5.jpg", "0/p0000/manifest.json"}),
+        ("maps,sum,mean,max", {"0/p0000.safetensors", "0/p0000.sum.safetensors", "0/p0000.max.safetensors"}),
+        ("statistics", set()),
+    ],
+)
+def test_what_comes_out_is_what_save_names(save: str, files: set[str], pictures: Path, tmp_path: Path) -> None:
+    cf.run(small_model(), pictures / "p0000.png", ["0"], tmp_path, save=save, format="jpg", **QUICK)
+    made = set(digests(tmp_path))
+    assert files <= made
+    assert bool(made) == bool(files)
+    assert (tmp_path / "statistics.safetensors").exists() == (save == "statistics")
+
+
+def test_maps_and_what_they_are_reduced_to_are_the_models_own(pictures: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    model = small_model()
+    cf.run(model, pictures / "p0003.png", ["2"], tmp_path, save="maps,sum", **QUICK)
+    maps = cf.capture(model, cf.load_images(pictures / "p0003.png", model), ["2"])["2"][0]
+    assert torch.equal(load_file(tmp_path / "2" / "p0003.safetensors")["2"], maps)
+    total = load_file(tmp_path / "2" / "p0003.sum.safetensors")["2"]
+    torch.testing.assert_close(total, maps.double().sum(0, keepdim=True).float())
+
+
+def test_paths_are_told_as_files_come(pictures: Path, tmp_path: Path) -> None:
+    told: list[Path] = []
+    cf.run(small_model(), pictures, ["0"], tmp_path, on_file=told.append, **QUICK)
+    assert told == [tmp_path / "0" / f"p{n:04d}.png" for n in range(COUNT)]
+
+
+def test_every_drawing_option_and_an_overlay_reach_the_sheets(pictures: Path, tmp_path: Path) -> None:
+    model, path = small_model(), pictures / "p0001.png"
+    options: dict[str, Any] = {"tile": 48, "gap": 2, "normalize": "layer", "label": True, "colormap": "gray", "topk": 4}
+    cf.run(model, path, ["2"], tmp_path / "run", overlay=True, **{**QUICK, **options})
+    (expected,) = cf.visualize(model, path, ["2"], overlay=True, **options)
+    with Image.open(tmp_path / "run" / "2" / "p0001.png") as image:
+        assert np.array_equal(np.asarray(image.convert("RGB")), expected.rgb())
+    assert rows(tmp_path / "run")[0]["tiles"] == [str(tile["channel"]) for tile in expected.manifest["tiles"]]
+
+
+# The same whatever the way.
+
+
+@pytest.mark.parametrize("options", [{"workers": 2}, {"threads": 1}, {"workers": 1, "threads": 3, "max_pixels": 2000}])
+def test_the_outcome_does_not_depend_on_the_way(
+    options: dict[str, Any], pictures: Path, alone: Path, tmp_path: Path
+) -> None:
+    cf.run(small_model(), pictures, LAYERS, tmp_path, save="sheets,atlases,statistics", **{**QUICK, **options})
+    assert_same_outcome(tmp_path, alone)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 100])
+def test_another_size_of_batch_moves_pixels_by_a_level_at_most(
+    batch: int, pictures: Path, alone: Path, tmp_path: Path
+) -> None:
+    cf.run(small_model(), pictures, LAYERS, tmp_path, **{**QUICK, "batch": batch})
+    for name in digests(tmp_path):
+        assert_same_plane(plane_of(tmp_path / name), plane_of(alone / name))
+
+
+def test_the_outcome_does_not_depend_on_the_order_of_the_pictures(pictures: Path, alone: Path, tmp_path: Path) -> None:
+    shuffled = sorted(pictures.iterdir())
+    np.random.default_rng(1).shuffle(shuffled)  # type: ignore[arg-type]
+    cf.run(small_model(), shuffled, LAYERS, tmp_path, save="sheets,atlases,statistics", **QUICK)
+    assert_same_outcome(tmp_path, alone)
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "slurm"])
+def test_ranks_share_a_run(
+    launcher: str, pictures: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {
+        "torchrun": ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
+        "slurm": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
+    }[launcher]
+    for rank in range(3):
+        for name, value in zip(names, (rank, 3, rank), strict=True):
+            monkeypatch.setenv(name, str(value))
+        summary = cf.run(small_model(), pictures, LAYERS, tmp_path, save="sheets,atlases,statistics", **QUICK)
+        assert summary.finished == summary.pictures == len(range(rank, COUNT, 3))
+    assert_same_outcome(tmp_path, alone)
+    assert (tmp_path / "index-1-of-3.jsonl").exists()
+
+
+def test_ranks_that_are_none_are_refused(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(OptionError, match=r"got RANK=2, WORLD_SIZE=2, LOCAL_RANK=0\.$"):
+        cf.run(small_model(), pictures, LAYERS, tmp_path, **QUICK)
+
+
+# One scale for a data set.
+
+
+def test_normalize_dataset_draws_every_sheet_on_the_range_of_all(pictures: Path, alone: Path, tmp_path: Path) -> None:
+    model = small_model()
+    cf.run(model, pictures, ["0"], tmp_path, normalize="dataset", **QUICK)
+    statistics = read_statistics(alone / "statistics.safetensors")["0"]
+    for path in sorted(pictures.iterdir())[:3]:
+        maps = cf.capture(model, cf.load_images(path, model), ["0"])["0"][0]
+        expected = cf.save_sheet(
+            maps, tmp_path / "expected.png", tile=12, threads=1, normalize="dataset", statistics=statistics
+        )
+        assert (tmp_path / "0" / path.name).read_bytes() == expected.read_bytes()
+
+
+def test_a_second_run_reuses_the_statistics_of_the_first(pictures: Path, alone: Path, tmp_path: Path) -> None:
+    file = alone / "statistics.safetensors"
+    cf.run(small_model(), pictures, ["0"], tmp_path / "a", normalize="dataset", statistics=str(file), **QUICK)
+    cf.run(small_model(), pictures, ["0"], tmp_path / "b", normalize="dataset", **QUICK)
+    assert not (tmp_path / "a" / "dataset").exists()
+    first, second = digests(tmp_path / "a"), digests(tmp_path / "b")
+    assert first == {name: digest for name, digest in second.items() if not name.startswith("dataset/")}
+
+
+def test_statistics_that_are_none_are_refused(pictures: Path, tmp_path: Path) -> None:
+    for content in (None, b"nothing"):
+        file = tmp_path / "statistics.safetensors"
+        if content is not None:
+            file.write_bytes(content)
+        with pytest.raises(cf.CnnvizError, match="statistics"):
+            cf.run(small_model(), pictures, ["0"], tmp_path / "out", normalize="dataset", statistics=str(file), **QUICK)
+        assert not (tmp_path / "out").exists()
+
+
+def test_statistics_without_normalize_dataset_are_refused(pictures: Path, alone: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"^statistics go with normalize 'dataset', got normalize 'channel'\.$"):
+        cf.run(small_model(), pictures, ["0"], tmp_path, statistics=str(alone / "statistics.safetensors"), **QUICK)
+
+
+# Again.
+
+
+def test_a_second_run_does_nothing_again(pictures: Path, tmp_path: Path) -> None:
+    options = {"save": "sheets,statistics", **QUICK}
+    first = cf.run(small_model(), pictures, LAYERS, tmp_path, **options)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}
+    second = cf.run(small_model(), pictures, LAYERS, tmp_path, **options)
+    assert (first.finished, first.skipped) == (COUNT, 0)
+    assert (second.finished, second.skipped, second.pictures) == (0, COUNT, COUNT)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")} == before
+    assert read_statistics(tmp_path / "statistics.safetensors")["0"].images == COUNT
+
+
+def test_pictures_that_have_come_since_are_done_too(pictures: Path, alone: Path, tmp_path: Path) -> None:
+    options = {"save": "sheets,atlases,statistics", **QUICK}
+    some = sorted(pictures.iterdir())[:9]
+    cf.run(small_model(), some, LAYERS, tmp_path, **options)
+    summary = cf.run(small_model(), pictures, LAYERS, tmp_path, **options)
+    assert (summary.finished, summary.skipped) == (COUNT - 9, 9)
+    assert_same_outcome(tmp_path, alone)
+
+
+def test_statistics_miss_no_picture_that_was_finished_after_their_last_checkpoint(
+    pictures: Path, alone: Path, tmp_path: Path
+) -> None:
+    options = {"save": "sheets,atlases,statistics", **QUICK}
+    cf.run(small_model(), sorted(pictures.iterdir())[:9], LAYERS, tmp_path, **options)
+    early = read_statistics(tmp_path / "statistics.safetensors")
+    kept = (tmp_path / "statistics.safetensors").read_bytes()
+    cf.run(small_model(), sorted(pictures.iterdir())[:17], LAYERS, tmp_path, **options)
+    (tmp_path / "statistics.safetensors").write_bytes(kept)  # as a kill leaves it: eight pictures behind the index
+    assert early["0"].images == 9
+    cf.run(small_model(), pictures, LAYERS, tmp_path, **options)
+    assert_same_outcome(tmp_path, alone)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"tile": 13}, "tile: 13 here, 12 there"), ({"save": "tiles"}, "save"), ({"align": "left"}, "align")],
+)
+def test_a_folder_of_another_run_is_refused(
+    change: dict[str, Any], message: str, pictures: Path, tmp_path: Path
+) -> None:
+    cf.run(small_model(), pictures, ["0"], tmp_path, **QUICK)
+    before = digests(tmp_path)
+    with pytest.raises(OptionError, match=message):
+        cf.run(small_model(), pictures, ["0"], tmp_path, **{**QUICK, **change})
+    assert digests(tmp_path) == before
+
+
+def test_other_weights_are_another_run(pictures: Path, tmp_path: Path) -> None:
+    cf.run(small_model(), pictures, ["0"], tmp_path, **QUICK)
+    other = small_model()
+    with torch.no_grad():
+        next(other.module.parameters()).view(-1)[0] += 1e-3
+    with pytest.raises(OptionError, match="weights"):
+        cf.run(other, pictures, ["0"], tmp_path, **QUICK)
+
+
+def test_pictures_of_one_name_are_kept_apart_and_not_overwritten(pictures: Path, tmp_path: Path) -> None:
+    for name, source in (("a", "p0001.png"), ("b", "p0002.png")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "same.png").write_bytes((pictures / source).read_bytes())
+    cf.run(small_model(), tmp_path / "a", ["0"], tmp_path / "out", **QUICK)
+    cf.run(small_model(), tmp_path / "b", ["0"], tmp_path / "out", **QUICK)
+    cf.run(small_model(), [tmp_path / "a", tmp_path / "b"], ["0"], tmp_path / "out", **QUICK)
+    made = digests(tmp_path / "out")
+    assert len(set(made.values())) == len(made) == 2
+
+
+# What fails.
+
+
+def damage(folder: Path, count: int) -> set[str]:
+    """Damage pictures, each in another way; return their names."""
+    good = (folder / "p0000.png").read_bytes()
+    ways = [
+        b"", b"\x89PNG\r\n\x1a\n", good[: len(good) // 2], b"GIF89a" + bytes(20), b"\xff\xd8\xff\xe0" + bytes(50),
+        os.urandom(500), b"<svg/>", good[:40] + bytes(60) + good[100:], b"RIFF\0\0\0\0WEBP", b"BM" + bytes(9),
+    ]  # fmt: skip
+    names = set()
+    for n in range(count):
+        path = folder / f"p{2 * n + 1:04d}.png"
+        path.write_bytes(ways[n % len(ways)])
+        names.add(path.name)
+    return names
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_exactly_the_damaged_pictures_are_in_failed(workers: int, tmp_path: Path) -> None:
+    make_pictures(tmp_path / "in", 40)
+    damaged = damage(tmp_path / "in", 10)
+    summary = cf.run(small_model(), tmp_path / "in", ["0"], tmp_path / "out", **{**QUICK, "workers": workers})
+    failed = rows(tmp_path / "out", "failed")
+    assert {Path(row["image"]).name for row in failed} == damaged
+    assert all(row["reason"] for row in failed)
+    assert (summary.finished, summary.failed) == (30, 10)
+    assert len(digests(tmp_path / "out")) == 30
+    again = cf.run(small_model(), tmp_path / "in", ["0"], tmp_path / "out", **QUICK)
+    assert (again.finished, again.failed, again.skipped) == (0, 10, 30)
+    assert len(rows(tmp_path / "out", "failed")) == 10
+
+
+def test_strict_stops_at_the_first_failure(tmp_path: Path) -> None:
+    make_pictures(tmp_path / "in", 20)
+    (tmp_path / "in" / "p0009.png").write_bytes(b"")
+    with pytest.raises(PicturesFailedError, match=r"p0009\.png: .* Without strict the others would be done\.$"):
+        cf.run(small_model(), tmp_path / "in", ["0"], tmp_path / "out", strict=True, **QUICK)
+    done = {Path(row["image"]).name for row in rows(tmp_path / "out")}
+    assert done == {f"p{n:04d}.png" for n in range(8)}
+
+
+class Picky(torch.nn.Module):
+    """A model that fails on bright pictures, and runs out of memory on more than two."""
+
+    def __init__(self, most: int = 1000) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 3)
+        self.most = most
+        self.sizes: list[int] = []
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        self.sizes.append(len(batch))
+        if len(batch) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.")
+        if (batch.mean(dim=(1, 2, 3)) > 2).any():
+            raise ValueError("too bright")
+        return self.conv(batch)
+
+
+def test_a_picture_on_which_the_model_fails_costs_only_itself(tmp_path: Path) -> None:
+    make_pictures(tmp_path / "in", 10)
+    Image.new("RGB", (32, 32), "white").save(tmp_path / "in" / "p0005.png")
+    summary = cf.run(Picky(), tmp_path / "in", ["conv"], tmp_path / "out", **QUICK)
+    (failed,) = rows(tmp_path / "out", "failed")
+    assert failed["image"].endswith("p0005.png")
+    assert "too bright" in failed["reason"]
+    assert summary.finished == 9
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_stays_so(pictures: Path, tmp_path: Path) -> None:
+    model = Picky(most=3)
+    summary = cf.run(model, pictures, ["conv"], tmp_path, **{**QUICK, "batch": 8})
+    assert summary.finished == COUNT
+    assert model.sizes[:4] == [8, 4, 2, 2]
+    assert set(model.sizes[3:]) <= {1, 2}
+
+
+def test_one_picture_that_does_not_fit_ends_the_run(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(MemoryError, match="too little memory"):
+        cf.run(Picky(most=0), pictures, ["conv"], tmp_path, **QUICK)
+
+
+def test_what_is_wrong_with_every_picture_is_raised(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(cf.CnnvizError, match="layer9"):
+        cf.run(small_model(), pictures, ["layer9"], tmp_path / "a", **QUICK)
+    with pytest.raises(OptionError, match="channels must lie in"):
+        cf.run(small_model(), pictures, ["0"], tmp_path / "b", channels="99", **QUICK)
+
+
+class FullDisk:
+    """Stands where sheets are written, on a disk that holds so many."""
+
+    def __init__(self, holds: int) -> None:
+        self.left = holds
+        self.lock = threading.Lock()
+
+    def __call__(self, plan: Any, path: Path) -> None:
+        from cnnviz_fast.render import write_picture
+
+        with self.lock:
+            if not self.left:
+                raise WriteError(f"cannot write {path}: No space left on device.")
+            self.left -= 1
+        write_picture(plan, path)
+
+
+def test_a_full_disk_stops_the_run_and_what_was_done_stays(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("cnnviz_fast.products.write_picture", FullDisk(10))
+        with pytest.raises(WriteError, match="No space left"):
+            cf.run(small_model(), pictures, ["0"], tmp_path, save="sheets,statistics", **QUICK)
+    assert len(rows(tmp_path)) == 8  # two whole batches
+    summary = cf.run(small_model(), pictures, ["0"], tmp_path, save="sheets,statistics", **QUICK)
+    assert (summary.finished, summary.skipped) == (COUNT - 8, 8)
+    assert read_statistics(tmp_path / "statistics.safetensors")["0"].images == COUNT
+
+
+# Programs' own data.
+
+
+class Tensors(Dataset[Any]):
+    """A data set of a program: pairs of a picture and a label."""
+
+    def __init__(self, pictures: Path) -> None:
+        self.paths = sorted(pictures.iterdir())
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        with Image.open(self.paths[index]) as image:
+            return image.convert("RGB"), 7
+
+
+def test_a_data_set_and_a_loader_give_the_same_sheets(pictures: Path, alone: Path, tmp_path: Path) -> None:
+    model = small_model()
+    cf.run(model, Tensors(pictures), LAYERS, tmp_path / "set", **QUICK)
+    prepared = torch.stack([model.preprocess(picture) for picture, _ in (Tensors(pictures)[n] for n in range(COUNT))])
+    loader = DataLoader(torch.utils.data.TensorDataset(prepared), batch_size=6)
+    cf.run(model, loader, LAYERS, tmp_path / "loader", **QUICK)
+    expected = {
+        name[2:-4]: digest for name, digest in digests(alone).items() if name.startswith("0/") and "png" in name
+    }
+    for folder in ("set", "loader"):
+        made = digests(tmp_path / folder)
+        assert [made[f"0/{n:08d}.png"] for n in range(COUNT)] == [expected[f"p{n:04d}"] for n in range(COUNT)]
+    assert rows(tmp_path / "loader")[0]["key"] == "dataset/00000000"
+    assert cf.run(model, loader, LAYERS, tmp_path / "loader", **QUICK).finished == 0
+
+
+# Tar files.
+
+
+def members(folder: Path) -> dict[str, bytes]:
+    found = {}
+    for path in sorted(folder.glob("shard-*.tar")):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                file = tar.extractfile(member)
+                assert file is not None
+                assert member.name not in found
+                found[member.name] = file.read()
+    return found
+
+
+def test_tars_hold_what_loose_files_would(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cf.run(small_model(), pictures, LAYERS, tmp_path / "loose", **QUICK)
+    told: list[Path] = []
+    monkeypatch.setattr(importlib.import_module("cnnviz_fast.run"), "MEGABYTE", 20_000)
+    cf.run(small_model(), pictures, LAYERS, tmp_path / "tars", shards=1, on_file=told.append, **QUICK)
+    tars = sorted((tmp_path / "tars").glob("*.tar"))
+    assert len(tars) > 2
+    assert told == tars
+    loose = {name: (tmp_path / "loose" / name).read_bytes() for name in digests(tmp_path / "loose")}
+    assert members(tmp_path / "tars") == loose
+    assert [path.name for path in (tmp_path / "tars").iterdir() if path.is_dir()] == []
+    first = rows(tmp_path / "tars")[0]
+    assert (first["shard"], first["files"]) == ("shard-000000.tar", ["0/p0000.png"])
+
+
+def test_tars_are_taken_up_where_the_index_ends(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = sorted(pictures.iterdir())[:8]
+    with monkeypatch.context() as patch:
+        patch.setattr("cnnviz_fast.tar_writer.TarWriter.close", lambda self: [])  # as a kill leaves it
+        cf.run(small_model(), some, LAYERS, tmp_path, shards=1, **QUICK)
+    (part,) = tmp_path.glob(".shard-*.part")
+    with open(part, "ab") as file:
+        file.write(b"half a file that the index does not know" * 50)
+    cf.run(small_model(), pictures, LAYERS, tmp_path, shards=1, **QUICK)
+    cf.run(small_model(), pictures, LAYERS, tmp_path / "whole", **QUICK)
+    whole = {name: (tmp_path / "whole" / name).read_bytes() for name in digests(tmp_path / "whole")}
+    assert members(tmp_path) == whole
+
+
+# Signals and kills, on the command line.
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> Path:
+    (tmp_path / "net.py").write_text(NET)
+    return tmp_path / "net.py"
+
+
+def command(net: Path, pictures: Path, out: Path, *more: str) -> list[str]:
+    return [
+        sys.executable, "-m", "cnnviz_fast.cli", "render", f"{net}:make", str(pictures), "--layer", "0", "2", "--size",
+        "24", "--tile", "12", "--batch", "4", "--out", str(out), *more,
+    ]  # fmt: skip
+
+
+def said(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(arguments, capture_output=True, text=True, check=False)
+
+
+def wait_for_rows(out: Path, count: int, process: subprocess.Popen[Any]) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        if (out / "index.jsonl").exists() and len((out / "index.jsonl").read_bytes().splitlines()) >= count:
+            return
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_finishes_what_is_under_way(number: signal.Signals, net: Path, tmp_path: Path) -> None:
+    make_pictures(tmp_path / "in", 400)
+    arguments = command(net, tmp_path / "in", tmp_path / "out", "--save", "sheets,statistics")
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for_rows(tmp_path / "out", 16, process)
+    process.send_signal(number)
+    printed, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "stopping after what is under way" in said
+    done = rows(tmp_path / "out")
+    assert 16 <= len(done) < 800
+    assert len(printed.splitlines()) == len(done)
+    assert {str(tmp_path / "out" / row["files"][0]) for row in done} == set(printed.splitlines())
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["complete"] is False
+    assert subprocess.run(arguments, capture_output=True, check=False).returncode == 0
+    assert len(rows(tmp_path / "out")) == 800
+    assert read_statistics(tmp_path / "out" / "statistics.safetensors")["0"].images == 400
+
+
+SLOW_NET = NET.replace("return nn.Sequential(", "return nn.Sequential(Slow(), ").replace(
+    "def make", "class Slow(nn.Module):\n    def forward(self, x):\n        import time\n\n"
+    "        time.sleep(20 if x.abs().sum() else 0)\n        return x\n\n\ndef make"
+)  # fmt: skip
+
+
+def test_the_second_signal_stops_at_once(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(SLOW_NET)
+    make_pictures(tmp_path / "in", 40)
+    arguments = command(tmp_path / "net.py", tmp_path / "in", tmp_path / "out", "--layer", "1")
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not (tmp_path / "out" / "run.json").exists():
+        time.sleep(0.01)
+    time.sleep(1.5)  # the model is asleep by now
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    begin = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert time.monotonic() - begin < 10
+
+
+def test_kills_at_random_moments_leave_what_a_run_alone_makes(net: Path, tmp_path: Path) -> None:
+    make_pictures(tmp_path / "in", 160)
+    save = ("--save", "sheets,atlases,statistics")
+    subprocess.run(command(net, tmp_path / "in", tmp_path / "alone", *save), check=True, capture_output=True)
+    arguments = command(net, tmp_path / "in", tmp_path / "out", *save)
+    random = np.random.default_rng(5)
+    for kill in range(1, 5):
+        process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for_rows(tmp_path / "out", int(60 * kill), process)
+        time.sleep(float(random.uniform(0, 0.02)))
+        process.kill()
+        process.wait()
+        for path in (tmp_path / "out").glob("*/*.png"):
+            with Image.open(path) as image:
+                image.load()
+    subprocess.run(arguments, check=True, capture_output=True)
+    assert digests(tmp_path / "out") == digests(tmp_path / "alone")
+    key = lambda row: (row["key"], row["layer"])  # noqa: E731
+    assert sorted(rows(tmp_path / "out"), key=key) == sorted(rows(tmp_path / "alone"), key=key)
+    assert_same_statistics(read_statistics(tmp_path / "out" / "statistics.safetensors"), tmp_path / "alone")
+
+
+def test_a_folder_that_another_run_is_in_is_refused(net: Path, tmp_path: Path) -> None:
+    make_pictures(tmp_path / "in", 400)
+    arguments = command(net, tmp_path / "in", tmp_path / "out")
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for_rows(tmp_path / "out", 4, process)
+        process.send_signal(signal.SIGSTOP)
+        second = subprocess.run(arguments, capture_output=True, text=True, check=False)
+        assert second.returncode == 2
+        assert "is in use by another run" in second.stderr
+    finally:
+        process.kill()
+        process.wait()
+
+
+# On the command line.
+
+
+@pytest.fixture
+def listed(pictures: Path, tmp_path: Path) -> Path:
+    (tmp_path / "list.txt").write_text("\n".join(map(str, sorted(pictures.iterdir()))) + "\nmissing.png\n")
+    return tmp_path / "list.txt"
+
+
+def test_a_list_with_a_missing_picture_ends_with_three(net: Path, listed: Path, tmp_path: Path) -> None:
+    done = said(command(net, listed, tmp_path / "out", "--workers", "0"))
+    assert done.returncode == 3
+    assert len(done.stdout.splitlines()) == 2 * COUNT
+    assert f"{COUNT} pictures in" in done.stderr
+    assert "1 failed: see" in done.stderr
+    assert "decode" in done.stderr
+    (failed,) = rows(tmp_path / "out", "failed")
+    assert failed["image"].endswith("missing.png")
+
+
+def test_json_lines_of_progress_and_a_json_summary(net: Path, pictures: Path, tmp_path: Path) -> None:
+    done = said(command(net, pictures, tmp_path / "out", "--progress", "json", "--json", "--workers", "0"))
+    assert done.returncode == 0
+    summary = json.loads(done.stdout)
+    assert (summary["pictures"], summary["finished"], summary["failed"]) == (COUNT, COUNT, 0)
+    lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    assert lines[-1]["finished"] == COUNT
+    assert set(lines[-1]) == {"finished", "failed", "skipped", "total", "per_s", "left_s"}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--save", "sheet"], "save must be"),
+        (["--name", "{channel}.png"], "name and suffix go with"),
+        (["--address", "here"], "address goes with engine 'ray'"),
+        (["--batch", "0"], "batch must be"),
+        (["--statistics", "x"], "statistics go with normalize 'dataset'"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_done(
+    more: list[str], message: str, net: Path, pictures: Path, tmp_path: Path
+) -> None:
+    done = said(command(net, pictures, tmp_path / "out", *more))
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (tmp_path / "out" / "0").exists()
+
+
+def test_an_empty_folder_is_refused(net: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = said(command(net, tmp_path / "empty", tmp_path / "out"))
+    assert done.returncode == 1
+    assert "holds no" in done.stderr
+
+
+def test_each_is_another_word_for_tiles(net: Path, pictures: Path, tmp_path: Path) -> None:
+    done = said(command(net, pictures, tmp_path / "out", "--each", "--workers", "0"))
+    assert done.returncode == 0
+    assert (tmp_path / "out" / "0" / "p0000" / "5.png").exists()
