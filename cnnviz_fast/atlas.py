@@ -137,7 +137,7 @@ def atlas_bytes(maps: Any, source: Source) -> bytes:
         EncodeError: they are more than 2^30 values.
     """
     values = as_maps(maps)
-    backend = backends.choose("auto", values.device.type)
+    backend = backends.choose("auto", str(values.device))
     statistics = channel_statistics(backend, values)
     cells = values[0].numel()
     tensors = {

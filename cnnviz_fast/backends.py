@@ -92,20 +92,47 @@ _LOG = logging.getLogger(__package__)
 _PLACES = {"cpu": "the CPU", "cuda": "a CUDA device"}
 
 
-@cache
-def missing(name: str) -> str:
-    """Say why a backend cannot work on this machine, or "" where it can. Loads it to find out, and tries Triton."""
+def missing(name: str, device: str = "cuda") -> str:
+    """Say why a backend cannot work on this machine, or "" where it can. Loads it to find out, and tries Triton.
+
+    Args:
+        name: of the backend.
+        device: where Triton is tried: 'cuda' for the current device, 'cuda:1' for a certain one.
+
+    Returns:
+        The reason, found once, but where memory was short: that may be over by the next time.
+    """
     if name != "triton":
         return cannot_load(BACKENDS[name].module)
+    try:
+        return _fails_on(device)
+    except Exception as error:
+        return _first_line(error)
+
+
+@cache
+def _fails_on(device: str) -> str:
+    """Say why Triton cannot work on a device, or "" where it can; raises what says that memory was short."""
+    triton = BACKENDS["triton"]
     if not _sees_cuda():
         return "torch sees no CUDA device"
-    if reason := cannot_load(BACKENDS[name].module):
+    if reason := cannot_load(triton.module):
         return reason
     try:
-        BACKENDS[name].kernels.trial()
+        triton.kernels.trial(device)
     except Exception as error:  # a missing C compiler, an old driver: whatever the first launch meets
+        if _is_full(device, error):
+            raise
         return _first_line(error)
     return ""
+
+
+def _is_full(device: str, error: Exception) -> bool:
+    import torch
+
+    from .device import device_at
+
+    return device_at(torch.device(device)).is_full(error)
 
 
 def _sees_cuda() -> bool:
@@ -164,7 +191,7 @@ def choose(name: str, device: str) -> Backend:
 
     Args:
         name: 'auto', or the backend wanted. Only 'auto' chooses; a named backend is used or refused.
-        device: type of the device where the maps lie, such as 'cpu' or 'cuda'.
+        device: where the maps lie, such as 'cpu', 'cuda' or 'cuda:1'.
 
     Returns:
         The backend. 'auto' is numba on the CPU and triton on CUDA where they work, and torch otherwise.
@@ -174,23 +201,28 @@ def choose(name: str, device: str) -> Backend:
     """
     if name == "auto":
         return BACKENDS[_automatic(device)]
-    backend = BACKENDS[name]
-    if not backend.takes(device):
+    backend, kind = BACKENDS[name], _kind(device)
+    if not backend.takes(kind):
         needed = backend.devices[0]
         raise BackendUnavailableError(
-            f"backend {name!r} needs maps on {_PLACES[needed]}, got {device}. "
+            f"backend {name!r} needs maps on {_PLACES[needed]}, got {kind}. "
             f"Pass maps.{needed}(), or take backend 'torch'."
         )
-    if reason := missing(name):
+    if reason := missing(name, device):
         raise BackendUnavailableError(f"backend {name!r} does not work here: {reason}")
     return backend
 
 
+def _kind(device: str) -> str:
+    return device.partition(":")[0]
+
+
 def _automatic(device: str) -> str:
-    if device == "cpu" and not missing("numba"):
+    kind = _kind(device)
+    if kind == "cpu" and not missing("numba"):
         return "numba"
-    if device == "cuda":
-        reason = missing("triton")
+    if kind == "cuda":
+        reason = missing("triton", device)
         if not reason:
             return "triton"
         _log_fallback(reason)

@@ -6,6 +6,8 @@
 A band is as many strips as fit into a landing, memory of the host that the device copies to and workers read from:
 nothing is copied twice. There are two landings, so the device is at most two bands ahead, and waits only while both are
 full. There is no thread for this: the worker that gives back the last strip of a landing queues the next band.
+
+What a device reports comes out as it is; `Device.faults` belongs around all of it.
 """
 
 from __future__ import annotations
@@ -14,8 +16,7 @@ import contextlib
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +72,6 @@ class Painter:
             The number of rows that fit, at least `least`.
 
         Raises:
-            KernelError: the device was lost.
             MemoryError: there is not enough for `least`.
         """
 
@@ -80,11 +80,7 @@ class Painter:
                 self._plane = self.device.memory(rows * self.row_bytes)
 
         hoped = max(least, min(most, BAND_BYTES // self.row_bytes))
-        with self.device.faults():
-            rows = Fitting(self.device, hoped).fit(take, hoped)
-        if rows < least:
-            raise MemoryError(f"{self.device.device} has too little memory for {least} rows of a sheet.")
-        return rows
+        return Fitting(self.device, hoped, least).fit(take, hoped)
 
     def send(self, strip: Strip, landing: torch.Tensor) -> Callable[[], None]:
         """Queue the drawing of rows, and their way to the host; at most as many as were reserved.
@@ -94,11 +90,10 @@ class Painter:
             landing: (rows * row bytes) uint8, contiguous, memory of the host.
 
         Returns:
-            What waits until they, and all rows sent before them, are there; a KernelError where the device was lost.
+            What waits until they, and all rows sent before them, are there.
 
         Raises:
-            KernelError: the device was lost.
-            MemoryError: it cannot draw a single row.
+            MemoryError: the device cannot draw a single row.
         """
         assert self._plane is not None, "reserve comes first"
         shape = (strip.stop - strip.start, *self.row_shape)
@@ -107,22 +102,17 @@ class Painter:
         def draw(first: int, last: int) -> None:
             self._draw(Strip(first, last), plane[first - strip.start : last - strip.start])
 
-        with self.device.faults(), self.stream.active():
+        with self.stream.active():
             self._at_once.run(draw, strip.start, strip.stop)
-            return partial(self._wait_for, self.stream.fetch(plane, landing.view(shape)))
-
-    def _wait_for(self, arrived: Callable[[], None]) -> None:
-        with self.device.faults():
-            arrived()
-
-    def wait(self) -> None:
-        """Wait for everything that was sent: until then the device reads the maps, and writes where it was told to."""
-        with self.device.faults():
-            self.stream.wait()
+            return self.stream.fetch(plane, landing.view(shape))
 
 
 class Bands:
-    """Strips of a picture that a device draws, for workers that take them in order and give each back."""
+    """Strips of a picture that a device draws, for workers that take them in order and give each back.
+
+    At the end of a `with` block the device has done what it was given: until then it reads the maps, and writes into
+    the landings.
+    """
 
     def __init__(self, painter: Painter, strips: Sequence[Strip]) -> None:
         """Queue the first bands.
@@ -132,8 +122,7 @@ class Bands:
             strips: of the whole picture, from top to bottom.
 
         Raises:
-            KernelError: the device was lost.
-            MemoryError: it has no memory for the tallest strip.
+            MemoryError: the device has no memory for the tallest strip.
         """
         self._painter = painter
         rows = painter.reserve(max(stop - start for start, stop in strips), strips[-1].stop - strips[0].start)
@@ -148,11 +137,7 @@ class Bands:
         self._queue()
 
     def pixels(self, strip: Strip) -> NDArray[np.uint8]:
-        """Wait for a strip and return it, (rows, *row_shape) uint8, C-contiguous, valid until it is given back.
-
-        Raises:
-            KernelError: the device was lost.
-        """
+        """Wait for a strip and return it, (rows, *row_shape) uint8, C-contiguous, valid until it is given back."""
         number = self._band_of[strip.start]
         with self._changed:
             while len(self._arrived) <= number and self._error is None:
@@ -175,9 +160,16 @@ class Bands:
             self._left[number] -= 1
             self._queue()
 
-    def close(self) -> None:
-        """Wait for the device, which may still be writing into the landings."""
-        self._painter.wait()
+    def __enter__(self) -> Bands:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        if kind is None:
+            for arrived in self._arrived[-1:]:  # and not for the next sheet, which may follow on the same stream
+                arrived()
+        else:
+            with contextlib.suppress(Exception):  # the error on its way says more than what the device reports now
+                self._painter.stream.wait()
 
     def _queue(self) -> None:
         """Queue bands as long as there is a free landing. What goes wrong is raised where pixels are asked for."""

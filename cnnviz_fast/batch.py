@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +16,7 @@ from . import backends
 from .channels import ChannelStatistics, channel_statistics, check_values
 from .dataset_statistics import LayerStatistics, Ranges, ranges_of
 from .device import Fitting, device_at
-from .drawing import begin_whole
+from .drawing import Begun, begin_whole
 from .errors import DTypeError, InputError, ShapeError
 from .manifest import Source
 from .options import RenderOptions, takes
@@ -26,15 +25,13 @@ from .selection import pick
 from .sheet import Sheet
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from .overlay import Backdrop
     from .plan import Plan
 
 MEASURED_BYTES = 1 << 28
-"""Of maps that are measured at once. The torch backend takes up to ten times as much beside them, the others nothing;
-where that is too much, fewer samples are taken."""
+"""Of maps that are measured at once. The torch backend takes up to ten times as much beside them, the others nothing,
+but for a copy of maps whose channels do not follow each other, such as channels-last ones. Where that is too much,
+fewer samples are taken."""
 
 
 def plan_batch(
@@ -83,7 +80,7 @@ def measure_batch(maps: torch.Tensor, options: RenderOptions) -> list[ChannelSta
         KernelError: the device was lost.
         MemoryError: it cannot measure a single sample.
     """
-    backend = backends.choose(options.backend, maps.device.type)
+    backend = backends.choose(options.backend, str(maps.device))
     found: list[ChannelStatistics] = []
 
     def measure(first: int, last: int) -> None:
@@ -109,8 +106,9 @@ def render_batch(
 ) -> Iterator[Sheet]:
     """Draw a sheet for each of N samples, of one layer or of several.
 
-    Each is drawn while the caller works on the one before, so at most two are under way. Maps of a layer that are
-    handed in as a pair, by a generator, say, are let go of once their sheets are drawn.
+    Each is drawn while the caller works on the one before, so at most two are under way: where the next one cannot
+    be begun, the one before is handed out, and then the error raised. Maps of a layer are let go of once its last
+    sheet is drawn; so they are gone if nobody else holds them, as those that a generator hands in.
 
     Args:
         maps: (N, C, H, W) real dtype, any device, finite or not; or layer name -> such maps, as capture returns them,
@@ -125,12 +123,12 @@ def render_batch(
     Raises:
         InputError: maps or an option cannot be used, or there is not one source a sample.
         BackendUnavailableError: the named backend does not work for these maps.
-        KernelError: the device was lost.
+        KernelError: the device was lost, or refuses the work.
         MemoryError: a sheet does not fit into memory.
     """
     checked = RenderOptions(**options)
     several = maps.items() if isinstance(maps, Mapping) else maps
-    pairs = [(None, maps)] if isinstance(maps, torch.Tensor) else several
+    pairs = iter([(None, maps)]) if isinstance(maps, torch.Tensor) else several
     return _one_ahead(_begun(pairs, sources, statistics, checked))
 
 
@@ -139,8 +137,8 @@ def _begun(
     sources: Sequence[Source] | None,
     statistics: Mapping[str, LayerStatistics] | LayerStatistics | None,
     options: RenderOptions,
-) -> Iterator[Callable[[], Sheet]]:
-    """Begin to draw sheet after sheet; yield what waits for each."""
+) -> Iterator[Begun]:
+    """Begin to draw sheet after sheet."""
     for layer, maps in pairs:
         _check_batch(layer, maps, sources)
         stream = device_at(maps.device).stream()
@@ -155,26 +153,34 @@ def _begun(
                 plan = next(plans, None)
                 if plan is None:
                     break
-                drawn = begin_whole(plan)
-            yield partial(_finish, plan, drawn)
-            del plan, drawn
+                begun = begin_whole(plan)
+            yield begun
+            del plan, begun
 
 
-def _finish(plan: Plan, drawn: Callable[[], NDArray[np.uint8]]) -> Sheet:
-    return Sheet(drawn(), plan.palette, plan.describe(), plan.overlay)
+def _finished(begun: Begun) -> Sheet:
+    plan = begun.plan
+    return Sheet(begun.finish(), plan.palette, plan.describe(), plan.overlay)
 
 
-def _one_ahead(begun: Iterator[Callable[[], Sheet]]) -> Iterator[Sheet]:
+def _one_ahead(begun: Iterator[Begun]) -> Iterator[Sheet]:
     """Yield sheets; each is begun before the one ahead of it is handed out, and none is left under way."""
-    waiting = next(begun, None)
+    ahead = next(begun, None)
     try:
-        while waiting is not None:
-            ready, waiting = waiting, next(begun, None)
-            yield ready()
-            del ready
+        while ahead is not None:
+            ready, ahead = ahead, None
+            try:
+                ahead = next(begun, None)
+            except Exception:
+                yield _finished(ready)
+                raise
+            sheet = _finished(ready)
+            del ready  # and with it the maps, while the caller looks at the sheet
+            yield sheet
+            del sheet
     finally:
-        if waiting is not None:
-            waiting()
+        if ahead is not None:
+            ahead.wait()
 
 
 def _check_batch(layer: str | None, maps: Any, sources: Sequence[Source] | None) -> None:

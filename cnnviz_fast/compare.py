@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from . import channels
+from .device import device_at
 from .errors import OptionError, ShapeError
 from .manifest import Source, json_numbers, package_version
 from .options import SINGLE_SHEETS, RenderOptions, takes
@@ -160,24 +161,27 @@ def compare(
         OptionError: an option cannot be used, or belongs to single sheets.
         InputError: anything else about `a`, `b` or an option.
         BackendUnavailableError: the named backend does not work for these maps.
+        KernelError: the device of the maps was lost, or refuses the work.
+        MemoryError: memory ran out.
     """
     wanted = _checked(RenderOptions(**options))
     first, second = channels.as_maps(a), channels.as_maps(b)
     if first.shape != second.shape:
         raise ShapeError(f"a and b must have the same shape, got {tuple(first.shape)} and {tuple(second.shape)}.")
-    second = second.to(first.device)
-    sources = {"a": _describe(source_a, a), "b": _describe(source_b, b)}
-    pair = _draw_pair(first, second, wanted, sources)
-    change = measure_change(*(pick(maps, wanted.channels)[0] for maps in (first, second)))
-    changes = _describe_changes(pair, change)
-    manifest = {
-        "cnnviz_fast": package_version(),
-        **sources,
-        "most_changed": [changes[position]["channel"] for position in change.order()[:MOST_CHANGED]],
-        "channels": changes,
-    }
-    difference = draw_sheet(plan_sheet(second - first, _on_zero(wanted, change, diverging), Source()))
-    return Comparison(pair, replace(difference, manifest=manifest | _shared(difference.manifest)), manifest)
+    with device_at(first.device).faults():
+        second = second.to(first.device)
+        sources = {"a": _describe(source_a, a), "b": _describe(source_b, b)}
+        pair = _draw_pair(first, second, wanted, sources)
+        change = measure_change(*(pick(maps, wanted.channels)[0] for maps in (first, second)))
+        changes = _describe_changes(pair, change)
+        manifest = {
+            "cnnviz_fast": package_version(),
+            **sources,
+            "most_changed": [changes[position]["channel"] for position in change.order()[:MOST_CHANGED]],
+            "channels": changes,
+        }
+        difference = draw_sheet(plan_sheet(second - first, _on_zero(wanted, change, diverging), Source()))
+        return Comparison(pair, replace(difference, manifest=manifest | _shared(difference.manifest)), manifest)
 
 
 def _checked(options: RenderOptions) -> RenderOptions:

@@ -15,7 +15,10 @@ from typing import Any
 
 import torch
 
-from .errors import KernelError
+from .errors import CnnvizError, KernelError
+
+_FAULTS = ("CUDA error", "HIP error", "Triton Error [")
+"""How an error begins that a device reported and that has no type of its own: of cuBLAS, say, or Triton's driver.c."""
 
 _FULL = ("out of memory", "can't allocate memory")
 """What torch says where memory runs out and it has no error of its own for that: on the CPU and on MPS."""
@@ -110,21 +113,59 @@ class Device:
         known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
         return known or (isinstance(error, RuntimeError) and any(words in str(error) for words in _FULL))
 
+    def is_lost(self, error: BaseException) -> bool:
+        """Tell whether an error says that the device does nothing more for this process."""
+        return _is_fault(error) and not self.is_full(error)
+
     @contextlib.contextmanager
     def faults(self) -> Iterator[None]:
-        """Turn the end of a device into an error of this package.
+        """Turn what the device reports into errors that callers know. It belongs around all that waits for a device.
+
+        CUDA reports a fault to whoever waits next, so that one of the model may first be seen here. May be nested.
 
         Raises:
-            KernelError: the device reports a fault, after which it does nothing more for this process.
+            KernelError: the device was lost, or refuses the work.
+            MemoryError: memory ran out.
         """
         try:
             yield
-        except torch.AcceleratorError as error:
-            reason = str(error).partition("\n")[0]
+        except RuntimeError as error:
+            if isinstance(error, CnnvizError):
+                raise
+            reason = _first_line(error)
+            if self.is_full(error):
+                raise MemoryError(f"{self.device} has too little memory: {reason}") from error
+            if not _is_fault(error):
+                raise
+            if not self.is_lost(error):
+                raise KernelError(f"{self.device} refuses this work, and goes on: {reason}.") from error
             raise KernelError(
                 f"{self.device} was lost while it worked: {reason}. Files that were finished are whole. Start anew, "
                 f"where a kernel of your own may be at fault with CUDA_LAUNCH_BLOCKING=1."
             ) from error
+
+    def attempt(self, work: Callable[[], object]) -> str | None:
+        """Do some work; return why memory did not suffice, and None where it did.
+
+        Nothing of the error outlives the `except`: its traceback holds the frames, and they what had been allocated.
+        """
+        try:
+            work()
+            return None
+        except Exception as error:
+            if not self.is_full(error):
+                raise
+            reason = _first_line(error)
+        self.give_back()
+        return reason
+
+
+def _is_fault(error: BaseException) -> bool:
+    return isinstance(error, torch.AcceleratorError) or str(error).startswith(_FAULTS)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0]
 
 
 class CudaDevice(Device):
@@ -149,12 +190,27 @@ class CudaDevice(Device):
         return CudaStream(streams[key])
 
     def landing(self, size: int) -> torch.Tensor:
-        """See Device. Pinned: only from there and to there copies run beside everything else."""
-        return torch.empty(size, dtype=torch.uint8, pin_memory=True)
+        """See Device. Pinned, since only to there copies run beside everything else; but not at any price."""
+        try:
+            return torch.empty(size, dtype=torch.uint8, pin_memory=True)
+        except RuntimeError as error:
+            if not self.is_full(error):
+                raise
+        return super().landing(size)
 
     def give_back(self) -> None:
         """See Device."""
         torch.cuda.empty_cache()
+
+    def is_lost(self, error: BaseException) -> bool:
+        """See Device. What ends a CUDA context is reported by every later call; a launch that was refused is not."""
+        if not super().is_lost(error):
+            return False
+        try:
+            torch.cuda.synchronize(self.device)
+        except RuntimeError:
+            return True
+        return False
 
 
 def device_at(device: torch.device) -> Device:
@@ -168,15 +224,17 @@ class Fitting:
     What was found to fit is kept for what comes after.
     """
 
-    def __init__(self, device: Device, most: int) -> None:
+    def __init__(self, device: Device, most: int, least: int = 1) -> None:
         """Begin.
 
         Args:
             device: whose memory may run out.
             most: units of work to try at once.
+            least: units that have to fit.
         """
         self.device = device
-        self.most = max(1, most)
+        self.least = least
+        self.most = max(least, most)
 
     def run(self, work: Callable[[int, int], object], start: int, stop: int) -> None:
         """Do units start..stop-1 of some work, as many at once as fit.
@@ -187,7 +245,7 @@ class Fitting:
             stop: the unit after the last.
 
         Raises:
-            MemoryError: not even one unit fits.
+            MemoryError: not even the least fits.
         """
         while start < stop:
             start += self.fit(partial(_from, work, start), stop - start)
@@ -203,28 +261,14 @@ class Fitting:
             How many were done.
 
         Raises:
-            MemoryError: not even one unit fits.
+            MemoryError: not even the least fits.
         """
         units = min(self.most, most)
-        while (reason := self._attempt(work, units)) is not None:
-            if units == 1:
+        while (reason := self.device.attempt(partial(work, units))) is not None:
+            if units <= self.least:
                 raise MemoryError(f"{self.device.device} has too little memory: {reason}")
-            units = self.most = units // 2
-            self.device.give_back()
+            units = self.most = max(self.least, units // 2)
         return units
-
-    def _attempt(self, work: Callable[[int], object], units: int) -> str | None:
-        """Try; return why memory did not suffice, and None where it did.
-
-        Nothing of the error outlives the `except`: its traceback holds the frames, and they what had been allocated.
-        """
-        try:
-            work(units)
-        except Exception as error:
-            if not self.device.is_full(error):
-                raise
-            return str(error).partition("\n")[0]
-        return None
 
 
 def _from(work: Callable[[int, int], object], start: int, units: int) -> None:

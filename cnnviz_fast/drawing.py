@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from .bands import Bands, Painter
 from .device import device_at
 from .encode import png
-from .layout import Strip, cut_rows
+from .layout import Strip
 from .stages import stage
 from .strips import in_order
 
@@ -23,12 +22,15 @@ if TYPE_CHECKING:
     from .overlay import Overlay
     from .plan import Plan
 
+WHOLE_STRIP_PX = 1 << 22
+"""Of a sheet that is drawn into memory: what the CPU draws at once, and an eighth of a band of `bands`."""
+
 
 class Pixels(NamedTuple):
     """Where workers get the strips of a picture. They take them in order, and give each back.
 
     draw: returns the pixels of a strip; gets memory of their shape, which it may fill and return.
-    give_back: told that the pixels of a strip are no longer needed.
+    give_back: told that the pixels of a strip are no longer needed, also where `draw` failed: others wait for it.
     """
 
     draw: Callable[[Strip, NDArray[np.uint8]], NDArray[np.uint8]]
@@ -48,25 +50,36 @@ def pixels_of(plan: Plan, strips: Sequence[Strip], overlay: Overlay | None) -> I
         The strips' pixels, (rows, width) uint8, or (rows, width, 3) for RGB.
 
     Raises:
-        KernelError: the device was lost.
+        KernelError: the device was lost, or refuses to draw.
         MemoryError: it has no memory for a strip.
     """
     device = device_at(plan.device)
-    if device.is_host:
-        yield Pixels(_drawn(plan, overlay), lambda _: None)
-        return
-    bands = Bands(_painter(plan, device, overlay), strips)
+    with device.faults():
+        if device.is_host:
+            yield Pixels(_drawn(plan, overlay), lambda _: None)
+            return
+        with Bands(_painter(plan, device, overlay), strips) as bands:
 
-    def fetch(strip: Strip, _: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        with stage("render"):
-            pixels = bands.pixels(strip)
-            plan.annotate(strip, pixels)
-            return pixels
+            def fetch(strip: Strip, _: NDArray[np.uint8]) -> NDArray[np.uint8]:
+                with stage("render"):
+                    pixels = bands.pixels(strip)
+                    plan.annotate(strip, pixels)
+                    return pixels
 
-    try:
-        yield Pixels(fetch, bands.give_back)
-    finally:
-        bands.close()
+            yield Pixels(fetch, bands.give_back)
+
+
+class Begun(NamedTuple):
+    """A sheet that is under way. One of the two has to be called: until then a device reads the maps.
+
+    plan: of the sheet.
+    finish: waits for the index plane, and returns it, (height, width) uint8, C-contiguous.
+    wait: gives the sheet up, and waits for what a device is doing for it.
+    """
+
+    plan: Plan
+    finish: Callable[[], NDArray[np.uint8]]
+    wait: Callable[[], None]
 
 
 def draw_whole(plan: Plan) -> NDArray[np.uint8]:
@@ -79,69 +92,71 @@ def draw_whole(plan: Plan) -> NDArray[np.uint8]:
         (height, width) uint8, C-contiguous.
 
     Raises:
-        KernelError: the device was lost.
-        MemoryError: the sheet does not fit into memory of the host.
+        KernelError: the device was lost, or refuses to draw.
+        MemoryError: the sheet does not fit into memory of the host, or a row of it into that of the device.
     """
-    return begin_whole(plan)()
+    return begin_whole(plan).finish()
 
 
-def begin_whole(plan: Plan) -> Callable[[], NDArray[np.uint8]]:
-    """Begin to draw the index plane of a sheet: a device is given all it has to do, the CPU begins when it is asked.
+def begin_whole(plan: Plan) -> Begun:
+    """Begin to draw the index plane of a sheet: a device draws the first bands, the CPU begins when it is asked.
 
     Args:
         plan: of the sheet.
 
     Returns:
-        What returns the plane, (height, width) uint8, C-contiguous, and waits for it. It has to be called: until then
-        the device reads the maps.
+        What finishes the sheet, or gives it up. Both raise what draw_whole raises.
 
     Raises:
-        KernelError: the device was lost.
-        MemoryError: the sheet does not fit into memory of the host.
+        KernelError: the device was lost, or refuses to draw.
+        MemoryError: it has no memory for a row.
     """
-    height, width = plan.layout.height, plan.layout.width
-    device = device_at(plan.device)
-    if device.is_host:
-        return partial(_draw_on_host, plan)
-    painter = _painter(plan, device, None)
-    landing = device.landing(height * width).view(height, width)
-
-    try:
-        for strip in cut_rows(height, painter.reserve(1, height)):
-            arrived = painter.send(strip, landing[strip.start : strip.stop])
-    except BaseException:
-        painter.wait()
-        raise
+    strips = plan.strips(WHOLE_STRIP_PX)
+    under_way = contextlib.ExitStack()
+    pixels = under_way.enter_context(pixels_of(plan, strips, None))
 
     def finish() -> NDArray[np.uint8]:
-        arrived()
-        index: NDArray[np.uint8] = landing.numpy()
-        plan.annotate(Strip(0, height), index)
-        return index
+        with under_way:
+            return _gathered(plan, strips, pixels)
 
-    return finish
+    return Begun(plan, finish, under_way.close)
 
 
-def _draw_on_host(plan: Plan) -> NDArray[np.uint8]:
+def _gathered(plan: Plan, strips: Sequence[Strip], pixels: Pixels) -> NDArray[np.uint8]:
+    """Return the strips of an index plane in one: drawn there, or copied there out of page-locked memory."""
     index = np.empty((plan.layout.height, plan.layout.width), dtype=np.uint8)
-    for _ in in_order(lambda strip: plan.draw(strip, index[strip.start : strip.stop]), plan.strips(), plan.threads):
+
+    def take(strip: Strip) -> None:
+        try:
+            out = index[strip.start : strip.stop]
+            if (drawn := pixels.draw(strip, out)) is not out:
+                out[:] = drawn
+        finally:
+            pixels.give_back(strip)
+
+    for _ in in_order(take, strips, plan.threads):
         pass
     return index
 
 
-def draw_on_device(plan: Plan) -> torch.Tensor:
+def draw_on_device(plan: Plan) -> torch.Tensor | None:
     """Draw the index plane of a sheet that has nothing written on it where its maps lie, on the current stream.
 
     Args:
         plan: of the sheet.
 
     Returns:
-        (height, width) uint8, contiguous, on the device of the maps.
+        (height, width) uint8, contiguous, on the device of the maps; None where it does not fit into its memory.
     """
-    index = torch.empty((plan.layout.height, plan.layout.width), dtype=torch.uint8, device=plan.device)
-    for strip in plan.strips():
-        plan.draw_tiles(strip, index[strip.start : strip.stop])
-    return index
+    planes: list[torch.Tensor] = []
+
+    def draw() -> None:
+        index = torch.empty((plan.layout.height, plan.layout.width), dtype=torch.uint8, device=plan.device)
+        for strip in plan.strips():
+            plan.draw_tiles(strip, index[strip.start : strip.stop])
+        planes.append(index)
+
+    return planes[0] if device_at(plan.device).attempt(draw) is None else None
 
 
 def _drawn(plan: Plan, overlay: Overlay | None) -> Callable[[Strip, NDArray[np.uint8]], NDArray[np.uint8]]:

@@ -89,7 +89,7 @@ def measure_moments(maps: torch.Tensor) -> Moments:
     Returns:
         The moments. A least value of -0 is 0: which of them a minimum finds depends on the order.
     """
-    found = channel_statistics(backends.choose("auto", maps.device.type), maps)
+    found = channel_statistics(backends.choose("auto", str(maps.device)), maps)
     vmin, vmax, mean, std, zeros, nan, inf = (column.cpu().numpy() for column in vars(found).values())
     values = maps[0].numel()
     return Moments(

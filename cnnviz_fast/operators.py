@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from . import backends, channels
-from .errors import DTypeError, OptionError, ShapeError
+from .errors import BackendError, DTypeError, OptionError, ShapeError
 from .kernels import Paint
 from .layout import GridLayout, Strip, cut_strips, plan_grid, sampling_positions, tile_size
 from .options import EntryOptions, RenderOptions, takes
@@ -57,7 +57,8 @@ def channel_range(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.as_tensor(vmin).view(maps.shape[:-2]), torch.as_tensor(vmax).view(maps.shape[:-2])
 
 
-@torch.library.custom_op("cnnviz_fast::render_index", mutates_args=())
+# Sampling positions are sent from the host: torch.compile leaves it out of its CUDA graphs.
+@torch.library.custom_op("cnnviz_fast::render_index", mutates_args=(), tags=[torch.Tag.cudagraph_unsafe])
 def draw_index(
     maps: torch.Tensor,
     vmin: torch.Tensor,
@@ -100,10 +101,12 @@ def draw_index(
 
     Raises:
         InputError: an argument cannot be used.
+        BackendError: it is called while a CUDA graph is captured.
 
     Source:
         Pixel rules: `kernels.reference`.
     """
+    _refuse_capture(maps.device)
     # A record that exists is valid.
     RenderOptions(tile=(tile_h, tile_w), grid=(rows, cols), gap=gap, margin=margin, align=align, upsampling=upsampling)
     EntryOptions(levels=levels, background=background, bad=bad)
@@ -233,6 +236,14 @@ def _checked(levels: int, background: int, bad: int, **options: Any) -> tuple[En
     return EntryOptions(levels=levels, background=background, bad=bad), wanted
 
 
+def _refuse_capture(device: torch.device) -> None:
+    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        raise BackendError(
+            "render_index must not be captured into a CUDA graph: it sends sampling positions from the host. "
+            "Call it on what the graph puts out."
+        )
+
+
 def _check_shape(maps: torch.Tensor) -> None:
     if maps.ndim not in (3, 4):
         raise ShapeError(f"maps must have shape (C, H, W), or (N, C, H, W) for a batch, got {tuple(maps.shape)}.")
@@ -242,7 +253,7 @@ def _readable(maps: torch.Tensor) -> tuple[backends.Backend, torch.Tensor]:
     """Check maps and return the backend for them, and them in a dtype that it reads."""
     _check_shape(maps)
     channels.check_values(maps)
-    backend = backends.choose("auto", maps.device.type)
+    backend = backends.choose("auto", str(maps.device))
     return backend, backend.readable(maps.detach())
 
 

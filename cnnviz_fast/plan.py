@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from . import backends, channels, vectors
 from .annotate import Annotation, letter, word_sheet
+from .device import device_at
 from .errors import OptionError, ShapeError
 from .kernels import Paint
 from .layout import NO_ROOM, GridLayout, Positions, Strip, cut_strips, plan_grid, sampling_positions, tile_size
@@ -114,56 +115,61 @@ def plan_sheet(
         InputError: `maps` or an option cannot be used, see `channels.as_tensor` and `options`.
         ShapeError: among them, single cells that are to be laid over a picture.
         BackendUnavailableError: the named backend does not work for these maps.
+        KernelError: the device of the maps was lost, perhaps by what made them.
+        MemoryError: memory for measuring them ran out.
     """
     tensor = channels.as_tensor(maps)
-    backend = backends.choose(options.backend, tensor.device.type)
-    layer = backend.readable(tensor)
-    if measured is None and options.report and options.channels is None:
-        measured = channels.channel_statistics(backend, layer).cpu()
-    report = layer_report(layer, measured if options.channels is None else None) if options.report else None
-    chosen, selection, statistics = select(layer, backend, options, measured)
-    entries = None
-    if vectors.is_vector(layer):
-        if backdrop is not None:
-            raise ShapeError("maps of single cells, a vector, have no places to lay over a picture. Leave out overlay.")
-        if shared_with is None:  # of two sheets side by side, each would have a list of its own length and width
-            entries = vectors.strongest(layer, source.categories, options.channels)
-        options = vectors.as_bar(options, len(chosen))
+    with device_at(tensor.device).faults():
+        backend = backends.choose(options.backend, str(tensor.device))
+        layer = backend.readable(tensor)
+        if measured is None and options.report and options.channels is None:
+            measured = channels.channel_statistics(backend, layer).cpu()
+        report = layer_report(layer, measured if options.channels is None else None) if options.report else None
+        chosen, selection, statistics = select(layer, backend, options, measured)
+        entries = None
+        if vectors.is_vector(layer):
+            if backdrop is not None:
+                raise ShapeError(
+                    "maps of single cells, a vector, have no places to lay over a picture. Leave out overlay."
+                )
+            if shared_with is None:  # of two sheets side by side, each would have a list of its own length and width
+                entries = vectors.strongest(layer, source.categories, options.channels)
+            options = vectors.as_bar(options, len(chosen))
 
-    tile_h, tile_w = tile_size(layer.shape[1], layer.shape[2], options.tile, options.scale)
-    given = _given(ranges, options, len(layer), selection)
-    shown = _range_over(chosen, statistics, backend, options, shared_with, given)
-    if options.label:
-        names = names or selection.labels  # which for a million kernels take as long as the rest of the plan
-    layout, palette, annotation = _lay_out(options, source, names or (), entries, shown, (tile_h, tile_w))
-    overlay = backdrop.under(layout, palette, backend.name) if backdrop else None
-    cells = shown.maps
-    vmin, vmax = (end.to(cells.device, non_blocking=True) for end in (shown.vmin, shown.vmax))
-    if options.upsampling == "bilinear":
-        cells = channels.shrink(cells, vmin, vmax, tile_h, tile_w)
-    facts = Facts(
-        options, backend.name, maps, layout, palette, selection, shown.statistics, shown.vmin, shown.vmax, report,
-        entries, overlay,
-    )  # fmt: skip
-    return Plan(
-        backend=backend,
-        device=layer.device,
-        maps=backend.to_array(cells),
-        vmin=backend.to_array(vmin),
-        vmax=backend.to_array(vmax),
-        rows=sampling_positions(cells.shape[1], tile_h, options.align, options.upsampling),
-        cols=sampling_positions(cells.shape[2], tile_w, options.align, options.upsampling),
-        layout=layout,
-        palette=palette,
-        paint=Paint(palette.levels, options.flat, palette.background, palette.bad),
-        threads=options.threads or default_threads(),
-        selection=selection,
-        annotation=annotation,
-        overlay=overlay,
-        report=report,
-        entries=entries,
-        describe=partial(describe_sheet, source, facts),
-    )
+        tile_h, tile_w = tile_size(layer.shape[1], layer.shape[2], options.tile, options.scale)
+        given = _given(ranges, options, len(layer), selection)
+        shown = _range_over(chosen, statistics, backend, options, shared_with, given)
+        if options.label:
+            names = names or selection.labels  # which for a million kernels take as long as the rest of the plan
+        layout, palette, annotation = _lay_out(options, source, names or (), entries, shown, (tile_h, tile_w))
+        overlay = backdrop.under(layout, palette, backend.name) if backdrop else None
+        cells = shown.maps
+        vmin, vmax = (end.to(cells.device, non_blocking=True) for end in (shown.vmin, shown.vmax))
+        if options.upsampling == "bilinear":
+            cells = channels.shrink(cells, vmin, vmax, tile_h, tile_w)
+        facts = Facts(
+            options, backend.name, maps, layout, palette, selection, shown.statistics, shown.vmin, shown.vmax, report,
+            entries, overlay,
+        )  # fmt: skip
+        return Plan(
+            backend=backend,
+            device=layer.device,
+            maps=backend.to_array(cells),
+            vmin=backend.to_array(vmin),
+            vmax=backend.to_array(vmax),
+            rows=sampling_positions(cells.shape[1], tile_h, options.align, options.upsampling),
+            cols=sampling_positions(cells.shape[2], tile_w, options.align, options.upsampling),
+            layout=layout,
+            palette=palette,
+            paint=Paint(palette.levels, options.flat, palette.background, palette.bad),
+            threads=options.threads or default_threads(),
+            selection=selection,
+            annotation=annotation,
+            overlay=overlay,
+            report=report,
+            entries=entries,
+            describe=partial(describe_sheet, source, facts),
+        )
 
 
 class _Shown(NamedTuple):

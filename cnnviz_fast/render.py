@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .dataset_statistics import LayerStatistics, ranges_of
+from .device import device_at
 from .drawing import draw_on_device, draw_whole, pixels_of
 from .encode import device_jpeg, formats, png
 from .encode.files import json_bytes
@@ -48,16 +49,24 @@ def write_picture(plan: Plan, path: Path) -> None:
             png.write_png(
                 path, layout.height, layout.width, palette, strips, pixels.draw, plan.threads, pixels.give_back
             )
-    elif chosen.name == "JPEG" and _stays_on_device(plan):
-        formats.write_device_jpeg(path, draw_on_device(plan), plan.palette)
-    else:
+    elif not (chosen.name == "JPEG" and _write_on_device(plan, path)):
         draw_sheet(plan).write(path)
 
 
-def _stays_on_device(plan: Plan) -> bool:
-    """Tell whether a JPEG of the sheet can be encoded where its maps lie; text and photos are put in on the host."""
-    plain = plan.overlay is None and plan.annotation is None
-    return plain and plan.device.type == "cuda" and device_jpeg.takes(plan.layout.height, plan.layout.width)
+def _write_on_device(plan: Plan, path: Path) -> bool:
+    """Write a JPEG that is encoded where the maps lie, and tell whether that was possible.
+
+    Text and photos are put in on the host, and there has to be memory for all of the sheet at once.
+    """
+    if plan.device.type != "cuda" or plan.overlay is not None or plan.annotation is not None:
+        return False
+    with device_at(plan.device).faults():
+        if not device_jpeg.takes(plan.layout.height, plan.layout.width, str(plan.device)):
+            return False
+        if (index := draw_on_device(plan)) is None:
+            return False
+        formats.write_device_jpeg(path, index, plan.palette)
+        return True
 
 
 @takes(RenderOptions)
@@ -86,7 +95,7 @@ def render(
     Raises:
         InputError: `maps` or an option cannot be used.
         BackendUnavailableError: the named backend does not work for these maps.
-        KernelError: the device of the maps was lost.
+        KernelError: the device of the maps was lost, or refuses the work.
         MemoryError: the sheet does not fit into memory.
 
     Source:
@@ -130,7 +139,7 @@ def save_sheet(
         EncodeError: the sheet is too large for the format.
         WriteError: the file cannot be written; nothing is left of it, and an older file of that name stays.
         BackendUnavailableError: the named backend does not work for these maps.
-        KernelError: the device of the maps was lost; nothing is left of the file.
+        KernelError: the device of the maps was lost, or refuses the work; nothing is left of the file.
     """
     path = Path(path)
     formats.format_of(path)

@@ -86,7 +86,7 @@ def layer_report(maps: Any, statistics: ChannelStatistics | None = None) -> Laye
         DTypeError: `maps` is complex, sparse, on the meta device, or no array at all.
     """
     values = as_maps(maps)
-    known = statistics or channel_statistics(backends.choose("auto", values.device.type), values).cpu()
+    known = statistics or channel_statistics(backends.choose("auto", str(values.device)), values).cpu()
     vmin, vmax = (side.numpy().astype(np.float64) for side in (known.vmin, known.vmax))
     ranges = (vmax - vmin)[np.isfinite(vmin)]
     counts, edges = np.histogram(ranges, bins=BINS, range=(0, ranges.max(initial=0) or 1))

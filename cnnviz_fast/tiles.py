@@ -72,6 +72,7 @@ def save_tiles(
         EncodeError: a tile is too large for the format.
         WriteError: a file cannot be written; the message names it.
         BackendUnavailableError: the named backend does not work for these maps.
+        KernelError: the device of the maps was lost, or refuses the work.
     """
     checked = RenderOptions(**options)
     ranges = ranges_of(statistics, checked)
@@ -155,8 +156,8 @@ class _Batch:
     def __call__(self, strip: Strip) -> None:
         layout = self.plan.layout
         shape = (strip.stop - strip.start, layout.width, *(() if self.palette else (3,)))
-        pixels = self.pixels.draw(strip, self.scratch.pixels(shape))
         try:
+            pixels = self.pixels.draw(strip, self.scratch.pixels(shape))
             tiles = pixels.reshape(-1, layout.tile_h, *pixels.shape[1:])
             self._write(self.paths[strip.start // layout.tile_h : strip.stop // layout.tile_h], tiles)
         finally:

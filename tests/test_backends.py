@@ -30,7 +30,7 @@ def without_numba(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def _forget() -> None:
     """Let backends be loaded anew."""
-    backends.missing.cache_clear()
+    backends._fails_on.cache_clear()
     backends.cannot_load.cache_clear()
 
 
@@ -41,37 +41,67 @@ def test_backends_are_those_of_the_option() -> None:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Return what makes this a machine with a CUDA device, on which Triton's trial goes as said."""
-    kernels = types.SimpleNamespace(trial=lambda: None)
+    kernels = types.SimpleNamespace(trial=lambda device: None)
 
-    def becomes(trial: Callable[[], None]) -> None:
+    def becomes(trial: Callable[[str], None]) -> None:
         kernels.trial = trial
         monkeypatch.setattr(backends, "_sees_cuda", lambda: True)
         monkeypatch.setitem(sys.modules, "cnnviz_fast.kernels.triton_gpu", kernels)
-        backends.missing.cache_clear()
+        backends._fails_on.cache_clear()
         backends._log_fallback.cache_clear()
 
     yield becomes
-    backends.missing.cache_clear()
+    backends._fails_on.cache_clear()
     backends._log_fallback.cache_clear()
 
 
-def no_compiler() -> None:
+def no_compiler(device: str) -> None:
     """Fail as Triton does where it finds no C compiler."""
     raise RuntimeError("Failed to find C compiler. Please specify via CC environment variable.\nMore.")
 
 
 @pytest.mark.parametrize(("device", "expected"), [("cpu", "numba"), ("cuda", "triton"), ("mps", "torch")])
 def test_choose_auto_takes_what_fits_the_device(device: str, expected: str, machine: Callable[..., None]) -> None:
-    machine(trial=lambda: None)
+    machine(trial=lambda device: None)
     assert backends.choose("auto", device).name == expected
 
 
 def test_choose_auto_tries_triton_once(machine: Callable[..., None]) -> None:
-    trials: list[None] = []
-    machine(trial=lambda: trials.append(None))
+    trials: list[str] = []
+    machine(trial=trials.append)
     for name in ("auto", "triton", "auto"):
         assert backends.choose(name, "cuda").name == "triton"
-    assert trials == [None]
+    assert trials == ["cuda"]
+
+
+def test_choose_tries_triton_on_the_device_of_the_maps(machine: Callable[..., None]) -> None:
+    trials: list[str] = []
+
+    def old_card(device: str) -> None:
+        trials.append(device)
+        if device == "cuda:1":
+            raise RuntimeError("too old")
+
+    machine(trial=old_card)
+    chosen = [backends.choose("auto", device).name for device in ("cuda:0", "cuda:1", "cuda:2", "cuda:1")]
+    assert chosen == ["triton", "torch", "triton", "torch"]
+    assert trials == ["cuda:0", "cuda:1", "cuda:2"]
+    assert backends.choose("triton", "cuda:0").name == "triton"
+    with pytest.raises(BackendUnavailableError, match="too old"):
+        backends.choose("triton", "cuda:1")
+
+
+def test_choose_tries_triton_again_where_memory_was_short(machine: Callable[..., None]) -> None:
+    trials: list[str] = []
+
+    def full_at_first(device: str) -> None:
+        trials.append(device)
+        if len(trials) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 MiB.")
+
+    machine(trial=full_at_first)
+    assert [backends.choose("auto", "cuda").name for _ in range(3)] == ["torch", "triton", "triton"]
+    assert trials == ["cuda"] * 2
 
 
 def test_choose_auto_where_triton_fails_takes_torch_and_says_so_once(

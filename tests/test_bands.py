@@ -12,7 +12,6 @@ from fake_device import POISON, FakeDevice
 
 from cnnviz_fast import bands
 from cnnviz_fast.bands import Bands, Painter
-from cnnviz_fast.errors import KernelError
 from cnnviz_fast.layout import Strip, cut_rows
 from cnnviz_fast.strips import in_order
 
@@ -32,6 +31,7 @@ def draw(strip: Strip, out: torch.Tensor) -> None:
 
 def painter_of(device: FakeDevice, shape: tuple[int, ...] = (WIDTH,), rows_at_once: int = 1000) -> Painter:
     def noted(strip: Strip, out: torch.Tensor) -> None:
+        device.active_stream()
         device.log.append(("draw", strip.start, strip.stop))
         draw(strip, out)
 
@@ -132,10 +132,18 @@ def test_a_band_that_does_not_fit_is_halved_and_work_goes_on() -> None:
     assert drawn(device)[:3] == [(0, 2), (2, 4), (4, 6)]
 
 
+@pytest.mark.parametrize("room", [5, 6, 7])
+def test_a_band_that_does_not_fit_is_never_made_smaller_than_a_strip(room: int) -> None:
+    device, strips = FakeDevice(most_bytes=room * WIDTH), cut_rows(20, 5)  # half of 8 rows are too few
+    assert (take_all(Bands(painter_of(device), strips), strips, 2)[:, 0] == [row_value(y) for y in range(20)]).all()
+    assert [entry for entry in device.log if entry[0] == "memory"] == [("memory", 80), ("memory", 50)]
+
+
 def test_too_little_memory_for_a_strip_is_said() -> None:
-    strips = cut_rows(20, 4)
-    with pytest.raises(MemoryError, match=r"^cpu has too little memory for 4 rows of a sheet\.$"):
-        Bands(painter_of(FakeDevice(most_bytes=2 * WIDTH)), strips)
+    device, strips = FakeDevice(most_bytes=4 * WIDTH - 1), cut_rows(20, 4)
+    with pytest.raises(MemoryError, match=r"^cpu has too little memory: CUDA out of memory\. Tried to allocate 40 byt"):
+        Bands(painter_of(device), strips)
+    assert [entry for entry in device.log if entry[0] == "memory"] == [("memory", 80), ("memory", 40)]
 
 
 def test_drawing_that_runs_out_of_memory_is_halved_for_this_band_and_all_later_ones() -> None:
@@ -164,13 +172,11 @@ def test_drawing_is_cut_into_as_many_rows_as_the_backend_takes() -> None:
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("copy", [0, 1, 3])
-def test_a_lost_device_ends_every_worker_with_a_clear_error(copy: int, threads: int) -> None:
+def test_a_lost_device_ends_every_worker(copy: int, threads: int) -> None:
     strips = cut_rows(48, 2)
     given = Bands(painter_of(FakeDevice(lost_at_copy=copy)), strips)
-    with pytest.raises(KernelError, match=r"^cpu was lost while it worked: CUDA error: an illegal memory access"):
+    with pytest.raises(torch.AcceleratorError, match=r"^CUDA error: an illegal memory access"):
         take_all(given, strips, threads)
-    with pytest.raises(KernelError):
-        given.close()
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -185,13 +191,12 @@ def test_an_error_while_drawing_ends_every_worker(at: int, threads: int) -> None
     given = Bands(Painter(FakeDevice(), broken, (WIDTH,), 1000), strips)
     with pytest.raises(ZeroDivisionError, match=r"^in the kernel$"):
         take_all(given, strips, threads)
-    given.close()
 
 
 @pytest.mark.parametrize("threads", [2, 5])
 def test_an_error_of_a_worker_ends_the_others(threads: int) -> None:
-    strips = cut_rows(48, 2)
-    given = Bands(painter_of(FakeDevice()), strips)
+    device, strips = FakeDevice(), cut_rows(48, 2)
+    given = Bands(painter_of(device), strips)
 
     def work(strip: Strip) -> None:
         given.pixels(strip)
@@ -201,14 +206,32 @@ def test_an_error_of_a_worker_ends_the_others(threads: int) -> None:
         finally:
             given.give_back(strip)
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OSError, match="disk full"), given:
         for _ in in_order(work, strips, threads):
             pass
-    given.close()
+    assert not device.pending
 
 
-def test_close_waits_for_what_is_under_way() -> None:
-    device, strips = FakeDevice(), cut_rows(16, 8)
-    given = Bands(painter_of(device), strips)
-    given.close()
+def test_the_end_of_the_block_waits_for_what_is_under_way() -> None:
+    device, strips = FakeDevice(), cut_rows(32, 8)
+    with Bands(painter_of(device), strips):
+        pass
     assert [entry for entry in device.log if entry[0] == "arrived"] == [("arrived", 0), ("arrived", 1)]
+
+
+def test_the_end_of_the_block_does_not_wait_for_the_next_picture() -> None:
+    device, strips = FakeDevice(), cut_rows(16, 8)
+    with Bands(painter_of(device), strips):
+        after = Bands(painter_of(device), strips)
+    assert sorted(device.pending) == [2, 3]
+    with after:
+        pass
+    assert not device.pending
+
+
+def test_a_lost_device_is_said_at_the_end_of_the_block_unless_something_else_went_wrong() -> None:
+    strips = cut_rows(16, 8)
+    with pytest.raises(torch.AcceleratorError), Bands(painter_of(FakeDevice(lost_at_copy=0)), strips):
+        pass
+    with pytest.raises(OSError, match="disk full"), Bands(painter_of(FakeDevice(lost_at_copy=0)), strips):
+        raise OSError("disk full")

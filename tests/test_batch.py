@@ -18,8 +18,10 @@ import cnnviz_fast as cf
 from cnnviz_fast import batch, drawing
 from cnnviz_fast.batch import plan_batch
 from cnnviz_fast.errors import DTypeError, InputError, KernelError, OptionError, ShapeError
+from cnnviz_fast.layout import Strip
 from cnnviz_fast.options import RenderOptions
 from cnnviz_fast.overlay import read_overlay
+from cnnviz_fast.plan import Plan
 from cnnviz_fast.tiles import plan_tiles, tile_names, write_tiles
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -47,6 +49,16 @@ def samples() -> torch.Tensor:
 def device(monkeypatch: pytest.MonkeyPatch) -> FakeDevice:
     """Let the engine think that tensors of the CPU lie on a device that works late."""
     fake = FakeDevice()
+
+    def on_a_stream(work: Any) -> Any:
+        def noted(*given: Any) -> Any:
+            fake.active_stream()
+            return work(*given)
+
+        return noted
+
+    monkeypatch.setattr(batch, "channel_statistics", on_a_stream(batch.channel_statistics))
+    monkeypatch.setattr(Plan, "draw_tiles", on_a_stream(Plan.draw_tiles))
     monkeypatch.setattr(drawing, "device_at", lambda _: fake)
     monkeypatch.setattr(batch, "device_at", lambda _: fake)
     return fake
@@ -167,11 +179,46 @@ def test_a_batch_on_a_late_device_is_the_same(device: FakeDevice, samples: torch
         assert np.array_equal(sheet.index, cf.render(sample, tile=20, backend="torch", label=True).index)
 
 
-def test_an_abandoned_batch_leaves_nothing_under_way(device: FakeDevice, samples: torch.Tensor) -> None:
+def test_an_abandoned_batch_leaves_nothing_under_way(
+    device: FakeDevice, samples: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Any] = []  # held, so that nothing ends just because it is let go of
+    begin_whole = batch.begin_whole
+    monkeypatch.setattr(batch, "begin_whole", lambda plan: begun.append(begin_whole(plan)) or begun[-1])
     sheets = cf.render_batch(samples, tile=20, backend="torch")
     next(sheets)
     assert device.pending
     sheets.close()  # type: ignore[attr-defined]
+    assert not device.pending
+
+
+def test_an_abandoned_batch_on_the_cpu_draws_nothing_more(
+    samples: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Strip] = []
+    draw = Plan.draw
+    monkeypatch.setattr(Plan, "draw", lambda plan, strip, out: drawn.append(strip) or draw(plan, strip, out))
+    sheets = cf.render_batch(samples, tile=20)
+    next(sheets)
+    assert len(drawn) == 1
+    sheets.close()  # type: ignore[attr-defined]
+    assert len(drawn) == 1
+
+
+@pytest.mark.parametrize("error", [ValueError("in the model"), torch.OutOfMemoryError("CUDA out of memory.")])
+def test_a_batch_that_fails_hands_out_what_was_begun_before(
+    error: Exception, device: FakeDevice, samples: torch.Tensor
+) -> None:
+    def layers() -> Iterator[tuple[str, torch.Tensor]]:
+        yield "conv", samples[:2]
+        raise error
+
+    sheets = cf.render_batch(layers(), tile=20, backend="torch")
+    for sample in samples[:2]:
+        expected = cf.render(sample, tile=20, backend="torch")
+        assert np.array_equal(next(sheets).index, expected.index)
+    with pytest.raises(type(error), match=str(error)):
+        next(sheets)
     assert not device.pending
 
 
@@ -202,6 +249,27 @@ def test_maps_are_let_go_of_once_their_sheets_are_drawn() -> None:
         gc.enable()
     # The last sheet of a layer is still under way while the maps of the next one are made.
     assert alive == [0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("as_pairs", [False, True])
+def test_maps_are_gone_while_their_last_sheet_is_looked_at(as_pairs: bool, device: FakeDevice) -> None:
+    def layers() -> Iterator[tuple[str, torch.Tensor]]:
+        maps = torch.rand(1, 3, 4, 4)
+        made.append(weakref.ref(maps))
+        yield "conv", maps
+
+    made: list[weakref.ref[torch.Tensor]] = []
+    gc.disable()
+    try:
+        pairs = layers()
+        sheets = cf.render_batch(pairs if as_pairs else next(pairs)[1], tile=8, backend="torch")
+        if not as_pairs:
+            pairs.close()
+        sheet = next(sheets)
+        assert made[0]() is None
+    finally:
+        gc.enable()
+    assert sheet.index.any()
 
 
 # What is refused.
@@ -252,14 +320,21 @@ def test_a_batch_on_cuda_is_that_of_the_cpu(name: str, samples: torch.Tensor) ->
 
 
 @pytest.mark.gpu
-def test_the_models_stream_never_waits_for_the_drawing_of_an_earlier_batch() -> None:
-    maps = torch.rand(8, 64, 7, 7, device="cuda")
-    sheets = cf.render_batch(maps, tile=224)
-    next(sheets)
-    stream = batch.device_at(maps.device).stream()
-    with stream.active():
+def test_the_models_stream_never_waits_for_the_drawing_of_an_earlier_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    maps = torch.rand(2, 64, 7, 7, device="cuda")
+    assert len(list(cf.render_batch(maps, tile=224))) == 2  # compiles
+    draw_tiles, models, drawing_on = Plan.draw_tiles, torch.cuda.current_stream(), []
+
+    def slowly(plan: Plan, strip: Strip, out: Any) -> None:
+        drawing_on.append(torch.cuda.current_stream())
         torch.cuda._sleep(1_000_000_000)
+        draw_tiles(plan, strip, out)
+
+    monkeypatch.setattr(Plan, "draw_tiles", slowly)
+    sheets = cf.render_batch(maps, tile=224)
+    next(sheets)  # the second one is being drawn now
     torch.mm(torch.rand(64, 64, device="cuda"), torch.rand(64, 64, device="cuda"))
-    torch.cuda.current_stream().synchronize()
-    assert not stream._stream.query()  # type: ignore[attr-defined]
-    assert len(list(sheets)) == 7
+    models.synchronize()
+    assert models not in drawing_on
+    assert not drawing_on[-1].query()
+    assert len(list(sheets)) == 1

@@ -130,6 +130,25 @@ def test_gpu_tables_find_wrong_planes(monkeypatch: pytest.MonkeyPatch) -> None:
             assert isinstance(table.results[contender.name].error, AssertionError) == (contender.role == OURS)
 
 
+def test_gpu_tables_find_a_peer_that_drew_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_the_cpu(monkeypatch)
+    table = bench_gpu.render_table(TINY)
+    drawn = bench_gpu.peers.interpolate_make_grid
+    grids = iter([lambda grid: grid.flip(-1), lambda grid: grid])  # what is timed is wrong, what comes after it right
+    monkeypatch.setattr(bench_gpu.peers, "interpolate_make_grid", lambda *given: next(grids)(drawn(*given)))
+    table.measure(None, leave_out_slow=False)
+    errors = {c.name: table.results[c.name].error for c in table.contenders if c.role == PEER}
+    assert [type(error) for error in errors.values()] == [AssertionError]
+
+
+@pytest.mark.gpu
+def test_work_in_a_graph_is_done_again() -> None:
+    source = torch.zeros(4, device="cuda")
+    again = bench_gpu.graphed(lambda: source + 1)
+    source.fill_(6)
+    assert again().tolist() == [7] * 4
+
+
 def test_gpu_table_of_a_pass_gives_every_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     on_the_cpu(monkeypatch)
     table = bench_gpu.look_table(1)

@@ -28,7 +28,7 @@ ORDER = [
     "journal", "index_files", "folder_lock", "digest_map", "fingerprint", "reading", "sources", "shards", "tables",
     "file_names", "catalogue", "progress", "kernel_sheets", "weight_sheets", "weights", "histograms", "layouts",
     "capture", "patterns", "forward", "operations", "outputs", "memory", "images", "models", "read_workers",
-    "batch", "tiles", "compare", "render", "drawing", "bands", "device", "atlas", "raw_maps", "encode.tensors",
+    "batch", "tiles", "compare", "render", "drawing", "bands", "atlas", "raw_maps", "encode.tensors",
     "operators", "plan", "sheet", "overlay", "statistics_files", "dataset_statistics", "encode.formats",
     "encode.device_jpeg", "encode.png", "encode.files", "timm_zoo", "hf_zoo", "extras", "zoo", "detectors",
     "checkpoints", "layers", "preprocess", "factories", "pictures", "decode", "manifest", "selection", "vectors",
@@ -36,7 +36,7 @@ ORDER = [
     "kernels.numba_values", "kernels.torch_values", "kernels.triton_gpu", "kernels.triton_programs",
     "kernels.numba_cpu", "kernels.numba_blend", "kernels.numba_statistics", "kernels.numba_jit",
     "kernels.torch_ops", "kernels.reference", "annotate", "lettering", "palette", "layout", "options", "parsers",
-    "chart", "strips", "stages", "kernels", "encode", "errors",
+    "chart", "strips", "stages", "device", "kernels", "encode", "errors",
 ]  # fmt: skip
 
 # Foreign packages that cost time, and the only modules that may import them while they are being loaded.

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import itertools
+import threading
 import weakref
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 from fake_device import FakeDevice
 
 from cnnviz_fast.device import CudaDevice, Device, Fitting, device_at
-from cnnviz_fast.errors import KernelError
+from cnnviz_fast.errors import CaptureError, KernelError
 
 CPU = Device(torch.device("cpu"))
 
@@ -48,6 +53,186 @@ def test_a_lost_device_is_an_error_of_this_package_in_one_line() -> None:
     with pytest.raises(KernelError, match=r"^cpu was lost while it worked: CUDA error: gone\. Files .*=1\.$"):  # noqa: SIM117
         with CPU.faults():
             raise torch.AcceleratorError("CUDA error: gone\nCUDA kernel errors might be asynchronously reported")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`\nmore"),
+    ],
+)
+def test_faults_that_have_no_type_of_their_own_are_told_by_how_they_begin(error: Exception) -> None:
+    with pytest.raises(KernelError, match=r"^cpu was lost while it worked: (Triton Error \[|CUDA error: CUBLAS)"):  # noqa: SIM117
+        with CPU.faults(), CPU.faults():
+            raise error
+
+
+def test_faults_says_that_memory_ran_out() -> None:
+    with pytest.raises(MemoryError, match=r"^cpu has too little memory: CUDA error: out of memory$"), CPU.faults():
+        raise torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be reported later")
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("sizes differ"), CaptureError("CUDA error: in the model"), ValueError("no")]
+)
+def test_faults_lets_other_errors_through(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught, CPU.faults():
+        raise error
+    assert caught.value is error
+
+
+# CUDA, by what stands in its place: what is asked of streams and events is noted.
+
+
+class StandIn:
+    """What stands for torch.cuda: its streams, and which of them each thread works on."""
+
+    def __init__(self) -> None:
+        self.log: list[tuple[Any, ...]] = []
+        self.numbers = itertools.count(1)
+        self.current = self.Stream(self, "the model's")
+        self.lost: Exception | None = None
+
+    class Stream:
+        def __init__(self, cuda: StandIn, name: object) -> None:
+            self.cuda, self.name = cuda, name
+
+        def wait_stream(self, other: StandIn.Stream) -> None:
+            self.cuda.log.append((self.name, "waits for", other.name))
+
+        def wait_event(self, event: object) -> None:
+            self.cuda.log.append((self.name, "waits for", event))
+
+        def record_event(self) -> str:
+            return f"mark on {self.name}"
+
+        def synchronize(self) -> None:
+            self.cuda.log.append(("host waits for", self.name))
+
+    class Event:
+        def __init__(self, cuda: StandIn, blocking: bool) -> None:
+            assert blocking, "the host would burn a core while it waits"
+            self.cuda, self.behind = cuda, 0
+
+        def record(self, stream: StandIn.Stream) -> None:
+            self.behind = len(self.cuda.log)
+            self.cuda.log.append((stream.name, "event"))
+
+        def synchronize(self) -> None:
+            self.cuda.log.append(("host waits for event", self.behind))
+
+    @contextlib.contextmanager
+    def stream(self, stream: StandIn.Stream) -> Iterator[None]:
+        before, self.current = self.current, stream
+        yield
+        self.current = before
+
+    def synchronize(self, device: torch.device) -> None:
+        self.log.append(("synchronize", str(device)))
+        if self.lost:
+            raise self.lost
+
+
+class Landing:
+    """Memory that notes how it is copied to."""
+
+    def __init__(self, cuda: StandIn) -> None:
+        self.cuda = cuda
+
+    def copy_(self, pixels: object, *, non_blocking: bool = False) -> None:
+        self.cuda.log.append((self.cuda.current.name, "copies" if non_blocking else "makes the host wait", pixels))
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """Put the stand-in where torch.cuda is."""
+    there = StandIn()
+    monkeypatch.setattr("torch.cuda.Stream", lambda device: there.Stream(there, next(there.numbers)))
+    monkeypatch.setattr("torch.cuda.Event", lambda blocking: there.Event(there, blocking))
+    monkeypatch.setattr("torch.cuda.current_stream", lambda device: there.current)
+    monkeypatch.setattr("torch.cuda.stream", there.stream)
+    monkeypatch.setattr("torch.cuda.synchronize", there.synchronize)
+    monkeypatch.setattr(CudaDevice, "_streams", threading.local())
+    return there
+
+
+CUDA = CudaDevice(torch.device("cuda:1"))
+
+
+def test_a_cuda_stream_begins_behind_the_callers_which_never_waits_for_it(cuda: StandIn) -> None:
+    stream = CUDA.stream()
+    assert cuda.log == [(1, "waits for", "the model's")]
+    with stream.active():
+        assert cuda.current.name == 1
+        CUDA.stream()  # the caller's stream is this very one
+    assert len(cuda.log) == 1
+    CUDA.stream()
+    assert cuda.log[1:] == [(1, "waits for", "the model's")]
+
+
+def test_a_cuda_stream_begins_at_the_mark_it_is_given(cuda: StandIn) -> None:
+    mark = CUDA.mark()
+    CUDA.stream(mark)
+    assert cuda.log == [(1, "waits for", "mark on the model's")]
+
+
+def test_each_thread_and_each_device_has_a_stream_of_its_own(cuda: StandIn) -> None:
+    def note(device: CudaDevice) -> None:
+        with device.stream().active():
+            names.append(cuda.current.name)
+
+    names: list[object] = []
+    for device in (CUDA, CUDA, CudaDevice(torch.device("cuda:0"))):
+        note(device)
+    thread = threading.Thread(target=note, args=[CUDA])
+    thread.start()
+    thread.join()
+    assert names == [1, 1, 2, 3]
+
+
+def test_a_cuda_stream_fetches_behind_what_it_holds_and_lets_the_host_wait_for_that_alone(cuda: StandIn) -> None:
+    stream = CUDA.stream()
+    cuda.log.clear()
+    arrived = stream.fetch("pixels", Landing(cuda))  # type: ignore[arg-type]
+    assert cuda.log == [(1, "copies", "pixels"), (1, "event")]
+    arrived()
+    assert cuda.log[2:] == [("host waits for event", 1)]
+    stream.wait()
+    assert cuda.log[3:] == [("host waits for", 1)]
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"), [(torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), True),
+                        (torch.AcceleratorError("CUDA error: no kernel image is available for execution"), False)]
+)  # fmt: skip
+def test_a_cuda_device_that_still_answers_is_not_lost(error: Exception, lost: bool, cuda: StandIn) -> None:
+    cuda.lost = error if lost else None
+    expected = (
+        "was lost while it worked: CUDA error: an illegal" if lost else r"refuses this work, and goes on: .* no k"
+    )
+    with pytest.raises(KernelError, match=f"^cuda:1 {expected}"), CUDA.faults():
+        raise error
+    assert cuda.log == [("synchronize", "cuda:1")]
+
+
+@pytest.mark.usefixtures("cuda")
+def test_a_cuda_landing_is_page_locked_and_ordinary_memory_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    empty, error = torch.empty, torch.AcceleratorError("CUDA error: out of memory\nmore of it")
+
+    def scarce(size: int, *, dtype: torch.dtype, pin_memory: bool = False) -> torch.Tensor:
+        asked.append(pin_memory)
+        if pin_memory:
+            raise error
+        return empty(size, dtype=dtype)
+
+    monkeypatch.setattr(torch, "empty", scarce)
+    assert CUDA.landing(70).shape == (70,)
+    assert asked == [True, False]
+    error = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+    with pytest.raises(torch.AcceleratorError):
+        CUDA.landing(70)
 
 
 # Fitting.
@@ -97,6 +282,15 @@ def test_fitting_ends_where_not_even_one_unit_fits() -> None:
     with pytest.raises(MemoryError, match=r"^cpu has too little memory: CUDA out of memory\.$"):
         Fitting(CPU, 5).run(memory, 0, 5)
     assert memory.tried == [5, 2, 1]
+
+
+def test_fitting_tries_the_least_that_has_to_fit() -> None:
+    memory = Memory(5)
+    assert Fitting(CPU, 8, least=5).fit(lambda units: memory(0, units), 8) == 5
+    assert memory.tried == [8, 5]
+    with pytest.raises(MemoryError, match="too little memory"):
+        Fitting(CPU, 20, least=6).fit(lambda units: memory(0, units), 20)
+    assert memory.tried[2:] == [20, 10, 6]
 
 
 def test_fitting_lets_other_errors_through() -> None:

@@ -56,7 +56,7 @@ class StandIn:
 
 
 def forget() -> None:
-    device_jpeg.missing.cache_clear()
+    device_jpeg._fails_on.cache_clear()
     device_jpeg._log_once.cache_clear()
 
 
@@ -136,7 +136,7 @@ def test_write_device_jpeg_writes_the_bytes_of_torchcodec(
 
 def test_missing_tries_the_library_once(torchcodec: StandIn, palette: Palette) -> None:
     assert not device_jpeg.missing()
-    assert device_jpeg.takes(1, 1)
+    assert device_jpeg.takes(1, 1, "cpu")
     assert len(torchcodec.pictures) == 1
     assert device_jpeg.encode(slope(8, 8), palette, 90) is not None
     assert len(torchcodec.pictures) == 2
@@ -147,7 +147,7 @@ def test_write_device_jpeg_without_torchcodec_is_left_to_pillow(
     palette: Palette, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert device_jpeg.missing() == NOT_INSTALLED
-    assert not device_jpeg.takes(1, 1)
+    assert not device_jpeg.takes(1, 1, "cpu")
     index = slope(61, 47)
     formats.write_device_jpeg(tmp_path / "sheet.jpg", index, palette)
     assert (tmp_path / "sheet.jpg").read_bytes() == by_pillow(tmp_path, index, palette)
@@ -184,9 +184,40 @@ def test_write_device_jpeg_where_torchcodec_fails_is_left_to_pillow_and_logged_o
     assert (tmp_path / "three.jpg").read_bytes() != by_pillow(tmp_path, index, palette)
 
 
+LOST = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+
+def test_write_device_jpeg_on_a_lost_device_is_not_left_to_pillow(
+    torchcodec: StandIn, palette: Palette, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torchcodec.error = LOST
+    for _ in range(2):
+        with pytest.raises(torch.AcceleratorError, match="illegal memory access"):
+            device_jpeg.missing()
+    torchcodec.error = None
+    assert not device_jpeg.missing()
+    torchcodec.error = LOST
+    with pytest.raises(torch.AcceleratorError, match="illegal memory access"):
+        formats.write_device_jpeg(tmp_path / "sheet.jpg", slope(8, 8), palette)
+    assert not os.listdir(tmp_path)
+    assert not caplog.records
+
+
+def test_missing_tries_again_where_memory_was_short(torchcodec: StandIn) -> None:
+    torchcodec.error = torch.OutOfMemoryError("CUDA out of memory.")
+    assert device_jpeg.missing() == "OutOfMemoryError: CUDA out of memory."
+    torchcodec.error = None
+    assert device_jpeg.missing() == ""
+
+
+def test_missing_tries_each_device_on_its_own(torchcodec: StandIn) -> None:
+    assert device_jpeg.missing("cpu") == ""
+    assert device_jpeg.missing("meta").startswith("TypeError: can't convert meta device type tensor")
+
+
 def test_encode_sheet_beyond_the_limit_never_reaches_torchcodec(torchcodec: StandIn, palette: Palette) -> None:
-    assert device_jpeg.takes(1 << 14, 1 << 14)
-    assert not device_jpeg.takes(1 << 14, (1 << 14) + 1)
+    assert device_jpeg.takes(1 << 14, 1 << 14, "cpu")
+    assert not device_jpeg.takes(1 << 14, (1 << 14) + 1, "cpu")
     tried = len(torchcodec.pictures)
     assert device_jpeg.encode(torch.zeros(1, 1, dtype=torch.uint8).expand(16385, 16384), palette, 90) is None
     assert len(torchcodec.pictures) == tried

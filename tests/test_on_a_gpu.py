@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -17,8 +19,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import cnnviz_fast as cf
-from cnnviz_fast import backends, channels
-from cnnviz_fast.kernels import Paint, numba_cpu
+from cnnviz_fast import backends, channels, operators
+from cnnviz_fast.kernels import Paint, numba_cpu, torch_ops
 from cnnviz_fast.layout import GridLayout, Strip, sampling_positions
 from cnnviz_fast.options import ALIGNMENTS, NORMALIZATIONS, UPSAMPLINGS, RenderOptions
 
@@ -194,23 +196,58 @@ def test_render_index_draws_a_batch_beyond_31_bits() -> None:
 # Memory.
 
 
+def planes_of(seen: dict[str, torch.Tensor]) -> None:
+    """Draw planes that stay on the device."""
+    planes = [cf.render_index(maps, tile=20, normalize="percentile") for maps in seen.values()]
+    assert all(plane.is_cuda for plane in planes)
+
+
+def sheets_of(seen: dict[str, torch.Tensor]) -> None:
+    """Draw sheets, which land in page-locked memory by way of a stream of their own."""
+    assert len(list(cf.render_batch(seen, tile=20))) == 2 * 4
+
+
 @pytest.mark.gpu
-def test_memory_is_back_at_its_start_after_1000_batches() -> None:
+@pytest.mark.parametrize("draw", [planes_of, sheets_of])
+def test_memory_is_back_at_its_start_after_1000_batches(draw: Callable[[dict[str, torch.Tensor]], None]) -> None:
     model, batch = small_model().cuda(), torch.randn(4, 3, 16, 16, device="cuda")
 
     def look() -> None:
-        seen = cf.capture(model, batch, "type:Conv2d", channels="0-5")
-        planes = [cf.render_index(maps, tile=20, normalize="percentile") for maps in seen.values()]
-        assert all(plane.is_cuda for plane in planes)
+        draw(cf.capture(model, batch, "type:Conv2d", channels="0-5"))
 
-    for _ in range(3):
+    def held_bytes() -> tuple[int, int, int]:
+        torch.cuda.synchronize()
+        page_locked = torch.cuda.host_memory_stats()["allocated_bytes.current"]
+        return torch.cuda.memory_allocated(), torch.cuda.memory_reserved(), page_locked
+
+    for _ in range(10):
         look()
-    torch.cuda.synchronize()
-    start_bytes = torch.cuda.memory_allocated()
+    start_bytes = held_bytes()
     for _ in range(1000):
         look()
-    torch.cuda.synchronize()
-    assert torch.cuda.memory_allocated() == start_bytes
+    assert held_bytes() == start_bytes
+
+
+# The first sheet of a process.
+
+FIRST_SHEET = """
+import time
+import torch
+import cnnviz_fast as cf
+maps = torch.rand(64, 7, 7, device="cuda")
+torch.cuda.synchronize()
+start_s = time.perf_counter()
+index = cf.render_index(maps, tile=56)
+torch.cuda.synchronize()
+print(time.perf_counter() - start_s)
+"""
+
+
+@pytest.mark.gpu
+def test_the_first_sheet_of_a_process_takes_less_than_a_second_once_triton_has_compiled() -> None:
+    for _ in range(2):  # the first process compiles what is not in Triton's cache yet
+        done = subprocess.run([sys.executable, "-c", FIRST_SHEET], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 1, f"{done.stdout} s"
 
 
 # Nothing in a hook waits for the device.
@@ -221,14 +258,28 @@ def small_model() -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(inplace=True), nn.Conv2d(8, 6, 3)).eval()
 
 
-class RefusesToWait(TorchDispatchMode):
-    """Refuses what would have to wait for a device: values that are read, and shapes that depend on them."""
+OWN = {own._opoverload: own for own in (operators.channel_range, operators.draw_index)}
 
-    WAITING = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::_unique2", "aten::equal")
+
+class RefusesToWait(TorchDispatchMode):
+    """Refuses what would have to wait for a device: values that are read, and shapes that depend on them.
+
+    It sees into the operators of this package, which draw by the torch backend meanwhile.
+    """
+
+    WAITING = (
+        "aten::item", "aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::_unique2",
+        "aten::equal",
+    )  # fmt: skip
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function._schema.name in self.WAITING:
             raise RuntimeError(f"called a synchronizing operation: {function}")
+        if own := OWN.get(function):
+            with self, pytest.MonkeyPatch.context() as patch:
+                patch.setattr(backends, "choose", lambda name, device: backends.BACKENDS["torch"])
+                patch.setattr(torch, "get_num_threads", lambda: 1)  # a mode has a hold on its own thread only
+                return own._init_fn(*args, **(kwargs or {}))
         return function(*args, **(kwargs or {}))
 
 
@@ -300,3 +351,14 @@ def test_what_waits_in_a_hook_is_found(waits: Callable[[torch.Tensor], Any], dev
     model, batch = Watched(device).to(device), torch.randn(2, 3, 12, 12, device=device)
     with pytest.raises(RuntimeError, match="synchronizing"):
         cf.capture_stream(model, batch, "body.0", lambda name, maps: waits(maps))
+
+
+@pytest.mark.parametrize("waits", [lambda maps: maps.sum().item(), lambda maps: maps.nonzero()])
+@pytest.mark.parametrize("inside", ["normalize", "channel_range"])
+def test_what_waits_inside_an_operator_is_found(
+    inside: str, waits: Callable[[torch.Tensor], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = getattr(torch_ops, inside)
+    monkeypatch.setattr(torch_ops, inside, lambda maps, *rest: (waits(maps), work(maps, *rest))[1])
+    with pytest.raises(RuntimeError, match="synchronizing"), RefusesToWait():
+        cf.render_index(torch.randn(2, 3, 12, 12), tile=20)

@@ -21,7 +21,7 @@ from torch._dynamo.testing import CompileCounter
 
 import cnnviz_fast as cf
 from cnnviz_fast import backends, operators
-from cnnviz_fast.errors import DTypeError, InputError, OptionError, ShapeError
+from cnnviz_fast.errors import BackendError, DTypeError, InputError, OptionError, ShapeError
 from cnnviz_fast.kernels import torch_ops
 from cnnviz_fast.layout import NO_ROOM
 from cnnviz_fast.options import NORMALIZATIONS, RANKS
@@ -422,6 +422,31 @@ def test_compare_halves_as_widened_ones(normalize: str) -> None:
     assert_equal_planes(ours.pair.index, wide.pair.index)
     assert_equal_planes(ours.difference.index, wide.difference.index)
     assert ours.manifest["channels"] == wide.manifest["channels"]
+
+
+def test_render_index_is_left_out_of_cuda_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert torch.Tag.cudagraph_unsafe in OPERATORS.render_index.default.tags
+    monkeypatch.setattr("torch.cuda.is_current_stream_capturing", lambda: True)
+    cf.render_index(noise(3, 4, 5), tile=9)
+    with pytest.raises(BackendError, match=r"^render_index must not be captured into a CUDA graph: .* puts out\.$"):
+        operators._refuse_capture(torch.device("cuda", 0))
+
+
+@pytest.mark.gpu
+def test_render_index_refuses_to_be_captured() -> None:
+    maps = noise(3, 4, 5).cuda()
+    cf.render_index(maps, tile=9)
+    with pytest.raises(BackendError, match="must not be captured"), torch.cuda.graph(torch.cuda.CUDAGraph()):
+        cf.render_index(maps, tile=9)
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("fresh_compiler")
+def test_render_index_compiles_around_cuda_graphs() -> None:
+    compiled = torch.compile(lambda maps: cf.render_index(maps.relu(), tile=9), mode="reduce-overhead")
+    for seed in range(4):
+        maps = noise(3, 4, 5).roll(seed).cuda()
+        assert torch.equal(compiled(maps), cf.render_index(maps.relu(), tile=9))
 
 
 @pytest.mark.gpu

@@ -32,26 +32,48 @@ https://github.com/NVIDIA/CUDALibrarySamples/issues/360. Of sides up to 65,500 p
 2^28 px needs three quarters of that. A test recomputes all of this."""
 
 
+def missing(device: str | None = None) -> str:
+    """Say why no JPEG can be encoded on a CUDA device, or "" where it can. Encodes one to find out.
+
+    Args:
+        device: such as 'cuda:1'; None for the current one.
+
+    Returns:
+        The reason, found once, but where memory was short: that may be over by the next time.
+
+    Raises:
+        RuntimeError: the device was lost.
+    """
+    try:
+        return _fails_on(device or _TRIAL_DEVICE)
+    except Exception as error:
+        return _failure(error, device or _TRIAL_DEVICE)
+
+
 @cache
-def missing() -> str:
-    """Say why no JPEG can be encoded on a CUDA device of this machine, or "" where it can. Encodes one to find out."""
+def _fails_on(device: str) -> str:
+    """Say why a device cannot encode, or "" where it can; raises what may be different the next time."""
     import torch
+
+    from ..device import device_at
 
     if not torch.cuda.is_available():
         return "torch sees no CUDA device"
     if importlib.util.find_spec("torchcodec") is None:
         return 'torchcodec is not installed, install it with: pip install "cnnviz_fast[cuda-jpeg]"'
     try:
-        blank = torch.zeros(16, 16, dtype=torch.uint8, device=_TRIAL_DEVICE)
+        blank = torch.zeros(16, 16, dtype=torch.uint8, device=device)
         _encode(blank, np.zeros((256, 3), dtype=np.uint8), quality=90)
     except Exception as error:  # an old version, a build without CUDA: whatever the first picture meets
-        return _failure(error)
+        if device_at(torch.device(device)).is_full(error):
+            raise
+        return _failure(error, device)
     return ""
 
 
-def takes(height: int, width: int) -> bool:
-    """Tell whether a sheet of this size, drawn on a CUDA device, can be encoded there."""
-    return height * width <= MOST_PX and not missing()
+def takes(height: int, width: int, device: str) -> bool:
+    """Tell whether a sheet of this size, drawn on such a CUDA device, can be encoded there."""
+    return height * width <= MOST_PX and not missing(device)
 
 
 def encode(index: torch.Tensor, palette: Palette, quality: int) -> bytes | None:
@@ -64,13 +86,17 @@ def encode(index: torch.Tensor, palette: Palette, quality: int) -> bytes | None:
 
     Returns:
         The file; None where the plane is too large, or torchcodec is missing or fails, which the log says once.
+
+    Raises:
+        RuntimeError: the device was lost.
     """
-    if not takes(*index.shape):
+    device, (height, width) = str(index.device), index.shape
+    if not takes(height, width, device):
         return None
     try:
         return _encode(index, palette.colors, quality)
     except Exception as error:  # above all no memory: nvJPEG takes several times that of the picture
-        _failure(error)
+        _failure(error, device)
         return None
 
 
@@ -91,7 +117,14 @@ def _encode(index: torch.Tensor, colors: NDArray[np.uint8], quality: int) -> byt
     return encoded.cpu().numpy().tobytes()
 
 
-def _failure(error: Exception) -> str:
+def _failure(error: Exception, device: str) -> str:
+    """Say once in the log why Pillow encodes, and return it; but raise it where the device was lost."""
+    import torch
+
+    from ..device import device_at
+
+    if device_at(torch.device(device)).is_lost(error):
+        raise error
     reason = f"{type(error).__name__}: {error}".splitlines()[0]
     _log_once(reason)
     return reason

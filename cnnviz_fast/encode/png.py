@@ -88,7 +88,7 @@ def write_png(
         draw: gives the pixels of a strip, (rows, width) uint8 or (rows, width, 3) for RGB, C-contiguous; the array
             handed to it is scratch space of that shape which it may fill and return. Called in the workers.
         threads: number of workers.
-        give_back: called in the workers once the pixels of a strip are no longer needed.
+        give_back: called in the workers once the pixels of a strip are no longer needed, also where `draw` failed.
 
     Raises:
         WriteError: the file cannot be written.
@@ -97,8 +97,8 @@ def write_png(
     scratch = Scratch()
 
     def work(strip: Strip) -> EncodedStrip:
-        pixels = draw(strip, scratch.pixels((strip.stop - strip.start, *shape)))
         try:
+            pixels = draw(strip, scratch.pixels((strip.stop - strip.start, *shape)))
             with stage("encode"):
                 return encode_strip(pixels.reshape(len(pixels), -1), 1 if palette else 3, scratch)
         finally:

@@ -166,7 +166,9 @@ def blend_strip(
             written; those of no tile in their own colour.
     """
     plane = torch.as_tensor(index)
-    table, weight_of, under = (torch.as_tensor(a).to(plane.device, torch.int32) for a in (colors, weights, photo))
+    table, weight_of, under = (
+        torch.as_tensor(array).to(plane.device, torch.int32, non_blocking=True) for array in (colors, weights, photo)
+    )
     entries = plane.int().flatten()
     rgb = table.index_select(0, entries).view(*plane.shape, 3)
     weight = weight_of.index_select(0, entries).view(*plane.shape, 1)
@@ -182,6 +184,7 @@ def blend_strip(
 
 
 def _on_device(positions: Positions, n: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return index, neighbour and fraction of sampling positions as tensors on `device`."""
-    index = torch.from_numpy(positions.index).to(device, torch.int64)
-    return index, (index + 1).clamp(max=n - 1), torch.from_numpy(positions.fraction).to(device)
+    """Return index, neighbour and fraction of sampling positions as tensors on `device`, without waiting for it."""
+    index = torch.from_numpy(positions.index).to(device, torch.int64, non_blocking=True)
+    fraction = torch.from_numpy(positions.fraction).to(device, non_blocking=True)
+    return index, (index + 1).clamp(max=n - 1), fraction

@@ -213,10 +213,10 @@ def _uploaded(positions: Positions, device: torch.device) -> tuple[torch.Tensor,
     """Return the index and the fraction of sampling positions on the device, sent there on first use.
 
     Each stream has copies of its own, which its later work follows in any case: nothing has to wait. They lie in memory
-    that torch gives out again in the order of that stream, once the positions are gone. While a CUDA graph is captured
-    nothing is kept, since the memory is the graph's.
+    that torch gives out again in the order of that stream, once the positions are gone. None can be sent while a CUDA
+    graph is captured.
     """
-    if device.type != "cuda" or torch.cuda.is_current_stream_capturing():
+    if device.type != "cuda":
         return _sent(positions.index, device), _sent(positions.fraction, device)
     place = device, torch.cuda.current_stream(device).cuda_stream
     copies = _copies.setdefault(positions, {})
