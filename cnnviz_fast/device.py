@@ -11,7 +11,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -171,23 +171,26 @@ def _first_line(error: BaseException) -> str:
 class CudaDevice(Device):
     """A CUDA device: one stream a thread, pinned memory to land in."""
 
-    _streams = threading.local()
+    _streams: ClassVar[dict[tuple[str, str], torch.cuda.Stream]] = {}
 
     def mark(self) -> torch.cuda.Event:
         """See Device."""
         return torch.cuda.current_stream(self.device).record_event()  # type: ignore[no-any-return]
 
     def stream(self, behind: torch.cuda.Event | None = None) -> CudaStream:
-        """See Device. A thread has one for each device, so that their memory is used again from sheet to sheet."""
-        streams = vars(self._streams)
-        key = str(self.device)
-        if key not in streams:
-            streams[key] = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        """See Device. A thread has one for each device, and so have later threads of its name.
+
+        Workers are named alike from pool to pool: what one has allocated on its stream the next one uses again.
+        """
+        key = str(self.device), threading.current_thread().name
+        if key not in self._streams:
+            self._streams[key] = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        stream = self._streams[key]
         if behind is not None:
-            streams[key].wait_event(behind)
-        elif (current := torch.cuda.current_stream(self.device)) != streams[key]:
-            streams[key].wait_stream(current)
-        return CudaStream(streams[key])
+            stream.wait_event(behind)
+        elif (current := torch.cuda.current_stream(self.device)) != stream:
+            stream.wait_stream(current)
+        return CudaStream(stream)
 
     def landing(self, size: int) -> torch.Tensor:
         """See Device. Pinned, since only to there copies run beside everything else; but not at any price."""

@@ -153,7 +153,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     monkeypatch.setattr("torch.cuda.current_stream", lambda device: there.current)
     monkeypatch.setattr("torch.cuda.stream", there.stream)
     monkeypatch.setattr("torch.cuda.synchronize", there.synchronize)
-    monkeypatch.setattr(CudaDevice, "_streams", threading.local())
+    monkeypatch.setattr(CudaDevice, "_streams", {})
     return there
 
 
@@ -177,7 +177,7 @@ def test_a_cuda_stream_begins_at_the_mark_it_is_given(cuda: StandIn) -> None:
     assert cuda.log == [(1, "waits for", "mark on the model's")]
 
 
-def test_each_thread_and_each_device_has_a_stream_of_its_own(cuda: StandIn) -> None:
+def test_each_name_of_threads_and_each_device_has_a_stream_of_its_own(cuda: StandIn) -> None:
     def note(device: CudaDevice) -> None:
         with device.stream().active():
             names.append(cuda.current.name)
@@ -185,10 +185,11 @@ def test_each_thread_and_each_device_has_a_stream_of_its_own(cuda: StandIn) -> N
     names: list[object] = []
     for device in (CUDA, CUDA, CudaDevice(torch.device("cuda:0"))):
         note(device)
-    thread = threading.Thread(target=note, args=[CUDA])
-    thread.start()
-    thread.join()
-    assert names == [1, 1, 2, 3]
+    for name in ("cnnviz-0", "cnnviz-1", "cnnviz-0"):  # the workers of one pool, and of the next
+        thread = threading.Thread(target=note, args=[CUDA], name=name)
+        thread.start()
+        thread.join()
+    assert names == [1, 1, 2, 3, 4, 3]
 
 
 def test_a_cuda_stream_fetches_behind_what_it_holds_and_lets_the_host_wait_for_that_alone(cuda: StandIn) -> None:
