@@ -165,6 +165,11 @@ class Catalogue(Sequence[Item]):
         self._sizes.append(size)
         self._order = range(len(self._texts))
 
+    @property
+    def holds_memory(self) -> bool:
+        """Whether any picture is in memory."""
+        return any(isinstance(holder, Held) for holder in self._holders)
+
     def drop_repeats(self) -> None:
         """Keep each key once, where it came first, and count the others."""
         total = len(self._texts)

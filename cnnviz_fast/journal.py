@@ -29,6 +29,7 @@ from .folder_lock import FolderLock
 from .index_files import Line, files_of, name_of, picture_lines, read_finished, read_line
 from .manifest import package_version
 
+RUN = "run.json"
 _TOLD_BY = (8, 16, 24)  # hexadecimal digits of a key's SHA-256, as output_stems takes
 _PLACE_BYTES = 8
 _FILE_BITS = 16  # of a place: which index file; the other 48 say where in it
@@ -227,7 +228,7 @@ def _begun_pictures(tail: BinaryIO) -> int:
 
 def _agree(folder: Path, fingerprint: Mapping[str, Any]) -> None:
     """Compare a fingerprint with the folder's; write it into a folder that has none."""
-    path = folder / "run.json"
+    path = folder / RUN
     label = f"folder {str(folder)!r}"
     try:
         content = path.read_bytes()

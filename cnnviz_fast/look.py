@@ -190,14 +190,25 @@ def plan_layers(
     plans = {}
     for layer, (maps, source) in seen.maps.items():
         try:
-            plans[layer] = plan(maps, options, source, under, ranges=_ranges_of(source.layer, ranges))
+            plans[layer] = plan(maps, options, source, under, ranges=ranges_of_layer(source.layer, ranges))
         except InputError as error:
             raise type(error)(f"{layer}: {error}" if len(seen.maps) > 1 else str(error)) from error
     return plans
 
 
-def _ranges_of(layer: str | None, ranges: Mapping[str, Ranges] | None) -> Ranges | None:
-    """Return the ranges of a layer, of a clip the same for every time step."""
+def ranges_of_layer(layer: str | None, ranges: Mapping[str, Ranges] | None) -> Ranges | None:
+    """Return the ranges of a layer, of a clip the same for every time step.
+
+    Args:
+        layer: its name.
+        ranges: layer name -> ranges, or None for none.
+
+    Returns:
+        The ranges, or None.
+
+    Raises:
+        OptionError: there are ranges, and none of this layer.
+    """
     if ranges is None:
         return None
     if layer is None or layer not in ranges:

@@ -104,8 +104,8 @@ class Tiles:
         """See Product."""
         plan = shown.plan(plan_tiles)
         names = tile_names(plan, f"{{channel}}.{self.format}", "")
-        write_tiles(plan, [folder / layer / stem / name for name in names])
-        return [f"{layer}/{stem}/{name}" for name in names], {}
+        write_tiles(plan, [folder / layer / "tiles" / stem / name for name in names])
+        return [f"{layer}/tiles/{stem}/{name}" for name in names], {}
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,8 @@ class Maps:
         if self.reduction is not None:
             with stage("render"):
                 maps = reduced(maps, self.reduction)[None]
-        file = f"{layer}/{stem}.{self.reduction}.safetensors" if self.reduction else f"{layer}/{stem}.safetensors"
-        make_folder(folder / layer)
+        file = f"{layer}/{self.reduction}/{stem}.safetensors" if self.reduction else f"{layer}/{stem}.safetensors"
+        make_folder((folder / file).parent)
         with stage("encode"):
             write_maps({shown.source.layer or layer: (maps, shown.source)}, folder / file)
         return [file], {}

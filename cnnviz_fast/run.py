@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import json
 import os
 import threading
 import time
@@ -26,7 +27,7 @@ from .errors import OptionError, PicturesFailedError
 from .fingerprint import fingerprint_of
 from .index_files import index_to_parquet
 from .interrupts import softened
-from .journal import Journal
+from .journal import RUN, Journal
 from .manifest import package_version
 from .models import LoadedModel, as_given, load_model, module_of
 from .options import MAX_PIXELS, LayoutOptions, RenderOptions, RunOptions, takes
@@ -35,7 +36,7 @@ from .products import products_of
 from .progress import Progress
 from .ranks import Place, place_in
 from .run_pictures import Pictures, pictures_of
-from .run_statistics import Checkpoints, gathered, ranges_for
+from .run_statistics import Checkpoints, gathered, merged, ranges_for
 from .stages import Stages, stage, watched
 from .statistics_files import read_statistics
 from .strips import default_threads
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
 MANIFEST = "manifest"
 
 MEGABYTE = 1_000_000
+
+DATASET = ".dataset"
+"""Folder of the run that makes the statistics for normalize dataset; no layer's folder begins with a dot."""
 
 RUNNING = ".running"
 """Mark of a run that goes on, or was killed."""
@@ -71,6 +75,7 @@ class RunSummary:
         finished: by this run.
         skipped: those that an earlier run had finished.
         failed: those of which nothing came; failed.jsonl says why.
+        complete: whether it went on to the end.
         seconds: that the run took.
         stages: seconds in decode, forward, render, encode and write, of all threads and processes together.
         statistics: file of the statistics, or None.
@@ -81,6 +86,7 @@ class RunSummary:
     finished: int
     skipped: int
     failed: int
+    complete: bool
     seconds: float
     stages: dict[str, float] = field(default_factory=dict)
     statistics: Path | None = None
@@ -179,7 +185,7 @@ class Job:
     drawing: RenderOptions
     place: Place
 
-    def fingerprint(self, model: LoadedModel, statistics: Path | None) -> dict[str, Any]:
+    def fingerprint(self, model: LoadedModel, pictures: Pictures, statistics: Path | None) -> dict[str, Any]:
         """Return all that changes what comes out; of the statistics that sheets are drawn on, their content.
 
         But for the device and the size of the batch, which move values by their last bits: a run may be taken up with
@@ -191,6 +197,7 @@ class Job:
             "format": self.format,
             "layout": self.layout.layout,
             "overlay": self.backdrop and self.backdrop.digest(),
+            "pictures": pictures.identity(),
             "statistics": statistics and hashlib.sha256(statistics.read_bytes()).hexdigest(),
             **{name: value for name, value in vars(self.drawing).items() if name != "threads"},
         }
@@ -245,8 +252,10 @@ def statistics_of(model: LoadedModel, pictures: Pictures, job: Job) -> Path | No
         return Path(job.run.statistics)
     only = dataclasses.replace(job.run, save=("statistics",), shards=None, parquet=False)
     first = dataclasses.replace(
-        job, folder=job.folder / "dataset", run=only, drawing=RenderOptions(threads=job.drawing.threads), backdrop=None
+        job, folder=job.folder / DATASET, run=only, drawing=RenderOptions(threads=job.drawing.threads), backdrop=None
     )
+    if (job.folder / RUN).exists() and (kept := merged(first.folder)).exists():
+        return kept  # a run keeps the scale that it began with, whatever pictures have come since
     summary = run_here(model, pictures, first)
     return gathered(first.folder, job.place) if job.place.world > 1 else summary.statistics
 
@@ -274,24 +283,43 @@ class _Run:
         begin = time.monotonic()
         place = self.job.place
         with ExitStack() as stack:
-            fingerprint = self.job.fingerprint(self.model, self.statistics)
+            fingerprint = self.job.fingerprint(self.model, self.pictures, self.statistics)
             self.journal = stack.enter_context(
                 Journal(self.job.folder, fingerprint, rank=place.rank, world=place.world)
             )
+            self._refuse_other_ranks()
+            self._take_up_manifest()
             self._sweep_up_after_kills(stack)
             self.tars = self._open_tars(stack)
             folder = self.job.folder if self.tars is None else self.tars.staged
             self.work = Work(self.model, self.job.recipe(self.model, self.statistics, folder))
+            self.work.grids = {name: facts["grid"] for name, facts in self.layers.items() if facts.get("grid")}
             self.checkpoints = Checkpoints(self.job.folder, place) if self.work.recipe.collects else None
-            share = len(self.pictures.share(place)) or None
-            self.work.fills = (share or 0) > self.work.recipe.batch
-            self.progress = stack.enter_context(Progress(self.job.run.progress, share))
+            self.work.fills = (self.pictures.count or 0) > self.work.recipe.batch
+            share = len(self.pictures.share(place)) + (len(self.pictures.failures) if place.rank == 0 else 0)
+            self.progress = stack.enter_context(Progress(self.job.run.progress, share or None))
             stack.enter_context(watched(self.stages))
             stack.enter_context(softened(self.stop, self.progress.say))
             self._do_all()
             if self.tars is not None:
                 self._say_files(self.tars.close())
             return self._sum_up(time.monotonic() - begin)
+
+    def _refuse_other_ranks(self) -> None:
+        """Refuse to take up what each process keeps for itself by another number of them: statistics and tars."""
+        own = set(self.job.place.files("index", ".jsonl"))
+        others = {path.name for path in self.job.folder.glob("index*.jsonl")} - own
+        if others and (self.job.run.shards is not None or "statistics" in self.job.run.save):
+            raise OptionError(
+                f"a run with statistics or tars must be taken up by as many processes as began it, got "
+                f"{self.job.place.world} and {sorted(others)[0]}. Give another out."
+            )
+
+    def _take_up_manifest(self) -> None:
+        """Remember the layers that an earlier run has found."""
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+            before = json.loads((self.job.folder / self.job.place.file(MANIFEST, ".json")).read_text())
+            self.layers = {name: dict(facts) for name, facts in before["layers"].items()}
 
     def _sweep_up_after_kills(self, stack: ExitStack) -> None:
         """Remove halves of files where a run before was killed: it has left its mark, which every other way removes."""
@@ -361,13 +389,17 @@ class _Run:
             outcome = dataclasses.replace(outcome, finished=[self._into_tar(one) for one in outcome.finished])
         with stage("write"):
             self.journal.append([(one.picture.key, one.picture.stem, one.rows) for one in outcome.finished])
+        first = self.finished == 0
         self.finished += len(outcome.finished)
         for row in (row for one in outcome.finished for row in one.rows):
-            self.layers.setdefault(row["layer"], {"shape": row["shape"], "dtype": row["dtype"]})
+            facts = self.layers.setdefault(row["layer"], {"shape": row["shape"], "dtype": row["dtype"]})
+            facts.setdefault("grid", self.work.grids.get(row["layer"]))
             if self.tars is None:
                 self._say_files(row["files"])
         if self.tars is not None:
             self._say_files(self.tars.turn())
+        if first and self.finished:
+            self._write_manifest(self._summary(complete=False))  # rows say what differs from its grids
         self.progress.show(self.finished, self.failed, self.skipped)
 
     def _say_files(self, files: Iterable[str]) -> None:
@@ -397,13 +429,22 @@ class _Run:
             statistics = self.checkpoints.finish(self.work.statistics)
         if job.run.parquet and not self.stop.is_set():
             index_to_parquet(job.folder)
-        pictures = self.finished + self.failed + self.skipped
-        stages = self.stages.seconds()
-        summary = RunSummary(
-            job.folder, pictures, self.finished, self.skipped, self.failed, seconds, stages, statistics
-        )
+        summary = self._summary(complete=not self.stop.is_set(), seconds=seconds, statistics=statistics)
         self._write_manifest(summary)
         return summary
+
+    def _summary(self, *, complete: bool, seconds: float = 0.0, statistics: Path | None = None) -> RunSummary:
+        return RunSummary(
+            folder=self.job.folder,
+            pictures=self.finished + self.failed + self.skipped,
+            finished=self.finished,
+            skipped=self.skipped,
+            failed=self.failed,
+            complete=complete,
+            seconds=seconds,
+            stages=self.stages.seconds(),
+            statistics=statistics,
+        )
 
     def _write_manifest(self, summary: RunSummary) -> None:
         """Write what came out of this process's share, and how to read it."""
@@ -411,14 +452,13 @@ class _Run:
             "cnnviz_fast": package_version(),
             "model": self.model.spec,
             "weights": self.model.weights,
-            "layers": {name: facts | {"grid": self.work.grids.get(name)} for name, facts in self.layers.items()},
+            "layers": self.layers,
             "save": self.job.run.save,
             "options": dict(vars(self.job.drawing)),
-            "complete": not self.stop.is_set(),
-            **{name: getattr(summary, name) for name in ("pictures", "finished", "skipped", "failed", "seconds")},
-            "stages": summary.stages,
+            **dataclasses.asdict(summary),
             "statistics": None if summary.statistics is None else summary.statistics.name,
         }
+        del document["folder"]
         with whole_file(self.job.folder / self.job.place.file(MANIFEST, ".json")) as file:
             file.write(json_bytes(document))
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .catalogue import Catalogue, Failure
+import numpy as np
+
+from .catalogue import Catalogue, Failure, Held
+from .errors import InputError
 from .file_names import output_stems
+from .pictures import Encoded, is_tensor
 from .reading import DatasetReader, PictureReader, Read, read_batches, read_loader
 from .sources import list_items
 from .work import Named
@@ -24,9 +29,14 @@ class Pictures:
 
     failures: Sequence[Failure] = ()
 
-    def __init__(self, read: Callable[[int], Any], count: int | None) -> None:
+    def __init__(self, read: Callable[[int], Any], count: int | None, identity: str | None = None) -> None:
         self._read = read
         self.count = count
+        self._identity = identity
+
+    def identity(self) -> str | None:
+        """Tell pictures that have no names of their own from others, for the fingerprint of a run."""
+        return self._identity
 
     def key(self, position: int) -> str:
         """Say which picture it is, in this run and in later ones."""
@@ -81,6 +91,12 @@ class Listed(Pictures):
         self.failures = catalogue.failures
         self._catalogue = catalogue
         self._stems = output_stems(catalogue.keys())
+        self._holds = catalogue.holds_memory
+
+    def identity(self) -> str | None:
+        """See Pictures: what pictures in memory hold."""
+        held = [item.open() for item in self._catalogue if isinstance(item.holder, Held)] if self._holds else []
+        return hashlib.sha256(b"".join(map(_digest, held))).hexdigest() if held else None
 
     def key(self, position: int) -> str:
         """See Pictures."""
@@ -96,7 +112,7 @@ class Loaded(Pictures):
     """Pictures that a DataLoader of the caller's makes into batches; those of other processes are left out of them."""
 
     def __init__(self, loader: Any) -> None:
-        super().__init__(lambda _: None, None)
+        super().__init__(lambda _: None, None, type(getattr(loader, "dataset", loader)).__qualname__)
         self._loader = loader
 
     def read(self, place: Place, is_done: Callable[[str], bool], batch: int, **_: Any) -> Reads:
@@ -120,10 +136,22 @@ def pictures_of(images: Any, preprocess: Preprocess, max_pixels: int) -> Picture
     Raises:
         ImageError: there are none; see list_items.
     """
-    from torch.utils.data import DataLoader, Dataset
+    from torch.utils.data import DataLoader, Dataset, IterableDataset
 
     if isinstance(images, DataLoader):
         return Loaded(images)
+    if isinstance(images, IterableDataset):
+        raise InputError(
+            "a data set without an order must come in a DataLoader, got an IterableDataset. Wrap it in one."
+        )
     if isinstance(images, Dataset) and hasattr(images, "__len__"):
-        return Pictures(DatasetReader(images, preprocess, max_pixels), len(images))
+        return Pictures(DatasetReader(images, preprocess, max_pixels), len(images), type(images).__qualname__)
     return Listed(list_items(images), preprocess, max_pixels)
+
+
+def _digest(picture: Any) -> bytes:
+    """Return the SHA-256 of the pixels of a picture in memory, and of their shape."""
+    if isinstance(picture, Encoded):
+        return hashlib.sha256(picture.content).digest()
+    values = np.asarray(picture.detach().cpu().float() if is_tensor(picture) else picture)
+    return hashlib.sha256(repr((values.shape, values.dtype)).encode() + values.tobytes()).digest()

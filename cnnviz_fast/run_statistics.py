@@ -51,7 +51,6 @@ class Checkpoints:
         """
         if self._whole.exists():  # until this run is done it is not of all pictures
             os.replace(self._whole, self._part)
-        _merged(self._folder, self._place).unlink(missing_ok=True)
         done = list(dict.fromkeys(row["key"] for row in journal.rows()))
         kept = _read_kept(self._part)
         covered = max((each.images for each in kept.values()), default=0)
@@ -77,6 +76,11 @@ class Checkpoints:
         if self._place.world > 1 and all((self._folder / name).exists() for name in self._place.files(_STEM, _SUFFIX)):
             _merge(self._folder, self._place)
         return self._whole
+
+
+def merged(folder: Path) -> Path:
+    """Name the file of the statistics of all processes together."""
+    return folder / f"{_STEM}{_SUFFIX}"
 
 
 def gathered(folder: Path, place: Place) -> Path:
@@ -111,11 +115,7 @@ def _merge(folder: Path, place: Place) -> Path:
                 together[layer].merge(statistics)
             else:
                 together[layer] = statistics
-    return write_statistics(_merged(folder, place), together)
-
-
-def _merged(folder: Path, place: Place) -> Path:
-    return folder / f"{_STEM}{_SUFFIX}" if place.world > 1 else folder / f".{_STEM}-none"
+    return write_statistics(merged(folder), together)
 
 
 def _read_kept(path: Path) -> dict[str, LayerStatistics]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -48,8 +49,7 @@ class TarWriter:
         for row in rows:
             if "shard" in row:
                 self._number, self._end = int(row["shard"].removeprefix(prefix).removesuffix(".tar")), int(row["end"])
-        if (folder / self.name).exists():
-            self._number, self._end = self._number + 1, 0
+        self._take_back()
         self._file = self._open()
 
     @property
@@ -80,6 +80,19 @@ class TarWriter:
             self._file.flush()
             self._end = self._file.tell()
         return {"shard": self.name, "end": self._end}
+
+    def _take_back(self) -> None:
+        """Have no tar hold what the index does not know, because it was damaged: its pictures are done again."""
+        with self._faults():
+            for path in self._folder.glob(f"{self._prefix}*.tar"):
+                number = path.name.removeprefix(self._prefix).removesuffix(".tar")
+                if re.fullmatch(r"\d{6}", number) and int(number) > self._number:
+                    path.unlink()
+            whole = self._folder / self.name
+            if whole.exists() and whole.stat().st_size == self._end + len(_END):
+                self._number, self._end = self._number + 1, 0
+            elif whole.exists():
+                os.replace(whole, self._part)
 
     def turn(self) -> list[str]:
         """Begin a new tar where this one is large enough; called once the index knows what it holds.

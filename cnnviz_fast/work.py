@@ -27,7 +27,7 @@ from .device import Fitting, device_at
 from .errors import CaptureError, ShapeError
 from .file_names import layer_parts
 from .forward import weight_of
-from .look import LayerMaps, frame_of, read_outputs
+from .look import LayerMaps, frame_of, ranges_of_layer, read_outputs
 from .options import LayoutOptions, RenderOptions
 from .products import Product, Shown
 from .stages import stage
@@ -110,10 +110,24 @@ class _Captured(NamedTuple):
     frames: torch.Tensor | None
     ready: Any
 
+    def part(self, first: int, last: int) -> _Captured:
+        """Return what is there of pictures first..last-1."""
+        count = len(self.pictures)
+        outputs = {layer: _part(output, count, first, last) for layer, output in self.outputs.items()}
+        frames = None if self.frames is None else self.frames[first:last]
+        return _Captured(self.pictures[first:last], outputs, (last - first, *self.shape[1:]), frames, self.ready)
+
+
+def _part(output: torch.Tensor, count: int, first: int, last: int) -> torch.Tensor:
+    """Return what a layer put out for pictures first..last-1 of `count`; of windows, several each."""
+    each = len(output) // count
+    return output[first * each : last * each]
+
 
 class Work:
     """A model and a recipe, and what is learnt on the way: statistics, grids, and how many pictures fit at once.
 
+    captured: pictures on which the model has run.
     fills: whether a batch that is not full is filled up for the model. torch and cuDNN choose their algorithms by its
         size, and those differ in the last bit: filled up, a picture comes out the same whoever it is batched with.
     """
@@ -122,6 +136,7 @@ class Work:
         self.model = model
         self.recipe = recipe
         self.fills = False
+        self.captured = 0
         self.statistics: dict[str, LayerStatistics] = {}
         self.grids: dict[str, dict[str, int]] = {}
         self.device = device_at(weight_of(model.module, torch.empty(0)).device)
@@ -139,18 +154,17 @@ class Work:
     def without_products(self) -> Work:
         """Return what only measures, into the same statistics."""
         other = Work(self.model, dataclasses.replace(self.recipe, products=()))
-        other.statistics, other.fills = self.statistics, self.fills
+        other.statistics, other.fills, other.fitting = self.statistics, self.fills, self.fitting
         return other
 
-    def capture(self, pictures: list[Named], batch: torch.Tensor) -> _Captured:
-        """Run the model on a batch, (N, 3, H, W) float32 on any device."""
+    def capture(self, pictures: list[Named], batch: torch.Tensor, size: int) -> _Captured:
+        """Run the model on a batch, (N, 3, H, W) float32 on any device, filled up to `size` pictures."""
         count = len(batch)
-        size = max(count, min(self.recipe.batch, self.fitting.most)) if self.fills else count
         filled = batch if size == count else torch.cat([batch, batch[-1:].expand(size - count, *batch.shape[1:])])
         with stage("forward"):
             outputs = capture(self.model, filled, list(self.recipe.layers))
-            if size > count:
-                outputs = {layer: output[: len(output) // size * count] for layer, output in outputs.items()}
+            if size > count:  # copied, so that what was filled up takes no memory
+                outputs = {layer: _part(output, size, 0, count).clone() for layer, output in outputs.items()}
             frames = frame_of(batch) if self.recipe.backdrop else None
             return _Captured(pictures, outputs, tuple(batch.shape), frames, self.device.mark())
 
@@ -159,7 +173,21 @@ class Work:
 
         Raises:
             CnnvizError: what is wrong with every picture: an option, a layer that cannot be drawn, a full disk.
+            MemoryError: there is too little for a single picture.
         """
+        outcomes: list[Outcome] = []
+        reason = self.device.attempt(lambda: outcomes.append(self._save(captured)))
+        if reason is None:
+            return outcomes[0]
+        count = len(captured.pictures)
+        if count == 1:
+            raise MemoryError(f"{self.device.device} has too little memory for one picture: {reason}")
+        halves = [self.save(captured.part(first, last)) for first, last in ((0, count // 2), (count // 2, count))]
+        return Outcome(
+            [one for half in halves for one in half.finished], [one for half in halves for one in half.failed]
+        )
+
+    def _save(self, captured: _Captured) -> Outcome:
         stream = self.device.stream(captured.ready)
         with self.device.faults(), stream.active(), stage("render"):
             try:
@@ -170,8 +198,6 @@ class Work:
                 return Outcome(failed=[Failed(picture, str(error)) for picture in captured.pictures])
             self._name_folders([read.name for read in found])
             measured = [measure_batch(read.maps, self.recipe.options) for read in found]
-            if self.recipe.collects:
-                self._collect(found)
             ready = self.device.mark()
         jobs = [(n, at) for n in range(len(captured.pictures)) for at in range(len(found))]
 
@@ -180,6 +206,9 @@ class Work:
                 return self._make(captured, found[job[1]], measured[job[1]][job[0]], job[0])
 
         rows = list(in_order(make, jobs, self.recipe.options.threads or default_threads()))
+        if self.recipe.collects:  # last, so that nothing is counted whose files could not be made
+            with self.device.faults(), stream.active(), stage("render"):
+                self._collect(found)
         outcome = Outcome()
         for n, picture in enumerate(captured.pictures):
             outcome.finished.append(Finished(picture, rows[n * len(found) : (n + 1) * len(found)]))
@@ -206,7 +235,7 @@ class Work:
             measured=measured,
             # One worker a picture: files are many, and each is small.
             options=dataclasses.replace(recipe.options, threads=1),
-            ranges=recipe.ranges.get(read.layer) if recipe.ranges is not None else None,
+            ranges=ranges_of_layer(read.layer, recipe.ranges),
             backdrop=under,
         )
         row: dict[str, Any] = {"image": picture.name, "layer": read.name, "shape": list(shown.maps.shape)}
@@ -216,8 +245,8 @@ class Work:
             made, facts = product.make(shown, recipe.folder, self._folders[read.name], picture.stem)
             files += made
             row |= facts
-        if "grid" in row:
-            self.grids.setdefault(read.name, row.pop("grid"))
+        if "grid" in row and row["grid"] == self.grids.setdefault(read.name, row["grid"]):
+            del row["grid"]  # what stands in the manifest
         return row | {"files": files}
 
 
@@ -235,7 +264,7 @@ def _summary(measured: ChannelStatistics) -> dict[str, Any]:
 def render_shard(
     work: Work, reads: Iterable[Read], named: Callable[[int], Named], stop: threading.Event | None = None
 ) -> Iterator[Outcome]:
-    """Make the files of some pictures. The model runs in a thread of its own, at most two batches ahead.
+    """Make the files of some pictures. The model runs in a thread of its own: one batch waits while it is at the next.
 
     Args:
         work: the model and what is made.
@@ -257,6 +286,10 @@ def render_shard(
     except KeyboardInterrupt:
         ahead.stop()  # at once: nobody waits for the batch that the model is at
         raise
+    except GeneratorExit:
+        # Whoever is told to stop a second time does not wait either.
+        ahead.stop() if stop is not None and stop.is_set() else ahead.close()
+        raise
     except BaseException:
         ahead.close()
         raise
@@ -274,43 +307,56 @@ def _captured(
             yield Outcome(failed=[Failed(named(position), reason) for position, reason in read.failures])
         for positions, batch in read.parts:
             pictures = [named(position) for position in positions]
+            # Pictures of many sizes come a few at a time: filling those up would cost more than it is worth.
+            fills = work.fills and len(read.parts) == 1
             start = 0
             while start < len(pictures):
                 step = _Step(work, pictures[start:], batch[start:])
-                done = work.fitting.fit(step, len(pictures) - start)
-                start += done
+                left = len(pictures) - start
+                start += min(left, work.fitting.fit(step, max(left, work.recipe.batch) if fills else left))
                 yield from step.results
                 del step
 
 
 class _Step:
-    """Run the model on the first so many of some pictures; `Fitting` finds out how many."""
+    """Run the model on the first of some pictures, filled up to so many; `Fitting` finds out how many fit."""
 
     def __init__(self, work: Work, pictures: list[Named], batch: torch.Tensor) -> None:
         self.work, self.pictures, self.batch = work, pictures, batch
         self.results: list[_Captured | Outcome] = []
 
-    def __call__(self, count: int) -> None:
+    def __call__(self, size: int) -> None:
         self.results = []
-        try:
-            self.results.append(self.work.capture(self.pictures[:count], self.batch[:count]))
+        count = min(size, len(self.pictures))
+        if (reason := self._run(0, count, size)) is None:
             return
-        except CaptureError as error:
-            if _ran_out(self.work, error):
-                raise error.__cause__ from None  # type: ignore[misc]  # it has one, which Fitting knows
-            reason = str(error)
         if count == 1:
-            self.results.append(Outcome(failed=[Failed(self.pictures[0], reason)]))
+            self._note(0, reason)
             return
-        for n in range(count):  # one by one, to see which it is
-            try:
-                self.results.append(self.work.capture(self.pictures[n : n + 1], self.batch[n : n + 1]))
-            except CaptureError as error:
-                self.results.append(Outcome(failed=[Failed(self.pictures[n], str(error))]))
+        reasons = [self._run(n, n + 1, size if size > count else 1) for n in range(count)]  # to see which it is
+        if self.work.captured == 0 and set(reasons) == {reason}:
+            raise CaptureError(reason)
+        for n, reason in enumerate(reasons):
+            if reason is not None:
+                self._note(n, reason)
 
+    def _run(self, first: int, last: int, size: int) -> str | None:
+        """Run the model on pictures first..last-1; return why it fails, and None where it does not."""
+        try:
+            captured = self.work.capture(self.pictures[first:last], self.batch[first:last], size)
+        except CaptureError as error:
+            if error.__cause__ is None:
+                return str(error)
+            if self.work.device.is_full(error.__cause__):
+                raise error.__cause__ from None
+            reason = str(error.__cause__).partition("\n")[0]
+            return f"the model failed: {type(error.__cause__).__name__}: {reason}"
+        self.work.captured += last - first
+        self.results.append(captured)
+        return None
 
-def _ran_out(work: Work, error: CaptureError) -> bool:
-    return error.__cause__ is not None and work.device.is_full(error.__cause__)
+    def _note(self, n: int, reason: str) -> None:
+        self.results.append(Outcome(failed=[Failed(self.pictures[n], reason)]))
 
 
 class _Ahead(Iterator[Any]):

@@ -23,8 +23,9 @@ from runs import LAYERS, NET, digests, make_pictures, rows, small_model
 from torch.utils.data import DataLoader, Dataset
 
 import cnnviz_fast as cf
+from cnnviz_fast import work
 from cnnviz_fast.dataset_statistics import LayerStatistics
-from cnnviz_fast.errors import OptionError, PicturesFailedError, WriteError
+from cnnviz_fast.errors import CaptureError, OptionError, PicturesFailedError, WriteError
 from cnnviz_fast.statistics_files import read_statistics
 
 COUNT = 23
@@ -129,8 +130,8 @@ def test_statistics_are_those_of_all_activations_together(pictures: Path, alone:
     ("save", "files"),
     [
         ("sheets", {"0/p0000.jpg"}),
-        ("tiles", {"0/p0000/0.jpg", "0/p0000/5.jpg", "0/p0000/manifest.json"}),
-        ("maps,sum,mean,max", {"0/p0000.safetensors", "0/p0000.sum.safetensors", "0/p0000.max.safetensors"}),
+        ("tiles", {"0/tiles/p0000/0.jpg", "0/tiles/p0000/5.jpg", "0/tiles/p0000/manifest.json"}),
+        ("maps,sum,mean,max", {"0/p0000.safetensors", "0/sum/p0000.safetensors", "0/max/p0000.safetensors"}),
         ("statistics", set()),
     ],
 )
@@ -149,7 +150,7 @@ def test_maps_and_what_they_are_reduced_to_are_the_models_own(pictures: Path, tm
     cf.run(model, pictures / "p0003.png", ["2"], tmp_path, save="maps,sum", **QUICK)
     maps = cf.capture(model, cf.load_images(pictures / "p0003.png", model), ["2"])["2"][0]
     assert torch.equal(load_file(tmp_path / "2" / "p0003.safetensors")["2"], maps)
-    total = load_file(tmp_path / "2" / "p0003.sum.safetensors")["2"]
+    total = load_file(tmp_path / "2" / "sum" / "p0003.safetensors")["2"]
     torch.testing.assert_close(total, maps.double().sum(0, keepdim=True).float())
 
 
@@ -239,9 +240,17 @@ def test_a_second_run_reuses_the_statistics_of_the_first(pictures: Path, alone: 
     file = alone / "statistics.safetensors"
     cf.run(small_model(), pictures, ["0"], tmp_path / "a", normalize="dataset", statistics=str(file), **QUICK)
     cf.run(small_model(), pictures, ["0"], tmp_path / "b", normalize="dataset", **QUICK)
-    assert not (tmp_path / "a" / "dataset").exists()
+    assert not (tmp_path / "a" / ".dataset").exists()
     first, second = digests(tmp_path / "a"), digests(tmp_path / "b")
-    assert first == {name: digest for name, digest in second.items() if not name.startswith("dataset/")}
+    assert first == {name: digest for name, digest in second.items() if not name.startswith(".dataset/")}
+
+
+def test_a_run_keeps_the_scale_that_it_began_with(pictures: Path, tmp_path: Path) -> None:
+    some = sorted(pictures.iterdir())[:9]
+    cf.run(small_model(), some, ["0"], tmp_path, normalize="dataset", **QUICK)
+    scale = (tmp_path / ".dataset" / "statistics.safetensors").read_bytes()
+    assert cf.run(small_model(), pictures, ["0"], tmp_path, normalize="dataset", **QUICK).finished == COUNT - 9
+    assert (tmp_path / ".dataset" / "statistics.safetensors").read_bytes() == scale
 
 
 def test_statistics_that_are_none_are_refused(pictures: Path, tmp_path: Path) -> None:
@@ -405,12 +414,67 @@ def test_a_batch_that_does_not_fit_is_halved_and_stays_so(pictures: Path, tmp_pa
     summary = cf.run(model, pictures, ["conv"], tmp_path, **{**QUICK, "batch": 8})
     assert summary.finished == COUNT
     assert model.sizes[:4] == [8, 4, 2, 2]
-    assert set(model.sizes[3:]) <= {1, 2}
+    assert set(model.sizes[3:]) == {2}
+
+
+@pytest.mark.parametrize("left", [1, 3])
+def test_a_batch_that_is_filled_up_is_halved_where_that_is_too_much(left: int, pictures: Path, tmp_path: Path) -> None:
+    some = sorted(pictures.iterdir())[: 8 + left]
+    first, second = Picky(), Picky(most=4)
+    second.load_state_dict(first.state_dict())
+    cf.run(first, some[:8], ["conv"], tmp_path, **{**QUICK, "batch": 8})
+    summary = cf.run(second, some, ["conv"], tmp_path, **{**QUICK, "batch": 8})
+    assert summary.finished == left
+    assert second.sizes == [8, 4]
 
 
 def test_one_picture_that_does_not_fit_ends_the_run(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(MemoryError, match="too little memory"):
         cf.run(Picky(most=0), pictures, ["conv"], tmp_path, **QUICK)
+
+
+def test_memory_that_runs_out_while_files_are_made_halves_the_pictures(
+    pictures: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = work.measure_batch
+
+    def scarce(maps: torch.Tensor, options: Any) -> Any:
+        if len(maps) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return measure(maps, options)
+
+    monkeypatch.setattr(work, "measure_batch", scarce)
+    cf.run(small_model(), pictures, LAYERS, tmp_path, save="sheets,atlases,statistics", **QUICK)
+    assert_same_outcome(tmp_path, alone)
+
+
+def test_memory_that_runs_out_one_by_one_is_no_failure_of_a_picture(tmp_path: Path) -> None:
+    make_pictures(tmp_path / "in", 8)
+    Image.new("RGB", (32, 32), "white").save(tmp_path / "in" / "p0001.png")
+    model = Picky()
+    forward, calls = model.forward, [0]
+
+    def scarce(batch: torch.Tensor) -> torch.Tensor:
+        calls[0] += 1
+        if calls[0] == 4:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(batch)
+
+    model.forward = scarce  # type: ignore[method-assign]
+    summary = cf.run(model, tmp_path / "in", ["conv"], tmp_path / "out", **QUICK)
+    assert (summary.finished, summary.failed) == (7, 1)
+
+
+def test_a_layer_that_never_runs_is_said_once(pictures: Path, tmp_path: Path) -> None:
+    class Idle(Picky):
+        def __init__(self) -> None:
+            super().__init__()
+            self.idle = torch.nn.ReLU()
+
+    model = Idle()
+    with pytest.raises(CaptureError, match="never ran"):
+        cf.run(model, pictures, ["idle"], tmp_path, **QUICK)
+    assert len(model.sizes) == 5
 
 
 def test_what_is_wrong_with_every_picture_is_raised(pictures: Path, tmp_path: Path) -> None:
@@ -448,6 +512,59 @@ def test_a_full_disk_stops_the_run_and_what_was_done_stays(
     summary = cf.run(small_model(), pictures, ["0"], tmp_path, save="sheets,statistics", **QUICK)
     assert (summary.finished, summary.skipped) == (COUNT - 8, 8)
     assert read_statistics(tmp_path / "statistics.safetensors")["0"].images == COUNT
+
+
+def test_pictures_whose_names_look_like_files_of_a_run_do_not_meet(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for n, name in enumerate(("cat.png", "cat.sum.png", "cat.png.png", "sum.png", "tiles.png", "cat.atlas.png")):
+        (tmp_path / "in" / name).write_bytes((pictures / f"p000{n}.png").read_bytes())
+    save = "sheets,tiles,atlases,maps,sum,max"
+    cf.run(small_model(), tmp_path / "in", LAYERS, tmp_path / "out", save=save, **QUICK)
+    named = [file for row in rows(tmp_path / "out") for file in row["files"]]
+    assert len(set(map(str.casefold, named))) == len(named)
+    assert {
+        *named,
+        *(f"{layer}/tiles/{stem}/manifest.json" for layer in LAYERS for stem in stems(tmp_path / "out")),
+    } == set(digests(tmp_path / "out"))
+
+
+def stems(folder: Path) -> set[str]:
+    return {row["stem"] for row in rows(folder)}
+
+
+def test_another_number_of_ranks_takes_up_sheets_but_neither_statistics_nor_tars(
+    pictures: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, options in (("sheets", {}), ("statistics", {"save": "statistics"}), ("tars", {"shards": 1})):
+        cf.run(small_model(), sorted(pictures.iterdir())[:9], LAYERS, tmp_path / name, **{**QUICK, **options})
+        for rank in range(2):
+            monkeypatch.setenv("RANK", str(rank))
+            monkeypatch.setenv("WORLD_SIZE", "2")
+            if name == "sheets":
+                cf.run(small_model(), pictures, LAYERS, tmp_path / name, **QUICK)
+            else:
+                with pytest.raises(OptionError, match=r"as many processes as began it, got 2 and index\.jsonl"):
+                    cf.run(small_model(), pictures, LAYERS, tmp_path / name, **{**QUICK, **options})
+        monkeypatch.delenv("RANK")
+        monkeypatch.delenv("WORLD_SIZE")
+    sheets = {name: digest for name, digest in digests(alone).items() if name.endswith("png")}
+    assert digests(tmp_path / "sheets") == sheets
+
+
+def test_a_second_run_keeps_what_the_manifest_tells(pictures: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        cf.run(small_model(), pictures, LAYERS, tmp_path, **QUICK)
+        layers = json.loads((tmp_path / "manifest.json").read_text())["layers"]
+        assert layers["0"]["shape"] == [6, 12, 12]
+        assert layers["0"]["grid"]["tile_h"] == 12
+
+
+def test_other_pictures_in_memory_are_another_run(tmp_path: Path) -> None:
+    first, second = (torch.rand(3, 3, 24, 24, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    cf.run(small_model(), first, ["0"], tmp_path, **QUICK)
+    assert cf.run(small_model(), first, ["0"], tmp_path, **QUICK).skipped == 3
+    with pytest.raises(OptionError, match="pictures"):
+        cf.run(small_model(), second, ["0"], tmp_path, **QUICK)
 
 
 # Programs' own data.
@@ -511,6 +628,19 @@ def test_tars_hold_what_loose_files_would(pictures: Path, tmp_path: Path, monkey
     assert [path.name for path in (tmp_path / "tars").iterdir() if path.is_dir()] == []
     first = rows(tmp_path / "tars")[0]
     assert (first["shard"], first["files"]) == ("shard-000000.tar", ["0/p0000.png"])
+
+
+@pytest.mark.parametrize("lost", [1, 5, 30])
+def test_tars_hold_no_picture_twice_where_the_index_was_damaged(
+    lost: int, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.import_module("cnnviz_fast.run"), "MEGABYTE", 20_000)
+    cf.run(small_model(), pictures, LAYERS, tmp_path, shards=1, **QUICK)
+    expected = members(tmp_path)
+    lines = (tmp_path / "index.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "index.jsonl").write_bytes(b"".join(lines[:-lost]))
+    cf.run(small_model(), pictures, LAYERS, tmp_path, shards=1, **QUICK)
+    assert members(tmp_path) == expected
 
 
 def test_tars_are_taken_up_where_the_index_ends(
@@ -622,6 +752,7 @@ def test_kills_at_random_moments_leave_what_a_run_alone_makes(net: Path, tmp_pat
         process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for_rows(tmp_path / "out", int(60 * kill), process)
         time.sleep(float(random.uniform(0, 0.02)))
+        assert process.poll() is None, "it ended before it was killed"
         process.kill()
         process.wait()
         (tmp_path / "out" / "0" / f".p0001.png.0123456{kill}.part").write_bytes(b"half")  # as a kill may leave it
@@ -712,4 +843,4 @@ def test_an_empty_folder_is_refused(net: Path, tmp_path: Path) -> None:
 def test_each_is_another_word_for_tiles(net: Path, pictures: Path, tmp_path: Path) -> None:
     done = said(command(net, pictures, tmp_path / "out", "--each", "--workers", "0"))
     assert done.returncode == 0
-    assert (tmp_path / "out" / "0" / "p0000" / "5.png").exists()
+    assert (tmp_path / "out" / "0" / "tiles" / "p0000" / "5.png").exists()

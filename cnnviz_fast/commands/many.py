@@ -80,10 +80,11 @@ def run_over(arguments: argparse.Namespace) -> int:
         return PARTLY
     if arguments.json:
         print_json({name: _plain(value) for name, value in dataclasses.asdict(summary).items()})
-    tell(_lines(summary))
-    if place.world > 1:  # torchrun ends all processes as soon as one returns anything else
-        return DONE
-    return DONE if not summary.failed else PARTLY if summary.finished or summary.skipped else FAILED
+    tell(_lines(summary, place.file("failed", ".jsonl")))
+    if summary.failed and not summary.finished and not summary.skipped:
+        return FAILED
+    # torchrun ends all processes as soon as one returns anything but DONE.
+    return PARTLY if summary.failed and "TORCHELASTIC_RUN_ID" not in os.environ else DONE
 
 
 def _is_set(image: str) -> bool:
@@ -106,12 +107,12 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _lines(summary: RunSummary) -> list[str]:
-    """Word what a run has done, and where its time went."""
+def _lines(summary: RunSummary, failed: str) -> list[str]:
+    """Word what a run has done, where its time went, and which file tells what failed."""
     parts = [f"{summary.finished} pictures in {summary.seconds:.1f} s, {summary.rate:.1f} a second"]
     if summary.skipped:
         parts.append(f"{summary.skipped} were done before")
     if summary.failed:
-        parts.append(f"{summary.failed} failed: see {summary.folder / 'failed.jsonl'}")
+        parts.append(f"{summary.failed} failed: see {summary.folder / failed}")
     spent = ", ".join(f"{name} {summary.stages[name]:.1f} s" for name in _STAGES if name in summary.stages)
     return ["; ".join(parts), f"time of all workers: {spent}"]
