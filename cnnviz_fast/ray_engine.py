@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from .work import Outcome, Work
 
 CALL_BATCHES = 8
-"""Batches in a call at most. Each call starts processes that read, and one that is being done is lost with its actor."""
+"""Batches in a call at most. Each call starts processes that read, and one under way is lost with its actor."""
 
 CALLS_AN_ACTOR = 4
 """There are at least so many calls for each actor, as far as batches go round: the last ones end at about one time."""
@@ -76,12 +76,12 @@ def run_on_ray(
         BackendUnavailableError: Ray is not installed, or its cluster cannot be reached.
         CnnvizError: see run.
     """
-    ray = import_extra("ray", "ray", "runs with engine 'ray'", BackendUnavailableError)
-    import_extra("ray.data", "ray", "runs with engine 'ray'", BackendUnavailableError)
     if job.run.shards is not None:
         raise OptionError("shards go with engine 'local', got engine 'ray', whose actors write loose files.")
     if job.place.world > 1:
         raise OptionError(f"engine 'ray' shares pictures out itself, got {job.place.world} processes. Start one.")
+    ray = import_extra("ray", "ray", "runs with engine 'ray'", BackendUnavailableError)
+    import_extra("ray.data", "ray", "runs with engine 'ray'", BackendUnavailableError)
     loaded = loaded_model(model, "cpu")
     pictures = pictures_of(images, loaded.preprocess, job.max_pixels)
     if isinstance(pictures, Loaded):

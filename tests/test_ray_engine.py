@@ -25,7 +25,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 import cnnviz_fast as cf
-from cnnviz_fast import ray_actor, ray_engine
+from cnnviz_fast import cli, ray_actor, ray_engine
 from cnnviz_fast.errors import BackendError, BackendUnavailableError, LayerNotFoundError, OptionError
 from cnnviz_fast.options import LayoutOptions
 from cnnviz_fast.products import products_of
@@ -35,11 +35,8 @@ from cnnviz_fast.run_pictures import pictures_of
 from cnnviz_fast.statistics_files import read_statistics
 from cnnviz_fast.work import Recipe
 
-# What Ray 2.60 warns of itself about when it is imported, and leaves open when it ends.
-pytestmark = [
-    pytest.mark.filterwarnings(r"ignore:.use_\w+. is deprecated"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+# Ray 2.60 warns of options of its own when it makes its record of them.
+pytestmark = pytest.mark.filterwarnings(r"ignore:.use_\w+. is deprecated")
 
 QUICK: dict[str, Any] = {"batch": 4, "tile": 12, "progress": "none", "save": "sheets,atlases,statistics"}
 STORE_BYTES = 80_000_000  # Ray takes no less
@@ -156,6 +153,12 @@ def test_what_is_wrong_with_every_picture_is_raised_as_without_ray(ray: Any, pic
     while ray.available_resources().get("CPU") != 2 and time.monotonic() < deadline:
         time.sleep(0.1)
     assert ray.available_resources()["CPU"] == 2  # its actors are gone
+
+
+def test_another_cluster_than_the_programs_own_is_refused(ray: Any, pictures: Path, tmp_path: Path) -> None:
+    there = ray.get_runtime_context().gcs_address
+    with pytest.raises(OptionError, match=rf"^address must be {there}, which this program is connected to, got 'x:1'"):
+        cf.run(small_model(), pictures, ["0"], tmp_path, engine="ray", address="x:1", **QUICK)
 
 
 def command(net: Path, pictures: Path, out: Path, address: str) -> list[str]:
@@ -384,27 +387,28 @@ def test_an_address_that_is_none_is_refused(address: str, disconnected: None, pi
         cf.run(small_model(), pictures, ["0"], tmp_path, engine="ray", address=address, **QUICK)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"shards": 1}, r"^shards go with engine 'local', got engine 'ray', whose actors write loose files\.$"),
-        (
-            {"images": DataLoader([1])},
-            r"^a DataLoader goes with engine 'local', got engine 'ray'\. Give its Dataset\.$",
-        ),
-    ],
-)
-def test_what_actors_cannot_do_is_refused(
-    change: dict[str, Any], message: str, disconnected: None, pictures: Path, tmp_path: Path
-) -> None:
-    asked = {"images": pictures, "engine": "ray", **QUICK, **change}
-    with pytest.raises(OptionError, match=message):
-        cf.run(small_model(), layers=["0"], out=tmp_path, **asked)
+def test_shards_are_refused(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        OptionError, match=r"^shards go with engine 'local', got engine 'ray', whose actors write loose"
+    ):
+        cf.run(small_model(), pictures, ["0"], tmp_path, engine="ray", shards=1, **QUICK)
 
 
-def test_processes_of_torchrun_are_refused(
-    disconnected: None, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_loader_is_refused(disconnected: None, tmp_path: Path) -> None:
+    loader: Any = DataLoader([1])  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match=r"^a DataLoader goes with engine 'local', got engine 'ray'\. Give its Data"):
+        cf.run(small_model(), loader, ["0"], tmp_path, engine="ray", **QUICK)
+
+
+def test_a_device_is_refused_on_the_command_line(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    arguments = ["render", "resnet18", str(pictures), "--layer", "0", "--out", str(tmp_path), "--engine", "ray"]
+    assert cli.main([*arguments, "--device", "cpu"]) == cli.USAGE
+    assert "device goes with engine 'local': Ray gives its actors the GPUs that" in capsys.readouterr().err
+
+
+def test_processes_of_torchrun_are_refused(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(OptionError, match=r"^engine 'ray' shares pictures out itself, got 2 processes\. Start one\.$"):
@@ -442,4 +446,6 @@ def test_a_machine_that_dies_costs_nothing(disconnected: None, tmp_path: Path, m
         cluster.shutdown()
     assert (summary.finished, summary.failed) == (600, 0)
     assert len(rows(tmp_path / "out")) == 1200
+    for part in (tmp_path / "out").rglob(".*.part"):  # what it was writing
+        part.unlink()
     assert_same_outcome(tmp_path / "out", tmp_path / "alone")
