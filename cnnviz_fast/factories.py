@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _loads = itertools.count()
 
+FILE_MODULE = "cnnviz_model_"
+"""What the names of modules begin with that are a model file, and that nobody else can import."""
+
 
 def find_factory(source: str, name: str) -> Callable[[], nn.Module]:
     """Import the user's code and find the function or class in it that makes the model.
@@ -99,7 +102,7 @@ def _load_file(path: str) -> ModuleType:
     if not os.path.isfile(path):
         raise ModelError(f"no model file {path!r}.")
     path = os.path.abspath(path)
-    name = f"cnnviz_model_{next(_loads)}_{re.sub(r'[^0-9A-Za-z]', '_', Path(path).stem)}"
+    name = f"{FILE_MODULE}{next(_loads)}_{re.sub(r'[^0-9A-Za-z]', '_', Path(path).stem)}"
     loader = importlib.machinery.SourceFileLoader(name, path)
     spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     assert spec is not None  # it is None only where no loader is given

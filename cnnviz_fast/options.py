@@ -292,7 +292,11 @@ class RunOptions(SelfChecking):
         "N",
     )  # fmt: skip
     workers: int | None = option(
-        None, whole(0), "processes that read pictures (default: half the cores, at most 8); 0 reads in a thread", "N"
+        None,
+        whole(0),
+        "processes that read pictures (default: half the cores, at most 8); 0 reads in a thread. With engine ray, "
+        "actors (default: one for each GPU of the cluster, or else for every two CPUs, at most 8)",
+        "N",
     )
     timeout: float = option(60.0, positive, "seconds that a picture may take to be read", "SECONDS")
     strict: bool = option(False, flag, "stop at the first picture that fails")

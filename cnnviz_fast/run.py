@@ -64,6 +64,9 @@ OTHERS_WRITE_S = 600.0
 FAILURES_SAID = 10
 """So many failures are said on stderr as they happen; one of a million in ten would drown everything else."""
 
+CPU_BATCH, CUDA_BATCH = 16, 64
+"""Pictures that go through the model at once."""
+
 
 @dataclass(frozen=True)
 class RunSummary:
@@ -160,7 +163,7 @@ def run(
         from .ray_engine import run_on_ray
 
         return run_on_ray(model, images, job, on_file)
-    loaded = _loaded(model, job.place)
+    loaded = loaded_model(model, job.place.device("auto"))
     return run_here(loaded, pictures_of(images, loaded.preprocess, max_pixels), job, on_file)
 
 
@@ -215,17 +218,22 @@ class Job:
             ranges=None if statistics is None else ranges_for(statistics, self.drawing),
             backdrop=self.backdrop,
             collects="statistics" in self.run.save,
-            batch=self.run.batch or (64 if on_cuda else 16),
+            batch=self.run.batch or (CUDA_BATCH if on_cuda else CPU_BATCH),
         )
 
 
-def _loaded(model: LoadedModel | nn.Module | str, place: Place) -> LoadedModel:
-    loaded = load_model(model, device=place.device("auto")) if isinstance(model, str) else model
+def loaded_model(model: LoadedModel | nn.Module | str, device: str) -> LoadedModel:
+    """Load the model of a run where that is still to be done, on a device; others stay where they are."""
+    loaded = load_model(model, device=device) if isinstance(model, str) else model
     return loaded if isinstance(loaded, LoadedModel) else as_given(module_of(loaded))
 
 
 def run_here(
-    model: LoadedModel, pictures: Pictures, job: Job, on_file: Callable[[Path], object] | None = None
+    model: LoadedModel,
+    pictures: Pictures,
+    job: Job,
+    on_file: Callable[[Path], object] | None = None,
+    kind: Callable[..., Run] | None = None,
 ) -> RunSummary:
     """Do this process's share of a run.
 
@@ -234,15 +242,30 @@ def run_here(
         pictures: all of them; this process takes those of its place.
         job: what is asked for.
         on_file: called with the path of each file.
+        kind: makes the run; None for one that does all the work itself.
 
     Returns:
         What was done.
     """
-    return _Run(model, pictures, job, statistics_of(model, pictures, job), on_file)()
+    kind = kind or Run
+    return kind(model, pictures, job, statistics_of(model, pictures, job, kind), on_file)()
 
 
-def statistics_of(model: LoadedModel, pictures: Pictures, job: Job) -> Path | None:
-    """Return the file of statistics that sheets are drawn on, made by a run of its own first where none is given."""
+def statistics_of(model: LoadedModel, pictures: Pictures, job: Job, kind: Callable[..., Run]) -> Path | None:
+    """Return the file of statistics that sheets are drawn on, made by a run of its own first where none is given.
+
+    Args:
+        model: of the run.
+        pictures: of the run.
+        job: what is asked for.
+        kind: makes that other run.
+
+    Returns:
+        The file; None where sheets are drawn without.
+
+    Raises:
+        OptionError: there are statistics that nothing is drawn on.
+    """
     if job.drawing.normalize != "dataset":
         if job.run.statistics is not None:
             raise OptionError(f"statistics go with normalize 'dataset', got normalize {job.drawing.normalize!r}.")
@@ -256,12 +279,12 @@ def statistics_of(model: LoadedModel, pictures: Pictures, job: Job) -> Path | No
     )
     if (job.folder / RUN).exists() and (kept := merged(first.folder)).exists():
         return kept  # a run keeps the scale that it began with, whatever pictures have come since
-    summary = run_here(model, pictures, first)
+    summary = run_here(model, pictures, first, kind=kind)
     return gathered(first.folder, job.place) if job.place.world > 1 else summary.statistics
 
 
-class _Run:
-    """A run while it goes on."""
+class Run:
+    """A run while it goes on: keeps account of what becomes of the pictures. `_outcomes` is where the work is done."""
 
     def __init__(
         self,

@@ -50,17 +50,8 @@ class Pictures:
         """Return the positions that are the share of a process; none where their number is not known."""
         return range(place.rank, self.count or 0, place.world)
 
-    def read(
-        self,
-        place: Place,
-        is_done: Callable[[str], bool],
-        batch: int,
-        *,
-        workers: int,
-        timeout_s: float,
-        pin: bool,
-    ) -> Reads:
-        """Read the share of a process in batches, all but what is done.
+    def left(self, place: Place, is_done: Callable[[str], bool], batch: int) -> list[array[int]]:
+        """Say in which batches the share of a process is read, all but what is done.
 
         Which pictures are batched does not depend on what is done, so that a run that is taken up computes the same.
 
@@ -68,19 +59,24 @@ class Pictures:
             place: of the process.
             is_done: told a key.
             batch: pictures in each.
-            workers: processes that read.
-            timeout_s: that a picture may take.
-            pin: whether batches shall lie in pinned memory.
 
-        Yields:
-            The batches, in the order of positions.
+        Returns:
+            The positions of each batch, in order.
         """
         share = self.share(place)
-        left = (
+        batches = (
             array("q", (p for p in share[start : start + batch] if not is_done(self.key(p))))
             for start in range(0, len(share), batch)
         )
-        yield from read_batches(self._read, list(filter(None, left)), workers=workers, timeout_s=timeout_s, pin=pin)
+        return list(filter(None, batches))
+
+    def read_these(self, batches: Sequence[Sequence[int]], *, workers: int, timeout_s: float, pin: bool) -> Reads:
+        """Read some batches; see read_batches."""
+        yield from read_batches(self._read, batches, workers=workers, timeout_s=timeout_s, pin=pin)
+
+    def read(self, place: Place, is_done: Callable[[str], bool], batch: int, **how: Any) -> Reads:
+        """Read the share of a process in batches, all but what is done; see left and read_these."""
+        yield from self.read_these(self.left(place, is_done, batch), **how)
 
 
 class Listed(Pictures):

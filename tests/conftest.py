@@ -38,11 +38,11 @@ settings.load_profile("cnnviz_fast")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the zoo out unless `-m` names it; skip what needs a CUDA device where there is none."""
-    if "zoo" not in config.getoption("markexpr"):
-        zoo = [item for item in items if item.get_closest_marker("zoo")]
-        config.hook.pytest_deselected(items=zoo)
-        items[:] = [item for item in items if item not in zoo]
+    """Leave the zoo and clusters out unless `-m` names them; skip what needs a CUDA device where there is none."""
+    for long in {"zoo", "cluster"} - set(config.getoption("markexpr").split()):
+        left = [item for item in items if item.get_closest_marker(long)]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
     gpu = [item for item in items if item.get_closest_marker("gpu")]
     if gpu:
         import torch

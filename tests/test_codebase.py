@@ -23,8 +23,9 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
     "cli", "commands.demo", "commands.render", "commands.many", "commands.atlas", "commands.drawing",
     "commands.compare", "commands.layers", "commands.weights", "commands.doctor", "commands.bench",
-    "commands.arguments", "commands.terminal", "commands", "bench", "bench_cases", "stopwatch", "doctor", "run",
-    "run_pictures", "run_statistics", "work", "products", "interrupts", "ranks", "tar_writer", "visualize", "look",
+    "commands.arguments", "commands.terminal", "commands", "bench", "bench_cases", "stopwatch", "doctor", "ray_engine",
+    "run", "ray_actor", "run_pictures", "run_statistics", "work", "products", "interrupts", "ranks", "tar_writer",
+    "visualize", "look",
     "journal", "index_files", "folder_lock", "digest_map", "fingerprint", "reading", "sources", "shards", "tables",
     "file_names", "catalogue", "progress", "kernel_sheets", "weight_sheets", "weights", "histograms", "layouts",
     "capture", "patterns", "forward", "operations", "outputs", "memory", "images", "models", "read_workers",
@@ -62,6 +63,7 @@ HEAVY = {
     "huggingface_hub": set(),
     "torchcodec": set(),
     "pyarrow": set(),
+    "ray": set(),
 }  # fmt: skip
 
 

@@ -40,6 +40,8 @@ def run_over(arguments: argparse.Namespace) -> int:
     if arguments.name or arguments.suffix:
         raise OptionError("name and suffix go with pictures that are named one by one. Leave them out.")
     wanted = _given(arguments, RunOptions)
+    if wanted.get("engine") == "ray" and arguments.device != "auto":
+        raise OptionError("device goes with engine 'local': Ray gives its actors the GPUs that the cluster has.")
     if arguments.each:
         wanted["save"] = [*RunOptions(**{"save": "tiles"} | wanted).save, "tiles"] if "save" in wanted else "tiles"
     RunOptions(**wanted)
@@ -53,11 +55,12 @@ def run_over(arguments: argparse.Namespace) -> int:
     from ..run import run
 
     place = place_in()
+    device = "cpu" if wanted.get("engine") == "ray" else place.device(arguments.device)
     model = load_model(
         arguments.model,
         weights=arguments.weights,
         seed=arguments.seed,
-        device=place.device(arguments.device),
+        device=device,
         preprocess=options_of(arguments, PreprocessOptions),
     )
     everything_is_loaded()

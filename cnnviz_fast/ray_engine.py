@@ -1,0 +1,368 @@
+"""A run on Ray: this process lists the pictures and keeps account, actors that hold the model make the files.
+
+    connected    to the cluster that is asked for, or one on this machine
+    crew_of      how many actors, and what each of them gets
+    RayRun       the run: its batches go to the actors, a few in each call, and small rows come back
+
+The actors write the files themselves: of several machines, all have to see the folder of the run under the same path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import logging
+import os
+import pickle
+import shutil
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+
+from .dataset_statistics import LayerStatistics
+from .decode import reason
+from .encode.files import make_folder
+from .errors import BackendError, BackendUnavailableError, OptionError
+from .extras import import_extra
+from .factories import FILE_MODULE
+from .ray_actor import NOTES, STOP, Actor, Returned, Shift
+from .run import CUDA_BATCH, Job, Run, RunSummary, loaded_model, run_here
+from .run_pictures import Loaded, pictures_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from .models import LoadedModel
+    from .work import Outcome, Work
+
+CALL_BATCHES = 8
+"""Batches in a call at most. Each call starts processes that read, and one under way is lost with its actor."""
+
+CALLS_AN_ACTOR = 4
+"""There are at least so many calls for each actor, as far as batches go round: the last ones end at about one time."""
+
+INIT_DEATHS = 8
+"""Actors that die in a row before they can do anything, after which it is given up."""
+
+PORT = 6379
+"""Of `ray start --head`."""
+
+KNOCK_S = 5.0
+"""That a cluster has to answer in. Ray itself would go on asking for a minute."""
+
+
+def run_on_ray(
+    model: LoadedModel | nn.Module | str, images: Any, job: Job, on_file: Callable[[Path], object] | None
+) -> RunSummary:
+    """Do a run with Ray Data.
+
+    Args:
+        model: as in run.
+        images: as in run, but no DataLoader.
+        job: what is asked for.
+        on_file: called with the path of each file.
+
+    Returns:
+        What was done.
+
+    Raises:
+        OptionError: something is asked for that Ray's actors cannot do.
+        BackendUnavailableError: Ray is not installed, or its cluster cannot be reached.
+        CnnvizError: see run.
+    """
+    if job.run.shards is not None:
+        raise OptionError("shards go with engine 'local', got engine 'ray', whose actors write loose files.")
+    if job.place.world > 1:
+        raise OptionError(f"engine 'ray' shares pictures out itself, got {job.place.world} processes. Start one.")
+    ray = import_extra("ray", "ray", "runs with engine 'ray'", BackendUnavailableError)
+    import_extra("ray.data", "ray", "runs with engine 'ray'", BackendUnavailableError)
+    loaded = loaded_model(model, "cpu")
+    pictures = pictures_of(images, loaded.preprocess, job.max_pixels)
+    if isinstance(pictures, Loaded):
+        raise OptionError("a DataLoader goes with engine 'local', got engine 'ray'. Give its Dataset.")
+    if any(parameter.is_cuda for parameter in loaded.module.parameters()):
+        loaded = dataclasses.replace(loaded, module=copy.deepcopy(loaded.module).cpu())
+    with connected(ray, job.run.address):
+        crew = crew_of([node["Resources"] for node in ray.nodes() if node["Alive"]], job.run.workers)
+        if crew.on_gpu and job.run.batch is None:
+            job = dataclasses.replace(job, run=dataclasses.replace(job.run, batch=CUDA_BATCH))
+        return run_here(loaded, pictures, job, on_file, partial(RayRun, crew))
+
+
+class Crew(NamedTuple):
+    """Actors: how many, the CPUs of each, and whether each has a GPU."""
+
+    actors: int
+    cpus: int
+    on_gpu: bool
+
+
+def crew_of(nodes: Sequence[Mapping[str, float]], workers: int | None) -> Crew:
+    """Share a cluster out among actors.
+
+    Args:
+        nodes: resources of each machine, as Ray has them.
+        workers: how many actors; None for one on each GPU, or, without any, for half the CPUs, at most 8.
+
+    Returns:
+        The actors, with as many CPUs as each can have on one machine.
+
+    Raises:
+        OptionError: the cluster has not so much.
+    """
+    on_gpu = any(node.get("GPU", 0) >= 1 for node in nodes)
+
+    def room(cpus: int) -> int:
+        """Count the actors that fit."""
+        places = [node.get("CPU", 0) // cpus for node in nodes]
+        if on_gpu:
+            places = [min(place, node.get("GPU", 0)) for place, node in zip(places, nodes, strict=True)]
+        return int(sum(map(int, places)))
+
+    most = room(1)
+    actors = (most if on_gpu else min(8, max(1, most // 2))) if workers is None else workers
+    if not 1 <= actors <= most:
+        unit = "GPUs, with a CPU each," if on_gpu else "CPUs"
+        raise OptionError(f"workers must be from 1 to the {unit} of the Ray cluster, which are {most}, got {actors}.")
+    cpus = max(1, int(sum(node.get("CPU", 0) for node in nodes)) // actors)
+    return Crew(actors, next(c for c in range(cpus, 0, -1) if room(c) >= actors), on_gpu)
+
+
+class RayRun(Run):
+    """A run of which Ray's actors do the work."""
+
+    def __init__(self, crew: Crew, *run: Any) -> None:
+        super().__init__(*run)
+        self.crew = crew
+        self.stop = _Flag(self.job.folder / NOTES / STOP)
+
+    def _outcomes(self, work: Work, is_done: Callable[[str], bool]) -> Iterator[Outcome]:
+        """Have the actors make what is wanted of the pictures; calls come back in any order."""
+        batches = self.pictures.left(self.job.place, is_done, work.recipe.batch)
+        size = min(CALL_BATCHES, -(-len(batches) // (CALLS_AN_ACTOR * self.crew.actors))) or 1
+        calls = [batches[start : start + size] for start in range(0, len(batches), size)]
+        if not calls:
+            return
+        stopped = set()
+        with self._notes():
+            for returned in _returned(self.crew, self._shift(work, calls)):
+                for layer, arrays in returned.statistics.items():
+                    found = LayerStatistics.from_arrays(arrays)
+                    work.statistics.setdefault(layer, LayerStatistics(found.channels)).merge(found)
+                for layer, grid in returned.grids.items():
+                    self.work.grids.setdefault(layer, grid)
+                for stage, seconds in returned.seconds.items():
+                    self.stages.add(stage, seconds)
+                yield returned.outcome
+                if returned.cut and not (returned.outcome.finished or returned.outcome.failed):
+                    stopped.add(returned.actor)
+                if len(stopped) == self.crew.actors:  # the rest of the calls would come back as empty
+                    return
+
+    @contextlib.contextmanager
+    def _notes(self) -> Iterator[None]:
+        """Keep the folder of notes."""
+        folder = self.job.folder / NOTES
+        shutil.rmtree(folder, ignore_errors=True)
+        make_folder(folder)
+        if self.stop.is_set():
+            self.stop.set()
+        try:
+            yield
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _shift(self, work: Work, calls: list[Any]) -> Shift:
+        stems = {}
+        for position in (position for call in calls for batch in call for position in batch):
+            picture = self.pictures.named(position)
+            if (stem := self.journal.stem_for(picture.key, picture.stem)) != picture.stem:
+                stems[position] = stem
+        return Shift(
+            model=self.model,
+            pictures=self.pictures,
+            calls=calls,
+            stems=stems,
+            recipe=dataclasses.replace(work.recipe, folder=work.recipe.folder.absolute()),
+            fills=work.fills,
+            folder=os.getcwd(),
+            cpus=self.crew.cpus,
+            on_gpu=self.crew.on_gpu,
+            timeout_s=self.job.run.timeout,
+        )
+
+
+class _Flag(threading.Event):
+    """An event that other machines see as a file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def set(self) -> None:
+        super().set()
+        with contextlib.suppress(OSError):  # the folder is gone: there is nobody left to be told
+            self._path.touch()
+
+
+def _returned(crew: Crew, shift: Shift) -> Iterator[Returned]:
+    """Do the calls of a shift; Ray does those again whose actor dies, and goes without it until it can be replaced."""
+    import ray
+
+    reference = ray.put(_packed(shift))
+    calls = ray.data.from_items(list(range(len(shift.calls))), override_num_blocks=len(shift.calls))
+    results = calls.map_batches(
+        Actor,
+        fn_constructor_args=([reference],),
+        batch_size=None,
+        compute=ray.data.ActorPoolStrategy(size=crew.actors, max_tasks_in_flight_per_actor=2),
+        num_cpus=crew.cpus,
+        num_gpus=1 if crew.on_gpu else 0,
+    )
+    # Not in order: behind a call that is lost with its machine all others would wait to be written down.
+    results.context.execution_options.preserve_order = False
+    results.context.enable_progress_bars = False
+    results.context.max_consecutive_actor_init_deaths = INIT_DEATHS
+    try:
+        with _quiet_console():
+            for rows in results.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
+                for row in rows["returned"]:
+                    returned = pickle.loads(row)
+                    if isinstance(returned, Exception):
+                        raise returned
+                    yield returned
+    except ray.exceptions.RayError as error:
+        raise BackendError(f"Ray cannot go on: {reason(error)}. What is finished stays; run it again.") from error
+
+
+def _packed(shift: Shift) -> bytes:
+    """Pickle a shift, with the code of models that were made by files, which no other process can import."""
+    from ray import cloudpickle
+
+    files = [module for name, module in list(sys.modules.items()) if name.startswith(FILE_MODULE)]
+    for module in files:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        packed: bytes = cloudpickle.dumps(shift)
+    except Exception as error:  # a user's own objects may raise anything
+        raise OptionError(f"model and images must pickle for engine 'ray', but do not: {reason(error)}.") from error
+    finally:
+        for module in files:
+            cloudpickle.unregister_pickle_by_value(module)
+    return packed
+
+
+@contextlib.contextmanager
+def connected(ray: Any, address: str | None) -> Iterator[None]:
+    """Connect to a cluster for the block, unless the program is connected already.
+
+    Args:
+        ray: the package.
+        address: HOST:PORT, or one of Ray's own words auto and local; None for what Ray finds, or starts here.
+
+    Raises:
+        OptionError: it is no such address, or the program is connected to another cluster.
+        BackendUnavailableError: there is no cluster.
+    """
+    if ray.is_initialized():
+        there = ray.get_runtime_context().gcs_address
+        if address not in (None, "auto", there):
+            raise OptionError(f"address must be {there}, which this program is connected to, got {address!r}.")
+        yield
+        return
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    if address not in (None, "auto", "local"):
+        address = _answering(address)
+    try:
+        with _quiet_start():
+            ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:
+        raise _no_cluster(address or "this machine", reason(error)) from error
+    try:
+        with _messages_on_stderr():
+            yield
+    finally:
+        ray.shutdown()
+
+
+def _answering(address: str) -> str:
+    """Return the address of a cluster with its port, once something has answered there."""
+    try:
+        parts = urlsplit(f"//{address}")
+        host, port = parts.hostname, parts.port or PORT
+    except ValueError:
+        host = None
+    if not host or "/" in address:
+        raise OptionError(f"address must be HOST:PORT of the head of a Ray cluster, got {address!r}.")
+    try:
+        socket.create_connection((host, port), KNOCK_S).close()
+    except OSError as error:
+        raise _no_cluster(f"{host}:{port}", error.strerror or str(error)) from error
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _no_cluster(address: str, why: str) -> BackendUnavailableError:
+    return BackendUnavailableError(
+        f"no Ray cluster answers at {address}: {why.rstrip('.')}. Start one there: ray start --head"
+    )
+
+
+@contextlib.contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Keep the C++ of Ray 2.60 from writing to stderr: at first how much it will write, later of its own worries."""
+    name = "RAY_BACKEND_LOG_LEVEL"
+    if name in os.environ:
+        yield
+        return
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.environ[name] = "fatal"
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        del os.environ[name]
+        os.close(kept)
+        os.close(nowhere)
+
+
+@contextlib.contextmanager
+def _messages_on_stderr() -> Iterator[None]:
+    """Keep what Ray 2.60 prints of the cluster off stdout, where paths stand, and of actors that were sent home, all.
+
+    It has no option for that: see listen_error_messages in ray/_private/worker.py.
+    """
+    from ray._private import worker
+
+    printed = worker.print_to_stdstream
+
+    def say(message: dict[str, Any], **how: Any) -> None:
+        lines = [line for line in message["lines"] if "killed by `ray.kill`" not in line]
+        printed(message | {"lines": lines, "is_err": True}, **how)
+
+    worker.print_to_stdstream = say
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = printed
+
+
+@contextlib.contextmanager
+def _quiet_console() -> Iterator[None]:
+    """Leave what Ray Data says to its log files."""
+    handlers = [handler for handler in logging.getLogger("ray.data").handlers if hasattr(handler, "stream")]
+    before = [handler.level for handler in handlers]
+    for handler in handlers:
+        handler.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for handler, level in zip(handlers, before, strict=True):
+            handler.setLevel(level)
