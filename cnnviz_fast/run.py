@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .encode.files import json_bytes, whole_file
-from .errors import OptionError, PicturesFailedError
+from .errors import InputError, OptionError, PicturesFailedError
 from .fingerprint import fingerprint_of
 from .index_files import index_to_parquet
 from .interrupts import softened
@@ -144,7 +144,7 @@ def run(
 
         return run_on_ray(model, images, job, on_file)
     loaded = _loaded(model, job.place)
-    return run_here(loaded, pictures_of(images, loaded.preprocess, max_pixels), job, on_file)
+    return run_here(loaded, pictures_of(images, loaded.preprocess, max_pixels, job.folder), job, on_file)
 
 
 def split_options(options: dict[str, Any]) -> tuple[RunOptions, RenderOptions]:
@@ -230,6 +230,8 @@ def statistics_of(model: LoadedModel, pictures: Pictures, job: Job) -> Path | No
             raise OptionError(f"statistics go with normalize 'dataset', got normalize {job.drawing.normalize!r}.")
         return None
     if job.run.statistics is not None:
+        if not os.path.isfile(job.run.statistics):
+            raise InputError(f"statistics must be a file of an earlier run, got {job.run.statistics!r}, which is none.")
         return Path(job.run.statistics)
     only = dataclasses.replace(job.run, save=("statistics",), shards=None, parquet=False)
     first = dataclasses.replace(
@@ -365,6 +367,8 @@ class _Run:
         statistics = None
         if self.checkpoints is not None and not self.stop.is_set():
             statistics = self.checkpoints.finish(self.work.statistics)
+        elif self.checkpoints is not None and self.finished:  # so nothing is missed any more
+            self.checkpoints.keep_now(self.work.statistics)
         if job.run.parquet and not self.stop.is_set():
             index_to_parquet(job.folder)
         pictures = self.finished + self.failed + self.skipped

@@ -7,12 +7,15 @@ from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .catalogue import Catalogue, Failure
+from .errors import ImageError, OptionError
 from .file_names import output_stems
 from .reading import DatasetReader, PictureReader, Read, read_batches, read_loader
 from .sources import list_items
 from .work import Named
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .preprocess import Preprocess
     from .ranks import Place
 
@@ -106,24 +109,38 @@ class Loaded(Pictures):
         )
 
 
-def pictures_of(images: Any, preprocess: Preprocess, max_pixels: int) -> Pictures:
+def pictures_of(images: Any, preprocess: Preprocess, max_pixels: int, out: Path | None = None) -> Pictures:
     """Find the pictures of a run.
 
     Args:
         images: what list_items takes, a catalogue, a map-style torch Dataset, or a DataLoader.
         preprocess: what makes a model's input of a picture.
         max_pixels: largest picture to read, in px.
+        out: folder of the run, which is not searched.
 
     Returns:
         The pictures.
 
     Raises:
         ImageError: there are none; see list_items.
+        OptionError: a DataLoader shuffles, or a folder that is searched is `out`.
     """
     from torch.utils.data import DataLoader, Dataset
 
     if isinstance(images, DataLoader):
+        _refuse_chance(images)
         return Loaded(images)
     if isinstance(images, Dataset) and hasattr(images, "__len__"):
+        if not len(images):
+            raise ImageError("images must hold at least one picture, got an empty data set.")
         return Pictures(DatasetReader(images, preprocess, max_pixels), len(images))
-    return Listed(list_items(images), preprocess, max_pixels)
+    return Listed(list_items(images, out), preprocess, max_pixels)
+
+
+def _refuse_chance(loader: Any) -> None:
+    """Refuse a DataLoader whose order is another one each time: its pictures are known by their place in it."""
+    from torch.utils.data import RandomSampler, SubsetRandomSampler, WeightedRandomSampler
+
+    samplers = (loader.sampler, getattr(loader.batch_sampler, "sampler", None))
+    if any(isinstance(sampler, (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)) for sampler in samplers):
+        raise OptionError("a DataLoader must give its pictures in one order, got one that shuffles. Set shuffle=False.")

@@ -24,7 +24,7 @@ from .batch import measure_batch
 from .capture import capture
 from .dataset_statistics import LayerStatistics
 from .device import Fitting, device_at
-from .errors import CaptureError, ShapeError
+from .errors import CaptureError, OptionError, ShapeError
 from .file_names import layer_parts
 from .forward import weight_of
 from .look import LayerMaps, frame_of, read_outputs
@@ -211,7 +211,7 @@ class Work:
             measured=measured[at][n],
             # One worker a picture: files are many, and each is small.
             options=dataclasses.replace(recipe.options, threads=1),
-            ranges=recipe.ranges.get(read.layer) if recipe.ranges is not None else None,
+            ranges=self._ranges_of(read.layer),
             backdrop=under,
         )
         row: dict[str, Any] = {"image": picture.name, "layer": read.name, "shape": list(shown.maps.shape)}
@@ -225,6 +225,15 @@ class Work:
         if "grid" in row:
             self.grids.setdefault(read.name, row.pop("grid"))
         return row | {"files": files}
+
+    def _ranges_of(self, layer: str) -> Ranges | None:
+        """Look up what a layer is drawn on, with normalize dataset."""
+        if self.recipe.ranges is None:
+            return None
+        if layer not in self.recipe.ranges:
+            known = ", ".join(self.recipe.ranges) or "none"
+            raise OptionError(f"statistics must hold every layer that is drawn, got {known}, but not {layer!r}.")
+        return self.recipe.ranges[layer]
 
 
 def _summary(measured: ChannelStatistics) -> dict[str, Any]:

@@ -38,11 +38,12 @@ settings.load_profile("cnnviz_fast")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the zoo out unless `-m` names it; skip what needs a CUDA device where there is none."""
-    if "zoo" not in config.getoption("markexpr"):
-        zoo = [item for item in items if item.get_closest_marker("zoo")]
-        config.hook.pytest_deselected(items=zoo)
-        items[:] = [item for item in items if item not in zoo]
+    """Leave out the zoo and what is long unless `-m` names it; skip what needs a CUDA device where there is none."""
+    for marker in ("zoo", "long"):
+        if marker not in config.getoption("markexpr"):
+            marked = [item for item in items if item.get_closest_marker(marker)]
+            config.hook.pytest_deselected(items=marked)
+            items[:] = [item for item in items if item not in marked]
     gpu = [item for item in items if item.get_closest_marker("gpu")]
     if gpu:
         import torch
