@@ -31,6 +31,7 @@ RELATIONS: dict[str, Callable[[float, float], float]] = {
     "times faster than": lambda ours, other: other / ours,
     "times": lambda ours, other: ours / other,
     "of": lambda ours, other: ours / other,
+    "at the speed of": lambda ours, other: other / ours,
     "more than": lambda ours, other: ours - other,
     "": lambda ours, _: ours,
 }
@@ -93,6 +94,14 @@ def _capture(table: str, limit: float) -> Bar:
     )  # fmt: skip
 
 
+def _keeps_up(save: str, limit: float) -> Bar:
+    """Make a bar of "at least so much of the speed of reading the photos and running the model alone"."""
+    return Bar(
+        f"{RUN}: {save}", Figure(RUN, f"cf.run, {save}"), "at the speed of", Figure(RUN, "load_images + forward"),
+        "reading and forward pass alone, one process", True, limit, "%", head=True,
+    )  # fmt: skip
+
+
 RENDER = f"render {LAYER4.name}"
 WRITE = f"write {LAYER4.name}"
 WRITE_SMALL = f"write {LAYER4_SMALL.name}"
@@ -106,6 +115,7 @@ BATCH_CUDA = f"render 64 images of {LAYER4.name} on CUDA"
 LOOK_CUDA = "look into ResNet-50, batch 64, on CUDA"
 START, MAIN_JOB = "start-up", "the main job as a command"
 CAPTURE_ONE, CAPTURE_ALL = "capture one layer of ResNet-50", "capture all 53 convolutions of ResNet-50"
+RUN = "240 photos through ResNet-18, layer4 at 56 px"
 ARTICLE = "2048 files of 96 px and their sum (article 003)"
 
 _render = Figure(RENDER, "numba, 2 threads")
@@ -196,6 +206,9 @@ BARS = (
         Figure(WEIGHTS, "statistics, histograms, file, 2 threads"), "times",
         Figure(WEIGHTS, "torch.histc alone"), "torch.histc alone", False, 10, "x", head=True,
     ),
+    # Issue 6 of 6: large image batches.
+    _keeps_up("sheets", 85),
+    _keeps_up("atlases", 90),
 )  # fmt: skip
 
 

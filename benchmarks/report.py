@@ -17,6 +17,8 @@ RESULTS = Path(__file__).parent / "RESULTS.md"
 README = ROOT / "README.md"
 MARKERS = re.compile(r"(<!-- table: made by [^\n]*-->\n)(.*?)(<!-- /table -->)", re.S)
 SHOWN_RUNS = 6
+STAGES = ("decode", "forward", "render", "encode", "write")
+"""Of a run."""
 
 INTRODUCTION = """\
 Made by `python -m benchmarks.run`; do not edit. Each contender's result was checked first: ours is the plane of the
@@ -66,7 +68,9 @@ def bar_row(bar: Bar, record: Record) -> list[str]:
     other = bar.other.of(record) if bar.other else None
     if bar.other is None or other is None:
         return [bar.what, shown, "", "", wanted, verdict]
-    unit = {"times faster than": "x faster", "more than": "s more"}.get(bar.relation, bar.unit)
+    unit = {"times faster than": "x faster", "more than": "s more", "at the speed of": "% of the speed"}.get(
+        bar.relation, bar.unit
+    )
     return [
         bar.what, shown, f"{bar.beside}: {figure(other, bar.other.field)}", f"{number(value)} {unit}", wanted, verdict
     ]  # fmt: skip
@@ -123,6 +127,8 @@ def contender_row(name: str, entry: dict[str, Any], fastest: float) -> list[str]
     if "of" in entry:
         shown += f", *extrapolated from {entry['ran']} of {entry['of']:,}*"
     extra = [figure(entry[key], key) if key in entry else "" for key in ("file_bytes", "peak_bytes", "gb_per_s")]
+    stages = {name: entry[f"{name}_s"] for name in STAGES if f"{name}_s" in entry}
+    extra.append(", ".join(f"{name} {duration(spent)}" for name, spent in stages.items()))
     times = [duration(entry["median_s"]), duration(entry["iqr_s"]) if entry["rounds"] > 3 else "-"]
     return [
         shown, str(entry.get("threads", 1)), *times, str(entry["rounds"]), number(entry["median_s"] / fastest), *extra
@@ -131,7 +137,7 @@ def contender_row(name: str, entry: dict[str, Any], fastest: float) -> list[str]
 
 def contender_table(contenders: dict[str, dict[str, Any]]) -> str:
     """Write a table of a run; columns that nobody fills are left out."""
-    header = ["", "threads", "median", "IQR", "rounds", "x", "file", "memory", "speed"]
+    header = ["", "threads", "median", "IQR", "rounds", "x", "file", "memory", "speed", "stages, all threads together"]
     fastest = min(entry["median_s"] for entry in contenders.values() if entry["role"] == OURS)
     rows = [contender_row(name, entry, fastest) for name, entry in contenders.items()]
     kept = [i for i in range(len(header)) if i < 6 or any(row[i] for row in rows)]

@@ -25,7 +25,7 @@ from .raw_maps import write_maps
 from .render import write_picture
 from .selection import reduced
 from .stages import stage
-from .tiles import plan_tiles, tile_names, write_tiles
+from .tiles import MANIFEST_NAME, plan_tiles, tile_names, write_tiles
 
 if TYPE_CHECKING:
     import torch
@@ -105,7 +105,7 @@ class Tiles:
         plan = shown.plan(plan_tiles)
         names = tile_names(plan, f"{{channel}}.{self.format}", "")
         write_tiles(plan, [folder / layer / "tiles" / stem / name for name in names])
-        return [f"{layer}/tiles/{stem}/{name}" for name in names], {}
+        return [f"{layer}/tiles/{stem}/{name}" for name in (*names, MANIFEST_NAME)], {}
 
 
 @dataclass(frozen=True)

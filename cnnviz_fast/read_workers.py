@@ -53,8 +53,10 @@ class Notes:
     """What each worker is at, in memory that all of them share."""
 
     def __init__(self, workers: int) -> None:
-        self._table = _shared(torch.full((max(workers, 1), 2), _IDLE, dtype=torch.int64))
-        self._state = _shared(torch.full((), _STARTING))
+        self._table = torch.full((max(workers, 1), 2), _IDLE, dtype=torch.int64)
+        self._state = torch.full((), _STARTING)
+        if workers:
+            _share(self._table, self._state)
         self._stopped_at: float | None = None  # for the process that stops them alone
 
     def begin(self, position: int) -> None:
@@ -105,9 +107,14 @@ class Notes:
         return row
 
 
-def _shared(table: torch.Tensor) -> torch.Tensor:
-    shared: torch.Tensor = table.share_memory_()  # type: ignore[no-untyped-call]
-    return shared
+def _share(*tables: torch.Tensor) -> None:
+    try:
+        for table in tables:
+            table.share_memory_()  # type: ignore[no-untyped-call]
+    except RuntimeError as error:  # where there is too little of it
+        raise ImageError(
+            f"workers that read images cannot be started: {_last_line(error)}. Set workers to 0."
+        ) from error
 
 
 Task = Callable[[int, Mapping[int, str], Notes], Result]

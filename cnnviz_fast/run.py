@@ -164,7 +164,7 @@ def run(
 
         return run_on_ray(model, images, job, on_file)
     loaded = loaded_model(model, job.place.device("auto"))
-    return run_here(loaded, pictures_of(images, loaded.preprocess, max_pixels), job, on_file)
+    return run_here(loaded, pictures_of(images, loaded.preprocess, max_pixels, job.folder), job, on_file)
 
 
 def split_options(options: dict[str, Any]) -> tuple[RunOptions, RenderOptions]:
@@ -450,6 +450,8 @@ class Run:
         statistics = None
         if self.checkpoints is not None and not self.stop.is_set():
             statistics = self.checkpoints.finish(self.work.statistics)
+        elif self.checkpoints is not None and self.finished:  # so nothing is missed any more
+            self.checkpoints.keep_now(self.work.statistics)
         if job.run.parquet and not self.stop.is_set():
             index_to_parquet(job.folder)
         summary = self._summary(complete=not self.stop.is_set(), seconds=seconds, statistics=statistics)

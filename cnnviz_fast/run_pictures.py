@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .catalogue import Catalogue, Failure, Held
-from .errors import InputError
+from .errors import ImageError, InputError, OptionError
 from .file_names import output_stems
 from .pictures import Encoded, is_tensor
 from .reading import DatasetReader, PictureReader, Read, read_batches, read_loader
@@ -18,6 +18,8 @@ from .sources import list_items
 from .work import Named
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .preprocess import Preprocess
     from .ranks import Place
 
@@ -118,31 +120,45 @@ class Loaded(Pictures):
         )
 
 
-def pictures_of(images: Any, preprocess: Preprocess, max_pixels: int) -> Pictures:
+def pictures_of(images: Any, preprocess: Preprocess, max_pixels: int, out: Path | None = None) -> Pictures:
     """Find the pictures of a run.
 
     Args:
         images: what list_items takes, a catalogue, a map-style torch Dataset, or a DataLoader.
         preprocess: what makes a model's input of a picture.
         max_pixels: largest picture to read, in px.
+        out: folder of the run, which is not searched.
 
     Returns:
         The pictures.
 
     Raises:
         ImageError: there are none; see list_items.
+        OptionError: a DataLoader shuffles, or a folder that is searched is `out`.
     """
     from torch.utils.data import DataLoader, Dataset, IterableDataset
 
     if isinstance(images, DataLoader):
+        _refuse_chance(images)
         return Loaded(images)
     if isinstance(images, IterableDataset):
         raise InputError(
             "a data set without an order must come in a DataLoader, got an IterableDataset. Wrap it in one."
         )
     if isinstance(images, Dataset) and hasattr(images, "__len__"):
+        if not len(images):
+            raise ImageError("images must hold at least one picture, got an empty data set.")
         return Pictures(DatasetReader(images, preprocess, max_pixels), len(images), type(images).__qualname__)
-    return Listed(list_items(images), preprocess, max_pixels)
+    return Listed(list_items(images, out), preprocess, max_pixels)
+
+
+def _refuse_chance(loader: Any) -> None:
+    """Refuse a DataLoader whose order is another one each time: its pictures are known by their place in it."""
+    from torch.utils.data import RandomSampler, SubsetRandomSampler, WeightedRandomSampler
+
+    samplers = (loader.sampler, getattr(loader.batch_sampler, "sampler", None))
+    if any(isinstance(sampler, (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)) for sampler in samplers):
+        raise OptionError("a DataLoader must give its pictures in one order, got one that shuffles. Set shuffle=False.")
 
 
 def _digest(picture: Any) -> bytes:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from .dataset_statistics import LayerStatistics, Ranges, ranges_of
 from .errors import InputError
+from .stages import stage
 from .statistics_files import read_statistics, write_statistics
 
 if TYPE_CHECKING:
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
     from .options import RenderOptions
     from .ranks import Place
 
-EVERY_S = 20.0
-"""Between two looks of a kill at most so many seconds of measuring are lost: a checkpoint of 2048 channels, both signs,
-writes 60 MB."""
+SHARE = 0.02
+"""Of a run's time that its checkpoints may take: those of two small layers, 5 ms each, come four times a second, and
+those of 2048 channels of both signs, 60 MB, every ten seconds or so. What a kill loses is measured again."""
 
 POLL_S = 0.5
 _STEM, _SUFFIX = "statistics", ".safetensors"
@@ -37,7 +38,7 @@ class Checkpoints:
         self._place = place
         self._whole = folder / place.file(_STEM, _SUFFIX)
         self._part = folder / f".{place.file(_STEM, '.part' + _SUFFIX)}"
-        self._kept_at = time.monotonic()
+        self._next_at = time.monotonic()
 
     def restore(self, statistics: dict[str, LayerStatistics], journal: Journal) -> set[str]:
         """Take up what an earlier run has kept.
@@ -55,15 +56,22 @@ class Checkpoints:
         kept = _read_kept(self._part)
         covered = max((each.images for each in kept.values()), default=0)
         if covered > len(done):  # of pictures that the index does not know: it was cut behind their backs
+            self._part.unlink()
             return set(done)
         statistics.update(kept)
         return set(done[covered:])
 
     def keep(self, statistics: Mapping[str, LayerStatistics]) -> None:
-        """Write the statistics of all pictures that are in the index, unless that was done a moment ago."""
-        if time.monotonic() - self._kept_at >= EVERY_S:
+        """Write the statistics of all pictures that are in the index, unless that would be too often."""
+        begin = time.monotonic()
+        if begin >= self._next_at:
+            self.keep_now(statistics)
+            self._next_at = begin + (time.monotonic() - begin) / SHARE
+
+    def keep_now(self, statistics: Mapping[str, LayerStatistics]) -> None:
+        """Write the statistics of all pictures that are in the index."""
+        with stage("write"):
             write_statistics(self._part, statistics)
-            self._kept_at = time.monotonic()
 
     def finish(self, statistics: Mapping[str, LayerStatistics]) -> Path:
         """Write the statistics of the whole share, and where it was the last one, of all shares together.

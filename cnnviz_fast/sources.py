@@ -14,7 +14,7 @@ import numpy as np
 
 from .catalogue import Catalogue, Failure, Files, Held, normalised
 from .decode import EXTENSIONS, reason
-from .errors import ImageError
+from .errors import ImageError, OptionError
 from .images import find_images, has_extension, matching_files, natural_key
 from .pictures import Encoded, is_picture, is_tensor
 from .shards import COMPRESSED, list_shard
@@ -24,8 +24,10 @@ LISTS = (".txt", ".lst")
 STDIN = "-"
 _FILES = Files()
 
+Out = str | os.PathLike[str] | None
 
-def list_items(sources: object) -> Catalogue:
+
+def list_items(sources: object, out: str | os.PathLike[str] | None = None) -> Catalogue:
     """List the pictures that sources stand for, without reading any.
 
     Beside the files, globs and in-memory pictures that `load_images` takes, a source may be:
@@ -39,17 +41,19 @@ def list_items(sources: object) -> Catalogue:
 
     Args:
         sources: one source, or any iterable of them.
+        out: folder of what is made of the pictures. Where it lies in a folder that is searched, it is passed over.
 
     Returns:
         The pictures in the order given, of each folder and glob in natural order. A float tensor (N, ...) is N of them.
 
     Raises:
         ImageError: a source is missing, of another kind or empty, or no picture is left at all.
+        OptionError: a folder that is searched is `out` itself.
     """
     if isinstance(sources, Catalogue):
         return sources
     catalogue = Catalogue()
-    _list_any(sources, catalogue)
+    _list_any(sources, catalogue, out)
     catalogue.drop_repeats()
     if not len(catalogue):
         first = (
@@ -59,30 +63,40 @@ def list_items(sources: object) -> Catalogue:
     return catalogue
 
 
-def _list_any(source: Any, catalogue: Catalogue) -> None:
+def _list_any(source: Any, catalogue: Catalogue, out: Out) -> None:
     """List one source, or an iterable of them."""
     if isinstance(source, str | os.PathLike):
-        _list_path(os.fspath(source), catalogue)
+        _list_path(os.fspath(source), catalogue, out)
     elif isinstance(source, np.ndarray | Encoded) or is_tensor(source) or is_picture(source):
         batch = is_tensor(source) and source.is_floating_point() and source.ndim > 3
         for picture in source.split(1) if batch else [source]:
             catalogue.add(Held(picture), f"image{len(catalogue)}")
     elif isinstance(source, Iterable) and not isinstance(source, bytes | bytearray | Mapping):
         for each in source:
-            _list_any(each, catalogue)
+            _list_any(each, catalogue, out)
     else:
         find_images(source)  # which says what it must be
 
 
-def _list_path(text: str, catalogue: Catalogue) -> None:
+def _list_path(text: str, catalogue: Catalogue, out: Out) -> None:
     """List what a path, a folder, a glob or `-` stands for."""
     if text == STDIN:
         _list_lines(sys.stdin.buffer.read(), "", "standard input", catalogue)
     elif os.path.isdir(text):
-        _list_folder(text, catalogue)
+        _list_folder(text, catalogue, out)
     else:
         for path in matching_files(text):
-            _list_file(path, catalogue)
+            if not _is_own(path, text, out):
+                _list_file(path, catalogue)
+
+
+def _is_own(path: str, text: str, out: Out) -> bool:
+    """Tell if a match of a glob lies in `out`, and that below where the glob begins to search."""
+    if out is None or path == text:
+        return False
+    own, place = os.path.realpath(out), os.path.realpath(path)
+    root = os.path.realpath(os.path.dirname(text[: re.search(r"[*?[]", text).start()]))  # type: ignore[union-attr]
+    return own.startswith(os.path.join(root, "")) and place.startswith(os.path.join(own, ""))
 
 
 def _list_file(path: str, catalogue: Catalogue) -> None:
@@ -118,10 +132,15 @@ def _list_lines(content: bytes, folder: str, label: str, catalogue: Catalogue) -
         raise ImageError(f"{label} names no images.")
 
 
-def _list_folder(folder: str, catalogue: Catalogue) -> None:
+def _list_folder(folder: str, catalogue: Catalogue, out: Out) -> None:
     """List the pictures in a folder and below."""
     before, failed = len(catalogue), len(catalogue.failures)
-    for path in _pictures_below(folder, catalogue.failures):
+    apart = _identity(out) if out is not None and os.path.isdir(out) else None
+    if apart == _identity(folder):
+        raise OptionError(
+            f"out must not be a folder that is searched for pictures, got {os.fspath(out)!r}. Give a folder in it."  # type: ignore[arg-type]
+        )
+    for path in _pictures_below(folder, catalogue.failures, apart):
         catalogue.add(_FILES, normalised(path))
     if len(catalogue) > before:
         return
@@ -130,20 +149,24 @@ def _list_folder(folder: str, catalogue: Catalogue) -> None:
     raise ImageError(f"folder {folder!r} holds no images ({' '.join(EXTENSIONS)}). Shards and lists are named singly.")
 
 
-def _pictures_below(folder: str, failures: list[Failure]) -> Iterator[str]:
+def _identity(folder: str | os.PathLike[str]) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _pictures_below(folder: str, failures: list[Failure], apart: tuple[int, int] | None) -> Iterator[str]:
     """Walk a folder: its pictures, then those of its folders; linked folders last, so that each is entered once.
 
     Pipes and devices are passed over. A link to nothing that has a picture's name counts as a picture that is missing.
     """
     folders, linked = [folder], deque[str]()
-    entered: set[tuple[int, int]] = set()
+    entered = {apart}
     while folders or linked:
         path = folders.pop() if folders else linked.popleft()
         try:
-            status = os.stat(path)
-            if (status.st_dev, status.st_ino) in entered:
+            if (identity := _identity(path)) in entered:
                 continue
-            entered.add((status.st_dev, status.st_ino))
+            entered.add(identity)
             pictures, inner, links = _inside(path)
         except OSError as error:
             failures.append(Failure(path, f"folder {path!r} cannot be read: {reason(error)}."))

@@ -38,8 +38,8 @@ settings.load_profile("cnnviz_fast")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the zoo and clusters out unless `-m` names them; skip what needs a CUDA device where there is none."""
-    for long in {"zoo", "cluster"} - set(config.getoption("markexpr").split()):
+    """Leave the zoo, clusters and what is long out unless `-m` names them; skip what needs a CUDA device where there is none."""
+    for long in {"zoo", "cluster", "long"} - set(config.getoption("markexpr").split()):
         left = [item for item in items if item.get_closest_marker(long)]
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in left]

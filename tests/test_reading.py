@@ -565,3 +565,14 @@ def test_read_loader_error_of_the_loader_is_the_callers() -> None:
     next(reads)
     with pytest.raises(OSError, match="disk gone"):
         next(reads)
+
+
+def test_read_batches_says_what_helps_where_shared_memory_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(self: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", none_left)
+    with pytest.raises(ImageError, match=r"cannot be started: .*No space left on device \(28\)\. Set workers to 0\.$"):
+        next(read_batches(lambda position: torch.zeros(3, 2, 2), [[0]], workers=1, timeout_s=9.0))
+    (read,) = read_batches(lambda position: torch.zeros(3, 2, 2), [[0]], workers=0, timeout_s=9.0)
+    assert read.parts[0][0] == [0]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import tarfile
@@ -522,14 +524,7 @@ def test_pictures_whose_names_look_like_files_of_a_run_do_not_meet(pictures: Pat
     cf.run(small_model(), tmp_path / "in", LAYERS, tmp_path / "out", save=save, **QUICK)
     named = [file for row in rows(tmp_path / "out") for file in row["files"]]
     assert len(set(map(str.casefold, named))) == len(named)
-    assert {
-        *named,
-        *(f"{layer}/tiles/{stem}/manifest.json" for layer in LAYERS for stem in stems(tmp_path / "out")),
-    } == set(digests(tmp_path / "out"))
-
-
-def stems(folder: Path) -> set[str]:
-    return {row["stem"] for row in rows(folder)}
+    assert set(named) == set(digests(tmp_path / "out"))
 
 
 def test_another_number_of_ranks_takes_up_sheets_but_neither_statistics_nor_tars(
@@ -844,3 +839,122 @@ def test_each_is_another_word_for_tiles(net: Path, pictures: Path, tmp_path: Pat
     done = said(command(net, pictures, tmp_path / "out", "--each", "--workers", "0"))
     assert done.returncode == 0
     assert (tmp_path / "out" / "0" / "tiles" / "p0000" / "5.png").exists()
+
+
+# Hostile.
+
+
+HOSTILE = [
+    "n" * 250, "a\nb", "a\x1b[31m", "Case", "case", "CON", "-rf", "a\\..\\b", "$(x)", "{channel}", "%s", "e\u0301",
+    "\xe9", "\udcff",
+]  # fmt: skip
+
+
+class Named(torch.nn.Module):
+    """A model whose layers have names that no file can have, or that become the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("a/b", "a-b", "A-B", "/etc", "x" * 300, "y" * 300 + "1", "y" * 300 + "2", " ", "\n", "con"):
+            self._modules[name] = torch.nn.Conv2d(3, 2, 3, padding=1)
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        return torch.cat([layer(batch) for layer in self._modules.values()])
+
+
+@pytest.mark.parametrize("shards", [None, 1])
+def test_names_of_pictures_and_layers_stay_inside_and_apart(shards: int | None, pictures: Path, tmp_path: Path) -> None:
+    content = (pictures / "p0000.png").read_bytes()
+    (tmp_path / "in").mkdir()
+    for name in HOSTILE:
+        with open(os.path.join(tmp_path, "in", f"{name}.png"), "wb") as file:
+            file.write(content)
+    out = tmp_path / "out"
+    summary = cf.run(Named(), tmp_path / "in", "*", out, save="sheets,tiles,atlases,maps", shards=shards, **QUICK)
+    assert summary.finished == len(HOSTILE)
+    found = rows(out)
+    assert len(found) == len(HOSTILE) * 10
+    files = [file for row in found for file in row["files"]]
+    assert len({file.casefold() for file in files}) == len(files)
+    assert set(files) == set(members(out) if shards else digests(out))
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "out"}
+    assert not any(".." in Path(file).parts or Path(file).is_absolute() for file in files)
+
+
+@pytest.mark.parametrize("where", ["in", "in/*.png", "in/**/*.png"])
+def test_what_a_run_has_made_is_not_taken_for_pictures(where: str, tmp_path: Path) -> None:
+    make_pictures(tmp_path / "in", 5)
+    for skipped in (0, 5):
+        summary = cf.run(small_model(), str(tmp_path / where), ["0"], tmp_path / "in" / "out", **QUICK)
+        assert (summary.pictures, summary.skipped) == (5, skipped)
+
+
+def test_a_folder_below_out_may_hold_the_pictures(tmp_path: Path) -> None:
+    make_pictures(tmp_path / "in", 5)
+    for where in ("in", "in/*.png"):
+        assert cf.run(small_model(), str(tmp_path / where), ["0"], tmp_path, **QUICK).pictures == 5
+
+
+def test_a_folder_that_is_searched_is_no_out(tmp_path: Path) -> None:
+    make_pictures(tmp_path, 5)
+    with pytest.raises(
+        OptionError, match=r"^out must not be a folder that is searched for pictures, got '.*'\. Give a"
+    ):
+        cf.run(small_model(), tmp_path, ["0"], tmp_path, **QUICK)
+
+
+def test_a_loader_that_shuffles_is_refused(tmp_path: Path) -> None:
+    data = torch.utils.data.TensorDataset(torch.rand(4, 3, 24, 24))
+    with pytest.raises(OptionError, match=r"got one that shuffles\. Set shuffle=False\.$"):
+        cf.run(small_model(), DataLoader(data, batch_size=2, shuffle=True), ["0"], tmp_path, **QUICK)
+
+
+def test_an_empty_data_set_is_refused(tmp_path: Path) -> None:
+    data = torch.utils.data.TensorDataset(torch.zeros(0, 3, 24, 24))
+    with pytest.raises(cf.CnnvizError, match=r"at least one picture, got an empty data set\.$"):
+        cf.run(small_model(), data, ["0"], tmp_path, **QUICK)
+
+
+def test_statistics_of_other_layers_are_refused(pictures: Path, alone: Path, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"normalize": "dataset", **QUICK}
+    file = str(alone / "statistics.safetensors")
+    with pytest.raises(OptionError, match=r"^statistics have no layer '1'\."):
+        cf.run(small_model(), pictures, ["1"], tmp_path / "b", statistics=file, **given)
+
+
+def test_a_run_that_is_stopped_measures_nothing_again(
+    pictures: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnnviz_fast.run_statistics.SHARE", 1e-9)  # no checkpoint after the first
+    options = {"save": "sheets,atlases,statistics", **QUICK}
+
+    def interrupt(path: Path) -> None:
+        if path.name == "p0009.png" and path.parent.name == "0":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        cf.run(small_model(), pictures, LAYERS, tmp_path, on_file=interrupt, **options)
+    kept = read_statistics(tmp_path / ".statistics.part.safetensors")["0"].images
+    assert kept == len(rows(tmp_path)) / len(LAYERS) < COUNT
+    cf.run(small_model(), pictures, LAYERS, tmp_path, **options)
+    assert_same_outcome(tmp_path, alone)
+
+
+def test_paths_and_the_bar_share_a_terminal(net: Path, pictures: Path, tmp_path: Path) -> None:
+    import fcntl
+    import pty
+    import termios
+
+    child, terminal = pty.fork()
+    if not child:
+        os.execv(sys.executable, command(net, pictures, tmp_path / "out"))
+    said = b""
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 30, 300, 0, 0))
+    with open(terminal, "rb", buffering=0) as file, contextlib.suppress(OSError):  # Linux says the end so
+        while some := file.read(1 << 16):
+            said += some
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    lines = said.decode().replace("\r\n", "\n").split("\n")
+    shown = {line.rpartition("\r")[2] for line in lines}  # what is left of a line after the bar was wiped off it
+    assert {str(tmp_path / "out" / row["files"][0]) for row in rows(tmp_path / "out")} <= shown
+    assert f"/{COUNT} [" in said.decode()

@@ -14,7 +14,7 @@ from ..errors import OptionError, PicturesFailedError
 from ..options import LayoutOptions, PreprocessOptions, RenderOptions, RunOptions
 from . import DONE, FAILED, PARTLY
 from .arguments import options_of, output_folder, overlay_of
-from .terminal import complain, everything_is_loaded, print_json, tell
+from .terminal import complain, everything_is_loaded, print_json, print_path, tell
 
 if TYPE_CHECKING:
     from ..run import RunSummary
@@ -74,7 +74,7 @@ def run_over(arguments: argparse.Namespace) -> int:
             max_pixels=arguments.max_pixels,
             layout=options_of(arguments, LayoutOptions).layout,
             overlay=backdrop,
-            on_file=None if arguments.json else _print_path,
+            on_file=None if arguments.json else print_path,
             **wanted,
             **_given(arguments, RenderOptions),
         )
@@ -100,10 +100,6 @@ def _is_set(image: str) -> bool:
 def _given(arguments: argparse.Namespace, record: type) -> dict[str, Any]:
     """Return the options of a record that were given."""
     return {f.name: getattr(arguments, f.name) for f in dataclasses.fields(record) if hasattr(arguments, f.name)}
-
-
-def _print_path(path: Path) -> None:
-    print(path, flush=True)
 
 
 def _plain(value: Any) -> Any:

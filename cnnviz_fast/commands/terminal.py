@@ -21,6 +21,16 @@ def tell(lines: Sequence[str]) -> None:
     tqdm.write("\n".join(lines), file=sys.stderr)
 
 
+def print_path(path: object) -> None:
+    """Print a path at once; a progress bar on the same terminal steps aside."""
+    if sys.stdout.isatty():
+        from tqdm import tqdm
+
+        tqdm.write(str(path))
+    else:
+        print(path, flush=True)
+
+
 def print_json(document: Any) -> None:
     """Print a document as one line of JSON."""
     print(json.dumps(document))

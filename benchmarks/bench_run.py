@@ -1,0 +1,163 @@
+"""A run over 240 photos through ResNet-18, layer4 of each to files, beside reading them and running the model alone."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+import cnnviz_fast as cf
+from benchmarks import outputs
+from benchmarks.drawing import anything
+from benchmarks.measure import FLOOR, OURS, PEER, Contender, Inside, Table, cases
+
+PHOTOS = 240
+PHOTO_PX = (500, 375)  # width, height: ImageNet's usual size
+BATCH = 16
+TILE_PX = 56
+LAYER = "layer4"
+THREADS = 2
+CHECKED = 4  # photos whose files are compared with what is made of them one by one
+
+_SAMPLES = {
+    "sklearn": ("datasets/images/china.jpg", "datasets/images/flower.jpg"),
+    "skimage": (
+        "data/astronaut.png", "data/chelsea.png", "data/coffee.png", "data/hubble_deep_field.jpg", "data/ihc.png",
+        "data/motorcycle_left.png", "data/retina.jpg", "data/rocket.jpg",
+    ),
+}  # fmt: skip
+
+
+@cache
+def model() -> cf.LoadedModel:
+    """Make the model, with seeded random weights."""
+    return cf.load_model("resnet18", weights="none", seed=0)
+
+
+@cache
+def photos() -> list[Path]:
+    """Cut photos out of the samples that come with scikit-learn and scikit-image: JPEG, 100 KB or so each."""
+    folder = outputs.path("photos")
+    folder.mkdir()
+    samples = []
+    for package, names in _SAMPLES.items():
+        spec = importlib.util.find_spec(package)
+        assert spec is not None
+        assert spec.origin is not None
+        for name in names:
+            with Image.open(Path(spec.origin).parent / name) as image:
+                samples.append(image.convert("RGB"))
+    random = np.random.default_rng(0)
+    return [_cut(samples[n % len(samples)], random, folder / f"{n:03d}.jpg") for n in range(PHOTOS)]
+
+
+def _cut(sample: Image.Image, random: np.random.Generator, path: Path) -> Path:
+    """Write a random part of a sample, at least half as wide, in PHOTO_PX."""
+    most = min(sample.width, sample.height * PHOTO_PX[0] / PHOTO_PX[1])
+    width = random.uniform(0.5, 1) * most
+    height = width * PHOTO_PX[1] / PHOTO_PX[0]
+    left, top = random.uniform(0, sample.width - width), random.uniform(0, sample.height - height)
+    part = sample.resize(PHOTO_PX, Image.Resampling.BICUBIC, (left, top, left + width, top + height))
+    part.save(path, quality=90)
+    return path
+
+
+def bare() -> None:
+    """Read a batch, run the model on it, read the next one: one process, nothing kept."""
+    with torch.inference_mode():
+        for start in range(0, PHOTOS, BATCH):
+            model().module(cf.load_images(photos()[start : start + BATCH], model()))
+
+
+class Read(Dataset[torch.Tensor]):
+    """The photos as the model takes them."""
+
+    def __len__(self) -> int:
+        return PHOTOS
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return cf.load_images(photos()[index], model())[0]
+
+
+def bare_with_loader() -> None:
+    """Let a process of torch's DataLoader read ahead."""
+    with torch.inference_mode():
+        for batch in DataLoader(Read(), batch_size=BATCH, num_workers=1):
+            model().module(batch)
+
+
+def folder_of(save: str) -> Path:
+    """Return the folder that a run writes to."""
+    return outputs.path(f"run-{save}")
+
+
+def run(save: str) -> Inside:
+    """Run; the stages' seconds are those of all threads and processes together."""
+    start = time.perf_counter()
+    summary = cf.run(
+        model(), photos(), LAYER, folder_of(save), save=save, batch=BATCH, tile=TILE_PX, progress="none"
+    )  # fmt: skip
+    seconds = time.perf_counter() - start
+    assert summary.finished == PHOTOS
+    return Inside(seconds, {f"{stage}_s": spent for stage, spent in summary.stages.items()})
+
+
+def some() -> list[tuple[Path, torch.Tensor]]:
+    """Capture some photos, each for itself."""
+    chosen = photos()[:: PHOTOS // CHECKED]
+    return [(path, cf.capture(model(), cf.load_images(path, model()), LAYER)[LAYER][0]) for path in chosen]
+
+
+def check_sheets(_: Inside) -> None:
+    """Assert that sheets show what `render` makes, within a level: convolutions differ with the size of the batch."""
+    assert len(list(folder_of("sheets").glob(f"{LAYER}/*.png"))) == PHOTOS
+    for path, maps in some():
+        with Image.open(folder_of("sheets") / LAYER / f"{path.stem}.png") as sheet:
+            assert sheet.mode == "P"
+            difference = np.abs(np.asarray(sheet).astype(int) - cf.render(maps, tile=TILE_PX).index)
+        assert difference.max() <= 1
+        assert (difference > 0).mean() < 0.001
+
+
+def check_atlases(_: Inside) -> None:
+    """Assert that atlases hold the ranges of the maps."""
+    assert len(list(folder_of("atlases").glob(f"{LAYER}/*.atlas"))) == PHOTOS
+    for path, maps in some():
+        atlas = cf.read_atlas(folder_of("atlases") / LAYER / f"{path.stem}.atlas")
+        torch.testing.assert_close(atlas.vmax, maps.amax(dim=(1, 2)), rtol=1e-4, atol=1e-5)
+
+
+def ours(save: str, check: Callable[[Any], None]) -> Contender:
+    return Contender(
+        f"cf.run, {save}", lambda: run(save), check, OURS, 0, threads=THREADS, output=lambda: folder_of(save)
+    )
+
+
+NAME = f"{PHOTOS} photos through ResNet-18, {LAYER} at {TILE_PX} px"
+
+TABLES = [
+    Table(
+        NAME,
+        [
+            Contender("load_images + forward", bare, anything, FLOOR, 0, threads=THREADS),
+            ours("sheets", check_sheets),
+            ours("atlases", check_atlases),
+            Contender("DataLoader, 1 worker, + forward", bare_with_loader, anything, PEER, 0, threads=THREADS),
+        ],
+        prepare=photos,
+        full_only=True,
+    )
+]
+
+
+@cases(TABLES)
+def bench_run(report: Callable[[Table, str], None], table: Table, name: str) -> None:
+    report(table, name)
