@@ -38,7 +38,7 @@ settings.load_profile("cnnviz_fast")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the zoo, clusters and what is long out unless `-m` names them; skip what needs a CUDA device where there is none."""
+    """Leave out the zoo, clusters and what is long unless `-m` names them; skip what needs a CUDA device elsewhere."""
     for long in {"zoo", "cluster", "long"} - set(config.getoption("markexpr").split()):
         left = [item for item in items if item.get_closest_marker(long)]
         config.hook.pytest_deselected(items=left)
