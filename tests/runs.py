@@ -57,7 +57,7 @@ def make_pictures(folder: Path, count: int, seed: int = 0) -> list[Path]:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file that a run has made of pictures, by its path; of hidden ones, of a kill, none."""
+    """Return the SHA-256 of every file that a run has made of pictures, by its path. Hidden ones are left by kills."""
     made = (path for path in sorted(folder.rglob("[!.]*")) if path.is_file() and path.parent != folder)
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in made}
 
