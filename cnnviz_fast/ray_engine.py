@@ -83,7 +83,7 @@ def run_on_ray(
     ray = import_extra("ray", "ray", "runs with engine 'ray'", BackendUnavailableError)
     import_extra("ray.data", "ray", "runs with engine 'ray'", BackendUnavailableError)
     loaded = loaded_model(model, "cpu")
-    pictures = pictures_of(images, loaded.preprocess, job.max_pixels)
+    pictures = pictures_of(images, loaded.preprocess, job.max_pixels, job.folder)
     if isinstance(pictures, Loaded):
         raise OptionError("a DataLoader goes with engine 'local', got engine 'ray'. Give its Dataset.")
     if any(parameter.is_cuda for parameter in loaded.module.parameters()):
