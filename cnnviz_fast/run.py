@@ -371,11 +371,13 @@ class Run:
         if self.checkpoints is not None:
             missed = self.checkpoints.restore(self.work.statistics, self.journal)
             only_measures = self.work.without_products()
-            for _ in self._outcomes(only_measures, lambda key: key not in missed):
-                pass
+            for outcome in self._outcomes(only_measures, lambda key: key not in missed):
+                for failed in outcome.failed:
+                    self.progress.say(f"{failed.picture.name} is not in the statistics: {failed.reason}")
         for outcome in self._outcomes(self.work, self._is_done):
             self._keep(outcome)
             if self.checkpoints is not None:
+                self.checkpoints.pictures += len(outcome.finished)
                 self.checkpoints.keep(self.work.statistics)
 
     def _outcomes(self, work: Work, is_done: Callable[[str], bool]) -> Iterator[Outcome]:

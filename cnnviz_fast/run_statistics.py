@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from .dataset_statistics import LayerStatistics, Ranges, ranges_of
 from .errors import InputError
 from .stages import stage
-from .statistics_files import read_statistics, write_statistics
+from .statistics_files import covered_by, read_statistics, write_statistics
 
 if TYPE_CHECKING:
     from .journal import Journal
@@ -31,9 +31,13 @@ _STEM, _SUFFIX = "statistics", ".safetensors"
 
 
 class Checkpoints:
-    """The statistics of this process's share, on disk."""
+    """The statistics of this process's share, on disk.
+
+    pictures: how many of its index they are of, those that could not be measured again included.
+    """
 
     def __init__(self, folder: Path, place: Place) -> None:
+        self.pictures = 0
         self._folder = folder
         self._place = place
         self._whole = folder / place.file(_STEM, _SUFFIX)
@@ -53,8 +57,9 @@ class Checkpoints:
         if self._whole.exists():  # until this run is done it is not of all pictures
             os.replace(self._whole, self._part)
         done = list(dict.fromkeys(row["key"] for row in journal.rows()))
+        self.pictures = len(done)
         kept = _read_kept(self._part)
-        covered = max((each.images for each in kept.values()), default=0)
+        covered = covered_by(self._part) if kept else 0
         if covered > len(done):  # of pictures that the index does not know: it was cut behind their backs
             self._part.unlink()
             return set(done)
@@ -71,7 +76,7 @@ class Checkpoints:
     def keep_now(self, statistics: Mapping[str, LayerStatistics]) -> None:
         """Write the statistics of all pictures that are in the index."""
         with stage("write"):
-            write_statistics(self._part, statistics)
+            write_statistics(self._part, statistics, covers=self.pictures)
 
     def finish(self, statistics: Mapping[str, LayerStatistics]) -> Path:
         """Write the statistics of the whole share, and where it was the last one, of all shares together.
@@ -79,7 +84,7 @@ class Checkpoints:
         Returns:
             The file.
         """
-        write_statistics(self._part, statistics)
+        self.keep_now(statistics)
         os.replace(self._part, self._whole)
         if self._place.world > 1 and all((self._folder / name).exists() for name in self._place.files(_STEM, _SUFFIX)):
             _merge(self._folder, self._place)

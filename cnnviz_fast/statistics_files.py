@@ -22,12 +22,15 @@ CONTENT = "dataset_statistics"
 """The entry of a file's header that says, as JSON, what the file holds."""
 
 
-def write_statistics(path: str | os.PathLike[str], layers: Mapping[str, LayerStatistics]) -> Path:
+def write_statistics(
+    path: str | os.PathLike[str], layers: Mapping[str, LayerStatistics], *, covers: int | None = None
+) -> Path:
     """Write the statistics of layers into one file.
 
     Args:
         path: the file, in the format safetensors; it appears whole or not at all.
         layers: name -> statistics.
+        covers: how many pictures of a run's index they are of, those that could not be measured again included.
 
     Returns:
         The path.
@@ -44,6 +47,7 @@ def write_statistics(path: str | os.PathLike[str], layers: Mapping[str, LayerSta
         "version": package_version(),
         "layers": list(layers),
         "images": [statistics.images for statistics in layers.values()],
+        "covers": covers,
         "sha256": _digest(list(layers), arrays),
     }
     path = Path(path)
@@ -84,6 +88,14 @@ def read_statistics(path: str | os.PathLike[str]) -> dict[str, LayerStatistics]:
         return {layer: LayerStatistics.from_arrays(_part(arrays, f"{i}.")) for i, layer in enumerate(layers)}
     except (ValueError, LookupError, TypeError) as error:
         raise InputError(f"{label} is damaged: {str(error).rstrip('.')}.") from error
+
+
+def covered_by(path: str | os.PathLike[str]) -> int:
+    """Return how many pictures of a run's index statistics are of, as they were written; 0 where that is not said."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        return int(json.loads((file.metadata() or {}).get(CONTENT, "{}")).get("covers") or 0)
 
 
 def _digest(layers: list[str], arrays: Mapping[str, Array]) -> str:

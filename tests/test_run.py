@@ -307,6 +307,17 @@ def test_statistics_miss_no_picture_that_was_finished_after_their_last_checkpoin
     assert_same_outcome(tmp_path, alone)
 
 
+def test_a_finished_picture_that_is_gone_has_no_other_counted_twice(tmp_path: Path) -> None:
+    make_pictures(tmp_path / "in", 6)
+    out, options = tmp_path / "out", {"save": "statistics", **QUICK}
+    cf.run(small_model(), tmp_path / "in", LAYERS, out, **options)
+    (out / "statistics.safetensors").unlink()  # as if killed before the first checkpoint
+    (tmp_path / "in" / "p0002.png").unlink()
+    for _ in range(2):
+        cf.run(small_model(), tmp_path / "in", LAYERS, out, **options)
+        assert read_statistics(out / "statistics.safetensors")["0"].images == 5
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [({"tile": 13}, "tile: 13 here, 12 there"), ({"save": "tiles"}, "save"), ({"align": "left"}, "align")],
