@@ -316,6 +316,7 @@ class Run:
             self.tars = self._open_tars(stack)
             folder = self.job.folder if self.tars is None else self.tars.staged
             self.work = Work(self.model, self.job.recipe(self.model, self.statistics, folder))
+            self.work.captured = self.journal.count  # where some were finished, failures are the pictures' own
             self.work.grids = {name: facts["grid"] for name, facts in self.layers.items() if facts.get("grid")}
             self.checkpoints = Checkpoints(self.job.folder, place) if self.work.recipe.collects else None
             self.work.fills = (self.pictures.count or 0) > self.work.recipe.batch

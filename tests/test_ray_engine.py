@@ -169,6 +169,7 @@ def command(net: Path, pictures: Path, out: Path, address: str) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.cluster
 def test_a_signal_stops_it_and_the_same_command_takes_it_up(ray: Any, tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(NET)
     make_pictures(tmp_path / "in", 400)

@@ -478,6 +478,16 @@ def test_memory_that_runs_out_one_by_one_is_no_failure_of_a_picture(tmp_path: Pa
     assert (summary.finished, summary.failed) == (7, 1)
 
 
+def test_pictures_that_are_left_and_all_fail_are_failures_where_others_were_finished(tmp_path: Path) -> None:
+    make_pictures(tmp_path / "in", 4)
+    model = Picky()
+    cf.run(model, tmp_path / "in", ["conv"], tmp_path / "out", **QUICK)
+    for name in ("x1.png", "x2.png"):
+        Image.new("RGB", (32, 32), "white").save(tmp_path / "in" / name)
+    summary = cf.run(model, tmp_path / "in", ["conv"], tmp_path / "out", **QUICK)
+    assert (summary.skipped, summary.failed) == (4, 2)
+
+
 def test_a_layer_that_never_runs_is_said_once(pictures: Path, tmp_path: Path) -> None:
     class Idle(Picky):
         def __init__(self) -> None:
