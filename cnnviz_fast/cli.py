@@ -42,9 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         complain(error)
         return USAGE if isinstance(error, InputError) and not isinstance(error, (ImageError, AtlasError)) else FAILED
-    except BrokenPipeError as error:
-        if _is_read():
-            complain(f"{error}: another process went away. Run again with --debug to see where.")
+    except BrokenPipeError:
+        # Whoever read the output has seen enough. Python would complain again when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except KeyboardInterrupt:
         complain("interrupted")
@@ -54,16 +54,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         complain(f"{type(error).__name__}: {error}. Run again with --debug to see where.")
         return FAILED
-
-
-def _is_read() -> bool:
-    """Tell whether somebody still reads the output. Where nobody does, Python is kept from complaining of it at exit."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return False
-    return True
 
 
 @contextlib.contextmanager
