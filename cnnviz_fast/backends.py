@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from .errors import BackendUnavailableError
+from .errors import BackendUnavailableError, worded
 
 if TYPE_CHECKING:
     import torch
@@ -107,7 +107,7 @@ def missing(name: str, device: str = "cuda") -> str:
     try:
         return _fails_on(device)
     except Exception as error:
-        return _first_line(error)
+        return worded(error)
 
 
 @cache
@@ -123,7 +123,7 @@ def _fails_on(device: str) -> str:
     except Exception as error:  # a missing C compiler, an old driver: whatever the first launch meets
         if _is_full(device, error):
             raise
-        return _first_line(error)
+        return worded(error)
     return ""
 
 
@@ -141,10 +141,6 @@ def _sees_cuda() -> bool:
     return torch.cuda.is_available()
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
-
-
 @cache
 def cannot_load(module: str) -> str:
     """Say why a module of `kernels` cannot be loaded on this machine, or "" where it is now.
@@ -156,7 +152,7 @@ def cannot_load(module: str) -> str:
     try:
         importlib.import_module(f".kernels.{module}", __package__)
     except Exception as error:  # whatever a foreign package raises while it loads is the reason
-        return _first_line(error)
+        return worded(error)
     return ""
 
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from .errors import CnnvizError, KernelError
+from .errors import CnnvizError, KernelError, first_line
 
 _FAULTS = ("CUDA error", "HIP error", "Triton Error [")
 """How an error begins that a device reported and that has no type of its own: of cuBLAS, say, or Triton's driver.c."""
@@ -132,7 +132,7 @@ class Device:
         except RuntimeError as error:
             if isinstance(error, CnnvizError):
                 raise
-            reason = _first_line(error)
+            reason = first_line(error)
             if self.is_full(error):
                 raise MemoryError(f"{self.device} has too little memory: {reason}") from error
             if not _is_fault(error):
@@ -155,17 +155,13 @@ class Device:
         except Exception as error:
             if not self.is_full(error):
                 raise
-            reason = _first_line(error)
+            reason = first_line(error)
         self.give_back()
         return reason
 
 
 def _is_fault(error: BaseException) -> bool:
     return isinstance(error, torch.AcceleratorError) or str(error).startswith(_FAULTS)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0]
 
 
 class CudaDevice(Device):

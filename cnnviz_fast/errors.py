@@ -90,6 +90,16 @@ class EncodeError(CnnvizError):
     """A picture cannot be put into the format asked for."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says."""
+    return str(error).partition("\n")[0]
+
+
+def worded(error: BaseException) -> str:
+    """Word somebody else's error in one line: its name, and the first line of what it says."""
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
 def closest(name: str, candidates: Iterable[str], count: int = 3) -> str:
     """Word the nearest candidates for an error message.
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .errors import CaptureError, InputError
+from .errors import CaptureError, InputError, worded
 from .layers import every_module
 from .memory import pool
 from .operations import watching
@@ -113,11 +113,8 @@ def run_pass(
     except (CaptureError, InputError):
         raise
     except Exception as error:
-        reason = str(error).partition("\n")[0]
         shape = tuple(batch.shape)
-        raise CaptureError(
-            f"the model failed on an input of shape {shape}: {type(error).__name__}: {reason}"
-        ) from error
+        raise CaptureError(f"the model failed on an input of shape {shape}: {worded(error)}") from error
     if failures:
         raise failures[0]
 

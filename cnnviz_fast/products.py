@@ -1,10 +1,12 @@
 """What comes out of a picture and layer of a run: one kind of files each, in a folder of the layer.
 
-sheets      LAYER/PICTURE.png               every channel in one picture
-tiles       LAYER/PICTURE/CHANNEL.png       a picture for each channel, with their manifest
-atlases     LAYER/PICTURE.atlas             every channel at its own resolution; see atlas.py
-maps        LAYER/PICTURE.safetensors       the maps themselves
-sum, ...    LAYER/PICTURE.sum.safetensors   what they are reduced to, (1, H, W)
+    sheets      LAYER/PICTURE.png                 every channel in one picture
+    tiles       LAYER/tiles/PICTURE/CHANNEL.png   a picture for each channel, with their manifest
+    atlases     LAYER/PICTURE.atlas               every channel at its own resolution; see atlas.py
+    maps        LAYER/PICTURE.safetensors         the maps themselves
+    sum, ...    LAYER/sum/PICTURE.safetensors     what they are reduced to, (1, H, W)
+
+No two files can meet, whatever pictures are called: they end differently, or lie in folders, which end in nothing.
 """
 
 from __future__ import annotations

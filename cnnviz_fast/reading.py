@@ -244,6 +244,6 @@ def _one_line(error: BaseException) -> str:
         words = reason(error)
         if isinstance(error, InputError):
             return words
-    except Exception:
+    except Exception:  # raised by that very message
         return name
     return name if words == name else f"{name}: {words}"

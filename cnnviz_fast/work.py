@@ -8,9 +8,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,11 +18,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from . import backends
+from .ahead import Ahead
 from .batch import measure_batch
 from .capture import capture
 from .dataset_statistics import LayerStatistics
 from .device import Fitting, device_at
-from .errors import CaptureError, ShapeError
+from .errors import CaptureError, ShapeError, worded
 from .file_names import layer_parts
 from .forward import weight_of
 from .look import LayerMaps, frame_of, ranges_of_layer, read_outputs
@@ -92,10 +91,10 @@ class Recipe:
     options: RenderOptions
     products: Sequence[Product]
     folder: Path
-    ranges: Mapping[str, Ranges] | None = None
-    backdrop: Backdrop | None = None
-    collects: bool = False
-    batch: int = 16
+    ranges: Mapping[str, Ranges] | None
+    backdrop: Backdrop | None
+    collects: bool
+    batch: int
 
 
 class _Captured(NamedTuple):
@@ -278,7 +277,7 @@ def render_shard(
     Raises:
         CnnvizError: what would go wrong with every other picture too.
     """
-    ahead = _Ahead(_captured(work, reads, named, stop or threading.Event()))
+    ahead = Ahead(_captured(work, reads, named, stop or threading.Event()))
     try:
         for item in ahead:
             yield item if isinstance(item, Outcome) else work.save(item)
@@ -349,62 +348,10 @@ class _Step:
                 return str(error)
             if self.work.device.is_full(error.__cause__):
                 raise error.__cause__ from None
-            reason = str(error.__cause__).partition("\n")[0]
-            return f"the model failed: {type(error.__cause__).__name__}: {reason}"
+            return f"the model failed: {worded(error.__cause__)}"
         self.work.captured += last - first
         self.results.append(captured)
         return None
 
     def _note(self, n: int, reason: str) -> None:
         self.results.append(Outcome(failed=[Failed(self.pictures[n], reason)]))
-
-
-class _Ahead(Iterator[Any]):
-    """Items of an iterator that a thread of its own works through, one of them ahead."""
-
-    _END = object()
-
-    def __init__(self, items: Iterator[Any]) -> None:
-        self._queue: queue.Queue[Any] = queue.Queue(maxsize=1)
-        self._closed = threading.Event()
-        self._items = items
-        self._thread = threading.Thread(target=self._work, name="cnnviz-forward", daemon=True)
-        self._thread.start()
-
-    def __next__(self) -> Any:
-        item = self._queue.get()
-        if item is self._END:
-            self._queue.put(item)
-            raise StopIteration
-        if isinstance(item, BaseException):
-            self._queue.put(self._END)
-            raise item
-        return item
-
-    def stop(self) -> None:
-        """Let the thread end with the item that it is at."""
-        self._closed.set()
-        with contextlib.suppress(queue.Empty):
-            self._queue.get_nowait()
-
-    def close(self) -> None:
-        """Let the thread end, and wait for it."""
-        while self._thread.is_alive():
-            self.stop()
-            self._thread.join(0.01)
-
-    def _work(self) -> None:
-        try:
-            for item in self._items:
-                self._queue.put(item)
-                del item
-                if self._closed.is_set():
-                    break
-        except BaseException as error:  # raised again by whoever takes the next item
-            self._queue.put(error)
-        else:
-            self._queue.put(self._END)
-        finally:
-            close = getattr(self._items, "close", None)
-            if close is not None:
-                close()

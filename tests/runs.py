@@ -66,3 +66,8 @@ def rows(folder: Path, stem: str = "index") -> list[dict[str, Any]]:
     """Return the rows of the index, or of what failed, of all processes."""
     lines = [line for path in sorted(folder.glob(f"{stem}*.jsonl")) for line in path.read_text().splitlines()]
     return [json.loads(line) for line in lines]
+
+
+def sorted_rows(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of the index in an order that does not depend on who has written them."""
+    return sorted(rows(folder), key=lambda row: (row["key"], row["layer"]))

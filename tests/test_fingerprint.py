@@ -225,7 +225,8 @@ def test_described_preset_names_its_steps() -> None:
 
 
 def test_described_image_processor_of_transformers() -> None:
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     first, same, other = (transformers.ViTImageProcessor(size={"height": px, "width": px}) for px in (64, 64, 32))
     assert described(first) == described(same) != described(other)
     json.dumps(described(first))

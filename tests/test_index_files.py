@@ -80,7 +80,8 @@ def test_files_of_are_those_of_a_rank_in_order(tmp_path: Path) -> None:
 
 
 def test_index_to_parquet_holds_finished_pictures_of_all_ranks_once(tmp_path: Path) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet")
+    from pyarrow import parquet
+
     many = [picture_lines(f"k{i}", f"s{i}", [{"layer": "a", "max": i}]) for i in range(5000)]
     (tmp_path / "index-0-of-2.jsonl").write_bytes(b"".join(many))
     odd = picture_lines(
@@ -99,13 +100,13 @@ def test_index_to_parquet_holds_finished_pictures_of_all_ranks_once(tmp_path: Pa
 
 
 def test_index_to_parquet_of_nothing_is_an_empty_table(tmp_path: Path) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet")
+    from pyarrow import parquet
+
     table = parquet.read_table(index_to_parquet(tmp_path))
     assert (table.num_rows, table.column_names) == (0, ["key", "stem", "part"])
 
 
 def test_index_to_parquet_mixed_kinds_are_a_write_error(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
     for first in ([{"max": 1}], [{"max": 1}] * 5000):  # within a batch and across
         (tmp_path / "index.jsonl").write_bytes(picture_lines("a", "a", first) + picture_lines("b", "b", [{"max": "x"}]))
         with pytest.raises(WriteError, match=r"cannot write .*index\.parquet: .+\."):

@@ -81,7 +81,6 @@ def alone(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
     """Return Ray, with a cluster of one machine with two CPUs, that this process is connected to."""
-    pytest.importorskip("ray.data")
     import ray
 
     with pytest.MonkeyPatch.context() as patch:  # its processes unpickle classes of this file
@@ -100,8 +99,7 @@ def ray() -> Iterator[Any]:
 
 @pytest.fixture
 def disconnected() -> None:
-    """Skip where Ray is not installed, and disconnect from it."""
-    pytest.importorskip("ray.data")
+    """Disconnect from Ray."""
     import ray
 
     ray.shutdown()
@@ -232,7 +230,10 @@ def shift(pictures: Path, tmp_path: Path) -> Shift:
     """Return what an actor has to know: one call of eight pictures, one of four."""
     model = small_model()
     products = products_of(("sheets",), "png")
-    recipe = Recipe(["0"], LayoutOptions(), cf.RenderOptions(tile=12), products, tmp_path, collects=True)
+    recipe = Recipe(
+        ["0"], LayoutOptions(), cf.RenderOptions(tile=12), products, tmp_path,
+        ranges=None, backdrop=None, collects=True, batch=16,
+    )  # fmt: skip
     (tmp_path / NOTES).mkdir()
     calls = [[range(0, 4), range(4, 8)], [range(8, 12)]]
     listed = pictures_of(pictures, model.preprocess, 10**6)

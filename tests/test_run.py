@@ -21,7 +21,7 @@ import pytest
 import torch
 from assertions import assert_same_plane
 from PIL import Image
-from runs import LAYERS, NET, digests, make_pictures, rows, small_model
+from runs import LAYERS, NET, digests, make_pictures, rows, small_model, sorted_rows
 from torch.utils.data import DataLoader, Dataset
 
 import cnnviz_fast as cf
@@ -53,8 +53,7 @@ def alone(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def assert_same_outcome(folder: Path, alone: Path) -> None:
     """Assert that a run has come to the same files, rows and statistics as the one left alone."""
     assert digests(folder) == digests(alone)
-    key = lambda row: (row["key"], row["layer"])  # noqa: E731
-    assert sorted(rows(folder), key=key) == sorted(rows(alone), key=key)
+    assert sorted_rows(folder) == sorted_rows(alone)
     assert_same_statistics(read_statistics(folder / "statistics.safetensors"), alone)
 
 
@@ -780,8 +779,7 @@ def test_kills_at_random_moments_leave_what_a_run_alone_makes(net: Path, tmp_pat
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         path.name for path in (tmp_path / "alone").iterdir()
     }
-    key = lambda row: (row["key"], row["layer"])  # noqa: E731
-    assert sorted(rows(tmp_path / "out"), key=key) == sorted(rows(tmp_path / "alone"), key=key)
+    assert sorted_rows(tmp_path / "out") == sorted_rows(tmp_path / "alone")
     assert_same_statistics(read_statistics(tmp_path / "out" / "statistics.safetensors"), tmp_path / "alone")
 
 

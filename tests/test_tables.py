@@ -7,16 +7,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 from test_shards import greys, png
 
 from cnnviz_fast import tables
 from cnnviz_fast.errors import ImageError
 from cnnviz_fast.pictures import Encoded, decode_image
 from cnnviz_fast.sources import list_items
-
-pyarrow = pytest.importorskip("pyarrow")
-parquet = pytest.importorskip("pyarrow.parquet")
 
 
 def write_table(path: Path, columns: dict[str, Any], **options: Any) -> Path:

@@ -110,8 +110,13 @@ def add_options(parser: argparse.ArgumentParser, title: str, record: type, witho
 
 def options_of(arguments: argparse.Namespace, record: Any) -> Any:
     """Make an option record of the arguments that were given."""
+    return record(**given_options(arguments, record))
+
+
+def given_options(arguments: argparse.Namespace, record: Any) -> dict[str, Any]:
+    """Return the options of a record that were given, as they were given."""
     given = vars(arguments)
-    return record(**{f.name: given[f.name] for f in dataclasses.fields(record) if f.name in given})
+    return {f.name: given[f.name] for f in dataclasses.fields(record) if f.name in given}
 
 
 def output_folder(arguments: argparse.Namespace) -> Path:

@@ -13,7 +13,7 @@ from .. import backends
 from ..errors import OptionError, PicturesFailedError
 from ..options import LayoutOptions, PreprocessOptions, RenderOptions, RunOptions
 from . import DONE, FAILED, PARTLY
-from .arguments import options_of, output_folder, overlay_of
+from .arguments import given_options, options_of, output_folder, overlay_of
 from .terminal import complain, everything_is_loaded, print_json, print_path, tell
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _STAGES = ("decode", "forward", "render", "encode", "write")
 
 def is_run(arguments: argparse.Namespace) -> bool:
     """Tell whether the arguments ask for a run: one of its options, or anything but files that are named one by one."""
-    return bool(_given(arguments, RunOptions)) or any(map(_is_set, arguments.images))
+    return bool(given_options(arguments, RunOptions)) or any(map(_is_set, arguments.images))
 
 
 def run_over(arguments: argparse.Namespace) -> int:
@@ -39,12 +39,12 @@ def run_over(arguments: argparse.Namespace) -> int:
     """
     if arguments.name or arguments.suffix:
         raise OptionError("name and suffix go with pictures that are named one by one. Leave them out.")
-    wanted = _given(arguments, RunOptions)
+    wanted = given_options(arguments, RunOptions)
     if wanted.get("engine") == "ray" and arguments.device != "auto":
         raise OptionError("device goes with engine 'local': Ray gives its actors the GPUs that the cluster has.")
+    checked = RunOptions(**wanted)
     if arguments.each:
-        wanted["save"] = [*RunOptions(**{"save": "tiles"} | wanted).save, "tiles"] if "save" in wanted else "tiles"
-    RunOptions(**wanted)
+        wanted["save"] = [*checked.save, "tiles"] if "save" in wanted else "tiles"
     options_of(arguments, RenderOptions)
     backdrop = overlay_of(arguments, arguments.max_pixels)
     folder = output_folder(arguments)
@@ -76,7 +76,7 @@ def run_over(arguments: argparse.Namespace) -> int:
             overlay=backdrop,
             on_file=None if arguments.json else print_path,
             **wanted,
-            **_given(arguments, RenderOptions),
+            **given_options(arguments, RenderOptions),
         )
     except PicturesFailedError as error:
         complain(error)
@@ -95,11 +95,6 @@ def _is_set(image: str) -> bool:
     if os.path.isfile(image):
         return image.lower().endswith(_SETS)
     return image == "-" or os.path.isdir(image) or bool(re.search(r"[*?[]", image))
-
-
-def _given(arguments: argparse.Namespace, record: type) -> dict[str, Any]:
-    """Return the options of a record that were given."""
-    return {f.name: getattr(arguments, f.name) for f in dataclasses.fields(record) if hasattr(arguments, f.name)}
 
 
 def _plain(value: Any) -> Any:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import worded
+
 if TYPE_CHECKING:
     import torch
 
@@ -125,7 +127,7 @@ def _failure(error: Exception, device: str) -> str:
 
     if device_at(torch.device(device)).is_lost(error):
         raise error
-    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    reason = worded(error)
     _log_once(reason)
     return reason
 
