@@ -61,6 +61,12 @@ class LayerStatistics:
         self._moments = no_moments(channels)
         self._sketch = QuantileSketch(channels)
 
+    def blank(self) -> LayerStatistics:
+        """Return statistics of the same layer without images, sooner filled and merged than those of a new record."""
+        other = LayerStatistics(0)
+        other._moments, other._sketch = no_moments(self.channels), self._sketch.blank()
+        return other
+
     @property
     def channels(self) -> int:
         """Return how many channels the layer has."""
@@ -207,6 +213,10 @@ class LayerStatistics:
         moments = {name: getattr(self._moments, name) for name in _MOMENTS}
         return {"seen": np.array([self.images, self.values]), **moments, **self._sketch.to_arrays()}
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what to_arrays returns: on the host, and without the buckets that are empty."""
+        return LayerStatistics.from_arrays, (self.to_arrays(),)
+
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> LayerStatistics:
         """Make statistics again from what `to_arrays` returned.
@@ -233,6 +243,20 @@ class LayerStatistics:
         if not np.array_equal(statistics._sketch.totals(), statistics.finite - arrays["zero"]):
             raise InputError("arrays must be those that to_arrays returned, got counts that do not add up.")
         return statistics
+
+
+def merge_layers(into: dict[str, LayerStatistics], others: Mapping[str, LayerStatistics]) -> None:
+    """Add the statistics of other images, layer by layer.
+
+    Args:
+        into: layer -> statistics. Where it has none of a layer, it takes over those of the others.
+        others: not to be used afterwards.
+    """
+    for layer, statistics in others.items():
+        if layer in into:
+            into[layer].merge(statistics)
+        else:
+            into[layer] = statistics
 
 
 def _by_channel(maps: torch.Tensor) -> torch.Tensor:

@@ -95,7 +95,6 @@ class Returned(NamedTuple):
 
     actor: which one did it.
     cut: whether it was told to stop before the end.
-    statistics: layer -> LayerStatistics.to_arrays of the pictures of this call alone.
     grids: layer -> its grid, for the manifest.
     seconds: spent in each stage.
     """
@@ -103,7 +102,6 @@ class Returned(NamedTuple):
     actor: str
     cut: bool
     outcome: Outcome
-    statistics: dict[str, dict[str, Any]]
     grids: dict[str, dict[str, int]]
     seconds: dict[str, float]
 
@@ -148,7 +146,7 @@ def _received(reference: Any) -> Shift:
 
 def _done(shift: Shift, work: Work, call: int) -> Returned:
     """Do a call."""
-    work.statistics, work.grids = {}, {}
+    work.grids = {}
     stages = Stages()
     batches = shift.calls[call]
     readers = max(1, shift.cpus // 2)
@@ -171,11 +169,9 @@ def _done(shift: Shift, work: Work, call: int) -> Returned:
     whole = Outcome()
     with watched(stages), contextlib.closing(reads):
         for outcome in render_shard(work, until_stopped(reads), named):
-            whole.finished.extend(outcome.finished)
-            whole.failed.extend(outcome.failed)
-    arrays = {layer: statistics.to_arrays() for layer, statistics in work.statistics.items()}
+            whole.add(outcome)
     actor = f"{platform.node()}/{os.getpid()}"
-    return Returned(actor, taken < len(batches), whole, arrays, work.grids, stages.seconds())
+    return Returned(actor, taken < len(batches), whole, work.grids, stages.seconds())
 
 
 @contextlib.contextmanager

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from .dataset_statistics import LayerStatistics
 from .decode import reason
 from .encode.files import make_folder
 from .errors import BackendError, BackendUnavailableError, OptionError
@@ -152,9 +151,6 @@ class RayRun(Run):
         stopped = set()
         with self._notes():
             for returned in _returned(self.crew, self._shift(work, calls)):
-                for layer, arrays in returned.statistics.items():
-                    found = LayerStatistics.from_arrays(arrays)
-                    work.statistics.setdefault(layer, LayerStatistics(found.channels)).merge(found)
                 for layer, grid in returned.grids.items():
                     self.work.grids.setdefault(layer, grid)
                 for stage, seconds in returned.seconds.items():

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .dataset_statistics import LayerStatistics, merge_layers
 from .encode.files import json_bytes, sweep, whole_file
 from .errors import OptionError, PicturesFailedError
 from .fingerprint import fingerprint_of
@@ -370,16 +371,23 @@ class Run:
         for failure in self.pictures.failures if self.job.place.rank == 0 else ():
             self._fail(failure.name, failure.name, failure.reason)
         if self.checkpoints is not None:
-            missed = self.checkpoints.restore(self.work.statistics, self.journal)
-            only_measures = self.work.without_products()
-            for outcome in self._outcomes(only_measures, lambda key: key not in missed):
-                for failed in outcome.failed:
-                    self.progress.say(f"{failed.picture.name} is not in the statistics: {failed.reason}")
+            self._measure_again(self.checkpoints.restore(self.journal), self.checkpoints)
         for outcome in self._outcomes(self.work, self._is_done):
             self._keep(outcome)
             if self.checkpoints is not None:
-                self.checkpoints.pictures += len(outcome.finished)
-                self.checkpoints.keep(self.work.statistics)
+                self.checkpoints.add(outcome.statistics, len(outcome.finished))
+
+    def _measure_again(self, missed: set[str], checkpoints: Checkpoints) -> None:
+        """Measure pictures that are finished, but not in the statistics."""
+        if not missed:
+            return
+        statistics: dict[str, LayerStatistics] = {}
+        for outcome in self._outcomes(self.work.without_products(), lambda key: key not in missed):
+            merge_layers(statistics, outcome.statistics)
+            for failed in outcome.failed:
+                self.progress.say(f"{failed.picture.name} is not in the statistics: {failed.reason}")
+        if not self.stop.is_set():
+            checkpoints.add(statistics, 0)
 
     def _outcomes(self, work: Work, is_done: Callable[[str], bool]) -> Iterator[Outcome]:
         """Read pictures and make what is wanted of them."""
@@ -452,9 +460,9 @@ class Run:
         job = self.job
         statistics = None
         if self.checkpoints is not None and not self.stop.is_set():
-            statistics = self.checkpoints.finish(self.work.statistics)
+            statistics = self.checkpoints.finish()
         elif self.checkpoints is not None and self.finished:  # so nothing is missed any more
-            self.checkpoints.keep_now(self.work.statistics)
+            self.checkpoints.keep()
         if job.run.parquet and not self.stop.is_set():
             index_to_parquet(job.folder)
         summary = self._summary(complete=not self.stop.is_set(), seconds=seconds, statistics=statistics)

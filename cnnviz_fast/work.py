@@ -21,7 +21,7 @@ from . import backends
 from .ahead import Ahead
 from .batch import measure_batch
 from .capture import capture
-from .dataset_statistics import LayerStatistics
+from .dataset_statistics import LayerStatistics, merge_layers
 from .device import Fitting, device_at
 from .errors import CaptureError, ShapeError, worded
 from .file_names import layer_parts
@@ -64,10 +64,20 @@ class Failed(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a batch."""
+    """What became of a batch.
+
+    statistics: layer -> what the pictures that are finished held, where that is wanted.
+    """
 
     finished: list[Finished] = field(default_factory=list)
     failed: list[Failed] = field(default_factory=list)
+    statistics: dict[str, LayerStatistics] = field(default_factory=dict)
+
+    def add(self, other: Outcome) -> None:
+        """Add what became of other pictures; `other` is not to be used afterwards."""
+        self.finished.extend(other.finished)
+        self.failed.extend(other.failed)
+        merge_layers(self.statistics, other.statistics)
 
 
 @dataclass(frozen=True)
@@ -124,7 +134,7 @@ def _part(output: torch.Tensor, count: int, first: int, last: int) -> torch.Tens
 
 
 class Work:
-    """A model and a recipe, and what is learnt on the way: statistics, grids, and how many pictures fit at once.
+    """A model and a recipe, and what is learnt on the way: grids, and how many pictures fit at once.
 
     captured: pictures on which the model has run.
     fills: whether a batch that is not full is filled up for the model. torch and cuDNN choose their algorithms by its
@@ -136,11 +146,11 @@ class Work:
         self.recipe = recipe
         self.fills = False
         self.captured = 0
-        self.statistics: dict[str, LayerStatistics] = {}
         self.grids: dict[str, dict[str, int]] = {}
         self.device = device_at(weight_of(model.module, torch.empty(0)).device)
         self.fitting = Fitting(self.device, recipe.batch)
         self._folders: dict[str, str] = {}
+        self._latest: dict[str, LayerStatistics] = {}
         if recipe.options.backend in ("auto", "numba"):
             backends.missing("numba")  # loads it, before workers ask for it
             backends.cannot_load("numba_sketch")
@@ -151,9 +161,9 @@ class Work:
         return self.device.device.type == "cuda"
 
     def without_products(self) -> Work:
-        """Return what only measures, into the same statistics."""
+        """Return what only measures."""
         other = Work(self.model, dataclasses.replace(self.recipe, products=()))
-        other.statistics, other.fills, other.fitting = self.statistics, self.fills, self.fitting
+        other.fills, other.fitting = self.fills, self.fitting
         return other
 
     def capture(self, pictures: list[Named], batch: torch.Tensor, size: int) -> _Captured:
@@ -174,17 +184,16 @@ class Work:
             CnnvizError: what is wrong with every picture: an option, a layer that cannot be drawn, a full disk.
             MemoryError: there is too little for a single picture.
         """
-        outcomes: list[Outcome] = []
-        reason = self.device.attempt(lambda: outcomes.append(self._save(captured)))
+        whole = Outcome()
+        reason = self.device.attempt(lambda: whole.add(self._save(captured)))
         if reason is None:
-            return outcomes[0]
+            return whole
         count = len(captured.pictures)
         if count == 1:
             raise MemoryError(f"{self.device.device} has too little memory for one picture: {reason}")
-        halves = [self.save(captured.part(first, last)) for first, last in ((0, count // 2), (count // 2, count))]
-        return Outcome(
-            [one for half in halves for one in half.finished], [one for half in halves for one in half.failed]
-        )
+        for first, last in ((0, count // 2), (count // 2, count)):
+            whole.add(self.save(captured.part(first, last)))
+        return whole
 
     def _save(self, captured: _Captured) -> Outcome:
         stream = self.device.stream(captured.ready)
@@ -205,18 +214,22 @@ class Work:
                 return self._make(captured, found[job[1]], measured[job[1]][job[0]], job[0])
 
         rows = list(in_order(make, jobs, self.recipe.options.threads or default_threads()))
-        if self.recipe.collects:  # last, so that nothing is counted whose files could not be made
-            with self.device.faults(), stream.active(), stage("render"):
-                self._collect(found)
         outcome = Outcome()
+        if self.recipe.collects:
+            with self.device.faults(), stream.active(), stage("render"):
+                self._collect(found, outcome.statistics)
         for n, picture in enumerate(captured.pictures):
             outcome.finished.append(Finished(picture, rows[n * len(found) : (n + 1) * len(found)]))
         return outcome
 
-    def _collect(self, found: Sequence[LayerMaps]) -> None:
+    def _collect(self, found: Sequence[LayerMaps], into: dict[str, LayerStatistics]) -> None:
         for read in found:
-            statistics = self.statistics.setdefault(read.layer, LayerStatistics(read.maps.shape[1]))
+            statistics = into.get(read.layer)
+            if statistics is None:
+                before = self._latest.get(read.layer) or LayerStatistics(read.maps.shape[1])
+                statistics = into[read.layer] = before.blank()
             statistics.update(read.maps, again=bool(read.step))
+            self._latest[read.layer] = statistics
 
     def _name_folders(self, names: list[str]) -> None:
         if list(self._folders) != names:

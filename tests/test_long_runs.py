@@ -163,9 +163,9 @@ def test_thirty_kills_leave_what_a_run_alone_makes(tmp_path: Path) -> None:
     assert killed.most_begun <= BATCH
     time.sleep(8)  # torch's workers look every 5 s whether the process that began them is there
     assert not any(map(is_there, killed.groups)), "processes that read pictures outlived the run"
-    # A kill costs what was ahead of the files, three batches, and what statistics have not kept, a quarter of a second.
+    # A batch a worker: the one that the model is at, and the one of which files are made.
     passes = {name: (tmp_path / f"{name}.passes").read_bytes().count(b"\n") for name in ("out", "alone")}
-    assert passes["out"] - passes["alone"] <= 8 * KILLS
+    assert passes["out"] - passes["alone"] <= 2 * KILLS
 
 
 def assert_same_statistics(folder: Path, alone: Path) -> None:

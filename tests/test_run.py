@@ -944,7 +944,8 @@ def test_statistics_of_other_layers_are_refused(pictures: Path, alone: Path, tmp
 def test_a_run_that_is_stopped_measures_nothing_again(
     pictures: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cnnviz_fast.run_statistics.SHARE", 1e-9)  # no checkpoint after the first
+    for share in ("NEWS_SHARE", "WHOLE_SHARE"):
+        monkeypatch.setattr(f"cnnviz_fast.run_statistics.{share}", 1e-9)  # nothing is kept after the first time
     options = {"save": "sheets,atlases,statistics", **QUICK}
 
     def interrupt(path: Path) -> None:
@@ -953,8 +954,8 @@ def test_a_run_that_is_stopped_measures_nothing_again(
 
     with pytest.raises(KeyboardInterrupt):
         cf.run(small_model(), pictures, LAYERS, tmp_path, on_file=interrupt, **options)
-    kept = read_statistics(tmp_path / ".statistics.part.safetensors")["0"].images
-    assert kept == len(rows(tmp_path)) / len(LAYERS) < COUNT
+    (kept,) = tmp_path.glob(".statistics.*")
+    assert read_statistics(kept)["0"].images == len(rows(tmp_path)) / len(LAYERS) < COUNT
     cf.run(small_model(), pictures, LAYERS, tmp_path, **options)
     assert_same_outcome(tmp_path, alone)
 

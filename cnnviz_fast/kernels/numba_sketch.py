@@ -31,6 +31,36 @@ def count(values: Floats, pages: Counts, counts: Counts) -> NDArray[np.bool_]:
     return missing
 
 
+def nonzero(counts: Counts, columns: Counts) -> tuple[Counts, Counts, Counts]:
+    """Gather the counts that are not 0.
+
+    Args:
+        counts: (C, W) int64, C-contiguous. Not modified.
+        columns: (K,) int64, C-contiguous. Which columns to look at, in which order.
+
+    Returns:
+        How many there are in each row, (C,) int64; and of all, row by row in the order of `columns`, where in `columns`
+        they stand and what they are, (M,) int64 each.
+    """
+    found = np.count_nonzero(counts, axis=1)
+    place, count = (np.empty(int(found.sum()), np.int64) for _ in range(2))
+    _nonzero(counts, columns, place, count)
+    return found, place, count
+
+
+@compiled(types.void(read_only(int64, 2), read_only(int64, 1), int64[::1], int64[::1]))
+def _nonzero(counts: Counts, columns: Counts, place: Counts, count: Counts) -> None:
+    """Fill `place` and `count`."""
+    end = 0
+    for c in range(counts.shape[0]):
+        for k in range(columns.shape[0]):
+            value = counts[c, columns[k]]
+            if value != 0:
+                place[end] = k
+                count[end] = value
+                end += 1
+
+
 @compiled(types.void(read_only(uint32, 2), read_only(int64, 1), int64[:, ::1], boolean[::1]))
 def _count(bits: NDArray[np.uint32], pages: Counts, counts: Counts, missing: NDArray[np.bool_]) -> None:
     """Add to `counts` and set what is `missing`, for values given as their bits."""
