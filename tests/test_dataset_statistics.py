@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import random
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from PIL import Image
 
 import cnnviz_fast as cf
 from cnnviz_fast import backends
-from cnnviz_fast.dataset_statistics import DEVICE_PIECE, PIECE, LayerStatistics
+from cnnviz_fast.dataset_statistics import DEVICE_PIECE, PIECE, LayerStatistics, merge_layers
 from cnnviz_fast.errors import DTypeError, InputError, OptionError, ShapeError
 from cnnviz_fast.options import RenderOptions
 from cnnviz_fast.plan import plan_sheet
@@ -282,6 +283,17 @@ def test_from_arrays_makes_the_same_record() -> None:
     assert_measured(again, odd_channels())
     again.update(noise(1, 9, 4, 4))
     assert statistics.images == 3
+    assert_same_record(pickle.loads(pickle.dumps(statistics)), statistics)
+
+
+def test_merge_layers_adds_what_both_have_and_takes_over_the_rest() -> None:
+    into = {"a": statistics_of(noise(2, 3, 4, 4))}
+    merge_layers(into, {"a": statistics_of(noise(1, 3, 4, 4)), "b": statistics_of(noise(5, 2, 4, 4))})
+    assert {layer: statistics.images for layer, statistics in into.items()} == {"a": 3, "b": 5}
+    expected = statistics_of(noise(2, 3, 4, 4))
+    expected.update(noise(1, 3, 4, 4))
+    np.testing.assert_allclose(into["a"].mean, expected.mean, rtol=1e-12)
+    assert np.array_equal(into["a"].quantile(0.5), expected.quantile(0.5))
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,30 @@ def test_merge_leaves_the_other_as_it_is_and_may_be_with_itself() -> None:
     assert one.totals().tolist() == [340, 340]
 
 
+@given(st.lists(st.tuples(st.integers(-60, 60), st.booleans()), min_size=1, max_size=6))
+def test_merge_of_a_blank_sketch_is_that_of_a_new_one(scales: list[tuple[int, bool]]) -> None:
+    together = sketch_of(noise(3, 20))
+    expected = sketch_of(noise(3, 20))
+    for scale, blank in scales:  # of which some have octaves that are new
+        values = noise(3, 30) * 2.0**scale
+        part = together.blank() if blank else QuantileSketch(3)
+        part.update(values)
+        together.merge(part)
+        expected.update(values)
+    assert_same_sketch(together, expected)
+    assert together.blank().totals().tolist() == [0, 0, 0]
+
+
+def test_to_arrays_without_numba_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    sketch = sketch_of(torch.cat([noise(4, 50), torch.zeros(4, 3), noise(4, 9) * 1e-30], dim=1))
+    sketch.update(torch.zeros(4, 5))
+    expected = sketch.to_arrays()
+    monkeypatch.setattr(backends, "cannot_load", lambda module: "switched off")
+    for name, array in sketch.to_arrays().items():
+        np.testing.assert_array_equal(array, expected[name], err_msg=name)
+        assert array.dtype == expected[name].dtype
+
+
 @given(
     values=hnp.arrays(np.float32, (2, 30), elements=st.floats(width=32, allow_nan=False, allow_infinity=False)),
     data=st.data(),
