@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from .render import save_sheet as save_sheet
     from .report import LayerReport as LayerReport
     from .report import layer_report as layer_report
-    from .run import RunSummary as RunSummary
     from .run import run as run
     from .sheet import Sheet as Sheet
     from .statistics_files import read_statistics as read_statistics
@@ -69,7 +68,7 @@ _HOMES = {
     "read_statistics": "statistics_files",
     "LayerReport": "report",
     "layer_report": "report",
-    "RunSummary": "run",
+    "RunSummary": "job",
     "run": "run",
     "Sheet": "sheet",
     "visualize": "visualize",

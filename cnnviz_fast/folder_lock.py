@@ -70,7 +70,7 @@ class FolderLock:
         self._folder = folder.resolve()
         self._path = self._folder / f".lock-{rank}-of-{world}"
         try:
-            with _alone(self._folder):
+            with alone(self._folder):
                 for path, of in _lock_files(self._folder):
                     if of == world and path != self._path:
                         continue
@@ -90,7 +90,7 @@ class FolderLock:
         if _held.get(self._path) != os.getpid():
             return
         try:
-            with _alone(self._folder):
+            with alone(self._folder):
                 self._let_go()
                 self._path.unlink()
         except OSError:  # the folder is gone, or cannot be written any more
@@ -102,8 +102,8 @@ class FolderLock:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let one run at a time come or go: who holds the folder does not change meanwhile.
+def alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time be in the block: who holds the folder does not change meanwhile.
 
     The file that is locked for that is removed by the last run that goes. One who has waited for it may then hold a
     file without a name, and begins anew.

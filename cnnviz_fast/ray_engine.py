@@ -30,8 +30,9 @@ from .encode.files import make_folder
 from .errors import BackendError, BackendUnavailableError, OptionError
 from .extras import import_extra
 from .factories import FILE_MODULE
+from .job import CUDA_BATCH, Job, RunSummary, loaded_model
 from .ray_actor import NOTES, STOP, Actor, Returned, Shift
-from .run import CUDA_BATCH, Job, Run, RunSummary, loaded_model, run_here
+from .run import Run, run_here
 from .run_pictures import Loaded, pictures_of
 
 if TYPE_CHECKING:

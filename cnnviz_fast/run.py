@@ -11,38 +11,36 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .dataset_statistics import LayerStatistics, merge_layers
 from .encode.files import json_bytes, sweep, whole_file
 from .errors import OptionError, PicturesFailedError
-from .fingerprint import fingerprint_of
+from .folder_lock import alone
 from .index_files import index_to_parquet
 from .interrupts import softened
+from .job import Job, RunSummary, loaded_model, split_options
 from .journal import RUN, Journal
 from .manifest import package_version
-from .models import LoadedModel, as_given, load_model, module_of
+from .models import LoadedModel
 from .options import MAX_PIXELS, LayoutOptions, RenderOptions, RunOptions, takes
 from .overlay import Backdrop, read_overlay
 from .products import products_of
 from .progress import Progress
-from .ranks import Place, place_in
+from .ranks import place_in
 from .run_pictures import Pictures, pictures_of
-from .run_statistics import Checkpoints, gathered, merged, ranges_for
+from .run_statistics import Checkpoints, gathered, merged
 from .stages import Stages, stage, watched
 from .statistics_files import read_statistics
-from .strips import default_threads
 from .tar_writer import TarWriter
-from .work import Finished, Named, Outcome, Recipe, Work, render_shard
+from .work import Finished, Named, Outcome, Work, render_shard
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,41 +62,6 @@ OTHERS_WRITE_S = 600.0
 
 FAILURES_SAID = 10
 """So many failures are said on stderr as they happen; one of a million in ten would drown everything else."""
-
-CPU_BATCH, CUDA_BATCH = 16, 64
-"""Pictures that go through the model at once."""
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """What a run has done.
-
-    Attributes:
-        folder: where everything is.
-        pictures: of this process's share.
-        finished: by this run.
-        skipped: those that an earlier run had finished.
-        failed: those of which nothing came; failed.jsonl says why.
-        complete: whether it went on to the end.
-        seconds: that the run took.
-        stages: seconds in decode, forward, render, encode and write, of all threads and processes together.
-        statistics: file of the statistics, or None.
-    """
-
-    folder: Path
-    pictures: int
-    finished: int
-    skipped: int
-    failed: int
-    complete: bool
-    seconds: float
-    stages: dict[str, float] = field(default_factory=dict)
-    statistics: Path | None = None
-
-    @property
-    def rate(self) -> float:
-        """Pictures a second."""
-        return (self.finished + self.failed) / self.seconds if self.seconds else 0.0
 
 
 @takes(RunOptions, RenderOptions)
@@ -168,67 +131,6 @@ def run(
     return run_here(loaded, pictures_of(images, loaded.preprocess, max_pixels, job.folder), job, on_file)
 
 
-def split_options(options: dict[str, Any]) -> tuple[RunOptions, RenderOptions]:
-    """Make both records of the options of `run`."""
-    own = {f.name for f in dataclasses.fields(RunOptions)}
-    wanted = RunOptions(**{name: value for name, value in options.items() if name in own})
-    return wanted, RenderOptions(**{name: value for name, value in options.items() if name not in own})
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything that `run` is asked for beside the model and the pictures; the names are those of its arguments."""
-
-    layers: list[str | int]
-    folder: Path
-    format: str
-    max_pixels: int
-    layout: LayoutOptions
-    backdrop: Backdrop | None
-    run: RunOptions
-    drawing: RenderOptions
-    place: Place
-
-    def fingerprint(self, model: LoadedModel, pictures: Pictures, statistics: Path | None) -> dict[str, Any]:
-        """Return all that changes what comes out; of the statistics that sheets are drawn on, their content.
-
-        But for the device and the size of the batch, which move values by their last bits: a run may be taken up with
-        less memory, and on another machine.
-        """
-        settings = {
-            "save": list(self.run.save),
-            "shards": self.run.shards,
-            "format": self.format,
-            "layout": self.layout.layout,
-            "overlay": self.backdrop and self.backdrop.digest(),
-            "pictures": pictures.identity(),
-            "statistics": statistics and hashlib.sha256(statistics.read_bytes()).hexdigest(),
-            **{name: value for name, value in vars(self.drawing).items() if name != "threads"},
-        }
-        return fingerprint_of(model, list(map(str, self.layers)), settings)
-
-    def recipe(self, model: LoadedModel, statistics: Path | None, folder: Path) -> Recipe:
-        """Say what is made of every picture, in `folder`."""
-        on_cuda = any(parameter.is_cuda for parameter in model.module.parameters())
-        return Recipe(
-            layers=self.layers,
-            layout=self.layout,
-            options=self.drawing,
-            products=products_of(self.run.save, self.format),
-            folder=folder,
-            ranges=None if statistics is None else ranges_for(statistics, self.drawing),
-            backdrop=self.backdrop,
-            collects="statistics" in self.run.save,
-            batch=self.run.batch or (CUDA_BATCH if on_cuda else CPU_BATCH),
-        )
-
-
-def loaded_model(model: LoadedModel | nn.Module | str, device: str) -> LoadedModel:
-    """Load the model of a run where that is still to be done, on a device; others stay where they are."""
-    loaded = load_model(model, device=device) if isinstance(model, str) else model
-    return loaded if isinstance(loaded, LoadedModel) else as_given(module_of(loaded))
-
-
 def run_here(
     model: LoadedModel,
     pictures: Pictures,
@@ -281,7 +183,10 @@ def statistics_of(model: LoadedModel, pictures: Pictures, job: Job, kind: Callab
     if (job.folder / RUN).exists() and (kept := merged(first.folder)).exists():
         return kept  # a run keeps the scale that it began with, whatever pictures have come since
     summary = run_here(model, pictures, first, kind=kind)
-    return gathered(first.folder, job.place) if job.place.world > 1 else summary.statistics
+    if job.place.world == 1:
+        return summary.statistics
+    with Progress("none", None) as progress:
+        return gathered(first.folder, job.place, pictures.count, progress.say)
 
 
 class Run:
@@ -319,7 +224,9 @@ class Run:
             self.work = Work(self.model, self.job.recipe(self.model, self.statistics, folder))
             self.work.captured = self.journal.count  # where some were finished, failures are the pictures' own
             self.work.grids = {name: facts["grid"] for name, facts in self.layers.items() if facts.get("grid")}
-            self.checkpoints = Checkpoints(self.job.folder, place) if self.work.recipe.collects else None
+            self.checkpoints = None
+            if self.work.recipe.collects:
+                self.checkpoints = Checkpoints(self.job.folder, place, self.pictures.count)
             self.work.fills = (self.pictures.count or 0) > self.work.recipe.batch
             share = len(self.pictures.share(place)) + (len(self.pictures.failures) if place.rank == 0 else 0)
             self.progress = stack.enter_context(Progress(self.job.run.progress, share or None))
@@ -349,11 +256,10 @@ class Run:
     def _sweep_up_after_kills(self, stack: ExitStack) -> None:
         """Remove halves of files where a run before was killed: it has left its mark, which every other way removes."""
         place, folder = self.job.place, self.job.folder
-        if any(folder.glob(f"{RUNNING}*")):
+        if marks := set(folder.glob(f"{RUNNING}*")):
             sweep(folder, older_than_s=0 if place.world == 1 else OTHERS_WRITE_S)
-            if place.world == 1:
-                for mark in folder.glob(f"{RUNNING}*"):
-                    mark.unlink(missing_ok=True)
+            for mark in marks - {folder / name for name in place.files(RUNNING, "")}:
+                mark.unlink(missing_ok=True)  # of another number of processes, of which none is there any more
         mark = folder / place.file(RUNNING, "")
         mark.touch()
         stack.callback(mark.unlink, missing_ok=True)
@@ -391,9 +297,13 @@ class Run:
 
     def _outcomes(self, work: Work, is_done: Callable[[str], bool]) -> Iterator[Outcome]:
         """Read pictures and make what is wanted of them."""
-        run = self.job.run
         reads = self.pictures.read(
-            self.job.place, is_done, work.recipe.batch, workers=_workers(run), timeout_s=run.timeout, pin=work.on_cuda
+            self.job.place,
+            is_done,
+            work.recipe.batch,
+            workers=self.job.readers,
+            timeout_s=self.job.run.timeout,
+            pin=work.on_cuda,
         )
         try:
             yield from render_shard(work, self._timed(reads), self._named, self.stop)
@@ -464,7 +374,8 @@ class Run:
         elif self.checkpoints is not None and self.finished:  # so nothing is missed any more
             self.checkpoints.keep()
         if job.run.parquet and not self.stop.is_set():
-            index_to_parquet(job.folder)
+            with alone(job.folder):  # the last one of several processes has seen the rows of all
+                index_to_parquet(job.folder)
         summary = self._summary(complete=not self.stop.is_set(), seconds=seconds, statistics=statistics)
         self._write_manifest(summary)
         return summary
@@ -497,8 +408,3 @@ class Run:
         del document["folder"]
         with whole_file(self.job.folder / self.job.place.file(MANIFEST, ".json")) as file:
             file.write(json_bytes(document))
-
-
-def _workers(wanted: RunOptions) -> int:
-    """Return the number of processes that read: half the cores, which leaves the others to the model."""
-    return min(8, max(1, default_threads() // 2)) if wanted.workers is None else wanted.workers

@@ -7,17 +7,18 @@ statistics.safetensors        of all pictures, once they are done
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .dataset_statistics import LayerStatistics, Ranges, merge_layers, ranges_of
 from .errors import InputError
 from .stages import stage
-from .statistics_files import covered_by, read_statistics, write_statistics
+from .statistics_files import facts_of, read_statistics, write_statistics
 
 if TYPE_CHECKING:
     from .journal import Journal
@@ -35,6 +36,9 @@ WHOLE_SHARE = 0.02
 """Of a run's time that it may take to keep all statistics in one file, in which those of batches are then merged."""
 
 POLL_S = 0.5
+PATIENCE_S = 30.0
+"""After which it is said whom a process waits for: one that has died is waited for in vain."""
+
 _STEM, _SUFFIX = "statistics", ".safetensors"
 
 
@@ -45,9 +49,17 @@ class Checkpoints:
     written now and then, and the others go.
     """
 
-    def __init__(self, folder: Path, place: Place) -> None:
+    def __init__(self, folder: Path, place: Place, listed: int | None = None) -> None:
+        """Begin.
+
+        Args:
+            folder: of the run.
+            place: of this process.
+            listed: pictures of all processes, where that is known.
+        """
         self._folder = folder
         self._place = place
+        self._listed = listed
         self._whole = folder / place.file(_STEM, _SUFFIX)
         self._kept: dict[str, LayerStatistics] = {}  # what is on disk
         self._news: dict[str, LayerStatistics] = {}  # what is not
@@ -65,7 +77,7 @@ class Checkpoints:
             Keys of finished pictures that are not in it: to be measured again, and added as no further pictures.
         """
         if self._whole.exists():  # until this run is done it is not of all pictures
-            os.replace(self._whole, self._file(0, covered_by(self._whole)))
+            os.replace(self._whole, self._file(0, facts_of(self._whole).get("covers") or 0))
         done = list(dict.fromkeys(row["key"] for row in journal.rows()))
         covered, files = 0, sorted(self._files(), key=lambda file: (file[0], -file[1]))
         for first, last, path in files:
@@ -120,7 +132,7 @@ class Checkpoints:
     def _write(self, path: Path, statistics: Mapping[str, LayerStatistics]) -> None:
         """Write a file, and where it is of all pictures so far, remove the others."""
         with stage("write"):
-            write_statistics(path, statistics, covers=self._last)
+            write_statistics(path, statistics, {"covers": self._last, "listed": self._listed})
             for _, _, other in self._files() if statistics is self._kept else ():
                 if other != path:
                     other.unlink()
@@ -147,11 +159,32 @@ def merged(folder: Path) -> Path:
     return folder / f"{_STEM}{_SUFFIX}"
 
 
-def gathered(folder: Path, place: Place) -> Path:
-    """Wait until all processes have their statistics, and return the file of all of them together."""
-    while not all((folder / name).exists() for name in place.files(_STEM, _SUFFIX)):
+def gathered(folder: Path, place: Place, listed: int | None, say: Callable[[str], None]) -> Path:
+    """Wait until all processes have their statistics, and return the file of all of them together.
+
+    Args:
+        folder: of the run that makes them.
+        place: of this process.
+        listed: pictures of all processes. Files that an earlier run has made of others are not waited for but renewed.
+        say: told, where that takes long, which processes are waited for.
+
+    Returns:
+        The file.
+    """
+    say_at = time.monotonic() + PATIENCE_S
+    while missing := [n for n, name in enumerate(place.files(_STEM, _SUFFIX)) if not _is_of(folder / name, listed)]:
+        if time.monotonic() > say_at:
+            numbers = ", ".join(map(str, missing))
+            say(f"waiting for the statistics of process {numbers} of {place.world}, counted from 0")
+            say_at = math.inf
         time.sleep(POLL_S)
     return _merge(folder, place)
+
+
+def _is_of(path: Path, listed: int | None) -> bool:
+    """Tell whether a file of statistics is there, and is of so many pictures of all processes."""
+    facts = facts_of(path)
+    return bool(facts) and facts.get("listed") == listed
 
 
 def ranges_for(path: Path, options: RenderOptions) -> dict[str, Ranges]:

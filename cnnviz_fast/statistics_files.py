@@ -23,14 +23,16 @@ CONTENT = "dataset_statistics"
 
 
 def write_statistics(
-    path: str | os.PathLike[str], layers: Mapping[str, LayerStatistics], *, covers: int | None = None
+    path: str | os.PathLike[str],
+    layers: Mapping[str, LayerStatistics],
+    facts: Mapping[str, int | None] | None = None,
 ) -> Path:
     """Write the statistics of layers into one file.
 
     Args:
         path: the file, in the format safetensors; it appears whole or not at all.
         layers: name -> statistics.
-        covers: how many pictures of a run's index they are of, those that could not be measured again included.
+        facts: what else its header shall say; see facts_of.
 
     Returns:
         The path.
@@ -47,7 +49,7 @@ def write_statistics(
         "version": package_version(),
         "layers": list(layers),
         "images": [statistics.images for statistics in layers.values()],
-        "covers": covers,
+        **(facts or {}),
         "sha256": _digest(list(layers), arrays),
     }
     path = Path(path)
@@ -90,12 +92,22 @@ def read_statistics(path: str | os.PathLike[str]) -> dict[str, LayerStatistics]:
         raise InputError(f"{label} is damaged: {str(error).rstrip('.')}.") from error
 
 
-def covered_by(path: str | os.PathLike[str]) -> int:
-    """Return how many pictures of a run's index statistics are of, as they were written; 0 where that is not said."""
-    from safetensors import safe_open
+def facts_of(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what the header of a file of statistics says of them: version, layers, images, and what it was given.
 
-    with safe_open(path, framework="numpy") as file:
-        return int(json.loads((file.metadata() or {}).get(CONTENT, "{}")).get("covers") or 0)
+    Args:
+        path: the file.
+
+    Returns:
+        The facts, none where there is no such file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(json.loads((file.metadata() or {}).get(CONTENT, "{}")))
+    except (SafetensorError, OSError, ValueError):
+        return {}
 
 
 def _digest(layers: list[str], arrays: Mapping[str, Array]) -> str:

@@ -28,6 +28,7 @@ import cnnviz_fast as cf
 from cnnviz_fast import work
 from cnnviz_fast.dataset_statistics import LayerStatistics
 from cnnviz_fast.errors import CaptureError, OptionError, PicturesFailedError, WriteError
+from cnnviz_fast.ranks import Place
 from cnnviz_fast.statistics_files import read_statistics
 
 COUNT = 23
@@ -613,6 +614,53 @@ def test_a_data_set_and_a_loader_give_the_same_sheets(pictures: Path, alone: Pat
         assert [made[f"0/{n:08d}.png"] for n in range(COUNT)] == [expected[f"p{n:04d}"] for n in range(COUNT)]
     assert rows(tmp_path / "loader")[0]["key"] == "dataset/00000000"
     assert cf.run(model, loader, LAYERS, tmp_path / "loader", **QUICK).finished == 0
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_marks_of_another_number_of_processes_go_with_the_next_run(
+    world: int, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (".running", ".running-1-of-3"):
+        (tmp_path / name).touch()  # as kills leave them
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", str(world))
+    cf.run(small_model(), pictures / "p0000.png", ["0"], tmp_path, **QUICK)
+    assert list(tmp_path.glob(".running*")) == []
+
+
+def test_the_last_of_several_processes_sees_the_rows_of_all(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pyarrow import parquet
+
+    from cnnviz_fast import index_files
+
+    batches, passes = index_files._batches, iter(range(9))
+    has_read, go_on = threading.Event(), threading.Event()
+
+    def slow(folder: Path) -> Any:
+        number = next(passes)
+        yield from batches(folder)
+        if number == 1:  # the first process has read what there is, and not written it yet
+            has_read.set()
+            go_on.wait(20)
+
+    monkeypatch.setattr(index_files, "_batches", slow)
+    ranks = iter(range(2))
+    monkeypatch.setattr(importlib.import_module("cnnviz_fast.run"), "place_in", lambda: Place(next(ranks), 2, 0))
+
+    def run() -> None:
+        cf.run(small_model(), pictures, ["0"], tmp_path, parquet=True, **QUICK)
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    threads[0].start()
+    assert has_read.wait(60)
+    threads[1].start()
+    threads[1].join(2)
+    go_on.set()
+    for thread in threads:
+        thread.join(60)
+    assert parquet.read_table(tmp_path / "index.parquet").num_rows == COUNT
 
 
 # Tar files.

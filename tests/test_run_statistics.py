@@ -16,7 +16,7 @@ from cases import noise
 from cnnviz_fast import run_statistics
 from cnnviz_fast.dataset_statistics import LayerStatistics
 from cnnviz_fast.ranks import Place
-from cnnviz_fast.run_statistics import Checkpoints
+from cnnviz_fast.run_statistics import Checkpoints, gathered
 from cnnviz_fast.statistics_files import read_statistics
 
 BATCHES = 6
@@ -194,3 +194,36 @@ def test_ranks_keep_to_their_own_files(tmp_path: Path) -> None:
     assert first.restore(journal_of(1)) == set()
     first.finish()
     assert names(tmp_path) == [".statistics-1-of-2.0-4.safetensors", "statistics-0-of-2.safetensors"]
+
+
+def test_statistics_of_other_pictures_are_waited_for_until_they_are_renewed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def finish(rank: int, listed: int) -> None:
+        checkpoints = Checkpoints(tmp_path, Place(rank, 2, rank), listed)
+        checkpoints.restore(journal_of(0))
+        checkpoints.add(measured(rank), EACH)
+        checkpoints.finish()
+
+    finish(0, 2 * EACH)
+    finish(1, 99)  # in an earlier run, and killed since
+    said: list[str] = []
+    waited: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 3:
+            finish(1, 2 * EACH)
+
+    monkeypatch.setattr("cnnviz_fast.run_statistics.time.sleep", sleep)
+    monkeypatch.setattr(run_statistics, "PATIENCE_S", 0)
+    path = gathered(tmp_path, Place(0, 2, 0), 2 * EACH, said.append)
+    assert len(waited) == 3
+    assert said == ["waiting for the statistics of process 1 of 2, counted from 0"]
+    assert_of(read_statistics(path)["layer"], 2)
+
+
+def test_a_whole_file_that_is_damaged_is_measured_anew(tmp_path: Path) -> None:
+    begun(tmp_path, 2).finish()
+    (tmp_path / "statistics.safetensors").write_bytes(b"torn")
+    assert_of(finished(tmp_path, journal_of(2), keys_of(0, 1)), 2)

@@ -17,7 +17,7 @@ from .arguments import given_options, options_of, output_folder, overlay_of
 from .terminal import complain, everything_is_loaded, print_json, print_path, tell
 
 if TYPE_CHECKING:
-    from ..run import RunSummary
+    from ..job import RunSummary
 
 _SETS = (".txt", ".lst", ".tar", ".parquet")
 _STAGES = ("decode", "forward", "render", "encode", "write")
