@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     try:
-        with _collector_paused():
+        with _collector_paused(for_good=argv is None):
             code: int = arguments.run(arguments)
         sys.stdout.flush()
         return code
@@ -57,19 +57,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
+def _collector_paused(for_good: bool) -> Iterator[None]:
     """Keep Python's garbage collector from walking through torch, torchvision and numba while they are loaded.
 
     They bring a million objects, and every full collection over them takes 0.15 s; loading used to cause two. A command
     that goes on for long calls `everything_is_loaded`.
+
+    Args:
+        for_good: whether the process ends behind this. Python would walk through all of it once more, for 3 s.
     """
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.unfreeze()
-        (gc.enable if enabled else gc.disable)()
+        if for_good:
+            gc.freeze()
+        else:
+            gc.unfreeze()
+            (gc.enable if enabled else gc.disable)()
 
 
 def _parser() -> argparse.ArgumentParser:

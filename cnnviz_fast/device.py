@@ -97,6 +97,9 @@ class Device:
         """
         return Stream()
 
+    def uses(self, *tensors: torch.Tensor) -> None:
+        """Have tensors that may have been made on another stream kept until the current one is done with them."""
+
     def memory(self, size: int) -> torch.Tensor:
         """Return (size,) uint8 memory of the device."""
         return torch.empty(size, dtype=torch.uint8, device=self.device)
@@ -172,6 +175,11 @@ class CudaDevice(Device):
     def mark(self) -> torch.cuda.Event:
         """See Device."""
         return torch.cuda.current_stream(self.device).record_event()  # type: ignore[no-any-return]
+
+    def uses(self, *tensors: torch.Tensor) -> None:
+        """See Device: torch would give their memory away as soon as nobody holds them."""
+        for tensor in tensors:
+            tensor.record_stream(torch.cuda.current_stream(self.device))
 
     def stream(self, behind: torch.cuda.Event | None = None) -> CudaStream:
         """See Device. A thread has one for each device, and so have later threads of its name.

@@ -85,14 +85,15 @@ class RunSummary:
 
     Attributes:
         folder: where everything is.
-        pictures: of this process's share.
+        pictures: of this process's share: finished, skipped and failed. All of them, unless it was stopped.
         finished: by this run.
         skipped: those that an earlier run had finished.
         failed: those of which nothing came; failed.jsonl says why.
         complete: whether it went on to the end.
         seconds: that the run took.
         stages: seconds in decode, forward, render, encode and write, of all threads and processes together.
-        statistics: file of the statistics, or None.
+        statistics: file of the statistics, or None. Of several processes the last one to end has the file of all
+            together, the others those of their own shares.
     """
 
     folder: Path

@@ -44,7 +44,9 @@ class Journal:
         redone: pictures that stood behind a damage of this rank's index, which was cut off, so far as can be told.
     """
 
-    def __init__(self, folder: Path, fingerprint: Mapping[str, Any], *, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, folder: Path, fingerprint: Mapping[str, Any], *, rank: int = 0, world: int = 1, keeps_world: bool = False
+    ) -> None:
         """Take a folder, and read what is finished in it, by whatever number of ranks.
 
         Args:
@@ -52,9 +54,11 @@ class Journal:
             fingerprint: of `fingerprint_of`, JSON: what everything in the folder depends on.
             rank: of this process, from 0.
             world: number of ranks.
+            keeps_world: whether a run can only be taken up by as many ranks as began it.
 
         Raises:
-            OptionError: another run is in the folder, or it holds a run with another fingerprint.
+            OptionError: another run is in the folder, or it holds a run with another fingerprint, or one that another
+                number of ranks has to take up.
             WriteError: the folder cannot be written.
         """
         if not 0 <= rank < world:
@@ -68,7 +72,9 @@ class Journal:
         self._threads = threading.Lock()
         make_folder(self._folder)
         with contextlib.ExitStack() as undo:
-            lock = FolderLock(self._folder, rank, world, lambda: _agree(self._folder, fingerprint))
+            lock = FolderLock(
+                self._folder, rank, world, lambda: _agree(self._folder, fingerprint, world if keeps_world else None)
+            )
             undo.callback(lock.release)
             try:
                 self._file = undo.enter_context(open(self._path, "ab", buffering=0))
@@ -226,27 +232,50 @@ def _begun_pictures(tail: BinaryIO) -> int:
     return max(len(keys), damaged)
 
 
-def _agree(folder: Path, fingerprint: Mapping[str, Any]) -> None:
-    """Compare a fingerprint with the folder's; write it into a folder that has none."""
-    path = folder / RUN
-    label = f"folder {str(folder)!r}"
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
+def _agree(folder: Path, fingerprint: Mapping[str, Any], world: int | None) -> None:
+    """Compare a fingerprint, and a number of ranks, with the folder's; write it into a folder that has none."""
+    there = fingerprint_in(folder)
+    if there is None:
         if files_of(folder, "index"):
             raise OptionError(
-                f"{label} holds the index of a run, but not what it depends on: run.json is missing. Give another out."
-            ) from None
+                f"folder {str(folder)!r} holds the index of a run, but not what it depends on: run.json is missing. "
+                f"Give another out."
+            )
         document = {"cnnviz_fast": package_version(), "fingerprint": fingerprint}
-        with whole_file(path) as file:
+        with whole_file(folder / RUN) as file:
             file.write(json.dumps(document, indent=2).encode())
         return
+    refuse_others(folder, fingerprint, there)
+    for path, _, of in files_of(folder, "index") if world is not None else ():
+        if of != world and path.stat().st_size:
+            raise OptionError(
+                f"a run with statistics or tars must be taken up by as many processes as began it, {of}, got {world}. "
+                f"Give another out."
+            )
+
+
+def fingerprint_in(folder: Path) -> dict[str, Any] | None:
+    """Return the fingerprint of the run in a folder, None where there is none.
+
+    Raises:
+        OptionError: it is damaged.
+    """
     try:
-        there = dict(json.loads(content)["fingerprint"])
+        return dict(json.loads((folder / RUN).read_bytes())["fingerprint"])
+    except FileNotFoundError:
+        return None
     except (ValueError, LookupError, TypeError) as error:
-        raise OptionError(f"{label} holds a damaged run.json: {reason(error)}. Give another out.") from error
+        raise OptionError(
+            f"folder {str(folder)!r} holds a damaged run.json: {reason(error)}. Give another out."
+        ) from error
+
+
+def refuse_others(folder: Path, fingerprint: Mapping[str, Any], there: Mapping[str, Any]) -> None:
+    """Raise OptionError where the fingerprint that is in a folder is another one, with what differs."""
     if found := differences(fingerprint, there):
-        raise OptionError(f"{label} holds a run with other settings: {'; '.join(found)}. Give another out.")
+        raise OptionError(
+            f"folder {str(folder)!r} holds a run with other settings: {'; '.join(found)}. Give another out."
+        )
 
 
 def _forget_failures(folder: Path, rank: int, world: int) -> None:

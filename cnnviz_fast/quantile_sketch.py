@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from . import backends
+from .device import device_at
 from .errors import InputError
 
 ACCURACY = 2.0**-7
@@ -94,6 +95,7 @@ class QuantileSketch:
         self._keep(octaves)
         here: Any = self._counts
         there: Any = other._counts.to(here.device)
+        device_at(here.device).uses(here, there)  # which may have been made on another stream
         if here.device.type == "cpu":  # numpy adds on this thread: torch wakes others for every page, 140 ms for 25
             here, there = here.numpy(), there.numpy()
         if np.array_equal(self._pages, other._pages):

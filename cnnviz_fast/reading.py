@@ -20,7 +20,7 @@ from .errors import DTypeError, ImageError, InputError, ShapeError
 from .images import model_input, preprocessed_input
 from .pictures import is_tensor
 from .preprocess import Preprocess
-from .read_workers import Notes, Workers
+from .read_workers import POLL_S, Notes, Workers
 
 Reader = Callable[[int], torch.Tensor]
 """Position -> (3, H, W) float32, or (3, T, H, W)."""
@@ -68,7 +68,7 @@ class DatasetReader:
 
     def __call__(self, position: int) -> torch.Tensor:
         """Decode and preprocess the sample at a position; raise InputError, or what the Dataset raises."""
-        return _only(model_input(_picture_of(self._dataset[position]), self._preprocess, self._max_pixels))
+        return _only(model_input(picture_in(self._dataset[position]), self._preprocess, self._max_pixels))
 
 
 def read_batches(
@@ -79,6 +79,7 @@ def read_batches(
     timeout_s: float,
     pin: bool = False,
     ahead: int = 2,
+    stop: threading.Event | None = None,
 ) -> Iterator[Read]:
     """Read batches in worker processes, ahead of who takes them.
 
@@ -92,6 +93,7 @@ def read_batches(
         timeout_s: after which a picture counts as hung.
         pin: whether the batches shall lie in pinned memory; they do where there is CUDA.
         ahead: batches that wait to be taken, beside at most two a worker.
+        stop: set it to end the batches, also while one is waited for.
 
     Yields:
         Each batch, in their order.
@@ -104,7 +106,7 @@ def read_batches(
     feed = _Feed(source, pin and torch.cuda.is_available(), max(ahead, 1))
     atexit.register(feed.close)  # for a generator that is still there when Python ends, before it ends the workers
     try:
-        yield from feed.taken()
+        yield from feed.taken(stop or threading.Event())
     finally:
         atexit.unregister(feed.close)
         feed.close()
@@ -130,7 +132,7 @@ def read_loader(loader: Iterable[Any], skip: Callable[[int], bool]) -> Iterator[
     while True:
         started = time.perf_counter()
         try:
-            batch = _picture_of(next(source))
+            batch = picture_in(next(source))
         except StopIteration:
             return
         seconds = time.perf_counter() - started
@@ -186,13 +188,19 @@ class _Feed:
         self._thread = threading.Thread(target=self._run, name="cnnviz reading", daemon=True)
         self._thread.start()
 
-    def taken(self) -> Iterator[Read]:
-        """Give each batch as it arrives."""
-        while (arrived := self._arrived.get()) is not None:
+    def taken(self, stop: threading.Event) -> Iterator[Read]:
+        """Give each batch as it arrives, until there are no more or nobody wants them."""
+        while (arrived := self._next(stop)) is not None:
             if isinstance(arrived, BaseException):
                 raise arrived
             self._room.release()
             yield arrived
+
+    def _next(self, stop: threading.Event) -> Read | BaseException | None:
+        while not stop.is_set():
+            with contextlib.suppress(queue.Empty):
+                return self._arrived.get(timeout=POLL_S)
+        return None
 
     def close(self) -> None:
         """Stop, and wait for the end."""
@@ -216,7 +224,7 @@ def _pinned(read: Read) -> Read:
     return Read([(positions, part.pin_memory()) for positions, part in read.parts], read.failures, read.seconds)
 
 
-def _picture_of(sample: Any) -> Any:
+def picture_in(sample: Any) -> Any:
     """Give the picture in a sample: a tuple's or a list's first, a mapping's by its name, anything else itself."""
     if isinstance(sample, Mapping):
         named = [key for key in ("image", "pixel_values") if key in sample]

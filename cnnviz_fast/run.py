@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Any
 from .dataset_statistics import LayerStatistics, merge_layers
 from .encode.files import json_bytes, sweep, whole_file
 from .errors import OptionError, PicturesFailedError
+from .extras import import_extra
 from .folder_lock import alone
 from .index_files import index_to_parquet
 from .interrupts import softened
 from .job import Job, RunSummary, loaded_model, split_options
-from .journal import RUN, Journal
+from .journal import Journal, fingerprint_in, refuse_others
 from .manifest import package_version
 from .models import LoadedModel
 from .options import MAX_PIXELS, LayoutOptions, RenderOptions, RunOptions, takes
@@ -37,6 +38,7 @@ from .progress import Progress
 from .ranks import place_in
 from .run_pictures import Pictures, pictures_of
 from .run_statistics import Checkpoints, gathered, merged
+from .sources import STDIN
 from .stages import Stages, stage, watched
 from .statistics_files import read_statistics
 from .tar_writer import TarWriter
@@ -123,12 +125,23 @@ def run(
         place=place_in(),
     )
     products_of(wanted.save, format)
+    if wanted.parquet:
+        import_extra("pyarrow", "parquet", "Parquet tables", OptionError)
+    if job.place.world > 1 and any(isinstance(source, str) and source == STDIN for source in _several(images)):
+        raise OptionError(
+            f"images must not be {STDIN!r} for {job.place.world} processes, which would each read a part of standard "
+            f"input. Write the list to a file."
+        )
     if wanted.engine == "ray":
         from .ray_engine import run_on_ray
 
         return run_on_ray(model, images, job, on_file)
     loaded = loaded_model(model, job.place.device("auto"))
     return run_here(loaded, pictures_of(images, loaded.preprocess, max_pixels, job.folder), job, on_file)
+
+
+def _several(images: Any) -> Sequence[Any]:
+    return images if isinstance(images, list | tuple) else [images]
 
 
 def run_here(
@@ -173,6 +186,8 @@ def statistics_of(model: LoadedModel, pictures: Pictures, job: Job, kind: Callab
         if job.run.statistics is not None:
             raise OptionError(f"statistics go with normalize 'dataset', got normalize {job.drawing.normalize!r}.")
         return None
+    if not {"sheets", "tiles"} & set(job.run.save):
+        return None  # nothing is drawn
     if job.run.statistics is not None:
         read_statistics(job.run.statistics)  # so that what is wrong with it shows before anything else
         return Path(job.run.statistics)
@@ -180,8 +195,11 @@ def statistics_of(model: LoadedModel, pictures: Pictures, job: Job, kind: Callab
     first = dataclasses.replace(
         job, folder=job.folder / DATASET, run=only, drawing=RenderOptions(threads=job.drawing.threads), backdrop=None
     )
-    if (job.folder / RUN).exists() and (kept := merged(first.folder)).exists():
-        return kept  # a run keeps the scale that it began with, whatever pictures have come since
+    if (there := fingerprint_in(job.folder)) is not None:
+        if (kept := merged(first.folder)).exists():
+            return kept  # a run keeps the scale that it began with, whatever pictures have come since
+        here = job.fingerprint(model, pictures, None) | {"statistics": there.get("statistics")}  # not known yet
+        refuse_others(job.folder, here, there)  # before all pictures are measured for nothing
     summary = run_here(model, pictures, first, kind=kind)
     if job.place.world == 1:
         return summary.statistics
@@ -213,16 +231,16 @@ class Run:
         place = self.job.place
         with ExitStack() as stack:
             fingerprint = self.job.fingerprint(self.model, self.pictures, self.statistics)
+            keeps_world = self.job.run.shards is not None or "statistics" in self.job.run.save
             self.journal = stack.enter_context(
-                Journal(self.job.folder, fingerprint, rank=place.rank, world=place.world)
+                Journal(self.job.folder, fingerprint, rank=place.rank, world=place.world, keeps_world=keeps_world)
             )
-            self._refuse_other_ranks()
             self._take_up_manifest()
             self._sweep_up_after_kills(stack)
             self.tars = self._open_tars(stack)
             folder = self.job.folder if self.tars is None else self.tars.staged
             self.work = Work(self.model, self.job.recipe(self.model, self.statistics, folder))
-            self.work.captured = self.journal.count  # where some were finished, failures are the pictures' own
+            self.work.done = self.journal.count  # where some were finished, failures are the pictures' own
             self.work.grids = {name: facts["grid"] for name, facts in self.layers.items() if facts.get("grid")}
             self.checkpoints = None
             if self.work.recipe.collects:
@@ -236,16 +254,6 @@ class Run:
             if self.tars is not None:
                 self._say_files(self.tars.close())
             return self._sum_up(time.monotonic() - begin)
-
-    def _refuse_other_ranks(self) -> None:
-        """Refuse to take up what each process keeps for itself by another number of them: statistics and tars."""
-        own = set(self.job.place.files("index", ".jsonl"))
-        others = {path.name for path in self.job.folder.glob("index*.jsonl")} - own
-        if others and (self.job.run.shards is not None or "statistics" in self.job.run.save):
-            raise OptionError(
-                f"a run with statistics or tars must be taken up by as many processes as began it, got "
-                f"{self.job.place.world} and {sorted(others)[0]}. Give another out."
-            )
 
     def _take_up_manifest(self) -> None:
         """Remember the layers that an earlier run has found."""
@@ -277,7 +285,9 @@ class Run:
         for failure in self.pictures.failures if self.job.place.rank == 0 else ():
             self._fail(failure.name, failure.name, failure.reason)
         if self.checkpoints is not None:
-            self._measure_again(self.checkpoints.restore(self.journal), self.checkpoints)
+            missed = self.checkpoints.restore(self.journal)
+            self.work.like.update(self.checkpoints.kept)
+            self._measure_again(missed, self.checkpoints)
         for outcome in self._outcomes(self.work, self._is_done):
             self._keep(outcome)
             if self.checkpoints is not None:
@@ -304,6 +314,7 @@ class Run:
             workers=self.job.readers,
             timeout_s=self.job.run.timeout,
             pin=work.on_cuda,
+            stop=self.stop,
         )
         try:
             yield from render_shard(work, self._timed(reads), self._named, self.stop)
@@ -358,13 +369,13 @@ class Run:
     def _fail(self, name: str, key: str, reason: str) -> None:
         self.journal.fail(name, key, reason)
         self.failed += 1
+        if self.job.run.strict:
+            raise PicturesFailedError(f"{name}: {reason.rstrip('.')}. Without strict the others would be done.")
         if self.failed <= FAILURES_SAID:
             self.progress.say(f"{name}: {reason}")
             if self.failed == FAILURES_SAID:
                 self.progress.say("further failures stand in failed.jsonl only")
         self.progress.show(self.finished, self.failed, self.skipped)
-        if self.job.run.strict:
-            raise PicturesFailedError(f"{name}: {reason.rstrip('.')}. Without strict the others would be done.")
 
     def _sum_up(self, seconds: float) -> RunSummary:
         job = self.job
@@ -373,7 +384,10 @@ class Run:
             statistics = self.checkpoints.finish()
         elif self.checkpoints is not None and self.finished:  # so nothing is missed any more
             self.checkpoints.keep()
-        if job.run.parquet and not self.stop.is_set():
+        self.progress.show(self.finished, self.failed, self.skipped)  # where nothing was left to be done, too
+        if self.stop.is_set():
+            self.progress.say(f"stopped after {self.finished} pictures; the same call goes on with the others")
+        elif job.run.parquet:
             with alone(job.folder):  # the last one of several processes has seen the rows of all
                 index_to_parquet(job.folder)
         summary = self._summary(complete=not self.stop.is_set(), seconds=seconds, statistics=statistics)

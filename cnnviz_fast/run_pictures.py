@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import re
 from array import array
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,7 +15,7 @@ from .catalogue import Catalogue, Failure, Held
 from .errors import ImageError, InputError, OptionError
 from .file_names import output_stems
 from .pictures import Encoded, is_tensor
-from .reading import DatasetReader, PictureReader, Read, read_batches, read_loader
+from .reading import DatasetReader, PictureReader, Read, picture_in, read_batches, read_loader
 from .sources import list_items
 from .work import Named
 
@@ -72,9 +74,9 @@ class Pictures:
         )
         return list(filter(None, batches))
 
-    def read_these(self, batches: Sequence[Sequence[int]], *, workers: int, timeout_s: float, pin: bool) -> Reads:
+    def read_these(self, batches: Sequence[Sequence[int]], **how: Any) -> Reads:
         """Read some batches; see read_batches."""
-        yield from read_batches(self._read, batches, workers=workers, timeout_s=timeout_s, pin=pin)
+        yield from read_batches(self._read, batches, **how)
 
     def read(self, place: Place, is_done: Callable[[str], bool], batch: int, **how: Any) -> Reads:
         """Read the share of a process in batches, all but what is done; see left and read_these."""
@@ -110,7 +112,7 @@ class Loaded(Pictures):
     """Pictures that a DataLoader of the caller's makes into batches; those of other processes are left out of them."""
 
     def __init__(self, loader: Any) -> None:
-        super().__init__(lambda _: None, None, type(getattr(loader, "dataset", loader)).__qualname__)
+        super().__init__(lambda _: None, None, _told_from_others(getattr(loader, "dataset", loader)))
         self._loader = loader
 
     def read(self, place: Place, is_done: Callable[[str], bool], batch: int, **_: Any) -> Reads:
@@ -148,7 +150,7 @@ def pictures_of(images: Any, preprocess: Preprocess, max_pixels: int, out: Path 
     if isinstance(images, Dataset) and hasattr(images, "__len__"):
         if not len(images):
             raise ImageError("images must hold at least one picture, got an empty data set.")
-        return Pictures(DatasetReader(images, preprocess, max_pixels), len(images), type(images).__qualname__)
+        return Pictures(DatasetReader(images, preprocess, max_pixels), len(images), _told_from_others(images))
     return Listed(list_items(images, out), preprocess, max_pixels)
 
 
@@ -159,6 +161,16 @@ def _refuse_chance(loader: Any) -> None:
     samplers = (loader.sampler, getattr(loader.batch_sampler, "sampler", None))
     if any(isinstance(sampler, (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)) for sampler in samplers):
         raise OptionError("a DataLoader must give its pictures in one order, got one that shuffles. Set shuffle=False.")
+
+
+def _told_from_others(dataset: Any) -> str:
+    """Describe a data set by its class, what it says of itself, and its first sample where that is always the same."""
+    words = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(dataset))
+    first = ""
+    with contextlib.suppress(Exception):  # of somebody's own: a sample may fail like any other, and is told so later
+        twice = {_digest(picture_in(dataset[0])).hex() for _ in range(2)}
+        first = twice.pop() if len(twice) == 1 else ""
+    return f"{type(dataset).__qualname__} {hashlib.sha256(words.encode(errors='surrogatepass')).hexdigest()} {first}"
 
 
 def _digest(picture: Any) -> bytes:

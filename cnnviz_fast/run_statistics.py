@@ -47,6 +47,8 @@ class Checkpoints:
 
     Files of statistics add up, each being of the pictures from where another one ends. One of all pictures so far is
     written now and then, and the others go.
+
+    kept: layer -> statistics that are on disk.
     """
 
     def __init__(self, folder: Path, place: Place, listed: int | None = None) -> None:
@@ -61,8 +63,8 @@ class Checkpoints:
         self._place = place
         self._listed = listed
         self._whole = folder / place.file(_STEM, _SUFFIX)
-        self._kept: dict[str, LayerStatistics] = {}  # what is on disk
-        self._news: dict[str, LayerStatistics] = {}  # what is not
+        self.kept: dict[str, LayerStatistics] = {}
+        self._news: dict[str, LayerStatistics] = {}  # what is not on disk
         self._first = self._last = 0  # pictures of the index that news are of
         self._news_at = self._whole_at = time.monotonic()
         self._news_took = 0.0
@@ -84,7 +86,7 @@ class Checkpoints:
             # One that goes on beyond the index is of pictures that are none any more: it was cut behind their backs.
             if first == covered < last <= len(done):
                 with contextlib.suppress(InputError):  # of another version: measured anew
-                    merge_layers(self._kept, read_statistics(path))
+                    merge_layers(self.kept, read_statistics(path))
                     covered = last
                     continue
             path.unlink()
@@ -115,7 +117,7 @@ class Checkpoints:
     def keep(self) -> None:
         """Keep all that was added, in one file."""
         self._take_news()
-        self._write(self._file(0, self._last), self._kept)
+        self._write(self._file(0, self._last), self.kept)
 
     def finish(self) -> Path:
         """Write the statistics of the whole share, and where it was the last one, of all shares together.
@@ -124,21 +126,21 @@ class Checkpoints:
             The file.
         """
         self._take_news()
-        self._write(self._whole, self._kept)
-        if self._place.world > 1 and all((self._folder / name).exists() for name in self._place.files(_STEM, _SUFFIX)):
-            _merge(self._folder, self._place)
-        return self._whole
+        self._write(self._whole, self.kept)
+        if self._place.world == 1 or _missing(self._folder, self._place, self._listed):
+            return self._whole
+        return _merge(self._folder, self._place)
 
     def _write(self, path: Path, statistics: Mapping[str, LayerStatistics]) -> None:
         """Write a file, and where it is of all pictures so far, remove the others."""
         with stage("write"):
             write_statistics(path, statistics, {"covers": self._last, "listed": self._listed})
-            for _, _, other in self._files() if statistics is self._kept else ():
+            for _, _, other in self._files() if statistics is self.kept else ():
                 if other != path:
                     other.unlink()
 
     def _take_news(self) -> None:
-        merge_layers(self._kept, self._news)
+        merge_layers(self.kept, self._news)
         self._news = {}
         self._first = self._last
 
@@ -172,19 +174,13 @@ def gathered(folder: Path, place: Place, listed: int | None, say: Callable[[str]
         The file.
     """
     say_at = time.monotonic() + PATIENCE_S
-    while missing := [n for n, name in enumerate(place.files(_STEM, _SUFFIX)) if not _is_of(folder / name, listed)]:
+    while missing := _missing(folder, place, listed):
         if time.monotonic() > say_at:
             numbers = ", ".join(map(str, missing))
             say(f"waiting for the statistics of process {numbers} of {place.world}, counted from 0")
             say_at = math.inf
         time.sleep(POLL_S)
     return _merge(folder, place)
-
-
-def _is_of(path: Path, listed: int | None) -> bool:
-    """Tell whether a file of statistics is there, and is of so many pictures of all processes."""
-    facts = facts_of(path)
-    return bool(facts) and facts.get("listed") == listed
 
 
 def ranges_for(path: Path, options: RenderOptions) -> dict[str, Ranges]:
@@ -209,3 +205,9 @@ def _merge(folder: Path, place: Place) -> Path:
     for name in place.files(_STEM, _SUFFIX):
         merge_layers(together, read_statistics(folder / name))
     return write_statistics(merged(folder), together)
+
+
+def _missing(folder: Path, place: Place, listed: int | None) -> list[int]:
+    """Return the numbers of processes whose statistics are not there, or not of so many pictures of all processes."""
+    facts = [facts_of(folder / name) for name in place.files(_STEM, _SUFFIX)]
+    return [rank for rank, each in enumerate(facts) if not each or each.get("listed") != listed]

@@ -157,7 +157,8 @@ def _identity(folder: str | os.PathLike[str]) -> tuple[int, int]:
 def _pictures_below(folder: str, failures: list[Failure], apart: tuple[int, int] | None) -> Iterator[str]:
     """Walk a folder: its pictures, then those of its folders; linked folders last, so that each is entered once.
 
-    Pipes and devices are passed over. A link to nothing that has a picture's name counts as a picture that is missing.
+    What other runs have made in folders below is passed over, and so are pipes and devices. A link to nothing that has
+    a picture's name counts as a picture that is missing.
     """
     folders, linked = [folder], deque[str]()
     entered = {apart}
@@ -167,6 +168,8 @@ def _pictures_below(folder: str, failures: list[Failure], apart: tuple[int, int]
             if (identity := _identity(path)) in entered:
                 continue
             entered.add(identity)
+            if path != folder and _holds_a_run(path):
+                continue
             pictures, inner, links = _inside(path)
         except OSError as error:
             failures.append(Failure(path, f"folder {path!r} cannot be read: {reason(error)}."))
@@ -174,6 +177,12 @@ def _pictures_below(folder: str, failures: list[Failure], apart: tuple[int, int]
         yield from pictures
         folders += reversed(inner)
         linked += links
+
+
+def _holds_a_run(folder: str) -> bool:
+    """Tell whether a folder is that of a run, by the names of its journal."""
+    names = os.listdir(folder)
+    return "run.json" in names and any(re.fullmatch(r"index(-\d+-of-\d+)?\.jsonl", name) for name in names)
 
 
 def _inside(folder: str) -> tuple[list[str], list[str], list[str]]:

@@ -136,7 +136,10 @@ def _part(output: torch.Tensor, count: int, first: int, last: int) -> torch.Tens
 class Work:
     """A model and a recipe, and what is learnt on the way: grids, and how many pictures fit at once.
 
-    captured: pictures on which the model has run.
+    done: pictures that were finished, by an earlier run too. Until there is one, what goes wrong with a whole batch is
+        taken to go wrong with every picture.
+    captured, refused: pictures on which the model ran, and on which it failed before it ran on any.
+    like: layer -> statistics that those of the next batch are like: of as many channels, in the same octaves.
     fills: whether a batch that is not full is filled up for the model. torch and cuDNN choose their algorithms by its
         size, and those differ in the last bit: filled up, a picture comes out the same whoever it is batched with.
     """
@@ -145,12 +148,12 @@ class Work:
         self.model = model
         self.recipe = recipe
         self.fills = False
-        self.captured = 0
+        self.done = self.captured = self.refused = 0
+        self.like: dict[str, LayerStatistics] = {}
         self.grids: dict[str, dict[str, int]] = {}
         self.device = device_at(weight_of(model.module, torch.empty(0)).device)
         self.fitting = Fitting(self.device, recipe.batch)
         self._folders: dict[str, str] = {}
-        self._latest: dict[str, LayerStatistics] = {}
         if recipe.options.backend in ("auto", "numba"):
             backends.missing("numba")  # loads it, before workers ask for it
             backends.cannot_load("numba_sketch")
@@ -163,7 +166,7 @@ class Work:
     def without_products(self) -> Work:
         """Return what only measures."""
         other = Work(self.model, dataclasses.replace(self.recipe, products=()))
-        other.fills, other.fitting = self.fills, self.fitting
+        other.fills, other.fitting, other.like, other.done = self.fills, self.fitting, self.like, self.done
         return other
 
     def capture(self, pictures: list[Named], batch: torch.Tensor, size: int) -> _Captured:
@@ -200,8 +203,10 @@ class Work:
         with self.device.faults(), stream.active(), stage("render"):
             try:
                 found = list(read_outputs(self.model, captured.outputs, captured.shape, self.recipe.layout))
+                if self.recipe.collects:
+                    self._refuse_other_channels(found)
             except ShapeError as error:
-                if not self._folders:  # the first ones: no other picture will do better
+                if not self.done:
                     raise
                 return Outcome(failed=[Failed(picture, str(error)) for picture in captured.pictures])
             self._name_folders([read.name for read in found])
@@ -217,19 +222,31 @@ class Work:
         outcome = Outcome()
         if self.recipe.collects:
             with self.device.faults(), stream.active(), stage("render"):
-                self._collect(found, outcome.statistics)
+                outcome.statistics.update(self._collect(found))
+        self.done += len(captured.pictures)
         for n, picture in enumerate(captured.pictures):
             outcome.finished.append(Finished(picture, rows[n * len(found) : (n + 1) * len(found)]))
         return outcome
 
-    def _collect(self, found: Sequence[LayerMaps], into: dict[str, LayerStatistics]) -> None:
+    def _refuse_other_channels(self, found: Sequence[LayerMaps]) -> None:
         for read in found:
-            statistics = into.get(read.layer)
-            if statistics is None:
-                before = self._latest.get(read.layer) or LayerStatistics(read.maps.shape[1])
-                statistics = into[read.layer] = before.blank()
-            statistics.update(read.maps, again=bool(read.step))
-            self._latest[read.layer] = statistics
+            like = self.like.get(read.layer)
+            if like is not None and like.channels != read.maps.shape[1]:
+                raise ShapeError(
+                    f"layer {read.layer!r} must have as many channels for every picture, {like.channels}, got "
+                    f"{read.maps.shape[1]}. Leave statistics out."
+                )
+
+    def _collect(self, found: Sequence[LayerMaps]) -> dict[str, LayerStatistics]:
+        """Measure what the layers put out; time steps of a clip count as one picture."""
+        statistics: dict[str, LayerStatistics] = {}
+        for read in found:
+            if read.layer not in statistics:
+                like = self.like.get(read.layer) or LayerStatistics(read.maps.shape[1])
+                statistics[read.layer] = like.blank()
+            statistics[read.layer].update(read.maps, again=bool(read.step))
+        self.like.update(statistics)
+        return statistics
 
     def _name_folders(self, names: list[str]) -> None:
         if list(self._folders) != names:
@@ -346,8 +363,10 @@ class _Step:
             self._note(0, reason)
             return
         reasons = [self._run(n, n + 1, size if size > count else 1) for n in range(count)]  # to see which it is
-        if self.work.captured == 0 and set(reasons) == {reason}:
-            raise CaptureError(reason)
+        if set(reasons) == {reason} and not (self.work.done or self.work.captured):
+            self.work.refused += count
+            if self.work.refused >= self.work.recipe.batch:
+                raise CaptureError(reason)
         for n, reason in enumerate(reasons):
             if reason is not None:
                 self._note(n, reason)

@@ -60,6 +60,15 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "sheets"
 
 
+def test_main_of_a_program_leaves_nothing_to_collect_at_its_end() -> None:
+    code = (
+        "import atexit, gc, sys; from cnnviz_fast import cli; sys.argv[1:] = ['doctor', '--json'];"
+        "atexit.register(lambda: print(gc.get_freeze_count() > 10_000, gc.isenabled(), file=sys.stderr)); cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.split()[-2:] == ["True", "False"]
+
+
 def test_render_prints_the_path_of_each_file(
     model: str, picture: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,7 @@ import itertools
 import threading
 import weakref
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -158,6 +159,14 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> StandIn:
 
 
 CUDA = CudaDevice(torch.device("cuda:1"))
+
+
+def test_cuda_keeps_memory_of_another_stream_until_this_one_is_done_with_it(cuda: StandIn) -> None:
+    kept: list[object] = []
+    tensors: Any = [SimpleNamespace(record_stream=kept.append) for _ in range(2)]
+    CUDA.uses(*tensors)
+    assert kept == [cuda.current] * 2
+    Device(torch.device("cpu")).uses(torch.zeros(1))  # nothing to be kept
 
 
 def test_a_cuda_stream_begins_behind_the_callers_which_never_waits_for_it(cuda: StandIn) -> None:

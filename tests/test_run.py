@@ -255,6 +255,21 @@ def test_a_run_keeps_the_scale_that_it_began_with(pictures: Path, tmp_path: Path
     assert (tmp_path / ".dataset" / "statistics.safetensors").read_bytes() == scale
 
 
+def test_one_scale_in_the_folder_of_another_run_is_refused_before_anything_is_measured(
+    pictures: Path, tmp_path: Path
+) -> None:
+    cf.run(small_model(), pictures, ["0"], tmp_path, **QUICK)
+    with pytest.raises(OptionError, match="holds a run with other settings: normalize: dataset here, channel there"):
+        cf.run(small_model(), pictures, ["0"], tmp_path, normalize="dataset", **QUICK)
+    assert not (tmp_path / ".dataset").exists()
+
+
+def test_one_scale_is_not_measured_where_nothing_is_drawn(pictures: Path, tmp_path: Path) -> None:
+    cf.run(small_model(), pictures, ["0"], tmp_path, normalize="dataset", save="atlases", **QUICK)
+    assert not (tmp_path / ".dataset").exists()
+    assert len(digests(tmp_path)) == COUNT
+
+
 def test_statistics_that_are_none_are_refused(pictures: Path, tmp_path: Path) -> None:
     for content in (None, b"nothing"):
         file = tmp_path / "statistics.safetensors"
@@ -488,6 +503,83 @@ def test_pictures_that_are_left_and_all_fail_are_failures_where_others_were_fini
     assert (summary.skipped, summary.failed) == (4, 2)
 
 
+class Small(Dataset[torch.Tensor]):
+    """Pictures in memory, of which the first ones are too small for the model."""
+
+    def __init__(self, small: int) -> None:
+        self.small = small
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, position: int) -> torch.Tensor:
+        size = 2 if position < self.small else 24
+        return torch.rand(3, size, size, generator=torch.Generator().manual_seed(position))
+
+
+@pytest.mark.parametrize("small", [1, 2, 3])
+def test_pictures_at_the_front_that_fail_do_not_stop_the_others(small: int, tmp_path: Path) -> None:
+    summary = cf.run(Picky(), Small(small), ["conv"], tmp_path, **QUICK)
+    assert (summary.finished, summary.failed) == (12 - small, small)
+    again = cf.run(Picky(), Small(small), ["conv"], tmp_path / "again", save="statistics", **QUICK)
+    assert (again.finished, again.failed) == (12 - small, small)
+
+
+def test_a_model_that_fails_on_a_whole_batch_before_any_other_is_said_once(tmp_path: Path) -> None:
+    with pytest.raises(CaptureError, match="the model failed"):
+        cf.run(Picky(), Small(9), ["conv"], tmp_path, **QUICK)
+
+
+class Growing(torch.nn.Module):
+    """A model with a layer of as many channels as its input is high."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Identity()
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        return self.layer(batch[:, :1].expand(-1, batch.shape[2], -1, -1))
+
+
+class Sizes(Small):
+    """Pictures of which the third one is larger."""
+
+    def __getitem__(self, position: int) -> torch.Tensor:
+        return torch.ones(3, 30 if position == self.small else 24, 24)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_layer_of_other_channels_costs_its_picture_where_statistics_are_kept(batch: int, tmp_path: Path) -> None:
+    options = {**QUICK, "batch": batch, "save": "sheets,statistics"}
+    for _ in range(2):  # taken up, too
+        summary = cf.run(Growing(), Sizes(2), ["layer"], tmp_path, **options)
+        assert (summary.finished + summary.skipped, summary.failed) == (11, 1)
+    (failed,) = rows(tmp_path, "failed")
+    assert failed["reason"] == (
+        "layer 'layer' must have as many channels for every picture, 24, got 30. Leave statistics out."
+    )
+    assert read_statistics(tmp_path / "statistics.safetensors")["layer"].images == 11
+    assert cf.run(Growing(), Sizes(2), ["layer"], tmp_path / "sheets", **QUICK).finished == 12
+
+
+class Windows(torch.nn.Module):
+    """A model whose layer puts out tokens, which are maps where they come to a square alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Identity()
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        return self.layer(batch[:, :, :, ::6].flatten(2).transpose(1, 2))
+
+
+def test_a_run_whose_first_picture_left_has_no_maps_is_taken_up(tmp_path: Path) -> None:
+    summary = cf.run(Windows(), Sizes(2), ["layer"], tmp_path, layout="tokens:0:24x4", **QUICK)
+    assert (summary.finished, summary.failed) == (11, 1)
+    again = cf.run(Windows(), Sizes(2), ["layer"], tmp_path, layout="tokens:0:24x4", **QUICK)
+    assert (again.finished, again.failed, again.skipped) == (0, 1, 11)
+
+
 def test_a_layer_that_never_runs_is_said_once(pictures: Path, tmp_path: Path) -> None:
     class Idle(Picky):
         def __init__(self) -> None:
@@ -559,12 +651,60 @@ def test_another_number_of_ranks_takes_up_sheets_but_neither_statistics_nor_tars
             if name == "sheets":
                 cf.run(small_model(), pictures, LAYERS, tmp_path / name, **QUICK)
             else:
-                with pytest.raises(OptionError, match=r"as many processes as began it, got 2 and index\.jsonl"):
+                with pytest.raises(OptionError, match=r"as many processes as began it, 1, got 2\."):
                     cf.run(small_model(), pictures, LAYERS, tmp_path / name, **{**QUICK, **options})
         monkeypatch.delenv("RANK")
         monkeypatch.delenv("WORLD_SIZE")
     sheets = {name: digest for name, digest in digests(alone).items() if name.endswith("png")}
     assert digests(tmp_path / "sheets") == sheets
+
+
+@pytest.mark.parametrize(("began", "tried"), [(2, 1), (1, 2)])
+def test_a_number_of_ranks_that_is_refused_leaves_the_run_as_it_was(
+    began: int, tried: int, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_by(world: int) -> None:
+        for rank in range(world):
+            monkeypatch.setenv("RANK", str(rank))
+            monkeypatch.setenv("WORLD_SIZE", str(world))
+            cf.run(small_model(), pictures, LAYERS, tmp_path, save="statistics", **QUICK)
+
+    run_by(began)
+    with pytest.raises(OptionError, match=rf"by as many processes as began it, {began}, got {tried}\. Give another"):
+        run_by(tried)
+    run_by(began)
+
+
+def test_standard_input_is_refused_for_several_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(OptionError, match=r"^images must not be '-' for 2 processes, .* Write the list to a file\.$"):
+        cf.run(small_model(), ["a.png", "-"], ["0"], tmp_path, **QUICK)
+
+
+def test_ranks_leave_alone_what_others_may_be_writing(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "0").mkdir()
+    young, old = (tmp_path / "0" / f".p{n}.png.0123456{n}.part" for n in range(2))
+    for path, age_s in ((young, 60), (old, 3600)):
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - age_s,) * 2)
+    (tmp_path / ".running-1-of-2").touch()
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    cf.run(small_model(), pictures / "p0000.png", ["0"], tmp_path, **QUICK)
+    assert young.exists()
+    assert not old.exists()
+
+
+def test_tables_without_pyarrow_are_refused_before_anything_is_done(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(OptionError, match="Parquet tables need the package pyarrow"):
+        cf.run(small_model(), pictures, ["0"], tmp_path, parquet=True, **QUICK)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_second_run_keeps_what_the_manifest_tells(pictures: Path, tmp_path: Path) -> None:
@@ -661,6 +801,37 @@ def test_the_last_of_several_processes_sees_the_rows_of_all(
     for thread in threads:
         thread.join(60)
     assert parquet.read_table(tmp_path / "index.parquet").num_rows == COUNT
+
+
+class Drawn(torch.utils.data.TensorDataset):
+    """A data set that says what it is of."""
+
+    def __repr__(self) -> str:
+        return f"Drawn from {self.root}"
+
+    root = "here"
+
+
+def test_another_data_set_of_the_same_class_is_another_run(tmp_path: Path) -> None:
+    zeros, ones = (torch.full((5, 3, 24, 24), float(value)) for value in range(2))
+    tensors = torch.utils.data.TensorDataset
+    assert cf.run(small_model(), tensors(zeros), ["0"], tmp_path, **QUICK).finished == 5
+    assert cf.run(small_model(), tensors(zeros), ["0"], tmp_path, **QUICK).skipped == 5
+    for other in (tensors(ones), DataLoader(tensors(ones), batch_size=2), Drawn(zeros)):
+        with pytest.raises(OptionError, match="pictures: "):
+            cf.run(small_model(), other, ["0"], tmp_path, **QUICK)
+
+
+class Random(Small):
+    """Pictures that are others each time."""
+
+    def __getitem__(self, position: int) -> torch.Tensor:
+        return torch.rand(3, 24, 24)
+
+
+def test_a_data_set_of_chance_can_be_taken_up(tmp_path: Path) -> None:
+    for skipped in (0, 12):
+        assert cf.run(small_model(), Random(0), ["0"], tmp_path, **QUICK).skipped == skipped
 
 
 # Tar files.
@@ -788,6 +959,54 @@ class Slow(nn.Module):
 )
 
 
+HANGING = """
+import sys
+import time
+from pathlib import Path
+
+import torch
+from runs import LAYERS, small_model
+from torch.utils.data import Dataset
+
+import cnnviz_fast as cf
+
+
+class Hanging(Dataset):
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, position):
+        if position == 20:
+            Path(sys.argv[2]).touch()
+            time.sleep(60)
+        return torch.zeros(3, 24, 24)
+
+
+try:
+    cf.run(small_model(), Hanging(), LAYERS, sys.argv[1], batch=4, workers=1, progress="none")
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def test_the_first_signal_does_not_wait_for_a_picture_that_hangs(tmp_path: Path) -> None:
+    arguments = [sys.executable, "-c", HANGING, str(tmp_path / "out"), str(tmp_path / "hangs")]
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen(arguments, env=os.environ | {"PYTHONPATH": path}, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not ((tmp_path / "hangs").exists() and len(rows(tmp_path / "out")) == 40):
+        time.sleep(0.01)
+    begin = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert time.monotonic() - begin < 20
+    assert said == (
+        "cnnviz: stopping after what is under way; once more to stop at once\n"
+        "cnnviz: stopped after 20 pictures; the same call goes on with the others\n"
+    )
+
+
 def test_the_second_signal_stops_at_once(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(SLOW_NET)
     make_pictures(tmp_path / "in", 40)
@@ -895,6 +1114,25 @@ def test_wrong_options_are_refused_before_anything_is_done(
     assert not (tmp_path / "out" / "0").exists()
 
 
+def test_a_compressed_shard_is_told_how_to_be_unpacked(net: Path, tmp_path: Path) -> None:
+    make_pictures(tmp_path / "in", 2)
+    with tarfile.open(tmp_path / "s.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "in" / "p0000.png", "a.png")
+    done = said(command(net, tmp_path / "s.tar.gz", tmp_path / "out"))
+    assert done.returncode == 1
+    assert "gunzip" in done.stderr
+
+
+def test_a_process_of_torchrun_whose_pictures_all_failed_does_not_end_the_others(
+    net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "list.txt").write_text("missing.png\n")
+    arguments = command(net, tmp_path / "list.txt", tmp_path / "out")
+    assert said(arguments).returncode == 1
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert said(arguments).returncode == 0
+
+
 def test_an_empty_folder_is_refused(net: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = said(command(net, tmp_path / "empty", tmp_path / "out"))
@@ -954,6 +1192,13 @@ def test_what_a_run_has_made_is_not_taken_for_pictures(where: str, tmp_path: Pat
     for skipped in (0, 5):
         summary = cf.run(small_model(), str(tmp_path / where), ["0"], tmp_path / "in" / "out", **QUICK)
         assert (summary.pictures, summary.skipped) == (5, skipped)
+
+
+def test_what_another_run_has_made_is_not_taken_for_pictures(tmp_path: Path) -> None:
+    make_pictures(tmp_path / "in", 5)
+    for out in ("a", "b"):
+        assert cf.run(small_model(), tmp_path / "in", ["0"], tmp_path / "in" / out, **QUICK).pictures == 5
+    assert cf.run(small_model(), tmp_path / "in" / "a" / "0", ["0"], tmp_path / "c", **QUICK).pictures == 5  # as named
 
 
 def test_a_folder_below_out_may_hold_the_pictures(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .. import backends
 from ..errors import OptionError, PicturesFailedError
 from ..options import LayoutOptions, PreprocessOptions, RenderOptions, RunOptions
+from ..shards import COMPRESSED
 from . import DONE, FAILED, PARTLY
 from .arguments import given_options, options_of, output_folder, overlay_of
 from .terminal import complain, everything_is_loaded, print_json, print_path, tell
@@ -19,7 +20,7 @@ from .terminal import complain, everything_is_loaded, print_json, print_path, te
 if TYPE_CHECKING:
     from ..job import RunSummary
 
-_SETS = (".txt", ".lst", ".tar", ".parquet")
+_SETS = (".txt", ".lst", ".tar", *COMPRESSED, ".parquet")
 _STAGES = ("decode", "forward", "render", "encode", "write")
 
 
@@ -84,10 +85,10 @@ def run_over(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({name: _plain(value) for name, value in dataclasses.asdict(summary).items()})
     tell(_lines(summary, place.file("failed", ".jsonl")))
-    if summary.failed and not summary.finished and not summary.skipped:
-        return FAILED
     # torchrun ends all processes as soon as one returns anything but DONE.
-    return PARTLY if summary.failed and "TORCHELASTIC_RUN_ID" not in os.environ else DONE
+    if not summary.failed or "TORCHELASTIC_RUN_ID" in os.environ:
+        return DONE
+    return PARTLY if summary.finished or summary.skipped else FAILED
 
 
 def _is_set(image: str) -> bool:
