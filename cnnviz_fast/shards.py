@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tarfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -54,12 +55,38 @@ def refuse_compressed(path: str) -> None:
         raise ImageError(f"shard {path!r} must be a plain .tar, not a compressed one. {advice}.")
 
 
+def members_of(path: str) -> Iterator[tuple[str, int, int]]:
+    """Walk through the files in a tar file; links, folders and other members are passed over.
+
+    Args:
+        path: of a .tar file.
+
+    Yields:
+        Name, first byte and size of each; a sparse one, which has no place to be read from, is given the size 0.
+
+    Raises:
+        ImageError: it is compressed.
+        Exception: it is damaged; on such headers tarfile raises TarError, ValueError, RecursionError, ...
+    """
+    refuse_compressed(path)
+    with open(path, "rb") as file:
+        end = os.fstat(file.fileno()).st_size
+        with tarfile.open(fileobj=file, mode="r:", encoding="utf-8") as tar:
+            while (member := tar.next()) is not None:
+                tar.members.clear()  # type: ignore[attr-defined]  # or a million of them would stay in memory
+                if member.offset_data + (0 if member.issparse() else member.size) > end:
+                    raise tarfile.ReadError(f"{member.name!r} is cut off")
+                if member.isreg():
+                    name = re.sub(r"^(\./+)+", "", member.name)
+                    yield name, member.offset_data, _SPARSE if member.issparse() else member.size
+            _check_end(file, tar.offset)
+
+
 def list_shard(path: str, catalogue: Catalogue) -> None:
     """Find the places of the pictures in a tar file; what is damaged becomes one failure of the catalogue.
 
-    Links, folders and other members are passed over. Of members of one name the last counts, as where tar unpacks.
-    The sample's key of webdataset is the member's name up to its first dot; here the whole name counts, so that
-    `7.jpg` and `7.mask.png` are two pictures.
+    Of members of one name the last counts, as where tar unpacks. The sample's key of webdataset is the member's name
+    up to its first dot; here the whole name counts, so that `7.jpg` and `7.mask.png` are two pictures.
 
     Args:
         path: of a .tar file.
@@ -71,22 +98,13 @@ def list_shard(path: str, catalogue: Catalogue) -> None:
     places: dict[str, tuple[int, int]] = {}
     members = 0
     try:
-        refuse_compressed(path)
-        with open(path, "rb") as file:
-            end = os.fstat(file.fileno()).st_size
-            with tarfile.open(fileobj=file, mode="r:", encoding="utf-8") as tar:
-                while (member := tar.next()) is not None:
-                    tar.members.clear()  # type: ignore[attr-defined]  # or a million of them would stay in memory
-                    if member.offset_data + (0 if member.issparse() else member.size) > end:
-                        raise tarfile.ReadError(f"{member.name!r} is cut off")
-                    name = re.sub(r"^(\./+)+", "", member.name)
-                    if member.isreg() and has_extension(name) and not os.path.basename(name).startswith("."):
-                        members += 1
-                        places[name] = (member.offset_data, _SPARSE if member.issparse() else member.size)
-                _check_end(file, tar.offset)
+        for name, start, size in members_of(path):
+            if has_extension(name) and not os.path.basename(name).startswith("."):
+                members += 1
+                places[name] = (start, size)
     except ImageError:
         raise
-    except Exception as error:  # on damaged headers tarfile raises TarError, ValueError, RecursionError, ...
+    except Exception as error:
         found = f" after {len(places):,} pictures" if places else ""
         catalogue.failures.append(Failure(path, f"shard {path!r} is damaged{found}: {reason(error)}."))
     else:

@@ -43,7 +43,6 @@ class TarWriter:
         self._prefix = prefix
         self.staged = folder / f".{prefix}staged"
         shutil.rmtree(self.staged, ignore_errors=True)
-        make_folder(self.staged)
         self._most_bytes = most_bytes
         self._number, self._end = 0, 0
         for row in rows:
@@ -51,6 +50,9 @@ class TarWriter:
                 self._number, self._end = int(row["shard"].removeprefix(prefix).removesuffix(".tar")), int(row["end"])
         self._take_back()
         self._file = self._open()
+        self._untold: list[str] = []
+        self._untold = self.turn()  # a kill may have come before the one that its last files called for
+        make_folder(self.staged)  # last, so that nothing is left of it where something else raises
 
     @property
     def name(self) -> str:
@@ -93,15 +95,17 @@ class TarWriter:
                 self._number, self._end = self._number + 1, 0
             elif whole.exists():
                 os.replace(whole, self._part)
+            elif self._end and not self._part.exists():  # the index names it, so it was whole, and moved away
+                self._number, self._end = self._number + 1, 0
 
     def turn(self) -> list[str]:
         """Begin a new tar where this one is large enough; called once the index knows what it holds.
 
         Returns:
-            The name of the tar that was ended, or none.
+            The names of the tars that were ended and not told before.
         """
         if self._end < self._most_bytes:
-            return []
+            return self._told([])
         ended = self.close()
         self._number, self._end = self._number + 1, 0
         self._file = self._open()
@@ -111,7 +115,7 @@ class TarWriter:
         """End the tar and give it its name; an empty one goes.
 
         Returns:
-            The name, or none.
+            The names of the tars that were ended and not told before.
         """
         with self._faults():
             if self._end:
@@ -119,15 +123,20 @@ class TarWriter:
             self._file.close()
             if self._end:
                 os.replace(self._part, self._folder / self.name)
-                return [self.name]
+                return self._told([self.name])
             self._part.unlink()
-            return []
+            return self._told([])
 
     def leave(self) -> None:
         """Leave the tar as it is, for a later run to take up; to be called on every way out."""
         with contextlib.suppress(OSError):
             self._file.close()
         shutil.rmtree(self.staged, ignore_errors=True)
+
+    def _told(self, ended: list[str]) -> list[str]:
+        """Put the tar that was ended when the run was taken up, if it is still to be told, before others."""
+        told, self._untold = self._untold + ended, []
+        return told
 
     @property
     def _part(self) -> Path:

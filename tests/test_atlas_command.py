@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import json
 import os
+import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +17,12 @@ from assertions import assert_equal_planes
 from cases import mixed, noise
 from command_line import error_of, run
 from PIL import Image
+from runs import LAYERS, make_pictures, small_model
 
 import cnnviz_fast as cf
 from cnnviz_fast import cli
 from cnnviz_fast.errors import AtlasError
+from cnnviz_fast.options import RunOptions
 
 SOURCE = cf.Source("resnet50", "none", "layer4", "photos/cat.jpg", "nchw")
 
@@ -33,9 +39,36 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "sheets"
 
 
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run over three pictures twice: in loose files, and in a tar."""
+    folder = tmp_path_factory.mktemp("runs")
+    make_pictures(folder / "in", 3)
+    for name, shards in (("loose", None), ("tars", 1)):
+        cf.run(small_model(), folder / "in", LAYERS, folder / name, save="atlases,statistics", shards=shards)
+    return folder
+
+
+SHEETS = [f"{layer}/p{n:04d}.png" for layer in LAYERS for n in range(3)]
+
+
 def pixels_of(path: Path) -> Any:
     with Image.open(path) as image:
         return np.asarray(image)
+
+
+def pictures_in(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+
+
+def pack(path: Path, members: dict[str, bytes]) -> Path:
+    """Write a tar file; the names of its members may be any."""
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            header = tarfile.TarInfo(name)
+            header.size = len(content)
+            tar.addfile(header, io.BytesIO(content))
+    return path
 
 
 def test_from_atlas_draws_a_sheet_that_says_where_it_came_from(
@@ -86,6 +119,94 @@ def test_from_atlas_takes_folders_and_keeps_equal_names_apart(
     stems = ["CAT_layer4", "a", "b", "cat_layer4-2"]
     assert capsys.readouterr().out.split() == [str(out / f"{stem}.png") for stem in stems]
     assert sorted(path.stem for path in out.glob("*.png")) == sorted(stems)
+
+
+def test_from_atlas_keeps_the_layers_of_a_run_apart(runs: Path, out: Path) -> None:
+    assert run("render", "--from-atlas", runs / "loose", "--out", out, "--tile", "9") == cli.DONE
+    assert pictures_in(out) == SHEETS
+    manifest = json.loads((out / SHEETS[-1]).with_suffix(".json").read_text())
+    assert (manifest["layer"], Path(manifest["image"]).stem) == ("2", "p0002")
+
+
+def test_from_atlas_draws_a_tar_of_a_run_and_a_run_in_tars(runs: Path, out: Path) -> None:
+    expected = out / "expected"
+    assert run("render", "--from-atlas", runs / "loose", "--out", expected, "--tile", "9") == cli.DONE
+    for source in (runs / "tars" / "shard-000000.tar", runs / "tars"):
+        assert run("render", "--from-atlas", source, "--out", out / source.name, "--tile", "9") == cli.DONE
+        assert pictures_in(out / source.name) == SHEETS
+        for sheet in SHEETS:
+            assert_equal_planes(pixels_of(out / source.name / sheet), pixels_of(expected / sheet))
+    manifest = json.loads((out / "tars" / SHEETS[0]).with_suffix(".json").read_text())
+    assert manifest["atlas"] == str(runs / "tars" / "shard-000000.tar" / "0" / "p0000.atlas")
+
+
+def test_from_atlas_keeps_what_a_tar_names_below_out(atlas: Path, out: Path, tmp_path: Path) -> None:
+    names = [
+        "/etc/a.atlas", "../../b.atlas", "x/../../c.atlas", "x/./c.atlas", "x\\..\\d.atlas", "con/e.atlas", "A/f.atlas",
+        "a/f.atlas", ".git/g.atlas", "x/._h.atlas", "../...atlas", "x:y/i.atlas", "x-y/i.atlas", "j.atlas/notes.txt",
+    ]  # fmt: skip
+    tar = pack(tmp_path / "hostile.tar", dict.fromkeys(names, atlas.read_bytes()))
+    before = set(tmp_path.rglob("*"))
+    assert run("render", "--from-atlas", tar, "--out", out, "--tile", "9") == cli.DONE
+    assert all(path.is_relative_to(out) for path in set(tmp_path.rglob("*")) - before)
+    drawn = pictures_in(out)
+    assert len({name.casefold() for name in drawn}) == 10
+    assert [name for name in drawn if "/" not in name] == ["b.png", "x-..-d.png"]
+    assert {"etc/a.png", "x/c.png", "x/c-2.png", "_con/e.png"} <= set(drawn)
+
+
+def test_from_atlas_draws_what_a_damaged_tar_holds_before_the_damage(
+    atlas: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = atlas.read_bytes()
+    tar = pack(tmp_path / "cut.tar", {"0/a.atlas": content, "0/b.atlas": content[:-9], "0/c.atlas": content})
+    with open(tar, "r+b") as file:
+        file.truncate(3 * (512 + -(-len(content) // 512) * 512) - 512)
+    assert run("render", "--from-atlas", tar, "--out", out, "--tile", "9") == cli.PARTLY
+    assert pictures_in(out) == ["0/a.png"]
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith(f"cnnviz: atlas '{tar}/0/b.atlas' is damaged")
+    assert said[1] == f"cnnviz: tar '{tar}' cannot be read to its end: '0/c.atlas' is cut off."
+    assert said[2:] == ["cnnviz: 2 of 3 atlases failed."]
+
+
+def test_from_atlas_says_how_to_unpack_a_compressed_tar(
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w:gz"):
+        pass
+    assert run("render", "--from-atlas", tmp_path / "a.tar", "--out", out) == cli.FAILED
+    assert "Unpack it once: gunzip a.tar." in error_of(capsys)
+
+
+@pytest.mark.parametrize("each", [False, True])
+def test_from_atlas_draws_on_the_ranges_of_a_data_set(each: bool, runs: Path, out: Path) -> None:
+    path = runs / "loose" / "statistics.safetensors"
+    argv = ["render", "--from-atlas", runs / "loose", "--out", out, "--tile", "9", *(["--each"] if each else [])]
+    assert run(*argv, "--normalize", "dataset", "--statistics", path, "--percentile", "5,95") == cli.DONE
+    for layer, statistics in cf.read_statistics(path).items():
+        file = out / layer / ("p0001/manifest.json" if each else "p0001.json")
+        tiles = json.loads(file.read_text())["tiles"]
+        vmin, vmax = statistics.drawing_range((5.0, 95.0))
+        np.testing.assert_allclose([tile["vmin"] for tile in tiles], vmin)
+        np.testing.assert_allclose([tile["vmax"] for tile in tiles], vmax)
+
+
+def test_from_atlas_statistics_that_do_not_suit_are_refused(
+    atlas: Path, runs: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = runs / "loose" / "statistics.safetensors"
+    for more, said in (
+        (["--normalize", "dataset", "--statistics", path], "cat_layer4.atlas: statistics have no layer 'layer4'."),
+        (["--normalize", "dataset", "--statistics", atlas], f"statistics '{atlas}' cannot be read"),
+        (["--normalize", "dataset"], "normalize 'dataset' needs statistics"),
+    ):
+        assert run("render", "--from-atlas", atlas, "--out", out, *more) == cli.USAGE
+        assert said in error_of(capsys)
+    argv = ["render", "--from-atlas", runs / "loose" / "0", "--out", out, "--statistics", path]
+    assert run(*argv) == cli.USAGE
+    assert "statistics go with normalize 'dataset'" in error_of(capsys)
+    assert os.listdir(out) == []
 
 
 def test_from_atlas_each_writes_single_files(atlas: Path, out: Path) -> None:
@@ -140,7 +261,16 @@ def test_from_atlas_one_bad_file_does_not_stop_the_others(
 
 
 def test_from_atlas_only_bad_files_fails(atlas: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for argument, said in ((atlas.with_name("absent.atlas"), "No such file"), (atlas.parents[1], "holds no atlases")):
+    empty = atlas.parents[1] / "empty"
+    (empty / ".hidden").mkdir(parents=True)
+    shutil.copy(atlas, empty / ".hidden")
+    pack(empty.with_suffix(".tar"), {"a.png": b"no atlas"})
+    for argument, said in (
+        (atlas.with_name("absent.atlas"), "No such file"),
+        (atlas.with_name("absent.tar"), "absent.tar' cannot be read to its end: No such file or directory."),
+        (empty, f"folder '{empty}' holds no atlases"),
+        (empty.with_suffix(".tar"), f"tar '{empty}.tar' holds no atlases"),
+    ):
         assert run("render", "--from-atlas", argument, "--out", out) == cli.FAILED
         assert said in error_of(capsys)
     assert not out.exists() or os.listdir(out) == []
@@ -173,6 +303,19 @@ def test_from_atlas_wrong_option_says_so_in_one_line(
     assert run("render", *more, "--from-atlas", atlas, "--out", out) == cli.USAGE
     assert said in error_of(capsys)
     assert not out.exists() or os.listdir(out) == []
+
+
+OF_A_RUN = {field.name: field.default for field in dataclasses.fields(RunOptions) if field.name != "statistics"}
+
+
+@pytest.mark.parametrize("name", OF_A_RUN)
+def test_from_atlas_refuses_every_option_of_a_run_even_at_its_default(
+    name: str, atlas: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    value = [] if OF_A_RUN[name] is False else [OF_A_RUN[name] or "2"]
+    assert run("render", "--from-atlas", atlas, "--out", out, f"--{name}", *value) == cli.USAGE
+    assert f"{name} goes with a model, and from-atlas draws what one has put out. Leave it out." in error_of(capsys)
+    assert not out.exists()
 
 
 def test_from_atlas_of_one_run_asks_for_a_model_in_the_next(
