@@ -77,6 +77,11 @@ class Shift:
         """Folder of the notes."""
         return self.recipe.folder / NOTES
 
+    @property
+    def stopped(self) -> bool:
+        """Whether no further batch is to be begun."""
+        return (self.notes / STOP).exists()
+
     def work(self) -> Work:
         """Make the work of an actor, in it."""
         with contextlib.suppress(OSError):  # not there on this machine: then neither is anything below it
@@ -154,10 +159,12 @@ def _received(reference: Any) -> Shift:
 def _done(shift: Shift, work: Work, call: int) -> Iterator[bytes]:
     """Do a call, but for what an actor before this one has finished of it."""
     begin = 0
-    while (kept := _note(shift, call, begin)).exists():
-        yield kept.read_bytes()
-        begin += 1
-    with _attempt(shift, call, begin):
+    with contextlib.suppress(FileNotFoundError):
+        while True:
+            yield _note(shift, call, begin).read_bytes()
+            begin += 1
+    if begin < len(shift.calls[call]) and not shift.stopped:
+        _count_attempt(shift, call, begin)
         for returned in _batches(shift, work, call, begin):
             packed = pickle.dumps(returned)
             with whole_file(_note(shift, call, begin)) as file:
@@ -172,6 +179,19 @@ def _note(shift: Shift, call: int, batch: int) -> Path:
     return shift.notes / f"{call}-{batch}.done"
 
 
+def _count_attempt(shift: Shift, call: int, begin: int) -> None:
+    """Note that a call goes on at a batch, until it is over, so that the next attempt knows if this one dies of it."""
+    died = len(list(shift.notes.glob(f"{call}-{begin}.begun*")))
+    if died >= ATTEMPTS:
+        positions = [position for batch in shift.calls[call][begin : begin + UNDER_WAY] for position in batch]
+        first, last = (shift.pictures.named(position).name for position in (positions[0], positions[-1]))
+        raise BackendError(
+            f"Ray's actors died {died} times over the same {len(positions)} pictures, {first} to {last}. See why in "
+            f"Ray's logs, /tmp/ray/session_latest/logs; where memory ended, lower batch or workers."
+        )
+    (shift.notes / f"{call}-{begin}.begun{died}").touch()
+
+
 def _batches(shift: Shift, work: Work, call: int, begin: int) -> Iterator[Returned]:
     """Do the batches of a call from `begin` on, until it is told to stop."""
     work.grids = {}
@@ -180,7 +200,7 @@ def _batches(shift: Shift, work: Work, call: int, begin: int) -> Iterator[Return
 
     def until_stopped(reads: Iterator[Read]) -> Iterator[Read]:
         for read in reads:
-            if (shift.notes / STOP).exists():
+            if shift.stopped:
                 return
             stages.add("decode", read.seconds)
             yield read
@@ -203,25 +223,6 @@ def _batches(shift: Shift, work: Work, call: int, begin: int) -> Iterator[Return
                 yield Returned(call, begin, whole, dict(work.grids), spent)
                 before, whole = seconds, Outcome()
                 begin += 1
-
-
-@contextlib.contextmanager
-def _attempt(shift: Shift, call: int, begin: int) -> Iterator[None]:
-    """Note that a call goes on at a batch, so that the next attempt knows if this one dies of it."""
-    begun = len(list(shift.notes.glob(f"{call}-{begin}.begun*")))
-    if begun >= ATTEMPTS:
-        positions = [position for batch in shift.calls[call][begin : begin + UNDER_WAY] for position in batch]
-        first, last = (shift.pictures.named(position).name for position in (positions[0], positions[-1]))
-        raise BackendError(
-            f"Ray's actors died {begun} times over the same {len(positions)} pictures, {first} to {last}. See why in "
-            f"Ray's logs, /tmp/ray/session_latest/logs; where memory ended, lower batch or workers."
-        )
-    (shift.notes / f"{call}-{begin}.begun{begun}").touch()
-    try:
-        yield
-    finally:
-        for note in shift.notes.glob(f"{call}-*.begun*"):
-            note.unlink(missing_ok=True)
 
 
 def _pickled(error: Exception) -> bytes:

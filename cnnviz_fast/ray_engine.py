@@ -22,7 +22,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -166,16 +166,26 @@ class RayRun(Run):
         self.notes = self.job.folder / NOTES
         self.stop = _Flag(self.notes / STOP)
 
+    def __call__(self) -> RunSummary:
+        with contextlib.ExitStack() as self.ending:
+            return super().__call__()
+
     def _outcomes(self, work: Work, is_done: Callable[[str], bool]) -> Iterator[Outcome]:
-        """Have the actors make what is wanted of the pictures; of several calls, batches come in any order."""
+        """Have the actors make what is wanted of the pictures; whatever ends the run, it ends them first."""
+        outcomes = self._made(work, is_done)
+        self.ending.callback(outcomes.close)
+        return outcomes
+
+    def _made(self, work: Work, is_done: Callable[[str], bool]) -> Generator[Outcome, None, None]:
+        """Take what the actors send, in any order but that of each call."""
         calls = calls_of(self.pictures.left(self.job.place, is_done, work.recipe.batch), self.crew.actors)
         if not calls:
             return
         known = set()
-        with self._notes():
-            for returned in _returned(self.crew, self._shift(work, calls)):
+        with self._notes(), contextlib.closing(_returned(self.crew, self._shift(work, calls))) as sent:
+            for returned in sent:
                 if returned.batch is None:
-                    for note in self.notes.glob(f"{returned.call}-*.done"):
+                    for note in self.notes.glob(f"{returned.call}-*"):
                         note.unlink(missing_ok=True)
                     if self.stop.is_set() and not any(self.notes.glob("*.begun*")):
                         return  # the rest of the calls would come back empty
@@ -238,7 +248,7 @@ class _Flag(threading.Event):
             self._path.touch()
 
 
-def _returned(crew: Crew, shift: Shift) -> Iterator[Returned]:
+def _returned(crew: Crew, shift: Shift) -> Generator[Returned, None, None]:
     """Do the calls of a shift; Ray does those again whose actor dies, and goes without it until it can be replaced."""
     import ray
 
@@ -259,7 +269,7 @@ def _returned(crew: Crew, shift: Shift) -> Iterator[Returned]:
     results.context.enable_progress_bars = False
     results.context.max_consecutive_actor_init_deaths = INIT_DEATHS
     try:
-        with _quiet_console():
+        with _quiet_console(), _threads_ended():
             for rows in results.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
                 for row in rows["returned"]:
                     returned = pickle.loads(row)
@@ -285,6 +295,23 @@ def _packed(shift: Shift) -> bytes:
         for module in files:
             cloudpickle.unregister_pickle_by_value(module)
     return packed
+
+
+@contextlib.contextmanager
+def _threads_ended() -> Iterator[None]:
+    """Let the threads that Ray Data starts in the block end with it, which Ray Data itself waits 2 s for.
+
+    One that asks something of Ray 2.60 after its end makes it begin anew, or ends the process with exit code 1 and not
+    a word: see CoreWorkerProcess::GetCoreWorker in src/ray/core_worker/core_worker_process.cc.
+    """
+    before = threading.enumerate()
+    try:
+        yield
+    finally:
+        last = time.monotonic() + DATA_ENDS_S
+        for thread in threading.enumerate():
+            if thread not in before and thread.name.startswith(DATA_THREADS):
+                thread.join(max(0.0, last - time.monotonic()))
 
 
 @contextlib.contextmanager
@@ -317,20 +344,7 @@ def connected(ray: Any, address: str | None) -> Iterator[None]:
         with _messages_on_stderr():
             yield
     finally:
-        _wait_for_ray_data()
         ray.shutdown()
-
-
-def _wait_for_ray_data() -> None:
-    """Let the threads of Ray Data end before Ray does, which Ray Data itself waits 2 s for.
-
-    One that asks something of Ray 2.60 after its end makes it begin anew, or ends the process with exit code 1 and not
-    a word: see CoreWorkerProcess::GetCoreWorker in src/ray/core_worker/core_worker_process.cc.
-    """
-    last = time.monotonic() + DATA_ENDS_S
-    for thread in threading.enumerate():
-        if thread.name.startswith(DATA_THREADS):
-            thread.join(max(0.0, last - time.monotonic()))
 
 
 def _answering(address: str) -> str:

@@ -28,16 +28,22 @@ from torch.utils.data import DataLoader, Dataset
 
 import cnnviz_fast as cf
 from cnnviz_fast import cli, ray_actor, ray_engine
-from cnnviz_fast.errors import BackendError, BackendUnavailableError, LayerNotFoundError, OptionError
+from cnnviz_fast.errors import (
+    BackendError,
+    BackendUnavailableError,
+    LayerNotFoundError,
+    OptionError,
+    PicturesFailedError,
+)
 from cnnviz_fast.options import LayoutOptions, RenderOptions, RunOptions
 from cnnviz_fast.products import products_of
 from cnnviz_fast.ranks import Place
 from cnnviz_fast.ray_actor import ATTEMPTS, NOTES, STOP, UNDER_WAY, Actor, Returned, Shift
 from cnnviz_fast.ray_engine import CALL_BATCHES, Crew, RayRun, calls_of, connected, crew_of
-from cnnviz_fast.run import Job, run_here
+from cnnviz_fast.run import Job, RunSummary, run_here
 from cnnviz_fast.run_pictures import pictures_of
 from cnnviz_fast.statistics_files import read_statistics
-from cnnviz_fast.work import Finished, Named, Outcome, Recipe
+from cnnviz_fast.work import Failed, Finished, Named, Outcome, Recipe
 
 # Ray 2.60 warns of options of its own when it makes its record of them.
 pytestmark = pytest.mark.filterwarnings(r"ignore:.use_\w+. is deprecated")
@@ -303,7 +309,7 @@ def test_a_call_gives_each_batch_and_says_that_it_is_over(shift: Shift, call: Ca
     assert [one.outcome.statistics["0"].values for one in (first, second)] == [4 * 144] * 2
     assert {"decode", "forward", "render", "encode", "write"} == set(first.seconds)
     assert min(second.seconds.values()) >= 0
-    assert sorted(path.name for path in shift.notes.iterdir()) == ["0-0.done", "0-1.done"]
+    assert sorted(path.name for path in shift.notes.iterdir()) == ["0-0.begun0", "0-0.done", "0-1.done"]
 
 
 def test_a_call_that_is_done_again_goes_on_behind_what_is_finished(shift: Shift, call: Call) -> None:
@@ -337,17 +343,14 @@ def test_an_actor_that_is_told_to_stop_begins_no_batch(shift: Shift, call: Call)
     (shift.notes / STOP).touch()
     (end,) = call(0)
     assert end[:2] == (0, None)
-    assert [path.name for path in shift.notes.iterdir()] == [STOP]
+    assert [path.name for path in shift.notes.iterdir()] == [STOP]  # nor does it say that it is at work
 
 
 def test_a_call_over_which_actors_have_died_is_given_up(shift: Shift, call: Call) -> None:
     for attempt in range(ATTEMPTS - 1):
         (shift.notes / f"0-0.begun{attempt}").touch()
     assert stems(next(call(0))) == ["p0000", "p0001", "p0002", "p0003"]
-    assert list(shift.notes.glob("*.begun*")) == []
     (shift.notes / "0-0.done").unlink()
-    for attempt in range(ATTEMPTS):
-        (shift.notes / f"0-0.begun{attempt}").touch()
     (error,) = call(0)
     assert isinstance(error, BackendError)
     assert "died 4 times over the same 8 pictures, " in str(error)
@@ -453,6 +456,14 @@ def test_calls_of_shares_batches_out_in_order(batches: int, actors: int, sizes: 
 # What comes back.
 
 
+def ray_run(pictures: Path, out: Path, **options: Any) -> RunSummary:
+    model = small_model()
+    wanted = RunOptions(progress="none", **options)
+    job = Job(["0"], out, "png", 10**6, LayoutOptions(), None, wanted, RenderOptions(), Place())
+    listed = pictures_of(pictures, model.preprocess, 10**6)
+    return run_here(model, listed, job, kind=partial(RayRun, Crew(2, 1, False)))
+
+
 def test_what_comes_twice_is_counted_once_and_grids_are_the_manifests(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -469,12 +480,7 @@ def test_what_comes_twice_is_counted_once_and_grids_are_the_manifests(
         yield Returned(0, None, Outcome(), {}, {})
 
     monkeypatch.setattr(ray_engine, "_returned", sent)
-    model = small_model()
-    job = Job(
-        ["0"], tmp_path, "png", 10**6, LayoutOptions(), None, RunOptions(progress="none"), RenderOptions(), Place()
-    )
-    listed = pictures_of(pictures, model.preprocess, 10**6)
-    summary = run_here(model, listed, job, kind=partial(RayRun, Crew(2, 1, False)))
+    summary = ray_run(pictures, tmp_path)
     assert (summary.finished, summary.stages["forward"]) == (4, 2.0)
     assert [one.get("grid") for one in rows(tmp_path)] == [None, {"rows": 2}, {"rows": 2}, None]
     assert json.loads((tmp_path / "manifest.json").read_text())["layers"]["0"]["grid"] == {"rows": 1}
@@ -483,20 +489,52 @@ def test_what_comes_twice_is_counted_once_and_grids_are_the_manifests(
 # The end.
 
 
-def test_threads_of_ray_data_end_before_ray_and_signals_are_left_alone() -> None:
-    seen = []
-    begun, before = threading.Event(), signal.getsignal(signal.SIGTERM)
-    late = threading.Thread(target=lambda: begun.wait() and time.sleep(0.3), name="StreamingExecutor-0", daemon=True)
-    late.start()
-    fake = SimpleNamespace(
+def test_threads_of_ray_data_are_waited_for() -> None:
+    late = threading.Thread(target=time.sleep, args=(0.3,), name="StreamingExecutor-0", daemon=True)
+    with ray_engine._threads_ended():
+        late.start()
+    assert not late.is_alive()
+
+
+def test_an_error_ends_the_actors_before_it_leaves_the_run(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = []
+
+    def sent(*_: Any) -> Iterator[Returned]:
+        try:
+            yield Returned(0, 0, Outcome(failed=[Failed(Named("p", "p", "p"), "torn")]), {}, {})
+        finally:
+            ended.append(True)
+
+    monkeypatch.setattr(ray_engine, "_returned", sent)
+    with pytest.raises(PicturesFailedError) as caught:
+        ray_run(pictures, tmp_path, strict=True)
+    assert ended == [True]
+    assert caught.traceback  # which would keep them
+    assert not (tmp_path / NOTES).exists()
+
+
+def test_signals_are_left_to_the_program() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    ours = SimpleNamespace(
         is_initialized=lambda: False,
         init=lambda **_: signal.signal(signal.SIGTERM, lambda *_: None),
-        shutdown=lambda: seen.append(late.is_alive()),
+        shutdown=lambda: None,
     )
-    with connected(fake, "local"):
+    with connected(ours, "local"):
         assert signal.getsignal(signal.SIGTERM) == before
-        begun.set()
-    assert seen == [False]
+
+
+def test_a_start_that_is_interrupted_is_taken_back() -> None:
+    def interrupted(**_: Any) -> None:
+        raise KeyboardInterrupt
+
+    ended = []
+    ours = SimpleNamespace(is_initialized=lambda: False, init=interrupted, shutdown=lambda: ended.append(True))
+    with pytest.raises(KeyboardInterrupt), connected(ours, "local"):
+        pass
+    assert ended == [True]
 
 
 # What is refused.
@@ -571,14 +609,16 @@ def test_processes_of_torchrun_are_refused(pictures: Path, tmp_path: Path, monke
 class Counted(nn.Sequential):
     """A model that adds a byte to a file for each batch."""
 
-    def __init__(self, layers: nn.Sequential, count: Path) -> None:
-        super().__init__(*layers)
+    def __init__(self, layers: nn.Module, count: Path) -> None:
+        super().__init__(*layers.children())
         self.count = count
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         with open(self.count, "ab") as file:
             file.write(b".")
-        return super().forward(batch)
+        for layer in self:
+            batch = layer(batch)
+        return batch
 
 
 @pytest.mark.cluster
