@@ -1,7 +1,8 @@
 """What runs in an actor of Ray: a model that stays, and one call after another, each of a few batches of pictures.
 
-An actor may die in a call, and its machine with it; Ray then makes another one do the call again. So files are written
-as if they were not there, and what a call has measured travels with its rows: only what is delivered is counted.
+Each batch is sent as soon as it is finished. An actor may die in a call, and its machine with it; Ray then makes
+another one do the call again, and takes what it sends, by the count, for what was sent before. So each batch is kept
+beside the files until its call is over: it is sent again as it was, and the work goes on behind it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .decode import reason
+from .encode.files import whole_file
 from .errors import BackendError, OptionError
 from .stages import Stages, watched
 from .work import Named, Outcome, Recipe, Work, render_shard
@@ -37,6 +39,9 @@ STOP = "stop"
 
 ATTEMPTS = 4
 """Deaths over the same pictures, after which it is they that are at fault, and not the machines."""
+
+UNDER_WAY = 2
+"""Batches that an actor may die of: the model is at one, while the files of the one before are made."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,11 @@ class Shift:
         """Folder of the notes."""
         return self.recipe.folder / NOTES
 
+    @property
+    def stopped(self) -> bool:
+        """Whether no further batch is to be begun."""
+        return (self.notes / STOP).exists()
+
     def work(self) -> Work:
         """Make the work of an actor, in it."""
         with contextlib.suppress(OSError):  # not there on this machine: then neither is anything below it
@@ -91,16 +101,16 @@ class Shift:
 
 
 class Returned(NamedTuple):
-    """What comes back of a call.
+    """What comes back of a batch.
 
-    actor: which one did it.
-    cut: whether it was told to stop before the end.
-    grids: layer -> its grid, for the manifest.
+    call: that it belongs to.
+    batch: which one of the call it is; None at the end of a call, whether or not all of it is done.
+    grids: layer -> the grid that its rows leave out.
     seconds: spent in each stage.
     """
 
-    actor: str
-    cut: bool
+    call: int
+    batch: int | None
     outcome: Outcome
     grids: dict[str, dict[str, int]]
     seconds: dict[str, float]
@@ -114,19 +124,21 @@ class Actor:
         self._reference = shift[0]
         self._shift: Shift | None = None
 
-    def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
-        """Do a call; what is wrong with every picture is returned, since Ray takes what is raised for its own."""
-        return {"returned": np.array([_pickled(self._result(int(call))) for call in rows["item"]], object)}
+    def __call__(self, rows: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Do a call, and give a row for each batch."""
+        for call in rows["item"]:
+            for packed in self._results(int(call)):
+                yield {"returned": np.array([packed], object)}
 
-    def _result(self, call: int) -> Returned | Exception:
+    def _results(self, call: int) -> Iterator[bytes]:
+        """Do a call; what is wrong with every picture is sent as well, since Ray takes what is raised for its own."""
         try:
             if self._shift is None:
                 self._shift = _received(self._reference)
                 self._work = self._shift.work()
-            with _attempt(self._shift, call):
-                return _done(self._shift, self._work, call)
+            yield from _done(self._shift, self._work, call)
         except Exception as error:
-            return error
+            yield _pickled(error)
 
 
 def _received(reference: Any) -> Shift:
@@ -144,20 +156,52 @@ def _received(reference: Any) -> Shift:
     return shift
 
 
-def _done(shift: Shift, work: Work, call: int) -> Returned:
-    """Do a call."""
+def _done(shift: Shift, work: Work, call: int) -> Iterator[bytes]:
+    """Do a call, but for what an actor before this one has finished of it."""
+    begin = 0
+    with contextlib.suppress(FileNotFoundError):
+        while True:
+            yield _note(shift, call, begin).read_bytes()
+            begin += 1
+    if begin < len(shift.calls[call]) and not shift.stopped:
+        _count_attempt(shift, call, begin)
+        for returned in _batches(shift, work, call, begin):
+            packed = pickle.dumps(returned)
+            with whole_file(_note(shift, call, begin)) as file:
+                file.write(packed)
+            yield packed
+            begin += 1
+    yield pickle.dumps(Returned(call, None, Outcome(), {}, {}))
+
+
+def _note(shift: Shift, call: int, batch: int) -> Path:
+    """Say where a batch is kept that is finished."""
+    return shift.notes / f"{call}-{batch}.done"
+
+
+def _count_attempt(shift: Shift, call: int, begin: int) -> None:
+    """Note that a call goes on at a batch, until it is over, so that the next attempt knows if this one dies of it."""
+    died = len(list(shift.notes.glob(f"{call}-{begin}.begun*")))
+    if died >= ATTEMPTS:
+        positions = [position for batch in shift.calls[call][begin : begin + UNDER_WAY] for position in batch]
+        first, last = (shift.pictures.named(position).name for position in (positions[0], positions[-1]))
+        raise BackendError(
+            f"Ray's actors died {died} times over the same {len(positions)} pictures, {first} to {last}. See why in "
+            f"Ray's logs, /tmp/ray/session_latest/logs; where memory ended, lower batch or workers."
+        )
+    (shift.notes / f"{call}-{begin}.begun{died}").touch()
+
+
+def _batches(shift: Shift, work: Work, call: int, begin: int) -> Iterator[Returned]:
+    """Do the batches of a call from `begin` on, until it is told to stop."""
     work.grids = {}
     stages = Stages()
-    batches = shift.calls[call]
-    readers = max(1, shift.cpus // 2)
-    taken = 0
+    sizes = list(map(len, shift.calls[call]))
 
     def until_stopped(reads: Iterator[Read]) -> Iterator[Read]:
-        nonlocal taken
         for read in reads:
-            if (shift.notes / STOP).exists():
+            if shift.stopped:
                 return
-            taken += 1
             stages.add("decode", read.seconds)
             yield read
 
@@ -165,37 +209,24 @@ def _done(shift: Shift, work: Work, call: int) -> Returned:
         picture = shift.pictures.named(position)
         return picture._replace(stem=shift.stems.get(position, picture.stem))
 
-    reads = shift.pictures.read_these(batches, workers=readers, timeout_s=shift.timeout_s, pin=work.on_cuda)
+    reads = shift.pictures.read_these(
+        shift.calls[call][begin:], workers=max(1, shift.cpus // 2), timeout_s=shift.timeout_s, pin=work.on_cuda
+    )
+    before: dict[str, float] = {}
     whole = Outcome()
     with watched(stages), contextlib.closing(reads):
         for outcome in render_shard(work, until_stopped(reads), named):
             whole.add(outcome)
-    actor = f"{platform.node()}/{os.getpid()}"
-    return Returned(actor, taken < len(batches), whole, work.grids, stages.seconds())
+            if len(whole.finished) + len(whole.failed) == sizes[begin]:  # failures come by themselves, and sizes do
+                seconds = stages.seconds()
+                spent = {name: seconds[name] - before.get(name, 0.0) for name in seconds}
+                yield Returned(call, begin, whole, dict(work.grids), spent)
+                before, whole = seconds, Outcome()
+                begin += 1
 
 
-@contextlib.contextmanager
-def _attempt(shift: Shift, call: int) -> Iterator[None]:
-    """Note that a call is being done, so that the next one knows if this one dies of it."""
-    begun = len(list(shift.notes.glob(f"{call}.*")))
-    if begun >= ATTEMPTS:
-        positions = [position for batch in shift.calls[call] for position in batch]
-        first, last = (shift.pictures.named(position).name for position in (positions[0], positions[-1]))
-        raise BackendError(
-            f"Ray's actors died {begun} times over the same {len(positions)} pictures, {first} to {last}. See why in "
-            f"Ray's logs, /tmp/ray/session_latest/logs; where memory ended, lower batch or workers."
-        )
-    note = shift.notes / f"{call}.{begun}"
-    note.touch()
+def _pickled(error: Exception) -> bytes:
     try:
-        yield
-    finally:
-        note.unlink(missing_ok=True)
-
-
-def _pickled(result: Returned | Exception) -> bytes:
-    try:
-        return pickle.dumps(result)
-    except Exception:  # an error of somebody's own that holds what cannot be sent
-        assert isinstance(result, Exception)
-        return pickle.dumps(BackendError("".join(traceback.format_exception_only(result)).strip()))
+        return pickle.dumps(error)
+    except Exception:  # one of somebody's own that holds what cannot be sent
+        return pickle.dumps(BackendError("".join(traceback.format_exception_only(error)).strip()))

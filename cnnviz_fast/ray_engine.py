@@ -2,7 +2,8 @@
 
     connected    to the cluster that is asked for, or one on this machine
     crew_of      how many actors, and what each of them gets
-    RayRun       the run: its batches go to the actors, a few in each call, and small rows come back
+    calls_of     which batches an actor does in one go
+    RayRun       the run: its batches go to the actors, and a small row of each comes back as soon as it is finished
 
 The actors write the files themselves: of several machines, all have to see the folder of the run under the same path.
 """
@@ -16,10 +17,12 @@ import logging
 import os
 import pickle
 import shutil
+import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -41,11 +44,8 @@ if TYPE_CHECKING:
     from .models import LoadedModel
     from .work import Outcome, Work
 
-CALL_BATCHES = 8
-"""Batches in a call at most. Each call starts processes that read, and one under way is lost with its actor."""
-
-CALLS_AN_ACTOR = 4
-"""There are at least so many calls for each actor, as far as batches go round: the last ones end at about one time."""
+CALL_BATCHES = 64
+"""Batches in a call at most. Each call starts processes that read, in about the time of a batch."""
 
 INIT_DEATHS = 8
 """Actors that die in a row before they can do anything, after which it is given up."""
@@ -55,6 +55,12 @@ PORT = 6379
 
 KNOCK_S = 5.0
 """That a cluster has to answer in. Ray itself would go on asking for a minute."""
+
+DATA_THREADS = ("StreamingExecutor", "iter_threaded", "ray-data-metadata-prefetch")
+"""How the names of those threads of Ray Data 2.60 begin that ask something of Ray."""
+
+DATA_ENDS_S = 30.0
+"""That they have to end in. It takes them a moment, on a machine that is busy some seconds."""
 
 
 def run_on_ray(
@@ -134,46 +140,81 @@ def crew_of(nodes: Sequence[Mapping[str, float]], workers: int | None) -> Crew:
     return Crew(actors, next(c for c in range(cpus, 0, -1) if room(c) >= actors), on_gpu)
 
 
+def calls_of(batches: Sequence[Any], actors: int) -> list[Sequence[Any]]:
+    """Share batches out in calls: long ones, while each of the other actors has twice as many left to do meanwhile.
+
+    Args:
+        batches: all of them.
+        actors: how many there are.
+
+    Returns:
+        The batches of each call, in order.
+    """
+    calls = []
+    while batches:
+        size = min(CALL_BATCHES, -(-len(batches) // (2 * actors - 1)))
+        calls.append(batches[:size])
+        batches = batches[size:]
+    return calls
+
+
 class RayRun(Run):
     """A run of which Ray's actors do the work."""
 
     def __init__(self, crew: Crew, *run: Any) -> None:
         super().__init__(*run)
         self.crew = crew
-        self.stop = _Flag(self.job.folder / NOTES / STOP)
+        self.notes = self.job.folder / NOTES
+        self.stop = _Flag(self.notes / STOP)
+
+    def __call__(self) -> RunSummary:
+        with contextlib.ExitStack() as self.ending:
+            return super().__call__()
 
     def _outcomes(self, work: Work, is_done: Callable[[str], bool]) -> Iterator[Outcome]:
-        """Have the actors make what is wanted of the pictures; calls come back in any order."""
-        batches = self.pictures.left(self.job.place, is_done, work.recipe.batch)
-        size = min(CALL_BATCHES, -(-len(batches) // (CALLS_AN_ACTOR * self.crew.actors))) or 1
-        calls = [batches[start : start + size] for start in range(0, len(batches), size)]
+        """Have the actors make what is wanted of the pictures; whatever ends the run, it ends them first."""
+        outcomes = self._made(work, is_done)
+        self.ending.callback(outcomes.close)
+        return outcomes
+
+    def _made(self, work: Work, is_done: Callable[[str], bool]) -> Generator[Outcome, None, None]:
+        """Take what the actors send, in any order but that of each call."""
+        calls = calls_of(self.pictures.left(self.job.place, is_done, work.recipe.batch), self.crew.actors)
         if not calls:
             return
-        stopped = set()
-        with self._notes():
-            for returned in _returned(self.crew, self._shift(work, calls)):
-                for layer, grid in returned.grids.items():
-                    self.work.grids.setdefault(layer, grid)
-                for stage, seconds in returned.seconds.items():
-                    self.stages.add(stage, seconds)
-                yield returned.outcome
-                if returned.cut and not (returned.outcome.finished or returned.outcome.failed):
-                    stopped.add(returned.actor)
-                if len(stopped) == self.crew.actors:  # the rest of the calls would come back as empty
-                    return
+        known = set()
+        with self._notes(), contextlib.closing(_returned(self.crew, self._shift(work, calls))) as sent:
+            for returned in sent:
+                if returned.batch is None:
+                    for note in self.notes.glob(f"{returned.call}-*"):
+                        note.unlink(missing_ok=True)
+                    if self.stop.is_set() and not any(self.notes.glob("*.begun*")):
+                        return  # the rest of the calls would come back empty
+                elif returned[:2] not in known:  # of a call that is done again
+                    known.add(returned[:2])
+                    for stage, seconds in returned.seconds.items():
+                        self.stages.add(stage, seconds)
+                    self._fill_in_grids(returned)
+                    yield returned.outcome
+
+    def _fill_in_grids(self, returned: Returned) -> None:
+        """Have rows leave out the grid that the manifest has, in place of the first one that their actor met."""
+        for row in (row for one in returned.outcome.finished for row in one.rows):
+            grid = row.pop("grid", None) or returned.grids.get(row["layer"])
+            if grid is not None and grid != self.work.grids.setdefault(row["layer"], grid):
+                row["grid"] = grid
 
     @contextlib.contextmanager
     def _notes(self) -> Iterator[None]:
         """Keep the folder of notes."""
-        folder = self.job.folder / NOTES
-        shutil.rmtree(folder, ignore_errors=True)
-        make_folder(folder)
+        shutil.rmtree(self.notes, ignore_errors=True)
+        make_folder(self.notes)
         if self.stop.is_set():
             self.stop.set()
         try:
             yield
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(self.notes, ignore_errors=True)
 
     def _shift(self, work: Work, calls: list[Any]) -> Shift:
         stems = {}
@@ -208,7 +249,7 @@ class _Flag(threading.Event):
             self._path.touch()
 
 
-def _returned(crew: Crew, shift: Shift) -> Iterator[Returned]:
+def _returned(crew: Crew, shift: Shift) -> Generator[Returned, None, None]:
     """Do the calls of a shift; Ray does those again whose actor dies, and goes without it until it can be replaced."""
     import ray
 
@@ -222,12 +263,14 @@ def _returned(crew: Crew, shift: Shift) -> Iterator[Returned]:
         num_cpus=crew.cpus,
         num_gpus=1 if crew.on_gpu else 0,
     )
+    # Each row is a block of its own, which goes out when it is there, and not with the rest of its call.
+    results.context.target_max_block_size = 1
     # Not in order: behind a call that is lost with its machine all others would wait to be written down.
     results.context.execution_options.preserve_order = False
     results.context.enable_progress_bars = False
     results.context.max_consecutive_actor_init_deaths = INIT_DEATHS
     try:
-        with _quiet_console():
+        with _quiet_console(), _threads_ended():
             for rows in results.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
                 for row in rows["returned"]:
                     returned = pickle.loads(row)
@@ -256,6 +299,23 @@ def _packed(shift: Shift) -> bytes:
 
 
 @contextlib.contextmanager
+def _threads_ended() -> Iterator[None]:
+    """Let the threads that Ray Data starts in the block end with it, which Ray Data itself waits 2 s for.
+
+    One that asks something of Ray 2.60 after its end makes it begin anew, or ends the process with exit code 1 and not
+    a word: see CoreWorkerProcess::GetCoreWorker in src/ray/core_worker/core_worker_process.cc.
+    """
+    before = threading.enumerate()
+    try:
+        yield
+    finally:
+        last = time.monotonic() + DATA_ENDS_S
+        for thread in threading.enumerate():
+            if thread not in before and thread.name.startswith(DATA_THREADS):
+                thread.join(max(0.0, last - time.monotonic()))
+
+
+@contextlib.contextmanager
 def connected(ray: Any, address: str | None) -> Iterator[None]:
     """Connect to a cluster for the block, unless the program is connected already.
 
@@ -277,11 +337,11 @@ def connected(ray: Any, address: str | None) -> Iterator[None]:
     if address not in (None, "auto", "local"):
         address = _answering(address)
     try:
-        with _quiet_start():
-            ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:
-        raise _no_cluster(address or "this machine", reason(error)) from error
-    try:
+        try:
+            with _quiet_start(), _signals_left_alone():
+                ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:
+            raise _no_cluster(address or "this machine", reason(error)) from error
         with _messages_on_stderr():
             yield
     finally:
@@ -328,6 +388,17 @@ def _quiet_start() -> Iterator[None]:
         del os.environ[name]
         os.close(kept)
         os.close(nowhere)
+
+
+@contextlib.contextmanager
+def _signals_left_alone() -> Iterator[None]:
+    """Leave SIGTERM to the program, which Ray would have end with exit code 1 and not a word."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import pickle
 import signal
@@ -11,7 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -26,14 +28,22 @@ from torch.utils.data import DataLoader, Dataset
 
 import cnnviz_fast as cf
 from cnnviz_fast import cli, ray_actor, ray_engine
-from cnnviz_fast.errors import BackendError, BackendUnavailableError, LayerNotFoundError, OptionError
-from cnnviz_fast.options import LayoutOptions
+from cnnviz_fast.errors import (
+    BackendError,
+    BackendUnavailableError,
+    LayerNotFoundError,
+    OptionError,
+    PicturesFailedError,
+)
+from cnnviz_fast.options import LayoutOptions, RenderOptions, RunOptions
 from cnnviz_fast.products import products_of
-from cnnviz_fast.ray_actor import ATTEMPTS, NOTES, STOP, Actor, Returned, Shift
-from cnnviz_fast.ray_engine import Crew, crew_of
+from cnnviz_fast.ranks import Place
+from cnnviz_fast.ray_actor import ATTEMPTS, NOTES, STOP, UNDER_WAY, Actor, Returned, Shift
+from cnnviz_fast.ray_engine import CALL_BATCHES, Crew, RayRun, calls_of, connected, crew_of
+from cnnviz_fast.run import Job, RunSummary, run_here
 from cnnviz_fast.run_pictures import pictures_of
 from cnnviz_fast.statistics_files import read_statistics
-from cnnviz_fast.work import Recipe
+from cnnviz_fast.work import Failed, Finished, Named, Outcome, Recipe
 
 # Ray 2.60 warns of options of its own when it makes its record of them.
 pytestmark = pytest.mark.filterwarnings(r"ignore:.use_\w+. is deprecated")
@@ -159,9 +169,33 @@ def test_another_cluster_than_the_programs_own_is_refused(ray: Any, pictures: Pa
         cf.run(small_model(), pictures, ["0"], tmp_path, engine="ray", address="x:1", **QUICK)
 
 
+LATE = """
+import sys, time
+from ray._private.worker import global_worker
+from ray.data._internal.execution.streaming_executor import StreamingExecutor
+from cnnviz_fast import cli
+
+run = StreamingExecutor.run
+
+
+def late(self):
+    ray = global_worker.core_worker
+    run(self)
+    last = time.monotonic() + 5  # Ray Data waits 2 s for it
+    while time.monotonic() < last:
+        ray.get_current_job_id()
+        time.sleep(0.001)
+
+
+StreamingExecutor.run = late
+sys.exit(cli.main())
+"""
+"""The command, with a thread of Ray Data that ends as late as on a machine that is busy."""
+
+
 def command(net: Path, pictures: Path, out: Path, address: str) -> list[str]:
     return [
-        sys.executable, "-m", "cnnviz_fast.cli", "render", f"{net}:make", str(pictures), "--layer", "conv", "--size",
+        "render", f"{net}:make", str(pictures), "--layer", "conv", "--size",
         "24", "--tile", "12", "--batch", "4", "--out", str(out), "--engine", "ray", "--address", address,
         "--save", "sheets,statistics",
     ]  # fmt: skip
@@ -172,7 +206,9 @@ def test_a_signal_stops_it_and_the_same_command_takes_it_up(ray: Any, tmp_path: 
     (tmp_path / "net.py").write_text(NET)
     make_pictures(tmp_path / "in", 400)
     arguments = command(tmp_path / "net.py", tmp_path / "in", tmp_path / "out", ray.get_runtime_context().gcs_address)
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", LATE, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     index = tmp_path / "out" / "index.jsonl"
     while process.poll() is None and not (index.exists() and index.stat().st_size):
         time.sleep(0.02)
@@ -182,7 +218,9 @@ def test_a_signal_stops_it_and_the_same_command_takes_it_up(ray: Any, tmp_path: 
     done = rows(tmp_path / "out")
     assert 0 < len(done) < 400
     assert sorted(printed.splitlines()) == sorted(str(tmp_path / "out" / row["files"][0]) for row in done)
-    again = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    again = subprocess.run(
+        [sys.executable, "-m", "cnnviz_fast.cli", *arguments], capture_output=True, text=True, check=False
+    )
     assert again.returncode == 0, again.stderr
     assert len(printed.splitlines()) + len(again.stdout.splitlines()) == 400
     assert len({row["key"] for row in rows(tmp_path / "out")}) == len(rows(tmp_path / "out")) == 400
@@ -240,53 +278,98 @@ def shift(pictures: Path, tmp_path: Path) -> Shift:
     return Shift(model, listed, calls, {9: "other"}, recipe, False, os.getcwd(), 1, False, 60.0)
 
 
-def called(shift: Shift, call: int, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return what an actor returns of a call, in this process and without Ray."""
+@pytest.fixture
+def call(shift: Shift, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Iterator[Any]]:
+    """Return what has a new actor do a call, in this process and without Ray."""
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=lambda reference: reference))
-    returned = Actor([pickle.dumps(shift)])({"item": [call]})["returned"]
-    return pickle.loads(returned[0])
+
+    def results(call: int, shift: Shift = shift) -> Iterator[Any]:
+        for row in Actor([pickle.dumps(shift)])({"item": [call]}):
+            (packed,) = row["returned"]
+            yield pickle.loads(packed)
+
+    return results
 
 
-def test_a_call_that_is_done_again_returns_the_same(shift: Shift, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = called(shift, 0, monkeypatch), called(shift, 0, monkeypatch)
-    assert (first.outcome.finished, first.outcome.failed) == (second.outcome.finished, second.outcome.failed)
-    assert [one.picture.stem for one in first.outcome.finished] == [f"p{n:04d}" for n in range(8)]
-    assert [(one.images, one.values) for one in (first.outcome.statistics["0"], second.outcome.statistics["0"])] == [
-        (8, 8 * 144)
-    ] * 2
-    assert not first.cut
-    assert list((shift.recipe.folder / NOTES).iterdir()) == []
+Call = Callable[..., Iterator[Any]]
 
 
-def test_stems_that_the_folder_has_already_are_the_senders(shift: Shift, monkeypatch: pytest.MonkeyPatch) -> None:
-    stems = [one.picture.stem for one in called(shift, 1, monkeypatch).outcome.finished]
-    assert stems == ["p0008", "other", "p0010", "p0011"]
+def stems(returned: Returned) -> list[str]:
+    return [one.picture.stem for one in returned.outcome.finished]
+
+
+def test_a_call_gives_each_batch_and_says_that_it_is_over(shift: Shift, call: Call) -> None:
+    first, second, end = call(0)
+    assert [one[:2] for one in (first, second, end)] == [(0, 0), (0, 1), (0, None)]
+    assert [stems(first), stems(second), stems(end)] == [
+        ["p0000", "p0001", "p0002", "p0003"],
+        ["p0004", "p0005", "p0006", "p0007"],
+        [],
+    ]
+    assert [one.outcome.statistics["0"].values for one in (first, second)] == [4 * 144] * 2
+    assert {"decode", "forward", "render", "encode", "write"} == set(first.seconds)
+    assert min(second.seconds.values()) >= 0
+    assert sorted(path.name for path in shift.notes.iterdir()) == ["0-0.begun0", "0-0.done", "0-1.done"]
+
+
+def test_a_call_that_is_done_again_goes_on_behind_what_is_finished(shift: Shift, call: Call) -> None:
+    died = call(0)
+    first = next(died)
+    (shift.recipe.folder / "0" / "p0000.png").unlink()
+    again, second, _ = call(0)
+    assert again[:2] == (0, 0)
+    assert again.outcome.finished == first.outcome.finished
+    assert again.outcome.statistics["0"].values == first.outcome.statistics["0"].values
+    assert stems(second) == ["p0004", "p0005", "p0006", "p0007"]
+    assert not (shift.recipe.folder / "0" / "p0000.png").exists()  # it was not made again
+
+
+def test_a_call_that_is_told_to_stop_still_gives_what_was_given_before(shift: Shift, call: Call) -> None:
+    died = call(0)
+    first = next(died)
+    (shift.notes / STOP).touch()
+    again, end = call(0)  # Ray takes rows for those of before by their count
+    assert stems(again) == stems(first)
+    assert end.batch is None
+
+
+def test_stems_that_the_folder_has_already_are_the_senders(shift: Shift, call: Call) -> None:
+    returned, _ = call(1)
+    assert stems(returned) == ["p0008", "other", "p0010", "p0011"]
     assert (shift.recipe.folder / "0" / "other.png").exists()
 
 
-def test_an_actor_that_is_told_to_stop_begins_no_batch(shift: Shift, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_actor_that_is_told_to_stop_begins_no_batch(shift: Shift, call: Call) -> None:
     (shift.notes / STOP).touch()
-    returned = called(shift, 0, monkeypatch)
-    assert isinstance(returned, Returned)
-    assert returned.cut
-    assert returned.outcome.finished == []
+    (end,) = call(0)
+    assert end[:2] == (0, None)
+    assert [path.name for path in shift.notes.iterdir()] == [STOP]  # nor does it say that it is at work
 
 
-def test_a_call_over_which_actors_have_died_is_given_up(shift: Shift, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_over_which_actors_have_died_is_given_up(shift: Shift, call: Call) -> None:
     for attempt in range(ATTEMPTS - 1):
-        (shift.notes / f"0.{attempt}").touch()
-    assert isinstance(called(shift, 0, monkeypatch), Returned)
-    (shift.notes / f"0.{ATTEMPTS - 1}").touch()
-    error = called(shift, 0, monkeypatch)
+        (shift.notes / f"0-0.begun{attempt}").touch()
+    assert stems(next(call(0))) == ["p0000", "p0001", "p0002", "p0003"]
+    (shift.notes / "0-0.done").unlink()
+    (error,) = call(0)
     assert isinstance(error, BackendError)
     assert "died 4 times over the same 8 pictures, " in str(error)
     assert "p0000.png to " in str(error)
-    assert isinstance(called(shift, 1, monkeypatch), Returned)
+    assert [one.batch for one in call(1)] == [0, None]
 
 
-def test_a_folder_that_an_actor_does_not_see_is_an_error(shift: Shift, monkeypatch: pytest.MonkeyPatch) -> None:
-    elsewhere = dataclasses.replace(shift, recipe=dataclasses.replace(shift.recipe, folder=Path("/nowhere/out")))
-    error = called(elsewhere, 0, monkeypatch)
+def test_deaths_behind_what_was_finished_since_are_counted_anew(shift: Shift, call: Call) -> None:
+    first = next(call(0))
+    for attempt in range(ATTEMPTS):
+        (shift.notes / f"0-0.begun{attempt}").touch()
+    again, second, _ = call(0)
+    assert (stems(again), stems(second)) == (stems(first), ["p0004", "p0005", "p0006", "p0007"])
+
+
+def test_a_folder_that_an_actor_does_not_see_is_an_error(shift: Shift, call: Call) -> None:
+    (error,) = call(
+        0, dataclasses.replace(shift, recipe=dataclasses.replace(shift.recipe, folder=Path("/nowhere/out")))
+    )
     assert isinstance(error, OptionError)
     assert "out must lie on a file system that all machines of the cluster share" in str(error)
     assert str(error).endswith("does not see /nowhere/out.")
@@ -299,12 +382,13 @@ def test_what_an_actor_cannot_import_is_told_with_its_machine(shift: Shift, monk
         patch.setitem(sys.modules, "only_here", elsewhere)
         packed = pickle.dumps(elsewhere.Images())
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=lambda reference: reference))
-    error = pickle.loads(Actor([packed])({"item": [0]})["returned"][0])
+    (row,) = Actor([packed])({"item": [0]})
+    error = pickle.loads(row["returned"][0])
     assert isinstance(error, BackendError)
     assert "cannot load the model or the images: No module named 'only_here'. Install what they need on" in str(error)
 
 
-def test_an_error_that_does_not_pickle_comes_back_by_its_words(shift: Shift, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_that_does_not_pickle_comes_back_by_its_words(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     class Odd(Exception):
         pass
 
@@ -312,7 +396,7 @@ def test_an_error_that_does_not_pickle_comes_back_by_its_words(shift: Shift, mon
         raise Odd("held together by string", threading.Lock())
 
     monkeypatch.setattr(ray_actor, "_done", fail)
-    error = called(shift, 0, monkeypatch)
+    (error,) = call(0)
     assert isinstance(error, BackendError)
     assert "held together by string" in str(error)
 
@@ -351,6 +435,106 @@ def test_crew_of_more_than_there_is_is_refused(
 ) -> None:
     with pytest.raises(OptionError, match=message):
         crew_of(nodes, workers)
+
+
+@pytest.mark.parametrize(
+    ("batches", "actors", "sizes"),
+    [
+        (0, 2, []),
+        (15, 1, [15]),
+        (15, 2, [5, 4, 2, 2, 1, 1]),
+        (3, 8, [1, 1, 1]),
+        (2 * CALL_BATCHES + 5, 1, [CALL_BATCHES, CALL_BATCHES, 5]),
+    ],
+)
+def test_calls_of_shares_batches_out_in_order(batches: int, actors: int, sizes: list[int]) -> None:
+    calls = calls_of(range(batches), actors)
+    assert [len(call) for call in calls] == sizes
+    assert [batch for call in calls for batch in call] == list(range(batches))
+
+
+# What comes back.
+
+
+def ray_run(pictures: Path, out: Path, **options: Any) -> RunSummary:
+    model = small_model()
+    wanted = RunOptions(progress="none", **options)
+    job = Job(["0"], out, "png", 10**6, LayoutOptions(), None, wanted, RenderOptions(), Place())
+    listed = pictures_of(pictures, model.preprocess, 10**6)
+    return run_here(model, listed, job, kind=partial(RayRun, Crew(2, 1, False)))
+
+
+def test_what_comes_twice_is_counted_once_and_grids_are_the_manifests(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def row(n: int, **facts: Any) -> Finished:
+        picture = Named(f"p{n:04d}.png", f"p{n:04d}.png", f"p{n:04d}")
+        shown = {"image": picture.name, "layer": "0", "shape": [6, 12, 12], "dtype": "float32", "files": []}
+        return Finished(picture, [shown | facts])
+
+    def sent(*_: Any) -> Iterator[Returned]:
+        wide, narrow = {"rows": 1}, {"rows": 2}
+        yield Returned(0, 0, Outcome([row(0), row(1, grid=narrow)]), {"0": wide}, {"forward": 1.0})
+        yield Returned(1, 0, Outcome([row(2), row(3, grid=wide)]), {"0": narrow}, {"forward": 1.0})
+        yield Returned(0, 0, Outcome([row(0), row(1, grid=narrow)]), {"0": wide}, {"forward": 1.0})
+        yield Returned(0, None, Outcome(), {}, {})
+
+    monkeypatch.setattr(ray_engine, "_returned", sent)
+    summary = ray_run(pictures, tmp_path)
+    assert (summary.finished, summary.stages["forward"]) == (4, 2.0)
+    assert [one.get("grid") for one in rows(tmp_path)] == [None, {"rows": 2}, {"rows": 2}, None]
+    assert json.loads((tmp_path / "manifest.json").read_text())["layers"]["0"]["grid"] == {"rows": 1}
+
+
+# The end.
+
+
+def test_threads_of_ray_data_are_waited_for() -> None:
+    late = threading.Thread(target=time.sleep, args=(0.3,), name="StreamingExecutor-0", daemon=True)
+    with ray_engine._threads_ended():
+        late.start()
+    assert not late.is_alive()
+
+
+def test_an_error_ends_the_actors_before_it_leaves_the_run(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = []
+
+    def sent(*_: Any) -> Iterator[Returned]:
+        try:
+            yield Returned(0, 0, Outcome(failed=[Failed(Named("p", "p", "p"), "torn")]), {}, {})
+        finally:
+            ended.append(True)
+
+    monkeypatch.setattr(ray_engine, "_returned", sent)
+    with pytest.raises(PicturesFailedError) as caught:
+        ray_run(pictures, tmp_path, strict=True)
+    assert ended == [True]
+    assert caught.traceback  # which would keep them
+    assert not (tmp_path / NOTES).exists()
+
+
+def test_signals_are_left_to_the_program() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    ours = SimpleNamespace(
+        is_initialized=lambda: False,
+        init=lambda **_: signal.signal(signal.SIGTERM, lambda *_: None),
+        shutdown=lambda: None,
+    )
+    with connected(ours, "local"):
+        assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_start_that_is_interrupted_is_taken_back() -> None:
+    def interrupted(**_: Any) -> None:
+        raise KeyboardInterrupt
+
+    ended = []
+    ours = SimpleNamespace(is_initialized=lambda: False, init=interrupted, shutdown=lambda: ended.append(True))
+    with pytest.raises(KeyboardInterrupt), connected(ours, "local"):
+        pass
+    assert ended == [True]
 
 
 # What is refused.
@@ -422,14 +606,33 @@ def test_processes_of_torchrun_are_refused(pictures: Path, tmp_path: Path, monke
 # Of several machines. At the end: it disconnects from the one that the others share.
 
 
+class Counted(nn.Sequential):
+    """A model that adds a byte to a file for each batch."""
+
+    def __init__(self, layers: nn.Module, count: Path) -> None:
+        super().__init__(*layers.children())
+        self.count = count
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        with open(self.count, "ab") as file:
+            file.write(b".")
+        for layer in self:
+            batch = layer(batch)
+        return batch
+
+
 @pytest.mark.cluster
-def test_a_machine_that_dies_costs_nothing(disconnected: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_dies_costs_what_was_under_way(
+    disconnected: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import ray
     from ray.cluster_utils import Cluster
 
     make_pictures(tmp_path / "in", 600)
     cf.run(small_model(), tmp_path / "in", LAYERS, tmp_path / "alone", workers=0, **QUICK)
-    monkeypatch.setattr(ray_engine, "CALL_BATCHES", 2)
+    model, count = small_model(), tmp_path / "count"
+    model = dataclasses.replace(model, module=Counted(model.module, count))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([os.environ["PYTHONPATH"], str(Path(__file__).parent)]))
     sizes: dict[str, Any] = {"object_store_memory": STORE_BYTES}
     cluster = Cluster(True, head_node_args={"num_cpus": 0, "include_dashboard": False, **sizes})
     try:
@@ -443,12 +646,13 @@ def test_a_machine_that_dies_costs_nothing(disconnected: None, tmp_path: Path, m
 
         ray.init(address=cluster.address, log_to_driver=False)
         summary = cf.run(
-            small_model(), tmp_path / "in", LAYERS, tmp_path / "out", engine="ray", on_file=kill_one, workers=2, **QUICK
+            model, tmp_path / "in", LAYERS, tmp_path / "out", engine="ray", on_file=kill_one, workers=2, **QUICK
         )
     finally:
         ray.shutdown()
         cluster.shutdown()
     assert (summary.finished, summary.failed) == (600, 0)
+    assert 150 <= count.stat().st_size <= 150 + UNDER_WAY
     assert len(rows(tmp_path / "out")) == 1200
     for part in (tmp_path / "out").rglob(".*.part"):  # what it was writing
         part.unlink()
