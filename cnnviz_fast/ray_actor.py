@@ -54,7 +54,7 @@ class Shift:
         calls: positions of the pictures of each batch of each call.
         stems: of those pictures whose files have other names than `pictures` gives them.
         recipe: what is made.
-        fills: see Work.
+        fills, done: see Work.
         folder: that relative paths start from.
         cpus: of an actor.
         on_gpu: whether it has a GPU.
@@ -67,6 +67,7 @@ class Shift:
     stems: Mapping[int, str]
     recipe: Recipe
     fills: bool
+    done: int
     folder: str
     cpus: int
     on_gpu: bool
@@ -96,7 +97,7 @@ class Shift:
         options = self.recipe.options
         options = dataclasses.replace(options, threads=options.threads or self.cpus)
         work = Work(self.model, dataclasses.replace(self.recipe, options=options))
-        work.fills = self.fills
+        work.fills, work.done = self.fills, self.done
         return work
 
 

@@ -229,6 +229,7 @@ class RayRun(Run):
             stems=stems,
             recipe=dataclasses.replace(work.recipe, folder=work.recipe.folder.absolute()),
             fills=work.fills,
+            done=work.done,
             folder=os.getcwd(),
             cpus=self.crew.cpus,
             on_gpu=self.crew.on_gpu,

@@ -275,7 +275,7 @@ def shift(pictures: Path, tmp_path: Path) -> Shift:
     (tmp_path / NOTES).mkdir()
     calls = [[range(0, 4), range(4, 8)], [range(8, 12)]]
     listed = pictures_of(pictures, model.preprocess, 10**6)
-    return Shift(model, listed, calls, {9: "other"}, recipe, False, os.getcwd(), 1, False, 60.0)
+    return Shift(model, listed, calls, {9: "other"}, recipe, False, 0, os.getcwd(), 1, False, 60.0)
 
 
 @pytest.fixture
