@@ -36,20 +36,10 @@ class _Run:
         with self.changed:
             while not self.stopped and self.next_item < self.total and self.next_item >= self.delivered + self.ahead:
                 self.changed.wait()
-            return self._next()
-
-    def take_instead_of(self, position: int) -> int | None:
-        """Hand out the next position to who would wait for a result; None where there is no need, or no work."""
-        with self.changed:
-            if position in self.results or self.error is not None or self.next_item >= self.delivered + self.ahead:
+            if self.stopped or self.next_item >= self.total:
                 return None
-            return self._next()
-
-    def _next(self) -> int | None:
-        if self.stopped or self.next_item >= self.total:
-            return None
-        self.next_item += 1
-        return self.next_item - 1
+            self.next_item += 1
+            return self.next_item - 1
 
     def deliver(self, position: int, result: object) -> None:
         """Put a result where the consumer finds it."""
@@ -79,14 +69,13 @@ class _Run:
 def in_order(work: Callable[[Item], Result], items: Sequence[Item], threads: int) -> Iterator[Result]:
     """Work on items in parallel and yield the results in the order of the items.
 
-    The calling thread is one of the workers: it works while the result that it would hand out next is not there. At
-    most `2 * threads` items are under way or waiting to be taken, so memory stays bounded however slow the consumer
-    is. `work` should release the GIL.
+    At most `2 * threads` items are under way or waiting to be taken, so memory stays bounded however slow the
+    consumer is. Workers are threads: `work` should release the GIL.
 
     Args:
         work: called once for each item, in a worker.
         items: what to work on.
-        threads: number of workers, the calling thread among them.
+        threads: number of workers; with 1 everything happens in the calling thread.
 
     Yields:
         work(item) for each item.
@@ -108,13 +97,11 @@ def in_order(work: Callable[[Item], Result], items: Sequence[Item], threads: int
         except BaseException as error:  # raised again in the calling thread
             run.stop(error)
 
-    workers = [threading.Thread(target=worker, name=f"cnnviz-{i}", daemon=True) for i in range(threads - 1)]
+    workers = [threading.Thread(target=worker, name=f"cnnviz-{i}", daemon=True) for i in range(threads)]
     try:
         for thread in workers:
             thread.start()
         for position in range(len(items)):
-            while (other := run.take_instead_of(position)) is not None:
-                run.deliver(other, work(items[other]))
             yield run.collect(position)  # type: ignore[misc]  # results hold what `work` returned
     finally:
         run.stop()
