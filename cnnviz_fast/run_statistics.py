@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from .options import RenderOptions
     from .ranks import Place
 
-NEWS_SHARE = 0.05
+PART_SHARE = 0.05
 """Of a run's time that it may take to keep what batches add: 2048 channels of both signs take 70 ms, and are kept every
 second and a half, which is a batch or two of a ResNet-50 on two cores."""
 
-NEWS_S = 0.002
+PART_S = 0.002
 """What takes no longer is kept with every batch. Two small layers take 1 ms."""
 
 WHOLE_SHARE = 0.02
@@ -64,10 +64,10 @@ class Checkpoints:
         self._listed = listed
         self._whole = folder / place.file(_STEM, _SUFFIX)
         self.kept: dict[str, LayerStatistics] = {}
-        self._news: dict[str, LayerStatistics] = {}  # what is not on disk
-        self._first = self._last = 0  # pictures of the index that news are of
-        self._news_at = self._whole_at = time.monotonic()
-        self._news_took = 0.0
+        self._unsaved: dict[str, LayerStatistics] = {}
+        self._first = self._last = 0  # pictures of the index that what is unsaved is of
+        self._part_at = self._whole_at = time.monotonic()
+        self._part_took = 0.0
 
     def restore(self, journal: Journal) -> set[str]:
         """Take up what an earlier run has kept.
@@ -101,23 +101,22 @@ class Checkpoints:
             statistics: layer -> what its pictures held; not to be used afterwards.
             pictures: how many it has added to the index.
         """
-        merge_layers(self._news, statistics)
+        merge_layers(self._unsaved, statistics)
         self._last += pictures
         begin = time.monotonic()
         if begin >= self._whole_at:
             self.keep()
             self._whole_at = begin + (time.monotonic() - begin) / WHOLE_SHARE
-        elif begin >= self._news_at and self._last > self._first:
-            self._write(self._file(self._first, self._last), self._news)
-            self._take_news()
+        elif begin >= self._part_at and self._last > self._first:
+            self._write(self._file(self._first, self._last), self._unsaved)
+            self._count_as_kept()
             took = time.monotonic() - begin
-            usual, self._news_took = min(took, self._news_took), took  # a disk that stops for once is not what it costs
-            self._news_at = begin + (usual / NEWS_SHARE if usual > NEWS_S else 0)
+            usual, self._part_took = min(took, self._part_took), took  # a disk that stops once does not count
+            self._part_at = begin + (usual / PART_SHARE if usual > PART_S else 0)
 
     def keep(self) -> None:
         """Keep all that was added, in one file."""
-        self._take_news()
-        self._write(self._file(0, self._last), self.kept)
+        self._keep_in(self._file(0, self._last))
 
     def finish(self) -> Path:
         """Write the statistics of the whole share, and where it was the last one, of all shares together.
@@ -125,23 +124,26 @@ class Checkpoints:
         Returns:
             The file.
         """
-        self._take_news()
-        self._write(self._whole, self.kept)
+        self._keep_in(self._whole)
         if self._place.world == 1 or _missing(self._folder, self._place, self._listed):
             return self._whole
         return _merge(self._folder, self._place)
 
     def _write(self, path: Path, statistics: Mapping[str, LayerStatistics]) -> None:
-        """Write a file, and where it is of all pictures so far, remove the others."""
         with stage("write"):
             write_statistics(path, statistics, {"covers": self._last, "listed": self._listed})
-            for _, _, other in self._files() if statistics is self.kept else ():
-                if other != path:
-                    other.unlink()
 
-    def _take_news(self) -> None:
-        merge_layers(self.kept, self._news)
-        self._news = {}
+    def _keep_in(self, path: Path) -> None:
+        """Write all that was added into one file; the others go."""
+        self._count_as_kept()
+        self._write(path, self.kept)
+        for _, _, other in self._files():
+            if other != path:
+                other.unlink()
+
+    def _count_as_kept(self) -> None:
+        merge_layers(self.kept, self._unsaved)
+        self._unsaved = {}
         self._first = self._last
 
     def _file(self, first: int, last: int) -> Path:

@@ -1237,7 +1237,7 @@ def test_statistics_of_other_layers_are_refused(pictures: Path, alone: Path, tmp
 def test_a_run_that_is_stopped_measures_nothing_again(
     pictures: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for share in ("NEWS_SHARE", "WHOLE_SHARE"):
+    for share in ("PART_SHARE", "WHOLE_SHARE"):
         monkeypatch.setattr(f"cnnviz_fast.run_statistics.{share}", 1e-9)  # nothing is kept after the first time
     options = {"save": "sheets,atlases,statistics", **QUICK}
 

@@ -26,8 +26,8 @@ CHANNELS = 3
 
 @pytest.fixture
 def keeps_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let there be time for news with every batch, and for the whole at the start alone."""
-    monkeypatch.setattr(run_statistics, "NEWS_SHARE", 1e9)
+    """Let there be time for a part with every batch, and for the whole at the start alone."""
+    monkeypatch.setattr(run_statistics, "PART_SHARE", 1e9)
     monkeypatch.setattr(run_statistics, "WHOLE_SHARE", 1e-9)
 
 
@@ -131,7 +131,7 @@ def test_a_finished_run_goes_on_with_what_has_come_since(tmp_path: Path) -> None
 
 
 def test_the_whole_is_written_now_and_then_and_the_others_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_statistics, "NEWS_SHARE", 1e9)
+    monkeypatch.setattr(run_statistics, "PART_SHARE", 1e9)
     clock = slow_clock(monkeypatch)
     checkpoints = begun(tmp_path, 1)  # takes a second: the whole is due again after 50
     for batch in range(1, BATCHES):
@@ -159,14 +159,16 @@ def slow_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     return steps()
 
 
-def test_news_that_take_long_wait_and_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_that_take_long_are_of_several_batches_and_lose_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(run_statistics, "WHOLE_SHARE", 1e-9)
     clock = slow_clock(monkeypatch)
     checkpoints = begun(tmp_path, 1)
     for batch in range(1, BATCHES):
         next(clock)
         checkpoints.add(measured(batch), EACH)
-    # The first news are free, and show what they take: a second, so the next ones come after 20.
+    # The first ones show that each takes a second, so that the next one is due after 20.
     kept = names(tmp_path)
     assert len(kept) < BATCHES
     ends = [name.split(".")[2] for name in kept]
@@ -175,7 +177,7 @@ def test_news_that_take_long_wait_and_lose_nothing(tmp_path: Path, monkeypatch: 
     assert_of(finished(tmp_path, journal_of(BATCHES), set()), BATCHES)
 
 
-def test_pictures_that_failed_add_no_news(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_that_failed_make_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_statistics, "WHOLE_SHARE", 1e-9)
     checkpoints = begun(tmp_path, 1)
     before = names(tmp_path)

@@ -36,7 +36,7 @@ def nonzero(counts: Counts, columns: Counts) -> tuple[Counts, Counts, Counts]:
 
     Args:
         counts: (C, W) int64, C-contiguous. Not modified.
-        columns: (K,) int64, C-contiguous. Which columns to look at, in which order.
+        columns: (W,) int64, C-contiguous. All columns, in the order that is wanted.
 
     Returns:
         How many there are in each row, (C,) int64; and of all, row by row in the order of `columns`, where in `columns`
