@@ -39,7 +39,8 @@ from cnnviz_fast.options import LayoutOptions, RenderOptions, RunOptions
 from cnnviz_fast.products import products_of
 from cnnviz_fast.ranks import Place
 from cnnviz_fast.ray_actor import ATTEMPTS, NOTES, STOP, UNDER_WAY, Actor, Returned, Shift
-from cnnviz_fast.ray_engine import CALL_BATCHES, Crew, RayRun, calls_of, connected, crew_of
+from cnnviz_fast.ray_cluster import Crew, connected, crew_of, threads_ended
+from cnnviz_fast.ray_engine import CALL_BATCHES, RayRun, calls_of
 from cnnviz_fast.run import Job, RunSummary, run_here
 from cnnviz_fast.run_pictures import pictures_of
 from cnnviz_fast.statistics_files import read_statistics
@@ -491,7 +492,7 @@ def test_what_comes_twice_is_counted_once_and_grids_are_the_manifests(
 
 def test_threads_of_ray_data_are_waited_for() -> None:
     late = threading.Thread(target=time.sleep, args=(0.3,), name="StreamingExecutor-0", daemon=True)
-    with ray_engine._threads_ended():
+    with threads_ended():
         late.start()
     assert not late.is_alive()
 
