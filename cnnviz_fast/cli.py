@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        argv: the arguments; None for the process's own.
+        argv: the arguments; None for the process's own, which then ends with the command.
 
     Returns:
         The exit code.

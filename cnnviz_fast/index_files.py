@@ -24,6 +24,9 @@ from .extras import import_extra
 
 Line = dict[str, Any]
 
+RUN = "run.json"
+"""What everything in the folder of a run depends on."""
+
 OWN = ("key", "stem", "part")
 """Names in a line that are the index's own."""
 
@@ -49,6 +52,11 @@ def files_of(folder: Path, kind: str) -> list[tuple[Path, int, int]]:
     matches = filter(None, map(_NAME.fullmatch, os.listdir(folder)))
     found = [(folder / match[0], int(match[2] or 0), int(match[3] or 1)) for match in matches if match[1] == kind]
     return sorted(found, key=lambda entry: (entry[2], entry[1]))
+
+
+def holds_a_run(folder: str | os.PathLike[str]) -> bool:
+    """Tell whether a folder is that of a run."""
+    return os.path.exists(os.path.join(folder, RUN)) and bool(files_of(Path(folder), "index"))
 
 
 def picture_lines(key: str, stem: str, rows: Sequence[Mapping[str, Any]]) -> bytes:

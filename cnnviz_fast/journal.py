@@ -26,10 +26,9 @@ from .errors import InputError, OptionError
 from .file_names import folded_stem, told_apart
 from .fingerprint import differences
 from .folder_lock import FolderLock
-from .index_files import Line, files_of, name_of, picture_lines, read_finished, read_line
+from .index_files import RUN, Line, files_of, name_of, picture_lines, read_finished, read_line
 from .manifest import package_version
 
-RUN = "run.json"
 _TOLD_BY = (8, 16, 24)  # hexadecimal digits of a key's SHA-256, as output_stems takes
 _PLACE_BYTES = 8
 _FILE_BITS = 16  # of a place: which index file; the other 48 say where in it

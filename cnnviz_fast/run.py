@@ -38,7 +38,6 @@ from .progress import Progress
 from .ranks import place_in
 from .run_pictures import Pictures, pictures_of
 from .run_statistics import Checkpoints, gathered, merged
-from .sources import STDIN
 from .stages import Stages, stage, watched
 from .statistics_files import read_statistics
 from .tar_writer import TarWriter
@@ -127,21 +126,12 @@ def run(
     products_of(wanted.save, format)
     if wanted.parquet:
         import_extra("pyarrow", "parquet", "Parquet tables", OptionError)
-    if job.place.world > 1 and any(isinstance(source, str) and source == STDIN for source in _several(images)):
-        raise OptionError(
-            f"images must not be {STDIN!r} for {job.place.world} processes, which would each read a part of standard "
-            f"input. Write the list to a file."
-        )
     if wanted.engine == "ray":
         from .ray_engine import run_on_ray
 
         return run_on_ray(model, images, job, on_file)
     loaded = loaded_model(model, job.place.device("auto"))
     return run_here(loaded, pictures_of(images, loaded.preprocess, max_pixels, job.folder), job, on_file)
-
-
-def _several(images: Any) -> Sequence[Any]:
-    return images if isinstance(images, list | tuple) else [images]
 
 
 def run_here(
@@ -186,11 +176,11 @@ def statistics_of(model: LoadedModel, pictures: Pictures, job: Job, kind: Callab
         if job.run.statistics is not None:
             raise OptionError(f"statistics go with normalize 'dataset', got normalize {job.drawing.normalize!r}.")
         return None
-    if not {"sheets", "tiles"} & set(job.run.save):
-        return None  # nothing is drawn
     if job.run.statistics is not None:
         read_statistics(job.run.statistics)  # so that what is wrong with it shows before anything else
         return Path(job.run.statistics)
+    if not {"sheets", "tiles"} & set(job.run.save):
+        return None  # nothing is drawn
     only = dataclasses.replace(job.run, save=("statistics",), shards=None, parquet=False)
     first = dataclasses.replace(
         job, folder=job.folder / DATASET, run=only, drawing=RenderOptions(threads=job.drawing.threads), backdrop=None

@@ -16,11 +16,14 @@ from .catalogue import Catalogue, Failure, Files, Held, normalised
 from .decode import EXTENSIONS, reason
 from .errors import ImageError, OptionError
 from .images import find_images, has_extension, matching_files, natural_key
+from .index_files import holds_a_run
 from .pictures import Encoded, is_picture, is_tensor
+from .ranks import place_in
 from .shards import COMPRESSED, list_shard
 from .tables import list_table
 
 LISTS = (".txt", ".lst")
+SETS = (*LISTS, ".tar", *COMPRESSED, ".parquet")
 STDIN = "-"
 _FILES = Files()
 
@@ -81,6 +84,11 @@ def _list_any(source: Any, catalogue: Catalogue, out: Out) -> None:
 def _list_path(text: str, catalogue: Catalogue, out: Out) -> None:
     """List what a path, a folder, a glob or `-` stands for."""
     if text == STDIN:
+        if (world := place_in().world) > 1:
+            raise OptionError(
+                f"images must not be {STDIN!r} for {world} processes, which would each read a part of standard input. "
+                f"Write the list to a file."
+            )
         _list_lines(sys.stdin.buffer.read(), "", "standard input", catalogue)
     elif os.path.isdir(text):
         _list_folder(text, catalogue, out)
@@ -168,7 +176,7 @@ def _pictures_below(folder: str, failures: list[Failure], apart: tuple[int, int]
             if (identity := _identity(path)) in entered:
                 continue
             entered.add(identity)
-            if path != folder and _holds_a_run(path):
+            if path != folder and holds_a_run(path):
                 continue
             pictures, inner, links = _inside(path)
         except OSError as error:
@@ -177,12 +185,6 @@ def _pictures_below(folder: str, failures: list[Failure], apart: tuple[int, int]
         yield from pictures
         folders += reversed(inner)
         linked += links
-
-
-def _holds_a_run(folder: str) -> bool:
-    """Tell whether a folder is that of a run, by the names of its journal."""
-    names = os.listdir(folder)
-    return "run.json" in names and any(re.fullmatch(r"index(-\d+-of-\d+)?\.jsonl", name) for name in names)
 
 
 def _inside(folder: str) -> tuple[list[str], list[str], list[str]]:

@@ -219,14 +219,15 @@ class Work:
                 return self._make(captured, found[job[1]], measured[job[1]][job[0]], job[0])
 
         rows = list(in_order(make, jobs, self.recipe.options.threads or default_threads()))
-        outcome = Outcome()
+        statistics: dict[str, LayerStatistics] = {}
         if self.recipe.collects:
             with self.device.faults(), stream.active(), stage("render"):
-                outcome.statistics.update(self._collect(found))
+                statistics = self._collect(found)
         self.done += len(captured.pictures)
-        for n, picture in enumerate(captured.pictures):
-            outcome.finished.append(Finished(picture, rows[n * len(found) : (n + 1) * len(found)]))
-        return outcome
+        each = len(found)
+        pictures = enumerate(captured.pictures)
+        finished = [Finished(picture, rows[n * each : (n + 1) * each]) for n, picture in pictures]
+        return Outcome(finished, statistics=statistics)
 
     def _refuse_other_channels(self, found: Sequence[LayerMaps]) -> None:
         for read in found:

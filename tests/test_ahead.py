@@ -26,6 +26,11 @@ class Counted:
         self.closed = threading.Event()
         self.count = count
 
+    def wait_for(self, count: int) -> None:
+        """Wait until so many were begun, and assert that it is they and no others."""
+        wait_until(lambda: len(self.begun) >= count)
+        assert self.begun == list(range(count))
+
     def __iter__(self) -> Iterator[int]:
         try:
             for n in range(self.count):
@@ -49,7 +54,7 @@ def test_the_next_item_is_begun_when_the_one_before_is_taken_and_no_other() -> N
         time.sleep(0.02)
         assert counted.begun == list(range(n + 1))
         assert next(ahead) == n
-        wait_until(lambda n=n: counted.begun == list(range(n + 2)))  # type: ignore[misc]
+        counted.wait_for(n + 2)
     ahead.close()
 
 

@@ -679,7 +679,7 @@ def test_standard_input_is_refused_for_several_processes(tmp_path: Path, monkeyp
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(OptionError, match=r"^images must not be '-' for 2 processes, .* Write the list to a file\.$"):
-        cf.run(small_model(), ["a.png", "-"], ["0"], tmp_path, **QUICK)
+        cf.run(small_model(), [["-"]], ["0"], tmp_path, **QUICK)
 
 
 def test_ranks_leave_alone_what_others_may_be_writing(

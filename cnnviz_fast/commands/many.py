@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from .. import backends
 from ..errors import OptionError, PicturesFailedError
 from ..options import LayoutOptions, PreprocessOptions, RenderOptions, RunOptions
-from ..shards import COMPRESSED
 from . import DONE, FAILED, PARTLY
 from .arguments import given_options, options_of, output_folder, overlay_of
 from .terminal import complain, everything_is_loaded, print_json, print_path, tell
@@ -20,7 +19,6 @@ from .terminal import complain, everything_is_loaded, print_json, print_path, te
 if TYPE_CHECKING:
     from ..job import RunSummary
 
-_SETS = (".txt", ".lst", ".tar", *COMPRESSED, ".parquet")
 _STAGES = ("decode", "forward", "render", "encode", "write")
 
 
@@ -94,7 +92,9 @@ def run_over(arguments: argparse.Namespace) -> int:
 def _is_set(image: str) -> bool:
     """Tell whether an argument stands for pictures rather than for one."""
     if os.path.isfile(image):
-        return image.lower().endswith(_SETS)
+        from ..sources import SETS
+
+        return image.lower().endswith(SETS)
     return image == "-" or os.path.isdir(image) or bool(re.search(r"[*?[]", image))
 
 
