@@ -23,8 +23,9 @@ import numpy as np
 from .decode import reason
 from .encode.files import whole_file
 from .errors import BackendError, OptionError
+from .passes import render_shard
 from .stages import Stages, watched
-from .work import Named, Outcome, Recipe, Work, render_shard
+from .work import Named, Outcome, Recipe, Work
 
 if TYPE_CHECKING:
     from .models import LoadedModel

@@ -31,7 +31,8 @@ from .factories import FILE_MODULE
 from .job import CUDA_BATCH, Job, RunSummary, loaded_model
 from .ray_actor import NOTES, STOP, Actor, Returned, Shift
 from .ray_cluster import Crew, connected, crew_of, quiet_console, threads_ended
-from .run import Run, run_here
+from .run import run_here
+from .run_account import Run
 from .run_pictures import Loaded, pictures_of
 
 if TYPE_CHECKING:

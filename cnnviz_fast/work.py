@@ -1,16 +1,13 @@
-"""The unit of work of a run, wherever it runs: pictures go in as tensors, files and rows of the index come out.
+"""What is made of a batch of pictures: they go in as tensors, files and rows of the index come out.
 
-    capture   a batch goes through the model, on its device; what the layers put out is kept
-    save      of each picture and layer what was asked for becomes files, in workers, on a stream of its own
-
-`render_shard` overlaps both: the model runs its next batch while the files of this one are made.
+capture   a batch goes through the model, on its device; what the layers put out is kept
+save      of each picture and layer what was asked for becomes files, in workers, on a stream of its own
 """
 
 from __future__ import annotations
 
 import dataclasses
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,12 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from . import backends
-from .ahead import Ahead
 from .batch import measure_batch
 from .capture import capture
 from .dataset_statistics import LayerStatistics, merge_layers
 from .device import Fitting, device_at
-from .errors import CaptureError, ShapeError, worded
+from .errors import ShapeError
 from .file_names import layer_parts
 from .forward import weight_of
 from .look import LayerMaps, frame_of, ranges_of_layer, read_outputs
@@ -37,7 +33,6 @@ if TYPE_CHECKING:
     from .dataset_statistics import Ranges
     from .models import LoadedModel
     from .overlay import Backdrop
-    from .reading import Read
 
 
 class Named(NamedTuple):
@@ -107,7 +102,7 @@ class Recipe:
     batch: int
 
 
-class _Captured(NamedTuple):
+class Captured(NamedTuple):
     """What the layers put out for some pictures.
 
     ready: mark on the model's stream behind all of it.
@@ -119,12 +114,12 @@ class _Captured(NamedTuple):
     frames: torch.Tensor | None
     ready: Any
 
-    def part(self, first: int, last: int) -> _Captured:
+    def part(self, first: int, last: int) -> Captured:
         """Return what is there of pictures first..last-1."""
         count = len(self.pictures)
         outputs = {layer: _part(output, count, first, last) for layer, output in self.outputs.items()}
         frames = None if self.frames is None else self.frames[first:last]
-        return _Captured(self.pictures[first:last], outputs, (last - first, *self.shape[1:]), frames, self.ready)
+        return Captured(self.pictures[first:last], outputs, (last - first, *self.shape[1:]), frames, self.ready)
 
 
 def _part(output: torch.Tensor, count: int, first: int, last: int) -> torch.Tensor:
@@ -169,7 +164,7 @@ class Work:
         other.fills, other.fitting, other.like, other.done = self.fills, self.fitting, self.like, self.done
         return other
 
-    def capture(self, pictures: list[Named], batch: torch.Tensor, size: int) -> _Captured:
+    def capture(self, pictures: list[Named], batch: torch.Tensor, size: int) -> Captured:
         """Run the model on a batch, (N, 3, H, W) float32 on any device, filled up to `size` pictures."""
         count = len(batch)
         filled = batch if size == count else torch.cat([batch, batch[-1:].expand(size - count, *batch.shape[1:])])
@@ -178,9 +173,9 @@ class Work:
             if size > count:  # copied, so that what was filled up takes no memory
                 outputs = {layer: _part(output, size, 0, count).clone() for layer, output in outputs.items()}
             frames = frame_of(batch) if self.recipe.backdrop else None
-            return _Captured(pictures, outputs, tuple(batch.shape), frames, self.device.mark())
+            return Captured(pictures, outputs, tuple(batch.shape), frames, self.device.mark())
 
-    def save(self, captured: _Captured) -> Outcome:
+    def save(self, captured: Captured) -> Outcome:
         """Make the files of the pictures, in workers; their maps are let go of when this returns.
 
         Raises:
@@ -198,7 +193,7 @@ class Work:
             whole.add(self.save(captured.part(first, last)))
         return whole
 
-    def _save(self, captured: _Captured) -> Outcome:
+    def _save(self, captured: Captured) -> Outcome:
         stream = self.device.stream(captured.ready)
         with self.device.faults(), stream.active(), stage("render"):
             try:
@@ -253,7 +248,7 @@ class Work:
         if list(self._folders) != names:
             self._folders = dict(zip(names, layer_parts(names), strict=True))
 
-    def _make(self, captured: _Captured, read: LayerMaps, measured: ChannelStatistics, n: int) -> dict[str, Any]:
+    def _make(self, captured: Captured, read: LayerMaps, measured: ChannelStatistics, n: int) -> dict[str, Any]:
         """Make all files of a layer of picture n; return its row of the index."""
         recipe, picture = self.recipe, captured.pictures[n]
         under = None
@@ -289,102 +284,3 @@ def _summary(measured: ChannelStatistics) -> dict[str, Any]:
         "dead": int(measured.dead.sum()),
         "nonfinite": int(measured.nonfinite.sum()),
     }
-
-
-def render_shard(
-    work: Work, reads: Iterable[Read], named: Callable[[int], Named], stop: threading.Event | None = None
-) -> Iterator[Outcome]:
-    """Make the files of some pictures. The model runs in a thread of its own: one batch waits while it is at the next.
-
-    Args:
-        work: the model and what is made.
-        reads: batches of pictures as they were read, in order.
-        named: position of a picture -> its names.
-        stop: set it to have no further batch begun; what is under way is finished.
-
-    Yields:
-        What became of each batch, in order.
-
-    Raises:
-        CnnvizError: what would go wrong with every other picture too.
-    """
-    ahead = Ahead(_captured(work, reads, named, stop or threading.Event()))
-    try:
-        for item in ahead:
-            yield item if isinstance(item, Outcome) else work.save(item)
-            del item  # its maps
-    except KeyboardInterrupt:
-        ahead.stop()  # at once: nobody waits for the batch that the model is at
-        raise
-    except GeneratorExit:
-        # Whoever is told to stop a second time does not wait either.
-        ahead.stop() if stop is not None and stop.is_set() else ahead.close()
-        raise
-    except BaseException:
-        ahead.close()
-        raise
-    ahead.close()
-
-
-def _captured(
-    work: Work, reads: Iterable[Read], named: Callable[[int], Named], stop: threading.Event
-) -> Iterator[_Captured | Outcome]:
-    """Run the model on what was read; pictures on which it fails are told from those that stood beside them."""
-    for read in reads:
-        if stop.is_set():
-            return
-        if read.failures:
-            yield Outcome(failed=[Failed(named(position), reason) for position, reason in read.failures])
-        for positions, batch in read.parts:
-            pictures = [named(position) for position in positions]
-            # Pictures of many sizes come a few at a time: filling those up would cost more than it is worth.
-            fills = work.fills and len(read.parts) == 1
-            start = 0
-            while start < len(pictures):
-                step = _Step(work, pictures[start:], batch[start:])
-                left = len(pictures) - start
-                start += min(left, work.fitting.fit(step, max(left, work.recipe.batch) if fills else left))
-                yield from step.results
-                del step
-
-
-class _Step:
-    """Run the model on the first of some pictures, filled up to so many; `Fitting` finds out how many fit."""
-
-    def __init__(self, work: Work, pictures: list[Named], batch: torch.Tensor) -> None:
-        self.work, self.pictures, self.batch = work, pictures, batch
-        self.results: list[_Captured | Outcome] = []
-
-    def __call__(self, size: int) -> None:
-        self.results = []
-        count = min(size, len(self.pictures))
-        if (reason := self._run(0, count, size)) is None:
-            return
-        if count == 1:
-            self._note(0, reason)
-            return
-        reasons = [self._run(n, n + 1, size if size > count else 1) for n in range(count)]  # to see which it is
-        if set(reasons) == {reason} and not (self.work.done or self.work.captured):
-            self.work.refused += count
-            if self.work.refused >= self.work.recipe.batch:
-                raise CaptureError(reason)
-        for n, reason in enumerate(reasons):
-            if reason is not None:
-                self._note(n, reason)
-
-    def _run(self, first: int, last: int, size: int) -> str | None:
-        """Run the model on pictures first..last-1; return why it fails, and None where it does not."""
-        try:
-            captured = self.work.capture(self.pictures[first:last], self.batch[first:last], size)
-        except CaptureError as error:
-            if error.__cause__ is None:
-                return str(error)
-            if self.work.device.is_full(error.__cause__):
-                raise error.__cause__ from None
-            return f"the model failed: {worded(error.__cause__)}"
-        self.work.captured += last - first
-        self.results.append(captured)
-        return None
-
-    def _note(self, n: int, reason: str) -> None:
-        self.results.append(Outcome(failed=[Failed(self.pictures[n], reason)]))

@@ -35,13 +35,14 @@ from cnnviz_fast.errors import (
     OptionError,
     PicturesFailedError,
 )
+from cnnviz_fast.job import Job, RunSummary
 from cnnviz_fast.options import LayoutOptions, RenderOptions, RunOptions
 from cnnviz_fast.products import products_of
 from cnnviz_fast.ranks import Place
 from cnnviz_fast.ray_actor import ATTEMPTS, NOTES, STOP, UNDER_WAY, Actor, Returned, Shift
 from cnnviz_fast.ray_cluster import Crew, connected, crew_of, threads_ended
 from cnnviz_fast.ray_engine import CALL_BATCHES, RayRun, calls_of
-from cnnviz_fast.run import Job, RunSummary, run_here
+from cnnviz_fast.run import run_here
 from cnnviz_fast.run_pictures import pictures_of
 from cnnviz_fast.statistics_files import read_statistics
 from cnnviz_fast.work import Failed, Finished, Named, Outcome, Recipe

@@ -25,7 +25,7 @@ from runs import LAYERS, NET, digests, make_pictures, rows, small_model, sorted_
 from torch.utils.data import DataLoader, Dataset
 
 import cnnviz_fast as cf
-from cnnviz_fast import work
+from cnnviz_fast import run_account, work
 from cnnviz_fast.dataset_statistics import LayerStatistics
 from cnnviz_fast.errors import CaptureError, OptionError, PicturesFailedError, WriteError
 from cnnviz_fast.ranks import Place
@@ -852,7 +852,7 @@ def members(folder: Path) -> dict[str, bytes]:
 def test_tars_hold_what_loose_files_would(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cf.run(small_model(), pictures, LAYERS, tmp_path / "loose", **QUICK)
     told: list[Path] = []
-    monkeypatch.setattr(importlib.import_module("cnnviz_fast.run"), "MEGABYTE", 20_000)
+    monkeypatch.setattr(run_account, "MEGABYTE", 20_000)
     cf.run(small_model(), pictures, LAYERS, tmp_path / "tars", shards=1, on_file=told.append, **QUICK)
     tars = sorted((tmp_path / "tars").glob("*.tar"))
     assert len(tars) > 2
@@ -868,7 +868,7 @@ def test_tars_hold_what_loose_files_would(pictures: Path, tmp_path: Path, monkey
 def test_tars_hold_no_picture_twice_where_the_index_was_damaged(
     lost: int, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.import_module("cnnviz_fast.run"), "MEGABYTE", 20_000)
+    monkeypatch.setattr(run_account, "MEGABYTE", 20_000)
     cf.run(small_model(), pictures, LAYERS, tmp_path, shards=1, **QUICK)
     expected = members(tmp_path)
     lines = (tmp_path / "index.jsonl").read_bytes().splitlines(keepends=True)
