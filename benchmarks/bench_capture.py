@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from benchmarks.measure import FLOOR, OURS, PEER, Contender, Table, cases
-from cnnviz_fast.capture import capture, capture_stream
+from cnnviz_fast.activations.capture import capture, capture_stream
 
 INPUT_PX = 224
 THREADS = 2

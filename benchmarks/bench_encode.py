@@ -16,7 +16,7 @@ from PIL import Image
 from benchmarks.drawing import Drawing, drawing_of
 from benchmarks.measure import OURS, PEER, Contender, Table, cases
 from benchmarks.workloads import CONV1, DEAD, LAYER4, Workload
-from cnnviz_fast.encode import png
+from cnnviz_fast.formats import png
 
 
 def _native() -> Any:

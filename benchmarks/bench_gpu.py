@@ -21,11 +21,11 @@ from benchmarks.bench_capture import INPUT_PX, resnet50
 from benchmarks.drawing import COLORMAP, SPOILT, anything, drawing_of
 from benchmarks.measure import FLOOR, OURS, PEER, Contender, Inside, Table, cases
 from benchmarks.workloads import LAYER4, Workload, maps_of
-from cnnviz_fast.capture import capture, capture_stream
-from cnnviz_fast.manifest import Source
+from cnnviz_fast.activations.capture import capture, capture_stream
 from cnnviz_fast.operators import render_index
 from cnnviz_fast.options import RenderOptions
-from cnnviz_fast.plan import Plan, plan_sheet
+from cnnviz_fast.sheets.manifest import Source
+from cnnviz_fast.sheets.plan import Plan, plan_sheet
 
 DEVICE, BACKEND = "cuda", "auto"
 IMAGES = 64

@@ -11,7 +11,7 @@ from benchmarks import old_ways, outputs
 from benchmarks.drawing import COLORMAP, Drawing, drawing_of
 from benchmarks.measure import OURS, PEER, Contender, Table, cases
 from benchmarks.workloads import LAYER2, LAYER4, Workload, maps_of
-from cnnviz_fast.strips import default_threads
+from cnnviz_fast.runtime.workers import default_threads
 
 CHANNELS = (64, 256, 1024, 2048)
 TILES_PX = (28, 56, 112, 224, 448)

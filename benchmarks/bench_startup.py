@@ -13,7 +13,7 @@ from benchmarks.drawing import anything, decoded
 from benchmarks.gallery import photo
 from benchmarks.measure import FLOOR, OURS, PEER, Contender, Inside, Table, cases
 
-COMMAND = "import sys; from cnnviz_fast.cli import main; sys.exit(main())"  # what the installed `cnnviz` runs
+COMMAND = "import sys; from cnnviz_fast.cli.main import main; sys.exit(main())"  # what the installed `cnnviz` runs
 
 
 def cnnviz(*arguments: str) -> str:

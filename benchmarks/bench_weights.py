@@ -13,10 +13,10 @@ import torch
 import cnnviz_fast as cf
 from benchmarks import old_ways, outputs
 from benchmarks.measure import FLOOR, OURS, PEER, Contender, Table, cases
-from cnnviz_fast.histograms import BINS
-from cnnviz_fast.render import write_sheet
-from cnnviz_fast.weight_sheets import plan_histograms
-from cnnviz_fast.weights import held_tensors
+from cnnviz_fast.sheets.render import write_sheet
+from cnnviz_fast.weights.histogram_sheet import plan_histograms
+from cnnviz_fast.weights.histograms import BINS
+from cnnviz_fast.weights.parameters import held_tensors
 
 THREADS = 2
 FIGURES = 8  # that article 004's way runs on, spread over all

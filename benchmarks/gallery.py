@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnviz_fast import cli
+from cnnviz_fast.cli import main as cli
 
 FOLDER = Path(__file__).parent / "pictures"
 PHOTO = "flower.jpg"

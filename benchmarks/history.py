@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from benchmarks import ROOT, outputs
-from cnnviz_fast.encode import png
-from cnnviz_fast.strips import default_threads
+from cnnviz_fast.formats import png
+from cnnviz_fast.runtime.workers import default_threads
 
 FOLDER = Path(__file__).parent / "history"
 PACKAGES = ("torch", "torchvision", "numpy", "numba", "opencv-python-headless", "pillow", "matplotlib")

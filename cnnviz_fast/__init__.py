@@ -11,69 +11,69 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .atlas import Atlas as Atlas
-    from .atlas import read_atlas as read_atlas
-    from .atlas import save_atlas as save_atlas
-    from .batch import render_batch as render_batch
-    from .capture import capture as capture
-    from .capture import capture_stream as capture_stream
-    from .capture import list_layers as list_layers
-    from .compare import Comparison as Comparison
-    from .compare import compare as compare
-    from .dataset_statistics import LayerStatistics as LayerStatistics
+    from .activations.capture import capture as capture
+    from .activations.capture import capture_stream as capture_stream
+    from .activations.capture import list_layers as list_layers
+    from .channels.dataset import LayerStatistics as LayerStatistics
+    from .channels.dataset_files import read_statistics as read_statistics
+    from .channels.report import LayerReport as LayerReport
+    from .channels.report import layer_report as layer_report
     from .errors import CnnvizError as CnnvizError
-    from .images import load_images as load_images
-    from .layers import LayerInfo as LayerInfo
-    from .manifest import Source as Source
-    from .models import LoadedModel as LoadedModel
-    from .models import load_model as load_model
+    from .formats.atlas import Atlas as Atlas
+    from .formats.atlas import read_atlas as read_atlas
+    from .formats.atlas import save_atlas as save_atlas
+    from .inputs.images import load_images as load_images
+    from .models.layers import LayerInfo as LayerInfo
+    from .models.load import LoadedModel as LoadedModel
+    from .models.load import load_model as load_model
     from .operators import render_index as render_index
     from .options import PreprocessOptions as PreprocessOptions
     from .options import RenderOptions as RenderOptions
-    from .render import render as render
-    from .render import save_sheet as save_sheet
-    from .report import LayerReport as LayerReport
-    from .report import layer_report as layer_report
-    from .run import run as run
-    from .sheet import Sheet as Sheet
-    from .statistics_files import read_statistics as read_statistics
-    from .tiles import save_tiles as save_tiles
-    from .visualize import visualize as visualize
-    from .weights import ParameterInfo as ParameterInfo
-    from .weights import parameter_statistics as parameter_statistics
+    from .pipeline import visualize as visualize
+    from .runs.api import run as run
+    from .sheets.comparison import Comparison as Comparison
+    from .sheets.comparison import compare as compare
+    from .sheets.manifest import Source as Source
+    from .sheets.render import render as render
+    from .sheets.render import save_sheet as save_sheet
+    from .sheets.samples import render_batch as render_batch
+    from .sheets.sheet import Sheet as Sheet
+    from .sheets.tiles import save_tiles as save_tiles
+    from .weights.parameters import ParameterInfo as ParameterInfo
+    from .weights.parameters import parameter_statistics as parameter_statistics
 
 _HOMES = {
-    "Atlas": "atlas",
-    "read_atlas": "atlas",
-    "save_atlas": "atlas",
-    "capture": "capture",
-    "capture_stream": "capture",
-    "list_layers": "capture",
-    "Comparison": "compare",
-    "compare": "compare",
-    "LayerStatistics": "dataset_statistics",
+    "Atlas": "formats.atlas",
+    "read_atlas": "formats.atlas",
+    "save_atlas": "formats.atlas",
+    "capture": "activations.capture",
+    "capture_stream": "activations.capture",
+    "list_layers": "activations.capture",
+    "Comparison": "sheets.comparison",
+    "compare": "sheets.comparison",
+    "LayerStatistics": "channels.dataset",
     "CnnvizError": "errors",
-    "load_images": "images",
-    "LayerInfo": "layers",
-    "Source": "manifest",
-    "LoadedModel": "models",
-    "load_model": "models",
+    "load_images": "inputs.images",
+    "LayerInfo": "models.layers",
+    "Source": "sheets.manifest",
+    "LoadedModel": "models.load",
+    "load_model": "models.load",
     "render_index": "operators",
     "PreprocessOptions": "options",
     "RenderOptions": "options",
-    "render": "render",
-    "render_batch": "batch",
-    "save_sheet": "render",
-    "save_tiles": "tiles",
-    "read_statistics": "statistics_files",
-    "LayerReport": "report",
-    "layer_report": "report",
-    "RunSummary": "job",
-    "run": "run",
-    "Sheet": "sheet",
-    "visualize": "visualize",
-    "ParameterInfo": "weights",
-    "parameter_statistics": "weights",
+    "render": "sheets.render",
+    "render_batch": "sheets.samples",
+    "save_sheet": "sheets.render",
+    "save_tiles": "sheets.tiles",
+    "read_statistics": "channels.dataset_files",
+    "LayerReport": "channels.report",
+    "layer_report": "channels.report",
+    "RunSummary": "runs.spec",
+    "run": "runs.api",
+    "Sheet": "sheets.sheet",
+    "visualize": "pipeline",
+    "ParameterInfo": "weights.parameters",
+    "parameter_statistics": "weights.parameters",
 }
 
 __all__ = sorted([*_HOMES, "__version__"])
@@ -84,7 +84,7 @@ class _Package(ModuleType):
 
     def __getattr__(self, name: str) -> object:
         if name == "__version__":
-            from .manifest import package_version
+            from .sheets.manifest import package_version
 
             return package_version()
         if name not in _HOMES:

@@ -21,13 +21,13 @@ from typing import Any
 
 import torch
 
-from . import backends, channels
+from .channels import statistics as channels
 from .errors import BackendError, DTypeError, OptionError, ShapeError
-from .kernels import Paint
-from .layout import GridLayout, Strip, cut_strips, plan_grid, sampling_positions, tile_size
+from .geometry import GridLayout, Strip, cut_strips, plan_grid, sampling_positions, tile_size
+from .kernels import Paint, backends
 from .options import EntryOptions, RenderOptions, takes
 from .parsers import share
-from .strips import in_order
+from .runtime.workers import in_order
 
 TAKEN = ("tile", "scale", "grid", "gap", "margin", "normalize", "vmin", "vmax", "percentile", "align", "upsampling")
 """The render options that `render_index` takes."""

@@ -7,7 +7,7 @@
 #include <cstring>
 
 #include "checksums.h"
-#include "kernels.h"
+#include "dispatch.h"
 
 namespace cnnviz {
 

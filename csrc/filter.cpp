@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernels.h"
+#include "dispatch.h"
 
 #if CNNVIZ_X86
 #include <immintrin.h>

@@ -1,6 +1,6 @@
 #include "literals.h"
 
-#include "kernels.h"
+#include "dispatch.h"
 
 #if CNNVIZ_X86
 #include <immintrin.h>

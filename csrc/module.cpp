@@ -16,7 +16,7 @@
 
 #include "checksums.h"
 #include "filter.h"
-#include "kernels.h"
+#include "dispatch.h"
 #include "png_file.h"
 #include "strip.h"
 

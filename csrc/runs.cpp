@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "kernels.h"
+#include "dispatch.h"
 
 #if CNNVIZ_X86
 #include <immintrin.h>

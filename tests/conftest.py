@@ -22,7 +22,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 # Set before anything imports torch: more threads than cores make small operations slower, not faster.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
-pytest.register_assert_rewrite("assertions")
+pytest.register_assert_rewrite("support.assertions")
 
 # No deadline: the reference is slow on purpose. In CI every run has the same examples: a red run can be repeated.
 _CI = bool(os.environ.get("CI"))

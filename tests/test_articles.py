@@ -20,7 +20,7 @@ from PIL import Image
 from torchvision import transforms as T
 
 import cnnviz_fast as cf
-from cnnviz_fast import cli
+from cnnviz_fast.cli import main as cli
 
 Floats = Any
 

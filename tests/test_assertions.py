@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from assertions import (
+from numpy.typing import NDArray
+from support.assertions import (
     assert_equal_planes,
     assert_plane_within_a_level,
     assert_same_floats,
@@ -15,7 +16,6 @@ from assertions import (
     assert_same_statistics,
     assert_similar_picture,
 )
-from numpy.typing import NDArray
 
 import cnnviz_fast as cf
 

@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 import test_kernels as kernels
 import torch
-from assertions import assert_same_plane, assert_same_range
+from support.assertions import assert_same_plane, assert_same_range
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import cnnviz_fast as cf
-from cnnviz_fast import backends, channels, operators
-from cnnviz_fast.kernels import Paint, numba_cpu, torch_ops
-from cnnviz_fast.layout import GridLayout, Strip, sampling_positions
+from cnnviz_fast import operators
+from cnnviz_fast.channels import statistics as channels
+from cnnviz_fast.geometry import GridLayout, Strip, sampling_positions
+from cnnviz_fast.kernels import Paint, backends, numba_cpu, torch_ops
 from cnnviz_fast.options import ALIGNMENTS, NORMALIZATIONS, UPSAMPLINGS, RenderOptions
 
 ON_A_GPU, ON_THE_CPU = 10_000, 200

@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from assertions import assert_equal_planes, assert_same_plane, assert_same_range
-from cases import CASES, INF, NAN, mixed, noise
+from support.assertions import assert_equal_planes, assert_same_plane, assert_same_range
+from support.cases import CASES, INF, NAN, mixed, noise
 from torch._dynamo.testing import CompileCounter
 
 import cnnviz_fast as cf
-from cnnviz_fast import backends, operators
+from cnnviz_fast import operators
 from cnnviz_fast.errors import BackendError, DTypeError, InputError, OptionError, ShapeError
-from cnnviz_fast.kernels import torch_ops
-from cnnviz_fast.layout import NO_ROOM
+from cnnviz_fast.geometry import NO_ROOM
+from cnnviz_fast.kernels import backends, torch_ops
 from cnnviz_fast.options import NORMALIZATIONS, RANKS
 
 OWN = [name for name in NORMALIZATIONS if name != "dataset"]  # which needs statistics

@@ -12,7 +12,7 @@ import pytest
 from cnnviz_fast import parsers
 from cnnviz_fast.errors import InputError, OptionError
 from cnnviz_fast.options import EntryOptions, PreprocessOptions, RenderOptions, takes
-from cnnviz_fast.render import render, save_sheet
+from cnnviz_fast.sheets.render import render, save_sheet
 
 RECORDS = [RenderOptions, EntryOptions, PreprocessOptions]
 GRID = "grid must be 'auto', 'ROWSxCOLS', 'ROWSx', 'xCOLS' or (rows, cols)"

@@ -8,7 +8,7 @@ import sys
 import matplotlib
 import numpy as np
 import pytest
-from assertions import assert_equal_planes, assert_same_palette
+from support.assertions import assert_equal_planes, assert_same_palette
 
 from cnnviz_fast.errors import OptionError
 from cnnviz_fast.palette import Palette, make_palette

@@ -12,7 +12,7 @@ from PIL import Image
 
 import cnnviz_fast as cf
 from benchmarks import gallery
-from cnnviz_fast import cli
+from cnnviz_fast.cli import main as cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .numba_jit import compiled, read_only
 
 if TYPE_CHECKING:
-    from ..layout import GridLayout, Strip
+    from ..geometry import GridLayout, Strip
 
 Bytes = NDArray[np.uint8]
 Lanes = NDArray[np.uint64]

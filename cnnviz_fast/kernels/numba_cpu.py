@@ -18,8 +18,8 @@ from .numba_statistics import channel_moments as channel_moments
 from .numba_statistics import channel_range as channel_range
 
 if TYPE_CHECKING:
-    from ..layout import GridLayout, Positions, Strip
-    from . import Paint
+    from ..geometry import GridLayout, Positions, Strip
+    from ..kernels import Paint
 
 Floats = NDArray[np.float32]
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from ..layout import GridLayout, Positions, Strip
-    from . import Paint
+    from ..geometry import GridLayout, Positions, Strip
+    from ..kernels import Paint
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]

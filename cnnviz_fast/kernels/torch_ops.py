@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from ..layout import GridLayout, Positions, Strip
-    from . import Paint
+    from ..geometry import GridLayout, Positions, Strip
+    from ..kernels import Paint
 
 
 def channel_range(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,8 +11,8 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-from ..layout import GridLayout, Positions, Strip, sampling_positions
-from . import Paint
+from ..geometry import GridLayout, Positions, Strip, sampling_positions
+from ..kernels import Paint
 from . import triton_programs as programs
 
 BLOCK_PX = 256

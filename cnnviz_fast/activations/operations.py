@@ -1,0 +1,79 @@
+"""Operations: functions and operators that a forward calls on tensors, such as the addition of a residual block.
+
+They have no module to hang a hook on. They are seen in the ordinary pass, by a mode that torch calls with each of them,
+so that nothing needs to be traced, control flow may depend on values, and everybody's hooks stay at work. An operation
+is named as torch.fx names its node: the module whose forward calls it, the name of the function without leading and
+trailing underscores, and `_1`, `_2` from the second of the same name on: `layer4.2.add`, `layer4.2.cat_1`. Modules are
+counted with them, so a name that a module has is never an operation's.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..models.layers import takes_hooks
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_REFLECTED = {f"r{name}": name for name in ("add", "sub", "mul", "matmul", "pow", "mod")} | {"rdiv": "div"}
+_PROPERTIES = ("get", "set", "delete")  # x.shape and the like go through __get__
+
+
+@contextlib.contextmanager
+def watching(model: nn.Module, report: Callable[[str, Any], None]) -> Iterator[None]:
+    """Report every operation of the passes in here, those of this thread only.
+
+    Args:
+        model: whose modules give operations the first part of their names.
+        report: called with the name and the output of an operation, before anything else gets at it.
+    """
+    from torch.overrides import TorchFunctionMode
+
+    thread = threading.get_ident()
+    names = {module: name for name, module in model.named_modules()}
+    running: list[nn.Module] = []
+    counts: collections.Counter[str] = collections.Counter()
+
+    def enter(module: nn.Module, inputs: Any) -> None:
+        if threading.get_ident() == thread:
+            running.append(module)
+            counts[names[module]] += 1
+
+    def leave(module: nn.Module, inputs: Any, output: Any) -> None:
+        if threading.get_ident() == thread and module in running:
+            while running.pop() is not module:  # what ended in an error that the model dealt with
+                pass
+
+    class Watch(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            output = function(*args, **(kwargs or {}))
+            name = _name(function)
+            if name not in _PROPERTIES:
+                path = f"{names[running[-1]]}.{name}".removeprefix(".") if running else name
+                earlier = counts[path]
+                counts[path] += 1
+                report(f"{path}_{earlier}" if earlier else path, output)
+            return output
+
+    handles = []
+    try:
+        for module in filter(takes_hooks, names):
+            handles.append(module.register_forward_pre_hook(enter))
+            handles.append(module.register_forward_hook(leave))
+        with Watch():
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _name(function: Any) -> str:
+    """Name a function as torch.fx does: `+`, `+=` and torch.add are all `add`."""
+    # The functions of exported programs carry their overload: add.Tensor.
+    name = getattr(function, "__name__", type(function).__name__).partition(".")[0].strip("_")
+    return _REFLECTED.get(name, name)

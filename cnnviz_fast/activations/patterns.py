@@ -1,0 +1,285 @@
+"""Stage 3 of 7, first part: layer patterns -> capture targets.
+
+What a pattern may be, in the order in which the meanings are tried, so that a real name always wins:
+
+    layer1.0.conv2      a dotted path; any name of a module that has several
+    type:Conv2d         every module of a class of this name, or of a subclass of one
+    re:layer[12]\\.\\d+   every module whose whole name this regular expression matches; it takes all of the text
+    stage:2, stage:-1   the entry of the model's own list of stages, from 0: `feature_info` (timm), else the first list
+                        of modules called `stages` (timm, Hugging Face)
+    12, -1              the index in the list, negative from the end; also as text, for the command line
+    layer1.*.conv2      `*` stands for any text, dots included: `layer1.*` is everything below layer1
+    layer4.2.add        an operation: a function or operator that the forward of a module calls, by the name that
+                        torch.fx gives it; see operations.py
+    PATTERN#0,6,-1      of the layers that a pattern finds only these, counted from 0, negative from the end; 2-5 is
+                        a range
+    PATTERN:2           only the third call of each module in one pass
+    PATTERN[path]       a part of an output that holds several: index of a tuple, key of a mapping, name of an
+                        attribute, one for each level: `encoder[0]`, `backbone:1[out]`, `body[hidden_states][3]`
+
+and a module object. Within one pattern a module counts once, under the first of its names that matches. Where several
+endings stand together their order is `type:Conv2d#0:2[path]`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import LayerNotFoundError, OptionError, closest
+from ..models.layers import layer_names, once_each, uncompiled
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_LIST_THEM = "List them with: cnnviz layers MODEL"
+_TYPE = "type:"
+_REGULAR = "re:"
+_STAGE = re.compile(r"stage:(-?\d+)")
+_CALL = re.compile(r"(.+):(\d+)", re.DOTALL)
+_PICK = re.compile(r"(.+)#((?:-?\d+|\d+-\d+)(?:,(?:-?\d+|\d+-\d+))*)", re.DOTALL)
+_PART = re.compile(r"(.+)\[([^\[\]]+)\]", re.DOTALL)
+_INTEGER = re.compile(r"-?\d+")
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A module to be captured, or an operation.
+
+    Attributes:
+        name: the dotted name it was asked for by, or its first name where a pattern found it.
+        module: the module, or None for an operation.
+        call: which of its calls in one pass, from 0, or None for all of them.
+        patterns: the patterns that found it.
+        path: the part of its output, an index, key or attribute for each level; () for the output itself.
+    """
+
+    name: str
+    module: nn.Module | None
+    call: int | None
+    patterns: tuple[str, ...]
+    path: tuple[str, ...] = ()
+
+    def key(self, call: int | None) -> str:
+        """Name what comes of one call: `name:k[path]`, with the `:k` left out for None."""
+        return self.name + ("" if call is None else f":{call}") + "".join(f"[{step}]" for step in self.path)
+
+
+def resolve(
+    model: nn.Module,
+    patterns: str | int | nn.Module | Sequence[str | int | nn.Module],
+    operations: Callable[[], Iterable[str]] = tuple,
+) -> list[Target]:
+    """Find the modules that patterns name.
+
+    Args:
+        model: any module.
+        patterns: one pattern or several; the head of this file says what a pattern may be.
+        operations: lists the operations of the model. Called where no module matches.
+
+    Returns:
+        The targets in the order asked for. What an earlier pattern has found already keeps its place.
+
+    Raises:
+        LayerNotFoundError: a pattern matches nothing, or an index is out of range.
+        OptionError: `patterns` holds no pattern, or something that cannot be one.
+    """
+    names = layer_names(model)
+    found: dict[tuple[str, int | None, tuple[str, ...]], Target] = {}
+    for pattern in _as_list(patterns):
+        for target in _match(model, names, pattern, operations):
+            key = (target.name, target.call, target.path)
+            earlier = found[key].patterns if key in found else ()
+            found[key] = dataclasses.replace(target, patterns=(*earlier, *target.patterns))
+    return list(found.values())
+
+
+def _as_list(patterns: Any) -> list[str | int | nn.Module]:
+    """Take one pattern or several as a list of text, integers and modules."""
+    from torch import nn
+
+    several = isinstance(patterns, Iterable) and not isinstance(patterns, (str, nn.Module))
+    asked = [_checked(pattern) for pattern in (patterns if several else [patterns])]
+    if not asked:
+        raise OptionError(f"layers must name at least one layer, got none. {_LIST_THEM}")
+    return asked
+
+
+def _checked(pattern: Any) -> str | int | nn.Module:
+    """Return a pattern that is text, an integer of any kind, or a module."""
+    from torch import nn
+
+    if isinstance(pattern, (str, nn.Module)):
+        return pattern
+    try:
+        return operator.index(pattern)
+    except TypeError:
+        kind = type(pattern).__name__
+        raise OptionError(
+            f"layers must be names, patterns, indices or modules, got an object of type {kind}. {_LIST_THEM}"
+        ) from None
+
+
+def _match(
+    model: nn.Module,
+    names: Mapping[str, nn.Module],
+    pattern: str | int | nn.Module,
+    operations: Callable[[], Iterable[str]],
+) -> list[Target]:
+    """Return what a pattern matches, with the call and the part of the output that it asks for."""
+    if isinstance(pattern, int):
+        name, module = _at_index(names, pattern)
+        return [Target(name, module, None, (str(pattern),))]
+    if not isinstance(pattern, str):
+        name, module = _named(names, pattern)
+        return [Target(name, module, None, (name,))]
+    asked = _split(pattern, names)
+    matches: list[tuple[str, nn.Module | None]] = _match_base(model, names, asked.base)
+    if not matches:
+        known = dict.fromkeys(operations())
+        matches = [(name, None) for name in known if name == asked.base or _matcher(asked.base)(name)]
+        if not matches:
+            raise _not_found(pattern, asked.base, names, known)
+    if asked.picks is not None:
+        matches = [matches[index] for index in _picked(pattern, asked.picks, len(matches))]
+    return [Target(name, module, asked.call, (pattern,), asked.path) for name, module in matches]
+
+
+class _Asked(NamedTuple):
+    """The parts of a pattern: what it names, which of those by number, which call, which part of the output."""
+
+    base: str
+    picks: str | None = None
+    call: int | None = None
+    path: tuple[str, ...] = ()
+
+
+def _split(pattern: str, names: Mapping[str, nn.Module]) -> _Asked:
+    """Split a pattern into its parts; what is a real name or an expression stays whole."""
+    base = pattern
+    picks, call = None, None
+    path: tuple[str, ...] = ()
+    if pattern.startswith(_REGULAR):
+        return _Asked(base)
+    while base not in names and (parts := _PART.fullmatch(base)):
+        base, path = parts[1], (parts[2], *path)
+    if base not in names and not _STAGE.fullmatch(base) and (called := _CALL.fullmatch(base)):
+        base, call = called[1], int(called[2])
+    if base not in names and (picked := _PICK.fullmatch(base)):
+        base, picks = picked[1], picked[2]
+    return _Asked(base, picks, call, path)
+
+
+def _picked(pattern: str, picks: str, count: int) -> list[int]:
+    """Return the positions that the numbers behind a # name among so many layers."""
+    positions: list[int] = []
+    for part in picks.split(","):
+        first, _, last = part[1:].partition("-")  # a minus at the beginning is a sign
+        ends = int(part[0] + first), int(last or part[0] + first)
+        if min(ends) < -count or max(ends) >= count or ends[0] > ends[1]:
+            raise LayerNotFoundError(
+                f"the numbers behind # must be {-count} to {count - 1} for {pattern!r}, got {part}. {_LIST_THEM}"
+            )
+        positions.extend(position % count for position in range(ends[0], ends[1] + 1))
+    return positions
+
+
+def _match_base(model: nn.Module, names: Mapping[str, nn.Module], base: str) -> list[tuple[str, nn.Module | None]]:
+    """Match what names modules; a real name is tried before the meanings it could have otherwise."""
+    if base in names:
+        return [(base, names[base])]
+    if base.startswith(_TYPE):
+        kind = base.removeprefix(_TYPE)
+        return list(once_each((name, module) for name, module in names.items() if kind in _class_names(module)))
+    if stage := _STAGE.fullmatch(base):
+        return [_at_stage(model, names, int(stage[1]))]
+    if _INTEGER.fullmatch(base):
+        return [_at_index(names, int(base))]
+    matches = _matcher(base)
+    return list(once_each((name, module) for name, module in names.items() if matches(name)))
+
+
+def _matcher(base: str) -> Callable[[str], object]:
+    """Return the test of names that a regular expression or a text with wildcards stands for."""
+    if not base.startswith(_REGULAR):
+        # Not fnmatch: its brackets would be in the way of names that hold some.
+        return re.compile(".*".join(re.escape(part) for part in base.split("*")), re.DOTALL).fullmatch
+    try:
+        return re.compile(base.removeprefix(_REGULAR)).fullmatch
+    except re.error as error:
+        raise OptionError(f"layers must hold regular expressions after 're:', got {base!r}: {error}.") from None
+
+
+def _not_found(
+    pattern: str, base: str, names: Mapping[str, nn.Module], operations: Iterable[str]
+) -> LayerNotFoundError:
+    """Word the error for a pattern that matches nothing, with what is near it."""
+    known: Iterable[str] = (*names, *operations)
+    if base.startswith(_TYPE):
+        known = {_TYPE + kind for module in names.values() for kind in _class_names(module)}
+    near = closest(base, known, count=2)
+    return LayerNotFoundError(f"no layer {pattern!r} in the model.{near} {_LIST_THEM}")
+
+
+def _named(names: Mapping[str, nn.Module], wanted: nn.Module) -> tuple[str, nn.Module]:
+    """Return the first name of a module object."""
+    wanted = uncompiled(wanted)
+    for name, module in names.items():
+        if module is wanted:
+            return name, module
+    kind = type(wanted).__name__
+    raise LayerNotFoundError(f"no layer of the model is the {kind} object that was given. {_LIST_THEM}")
+
+
+def _at_stage(model: nn.Module, names: Mapping[str, nn.Module], stage: int) -> tuple[str, nn.Module]:
+    """Return a stage of a model that lists its stages."""
+    stages = _stages(model, names)
+    if not stages:
+        raise LayerNotFoundError(
+            f"no layer 'stage:{stage}' in the model: it has neither feature_info nor a list of stages. {_LIST_THEM}"
+        )
+    if not -len(stages) <= stage < len(stages):
+        raise LayerNotFoundError(
+            f"stage must be {-len(stages)} to {len(stages) - 1} for this model, got {stage}. {_LIST_THEM}"
+        )
+    return stages[stage], names[stages[stage]]
+
+
+def _stages(model: nn.Module, names: Mapping[str, nn.Module]) -> list[str]:
+    """List the names of the stages that a model says it has."""
+    from torch import nn
+
+    for prefix, module in [("", uncompiled(model)), *((f"{name}.", module) for name, module in names.items())]:
+        info = getattr(module, "feature_info", None)
+        entries = info if isinstance(info, list) else getattr(info, "info", None)
+        if isinstance(entries, list) and all(isinstance(entry, dict) and entry.get("module") for entry in entries):
+            # A feature model of timm keeps its modules flat, under names without dots.
+            paths = [prefix + entry["module"] for entry in entries]
+            flat = [prefix + entry["module"].replace(".", "_") for entry in entries]
+            for found in (paths, flat):
+                if found and all(name in names for name in found):
+                    return found
+    for name, module in names.items():
+        if name.rpartition(".")[2] == "stages" and isinstance(module, (nn.ModuleList, nn.Sequential)):
+            return [f"{name}.{child}" for child, _ in module.named_children()]
+    return []
+
+
+def _at_index(names: Mapping[str, nn.Module], index: int) -> tuple[str, nn.Module]:
+    """Return the layer at an index of the list, negative from the end."""
+    layers = once_each(names.items())
+    if not layers:
+        raise LayerNotFoundError(f"no layer {index} in the model: it is a single module without children.")
+    if not -len(layers) <= index < len(layers):
+        raise LayerNotFoundError(
+            f"layer index must be {-len(layers)} to {len(layers) - 1} for this model, got {index}. {_LIST_THEM}"
+        )
+    return layers[index]
+
+
+def _class_names(module: nn.Module) -> list[str]:
+    """Name the class of a module and the classes that it is derived from."""
+    return [kind.__name__ for kind in type(module).__mro__]

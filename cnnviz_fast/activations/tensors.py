@@ -1,0 +1,182 @@
+"""What a layer put out: the tensors in it, the one that is meant, and what is kept of that."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import CaptureError
+from ..parsers import channel_list, choice
+from .buffers import pool
+
+if TYPE_CHECKING:
+    import torch
+
+KEPT_ON = ("device", "cpu")
+REDUCTIONS = ("sum", "mean", "max")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """What is kept of a tensor, taken inside the hook, so that the rest never takes memory beside it.
+
+    Attributes:
+        keep: where it lies: on the layer's own device, or in the CPU's memory.
+        channels: indices on the second axis, such as "0-63,128", in the order wanted; None for all.
+        reduce: sum, mean or max over the channels that are left, to one; halves are widened to float32 first.
+    """
+
+    keep: str = "device"
+    channels: Any = None
+    reduce: str | None = None
+
+    def __post_init__(self) -> None:
+        choice(*KEPT_ON)("keep", self.keep)
+        if self.channels is not None:
+            object.__setattr__(self, "channels", channel_list("channels", self.channels))
+        if self.reduce is not None:
+            choice(*REDUCTIONS)("reduce", self.reduce)
+
+    def copy(self, tensor: torch.Tensor, layer: str) -> torch.Tensor:
+        """Copy what is kept.
+
+        Args:
+            tensor: (N, C, ...) real dtype. Not modified.
+            layer: whose output it is, for messages.
+
+        Returns:
+            (N, C or 1, ...) of the same dtype, float32 where halves were reduced; memory that nobody else writes.
+
+        Raises:
+            CaptureError: the tensor has no such channels, or no channels at all.
+        """
+        import torch
+
+        kept, fresh = tensor.detach(), False
+        if (self.channels is not None or self.reduce is not None) and kept.ndim < 2:
+            raise CaptureError(f"layer {layer!r} put out {tuple(kept.shape)}, which has no axis of channels.")
+        if self.channels is not None:
+            last = kept.shape[1] - 1
+            if max(self.channels) > last:
+                raise CaptureError(f"channels must be 0 to {last} for layer {layer!r}, got {max(self.channels)}.")
+            kept, fresh = kept.index_select(1, torch.tensor(self.channels).to(kept.device, non_blocking=True)), True
+        if self.reduce is not None:
+            kept, fresh = _reduced(kept, self.reduce), True
+        if self.keep == "cpu" and kept.device.type != "cpu":
+            kept, fresh = kept.cpu(), True
+        # Copied at once: the next layer may work in place, and whether one will cannot be known before it has.
+        return kept if fresh else pool.copy(kept)
+
+
+def _reduced(maps: torch.Tensor, reduce: str) -> torch.Tensor:
+    import torch
+
+    wide = maps.float() if maps.dtype in (torch.float16, torch.bfloat16) or not maps.is_floating_point() else maps
+    if reduce == "max":
+        return wide.amax(1, keepdim=True)
+    return wide.sum(1, keepdim=True) if reduce == "sum" else wide.mean(1, keepdim=True)
+
+
+def tensors_in(output: Any) -> dict[str, torch.Tensor]:
+    """Find the tensors in an output: itself, or those in its sequences, mappings and dataclasses, however deep.
+
+    Args:
+        output: what a layer put out.
+
+    Returns:
+        Path -> tensor, in order; "" is the path of the output itself, `[1][out]` of an entry of its second part.
+    """
+    found: dict[str, torch.Tensor] = {}
+    _collect(output, "", found, ())
+    return found
+
+
+def part_of(output: Any, path: tuple[str, ...], layer: str) -> Any:
+    """Follow a path into an output.
+
+    Args:
+        output: what a layer put out.
+        path: index of a sequence, key of a mapping or name of an attribute, for each level.
+        layer: whose output it is, for messages.
+
+    Returns:
+        What is there.
+
+    Raises:
+        CaptureError: there is no such part.
+    """
+    part = output
+    for depth, step in enumerate(path):
+        parts = _parts(part)
+        if step in parts:
+            part = parts[step]
+        elif step.lstrip("-").isdigit() and isinstance(part, (list, tuple)) and -len(part) <= int(step) < len(part):
+            part = part[int(step)]
+        elif step.isidentifier() and not step.startswith("_") and not callable(getattr(part, step, print)):
+            part = getattr(part, step)
+        else:
+            way = "".join(f"[{step}]" for step in path[:depth])
+            there = ", ".join(f"[{name}]" for name in list(parts)[:8]) or "no parts"
+            kind = type(part).__name__
+            raise CaptureError(f"layer {layer + way!r} has no part [{step}] in its {kind}: it has {there}.")
+    return part
+
+
+def only_tensor(output: Any, layer: str) -> torch.Tensor:
+    """Return the one tensor of an output.
+
+    Args:
+        output: what a layer put out.
+        layer: its name, for messages.
+
+    Returns:
+        The tensor, dense, real and with values; dequantised where it is quantised.
+
+    Raises:
+        CaptureError: there are none or several, or it is one that cannot be looked at.
+    """
+    import torch
+
+    found = tensors_in(output)
+    if len(found) != 1:
+        kind = type(output).__name__
+        named = ", ".join(repr(layer + path) for path in list(found)[:4])
+        advice = f" Name one: {named}{', ...' if len(found) > 4 else ''}." if found else ""
+        raise CaptureError(
+            f"layer {layer!r} must put out one tensor, got {len(found)} (output of type {kind}).{advice}"
+        )
+    (tensor,) = found.values()
+    if tensor.is_meta:
+        raise CaptureError(f"layer {layer!r} put out a meta tensor, which has no values. Load the model with weights.")
+    if tensor.is_nested or not (tensor.layout is torch.strided or tensor.is_mkldnn):
+        raise CaptureError(f"layer {layer!r} put out a sparse or nested tensor; only dense ones have maps to look at.")
+    if tensor.is_complex():
+        raise CaptureError(f"layer {layer!r} put out complex numbers, which have no one value to draw.")
+    if tensor.numel() == 0:
+        raise CaptureError(f"layer {layer!r} put out an empty tensor of shape {tuple(tensor.shape)}.")
+    if tensor.is_quantized:
+        return tensor.dequantize()
+    return tensor.to_dense() if tensor.is_mkldnn else tensor
+
+
+def _parts(output: Any) -> dict[str, Any]:
+    """Return the parts of a container by the text that names them; none of a tensor or of anything else."""
+    if isinstance(output, Mapping):
+        return {str(key): part for key, part in output.items()}
+    if isinstance(output, (list, tuple)):
+        return {str(index): part for index, part in enumerate(output)}
+    if dataclasses.is_dataclass(output) and not isinstance(output, type):
+        return {field.name: getattr(output, field.name) for field in dataclasses.fields(output)}
+    return {}
+
+
+def _collect(output: Any, path: str, found: dict[str, torch.Tensor], above: tuple[int, ...]) -> None:
+    import torch
+
+    if isinstance(output, torch.Tensor):
+        found[path] = output
+    elif id(output) not in above:  # a container may hold itself
+        for name, part in _parts(output).items():
+            _collect(part, f"{path}[{name}]", found, (*above, id(output)))

@@ -1,0 +1,1 @@
+"""What channels hold: their values, statistics and ranges, which of them are drawn, and statistics over data sets."""

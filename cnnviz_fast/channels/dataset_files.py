@@ -1,0 +1,123 @@
+"""Statistics over a data set, last part: the file that keeps them, for a later run or another program."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..runtime.files import whole_file
+from ..sheets.manifest import package_version
+from .dataset import LayerStatistics
+
+Array = NDArray[Any]
+
+CONTENT = "dataset_statistics"
+"""The entry of a file's header that says, as JSON, what the file holds."""
+
+
+def write_statistics(
+    path: str | os.PathLike[str],
+    layers: Mapping[str, LayerStatistics],
+    facts: Mapping[str, int | None] | None = None,
+) -> Path:
+    """Write the statistics of layers into one file.
+
+    Args:
+        path: the file, in the format safetensors; it appears whole or not at all.
+        layers: name -> statistics.
+        facts: what else its header shall say; see facts_of.
+
+    Returns:
+        The path.
+
+    Raises:
+        WriteError: the file cannot be written.
+    """
+    from safetensors.numpy import save
+
+    arrays: dict[str, Array] = {}
+    for position, statistics in enumerate(layers.values()):
+        arrays |= {f"{position}.{name}": array for name, array in statistics.to_arrays().items()}
+    content = {
+        "version": package_version(),
+        "layers": list(layers),
+        "images": [statistics.images for statistics in layers.values()],
+        **(facts or {}),
+        "sha256": _digest(list(layers), arrays),
+    }
+    path = Path(path)
+    with whole_file(path) as file:
+        file.write(save(arrays, {CONTENT: json.dumps(content)}))
+    return path
+
+
+def read_statistics(path: str | os.PathLike[str]) -> dict[str, LayerStatistics]:
+    """Read what `write_statistics` wrote.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Layer name -> statistics, in the order written.
+
+    Raises:
+        InputError: the file is missing, damaged, or of another kind.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    label = f"statistics {os.fspath(path)!r}"
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names = file.keys()
+            header = (file.metadata() or {}).get(CONTENT)
+            arrays = {name: file.get_tensor(name) for name in names} if header else {}
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{label} cannot be read: {error}.") from error
+    if header is None:
+        raise InputError(f"{label} must be a file of write_statistics, got one of another kind.")
+    try:
+        content = json.loads(header)
+        layers = list(content["layers"])
+        if content["sha256"] != _digest(layers, arrays):
+            raise InputError("its content is not what was written")
+        return {layer: LayerStatistics.from_arrays(_part(arrays, f"{i}.")) for i, layer in enumerate(layers)}
+    except (ValueError, LookupError, TypeError) as error:
+        raise InputError(f"{label} is damaged: {str(error).rstrip('.')}.") from error
+
+
+def facts_of(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what the header of a file of statistics says of them: version, layers, images, and what it was given.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The facts, none where there is no such file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(json.loads((file.metadata() or {}).get(CONTENT, "{}")))
+    except (SafetensorError, OSError, ValueError):
+        return {}
+
+
+def _digest(layers: list[str], arrays: Mapping[str, Array]) -> str:
+    """Return a hash of everything that statistics hold."""
+    digest = hashlib.sha256(json.dumps(layers).encode())
+    for name in sorted(arrays):
+        digest.update(name.encode() + arrays[name].tobytes())
+    return digest.hexdigest()
+
+
+def _part(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
+    """Return the arrays whose names begin so, named by the rest."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -1,0 +1,1 @@
+"""The command line: arguments become calls, and what they return becomes lines on the terminal."""

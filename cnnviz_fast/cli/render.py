@@ -1,0 +1,165 @@
+"""`cnnviz render`: the main job; prints the path of each file it wrote."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import CaptureError, ImageError, OptionError
+from ..kernels import backends
+from ..options import LayoutOptions, PreprocessOptions, RenderOptions, RunOptions
+from . import atlas
+from . import run as many
+from .arguments import (
+    MODEL_HELP,
+    add_command,
+    add_max_pixels,
+    add_options,
+    add_output,
+    add_overlay,
+    add_weights,
+    options_of,
+    output_folder,
+    overlay_of,
+)
+from .results import Said, ways_of
+from .terminal import everything_is_loaded
+
+if TYPE_CHECKING:
+    from ..activations.maps import Picture
+    from ..models.load import LoadedModel
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = add_command(commands, "render", run, "draw sheets of layers for pictures; prints the path of each file")
+    model = parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    images = parser.add_argument(
+        "images", metavar="IMAGE", nargs="+",
+        help="files; or for any number of pictures folders, globs, lists (.txt, .lst, - for stdin), .tar or .parquet",
+    )  # fmt: skip
+    layer = parser.add_argument(
+        "--layer", metavar="L", nargs="+", action="extend", required=True,
+        help="names, wildcards, type:Conv2d, type:Conv2d#0,6 for some of them, numbers from `cnnviz layers`, or name:2 "
+        "for the third call",
+    )  # fmt: skip
+    atlas.add_from_atlas(parser, instead_of=(model, images, layer))
+    add_weights(parser)
+    add_output(parser)
+    _add_single_files(parser)
+    add_max_pixels(parser)
+    add_overlay(parser)
+    add_options(parser, "preprocessing (default: what the weights say)", PreprocessOptions)
+    add_options(parser, "reading", LayoutOptions)
+    add_options(parser, "drawing", RenderOptions)
+    add_options(parser, "any number of pictures", RunOptions)
+
+
+def _add_single_files(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("single files")
+    group.add_argument("--each", action="store_true", help="a file for each tile, in a folder for each layer")
+    group.add_argument(
+        "--name", metavar="PATTERN", help="of each file, with {channel} and {suffix} (default {channel}.FORMAT)"
+    )
+    group.add_argument("--suffix", metavar="TEXT", default="", help="what stands for {suffix} in it")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Draw the layers of the pictures."""
+    if not arguments.each and (arguments.name or arguments.suffix):
+        raise OptionError("name and suffix go with each: sheets are named after picture and layer.")
+    _check_format(arguments)
+    if arguments.from_atlas is not None:
+        return atlas.draw_atlases(arguments)
+    if many.is_run(arguments):
+        return many.run_over(arguments)
+    options = options_of(arguments, RenderOptions)
+    layout = options_of(arguments, LayoutOptions)
+    preprocess = options_of(arguments, PreprocessOptions)
+    backdrop = overlay_of(arguments, arguments.max_pixels)
+    folder = output_folder(arguments)
+
+    backends.compile_ahead(options.backend)
+
+    from ..activations.maps import list_pictures
+    from ..models.load import load_model
+
+    pictures = list_pictures(arguments.images)
+    model = load_model(
+        arguments.model, weights=arguments.weights, seed=arguments.seed, device=arguments.device, preprocess=preprocess
+    )
+    return draw(arguments, model, pictures, folder, Drawing(options, layout, arguments.max_pixels, backdrop))
+
+
+def _check_format(arguments: argparse.Namespace) -> None:
+    """Refuse a name of single files that ends otherwise than --format says."""
+    from ..formats.picture import format_of
+
+    if arguments.name and arguments.format != "png":
+        wanted, named = format_of(Path(f"x.{arguments.format}")), format_of(Path(arguments.name))
+        if wanted != named:
+            raise OptionError(
+                f"name must end as format {arguments.format!r} does, got {arguments.name!r}. Leave format out."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """How pictures are read and drawn.
+
+    options: how to draw.
+    layout: how to read what the layers put out.
+    max_pixels: largest picture to read, in px.
+    backdrop: of read_overlay.
+    """
+
+    options: RenderOptions
+    layout: LayoutOptions
+    max_pixels: int
+    backdrop: Any
+
+
+def draw(
+    arguments: argparse.Namespace, model: LoadedModel, pictures: Sequence[Picture], folder: Path, drawing: Drawing
+) -> int:
+    """Draw every picture; one that cannot be read or run does not stop the others.
+
+    Args:
+        arguments: of the command: layer, format, json, debug.
+        model: the record of load_model.
+        pictures: of list_pictures.
+        folder: where files go.
+        drawing: how to draw.
+
+    Returns:
+        The exit code.
+    """
+    from ..activations.maps import look_at, plan_layers
+    from ..formats.names import layer_stem, refuse_same_names
+    from ..runtime.progress import with_bar
+
+    plan, write = ways_of(arguments)
+    if drawing.options.backend in ("auto", "numba"):
+        backends.missing("numba")  # loads it
+    everything_is_loaded()
+    said = Said(arguments.json, "pictures")
+    for picture in with_bar(pictures, "picture"):
+        try:
+            seen = look_at(model, picture, arguments.layer, drawing.max_pixels, drawing.layout)
+            plans = plan_layers(model, seen, drawing.options, drawing.backdrop, plan)
+            del seen  # what is drawn is let go of, before the maps of the next picture need memory
+        except (ImageError, CaptureError) as error:
+            if arguments.debug:
+                raise
+            said.failed({"image": picture.name}, error)
+            continue
+        if not said.files:
+            refuse_same_names([each.stem for each in pictures], plans)
+        for layer in list(plans):
+            planned = plans.pop(layer)
+            paths = write(planned, folder / layer_stem(picture.stem, layer))
+            said.written({"image": picture.name, "layer": layer}, paths, planned)
+    return said.all(len(pictures))

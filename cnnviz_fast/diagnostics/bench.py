@@ -1,0 +1,77 @@
+"""What `cnnviz bench` measures: what users wait for, on their own machine; bench_cases.py has the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import OptionError
+from ..kernels import backends
+from ..models.load import resolve_device
+from ..options import RenderOptions
+from ..runtime.workers import default_threads
+from . import installation as doctor
+from .bench_cases import Place
+from .bench_cases import cases as cases
+from .stopwatch import Row
+
+HEAD = ("cnnviz_fast", "python", "torch", "numba", "encoder native")
+"""What of doctor's findings stands above the table."""
+
+
+def place_of(device: str, threads: Any, folder: Path) -> Place:
+    """Find where to measure.
+
+    Args:
+        device: auto, cpu, cuda, mps, or another that torch knows.
+        threads: number of workers on the CPU, also as text; None for one a core.
+        folder: for files.
+
+    Returns:
+        The place.
+
+    Raises:
+        OptionError: the device is not there, or the number cannot be used.
+    """
+    workers = RenderOptions(threads=threads).threads or default_threads()
+    found = resolve_device(device)
+    if found.type == "meta":
+        raise OptionError("device must be one that computes, got 'meta'. Leave it out, or pass cpu.")
+    return Place(found, workers, folder)
+
+
+def machine(place: Place) -> dict[str, str]:
+    """Say what times depend on: the device, the backend that draws there, threads and versions."""
+    kind = place.device.type
+    name = torch.cuda.get_device_name(place.device) if kind == "cuda" else str(place.device)
+    findings = {finding["subject"]: finding["detail"] for finding in doctor.examine()}
+    return {
+        "device": name,
+        "backend": backends.choose("auto", kind).name,
+        "threads": str(place.threads),
+        **{subject: findings[subject] for subject in HEAD},
+    }
+
+
+def measure(place: Place, case: Callable[[Place], Row]) -> Row:
+    """Measure one of the CASES.
+
+    Args:
+        place: where.
+        case: which.
+
+    Returns:
+        Its row.
+
+    Raises:
+        KernelError: a result is wrong.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(place.threads)
+    try:
+        return case(place)
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,57 @@
+"""Stage 7 of 7: the maps themselves, of all layers of one picture, in one safetensors file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..runtime.files import whole_file
+from ..sheets.manifest import package_version
+from .safetensors import tensor_bytes
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..sheets.manifest import Source
+
+
+def write_maps(maps: Mapping[str, tuple[torch.Tensor, Source]], path: str | os.PathLike[str]) -> Path:
+    """Write maps as they are, to the last bit, for other programs to read.
+
+    Args:
+        maps: see maps_bytes.
+        path: the file.
+
+    Returns:
+        The path.
+
+    Raises:
+        WriteError: the file cannot be written; nothing is left of it, and an older file of that name stays.
+    """
+    path = Path(path)
+    raw = maps_bytes(maps)
+    with whole_file(path) as file:
+        file.write(raw)
+    return path
+
+
+def maps_bytes(maps: Mapping[str, tuple[torch.Tensor, Source]]) -> bytes:
+    """Make the bytes of a safetensors file of maps.
+
+    Args:
+        maps: layer -> its maps, or what they are reduced to, and where they came from, as `look.Seen` has them. Of any
+            shape and real dtype, any strides, any device. Not modified.
+
+    Returns:
+        The bytes: a tensor for each layer, its dtype kept. The metadata hold, under "cnnviz_fast", a JSON record:
+        format "maps", package (the version that wrote it) and layers (layer -> the fields of its `Source`).
+    """
+    import torch
+
+    # Safetensors refuses tensors that share memory, as the samples of a batch do.
+    order = torch.contiguous_format
+    tensors = {layer: values.detach().clone(memory_format=order) for layer, (values, _) in maps.items()}
+    facts = {layer: source.facts() for layer, (_, source) in maps.items()}
+    return tensor_bytes(tensors, {"format": "maps", "package": package_version(), "layers": facts})

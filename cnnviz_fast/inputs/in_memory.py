@@ -1,0 +1,125 @@
+"""Stage 2 of 7, pictures: one path, PIL image, array or tensor becomes an upright 8-bit RGB picture."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from ..errors import DTypeError, ImageError, ShapeError
+from ..options import MAX_PIXELS
+from ..parsers import whole
+from .decode import decode_bytes, decode_file, decode_picture
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import torch
+    from PIL.Image import Image as Picture
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A picture's file in memory, out of a shard or a table.
+
+    name: what messages call it.
+    content: the bytes of the file.
+    """
+
+    name: str
+    content: bytes = field(repr=False)
+
+
+Source: TypeAlias = "Path | Picture | npt.NDArray[Any] | torch.Tensor | Encoded"
+
+
+def decode_image(source: Source | str, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Decode a picture to 8-bit RGB, upright.
+
+    A file's format is told by its content: PNG, JPEG, WebP, BMP, GIF, TIFF, PPM/PGM/PBM and nothing else. EXIF
+    orientation is applied, transparency is laid over white, wide values are scaled; `decode.py` says how.
+
+    Args:
+        source: a path; a file in memory; a PIL image, which is left as it is; a (H, W) or (H, W, 1|3|4) uint8 array;
+            or a (1|3|4, H, W) uint8 tensor.
+        max_pixels: refuse pictures of more pixels, before they are decoded.
+
+    Returns:
+        A new PIL image of mode RGB.
+
+    Raises:
+        ImageError: the file is missing, none of the formats, damaged, or of more than `max_pixels`.
+        ShapeError: an array or a tensor has another shape.
+        DTypeError: an array or a tensor is not uint8.
+    """
+    limit: int = whole(1)("max_pixels", max_pixels)
+    if isinstance(source, str | os.PathLike):
+        return decode_file(Path(source), limit)
+    if isinstance(source, Encoded):
+        return decode_bytes(source.content, source.name, limit)
+    if is_picture(source):
+        return decode_picture(source, "image", limit)  # type: ignore[arg-type]
+    if isinstance(source, np.ndarray) or is_tensor(source):
+        return decode_picture(_wrapped(source), "image", limit)
+    raise ImageError(f"image must be a path, PIL image, uint8 array or uint8 tensor, got {type(source).__name__}.")
+
+
+def is_picture(item: object) -> bool:
+    """Tell PIL images without importing Pillow: whoever has one has imported it."""
+    module = sys.modules.get("PIL.Image")
+    return module is not None and isinstance(item, module.Image)
+
+
+def is_tensor(item: object) -> bool:
+    """Tell tensors without importing torch: whoever has one has imported it."""
+    module = sys.modules.get("torch")
+    return module is not None and isinstance(item, module.Tensor)
+
+
+def _wrapped(source: Any) -> Picture:
+    """Make a PIL image of a uint8 array (H, W[, 1|3|4]) or tensor (1|3|4, H, W)."""
+    from PIL import Image
+
+    _check_array(source)
+    if is_tensor(source):
+        source = source.detach().cpu().permute(1, 2, 0).numpy()
+    pixels = np.ascontiguousarray(source)
+    return Image.fromarray(pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
+
+
+def _check_array(source: Any) -> None:
+    """Refuse arrays and tensors that are not pictures, and say what to do about each."""
+    dtype = str(source.dtype).removeprefix("torch.")
+    shape = tuple(source.shape)
+    if dtype != "uint8":
+        raise DTypeError(f"image must be uint8, got {dtype}. {_dtype_advice(dtype, is_tensor(source))}")
+    if is_tensor(source):
+        expected, channels = "(1|3|4, H, W)", shape[:1]
+    else:
+        expected, channels = "(H, W) or (H, W, 1|3|4)", shape[2:]
+    fits = (len(shape) == 3 and channels[0] in (1, 3, 4)) or (len(shape) == 2 and not is_tensor(source))
+    if fits and 0 not in shape:
+        return
+    advice = ""
+    if len(shape) == 4:
+        advice = " Pass its samples one by one: list(images)."
+    elif len(shape) == 3 and not is_tensor(source) and shape[0] in (1, 3, 4):
+        advice = " Put the channels last: image.transpose(1, 2, 0)."
+    elif len(shape) == 3 and shape[2] in (1, 3, 4):
+        advice = " Put the channels first: image.permute(2, 0, 1)."
+    raise ShapeError(f"image must have shape {expected}, got {shape}.{advice}")
+
+
+def _dtype_advice(dtype: str, tensor: bool) -> str:
+    if dtype == "bool":
+        return "Convert it to uint8 and multiply it by 255."
+    if dtype == "uint16":
+        return "Divide it by 257, round, and convert it to uint8."
+    if dtype.startswith("int"):
+        return "Convert it to uint8 if its values are 0 to 255."
+    if tensor:
+        return "A float tensor counts as preprocessed: pass it to load_images or to capture."
+    return "Scale it to 0..255, round, and convert it to uint8; or pass a preprocessed float tensor (3, H, W)."

@@ -1,0 +1,206 @@
+"""Stage 2 of 7, sources: which pictures a run is over, out of folders, globs, lists, shards, tables and memory."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..errors import ImageError, OptionError
+from ..runs.folder.index import holds_a_run
+from ..runs.ranks import place_in
+from .catalogue import Catalogue, Failure, Files, Held, normalised
+from .decode import EXTENSIONS, reason
+from .images import find_images, has_extension, matching_files, natural_key
+from .in_memory import Encoded, is_picture, is_tensor
+from .parquet_tables import list_table
+from .tar_shards import COMPRESSED, list_shard
+
+LISTS = (".txt", ".lst")
+SETS = (*LISTS, ".tar", *COMPRESSED, ".parquet")
+STDIN = "-"
+_FILES = Files()
+
+Out = str | os.PathLike[str] | None
+
+
+def list_items(sources: object, out: str | os.PathLike[str] | None = None) -> Catalogue:
+    """List the pictures that sources stand for, without reading any.
+
+    Beside the files, globs and in-memory pictures that `load_images` takes, a source may be:
+
+    - a folder: the pictures in it and in all folders below it; linked folders once, behind the others.
+    - `.txt`, `.lst`: a path a line, relative to the list's own folder; blank lines and those that begin with # do not
+      count. `-` is such a list on standard input, relative to the working folder. Paths may also end in NULs.
+    - `.tar`: a shard in the form of webdataset; see list_shard. `.parquet`: a table; see list_table.
+
+    Whether what a list names is there, shows when it is read. Globs may match any of these.
+
+    Args:
+        sources: one source, or any iterable of them.
+        out: folder of what is made of the pictures. Where it lies in a folder that is searched, it is passed over.
+
+    Returns:
+        The pictures in the order given, of each folder and glob in natural order. A float tensor (N, ...) is N of them.
+
+    Raises:
+        ImageError: a source is missing, of another kind or empty, or no picture is left at all.
+        OptionError: a folder that is searched is `out` itself.
+    """
+    if isinstance(sources, Catalogue):
+        return sources
+    catalogue = Catalogue()
+    _list_any(sources, catalogue, out)
+    catalogue.drop_repeats()
+    if not len(catalogue):
+        first = (
+            catalogue.failures[0].reason if catalogue.failures else "images must name at least one picture, got none."
+        )
+        raise ImageError(first)
+    return catalogue
+
+
+def _list_any(source: Any, catalogue: Catalogue, out: Out) -> None:
+    """List one source, or an iterable of them."""
+    if isinstance(source, str | os.PathLike):
+        _list_path(os.fspath(source), catalogue, out)
+    elif isinstance(source, np.ndarray | Encoded) or is_tensor(source) or is_picture(source):
+        batch = is_tensor(source) and source.is_floating_point() and source.ndim > 3
+        for picture in source.split(1) if batch else [source]:
+            catalogue.add(Held(picture), f"image{len(catalogue)}")
+    elif isinstance(source, Iterable) and not isinstance(source, bytes | bytearray | Mapping):
+        for each in source:
+            _list_any(each, catalogue, out)
+    else:
+        find_images(source)  # which says what it must be
+
+
+def _list_path(text: str, catalogue: Catalogue, out: Out) -> None:
+    """List what a path, a folder, a glob or `-` stands for."""
+    if text == STDIN:
+        if (world := place_in().world) > 1:
+            raise OptionError(
+                f"images must not be {STDIN!r} for {world} processes, which would each read a part of standard input. "
+                f"Write the list to a file."
+            )
+        _list_lines(sys.stdin.buffer.read(), "", "standard input", catalogue)
+    elif os.path.isdir(text):
+        _list_folder(text, catalogue, out)
+    else:
+        for path in matching_files(text):
+            if not _is_own(path, text, out):
+                _list_file(path, catalogue)
+
+
+def _is_own(path: str, text: str, out: Out) -> bool:
+    """Tell if a match of a glob lies in `out`, and that below where the glob begins to search."""
+    if out is None or path == text:
+        return False
+    own, place = os.path.realpath(out), os.path.realpath(path)
+    root = os.path.realpath(os.path.dirname(text[: re.search(r"[*?[]", text).start()]))  # type: ignore[union-attr]
+    return own.startswith(os.path.join(root, "")) and place.startswith(os.path.join(own, ""))
+
+
+def _list_file(path: str, catalogue: Catalogue) -> None:
+    """List one file that is there: a list, a shard, a table or a picture."""
+    ending = path.lower()
+    if ending.endswith(LISTS):
+        try:
+            with open(path, "rb") as file:
+                content = file.read()
+        except OSError as error:
+            raise ImageError(f"list {path!r} cannot be read: {reason(error)}.") from error
+        _list_lines(content, os.path.dirname(path), f"list {path!r}", catalogue)
+    elif ending.endswith((".tar", *COMPRESSED)):
+        list_shard(normalised(path), catalogue)
+    elif ending.endswith(".parquet"):
+        list_table(normalised(path), catalogue)
+    else:
+        catalogue.add(_FILES, normalised(path))
+
+
+def _list_lines(content: bytes, folder: str, label: str, catalogue: Catalogue) -> None:
+    """List the paths in a list; those in a list that holds NULs are taken as they are."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # what PowerShell 5 writes
+        content = content.decode("utf-16", "surrogatepass").encode(errors="surrogatepass")
+    content = content.removeprefix(codecs.BOM_UTF8)
+    exact = b"\0" in content
+    before = len(catalogue)
+    for match in re.finditer(rb"[^\0]+" if exact else rb"[^\r\n]+", content):
+        line = os.fsdecode(match[0])
+        if exact or not (line.isspace() or line.startswith("#")):
+            catalogue.add(_FILES, normalised(os.path.join(folder, line)))
+    if len(catalogue) == before:
+        raise ImageError(f"{label} names no images.")
+
+
+def _list_folder(folder: str, catalogue: Catalogue, out: Out) -> None:
+    """List the pictures in a folder and below."""
+    before, failed = len(catalogue), len(catalogue.failures)
+    apart = _identity(out) if out is not None and os.path.isdir(out) else None
+    if apart == _identity(folder):
+        raise OptionError(
+            f"out must not be a folder that is searched for pictures, got {os.fspath(out)!r}. Give a folder in it."  # type: ignore[arg-type]
+        )
+    for path in _pictures_below(folder, catalogue.failures, apart):
+        catalogue.add(_FILES, normalised(path))
+    if len(catalogue) > before:
+        return
+    if len(catalogue.failures) > failed:
+        raise ImageError(catalogue.failures[failed].reason)
+    raise ImageError(f"folder {folder!r} holds no images ({' '.join(EXTENSIONS)}). Shards and lists are named singly.")
+
+
+def _identity(folder: str | os.PathLike[str]) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _pictures_below(folder: str, failures: list[Failure], apart: tuple[int, int] | None) -> Iterator[str]:
+    """Walk a folder: its pictures, then those of its folders; linked folders last, so that each is entered once.
+
+    What other runs have made in folders below is passed over, and so are pipes and devices. A link to nothing that has
+    a picture's name counts as a picture that is missing.
+    """
+    folders, linked = [folder], deque[str]()
+    entered = {apart}
+    while folders or linked:
+        path = folders.pop() if folders else linked.popleft()
+        try:
+            if (identity := _identity(path)) in entered:
+                continue
+            entered.add(identity)
+            if path != folder and holds_a_run(path):
+                continue
+            pictures, inner, links = _inside(path)
+        except OSError as error:
+            failures.append(Failure(path, f"folder {path!r} cannot be read: {reason(error)}."))
+            continue
+        yield from pictures
+        folders += reversed(inner)
+        linked += links
+
+
+def _inside(folder: str) -> tuple[list[str], list[str], list[str]]:
+    """Give the pictures, the folders and the linked folders directly in a folder, each in natural order."""
+    pictures: list[str] = []
+    inner: list[str] = []
+    links: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            link = entry.is_symlink()
+            if os.path.isdir(entry.path) if link else entry.is_dir():  # os.path takes links to themselves, entry raises
+                (links if link else inner).append(entry.path)
+            elif has_extension(entry.name):
+                missing = link and not os.path.exists(entry.path)
+                if missing or os.path.isfile(entry.path):
+                    pictures.append(entry.path)
+    return sorted(pictures, key=natural_key), sorted(inner, key=natural_key), sorted(links, key=natural_key)

@@ -1,0 +1,126 @@
+"""Stage 2 of 7, shards: the pictures in a tar file in the form of webdataset, read from their place in it."""
+
+from __future__ import annotations
+
+import os
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from ..errors import ImageError
+from .catalogue import Catalogue, Failure, Item
+from .decode import reason
+from .images import has_extension
+from .in_memory import Encoded
+
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
+_PACKERS = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ\0": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
+_SPARSE = 0  # size that says so: an empty file is never read from its place either
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A tar file; what is listed of it are members of the name of a picture, with their first byte and size."""
+
+    path: str
+
+    def key(self, text: str) -> str:
+        """Return SHARD/MEMBER."""
+        return f"{self.path}/{text}"
+
+    def open(self, item: Item) -> Encoded:
+        """Read a member from its place."""
+        try:
+            with open(self.path, "rb", buffering=0) as file:
+                file.seek(item.start)
+                content = file.read(item.size)
+        except OSError as error:
+            raise ImageError(f"image {item.name!r} cannot be read: {reason(error)}.") from error
+        if len(content) < item.size:
+            raise ImageError(f"image {item.name!r} is cut off: the shard has changed since it was listed.")
+        if item.size == _SPARSE:
+            raise ImageError(f"image {item.name!r} is empty (0 bytes) or sparse. Pack the shard anew without --sparse.")
+        return Encoded(item.name, content)
+
+
+def refuse_compressed(path: str) -> None:
+    """Refuse a tar file that is compressed as a whole: a member of it has no place that could be read alone."""
+    with open(path, "rb") as file:
+        head = file.read(6)
+    packer = next((packer for magic, packer in _PACKERS.items() if head.startswith(magic)), None)
+    if packer or path.lower().endswith(COMPRESSED):
+        advice = f"Unpack it once: {packer} {os.path.basename(path)}" if packer else "Unpack it once"
+        raise ImageError(f"shard {path!r} must be a plain .tar, not a compressed one. {advice}.")
+
+
+def members_of(path: str) -> Iterator[tuple[str, int, int]]:
+    """Walk through the files in a tar file; links, folders and other members are passed over.
+
+    Args:
+        path: of a .tar file.
+
+    Yields:
+        Name, first byte and size of each; a sparse one, which has no place to be read from, is given the size 0.
+
+    Raises:
+        ImageError: it is compressed.
+        Exception: it is damaged; on such headers tarfile raises TarError, ValueError, RecursionError, ...
+    """
+    refuse_compressed(path)
+    with open(path, "rb") as file:
+        end = os.fstat(file.fileno()).st_size
+        with tarfile.open(fileobj=file, mode="r:", encoding="utf-8") as tar:
+            while (member := tar.next()) is not None:
+                tar.members.clear()  # type: ignore[attr-defined]  # or a million of them would stay in memory
+                if member.offset_data + (0 if member.issparse() else member.size) > end:
+                    raise tarfile.ReadError(f"{member.name!r} is cut off")
+                if member.isreg():
+                    name = re.sub(r"^(\./+)+", "", member.name)
+                    yield name, member.offset_data, _SPARSE if member.issparse() else member.size
+            _check_end(file, tar.offset)
+
+
+def list_shard(path: str, catalogue: Catalogue) -> None:
+    """Find the places of the pictures in a tar file; what is damaged becomes one failure of the catalogue.
+
+    Of members of one name the last counts, as where tar unpacks. The sample's key of webdataset is the member's name
+    up to its first dot; here the whole name counts, so that `7.jpg` and `7.mask.png` are two pictures.
+
+    Args:
+        path: of a .tar file.
+        catalogue: to add to.
+
+    Raises:
+        ImageError: it is compressed.
+    """
+    places: dict[str, tuple[int, int]] = {}
+    members = 0
+    try:
+        for name, start, size in members_of(path):
+            if has_extension(name) and not os.path.basename(name).startswith("."):
+                members += 1
+                places[name] = (start, size)
+    except ImageError:
+        raise
+    except Exception as error:
+        found = f" after {len(places):,} pictures" if places else ""
+        catalogue.failures.append(Failure(path, f"shard {path!r} is damaged{found}: {reason(error)}."))
+    else:
+        if not places:
+            catalogue.failures.append(Failure(path, f"shard {path!r} holds no images."))
+    shard = Shard(path)
+    for name, (start, size) in places.items():
+        catalogue.add(shard, name, start, size)
+    catalogue.repeats += members - len(places)
+
+
+def _check_end(file: BinaryIO, offset: int) -> None:
+    """Raise ReadError unless the mark of the end is there: `tarfile` stops silently at a header that it cannot read."""
+    file.seek(offset)
+    header = file.read(tarfile.BLOCKSIZE)
+    if len(header) < tarfile.BLOCKSIZE:
+        raise tarfile.ReadError("it ends without the mark of its end")
+    if header.strip(tarfile.NUL):
+        raise tarfile.ReadError(f"no valid header at byte {offset:,}")

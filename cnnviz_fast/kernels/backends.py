@@ -1,0 +1,230 @@
+"""Stage 6 of 7: which backend draws, and why not another."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from ..errors import BackendUnavailableError, worded
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One implementation of the kernel contract (see `kernels`).
+
+    name: as in the option `backend`.
+    module: the module of the kernels.
+    devices: types of torch device on which it takes maps; empty for all.
+    strip_px: pixels of a strip: enough to keep the cost of starting one small (launches, or source rows that the
+        strip above has enlarged too), and few enough for the working memory.
+    to_array: turns a tensor of these dtypes into what the kernels take.
+    dtypes: of maps that the kernels read; all others have to be widened to float32.
+    batches: whether render_strip and channel_range take the maps of several samples at once, (N, C, H, W); such a
+        render_strip needs no working memory either, and draws whole sheets.
+    """
+
+    name: str
+    module: str
+    devices: tuple[str, ...]
+    strip_px: int
+    to_array: Callable[[torch.Tensor], Any]
+    dtypes: tuple[str, ...] = ("float32",)
+    batches: bool = False
+
+    @property
+    def kernels(self) -> ModuleType:
+        """Return the kernels, loaded (and for numba compiled) on first use."""
+        return importlib.import_module(f".{self.module}", __package__)
+
+    def takes(self, device: str) -> bool:
+        """Tell whether maps on this type of device can be drawn."""
+        return not self.devices or device in self.devices
+
+    def readable(self, maps: torch.Tensor) -> torch.Tensor:
+        """Widen maps to float32, unless the kernels read them as they are.
+
+        Args:
+            maps: (...) real dtype. Not modified.
+
+        Returns:
+            (...) of one of `dtypes`. `maps` itself where nothing had to change.
+        """
+        return maps if str(maps.dtype).removeprefix("torch.") in self.dtypes else maps.float()
+
+
+def _to_numpy(tensor: torch.Tensor) -> Any:
+    return tensor.contiguous().numpy()
+
+
+BACKENDS = {
+    backend.name: backend
+    for backend in (
+        Backend("reference", "reference", ("cpu",), 1 << 16, _to_numpy),
+        Backend("torch", "torch_ops", (), 1 << 19, lambda tensor: tensor),
+        Backend("numba", "numba_cpu", ("cpu",), 1 << 22, _to_numpy),
+        Backend(
+            "triton",
+            "triton_gpu",
+            ("cuda",),
+            1 << 24,
+            lambda tensor: tensor,
+            dtypes=("float32", "float16", "bfloat16"),
+            batches=True,
+        ),
+    )
+}
+
+
+_LOG = logging.getLogger(__package__)
+
+_PLACES = {"cpu": "the CPU", "cuda": "a CUDA device"}
+
+
+def missing(name: str, device: str = "cuda") -> str:
+    """Say why a backend cannot work on this machine, or "" where it can. Loads it to find out, and tries Triton.
+
+    Args:
+        name: of the backend.
+        device: where Triton is tried: 'cuda' for the current device, 'cuda:1' for a certain one.
+
+    Returns:
+        The reason, found once, but where memory was short: that may be over by the next time.
+    """
+    if name != "triton":
+        return cannot_load(BACKENDS[name].module)
+    try:
+        return _fails_on(device)
+    except Exception as error:
+        return worded(error)
+
+
+@cache
+def _fails_on(device: str) -> str:
+    """Say why Triton cannot work on a device, or "" where it can; raises what says that memory was short."""
+    triton = BACKENDS["triton"]
+    if not _sees_cuda():
+        return "torch sees no CUDA device"
+    if reason := cannot_load(triton.module):
+        return reason
+    try:
+        triton.kernels.trial(device)
+    except Exception as error:  # a missing C compiler, an old driver: whatever the first launch meets
+        if _is_full(device, error):
+            raise
+        return worded(error)
+    return ""
+
+
+def _is_full(device: str, error: Exception) -> bool:
+    import torch
+
+    from ..runtime.device import device_at
+
+    return device_at(torch.device(device)).is_full(error)
+
+
+def _sees_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+@cache
+def cannot_load(module: str) -> str:
+    """Say why a module of `kernels` cannot be loaded on this machine, or "" where it is now.
+
+    To be asked before workers start: each of them would wait for, or compile, the same.
+    """
+    if module in _compiling:
+        _compiling.pop(module).wait()
+    try:
+        importlib.import_module(f".{module}", __package__)
+    except Exception as error:  # whatever a foreign package raises while it loads is the reason
+        return worded(error)
+    return ""
+
+
+_compiling: dict[str, subprocess.Popen[bytes]] = {}
+
+
+def compile_ahead(name: str, module: str = BACKENDS["numba"].module) -> None:
+    """Let numba compile in the background, so that a first run does not wait for it once its model is loaded.
+
+    Only where numba's cache holds nothing newer than the kernels. In a process of its own: in a thread it would fight
+    the loading model for the interpreter's lock, and both for Python's warning filters.
+
+    Args:
+        name: 'auto' or the name of the backend that will draw.
+        module: of the kernels that will be needed.
+    """
+    source = Path(__file__).with_name(f"{module}.py")
+    kernels = f"{__package__}.{module}"
+    if name not in ("auto", "numba") or kernels in sys.modules or module in _compiling:
+        return
+    folder = Path(os.environ.get("NUMBA_CACHE_DIR") or source.parent / "__pycache__")
+    newest = max((index.stat().st_mtime for index in folder.rglob(f"{source.stem}.*.nbi")), default=0.0)
+    if newest < source.stat().st_mtime:
+        # `-c` looks for packages in the working folder first: there it has to find this very package.
+        command, silent = [sys.executable, "-c", f"import {kernels}"], subprocess.DEVNULL
+        _compiling[module] = subprocess.Popen(command, cwd=source.parents[2], stdout=silent, stderr=silent)
+
+
+def choose(name: str, device: str) -> Backend:
+    """Pick the backend for maps on a device.
+
+    Args:
+        name: 'auto', or the backend wanted. Only 'auto' chooses; a named backend is used or refused.
+        device: where the maps lie, such as 'cpu', 'cuda' or 'cuda:1'.
+
+    Returns:
+        The backend. 'auto' is numba on the CPU and triton on CUDA where they work, and torch otherwise.
+
+    Raises:
+        BackendUnavailableError: the named backend does not work on this machine or on this device.
+    """
+    if name == "auto":
+        return BACKENDS[_automatic(device)]
+    backend, kind = BACKENDS[name], _kind(device)
+    if not backend.takes(kind):
+        needed = backend.devices[0]
+        raise BackendUnavailableError(
+            f"backend {name!r} needs maps on {_PLACES[needed]}, got {kind}. "
+            f"Pass maps.{needed}(), or take backend 'torch'."
+        )
+    if reason := missing(name, device):
+        raise BackendUnavailableError(f"backend {name!r} does not work here: {reason}")
+    return backend
+
+
+def _kind(device: str) -> str:
+    return device.partition(":")[0]
+
+
+def _automatic(device: str) -> str:
+    kind = _kind(device)
+    if kind == "cpu" and not missing("numba"):
+        return "numba"
+    if kind == "cuda":
+        reason = missing("triton", device)
+        if not reason:
+            return "triton"
+        _log_fallback(reason)
+    return "torch"
+
+
+@cache
+def _log_fallback(reason: str) -> None:
+    """Say once that maps on CUDA are drawn the slower way."""
+    _LOG.warning("backend 'torch' draws maps on CUDA, since 'triton' does not work here: %s", reason)

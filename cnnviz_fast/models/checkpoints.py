@@ -1,0 +1,228 @@
+"""Stage 2 of 7, checkpoints: a file of weights becomes a state dict, and fits a module whole or not at all."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ModelError
+from .layers import meta_copy
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+_PREFIXES = ("module.", "_orig_mod.", "model.")  # DataParallel, torch.compile, Lightning
+
+_LISTED = 5  # names of each kind that an error lists; the rest is counted
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a state dict without ever running code from the file.
+
+    `.safetensors` by safetensors, everything else by `torch.load(weights_only=True)`. A state dict may lie inside
+    `state_dict`, `model_state_dict`, `model` or `net`, also nested.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Name -> tensor on the CPU, with the metadata that torch keeps for it.
+
+    Raises:
+        ModelError: the file is missing, damaged, no checkpoint, or holds objects or code beside tensors.
+    """
+    label = f"checkpoint {os.fspath(path)!r}"
+    if os.path.isdir(path):
+        raise ModelError(f"{label} is a folder. Name a file in it.")
+    if not os.path.exists(path):
+        raise ModelError(f"no checkpoint file {os.fspath(path)!r}.")
+    if os.path.getsize(path) == 0:
+        raise ModelError(f"{label} is empty (0 bytes).")
+    read = _read_safetensors if os.fspath(path).lower().endswith(".safetensors") else _read_torch
+    return _unwrapped(read(path, label), label)
+
+
+def load_state(module: nn.Module, state: dict[str, Any], label: str) -> None:
+    """Load a state dict into a module strictly, or leave the module as it was.
+
+    The prefixes `module.`, `_orig_mod.` and `model.` are taken off where all names have them and the module's do not.
+
+    Args:
+        module: takes the values, at its own dtypes and devices.
+        state: name -> tensor, as from `read_checkpoint`. Not modified.
+        label: what the state dict is, for messages.
+
+    Raises:
+        ModelError: names are missing or unexpected, or shapes differ; one line lists them.
+    """
+    expected = module.state_dict()
+    state = _without_prefixes(state, expected)
+    wrong = {name: fault for name, value in state.items() if (fault := _shape_fault(name, value, expected))}
+    rest = _duplicate(state)
+    for name in wrong:
+        del rest[name]
+    missing, unexpected = _compare(module, rest, expected, label)
+    faults = [
+        _listed("missing", [name for name in missing if name not in wrong]),
+        _listed("unexpected", unexpected),
+        _listed("of another shape", list(wrong.values())),
+    ]
+    if any(faults):
+        raise ModelError(f"{label} does not fit {type(module).__name__}: {'; '.join(filter(None, faults))}.")
+    module.load_state_dict(state)
+
+
+def classes_of(module: nn.Module, state: dict[str, Any]) -> int | None:
+    """Tell for how many classes a checkpoint was trained, where that is all that keeps it from fitting.
+
+    Args:
+        module: as built for its usual number of classes.
+        state: name -> tensor, as from `read_checkpoint`. Not modified.
+
+    Returns:
+        The number of outputs of the last layer, which all tensors of another shape have too; None where all shapes
+        fit, or others differ.
+    """
+    expected = module.state_dict()
+    state = _without_prefixes(state, expected)
+    wrong = {name for name, value in state.items() if _shape_fault(name, value, expected)}
+    last = next(reversed(expected), None)
+    if last not in wrong:
+        return None
+    pairs = [(tuple(expected[name].shape), tuple(getattr(state[name], "shape", ()))) for name in wrong]
+    counts = {(wanted[:1], found[:1]) for wanted, found in pairs}
+    if len(counts) > 1 or any(not found or wanted[1:] != found[1:] for wanted, found in pairs):
+        return None
+    return int(state[last].shape[0])
+
+
+def _read_safetensors(path: str | os.PathLike[str], label: str) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{label} cannot be read: {reason(error)}.") from error
+
+
+def _read_torch(path: str | os.PathLike[str], label: str) -> Any:
+    """Read what torch.save wrote; on files that it did not write, torch.load raises whatever comes to hand."""
+    import torch
+
+    if not _is_pickle(path):
+        raise ModelError(f"{label} is no checkpoint: its content is neither a zip archive nor a pickle.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the pickle protocol and of TorchScript: both end in an error below
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"code or objects ({found[1]})" if found else "code or objects"
+        raise ModelError(
+            f"{label} holds {what} beside tensors, and these are never loaded. "
+            f"Where you trust it, save its state dict alone: torch.save(model.state_dict(), path)."
+        ) from error
+    except Exception as error:
+        if "TorchScript" in str(error):
+            raise ModelError(
+                f"{label} is a TorchScript archive, which holds code. Save its state dict: "
+                f"torch.save(torch.jit.load(path).state_dict(), other_path)."
+            ) from error
+        raise ModelError(f"{label} is damaged or no checkpoint: {reason(error)}.") from error
+
+
+def _is_pickle(path: str | os.PathLike[str]) -> bool:
+    """Tell torch's zip archives and pickles of protocol 2 and up by their first bytes."""
+    with open(path, "rb") as file:
+        return file.read(2) in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+
+def _unwrapped(content: Any, label: str) -> dict[str, Any]:
+    """Find the state dict in what a training script saved."""
+    import torch
+
+    for _ in range(len(_WRAPPERS)):  # bounded, since a dict may hold itself
+        if isinstance(content, dict):
+            content = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)), content)
+    if not isinstance(content, dict):
+        raise ModelError(f"{label} must hold a state dict, got {type(content).__name__}.")
+    if not all(isinstance(name, str) for name in content) or not any(
+        isinstance(value, torch.Tensor) for value in content.values()
+    ):
+        names = ", ".join(repr(name) for name in list(content)[:_LISTED]) or "nothing"
+        raise ModelError(f"{label} must hold a state dict (names of tensors), got {names}.")
+    return content
+
+
+def _duplicate(state: dict[str, Any]) -> dict[str, Any]:
+    """Copy a state dict, but no tensor, with the versions that torch keeps on it.
+
+    Those must not be shared: torch 2.15 notes in them that it assigned tensors, and assigns again the next time.
+    """
+    duplicate = copy.copy(state)
+    if hasattr(state, "_metadata"):
+        duplicate._metadata = copy.deepcopy(state._metadata)  # type: ignore[attr-defined]
+    return duplicate
+
+
+def _without_prefixes(state: dict[str, Any], expected: Mapping[str, Any]) -> dict[str, Any]:
+    """Take off what wrappers put before every name, also in the versions that torch keeps on a state dict."""
+    from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
+
+    state = _duplicate(state)
+    while prefix := _common_prefix(state, expected):
+        consume_prefix_in_state_dict_if_present(state, prefix)
+    return state
+
+
+def _common_prefix(state: Iterable[str], expected: Iterable[str]) -> str | None:
+    for prefix in _PREFIXES:
+        ours = any(name.startswith(prefix) for name in expected)
+        if state and not ours and all(name.startswith(prefix) for name in state):
+            return prefix
+    return None
+
+
+def _shape_fault(name: str, value: Any, expected: Mapping[str, Any]) -> str | None:
+    """Word a difference in shape; None where there is none, or no such name."""
+    wanted = getattr(expected.get(name), "shape", None)
+    found = getattr(value, "shape", None)
+    if wanted is None or wanted == found:
+        return None
+    return f"{name} is {type(value).__name__ if found is None else tuple(found)}, must be {tuple(wanted)}"
+
+
+def _compare(
+    module: nn.Module, state: dict[str, Any], expected: Mapping[str, Any], label: str
+) -> tuple[list[str], list[str]]:
+    """List missing and unexpected names by loading into a copy, whose own rules for older versions then hold."""
+    try:
+        twin = meta_copy(module)
+    except Exception:  # it holds a lock or a file; then the names alone must do
+        return [name for name in expected if name not in state], [name for name in state if name not in expected]
+    try:
+        found = twin.load_state_dict(state, strict=False, assign=True)
+    except Exception as error:
+        raise ModelError(f"{label} does not fit {type(module).__name__}: {reason(error)}.") from error
+    return found.missing_keys, found.unexpected_keys
+
+
+def _listed(kind: str, names: list[str]) -> str:
+    """Word one kind of fault: its count, and the first few."""
+    if not names:
+        return ""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"{len(names)} {kind} ({', '.join(names[:_LISTED])}{more})"
+
+
+def reason(error: BaseException) -> str:
+    """Word an exception for the end of a message: its first sentence that says something, or its name."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.rstrip().endswith(":")]
+    return lines[0].split(". ")[0].rstrip(".?") if lines else type(error).__name__

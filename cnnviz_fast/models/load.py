@@ -1,0 +1,343 @@
+"""Stage 2 of 7, models: a spec becomes a module in eval mode with the preprocessing that its weights ask for."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError, ModelError, OptionError
+from ..options import PreprocessOptions
+from ..parsers import refuse, whole
+from . import hf_zoo, timm_zoo
+from . import torchvision_zoo as zoo
+from .checkpoints import classes_of, load_state, read_checkpoint, reason
+from .factories import find_factory
+from .layers import meta_copy
+from .meta_detectors import run_without_values
+from .preprocess import Preprocess, as_clips, imagenet_preset, with_options
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+_ZOOS = ("torchvision", "timm", "hf")  # prefixes of model specs, behind which colons and paths may follow
+_SAMPLE_PX = 224  # side of the picture whose preprocessing gives an example input
+_LARGEST_SEED = 2**64 - 1  # of torch.Generator.manual_seed
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model that is ready to look at.
+
+    Attributes:
+        module: in eval mode, on its device.
+        preprocess: PIL image of mode RGB -> (3, H, W) float32.
+        spec: what it was loaded from, such as "torchvision:resnet50".
+        weights: which weights these are, such as "IMAGENET1K_V2", "random, seed 0" or a file's name.
+        categories: names of the classes, where the weights bring them.
+    """
+
+    module: nn.Module = field(repr=False)
+    preprocess: Preprocess = field(repr=False)
+    spec: str
+    weights: str
+    categories: tuple[str, ...] | None = field(default=None, repr=False)
+
+
+def module_of(model: LoadedModel | nn.Module) -> nn.Module:
+    """Take the module out of whatever stands for a model.
+
+    Args:
+        model: a record of `load_model`, or any module.
+
+    Returns:
+        The module itself.
+
+    Raises:
+        InputError: `model` is neither.
+    """
+    module = model.module if isinstance(model, LoadedModel) else model
+    import torch
+    from torch import nn
+
+    if not isinstance(module, nn.Module):
+        kind = type(model).__name__
+        advice = f" Load it first: load_model({model!r})." if isinstance(model, str) else ""
+        raise InputError(f"model must be a torch.nn.Module or a record of load_model, got {kind}.{advice}")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise InputError(
+            "model must be a module that runs in Python, got TorchScript, which runs no hooks inside. "
+            "Give the module that it was made of."
+        )
+    return module
+
+
+def example_input(model: LoadedModel, size: int | tuple[int, int] | None = None) -> torch.Tensor:
+    """Make an input without a picture in it, of the shape that a model's own preprocessing gives.
+
+    Args:
+        model: the record.
+        size: height and width, px, one number for both; None leaves them to the preprocessing.
+
+    Returns:
+        (1, C, H, W) float32 zeros, stored as one number; (1, C, T, H, W) for a video model.
+    """
+    import torch
+    from PIL import Image
+    from torch import nn
+
+    try:
+        shape = tuple(model.preprocess(Image.new("RGB", (_SAMPLE_PX, _SAMPLE_PX))).shape)
+    except Exception:  # a user's own preprocessing, or optical flow's, which takes two pictures
+        shape = (3, _SAMPLE_PX, _SAMPLE_PX)
+    first = next((m for m in model.module.modules() if isinstance(m, (nn.Conv2d, nn.Conv3d))), None)
+    channels = shape[0] if first is None else first.in_channels
+    height, width = (size, size) if isinstance(size, int) else size or shape[-2:]
+    return torch.zeros(()).expand(1, channels, *shape[1:-2], height, width)
+
+
+def as_given(module: nn.Module) -> LoadedModel:
+    """Make a record of a module that somebody else has loaded; nothing about the module changes."""
+    return LoadedModel(module, imagenet_preset(), type(module).__name__, "as given")
+
+
+def load_model(
+    spec: str | nn.Module,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    device: str | torch.device = "auto",
+    preprocess: PreprocessOptions | None = None,
+) -> LoadedModel:
+    """Load a model with its weights and its own preprocessing.
+
+    Args:
+        spec: `torchvision:NAME` or just NAME, `timm:NAME`, `hf:NAME` or `hf:FOLDER`, `package.module:factory`,
+            `file.py:factory`, a module, or a program of torch.export. A module is not copied: it is put in eval mode
+            and, where `device` says so, moved.
+        weights: DEFAULT (also where not given), a name such as IMAGENET1K_V1 or timm's a1_in1k, "none" for random
+            ones, or the path of a checkpoint. For a factory, DEFAULT and none both mean the model as it makes it. Not
+            for a module.
+        seed: of random weights; a factory runs under it too. The random state of the program stays as it is.
+        device: auto (CUDA where there is one; a module stays where it is), cpu, cuda, cuda:1, or meta: the structure
+            without any values.
+        preprocess: steps to replace in the weights' own preprocessing, or in ImageNet's where the weights have none.
+
+    Returns:
+        The record of the model.
+
+    Raises:
+        ModelError: the spec, the weights or the checkpoint cannot be used, or a download failed.
+        OptionError: the seed or the device cannot be used.
+        InputError: `spec` is neither text nor a module.
+    """
+    from torch import nn
+
+    stays = isinstance(spec, nn.Module) and device == "auto"
+    target = None if stays else resolve_device(device)
+    if whole(0)("seed", seed) > _LARGEST_SEED:
+        raise refuse("seed", f"at most {_LARGEST_SEED}", seed)
+    build = _Builder(int(seed), on_meta=target is not None and target.type == "meta")
+    if isinstance(spec, nn.Module):
+        loaded = _from_module(module_of(spec), weights, build)
+    elif type(spec).__name__ == "ExportedProgram":
+        loaded = _from_module(_unflattened(spec), weights, build)
+    elif isinstance(spec, str):
+        source, name = _split(spec)
+        zoos = {"torchvision": _from_torchvision, "timm": _from_timm, "hf": _from_hf}
+        loaded = zoos[source](name, weights, build) if source in zoos else _from_factory(source, name, weights, build)
+    else:
+        raise InputError(f"model must be a spec such as 'resnet50' or a torch.nn.Module, got {type(spec).__name__}.")
+    module = loaded.module if target is None else loaded.module.to(target)
+    return replace(loaded, module=module.eval(), preprocess=with_options(loaded.preprocess, preprocess))
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """Find the device that an option names.
+
+    Args:
+        device: "auto" for CUDA where there is one and the CPU otherwise, or a name that torch knows.
+
+    Returns:
+        The device. Memory can be allocated on it.
+
+    Raises:
+        OptionError: torch does not know it, or it is not there.
+    """
+    import torch
+
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except Exception as error:  # AssertionError from a torch without CUDA, RuntimeError without a driver, and others
+        wanted = "auto, cpu or a device that is there"
+        raise OptionError(f"device must be {wanted}, got {str(device)!r}: {reason(error)}.") from error
+    return found
+
+
+def _split(spec: str) -> tuple[str, str]:
+    """Split a spec at its last colon, which is not the one of `C:\\models\\net.py:make`."""
+    source, colon, name = spec.partition(":")
+    if source in _ZOOS:
+        return source, name.lower() if source == "torchvision" else name
+    source, colon, name = spec.rpartition(":")
+    if name.lower().endswith(".py") or (colon and not name):
+        raise ModelError(f"model {spec!r} names no factory. Name the function that makes it: file.py:FUNCTION.")
+    if not colon:
+        return "torchvision", name.lower()
+    return source, name
+
+
+@dataclass(frozen=True)
+class _Builder:
+    """How modules are built: under a seed that the program's own random state does not notice, or without values."""
+
+    seed: int
+    on_meta: bool
+
+    def __call__(self, make: Callable[[], nn.Module]) -> nn.Module:
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            # The CPU's generator alone: torch.manual_seed would also reset those of GPUs, which are not put back.
+            torch.default_generator.manual_seed(self.seed)
+            return _build_on_meta(make) if self.on_meta else make()
+
+
+def _build_on_meta(make: Callable[[], nn.Module]) -> nn.Module:
+    """Build a module without memory for its parameters.
+
+    Only the functions that allocate them are sent to the meta device. Under `torch.device("meta")` so are those whose
+    values decide how a model is built, and torchvision 0.29 could not build a RegNet.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class AllocateOnMeta(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            if function in (torch.empty, torch.zeros, torch.ones) and kwargs.get("device") is None:
+                kwargs["device"] = "meta"
+            return function(*args, **kwargs)
+
+    with warnings.catch_warnings():
+        # From factories that load weights: into a module on meta they go nowhere.
+        warnings.filterwarnings("ignore", message=".*copying from a non-meta parameter")
+        try:
+            with AllocateOnMeta():
+                module = make()
+        except Exception:  # it looks at values after all
+            module = make()
+    return module.to("meta")
+
+
+def _from_torchvision(name: str, weights: str | os.PathLike[str] | None, build: _Builder) -> LoadedModel:
+    import torchvision
+
+    spec = f"torchvision:{name}"
+    chosen = zoo.choose_weights(name, weights)
+    default = zoo.weights_of(name).get("DEFAULT")
+    if chosen is not None and not isinstance(chosen, str):
+        categories = chosen.meta.get("categories")
+        module = zoo.pretrained(name, chosen)
+        preset = as_clips(chosen.transforms())
+        return LoadedModel(module, preset, spec, chosen.name, tuple(categories) if categories else None)
+    preset = imagenet_preset() if default is None else as_clips(default.transforms())
+    state = None
+    if chosen is not None:
+        state = read_checkpoint(chosen)
+        zoo.adapt_state(name, state)
+        build = replace(build, on_meta=False)
+    arguments = zoo.build_arguments(name, state)
+    module = build(lambda: torchvision.models.get_model(name, **arguments))
+    if build.on_meta:
+        run_without_values(module)
+    if chosen is None or state is None:
+        return LoadedModel(module, preset, spec, f"random, seed {build.seed}")
+    classes = classes_of(module, state)
+    if classes is not None:  # a model trained on classes of one's own
+        module = build(lambda: torchvision.models.get_model(name, num_classes=classes, **arguments))
+    load_state(module, state, f"checkpoint {chosen!r}")
+    return LoadedModel(module, preset, spec, Path(chosen).name)
+
+
+def _from_timm(name: str, weights: str | os.PathLike[str] | None, build: _Builder) -> LoadedModel:
+    timm_zoo.check_name(name)
+    text = "DEFAULT" if weights is None else os.fspath(weights)
+    if text.lower() == "none" or zoo.is_path(weights):
+        return _random_or_checkpoint(lambda: timm_zoo.build(name), timm_zoo.preprocess_of, f"timm:{name}", text, build)
+    if text != "DEFAULT":
+        name = timm_zoo.check_name(f"{name.partition('.')[0]}.{text}")
+    module = timm_zoo.pretrained(name)
+    tag = str(getattr(module, "pretrained_cfg", {}).get("tag") or "DEFAULT")
+    categories = timm_zoo.categories_of(module)
+    return LoadedModel(module, timm_zoo.preprocess_of(module), f"timm:{name}", tag, categories)
+
+
+def _from_hf(name: str, weights: str | os.PathLike[str] | None, build: _Builder) -> LoadedModel:
+    config = hf_zoo.read_config(name)
+    preprocess = hf_zoo.preprocess_of(name, config)
+    text = "DEFAULT" if weights is None else os.fspath(weights)
+    if text.lower() == "none" or zoo.is_path(weights):
+        return _random_or_checkpoint(
+            lambda: hf_zoo.build(name, config), lambda _: preprocess, f"hf:{name}", text, build
+        )
+    if text != "DEFAULT":
+        raise ModelError(f"weights must be DEFAULT, none or the path of a checkpoint for 'hf:{name}', got {text!r}.")
+    return LoadedModel(hf_zoo.pretrained(name, config), preprocess, f"hf:{name}", "DEFAULT")
+
+
+def _random_or_checkpoint(
+    make: Callable[[], nn.Module],
+    preprocess_of: Callable[[nn.Module], Preprocess],
+    spec: str,
+    weights: str,
+    build: _Builder,
+) -> LoadedModel:
+    """Build a model of a zoo with random weights, or with those of a file."""
+    if weights.lower() == "none":
+        module = build(make)
+        return LoadedModel(module, preprocess_of(module), spec, f"random, seed {build.seed}")
+    state = read_checkpoint(weights)
+    module = replace(build, on_meta=False)(make)
+    load_state(module, state, f"checkpoint {weights!r}")
+    return LoadedModel(module, preprocess_of(module), spec, Path(weights).name)
+
+
+def _unflattened(program: Any) -> nn.Module:
+    """Give a program of torch.export its modules back: as exported it runs as one graph, in which no hook fires."""
+    import torch
+
+    try:
+        return torch.export.unflatten(program)
+    except Exception as error:
+        raise ModelError(
+            f"a program of torch.export must have kept its modules, and this one has not: {reason(error)}."
+        ) from error
+
+
+def _from_factory(source: str, name: str, weights: str | os.PathLike[str] | None, build: _Builder) -> LoadedModel:
+    spec = f"{source}:{name}"
+    make = find_factory(source, name)
+    if weights is None or str(weights).lower() in ("default", "none"):
+        return LoadedModel(build(make), imagenet_preset(), spec, f"as built, seed {build.seed}")
+    if not zoo.is_path(weights):
+        raise ModelError(f"weights must be DEFAULT, none or the path of a checkpoint for {spec!r}, got {weights!r}.")
+    state = read_checkpoint(weights)
+    module = replace(build, on_meta=False)(make)
+    load_state(module, state, f"checkpoint {os.fspath(weights)!r}")
+    return LoadedModel(module, imagenet_preset(), spec, Path(weights).name)
+
+
+def _from_module(module: nn.Module, weights: object, build: _Builder) -> LoadedModel:
+    if weights is not None:
+        raise ModelError("weights must not be given with a module. Load them into it: module.load_state_dict(...).")
+    if build.on_meta:
+        module = meta_copy(module)  # moved there, the module itself would lose its weights
+    return as_given(module)

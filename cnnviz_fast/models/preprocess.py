@@ -1,0 +1,240 @@
+"""Stage 2 of 7, preprocessing: what turns a picture into a model's input, and how options change single steps of it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import OptionError
+from ..options import PreprocessOptions
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image as Picture
+
+CLIP_FRAMES = 16
+"""What torchvision's MViT takes, and no fewer than what any of its other video models takes (S3D: 14)."""
+
+Preprocess: TypeAlias = "Callable[[Picture], torch.Tensor]"
+
+
+def imagenet_preset() -> Preprocess:
+    """Give the preprocessing of ImageNet: shorter side to 256 px, the middle 224 x 224 px, usual mean and deviation.
+
+    Returns:
+        Picture -> (3, 224, 224) float32. What torchvision's first weights of ResNet-50 ask for.
+    """
+    from torchvision.models import ResNet50_Weights
+
+    preset: Preprocess = ResNet50_Weights.IMAGENET1K_V1.transforms()
+    return preset
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """A preset with some of its steps replaced. Callable like the preset, and it pickles.
+
+    Attributes:
+        preset: its resize and crop are used where there is no `size`; it leaves values in [0, 1].
+        size: (height, width) to resize the whole picture to, px, or None.
+        interpolation: of that resize, one of torchvision's InterpolationMode.
+        mean: subtracted from red, green and blue.
+        std: divisor after that.
+    """
+
+    preset: Preprocess
+    size: tuple[int, int] | None
+    interpolation: Any
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, picture: Picture) -> torch.Tensor:
+        """Turn one picture into (3, H, W) float32."""
+        import torch
+        from torchvision.transforms import functional
+
+        if self.size is None:
+            values = self.preset(picture)
+        else:
+            resized = functional.resize(picture, list(self.size), interpolation=self.interpolation)
+            values = functional.convert_image_dtype(functional.pil_to_tensor(resized), torch.float32)
+        normalized: torch.Tensor = functional.normalize(values, list(self.mean), list(self.std))
+        return normalized
+
+
+@dataclass
+class TimmPreprocess:
+    """The preprocessing of timm's data config. Callable, and it pickles.
+
+    Attributes:
+        config: of timm's create_transform, without the three below.
+        mean: subtracted from red, green and blue.
+        std: divisor after that.
+        interpolation: of the resize, one of torchvision's InterpolationMode.
+    """
+
+    config: dict[str, Any]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: Any
+
+    def __call__(self, picture: Picture) -> torch.Tensor:
+        """Turn one picture into (3, H, W) float32."""
+        from timm.data import create_transform
+
+        transform: Preprocess = create_transform(
+            **self.config, interpolation=self.interpolation.value, mean=self.mean, std=self.std
+        )
+        return transform(picture)
+
+
+@dataclass
+class HfPreprocess:
+    """The preprocessing of an image processor of transformers. Callable, and it pickles.
+
+    Attributes:
+        processor: resizes, crops, and brings values to [0, 1].
+        mean: subtracted from red, green and blue.
+        std: divisor after that.
+    """
+
+    processor: Any
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, picture: Picture) -> torch.Tensor:
+        """Turn one picture into (3, H, W) float32."""
+        from torchvision.transforms import functional
+
+        values = self.processor(images=picture, do_normalize=False, return_tensors="pt")["pixel_values"][0]
+        normalized: torch.Tensor = functional.normalize(values, list(self.mean), list(self.std))
+        return normalized
+
+
+@dataclass
+class Still:
+    """A preset for clips, used on one frame.
+
+    Attributes:
+        preset: torchvision's VideoClassification.
+        mean: subtracted from red, green and blue.
+        std: divisor after that.
+        interpolation: of the resize, one of torchvision's InterpolationMode.
+    """
+
+    preset: Any
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: Any
+
+    def __call__(self, picture: Picture) -> torch.Tensor:
+        """Turn one picture into (3, H, W) float32."""
+        from torchvision.transforms.functional import pil_to_tensor
+
+        preset = copy.copy(self.preset)
+        preset.mean, preset.std, preset.interpolation = list(self.mean), list(self.std), self.interpolation
+        frames: torch.Tensor = preset(pil_to_tensor(picture)[None])
+        return frames[:, 0]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A picture as the clip that a video model takes: one frame, shown several times.
+
+    Attributes:
+        frame: picture -> (3, H, W) float32.
+        frames: how many.
+    """
+
+    frame: Preprocess
+    frames: int = CLIP_FRAMES
+
+    def __call__(self, picture: Picture) -> torch.Tensor:
+        """Turn one picture into (3, T, H, W) float32."""
+        return self.frame(picture)[:, None].expand(-1, self.frames, -1, -1)
+
+
+def as_clips(preset: Preprocess) -> Preprocess:
+    """Let a preset for clips take single pictures; other presets stay as they are."""
+    if type(preset).__name__ != "VideoClassification":
+        return preset
+    video: Any = preset
+    return Clip(Still(video, tuple(video.mean), tuple(video.std), video.interpolation))
+
+
+def as_picture(values: torch.Tensor, preprocess: Preprocess) -> NDArray[np.uint8]:
+    """Turn a model's input back into a picture: what the model saw.
+
+    Args:
+        values: (3, H, W) float32, any device. Not modified.
+        preprocess: what made them. Where it says neither a mean nor a deviation, as one's own may, values in [0, 1]
+            are taken for a picture's own, and others are spread from their least to their greatest.
+
+    Returns:
+        (H, W, 3) uint8, RGB. What is not finite is black.
+    """
+    import torch
+
+    values = values.detach().float().cpu()
+    if (normalization := _normalization(preprocess)) is not None:
+        mean, std = (torch.as_tensor(part, dtype=torch.float32).reshape(-1, 1, 1) for part in normalization)
+        values = values * std + mean
+    else:
+        finite = values[values.isfinite()]
+        low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+        if low < 0 or high > 1:
+            values = (values - low) / max(high - low, torch.finfo(torch.float32).tiny)
+    levels = torch.floor(values.where(values.isfinite(), 0).clamp(0, 1) * 255 + 0.5)
+    picture: NDArray[np.uint8] = levels.to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    return picture
+
+
+def _normalization(preprocess: Any) -> tuple[Any, Any] | None:
+    """Find the mean and the deviation of a preprocessing: its own, of a clip's frame, or of its last step."""
+    steps = getattr(preprocess, "transforms", None)
+    last = steps[-1:] if isinstance(steps, (list, tuple)) else []
+    for step in (preprocess, getattr(preprocess, "frame", None), *last):
+        mean, std = getattr(step, "mean", None), getattr(step, "std", None)
+        if mean is not None and std is not None:
+            return mean, std
+    return None
+
+
+def with_options(preset: Preprocess, options: PreprocessOptions | None) -> Preprocess:
+    """Replace those steps of a preset that are given.
+
+    Args:
+        preset: what the weights ask for.
+        options: the steps to replace; None, or all of them None, keeps the preset itself.
+
+    Returns:
+        Picture -> (3, H, W) float32.
+
+    Raises:
+        OptionError: an interpolation is given, and neither the preset nor `size` resizes.
+    """
+    if options is None or options == PreprocessOptions():
+        return preset
+    if isinstance(preset, Clip):
+        return Clip(with_options(preset.frame, options), preset.frames)
+    from torchvision.transforms import InterpolationMode
+
+    resizes = hasattr(preset, "interpolation")
+    interpolation = getattr(preset, "interpolation", InterpolationMode.BILINEAR)
+    if options.interpolation is not None:
+        if options.size is None and not resizes:
+            raise OptionError("interpolation must go with size for this model's preprocessing. Set size.")
+        interpolation = InterpolationMode(options.interpolation)
+    size = (options.size, options.size) if isinstance(options.size, int) else options.size
+    mean = options.mean or tuple(getattr(preset, "mean", (0.0, 0.0, 0.0)))
+    std = options.std or tuple(getattr(preset, "std", (1.0, 1.0, 1.0)))
+    bare = copy.deepcopy(preset)
+    for step, value in (("interpolation", interpolation), ("mean", [0.0] * 3), ("std", [1.0] * 3)):
+        if hasattr(bare, step):
+            setattr(bare, step, value)
+    return Preprocessing(bare, size, interpolation, mean, std)

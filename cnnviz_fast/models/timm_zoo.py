@@ -1,0 +1,126 @@
+"""Stage 2 of 7, timm's models (extra `timm`): names, weights, and the preprocessing of each model's own data config."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ModelError, closest
+from ..runtime.extras import hub_or_cache, import_extra
+from .checkpoints import reason
+from .preprocess import TimmPreprocess
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def check_name(name: str) -> str:
+    """Check a model's name.
+
+    Args:
+        name: timm's, such as "resnet50" or "resnet50.a1_in1k".
+
+    Returns:
+        The name.
+
+    Raises:
+        ModelError: timm is not installed, or has no such model or no such weights of it.
+    """
+    timm = import_extra("timm", "timm")
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        near = closest(architecture, timm.list_models())
+        raise ModelError(f"no model {name!r} in timm {timm.__version__}.{near}")
+    tags = tags_of(architecture)
+    if tag and tag not in tags:
+        valid = f" There are {', '.join(tags)}." if tags else ""
+        raise ModelError(f"no weights {tag!r} of {architecture} in timm {timm.__version__}.{valid}")
+    return name
+
+
+def tags_of(architecture: str) -> list[str]:
+    """List the names of a model's pretrained weights, without those that have none.
+
+    Args:
+        architecture: timm's name of the model, without a tag.
+
+    Returns:
+        The tags; "" stands for weights without a name.
+    """
+    timm = import_extra("timm", "timm")
+    known = timm.list_pretrained(f"{architecture}*")
+    return [tag for model, _, tag in (entry.partition(".") for entry in known) if model == architecture]
+
+
+def build(name: str) -> nn.Module:
+    """Build a model with random weights.
+
+    Args:
+        name: of `check_name`.
+
+    Returns:
+        The module, as timm makes it.
+    """
+    timm = import_extra("timm", "timm")
+    module: nn.Module = timm.create_model(name, pretrained=False)
+    return module
+
+
+def pretrained(name: str) -> nn.Module:
+    """Build a model with its pretrained weights, downloaded where the hub's cache does not have them.
+
+    Args:
+        name: of `check_name`.
+
+    Returns:
+        The module, as timm makes it.
+
+    Raises:
+        ModelError: there are no such weights, or they cannot be downloaded or loaded.
+    """
+    timm = import_extra("timm", "timm")
+    try:
+        with hub_or_cache():
+            module: nn.Module = timm.create_model(name, pretrained=True)
+    except Exception as error:  # the hub's client and unpickling raise anything
+        raise ModelError(
+            f"weights of timm:{name} cannot be loaded: {reason(error)}. "
+            f"Use --weights none for random weights, or --checkpoint PATH for a file that is here."
+        ) from error
+    return module
+
+
+def categories_of(module: nn.Module) -> tuple[str, ...] | None:
+    """Name the classes of a model that was trained on one of ImageNet's sets.
+
+    Args:
+        module: timm's, with pretrained weights.
+
+    Returns:
+        A name for each of its outputs; None where timm does not know them.
+    """
+    import_extra("timm", "timm")
+    from timm.data import ImageNetInfo, infer_imagenet_subset
+
+    subset = infer_imagenet_subset(module)
+    if subset is None:
+        return None
+    known = ImageNetInfo(subset)
+    return tuple(known.index_to_description(index) for index in range(known.num_classes()))
+
+
+def preprocess_of(module: nn.Module) -> TimmPreprocess:
+    """Make the preprocessing that a model's own data config asks for.
+
+    Args:
+        module: timm's.
+
+    Returns:
+        Picture -> (3, H, W) float32.
+    """
+    import_extra("timm", "timm")
+    from timm.data import resolve_model_data_config
+    from torchvision.transforms import InterpolationMode
+
+    config: dict[str, Any] = dict(resolve_model_data_config(module))
+    mean, std = tuple(config.pop("mean")), tuple(config.pop("std"))
+    return TimmPreprocess(config, mean, std, InterpolationMode(config.pop("interpolation")))

@@ -1,0 +1,198 @@
+"""Stage 2 of 7, torchvision's models: their names, their weights, the download, and how each is built."""
+
+from __future__ import annotations
+
+import http.client
+import inspect
+import os
+import re
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
+
+from ..errors import ModelError, closest
+from .checkpoints import reason
+
+if TYPE_CHECKING:
+    from torch import nn
+
+DOWNLOAD_TIMEOUT_S = 20
+"""How long a server of weights may take to answer; a network that drops packets would hold a download for minutes."""
+
+CHECKPOINT_SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+
+
+def known_models() -> list[str]:
+    """List torchvision's models; not its 8-bit integer ones, whose maps are no float tensors."""
+    import torchvision
+
+    return [name for name in torchvision.models.list_models() if not name.startswith("quantized_")]
+
+
+def weights_of(name: str) -> dict[str, Any]:
+    """List the pretrained weights of a model.
+
+    Args:
+        name: torchvision's, in small letters.
+
+    Returns:
+        Name -> member of its enum, DEFAULT included; empty where there are none.
+
+    Raises:
+        ModelError: torchvision has no such model.
+    """
+    import torchvision
+
+    names = known_models()
+    if name not in names:
+        raise ModelError(f"no model {name!r} in torchvision {torchvision.__version__}.{closest(name, names)}")
+    try:
+        return dict(torchvision.models.get_model_weights(name).__members__)
+    except ValueError:  # a model that the user registered there, without an enum of weights
+        return {}
+
+
+def choose_weights(name: str, weights: str | os.PathLike[str] | None) -> Any:
+    """Tell what a `weights` argument asks for.
+
+    Args:
+        name: torchvision's name of the model.
+        weights: as for `load_model`.
+
+    Returns:
+        A member of the model's enum, the path of a checkpoint as text, or None for random weights.
+
+    Raises:
+        ModelError: it is neither a name of weights nor a path.
+    """
+    members = weights_of(name)
+    text = "DEFAULT" if weights is None else os.fspath(weights) if isinstance(weights, os.PathLike) else str(weights)
+    if text.lower() == "none":
+        return None
+    enum_names = {type(member).__name__ for member in members.values()}
+    owner, dot, key = text.rpartition(".")
+    key = key if dot and owner in enum_names else text
+    if key in members:
+        return members[key]
+    if is_path(weights):
+        return text
+    valid = ", ".join(["none", *members])
+    raise ModelError(
+        f"no weights {text!r} for {name}. There are {valid}, and paths of checkpoints.{closest(text, members)}"
+    )
+
+
+def is_path(weights: str | os.PathLike[str] | None) -> bool:
+    """Tell the path of a checkpoint, there or not, from the name of weights."""
+    if weights is None or isinstance(weights, os.PathLike):
+        return weights is not None
+    text = str(weights)
+    return os.path.exists(text) or bool(re.search(r"[/\\]", text)) or text.lower().endswith(CHECKPOINT_SUFFIXES)
+
+
+def pretrained(name: str, member: Any) -> nn.Module:
+    """Build a model with pretrained weights, downloaded where torch's cache does not have them.
+
+    Args:
+        name: torchvision's name of the model.
+        member: of its enum of weights.
+
+    Returns:
+        The module, as torchvision's builder gives it.
+
+    Raises:
+        ModelError: the weights cannot be downloaded, or their file in the cache is damaged.
+    """
+    import torchvision
+
+    path = _downloaded(name, member)
+    try:
+        module: nn.Module = torchvision.models.get_model(name, weights=member)
+    except Exception as error:  # unpickling a damaged file raises anything
+        raise ModelError(
+            f"weights {member.name} of {name} cannot be loaded from {str(path)!r}: {reason(error)}. "
+            f"If the file is damaged, delete it; it is then downloaded again."
+        ) from error
+    return module
+
+
+def _downloaded(name: str, member: Any) -> Path:
+    """Put the file where torchvision's builder looks for it.
+
+    The builder would download it too, but says so on stdout, which belongs to results, and without a timeout.
+    """
+    import torch
+
+    url = member.url
+    file_name = os.path.basename(urlparse(url).path)
+    path = Path(torch.hub.get_dir(), "checkpoints", file_name)
+    if path.exists():
+        return path
+    digest = re.search(r"-([0-9a-f]+)\.", file_name)  # torch.hub's rule: NAME-<first digits of its SHA-256>.pth
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        knock(url)
+        progress = sys.stderr is not None and sys.stderr.isatty()
+        torch.hub.download_url_to_file(url, str(path), digest[1] if digest else None, progress=progress)
+    except (OSError, RuntimeError, ValueError, http.client.HTTPException) as error:
+        raise ModelError(
+            f"weights {member.name} of {name} cannot be downloaded from {url}: {reason(error)}. "
+            f"Use --weights none for random weights, or --checkpoint PATH for a file that is here."
+        ) from error
+    return path
+
+
+def knock(url: str) -> None:
+    """Ask a server for anything at all, with the timeout that torch.hub's own request lacks; OSError without answer."""
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=DOWNLOAD_TIMEOUT_S).close()
+    except urllib.error.HTTPError as answer:  # it is there; what is wrong shows in the download
+        answer.close()
+
+
+def build_arguments(name: str, state: dict[str, Any] | None) -> dict[str, Any]:
+    """Give the arguments that make a builder build what it builds for its DEFAULT weights, but without any.
+
+    Args:
+        name: torchvision's name of the model.
+        state: names of the checkpoint that is to be loaded, or None for random weights.
+
+    Returns:
+        Keyword arguments for `torchvision.models.get_model`.
+    """
+    import torchvision
+
+    parameters = inspect.signature(torchvision.models.get_model_builder(name)).parameters
+    arguments: dict[str, Any] = {"weights": None}
+    if "weights_backbone" in parameters:
+        arguments["weights_backbone"] = None  # or it would be downloaded
+    if name.startswith("vit_") and state is None:
+        # Their preprocessing is that of the DEFAULT weights, which for vit_h_14 is not the size it is built for.
+        arguments["image_size"] = weights_of(name)["DEFAULT"].meta["min_size"][0]
+    if "aux_loss" in parameters:
+        arguments["aux_loss"] = state is None or any("aux_classifier." in key for key in state)
+    if name in ("googlenet", "inception_v3"):
+        # Their weights were trained on another normalisation, which the model makes of ImageNet's by itself.
+        arguments["transform_input"] = True
+        arguments["aux_logits"] = name == "inception_v3" and (
+            state is None or any("AuxLogits." in key for key in state)
+        )
+        arguments["init_weights"] = state is None  # not given, torchvision 0.29 warns
+    return arguments
+
+
+def adapt_state(name: str, state: dict[str, Any]) -> None:
+    """Do to a state dict, in place, what torchvision's builders do to the weights that they download.
+
+    Args:
+        name: torchvision's name of the model.
+        state: name -> tensor.
+    """
+    for key in list(state):
+        if name.startswith("densenet"):  # the files say norm.1 where the modules are called norm1
+            state[re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", key)] = state.pop(key)
+        elif name == "googlenet" and re.search(r"\baux[12]\.", key):  # heads for training alone, which it drops
+            del state[key]

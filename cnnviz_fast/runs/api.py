@@ -1,0 +1,169 @@
+"""A run over any number of pictures: read, captured, drawn and written side by side, and taken up where it stopped.
+
+Job           what is asked for                            job.py
+list_items    what the pictures are                        sources.py
+statistics_of with normalize dataset, a run over them that measures first
+Run           does this process's share of them            run_account.py
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..channels.dataset_files import read_statistics
+from ..errors import OptionError
+from ..models.load import LoadedModel
+from ..options import MAX_PIXELS, LayoutOptions, RenderOptions, RunOptions, takes
+from ..runtime.extras import import_extra
+from ..runtime.progress import Progress
+from ..sheets.overlay import Backdrop, read_overlay
+from .folder.journal import fingerprint_in, refuse_others
+from .images import Pictures, pictures_of
+from .outputs import products_of
+from .ranks import place_in
+from .runner import Run
+from .spec import Job, RunSummary, loaded_model, split_options
+from .statistics import gathered, merged
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+DATASET = ".dataset"
+"""Folder of the run that makes the statistics for normalize dataset; no layer's folder begins with a dot."""
+
+
+@takes(RunOptions, RenderOptions)
+def run(
+    model: LoadedModel | nn.Module | str,
+    images: Any,
+    layers: str | int | Sequence[str | int],
+    out: str | os.PathLike[str],
+    *,
+    format: str = "png",
+    max_pixels: int = MAX_PIXELS,
+    layout: str = "auto",
+    overlay: Any = None,
+    alpha: float | None = None,
+    on_file: Callable[[Path], object] | None = None,
+    **options: Any,
+) -> RunSummary:
+    """Make sheets, atlases, maps or statistics of any number of pictures, in memory that does not grow with them.
+
+    A picture that cannot be read or run is noted in failed.jsonl and stops nothing. A run that was stopped, killed too,
+    is taken up by calling it again: finished pictures are skipped, and nothing that is visible is ever half written.
+    Processes that torchrun or srun start share the pictures among them.
+
+    Args:
+        model: from load_model, a module of one's own, or a spec for load_model.
+        images: files, folders, globs, lists, "-", tar shards, Parquet tables, pictures in memory; see list_items. Or a
+            torch Dataset, or a DataLoader.
+        layers: layer patterns; see capture.
+        out: folder of the run, made where it is missing. Nothing is written anywhere else.
+        format: of sheets and tiles: png, jpg, webp or npy.
+        max_pixels: largest picture to read, in px.
+        layout: axes of what the layers put out; see visualize.
+        overlay: True to lay maps over the picture as the model saw it, or another picture, as in render; or what
+            read_overlay returned.
+        alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
+        on_file: called with the path of each file, or of each tar, once it is there.
+        **options: see below.
+
+    Returns:
+        What was done.
+
+    Raises:
+        OptionError: an option cannot be used, or the folder holds a run with other settings, or one that is going on.
+        PicturesFailedError: with `strict`, a picture failed.
+        WriteError: the disk is full, say; what was finished stays.
+        KeyboardInterrupt: the first Ctrl-C, once what was under way is finished; the second one, at once.
+        CnnvizError: what would go wrong with every picture; see load_model, list_items, capture and render.
+    """
+    wanted, drawing = split_options(options)
+    job = Job(
+        layers=list(layers) if isinstance(layers, Sequence) and not isinstance(layers, str) else [layers],
+        folder=Path(out),
+        format=format,
+        max_pixels=max_pixels,
+        layout=LayoutOptions(layout=layout),
+        backdrop=overlay if isinstance(overlay, Backdrop) else read_overlay(overlay, alpha, max_pixels=max_pixels),
+        run=wanted,
+        drawing=drawing,
+        place=place_in(),
+    )
+    products_of(wanted.save, format)
+    if wanted.parquet:
+        import_extra("pyarrow", "parquet", "Parquet tables", OptionError)
+    if wanted.engine == "ray":
+        from .ray.engine import run_on_ray
+
+        return run_on_ray(model, images, job, on_file)
+    loaded = loaded_model(model, job.place.device("auto"))
+    return run_here(loaded, pictures_of(images, loaded.preprocess, max_pixels, job.folder), job, on_file)
+
+
+def run_here(
+    model: LoadedModel,
+    pictures: Pictures,
+    job: Job,
+    on_file: Callable[[Path], object] | None = None,
+    kind: Callable[..., Run] | None = None,
+) -> RunSummary:
+    """Do this process's share of a run.
+
+    Args:
+        model: from load_model.
+        pictures: all of them; this process takes those of its place.
+        job: what is asked for.
+        on_file: called with the path of each file.
+        kind: makes the run; None for one that does all the work itself.
+
+    Returns:
+        What was done.
+    """
+    kind = kind or Run
+    return kind(model, pictures, job, statistics_of(model, pictures, job, kind), on_file)()
+
+
+def statistics_of(model: LoadedModel, pictures: Pictures, job: Job, kind: Callable[..., Run]) -> Path | None:
+    """Return the file of statistics that sheets are drawn on, made by a run of its own first where none is given.
+
+    Args:
+        model: of the run.
+        pictures: of the run.
+        job: what is asked for.
+        kind: makes that other run.
+
+    Returns:
+        The file; None where sheets are drawn without.
+
+    Raises:
+        OptionError: there are statistics that nothing is drawn on.
+    """
+    if job.drawing.normalize != "dataset":
+        if job.run.statistics is not None:
+            raise OptionError(f"statistics go with normalize 'dataset', got normalize {job.drawing.normalize!r}.")
+        return None
+    if job.run.statistics is not None:
+        read_statistics(job.run.statistics)  # so that what is wrong with it shows before anything else
+        return Path(job.run.statistics)
+    if not {"sheets", "tiles"} & set(job.run.save):
+        return None  # nothing is drawn
+    only = dataclasses.replace(job.run, save=("statistics",), shards=None, parquet=False)
+    first = dataclasses.replace(
+        job, folder=job.folder / DATASET, run=only, drawing=RenderOptions(threads=job.drawing.threads), backdrop=None
+    )
+    if (there := fingerprint_in(job.folder)) is not None:
+        if (kept := merged(first.folder)).exists():
+            return kept  # a run keeps the scale that it began with, whatever pictures have come since
+        here = job.fingerprint(model, pictures, None) | {"statistics": there.get("statistics")}  # not known yet
+        refuse_others(job.folder, here, there)  # before all pictures are measured for nothing
+    summary = run_here(model, pictures, first, kind=kind)
+    if job.place.world == 1:
+        return summary.statistics
+    with Progress("none", None) as progress:
+        return gathered(first.folder, job.place, pictures.count, progress.say)

@@ -1,0 +1,286 @@
+"""What is made of a batch of pictures: they go in as tensors, files and rows of the index come out.
+
+capture   a batch goes through the model, on its device; what the layers put out is kept
+save      of each picture and layer what was asked for becomes files, in workers, on a stream of its own
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from ..activations.capture import capture
+from ..activations.forward import weight_of
+from ..activations.maps import LayerMaps, frame_of, ranges_of_layer, read_outputs
+from ..channels.dataset import LayerStatistics, merge_layers
+from ..errors import ShapeError
+from ..formats.names import layer_parts
+from ..kernels import backends
+from ..options import LayoutOptions, RenderOptions
+from ..runtime.device import Fitting, device_at
+from ..runtime.stage_times import stage
+from ..runtime.workers import default_threads, in_order
+from ..sheets.samples import measure_batch
+from .outputs import Product, Shown
+
+if TYPE_CHECKING:
+    from ..channels.dataset import Ranges
+    from ..channels.statistics import ChannelStatistics
+    from ..models.load import LoadedModel
+    from ..sheets.overlay import Backdrop
+
+
+class Named(NamedTuple):
+    """A picture of a run: its key, what messages call it, and the stem of its files."""
+
+    key: str
+    name: str
+    stem: str
+
+
+class Finished(NamedTuple):
+    """A picture whose files are all there, with a row of the index for each layer."""
+
+    picture: Named
+    rows: list[dict[str, Any]]
+
+
+class Failed(NamedTuple):
+    """A picture of which nothing came, and why."""
+
+    picture: Named
+    reason: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a batch.
+
+    statistics: layer -> what the pictures that are finished held, where that is wanted.
+    """
+
+    finished: list[Finished] = field(default_factory=list)
+    failed: list[Failed] = field(default_factory=list)
+    statistics: dict[str, LayerStatistics] = field(default_factory=dict)
+
+    def add(self, other: Outcome) -> None:
+        """Add what became of other pictures; `other` is not to be used afterwards."""
+        self.finished.extend(other.finished)
+        self.failed.extend(other.failed)
+        merge_layers(self.statistics, other.statistics)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is made of every picture.
+
+    Attributes:
+        layers: layer patterns; see capture.
+        layout: how to read what layers put out.
+        options: how to draw.
+        products: the kinds of files.
+        folder: where they go.
+        ranges: layer -> range of each channel, with normalize dataset.
+        backdrop: the picture to lay maps over.
+        collects: whether statistics over all pictures are wanted.
+        batch: pictures at once.
+    """
+
+    layers: Sequence[str | int]
+    layout: LayoutOptions
+    options: RenderOptions
+    products: Sequence[Product]
+    folder: Path
+    ranges: Mapping[str, Ranges] | None
+    backdrop: Backdrop | None
+    collects: bool
+    batch: int
+
+
+class Captured(NamedTuple):
+    """What the layers put out for some pictures.
+
+    ready: mark on the model's stream behind all of it.
+    """
+
+    pictures: list[Named]
+    outputs: dict[str, torch.Tensor]
+    shape: tuple[int, ...]
+    frames: torch.Tensor | None
+    ready: Any
+
+    def part(self, first: int, last: int) -> Captured:
+        """Return what is there of pictures first..last-1."""
+        count = len(self.pictures)
+        outputs = {layer: _part(output, count, first, last) for layer, output in self.outputs.items()}
+        frames = None if self.frames is None else self.frames[first:last]
+        return Captured(self.pictures[first:last], outputs, (last - first, *self.shape[1:]), frames, self.ready)
+
+
+def _part(output: torch.Tensor, count: int, first: int, last: int) -> torch.Tensor:
+    """Return what a layer put out for pictures first..last-1 of `count`; of windows, several each."""
+    each = len(output) // count
+    return output[first * each : last * each]
+
+
+class Work:
+    """A model and a recipe, and what is learnt on the way: grids, and how many pictures fit at once.
+
+    done: pictures that were finished, by an earlier run too. Until there is one, what goes wrong with a whole batch is
+        taken to go wrong with every picture.
+    captured, refused: pictures on which the model ran, and on which it failed before it ran on any.
+    like: layer -> statistics that those of the next batch are like: of as many channels, in the same octaves.
+    fills: whether a batch that is not full is filled up for the model. torch and cuDNN choose their algorithms by its
+        size, and those differ in the last bit: filled up, a picture comes out the same whoever it is batched with.
+    """
+
+    def __init__(self, model: LoadedModel, recipe: Recipe) -> None:
+        self.model = model
+        self.recipe = recipe
+        self.fills = False
+        self.done = self.captured = self.refused = 0
+        self.like: dict[str, LayerStatistics] = {}
+        self.grids: dict[str, dict[str, int]] = {}
+        self.device = device_at(weight_of(model.module, torch.empty(0)).device)
+        self.fitting = Fitting(self.device, recipe.batch)
+        self._folders: dict[str, str] = {}
+        if recipe.options.backend in ("auto", "numba"):
+            backends.missing("numba")  # loads it, before workers ask for it
+            backends.cannot_load("numba_sketch")
+
+    @property
+    def on_cuda(self) -> bool:
+        """Whether the model lies on CUDA."""
+        return self.device.device.type == "cuda"
+
+    def without_products(self) -> Work:
+        """Return what only measures."""
+        other = Work(self.model, dataclasses.replace(self.recipe, products=()))
+        other.fills, other.fitting, other.like, other.done = self.fills, self.fitting, self.like, self.done
+        return other
+
+    def capture(self, pictures: list[Named], batch: torch.Tensor, size: int) -> Captured:
+        """Run the model on a batch, (N, 3, H, W) float32 on any device, filled up to `size` pictures."""
+        count = len(batch)
+        filled = batch if size == count else torch.cat([batch, batch[-1:].expand(size - count, *batch.shape[1:])])
+        with stage("forward"):
+            outputs = capture(self.model, filled, list(self.recipe.layers))
+            if size > count:  # copied, so that what was filled up takes no memory
+                outputs = {layer: _part(output, size, 0, count).clone() for layer, output in outputs.items()}
+            frames = frame_of(batch) if self.recipe.backdrop else None
+            return Captured(pictures, outputs, tuple(batch.shape), frames, self.device.mark())
+
+    def save(self, captured: Captured) -> Outcome:
+        """Make the files of the pictures, in workers; their maps are let go of when this returns.
+
+        Raises:
+            CnnvizError: what is wrong with every picture: an option, a layer that cannot be drawn, a full disk.
+            MemoryError: there is too little for a single picture.
+        """
+        whole = Outcome()
+        reason = self.device.attempt(lambda: whole.add(self._save(captured)))
+        if reason is None:
+            return whole
+        count = len(captured.pictures)
+        if count == 1:
+            raise MemoryError(f"{self.device.device} has too little memory for one picture: {reason}")
+        for first, last in ((0, count // 2), (count // 2, count)):
+            whole.add(self.save(captured.part(first, last)))
+        return whole
+
+    def _save(self, captured: Captured) -> Outcome:
+        stream = self.device.stream(captured.ready)
+        with self.device.faults(), stream.active(), stage("render"):
+            try:
+                found = list(read_outputs(self.model, captured.outputs, captured.shape, self.recipe.layout))
+                if self.recipe.collects:
+                    self._refuse_other_channels(found)
+            except ShapeError as error:
+                if not self.done:
+                    raise
+                return Outcome(failed=[Failed(picture, str(error)) for picture in captured.pictures])
+            self._name_folders([read.name for read in found])
+            measured = [measure_batch(read.maps, self.recipe.options) for read in found]
+            ready = self.device.mark()
+        jobs = [(n, at) for n in range(len(captured.pictures)) for at in range(len(found))]
+
+        def make(job: tuple[int, int]) -> dict[str, Any]:
+            with self.device.faults(), self.device.stream(ready).active():
+                return self._make(captured, found[job[1]], measured[job[1]][job[0]], job[0])
+
+        rows = list(in_order(make, jobs, self.recipe.options.threads or default_threads()))
+        statistics: dict[str, LayerStatistics] = {}
+        if self.recipe.collects:
+            with self.device.faults(), stream.active(), stage("render"):
+                statistics = self._collect(found)
+        self.done += len(captured.pictures)
+        each = len(found)
+        pictures = enumerate(captured.pictures)
+        finished = [Finished(picture, rows[n * each : (n + 1) * each]) for n, picture in pictures]
+        return Outcome(finished, statistics=statistics)
+
+    def _refuse_other_channels(self, found: Sequence[LayerMaps]) -> None:
+        for read in found:
+            like = self.like.get(read.layer)
+            if like is not None and like.channels != read.maps.shape[1]:
+                raise ShapeError(
+                    f"layer {read.layer!r} must have as many channels for every picture, {like.channels}, got "
+                    f"{read.maps.shape[1]}. Leave statistics out."
+                )
+
+    def _collect(self, found: Sequence[LayerMaps]) -> dict[str, LayerStatistics]:
+        """Measure what the layers put out; time steps of a clip count as one picture."""
+        statistics: dict[str, LayerStatistics] = {}
+        for read in found:
+            if read.layer not in statistics:
+                like = self.like.get(read.layer) or LayerStatistics(read.maps.shape[1])
+                statistics[read.layer] = like.blank()
+            statistics[read.layer].update(read.maps, again=bool(read.step))
+        self.like.update(statistics)
+        return statistics
+
+    def _name_folders(self, names: list[str]) -> None:
+        if list(self._folders) != names:
+            self._folders = dict(zip(names, layer_parts(names), strict=True))
+
+    def _make(self, captured: Captured, read: LayerMaps, measured: ChannelStatistics, n: int) -> dict[str, Any]:
+        """Make all files of a layer of picture n; return its row of the index."""
+        recipe, picture = self.recipe, captured.pictures[n]
+        under = None
+        if recipe.backdrop is not None and captured.frames is not None:
+            under = recipe.backdrop.seen_by_model(captured.frames[n], self.model.preprocess)
+        shown = Shown(
+            maps=read.maps[n],
+            source=read.source(self.model, picture.name),
+            measured=measured,
+            # One worker a picture: files are many, and each is small.
+            options=dataclasses.replace(recipe.options, threads=1),
+            ranges=ranges_of_layer(read.layer, recipe.ranges),
+            backdrop=under,
+        )
+        row: dict[str, Any] = {"image": picture.name, "layer": read.name, "shape": list(shown.maps.shape)}
+        row |= {"dtype": str(shown.maps.dtype).removeprefix("torch.")} | _summary(measured)
+        files: list[str] = []
+        for product in recipe.products:
+            made, facts = product.make(shown, recipe.folder, self._folders[read.name], picture.stem)
+            files += made
+            row |= facts
+        if "grid" in row and row["grid"] == self.grids.setdefault(read.name, row["grid"]):
+            del row["grid"]  # what stands in the manifest
+        return row | {"files": files}
+
+
+def _summary(measured: ChannelStatistics) -> dict[str, Any]:
+    """Return what a row of the index tells of the channels of a layer that were picked."""
+    finite = ~measured.vmin.isnan()
+    return {
+        "min": float(measured.vmin[finite].min()) if finite.any() else None,
+        "max": float(measured.vmax[finite].max()) if finite.any() else None,
+        "dead": int(measured.dead.sum()),
+        "nonfinite": int(measured.nonfinite.sum()),
+    }

@@ -1,0 +1,221 @@
+"""Stage 2 of 7, the fingerprint of a run: everything that its pictures depend on, as JSON that can be compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import hashlib
+import json
+import os
+import pickle
+import re
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ...activations.tensors import tensors_in
+from ...errors import ModelError
+from ...sheets.manifest import package_version
+
+if TYPE_CHECKING:
+    from ...models.load import LoadedModel
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # where an object lies in memory, which differs from process to process
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+_SHOWN = 80  # characters of a value in a message; a digest has 64
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Hash the weights of a model, wherever they lie and whatever the order of their dimensions in memory.
+
+    Args:
+        module: any. Parameters that are shared count under each of their names, as if they were not.
+
+    Returns:
+        SHA-256 of the names, dtypes, shapes and values of all parameters and buffers, and of packed weights of
+        quantised layers; 64 hexadecimal digits.
+
+    Raises:
+        ModelError: some have no values yet.
+    """
+    held = dict(module.named_buffers(remove_duplicate=False)) | module.state_dict()
+    digest = hashlib.sha256()
+    for name in sorted(held):
+        for path, tensor in tensors_in(held[name]).items():
+            if tensor.is_meta or nn.parameter.is_lazy(tensor):
+                raise ModelError(f"weights must have values, but {name!r} has none yet. Load the model with weights.")
+            digest.update(json.dumps([name, path, str(tensor.dtype), list(tensor.shape)]).encode())
+            digest.update(_bytes_of(tensor))
+    return digest.hexdigest()
+
+
+def _bytes_of(tensor: torch.Tensor) -> memoryview:
+    """Give the values of a tensor, in order; those of a sparse or quantised one as a dense one has them."""
+    dense = tensor.detach()
+    if dense.is_quantized:
+        dense = dense.dequantize()
+    elif dense.layout is not torch.strided:
+        dense = dense.to_dense()
+    flat = dense.cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
+    raw: NDArray[np.uint8] = flat.view(torch.uint8).numpy()
+    return raw.data
+
+
+def fingerprint_of(model: LoadedModel, layers: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe everything that the pictures of a run depend on, the same in every process.
+
+    Args:
+        model: the record.
+        layers: names of those that are looked at.
+        settings: name -> value of whatever else changes pixels; records, paths and functions may be among them.
+
+    Returns:
+        Versions, model, digests of its weights and its structure, preprocessing, layers and settings, as JSON.
+
+    Raises:
+        ModelError: the model has no values.
+    """
+    structure = _ADDRESS.sub("", repr(model.module))
+    return {
+        "package": package_version(),
+        "torch": torch.__version__.partition("+")[0],  # machines with and without a GPU may share a run
+        "model": model.spec,
+        "structure": hashlib.sha256(structure.encode("utf-8", "surrogatepass")).hexdigest(),
+        "weights": weights_digest(model.module),
+        "preprocess": described(model.preprocess),
+        "layers": list(layers),
+    } | {name: described(value) for name, value in settings.items()}
+
+
+def described(value: Any) -> Any:
+    """Describe a value by what it does: two that do the same thing give the same JSON, in any process.
+
+    Args:
+        value: numbers, text, containers, records, presets, functions and objects of one's own classes. Of a function
+            counts where it is defined, its code, defaults and what it has closed over; of an object its class and its
+            attributes, or its pickle where it has none.
+
+    Returns:
+        JSON.
+    """
+    return _described(value, ())
+
+
+def _described(value: Any, above: tuple[int, ...]) -> Any:
+    if isinstance(value, enum.Enum):  # first: its values may be numbers or text
+        return f"{type(value).__name__}.{value.name}"
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if id(value) in above:
+        return "itself"
+    inner = functools.partial(_described, above=(*above, id(value)))
+    if isinstance(value, os.PathLike):
+        return os.fsdecode(value)
+    if isinstance(value, Mapping):
+        return {str(name): inner(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [inner(entry) for entry in value]
+    if isinstance(value, set | frozenset):
+        return sorted((inner(entry) for entry in value), key=json.dumps)
+    if isinstance(value, np.ndarray | np.generic | torch.Tensor):
+        return _array_described(value)
+    if isinstance(value, types.CodeType):
+        return _digest([value.co_code.hex(), value.co_names, [inner(constant) for constant in value.co_consts]])
+    parts = _parts(value)
+    return {"is": _name(value)} | {name: inner(part) for name, part in parts.items()}
+
+
+def _parts(value: Any) -> dict[str, Any]:
+    """Take an object apart into what makes it do what it does."""
+    if isinstance(value, types.FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        return {"code": value.__code__, "defaults": [value.__defaults__, value.__kwdefaults__], "closed over": cells}
+    if isinstance(value, types.MethodType):
+        return {"of": value.__self__, "function": value.__func__}
+    if isinstance(value, functools.partial):
+        return {"function": value.func, "arguments": value.args, "named": value.keywords}
+    if isinstance(value, type | types.BuiltinFunctionType | types.ModuleType):
+        return {}
+    if isinstance(value, nn.Module):
+        own = {name: part for name, part in vars(value).items() if name not in _OF_EVERY_MODULE}
+        return own | {"weights": weights_digest(value)} | dict(value.named_children())
+    if type(value).__module__.startswith("transformers.") and hasattr(value, "to_dict"):  # an image processor
+        return {"fields": value.to_dict()}
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if hasattr(value, "__dict__"):
+        return dict(vars(value))
+    try:
+        return {"pickle": hashlib.sha256(pickle.dumps(value, protocol=4)).hexdigest()}
+    except Exception:  # of a class that does not pickle, nothing but its name is the same in another process
+        return {}
+
+
+def _name(value: Any) -> str:
+    """Say where a function or a class is defined, of an object its class."""
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{getattr(named, '__module__', None)}.{named.__qualname__}"
+
+
+def _array_described(value: Any) -> Any:
+    tensor = torch.as_tensor(value)
+    return {
+        "dtype": str(tensor.dtype),
+        "shape": list(tensor.shape),
+        "sha256": hashlib.sha256(_bytes_of(tensor)).hexdigest(),
+    }
+
+
+def _digest(description: Any) -> str:
+    return hashlib.sha256(json.dumps(description).encode()).hexdigest()
+
+
+def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """Say where two fingerprints differ.
+
+    Args:
+        first: of the run that is here.
+        second: of the one that is there.
+
+    Returns:
+        "tile: 56 here, 224 there" for each; a name inside another is told by a dot. Of long values the part is shown
+        in which they differ.
+    """
+    here, there = dict(_flat(first)), dict(_flat(second))
+    names = [*here, *(name for name in there if name not in here)]
+    return [
+        "{}: {} here, {} there".format(name, *_shortened(here.get(name, "none"), there.get(name, "none")))
+        for name in names
+        if here.get(name) != there.get(name)
+    ]
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Give the leaves of nested mappings with dotted names, as text."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)
+
+
+def _shortened(first: str, second: str) -> tuple[str, str]:
+    """Show as much of two different texts as fits a message, from a little before where they begin to differ."""
+    if max(len(first), len(second)) <= _SHOWN:
+        return first, second
+    same = next(
+        (i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
+    )
+    start = max(0, same - _SHOWN // 4)
+    return _part(first, start), _part(second, start)
+
+
+def _part(text: str, start: int) -> str:
+    end = start + _SHOWN
+    return f"{'...' if start else ''}{text[start:end]}{'...' if len(text) > end else ''}"

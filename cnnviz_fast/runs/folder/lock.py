@@ -1,0 +1,161 @@
+"""Stage 7 of 7, the lock: a folder of output belongs to one run, however the run before it ended.
+
+Each rank holds `.lock-RANK-of-WORLD`. The system lets go of a lock with the process that took it, killed or not. These
+are locks of POSIX (`fcntl.lockf`), which a forked child does not inherit: those of `flock` would be held on by decode
+workers that outlive a killed run. Their one trap is that a process loses its lock as soon as it closes the file by any
+other way of having opened it; so the files that this process holds are known, and not opened a second time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from ...errors import OptionError
+from ...runtime.files import cannot_write
+
+_NAME = re.compile(r"\.lock-(\d+)-of-(\d+)", re.ASCII)
+_held: dict[Path, int] = {}  # lock file -> process that holds it; a forked child finds its parent's number here
+_threads = threading.Lock()  # locks of POSIX do not tell the threads of a process apart
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(file: BinaryIO, *, wait: bool) -> bool:
+        """Lock a byte far behind what is written: on Windows a locked byte cannot be read."""
+        file.seek(1 << 20)
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        finally:
+            file.seek(0)
+        return True
+
+else:
+    import fcntl
+
+    def _lock(file: BinaryIO, *, wait: bool) -> bool:
+        """Lock a file; False where another process holds it."""
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except (BlockingIOError, PermissionError):  # POSIX allows either
+            return False
+        return True
+
+
+class FolderLock:
+    """A folder taken for one rank of a run, until `release` or the end of the process."""
+
+    def __init__(self, folder: Path, rank: int, world: int, check: Callable[[], None]) -> None:
+        """Take the folder.
+
+        Args:
+            folder: is there.
+            rank: of this process, from 0.
+            world: number of ranks.
+            check: called while no other run can come or go; what it raises leaves the folder untaken.
+
+        Raises:
+            OptionError: a run of the same rank, or of another number of ranks, is in the folder.
+            WriteError: the folder cannot be written, or its file system has no locks.
+        """
+        self._folder = folder.resolve()
+        self._path = self._folder / f".lock-{rank}-of-{world}"
+        try:
+            with alone(self._folder):
+                for path, of in _lock_files(self._folder):
+                    if of == world and path != self._path:
+                        continue
+                    if (holder := _holder(path)) is not None:
+                        raise OptionError(
+                            f"folder {str(folder)!r} is in use by another run ({holder}). Wait for it, or give another "
+                            f"out."
+                        )
+                    path.unlink()
+                check()
+                self._file = _taken(self._path)
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
+
+    def release(self) -> None:
+        """Give the folder back. In a forked child this does nothing: the folder is its parent's."""
+        if _held.get(self._path) != os.getpid():
+            return
+        try:
+            with alone(self._folder):
+                self._let_go()
+                self._path.unlink()
+        except OSError:  # the folder is gone, or cannot be written any more
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._file.close()
+        _held.pop(self._path, None)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time be in the block: who holds the folder does not change meanwhile.
+
+    The file that is locked for that is removed by the last run that goes. One who has waited for it may then hold a
+    file without a name, and begins anew.
+    """
+    path = folder / ".lock"
+    with _threads:
+        while True:
+            with open(path, "ab") as file:
+                _lock(file, wait=True)
+                if not _is_at(file, path):
+                    continue
+                try:
+                    yield
+                finally:
+                    if not any(_lock_files(folder)):
+                        with contextlib.suppress(OSError):  # Windows removes no file that is open
+                            path.unlink()
+                return
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _lock_files(folder: Path) -> Iterator[tuple[Path, int]]:
+    """Give the lock files in a folder, each with the number of ranks of its run."""
+    for name in os.listdir(folder):
+        if match := _NAME.fullmatch(name):
+            yield folder / name, int(match[2])
+
+
+def _holder(path: Path) -> str | None:
+    """Say which process holds a lock file; None where that process is gone."""
+    if _held.get(path) == os.getpid():
+        return _this_process()
+    with open(path, "r+b") as file:
+        return None if _lock(file, wait=False) else file.read().decode(errors="replace")
+
+
+def _taken(path: Path) -> BinaryIO:
+    """Make a lock file and hold it."""
+    with contextlib.ExitStack() as undo:
+        file = undo.enter_context(open(path, "xb", buffering=0))
+        _lock(file, wait=False)  # nobody else has opened it: that is done by those alone who may come in
+        file.write(_this_process().encode())
+        undo.pop_all()
+    _held[path] = os.getpid()
+    return file
+
+
+def _this_process() -> str:
+    return f"pid {os.getpid()} on {socket.gethostname()}"

@@ -1,0 +1,125 @@
+"""What a run over many pictures is asked for, and what it has come to."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..models.load import LoadedModel, as_given, load_model, module_of
+from ..options import LayoutOptions, RenderOptions, RunOptions
+from ..runtime.workers import default_threads
+from ..sheets.overlay import Backdrop
+from .batches import Recipe
+from .folder.fingerprint import fingerprint_of
+from .images import Pictures
+from .outputs import products_of
+from .ranks import Place
+from .statistics import ranges_for
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CPU_BATCH, CUDA_BATCH = 16, 64
+"""Pictures that go through the model at once."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that `run` is asked for beside the model and the pictures; the names are those of its arguments."""
+
+    layers: list[str | int]
+    folder: Path
+    format: str
+    max_pixels: int
+    layout: LayoutOptions
+    backdrop: Backdrop | None
+    run: RunOptions
+    drawing: RenderOptions
+    place: Place
+
+    @property
+    def readers(self) -> int:
+        """Number of processes that read: half the cores, which leaves the others to the model."""
+        return min(8, max(1, default_threads() // 2)) if self.run.workers is None else self.run.workers
+
+    def fingerprint(self, model: LoadedModel, pictures: Pictures, statistics: Path | None) -> dict[str, Any]:
+        """Return all that changes what comes out; of the statistics that sheets are drawn on, their content.
+
+        But for the device and the size of the batch, which move values by their last bits: a run may be taken up with
+        less memory, and on another machine.
+        """
+        settings = {
+            "save": list(self.run.save),
+            "shards": self.run.shards,
+            "format": self.format,
+            "layout": self.layout.layout,
+            "overlay": self.backdrop and self.backdrop.digest(),
+            "pictures": pictures.identity(),
+            "statistics": statistics and hashlib.sha256(statistics.read_bytes()).hexdigest(),
+            **{name: value for name, value in vars(self.drawing).items() if name != "threads"},
+        }
+        return fingerprint_of(model, list(map(str, self.layers)), settings)
+
+    def recipe(self, model: LoadedModel, statistics: Path | None, folder: Path) -> Recipe:
+        """Say what is made of every picture, in `folder`."""
+        on_cuda = any(parameter.is_cuda for parameter in model.module.parameters())
+        return Recipe(
+            layers=self.layers,
+            layout=self.layout,
+            options=self.drawing,
+            products=products_of(self.run.save, self.format),
+            folder=folder,
+            ranges=None if statistics is None else ranges_for(statistics, self.drawing),
+            backdrop=self.backdrop,
+            collects="statistics" in self.run.save,
+            batch=self.run.batch or (CUDA_BATCH if on_cuda else CPU_BATCH),
+        )
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run has done.
+
+    Attributes:
+        folder: where everything is.
+        pictures: of this process's share: finished, skipped and failed. All of them, unless it was stopped.
+        finished: by this run.
+        skipped: those that an earlier run had finished.
+        failed: those of which nothing came; failed.jsonl says why.
+        complete: whether it went on to the end.
+        seconds: that the run took.
+        stages: seconds in decode, forward, render, encode and write, of all threads and processes together.
+        statistics: file of the statistics, or None. Of several processes the last one to end has the file of all
+            together, the others those of their own shares.
+    """
+
+    folder: Path
+    pictures: int
+    finished: int
+    skipped: int
+    failed: int
+    complete: bool
+    seconds: float
+    stages: dict[str, float] = field(default_factory=dict)
+    statistics: Path | None = None
+
+    @property
+    def rate(self) -> float:
+        """Pictures a second."""
+        return (self.finished + self.failed) / self.seconds if self.seconds else 0.0
+
+
+def split_options(options: dict[str, Any]) -> tuple[RunOptions, RenderOptions]:
+    """Make both records of the options of `run`."""
+    own = {f.name for f in dataclasses.fields(RunOptions)}
+    wanted = RunOptions(**{name: value for name, value in options.items() if name in own})
+    return wanted, RenderOptions(**{name: value for name, value in options.items() if name not in own})
+
+
+def loaded_model(model: LoadedModel | nn.Module | str, device: str) -> LoadedModel:
+    """Load the model of a run where that is still to be done, on a device; others stay where they are."""
+    loaded = load_model(model, device=device) if isinstance(model, str) else model
+    return loaded if isinstance(loaded, LoadedModel) else as_given(module_of(loaded))

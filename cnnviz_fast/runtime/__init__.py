@@ -1,0 +1,1 @@
+"""What all packages lean on: devices, worker threads, files that appear whole, progress, stage times."""

@@ -1,0 +1,59 @@
+"""Optional packages, and the server that keeps models' weights: only where asked for by name."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Iterator
+from types import ModuleType
+
+from ..errors import CnnvizError, ModelError
+from ..models.torchvision_zoo import knock
+
+
+def import_extra(name: str, extra: str, need: str | None = None, error: type[CnnvizError] = ModelError) -> ModuleType:
+    """Import an optional package.
+
+    Args:
+        name: of the package, or of a module in it.
+        extra: the extra of this project that installs it.
+        need: what it is needed for, in the plural; None for the models of the zoo that is called as the extra.
+        error: class of the error that is raised without it.
+
+    Returns:
+        The package or module.
+
+    Raises:
+        CnnvizError: of class `error`: it is not installed; the message has the command that installs it.
+    """
+    package = name.partition(".")[0]
+    try:
+        importlib.import_module(package)
+        return importlib.import_module(name)
+    except ImportError as failure:
+        lacking = failure.name == package if isinstance(failure, ModuleNotFoundError) else False
+        state = "is not installed" if lacking else f"cannot be imported: {failure}"
+        raise error(
+            f"{need or f'{extra}: models'} need the package {package}, which {state}. "
+            f'Install it: pip install "cnnviz_fast[{extra}]".'
+        ) from failure
+
+
+@contextlib.contextmanager
+def hub_or_cache() -> Iterator[None]:
+    """Let the hub's client use its cache alone while its server cannot be reached.
+
+    Left to itself it tries each file six times, 23 s in all (huggingface_hub 2.4), before it looks into the cache.
+    """
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    try:
+        if not before:
+            try:
+                knock(constants.ENDPOINT)
+            except OSError:
+                constants.HF_HUB_OFFLINE = True
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before

@@ -1,0 +1,282 @@
+"""Stage 5 of 7: what is written on a sheet, around its tiles: labels, a title, a colour bar and lines below the grid.
+
+    word_sheet        options, where the maps came from, ranges -> what to write, as strings
+    letter            the strings as masks, and how much room they take in the layout
+    Lettering.place   masks, layout and palette -> an Annotation
+    Annotation.paint  what of it lies in a strip, into the strip, after the kernel
+
++- margin ------------------------------+
+| title                           head  |
+| 0          1          2               |   label_h above each tile
+| [tile   ]  [tile   ]  [tile   ]       |
+| 3                                     |
+| [tile   ]                             |
+| min [colour bar] max            foot  |
+| text      [bar of its share ]         |
++---------------------------------------+
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..geometry import NO_ROOM, GridLayout, Room, Strip
+from ..options import TITLE_FIELDS
+from .lettering import Mask, capitals, draw_labels, draw_line, line_px, text_px
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..options import RenderOptions
+    from ..palette import Palette
+    from .manifest import Source
+
+Plane = NDArray[np.uint8]
+
+BAR_EMS = (6, 24)
+"""Least and greatest length of a bar, in sizes of the text: shorter shows no colours, longer is far from its ends."""
+
+
+@dataclass(frozen=True)
+class Wording:
+    """What is written on a sheet; by default nothing.
+
+    labels: one a tile, in their order; empty for none.
+    title: above the grid; "" for none.
+    ends: what stands at the two ends of the colour bar; None for no bar.
+    lines: below the grid, each with the share of a bar's full length, 0 to 1, that is drawn beside it.
+    """
+
+    labels: tuple[str, ...] = ()
+    title: str = ""
+    ends: tuple[str, str] | None = None
+    lines: tuple[tuple[str, float], ...] = ()
+
+
+def word_sheet(
+    options: RenderOptions, source: Source, tiles: Sequence[int | str], vmin: torch.Tensor, vmax: torch.Tensor
+) -> Wording:
+    """Say what the options want written.
+
+    Args:
+        options: `label`, `title` and `colorbar`, and what decides the range.
+        source: for the title; what is unknown is left out of it.
+        tiles: what each tile shows: a channel's number, or a name such as "sum".
+        vmin: (C,) float32. Lower end of the range each tile is drawn on; NaN where there is none.
+        vmax: (C,) float32. Its upper end.
+
+    Returns:
+        The wording.
+    """
+    told = {field: getattr(source, field) or "" for field in TITLE_FIELDS}
+    return Wording(
+        labels=tuple(map(str, tiles)) if options.label else (),
+        title=(options.title or "").format(**told).strip(),
+        ends=_ends(options, vmin, vmax) if options.colorbar else None,
+    )
+
+
+def _ends(options: RenderOptions, vmin: torch.Tensor, vmax: torch.Tensor) -> tuple[str, str]:
+    """Say the range of the colour bar: in numbers where all tiles have one, and otherwise what each has of its own."""
+    low, high = (sorted(set(side[~side.isnan()].tolist())) for side in (vmin, vmax))
+    if len(low) == len(high) == 1:
+        return f"{low[0] + 0.0:.4g}", f"{high[0] + 0.0:.4g}"  # + 0.0 takes the sign from -0
+    over = " over the data set" if options.normalize == "dataset" else ""
+    if options.percentile:
+        first, last = options.percentile
+        return f"{first:g} %", f"{last:g} % of each channel{over}"
+    if options.normalize == "symmetric":
+        return "-max |x|", "max |x| of each channel"
+    return "min", f"max of each channel{over}"
+
+
+def letter(wording: Wording, tile_h: int, tile_w: int, margin: int) -> Lettering:
+    """Draw the wording as masks.
+
+    Args:
+        wording: what to write.
+        tile_h: height of a tile in px, which the size of text goes with.
+        tile_w: width of a tile in px.
+        margin: px around the grid; what it lacks to keep text off the edge, head and foot make up for.
+
+    Returns:
+        The masks.
+    """
+    size = text_px(tile_h, tile_w)
+    return Lettering(
+        size=size,
+        inset=max(0, size // 2 - margin),
+        labels=draw_labels(wording.labels, size) if wording.labels else None,
+        title=draw_line(wording.title, size * 5 // 4) if wording.title else None,
+        ends=tuple(draw_line(end, size) for end in wording.ends or ()),
+        lines=tuple((draw_line(text, size), share) for text, share in wording.lines),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Lettering:
+    """What is written on a sheet, as masks that have no place yet.
+
+    size: of the text in px; all distances go with it.
+    inset: px between head or foot and the margin.
+    labels: (C, H, W) bool, or None.
+    title: (H, W) bool, or None.
+    ends: of the colour bar, two (H, W) bool, or none.
+    lines: (H, W) bool each, with a share of 0 to 1.
+    """
+
+    size: int
+    inset: int
+    labels: Mask | None
+    title: Mask | None
+    ends: tuple[Mask, ...]
+    lines: tuple[tuple[Mask, float], ...]
+
+    @cached_property
+    def room(self) -> Room:
+        """How much of the sheet it takes."""
+        pad = self.size // 2
+        label_h = label_w = head = foot = 0
+        if self.labels is not None:
+            # More px above a label than below, so that it belongs to the tile under it.
+            label_h, label_w = pad + self.labels.shape[1] + self._below, self.labels.shape[2] + pad
+        if self.title is not None:
+            head = self.inset + self.title.shape[0] + pad
+        if self.ends or self.lines:
+            foot = sum(pad + n * line_px(self.size) for n in (len(self.ends) // 2, len(self.lines)) if n) + self.inset
+        return Room(label_h, label_w, head, foot, self._width(BAR_EMS[0]) if head or foot else 0)
+
+    @property
+    def _below(self) -> int:
+        """Px between a label and its tile."""
+        return self.size // 5
+
+    @cached_property
+    def _texts_w(self) -> int:
+        """Width of the longest line's text in px."""
+        widths: list[int] = [text.shape[1] for text, _ in self.lines]
+        return max(widths)
+
+    def _width(self, bar_ems: int) -> int:
+        """Return the width of head and foot in px, with bars of so many sizes of the text."""
+        pad = self.size // 2
+        widths = [0 if self.title is None else self.title.shape[1]]
+        if self.ends:
+            widths.append(sum(end.shape[1] + pad for end in self.ends) + bar_ems * self.size)
+        if self.lines:
+            widths.append(self._texts_w + pad + bar_ems * self.size)
+        return 2 * self.inset + max(widths)
+
+    def place(self, layout: GridLayout, palette: Palette) -> Annotation | None:
+        """Give everything its place on a sheet.
+
+        Args:
+            layout: the grid, planned with this `room`.
+            palette: the colours.
+
+        Returns:
+            What can be painted; None where nothing is written.
+        """
+        if self.room == NO_ROOM:
+            return None
+        margin, width = layout.margin, min(layout.width - 2 * layout.margin, self._width(BAR_EMS[1]))
+        blocks = []
+        if self.title is not None:
+            head = np.full((layout.head, width), palette.background, dtype=np.uint8)
+            _stamp(head, self.inset, self.inset, self.title, palette)
+            blocks.append((margin, margin, head))
+        if layout.foot:
+            foot = np.full((layout.foot, width), palette.background, dtype=np.uint8)
+            y = self.size // 2
+            if self.ends:
+                self._draw_colorbar(foot[y:], palette)
+                y += line_px(self.size) + self.size // 2
+            self._draw_lines(foot[y:], palette)
+            blocks.append((layout.height - margin - layout.foot, margin, foot))
+        return Annotation(layout, palette, self.labels, self._below, tuple(blocks))
+
+    def _draw_colorbar(self, foot: Plane, palette: Palette) -> None:
+        """Draw one end, the entries of all levels from left to right within a frame, and the other end."""
+        pad, x = self.size // 2, self.inset
+        low, high = self.ends
+        bar_w = min(foot.shape[1] - 2 * x - low.shape[1] - high.shape[1] - 2 * pad, BAR_EMS[1] * self.size)
+        _stamp(foot, 0, x, low, palette)
+        x += low.shape[1] + pad
+        bar = foot[capitals(self.size), x : x + bar_w]
+        bar[:] = palette.ink
+        inside = bar[1:-1, 1:-1]
+        inside[:] = np.arange(inside.shape[1]) * (palette.levels - 1) // (inside.shape[1] - 1)
+        _stamp(foot, 0, x + bar_w + pad, high, palette)
+
+    def _draw_lines(self, foot: Plane, palette: Palette) -> None:
+        """Draw each text with its bar; all bars begin below each other."""
+        rows = capitals(self.size)
+        for position, (text, share) in enumerate(self.lines):
+            line = foot[position * line_px(self.size) :]
+            x = self.inset + self._texts_w + self.size // 2
+            _stamp(line, 0, self.inset, text, palette)
+            bar_w = round(share * min(line.shape[1] - self.inset - x, BAR_EMS[1] * self.size))
+            line[rows, x : x + bar_w] = palette.ink
+
+
+def _stamp(plane: Plane, y: int, x: int, mask: Mask, palette: Palette) -> None:
+    """Write `mask`, (H, W) bool, into `plane`, (height, width) uint8, with its top left pixel at (y, x)."""
+    plane[y : y + mask.shape[0], x : x + mask.shape[1]][mask] = palette.ink
+
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """What is written on a sheet, in its place. Nothing of it lies on a tile.
+
+    layout: the grid.
+    palette: the colours.
+    labels: (C, H, W) bool, or None. One a tile.
+    below: px between a label and its tile.
+    blocks: (y, x, plane) each: where a part of the sheet lies, and its entries, (H, W) uint8.
+    """
+
+    layout: GridLayout
+    palette: Palette
+    labels: Mask | None
+    below: int
+    blocks: tuple[tuple[int, int, Plane], ...]
+
+    def paint(self, strip: Strip, out: Plane) -> None:
+        """Paint what lies in a strip.
+
+        Args:
+            strip: first row of the sheet, and the row after the last, in px.
+            out: (stop - start, width) uint8, or (stop - start, width, 3) for RGB. The strip as the kernels drew it.
+        """
+        for y, x, block in self.blocks:
+            self._copy(block, y, x, strip, out)
+        if self.labels is not None:
+            self._paint_labels(self.labels, strip, out)
+
+    def _paint_labels(self, labels: Mask, strip: Strip, out: Plane) -> None:
+        """Paint the labels a row of the grid at a time, whose band holds nothing else."""
+        layout = self.layout
+        label_h, label_w = labels.shape[1:]
+        top = layout.top - self.below - label_h
+        first, last = ((y - top) // layout.step_y for y in (strip.start, strip.stop - 1))
+        for row in range(max(first, 0), min(last, (len(labels) - 1) // layout.cols) + 1):
+            chosen = labels[row * layout.cols : (row + 1) * layout.cols]
+            band = np.full((label_h, len(chosen), layout.step_x), self.palette.background, dtype=np.uint8)
+            band[:, :, :label_w][chosen.swapaxes(0, 1)] = self.palette.ink
+            # The last cell has no gap behind it.
+            across = band.reshape(label_h, -1)[:, : layout.width - layout.left]
+            self._copy(across, top + row * layout.step_y, layout.left, strip, out)
+
+    def _copy(self, block: Plane, y: int, x: int, strip: Strip, out: Plane) -> None:
+        """Copy the rows of `block`, (H, W) uint8, that lie in a strip; its top left pixel is at (y, x) of the sheet."""
+        first, last = max(strip.start, y), min(strip.stop, y + block.shape[0])
+        if first < last:
+            rows = block[first - y : last - y]
+            place = out[first - strip.start : last - strip.start, x : x + block.shape[1]]
+            place[:] = rows if out.ndim == 2 else self.palette.colors[rows]

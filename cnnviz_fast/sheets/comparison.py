@@ -1,0 +1,241 @@
+"""Two layers side by side on one scale, and their difference: what another picture, model or checkpoint changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..channels import statistics as channels
+from ..channels.selection import pick
+from ..errors import OptionError, ShapeError
+from ..options import SINGLE_SHEETS, RenderOptions, takes
+from ..runtime.device import device_at
+from .manifest import Source, json_numbers, package_version
+from .plan import plan_sheet
+from .render import draw_sheet
+from .sheet import Sheet
+
+BETWEEN_PX = 16
+"""Least px between the two sheets of a pair, so that it is told from a grid of twice the columns."""
+
+MOST_CHANGED = 10
+"""So many of the most changed channels are named."""
+
+BLOCK_VALUES = 1 << 22
+"""Changes are measured in blocks of about so many values, which as float64 take 32 MB an array."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two layers, compared.
+
+    pair: a's sheet on the left and b's on the right; equal values have equal colours.
+    difference: the sheet of b - a, zero in the middle of its colormap.
+    manifest: where a and b came from, how much each channel changed (see Change), and which changed most, by lost cells
+        and then by rms. It is also part of the difference's own.
+    """
+
+    pair: Sheet
+    difference: Sheet
+    manifest: dict[str, Any]
+
+    def save(self, path: str | os.PathLike[str]) -> tuple[Path, Path]:
+        """Write both sheets with their manifests.
+
+        Args:
+            path: `layer4.png` stands for `layer4_compare.png` and `layer4_difference.png`; suffixes as in Sheet.save.
+
+        Returns:
+            Both paths.
+
+        Raises:
+            CnnvizError: see Sheet.save.
+        """
+        path = Path(path)
+        return (
+            self.pair.save(path.with_name(f"{path.stem}_compare{path.suffix}")),
+            self.difference.save(path.with_name(f"{path.stem}_difference{path.suffix}")),
+        )
+
+
+@dataclass(frozen=True)
+class Change:
+    """How much each channel changed, over the cells that are finite in a and in b; NaN where there are none.
+
+    mean_abs: (C,) float64. Mean magnitude of b - a.
+    max_abs: (C,) float64. Greatest magnitude of b - a.
+    rms: (C,) float64. Root mean square of b - a.
+    correlation: (C,) float64. Pearson's, of a and b; NaN where one of them is flat.
+    lost: (C,) int64. Cells that are finite in only one of the two.
+    """
+
+    mean_abs: torch.Tensor
+    max_abs: torch.Tensor
+    rms: torch.Tensor
+    correlation: torch.Tensor
+    lost: torch.Tensor
+
+    def order(self) -> list[int]:
+        """Return positions of the channels that changed, by lost cells, then by rms, greatest first."""
+        pairs = list(zip(self.lost.tolist(), self.rms.nan_to_num(0).tolist(), strict=True))
+        return sorted((i for i, pair in enumerate(pairs) if any(pair)), key=lambda i: pairs[i], reverse=True)
+
+
+def measure_change(a: torch.Tensor, b: torch.Tensor) -> Change:
+    """Measure how much each channel changed, in float64.
+
+    Args:
+        a: (C, H, W) float32, finite or not. Not modified.
+        b: (C, H, W) float32 on the same device. Not modified.
+
+    Returns:
+        The change from a to b.
+    """
+    at_once = max(1, BLOCK_VALUES // a[0].numel())
+    blocks = [_measure(*(maps[start : start + at_once] for maps in (a, b))) for start in range(0, len(a), at_once)]
+    return Change(*(torch.cat(columns) for columns in zip(*blocks, strict=True)))
+
+
+def _measure(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Return the columns of a Change."""
+    a, b = a.flatten(1).to(channels.widest(a)), b.flatten(1).to(channels.widest(b))
+    finite_a, finite_b = a.isfinite(), b.isfinite()
+    both = finite_a & finite_b
+    count = both.sum(1).to(a.dtype)  # 0 / 0 makes the NaN of a channel without cells to compare
+    magnitude = (b - a).abs().where(both, 0)
+    around_a, around_b = _around_mean(a, both), _around_mean(b, both)
+    spread = (around_a.square().sum(1) * around_b.square().sum(1)).sqrt()
+    return (
+        magnitude.sum(1) / count,
+        magnitude.amax(1).where(count > 0, torch.nan),
+        (magnitude.square().sum(1) / count).sqrt(),
+        (around_a * around_b).sum(1) / spread,
+        (finite_a ^ finite_b).sum(1),
+    )
+
+
+def _around_mean(values: torch.Tensor, both: torch.Tensor) -> torch.Tensor:
+    """Subtract from the cells that count their mean; 0 elsewhere, and exactly 0 everywhere in a flat channel."""
+    # Less the greatest value first: the mean of equal values need not be that value to the last bit.
+    greatest = values.where(both, -torch.inf).amax(1, keepdim=True)
+    values = (values - greatest).where(both, 0)
+    return (values - values.sum(1, keepdim=True) / both.sum(1, keepdim=True)).where(both, 0)
+
+
+@takes(RenderOptions, without=SINGLE_SHEETS)
+def compare(
+    a: Any,
+    b: Any,
+    *,
+    source_a: Source | None = None,
+    source_b: Source | None = None,
+    diverging: str = "coolwarm",
+    **options: Any,
+) -> Comparison:
+    """Draw two layers side by side on one scale, and their difference.
+
+    Whatever `normalize` says is worked out from a and b together, channel by channel or for the layer. The difference
+    is of the maps as they are, before any sigmoid, and on one range for all channels, plus/minus its largest
+    magnitude. Where a or b is not finite, it shows the `bad` colour; so it does beyond float32. Everything is drawn in
+    memory, a byte a pixel: three sheets stay, and the pair's two halves are there twice while they are joined.
+
+    Args:
+        a: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not. Not modified.
+        b: (C, H, W) real dtype, likewise; moved to the device of `a`.
+        source_a: where `a` came from, for the manifest.
+        source_b: where `b` came from.
+        diverging: colormap of the difference, such as coolwarm, RdBu_r or berlin; its upper end means b is greater.
+        **options: see below.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        ShapeError: `a` and `b` differ in shape, or are no maps.
+        OptionError: an option cannot be used, or belongs to single sheets.
+        InputError: anything else about `a`, `b` or an option.
+        BackendUnavailableError: the named backend does not work for these maps.
+        KernelError: the device of the maps was lost, or refuses the work.
+        MemoryError: memory ran out.
+    """
+    wanted = _checked(RenderOptions(**options))
+    first, second = channels.as_maps(a), channels.as_maps(b)
+    if first.shape != second.shape:
+        raise ShapeError(f"a and b must have the same shape, got {tuple(first.shape)} and {tuple(second.shape)}.")
+    with device_at(first.device).faults():
+        second = second.to(first.device)
+        sources = {"a": _describe(source_a, a), "b": _describe(source_b, b)}
+        pair = _draw_pair(first, second, wanted, sources)
+        change = measure_change(*(pick(maps, wanted.channels)[0] for maps in (first, second)))
+        changes = _describe_changes(pair, change)
+        manifest = {
+            "cnnviz_fast": package_version(),
+            **sources,
+            "most_changed": [changes[position]["channel"] for position in change.order()[:MOST_CHANGED]],
+            "channels": changes,
+        }
+        difference = draw_sheet(plan_sheet(second - first, _on_zero(wanted, change, diverging), Source()))
+        return Comparison(pair, replace(difference, manifest=manifest | _shared(difference.manifest)), manifest)
+
+
+def _checked(options: RenderOptions) -> RenderOptions:
+    """Refuse options that only single sheets take."""
+    for field in dataclasses.fields(options):
+        if field.name in SINGLE_SHEETS and getattr(options, field.name) != field.default:
+            raise OptionError(f"{field.name} belongs to single sheets; a comparison has none. Leave it out.")
+    if options.normalize == "dataset":
+        raise OptionError("normalize 'dataset' belongs to single sheets: a comparison draws on the range of both.")
+    return options
+
+
+def _describe(source: Source | None, maps: Any) -> dict[str, Any]:
+    """Describe one of the two for a manifest."""
+    return {**(source or Source()).facts(), "dtype": str(maps.dtype).removeprefix("torch.")}
+
+
+def _shared(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return what a sheet's manifest says about both: all but the source."""
+    own = {field.name for field in dataclasses.fields(Source)}
+    return {name: value for name, value in manifest.items() if name not in own}
+
+
+def _draw_pair(a: torch.Tensor, b: torch.Tensor, options: RenderOptions, sources: dict[str, Any]) -> Sheet:
+    """Draw a's sheet and b's, each on the ranges of both, into one."""
+    left = draw_sheet(plan_sheet(a, options, Source(), shared_with=b))
+    right = draw_sheet(plan_sheet(b, options, Source(), shared_with=a))
+    height, width = left.index.shape
+    between = max(BETWEEN_PX, 2 * options.gap)
+    gap = np.full((height, between), left.colors.background, dtype=np.uint8)
+    moved = width + between
+    tiles = [{"of": "a", **tile} for tile in left.manifest["tiles"]]
+    for tile in right.manifest["tiles"]:
+        y0, x0, y1, x1 = tile["box"]
+        tiles.append({"of": "b", **tile, "box": [y0, x0 + moved, y1, x1 + moved]})
+    manifest = sources | _shared(left.manifest)
+    manifest |= {"sheet": {**manifest["sheet"], "width": moved + width, "between": between}, "tiles": tiles}
+    return Sheet(np.hstack([left.index, gap, right.index]), left.colors, manifest)
+
+
+def _on_zero(options: RenderOptions, change: Change, diverging: str) -> RenderOptions:
+    """Return the options of the difference: zero in the middle, and as far on both sides as any channel goes."""
+    largest = min(float(change.max_abs.nan_to_num(0).max()), torch.finfo(torch.float32).max)
+    ends: dict[str, Any] = {"normalize": "symmetric", "vmin": None, "vmax": None}
+    if largest > 0:
+        ends = {"normalize": "fixed", "vmin": -largest, "vmax": largest}
+    return replace(options, colormap=diverging, percentile=None, **ends)
+
+
+def _describe_changes(pair: Sheet, change: Change) -> list[dict[str, Any]]:
+    """List the channels with the range that both are drawn on and how much each changed."""
+    names = [field.name for field in dataclasses.fields(change)]
+    rows = zip(*(json_numbers(getattr(change, name)) for name in names), strict=True)
+    return [
+        {**{name: tile[name] for name in ("channel", "vmin", "vmax")}, **dict(zip(names, row, strict=True))}
+        for tile, row in zip(pair.manifest["tiles"], rows, strict=False)  # a's tiles come first
+    ]

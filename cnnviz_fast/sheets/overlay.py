@@ -1,0 +1,208 @@
+"""Stage 5 of 7: the picture under the tiles. It is read once, fitted to each size of tile, and blended in by kernels.
+
+A pixel of a tile shows alpha * colour + (1 - alpha) * photo; `kernels.reference.over` says how that is rounded. Pixels
+of no tile, and those that a NaN or an infinity touches, keep the colour that they have without a photo.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError, OptionError
+from ..formats import png
+from ..geometry import GridLayout, Strip, cut_strips
+from ..inputs.in_memory import decode_image
+from ..kernels.backends import BACKENDS
+from ..models.preprocess import Preprocess, as_picture
+from ..options import DEFAULT_ALPHA, MAX_PIXELS
+from ..parsers import share
+from ..runtime.workers import default_threads, in_order
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+    from ..palette import Palette
+
+OPAQUE = 256
+"""Weight of a colour that shows alone. Weights are in 1/256, so that a pixel is worked out in 16 bits; an alpha rounded
+to that moves it by half a level at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Overlay:
+    """What colours the pixels of one sheet whose tiles lie over a photo. See `kernels` for what the arrays are.
+
+    description: for the manifest: alpha, source, and the sizes of the picture and of the tiles as [height, width].
+    """
+
+    backend: str
+    layout: GridLayout
+    colors: NDArray[np.uint8]
+    weights: NDArray[np.uint16]
+    photo: NDArray[np.uint8]
+    description: dict[str, Any]
+
+    def blend(self, index: Any, strip: Strip, out: Any) -> None:
+        """Colour one strip.
+
+        Args:
+            index: (rows of the strip, width) uint8, an array or a tensor on any device. What was drawn of it.
+            strip: which rows of the sheet these are.
+            out: (rows of the strip, width, 3) uint8, C-contiguous, to be filled.
+        """
+        kernels = BACKENDS[self.backend].kernels
+        kernels.blend_strip(index, self.colors, self.weights, self.photo, self.layout, strip, out)
+
+    def rgb(self, index: NDArray[np.uint8], first: int = 0) -> NDArray[np.uint8]:
+        """Colour the rows of the sheet from row `first` on, (rows, width) uint8, into (rows, width, 3) uint8."""
+        out = np.empty((*index.shape, 3), dtype=np.uint8)
+
+        def blend(part: Strip) -> None:
+            start, stop = part
+            self.blend(index[start:stop], Strip(first + start, first + stop), out[start:stop])
+
+        for _ in in_order(blend, cut_strips(index.shape[0], index.shape[1], png.RGB_STRIP_PX), default_threads()):
+            pass
+        return out
+
+
+class Backdrop:
+    """A picture to lay maps over, as it was read. Every size of tile gets it resized, once."""
+
+    def __init__(
+        self, picture: Image | None, alpha: float, source: str | None, say: Callable[[str], None] | None
+    ) -> None:
+        """Keep the picture.
+
+        Args:
+            picture: of mode RGB; None stands for the picture that a model runs on, which `seen_by_model` puts here.
+            alpha: weight of the maps' colours over it.
+            source: what it is, for the manifest.
+            say: called with a sentence the first time that the picture has to be stretched.
+        """
+        self.picture = picture
+        self.alpha = alpha
+        self.source = source
+        self._say = say
+        self._fitted: dict[tuple[int, int], NDArray[np.uint8]] = {}
+
+    def seen_by_model(self, values: torch.Tensor, preprocess: Preprocess) -> Backdrop:
+        """Put what a model saw where no other picture was given.
+
+        Args:
+            values: (3, H, W) float32, any device. What went into the model.
+            preprocess: what made them.
+
+        Returns:
+            The picture for this run.
+        """
+        if self.picture is not None:
+            return self
+        from PIL import Image
+
+        # Maps cover the whole input, so stretching it to their tiles is what brings it into register: nothing is said.
+        return Backdrop(Image.fromarray(as_picture(values, preprocess)), self.alpha, "input", None)
+
+    def digest(self) -> str:
+        """Return what tells this picture and weight from others."""
+        shown = "input" if self.picture is None else hashlib.sha256(self.picture.tobytes()).hexdigest()
+        return f"{shown} {self.alpha:g}"
+
+    def under(self, layout: GridLayout, palette: Palette, backend: str) -> Overlay:
+        """Lay the picture under the tiles of a sheet.
+
+        Args:
+            layout: its grid.
+            palette: its colours.
+            backend: name of the one that draws it.
+
+        Returns:
+            What colours its pixels.
+
+        Raises:
+            OptionError: the picture is that of a model's run, and nothing ran.
+        """
+        if self.picture is None:
+            raise OptionError("overlay True stands for the picture that visualize runs a model on. Pass a picture.")
+        size = (layout.tile_h, layout.tile_w)
+        if size not in self._fitted:
+            self._fitted[size] = self._fit(self.picture, size)
+        weights = np.full(len(palette.colors), round(self.alpha * OPAQUE), dtype=np.uint16)
+        weights[palette.levels :] = OPAQUE  # background and bad: a NaN has to stand out whatever lies under it
+        described = {
+            "alpha": self.alpha,
+            "source": self.source,
+            "size": [self.picture.height, self.picture.width],
+            "drawn_at": list(size),
+        }
+        return Overlay(backend, layout, palette.colors, weights, self._fitted[size], described)
+
+    def _fit(self, picture: Image, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Resize the picture to (height, width), smoothed where it shrinks; say so where that changes its shape."""
+        from PIL.Image import Resampling
+
+        (height, width), (tile_h, tile_w) = (picture.height, picture.width), size
+        scale = min(tile_h / height, tile_w / width)
+        if self._say is not None and max(tile_h - height * scale, tile_w - width * scale) > 1:
+            self._say(
+                f"the overlay of {height} x {width} px is stretched to tiles of {tile_h} x {tile_w} px. "
+                f"Without a value (True in Python) it is the picture as the model saw it."
+            )
+            self._say = None
+        return np.array(picture.resize((tile_w, tile_h), Resampling.BILINEAR))
+
+
+def read_overlay(
+    overlay: Any,
+    alpha: Any,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    say: Callable[[str], None] | None = None,
+) -> Backdrop | None:
+    """Read the picture that maps are to be laid over.
+
+    Args:
+        overlay: a path, PIL image, array or tensor, see `decode_image`; True for the picture that a model runs on;
+            None or False for none.
+        alpha: weight of the maps' colours over it, 0 to 1; None for DEFAULT_ALPHA.
+        max_pixels: refuse pictures of more pixels, before they are decoded.
+        say: called with a sentence if the picture has to be stretched; None for a warning.
+
+    Returns:
+        The picture, or None where there is none.
+
+    Raises:
+        OptionError: `alpha` is out of range, or stands alone.
+        InputError: the picture cannot be read.
+    """
+    if overlay is None or overlay is False:
+        if alpha is not None:
+            raise OptionError(f"alpha goes with overlay, got alpha {alpha!r} alone.")
+        return None
+    weight = share("alpha", DEFAULT_ALPHA if alpha is None else alpha)
+    if overlay is True:
+        return Backdrop(None, weight, None, None)
+    try:
+        picture = decode_image(overlay, max_pixels=max_pixels)
+    except InputError as error:
+        raise type(error)(f"overlay: {error}") from error
+    source = os.fspath(overlay) if isinstance(overlay, (str, os.PathLike)) else None
+    return Backdrop(picture, weight, source, say or _warn)
+
+
+def _warn(message: str) -> None:
+    """Warn in the name of the line outside this package that led here."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] == "cnnviz_fast":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)

@@ -1,0 +1,150 @@
+"""THE MAIN PATH. Maps go in; what comes out is a sheet in memory, or a picture file that was never whole in memory.
+
+    plan_sheet    maps -> ranges, grid, sampling positions, palette, backend: everything but pixels; see plan.py
+    pixels_of     its strips in the host's memory: drawn there by the kernels, or fetched from the maps' device
+    draw_sheet    all of them as one index plane
+    write_sheet   every strip drawn, encoded and written while it is in cache; over a photo it is coloured on the way
+
+`render` and `save_sheet`, which users call, are the first and one of the last two.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ..channels.dataset import LayerStatistics, ranges_of
+from ..formats import device_jpeg, png
+from ..formats import picture as formats
+from ..options import RenderOptions, takes
+from ..runtime.device import device_at
+from ..runtime.files import json_bytes
+from .manifest import Source
+from .overlay import read_overlay
+from .pixels import draw_on_device, draw_whole, pixels_of
+from .plan import Plan, plan_sheet
+from .sheet import Sheet, write_manifest
+
+
+def draw_sheet(plan: Plan) -> Sheet:
+    """Draw a planned sheet into memory."""
+    return Sheet(draw_whole(plan), plan.palette, plan.describe(), plan.overlay)
+
+
+def write_sheet(plan: Plan, path: Path) -> Path:
+    """Draw a planned sheet into a file, and write its manifest beside it."""
+    write_picture(plan, path)
+    write_manifest(path, json_bytes(plan.describe()))
+    return path
+
+
+def write_picture(plan: Plan, path: Path) -> None:
+    """Draw a planned sheet into a file; only formats other than PNG need it whole in memory on the way."""
+    layout, overlay = plan.layout, plan.overlay
+    chosen = formats.check_size(path, layout.height, layout.width)
+    if chosen.name == "PNG":
+        strips = plan.strips(png.RGB_STRIP_PX if overlay else png.STRIP_PX)
+        palette = None if overlay else plan.palette
+        with pixels_of(plan, strips, overlay) as pixels:
+            png.write_png(
+                path, layout.height, layout.width, palette, strips, pixels.draw, plan.threads, pixels.give_back
+            )
+    elif not (chosen.name == "JPEG" and _write_on_device(plan, path)):
+        draw_sheet(plan).write(path)
+
+
+def _write_on_device(plan: Plan, path: Path) -> bool:
+    """Write a JPEG that is encoded where the maps lie, and tell whether that was possible.
+
+    Text and photos are put in on the host, and there has to be memory for all of the sheet at once.
+    """
+    if plan.device.type != "cuda" or plan.overlay is not None or plan.annotation is not None:
+        return False
+    with device_at(plan.device).faults():
+        if not device_jpeg.takes(plan.layout.height, plan.layout.width, str(plan.device)):
+            return False
+        if (index := draw_on_device(plan)) is None:
+            return False
+        formats.write_device_jpeg(path, index, plan.palette)
+        return True
+
+
+@takes(RenderOptions)
+def render(
+    maps: Any,
+    *,
+    source: Source | None = None,
+    overlay: Any = None,
+    alpha: float | None = None,
+    statistics: LayerStatistics | None = None,
+    **options: Any,
+) -> Sheet:
+    """Draw every channel of a layer into one sheet.
+
+    Args:
+        maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not. Not modified.
+        source: where the maps came from, for the manifest.
+        overlay: picture to lay the maps over: a path, PIL image, or (H, W[, 3]) uint8 array, resized to the tiles.
+        alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
+        statistics: of the layer over a data set, with normalize dataset.
+        **options: see below.
+
+    Returns:
+        The sheet: index plane, palette and manifest, and what lies under it.
+
+    Raises:
+        InputError: `maps` or an option cannot be used.
+        BackendUnavailableError: the named backend does not work for these maps.
+        KernelError: the device of the maps was lost, or refuses the work.
+        MemoryError: the sheet does not fit into memory.
+
+    Source:
+        Pixel rules: `kernels.reference`.
+    """
+    checked = RenderOptions(**options)
+    ranges = ranges_of(statistics, checked)
+    plan = plan_sheet(maps, checked, source or Source(), read_overlay(overlay, alpha), ranges=ranges)
+    return draw_sheet(plan)
+
+
+@takes(RenderOptions)
+def save_sheet(
+    maps: Any,
+    path: str | os.PathLike[str],
+    *,
+    source: Source | None = None,
+    overlay: Any = None,
+    alpha: float | None = None,
+    statistics: LayerStatistics | None = None,
+    **options: Any,
+) -> Path:
+    """Draw every channel of a layer into one picture file, with its manifest beside it.
+
+    A PNG goes strip by strip from the kernels through the encoder to the file, so the sheet is never whole in memory.
+
+    Args:
+        maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not. Not modified.
+        path: the file; its suffix decides the format: .png, .jpg, .jpeg, .webp, or .npy for the index plane.
+        source: where the maps came from, for the manifest.
+        overlay: picture to lay the maps over, as in render; a PNG is then RGB, and .npy the index plane still.
+        alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
+        statistics: of the layer over a data set, with normalize dataset.
+        **options: see below.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: `maps` or an option cannot be used.
+        EncodeError: the sheet is too large for the format.
+        WriteError: the file cannot be written; nothing is left of it, and an older file of that name stays.
+        BackendUnavailableError: the named backend does not work for these maps.
+        KernelError: the device of the maps was lost, or refuses the work; nothing is left of the file.
+    """
+    path = Path(path)
+    formats.format_of(path)
+    checked = RenderOptions(**options)
+    ranges = ranges_of(statistics, checked)
+    plan = plan_sheet(maps, checked, source or Source(), read_overlay(overlay, alpha), ranges=ranges)
+    return write_sheet(plan, path)

@@ -1,0 +1,230 @@
+"""One file per tile. The plan and kernels of a sheet with a grid of one column: a strip is a batch of tiles."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from string import Formatter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..channels.dataset import LayerStatistics, Ranges, ranges_of
+from ..errors import OptionError, ShapeError
+from ..formats import picture as formats
+from ..formats import png
+from ..geometry import Strip
+from ..options import RenderOptions, takes
+from ..parsers import refuse
+from ..runtime.files import json_bytes, make_folder, whole_file
+from ..runtime.workers import in_order
+from .manifest import Source
+from .overlay import Backdrop, read_overlay
+from .pixels import Pixels, pixels_of
+from .plan import Plan, plan_sheet
+
+if TYPE_CHECKING:
+    from ..channels.statistics import ChannelStatistics
+    from ..palette import Palette
+
+MANIFEST_NAME = "manifest.json"
+SHEET_OPTIONS = ("grid", "gap", "margin", "label", "title", "colorbar")
+
+
+@takes(RenderOptions)
+def save_tiles(
+    maps: Any,
+    folder: str | os.PathLike[str],
+    *,
+    name: str = "{channel}.png",
+    suffix: str = "",
+    source: Source | None = None,
+    overlay: Any = None,
+    alpha: float | None = None,
+    statistics: LayerStatistics | None = None,
+    **options: Any,
+) -> list[Path]:
+    """Draw every channel of a layer into a file of its own, and write one manifest beside them.
+
+    Files are made in batches: native code encodes, writes and renames a batch without the GIL. Each appears whole or
+    not at all; those that are finished stay when a later one fails.
+
+    Args:
+        maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not. Not modified.
+        folder: where the files go, made where it is missing.
+        name: of each file, with {channel} for its number, or for what it is a reduction by, such as sum, and {suffix}
+            for `suffix`; what stands after the last dot decides the format, as in save_sheet.
+        suffix: what stands for {suffix} in `name`: of a run, say, to tell its files from those of another.
+        source: where the maps came from, for the manifest.
+        overlay: picture to lay the maps over, as in render; a PNG is then RGB, and .npy the index plane still.
+        alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
+        statistics: of the layer over a data set, with normalize dataset.
+        **options: see below.
+
+    Returns:
+        The path of each file, in the order of the tiles of a sheet: reductions first, channels by number or rank.
+
+    Raises:
+        InputError: `maps` or an option cannot be used; SHEET_OPTIONS belong to sheets. `name` holds no
+            {channel} for several files, or it or `suffix` holds a path, or two files would have one name.
+        EncodeError: a tile is too large for the format.
+        WriteError: a file cannot be written; the message names it.
+        BackendUnavailableError: the named backend does not work for these maps.
+        KernelError: the device of the maps was lost, or refuses the work.
+    """
+    checked = RenderOptions(**options)
+    ranges = ranges_of(statistics, checked)
+    plan = plan_tiles(maps, checked, source or Source(), read_overlay(overlay, alpha), ranges=ranges)
+    return write_tiles(plan, [Path(folder) / file for file in tile_names(plan, name, suffix)])
+
+
+def plan_tiles(
+    maps: Any,
+    options: RenderOptions,
+    source: Source,
+    backdrop: Backdrop | None = None,
+    *,
+    measured: ChannelStatistics | None = None,
+    ranges: Ranges | None = None,
+) -> Plan:
+    """Plan single tiles as a sheet with a grid of one column.
+
+    Args:
+        maps: as in `plan.plan_sheet`.
+        options: how to draw them.
+        source: where they came from, for the manifest.
+        backdrop: the picture to lay them over.
+        measured: as in `plan.plan_sheet`.
+        ranges: as in `plan.plan_sheet`.
+
+    Returns:
+        The plan.
+
+    Raises:
+        OptionError: one of SHEET_OPTIONS is given.
+        ShapeError: the maps are single cells.
+    """
+    defaults = RenderOptions()
+    for option in SHEET_OPTIONS:
+        if getattr(options, option) != getattr(defaults, option):
+            raise OptionError(f"{option} belongs to sheets; single tiles have none. Leave it out.")
+    alone = replace(options, grid=(0, 1))
+    plan = plan_sheet(maps, alone, source, backdrop, measured=measured, ranges=ranges)
+    if plan.entries is not None:
+        raise ShapeError("maps of single cells, a vector, make no tiles worth a file each. Draw a sheet of them.")
+    return plan
+
+
+def write_tiles(plan: Plan, paths: list[Path]) -> list[Path]:
+    """Draw planned tiles into files, and write their manifest beside them.
+
+    Args:
+        plan: of `plan_tiles`.
+        paths: of each tile, in one folder, which is made where it is missing.
+
+    Returns:
+        The paths.
+    """
+    folder = paths[0].parent
+    formats.check_size(paths[0], plan.layout.tile_h, plan.layout.tile_w)
+    make_folder(folder)
+    # An index plane is what a .npy holds, over a photo too.
+    overlay = None if paths[0].suffix.lower() == ".npy" else plan.overlay
+    batches = _batches(plan)
+    with pixels_of(plan, batches, overlay) as pixels:
+        for _ in in_order(_Batch(plan, paths, pixels, None if overlay else plan.palette), batches, plan.threads):
+            pass
+    manifest = plan.describe()
+    manifest["tiles"] = [{"file": path.name, **tile} for path, tile in zip(paths, manifest["tiles"], strict=True)]
+    with whole_file(folder / MANIFEST_NAME) as file:
+        file.write(json_bytes(manifest))
+    return paths
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What a worker does with a strip: get the pixels of its tiles and write their files."""
+
+    plan: Plan
+    paths: list[Path]
+    pixels: Pixels
+    palette: Palette | None
+    scratch: png.Scratch = field(default_factory=png.Scratch)
+
+    def __call__(self, strip: Strip) -> None:
+        layout = self.plan.layout
+        shape = (strip.stop - strip.start, layout.width, *(() if self.palette else (3,)))
+        try:
+            pixels = self.pixels.draw(strip, self.scratch.pixels(shape))
+            tiles = pixels.reshape(-1, layout.tile_h, *pixels.shape[1:])
+            self._write(self.paths[strip.start // layout.tile_h : strip.stop // layout.tile_h], tiles)
+        finally:
+            self.pixels.give_back(strip)
+
+    def _write(self, paths: list[Path], tiles: NDArray[np.uint8]) -> None:
+        if png.native()[0] is not None and paths[0].suffix.lower() == ".png" and self.palette is not None:
+            png.write_png_batch(paths, tiles, self.palette)
+        else:
+            for path, tile in zip(paths, tiles, strict=True):
+                formats.write_picture(path, np.ascontiguousarray(tile), self.palette, threads=1)
+
+
+def _batches(plan: Plan) -> list[Strip]:
+    """Cut the column of tiles into strips of whole tiles, about as large as the strips of a sheet."""
+    layout = plan.layout
+    tiles = max(1, min(png.STRIP_PX // (layout.tile_h * layout.tile_w), layout.count // plan.threads))
+    return layout.strips(tiles * layout.tile_h)
+
+
+class _Reduction(str):
+    """The name of a reduction, which stands for a channel's number in any format: {channel:04d} of "sum" is "sum"."""
+
+    def __format__(self, form: str) -> str:
+        return str(self)
+
+
+def tile_names(plan: Plan, name: str, suffix: str) -> list[str]:
+    """Fill the names of tiles, channel numbers or reductions, and the suffix into the pattern for file names.
+
+    Args:
+        plan: of `plan_tiles`.
+        name: the pattern; see save_tiles.
+        suffix: what stands for {suffix} in it.
+
+    Returns:
+        A name for each tile, all different.
+
+    Raises:
+        OptionError: the pattern has something else in braces, no {channel} for several files, or a path; there is a
+            suffix and no {suffix} for it, or the other way about; two files would have one name.
+    """
+    if not isinstance(suffix, str):
+        raise refuse("suffix", "text", suffix)
+    channels = [int(tile) if tile.isdecimal() else _Reduction(tile) for tile in plan.selection.names]
+    try:
+        fields = {field for _, field, _, _ in Formatter().parse(name) if field is not None}
+        if not fields <= {"channel", "suffix"}:
+            raise KeyError(name)
+        names = [name.format(channel=channel, suffix=suffix) for channel in channels]
+    except (KeyError, ValueError, TypeError):
+        raise OptionError(
+            f"name may hold {{channel}} and {{suffix}} and nothing else in braces, got {name!r}."
+        ) from None
+    if "channel" not in fields and len(names) > 1:
+        raise OptionError(f"name must hold {{channel}}, so that each of {len(names)} tiles has a file, got {name!r}.")
+    if ("suffix" in fields) != (suffix != ""):
+        raise OptionError(f"name holds {{suffix}} where suffix is given, got name {name!r} and suffix {suffix!r}.")
+    if any(character in file for file in names for character in "/\\\0"):
+        raise OptionError(
+            f"name and suffix must make a file name without a folder, got {names[0]!r}. Give the folder as folder."
+        )
+    # File systems that ignore case would overwrite A with a.
+    most_common, count = Counter(map(str.casefold, names)).most_common(1)[0]
+    if count > 1:
+        raise OptionError(
+            f"every file must have a name of its own, got {most_common!r} {count} times. Leave out repeated channels."
+        )
+    return names

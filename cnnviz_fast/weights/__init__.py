@@ -1,0 +1,1 @@
+"""The parameters of a model: statistics, histograms, and sheets of its kernels."""

@@ -1,0 +1,193 @@
+"""Weights, second half: the parameters of a model, and what each of them holds.
+
+Taken are the parameters and the buffers of a state dict, in its order: module by module, a tensor that several modules
+share once, under its first name. Integer buffers are left out: they count (`num_batches_tracked`) or index.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..activations.patterns import resolve
+from ..errors import DTypeError, OptionError
+from ..models.layers import every_module, layer_list, uncompiled
+from ..models.load import LoadedModel, module_of
+from .histograms import Measured, measure
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    Layers = str | int | nn.Module | Sequence[str | int | nn.Module]
+
+
+@dataclass(frozen=True)
+class ParameterInfo:
+    """What one line of `cnnviz weights` says; every field is a JSON type. Only finite values take part in figures.
+
+    Attributes:
+        name: as in the model's state dict.
+        kind: "parameter" or "buffer".
+        dtype: such as "float32".
+        shape: of the tensor.
+        count: number of its values.
+        mean: of the finite values; None without one.
+        std: standard deviation, divisor n - 1; 0.0 for a single value, None without one, or beyond float64.
+        min: least value, or None.
+        max: greatest value, or None.
+        zeros: share of the values that are 0; None for a tensor without values.
+        nan: number of NaN.
+        inf: number of infinities of either sign.
+        histogram: counts of 50 equal bins over `edges`, by numpy.histogram's rule: each holds its lower edge, and the
+            last one its upper edge too.
+        edges: ends of the histogram: min and max; half a unit beyond either side where they are equal, and (0, 1)
+            without a finite value.
+    """
+
+    name: str
+    kind: str
+    dtype: str
+    shape: tuple[int, ...]
+    count: int
+    mean: float | None
+    std: float | None
+    min: float | None
+    max: float | None
+    zeros: float | None
+    nan: int
+    inf: int
+    histogram: tuple[int, ...]
+    edges: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Held:
+    """A parameter or buffer where a module holds it.
+
+    Attributes:
+        name: as in the state dict.
+        kind: "parameter" or "buffer".
+        values: the tensor itself.
+        module: which holds it.
+    """
+
+    name: str
+    kind: str
+    values: torch.Tensor
+    module: nn.Module
+
+
+def parameter_statistics(
+    model: LoadedModel | nn.Module, layers: Layers | None = None, *, threads: int | None = None
+) -> list[ParameterInfo]:
+    """Measure every parameter and every floating-point buffer of a model.
+
+    Args:
+        model: from load_model, or any module.
+        layers: layer patterns, see `patterns`; only parameters of these modules and of all inside them. None for all.
+        threads: number of workers; None for one a core.
+
+    Returns:
+        A record for each, in the order of the state dict.
+
+    Raises:
+        LayerNotFoundError: a pattern matches nothing.
+        OptionError: what the patterns match has no parameters, or they name calls or parts of outputs.
+        DTypeError: a parameter is complex, or holds no values: it is sparse, quantised, lazy or on the meta device.
+    """
+    held = held_tensors(model, layers)
+    measured = measure([one.values for one in held], threads)
+    return [_described(one, found) for one, found in zip(held, measured, strict=True)]
+
+
+def held_tensors(model: LoadedModel | nn.Module, layers: Layers | None = None) -> list[Held]:
+    """List the parameters and floating-point buffers of a model.
+
+    Args:
+        model: from load_model, or any module.
+        layers: as for parameter_statistics.
+
+    Returns:
+        The tensors that `parameter_statistics` measures.
+
+    Raises:
+        InputError: as parameter_statistics does.
+    """
+    root = uncompiled(module_of(model))
+    wanted = None if layers is None else _modules_of(root, layers)
+    found: dict[int, Held] = {}
+    for prefix, module in [("", root), *layer_list(root)]:
+        if wanted is not None and module not in wanted:
+            continue
+        buffers = {name: b for name, b in module._buffers.items() if name not in module._non_persistent_buffers_set}
+        for kind, tensors in (("parameter", module._parameters), ("buffer", buffers)):
+            for name, tensor in tensors.items():
+                if tensor is None or (kind == "buffer" and not _is_measured(tensor)):
+                    continue
+                full_name = f"{prefix}.{name}" if prefix else name
+                _check(full_name, tensor)
+                found.setdefault(id(tensor), Held(full_name, kind, tensor.detach(), module))
+    if wanted is not None and not found:
+        raise OptionError(f"layers must name a layer with parameters, got {layers!r}. List them with: cnnviz layers")
+    return list(found.values())
+
+
+def _modules_of(root: nn.Module, layers: Layers) -> set[nn.Module]:
+    """Return the modules that patterns name, and all inside them."""
+    targets = resolve(root, layers)
+    for target in targets:
+        if target.call is not None or target.path:
+            raise OptionError(
+                f"layers must name modules where their parameters are meant, got {target.key(target.call)!r}. "
+                f"Leave the call or the part of its output away: {target.name!r}."
+            )
+    return {part for target in targets if target.module for part in every_module(target.module).values()}
+
+
+def _is_measured(buffer: torch.Tensor) -> bool:
+    return buffer.is_floating_point() or buffer.is_complex()
+
+
+def _check(name: str, tensor: torch.Tensor) -> None:
+    """Refuse a tensor that cannot be measured."""
+    import torch
+
+    reason, advice = "", "Name others by layers."
+    if type(tensor).__name__.startswith("Uninitialized"):
+        reason, advice = "a lazy one without a shape", "Run the model once."
+    elif tensor.is_complex():
+        reason = str(tensor.dtype)
+    elif tensor.is_meta:
+        reason, advice = "one on the meta device", "Load the model with its values, on cpu or cuda."
+    elif tensor.is_quantized or tensor.layout != torch.strided:
+        reason = f"{tensor.dtype} in {tensor.qscheme() if tensor.is_quantized else tensor.layout}"
+    if reason:
+        raise DTypeError(f"parameter {name!r} must hold real numbers densely, got {reason}. {advice}")
+
+
+def _described(held: Held, found: Measured) -> ParameterInfo:
+    count = held.values.numel()
+    return ParameterInfo(
+        name=held.name,
+        kind=held.kind,
+        dtype=str(held.values.dtype).removeprefix("torch."),
+        shape=tuple(held.values.shape),
+        count=count,
+        mean=_json_number(found.mean),
+        std=_json_number(found.std),
+        min=_json_number(found.low),
+        max=_json_number(found.high),
+        zeros=found.zeros / count if count else None,
+        nan=found.nan,
+        inf=found.inf,
+        histogram=tuple(found.counts.tolist()),
+        edges=found.edges,
+    )
+
+
+def _json_number(value: float) -> float | None:
+    """Return a number, or None for what JSON cannot hold."""
+    return value if math.isfinite(value) else None

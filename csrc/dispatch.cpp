@@ -1,0 +1,60 @@
+#include "dispatch.h"
+
+#include <cstring>
+
+#include "checksums.h"
+#include "runs.h"
+
+namespace cnnviz {
+namespace {
+
+constexpr Kernels SCALAR = {
+    "scalar",          filter_row_scalar,   adler32_scalar, crc32_scalar, literal_span_scalar,
+    run_length_scalar, put_literals_scalar,
+};
+
+#if CNNVIZ_X86
+constexpr Kernels AVX2 = {
+    "avx2", filter_row_avx2, adler32_avx2, crc32_pclmul, literal_span_avx2, run_length_avx2, put_literals_avx2,
+};
+// Checksums are far from being the bottleneck, so the 256-bit ones serve here too.
+constexpr Kernels AVX512 = {
+    "avx512",          filter_row_avx512,   adler32_avx2, crc32_pclmul, literal_span_avx512,
+    run_length_avx512, put_literals_avx512,
+};
+
+bool has_avx2() {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
+           __builtin_cpu_supports("pclmul");
+}
+
+bool has_avx512() {
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512vbmi");
+}
+#endif
+
+}  // namespace
+
+size_t supported_levels(const Kernels* levels[MAX_LEVELS]) {
+    size_t count = 0;
+    levels[count++] = &SCALAR;
+#if CNNVIZ_X86
+    __builtin_cpu_init();
+    if (has_avx2()) levels[count++] = &AVX2;
+    if (has_avx512()) levels[count++] = &AVX512;
+#endif
+    return count;
+}
+
+const Kernels* find_level(const char* name) {
+    const Kernels* levels[MAX_LEVELS];
+    const size_t count = supported_levels(levels);
+    for (size_t i = 0; i < count; i++) {
+        if (std::strcmp(levels[i]->name, name) == 0) return levels[i];
+    }
+    return nullptr;
+}
+
+}  // namespace cnnviz

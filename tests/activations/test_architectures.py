@@ -1,0 +1,148 @@
+"""Architectures of timm and torchvision: every layer is captured as an independent hook sees it, and is drawn.
+
+The default run takes eight quick ones; `-m zoo` takes all, and prints what each gave (with -s).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import cnnviz_fast as cf
+from cnnviz_fast.activations.axes import Origin, find_layout, to_maps
+from cnnviz_fast.errors import ShapeError
+from cnnviz_fast.models.load import example_input
+
+CNN = (
+    "resnet18 resnetv2_50 mobilenetv3_small_050 efficientnet_b0 densenet121 regnety_002 hrnet_w18_small ghostnet_100 "
+    "mixnet_s dla34 cspresnet50 rexnet_100 vovnet39a nfnet_l0 convnext_atto repvgg_a0 hgnet_tiny starnet_s1 "
+    "inception_v3 res2net50_14w_8s efficientvit_b0 mobilenetv4_conv_small"
+)
+LAST = "swin_tiny_patch4_window7_224 swinv2_cr_tiny_ns_224 sequencer2d_s mambaout_femto davit_tiny pvt_v2_b0"
+TOKENS = (
+    "vit_tiny_patch16_224 deit_tiny_distilled_patch16_224 vit_small_patch14_reg4_dinov2 beit_base_patch16_224 "
+    "eva02_tiny_patch14_224 cait_xxs24_224 xcit_nano_12_p16_224 mixer_s16_224 resmlp_12_224 gmlp_s16_224 "
+    "hiera_tiny_224 twins_pcpvt_small flexivit_small"
+)
+HYBRID = (
+    "levit_128s coatnet_nano_rw_224 maxvit_pico_rw_256 mobilevit_xxs efficientformer_l1 poolformer_s12 "
+    "edgenext_xx_small vit_tiny_r_s16_p8_224 fastvit_t8 tiny_vit_5m_224 visformer_tiny nextvit_small repvit_m0_9 "
+    "gcvit_xxtiny"
+)
+DETECTORS = (
+    "fasterrcnn_mobilenet_v3_large_320_fpn ssdlite320_mobilenet_v3_large ssd300_vgg16 retinanet_resnet50_fpn "
+    "fasterrcnn_resnet50_fpn"
+)
+SEGMENTERS = "lraspp_mobilenet_v3_large deeplabv3_mobilenet_v3_large fcn_resnet50"
+SPECS = [f"timm:{name}" for group in (CNN, LAST, TOKENS, HYBRID) for name in group.split()]
+SPECS += [f"torchvision:{name}" for group in (DETECTORS, SEGMENTERS) for name in group.split()]
+QUICK = {
+    "timm:mobilenetv3_small_050", "timm:convnext_atto", "timm:mambaout_femto", "timm:vit_tiny_patch16_224",
+    "timm:deit_tiny_distilled_patch16_224", "timm:levit_128s", "torchvision:ssdlite320_mobilenet_v3_large",
+    "torchvision:lraspp_mobilenet_v3_large",
+}  # fmt: skip
+
+STAGES = ("stem", "patch_embed", "stages", "layers", "blocks", "layer1", "layer2", "layer3", "layer4", "norm")
+"""Names that networks of all families give to what lies at the top; the children of a list of stages count too."""
+
+# Layers that are refused for a reason: in them a cell has no place in the picture, or not one alone.
+REFUSED = {"timm:hiera_tiny_224"}
+
+_rows: list[tuple[str, int, int, int, str]] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _table() -> Any:
+    """Print what each model gave, after the last."""
+    yield
+    print(f"\n{'model':45} tried equal drawn refused, and why")  # noqa: T201
+    for model, tried, equal, drawn, why in _rows:
+        print(f"{model:45} {tried:5} {equal:5} {drawn:5} {why}")  # noqa: T201
+
+
+def stages_of(model: nn.Module) -> list[str]:
+    """List the stages of a network: what lies at its top, or one below a list of stages."""
+    names = []
+    for name, module in model.named_modules():
+        top, _, below = name.partition(".")
+        if top in STAGES and (not below or below.isdigit()) and not isinstance(module, nn.ModuleList):
+            names.append(name)
+    return names
+
+
+def small_input(model: cf.LoadedModel) -> torch.Tensor:
+    """Return a picture of noise, seeded; detectors get a small one, which they enlarge."""
+    shape = list(example_input(model).shape)
+    if shape[-1] > 518:
+        shape[-2:] = [224, 224]
+    return torch.rand(shape, generator=torch.Generator().manual_seed(1))
+
+
+def seen_by_hooks(model: nn.Module, batch: torch.Tensor, names: list[str]) -> dict[str, list[torch.Tensor]]:
+    """Clone what each call of each layer puts out, with hooks of this test's own."""
+    seen: dict[str, list[torch.Tensor]] = {name: [] for name in names}
+    modules = dict(model.named_modules(remove_duplicate=False))
+
+    def keep(name: str, output: Any) -> None:
+        # XCiT's patches come with their grid; the tensor is what has maps.
+        seen[name].append((output if isinstance(output, torch.Tensor) else output[0]).clone())
+
+    handles = [
+        modules[name].register_forward_hook(lambda _m, _i, output, name=name: keep(name, output)) for name in names
+    ]
+    with torch.no_grad():
+        model(batch)
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+@pytest.mark.parametrize("spec", [pytest.param(s, marks=() if s in QUICK else pytest.mark.zoo) for s in SPECS])
+def test_architecture_is_listed_captured_and_drawn(spec: str) -> None:
+    if spec.startswith("timm:"):
+        pytest.importorskip("timm")
+    model = cf.load_model(spec, weights="none", device="cpu")
+    listed = {layer.name: layer for layer in cf.list_layers(model, example_input(model))}
+    convolutions = [name for name, module in model.module.named_modules() if isinstance(module, nn.Conv2d)]
+    wanted = dict.fromkeys([*convolutions, *stages_of(model.module)])
+    wanted = [name for name in wanted if listed[name].calls and listed[name].shape is not None]
+    assert wanted
+    batch = small_input(model)
+    truth = seen_by_hooks(model.module, batch, wanted)
+    captured = cf.capture(model, batch, wanted)
+    tried = sum(map(len, truth.values()))
+    expected = {
+        name if len(calls) == 1 else f"{name}:{k}": call
+        for name, calls in truth.items()
+        for k, call in enumerate(calls)
+    }
+    assert set(captured) == set(expected)
+    equal = sum(torch.equal(captured[name], expected[name]) for name in expected)
+
+    modules = dict(model.module.named_modules(remove_duplicate=False))
+    told: list[str] = []
+    refused: dict[str, str] = {}
+    for name, output in captured.items():
+        module = modules[name.partition(":")[0]]
+        try:
+            layout = find_layout(tuple(output.shape), Origin(name, module, model.module, tuple(batch.shape)))
+        except ShapeError as error:
+            refused[name] = str(error)
+            continue
+        maps = to_maps(output, layout)
+        assert maps.ndim == 4
+        # A Conv2d has as many channels as it says, wherever in the network it stands.
+        if isinstance(module, nn.Conv2d):
+            assert maps.shape[1] == module.out_channels
+        told.append(name)
+    _rows.append((spec, tried, equal, len(told), f"{len(refused)} {next(iter(refused.values()), '')}"))
+    assert equal == tried
+    assert bool(refused) == (spec in REFUSED), refused
+    last = told[-1]
+    module = modules[last.partition(":")[0]]
+    layout = find_layout(tuple(captured[last].shape), Origin(last, module, model.module, tuple(batch.shape)))
+    sheet = cf.render(to_maps(captured[last], layout)[0], tile=16)
+    assert len(sheet.manifest["tiles"]) == to_maps(captured[last], layout).shape[1]

@@ -1,0 +1,241 @@
+"""Layouts: outputs of every order become the maps that they hold, and what could be two things is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+import cnnviz_fast as cf
+from cnnviz_fast.activations.axes import Layout, Origin, find_layout, to_maps
+from cnnviz_fast.cli import main as cli
+from cnnviz_fast.errors import DTypeError, OptionError, ShapeError
+from cnnviz_fast.pipeline import visualize
+
+INPUT = (1, 3, 32, 32)
+
+
+class Mixed(nn.Module):
+    """A network with a patch embedding, so that its layers may put out tokens and channels last."""
+
+    def __init__(self, prefix: int = 1, patch_size: int = 4) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.proj = nn.Conv2d(3, 5, patch_size, patch_size)
+        self.norm = nn.LayerNorm(5)
+        self.act = nn.GELU()
+        self.mix = nn.Linear(64, 64)
+        if prefix:
+            self.cls_token = nn.Parameter(torch.zeros(1, prefix, 5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = self.proj(x).flatten(2).transpose(1, 2)
+        if hasattr(self, "cls_token"):
+            tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), tokens], 1)
+        return self.act(self.norm(tokens))
+
+
+def told(shape: tuple[int, ...], layer: str, model: nn.Module | None = None, given: tuple[int, ...] = INPUT) -> Layout:
+    model = model or Mixed()
+    return find_layout(shape, Origin(layer, dict(model.named_modules())[layer], model, given))
+
+
+@pytest.mark.parametrize("name", ["nchw", "nhwc", "tokens", "tokens of a clip", "ncthw", "nthwc"])
+def test_to_maps_every_value_lies_where_it_belongs(name: str) -> None:
+    n, c, t, h, w, prefix = 2, 5, 3, 4, 6, 2
+    shape = {"nchw": (n, c, h, w), "nhwc": (n, h, w, c), "tokens": (n, prefix + h * w, c),
+             "tokens of a clip": (n, prefix + t * h * w, c),
+             "ncthw": (n, c, t, h, w), "nthwc": (n, t, h, w, c)}[name]  # fmt: skip
+    output = torch.arange(torch.Size(shape).numel()).reshape(shape)
+    step = 1 if name in ("ncthw", "nthwc", "tokens of a clip") else 0
+    grid = (h, w) if name.startswith("tokens") else None
+    maps = to_maps(output, Layout(name.partition(" ")[0], t if step else 1, prefix if grid else 0, grid), step)
+    assert maps.shape == (n, c, h, w)
+    for i, k, y, x in [(0, 0, 0, 0), (1, 4, 3, 5), (0, 2, 1, 4), (1, 0, 2, 3)]:
+        place = {"nchw": (i, k, y, x), "nhwc": (i, y, x, k), "tokens": (i, prefix + y * w + x, k),
+                 "tokens of a clip": (i, prefix + (step * h + y) * w + x, k),
+                 "ncthw": (i, k, step, y, x), "nthwc": (i, step, y, x, k)}[name]  # fmt: skip
+        assert maps[i, k, y, x] == output[place]
+
+
+def test_to_maps_sparse_output_is_refused() -> None:
+    with pytest.raises(DTypeError, match=r"maps must be dense, got layout torch\.sparse_coo"):
+        to_maps(torch.zeros(1, 2, 3, 4).to_sparse(), Layout("nchw"))
+
+
+@pytest.mark.parametrize("prefix", [0, 1, 3])
+def test_tokens_are_the_maps_of_the_patch_embedding(prefix: int) -> None:
+    model = Mixed(prefix).eval()
+    batch = torch.rand(2, 3, 24, 40)
+    maps = cf.capture(model, batch, "proj")["proj"]
+    seen: list[torch.Tensor] = []
+    model.norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model(batch)
+    layout = told(tuple(seen[0].shape), "norm", model, (2, 3, 24, 40))
+    assert layout == Layout("tokens", 1, prefix, (6, 10))
+    assert torch.equal(to_maps(seen[0], layout), maps)
+
+
+@pytest.mark.parametrize(("shape", "layer", "expected"), [
+    ((1, 5, 8, 8), "proj", Layout("nchw")),
+    ((1, 8, 8, 8), "proj", Layout("nchw")),       # the class of the layer decides
+    ((1, 5, 5, 5), "norm", Layout("nhwc")),
+    ((1, 8, 8, 5), "norm", Layout("nhwc")),
+    ((1, 8, 8, 9), "act", Layout("nhwc")),        # the aspect does
+    ((1, 9, 8, 8), "act", Layout("nchw")),
+    ((1, 9, 1, 1), "act", Layout("nchw")),
+    ((1, 65, 7), "act", Layout("tokens", 1, 1, (8, 8))),
+    ((1, 64, 7), "act", Layout("tokens", 1, 0, (8, 8))),
+    ((1, 17, 7), "act", Layout("tokens", 1, 1, (4, 4))),
+    ((1, 65, 64), "norm", Layout("tokens", 1, 1, (8, 8))),
+])  # fmt: skip
+def test_find_layout_by_class_and_shapes_together(shape: tuple[int, ...], layer: str, expected: Layout) -> None:
+    if expected.prefix_tokens == 1 and shape[2] == 64:
+        with pytest.raises(ShapeError, match="both its last axes fit a grid"):
+            told(shape, layer)
+    else:
+        assert told(shape, layer) == expected
+
+
+@pytest.mark.parametrize(("shape", "layer", "said"), [
+    ((1, 8, 8, 8), "act", r"both \(N, C, H, W\) and \(N, H, W, C\) fit a picture of 32x32"),
+    ((1, 4, 64, 5), "act", r"neither \(N, C, H, W\) nor \(N, H, W, C\) fits"),
+    ((1, 4, 64, 5), "norm", r"neither"),           # heads x tokens: a norm over channels, but no map
+    ((1, 64, 64), "mix", "both its last axes fit a grid"),
+    ((1, 50, 7), "act", "no grid of its 50 tokens fits"),
+    ((1, 81, 7), "act", "no grid"),                # 9x9 is a grid, but not one of 8x8 patches
+    ((4, 8, 8, 5), "norm", r"of 1 in the batch it makes 4 \(windows or regions"),
+])  # fmt: skip
+def test_find_layout_what_is_ambiguous_is_refused_and_names_the_option(
+    shape: tuple[int, ...], layer: str, said: str
+) -> None:
+    with pytest.raises(ShapeError, match=said) as caught:
+        told(shape, layer)
+    assert f"layer {layer!r} puts out {shape}" in str(caught.value)
+    assert "Name it: layout='" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_find_layout_tokens_in_another_order_are_refused() -> None:
+    class HieraBlock(nn.Identity):
+        pass
+
+    model = Mixed()
+    model.block = HieraBlock()
+    with pytest.raises(ShapeError, match="tokens that HieraBlock keeps in another order than row by row"):
+        told((1, 64, 7), "block", model)
+
+
+def test_find_layout_plain_convolutional_model_is_channels_first_whatever_the_numbers() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+    for shape in [(1, 8, 8, 8), (1, 7, 7, 8), (1, 4, 64, 5)]:
+        assert told(shape, "1", model) == Layout("nchw")
+    assert find_layout((2, 7, 7, 8)) == Layout("nchw")
+    assert find_layout((2, 7, 3, 7, 8)) == Layout("ncthw", 3)
+    with pytest.raises(ShapeError, match="not told to be tokens of a picture"):
+        told((1, 64, 7), "1", model)
+
+
+def test_find_layout_vectors_have_one_cell_an_entry() -> None:
+    assert told((1, 1000), "act") == find_layout((1, 1000)) == Layout("nc")
+    output = torch.randn(2, 7)
+    maps = to_maps(output, Layout("nc"))
+    assert maps.shape == (2, 7, 1, 1)
+    assert torch.equal(maps[:, :, 0, 0], output)
+
+
+@pytest.mark.parametrize("shape", [(), (7,), (1, 2, 3, 4, 5, 6)])
+def test_find_layout_other_numbers_of_axes_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ShapeError, match=r"layer 'act' puts out .*; only outputs of 2 to 5 axes can be drawn"):
+        told(shape, "act")
+
+
+@pytest.mark.parametrize(("layout", "shape", "expected"), [
+    ("nchw", (1, 8, 8, 8), Layout("nchw")),
+    ("NHWC", (4, 8, 9, 5), Layout("nhwc")),
+    ("tokens", (1, 65, 64), Layout("tokens", 1, 1, (8, 8))),
+    ("tokens:1", (1, 65, 64), Layout("tokens", 1, 1, (8, 8))),
+    ("tokens:3:2x5", (1, 13, 64), Layout("tokens", 1, 3, (2, 5))),
+    ("tokens:1:3x2x5", (1, 31, 64), Layout("tokens", 3, 1, (2, 5))),
+    ("ncthw", (1, 2, 3, 4, 4), Layout("ncthw", 3)),
+    ("nthwc", (1, 2, 3, 4, 4), Layout("nthwc", 2)),
+    ("nc", (1, 9), Layout("nc")),
+])  # fmt: skip
+def test_find_layout_as_given(layout: str, shape: tuple[int, ...], expected: Layout) -> None:
+    model = Mixed()
+    assert find_layout(shape, Origin("act", model.act, model, INPUT), layout) == expected
+
+
+@pytest.mark.parametrize(("layout", "said"), [
+    ("nchw", r"must put out \(N, C, H, W\) for layout 'nchw', got \(1, 13, 64\)"),
+    ("tokens:1:2x5", "its 13 tokens are not one grid"),
+    ("tokens:1:4x2x2", "its 13 tokens are not one grid"),
+    ("tokens", "its 13 tokens are not one grid"),
+])  # fmt: skip
+def test_find_layout_as_given_that_does_not_fit_is_refused(layout: str, said: str) -> None:
+    model = Mixed()
+    with pytest.raises(ShapeError, match=said):
+        find_layout((1, 13, 64), Origin("act", model.act, model, INPUT), layout)
+
+
+@pytest.mark.parametrize(
+    "layout", ["nchv", "tokens:", "tokens:1:14", "tokens:a", "nchw:1", 4, "tokens:1:0x4", "tokens:1:2x2x2x2"]
+)
+def test_find_layout_unknown_name_is_refused(layout: object) -> None:
+    with pytest.raises(OptionError, match="layout must be one of auto, nchw, nhwc, tokens"):
+        find_layout((1, 2, 3, 4), None, layout)  # type: ignore[arg-type]
+
+
+def test_torchvision_vit_block_is_drawn_without_its_class_token(photo: Path, tmp_path: Path) -> None:
+    layer = "encoder.layers.encoder_layer_0"
+    argv = ["render", "vit_b_16", str(photo), "--weights", "none", "--layer", layer, "--out", str(tmp_path)]
+    assert cli.main([*argv, "--tile", "14", "--channels", "0-3"]) == cli.DONE
+    manifest = json.loads(next(tmp_path.glob("*.json")).read_text())
+    assert (manifest["layout"], manifest["prefix_tokens"]) == ("tokens", 1)
+    assert manifest["maps"]["shape"] == [768, 14, 14]
+
+
+def test_torchvision_swin_and_convnext_are_channels_last_where_they_are() -> None:
+    batch = torch.rand(1, 3, 64, 64)
+    for name, layers in {
+        "swin_t": {"features.1": "nhwc", "features.2.norm": "nhwc", "norm": "nhwc", "permute": "nchw"},
+        "convnext_tiny": {
+            "features.1": "nchw", "features.1.0.block.0": "nchw", "features.1.0.block.1": "nhwc",
+            "features.1.0.block.2": "nhwc", "features.1.0.block.4": "nhwc", "features.1.0.block.6": "nchw",
+        },
+    }.items():  # fmt: skip
+        model = torchvision.models.get_model(name, weights=None).eval()
+        maps = cf.capture(model, batch, list(layers))
+        found = {layer: told(tuple(maps[layer].shape), layer, model, (1, 3, 64, 64)).name for layer in layers}
+        assert found == layers
+
+
+def test_visualize_clip_has_a_sheet_for_each_time_step(photo: Path, tmp_path: Path) -> None:
+    model = cf.load_model("r3d_18", weights="none", device="cpu")
+    assert cf.load_images(photo, model).shape == (1, 3, 16, 112, 112)
+    sheets = visualize(model, photo, ["layer2"], tmp_path, tile=14, channels="0-3")
+    assert [sheet.manifest["time_step"] for sheet in sheets] == list(range(8))
+    assert {sheet.manifest["layout"] for sheet in sheets} == {"ncthw"}
+    assert sorted(path.stem for path in tmp_path.glob("*.png")) == [f"{photo.stem}_layer2-t{step}" for step in range(8)]
+
+
+def test_visualize_tokens_of_a_clip_are_drawn_by_their_grid(photo: Path) -> None:
+    model = cf.load_model("mvit_v2_s", weights="none", device="cpu")
+    with pytest.raises(ShapeError, match=r"its layout is ambiguous.*Name it: layout='tokens:PREFIX:HxW'"):
+        visualize(model, photo, ["blocks.15[0]"])
+    sheets = visualize(model, photo, ["blocks.15[0]"], layout="tokens:1:8x7x7", tile=7, channels="0-3")
+    assert [sheet.manifest["time_step"] for sheet in sheets] == list(range(8))
+    assert {sheet.manifest["prefix_tokens"] for sheet in sheets} == {1}
+    assert sheets[0].manifest["maps"]["shape"] == [768, 7, 7]
+
+
+def test_visualize_layout_is_taken_and_recorded(photo: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 6, 3))
+    (sheet,) = visualize(model, photo, ["0"], layout="nhwc", tile=20)
+    assert sheet.manifest["layout"] == "nhwc"
+    assert sheet.manifest["maps"]["shape"] == [222, 6, 222]
+    assert sheet.manifest["prefix_tokens"] is None

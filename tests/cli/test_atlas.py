@@ -1,0 +1,328 @@
+"""`cnnviz render --from-atlas` as a user meets it."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import shutil
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.assertions import assert_equal_planes
+from support.cases import mixed, noise
+from support.command_line import error_of, run
+from support.runs import LAYERS, make_pictures, small_model
+
+import cnnviz_fast as cf
+from cnnviz_fast.cli import main as cli
+from cnnviz_fast.errors import AtlasError
+from cnnviz_fast.options import RunOptions
+
+SOURCE = cf.Source("resnet50", "none", "layer4", "photos/cat.jpg", "nchw")
+
+
+@pytest.fixture
+def atlas(tmp_path: Path) -> Path:
+    """An atlas of one channel of every kind, in a folder of its own."""
+    (tmp_path / "atlases").mkdir()
+    return cf.save_atlas(mixed(), tmp_path / "atlases" / "cat_layer4.atlas", source=SOURCE)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "sheets"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run over three pictures twice: in loose files, and in a tar."""
+    folder = tmp_path_factory.mktemp("runs")
+    make_pictures(folder / "in", 3)
+    for name, shards in (("loose", None), ("tars", 1)):
+        cf.run(small_model(), folder / "in", LAYERS, folder / name, save="atlases,statistics", shards=shards)
+    return folder
+
+
+SHEETS = [f"{layer}/p{n:04d}.png" for layer in LAYERS for n in range(3)]
+
+
+def pixels_of(path: Path) -> Any:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def pictures_in(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+
+
+def pack(path: Path, members: dict[str, bytes]) -> Path:
+    """Write a tar file; the names of its members may be any."""
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            header = tarfile.TarInfo(name)
+            header.size = len(content)
+            tar.addfile(header, io.BytesIO(content))
+    return path
+
+
+def test_from_atlas_draws_a_sheet_that_says_where_it_came_from(
+    atlas: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("render", "--from-atlas", atlas, "--out", out, "--tile", "40") == cli.DONE
+    captured = capsys.readouterr()
+    assert captured.out == f"{out / 'cat_layer4.png'}\n"
+    assert captured.err == ""
+    assert sorted(os.listdir(out)) == ["cat_layer4.json", "cat_layer4.png"]
+    assert_equal_planes(pixels_of(out / "cat_layer4.png"), cf.render(cf.read_atlas(atlas).maps, tile=40).index)
+    manifest = json.loads((out / "cat_layer4.json").read_text())
+    wanted = {"model": "resnet50", "layer": "layer4", "image": "photos/cat.jpg", "atlas": str(atlas)}
+    assert {key: manifest[key] for key in wanted} == wanted
+    assert [tile["inf"] for tile in manifest["tiles"]] == [0, 0, 0, 0, 2, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scale": "3", "gap": "2", "grid": "2x4", "colormap": "magma", "align": "left"},
+        {"normalize": "percentile", "percentile": "10,90", "channels": "0,4-7"},
+        {"normalize": "fixed", "vmin": "-1", "vmax": "1", "upsampling": "nearest", "margin": "3", "bad": "red"},
+        {"topk": "3", "rank": "variance", "label": None, "colorbar": None, "title": "{layer} of {image}"},
+        {"reduce": "sum,max", "beside": None, "backend": "torch", "threads": "1", "report": None},
+    ],
+)
+def test_from_atlas_takes_the_drawing_options(options: dict[str, str | None], atlas: Path, out: Path) -> None:
+    given = [part for name, value in options.items() for part in (f"--{name}", value) if part is not None]
+    assert run("render", "--from-atlas", atlas, "--out", out, *given) == cli.DONE
+    read = cf.read_atlas(atlas)
+    direct = cf.render(read.maps, source=read.source, **{name: value or True for name, value in options.items()})
+    manifest = json.loads((out / "cat_layer4.json").read_text())
+    assert manifest == json.loads(json.dumps(direct.manifest))
+    assert_equal_planes(pixels_of(out / "cat_layer4.png"), direct.index)
+
+
+def test_from_atlas_takes_folders_and_keeps_equal_names_apart(
+    atlas: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = cf.save_atlas(noise(3, 2, 2), tmp_path / "CAT_layer4.atlas")
+    for name in ("b.atlas", "a.atlas"):
+        cf.save_atlas(noise(3, 2, 2), atlas.parent / name)
+    (atlas.parent / "notes.txt").write_text("no atlas")
+    (atlas.parent / ".hidden.atlas").write_text("no atlas")
+    argv = ["render", "--tile", "9", "--out", out, "--from-atlas", other, "--from-atlas", atlas.parent]
+    assert run(*argv) == cli.DONE
+    stems = ["CAT_layer4", "a", "b", "cat_layer4-2"]
+    assert capsys.readouterr().out.split() == [str(out / f"{stem}.png") for stem in stems]
+    assert sorted(path.stem for path in out.glob("*.png")) == sorted(stems)
+
+
+def test_from_atlas_keeps_the_layers_of_a_run_apart(runs: Path, out: Path) -> None:
+    assert run("render", "--from-atlas", runs / "loose", "--out", out, "--tile", "9") == cli.DONE
+    assert pictures_in(out) == SHEETS
+    manifest = json.loads((out / SHEETS[-1]).with_suffix(".json").read_text())
+    assert (manifest["layer"], Path(manifest["image"]).stem) == ("2", "p0002")
+
+
+def test_from_atlas_draws_a_tar_of_a_run_and_a_run_in_tars(runs: Path, out: Path) -> None:
+    expected = out / "expected"
+    assert run("render", "--from-atlas", runs / "loose", "--out", expected, "--tile", "9") == cli.DONE
+    for source in (runs / "tars" / "shard-000000.tar", runs / "tars"):
+        assert run("render", "--from-atlas", source, "--out", out / source.name, "--tile", "9") == cli.DONE
+        assert pictures_in(out / source.name) == SHEETS
+        for sheet in SHEETS:
+            assert_equal_planes(pixels_of(out / source.name / sheet), pixels_of(expected / sheet))
+    manifest = json.loads((out / "tars" / SHEETS[0]).with_suffix(".json").read_text())
+    assert manifest["atlas"] == str(runs / "tars" / "shard-000000.tar" / "0" / "p0000.atlas")
+
+
+def test_from_atlas_keeps_what_a_tar_names_below_out(atlas: Path, out: Path, tmp_path: Path) -> None:
+    names = [
+        "/etc/a.atlas", "../../b.atlas", "x/../../c.atlas", "x/./c.atlas", "x\\..\\d.atlas", "con/e.atlas", "A/f.atlas",
+        "a/f.atlas", ".git/g.atlas", "x/._h.atlas", "../...atlas", "x:y/i.atlas", "x-y/i.atlas", "j.atlas/notes.txt",
+    ]  # fmt: skip
+    tar = pack(tmp_path / "hostile.tar", dict.fromkeys(names, atlas.read_bytes()))
+    before = set(tmp_path.rglob("*"))
+    assert run("render", "--from-atlas", tar, "--out", out, "--tile", "9") == cli.DONE
+    assert all(path.is_relative_to(out) for path in set(tmp_path.rglob("*")) - before)
+    drawn = pictures_in(out)
+    assert len({name.casefold() for name in drawn}) == 10
+    assert [name for name in drawn if "/" not in name] == ["b.png", "x-..-d.png"]
+    assert {"etc/a.png", "x/c.png", "x/c-2.png", "_con/e.png"} <= set(drawn)
+
+
+def test_from_atlas_draws_what_a_damaged_tar_holds_before_the_damage(
+    atlas: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = atlas.read_bytes()
+    tar = pack(tmp_path / "cut.tar", {"0/a.atlas": content, "0/b.atlas": content[:-9], "0/c.atlas": content})
+    with open(tar, "r+b") as file:
+        file.truncate(3 * (512 + -(-len(content) // 512) * 512) - 512)
+    assert run("render", "--from-atlas", tar, "--out", out, "--tile", "9") == cli.PARTLY
+    assert pictures_in(out) == ["0/a.png"]
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith(f"cnnviz: atlas '{tar}/0/b.atlas' is damaged")
+    assert said[1] == f"cnnviz: tar '{tar}' cannot be read to its end: '0/c.atlas' is cut off."
+    assert said[2:] == ["cnnviz: 2 of 3 atlases failed."]
+
+
+def test_from_atlas_says_how_to_unpack_a_compressed_tar(
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w:gz"):
+        pass
+    assert run("render", "--from-atlas", tmp_path / "a.tar", "--out", out) == cli.FAILED
+    assert "Unpack it once: gunzip a.tar." in error_of(capsys)
+
+
+@pytest.mark.parametrize("each", [False, True])
+def test_from_atlas_draws_on_the_ranges_of_a_data_set(each: bool, runs: Path, out: Path) -> None:
+    path = runs / "loose" / "statistics.safetensors"
+    argv = ["render", "--from-atlas", runs / "loose", "--out", out, "--tile", "9", *(["--each"] if each else [])]
+    assert run(*argv, "--normalize", "dataset", "--statistics", path, "--percentile", "5,95") == cli.DONE
+    for layer, statistics in cf.read_statistics(path).items():
+        file = out / layer / ("p0001/manifest.json" if each else "p0001.json")
+        tiles = json.loads(file.read_text())["tiles"]
+        vmin, vmax = statistics.drawing_range((5.0, 95.0))
+        np.testing.assert_allclose([tile["vmin"] for tile in tiles], vmin)
+        np.testing.assert_allclose([tile["vmax"] for tile in tiles], vmax)
+
+
+def test_from_atlas_statistics_that_do_not_suit_are_refused(
+    atlas: Path, runs: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = runs / "loose" / "statistics.safetensors"
+    for more, said in (
+        (["--normalize", "dataset", "--statistics", path], "cat_layer4.atlas: statistics have no layer 'layer4'."),
+        (["--normalize", "dataset", "--statistics", atlas], f"statistics '{atlas}' cannot be read"),
+        (["--normalize", "dataset"], "normalize 'dataset' needs statistics"),
+    ):
+        assert run("render", "--from-atlas", atlas, "--out", out, *more) == cli.USAGE
+        assert said in error_of(capsys)
+    argv = ["render", "--from-atlas", runs / "loose" / "0", "--out", out, "--statistics", path]
+    assert run(*argv) == cli.USAGE
+    assert "statistics go with normalize 'dataset'" in error_of(capsys)
+    assert os.listdir(out) == []
+
+
+def test_from_atlas_each_writes_single_files(atlas: Path, out: Path) -> None:
+    argv = ["render", "--from-atlas", atlas, "--out", out, "--each", "--scale", "2"]
+    assert run(*argv, "--name", "{channel:02d}{suffix}.png", "--suffix", "b") == cli.DONE
+    folder = out / "cat_layer4"
+    assert sorted(os.listdir(folder)) == [*(f"{c:02d}b.png" for c in range(8)), "manifest.json"]
+    tiles = cf.save_tiles(cf.read_atlas(atlas).maps, out / "direct", scale=2)
+    assert_equal_planes(pixels_of(folder / "07b.png"), pixels_of(tiles[7]))
+
+
+def test_from_atlas_over_a_picture(atlas: Path, out: Path, tmp_path: Path) -> None:
+    photo = tmp_path / "photo.png"
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(photo)
+    argv = ["render", "--from-atlas", atlas, "--out", out, "--tile", "32", "--overlay", photo, "--alpha", "0.3"]
+    assert run(*argv, "--max-pixels", 48 * 64) == cli.DONE
+    direct = cf.render(cf.read_atlas(atlas).maps, tile=32, overlay=photo, alpha=0.3)
+    assert_equal_planes(pixels_of(out / "cat_layer4.png"), direct.rgb())
+
+
+def test_from_atlas_json_and_report_name_atlas_picture_and_layer(
+    atlas: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["render", "--from-atlas", atlas, "--out", out, "--format", "jpg", "--tile", "9", "--report"]
+    of = {"atlas": str(atlas), "image": "photos/cat.jpg", "layer": "layer4"}
+    assert run(*argv, "--json") == cli.DONE
+    document = json.loads(capsys.readouterr().out)
+    assert document["files"] == [{**of, "path": str(out / "cat_layer4.jpg")}]
+    assert document["failed"] == []
+    assert {key: document["reports"][0][key] for key in of} == of
+    assert document["reports"][0]["dead"] == [1]
+    assert run(*argv) == cli.DONE
+    assert capsys.readouterr().err.splitlines()[0] == f"{atlas}, photos/cat.jpg, layer4:"
+
+
+def test_from_atlas_one_bad_file_does_not_stop_the_others(
+    atlas: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = atlas.with_name("bad.atlas")
+    bad.write_bytes(atlas.read_bytes()[:-9])
+    assert run("render", "--from-atlas", atlas.parent, "--out", out, "--tile", "9", "--json") == cli.PARTLY
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
+    assert [file["path"] for file in document["files"]] == [str(out / "cat_layer4.png")]
+    assert [failure["atlas"] for failure in document["failed"]] == [str(bad)]
+    said = captured.err.splitlines()
+    assert said[0].startswith(f"cnnviz: atlas '{bad}' is damaged")
+    assert said[1:] == ["cnnviz: 1 of 2 atlases failed."]
+    with pytest.raises(AtlasError):
+        run("render", "--from-atlas", bad, "--out", out, "--debug")
+
+
+def test_from_atlas_only_bad_files_fails(atlas: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    empty = atlas.parents[1] / "empty"
+    (empty / ".hidden").mkdir(parents=True)
+    shutil.copy(atlas, empty / ".hidden")
+    pack(empty.with_suffix(".tar"), {"a.png": b"no atlas"})
+    for argument, said in (
+        (atlas.with_name("absent.atlas"), "No such file"),
+        (atlas.with_name("absent.tar"), "absent.tar' cannot be read to its end: No such file or directory."),
+        (empty, f"folder '{empty}' holds no atlases"),
+        (empty.with_suffix(".tar"), f"tar '{empty}.tar' holds no atlases"),
+    ):
+        assert run("render", "--from-atlas", argument, "--out", out) == cli.FAILED
+        assert said in error_of(capsys)
+    assert not out.exists() or os.listdir(out) == []
+
+
+WRONG = {
+    "MODEL": (["resnet50"], "MODEL goes with a model, and from-atlas draws what one has put out. Leave it out."),
+    "IMAGE": (["resnet50", "cat.jpg"], "MODEL goes with a model"),
+    "layer": (["--layer", "conv1"], "layer goes with a model"),
+    "weights": (["--weights", "none"], "weights goes with a model"),
+    "seed": (["--seed", "3"], "seed goes with a model"),
+    "size": (["--size", "64"], "size goes with a model"),
+    "layout": (["--layout", "nhwc"], "layout goes with a model"),
+    "max-pixels": (["--max-pixels", "64"], "max-pixels goes with a model"),
+    "overlay": (["--overlay"], "overlay needs a picture with from-atlas, as an atlas holds none. Give its path."),
+    "name": (["--name", "{channel}.png"], "name and suffix go with each"),
+    "device": (["--device", "moon"], "device must be auto, cpu or a device that is there, got 'moon'"),
+    "format": (["--format", "gif"], "must be one of .png"),
+    "colormap": (["--colormap", "viridas"], "Closest: 'viridis'"),
+    "channels": (["--channels", "0-8"], "cat_layer4.atlas: channels must lie in 0..7, got 8"),
+    "single files of a sheet's": (["--each", "--gap", "2"], "cat_layer4.atlas: gap belongs to sheets"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_from_atlas_wrong_option_says_so_in_one_line(
+    case: str, atlas: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more, said = WRONG[case]
+    assert run("render", *more, "--from-atlas", atlas, "--out", out) == cli.USAGE
+    assert said in error_of(capsys)
+    assert not out.exists() or os.listdir(out) == []
+
+
+OF_A_RUN = {field.name: field.default for field in dataclasses.fields(RunOptions) if field.name != "statistics"}
+
+
+@pytest.mark.parametrize("name", OF_A_RUN)
+def test_from_atlas_refuses_every_option_of_a_run_even_at_its_default(
+    name: str, atlas: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    value = [] if OF_A_RUN[name] is False else [OF_A_RUN[name] or "2"]
+    assert run("render", "--from-atlas", atlas, "--out", out, f"--{name}", *value) == cli.USAGE
+    assert f"{name} goes with a model, and from-atlas draws what one has put out. Leave it out." in error_of(capsys)
+    assert not out.exists()
+
+
+def test_from_atlas_of_one_run_asks_for_a_model_in_the_next(
+    atlas: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("render", "--from-atlas", atlas, "--out", out, "--tile", "9") == cli.DONE
+    with pytest.raises(SystemExit) as exit_:
+        run("render", "--out", out)
+    assert exit_.value.code == cli.USAGE
+    assert "the following arguments are required: MODEL, IMAGE, --layer" in capsys.readouterr().err

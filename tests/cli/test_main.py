@@ -1,0 +1,529 @@
+"""The command line as a user meets it: what it prints where, its exit codes, and what is left on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.command_line import error_of, run
+
+from cnnviz_fast.cli import main as cli
+from cnnviz_fast.options import LayoutOptions, PreprocessOptions, RenderOptions
+
+TINY = """
+import torch
+
+class Tiny(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 6, 3, stride=8, padding=1)
+        self.mean = torch.nn.Conv2d(3, 1, 3)
+        self.head = torch.nn.Linear(6, 4)
+
+    def forward(self, x):
+        self.mean(x)
+        return self.head(self.conv(x).mean((2, 3)))
+
+def make():
+    torch.manual_seed(0)
+    return Tiny()
+
+def broken():
+    raise OSError("no such thing")
+"""
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    """A model file of one's own."""
+    path = tmp_path / "tiny.py"
+    path.write_text(TINY)
+    return f"{path}:make"
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "cat.png"
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "sheets"
+
+
+def test_main_of_a_program_leaves_nothing_to_collect_at_its_end() -> None:
+    code = (
+        "import atexit, gc, sys; from cnnviz_fast import cli; sys.argv[1:] = ['doctor', '--json'];"
+        "atexit.register(lambda: print(gc.get_freeze_count() > 10_000, gc.isenabled(), file=sys.stderr)); cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.split()[-2:] == ["True", "False"]
+
+
+def test_render_prints_the_path_of_each_file(
+    model: str, picture: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("render", model, picture, "--layer", "conv", "--out", out, "--tile", "20") == cli.DONE
+    captured = capsys.readouterr()
+    assert captured.out == f"{out / 'cat_conv.png'}\n"
+    assert captured.err == ""
+    assert sorted(os.listdir(out)) == ["cat_conv.json", "cat_conv.png"]
+    manifest = json.loads((out / "cat_conv.json").read_text())
+    assert manifest["image"] == str(picture)
+    assert manifest["model"] == model
+    assert manifest["layer"] == "conv"
+    assert [tile["channel"] for tile in manifest["tiles"]] == list(range(6))
+    with Image.open(out / "cat_conv.png") as image:
+        assert image.size == (3 * 20, 2 * 20)
+
+
+def test_render_json_lists_files_and_failures(
+    model: str, picture: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = picture.with_name("bad.png")
+    bad.write_text("no picture")
+    assert run("render", model, picture, bad, "--layer", "conv", "--out", out, "--json") == cli.PARTLY
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
+    assert [f["path"] for f in document["files"]] == [str(out / "cat_conv.png")]
+    assert [f["image"] for f in document["failed"]] == [str(bad)]
+    assert str(bad) in captured.err
+    assert "1 of 2 pictures failed" in captured.err
+
+
+def test_render_one_bad_picture_does_not_stop_the_others(
+    model: str, picture: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (picture.parent / "zero.png").write_bytes(b"")
+    (picture.parent / "cut.png").write_bytes(picture.read_bytes()[:200])
+    assert run("render", model, picture.parent, "--layer", "conv", "--out", out, "--tile", "9") == cli.PARTLY
+    captured = capsys.readouterr()
+    assert captured.out == f"{out / 'conv' / 'cat.png'}\n"
+    assert "zero.png" in captured.err
+    assert "cut.png" in captured.err
+    assert os.listdir(out / "conv") == ["cat.png"]
+
+
+def test_render_only_bad_pictures_fails(
+    model: str, picture: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture.write_bytes(b"")
+    assert run("render", model, picture, "--layer", "conv", "--out", out) == cli.FAILED
+    assert "cat.png" in error_of(capsys)
+    assert os.listdir(out) == []
+
+
+def test_render_same_name_in_two_folders_keeps_both(model: str, picture: Path, out: Path) -> None:
+    other = picture.parent / "other"
+    other.mkdir()
+    Image.new("RGB", (40, 40)).save(other / "CAT.png")
+    assert run("render", model, picture, other, "--layer", "conv", "--out", out, "--tile", "9") == cli.DONE
+    assert len(list((out / "conv").glob("[cC][aA][tT]-????????.png"))) == 2
+
+
+CHANGES = {
+    # One run a parameter: what is given (None for a switch), and what of the manifest it must change.
+    "tile": ("13", lambda m: (m["sheet"]["tile_h"], m["sheet"]["tile_w"])),
+    "scale": ("3", lambda m: m["sheet"]["tile_h"]),
+    "grid": ("1x6", lambda m: (m["sheet"]["rows"], m["sheet"]["cols"])),
+    "gap": ("3", lambda m: m["sheet"]["width"]),
+    "margin": ("4", lambda m: m["sheet"]["width"]),
+    "normalize": ("layer", lambda m: m["tiles"][0]["vmin"]),
+    "percentile": ("10,90", lambda m: m["tiles"][0]["vmin"]),
+    "vmin": ("-1", lambda m: m["tiles"][0]["vmin"]),
+    "vmax": ("1", lambda m: m["tiles"][0]["vmax"]),
+    "channels": ("1,3-4", lambda m: [t["channel"] for t in m["tiles"]]),
+    "topk": ("2", lambda m: len(m["tiles"])),
+    "sort": (None, lambda m: [t["channel"] for t in m["tiles"]]),
+    "rank": ("variance", lambda m: [t["rank"] for t in m["tiles"]]),
+    "reduce": ("sum,max", lambda m: [t.get("reduce") for t in m["tiles"]]),
+    "beside": (None, lambda m: len(m["tiles"])),
+    "report": (None, lambda m: "report" in m),
+    "label": (None, lambda m: m["sheet"]["label_h"]),
+    "title": ("{layer} of {image}", lambda m: m["sheet"]["head"]),
+    "colorbar": (None, lambda m: m["sheet"]["foot"]),
+    "backend": ("torch", lambda m: m["backend"]),
+    "align": ("left", None),
+    "upsampling": ("nearest", None),
+    "colormap": ("gray", None),
+    "background": ("red", None),
+    "bad": ("blue", None),
+    "threads": ("1", None),
+    "layout": ("nhwc", lambda m: m["layout"]),
+    "size": ("32", lambda m: m["maps"]["shape"]),
+    "interpolation": ("nearest", None),
+    "mean": ("0,0,0", None),
+    "std": ("1,1,1", None),
+}
+COMPANIONS = {
+    "percentile": ["--normalize", "percentile"],
+    "vmin": ["--normalize", "fixed", "--vmax", "2"],
+    "vmax": ["--normalize", "fixed", "--vmin", "-2"],
+    "scale": [],
+    "rank": ["--tile", "9", "--sort"],
+    "beside": ["--tile", "9", "--reduce", "mean"],
+    "background": ["--gap", "2", "--tile", "9"],
+    "interpolation": ["--size", "40", "--tile", "40"],
+}
+
+
+def test_changes_cover_every_option() -> None:
+    fields = {f for record in (RenderOptions, PreprocessOptions, LayoutOptions) for f in record.__dataclass_fields__}
+    assert set(CHANGES) == fields
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_render_option_reaches_the_sheet(name: str, model: str, picture: Path, tmp_path: Path) -> None:
+    value, look = CHANGES[name]
+    common = COMPANIONS.get(name, [] if name in ("tile", "scale") else ["--tile", "40"])
+
+    def sheet(folder: str, *more: str) -> tuple[dict[str, object], bytes]:
+        argv = ["render", model, picture, "--layer", "conv", "--out", tmp_path / folder, *common, *more]
+        if name == "bad":
+            argv[1] = model.replace(":make", ":nan")
+        assert run(*argv) == cli.DONE
+        with Image.open(tmp_path / folder / "cat_conv.png") as image:
+            return json.loads((tmp_path / folder / "cat_conv.json").read_text()), image.convert("RGB").tobytes()
+
+    if name == "bad":
+        path = Path(model.split(":make")[0])
+        path.write_text(TINY + "\ndef nan():\n    m = make()\n    m.conv.bias.data[2] = float('nan')\n    return m\n")
+    needed = {"percentile": "1,99", "vmin": "-2", "vmax": "2"}.get(name)
+    before, pixels_before = sheet("before", *([f"--{name}", needed] if needed else []))
+    after, pixels_after = sheet("after", f"--{name}", *([] if value is None else [value]))
+    if name == "threads":
+        assert pixels_before == pixels_after
+        assert (before["options"]["threads"], after["options"]["threads"]) == (None, 1)
+    elif look is None:
+        assert pixels_before != pixels_after
+    else:
+        assert look(before) != look(after)
+
+
+def test_render_format_decides_the_file(model: str, picture: Path, out: Path) -> None:
+    for name, magic in {"png": b"\x89PNG", "jpg": b"\xff\xd8", "webp": b"RIFF", "npy": b"\x93NUMPY"}.items():
+        argv = ["render", model, picture, "--layer", "conv", "--out", out, "--tile", "9"]
+        assert run(*argv, "--format", name) == cli.DONE
+        assert (out / f"cat_conv.{name}").read_bytes().startswith(magic)
+
+
+def test_render_report_is_told_on_stderr(
+    model: str, picture: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("render", model, picture, "--layer", "conv", "--out", out, "--tile", "9", "--report") == cli.DONE
+    captured = capsys.readouterr()
+    assert captured.out == f"{out / 'cat_conv.png'}\n"
+    lines = captured.err.splitlines()
+    assert lines[0] == f"{picture}, conv:"
+    assert lines[1] == "channels   6"
+    assert [line.split()[0] for line in lines[2:]] == [
+        "values", "sparsity", "dead", "flat", "saturated", "nonfinite", "ranges",
+    ]  # fmt: skip
+    report = json.loads((out / "cat_conv.json").read_text())["report"]
+    assert lines[-1].split()[1:11] == [str(count) for count in report["ranges"]["counts"]]
+
+
+def test_render_report_with_json_is_in_the_document(
+    model: str, picture: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["render", model, picture, "--layer", "conv", "--out", out, "--tile", "9", "--json"]
+    assert run(*argv, "--report") == cli.DONE
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    manifest = json.loads((out / "cat_conv.json").read_text())
+    assert json.loads(captured.out)["reports"] == [{"image": str(picture), "layer": "conv", **manifest["report"]}]
+    assert run(*argv) == cli.DONE
+    assert sorted(json.loads(capsys.readouterr().out)) == ["failed", "files"]
+
+
+def test_render_report_of_a_vector_with_json_has_records_of_the_strongest(
+    model: str, picture: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("render", model, picture, "--layer", "head", "--out", out, "--json", "--report") == cli.DONE
+    (report,) = json.loads(capsys.readouterr().out)["reports"]
+    assert report["strongest"] == json.loads((out / "cat_head.json").read_text())["strongest"]
+    assert len(report["strongest"]) == 4
+
+
+def test_render_seed_and_weights_change_the_maps(picture: Path, tmp_path: Path) -> None:
+    def ranges(folder: str, *more: str) -> list[float]:
+        argv = ["render", "squeezenet1_1", picture, "--layer", "features.0", "--out", tmp_path / folder, "--tile", "9"]
+        assert run(*argv, *more) == cli.DONE
+        manifest = json.loads((tmp_path / folder / "cat_features.0.json").read_text())
+        return [tile["vmin"] for tile in manifest["tiles"]]
+
+    seed_0 = ranges("0", "--weights", "none")
+    assert seed_0 == ranges("0 again", "--weights", "none", "--seed", "0")
+    assert seed_0 != ranges("1", "--weights", "none", "--seed", "1")
+
+
+def test_render_device_cuda_without_one_is_refused(
+    model: str, picture: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    assert run("render", model, picture, "--layer", "conv", "--out", out, "--device", "cuda") == cli.USAGE
+    assert "device" in error_of(capsys)
+    assert run("render", model, picture, "--layer", "conv", "--out", out, "--device", "cpu", "--tile", "9") == cli.DONE
+
+
+def test_render_max_pixels_limits_the_picture(
+    model: str, picture: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["render", model, picture, "--layer", "conv", "--out", out, "--tile", "9", "--max-pixels"]
+    assert run(*argv, 64 * 96 - 1) == cli.FAILED
+    error = error_of(capsys)
+    assert "6,144" in error or "6144" in error
+    assert run(*argv, 64 * 96) == cli.DONE
+
+
+BAD_USAGE = {
+    "unknown layer": (["--layer", "convv"], cli.USAGE, "no layer 'convv' in the model. Closest: 'conv'"),
+    "layer index out of range": (["--layer", "7"], cli.USAGE, "got 7"),
+    "vector as maps": (["--layer", "head", "--layout", "nchw"], cli.USAGE, "'head' must put out (N, C, H, W) for"),
+    "unknown colormap": (["--colormap", "viridas"], cli.USAGE, "Closest: 'viridis'"),
+    "unknown backend": (["--backend", "numbra"], cli.USAGE, "Closest: 'numba'"),
+    "unknown normalize": (["--normalize", "chanel"], cli.USAGE, "Closest: 'channel'"),
+    "unknown colour": (["--background", "blurple"], cli.USAGE, "background must be the name of a colour"),
+    "unknown format": (["--format", "gif"], cli.USAGE, "must be one of .png"),
+    "small grid": (["--grid", "2x2"], cli.USAGE, "grid must hold all 6 channels, got 2x2 = 4 cells"),
+    "tile 0": (["--tile", "0"], cli.USAGE, "tile must be a whole number of at least 1, got 0"),
+    "tile negative": (["--tile", "-3"], cli.USAGE, "tile must be a whole number of at least 1, got -3"),
+    "tile word": (["--tile", "big"], cli.USAGE, "tile must be a whole number of at least 1, got 'big'"),
+    "scale 0": (["--scale", "0"], cli.USAGE, "scale must be a number above 0"),
+    "tile and scale": (["--tile", "9", "--scale", "2"], cli.USAGE, "tile and scale"),
+    "topk 0": (["--topk", "0"], cli.USAGE, "topk must be a whole number of at least 1, got 0"),
+    "topk too large": (["--topk", "7"], cli.USAGE, "topk must be at most the 6 channels to choose from, got 7"),
+    "unknown rank": (["--topk", "2", "--rank", "men"], cli.USAGE, "Closest: 'mean'"),
+    "rank alone": (["--rank", "mean"], cli.USAGE, "rank goes with topk or sort"),
+    "unknown reduce": (["--reduce", "summ"], cli.USAGE, "Closest: 'sum'"),
+    "beside alone": (["--beside"], cli.USAGE, "beside goes with reduce"),
+    "sort of nothing": (["--sort", "--reduce", "sum"], cli.USAGE, "with reduce none are drawn. Add beside"),
+    "channel out of range": (["--channels", "0-6"], cli.USAGE, "channels must lie in 0..5, got 6"),
+    "sheet too large for jpg": (["--tile", "40000", "--format", "jpg"], cli.FAILED, "Make tile or scale smaller"),
+    "second layer too large for jpg": (
+        ["--layer", "conv", "head", "--tile", "4090", "--grid", "x1", "--channels", "0-3", "--format", "webp"],
+        cli.FAILED,
+        "a WEBP holds at most 16,383 px a side",
+    ),
+    "second layer has too few channels": (
+        ["--layer", "conv", "head", "--topk", "5"],
+        cli.USAGE,
+        "cnnviz: head: topk must be at most the 4 channels to choose from, got 5",
+    ),
+    "name for one of the layers": (
+        ["--layer", "mean", "conv", "--each", "--name", "x.png"],
+        cli.USAGE,
+        "cnnviz: conv: name must hold {channel}, so that each of 6 tiles has a file, got 'x.png'",
+    ),
+    "name of another format": (
+        ["--each", "--name", "{channel}.png", "--format", "jpg"],
+        cli.USAGE,
+        "name must end as format 'jpg' does, got '{channel}.png'",
+    ),
+    "vector over the picture": (["--layer", "conv", "head", "--overlay"], cli.USAGE, "cnnviz: head: maps of single"),
+    "threads 0": (["--threads", "0"], cli.USAGE, "threads must be"),
+    "mean of two": (["--mean", "0,0"], cli.USAGE, "mean must be three numbers"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_USAGE)
+def test_render_wrong_option_says_so_in_one_line(
+    case: str, model: str, picture: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more, code, said = BAD_USAGE[case]
+    layer = [] if "--layer" in more else ["--layer", "conv"]
+    assert run("render", model, picture, "--out", out, *layer, *more) == code
+    assert said in error_of(capsys)
+    assert not out.exists() or os.listdir(out) == []
+
+
+BAD_INPUT = {
+    "missing picture": (["{model}", "nowhere.png"], "nowhere.png"),
+    "folder without pictures": (["{model}", "{empty}"], "empty"),
+    "unknown model": (["resnet5O", "{picture}"], "resnet50"),
+    "missing factory": (["{model}r", "{picture}"], "make"),
+    "failing factory": (["{broken}", "{picture}"], "no such thing"),
+    "missing file": (["nowhere.py:make", "{picture}"], "nowhere.py"),
+    "checkpoint that is not one": (["{model}", "{picture}", "--weights", "{model_file}"], "tiny.py"),
+    "missing checkpoint": (["{model}", "{picture}", "--weights", "nowhere.pth"], "nowhere.pth"),
+    "checkpoint of another model": (["{model}", "{picture}", "--weights", "{checkpoint}"], "conv.weight"),
+    "pickle with code": (["{model}", "{picture}", "--weights", "{evil}"], "evil.pth"),
+    "output is a file": (["{model}", "{picture}", "--out", "{picture}"], "cat.png"),
+    "output cannot be made": (["{model}", "{picture}", "--out", "{picture}/sheets"], "sheets"),
+}
+
+
+class Evil:
+    """Pickles to a call that leaves a trace."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (self.trace,))
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_render_bad_input_says_so_in_one_line(
+    case: str, model: str, picture: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    (tmp_path / "empty").mkdir()
+    torch.save({"other.weight": torch.zeros(2)}, tmp_path / "other.pth")
+    torch.save({"conv.weight": Evil(tmp_path / "trace")}, tmp_path / "evil.pth")
+    known = {
+        "model": model, "picture": picture, "empty": tmp_path / "empty", "broken": model.replace(":make", ":broken"),
+        "model_file": tmp_path / "tiny.py", "checkpoint": tmp_path / "other.pth", "evil": tmp_path / "evil.pth",
+    }  # fmt: skip
+    argv, said = BAD_INPUT[case]
+    argv = [part.format(**known) for part in argv]
+    folder = [] if "--out" in argv else ["--out", out]
+    assert run("render", *argv, "--layer", "conv", *folder) == cli.FAILED
+    assert said in error_of(capsys)
+    assert not (tmp_path / "trace").exists()
+    assert not out.exists() or os.listdir(out) == []
+
+
+def test_render_full_disk_leaves_no_picture(model: str, picture: Path, out: Path) -> None:
+    limit = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+    code = limit + "from cnnviz_fast.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    argv = ["render", model, str(picture), "--layer", "conv", "--out", str(out), "--scale", "900", "--backend", "torch"]
+    done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, check=False)
+    assert done.returncode == cli.FAILED, done.stderr
+    assert "cannot write" in done.stderr
+    assert "too large" in done.stderr
+    assert os.listdir(out) == []
+
+
+def test_wrong_usage_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in ([], ["paint"], ["render"], ["render", "resnet50", "cat.png"], ["layers", "resnet50", "--nothing"]):
+        with pytest.raises(SystemExit) as exit_:
+            run(*argv)
+        assert exit_.value.code == cli.USAGE
+    assert "usage" in capsys.readouterr().err
+
+
+def test_debug_shows_the_traceback(model: str, picture: Path, out: Path) -> None:
+    from cnnviz_fast.errors import LayerNotFoundError
+
+    with pytest.raises(LayerNotFoundError):
+        run("render", model, picture, "--layer", "convv", "--out", out, "--debug")
+
+
+def test_layers_prints_a_table_of_shapes_and_calls(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("layers", "resnet50") == cli.DONE
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["name", "type", "calls", "output", "parameters"]
+    rows = {line.split()[1]: line.split() for line in lines[1:]}
+    assert rows["layer4"][2:] == ["Sequential", "1", "1x2048x7x7", "14,964,736"]
+    assert rows["layer4.0.relu"][2:5] == ["ReLU", "3", "1x512x14x14"]
+    assert rows["fc"][2:5] == ["Linear", "1", "1x1000"]
+    assert [int(line.split()[0]) for line in lines[1:]] == list(range(len(lines) - 1))
+
+
+def test_layers_match_keeps_the_index(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("layers", "resnet50", "--json") == cli.DONE
+    everything = json.loads(capsys.readouterr().out)
+    assert run("layers", "resnet50", "--match", "type:Conv2d", "--json") == cli.DONE
+    chosen = json.loads(capsys.readouterr().out)
+    assert len(chosen) == 53
+    assert all(everything[layer["index"]] == layer for layer in chosen)
+
+
+def test_layers_size_changes_the_shapes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("layers", "resnet18", "--match", "layer4", "--size", "64x96", "--json") == cli.DONE
+    assert json.loads(capsys.readouterr().out)[0]["shape"] == [1, 512, 2, 3]
+
+
+def test_layers_of_own_file(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("layers", model, "--json") == cli.DONE
+    assert [layer["name"] for layer in json.loads(capsys.readouterr().out)] == ["conv", "mean", "head"]
+
+
+def test_layers_no_match_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("layers", "resnet18", "--match", "layer9") == cli.USAGE
+    assert "Closest: 'layer" in error_of(capsys)
+
+
+def test_demo_draws_all_channels_offline(
+    out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whether or not there is a network: a proxy that nobody serves.
+    for name in ("http_proxy", "https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("TORCH_HOME", str(out.parent))
+    assert run("demo", "--out", out, "--tile", "16", "--layer", "conv1", "layer4") == cli.DONE
+    captured = capsys.readouterr()
+    assert captured.out.splitlines() == [str(out / "chart_conv1.png"), str(out / "chart_layer4.png")]
+    assert captured.err.splitlines() == ["cnnviz: resnet50 with weights: random, seed 0"]
+    assert len(json.loads((out / "chart_layer4.json").read_text())["tiles"]) == 2048
+
+
+def test_doctor_names_backends_and_encoder(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("doctor") == cli.DONE
+    text = capsys.readouterr().out
+    for subject in (
+        "backend reference",
+        "backend torch",
+        "backend numba",
+        "backend triton",
+        "encoder native",
+        "device cuda",
+    ):
+        assert subject in text
+
+
+def test_doctor_says_why_the_encoder_is_missing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cnnviz_fast.formats import png
+
+    monkeypatch.setattr(png, "native", lambda: (None, "No module named 'cnnviz_fast._native'."))
+    assert run("doctor", "--json") == cli.DONE
+    encoder = next(f for f in json.loads(capsys.readouterr().out) if f["subject"] == "encoder native")
+    assert encoder["state"] == "missing"
+    assert "No module named" in encoder["detail"]
+
+
+def test_closed_pipe_ends_quietly() -> None:
+    command = f"{sys.executable} -m cnnviz_fast layers resnet50"
+    done = subprocess.run(["bash", "-c", f"{command} | head -1"], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
+def test_version_is_the_package_version(capsys: pytest.CaptureFixture[str]) -> None:
+    from importlib.metadata import version
+
+    with pytest.raises(SystemExit) as exit_:
+        run("--version")
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out == f"cnnviz {version('cnnviz_fast')}\n"
+
+
+def test_main_leaves_the_garbage_collector_as_it_was(model: str, picture: Path, out: Path) -> None:
+    import gc
+
+    frozen = gc.get_freeze_count()
+    for wanted in (True, False):
+        (gc.enable if wanted else gc.disable)()
+        try:
+            assert run("render", model, picture, "--layer", "conv", "--out", out, "--tile", "9") == cli.DONE
+            assert run("render", model, "nowhere.png", "--layer", "conv", "--out", out) == cli.FAILED
+            assert gc.isenabled() is wanted
+        finally:
+            gc.enable()
+    assert gc.get_freeze_count() <= frozen

@@ -1,0 +1,580 @@
+"""Pictures read ahead in worker processes: in order, whatever fails, crashes or hangs, and nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import UserDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_shards import png, write_tar
+from torch.utils.data import DataLoader, TensorDataset
+from torchvision.transforms.functional import pil_to_tensor
+
+from cnnviz_fast.errors import DTypeError, ImageError, ShapeError
+from cnnviz_fast.inputs import read_workers
+from cnnviz_fast.inputs.images import load_images
+from cnnviz_fast.inputs.reading import DatasetReader, PictureReader, Read, read_batches, read_loader
+from cnnviz_fast.inputs.sources import list_items
+from cnnviz_fast.models.preprocess import imagenet_preset
+
+BATCHES = [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9]]
+
+
+def picture(position: int, h: int = 4, w: int = 5) -> torch.Tensor:
+    return torch.full((3, h, w), float(position))
+
+
+class Scripted:
+    """Reads `picture(position)`, after it has done what is planned for the position."""
+
+    def __init__(self, plan: dict[int, Callable[[], object]] | None = None) -> None:
+        self.plan = plan or {}
+
+    def __call__(self, position: int) -> torch.Tensor:
+        self.plan.get(position, int)()
+        return picture(position)
+
+
+def read_all(
+    read: object, batches: object = BATCHES, workers: int = 2, timeout_s: float = 60, **more: int
+) -> list[Read]:
+    with contextlib.closing(read_batches(read, batches, workers=workers, timeout_s=timeout_s, **more)) as reads:
+        return list(reads)
+
+
+def check(reads: list[Read], failed: dict[int, str], batches: list[list[int]] = BATCHES) -> None:
+    """Check that exactly `failed` failed, with reasons that match, and all else is in its batch, in order."""
+    assert len(reads) == len(batches)
+    for read, batch in zip(reads, batches, strict=True):
+        good = [position for position in batch if position not in failed]
+        assert [positions for positions, _ in read.parts] == ([good] if good else [])
+        for _, part in read.parts:
+            assert part.dtype == torch.float32
+            assert torch.equal(part, torch.stack([picture(position) for position in good]))
+        assert [position for position, _ in read.failures] == [position for position in batch if position in failed]
+        for position, why in read.failures:
+            assert re.fullmatch(failed[position], why), why
+
+
+def shared_memory() -> set[str]:
+    return set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind() -> Iterator[None]:
+    threads, memory = set(threading.enumerate()), shared_memory()
+    yield
+    assert multiprocessing.active_children() == []
+    assert {thread for thread in threading.enumerate() if "cnnviz" in thread.name} - threads == set()
+    assert {name for name in shared_memory() - memory if f"_{os.getpid()}_" in name} == set()
+
+
+# What comes out where nothing is wrong.
+
+
+def jitter() -> None:
+    time.sleep(float(torch.rand(())) * 0.03)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_read_batches_order_is_that_of_the_batches(workers: int) -> None:
+    read = Scripted(dict.fromkeys(range(1, 10), jitter) | {0: lambda: time.sleep(0.1)})
+    reads = read_all(read, workers=workers)
+    check(reads, {})
+    assert sum(each.seconds for each in reads) > 0.1
+
+
+def test_read_batches_positions_may_come_in_any_order_and_batches_be_empty() -> None:
+    batches = [[7, 2], [], [5, 0, 9]]
+    check(read_all(Scripted(), batches), {}, batches)
+    assert read_all(Scripted(), []) == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_read_batches_one_part_for_each_size(workers: int) -> None:
+    (read,) = read_all(lambda i: picture(i, 4 if i % 3 else 6), [[1, 3, 2, 4, 0]], workers=workers)
+    assert [positions for positions, _ in read.parts] == [[1, 2, 4], [3, 0]]
+    assert [part.shape for _, part in read.parts] == [(3, 3, 4, 5), (2, 3, 6, 5)]
+    assert [part[:, 0, 0, 0].tolist() for _, part in read.parts] == [[1, 2, 4], [3, 0]]
+
+
+def test_read_batches_clips_halves_and_gradients() -> None:
+    made = [
+        torch.ones(3, 1, 2, 2).expand(-1, 4, -1, -1),
+        torch.ones(3, 2, 2).half(),
+        torch.ones(3, 2, 2).requires_grad_(),
+    ]
+    (read,) = read_all(lambda i: made[i], [[0, 1, 2]])
+    assert [(positions, part.shape) for positions, part in read.parts] == [
+        ([0], (1, 3, 4, 2, 2)),
+        ([1, 2], (2, 3, 2, 2)),
+    ]
+    assert all(part.dtype == torch.float32 and not part.requires_grad for _, part in read.parts)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_read_batches_of_a_catalogue_equal_load_images(workers: int, photo: Path, tmp_path: Path) -> None:
+    write_tar(tmp_path / "s.tar", {f"{i}.png": png(40 * i) for i in range(3)})
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    floats = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    own = np.arange(300, dtype=np.uint8).reshape(10, 10, 3)
+    catalogue = list_items([tmp_path / "s.tar", photo, tmp_path / "bad.png", own, floats])
+    assert len(catalogue) == 8
+    reads = read_all(PictureReader(catalogue, imagenet_preset(), 10**7), [[0, 1, 2, 3], [4, 5, 6, 7]], workers=workers)
+    expected = load_images([*(Image.new("RGB", (4, 4), (40 * i,) * 3) for i in range(3)), photo, own, *floats])
+    assert [positions for read in reads for positions, _ in read.parts] == [[0, 1, 2, 3], [5, 6, 7]]
+    assert torch.equal(torch.cat([part for read in reads for _, part in read.parts]), expected)
+    assert [len(read.failures) for read in reads] == [0, 1]
+    position, why = reads[1].failures[0]
+    assert position == 4
+    assert "bad.png" in why
+
+
+def test_picture_reader_refuses_more_pixels_than_allowed(photo: Path) -> None:
+    with pytest.raises(ImageError, match="pixels"):
+        PictureReader(list_items(photo), imagenet_preset(), 1000)(0)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_read_batches_is_bounded(workers: int) -> None:
+    count = torch.zeros((), dtype=torch.int64).share_memory_()
+    batches = [[i] for i in range(40)]
+    with contextlib.closing(
+        read_batches(
+            Scripted(dict.fromkeys(range(40), lambda: count.add_(1))),
+            batches,
+            workers=workers,
+            timeout_s=60,
+            ahead=3,
+        )
+    ) as reads:
+        next(reads)
+        time.sleep(0.7)
+        assert 1 + 3 <= int(count) <= 1 + 3 + 2 * workers
+        next(reads)
+        time.sleep(0.3)
+        assert int(count) <= 2 + 3 + 2 * workers
+
+
+def test_read_batches_leaves_the_random_numbers_of_the_caller() -> None:
+    before = torch.get_rng_state()
+    read_all(Scripted())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("workers", [0, 2])
+def test_read_batches_pinned_where_there_is_cuda(workers: int) -> None:
+    reads = read_all(Scripted(), workers=workers, pin=True)
+    check(reads, {})
+    assert all(part.is_pinned() for read in reads for _, part in read.parts)
+
+
+# What fails.
+
+
+class Unsendable(Exception):
+    def __init__(self, one: object, two: object) -> None:
+        super().__init__(f"{two}")
+        self.lock = threading.Lock()
+
+
+class Wordless(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+def throw(error: BaseException) -> Callable[[], object]:
+    def action() -> object:
+        raise error
+
+    return action
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_read_batches_failure_costs_its_picture(workers: int) -> None:
+    read = Scripted(
+        {
+            0: throw(ImageError("image 'a.png' is damaged: cut off.")),
+            1: throw(ValueError("first line\nsecond line")),
+            2: throw(KeyError()),
+            3: throw(Unsendable(1, "lock inside")),
+            5: throw(Wordless()),
+            6: throw(SystemExit(3)),
+            7: throw(KeyboardInterrupt()),
+            9: throw(StopIteration()),
+        }
+    )
+    check(read_all(read, workers=workers), {
+        0: "image 'a.png' is damaged: cut off", 1: "ValueError: first line", 2: "KeyError",
+        3: "Unsendable: lock inside", 5: "Wordless", 6: "SystemExit: 3", 7: "KeyboardInterrupt", 9: "StopIteration",
+    })  # fmt: skip
+
+
+def test_read_batches_what_is_no_tensor_is_a_failure() -> None:
+    (read,) = read_all(lambda i: "text" if i else picture(0), [[0, 1]])
+    assert read.parts[0][0] == [0]
+    assert read.failures == [(1, "AttributeError: 'str' object has no attribute 'detach'")]
+
+
+# Workers that crash.
+
+CRASHES = {
+    r"exit code 3": lambda: os._exit(3),
+    r"exit code 0": lambda: os._exit(0),
+    r"SIGKILL": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    r"SIGSEGV": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+}
+
+
+def died(how: str) -> str:
+    return rf"the worker that decoded it died \({how}\)"
+
+
+@pytest.mark.parametrize("how", CRASHES)
+@pytest.mark.parametrize("position", [0, 4, 8])
+def test_read_batches_crash_costs_its_picture(how: str, position: int) -> None:
+    check(read_all(Scripted({position: CRASHES[how]})), {position: died(how)})
+
+
+def test_read_batches_crashes_in_one_batch_and_in_the_last() -> None:
+    crash = CRASHES["SIGKILL"]
+    failed = {3: died("SIGKILL"), 5: died("SIGKILL"), 4: "ValueError: x", 9: died("SIGKILL")}
+    check(read_all(Scripted({3: crash, 4: throw(ValueError("x")), 5: crash, 9: crash})), failed)
+
+
+def test_read_batches_crash_is_not_tried_again(tmp_path: Path) -> None:
+    def crash() -> None:
+        with open(tmp_path / "tries", "a") as file:
+            file.write("x")
+        os._exit(1)
+
+    check(
+        read_all(Scripted({4: crash, 7: CRASHES["SIGKILL"]}), workers=1), {4: died("exit code 1"), 7: died("SIGKILL")}
+    )
+    assert (tmp_path / "tries").read_text() == "x"
+
+
+def test_read_batches_death_while_another_dataloader_watches() -> None:
+    """After a DataLoader in the main thread, torch raises the death of any worker there, at any line."""
+    assert len(list(DataLoader(TensorDataset(torch.ones(2, 1)), num_workers=1))) == 2
+    check(read_all(Scripted({4: CRASHES["SIGKILL"]})), {4: died("SIGKILL")})
+
+
+def test_read_batches_death_between_pictures_is_made_good(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def collate(pictures: list[torch.Tensor]) -> torch.Tensor:
+        with contextlib.suppress(FileExistsError):
+            (tmp_path / f"{float(pictures[0].max())}").mkdir()
+            os._exit(7)
+        return torch.stack(pictures)
+
+    monkeypatch.setattr("cnnviz_fast.inputs.reading.default_collate", collate)
+    check(read_all(Scripted()), {})
+    assert len(os.listdir(tmp_path)) == len(BATCHES)
+
+
+def test_read_batches_death_again_and_again_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cnnviz_fast.inputs.reading.default_collate", lambda pictures: os._exit(7))
+    with pytest.raises(
+        ImageError, match=r"failed 5 times in a row, the last time: one died \(exit code 7\)\. Set workers"
+    ):
+        read_all(Scripted())
+
+
+def test_read_batches_batch_that_cannot_be_stacked_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "cnnviz_fast.inputs.reading.default_collate", lambda pictures: throw(RuntimeError("unable to map"))()
+    )
+    with pytest.raises(ImageError, match=r"5 times in a row, the last time: RuntimeError: unable to map\. Set workers"):
+        read_all(Scripted())
+    with pytest.raises(RuntimeError, match="unable to map"):
+        read_all(Scripted(), workers=0)
+
+
+def test_read_batches_worker_that_never_begins_is_replaced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def begin(notes: read_workers.Notes, worker: int) -> None:
+        if worker == 0:
+            with contextlib.suppress(FileExistsError):
+                (tmp_path / "slept").mkdir()
+                time.sleep(60)
+
+    monkeypatch.setattr(read_workers, "_begin", begin)
+    monkeypatch.setattr(read_workers, "STALL_S", 0.5)
+    check(read_all(Scripted()), {})
+
+
+# Workers that hang.
+
+HANGS = {
+    "asleep": lambda: time.sleep(100),
+    "in C, with the lock of Python": lambda: re.match(r"(a+)+$", "a" * 60 + "b"),
+    "stopped": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+}
+
+
+@pytest.mark.parametrize("how", HANGS)
+def test_read_batches_hang_costs_its_picture(how: str) -> None:
+    check(read_all(Scripted({4: HANGS[how]}), timeout_s=0.6), {4: r"took longer than 0\.6 s"})
+
+
+def test_read_batches_hang_right_behind_a_batch_that_is_done() -> None:
+    """A worker hands out memory itself: while it hangs, nobody gets what it has read before."""
+    batches = [[i] for i in range(6)]
+    failed = dict.fromkeys((1, 3), r"took longer than 0\.5 s")
+    hang = HANGS["in C, with the lock of Python"]
+    check(read_all(Scripted({1: hang, 3: hang}), batches, workers=1, timeout_s=0.5), failed, batches)
+
+
+def test_read_batches_slow_is_not_hung() -> None:
+    slow = dict.fromkeys((0, 1, 2), lambda: time.sleep(0.35))
+    check(read_all(Scripted(slow), timeout_s=0.8), {})
+
+
+# The end, whichever it is.
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("taken", [1, 3])
+def test_read_batches_closed_early_is_quick(workers: int, taken: int) -> None:
+    reads = read_batches(lambda i: picture(i, 100), [[i, i + 1] for i in range(1000)], workers=workers, timeout_s=60)
+    for _ in range(taken):
+        next(reads)
+    started = time.monotonic()
+    reads.close()
+    assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("how", HANGS)
+def test_read_batches_closed_while_a_worker_hangs_is_quick(how: str) -> None:
+    reads = read_batches(Scripted({3: HANGS[how]}), BATCHES, workers=2, timeout_s=60)
+    next(reads)
+    time.sleep(0.2)
+    started = time.monotonic()
+    reads.close()
+    assert time.monotonic() - started < 2
+
+
+def test_read_batches_interrupted_while_workers_begin_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(read_workers, "_begin", lambda notes, worker: time.sleep(60))
+    before = signal.signal(signal.SIGALRM, interrupt)
+    started = time.monotonic()
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    with pytest.raises(KeyboardInterrupt):
+        next(read_batches(Scripted(), BATCHES, workers=2, timeout_s=60))
+    signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - started < 0.3 + 2
+
+
+def test_read_batches_never_begun_starts_nothing() -> None:
+    read_batches(Scripted(), BATCHES, workers=2, timeout_s=60)
+    assert multiprocessing.active_children() == []
+
+
+SCRIPT = """
+import os, signal, sys, time, torch
+from cnnviz_fast.reading import read_batches
+def read(i):
+    os.write(1, b"%d\\n" % os.getpid())
+    if i == 9: time.sleep(100)
+    return torch.zeros(3, 2, 2)
+reads = read_batches(read, [[i] for i in range(1000)], workers=2, timeout_s=60)
+"""
+
+
+@pytest.mark.parametrize(("rest", "code", "said"), [
+    ("next(reads)", 0, ""),
+    ("next(reads); raise ValueError('mine')", 1, "ValueError: mine"),
+    ("for _ in reads: os.kill(0, signal.SIGINT)", -signal.SIGINT, "KeyboardInterrupt"),
+    ("next(reads); os.kill(0, signal.SIGINT)", -signal.SIGINT, "KeyboardInterrupt"),
+])  # fmt: skip
+def test_read_batches_end_of_python_leaves_no_process(rest: str, code: int, said: str) -> None:
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT + rest], capture_output=True, text=True, start_new_session=True, timeout=60
+    )
+    assert done.returncode == code, done.stderr
+    assert done.stderr.count("Traceback") == bool(said), done.stderr
+    assert said in done.stderr
+    assert time.monotonic() - started < 20
+    workers = {int(line) for line in done.stdout.splitlines()}
+    assert workers
+    for worker in workers:
+        with pytest.raises(ProcessLookupError):
+            os.kill(worker, 0)
+
+
+# Processes that are not forked.
+
+
+@pytest.fixture
+def _spawned() -> Iterator[None]:
+    before = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method("spawn", force=True)
+    yield
+    multiprocessing.set_start_method(before, force=True)
+
+
+@pytest.mark.usefixtures("_spawned")
+def test_read_batches_spawned_workers_do_the_same(tmp_path: Path) -> None:
+    write_tar(tmp_path / "s.tar", {f"{i}.png": png(40 * i) for i in range(3)})
+    reader = PictureReader(list_items(tmp_path / "s.tar"), imagenet_preset(), 10**7)
+    reads = read_all(reader, [[0, 1], [2]], workers=1)
+    expected = load_images([Image.new("RGB", (4, 4), (40 * i,) * 3) for i in range(3)])
+    assert torch.equal(torch.cat([part for read in reads for _, part in read.parts]), expected)
+
+
+@pytest.mark.usefixtures("_spawned")
+@pytest.mark.filterwarnings("ignore:Got pickle error")
+def test_read_batches_reader_that_cannot_be_sent_is_an_error() -> None:
+    with pytest.raises(
+        ImageError, match=r"workers that read images cannot be started: .*lambda.*\. Set workers to 0\."
+    ):
+        read_all(lambda i: picture(i))
+
+
+# A user's own Dataset and DataLoader.
+
+BYTES = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
+FLOATS = torch.linspace(-1, 1, 60).reshape(3, 4, 5)
+
+
+def tenth(image: Image.Image) -> torch.Tensor:
+    return pil_to_tensor(image).float() / 10
+
+
+@pytest.mark.parametrize("sample", [
+    BYTES, Image.fromarray(BYTES), torch.from_numpy(BYTES).permute(2, 0, 1), (BYTES, 3), [BYTES], (BYTES, BYTES + 1),
+    {"label": 2, "image": BYTES}, {"pixel_values": BYTES, "a": 1}, {"x": BYTES, "y": 1}, UserDict({"image": BYTES}),
+], ids=lambda sample: type(sample).__name__)  # fmt: skip
+def test_dataset_reader_decodes_what_is_no_float_tensor(sample: object) -> None:
+    expected = torch.from_numpy(BYTES / np.float32(10)).permute(2, 0, 1)
+    assert torch.equal(DatasetReader([None, sample], tenth, 10**6)(1), expected)
+
+
+def test_dataset_reader_decodes_paths(tmp_path: Path) -> None:
+    Image.fromarray(BYTES).save(tmp_path / "a.png")
+    reader = DatasetReader([(tmp_path / "a.png", 0), {"image": str(tmp_path / "a.png")}], tenth, 10**6)
+    assert torch.equal(reader(0), tenth(Image.fromarray(BYTES)))
+    assert torch.equal(reader(1), reader(0))
+
+
+@pytest.mark.parametrize(
+    "sample", [FLOATS, FLOATS[None], (FLOATS, 1), {"image": FLOATS.double()}, [FLOATS.clone().requires_grad_()]]
+)
+def test_dataset_reader_float_tensor_counts_as_preprocessed(sample: object) -> None:
+    read = DatasetReader([sample], tenth, 10**6)(0)
+    assert read.dtype == torch.float32
+    assert torch.equal(read, FLOATS)
+
+
+@pytest.mark.parametrize(("sample", "error", "message"), [
+    ((), ImageError, "a sample must hold a picture, got an empty tuple."),
+    ({}, ImageError, "a sample must hold a picture, got an empty dict."),
+    (FLOATS.expand(2, 3, 4, 5), ShapeError, "a sample must be one picture, got a batch (2, 3, 4, 5)."),
+    (FLOATS[:2], ShapeError, "a preprocessed tensor must have shape (3, H, W) or (N, 3, H, W), got (2, 4, 5)."),
+    (BYTES.astype(float), DTypeError, "image must be uint8, got float64."),
+    (5, ImageError, "image must be a path, PIL image, uint8 array or uint8 tensor, got int."),
+    ("gone.png", ImageError, "no file 'gone.png'."),
+])  # fmt: skip
+def test_dataset_reader_refuses(sample: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=re.escape(message)):
+        DatasetReader([sample], tenth, 10**6)(0)
+
+
+class Holey:
+    """A Dataset of ten with a hole that raises what its author chose."""
+
+    def __getitem__(self, position: int) -> tuple[torch.Tensor, int]:
+        if position == 4:
+            raise OSError("moved")
+        return picture(position), position
+
+
+def test_read_batches_of_a_dataset() -> None:
+    check(read_all(DatasetReader(Holey(), tenth, 10**6)), {4: "OSError: moved"})
+
+
+def stacked(*positions: int) -> torch.Tensor:
+    return torch.stack([picture(position) for position in positions])
+
+
+@pytest.mark.parametrize("wrapped", [
+    lambda batch: batch, lambda batch: (batch, [1, 2]), lambda batch: [batch, 1],
+    lambda batch: {"y": 1, "image": batch}, lambda batch: {"pixel_values": batch, "y": 1},
+    lambda batch: {"x": batch, "y": 1},
+    lambda batch: batch.double(),
+])  # fmt: skip
+def test_read_loader_takes_batches_of_any_form(wrapped: Callable[[torch.Tensor], object]) -> None:
+    loader = map(wrapped, [stacked(0, 1, 2), stacked(3, 4, 5), stacked(6, 7, 8), stacked(9)])
+    check(list(read_loader(loader, lambda position: False)), {})
+
+
+def test_read_loader_of_a_dataloader_with_workers_leaves_out_what_is_skipped() -> None:
+    asked: list[int] = []
+
+    def skip(position: int) -> bool:
+        asked.append(position)
+        return position in (1, 3, 4, 5)
+
+    loader = DataLoader(TensorDataset(stacked(*range(10)), torch.arange(10)), batch_size=3, num_workers=2)
+    reads = list(read_loader(loader, skip))
+    assert [read.parts[0][0] if read.parts else [] for read in reads] == [[0, 2], [], [6, 7, 8], [9]]
+    assert torch.equal(torch.cat([part for read in reads for _, part in read.parts]), stacked(0, 2, 6, 7, 8, 9))
+    assert asked == list(range(10))
+    assert all(read.failures == [] and read.seconds > 0 for read in reads)
+
+
+def test_read_loader_single_samples_and_clips() -> None:
+    reads = list(read_loader([picture(0), stacked(1, 2), torch.zeros(2, 3, 4, 5, 5)], lambda position: False))
+    assert [(positions, part.shape) for read in reads for positions, part in read.parts] == [
+        ([0], (1, 3, 4, 5)), ([1, 2], (2, 3, 4, 5)), ([3, 4], (2, 3, 4, 5, 5)),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("batch", "error", "message"), [
+    (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), DTypeError, r"a loader's batches must be float .* got torch\.uint8\."),
+    (["a.png"], DTypeError, r"a loader's batches must be float tensors, which count as preprocessed, got str\."),
+    (torch.zeros(2, 1, 4, 4), ShapeError, r"must have shape \(3, H, W\) or \(N, 3, H, W\), got \(2, 1, 4, 4\)"),
+    ([], ImageError, "a sample must hold a picture, got an empty list"),
+])  # fmt: skip
+def test_read_loader_refuses(batch: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        list(read_loader([batch], lambda position: False))
+
+
+def test_read_loader_error_of_the_loader_is_the_callers() -> None:
+    def loader() -> Iterator[torch.Tensor]:
+        yield stacked(0)
+        raise OSError("disk gone")
+
+    reads = read_loader(loader(), lambda position: False)
+    next(reads)
+    with pytest.raises(OSError, match="disk gone"):
+        next(reads)
+
+
+def test_read_batches_says_what_helps_where_shared_memory_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(self: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", none_left)
+    with pytest.raises(ImageError, match=r"cannot be started: .*No space left on device \(28\)\. Set workers to 0\.$"):
+        next(read_batches(lambda position: torch.zeros(3, 2, 2), [[0]], workers=1, timeout_s=9.0))
+    (read,) = read_batches(lambda position: torch.zeros(3, 2, 2), [[0]], workers=0, timeout_s=9.0)
+    assert read.parts[0][0] == [0]

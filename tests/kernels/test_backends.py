@@ -1,0 +1,256 @@
+"""Which backend draws: only 'auto' chooses, and a named one is used or refused with its reason."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from cnnviz_fast import options
+from cnnviz_fast.diagnostics import installation as doctor
+from cnnviz_fast.errors import BackendUnavailableError
+from cnnviz_fast.kernels import backends
+
+
+@pytest.fixture
+def without_numba(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let numba fail as it is loaded."""
+    _forget()
+    monkeypatch.delitem(sys.modules, "cnnviz_fast.kernels.numba_cpu", raising=False)
+    monkeypatch.setitem(sys.modules, "numba", None)
+    yield
+    _forget()
+
+
+def _forget() -> None:
+    """Let backends be loaded anew."""
+    backends._fails_on.cache_clear()
+    backends.cannot_load.cache_clear()
+
+
+def test_backends_are_those_of_the_option() -> None:
+    assert sorted(["auto", *backends.BACKENDS]) == sorted(options.BACKENDS)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Return what makes this a machine with a CUDA device, on which Triton's trial goes as said."""
+    kernels = types.SimpleNamespace(trial=lambda device: None)
+
+    def becomes(trial: Callable[[str], None]) -> None:
+        kernels.trial = trial
+        monkeypatch.setattr(backends, "_sees_cuda", lambda: True)
+        monkeypatch.setitem(sys.modules, "cnnviz_fast.kernels.triton_gpu", kernels)
+        backends._fails_on.cache_clear()
+        backends._log_fallback.cache_clear()
+
+    yield becomes
+    backends._fails_on.cache_clear()
+    backends._log_fallback.cache_clear()
+
+
+def no_compiler(device: str) -> None:
+    """Fail as Triton does where it finds no C compiler."""
+    raise RuntimeError("Failed to find C compiler. Please specify via CC environment variable.\nMore.")
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", "numba"), ("cuda", "triton"), ("mps", "torch")])
+def test_choose_auto_takes_what_fits_the_device(device: str, expected: str, machine: Callable[..., None]) -> None:
+    machine(trial=lambda device: None)
+    assert backends.choose("auto", device).name == expected
+
+
+def test_choose_auto_tries_triton_once(machine: Callable[..., None]) -> None:
+    trials: list[str] = []
+    machine(trial=trials.append)
+    for name in ("auto", "triton", "auto"):
+        assert backends.choose(name, "cuda").name == "triton"
+    assert trials == ["cuda"]
+
+
+def test_choose_tries_triton_on_the_device_of_the_maps(machine: Callable[..., None]) -> None:
+    trials: list[str] = []
+
+    def old_card(device: str) -> None:
+        trials.append(device)
+        if device == "cuda:1":
+            raise RuntimeError("too old")
+
+    machine(trial=old_card)
+    chosen = [backends.choose("auto", device).name for device in ("cuda:0", "cuda:1", "cuda:2", "cuda:1")]
+    assert chosen == ["triton", "torch", "triton", "torch"]
+    assert trials == ["cuda:0", "cuda:1", "cuda:2"]
+    assert backends.choose("triton", "cuda:0").name == "triton"
+    with pytest.raises(BackendUnavailableError, match="too old"):
+        backends.choose("triton", "cuda:1")
+
+
+def test_choose_tries_triton_again_where_memory_was_short(machine: Callable[..., None]) -> None:
+    trials: list[str] = []
+
+    def full_at_first(device: str) -> None:
+        trials.append(device)
+        if len(trials) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 MiB.")
+
+    machine(trial=full_at_first)
+    assert [backends.choose("auto", "cuda").name for _ in range(3)] == ["torch", "triton", "triton"]
+    assert trials == ["cuda"] * 2
+
+
+def test_choose_auto_where_triton_fails_takes_torch_and_says_so_once(
+    machine: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    machine(trial=no_compiler)
+    for _ in range(2):
+        assert backends.choose("auto", "cuda").name == "torch"
+    reason = "RuntimeError: Failed to find C compiler. Please specify via CC environment variable."
+    message = f"backend 'torch' draws maps on CUDA, since 'triton' does not work here: {reason}"
+    assert caplog.record_tuples == [("cnnviz_fast", logging.WARNING, message)]
+    with pytest.raises(BackendUnavailableError) as caught:
+        backends.choose("triton", "cuda")
+    assert str(caught.value) == f"backend 'triton' does not work here: {reason}"
+
+
+def test_doctor_says_what_auto_takes_on_cuda_and_why_not_triton(
+    machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    machine(trial=no_compiler)
+    found = {f["subject"]: f for f in doctor._backends()}
+    assert found["backend torch"]["detail"] == "chosen by auto for maps on CUDA"
+    assert found["backend numba"]["detail"] == "chosen by auto for maps on the CPU"
+    assert found["backend triton"]["state"] == "missing"
+    assert found["backend triton"]["detail"].startswith("RuntimeError: Failed to find C compiler.")
+
+
+def test_missing_triton_without_cuda_is_not_even_loaded() -> None:
+    code = "from cnnviz_fast import backends; import sys; print(backends.missing('triton'), 'triton' in sys.modules)"
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout == "torch sees no CUDA device False\n"
+
+
+def test_choose_triton_for_maps_on_the_cpu_is_refused() -> None:
+    with pytest.raises(BackendUnavailableError) as caught:
+        backends.choose("triton", "cpu")
+    assert str(caught.value) == (
+        "backend 'triton' needs maps on a CUDA device, got cpu. Pass maps.cuda(), or take backend 'torch'."
+    )
+
+
+@pytest.mark.parametrize("name", [name for name, backend in backends.BACKENDS.items() if backend.takes("cpu")])
+def test_choose_named_backend_is_used(name: str) -> None:
+    assert backends.choose(name, "cpu").name == name
+    assert backends.missing(name) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [(name, {"float32"}) for name in ("reference", "torch", "numba")]
+    + [("triton", {"float32", "float16", "bfloat16"})],
+)
+def test_readable_widens_what_the_kernels_do_not_read(name: str, kept: set[str]) -> None:
+    for dtype in ("float32", "float16", "bfloat16", "float64", "int64", "uint8", "bool"):
+        maps = torch.tensor([[[0.0, 1.0], [2.5, 300.0]]]).to(getattr(torch, dtype))
+        result = backends.BACKENDS[name].readable(maps)
+        if dtype in kept:
+            assert result is maps
+        else:
+            assert (result.dtype, result.tolist()) == (torch.float32, maps.float().tolist())
+
+
+@pytest.mark.parametrize("name", ["reference", "numba"])
+def test_choose_named_backend_on_a_device_it_cannot_use_is_refused(name: str) -> None:
+    with pytest.raises(BackendUnavailableError) as caught:
+        backends.choose(name, "cuda")
+    assert str(caught.value) == (
+        f"backend '{name}' needs maps on the CPU, got cuda. Pass maps.cpu(), or take backend 'torch'."
+    )
+
+
+@pytest.mark.usefixtures("without_numba")
+def test_choose_without_numba_auto_takes_torch_and_numba_is_refused() -> None:
+    assert backends.choose("auto", "cpu").name == "torch"
+    with pytest.raises(BackendUnavailableError, match=r"^backend 'numba' does not work here: .*numba"):
+        backends.choose("numba", "cpu")
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
+    """Return the commands that would be started, with numba's cache in an empty folder."""
+    commands: list[list[str]] = []
+    monkeypatch.setattr(backends.subprocess, "Popen", lambda command, **_: commands.append(command))
+    monkeypatch.setattr(backends, "_compiling", {})
+    for module in ("numba_cpu", "numba_values"):
+        monkeypatch.delitem(sys.modules, f"cnnviz_fast.kernels.{module}", raising=False)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    return commands
+
+
+@pytest.mark.parametrize("name", ["auto", "numba"])
+def test_compile_ahead_empty_cache_compiles_once(name: str, started: list[list[str]]) -> None:
+    backends.compile_ahead(name)
+    backends.compile_ahead(name)
+    backends.compile_ahead(name, "numba_values")
+    imported = ["import cnnviz_fast.kernels.numba_cpu", "import cnnviz_fast.kernels.numba_values"]
+    assert started == [[sys.executable, "-c", code] for code in imported]
+
+
+@pytest.mark.parametrize("name", ["torch", "reference"])
+def test_compile_ahead_other_backends_compile_nothing(name: str, started: list[list[str]]) -> None:
+    backends.compile_ahead(name)
+    assert started == []
+
+
+def test_compile_ahead_filled_cache_compiles_nothing(started: list[list[str]], tmp_path: Path) -> None:
+    (tmp_path / "kernels").mkdir()
+    (tmp_path / "kernels" / "numba_cpu._render_strip-1.py311.nbi").write_bytes(b"")
+    backends.compile_ahead("auto")
+    assert started == []
+
+
+def test_compile_ahead_loaded_kernels_compile_nothing(
+    started: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cnnviz_fast.kernels.numba_cpu", None)
+    backends.compile_ahead("auto")
+    assert started == []
+
+
+def test_compile_ahead_fills_the_cache_that_the_kernels_load_from(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.delitem(sys.modules, "cnnviz_fast.kernels.numba_cpu", raising=False)
+    backends.compile_ahead("numba")
+    (process,) = backends._compiling.values()
+    _forget()
+    assert backends.missing("numba") == ""
+    assert process.returncode == 0
+    assert list(tmp_path.rglob("numba_cpu._render_strip-*.nbc"))
+
+
+def test_numba_without_a_writable_cache_folder_compiles_in_memory(tmp_path: Path) -> None:
+    # A copy of the package that numba can cache nowhere: a file lies where each of the folders would be made.
+    package = tmp_path / "cnnviz_fast"
+    shutil.copytree(Path(backends.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "kernels" / "__pycache__").touch()
+    blocked = tmp_path / "blocked"
+    blocked.touch()
+    code = "import cnnviz_fast.kernels.numba_cpu as k; print(k.__file__, repr(k.cache_folder()))"
+    environment = {**os.environ, "HOME": str(blocked), "XDG_CACHE_HOME": str(blocked), "PYTHONPATH": str(tmp_path)}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path, check=False
+    )
+    assert done.stderr == ""
+    assert done.stdout == f"{package / 'kernels' / 'numba_cpu.py'} ''\n"

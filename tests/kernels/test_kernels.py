@@ -1,0 +1,515 @@
+"""The reference against numbers worked out by hand and against torch, Pillow and numpy; every backend against it."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import hypothesis.extra.numpy as hnp
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+from support.assertions import assert_equal_planes, assert_same_plane, assert_same_range, assert_same_statistics
+from support.cases import CASES, INF, LARGEST, NAN, SMALLEST, noise
+
+from cnnviz_fast.channels import statistics as channels
+from cnnviz_fast.geometry import GridLayout, Positions, Strip, plan_grid, sampling_positions
+from cnnviz_fast.kernels import Paint, numba_cpu, reference, torch_ops
+from cnnviz_fast.kernels.backends import BACKENDS
+from cnnviz_fast.options import ALIGNMENTS, NORMALIZATIONS, UPSAMPLINGS, RenderOptions
+
+FAST = ("torch", "numba")
+MODULES = {"reference": reference, "torch": torch_ops, "numba": numba_cpu}
+ALL_LEVELS = Paint(levels=256, flat=0.0, background=0, bad=255)
+WITH_ENTRIES = Paint(levels=254, flat=0.0, background=254, bad=255)
+SAMPLINGS = [(align, upsampling) for upsampling in UPSAMPLINGS for align in ALIGNMENTS]
+
+Plane = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What every backend's kernels get, with the arrays as CPU tensors."""
+
+    maps: torch.Tensor
+    vmin: torch.Tensor
+    vmax: torch.Tensor
+    rows: Positions
+    cols: Positions
+    layout: GridLayout
+    paint: Paint
+
+
+def make_job(
+    maps: torch.Tensor,
+    layout: GridLayout,
+    align: str = "center",
+    upsampling: str = "bilinear",
+    paint: Paint = ALL_LEVELS,
+    **options: Any,
+) -> Job:
+    """Build a job from maps, (C, H, W) float32, with the ranges that the options say."""
+    vmin, vmax = map(torch.from_numpy, reference.channel_range(maps.contiguous().numpy()))
+    if options.get("normalize") == "sigmoid":
+        maps = channels.squash(maps)
+    if options.get("normalize") == "symmetric":
+        paint = paint._replace(flat=0.5)
+    vmin, vmax = channels.drawing_range(maps, vmin, vmax, RenderOptions(**options))
+    rows = sampling_positions(maps.shape[1], layout.tile_h, align, upsampling)
+    cols = sampling_positions(maps.shape[2], layout.tile_w, align, upsampling)
+    return Job(maps, vmin, vmax, rows, cols, layout, paint)
+
+
+def draw(backend: str, job: Job, strip_rows: int | None = None) -> Plane:
+    """Draw a job's sheet by strips of some height; every strip lies in memory of its own, full of what was before."""
+    to_array = BACKENDS[backend].to_array
+    arrays = [to_array(tensor) for tensor in (job.maps, job.vmin, job.vmax)]
+    before = [tensor.clone() for tensor in (job.maps, job.vmin, job.vmax)]
+    bands = []
+    for strip in job.layout.strips(strip_rows or job.layout.height):
+        memory = np.full((strip.stop - strip.start + 2, job.layout.width), 0xA5, dtype=np.uint8)
+        MODULES[backend].render_strip(*arrays, job.rows, job.cols, job.layout, job.paint, strip, memory[1:-1])
+        assert (memory[[0, -1]] == 0xA5).all(), "written beside `out`"
+        bands.append(memory[1:-1])
+    for tensor, copy in zip((job.maps, job.vmin, job.vmax), before, strict=True):
+        assert torch.equal(tensor.nan_to_num(7), copy.nan_to_num(7)), "input modified"
+    return np.concatenate(bands)
+
+
+def tile_of(values: Any, size: tuple[int, int], align: str = "center", **arguments: Any) -> list[list[int]]:
+    """Draw one map by the reference."""
+    maps = torch.tensor(values, dtype=torch.float32)[None]
+    return draw("reference", make_job(maps, GridLayout(1, 1, 1, *size), align, **arguments)).tolist()
+
+
+# Layer 1 of trust: the reference against numbers worked out by hand.
+
+
+@pytest.mark.parametrize(
+    ("value", "vmin", "vmax", "expected"),
+    [
+        (0, 0, 4, 0),
+        (1, 0, 4, 0.25),
+        (4, 0, 4, 1),
+        (-3, 0, 4, 0),
+        (9, 0, 4, 1),
+        (-1, -2, 2, 0.25),
+        (7, 7, 7, 0.5),
+        (NAN, 0, 4, NAN),
+        (INF, 0, 4, NAN),
+        (-INF, 0, 4, NAN),
+        (INF, 7, 7, NAN),
+        (0, -3e38, 3e38, 0.5),
+        (3e38, -3e38, 3e38, 1),
+        (3e38, -3e38, 0, 1),
+        (-3e38, 0, 3e38, 0),
+        (-LARGEST, -LARGEST, LARGEST, 0),
+        (LARGEST, -LARGEST, LARGEST, 1),
+        (SMALLEST, 0, SMALLEST, 1),
+        (2 * SMALLEST, 0, 4 * SMALLEST, 0.5),
+    ],
+)
+def test_normalize_value_by_hand(value: float, vmin: float, vmax: float, expected: float) -> None:
+    result = reference.normalize(np.float32(value), np.float32(vmin), np.float32(vmax), 0.5)
+    assert result.dtype == np.float32
+    np.testing.assert_array_equal(result, np.float32(expected))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "fraction", "expected"),
+    [(0, 1, 0.25, 0.25), (1, 0, 0.25, 0.75), (0.5, NAN, 0, 0.5), (NAN, 0.5, 0.999, NAN), (0.5, NAN, 0.001, NAN)],
+)
+def test_blend_by_hand(before: float, after: float, fraction: float, expected: float) -> None:
+    result = reference.blend(np.float32(before), np.float32(after), np.float32(fraction))
+    assert result.dtype == np.float32
+    np.testing.assert_array_equal(result, np.float32(expected))
+
+
+@pytest.mark.parametrize(
+    ("align", "upsampling", "expected"),
+    [
+        # Two samples, 0 and 1, as four pixels. center: at -0.25, 0.25, 0.75, 1.25, clamped; floor(v * 255 + 0.5).
+        ("center", "bilinear", [0, 64, 191, 255]),
+        # left: at 0, 0.5, 1, 1.5. 127.5 rounds up.
+        ("left", "bilinear", [0, 128, 255, 255]),
+        # corners: at 0, 1/3, 2/3, 1.
+        ("corners", "bilinear", [0, 85, 170, 255]),
+        ("center", "nearest", [0, 0, 255, 255]),
+        ("left", "nearest", [0, 0, 255, 255]),
+        ("corners", "nearest", [0, 0, 255, 255]),
+    ],
+)
+def test_render_strip_two_samples_by_hand(align: str, upsampling: str, expected: list[int]) -> None:
+    assert tile_of([[0, 1]], (1, 4), align, upsampling=upsampling) == [expected]
+    assert tile_of([[0], [1]], (4, 1), align, upsampling=upsampling) == [[entry] for entry in expected]
+
+
+def test_render_strip_two_axes_by_hand() -> None:
+    # Fractions 0, 1/2, 1 in both axes over the corners 0, 1/4, 1/2, 1: 255 times 1/8, 7/16, 1/4, 5/8, 3/4, rounded.
+    assert tile_of([[0, 0.25], [0.5, 1]], (3, 3), "corners") == [[0, 32, 64], [64, 112, 159], [128, 191, 255]]
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"), [(256, [0, 64, 128, 255]), (255, [0, 64, 127, 254]), (2, [0, 0, 1, 1]), (1, [0, 0, 0, 0])]
+)
+def test_render_strip_levels_by_hand(levels: int, expected: list[int]) -> None:
+    paint = ALL_LEVELS._replace(levels=levels)
+    assert tile_of([[0, 0.25, 0.5, 1]], (1, 4), paint=paint) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("flat", "levels", "expected"), [(0, 256, 0), (0.5, 256, 128), (0.5, 255, 127), (0.5, 254, 127)]
+)
+def test_render_strip_flat_channel_by_hand(flat: float, levels: int, expected: int) -> None:
+    paint = Paint(levels, flat, 0, 255)
+    assert tile_of([[-4, -4]], (2, 2), paint=paint) == [[expected] * 2] * 2
+
+
+def test_render_strip_values_clamped_before_they_are_interpolated() -> None:
+    # 100 counts as 1: the pixel half way shows 1/2. Clamped after interpolation it would show 1.
+    assert tile_of([[0, 100]], (1, 3), "corners", normalize="fixed", vmin=0, vmax=1) == [[0, 128, 255]]
+
+
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
+def test_render_strip_nonfinite_sample_spoils_the_pixels_it_weighs_in(value: float) -> None:
+    # corners, 3 samples as 5 pixels: at 0, 0.5, 1, 1.5, 2; the middle sample weighs in the three in between.
+    assert tile_of([[0, value, 1]], (1, 5), "corners") == [[0, 255, 255, 255, 255]]
+    assert tile_of([[0, value, 1]], (1, 5), "corners", paint=WITH_ENTRIES) == [[0, 255, 255, 255, 253]]
+
+
+def test_render_strip_neighbour_of_weight_zero_spoils_nothing() -> None:
+    assert tile_of([[0, 1, NAN]], (1, 3), paint=WITH_ENTRIES) == [[0, 253, 255]]
+    assert tile_of([[0], [1], [NAN]], (3, 1), paint=WITH_ENTRIES) == [[0], [253], [255]]
+    # Clamped to the edge, the sample at the edge is the only one.
+    assert tile_of([[0, NAN]], (1, 6), paint=WITH_ENTRIES) == [[0, 0, 255, 255, 255, 255]]
+
+
+def test_render_strip_gap_margin_and_empty_cells_are_background() -> None:
+    layout = GridLayout(count=3, rows=2, cols=2, tile_h=1, tile_w=2, gap=1, margin=1)
+    maps = torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]], [[5.0, 5.0]]])
+    plane = draw("reference", make_job(maps, layout, paint=Paint(255, 0.0, 9, 255)))
+    assert plane.tolist() == [
+        [9, 9, 9, 9, 9, 9, 9],
+        [9, 0, 254, 9, 254, 0, 9],
+        [9, 9, 9, 9, 9, 9, 9],
+        [9, 0, 0, 9, 9, 9, 9],
+        [9, 9, 9, 9, 9, 9, 9],
+    ]
+
+
+@pytest.mark.parametrize("backend", MODULES)
+def test_render_strip_room_for_text_is_background(backend: str) -> None:
+    layout = GridLayout(3, 2, 2, 1, 2, gap=1, margin=0, label_h=1, label_w=3, head=1, foot=2, least_w=9)
+    maps = torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]], [[5.0, 5.0]]])
+    assert draw(backend, make_job(maps, layout, paint=Paint(255, 0.0, 9, 255))).tolist() == [
+        [9] * 9,
+        [9] * 9,
+        [0, 254, 9, 9, 254, 0, 9, 9, 9],
+        [9] * 9,
+        [9] * 9,
+        [0, 0, 9, 9, 9, 9, 9, 9, 9],
+        [9] * 9,
+        [9] * 9,
+    ]
+
+
+@pytest.mark.parametrize("backend", MODULES)
+def test_channel_range_by_hand(backend: str) -> None:
+    maps = torch.tensor([[[3.0, -1.0]], [[NAN, 2.0]], [[INF, -INF]], [[INF, 4.0]], [[NAN, NAN]], [[-0.0, 0.0]]])
+    vmin, vmax = MODULES[backend].channel_range(BACKENDS[backend].to_array(maps))
+    expected = [-1, 2, NAN, 4, NAN, 0], [3, 2, NAN, 4, NAN, 0]
+    assert_same_range((vmin, vmax), [np.array(side, np.float32) for side in expected])
+
+
+# Layer 1, continued: the reference against witnesses that share no code with it.
+
+
+@cache
+def witness_maps(h: int, w: int) -> torch.Tensor:
+    """Return three maps whose values already span [0, 1]."""
+    maps = noise(3, h, w)
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    return ((maps - low) / (high - low)).nan_to_num(0)
+
+
+def reference_tiles(maps: torch.Tensor, size: tuple[int, int], align: str, upsampling: str = "bilinear") -> Plane:
+    """Draw maps that span [0, 1] below each other, as (C * tile_h, tile_w)."""
+    layout = GridLayout(len(maps), len(maps), 1, *size)
+    job = make_job(maps, layout, align, upsampling, normalize="fixed", vmin=0, vmax=1)
+    return draw("reference", job)
+
+
+def as_plane(values: Any) -> Plane:
+    """Round values in [0, 1], (C, tile_h, tile_w), to 256 levels."""
+    values = np.asarray(values)
+    return np.floor(values * np.float32(255) + np.float32(0.5)).astype(np.uint8).reshape(-1, values.shape[-1])
+
+
+SIZES = [((7, 7), (28, 28)), ((5, 3), (16, 25)), ((1, 6), (9, 30)), ((4, 1), (11, 2)), ((6, 5), (6, 5))]
+
+
+@pytest.mark.parametrize(("size", "tile"), SIZES)
+@pytest.mark.parametrize(("align", "align_corners"), [("center", False), ("corners", True)])
+def test_render_strip_bilinear_equals_torch_interpolate(
+    size: tuple[int, int], tile: tuple[int, int], align: str, align_corners: bool
+) -> None:
+    maps = witness_maps(*size)
+    values = torch.nn.functional.interpolate(maps[None], size=tile, mode="bilinear", align_corners=align_corners)[0]
+    assert_same_plane(reference_tiles(maps, tile, align), as_plane(values.clamp(0, 1)))
+
+
+@pytest.mark.parametrize(("size", "tile"), SIZES)
+@pytest.mark.parametrize(("align", "mode"), [("left", "nearest"), ("center", "nearest-exact")])
+def test_render_strip_nearest_equals_torch_interpolate(
+    size: tuple[int, int], tile: tuple[int, int], align: str, mode: str
+) -> None:
+    maps = witness_maps(*size)
+    values = torch.nn.functional.interpolate(maps[None], size=tile, mode=mode)[0]
+    assert_equal_planes(reference_tiles(maps, tile, align, "nearest"), as_plane(values))
+
+
+@pytest.mark.parametrize(("size", "tile"), SIZES)
+def test_render_strip_center_equals_pillow_resize(size: tuple[int, int], tile: tuple[int, int]) -> None:
+    # A fair witness only because no side shrinks: then Pillow's triangle filter is plain bilinear interpolation.
+    maps = witness_maps(*size)
+    values = [Image.fromarray(m.numpy()).resize(tile[::-1], Image.Resampling.BILINEAR) for m in maps]
+    assert_same_plane(reference_tiles(maps, tile, "center"), as_plane(np.stack(values).clip(0, 1)))
+
+
+@pytest.mark.parametrize(("size", "tile"), SIZES)
+@pytest.mark.parametrize("align", ALIGNMENTS)
+def test_render_strip_bilinear_equals_numpy_interp(size: tuple[int, int], tile: tuple[int, int], align: str) -> None:
+    def positions(n: int, count: int) -> NDArray[np.float64]:
+        """The design's formulas, once more."""
+        if align == "left":
+            return np.array([d * n / count for d in range(count)])
+        if align == "center":
+            return np.array([(d + 0.5) * n / count - 0.5 for d in range(count)])
+        return np.array([d * (n - 1) / (count - 1) for d in range(count)])
+
+    def enlarge(lines: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+        """numpy.interp clamps to both ends."""
+        n = lines.shape[-1]
+        return np.apply_along_axis(lambda line: np.interp(positions(n, count), np.arange(n), line), -1, lines)
+
+    maps = witness_maps(*size)
+    values = enlarge(enlarge(maps.double().numpy(), tile[1]).swapaxes(1, 2), tile[0]).swapaxes(1, 2)
+    assert_same_plane(reference_tiles(maps, tile, align), as_plane(values.astype(np.float32)))
+
+
+# Layer 2: every backend, every case, against the reference.
+
+
+@cache
+def case_job(name: str, align: str, upsampling: str) -> Job:
+    case = CASES[name]
+    maps = channels.as_maps(case.maps)
+    layout = plan_grid(len(maps), *case.tile, grid=case.grid, gap=case.gap, margin=case.margin, room=case.room)
+    return make_job(maps, layout, align, upsampling, WITH_ENTRIES)
+
+
+@cache
+def case_plane(name: str, align: str, upsampling: str) -> Plane:
+    return draw("reference", case_job(name, align, upsampling))
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("backend", FAST)
+def test_channel_range_every_case_equals_reference_exactly(backend: str, name: str) -> None:
+    maps = channels.as_maps(CASES[name].maps)
+    actual = MODULES[backend].channel_range(BACKENDS[backend].to_array(maps))
+    assert_same_range(actual, reference.channel_range(maps.contiguous().numpy()))
+
+
+# The reference takes a second for a huge plane: one of them has to do.
+EVERY_CASE = [(name, *sampling) for name in CASES for sampling in (SAMPLINGS if name != "huge" else SAMPLINGS[:1])]
+
+
+@pytest.mark.parametrize(("name", "align", "upsampling"), EVERY_CASE)
+@pytest.mark.parametrize("backend", FAST)
+def test_render_strip_every_case_equals_reference(backend: str, name: str, align: str, upsampling: str) -> None:
+    job, expected = case_job(name, align, upsampling), case_plane(name, align, upsampling)
+    actual = draw(backend, job)
+    assert_same_plane(actual, expected, levels=job.paint.levels)
+    if backend == "numba":  # which says that it keeps every rounding
+        assert_equal_planes(actual, expected)
+
+
+@pytest.mark.gpu
+def test_kernels_on_cuda_every_case_equals_reference() -> None:
+    for sampled in EVERY_CASE:
+        job = case_job(*sampled)
+        arrays = [tensor.cuda() for tensor in (job.maps, job.vmin, job.vmax)]
+        actual = torch_ops.channel_range(arrays[0])
+        assert_same_range([side.cpu() for side in actual], reference.channel_range(job.maps.contiguous().numpy()))
+        plane = torch.empty(job.layout.height, job.layout.width, dtype=torch.uint8, device="cuda")
+        strip = Strip(0, job.layout.height)
+        torch_ops.render_strip(*arrays, job.rows, job.cols, job.layout, job.paint, strip, plane)
+        assert_same_plane(plane.cpu(), case_plane(*sampled), levels=job.paint.levels)
+
+
+# Strips.
+
+STRIP_CASES = [
+    "gap_and_margin",
+    "last_rows_empty",
+    "mixed",
+    "one_column_of_tiles",
+    "tile_smaller",
+    "all_that_is_written",
+]
+
+
+@pytest.mark.parametrize("strip_rows", [1, 2, 3, 4, 5, 7, 9, 10, 11, 13])
+@pytest.mark.parametrize("name", STRIP_CASES)
+@pytest.mark.parametrize("backend", MODULES)
+def test_render_strip_any_height_gives_the_same_plane(backend: str, name: str, strip_rows: int) -> None:
+    expected = case_plane(name, "center", "bilinear")
+    assert_equal_planes(draw(backend, case_job(name, "center", "bilinear"), strip_rows), expected)
+
+
+@pytest.mark.parametrize("backend", FAST)
+def test_render_strip_any_start_and_stop_gives_those_rows(backend: str) -> None:
+    # Tiles of 9 rows with gaps of 2 and a margin of 3: every start and stop, in a margin, mid-tile, in a gap.
+    sampled = ("gap_and_margin", "corners", "bilinear")
+    job, expected = case_job(*sampled), case_plane(*sampled)
+    arrays = [BACKENDS[backend].to_array(tensor) for tensor in (job.maps, job.vmin, job.vmax)]
+    for start in range(job.layout.height):
+        for stop in range(start + 1, job.layout.height + 1):
+            out = np.full((stop - start, job.layout.width), 0xA5, dtype=np.uint8)
+            strip = Strip(start, stop)
+            MODULES[backend].render_strip(*arrays, job.rows, job.cols, job.layout, job.paint, strip, out)
+            assert_equal_planes(out, expected[start:stop])
+
+
+def test_render_strip_torch_fills_a_tensor_too() -> None:
+    job = case_job("gap_and_margin", "center", "bilinear")
+    out = torch.full((job.layout.height, job.layout.width), 0xA5, dtype=torch.uint8)
+    strip = Strip(0, job.layout.height)
+    torch_ops.render_strip(job.maps, job.vmin, job.vmax, job.rows, job.cols, job.layout, job.paint, strip, out)
+    assert_same_plane(out, case_plane("gap_and_margin", "center", "bilinear"), levels=job.paint.levels)
+
+
+# Layer 3: signatures.
+
+
+@pytest.mark.parametrize("function", ["channel_range", "channel_moments", "render_strip", "blend_strip"])
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "reference"])
+def test_signature_every_backend_equals_reference(backend: str, function: str) -> None:
+    if backend == "triton":
+        pytest.importorskip("triton", reason="Triton is not installed; it comes with torch's CUDA builds")
+
+    def shown(home: ModuleType) -> list[tuple[str, Any, Any]]:
+        parameters = inspect.signature(getattr(home, function)).parameters.values()
+        return [(p.name, p.kind, p.default) for p in parameters]
+
+    assert shown(BACKENDS[backend].kernels) == shown(reference)
+
+
+def test_backends_name_every_kernel_module() -> None:
+    assert {name: backend.kernels for name, backend in BACKENDS.items() if backend.takes("cpu")} == MODULES
+
+
+# Properties: whatever the maps, the options and the layout are, numba and torch equal the reference.
+
+VALUES = st.one_of(
+    st.floats(width=32),
+    st.integers(-3, 3).map(float),
+    st.sampled_from([NAN, INF, -INF, LARGEST, -LARGEST, SMALLEST, -0.0, 0.5]),
+)
+DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int16, torch.uint8, torch.bool]
+
+
+@st.composite
+def any_maps(draw_value: Any) -> torch.Tensor:
+    """Any maps that `as_maps` takes, widened by it."""
+    shape = draw_value(st.tuples(st.integers(1, 5), st.integers(1, 6), st.integers(1, 6)))
+    values = torch.from_numpy(draw_value(hnp.arrays(np.float32, shape, elements=VALUES)))
+    dtype = draw_value(st.sampled_from(DTYPES))
+    if not dtype.is_floating_point:
+        values = values.nan_to_num(0, 1, 0).clamp(0, 200)
+    return channels.as_maps(values.to(dtype))
+
+
+@st.composite
+def any_ranges(draw_value: Any) -> dict[str, Any]:
+    """Any way to normalise."""
+    normalize = draw_value(st.sampled_from(NORMALIZATIONS))
+    if normalize == "fixed":
+        ends = draw_value(st.sampled_from([(0, 1), (-3e38, 3e38), (-2, 1e-3), (0, SMALLEST)]))
+        return {"normalize": normalize, "vmin": ends[0], "vmax": ends[1]}
+    if normalize == "percentile":
+        return {"normalize": normalize, "percentile": draw_value(st.sampled_from([(1, 99), (0, 100), (30, 60)]))}
+    return {"normalize": normalize}
+
+
+@st.composite
+def any_jobs(draw_value: Any) -> Job:
+    """Any maps on any layout in any palette."""
+    maps = draw_value(any_maps())
+    cols = draw_value(st.integers(1, len(maps) + 1))
+    layout = GridLayout(
+        count=len(maps),
+        rows=-(-len(maps) // cols) + draw_value(st.integers(0, 1)),
+        cols=cols,
+        tile_h=draw_value(st.integers(1, 12)),
+        tile_w=draw_value(st.integers(1, 12)),
+        gap=draw_value(st.integers(0, 3)),
+        margin=draw_value(st.integers(0, 3)),
+        label_h=draw_value(st.integers(0, 3)),
+        label_w=draw_value(st.integers(0, 15)),
+        head=draw_value(st.integers(0, 3)),
+        foot=draw_value(st.integers(0, 3)),
+        least_w=draw_value(st.integers(0, 40)),
+    )
+    levels = draw_value(st.sampled_from([256, 255, 254, 2]))
+    background, bad = draw_value(st.sampled_from([(254, 255), (0, 255), (255, 0)]))
+    return make_job(
+        maps,
+        layout,
+        draw_value(st.sampled_from(ALIGNMENTS)),
+        draw_value(st.sampled_from(UPSAMPLINGS)),
+        Paint(levels, 0.0, background, bad),
+        **draw_value(any_ranges()),
+    )
+
+
+@settings(max_examples=150)
+@given(any_maps())
+@example(torch.full((1, 1, 1), NAN))
+def test_channel_range_any_maps_equals_reference_exactly(maps: torch.Tensor) -> None:
+    expected = reference.channel_range(maps.numpy())
+    assert_same_range(numba_cpu.channel_range(maps.numpy()), expected)
+    assert_same_range(torch_ops.channel_range(maps), expected)
+
+
+@settings(max_examples=300)
+@given(job=any_jobs(), strip_rows=st.integers(1, 40))
+def test_render_strip_any_job_equals_reference(job: Job, strip_rows: int) -> None:
+    expected = draw("reference", job)
+    assert_equal_planes(draw("numba", job, strip_rows), expected)
+    assert_same_plane(draw("torch", job, strip_rows), expected, levels=min(job.paint.levels, 255))
+
+
+@settings(max_examples=100)
+@given(any_maps())
+@example(torch.full((1, 1, 1), NAN))
+def test_channel_moments_any_maps_equal_reference(maps: torch.Tensor) -> None:
+    expected = reference.channel_moments(maps.numpy())
+    for actual in (numba_cpu.channel_moments(maps.numpy()), torch_ops.channel_moments(maps)):
+        for name, ours, theirs in zip(("mean", "std", "zeros", "nan", "inf"), actual, expected, strict=True):
+            ours = np.asarray(ours)
+            assert ours.dtype == theirs.dtype
+            if name in ("zeros", "nan", "inf"):
+                assert (ours == theirs).all()
+            else:
+                # Sums differ in their last bits, in units of what was summed.
+                unit = max(1.0, float(np.abs(np.where(np.isfinite(maps.numpy()), maps.numpy(), 0)).max(initial=0)))
+                assert_same_statistics(ours / unit, theirs / unit)

@@ -1,0 +1,36 @@
+"""Detectors on the meta device: the same layers and shapes as in a real pass, where values do not decide."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from cnnviz_fast.activations.capture import list_layers
+from cnnviz_fast.models.load import load_model
+from cnnviz_fast.models.meta_detectors import run_without_values
+
+
+@pytest.mark.parametrize("name", [
+    "fasterrcnn_mobilenet_v3_large_320_fpn", "ssdlite320_mobilenet_v3_large",
+    pytest.param("retinanet_resnet50_fpn", marks=pytest.mark.zoo),
+    pytest.param("fcos_resnet50_fpn", marks=pytest.mark.zoo),
+    pytest.param("maskrcnn_resnet50_fpn", marks=pytest.mark.zoo),
+    pytest.param("keypointrcnn_resnet50_fpn", marks=pytest.mark.zoo),
+])  # fmt: skip
+def test_list_layers_without_values_is_as_with_them(name: str) -> None:
+    batch = torch.zeros(1, 3, 96, 128)
+    on_meta = list_layers(load_model(name, weights="none", device="meta"), batch)
+    for_real = list_layers(load_model(name, weights="none", device="cpu"), batch)
+    assert [(layer.name, layer.calls) for layer in on_meta] == [(layer.name, layer.calls) for layer in for_real]
+    for ours, truth in zip(on_meta, for_real, strict=True):
+        # From the proposals on, the first axis counts boxes, which values decide.
+        regions = ours.name == "rpn" or ours.name.startswith("roi_heads")
+        assert (ours.shape or ())[regions:] == (truth.shape or ())[regions:], ours.name
+
+
+def test_run_without_values_leaves_other_modules_alone() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3))
+    before = dict(vars(module))
+    run_without_values(module)
+    assert vars(module) == before

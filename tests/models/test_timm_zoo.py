@@ -1,0 +1,103 @@
+"""timm's models: names, weights, and each model's own preprocessing."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from cnnviz_fast.cli import main as cli
+from cnnviz_fast.errors import ModelError
+from cnnviz_fast.models import timm_zoo
+from cnnviz_fast.models.load import example_input, load_model
+from cnnviz_fast.options import PreprocessOptions
+
+timm = pytest.importorskip("timm")
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep the hub's client from its server and its cache."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+
+
+def test_load_model_random_weights_follow_the_seed() -> None:
+    first, again = (load_model("timm:resnet10t", weights="none", seed=3, device="cpu") for _ in range(2))
+    other = load_model("timm:resnet10t", weights="none", seed=4, device="cpu")
+    assert torch.equal(first.module.conv1[0].weight, again.module.conv1[0].weight)
+    assert not torch.equal(first.module.conv1[0].weight, other.module.conv1[0].weight)
+    assert (first.spec, first.weights) == ("timm:resnet10t", "random, seed 3")
+    assert not first.module.training
+
+
+def test_load_model_preprocessing_is_that_of_the_data_config(photo: Path) -> None:
+    model = load_model("timm:mobilevit_xxs", weights="none", device="meta")
+    config = timm.data.resolve_model_data_config(model.module)
+    assert config["mean"] == (0.0, 0.0, 0.0)  # unlike ImageNet's
+    expected = timm.data.create_transform(**config, is_training=False)
+    with Image.open(photo) as picture:
+        assert torch.equal(model.preprocess(picture), expected(picture))
+        assert torch.equal(pickle.loads(pickle.dumps(model.preprocess))(picture), expected(picture))
+    assert example_input(model).shape == (1, 3, 256, 256)
+
+
+def test_load_model_preprocessing_takes_options(photo: Path) -> None:
+    options = PreprocessOptions(mean=(0, 0, 0), std=(1, 1, 1), interpolation="nearest")
+    model = load_model("timm:resnet10t", weights="none", device="meta", preprocess=options)
+    config = {**timm.data.resolve_model_data_config(model.module), "mean": (0, 0, 0), "std": (1, 1, 1)}
+    expected = timm.data.create_transform(**{**config, "interpolation": "nearest"}, is_training=False)
+    with Image.open(photo) as picture:
+        assert torch.equal(model.preprocess(picture), expected(picture))
+
+
+def test_load_model_checkpoint_is_loaded(tmp_path: Path) -> None:
+    trained = timm.create_model("resnet10t", pretrained=False)
+    torch.save(trained.state_dict(), tmp_path / "net.pth")
+    model = load_model("timm:resnet10t", weights=tmp_path / "net.pth", device="cpu")
+    assert torch.equal(model.module.fc.weight, trained.fc.weight)
+    assert model.weights == "net.pth"
+
+
+@pytest.mark.parametrize(("classes", "count"), [(1000, 1000), (21843, 21843), (7, None)])
+def test_load_model_pretrained_weights_name_their_classes(
+    classes: int, count: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = timm.create_model("resnet10t", num_classes=classes)
+    monkeypatch.setattr(timm_zoo, "pretrained", lambda name: trained)
+    categories = load_model("timm:resnet10t", device="cpu").categories
+    assert categories is None if count is None else len(categories) == count
+    if count == 1000:
+        assert "golden retriever" in categories[207]
+
+
+@pytest.mark.parametrize(("spec", "weights", "said"), [
+    ("timm:resnet5o", "none", r"no model 'resnet5o' in timm .*Closest: 'resnet50'"),
+    ("timm:resnet50.nothing", "none", r"no weights 'nothing' of resnet50 in timm .* There are .*a1_in1k"),
+    ("timm:resnet50", "a1_in2k", r"no weights 'a1_in2k' of resnet50"),
+    ("timm:", "none", r"no model '' in timm"),
+])  # fmt: skip
+def test_load_model_unknown_name_is_one_line(spec: str, weights: str, said: str) -> None:
+    with pytest.raises(ModelError, match=said) as caught:
+        load_model(spec, weights=weights)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("weights", [None, "DEFAULT", "a1_in1k"])
+def test_load_model_weights_that_cannot_be_downloaded_name_the_way_out(weights: str | None) -> None:
+    with pytest.raises(ModelError, match=r"weights of timm:resnet50\S* cannot be loaded: .* Use --weights none"):
+        load_model("timm:resnet50", weights=weights)
+
+
+def test_layers_input_is_the_models_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["layers", "timm:swinv2_cr_tiny_ns_224", "--json", "--match", "patch_embed"]) == cli.DONE
+    assert json.loads(capsys.readouterr().out)[0]["shape"][0] == 1
+    assert cli.main(["layers", "timm:mobilevit_xxs", "--json", "--match", "stem"]) == cli.DONE
+    assert json.loads(capsys.readouterr().out)[0]["shape"] == [1, 16, 128, 128]

@@ -1,0 +1,263 @@
+"""The fingerprint of a run: the same in another process, another where a pixel may be another."""
+
+from __future__ import annotations
+
+import enum
+import functools
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision.transforms import v2
+
+from cnnviz_fast.errors import ModelError
+from cnnviz_fast.models.load import LoadedModel, load_model
+from cnnviz_fast.models.preprocess import imagenet_preset
+from cnnviz_fast.options import PreprocessOptions, RenderOptions
+from cnnviz_fast.runs.folder.fingerprint import described, differences, fingerprint_of, weights_digest
+
+
+def small(seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+
+
+def test_weights_digest_is_that_of_the_values() -> None:
+    first = weights_digest(small())
+    assert len(first) == 64
+    assert weights_digest(small()) == first
+    assert weights_digest(small(1)) != first
+    assert weights_digest(small().to(memory_format=torch.channels_last)) == first
+    assert weights_digest(small().requires_grad_(False)) == first
+    assert weights_digest(nn.Sequential(*small())) == first
+
+
+@pytest.mark.parametrize("name", ["0.weight", "0.bias", "1.running_mean", "1.num_batches_tracked"])
+def test_weights_digest_of_one_value_changed_is_another(name: str) -> None:
+    module = small()
+    state = module.state_dict()
+    before = weights_digest(module)
+    state[name].view(-1)[-1] += 1
+    assert weights_digest(module) != before
+
+
+def test_weights_digest_counts_dtype_shape_and_name() -> None:
+    def of(**tensors: torch.Tensor) -> str:
+        module = nn.Module()
+        for name, tensor in tensors.items():
+            module.register_buffer(name, tensor, persistent=False)
+        return weights_digest(module)
+
+    zeros = torch.zeros(4)
+    tried = [
+        of(), of(a=zeros), of(b=zeros), of(a=zeros.view(2, 2)), of(a=zeros.int()), of(a=zeros, b=zeros),
+        of(a=torch.zeros(8)), of(a=zeros.bfloat16()), of(a=zeros.half()), of(a=-zeros), of(a=torch.zeros(())),
+        of(a=torch.zeros(0, 4)), of(a=torch.full((4,), torch.nan)), of(a=torch.zeros(4, dtype=torch.complex64)),
+    ]  # fmt: skip
+    assert len(set(tried)) == len(tried)
+    grid = torch.arange(6.0).view(2, 3)
+    assert of(a=grid.T) == of(a=grid.T.contiguous()) != of(a=grid)
+    assert of(a=grid, b=zeros) == of(b=zeros, a=grid)
+    assert of(a=grid.to_sparse()) == of(a=grid)
+    complex_grid = grid + 1j
+    assert of(a=complex_grid.conj()) == of(a=complex_grid.conj().resolve_conj()) != of(a=complex_grid)
+
+
+def test_weights_digest_of_shared_weights_is_that_of_copies() -> None:
+    torch.manual_seed(0)
+    shared, apart = (nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)) for _ in range(2))
+    shared[1].weight = shared[0].weight
+    apart.load_state_dict(shared.state_dict())
+    assert weights_digest(shared) == weights_digest(apart)
+    with torch.no_grad():
+        apart[1].weight[3, 3] += 1
+    assert weights_digest(shared) != weights_digest(apart)
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*:UserWarning")
+def test_weights_digest_sees_packed_weights_of_quantised_layers() -> None:
+    def quantised(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        return torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(4, 4)), {nn.Linear})
+
+    assert not list(quantised(0).parameters())
+    assert weights_digest(quantised(0)) == weights_digest(quantised(0)) != weights_digest(quantised(1))
+
+
+@pytest.mark.parametrize("module", [small().to("meta"), nn.Sequential(nn.LazyConv2d(4, 3))], ids=["meta", "lazy"])
+def test_weights_digest_without_values_is_refused(module: nn.Module) -> None:
+    with pytest.raises(ModelError, match=r"weights must have values, but '.+' has none yet\. Load the model"):
+        weights_digest(module)
+
+
+@pytest.mark.gpu
+def test_weights_digest_is_the_same_on_the_gpu() -> None:
+    assert weights_digest(small().cuda()) == weights_digest(small())
+
+
+MAKE = """
+import json, sys
+import torch
+from cnnviz_fast.fingerprint import fingerprint_of
+from cnnviz_fast.models import load_model
+from cnnviz_fast.options import PreprocessOptions, RenderOptions
+model = load_model("resnet18", weights="none", seed=3, preprocess=PreprocessOptions(size=64, mean=(0.5, 0.5, 0.5)))
+print(json.dumps(fingerprint_of(model, ["layer1"], {"render": RenderOptions(tile=56), "names": {"b", "a", "c"}})))
+"""
+
+
+def test_fingerprint_is_the_same_in_other_processes() -> None:
+    command = [sys.executable, "-c", MAKE]
+    said = [
+        subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"PYTHONHASHSEED": seed})
+        for seed in "12"
+    ]
+    first, second = (json.loads(each.stdout) for each in said)
+    assert differences(first, second) == []
+    model = load_model("resnet18", weights="none", seed=3, preprocess=PreprocessOptions(size=64, mean=(0.5, 0.5, 0.5)))
+    here = fingerprint_of(model, ["layer1"], {"render": RenderOptions(tile=56), "names": {"c", "b", "a"}})
+    assert differences(here, first) == []
+    assert first["model"] == "torchvision:resnet18"
+    assert first["layers"] == ["layer1"]
+    assert "+" not in first["torch"]
+
+
+def test_fingerprint_tells_everything_apart_that_changes_pixels() -> None:
+    def of(
+        module: nn.Module, layers: tuple[str, ...] = ("0",), preprocess: Any = None, **options: Any
+    ) -> dict[str, Any]:
+        record = LoadedModel(module, preprocess or imagenet_preset(), "mine", "as given")
+        return fingerprint_of(record, layers, {"render": RenderOptions(**options)})
+
+    torch.manual_seed(0)
+    stride = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), *small()[1:])
+    stride.load_state_dict(small().state_dict())
+    base = of(small(), tile=56)
+    assert differences(base, of(small(), tile=56)) == []
+    for other, said in (
+        (of(small(1), tile=56), "weights: "),
+        (of(stride, tile=56), "structure: "),
+        (of(small(), ("1",), tile=56), 'layers: ["0"] here, ["1"] there'),
+        (of(small(), tile=64), "render.fields.tile: 56 here, 64 there"),
+        (of(small(), preprocess=v2.Resize(3), tile=56), "preprocess.is: "),
+    ):
+        assert any(text.startswith(said.replace("fields.", "")) for text in differences(base, other)), differences(
+            base, other
+        )
+
+
+def test_fingerprint_of_a_model_without_values_is_refused() -> None:
+    with pytest.raises(ModelError, match="must have values"):
+        fingerprint_of(load_model("resnet18", weights="none", device="meta"), [], {})
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+@dataclass
+class Scale:
+    by: float
+
+
+class Plain:
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def method(self, picture: object) -> object:
+        return picture
+
+
+def scaled(by: float) -> Any:
+    return lambda picture: picture * by
+
+
+def keyword(picture: object, *, by: int = 3) -> object:
+    return picture
+
+
+def holds_itself() -> list[Any]:
+    part: list[Any] = [1]
+    part.append(part)
+    return part
+
+
+DIFFERENT = [
+    None, True, 2, 2.5, "2", [2], {"a": 2}, Colour.RED, Scale(2), Scale(3), Plain(2), Plain(3), Plain(2).method,
+    Plain(3).method, scaled(2), scaled(3), keyword, functools.partial(keyword, by=2), functools.partial(keyword, by=4),
+    len, Plain, b"2", torch.float32, torch.zeros(2), torch.zeros(3), np.zeros(2), lambda picture: picture + 1,
+    lambda picture: picture + 2, lambda picture, by=1: picture + by, lambda picture: [p for p in picture if p],
+    lambda picture: [p for p in picture if not p], v2.Resize(7), v2.Resize(8), v2.Compose([v2.Resize(7)]),
+    nn.Sequential(v2.Resize(7)), nn.Sequential(v2.Resize(8)), imagenet_preset(), Path("2/3"), {3, 4},
+    holds_itself(), complex(1, 2),
+]  # fmt: skip
+
+
+def test_described_values_are_told_apart() -> None:
+    texts = [json.dumps(described(value)) for value in DIFFERENT]
+    assert len(set(texts)) == len(texts)
+    assert not [text for text in texts if " at 0x" in text]
+
+
+def test_described_the_same_twice_is_the_same() -> None:
+    assert described(scaled(2)) == described(scaled(2))
+    assert described(Plain([Scale(1.0)])) == described(Plain((Scale(1.0),)))
+    assert described(imagenet_preset()) == described(imagenet_preset())
+    assert described(v2.Compose([v2.Resize(7)])) == described(v2.Compose([v2.Resize(7)]))
+    assert described({"b", "a"}) == ["a", "b"]
+    assert described(RenderOptions(tile=7)) == described(RenderOptions(tile=7)) != described(RenderOptions(tile=8))
+    assert described({Path("a"): Path("b/c")}) == {"a": "b/c"}
+
+
+def test_described_preset_names_its_steps() -> None:
+    preset = described(imagenet_preset())
+    assert preset["is"] == "torchvision.transforms._presets.ImageClassification"
+    assert (preset["crop_size"], preset["resize_size"]) == ([224], [256])
+    assert preset["interpolation"] == "InterpolationMode.BILINEAR"
+
+
+def test_described_image_processor_of_transformers() -> None:
+    import transformers
+
+    first, same, other = (transformers.ViTImageProcessor(size={"height": px, "width": px}) for px in (64, 64, 32))
+    assert described(first) == described(same) != described(other)
+    json.dumps(described(first))
+
+
+def test_described_object_that_does_not_pickle_is_its_class() -> None:
+    import threading
+
+    assert described(threading.Lock()) == {"is": "_thread.lock"}
+
+
+def test_differences_are_worded_with_both_values() -> None:
+    here = {"tile": 56, "same": [1], "render": {"gap": 1, "grid": None}, "gone": 3, "text": "a b"}
+    there = {"tile": 224, "same": [1], "render": {"gap": 2, "grid": None}, "new": {}, "text": "ab"}
+    assert differences(here, there) == [
+        "tile: 56 here, 224 there", "render.gap: 1 here, 2 there", "gone: 3 here, none there",
+        "text: a b here, ab there", "new: none here, {} there",
+    ]  # fmt: skip
+    assert differences(here, json.loads(json.dumps(here))) == []
+    assert differences({"a": (1, 2), "b": float("nan")}, {"a": [1, 2], "b": float("nan")}) == []
+
+
+def test_differences_of_long_values_show_where_they_differ() -> None:
+    layers = [f"layer{i}" for i in range(100)]
+    (said,) = differences({"layers": layers}, {"layers": [*layers[:70], "x", *layers[71:]]})
+    assert len(said) < 240
+    assert '"layer69", "layer70", "layer71"' in said
+    assert '"layer69", "x", "layer71"' in said
+    (said,) = differences({"layers": layers}, {"layers": layers[:99]})
+    assert said.endswith("there")
+    assert '"layer98", "layer99"] here' in said
+    assert '"layer98"] there' in said
+    (said,) = differences({"a": "x" * 64}, {"a": "y" * 64})
+    assert said == f"a: {'x' * 64} here, {'y' * 64} there"

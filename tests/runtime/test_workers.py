@@ -1,0 +1,162 @@
+"""The pool of workers: order, bounded look-ahead, and that nothing is left behind on any way out."""
+
+from __future__ import annotations
+
+import _thread
+import gc
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from cnnviz_fast.runtime.workers import default_threads, in_order
+
+PATIENCE_S = 10.0
+
+
+def workers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("cnnviz-")]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    yield
+    assert workers() == []
+
+
+def reached(condition: Callable[[], bool]) -> bool:
+    """Wait until something becomes true."""
+    end = time.monotonic() + PATIENCE_S
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.001)
+    return condition()
+
+
+def slow_first(item: int) -> int:
+    time.sleep(0.02 if item % 4 == 0 else 0)
+    return item * item
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8, 100])
+@pytest.mark.parametrize("count", [0, 1, 2, 23])
+def test_in_order_any_number_of_threads_keeps_the_order(count: int, threads: int) -> None:
+    assert list(in_order(slow_first, range(count), threads)) == [item * item for item in range(count)]
+
+
+def test_in_order_one_thread_works_in_the_caller() -> None:
+    assert set(in_order(lambda _: threading.current_thread(), range(5), 1)) == {threading.current_thread()}
+
+
+def test_in_order_several_threads_work_at_once() -> None:
+    together = threading.Barrier(3)
+    assert list(in_order(lambda item: together.wait(PATIENCE_S) >= 0, range(3), 3)) == [True] * 3
+
+
+def test_in_order_slow_consumer_bounds_the_look_ahead() -> None:
+    started: list[int] = []
+    results = in_order(lambda item: started.append(item) or item, range(100), 3)
+    for taken in range(1, 20):
+        next(results)
+        ahead = taken + 2 * 3
+        assert reached(lambda ahead=ahead: len(started) == ahead)
+        time.sleep(0.002)
+        assert len(started) == ahead
+    results.close()
+
+
+def fail_at(position: int) -> Callable[[int], int]:
+    def work(item: int) -> int:
+        if item == position:
+            raise ValueError(f"item {item}")
+        return item
+
+    return work
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("position", [0, 7, 19])
+def test_in_order_exception_in_a_worker_is_raised_here(position: int, threads: int) -> None:
+    taken: list[int] = []
+    with pytest.raises(ValueError, match=rf"^item {position}$"):
+        taken.extend(in_order(fail_at(position), range(20), threads))
+    assert taken == list(range(len(taken)))
+    assert len(taken) <= position
+    assert workers() == []
+
+
+def test_in_order_exception_in_a_worker_stops_the_others() -> None:
+    started = []
+
+    def work(item: int) -> None:
+        started.append(item)
+        if item == 1:
+            raise ValueError("item 1")
+        time.sleep(0.01)
+
+    with pytest.raises(ValueError, match="item 1"):
+        list(in_order(work, range(1000), 2))
+    assert len(started) <= 4
+
+
+def test_in_order_exit_in_a_worker_is_raised_here() -> None:
+    def work(item: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(in_order(work, range(10), 2))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_in_order_abandoned_iterator_ends_its_workers(threads: int) -> None:
+    started = []
+    results = in_order(lambda item: started.append(item), range(1000), threads)
+    next(results)
+    del results
+    gc.collect()
+    assert workers() == []
+    assert len(started) <= 1 + 2 * threads
+
+
+def test_in_order_never_started_iterator_starts_nothing() -> None:
+    results = in_order(fail_at(0), range(10), 2)
+    assert workers() == []
+    results.close()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, SystemExit])
+def test_in_order_error_in_the_consumer_ends_its_workers(error: type[BaseException]) -> None:
+    def consume() -> None:
+        for result in in_order(lambda item: item, range(1000), 3):
+            if result == 5:
+                raise error
+
+    with pytest.raises(error):
+        consume()
+    gc.collect()
+    assert workers() == []
+
+
+def test_in_order_interrupt_while_waiting_ends_its_workers() -> None:
+    release = threading.Event()
+
+    def work(item: int) -> None:
+        # Ctrl-C comes while the consumer waits for this; the workers then finish what they hold.
+        if item == 0:
+            _thread.interrupt_main()
+        release.wait(0.2)
+
+    with pytest.raises(KeyboardInterrupt):
+        list(in_order(work, range(1000), 2))
+    assert workers() == []
+
+
+def test_default_threads_counts_the_cores_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
+    assert default_threads() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    assert default_threads() == 7
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert default_threads() == 1

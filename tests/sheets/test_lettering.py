@@ -1,0 +1,98 @@
+"""Text as masks: the very pixels that Pillow draws, numbers put together from digits among them."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from cnnviz_fast.sheets.lettering import LARGEST_PX, SMALLEST_PX, capitals, draw_labels, draw_line, line_px, text_px
+
+
+def drawn_by_pillow(text: str, size: int, baseline: int, shape: tuple[int, int], x: int = 0) -> NDArray[np.bool_]:
+    """Draw a line of text that begins in column `x`, (height, width) bool."""
+    image = Image.new("1", shape[::-1])
+    font = ImageFont.load_default(size)
+    ImageDraw.Draw(image).text((x, baseline), text, fill=1, font=font, anchor="ls")
+    return np.asarray(image)
+
+
+@pytest.mark.parametrize(
+    ("tile", "expected"),
+    [((1, 1), 12), ((7, 7), 12), ((56, 56), 12), ((112, 112), 14), ((224, 224), 16), ((448, 448), 20), ((9, 448), 12),
+     ((448, 9), 12), ((9999, 9999), 40)],
+)  # fmt: skip
+def test_text_px_grows_with_the_tile(tile: tuple[int, int], expected: int) -> None:
+    assert (SMALLEST_PX, LARGEST_PX) == (12, 40)
+    assert text_px(*tile) == expected
+
+
+def test_smallest_px_is_where_digits_differ() -> None:
+    def least_difference(size: int) -> int:
+        digits = draw_labels("0123456789", size)
+        return min(int((a != b).sum()) for a, b in combinations(digits, 2))
+
+    assert least_difference(10) == 3, "a 6 and an 8"
+    assert all(least_difference(size) >= 8 for size in range(SMALLEST_PX, LARGEST_PX + 1, 2))
+
+
+@pytest.mark.parametrize("size", [12, 15, 16, 40])
+@pytest.mark.parametrize("text", ["resnet50 (none)  layer4.2", "|Qgjpqy,", "-1.631", "Ärger: 中 π", "\udcff\x00", "x"])
+def test_draw_line_equals_pillow(text: str, size: int) -> None:
+    mask = draw_line(text, size)
+    ascent, descent = ImageFont.load_default(size).getmetrics()
+    assert (mask.dtype, mask.shape[0]) == (np.bool_, line_px(size))
+    assert line_px(size) == ascent + descent
+    # Some letters, such as x, reach to the left of where they begin.
+    expected = drawn_by_pillow(text, size, ascent, (line_px(size), mask.shape[1] + 100), x=50)
+    first = min(50, int(expected.any(axis=0).argmax()))
+    assert (mask == expected[:, first : first + mask.shape[1]]).all()
+    assert mask.sum() == expected.sum() > 0, "cut off"
+
+
+def test_draw_line_breaks_are_blanks() -> None:
+    assert (draw_line("a\nb", 12) == draw_line("a b", 12)).all()
+    assert draw_line("a\nb", 12).shape[0] == line_px(12)
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n"])
+def test_draw_line_of_nothing_is_empty(text: str) -> None:
+    assert draw_line(text, 12).shape[0] == line_px(12)
+    assert not draw_line(text, 12).any()
+
+
+@pytest.mark.parametrize("size", range(SMALLEST_PX, LARGEST_PX + 1, 2))
+def test_draw_labels_numbers_equal_pillow(size: int) -> None:
+    # Every pair of digits at every size that is used, and numbers of every length.
+    labels = [f"{n:02d}" for n in range(100)] + ["0", "7", "123", "2047", "1048575"]
+    masks = draw_labels(labels, size)
+    whole = np.stack([drawn_by_pillow(label, size, size, (size + 9, masks.shape[2] + 9)) for label in labels])
+    rows = np.flatnonzero(whole.any(axis=(0, 2)))
+    assert (masks == whole[:, rows[0] : rows[-1] + 1, : masks.shape[2]]).all()
+    assert (masks.sum(axis=(1, 2)) == whole.sum(axis=(1, 2))).all(), "cut off"
+
+
+def test_draw_labels_names_stand_on_the_baseline_of_numbers() -> None:
+    labels = ["7", "strongest", "max", "2047"]
+    masks = draw_labels(labels, 12)
+    whole = [drawn_by_pillow(label, 12, 12, (30, masks.shape[2])) for label in labels]
+    rows = np.flatnonzero(np.any(whole, axis=(0, 2)))
+    assert (masks == np.stack(whole)[:, rows[0] : rows[-1] + 1]).all()
+
+
+@pytest.mark.parametrize("labels", [[""], [" ", ""], ["", "5"], ["²", "٣"]])
+def test_draw_labels_that_are_no_numbers(labels: Any) -> None:
+    masks = draw_labels(labels, 12)
+    assert len(masks) == len(labels)
+    for label, mask in zip(labels, masks, strict=True):
+        assert mask.any() == bool(label.strip())
+
+
+@pytest.mark.parametrize("size", [12, 16, 40])
+def test_capitals_are_the_rows_of_digits_in_a_line(size: int) -> None:
+    rows = np.flatnonzero(draw_line("0", size).any(axis=1))
+    assert (capitals(size).start, capitals(size).stop) == (rows[0], rows[-1] + 1)

@@ -1,0 +1,64 @@
+"""A notebook, made and executed here: what a user of Jupyter sees."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import nbclient
+import nbformat
+import numpy as np
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+from PIL import Image
+from support.assertions import assert_similar_picture
+
+import cnnviz_fast as cf
+
+CELLS = [
+    "import cnnviz_fast as cf\nmodel = cf.load_model('resnet18', weights='none', seed=0)",
+    "sheets = cf.visualize(model, ['{photo}', '{photo}'], ['conv1', 'layer4'], tile=160)\nlen(sheets)",
+    "sheets[0]",
+    "sheets[1]",
+]
+
+
+@pytest.fixture(scope="module")
+def executed(photo: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return the notebook after its cells ran in a kernel of their own."""
+    cells = [new_code_cell(cell.replace("{photo}", str(photo))) for cell in CELLS]
+    notebook = new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    folder = str(tmp_path_factory.mktemp("notebook"))
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in ("JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):  # nothing is left in the home folder
+            patch.setenv(variable, folder)
+        resources = {"metadata": {"path": folder}}
+        nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3", resources=resources).execute()
+    nbformat.validate(notebook)
+    return notebook
+
+
+def shown_by(cell: Any) -> Image.Image:
+    (output,) = cell.outputs
+    return Image.open(io.BytesIO(base64.b64decode(output.data["image/png"])))
+
+
+@pytest.mark.parametrize(("cell", "layer"), [(2, "conv1"), (3, "layer4")])
+def test_notebook_shows_a_sheet_of_at_most_2_megapixels(cell: int, layer: str, executed: Any, photo: Path) -> None:
+    model = cf.load_model("resnet18", weights="none", seed=0)
+    (sheet,) = cf.visualize(model, photo, layer, tile=160)
+    image = shown_by(executed.cells[cell])
+    assert image.format == "PNG"
+    assert image.width * image.height <= 2_000_000
+    large = sheet.index.size > 2_000_000
+    assert large == (layer == "layer4")
+    expected = Image.fromarray(sheet.rgb()).resize(image.size, Image.Resampling.BOX) if large else sheet.pil()
+    assert_similar_picture(np.asarray(image.convert("RGB")), np.asarray(expected.convert("RGB")))
+
+
+def test_notebook_visualize_returns_sheets_and_warns_of_nothing(executed: Any) -> None:
+    (output,) = executed.cells[1].outputs
+    assert output.output_type == "execute_result"
+    assert output.data["text/plain"] == "4"

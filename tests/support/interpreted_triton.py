@@ -1,0 +1,212 @@
+"""Triton's programs under its interpreter, on the CPU. `test_triton` runs this file, in a process of its own.
+
+By hand: TRITON_INTERPRET=1 python -m pytest -W ignore::RuntimeWarning tests/interpreted_triton.py
+(numpy, which the interpreter computes with, warns of infinities and NaN; a GPU does not).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import test_kernels as kernels
+import test_overlay as overlays
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.assertions import assert_equal_planes, assert_same_range, assert_same_statistics
+from support.cases import CASES
+
+import cnnviz_fast as cf
+from cnnviz_fast.channels import statistics as channels
+from cnnviz_fast.geometry import Strip
+from cnnviz_fast.kernels import backends, reference, triton_gpu
+from cnnviz_fast.kernels.backends import BACKENDS
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_blocks() -> Any:
+    """Make blocks small, so that tiles, rows and channels lie across their edges; 32 is no multiple of any tile."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, size in {
+            "BLOCK_PX": 32,
+            "LEAST_ROWS": 5,
+            "MOST_ROWS": 5,
+            "CHANNELS": 2,
+            "VALUES": 8,
+            "SPAN": 16,
+        }.items():
+            patch.setattr(triton_gpu, name, size)
+        yield
+
+
+def draw(job: kernels.Job, strip_rows: int | None = None, maps: torch.Tensor | None = None) -> kernels.Plane:
+    """Draw a job's sheet by strips; each lies between rows that nothing may be written to."""
+    maps, bands = job.maps if maps is None else maps, []
+    for strip in job.layout.strips(strip_rows or job.layout.height):
+        memory = np.full((strip.stop - strip.start + 2, job.layout.width), 0xA5, dtype=np.uint8)
+        triton_gpu.render_strip(
+            maps, job.vmin, job.vmax, job.rows, job.cols, job.layout, job.paint, strip, memory[1:-1]
+        )  # fmt: skip
+        assert (memory[[0, -1]] == 0xA5).all(), "written beside `out`"
+        bands.append(memory[1:-1])
+    return np.concatenate(bands)
+
+
+def assert_same_moments(maps: torch.Tensor) -> None:
+    """Compare channel_moments with the reference; sums in units of what was summed."""
+    values = maps.float().contiguous().numpy()
+    unit = max(1.0, float(np.abs(np.where(np.isfinite(values), values, 0)).max()))
+    expected = reference.channel_moments(values)
+    for name, ours, theirs in zip(
+        ("mean", "std", "zeros", "nan", "inf"), triton_gpu.channel_moments(maps), expected, strict=True
+    ):
+        ours = np.asarray(ours)
+        assert ours.dtype == theirs.dtype, name
+        if name in ("mean", "std"):
+            assert_same_statistics(ours / unit, theirs / unit)
+        else:
+            np.testing.assert_array_equal(ours, theirs, err_msg=name)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "huge"])
+def test_measurements_every_case_equal_reference(name: str) -> None:
+    maps = channels.as_maps(CASES[name].maps)
+    assert_same_range(triton_gpu.channel_range(maps), reference.channel_range(maps.contiguous().numpy()))
+    assert_same_moments(maps)
+
+
+# Alignment is data to the programs: of nearest, one is enough.
+SAMPLED = [case for case in kernels.EVERY_CASE if case[2] == "bilinear" or case[1] == "center"]
+
+
+@pytest.mark.parametrize(("name", "align", "upsampling"), SAMPLED)
+def test_render_strip_every_case_equals_reference(
+    name: str, align: str, upsampling: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name == "huge":
+        monkeypatch.setattr(triton_gpu, "BLOCK_PX", 256)
+    job = kernels.case_job(name, align, upsampling)
+    before = job.maps.clone()
+    assert_equal_planes(draw(job), kernels.case_plane(name, align, upsampling))
+    torch.testing.assert_close(job.maps, before, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("strip_rows", [3, 10])
+@pytest.mark.parametrize("name", kernels.STRIP_CASES)
+def test_render_strip_any_height_gives_the_same_plane(name: str, strip_rows: int) -> None:
+    expected = kernels.case_plane(name, "center", "bilinear")
+    assert_equal_planes(draw(kernels.case_job(name, "center", "bilinear"), strip_rows), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", ["mixed", "channels_last", "every_other"])
+def test_half_maps_are_widened_as_they_are_read(name: str, dtype: torch.dtype) -> None:
+    half = channels.as_maps(CASES[name].maps).to(dtype)
+    job = kernels.make_job(
+        half.float(), kernels.case_job(name, "center", "bilinear").layout, paint=kernels.WITH_ENTRIES
+    )
+    assert_equal_planes(draw(job, maps=half), kernels.draw("reference", job))
+    assert_same_range(triton_gpu.channel_range(half), reference.channel_range(half.float().contiguous().numpy()))
+    assert_same_moments(half)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["gap_and_margin", "labels_and_rows_without_tiles", "channels_last", "mixed"])
+def test_render_strip_of_several_samples_draws_each_as_on_its_own(name: str, dtype: torch.dtype) -> None:
+    job = kernels.case_job(name, "center", "bilinear")
+    layout, values = job.layout, job.maps.to(dtype).float()
+    jobs = [kernels.make_job(values * factor, layout, paint=kernels.WITH_ENTRIES) for factor in (1, -2, 0, 0.25)]
+    batch = torch.stack([one.maps for one in jobs]).to(dtype)
+    batch = batch.to(memory_format=torch.channels_last) if name == "channels_last" else batch
+    vmin, vmax = (torch.stack([getattr(one, end) for one in jobs]) for end in ("vmin", "vmax"))
+    planes = torch.full((4, layout.height, layout.width), 0xA5, dtype=torch.uint8)
+    strips = layout.strips(4)  # which begin and end inside cells
+    assert len(strips) > 2
+    for strip in strips[1:]:
+        band = planes[:, strip.start : strip.stop]
+        triton_gpu.render_strip(batch, vmin, vmax, job.rows, job.cols, layout, kernels.WITH_ENTRIES, strip, band)
+    assert (planes[:, : strips[0].stop] == 0xA5).all(), "written beside `out`"
+    for one, plane in zip(jobs, planes, strict=True):
+        assert_equal_planes(plane[strips[1].start :], kernels.draw("reference", one)[strips[1].start :])
+
+
+def test_channel_range_of_several_samples_is_that_of_each() -> None:
+    # Programs measure 2 channels: of 3 each, the second reads the last of one sample and the first of the next.
+    batch = kernels.noise(3, 3, 4, 10)
+    batch[0, 2], batch[1, 0, 1, 1] = torch.nan, -torch.inf
+    for held in (batch, batch.to(memory_format=torch.channels_last), batch[::2], batch.half()):
+        found = triton_gpu.channel_range(held)
+        assert found[0].shape == held.shape[:2]
+        for low, high, maps in zip(*found, held.float(), strict=True):
+            assert_same_range((low, high), reference.channel_range(maps.contiguous().numpy()))
+
+
+def test_trial_passes_and_fails_where_what_is_drawn_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    triton_gpu.trial("cpu")
+    render_strip = triton_gpu.render_strip
+    monkeypatch.setattr(triton_gpu, "render_strip", lambda maps, *given: render_strip(-maps, *given))
+    with pytest.raises(RuntimeError, match=r"^a trial run drew the entries \[170, .*, not \[0, 0, "):
+        triton_gpu.trial("cpu")
+
+
+AS_TRITON = dataclasses.replace(BACKENDS["triton"], devices=())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("normalize", ["channel", "layer", "percentile", "sigmoid", "symmetric"])
+@pytest.mark.parametrize("tile", [9, 3])
+def test_render_index_by_triton_draws_what_the_reference_draws(
+    dtype: torch.dtype, normalize: str, tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = torch.stack([kernels.noise(8, 3, 4), CASES["mixed"].maps]).to(dtype)
+    options = {"tile": tile, "gap": 1, "normalize": normalize, "levels": 254, "background": 254, "bad": 255}
+    planes = []
+    for backend, maps in ((BACKENDS["reference"], batch.float()), (AS_TRITON, batch)):
+        monkeypatch.setattr(backends, "choose", lambda name, device, chosen=backend: chosen)
+        planes.append(cf.render_index(maps, **options))
+    assert_equal_planes(planes[1], planes[0])
+
+
+def test_channel_range_of_many_parts_is_measured_in_stages() -> None:
+    # 16 values a part: 20 parts, of which those of the first channel hold nothing finite but the last.
+    maps = kernels.noise(3, 10, 32)
+    maps[0] = torch.nan
+    maps[0, 9, 31], maps[1, 5, 5] = -4, torch.inf
+    assert_same_range(triton_gpu.channel_range(maps), reference.channel_range(maps.numpy()))
+    assert_same_moments(maps)
+
+
+def test_render_strip_fills_a_tensor_in_place() -> None:
+    job = kernels.case_job("gap_and_margin", "center", "bilinear")
+    out = torch.full((job.layout.height, job.layout.width), 0xA5, dtype=torch.uint8)
+    strip = Strip(0, job.layout.height)
+    triton_gpu.render_strip(job.maps, job.vmin, job.vmax, job.rows, job.cols, job.layout, job.paint, strip, out)
+    assert_equal_planes(out, kernels.case_plane("gap_and_margin", "center", "bilinear"))
+
+
+@settings(max_examples=30)
+@given(job=kernels.any_jobs(), strip_rows=st.integers(4, 40))
+def test_render_strip_any_job_equals_reference(job: kernels.Job, strip_rows: int) -> None:
+    assert_equal_planes(draw(job, strip_rows), kernels.draw("reference", job))
+
+
+@pytest.mark.parametrize("name", overlays.LAYOUTS)
+def test_blend_strip_every_layout_equals_numpy(name: str) -> None:
+    index, colors, weights, photo, expected = overlays.blend_job(name)
+    layout = overlays.LAYOUTS[name]
+    for strip in layout.strips(layout.height // 2 + 1):
+        memory = np.full((strip.stop - strip.start + 2, layout.width, 3), 0xA5, np.uint8)
+        band = index[strip.start : strip.stop]
+        triton_gpu.blend_strip(band, colors, weights, photo, layout, strip, memory[1:-1])
+        assert_equal_planes(memory[1:-1], expected[strip.start : strip.stop])
+        assert (memory[[0, -1]] == 0xA5).all(), "written beside `out`"
+
+
+def test_blend_strip_takes_and_fills_tensors_too() -> None:
+    *arrays, expected = overlays.blend_job("last_row_not_full")
+    layout, out = overlays.LAYOUTS["last_row_not_full"], torch.empty(expected.shape, dtype=torch.uint8)
+    triton_gpu.blend_strip(*map(torch.from_numpy, arrays), layout, Strip(0, layout.height), out)
+    assert_equal_planes(out, expected)

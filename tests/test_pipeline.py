@@ -1,0 +1,218 @@
+"""The main job on a real photo: every channel of ResNet-50's stages, tile by tile, against torch's interpolation."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from support.assertions import assert_same_plane
+
+import cnnviz_fast as cf
+from cnnviz_fast.activations import maps as look
+from cnnviz_fast.cli import main as cli
+from cnnviz_fast.formats import png
+
+STAGES = {"conv1": 64, "layer1": 256, "layer2": 512, "layer3": 1024, "layer4": 2048}
+
+
+def tiles_by_torch(maps: torch.Tensor, tile_px: int, levels: int) -> NDArray[np.uint8]:
+    """Draw (C, H, W) as (C, tile_px, tile_px) uint8, with nothing of the package's own."""
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    values = torch.where(high > low, (maps - low) / (high - low), 0)
+    tiles = torch.nn.functional.interpolate(values[None], size=(tile_px, tile_px), mode="bilinear", align_corners=False)
+    return (tiles[0] * (levels - 1) + 0.5).floor().to(torch.uint8).numpy()
+
+
+@pytest.fixture(scope="module")
+def model() -> cf.LoadedModel:
+    return cf.load_model("resnet50", weights="none", seed=0)
+
+
+@pytest.fixture(scope="module")
+def activations(model: cf.LoadedModel, photo: Path) -> dict[str, torch.Tensor]:
+    return cf.capture(model, cf.load_images(photo, model), list(STAGES))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_main_job_every_tile_equals_torch(stage: str, activations: dict[str, torch.Tensor]) -> None:
+    maps = activations[stage][0]
+    sheet = cf.render(maps, tile=224)
+    assert [tile["channel"] for tile in sheet.manifest["tiles"]] == list(range(STAGES[stage]))
+    if stage == "layer4":
+        assert sheet.index.shape == (10_080, 10_304)
+    levels = sheet.manifest["palette"]["levels"]
+    shown = np.zeros(sheet.index.shape, dtype=bool)
+    # In portions, to bound the memory of the independent computation.
+    for first in range(0, len(maps), 256):
+        portion = sheet.manifest["tiles"][first : first + 256]
+        drawn = []
+        for tile in portion:
+            y0, x0, y1, x1 = tile["box"]
+            drawn.append(sheet.index[y0:y1, x0:x1])
+            shown[y0:y1, x0:x1] = True
+        assert_same_plane(np.stack(drawn), tiles_by_torch(maps[first : first + 256], 224, levels))
+    assert (sheet.index[~shown] == sheet.manifest["palette"]["background"]).all()
+
+
+def test_main_job_file_holds_what_render_gives(
+    photo: Path, tmp_path: Path, activations: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv = ["render", "resnet50", str(photo), "--weights", "none", "--layer", "layer4", "--out", str(tmp_path)]
+    assert cli.main(argv) == cli.DONE
+    sheet = cf.render(activations["layer4"][0])
+    # 104 megapixels are above the 89 at which Pillow suspects a bomb.
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    with Image.open(tmp_path / f"{photo.stem}_layer4.png") as image:
+        assert image.mode == "P"
+        assert (np.asarray(image) == sheet.index).all()
+        assert image.getpalette() == sheet.palette.ravel().tolist()
+    manifest = json.loads((tmp_path / f"{photo.stem}_layer4.json").read_text())
+    assert manifest["tiles"] == sheet.manifest["tiles"]
+
+
+def test_visualize_gives_the_sheets_it_writes(photo: Path, tmp_path: Path) -> None:
+    model = cf.load_model("squeezenet1_1", weights="none")
+    sheets = cf.visualize(model, [photo, photo], ["features.0", "features.12"], tmp_path, tile=32)
+    assert [sheet.manifest["layer"] for sheet in sheets] == ["features.0", "features.12"] * 2
+    names = [f"{photo.stem}{again}_{layer}.png" for again in ("", "-2") for layer in ("features.0", "features.12")]
+    for name, sheet in zip(names, sheets, strict=True):
+        with Image.open(tmp_path / name) as image:
+            assert (np.asarray(image.convert("RGB")) == sheet.rgb()).all()
+    assert cf.visualize(model, photo, "features.0", tile=32)[0].index.shape == sheets[0].index.shape
+
+
+def test_visualize_refuses_a_layer_that_cannot_be_drawn_before_a_file_is_made(photo: Path, tmp_path: Path) -> None:
+    from cnnviz_fast.errors import ShapeError
+
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, stride=16), torch.nn.Flatten(0))
+    with pytest.raises(ShapeError, match=r"layer '1' puts out \(784,\); only outputs of 2 to 5 axes can be drawn"):
+        cf.visualize(model, photo, ["0", "1"], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_visualize_layers_whose_files_would_share_a_name_are_refused_only_where_files_are_made(
+    photo: Path, tmp_path: Path
+) -> None:
+    from cnnviz_fast.errors import OptionError
+
+    model = torch.nn.Sequential()
+    model.add_module("a/b", torch.nn.Conv2d(3, 2, 3, stride=16))
+    model.add_module("a-b", torch.nn.ReLU())
+    with pytest.raises(OptionError, match="would both be written as"):
+        cf.visualize(model, photo, ["a/b", "a-b"], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert [sheet.manifest["layer"] for sheet in cf.visualize(model, photo, ["a/b", "a-b"])] == ["a/b", "a-b"]
+
+
+def test_visualize_leaves_a_module_of_ones_own_as_it_was(photo: Path) -> None:
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, stride=4), torch.nn.BatchNorm2d(4))
+    module[1].eval()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    (sheet,) = cf.visualize(module, photo, "1", tile=16)
+    assert sheet.manifest["model"] == "Sequential"
+    assert [child.training for child in (module, *module)] == [True, True, False]
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
+
+
+def test_save_sheet_interrupted_leaves_no_file_and_keeps_the_old_one(tmp_path: Path) -> None:
+    target = tmp_path / "sheet.png"
+    target.write_bytes(b"old")
+    code = f"""
+import torch, cnnviz_fast as cf
+maps = torch.rand(512, 7, 7)
+cf.render(maps[:1])
+print("ready", flush=True)
+while True:
+    cf.save_sheet(maps, {str(target)!r}, tile=8000)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert error.rstrip().endswith("KeyboardInterrupt")
+    assert os.listdir(tmp_path) == ["sheet.png"]
+    assert target.read_bytes() == b"old"
+
+
+def test_save_sheet_failing_worker_leaves_no_file_and_no_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = png.encode_strip
+    calls = itertools.count()
+
+    def fail_later(*arguments: object) -> object:
+        if next(calls) == 5:
+            raise RuntimeError("planted")
+        return encode(*arguments)
+
+    monkeypatch.setattr(png, "encode_strip", fail_later)
+    (tmp_path / "sheet.png").write_bytes(b"old")
+    with pytest.raises(RuntimeError, match="planted"):
+        cf.save_sheet(torch.rand(512, 7, 7), tmp_path / "sheet.png", threads=3)
+    assert os.listdir(tmp_path) == ["sheet.png"]
+    assert (tmp_path / "sheet.png").read_bytes() == b"old"
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("cnnviz")]
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells a process its peak memory")
+@pytest.mark.parametrize("backend", ["numba", "torch"])
+@pytest.mark.parametrize("overlay", ["None", "torch.zeros(3, 9, 9, dtype=torch.uint8)"])
+def test_save_sheet_takes_little_memory_beyond_the_maps(backend: str, overlay: str, tmp_path: Path) -> None:
+    code = f"""
+import re, torch, cnnviz_fast as cf
+from pathlib import Path
+
+def megabytes(name):
+    return int(re.search(name + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+maps = torch.rand(2048, 7, 7)
+cf.save_sheet(maps[:8], {str(tmp_path / "warm.png")!r}, backend={backend!r}, tile=20, overlay={overlay})
+Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+before = megabytes("VmRSS")
+cf.save_sheet(maps, {str(tmp_path / "sheet.png")!r}, backend={backend!r}, tile=224, threads=2, overlay={overlay})
+print(megabytes("VmHWM") - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 64
+
+
+@pytest.mark.parametrize("way", ["visualize", "command"])
+def test_maps_of_a_picture_are_gone_before_the_next_is_looked_at(
+    way: str, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maps: list[weakref.ref[torch.Tensor]] = []
+    alive: list[int] = []
+
+    def spy(*arguments: Any) -> look.Seen:
+        alive.append(sum(reference() is not None for reference in maps))
+        seen = original(*arguments)
+        maps.extend(weakref.ref(drawn) for drawn, _ in seen.maps.values())
+        return seen
+
+    original = look.look_at
+    layers = ["conv1", "layer1", "layer2", "layer3"]
+    if way == "visualize":
+        monkeypatch.setattr(importlib.import_module("cnnviz_fast.pipeline"), "look_at", spy)
+        cf.visualize(cf.load_model("resnet18", weights="none"), [photo] * 3, layers, tile=2)
+    else:
+        monkeypatch.setattr(look, "look_at", spy)
+        argv = ["render", "resnet18", photo, photo, photo, "--weights", "none", "--tile", 2, "--out", tmp_path]
+        assert cli.main([*map(str, argv), "--layer", *layers]) == 0
+    assert len(maps) == 12
+    assert max(alive) <= 1  # the one drawn last

@@ -1,0 +1,82 @@
+"""The sheet of histograms: every bar where numpy's counts say, and a manifest of what is where."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import nn
+
+import cnnviz_fast as cf
+from cnnviz_fast.errors import InputError
+from cnnviz_fast.sheets.render import draw_sheet, write_sheet
+from cnnviz_fast.weights.histogram_sheet import draw_bars, plan_histograms
+
+
+@pytest.fixture
+def infos() -> list[cf.ParameterInfo]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = nn.Sequential(nn.Conv2d(3, 8, 5), nn.BatchNorm2d(8), nn.Linear(30, 20))
+    with torch.no_grad():
+        model[2].bias.fill_(float("nan"))
+    return cf.parameter_statistics(model)
+
+
+def test_histogram_sheet_as_a_file_shows_every_bar(infos: list[cf.ParameterInfo], tmp_path: Path) -> None:
+    path = write_sheet(plan_histograms(infos, source=cf.Source("net", "seeded")), tmp_path / "histograms.png")
+    manifest = json.loads(path.with_suffix(".json").read_text())
+    assert (manifest["model"], manifest["weights"]) == ("net", "seeded")
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("L"))
+    drawn = np.zeros(pixels.shape, bool)
+    for tile, info in zip(manifest["tiles"], infos, strict=True):
+        assert (tile["name"], tile["mean"], tile["histogram"]) == (info.name, info.mean, list(info.histogram))
+        y0, x0, y1, x1 = tile["box"]
+        assert (y1 - y0, x1 - x0) == (96, 200)
+        heights = np.ceil(np.array(info.histogram) * 96 / max(1, *info.histogram)).astype(int)
+        expected = np.zeros((96, 200), np.uint8)
+        for place, height in enumerate(heights):
+            expected[96 - height :, 4 * place : 4 * place + 4] = 255
+        np.testing.assert_array_equal(pixels[y0:y1, x0:x1], expected)
+        drawn[y0:y1, x0:x1] = True
+    assert set(pixels[~drawn]) == {0x40, 255}, "names in white on the gaps' grey"
+
+
+def test_histogram_sheet_in_memory_is_the_same(infos: list[cf.ParameterInfo], tmp_path: Path) -> None:
+    sheet = draw_sheet(plan_histograms(infos, threads=1))
+    with Image.open(write_sheet(plan_histograms(infos), tmp_path / "h.png")) as image:
+        np.testing.assert_array_equal(sheet.rgb(), np.asarray(image.convert("RGB")))
+    assert [tile["name"] for tile in sheet.manifest["tiles"]] == [info.name for info in infos]
+
+
+def test_histogram_says_its_name_and_where_its_sides_lie(infos: list[cf.ParameterInfo]) -> None:
+    sheet = draw_sheet(plan_histograms(infos))
+    said = [f"{i.name}: {i.edges[0]:.3g} to {i.edges[1]:.3g}" for i in infos[:-1]] + ["2.bias: no finite value"]
+    assert "1.weight: 0.5 to 1.5" in said  # all ones: half a unit on either side
+    for tile, text in zip(sheet.manifest["tiles"], said, strict=True):
+        y0, x0, _, _ = tile["box"]
+        font = ImageFont.load_default(12)
+        image = Image.new("1", (int(font.getlength(text, mode="1")), 40))
+        ImageDraw.Draw(image).text((0, 20), text, fill=1, font=font, anchor="ls")
+        expected = np.asarray(image)
+        expected = expected[np.flatnonzero(expected.any(axis=1))[0] : 20]  # down to the base line
+        above = sheet.rgb()[y0 - 20 : y0, x0 : x0 + expected.shape[1], 0] == 255
+        places = [above[y : y + len(expected)] for y in range(len(above) - len(expected) + 1)]
+        assert any(np.array_equal(place, expected) for place in places), text
+
+
+def test_draw_bars_by_hand() -> None:
+    counts = np.zeros((2, 50), np.int64)
+    counts[0, :4] = 6400, 3200, 1, 101
+    assert draw_bars(counts).sum(axis=1)[:, :5].tolist() == [[96, 48, 1, 2, 0], [0, 0, 0, 0, 0]]
+    assert draw_bars(counts)[0, :, 1].tolist() == [0] * 48 + [1] * 48
+
+
+def test_histogram_sheet_of_nothing_is_refused() -> None:
+    with pytest.raises(InputError, match="infos must hold at least one parameter"):
+        plan_histograms([])
