@@ -24,7 +24,7 @@ from benchmarks.workloads import LAYER4, Workload, maps_of
 from cnnviz_fast.activations.capture import capture, capture_stream
 from cnnviz_fast.operators import render_index
 from cnnviz_fast.options import RenderOptions
-from cnnviz_fast.sheets.manifest import Source
+from cnnviz_fast.provenance import Source
 from cnnviz_fast.sheets.plan import Plan, plan_sheet
 
 DEVICE, BACKEND = "cuda", "auto"

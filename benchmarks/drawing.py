@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from benchmarks.measure import FLOOR, Contender
 from benchmarks.workloads import Workload, maps_of
 from cnnviz_fast.options import RenderOptions
+from cnnviz_fast.provenance import Source
 from cnnviz_fast.runtime.workers import in_order
-from cnnviz_fast.sheets.manifest import Source
 from cnnviz_fast.sheets.plan import Plan, plan_sheet
 
 Plane = NDArray[np.uint8]

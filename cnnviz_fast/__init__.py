@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from .options import PreprocessOptions as PreprocessOptions
     from .options import RenderOptions as RenderOptions
     from .pipeline import visualize as visualize
+    from .provenance import Source as Source
     from .runs.api import run as run
     from .sheets.comparison import Comparison as Comparison
     from .sheets.comparison import compare as compare
-    from .sheets.manifest import Source as Source
     from .sheets.render import render as render
     from .sheets.render import save_sheet as save_sheet
     from .sheets.samples import render_batch as render_batch
@@ -55,7 +55,7 @@ _HOMES = {
     "CnnvizError": "errors",
     "load_images": "inputs.images",
     "LayerInfo": "models.layers",
-    "Source": "sheets.manifest",
+    "Source": "provenance",
     "LoadedModel": "models.load",
     "load_model": "models.load",
     "render_index": "operators",
@@ -84,7 +84,7 @@ class _Package(ModuleType):
 
     def __getattr__(self, name: str) -> object:
         if name == "__version__":
-            from .sheets.manifest import package_version
+            from .provenance import package_version
 
             return package_version()
         if name not in _HOMES:

@@ -21,7 +21,8 @@ from typing import Any
 
 import torch
 
-from .channels import statistics as channels
+from .channels.ranges import drawing_range
+from .channels.values import check_values, shrink, squash
 from .errors import BackendError, DTypeError, OptionError, ShapeError
 from .geometry import GridLayout, Strip, cut_strips, plan_grid, sampling_positions, tile_size
 from .kernels import Paint, backends
@@ -114,7 +115,7 @@ def draw_index(
     layout = _layout_of(maps, vmin, vmax, tile_h, tile_w, rows, cols, gap, margin)
     backend, values = _readable(maps)
     low, high = (end.detach().to(torch.float32) for end in (vmin, vmax))
-    cells = channels.shrink(values, low, high, tile_h, tile_w) if upsampling == "bilinear" else values
+    cells = shrink(values, low, high, tile_h, tile_w) if upsampling == "bilinear" else values
     arrays = [backend.to_array(tensor) for tensor in (cells, low, high)]
     where = (
         _positions(cells.shape[-2], tile_h, align, upsampling), _positions(cells.shape[-1], tile_w, align, upsampling),
@@ -204,9 +205,9 @@ def render_index(
     operators = torch.ops.cnnviz_fast
     values = maps.detach()
     vmin, vmax = operators.channel_range(values)
-    vmin, vmax = channels.drawing_range(values, vmin, vmax, wanted)
+    vmin, vmax = drawing_range(values, vmin, vmax, wanted)
     if wanted.normalize == "sigmoid":
-        values = channels.squash(values)
+        values = squash(values)
     tile_h, tile_w = tile_size(maps.shape[-2], maps.shape[-1], wanted.tile, wanted.scale)
     index: torch.Tensor = operators.render_index(
         values, vmin, vmax, tile_h, tile_w,
@@ -252,7 +253,7 @@ def _check_shape(maps: torch.Tensor) -> None:
 def _readable(maps: torch.Tensor) -> tuple[backends.Backend, torch.Tensor]:
     """Check maps and return the backend for them, and them in a dtype that it reads."""
     _check_shape(maps)
-    channels.check_values(maps)
+    check_values(maps)
     backend = backends.choose("auto", str(maps.device))
     return backend, backend.readable(maps.detach())
 

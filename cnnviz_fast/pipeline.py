@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .activations.maps import list_pictures, look_at, plan_layers
-from .channels.dataset import LayerStatistics, ranges_of
-from .formats.names import layer_stem, refuse_same_names
+from .activations.capture import capture
+from .activations.maps import frame_of, read_outputs
+from .channels.dataset import LayerStatistics, ranges_of, ranges_of_layer
+from .errors import InputError
+from .formats.names import distinct_stems, layer_stem, refuse_same_names
 from .formats.picture import format_of
+from .inputs.find import find_images, image_name
+from .inputs.images import load_images
 from .models.load import LoadedModel, as_given, load_model, module_of
+from .models.preprocess import as_picture
 from .options import MAX_PIXELS, LayoutOptions, RenderOptions, takes
+from .provenance import Source
 from .runtime.files import make_folder
 from .runtime.progress import with_bar
-from .sheets.overlay import read_overlay
+from .sheets.overlay import Backdrop, read_overlay
+from .sheets.plan import Plan, plan_sheet
 from .sheets.render import draw_sheet
 from .sheets.sheet import Sheet
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
+
+    from .channels.dataset import Ranges
 
 
 @takes(RenderOptions)
@@ -89,3 +101,108 @@ def visualize(
                 sheet.save(folder / f"{layer_stem(picture.stem, layer)}.{format}")
             sheets.append(sheet)
     return sheets
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture to look at: where it comes from, and the stem of the files that come out."""
+
+    origin: Any
+    name: str
+    stem: str
+
+
+def list_pictures(images: Any) -> list[Picture]:
+    """Find the pictures and give each a stem of its own.
+
+    Args:
+        images: what `load_images` takes.
+
+    Returns:
+        The pictures. Two of the same name, from different folders, get different stems: the second ends in -2.
+
+    Raises:
+        ImageError: a file is missing, or a folder holds no picture.
+    """
+    origins = find_images(images)
+    names = [image_name(origin, position) for position, origin in enumerate(origins)]
+    return [
+        Picture(origin, str(origin) if isinstance(origin, (str, os.PathLike)) else name, stem)
+        for origin, name, stem in zip(origins, names, distinct_stems(names), strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a model makes of a picture.
+
+    Attributes:
+        frame: (3, H, W) float32, the model's device or the CPU. What went in; of a clip, its first frame.
+        maps: layer name -> maps, (C, H, W), and where they came from, in the order asked for. A clip has maps for each
+            time step: `layer@t0`, `layer@t1`, ...
+    """
+
+    frame: torch.Tensor
+    maps: dict[str, tuple[torch.Tensor, Source]]
+
+
+def look_at(
+    model: LoadedModel, picture: Picture, layers: Any, max_pixels: int, layout: LayoutOptions | None = None
+) -> Seen:
+    """Run the model on one picture and read the maps out of what each layer put out.
+
+    Args:
+        model: to run.
+        picture: to look at.
+        layers: layer patterns; see capture.
+        max_pixels: largest picture to read, in px.
+        layout: how to read what the layers put out; see layouts.
+
+    Returns:
+        The maps.
+
+    Raises:
+        ShapeError: a layer whose output cannot be drawn, or whose layout cannot be told.
+        CnnvizError: anything else that is wrong; see load_images and capture.
+    """
+    batch = load_images(picture.origin, model, max_pixels=max_pixels)
+    outputs = capture(model, batch, layers)
+    maps = {
+        read.name: (read.maps[0], read.source(model, picture.name))
+        for read in read_outputs(model, outputs, tuple(batch.shape), layout or LayoutOptions())
+    }
+    return Seen(frame_of(batch)[0], maps)
+
+
+def plan_layers(
+    model: LoadedModel,
+    seen: Seen,
+    options: RenderOptions,
+    backdrop: Backdrop | None = None,
+    plan: Callable[..., Plan] = plan_sheet,
+    ranges: Mapping[str, Ranges] | None = None,
+) -> dict[str, Plan]:
+    """Plan what is drawn of each layer, so that what is wrong shows before a file is made.
+
+    Args:
+        model: that was run.
+        seen: what it made of a picture.
+        options: how to draw.
+        backdrop: the picture to lay maps over.
+        plan: `plan_sheet`, or `plan_tiles` for single files.
+        ranges: layer name -> what `plan` takes as ranges.
+
+    Returns:
+        Layer name -> plan.
+
+    Raises:
+        CnnvizError: anything that is wrong; see plan_sheet.
+    """
+    under = backdrop.filled_with(partial(as_picture, seen.frame, model.preprocess)) if backdrop else None
+    plans = {}
+    for layer, (maps, source) in seen.maps.items():
+        try:
+            plans[layer] = plan(maps, options, source, under, ranges=ranges_of_layer(source.layer, ranges))
+        except InputError as error:
+            raise type(error)(f"{layer}: {error}" if len(seen.maps) > 1 else str(error)) from error
+    return plans

@@ -12,15 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import test_kernels as kernels
 import torch
+from support import kernel_jobs as kernels
 from support.assertions import assert_same_plane, assert_same_range
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import cnnviz_fast as cf
 from cnnviz_fast import operators
-from cnnviz_fast.channels import statistics as channels
+from cnnviz_fast.channels.ranges import drawing_range
+from cnnviz_fast.channels.values import squash
 from cnnviz_fast.geometry import GridLayout, Strip, sampling_positions
 from cnnviz_fast.kernels import Paint, backends, numba_cpu, torch_ops
 from cnnviz_fast.options import ALIGNMENTS, NORMALIZATIONS, UPSAMPLINGS, RenderOptions
@@ -64,9 +65,9 @@ def random_case(number: int) -> RandomCase:
     options = random_range(random)
     vmin, vmax = map(torch.from_numpy, numba_cpu.channel_range(maps.contiguous().numpy()))
     if options.normalize == "sigmoid":
-        maps = channels.squash(maps)
+        maps = squash(maps)
         base, view = maps, lambda maps: maps
-    vmin, vmax = (side.contiguous() for side in channels.drawing_range(maps, vmin, vmax, options))
+    vmin, vmax = (side.contiguous() for side in drawing_range(maps, vmin, vmax, options))
     levels = int(random.choice([256, 255, 254, 17, 2]))
     background, bad = ((254, 255), (0, 255), (255, 0))[random.integers(3)]
     align, upsampling = str(random.choice(ALIGNMENTS)), str(random.choice(UPSAMPLINGS))

@@ -19,15 +19,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..errors import InputError, ShapeError
+from ..errors import InputError, OptionError, ShapeError, closest
+from ..options import RenderOptions
 from ..parsers import share
-from ..sheets.manifest import json_numbers
 from .moments import Moments, measure_moments, no_moments
 from .quantile_sketch import QuantileSketch
-from .statistics import check_values
+from .values import check_values, json_numbers
 
 if TYPE_CHECKING:
-    from ..options import RenderOptions
+    import torch
+
+
 
 Ranges = tuple[NDArray[np.float32], NDArray[np.float32]]
 """vmin, vmax: (C,) float32. What each channel of a layer is drawn on; NaN for one without a finite value."""
@@ -289,3 +291,23 @@ def ranges_of(statistics: LayerStatistics | None, options: RenderOptions) -> Ran
             f"read_statistics(path)[layer]."
         )
     return statistics.drawing_range(options.percentile)
+
+
+def ranges_of_layer(layer: str | None, ranges: Mapping[str, Ranges] | None) -> Ranges | None:
+    """Return the ranges of a layer, of a clip the same for every time step.
+
+    Args:
+        layer: its name.
+        ranges: layer name -> ranges, or None for none.
+
+    Returns:
+        The ranges, or None.
+
+    Raises:
+        OptionError: there are ranges, and none of this layer.
+    """
+    if ranges is None:
+        return None
+    if layer is None or layer not in ranges:
+        raise OptionError(f"statistics have no layer {layer!r}.{closest(str(layer), ranges)}")
+    return ranges[layer]

@@ -12,8 +12,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..provenance import package_version
 from ..runtime.files import whole_file
-from ..sheets.manifest import package_version
 from .dataset import LayerStatistics
 
 Array = NDArray[Any]

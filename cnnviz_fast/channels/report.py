@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..kernels import backends
-from .statistics import ChannelStatistics, as_maps, channel_statistics
+from .statistics import ChannelStatistics, channel_statistics
+from .values import as_maps
 
 if TYPE_CHECKING:
     import torch

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .statistics import channel_statistics, drawing_range
+from .ranges import drawing_range
+from .statistics import channel_statistics
 
 if TYPE_CHECKING:
     import torch

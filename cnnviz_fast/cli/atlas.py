@@ -65,7 +65,7 @@ def draw_atlases(arguments: argparse.Namespace) -> int:
 
     backends.compile_ahead(options.backend)
 
-    from ..activations.maps import ranges_of_layer
+    from ..channels.dataset import ranges_of_layer
     from ..models.load import resolve_device
     from ..runs.statistics import ranges_for
     from ..runtime.files import make_folder

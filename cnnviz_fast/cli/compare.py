@@ -117,8 +117,8 @@ def _sides(
     preprocess: PreprocessOptions,
 ) -> list[_Side]:
     """Run each picture through each model, which makes two runs."""
-    from ..activations.maps import list_pictures, look_at
     from ..models.load import load_model
+    from ..pipeline import list_pictures, look_at
 
     pictures = list_pictures(images)
     if len(pictures) != len(images):

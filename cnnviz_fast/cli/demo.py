@@ -34,9 +34,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     backends.compile_ahead(options.backend)
 
-    from ..activations.maps import Picture
     from ..diagnostics.demo_chart import draw_chart
     from ..models.load import load_model
+    from ..pipeline import Picture
 
     try:
         model = load_model("resnet50", weights="DEFAULT", device=arguments.device)

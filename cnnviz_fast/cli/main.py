@@ -97,7 +97,7 @@ class _Version(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, help="print the version")
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        from ..sheets.manifest import package_version
+        from ..provenance import package_version
 
         print(f"cnnviz {package_version()}")
         parser.exit()

@@ -29,8 +29,8 @@ from .results import Said, ways_of
 from .terminal import everything_is_loaded
 
 if TYPE_CHECKING:
-    from ..activations.maps import Picture
     from ..models.load import LoadedModel
+    from ..pipeline import Picture
 
 
 def add(commands: Any) -> None:
@@ -84,8 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     backends.compile_ahead(options.backend)
 
-    from ..activations.maps import list_pictures
     from ..models.load import load_model
+    from ..pipeline import list_pictures
 
     pictures = list_pictures(arguments.images)
     model = load_model(
@@ -137,8 +137,8 @@ def draw(
     Returns:
         The exit code.
     """
-    from ..activations.maps import look_at, plan_layers
     from ..formats.names import layer_stem, refuse_same_names
+    from ..pipeline import look_at, plan_layers
     from ..runtime.progress import with_bar
 
     plan, write = ways_of(arguments)

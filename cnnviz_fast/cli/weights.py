@@ -76,8 +76,8 @@ def _write_pictures(
 ) -> Iterator[tuple[str | None, Path]]:
     """Write all pictures; yield the parameter that each shows (None for the histograms of all) and its path."""
     from ..formats.names import distinct_stems
+    from ..provenance import Source
     from ..runtime.progress import with_bar
-    from ..sheets.manifest import Source
     from ..sheets.render import write_sheet
     from ..weights.histogram_sheet import plan_histograms
     from ..weights.kernel_sheets import kernels_of, plan_kernels, write_kernels

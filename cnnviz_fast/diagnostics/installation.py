@@ -8,8 +8,8 @@ import sys
 
 from ..formats import device_jpeg, png
 from ..kernels import backends
+from ..provenance import package_version
 from ..runtime.workers import default_threads
-from ..sheets.manifest import package_version
 
 PACKAGES = ("torch", "torchvision", "numpy", "numba", "pillow", "cmap", "safetensors")
 

@@ -33,12 +33,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..channels.statistics import ChannelStatistics, as_maps, channel_statistics
+from ..channels.statistics import ChannelStatistics, channel_statistics
+from ..channels.values import as_maps
 from ..errors import AtlasError
 from ..geometry import GridLayout, cut_rows, sampling_positions
 from ..kernels import Paint, backends
+from ..provenance import Source, package_version
 from ..runtime.files import whole_file
-from ..sheets.manifest import Source, package_version
 from .safetensors import pack, unpack
 
 if TYPE_CHECKING:

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..provenance import package_version
 from ..runtime.files import whole_file
-from ..sheets.manifest import package_version
 from .safetensors import tensor_bytes
 
 if TYPE_CHECKING:
     import torch
 
-    from ..sheets.manifest import Source
+    from ..provenance import Source
 
 
 def write_maps(maps: Mapping[str, tuple[torch.Tensor, Source]], path: str | os.PathLike[str]) -> Path:

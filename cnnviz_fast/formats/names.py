@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError, OptionError
-from ..inputs.catalogue import Texts
+from ..runtime.compact import Texts
 
 if TYPE_CHECKING:
     import numpy.typing as npt

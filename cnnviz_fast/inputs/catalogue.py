@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from ..runtime.compact import Texts
 from .in_memory import Source
 
 MEMORY = "<memory>"
@@ -95,37 +96,6 @@ class Held:
     def open(self, item: Item) -> Any:
         """Return the picture."""
         return self.picture
-
-
-class Texts(Sequence[str]):
-    """Strings in one block of memory: their UTF-8 and 8 bytes each, where a list takes about 60 bytes more."""
-
-    def __init__(self, texts: Iterable[str] = ()) -> None:
-        self._block = bytearray()
-        self._ends = array("Q")
-        for text in texts:
-            self.append(text)
-
-    def append(self, text: str) -> None:
-        """Add one string; lone surrogates stay what they are."""
-        self._block += text.encode("utf-8", "surrogatepass")
-        self._ends.append(len(self._block))
-
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    def __iter__(self) -> Iterator[str]:
-        start = 0
-        for end in self._ends:
-            yield self._block[start:end].decode("utf-8", "surrogatepass")
-            start = end
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        i = range(len(self))[index]
-        start = self._ends[i - 1] if i else 0
-        return self._block[start : self._ends[i]].decode("utf-8", "surrogatepass")
 
 
 class Catalogue(Sequence[Item]):

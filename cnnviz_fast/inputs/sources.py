@@ -7,17 +7,15 @@ import os
 import re
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import ImageError, OptionError
-from ..runs.folder.index import holds_a_run
-from ..runs.ranks import place_in
 from .catalogue import Catalogue, Failure, Files, Held, normalised
 from .decode import EXTENSIONS, reason
-from .images import find_images, has_extension, matching_files, natural_key
+from .find import find_images, has_extension, matching_files, natural_key
 from .in_memory import Encoded, is_picture, is_tensor
 from .parquet_tables import list_table
 from .tar_shards import COMPRESSED, list_shard
@@ -27,10 +25,19 @@ SETS = (*LISTS, ".tar", *COMPRESSED, ".parquet")
 STDIN = "-"
 _FILES = Files()
 
-Out = str | os.PathLike[str] | None
+
+class _Skipped(NamedTuple):
+    """What is no source although it lies among the sources: the folder of the outputs, and folders of other runs."""
+
+    out: str | os.PathLike[str] | None
+    is_run: Callable[[str], bool]
 
 
-def list_items(sources: object, out: str | os.PathLike[str] | None = None) -> Catalogue:
+def list_items(
+    sources: object,
+    out: str | os.PathLike[str] | None = None,
+    is_run: Callable[[str], bool] = lambda folder: False,
+) -> Catalogue:
     """List the pictures that sources stand for, without reading any.
 
     Beside the files, globs and in-memory pictures that `load_images` takes, a source may be:
@@ -45,6 +52,7 @@ def list_items(sources: object, out: str | os.PathLike[str] | None = None) -> Ca
     Args:
         sources: one source, or any iterable of them.
         out: folder of what is made of the pictures. Where it lies in a folder that is searched, it is passed over.
+        is_run: whether a folder below one that is searched holds the outputs of a run; such a folder is passed over.
 
     Returns:
         The pictures in the order given, of each folder and glob in natural order. A float tensor (N, ...) is N of them.
@@ -56,7 +64,7 @@ def list_items(sources: object, out: str | os.PathLike[str] | None = None) -> Ca
     if isinstance(sources, Catalogue):
         return sources
     catalogue = Catalogue()
-    _list_any(sources, catalogue, out)
+    _list_any(sources, catalogue, _Skipped(out, is_run))
     catalogue.drop_repeats()
     if not len(catalogue):
         first = (
@@ -66,39 +74,34 @@ def list_items(sources: object, out: str | os.PathLike[str] | None = None) -> Ca
     return catalogue
 
 
-def _list_any(source: Any, catalogue: Catalogue, out: Out) -> None:
+def _list_any(source: Any, catalogue: Catalogue, skipped: _Skipped) -> None:
     """List one source, or an iterable of them."""
     if isinstance(source, str | os.PathLike):
-        _list_path(os.fspath(source), catalogue, out)
+        _list_path(os.fspath(source), catalogue, skipped)
     elif isinstance(source, np.ndarray | Encoded) or is_tensor(source) or is_picture(source):
         batch = is_tensor(source) and source.is_floating_point() and source.ndim > 3
         for picture in source.split(1) if batch else [source]:
             catalogue.add(Held(picture), f"image{len(catalogue)}")
     elif isinstance(source, Iterable) and not isinstance(source, bytes | bytearray | Mapping):
         for each in source:
-            _list_any(each, catalogue, out)
+            _list_any(each, catalogue, skipped)
     else:
         find_images(source)  # which says what it must be
 
 
-def _list_path(text: str, catalogue: Catalogue, out: Out) -> None:
+def _list_path(text: str, catalogue: Catalogue, skipped: _Skipped) -> None:
     """List what a path, a folder, a glob or `-` stands for."""
     if text == STDIN:
-        if (world := place_in().world) > 1:
-            raise OptionError(
-                f"images must not be {STDIN!r} for {world} processes, which would each read a part of standard input. "
-                f"Write the list to a file."
-            )
         _list_lines(sys.stdin.buffer.read(), "", "standard input", catalogue)
     elif os.path.isdir(text):
-        _list_folder(text, catalogue, out)
+        _list_folder(text, catalogue, skipped)
     else:
         for path in matching_files(text):
-            if not _is_own(path, text, out):
+            if not _is_own(path, text, skipped.out):
                 _list_file(path, catalogue)
 
 
-def _is_own(path: str, text: str, out: Out) -> bool:
+def _is_own(path: str, text: str, out: str | os.PathLike[str] | None) -> bool:
     """Tell if a match of a glob lies in `out`, and that below where the glob begins to search."""
     if out is None or path == text:
         return False
@@ -140,15 +143,16 @@ def _list_lines(content: bytes, folder: str, label: str, catalogue: Catalogue) -
         raise ImageError(f"{label} names no images.")
 
 
-def _list_folder(folder: str, catalogue: Catalogue, out: Out) -> None:
+def _list_folder(folder: str, catalogue: Catalogue, skipped: _Skipped) -> None:
     """List the pictures in a folder and below."""
     before, failed = len(catalogue), len(catalogue.failures)
+    out = skipped.out
     apart = _identity(out) if out is not None and os.path.isdir(out) else None
     if apart == _identity(folder):
         raise OptionError(
             f"out must not be a folder that is searched for pictures, got {os.fspath(out)!r}. Give a folder in it."  # type: ignore[arg-type]
         )
-    for path in _pictures_below(folder, catalogue.failures, apart):
+    for path in _pictures_below(folder, catalogue.failures, apart, skipped.is_run):
         catalogue.add(_FILES, normalised(path))
     if len(catalogue) > before:
         return
@@ -162,7 +166,9 @@ def _identity(folder: str | os.PathLike[str]) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _pictures_below(folder: str, failures: list[Failure], apart: tuple[int, int] | None) -> Iterator[str]:
+def _pictures_below(
+    folder: str, failures: list[Failure], apart: tuple[int, int] | None, is_run: Callable[[str], bool]
+) -> Iterator[str]:
     """Walk a folder: its pictures, then those of its folders; linked folders last, so that each is entered once.
 
     What other runs have made in folders below is passed over, and so are pipes and devices. A link to nothing that has
@@ -176,7 +182,7 @@ def _pictures_below(folder: str, failures: list[Failure], apart: tuple[int, int]
             if (identity := _identity(path)) in entered:
                 continue
             entered.add(identity)
-            if path != folder and holds_a_run(path):
+            if path != folder and is_run(path):
                 continue
             pictures, inner, links = _inside(path)
         except OSError as error:

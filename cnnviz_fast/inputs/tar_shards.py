@@ -12,7 +12,7 @@ from typing import BinaryIO
 from ..errors import ImageError
 from .catalogue import Catalogue, Failure, Item
 from .decode import reason
-from .images import has_extension
+from .find import has_extension
 from .in_memory import Encoded
 
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")

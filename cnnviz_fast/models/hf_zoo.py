@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
-from ..runtime.extras import hub_or_cache, import_extra
+from ..runtime.extras import import_extra
 from .checkpoints import reason
+from .download import hub_or_cache
 from .preprocess import HfPreprocess, Preprocess, imagenet_preset
 
 if TYPE_CHECKING:

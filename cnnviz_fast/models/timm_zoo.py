@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, closest
-from ..runtime.extras import hub_or_cache, import_extra
+from ..runtime.extras import import_extra
 from .checkpoints import reason
+from .download import hub_or_cache
 from .preprocess import TimmPreprocess
 
 if TYPE_CHECKING:

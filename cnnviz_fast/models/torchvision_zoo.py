@@ -7,20 +7,17 @@ import inspect
 import os
 import re
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from ..errors import ModelError, closest
 from .checkpoints import reason
+from .download import knock
 
 if TYPE_CHECKING:
     from torch import nn
 
-DOWNLOAD_TIMEOUT_S = 20
-"""How long a server of weights may take to answer; a network that drops packets would hold a download for minutes."""
 
 CHECKPOINT_SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
@@ -143,14 +140,6 @@ def _downloaded(name: str, member: Any) -> Path:
             f"Use --weights none for random weights, or --checkpoint PATH for a file that is here."
         ) from error
     return path
-
-
-def knock(url: str) -> None:
-    """Ask a server for anything at all, with the timeout that torch.hub's own request lacks; OSError without answer."""
-    try:
-        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=DOWNLOAD_TIMEOUT_S).close()
-    except urllib.error.HTTPError as answer:  # it is there; what is wrong shows in the download
-        answer.close()
 
 
 def build_arguments(name: str, state: dict[str, Any] | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,11 +17,12 @@ import torch
 
 from ..activations.capture import capture
 from ..activations.forward import weight_of
-from ..activations.maps import LayerMaps, frame_of, ranges_of_layer, read_outputs
-from ..channels.dataset import LayerStatistics, merge_layers
+from ..activations.maps import LayerMaps, frame_of, read_outputs
+from ..channels.dataset import LayerStatistics, merge_layers, ranges_of_layer
 from ..errors import ShapeError
 from ..formats.names import layer_parts
 from ..kernels import backends
+from ..models.preprocess import as_picture
 from ..options import LayoutOptions, RenderOptions
 from ..runtime.device import Fitting, device_at
 from ..runtime.stage_times import stage
@@ -253,7 +255,7 @@ class Work:
         recipe, picture = self.recipe, captured.pictures[n]
         under = None
         if recipe.backdrop is not None and captured.frames is not None:
-            under = recipe.backdrop.seen_by_model(captured.frames[n], self.model.preprocess)
+            under = recipe.backdrop.filled_with(partial(as_picture, captured.frames[n], self.model.preprocess))
         shown = Shown(
             maps=read.maps[n],
             source=read.source(self.model, picture.name),

@@ -16,8 +16,10 @@ from ..formats.names import output_stems
 from ..inputs.catalogue import Catalogue, Failure, Held
 from ..inputs.in_memory import Encoded, is_tensor
 from ..inputs.reading import DatasetReader, PictureReader, Read, picture_in, read_batches, read_loader
-from ..inputs.sources import list_items
+from ..inputs.sources import STDIN, list_items
 from .batches import Named
+from .folder.index import holds_a_run
+from .ranks import place_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,7 +153,16 @@ def pictures_of(images: Any, preprocess: Preprocess, max_pixels: int, out: Path 
         if not len(images):
             raise ImageError("images must hold at least one picture, got an empty data set.")
         return Pictures(DatasetReader(images, preprocess, max_pixels), len(images), _told_from_others(images))
-    return Listed(list_items(images, out), preprocess, max_pixels)
+    if (
+        isinstance(images, str | list | tuple)
+        and STDIN in ([images] if isinstance(images, str) else images)
+        and (world := place_in().world) > 1
+    ):
+        raise OptionError(
+            f"images must not be {STDIN!r} for {world} processes, which would each read a part of standard input. "
+            f"Write the list to a file."
+        )
+    return Listed(list_items(images, out, holds_a_run), preprocess, max_pixels)
 
 
 def _refuse_chance(loader: Any) -> None:

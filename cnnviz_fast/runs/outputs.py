@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from ..channels.dataset import Ranges
     from ..channels.statistics import ChannelStatistics
-    from ..sheets.manifest import Source
+    from ..provenance import Source
     from ..sheets.overlay import Backdrop
     from ..sheets.plan import Plan
 

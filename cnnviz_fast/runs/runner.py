@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 from ..channels.dataset import LayerStatistics, merge_layers
 from ..errors import PicturesFailedError
 from ..models.load import LoadedModel
+from ..provenance import package_version
 from ..runtime.files import json_bytes, sweep, whole_file
 from ..runtime.progress import Progress
 from ..runtime.stage_times import Stages, stage, watched
-from ..sheets.manifest import package_version
 from .batches import Finished, Named, Outcome, Work
 from .folder.index import index_to_parquet
 from .folder.journal import Journal

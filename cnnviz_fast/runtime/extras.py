@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-from collections.abc import Iterator
 from types import ModuleType
 
 from ..errors import CnnvizError, ModelError
-from ..models.torchvision_zoo import knock
 
 
 def import_extra(name: str, extra: str, need: str | None = None, error: type[CnnvizError] = ModelError) -> ModuleType:
@@ -37,23 +34,3 @@ def import_extra(name: str, extra: str, need: str | None = None, error: type[Cnn
             f"{need or f'{extra}: models'} need the package {package}, which {state}. "
             f'Install it: pip install "cnnviz_fast[{extra}]".'
         ) from failure
-
-
-@contextlib.contextmanager
-def hub_or_cache() -> Iterator[None]:
-    """Let the hub's client use its cache alone while its server cannot be reached.
-
-    Left to itself it tries each file six times, 23 s in all (huggingface_hub 2.4), before it looks into the cache.
-    """
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE
-    try:
-        if not before:
-            try:
-                knock(constants.ENDPOINT)
-            except OSError:
-                constants.HF_HUB_OFFLINE = True
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before

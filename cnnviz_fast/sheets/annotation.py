@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from ..options import RenderOptions
     from ..palette import Palette
-    from .manifest import Source
+    from ..provenance import Source
 
 Plane = NDArray[np.uint8]
 

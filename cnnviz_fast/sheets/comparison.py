@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..channels import statistics as channels
 from ..channels.selection import pick
+from ..channels.values import as_maps, json_numbers
 from ..errors import OptionError, ShapeError
+from ..kernels.torch_ops import widest
 from ..options import SINGLE_SHEETS, RenderOptions, takes
+from ..provenance import Source, package_version
 from ..runtime.device import device_at
-from .manifest import Source, json_numbers, package_version
 from .plan import plan_sheet
 from .render import draw_sheet
 from .sheet import Sheet
@@ -104,7 +105,7 @@ def measure_change(a: torch.Tensor, b: torch.Tensor) -> Change:
 
 def _measure(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Return the columns of a Change."""
-    a, b = a.flatten(1).to(channels.widest(a)), b.flatten(1).to(channels.widest(b))
+    a, b = a.flatten(1).to(widest(a)), b.flatten(1).to(widest(b))
     finite_a, finite_b = a.isfinite(), b.isfinite()
     both = finite_a & finite_b
     count = both.sum(1).to(a.dtype)  # 0 / 0 makes the NaN of a channel without cells to compare
@@ -165,7 +166,7 @@ def compare(
         MemoryError: memory ran out.
     """
     wanted = _checked(RenderOptions(**options))
-    first, second = channels.as_maps(a), channels.as_maps(b)
+    first, second = as_maps(a), as_maps(b)
     if first.shape != second.shape:
         raise ShapeError(f"a and b must have the same shape, got {tuple(first.shape)} and {tuple(second.shape)}.")
     with device_at(first.device).faults():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+from ..channels.values import json_numbers
+from ..provenance import Source, package_version
 
 if TYPE_CHECKING:
     from ..channels.report import LayerReport
@@ -20,45 +21,6 @@ if TYPE_CHECKING:
     from ..options import RenderOptions
     from ..palette import Palette
     from .overlay import Overlay
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where maps came from, for the manifest; each part may be unknown.
-
-    Attributes:
-        model: spec of the model.
-        weights: which ones.
-        layer: name of the layer.
-        image: name of the picture.
-        layout: how the layer's output was read, such as "nhwc".
-        prefix_tokens: how many tokens of it are not in the maps.
-        time_step: which one of a clip, from 0.
-        categories: names of the model's classes, for vectors of as many entries; only those listed are in the manifest.
-        atlas: name of the file that the maps were rebuilt from.
-    """
-
-    model: str | None = None
-    weights: str | None = None
-    layer: str | None = None
-    image: str | None = None
-    layout: str | None = None
-    prefix_tokens: int | None = None
-    time_step: int | None = None
-    categories: Sequence[str] | None = None
-    atlas: str | None = None
-
-    def facts(self) -> dict[str, Any]:
-        """Return what a manifest says of it: everything but the names of all classes."""
-        return {name: value for name, value in vars(self).items() if name != "categories"}
-
-
-@cache
-def package_version() -> str:
-    """Return the version of the installed package; looked up once, in a file, which takes 60 us."""
-    from importlib.metadata import version
-
-    return version("cnnviz_fast")
 
 
 @dataclass(frozen=True)
@@ -175,18 +137,3 @@ def _flags(statistics: ChannelStatistics) -> list[list[str]]:
         for position in present.nonzero()[:, 0].tolist():
             flags[position].append(name)
     return flags
-
-
-def json_numbers(column: torch.Tensor) -> list[Any]:
-    """Return the numbers of a tensor as JSON can hold them.
-
-    Args:
-        column: (n,) real dtype.
-
-    Returns:
-        The numbers, with None for those that are not finite.
-    """
-    values: list[Any] = column.tolist()
-    if column.is_floating_point() and not bool(column.isfinite().all()):
-        return [value if math.isfinite(value) else None for value in values]
-    return values

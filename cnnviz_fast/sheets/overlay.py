@@ -22,13 +22,11 @@ from ..formats import png
 from ..geometry import GridLayout, Strip, cut_strips
 from ..inputs.in_memory import decode_image
 from ..kernels.backends import BACKENDS
-from ..models.preprocess import Preprocess, as_picture
 from ..options import DEFAULT_ALPHA, MAX_PIXELS
 from ..parsers import share
 from ..runtime.workers import default_threads, in_order
 
 if TYPE_CHECKING:
-    import torch
     from PIL.Image import Image
 
     from ..palette import Palette
@@ -85,7 +83,7 @@ class Backdrop:
         """Keep the picture.
 
         Args:
-            picture: of mode RGB; None stands for the picture that a model runs on, which `seen_by_model` puts here.
+            picture: of mode RGB; None stands for the picture that a model runs on, which `filled_with` puts here.
             alpha: weight of the maps' colours over it.
             source: what it is, for the manifest.
             say: called with a sentence the first time that the picture has to be stretched.
@@ -96,22 +94,21 @@ class Backdrop:
         self._say = say
         self._fitted: dict[tuple[int, int], NDArray[np.uint8]] = {}
 
-    def seen_by_model(self, values: torch.Tensor, preprocess: Preprocess) -> Backdrop:
-        """Put what a model saw where no other picture was given.
+    def filled_with(self, seen: Callable[[], NDArray[np.uint8]]) -> Backdrop:
+        """Put the image that the model saw where no other one was given.
 
         Args:
-            values: (3, H, W) float32, any device. What went into the model.
-            preprocess: what made them.
+            seen: called where it is needed; returns (H, W, 3) uint8, RGB.
 
         Returns:
-            The picture for this run.
+            This backdrop, or one that holds that image.
         """
         if self.picture is not None:
             return self
         from PIL import Image
 
         # Maps cover the whole input, so stretching it to their tiles is what brings it into register: nothing is said.
-        return Backdrop(Image.fromarray(as_picture(values, preprocess)), self.alpha, "input", None)
+        return Backdrop(Image.fromarray(seen()), self.alpha, "input", None)
 
     def digest(self) -> str:
         """Return what tells this picture and weight from others."""

@@ -11,19 +11,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..channels import statistics as channels
 from ..channels import vectors
+from ..channels.ranges import drawing_range
 from ..channels.report import LayerReport, layer_report
 from ..channels.selection import Selection, pick, select
+from ..channels.statistics import ChannelStatistics, channel_statistics
+from ..channels.values import as_tensor, shrink, squash
 from ..errors import OptionError, ShapeError
 from ..geometry import NO_ROOM, GridLayout, Positions, Strip, cut_strips, plan_grid, sampling_positions, tile_size
 from ..kernels import Paint, backends
 from ..options import RenderOptions
 from ..palette import Palette, make_palette
+from ..provenance import Source
 from ..runtime.device import device_at
 from ..runtime.workers import default_threads
 from .annotation import Annotation, letter, word_sheet
-from .manifest import Facts, Source, describe_sheet
+from .manifest import Facts, describe_sheet
 from .overlay import Backdrop, Overlay
 
 if TYPE_CHECKING:
@@ -92,7 +95,7 @@ def plan_sheet(
     *,
     shared_with: Any = None,
     names: Sequence[str] | None = None,
-    measured: channels.ChannelStatistics | None = None,
+    measured: ChannelStatistics | None = None,
     ranges: Ranges | None = None,
 ) -> Plan:
     """Decide everything about a sheet before the first pixel is drawn.
@@ -113,18 +116,18 @@ def plan_sheet(
         The plan; drawing it can no longer fail for a wrong argument.
 
     Raises:
-        InputError: `maps` or an option cannot be used, see `channels.as_tensor` and `options`.
+        InputError: `maps` or an option cannot be used, see `as_tensor` and `options`.
         ShapeError: among them, single cells that are to be laid over a picture.
         BackendUnavailableError: the named backend does not work for these maps.
         KernelError: the device of the maps was lost, perhaps by what made them.
         MemoryError: memory for measuring them ran out.
     """
-    tensor = channels.as_tensor(maps)
+    tensor = as_tensor(maps)
     with device_at(tensor.device).faults():
         backend = backends.choose(options.backend, str(tensor.device))
         layer = backend.readable(tensor)
         if measured is None and options.report and options.channels is None:
-            measured = channels.channel_statistics(backend, layer).cpu()
+            measured = channel_statistics(backend, layer).cpu()
         report = layer_report(layer, measured if options.channels is None else None) if options.report else None
         chosen, selection, statistics = select(layer, backend, options, measured)
         entries = None
@@ -147,7 +150,7 @@ def plan_sheet(
         cells = shown.maps
         vmin, vmax = (end.to(cells.device, non_blocking=True) for end in (shown.vmin, shown.vmax))
         if options.upsampling == "bilinear":
-            cells = channels.shrink(cells, vmin, vmax, tile_h, tile_w)
+            cells = shrink(cells, vmin, vmax, tile_h, tile_w)
         facts = Facts(
             options, backend.name, maps, layout, palette, selection, shown.statistics, shown.vmin, shown.vmax, report,
             entries, overlay,
@@ -181,7 +184,7 @@ class _Shown(NamedTuple):
     """
 
     maps: torch.Tensor
-    statistics: channels.ChannelStatistics
+    statistics: ChannelStatistics
     vmin: torch.Tensor
     vmax: torch.Tensor
     shows_bad: bool
@@ -190,7 +193,7 @@ class _Shown(NamedTuple):
 
 def _range_over(
     maps: torch.Tensor,
-    statistics: channels.ChannelStatistics,
+    statistics: ChannelStatistics,
     backend: backends.Backend,
     options: RenderOptions,
     shared_with: torch.Tensor | None,
@@ -201,7 +204,7 @@ def _range_over(
     together = maps
     if shared_with is not None:
         together = torch.cat([maps, pick(shared_with, options.channels)[0]], dim=1)
-        measured = channels.channel_statistics(backend, together).cpu()
+        measured = channel_statistics(backend, together).cpu()
     if given is not None:
         # A channel without a finite value in the whole set has no range there, and is drawn on its own.
         vmin, vmax = (
@@ -210,8 +213,8 @@ def _range_over(
     elif vectors.is_vector(maps):
         vmin, vmax = vectors.range_of_cells(together, backend, options)
     else:
-        vmin, vmax = channels.drawing_range(together, measured.vmin, measured.vmax, options)
-    values = channels.squash(maps) if options.normalize == "sigmoid" else maps
+        vmin, vmax = drawing_range(together, measured.vmin, measured.vmax, options)
+    values = squash(maps) if options.normalize == "sigmoid" else maps
     return _Shown(values, statistics, vmin.cpu(), vmax.cpu(), not measured.all_finite, shared_with is not None)
 
 

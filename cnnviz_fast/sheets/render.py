@@ -18,9 +18,9 @@ from ..channels.dataset import LayerStatistics, ranges_of
 from ..formats import device_jpeg, png
 from ..formats import picture as formats
 from ..options import RenderOptions, takes
+from ..provenance import Source
 from ..runtime.device import device_at
 from ..runtime.files import json_bytes
-from .manifest import Source
 from .overlay import read_overlay
 from .pixels import draw_on_device, draw_whole, pixels_of
 from .plan import Plan, plan_sheet

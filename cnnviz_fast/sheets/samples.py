@@ -14,12 +14,13 @@ import torch
 
 from ..channels.dataset import LayerStatistics, Ranges, ranges_of
 from ..channels.selection import pick
-from ..channels.statistics import ChannelStatistics, channel_statistics, check_values
+from ..channels.statistics import ChannelStatistics, channel_statistics
+from ..channels.values import check_values
 from ..errors import DTypeError, InputError, ShapeError
 from ..kernels import backends
 from ..options import RenderOptions, takes
+from ..provenance import Source
 from ..runtime.device import Fitting, device_at
-from .manifest import Source
 from .pixels import Begun, begin_whole
 from .plan import plan_sheet
 from .sheet import Sheet

@@ -19,9 +19,9 @@ from ..formats import png
 from ..geometry import Strip
 from ..options import RenderOptions, takes
 from ..parsers import refuse
+from ..provenance import Source
 from ..runtime.files import json_bytes, make_folder, whole_file
 from ..runtime.workers import in_order
-from .manifest import Source
 from .overlay import Backdrop, read_overlay
 from .pixels import Pixels, pixels_of
 from .plan import Plan, plan_sheet

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..options import RenderOptions
-from ..sheets.manifest import Source, describe_grid, package_version
+from ..provenance import Source, package_version
+from ..sheets.manifest import describe_grid
 from ..sheets.plan import Plan, plan_sheet
 from .histograms import BINS
 

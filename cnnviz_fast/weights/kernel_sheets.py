@@ -25,13 +25,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..channels.statistics import as_maps
+from ..channels.values import as_maps
 from ..errors import OptionError, ShapeError
 from ..formats import png
 from ..geometry import GridLayout, Strip, cut_strips, plan_grid
 from ..options import KernelOptions, RenderOptions
+from ..provenance import Source
 from ..runtime.files import json_bytes
-from ..sheets.manifest import Source
 from ..sheets.plan import Plan, plan_sheet
 from ..sheets.render import write_sheet
 from ..sheets.sheet import write_manifest

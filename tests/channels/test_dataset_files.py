@@ -15,7 +15,7 @@ from support.cases import noise
 from cnnviz_fast.channels.dataset import LayerStatistics
 from cnnviz_fast.channels.dataset_files import read_statistics, write_statistics
 from cnnviz_fast.errors import InputError, WriteError
-from cnnviz_fast.sheets.manifest import package_version
+from cnnviz_fast.provenance import package_version
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from support.assertions import assert_same_statistics
 from support.cases import CASES, INF, LARGEST, NAN, noise
 
 import cnnviz_fast as cf
-from cnnviz_fast.channels.statistics import as_maps, channel_statistics
+from cnnviz_fast.channels.statistics import channel_statistics
+from cnnviz_fast.channels.values import as_maps
 from cnnviz_fast.errors import DTypeError, ShapeError
 from cnnviz_fast.kernels.backends import BACKENDS
 

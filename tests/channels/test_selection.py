@@ -14,7 +14,8 @@ from support.cases import CASES, INF, LARGEST, NAN, noise
 
 import cnnviz_fast as cf
 from cnnviz_fast.channels.selection import Selection, best_first, channel_scores, select
-from cnnviz_fast.channels.statistics import ChannelStatistics, as_maps, channel_statistics
+from cnnviz_fast.channels.statistics import ChannelStatistics, channel_statistics
+from cnnviz_fast.channels.values import as_maps
 from cnnviz_fast.errors import OptionError
 from cnnviz_fast.kernels.backends import BACKENDS
 from cnnviz_fast.options import RANKS, RenderOptions

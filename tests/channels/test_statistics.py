@@ -12,15 +12,9 @@ from hypothesis import strategies as st
 from support.assertions import assert_same_floats, assert_same_range, assert_same_statistics
 from support.cases import CASES, INF, LARGEST, NAN, noise
 
-from cnnviz_fast.channels.statistics import (
-    ChannelStatistics,
-    as_maps,
-    as_tensor,
-    channel_statistics,
-    drawing_range,
-    shrink,
-    squash,
-)
+from cnnviz_fast.channels.ranges import drawing_range
+from cnnviz_fast.channels.statistics import ChannelStatistics, channel_statistics
+from cnnviz_fast.channels.values import as_maps, as_tensor, shrink, squash
 from cnnviz_fast.errors import DTypeError, ShapeError
 from cnnviz_fast.kernels.backends import BACKENDS
 from cnnviz_fast.kernels.torch_ops import channel_range

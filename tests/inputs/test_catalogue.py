@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnviz_fast.inputs.catalogue import Catalogue, Files, Held, Item, Texts, normalised
+from cnnviz_fast.inputs.catalogue import Catalogue, Files, Held, Item, normalised
 from cnnviz_fast.inputs.sources import list_items
+from cnnviz_fast.runtime.compact import Texts
 
 
 def of_files(*paths: str) -> Catalogue:

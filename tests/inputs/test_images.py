@@ -14,7 +14,8 @@ from PIL import Image
 from torch import nn
 
 from cnnviz_fast.errors import DTypeError, ImageError, InputError, OptionError, ShapeError
-from cnnviz_fast.inputs.images import MAX_PIXELS, decode_image, find_images, image_name, load_images, natural_key
+from cnnviz_fast.inputs.find import find_images, image_name, natural_key
+from cnnviz_fast.inputs.images import MAX_PIXELS, decode_image, load_images
 from cnnviz_fast.models.load import LoadedModel
 
 PHOTOS = Path(skimage.data.__file__).parent

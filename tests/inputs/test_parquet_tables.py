@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow
 import pytest
 from pyarrow import parquet
-from test_shards import greys, png
+from support.shards import greys, png
 
 from cnnviz_fast.errors import ImageError
 from cnnviz_fast.inputs import parquet_tables as tables

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_shards import greys, png, write_tar
+from support.shards import greys, png, write_tar
 
 from cnnviz_fast.errors import ImageError
 from cnnviz_fast.formats.names import output_stems

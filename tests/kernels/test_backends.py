@@ -133,7 +133,9 @@ def test_doctor_says_what_auto_takes_on_cuda_and_why_not_triton(
 
 
 def test_missing_triton_without_cuda_is_not_even_loaded() -> None:
-    code = "from cnnviz_fast import backends; import sys; print(backends.missing('triton'), 'triton' in sys.modules)"
+    code = (
+        "import sys; from cnnviz_fast.kernels import backends as b; print(b.missing('triton'), 'triton' in sys.modules)"
+    )
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert done.stdout == "torch sees no CUDA device False\n"

@@ -15,7 +15,8 @@ from support.cases import CASES, Case, mixed, noise
 from support.pretend_device import MPS, Pretending, There, sent
 
 import cnnviz_fast as cf
-from cnnviz_fast.channels import statistics as channels
+from cnnviz_fast.channels.statistics import channel_statistics
+from cnnviz_fast.channels.values import as_maps
 from cnnviz_fast.kernels import backends, reference, torch_ops
 from cnnviz_fast.weights import histograms
 
@@ -156,9 +157,9 @@ def test_compare_draws_both_sides() -> None:
 
 @pytest.mark.parametrize("name", FITTING)
 def test_statistics_every_case_equal_reference(name: str) -> None:
-    maps = channels.as_maps(FITTING[name].maps)
+    maps = as_maps(FITTING[name].maps)
     with Pretending():
-        found = channels.channel_statistics(backends.choose("auto", "mps"), sent(maps))
+        found = channel_statistics(backends.choose("auto", "mps"), sent(maps))
     assert found.mean.dtype == torch.float32
     values = maps.contiguous().numpy()
     assert_same_range((found.vmin.cpu(), found.vmax.cpu()), reference.channel_range(values))

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import test_kernels as kernels
-import test_overlay as overlays
 import torch
+from support import kernel_jobs as kernels
+from support import overlay_jobs as overlays
 from support.assertions import assert_equal_planes, assert_same_plane, assert_same_range, assert_same_statistics
 
 import cnnviz_fast as cf
@@ -50,7 +50,7 @@ SHARED_BYTES = 48 << 10
 
 
 def test_programs_under_the_interpreter_equal_reference() -> None:
-    suite = Path(__file__).with_name("interpreted_triton.py")
+    suite = Path(__file__).parents[1] / "support" / "interpreted_triton.py"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore::RuntimeWarning", suite]
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

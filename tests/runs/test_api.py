@@ -21,18 +21,27 @@ import pytest
 import torch
 from PIL import Image
 from support.assertions import assert_same_plane
-from support.runs import LAYERS, NET, digests, make_pictures, rows, small_model, sorted_rows
+from support.runs import (
+    COUNT,
+    LAYERS,
+    NET,
+    assert_same_outcome,
+    assert_same_statistics,
+    digests,
+    make_pictures,
+    rows,
+    small_model,
+    sorted_rows,
+)
 from torch.utils.data import DataLoader, Dataset
 
 import cnnviz_fast as cf
-from cnnviz_fast.channels.dataset import LayerStatistics
 from cnnviz_fast.channels.dataset_files import read_statistics
 from cnnviz_fast.errors import CaptureError, OptionError, PicturesFailedError, WriteError
 from cnnviz_fast.runs import batches as work
 from cnnviz_fast.runs import runner as run_account
 from cnnviz_fast.runs.ranks import Place
 
-COUNT = 23
 QUICK: dict[str, Any] = {"batch": 4, "workers": 0, "tile": 12, "progress": "none"}
 
 
@@ -50,25 +59,6 @@ def alone(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
     cf.run(small_model(), pictures, LAYERS, folder, save="sheets,atlases,statistics", **QUICK)
     return folder
-
-
-def assert_same_outcome(folder: Path, alone: Path) -> None:
-    """Assert that a run has come to the same files, rows and statistics as the one left alone."""
-    assert digests(folder) == digests(alone)
-    assert sorted_rows(folder) == sorted_rows(alone)
-    assert_same_statistics(read_statistics(folder / "statistics.safetensors"), alone)
-
-
-def assert_same_statistics(found: dict[str, LayerStatistics], alone: Path) -> None:
-    for layer, expected in read_statistics(alone / "statistics.safetensors").items():
-        ours = found[layer]
-        assert ours.images == expected.images
-        for name in ("vmin", "vmax", "zeros", "nan", "inf", "finite", "dead"):
-            assert np.array_equal(getattr(ours, name), getattr(expected, name))
-        for name in ("mean", "variance"):
-            np.testing.assert_allclose(getattr(ours, name), getattr(expected, name), rtol=1e-6)
-        for q in (0.01, 0.5, 0.99):
-            assert np.array_equal(ours.quantile(q), expected.quantile(q))
 
 
 def plane_of(path: Path) -> np.ndarray:
@@ -966,7 +956,7 @@ import time
 from pathlib import Path
 
 import torch
-from runs import LAYERS, small_model
+from support.runs import LAYERS, small_model
 from torch.utils.data import Dataset
 
 import cnnviz_fast as cf
@@ -992,7 +982,7 @@ except KeyboardInterrupt:
 
 def test_the_first_signal_does_not_wait_for_a_picture_that_hangs(tmp_path: Path) -> None:
     arguments = [sys.executable, "-c", HANGING, str(tmp_path / "out"), str(tmp_path / "hangs")]
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     process = subprocess.Popen(arguments, env=os.environ | {"PYTHONPATH": path}, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not ((tmp_path / "hangs").exists() and len(rows(tmp_path / "out")) == 40):

@@ -199,7 +199,7 @@ print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1
 def peak_bytes(pictures: Path, out: Path, count: int, options: dict[str, Any]) -> int:
     """Run over some pictures in a process of its own; return the most memory that was resident in it."""
     arguments = [sys.executable, "-c", RUN, str(pictures), str(out), json.dumps(options), str(count)]
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(arguments, env=os.environ | {"PYTHONPATH": path}, check=True, capture_output=True, text=True)
     return int(done.stdout.splitlines()[-1]) * 1024
 

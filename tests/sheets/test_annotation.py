@@ -20,8 +20,8 @@ from cnnviz_fast.geometry import NO_ROOM, Room, Strip, plan_grid
 from cnnviz_fast.kernels.backends import BACKENDS
 from cnnviz_fast.options import RenderOptions
 from cnnviz_fast.palette import make_palette
+from cnnviz_fast.provenance import Source
 from cnnviz_fast.sheets.annotation import Wording, letter, word_sheet
-from cnnviz_fast.sheets.manifest import Source
 
 Plane = NDArray[np.uint8]
 MAIN_PATH = importlib.import_module("cnnviz_fast.sheets.render")  # the package's own `render` is the function

@@ -27,7 +27,7 @@ from cnnviz_fast.formats import picture as formats
 from cnnviz_fast.kernels import numba_cpu
 from cnnviz_fast.kernels.backends import BACKENDS, choose
 from cnnviz_fast.options import ALIGNMENTS, NORMALIZATIONS, RenderOptions
-from cnnviz_fast.sheets.manifest import Source
+from cnnviz_fast.provenance import Source
 from cnnviz_fast.sheets.sheet import Sheet
 
 Plane = NDArray[np.uint8]

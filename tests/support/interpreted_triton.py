@@ -1,6 +1,6 @@
 """Triton's programs under its interpreter, on the CPU. `test_triton` runs this file, in a process of its own.
 
-By hand: TRITON_INTERPRET=1 python -m pytest -W ignore::RuntimeWarning tests/interpreted_triton.py
+By hand: TRITON_INTERPRET=1 python -m pytest -W ignore::RuntimeWarning tests/support/interpreted_triton.py
 (numpy, which the interpreter computes with, warns of infinities and NaN; a GPU does not).
 """
 
@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import test_kernels as kernels
-import test_overlay as overlays
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import kernel_jobs as kernels
+from support import overlay_jobs as overlays
 from support.assertions import assert_equal_planes, assert_same_range, assert_same_statistics
 from support.cases import CASES
 
 import cnnviz_fast as cf
-from cnnviz_fast.channels import statistics as channels
+from cnnviz_fast.channels.values import as_maps
 from cnnviz_fast.geometry import Strip
 from cnnviz_fast.kernels import backends, reference, triton_gpu
 from cnnviz_fast.kernels.backends import BACKENDS
@@ -73,7 +73,7 @@ def assert_same_moments(maps: torch.Tensor) -> None:
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "huge"])
 def test_measurements_every_case_equal_reference(name: str) -> None:
-    maps = channels.as_maps(CASES[name].maps)
+    maps = as_maps(CASES[name].maps)
     assert_same_range(triton_gpu.channel_range(maps), reference.channel_range(maps.contiguous().numpy()))
     assert_same_moments(maps)
 
@@ -104,7 +104,7 @@ def test_render_strip_any_height_gives_the_same_plane(name: str, strip_rows: int
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("name", ["mixed", "channels_last", "every_other"])
 def test_half_maps_are_widened_as_they_are_read(name: str, dtype: torch.dtype) -> None:
-    half = channels.as_maps(CASES[name].maps).to(dtype)
+    half = as_maps(CASES[name].maps).to(dtype)
     job = kernels.make_job(
         half.float(), kernels.case_job(name, "center", "bilinear").layout, paint=kernels.WITH_ENTRIES
     )

@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from torch import nn
 
+from cnnviz_fast.channels.dataset import LayerStatistics
+from cnnviz_fast.channels.dataset_files import read_statistics
 from cnnviz_fast.models.load import LoadedModel
 from cnnviz_fast.models.preprocess import Preprocessing
 
@@ -71,3 +73,25 @@ def rows(folder: Path, stem: str = "index") -> list[dict[str, Any]]:
 def sorted_rows(folder: Path) -> list[dict[str, Any]]:
     """Return the rows of the index in an order that does not depend on who has written them."""
     return sorted(rows(folder), key=lambda row: (row["key"], row["layer"]))
+
+
+COUNT = 23
+
+
+def assert_same_outcome(folder: Path, alone: Path) -> None:
+    """Assert that a run has come to the same files, rows and statistics as the one left alone."""
+    assert digests(folder) == digests(alone)
+    assert sorted_rows(folder) == sorted_rows(alone)
+    assert_same_statistics(read_statistics(folder / "statistics.safetensors"), alone)
+
+
+def assert_same_statistics(found: dict[str, LayerStatistics], alone: Path) -> None:
+    for layer, expected in read_statistics(alone / "statistics.safetensors").items():
+        ours = found[layer]
+        assert ours.images == expected.images
+        for name in ("vmin", "vmax", "zeros", "nan", "inf", "finite", "dead"):
+            assert np.array_equal(getattr(ours, name), getattr(expected, name))
+        for name in ("mean", "variance"):
+            np.testing.assert_allclose(getattr(ours, name), getattr(expected, name), rtol=1e-6)
+        for q in (0.01, 0.5, 0.99):
+            assert np.array_equal(ours.quantile(q), expected.quantile(q))

@@ -15,7 +15,7 @@ from torch import nn
 
 from cnnviz_fast.errors import DTypeError, OptionError, ShapeError
 from cnnviz_fast.options import KernelOptions
-from cnnviz_fast.sheets.manifest import Source
+from cnnviz_fast.provenance import Source
 from cnnviz_fast.weights import kernel_sheets
 from cnnviz_fast.weights.kernel_sheets import RgbPlan, kernels_of, plan_kernels, write_kernels
 from cnnviz_fast.weights.parameters import held_tensors

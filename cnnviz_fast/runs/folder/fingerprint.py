@@ -21,7 +21,7 @@ from torch import nn
 
 from ...activations.tensors import tensors_in
 from ...errors import ModelError
-from ...sheets.manifest import package_version
+from ...provenance import package_version
 
 if TYPE_CHECKING:
     from ...models.load import LoadedModel

@@ -22,9 +22,9 @@ from typing import Any, BinaryIO
 from ...errors import InputError, OptionError
 from ...formats.names import folded_stem, told_apart
 from ...inputs.decode import reason
+from ...provenance import package_version
 from ...runtime.compact import DIGEST_BYTES, DigestMap, digest_of
 from ...runtime.files import cannot_write, make_folder, whole_file
-from ...sheets.manifest import package_version
 from .fingerprint import differences
 from .index import RUN, Line, files_of, name_of, picture_lines, read_finished, read_line
 from .lock import FolderLock

@@ -28,8 +28,8 @@ from ...inputs.decode import reason
 from ...models.factories import FILE_MODULE
 from ...runtime.extras import import_extra
 from ...runtime.files import make_folder
-from ..api import run_here
 from ..images import Loaded, pictures_of
+from ..local import run_here
 from ..runner import Run
 from ..spec import CUDA_BATCH, Job, RunSummary, loaded_model
 from .actor import NOTES, STOP, Actor, Returned, Shift

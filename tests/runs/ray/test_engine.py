@@ -21,8 +21,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from support.runs import LAYERS, digests, make_pictures, rows, small_model
-from test_run import COUNT, assert_same_outcome
+from support.runs import COUNT, LAYERS, assert_same_outcome, digests, make_pictures, rows, small_model
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -37,9 +36,9 @@ from cnnviz_fast.errors import (
     PicturesFailedError,
 )
 from cnnviz_fast.options import LayoutOptions, RenderOptions, RunOptions
-from cnnviz_fast.runs.api import run_here
 from cnnviz_fast.runs.batches import Failed, Finished, Named, Outcome, Recipe
 from cnnviz_fast.runs.images import pictures_of
+from cnnviz_fast.runs.local import run_here
 from cnnviz_fast.runs.outputs import products_of
 from cnnviz_fast.runs.ranks import Place
 from cnnviz_fast.runs.ray import actor as ray_actor
@@ -98,7 +97,7 @@ def ray() -> Iterator[Any]:
     import ray
 
     with pytest.MonkeyPatch.context() as patch:  # its processes unpickle classes of this file
-        patch.setenv("PYTHONPATH", os.pathsep.join([os.environ["PYTHONPATH"], str(Path(__file__).parent)]))
+        patch.setenv("PYTHONPATH", os.pathsep.join([os.environ["PYTHONPATH"], str(Path(__file__).parents[2])]))
         ray.init(
             address="local",
             num_cpus=2,
@@ -636,7 +635,7 @@ def test_a_machine_that_dies_costs_what_was_under_way(
     cf.run(small_model(), tmp_path / "in", LAYERS, tmp_path / "alone", workers=0, **QUICK)
     model, count = small_model(), tmp_path / "count"
     model = dataclasses.replace(model, module=Counted(model.module, count))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([os.environ["PYTHONPATH"], str(Path(__file__).parent)]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([os.environ["PYTHONPATH"], str(Path(__file__).parents[2])]))
     sizes: dict[str, Any] = {"object_store_memory": STORE_BYTES}
     cluster = Cluster(True, head_node_args={"num_cpus": 0, "include_dashboard": False, **sizes})
     try:

@@ -1,0 +1,136 @@
+"""Maps as tensors: checked, widened, squashed and shrunk, on the device where they lie."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import DTypeError, ShapeError
+from ..kernels.torch_ops import widest as widest
+
+
+def json_numbers(column: torch.Tensor) -> list[Any]:
+    """Return the numbers of a tensor as JSON can hold them.
+
+    Args:
+        column: (n,) real dtype.
+
+    Returns:
+        The numbers, with None for those that are not finite.
+    """
+    values: list[Any] = column.tolist()
+    if column.is_floating_point() and not bool(column.isfinite().all()):
+        return [value if math.isfinite(value) else None for value in values]
+    return values
+
+
+def as_maps(maps: Any) -> torch.Tensor:
+    """Check maps and widen them to float32, on the device where they lie.
+
+    Args:
+        maps: as for as_tensor.
+
+    Returns:
+        (C, H, W) float32, detached. `maps` itself where nothing had to change.
+
+    Raises:
+        InputError: as as_tensor does.
+    """
+    return as_tensor(maps).to(torch.float32)
+
+
+def as_tensor(maps: Any) -> torch.Tensor:
+    """Check maps, and leave tensors in their dtype.
+
+    Args:
+        maps: (C, H, W) real dtype, a tensor on any device or a numpy array, any strides; or a vector (C,), whose maps
+            are single cells. Not modified.
+
+    Returns:
+        (C, H, W) real dtype, detached; float32 of a numpy array. `maps` itself where nothing had to change.
+
+    Raises:
+        ShapeError: `maps` is neither 3-dimensional nor a vector, or has no pixels.
+        DTypeError: `maps` is complex, sparse, on the meta device, or no array at all.
+    """
+    if isinstance(maps, np.ndarray):
+        if maps.dtype.kind not in "biuf":
+            raise DTypeError(f"maps must be of a real dtype, got {maps.dtype}. Pass maps.real or abs(maps), say.")
+        # torch knows neither foreign byte orders nor negative strides, nor all of numpy's dtypes.
+        with np.errstate(over="ignore"):  # beyond float32 is infinite, as it is for tensors
+            maps = torch.from_numpy(np.array(maps, dtype=np.float32, order="C"))
+    if not isinstance(maps, torch.Tensor):
+        raise DTypeError(f"maps must be a tensor or a numpy array, got {type(maps).__name__}.")
+    if maps.ndim == 4:
+        raise ShapeError(f"maps must have shape (C, H, W), got {tuple(maps.shape)}. Pass one sample: maps[0].")
+    if maps.ndim not in (1, 3):
+        raise ShapeError(
+            f"maps must have shape (C, H, W), or (C,) for a vector, got {tuple(maps.shape)}. Pass one sample: maps[0]."
+        )
+    check_values(maps)
+    values: torch.Tensor = maps.detach()
+    return values[:, None, None] if values.ndim == 1 else values
+
+
+def check_values(maps: torch.Tensor) -> None:
+    """Refuse tensors without real values.
+
+    Args:
+        maps: (...) real dtype.
+
+    Raises:
+        ShapeError: `maps` has no pixels.
+        DTypeError: `maps` is complex, sparse or on the meta device.
+    """
+    if maps.is_complex():
+        raise DTypeError(f"maps must be of a real dtype, got {maps.dtype}. Pass maps.abs() or maps.real.")
+    if maps.layout != torch.strided or maps.is_meta:
+        kind = "the meta device" if maps.is_meta else str(maps.layout)
+        raise DTypeError(f"maps must hold their values densely, got {kind}. Pass maps.to_dense() or a real tensor.")
+    if 0 in maps.shape:
+        raise ShapeError(f"maps must have at least one channel and one pixel, got shape {tuple(maps.shape)}.")
+
+
+def squash(maps: torch.Tensor) -> torch.Tensor:
+    """Send maps through a sigmoid; an infinity stays what it is, so that it is drawn as bad and not as 0 or 1.
+
+    Args:
+        maps: (..., H, W) real dtype. Not modified.
+
+    Returns:
+        (..., H, W) float32, in [0, 1] where finite.
+    """
+    values = maps.to(torch.float32)
+    return torch.where(values.isinf(), values, values.sigmoid())
+
+
+def shrink(maps: torch.Tensor, vmin: torch.Tensor, vmax: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Make maps smaller where a tile is smaller than they are, without aliasing; kernels only enlarge or copy.
+
+    Args:
+        maps: (C, H, W) real dtype, or (N, C, H, W), finite or not. Not modified.
+        vmin: (C,) float32, or (N, C). Values are clamped to the range first, as the pixel rules say.
+        vmax: (C,) float32, or (N, C). Its upper end.
+        height: of a tile, in px.
+        width: of a tile, in px.
+
+    Returns:
+        (C, min(H, height), min(W, width)) float32, or (N, C, ...). NaN where a sample that is not finite was touched.
+            `maps` themselves, in their dtype, where they are no larger than a tile.
+
+    Source:
+        torch.nn.functional.interpolate(mode="bilinear", antialias=True, align_corners=False).
+    """
+    size = [min(maps.shape[-2], height), min(maps.shape[-1], width)]
+    if size == list(maps.shape[-2:]):
+        return maps
+    values = maps.to(torch.float32)
+    # NaN ends of a range belong to channels that have no finite value to clamp.
+    low, high = (end.nan_to_num(0)[..., None, None] for end in (vmin, vmax))
+    clamped = torch.clamp(values, low, high).where(values.isfinite(), torch.nan)
+    every_channel = clamped.flatten(0, -3)[None]
+    smaller = torch.nn.functional.interpolate(every_channel, size=size, mode="bilinear", antialias=True)
+    return smaller.view(*maps.shape[:-2], *size)

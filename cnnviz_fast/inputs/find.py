@@ -1,0 +1,97 @@
+"""Which files paths, folders and globs stand for, in natural order."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import ImageError
+from .decode import EXTENSIONS, reason
+from .in_memory import Encoded, Source, is_picture, is_tensor
+
+_MAGIC = re.compile(r"[*?[]")
+
+
+_NUMBER = re.compile(r"0*(\d+)")
+
+
+def find_images(images: object) -> list[Source]:
+    """List the pictures that paths, folders, globs and in-memory pictures stand for.
+
+    A folder gives the files directly in it that have a picture's extension. So does a glob, but one that ends in an
+    extension of its own (`*.dat`) gives all its matches. Both come in natural order, 2 before 10. A file that is named
+    is taken whatever its extension.
+
+    Args:
+        images: a path, folder, glob, PIL image, array, tensor or file in memory, or any iterable of these.
+
+    Returns:
+        Files as `Path`, everything else as it came, in the order given.
+
+    Raises:
+        ImageError: a file is missing, a folder or a glob holds no picture, or an item is none of the above.
+    """
+    if isinstance(images, str | os.PathLike):
+        return [Path(path) for path in matching_files(os.fspath(images))]
+    if isinstance(images, np.ndarray | Encoded) or is_tensor(images) or is_picture(images):
+        return [images]  # type: ignore[list-item]
+    if isinstance(images, Iterable) and not isinstance(images, bytes | bytearray | Mapping):
+        return [source for item in images for source in find_images(item)]
+    kind = type(images).__name__
+    raise ImageError(f"images must be paths, folders, globs, PIL images, uint8 arrays or tensors, got {kind}.")
+
+
+def image_name(source: Source | str, position: int) -> str:
+    """Give the stem that names a picture's output files.
+
+    Args:
+        source: an item of what `find_images` returned.
+        position: its place among the pictures, for one that has no file name.
+
+    Returns:
+        The file's stem, or "image3" for an in-memory picture at position 3.
+    """
+    return Path(source).stem if isinstance(source, str | os.PathLike) else f"image{position}"
+
+
+def matching_files(text: str) -> list[str]:
+    """Expand one path, folder or glob, as `find_images` says; raise its ImageError where nothing is there."""
+    if os.path.isdir(text):
+        try:
+            inside = [os.path.join(text, name) for name in os.listdir(text) if not name.startswith(".")]
+        except OSError as error:
+            raise ImageError(f"folder {text!r} cannot be read: {reason(error)}.") from error
+        found = [path for path in inside if has_extension(path) and os.path.isfile(path)]
+        missing = f"folder {text!r} holds no images ({' '.join(EXTENSIONS)})."
+    elif os.path.exists(text):  # before globs, so that "cat[1].png" can be named
+        return [text]
+    elif _MAGIC.search(text):
+        suffix = os.path.splitext(text)[1]
+        explicit = bool(suffix) and not _MAGIC.search(suffix)
+        matches = glob.glob(text, recursive=True)
+        found = [path for path in matches if os.path.isfile(path) and (explicit or has_extension(path))]
+        missing = f"glob {text!r} matches no images."
+    else:
+        raise ImageError(f"no file or folder {text!r}.")
+    if not found:
+        raise ImageError(missing)
+    return sorted(found, key=natural_key)
+
+
+def has_extension(path: str) -> bool:
+    """Tell whether a path ends as a picture's does."""
+    return path.lower().endswith(EXTENSIONS)
+
+
+def natural_key(path: str) -> tuple[str, str]:
+    """Give a sorting key that counts, 2 before 10, and ignores case.
+
+    One string, not a list of parts: the keys of a million paths are in memory while they are sorted. The number of its
+    digits stands before each number, so that the longer number is the later one.
+    """
+    return _NUMBER.sub(lambda number: f"{chr(len(number[1]))}{number[1]}", path.casefold()), path

@@ -1,0 +1,47 @@
+"""Where a sheet's maps came from, and which version of this package drew them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where maps came from, for the manifest; each part may be unknown.
+
+    Attributes:
+        model: spec of the model.
+        weights: which ones.
+        layer: name of the layer.
+        image: name of the picture.
+        layout: how the layer's output was read, such as "nhwc".
+        prefix_tokens: how many tokens of it are not in the maps.
+        time_step: which one of a clip, from 0.
+        categories: names of the model's classes, for vectors of as many entries; only those listed are in the manifest.
+        atlas: name of the file that the maps were rebuilt from.
+    """
+
+    model: str | None = None
+    weights: str | None = None
+    layer: str | None = None
+    image: str | None = None
+    layout: str | None = None
+    prefix_tokens: int | None = None
+    time_step: int | None = None
+    categories: Sequence[str] | None = None
+    atlas: str | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a manifest says of it: everything but the names of all classes."""
+        return {name: value for name, value in vars(self).items() if name != "categories"}
+
+
+@cache
+def package_version() -> str:
+    """Return the version of the installed package; looked up once, in a file, which takes 60 us."""
+    from importlib.metadata import version
+
+    return version("cnnviz_fast")
