@@ -24,7 +24,7 @@ from benchmarks.workloads import LAYER4, Workload, maps_of
 from cnnviz_fast.activations.capture import capture, capture_stream
 from cnnviz_fast.operators import render_index
 from cnnviz_fast.options import RenderOptions
-from cnnviz_fast.provenance import Source
+from cnnviz_fast.provenance import Provenance
 from cnnviz_fast.sheets.plan import Plan, plan_sheet
 
 DEVICE, BACKEND = "cuda", "auto"
@@ -94,14 +94,16 @@ class OnDevice:
         self.plan = cache(self._plan)
 
     def _plan(self) -> Plan:
-        return plan_sheet(self.maps(), RenderOptions(tile=self.tile_px, colormap=COLORMAP, backend=BACKEND), Source())
+        return plan_sheet(
+            self.maps(), RenderOptions(tile=self.tile_px, colormap=COLORMAP, backend=BACKEND), Provenance()
+        )
 
     def draw(self) -> None:
         """Draw the planned sheet into the plane, which stays on the device."""
         plan, plane = self.plan(), self.plane()
         for strip in plan.strips():
             plan.backend.kernels.render_strip(
-                plan.maps, plan.vmin, plan.vmax, plan.rows, plan.cols, plan.layout, plan.paint, strip,
+                plan.maps, plan.vmin, plan.vmax, plan.rows, plan.cols, plan.grid, plan.paint, strip,
                 plane[strip.start : strip.stop],
             )  # fmt: skip
 

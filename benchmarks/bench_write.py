@@ -96,13 +96,13 @@ def figures(d: Drawing) -> list[Contender]:
     def draw(way: Callable[..., Path]) -> Callable[[], Path]:
         return lambda: way(d.array[:FIGURE_CHANNELS], d.tile_px, FIGURE_COLS, sheet_path())
 
-    def is_picture(path: Path) -> None:
+    def is_pil_image(path: Path) -> None:
         # Its pixels are its own: another filter, sometimes other colours and titles. It must be there in full size.
         assert min(decoded(path).shape) >= FIGURE_CHANNELS // FIGURE_COLS * d.tile_px
 
     subset = [
         Contender(
-            name, draw(way), is_picture, PEER, d.bytes, threads=2, output=sheet_path, ran=FIGURE_CHANNELS,
+            name, draw(way), is_pil_image, PEER, d.bytes, threads=2, output=sheet_path, ran=FIGURE_CHANNELS,
             of=d.workload.channels,
         )
         for name, way in (
@@ -112,7 +112,7 @@ def figures(d: Drawing) -> list[Contender]:
     ]  # fmt: skip
     whole = Contender(
         f"matplotlib, all {d.workload.channels} subplots",
-        lambda: old_ways.matplotlib_subplots(d.array, d.tile_px, d.cols, sheet_path()), is_picture, PEER, d.bytes,
+        lambda: old_ways.matplotlib_subplots(d.array, d.tile_px, d.cols, sheet_path()), is_pil_image, PEER, d.bytes,
         threads=2, output=sheet_path, slow=True,
     )  # fmt: skip
     return [*subset, whole]
@@ -189,8 +189,8 @@ def huge_table() -> Table:
 
     def is_right(largest_difference: int, _: Inside) -> None:
         picture, plan = decoded(sheet_path()), d.plan("torch")
-        for strip in plan.layout.strips(1024):
-            drawn = plan.draw(strip, np.empty((strip.stop - strip.start, plan.layout.width), np.uint8))
+        for strip in plan.grid.strips(1024):
+            drawn = plan.draw(strip, np.empty((strip.stop - strip.start, plan.grid.width), np.uint8))
             assert cv2.absdiff(picture[strip.start : strip.stop], drawn).max() <= largest_difference
 
     return Table(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from benchmarks.measure import FLOOR, Contender
 from benchmarks.workloads import Workload, maps_of
 from cnnviz_fast.options import RenderOptions
-from cnnviz_fast.provenance import Source
+from cnnviz_fast.provenance import Provenance
 from cnnviz_fast.runtime.workers import in_order
 from cnnviz_fast.sheets.plan import Plan, plan_sheet
 
@@ -51,12 +51,12 @@ class Drawing:
 
     def _plan(self, backend: str = "numba", threads: int = 2) -> Plan:
         options = RenderOptions(tile=self.tile_px, colormap=COLORMAP, backend=backend, threads=threads)
-        return plan_sheet(self.maps, options, Source())
+        return plan_sheet(self.maps, options, Provenance())
 
     @property
     def cols(self) -> int:
         """Tiles in a row of the sheet, the same for the peers."""
-        return self.plan().layout.cols
+        return self.plan().grid.cols
 
     @property
     def bytes(self) -> int:
@@ -73,8 +73,8 @@ class Drawing:
     @cached_property
     def plane(self) -> Plane:
         """Memory that contenders draw into, mapped because it was written once."""
-        layout = self.plan().layout
-        return np.full((layout.height, layout.width), SPOILT, np.uint8)
+        grid = self.plan().grid
+        return np.full((grid.height, grid.width), SPOILT, np.uint8)
 
     @cached_property
     def expected(self) -> Plane:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .options import PreprocessOptions as PreprocessOptions
     from .options import RenderOptions as RenderOptions
     from .pipeline import visualize as visualize
-    from .provenance import Source as Source
+    from .provenance import Provenance as Provenance
     from .runs.api import run as run
     from .sheets.comparison import Comparison as Comparison
     from .sheets.comparison import compare as compare
@@ -55,7 +55,7 @@ _HOMES = {
     "CnnvizError": "errors",
     "load_images": "inputs.images",
     "LayerInfo": "models.layers",
-    "Source": "provenance",
+    "Provenance": "provenance",
     "LoadedModel": "models.load",
     "load_model": "models.load",
     "render_index": "operators",

@@ -78,7 +78,7 @@ class KernelError(BackendError):
     """A kernel failed while it ran."""
 
 
-class PicturesFailedError(CnnvizError):
+class ImagesFailedError(CnnvizError):
     """A picture of a run failed, and the run was told not to go on then."""
 
 

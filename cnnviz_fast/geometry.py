@@ -63,7 +63,7 @@ NO_ROOM = Room()
 
 
 @dataclass(frozen=True)
-class GridLayout:
+class Grid:
     """A grid of `count` tiles: `rows` x `cols` cells of `tile_h` x `tile_w` px, filled row by row.
 
     `gap` px lie between cells and `margin` px around all of it. What is written takes the rest, see Room: a tile stands
@@ -196,7 +196,7 @@ def plan_grid(
     gap: int = 0,
     margin: int = 0,
     room: Room = NO_ROOM,
-) -> GridLayout:
+) -> Grid:
     """Lay `count` tiles out on a grid.
 
     Args:
@@ -210,7 +210,7 @@ def plan_grid(
         room: px for what is written around the tiles.
 
     Returns:
-        The layout. Its last row may have empty cells; no tile is ever dropped.
+        The grid. Its last row may have empty cells; no tile is ever dropped.
 
     Raises:
         OptionError: the grid has fewer cells than there are tiles, or the sheet is larger than any format can hold.
@@ -226,13 +226,13 @@ def plan_grid(
             f"grid must hold all {count} channels, got {rows}x{cols} = {rows * cols} cells. "
             f"Take grid 'auto' or 'x{cols}', or choose fewer channels."
         )
-    layout = GridLayout(count, rows, cols, tile_h, tile_w, gap, margin, *room)
-    if max(layout.height, layout.width) > LONGEST_PX:
+    planned = Grid(count, rows, cols, tile_h, tile_w, gap, margin, *room)
+    if max(planned.height, planned.width) > LONGEST_PX:
         raise OptionError(
-            f"a sheet holds at most {LONGEST_PX:,} px a side, got {layout.height:,} x {layout.width:,} px. "
+            f"a sheet holds at most {LONGEST_PX:,} px a side, got {planned.height:,} x {planned.width:,} px. "
             f"Make tile, scale, gap or margin smaller, or choose fewer channels."
         )
-    return layout
+    return planned
 
 
 def sampling_positions(n: int, size: int, align: str, upsampling: str = "bilinear") -> Positions:

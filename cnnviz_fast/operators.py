@@ -24,7 +24,7 @@ import torch
 from .channels.ranges import drawing_range
 from .channels.values import check_values, shrink, squash
 from .errors import BackendError, DTypeError, OptionError, ShapeError
-from .geometry import GridLayout, Strip, cut_strips, plan_grid, sampling_positions, tile_size
+from .geometry import Grid, Strip, cut_strips, plan_grid, sampling_positions, tile_size
 from .kernels import Paint, backends
 from .options import EntryOptions, RenderOptions, takes
 from .parsers import share
@@ -112,29 +112,29 @@ def draw_index(
     RenderOptions(tile=(tile_h, tile_w), grid=(rows, cols), gap=gap, margin=margin, align=align, upsampling=upsampling)
     EntryOptions(levels=levels, background=background, bad=bad)
     paint = Paint(levels, share("flat", flat), background, bad)
-    layout = _layout_of(maps, vmin, vmax, tile_h, tile_w, rows, cols, gap, margin)
+    grid = _layout_of(maps, vmin, vmax, tile_h, tile_w, rows, cols, gap, margin)
     backend, values = _readable(maps)
     low, high = (end.detach().to(torch.float32) for end in (vmin, vmax))
     cells = shrink(values, low, high, tile_h, tile_w) if upsampling == "bilinear" else values
     arrays = [backend.to_array(tensor) for tensor in (cells, low, high)]
     where = (
         _positions(cells.shape[-2], tile_h, align, upsampling), _positions(cells.shape[-1], tile_w, align, upsampling),
-        layout, paint,
+        grid, paint,
     )  # fmt: skip
-    index = maps.new_empty((*maps.shape[:-3], layout.height, layout.width), dtype=torch.uint8)
+    index = maps.new_empty((*maps.shape[:-3], grid.height, grid.width), dtype=torch.uint8)
     if backend.batches:
-        backend.kernels.render_strip(*arrays, *where, Strip(0, layout.height), index)
+        backend.kernels.render_strip(*arrays, *where, Strip(0, grid.height), index)
         return index
 
-    planes = backend.to_array(index.view(-1, layout.height, layout.width))  # shares the memory of `index`
+    planes = backend.to_array(index.view(-1, grid.height, grid.width))  # shares the memory of `index`
     arrays = [array.reshape(-1, *array.shape[low.ndim :]) for array in arrays]  # the channels of all samples
 
     def draw(sample: int, strip: Strip) -> None:
-        chosen = slice(sample * layout.count, (sample + 1) * layout.count)
+        chosen = slice(sample * grid.count, (sample + 1) * grid.count)
         out = planes[sample, strip.start : strip.stop]
         backend.kernels.render_strip(*(array[chosen] for array in arrays), *where, strip, out)
 
-    strips = cut_strips(layout.height, layout.width, backend.strip_px)
+    strips = cut_strips(grid.height, grid.width, backend.strip_px)
     work = [(sample, strip) for sample in range(len(planes)) for strip in strips]
     for _ in in_order(lambda item: draw(*item), work, torch.get_num_threads() if maps.device.type == "cpu" else 1):
         pass
@@ -159,8 +159,8 @@ def _draw_index_fake(
     maps: torch.Tensor, vmin: torch.Tensor, vmax: torch.Tensor, tile_h: int, tile_w: int, *,
     rows: int = 0, cols: int = 0, gap: int = RenderOptions.gap, margin: int = RenderOptions.margin, **_: Any,
 ) -> torch.Tensor:  # fmt: skip
-    layout = _layout_of(maps, vmin, vmax, tile_h, tile_w, rows, cols, gap, margin)
-    return maps.new_empty((*maps.shape[:-3], layout.height, layout.width), dtype=torch.uint8)
+    grid = _layout_of(maps, vmin, vmax, tile_h, tile_w, rows, cols, gap, margin)
+    return maps.new_empty((*maps.shape[:-3], grid.height, grid.width), dtype=torch.uint8)
 
 
 @takes(RenderOptions, without=REFUSED)
@@ -261,7 +261,7 @@ def _readable(maps: torch.Tensor) -> tuple[backends.Backend, torch.Tensor]:
 def _layout_of(
     maps: torch.Tensor, vmin: torch.Tensor, vmax: torch.Tensor, tile_h: int, tile_w: int,
     rows: int, cols: int, gap: int, margin: int,
-) -> GridLayout:  # fmt: skip
+) -> Grid:  # fmt: skip
     """Check shapes, which may be symbolic, and lay out the sheet of one sample."""
     _check_shape(maps)
     for name, end in (("vmin", vmin), ("vmax", vmax)):

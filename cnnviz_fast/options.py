@@ -45,7 +45,7 @@ RANKS = ("mean", "abs-mean", "max", "variance", "nonzero", "norm")
 ALIGNMENTS = ("left", "center", "corners")
 UPSAMPLINGS = ("bilinear", "nearest")
 BACKENDS = ("auto", "reference", "torch", "numba", "triton")
-LAYOUTS = ("auto", "nchw", "nhwc", "tokens", "ncthw", "nthwc", "nc")
+AXES = ("auto", "nchw", "nhwc", "tokens", "ncthw", "nthwc", "nc")
 TITLE_FIELDS = ("model", "weights", "layer", "image")
 KERNEL_PICTURES = ("auto", "grid", "norm", "mean", "none")
 SAVES = ("sheets", "tiles", "atlases", "maps", "sum", "mean", "max", "statistics")
@@ -59,12 +59,12 @@ SINGLE_SHEETS = ("topk", "sort", "rank", "reduce", "beside", "label", "title", "
 T = TypeVar("T")
 
 
-def layout(name: str, value: Any) -> str:
+def axes(name: str, value: Any) -> str:
     """Take the name of an activation layout; tokens may say more: tokens:PREFIX or tokens:PREFIX:[Tx]HxW."""
     shown = str(value).strip().lower()
     if re.fullmatch(r"tokens:\d+(:([1-9]\d*x){1,2}[1-9]\d*)?", shown):
         return shown
-    return str(choice(*LAYOUTS)(name, shown if isinstance(value, str) else value))
+    return str(choice(*AXES)(name, shown if isinstance(value, str) else value))
 
 
 def option(default: Any, parse: Parser, description: str, metavar: str | None = None) -> Any:
@@ -223,21 +223,21 @@ class EntryOptions(SelfChecking):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayoutOptions(SelfChecking):
+class AxesOptions(SelfChecking):
     """Say how a layer's output is to be read; `layouts.py` says what each name means."""
 
-    layout: str = option(
+    axes: str = option(
         "auto",
-        layout,
+        axes,
         "axes of a layer's output: nchw, nhwc, tokens (or tokens:PREFIX:HxW, such as tokens:1:14x14; of a video, "
         "tokens:PREFIX:TxHxW), ncthw or nthwc for video, nc for vectors, or auto: told from the model and the shapes",
-        "|".join(LAYOUTS),
+        "|".join(AXES),
     )
 
     @property
     def parts(self) -> tuple[str, int | None, tuple[int, ...] | None]:
         """The name, the number of prefix tokens and the grid, its time steps first; None for what is not given."""
-        name, *rest = self.layout.split(":")
+        name, *rest = self.axes.split(":")
         return name, int(rest[0]) if rest else None, tuple(map(int, rest[1].split("x"))) if len(rest) > 1 else None
 
 

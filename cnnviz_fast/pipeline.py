@@ -18,9 +18,9 @@ from .formats.picture import format_of
 from .inputs.find import find_images, image_name
 from .inputs.images import load_images
 from .models.load import LoadedModel, as_given, load_model, module_of
-from .models.preprocess import as_picture
-from .options import MAX_PIXELS, LayoutOptions, RenderOptions, takes
-from .provenance import Source
+from .models.preprocess import as_image
+from .options import MAX_PIXELS, AxesOptions, RenderOptions, takes
+from .provenance import Provenance
 from .runtime.files import make_folder
 from .runtime.progress import with_bar
 from .sheets.overlay import Backdrop, read_overlay
@@ -44,7 +44,7 @@ def visualize(
     *,
     format: str = "png",
     max_pixels: int = MAX_PIXELS,
-    layout: str = "auto",
+    axes: str = "auto",
     overlay: Any = None,
     alpha: float | None = None,
     statistics: Mapping[str, LayerStatistics] | None = None,
@@ -61,7 +61,7 @@ def visualize(
         out: folder to write the sheets to, made where it is missing; None writes nothing.
         format: of the files: png, jpg, webp or npy.
         max_pixels: largest picture to read, in px.
-        layout: axes of what the layers put out: auto, nchw, nhwc, tokens, tokens:PREFIX:HxW, ncthw or nthwc.
+        axes: axes of what the layers put out: auto, nchw, nhwc, tokens, tokens:PREFIX:HxW, ncthw or nthwc.
         overlay: True to lay the maps over the picture as the model saw it, resized and cropped (of a clip, its first
             frame); or another picture, as in render.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
@@ -75,7 +75,7 @@ def visualize(
         CnnvizError: anything that went wrong; see load_model, load_images, capture and render.
     """
     checked = RenderOptions(**options)
-    reading = LayoutOptions(layout=layout)
+    reading = AxesOptions(axes=axes)
     format_of(Path(f"sheet.{format}"))
     backdrop = read_overlay(overlay, alpha, max_pixels=max_pixels)
     ranges = None
@@ -143,11 +143,11 @@ class Seen:
     """
 
     frame: torch.Tensor
-    maps: dict[str, tuple[torch.Tensor, Source]]
+    maps: dict[str, tuple[torch.Tensor, Provenance]]
 
 
 def look_at(
-    model: LoadedModel, picture: Picture, layers: Any, max_pixels: int, layout: LayoutOptions | None = None
+    model: LoadedModel, picture: Picture, layers: Any, max_pixels: int, axes: AxesOptions | None = None
 ) -> Seen:
     """Run the model on one picture and read the maps out of what each layer put out.
 
@@ -156,7 +156,7 @@ def look_at(
         picture: to look at.
         layers: layer patterns; see capture.
         max_pixels: largest picture to read, in px.
-        layout: how to read what the layers put out; see layouts.
+        axes: how to read what the layers put out; see layouts.
 
     Returns:
         The maps.
@@ -168,8 +168,8 @@ def look_at(
     batch = load_images(picture.origin, model, max_pixels=max_pixels)
     outputs = capture(model, batch, layers)
     maps = {
-        read.name: (read.maps[0], read.source(model, picture.name))
-        for read in read_outputs(model, outputs, tuple(batch.shape), layout or LayoutOptions())
+        read.name: (read.maps[0], read.provenance(model, picture.name))
+        for read in read_outputs(model, outputs, tuple(batch.shape), axes or AxesOptions())
     }
     return Seen(frame_of(batch)[0], maps)
 
@@ -198,11 +198,11 @@ def plan_layers(
     Raises:
         CnnvizError: anything that is wrong; see plan_sheet.
     """
-    under = backdrop.filled_with(partial(as_picture, seen.frame, model.preprocess)) if backdrop else None
+    under = backdrop.filled_with(partial(as_image, seen.frame, model.preprocess)) if backdrop else None
     plans = {}
-    for layer, (maps, source) in seen.maps.items():
+    for layer, (maps, provenance) in seen.maps.items():
         try:
-            plans[layer] = plan(maps, options, source, under, ranges=ranges_of_layer(source.layer, ranges))
+            plans[layer] = plan(maps, options, provenance, under, ranges=ranges_of_layer(provenance.layer, ranges))
         except InputError as error:
             raise type(error)(f"{layer}: {error}" if len(seen.maps) > 1 else str(error)) from error
     return plans

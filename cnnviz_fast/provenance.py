@@ -9,7 +9,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Source:
+class Provenance:
     """Where maps came from, for the manifest; each part may be unknown.
 
     Attributes:
@@ -17,7 +17,7 @@ class Source:
         weights: which ones.
         layer: name of the layer.
         image: name of the picture.
-        layout: how the layer's output was read, such as "nhwc".
+        axes: how the layer's output was read, such as "nhwc".
         prefix_tokens: how many tokens of it are not in the maps.
         time_step: which one of a clip, from 0.
         categories: names of the model's classes, for vectors of as many entries; only those listed are in the manifest.
@@ -28,7 +28,7 @@ class Source:
     weights: str | None = None
     layer: str | None = None
     image: str | None = None
-    layout: str | None = None
+    axes: str | None = None
     prefix_tokens: int | None = None
     time_step: int | None = None
     categories: Sequence[str] | None = None

@@ -94,13 +94,13 @@ def test_workloads_are_realistic_and_seeded() -> None:
 
 @pytest.mark.parametrize("workload", [TINY, LAYER4, HUGE, *WORKLOADS], ids=lambda w: w.name)
 def test_drawing_counts_the_bytes_of_its_sheet(workload: Workload) -> None:
-    layout = Drawing(workload).plan().layout
-    assert Drawing(workload).bytes == layout.height * layout.width
+    grid = Drawing(workload).plan().grid
+    assert Drawing(workload).bytes == grid.height * grid.width
 
 
 def test_huge_sheet_is_20_000_px_a_side() -> None:
-    layout = Drawing(HUGE).plan().layout
-    assert min(layout.height, layout.width) >= 20_000
+    grid = Drawing(HUGE).plan().grid
+    assert min(grid.height, grid.width) >= 20_000
 
 
 def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,7 +140,7 @@ def test_import_loads_nothing_heavy(code: str, forbidden: list[str]) -> None:
 def test_public_names_are_exact() -> None:
     assert cnnviz_fast.__all__ == [
         "Atlas", "CnnvizError", "Comparison", "LayerInfo", "LayerReport", "LayerStatistics", "LoadedModel",
-        "ParameterInfo", "PreprocessOptions", "RenderOptions", "RunSummary", "Sheet", "Source", "__version__",
+        "ParameterInfo", "PreprocessOptions", "RenderOptions", "RunSummary", "Sheet", "Provenance", "__version__",
         "capture", "capture_stream", "compare", "layer_report", "list_layers", "load_images", "load_model",
         "parameter_statistics", "read_atlas", "read_statistics", "render", "render_batch", "render_index",
         "run", "save_atlas", "save_sheet", "save_tiles", "visualize",

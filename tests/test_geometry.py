@@ -13,7 +13,7 @@ from cnnviz_fast.errors import OptionError
 from cnnviz_fast.geometry import (
     SMALLEST_STRIP_PX,
     STRIPS_AT_LEAST,
-    GridLayout,
+    Grid,
     Room,
     Strip,
     cut_strips,
@@ -60,9 +60,9 @@ def test_tile_size_scale_beyond_any_sheet_is_refused(scale: float) -> None:
 
 
 @pytest.mark.parametrize("layout", [{"tile_h": 2**31}, {"tile_w": 2**30}, {"gap": 2**31}, {"margin": 2**30}])
-def test_plan_grid_beyond_any_format_is_refused_with_advice(layout: dict[str, int]) -> None:
+def test_plan_grid_beyond_any_format_is_refused_with_advice(grid: dict[str, int]) -> None:
     with pytest.raises(OptionError, match=r"^a sheet holds at most 2,147,483,647 px a side, got .* Make tile, scale, "):
-        plan_grid(4, **{"tile_h": 10, "tile_w": 10, "grid": (2, 2), **layout})
+        plan_grid(4, **{"tile_h": 10, "tile_w": 10, "grid": (2, 2), **grid})
 
 
 @pytest.mark.parametrize(
@@ -86,9 +86,9 @@ def test_plan_grid_beyond_any_format_is_refused_with_advice(layout: dict[str, in
     ],
 )
 def test_plan_grid_by_hand(count: int, tile: tuple[int, int], grid: tuple[int, int], expected: tuple[int, int]) -> None:
-    layout = plan_grid(count, *tile, grid=grid)
-    assert (layout.rows, layout.cols) == expected
-    assert (layout.count, layout.tile_h, layout.tile_w) == (count, *tile)
+    grid = plan_grid(count, *tile, grid=grid)
+    assert (grid.rows, grid.cols) == expected
+    assert (grid.count, grid.tile_h, grid.tile_w) == (count, *tile)
 
 
 @pytest.mark.parametrize(
@@ -106,9 +106,9 @@ def test_plan_grid_by_hand(count: int, tile: tuple[int, int], grid: tuple[int, i
 def test_plan_grid_makes_cells_with_their_labels_a_square(
     count: int, tile: tuple[int, int], room: Room, expected: tuple[int, int]
 ) -> None:
-    layout = plan_grid(count, *tile, room=room)
-    assert (layout.rows, layout.cols) == expected
-    assert tuple(getattr(layout, name) for name in Room._fields) == room
+    grid = plan_grid(count, *tile, room=room)
+    assert (grid.rows, grid.cols) == expected
+    assert tuple(getattr(grid, name) for name in Room._fields) == room
 
 
 def test_plan_grid_too_small_is_refused_with_advice() -> None:
@@ -130,22 +130,22 @@ def test_plan_grid_too_small_is_refused_with_advice() -> None:
 def test_plan_grid_every_tile_lies_inside_and_apart(
     count: int, tile_h: int, tile_w: int, grid: tuple[int, int], gap: int, margin: int
 ) -> None:
-    layout = plan_grid(count, tile_h, tile_w, grid=grid, gap=gap, margin=margin)
-    assert layout.rows * layout.cols >= count
+    grid = plan_grid(count, tile_h, tile_w, grid=grid, gap=gap, margin=margin)
+    assert grid.rows * grid.cols >= count
     if grid == (0, 0):
-        assert (layout.rows - 1) * layout.cols < count, "an empty row"
-    assert layout.origin(0) == (margin, margin)
-    origins = [layout.origin(position) for position in range(count)]
+        assert (grid.rows - 1) * grid.cols < count, "an empty row"
+    assert grid.origin(0) == (margin, margin)
+    origins = [grid.origin(position) for position in range(count)]
     assert len(set(origins)) == count
-    assert max(y for y, _ in origins) + tile_h <= layout.height - margin
-    assert max(x for _, x in origins) + tile_w <= layout.width - margin
+    assert max(y for y, _ in origins) + tile_h <= grid.height - margin
+    assert max(x for _, x in origins) + tile_w <= grid.width - margin
     assert all((y - margin) % (tile_h + gap) == 0 and (x - margin) % (tile_w + gap) == 0 for y, x in origins)
 
 
 def test_grid_layout_sides_and_origins_by_hand() -> None:
-    layout = GridLayout(count=5, rows=2, cols=3, tile_h=10, tile_w=20, gap=2, margin=4)
-    assert (layout.height, layout.width) == (4 + 10 + 2 + 10 + 4, 4 + 20 + 2 + 20 + 2 + 20 + 4)
-    assert [layout.origin(i) for i in range(5)] == [(4, 4), (4, 26), (4, 48), (16, 4), (16, 26)]
+    grid = Grid(count=5, rows=2, cols=3, tile_h=10, tile_w=20, gap=2, margin=4)
+    assert (grid.height, grid.width) == (4 + 10 + 2 + 10 + 4, 4 + 20 + 2 + 20 + 2 + 20 + 4)
+    assert [grid.origin(i) for i in range(5)] == [(4, 4), (4, 26), (4, 48), (16, 4), (16, 26)]
 
 
 @pytest.mark.parametrize(
@@ -162,11 +162,11 @@ def test_grid_layout_sides_and_origins_by_hand() -> None:
 def test_grid_layout_with_room_for_text_by_hand(
     room: Room, size: tuple[int, int], origins: list[tuple[int, int]]
 ) -> None:
-    layout = GridLayout(5, 2, 3, 10, 20, 2, 4, *room)
-    assert (layout.height, layout.width) == size
-    assert [layout.origin(position) for position in range(5)] == origins
-    assert layout.boxes() == [[y, x, y + 10, x + 20] for y, x in origins]
-    assert layout.shows_background
+    grid = Grid(5, 2, 3, 10, 20, 2, 4, *room)
+    assert (grid.height, grid.width) == size
+    assert [grid.origin(position) for position in range(5)] == origins
+    assert grid.boxes() == [[y, x, y + 10, x + 20] for y, x in origins]
+    assert grid.shows_background
 
 
 @pytest.mark.parametrize(
@@ -174,18 +174,18 @@ def test_grid_layout_with_room_for_text_by_hand(
     [(6, 0, 0, False), (5, 0, 0, True), (6, 1, 0, True), (6, 0, 1, True)],
 )
 def test_shows_background_where_a_pixel_belongs_to_no_tile(count: int, gap: int, margin: int, expected: bool) -> None:
-    assert GridLayout(count, 2, 3, 4, 4, gap, margin).shows_background is expected
+    assert Grid(count, 2, 3, 4, 4, gap, margin).shows_background is expected
 
 
 def test_shows_background_single_tile_with_gap_has_none() -> None:
-    assert not GridLayout(1, 1, 1, 4, 4, gap=5).shows_background
+    assert not Grid(1, 1, 1, 4, 4, gap=5).shows_background
 
 
 @pytest.mark.parametrize(
     ("rows", "expected"), [(4, [(0, 4), (4, 8), (8, 10)]), (10, [(0, 10)]), (99, [(0, 10)]), (5, [(0, 5), (5, 10)])]
 )
 def test_strips_cover_every_row_once(rows: int, expected: list[tuple[int, int]]) -> None:
-    assert GridLayout(1, 1, 1, 10, 3).strips(rows) == [Strip(*ends) for ends in expected]
+    assert Grid(1, 1, 1, 10, 3).strips(rows) == [Strip(*ends) for ends in expected]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ import cnnviz_fast as cf
 from cnnviz_fast import operators
 from cnnviz_fast.channels.ranges import drawing_range
 from cnnviz_fast.channels.values import squash
-from cnnviz_fast.geometry import GridLayout, Strip, sampling_positions
+from cnnviz_fast.geometry import Grid, Strip, sampling_positions
 from cnnviz_fast.kernels import Paint, backends, numba_cpu, torch_ops
 from cnnviz_fast.options import ALIGNMENTS, NORMALIZATIONS, UPSAMPLINGS, RenderOptions
 
@@ -60,7 +60,7 @@ def random_case(number: int) -> RandomCase:
     tile_h, tile_w = (int(random.choice([size, 2 * size, random.integers(1, 70)])) for size in (height, width))
     room = {name: int(random.integers(0, 9)) for name in ("gap", "margin", "label_h", "label_w", "head", "foot")}
     rows = -(-count // cols) + int(random.integers(2))
-    layout = GridLayout(count, rows, cols, tile_h, tile_w, **room, least_w=int(random.integers(0, 300)))
+    grid = Grid(count, rows, cols, tile_h, tile_w, **room, least_w=int(random.integers(0, 300)))
 
     options = random_range(random)
     vmin, vmax = map(torch.from_numpy, numba_cpu.channel_range(maps.contiguous().numpy()))
@@ -72,8 +72,8 @@ def random_case(number: int) -> RandomCase:
     background, bad = ((254, 255), (0, 255), (255, 0))[random.integers(3)]
     align, upsampling = str(random.choice(ALIGNMENTS)), str(random.choice(UPSAMPLINGS))
     down, across = (sampling_positions(n, size, align, upsampling) for n, size in ((height, tile_h), (width, tile_w)))
-    job = kernels.Job(maps, vmin, vmax, down, across, layout, Paint(levels, options.flat, background, bad))
-    return RandomCase(base, view, job, int(random.integers(1, layout.height + 1)))
+    job = kernels.Job(maps, vmin, vmax, down, across, grid, Paint(levels, options.flat, background, bad))
+    return RandomCase(base, view, job, int(random.integers(1, grid.height + 1)))
 
 
 def random_maps(
@@ -123,12 +123,12 @@ def assert_same_as_numba(case: RandomCase, module: ModuleType, device: str) -> N
     maps = maps.float() if device == "cpu" else maps
     found = module.channel_range(maps)
     assert_same_range([side.cpu() for side in found], numba_cpu.channel_range(job.maps.contiguous().numpy()))
-    plane = torch.full((job.layout.height, job.layout.width), 0xA5, dtype=torch.uint8, device=device)
+    plane = torch.full((job.grid.height, job.grid.width), 0xA5, dtype=torch.uint8, device=device)
     ends = job.vmin.to(device), job.vmax.to(device)
-    for start in range(0, job.layout.height, case.strip_rows):
-        strip = Strip(start, min(start + case.strip_rows, job.layout.height))
+    for start in range(0, job.grid.height, case.strip_rows):
+        strip = Strip(start, min(start + case.strip_rows, job.grid.height))
         out = plane[strip.start : strip.stop]
-        module.render_strip(maps, *ends, job.rows, job.cols, job.layout, job.paint, strip, out)
+        module.render_strip(maps, *ends, job.rows, job.cols, job.grid, job.paint, strip, out)
     assert_same_plane(plane.cpu(), kernels.draw("numba", job), levels=min(job.paint.levels, 255))
 
 
@@ -141,9 +141,9 @@ def test_random_cases_differ_in_everything() -> None:
     assert any(m.isnan().any() for m in maps)
     assert any(m.isinf().any() for m in maps)
     assert {case.job.paint.levels for case in cases} == {256, 255, 254, 17, 2}
-    assert any(case.job.layout.tile_h < case.job.maps.shape[1] for case in cases)
-    assert any(case.job.layout.tile_h == case.job.maps.shape[1] for case in cases)
-    assert any(case.strip_rows < case.job.layout.height for case in cases)
+    assert any(case.job.grid.tile_h < case.job.maps.shape[1] for case in cases)
+    assert any(case.job.grid.tile_h == case.job.maps.shape[1] for case in cases)
+    assert any(case.strip_rows < case.job.grid.height for case in cases)
     assert torch.equal(random_case(7).base.nan_to_num(), cases[7].base.nan_to_num())
 
 

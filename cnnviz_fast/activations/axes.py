@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import DTypeError, ShapeError
-from ..options import LayoutOptions
+from ..options import AxesOptions
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +41,7 @@ Grid = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Layout:
+class Axes:
     """How an output is laid out.
 
     Attributes:
@@ -74,13 +74,13 @@ class Origin:
     input_shape: tuple[int, ...] | None = None
 
 
-def find_layout(shape: tuple[int, ...], origin: Origin | None = None, layout: str = "auto") -> Layout:
+def find_axes(shape: tuple[int, ...], origin: Origin | None = None, axes: str = "auto") -> Axes:
     """Tell the layout of an output.
 
     Args:
         shape: of the output.
         origin: where it comes from. Without it, only (N, C, H, W) and (N, C, T, H, W) are told.
-        layout: auto, or the layout itself; `LayoutOptions` says how it is written.
+        axes: auto, or the layout itself; `LayoutOptions` says how it is written.
 
     Returns:
         The layout, which fits the shape.
@@ -90,7 +90,7 @@ def find_layout(shape: tuple[int, ...], origin: Origin | None = None, layout: st
         OptionError: there is no such layout.
     """
     origin = origin or Origin()
-    name, prefix, grid = LayoutOptions(layout=layout).parts
+    name, prefix, grid = AxesOptions(axes=axes).parts
     if name != "auto":
         return _as_given(shape, origin, name, prefix, grid)
     ways = {2: _tell_vectors, 3: _tell_tokens, 4: _tell_maps, 5: _tell_clips}
@@ -110,13 +110,13 @@ def find_layout(shape: tuple[int, ...], origin: Origin | None = None, layout: st
     return found
 
 
-def to_maps(output: torch.Tensor, layout: Layout, step: int = 0) -> torch.Tensor:
+def to_maps(output: torch.Tensor, axes: Axes, step: int = 0) -> torch.Tensor:
     """View an output as maps.
 
     Args:
-        output: (N, ...) real dtype, as `layout` says: nchw (N, C, H, W), nhwc (N, H, W, C), tokens (N, P + T*H*W, C),
+        output: (N, ...) real dtype, as `axes` says: nchw (N, C, H, W), nhwc (N, H, W, C), tokens (N, P + T*H*W, C),
             ncthw (N, C, T, H, W), nthwc (N, T, H, W, C) or nc (N, C). Not modified.
-        layout: of `find_layout`.
+        axes: of `find_layout`.
         step: which time step, from 0.
 
     Returns:
@@ -129,23 +129,23 @@ def to_maps(output: torch.Tensor, layout: Layout, step: int = 0) -> torch.Tensor
 
     if output.layout != torch.strided:
         raise DTypeError(f"maps must be dense, got layout {output.layout}. Convert them: output.to_dense().")
-    if layout.name == "tokens":
-        assert layout.grid is not None
-        rows, cols = layout.grid
-        cells = output[:, layout.prefix_tokens :].reshape(len(output), layout.steps, rows, cols, -1)
+    if axes.name == "tokens":
+        assert axes.grid is not None
+        rows, cols = axes.grid
+        cells = output[:, axes.prefix_tokens :].reshape(len(output), axes.steps, rows, cols, -1)
         return cells[:, step].permute(0, 3, 1, 2)
-    if layout.name == "ncthw":
+    if axes.name == "ncthw":
         return output[:, :, step]
-    if layout.name == "nthwc":
+    if axes.name == "nthwc":
         return output[:, step].permute(0, 3, 1, 2)
-    if layout.name == "nc":
+    if axes.name == "nc":
         return output[:, :, None, None]
-    return output.permute(0, 3, 1, 2) if layout.name == "nhwc" else output
+    return output.permute(0, 3, 1, 2) if axes.name == "nhwc" else output
 
 
 def _as_given(
     shape: tuple[int, ...], origin: Origin, name: str, prefix: int | None, grid: tuple[int, ...] | None
-) -> Layout:
+) -> Axes:
     """Check a layout that the caller has named against the shape."""
     axes = _AXES[name]
     if len(shape) != axes.count(",") + 1:
@@ -162,20 +162,20 @@ def _as_given(
                 "'tokens:PREFIX:HxW', such as 'tokens:1:14x14'",
             )
         ((prefix, whole),) = fits
-        return Layout("tokens", math.prod(whole[:-2]), prefix, (whole[-2], whole[-1]))
+        return Axes("tokens", math.prod(whole[:-2]), prefix, (whole[-2], whole[-1]))
     steps = shape[2] if name == "ncthw" else shape[1] if name == "nthwc" else 1
-    return Layout(name, steps)
+    return Axes(name, steps)
 
 
-def _tell_vectors(shape: tuple[int, ...], origin: Origin) -> Layout:
-    return Layout("nc")
+def _tell_vectors(shape: tuple[int, ...], origin: Origin) -> Axes:
+    return Axes("nc")
 
 
-def _tell_maps(shape: tuple[int, ...], origin: Origin) -> Layout:
+def _tell_maps(shape: tuple[int, ...], origin: Origin) -> Axes:
     """Tell (N, C, H, W) from (N, H, W, C)."""
     said = _said_by_module(origin.module, shape)
     if said == "first" or (said is None and not _may_be_last(origin)):
-        return Layout("nchw")
+        return Axes("nchw")
     first = said is None and _has_aspect((shape[2], shape[3]), origin)
     last = _has_aspect((shape[1], shape[2]), origin)
     if first and last and _output_format(origin.model) == "NHWC":
@@ -183,23 +183,23 @@ def _tell_maps(shape: tuple[int, ...], origin: Origin) -> Layout:
     if first == last:
         reason = "both (N, C, H, W) and (N, H, W, C) fit" if first else "neither (N, C, H, W) nor (N, H, W, C) fits"
         _refuse(shape, origin, f"{reason} a picture of {_size(origin)}", "'nchw' or 'nhwc'")
-    return Layout("nchw" if first else "nhwc")
+    return Axes("nchw" if first else "nhwc")
 
 
-def _tell_clips(shape: tuple[int, ...], origin: Origin) -> Layout:
+def _tell_clips(shape: tuple[int, ...], origin: Origin) -> Axes:
     """Tell (N, C, T, H, W) from (N, T, H, W, C)."""
     said = _said_by_module(origin.module, shape)
     if said == "first" or (said is None and not _may_be_last(origin)):
-        return Layout("ncthw", shape[2])
+        return Axes("ncthw", shape[2])
     first = said is None and _has_aspect((shape[3], shape[4]), origin)
     last = _has_aspect((shape[2], shape[3]), origin)
     if first == last:
         reason = "both (N, C, T, H, W) and (N, T, H, W, C) fit" if first else "no layout fits"
         _refuse(shape, origin, f"{reason} frames of {_size(origin)}", "'ncthw' or 'nthwc'")
-    return Layout("ncthw", shape[2]) if first else Layout("nthwc", shape[1])
+    return Axes("ncthw", shape[2]) if first else Axes("nthwc", shape[1])
 
 
-def _tell_tokens(shape: tuple[int, ...], origin: Origin) -> Layout:
+def _tell_tokens(shape: tuple[int, ...], origin: Origin) -> Axes:
     """Tell tokens from other outputs of three axes, and find their grid and prefix."""
     advice = "'tokens:PREFIX:HxW', such as 'tokens:1:14x14'"
     if origin.model is None or origin.input_shape is None:
@@ -229,12 +229,12 @@ def _tell_tokens(shape: tuple[int, ...], origin: Origin) -> Layout:
         widths = set(_widths(origin.module))
         if any(g in known for g in swapped) or shape[2] not in widths or shape[1] in widths:
             _refuse(shape, origin, "both its last axes fit a grid", advice)
-    return Layout("tokens", 1, prefix, grid)
+    return Axes("tokens", 1, prefix, grid)
 
 
-def _refuse(shape: tuple[int, ...], origin: Origin, reason: str, layouts: str) -> NoReturn:
+def _refuse(shape: tuple[int, ...], origin: Origin, reason: str, axes: str) -> NoReturn:
     raise ShapeError(
-        f"layer {origin.layer!r} puts out {shape}, and its layout is ambiguous: {reason}. Name it: layout={layouts}."
+        f"layer {origin.layer!r} puts out {shape}, and its axes are ambiguous: {reason}. Name them: axes={axes}."
     )
 
 

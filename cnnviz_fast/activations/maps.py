@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..models.layers import layer_names
 from ..models.load import LoadedModel
-from ..options import LayoutOptions
-from ..provenance import Source
-from .axes import Layout, Origin, find_layout, to_maps
+from ..options import AxesOptions
+from ..provenance import Provenance
+from .axes import Axes, Origin, find_axes, to_maps
 
 if TYPE_CHECKING:
     import torch
@@ -28,32 +28,32 @@ class LayerMaps(NamedTuple):
     name: of what is drawn: the layer's, of a clip with the time step.
     layer: its name.
     maps: (N, C, H, W) real dtype, where the layer lies.
-    layout: how they were read.
+    axes: how they were read.
     step: the time step of a clip, from 0.
     """
 
     name: str
     layer: str
     maps: torch.Tensor
-    layout: Layout
+    axes: Axes
     step: int | None
 
-    def source(self, model: LoadedModel, image: str) -> Source:
+    def provenance(self, model: LoadedModel, image: str) -> Provenance:
         """Say where the maps of one picture came from."""
-        return Source(
+        return Provenance(
             model=model.spec,
             weights=model.weights,
             layer=self.layer,
             image=image,
-            layout=self.layout.name,
-            prefix_tokens=self.layout.prefix_tokens if self.layout.name == "tokens" else None,
+            axes=self.axes.name,
+            prefix_tokens=self.axes.prefix_tokens if self.axes.name == "tokens" else None,
             time_step=self.step,
             categories=model.categories,
         )
 
 
 def read_outputs(
-    model: LoadedModel, outputs: Mapping[str, torch.Tensor], shape: tuple[int, ...], layout: LayoutOptions
+    model: LoadedModel, outputs: Mapping[str, torch.Tensor], shape: tuple[int, ...], axes: AxesOptions
 ) -> Iterator[LayerMaps]:
     """Read the maps out of what layers put out.
 
@@ -61,7 +61,7 @@ def read_outputs(
         model: that ran.
         outputs: of capture.
         shape: of the batch that went in.
-        layout: how to read them.
+        axes: how to read them.
 
     Yields:
         The maps, in the order of `outputs`; of a clip for each time step: `layer@t0`, `layer@t1`, ...
@@ -71,7 +71,7 @@ def read_outputs(
     """
     for layer, output in outputs.items():
         origin = Origin(layer, _module_at(model.module, layer), model.module, shape)
-        found = find_layout(tuple(output.shape), origin, layout.layout)
+        found = find_axes(tuple(output.shape), origin, axes.axes)
         clip = output.ndim == 5 or found.steps > 1
         for step in range(found.steps):
             maps = to_maps(output, found, step)

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     import torch
 
 
-
 Ranges = tuple[NDArray[np.float32], NDArray[np.float32]]
 """vmin, vmax: (C,) float32. What each channel of a layer is drawn on; NaN for one without a finite value."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import AtlasError, ImageError, InputError, OptionError
 from ..kernels import backends
-from ..options import MAX_PIXELS, LayoutOptions, PreprocessOptions, RenderOptions, RunOptions
+from ..options import MAX_PIXELS, AxesOptions, PreprocessOptions, RenderOptions, RunOptions
 from .arguments import given_options, options_of, output_folder, overlay_of
 from .results import Said, ways_of
 from .terminal import everything_is_loaded
@@ -85,12 +85,12 @@ def draw_atlases(arguments: argparse.Namespace) -> int:
             said.failed({"atlas": found.name}, error)
             continue
         try:
-            shown_on = ranges_of_layer(atlas.source.layer, ranges)
-            planned = plan(atlas.maps.to(device), options, atlas.source, backdrop, ranges=shown_on)
+            shown_on = ranges_of_layer(atlas.provenance.layer, ranges)
+            planned = plan(atlas.maps.to(device), options, atlas.provenance, backdrop, ranges=shown_on)
         except InputError as error:
             raise type(error)(f"{Path(found.name).name}: {error}") from error
         make_folder((folder / path).parent)
-        shown = {"atlas": found.name, "image": atlas.source.image, "layer": atlas.source.layer}
+        shown = {"atlas": found.name, "image": atlas.provenance.image, "layer": atlas.provenance.layer}
         said.written(shown, write(planned, folder / path), planned)
     return said.all(len(atlases))
 
@@ -101,7 +101,7 @@ def _refuse_what_models_take(arguments: argparse.Namespace) -> None:
     if arguments.overlay is None:
         unset["max_pixels"] = MAX_PIXELS
     given = [name for name, value in unset.items() if getattr(arguments, name) != value]
-    for record in (PreprocessOptions, LayoutOptions, RunOptions):
+    for record in (PreprocessOptions, AxesOptions, RunOptions):
         given += given_options(arguments, record)
     shown = {"model": "MODEL", "images": "IMAGE", "max_pixels": "max-pixels"}
     for name in given:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ..errors import LayerNotFoundError, OptionError, ShapeError
 from ..kernels import backends
-from ..options import SINGLE_SHEETS, LayoutOptions, PreprocessOptions, RenderOptions
+from ..options import SINGLE_SHEETS, AxesOptions, PreprocessOptions, RenderOptions
 from .arguments import (
     MODEL_HELP,
     add_command,
@@ -57,14 +57,14 @@ def add(commands: Any) -> None:
         "--diverging", metavar="NAME", default="coolwarm", help="colormap of the difference (default coolwarm)"
     )
     add_options(parser, "preprocessing (default: what the weights say)", PreprocessOptions)
-    add_options(parser, "reading", LayoutOptions)
+    add_options(parser, "reading", AxesOptions)
     add_options(parser, "drawing", RenderOptions, without=SINGLE_SHEETS)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare the layers."""
     options = options_of(arguments, RenderOptions)
-    layout = options_of(arguments, LayoutOptions)
+    axes = options_of(arguments, AxesOptions)
     preprocess = options_of(arguments, PreprocessOptions)
     models, images = _what_differs(arguments)
     folder = output_folder(arguments)
@@ -74,15 +74,20 @@ def run(arguments: argparse.Namespace) -> int:
     from ..formats.names import layer_stem, refuse_same_names
     from ..sheets.comparison import compare
 
-    a, b = _sides(arguments, models, images, layout, preprocess)
+    a, b = _sides(arguments, models, images, axes, preprocess)
     _check_layers(a, b)
     stem = a.stem if a.stem == b.stem else f"{a.stem}_{b.stem}"
     refuse_same_names([stem], a.layers)
     found = []
-    for layer, (maps, source) in a.layers.items():
+    for layer, (maps, provenance) in a.layers.items():
         other, other_source = b.layers[layer]
         comparison = compare(
-            maps, other, source_a=source, source_b=other_source, diverging=arguments.diverging, **vars(options)
+            maps,
+            other,
+            provenance_a=provenance,
+            provenance_b=other_source,
+            diverging=arguments.diverging,
+            **vars(options),
         )
         pair, difference = comparison.save(folder / f"{layer_stem(stem, layer)}.{arguments.format}")
         found.append({"layer": layer, "compare": str(pair), "difference": str(difference), **comparison.manifest})
@@ -113,7 +118,7 @@ def _sides(
     arguments: argparse.Namespace,
     models: list[_Model],
     images: list[str],
-    layout: LayoutOptions,
+    axes: AxesOptions,
     preprocess: PreprocessOptions,
 ) -> list[_Side]:
     """Run each picture through each model, which makes two runs."""
@@ -129,7 +134,7 @@ def _sides(
         for picture in pictures:
             name = picture.name if len(pictures) > 1 else f"{model.spec} ({model.weights})"
             try:
-                layers = look_at(model, picture, arguments.layer, arguments.max_pixels, layout).maps
+                layers = look_at(model, picture, arguments.layer, arguments.max_pixels, axes).maps
             except LayerNotFoundError as error:
                 raise LayerNotFoundError(f"{name}: {error}" if len(models) > 1 else str(error)) from error
             sides.append(_Side(name, picture.stem, layers))

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import ModelError
 from ..kernels import backends
-from ..options import MAX_PIXELS, LayoutOptions, RenderOptions
+from ..options import MAX_PIXELS, AxesOptions, RenderOptions
 from .arguments import add_command, add_options, add_output, add_overlay, options_of, output_folder, overlay_of
 from .render import Drawing, draw
 from .terminal import complain
@@ -44,4 +44,4 @@ def run(arguments: argparse.Namespace) -> int:
         model = load_model("resnet50", weights="none", seed=0, device=arguments.device)
     complain(f"resnet50 with weights: {model.weights}")
     chart = Picture(draw_chart(), "test chart", "chart")
-    return draw(arguments, model, [chart], folder, Drawing(options, LayoutOptions(), MAX_PIXELS, backdrop))
+    return draw(arguments, model, [chart], folder, Drawing(options, AxesOptions(), MAX_PIXELS, backdrop))

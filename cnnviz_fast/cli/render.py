@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CaptureError, ImageError, OptionError
 from ..kernels import backends
-from ..options import LayoutOptions, PreprocessOptions, RenderOptions, RunOptions
+from ..options import AxesOptions, PreprocessOptions, RenderOptions, RunOptions
 from . import atlas
 from . import run as many
 from .arguments import (
@@ -53,7 +53,7 @@ def add(commands: Any) -> None:
     add_max_pixels(parser)
     add_overlay(parser)
     add_options(parser, "preprocessing (default: what the weights say)", PreprocessOptions)
-    add_options(parser, "reading", LayoutOptions)
+    add_options(parser, "reading", AxesOptions)
     add_options(parser, "drawing", RenderOptions)
     add_options(parser, "any number of pictures", RunOptions)
 
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     if many.is_run(arguments):
         return many.run_over(arguments)
     options = options_of(arguments, RenderOptions)
-    layout = options_of(arguments, LayoutOptions)
+    axes = options_of(arguments, AxesOptions)
     preprocess = options_of(arguments, PreprocessOptions)
     backdrop = overlay_of(arguments, arguments.max_pixels)
     folder = output_folder(arguments)
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     model = load_model(
         arguments.model, weights=arguments.weights, seed=arguments.seed, device=arguments.device, preprocess=preprocess
     )
-    return draw(arguments, model, pictures, folder, Drawing(options, layout, arguments.max_pixels, backdrop))
+    return draw(arguments, model, pictures, folder, Drawing(options, axes, arguments.max_pixels, backdrop))
 
 
 def _check_format(arguments: argparse.Namespace) -> None:
@@ -111,13 +111,13 @@ class Drawing:
     """How pictures are read and drawn.
 
     options: how to draw.
-    layout: how to read what the layers put out.
+    axes: how to read what the layers put out.
     max_pixels: largest picture to read, in px.
     backdrop: of read_overlay.
     """
 
     options: RenderOptions
-    layout: LayoutOptions
+    axes: AxesOptions
     max_pixels: int
     backdrop: Any
 
@@ -148,7 +148,7 @@ def draw(
     said = Said(arguments.json, "pictures")
     for picture in with_bar(pictures, "picture"):
         try:
-            seen = look_at(model, picture, arguments.layer, drawing.max_pixels, drawing.layout)
+            seen = look_at(model, picture, arguments.layer, drawing.max_pixels, drawing.axes)
             plans = plan_layers(model, seen, drawing.options, drawing.backdrop, plan)
             del seen  # what is drawn is let go of, before the maps of the next picture need memory
         except (ImageError, CaptureError) as error:

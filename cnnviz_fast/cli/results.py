@@ -34,12 +34,12 @@ def ways_of(arguments: argparse.Namespace) -> tuple[Callable[..., Plan], Write]:
 
     def checked_tiles(*given: Any, **known: Any) -> Plan:
         plan = plan_tiles(*given, **known)
-        check_size(tile_paths(plan, Path())[0], plan.layout.tile_h, plan.layout.tile_w)
+        check_size(tile_paths(plan, Path())[0], plan.grid.tile_h, plan.grid.tile_w)
         return plan
 
     def checked_sheet(*given: Any, **known: Any) -> Plan:
         plan = plan_sheet(*given, **known)
-        check_size(Path(f"sheet.{arguments.format}"), plan.layout.height, plan.layout.width)
+        check_size(Path(f"sheet.{arguments.format}"), plan.grid.height, plan.grid.width)
         return plan
 
     if getattr(arguments, "each", False):

@@ -9,9 +9,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OptionError, PicturesFailedError
+from ..errors import ImagesFailedError, OptionError
 from ..kernels import backends
-from ..options import LayoutOptions, PreprocessOptions, RenderOptions, RunOptions
+from ..options import AxesOptions, PreprocessOptions, RenderOptions, RunOptions
 from .arguments import given_options, options_of, output_folder, overlay_of
 from .exit_codes import DONE, FAILED, PARTLY
 from .terminal import complain, everything_is_loaded, print_json, print_path, tell
@@ -51,9 +51,9 @@ def run_over(arguments: argparse.Namespace) -> int:
 
     from ..models.load import load_model
     from ..runs.api import run
-    from ..runs.ranks import place_in
+    from ..runs.ranks import ranks_in
 
-    place = place_in()
+    place = ranks_in()
     device = "cpu" if wanted.get("engine") == "ray" else place.device(arguments.device)
     model = load_model(
         arguments.model,
@@ -71,13 +71,13 @@ def run_over(arguments: argparse.Namespace) -> int:
             folder,
             format=arguments.format,
             max_pixels=arguments.max_pixels,
-            layout=options_of(arguments, LayoutOptions).layout,
+            axes=options_of(arguments, AxesOptions).axes,
             overlay=backdrop,
             on_file=None if arguments.json else print_path,
             **wanted,
             **given_options(arguments, RenderOptions),
         )
-    except PicturesFailedError as error:
+    except ImagesFailedError as error:
         complain(error)
         return PARTLY
     if arguments.json:

@@ -76,7 +76,7 @@ def _write_pictures(
 ) -> Iterator[tuple[str | None, Path]]:
     """Write all pictures; yield the parameter that each shows (None for the histograms of all) and its path."""
     from ..formats.names import distinct_stems
-    from ..provenance import Source
+    from ..provenance import Provenance
     from ..runtime.progress import with_bar
     from ..sheets.render import write_sheet
     from ..weights.histogram_sheet import plan_histograms
@@ -85,17 +85,19 @@ def _write_pictures(
 
     backends.missing("numba")  # loads it
     everything_is_loaded()
-    source = Source(model.spec, model.weights)
+    provenance = Provenance(model.spec, model.weights)
     yield (
         None,
-        write_sheet(plan_histograms(infos, source=source, threads=options.threads), folder / f"{HISTOGRAMS}.png"),
+        write_sheet(
+            plan_histograms(infos, provenance=provenance, threads=options.threads), folder / f"{HISTOGRAMS}.png"
+        ),
     )
     if options.kernels == "none":
         return
     drawn = [held for held in held_tensors(model, layers) if held.values.ndim >= 2 and held.values.numel()]
     stems = distinct_stems([HISTOGRAMS, *(held.name for held in drawn)])[1:]
     for held, stem in zip(with_bar(drawn, "picture"), stems, strict=True):
-        plan = plan_kernels(kernels_of(held), options, name=held.name, source=source)
+        plan = plan_kernels(kernels_of(held), options, name=held.name, provenance=provenance)
         yield held.name, write_kernels(plan, folder / f"{stem}.png")
 
 

@@ -14,7 +14,7 @@ from ..models.load import resolve_device
 from ..options import RenderOptions
 from ..runtime.workers import default_threads
 from . import installation as doctor
-from .bench_cases import Place
+from .bench_cases import Ranks
 from .bench_cases import cases as cases
 from .stopwatch import Row
 
@@ -22,7 +22,7 @@ HEAD = ("cnnviz_fast", "python", "torch", "numba", "encoder native")
 """What of doctor's findings stands above the table."""
 
 
-def place_of(device: str, threads: Any, folder: Path) -> Place:
+def place_of(device: str, threads: Any, folder: Path) -> Ranks:
     """Find where to measure.
 
     Args:
@@ -40,10 +40,10 @@ def place_of(device: str, threads: Any, folder: Path) -> Place:
     found = resolve_device(device)
     if found.type == "meta":
         raise OptionError("device must be one that computes, got 'meta'. Leave it out, or pass cpu.")
-    return Place(found, workers, folder)
+    return Ranks(found, workers, folder)
 
 
-def machine(place: Place) -> dict[str, str]:
+def machine(place: Ranks) -> dict[str, str]:
     """Say what times depend on: the device, the backend that draws there, threads and versions."""
     kind = place.device.type
     name = torch.cuda.get_device_name(place.device) if kind == "cuda" else str(place.device)
@@ -56,7 +56,7 @@ def machine(place: Place) -> dict[str, str]:
     }
 
 
-def measure(place: Place, case: Callable[[Place], Row]) -> Row:
+def measure(place: Ranks, case: Callable[[Ranks], Row]) -> Row:
     """Measure one of the CASES.
 
     Args:

@@ -30,7 +30,7 @@ CPU_IMAGES, DEVICE_IMAGES = 2, 64
 
 
 @dataclass(frozen=True)
-class Place:
+class Ranks:
     """Where it is measured: the device, workers and torch threads on the CPU, and a folder for files."""
 
     device: torch.device
@@ -53,7 +53,7 @@ class Place:
         return torch.nn.functional.avg_pool2d(noise, 3, stride=1, padding=1).relu().to(self.device)
 
 
-def draw(place: Place) -> Row:
+def draw(place: Ranks) -> Row:
     """Draw all channels of a deep layer into a plane on the device."""
     maps = place.maps()
     expected = _entries(_interpolate_and_grid(maps, TILE_PX))
@@ -68,7 +68,7 @@ def draw(place: Place) -> Row:
     return _row(place, f"render {CHANNELS}x7x7 to tiles of {TILE_PX} px", ways, expected.numel() / 1e9, "GB")
 
 
-def draw_batch(place: Place) -> Row:
+def draw_batch(place: Ranks) -> Row:
     """Draw a batch, as many sheets of it as a third of the device's free memory holds."""
     sheet_bytes = CHANNELS * TILE_PX**2
     free_bytes, _ = torch.cuda.mem_get_info(place.device)
@@ -85,7 +85,7 @@ def draw_batch(place: Place) -> Row:
     return _row(place, f"render {count} images of it", ways, count * expected.numel() / 1e9, "GB")
 
 
-def write_sheet(place: Place) -> Row:
+def write_sheet(place: Ranks) -> Row:
     """Draw the layer into a PNG file."""
     maps, plane = place.maps(), _plane(place)
     ours, theirs = place.folder / "sheet.png", place.folder / "pillow.png"
@@ -100,7 +100,7 @@ def write_sheet(place: Place) -> Row:
     return _row(place, f"save_sheet of {CHANNELS}x7x7, tiles of {FILE_TILE_PX} px", ways, plane.size / 1e6, "MB")
 
 
-def encode(place: Place) -> Row:
+def encode(place: Ranks) -> Row:
     """Encode the sheet on one thread, drawn beforehand, in the strips of a file."""
     plane, scratch = _plane(place), png.Scratch()
     height, width = plane.shape
@@ -116,7 +116,7 @@ def encode(place: Place) -> Row:
     return _row(place, "encode that sheet, one thread", ways, plane.size / 1e6, "MB")
 
 
-def write_tiles(place: Place) -> Row:
+def write_tiles(place: Ranks) -> Row:
     """Draw channels into a file each."""
     maps, plane = place.maps()[:FILES], _plane(place)
     cols = plane.shape[1] // FILE_TILE_PX
@@ -139,7 +139,7 @@ def write_tiles(place: Place) -> Row:
     return _row(place, f"save_tiles, {FILE_TILE_PX} px", ways, FILES, "files")
 
 
-def look_into(place: Place) -> Row:
+def look_into(place: Ranks) -> Row:
     """Run ResNet-50 and draw all of its stages, beside the pass alone."""
     model = load_model("resnet50", weights="none", device=place.device)
     images = torch.randn(place.images, 3, 224, 224, generator=torch.Generator().manual_seed(0)).to(place.device)
@@ -166,13 +166,13 @@ def look_into(place: Place) -> Row:
     return _row(place, f"ResNet-50 and index planes of 5 stages, batch {place.images}", ways, place.images, "images")
 
 
-def cases(place: Place) -> list[Callable[[Place], Row]]:
+def cases(place: Ranks) -> list[Callable[[Ranks], Row]]:
     """List what is measured on a device."""
     batches = [draw_batch] if place.device.type == "cuda" else []
     return [draw, *batches, look_into, write_sheet, write_tiles, encode]
 
 
-def _row(place: Place, what: str, ways: list[Way], amount: float, unit: str) -> Row:
+def _row(place: Ranks, what: str, ways: list[Way], amount: float, unit: str) -> Row:
     """Time ways, of which the first is ours."""
     ours, *others = take_turns(ways, place.wait)
     return Row(what, ours, amount, unit, {way.name: seconds for way, seconds in zip(ways[1:], others, strict=True)})
@@ -194,7 +194,7 @@ def _entries(grid: torch.Tensor) -> torch.Tensor:
     return (grid[0] * 255 + 0.5).to(torch.uint8)
 
 
-def _plane(place: Place) -> NDArray[np.uint8]:
+def _plane(place: Ranks) -> NDArray[np.uint8]:
     """Draw the sheet that files are made of, on the CPU."""
     plane: NDArray[np.uint8] = render_index(place.maps(), tile=FILE_TILE_PX).cpu().numpy()
     return plane

@@ -16,7 +16,7 @@ The file is a safetensors file in one zlib stream, so it is read without this pa
     zeros        (C,) int32. How many values are 0. The index cannot tell, as it rounds small ones to it.
 
 Its metadata hold, under "cnnviz_fast", a JSON record: format "atlas", version, package (the version that wrote it),
-dtype (of the maps as they were) and source (the fields of `Source`).
+dtype (of the maps as they were) and source (the fields of `Provenance`).
 
 A value comes back within half a level of itself, (vmax - vmin) / 504, and the extremes come back exactly. So ranges,
 flat and dead channels are what they were, and at any size a tile that is drawn on a range no narrower than its
@@ -36,9 +36,9 @@ import torch
 from ..channels.statistics import ChannelStatistics, channel_statistics
 from ..channels.values import as_maps
 from ..errors import AtlasError
-from ..geometry import GridLayout, cut_rows, sampling_positions
+from ..geometry import Grid, cut_rows, sampling_positions
 from ..kernels import Paint, backends
-from ..provenance import Source, package_version
+from ..provenance import Provenance, package_version
 from ..runtime.files import whole_file
 from .safetensors import pack, unpack
 
@@ -67,13 +67,13 @@ class Atlas:
 
     index: (C, H, W) uint8. See the head of this module.
     statistics: of the maps as they were: extremes, zeros and what is not finite exact, mean and std to float32.
-    source: where they came from, this file among it.
+    provenance: where they came from, this file among it.
     dtype: of the maps as they were, such as "float16".
     """
 
     index: torch.Tensor
     statistics: ChannelStatistics
-    source: Source
+    provenance: Provenance
     dtype: str
 
     @property
@@ -98,14 +98,14 @@ class Atlas:
         return entries.gather(1, self.index.flatten(1).long()).view(self.index.shape)
 
 
-def save_atlas(maps: Any, path: str | os.PathLike[str], *, source: Source | None = None) -> Path:
+def save_atlas(maps: Any, path: str | os.PathLike[str], *, provenance: Provenance | None = None) -> Path:
     """Write every channel of a layer at its own resolution into one small file, to be drawn later.
 
     Args:
         maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not; (C,) for a vector. Not
             modified.
         path: the file. With the suffix .atlas it is found where a folder is named.
-        source: where the maps came from.
+        provenance: where the maps came from.
 
     Returns:
         The path.
@@ -116,18 +116,18 @@ def save_atlas(maps: Any, path: str | os.PathLike[str], *, source: Source | None
         WriteError: the file cannot be written; nothing is left of it, and an older file of that name stays.
     """
     path = Path(path)
-    packed = atlas_bytes(maps, source or Source())
+    packed = atlas_bytes(maps, provenance or Provenance())
     with whole_file(path) as file:
         file.write(packed)
     return path
 
 
-def atlas_bytes(maps: Any, source: Source) -> bytes:
+def atlas_bytes(maps: Any, provenance: Provenance) -> bytes:
     """Make the bytes of an atlas. Measured and quantised on the device of the maps, by the kernels.
 
     Args:
         maps: as in save_atlas.
-        source: where they came from. The names of classes are kept only where they name the entries of a vector.
+        provenance: where they came from. The names of classes are kept only where they name the entries of a vector.
 
     Returns:
         The bytes: the same for the same maps and the same source.
@@ -148,9 +148,9 @@ def atlas_bytes(maps: Any, source: Source) -> bytes:
         "std": statistics.std.to(torch.float32),
         "zeros": (statistics.zeros * cells).round().to(torch.int32),
     }
-    facts = source.facts()
-    if cells == 1 and source.categories is not None and len(source.categories) == len(values):
-        facts["categories"] = list(source.categories)
+    facts = provenance.facts()
+    if cells == 1 and provenance.categories is not None and len(provenance.categories) == len(values):
+        facts["categories"] = list(provenance.categories)
     record = {
         "format": "atlas",
         "version": VERSION,
@@ -168,14 +168,14 @@ def _quantized(maps: torch.Tensor, statistics: ChannelStatistics, backend: Backe
     the same, since nothing is interpolated.
     """
     count, cells = len(maps), maps[0].numel()
-    layout = GridLayout(count, rows=count, cols=1, tile_h=1, tile_w=cells)
+    axes = Grid(count, rows=count, cols=1, tile_h=1, tile_w=cells)
     index = torch.empty((count, cells), dtype=torch.uint8, device=maps.device)
     arrays = [backend.to_array(tensor) for tensor in (maps.reshape(count, 1, cells), statistics.vmin, statistics.vmax)]
     out = backend.to_array(index)  # shares the memory of `index`
     down, across = (sampling_positions(size, size, "left", "nearest") for size in (1, cells))
     paint = Paint(LEVELS, flat=0.0, background=0, bad=NAN)
     for strip in cut_rows(count, max(1, backend.strip_px // cells)):
-        backend.kernels.render_strip(*arrays, down, across, layout, paint, strip, out[strip.start : strip.stop])
+        backend.kernels.render_strip(*arrays, down, across, axes, paint, strip, out[strip.start : strip.stop])
     index = index.view(maps.shape)
     if not statistics.all_finite:
         index[maps == -torch.inf] = MINUS_INF
@@ -207,7 +207,7 @@ def parse_atlas(packed: bytes, name: str) -> Atlas:
 
     Args:
         packed: of atlas_bytes, or from whatever source.
-        name: of the file, for `source` and messages.
+        name: of the file, for `provenance` and messages.
 
     Returns:
         The atlas.
@@ -233,8 +233,8 @@ def parse_atlas(packed: bytes, name: str) -> Atlas:
         nan=(index == NAN).sum(dim=(1, 2)),
         inf=(index > NAN).sum(dim=(1, 2)),
     )
-    source = replace(_source_of(facts, label), atlas=name)
-    return Atlas(index, statistics, source, str(record.get("dtype")))
+    provenance = replace(_provenance_of(facts, label), atlas=name)
+    return Atlas(index, statistics, provenance, str(record.get("dtype")))
 
 
 def _check(tensors: dict[str, torch.Tensor], label: str) -> None:
@@ -249,12 +249,12 @@ def _check(tensors: dict[str, torch.Tensor], label: str) -> None:
             raise AtlasError(f"{label} is damaged: {name} must be ({len(index)},) {kind}, an entry a channel.")
 
 
-def _source_of(facts: dict[str, Any], label: str) -> Source:
+def _provenance_of(facts: dict[str, Any], label: str) -> Provenance:
     """Take the source from a record; what only a later version knows is left out."""
     kinds = {"prefix_tokens": int, "time_step": int, "categories": list}
-    known = {name: facts[name] for name in vars(Source()) if facts.get(name) is not None}
+    known = {name: facts[name] for name in vars(Provenance()) if facts.get(name) is not None}
     for name, value in known.items():
         kind = kinds.get(name, str)
         if not isinstance(value, kind):
             raise AtlasError(f"{label} is damaged: {name} of its source must be of type {kind.__name__}.")
-    return Source(**known)
+    return Provenance(**known)

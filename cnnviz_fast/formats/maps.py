@@ -14,10 +14,10 @@ from .safetensors import tensor_bytes
 if TYPE_CHECKING:
     import torch
 
-    from ..provenance import Source
+    from ..provenance import Provenance
 
 
-def write_maps(maps: Mapping[str, tuple[torch.Tensor, Source]], path: str | os.PathLike[str]) -> Path:
+def write_maps(maps: Mapping[str, tuple[torch.Tensor, Provenance]], path: str | os.PathLike[str]) -> Path:
     """Write maps as they are, to the last bit, for other programs to read.
 
     Args:
@@ -37,7 +37,7 @@ def write_maps(maps: Mapping[str, tuple[torch.Tensor, Source]], path: str | os.P
     return path
 
 
-def maps_bytes(maps: Mapping[str, tuple[torch.Tensor, Source]]) -> bytes:
+def maps_bytes(maps: Mapping[str, tuple[torch.Tensor, Provenance]]) -> bytes:
     """Make the bytes of a safetensors file of maps.
 
     Args:
@@ -46,12 +46,12 @@ def maps_bytes(maps: Mapping[str, tuple[torch.Tensor, Source]]) -> bytes:
 
     Returns:
         The bytes: a tensor for each layer, its dtype kept. The metadata hold, under "cnnviz_fast", a JSON record:
-        format "maps", package (the version that wrote it) and layers (layer -> the fields of its `Source`).
+        format "maps", package (the version that wrote it) and layers (layer -> the fields of its `Provenance`).
     """
     import torch
 
     # Safetensors refuses tensors that share memory, as the samples of a batch do.
     order = torch.contiguous_format
     tensors = {layer: values.detach().clone(memory_format=order) for layer, (values, _) in maps.items()}
-    facts = {layer: source.facts() for layer, (_, source) in maps.items()}
+    facts = {layer: provenance.facts() for layer, (_, provenance) in maps.items()}
     return tensor_bytes(tensors, {"format": "maps", "package": package_version(), "layers": facts})

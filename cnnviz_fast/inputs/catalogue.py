@@ -25,12 +25,12 @@ class Holder(Protocol):
     def key(self, text: str) -> str:
         """Make the key of the picture that is listed as `text`."""
 
-    def open(self, item: Item) -> Source:
+    def open(self, item: ListedImage) -> Source:
         """Return what `decode_image` takes; raise ImageError where it cannot be had."""
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class ListedImage:
     """One picture, still to be read. It can be sent to other processes.
 
     Attributes:
@@ -78,13 +78,13 @@ class Files:
         """Return the path."""
         return text
 
-    def open(self, item: Item) -> Path:
+    def open(self, item: ListedImage) -> Path:
         """Return the path."""
         return Path(item.key)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Held:
+class InMemoryImage:
     """One picture in memory."""
 
     picture: Any
@@ -93,12 +93,12 @@ class Held:
         """Return the name in a folder that no file can lie in."""
         return f"{MEMORY}/{text}"
 
-    def open(self, item: Item) -> Any:
+    def open(self, item: ListedImage) -> Any:
         """Return the picture."""
         return self.picture
 
 
-class Catalogue(Sequence[Item]):
+class Catalogue(Sequence[ListedImage]):
     """Pictures in the order they were listed, no key twice; a slice is a catalogue of the same pictures.
 
     Takes 28 bytes a picture beside the text of its key, 80 MB for a million: items are made when they are asked for.
@@ -138,7 +138,7 @@ class Catalogue(Sequence[Item]):
     @property
     def holds_memory(self) -> bool:
         """Whether any picture is in memory."""
-        return any(isinstance(holder, Held) for holder in self._holders)
+        return any(isinstance(holder, InMemoryImage) for holder in self._holders)
 
     def drop_repeats(self) -> None:
         """Keep each key once, where it came first, and count the others."""
@@ -181,7 +181,7 @@ class Catalogue(Sequence[Item]):
             part._order = self._order[index]
             return part
         i = int(self._order[index])
-        return Item(self._key(i), self._holders[self._held_by[i]], self._starts[i], self._sizes[i])
+        return ListedImage(self._key(i), self._holders[self._held_by[i]], self._starts[i], self._sizes[i])
 
     def __sizeof__(self) -> int:
         columns = (self._texts._block, self._texts._ends, self._held_by, self._starts, self._sizes, self._order)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import ImageError
 from .decode import EXTENSIONS, reason
-from .in_memory import Encoded, Source, is_picture, is_tensor
+from .in_memory import Encoded, Source, is_pil_image, is_tensor
 
 _MAGIC = re.compile(r"[*?[]")
 
@@ -38,7 +38,7 @@ def find_images(images: object) -> list[Source]:
     """
     if isinstance(images, str | os.PathLike):
         return [Path(path) for path in matching_files(os.fspath(images))]
-    if isinstance(images, np.ndarray | Encoded) or is_tensor(images) or is_picture(images):
+    if isinstance(images, np.ndarray | Encoded) or is_tensor(images) or is_pil_image(images):
         return [images]  # type: ignore[list-item]
     if isinstance(images, Iterable) and not isinstance(images, bytes | bytearray | Mapping):
         return [source for item in images for source in find_images(item)]

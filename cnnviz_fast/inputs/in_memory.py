@@ -60,14 +60,14 @@ def decode_image(source: Source | str, *, max_pixels: int = MAX_PIXELS) -> Pictu
         return decode_file(Path(source), limit)
     if isinstance(source, Encoded):
         return decode_bytes(source.content, source.name, limit)
-    if is_picture(source):
+    if is_pil_image(source):
         return decode_picture(source, "image", limit)  # type: ignore[arg-type]
     if isinstance(source, np.ndarray) or is_tensor(source):
         return decode_picture(_wrapped(source), "image", limit)
     raise ImageError(f"image must be a path, PIL image, uint8 array or uint8 tensor, got {type(source).__name__}.")
 
 
-def is_picture(item: object) -> bool:
+def is_pil_image(item: object) -> bool:
     """Tell PIL images without importing Pillow: whoever has one has imported it."""
     module = sys.modules.get("PIL.Image")
     return module is not None and isinstance(item, module.Image)

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import ImageError
 from ..runtime.extras import import_extra
-from .catalogue import Catalogue, Failure, Files, Item, normalised
+from .catalogue import Catalogue, Failure, Files, ListedImage, normalised
 from .decode import reason
 from .in_memory import Encoded, Source
 
@@ -35,7 +35,7 @@ class Table:
         """Return TABLE/ROW."""
         return f"{self.path}/{text}"
 
-    def open(self, item: Item) -> Source:
+    def open(self, item: ListedImage) -> Source:
         """Read a row. Those of a table are read fastest in their order."""
         try:
             value = _reader_of(self).row(item.start)

@@ -30,7 +30,7 @@ CLOSING_S = 2.0
 
 
 @dataclass(frozen=True)
-class Read:
+class ImageBatch:
     """A batch as it was read.
 
     Attributes:
@@ -45,7 +45,7 @@ class Read:
     seconds: float
 
 
-class PictureReader:
+class ImageReader:
     """Reads the pictures of a catalogue."""
 
     def __init__(self, catalogue: Catalogue, preprocess: Preprocess, max_pixels: int) -> None:
@@ -68,7 +68,7 @@ class DatasetReader:
 
     def __call__(self, position: int) -> torch.Tensor:
         """Decode and preprocess the sample at a position; raise InputError, or what the Dataset raises."""
-        return _only(model_input(picture_in(self._dataset[position]), self._preprocess, self._max_pixels))
+        return _only(model_input(image_in(self._dataset[position]), self._preprocess, self._max_pixels))
 
 
 def read_batches(
@@ -80,7 +80,7 @@ def read_batches(
     pin: bool = False,
     ahead: int = 2,
     stop: threading.Event | None = None,
-) -> Iterator[Read]:
+) -> Iterator[ImageBatch]:
     """Read batches in worker processes, ahead of who takes them.
 
     A picture that cannot be read, or that its worker crashes or hangs at, is a failure of its batch and of nothing
@@ -112,7 +112,7 @@ def read_batches(
         feed.close()
 
 
-def read_loader(loader: Iterable[Any], skip: Callable[[int], bool]) -> Iterator[Read]:
+def read_loader(loader: Iterable[Any], skip: Callable[[int], bool]) -> Iterator[ImageBatch]:
     """Take batches from a DataLoader of the caller's, or from anything that gives such batches.
 
     Args:
@@ -132,7 +132,7 @@ def read_loader(loader: Iterable[Any], skip: Callable[[int], bool]) -> Iterator[
     while True:
         started = time.perf_counter()
         try:
-            batch = picture_in(next(source))
+            batch = image_in(next(source))
         except StopIteration:
             return
         seconds = time.perf_counter() - started
@@ -142,7 +142,7 @@ def read_loader(loader: Iterable[Any], skip: Callable[[int], bool]) -> Iterator[
         pictures = preprocessed_input(batch.detach())
         kept = [i for i in range(len(pictures)) if not skip(first + i)]
         part = pictures if len(kept) == len(pictures) else pictures[kept]
-        yield Read([([first + i for i in kept], part)] if kept else [], [], seconds)
+        yield ImageBatch([([first + i for i in kept], part)] if kept else [], [], seconds)
         first += len(pictures)
 
 
@@ -153,7 +153,7 @@ class _Task:
     read: Reader
     batches: Sequence[Sequence[int]]
 
-    def __call__(self, index: int, lost: Mapping[int, str], notes: Notes) -> Read:
+    def __call__(self, index: int, lost: Mapping[int, str], notes: Notes) -> ImageBatch:
         """Read what can be read of a batch, and say of the rest why not."""
         started = time.perf_counter()
         by_size: dict[object, tuple[list[int], list[torch.Tensor]]] = {}
@@ -174,21 +174,21 @@ class _Task:
         notes.end()
         # In a worker, default_collate stacks into shared memory: nothing is copied on the way out.
         parts = [(positions, default_collate(pictures)) for positions, pictures in by_size.values()]
-        return Read(parts, failures, time.perf_counter() - started)
+        return ImageBatch(parts, failures, time.perf_counter() - started)
 
 
 class _Feed:
     """A thread that takes batches from workers, and holds a few until they are taken."""
 
-    def __init__(self, source: Workers[Read], pin: bool, ahead: int) -> None:
+    def __init__(self, source: Workers[ImageBatch], pin: bool, ahead: int) -> None:
         self._source, self._pin = source, pin
         self._room = threading.Semaphore(ahead)
-        self._arrived: queue.SimpleQueue[Read | BaseException | None] = queue.SimpleQueue()
+        self._arrived: queue.SimpleQueue[ImageBatch | BaseException | None] = queue.SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="cnnviz reading", daemon=True)
         self._thread.start()
 
-    def taken(self, stop: threading.Event) -> Iterator[Read]:
+    def taken(self, stop: threading.Event) -> Iterator[ImageBatch]:
         """Give each batch as it arrives, until there are no more or nobody wants them."""
         while (arrived := self._next(stop)) is not None:
             if isinstance(arrived, BaseException):
@@ -196,7 +196,7 @@ class _Feed:
             self._room.release()
             yield arrived
 
-    def _next(self, stop: threading.Event) -> Read | BaseException | None:
+    def _next(self, stop: threading.Event) -> ImageBatch | BaseException | None:
         while not stop.is_set():
             with contextlib.suppress(queue.Empty):
                 return self._arrived.get(timeout=POLL_S)
@@ -219,12 +219,12 @@ class _Feed:
             self._arrived.put(error)
 
 
-def _pinned(read: Read) -> Read:
+def _pinned(read: ImageBatch) -> ImageBatch:
     """Copy a batch to pinned memory."""
-    return Read([(positions, part.pin_memory()) for positions, part in read.parts], read.failures, read.seconds)
+    return ImageBatch([(positions, part.pin_memory()) for positions, part in read.parts], read.failures, read.seconds)
 
 
-def picture_in(sample: Any) -> Any:
+def image_in(sample: Any) -> Any:
     """Give the picture in a sample: a tuple's or a list's first, a mapping's by its name, anything else itself."""
     if isinstance(sample, Mapping):
         named = [key for key in ("image", "pixel_values") if key in sample]

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import ImageError, OptionError
-from .catalogue import Catalogue, Failure, Files, Held, normalised
+from .catalogue import Catalogue, Failure, Files, InMemoryImage, normalised
 from .decode import EXTENSIONS, reason
 from .find import find_images, has_extension, matching_files, natural_key
-from .in_memory import Encoded, is_picture, is_tensor
+from .in_memory import Encoded, is_pil_image, is_tensor
 from .parquet_tables import list_table
 from .tar_shards import COMPRESSED, list_shard
 
@@ -33,7 +33,7 @@ class _Skipped(NamedTuple):
     is_run: Callable[[str], bool]
 
 
-def list_items(
+def list_images(
     sources: object,
     out: str | os.PathLike[str] | None = None,
     is_run: Callable[[str], bool] = lambda folder: False,
@@ -78,10 +78,10 @@ def _list_any(source: Any, catalogue: Catalogue, skipped: _Skipped) -> None:
     """List one source, or an iterable of them."""
     if isinstance(source, str | os.PathLike):
         _list_path(os.fspath(source), catalogue, skipped)
-    elif isinstance(source, np.ndarray | Encoded) or is_tensor(source) or is_picture(source):
+    elif isinstance(source, np.ndarray | Encoded) or is_tensor(source) or is_pil_image(source):
         batch = is_tensor(source) and source.is_floating_point() and source.ndim > 3
         for picture in source.split(1) if batch else [source]:
-            catalogue.add(Held(picture), f"image{len(catalogue)}")
+            catalogue.add(InMemoryImage(picture), f"image{len(catalogue)}")
     elif isinstance(source, Iterable) and not isinstance(source, bytes | bytearray | Mapping):
         for each in source:
             _list_any(each, catalogue, skipped)

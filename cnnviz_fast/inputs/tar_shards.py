@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from ..errors import ImageError
-from .catalogue import Catalogue, Failure, Item
+from .catalogue import Catalogue, Failure, ListedImage
 from .decode import reason
 from .find import has_extension
 from .in_memory import Encoded
@@ -30,7 +30,7 @@ class Shard:
         """Return SHARD/MEMBER."""
         return f"{self.path}/{text}"
 
-    def open(self, item: Item) -> Encoded:
+    def open(self, item: ListedImage) -> Encoded:
         """Read a member from its place."""
         try:
             with open(self.path, "rb", buffering=0) as file:

@@ -16,7 +16,7 @@ The contract (`reference` is its definition; the others give the same result):
         maps: (C, H, W) float32, finite or not. Not modified.
         vmin, vmax: (C,) float32. The range each channel is drawn on. Equal: a flat channel.
         rows, cols: Positions of a tile's rows in a map's rows, and of its columns.
-        layout: GridLayout with count = C. Of it kernels know the number of tiles in a row, their size, where the first
+        grid: Grid with count = C. Of it kernels know the number of tiles in a row, their size, where the first
             one lies (top, left) and how far apart they are (step_y, step_x); all else is background.
         paint: Paint.
         strip: (start, stop), the rows of the sheet to draw.
@@ -27,7 +27,7 @@ The contract (`reference` is its definition; the others give the same result):
         colors: (256, 3) uint8. The palette.
         weights: (256,) uint16, 0 to 256. The weight of each entry's colour over the photo, in 1/256.
         photo: (tile_h, tile_w, 3) uint8, C-contiguous. What lies under every tile.
-        layout: GridLayout.
+        grid: Grid.
         strip: (start, stop), the rows of the sheet that `index` holds.
         out: (stop - start, width, 3) uint8, C-contiguous, owned by the caller. Every pixel is written.
 

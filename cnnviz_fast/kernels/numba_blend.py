@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .numba_jit import compiled, read_only
 
 if TYPE_CHECKING:
-    from ..geometry import GridLayout, Strip
+    from ..geometry import Grid, Strip
 
 Bytes = NDArray[np.uint8]
 Lanes = NDArray[np.uint64]
@@ -22,7 +22,7 @@ def blend_strip(
     colors: NDArray[np.uint8],
     weights: NDArray[np.uint16],
     photo: NDArray[np.uint8],
-    layout: GridLayout,
+    grid: Grid,
     strip: Strip,
     out: NDArray[np.uint8],
 ) -> None:
@@ -33,13 +33,13 @@ def blend_strip(
         colors: (256, 3) uint8. The palette.
         weights: (256,) uint16, 0 to 256. The weight of each entry's colour over the photo, in 1/256.
         photo: (tile_h, tile_w, 3) uint8, C-contiguous. What lies under every tile.
-        layout: the grid.
+        grid: the grid.
         strip: first row of the sheet that `index` holds, and the row after the last, in px.
         out: (stop - start, width, 3) uint8, C-contiguous. Every pixel is written; those of no tile in their own colour.
     """
     _blend_strip(
         np.ascontiguousarray(index), _lanes_of(colors, weights), _lanes_of(colors, np.full_like(weights, 256)), photo,
-        layout.count, layout.cols, layout.tile_h, layout.tile_w, layout.step_y, layout.step_x, layout.top, layout.left,
+        grid.count, grid.cols, grid.tile_h, grid.tile_w, grid.step_y, grid.step_x, grid.top, grid.left,
         strip[0], out,
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ from .numba_statistics import channel_moments as channel_moments
 from .numba_statistics import channel_range as channel_range
 
 if TYPE_CHECKING:
-    from ..geometry import GridLayout, Positions, Strip
+    from ..geometry import Grid, Positions, Strip
     from ..kernels import Paint
 
 Floats = NDArray[np.float32]
@@ -44,7 +44,7 @@ def render_strip(
     vmax: Floats,
     rows: Positions,
     cols: Positions,
-    layout: GridLayout,
+    grid: Grid,
     paint: Paint,
     strip: Strip,
     out: NDArray[np.uint8],
@@ -57,7 +57,7 @@ def render_strip(
         vmax: (C,) float32. Upper end; equal to `vmin` for a flat channel.
         rows: where the rows of a tile sample the rows of a map.
         cols: where the columns of a tile sample the columns of a map.
-        layout: the grid, with one tile a channel.
+        grid: the grid, with one tile a channel.
         paint: which palette entry stands for what.
         strip: first row of the sheet to draw, and the row after the last, in px.
         out: (stop - start, width) uint8, C-contiguous. Every pixel is written.
@@ -65,7 +65,7 @@ def render_strip(
     _render_strip(
         np.ascontiguousarray(maps), vmin, vmax,
         rows.index, rows.fraction, cols.index, cols.fraction,
-        layout.cols, layout.tile_h, layout.tile_w, layout.step_y, layout.step_x, layout.top, layout.left,
+        grid.cols, grid.tile_h, grid.tile_w, grid.step_y, grid.step_x, grid.top, grid.left,
         paint.levels, paint.flat, paint.background, paint.bad,
         strip[0], strip[1], out,
     )  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from ..geometry import GridLayout, Positions, Strip
+    from ..geometry import Grid, Positions, Strip
     from ..kernels import Paint
 
 Floats = NDArray[np.float32]
@@ -122,7 +122,7 @@ def render_strip(
     vmax: Floats,
     rows: Positions,
     cols: Positions,
-    layout: GridLayout,
+    grid: Grid,
     paint: Paint,
     strip: Strip,
     out: NDArray[np.uint8],
@@ -135,7 +135,7 @@ def render_strip(
         vmax: (C,) float32. Upper end; equal to `vmin` for a flat channel.
         rows: where the rows of a tile sample the rows of a map.
         cols: where the columns of a tile sample the columns of a map.
-        layout: the grid, with one tile a channel.
+        grid: the grid, with one tile a channel.
         paint: which palette entry stands for what.
         strip: first row of the sheet to draw, and the row after the last, in px.
         out: (stop - start, width) uint8, C-contiguous. Every pixel is written.
@@ -146,15 +146,15 @@ def render_strip(
     start, stop = strip
     out[:] = paint.background
     for c in range(len(maps)):
-        top, left = layout.origin(c)
-        first, last = max(start - top, 0), min(stop - top, layout.tile_h)
+        top, left = grid.origin(c)
+        first, last = max(start - top, 0), min(stop - top, grid.tile_h)
         if first >= last:
             continue
         values = np.empty_like(maps[c])
         for i, j in np.ndindex(values.shape):
             values[i, j] = normalize(maps[c, i, j], vmin[c], vmax[c], paint.flat)
         for y in range(first, last):
-            for x in range(layout.tile_w):
+            for x in range(grid.tile_w):
                 out[top + y - start, left + x] = pixel(
                     values, int(rows.index[y]), int(cols.index[x]), rows.fraction[y], cols.fraction[x], paint
                 )
@@ -174,7 +174,7 @@ def blend_strip(
     colors: NDArray[np.uint8],
     weights: NDArray[np.uint16],
     photo: NDArray[np.uint8],
-    layout: GridLayout,
+    grid: Grid,
     strip: Strip,
     out: NDArray[np.uint8],
 ) -> None:
@@ -185,17 +185,17 @@ def blend_strip(
         colors: (256, 3) uint8. The palette.
         weights: (256,) uint16, 0 to 256. The weight of each entry's colour over the photo, in 1/256.
         photo: (tile_h, tile_w, 3) uint8, C-contiguous. What lies under every tile.
-        layout: the grid.
+        grid: the grid.
         strip: first row of the sheet that `index` holds, and the row after the last, in px.
         out: (stop - start, width, 3) uint8, C-contiguous. Every pixel is written; those of no tile in their own colour.
     """
     start, stop = strip
     for y, x in np.ndindex(index.shape):
         out[y, x] = colors[index[y, x]]
-    for c in range(layout.count):
-        top, left = layout.origin(c)
-        for y in range(max(start - top, 0), min(stop - top, layout.tile_h)):
-            for x in range(layout.tile_w):
+    for c in range(grid.count):
+        top, left = grid.origin(c)
+        for y in range(max(start - top, 0), min(stop - top, grid.tile_h)):
+            for x in range(grid.tile_w):
                 entry = index[top + y - start, left + x]
                 for k in range(3):
                     color, under = int(colors[entry, k]), int(photo[y, x, k])

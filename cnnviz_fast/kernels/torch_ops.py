@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from ..geometry import GridLayout, Positions, Strip
+    from ..geometry import Grid, Positions, Strip
     from ..kernels import Paint
 
 
@@ -104,7 +104,7 @@ def render_strip(
     vmax: torch.Tensor,
     rows: Positions,
     cols: Positions,
-    layout: GridLayout,
+    grid: Grid,
     paint: Paint,
     strip: Strip,
     out: Any,
@@ -117,29 +117,29 @@ def render_strip(
         vmax: (C,) float32. Upper end; equal to `vmin` for a flat channel.
         rows: where the rows of a tile sample the rows of a map.
         cols: where the columns of a tile sample the columns of a map.
-        layout: the grid, with one tile a channel.
+        grid: the grid, with one tile a channel.
         paint: which palette entry stands for what.
         strip: first row of the sheet to draw, and the row after the last, in px.
         out: (stop - start, width) uint8, C-contiguous, a numpy array or a tensor on any device. Every pixel is written.
     """
     start, stop = strip
-    band = torch.full((stop - start, layout.width), paint.background, dtype=torch.uint8, device=maps.device)
+    band = torch.full((stop - start, grid.width), paint.background, dtype=torch.uint8, device=maps.device)
     row_index, row_next, row_fraction = _on_device(rows, maps.shape[1], maps.device)
     col_index, col_next, col_fraction = _on_device(cols, maps.shape[2], maps.device)
-    for first in range(0, layout.count, layout.cols):
-        top, left = layout.origin(first)
-        y = slice(max(start - top, 0), min(stop - top, layout.tile_h))
+    for first in range(0, grid.count, grid.cols):
+        top, left = grid.origin(first)
+        y = slice(max(start - top, 0), min(stop - top, grid.tile_h))
         if y.start >= y.stop:
             continue
-        chosen = slice(first, min(first + layout.cols, layout.count))
+        chosen = slice(first, min(first + grid.cols, grid.count))
         values = normalize(maps[chosen], vmin[chosen], vmax[chosen], paint.flat)
         lines = blend(values[:, :, col_index], values[:, :, col_next], col_fraction)
         tiles = blend(lines[:, row_index[y]], lines[:, row_next[y]], row_fraction[y, None])
         entries = torch.floor(tiles * (paint.levels - 1) + 0.5)
         entries = entries.nan_to_num(nan=paint.bad).to(torch.uint8)
         for position, tile in enumerate(entries):
-            x = left + position * layout.step_x
-            band[top + y.start - start : top + y.stop - start, x : x + layout.tile_w] = tile
+            x = left + position * grid.step_x
+            band[top + y.start - start : top + y.stop - start, x : x + grid.tile_w] = tile
     torch.as_tensor(out).copy_(band)
 
 
@@ -148,7 +148,7 @@ def blend_strip(
     colors: Any,
     weights: Any,
     photo: Any,
-    layout: GridLayout,
+    grid: Grid,
     strip: Strip,
     out: Any,
 ) -> None:
@@ -160,7 +160,7 @@ def blend_strip(
         colors: (256, 3) uint8. The palette.
         weights: (256,) uint16, 0 to 256. The weight of each entry's colour over the photo, in 1/256.
         photo: (tile_h, tile_w, 3) uint8, C-contiguous. What lies under every tile.
-        layout: the grid.
+        grid: the grid.
         strip: first row of the sheet that `index` holds, and the row after the last, in px.
         out: (stop - start, width, 3) uint8, C-contiguous, a numpy array or a tensor on any device. Every pixel is
             written; those of no tile in their own colour.
@@ -173,12 +173,12 @@ def blend_strip(
     rgb = table.index_select(0, entries).view(*plane.shape, 3)
     weight = weight_of.index_select(0, entries).view(*plane.shape, 1)
     start, stop = strip
-    for c in range(layout.count):
-        top, left = layout.origin(c)
-        y = slice(max(start - top, 0), min(stop - top, layout.tile_h))
+    for c in range(grid.count):
+        top, left = grid.origin(c)
+        y = slice(max(start - top, 0), min(stop - top, grid.tile_h))
         if y.start >= y.stop:
             continue
-        tile = slice(top + y.start - start, top + y.stop - start), slice(left, left + layout.tile_w)
+        tile = slice(top + y.start - start, top + y.stop - start), slice(left, left + grid.tile_w)
         rgb[tile] = (weight[tile] * rgb[tile] + (256 - weight[tile]) * under[y] + 128) >> 8
     torch.as_tensor(out).copy_(rgb)
 

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-from ..geometry import GridLayout, Positions, Strip, sampling_positions
+from ..geometry import Grid, Positions, Strip, sampling_positions
 from ..kernels import Paint
 from . import triton_programs as programs
 
@@ -82,7 +82,7 @@ def render_strip(
     vmax: torch.Tensor,
     rows: Positions,
     cols: Positions,
-    layout: GridLayout,
+    grid: Grid,
     paint: Paint,
     strip: Strip,
     out: Any,
@@ -96,7 +96,7 @@ def render_strip(
         vmax: (C,) float32, or (N, C). Upper end; equal to `vmin` for a flat channel.
         rows: where the rows of a tile sample the rows of a map.
         cols: where the columns of a tile sample the columns of a map.
-        layout: the grid, with one tile a channel.
+        grid: the grid, with one tile a channel.
         paint: which palette entry stands for what.
         strip: first row of the sheet to draw, and the row after the last, in px.
         out: (stop - start, width) uint8, C-contiguous, a numpy array or a tensor; or (N, stop - start, width), each
@@ -107,12 +107,12 @@ def render_strip(
     plane = _there(target, maps.device)
     positions = *_uploaded(rows, maps.device), *_uploaded(cols, maps.device)
     maps, sheets = (maps, plane) if maps.ndim == 4 else (maps[None], plane[None])
-    cut, steps = _cut(layout, strip, layout.width, len(maps)), paint.levels - 1
+    cut, steps = _cut(grid, strip, grid.width, len(maps)), paint.levels - 1
     with torch.cuda.device(maps.get_device()):
         programs.render_block[cut.grid](
             maps, *maps.stride(), *maps.shape[2:], vmin.contiguous(), vmax.contiguous(), *positions,
             cut, float(steps), float(paint.flat), paint.bad / steps, paint.background / steps, paint.background,
-            plane, sheets.stride(0) // layout.width, layout.width,
+            plane, sheets.stride(0) // grid.width, grid.width,
             BLOCK=BLOCK_PX, num_warps=1, **FLAGS,
         )  # fmt: skip
     if plane is not target:
@@ -124,7 +124,7 @@ def blend_strip(
     colors: Any,
     weights: Any,
     photo: Any,
-    layout: GridLayout,
+    grid: Grid,
     strip: Strip,
     out: Any,
 ) -> None:
@@ -136,7 +136,7 @@ def blend_strip(
         colors: (256, 3) uint8. The palette.
         weights: (256,) uint16, 0 to 256. The weight of each entry's colour over the photo, in 1/256.
         photo: (tile_h, tile_w, 3) uint8, C-contiguous. What lies under every tile.
-        layout: the grid.
+        grid: the grid.
         strip: first row of the sheet that `index` holds, and the row after the last, in px.
         out: (stop - start, width, 3) uint8, C-contiguous, a numpy array or a tensor on any device. Every pixel is
             written; those of no tile in their own colour.
@@ -145,9 +145,9 @@ def blend_strip(
     home = drawn.device if drawn.is_cuda or not torch.cuda.is_available() else torch.device("cuda")
     rgb = _there(target, home)
     sources = (_sent(array, home).contiguous() for array in (drawn, colors, weights, photo))
-    cut = _cut(layout, strip, 3 * layout.width)
+    cut = _cut(grid, strip, 3 * grid.width)
     with torch.cuda.device(rgb.get_device()):
-        programs.blend_block[cut.grid](*sources, cut, rgb, layout.width, BLOCK=BLOCK_PX, num_warps=1, **FLAGS)
+        programs.blend_block[cut.grid](*sources, cut, rgb, grid.width, BLOCK=BLOCK_PX, num_warps=1, **FLAGS)
     if rgb is not target:
         target.copy_(rgb)
 
@@ -165,10 +165,10 @@ def trial(device: str = "cuda") -> None:
         RuntimeError: the entries drawn are wrong.
     """
     maps = torch.tensor([[[-1.0, torch.nan, 2.0]]], device=device)
-    layout, strip = GridLayout(1, 1, 1, 1, 16), Strip(0, 1)
+    grid, strip = Grid(1, 1, 1, 1, 16), Strip(0, 1)
     rows, cols = sampling_positions(1, 1, "left"), sampling_positions(3, 16, "left", "nearest")
     index = torch.empty(1, 16, dtype=torch.uint8, device=device)
-    render_strip(maps, *channel_range(maps), rows, cols, layout, Paint(256, 0.0, 0, 7), strip, index)
+    render_strip(maps, *channel_range(maps), rows, cols, grid, Paint(256, 0.0, 0, 7), strip, index)
     drawn, expected = index[0].tolist(), [0] * 6 + [7] * 5 + [255] * 5
     if drawn != expected:
         raise RuntimeError(f"a trial run drew the entries {drawn}, not {expected}")
@@ -195,16 +195,16 @@ def _measure(
     return found
 
 
-def _cut(layout: GridLayout, strip: Strip, columns: int, samples: int = 1) -> programs.Cut:
+def _cut(grid: Grid, strip: Strip, columns: int, samples: int = 1) -> programs.Cut:
     """Cut a strip of each sheet into programs; `columns` is how many values a row of what they write has."""
     start, stop = strip
     blocks = -(-columns // BLOCK_PX)
     rows = min(MOST_ROWS, max(LEAST_ROWS, samples * (stop - start) * blocks // PROGRAMS))
-    segments = -(-layout.step_y // rows)
-    first, last = ((y - layout.top) // layout.step_y for y in (start, stop - 1))
+    segments = -(-grid.step_y // rows)
+    first, last = ((y - grid.top) // grid.step_y for y in (start, stop - 1))
     return programs.Cut(
-        layout.count, layout.cols, layout.tile_h, layout.tile_w, layout.step_y, layout.step_x, layout.top, layout.left,
-        start, stop, first, last - first + 1, -(-layout.step_y // segments), segments, blocks,
+        grid.count, grid.cols, grid.tile_h, grid.tile_w, grid.step_y, grid.step_x, grid.top, grid.left,
+        start, stop, first, last - first + 1, -(-grid.step_y // segments), segments, blocks,
         samples,
     )  # fmt: skip
 

@@ -20,7 +20,7 @@ import triton.language as tl
 class Cut(NamedTuple):
     """How a strip of a sheet is cut into programs. Plain integers, in px where they are lengths.
 
-    count, cols, tile_h, tile_w, step_y, step_x, top, left: of the GridLayout.
+    count, cols, tile_h, tile_w, step_y, step_x, top, left: of the Grid.
     start, stop: rows of the sheet that make the strip.
     first_cell: row of cells in which `start` lies; below 0 above the grid.
     cells: rows of cells that the strip touches.

@@ -167,7 +167,7 @@ def as_clips(preset: Preprocess) -> Preprocess:
     return Clip(Still(video, tuple(video.mean), tuple(video.std), video.interpolation))
 
 
-def as_picture(values: torch.Tensor, preprocess: Preprocess) -> NDArray[np.uint8]:
+def as_image(values: torch.Tensor, preprocess: Preprocess) -> NDArray[np.uint8]:
     """Turn a model's input back into a picture: what the model saw.
 
     Args:

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError
 from ..models.load import LoadedModel
-from ..options import MAX_PIXELS, LayoutOptions, RenderOptions, RunOptions, takes
+from ..options import MAX_PIXELS, AxesOptions, RenderOptions, RunOptions, takes
 from ..runtime.extras import import_extra
 from ..sheets.overlay import Backdrop, read_overlay
-from .images import pictures_of
+from .images import images_of
 from .local import run_here
-from .outputs import products_of
-from .ranks import place_in
-from .spec import Job, RunSummary, loaded_model, split_options
+from .outputs import outputs_of
+from .ranks import ranks_in
+from .spec import RunSpec, RunSummary, loaded_model, split_options
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,7 +37,7 @@ def run(
     *,
     format: str = "png",
     max_pixels: int = MAX_PIXELS,
-    layout: str = "auto",
+    axes: str = "auto",
     overlay: Any = None,
     alpha: float | None = None,
     on_file: Callable[[Path], object] | None = None,
@@ -57,7 +57,7 @@ def run(
         out: folder of the run, made where it is missing. Nothing is written anywhere else.
         format: of sheets and tiles: png, jpg, webp or npy.
         max_pixels: largest picture to read, in px.
-        layout: axes of what the layers put out; see visualize.
+        axes: axes of what the layers put out; see visualize.
         overlay: True to lay maps over the picture as the model saw it, or another picture, as in render; or what
             read_overlay returned.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
@@ -75,18 +75,18 @@ def run(
         CnnvizError: what would go wrong with every picture; see load_model, list_items, capture and render.
     """
     wanted, drawing = split_options(options)
-    job = Job(
+    job = RunSpec(
         layers=list(layers) if isinstance(layers, Sequence) and not isinstance(layers, str) else [layers],
         folder=Path(out),
         format=format,
         max_pixels=max_pixels,
-        layout=LayoutOptions(layout=layout),
+        axes=AxesOptions(axes=axes),
         backdrop=overlay if isinstance(overlay, Backdrop) else read_overlay(overlay, alpha, max_pixels=max_pixels),
         run=wanted,
         drawing=drawing,
-        place=place_in(),
+        place=ranks_in(),
     )
-    products_of(wanted.save, format)
+    outputs_of(wanted.save, format)
     if wanted.parquet:
         import_extra("pyarrow", "parquet", "Parquet tables", OptionError)
     if wanted.engine == "ray":
@@ -94,4 +94,4 @@ def run(
 
         return run_on_ray(model, images, job, on_file)
     loaded = loaded_model(model, job.place.device("auto"))
-    return run_here(loaded, pictures_of(images, loaded.preprocess, max_pixels, job.folder), job, on_file)
+    return run_here(loaded, images_of(images, loaded.preprocess, max_pixels, job.folder), job, on_file)

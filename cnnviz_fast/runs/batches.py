@@ -22,13 +22,13 @@ from ..channels.dataset import LayerStatistics, merge_layers, ranges_of_layer
 from ..errors import ShapeError
 from ..formats.names import layer_parts
 from ..kernels import backends
-from ..models.preprocess import as_picture
-from ..options import LayoutOptions, RenderOptions
+from ..models.preprocess import as_image
+from ..options import AxesOptions, RenderOptions
 from ..runtime.device import Fitting, device_at
 from ..runtime.stage_times import stage
 from ..runtime.workers import default_threads, in_order
 from ..sheets.samples import measure_batch
-from .outputs import Product, Shown
+from .outputs import LayerInput, Output
 
 if TYPE_CHECKING:
     from ..channels.dataset import Ranges
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ..sheets.overlay import Backdrop
 
 
-class Named(NamedTuple):
+class ImageId(NamedTuple):
     """A picture of a run: its key, what messages call it, and the stem of its files."""
 
     key: str
@@ -45,17 +45,17 @@ class Named(NamedTuple):
     stem: str
 
 
-class Finished(NamedTuple):
+class FinishedImage(NamedTuple):
     """A picture whose files are all there, with a row of the index for each layer."""
 
-    picture: Named
+    picture: ImageId
     rows: list[dict[str, Any]]
 
 
-class Failed(NamedTuple):
+class FailedImage(NamedTuple):
     """A picture of which nothing came, and why."""
 
-    picture: Named
+    picture: ImageId
     reason: str
 
 
@@ -66,8 +66,8 @@ class Outcome:
     statistics: layer -> what the pictures that are finished held, where that is wanted.
     """
 
-    finished: list[Finished] = field(default_factory=list)
-    failed: list[Failed] = field(default_factory=list)
+    finished: list[FinishedImage] = field(default_factory=list)
+    failed: list[FailedImage] = field(default_factory=list)
     statistics: dict[str, LayerStatistics] = field(default_factory=dict)
 
     def add(self, other: Outcome) -> None:
@@ -78,12 +78,12 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class OutputSpec:
     """What is made of every picture.
 
     Attributes:
         layers: layer patterns; see capture.
-        layout: how to read what layers put out.
+        axes: how to read what layers put out.
         options: how to draw.
         products: the kinds of files.
         folder: where they go.
@@ -94,9 +94,9 @@ class Recipe:
     """
 
     layers: Sequence[str | int]
-    layout: LayoutOptions
+    axes: AxesOptions
     options: RenderOptions
-    products: Sequence[Product]
+    products: Sequence[Output]
     folder: Path
     ranges: Mapping[str, Ranges] | None
     backdrop: Backdrop | None
@@ -104,24 +104,24 @@ class Recipe:
     batch: int
 
 
-class Captured(NamedTuple):
+class CapturedBatch(NamedTuple):
     """What the layers put out for some pictures.
 
     ready: mark on the model's stream behind all of it.
     """
 
-    pictures: list[Named]
+    pictures: list[ImageId]
     outputs: dict[str, torch.Tensor]
     shape: tuple[int, ...]
     frames: torch.Tensor | None
     ready: Any
 
-    def part(self, first: int, last: int) -> Captured:
+    def part(self, first: int, last: int) -> CapturedBatch:
         """Return what is there of pictures first..last-1."""
         count = len(self.pictures)
         outputs = {layer: _part(output, count, first, last) for layer, output in self.outputs.items()}
         frames = None if self.frames is None else self.frames[first:last]
-        return Captured(self.pictures[first:last], outputs, (last - first, *self.shape[1:]), frames, self.ready)
+        return CapturedBatch(self.pictures[first:last], outputs, (last - first, *self.shape[1:]), frames, self.ready)
 
 
 def _part(output: torch.Tensor, count: int, first: int, last: int) -> torch.Tensor:
@@ -130,7 +130,7 @@ def _part(output: torch.Tensor, count: int, first: int, last: int) -> torch.Tens
     return output[first * each : last * each]
 
 
-class Work:
+class BatchWorker:
     """A model and a recipe, and what is learnt on the way: grids, and how many pictures fit at once.
 
     done: pictures that were finished, by an earlier run too. Until there is one, what goes wrong with a whole batch is
@@ -141,17 +141,17 @@ class Work:
         size, and those differ in the last bit: filled up, a picture comes out the same whoever it is batched with.
     """
 
-    def __init__(self, model: LoadedModel, recipe: Recipe) -> None:
+    def __init__(self, model: LoadedModel, output_spec: OutputSpec) -> None:
         self.model = model
-        self.recipe = recipe
+        self.output_spec = output_spec
         self.fills = False
         self.done = self.captured = self.refused = 0
         self.like: dict[str, LayerStatistics] = {}
         self.grids: dict[str, dict[str, int]] = {}
         self.device = device_at(weight_of(model.module, torch.empty(0)).device)
-        self.fitting = Fitting(self.device, recipe.batch)
+        self.fitting = Fitting(self.device, output_spec.batch)
         self._folders: dict[str, str] = {}
-        if recipe.options.backend in ("auto", "numba"):
+        if output_spec.options.backend in ("auto", "numba"):
             backends.missing("numba")  # loads it, before workers ask for it
             backends.cannot_load("numba_sketch")
 
@@ -160,24 +160,24 @@ class Work:
         """Whether the model lies on CUDA."""
         return self.device.device.type == "cuda"
 
-    def without_products(self) -> Work:
+    def without_products(self) -> BatchWorker:
         """Return what only measures."""
-        other = Work(self.model, dataclasses.replace(self.recipe, products=()))
+        other = BatchWorker(self.model, dataclasses.replace(self.output_spec, products=()))
         other.fills, other.fitting, other.like, other.done = self.fills, self.fitting, self.like, self.done
         return other
 
-    def capture(self, pictures: list[Named], batch: torch.Tensor, size: int) -> Captured:
+    def capture(self, pictures: list[ImageId], batch: torch.Tensor, size: int) -> CapturedBatch:
         """Run the model on a batch, (N, 3, H, W) float32 on any device, filled up to `size` pictures."""
         count = len(batch)
         filled = batch if size == count else torch.cat([batch, batch[-1:].expand(size - count, *batch.shape[1:])])
         with stage("forward"):
-            outputs = capture(self.model, filled, list(self.recipe.layers))
+            outputs = capture(self.model, filled, list(self.output_spec.layers))
             if size > count:  # copied, so that what was filled up takes no memory
                 outputs = {layer: _part(output, size, 0, count).clone() for layer, output in outputs.items()}
-            frames = frame_of(batch) if self.recipe.backdrop else None
-            return Captured(pictures, outputs, tuple(batch.shape), frames, self.device.mark())
+            frames = frame_of(batch) if self.output_spec.backdrop else None
+            return CapturedBatch(pictures, outputs, tuple(batch.shape), frames, self.device.mark())
 
-    def save(self, captured: Captured) -> Outcome:
+    def save(self, captured: CapturedBatch) -> Outcome:
         """Make the files of the pictures, in workers; their maps are let go of when this returns.
 
         Raises:
@@ -195,19 +195,19 @@ class Work:
             whole.add(self.save(captured.part(first, last)))
         return whole
 
-    def _save(self, captured: Captured) -> Outcome:
+    def _save(self, captured: CapturedBatch) -> Outcome:
         stream = self.device.stream(captured.ready)
         with self.device.faults(), stream.active(), stage("render"):
             try:
-                found = list(read_outputs(self.model, captured.outputs, captured.shape, self.recipe.layout))
-                if self.recipe.collects:
+                found = list(read_outputs(self.model, captured.outputs, captured.shape, self.output_spec.axes))
+                if self.output_spec.collects:
                     self._refuse_other_channels(found)
             except ShapeError as error:
                 if not self.done:
                     raise
-                return Outcome(failed=[Failed(picture, str(error)) for picture in captured.pictures])
+                return Outcome(failed=[FailedImage(picture, str(error)) for picture in captured.pictures])
             self._name_folders([read.name for read in found])
-            measured = [measure_batch(read.maps, self.recipe.options) for read in found]
+            measured = [measure_batch(read.maps, self.output_spec.options) for read in found]
             ready = self.device.mark()
         jobs = [(n, at) for n in range(len(captured.pictures)) for at in range(len(found))]
 
@@ -215,15 +215,15 @@ class Work:
             with self.device.faults(), self.device.stream(ready).active():
                 return self._make(captured, found[job[1]], measured[job[1]][job[0]], job[0])
 
-        rows = list(in_order(make, jobs, self.recipe.options.threads or default_threads()))
+        rows = list(in_order(make, jobs, self.output_spec.options.threads or default_threads()))
         statistics: dict[str, LayerStatistics] = {}
-        if self.recipe.collects:
+        if self.output_spec.collects:
             with self.device.faults(), stream.active(), stage("render"):
                 statistics = self._collect(found)
         self.done += len(captured.pictures)
         each = len(found)
         pictures = enumerate(captured.pictures)
-        finished = [Finished(picture, rows[n * each : (n + 1) * each]) for n, picture in pictures]
+        finished = [FinishedImage(picture, rows[n * each : (n + 1) * each]) for n, picture in pictures]
         return Outcome(finished, statistics=statistics)
 
     def _refuse_other_channels(self, found: Sequence[LayerMaps]) -> None:
@@ -250,26 +250,26 @@ class Work:
         if list(self._folders) != names:
             self._folders = dict(zip(names, layer_parts(names), strict=True))
 
-    def _make(self, captured: Captured, read: LayerMaps, measured: ChannelStatistics, n: int) -> dict[str, Any]:
+    def _make(self, captured: CapturedBatch, read: LayerMaps, measured: ChannelStatistics, n: int) -> dict[str, Any]:
         """Make all files of a layer of picture n; return its row of the index."""
-        recipe, picture = self.recipe, captured.pictures[n]
+        output_spec, picture = self.output_spec, captured.pictures[n]
         under = None
-        if recipe.backdrop is not None and captured.frames is not None:
-            under = recipe.backdrop.filled_with(partial(as_picture, captured.frames[n], self.model.preprocess))
-        shown = Shown(
+        if output_spec.backdrop is not None and captured.frames is not None:
+            under = output_spec.backdrop.filled_with(partial(as_image, captured.frames[n], self.model.preprocess))
+        shown = LayerInput(
             maps=read.maps[n],
-            source=read.source(self.model, picture.name),
+            provenance=read.provenance(self.model, picture.name),
             measured=measured,
             # One worker a picture: files are many, and each is small.
-            options=dataclasses.replace(recipe.options, threads=1),
-            ranges=ranges_of_layer(read.layer, recipe.ranges),
+            options=dataclasses.replace(output_spec.options, threads=1),
+            ranges=ranges_of_layer(read.layer, output_spec.ranges),
             backdrop=under,
         )
         row: dict[str, Any] = {"image": picture.name, "layer": read.name, "shape": list(shown.maps.shape)}
         row |= {"dtype": str(shown.maps.dtype).removeprefix("torch.")} | _summary(measured)
         files: list[str] = []
-        for product in recipe.products:
-            made, facts = product.make(shown, recipe.folder, self._folders[read.name], picture.stem)
+        for product in output_spec.products:
+            made, facts = product.make(shown, output_spec.folder, self._folders[read.name], picture.stem)
             files += made
             row |= facts
         if "grid" in row and row["grid"] == self.grids.setdefault(read.name, row["grid"]):

@@ -13,24 +13,24 @@ import numpy as np
 
 from ..errors import ImageError, InputError, OptionError
 from ..formats.names import output_stems
-from ..inputs.catalogue import Catalogue, Failure, Held
+from ..inputs.catalogue import Catalogue, Failure, InMemoryImage
 from ..inputs.in_memory import Encoded, is_tensor
-from ..inputs.reading import DatasetReader, PictureReader, Read, picture_in, read_batches, read_loader
-from ..inputs.sources import STDIN, list_items
-from .batches import Named
+from ..inputs.reading import DatasetReader, ImageBatch, ImageReader, image_in, read_batches, read_loader
+from ..inputs.sources import STDIN, list_images
+from .batches import ImageId
 from .folder.index import holds_a_run
-from .ranks import place_in
+from .ranks import ranks_in
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ..models.preprocess import Preprocess
-    from .ranks import Place
+    from .ranks import Ranks
 
-Reads = Generator[Read, None, None]
+Reads = Generator[ImageBatch, None, None]
 
 
-class Pictures:
+class Images:
     """Pictures by position, those of a data set that a program has made; `Listed` are files."""
 
     failures: Sequence[Failure] = ()
@@ -48,15 +48,15 @@ class Pictures:
         """Say which picture it is, in this run and in later ones."""
         return f"dataset/{position:08d}"
 
-    def named(self, position: int) -> Named:
+    def named(self, position: int) -> ImageId:
         """Return its key, what messages call it, and the stem of its files."""
-        return Named(self.key(position), self.key(position), f"{position:08d}")
+        return ImageId(self.key(position), self.key(position), f"{position:08d}")
 
-    def share(self, place: Place) -> range:
+    def share(self, place: Ranks) -> range:
         """Return the positions that are the share of a process; none where their number is not known."""
         return range(place.rank, self.count or 0, place.world)
 
-    def left(self, place: Place, is_done: Callable[[str], bool], batch: int) -> list[array[int]]:
+    def left(self, place: Ranks, is_done: Callable[[str], bool], batch: int) -> list[array[int]]:
         """Say in which batches the share of a process is read, all but what is done.
 
         Which pictures are batched does not depend on what is done, so that a run that is taken up computes the same.
@@ -80,16 +80,16 @@ class Pictures:
         """Read some batches; see read_batches."""
         yield from read_batches(self._read, batches, **how)
 
-    def read(self, place: Place, is_done: Callable[[str], bool], batch: int, **how: Any) -> Reads:
+    def read(self, place: Ranks, is_done: Callable[[str], bool], batch: int, **how: Any) -> Reads:
         """Read the share of a process in batches, all but what is done; see left and read_these."""
         yield from self.read_these(self.left(place, is_done, batch), **how)
 
 
-class Listed(Pictures):
+class Listed(Images):
     """Pictures of a catalogue."""
 
     def __init__(self, catalogue: Catalogue, preprocess: Preprocess, max_pixels: int) -> None:
-        super().__init__(PictureReader(catalogue, preprocess, max_pixels), len(catalogue))
+        super().__init__(ImageReader(catalogue, preprocess, max_pixels), len(catalogue))
         self.failures = catalogue.failures
         self._catalogue = catalogue
         self._stems = output_stems(catalogue.keys())
@@ -97,34 +97,36 @@ class Listed(Pictures):
 
     def identity(self) -> str | None:
         """See Pictures: what pictures in memory hold."""
-        held = [item.open() for item in self._catalogue if isinstance(item.holder, Held)] if self._holds else []
+        held = (
+            [item.open() for item in self._catalogue if isinstance(item.holder, InMemoryImage)] if self._holds else []
+        )
         return hashlib.sha256(b"".join(map(_digest, held))).hexdigest() if held else None
 
     def key(self, position: int) -> str:
         """See Pictures."""
         return self._catalogue.key(position)
 
-    def named(self, position: int) -> Named:
+    def named(self, position: int) -> ImageId:
         """See Pictures."""
         item = self._catalogue[position]
-        return Named(item.key, item.name, self._stems[position])
+        return ImageId(item.key, item.name, self._stems[position])
 
 
-class Loaded(Pictures):
+class Loaded(Images):
     """Pictures that a DataLoader of the caller's makes into batches; those of other processes are left out of them."""
 
     def __init__(self, loader: Any) -> None:
         super().__init__(lambda _: None, None, _told_from_others(getattr(loader, "dataset", loader)))
         self._loader = loader
 
-    def read(self, place: Place, is_done: Callable[[str], bool], batch: int, **_: Any) -> Reads:
+    def read(self, place: Ranks, is_done: Callable[[str], bool], batch: int, **_: Any) -> Reads:
         """See Pictures; the size of the batches is the loader's."""
         yield from read_loader(
             self._loader, lambda position: position % place.world != place.rank or is_done(self.key(position))
         )
 
 
-def pictures_of(images: Any, preprocess: Preprocess, max_pixels: int, out: Path | None = None) -> Pictures:
+def images_of(images: Any, preprocess: Preprocess, max_pixels: int, out: Path | None = None) -> Images:
     """Find the pictures of a run.
 
     Args:
@@ -152,17 +154,17 @@ def pictures_of(images: Any, preprocess: Preprocess, max_pixels: int, out: Path 
     if isinstance(images, Dataset) and hasattr(images, "__len__"):
         if not len(images):
             raise ImageError("images must hold at least one picture, got an empty data set.")
-        return Pictures(DatasetReader(images, preprocess, max_pixels), len(images), _told_from_others(images))
+        return Images(DatasetReader(images, preprocess, max_pixels), len(images), _told_from_others(images))
     if (
         isinstance(images, str | list | tuple)
         and STDIN in ([images] if isinstance(images, str) else images)
-        and (world := place_in().world) > 1
+        and (world := ranks_in().world) > 1
     ):
         raise OptionError(
             f"images must not be {STDIN!r} for {world} processes, which would each read a part of standard input. "
             f"Write the list to a file."
         )
-    return Listed(list_items(images, out, holds_a_run), preprocess, max_pixels)
+    return Listed(list_images(images, out, holds_a_run), preprocess, max_pixels)
 
 
 def _refuse_chance(loader: Any) -> None:
@@ -179,7 +181,7 @@ def _told_from_others(dataset: Any) -> str:
     words = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(dataset))
     first = ""
     with contextlib.suppress(Exception):  # of somebody's own: a sample may fail like any other, and is told so later
-        twice = {_digest(picture_in(dataset[0])).hex() for _ in range(2)}
+        twice = {_digest(image_in(dataset[0])).hex() for _ in range(2)}
         first = twice.pop() if len(twice) == 1 else ""
     return f"{type(dataset).__qualname__} {hashlib.sha256(words.encode(errors='surrogatepass')).hexdigest()} {first}"
 

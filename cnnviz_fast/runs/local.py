@@ -12,9 +12,9 @@ from ..models.load import LoadedModel
 from ..options import RenderOptions
 from ..runtime.progress import Progress
 from .folder.journal import fingerprint_in, refuse_others
-from .images import Pictures
-from .runner import Run
-from .spec import Job, RunSummary
+from .images import Images
+from .runner import Runner
+from .spec import RunSpec, RunSummary
 from .statistics import gathered, merged
 
 DATASET = ".dataset"
@@ -23,10 +23,10 @@ DATASET = ".dataset"
 
 def run_here(
     model: LoadedModel,
-    pictures: Pictures,
-    job: Job,
+    pictures: Images,
+    job: RunSpec,
     on_file: Callable[[Path], object] | None = None,
-    kind: Callable[..., Run] | None = None,
+    kind: Callable[..., Runner] | None = None,
 ) -> RunSummary:
     """Do this process's share of a run.
 
@@ -40,11 +40,11 @@ def run_here(
     Returns:
         What was done.
     """
-    kind = kind or Run
+    kind = kind or Runner
     return kind(model, pictures, job, statistics_of(model, pictures, job, kind), on_file)()
 
 
-def statistics_of(model: LoadedModel, pictures: Pictures, job: Job, kind: Callable[..., Run]) -> Path | None:
+def statistics_of(model: LoadedModel, pictures: Images, job: RunSpec, kind: Callable[..., Runner]) -> Path | None:
     """Return the file of statistics that sheets are drawn on, made by a run of its own first where none is given.
 
     Args:

@@ -34,17 +34,17 @@ if TYPE_CHECKING:
 
     from ..channels.dataset import Ranges
     from ..channels.statistics import ChannelStatistics
-    from ..provenance import Source
+    from ..provenance import Provenance
     from ..sheets.overlay import Backdrop
     from ..sheets.plan import Plan
 
 
 @dataclass(frozen=True)
-class Shown:
+class LayerInput:
     """A layer of one picture: its maps, (C, H, W), and all that decides how they are drawn."""
 
     maps: torch.Tensor
-    source: Source
+    provenance: Provenance
     measured: ChannelStatistics
     options: RenderOptions
     ranges: Ranges | None
@@ -52,15 +52,15 @@ class Shown:
 
     def plan(self, plan: Callable[..., Plan] = plan_sheet) -> Plan:
         """Plan a sheet, or with `plan_tiles` single files."""
-        given = (self.maps, self.options, self.source, self.backdrop)
+        given = (self.maps, self.options, self.provenance, self.backdrop)
         with stage("render"):
             return plan(*given, measured=self.measured, ranges=self.ranges)
 
 
-class Product(Protocol):
+class Output(Protocol):
     """A kind of files."""
 
-    def make(self, shown: Shown, folder: Path, layer: str, stem: str) -> tuple[list[str], dict[str, Any]]:
+    def make(self, shown: LayerInput, folder: Path, layer: str, stem: str) -> tuple[list[str], dict[str, Any]]:
         """Make the files of a layer of one picture.
 
         Args:
@@ -80,13 +80,13 @@ class Sheets:
 
     format: str
 
-    def make(self, shown: Shown, folder: Path, layer: str, stem: str) -> tuple[list[str], dict[str, Any]]:
+    def make(self, shown: LayerInput, folder: Path, layer: str, stem: str) -> tuple[list[str], dict[str, Any]]:
         """See Product."""
         plan = shown.plan()
         file = f"{layer}/{stem}.{self.format}"
         make_folder(folder / layer)
         write_picture(plan, folder / file)
-        facts: dict[str, Any] = {"sheet": [plan.layout.height, plan.layout.width], "grid": describe_grid(plan.layout)}
+        facts: dict[str, Any] = {"sheet": [plan.grid.height, plan.grid.width], "grid": describe_grid(plan.grid)}
         if plan.selection.scores is not None or plan.selection.reductions is not None:
             facts["tiles"] = plan.selection.names
         if plan.report is not None:
@@ -102,7 +102,7 @@ class Tiles:
 
     format: str
 
-    def make(self, shown: Shown, folder: Path, layer: str, stem: str) -> tuple[list[str], dict[str, Any]]:
+    def make(self, shown: LayerInput, folder: Path, layer: str, stem: str) -> tuple[list[str], dict[str, Any]]:
         """See Product."""
         plan = shown.plan(plan_tiles)
         names = tile_names(plan, f"{{channel}}.{self.format}", "")
@@ -114,12 +114,12 @@ class Tiles:
 class Atlases:
     """Every channel at its own resolution."""
 
-    def make(self, shown: Shown, folder: Path, layer: str, stem: str) -> tuple[list[str], dict[str, Any]]:
+    def make(self, shown: LayerInput, folder: Path, layer: str, stem: str) -> tuple[list[str], dict[str, Any]]:
         """See Product."""
         file = f"{layer}/{stem}{SUFFIX}"
         make_folder(folder / layer)
         with stage("encode"):
-            save_atlas(shown.maps, folder / file, source=shown.source)
+            save_atlas(shown.maps, folder / file, provenance=shown.provenance)
         return [file], {}
 
 
@@ -129,7 +129,7 @@ class Maps:
 
     reduction: str | None = None
 
-    def make(self, shown: Shown, folder: Path, layer: str, stem: str) -> tuple[list[str], dict[str, Any]]:
+    def make(self, shown: LayerInput, folder: Path, layer: str, stem: str) -> tuple[list[str], dict[str, Any]]:
         """See Product."""
         maps = shown.maps
         if self.reduction is not None:
@@ -138,11 +138,11 @@ class Maps:
         file = f"{layer}/{self.reduction}/{stem}.safetensors" if self.reduction else f"{layer}/{stem}.safetensors"
         make_folder((folder / file).parent)
         with stage("encode"):
-            write_maps({shown.source.layer or layer: (maps, shown.source)}, folder / file)
+            write_maps({shown.provenance.layer or layer: (maps, shown.provenance)}, folder / file)
         return [file], {}
 
 
-def products_of(save: Sequence[str], format: str) -> list[Product]:
+def outputs_of(save: Sequence[str], format: str) -> list[Output]:
     """Return the kinds of files that names of `options.SAVES` stand for.
 
     Args:
@@ -156,7 +156,7 @@ def products_of(save: Sequence[str], format: str) -> list[Product]:
         OptionError: the format is none.
     """
     format_of(Path(f"sheet.{format}"))
-    kinds: dict[str, Product] = {
+    kinds: dict[str, Output] = {
         "sheets": Sheets(format),
         "tiles": Tiles(format),
         "atlases": Atlases(),

@@ -13,7 +13,7 @@ _LAUNCHERS = (
 )
 
 
-class Place(NamedTuple):
+class Ranks(NamedTuple):
     """Number of this process among those that share a run, how many these are, and its number on its machine."""
 
     rank: int = 0
@@ -38,7 +38,7 @@ class Place(NamedTuple):
         return f"cuda:{self.local % count}" if count else "auto"
 
 
-def place_in(environment: os._Environ[str] | dict[str, str] = os.environ) -> Place:
+def ranks_in(environment: os._Environ[str] | dict[str, str] = os.environ) -> Ranks:
     """Read this process's place.
 
     Args:
@@ -56,5 +56,5 @@ def place_in(environment: os._Environ[str] | dict[str, str] = os.environ) -> Pla
             if not all(value.isdecimal() for value in values) or int(values[0]) >= int(values[1]):
                 shown = ", ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
                 raise OptionError(f"the launcher's variables must be a rank and a larger number of ranks, got {shown}.")
-            return Place(*map(int, values))
-    return Place()
+            return Ranks(*map(int, values))
+    return Ranks()

@@ -19,25 +19,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..channels.dataset import LayerStatistics, merge_layers
-from ..errors import PicturesFailedError
+from ..errors import ImagesFailedError
 from ..models.load import LoadedModel
 from ..provenance import package_version
 from ..runtime.files import json_bytes, sweep, whole_file
 from ..runtime.progress import Progress
 from ..runtime.stage_times import Stages, stage, watched
-from .batches import Finished, Named, Outcome, Work
+from .batches import BatchWorker, FinishedImage, ImageId, Outcome
 from .folder.index import index_to_parquet
 from .folder.journal import Journal
 from .folder.lock import alone
 from .folder.tars import TarWriter
-from .images import Pictures
+from .images import Images
 from .interrupts import softened
 from .shard import render_shard
-from .spec import Job, RunSummary
+from .spec import RunSpec, RunSummary
 from .statistics import Checkpoints
 
 if TYPE_CHECKING:
-    from ..inputs.reading import Read
+    from ..inputs.reading import ImageBatch
 
 MANIFEST = "manifest"
 
@@ -53,14 +53,14 @@ FAILURES_SAID = 10
 """So many failures are said on stderr as they happen; one of a million in ten would drown everything else."""
 
 
-class Run:
+class Runner:
     """A run while it goes on: keeps account of what becomes of the pictures. `_outcomes` is where the work is done."""
 
     def __init__(
         self,
         model: LoadedModel,
-        pictures: Pictures,
-        job: Job,
+        pictures: Images,
+        job: RunSpec,
         statistics: Path | None,
         on_file: Callable[[Path], object] | None,
     ) -> None:
@@ -85,13 +85,13 @@ class Run:
             self._sweep_up_after_kills(stack)
             self.tars = self._open_tars(stack)
             folder = self.job.folder if self.tars is None else self.tars.staged
-            self.work = Work(self.model, self.job.recipe(self.model, self.statistics, folder))
+            self.work = BatchWorker(self.model, self.job.output_spec(self.model, self.statistics, folder))
             self.work.done = self.journal.count  # where some were finished, failures are the pictures' own
             self.work.grids = {name: facts["grid"] for name, facts in self.layers.items() if facts.get("grid")}
             self.checkpoints = None
-            if self.work.recipe.collects:
+            if self.work.output_spec.collects:
                 self.checkpoints = Checkpoints(self.job.folder, place, self.pictures.count)
-            self.work.fills = (self.pictures.count or 0) > self.work.recipe.batch
+            self.work.fills = (self.pictures.count or 0) > self.work.output_spec.batch
             share = len(self.pictures.share(place)) + (len(self.pictures.failures) if place.rank == 0 else 0)
             self.progress = stack.enter_context(Progress(self.job.run.progress, share or None))
             stack.enter_context(watched(self.stages))
@@ -151,12 +151,12 @@ class Run:
         if not self.stop.is_set():
             checkpoints.add(statistics, 0)
 
-    def _outcomes(self, work: Work, is_done: Callable[[str], bool]) -> Iterator[Outcome]:
+    def _outcomes(self, work: BatchWorker, is_done: Callable[[str], bool]) -> Iterator[Outcome]:
         """Read pictures and make what is wanted of them."""
         reads = self.pictures.read(
             self.job.place,
             is_done,
-            work.recipe.batch,
+            work.output_spec.batch,
             workers=self.job.readers,
             timeout_s=self.job.run.timeout,
             pin=work.on_cuda,
@@ -173,12 +173,12 @@ class Run:
         self.skipped += done
         return done
 
-    def _timed(self, reads: Iterator[Read]) -> Iterator[Read]:
+    def _timed(self, reads: Iterator[ImageBatch]) -> Iterator[ImageBatch]:
         for read in reads:
             self.stages.add("decode", read.seconds)
             yield read
 
-    def _named(self, position: int) -> Named:
+    def _named(self, position: int) -> ImageId:
         picture = self.pictures.named(position)
         return picture._replace(stem=self.journal.stem_for(picture.key, picture.stem))
 
@@ -208,7 +208,7 @@ class Run:
             for file in files:
                 self.on_file(self.job.folder / file)
 
-    def _into_tar(self, one: Finished) -> Finished:
+    def _into_tar(self, one: FinishedImage) -> FinishedImage:
         assert self.tars is not None
         return one._replace(rows=[row | self.tars.add(row["files"]) for row in one.rows])
 
@@ -216,7 +216,7 @@ class Run:
         self.journal.fail(name, key, reason)
         self.failed += 1
         if self.job.run.strict:
-            raise PicturesFailedError(f"{name}: {reason.rstrip('.')}. Without strict the others would be done.")
+            raise ImagesFailedError(f"{name}: {reason.rstrip('.')}. Without strict the others would be done.")
         if self.failed <= FAILURES_SAID:
             self.progress.say(f"{name}: {reason}")
             if self.failed == FAILURES_SAID:

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 from ..errors import CaptureError, worded
 from ..runtime.prefetch import Ahead
-from .batches import Captured, Failed, Named, Outcome, Work
+from .batches import BatchWorker, CapturedBatch, FailedImage, ImageId, Outcome
 
 if TYPE_CHECKING:
     import torch
 
-    from ..inputs.reading import Read
+    from ..inputs.reading import ImageBatch
 
 
 def render_shard(
-    work: Work, reads: Iterable[Read], named: Callable[[int], Named], stop: threading.Event | None = None
+    work: BatchWorker, reads: Iterable[ImageBatch], named: Callable[[int], ImageId], stop: threading.Event | None = None
 ) -> Iterator[Outcome]:
     """Make the files of some pictures. The model runs in a thread of its own, one batch ahead of the files.
 
@@ -55,14 +55,14 @@ def render_shard(
 
 
 def _captured(
-    work: Work, reads: Iterable[Read], named: Callable[[int], Named], stop: threading.Event
-) -> Iterator[Captured | Outcome]:
+    work: BatchWorker, reads: Iterable[ImageBatch], named: Callable[[int], ImageId], stop: threading.Event
+) -> Iterator[CapturedBatch | Outcome]:
     """Run the model on what was read; pictures on which it fails are told from those that stood beside them."""
     for read in reads:
         if stop.is_set():
             return
         if read.failures:
-            yield Outcome(failed=[Failed(named(position), reason) for position, reason in read.failures])
+            yield Outcome(failed=[FailedImage(named(position), reason) for position, reason in read.failures])
         for positions, batch in read.parts:
             pictures = [named(position) for position in positions]
             # Pictures of many sizes come a few at a time: filling those up would cost more than it is worth.
@@ -71,7 +71,7 @@ def _captured(
             while start < len(pictures):
                 step = _Step(work, pictures[start:], batch[start:])
                 left = len(pictures) - start
-                start += min(left, work.fitting.fit(step, max(left, work.recipe.batch) if fills else left))
+                start += min(left, work.fitting.fit(step, max(left, work.output_spec.batch) if fills else left))
                 yield from step.results
                 del step
 
@@ -79,9 +79,9 @@ def _captured(
 class _Step:
     """Run the model on the first of some pictures, filled up to so many; `Fitting` finds out how many fit."""
 
-    def __init__(self, work: Work, pictures: list[Named], batch: torch.Tensor) -> None:
+    def __init__(self, work: BatchWorker, pictures: list[ImageId], batch: torch.Tensor) -> None:
         self.work, self.pictures, self.batch = work, pictures, batch
-        self.results: list[Captured | Outcome] = []
+        self.results: list[CapturedBatch | Outcome] = []
 
     def __call__(self, size: int) -> None:
         self.results = []
@@ -94,7 +94,7 @@ class _Step:
         reasons = [self._run(n, n + 1, size if size > count else 1) for n in range(count)]  # to see which it is
         if set(reasons) == {reason} and not (self.work.done or self.work.captured):
             self.work.refused += count
-            if self.work.refused >= self.work.recipe.batch:
+            if self.work.refused >= self.work.output_spec.batch:
                 raise CaptureError(reason)
         for n, reason in enumerate(reasons):
             if reason is not None:
@@ -115,4 +115,4 @@ class _Step:
         return None
 
     def _note(self, n: int, reason: str) -> None:
-        self.results.append(Outcome(failed=[Failed(self.pictures[n], reason)]))
+        self.results.append(Outcome(failed=[FailedImage(self.pictures[n], reason)]))

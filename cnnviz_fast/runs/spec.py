@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..models.load import LoadedModel, as_given, load_model, module_of
-from ..options import LayoutOptions, RenderOptions, RunOptions
+from ..options import AxesOptions, RenderOptions, RunOptions
 from ..runtime.workers import default_threads
 from ..sheets.overlay import Backdrop
-from .batches import Recipe
+from .batches import OutputSpec
 from .folder.fingerprint import fingerprint_of
-from .images import Pictures
-from .outputs import products_of
-from .ranks import Place
+from .images import Images
+from .outputs import outputs_of
+from .ranks import Ranks
 from .statistics import ranges_for
 
 if TYPE_CHECKING:
@@ -27,25 +27,25 @@ CPU_BATCH, CUDA_BATCH = 16, 64
 
 
 @dataclass(frozen=True)
-class Job:
+class RunSpec:
     """Everything that `run` is asked for beside the model and the pictures; the names are those of its arguments."""
 
     layers: list[str | int]
     folder: Path
     format: str
     max_pixels: int
-    layout: LayoutOptions
+    axes: AxesOptions
     backdrop: Backdrop | None
     run: RunOptions
     drawing: RenderOptions
-    place: Place
+    place: Ranks
 
     @property
     def readers(self) -> int:
         """Number of processes that read: half the cores, which leaves the others to the model."""
         return min(8, max(1, default_threads() // 2)) if self.run.workers is None else self.run.workers
 
-    def fingerprint(self, model: LoadedModel, pictures: Pictures, statistics: Path | None) -> dict[str, Any]:
+    def fingerprint(self, model: LoadedModel, pictures: Images, statistics: Path | None) -> dict[str, Any]:
         """Return all that changes what comes out; of the statistics that sheets are drawn on, their content.
 
         But for the device and the size of the batch, which move values by their last bits: a run may be taken up with
@@ -55,7 +55,7 @@ class Job:
             "save": list(self.run.save),
             "shards": self.run.shards,
             "format": self.format,
-            "layout": self.layout.layout,
+            "axes": self.axes.axes,
             "overlay": self.backdrop and self.backdrop.digest(),
             "pictures": pictures.identity(),
             "statistics": statistics and hashlib.sha256(statistics.read_bytes()).hexdigest(),
@@ -63,14 +63,14 @@ class Job:
         }
         return fingerprint_of(model, list(map(str, self.layers)), settings)
 
-    def recipe(self, model: LoadedModel, statistics: Path | None, folder: Path) -> Recipe:
+    def output_spec(self, model: LoadedModel, statistics: Path | None, folder: Path) -> OutputSpec:
         """Say what is made of every picture, in `folder`."""
         on_cuda = any(parameter.is_cuda for parameter in model.module.parameters())
-        return Recipe(
+        return OutputSpec(
             layers=self.layers,
-            layout=self.layout,
+            axes=self.axes,
             options=self.drawing,
-            products=products_of(self.run.save, self.format),
+            products=outputs_of(self.run.save, self.format),
             folder=folder,
             ranges=None if statistics is None else ranges_for(statistics, self.drawing),
             backdrop=self.backdrop,

@@ -23,7 +23,7 @@ from ..runtime.stage_times import stage
 if TYPE_CHECKING:
     from ..options import RenderOptions
     from .folder.journal import Journal
-    from .ranks import Place
+    from .ranks import Ranks
 
 PART_SHARE = 0.05
 """Of a run's time that it may take to keep what batches add: 2048 channels of both signs take 70 ms, and are kept every
@@ -51,7 +51,7 @@ class Checkpoints:
     kept: layer -> statistics that are on disk.
     """
 
-    def __init__(self, folder: Path, place: Place, listed: int | None = None) -> None:
+    def __init__(self, folder: Path, place: Ranks, listed: int | None = None) -> None:
         """Begin.
 
         Args:
@@ -163,7 +163,7 @@ def merged(folder: Path) -> Path:
     return folder / f"{_STEM}{_SUFFIX}"
 
 
-def gathered(folder: Path, place: Place, listed: int | None, say: Callable[[str], None]) -> Path:
+def gathered(folder: Path, place: Ranks, listed: int | None, say: Callable[[str], None]) -> Path:
     """Wait until all processes have their statistics, and return the file of all of them together.
 
     Args:
@@ -201,7 +201,7 @@ def ranges_for(path: Path, options: RenderOptions) -> dict[str, Ranges]:
     return {layer: ranges for layer, each in read_statistics(path).items() if (ranges := ranges_of(each, options))}
 
 
-def _merge(folder: Path, place: Place) -> Path:
+def _merge(folder: Path, place: Ranks) -> Path:
     """Merge the statistics of all processes. Each may do it: they make the same file."""
     together: dict[str, LayerStatistics] = {}
     for name in place.files(_STEM, _SUFFIX):
@@ -209,7 +209,7 @@ def _merge(folder: Path, place: Place) -> Path:
     return write_statistics(merged(folder), together)
 
 
-def _missing(folder: Path, place: Place, listed: int | None) -> list[int]:
+def _missing(folder: Path, place: Ranks, listed: int | None) -> list[int]:
     """Return the numbers of processes whose statistics are not there, or not of so many pictures of all processes."""
     facts = [facts_of(folder / name) for name in place.files(_STEM, _SUFFIX)]
     return [rank for rank, each in enumerate(facts) if not each or each.get("listed") != listed]

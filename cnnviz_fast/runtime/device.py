@@ -31,7 +31,7 @@ class Stream:
         """Return what puts the work of this thread on this stream; any thread may, as often as it likes."""
         return contextlib.nullcontext()
 
-    def fetch(self, pixels: torch.Tensor, landing: torch.Tensor) -> Callable[[], None]:
+    def fetch(self, pixels: torch.Tensor, staging: torch.Tensor) -> Callable[[], None]:
         """Copy pixels to the host behind what the stream already holds.
 
         Args:
@@ -41,7 +41,7 @@ class Stream:
         Returns:
             What waits until they are there.
         """
-        landing.copy_(pixels)
+        staging.copy_(pixels)
         return lambda: None
 
     def wait(self) -> None:
@@ -58,11 +58,11 @@ class CudaStream(Stream):
         """See Stream."""
         return torch.cuda.stream(self._stream)
 
-    def fetch(self, pixels: torch.Tensor, landing: torch.Tensor) -> Callable[[], None]:
+    def fetch(self, pixels: torch.Tensor, staging: torch.Tensor) -> Callable[[], None]:
         """See Stream."""
         arrived = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # torch has no types for it
         with self.active():
-            landing.copy_(pixels, non_blocking=True)
+            staging.copy_(pixels, non_blocking=True)
             arrived.record(self._stream)
         return arrived.synchronize
 
@@ -104,7 +104,7 @@ class Device:
         """Return (size,) uint8 memory of the device."""
         return torch.empty(size, dtype=torch.uint8, device=self.device)
 
-    def landing(self, size: int) -> torch.Tensor:
+    def staging(self, size: int) -> torch.Tensor:
         """Return (size,) uint8 memory of the host that the device copies to."""
         return torch.empty(size, dtype=torch.uint8)
 
@@ -196,14 +196,14 @@ class CudaDevice(Device):
             stream.wait_stream(current)
         return CudaStream(stream)
 
-    def landing(self, size: int) -> torch.Tensor:
+    def staging(self, size: int) -> torch.Tensor:
         """See Device. Pinned, since only to there copies run beside everything else; but not at any price."""
         try:
             return torch.empty(size, dtype=torch.uint8, pin_memory=True)
         except RuntimeError as error:
             if not self.is_full(error):
                 raise
-        return super().landing(size)
+        return super().staging(size)
 
     def give_back(self) -> None:
         """See Device."""

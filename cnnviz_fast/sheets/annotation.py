@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry import NO_ROOM, GridLayout, Room, Strip
+from ..geometry import NO_ROOM, Grid, Room, Strip
 from ..options import TITLE_FIELDS
 from .lettering import Mask, capitals, draw_labels, draw_line, line_px, text_px
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from ..options import RenderOptions
     from ..palette import Palette
-    from ..provenance import Source
+    from ..provenance import Provenance
 
 Plane = NDArray[np.uint8]
 
@@ -60,13 +60,13 @@ class Wording:
 
 
 def word_sheet(
-    options: RenderOptions, source: Source, tiles: Sequence[int | str], vmin: torch.Tensor, vmax: torch.Tensor
+    options: RenderOptions, provenance: Provenance, tiles: Sequence[int | str], vmin: torch.Tensor, vmax: torch.Tensor
 ) -> Wording:
     """Say what the options want written.
 
     Args:
         options: `label`, `title` and `colorbar`, and what decides the range.
-        source: for the title; what is unknown is left out of it.
+        provenance: for the title; what is unknown is left out of it.
         tiles: what each tile shows: a channel's number, or a name such as "sum".
         vmin: (C,) float32. Lower end of the range each tile is drawn on; NaN where there is none.
         vmax: (C,) float32. Its upper end.
@@ -74,7 +74,7 @@ def word_sheet(
     Returns:
         The wording.
     """
-    told = {field: getattr(source, field) or "" for field in TITLE_FIELDS}
+    told = {field: getattr(provenance, field) or "" for field in TITLE_FIELDS}
     return Wording(
         labels=tuple(map(str, tiles)) if options.label else (),
         title=(options.title or "").format(**told).strip(),
@@ -173,11 +173,11 @@ class Lettering:
             widths.append(self._texts_w + pad + bar_ems * self.size)
         return 2 * self.inset + max(widths)
 
-    def place(self, layout: GridLayout, palette: Palette) -> Annotation | None:
+    def place(self, grid: Grid, palette: Palette) -> Annotation | None:
         """Give everything its place on a sheet.
 
         Args:
-            layout: the grid, planned with this `room`.
+            grid: the grid, planned with this `room`.
             palette: the colours.
 
         Returns:
@@ -185,21 +185,21 @@ class Lettering:
         """
         if self.room == NO_ROOM:
             return None
-        margin, width = layout.margin, min(layout.width - 2 * layout.margin, self._width(BAR_EMS[1]))
+        margin, width = grid.margin, min(grid.width - 2 * grid.margin, self._width(BAR_EMS[1]))
         blocks = []
         if self.title is not None:
-            head = np.full((layout.head, width), palette.background, dtype=np.uint8)
+            head = np.full((grid.head, width), palette.background, dtype=np.uint8)
             _stamp(head, self.inset, self.inset, self.title, palette)
             blocks.append((margin, margin, head))
-        if layout.foot:
-            foot = np.full((layout.foot, width), palette.background, dtype=np.uint8)
+        if grid.foot:
+            foot = np.full((grid.foot, width), palette.background, dtype=np.uint8)
             y = self.size // 2
             if self.ends:
                 self._draw_colorbar(foot[y:], palette)
                 y += line_px(self.size) + self.size // 2
             self._draw_lines(foot[y:], palette)
-            blocks.append((layout.height - margin - layout.foot, margin, foot))
-        return Annotation(layout, palette, self.labels, self._below, tuple(blocks))
+            blocks.append((grid.height - margin - grid.foot, margin, foot))
+        return Annotation(grid, palette, self.labels, self._below, tuple(blocks))
 
     def _draw_colorbar(self, foot: Plane, palette: Palette) -> None:
         """Draw one end, the entries of all levels from left to right within a frame, and the other end."""
@@ -234,14 +234,14 @@ def _stamp(plane: Plane, y: int, x: int, mask: Mask, palette: Palette) -> None:
 class Annotation:
     """What is written on a sheet, in its place. Nothing of it lies on a tile.
 
-    layout: the grid.
+    grid: the grid.
     palette: the colours.
     labels: (C, H, W) bool, or None. One a tile.
     below: px between a label and its tile.
     blocks: (y, x, plane) each: where a part of the sheet lies, and its entries, (H, W) uint8.
     """
 
-    layout: GridLayout
+    grid: Grid
     palette: Palette
     labels: Mask | None
     below: int
@@ -261,17 +261,17 @@ class Annotation:
 
     def _paint_labels(self, labels: Mask, strip: Strip, out: Plane) -> None:
         """Paint the labels a row of the grid at a time, whose band holds nothing else."""
-        layout = self.layout
+        grid = self.grid
         label_h, label_w = labels.shape[1:]
-        top = layout.top - self.below - label_h
-        first, last = ((y - top) // layout.step_y for y in (strip.start, strip.stop - 1))
-        for row in range(max(first, 0), min(last, (len(labels) - 1) // layout.cols) + 1):
-            chosen = labels[row * layout.cols : (row + 1) * layout.cols]
-            band = np.full((label_h, len(chosen), layout.step_x), self.palette.background, dtype=np.uint8)
+        top = grid.top - self.below - label_h
+        first, last = ((y - top) // grid.step_y for y in (strip.start, strip.stop - 1))
+        for row in range(max(first, 0), min(last, (len(labels) - 1) // grid.cols) + 1):
+            chosen = labels[row * grid.cols : (row + 1) * grid.cols]
+            band = np.full((label_h, len(chosen), grid.step_x), self.palette.background, dtype=np.uint8)
             band[:, :, :label_w][chosen.swapaxes(0, 1)] = self.palette.ink
             # The last cell has no gap behind it.
-            across = band.reshape(label_h, -1)[:, : layout.width - layout.left]
-            self._copy(across, top + row * layout.step_y, layout.left, strip, out)
+            across = band.reshape(label_h, -1)[:, : grid.width - grid.left]
+            self._copy(across, top + row * grid.step_y, grid.left, strip, out)
 
     def _copy(self, block: Plane, y: int, x: int, strip: Strip, out: Plane) -> None:
         """Copy the rows of `block`, (H, W) uint8, that lie in a strip; its top left pixel is at (y, x) of the sheet."""

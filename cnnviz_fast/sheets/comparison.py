@@ -16,7 +16,7 @@ from ..channels.values import as_maps, json_numbers
 from ..errors import OptionError, ShapeError
 from ..kernels.torch_ops import widest
 from ..options import SINGLE_SHEETS, RenderOptions, takes
-from ..provenance import Source, package_version
+from ..provenance import Provenance, package_version
 from ..runtime.device import device_at
 from .plan import plan_sheet
 from .render import draw_sheet
@@ -134,8 +134,8 @@ def compare(
     a: Any,
     b: Any,
     *,
-    source_a: Source | None = None,
-    source_b: Source | None = None,
+    provenance_a: Provenance | None = None,
+    provenance_b: Provenance | None = None,
     diverging: str = "coolwarm",
     **options: Any,
 ) -> Comparison:
@@ -149,8 +149,8 @@ def compare(
     Args:
         a: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not. Not modified.
         b: (C, H, W) real dtype, likewise; moved to the device of `a`.
-        source_a: where `a` came from, for the manifest.
-        source_b: where `b` came from.
+        provenance_a: where `a` came from, for the manifest.
+        provenance_b: where `b` came from.
         diverging: colormap of the difference, such as coolwarm, RdBu_r or berlin; its upper end means b is greater.
         **options: see below.
 
@@ -171,17 +171,17 @@ def compare(
         raise ShapeError(f"a and b must have the same shape, got {tuple(first.shape)} and {tuple(second.shape)}.")
     with device_at(first.device).faults():
         second = second.to(first.device)
-        sources = {"a": _describe(source_a, a), "b": _describe(source_b, b)}
-        pair = _draw_pair(first, second, wanted, sources)
+        provenances = {"a": _describe(provenance_a, a), "b": _describe(provenance_b, b)}
+        pair = _draw_pair(first, second, wanted, provenances)
         change = measure_change(*(pick(maps, wanted.channels)[0] for maps in (first, second)))
         changes = _describe_changes(pair, change)
         manifest = {
             "cnnviz_fast": package_version(),
-            **sources,
+            **provenances,
             "most_changed": [changes[position]["channel"] for position in change.order()[:MOST_CHANGED]],
             "channels": changes,
         }
-        difference = draw_sheet(plan_sheet(second - first, _on_zero(wanted, change, diverging), Source()))
+        difference = draw_sheet(plan_sheet(second - first, _on_zero(wanted, change, diverging), Provenance()))
         return Comparison(pair, replace(difference, manifest=manifest | _shared(difference.manifest)), manifest)
 
 
@@ -195,21 +195,21 @@ def _checked(options: RenderOptions) -> RenderOptions:
     return options
 
 
-def _describe(source: Source | None, maps: Any) -> dict[str, Any]:
+def _describe(provenance: Provenance | None, maps: Any) -> dict[str, Any]:
     """Describe one of the two for a manifest."""
-    return {**(source or Source()).facts(), "dtype": str(maps.dtype).removeprefix("torch.")}
+    return {**(provenance or Provenance()).facts(), "dtype": str(maps.dtype).removeprefix("torch.")}
 
 
 def _shared(manifest: dict[str, Any]) -> dict[str, Any]:
     """Return what a sheet's manifest says about both: all but the source."""
-    own = {field.name for field in dataclasses.fields(Source)}
+    own = {field.name for field in dataclasses.fields(Provenance)}
     return {name: value for name, value in manifest.items() if name not in own}
 
 
-def _draw_pair(a: torch.Tensor, b: torch.Tensor, options: RenderOptions, sources: dict[str, Any]) -> Sheet:
+def _draw_pair(a: torch.Tensor, b: torch.Tensor, options: RenderOptions, provenances: dict[str, Any]) -> Sheet:
     """Draw a's sheet and b's, each on the ranges of both, into one."""
-    left = draw_sheet(plan_sheet(a, options, Source(), shared_with=b))
-    right = draw_sheet(plan_sheet(b, options, Source(), shared_with=a))
+    left = draw_sheet(plan_sheet(a, options, Provenance(), shared_with=b))
+    right = draw_sheet(plan_sheet(b, options, Provenance(), shared_with=a))
     height, width = left.index.shape
     between = max(BETWEEN_PX, 2 * options.gap)
     gap = np.full((height, between), left.colors.background, dtype=np.uint8)
@@ -218,7 +218,7 @@ def _draw_pair(a: torch.Tensor, b: torch.Tensor, options: RenderOptions, sources
     for tile in right.manifest["tiles"]:
         y0, x0, y1, x1 = tile["box"]
         tiles.append({"of": "b", **tile, "box": [y0, x0 + moved, y1, x1 + moved]})
-    manifest = sources | _shared(left.manifest)
+    manifest = provenances | _shared(left.manifest)
     manifest |= {"sheet": {**manifest["sheet"], "width": moved + width, "between": between}, "tiles": tiles}
     return Sheet(np.hstack([left.index, gap, right.index]), left.colors, manifest)
 

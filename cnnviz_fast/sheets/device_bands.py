@@ -82,7 +82,7 @@ class Painter:
         hoped = max(least, min(most, BAND_BYTES // self.row_bytes))
         return Fitting(self.device, hoped, least).fit(take, hoped)
 
-    def send(self, strip: Strip, landing: torch.Tensor) -> Callable[[], None]:
+    def send(self, strip: Strip, staging: torch.Tensor) -> Callable[[], None]:
         """Queue the drawing of rows, and their way to the host; at most as many as were reserved.
 
         Args:
@@ -104,7 +104,7 @@ class Painter:
 
         with self.stream.active():
             self._at_once.run(draw, strip.start, strip.stop)
-            return self.stream.fetch(plane, landing.view(shape))
+            return self.stream.fetch(plane, staging.view(shape))
 
 
 class Bands:
@@ -129,7 +129,7 @@ class Bands:
         self._bands = _grouped(strips, rows)
         self._band_of = {strip.start: number for number, band in enumerate(self._bands) for strip in band}
         size = rows * painter.row_bytes
-        self._landings = [painter.device.landing(size) for _ in range(min(LANDINGS, len(self._bands)))]
+        self._landings = [painter.device.staging(size) for _ in range(min(LANDINGS, len(self._bands)))]
         self._changed = threading.Condition(threading.RLock())
         self._arrived: list[Callable[[], None]] = []
         self._left = [len(band) for band in self._bands]
@@ -149,8 +149,8 @@ class Bands:
             arrived()
         shape = (strip.stop - strip.start, *self._painter.row_shape)
         first = (strip.start - self._bands[number][0].start) * self._painter.row_bytes
-        landing = self._landings[number % LANDINGS][first : first + math.prod(shape)]
-        pixels: NDArray[np.uint8] = landing.view(shape).numpy()
+        staging = self._landings[number % LANDINGS][first : first + math.prod(shape)]
+        pixels: NDArray[np.uint8] = staging.view(shape).numpy()
         return pixels
 
     def give_back(self, strip: Strip) -> None:

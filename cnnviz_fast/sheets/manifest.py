@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..channels.values import json_numbers
-from ..provenance import Source, package_version
+from ..provenance import Provenance, package_version
 
 if TYPE_CHECKING:
     from ..channels.report import LayerReport
     from ..channels.selection import Selection
     from ..channels.statistics import ChannelStatistics
     from ..channels.vectors import Entry
-    from ..geometry import GridLayout
+    from ..geometry import Grid
     from ..options import RenderOptions
     from ..palette import Palette
     from .overlay import Overlay
@@ -31,7 +31,7 @@ class Facts:
         options: how they were drawn.
         backend: name of the backend that drew them.
         maps: (C, H, W) or (C,) real dtype. As they were given.
-        layout: the grid.
+        grid: the grid.
         palette: the colours.
         selection: what each tile shows.
         statistics: of the maps drawn.
@@ -45,7 +45,7 @@ class Facts:
     options: RenderOptions
     backend: str
     maps: Any
-    layout: GridLayout
+    grid: Grid
     palette: Palette
     selection: Selection
     statistics: ChannelStatistics
@@ -56,11 +56,11 @@ class Facts:
     overlay: Overlay | None = None
 
 
-def describe_sheet(source: Source, facts: Facts) -> dict[str, Any]:
+def describe_sheet(provenance: Provenance, facts: Facts) -> dict[str, Any]:
     """Build the manifest of a sheet.
 
     Args:
-        source: where the maps came from.
+        provenance: where the maps came from.
         facts: everything else.
 
     Returns:
@@ -69,33 +69,33 @@ def describe_sheet(source: Source, facts: Facts) -> dict[str, Any]:
         Where anything is reduced every tile has a `reduce` (None for a channel as it is), where channels are ranked a
         `rank`, its score. The `channel` of a sum, mean or max is None; of the strongest it is that channel's number.
     """
-    layout, palette, entries = facts.layout, facts.palette, facts.entries
+    grid, palette, entries = facts.grid, facts.palette, facts.entries
     return {
         "cnnviz_fast": package_version(),
-        **source.facts(),
+        **provenance.facts(),
         "maps": {
             "shape": list(facts.maps.shape),
             "dtype": str(facts.maps.dtype).removeprefix("torch."),
             "device": str(getattr(facts.maps, "device", "cpu")),
         },
-        "sheet": describe_grid(layout),
+        "sheet": describe_grid(grid),
         "palette": {"levels": palette.levels, "background": palette.background, "bad": palette.bad, "ink": palette.ink},
         "backend": facts.backend,
         "options": dict(vars(facts.options)),
         "overlay": facts.overlay.description if facts.overlay else None,
         **({} if facts.report is None else {"report": dataclasses.asdict(facts.report)}),
         **({} if entries is None else {"strongest": [dict(vars(entry)) for entry in entries]}),
-        "tiles": _describe_tiles(layout, facts.selection, facts.statistics, facts.vmin, facts.vmax),
+        "tiles": _describe_tiles(grid, facts.selection, facts.statistics, facts.vmin, facts.vmax),
     }
 
 
-def describe_grid(layout: GridLayout) -> dict[str, int]:
+def describe_grid(grid: Grid) -> dict[str, int]:
     """Return what a manifest says of a grid: its own numbers, and the size of the sheet that follows from them."""
-    return {"height": layout.height, "width": layout.width, **vars(layout)}
+    return {"height": grid.height, "width": grid.width, **vars(grid)}
 
 
 def _describe_tiles(
-    layout: GridLayout, selection: Selection, statistics: ChannelStatistics, vmin: torch.Tensor, vmax: torch.Tensor
+    grid: Grid, selection: Selection, statistics: ChannelStatistics, vmin: torch.Tensor, vmax: torch.Tensor
 ) -> list[dict[str, Any]]:
     measured = (getattr(statistics, field.name) for field in dataclasses.fields(statistics))
     # One transfer and one conversion a column, not one a number; and a literal, the fastest way to make 2048 records.
@@ -116,7 +116,7 @@ def _describe_tiles(
             "flags": flags,
         }
         for box, (channel, low, high, least, greatest, mean, std, zeros, nan, inf, flags) in zip(
-            layout.boxes(), columns, strict=True
+            grid.boxes(), columns, strict=True
         )
     ]
     for key, column in (("reduce", selection.reductions), ("rank", selection.scores)):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, OptionError
 from ..formats import png
-from ..geometry import GridLayout, Strip, cut_strips
+from ..geometry import Grid, Strip, cut_strips
 from ..inputs.in_memory import decode_image
 from ..kernels.backends import BACKENDS
 from ..options import DEFAULT_ALPHA, MAX_PIXELS
@@ -44,7 +44,7 @@ class Overlay:
     """
 
     backend: str
-    layout: GridLayout
+    grid: Grid
     colors: NDArray[np.uint8]
     weights: NDArray[np.uint16]
     photo: NDArray[np.uint8]
@@ -59,7 +59,7 @@ class Overlay:
             out: (rows of the strip, width, 3) uint8, C-contiguous, to be filled.
         """
         kernels = BACKENDS[self.backend].kernels
-        kernels.blend_strip(index, self.colors, self.weights, self.photo, self.layout, strip, out)
+        kernels.blend_strip(index, self.colors, self.weights, self.photo, self.grid, strip, out)
 
     def rgb(self, index: NDArray[np.uint8], first: int = 0) -> NDArray[np.uint8]:
         """Colour the rows of the sheet from row `first` on, (rows, width) uint8, into (rows, width, 3) uint8."""
@@ -115,11 +115,11 @@ class Backdrop:
         shown = "input" if self.picture is None else hashlib.sha256(self.picture.tobytes()).hexdigest()
         return f"{shown} {self.alpha:g}"
 
-    def under(self, layout: GridLayout, palette: Palette, backend: str) -> Overlay:
+    def under(self, grid: Grid, palette: Palette, backend: str) -> Overlay:
         """Lay the picture under the tiles of a sheet.
 
         Args:
-            layout: its grid.
+            grid: its grid.
             palette: its colours.
             backend: name of the one that draws it.
 
@@ -131,7 +131,7 @@ class Backdrop:
         """
         if self.picture is None:
             raise OptionError("overlay True stands for the picture that visualize runs a model on. Pass a picture.")
-        size = (layout.tile_h, layout.tile_w)
+        size = (grid.tile_h, grid.tile_w)
         if size not in self._fitted:
             self._fitted[size] = self._fit(self.picture, size)
         weights = np.full(len(palette.colors), round(self.alpha * OPAQUE), dtype=np.uint16)
@@ -142,7 +142,7 @@ class Backdrop:
             "size": [self.picture.height, self.picture.width],
             "drawn_at": list(size),
         }
-        return Overlay(backend, layout, palette.colors, weights, self._fitted[size], described)
+        return Overlay(backend, grid, palette.colors, weights, self._fitted[size], described)
 
     def _fit(self, picture: Image, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Resize the picture to (height, width), smoothed where it shrinks; say so where that changes its shape."""

@@ -69,7 +69,7 @@ def pixels_of(plan: Plan, strips: Sequence[Strip], overlay: Overlay | None) -> I
             yield Pixels(fetch, bands.give_back)
 
 
-class Begun(NamedTuple):
+class PendingSheet(NamedTuple):
     """A sheet that is under way. One of the two has to be called: until then a device reads the maps.
 
     plan: of the sheet.
@@ -98,7 +98,7 @@ def draw_whole(plan: Plan) -> NDArray[np.uint8]:
     return begin_whole(plan).finish()
 
 
-def begin_whole(plan: Plan) -> Begun:
+def begin_whole(plan: Plan) -> PendingSheet:
     """Begin to draw the index plane of a sheet: a device draws the first bands, the CPU begins when it is asked.
 
     Args:
@@ -119,12 +119,12 @@ def begin_whole(plan: Plan) -> Begun:
         with under_way:
             return _gathered(plan, strips, pixels)
 
-    return Begun(plan, finish, under_way.close)
+    return PendingSheet(plan, finish, under_way.close)
 
 
 def _gathered(plan: Plan, strips: Sequence[Strip], pixels: Pixels) -> NDArray[np.uint8]:
     """Return the strips of an index plane in one: drawn there, or copied there out of page-locked memory."""
-    index = np.empty((plan.layout.height, plan.layout.width), dtype=np.uint8)
+    index = np.empty((plan.grid.height, plan.grid.width), dtype=np.uint8)
 
     def take(strip: Strip) -> None:
         try:
@@ -151,7 +151,7 @@ def draw_on_device(plan: Plan) -> torch.Tensor | None:
     planes: list[torch.Tensor] = []
 
     def draw() -> None:
-        index = torch.empty((plan.layout.height, plan.layout.width), dtype=torch.uint8, device=plan.device)
+        index = torch.empty((plan.grid.height, plan.grid.width), dtype=torch.uint8, device=plan.device)
         for strip in plan.strips():
             plan.draw_tiles(strip, index[strip.start : strip.stop])
         planes.append(index)
@@ -175,7 +175,7 @@ def _drawn(plan: Plan, overlay: Overlay | None) -> Callable[[Strip, NDArray[np.u
 
 def _painter(plan: Plan, device: Device, overlay: Overlay | None) -> Painter:
     """Return what draws rows of a sheet, or blends them with what lies under it, where the maps lie."""
-    width = plan.layout.width
+    width = plan.grid.width
 
     def blend(strip: Strip, out: Any) -> None:
         index = torch.empty((strip.stop - strip.start, width), dtype=torch.uint8, device=plan.device)

@@ -18,11 +18,11 @@ from ..channels.selection import Selection, pick, select
 from ..channels.statistics import ChannelStatistics, channel_statistics
 from ..channels.values import as_tensor, shrink, squash
 from ..errors import OptionError, ShapeError
-from ..geometry import NO_ROOM, GridLayout, Positions, Strip, cut_strips, plan_grid, sampling_positions, tile_size
+from ..geometry import NO_ROOM, Grid, Positions, Strip, cut_strips, plan_grid, sampling_positions, tile_size
 from ..kernels import Paint, backends
 from ..options import RenderOptions
 from ..palette import Palette, make_palette
-from ..provenance import Source
+from ..provenance import Provenance
 from ..runtime.device import device_at
 from ..runtime.workers import default_threads
 from .annotation import Annotation, letter, word_sheet
@@ -53,7 +53,7 @@ class Plan:
     vmax: Any
     rows: Positions
     cols: Positions
-    layout: GridLayout
+    grid: Grid
     palette: Palette
     paint: Paint
     threads: int
@@ -73,7 +73,7 @@ class Plan:
     def draw_tiles(self, strip: Strip, out: Any) -> None:
         """Draw what the kernels draw of a strip into `out`, (rows of the strip, width) uint8, on any device."""
         self.backend.kernels.render_strip(
-            self.maps, self.vmin, self.vmax, self.rows, self.cols, self.layout, self.paint, strip, out
+            self.maps, self.vmin, self.vmax, self.rows, self.cols, self.grid, self.paint, strip, out
         )
 
     def annotate(self, strip: Strip, out: NDArray[np.uint8]) -> None:
@@ -84,13 +84,13 @@ class Plan:
     def strips(self, most_px: int | None = None) -> list[Strip]:
         """Cut the sheet into strips that suit the backend, and of at most `most_px` pixels."""
         strip_px = min(self.backend.strip_px, most_px or self.backend.strip_px)
-        return cut_strips(self.layout.height, self.layout.width, strip_px)
+        return cut_strips(self.grid.height, self.grid.width, strip_px)
 
 
 def plan_sheet(
     maps: Any,
     options: RenderOptions,
-    source: Source,
+    provenance: Provenance,
     backdrop: Backdrop | None = None,
     *,
     shared_with: Any = None,
@@ -104,7 +104,7 @@ def plan_sheet(
         maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not; (C,) for a vector. Not
             modified.
         options: how to draw them.
-        source: where they came from, for the manifest.
+        provenance: where they came from, for the manifest.
         backdrop: the picture to lay them over.
         shared_with: (C, H, W) float32 on the same device, or None. Other maps, beside which the sheet will stand:
             ranges are those of both together, and the palette has a background for the gap between.
@@ -137,7 +137,7 @@ def plan_sheet(
                     "maps of single cells, a vector, have no places to lay over a picture. Leave out overlay."
                 )
             if shared_with is None:  # of two sheets side by side, each would have a list of its own length and width
-                entries = vectors.strongest(layer, source.categories, options.channels)
+                entries = vectors.strongest(layer, provenance.categories, options.channels)
             options = vectors.as_bar(options, len(chosen))
 
         tile_h, tile_w = tile_size(layer.shape[1], layer.shape[2], options.tile, options.scale)
@@ -145,14 +145,14 @@ def plan_sheet(
         shown = _range_over(chosen, statistics, backend, options, shared_with, given)
         if options.label:
             names = names or selection.labels  # which for a million kernels take as long as the rest of the plan
-        layout, palette, annotation = _lay_out(options, source, names or (), entries, shown, (tile_h, tile_w))
-        overlay = backdrop.under(layout, palette, backend.name) if backdrop else None
+        grid, palette, annotation = _lay_out(options, provenance, names or (), entries, shown, (tile_h, tile_w))
+        overlay = backdrop.under(grid, palette, backend.name) if backdrop else None
         cells = shown.maps
         vmin, vmax = (end.to(cells.device, non_blocking=True) for end in (shown.vmin, shown.vmax))
         if options.upsampling == "bilinear":
             cells = shrink(cells, vmin, vmax, tile_h, tile_w)
         facts = Facts(
-            options, backend.name, maps, layout, palette, selection, shown.statistics, shown.vmin, shown.vmax, report,
+            options, backend.name, maps, grid, palette, selection, shown.statistics, shown.vmin, shown.vmax, report,
             entries, overlay,
         )  # fmt: skip
         return Plan(
@@ -163,7 +163,7 @@ def plan_sheet(
             vmax=backend.to_array(vmax),
             rows=sampling_positions(cells.shape[1], tile_h, options.align, options.upsampling),
             cols=sampling_positions(cells.shape[2], tile_w, options.align, options.upsampling),
-            layout=layout,
+            grid=grid,
             palette=palette,
             paint=Paint(palette.levels, options.flat, palette.background, palette.bad),
             threads=options.threads or default_threads(),
@@ -172,7 +172,7 @@ def plan_sheet(
             overlay=overlay,
             report=report,
             entries=entries,
-            describe=partial(describe_sheet, source, facts),
+            describe=partial(describe_sheet, provenance, facts),
         )
 
 
@@ -236,26 +236,26 @@ def _given(
 
 def _lay_out(
     options: RenderOptions,
-    source: Source,
+    provenance: Provenance,
     names: Sequence[str],
     entries: list[vectors.Entry] | None,
     shown: _Shown,
     tile: tuple[int, int],
-) -> tuple[GridLayout, Palette, Annotation | None]:
+) -> tuple[Grid, Palette, Annotation | None]:
     """Lay out the tiles and what is written around them, and make the palette of what all of that shows."""
-    wording = word_sheet(options, source, names, shown.vmin, shown.vmax)
+    wording = word_sheet(options, provenance, names, shown.vmin, shown.vmax)
     if entries:
         wording = replace(wording, lines=tuple((entry.line, entry.share) for entry in entries))
     lettering = letter(wording, *tile, options.margin)
-    layout = plan_grid(
+    grid = plan_grid(
         len(shown.maps), *tile, grid=options.grid, gap=options.gap, margin=options.margin, room=lettering.room
     )
     palette = make_palette(
         options.colormap,
         background=options.background,
         bad=options.bad,
-        shows_background=layout.shows_background or shown.shares,
+        shows_background=grid.shows_background or shown.shares,
         shows_bad=shown.shows_bad,
         shows_ink=lettering.room != NO_ROOM,
     )
-    return layout, palette, lettering.place(layout, palette)
+    return grid, palette, lettering.place(grid, palette)

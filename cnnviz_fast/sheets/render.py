@@ -18,7 +18,7 @@ from ..channels.dataset import LayerStatistics, ranges_of
 from ..formats import device_jpeg, png
 from ..formats import picture as formats
 from ..options import RenderOptions, takes
-from ..provenance import Source
+from ..provenance import Provenance
 from ..runtime.device import device_at
 from ..runtime.files import json_bytes
 from .overlay import read_overlay
@@ -41,15 +41,13 @@ def write_sheet(plan: Plan, path: Path) -> Path:
 
 def write_picture(plan: Plan, path: Path) -> None:
     """Draw a planned sheet into a file; only formats other than PNG need it whole in memory on the way."""
-    layout, overlay = plan.layout, plan.overlay
-    chosen = formats.check_size(path, layout.height, layout.width)
+    grid, overlay = plan.grid, plan.overlay
+    chosen = formats.check_size(path, grid.height, grid.width)
     if chosen.name == "PNG":
         strips = plan.strips(png.RGB_STRIP_PX if overlay else png.STRIP_PX)
         palette = None if overlay else plan.palette
         with pixels_of(plan, strips, overlay) as pixels:
-            png.write_png(
-                path, layout.height, layout.width, palette, strips, pixels.draw, plan.threads, pixels.give_back
-            )
+            png.write_png(path, grid.height, grid.width, palette, strips, pixels.draw, plan.threads, pixels.give_back)
     elif not (chosen.name == "JPEG" and _write_on_device(plan, path)):
         draw_sheet(plan).write(path)
 
@@ -62,7 +60,7 @@ def _write_on_device(plan: Plan, path: Path) -> bool:
     if plan.device.type != "cuda" or plan.overlay is not None or plan.annotation is not None:
         return False
     with device_at(plan.device).faults():
-        if not device_jpeg.takes(plan.layout.height, plan.layout.width, str(plan.device)):
+        if not device_jpeg.takes(plan.grid.height, plan.grid.width, str(plan.device)):
             return False
         if (index := draw_on_device(plan)) is None:
             return False
@@ -74,7 +72,7 @@ def _write_on_device(plan: Plan, path: Path) -> bool:
 def render(
     maps: Any,
     *,
-    source: Source | None = None,
+    provenance: Provenance | None = None,
     overlay: Any = None,
     alpha: float | None = None,
     statistics: LayerStatistics | None = None,
@@ -84,7 +82,7 @@ def render(
 
     Args:
         maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not. Not modified.
-        source: where the maps came from, for the manifest.
+        provenance: where the maps came from, for the manifest.
         overlay: picture to lay the maps over: a path, PIL image, or (H, W[, 3]) uint8 array, resized to the tiles.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
         statistics: of the layer over a data set, with normalize dataset.
@@ -104,7 +102,7 @@ def render(
     """
     checked = RenderOptions(**options)
     ranges = ranges_of(statistics, checked)
-    plan = plan_sheet(maps, checked, source or Source(), read_overlay(overlay, alpha), ranges=ranges)
+    plan = plan_sheet(maps, checked, provenance or Provenance(), read_overlay(overlay, alpha), ranges=ranges)
     return draw_sheet(plan)
 
 
@@ -113,7 +111,7 @@ def save_sheet(
     maps: Any,
     path: str | os.PathLike[str],
     *,
-    source: Source | None = None,
+    provenance: Provenance | None = None,
     overlay: Any = None,
     alpha: float | None = None,
     statistics: LayerStatistics | None = None,
@@ -126,7 +124,7 @@ def save_sheet(
     Args:
         maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not. Not modified.
         path: the file; its suffix decides the format: .png, .jpg, .jpeg, .webp, or .npy for the index plane.
-        source: where the maps came from, for the manifest.
+        provenance: where the maps came from, for the manifest.
         overlay: picture to lay the maps over, as in render; a PNG is then RGB, and .npy the index plane still.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
         statistics: of the layer over a data set, with normalize dataset.
@@ -146,5 +144,5 @@ def save_sheet(
     formats.format_of(path)
     checked = RenderOptions(**options)
     ranges = ranges_of(statistics, checked)
-    plan = plan_sheet(maps, checked, source or Source(), read_overlay(overlay, alpha), ranges=ranges)
+    plan = plan_sheet(maps, checked, provenance or Provenance(), read_overlay(overlay, alpha), ranges=ranges)
     return write_sheet(plan, path)

@@ -19,9 +19,9 @@ from ..channels.values import check_values
 from ..errors import DTypeError, InputError, ShapeError
 from ..kernels import backends
 from ..options import RenderOptions, takes
-from ..provenance import Source
+from ..provenance import Provenance
 from ..runtime.device import Fitting, device_at
-from .pixels import Begun, begin_whole
+from .pixels import PendingSheet, begin_whole
 from .plan import plan_sheet
 from .sheet import Sheet
 
@@ -38,7 +38,7 @@ fewer samples are taken."""
 def plan_batch(
     maps: torch.Tensor,
     options: RenderOptions,
-    sources: Sequence[Source],
+    provenances: Sequence[Provenance],
     backdrops: Sequence[Backdrop | None] | None = None,
     plan: Callable[..., Plan] = plan_sheet,
     ranges: Ranges | None = None,
@@ -48,7 +48,7 @@ def plan_batch(
     Args:
         maps: (N, C, H, W) real dtype, any device, finite or not. Not modified.
         options: how to draw them.
-        sources: where the maps of each sample came from.
+        provenances: where the maps of each sample came from.
         backdrops: the picture to lay each over.
         plan: `plan_sheet`, or `plan_tiles` for single files.
         ranges: with normalize dataset, those of the layer's channels.
@@ -62,8 +62,8 @@ def plan_batch(
     """
     measured = measure_batch(maps, options)
     under = backdrops or [None] * len(maps)
-    for sample, source, backdrop, statistics in zip(maps, sources, under, measured, strict=True):
-        yield plan(sample, options, source, backdrop, measured=statistics, ranges=ranges)
+    for sample, provenance, backdrop, statistics in zip(maps, provenances, under, measured, strict=True):
+        yield plan(sample, options, provenance, backdrop, measured=statistics, ranges=ranges)
 
 
 def measure_batch(maps: torch.Tensor, options: RenderOptions) -> list[ChannelStatistics]:
@@ -101,7 +101,7 @@ def measure_batch(maps: torch.Tensor, options: RenderOptions) -> list[ChannelSta
 def render_batch(
     maps: torch.Tensor | Mapping[str, torch.Tensor] | Iterable[tuple[str, torch.Tensor]],
     *,
-    sources: Sequence[Source] | None = None,
+    provenances: Sequence[Provenance] | None = None,
     statistics: Mapping[str, LayerStatistics] | LayerStatistics | None = None,
     **options: Any,
 ) -> Iterator[Sheet]:
@@ -114,7 +114,7 @@ def render_batch(
     Args:
         maps: (N, C, H, W) real dtype, any device, finite or not; or layer name -> such maps, as capture returns them,
             or pairs of both. Not modified.
-        sources: where each of the N samples came from; the layer's name is filled in.
+        provenances: where each of the N samples came from; the layer's name is filled in.
         statistics: of the layer over a data set, with normalize dataset; layer name -> statistics for several.
         **options: see below.
 
@@ -130,21 +130,22 @@ def render_batch(
     checked = RenderOptions(**options)
     several = maps.items() if isinstance(maps, Mapping) else maps
     pairs = iter([(None, maps)]) if isinstance(maps, torch.Tensor) else several
-    return _one_ahead(_begun(pairs, sources, statistics, checked))
+    return _one_ahead(_begun(pairs, provenances, statistics, checked))
 
 
 def _begun(
     pairs: Iterable[tuple[str | None, torch.Tensor]],
-    sources: Sequence[Source] | None,
+    provenances: Sequence[Provenance] | None,
     statistics: Mapping[str, LayerStatistics] | LayerStatistics | None,
     options: RenderOptions,
-) -> Iterator[Begun]:
+) -> Iterator[PendingSheet]:
     """Begin to draw sheet after sheet."""
     for layer, maps in pairs:
-        _check_batch(layer, maps, sources)
+        _check_batch(layer, maps, provenances)
         stream = device_at(maps.device).stream()
         named = [
-            source if layer is None else replace(source, layer=layer) for source in sources or [Source()] * len(maps)
+            provenance if layer is None else replace(provenance, layer=layer)
+            for provenance in provenances or [Provenance()] * len(maps)
         ]
         known = statistics.get(str(layer)) if isinstance(statistics, Mapping) else statistics
         plans = plan_batch(maps, options, named, ranges=ranges_of(known, options))
@@ -159,12 +160,12 @@ def _begun(
             del plan, begun
 
 
-def _finished(begun: Begun) -> Sheet:
+def _finished(begun: PendingSheet) -> Sheet:
     plan = begun.plan
     return Sheet(begun.finish(), plan.palette, plan.describe(), plan.overlay)
 
 
-def _one_ahead(begun: Iterator[Begun]) -> Iterator[Sheet]:
+def _one_ahead(begun: Iterator[PendingSheet]) -> Iterator[Sheet]:
     """Yield sheets; each is begun before the one ahead of it is handed out, and none is left under way."""
     ahead = next(begun, None)
     try:
@@ -184,7 +185,7 @@ def _one_ahead(begun: Iterator[Begun]) -> Iterator[Sheet]:
             ahead.wait()
 
 
-def _check_batch(layer: str | None, maps: Any, sources: Sequence[Source] | None) -> None:
+def _check_batch(layer: str | None, maps: Any, provenances: Sequence[Provenance] | None) -> None:
     what = "maps" if layer is None else f"maps of {layer}"
     if not isinstance(maps, torch.Tensor):
         raise DTypeError(f"{what} must be a tensor, got {type(maps).__name__}. Pass torch.as_tensor(maps).")
@@ -193,5 +194,5 @@ def _check_batch(layer: str | None, maps: Any, sources: Sequence[Source] | None)
             f"{what} must have shape (N, C, H, W), got {tuple(maps.shape)}. For one sample there is render."
         )
     check_values(maps)
-    if sources is not None and len(sources) != len(maps):
-        raise InputError(f"sources must be one a sample, {len(maps)}, got {len(sources)}.")
+    if provenances is not None and len(provenances) != len(maps):
+        raise InputError(f"provenances must be one a sample, {len(maps)}, got {len(provenances)}.")

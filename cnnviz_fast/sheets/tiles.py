@@ -19,7 +19,7 @@ from ..formats import png
 from ..geometry import Strip
 from ..options import RenderOptions, takes
 from ..parsers import refuse
-from ..provenance import Source
+from ..provenance import Provenance
 from ..runtime.files import json_bytes, make_folder, whole_file
 from ..runtime.workers import in_order
 from .overlay import Backdrop, read_overlay
@@ -41,7 +41,7 @@ def save_tiles(
     *,
     name: str = "{channel}.png",
     suffix: str = "",
-    source: Source | None = None,
+    provenance: Provenance | None = None,
     overlay: Any = None,
     alpha: float | None = None,
     statistics: LayerStatistics | None = None,
@@ -58,7 +58,7 @@ def save_tiles(
         name: of each file, with {channel} for its number, or for what it is a reduction by, such as sum, and {suffix}
             for `suffix`; what stands after the last dot decides the format, as in save_sheet.
         suffix: what stands for {suffix} in `name`: of a run, say, to tell its files from those of another.
-        source: where the maps came from, for the manifest.
+        provenance: where the maps came from, for the manifest.
         overlay: picture to lay the maps over, as in render; a PNG is then RGB, and .npy the index plane still.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
         statistics: of the layer over a data set, with normalize dataset.
@@ -77,14 +77,14 @@ def save_tiles(
     """
     checked = RenderOptions(**options)
     ranges = ranges_of(statistics, checked)
-    plan = plan_tiles(maps, checked, source or Source(), read_overlay(overlay, alpha), ranges=ranges)
+    plan = plan_tiles(maps, checked, provenance or Provenance(), read_overlay(overlay, alpha), ranges=ranges)
     return write_tiles(plan, [Path(folder) / file for file in tile_names(plan, name, suffix)])
 
 
 def plan_tiles(
     maps: Any,
     options: RenderOptions,
-    source: Source,
+    provenance: Provenance,
     backdrop: Backdrop | None = None,
     *,
     measured: ChannelStatistics | None = None,
@@ -95,7 +95,7 @@ def plan_tiles(
     Args:
         maps: as in `plan.plan_sheet`.
         options: how to draw them.
-        source: where they came from, for the manifest.
+        provenance: where they came from, for the manifest.
         backdrop: the picture to lay them over.
         measured: as in `plan.plan_sheet`.
         ranges: as in `plan.plan_sheet`.
@@ -112,7 +112,7 @@ def plan_tiles(
         if getattr(options, option) != getattr(defaults, option):
             raise OptionError(f"{option} belongs to sheets; single tiles have none. Leave it out.")
     alone = replace(options, grid=(0, 1))
-    plan = plan_sheet(maps, alone, source, backdrop, measured=measured, ranges=ranges)
+    plan = plan_sheet(maps, alone, provenance, backdrop, measured=measured, ranges=ranges)
     if plan.entries is not None:
         raise ShapeError("maps of single cells, a vector, make no tiles worth a file each. Draw a sheet of them.")
     return plan
@@ -129,7 +129,7 @@ def write_tiles(plan: Plan, paths: list[Path]) -> list[Path]:
         The paths.
     """
     folder = paths[0].parent
-    formats.check_size(paths[0], plan.layout.tile_h, plan.layout.tile_w)
+    formats.check_size(paths[0], plan.grid.tile_h, plan.grid.tile_w)
     make_folder(folder)
     # An index plane is what a .npy holds, over a photo too.
     overlay = None if paths[0].suffix.lower() == ".npy" else plan.overlay
@@ -155,12 +155,12 @@ class _Batch:
     scratch: png.Scratch = field(default_factory=png.Scratch)
 
     def __call__(self, strip: Strip) -> None:
-        layout = self.plan.layout
-        shape = (strip.stop - strip.start, layout.width, *(() if self.palette else (3,)))
+        grid = self.plan.grid
+        shape = (strip.stop - strip.start, grid.width, *(() if self.palette else (3,)))
         try:
             pixels = self.pixels.draw(strip, self.scratch.pixels(shape))
-            tiles = pixels.reshape(-1, layout.tile_h, *pixels.shape[1:])
-            self._write(self.paths[strip.start // layout.tile_h : strip.stop // layout.tile_h], tiles)
+            tiles = pixels.reshape(-1, grid.tile_h, *pixels.shape[1:])
+            self._write(self.paths[strip.start // grid.tile_h : strip.stop // grid.tile_h], tiles)
         finally:
             self.pixels.give_back(strip)
 
@@ -174,9 +174,9 @@ class _Batch:
 
 def _batches(plan: Plan) -> list[Strip]:
     """Cut the column of tiles into strips of whole tiles, about as large as the strips of a sheet."""
-    layout = plan.layout
-    tiles = max(1, min(png.STRIP_PX // (layout.tile_h * layout.tile_w), layout.count // plan.threads))
-    return layout.strips(tiles * layout.tile_h)
+    grid = plan.grid
+    tiles = max(1, min(png.STRIP_PX // (grid.tile_h * grid.tile_w), grid.count // plan.threads))
+    return grid.strips(tiles * grid.tile_h)
 
 
 class _Reduction(str):

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..options import RenderOptions
-from ..provenance import Source, package_version
+from ..provenance import Provenance, package_version
 from ..sheets.manifest import describe_grid
 from ..sheets.plan import Plan, plan_sheet
 from .histograms import BINS
 
 if TYPE_CHECKING:
-    from ..geometry import GridLayout
+    from ..geometry import Grid
     from .parameters import ParameterInfo
 
 BAR_PX = 4
@@ -30,7 +30,7 @@ GAP_COLOR = "#404040"
 
 
 def plan_histograms(
-    infos: Sequence[ParameterInfo], *, source: Source | None = None, threads: int | None = None
+    infos: Sequence[ParameterInfo], *, provenance: Provenance | None = None, threads: int | None = None
 ) -> Plan:
     """Plan the sheet of histograms: a tile of 96 x 200 px for each parameter, white bars on black, above it its
     name and the values at its two sides.
@@ -40,7 +40,7 @@ def plan_histograms(
 
     Args:
         infos: records of parameter_statistics.
-        source: the model that they are of, for the manifest.
+        provenance: the model that they are of, for the manifest.
         threads: workers that draw and encode; None for one a core.
 
     Returns:
@@ -56,8 +56,8 @@ def plan_histograms(
         tile=(TILE_H_PX, BINS * BAR_PX), gap=GAP_PX, margin=GAP_PX, background=GAP_COLOR, colormap="gray",
         upsampling="nearest", normalize="fixed", vmin=0, vmax=1, label=True, threads=threads,
     )  # fmt: skip
-    plan = plan_sheet(bars, options, source or Source(), names=[_label(info) for info in infos])
-    return dataclasses.replace(plan, describe=partial(_describe_histograms, plan, infos, source or Source()))
+    plan = plan_sheet(bars, options, provenance or Provenance(), names=[_label(info) for info in infos])
+    return dataclasses.replace(plan, describe=partial(_describe_histograms, plan, infos, provenance or Provenance()))
 
 
 def draw_bars(counts: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -79,13 +79,13 @@ def draw_bars(counts: NDArray[np.int64]) -> NDArray[np.float32]:
     return bars
 
 
-def picture_head(source: Source, layout: GridLayout, backend: str) -> dict[str, Any]:
+def picture_head(provenance: Provenance, grid: Grid, backend: str) -> dict[str, Any]:
     """Return what the manifests of all pictures of weights begin with."""
     return {
         "cnnviz_fast": package_version(),
-        "model": source.model,
-        "weights": source.weights,
-        "sheet": describe_grid(layout),
+        "model": provenance.model,
+        "weights": provenance.weights,
+        "sheet": describe_grid(grid),
         "backend": backend,
     }
 
@@ -98,9 +98,9 @@ def _label(info: ParameterInfo) -> str:
     return f"{info.name}: {low:.3g} to {high:.3g}"
 
 
-def _describe_histograms(plan: Plan, infos: Sequence[ParameterInfo], source: Source) -> dict[str, Any]:
-    tiles = zip(infos, plan.layout.boxes(), strict=True)
+def _describe_histograms(plan: Plan, infos: Sequence[ParameterInfo], provenance: Provenance) -> dict[str, Any]:
+    tiles = zip(infos, plan.grid.boxes(), strict=True)
     return {
-        **picture_head(source, plan.layout, plan.backend.name),
+        **picture_head(provenance, plan.grid, plan.backend.name),
         "tiles": [{"box": box, **vars(info)} for info, box in tiles],
     }

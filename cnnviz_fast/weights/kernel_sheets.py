@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 from ..channels.values import as_maps
 from ..errors import OptionError, ShapeError
 from ..formats import png
-from ..geometry import GridLayout, Strip, cut_strips, plan_grid
+from ..geometry import Grid, Strip, cut_strips, plan_grid
 from ..options import KernelOptions, RenderOptions
-from ..provenance import Source
+from ..provenance import Provenance
 from ..runtime.files import json_bytes
 from ..sheets.plan import Plan, plan_sheet
 from ..sheets.render import write_sheet
@@ -38,7 +38,7 @@ from ..sheets.sheet import write_manifest
 from .histogram_sheet import picture_head
 
 if TYPE_CHECKING:
-    from .parameters import Held
+    from .parameters import InMemoryImage
 
 GRID_PX = 1 << 24
 """Largest grid that `auto` draws, at 1 px a weight: 16.8 megapixels, a sheet of 4096 px a side. 512 x 512 kernels of
@@ -60,9 +60,9 @@ class RgbPlan:
     describe: Callable[[], dict[str, Any]]
 
     @property
-    def layout(self) -> GridLayout:
+    def grid(self) -> Grid:
         """The grid of all three."""
-        return self.planes[0].layout
+        return self.planes[0].grid
 
     def draw(self, strip: Strip, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Draw one strip into `out`, (rows of the strip, width, 3) uint8, and return it."""
@@ -84,7 +84,7 @@ class _Picture:
 
 
 def plan_kernels(
-    weight: torch.Tensor, options: KernelOptions, *, name: str = "weight", source: Source | None = None
+    weight: torch.Tensor, options: KernelOptions, *, name: str = "weight", provenance: Provenance | None = None
 ) -> Plan | RgbPlan:
     """Plan the picture of a weight.
 
@@ -92,7 +92,7 @@ def plan_kernels(
         weight: (out, in, ...) real dtype, 2 dimensions or more, on any device, finite or not. Not modified.
         options: which picture, and how large.
         name: of the parameter, for the manifest.
-        source: the model that it belongs to, for the manifest.
+        provenance: the model that it belongs to, for the manifest.
 
     Returns:
         The plan, for write_kernels. Its manifest says what the tiles are, with no record for each.
@@ -107,14 +107,14 @@ def plan_kernels(
     kernels = _as_kernels(weight)
     picture = _choose(kernels, options.kernels)
     described: dict[str, Any] = {"parameter": name, "shape": list(weight.shape), "shows": picture.shows}
-    layout = _fitting_layout(picture, options.scale)
+    grid = _fitting_layout(picture, options.scale)
     drawing = RenderOptions(
-        tile=(layout.tile_h, layout.tile_w), grid=(layout.rows, layout.cols), gap=layout.gap, upsampling="nearest",
+        tile=(grid.tile_h, grid.tile_w), grid=(grid.rows, grid.cols), gap=grid.gap, upsampling="nearest",
         colormap=options.colormap or ("coolwarm" if picture.signed else "viridis"), threads=options.threads,
     )  # fmt: skip
     if picture.shows == RGB:
-        return _plan_rgb(kernels, drawing, described, source or Source())
-    plan = plan_sheet(picture.maps, drawing, source or Source())
+        return _plan_rgb(kernels, drawing, described, provenance or Provenance())
+    plan = plan_sheet(picture.maps, drawing, provenance or Provenance())
     # The plan has measured every kernel; fmin and fmax pass over those that hold nothing finite.
     low, high = np.fmin.reduce(np.asarray(plan.vmin)), np.fmax.reduce(np.asarray(plan.vmax))
     vmin, vmax = (-max(-low, high), max(-low, high)) if picture.signed else (np.float32(0), high)
@@ -124,7 +124,7 @@ def plan_kernels(
         vmin=plan.backend.to_array(torch.full((len(picture.maps),), float(vmin))),
         vmax=plan.backend.to_array(torch.full((len(picture.maps),), float(vmax))),
         paint=plan.paint._replace(flat=0.5 if picture.signed else 0.0),
-        describe=partial(_describe, plan, described, source or Source()),
+        describe=partial(_describe, plan, described, provenance or Provenance()),
     )
 
 
@@ -143,14 +143,14 @@ def write_kernels(plan: Plan | RgbPlan, path: Path) -> Path:
     """
     if isinstance(plan, Plan):
         return write_sheet(plan, path)
-    height, width = plan.layout.height, plan.layout.width
+    height, width = plan.grid.height, plan.grid.width
     strips = cut_strips(height, width, png.RGB_STRIP_PX)
     png.write_png(path, height, width, None, strips, plan.draw, plan.planes[0].threads)
     write_manifest(path, json_bytes(plan.describe()))
     return path
 
 
-def kernels_of(held: Held) -> torch.Tensor:
+def kernels_of(held: InMemoryImage) -> torch.Tensor:
     """Return a module's weight with its output channels first, which transposed convolutions have behind.
 
     With groups those keep their order: their second axis holds the outputs of one group only.
@@ -195,21 +195,23 @@ def _choose(kernels: torch.Tensor, wanted: str) -> _Picture:
     return _Picture("mean", kernels.mean(dim=1), 0, 0, signed=True)
 
 
-def _fitting_layout(picture: _Picture, scale: int | None) -> GridLayout:
+def _fitting_layout(picture: _Picture, scale: int | None) -> Grid:
     """Lay a picture out at `scale` px a weight, or at the largest scale at which it is at most SHEET_PX a side."""
     count, height, width = picture.maps.shape
 
-    def layout(px: int) -> GridLayout:
+    def grid(px: int) -> Grid:
         gap = max(1, px // 4) if count > 1 else 0  # as wide as it takes to tell kernels of enlarged weights apart
         return plan_grid(count, height * px, width * px, grid=(picture.rows, picture.cols), gap=gap)
 
     if scale:
-        return layout(scale)
-    fitting = (layout(px) for px in range(LARGEST_SCALE, 0, -1))
-    return next((found for found in fitting if max(found.height, found.width) <= SHEET_PX), layout(1))
+        return grid(scale)
+    fitting = (grid(px) for px in range(LARGEST_SCALE, 0, -1))
+    return next((found for found in fitting if max(found.height, found.width) <= SHEET_PX), grid(1))
 
 
-def _plan_rgb(kernels: torch.Tensor, drawing: RenderOptions, described: dict[str, Any], source: Source) -> RgbPlan:
+def _plan_rgb(
+    kernels: torch.Tensor, drawing: RenderOptions, described: dict[str, Any], provenance: Provenance
+) -> RgbPlan:
     """Plan three planes, each kernel on the range of all its finite values; a value that is not spoils its pixel."""
     finite = kernels.isfinite()
     vmin = kernels.where(finite, torch.inf).amin((1, 2, 3))
@@ -217,11 +219,11 @@ def _plan_rgb(kernels: torch.Tensor, drawing: RenderOptions, described: dict[str
     sound = kernels.where(finite.all(dim=1, keepdim=True), torch.nan)
     planes = []
     for color in range(3):
-        plan = plan_sheet(sound[:, color], replace(drawing, colormap="gray"), source)
+        plan = plan_sheet(sound[:, color], replace(drawing, colormap="gray"), provenance)
         planes.append(replace(plan, vmin=plan.backend.to_array(vmin), vmax=plan.backend.to_array(vmax)))
     described = {**described, "vmin": vmin.tolist(), "vmax": vmax.tolist()}
-    return RgbPlan(tuple(planes), partial(_describe, planes[0], described, source))
+    return RgbPlan(tuple(planes), partial(_describe, planes[0], described, provenance))
 
 
-def _describe(plan: Plan, described: dict[str, Any], source: Source) -> dict[str, Any]:
-    return {**picture_head(source, plan.layout, plan.backend.name), **described}
+def _describe(plan: Plan, described: dict[str, Any], provenance: Provenance) -> dict[str, Any]:
+    return {**picture_head(provenance, plan.grid, plan.backend.name), **described}

@@ -11,7 +11,7 @@ import torchvision
 from torch import nn
 
 import cnnviz_fast as cf
-from cnnviz_fast.activations.axes import Layout, Origin, find_layout, to_maps
+from cnnviz_fast.activations.axes import Axes, Origin, find_axes, to_maps
 from cnnviz_fast.cli import main as cli
 from cnnviz_fast.errors import DTypeError, OptionError, ShapeError
 from cnnviz_fast.pipeline import visualize
@@ -39,9 +39,9 @@ class Mixed(nn.Module):
         return self.act(self.norm(tokens))
 
 
-def told(shape: tuple[int, ...], layer: str, model: nn.Module | None = None, given: tuple[int, ...] = INPUT) -> Layout:
+def told(shape: tuple[int, ...], layer: str, model: nn.Module | None = None, given: tuple[int, ...] = INPUT) -> Axes:
     model = model or Mixed()
-    return find_layout(shape, Origin(layer, dict(model.named_modules())[layer], model, given))
+    return find_axes(shape, Origin(layer, dict(model.named_modules())[layer], model, given))
 
 
 @pytest.mark.parametrize("name", ["nchw", "nhwc", "tokens", "tokens of a clip", "ncthw", "nthwc"])
@@ -53,7 +53,7 @@ def test_to_maps_every_value_lies_where_it_belongs(name: str) -> None:
     output = torch.arange(torch.Size(shape).numel()).reshape(shape)
     step = 1 if name in ("ncthw", "nthwc", "tokens of a clip") else 0
     grid = (h, w) if name.startswith("tokens") else None
-    maps = to_maps(output, Layout(name.partition(" ")[0], t if step else 1, prefix if grid else 0, grid), step)
+    maps = to_maps(output, Axes(name.partition(" ")[0], t if step else 1, prefix if grid else 0, grid), step)
     assert maps.shape == (n, c, h, w)
     for i, k, y, x in [(0, 0, 0, 0), (1, 4, 3, 5), (0, 2, 1, 4), (1, 0, 2, 3)]:
         place = {"nchw": (i, k, y, x), "nhwc": (i, y, x, k), "tokens": (i, prefix + y * w + x, k),
@@ -64,7 +64,7 @@ def test_to_maps_every_value_lies_where_it_belongs(name: str) -> None:
 
 def test_to_maps_sparse_output_is_refused() -> None:
     with pytest.raises(DTypeError, match=r"maps must be dense, got layout torch\.sparse_coo"):
-        to_maps(torch.zeros(1, 2, 3, 4).to_sparse(), Layout("nchw"))
+        to_maps(torch.zeros(1, 2, 3, 4).to_sparse(), Axes("nchw"))
 
 
 @pytest.mark.parametrize("prefix", [0, 1, 3])
@@ -75,25 +75,25 @@ def test_tokens_are_the_maps_of_the_patch_embedding(prefix: int) -> None:
     seen: list[torch.Tensor] = []
     model.norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     model(batch)
-    layout = told(tuple(seen[0].shape), "norm", model, (2, 3, 24, 40))
-    assert layout == Layout("tokens", 1, prefix, (6, 10))
-    assert torch.equal(to_maps(seen[0], layout), maps)
+    axes = told(tuple(seen[0].shape), "norm", model, (2, 3, 24, 40))
+    assert axes == Axes("tokens", 1, prefix, (6, 10))
+    assert torch.equal(to_maps(seen[0], axes), maps)
 
 
 @pytest.mark.parametrize(("shape", "layer", "expected"), [
-    ((1, 5, 8, 8), "proj", Layout("nchw")),
-    ((1, 8, 8, 8), "proj", Layout("nchw")),       # the class of the layer decides
-    ((1, 5, 5, 5), "norm", Layout("nhwc")),
-    ((1, 8, 8, 5), "norm", Layout("nhwc")),
-    ((1, 8, 8, 9), "act", Layout("nhwc")),        # the aspect does
-    ((1, 9, 8, 8), "act", Layout("nchw")),
-    ((1, 9, 1, 1), "act", Layout("nchw")),
-    ((1, 65, 7), "act", Layout("tokens", 1, 1, (8, 8))),
-    ((1, 64, 7), "act", Layout("tokens", 1, 0, (8, 8))),
-    ((1, 17, 7), "act", Layout("tokens", 1, 1, (4, 4))),
-    ((1, 65, 64), "norm", Layout("tokens", 1, 1, (8, 8))),
+    ((1, 5, 8, 8), "proj", Axes("nchw")),
+    ((1, 8, 8, 8), "proj", Axes("nchw")),       # the class of the layer decides
+    ((1, 5, 5, 5), "norm", Axes("nhwc")),
+    ((1, 8, 8, 5), "norm", Axes("nhwc")),
+    ((1, 8, 8, 9), "act", Axes("nhwc")),        # the aspect does
+    ((1, 9, 8, 8), "act", Axes("nchw")),
+    ((1, 9, 1, 1), "act", Axes("nchw")),
+    ((1, 65, 7), "act", Axes("tokens", 1, 1, (8, 8))),
+    ((1, 64, 7), "act", Axes("tokens", 1, 0, (8, 8))),
+    ((1, 17, 7), "act", Axes("tokens", 1, 1, (4, 4))),
+    ((1, 65, 64), "norm", Axes("tokens", 1, 1, (8, 8))),
 ])  # fmt: skip
-def test_find_layout_by_class_and_shapes_together(shape: tuple[int, ...], layer: str, expected: Layout) -> None:
+def test_find_layout_by_class_and_shapes_together(shape: tuple[int, ...], layer: str, expected: Axes) -> None:
     if expected.prefix_tokens == 1 and shape[2] == 64:
         with pytest.raises(ShapeError, match="both its last axes fit a grid"):
             told(shape, layer)
@@ -133,17 +133,17 @@ def test_find_layout_tokens_in_another_order_are_refused() -> None:
 def test_find_layout_plain_convolutional_model_is_channels_first_whatever_the_numbers() -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
     for shape in [(1, 8, 8, 8), (1, 7, 7, 8), (1, 4, 64, 5)]:
-        assert told(shape, "1", model) == Layout("nchw")
-    assert find_layout((2, 7, 7, 8)) == Layout("nchw")
-    assert find_layout((2, 7, 3, 7, 8)) == Layout("ncthw", 3)
+        assert told(shape, "1", model) == Axes("nchw")
+    assert find_axes((2, 7, 7, 8)) == Axes("nchw")
+    assert find_axes((2, 7, 3, 7, 8)) == Axes("ncthw", 3)
     with pytest.raises(ShapeError, match="not told to be tokens of a picture"):
         told((1, 64, 7), "1", model)
 
 
 def test_find_layout_vectors_have_one_cell_an_entry() -> None:
-    assert told((1, 1000), "act") == find_layout((1, 1000)) == Layout("nc")
+    assert told((1, 1000), "act") == find_axes((1, 1000)) == Axes("nc")
     output = torch.randn(2, 7)
-    maps = to_maps(output, Layout("nc"))
+    maps = to_maps(output, Axes("nc"))
     assert maps.shape == (2, 7, 1, 1)
     assert torch.equal(maps[:, :, 0, 0], output)
 
@@ -154,40 +154,40 @@ def test_find_layout_other_numbers_of_axes_are_refused(shape: tuple[int, ...]) -
         told(shape, "act")
 
 
-@pytest.mark.parametrize(("layout", "shape", "expected"), [
-    ("nchw", (1, 8, 8, 8), Layout("nchw")),
-    ("NHWC", (4, 8, 9, 5), Layout("nhwc")),
-    ("tokens", (1, 65, 64), Layout("tokens", 1, 1, (8, 8))),
-    ("tokens:1", (1, 65, 64), Layout("tokens", 1, 1, (8, 8))),
-    ("tokens:3:2x5", (1, 13, 64), Layout("tokens", 1, 3, (2, 5))),
-    ("tokens:1:3x2x5", (1, 31, 64), Layout("tokens", 3, 1, (2, 5))),
-    ("ncthw", (1, 2, 3, 4, 4), Layout("ncthw", 3)),
-    ("nthwc", (1, 2, 3, 4, 4), Layout("nthwc", 2)),
-    ("nc", (1, 9), Layout("nc")),
+@pytest.mark.parametrize(("axes", "shape", "expected"), [
+    ("nchw", (1, 8, 8, 8), Axes("nchw")),
+    ("NHWC", (4, 8, 9, 5), Axes("nhwc")),
+    ("tokens", (1, 65, 64), Axes("tokens", 1, 1, (8, 8))),
+    ("tokens:1", (1, 65, 64), Axes("tokens", 1, 1, (8, 8))),
+    ("tokens:3:2x5", (1, 13, 64), Axes("tokens", 1, 3, (2, 5))),
+    ("tokens:1:3x2x5", (1, 31, 64), Axes("tokens", 3, 1, (2, 5))),
+    ("ncthw", (1, 2, 3, 4, 4), Axes("ncthw", 3)),
+    ("nthwc", (1, 2, 3, 4, 4), Axes("nthwc", 2)),
+    ("nc", (1, 9), Axes("nc")),
 ])  # fmt: skip
-def test_find_layout_as_given(layout: str, shape: tuple[int, ...], expected: Layout) -> None:
+def test_find_layout_as_given(axes: str, shape: tuple[int, ...], expected: Axes) -> None:
     model = Mixed()
-    assert find_layout(shape, Origin("act", model.act, model, INPUT), layout) == expected
+    assert find_axes(shape, Origin("act", model.act, model, INPUT), axes) == expected
 
 
-@pytest.mark.parametrize(("layout", "said"), [
+@pytest.mark.parametrize(("axes", "said"), [
     ("nchw", r"must put out \(N, C, H, W\) for layout 'nchw', got \(1, 13, 64\)"),
     ("tokens:1:2x5", "its 13 tokens are not one grid"),
     ("tokens:1:4x2x2", "its 13 tokens are not one grid"),
     ("tokens", "its 13 tokens are not one grid"),
 ])  # fmt: skip
-def test_find_layout_as_given_that_does_not_fit_is_refused(layout: str, said: str) -> None:
+def test_find_layout_as_given_that_does_not_fit_is_refused(axes: str, said: str) -> None:
     model = Mixed()
     with pytest.raises(ShapeError, match=said):
-        find_layout((1, 13, 64), Origin("act", model.act, model, INPUT), layout)
+        find_axes((1, 13, 64), Origin("act", model.act, model, INPUT), axes)
 
 
 @pytest.mark.parametrize(
-    "layout", ["nchv", "tokens:", "tokens:1:14", "tokens:a", "nchw:1", 4, "tokens:1:0x4", "tokens:1:2x2x2x2"]
+    "axes", ["nchv", "tokens:", "tokens:1:14", "tokens:a", "nchw:1", 4, "tokens:1:0x4", "tokens:1:2x2x2x2"]
 )
-def test_find_layout_unknown_name_is_refused(layout: object) -> None:
+def test_find_layout_unknown_name_is_refused(axes: object) -> None:
     with pytest.raises(OptionError, match="layout must be one of auto, nchw, nhwc, tokens"):
-        find_layout((1, 2, 3, 4), None, layout)  # type: ignore[arg-type]
+        find_axes((1, 2, 3, 4), None, axes)  # type: ignore[arg-type]
 
 
 def test_torchvision_vit_block_is_drawn_without_its_class_token(photo: Path, tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_torchvision_vit_block_is_drawn_without_its_class_token(photo: Path, tmp
     argv = ["render", "vit_b_16", str(photo), "--weights", "none", "--layer", layer, "--out", str(tmp_path)]
     assert cli.main([*argv, "--tile", "14", "--channels", "0-3"]) == cli.DONE
     manifest = json.loads(next(tmp_path.glob("*.json")).read_text())
-    assert (manifest["layout"], manifest["prefix_tokens"]) == ("tokens", 1)
+    assert (manifest["axes"], manifest["prefix_tokens"]) == ("tokens", 1)
     assert manifest["maps"]["shape"] == [768, 14, 14]
 
 
@@ -219,7 +219,7 @@ def test_visualize_clip_has_a_sheet_for_each_time_step(photo: Path, tmp_path: Pa
     assert cf.load_images(photo, model).shape == (1, 3, 16, 112, 112)
     sheets = visualize(model, photo, ["layer2"], tmp_path, tile=14, channels="0-3")
     assert [sheet.manifest["time_step"] for sheet in sheets] == list(range(8))
-    assert {sheet.manifest["layout"] for sheet in sheets} == {"ncthw"}
+    assert {sheet.manifest["axes"] for sheet in sheets} == {"ncthw"}
     assert sorted(path.stem for path in tmp_path.glob("*.png")) == [f"{photo.stem}_layer2-t{step}" for step in range(8)]
 
 
@@ -227,7 +227,7 @@ def test_visualize_tokens_of_a_clip_are_drawn_by_their_grid(photo: Path) -> None
     model = cf.load_model("mvit_v2_s", weights="none", device="cpu")
     with pytest.raises(ShapeError, match=r"its layout is ambiguous.*Name it: layout='tokens:PREFIX:HxW'"):
         visualize(model, photo, ["blocks.15[0]"])
-    sheets = visualize(model, photo, ["blocks.15[0]"], layout="tokens:1:8x7x7", tile=7, channels="0-3")
+    sheets = visualize(model, photo, ["blocks.15[0]"], axes="tokens:1:8x7x7", tile=7, channels="0-3")
     assert [sheet.manifest["time_step"] for sheet in sheets] == list(range(8))
     assert {sheet.manifest["prefix_tokens"] for sheet in sheets} == {1}
     assert sheets[0].manifest["maps"]["shape"] == [768, 7, 7]
@@ -235,7 +235,7 @@ def test_visualize_tokens_of_a_clip_are_drawn_by_their_grid(photo: Path) -> None
 
 def test_visualize_layout_is_taken_and_recorded(photo: Path) -> None:
     model = nn.Sequential(nn.Conv2d(3, 6, 3))
-    (sheet,) = visualize(model, photo, ["0"], layout="nhwc", tile=20)
-    assert sheet.manifest["layout"] == "nhwc"
+    (sheet,) = visualize(model, photo, ["0"], axes="nhwc", tile=20)
+    assert sheet.manifest["axes"] == "nhwc"
     assert sheet.manifest["maps"]["shape"] == [222, 6, 222]
     assert sheet.manifest["prefix_tokens"] is None

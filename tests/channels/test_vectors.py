@@ -73,7 +73,7 @@ def test_render_map_of_one_cell_is_drawn_as_a_vector(vector: torch.Tensor) -> No
 
 
 def test_render_list_has_a_bar_for_each_of_the_strongest(vector: torch.Tensor) -> None:
-    sheet = cf.render(vector, colormap="gray", source=cf.Source(categories=[f"class {i}" for i in range(100)]))
+    sheet = cf.render(vector, colormap="gray", provenance=cf.Provenance(categories=[f"class {i}" for i in range(100)]))
     foot = sheet.index[2 * 16 :]
     ink = sheet.manifest["palette"]["ink"]
     longest = [len(list(run)) for run in _runs(foot == ink)]
@@ -122,7 +122,7 @@ def test_visualize_fully_connected_layers_of_alexnet(photo: Path, tmp_path: Path
     for sheet, output in zip(sheets, acts.values(), strict=True):
         best = output[0].sort(descending=True, stable=True).indices[:10].tolist()
         assert [entry["channel"] for entry in sheet.manifest["strongest"]] == best
-        assert sheet.manifest["layout"] == "nc"
+        assert sheet.manifest["axes"] == "nc"
     assert [sheet.manifest["strongest"][0]["category"] is None for sheet in sheets] == [True, True, False]
     entry = sheets[2].manifest["strongest"][0]
     assert entry["category"] == f"class {entry['channel']}"
@@ -144,7 +144,9 @@ def test_capture_head_in_a_model_of_ones_own_is_drawn(photo: Path) -> None:
 
 
 def test_render_list_is_of_the_channels_that_are_picked(vector: torch.Tensor) -> None:
-    sheet = cf.render(vector, channels="3,0-6,3", source=cf.Source(categories=[f"class {i}" for i in range(100)]))
+    sheet = cf.render(
+        vector, channels="3,0-6,3", provenance=cf.Provenance(categories=[f"class {i}" for i in range(100)])
+    )
     entries = sheet.manifest["strongest"]
     assert [entry["channel"] for entry in entries] == vector[:7].argsort(descending=True).tolist()
     assert [entry["category"] for entry in entries] == [f"class {entry['channel']}" for entry in entries]

@@ -24,14 +24,14 @@ from cnnviz_fast.cli import main as cli
 from cnnviz_fast.errors import AtlasError
 from cnnviz_fast.options import RunOptions
 
-SOURCE = cf.Source("resnet50", "none", "layer4", "photos/cat.jpg", "nchw")
+SOURCE = cf.Provenance("resnet50", "none", "layer4", "photos/cat.jpg", "nchw")
 
 
 @pytest.fixture
 def atlas(tmp_path: Path) -> Path:
     """An atlas of one channel of every kind, in a folder of its own."""
     (tmp_path / "atlases").mkdir()
-    return cf.save_atlas(mixed(), tmp_path / "atlases" / "cat_layer4.atlas", source=SOURCE)
+    return cf.save_atlas(mixed(), tmp_path / "atlases" / "cat_layer4.atlas", provenance=SOURCE)
 
 
 @pytest.fixture
@@ -100,7 +100,9 @@ def test_from_atlas_takes_the_drawing_options(options: dict[str, str | None], at
     given = [part for name, value in options.items() for part in (f"--{name}", value) if part is not None]
     assert run("render", "--from-atlas", atlas, "--out", out, *given) == cli.DONE
     read = cf.read_atlas(atlas)
-    direct = cf.render(read.maps, source=read.source, **{name: value or True for name, value in options.items()})
+    direct = cf.render(
+        read.maps, provenance=read.provenance, **{name: value or True for name, value in options.items()}
+    )
     manifest = json.loads((out / "cat_layer4.json").read_text())
     assert manifest == json.loads(json.dumps(direct.manifest))
     assert_equal_planes(pixels_of(out / "cat_layer4.png"), direct.index)
@@ -131,11 +133,11 @@ def test_from_atlas_keeps_the_layers_of_a_run_apart(runs: Path, out: Path) -> No
 def test_from_atlas_draws_a_tar_of_a_run_and_a_run_in_tars(runs: Path, out: Path) -> None:
     expected = out / "expected"
     assert run("render", "--from-atlas", runs / "loose", "--out", expected, "--tile", "9") == cli.DONE
-    for source in (runs / "tars" / "shard-000000.tar", runs / "tars"):
-        assert run("render", "--from-atlas", source, "--out", out / source.name, "--tile", "9") == cli.DONE
-        assert pictures_in(out / source.name) == SHEETS
+    for provenance in (runs / "tars" / "shard-000000.tar", runs / "tars"):
+        assert run("render", "--from-atlas", provenance, "--out", out / provenance.name, "--tile", "9") == cli.DONE
+        assert pictures_in(out / provenance.name) == SHEETS
         for sheet in SHEETS:
-            assert_equal_planes(pixels_of(out / source.name / sheet), pixels_of(expected / sheet))
+            assert_equal_planes(pixels_of(out / provenance.name / sheet), pixels_of(expected / sheet))
     manifest = json.loads((out / "tars" / SHEETS[0]).with_suffix(".json").read_text())
     assert manifest["atlas"] == str(runs / "tars" / "shard-000000.tar" / "0" / "p0000.atlas")
 
@@ -283,7 +285,7 @@ WRONG = {
     "weights": (["--weights", "none"], "weights goes with a model"),
     "seed": (["--seed", "3"], "seed goes with a model"),
     "size": (["--size", "64"], "size goes with a model"),
-    "layout": (["--layout", "nhwc"], "layout goes with a model"),
+    "axes": (["--axes", "nhwc"], "layout goes with a model"),
     "max-pixels": (["--max-pixels", "64"], "max-pixels goes with a model"),
     "overlay": (["--overlay"], "overlay needs a picture with from-atlas, as an atlas holds none. Give its path."),
     "name": (["--name", "{channel}.png"], "name and suffix go with each"),

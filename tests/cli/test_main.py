@@ -14,7 +14,7 @@ from PIL import Image
 from support.command_line import error_of, run
 
 from cnnviz_fast.cli import main as cli
-from cnnviz_fast.options import LayoutOptions, PreprocessOptions, RenderOptions
+from cnnviz_fast.options import AxesOptions, PreprocessOptions, RenderOptions
 
 TINY = """
 import torch
@@ -158,7 +158,7 @@ CHANGES = {
     "background": ("red", None),
     "bad": ("blue", None),
     "threads": ("1", None),
-    "layout": ("nhwc", lambda m: m["layout"]),
+    "axes": ("nhwc", lambda m: m["axes"]),
     "size": ("32", lambda m: m["maps"]["shape"]),
     "interpolation": ("nearest", None),
     "mean": ("0,0,0", None),
@@ -177,7 +177,7 @@ COMPANIONS = {
 
 
 def test_changes_cover_every_option() -> None:
-    fields = {f for record in (RenderOptions, PreprocessOptions, LayoutOptions) for f in record.__dataclass_fields__}
+    fields = {f for record in (RenderOptions, PreprocessOptions, AxesOptions) for f in record.__dataclass_fields__}
     assert set(CHANGES) == fields
 
 
@@ -291,7 +291,7 @@ def test_render_max_pixels_limits_the_picture(
 BAD_USAGE = {
     "unknown layer": (["--layer", "convv"], cli.USAGE, "no layer 'convv' in the model. Closest: 'conv'"),
     "layer index out of range": (["--layer", "7"], cli.USAGE, "got 7"),
-    "vector as maps": (["--layer", "head", "--layout", "nchw"], cli.USAGE, "'head' must put out (N, C, H, W) for"),
+    "vector as maps": (["--layer", "head", "--axes", "nchw"], cli.USAGE, "'head' must put out (N, C, H, W) for"),
     "unknown colormap": (["--colormap", "viridas"], cli.USAGE, "Closest: 'viridis'"),
     "unknown backend": (["--backend", "numbra"], cli.USAGE, "Closest: 'numba'"),
     "unknown normalize": (["--normalize", "chanel"], cli.USAGE, "Closest: 'channel'"),

@@ -31,7 +31,7 @@ from cnnviz_fast.formats import safetensors as container
 from cnnviz_fast.formats.atlas import LEVELS, VERSION, atlas_bytes, parse_atlas
 from cnnviz_fast.kernels import backends
 
-SOURCE = cf.Source("resnet50", "none", "layer4.2", 'tab\t"quoted" \udcff/Straße.jpg', "tokens", 1, 3)
+SOURCE = cf.Provenance("resnet50", "none", "layer4.2", 'tab\t"quoted" \udcff/Straße.jpg', "tokens", 1, 3)
 
 
 def widened(maps: Any) -> NDArray[np.float32]:
@@ -40,8 +40,8 @@ def widened(maps: Any) -> NDArray[np.float32]:
         return np.asarray(maps.detach().float() if isinstance(maps, torch.Tensor) else maps).astype(np.float32)
 
 
-def there_and_back(maps: Any, source: cf.Source = SOURCE) -> cf.Atlas:
-    return parse_atlas(atlas_bytes(maps, source), "x.atlas")
+def there_and_back(maps: Any, provenance: cf.Provenance = SOURCE) -> cf.Atlas:
+    return parse_atlas(atlas_bytes(maps, provenance), "x.atlas")
 
 
 def as_documented(packed: bytes) -> NDArray[np.float32]:
@@ -55,7 +55,7 @@ def as_documented(packed: bytes) -> NDArray[np.float32]:
 
 def packed_with(record: Any = None, **changed: Any) -> bytes:
     """Return the bytes of an atlas with other tensors (None for one left out) or another record."""
-    maps = atlas_bytes(noise(2, 3, 4), cf.Source())
+    maps = atlas_bytes(noise(2, 3, 4), cf.Provenance())
     tensors, own = container.unpack(maps, "")
     kept = {name: tensor for name, tensor in (tensors | changed).items() if tensor is not None}
     return container.pack(kept, own if record is None else own | record)
@@ -64,7 +64,7 @@ def packed_with(record: Any = None, **changed: Any) -> bytes:
 @pytest.mark.parametrize("name", CASES)
 def test_read_atlas_values_come_back_within_half_a_level(name: str, tmp_path: Path) -> None:
     expected = widened(CASES[name].maps)
-    path = cf.save_atlas(CASES[name].maps, tmp_path / "x.atlas", source=SOURCE)
+    path = cf.save_atlas(CASES[name].maps, tmp_path / "x.atlas", provenance=SOURCE)
     atlas = cf.read_atlas(path)
     actual = atlas.maps.numpy()
     assert actual.shape == expected.shape
@@ -192,22 +192,22 @@ def test_save_atlas_gives_the_same_bytes_every_time() -> None:
 
 def test_save_atlas_vector_keeps_values_and_names_of_classes(tmp_path: Path) -> None:
     vector, names = noise(12), tuple(f"class {i}" for i in range(12))
-    path = cf.save_atlas(vector, tmp_path / "x.atlas", source=cf.Source(layer="fc", categories=names))
+    path = cf.save_atlas(vector, tmp_path / "x.atlas", provenance=cf.Provenance(layer="fc", categories=names))
     atlas = cf.read_atlas(path)
     assert torch.equal(atlas.maps[:, 0, 0], vector)
-    direct = cf.render(vector, source=cf.Source(categories=names))
-    assert cf.render(atlas.maps, source=atlas.source).manifest["strongest"] == direct.manifest["strongest"]
-    assert there_and_back(noise(12, 2, 2), cf.Source(categories=names)).source.categories is None
+    direct = cf.render(vector, provenance=cf.Provenance(categories=names))
+    assert cf.render(atlas.maps, provenance=atlas.provenance).manifest["strongest"] == direct.manifest["strongest"]
+    assert there_and_back(noise(12, 2, 2), cf.Provenance(categories=names)).provenance.categories is None
 
 
 def test_read_atlas_says_where_the_maps_came_from(tmp_path: Path) -> None:
-    path = cf.save_atlas(noise(2, 3, 4).half(), tmp_path / "x.atlas", source=SOURCE)
+    path = cf.save_atlas(noise(2, 3, 4).half(), tmp_path / "x.atlas", provenance=SOURCE)
     atlas = cf.read_atlas(str(path))
-    assert atlas.source == dataclasses.replace(SOURCE, atlas=str(path))
+    assert atlas.provenance == dataclasses.replace(SOURCE, atlas=str(path))
     assert atlas.dtype == "float16"
-    plain = cf.Source(layer="conv1", atlas=str(path))
-    assert cf.render(atlas.maps, tile=9, source=plain).manifest["atlas"] == str(path)
-    assert cf.read_atlas(cf.save_atlas(noise(1, 1, 1), path)).source == cf.Source(atlas=str(path))
+    plain = cf.Provenance(layer="conv1", atlas=str(path))
+    assert cf.render(atlas.maps, tile=9, provenance=plain).manifest["atlas"] == str(path)
+    assert cf.read_atlas(cf.save_atlas(noise(1, 1, 1), path)).provenance == cf.Provenance(atlas=str(path))
 
 
 def test_save_atlas_refuses_what_is_no_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,7 +223,7 @@ def test_save_atlas_refuses_what_is_no_maps(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(container, "MOST_BYTES", 2**30)
     monkeypatch.setattr(container, "MOST_HEADER_BYTES", 2**10)
     with pytest.raises(EncodeError):
-        cf.save_atlas(noise(2, 3, 4), tmp_path / "x.atlas", source=cf.Source(image="x" * 2000))
+        cf.save_atlas(noise(2, 3, 4), tmp_path / "x.atlas", provenance=cf.Provenance(image="x" * 2000))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -335,7 +335,7 @@ def test_read_atlas_missing_or_a_folder_says_so(tmp_path: Path) -> None:
 
 def test_read_atlas_takes_a_source_of_a_later_version_of_its_form() -> None:
     atlas = parse_atlas(packed_with({"source": {"layer": "conv1", "weather": "fine"}, "mood": 7}), "a.atlas")
-    assert atlas.source == cf.Source(layer="conv1", atlas="a.atlas")
+    assert atlas.provenance == cf.Provenance(layer="conv1", atlas="a.atlas")
 
 
 def test_read_atlas_inflates_no_more_than_its_header_announces() -> None:

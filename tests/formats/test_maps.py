@@ -27,7 +27,9 @@ def test_write_maps_keeps_values_dtypes_and_where_they_came_from(tmp_path: Path)
         "mask": batch[0] > 0,
         "sum": batch[0].sum(0, keepdim=True).requires_grad_(),
     }
-    path = write_maps({name: (values, cf.Source("net", layer=name)) for name, values in maps.items()}, tmp_path / "x")
+    path = write_maps(
+        {name: (values, cf.Provenance("net", layer=name)) for name, values in maps.items()}, tmp_path / "x"
+    )
     read = load_file(path)
     assert read.keys() == maps.keys()
     for name, values in maps.items():
@@ -36,11 +38,11 @@ def test_write_maps_keeps_values_dtypes_and_where_they_came_from(tmp_path: Path)
     with safetensors.safe_open(path, "pt") as file:
         record = json.loads(file.metadata()["cnnviz_fast"])
     assert record["format"] == "maps"
-    assert record["layers"]["turned"] == cf.Source("net", layer="turned").facts()
+    assert record["layers"]["turned"] == cf.Provenance("net", layer="turned").facts()
 
 
 def test_write_maps_gives_the_same_bytes_every_time_and_whole_files(tmp_path: Path) -> None:
-    maps = {name: (noise(2, 3, 4), cf.Source(layer=name)) for name in ("b", "a", "c")}
+    maps = {name: (noise(2, 3, 4), cf.Provenance(layer=name)) for name in ("b", "a", "c")}
     assert len({maps_bytes(dict(maps)) for _ in range(20)}) == 1
     with pytest.raises(WriteError, match="cannot write"):
         write_maps(maps, tmp_path / "nowhere" / "x.safetensors")

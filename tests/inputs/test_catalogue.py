@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnviz_fast.inputs.catalogue import Catalogue, Files, Held, Item, normalised
-from cnnviz_fast.inputs.sources import list_items
+from cnnviz_fast.inputs.catalogue import Catalogue, Files, InMemoryImage, ListedImage, normalised
+from cnnviz_fast.inputs.sources import list_images
 from cnnviz_fast.runtime.compact import Texts
 
 
@@ -35,7 +35,7 @@ def test_catalogue_is_a_sequence_of_items() -> None:
     catalogue = of_files("a.png", "b/c.png", "d.png")
     assert len(catalogue) == 3
     assert [item.key for item in catalogue] == ["a.png", "b/c.png", "d.png"] == list(catalogue.keys())
-    assert catalogue[-1] == Item("d.png", Files())
+    assert catalogue[-1] == ListedImage("d.png", Files())
     assert catalogue[1].open() == Path("b/c.png")
     assert catalogue.keys()[1] == catalogue.key(1) == "b/c.png"
     for index in (3, -4):
@@ -77,7 +77,7 @@ def test_items_can_be_sent_and_stay_small() -> None:
     assert sent == catalogue[7]
     assert len(pickle.dumps(catalogue[7])) < 300
     picture = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-    held = pickle.loads(pickle.dumps(Item("<memory>/image0", Held(picture))))
+    held = pickle.loads(pickle.dumps(ListedImage("<memory>/image0", InMemoryImage(picture))))
     assert np.array_equal(held.open(), picture)
     assert held.name == "image0"
 
@@ -88,7 +88,7 @@ def test_items_can_be_sent_and_stay_small() -> None:
     ("\udcff.png", r"\udcff.png"),
 ])  # fmt: skip
 def test_item_name_can_always_be_printed(key: str, name: str) -> None:
-    assert Item(key, Files()).name == name
+    assert ListedImage(key, Files()).name == name
     name.encode()
 
 
@@ -106,7 +106,7 @@ def test_normalised_drops_what_says_nothing(path: str, key: str) -> None:
 def test_catalogue_of_50_000_takes_28_bytes_beside_each_text(tmp_path: Path) -> None:
     lines = [f"/data/train/n{i % 1000:08d}/n{i % 1000:08d}_{i}.JPEG" for i in range(50_000)]
     (tmp_path / "all.txt").write_text("\n".join(lines))
-    catalogue = list_items(tmp_path / "all.txt")
+    catalogue = list_images(tmp_path / "all.txt")
     assert list(catalogue.keys()) == lines
     text = sum(map(len, lines))
     assert 28 * len(lines) + text <= sys.getsizeof(catalogue) < 1.15 * (28 * len(lines) + text)  # room to grow

@@ -26,8 +26,8 @@ from torchvision.transforms.functional import pil_to_tensor
 from cnnviz_fast.errors import DTypeError, ImageError, ShapeError
 from cnnviz_fast.inputs import read_workers
 from cnnviz_fast.inputs.images import load_images
-from cnnviz_fast.inputs.reading import DatasetReader, PictureReader, Read, read_batches, read_loader
-from cnnviz_fast.inputs.sources import list_items
+from cnnviz_fast.inputs.reading import DatasetReader, ImageBatch, ImageReader, read_batches, read_loader
+from cnnviz_fast.inputs.sources import list_images
 from cnnviz_fast.models.preprocess import imagenet_preset
 
 BATCHES = [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9]]
@@ -50,12 +50,12 @@ class Scripted:
 
 def read_all(
     read: object, batches: object = BATCHES, workers: int = 2, timeout_s: float = 60, **more: int
-) -> list[Read]:
+) -> list[ImageBatch]:
     with contextlib.closing(read_batches(read, batches, workers=workers, timeout_s=timeout_s, **more)) as reads:
         return list(reads)
 
 
-def check(reads: list[Read], failed: dict[int, str], batches: list[list[int]] = BATCHES) -> None:
+def check(reads: list[ImageBatch], failed: dict[int, str], batches: list[list[int]] = BATCHES) -> None:
     """Check that exactly `failed` failed, with reasons that match, and all else is in its batch, in order."""
     assert len(reads) == len(batches)
     for read, batch in zip(reads, batches, strict=True):
@@ -131,9 +131,9 @@ def test_read_batches_of_a_catalogue_equal_load_images(workers: int, photo: Path
     (tmp_path / "bad.png").write_bytes(b"no picture")
     floats = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
     own = np.arange(300, dtype=np.uint8).reshape(10, 10, 3)
-    catalogue = list_items([tmp_path / "s.tar", photo, tmp_path / "bad.png", own, floats])
+    catalogue = list_images([tmp_path / "s.tar", photo, tmp_path / "bad.png", own, floats])
     assert len(catalogue) == 8
-    reads = read_all(PictureReader(catalogue, imagenet_preset(), 10**7), [[0, 1, 2, 3], [4, 5, 6, 7]], workers=workers)
+    reads = read_all(ImageReader(catalogue, imagenet_preset(), 10**7), [[0, 1, 2, 3], [4, 5, 6, 7]], workers=workers)
     expected = load_images([*(Image.new("RGB", (4, 4), (40 * i,) * 3) for i in range(3)), photo, own, *floats])
     assert [positions for read in reads for positions, _ in read.parts] == [[0, 1, 2, 3], [5, 6, 7]]
     assert torch.equal(torch.cat([part for read in reads for _, part in read.parts]), expected)
@@ -145,7 +145,7 @@ def test_read_batches_of_a_catalogue_equal_load_images(workers: int, photo: Path
 
 def test_picture_reader_refuses_more_pixels_than_allowed(photo: Path) -> None:
     with pytest.raises(ImageError, match="pixels"):
-        PictureReader(list_items(photo), imagenet_preset(), 1000)(0)
+        ImageReader(list_images(photo), imagenet_preset(), 1000)(0)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -433,7 +433,7 @@ def _spawned() -> Iterator[None]:
 @pytest.mark.usefixtures("_spawned")
 def test_read_batches_spawned_workers_do_the_same(tmp_path: Path) -> None:
     write_tar(tmp_path / "s.tar", {f"{i}.png": png(40 * i) for i in range(3)})
-    reader = PictureReader(list_items(tmp_path / "s.tar"), imagenet_preset(), 10**7)
+    reader = ImageReader(list_images(tmp_path / "s.tar"), imagenet_preset(), 10**7)
     reads = read_all(reader, [[0, 1], [2]], workers=1)
     expected = load_images([Image.new("RGB", (4, 4), (40 * i,) * 3) for i in range(3)])
     assert torch.equal(torch.cat([part for read in reads for _, part in read.parts]), expected)

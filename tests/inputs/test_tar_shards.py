@@ -15,7 +15,7 @@ from support.shards import greys, png, write_tar
 
 from cnnviz_fast.errors import ImageError
 from cnnviz_fast.inputs.in_memory import decode_image
-from cnnviz_fast.inputs.sources import list_items
+from cnnviz_fast.inputs.sources import list_images
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_shard_members_with_a_pictures_name_are_read_in_their_order(tmp_path: Pa
         "2.cls": b"5",
     }
     path = write_tar(tmp_path / "s.tar", members)
-    catalogue = list_items(path)
+    catalogue = list_images(path)
     assert [item.key for item in catalogue] == [f"{path}/{name}" for name in ("2.png", "a/1.PNG", "2.mask.png")]
     assert greys(catalogue) == [2, 1, 3]
     assert catalogue.failures == []
@@ -43,7 +43,7 @@ def test_shard_members_with_a_pictures_name_are_read_in_their_order(tmp_path: Pa
 def test_shard_long_and_foreign_names_of_both_formats(form: int, tmp_path: Path) -> None:
     names = ["a" * 300 + ".png", "d/" * 60 + "é😀.png", "b.png"]
     path = write_tar(tmp_path / "s.tar", {name: png(i) for i, name in enumerate(names)}, form)
-    catalogue = list_items(path)
+    catalogue = list_images(path)
     assert list(catalogue.keys()) == [f"{path}/{name}" for name in names]
     assert greys(catalogue) == [0, 1, 2]
 
@@ -51,7 +51,7 @@ def test_shard_long_and_foreign_names_of_both_formats(form: int, tmp_path: Path)
 def test_shard_hostile_names_stay_names(tmp_path: Path) -> None:
     names = ["../../up.png", "/etc/x.png", "etc/x.png", "a\nb.png", "\udcff.png"]
     path = write_tar(tmp_path / "s.tar", {name: png(i) for i, name in enumerate(names)}, tarfile.GNU_FORMAT)
-    catalogue = list_items(path)
+    catalogue = list_images(path)
     assert [item.key.removeprefix(f"{path}/") for item in catalogue] == names
     assert greys(catalogue) == [0, 1, 2, 3, 4]
 
@@ -67,7 +67,7 @@ def test_shard_links_folders_and_devices_are_passed_over(tmp_path: Path) -> None
         info = tarfile.TarInfo("./real.png")
         info.size = len(png(9))
         tar.addfile(info, io.BytesIO(png(9)))
-    catalogue = list_items(path)
+    catalogue = list_images(path)
     assert [item.key for item in catalogue] == [f"{path}/real.png"]
     assert greys(catalogue) == [9]
 
@@ -78,7 +78,7 @@ def test_shard_same_name_twice_is_the_last_of_them(tmp_path: Path) -> None:
         info = tarfile.TarInfo("./a.png")
         info.size = len(png(7))
         tar.addfile(info, io.BytesIO(png(7)))
-    catalogue = list_items(path)
+    catalogue = list_images(path)
     assert greys(catalogue) == [7, 2]
     assert catalogue.repeats == 1
 
@@ -93,7 +93,7 @@ def test_shard_sparse_and_empty_members_fail_when_they_are_read(tmp_path: Path) 
     command = ["tar", "--sparse", "-cf", "s.tar", "hole.png", "empty.png", "good.png"]
     subprocess.run(command, cwd=tmp_path, check=True)
     assert os.path.getsize(tmp_path / "s.tar") < 1 << 19  # the hole is one
-    catalogue = list_items(tmp_path / "s.tar")
+    catalogue = list_images(tmp_path / "s.tar")
     assert catalogue.failures == []
     for item in catalogue[:2]:
         with pytest.raises(ImageError, match=r"(hole|empty)\.png' is empty \(0 bytes\) or sparse"):
@@ -114,9 +114,9 @@ def test_shard_cut_off_keeps_what_is_whole(shard: Path, kept: int, found: int, s
     os.truncate(shard, kept)
     if not found:
         with pytest.raises(ImageError, match=f"shard '.*s.tar' is damaged: {said}"):
-            list_items(shard)
+            list_images(shard)
         return
-    catalogue = list_items(shard)
+    catalogue = list_images(shard)
     assert greys(catalogue) == list(range(found))
     assert [failure.name for failure in catalogue.failures] == ([str(shard)] if said else [])
     assert all(said in failure.reason for failure in catalogue.failures if said)
@@ -126,7 +126,7 @@ def test_shard_damaged_in_the_middle_is_one_failure(shard: Path) -> None:
     content = bytearray(shard.read_bytes())
     content[3 * 1024 : 3 * 1024 + 512] = b"\xa5" * 512
     shard.write_bytes(content)
-    catalogue = list_items(shard)
+    catalogue = list_images(shard)
     assert greys(catalogue) == [0, 1, 2]
     assert len(catalogue.failures) == 1
     assert "is damaged after 3 pictures: no valid header at byte 3,072" in catalogue.failures[0].reason
@@ -143,8 +143,8 @@ def test_shard_without_pictures_is_an_error_alone_and_a_failure_among_others(
     bad = shard.with_name("bad.tar")
     bad.write_bytes(content)
     with pytest.raises(ImageError, match=f"shard '.*bad.tar' {said}"):
-        list_items(bad)
-    catalogue = list_items(str(shard.parent / "*.tar"))
+        list_images(bad)
+    catalogue = list_images(str(shard.parent / "*.tar"))
     assert greys(catalogue) == [0, 1, 2, 3, 4]
     assert [failure.name for failure in catalogue.failures] == [str(bad)]
 
@@ -154,11 +154,11 @@ def test_shard_compressed_is_refused_with_what_to_do(name: str, shard: Path) -> 
     packed = shard.with_name(name)
     packed.write_bytes(gzip.compress(shard.read_bytes()))
     with pytest.raises(ImageError, match=rf"must be a plain \.tar, .* Unpack it once: gunzip {name}\."):
-        list_items(packed)
+        list_images(packed)
 
 
 def test_shard_changed_after_listing_is_an_error_of_the_picture(shard: Path) -> None:
-    catalogue = list_items(shard)
+    catalogue = list_images(shard)
     os.truncate(shard, 600)
     with pytest.raises(ImageError, match=r"s\.tar/004\.png' is cut off: the shard has changed"):
         catalogue[4].open()
@@ -169,7 +169,7 @@ def test_shard_changed_after_listing_is_an_error_of_the_picture(shard: Path) -> 
 
 def test_shard_picture_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "s.tar", {"bad.png": b"no picture", "cut.png": png(1)[:45]})
-    for item, said in zip(list_items(path), ["must be one of PNG", "cannot be read"], strict=True):
+    for item, said in zip(list_images(path), ["must be one of PNG", "cannot be read"], strict=True):
         with pytest.raises(ImageError, match=rf"image '.*s\.tar/(bad|cut)\.png' {said}"):
             decode_image(item.open())
 
@@ -177,6 +177,6 @@ def test_shard_picture_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
 def test_shard_of_many_members_is_scanned_without_reading_them(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).bytes(700)
     path = write_tar(tmp_path / "s.tar", {f"{i}.jpg": noise for i in range(2000)})
-    catalogue = list_items(path)
+    catalogue = list_images(path)
     assert len(catalogue) == 2000
     assert catalogue[1999].open().content == noise

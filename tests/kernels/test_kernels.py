@@ -33,7 +33,7 @@ from support.kernel_jobs import (
 )
 
 from cnnviz_fast.channels.values import as_maps
-from cnnviz_fast.geometry import GridLayout, Strip
+from cnnviz_fast.geometry import Grid, Strip
 from cnnviz_fast.kernels import Paint, numba_cpu, reference, torch_ops
 from cnnviz_fast.kernels.backends import BACKENDS
 from cnnviz_fast.options import ALIGNMENTS
@@ -44,7 +44,7 @@ FAST = ("torch", "numba")
 def tile_of(values: Any, size: tuple[int, int], align: str = "center", **arguments: Any) -> list[list[int]]:
     """Draw one map by the reference."""
     maps = torch.tensor(values, dtype=torch.float32)[None]
-    return draw("reference", make_job(maps, GridLayout(1, 1, 1, *size), align, **arguments)).tolist()
+    return draw("reference", make_job(maps, Grid(1, 1, 1, *size), align, **arguments)).tolist()
 
 
 # Layer 1 of trust: the reference against numbers worked out by hand.
@@ -150,9 +150,9 @@ def test_render_strip_neighbour_of_weight_zero_spoils_nothing() -> None:
 
 
 def test_render_strip_gap_margin_and_empty_cells_are_background() -> None:
-    layout = GridLayout(count=3, rows=2, cols=2, tile_h=1, tile_w=2, gap=1, margin=1)
+    grid = Grid(count=3, rows=2, cols=2, tile_h=1, tile_w=2, gap=1, margin=1)
     maps = torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]], [[5.0, 5.0]]])
-    plane = draw("reference", make_job(maps, layout, paint=Paint(255, 0.0, 9, 255)))
+    plane = draw("reference", make_job(maps, grid, paint=Paint(255, 0.0, 9, 255)))
     assert plane.tolist() == [
         [9, 9, 9, 9, 9, 9, 9],
         [9, 0, 254, 9, 254, 0, 9],
@@ -164,9 +164,9 @@ def test_render_strip_gap_margin_and_empty_cells_are_background() -> None:
 
 @pytest.mark.parametrize("backend", MODULES)
 def test_render_strip_room_for_text_is_background(backend: str) -> None:
-    layout = GridLayout(3, 2, 2, 1, 2, gap=1, margin=0, label_h=1, label_w=3, head=1, foot=2, least_w=9)
+    grid = Grid(3, 2, 2, 1, 2, gap=1, margin=0, label_h=1, label_w=3, head=1, foot=2, least_w=9)
     maps = torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]], [[5.0, 5.0]]])
-    assert draw(backend, make_job(maps, layout, paint=Paint(255, 0.0, 9, 255))).tolist() == [
+    assert draw(backend, make_job(maps, grid, paint=Paint(255, 0.0, 9, 255))).tolist() == [
         [9] * 9,
         [9] * 9,
         [0, 254, 9, 9, 254, 0, 9, 9, 9],
@@ -199,8 +199,8 @@ def witness_maps(h: int, w: int) -> torch.Tensor:
 
 def reference_tiles(maps: torch.Tensor, size: tuple[int, int], align: str, upsampling: str = "bilinear") -> Plane:
     """Draw maps that span [0, 1] below each other, as (C * tile_h, tile_w)."""
-    layout = GridLayout(len(maps), len(maps), 1, *size)
-    job = make_job(maps, layout, align, upsampling, normalize="fixed", vmin=0, vmax=1)
+    grid = Grid(len(maps), len(maps), 1, *size)
+    job = make_job(maps, grid, align, upsampling, normalize="fixed", vmin=0, vmax=1)
     return draw("reference", job)
 
 
@@ -290,9 +290,9 @@ def test_kernels_on_cuda_every_case_equals_reference() -> None:
         arrays = [tensor.cuda() for tensor in (job.maps, job.vmin, job.vmax)]
         actual = torch_ops.channel_range(arrays[0])
         assert_same_range([side.cpu() for side in actual], reference.channel_range(job.maps.contiguous().numpy()))
-        plane = torch.empty(job.layout.height, job.layout.width, dtype=torch.uint8, device="cuda")
-        strip = Strip(0, job.layout.height)
-        torch_ops.render_strip(*arrays, job.rows, job.cols, job.layout, job.paint, strip, plane)
+        plane = torch.empty(job.grid.height, job.grid.width, dtype=torch.uint8, device="cuda")
+        strip = Strip(0, job.grid.height)
+        torch_ops.render_strip(*arrays, job.rows, job.cols, job.grid, job.paint, strip, plane)
         assert_same_plane(plane.cpu(), case_plane(*sampled), levels=job.paint.levels)
 
 
@@ -313,19 +313,19 @@ def test_render_strip_any_start_and_stop_gives_those_rows(backend: str) -> None:
     sampled = ("gap_and_margin", "corners", "bilinear")
     job, expected = case_job(*sampled), case_plane(*sampled)
     arrays = [BACKENDS[backend].to_array(tensor) for tensor in (job.maps, job.vmin, job.vmax)]
-    for start in range(job.layout.height):
-        for stop in range(start + 1, job.layout.height + 1):
-            out = np.full((stop - start, job.layout.width), 0xA5, dtype=np.uint8)
+    for start in range(job.grid.height):
+        for stop in range(start + 1, job.grid.height + 1):
+            out = np.full((stop - start, job.grid.width), 0xA5, dtype=np.uint8)
             strip = Strip(start, stop)
-            MODULES[backend].render_strip(*arrays, job.rows, job.cols, job.layout, job.paint, strip, out)
+            MODULES[backend].render_strip(*arrays, job.rows, job.cols, job.grid, job.paint, strip, out)
             assert_equal_planes(out, expected[start:stop])
 
 
 def test_render_strip_torch_fills_a_tensor_too() -> None:
     job = case_job("gap_and_margin", "center", "bilinear")
-    out = torch.full((job.layout.height, job.layout.width), 0xA5, dtype=torch.uint8)
-    strip = Strip(0, job.layout.height)
-    torch_ops.render_strip(job.maps, job.vmin, job.vmax, job.rows, job.cols, job.layout, job.paint, strip, out)
+    out = torch.full((job.grid.height, job.grid.width), 0xA5, dtype=torch.uint8)
+    strip = Strip(0, job.grid.height)
+    torch_ops.render_strip(job.maps, job.vmin, job.vmax, job.rows, job.cols, job.grid, job.paint, strip, out)
     assert_same_plane(out, case_plane("gap_and_margin", "center", "bilinear"), levels=job.paint.levels)
 
 

@@ -22,7 +22,7 @@ from support import overlay_jobs as overlays
 from support.assertions import assert_equal_planes, assert_same_plane, assert_same_range, assert_same_statistics
 
 import cnnviz_fast as cf
-from cnnviz_fast.geometry import GridLayout, Strip, sampling_positions
+from cnnviz_fast.geometry import Grid, Strip, sampling_positions
 from cnnviz_fast.kernels import reference
 
 if importlib.util.find_spec("triton") is None:
@@ -88,9 +88,9 @@ def held(count: int, height: int, width: int) -> Iterator[torch.Tensor]:
         yield torch.zeros(count * height * width + 1, dtype=dtype)[1:].view(count, height, width)
 
 
-def plane_of(layout: GridLayout, *samples: int, offset: int = 0) -> torch.Tensor:
+def plane_of(grid: Grid, *samples: int, offset: int = 0) -> torch.Tensor:
     """Return memory for a sheet, or for several, that begins `offset` bytes behind a multiple of 16."""
-    shape = (*samples, layout.height, layout.width)
+    shape = (*samples, grid.height, grid.width)
     return torch.empty(math.prod(shape) + offset, dtype=torch.uint8)[offset:].view(shape)
 
 
@@ -100,7 +100,7 @@ def launch_everything() -> None:
     What Triton compiles in is which strides, widths and addresses are multiples of 16, and which strides are 1: of
     maps of 7 x 7, the last ones of most networks, none is.
     """
-    square, odd = GridLayout(32, 4, 8, 24, 24), GridLayout(32, 4, 8, 23, 23, gap=1)
+    square, odd = Grid(32, 4, 8, 24, 24), Grid(32, 4, 8, 23, 23, gap=1)
     for height, width in ((16, 16), (7, 7)):
         for number, maps in enumerate(held(32, height, width)):
             if number % 3 == 2 and height == 16:
@@ -115,18 +115,18 @@ def launch_everything() -> None:
             for maps in (batch, batch.to(memory_format=torch.channels_last)):
                 triton_gpu.channel_range(maps)
                 draw(maps, square, plane_of(square, len(maps)))
-    for layout in (square, odd):
-        index, rgb = (torch.zeros(layout.height, layout.width, *more, dtype=torch.uint8) for more in ((), (3,)))
+    for grid in (square, odd):
+        index, rgb = (torch.zeros(grid.height, grid.width, *more, dtype=torch.uint8) for more in ((), (3,)))
         colors, weights = np.zeros((256, 3), np.uint8), np.zeros(256, np.uint16)
-        photo = np.zeros((layout.tile_h, layout.tile_w, 3), np.uint8)
-        triton_gpu.blend_strip(index, colors, weights, photo, layout, Strip(0, layout.height), rgb)
+        photo = np.zeros((grid.tile_h, grid.tile_w, 3), np.uint8)
+        triton_gpu.blend_strip(index, colors, weights, photo, grid, Strip(0, grid.height), rgb)
 
 
-def draw(maps: torch.Tensor, layout: GridLayout, out: torch.Tensor) -> None:
+def draw(maps: torch.Tensor, grid: Grid, out: torch.Tensor) -> None:
     """Draw all of a sheet, or of several."""
-    job = kernels.make_job(torch.zeros(maps.shape[-3:]), layout)
+    job = kernels.make_job(torch.zeros(maps.shape[-3:]), grid)
     ends = (torch.zeros(maps.shape[:-2]) for _ in range(2))
-    triton_gpu.render_strip(maps, *ends, job.rows, job.cols, layout, job.paint, Strip(0, layout.height), out)
+    triton_gpu.render_strip(maps, *ends, job.rows, job.cols, grid, job.paint, Strip(0, grid.height), out)
 
 
 @pytest.fixture(scope="module")
@@ -218,12 +218,12 @@ def test_batches_are_drawn_in_one_launch_by_the_programs_of_single_sheets(launch
 # How work is cut.
 
 
-@pytest.mark.parametrize("name", overlays.LAYOUTS)
+@pytest.mark.parametrize("name", overlays.GRIDS)
 def test_cut_covers_each_row_of_a_strip_once(name: str) -> None:
-    layout = overlays.LAYOUTS[name]
-    for start in range(layout.height):
-        for stop in range(start + 1, layout.height + 1):
-            cut = triton_gpu._cut(layout, Strip(start, stop), layout.width)
+    grid = overlays.GRIDS[name]
+    for start in range(grid.height):
+        for stop in range(start + 1, grid.height + 1):
+            cut = triton_gpu._cut(grid, Strip(start, stop), grid.width)
             drawn = [
                 cut.top + (cut.first_cell + cell) * cut.step_y + y
                 for cell in range(cut.cells)
@@ -234,8 +234,8 @@ def test_cut_covers_each_row_of_a_strip_once(name: str) -> None:
 
 
 def test_cut_of_several_samples_has_programs_for_each() -> None:
-    layout = overlays.LAYOUTS["last_row_not_full"]
-    one, three = (triton_gpu._cut(layout, Strip(1, layout.height), layout.width, samples) for samples in (1, 3))
+    grid = overlays.GRIDS["last_row_not_full"]
+    one, three = (triton_gpu._cut(grid, Strip(1, grid.height), grid.width, samples) for samples in (1, 3))
     assert three.grid == (3 * one.grid[0],)
     assert three == one._replace(samples=3)
 
@@ -281,12 +281,12 @@ def test_kernels_on_cuda_every_case_equal_reference() -> None:
         actual = triton_gpu.channel_range(arrays[0])
         values = job.maps.contiguous().numpy()
         assert_same_range([side.cpu() for side in actual], reference.channel_range(values))
-        draw = partial(triton_gpu.render_strip, *arrays, job.rows, job.cols, job.layout, job.paint)
-        plane = torch.empty(job.layout.height, job.layout.width, dtype=torch.uint8, device="cuda")
-        draw(Strip(0, job.layout.height), plane)
+        draw = partial(triton_gpu.render_strip, *arrays, job.rows, job.cols, job.grid, job.paint)
+        plane = torch.empty(job.grid.height, job.grid.width, dtype=torch.uint8, device="cuda")
+        draw(Strip(0, job.grid.height), plane)
         assert_same_plane(plane.cpu(), kernels.case_plane(*sampled), levels=job.paint.levels)
-        for strip in job.layout.strips(5):
-            band = np.empty((strip.stop - strip.start, job.layout.width), np.uint8)
+        for strip in job.grid.strips(5):
+            band = np.empty((strip.stop - strip.start, job.grid.width), np.uint8)
             draw(strip, band)
             assert_equal_planes(band, plane[strip.start : strip.stop].cpu())
 
@@ -309,14 +309,14 @@ def test_measurements_on_cuda_equal_reference(dtype: torch.dtype) -> None:
 
 @pytest.mark.gpu
 def test_blend_strip_on_cuda_equals_numpy() -> None:
-    for name, layout in overlays.LAYOUTS.items():
+    for name, grid in overlays.GRIDS.items():
         index, *arrays, expected = overlays.blend_job(name)
-        strip = Strip(0, layout.height)
+        strip = Strip(0, grid.height)
         out = torch.empty(expected.shape, dtype=torch.uint8, device="cuda")
-        triton_gpu.blend_strip(torch.from_numpy(index).cuda(), *arrays, layout, strip, out)
+        triton_gpu.blend_strip(torch.from_numpy(index).cuda(), *arrays, grid, strip, out)
         assert_equal_planes(out.cpu(), expected)
         band = np.empty_like(expected)
-        triton_gpu.blend_strip(index, *arrays, layout, strip, band)
+        triton_gpu.blend_strip(index, *arrays, grid, strip, band)
         assert_equal_planes(band, expected)
 
 
@@ -324,16 +324,16 @@ def test_blend_strip_on_cuda_equals_numpy() -> None:
 def test_maps_and_sheets_beyond_31_bits_on_cuda() -> None:
     far = torch.empty(2**31 + 16, dtype=torch.float16, device="cuda").as_strided((2, 4, 4), (2**31, 4, 1))
     far.copy_(kernels.noise(2, 4, 4))
-    layout = GridLayout(2, 2, 1, 23_200, 46_400)  # 2 * 23,200 * 46,400 = 2.15e9 px, 2^31 is 2.147e9
-    job = kernels.make_job(far.float().cpu(), layout)
-    rows, cols = (sampling_positions(4, size, "center") for size in (layout.tile_h, layout.tile_w))
-    plane = torch.empty(layout.height, layout.width, dtype=torch.uint8, device="cuda")
-    draw = partial(triton_gpu.render_strip, far, job.vmin.cuda(), job.vmax.cuda(), rows, cols, layout, job.paint)
-    draw(Strip(0, layout.height), plane)
-    last = Strip(layout.height - 1, layout.height)
-    expected = np.empty((1, layout.width), np.uint8)
+    grid = Grid(2, 2, 1, 23_200, 46_400)  # 2 * 23,200 * 46,400 = 2.15e9 px, 2^31 is 2.147e9
+    job = kernels.make_job(far.float().cpu(), grid)
+    rows, cols = (sampling_positions(4, size, "center") for size in (grid.tile_h, grid.tile_w))
+    plane = torch.empty(grid.height, grid.width, dtype=torch.uint8, device="cuda")
+    draw = partial(triton_gpu.render_strip, far, job.vmin.cuda(), job.vmax.cuda(), rows, cols, grid, job.paint)
+    draw(Strip(0, grid.height), plane)
+    last = Strip(grid.height - 1, grid.height)
+    expected = np.empty((1, grid.width), np.uint8)
     job_arrays = (far.float().cpu().numpy(), job.vmin.numpy(), job.vmax.numpy())
-    reference.render_strip(*job_arrays, rows, cols, layout, job.paint, last, expected)
+    reference.render_strip(*job_arrays, rows, cols, grid, job.paint, last, expected)
     assert_same_plane(plane[last.start :].cpu(), expected)
 
 
@@ -343,18 +343,18 @@ def test_maps_and_sheets_beyond_31_bits_on_cuda() -> None:
 def test_samples_on_cuda_are_drawn_at_once(dtype: torch.dtype, memory_format: torch.memory_format) -> None:
     batch = torch.stack([kernels.noise(19, 7, 5) * factor for factor in (1, -3, 0, 0.01)]).to(dtype)
     batch[2, 3, 1, 1] = torch.nan
-    layout = GridLayout(19, 4, 5, 24, 31, gap=1, margin=2)
-    jobs = [kernels.make_job(maps.float(), layout, paint=kernels.WITH_ENTRIES) for maps in batch]
+    grid = Grid(19, 4, 5, 24, 31, gap=1, margin=2)
+    jobs = [kernels.make_job(maps.float(), grid, paint=kernels.WITH_ENTRIES) for maps in batch]
     held = batch.cuda().to(memory_format=memory_format)
     vmin, vmax = triton_gpu.channel_range(held)
-    planes = torch.empty(4, layout.height, layout.width, dtype=torch.uint8, device="cuda")
+    planes = torch.empty(4, grid.height, grid.width, dtype=torch.uint8, device="cuda")
     for stream in (torch.cuda.current_stream(), torch.cuda.Stream()):
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             planes.fill_(0xA5)
-            for strip in layout.strips(20):
+            for strip in grid.strips(20):
                 band = planes[:, strip.start : strip.stop]
-                given = jobs[0].rows, jobs[0].cols, layout, kernels.WITH_ENTRIES
+                given = jobs[0].rows, jobs[0].cols, grid, kernels.WITH_ENTRIES
                 triton_gpu.render_strip(held, vmin, vmax, *given, strip, band)
         torch.cuda.synchronize()
         for job, low, high, plane in zip(jobs, vmin.cpu(), vmax.cpu(), planes.cpu(), strict=True):

@@ -60,7 +60,7 @@ def test_render_folder_draws_tokens_without_their_prefix(folder: Path, photo: Pa
     argv[4] = next(name for name in ("layers.1", "encoder.layer.1") if name in names)
     assert cli.main(argv) == cli.DONE
     manifest = json.loads(next(tmp_path.glob("*.json")).read_text())
-    assert (manifest["layout"], manifest["prefix_tokens"]) == ("tokens", 1)
+    assert (manifest["axes"], manifest["prefix_tokens"]) == ("tokens", 1)
     assert manifest["maps"]["shape"] == [32, 4, 4]
 
 

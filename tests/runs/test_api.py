@@ -37,10 +37,10 @@ from torch.utils.data import DataLoader, Dataset
 
 import cnnviz_fast as cf
 from cnnviz_fast.channels.dataset_files import read_statistics
-from cnnviz_fast.errors import CaptureError, OptionError, PicturesFailedError, WriteError
+from cnnviz_fast.errors import CaptureError, ImagesFailedError, OptionError, WriteError
 from cnnviz_fast.runs import batches as work
 from cnnviz_fast.runs import runner as run_account
-from cnnviz_fast.runs.ranks import Place
+from cnnviz_fast.runs.ranks import Ranks
 
 QUICK: dict[str, Any] = {"batch": 4, "workers": 0, "tile": 12, "progress": "none"}
 
@@ -81,7 +81,7 @@ def test_every_sheet_is_the_one_that_save_sheet_writes(pictures: Path, alone: Pa
             assert_same_plane(plane_of(alone / layer / f"{path.stem}.png"), plane_of(tmp_path / "sheet.png"))
             atlas = cf.read_atlas(alone / layer / f"{path.stem}.atlas")
             torch.testing.assert_close(atlas.vmax, maps[layer][0].amax(dim=(1, 2)), rtol=1e-6, atol=1e-6)
-            assert atlas.source.image == str(path)
+            assert atlas.provenance.image == str(path)
 
 
 def test_the_index_has_a_row_for_each_picture_and_layer_in_order(pictures: Path, alone: Path) -> None:
@@ -348,9 +348,9 @@ def test_other_weights_are_another_run(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_pictures_of_one_name_are_kept_apart_and_not_overwritten(pictures: Path, tmp_path: Path) -> None:
-    for name, source in (("a", "p0001.png"), ("b", "p0002.png")):
+    for name, provenance in (("a", "p0001.png"), ("b", "p0002.png")):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "same.png").write_bytes((pictures / source).read_bytes())
+        (tmp_path / name / "same.png").write_bytes((pictures / provenance).read_bytes())
     cf.run(small_model(), tmp_path / "a", ["0"], tmp_path / "out", **QUICK)
     cf.run(small_model(), tmp_path / "b", ["0"], tmp_path / "out", **QUICK)
     cf.run(small_model(), [tmp_path / "a", tmp_path / "b"], ["0"], tmp_path / "out", **QUICK)
@@ -394,7 +394,7 @@ def test_exactly_the_damaged_pictures_are_in_failed(workers: int, tmp_path: Path
 def test_strict_stops_at_the_first_failure(tmp_path: Path) -> None:
     make_pictures(tmp_path / "in", 20)
     (tmp_path / "in" / "p0009.png").write_bytes(b"")
-    with pytest.raises(PicturesFailedError, match=r"p0009\.png: .* Without strict the others would be done\.$"):
+    with pytest.raises(ImagesFailedError, match=r"p0009\.png: .* Without strict the others would be done\.$"):
         cf.run(small_model(), tmp_path / "in", ["0"], tmp_path / "out", strict=True, **QUICK)
     done = {Path(row["image"]).name for row in rows(tmp_path / "out")}
     assert done == {f"p{n:04d}.png" for n in range(8)}
@@ -565,9 +565,9 @@ class Windows(torch.nn.Module):
 
 
 def test_a_run_whose_first_picture_left_has_no_maps_is_taken_up(tmp_path: Path) -> None:
-    summary = cf.run(Windows(), Sizes(2), ["layer"], tmp_path, layout="tokens:0:24x4", **QUICK)
+    summary = cf.run(Windows(), Sizes(2), ["layer"], tmp_path, axes="tokens:0:24x4", **QUICK)
     assert (summary.finished, summary.failed) == (11, 1)
-    again = cf.run(Windows(), Sizes(2), ["layer"], tmp_path, layout="tokens:0:24x4", **QUICK)
+    again = cf.run(Windows(), Sizes(2), ["layer"], tmp_path, axes="tokens:0:24x4", **QUICK)
     assert (again.finished, again.failed, again.skipped) == (0, 1, 11)
 
 
@@ -778,7 +778,7 @@ def test_the_last_of_several_processes_sees_the_rows_of_all(
 
     monkeypatch.setattr(index_files, "_batches", slow)
     ranks = iter(range(2))
-    monkeypatch.setattr(importlib.import_module("cnnviz_fast.runs.api"), "place_in", lambda: Place(next(ranks), 2, 0))
+    monkeypatch.setattr(importlib.import_module("cnnviz_fast.runs.api"), "place_in", lambda: Ranks(next(ranks), 2, 0))
 
     def run() -> None:
         cf.run(small_model(), pictures, ["0"], tmp_path, parquet=True, **QUICK)
@@ -1146,7 +1146,7 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-class Named(torch.nn.Module):
+class ImageId(torch.nn.Module):
     """A model whose layers have names that no file can have, or that become the same."""
 
     def __init__(self) -> None:
@@ -1166,7 +1166,7 @@ def test_names_of_pictures_and_layers_stay_inside_and_apart(shards: int | None, 
         with open(os.path.join(tmp_path, "in", f"{name}.png"), "wb") as file:
             file.write(content)
     out = tmp_path / "out"
-    summary = cf.run(Named(), tmp_path / "in", "*", out, save="sheets,tiles,atlases,maps", shards=shards, **QUICK)
+    summary = cf.run(ImageId(), tmp_path / "in", "*", out, save="sheets,tiles,atlases,maps", shards=shards, **QUICK)
     assert summary.finished == len(HOSTILE)
     found = rows(out)
     assert len(found) == len(HOSTILE) * 10

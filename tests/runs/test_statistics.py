@@ -16,7 +16,7 @@ from support.cases import noise
 from cnnviz_fast.channels.dataset import LayerStatistics
 from cnnviz_fast.channels.dataset_files import read_statistics
 from cnnviz_fast.runs import statistics as run_statistics
-from cnnviz_fast.runs.ranks import Place
+from cnnviz_fast.runs.ranks import Ranks
 from cnnviz_fast.runs.statistics import Checkpoints, gathered
 
 BATCHES = 6
@@ -54,7 +54,7 @@ def keys_of(*batches: int) -> set[str]:
 
 def begun(folder: Path, batches: int) -> Checkpoints:
     """Return the checkpoints of a run that has added so many batches."""
-    checkpoints = Checkpoints(folder, Place())
+    checkpoints = Checkpoints(folder, Ranks())
     assert checkpoints.restore(journal_of(0)) == set()
     for batch in range(batches):
         checkpoints.add(measured(batch), EACH)
@@ -63,7 +63,7 @@ def begun(folder: Path, batches: int) -> Checkpoints:
 
 def finished(folder: Path, journal: Any, missed: set[str]) -> LayerStatistics:
     """Take up what is in a folder, measure again what is missed, finish, and return the statistics."""
-    checkpoints = Checkpoints(folder, Place())
+    checkpoints = Checkpoints(folder, Ranks())
     assert checkpoints.restore(journal) == missed
     if missed:
         checkpoints.add(measured(*sorted({int(key) // EACH for key in missed})), 0)
@@ -123,7 +123,7 @@ def test_a_kill_while_the_others_are_removed_leaves_nothing_twice(left: int, tmp
 @pytest.mark.usefixtures("keeps_all")
 def test_a_finished_run_goes_on_with_what_has_come_since(tmp_path: Path) -> None:
     assert_of(read_statistics(begun(tmp_path, 2).finish())["layer"], 2)
-    checkpoints = Checkpoints(tmp_path, Place())
+    checkpoints = Checkpoints(tmp_path, Ranks())
     assert checkpoints.restore(journal_of(2)) == set()
     assert names(tmp_path) == [".statistics.0-8.safetensors"]  # the whole is not of all pictures any more
     checkpoints.add(measured(2), EACH)
@@ -187,12 +187,12 @@ def test_pictures_that_failed_make_no_part(tmp_path: Path, monkeypatch: pytest.M
 
 def test_ranks_keep_to_their_own_files(tmp_path: Path) -> None:
     for rank in range(2):
-        checkpoints = Checkpoints(tmp_path, Place(rank, 2, rank))
+        checkpoints = Checkpoints(tmp_path, Ranks(rank, 2, rank))
         checkpoints.restore(journal_of(0))
         checkpoints.add(measured(rank), EACH)
         checkpoints.keep()
     assert names(tmp_path) == [f".statistics-{rank}-of-2.0-4.safetensors" for rank in range(2)]
-    first = Checkpoints(tmp_path, Place(0, 2, 0))
+    first = Checkpoints(tmp_path, Ranks(0, 2, 0))
     assert first.restore(journal_of(1)) == set()
     first.finish()
     assert names(tmp_path) == [".statistics-1-of-2.0-4.safetensors", "statistics-0-of-2.safetensors"]
@@ -202,7 +202,7 @@ def test_statistics_of_other_pictures_are_waited_for_until_they_are_renewed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def finish(rank: int, listed: int) -> None:
-        checkpoints = Checkpoints(tmp_path, Place(rank, 2, rank), listed)
+        checkpoints = Checkpoints(tmp_path, Ranks(rank, 2, rank), listed)
         checkpoints.restore(journal_of(0))
         checkpoints.add(measured(rank), EACH)
         checkpoints.finish()
@@ -219,7 +219,7 @@ def test_statistics_of_other_pictures_are_waited_for_until_they_are_renewed(
 
     monkeypatch.setattr("cnnviz_fast.runs.statistics.time.sleep", sleep)
     monkeypatch.setattr(run_statistics, "PATIENCE_S", 0)
-    path = gathered(tmp_path, Place(0, 2, 0), 2 * EACH, said.append)
+    path = gathered(tmp_path, Ranks(0, 2, 0), 2 * EACH, said.append)
     assert len(waited) == 3
     assert said == ["waiting for the statistics of process 1 of 2, counted from 0"]
     assert_of(read_statistics(path)["layer"], 2)

@@ -135,7 +135,7 @@ class StandIn:
             raise self.lost
 
 
-class Landing:
+class StagingBuffer:
     """Memory that notes how it is copied to."""
 
     def __init__(self, cuda: StandIn) -> None:
@@ -204,7 +204,7 @@ def test_each_name_of_threads_and_each_device_has_a_stream_of_its_own(cuda: Stan
 def test_a_cuda_stream_fetches_behind_what_it_holds_and_lets_the_host_wait_for_that_alone(cuda: StandIn) -> None:
     stream = CUDA.stream()
     cuda.log.clear()
-    arrived = stream.fetch("pixels", Landing(cuda))  # type: ignore[arg-type]
+    arrived = stream.fetch("pixels", StagingBuffer(cuda))  # type: ignore[arg-type]
     assert cuda.log == [(1, "copies", "pixels"), (1, "event")]
     arrived()
     assert cuda.log[2:] == [("host waits for event", 1)]
@@ -238,11 +238,11 @@ def test_a_cuda_landing_is_page_locked_and_ordinary_memory_where_there_is_none(m
         return empty(size, dtype=dtype)
 
     monkeypatch.setattr(torch, "empty", scarce)
-    assert CUDA.landing(70).shape == (70,)
+    assert CUDA.staging(70).shape == (70,)
     assert asked == [True, False]
     error = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
     with pytest.raises(torch.AcceleratorError):
-        CUDA.landing(70)
+        CUDA.staging(70)
 
 
 # Fitting.
@@ -341,12 +341,12 @@ def test_a_stream_begins_behind_the_callers_and_is_not_waited_for() -> None:
     torch.cuda._sleep(50_000_000)
     source.fill_(7)
     stream = device.stream()
-    landing = device.landing(1 << 24)
-    assert landing.is_pinned()
-    arrived = stream.fetch(source, landing)
+    staging = device.staging(1 << 24)
+    assert staging.is_pinned()
+    arrived = stream.fetch(source, staging)
     assert not torch.cuda.current_stream().query()
     arrived()
-    assert bool((landing == 7).all())
+    assert bool((staging == 7).all())
     with stream.active():
         torch.cuda._sleep(500_000_000)
     torch.cuda.current_stream().synchronize()

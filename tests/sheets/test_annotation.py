@@ -20,13 +20,13 @@ from cnnviz_fast.geometry import NO_ROOM, Room, Strip, plan_grid
 from cnnviz_fast.kernels.backends import BACKENDS
 from cnnviz_fast.options import RenderOptions
 from cnnviz_fast.palette import make_palette
-from cnnviz_fast.provenance import Source
+from cnnviz_fast.provenance import Provenance
 from cnnviz_fast.sheets.annotation import Wording, letter, word_sheet
 
 Plane = NDArray[np.uint8]
 MAIN_PATH = importlib.import_module("cnnviz_fast.sheets.render")  # the package's own `render` is the function
 
-SOURCE = Source(model="resnet50", weights="none", layer="layer4.2", image="Straße.jpg")
+SOURCE = Provenance(model="resnet50", weights="none", layer="layer4.2", image="Straße.jpg")
 EVERYTHING = {"label": True, "title": "{model}  {layer}", "colorbar": True}
 
 
@@ -109,16 +109,16 @@ def test_label_2048_numbers_keep_apart_above_tiles_of_one_pixel() -> None:
 def test_label_of_another_name_than_a_number_stands_on_the_same_line() -> None:
     wording = Wording(labels=("strongest", "sum", "12"))
     lettering = letter(wording, 60, 60, margin=3)
-    layout = plan_grid(3, 60, 60, grid=(1, 3), gap=2, margin=3, room=lettering.room)
+    grid = plan_grid(3, 60, 60, grid=(1, 3), gap=2, margin=3, room=lettering.room)
     palette = make_palette("gray", shows_background=True, shows_bad=False, shows_ink=True)
-    annotation = lettering.place(layout, palette)
-    out = np.zeros((layout.height, layout.width), np.uint8)
+    annotation = lettering.place(grid, palette)
+    out = np.zeros((grid.height, grid.width), np.uint8)
     assert annotation is not None
-    annotation.paint(Strip(0, layout.height), out)
-    baseline = 3 + layout.label_h - 2 - 3  # a g reaches 3 px below the line
+    annotation.paint(Strip(0, grid.height), out)
+    baseline = 3 + grid.label_h - 2 - 3  # a g reaches 3 px below the line
     paper = Paper(*out.shape)
     for position, label in enumerate(wording.labels):
-        paper.write(3 + position * layout.step_x, baseline, label, 12)
+        paper.write(3 + position * grid.step_x, baseline, label, 12)
     assert_equal_planes(out, paper.plane)
 
 
@@ -149,7 +149,7 @@ def test_text_has_the_ink_that_the_background_needs(
 
 def test_title_stands_above_the_grid_in_larger_text(maps: torch.Tensor) -> None:
     plain = cf.render(maps, tile=60, margin=8, colormap="gray")
-    sheet = cf.render(maps, tile=60, margin=8, colormap="gray", title=" {model} / {layer} ", source=SOURCE)
+    sheet = cf.render(maps, tile=60, margin=8, colormap="gray", title=" {model} / {layer} ", provenance=SOURCE)
     head = sheet.manifest["sheet"]["head"]
     ascent, descent = ImageFont.load_default(15).getmetrics()
     assert head == ascent + descent + 6
@@ -182,16 +182,16 @@ def test_title_longer_than_the_sheet_widens_it(maps: torch.Tensor) -> None:
     ("title", "source", "expected"),
     [
         ("{model} {weights} {layer} {image}", SOURCE, "resnet50 none layer4.2 Straße.jpg"),
-        ("{layer} of {model}", Source(layer="conv1"), "conv1 of"),
-        ("{model}", Source(), ""),
+        ("{layer} of {model}", Provenance(layer="conv1"), "conv1 of"),
+        ("{model}", Provenance(), ""),
         ("{{{layer}}}", SOURCE, "{layer4.2}"),
-        ("{image}", Source(image="{layer}.png"), "{layer}.png"),
+        ("{image}", Provenance(image="{layer}.png"), "{layer}.png"),
         ("plain", SOURCE, "plain"),
     ],
 )
-def test_word_sheet_title_is_filled_from_the_source(title: str, source: Source, expected: str) -> None:
+def test_word_sheet_title_is_filled_from_the_source(title: str, provenance: Provenance, expected: str) -> None:
     one = torch.ones(1)
-    assert word_sheet(RenderOptions(title=title), source, [0], one, one).title == expected
+    assert word_sheet(RenderOptions(title=title), provenance, [0], one, one).title == expected
 
 
 def test_title_that_comes_out_empty_takes_no_room(maps: torch.Tensor) -> None:
@@ -228,7 +228,7 @@ def test_word_sheet_ends_are_numbers_where_all_tiles_have_one_range(
     options: dict[str, Any], low: list[float], high: list[float], expected: tuple[str, str]
 ) -> None:
     checked = RenderOptions(colorbar=True, **options)
-    assert word_sheet(checked, Source(), [0] * len(low), torch.tensor(low), torch.tensor(high)).ends == expected
+    assert word_sheet(checked, Provenance(), [0] * len(low), torch.tensor(low), torch.tensor(high)).ends == expected
 
 
 @pytest.mark.parametrize("colormap", ["gray", "viridis"])
@@ -273,20 +273,20 @@ def test_colorbar_of_maps_without_a_range(values: float) -> None:
 def test_lines_stand_below_each_other_with_their_bars() -> None:
     lines = (("207  golden retriever  12.31", 1.0), ("1  Hund", 0.25), ("0  nothing", 0.0))
     lettering = letter(Wording(lines=lines, ends=("0", "1")), 20, 20, margin=10)
-    layout = plan_grid(4, 20, 20, grid=(1, 4), margin=10, room=lettering.room)
+    grid = plan_grid(4, 20, 20, grid=(1, 4), margin=10, room=lettering.room)
     palette = make_palette("gray", shows_background=True, shows_bad=False, shows_ink=True)
-    annotation = lettering.place(layout, palette)
-    out = np.zeros((layout.height, layout.width), np.uint8)
+    annotation = lettering.place(grid, palette)
+    out = np.zeros((grid.height, grid.width), np.uint8)
     assert annotation is not None
-    annotation.paint(Strip(0, layout.height), out)
+    annotation.paint(Strip(0, grid.height), out)
     line_h = sum(ImageFont.load_default(12).getmetrics())
-    assert layout.foot == 6 + line_h + 6 + 3 * line_h
+    assert grid.foot == 6 + line_h + 6 + 3 * line_h
     paper, top = Paper(*out.shape), 10 + 20 + 6 + line_h + 6
     x = 10 + draw_width(lines[0][0]) + 6
     for position, (text, _) in enumerate(lines):
         paper.write(10, top + position * line_h + 12, text, 12)
     expected = paper.plane
-    assert layout.width - 10 - x == 6 * 12, "the sheet is as wide as texts and the shortest bar need it"
+    assert grid.width - 10 - x == 6 * 12, "the sheet is as wide as texts and the shortest bar need it"
     for position, length in ((0, 72), (1, 18), (2, 0)):
         expected[top + position * line_h + 3 : top + position * line_h + 12, x : x + length] = 255
     assert_equal_planes(out[top:], expected[top:])
@@ -303,13 +303,13 @@ def plan_of(maps: Any, **options: Any) -> Any:
 @pytest.mark.parametrize("options", [EVERYTHING, {"label": True}, {"title": "x"}, {"colorbar": True}])
 @pytest.mark.parametrize("layout", [{}, {"gap": 7, "margin": 1, "grid": "5x2"}])
 def test_draw_strips_of_any_height_give_the_same_sheet(
-    maps: torch.Tensor, options: dict[str, Any], layout: dict[str, Any]
+    maps: torch.Tensor, options: dict[str, Any], grid: dict[str, Any]
 ) -> None:
-    plan = plan_of(maps, tile=11, **options, **layout)
-    height, width = plan.layout.height, plan.layout.width
+    plan = plan_of(maps, tile=11, **options, **grid)
+    height, width = plan.grid.height, plan.grid.width
     expected = plan.draw(Strip(0, height), np.full((height, width), 0xA5, np.uint8))
     for rows in range(1, height):
-        for strip in plan.layout.strips(rows):
+        for strip in plan.grid.strips(rows):
             out = plan.draw(strip, np.full((strip.stop - strip.start, width), 0xA5, np.uint8))
             assert_equal_planes(out, expected[strip.start : strip.stop])
 
@@ -330,8 +330,8 @@ def test_save_sheet_png_shows_what_is_written(
     tmp_path: Path, tile: int, channels: int, options: dict[str, Any]
 ) -> None:
     maps = noise(channels, 4, 4)
-    sheet = cf.render(maps, tile=tile, source=SOURCE, **EVERYTHING, **options)
-    path = cf.save_sheet(maps, tmp_path / "sheet.png", tile=tile, source=SOURCE, **EVERYTHING, **options)
+    sheet = cf.render(maps, tile=tile, provenance=SOURCE, **EVERYTHING, **options)
+    path = cf.save_sheet(maps, tmp_path / "sheet.png", tile=tile, provenance=SOURCE, **EVERYTHING, **options)
     with Image.open(path) as image:
         assert_equal_planes(np.asarray(image.convert("RGB")), sheet.rgb())
 
@@ -339,13 +339,13 @@ def test_save_sheet_png_shows_what_is_written(
 def test_nothing_asked_for_is_nothing_planned(maps: torch.Tensor) -> None:
     plan = plan_of(maps, tile=9)
     assert plan.annotation is None
-    assert (plan.layout.height, plan.layout.width) == (18, 18)
+    assert (plan.grid.height, plan.grid.width) == (18, 18)
     assert plan.palette.levels == 256
     assert letter(Wording(), 9, 9, 0).room == NO_ROOM
 
 
 def test_manifest_says_how_much_room_text_takes(maps: torch.Tensor) -> None:
-    sheet = cf.render(maps, tile=9, source=SOURCE, **EVERYTHING)
+    sheet = cf.render(maps, tile=9, provenance=SOURCE, **EVERYTHING)
     told = sheet.manifest["sheet"]
     assert set(Room._fields) < set(told)
     assert all(told[name] > 0 for name in Room._fields)

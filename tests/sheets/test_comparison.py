@@ -350,14 +350,14 @@ def test_compare_shows_the_options_that_it_takes() -> None:
 
 
 def test_compare_manifests_name_both_sources(maps: torch.Tensor, other: torch.Tensor) -> None:
-    sources = [
-        cf.Source(model="resnet18", weights=f"random, seed {seed}", layer="conv1", categories=("cat", "dog"))
+    provenances = [
+        cf.Provenance(model="resnet18", weights=f"random, seed {seed}", layer="conv1", categories=("cat", "dog"))
         for seed in (0, 1)
     ]
-    comparison = cf.compare(maps, other, source_a=sources[0], source_b=sources[1], tile=9)
+    comparison = cf.compare(maps, other, provenance_a=provenances[0], provenance_b=provenances[1], tile=9)
     for manifest in (comparison.manifest, comparison.pair.manifest, comparison.difference.manifest):
-        for side, source in zip("ab", sources, strict=True):
-            known = {name: value for name, value in dataclasses.asdict(source).items() if name != "categories"}
+        for side, provenance in zip("ab", provenances, strict=True):
+            known = {name: value for name, value in dataclasses.asdict(provenance).items() if name != "categories"}
             assert manifest[side] == {**known, "dtype": "float32"}  # not a thousand names of classes
         assert "model" not in manifest
         assert manifest["cnnviz_fast"] == cf.__version__

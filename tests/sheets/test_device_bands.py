@@ -100,7 +100,7 @@ def test_a_landing_that_is_in_use_is_not_written_when_the_one_after_it_is_free()
 def test_pixels_are_seen_only_once_they_have_arrived() -> None:
     device, strips = FakeDevice(), cut_rows(16, 8)
     given = Bands(painter_of(device), strips)
-    assert all(bool((landing == POISON).all()) for landing in given._landings)
+    assert all(bool((staging == POISON).all()) for staging in given._landings)
     assert (given.pixels(strips[0]) != POISON).all()
     assert bool((given._landings[1] == POISON).all())
 

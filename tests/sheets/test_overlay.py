@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from support.assertions import assert_equal_planes, assert_same_plane, assert_similar_picture
 from support.cases import NAN
-from support.overlay_jobs import LAYOUTS, Bytes, blend_job, mixed, random_bytes, under_tiles
+from support.overlay_jobs import GRIDS, Bytes, blend_job, mixed, random_bytes, under_tiles
 from torchvision import transforms
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 from torchvision.models.video import R3D_18_Weights
@@ -23,9 +23,9 @@ import cnnviz_fast as cf
 from cnnviz_fast.cli import main as cli
 from cnnviz_fast.errors import DTypeError, ImageError, OptionError, ShapeError
 from cnnviz_fast.formats import png
-from cnnviz_fast.geometry import GridLayout, Strip
+from cnnviz_fast.geometry import Grid, Strip
 from cnnviz_fast.kernels import numba_cpu, reference, torch_ops
-from cnnviz_fast.models.preprocess import as_clips, as_picture, imagenet_preset
+from cnnviz_fast.models.preprocess import as_clips, as_image, imagenet_preset
 from cnnviz_fast.palette import make_palette
 from cnnviz_fast.sheets.overlay import read_overlay
 
@@ -44,17 +44,17 @@ def test_over_by_hand(weight: int, color: int, under: int, expected: int) -> Non
     assert reference.over(weight, color, under) == expected
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", GRIDS)
 @pytest.mark.parametrize("backend", MODULES)
 def test_blend_strip_every_layout_and_strip_equals_numpy(backend: str, name: str) -> None:
     index, colors, weights, photo, expected = blend_job(name)
-    layout = LAYOUTS[name]
+    grid = GRIDS[name]
     before = [array.copy() for array in (index, colors, weights, photo)]
-    for start in range(layout.height):
-        for stop in range(start + 1, layout.height + 1):
-            memory = np.full((stop - start + 2, layout.width, 3), 0xA5, np.uint8)
+    for start in range(grid.height):
+        for stop in range(start + 1, grid.height + 1):
+            memory = np.full((stop - start + 2, grid.width, 3), 0xA5, np.uint8)
             strip = Strip(start, stop)
-            MODULES[backend].blend_strip(index[start:stop], colors, weights, photo, layout, strip, memory[1:-1])
+            MODULES[backend].blend_strip(index[start:stop], colors, weights, photo, grid, strip, memory[1:-1])
             assert_equal_planes(memory[1:-1], expected[start:stop])
             assert (memory[[0, -1]] == 0xA5).all(), "written beside `out`"
     for array, copy in zip((index, colors, weights, photo), before, strict=True):
@@ -64,30 +64,30 @@ def test_blend_strip_every_layout_and_strip_equals_numpy(backend: str, name: str
 @pytest.mark.parametrize("backend", ["torch", "numba"])
 def test_blend_strip_every_weight_and_colour_equals_reference(backend: str) -> None:
     # One tile that holds every entry over every value of the photo, for weights at and beside both ends and between.
-    layout = GridLayout(1, 1, 1, 256, 256)
+    grid = Grid(1, 1, 1, 256, 256)
     index = np.broadcast_to(np.arange(256, dtype=np.uint8), (256, 256)).copy()
     photo = np.repeat(index.T[..., None], 3, axis=2).copy()
     colors = np.stack([np.arange(256), 255 - np.arange(256), np.roll(np.arange(256), 7)], axis=1).astype(np.uint8)
     for weight in (0, 1, 77, 128, 255, 256):
         weights, out = np.full(256, weight, np.uint16), np.empty((256, 256, 3), np.uint8)
-        MODULES[backend].blend_strip(index, colors, weights, photo, layout, Strip(0, 256), out)
+        MODULES[backend].blend_strip(index, colors, weights, photo, grid, Strip(0, 256), out)
         assert_equal_planes(out, mixed(colors[index], photo, weight / 256))
 
 
 def test_blend_strip_torch_takes_and_fills_tensors_too() -> None:
     *arrays, expected = blend_job("last_row_not_full")
-    layout = LAYOUTS["last_row_not_full"]
+    grid = GRIDS["last_row_not_full"]
     out = torch.empty(expected.shape, dtype=torch.uint8)
-    torch_ops.blend_strip(*map(torch.from_numpy, arrays), layout, Strip(0, layout.height), out)
+    torch_ops.blend_strip(*map(torch.from_numpy, arrays), grid, Strip(0, grid.height), out)
     assert_equal_planes(out, expected)
 
 
 @pytest.mark.gpu
 def test_blend_strip_on_cuda_equals_numpy() -> None:
-    for name, layout in LAYOUTS.items():
+    for name, grid in GRIDS.items():
         index, *arrays, expected = blend_job(name)
         out = torch.empty(expected.shape, dtype=torch.uint8, device="cuda")
-        torch_ops.blend_strip(torch.from_numpy(index).cuda(), *arrays, layout, Strip(0, layout.height), out)
+        torch_ops.blend_strip(torch.from_numpy(index).cuda(), *arrays, grid, Strip(0, grid.height), out)
         assert_equal_planes(out.cpu(), expected)
 
 
@@ -104,9 +104,9 @@ def photo(photo: Path) -> Bytes:
 def expected_rgb(maps: torch.Tensor, photo: Bytes, alpha: float, **options: Any) -> Bytes:
     """Compute the sheet from the plain one, with Pillow's resize and numpy."""
     plain = cf.render(maps, **options)
-    layout = GridLayout(**{k: v for k, v in plain.manifest["sheet"].items() if k not in ("height", "width")})
-    resized = np.asarray(Image.fromarray(photo).resize((layout.tile_w, layout.tile_h), Image.Resampling.BILINEAR))
-    under, inside = under_tiles(resized, layout)
+    grid = Grid(**{k: v for k, v in plain.manifest["sheet"].items() if k not in ("height", "width")})
+    resized = np.asarray(Image.fromarray(photo).resize((grid.tile_w, grid.tile_h), Image.Resampling.BILINEAR))
+    under, inside = under_tiles(resized, grid)
     alphas = np.where(inside & (plain.index < plain.manifest["palette"]["levels"]), alpha, 1.0)
     return mixed(plain.rgb(), under, alphas[..., None])
 
@@ -154,8 +154,8 @@ def test_render_overlay_of_every_kind_is_the_same(maps: torch.Tensor, photo: Byt
     Image.fromarray(photo).save(path)
     sheet = cf.render(maps, tile=(10, 14), overlay=make(path))
     assert_equal_planes(sheet.rgb(), expected_rgb(maps, photo, 0.5, tile=(10, 14)))
-    source = str(path) if make in (str, Path) else None
-    expected = {"alpha": 0.5, "source": source, "size": [50, 70], "drawn_at": [10, 14]}
+    provenance = str(path) if make in (str, Path) else None
+    expected = {"alpha": 0.5, "source": provenance, "size": [50, 70], "drawn_at": [10, 14]}
     assert sheet.manifest["overlay"] == expected
 
 
@@ -405,7 +405,7 @@ def test_visualize_another_picture_is_read_once_and_said_once(quadrant: Image.Im
 def test_visualize_overlay_true_of_a_clip_is_its_first_frame() -> None:
     frames = torch.rand(1, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     model = torch.nn.Conv3d(3, 2, 1)
-    sheets = cf.visualize(torch.nn.Sequential(model), frames, "0", overlay=True, alpha=0, tile=8, layout="ncthw")
+    sheets = cf.visualize(torch.nn.Sequential(model), frames, "0", overlay=True, alpha=0, tile=8, grid="ncthw")
     assert len(sheets) == 4
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     values = frames[0, :, 0].permute(1, 2, 0).numpy() * std + mean
@@ -427,7 +427,7 @@ def test_as_picture_undoes_the_preprocessing(quadrant: Image.Image, made: str) -
     }[made]
     cropped = quadrant.resize((384, 256), Image.Resampling.BILINEAR).crop((80, 16, 304, 240))
     picture, expected = (quadrant, cropped) if made == "torchvision" else (small, small)
-    assert_equal_planes(as_picture(preprocess(picture), preprocess), np.asarray(expected))
+    assert_equal_planes(as_image(preprocess(picture), preprocess), np.asarray(expected))
 
 
 def test_as_picture_undoes_the_preprocessing_of_a_clip(quadrant: Image.Image) -> None:
@@ -436,17 +436,17 @@ def test_as_picture_undoes_the_preprocessing_of_a_clip(quadrant: Image.Image) ->
     mean, std = np.array([0.43216, 0.394666, 0.37645]), np.array([0.22803, 0.22145, 0.216989])
     values = (frame.permute(1, 2, 0).numpy() * std + mean).clip(0, 1)
     assert_same_plane(
-        as_picture(frame, preprocess).reshape(112, -1), np.floor(values * 255 + 0.5).astype(np.uint8).reshape(112, -1)
+        as_image(frame, preprocess).reshape(112, -1), np.floor(values * 255 + 0.5).astype(np.uint8).reshape(112, -1)
     )
 
 
 def test_as_picture_of_unknown_values_spreads_them_and_survives_nan() -> None:
     values = torch.tensor([-3.0, -1.0, NAN, 5.0, float("inf"), 1.0]).reshape(1, 2, 3).expand(3, -1, -1)
-    picture = as_picture(values, lambda picture: values)
+    picture = as_image(values, lambda picture: values)
     assert picture[..., 0].tolist() == [[0, 64, 0], [255, 0, 128]]
-    flat = as_picture(torch.full((3, 2, 2), 7.0), lambda picture: values)
+    flat = as_image(torch.full((3, 2, 2), 7.0), lambda picture: values)
     assert not flat.any()
-    assert not as_picture(torch.full((3, 2, 2), NAN), lambda picture: values).any()
+    assert not as_image(torch.full((3, 2, 2), NAN), lambda picture: values).any()
 
 
 # The command line.
@@ -528,5 +528,5 @@ def test_palette_entries_that_are_no_values_are_opaque(photo: Bytes) -> None:
     backdrop = read_overlay(photo, 0.25)
     assert backdrop is not None
     palette = make_palette("viridis", shows_background=True, shows_bad=True)
-    overlay = backdrop.under(GridLayout(1, 1, 1, 5, 7), palette, "numba")
+    overlay = backdrop.under(Grid(1, 1, 1, 5, 7), palette, "numba")
     assert overlay.weights.tolist() == [64] * 254 + [256] * 2

@@ -130,10 +130,10 @@ def test_a_lost_device_leaves_the_single_files_that_were_finished(
 
 def test_sheets_in_memory_land_in_bands_and_keep_no_page_locked_memory(device: FakeDevice) -> None:
     sheet = cf.render(maps_of(), tile=40, backend="torch")
-    assert len(device.landings) == bands.LANDINGS
-    for landing in device.landings:
-        assert landing.numel() <= bands.BAND_BYTES < sheet.index.size
-        assert not np.shares_memory(landing.numpy(), sheet.index)
+    assert len(device.stagings) == bands.LANDINGS
+    for staging in device.stagings:
+        assert staging.numel() <= bands.BAND_BYTES < sheet.index.size
+        assert not np.shares_memory(staging.numpy(), sheet.index)
 
 
 # Faults: wherever a device may report one, it is an error of this package.
@@ -267,7 +267,7 @@ def test_a_device_with_little_memory_draws_the_same(device: FakeDevice, monkeypa
 
 def test_draw_on_device_is_the_plane_of_the_sheet() -> None:
     options = RenderOptions(tile=36, gap=3, margin=5, backend="torch")
-    index = drawing.draw_on_device(plan_sheet(maps_of(), options, cf.Source()))
+    index = drawing.draw_on_device(plan_sheet(maps_of(), options, cf.Provenance()))
     assert index is not None
     assert np.array_equal(index.numpy(), cf.render(maps_of(), **vars(options)).index)
 
@@ -288,7 +288,7 @@ def test_a_jpeg_of_a_plain_sheet_on_cuda_is_encoded_there(
     monkeypatch.setattr("cnnviz_fast.formats.picture.write_device_jpeg", encode)
     backdrop = read_overlay(picture, None) if options.get("overlay") else None
     options = {name: value for name, value in options.items() if name != "overlay"}
-    plan = plan_sheet(maps_of(), RenderOptions(tile=36, backend="torch", **options), cf.Source(), backdrop)
+    plan = plan_sheet(maps_of(), RenderOptions(tile=36, backend="torch", **options), cf.Provenance(), backdrop)
     plan = replace(plan, device=torch.device("cuda:1"))
     monkeypatch.setattr(drawing, "device_at", lambda _: FakeDevice())
     monkeypatch.setattr(MAIN_PATH, "draw_on_device", lambda plan: torch.zeros(2, 2, dtype=torch.uint8))
@@ -304,7 +304,7 @@ def jpeg_plan(monkeypatch: pytest.MonkeyPatch) -> Plan:
     there = FakeDevice()
     for module in (drawing, MAIN_PATH):
         monkeypatch.setattr(module, "device_at", lambda _: there)
-    plan = plan_sheet(maps_of(), RenderOptions(tile=36, backend="torch"), cf.Source())
+    plan = plan_sheet(maps_of(), RenderOptions(tile=36, backend="torch"), cf.Provenance())
     return replace(plan, device=torch.device("cuda"))
 
 

@@ -27,7 +27,7 @@ from cnnviz_fast.formats import picture as formats
 from cnnviz_fast.kernels import numba_cpu
 from cnnviz_fast.kernels.backends import BACKENDS, choose
 from cnnviz_fast.options import ALIGNMENTS, NORMALIZATIONS, RenderOptions
-from cnnviz_fast.provenance import Source
+from cnnviz_fast.provenance import Provenance
 from cnnviz_fast.sheets.sheet import Sheet
 
 Plane = NDArray[np.uint8]
@@ -316,9 +316,9 @@ def test_render_report_is_in_the_manifest_and_of_the_whole_layer() -> None:
 
 def test_render_plan_names_its_tiles(maps: torch.Tensor) -> None:
     options = RenderOptions(reduce="sum,strongest", beside=True, channels="1,4", sort=True, rank="variance")
-    plan = MAIN_PATH.plan_sheet(maps, options, Source())
+    plan = MAIN_PATH.plan_sheet(maps, options, Provenance())
     assert plan.selection.names == ["sum", "strongest", "4", "1"]
-    assert plan.layout.count == 4
+    assert plan.grid.count == 4
 
 
 def test_render_reduced_nan_is_drawn_as_bad(maps: torch.Tensor) -> None:
@@ -370,7 +370,7 @@ def test_render_label_writes_the_channel_above_each_tile(maps: torch.Tensor) -> 
 
 @shows("title")
 def test_render_title_is_written_above_the_grid(maps: torch.Tensor) -> None:
-    options = {"tile": 20, "colormap": "gray", "source": Source(layer="conv1")}
+    options = {"tile": 20, "colormap": "gray", "source": Provenance(layer="conv1")}
     plain = cf.render(maps, **options)
     sheets = [cf.render(maps, title=title, **options) for title in ("{layer}", "conv1", "conv2")]
     for sheet in sheets:
@@ -432,9 +432,9 @@ def test_render_threads_work_at_once(threads: int, maps: torch.Tensor, monkeypat
 
 @shows("source")
 def test_render_source_is_told_in_the_manifest(maps: torch.Tensor) -> None:
-    source = Source(model="resnet50", weights="none", layer="layer4", image="cat.jpg")
-    manifest = cf.render(maps, tile=9, source=source).manifest
-    told = {name: value for name, value in dataclasses.asdict(source).items() if name != "categories"}
+    provenance = Provenance(model="resnet50", weights="none", layer="layer4", image="cat.jpg")
+    manifest = cf.render(maps, tile=9, provenance=provenance).manifest
+    told = {name: value for name, value in dataclasses.asdict(provenance).items() if name != "categories"}
     assert {name: manifest[name] for name in told} == told
     assert cf.render(maps, tile=9).manifest["layer"] is None
 
@@ -446,9 +446,9 @@ def test_render_source_is_told_in_the_manifest(maps: torch.Tensor) -> None:
 @pytest.mark.parametrize("backend", ["torch", "numba"])
 def test_render_every_case_equals_the_reference(backend: str, name: str) -> None:
     case = CASES[name]
-    layout = {"tile": case.tile, "grid": case.grid, "gap": case.gap, "margin": case.margin}
-    expected = cf.render(case.maps, backend="reference", **layout)
-    sheet = cf.render(case.maps, backend=backend, threads=2, **layout)
+    grid = {"tile": case.tile, "grid": case.grid, "gap": case.gap, "margin": case.margin}
+    expected = cf.render(case.maps, backend="reference", **grid)
+    sheet = cf.render(case.maps, backend=backend, threads=2, **grid)
     assert_same_plane(sheet.index, expected.index, levels=expected.colors.levels)
     assert_equal_planes(sheet.palette, expected.palette)
     # Backends sum in different orders, so means and deviations may differ in their last bits; all else is exact.
@@ -559,8 +559,8 @@ def test_render_flat_channel_is_one_colour(normalize: str) -> None:
     [{}, {"gap": 3}, {"margin": 5, "grid": "x2"}, {"grid": "4x3", "gap": 1}, {"label": True},
      {"label": True, "title": "a title", "colorbar": True, "gap": 2, "margin": 3}],
 )  # fmt: skip
-def test_manifest_box_holds_that_channel(maps: torch.Tensor, layout: dict[str, Any]) -> None:
-    sheet = cf.render(maps, tile=20, colormap="gray", **layout)
+def test_manifest_box_holds_that_channel(maps: torch.Tensor, grid: dict[str, Any]) -> None:
+    sheet = cf.render(maps, tile=20, colormap="gray", **grid)
     for position, tile in enumerate(sheet.manifest["tiles"]):
         alone = cf.render(maps, tile=20, colormap="gray", channels=[tile["channel"]])
         assert_equal_planes(tile_of(sheet, position), alone.index)

@@ -94,8 +94,8 @@ def test_vectors_are_drawn_as_bars(samples: torch.Tensor) -> None:
 @pytest.mark.parametrize("as_pairs", [False, True])
 def test_layers_come_one_after_the_other_with_their_sources(as_pairs: bool, samples: torch.Tensor) -> None:
     layers = {"a": samples, "b": samples[:, :2, :3, :3] + 1}
-    sources = [cf.Source(model="net", image=f"{n}.jpg") for n in range(5)]
-    sheets = list(cf.render_batch(iter(layers.items()) if as_pairs else layers, sources=sources, tile=20))
+    provenances = [cf.Provenance(model="net", image=f"{n}.jpg") for n in range(5)]
+    sheets = list(cf.render_batch(iter(layers.items()) if as_pairs else layers, provenances=provenances, tile=20))
     named = [(sheet.manifest["layer"], sheet.manifest["image"], sheet.manifest["model"]) for sheet in sheets]
     assert named == [(layer, f"{n}.jpg", "net") for layer in "ab" for n in range(5)]
     assert np.array_equal(sheets[7].index, cf.render(layers["b"][2], tile=20).index)
@@ -105,7 +105,7 @@ def test_layers_come_one_after_the_other_with_their_sources(as_pairs: bool, samp
 def test_plans_of_single_tiles_and_overlays(samples: torch.Tensor, tmp_path: Path) -> None:
     photos = [np.full((50, 70, 3), 40 * n, dtype=np.uint8) for n in range(5)]
     backdrops = [read_overlay(photo, 0.5) for photo in photos]
-    plans = plan_batch(samples, RenderOptions(tile=70), [cf.Source()] * 5, backdrops, plan_tiles)
+    plans = plan_batch(samples, RenderOptions(tile=70), [cf.Provenance()] * 5, backdrops, plan_tiles)
     for n, plan in enumerate(plans):
         files = write_tiles(plan, [tmp_path / str(n) / file for file in tile_names(plan, "{channel}.png", "")])
         expected = cf.save_tiles(samples[n], tmp_path / "one" / str(n), tile=70, overlay=photos[n])
@@ -297,7 +297,7 @@ def test_maps_that_are_none_are_refused(maps: Any, error: type[Exception], messa
 
 def test_sources_of_another_number_are_refused(samples: torch.Tensor) -> None:
     with pytest.raises(InputError, match=r"^sources must be one a sample, 5, got 2\.$"):
-        list(cf.render_batch(samples, sources=[cf.Source()] * 2))
+        list(cf.render_batch(samples, provenances=[cf.Provenance()] * 2))
 
 
 def test_options_are_checked_before_anything_is_drawn(samples: torch.Tensor) -> None:

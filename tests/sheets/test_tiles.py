@@ -81,7 +81,7 @@ def test_save_tiles_npy_holds_the_index_plane(maps: torch.Tensor, tmp_path: Path
 
 
 def test_save_tiles_manifest_says_which_file_is_which(maps: torch.Tensor, tmp_path: Path) -> None:
-    paths = cf.save_tiles(maps, tmp_path, tile=9, channels="9,4", source=cf.Source(layer="layer4"))
+    paths = cf.save_tiles(maps, tmp_path, tile=9, channels="9,4", provenance=cf.Provenance(layer="layer4"))
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["layer"] == "layer4"
     assert [(t["file"], t["channel"]) for t in manifest["tiles"]] == [("9.png", 9), ("4.png", 4)]

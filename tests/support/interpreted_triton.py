@@ -45,10 +45,10 @@ def _small_blocks() -> Any:
 def draw(job: kernels.Job, strip_rows: int | None = None, maps: torch.Tensor | None = None) -> kernels.Plane:
     """Draw a job's sheet by strips; each lies between rows that nothing may be written to."""
     maps, bands = job.maps if maps is None else maps, []
-    for strip in job.layout.strips(strip_rows or job.layout.height):
-        memory = np.full((strip.stop - strip.start + 2, job.layout.width), 0xA5, dtype=np.uint8)
+    for strip in job.grid.strips(strip_rows or job.grid.height):
+        memory = np.full((strip.stop - strip.start + 2, job.grid.width), 0xA5, dtype=np.uint8)
         triton_gpu.render_strip(
-            maps, job.vmin, job.vmax, job.rows, job.cols, job.layout, job.paint, strip, memory[1:-1]
+            maps, job.vmin, job.vmax, job.rows, job.cols, job.grid, job.paint, strip, memory[1:-1]
         )  # fmt: skip
         assert (memory[[0, -1]] == 0xA5).all(), "written beside `out`"
         bands.append(memory[1:-1])
@@ -105,9 +105,7 @@ def test_render_strip_any_height_gives_the_same_plane(name: str, strip_rows: int
 @pytest.mark.parametrize("name", ["mixed", "channels_last", "every_other"])
 def test_half_maps_are_widened_as_they_are_read(name: str, dtype: torch.dtype) -> None:
     half = as_maps(CASES[name].maps).to(dtype)
-    job = kernels.make_job(
-        half.float(), kernels.case_job(name, "center", "bilinear").layout, paint=kernels.WITH_ENTRIES
-    )
+    job = kernels.make_job(half.float(), kernels.case_job(name, "center", "bilinear").grid, paint=kernels.WITH_ENTRIES)
     assert_equal_planes(draw(job, maps=half), kernels.draw("reference", job))
     assert_same_range(triton_gpu.channel_range(half), reference.channel_range(half.float().contiguous().numpy()))
     assert_same_moments(half)
@@ -117,17 +115,17 @@ def test_half_maps_are_widened_as_they_are_read(name: str, dtype: torch.dtype) -
 @pytest.mark.parametrize("name", ["gap_and_margin", "labels_and_rows_without_tiles", "channels_last", "mixed"])
 def test_render_strip_of_several_samples_draws_each_as_on_its_own(name: str, dtype: torch.dtype) -> None:
     job = kernels.case_job(name, "center", "bilinear")
-    layout, values = job.layout, job.maps.to(dtype).float()
-    jobs = [kernels.make_job(values * factor, layout, paint=kernels.WITH_ENTRIES) for factor in (1, -2, 0, 0.25)]
+    grid, values = job.grid, job.maps.to(dtype).float()
+    jobs = [kernels.make_job(values * factor, grid, paint=kernels.WITH_ENTRIES) for factor in (1, -2, 0, 0.25)]
     batch = torch.stack([one.maps for one in jobs]).to(dtype)
     batch = batch.to(memory_format=torch.channels_last) if name == "channels_last" else batch
     vmin, vmax = (torch.stack([getattr(one, end) for one in jobs]) for end in ("vmin", "vmax"))
-    planes = torch.full((4, layout.height, layout.width), 0xA5, dtype=torch.uint8)
-    strips = layout.strips(4)  # which begin and end inside cells
+    planes = torch.full((4, grid.height, grid.width), 0xA5, dtype=torch.uint8)
+    strips = grid.strips(4)  # which begin and end inside cells
     assert len(strips) > 2
     for strip in strips[1:]:
         band = planes[:, strip.start : strip.stop]
-        triton_gpu.render_strip(batch, vmin, vmax, job.rows, job.cols, layout, kernels.WITH_ENTRIES, strip, band)
+        triton_gpu.render_strip(batch, vmin, vmax, job.rows, job.cols, grid, kernels.WITH_ENTRIES, strip, band)
     assert (planes[:, : strips[0].stop] == 0xA5).all(), "written beside `out`"
     for one, plane in zip(jobs, planes, strict=True):
         assert_equal_planes(plane[strips[1].start :], kernels.draw("reference", one)[strips[1].start :])
@@ -181,9 +179,9 @@ def test_channel_range_of_many_parts_is_measured_in_stages() -> None:
 
 def test_render_strip_fills_a_tensor_in_place() -> None:
     job = kernels.case_job("gap_and_margin", "center", "bilinear")
-    out = torch.full((job.layout.height, job.layout.width), 0xA5, dtype=torch.uint8)
-    strip = Strip(0, job.layout.height)
-    triton_gpu.render_strip(job.maps, job.vmin, job.vmax, job.rows, job.cols, job.layout, job.paint, strip, out)
+    out = torch.full((job.grid.height, job.grid.width), 0xA5, dtype=torch.uint8)
+    strip = Strip(0, job.grid.height)
+    triton_gpu.render_strip(job.maps, job.vmin, job.vmax, job.rows, job.cols, job.grid, job.paint, strip, out)
     assert_equal_planes(out, kernels.case_plane("gap_and_margin", "center", "bilinear"))
 
 
@@ -193,20 +191,20 @@ def test_render_strip_any_job_equals_reference(job: kernels.Job, strip_rows: int
     assert_equal_planes(draw(job, strip_rows), kernels.draw("reference", job))
 
 
-@pytest.mark.parametrize("name", overlays.LAYOUTS)
+@pytest.mark.parametrize("name", overlays.GRIDS)
 def test_blend_strip_every_layout_equals_numpy(name: str) -> None:
     index, colors, weights, photo, expected = overlays.blend_job(name)
-    layout = overlays.LAYOUTS[name]
-    for strip in layout.strips(layout.height // 2 + 1):
-        memory = np.full((strip.stop - strip.start + 2, layout.width, 3), 0xA5, np.uint8)
+    grid = overlays.GRIDS[name]
+    for strip in grid.strips(grid.height // 2 + 1):
+        memory = np.full((strip.stop - strip.start + 2, grid.width, 3), 0xA5, np.uint8)
         band = index[strip.start : strip.stop]
-        triton_gpu.blend_strip(band, colors, weights, photo, layout, strip, memory[1:-1])
+        triton_gpu.blend_strip(band, colors, weights, photo, grid, strip, memory[1:-1])
         assert_equal_planes(memory[1:-1], expected[strip.start : strip.stop])
         assert (memory[[0, -1]] == 0xA5).all(), "written beside `out`"
 
 
 def test_blend_strip_takes_and_fills_tensors_too() -> None:
     *arrays, expected = overlays.blend_job("last_row_not_full")
-    layout, out = overlays.LAYOUTS["last_row_not_full"], torch.empty(expected.shape, dtype=torch.uint8)
-    triton_gpu.blend_strip(*map(torch.from_numpy, arrays), layout, Strip(0, layout.height), out)
+    grid, out = overlays.GRIDS["last_row_not_full"], torch.empty(expected.shape, dtype=torch.uint8)
+    triton_gpu.blend_strip(*map(torch.from_numpy, arrays), grid, Strip(0, grid.height), out)
     assert_equal_planes(out, expected)

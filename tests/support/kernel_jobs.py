@@ -15,7 +15,7 @@ from support.cases import CASES, INF, LARGEST, NAN, SMALLEST
 
 from cnnviz_fast.channels.ranges import drawing_range
 from cnnviz_fast.channels.values import as_maps, squash
-from cnnviz_fast.geometry import GridLayout, Positions, plan_grid, sampling_positions
+from cnnviz_fast.geometry import Grid, Positions, plan_grid, sampling_positions
 from cnnviz_fast.kernels import Paint, numba_cpu, reference, torch_ops
 from cnnviz_fast.kernels.backends import BACKENDS
 from cnnviz_fast.options import ALIGNMENTS, NORMALIZATIONS, UPSAMPLINGS, RenderOptions
@@ -44,13 +44,13 @@ class Job:
     vmax: torch.Tensor
     rows: Positions
     cols: Positions
-    layout: GridLayout
+    grid: Grid
     paint: Paint
 
 
 def make_job(
     maps: torch.Tensor,
-    layout: GridLayout,
+    grid: Grid,
     align: str = "center",
     upsampling: str = "bilinear",
     paint: Paint = ALL_LEVELS,
@@ -63,9 +63,9 @@ def make_job(
     if options.get("normalize") == "symmetric":
         paint = paint._replace(flat=0.5)
     vmin, vmax = drawing_range(maps, vmin, vmax, RenderOptions(**options))
-    rows = sampling_positions(maps.shape[1], layout.tile_h, align, upsampling)
-    cols = sampling_positions(maps.shape[2], layout.tile_w, align, upsampling)
-    return Job(maps, vmin, vmax, rows, cols, layout, paint)
+    rows = sampling_positions(maps.shape[1], grid.tile_h, align, upsampling)
+    cols = sampling_positions(maps.shape[2], grid.tile_w, align, upsampling)
+    return Job(maps, vmin, vmax, rows, cols, grid, paint)
 
 
 def draw(backend: str, job: Job, strip_rows: int | None = None) -> Plane:
@@ -74,9 +74,9 @@ def draw(backend: str, job: Job, strip_rows: int | None = None) -> Plane:
     arrays = [to_array(tensor) for tensor in (job.maps, job.vmin, job.vmax)]
     before = [tensor.clone() for tensor in (job.maps, job.vmin, job.vmax)]
     bands = []
-    for strip in job.layout.strips(strip_rows or job.layout.height):
-        memory = np.full((strip.stop - strip.start + 2, job.layout.width), 0xA5, dtype=np.uint8)
-        MODULES[backend].render_strip(*arrays, job.rows, job.cols, job.layout, job.paint, strip, memory[1:-1])
+    for strip in job.grid.strips(strip_rows or job.grid.height):
+        memory = np.full((strip.stop - strip.start + 2, job.grid.width), 0xA5, dtype=np.uint8)
+        MODULES[backend].render_strip(*arrays, job.rows, job.cols, job.grid, job.paint, strip, memory[1:-1])
         assert (memory[[0, -1]] == 0xA5).all(), "written beside `out`"
         bands.append(memory[1:-1])
     for tensor, copy in zip((job.maps, job.vmin, job.vmax), before, strict=True):
@@ -88,8 +88,8 @@ def draw(backend: str, job: Job, strip_rows: int | None = None) -> Plane:
 def case_job(name: str, align: str, upsampling: str) -> Job:
     case = CASES[name]
     maps = as_maps(case.maps)
-    layout = plan_grid(len(maps), *case.tile, grid=case.grid, gap=case.gap, margin=case.margin, room=case.room)
-    return make_job(maps, layout, align, upsampling, WITH_ENTRIES)
+    grid = plan_grid(len(maps), *case.tile, grid=case.grid, gap=case.gap, margin=case.margin, room=case.room)
+    return make_job(maps, grid, align, upsampling, WITH_ENTRIES)
 
 
 @cache
@@ -149,7 +149,7 @@ def any_jobs(draw_value: Any) -> Job:
     """Any maps on any layout in any palette."""
     maps = draw_value(any_maps())
     cols = draw_value(st.integers(1, len(maps) + 1))
-    layout = GridLayout(
+    grid = Grid(
         count=len(maps),
         rows=-(-len(maps) // cols) + draw_value(st.integers(0, 1)),
         cols=cols,
@@ -167,7 +167,7 @@ def any_jobs(draw_value: Any) -> Job:
     background, bad = draw_value(st.sampled_from([(254, 255), (0, 255), (255, 0)]))
     return make_job(
         maps,
-        layout,
+        grid,
         draw_value(st.sampled_from(ALIGNMENTS)),
         draw_value(st.sampled_from(UPSAMPLINGS)),
         Paint(levels, 0.0, background, bad),

@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnviz_fast.geometry import GridLayout
+from cnnviz_fast.geometry import Grid
 
 Bytes = NDArray[np.uint8]
 
 
-LAYOUTS = {
-    "one_pixel": GridLayout(1, 1, 1, 1, 1),
-    "one_tile": GridLayout(1, 1, 1, 5, 7),
-    "full": GridLayout(6, 2, 3, 4, 5),
-    "gap": GridLayout(6, 2, 3, 4, 5, gap=2),
-    "margin": GridLayout(2, 1, 2, 3, 4, margin=3),
-    "last_row_not_full": GridLayout(5, 2, 3, 4, 5, gap=1, margin=2),
-    "last_rows_empty": GridLayout(3, 4, 2, 2, 3, gap=2, margin=1),
-    "one_column": GridLayout(4, 4, 1, 3, 2),
+GRIDS = {
+    "one_pixel": Grid(1, 1, 1, 1, 1),
+    "one_tile": Grid(1, 1, 1, 5, 7),
+    "full": Grid(6, 2, 3, 4, 5),
+    "gap": Grid(6, 2, 3, 4, 5, gap=2),
+    "margin": Grid(2, 1, 2, 3, 4, margin=3),
+    "last_row_not_full": Grid(5, 2, 3, 4, 5, gap=1, margin=2),
+    "last_rows_empty": Grid(3, 4, 2, 2, 3, gap=2, margin=1),
+    "one_column": Grid(4, 4, 1, 3, 2),
 }
 
 
@@ -29,15 +29,15 @@ def random_bytes(*shape: int, seed: int = 0) -> Bytes:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
-def under_tiles(photo: Bytes, layout: GridLayout) -> tuple[Bytes, NDArray[np.bool_]]:
+def under_tiles(photo: Bytes, grid: Grid) -> tuple[Bytes, NDArray[np.bool_]]:
     """Lay a photo under every tile of a sheet by the grid's rule, written anew; and tell which pixels have one."""
-    plane = np.zeros((layout.height, layout.width, 3), np.uint8)
-    inside = np.zeros((layout.height, layout.width), bool)
-    for position in range(layout.count):
-        y = layout.margin + position // layout.cols * (layout.tile_h + layout.gap)
-        x = layout.margin + position % layout.cols * (layout.tile_w + layout.gap)
-        plane[y : y + layout.tile_h, x : x + layout.tile_w] = photo
-        inside[y : y + layout.tile_h, x : x + layout.tile_w] = True
+    plane = np.zeros((grid.height, grid.width, 3), np.uint8)
+    inside = np.zeros((grid.height, grid.width), bool)
+    for position in range(grid.count):
+        y = grid.margin + position // grid.cols * (grid.tile_h + grid.gap)
+        x = grid.margin + position % grid.cols * (grid.tile_w + grid.gap)
+        plane[y : y + grid.tile_h, x : x + grid.tile_w] = photo
+        inside[y : y + grid.tile_h, x : x + grid.tile_w] = True
     return plane, inside
 
 
@@ -49,11 +49,11 @@ def mixed(colors: Bytes, photo: Bytes, alpha: Any) -> Bytes:
 @cache
 def blend_job(name: str) -> tuple[Bytes, Bytes, NDArray[np.uint16], Bytes, Bytes]:
     """Return index, colors, weights (of every size, each entry its own), photo and the sheet expected of them."""
-    layout = LAYOUTS[name]
-    index, colors = random_bytes(layout.height, layout.width), random_bytes(256, 3, seed=1)
-    photo = random_bytes(layout.tile_h, layout.tile_w, 3, seed=2)
+    grid = GRIDS[name]
+    index, colors = random_bytes(grid.height, grid.width), random_bytes(256, 3, seed=1)
+    photo = random_bytes(grid.tile_h, grid.tile_w, 3, seed=2)
     weights = np.random.default_rng(3).permutation(257)[:256].astype(np.uint16)
-    weights[index[layout.margin, layout.margin]] = 256
-    under, inside = under_tiles(photo, layout)
+    weights[index[grid.margin, grid.margin]] = 256
+    under, inside = under_tiles(photo, grid)
     alpha = np.where(inside, weights[index] / 256, 1)[..., None]
     return index, colors, weights, photo, mixed(colors[index], under, alpha)

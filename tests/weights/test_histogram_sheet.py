@@ -28,7 +28,7 @@ def infos() -> list[cf.ParameterInfo]:
 
 
 def test_histogram_sheet_as_a_file_shows_every_bar(infos: list[cf.ParameterInfo], tmp_path: Path) -> None:
-    path = write_sheet(plan_histograms(infos, source=cf.Source("net", "seeded")), tmp_path / "histograms.png")
+    path = write_sheet(plan_histograms(infos, provenance=cf.Provenance("net", "seeded")), tmp_path / "histograms.png")
     manifest = json.loads(path.with_suffix(".json").read_text())
     assert (manifest["model"], manifest["weights"]) == ("net", "seeded")
     with Image.open(path) as image:

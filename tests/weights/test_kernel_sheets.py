@@ -15,7 +15,7 @@ from torch import nn
 
 from cnnviz_fast.errors import DTypeError, OptionError, ShapeError
 from cnnviz_fast.options import KernelOptions
-from cnnviz_fast.provenance import Source
+from cnnviz_fast.provenance import Provenance
 from cnnviz_fast.weights import kernel_sheets
 from cnnviz_fast.weights.kernel_sheets import RgbPlan, kernels_of, plan_kernels, write_kernels
 from cnnviz_fast.weights.parameters import held_tensors
@@ -28,7 +28,7 @@ def noise(*shape: int) -> torch.Tensor:
 def draw(weight: torch.Tensor, folder: Path, **options: Any) -> tuple[NDArray[np.uint8], dict[str, Any]]:
     """Write a picture; return its pixels, (H, W, 3) uint8, and its manifest."""
     options = {"colormap": "gray", **options}
-    plan = plan_kernels(weight, KernelOptions(**options), name="body.weight", source=Source("net", "seeded"))
+    plan = plan_kernels(weight, KernelOptions(**options), name="body.weight", provenance=Provenance("net", "seeded"))
     path = write_kernels(plan, folder / "weight.png")
     manifest = json.loads(path.with_suffix(".json").read_text())
     assert (manifest["parameter"], manifest["model"]) == ("body.weight", "net")
@@ -229,8 +229,8 @@ def test_threads_do_not_change_the_file(tmp_path: Path) -> None:
 def test_rgb_plan_draws_any_strip() -> None:
     plan = plan_kernels(noise(9, 3, 5, 5), KernelOptions())
     assert isinstance(plan, RgbPlan)
-    whole = plan.draw(kernel_sheets.Strip(0, 40), np.empty((40, plan.layout.width, 3), np.uint8))
-    part = plan.draw(kernel_sheets.Strip(13, 29), np.empty((16, plan.layout.width, 3), np.uint8))
+    whole = plan.draw(kernel_sheets.Strip(0, 40), np.empty((40, plan.grid.width, 3), np.uint8))
+    part = plan.draw(kernel_sheets.Strip(13, 29), np.empty((16, plan.grid.width, 3), np.uint8))
     np.testing.assert_array_equal(whole[13:29], part)
 
 

@@ -24,13 +24,13 @@ from ...errors import BackendError, OptionError
 from ...inputs.decode import reason
 from ...runtime.files import whole_file
 from ...runtime.stage_times import Stages, watched
-from ..batches import Named, Outcome, Recipe, Work
+from ..batches import BatchWorker, ImageId, Outcome, OutputSpec
 from ..shard import render_shard
 
 if TYPE_CHECKING:
-    from ...inputs.reading import Read
+    from ...inputs.reading import ImageBatch
     from ...models.load import LoadedModel
-    from ..images import Pictures
+    from ..images import Images
 
 NOTES = ".ray"
 """Folder in that of the run, while it goes on: what it has to say to its actors, wherever they are."""
@@ -46,7 +46,7 @@ UNDER_WAY = 2
 
 
 @dataclass(frozen=True)
-class Shift:
+class ActorTask:
     """All that an actor has to know of a run.
 
     Attributes:
@@ -63,10 +63,10 @@ class Shift:
     """
 
     model: LoadedModel
-    pictures: Pictures
+    pictures: Images
     calls: Sequence[Sequence[Sequence[int]]]
     stems: Mapping[int, str]
-    recipe: Recipe
+    output_spec: OutputSpec
     fills: bool
     done: int
     folder: str
@@ -77,27 +77,27 @@ class Shift:
     @property
     def notes(self) -> Path:
         """Folder of the notes."""
-        return self.recipe.folder / NOTES
+        return self.output_spec.folder / NOTES
 
     @property
     def stopped(self) -> bool:
         """Whether no further batch is to be begun."""
         return (self.notes / STOP).exists()
 
-    def work(self) -> Work:
+    def work(self) -> BatchWorker:
         """Make the work of an actor, in it."""
         with contextlib.suppress(OSError):  # not there on this machine: then neither is anything below it
             os.chdir(self.folder)
         if not self.notes.is_dir():
             raise OptionError(
                 f"out must lie on a file system that all machines of the cluster share, but {platform.node()} does not "
-                f"see {self.recipe.folder}."
+                f"see {self.output_spec.folder}."
             )
         if self.on_gpu:
             self.model.module.to("cuda")  # Ray shows each actor no other GPU than its own
-        options = self.recipe.options
+        options = self.output_spec.options
         options = dataclasses.replace(options, threads=options.threads or self.cpus)
-        work = Work(self.model, dataclasses.replace(self.recipe, options=options))
+        work = BatchWorker(self.model, dataclasses.replace(self.output_spec, options=options))
         work.fills, work.done = self.fills, self.done
         return work
 
@@ -124,7 +124,7 @@ class Actor:
     def __init__(self, shift: Sequence[Any]) -> None:
         """Keep the reference of the shift, pickled, in a list: Ray would put what it refers to in its place."""
         self._reference = shift[0]
-        self._shift: Shift | None = None
+        self._shift: ActorTask | None = None
 
     def __call__(self, rows: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Do a call, and give a row for each batch."""
@@ -143,13 +143,13 @@ class Actor:
             yield _pickled(error)
 
 
-def _received(reference: Any) -> Shift:
+def _received(reference: Any) -> ActorTask:
     """Fetch what the run has sent, with the classes of its model and pictures."""
     import ray
 
     packed = ray.get(reference)
     try:
-        shift: Shift = pickle.loads(packed)
+        shift: ActorTask = pickle.loads(packed)
     except Exception as error:  # whatever the import of somebody's module raises
         raise BackendError(
             f"{platform.node()} cannot load the model or the images: {reason(error)}. Install what they need on every "
@@ -158,7 +158,7 @@ def _received(reference: Any) -> Shift:
     return shift
 
 
-def _done(shift: Shift, work: Work, call: int) -> Iterator[bytes]:
+def _done(shift: ActorTask, work: BatchWorker, call: int) -> Iterator[bytes]:
     """Do a call, but for what an actor before this one has finished of it."""
     begin = 0
     with contextlib.suppress(FileNotFoundError):
@@ -176,12 +176,12 @@ def _done(shift: Shift, work: Work, call: int) -> Iterator[bytes]:
     yield pickle.dumps(Returned(call, None, Outcome(), {}, {}))
 
 
-def _note(shift: Shift, call: int, batch: int) -> Path:
+def _note(shift: ActorTask, call: int, batch: int) -> Path:
     """Say where a batch is kept that is finished."""
     return shift.notes / f"{call}-{batch}.done"
 
 
-def _count_attempt(shift: Shift, call: int, begin: int) -> None:
+def _count_attempt(shift: ActorTask, call: int, begin: int) -> None:
     """Note that a call goes on at a batch, until it is over, so that the next attempt knows if this one dies of it."""
     died = len(list(shift.notes.glob(f"{call}-{begin}.begun*")))
     if died >= ATTEMPTS:
@@ -194,20 +194,20 @@ def _count_attempt(shift: Shift, call: int, begin: int) -> None:
     (shift.notes / f"{call}-{begin}.begun{died}").touch()
 
 
-def _batches(shift: Shift, work: Work, call: int, begin: int) -> Iterator[Returned]:
+def _batches(shift: ActorTask, work: BatchWorker, call: int, begin: int) -> Iterator[Returned]:
     """Do the batches of a call from `begin` on, until it is told to stop."""
     work.grids = {}
     stages = Stages()
     sizes = list(map(len, shift.calls[call]))
 
-    def until_stopped(reads: Iterator[Read]) -> Iterator[Read]:
+    def until_stopped(reads: Iterator[ImageBatch]) -> Iterator[ImageBatch]:
         for read in reads:
             if shift.stopped:
                 return
             stages.add("decode", read.seconds)
             yield read
 
-    def named(position: int) -> Named:
+    def named(position: int) -> ImageId:
         picture = shift.pictures.named(position)
         return picture._replace(stem=shift.stems.get(position, picture.stem))
 

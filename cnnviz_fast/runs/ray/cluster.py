@@ -36,7 +36,7 @@ DATA_ENDS_S = 30.0
 """That they have to end in. It takes them a moment, on a machine that is busy some seconds."""
 
 
-class Crew(NamedTuple):
+class ActorPool(NamedTuple):
     """Actors: how many, the CPUs of each, and whether each has a GPU."""
 
     actors: int
@@ -44,7 +44,7 @@ class Crew(NamedTuple):
     on_gpu: bool
 
 
-def crew_of(nodes: Sequence[Mapping[str, float]], workers: int | None) -> Crew:
+def pool_of(nodes: Sequence[Mapping[str, float]], workers: int | None) -> ActorPool:
     """Share a cluster out among actors.
 
     Args:
@@ -72,7 +72,7 @@ def crew_of(nodes: Sequence[Mapping[str, float]], workers: int | None) -> Crew:
         unit = "GPUs, with a CPU each," if on_gpu else "CPUs"
         raise OptionError(f"workers must be from 1 to the {unit} of the Ray cluster, which are {most}, got {actors}.")
     cpus = max(1, int(sum(node.get("CPU", 0) for node in nodes)) // actors)
-    return Crew(actors, next(c for c in range(cpus, 0, -1) if room(c) >= actors), on_gpu)
+    return ActorPool(actors, next(c for c in range(cpus, 0, -1) if room(c) >= actors), on_gpu)
 
 
 @contextlib.contextmanager

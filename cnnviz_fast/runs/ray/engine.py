@@ -28,20 +28,20 @@ from ...inputs.decode import reason
 from ...models.factories import FILE_MODULE
 from ...runtime.extras import import_extra
 from ...runtime.files import make_folder
-from ..images import Loaded, pictures_of
+from ..images import Loaded, images_of
 from ..local import run_here
-from ..runner import Run
-from ..spec import CUDA_BATCH, Job, RunSummary, loaded_model
-from .actor import NOTES, STOP, Actor, Returned, Shift
-from .cluster import Crew, connected, crew_of, quiet_console, threads_ended
+from ..runner import Runner
+from ..spec import CUDA_BATCH, RunSpec, RunSummary, loaded_model
+from .actor import NOTES, STOP, Actor, ActorTask, Returned
+from .cluster import ActorPool, connected, pool_of, quiet_console, threads_ended
 
 if TYPE_CHECKING:
     from torch import nn
 
     from ...models.load import LoadedModel
-    from ..batches import Outcome, Work
+    from ..batches import BatchWorker, Outcome
 
-CALL_BATCHES = 64
+CHUNK_BATCHES = 64
 """Batches in a call at most. Each call starts processes that read, in about the time of a batch."""
 
 INIT_DEATHS = 8
@@ -49,7 +49,7 @@ INIT_DEATHS = 8
 
 
 def run_on_ray(
-    model: LoadedModel | nn.Module | str, images: Any, job: Job, on_file: Callable[[Path], object] | None
+    model: LoadedModel | nn.Module | str, images: Any, job: RunSpec, on_file: Callable[[Path], object] | None
 ) -> RunSummary:
     """Do a run with Ray Data.
 
@@ -74,19 +74,19 @@ def run_on_ray(
     ray = import_extra("ray", "ray", "runs with engine 'ray'", BackendUnavailableError)
     import_extra("ray.data", "ray", "runs with engine 'ray'", BackendUnavailableError)
     loaded = loaded_model(model, "cpu")
-    pictures = pictures_of(images, loaded.preprocess, job.max_pixels, job.folder)
+    pictures = images_of(images, loaded.preprocess, job.max_pixels, job.folder)
     if isinstance(pictures, Loaded):
         raise OptionError("a DataLoader goes with engine 'local', got engine 'ray'. Give its Dataset.")
     if any(parameter.is_cuda for parameter in loaded.module.parameters()):
         loaded = dataclasses.replace(loaded, module=copy.deepcopy(loaded.module).cpu())
     with connected(ray, job.run.address):
-        crew = crew_of([node["Resources"] for node in ray.nodes() if node["Alive"]], job.run.workers)
+        crew = pool_of([node["Resources"] for node in ray.nodes() if node["Alive"]], job.run.workers)
         if crew.on_gpu and job.run.batch is None:
             job = dataclasses.replace(job, run=dataclasses.replace(job.run, batch=CUDA_BATCH))
-        return run_here(loaded, pictures, job, on_file, partial(RayRun, crew))
+        return run_here(loaded, pictures, job, on_file, partial(RayRunner, crew))
 
 
-def calls_of(batches: Sequence[Any], actors: int) -> list[Sequence[Any]]:
+def chunks_of(batches: Sequence[Any], actors: int) -> list[Sequence[Any]]:
     """Share batches out in calls: long ones, while each of the other actors has twice as many left to do meanwhile.
 
     Args:
@@ -98,16 +98,16 @@ def calls_of(batches: Sequence[Any], actors: int) -> list[Sequence[Any]]:
     """
     calls = []
     while batches:
-        size = min(CALL_BATCHES, -(-len(batches) // (2 * actors - 1)))
+        size = min(CHUNK_BATCHES, -(-len(batches) // (2 * actors - 1)))
         calls.append(batches[:size])
         batches = batches[size:]
     return calls
 
 
-class RayRun(Run):
+class RayRunner(Runner):
     """A run of which Ray's actors do the work."""
 
-    def __init__(self, crew: Crew, *run: Any) -> None:
+    def __init__(self, crew: ActorPool, *run: Any) -> None:
         super().__init__(*run)
         self.crew = crew
         self.notes = self.job.folder / NOTES
@@ -117,15 +117,15 @@ class RayRun(Run):
         with contextlib.ExitStack() as self.ending:
             return super().__call__()
 
-    def _outcomes(self, work: Work, is_done: Callable[[str], bool]) -> Iterator[Outcome]:
+    def _outcomes(self, work: BatchWorker, is_done: Callable[[str], bool]) -> Iterator[Outcome]:
         """Have the actors make what is wanted of the pictures; whatever ends the run, it ends them first."""
         outcomes = self._made(work, is_done)
         self.ending.callback(outcomes.close)
         return outcomes
 
-    def _made(self, work: Work, is_done: Callable[[str], bool]) -> Generator[Outcome, None, None]:
+    def _made(self, work: BatchWorker, is_done: Callable[[str], bool]) -> Generator[Outcome, None, None]:
         """Take what the actors send, in any order but that of each call."""
-        calls = calls_of(self.pictures.left(self.job.place, is_done, work.recipe.batch), self.crew.actors)
+        calls = chunks_of(self.pictures.left(self.job.place, is_done, work.output_spec.batch), self.crew.actors)
         if not calls:
             return
         known = set()
@@ -162,18 +162,18 @@ class RayRun(Run):
         finally:
             shutil.rmtree(self.notes, ignore_errors=True)
 
-    def _shift(self, work: Work, calls: list[Any]) -> Shift:
+    def _shift(self, work: BatchWorker, calls: list[Any]) -> ActorTask:
         stems = {}
         for position in (position for call in calls for batch in call for position in batch):
             picture = self.pictures.named(position)
             if (stem := self.journal.stem_for(picture.key, picture.stem)) != picture.stem:
                 stems[position] = stem
-        return Shift(
+        return ActorTask(
             model=self.model,
             pictures=self.pictures,
             calls=calls,
             stems=stems,
-            recipe=dataclasses.replace(work.recipe, folder=work.recipe.folder.absolute()),
+            output_spec=dataclasses.replace(work.output_spec, folder=work.output_spec.folder.absolute()),
             fills=work.fills,
             done=work.done,
             folder=os.getcwd(),
@@ -196,7 +196,7 @@ class _Flag(threading.Event):
             self._path.touch()
 
 
-def _returned(crew: Crew, shift: Shift) -> Generator[Returned, None, None]:
+def _returned(crew: ActorPool, shift: ActorTask) -> Generator[Returned, None, None]:
     """Do the calls of a shift; Ray does those again whose actor dies, and goes without it until it can be replaced."""
     import ray
 
@@ -228,7 +228,7 @@ def _returned(crew: Crew, shift: Shift) -> Generator[Returned, None, None]:
         raise BackendError(f"Ray cannot go on: {reason(error)}. What is finished stays; run it again.") from error
 
 
-def _packed(shift: Shift) -> bytes:
+def _packed(shift: ActorTask) -> bytes:
     """Pickle a shift, with the code of models that were made by files, which no other process can import."""
     from ray import cloudpickle
 

@@ -31,22 +31,22 @@ from cnnviz_fast.cli import main as cli
 from cnnviz_fast.errors import (
     BackendError,
     BackendUnavailableError,
+    ImagesFailedError,
     LayerNotFoundError,
     OptionError,
-    PicturesFailedError,
 )
-from cnnviz_fast.options import LayoutOptions, RenderOptions, RunOptions
-from cnnviz_fast.runs.batches import Failed, Finished, Named, Outcome, Recipe
-from cnnviz_fast.runs.images import pictures_of
+from cnnviz_fast.options import AxesOptions, RenderOptions, RunOptions
+from cnnviz_fast.runs.batches import FailedImage, FinishedImage, ImageId, Outcome, OutputSpec
+from cnnviz_fast.runs.images import images_of
 from cnnviz_fast.runs.local import run_here
-from cnnviz_fast.runs.outputs import products_of
-from cnnviz_fast.runs.ranks import Place
+from cnnviz_fast.runs.outputs import outputs_of
+from cnnviz_fast.runs.ranks import Ranks
 from cnnviz_fast.runs.ray import actor as ray_actor
 from cnnviz_fast.runs.ray import engine as ray_engine
-from cnnviz_fast.runs.ray.actor import ATTEMPTS, NOTES, STOP, UNDER_WAY, Actor, Returned, Shift
-from cnnviz_fast.runs.ray.cluster import Crew, connected, crew_of, threads_ended
-from cnnviz_fast.runs.ray.engine import CALL_BATCHES, RayRun, calls_of
-from cnnviz_fast.runs.spec import Job, RunSummary
+from cnnviz_fast.runs.ray.actor import ATTEMPTS, NOTES, STOP, UNDER_WAY, Actor, ActorTask, Returned
+from cnnviz_fast.runs.ray.cluster import ActorPool, connected, pool_of, threads_ended
+from cnnviz_fast.runs.ray.engine import CHUNK_BATCHES, RayRunner, chunks_of
+from cnnviz_fast.runs.spec import RunSpec, RunSummary
 
 # Ray 2.60 warns of options of its own when it makes its record of them.
 pytestmark = pytest.mark.filterwarnings(r"ignore:.use_\w+. is deprecated")
@@ -267,26 +267,26 @@ def test_a_model_that_kills_its_actors_is_given_up(ray: Any, pictures: Path, tmp
 
 
 @pytest.fixture
-def shift(pictures: Path, tmp_path: Path) -> Shift:
+def shift(pictures: Path, tmp_path: Path) -> ActorTask:
     """Return what an actor has to know: one call of eight pictures, one of four."""
     model = small_model()
-    products = products_of(("sheets",), "png")
-    recipe = Recipe(
-        ["0"], LayoutOptions(), cf.RenderOptions(tile=12), products, tmp_path,
+    products = outputs_of(("sheets",), "png")
+    output_spec = OutputSpec(
+        ["0"], AxesOptions(), cf.RenderOptions(tile=12), products, tmp_path,
         ranges=None, backdrop=None, collects=True, batch=16,
     )  # fmt: skip
     (tmp_path / NOTES).mkdir()
     calls = [[range(0, 4), range(4, 8)], [range(8, 12)]]
-    listed = pictures_of(pictures, model.preprocess, 10**6)
-    return Shift(model, listed, calls, {9: "other"}, recipe, False, 0, os.getcwd(), 1, False, 60.0)
+    listed = images_of(pictures, model.preprocess, 10**6)
+    return ActorTask(model, listed, calls, {9: "other"}, output_spec, False, 0, os.getcwd(), 1, False, 60.0)
 
 
 @pytest.fixture
-def call(shift: Shift, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Iterator[Any]]:
+def call(shift: ActorTask, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Iterator[Any]]:
     """Return what has a new actor do a call, in this process and without Ray."""
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=lambda reference: reference))
 
-    def results(call: int, shift: Shift = shift) -> Iterator[Any]:
+    def results(call: int, shift: ActorTask = shift) -> Iterator[Any]:
         for row in Actor([pickle.dumps(shift)])({"item": [call]}):
             (packed,) = row["returned"]
             yield pickle.loads(packed)
@@ -301,7 +301,7 @@ def stems(returned: Returned) -> list[str]:
     return [one.picture.stem for one in returned.outcome.finished]
 
 
-def test_a_call_gives_each_batch_and_says_that_it_is_over(shift: Shift, call: Call) -> None:
+def test_a_call_gives_each_batch_and_says_that_it_is_over(shift: ActorTask, call: Call) -> None:
     first, second, end = call(0)
     assert [one[:2] for one in (first, second, end)] == [(0, 0), (0, 1), (0, None)]
     assert [stems(first), stems(second), stems(end)] == [
@@ -315,19 +315,19 @@ def test_a_call_gives_each_batch_and_says_that_it_is_over(shift: Shift, call: Ca
     assert sorted(path.name for path in shift.notes.iterdir()) == ["0-0.begun0", "0-0.done", "0-1.done"]
 
 
-def test_a_call_that_is_done_again_goes_on_behind_what_is_finished(shift: Shift, call: Call) -> None:
+def test_a_call_that_is_done_again_goes_on_behind_what_is_finished(shift: ActorTask, call: Call) -> None:
     died = call(0)
     first = next(died)
-    (shift.recipe.folder / "0" / "p0000.png").unlink()
+    (shift.output_spec.folder / "0" / "p0000.png").unlink()
     again, second, _ = call(0)
     assert again[:2] == (0, 0)
     assert again.outcome.finished == first.outcome.finished
     assert again.outcome.statistics["0"].values == first.outcome.statistics["0"].values
     assert stems(second) == ["p0004", "p0005", "p0006", "p0007"]
-    assert not (shift.recipe.folder / "0" / "p0000.png").exists()  # it was not made again
+    assert not (shift.output_spec.folder / "0" / "p0000.png").exists()  # it was not made again
 
 
-def test_a_call_that_is_told_to_stop_still_gives_what_was_given_before(shift: Shift, call: Call) -> None:
+def test_a_call_that_is_told_to_stop_still_gives_what_was_given_before(shift: ActorTask, call: Call) -> None:
     died = call(0)
     first = next(died)
     (shift.notes / STOP).touch()
@@ -336,20 +336,20 @@ def test_a_call_that_is_told_to_stop_still_gives_what_was_given_before(shift: Sh
     assert end.batch is None
 
 
-def test_stems_that_the_folder_has_already_are_the_senders(shift: Shift, call: Call) -> None:
+def test_stems_that_the_folder_has_already_are_the_senders(shift: ActorTask, call: Call) -> None:
     returned, _ = call(1)
     assert stems(returned) == ["p0008", "other", "p0010", "p0011"]
-    assert (shift.recipe.folder / "0" / "other.png").exists()
+    assert (shift.output_spec.folder / "0" / "other.png").exists()
 
 
-def test_an_actor_that_is_told_to_stop_begins_no_batch(shift: Shift, call: Call) -> None:
+def test_an_actor_that_is_told_to_stop_begins_no_batch(shift: ActorTask, call: Call) -> None:
     (shift.notes / STOP).touch()
     (end,) = call(0)
     assert end[:2] == (0, None)
     assert [path.name for path in shift.notes.iterdir()] == [STOP]  # nor does it say that it is at work
 
 
-def test_a_call_over_which_actors_have_died_is_given_up(shift: Shift, call: Call) -> None:
+def test_a_call_over_which_actors_have_died_is_given_up(shift: ActorTask, call: Call) -> None:
     for attempt in range(ATTEMPTS - 1):
         (shift.notes / f"0-0.begun{attempt}").touch()
     assert stems(next(call(0))) == ["p0000", "p0001", "p0002", "p0003"]
@@ -361,7 +361,7 @@ def test_a_call_over_which_actors_have_died_is_given_up(shift: Shift, call: Call
     assert [one.batch for one in call(1)] == [0, None]
 
 
-def test_deaths_behind_what_was_finished_since_are_counted_anew(shift: Shift, call: Call) -> None:
+def test_deaths_behind_what_was_finished_since_are_counted_anew(shift: ActorTask, call: Call) -> None:
     first = next(call(0))
     for attempt in range(ATTEMPTS):
         (shift.notes / f"0-0.begun{attempt}").touch()
@@ -369,16 +369,18 @@ def test_deaths_behind_what_was_finished_since_are_counted_anew(shift: Shift, ca
     assert (stems(again), stems(second)) == (stems(first), ["p0004", "p0005", "p0006", "p0007"])
 
 
-def test_a_folder_that_an_actor_does_not_see_is_an_error(shift: Shift, call: Call) -> None:
+def test_a_folder_that_an_actor_does_not_see_is_an_error(shift: ActorTask, call: Call) -> None:
     (error,) = call(
-        0, dataclasses.replace(shift, recipe=dataclasses.replace(shift.recipe, folder=Path("/nowhere/out")))
+        0, dataclasses.replace(shift, output_spec=dataclasses.replace(shift.output_spec, folder=Path("/nowhere/out")))
     )
     assert isinstance(error, OptionError)
     assert "out must lie on a file system that all machines of the cluster share" in str(error)
     assert str(error).endswith("does not see /nowhere/out.")
 
 
-def test_what_an_actor_cannot_import_is_told_with_its_machine(shift: Shift, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_an_actor_cannot_import_is_told_with_its_machine(
+    shift: ActorTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     elsewhere = ModuleType("only_here")
     exec("class Images(list):\n    pass", vars(elsewhere))
     with monkeypatch.context() as patch:
@@ -410,18 +412,18 @@ def test_an_error_that_does_not_pickle_comes_back_by_its_words(call: Call, monke
 @pytest.mark.parametrize(
     ("nodes", "workers", "crew"),
     [
-        ([{"CPU": 2.0}], None, Crew(1, 2, False)),
-        ([{"CPU": 2.0}], 2, Crew(2, 1, False)),
-        ([{"CPU": 1.0}], None, Crew(1, 1, False)),
-        ([{}, {"CPU": 4.0}, {"CPU": 4.0}], None, Crew(4, 2, False)),
-        ([{"CPU": 4.0}, {"CPU": 4.0}], 3, Crew(3, 2, False)),  # three CPUs would not go twice into four
-        ([{"CPU": 64.0}], None, Crew(8, 8, False)),
-        ([{"CPU": 16.0, "GPU": 2.0}, {"CPU": 8.0}], None, Crew(2, 8, True)),
-        ([{"CPU": 16.0, "GPU": 8.0}] * 2, 4, Crew(4, 8, True)),
+        ([{"CPU": 2.0}], None, ActorPool(1, 2, False)),
+        ([{"CPU": 2.0}], 2, ActorPool(2, 1, False)),
+        ([{"CPU": 1.0}], None, ActorPool(1, 1, False)),
+        ([{}, {"CPU": 4.0}, {"CPU": 4.0}], None, ActorPool(4, 2, False)),
+        ([{"CPU": 4.0}, {"CPU": 4.0}], 3, ActorPool(3, 2, False)),  # three CPUs would not go twice into four
+        ([{"CPU": 64.0}], None, ActorPool(8, 8, False)),
+        ([{"CPU": 16.0, "GPU": 2.0}, {"CPU": 8.0}], None, ActorPool(2, 8, True)),
+        ([{"CPU": 16.0, "GPU": 8.0}] * 2, 4, ActorPool(4, 8, True)),
     ],
 )
-def test_crew_of_shares_the_cluster_out(nodes: list[dict[str, float]], workers: int | None, crew: Crew) -> None:
-    assert crew_of(nodes, workers) == crew
+def test_crew_of_shares_the_cluster_out(nodes: list[dict[str, float]], workers: int | None, crew: ActorPool) -> None:
+    assert pool_of(nodes, workers) == crew
 
 
 @pytest.mark.parametrize(
@@ -437,7 +439,7 @@ def test_crew_of_more_than_there_is_is_refused(
     nodes: list[dict[str, float]], workers: int | None, message: str
 ) -> None:
     with pytest.raises(OptionError, match=message):
-        crew_of(nodes, workers)
+        pool_of(nodes, workers)
 
 
 @pytest.mark.parametrize(
@@ -447,11 +449,11 @@ def test_crew_of_more_than_there_is_is_refused(
         (15, 1, [15]),
         (15, 2, [5, 4, 2, 2, 1, 1]),
         (3, 8, [1, 1, 1]),
-        (2 * CALL_BATCHES + 5, 1, [CALL_BATCHES, CALL_BATCHES, 5]),
+        (2 * CHUNK_BATCHES + 5, 1, [CHUNK_BATCHES, CHUNK_BATCHES, 5]),
     ],
 )
 def test_calls_of_shares_batches_out_in_order(batches: int, actors: int, sizes: list[int]) -> None:
-    calls = calls_of(range(batches), actors)
+    calls = chunks_of(range(batches), actors)
     assert [len(call) for call in calls] == sizes
     assert [batch for call in calls for batch in call] == list(range(batches))
 
@@ -462,18 +464,18 @@ def test_calls_of_shares_batches_out_in_order(batches: int, actors: int, sizes: 
 def ray_run(pictures: Path, out: Path, **options: Any) -> RunSummary:
     model = small_model()
     wanted = RunOptions(progress="none", **options)
-    job = Job(["0"], out, "png", 10**6, LayoutOptions(), None, wanted, RenderOptions(), Place())
-    listed = pictures_of(pictures, model.preprocess, 10**6)
-    return run_here(model, listed, job, kind=partial(RayRun, Crew(2, 1, False)))
+    job = RunSpec(["0"], out, "png", 10**6, AxesOptions(), None, wanted, RenderOptions(), Ranks())
+    listed = images_of(pictures, model.preprocess, 10**6)
+    return run_here(model, listed, job, kind=partial(RayRunner, ActorPool(2, 1, False)))
 
 
 def test_what_comes_twice_is_counted_once_and_grids_are_the_manifests(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def row(n: int, **facts: Any) -> Finished:
-        picture = Named(f"p{n:04d}.png", f"p{n:04d}.png", f"p{n:04d}")
+    def row(n: int, **facts: Any) -> FinishedImage:
+        picture = ImageId(f"p{n:04d}.png", f"p{n:04d}.png", f"p{n:04d}")
         shown = {"image": picture.name, "layer": "0", "shape": [6, 12, 12], "dtype": "float32", "files": []}
-        return Finished(picture, [shown | facts])
+        return FinishedImage(picture, [shown | facts])
 
     def sent(*_: Any) -> Iterator[Returned]:
         wide, narrow = {"rows": 1}, {"rows": 2}
@@ -506,12 +508,12 @@ def test_an_error_ends_the_actors_before_it_leaves_the_run(
 
     def sent(*_: Any) -> Iterator[Returned]:
         try:
-            yield Returned(0, 0, Outcome(failed=[Failed(Named("p", "p", "p"), "torn")]), {}, {})
+            yield Returned(0, 0, Outcome(failed=[FailedImage(ImageId("p", "p", "p"), "torn")]), {}, {})
         finally:
             ended.append(True)
 
     monkeypatch.setattr(ray_engine, "_returned", sent)
-    with pytest.raises(PicturesFailedError) as caught:
+    with pytest.raises(ImagesFailedError) as caught:
         ray_run(pictures, tmp_path, strict=True)
     assert ended == [True]
     assert caught.traceback  # which would keep them
