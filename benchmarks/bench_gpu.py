@@ -23,7 +23,7 @@ from benchmarks.measure import FLOOR, OURS, PEER, Contender, Inside, Table, case
 from benchmarks.workloads import LAYER4, Workload, maps_of
 from cnnviz_fast.activations.capture import capture, capture_stream
 from cnnviz_fast.operators import render_index
-from cnnviz_fast.options import RenderOptions
+from cnnviz_fast.options.drawing import RenderOptions
 from cnnviz_fast.provenance import Provenance
 from cnnviz_fast.sheets.plan import Plan, plan_sheet
 

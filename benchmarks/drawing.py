@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.measure import FLOOR, Contender
 from benchmarks.workloads import Workload, maps_of
-from cnnviz_fast.options import RenderOptions
+from cnnviz_fast.options.drawing import RenderOptions
 from cnnviz_fast.provenance import Provenance
 from cnnviz_fast.runtime.workers import in_order
 from cnnviz_fast.sheets.plan import Plan, plan_sheet

@@ -6,11 +6,11 @@ The public names are loaded when they are first used: importing the package impo
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    __version__: str
+
     from .activations.capture import capture as capture
     from .activations.capture import capture_stream as capture_stream
     from .activations.capture import list_layers as list_layers
@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from .models.load import LoadedModel as LoadedModel
     from .models.load import load_model as load_model
     from .operators import render_index as render_index
-    from .options import PreprocessOptions as PreprocessOptions
-    from .options import RenderOptions as RenderOptions
+    from .options.drawing import RenderOptions as RenderOptions
+    from .options.reading import PreprocessOptions as PreprocessOptions
     from .pipeline import visualize as visualize
     from .provenance import Provenance as Provenance
     from .runs.api import run as run
+    from .runs.spec import RunSummary as RunSummary
     from .sheets.comparison import Comparison as Comparison
     from .sheets.comparison import compare as compare
     from .sheets.render import render as render
@@ -59,8 +60,8 @@ _HOMES = {
     "LoadedModel": "models.load",
     "load_model": "models.load",
     "render_index": "operators",
-    "PreprocessOptions": "options",
-    "RenderOptions": "options",
+    "PreprocessOptions": "options.reading",
+    "RenderOptions": "options.drawing",
     "render": "sheets.render",
     "render_batch": "sheets.samples",
     "save_sheet": "sheets.render",
@@ -79,28 +80,18 @@ _HOMES = {
 __all__ = sorted([*_HOMES, "__version__"])
 
 
-class _Package(ModuleType):
-    """This package as a module that loads its public names on first use."""
+def __getattr__(name: str) -> object:
+    """Load a public name on first use; see PEP 562."""
+    if name == "__version__":
+        from .provenance import package_version
 
-    def __getattr__(self, name: str) -> object:
-        if name == "__version__":
-            from .provenance import package_version
-
-            return package_version()
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
-        setattr(self, name, value)
-        return value
-
-    def __setattr__(self, name: str, value: object) -> None:
-        # The import system binds each submodule here once it is loaded. Some share their name with the function they
-        # hold (`render`, `capture`, `visualize`), and `cf.render` has to be the function whatever was imported before.
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-    def __dir__(self) -> list[str]:
-        return __all__
+        return package_version()
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
 
 
-sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    return __all__

@@ -10,6 +10,7 @@
         AtlasError                 an atlas that cannot be read
       ModelError                   a model spec, its weights or a checkpoint
       CaptureError(RuntimeError)   the model ran, a hook saw nothing usable
+        ModelFailedError           the model raised in its own forward pass
       BackendError(RuntimeError)
         BackendUnavailableError    a named backend cannot work here; the message says why
         KernelError                a kernel failed while it ran
@@ -63,7 +64,11 @@ class ModelError(CnnvizError):
 
 
 class CaptureError(CnnvizError, RuntimeError):
-    """The model ran and a hook saw nothing usable, or the model failed in its own forward pass."""
+    """The model ran and a hook saw nothing usable."""
+
+
+class ModelFailedError(CaptureError):
+    """The model raised in its own forward pass. `__cause__` is what it raised."""
 
 
 class BackendError(CnnvizError, RuntimeError):
@@ -90,14 +95,27 @@ class EncodeError(CnnvizError):
     """A picture cannot be put into the format asked for."""
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says."""
-    return str(error).partition("\n")[0]
+def reason_of(error: BaseException, *, named: bool = False) -> str:
+    """Return what somebody else's exception says, in one line and without a full stop, for the end of a message.
 
+    Args:
+        error: any exception; what its own message raises does not matter.
+        named: put the exception's class before it, which says more than the text where code failed: KeyError: 'width'.
 
-def worded(error: BaseException) -> str:
-    """Word somebody else's error in one line: its name, and the first line of what it says."""
-    return f"{type(error).__name__}: {first_line(error)}"
+    Returns:
+        What the system says of an OSError; else the first sentence, but for headings that end in a colon; the name of
+        the class where there is none.
+    """
+    name = type(error).__name__
+    try:
+        text = getattr(error, "strerror", None) or str(error)
+        lines = [line.strip() for line in text.splitlines() if line.strip() and not line.rstrip().endswith(":")]
+    except Exception:  # raised by a user's own __str__
+        lines = []
+    if not lines:
+        return name
+    said = lines[0].split(". ")[0].rstrip(".?")
+    return f"{name}: {said}" if named else said
 
 
 def closest(name: str, candidates: Iterable[str], count: int = 3) -> str:

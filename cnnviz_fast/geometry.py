@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import OptionError
-from .options import DEFAULT_TILE_PX
+from .options.drawing import DEFAULT_TILE_PX
 
 LONGEST_PX = 2**31 - 1
 """Most px a side of a sheet: what PNG can hold. Far less fits into memory, but nothing beyond it can be meant."""

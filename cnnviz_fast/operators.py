@@ -26,8 +26,9 @@ from .channels.values import check_values, shrink, squash
 from .errors import BackendError, DTypeError, OptionError, ShapeError
 from .geometry import Grid, Strip, cut_strips, plan_grid, sampling_positions, tile_size
 from .kernels import Paint, backends
-from .options import EntryOptions, RenderOptions, takes
-from .parsers import share
+from .options.declared import takes
+from .options.drawing import EntryOptions, RenderOptions
+from .options.parsers import share
 from .runtime.workers import in_order
 
 TAKEN = ("tile", "scale", "grid", "gap", "margin", "normalize", "vmin", "vmax", "percentile", "align", "upsampling")

@@ -19,7 +19,9 @@ from .inputs.find import find_images, image_name
 from .inputs.images import load_images
 from .models.load import LoadedModel, as_given, load_model, module_of
 from .models.preprocess import as_image
-from .options import MAX_PIXELS, AxesOptions, RenderOptions, takes
+from .options.declared import takes
+from .options.drawing import RenderOptions
+from .options.reading import MAX_PIXELS, AxesOptions
 from .provenance import Provenance
 from .runtime.files import make_folder
 from .runtime.progress import with_bar
@@ -31,8 +33,10 @@ from .sheets.sheet import Sheet
 if TYPE_CHECKING:
     import torch
     from torch import nn
+    from typing_extensions import Unpack
 
     from .channels.dataset import Ranges
+    from .options.keywords import RenderKeywords
 
 
 @takes(RenderOptions)
@@ -48,7 +52,7 @@ def visualize(
     overlay: Any = None,
     alpha: float | None = None,
     statistics: Mapping[str, LayerStatistics] | None = None,
-    **options: Any,
+    **options: Unpack[RenderKeywords],
 ) -> list[Sheet]:
     """Draw sheets of the layers of a model for pictures.
 
@@ -74,7 +78,7 @@ def visualize(
     Raises:
         CnnvizError: anything that went wrong; see load_model, load_images, capture and render.
     """
-    checked = RenderOptions(**options)
+    checked = RenderOptions.of(options)
     reading = AxesOptions(axes=axes)
     format_of(Path(f"sheet.{format}"))
     backdrop = read_overlay(overlay, alpha, max_pixels=max_pixels)

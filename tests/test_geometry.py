@@ -21,7 +21,7 @@ from cnnviz_fast.geometry import (
     sampling_positions,
     tile_size,
 )
-from cnnviz_fast.options import ALIGNMENTS, DEFAULT_TILE_PX, UPSAMPLINGS
+from cnnviz_fast.options.drawing import ALIGNMENTS, DEFAULT_TILE_PX, UPSAMPLINGS
 
 
 @pytest.mark.parametrize(

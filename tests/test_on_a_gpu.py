@@ -24,7 +24,7 @@ from cnnviz_fast.channels.ranges import drawing_range
 from cnnviz_fast.channels.values import squash
 from cnnviz_fast.geometry import Grid, Strip, sampling_positions
 from cnnviz_fast.kernels import Paint, backends, numba_cpu, torch_ops
-from cnnviz_fast.options import ALIGNMENTS, NORMALIZATIONS, UPSAMPLINGS, RenderOptions
+from cnnviz_fast.options.drawing import ALIGNMENTS, NORMALIZATIONS, UPSAMPLINGS, RenderOptions
 
 ON_A_GPU, ON_THE_CPU = 10_000, 200
 BLOCK = 100

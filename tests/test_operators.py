@@ -24,7 +24,7 @@ from cnnviz_fast import operators
 from cnnviz_fast.errors import BackendError, DTypeError, InputError, OptionError, ShapeError
 from cnnviz_fast.geometry import NO_ROOM
 from cnnviz_fast.kernels import backends, torch_ops
-from cnnviz_fast.options import NORMALIZATIONS, RANKS
+from cnnviz_fast.options.drawing import NORMALIZATIONS, RANKS
 
 OWN = [name for name in NORMALIZATIONS if name != "dataset"]  # which needs statistics
 OPERATORS = torch.ops.cnnviz_fast

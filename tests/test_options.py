@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnviz_fast import parsers
 from cnnviz_fast.errors import InputError, OptionError
-from cnnviz_fast.options import EntryOptions, PreprocessOptions, RenderOptions, takes
+from cnnviz_fast.options import parsers
+from cnnviz_fast.options.declared import takes
+from cnnviz_fast.options.drawing import EntryOptions, RenderOptions
+from cnnviz_fast.options.reading import PreprocessOptions
 from cnnviz_fast.sheets.render import render, save_sheet
 
 RECORDS = [RenderOptions, EntryOptions, PreprocessOptions]

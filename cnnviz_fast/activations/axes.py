@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import DTypeError, ShapeError
-from ..options import AxesOptions
+from ..options.reading import AxesOptions
 
 if TYPE_CHECKING:
     import torch

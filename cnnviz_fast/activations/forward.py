@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CaptureError, InputError, worded
+from ..errors import CaptureError, InputError, ModelFailedError, reason_of
 from ..models.layers import every_module
 from .buffers import pool
 from .operations import watching
@@ -114,7 +114,9 @@ def run_pass(
         raise
     except Exception as error:
         shape = tuple(batch.shape)
-        raise CaptureError(f"the model failed on an input of shape {shape}: {worded(error)}") from error
+        raise ModelFailedError(
+            f"the model failed on an input of shape {shape}: {reason_of(error, named=True)}"
+        ) from error
     if failures:
         raise failures[0]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..models.layers import layer_names
 from ..models.load import LoadedModel
-from ..options import AxesOptions
+from ..options.reading import AxesOptions
 from ..provenance import Provenance
 from .axes import Axes, Origin, find_axes, to_maps
 

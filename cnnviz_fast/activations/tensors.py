@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CaptureError
-from ..parsers import channel_list, choice
+from ..options.parsers import channel_list, choice
 from .buffers import pool
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import InputError, OptionError, ShapeError, closest
-from ..options import RenderOptions
-from ..parsers import share
+from ..options.drawing import RenderOptions
+from ..options.parsers import share
 from .moments import Moments, measure_moments, no_moments
 from .quantile_sketch import QuantileSketch
 from .values import check_values, json_numbers

@@ -9,7 +9,7 @@ import torch
 from ..kernels.torch_ops import widest as widest
 
 if TYPE_CHECKING:
-    from ..options import RenderOptions
+    from ..options.drawing import RenderOptions
 
 
 def drawing_range(

@@ -19,7 +19,7 @@ from .statistics import ChannelStatistics, channel_statistics, widest
 
 if TYPE_CHECKING:
     from ..kernels.backends import Backend
-    from ..options import RenderOptions
+    from ..options.drawing import RenderOptions
 
 SCORE_BITS = 40
 """Scores are compared to this many bits, 12 digits: float64 has 53, of which a sum of a million values may lose 10."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..kernels.backends import Backend
-    from ..options import RenderOptions
+    from ..options.drawing import RenderOptions
 
 CELL_PX = 16
 """Side of a cell where neither `tile` nor `scale` is given."""

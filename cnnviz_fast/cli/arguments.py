@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..options import DEFAULT_ALPHA, MAX_PIXELS
+from ..options.drawing import DEFAULT_ALPHA
+from ..options.reading import MAX_PIXELS
 from .terminal import complain
 
 MODEL_HELP = "such as resnet50, timm:NAME, hf:NAME, hf:FOLDER, package.module:factory or file.py:factory"

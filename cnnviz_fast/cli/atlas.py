@@ -10,9 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..errors import AtlasError, ImageError, InputError, OptionError
+from ..errors import AtlasError, ImageError, InputError, OptionError, reason_of
 from ..kernels import backends
-from ..options import MAX_PIXELS, AxesOptions, PreprocessOptions, RenderOptions, RunOptions
+from ..options.drawing import RenderOptions
+from ..options.reading import MAX_PIXELS, AxesOptions, PreprocessOptions
+from ..options.runs import RunOptions
 from .arguments import given_options, options_of, output_folder, overlay_of
 from .results import Said, ways_of
 from .terminal import everything_is_loaded
@@ -155,7 +157,7 @@ def _in_folder(folder: Path) -> Iterator[_Found]:
     from ..formats.atlas import SUFFIX, read_atlas
 
     def refuse(error: OSError) -> NoReturn:
-        raise AtlasError(f"folder {error.filename!r} cannot be read: {error.strerror or error}.") from error
+        raise AtlasError(f"folder {error.filename!r} cannot be read: {reason_of(error)}.") from error
 
     for place, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -180,7 +182,6 @@ def _in_tar(path: Path, below: tuple[str, ...]) -> Iterator[_Found]:
     A member may have any name, so what leads upwards in it is left out of `below`.
     """
     from ..formats.atlas import SUFFIX
-    from ..inputs.decode import reason
     from ..inputs.tar_shards import members_of
 
     places: dict[str, tuple[int, int]] = {}
@@ -199,7 +200,7 @@ def _in_tar(path: Path, below: tuple[str, ...]) -> Iterator[_Found]:
             name = f"{path}/{member}"
             yield _Found(name, (*below, *parts[:-1]), partial(_read_member, path, start, size, name))
     if damage is not None:
-        why = getattr(damage, "strerror", None) or reason(damage)
+        why = reason_of(damage)
         yield _Found(str(path), below, partial(_refuse, f"tar {str(path)!r} cannot be read to its end: {why}."))
 
 
@@ -212,7 +213,7 @@ def _read_member(path: Path, start: int, size: int, name: str) -> Atlas:
             file.seek(start)
             packed = file.read(size)
     except OSError as error:
-        raise AtlasError(f"atlas {name!r} cannot be read: {error.strerror or error}.") from error
+        raise AtlasError(f"atlas {name!r} cannot be read: {reason_of(error)}.") from error
     return parse_atlas(packed, name)
 
 

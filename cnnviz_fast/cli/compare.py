@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from ..errors import LayerNotFoundError, OptionError, ShapeError
 from ..kernels import backends
-from ..options import SINGLE_SHEETS, AxesOptions, PreprocessOptions, RenderOptions
+from ..options.drawing import SINGLE_SHEETS, RenderOptions
+from ..options.reading import AxesOptions, PreprocessOptions
 from .arguments import (
     MODEL_HELP,
     add_command,

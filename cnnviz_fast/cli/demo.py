@@ -7,7 +7,8 @@ from typing import Any
 
 from ..errors import ModelError
 from ..kernels import backends
-from ..options import MAX_PIXELS, AxesOptions, RenderOptions
+from ..options.drawing import RenderOptions
+from ..options.reading import MAX_PIXELS, AxesOptions
 from .arguments import add_command, add_options, add_output, add_overlay, options_of, output_folder, overlay_of
 from .render import Drawing, draw
 from .terminal import complain

@@ -7,7 +7,7 @@ import dataclasses
 from typing import Any
 
 from ..errors import CaptureError
-from ..options import PreprocessOptions
+from ..options.reading import PreprocessOptions
 from .arguments import MODEL_HELP, add_command
 from .exit_codes import DONE
 from .terminal import print_json, print_table

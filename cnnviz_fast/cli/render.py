@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CaptureError, ImageError, OptionError
 from ..kernels import backends
-from ..options import AxesOptions, PreprocessOptions, RenderOptions, RunOptions
+from ..options.drawing import RenderOptions
+from ..options.reading import AxesOptions, PreprocessOptions
+from ..options.runs import RunOptions
 from . import atlas
 from . import run as many
 from .arguments import (

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ImagesFailedError, OptionError
 from ..kernels import backends
-from ..options import AxesOptions, PreprocessOptions, RenderOptions, RunOptions
+from ..options.drawing import RenderOptions
+from ..options.reading import AxesOptions, PreprocessOptions
+from ..options.runs import RunOptions
 from .arguments import given_options, options_of, output_folder, overlay_of
 from .exit_codes import DONE, FAILED, PARTLY
 from .terminal import complain, everything_is_loaded, print_json, print_path, tell

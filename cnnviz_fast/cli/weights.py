@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..kernels import backends
-from ..options import KernelOptions
+from ..options.weights import KernelOptions
 from .arguments import MODEL_HELP, add_command, add_options, add_weights, options_of
 from .exit_codes import DONE
 from .terminal import everything_is_loaded, print_json, print_table

@@ -11,7 +11,7 @@ import torch
 from ..errors import OptionError
 from ..kernels import backends
 from ..models.load import resolve_device
-from ..options import RenderOptions
+from ..options.drawing import RenderOptions
 from ..runtime.workers import default_threads
 from . import installation as doctor
 from .bench_cases import Ranks

@@ -35,7 +35,7 @@ import torch
 
 from ..channels.statistics import ChannelStatistics, channel_statistics
 from ..channels.values import as_maps
-from ..errors import AtlasError
+from ..errors import AtlasError, reason_of
 from ..geometry import Grid, cut_rows, sampling_positions
 from ..kernels import Paint, backends
 from ..provenance import Provenance, package_version
@@ -198,7 +198,7 @@ def read_atlas(path: str | os.PathLike[str]) -> Atlas:
     try:
         packed = Path(path).read_bytes()
     except OSError as error:
-        raise AtlasError(f"atlas {os.fspath(path)!r} cannot be read: {error.strerror or error}.") from error
+        raise AtlasError(f"atlas {os.fspath(path)!r} cannot be read: {reason_of(error)}.") from error
     return parse_atlas(packed, os.fspath(path))
 
 

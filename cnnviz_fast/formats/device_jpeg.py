@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import worded
+from ..errors import reason_of
 
 if TYPE_CHECKING:
     import torch
@@ -127,7 +127,7 @@ def _failure(error: Exception, device: str) -> str:
 
     if device_at(torch.device(device)).is_lost(error):
         raise error
-    reason = worded(error)
+    reason = reason_of(error, named=True)
     _log_once(reason)
     return reason
 

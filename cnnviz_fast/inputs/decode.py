@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from ..errors import ImageError
+from ..errors import ImageError, reason_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -50,12 +50,6 @@ EXTENSIONS = tuple(extension for entry in FORMATS for extension in entry.extensi
 _KEY_SCALES = {"L;2": 85, "L;4": 17}
 
 _WHITE_IS_ZERO = 0  # TIFF 6.0, tag 262 PhotometricInterpretation
-
-
-def reason(error: BaseException) -> str:
-    """Word an exception for the end of a message: its first line, or its name where it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 class _PillowLimit:
@@ -122,7 +116,7 @@ def decode_file(path: Path, max_pixels: int) -> Picture:
     except FileNotFoundError as error:
         raise ImageError(f"no file {str(path)!r}.") from error
     except Exception as error:  # on damaged files decoders raise OSError, SyntaxError, ValueError, struct.error, ...
-        raise ImageError(f"{label} cannot be read: {reason(error)}.") from error
+        raise ImageError(f"{label} cannot be read: {reason_of(error)}.") from error
 
 
 def decode_bytes(content: bytes, name: str, max_pixels: int) -> Picture:
@@ -145,7 +139,7 @@ def decode_bytes(content: bytes, name: str, max_pixels: int) -> Picture:
     except ImageError:
         raise
     except Exception as error:  # as in decode_file
-        raise ImageError(f"{label} cannot be read: {reason(error)}.") from error
+        raise ImageError(f"{label} cannot be read: {reason_of(error)}.") from error
 
 
 def _decode_stream(file: BinaryIO, name: str, label: str, max_pixels: int) -> Picture:
@@ -205,7 +199,7 @@ def decode_picture(picture: Picture, label: str, max_pixels: int) -> Picture:
     except ImageError:
         raise
     except Exception as error:  # as in decode_file, for a PIL image that is still to be loaded
-        raise ImageError(f"{label} cannot be read: {reason(error)}.") from error
+        raise ImageError(f"{label} cannot be read: {reason_of(error)}.") from error
     rgb.info = {}  # an orientation left in here would be applied a second time
     return rgb
 

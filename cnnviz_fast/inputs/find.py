@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import ImageError
-from .decode import EXTENSIONS, reason
+from ..errors import ImageError, reason_of
+from .decode import EXTENSIONS
 from .in_memory import Encoded, Source, is_pil_image, is_tensor
 
 _MAGIC = re.compile(r"[*?[]")
@@ -65,7 +65,7 @@ def matching_files(text: str) -> list[str]:
         try:
             inside = [os.path.join(text, name) for name in os.listdir(text) if not name.startswith(".")]
         except OSError as error:
-            raise ImageError(f"folder {text!r} cannot be read: {reason(error)}.") from error
+            raise ImageError(f"folder {text!r} cannot be read: {reason_of(error)}.") from error
         found = [path for path in inside if has_extension(path) and os.path.isfile(path)]
         missing = f"folder {text!r} holds no images ({' '.join(EXTENSIONS)})."
     elif os.path.exists(text):  # before globs, so that "cat[1].png" can be named

@@ -6,11 +6,10 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..errors import ImageError, ShapeError
+from ..errors import ImageError, ShapeError, reason_of
 from ..models.load import LoadedModel, module_of
 from ..models.preprocess import Preprocess, imagenet_preset
-from ..options import MAX_PIXELS
-from .decode import reason
+from ..options.reading import MAX_PIXELS
 from .find import find_images
 from .in_memory import Encoded, Source, decode_image, is_tensor
 
@@ -76,7 +75,7 @@ def model_input(source: Source, preprocess: Preprocess, max_pixels: int) -> torc
         return prepared.float().unsqueeze(0)
     except Exception as error:  # presets for video and optical flow, or a user's own preprocessing
         label = _label(source, None)
-        raise ImageError(f"{label} cannot be preprocessed for this model: {reason(error)}.") from error
+        raise ImageError(f"{label} cannot be preprocessed for this model: {reason_of(error)}.") from error
 
 
 def preprocessed_input(tensor: torch.Tensor) -> torch.Tensor:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from ..errors import DTypeError, ImageError, ShapeError
-from ..options import MAX_PIXELS
-from ..parsers import whole
+from ..options.parsers import whole
+from ..options.reading import MAX_PIXELS
 from .decode import decode_bytes, decode_file, decode_picture
 
 if TYPE_CHECKING:

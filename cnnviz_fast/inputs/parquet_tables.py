@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ImageError
+from ..errors import ImageError, reason_of
 from ..runtime.extras import import_extra
 from .catalogue import Catalogue, Failure, Files, ListedImage, normalised
-from .decode import reason
 from .in_memory import Encoded, Source
 
 COLUMNS = ("image", "path", "filename", "file")
@@ -40,7 +39,7 @@ class Table:
         try:
             value = _reader_of(self).row(item.start)
         except Exception as error:  # pyarrow's own, OSError, StopIteration of a table that has changed
-            raise ImageError(f"image {item.name!r} cannot be read: {reason(error)}.") from error
+            raise ImageError(f"image {item.name!r} cannot be read: {reason_of(error)}.") from error
         content, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
         if isinstance(content, bytes):
             return Encoded(item.name, content)
@@ -78,7 +77,7 @@ def list_table(path: str, catalogue: Catalogue) -> None:
     except ImageError:
         raise
     except Exception as error:  # pyarrow's own errors are of many classes
-        catalogue.failures.append(Failure(path, f"table {path!r} is damaged: {reason(error)}."))
+        catalogue.failures.append(Failure(path, f"table {path!r} is damaged: {reason_of(error)}."))
     else:
         if not listed:
             catalogue.failures.append(Failure(path, f"table {path!r} holds no rows."))

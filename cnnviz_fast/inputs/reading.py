@@ -14,10 +14,9 @@ from typing import Any
 import torch
 from torch.utils.data import default_collate
 
-from ..errors import DTypeError, ImageError, InputError, ShapeError
+from ..errors import DTypeError, ImageError, InputError, ShapeError, reason_of
 from ..models.preprocess import Preprocess
 from .catalogue import Catalogue
-from .decode import reason
 from .images import model_input, preprocessed_input
 from .in_memory import is_tensor
 from .read_workers import POLL_S, Notes, Workers
@@ -166,7 +165,7 @@ class _Task:
             try:
                 picture = self.read(position).detach().float().cpu()
             except BaseException as error:  # a user's own may exit
-                failures.append((position, _one_line(error)))
+                failures.append((position, reason_of(error, named=not isinstance(error, InputError))))
                 continue
             positions, pictures = by_size.setdefault(picture.shape, ([], []))
             positions.append(position)
@@ -243,15 +242,3 @@ def _only(pictures: torch.Tensor) -> torch.Tensor:
     if len(pictures) != 1:
         raise ShapeError(f"a sample must be one picture, got a batch {tuple(pictures.shape)}.")
     return pictures[0]
-
-
-def _one_line(error: BaseException) -> str:
-    """Say why a picture could not be read. What the message of a user's own error does, does not matter."""
-    name = type(error).__name__
-    try:
-        words = reason(error)
-        if isinstance(error, InputError):
-            return words
-    except Exception:  # raised by that very message
-        return name
-    return name if words == name else f"{name}: {words}"

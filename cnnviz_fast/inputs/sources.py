@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import ImageError, OptionError
+from ..errors import ImageError, OptionError, reason_of
 from .catalogue import Catalogue, Failure, Files, InMemoryImage, normalised
-from .decode import EXTENSIONS, reason
+from .decode import EXTENSIONS
 from .find import find_images, has_extension, matching_files, natural_key
 from .in_memory import Encoded, is_pil_image, is_tensor
 from .parquet_tables import list_table
@@ -118,7 +118,7 @@ def _list_file(path: str, catalogue: Catalogue) -> None:
             with open(path, "rb") as file:
                 content = file.read()
         except OSError as error:
-            raise ImageError(f"list {path!r} cannot be read: {reason(error)}.") from error
+            raise ImageError(f"list {path!r} cannot be read: {reason_of(error)}.") from error
         _list_lines(content, os.path.dirname(path), f"list {path!r}", catalogue)
     elif ending.endswith((".tar", *COMPRESSED)):
         list_shard(normalised(path), catalogue)
@@ -186,7 +186,7 @@ def _pictures_below(
                 continue
             pictures, inner, links = _inside(path)
         except OSError as error:
-            failures.append(Failure(path, f"folder {path!r} cannot be read: {reason(error)}."))
+            failures.append(Failure(path, f"folder {path!r} cannot be read: {reason_of(error)}."))
             continue
         yield from pictures
         folders += reversed(inner)

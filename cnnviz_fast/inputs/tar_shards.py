@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from ..errors import ImageError
+from ..errors import ImageError, reason_of
 from .catalogue import Catalogue, Failure, ListedImage
-from .decode import reason
 from .find import has_extension
 from .in_memory import Encoded
 
@@ -37,7 +36,7 @@ class Shard:
                 file.seek(item.start)
                 content = file.read(item.size)
         except OSError as error:
-            raise ImageError(f"image {item.name!r} cannot be read: {reason(error)}.") from error
+            raise ImageError(f"image {item.name!r} cannot be read: {reason_of(error)}.") from error
         if len(content) < item.size:
             raise ImageError(f"image {item.name!r} is cut off: the shard has changed since it was listed.")
         if item.size == _SPARSE:
@@ -106,7 +105,7 @@ def list_shard(path: str, catalogue: Catalogue) -> None:
         raise
     except Exception as error:
         found = f" after {len(places):,} pictures" if places else ""
-        catalogue.failures.append(Failure(path, f"shard {path!r} is damaged{found}: {reason(error)}."))
+        catalogue.failures.append(Failure(path, f"shard {path!r} is damaged{found}: {reason_of(error)}."))
     else:
         if not places:
             catalogue.failures.append(Failure(path, f"shard {path!r} holds no images."))

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BackendUnavailableError, worded
+from ..errors import BackendUnavailableError, reason_of
 
 if TYPE_CHECKING:
     import torch
@@ -107,7 +107,7 @@ def missing(name: str, device: str = "cuda") -> str:
     try:
         return _fails_on(device)
     except Exception as error:
-        return worded(error)
+        return reason_of(error, named=True)
 
 
 @cache
@@ -123,7 +123,7 @@ def _fails_on(device: str) -> str:
     except Exception as error:  # a missing C compiler, an old driver: whatever the first launch meets
         if _is_full(device, error):
             raise
-        return worded(error)
+        return reason_of(error, named=True)
     return ""
 
 
@@ -152,7 +152,7 @@ def cannot_load(module: str) -> str:
     try:
         importlib.import_module(f".{module}", __package__)
     except Exception as error:  # whatever a foreign package raises while it loads is the reason
-        return worded(error)
+        return reason_of(error, named=True)
     return ""
 
 

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ModelError
+from ..errors import ModelError, reason_of
 from .layers import meta_copy
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _read_safetensors(path: str | os.PathLike[str], label: str) -> Any:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{label} cannot be read: {reason(error)}.") from error
+        raise ModelError(f"{label} cannot be read: {reason_of(error)}.") from error
 
 
 def _read_torch(path: str | os.PathLike[str], label: str) -> Any:
@@ -135,7 +135,7 @@ def _read_torch(path: str | os.PathLike[str], label: str) -> Any:
                 f"{label} is a TorchScript archive, which holds code. Save its state dict: "
                 f"torch.save(torch.jit.load(path).state_dict(), other_path)."
             ) from error
-        raise ModelError(f"{label} is damaged or no checkpoint: {reason(error)}.") from error
+        raise ModelError(f"{label} is damaged or no checkpoint: {reason_of(error)}.") from error
 
 
 def _is_pickle(path: str | os.PathLike[str]) -> bool:
@@ -210,7 +210,7 @@ def _compare(
     try:
         found = twin.load_state_dict(state, strict=False, assign=True)
     except Exception as error:
-        raise ModelError(f"{label} does not fit {type(module).__name__}: {reason(error)}.") from error
+        raise ModelError(f"{label} does not fit {type(module).__name__}: {reason_of(error)}.") from error
     return found.missing_keys, found.unexpected_keys
 
 
@@ -220,9 +220,3 @@ def _listed(kind: str, names: list[str]) -> str:
         return ""
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return f"{len(names)} {kind} ({', '.join(names[:_LISTED])}{more})"
-
-
-def reason(error: BaseException) -> str:
-    """Word an exception for the end of a message: its first sentence that says something, or its name."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.rstrip().endswith(":")]
-    return lines[0].split(". ")[0].rstrip(".?") if lines else type(error).__name__

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from ..errors import ModelError, closest
+from ..errors import ModelError, closest, reason_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,7 +61,7 @@ def find_factory(source: str, name: str) -> Callable[[], nn.Module]:
             try:
                 made = make()
             except (Exception, SystemExit) as error:  # user code may raise anything
-                raise ModelError(f"factory {spec!r} failed: {_reason(error)}.") from error
+                raise ModelError(f"factory {spec!r} failed: {reason_of(error, named=True)}.") from error
         if not isinstance(made, nn.Module):
             raise ModelError(f"factory {spec!r} must return a torch.nn.Module, got {type(made).__name__}.")
         return made
@@ -90,7 +90,7 @@ def _import(source: str) -> ModuleType:
                 f"no model source or Python module {source!r}. "
                 f"A model is NAME, torchvision:NAME, timm:NAME, hf:NAME, package.module:factory or file.py:factory."
             ) from error
-        raise ModelError(f"module {source!r} cannot be imported: {_reason(error)}.") from error
+        raise ModelError(f"module {source!r} cannot be imported: {reason_of(error, named=True)}.") from error
 
 
 def _load_file(path: str) -> ModuleType:
@@ -112,11 +112,5 @@ def _load_file(path: str) -> ModuleType:
         exec(loader.source_to_code(loader.get_data(path), path), vars(module))
     except (Exception, SystemExit) as error:  # user code may raise anything
         del sys.modules[name]
-        raise ModelError(f"model file {path!r} failed: {_reason(error)}.") from error
+        raise ModelError(f"model file {path!r} failed: {reason_of(error, named=True)}.") from error
     return module
-
-
-def _reason(error: BaseException) -> str:
-    """Word an exception with its type, which says more than its text for errors in code: KeyError: 'width'."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__

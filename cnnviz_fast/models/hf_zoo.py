@@ -7,9 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ModelError
+from ..errors import ModelError, reason_of
 from ..runtime.extras import import_extra
-from .checkpoints import reason
 from .download import hub_or_cache
 from .preprocess import HfPreprocess, Preprocess, imagenet_preset
 
@@ -37,7 +36,7 @@ def read_config(name: str) -> Any:
             return transformers.AutoConfig.from_pretrained(name)
     except Exception as error:  # the hub's client raises anything
         raise ModelError(
-            f"hf model {name!r} cannot be read: {reason(error)}. "
+            f"hf model {name!r} cannot be read: {reason_of(error)}. "
             f"Check the name and the network; a local folder with a config.json works offline."
         ) from error
 
@@ -58,7 +57,7 @@ def build(name: str, config: Any) -> nn.Module:
     try:
         module = _class_for(config).from_config(config)
     except Exception as error:  # configurations are users' files
-        raise ModelError(f"hf model {name!r} cannot be built: {reason(error)}.") from error
+        raise ModelError(f"hf model {name!r} cannot be built: {reason_of(error)}.") from error
     return _seeing(name, module)
 
 
@@ -80,7 +79,7 @@ def pretrained(name: str, config: Any) -> nn.Module:
             module = _class_for(config).from_pretrained(name, config=config)
     except Exception as error:  # the hub's client and damaged files raise anything
         raise ModelError(
-            f"weights of hf:{name} cannot be loaded: {reason(error)}. Use --weights none for random weights."
+            f"weights of hf:{name} cannot be loaded: {reason_of(error)}. Use --weights none for random weights."
         ) from error
     return _seeing(name, module)
 

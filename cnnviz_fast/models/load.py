@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, ModelError, OptionError
-from ..options import PreprocessOptions
-from ..parsers import refuse, whole
+from ..errors import InputError, ModelError, OptionError, reason_of
+from ..options.parsers import refuse, whole
+from ..options.reading import PreprocessOptions
 from . import hf_zoo, timm_zoo
 from . import torchvision_zoo as zoo
-from .checkpoints import classes_of, load_state, read_checkpoint, reason
+from .checkpoints import classes_of, load_state, read_checkpoint
 from .factories import find_factory
 from .layers import meta_copy
 from .meta_detectors import run_without_values
@@ -177,7 +177,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
         torch.empty(0, device=found)
     except Exception as error:  # AssertionError from a torch without CUDA, RuntimeError without a driver, and others
         wanted = "auto, cpu or a device that is there"
-        raise OptionError(f"device must be {wanted}, got {str(device)!r}: {reason(error)}.") from error
+        raise OptionError(f"device must be {wanted}, got {str(device)!r}: {reason_of(error)}.") from error
     return found
 
 
@@ -318,7 +318,7 @@ def _unflattened(program: Any) -> nn.Module:
         return torch.export.unflatten(program)
     except Exception as error:
         raise ModelError(
-            f"a program of torch.export must have kept its modules, and this one has not: {reason(error)}."
+            f"a program of torch.export must have kept its modules, and this one has not: {reason_of(error)}."
         ) from error
 
 

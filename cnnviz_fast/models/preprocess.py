@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OptionError
-from ..options import PreprocessOptions
+from ..options.reading import PreprocessOptions
 
 if TYPE_CHECKING:
     import torch

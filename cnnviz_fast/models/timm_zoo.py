@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ModelError, closest
+from ..errors import ModelError, closest, reason_of
 from ..runtime.extras import import_extra
-from .checkpoints import reason
 from .download import hub_or_cache
 from .preprocess import TimmPreprocess
 
@@ -84,7 +83,7 @@ def pretrained(name: str) -> nn.Module:
             module: nn.Module = timm.create_model(name, pretrained=True)
     except Exception as error:  # the hub's client and unpickling raise anything
         raise ModelError(
-            f"weights of timm:{name} cannot be loaded: {reason(error)}. "
+            f"weights of timm:{name} cannot be loaded: {reason_of(error)}. "
             f"Use --weights none for random weights, or --checkpoint PATH for a file that is here."
         ) from error
     return module

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
-from ..errors import ModelError, closest
-from .checkpoints import reason
+from ..errors import ModelError, closest, reason_of
 from .download import knock
 
 if TYPE_CHECKING:
@@ -110,7 +109,7 @@ def pretrained(name: str, member: Any) -> nn.Module:
         module: nn.Module = torchvision.models.get_model(name, weights=member)
     except Exception as error:  # unpickling a damaged file raises anything
         raise ModelError(
-            f"weights {member.name} of {name} cannot be loaded from {str(path)!r}: {reason(error)}. "
+            f"weights {member.name} of {name} cannot be loaded from {str(path)!r}: {reason_of(error)}. "
             f"If the file is damaged, delete it; it is then downloaded again."
         ) from error
     return module
@@ -136,7 +135,7 @@ def _downloaded(name: str, member: Any) -> Path:
         torch.hub.download_url_to_file(url, str(path), digest[1] if digest else None, progress=progress)
     except (OSError, RuntimeError, ValueError, http.client.HTTPException) as error:
         raise ModelError(
-            f"weights {member.name} of {name} cannot be downloaded from {url}: {reason(error)}. "
+            f"weights {member.name} of {name} cannot be downloaded from {url}: {reason_of(error)}. "
             f"Use --weights none for random weights, or --checkpoint PATH for a file that is here."
         ) from error
     return path

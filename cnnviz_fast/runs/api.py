@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError
 from ..models.load import LoadedModel
-from ..options import MAX_PIXELS, AxesOptions, RenderOptions, RunOptions, takes
+from ..options.declared import takes
+from ..options.drawing import RenderOptions
+from ..options.reading import MAX_PIXELS, AxesOptions
+from ..options.runs import RunOptions
 from ..runtime.extras import import_extra
 from ..sheets.overlay import Backdrop, read_overlay
 from .images import images_of
@@ -26,6 +29,9 @@ from .spec import RunSpec, RunSummary, loaded_model, split_options
 
 if TYPE_CHECKING:
     from torch import nn
+    from typing_extensions import Unpack
+
+    from ..options.keywords import RunKeywords
 
 
 @takes(RunOptions, RenderOptions)
@@ -41,7 +47,7 @@ def run(
     overlay: Any = None,
     alpha: float | None = None,
     on_file: Callable[[Path], object] | None = None,
-    **options: Any,
+    **options: Unpack[RunKeywords],
 ) -> RunSummary:
     """Make sheets, atlases, maps or statistics of any number of pictures, in memory that does not grow with them.
 

@@ -23,7 +23,8 @@ from ..errors import ShapeError
 from ..formats.names import layer_parts
 from ..kernels import backends
 from ..models.preprocess import as_image
-from ..options import AxesOptions, RenderOptions
+from ..options.drawing import RenderOptions
+from ..options.reading import AxesOptions
 from ..runtime.device import Fitting, device_at
 from ..runtime.stage_times import stage
 from ..runtime.workers import default_threads, in_order

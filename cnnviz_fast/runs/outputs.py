@@ -21,7 +21,7 @@ from ..channels.selection import reduced
 from ..formats.atlas import SUFFIX, save_atlas
 from ..formats.maps import write_maps
 from ..formats.picture import format_of
-from ..options import RenderOptions
+from ..options.drawing import RenderOptions
 from ..runtime.files import make_folder
 from ..runtime.stage_times import stage
 from ..sheets.manifest import describe_grid

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from ..errors import CaptureError, worded
+from ..errors import CaptureError, ModelFailedError, reason_of
 from ..runtime.prefetch import Ahead
 from .batches import BatchWorker, CapturedBatch, FailedImage, ImageId, Outcome
 
@@ -104,12 +104,14 @@ class _Step:
         """Run the model on pictures first..last-1; return why it fails, and None where it does not."""
         try:
             captured = self.work.capture(self.pictures[first:last], self.batch[first:last], size)
+        except ModelFailedError as error:
+            raised = error.__cause__
+            assert raised is not None
+            if self.work.device.is_full(raised):
+                raise raised from None
+            return f"the model failed: {reason_of(raised, named=True)}"
         except CaptureError as error:
-            if error.__cause__ is None:
-                return str(error)
-            if self.work.device.is_full(error.__cause__):
-                raise error.__cause__ from None
-            return f"the model failed: {worded(error.__cause__)}"
+            return str(error)
         self.work.captured += last - first
         self.results.append(captured)
         return None

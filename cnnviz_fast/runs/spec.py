@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..models.load import LoadedModel, as_given, load_model, module_of
-from ..options import AxesOptions, RenderOptions, RunOptions
+from ..options.drawing import RenderOptions
+from ..options.reading import AxesOptions
+from ..options.runs import RunOptions
 from ..runtime.workers import default_threads
 from ..sheets.overlay import Backdrop
 from .batches import OutputSpec
@@ -112,11 +115,11 @@ class RunSummary:
         return (self.finished + self.failed) / self.seconds if self.seconds else 0.0
 
 
-def split_options(options: dict[str, Any]) -> tuple[RunOptions, RenderOptions]:
+def split_options(options: Mapping[str, object]) -> tuple[RunOptions, RenderOptions]:
     """Make both records of the options of `run`."""
     own = {f.name for f in dataclasses.fields(RunOptions)}
-    wanted = RunOptions(**{name: value for name, value in options.items() if name in own})
-    return wanted, RenderOptions(**{name: value for name, value in options.items() if name not in own})
+    wanted = RunOptions.of({name: value for name, value in options.items() if name in own})
+    return wanted, RenderOptions.of({name: value for name, value in options.items() if name not in own})
 
 
 def loaded_model(model: LoadedModel | nn.Module | str, device: str) -> LoadedModel:

@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..runtime.stage_times import stage
 
 if TYPE_CHECKING:
-    from ..options import RenderOptions
+    from ..options.drawing import RenderOptions
     from .folder.journal import Journal
     from .ranks import Ranks
 

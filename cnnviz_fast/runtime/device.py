@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from ..errors import CnnvizError, KernelError, first_line
+from ..errors import CnnvizError, KernelError, reason_of
 
 _FAULTS = ("CUDA error", "HIP error", "Triton Error [")
 """How an error begins that a device reported and that has no type of its own: of cuBLAS, say, or Triton's driver.c."""
@@ -135,7 +135,7 @@ class Device:
         except RuntimeError as error:
             if isinstance(error, CnnvizError):
                 raise
-            reason = first_line(error)
+            reason = reason_of(error)
             if self.is_full(error):
                 raise MemoryError(f"{self.device} has too little memory: {reason}") from error
             if not _is_fault(error):
@@ -158,7 +158,7 @@ class Device:
         except Exception as error:
             if not self.is_full(error):
                 raise
-            reason = first_line(error)
+            reason = reason_of(error)
         self.give_back()
         return reason
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..errors import WriteError
+from ..errors import WriteError, reason_of
 from .stage_times import stage
 
 _PART = re.compile(r"\..*\.[0-9a-f]{8}\.part")
@@ -62,7 +62,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 def cannot_write(path: Path, error: OSError) -> WriteError:
     """Word the error for a file that cannot be written."""
-    return WriteError(f"cannot write {path}: {error.strerror or error}.")
+    return WriteError(f"cannot write {path}: {reason_of(error)}.")
 
 
 def json_bytes(document: Any) -> bytes:

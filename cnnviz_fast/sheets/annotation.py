@@ -27,13 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry import NO_ROOM, Grid, Room, Strip
-from ..options import TITLE_FIELDS
+from ..options.drawing import TITLE_FIELDS
 from .lettering import Mask, capitals, draw_labels, draw_line, line_px, text_px
 
 if TYPE_CHECKING:
     import torch
 
-    from ..options import RenderOptions
+    from ..options.drawing import RenderOptions
     from ..palette import Palette
     from ..provenance import Provenance
 

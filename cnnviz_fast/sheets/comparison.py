@@ -6,7 +6,7 @@ import dataclasses
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,12 +15,18 @@ from ..channels.selection import pick
 from ..channels.values import as_maps, json_numbers
 from ..errors import OptionError, ShapeError
 from ..kernels.torch_ops import widest
-from ..options import SINGLE_SHEETS, RenderOptions, takes
+from ..options.declared import takes
+from ..options.drawing import SINGLE_SHEETS, RenderOptions
 from ..provenance import Provenance, package_version
 from ..runtime.device import device_at
 from .plan import plan_sheet
 from .render import draw_sheet
 from .sheet import Sheet
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ..options.keywords import SheetKeywords
 
 BETWEEN_PX = 16
 """Least px between the two sheets of a pair, so that it is told from a grid of twice the columns."""
@@ -137,7 +143,7 @@ def compare(
     provenance_a: Provenance | None = None,
     provenance_b: Provenance | None = None,
     diverging: str = "coolwarm",
-    **options: Any,
+    **options: Unpack[SheetKeywords],
 ) -> Comparison:
     """Draw two layers side by side on one scale, and their difference.
 
@@ -165,7 +171,7 @@ def compare(
         KernelError: the device of the maps was lost, or refuses the work.
         MemoryError: memory ran out.
     """
-    wanted = _checked(RenderOptions(**options))
+    wanted = _checked(RenderOptions.of(options))
     first, second = as_maps(a), as_maps(b)
     if first.shape != second.shape:
         raise ShapeError(f"a and b must have the same shape, got {tuple(first.shape)} and {tuple(second.shape)}.")

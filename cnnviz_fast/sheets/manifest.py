@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..channels.statistics import ChannelStatistics
     from ..channels.vectors import Entry
     from ..geometry import Grid
-    from ..options import RenderOptions
+    from ..options.drawing import RenderOptions
     from ..palette import Palette
     from .overlay import Overlay
 

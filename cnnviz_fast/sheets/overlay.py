@@ -22,8 +22,9 @@ from ..formats import png
 from ..geometry import Grid, Strip, cut_strips
 from ..inputs.in_memory import decode_image
 from ..kernels.backends import BACKENDS
-from ..options import DEFAULT_ALPHA, MAX_PIXELS
-from ..parsers import share
+from ..options.drawing import DEFAULT_ALPHA
+from ..options.parsers import share
+from ..options.reading import MAX_PIXELS
 from ..runtime.workers import default_threads, in_order
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from ..channels.values import as_tensor, shrink, squash
 from ..errors import OptionError, ShapeError
 from ..geometry import NO_ROOM, Grid, Positions, Strip, cut_strips, plan_grid, sampling_positions, tile_size
 from ..kernels import Paint, backends
-from ..options import RenderOptions
+from ..options.drawing import RenderOptions
 from ..palette import Palette, make_palette
 from ..provenance import Provenance
 from ..runtime.device import device_at

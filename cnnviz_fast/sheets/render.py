@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..channels.dataset import LayerStatistics, ranges_of
 from ..formats import device_jpeg, png
 from ..formats import picture as formats
-from ..options import RenderOptions, takes
+from ..options.declared import takes
+from ..options.drawing import RenderOptions
 from ..provenance import Provenance
 from ..runtime.device import device_at
 from ..runtime.files import json_bytes
@@ -25,6 +26,11 @@ from .overlay import read_overlay
 from .pixels import draw_on_device, draw_whole, pixels_of
 from .plan import Plan, plan_sheet
 from .sheet import Sheet, write_manifest
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ..options.keywords import RenderKeywords
 
 
 def draw_sheet(plan: Plan) -> Sheet:
@@ -76,7 +82,7 @@ def render(
     overlay: Any = None,
     alpha: float | None = None,
     statistics: LayerStatistics | None = None,
-    **options: Any,
+    **options: Unpack[RenderKeywords],
 ) -> Sheet:
     """Draw every channel of a layer into one sheet.
 
@@ -100,7 +106,7 @@ def render(
     Source:
         Pixel rules: `kernels.reference`.
     """
-    checked = RenderOptions(**options)
+    checked = RenderOptions.of(options)
     ranges = ranges_of(statistics, checked)
     plan = plan_sheet(maps, checked, provenance or Provenance(), read_overlay(overlay, alpha), ranges=ranges)
     return draw_sheet(plan)
@@ -115,7 +121,7 @@ def save_sheet(
     overlay: Any = None,
     alpha: float | None = None,
     statistics: LayerStatistics | None = None,
-    **options: Any,
+    **options: Unpack[RenderKeywords],
 ) -> Path:
     """Draw every channel of a layer into one picture file, with its manifest beside it.
 
@@ -142,7 +148,7 @@ def save_sheet(
     """
     path = Path(path)
     formats.format_of(path)
-    checked = RenderOptions(**options)
+    checked = RenderOptions.of(options)
     ranges = ranges_of(statistics, checked)
     plan = plan_sheet(maps, checked, provenance or Provenance(), read_overlay(overlay, alpha), ranges=ranges)
     return write_sheet(plan, path)

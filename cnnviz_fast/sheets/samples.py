@@ -18,7 +18,8 @@ from ..channels.statistics import ChannelStatistics, channel_statistics
 from ..channels.values import check_values
 from ..errors import DTypeError, InputError, ShapeError
 from ..kernels import backends
-from ..options import RenderOptions, takes
+from ..options.declared import takes
+from ..options.drawing import RenderOptions
 from ..provenance import Provenance
 from ..runtime.device import Fitting, device_at
 from .pixels import PendingSheet, begin_whole
@@ -26,6 +27,9 @@ from .plan import plan_sheet
 from .sheet import Sheet
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ..options.keywords import RenderKeywords
     from .overlay import Backdrop
     from .plan import Plan
 
@@ -103,7 +107,7 @@ def render_batch(
     *,
     provenances: Sequence[Provenance] | None = None,
     statistics: Mapping[str, LayerStatistics] | LayerStatistics | None = None,
-    **options: Any,
+    **options: Unpack[RenderKeywords],
 ) -> Iterator[Sheet]:
     """Draw a sheet for each of N samples, of one layer or of several.
 
@@ -127,7 +131,7 @@ def render_batch(
         KernelError: the device was lost, or refuses the work.
         MemoryError: a sheet does not fit into memory.
     """
-    checked = RenderOptions(**options)
+    checked = RenderOptions.of(options)
     several = maps.items() if isinstance(maps, Mapping) else maps
     pairs = iter([(None, maps)]) if isinstance(maps, torch.Tensor) else several
     return _one_ahead(_begun(pairs, provenances, statistics, checked))

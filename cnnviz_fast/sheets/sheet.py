@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..formats import picture as formats
 from ..geometry import cut_rows
+from ..options.parsers import whole
 from ..palette import Palette
-from ..parsers import whole
 from ..runtime.files import json_bytes, whole_file
 from .overlay import Overlay
 

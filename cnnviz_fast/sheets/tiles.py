@@ -17,8 +17,9 @@ from ..errors import OptionError, ShapeError
 from ..formats import picture as formats
 from ..formats import png
 from ..geometry import Strip
-from ..options import RenderOptions, takes
-from ..parsers import refuse
+from ..options.declared import takes
+from ..options.drawing import RenderOptions
+from ..options.parsers import refuse
 from ..provenance import Provenance
 from ..runtime.files import json_bytes, make_folder, whole_file
 from ..runtime.workers import in_order
@@ -27,7 +28,10 @@ from .pixels import Pixels, pixels_of
 from .plan import Plan, plan_sheet
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from ..channels.statistics import ChannelStatistics
+    from ..options.keywords import RenderKeywords
     from ..palette import Palette
 
 MANIFEST_NAME = "manifest.json"
@@ -45,7 +49,7 @@ def save_tiles(
     overlay: Any = None,
     alpha: float | None = None,
     statistics: LayerStatistics | None = None,
-    **options: Any,
+    **options: Unpack[RenderKeywords],
 ) -> list[Path]:
     """Draw every channel of a layer into a file of its own, and write one manifest beside them.
 
@@ -75,7 +79,7 @@ def save_tiles(
         BackendUnavailableError: the named backend does not work for these maps.
         KernelError: the device of the maps was lost, or refuses the work.
     """
-    checked = RenderOptions(**options)
+    checked = RenderOptions.of(options)
     ranges = ranges_of(statistics, checked)
     plan = plan_tiles(maps, checked, provenance or Provenance(), read_overlay(overlay, alpha), ranges=ranges)
     return write_tiles(plan, [Path(folder) / file for file in tile_names(plan, name, suffix)])

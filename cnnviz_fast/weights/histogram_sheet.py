@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..options import RenderOptions
+from ..options.drawing import RenderOptions
 from ..provenance import Provenance, package_version
 from ..sheets.manifest import describe_grid
 from ..sheets.plan import Plan, plan_sheet

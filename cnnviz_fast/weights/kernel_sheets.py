@@ -29,7 +29,8 @@ from ..channels.values import as_maps
 from ..errors import OptionError, ShapeError
 from ..formats import png
 from ..geometry import Grid, Strip, cut_strips, plan_grid
-from ..options import KernelOptions, RenderOptions
+from ..options.drawing import RenderOptions
+from ..options.weights import KernelOptions
 from ..provenance import Provenance
 from ..runtime.files import json_bytes
 from ..sheets.plan import Plan, plan_sheet

@@ -22,7 +22,7 @@ import cnnviz_fast as cf
 from cnnviz_fast.channels.dataset import DEVICE_PIECE, PIECE, LayerStatistics, merge_layers
 from cnnviz_fast.errors import DTypeError, InputError, OptionError, ShapeError
 from cnnviz_fast.kernels import backends
-from cnnviz_fast.options import RenderOptions
+from cnnviz_fast.options.drawing import RenderOptions
 from cnnviz_fast.sheets.plan import plan_sheet
 
 QUANTILES = (0, 0.01, 0.25, 0.5, 0.7, 0.99, 1)

@@ -18,7 +18,7 @@ from cnnviz_fast.channels.statistics import ChannelStatistics, channel_statistic
 from cnnviz_fast.channels.values import as_maps
 from cnnviz_fast.errors import OptionError
 from cnnviz_fast.kernels.backends import BACKENDS
-from cnnviz_fast.options import RANKS, RenderOptions
+from cnnviz_fast.options.drawing import RANKS, RenderOptions
 
 TORCH = BACKENDS["torch"]
 ON_CPU = [name for name, backend in BACKENDS.items() if backend.takes("cpu")]

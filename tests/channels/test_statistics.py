@@ -18,7 +18,7 @@ from cnnviz_fast.channels.values import as_maps, as_tensor, shrink, squash
 from cnnviz_fast.errors import DTypeError, ShapeError
 from cnnviz_fast.kernels.backends import BACKENDS
 from cnnviz_fast.kernels.torch_ops import channel_range
-from cnnviz_fast.options import RenderOptions
+from cnnviz_fast.options.drawing import RenderOptions
 
 
 def statistics_of(maps: torch.Tensor, backend: str = "torch") -> ChannelStatistics:

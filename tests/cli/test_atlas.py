@@ -22,7 +22,7 @@ from support.runs import LAYERS, make_pictures, small_model
 import cnnviz_fast as cf
 from cnnviz_fast.cli import main as cli
 from cnnviz_fast.errors import AtlasError
-from cnnviz_fast.options import RunOptions
+from cnnviz_fast.options.runs import RunOptions
 
 SOURCE = cf.Provenance("resnet50", "none", "layer4", "photos/cat.jpg", "nchw")
 

@@ -14,7 +14,8 @@ from PIL import Image
 from support.command_line import error_of, run
 
 from cnnviz_fast.cli import main as cli
-from cnnviz_fast.options import AxesOptions, PreprocessOptions, RenderOptions
+from cnnviz_fast.options.drawing import RenderOptions
+from cnnviz_fast.options.reading import AxesOptions, PreprocessOptions
 
 TINY = """
 import torch

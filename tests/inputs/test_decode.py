@@ -17,7 +17,7 @@ from PIL import Image, features
 from cnnviz_fast.errors import ImageError
 from cnnviz_fast.inputs import decode
 from cnnviz_fast.inputs.decode import EXTENSIONS, FORMATS, decode_bytes, decode_file, decode_picture
-from cnnviz_fast.options import MAX_PIXELS
+from cnnviz_fast.options.reading import MAX_PIXELS
 
 PHOTOS = Path(skimage.data.__file__).parent
 

@@ -36,7 +36,7 @@ from cnnviz_fast.channels.values import as_maps
 from cnnviz_fast.geometry import Grid, Strip
 from cnnviz_fast.kernels import Paint, numba_cpu, reference, torch_ops
 from cnnviz_fast.kernels.backends import BACKENDS
-from cnnviz_fast.options import ALIGNMENTS
+from cnnviz_fast.options.drawing import ALIGNMENTS
 
 FAST = ("torch", "numba")
 

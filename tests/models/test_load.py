@@ -25,7 +25,7 @@ from cnnviz_fast.activations.capture import capture
 from cnnviz_fast.errors import InputError, ModelError, OptionError
 from cnnviz_fast.models import torchvision_zoo as zoo
 from cnnviz_fast.models.load import LoadedModel, example_input, load_model, module_of, resolve_device
-from cnnviz_fast.options import PreprocessOptions
+from cnnviz_fast.options.reading import PreprocessOptions
 
 SQUEEZE = torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1
 

@@ -15,7 +15,7 @@ from torchvision import models
 
 from cnnviz_fast.errors import OptionError
 from cnnviz_fast.models.preprocess import imagenet_preset, with_options
-from cnnviz_fast.options import PreprocessOptions
+from cnnviz_fast.options.reading import PreprocessOptions
 
 MEAN = np.array([0.485, 0.456, 0.406])
 STD = np.array([0.229, 0.224, 0.225])

@@ -14,7 +14,7 @@ from cnnviz_fast.cli import main as cli
 from cnnviz_fast.errors import ModelError
 from cnnviz_fast.models import timm_zoo
 from cnnviz_fast.models.load import example_input, load_model
-from cnnviz_fast.options import PreprocessOptions
+from cnnviz_fast.options.reading import PreprocessOptions
 
 timm = pytest.importorskip("timm")
 

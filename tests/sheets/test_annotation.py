@@ -18,7 +18,7 @@ from support.cases import INF, NAN, noise
 import cnnviz_fast as cf
 from cnnviz_fast.geometry import NO_ROOM, Room, Strip, plan_grid
 from cnnviz_fast.kernels.backends import BACKENDS
-from cnnviz_fast.options import RenderOptions
+from cnnviz_fast.options.drawing import RenderOptions
 from cnnviz_fast.palette import make_palette
 from cnnviz_fast.provenance import Provenance
 from cnnviz_fast.sheets.annotation import Wording, letter, word_sheet

@@ -19,7 +19,7 @@ from support.cases import INF, LARGEST, NAN, SMALLEST, noise
 
 import cnnviz_fast as cf
 from cnnviz_fast.errors import DTypeError, OptionError, ShapeError
-from cnnviz_fast.options import SINGLE_SHEETS, RenderOptions
+from cnnviz_fast.options.drawing import SINGLE_SHEETS, RenderOptions
 
 MODULE = importlib.import_module("cnnviz_fast.sheets.comparison")  # the package's own `compare` is the function
 Floats = NDArray[np.floating[Any]]

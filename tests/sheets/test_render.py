@@ -26,7 +26,7 @@ from cnnviz_fast.errors import BackendUnavailableError, DTypeError, EncodeError,
 from cnnviz_fast.formats import picture as formats
 from cnnviz_fast.kernels import numba_cpu
 from cnnviz_fast.kernels.backends import BACKENDS, choose
-from cnnviz_fast.options import ALIGNMENTS, NORMALIZATIONS, RenderOptions
+from cnnviz_fast.options.drawing import ALIGNMENTS, NORMALIZATIONS, RenderOptions
 from cnnviz_fast.provenance import Provenance
 from cnnviz_fast.sheets.sheet import Sheet
 

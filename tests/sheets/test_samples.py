@@ -17,7 +17,7 @@ from support.fake_device import FakeDevice, device_copies
 import cnnviz_fast as cf
 from cnnviz_fast.errors import DTypeError, InputError, KernelError, OptionError, ShapeError
 from cnnviz_fast.geometry import Strip
-from cnnviz_fast.options import RenderOptions
+from cnnviz_fast.options.drawing import RenderOptions
 from cnnviz_fast.sheets import pixels as drawing
 from cnnviz_fast.sheets import samples as batch
 from cnnviz_fast.sheets.overlay import read_overlay

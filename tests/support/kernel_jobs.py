@@ -18,7 +18,7 @@ from cnnviz_fast.channels.values import as_maps, squash
 from cnnviz_fast.geometry import Grid, Positions, plan_grid, sampling_positions
 from cnnviz_fast.kernels import Paint, numba_cpu, reference, torch_ops
 from cnnviz_fast.kernels.backends import BACKENDS
-from cnnviz_fast.options import ALIGNMENTS, NORMALIZATIONS, UPSAMPLINGS, RenderOptions
+from cnnviz_fast.options.drawing import ALIGNMENTS, NORMALIZATIONS, UPSAMPLINGS, RenderOptions
 
 MODULES = {"reference": reference, "torch": torch_ops, "numba": numba_cpu}
 

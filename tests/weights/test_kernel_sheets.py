@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from cnnviz_fast.errors import DTypeError, OptionError, ShapeError
-from cnnviz_fast.options import KernelOptions
+from cnnviz_fast.options.weights import KernelOptions
 from cnnviz_fast.provenance import Provenance
 from cnnviz_fast.weights import kernel_sheets
 from cnnviz_fast.weights.kernel_sheets import RgbPlan, kernels_of, plan_kernels, write_kernels

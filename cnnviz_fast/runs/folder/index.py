@@ -16,8 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import orjson
 
-from ...errors import InputError, OptionError, WriteError
-from ...inputs.decode import reason
+from ...errors import InputError, OptionError, WriteError, reason_of
 from ...runtime.compact import DigestMap
 from ...runtime.extras import import_extra
 from ...runtime.files import cannot_write, whole_file
@@ -158,7 +157,7 @@ def index_to_parquet(folder: str | os.PathLike[str]) -> Path:
             for batch in _batches(folder):
                 writer.write_table(arrow.Table.from_pylist(batch, schema))
     except arrow.ArrowException as error:
-        raise WriteError(f"cannot write {path}: {reason(error)}.") from error
+        raise WriteError(f"cannot write {path}: {reason_of(error)}.") from error
     except OSError as error:
         raise cannot_write(path, error) from error
     return path

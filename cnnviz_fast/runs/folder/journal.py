@@ -19,9 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from ...errors import InputError, OptionError
+from ...errors import InputError, OptionError, reason_of
 from ...formats.names import folded_stem, told_apart
-from ...inputs.decode import reason
 from ...provenance import package_version
 from ...runtime.compact import DIGEST_BYTES, DigestMap, digest_of
 from ...runtime.files import cannot_write, make_folder, whole_file
@@ -265,7 +264,7 @@ def fingerprint_in(folder: Path) -> dict[str, Any] | None:
         return None
     except (ValueError, LookupError, TypeError) as error:
         raise OptionError(
-            f"folder {str(folder)!r} holds a damaged run.json: {reason(error)}. Give another out."
+            f"folder {str(folder)!r} holds a damaged run.json: {reason_of(error)}. Give another out."
         ) from error
 
 

@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ...errors import BackendError, OptionError
-from ...inputs.decode import reason
+from ...errors import BackendError, OptionError, reason_of
 from ...runtime.files import whole_file
 from ...runtime.stage_times import Stages, watched
 from ..batches import BatchWorker, ImageId, Outcome, OutputSpec
@@ -152,8 +151,8 @@ def _received(reference: Any) -> ActorTask:
         shift: ActorTask = pickle.loads(packed)
     except Exception as error:  # whatever the import of somebody's module raises
         raise BackendError(
-            f"{platform.node()} cannot load the model or the images: {reason(error)}. Install what they need on every "
-            f"machine of the Ray cluster."
+            f"{platform.node()} cannot load the model or the images: {reason_of(error)}. Install what they need on "
+            f"every machine of the Ray cluster."
         ) from error
     return shift
 

@@ -20,8 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from ...errors import BackendUnavailableError, OptionError
-from ...inputs.decode import reason
+from ...errors import BackendUnavailableError, OptionError, reason_of
 
 PORT = 6379
 """Of `ray start --head`."""
@@ -118,7 +117,7 @@ def connected(ray: Any, address: str | None) -> Iterator[None]:
             with _quiet_start(), _signals_left_alone():
                 ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:
-            raise _no_cluster(address or "this machine", reason(error)) from error
+            raise _no_cluster(address or "this machine", reason_of(error)) from error
         with _messages_on_stderr():
             yield
     finally:
@@ -137,7 +136,7 @@ def _answering(address: str) -> str:
     try:
         socket.create_connection((host, port), KNOCK_S).close()
     except OSError as error:
-        raise _no_cluster(f"{host}:{port}", error.strerror or str(error)) from error
+        raise _no_cluster(f"{host}:{port}", reason_of(error)) from error
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

@@ -23,8 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import BackendError, BackendUnavailableError, OptionError
-from ...inputs.decode import reason
+from ...errors import BackendError, BackendUnavailableError, OptionError, reason_of
 from ...models.factories import FILE_MODULE
 from ...runtime.extras import import_extra
 from ...runtime.files import make_folder
@@ -225,7 +224,7 @@ def _returned(crew: ActorPool, shift: ActorTask) -> Generator[Returned, None, No
                         raise returned
                     yield returned
     except ray.exceptions.RayError as error:
-        raise BackendError(f"Ray cannot go on: {reason(error)}. What is finished stays; run it again.") from error
+        raise BackendError(f"Ray cannot go on: {reason_of(error)}. What is finished stays; run it again.") from error
 
 
 def _packed(shift: ActorTask) -> bytes:
@@ -238,7 +237,7 @@ def _packed(shift: ActorTask) -> bytes:
     try:
         packed: bytes = cloudpickle.dumps(shift)
     except Exception as error:  # a user's own objects may raise anything
-        raise OptionError(f"model and images must pickle for engine 'ray', but do not: {reason(error)}.") from error
+        raise OptionError(f"model and images must pickle for engine 'ray', but do not: {reason_of(error)}.") from error
     finally:
         for module in files:
             cloudpickle.unregister_pickle_by_value(module)

@@ -21,7 +21,8 @@ from torchvision.transforms import v2
 from cnnviz_fast.errors import ModelError
 from cnnviz_fast.models.load import LoadedModel, load_model
 from cnnviz_fast.models.preprocess import imagenet_preset
-from cnnviz_fast.options import PreprocessOptions, RenderOptions
+from cnnviz_fast.options.drawing import RenderOptions
+from cnnviz_fast.options.reading import PreprocessOptions
 from cnnviz_fast.runs.folder.fingerprint import described, differences, fingerprint_of, weights_digest
 
 
@@ -108,7 +109,7 @@ import json, sys
 import torch
 from cnnviz_fast.fingerprint import fingerprint_of
 from cnnviz_fast.models import load_model
-from cnnviz_fast.options import PreprocessOptions, RenderOptions
+from cnnviz_fast.options.drawing import PreprocessOptions, RenderOptions
 model = load_model("resnet18", weights="none", seed=3, preprocess=PreprocessOptions(size=64, mean=(0.5, 0.5, 0.5)))
 print(json.dumps(fingerprint_of(model, ["layer1"], {"render": RenderOptions(tile=56), "names": {"b", "a", "c"}})))
 """

@@ -35,7 +35,9 @@ from cnnviz_fast.errors import (
     LayerNotFoundError,
     OptionError,
 )
-from cnnviz_fast.options import AxesOptions, RenderOptions, RunOptions
+from cnnviz_fast.options.drawing import RenderOptions
+from cnnviz_fast.options.reading import AxesOptions
+from cnnviz_fast.options.runs import RunOptions
 from cnnviz_fast.runs.batches import FailedImage, FinishedImage, ImageId, Outcome, OutputSpec
 from cnnviz_fast.runs.images import images_of
 from cnnviz_fast.runs.local import run_here

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from .errors import OptionError, closest
+from ..errors import OptionError, closest
 
 LARGEST_CHANNEL = 2**20 - 1
 """No layer has so many; a range that ends beyond is a typing error, refused before it is spelled out in memory."""

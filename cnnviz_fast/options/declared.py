@@ -1,0 +1,74 @@
+"""How options are declared: fields that carry their parser and their sentence, in records that check themselves."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .parsers import Parser
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+T = TypeVar("T")
+
+
+def option(default: Any, parse: Parser, description: str, metavar: str | None = None) -> Any:
+    """Declare an option as a dataclass field.
+
+    Args:
+        default: its value when left out. None is a state of its own; any other default is parsed like a given value.
+        parse: checks a value and brings it into the form that the field holds.
+        description: its sentence, for docstrings and the help of the command line.
+        metavar: how the help shows its value.
+
+    Returns:
+        The field.
+    """
+    return dataclasses.field(default=default, metadata={"parse": parse, "description": description, "metavar": metavar})
+
+
+class SelfChecking:
+    """Base of the option records: every field goes through its parser, so a record that exists is valid."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
+            value = getattr(self, field.name)
+            if value is not None or field.default is not None:
+                object.__setattr__(self, field.name, field.metadata["parse"](field.name, value))
+
+    @classmethod
+    def of(cls, options: Mapping[str, object]) -> Self:
+        """Return a record of the options that are given by name, such as those of a function's **options."""
+        return cls(**options)
+
+
+def takes(*records: type, without: Sequence[str] = ()) -> Callable[[T], T]:
+    """Show the fields of option records in the signature and docstring of a function that takes them as **options.
+
+    So `help(render)` and editors see every option, and each is written down once, in its record.
+
+    Args:
+        records: whose fields.
+        without: names of fields that the function refuses.
+
+    Returns:
+        The decorator.
+    """
+
+    def decorate(function: T) -> T:
+        own = inspect.signature(function)  # type: ignore[arg-type]
+        kept = [p for p in own.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        fields = [f for record in records for f in dataclasses.fields(record) if f.name not in without]
+        shown = [
+            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type)
+            for f in fields
+        ]
+        function.__signature__ = own.replace(parameters=kept + shown)  # type: ignore[attr-defined]
+        lines = "".join(f"        {f.name}: {f.metadata['description']}.\n" for f in fields)
+        function.__doc__ = (function.__doc__ or "").replace("        **options: see below.\n", lines)
+        return function
+
+    return decorate

@@ -1,0 +1,57 @@
+"""A user's program that calls every public function, as mypy strict reads it. Each `ignore` stands at a mistake.
+
+
+`test_public_surface` has mypy read this file, and refuses an `ignore` of what is no mistake: so each shows that an
+option that is misspelt, or of another type, is found before the program runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import cnnviz_fast as cf
+
+
+def look(path: Path) -> list[Path]:
+    model: cf.LoadedModel = cf.load_model("resnet50", weights="none", seed=0)
+    batch: torch.Tensor = cf.load_images(path, model)
+    names: list[str] = [info.name for info in cf.list_layers(model)]
+    maps = cf.capture(model, batch, [*names[:2], -1])
+    cf.capture_stream(model, batch, "type:Conv2d", lambda layer, output: print(layer, output.shape))
+
+    sheet: cf.Sheet = cf.render(maps["layer4"][0], tile=224, normalize="layer", topk=12, rank="variance", label=True)
+    cf.render(maps["layer4"][0], tile="56x112", grid=(2, None), channels="0-63,128", reduce="sum,max", beside=True)
+    cf.render(maps["layer4"][0], tiel=224)  # type: ignore[call-arg]
+    cf.render(maps["layer4"][0], normalize="chanel")  # type: ignore[arg-type]
+    cf.save_sheet(maps["layer4"][0], path.with_suffix(".png"), scale=3, colormap="magma")
+    cf.save_sheet(maps["layer4"][0], path.with_suffix(".png"), gap=1.5)  # type: ignore[arg-type]
+    tiles: list[Path] = cf.save_tiles(maps["layer4"][0], path.parent, name="{channel}.png", tile=96)
+    cf.save_tiles(maps["layer4"][0], path.parent, threads=None, workers=2)  # type: ignore[call-arg]
+    for each in cf.render_batch(maps, tile=56, align="left"):
+        print(each.manifest["layer"], each.palette.shape)
+    plane: torch.Tensor = cf.render_index(maps["layer4"], tile=56)
+    comparison: cf.Comparison = cf.compare(maps["layer4"][0], maps["layer4"][0], tile=56, gap=2)
+    cf.compare(maps["layer4"][0], maps["layer4"][0], topk=3)  # type: ignore[call-arg]
+    report: cf.LayerReport = cf.layer_report(maps["layer4"][0])
+    print(sheet.index.shape, plane.shape, comparison.manifest["most_changed"], report.lines())
+
+    packed: Path = cf.save_atlas(maps["layer4"][0], path.with_suffix(".atlas"), provenance=cf.Provenance(model="own"))
+    atlas: cf.Atlas = cf.read_atlas(packed)
+    print(atlas.maps.shape)
+    return tiles
+
+
+def run(module: nn.Module, folder: Path) -> None:
+    sheets: list[cf.Sheet] = cf.visualize(module, folder / "cat.jpg", "layer4", out=folder, tile=56, overlay=True)
+    summary: cf.RunSummary = cf.run(module, folder, ["layer4"], folder / "run", save=["sheets", "statistics"], tile=56)
+    cf.run(module, folder, ["layer4"], folder / "run", save="statistics", bacth=4)  # type: ignore[call-arg]
+    if summary.statistics is not None:
+        statistics: cf.LayerStatistics = cf.read_statistics(summary.statistics)["layer4"]
+        print(statistics.mean)
+    infos: list[cf.ParameterInfo] = cf.parameter_statistics(module)
+    print(len(sheets), infos[0].name, cf.__version__)
+    options = cf.RenderOptions(tile=56)
+    print(options.tile, cf.PreprocessOptions(size=224).size, cf.LayerInfo, cf.CnnvizError)

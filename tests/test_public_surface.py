@@ -1,0 +1,159 @@
+"""The public surface: its names, its types as a user's program meets them, and what its docstrings say."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+import typing
+from pathlib import Path
+from types import FunctionType
+
+import pytest
+
+import cnnviz_fast
+from cnnviz_fast.options import drawing, keywords, runs
+from cnnviz_fast.options.drawing import SINGLE_SHEETS
+
+PACKAGE = Path(cnnviz_fast.__file__).parent
+ARRAYS = ("maps", "a", "b", "batch", "index", "out", "shared_with")
+"""Arguments that are arrays of several libraries, and so of type Any."""
+
+VAGUE = ("Say", "Tell", "Give", "Word", "Let", "Have")
+"""Verbs that docstrings do not begin with: Return, Check, Format, Wait say more."""
+
+PROGRAM = Path(__file__).with_name("support") / "user_program.py"
+
+
+def test_public_names_are_exact() -> None:
+    assert cnnviz_fast.__all__ == [
+        "Atlas", "CnnvizError", "Comparison", "LayerInfo", "LayerReport", "LayerStatistics", "LoadedModel",
+        "ParameterInfo", "PreprocessOptions", "RenderOptions", "RunSummary", "Sheet", "Provenance", "__version__",
+        "capture", "capture_stream", "compare", "layer_report", "list_layers", "load_images", "load_model",
+        "parameter_statistics", "read_atlas", "read_statistics", "render", "render_batch", "render_index",
+        "run", "save_atlas", "save_sheet", "save_tiles", "visualize",
+    ]  # fmt: skip
+    for name in cnnviz_fast.__all__:
+        assert getattr(cnnviz_fast, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = cnnviz_fast.nothing
+
+
+def test_public_names_are_seen_by_type_checkers_too() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    shown = {
+        alias.asname: (node.module, alias.name)
+        for node in ast.walk(block)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert shown == {name: (module, name) for name, module in cnnviz_fast._HOMES.items()}
+
+
+def test_users_program_calls_every_public_function() -> None:
+    used = {node.attr for node in ast.walk(ast.parse(PROGRAM.read_text())) if isinstance(node, ast.Attribute)}
+    assert set(cnnviz_fast.__all__) <= used
+
+
+def test_users_program_passes_mypy_strict(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path, PROGRAM]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("function", "records", "record"),
+    [
+        ("render", [drawing.RenderOptions], keywords.RenderKeywords),
+        ("save_sheet", [drawing.RenderOptions], keywords.RenderKeywords),
+        ("save_tiles", [drawing.RenderOptions], keywords.RenderKeywords),
+        ("render_batch", [drawing.RenderOptions], keywords.RenderKeywords),
+        ("visualize", [drawing.RenderOptions], keywords.RenderKeywords),
+        ("compare", [drawing.RenderOptions], keywords.SheetKeywords),
+        ("run", [runs.RunOptions, drawing.RenderOptions], keywords.RunKeywords),
+    ],
+)
+def test_options_are_named_in_signatures(function: str, records: list[type], record: type) -> None:
+    left_out = SINGLE_SHEETS if function == "compare" else ()
+    fields = [field for each in records for field in dataclasses.fields(each) if field.name not in left_out]
+    signature = inspect.signature(getattr(cnnviz_fast, function))
+    assert not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in signature.parameters.values())
+    for field in fields:
+        parameter = signature.parameters[field.name]
+        assert (parameter.default, parameter.annotation) == (field.default, field.type)
+    assert set(record.__annotations__) == {field.name for field in fields}
+
+
+def test_choices_of_options_are_those_that_type_checkers_know() -> None:
+    for name, known in {
+        "normalize": drawing.NORMALIZATIONS, "align": drawing.ALIGNMENTS, "upsampling": drawing.UPSAMPLINGS,
+        "backend": drawing.BACKENDS, "rank": drawing.RANKS, "progress": runs.PROGRESS, "engine": runs.ENGINES,
+    }.items():  # fmt: skip
+        annotation = keywords.RunKeywords.__annotations__[name].__forward_arg__
+        assert typing.get_args(eval(annotation.partition(" | None")[0], {"Literal": typing.Literal})) == known, name
+
+
+def public_functions() -> list[object]:
+    """Return every function and method that users or other modules see; not those that Python itself names."""
+    found: list[object] = []
+    for module in pkgutil.walk_packages([str(PACKAGE)], "cnnviz_fast."):
+        if module.name.endswith("._native"):
+            continue
+        if ".triton_" in module.name and importlib.util.find_spec("triton") is None:
+            continue
+        loaded = sys.modules.get(module.name) or __import__(module.name, fromlist=["_"])
+        for name, member in vars(loaded).items():
+            if name.startswith("_") or getattr(member, "__module__", None) != module.name:
+                continue
+            if inspect.isfunction(member):
+                found.append(member)
+            elif inspect.isclass(member):
+                found += [
+                    method.__func__ if isinstance(method, (classmethod, staticmethod)) else method
+                    for own, method in vars(member).items()
+                    if not own.startswith("_") and isinstance(method, (FunctionType, classmethod, staticmethod))
+                ]
+    return found
+
+
+def documented_arguments(docstring: str) -> dict[str, str]:
+    """Return the arguments of a Google docstring and what is said of each."""
+    following = "Returns|Raises|Yields|Source|Formula|Assumes"
+    section = re.search(rf"^\s*Args:\n(.*?)(?=^\s*({following}):|\Z)", docstring, re.M | re.S)
+    if not section:
+        return {}
+    # Whatever the docstring is indented by, arguments stand at the least indentation of the section.
+    body = inspect.cleandoc("\n" + section[1])
+    return {m[1]: m[2] for m in re.finditer(r"^(\*{0,2}\w+): (.*(?:\n +.*)*)", body, re.M)}
+
+
+@pytest.mark.parametrize("function", public_functions(), ids=lambda f: f"{f.__module__}.{f.__qualname__}")
+def test_docstring_says_what_the_signature_says(function: object) -> None:
+    docstring = function.__doc__
+    assert docstring, "no docstring"
+    assert re.match(r"[A-Z][a-z]+\b.*[.:]", docstring), "the first line is an imperative sentence"
+    assert docstring.split(maxsplit=1)[0] not in VAGUE, f"say what is done, not {docstring.split(maxsplit=1)[0]!r}"
+    arguments = documented_arguments(docstring)
+    parameters = [name for name in inspect.signature(function).parameters if name not in ("self", "cls")]
+    if arguments:
+        assert list(arguments) == parameters
+    elif len(parameters) > 3:
+        pytest.fail("a function with more than three arguments documents them")
+
+
+@pytest.mark.parametrize("function", public_functions(), ids=lambda f: f"{f.__module__}.{f.__qualname__}")
+def test_docstring_gives_shape_and_dtype_of_arrays(function: object) -> None:
+    dtype = r"(float\d*|u?int\d*|bool|real dtype|complex)"
+    arguments = documented_arguments(function.__doc__ or "")
+    for name, parameter in inspect.signature(function).parameters.items():
+        # Callables that take arrays describe those in their sentence.
+        typed = re.match(r"(NDArray|Floats|torch\.Tensor|Plane)", str(parameter.annotation))
+        if name in arguments and (typed or (str(parameter.annotation) == "Any" and name in ARRAYS)):
+            assert re.match(r"\([^)]*\) " + dtype, arguments[name]), f"{name}: {arguments[name]}"
