@@ -1,21 +1,29 @@
-"""All of it: model and pictures in, sheets out."""
+"""The job for a few images: a model and images go in, sheets come out.
+
+    name_images   what is looked at, and the stems of its files
+    look_at       an image goes through the model; of each layer come its maps and how they are drawn
+    plan_layers   everything about the sheets but their pixels
+
+A run over many images (`runs`) makes of its batches the same `LayerInput`s, by the same `Drawing`.
+"""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .activations.capture import capture
-from .activations.maps import frame_of, read_outputs
+from .activations.maps import LayerMaps, frame_of, read_outputs
 from .channels.dataset import LayerStatistics, ranges_of, ranges_of_layer
 from .errors import InputError
-from .formats.names import distinct_stems, layer_stem, refuse_same_names
+from .formats.names import layer_parts, output_stems
 from .formats.picture import format_of
-from .inputs.find import find_images, image_name
+from .inputs.find import find_images
 from .inputs.images import load_images
 from .models.load import LoadedModel, as_given, load_model, module_of
 from .models.preprocess import as_image
@@ -36,6 +44,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from .channels.dataset import Ranges
+    from .channels.statistics import ChannelStatistics
     from .options.keywords import RenderKeywords
 
 
@@ -54,9 +63,9 @@ def visualize(
     statistics: Mapping[str, LayerStatistics] | None = None,
     **options: Unpack[RenderKeywords],
 ) -> list[Sheet]:
-    """Draw sheets of the layers of a model for pictures.
+    """Draw sheets of the layers of a model for images.
 
-    A bar counts several pictures, in a notebook and on a terminal.
+    A bar counts several images, in a notebook and on a terminal.
 
     Args:
         model: from load_model, a module of one's own, or a spec for load_model.
@@ -73,18 +82,18 @@ def visualize(
         **options: see below.
 
     Returns:
-        The sheets, picture by picture and layer by layer in the order asked for; of a clip, one a time step.
+        The sheets, image by image and layer by layer in the order asked for; of a clip, one a time step.
 
     Raises:
         CnnvizError: anything that went wrong; see load_model, load_images, capture and render.
     """
     checked = RenderOptions.of(options)
-    reading = AxesOptions(axes=axes)
     format_of(Path(f"sheet.{format}"))
-    backdrop = read_overlay(overlay, alpha, max_pixels=max_pixels)
     ranges = None
     if statistics is not None:
         ranges = {layer: found for layer, each in statistics.items() if (found := ranges_of(each, checked))}
+    backdrop = read_overlay(overlay, alpha, max_pixels=max_pixels)
+    drawing = Drawing(checked, AxesOptions(axes=axes), backdrop, ranges)
     loaded = load_model(model) if isinstance(model, str) else model
     if not isinstance(loaded, LoadedModel):
         loaded = as_given(module_of(loaded))
@@ -92,109 +101,151 @@ def visualize(
     if folder is not None:
         make_folder(folder)
     sheets: list[Sheet] = []
-    pictures = list_pictures(images)
-    for picture in with_bar(pictures, "picture"):
-        plans = plan_layers(
-            loaded, look_at(loaded, picture, layers, max_pixels, reading), checked, backdrop, ranges=ranges
-        )
-        if folder is not None and not sheets:
-            refuse_same_names([each.stem for each in pictures], plans)
+    for image in with_bar(name_images(images), "image"):
+        plans = plan_layers(look_at(loaded, image, layers, max_pixels, drawing))
+        parts = dict(zip(plans, layer_parts(list(plans)), strict=True))
         for layer in list(plans):
-            sheet = draw_sheet(plans.pop(layer))  # which lets go of its maps before the next picture needs memory
+            sheet = draw_sheet(plans.pop(layer))  # which lets go of its maps before the next image needs memory
             if folder is not None:
-                sheet.save(folder / f"{layer_stem(picture.stem, layer)}.{format}")
+                make_folder(folder / parts[layer])
+                sheet.save(folder / parts[layer] / f"{image.stem}.{format}")
             sheets.append(sheet)
     return sheets
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture to look at: where it comes from, and the stem of the files that come out."""
+class NamedImage:
+    """One image to look at: where it comes from, what messages call it, and the stem of the files that come out."""
 
     origin: Any
     name: str
     stem: str
 
 
-def list_pictures(images: Any) -> list[Picture]:
-    """Find the pictures and give each a stem of its own.
+def name_images(images: Any) -> list[NamedImage]:
+    """Find images and give each a stem of its own.
 
     Args:
         images: what `load_images` takes.
 
     Returns:
-        The pictures. Two of the same name, from different folders, get different stems: the second ends in -2.
+        The images. Two of the same name, from different folders, get digits of their path behind it.
 
     Raises:
-        ImageError: a file is missing, or a folder holds no picture.
+        ImageError: a file is missing, or a folder holds no image.
     """
     origins = find_images(images)
-    names = [image_name(origin, position) for position, origin in enumerate(origins)]
-    return [
-        Picture(origin, str(origin) if isinstance(origin, (str, os.PathLike)) else name, stem)
-        for origin, name, stem in zip(origins, names, distinct_stems(names), strict=True)
+    names = [
+        os.fspath(origin) if isinstance(origin, str | os.PathLike) else f"image{position}"
+        for position, origin in enumerate(origins)
     ]
+    before: Counter[str] = Counter()
+    keys = []
+    for name in names:
+        keys.append(f"{name}#{before[name]}" if before[name] else name)  # a file that is named twice is drawn twice
+        before[name] += 1
+    return [NamedImage(*image) for image in zip(origins, names, output_stems(keys), strict=True)]
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a model makes of a picture.
+class Drawing:
+    """How the layers of every image are read and drawn.
 
     Attributes:
-        frame: (3, H, W) float32, the model's device or the CPU. What went in; of a clip, its first frame.
-        maps: layer name -> maps, (C, H, W), and where they came from, in the order asked for. A clip has maps for each
-            time step: `layer@t0`, `layer@t1`, ...
+        options: how maps are drawn.
+        axes: how to read what the layers put out.
+        backdrop: the image to lay maps over.
+        ranges: layer -> range of each channel, with normalize dataset.
     """
 
-    frame: torch.Tensor
-    maps: dict[str, tuple[torch.Tensor, Provenance]]
+    options: RenderOptions
+    axes: AxesOptions = field(default_factory=AxesOptions)
+    backdrop: Backdrop | None = None
+    ranges: Mapping[str, Ranges] | None = None
+
+    def layer_input(
+        self,
+        model: LoadedModel,
+        read: LayerMaps,
+        n: int,
+        image: str,
+        frame: torch.Tensor | None,
+        measured: ChannelStatistics | None = None,
+    ) -> LayerInput:
+        """Return one layer of one image of a batch, and all that decides how it is drawn.
+
+        Args:
+            model: that ran.
+            read: the layer's maps, for every image of the batch.
+            n: which image of it.
+            image: its name, for the manifest.
+            frame: (3, H, W) float32, or None without a backdrop. What went into the model.
+            measured: statistics of the channels that `options` picks, where they are known already.
+
+        Returns:
+            The layer's input.
+        """
+        under = self.backdrop
+        if under is not None and frame is not None:
+            under = under.filled_with(partial(as_image, frame, model.preprocess))
+        ranges = ranges_of_layer(read.layer, self.ranges)
+        return LayerInput(read.name, read.maps[n], read.provenance(model, image), self.options, under, ranges, measured)
 
 
-def look_at(
-    model: LoadedModel, picture: Picture, layers: Any, max_pixels: int, axes: AxesOptions | None = None
-) -> Seen:
-    """Run the model on one picture and read the maps out of what each layer put out.
+@dataclass(frozen=True)
+class LayerInput:
+    """One layer of one image: its maps, (C, H, W), and all that decides how they are drawn.
+
+    name: the layer's; of a clip with the time step.
+    measured: statistics of the channels that `options` picks, on the CPU, where they are known already.
+    """
+
+    name: str
+    maps: torch.Tensor
+    provenance: Provenance
+    options: RenderOptions
+    backdrop: Backdrop | None
+    ranges: Ranges | None
+    measured: ChannelStatistics | None = None
+
+    def plan(self, plan: Callable[..., Plan] = plan_sheet) -> Plan:
+        """Plan a sheet, or with `plan_tiles` single files."""
+        given = (self.maps, self.options, self.provenance, self.backdrop)
+        return plan(*given, measured=self.measured, ranges=self.ranges)
+
+
+def look_at(model: LoadedModel, image: NamedImage, layers: Any, max_pixels: int, drawing: Drawing) -> list[LayerInput]:
+    """Run the model on one image and read the maps out of what each layer put out.
 
     Args:
         model: to run.
-        picture: to look at.
+        image: to look at.
         layers: layer patterns; see capture.
-        max_pixels: largest picture to read, in px.
-        axes: how to read what the layers put out; see layouts.
+        max_pixels: largest image to read, in px.
+        drawing: how to read and draw them.
 
     Returns:
-        The maps.
+        The layers in the order asked for. A clip has one for each time step: `layer@t0`, `layer@t1`, ...
 
     Raises:
-        ShapeError: a layer whose output cannot be drawn, or whose layout cannot be told.
+        ShapeError: a layer whose output cannot be drawn, or whose axes cannot be told.
         CnnvizError: anything else that is wrong; see load_images and capture.
     """
-    batch = load_images(picture.origin, model, max_pixels=max_pixels)
+    batch = load_images(image.origin, model, max_pixels=max_pixels)
     outputs = capture(model, batch, layers)
-    maps = {
-        read.name: (read.maps[0], read.provenance(model, picture.name))
-        for read in read_outputs(model, outputs, tuple(batch.shape), axes or AxesOptions())
-    }
-    return Seen(frame_of(batch)[0], maps)
+    frame = frame_of(batch)[0]
+    return [
+        drawing.layer_input(model, read, 0, image.name, frame)
+        for read in read_outputs(model, outputs, tuple(batch.shape), drawing.axes)
+    ]
 
 
-def plan_layers(
-    model: LoadedModel,
-    seen: Seen,
-    options: RenderOptions,
-    backdrop: Backdrop | None = None,
-    plan: Callable[..., Plan] = plan_sheet,
-    ranges: Mapping[str, Ranges] | None = None,
-) -> dict[str, Plan]:
-    """Plan what is drawn of each layer, so that what is wrong shows before a file is made.
+def plan_layers(found: list[LayerInput], plan: Callable[..., Plan] = plan_sheet) -> dict[str, Plan]:
+    """Plan what is drawn of each layer of an image, so that what is wrong shows before a file is made.
 
     Args:
-        model: that was run.
-        seen: what it made of a picture.
-        options: how to draw.
-        backdrop: the picture to lay maps over.
+        found: of `look_at`; emptied, so that what is drawn is let go of.
         plan: `plan_sheet`, or `plan_tiles` for single files.
-        ranges: layer name -> what `plan` takes as ranges.
 
     Returns:
         Layer name -> plan.
@@ -202,11 +253,12 @@ def plan_layers(
     Raises:
         CnnvizError: anything that is wrong; see plan_sheet.
     """
-    under = backdrop.filled_with(partial(as_image, seen.frame, model.preprocess)) if backdrop else None
+    several = len(found) > 1
     plans = {}
-    for layer, (maps, provenance) in seen.maps.items():
+    while found:
+        layer = found.pop(0)
         try:
-            plans[layer] = plan(maps, options, provenance, under, ranges=ranges_of_layer(provenance.layer, ranges))
+            plans[layer.name] = layer.plan(plan)
         except InputError as error:
-            raise type(error)(f"{layer}: {error}" if len(seen.maps) > 1 else str(error)) from error
+            raise type(error)(f"{layer.name}: {error}" if several else str(error)) from error
     return plans

@@ -223,7 +223,7 @@ def _refuse(message: str) -> NoReturn:
 
 def _outputs(atlases: Sequence[_Found]) -> list[Path]:
     """Give each atlas the path of what shows it, from --out and without a suffix: no two the same, none outside it."""
-    from ..formats.names import distinct_stems, layer_parts
+    from ..formats.names import layer_parts, output_stems
 
     names = list(dict.fromkeys(name for each in atlases for name in each.below))
     folders = dict(zip(names, layer_parts(names), strict=True))
@@ -232,7 +232,7 @@ def _outputs(atlases: Sequence[_Found]) -> list[Path]:
         together.setdefault(each.below, []).append(number)
     paths = [Path(*(folders[name] for name in each.below)) for each in atlases]
     for numbers in together.values():
-        stems = distinct_stems([Path(atlases[number].name).stem for number in numbers])
+        stems = output_stems([atlases[number].name for number in numbers])
         for number, stem in zip(numbers, stems, strict=True):
             paths[number] /= stem
     return paths

@@ -72,15 +72,15 @@ def run(arguments: argparse.Namespace) -> int:
 
     backends.compile_ahead(options.backend)
 
-    from ..formats.names import layer_stem, refuse_same_names
+    from ..formats.names import layer_parts
+    from ..runtime.files import make_folder
     from ..sheets.comparison import compare
 
     a, b = _sides(arguments, models, images, axes, preprocess)
     _check_layers(a, b)
     stem = a.stem if a.stem == b.stem else f"{a.stem}_{b.stem}"
-    refuse_same_names([stem], a.layers)
     found = []
-    for layer, (maps, provenance) in a.layers.items():
+    for part, (layer, (maps, provenance)) in zip(layer_parts(list(a.layers)), a.layers.items(), strict=True):
         other, other_source = b.layers[layer]
         comparison = compare(
             maps,
@@ -90,7 +90,8 @@ def run(arguments: argparse.Namespace) -> int:
             diverging=arguments.diverging,
             **vars(options),
         )
-        pair, difference = comparison.save(folder / f"{layer_stem(stem, layer)}.{arguments.format}")
+        make_folder(folder / part)
+        pair, difference = comparison.save(folder / part / f"{stem}.{arguments.format}")
         found.append({"layer": layer, "compare": str(pair), "difference": str(difference), **comparison.manifest})
         if not arguments.json:
             print(pair, difference, sep="\n", flush=True)
@@ -124,9 +125,10 @@ def _sides(
 ) -> list[_Side]:
     """Run each picture through each model, which makes two runs."""
     from ..models.load import load_model
-    from ..pipeline import list_pictures, look_at
+    from ..pipeline import Drawing, look_at, name_images
 
-    pictures = list_pictures(images)
+    drawing = Drawing(RenderOptions(), axes)
+    pictures = name_images(images)
     if len(pictures) != len(images):
         raise OptionError(f"each IMAGE must be one picture, got {len(pictures)} from {len(images)}. Name single files.")
     sides = []
@@ -135,10 +137,10 @@ def _sides(
         for picture in pictures:
             name = picture.name if len(pictures) > 1 else f"{model.spec} ({model.weights})"
             try:
-                layers = look_at(model, picture, arguments.layer, arguments.max_pixels, axes).maps
+                seen = look_at(model, picture, arguments.layer, arguments.max_pixels, drawing)
             except LayerNotFoundError as error:
                 raise LayerNotFoundError(f"{name}: {error}" if len(models) > 1 else str(error)) from error
-            sides.append(_Side(name, picture.stem, layers))
+            sides.append(_Side(name, picture.stem, {layer.name: (layer.maps, layer.provenance) for layer in seen}))
     return sides
 
 

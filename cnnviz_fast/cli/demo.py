@@ -8,9 +8,9 @@ from typing import Any
 from ..errors import ModelError
 from ..kernels import backends
 from ..options.drawing import RenderOptions
-from ..options.reading import MAX_PIXELS, AxesOptions
+from ..options.reading import MAX_PIXELS
 from .arguments import add_command, add_options, add_output, add_overlay, options_of, output_folder, overlay_of
-from .render import Drawing, draw
+from .render import draw
 from .terminal import complain
 
 LAYERS = ("conv1", "layer1", "layer2", "layer3", "layer4")
@@ -37,12 +37,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     from ..diagnostics.demo_chart import draw_chart
     from ..models.load import load_model
-    from ..pipeline import Picture
+    from ..pipeline import Drawing, NamedImage
 
     try:
         model = load_model("resnet50", weights="DEFAULT", device=arguments.device)
     except ModelError:
         model = load_model("resnet50", weights="none", seed=0, device=arguments.device)
     complain(f"resnet50 with weights: {model.weights}")
-    chart = Picture(draw_chart(), "test chart", "chart")
-    return draw(arguments, model, [chart], folder, Drawing(options, AxesOptions(), MAX_PIXELS, backdrop))
+    chart = NamedImage(draw_chart(), "test chart", "chart")
+    return draw(arguments, model, [chart], folder, Drawing(options, backdrop=backdrop), MAX_PIXELS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +31,7 @@ from .terminal import everything_is_loaded
 
 if TYPE_CHECKING:
     from ..models.load import LoadedModel
-    from ..pipeline import Picture
+    from ..pipeline import Drawing, NamedImage
 
 
 def add(commands: Any) -> None:
@@ -87,13 +86,13 @@ def run(arguments: argparse.Namespace) -> int:
     backends.compile_ahead(options.backend)
 
     from ..models.load import load_model
-    from ..pipeline import list_pictures
+    from ..pipeline import Drawing, name_images
 
-    pictures = list_pictures(arguments.images)
+    images = name_images(arguments.images)
     model = load_model(
         arguments.model, weights=arguments.weights, seed=arguments.seed, device=arguments.device, preprocess=preprocess
     )
-    return draw(arguments, model, pictures, folder, Drawing(options, axes, arguments.max_pixels, backdrop))
+    return draw(arguments, model, images, folder, Drawing(options, axes, backdrop), arguments.max_pixels)
 
 
 def _check_format(arguments: argparse.Namespace) -> None:
@@ -108,60 +107,48 @@ def _check_format(arguments: argparse.Namespace) -> None:
             )
 
 
-@dataclasses.dataclass(frozen=True)
-class Drawing:
-    """How pictures are read and drawn.
-
-    options: how to draw.
-    axes: how to read what the layers put out.
-    max_pixels: largest picture to read, in px.
-    backdrop: of read_overlay.
-    """
-
-    options: RenderOptions
-    axes: AxesOptions
-    max_pixels: int
-    backdrop: Any
-
-
 def draw(
-    arguments: argparse.Namespace, model: LoadedModel, pictures: Sequence[Picture], folder: Path, drawing: Drawing
+    arguments: argparse.Namespace,
+    model: LoadedModel,
+    images: Sequence[NamedImage],
+    folder: Path,
+    drawing: Drawing,
+    max_pixels: int,
 ) -> int:
-    """Draw every picture; one that cannot be read or run does not stop the others.
+    """Draw every image; one that cannot be read or run does not stop the others.
 
     Args:
         arguments: of the command: layer, format, json, debug.
         model: the record of load_model.
-        pictures: of list_pictures.
+        images: of name_images.
         folder: where files go.
         drawing: how to draw.
+        max_pixels: largest image to read, in px.
 
     Returns:
         The exit code.
     """
-    from ..formats.names import layer_stem, refuse_same_names
+    from ..formats.names import layer_parts
     from ..pipeline import look_at, plan_layers
+    from ..runtime.files import make_folder
     from ..runtime.progress import with_bar
 
     plan, write = ways_of(arguments)
     if drawing.options.backend in ("auto", "numba"):
         backends.missing("numba")  # loads it
     everything_is_loaded()
-    said = Said(arguments.json, "pictures")
-    for picture in with_bar(pictures, "picture"):
+    said = Said(arguments.json, "images")
+    for image in with_bar(images, "image"):
         try:
-            seen = look_at(model, picture, arguments.layer, drawing.max_pixels, drawing.axes)
-            plans = plan_layers(model, seen, drawing.options, drawing.backdrop, plan)
-            del seen  # what is drawn is let go of, before the maps of the next picture need memory
+            plans = plan_layers(look_at(model, image, arguments.layer, max_pixels, drawing), plan)
         except (ImageError, CaptureError) as error:
             if arguments.debug:
                 raise
-            said.failed({"image": picture.name}, error)
+            said.failed({"image": image.name}, error)
             continue
-        if not said.files:
-            refuse_same_names([each.stem for each in pictures], plans)
-        for layer in list(plans):
+        for layer, part in zip(list(plans), layer_parts(list(plans)), strict=True):
             planned = plans.pop(layer)
-            paths = write(planned, folder / layer_stem(picture.stem, layer))
-            said.written({"image": picture.name, "layer": layer}, paths, planned)
-    return said.all(len(pictures))
+            make_folder(folder / part)
+            paths = write(planned, folder / part / image.stem)
+            said.written({"image": image.name, "layer": layer}, paths, planned)
+    return said.all(len(images))

@@ -75,7 +75,7 @@ def _write_pictures(
     model: LoadedModel, layers: Sequence[str] | None, infos: list[ParameterInfo], folder: Path, options: KernelOptions
 ) -> Iterator[tuple[str | None, Path]]:
     """Write all pictures; yield the parameter that each shows (None for the histograms of all) and its path."""
-    from ..formats.names import distinct_stems
+    from ..formats.names import layer_parts
     from ..provenance import Provenance
     from ..runtime.progress import with_bar
     from ..sheets.render import write_sheet
@@ -95,7 +95,7 @@ def _write_pictures(
     if options.kernels == "none":
         return
     drawn = [held for held in held_tensors(model, layers) if held.values.ndim >= 2 and held.values.numel()]
-    stems = distinct_stems([HISTOGRAMS, *(held.name for held in drawn)])[1:]
+    stems = layer_parts([HISTOGRAMS, *(held.name for held in drawn)])[1:]
     for held, stem in zip(with_bar(drawn, "picture"), stems, strict=True):
         plan = plan_kernels(kernels_of(held), options, name=held.name, provenance=provenance)
         yield held.name, write_kernels(plan, folder / f"{stem}.png")

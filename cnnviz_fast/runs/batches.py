@@ -7,9 +7,8 @@ save      of each picture and layer what was asked for becomes files, in workers
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,24 +17,20 @@ import torch
 from ..activations.capture import capture
 from ..activations.forward import weight_of
 from ..activations.maps import LayerMaps, frame_of, read_outputs
-from ..channels.dataset import LayerStatistics, merge_layers, ranges_of_layer
+from ..channels.dataset import LayerStatistics, merge_layers
 from ..errors import ShapeError
 from ..formats.names import layer_parts
 from ..kernels import backends
-from ..models.preprocess import as_image
-from ..options.drawing import RenderOptions
-from ..options.reading import AxesOptions
+from ..pipeline import Drawing
 from ..runtime.device import Fitting, device_at
 from ..runtime.stage_times import stage
 from ..runtime.workers import default_threads, in_order
 from ..sheets.samples import measure_batch
-from .outputs import LayerInput, Output
+from .outputs import Output
 
 if TYPE_CHECKING:
-    from ..channels.dataset import Ranges
     from ..channels.statistics import ChannelStatistics
     from ..models.load import LoadedModel
-    from ..sheets.overlay import Backdrop
 
 
 class ImageId(NamedTuple):
@@ -84,23 +79,17 @@ class OutputSpec:
 
     Attributes:
         layers: layer patterns; see capture.
-        axes: how to read what layers put out.
-        options: how to draw.
-        products: the kinds of files.
+        drawing: how they are read and drawn.
+        outputs: the kinds of files.
         folder: where they go.
-        ranges: layer -> range of each channel, with normalize dataset.
-        backdrop: the picture to lay maps over.
         collects: whether statistics over all pictures are wanted.
         batch: pictures at once.
     """
 
     layers: Sequence[str | int]
-    axes: AxesOptions
-    options: RenderOptions
-    products: Sequence[Output]
+    drawing: Drawing
+    outputs: Sequence[Output]
     folder: Path
-    ranges: Mapping[str, Ranges] | None
-    backdrop: Backdrop | None
     collects: bool
     batch: int
 
@@ -145,6 +134,9 @@ class BatchWorker:
     def __init__(self, model: LoadedModel, output_spec: OutputSpec) -> None:
         self.model = model
         self.output_spec = output_spec
+        # One worker an image: files are many, and each is small.
+        options = dataclasses.replace(output_spec.drawing.options, threads=1)
+        self.one_worker = dataclasses.replace(output_spec.drawing, options=options)
         self.fills = False
         self.done = self.captured = self.refused = 0
         self.like: dict[str, LayerStatistics] = {}
@@ -152,7 +144,7 @@ class BatchWorker:
         self.device = device_at(weight_of(model.module, torch.empty(0)).device)
         self.fitting = Fitting(self.device, output_spec.batch)
         self._folders: dict[str, str] = {}
-        if output_spec.options.backend in ("auto", "numba"):
+        if output_spec.drawing.options.backend in ("auto", "numba"):
             backends.missing("numba")  # loads it, before workers ask for it
             backends.cannot_load("numba_sketch")
 
@@ -161,9 +153,9 @@ class BatchWorker:
         """Whether the model lies on CUDA."""
         return self.device.device.type == "cuda"
 
-    def without_products(self) -> BatchWorker:
+    def without_outputs(self) -> BatchWorker:
         """Return what only measures."""
-        other = BatchWorker(self.model, dataclasses.replace(self.output_spec, products=()))
+        other = BatchWorker(self.model, dataclasses.replace(self.output_spec, outputs=()))
         other.fills, other.fitting, other.like, other.done = self.fills, self.fitting, self.like, self.done
         return other
 
@@ -175,7 +167,7 @@ class BatchWorker:
             outputs = capture(self.model, filled, list(self.output_spec.layers))
             if size > count:  # copied, so that what was filled up takes no memory
                 outputs = {layer: _part(output, size, 0, count).clone() for layer, output in outputs.items()}
-            frames = frame_of(batch) if self.output_spec.backdrop else None
+            frames = frame_of(batch) if self.output_spec.drawing.backdrop else None
             return CapturedBatch(pictures, outputs, tuple(batch.shape), frames, self.device.mark())
 
     def save(self, captured: CapturedBatch) -> Outcome:
@@ -200,7 +192,7 @@ class BatchWorker:
         stream = self.device.stream(captured.ready)
         with self.device.faults(), stream.active(), stage("render"):
             try:
-                found = list(read_outputs(self.model, captured.outputs, captured.shape, self.output_spec.axes))
+                found = list(read_outputs(self.model, captured.outputs, captured.shape, self.output_spec.drawing.axes))
                 if self.output_spec.collects:
                     self._refuse_other_channels(found)
             except ShapeError as error:
@@ -208,7 +200,7 @@ class BatchWorker:
                     raise
                 return Outcome(failed=[FailedImage(picture, str(error)) for picture in captured.pictures])
             self._name_folders([read.name for read in found])
-            measured = [measure_batch(read.maps, self.output_spec.options) for read in found]
+            measured = [measure_batch(read.maps, self.output_spec.drawing.options) for read in found]
             ready = self.device.mark()
         jobs = [(n, at) for n in range(len(captured.pictures)) for at in range(len(found))]
 
@@ -216,7 +208,7 @@ class BatchWorker:
             with self.device.faults(), self.device.stream(ready).active():
                 return self._make(captured, found[job[1]], measured[job[1]][job[0]], job[0])
 
-        rows = list(in_order(make, jobs, self.output_spec.options.threads or default_threads()))
+        rows = list(in_order(make, jobs, self.output_spec.drawing.options.threads or default_threads()))
         statistics: dict[str, LayerStatistics] = {}
         if self.output_spec.collects:
             with self.device.faults(), stream.active(), stage("render"):
@@ -253,24 +245,14 @@ class BatchWorker:
 
     def _make(self, captured: CapturedBatch, read: LayerMaps, measured: ChannelStatistics, n: int) -> dict[str, Any]:
         """Make all files of a layer of picture n; return its row of the index."""
-        output_spec, picture = self.output_spec, captured.pictures[n]
-        under = None
-        if output_spec.backdrop is not None and captured.frames is not None:
-            under = output_spec.backdrop.filled_with(partial(as_image, captured.frames[n], self.model.preprocess))
-        shown = LayerInput(
-            maps=read.maps[n],
-            provenance=read.provenance(self.model, picture.name),
-            measured=measured,
-            # One worker a picture: files are many, and each is small.
-            options=dataclasses.replace(output_spec.options, threads=1),
-            ranges=ranges_of_layer(read.layer, output_spec.ranges),
-            backdrop=under,
-        )
+        spec, picture = self.output_spec, captured.pictures[n]
+        frame = None if captured.frames is None else captured.frames[n]
+        shown = self.one_worker.layer_input(self.model, read, n, picture.name, frame, measured)
         row: dict[str, Any] = {"image": picture.name, "layer": read.name, "shape": list(shown.maps.shape)}
         row |= {"dtype": str(shown.maps.dtype).removeprefix("torch.")} | _summary(measured)
         files: list[str] = []
-        for product in output_spec.products:
-            made, facts = product.make(shown, output_spec.folder, self._folders[read.name], picture.stem)
+        for output in spec.outputs:
+            made, facts = output.make(shown, spec.folder, self._folders[read.name], picture.stem)
             files += made
             row |= facts
         if "grid" in row and row["grid"] == self.grids.setdefault(read.name, row["grid"]):

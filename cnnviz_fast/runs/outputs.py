@@ -21,7 +21,7 @@ from ..channels.selection import reduced
 from ..formats.atlas import SUFFIX, save_atlas
 from ..formats.maps import write_maps
 from ..formats.picture import format_of
-from ..options.drawing import RenderOptions
+from ..pipeline import LayerInput
 from ..runtime.files import make_folder
 from ..runtime.stage_times import stage
 from ..sheets.manifest import describe_grid
@@ -30,31 +30,7 @@ from ..sheets.render import write_picture
 from ..sheets.tiles import MANIFEST_NAME, plan_tiles, tile_names, write_tiles
 
 if TYPE_CHECKING:
-    import torch
-
-    from ..channels.dataset import Ranges
-    from ..channels.statistics import ChannelStatistics
-    from ..provenance import Provenance
-    from ..sheets.overlay import Backdrop
     from ..sheets.plan import Plan
-
-
-@dataclass(frozen=True)
-class LayerInput:
-    """A layer of one picture: its maps, (C, H, W), and all that decides how they are drawn."""
-
-    maps: torch.Tensor
-    provenance: Provenance
-    measured: ChannelStatistics
-    options: RenderOptions
-    ranges: Ranges | None
-    backdrop: Backdrop | None
-
-    def plan(self, plan: Callable[..., Plan] = plan_sheet) -> Plan:
-        """Plan a sheet, or with `plan_tiles` single files."""
-        given = (self.maps, self.options, self.provenance, self.backdrop)
-        with stage("render"):
-            return plan(*given, measured=self.measured, ranges=self.ranges)
 
 
 class Output(Protocol):
@@ -82,7 +58,7 @@ class Sheets:
 
     def make(self, shown: LayerInput, folder: Path, layer: str, stem: str) -> tuple[list[str], dict[str, Any]]:
         """See Product."""
-        plan = shown.plan()
+        plan = _planned(shown)
         file = f"{layer}/{stem}.{self.format}"
         make_folder(folder / layer)
         write_picture(plan, folder / file)
@@ -104,7 +80,7 @@ class Tiles:
 
     def make(self, shown: LayerInput, folder: Path, layer: str, stem: str) -> tuple[list[str], dict[str, Any]]:
         """See Product."""
-        plan = shown.plan(plan_tiles)
+        plan = _planned(shown, plan_tiles)
         names = tile_names(plan, f"{{channel}}.{self.format}", "")
         write_tiles(plan, [folder / layer / "tiles" / stem / name for name in names])
         return [f"{layer}/tiles/{stem}/{name}" for name in (*names, MANIFEST_NAME)], {}
@@ -140,6 +116,11 @@ class Maps:
         with stage("encode"):
             write_maps({shown.provenance.layer or layer: (maps, shown.provenance)}, folder / file)
         return [file], {}
+
+
+def _planned(shown: LayerInput, plan: Callable[..., Plan] = plan_sheet) -> Plan:
+    with stage("render"):
+        return shown.plan(plan)
 
 
 def outputs_of(save: Sequence[str], format: str) -> list[Output]:

@@ -144,7 +144,7 @@ class Runner:
         if not missed:
             return
         statistics: dict[str, LayerStatistics] = {}
-        for outcome in self._outcomes(self.work.without_products(), lambda key: key not in missed):
+        for outcome in self._outcomes(self.work.without_outputs(), lambda key: key not in missed):
             merge_layers(statistics, outcome.statistics)
             for failed in outcome.failed:
                 self.progress.say(f"{failed.picture.name} is not in the statistics: {failed.reason}")

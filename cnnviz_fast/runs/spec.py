@@ -13,6 +13,7 @@ from ..models.load import LoadedModel, as_given, load_model, module_of
 from ..options.drawing import RenderOptions
 from ..options.reading import AxesOptions
 from ..options.runs import RunOptions
+from ..pipeline import Drawing
 from ..runtime.workers import default_threads
 from ..sheets.overlay import Backdrop
 from .batches import OutputSpec
@@ -69,14 +70,12 @@ class RunSpec:
     def output_spec(self, model: LoadedModel, statistics: Path | None, folder: Path) -> OutputSpec:
         """Say what is made of every picture, in `folder`."""
         on_cuda = any(parameter.is_cuda for parameter in model.module.parameters())
+        ranges = None if statistics is None else ranges_for(statistics, self.drawing)
         return OutputSpec(
             layers=self.layers,
-            axes=self.axes,
-            options=self.drawing,
-            products=outputs_of(self.run.save, self.format),
+            drawing=Drawing(self.drawing, self.axes, self.backdrop, ranges),
+            outputs=outputs_of(self.run.save, self.format),
             folder=folder,
-            ranges=None if statistics is None else ranges_for(statistics, self.drawing),
-            backdrop=self.backdrop,
             collects="statistics" in self.run.save,
             batch=self.run.batch or (CUDA_BATCH if on_cuda else CPU_BATCH),
         )

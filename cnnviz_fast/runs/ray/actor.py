@@ -53,7 +53,7 @@ class ActorTask:
         pictures: all of them.
         calls: positions of the pictures of each batch of each call.
         stems: of those pictures whose files have other names than `pictures` gives them.
-        recipe: what is made.
+        output_spec: what is made.
         fills, done: see Work.
         folder: that relative paths start from.
         cpus: of an actor.
@@ -94,9 +94,10 @@ class ActorTask:
             )
         if self.on_gpu:
             self.model.module.to("cuda")  # Ray shows each actor no other GPU than its own
-        options = self.output_spec.options
-        options = dataclasses.replace(options, threads=options.threads or self.cpus)
-        work = BatchWorker(self.model, dataclasses.replace(self.output_spec, options=options))
+        drawing = self.output_spec.drawing
+        options = dataclasses.replace(drawing.options, threads=drawing.options.threads or self.cpus)
+        drawing = dataclasses.replace(drawing, options=options)
+        work = BatchWorker(self.model, dataclasses.replace(self.output_spec, drawing=drawing))
         work.fills, work.done = self.fills, self.done
         return work
 
