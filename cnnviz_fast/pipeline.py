@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .activations.capture import capture
-from .activations.maps import LayerMaps, frame_of, read_outputs
+from .activations.maps import LayerMaps, frame_of, read_activations
 from .channels.dataset import LayerStatistics, ranges_of, ranges_of_layer
 from .errors import InputError
 from .formats.names import layer_parts, output_stems
@@ -236,7 +236,7 @@ def look_at(model: LoadedModel, image: NamedImage, layers: Any, max_pixels: int,
     frame = frame_of(batch)[0]
     return [
         drawing.layer_input(model, read, 0, image.name, frame)
-        for read in read_outputs(model, outputs, tuple(batch.shape), drawing.axes)
+        for read in read_activations(model, outputs, tuple(batch.shape), drawing.axes)
     ]
 
 

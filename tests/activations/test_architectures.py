@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 import cnnviz_fast as cf
-from cnnviz_fast.activations.axes import Origin, find_axes, to_maps
+from cnnviz_fast.activations.axes import find_axes, to_maps
+from cnnviz_fast.activations.evidence import Evidence
 from cnnviz_fast.errors import ShapeError
 from cnnviz_fast.models.load import example_input
 
@@ -128,7 +129,7 @@ def test_architecture_is_listed_captured_and_drawn(spec: str) -> None:
     for name, output in captured.items():
         module = modules[name.partition(":")[0]]
         try:
-            axes = find_axes(tuple(output.shape), Origin(name, module, model.module, tuple(batch.shape)))
+            axes = find_axes(tuple(output.shape), Evidence(name, module, model.module, tuple(batch.shape)))
         except ShapeError as error:
             refused[name] = str(error)
             continue
@@ -143,6 +144,6 @@ def test_architecture_is_listed_captured_and_drawn(spec: str) -> None:
     assert bool(refused) == (spec in REFUSED), refused
     last = told[-1]
     module = modules[last.partition(":")[0]]
-    axes = find_axes(tuple(captured[last].shape), Origin(last, module, model.module, tuple(batch.shape)))
+    axes = find_axes(tuple(captured[last].shape), Evidence(last, module, model.module, tuple(batch.shape)))
     sheet = cf.render(to_maps(captured[last], axes)[0], tile=16)
     assert len(sheet.manifest["tiles"]) == to_maps(captured[last], axes).shape[1]
