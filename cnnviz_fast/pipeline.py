@@ -25,7 +25,8 @@ from .formats.names import layer_parts, output_stems
 from .formats.picture import format_of
 from .inputs.find import find_images
 from .inputs.images import load_images
-from .models.load import LoadedModel, as_given, load_model, module_of
+from .models.load import load_model
+from .models.loaded import LoadedModel, as_given, module_of
 from .models.preprocess import as_image
 from .options.declared import takes
 from .options.drawing import RenderOptions

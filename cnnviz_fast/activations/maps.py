@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..models.layers import layer_names
-from ..models.load import LoadedModel
+from ..models.loaded import LoadedModel
 from ..options.reading import AxesOptions
 from ..provenance import Provenance
 from .axes import Axes, find_axes, to_maps

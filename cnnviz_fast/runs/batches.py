@@ -30,7 +30,7 @@ from .outputs import Output
 
 if TYPE_CHECKING:
     from ..channels.statistics import ChannelStatistics
-    from ..models.load import LoadedModel
+    from ..models.loaded import LoadedModel
 
 
 class ImageId(NamedTuple):

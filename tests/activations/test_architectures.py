@@ -15,7 +15,7 @@ import cnnviz_fast as cf
 from cnnviz_fast.activations.axes import find_axes, to_maps
 from cnnviz_fast.activations.evidence import Evidence
 from cnnviz_fast.errors import ShapeError
-from cnnviz_fast.models.load import example_input
+from cnnviz_fast.models.loaded import example_input
 
 CNN = (
     "resnet18 resnetv2_50 mobilenetv3_small_050 efficientnet_b0 densenet121 regnety_002 hrnet_w18_small ghostnet_100 "

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from cnnviz_fast.activations import forward
-from cnnviz_fast.activations.capture import capture, capture_stream, list_layers
+from cnnviz_fast.activations.capture import capture, capture_stream
+from cnnviz_fast.activations.listing import list_layers
 from cnnviz_fast.errors import CaptureError, InputError
 
 

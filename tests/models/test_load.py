@@ -24,7 +24,8 @@ from torch import nn
 from cnnviz_fast.activations.capture import capture
 from cnnviz_fast.errors import InputError, ModelError, OptionError
 from cnnviz_fast.models import torchvision_zoo as zoo
-from cnnviz_fast.models.load import LoadedModel, example_input, load_model, module_of, resolve_device
+from cnnviz_fast.models.load import load_model, resolve_device
+from cnnviz_fast.models.loaded import LoadedModel, example_input, module_of
 from cnnviz_fast.options.reading import PreprocessOptions
 
 SQUEEZE = torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1

@@ -13,7 +13,8 @@ from PIL import Image
 from cnnviz_fast.cli import main as cli
 from cnnviz_fast.errors import ModelError
 from cnnviz_fast.models import timm_zoo
-from cnnviz_fast.models.load import example_input, load_model
+from cnnviz_fast.models.load import load_model
+from cnnviz_fast.models.loaded import example_input
 from cnnviz_fast.options.reading import PreprocessOptions
 
 timm = pytest.importorskip("timm")
