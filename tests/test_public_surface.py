@@ -136,7 +136,7 @@ def documented_arguments(docstring: str) -> dict[str, str]:
 
 
 def same_kernel(docstring: str) -> object | None:
-    """Return the kernel that the first paragraph of a docstring calls the same; that one documents the arguments of both."""
+    """Return the kernel that the first paragraph of a docstring calls the same, and that documents the arguments."""
     said = re.search(r"Same as `(\w+)\.(\w+)`", docstring.split("\n\n")[0])
     return getattr(importlib.import_module(f"cnnviz_fast.kernels.{said[1]}"), said[2]) if said else None
 

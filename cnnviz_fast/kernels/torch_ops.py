@@ -62,7 +62,17 @@ def _unit(values: torch.Tensor) -> torch.Tensor:
 
 
 def normalize(maps: torch.Tensor, vmin: torch.Tensor, vmax: torch.Tensor, flat: float) -> torch.Tensor:
-    """Bring (C, H, W) float32 `maps` into [0, 1]. Same as `reference.normalize` for every value of every channel."""
+    """Bring maps into [0, 1], each value as `reference.normalize` does.
+
+    Args:
+        maps: (C, H, W) float32, finite or not. Not modified.
+        vmin: (C,) float32. Lower end of each channel's range.
+        vmax: (C,) float32. Upper end; equal to `vmin` for a flat channel.
+        flat: the normalised value of a flat channel.
+
+    Returns:
+        (C, H, W) float32, in [0, 1] or NaN.
+    """
     low, high = vmin[:, None, None], vmax[:, None, None]
     half = torch.where((high - low).isinf(), 0.5, 1.0).to(maps.dtype)
     values = ((maps * half - low * half) / (high * half - low * half)).clamp(0, 1)

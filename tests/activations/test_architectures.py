@@ -49,7 +49,7 @@ QUICK = {
 STAGES = ("stem", "patch_embed", "stages", "layers", "blocks", "layer1", "layer2", "layer3", "layer4", "norm")
 """Names that networks of all families give to what lies at the top; the children of a list of stages count too."""
 
-# Layers that are refused for a reason: in them a cell has no place in the picture, or not one alone.
+# Layers that are refused for a reason: their cells have no position in the image, or more than one.
 REFUSED = {"timm:hiera_tiny_224"}
 
 _rows: list[tuple[str, int, int, int, str]] = []
@@ -75,7 +75,7 @@ def stages_of(model: nn.Module) -> list[str]:
 
 
 def small_input(model: cf.LoadedModel) -> torch.Tensor:
-    """Return a picture of noise, seeded; detectors get a small one, which they enlarge."""
+    """Return an image of noise, seeded; detectors get a small one, which they enlarge."""
     shape = list(example_input(model).shape)
     if shape[-1] > 518:
         shape[-2:] = [224, 224]

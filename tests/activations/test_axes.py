@@ -1,4 +1,4 @@
-"""Layouts: outputs of every order become the maps that they hold, and what could be two things is refused."""
+"""Axes: outputs of every order become the maps that they hold, and ambiguous ones are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One pass of somebody else's model: what goes in, and what is held to its ordinary way meanwhile."""
+"""One pass of a foreign model: what goes in, and what is changed for the time of the pass."""
 
 from __future__ import annotations
 

@@ -36,9 +36,9 @@ def test_load_model_folder_brings_weights_and_preprocessing(folder: Path, photo:
     independent = transformers.AutoModel.from_pretrained(folder).eval()
     assert all(torch.equal(p, q) for p, q in zip(model.module.parameters(), independent.parameters(), strict=True))
     processor = transformers.AutoImageProcessor.from_pretrained(folder)
-    with Image.open(photo) as picture:
-        expected = processor(images=picture, return_tensors="pt")["pixel_values"][0]
-        assert (model.preprocess(picture) - expected).abs().max() < 1e-6
+    with Image.open(photo) as image:
+        expected = processor(images=image, return_tensors="pt")["pixel_values"][0]
+        assert (model.preprocess(image) - expected).abs().max() < 1e-6
     assert example_input(model).shape == (1, 3, 64, 64)
     assert (model.spec, model.weights) == (f"hf:{folder}", "DEFAULT")
 

@@ -130,8 +130,8 @@ def test_a_lost_device_leaves_the_single_files_that_were_finished(
 
 def test_sheets_in_memory_land_in_bands_and_keep_no_page_locked_memory(device: FakeDevice) -> None:
     sheet = cf.render(maps_of(), tile=40, backend="torch")
-    assert len(device.buffers) == bands.LANDINGS
-    for staging in device.buffers:
+    assert len(device.stagings) == bands.LANDINGS
+    for staging in device.stagings:
         assert staging.numel() <= bands.BAND_BYTES < sheet.index.size
         assert not np.shares_memory(staging.numpy(), sheet.index)
 

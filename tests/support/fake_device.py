@@ -62,7 +62,7 @@ class FakeDevice(Device):
         self.lost_at_copy = lost_at_copy
         self.log: list[tuple[Any, ...]] = []
         self.here = threading.local()
-        self.buffers: list[torch.Tensor] = []
+        self.stagings: list[torch.Tensor] = []
         self.pending: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self.lock = threading.Lock()
 
@@ -91,8 +91,8 @@ class FakeDevice(Device):
 
     def staging_buffer(self, size: int) -> torch.Tensor:
         """Return memory to land in, and keep it."""
-        self.buffers.append(super().staging_buffer(size))
-        return self.buffers[-1]
+        self.stagings.append(super().staging_buffer(size))
+        return self.stagings[-1]
 
     def arrive(self, last: int) -> None:
         """Let copies arrive, up to number `last`: a stream does one after the other."""
