@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from .activations.capture import capture as capture
     from .activations.capture import capture_stream as capture_stream
-    from .activations.capture import list_layers as list_layers
+    from .activations.listing import list_layers as list_layers
     from .channels.dataset import LayerStatistics as LayerStatistics
     from .channels.dataset_files import read_statistics as read_statistics
     from .channels.report import LayerReport as LayerReport
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from .formats.atlas import save_atlas as save_atlas
     from .inputs.images import load_images as load_images
     from .models.layers import LayerInfo as LayerInfo
-    from .models.load import LoadedModel as LoadedModel
     from .models.load import load_model as load_model
+    from .models.loaded import LoadedModel as LoadedModel
     from .operators import render_index as render_index
     from .options.drawing import RenderOptions as RenderOptions
     from .options.reading import PreprocessOptions as PreprocessOptions
@@ -49,7 +49,7 @@ _HOMES = {
     "save_atlas": "formats.atlas",
     "capture": "activations.capture",
     "capture_stream": "activations.capture",
-    "list_layers": "activations.capture",
+    "list_layers": "activations.listing",
     "Comparison": "sheets.comparison",
     "compare": "sheets.comparison",
     "LayerStatistics": "channels.dataset",
@@ -57,7 +57,7 @@ _HOMES = {
     "load_images": "inputs.images",
     "LayerInfo": "models.layers",
     "Provenance": "provenance",
-    "LoadedModel": "models.load",
+    "LoadedModel": "models.loaded",
     "load_model": "models.load",
     "render_index": "operators",
     "PreprocessOptions": "options.reading",

@@ -1,4 +1,4 @@
-"""The native PNG encoder (csrc). Arrays must have exactly the dtype and layout stated; none is converted or copied."""
+"""The native PNG encoder (csrc). Arrays must have exactly the dtype and memory order stated; none is copied."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ def encode_strip(pixels: NDArray[np.uint8], bytes_per_pixel: int, out: NDArray[n
         Bytes of `out` that the chunk takes; Adler-32 of the filtered bytes; their number, rows * (row_bytes + 1).
 
     Raises:
-        TypeError: an array has another dtype, layout or number of dimensions, or `out` is read-only.
+        TypeError: an array has another dtype, memory order or number of dimensions, or `out` is read-only.
         ValueError: a size does not fit.
     """
 
@@ -35,8 +35,8 @@ def strip_bound(rows: int, row_bytes: int) -> int:
 def write_png_files(pixels: NDArray[np.uint8], palette: bytes | None, paths: Sequence[bytes]) -> tuple[int, int]:
     """Encode each image and write it to its path, in order, up to the first failure.
 
-    A file is written under a temporary name in its own folder and moved into place. One that fails leaves nothing
-    behind and what was at its path stays. The GIL is released throughout.
+    A file is written under a temporary name in its own folder and moved into place. A file that fails leaves nothing
+    behind, and an older file at its path stays. The GIL is released throughout.
 
     Args:
         pixels: (n, height, width) uint8, C-contiguous. Grey values or palette indices. Not modified.
@@ -47,7 +47,7 @@ def write_png_files(pixels: NDArray[np.uint8], palette: bytes | None, paths: Seq
         Number of files complete; errno of the one after them, 0 when all are complete.
 
     Raises:
-        TypeError: an array has another dtype, layout or number of dimensions.
+        TypeError: an array has another dtype, memory order or number of dimensions.
         ValueError: a size does not fit, or a path holds a zero byte.
     """
 

@@ -6,17 +6,17 @@
         DTypeError                 the dtype of an array
         OptionError                the value of an option
         LayerNotFoundError         a layer pattern that matches nothing (also a LookupError)
-        ImageError                 a picture that cannot be read
+        ImageError                 an image that cannot be read
         AtlasError                 an atlas that cannot be read
       ModelError                   a model spec, its weights or a checkpoint
-      CaptureError(RuntimeError)   the model ran, a hook saw nothing usable
+      CaptureError(RuntimeError)   the model ran, but a hook saw nothing usable
         ModelFailedError           the model raised in its own forward pass
       BackendError(RuntimeError)
-        BackendUnavailableError    a named backend cannot work here; the message says why
+        BackendUnavailableError    a named backend does not work here; the message says why
         KernelError                a kernel failed while it ran
-      PicturesFailedError          with strict, a picture of a run
+      ImagesFailedError            an image of a strict run failed
       WriteError                   a file cannot be written
-      EncodeError                  a picture cannot be put into the format asked for
+      EncodeError                  a sheet, a tile or an atlas does not fit its format
 
 Messages are one line: `<argument> must be <expected>, got <actual>. <what to do>.`
 """
@@ -52,7 +52,7 @@ class LayerNotFoundError(InputError, LookupError):
 
 
 class ImageError(InputError):
-    """A picture cannot be found or read."""
+    """An image cannot be found or read."""
 
 
 class AtlasError(InputError):
@@ -64,7 +64,7 @@ class ModelError(CnnvizError):
 
 
 class CaptureError(CnnvizError, RuntimeError):
-    """The model ran and a hook saw nothing usable."""
+    """The model ran, but a hook saw nothing usable."""
 
 
 class ModelFailedError(CaptureError):
@@ -76,7 +76,7 @@ class BackendError(CnnvizError, RuntimeError):
 
 
 class BackendUnavailableError(BackendError):
-    """A backend that was asked for by name cannot work here."""
+    """A backend that was asked for by name does not work here."""
 
 
 class KernelError(BackendError):
@@ -84,7 +84,7 @@ class KernelError(BackendError):
 
 
 class ImagesFailedError(CnnvizError):
-    """A picture of a run failed, and the run was told not to go on then."""
+    """An image of a run failed, and `strict` ends the run at the first one that does."""
 
 
 class WriteError(CnnvizError):
@@ -92,19 +92,19 @@ class WriteError(CnnvizError):
 
 
 class EncodeError(CnnvizError):
-    """A picture cannot be put into the format asked for."""
+    """A sheet, a tile or an atlas does not fit the format asked for."""
 
 
 def reason_of(error: BaseException, *, named: bool = False) -> str:
-    """Return what somebody else's exception says, in one line and without a full stop, for the end of a message.
+    """Return the reason in a foreign exception, in one line and without a full stop, for the end of a message.
 
     Args:
-        error: any exception; what its own message raises does not matter.
-        named: put the exception's class before it, which says more than the text where code failed: KeyError: 'width'.
+        error: any exception, even one whose text cannot be made.
+        named: put the name of its class first, which says more than the text if code failed: KeyError: 'width'.
 
     Returns:
-        What the system says of an OSError; else the first sentence, but for headings that end in a colon; the name of
-        the class where there is none.
+        The text of the system for an OSError; otherwise the first sentence, without headings that end in a colon; the
+        name of the class if there is no text.
     """
     name = type(error).__name__
     try:
@@ -119,15 +119,15 @@ def reason_of(error: BaseException, *, named: bool = False) -> str:
 
 
 def closest(name: str, candidates: Iterable[str], count: int = 3) -> str:
-    """Word the nearest candidates for an error message.
+    """Return the nearest candidates, for an error message.
 
     Args:
-        name: what was asked for.
-        candidates: what there is.
-        count: how many to name at most.
+        name: the name that was asked for.
+        candidates: the names that exist.
+        count: how many to list at most.
 
     Returns:
-        `" Closest: 'layer4', 'layer3'."`, with its leading blank, or "" where nothing is near.
+        `" Closest: 'layer4', 'layer3'."`, with a leading space, or "" if nothing is near.
     """
     near = difflib.get_close_matches(name, list(candidates), n=count, cutoff=0.5)
     return f" Closest: {', '.join(repr(n) for n in near)}." if near else ""

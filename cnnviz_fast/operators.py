@@ -1,16 +1,16 @@
-"""The backend for other libraries: tensors in, index planes out as tensors on the same device, in compiled code too.
+"""Operators for other libraries: tensors in, index planes out as tensors on the same device, in compiled code too.
 
     cf.render_index(maps, tile=56)            options as in `render`; the palette is the caller's
-    torch.ops.cnnviz_fast.channel_range       what it is made of: operators that torch.compile and torch.export take
-    torch.ops.cnnviz_fast.render_index        as they are; here after `import cnnviz_fast.operators`
+    torch.ops.cnnviz_fast.channel_range       the operators of which it is made, which torch.compile and torch.export
+    torch.ops.cnnviz_fast.render_index        do not break up; defined by `import cnnviz_fast.operators`
 
 Stable from version 0.1 on: these names; the names, order, meaning and defaults of their arguments; dtype, shape and
 device of their results. New arguments come last, by keyword, with a default that changes nothing. The pixels follow
-`kernels.reference` within 1 level, and which backend draws them may change.
+`kernels.reference` within 1 level; the backend that draws them may change.
 
-Nothing here is differentiable: a result never requires gradients. Neither shapes nor entries depend on the values of
-maps, so nothing has to be read back from a device. On the CPU torch.get_num_threads() workers draw. Compiled code holds
-for any number of samples; grid 'auto' is worked out anew for other numbers of channels and shapes of tiles.
+Nothing here is differentiable: a result never requires gradients. Neither shapes nor control flow depend on the values
+of maps, so nothing has to be read back from a device. On the CPU torch.get_num_threads() workers draw. Compiled code
+works for any number of samples; grid 'auto' is recomputed for other numbers of channels and sizes of tiles.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TAKEN = ("tile", "scale", "grid", "gap", "margin", "normalize", "vmin", "vmax", 
 REFUSED = tuple(field.name for field in dataclasses.fields(RenderOptions) if field.name not in TAKEN)
 
 _positions = lru_cache(maxsize=32)(sampling_positions)
-"""The same for every batch, and with them the copies that `triton_gpu` keeps on a GPU as long as they are here."""
+"""Kept, since every batch has the same, and `triton_gpu` keeps its copies on a GPU as long as these live."""
 
 
 @torch.library.custom_op("cnnviz_fast::channel_range", mutates_args=())
@@ -59,7 +59,7 @@ def channel_range(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.as_tensor(vmin).view(maps.shape[:-2]), torch.as_tensor(vmax).view(maps.shape[:-2])
 
 
-# Sampling positions are sent from the host: torch.compile leaves it out of its CUDA graphs.
+# Sampling positions are sent from the host, so torch.compile must leave this operator out of its CUDA graphs.
 @torch.library.custom_op("cnnviz_fast::render_index", mutates_args=(), tags=[torch.Tag.cudagraph_unsafe])
 def draw_index(
     maps: torch.Tensor,
@@ -83,18 +83,18 @@ def draw_index(
 
     Args:
         maps: (C, H, W) real dtype, or (N, C, H, W), any strides, any device, finite or not. Not modified.
-        vmin: (C,) real dtype, or (N, C), on the device of `maps`. Lower end of the range each channel is drawn on.
+        vmin: (C,) real dtype, or (N, C), on the device of `maps`. Lower end of the range of each channel.
         vmax: (C,) real dtype, or (N, C). Upper end; equal to `vmin` for a flat channel.
-        tile_h: height of a tile in px. A tile smaller than the map is made by torch's antialiased interpolation.
+        tile_h: height of a tile in px. Tiles smaller than the maps are made by torch's antialiased interpolation.
         tile_w: width of a tile in px.
-        rows: of the grid; 0 means as many as needed, and 0 rows with 0 cols the grid that is nearly square.
-        cols: of the grid, likewise.
+        rows: rows of the grid; 0 for as many as needed. With 0 rows and 0 cols the sheet is nearly square.
+        cols: columns of the grid; 0 for as many as needed.
         gap: px between tiles.
         margin: px around the grid.
         align: where samples lie: 'left', 'center' or 'corners'.
         upsampling: between samples: 'bilinear' or 'nearest'.
         levels: entries 0 .. levels - 1 show values.
-        flat: the normalised value, 0 to 1, at which a channel whose range has no width is drawn.
+        flat: the normalised value, 0 to 1, that stands for a channel whose range has no width.
         background: entry of pixels that belong to no tile.
         bad: entry of pixels that a NaN or an infinity touches.
 
@@ -103,7 +103,7 @@ def draw_index(
 
     Raises:
         InputError: an argument cannot be used.
-        BackendError: it is called while a CUDA graph is captured.
+        BackendError: a CUDA graph is being captured.
 
     Source:
         Pixel rules: `kernels.reference`.
@@ -113,7 +113,7 @@ def draw_index(
     RenderOptions(tile=(tile_h, tile_w), grid=(rows, cols), gap=gap, margin=margin, align=align, upsampling=upsampling)
     EntryOptions(levels=levels, background=background, bad=bad)
     paint = Paint(levels, share("flat", flat), background, bad)
-    grid = _layout_of(maps, vmin, vmax, tile_h, tile_w, rows, cols, gap, margin)
+    grid = _grid_of(maps, vmin, vmax, tile_h, tile_w, rows, cols, gap, margin)
     backend, values = _readable(maps)
     low, high = (end.detach().to(torch.float32) for end in (vmin, vmax))
     cells = shrink(values, low, high, tile_h, tile_w) if upsampling == "bilinear" else values
@@ -149,7 +149,7 @@ def _channel_range_fake(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]
     return vmin, vmax
 
 
-# torch asks for a backward function, and nothing calls it. uint8 has no gradients in any case.
+# torch asks for a backward function, but nothing calls it: uint8 has no gradients.
 channel_range.register_autograd(
     lambda ctx, *gradients: None, setup_context=lambda ctx, inputs, output: ctx.mark_non_differentiable(*output)
 )
@@ -160,7 +160,7 @@ def _draw_index_fake(
     maps: torch.Tensor, vmin: torch.Tensor, vmax: torch.Tensor, tile_h: int, tile_w: int, *,
     rows: int = 0, cols: int = 0, gap: int = RenderOptions.gap, margin: int = RenderOptions.margin, **_: Any,
 ) -> torch.Tensor:  # fmt: skip
-    grid = _layout_of(maps, vmin, vmax, tile_h, tile_w, rows, cols, gap, margin)
+    grid = _grid_of(maps, vmin, vmax, tile_h, tile_w, rows, cols, gap, margin)
     return maps.new_empty((*maps.shape[:-3], grid.height, grid.width), dtype=torch.uint8)
 
 
@@ -173,14 +173,14 @@ def render_index(
     bad: int = EntryOptions.bad,
     **options: Any,
 ) -> torch.Tensor:
-    """Draw every channel of a layer into an index plane that stays a tensor; of a batch, a plane a sample.
+    """Draw every channel of a layer into an index plane that stays a tensor; for a batch, one plane for each sample.
 
-    The plane says which entry of a palette each pixel shows, and the palette is the caller's. Values take all 256
-    entries unless told otherwise: then entry 0 stands also for background and for what is not finite, since which
-    entries are needed must not depend on the values. To tell them apart, pass levels=254, background=254, bad=255.
+    The plane holds the palette entry of each pixel; the palette is the caller's. By default values take all 256
+    entries, and entry 0 also stands for background and for values that are not finite, since the entries in use must
+    not depend on the values. To distinguish them, pass levels=254, background=254, bad=255.
 
-    The same pixels as `render(...).index` where levels, background and bad are those of its palette; but maps of single
-    cells are maps like any other, each on a range of its own unless `normalize` says otherwise.
+    The pixels are those of `render(...).index` if levels, background and bad are those of its palette. But maps of
+    single cells are drawn like any other maps, each on its own range unless `normalize` says otherwise.
 
     Args:
         maps: (C, H, W) real dtype, or (N, C, H, W), any strides, any device, finite or not. Not modified.
@@ -219,7 +219,7 @@ def render_index(
     return index
 
 
-# torch.compile calls it instead of compiling what checks options.
+# torch.compile calls this function instead of compiling the checks.
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch has no types for it
 def _checked(levels: int, background: int, bad: int, **options: Any) -> tuple[EntryOptions, RenderOptions]:
     """Check the options of `render_index`."""
@@ -232,13 +232,14 @@ def _checked(levels: int, background: int, bad: int, **options: Any) -> tuple[En
     wanted = RenderOptions(**options)
     if wanted.normalize == "dataset":
         raise OptionError(
-            "normalize 'dataset' needs statistics, which render_index does not take. Pass their ranges, one entry a "
-            "channel, to torch.ops.cnnviz_fast.render_index."
+            "normalize 'dataset' needs statistics, which render_index does not take. Pass their ranges, one entry for "
+            "each channel, to torch.ops.cnnviz_fast.render_index."
         )
     return EntryOptions(levels=levels, background=background, bad=bad), wanted
 
 
 def _refuse_capture(device: torch.device) -> None:
+    """Refuse to run while a CUDA graph is captured."""
     if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
         raise BackendError(
             "render_index must not be captured into a CUDA graph: it sends sampling positions from the host. "
@@ -247,28 +248,29 @@ def _refuse_capture(device: torch.device) -> None:
 
 
 def _check_shape(maps: torch.Tensor) -> None:
+    """Refuse maps of other than 3 or 4 dimensions."""
     if maps.ndim not in (3, 4):
         raise ShapeError(f"maps must have shape (C, H, W), or (N, C, H, W) for a batch, got {tuple(maps.shape)}.")
 
 
 def _readable(maps: torch.Tensor) -> tuple[backends.Backend, torch.Tensor]:
-    """Check maps and return the backend for them, and them in a dtype that it reads."""
+    """Check maps; return the backend for them, and the maps in a dtype that it reads."""
     _check_shape(maps)
     check_values(maps)
     backend = backends.choose("auto", str(maps.device))
     return backend, backend.readable(maps.detach())
 
 
-def _layout_of(
+def _grid_of(
     maps: torch.Tensor, vmin: torch.Tensor, vmax: torch.Tensor, tile_h: int, tile_w: int,
     rows: int, cols: int, gap: int, margin: int,
 ) -> Grid:  # fmt: skip
-    """Check shapes, which may be symbolic, and lay out the sheet of one sample."""
+    """Check shapes, which may be symbolic, and plan the grid of one sample."""
     _check_shape(maps)
     for name, end in (("vmin", vmin), ("vmax", vmax)):
         if end.shape != maps.shape[:-2] or end.device != maps.device:
             raise ShapeError(
-                f"{name} must have shape {tuple(maps.shape[:-2])} on {maps.device}, one entry a channel, "
+                f"{name} must have shape {tuple(maps.shape[:-2])} on {maps.device}, one entry for each channel, "
                 f"got {tuple(end.shape)} on {end.device}."
             )
     return plan_grid(maps.shape[-3], tile_h, tile_w, grid=(rows, cols), gap=gap, margin=margin)

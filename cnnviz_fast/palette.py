@@ -1,4 +1,4 @@
-"""Stage 5 of 7: colours. A colormap becomes a palette, the (256, 3) table that an index plane points into."""
+"""Colours: a colormap becomes a palette, the table of 256 colours into which an index plane points."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ ENTRIES = 256
 
 @dataclass(frozen=True)
 class Palette:
-    """A colour table and what its entries stand for.
+    """A table of colours, and what its entries stand for.
 
     colors: (256, 3) uint8, RGB. Entry i is shown where the index plane holds i.
     levels: entries 0 .. levels - 1 span the colormap.
     background: entry of pixels that belong to no tile.
     bad: entry of pixels that a NaN or an infinity touches.
-    ink: entry of what is written on the background; the same as `background` where nothing is.
+    ink: entry of text on the background; the same as `background` without text.
     """
 
     colors: NDArray[np.uint8]
@@ -32,7 +32,7 @@ class Palette:
 
     @property
     def is_gray(self) -> bool:
-        """Whether entry i is the grey value i: then the index plane is the picture, and no table is needed."""
+        """Return whether entry i is the grey value i: then the index plane is the sheet, and no table is needed."""
         return bool((self.colors == np.arange(ENTRIES, dtype=np.uint8)[:, None]).all())
 
 
@@ -47,12 +47,12 @@ def make_palette(
 ) -> Palette:
     """Build the palette of a sheet.
 
-    A colour that the sheet shows beside values takes an entry of its own, from the end of the table, so that the
-    colormap spans what is left: 253 levels at least. `background` and ink, which is white or black, take none where
-    the colormap already holds the very colour, such as black in gray.
+    A colour that the sheet shows beside values gets an entry of its own at the end of the table. The colormap spans
+    the other entries, 253 at least. `background` and ink, which is white or black, get none if the colormap holds
+    exactly this colour, as gray holds black.
 
     Args:
-        colormap: a name that cmap knows; where several catalogues share it, matplotlib's is meant.
+        colormap: a name that cmap knows. If several catalogues share it, matplotlib's is used.
         background: name or #rrggbb of the background.
         bad: name or #rrggbb for NaN and infinities.
         shows_background: whether the sheet has pixels that belong to no tile.
@@ -63,14 +63,14 @@ def make_palette(
         The palette.
 
     Raises:
-        OptionError: a colormap or a colour that does not exist.
+        OptionError: the colormap or a colour does not exist.
     """
     ramp = _colormap(colormap)
     background_rgb, bad_rgb = _color("background", background), _color("bad", bad)
     ink_rgb = _ink_on(background_rgb) if shows_ink else background_rgb
     shown = [background_rgb] * shows_background + [ink_rgb] * shows_ink
     reserved: list[NDArray[np.uint8]] = []
-    while True:  # a colormap of fewer levels may have lost a colour that it held before
+    while True:  # with fewer levels the colormap may no longer hold a colour that it held before
         levels = ENTRIES - shows_bad - len(reserved)
         colors = np.concatenate([_table(ramp, levels), *reserved])
         missing = [color for color in shown if _find(color, colors) is None]
@@ -87,7 +87,7 @@ def _ink_on(background: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return white or black, whichever has more contrast with `background`, each (1, 3) uint8.
 
     Source:
-        WCAG 2: contrast is (L1 + 0.05) / (L2 + 0.05) for relative luminances L1 > L2; that of white is 1, of black 0.
+        WCAG 2: contrast is (L1 + 0.05) / (L2 + 0.05) for relative luminances L1 > L2. White has 1, black 0.
     """
     srgb = background[0] / 255
     linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
@@ -97,7 +97,7 @@ def _ink_on(background: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _find(color: NDArray[np.uint8], colors: NDArray[np.uint8]) -> int | None:
-    """Return the first entry of `colors` that is `color`."""
+    """Return the first entry of `colors` that is `color`; None if there is none."""
     found = (colors == color).all(axis=1).nonzero()[0]
     return int(found[0]) if len(found) else None
 
@@ -105,7 +105,7 @@ def _find(color: NDArray[np.uint8], colors: NDArray[np.uint8]) -> int | None:
 def _table(ramp: Any, levels: int) -> NDArray[np.uint8]:
     """Sample a cmap.Colormap at i / (levels - 1) as (levels, 3) uint8, linear between its own 256 colours.
 
-    Maps such as tab10 have a few separate colours and no others: they are repeated in steps of equal width.
+    Colormaps such as tab10 have a few separate colours: each fills a step of equal width.
     """
     own = np.asarray(ramp.lut(ENTRIES), dtype=np.float64)[:, :3]
     at = np.linspace(0, 1, levels)
@@ -119,9 +119,10 @@ def _table(ramp: Any, levels: int) -> NDArray[np.uint8]:
 
 
 def _colormap(name: str) -> Any:
+    """Find a colormap of cmap by its name."""
     import cmap
 
-    # Names that several catalogues share are matplotlib's, which took some of them from the others named here.
+    # A name that several catalogues share means matplotlib's, which took some of them from the others listed here.
     homes = () if ":" in name else ("matplotlib:", "colorbrewer:", "matlab:", "gnuplot:")
     for candidate in (*(home + name for home in homes), name):
         try:
@@ -133,6 +134,7 @@ def _colormap(name: str) -> Any:
 
 
 def _color(option: str, name: str) -> NDArray[np.uint8]:
+    """Find a colour of cmap by its name, as (1, 3) uint8."""
     import cmap
 
     try:

@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .activations.capture import capture
-from .activations.maps import LayerMaps, frame_of, read_outputs
+from .activations.maps import LayerMaps, frame_of, read_activations
 from .channels.dataset import LayerStatistics, ranges_of, ranges_of_layer
 from .errors import InputError
 from .formats.names import layer_parts, output_stems
 from .formats.picture import format_of
 from .inputs.find import find_images
 from .inputs.images import load_images
-from .models.load import LoadedModel, as_given, load_model, module_of
+from .models.load import load_model
+from .models.loaded import LoadedModel, as_given, module_of
 from .models.preprocess import as_image
 from .options.declared import takes
 from .options.drawing import RenderOptions
@@ -236,7 +237,7 @@ def look_at(model: LoadedModel, image: NamedImage, layers: Any, max_pixels: int,
     frame = frame_of(batch)[0]
     return [
         drawing.layer_input(model, read, 0, image.name, frame)
-        for read in read_outputs(model, outputs, tuple(batch.shape), drawing.axes)
+        for read in read_activations(model, outputs, tuple(batch.shape), drawing.axes)
     ]
 
 

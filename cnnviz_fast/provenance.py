@@ -14,14 +14,14 @@ class Provenance:
 
     Attributes:
         model: spec of the model.
-        weights: which ones.
+        weights: name of its weights.
         layer: name of the layer.
-        image: name of the picture.
+        image: name of the image.
         axes: how the layer's output was read, such as "nhwc".
-        prefix_tokens: how many tokens of it are not in the maps.
-        time_step: which one of a clip, from 0.
+        prefix_tokens: number of its tokens that are not in the maps.
+        time_step: time step of a clip, from 0.
         categories: names of the model's classes, for vectors of as many entries; only those listed are in the manifest.
-        atlas: name of the file that the maps were rebuilt from.
+        atlas: name of the file from which the maps were rebuilt.
     """
 
     model: str | None = None
@@ -35,13 +35,13 @@ class Provenance:
     atlas: str | None = None
 
     def facts(self) -> dict[str, Any]:
-        """Return what a manifest says of it: everything but the names of all classes."""
+        """Return the entries of a manifest: everything but the names of all classes."""
         return {name: value for name, value in vars(self).items() if name != "categories"}
 
 
 @cache
 def package_version() -> str:
-    """Return the version of the installed package; looked up once, in a file, which takes 60 us."""
+    """Return the version of the installed package. It is read from a file once, which takes 60 us."""
     from importlib.metadata import version
 
     return version("cnnviz_fast")

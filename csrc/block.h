@@ -54,7 +54,7 @@ void make_block_codes(const uint32_t* symbols, BlockCodes& codes);
 // Bits: 3 + 5 + 5 + 4 of fixed fields, 19 lengths of 3, then at most 287 code lengths of 7 bits with 7 extra ones.
 constexpr size_t MAX_BLOCK_HEADER_BYTES = (3 + 14 + 19 * 3 + (BLOCK_SYMBOLS + 1) * 14 + 7) / 8;
 
-// Puts the header of a block that is not the last one.
+// Writes the header of a block that is not the last one.
 void put_block_header(BitWriter& writer, const BlockCodes& codes);
 
 // log2(x) in 1/256, between powers of two by the straight line: at most 0.09 too low. Integers, so that every machine

@@ -21,10 +21,10 @@ inline uint8_t* put_big_endian_32(uint8_t* out, uint32_t value) {
 
 // Completes a chunk whose `size` bytes of contents are already in place, CHUNK_HEAD_BYTES after `chunk`. Returns its
 // end.
-inline uint8_t* finish_chunk(const Kernels& kernels, uint8_t* chunk, const char* type, size_t size) {
+inline uint8_t* finish_chunk(const Dispatch& dispatch, uint8_t* chunk, const char* type, size_t size) {
     put_big_endian_32(chunk, static_cast<uint32_t>(size));
     std::memcpy(chunk + 4, type, 4);
-    return put_big_endian_32(chunk + CHUNK_HEAD_BYTES + size, kernels.crc32(CRC32_START, chunk + 4, size + 4));
+    return put_big_endian_32(chunk + CHUNK_HEAD_BYTES + size, dispatch.crc32(CRC32_START, chunk + 4, size + 4));
 }
 
 }  // namespace cnnviz

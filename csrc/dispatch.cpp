@@ -8,17 +8,17 @@
 namespace cnnviz {
 namespace {
 
-constexpr Kernels SCALAR = {
+constexpr Dispatch SCALAR = {
     "scalar",          filter_row_scalar,   adler32_scalar, crc32_scalar, literal_span_scalar,
     run_length_scalar, put_literals_scalar,
 };
 
 #if CNNVIZ_X86
-constexpr Kernels AVX2 = {
+constexpr Dispatch AVX2 = {
     "avx2", filter_row_avx2, adler32_avx2, crc32_pclmul, literal_span_avx2, run_length_avx2, put_literals_avx2,
 };
 // Checksums are far from being the bottleneck, so the 256-bit ones serve here too.
-constexpr Kernels AVX512 = {
+constexpr Dispatch AVX512 = {
     "avx512",          filter_row_avx512,   adler32_avx2, crc32_pclmul, literal_span_avx512,
     run_length_avx512, put_literals_avx512,
 };
@@ -37,7 +37,7 @@ bool has_avx512() {
 
 }  // namespace
 
-size_t supported_levels(const Kernels* levels[MAX_LEVELS]) {
+size_t supported_levels(const Dispatch* levels[MAX_LEVELS]) {
     size_t count = 0;
     levels[count++] = &SCALAR;
 #if CNNVIZ_X86
@@ -48,8 +48,8 @@ size_t supported_levels(const Kernels* levels[MAX_LEVELS]) {
     return count;
 }
 
-const Kernels* find_level(const char* name) {
-    const Kernels* levels[MAX_LEVELS];
+const Dispatch* find_level(const char* name) {
+    const Dispatch* levels[MAX_LEVELS];
     const size_t count = supported_levels(levels);
     for (size_t i = 0; i < count; i++) {
         if (std::strcmp(levels[i]->name, name) == 0) return levels[i];

@@ -1,6 +1,6 @@
-// The inner loops that exist in several versions, and the choice among them at run time.
+// The dispatch: which version of each inner loop runs, chosen at run time by what the processor can do.
 //
-// Every version of a kernel gives the same result, bit for bit; tests/test_native.py compares them.
+// All versions of a loop give the same result, bit for bit; tests/native/test_native.py compares them.
 
 #pragma once
 
@@ -23,7 +23,8 @@
 
 namespace cnnviz {
 
-struct Kernels {
+// One level of vector instructions: its name and its version of each inner loop.
+struct Dispatch {
     const char* name;
     // See filter.h, checksums.h, runs.h and literals.h, in this order.
     void (*filter_row)(Filter filter, const uint8_t* row, const uint8_t* above, size_t row_bytes,
@@ -37,9 +38,9 @@ struct Kernels {
 
 // The levels this processor can run, slowest first: "scalar", then "avx2" and "avx512" where they work.
 constexpr size_t MAX_LEVELS = 3;
-size_t supported_levels(const Kernels* levels[MAX_LEVELS]);
+size_t supported_levels(const Dispatch* levels[MAX_LEVELS]);
 
-// The level of that name, or null when it is unknown or this processor cannot run it.
-const Kernels* find_level(const char* name);
+// The level called `name`, or null when it is unknown or this processor cannot run it.
+const Dispatch* find_level(const char* name);
 
 }  // namespace cnnviz

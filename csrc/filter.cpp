@@ -142,7 +142,8 @@ CNNVIZ_TARGET_AVX512 inline __m512i residual_512(const uint8_t* row, const uint8
 template <Filter FILTER>
 CNNVIZ_TARGET_AVX512 void filter_row_512(const uint8_t* row, const uint8_t* above, size_t row_bytes, size_t left,
                                          uint8_t* residuals) {
-    // Vectors start at multiples of 64: across two cache lines they cost twice. The first one leaves out the first pixel.
+    // Vectors start at multiples of 64, since one across two cache lines costs twice. The first leaves out the first
+    // pixel.
     filter_first_pixel(FILTER, row, above, left, residuals);
     const __mmask64 after_first = ~__mmask64{0} << left;
     const __mmask64 before_end = row_bytes < 64 ? ~(~__mmask64{0} << row_bytes) : ~__mmask64{0};

@@ -39,8 +39,8 @@ void put_literals_scalar(BitWriter& out, const LiteralCodes& codes, const uint8_
 
 namespace {
 
-// Lanes are written as vectors and read as numbers. Through `volatile` this stays a store and loads, which the loop has
-// to spare; GCC 12 would otherwise extract every lane by shuffles, and these are what the loop is short of.
+// Lanes are written as vectors and read as numbers. `volatile` keeps this a store and loads, for which the loop has
+// room. GCC 12 would otherwise extract every lane by shuffles, which are what limits the loop.
 CNNVIZ_TARGET_AVX2 inline void put_lanes(BitWriter& writer, const volatile uint64_t* bits,
                                          const volatile uint64_t* widths, size_t count) {
     for (size_t i = 0; i < count; i++) writer.put(bits[i], static_cast<unsigned>(widths[i]));

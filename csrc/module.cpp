@@ -35,22 +35,22 @@ constexpr size_t PNG_LIMIT = 0x7FFFFFFF;
 
 [[noreturn]] void refuse(const std::string& message) { throw nb::value_error(message.c_str()); }
 
-const cnnviz::Kernels* fastest_level() {
-    const cnnviz::Kernels* levels[cnnviz::MAX_LEVELS];
+const cnnviz::Dispatch* fastest_level() {
+    const cnnviz::Dispatch* levels[cnnviz::MAX_LEVELS];
     const size_t count = cnnviz::supported_levels(levels);
     const char* no_simd = std::getenv("CNNVIZ_NO_SIMD");
     const bool switched_off = no_simd != nullptr && *no_simd != '\0' && std::strcmp(no_simd, "0") != 0;
     return levels[switched_off ? 0 : count - 1];
 }
 
-// The one piece of state of the module: which constant table of kernels the calls below use.
-std::atomic<const cnnviz::Kernels*>& active_level() {
-    static std::atomic<const cnnviz::Kernels*> level{fastest_level()};
+// The one piece of state of the module: which of the constant dispatch tables the calls below use.
+std::atomic<const cnnviz::Dispatch*>& active_level() {
+    static std::atomic<const cnnviz::Dispatch*> level{fastest_level()};
     return level;
 }
 
 std::vector<std::string> vector_levels() {
-    const cnnviz::Kernels* levels[cnnviz::MAX_LEVELS];
+    const cnnviz::Dispatch* levels[cnnviz::MAX_LEVELS];
     std::vector<std::string> names;
     const size_t count = cnnviz::supported_levels(levels);
     for (size_t i = 0; i < count; i++) names.emplace_back(levels[i]->name);
@@ -58,7 +58,7 @@ std::vector<std::string> vector_levels() {
 }
 
 void set_vector_level(const std::string& name) {
-    const cnnviz::Kernels* level = cnnviz::find_level(name.c_str());
+    const cnnviz::Dispatch* level = cnnviz::find_level(name.c_str());
     if (level == nullptr) {
         std::string known;
         for (const std::string& supported : vector_levels()) known += (known.empty() ? "'" : ", '") + supported + "'";
@@ -88,11 +88,11 @@ nb::tuple encode_strip(const Rows& pixels, size_t bytes_per_pixel, const Output&
         refuse("out must hold strip_bound(rows, row_bytes) = " + std::to_string(bound) + " bytes, got " +
                std::to_string(out.shape(0)) + ".");
     }
-    const cnnviz::Kernels& kernels = *active_level();
+    const cnnviz::Dispatch& dispatch = *active_level();
     cnnviz::EncodedStrip encoded;
     {
         nb::gil_scoped_release released;
-        encoded = cnnviz::encode_strip(kernels, strip, out.data());
+        encoded = cnnviz::encode_strip(dispatch, strip, out.data());
     }
     if (encoded.size == 0) throw std::bad_alloc();
     return nb::make_tuple(encoded.size, encoded.adler, encoded.filtered_bytes);
@@ -122,11 +122,11 @@ nb::tuple write_png_files(const Images& pixels, const std::optional<nb::bytes>& 
         names.push_back(path.c_str());
         if (std::strlen(path.c_str()) != path.size()) refuse("paths must not contain zero bytes.");
     }
-    const cnnviz::Kernels& kernels = *active_level();
+    const cnnviz::Dispatch& dispatch = *active_level();
     cnnviz::WrittenFiles written;
     {
         nb::gil_scoped_release released;
-        written = cnnviz::write_png_files(kernels, batch, names.data());
+        written = cnnviz::write_png_files(dispatch, batch, names.data());
     }
     return nb::make_tuple(written.count, written.error);
 }
@@ -144,15 +144,15 @@ void filter_row(unsigned filter, const Bytes& row, const Bytes& above, size_t by
 }
 
 uint32_t adler32(const Bytes& bytes, uint32_t adler) {
-    const cnnviz::Kernels& kernels = *active_level();
+    const cnnviz::Dispatch& dispatch = *active_level();
     nb::gil_scoped_release released;
-    return kernels.adler32(adler, bytes.data(), bytes.shape(0));
+    return dispatch.adler32(adler, bytes.data(), bytes.shape(0));
 }
 
 uint32_t crc32(const Bytes& bytes, uint32_t crc) {
-    const cnnviz::Kernels& kernels = *active_level();
+    const cnnviz::Dispatch& dispatch = *active_level();
     nb::gil_scoped_release released;
-    return kernels.crc32(crc, bytes.data(), bytes.shape(0));
+    return dispatch.crc32(crc, bytes.data(), bytes.shape(0));
 }
 
 }  // namespace

@@ -36,7 +36,7 @@ size_t rows_per_strip(const ImageBatch& batch) {
     return std::min(batch.height, std::max<size_t>(STRIP_BYTES / batch.width, 1));
 }
 
-uint8_t* put_header(const Kernels& kernels, const ImageBatch& batch, uint8_t* out) {
+uint8_t* put_header(const Dispatch& dispatch, const ImageBatch& batch, uint8_t* out) {
     std::memcpy(out, SIGNATURE, sizeof SIGNATURE);
     uint8_t* chunk = out + sizeof SIGNATURE;
     uint8_t* next = chunk + CHUNK_HEAD_BYTES;
@@ -47,10 +47,10 @@ uint8_t* put_header(const Kernels& kernels, const ImageBatch& batch, uint8_t* ou
     // Bit depth, colour type; compression, filter and interlace methods 0.
     const uint8_t kind[5] = {8, batch.palette ? INDEXED : GREY, 0, 0, 0};
     std::memcpy(next, kind, sizeof kind);
-    chunk = finish_chunk(kernels, chunk, "IHDR", IHDR_BYTES);
+    chunk = finish_chunk(dispatch, chunk, "IHDR", IHDR_BYTES);
     if (!batch.palette) return chunk;
     std::memcpy(chunk + CHUNK_HEAD_BYTES, batch.palette, 3 * batch.palette_size);
-    return finish_chunk(kernels, chunk, "PLTE", 3 * batch.palette_size);
+    return finish_chunk(dispatch, chunk, "PLTE", 3 * batch.palette_size);
 }
 
 // A name in the folder of `path` that no other process or thread uses at this time. False when it is too long.
@@ -111,10 +111,10 @@ size_t png_bound(const ImageBatch& batch) {
            strips * strip_bound(rows, batch.width) + sizeof LAST_BLOCK + ADLER_BYTES;
 }
 
-size_t encode_png(const Kernels& kernels, const ImageBatch& batch, size_t image, uint8_t* out) {
+size_t encode_png(const Dispatch& dispatch, const ImageBatch& batch, size_t image, uint8_t* out) {
     const uint8_t* pixels = batch.pixels + image * batch.height * batch.width;
     const size_t rows = rows_per_strip(batch);
-    uint8_t* chunk = put_header(kernels, batch, out);
+    uint8_t* chunk = put_header(dispatch, batch, out);
     uint32_t adler = ADLER32_START;
     for (size_t y = 0; y < batch.height; y += rows) {
         // Small images, the usual ones, are a single IDAT: the zlib header before the first strip, its trailer after
@@ -125,7 +125,7 @@ size_t encode_png(const Kernels& kernels, const ImageBatch& batch, size_t image,
             next += sizeof ZLIB_HEADER;
         }
         const Strip strip = {pixels + y * batch.width, std::min(rows, batch.height - y), batch.width, 1};
-        const EncodedStrip encoded = deflate_strip(kernels, strip, next);
+        const EncodedStrip encoded = deflate_strip(dispatch, strip, next);
         if (encoded.size == 0) return 0;
         adler = adler32_combine(adler, encoded.adler, encoded.filtered_bytes);
         next += encoded.size;
@@ -133,17 +133,17 @@ size_t encode_png(const Kernels& kernels, const ImageBatch& batch, size_t image,
             std::memcpy(next, LAST_BLOCK, sizeof LAST_BLOCK);
             next = put_big_endian_32(next + sizeof LAST_BLOCK, adler);
         }
-        chunk = finish_chunk(kernels, chunk, "IDAT", static_cast<size_t>(next - chunk) - CHUNK_HEAD_BYTES);
+        chunk = finish_chunk(dispatch, chunk, "IDAT", static_cast<size_t>(next - chunk) - CHUNK_HEAD_BYTES);
     }
-    return static_cast<size_t>(finish_chunk(kernels, chunk, "IEND", 0) - out);
+    return static_cast<size_t>(finish_chunk(dispatch, chunk, "IEND", 0) - out);
 }
 
-WrittenFiles write_png_files(const Kernels& kernels, const ImageBatch& batch, const char* const* paths) {
+WrittenFiles write_png_files(const Dispatch& dispatch, const ImageBatch& batch, const char* const* paths) {
     // One buffer for all images: only the first of them pays for fresh memory.
     uint8_t* buffer = static_cast<uint8_t*>(std::malloc(png_bound(batch)));
     WrittenFiles written = {0, buffer ? 0 : ENOMEM};
     while (written.error == 0 && written.count < batch.count) {
-        const size_t size = encode_png(kernels, batch, written.count, buffer);
+        const size_t size = encode_png(dispatch, batch, written.count, buffer);
         written.error = size > 0 ? write_file(paths[written.count], written.count, buffer, size) : ENOMEM;
         if (written.error == 0) written.count++;
     }

@@ -23,8 +23,8 @@ struct ImageBatch {
 // The most bytes that encode_png may write.
 size_t png_bound(const ImageBatch& batch);
 
-// Writes the image of that number as a PNG file in memory. Returns its size, 0 when there was no memory for a row.
-size_t encode_png(const Kernels& kernels, const ImageBatch& batch, size_t image, uint8_t* out);
+// Writes image `image` of the batch as a PNG file in memory. Returns its size, 0 when there was no memory for a row.
+size_t encode_png(const Dispatch& dispatch, const ImageBatch& batch, size_t image, uint8_t* out);
 
 struct WrittenFiles {
     size_t count;  // files complete and in their places
@@ -33,6 +33,6 @@ struct WrittenFiles {
 
 // Writes image i to paths[i], in this order, and stops at the first failure. A file that fails leaves nothing behind,
 // and what was at its path stays.
-WrittenFiles write_png_files(const Kernels& kernels, const ImageBatch& batch, const char* const* paths);
+WrittenFiles write_png_files(const Dispatch& dispatch, const ImageBatch& batch, const char* const* paths);
 
 }  // namespace cnnviz

@@ -22,8 +22,8 @@ constexpr size_t CODE_PIECES = 16;
 // tile 4 % smaller.
 constexpr size_t EXACT_BYTES = 64 << 10;
 
-// From pieces, every symbol must get a code; one that was not seen has weight 1 against this of one that was. Measured:
-// 2 to 4 gives the smallest sheets, below 4 a strip of zeros exceeds 0.17 % of its size.
+// A code made from pieces must cover every symbol: each has weight 1, and this much more for every time it was seen.
+// Measured: 2 to 4 gives the smallest sheets; below 4 a strip of zeros exceeds 0.17 % of its size.
 constexpr uint32_t COUNTED_WEIGHT = 4;
 
 constexpr size_t STORED_BLOCK_BYTES = 65535;
@@ -34,15 +34,15 @@ size_t filtered_size(const Strip& strip) { return strip.rows * (strip.row_bytes 
 
 size_t stored_size(size_t bytes) { return bytes + (bytes + STORED_BLOCK_BYTES - 1) / STORED_BLOCK_BYTES * 5; }
 
-// One row as literals and matches at distance 1, told to the sink. The rule is in runs.h.
+// Passes one row to the sink as literals and matches at distance 1. The rule is in runs.h.
 template <class Sink>
-void walk_row(const Kernels& kernels, const uint8_t* row, size_t count, Sink& sink) {
+void walk_row(const Dispatch& dispatch, const uint8_t* row, size_t count, Sink& sink) {
     for (size_t i = 0; i < count;) {
-        const size_t span = kernels.literal_span(row + i, count - i);
+        const size_t span = dispatch.literal_span(row + i, count - i);
         if (span > 0) sink.literals(row + i, span);
         i += span;
         if (i == count) break;
-        size_t left = kernels.run_length(row + i, count - i);
+        size_t left = dispatch.run_length(row + i, count - i);
         const uint8_t* end = row + i + left;
         if (span == 0 || row[i - 1] != row[i]) {
             sink.literals(row + i, 1);
@@ -61,18 +61,20 @@ void walk_row(const Kernels& kernels, const uint8_t* row, size_t count, Sink& si
 
 class BlockWriter {
   public:
-    BlockWriter(const Kernels& kernels, const BlockCodes& codes, uint8_t* out)
-        : kernels_(kernels), codes_(codes), writer_{out} {}
+    BlockWriter(const Dispatch& dispatch, const BlockCodes& codes, uint8_t* out)
+        : dispatch_(dispatch), codes_(codes), writer_{out} {}
 
     BitWriter& bits() { return writer_; }
     void symbol(size_t symbol) { writer_.put(codes_.codes[symbol], codes_.lengths[symbol]); }
-    void literals(const uint8_t* bytes, size_t count) { kernels_.put_literals(writer_, codes_.literals, bytes, count); }
+    void literals(const uint8_t* bytes, size_t count) {
+        dispatch_.put_literals(writer_, codes_.literals, bytes, count);
+    }
     void matches(size_t length, size_t times) {
         for (; times > 0; times--) writer_.put(codes_.match_bits[length], codes_.match_widths[length]);
     }
 
   private:
-    const Kernels& kernels_;
+    const Dispatch& dispatch_;
     const BlockCodes& codes_;
     BitWriter writer_;
 };
@@ -80,7 +82,7 @@ class BlockWriter {
 // Filters pieces of rows into a buffer of its own.
 class RowFilter {
   public:
-    RowFilter(const Kernels& kernels, const Strip& strip) : kernels_(kernels), strip_(strip) {
+    RowFilter(const Dispatch& dispatch, const Strip& strip) : dispatch_(dispatch), strip_(strip) {
         const size_t bytes = (ROW_ALIGNMENT + strip.row_bytes + ROW_ALIGNMENT - 1) / ROW_ALIGNMENT * ROW_ALIGNMENT;
         buffer_ = static_cast<uint8_t*>(std::aligned_alloc(ROW_ALIGNMENT, bytes));
     }
@@ -97,11 +99,11 @@ class RowFilter {
         const uint8_t* row = strip_.pixels + y * strip_.row_bytes + begin;
         *filter_byte() = static_cast<uint8_t>(filter);
         const uint8_t* above = y > 0 ? row - strip_.row_bytes : nullptr;
-        kernels_.filter_row(filter, row, above, count, strip_.bytes_per_pixel, residuals());
+        dispatch_.filter_row(filter, row, above, count, strip_.bytes_per_pixel, residuals());
     }
 
   private:
-    const Kernels& kernels_;
+    const Dispatch& dispatch_;
     const Strip& strip_;
     uint8_t* buffer_;
 };
@@ -122,23 +124,23 @@ size_t scatter(size_t number, uint64_t ratio_32, size_t places) {
     return ((0x80000000 + number * ratio_32) & 0xFFFFFFFF) * places >> 32;
 }
 
-// Filters and walks the piece of that number, beginning with a whole pixel.
-void count_piece(const Kernels& kernels, const Strip& strip, Filter filter, size_t number, RowFilter& rows,
+// Filters and counts piece `number`, which begins with a whole pixel.
+void count_piece(const Dispatch& dispatch, const Strip& strip, Filter filter, size_t number, RowFilter& rows,
                  SymbolCounts& counts) {
     const size_t count = std::min(PIECE_BYTES / strip.bytes_per_pixel * strip.bytes_per_pixel, strip.row_bytes);
     const size_t y = scatter(number, PLASTIC_32, strip.rows);
     const size_t pixel = scatter(number, PLASTIC_SQUARED_32, (strip.row_bytes - count) / strip.bytes_per_pixel + 1);
     rows.run(row_filter(filter, y), y, pixel * strip.bytes_per_pixel, count);
-    walk_row(kernels, rows.residuals(), count, counts);
+    walk_row(dispatch, rows.residuals(), count, counts);
 }
 
-Filter choose_filter(const Kernels& kernels, const Strip& strip, RowFilter& rows) {
+Filter choose_filter(const Dispatch& dispatch, const Strip& strip, RowFilter& rows) {
     constexpr Filter CANDIDATES[] = {Filter::None, Filter::Sub, Filter::Up, Filter::Paeth};
     Filter best = Filter::None;
     uint64_t best_bits = ~uint64_t{0};
     for (Filter candidate : CANDIDATES) {
         SymbolCounts counts;
-        for (size_t i = 0; i < FILTER_PIECES; i++) count_piece(kernels, strip, candidate, i, rows, counts);
+        for (size_t i = 0; i < FILTER_PIECES; i++) count_piece(dispatch, strip, candidate, i, rows, counts);
         uint32_t symbols[BLOCK_SYMBOLS];
         counts.total(symbols);
         const uint64_t bits = estimate_bits(symbols, counts.extra_bits());
@@ -151,17 +153,17 @@ Filter choose_filter(const Kernels& kernels, const Strip& strip, RowFilter& rows
 }
 
 // Makes the codes. Returns whether deflate is expected to be worth it.
-bool make_codes(const Kernels& kernels, const Strip& strip, Filter filter, RowFilter& rows, BlockCodes& codes) {
+bool make_codes(const Dispatch& dispatch, const Strip& strip, Filter filter, RowFilter& rows, BlockCodes& codes) {
     const bool exact = filtered_size(strip) <= EXACT_BYTES;
     SymbolCounts counts;
     if (exact) {
         for (size_t y = 0; y < strip.rows; y++) {
             rows.run(row_filter(filter, y), y, 0, strip.row_bytes);
             counts.literals(rows.filter_byte(), 1);
-            walk_row(kernels, rows.residuals(), strip.row_bytes, counts);
+            walk_row(dispatch, rows.residuals(), strip.row_bytes, counts);
         }
     } else {
-        for (size_t i = 0; i < CODE_PIECES; i++) count_piece(kernels, strip, filter, i, rows, counts);
+        for (size_t i = 0; i < CODE_PIECES; i++) count_piece(dispatch, strip, filter, i, rows, counts);
     }
     uint32_t symbols[BLOCK_SYMBOLS];
     counts.total(symbols);
@@ -183,14 +185,14 @@ void prefetch(const uint8_t* bytes, size_t count) {
 }
 
 // Stored blocks of unfiltered rows.
-EncodedStrip store(const Kernels& kernels, const Strip& strip, RowFilter& rows, uint8_t* out) {
+EncodedStrip store(const Dispatch& dispatch, const Strip& strip, RowFilter& rows, uint8_t* out) {
     uint8_t* next = out;
     uint32_t adler = ADLER32_START;
     size_t bytes_left = filtered_size(strip);
     size_t block_left = 0;
     for (size_t y = 0; y < strip.rows; y++) {
         rows.run(Filter::None, y, 0, strip.row_bytes);
-        adler = kernels.adler32(adler, rows.filter_byte(), strip.row_bytes + 1);
+        adler = dispatch.adler32(adler, rows.filter_byte(), strip.row_bytes + 1);
         for (size_t i = 0; i < strip.row_bytes + 1;) {
             if (block_left == 0) {
                 block_left = std::min(bytes_left, STORED_BLOCK_BYTES);
@@ -222,24 +224,24 @@ size_t strip_bound(size_t rows, size_t row_bytes) {
     return CHUNK_OVERHEAD_BYTES + MAX_BLOCK_HEADER_BYTES + stored_size(rows * (row_bytes + 1)) + widest_row + END_BYTES;
 }
 
-EncodedStrip deflate_strip(const Kernels& kernels, const Strip& strip, uint8_t* out) {
-    RowFilter rows(kernels, strip);
+EncodedStrip deflate_strip(const Dispatch& dispatch, const Strip& strip, uint8_t* out) {
+    RowFilter rows(dispatch, strip);
     if (!rows.allocated()) return {0, ADLER32_START, 0};
-    const Filter filter = choose_filter(kernels, strip, rows);
+    const Filter filter = choose_filter(dispatch, strip, rows);
     BlockCodes codes;
-    if (!make_codes(kernels, strip, filter, rows, codes)) return store(kernels, strip, rows, out);
+    if (!make_codes(dispatch, strip, filter, rows, codes)) return store(dispatch, strip, rows, out);
 
-    BlockWriter block(kernels, codes, out);
+    BlockWriter block(dispatch, codes, out);
     put_block_header(block.bits(), codes);
     const uint8_t* limit = out + stored_size(filtered_size(strip));
     uint32_t adler = ADLER32_START;
     for (size_t y = 0; y < strip.rows; y++) {
         rows.run(row_filter(filter, y), y, 0, strip.row_bytes);
-        adler = kernels.adler32(adler, rows.filter_byte(), strip.row_bytes + 1);
+        adler = dispatch.adler32(adler, rows.filter_byte(), strip.row_bytes + 1);
         if (y + 1 < strip.rows) prefetch(strip.pixels + (y + 1) * strip.row_bytes, strip.row_bytes);
         block.symbol(*rows.filter_byte());
-        walk_row(kernels, rows.residuals(), strip.row_bytes, block);
-        if (block.bits().next > limit) return store(kernels, strip, rows, out);
+        walk_row(dispatch, rows.residuals(), strip.row_bytes, block);
+        if (block.bits().next > limit) return store(dispatch, strip, rows, out);
     }
     block.symbol(END_OF_BLOCK);
     // An empty stored block: three zero bits, up to the next byte, then its length 0 and the complement of that.
@@ -249,9 +251,9 @@ EncodedStrip deflate_strip(const Kernels& kernels, const Strip& strip, uint8_t* 
     return {static_cast<size_t>(block.bits().next - out), adler, filtered_size(strip)};
 }
 
-EncodedStrip encode_strip(const Kernels& kernels, const Strip& strip, uint8_t* out) {
-    EncodedStrip encoded = deflate_strip(kernels, strip, out + CHUNK_HEAD_BYTES);
-    if (encoded.size > 0) encoded.size = static_cast<size_t>(finish_chunk(kernels, out, "IDAT", encoded.size) - out);
+EncodedStrip encode_strip(const Dispatch& dispatch, const Strip& strip, uint8_t* out) {
+    EncodedStrip encoded = deflate_strip(dispatch, strip, out + CHUNK_HEAD_BYTES);
+    if (encoded.size > 0) encoded.size = static_cast<size_t>(finish_chunk(dispatch, out, "IDAT", encoded.size) - out);
     return encoded;
 }
 

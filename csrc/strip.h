@@ -29,9 +29,9 @@ struct EncodedStrip {
 size_t strip_bound(size_t rows, size_t row_bytes);
 
 // Writes whole deflate blocks, none of them the last, that end on a byte: the next strip's may follow immediately.
-EncodedStrip deflate_strip(const Kernels& kernels, const Strip& strip, uint8_t* out);
+EncodedStrip deflate_strip(const Dispatch& dispatch, const Strip& strip, uint8_t* out);
 
 // The same as a complete IDAT chunk.
-EncodedStrip encode_strip(const Kernels& kernels, const Strip& strip, uint8_t* out);
+EncodedStrip encode_strip(const Dispatch& dispatch, const Strip& strip, uint8_t* out);
 
 }  // namespace cnnviz

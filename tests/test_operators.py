@@ -256,7 +256,11 @@ def test_render_index_operator_draws_on_the_ranges_given() -> None:
 @pytest.mark.parametrize(
     ("changed", "error", "message"),
     [
-        ({"vmin": torch.zeros(2)}, ShapeError, r"^vmin must have shape \(3,\) on cpu, one entry a channel, got \(2,\)"),
+        (
+            {"vmin": torch.zeros(2)},
+            ShapeError,
+            r"^vmin must have shape \(3,\) on cpu, one entry for each channel, got",
+        ),
         ({"vmax": torch.zeros(1, 3)}, ShapeError, r"^vmax must have shape \(3,\) on cpu, .*, got \(1, 3\) on cpu\.$"),
         ({"maps": noise(4, 5)}, ShapeError, r"^maps must have shape \(C, H, W\), or \(N, C, H, W\)"),
         ({"tile_h": 0}, OptionError, "^tile must be a whole number of at least 1, got 0"),

@@ -14,6 +14,7 @@ import sys
 import typing
 from pathlib import Path
 from types import FunctionType
+from typing import Any
 
 import pytest
 
@@ -134,8 +135,14 @@ def documented_arguments(docstring: str) -> dict[str, str]:
     return {m[1]: m[2] for m in re.finditer(r"^(\*{0,2}\w+): (.*(?:\n +.*)*)", body, re.M)}
 
 
-@pytest.mark.parametrize("function", public_functions(), ids=lambda f: f"{f.__module__}.{f.__qualname__}")
-def test_docstring_says_what_the_signature_says(function: object) -> None:
+def same_kernel(docstring: str) -> object | None:
+    """Return the kernel that the first paragraph of a docstring calls the same, and that documents the arguments."""
+    said = re.search(r"Same as `(\w+)\.(\w+)`", docstring.split("\n\n")[0])
+    return getattr(importlib.import_module(f"cnnviz_fast.kernels.{said[1]}"), said[2]) if said else None
+
+
+def check_docstring(function: object) -> None:
+    """Check that a docstring begins with what is done, and that arguments are documented as the signature has them."""
     docstring = function.__doc__
     assert docstring, "no docstring"
     assert re.match(r"[A-Z][a-z]+\b.*[.:]", docstring), "the first line is an imperative sentence"
@@ -144,8 +151,43 @@ def test_docstring_says_what_the_signature_says(function: object) -> None:
     parameters = [name for name in inspect.signature(function).parameters if name not in ("self", "cls")]
     if arguments:
         assert list(arguments) == parameters
+    elif (same := same_kernel(docstring)) is not None:
+        assert list(inspect.signature(same).parameters) == parameters
     elif len(parameters) > 3:
         pytest.fail("a function with more than three arguments documents them")
+
+
+@pytest.mark.parametrize("function", public_functions(), ids=lambda f: f"{f.__module__}.{f.__qualname__}")
+def test_docstring_says_what_the_signature_says(function: object) -> None:
+    check_docstring(function)
+
+
+def test_docstring_of_a_kernel_that_is_the_same_as_another_is_held_to_the_arguments_of_that() -> None:
+    def normalize(value: Any, vmin: Any, vmax: Any, flat: float) -> None:
+        """Bring a value into [0, 1]. Same as `reference.normalize`; NaN stays NaN."""
+
+    def without_flat(value: Any, vmin: Any, vmax: Any) -> None:
+        """Bring a value into [0, 1]. Same as `reference.normalize`."""
+
+    def said_too_late(value: Any, vmin: Any, vmax: Any, flat: float) -> None:
+        """Bring a value into [0, 1].
+
+        Same as `reference.normalize`.
+        """
+
+    def of_nothing(value: Any, vmin: Any, vmax: Any, flat: float) -> None:
+        """Bring a value into [0, 1]. Same as `reference.normalise`."""
+
+    def undocumented(before: Any, after: Any, fraction: Any) -> None:
+        """Interpolate between neighbours. Same as `reference.blend`."""
+
+    check_docstring(normalize)
+    for function, error in [
+        (without_flat, AssertionError), (said_too_late, pytest.fail.Exception), (of_nothing, AttributeError),
+    ]:  # fmt: skip
+        with pytest.raises(error):
+            check_docstring(function)
+    check_docstring(undocumented)
 
 
 @pytest.mark.parametrize("function", public_functions(), ids=lambda f: f"{f.__module__}.{f.__qualname__}")

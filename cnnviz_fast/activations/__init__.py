@@ -1,1 +1,1 @@
-"""From hooks to maps: layers are found and captured in one forward pass, and what they put out is read as maps."""
+"""From hooks to maps: find layers, capture their activations in one forward pass, and read these as maps."""

@@ -1,9 +1,9 @@
-"""Memory for copies of activations that is written again once nobody holds it.
+"""Memory for copies of activations, reused once nobody holds it.
 
-A copy costs little; fresh memory for it costs much: the system clears every page on the first write. On ResNet-50 the
-44 MB of all convolutions took 18 % of the forward pass in fresh memory and 11 % here (CPU time of one thread;
-benchmarks/bench_capture.py measures both). malloc gives such sizes back to the system each time they are freed, so
-blocks are kept here. A block comes back when the last tensor that sees any of it is gone, whoever held it.
+Copying costs little, but fresh memory costs much: the system clears every page on its first write. On ResNet-50,
+copies of the 44 MB of all convolutions took 18 % of the forward pass in fresh memory and 11 % in reused memory (CPU
+time of one thread; benchmarks/bench_capture.py measures both). malloc returns blocks of such sizes to the system each
+time they are freed, so they are kept here. A block becomes free when the last tensor that uses any of it is gone.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ LEAST_BYTES = 2**16
 """Smaller copies stay with malloc, which keeps sizes below its mmap threshold (128 KiB at first) by itself."""
 
 MOST_IDLE_BYTES = 2**28
-"""What is kept at most while nobody uses it: five times what all convolutions of ResNet-50 take at 224 px."""
+"""Most memory that is kept unused: five times what all convolutions of ResNet-50 take at 224 px."""
 
 
 class Pool:
-    """Blocks of memory by size. Without locks: blocks come back wherever a tensor dies, even inside `copy` itself."""
+    """Blocks of memory by size. Without locks: a block may become free anywhere a tensor dies, even inside `copy`."""
 
     def __init__(self, most_idle_bytes: int = MOST_IDLE_BYTES) -> None:
         self.most_idle_bytes = most_idle_bytes
@@ -32,17 +32,17 @@ class Pool:
 
     @property
     def idle_bytes(self) -> int:
-        """What lies ready now."""
+        """Return the bytes that are kept unused."""
         return sum(size * len(blocks) for size, blocks in list(self._idle.items()))
 
     def copy(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Copy a tensor, its order in memory included.
+        """Copy a tensor, with its order in memory.
 
         Args:
             tensor: (any shape) real dtype, dense. Not modified.
 
         Returns:
-            The copy: an ordinary tensor, whose memory comes from here where it is on the CPU and large enough.
+            The copy: an ordinary tensor, with memory from this pool if it is on the CPU and large enough.
         """
         import torch
 
@@ -56,7 +56,7 @@ class Pool:
         return memory.as_strided(like.size(), like.stride()).copy_(tensor)
 
     def _lease(self, size_bytes: int) -> Any:
-        """Return (size_bytes,) uint8 memory that is the caller's until it lets go of it."""
+        """Return (size_bytes,) uint8 memory, which becomes free when the caller drops it."""
         import torch
 
         size = _class_bytes(size_bytes)
@@ -64,26 +64,27 @@ class Pool:
             block = self._idle[size].pop()
         except IndexError:
             block = torch.empty(size, dtype=torch.uint8).numpy()  # numpy's own memory is not aligned to 64 bytes
-        # A new array, which a tensor made of it keeps alive as long as its storage lives, for all views of that.
+        # A new array: a tensor made of it keeps it alive as long as the tensor or any view of it lives.
         lease = block[:size_bytes]
         key = id(lease)
         self._lent[key] = (weakref.ref(lease, lambda _: self._take_back(key)), block)
         return lease
 
     def _take_back(self, key: int) -> None:
+        """Keep a block that became free, unless enough memory is kept already."""
         _, block = self._lent.pop(key)
         if self.idle_bytes + block.nbytes <= self.most_idle_bytes:
             self._idle[block.nbytes].append(block)
 
     def clear(self) -> None:
-        """Give what lies ready back to the system."""
+        """Return unused memory to the system."""
         self._idle.clear()
 
 
 def _class_bytes(size_bytes: int) -> int:
     """Round a size up by at most a quarter, so that layers of about the same size share blocks.
 
-    What is added is never written, so it takes no memory.
+    The added bytes are never written, so they take no memory.
     """
     step = 1 << max(size_bytes.bit_length() - 3, 12)
     return -(-size_bytes // step) * step

@@ -1,7 +1,7 @@
-"""Stage 3 of 7, second part: capture targets -> activations.
+"""Capture activations: layer patterns in, what those layers put out in one pass out.
 
-Forward hooks are hung on exactly the modules asked for, one pass is run (forward.py), and of what the layers put out
-(outputs.py) copies are kept or handed to a consumer while the pass runs.
+Forward hooks are hung on exactly the modules asked for, one pass runs (forward.py), and copies of what the layers put
+out (tensors.py) are kept, or handed to a consumer while the pass runs.
 """
 
 from __future__ import annotations
@@ -13,23 +13,24 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CaptureError, InputError, LayerNotFoundError
-from ..models.layers import LayerInfo, layer_list, meta_copy, takes_hooks, uncompiled
-from ..models.load import LoadedModel, as_given, example_input, module_of
+from ..models.layers import takes_hooks
+from ..models.loaded import LoadedModel, root_of
 from .forward import Enough, run_pass
+from .listing import observe
 from .patterns import Target, resolve
-from .tensors import Kept, only_tensor, part_of, tensors_in
+from .tensors import Kept, only_tensor, part_of
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     from .forward import Inputs
+    from .patterns import Layers
 
-    Layers = str | int | nn.Module | Sequence[str | int | nn.Module]
     Consumer = Callable[[str, torch.Tensor], object]
 
-# What operations a model has takes a pass to know. Only whoever asks for one comes here, and a name that is not
-# listed has the list made again; one that is but does not run is an error.
+# It takes a pass to know the operations of a model. Only a capture that asks for one needs them. A name that is not
+# listed has the list made again; one that is listed but does not run is an error.
 _operations: weakref.WeakKeyDictionary[nn.Module, list[str]] = weakref.WeakKeyDictionary()
 
 
@@ -45,31 +46,31 @@ def capture(
 ) -> dict[str, torch.Tensor]:
     """Capture what layers put out in one pass, in eval mode and without gradients.
 
-    Where every pattern names its call, as `layer2:0` does, the pass ends with the last of them.
+    If every pattern names its call, as `layer2:0` does, the pass ends with the last of those calls.
 
     Args:
-        model: a record of `load_model`, or any module. It comes back as it was. What torch.compile made of it, or of
+        model: a record of `load_model`, or any module. It is left as it was. What torch.compile made of it, or of
             parts of it, runs as it was written; DataParallel runs on one device.
-        batch: (N, C, H, W) float, any device. Brought to the device and dtype of the model's weights. Not modified.
-        layers: one layer pattern or several; `cnnviz_fast.patterns` says what a pattern may be.
+        batch: (N, C, H, W) float, any device. Copied to the device and dtype of the model's weights. Not modified.
+        layers: one layer pattern or several; `cnnviz_fast.activations.patterns` lists what a pattern may be.
         inputs: what the model takes beside the batch: a mapping of named arguments or a sequence of positional ones;
             or a function of the batch that returns all arguments, as a tensor, a sequence or a mapping.
-        keep: "device" leaves the copies where the layer is, "cpu" brings each to the CPU's memory at once.
-        channels: keep these indices of the second axis only, such as "0-63,128"; None for all.
-        reduce: keep only the sum, mean or max over the channels, as one channel.
+        keep: "device" leaves the copies on the device of the layer, "cpu" moves each to the CPU's memory at once.
+        channels: indices on the second axis to keep, such as "0-63,128"; None for all.
+        reduce: sum, mean or max, to keep only that over the channels, as one channel; None for all channels.
 
     Returns:
-        Layer name -> (N, C, H, W), or whatever else the layer put out, in the order asked for. Copies that no later
-        operation of the model overwrites, on the device of the layer, detached. A key is `name:k` where call k was
-        asked for or the module ran several times. Of the modules that one pattern names, those that never ran are
-        left out with a warning.
+        Layer name -> (N, C, H, W), or the shape that the layer put out, in the order asked for. Detached copies that
+        no later operation of the model overwrites. A key is `name:k` if call k was asked for or the module ran several
+        times. If a pattern names several modules, those that never ran are left out with a warning.
 
     Raises:
-        InputError: `batch` is not a tensor, or `layers` or an option holds what it cannot.
+        InputError: `batch` is not a tensor, or `layers` or an option has a value that it cannot have.
         LayerNotFoundError: a pattern matches nothing.
-        CaptureError: the model fails, nothing that a pattern names ran, or an output is not one tensor with values.
+        CaptureError: the model fails, nothing that a pattern names ran, or a layer did not put out one tensor with
+            values.
     """
-    root = _root(model)
+    root = root_of(model)
     keeper = _Keeper(_targets(root, batch, layers, inputs), Kept(keep=keep, channels=channels, reduce=reduce))
     keeper.run(root, batch, inputs)
     return _by_name(keeper)
@@ -86,16 +87,16 @@ def capture_stream(
     channels: Any = None,
     reduce: str | None = None,
 ) -> list[str]:
-    """Hand what layers put out to a consumer while the pass runs, so that only one of them takes memory at a time.
+    """Pass activations to a consumer while the model runs, so that only those of one layer take memory at a time.
 
     Args:
         model: see capture.
         batch: (N, C, H, W) float, any device. See capture.
         layers: see capture.
-        consumer: called with layer name and activations in the order in which layers run. The activations are its own,
-            and memory is used again once it lets go of them. When it returns False the pass ends; an error of its
-            own ends the pass too and comes out as it is. That a module runs again is not known at its first
-            call, so that has the plain name, and the second is `name:1`.
+        consumer: called with layer name and activations, in the order in which layers run. It owns the activations;
+            their memory is used again once it drops them. If it returns False the pass ends; if it raises, the pass
+            ends and the error is raised unchanged. The first call of a module has its plain name, since it is not
+            known yet whether it runs again; the second is `name:1`.
         inputs: see capture.
         keep: see capture.
         channels: see capture.
@@ -107,7 +108,7 @@ def capture_stream(
     Raises:
         CnnvizError: as capture.
     """
-    root = _root(model)
+    root = root_of(model)
     kept = Kept(keep=keep, channels=channels, reduce=reduce)
     keeper = _Keeper(_targets(root, batch, layers, inputs), kept, consumer)
     keeper.run(root, batch, inputs)
@@ -116,59 +117,13 @@ def capture_stream(
     return keeper.delivered
 
 
-def list_layers(
-    model: LoadedModel | nn.Module,
-    input: torch.Tensor | None = None,
-    size: int | tuple[int, int] | None = None,
-    inputs: Inputs = None,
-) -> list[LayerInfo]:
-    """List the layers of a model with what one pass in eval mode makes of them.
-
-    The pass runs on a twin of the model on the meta device, which has shapes but no values and no weights. Only where
-    that cannot be done (a forward that looks at values, a model that cannot be copied) the model itself runs once.
-
-    Args:
-        model: a record of `load_model`, or any module, on any device. It comes back as it was.
-        input: (N, C, H, W) float, any device. What goes in; by default one sample as the model's preprocessing makes
-            it (ImageNet's for a module), with the channels of its first convolution.
-        size: height and width of that sample instead, px; one number for both.
-        inputs: what the model takes beside the input; see capture.
-
-    Returns:
-        One record a layer, in the order of `named_modules()`.
-
-    Raises:
-        CaptureError: the model cannot run on this input.
-    """
-    root = _root(model)
-    if input is None:
-        input = example_input(model if isinstance(model, LoadedModel) else as_given(root), size)
-    observer = _observe_cheaply(root, input, inputs)
-    return [
-        LayerInfo(
-            index=index,
-            name=name,
-            type=type(module).__name__,
-            shape=observer.shapes.get(name),
-            calls=observer.calls[name],
-            parameters=sum(parameter.numel() for parameter in module.parameters()),
-        )
-        for index, (name, module) in enumerate(layer_list(root))
-    ]
-
-
-def _root(model: LoadedModel | nn.Module) -> nn.Module:
-    """Take the module to run out of whatever stands for a model."""
-    if type(model).__name__ == "ExportedProgram":
-        raise InputError("model must be a module, got an exported program. Pass torch.export.unflatten(program).")
-    return uncompiled(module_of(model))
-
-
 def _targets(model: nn.Module, batch: torch.Tensor, layers: Any, inputs: Inputs) -> list[Target]:
+    """Find what the patterns name, and refuse layers that take no hooks."""
+
     def operations() -> list[str]:
         try:
-            _operations[model] = _observe_cheaply(model, batch, inputs, operations=True).operations
-        except (CaptureError, InputError):  # that no layer has the name is the better message
+            _operations[model] = observe(model, batch, inputs, operations=True).operations
+        except (CaptureError, InputError):  # the message that no layer has this name is the better one
             return []
         return _operations[model]
 
@@ -185,7 +140,7 @@ def _targets(model: nn.Module, batch: torch.Tensor, layers: Any, inputs: Inputs)
 
 
 class _Keeper:
-    """Hook that keeps a copy of what the wanted calls of the wanted modules put out, or hands it to a consumer."""
+    """Hook that keeps copies of what the wanted calls put out, or passes them to a consumer."""
 
     def __init__(self, targets: Sequence[Target], kept: Kept, consumer: Consumer | None = None) -> None:
         self.targets = targets
@@ -194,7 +149,7 @@ class _Keeper:
         self.modules: dict[nn.Module, list[Target]] = {}
         self.operations: dict[str, list[Target]] = {}
         self.calls: collections.Counter[nn.Module | str] = collections.Counter()
-        self.maps: dict[tuple[nn.Module | str, int, tuple[str, ...]], torch.Tensor] = {}
+        self.activations: dict[tuple[nn.Module | str, int, tuple[str, ...]], torch.Tensor] = {}
         self.delivered: list[str] = []
         self.stopped = False
         for target in targets:
@@ -202,7 +157,7 @@ class _Keeper:
                 self.operations.setdefault(target.name, []).append(target)
             else:
                 self.modules.setdefault(target.module, []).append(target)
-        # Whether a module will run again cannot be known, so only who names calls can have the pass end with the last.
+        # Whether a module will run again cannot be known. So the pass ends early only if every target names its call.
         self.awaited = {(_what(t), t.call) for t in targets} if all(_has_one_call(t) for t in targets) else None
 
     def run(self, model: nn.Module, batch: torch.Tensor, inputs: Inputs) -> None:
@@ -213,11 +168,12 @@ class _Keeper:
         self._take(module, self.modules[module], output)
 
     def see(self, name: str, output: Any) -> None:
-        """Take what an operation put out."""
+        """Keep what an operation put out, if it is wanted."""
         if name in self.operations:
             self._take(name, self.operations[name], output)
 
     def _take(self, what: nn.Module | str, targets: Iterable[Target], output: Any) -> None:
+        """Count a call, keep what its targets want, and end the pass after the last call that is awaited."""
         call = self.calls[what]
         self.calls[what] += 1
         for target in targets:
@@ -232,24 +188,24 @@ class _Keeper:
         import torch
 
         part = (what, call, target.path)
-        if part in self.maps:
+        if part in self.activations:
             return
         name = target.key(None)
-        # Outside inference mode, which a model may enter by itself: the caller shall be able to go on with the maps.
+        # Outside inference mode, which a model may enter by itself: the caller may want gradients of what it computes.
         with torch.inference_mode(False):
-            maps = self.kept.copy(only_tensor(part_of(output, target.path, target.name), name), name)
+            activations = self.kept.copy(only_tensor(part_of(output, target.path, target.name), name), name)
         if self.consumer is None:
-            self.maps[part] = maps
+            self.activations[part] = activations
             return
         key = target.key(call if target.call is not None or call else None)
         self.delivered.append(key)
-        if self.consumer(key, maps) is False:
+        if self.consumer(key, activations) is False:
             self.stopped = True
             raise Enough
 
 
 def _what(target: Target) -> nn.Module | str:
-    """Return what a target is counted by: its module, or the name of its operation."""
+    """Return what the calls of a target are counted by: its module, or the name of its operation."""
     return target.name if target.module is None else target.module
 
 
@@ -258,15 +214,15 @@ def _has_one_call(target: Target) -> bool:
 
 
 def _by_name(keeper: _Keeper) -> dict[str, torch.Tensor]:
-    """Name the captured maps in the order asked for; every pattern must have given at least one."""
-    maps: dict[str, torch.Tensor] = {}
+    """Return the captured activations by name, in the order asked for; check that every pattern captured something."""
+    captured: dict[str, torch.Tensor] = {}
     for target in keeper.targets:
         what = _what(target)
         for call in _calls_of(target, keeper):
             plain = target.call is None and keeper.calls[what] == 1
-            maps[target.key(None if plain else call)] = keeper.maps[what, call, target.path]
+            captured[target.key(None if plain else call)] = keeper.activations[what, call, target.path]
     _check_ran(keeper, stacklevel=4)
-    return maps
+    return captured
 
 
 def _calls_of(target: Target, keeper: _Keeper) -> range:
@@ -275,7 +231,7 @@ def _calls_of(target: Target, keeper: _Keeper) -> range:
 
 
 def _check_ran(keeper: _Keeper, stacklevel: int = 3) -> None:
-    """Refuse patterns nothing of which ran, and warn of single layers that never did."""
+    """Refuse a pattern if nothing that it names ran; warn of other layers that never ran."""
     absent = [target for target in keeper.targets if not _calls_of(target, keeper)]
     answered = {pattern for t in keeper.targets if _calls_of(t, keeper) for pattern in t.patterns}
     for target in absent:
@@ -283,45 +239,10 @@ def _check_ran(keeper: _Keeper, stacklevel: int = 3) -> None:
         if answered.issuperset(target.patterns):
             continue
         if calls:
-            raise CaptureError(f"layer {target.name!r} has no call {target.call}: it ran {calls} x, counted from 0.")
+            raise CaptureError(
+                f"layer {target.name!r} has no call {target.call}: it ran {calls} times, counted from 0."
+            )
         raise CaptureError(f"layer {target.name!r} never ran in this pass, or its forward() was called directly.")
     never_ran = [repr(target.name) for target in absent if not keeper.calls[_what(target)]]
     if never_ran:
         warnings.warn(f"left out {len(never_ran)} layers that never ran: {', '.join(never_ran)}", stacklevel=stacklevel)
-
-
-class _Observer:
-    """Hook that notes the calls of every layer and the output shape of the first call of each."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.names: dict[nn.Module, str] = {module: name for name, module in layer_list(model)}
-        self.calls: collections.Counter[str] = collections.Counter()
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        self.operations: list[str] = []
-
-    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        name = self.names[module]
-        tensors = list(tensors_in(output).values())
-        if self.calls[name] == 0 and len(tensors) == 1:
-            self.shapes[name] = tuple(tensors[0].shape)
-        self.calls[name] += 1
-
-    def see(self, name: str, output: Any) -> None:
-        """Note an operation that puts out a tensor."""
-        if tensors_in(output):
-            self.operations.append(name)
-
-
-def _observe_cheaply(model: nn.Module, batch: torch.Tensor, inputs: Inputs, operations: bool = False) -> _Observer:
-    """Run one pass with an observer on every layer: of a twin without values where that works."""
-    try:
-        return _observe(meta_copy(model), batch.to("meta"), inputs, operations)
-    except Exception:  # copying or running somebody else's model without values may raise anything; the real pass tells
-        return _observe(model, batch, inputs, operations)
-
-
-def _observe(model: nn.Module, batch: torch.Tensor, inputs: Inputs, operations: bool = False) -> _Observer:
-    observer = _Observer(model)
-    modules = filter(takes_hooks, observer.names)
-    run_pass(model, batch, modules, observer, inputs, observer.see if operations else None)
-    return observer

@@ -1,7 +1,7 @@
-"""Run one forward pass of somebody else's model, with hooks, and leave the model as it was on every way out.
+"""Run one forward pass of a foreign model, with hooks, and leave the model as it was however the pass ends.
 
-Training flags, other people's hooks, gradients and random state stay; parts that run past hooks when they are compiled
-or spread over devices are held to their ordinary way meanwhile.
+Training flags, other hooks, gradients and the random state do not change. Compiled parts and models spread over
+devices would run past hooks, so during the pass they run as they were written, on one device.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ Inputs = Callable[["torch.Tensor"], Any] | Mapping[str, Any] | Sequence[Any] | N
 
 
 class Enough(BaseException):
-    """Raised in a hook to end the pass. No Exception, so that no `except Exception` of a model holds it up."""
+    """Raised in a hook to end the pass. Not an Exception, so that no `except Exception` of a model catches it."""
 
 
 @dataclass
 class _Hold:
-    """An attribute that passes hold to a value: by how many, and what it goes back to."""
+    """An attribute that running passes have changed: the number of those passes, and its original value."""
 
     passes: int
     original: Any
 
 
 _lock = threading.Lock()
-# Shared by all threads: the first pass to come changes an attribute, the last one to go gives it back.
+# Shared by all threads: the first pass to start changes an attribute, the last one to end restores it.
 _held: dict[tuple[nn.Module, str], _Hold] = {}
 _eager = _Hold(0, None)
 
@@ -58,16 +58,16 @@ def run_pass(
     """Run one pass in eval mode, without gradients, with a hook on some modules.
 
     Args:
-        model: what to run.
-        batch: (N, C, H, W) float. Brought to the device and dtype of the model's weights. Not modified.
-        modules: where to hang the hook.
-        hook: called with each of their outputs. It ends the pass by raising `Enough`; any other error of its own ends
-            it too and comes out as it is.
+        model: the module to run.
+        batch: (N, C, H, W) float. Copied to the device and dtype of the model's weights. Not modified.
+        modules: the modules that get the hook.
+        hook: called with each output of these modules. It ends the pass by raising `Enough`; any other error that it
+            raises ends the pass too and is raised unchanged.
         inputs: what the model takes beside the batch; see `arguments`.
         on_operation: called with the name and the output of each operation, as `hook` is; see operations.py.
 
     Raises:
-        InputError: `batch` is not a tensor, or `inputs` is nothing that can be put in.
+        InputError: `batch` is not a tensor, or `inputs` is neither arguments nor a function that makes them.
         CaptureError: the model failed.
     """
     import torch
@@ -81,15 +81,15 @@ def run_pass(
         def call(*seen: Any) -> None:
             try:
                 function(*seen)
-            except Exception as error:  # kept out of the hands of the model's own `except Exception`
+            except Exception as error:  # so that no `except Exception` of the model catches it
                 failures.append(error)
                 raise Enough from None
 
         return call
 
     try:
-        # no_grad, not inference_mode, which is no faster here: what a model caches in itself during such a pass
-        # (anchors, position tables) could not take part in training afterwards.
+        # no_grad, not inference_mode, which is no faster: tensors that a model caches during such a pass (anchors,
+        # position tables) could not be used in training afterwards.
         with contextlib.ExitStack() as stack:
             everything = set(every_module(model).values())
             parallel = [module for module in everything if isinstance(module, torch.nn.DataParallel)]
@@ -102,7 +102,7 @@ def run_pass(
             positional, named = arguments(_placed(batch, weight), inputs)
             if inputs is not None:
                 positional, named = _placed(positional, weight), _placed(named, weight)
-            # For models that draw even in eval mode. Draws that other threads make meanwhile are taken back as well.
+            # For models that use random numbers in eval mode too. What other threads draw meanwhile is undone as well.
             devices = [weight.device]
             stack.enter_context(torch.random.fork_rng(devices if devices[0].type == "cuda" else [], device_type="cuda"))
             if on_operation is not None:
@@ -157,11 +157,11 @@ def arguments(batch: torch.Tensor, inputs: Inputs) -> tuple[tuple[Any, ...], dic
 
 @contextlib.contextmanager
 def hooked(modules: Iterable[nn.Module], hook: Hook) -> Iterator[None]:
-    """Hang a forward hook on modules, behind those that are there, and take it off again on every way out.
+    """Hang a forward hook on modules, behind the hooks they have, and remove it however the block ends.
 
     Args:
-        modules: where to hang it.
-        hook: called in this thread only; what other threads put through the same modules passes it by.
+        modules: the modules that get the hook.
+        hook: called in this thread only, not for passes of other threads through the same modules.
     """
     thread = threading.get_ident()
 
@@ -180,22 +180,22 @@ def hooked(modules: Iterable[nn.Module], hook: Hook) -> Iterator[None]:
 
 
 def evaluating(modules: Iterable[nn.Module]) -> contextlib.AbstractContextManager[None]:
-    """Put modules in eval mode, and give each its own training flag back on every way out.
+    """Put modules in eval mode, and restore the training flag of each however the block ends.
 
     The flags are set directly: a `train()` that a model overrides may do more than that, such as merging weights.
 
     Args:
-        modules: all those of a model. While several threads are in here with it, it stays in eval mode for all.
+        modules: all modules of a model. It stays in eval mode until the last thread has left the block.
     """
     return _holding(modules, "training", False)
 
 
 def weight_of(model: nn.Module, default: torch.Tensor) -> torch.Tensor:
-    """Return the weight whose device and dtype a model's inputs get: its first of an ordinary float dtype.
+    """Return the weight whose device and dtype a model's inputs get: the first of an ordinary float dtype.
 
     Args:
         model: any module.
-        default: (any shape) real dtype. Returned for a model that has no such weight.
+        default: (any shape) real dtype. Returned if the model has no such weight.
 
     Returns:
         The weight.
@@ -210,7 +210,7 @@ def weight_of(model: nn.Module, default: torch.Tensor) -> torch.Tensor:
 
 @contextlib.contextmanager
 def _holding(modules: Iterable[nn.Module], attribute: str, value: Any) -> Iterator[None]:
-    """Hold an attribute of modules to a value, as long as any pass is in here with them."""
+    """Set an attribute of modules to a value, until the last of the passes that need it has ended."""
     keys = []
     try:
         with _lock:
@@ -232,7 +232,7 @@ def _holding(modules: Iterable[nn.Module], attribute: str, value: Any) -> Iterat
 
 
 def _runnable(model: nn.Module) -> nn.Module:
-    """Take the module out of a distributed wrapper, whose own forward would wait for the other processes."""
+    """Return the module inside a distributed wrapper, whose own forward would wait for the other processes."""
     import torch
 
     while isinstance(model, torch.nn.parallel.DistributedDataParallel):
@@ -242,10 +242,10 @@ def _runnable(model: nn.Module) -> nn.Module:
 
 @contextlib.contextmanager
 def _eagerly() -> Iterator[None]:
-    """Run what torch.compile has compiled as it was written: hooks that come after compiling are not called in there.
+    """Run compiled modules as they were written: compiled code does not call hooks that were added afterwards.
 
-    The stance is one for all threads, so passes that overlap share it. Nothing is compiled while torch._dynamo is not
-    loaded, and loading it takes seconds.
+    The setting holds for all threads, so overlapping passes share it. While torch._dynamo is not loaded nothing is
+    compiled, so it is not loaded here, which takes seconds.
     """
     import torch
 
@@ -268,9 +268,9 @@ def _eagerly() -> Iterator[None]:
 
 
 def _placed(value: Any, weight: torch.Tensor) -> Any:
-    """Copy the tensors in a value to the device of a weight, and those of floats to its dtype.
+    """Copy the tensors in a value to the device of a weight, and float tensors to its dtype.
 
-    Copied even where nothing changes, so that no in-place layer gets at the caller's own.
+    They are copied even where nothing changes, so that no in-place layer writes into the caller's tensors.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Stages 2 to 5 joined: a picture goes through a model, and what layers put out becomes maps and plans of sheets."""
+"""From captured activations to maps: one record for each layer, or for each time step of one."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..models.layers import layer_names
-from ..models.load import LoadedModel
+from ..models.loaded import LoadedModel
 from ..options.reading import AxesOptions
 from ..provenance import Provenance
-from .axes import Axes, Origin, find_axes, to_maps
+from .axes import Axes, find_axes, to_maps
+from .evidence import Evidence
 
 if TYPE_CHECKING:
     import torch
@@ -18,18 +19,18 @@ if TYPE_CHECKING:
 
 
 def frame_of(batch: torch.Tensor) -> torch.Tensor:
-    """Return what went in as pictures, (N, 3, H, W): of clips, (N, 3, T, H, W), their first frames."""
+    """Return the images that went in, (N, 3, H, W): of clips, (N, 3, T, H, W), their first frames."""
     return batch if batch.ndim == 4 else batch[:, :, 0]
 
 
 class LayerMaps(NamedTuple):
-    """The maps of a layer, or of a time step of it, for each picture of a batch.
+    """The maps of a layer, or of one time step of it, for each image of a batch.
 
-    name: of what is drawn: the layer's, of a clip with the time step.
-    layer: its name.
-    maps: (N, C, H, W) real dtype, where the layer lies.
-    axes: how they were read.
-    step: the time step of a clip, from 0.
+    name: name of what is drawn: the layer's, for clips with the time step.
+    layer: name of the layer.
+    maps: (N, C, H, W) real dtype, on the device of the layer.
+    axes: what the axes of its activations mean.
+    step: time step of a clip, from 0; None for images.
     """
 
     name: str
@@ -39,7 +40,7 @@ class LayerMaps(NamedTuple):
     step: int | None
 
     def provenance(self, model: LoadedModel, image: str) -> Provenance:
-        """Say where the maps of one picture came from."""
+        """Return where the maps of one image came from."""
         return Provenance(
             model=model.spec,
             weights=model.weights,
@@ -52,30 +53,30 @@ class LayerMaps(NamedTuple):
         )
 
 
-def read_outputs(
-    model: LoadedModel, outputs: Mapping[str, torch.Tensor], shape: tuple[int, ...], axes: AxesOptions
+def read_activations(
+    model: LoadedModel, activations: Mapping[str, torch.Tensor], shape: tuple[int, ...], axes: AxesOptions
 ) -> Iterator[LayerMaps]:
-    """Read the maps out of what layers put out.
+    """Read captured activations as maps.
 
     Args:
-        model: that ran.
-        outputs: of capture.
-        shape: of the batch that went in.
+        model: the model that ran.
+        activations: layer name -> activations, from `capture`.
+        shape: shape of the batch that went in.
         axes: how to read them.
 
     Yields:
-        The maps, in the order of `outputs`; of a clip for each time step: `layer@t0`, `layer@t1`, ...
+        The maps, in the order of `activations`; for a clip one record for each time step: `layer@t0`, `layer@t1`, ...
 
     Raises:
-        ShapeError: a layer whose output cannot be drawn, or whose layout cannot be told.
+        ShapeError: the activations of a layer cannot be drawn, or their axes cannot be told.
     """
-    for layer, output in outputs.items():
-        origin = Origin(layer, _module_at(model.module, layer), model.module, shape)
-        found = find_axes(tuple(output.shape), origin, axes.axes)
+    for layer, output in activations.items():
+        evidence = Evidence(layer, _module_at(model.module, layer), model.module, shape)
+        found = find_axes(tuple(output.shape), evidence, axes.axes)
         clip = output.ndim == 5 or found.steps > 1
         for step in range(found.steps):
             maps = to_maps(output, found, step)
-            # Of several windows of a picture the first is shown, where the layout was named.
+            # Where the axes were named and the layer cuts an image into windows, the first window is shown.
             maps = maps[:: len(maps) // shape[0]] if len(maps) > shape[0] else maps
             name, at = (f"{layer}@t{step}", step) if clip else (layer, None)
             yield LayerMaps(name, layer, maps, found, at)

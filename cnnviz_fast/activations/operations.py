@@ -1,10 +1,10 @@
 """Operations: functions and operators that a forward calls on tensors, such as the addition of a residual block.
 
-They have no module to hang a hook on. They are seen in the ordinary pass, by a mode that torch calls with each of them,
-so that nothing needs to be traced, control flow may depend on values, and everybody's hooks stay at work. An operation
+An operation has no module to hang a hook on. It is seen in the ordinary pass, by a mode that torch calls with each
+operation. So nothing needs to be traced, control flow may depend on values, and other hooks keep working. An operation
 is named as torch.fx names its node: the module whose forward calls it, the name of the function without leading and
 trailing underscores, and `_1`, `_2` from the second of the same name on: `layer4.2.add`, `layer4.2.cat_1`. Modules are
-counted with them, so a name that a module has is never an operation's.
+counted with operations, so no operation has the name of a module.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from torch import nn
 
 _REFLECTED = {f"r{name}": name for name in ("add", "sub", "mul", "matmul", "pow", "mod")} | {"rdiv": "div"}
-_PROPERTIES = ("get", "set", "delete")  # x.shape and the like go through __get__
+_PROPERTIES = ("get", "set", "delete")  # attributes such as x.shape are read by __get__
 
 
 @contextlib.contextmanager
 def watching(model: nn.Module, report: Callable[[str, Any], None]) -> Iterator[None]:
-    """Report every operation of the passes in here, those of this thread only.
+    """Report every operation of a pass that runs in the block, in this thread only.
 
     Args:
-        model: whose modules give operations the first part of their names.
-        report: called with the name and the output of an operation, before anything else gets at it.
+        model: the model that runs. Its modules give operations the first part of their names.
+        report: called with the name and the output of an operation, before the model uses the output.
     """
     from torch.overrides import TorchFunctionMode
 
@@ -46,7 +46,7 @@ def watching(model: nn.Module, report: Callable[[str, Any], None]) -> Iterator[N
 
     def leave(module: nn.Module, inputs: Any, output: Any) -> None:
         if threading.get_ident() == thread and module in running:
-            while running.pop() is not module:  # what ended in an error that the model dealt with
+            while running.pop() is not module:  # modules that ended in an error which the model caught
                 pass
 
     class Watch(TorchFunctionMode):
@@ -73,7 +73,7 @@ def watching(model: nn.Module, report: Callable[[str, Any], None]) -> Iterator[N
 
 
 def _name(function: Any) -> str:
-    """Name a function as torch.fx does: `+`, `+=` and torch.add are all `add`."""
+    """Return the name that torch.fx gives a function: `add` for `+`, `+=` and torch.add."""
     # The functions of exported programs carry their overload: add.Tensor.
     name = getattr(function, "__name__", type(function).__name__).partition(".")[0].strip("_")
     return _REFLECTED.get(name, name)

@@ -1,24 +1,24 @@
-"""Stage 3 of 7, first part: layer patterns -> capture targets.
+"""Layer patterns: what a user may write to name layers, and the targets that a capture finds for it.
 
-What a pattern may be, in the order in which the meanings are tried, so that a real name always wins:
+What a pattern may be, in the order in which the meanings are tried, so that a real name always comes first:
 
     layer1.0.conv2      a dotted path; any name of a module that has several
     type:Conv2d         every module of a class of this name, or of a subclass of one
-    re:layer[12]\\.\\d+   every module whose whole name this regular expression matches; it takes all of the text
+    re:layer[12]\\.\\d+   every module whose whole name this regular expression matches; no endings follow it
     stage:2, stage:-1   the entry of the model's own list of stages, from 0: `feature_info` (timm), else the first list
                         of modules called `stages` (timm, Hugging Face)
-    12, -1              the index in the list, negative from the end; also as text, for the command line
+    12, -1              the index in the list of layers, negative from the end; also as text, for the command line
     layer1.*.conv2      `*` stands for any text, dots included: `layer1.*` is everything below layer1
     layer4.2.add        an operation: a function or operator that the forward of a module calls, by the name that
                         torch.fx gives it; see operations.py
-    PATTERN#0,6,-1      of the layers that a pattern finds only these, counted from 0, negative from the end; 2-5 is
+    PATTERN#0,6,-1      only these of the layers that a pattern finds, counted from 0, negative from the end; 2-5 is
                         a range
     PATTERN:2           only the third call of each module in one pass
     PATTERN[path]       a part of an output that holds several: index of a tuple, key of a mapping, name of an
                         attribute, one for each level: `encoder[0]`, `backbone:1[out]`, `body[hidden_states][3]`
 
-and a module object. Within one pattern a module counts once, under the first of its names that matches. Where several
-endings stand together their order is `type:Conv2d#0:2[path]`.
+and a module object. Within one pattern a module counts once, under the first of its names that matches. Several endings
+are written in this order: `type:Conv2d#0:2[path]`.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ from ..models.layers import layer_names, once_each, uncompiled
 if TYPE_CHECKING:
     from torch import nn
 
+    Layers = str | int | nn.Module | Sequence[str | int | nn.Module]
+
 _LIST_THEM = "List them with: cnnviz layers MODEL"
 _TYPE = "type:"
 _REGULAR = "re:"
@@ -47,12 +49,12 @@ _INTEGER = re.compile(r"-?\d+")
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A module to be captured, or an operation.
+    """A module or an operation to capture.
 
     Attributes:
-        name: the dotted name it was asked for by, or its first name where a pattern found it.
+        name: the dotted name that was asked for, or the first name of a module that a pattern found.
         module: the module, or None for an operation.
-        call: which of its calls in one pass, from 0, or None for all of them.
+        call: number of the call in one pass, from 0; None for all calls.
         patterns: the patterns that found it.
         path: the part of its output, an index, key or attribute for each level; () for the output itself.
     """
@@ -64,13 +66,13 @@ class Target:
     path: tuple[str, ...] = ()
 
     def key(self, call: int | None) -> str:
-        """Name what comes of one call: `name:k[path]`, with the `:k` left out for None."""
+        """Return the name of what one call puts out: `name:k[path]`, without `:k` if `call` is None."""
         return self.name + ("" if call is None else f":{call}") + "".join(f"[{step}]" for step in self.path)
 
 
 def resolve(
     model: nn.Module,
-    patterns: str | int | nn.Module | Sequence[str | int | nn.Module],
+    patterns: Layers,
     operations: Callable[[], Iterable[str]] = tuple,
 ) -> list[Target]:
     """Find the modules that patterns name.
@@ -78,14 +80,14 @@ def resolve(
     Args:
         model: any module.
         patterns: one pattern or several; the head of this file says what a pattern may be.
-        operations: lists the operations of the model. Called where no module matches.
+        operations: lists the operations of the model. Called if no module matches.
 
     Returns:
-        The targets in the order asked for. What an earlier pattern has found already keeps its place.
+        The targets in the order asked for. A target that several patterns find has the place of the first.
 
     Raises:
         LayerNotFoundError: a pattern matches nothing, or an index is out of range.
-        OptionError: `patterns` holds no pattern, or something that cannot be one.
+        OptionError: `patterns` is empty, or holds something that cannot be a pattern.
     """
     names = layer_names(model)
     found: dict[tuple[str, int | None, tuple[str, ...]], Target] = {}
@@ -98,7 +100,7 @@ def resolve(
 
 
 def _as_list(patterns: Any) -> list[str | int | nn.Module]:
-    """Take one pattern or several as a list of text, integers and modules."""
+    """Return one pattern or several as a list of text, integers and modules."""
     from torch import nn
 
     several = isinstance(patterns, Iterable) and not isinstance(patterns, (str, nn.Module))
@@ -158,7 +160,7 @@ class _Asked(NamedTuple):
 
 
 def _split(pattern: str, names: Mapping[str, nn.Module]) -> _Asked:
-    """Split a pattern into its parts; what is a real name or an expression stays whole."""
+    """Split a pattern into its parts; a real name and a regular expression stay whole."""
     base = pattern
     picks, call = None, None
     path: tuple[str, ...] = ()
@@ -174,7 +176,7 @@ def _split(pattern: str, names: Mapping[str, nn.Module]) -> _Asked:
 
 
 def _picked(pattern: str, picks: str, count: int) -> list[int]:
-    """Return the positions that the numbers behind a # name among so many layers."""
+    """Return the positions, among `count` layers, that the numbers behind a # name."""
     positions: list[int] = []
     for part in picks.split(","):
         first, _, last = part[1:].partition("-")  # a minus at the beginning is a sign
@@ -188,7 +190,7 @@ def _picked(pattern: str, picks: str, count: int) -> list[int]:
 
 
 def _match_base(model: nn.Module, names: Mapping[str, nn.Module], base: str) -> list[tuple[str, nn.Module | None]]:
-    """Match what names modules; a real name is tried before the meanings it could have otherwise."""
+    """Return the modules that a pattern names; a real name is tried before all other meanings."""
     if base in names:
         return [(base, names[base])]
     if base.startswith(_TYPE):
@@ -203,9 +205,9 @@ def _match_base(model: nn.Module, names: Mapping[str, nn.Module], base: str) -> 
 
 
 def _matcher(base: str) -> Callable[[str], object]:
-    """Return the test of names that a regular expression or a text with wildcards stands for."""
+    """Return the test that a regular expression or a text with wildcards makes of names."""
     if not base.startswith(_REGULAR):
-        # Not fnmatch: its brackets would be in the way of names that hold some.
+        # Not fnmatch, which gives brackets a meaning: names may hold some.
         return re.compile(".*".join(re.escape(part) for part in base.split("*")), re.DOTALL).fullmatch
     try:
         return re.compile(base.removeprefix(_REGULAR)).fullmatch
@@ -216,7 +218,7 @@ def _matcher(base: str) -> Callable[[str], object]:
 def _not_found(
     pattern: str, base: str, names: Mapping[str, nn.Module], operations: Iterable[str]
 ) -> LayerNotFoundError:
-    """Word the error for a pattern that matches nothing, with what is near it."""
+    """Return the error for a pattern that matches nothing, with the names nearest to it."""
     known: Iterable[str] = (*names, *operations)
     if base.startswith(_TYPE):
         known = {_TYPE + kind for module in names.values() for kind in _class_names(module)}
@@ -249,7 +251,7 @@ def _at_stage(model: nn.Module, names: Mapping[str, nn.Module], stage: int) -> t
 
 
 def _stages(model: nn.Module, names: Mapping[str, nn.Module]) -> list[str]:
-    """List the names of the stages that a model says it has."""
+    """List the names of the stages that a model declares."""
     from torch import nn
 
     for prefix, module in [("", uncompiled(model)), *((f"{name}.", module) for name, module in names.items())]:
@@ -281,5 +283,5 @@ def _at_index(names: Mapping[str, nn.Module], index: int) -> tuple[str, nn.Modul
 
 
 def _class_names(module: nn.Module) -> list[str]:
-    """Name the class of a module and the classes that it is derived from."""
+    """Return the names of the class of a module and of its base classes."""
     return [kind.__name__ for kind in type(module).__mro__]

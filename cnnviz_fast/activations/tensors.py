@@ -1,4 +1,4 @@
-"""What a layer put out: the tensors in it, the one that is meant, and what is kept of that."""
+"""The output of a layer: find the tensors in it, choose the one that is meant, and copy what is kept of it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CaptureError
+from ..options.drawing import REDUCTIONS
 from ..options.parsers import channel_list, choice
 from .buffers import pool
 
@@ -15,17 +16,19 @@ if TYPE_CHECKING:
     import torch
 
 KEPT_ON = ("device", "cpu")
-REDUCTIONS = ("sum", "mean", "max")
+KEPT_REDUCTIONS = tuple(reduction for reduction in REDUCTIONS if reduction != "strongest")
+"""Which channel is the strongest is found later, from all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """What is kept of a tensor, taken inside the hook, so that the rest never takes memory beside it.
+    """What is kept of a tensor. It is taken inside the hook, so that the rest takes no memory beside it.
 
     Attributes:
-        keep: where it lies: on the layer's own device, or in the CPU's memory.
+        keep: "device" for the layer's own device, "cpu" for the CPU's memory.
         channels: indices on the second axis, such as "0-63,128", in the order wanted; None for all.
-        reduce: sum, mean or max over the channels that are left, to one; halves are widened to float32 first.
+        reduce: sum, mean or max over the chosen channels, to one channel; None for no reduction. Halves are widened to
+            float32 first.
     """
 
     keep: str = "device"
@@ -37,20 +40,20 @@ class Kept:
         if self.channels is not None:
             object.__setattr__(self, "channels", channel_list("channels", self.channels))
         if self.reduce is not None:
-            choice(*REDUCTIONS)("reduce", self.reduce)
+            choice(*KEPT_REDUCTIONS)("reduce", self.reduce)
 
     def copy(self, tensor: torch.Tensor, layer: str) -> torch.Tensor:
-        """Copy what is kept.
+        """Copy what is kept of a tensor.
 
         Args:
             tensor: (N, C, ...) real dtype. Not modified.
-            layer: whose output it is, for messages.
+            layer: name of the layer whose output it is, for messages.
 
         Returns:
-            (N, C or 1, ...) of the same dtype, float32 where halves were reduced; memory that nobody else writes.
+            (N, C or 1, ...) of the same dtype, float32 if halves were reduced; in memory that nobody else writes.
 
         Raises:
-            CaptureError: the tensor has no such channels, or no channels at all.
+            CaptureError: the tensor does not have these channels, or has no axis of channels.
         """
         import torch
 
@@ -66,11 +69,12 @@ class Kept:
             kept, fresh = _reduced(kept, self.reduce), True
         if self.keep == "cpu" and kept.device.type != "cpu":
             kept, fresh = kept.cpu(), True
-        # Copied at once: the next layer may work in place, and whether one will cannot be known before it has.
+        # Copied at once: the next layer may work in place, and that cannot be known in advance.
         return kept if fresh else pool.copy(kept)
 
 
 def _reduced(maps: torch.Tensor, reduce: str) -> torch.Tensor:
+    """Reduce the second axis of (N, C, ...) `maps` to length 1, halves and integers in float32."""
     import torch
 
     wide = maps.float() if maps.dtype in (torch.float16, torch.bfloat16) or not maps.is_floating_point() else maps
@@ -80,13 +84,13 @@ def _reduced(maps: torch.Tensor, reduce: str) -> torch.Tensor:
 
 
 def tensors_in(output: Any) -> dict[str, torch.Tensor]:
-    """Find the tensors in an output: itself, or those in its sequences, mappings and dataclasses, however deep.
+    """Find the tensors in an output: itself, or those in its sequences, mappings and dataclasses, at any depth.
 
     Args:
         output: what a layer put out.
 
     Returns:
-        Path -> tensor, in order; "" is the path of the output itself, `[1][out]` of an entry of its second part.
+        Path -> tensor, in order; the path of the output itself is "", that of an entry of its second part `[1][out]`.
     """
     found: dict[str, torch.Tensor] = {}
     _collect(output, "", found, ())
@@ -99,10 +103,10 @@ def part_of(output: Any, path: tuple[str, ...], layer: str) -> Any:
     Args:
         output: what a layer put out.
         path: index of a sequence, key of a mapping or name of an attribute, for each level.
-        layer: whose output it is, for messages.
+        layer: name of the layer, for messages.
 
     Returns:
-        What is there.
+        The part.
 
     Raises:
         CaptureError: there is no such part.
@@ -132,10 +136,10 @@ def only_tensor(output: Any, layer: str) -> torch.Tensor:
         layer: its name, for messages.
 
     Returns:
-        The tensor, dense, real and with values; dequantised where it is quantised.
+        The tensor: dense, real and with values; dequantised if it was quantised.
 
     Raises:
-        CaptureError: there are none or several, or it is one that cannot be looked at.
+        CaptureError: there is no tensor or there are several, or its values cannot be drawn.
     """
     import torch
 
@@ -151,9 +155,9 @@ def only_tensor(output: Any, layer: str) -> torch.Tensor:
     if tensor.is_meta:
         raise CaptureError(f"layer {layer!r} put out a meta tensor, which has no values. Load the model with weights.")
     if tensor.is_nested or not (tensor.layout is torch.strided or tensor.is_mkldnn):
-        raise CaptureError(f"layer {layer!r} put out a sparse or nested tensor; only dense ones have maps to look at.")
+        raise CaptureError(f"layer {layer!r} put out a sparse or nested tensor; only dense ones have maps.")
     if tensor.is_complex():
-        raise CaptureError(f"layer {layer!r} put out complex numbers, which have no one value to draw.")
+        raise CaptureError(f"layer {layer!r} put out complex numbers, which have no single value to draw.")
     if tensor.numel() == 0:
         raise CaptureError(f"layer {layer!r} put out an empty tensor of shape {tuple(tensor.shape)}.")
     if tensor.is_quantized:
@@ -162,7 +166,7 @@ def only_tensor(output: Any, layer: str) -> torch.Tensor:
 
 
 def _parts(output: Any) -> dict[str, Any]:
-    """Return the parts of a container by the text that names them; none of a tensor or of anything else."""
+    """Return the parts of a container by the text that names each; none for anything but a container."""
     if isinstance(output, Mapping):
         return {str(key): part for key, part in output.items()}
     if isinstance(output, (list, tuple)):
@@ -173,6 +177,7 @@ def _parts(output: Any) -> dict[str, Any]:
 
 
 def _collect(output: Any, path: str, found: dict[str, torch.Tensor], above: tuple[int, ...]) -> None:
+    """Add the tensors in an output to `found`; `above` holds the ids of the containers around it."""
     import torch
 
     if isinstance(output, torch.Tensor):

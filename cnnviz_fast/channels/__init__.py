@@ -1,1 +1,1 @@
-"""What channels hold: their values, statistics and ranges, which of them are drawn, and statistics over data sets."""
+"""What channels hold: values, statistics and ranges, the choice of channels to draw, statistics over data sets."""

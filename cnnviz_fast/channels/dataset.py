@@ -1,19 +1,19 @@
-"""Statistics over a data set: what each channel of a layer held, over any number of images, processes and machines.
+"""Statistics over a data set: what each channel of a layer held, for any number of images, processes and machines.
 
     statistics = LayerStatistics(512)
-    statistics.update(activations["layer4"])   # a call a batch
-    statistics.merge(those_of_another_worker)
+    statistics.update(activations["layer4"])   # once for each batch
+    statistics.merge(others)                    # the record of another process
     render(maps, statistics=statistics, normalize="dataset")
 
-Everything counted is an integer, and the same whatever the order of updates and merges; so are the extremes and the
-quantiles. Mean and variance are sums in float64: order changes the mean by less than 1e-12 of the mean magnitude, and
-the standard deviation by less than 1e-12 of the root mean square.
+Counts are integers, and do not depend on the order of updates and merges; nor do the extremes and the quantiles. Mean
+and variance are sums in float64: the order changes the mean by less than 1e-12 of the mean magnitude, and the standard
+deviation by less than 1e-12 of the root mean square.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,56 +26,52 @@ from .moments import Moments, measure_moments, no_moments
 from .quantile_sketch import QuantileSketch
 from .values import check_values, json_numbers
 
-if TYPE_CHECKING:
-    import torch
-
-
 Ranges = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""vmin, vmax: (C,) float32. What each channel of a layer is drawn on; NaN for one without a finite value."""
+"""vmin, vmax: (C,) float32. The range on which each channel of a layer is drawn; NaN without a finite value."""
 
 PIECE = 1 << 20
-"""Values measured at once on the CPU: 1 ms of work, beside which joining the results, 0.1 ms, is little."""
+"""Values measured at once on the CPU: 1 ms of work, against 0.1 ms to join the results."""
 
 DEVICE_PIECE = 1 << 22
-"""On other devices the sketch takes 32 MB a step for so many, as int64."""
+"""Values measured at once on other devices. The sketch takes 32 MB for them in each of its steps, as int64."""
 
 _MOMENTS = ("vmin", "vmax", "mean", "squares", "zero", "nan", "inf")
 _SKETCH = ("buckets", "bucket", "bucket_count")
 _DTYPES = {"vmin": "float32", "vmax": "float32", "mean": "float64", "squares": "float64", "bucket": "uint16"}
-"""Of what is no count; counts are int64."""
+"""Dtypes of the arrays that are not counts; counts are int64."""
 
 
 class LayerStatistics:
-    """What each channel of one layer held, over a data set. One process and thread at a time updates a record.
+    """What each channel of one layer held, over a data set. Only one thread at a time may update a record.
 
     Attributes:
-        images: how many were seen.
+        images: number of images seen.
     """
 
     def __init__(self, channels: int) -> None:
         """Start without images.
 
         Args:
-            channels: how many the layer has.
+            channels: number of channels of the layer.
         """
         self.images = 0
         self._moments = no_moments(channels)
         self._sketch = QuantileSketch(channels)
 
     def blank(self) -> LayerStatistics:
-        """Return statistics of the same layer without images, sooner filled and merged than those of a new record."""
+        """Return statistics of the same layer without images. They are faster to fill and merge than a new record."""
         other = LayerStatistics(0)
         other._moments, other._sketch = no_moments(self.channels), self._sketch.blank()
         return other
 
     @property
     def channels(self) -> int:
-        """Return how many channels the layer has."""
+        """Return the number of channels of the layer."""
         return len(self._moments.vmin)
 
     @property
     def values(self) -> int:
-        """Return how many values each channel had, finite or not."""
+        """Return the number of values of each channel, finite or not."""
         return self._moments.values
 
     @property
@@ -95,22 +91,22 @@ class LayerStatistics:
 
     @property
     def vmin(self) -> NDArray[np.float32]:
-        """Return the least finite value, (C,) float32, NaN where there is none."""
+        """Return the least finite value, (C,) float32, NaN if there is none."""
         return self._moments.vmin
 
     @property
     def vmax(self) -> NDArray[np.float32]:
-        """Return the greatest finite value, (C,) float32, NaN where there is none."""
+        """Return the greatest finite value, (C,) float32, NaN if there is none."""
         return self._moments.vmax
 
     @property
     def mean(self) -> NDArray[np.float64]:
-        """Return the mean of the finite values, (C,) float64, NaN where there is none."""
+        """Return the mean of the finite values, (C,) float64, NaN if there is none."""
         return self._moments.mean
 
     @property
     def variance(self) -> NDArray[np.float64]:
-        """Return the variance of the finite values (divisor n), (C,) float64, NaN where there is none."""
+        """Return the variance of the finite values (divisor n), (C,) float64, NaN if there is none."""
         return np.where(self.finite, self._moments.squares / np.maximum(self.finite, 1), np.nan)
 
     @property
@@ -120,16 +116,16 @@ class LayerStatistics:
 
     @property
     def dead(self) -> NDArray[np.bool_]:
-        """Tell, (C,) bool, which channels were zero throughout all images."""
+        """Return which channels were zero in all images, (C,) bool."""
         return np.equal(self.zeros, 1)
 
     def update(self, maps: torch.Tensor, *, again: bool = False) -> None:
-        """Add the maps of a batch of images. They may be of another size in each batch.
+        """Add the maps of a batch of images. Their size may differ from batch to batch.
 
         Args:
             maps: (N, C, H, W) real dtype, any strides, any device, finite or not; measured as float32, as they are
                 drawn. N may be 0. Not modified.
-            again: whether they are of images that are counted already: other time steps of clips.
+            again: whether the images are counted already, as for further time steps of clips.
 
         Raises:
             ShapeError: `maps` is not 4-dimensional, has no pixels, or another number of channels.
@@ -151,10 +147,10 @@ class LayerStatistics:
         """Add the statistics of other images.
 
         Args:
-            other: of the same layer; not modified.
+            other: statistics of the same layer. Not modified.
 
         Raises:
-            ShapeError: it has another number of channels.
+            ShapeError: `other` has another number of channels.
         """
         if other.channels != self.channels:
             raise ShapeError(f"other must have {self.channels} channels, got {other.channels}.")
@@ -169,11 +165,11 @@ class LayerStatistics:
             q: 0 to 1.
 
         Returns:
-            (C,) float32. At most 0.8 % of itself away from the exact one; exact where that is 0 or an extreme. NaN
+            (C,) float32. At most 0.8 % of itself away from the exact quantile; exact if that is 0 or an extreme. NaN
             for a channel without a finite value.
 
         Raises:
-            OptionError: `q` is no such number.
+            OptionError: `q` is not a number from 0 to 1.
         """
         last = np.maximum(self.finite - 1, 0)
         rank = np.floor(share("q", q) * last).astype(np.int64)
@@ -181,13 +177,13 @@ class LayerStatistics:
         return np.where(rank == last, self.vmax, np.where(rank == 0, self.vmin, found))
 
     def drawing_range(self, percentile: tuple[float, float] | None = None) -> Ranges:
-        """Return the range that each channel is drawn on with normalize "dataset".
+        """Return the range on which each channel is drawn with normalize "dataset".
 
         Args:
             percentile: LOW,HIGH of the option, 0 to 100; None for the extremes.
 
         Returns:
-            The range. Where both percentiles are equal, the extremes.
+            The range: the extremes if both percentiles are equal.
         """
         if percentile is None:
             return self.vmin, self.vmax
@@ -196,7 +192,7 @@ class LayerStatistics:
         return np.where(level, self.vmin, low), np.where(level, self.vmax, high)
 
     def describe(self) -> dict[str, Any]:
-        """Return a record for a manifest, that JSON can hold; a value that is not finite is None."""
+        """Return a record for a manifest, in types that JSON has; None stands for values that are not finite."""
         quantiles = {f"p{percent}": self.quantile(percent / 100) for percent in (1, 50, 99)}
         columns = {
             "min": self.vmin, "max": self.vmax, "mean": self.mean, "variance": self.variance, **quantiles,
@@ -210,26 +206,26 @@ class LayerStatistics:
         }
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Return everything as arrays, to be stored or sent: of the same values always the same integers."""
+        """Return everything as arrays, to store or to send. The same values give the same integers."""
         moments = {name: getattr(self._moments, name) for name in _MOMENTS}
         return {"seen": np.array([self.images, self.values]), **moments, **self._sketch.to_arrays()}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle what to_arrays returns: on the host, and without the buckets that are empty."""
+        """Pickle what `to_arrays` returns: on the host, without empty buckets."""
         return LayerStatistics.from_arrays, (self.to_arrays(),)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> LayerStatistics:
-        """Make statistics again from what `to_arrays` returned.
+        """Rebuild statistics from what `to_arrays` returned.
 
         Args:
-            arrays: by name.
+            arrays: name -> array.
 
         Returns:
             The statistics.
 
         Raises:
-            InputError: there are none of which these are the arrays.
+            InputError: `to_arrays` cannot have returned these arrays.
         """
         for name in ("seen", *_MOMENTS, *_SKETCH):
             wanted = np.dtype(_DTYPES.get(name, "int64"))
@@ -250,8 +246,8 @@ def merge_layers(into: dict[str, LayerStatistics], others: Mapping[str, LayerSta
     """Add the statistics of other images, layer by layer.
 
     Args:
-        into: layer -> statistics. Where it has none of a layer, it takes over those of the others.
-        others: not to be used afterwards.
+        into: layer -> statistics. Changed in place; a layer that it lacks is taken from `others`.
+        others: layer -> statistics. Not to be used afterwards.
     """
     for layer, statistics in others.items():
         if layer in into:
@@ -261,11 +257,11 @@ def merge_layers(into: dict[str, LayerStatistics], others: Mapping[str, LayerSta
 
 
 def _by_channel(maps: torch.Tensor) -> torch.Tensor:
-    """Return the values of (N, C, H, W) float32 as (C, n), contiguous: a copy, unless they are of one image."""
+    """Return the values of (N, C, H, W) float32 as (C, n), contiguous: a copy, except for a single image."""
     if maps.device.type != "cpu":
         return maps.transpose(0, 1).flatten(1).contiguous()
-    # numpy copies on this thread. torch would wake its own, and wait for them where other work holds the cores:
-    # measured 6.8 ms for 8 x 512 x 7 x 7 between two convolutions, where numpy takes 0.2.
+    # numpy copies on this thread. torch would use its own threads, and wait for them while other work holds the cores:
+    # 6.8 ms measured for 8 x 512 x 7 x 7 between two convolutions, where numpy takes 0.2 ms.
     return torch.from_numpy(np.ascontiguousarray(maps.numpy().swapaxes(0, 1)).reshape(maps.shape[1], -1))
 
 
@@ -273,14 +269,14 @@ def ranges_of(statistics: LayerStatistics | None, options: RenderOptions) -> Ran
     """Return the ranges that `plan_sheet` takes.
 
     Args:
-        statistics: of the layer, or None.
+        statistics: statistics of the layer, or None.
         options: `percentile`.
 
     Returns:
         The ranges; None without statistics.
 
     Raises:
-        InputError: `statistics` is something else.
+        InputError: `statistics` is neither.
     """
     if statistics is None:
         return None
@@ -293,17 +289,17 @@ def ranges_of(statistics: LayerStatistics | None, options: RenderOptions) -> Ran
 
 
 def ranges_of_layer(layer: str | None, ranges: Mapping[str, Ranges] | None) -> Ranges | None:
-    """Return the ranges of a layer, of a clip the same for every time step.
+    """Return the ranges of a layer; for a clip they are the same for every time step.
 
     Args:
-        layer: its name.
-        ranges: layer name -> ranges, or None for none.
+        layer: name of the layer.
+        ranges: layer name -> ranges, or None.
 
     Returns:
-        The ranges, or None.
+        The ranges; None if `ranges` is None.
 
     Raises:
-        OptionError: there are ranges, and none of this layer.
+        OptionError: `ranges` has no entry for this layer.
     """
     if ranges is None:
         return None

@@ -1,4 +1,4 @@
-"""Statistics over a data set, last part: the file that keeps them, for a later run or another program."""
+"""Files of statistics over a data set, for a later run or another program."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .dataset import LayerStatistics
 Array = NDArray[Any]
 
 CONTENT = "dataset_statistics"
-"""The entry of a file's header that says, as JSON, what the file holds."""
+"""The entry of a file's header that describes its content, as JSON."""
 
 
 def write_statistics(
@@ -32,7 +32,7 @@ def write_statistics(
     Args:
         path: the file, in the format safetensors; it appears whole or not at all.
         layers: name -> statistics.
-        facts: what else its header shall say; see facts_of.
+        facts: further entries of its header; see facts_of.
 
     Returns:
         The path.
@@ -93,13 +93,13 @@ def read_statistics(path: str | os.PathLike[str]) -> dict[str, LayerStatistics]:
 
 
 def facts_of(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return what the header of a file of statistics says of them: version, layers, images, and what it was given.
+    """Return the header of a file of statistics: version, layers, images, and the facts that were given.
 
     Args:
         path: the file.
 
     Returns:
-        The facts, none where there is no such file.
+        The facts; empty if the file is missing or not a statistics file.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -119,5 +119,5 @@ def _digest(layers: list[str], arrays: Mapping[str, Array]) -> str:
 
 
 def _part(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
-    """Return the arrays whose names begin so, named by the rest."""
+    """Return the arrays whose names begin with a prefix, by the rest of their names."""
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""Statistics over a data set, first part: counts, extremes and moments of channels, measured and joined."""
+"""Counts, extremes and moments of channels: measure them, and join those of two sets of values."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .statistics import channel_statistics
 
 @dataclass(frozen=True)
 class Moments:
-    """What is known of `values` values a channel; arrays have one entry a channel.
+    """Counts, extremes and moments of `values` values in each channel; arrays have one entry for each channel.
 
-    vmin: (C,) float32. Least finite value; NaN where there is none.
-    vmax: (C,) float32. Greatest finite value; NaN where there is none.
-    mean: (C,) float64. Of the finite values; NaN where there is none.
-    squares: (C,) float64. Sum of their squared distances from the mean; 0 where there is none.
+    vmin: (C,) float32. Least finite value; NaN if there is none.
+    vmax: (C,) float32. Greatest finite value; NaN if there is none.
+    mean: (C,) float64. Mean of the finite values; NaN if there is none.
+    squares: (C,) float64. Sum of their squared distances from the mean; 0 if there is none.
     zero: (C,) int64. Number of zeros.
     nan: (C,) int64. Number of NaN.
     inf: (C,) int64. Number of infinities of either sign.
@@ -40,10 +40,10 @@ class Moments:
         return self.values - self.nan - self.inf
 
     def joined(self, other: Moments) -> Moments:
-        """Return what is known of the values of both, in either order to the last bit the same.
+        """Return the moments of both sets of values. The order of the two does not change a bit of the result.
 
         Args:
-            other: of as many channels.
+            other: moments of as many channels.
 
         Returns:
             The moments.
@@ -64,7 +64,7 @@ class Moments:
             values=self.values + other.values,
             vmin=vmin,
             vmax=vmax,
-            # A weighted mean of equal values need not be that value to the last bit, and would spoil a variance of 0.
+            # A weighted mean of equal values may differ from them in the last bit: a variance of 0 would not stay 0.
             mean=np.where(vmin == vmax, vmin, mean),
             squares=squares,
             zero=self.zero + other.zero,
@@ -74,7 +74,7 @@ class Moments:
 
 
 def no_moments(channels: int) -> Moments:
-    """Return what is known of no values."""
+    """Return the moments of no values."""
     unknown, none = np.full(channels, np.nan), np.zeros(channels, np.int64)
     narrow = unknown.astype(np.float32)
     return Moments(0, narrow, narrow, unknown, np.zeros(channels), none, none, none)
@@ -87,7 +87,7 @@ def measure_moments(maps: torch.Tensor) -> Moments:
         maps: (C, H, W) float32, finite or not. Not modified.
 
     Returns:
-        The moments. A least value of -0 is 0: which of them a minimum finds depends on the order.
+        The moments. -0 is returned as 0: which of the two a minimum finds depends on the order.
     """
     found = channel_statistics(backends.choose("auto", str(maps.device)), maps)
     vmin, vmax, mean, std, zeros, nan, inf = (column.cpu().numpy() for column in vars(found).values())

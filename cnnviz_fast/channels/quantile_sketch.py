@@ -1,8 +1,8 @@
-"""Statistics over a data set, second half: how the values of each channel are distributed, in little memory.
+"""How the values of each channel are distributed over a data set, in little memory.
 
-Values are counted in fixed buckets: what the sign, the exponent and the top 6 bits of the mantissa of a float32 say. An
-octave, all values of one sign and exponent, has 64 buckets, and is kept once any channel has a value in it. Counts are
-integers and the buckets are always the same, so the counts are too, whatever the order of updates and merges.
+Values are counted in fixed buckets: the sign, the exponent and the top 6 bits of the mantissa of a float32 name the
+bucket. All values of one sign and exponent form an octave of 64 buckets, which is kept once any channel has a value in
+it. Counts are integers and the buckets never change, so the order of updates and merges does not matter.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ..kernels import backends
 from ..runtime.device import device_at
 
 ACCURACY = 2.0**-7
-"""A quantile is at most this share of itself away from the exact one, 0.8 %: a bucket is no wider than 2^-6 of its
-lower end, and its middle stands for it. A subnormal one, without a leading 1, is at most 2^-133 away."""
+"""A quantile is at most this share of itself, 0.8 %, away from the exact one: a bucket is no wider than 2^-6 of its
+lower end, and is represented by its middle. A subnormal quantile is at most 2^-133 away."""
 
 OCTAVES = 512
-"""Signs and exponents: the octave of a value is the top 9 bits of its float32."""
+"""Number of octaves: the octave of a value is the top 9 bits of its float32, sign and exponent."""
 
 BUCKETS = 64
 """Buckets of an octave: the next 6 bits."""
@@ -40,12 +40,13 @@ NUMBA = "numba_sketch"
 class QuantileSketch:
     """Counts of the values that are finite and not 0, for each channel of a layer.
 
-    An octave in use takes 512 bytes a channel, and twice the images add about one a sign, of smaller values. Measured,
-    400 images through a ResNet-18: 14 to 16 KB a channel after a ReLU, 26 to 32 KB where values have both signs.
+    An octave in use takes 512 bytes for each channel. Twice as many images add about one octave of smaller values for
+    each sign. Measured with 400 images and a ResNet-18: 14 to 16 KB a channel after a ReLU, 26 to 32 KB where values
+    have both signs.
 
     Formula:
-        Quantile q of n values is the one of rank floor(q (n - 1)) in ascending order. The counts tell in which bucket
-        it lies, since buckets are ordered as values are.
+        Quantile q of n values is the one of rank floor(q (n - 1)) in ascending order. The counts show in which bucket
+        it lies, since buckets have the order of values.
 
     Source:
         Masson, Rim, Lee: DDSketch, VLDB 2019. Its guarantee, proposition 3, needs no more than buckets of bounded
@@ -56,19 +57,19 @@ class QuantileSketch:
         """Start without values.
 
         Args:
-            channels: how many the layer has.
+            channels: number of channels of the layer.
         """
         self._pages = np.full(OCTAVES, -1, np.int64)
-        self._pages[0] = 0  # zeros lie in it: most layers have some, and the kernels need a page to add 0 to
+        self._pages[0] = 0  # of zeros, which most layers have: the kernels need a page to which they add 0
         self._counts = torch.zeros(channels, BUCKETS, dtype=torch.int64)
 
     @property
     def state_bytes(self) -> int:
-        """Return how much memory the counts take."""
+        """Return the memory that the counts take, in bytes."""
         return self._counts.nbytes
 
     def update(self, values: torch.Tensor) -> None:
-        """Add values; the counts move to the device where these lie.
+        """Add values. The counts move to the device of the values.
 
         Args:
             values: (C, n) float32, contiguous, finite or not. Not modified.
@@ -80,7 +81,7 @@ class QuantileSketch:
             self._count(values, self._keep(missing))
 
     def blank(self) -> QuantileSketch:
-        """Return a sketch without values that has pages for the octaves of this one, where it lies."""
+        """Return a sketch without values, on the same device, with pages for the same octaves."""
         other = QuantileSketch(0)
         other._pages, other._counts = self._pages, torch.zeros_like(self._counts)
         return other
@@ -89,14 +90,14 @@ class QuantileSketch:
         """Add what another sketch of as many channels has counted.
 
         Args:
-            other: the sketch; not modified.
+            other: the sketch. Not modified.
         """
         octaves = other._pages >= 0
         self._keep(octaves)
         here: Any = self._counts
         there: Any = other._counts.to(here.device)
-        device_at(here.device).uses(here, there)  # which may have been made on another stream
-        if here.device.type == "cpu":  # numpy adds on this thread: torch wakes others for every page, 140 ms for 25
+        device_at(here.device).uses(here, there)  # `there` may have been made on another stream
+        if here.device.type == "cpu":  # numpy adds on this thread: torch uses others for each page, 140 ms for 25
             here, there = here.numpy(), there.numpy()
         if np.array_equal(self._pages, other._pages):
             here += there
@@ -105,7 +106,7 @@ class QuantileSketch:
             here[:, at : at + BUCKETS] += there[:, its : its + BUCKETS]
 
     def totals(self) -> NDArray[np.int64]:
-        """Return how many values each channel has in all buckets, (C,) int64."""
+        """Return the number of values of each channel in all buckets, (C,) int64."""
         total: NDArray[np.int64] = self._counts.sum(dim=1).cpu().numpy()
         return total
 
@@ -113,8 +114,9 @@ class QuantileSketch:
         """Find the value of a rank in each channel.
 
         Args:
-            rank: (C,) int64, from 0, less than the number of values with the zeros; else any value comes out.
-            zeros: (C,) int64. How many zeros each channel has beside what is counted here.
+            rank: (C,) int64. From 0, less than the number of values and zeros of the channel; beyond that the result
+                means nothing.
+            zeros: (C,) int64. Number of zeros of each channel, which are not counted here.
 
         Returns:
             (C,) float32. The middle of the bucket, or 0.
@@ -130,12 +132,13 @@ class QuantileSketch:
         return found
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the counts that are not 0, the same arrays for the same values.
+        """Return the counts that are not 0. The same values give the same arrays.
 
         Returns:
-            buckets: (C,) int64. How many each channel has.
-            bucket: (K,) uint16. Which, channel by channel, in ascending order of values: the top bits of the float32.
-            bucket_count: (K,) int64. How many values lie there.
+            buckets: (C,) int64. Number of buckets with values, for each channel.
+            bucket: (K,) uint16. These buckets, channel by channel in ascending order of values: the top bits of the
+                float32.
+            bucket_count: (K,) int64. Number of values in each of them.
         """
         columns, bucket = self._ascending()
         buckets, place, count = self._nonzero(columns)
@@ -145,18 +148,18 @@ class QuantileSketch:
     def from_arrays(
         cls, buckets: NDArray[np.int64], bucket: NDArray[np.uint16], bucket_count: NDArray[np.int64]
     ) -> QuantileSketch:
-        """Make a sketch again from what `to_arrays` returned.
+        """Rebuild a sketch from what `to_arrays` returned.
 
         Args:
-            buckets: (C,) int64.
-            bucket: (K,) uint16.
-            bucket_count: (K,) int64.
+            buckets: (C,) int64. As `to_arrays` returned it.
+            bucket: (K,) uint16. As `to_arrays` returned it.
+            bucket_count: (K,) int64. As `to_arrays` returned it.
 
         Returns:
             The sketch.
 
         Raises:
-            InputError: there is no sketch of which these are the arrays.
+            InputError: `to_arrays` cannot have returned these arrays.
         """
         octave = (bucket // BUCKETS).astype(np.int64)
         sound = len(bucket) == len(bucket_count) == buckets.sum() and (buckets >= 0).all() and (bucket_count > 0).all()
@@ -171,7 +174,7 @@ class QuantileSketch:
         return sketch
 
     def _count(self, values: torch.Tensor, pages: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Count by the kernel for the device of `values`; return which octaves had no page."""
+        """Count with the kernel for the device of `values`; return which octaves had no page."""
         if values.device.type == "cpu" and not backends.cannot_load(NUMBA):
             from ..kernels import numba_sketch
 
@@ -184,7 +187,7 @@ class QuantileSketch:
         return missing
 
     def _keep(self, octaves: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Give octaves, (512,) bool, a page where they have none; return the table of those pages alone."""
+        """Add pages for the octaves, (512,) bool, that have none; return the table of the new pages alone."""
         new = np.flatnonzero(octaves & (self._pages < 0))
         added = np.full(OCTAVES, -1, np.int64)
         added[new] = self._counts.shape[1] + BUCKETS * np.arange(len(new))
@@ -195,7 +198,7 @@ class QuantileSketch:
         return added
 
     def _nonzero(self, columns: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Gather the counts that are not 0 out of some columns; see numba_sketch.nonzero."""
+        """Gather the counts in some columns that are not 0; see numba_sketch.nonzero."""
         counts = self._counts.cpu().numpy()
         if not backends.cannot_load(NUMBA):
             from ..kernels import numba_sketch

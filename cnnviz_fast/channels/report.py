@@ -1,4 +1,4 @@
-"""Stage 4 of 7: the report of a layer. Which channels are dead, flat, saturated or not finite, how values spread."""
+"""The report of a layer: which channels are dead, flat, saturated or not finite, and how values are spread."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BINS = 10
 """Bins of the histogram of ranges."""
 
 LISTED = 8
-"""So many channel numbers of each kind are on the terminal, which is 80 wide; the manifest has them all."""
+"""Channel numbers of each kind that fit a terminal of 80 columns; the manifest has them all."""
 
 
 @dataclass(frozen=True)
@@ -31,17 +31,18 @@ class Histogram:
 
 @dataclass(frozen=True)
 class LayerReport:
-    """What the channels of a layer are like, in types that JSON has; lists hold channel numbers, upwards.
+    """What the channels of a layer hold, in types that JSON has; lists hold channel numbers in ascending order.
 
-    channels: how many there are.
-    dead: all zero.
-    flat: minimum = maximum, the dead among them; none of a vector, whose channels have one value by their nature.
-    saturated: not flat, and at least half of the finite values within 1/255 of the channel's range, one level of a
-        picture, from its maximum or from a minimum that is not 0: zeros are what a ReLU leaves.
-    nonfinite: holds a NaN or an infinity.
+    channels: number of channels.
+    dead: channels that are all zero.
+    flat: channels whose minimum is their maximum, the dead included; none of a vector, where every channel has one
+        value.
+    saturated: channels that are not flat and have at least half of their finite values within 1/255 of their range,
+        one level of a tile, from their maximum, or from a minimum that is not 0, since a ReLU makes zeros.
+    nonfinite: channels that hold a NaN or an infinity.
     sparsity: share of all values that are 0.
-    min, max, mean, std: of all finite values of the layer (divisor n); None where there is none.
-    ranges: how many channels have which maximum - minimum, from 0 to the largest; none of one without finite values.
+    min, max, mean, std: of all finite values of the layer (divisor n); None if there is none.
+    ranges: histogram of maximum - minimum, from 0 to the largest; without channels that have no finite value.
     """
 
     channels: int
@@ -57,7 +58,7 @@ class LayerReport:
     ranges: Histogram
 
     def lines(self) -> list[str]:
-        """Return the short table for a terminal, in ASCII: the first channels of each kind, the ranges as counts."""
+        """Return a short table for a terminal, in ASCII: the first channels of each kind, the ranges as counts."""
         values = "no finite value"
         if self.min is not None:
             values = f"{self.min:.4g} to {self.max:.4g}, mean {self.mean:.4g}, standard deviation {self.std:.4g}"
@@ -66,25 +67,25 @@ class LayerReport:
             found = getattr(self, kind)
             listed = ", ".join(map(str, found[:LISTED])) + (", ..." if len(found) > LISTED else "")
             rows.append((kind, f"{len(found)}: {listed}" if found else "0"))
-        if any(self.ranges.counts[1:]):  # else every range is 0, as in a vector, or there is none
+        if any(self.ranges.counts[1:]):  # otherwise every range is 0, as in a vector, or there is none
             counts = " ".join(map(str, self.ranges.counts))
             rows.append(("ranges", f"{counts} (channels; 0 to {self.ranges.edges[-1]:.4g})"))
         return [f"{name:<9}  {value}" for name, value in rows]
 
 
 def layer_report(maps: Any, statistics: ChannelStatistics | None = None) -> LayerReport:
-    """Say what the channels of a layer are like.
+    """Report what the channels of a layer hold.
 
     Args:
         maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not. Not modified.
-        statistics: of `maps`, on the CPU, where they are known already.
+        statistics: statistics of `maps`, on the CPU, if they are known already; None to measure them.
 
     Returns:
         The report.
 
     Raises:
         ShapeError: `maps` is not 3-dimensional or has no pixels.
-        DTypeError: `maps` is complex, sparse, on the meta device, or no array at all.
+        DTypeError: `maps` is complex, sparse, on the meta device, or not an array.
     """
     values = as_maps(maps)
     known = statistics or channel_statistics(backends.choose("auto", str(values.device)), values).cpu()
@@ -114,7 +115,7 @@ def _numbers(present: torch.Tensor) -> list[int]:
 
 
 def _saturated(maps: torch.Tensor, statistics: ChannelStatistics) -> torch.Tensor:
-    """Tell, (C,) bool, which channels of (C, H, W) float32 `maps` lie at an end of their range; see LayerReport."""
+    """Return which channels of (C, H, W) float32 `maps` are saturated, (C,) bool; see LayerReport."""
     vmin, vmax = (end.to(maps.device, non_blocking=True) for end in (statistics.vmin, statistics.vmax))
     level = vmax / 255 - vmin / 255  # the range itself may be beyond float32
     finite = maps.isfinite()
@@ -134,6 +135,6 @@ def _overall(size: int, statistics: ChannelStatistics) -> tuple[float | None, fl
     count = size - nan - inf
     if not count.any():
         return None, None
-    mean, std = np.nan_to_num(mean), np.nan_to_num(std)  # of channels without a finite value, which weigh nothing
+    mean, std = np.nan_to_num(mean), np.nan_to_num(std)  # channels without a finite value have weight 0
     overall = np.average(mean, weights=count)
     return float(overall), float(np.sqrt(np.average(std**2 + (mean - overall) ** 2, weights=count)))

@@ -1,7 +1,7 @@
-"""Stage 4 of 7: which channels are drawn, in which order, and what they are reduced to.
+"""Choose which channels are drawn and in which order, and reduce them.
 
-Everything that touches values runs as batched torch operations on the device where the maps lie; only a few numbers a
-channel come back from there, to be sorted.
+All work on values is done by batched torch operations on the device of the maps. Only a few numbers for each channel
+come to the host, to be sorted.
 """
 
 from __future__ import annotations
@@ -15,23 +15,25 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import OptionError
-from .statistics import ChannelStatistics, channel_statistics, widest
+from ..kernels.torch_ops import widest
+from .statistics import ChannelStatistics, channel_statistics
 
 if TYPE_CHECKING:
     from ..kernels.backends import Backend
     from ..options.drawing import RenderOptions
 
 SCORE_BITS = 40
-"""Scores are compared to this many bits, 12 digits: float64 has 53, of which a sum of a million values may lose 10."""
+"""Bits, 12 digits, to which scores are compared: float64 has 53, and a sum of a million values may lose 10 of them."""
 
 
 @dataclass(frozen=True)
 class Selection:
     """What each tile shows, in the order of the tiles.
 
-    channels: number of the channel; None for a sum, mean or max of several.
-    reductions: what the tile is a reduction by, None for a channel as it is; None where nothing is reduced.
-    scores: what the channel was ranked by, None for a reduction or without a finite value; None where none was ranked.
+    channels: number of each channel; None for a sum, mean or max of several.
+    reductions: the reduction of each tile, None for a single channel; None in place of the list without reductions.
+    scores: the score of each channel, None for a reduction or without a finite value; None in place of the list
+        without ranking.
     """
 
     channels: list[int | None]
@@ -40,13 +42,13 @@ class Selection:
 
     @property
     def names(self) -> list[str]:
-        """Name each tile: by its channel number, such as "7", or by its reduction, such as "sum" or "strongest"."""
+        """Return the name of each tile: its channel number, such as "7", or its reduction, such as "sum"."""
         reductions = self.reductions or [None] * len(self.channels)
         return [reduction or str(c) for c, reduction in zip(self.channels, reductions, strict=True)]
 
     @property
     def labels(self) -> list[str]:
-        """Say what each tile shows: its name, and of the strongest also which channel it is, as "strongest 7"."""
+        """Return the label of each tile: its name, for the strongest channel with the number, as "strongest 7"."""
         return [
             name if name == str(c) or c is None else f"{name} {c}"
             for name, c in zip(self.names, self.channels, strict=True)
@@ -56,20 +58,20 @@ class Selection:
 def select(
     maps: torch.Tensor, backend: Backend, options: RenderOptions, measured: ChannelStatistics | None = None
 ) -> tuple[torch.Tensor, Selection, ChannelStatistics]:
-    """Choose, order and reduce channels: `channels` picks, `rank` orders, `topk` cuts; reductions are of all picked.
+    """Choose, order and reduce channels: `channels` picks, `rank` orders, `topk` cuts; all picked ones are reduced.
 
     Args:
         maps: (C, H, W) float32, or another of `backend.dtypes`, finite or not. Not modified.
-        backend: whose kernels measure.
+        backend: the backend whose kernels measure.
         options: `channels`, `topk`, `sort`, `rank`, `reduce` and `beside`.
-        measured: statistics of the channels picked, on the CPU, where they are known already.
+        measured: statistics of the channels picked, on the CPU, if they are known already; None to measure them.
 
     Returns:
-        (K, H, W) float32 or as `maps`, one map a tile: `maps` itself where every channel is drawn in the order of
-        numbers; what they are; and what they hold, on the CPU. Reductions come first.
+        (K, H, W) float32 or the dtype of `maps`, one map for each tile, reductions first: `maps` itself if every
+        channel is drawn in order; what each tile shows; and statistics of the tiles, on the CPU.
 
     Raises:
-        OptionError: a channel that `maps` does not have, or a `topk` of more channels than there are.
+        OptionError: `maps` does not have a channel, or `topk` is more than the channels to choose from.
     """
     picked, numbers = pick(maps, options.channels)
     if options.reduce is not None and not options.beside:
@@ -99,19 +101,19 @@ def select(
 
 
 def channel_scores(maps: torch.Tensor, statistics: ChannelStatistics, rank: str) -> NDArray[np.float64]:
-    """Give each channel the score that it is ranked by: a measure of its finite values.
+    """Compute the score by which each channel is ranked: a measure of its finite values.
 
     Args:
         maps: (C, H, W) real dtype, finite or not. Not modified.
-        statistics: of `maps`, on the CPU.
+        statistics: statistics of `maps`, on the CPU.
         rank: one of `options.RANKS`.
 
     Returns:
         (C,) float64, on the CPU. NaN for a channel without a finite value. Rounded to SCORE_BITS, so that the order of
-        summing, which differs from backend to backend, does not decide between equals.
+        summing, which depends on the backend, does not decide between equal channels.
     """
     size = maps[0].numel()
-    # In float64, which not every device has had: what is squared here can be beyond float32.
+    # In float64, which not every device has: squares may be beyond float32.
     nonfinite, mean, std, zeros = (
         column.double()
         for column in (statistics.nan + statistics.inf, statistics.mean, statistics.std, statistics.zeros)
@@ -140,7 +142,7 @@ def best_first(scores: NDArray[np.float64], numbers: Sequence[int]) -> NDArray[n
 
     Args:
         scores: (C,) float64. NaN comes last.
-        numbers: channel number of each; of equal scores the lower number comes first.
+        numbers: channel number of each score. Among equal scores the lower number comes first.
 
     Returns:
         (C,) int64. Positions in `scores`.
@@ -154,13 +156,13 @@ def pick(maps: torch.Tensor, channels: Sequence[int] | None) -> tuple[torch.Tens
 
     Args:
         maps: (C, H, W) real dtype, or (N, C, H, W). Not modified.
-        channels: numbers in the order wanted, repeated ones too, or None for all.
+        channels: numbers in the order wanted, which may repeat, or None for all.
 
     Returns:
-        (K, H, W) of the same dtype, or (N, K, H, W), `maps` itself for None; and the K numbers.
+        (K, H, W) of the same dtype, or (N, K, H, W), or `maps` itself for None; and the K numbers.
 
     Raises:
-        OptionError: a number that `maps` does not have.
+        OptionError: `maps` does not have a channel.
     """
     count = maps.shape[-3]
     if channels is None:
@@ -173,7 +175,7 @@ def pick(maps: torch.Tensor, channels: Sequence[int] | None) -> tuple[torch.Tens
 def _reduce_all(
     maps: torch.Tensor, numbers: Sequence[int], backend: Backend, reductions: Sequence[str]
 ) -> tuple[torch.Tensor, list[int | None]]:
-    """Return one (H, W) float32 map for each reduction, stacked, and the channel number of each that is a channel."""
+    """Return (R, H, W) float32, a map for each reduction, and the channel number of each that is a single channel."""
     results: list[torch.Tensor] = []
     channels: list[int | None] = []
     for reduction in reductions:
@@ -196,8 +198,8 @@ def reduced(maps: torch.Tensor, reduction: str) -> torch.Tensor:
         reduction: sum, mean or max.
 
     Returns:
-        (H, W) float32, a new map. NaN where any channel is not finite: what is missing in one is missing in the result,
-        and drawn as bad. Summed in float64; a sum that float32 cannot hold is infinite.
+        (H, W) float32, a new map. NaN wherever any channel is not finite, so it is drawn as bad. Summed in float64; a
+        sum that float32 cannot hold is infinite.
     """
     if reduction == "max":
         cells = maps.amax(dim=0)

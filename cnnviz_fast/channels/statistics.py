@@ -1,7 +1,4 @@
-"""Stage 4 of 7: maps as tensors, statistics of channels and the range each is drawn on.
-
-Everything here runs as batched torch operations on the device where the maps lie.
-"""
+"""Statistics of channels, measured on the device of the maps by the kernels of a backend."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..kernels.torch_ops import widest as widest
+from ..kernels.torch_ops import widest
 
 if TYPE_CHECKING:
     from ..kernels.backends import Backend
@@ -19,12 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ChannelStatistics:
-    """What each channel holds; one entry a channel, all on one device.
+    """What each channel holds; one entry for each channel, all on one device.
 
-    vmin: (C,) float32. Least finite value; NaN where there is none.
-    vmax: (C,) float32. Greatest finite value; NaN where there is none.
-    mean: (C,) float64, float32 on MPS; so are std and zeros. Mean of the finite values; NaN where there is none.
-    std: (C,) float64. Standard deviation of the finite values (divisor n); NaN where there is none.
+    vmin: (C,) float32. Least finite value; NaN if there is none.
+    vmax: (C,) float32. Greatest finite value; NaN if there is none.
+    mean: (C,) float64, float32 on MPS, as are std and zeros. Mean of the finite values; NaN if there is none.
+    std: (C,) float64. Standard deviation of the finite values (divisor n); NaN if there is none.
     zeros: (C,) float64. Share of the values that are 0.
     nan: (C,) int64. Number of NaN.
     inf: (C,) int64. Number of infinities of either sign.
@@ -40,26 +37,26 @@ class ChannelStatistics:
 
     @property
     def all_finite(self) -> bool:
-        """Whether no channel holds a NaN or an infinity."""
+        """Return whether no channel holds a NaN or an infinity."""
         return not bool(self.nonfinite.any())
 
     @property
     def nonfinite(self) -> torch.Tensor:
-        """Tell, (C,) bool, which channels hold a NaN or an infinity."""
+        """Return which channels hold a NaN or an infinity, (C,) bool."""
         return (self.nan + self.inf) > 0
 
     @property
     def flat(self) -> torch.Tensor:
-        """Tell, (C,) bool, which channels have one finite value only; the dead are among them."""
+        """Return which channels have only one finite value, (C,) bool; the dead are among them."""
         return self.vmin == self.vmax
 
     @property
     def dead(self) -> torch.Tensor:
-        """Tell, (C,) bool, which channels are zero throughout."""
+        """Return which channels are all zero, (C,) bool."""
         return self.zeros == 1
 
     def cpu(self) -> ChannelStatistics:
-        """Bring the columns to the CPU: by one transfer, for which the device is waited for once."""
+        """Copy the columns to the CPU in one transfer, which waits for the device once."""
         columns = [getattr(self, field.name) for field in dataclasses.fields(self)]
         if columns[0].device.type == "cpu":
             return self
@@ -71,16 +68,16 @@ class ChannelStatistics:
         return ChannelStatistics(*(getattr(self, field.name)[channels] for field in dataclasses.fields(self)))
 
     def __add__(self, other: ChannelStatistics) -> ChannelStatistics:
-        """Return the statistics of these channels and of those of `other`, one behind the other."""
+        """Return the statistics of these channels, followed by those of `other`."""
         names = [field.name for field in dataclasses.fields(self)]
         return ChannelStatistics(*(torch.cat([getattr(self, name), getattr(other, name)]) for name in names))
 
 
 def channel_statistics(backend: Backend, maps: torch.Tensor) -> ChannelStatistics:
-    """Measure every channel, by the kernels of a backend.
+    """Measure every channel, with the kernels of a backend.
 
     Args:
-        backend: one that takes maps on the device where `maps` lies.
+        backend: a backend that takes maps on the device of `maps`.
         maps: (C, H, W) float32, or another of `backend.dtypes`, finite or not. Not modified.
 
     Returns:

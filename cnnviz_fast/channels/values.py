@@ -1,4 +1,4 @@
-"""Maps as tensors: checked, widened, squashed and shrunk, on the device where they lie."""
+"""Maps as tensors: check, widen, squash and shrink them, on the device where they lie."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import numpy as np
 import torch
 
 from ..errors import DTypeError, ShapeError
-from ..kernels.torch_ops import widest as widest
 
 
 def json_numbers(column: torch.Tensor) -> list[Any]:
-    """Return the numbers of a tensor as JSON can hold them.
+    """Return the numbers of a tensor in types that JSON has.
 
     Args:
         column: (n,) real dtype.
@@ -31,36 +30,36 @@ def as_maps(maps: Any) -> torch.Tensor:
     """Check maps and widen them to float32, on the device where they lie.
 
     Args:
-        maps: as for as_tensor.
+        maps: (C, H, W) real dtype, an array or a tensor, or (C,) for a vector. See as_tensor. Not modified.
 
     Returns:
-        (C, H, W) float32, detached. `maps` itself where nothing had to change.
+        (C, H, W) float32, detached. `maps` itself if nothing had to change.
 
     Raises:
-        InputError: as as_tensor does.
+        InputError: as for as_tensor.
     """
     return as_tensor(maps).to(torch.float32)
 
 
 def as_tensor(maps: Any) -> torch.Tensor:
-    """Check maps, and leave tensors in their dtype.
+    """Check maps, and return them as a tensor in their own dtype.
 
     Args:
         maps: (C, H, W) real dtype, a tensor on any device or a numpy array, any strides; or a vector (C,), whose maps
             are single cells. Not modified.
 
     Returns:
-        (C, H, W) real dtype, detached; float32 of a numpy array. `maps` itself where nothing had to change.
+        (C, H, W) real dtype, detached; float32 for a numpy array. `maps` itself if nothing had to change.
 
     Raises:
         ShapeError: `maps` is neither 3-dimensional nor a vector, or has no pixels.
-        DTypeError: `maps` is complex, sparse, on the meta device, or no array at all.
+        DTypeError: `maps` is complex, sparse, on the meta device, or not an array.
     """
     if isinstance(maps, np.ndarray):
         if maps.dtype.kind not in "biuf":
             raise DTypeError(f"maps must be of a real dtype, got {maps.dtype}. Pass maps.real or abs(maps), say.")
-        # torch knows neither foreign byte orders nor negative strides, nor all of numpy's dtypes.
-        with np.errstate(over="ignore"):  # beyond float32 is infinite, as it is for tensors
+        # torch supports neither foreign byte orders nor negative strides, nor all of numpy's dtypes.
+        with np.errstate(over="ignore"):  # beyond float32 becomes infinite, as it does for tensors
             maps = torch.from_numpy(np.array(maps, dtype=np.float32, order="C"))
     if not isinstance(maps, torch.Tensor):
         raise DTypeError(f"maps must be a tensor or a numpy array, got {type(maps).__name__}.")
@@ -95,7 +94,7 @@ def check_values(maps: torch.Tensor) -> None:
 
 
 def squash(maps: torch.Tensor) -> torch.Tensor:
-    """Send maps through a sigmoid; an infinity stays what it is, so that it is drawn as bad and not as 0 or 1.
+    """Apply a sigmoid to maps. An infinity stays infinite, so that it is drawn as bad and not as 0 or 1.
 
     Args:
         maps: (..., H, W) real dtype. Not modified.
@@ -108,18 +107,18 @@ def squash(maps: torch.Tensor) -> torch.Tensor:
 
 
 def shrink(maps: torch.Tensor, vmin: torch.Tensor, vmax: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Make maps smaller where a tile is smaller than they are, without aliasing; kernels only enlarge or copy.
+    """Shrink maps to the size of a smaller tile, without aliasing; kernels only enlarge or copy.
 
     Args:
         maps: (C, H, W) real dtype, or (N, C, H, W), finite or not. Not modified.
-        vmin: (C,) float32, or (N, C). Values are clamped to the range first, as the pixel rules say.
-        vmax: (C,) float32, or (N, C). Its upper end.
-        height: of a tile, in px.
-        width: of a tile, in px.
+        vmin: (C,) float32, or (N, C). Lower end of the range to which values are clamped first, as the pixel rules say.
+        vmax: (C,) float32, or (N, C). Upper end of the range.
+        height: height of a tile in px.
+        width: width of a tile in px.
 
     Returns:
-        (C, min(H, height), min(W, width)) float32, or (N, C, ...). NaN where a sample that is not finite was touched.
-            `maps` themselves, in their dtype, where they are no larger than a tile.
+        (C, min(H, height), min(W, width)) float32, or (N, C, ...). NaN where a value that is not finite takes part.
+        `maps` itself, in its dtype, if it is no larger than a tile.
 
     Source:
         torch.nn.functional.interpolate(mode="bilinear", antialias=True, align_corners=False).
@@ -128,7 +127,7 @@ def shrink(maps: torch.Tensor, vmin: torch.Tensor, vmax: torch.Tensor, height: i
     if size == list(maps.shape[-2:]):
         return maps
     values = maps.to(torch.float32)
-    # NaN ends of a range belong to channels that have no finite value to clamp.
+    # A range has NaN ends if the channel has no finite value, so nothing is clamped.
     low, high = (end.nan_to_num(0)[..., None, None] for end in (vmin, vmax))
     clamped = torch.clamp(values, low, high).where(values.isfinite(), torch.nan)
     every_channel = clamped.flatten(0, -3)[None]

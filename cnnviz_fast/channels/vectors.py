@@ -1,4 +1,4 @@
-"""Stage 4 of 7, for vectors: a layer whose channels are single cells is drawn as a bar of them, with a ranked list."""
+"""Vectors: a layer whose channels are single cells is drawn as a bar of cells, with a ranked list."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from ..options.drawing import RenderOptions
 
 CELL_PX = 16
-"""Side of a cell where neither `tile` nor `scale` is given."""
+"""Side of a cell if neither `tile` nor `scale` is given."""
 
 BAR_CELLS = 64
-"""Cells in a row of the bar where no `grid` is given: 1000 classes make 1024 x 256 px."""
+"""Cells in a row of the bar if no `grid` is given: 1000 classes make 1024 x 256 px."""
 
 LISTED = 10
 """Length of the ranked list."""
@@ -32,9 +32,9 @@ class Entry:
     """A line of the ranked list.
 
     channel: index in the vector.
-    value: its value.
-    share: where the value lies between the least and the greatest of those chosen from, 0 to 1.
-    category: name of the class it stands for, where the weights say so.
+    value: value of the entry.
+    share: position of the value between the least and the greatest of the channels to choose from, 0 to 1.
+    category: name of the class, if the weights come with names; else None.
     """
 
     channel: int
@@ -44,12 +44,12 @@ class Entry:
 
     @property
     def line(self) -> str:
-        """Say it in one line."""
+        """Return the entry as one line of text."""
         return f"{self.channel}: {self.value:.4g}  {self.category or ''}".rstrip()
 
 
 def is_vector(maps: torch.Tensor) -> bool:
-    """Tell whether every map is a single cell.
+    """Check whether every map is a single cell.
 
     Args:
         maps: (C, H, W) real dtype.
@@ -58,15 +58,15 @@ def is_vector(maps: torch.Tensor) -> bool:
 
 
 def as_bar(options: RenderOptions, count: int) -> RenderOptions:
-    """Fill in how a vector is drawn where the options leave it open.
+    """Fill in how a vector is drawn where the options do not say.
 
     Args:
-        options: as given. A cell has no range of its own: the layer's stands for `normalize` channel, and
-            percentiles and largest magnitudes are those of the layer, see range_of_cells.
+        options: the options as given. A cell has no range of its own: for `normalize` channel the range of the layer
+            is used, and percentiles and largest magnitudes are those of the layer; see range_of_cells.
         count: number of cells.
 
     Returns:
-        The options with the cell's size, the bar's width and the range.
+        The options with the size of a cell, the width of the bar and the range.
     """
     return replace(
         options,
@@ -77,12 +77,12 @@ def as_bar(options: RenderOptions, count: int) -> RenderOptions:
 
 
 def range_of_cells(maps: torch.Tensor, backend: Backend, options: RenderOptions) -> tuple[torch.Tensor, torch.Tensor]:
-    """Decide the range of values that the colormap spans: that of one channel which holds all the cells.
+    """Decide the range of values that the colormap spans: that of a single channel with all cells.
 
     Args:
-        maps: (C, H, 1) float32, or another of `backend.dtypes`, finite or not; H cells a channel, those of
+        maps: (C, H, 1) float32, or another of `backend.dtypes`, finite or not; H cells for each channel, those of
             H vectors that stand side by side.
-        backend: whose kernels measure.
+        backend: the backend whose kernels measure.
         options: `normalize` and what belongs to it.
 
     Returns:
@@ -102,11 +102,11 @@ def strongest(
 
     Args:
         maps: (C, 1, 1) real dtype, finite or not.
-        categories: names of C classes. Left out where they are of another number: those of the model's last layer.
-        channels: numbers of those to choose from; None for all.
+        categories: names of C classes. Ignored if their number is another, since they belong to the last layer then.
+        channels: numbers of the channels to choose from; None for all.
 
     Returns:
-        The LISTED greatest, the greatest first, of equal ones the lowest channel first; none that are not finite.
+        The LISTED greatest finite entries, the greatest first; among equal ones the lowest channel first.
     """
     values = maps.flatten().cpu().double().numpy()
     finite = np.flatnonzero(np.isfinite(values))

@@ -24,7 +24,7 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """List the layers."""
-    from ..activations.capture import list_layers
+    from ..activations.listing import list_layers
     from ..activations.patterns import resolve
     from ..models.load import load_model
 

@@ -30,7 +30,7 @@ from .results import Said, ways_of
 from .terminal import everything_is_loaded
 
 if TYPE_CHECKING:
-    from ..models.load import LoadedModel
+    from ..models.loaded import LoadedModel
     from ..pipeline import Drawing, NamedImage
 
 

@@ -15,7 +15,7 @@ from .exit_codes import DONE
 from .terminal import everything_is_loaded, print_json, print_table
 
 if TYPE_CHECKING:
-    from ..models.load import LoadedModel
+    from ..models.loaded import LoadedModel
     from ..weights.parameters import ParameterInfo
 
 HISTOGRAMS = "histograms"

@@ -1,1 +1,1 @@
-"""Bytes and files: PNG and other pictures, safetensors, atlases, and names that every file system takes."""
+"""Bytes and files: PNG and other picture files, safetensors, atlases, and names that every file system takes."""

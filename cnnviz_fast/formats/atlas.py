@@ -1,26 +1,27 @@
-"""Stage 7 of 7: atlases. All channels of a layer in one small file, drawn later at any size and in any colours.
+"""Atlases: all channels of a layer in one small file, to draw later at any size and in any colours.
 
     cf.save_atlas(maps, "cat_layer4.atlas")                        2048x7x7 of a ResNet-50: about 100 kB
     atlas = cf.read_atlas("cat_layer4.atlas")
-    cf.render(atlas.maps, tile=224, source=atlas.source)
+    cf.render(atlas.maps, tile=224, provenance=atlas.provenance)
 
-The file is a safetensors file in one zlib stream, so it is read without this package too:
+The file is a safetensors file in one zlib stream, so it can be read without this package:
 
     t = safetensors.numpy.load(zlib.decompress(open("cat_layer4.atlas", "rb").read()))
     low, high = (t[end].astype("float64")[:, None, None] for end in ("vmin", "vmax"))
     maps = low * (1 - t["index"] / 252) + high * (t["index"] / 252)      # where index <= 252
 
-    index        (C, H, W) uint8. Where a value lies from vmin to vmax, in levels 0 .. 252; 253 NaN, 254 -inf, 255 inf.
-    vmin, vmax   (C,) float32. Least and greatest finite value of each channel, exact; NaN where there is none.
+    index        (C, H, W) uint8. Position of a value between vmin and vmax, in levels 0 .. 252; 253 for NaN, 254 for
+                 -inf, 255 for inf.
+    vmin, vmax   (C,) float32. Least and greatest finite value of each channel, exact; NaN if there is none.
     mean, std    (C,) float32. Of the finite values, divisor n; rounded from float64.
-    zeros        (C,) int32. How many values are 0. The index cannot tell, as it rounds small ones to it.
+    zeros        (C,) int32. Number of values that are 0. The index does not show them: it rounds small values.
 
 Its metadata hold, under "cnnviz_fast", a JSON record: format "atlas", version, package (the version that wrote it),
-dtype (of the maps as they were) and source (the fields of `Provenance`).
+dtype (of the original maps) and source (the fields of `Provenance`).
 
-A value comes back within half a level of itself, (vmax - vmin) / 504, and the extremes come back exactly. So ranges,
-flat and dead channels are what they were, and at any size a tile that is drawn on a range no narrower than its
-channel's, as with `normalize` channel, layer and symmetric, is within one entry of the palette of a direct one.
+A value is restored to within half a level, (vmax - vmin) / 504, and the extremes exactly. So ranges, flat and dead
+channels do not change. A tile of any size that is drawn on a range no narrower than its channel's, as with `normalize`
+channel, layer and symmetric, is within one palette entry of a tile drawn from the original maps.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ VERSION = 1
 
 LEVELS = 253
 NAN, MINUS_INF, PLUS_INF = 253, 254, 255
-"""Entries of what is not finite, behind the levels."""
+"""Entries of values that are not finite, behind the levels."""
 
 _COLUMNS = {
     "vmin": torch.float32,
@@ -66,9 +67,9 @@ class Atlas:
     """The maps of a layer as an atlas holds them, on the CPU.
 
     index: (C, H, W) uint8. See the head of this module.
-    statistics: of the maps as they were: extremes, zeros and what is not finite exact, mean and std to float32.
-    provenance: where they came from, this file among it.
-    dtype: of the maps as they were, such as "float16".
+    statistics: statistics of the original maps: exact, but for mean and std, which are rounded to float32.
+    provenance: where the maps came from, with this file.
+    dtype: dtype of the original maps, such as "float16".
     """
 
     index: torch.Tensor
@@ -78,20 +79,20 @@ class Atlas:
 
     @property
     def vmin(self) -> torch.Tensor:
-        """Return the least finite value of each channel, (C,) float32, exact; NaN where there is none."""
+        """Return the least finite value of each channel, (C,) float32, exact; NaN if there is none."""
         return self.statistics.vmin
 
     @property
     def vmax(self) -> torch.Tensor:
-        """Return the greatest finite value of each channel, (C,) float32, exact; NaN where there is none."""
+        """Return the greatest finite value of each channel, (C,) float32, exact; NaN if there is none."""
         return self.statistics.vmax
 
     @cached_property
     def maps(self) -> torch.Tensor:
-        """Rebuild the maps, (C, H, W) float32, on first use: within half a level, extremes exact."""
+        """Return the maps, (C, H, W) float32, rebuilt on first use: within half a level, extremes exact."""
         entries = torch.empty(len(self.index), 256)
         fraction = torch.arange(LEVELS, dtype=torch.float64) / (LEVELS - 1)
-        # In float64 no range overflows; and of these products one is 0 at each end, which leaves the other exact.
+        # In float64 no range overflows. At each end one of the products is 0, so the other is exact.
         low, high = (end.double()[:, None] for end in (self.vmin, self.vmax))
         entries[:, :LEVELS] = low * (1 - fraction) + high * fraction
         entries[:, NAN], entries[:, MINUS_INF], entries[:, PLUS_INF] = torch.nan, -torch.inf, torch.inf
@@ -99,12 +100,12 @@ class Atlas:
 
 
 def save_atlas(maps: Any, path: str | os.PathLike[str], *, provenance: Provenance | None = None) -> Path:
-    """Write every channel of a layer at its own resolution into one small file, to be drawn later.
+    """Write every channel of a layer at its own resolution into one small file, to draw later.
 
     Args:
         maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not; (C,) for a vector. Not
             modified.
-        path: the file. With the suffix .atlas it is found where a folder is named.
+        path: the file. With the suffix .atlas it is found in a folder of atlases.
         provenance: where the maps came from.
 
     Returns:
@@ -112,8 +113,8 @@ def save_atlas(maps: Any, path: str | os.PathLike[str], *, provenance: Provenanc
 
     Raises:
         InputError: `maps` cannot be used.
-        EncodeError: they are more than 2^30 values.
-        WriteError: the file cannot be written; nothing is left of it, and an older file of that name stays.
+        EncodeError: `maps` holds more than 2^30 values.
+        WriteError: the file cannot be written. Nothing of it is left, and an older file of that name stays.
     """
     path = Path(path)
     packed = atlas_bytes(maps, provenance or Provenance())
@@ -123,18 +124,18 @@ def save_atlas(maps: Any, path: str | os.PathLike[str], *, provenance: Provenanc
 
 
 def atlas_bytes(maps: Any, provenance: Provenance) -> bytes:
-    """Make the bytes of an atlas. Measured and quantised on the device of the maps, by the kernels.
+    """Make the bytes of an atlas. Kernels measure and quantise the maps on their device.
 
     Args:
-        maps: as in save_atlas.
-        provenance: where they came from. The names of classes are kept only where they name the entries of a vector.
+        maps: (C, H, W) real dtype, an array or a tensor, or (C,) for a vector. See save_atlas. Not modified.
+        provenance: where the maps came from. Names of classes are kept only if they name the entries of a vector.
 
     Returns:
-        The bytes: the same for the same maps and the same source.
+        The bytes: the same for the same maps and the same provenance.
 
     Raises:
         InputError: `maps` cannot be used.
-        EncodeError: they are more than 2^30 values.
+        EncodeError: `maps` holds more than 2^30 values.
     """
     values = as_maps(maps)
     backend = backends.choose("auto", str(values.device))
@@ -164,18 +165,18 @@ def atlas_bytes(maps: Any, provenance: Provenance) -> bytes:
 def _quantized(maps: torch.Tensor, statistics: ChannelStatistics, backend: Backend) -> torch.Tensor:
     """Return the index plane of (C, H, W) float32 `maps`, of the same shape, on their device.
 
-    It is a sheet of one column at native size. To kernels a map is a single row of cells: 4 times as fast for 7x7, and
-    the same, since nothing is interpolated.
+    It is a sheet of one column at native size. Kernels get each map as a single row of cells: 4 times as fast for 7x7,
+    with the same result, since nothing is interpolated.
     """
     count, cells = len(maps), maps[0].numel()
-    axes = Grid(count, rows=count, cols=1, tile_h=1, tile_w=cells)
+    grid = Grid(count, rows=count, cols=1, tile_h=1, tile_w=cells)
     index = torch.empty((count, cells), dtype=torch.uint8, device=maps.device)
     arrays = [backend.to_array(tensor) for tensor in (maps.reshape(count, 1, cells), statistics.vmin, statistics.vmax)]
     out = backend.to_array(index)  # shares the memory of `index`
     down, across = (sampling_positions(size, size, "left", "nearest") for size in (1, cells))
     paint = Paint(LEVELS, flat=0.0, background=0, bad=NAN)
     for strip in cut_rows(count, max(1, backend.strip_px // cells)):
-        backend.kernels.render_strip(*arrays, down, across, axes, paint, strip, out[strip.start : strip.stop])
+        backend.kernels.render_strip(*arrays, down, across, grid, paint, strip, out[strip.start : strip.stop])
     index = index.view(maps.shape)
     if not statistics.all_finite:
         index[maps == -torch.inf] = MINUS_INF
@@ -190,10 +191,10 @@ def read_atlas(path: str | os.PathLike[str]) -> Atlas:
         path: the file.
 
     Returns:
-        Its maps, statistics and where they came from.
+        The atlas.
 
     Raises:
-        AtlasError: the file is missing, damaged, no atlas, or one that a newer version of this package wrote.
+        AtlasError: the file is missing, damaged or not an atlas, or a newer version of this package wrote it.
     """
     try:
         packed = Path(path).read_bytes()
@@ -206,20 +207,20 @@ def parse_atlas(packed: bytes, name: str) -> Atlas:
     """Read the bytes of an atlas, such as an entry of a tar file.
 
     Args:
-        packed: of atlas_bytes, or from whatever source.
-        name: of the file, for `provenance` and messages.
+        packed: bytes of an atlas; they need not be trusted.
+        name: name of the file, for `provenance` and messages.
 
     Returns:
         The atlas.
 
     Raises:
-        AtlasError: the bytes are damaged, no atlas, or one that a newer version of this package wrote.
+        AtlasError: the bytes are damaged or not an atlas, or a newer version of this package wrote them.
     """
     label = f"atlas {name!r}"
     tensors, record = unpack(packed, label)
     version, facts = record.get("version"), record.get("source")
     if record.get("format") != "atlas" or not isinstance(version, int) or not isinstance(facts, dict):
-        raise AtlasError(f"{label} is no atlas: it holds other tensors.")
+        raise AtlasError(f"{label} is not an atlas: it holds other tensors.")
     if version > VERSION:
         raise AtlasError(f"{label} must be of version {VERSION} at most, got {version}. Install a newer cnnviz_fast.")
     _check(tensors, label)
@@ -238,7 +239,7 @@ def parse_atlas(packed: bytes, name: str) -> Atlas:
 
 
 def _check(tensors: dict[str, torch.Tensor], label: str) -> None:
-    """Refuse tensors that are not those of an atlas."""
+    """Check that tensors are those of an atlas."""
     index = tensors.get("index")
     if index is None or index.ndim != 3 or index.dtype != torch.uint8 or index.numel() == 0:
         raise AtlasError(f"{label} is damaged: index must be (C, H, W) uint8.")
@@ -246,11 +247,13 @@ def _check(tensors: dict[str, torch.Tensor], label: str) -> None:
         column = tensors.get(name)
         if column is None or column.shape != index.shape[:1] or column.dtype != dtype:
             kind = str(dtype).removeprefix("torch.")
-            raise AtlasError(f"{label} is damaged: {name} must be ({len(index)},) {kind}, an entry a channel.")
+            raise AtlasError(f"{label} is damaged: {name} must be ({len(index)},) {kind}, one entry for each channel.")
 
 
 def _provenance_of(facts: dict[str, Any], label: str) -> Provenance:
-    """Take the source from a record; what only a later version knows is left out."""
+    """Read the provenance in a record, without fields that only a later version knows."""
+    if "layout" in facts:  # as older atlases call it
+        facts = {"axes": facts["layout"], **facts}
     kinds = {"prefix_tokens": int, "time_step": int, "categories": list}
     known = {name: facts[name] for name in vars(Provenance()) if facts.get(name) is not None}
     for name, value in known.items():

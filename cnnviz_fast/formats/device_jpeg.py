@@ -1,9 +1,9 @@
-"""Stage 7 of 7: a JPEG of an index plane that lies on a CUDA device, so that no more than the file's bytes leave it.
+"""JPEGs encoded on the CUDA device where an index plane lies, so that only the bytes of the file leave it.
 
-An option on the side: torchcodec, where it is installed, brings NVIDIA's nvJPEG. Without it, and whenever it fails,
-Pillow encodes on the host (see `formats`). nvJPEG writes chroma at full resolution (4:4:4), where Pillow's quarter
-of it (4:2:0) would blur the edges of tiles, and knows no grey pictures: those get three equal channels. Its working
-memory is its own, outside torch's, and torchcodec keeps it for the next picture.
+This needs torchcodec, an optional package, which uses NVIDIA's nvJPEG. Without it, and whenever it fails, Pillow
+encodes on the host (see `picture`). nvJPEG writes chroma at full resolution (4:4:4); Pillow's quarter of it (4:2:0)
+would blur the edges of tiles. nvJPEG has no grey files: grey sheets get three equal channels. Its working memory is its
+own, outside torch's, and torchcodec keeps it for the next sheet.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ _LOG = logging.getLogger(__package__)
 _TRIAL_DEVICE = "cuda"
 
 MOST_PX = 1 << 28
-"""Pixels of a sheet that nvJPEG gets at most. It counts its buffer, 2,048 bytes and 384 for each 8 x 8 px, in 32 signed
-bits. Where that overflows, from 358 million px on, it fails and is reported to take the CUDA context down with it:
-https://github.com/NVIDIA/CUDALibrarySamples/issues/360. Of sides up to 65,500 px, each rounded up to 8, a sheet of
-2^28 px needs three quarters of that. A test recomputes all of this."""
+"""Most pixels of a sheet that nvJPEG gets. It counts its buffer, 2,048 bytes and 384 for each 8 x 8 px, in 32 signed
+bits. From 358 million px on that overflows: it fails, and reportedly makes the CUDA context unusable
+(https://github.com/NVIDIA/CUDALibrarySamples/issues/360). A sheet of 2^28 px, with sides up to 65,500 px and each
+rounded up to 8, needs three quarters of that. A test recomputes all of this."""
 
 
 def missing(device: str | None = None) -> str:
-    """Say why no JPEG can be encoded on a CUDA device, or "" where it can. Encodes one to find out.
+    """Return why no JPEG can be encoded on a CUDA device, or "" if it can. Encodes one to find out.
 
     Args:
         device: such as 'cuda:1'; None for the current one.
 
     Returns:
-        The reason, found once, but where memory was short: that may be over by the next time.
+        The reason. It is found once, unless memory was short, which is tried again the next time.
 
     Raises:
         RuntimeError: the device was lost.
@@ -54,7 +54,7 @@ def missing(device: str | None = None) -> str:
 
 @cache
 def _fails_on(device: str) -> str:
-    """Say why a device cannot encode, or "" where it can; raises what may be different the next time."""
+    """Return why a device cannot encode, or "" if it can; raise an error that may not occur the next time."""
     import torch
 
     from ..runtime.device import device_at
@@ -66,7 +66,7 @@ def _fails_on(device: str) -> str:
     try:
         blank = torch.zeros(16, 16, dtype=torch.uint8, device=device)
         _encode(blank, np.zeros((256, 3), dtype=np.uint8), quality=90)
-    except Exception as error:  # an old version, a build without CUDA: whatever the first picture meets
+    except Exception as error:  # an old version, a build without CUDA, or anything else
         if device_at(torch.device(device)).is_full(error):
             raise
         return _failure(error, device)
@@ -74,7 +74,7 @@ def _fails_on(device: str) -> str:
 
 
 def takes(height: int, width: int, device: str) -> bool:
-    """Tell whether a sheet of this size, drawn on such a CUDA device, can be encoded there."""
+    """Check whether a sheet of this size, drawn on this CUDA device, can be encoded there."""
     return height * width <= MOST_PX and not missing(device)
 
 
@@ -83,11 +83,11 @@ def encode(index: torch.Tensor, palette: Palette, quality: int) -> bytes | None:
 
     Args:
         index: (H, W) uint8, on a CUDA device.
-        palette: its colours.
+        palette: the colours of its entries.
         quality: 1 to 100, on the same scale as Pillow's.
 
     Returns:
-        The file; None where the plane is too large, or torchcodec is missing or fails, which the log says once.
+        The file; None if the plane is too large, or torchcodec is missing or fails, which is logged once.
 
     Raises:
         RuntimeError: the device was lost.
@@ -97,7 +97,7 @@ def encode(index: torch.Tensor, palette: Palette, quality: int) -> bytes | None:
         return None
     try:
         return _encode(index, palette.colors, quality)
-    except Exception as error:  # above all no memory: nvJPEG takes several times that of the picture
+    except Exception as error:  # most often no memory: nvJPEG takes several times that of the sheet
         _failure(error, device)
         return None
 
@@ -106,8 +106,8 @@ def _encode(index: torch.Tensor, colors: NDArray[np.uint8], quality: int) -> byt
     """Colour and encode an index plane.
 
     Source:
-        JpegEncoder of torchcodec 0.17 takes (3, H, W) uint8, contiguous, and encodes on the current stream, for which
-        it waits: src/torchcodec/encoders/_image_encoders.py and src/torchcodec/_core/EncodeJpegCuda.cpp in
+        JpegEncoder of torchcodec 0.17 takes (3, H, W) uint8, contiguous, and encodes on the current stream, and
+        waits for it: src/torchcodec/encoders/_image_encoders.py and src/torchcodec/_core/EncodeJpegCuda.cpp in
         https://github.com/meta-pytorch/torchcodec.
     """
     import torch
@@ -120,7 +120,7 @@ def _encode(index: torch.Tensor, colors: NDArray[np.uint8], quality: int) -> byt
 
 
 def _failure(error: Exception, device: str) -> str:
-    """Say once in the log why Pillow encodes, and return it; but raise it where the device was lost."""
+    """Log once why Pillow encodes, and return the reason; raise the error if the device was lost."""
     import torch
 
     from ..runtime.device import device_at
@@ -134,4 +134,5 @@ def _failure(error: Exception, device: str) -> str:
 
 @cache
 def _log_once(reason: str) -> None:
+    """Log why Pillow encodes JPEGs."""
     _LOG.warning("Pillow encodes JPEGs, since torchcodec (0.16 or newer is needed) does not work here: %s", reason)

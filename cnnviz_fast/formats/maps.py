@@ -1,4 +1,4 @@
-"""Stage 7 of 7: the maps themselves, of all layers of one picture, in one safetensors file."""
+"""Files of raw maps: those of all layers for one image, in one safetensors file."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 def write_maps(maps: Mapping[str, tuple[torch.Tensor, Provenance]], path: str | os.PathLike[str]) -> Path:
-    """Write maps as they are, to the last bit, for other programs to read.
+    """Write maps unchanged, to the last bit, for other programs to read.
 
     Args:
-        maps: see maps_bytes.
+        maps: layer -> its maps and where they came from; see maps_bytes.
         path: the file.
 
     Returns:
         The path.
 
     Raises:
-        WriteError: the file cannot be written; nothing is left of it, and an older file of that name stays.
+        WriteError: the file cannot be written. Nothing of it is left, and an older file of that name stays.
     """
     path = Path(path)
     raw = maps_bytes(maps)
@@ -41,16 +41,16 @@ def maps_bytes(maps: Mapping[str, tuple[torch.Tensor, Provenance]]) -> bytes:
     """Make the bytes of a safetensors file of maps.
 
     Args:
-        maps: layer -> its maps, or what they are reduced to, and where they came from, as `look.Seen` has them. Of any
-            shape and real dtype, any strides, any device. Not modified.
+        maps: layer -> its maps, or what they were reduced to, and where they came from. Any shape, real dtype, strides
+            and device. Not modified.
 
     Returns:
-        The bytes: a tensor for each layer, its dtype kept. The metadata hold, under "cnnviz_fast", a JSON record:
+        The bytes: a tensor for each layer, in its own dtype. The metadata hold, under "cnnviz_fast", a JSON record:
         format "maps", package (the version that wrote it) and layers (layer -> the fields of its `Provenance`).
     """
     import torch
 
-    # Safetensors refuses tensors that share memory, as the samples of a batch do.
+    # Copied, since safetensors refuses tensors that share memory, as the samples of a batch do.
     order = torch.contiguous_format
     tensors = {layer: values.detach().clone(memory_format=order) for layer, (values, _) in maps.items()}
     facts = {layer: provenance.facts() for layer, (_, provenance) in maps.items()}

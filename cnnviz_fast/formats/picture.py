@@ -1,4 +1,4 @@
-"""Stage 7 of 7: from an index plane, or RGB, to a file, by the suffix of its name."""
+"""Picture files: write an index plane or RGB in the format that the suffix of the file names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Format:
-    """A file format: its name, and the most pixels a side that it can hold."""
+    """A file format: its name, and the most pixels of a side that it can hold."""
 
     name: str
     limit_px: int
@@ -31,7 +31,7 @@ class Format:
 
 _JPEG = Format("JPEG", 65_500)  # libjpeg's JPEG_MAX_DIMENSION
 FORMATS = {
-    ".png": Format("PNG", 2**31 - 1),  # four-byte sizes, of which PNG allows 31 bits
+    ".png": Format("PNG", 2**31 - 1),  # sizes of 31 bits
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
     ".webp": Format("WEBP", 16_383),  # 14-bit sizes
@@ -40,10 +40,10 @@ FORMATS = {
 
 
 def format_of(path: Path) -> Format:
-    """Look the format up by the suffix of a file name.
+    """Return the format that the suffix of a file name stands for.
 
     Raises:
-        OptionError: the suffix names no format.
+        OptionError: the suffix stands for no format.
     """
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
@@ -54,19 +54,19 @@ def format_of(path: Path) -> Format:
 
 
 def check_size(path: Path, height: int, width: int) -> Format:
-    """Refuse a sheet that its format cannot hold, before anything is drawn or written.
+    """Check that a format can hold a sheet, before anything is drawn or written.
 
     Args:
         path: the file.
-        height: of the sheet in px.
-        width: of the sheet in px.
+        height: height of the sheet in px.
+        width: width of the sheet in px.
 
     Returns:
-        The format that the suffix of `path` names.
+        The format that the suffix of `path` stands for.
 
     Raises:
-        OptionError: the suffix names no format.
-        EncodeError: a side is too long for it.
+        OptionError: the suffix stands for no format.
+        EncodeError: a side is too long for the format.
     """
     chosen = format_of(path)
     if max(height, width) > chosen.limit_px:
@@ -80,18 +80,18 @@ def check_size(path: Path, height: int, width: int) -> Format:
 def write_picture(
     path: Path, pixels: NDArray[np.uint8], palette: Palette | None, *, quality: int = 90, threads: int | None = None
 ) -> None:
-    """Write an index plane or RGB in the format that the suffix of `path` names.
+    """Write an index plane or RGB in the format that the suffix of `path` stands for.
 
     Args:
         path: the file.
         pixels: (H, W) uint8, or (H, W, 3) for RGB, C-contiguous.
         palette: the colours of an index plane, or None for RGB.
-        quality: of JPEG and WebP, 1 to 100.
-        threads: workers that encode a PNG; None for one a core.
+        quality: quality of JPEG and WebP, 1 to 100.
+        threads: number of workers that encode a PNG; None for one on each core.
 
     Raises:
-        OptionError: the suffix names no format, or `quality` is out of range.
-        EncodeError: the picture is too large for the format.
+        OptionError: the suffix stands for no format, or `quality` is out of range.
+        EncodeError: the sheet is too large for the format.
         WriteError: the file cannot be written.
     """
     _check_quality(quality)
@@ -108,23 +108,23 @@ def write_picture(
         else:
             from PIL import Image
 
-            picture = Image.fromarray(pixels if palette is None or palette.is_gray else palette.colors[pixels])
-            # Pillow's WebP method 0 is its fastest; the default 4 takes several times as long for a few per cent.
-            picture.save(file, chosen.name, quality=quality, **({"method": 0} if chosen.name == "WEBP" else {}))
+            image = Image.fromarray(pixels if palette is None or palette.is_gray else palette.colors[pixels])
+            # WebP's method 0 is the fastest; the default 4 takes several times as long and saves a few per cent.
+            image.save(file, chosen.name, quality=quality, **({"method": 0} if chosen.name == "WEBP" else {}))
 
 
 def write_device_jpeg(path: Path, index: torch.Tensor, palette: Palette, *, quality: int = 90) -> None:
     """Write an index plane that lies on a CUDA device as a JPEG: encoded there, or by Pillow where that fails.
 
     Args:
-        path: the file; its suffix names JPEG.
+        path: the file, with a suffix of JPEG.
         index: (H, W) uint8, on a CUDA device, contiguous.
-        palette: its colours.
+        palette: the colours of its entries.
         quality: 1 to 100.
 
     Raises:
         OptionError: `quality` is out of range.
-        EncodeError: the picture is too large for the format.
+        EncodeError: the sheet is too large for the format.
         WriteError: the file cannot be written.
     """
     _check_quality(quality)

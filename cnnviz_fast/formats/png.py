@@ -1,9 +1,9 @@
-"""Stage 7 of 7: PNG in strips. Each becomes a chunk of its own, in any order and on any worker; the file joins them.
+"""PNG in strips: workers encode each strip as a chunk of its own, in any order, and the file joins them.
 
     signature  IHDR  PLTE  IDAT(zlib header)  IDAT(strip) ... IDAT(strip)  IDAT(end of stream, Adler-32)  IEND
 
 A strip is filtered and deflated on its own and ends on a whole byte, so the joined strips are one deflate stream. The
-bytes depend on how the sheet is cut, never on the number of workers.
+bytes depend on how the sheet is cut into strips, never on the number of workers.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from ..palette import Palette
 
 STRIP_PX = 1 << 21
-"""Pixels of a strip. Small ones draw more source rows twice and hand out more often, large ones leave the cache.
+"""Pixels of a strip. Small strips draw more source rows twice and cost more to hand out; large ones exceed the cache.
 Measured, a sheet of 104 MB drawn and encoded by two workers: 21.0 ms in strips of 2^19 px, 18.4 in 2^20, 17.0 in 2^21,
 19.3 in 2^22."""
 
 RGB_STRIP_PX = STRIP_PX // 4
-"""Pixels of a strip of RGB that is made of an index plane: the same bytes, of both together."""
+"""Pixels of a strip of RGB that is made from an index plane: both together take as many bytes."""
 
 _GRAY, _RGB, _INDEXED = 0, 2, 3  # PNG colour types
 _ZLIB_HEADER = b"\x78\x01"
@@ -49,7 +49,7 @@ class EncodedStrip(NamedTuple):
 
     chunk: one whole IDAT chunk.
     adler: Adler-32 of the filtered bytes in it.
-    filtered_bytes: how many those are.
+    filtered_bytes: number of filtered bytes.
     """
 
     chunk: bytes
@@ -77,18 +77,18 @@ def write_png(
     threads: int,
     give_back: Callable[[Strip], None] | None = None,
 ) -> None:
-    """Draw, encode and write a picture strip by strip; the whole of it is never in memory.
+    """Draw, encode and write a sheet strip by strip, so that the whole of it is never in memory.
 
     Args:
         path: the file.
-        height: of the picture in px.
-        width: of the picture in px.
-        palette: its colours, or None for RGB.
-        strips: the picture's rows, cut from top to bottom.
-        draw: gives the pixels of a strip, (rows, width) uint8 or (rows, width, 3) for RGB, C-contiguous; the array
-            handed to it is scratch space of that shape which it may fill and return. Called in the workers.
+        height: height of the sheet in px.
+        width: width of the sheet in px.
+        palette: the colours of its entries, or None for RGB.
+        strips: the rows of the sheet, cut from top to bottom.
+        draw: returns the pixels of a strip, (rows, width) uint8 or (rows, width, 3) for RGB, C-contiguous. Its second
+            argument is a buffer of that shape, which it may fill and return. Called in the workers.
         threads: number of workers.
-        give_back: called in the workers once the pixels of a strip are no longer needed, also where `draw` failed.
+        give_back: called in the workers once the pixels of a strip are no longer needed, also if `draw` failed.
 
     Raises:
         WriteError: the file cannot be written.
@@ -116,31 +116,33 @@ def write_png(
 
 
 class Scratch(threading.local):
-    """Buffers that each worker uses again for every strip: fresh memory would cost more than drawing into it."""
+    """Buffers that each worker reuses for every strip: fresh memory would cost more than drawing into it."""
 
     def __init__(self) -> None:
         self._pixels = np.empty(0, dtype=np.uint8)
         self._encoded = np.empty(0, dtype=np.uint8)
 
     def pixels(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """Return a buffer of this shape for pixels, with any content."""
         size = math.prod(shape)
         if self._pixels.size < size:
             self._pixels = np.empty(size, dtype=np.uint8)
         return self._pixels[:size].reshape(shape)
 
     def encoded(self, size: int) -> NDArray[np.uint8]:
+        """Return a buffer of at least `size` bytes for a chunk, with any content."""
         if self._encoded.size < size:
             self._encoded = np.empty(size, dtype=np.uint8)
         return self._encoded
 
 
 def encode_strip(pixels: NDArray[np.uint8], bytes_per_pixel: int, scratch: Scratch) -> EncodedStrip:
-    """Filter and deflate one strip, by the compiled encoder where there is one.
+    """Filter and deflate one strip, with the compiled encoder if there is one.
 
     Args:
         pixels: (rows, row bytes) uint8, C-contiguous.
         bytes_per_pixel: 1 for grey and indexed, 3 for RGB.
-        scratch: the worker's buffers.
+        scratch: the buffers of the worker.
 
     Returns:
         The strip as a chunk.
@@ -154,9 +156,9 @@ def encode_strip(pixels: NDArray[np.uint8], bytes_per_pixel: int, scratch: Scrat
 
 
 def _encode_with_zlib(pixels: NDArray[np.uint8]) -> EncodedStrip:
-    """Do what the compiled encoder does with Python's zlib: Up filter, fastest level, run-length matches only."""
+    """Encode a strip with Python's zlib: Up filter, fastest level, run-length matches only."""
     filtered = np.empty((pixels.shape[0], pixels.shape[1] + 1), dtype=np.uint8)
-    filtered[:, 0] = 2  # the Up filter; the row above the first of a strip is not known, so that one goes unfiltered
+    filtered[:, 0] = 2  # the Up filter; the first row of a strip is not filtered, since the row above it is unknown
     filtered[0, 0] = 0
     filtered[0, 1:] = pixels[0]
     np.subtract(pixels[1:], pixels[:-1], out=filtered[1:, 1:])
@@ -167,12 +169,12 @@ def _encode_with_zlib(pixels: NDArray[np.uint8]) -> EncodedStrip:
 
 
 def write_png_batch(paths: Sequence[Path], pixels: NDArray[np.uint8], palette: Palette) -> None:
-    """Write many pictures by one call of the compiled encoder, which must be there.
+    """Write many tiles in one call of the compiled encoder, which must be there.
 
     Args:
         paths: n files, written in this order up to the first failure.
         pixels: (n, height, width) uint8, C-contiguous.
-        palette: their colours.
+        palette: the colours of their entries.
 
     Raises:
         WriteError: a file cannot be written; the message names it.
@@ -180,14 +182,14 @@ def write_png_batch(paths: Sequence[Path], pixels: NDArray[np.uint8], palette: P
     encoder, reason = native()
     assert encoder is not None, reason
     table = None if palette.is_gray else palette.colors.tobytes()
-    with stage("encode"):  # most of it: files are written by the same call
+    with stage("encode"):  # most of the time; the same call writes the files
         written, error = encoder.write_png_files(pixels, table, [os.fsencode(path) for path in paths])
     if written < len(paths):
         raise cannot_write(paths[written], OSError(error, os.strerror(error)))
 
 
 def adler32_combine(first: int, second: int, second_bytes: int) -> int:
-    """Return the Adler-32 of two byte strings joined, from theirs and the length of the second.
+    """Return the Adler-32 of two byte strings joined, from the Adler-32 of each and the length of the second.
 
     Formula:
         With A = a2 << 16 | a1 of each: a1 = a1' + a1'' - 1, a2 = a2' + a2'' + n'' * (a1' - 1), modulo 65521.
@@ -198,7 +200,7 @@ def adler32_combine(first: int, second: int, second_bytes: int) -> int:
 
 
 def _head(height: int, width: int, palette: Palette | None) -> bytes:
-    """Return everything that stands before the first strip."""
+    """Return the bytes before the first strip."""
     color_type = _RGB if palette is None else _GRAY if palette.is_gray else _INDEXED
     head = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, color_type, 0, 0, 0))
     if palette is not None and color_type == _INDEXED:
@@ -207,4 +209,5 @@ def _head(height: int, width: int, palette: Palette | None) -> bytes:
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:
+    """Return a PNG chunk."""
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

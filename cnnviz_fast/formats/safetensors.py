@@ -1,7 +1,7 @@
-"""Stage 7 of 7, tensors: named tensors and a record as the bytes of one safetensors file, plain or deflated, and back.
+"""Named tensors and a record as the bytes of one safetensors file, plain or deflated, and back.
 
-The record is JSON under the key RECORD of the file's metadata: of several keys safetensors would write now one first,
-now another, and the same tensors have to give the same bytes.
+The record is JSON under a single key of the metadata, RECORD. Safetensors writes several keys in varying order, but
+the same tensors must give the same bytes.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 RECORD = "cnnviz_fast"
 
 MOST_BYTES = 2**30
-"""Most that is packed or unpacked: 64 channels of a picture in 4K take half. A small file can claim to hold more."""
+"""Most bytes that are packed or unpacked: 64 channels in 4K take half. A small file can claim to hold more."""
 
 MOST_HEADER_BYTES = 2**22
-"""Most of it that names tensors and holds the record; the names of 21,841 classes take a tenth."""
+"""Most bytes of the names of tensors and the record; the names of 21,841 classes take a tenth."""
 
 
 def tensor_bytes(tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> bytes:
-    """Put tensors into the form of a safetensors file.
+    """Make the bytes of a safetensors file.
 
     Args:
         tensors: name -> dense tensor of any dtype, on any device. Not modified.
-        record: what to say of them; JSON must be able to hold it.
+        record: what the file says about them, in types that JSON has.
 
     Returns:
         The file's bytes: the same for the same tensors and the same record.
@@ -41,20 +41,20 @@ def tensor_bytes(tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any])
 
 
 def pack(tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> bytes:
-    """Put tensors into the form of a safetensors file, and deflate that into one zlib stream.
+    """Make the bytes of a safetensors file, and deflate them into one zlib stream.
 
-    Matches are looked for at a distance of one byte only (zlib's Z_RLE): index planes are noise but for runs of zeros.
-    Of a ResNet-50's 2048x7x7 that leaves 102 kB in 0.7 ms; level 1 leaves 105 kB in 1.6 ms, level 6 103 kB in 3.5 ms.
+    Matches are sought only at a distance of one byte (zlib's Z_RLE): index planes are noise except for runs of zeros.
+    2048x7x7 of a ResNet-50 become 102 kB in 0.7 ms; at level 1 105 kB in 1.6 ms, at level 6 103 kB in 3.5 ms.
 
     Args:
-        tensors: see tensor_bytes.
-        record: likewise.
+        tensors: name -> dense tensor; see tensor_bytes.
+        record: what the file says about them; see tensor_bytes.
 
     Returns:
         The file's bytes.
 
     Raises:
-        EncodeError: they are more than `unpack` takes.
+        EncodeError: the tensors or the record are larger than `unpack` takes.
     """
     plain = tensor_bytes(tensors, record)
     if len(plain) > MOST_BYTES or _header_end(plain) > MOST_HEADER_BYTES:
@@ -64,17 +64,17 @@ def pack(tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> byte
 
 
 def unpack(packed: bytes, label: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Read what `pack` wrote. Nothing in it is run, and no more is inflated than its own header announces.
+    """Read what `pack` made. No code in it is run, and no more is inflated than its header announces.
 
     Args:
-        packed: the file's bytes, from whatever source.
-        label: what they are, for messages.
+        packed: bytes of a file; they need not be trusted.
+        label: what to call them in messages.
 
     Returns:
         The tensors, on the CPU, and the record.
 
     Raises:
-        AtlasError: the bytes are cut off, damaged or something else.
+        AtlasError: the bytes are damaged or not an atlas.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -85,7 +85,7 @@ def unpack(packed: bytes, label: str) -> tuple[dict[str, torch.Tensor], dict[str
     try:
         start = inflater.decompress(packed, MOST_HEADER_BYTES)
     except zlib.error as error:
-        raise AtlasError(f"{label} is no atlas, or damaged: it does not inflate.") from error
+        raise AtlasError(f"{label} is not an atlas, or damaged: it does not inflate.") from error
     try:
         header = json.loads(start[8 : _header_end(start)])
         record = json.loads(header.pop("__metadata__")[RECORD])
@@ -98,9 +98,17 @@ def unpack(packed: bytes, label: str) -> tuple[dict[str, torch.Tensor], dict[str
         return load(plain), dict(record)
     except AtlasError:
         raise
-    # What a header of other bytes makes of the lines above.
-    except (zlib.error, SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise AtlasError(f"{label} is no atlas, or damaged: {type(error).__name__} in its header.") from error
+    # A header of other bytes may cause any of these in the lines above.
+    except (
+        zlib.error,
+        SafetensorError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:  # from a header of other bytes
+        raise AtlasError(f"{label} is not an atlas, or damaged: {type(error).__name__} in its header.") from error
 
 
 def _header_end(plain: bytes) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import ImageError, ShapeError, reason_of
-from ..models.load import LoadedModel, module_of
+from ..models.loaded import LoadedModel, module_of
 from ..models.preprocess import Preprocess, imagenet_preset
 from ..options.reading import MAX_PIXELS
 from .find import find_images

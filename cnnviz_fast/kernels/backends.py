@@ -1,4 +1,4 @@
-"""Stage 6 of 7: which backend draws, and why not another."""
+"""Backends: the implementations of the kernels, and the choice among them."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 class Backend:
     """One implementation of the kernel contract (see `kernels`).
 
-    name: as in the option `backend`.
-    module: the module of the kernels.
+    name: name in the option `backend`.
+    module: the module with the kernels.
     devices: types of torch device on which it takes maps; empty for all.
     strip_px: pixels of a strip: enough to keep the cost of starting one small (launches, or source rows that the
         strip above has enlarged too), and few enough for the working memory.
-    to_array: turns a tensor of these dtypes into what the kernels take.
-    dtypes: of maps that the kernels read; all others have to be widened to float32.
-    batches: whether render_strip and channel_range take the maps of several samples at once, (N, C, H, W); such a
-        render_strip needs no working memory either, and draws whole sheets.
+    to_array: turns a tensor of one of `dtypes` into what the kernels take.
+    dtypes: dtypes of maps that the kernels read; all others must be widened to float32.
+    batches: whether render_strip and channel_range take the maps of several samples at once, (N, C, H, W). Such a
+        render_strip needs no working memory, and draws whole sheets.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Backend:
         return importlib.import_module(f".{self.module}", __package__)
 
     def takes(self, device: str) -> bool:
-        """Tell whether maps on this type of device can be drawn."""
+        """Check whether maps on this type of device can be drawn."""
         return not self.devices or device in self.devices
 
     def readable(self, maps: torch.Tensor) -> torch.Tensor:
@@ -59,12 +59,13 @@ class Backend:
             maps: (...) real dtype. Not modified.
 
         Returns:
-            (...) of one of `dtypes`. `maps` itself where nothing had to change.
+            (...) of one of `dtypes`. `maps` itself if nothing had to change.
         """
         return maps if str(maps.dtype).removeprefix("torch.") in self.dtypes else maps.float()
 
 
 def _to_numpy(tensor: torch.Tensor) -> Any:
+    """Return a tensor on the CPU as a C-contiguous array."""
     return tensor.contiguous().numpy()
 
 
@@ -93,14 +94,14 @@ _PLACES = {"cpu": "the CPU", "cuda": "a CUDA device"}
 
 
 def missing(name: str, device: str = "cuda") -> str:
-    """Say why a backend cannot work on this machine, or "" where it can. Loads it to find out, and tries Triton.
+    """Return why a backend does not work on this machine, or "" if it does. Loads it to find out, and tries Triton.
 
     Args:
-        name: of the backend.
+        name: name of the backend.
         device: where Triton is tried: 'cuda' for the current device, 'cuda:1' for a certain one.
 
     Returns:
-        The reason, found once, but where memory was short: that may be over by the next time.
+        The reason. It is found once, unless memory was short, which is tried again the next time.
     """
     if name != "triton":
         return cannot_load(BACKENDS[name].module)
@@ -112,7 +113,7 @@ def missing(name: str, device: str = "cuda") -> str:
 
 @cache
 def _fails_on(device: str) -> str:
-    """Say why Triton cannot work on a device, or "" where it can; raises what says that memory was short."""
+    """Return why Triton does not work on a device, or "" if it does; raise the error if memory was short."""
     triton = BACKENDS["triton"]
     if not _sees_cuda():
         return "torch sees no CUDA device"
@@ -120,7 +121,7 @@ def _fails_on(device: str) -> str:
         return reason
     try:
         triton.kernels.trial(device)
-    except Exception as error:  # a missing C compiler, an old driver: whatever the first launch meets
+    except Exception as error:  # a missing C compiler, an old driver, or anything else
         if _is_full(device, error):
             raise
         return reason_of(error, named=True)
@@ -143,15 +144,15 @@ def _sees_cuda() -> bool:
 
 @cache
 def cannot_load(module: str) -> str:
-    """Say why a module of `kernels` cannot be loaded on this machine, or "" where it is now.
+    """Load a module of `kernels`, and return why that fails on this machine, or "" if it does not.
 
-    To be asked before workers start: each of them would wait for, or compile, the same.
+    Called before workers start: otherwise each of them would wait for the same module, or compile it.
     """
     if module in _compiling:
         _compiling.pop(module).wait()
     try:
         importlib.import_module(f".{module}", __package__)
-    except Exception as error:  # whatever a foreign package raises while it loads is the reason
+    except Exception as error:  # a foreign package may raise anything while it loads
         return reason_of(error, named=True)
     return ""
 
@@ -160,14 +161,14 @@ _compiling: dict[str, subprocess.Popen[bytes]] = {}
 
 
 def compile_ahead(name: str, module: str = BACKENDS["numba"].module) -> None:
-    """Let numba compile in the background, so that a first run does not wait for it once its model is loaded.
+    """Start to compile numba's kernels in the background, so that a first run does not wait for them.
 
-    Only where numba's cache holds nothing newer than the kernels. In a process of its own: in a thread it would fight
-    the loading model for the interpreter's lock, and both for Python's warning filters.
+    This is done only if numba's cache holds nothing newer than the kernels, and in a process of its own: a thread would
+    compete with the loading model for the interpreter's lock, and both would change Python's warning filters.
 
     Args:
         name: 'auto' or the name of the backend that will draw.
-        module: of the kernels that will be needed.
+        module: module of the kernels that will be needed.
     """
     source = Path(__file__).with_name(f"{module}.py")
     kernels = f"{__package__}.{module}"
@@ -176,20 +177,20 @@ def compile_ahead(name: str, module: str = BACKENDS["numba"].module) -> None:
     folder = Path(os.environ.get("NUMBA_CACHE_DIR") or source.parent / "__pycache__")
     newest = max((index.stat().st_mtime for index in folder.rglob(f"{source.stem}.*.nbi")), default=0.0)
     if newest < source.stat().st_mtime:
-        # `-c` looks for packages in the working folder first: there it has to find this very package.
+        # `-c` looks for packages in the working folder first, so it must find this very package there.
         command, silent = [sys.executable, "-c", f"import {kernels}"], subprocess.DEVNULL
         _compiling[module] = subprocess.Popen(command, cwd=source.parents[2], stdout=silent, stderr=silent)
 
 
 def choose(name: str, device: str) -> Backend:
-    """Pick the backend for maps on a device.
+    """Choose the backend for maps on a device.
 
     Args:
-        name: 'auto', or the backend wanted. Only 'auto' chooses; a named backend is used or refused.
+        name: 'auto', or the name of a backend, which is used or refused. Only 'auto' chooses.
         device: where the maps lie, such as 'cpu', 'cuda' or 'cuda:1'.
 
     Returns:
-        The backend. 'auto' is numba on the CPU and triton on CUDA where they work, and torch otherwise.
+        The backend. 'auto' is numba on the CPU and triton on CUDA if they work, and torch otherwise.
 
     Raises:
         BackendUnavailableError: the named backend does not work on this machine or on this device.
@@ -226,5 +227,5 @@ def _automatic(device: str) -> str:
 
 @cache
 def _log_fallback(reason: str) -> None:
-    """Say once that maps on CUDA are drawn the slower way."""
+    """Log once that maps on CUDA are drawn by the slower backend."""
     _LOG.warning("backend 'torch' draws maps on CUDA, since 'triton' does not work here: %s", reason)

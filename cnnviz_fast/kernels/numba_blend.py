@@ -1,4 +1,4 @@
-"""Kernels, numba: tiles over a photo. Part of the backend `numba_cpu`; a pixel is worked out in 64 bits."""
+"""Kernels, numba: tiles over a photo. Part of the backend `numba_cpu`; a pixel is computed in 64 bits."""
 
 from __future__ import annotations
 
@@ -26,17 +26,7 @@ def blend_strip(
     strip: Strip,
     out: NDArray[np.uint8],
 ) -> None:
-    """Colour a band of rows of a sheet, with a photo under every tile. Same result as reference.blend_strip.
-
-    Args:
-        index: (stop - start, width) uint8. What render_strip drew of these rows. Not modified.
-        colors: (256, 3) uint8. The palette.
-        weights: (256,) uint16, 0 to 256. The weight of each entry's colour over the photo, in 1/256.
-        photo: (tile_h, tile_w, 3) uint8, C-contiguous. What lies under every tile.
-        grid: the grid.
-        strip: first row of the sheet that `index` holds, and the row after the last, in px.
-        out: (stop - start, width, 3) uint8, C-contiguous. Every pixel is written; those of no tile in their own colour.
-    """
+    """Colour a band of rows of a sheet, with a photo under every tile. Same as `reference.blend_strip`."""
     _blend_strip(
         np.ascontiguousarray(index), _lanes_of(colors, weights), _lanes_of(colors, np.full_like(weights, 256)), photo,
         grid.count, grid.cols, grid.tile_h, grid.tile_w, grid.step_y, grid.step_x, grid.top, grid.left,
@@ -47,7 +37,7 @@ def blend_strip(
 def _lanes_of(colors: NDArray[np.uint8], weights: NDArray[np.uint16]) -> Lanes:
     """Pack what a pixel needs of its entry into 64 bits: weight * color + 128 of r, g, b, and 256 - weight, in 16 each.
 
-    So that one load and one multiplication make a pixel; no lane overflows, see reference.over.
+    One load and one multiplication then make a pixel. No lane overflows, see reference.over.
     """
     parts = np.empty((len(colors), 4), np.uint16)
     parts[:, :3] = weights[:, None] * colors + np.uint16(128)
@@ -79,7 +69,7 @@ def _blend_strip(
     count: int, grid_cols: int, tile_h: int, tile_w: int, step_y: int, step_x: int, top: int, left: int,
     start: int, out: Bytes,
 ) -> None:  # fmt: skip
-    """Colour the rows of the sheet from `start` on; `plain` is `lanes` with nothing under them."""
+    """Colour the rows of the sheet from `start` on; `plain` is `lanes` for pixels without a photo."""
     under, nothing = np.zeros(tile_w, np.uint64), np.zeros(index.shape[1], np.uint64)
     for y in range(len(index)):
         entries, line = index[y], out[y]

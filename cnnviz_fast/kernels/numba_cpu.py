@@ -1,7 +1,7 @@
 """Kernels, numba: the same result as `reference`, fused into one pass and compiled for the CPU at hand.
 
-The whole backend is found here; what measures channels stands in `numba_statistics`, what lays tiles over a photo in
-`numba_blend`. Every rounding of the reference is kept, so the planes are equal, not only close.
+All functions of the backend are found here; those that measure channels are defined in `numba_statistics`, the one that
+lays tiles over a photo in `numba_blend`. Every rounding of the reference is kept, so planes are equal, not only close.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 
 SHORT_RUN_PX = 6
-"""Average pixels of a tile between two source columns from which on spreading beats gathering."""
+"""Average pixels of a tile between two source columns, from which on spreading is faster than gathering."""
 
 
 def cache_folder() -> str:
-    """Return where the machine code is cached, or "" where no folder is writable."""
+    """Return where the machine code is cached, or "" if no folder is writable."""
     return str(_render_strip._cache.cache_path or "")
 
 
@@ -49,19 +49,7 @@ def render_strip(
     strip: Strip,
     out: NDArray[np.uint8],
 ) -> None:
-    """Draw a band of rows of a sheet. Same result as reference.render_strip.
-
-    Args:
-        maps: (C, H, W) float32, C-contiguous, finite or not. Not modified.
-        vmin: (C,) float32. Lower end of the range each channel is drawn on.
-        vmax: (C,) float32. Upper end; equal to `vmin` for a flat channel.
-        rows: where the rows of a tile sample the rows of a map.
-        cols: where the columns of a tile sample the columns of a map.
-        grid: the grid, with one tile a channel.
-        paint: which palette entry stands for what.
-        strip: first row of the sheet to draw, and the row after the last, in px.
-        out: (stop - start, width) uint8, C-contiguous. Every pixel is written.
-    """
+    """Draw a band of rows of a sheet. Same as `reference.render_strip`."""
     _render_strip(
         np.ascontiguousarray(maps), vmin, vmax,
         rows.index, rows.fraction, cols.index, cols.fraction,
@@ -75,7 +63,7 @@ def render_strip(
 def _normalize_row(
     maps: Floats, c: int, i: int, vmin: np.float32, vmax: np.float32, flat: np.float32, values: Floats
 ) -> bool:
-    """Bring row `i` of channel `c` into [0, 1] in `values`, (W,) float32; tell whether it holds a NaN then."""
+    """Bring row `i` of channel `c` into [0, 1] in `values`, (W,) float32; return whether it then holds a NaN."""
     half = np.float32(0.5) if np.isinf(vmax - vmin) else np.float32(1)
     low = vmin * half
     span = vmax * half - low
@@ -140,7 +128,7 @@ def _draw_line(
     col_index: NDArray[np.int32], col_fraction: Floats, runs: NDArray[np.int64], pitch: int, left: int,
     values: Floats, before: Floats, step: Floats, line: Floats,
 ) -> bool:  # fmt: skip
-    """Enlarge row `i` of channels first..last-1 along x into `line`, (width,) float32; tell whether it holds a NaN."""
+    """Enlarge row `i` of channels first..last-1 along x into `line`, (width,) float32; return whether it has a NaN."""
     bad = False
     for c in range(first, last):
         channel_bad = _normalize_row(maps, c, i, vmin[c], vmax[c], flat, values)
@@ -159,7 +147,7 @@ def _draw_line(
 def _blend_rows(line: Floats, step: Floats, fractions: Floats, scale: np.float32, out: NDArray[np.uint8]) -> None:
     """Write the output rows between two finite source rows: floor((line + fraction * step) * scale + 0.5).
 
-    Four rows at a time, so that a line is read from cache once for four rows written: 1.7 times as fast as row by row.
+    It writes four rows at a time, so that a line is read once for four rows: 1.7 times as fast as row by row.
     """
     half = np.float32(0.5)
     rows = len(fractions)
@@ -184,7 +172,7 @@ def _blend_rows(line: Floats, step: Floats, fractions: Floats, scale: np.float32
 def _blend_rows_with_nan(
     line: Floats, step: Floats, fractions: Floats, scale: np.float32, bad: np.uint8, out: NDArray[np.uint8]
 ) -> None:
-    """Do the same where a NaN is about: it shows as `bad`, unless its weight is 0."""
+    """Write the output rows between two source rows that hold NaN: it shows as `bad`, unless its weight is 0."""
     for y in range(len(fractions)):
         fraction = fractions[y]
         for x in range(len(line)):
@@ -258,7 +246,7 @@ def _render_strip(
             _blend_rows_with_nan(line, step, row_fraction[t : t + rows], scale, bad, target)
         else:
             _blend_rows(line, step, row_fraction[t : t + rows], scale, target)
-        # What the lines hold beside and between the tiles means nothing.
+        # Beside and between the tiles the lines hold no meaning.
         target[:, :left] = background
         target[:, left + (last - first - 1) * step_x + tile_w :] = background
         if step_x > tile_w:

@@ -1,7 +1,7 @@
-"""Kernels, numba: the one set of flags that all of them are compiled with.
+"""Kernels, numba: the one set of flags with which all of them are compiled.
 
-Serial and without the GIL: the engine's own workers run one strip each. No `fastmath`, which would change roundings and
-fold `isnan` to False; sums may be taken in another order where that makes them vector code.
+They are serial and release the GIL: each worker runs one strip. There is no `fastmath`, which would change roundings
+and replace `isnan` by False; only sums may be reordered, where that makes them vector code.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from numba import njit, types
 
 
 def compiled(signature: Any, reorder_sums: bool = False) -> Any:
-    """Compile with the flags that all kernels share; the signature makes it one compile, done at import.
+    """Return a decorator that compiles with the flags of all kernels, once, at import, for one signature.
 
-    The machine code is cached beside the kernel's file, or in the user's cache folder where that is not writable.
+    The machine code is cached beside the kernel's file, or in the user's cache folder if that is not writable.
 
     Args:
-        signature: types of the arguments and of the result, or a list of such.
-        reorder_sums: let sums be taken in another order.
+        signature: types of the arguments and of the result, or a list of these.
+        reorder_sums: allow sums in another order.
 
     Returns:
         The decorator.
@@ -28,7 +28,7 @@ def compiled(signature: Any, reorder_sums: bool = False) -> Any:
     def compile_function(function: Any) -> Any:
         try:
             return njit(signature, cache=True, **flags)(function)
-        except RuntimeError:  # numba finds no folder that it can write to: compile again in every process
+        except RuntimeError:  # numba finds no writable folder: compile again in every process
             return njit(signature, **flags)(function)
 
     return compile_function

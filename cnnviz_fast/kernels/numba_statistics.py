@@ -1,4 +1,4 @@
-"""Kernels, numba: what each channel holds. Part of the backend `numba_cpu`, and vector code throughout."""
+"""Kernels, numba: measure channels, in vector code. Part of the backend `numba_cpu`."""
 
 from __future__ import annotations
 
@@ -19,14 +19,7 @@ _LOWEST, _HIGHEST = np.finfo(np.float32).min.view(np.int32), np.finfo(np.float32
 
 
 def channel_range(maps: Floats) -> tuple[Floats, Floats]:
-    """Find the least and the greatest finite value of each channel. Same result as reference.channel_range.
-
-    Args:
-        maps: (C, H, W) float32, finite or not. Not modified.
-
-    Returns:
-        vmin, vmax: (C,) float32. NaN for a channel without a finite value.
-    """
+    """Find the least and the greatest finite value of each channel. Same as `reference.channel_range`."""
     vmin, vmax = np.empty(len(maps), np.float32), np.empty(len(maps), np.float32)
     flat = np.ascontiguousarray(maps).reshape(len(maps), -1)
     _channel_range(flat, flat.view(np.int32), vmin, vmax)
@@ -34,16 +27,7 @@ def channel_range(maps: Floats) -> tuple[Floats, Floats]:
 
 
 def channel_moments(maps: Floats) -> tuple[Doubles, Doubles, Doubles, Counts, Counts]:
-    """Measure what else a channel holds. Same result as reference.channel_moments, but for the order of summing.
-
-    Args:
-        maps: (C, H, W) float32, finite or not. Not modified.
-
-    Returns:
-        mean, std: (C,) float64. Of the finite values, std with divisor n; NaN for a channel without one.
-        zeros: (C,) float64. Share of the values that are 0.
-        nan, inf: (C,) int64. Number of NaN, and of infinities of either sign.
-    """
+    """Measure what else a channel holds. Same as `reference.channel_moments`, but sums are taken in another order."""
     count = len(maps)
     mean, std, zeros = np.empty(count), np.empty(count), np.empty(count)
     nan, inf = np.empty(count, np.int64), np.empty(count, np.int64)
@@ -61,7 +45,7 @@ def _key(bits: np.int32) -> np.int32:
 def _channel_range(maps: Floats, bits: NDArray[np.int32], vmin: Floats, vmax: Floats) -> None:
     """Fill `vmin` and `vmax`, each (C,) float32, for maps given as (C, H*W) float32 and as their bits.
 
-    Least and greatest of integers are vector code, ten times as fast as those of floats, among which NaN may be.
+    Minimum and maximum of integers are vector code, ten times as fast as those of floats with NaN.
     """
     for c in range(maps.shape[0]):
         least, greatest = np.int32(0x7FFFFFFF), np.int32(-0x80000000)
@@ -86,7 +70,7 @@ def _channel_range(maps: Floats, bits: NDArray[np.int32], vmin: Floats, vmax: Fl
     reorder_sums=True,
 )
 def _channel_moments(maps: Floats, mean: Doubles, std: Doubles, zeros: Doubles, nan: Counts, inf: Counts) -> None:
-    """Fill the five, each (C,), for maps given as (C, H*W) float32."""
+    """Fill the five results, each (C,), for maps given as (C, H*W) float32."""
     size = maps.shape[1]
     for c in range(maps.shape[0]):
         total, zero, not_finite, not_number = 0.0, 0, 0, 0

@@ -1,6 +1,6 @@
 """Kernels for the values of parameters, numba: everything that statistics and histograms need, in two passes.
 
-A sum that waits for the one before it takes 1.3 ns a value; LANES sums side by side become vector code.
+A single sum takes 1.3 ns for each value, since each addition waits for the last; LANES sums become vector code.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ Doubles = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 LANES = 16
-"""Partial results side by side. Measured, both passes together: 2.0 ns a value with 8 lanes, 1.5 with 16."""
+"""Number of partial results. Measured, both passes together: 2.0 ns for each value with 8 lanes, 1.5 with 16."""
 
 _VALUES = (read_only(float32, 1), read_only(float64, 1))
 _EDGES = read_only(float64, 1)
 
 
 def survey(values: NDArray[Any]) -> Doubles:
-    """Find what one look at values can tell.
+    """Find what one pass over values shows.
 
     Args:
         values: (N,) float32 or float64, C-contiguous, finite or not. Not modified.
 
     Returns:
-        (6,) float64: least and greatest finite value (inf and -inf where there is none), sum of the finite values,
-        number of zeros, of NaN, and of infinities of either sign. Where that sum overflows it is infinite.
+        (6,) float64: least and greatest finite value (inf and -inf if there is none), sum of the finite values,
+        number of zeros, of NaN, and of infinities of either sign. A sum that overflows is infinite.
     """
     found = np.empty(6)
     _survey(values, found)
@@ -39,16 +39,16 @@ def survey(values: NDArray[Any]) -> Doubles:
 
 
 def spread(values: NDArray[Any], mean: float, edges: Doubles) -> tuple[float, Counts]:
-    """Find how values lie about their mean and in the bins of a histogram.
+    """Measure how values lie about their mean and in the bins of a histogram.
 
     Args:
         values: (N,) float32 or float64, C-contiguous, each finite and in [edges[0], edges[-1]]. Not modified.
-        mean: of all values of the parameter.
-        edges: (bins + 1,) float64, of equal width but for rounding: each within half a bin of its exact place.
+        mean: mean of all values of the parameter.
+        edges: (bins + 1,) float64, of equal width but for rounding: each within half a bin of its exact position.
 
     Returns:
         The sum of squared distances from the mean, and the counts, (bins,) int64. Bin k holds
-        edges[k] <= value < edges[k + 1], the last one also its upper edge: numpy.histogram's rule.
+        edges[k] <= value < edges[k + 1], the last one also its upper edge, as in numpy.histogram.
     """
     squares, counts = np.zeros(LANES), np.zeros((LANES, len(edges) - 1), np.int64)
     _spread(values, mean, edges, squares, counts)
@@ -70,7 +70,7 @@ def _look(value: float, j: int, low: Doubles, high: Doubles, total: Doubles, zer
 @compiled([types.void(array, _LINE) for array in _VALUES])
 def _survey(values: NDArray[Any], found: Doubles) -> None:
     """Fill `found`, (6,) float64."""
-    # The usual case first: NaN fails both comparisons, and what is not finite shows in the sum.
+    # The usual case first: NaN fails both comparisons, and the sum shows whether all values are finite.
     low, high, total, zeros = np.full(LANES, np.inf), np.full(LANES, -np.inf), np.zeros(LANES), np.zeros(LANES)
     whole = len(values) - len(values) % LANES
     for start in range(0, whole, LANES):
@@ -100,7 +100,7 @@ def _sort_in(
 
     Formula:
         k = floor((value - low) * bins / (high - low)) is off by one bin at most, and only beside an edge: comparing
-        with the two edges of bin k puts it right. Unsigned, since numba would test a signed index for wrapping round.
+        with the two edges of bin k corrects it. Unsigned, since numba tests signed indices for negative ones.
     """
     distance = value - mean
     squares[j] += distance * distance

@@ -1,4 +1,4 @@
-"""Kernels, reference: the definition of every pixel. numpy and plain loops, no cleverness; slow on purpose."""
+"""Kernels, reference: the definition of every pixel, in numpy and plain loops; slow on purpose."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def normalize(value: np.float32, vmin: np.float32, vmax: np.float32, flat: float
     """Bring one value of a map into [0, 1].
 
     Args:
-        value: of the map, finite or not.
+        value: a value of the map, finite or not.
         vmin: lower end of the channel's range.
         vmax: upper end; equal to `vmin` for a flat channel.
         flat: the normalised value of a flat channel.
@@ -75,8 +75,8 @@ def normalize(value: np.float32, vmin: np.float32, vmax: np.float32, flat: float
         The value in [0, 1], or NaN.
 
     Formula:
-        (value - vmin) / (vmax - vmin), clamped; `flat` where vmin = vmax; NaN where the value is not finite.
-        Where vmax - vmin overflows float32, all three are halved first.
+        (value - vmin) / (vmax - vmin), clamped; `flat` if vmin = vmax; NaN if the value is not finite.
+        If vmax - vmin overflows float32, all three are halved first.
     """
     if not math.isfinite(value):
         return np.float32(np.nan)
@@ -89,23 +89,23 @@ def normalize(value: np.float32, vmin: np.float32, vmax: np.float32, flat: float
 
 
 def blend(before: np.float32, after: np.float32, fraction: np.float32) -> np.float32:
-    """Interpolate between two neighbours; one whose weight is 0 takes no part, not even as NaN."""
+    """Interpolate between two neighbours; a neighbour with weight 0 has no effect, even if it is NaN."""
     return before if fraction == 0 else np.float32(before + fraction * (after - before))
 
 
 def pixel(values: Floats, y: int, x: int, fraction_y: np.float32, fraction_x: np.float32, paint: Paint) -> int:
-    """Work out the palette entry of one pixel of a tile.
+    """Compute the palette entry of one pixel of a tile.
 
     Args:
         values: (H, W) float32, in [0, 1] or NaN. A normalised map.
-        y: source row at or before the sample; `x` likewise for columns.
+        y: source row at or before the sample.
         x: source column at or before the sample.
-        fraction_y: how far the sample lies towards the next row; `fraction_x` likewise for columns.
-        fraction_x: how far the sample lies towards the next column.
-        paint: which palette entry stands for what.
+        fraction_y: how far the sample lies towards the next row, 0 to 1.
+        fraction_x: how far the sample lies towards the next column, 0 to 1.
+        paint: what the palette entries stand for.
 
     Returns:
-        floor(v * (levels - 1) + 0.5), or the `bad` entry where v is NaN.
+        floor(v * (levels - 1) + 0.5), or the `bad` entry if v is NaN.
     """
     below, right = min(y + 1, values.shape[0] - 1), min(x + 1, values.shape[1] - 1)
     top = blend(values[y, x], values[y, right], fraction_x)
@@ -131,12 +131,12 @@ def render_strip(
 
     Args:
         maps: (C, H, W) float32, finite or not. Not modified.
-        vmin: (C,) float32. Lower end of the range each channel is drawn on.
+        vmin: (C,) float32. Lower end of the range on which each channel is drawn.
         vmax: (C,) float32. Upper end; equal to `vmin` for a flat channel.
         rows: where the rows of a tile sample the rows of a map.
         cols: where the columns of a tile sample the columns of a map.
-        grid: the grid, with one tile a channel.
-        paint: which palette entry stands for what.
+        grid: the grid, with one tile for each channel.
+        paint: what the palette entries stand for.
         strip: first row of the sheet to draw, and the row after the last, in px.
         out: (stop - start, width) uint8, C-contiguous. Every pixel is written.
 
@@ -161,7 +161,7 @@ def render_strip(
 
 
 def over(weight: int, color: int, under: int) -> int:
-    """Lay a colour over another, each a component of 0 to 255, by its weight of 0 to 256.
+    """Lay one colour component over another, each 0 to 255, by a weight of 0 to 256.
 
     Formula:
         (weight * color + (256 - weight) * under) / 256, rounded half up: exact in integers, and below 2^16.
@@ -181,13 +181,13 @@ def blend_strip(
     """Colour a band of rows of a sheet, with a photo under every tile.
 
     Args:
-        index: (stop - start, width) uint8. What render_strip drew of these rows. Not modified.
+        index: (stop - start, width) uint8. What render_strip drew for these rows. Not modified.
         colors: (256, 3) uint8. The palette.
-        weights: (256,) uint16, 0 to 256. The weight of each entry's colour over the photo, in 1/256.
+        weights: (256,) uint16, 0 to 256. Weight of each entry's colour over the photo, in 1/256.
         photo: (tile_h, tile_w, 3) uint8, C-contiguous. What lies under every tile.
         grid: the grid.
         strip: first row of the sheet that `index` holds, and the row after the last, in px.
-        out: (stop - start, width, 3) uint8, C-contiguous. Every pixel is written; those of no tile in their own colour.
+        out: (stop - start, width, 3) uint8, C-contiguous. Every pixel is written, outside tiles without a photo.
     """
     start, stop = strip
     for y, x in np.ndindex(index.shape):

@@ -1,4 +1,4 @@
-"""Kernels, torch: the same result as `reference` from batched tensor operations, on any device torch runs on."""
+"""Kernels, torch: the same result as `reference` from batched tensor operations, on any device of torch."""
 
 from __future__ import annotations
 
@@ -12,14 +12,7 @@ if TYPE_CHECKING:
 
 
 def channel_range(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Find the least and the greatest finite value of each channel. Same result as reference.channel_range.
-
-    Args:
-        maps: (C, H, W) float32, any device, finite or not. Not modified.
-
-    Returns:
-        vmin, vmax: (C,) float32 on the device of `maps`. NaN for a channel without a finite value.
-    """
+    """Find the least and the greatest finite value of each channel. Same as `reference.channel_range`, in tensors."""
     finite = maps.isfinite()
     empty = ~finite.any(dim=2).any(dim=1)
     vmin = maps.where(finite, torch.inf).amin(dim=(1, 2)).masked_fill(empty, torch.nan)
@@ -30,15 +23,9 @@ def channel_range(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def channel_moments(
     maps: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Measure what else a channel holds. Same result as reference.channel_moments, but for the order of summing.
+    """Measure what else a channel holds. Same as `reference.channel_moments`, in tensors.
 
-    Args:
-        maps: (C, H, W) float32, any device, finite or not. Not modified.
-
-    Returns:
-        mean, std: (C,) float64. Of the finite values, std with divisor n; NaN for a channel without one.
-        zeros: (C,) float64. Share of the values that are 0.
-        nan, inf: (C,) int64. Number of NaN, and of infinities of either sign. On MPS float32 stands for float64.
+    Sums are taken in another order. On MPS results are float32 instead of float64.
     """
     flat = maps.flatten(1)
     wide = widest(maps)
@@ -61,13 +48,13 @@ def widest(maps: torch.Tensor) -> torch.dtype:
         maps: (...) float32.
 
     Returns:
-        float64, in which positions beyond 2^24, sums and squares are exact or nearly so; float32 on MPS.
+        float64, in which positions beyond 2^24 are exact, and sums and squares nearly so; float32 on MPS.
     """
     return torch.float32 if maps.device.type == "mps" else torch.float64
 
 
 def _unit(values: torch.Tensor) -> torch.Tensor:
-    """Return what each channel of (C, V) `values` is summed in units of, (C, 1): float32 has no room for squares."""
+    """Return the unit in which each channel of (C, V) `values` is summed, (C, 1): squares may exceed float32."""
     if values.dtype == torch.float64:
         return values.new_ones(1, 1)
     largest = values.abs().amax(dim=1, keepdim=True)
@@ -75,16 +62,16 @@ def _unit(values: torch.Tensor) -> torch.Tensor:
 
 
 def normalize(maps: torch.Tensor, vmin: torch.Tensor, vmax: torch.Tensor, flat: float) -> torch.Tensor:
-    """Bring maps into [0, 1], NaN where a value is not finite. Same result as reference.normalize.
+    """Bring maps into [0, 1], each value as `reference.normalize` does.
 
     Args:
-        maps: (C, H, W) float32. Not modified.
+        maps: (C, H, W) float32, finite or not. Not modified.
         vmin: (C,) float32. Lower end of each channel's range.
         vmax: (C,) float32. Upper end; equal to `vmin` for a flat channel.
-        flat: the value of a flat channel.
+        flat: the normalised value of a flat channel.
 
     Returns:
-        (C, H, W) float32.
+        (C, H, W) float32, in [0, 1] or NaN.
     """
     low, high = vmin[:, None, None], vmax[:, None, None]
     half = torch.where((high - low).isinf(), 0.5, 1.0).to(maps.dtype)
@@ -94,7 +81,7 @@ def normalize(maps: torch.Tensor, vmin: torch.Tensor, vmax: torch.Tensor, flat: 
 
 
 def blend(before: torch.Tensor, after: torch.Tensor, fraction: torch.Tensor) -> torch.Tensor:
-    """Interpolate between neighbours; one whose weight is 0 takes no part. Same result as reference.blend."""
+    """Interpolate between neighbours. Same as `reference.blend` for every element of tensors."""
     return torch.where(fraction == 0, before, before + fraction * (after - before))
 
 
@@ -109,18 +96,9 @@ def render_strip(
     strip: Strip,
     out: Any,
 ) -> None:
-    """Draw a band of rows of a sheet. Same result as reference.render_strip.
+    """Draw a band of rows of a sheet. Same as `reference.render_strip`, in tensors on any device.
 
-    Args:
-        maps: (C, H, W) float32, any device, finite or not. Not modified.
-        vmin: (C,) float32. Lower end of the range each channel is drawn on.
-        vmax: (C,) float32. Upper end; equal to `vmin` for a flat channel.
-        rows: where the rows of a tile sample the rows of a map.
-        cols: where the columns of a tile sample the columns of a map.
-        grid: the grid, with one tile a channel.
-        paint: which palette entry stands for what.
-        strip: first row of the sheet to draw, and the row after the last, in px.
-        out: (stop - start, width) uint8, C-contiguous, a numpy array or a tensor on any device. Every pixel is written.
+    `out` may be a numpy array or a tensor on any device.
     """
     start, stop = strip
     band = torch.full((stop - start, grid.width), paint.background, dtype=torch.uint8, device=maps.device)
@@ -152,18 +130,9 @@ def blend_strip(
     strip: Strip,
     out: Any,
 ) -> None:
-    """Colour a band of rows of a sheet, with a photo under every tile. Same result as reference.blend_strip.
+    """Colour a band of rows of a sheet, with a photo under every tile. Same as `reference.blend_strip`.
 
-    Args:
-        index: (stop - start, width) uint8, a numpy array or a tensor on any device. What render_strip drew of these
-            rows. Not modified.
-        colors: (256, 3) uint8. The palette.
-        weights: (256,) uint16, 0 to 256. The weight of each entry's colour over the photo, in 1/256.
-        photo: (tile_h, tile_w, 3) uint8, C-contiguous. What lies under every tile.
-        grid: the grid.
-        strip: first row of the sheet that `index` holds, and the row after the last, in px.
-        out: (stop - start, width, 3) uint8, C-contiguous, a numpy array or a tensor on any device. Every pixel is
-            written; those of no tile in their own colour.
+    The work is done on the device of `index`. Each array may be a numpy array or a tensor on any device.
     """
     plane = torch.as_tensor(index)
     table, weight_of, under = (

@@ -1,4 +1,4 @@
-"""Kernel for distributions, torch: the same counts as `numba_sketch`, on any device."""
+"""Kernels for distributions, torch: the same counts as `numba_sketch`, on any device."""
 
 from __future__ import annotations
 
@@ -6,16 +6,7 @@ import torch
 
 
 def count(values: torch.Tensor, pages: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-    """Count each channel's values in the buckets of those octaves that have a page. Same result as numba_sketch.count.
-
-    Args:
-        values: (C, n) float32, any device, finite or not. Not modified.
-        pages: (512,) int64, on that device. Where in `counts` the 64 buckets of an octave begin; -1 for no page.
-        counts: (C, 64 * number of pages) int64, contiguous, on that device. Added to.
-
-    Returns:
-        (512,) bool, on that device. Octaves without a page that values lie in; those were not counted.
-    """
+    """Count each channel's values in the buckets of octaves with a page. Same as `numba_sketch.count`, in tensors."""
     bits = values.view(torch.int32)
     octave = ((bits >> 23) & 511).to(torch.int64)
     page = pages[octave]

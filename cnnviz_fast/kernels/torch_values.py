@@ -1,4 +1,4 @@
-"""Kernels for the values of parameters, torch: the same results as `numba_values`, for any edges, on any device."""
+"""Kernels for the values of parameters, torch: the same results as `numba_values`, on any device."""
 
 from __future__ import annotations
 
@@ -6,14 +6,9 @@ import torch
 
 
 def survey(values: torch.Tensor) -> torch.Tensor:
-    """Find what one look at values can tell. Same result as numba_values.survey, but for the order of summing.
+    """Find what one pass over values shows. Same as `numba_values.survey`, in tensors.
 
-    Args:
-        values: (N,) float32 or float64, any device, finite or not. Not modified.
-
-    Returns:
-        (6,) float64 on the device of `values`: least and greatest finite value (inf and -inf where there is none), sum
-        of the finite values, number of zeros, of NaN, and of infinities of either sign.
+    Sums are taken in another order.
     """
     wide = values.double()
     finite = wide.isfinite()
@@ -29,16 +24,9 @@ def survey(values: torch.Tensor) -> torch.Tensor:
 
 
 def spread(values: torch.Tensor, mean: float, edges: torch.Tensor) -> tuple[float, torch.Tensor]:
-    """Find how values lie about their mean and in the bins of a histogram. Same result as numba_values.spread.
+    """Measure how values lie about their mean and in bins of a histogram. Same as `numba_values.spread`, in tensors.
 
-    Args:
-        values: (N,) float32 or float64, any device, each finite and in [edges[0], edges[-1]]. Not modified.
-        mean: of all values of the parameter.
-        edges: (bins + 1,) float64, ascending; unlike numba's, they may repeat and be of unequal width.
-
-    Returns:
-        The sum of squared distances from the mean, and the counts, (bins,) int64. Bin k holds
-        edges[k] <= value < edges[k + 1], the last one also its upper edge: numpy.histogram's rule.
+    `edges` need only be ascending: they may repeat, and bins may have unequal width.
     """
     wide = values.double()
     bins = len(edges) - 1

@@ -1,7 +1,7 @@
 """Kernels, Triton: the same result as `reference`, each in one pass over a GPU's memory, on the current stream.
 
-This is the CPU's side: it cuts the work and launches `triton_programs`, which do it. There are few configurations and
-no tuning at run time, so what was compiled once comes out of Triton's disk cache from then on.
+This is the host's side: it cuts the work and launches the programs of `triton_programs`. There are few configurations
+and no tuning at run time, so programs are compiled once and then come from Triton's cache on disk.
 """
 
 from __future__ import annotations
@@ -16,36 +16,32 @@ from ..kernels import Paint
 from . import triton_programs as programs
 
 BLOCK_PX = 256
-"""Columns of a program that draws, which is one warp: its lanes store 8 px at once, and share the cost of a row."""
+"""Columns of a program that draws, which is one warp: each lane stores 8 px at once; all share the cost of a row."""
 
 LEAST_ROWS, MOST_ROWS = 8, 128
-"""Rows of a program that draws. Counted in instructions for sm_90, drawing a row costs 9 a pixel, and each row of the
-maps that the program comes to, 79 and 5 more."""
+"""Rows of a program that draws. In instructions for sm_90, drawing a row costs 9 for each pixel, and each row of the
+maps that the program loads costs 79, and 5 more."""
 
 PROGRAMS = 2048
-"""Smaller sheets are cut into fewer rows to reach so many programs. At the 210 registers that they take on sm_90, the
-132 multiprocessors of an H200 hold 9 each, 1188 at once."""
+"""Programs to reach: smaller sheets are cut into fewer rows for it. A program takes 210 registers on sm_90, so the 132
+multiprocessors of an H200 hold 9 each, 1188 at once."""
 
 CHANNELS, VALUES = 8, 64
-"""What a program that measures reads at once: 256 bytes a channel of contiguous maps, or 32 a value of channels-last
-ones, which is the least that memory delivers. Twice the values spill registers on sm_80."""
+"""What a program that measures reads at once: of contiguous maps 256 bytes for each channel, of channels-last maps 32
+bytes for each value, the least that memory delivers. Twice as many values spill registers on sm_80."""
 
 SPAN = 256 * VALUES
-"""Values of a channel that one program measures; of channels that hold more, the parts are put together afterwards."""
+"""Values of a channel that one program measures. Larger channels are measured in parts, which are then combined."""
 
 FLAGS: dict[str, Any] = {"enable_fp_fusion": False}
-"""Every operation rounds on its own as in the reference: a fused multiply-add would round once instead of twice."""
+"""Every operation rounds separately, as in the reference: a fused multiply-add would round once instead of twice."""
 
 
 def channel_range(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Find the least and the greatest finite value of each channel. Same result as reference.channel_range.
+    """Find the least and the greatest finite value of each channel. Same as `reference.channel_range`, on CUDA.
 
-    Args:
-        maps: (C, H, W) float32, float16 or bfloat16, on CUDA, any strides, finite or not; or (N, C, H, W), the maps of
-            several samples. Not modified.
-
-    Returns:
-        vmin, vmax: (C,) float32, or (N, C), on the device of `maps`. NaN for a channel without a finite value.
+    `maps` may be float16 or bfloat16 too and have any strides. It may be (N, C, H, W), the maps of several samples; the
+    results are then (N, C).
     """
     ends = torch.float32, torch.float32
     vmin, vmax = _measure(programs.range_block, maps.flatten(-2), ends)
@@ -57,15 +53,9 @@ def channel_range(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def channel_moments(
     maps: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Measure what else a channel holds. Same result as reference.channel_moments, but for the order of summing.
+    """Measure what else a channel holds. Same as `reference.channel_moments`, on CUDA.
 
-    Args:
-        maps: (C, H, W) float32, float16 or bfloat16, on CUDA, any strides, finite or not. Not modified.
-
-    Returns:
-        mean, std: (C,) float64. Of the finite values, std with divisor n; NaN for a channel without one.
-        zeros: (C,) float64. Share of the values that are 0.
-        nan, inf: (C,) int64. Number of NaN, and of infinities of either sign.
+    Sums are taken in another order. `maps` may be float16 or bfloat16 too and have any strides.
     """
     flat = maps.flatten(1)
     found = _measure(programs.sums_block, flat, (torch.float64, torch.int32, torch.int32, torch.int32))
@@ -87,21 +77,12 @@ def render_strip(
     strip: Strip,
     out: Any,
 ) -> None:
-    """Draw a band of rows of a sheet, or of N sheets. Same result as reference.render_strip for each of them.
+    """Draw a band of rows of a sheet, or of N sheets. Same as `reference.render_strip` for each of them, on CUDA.
 
-    Args:
-        maps: (C, H, W) float32, float16 or bfloat16, on CUDA, any strides, finite or not; or (N, C, H, W), the maps of
-            several samples. Not modified.
-        vmin: (C,) float32, or (N, C). Lower end of the range each channel is drawn on.
-        vmax: (C,) float32, or (N, C). Upper end; equal to `vmin` for a flat channel.
-        rows: where the rows of a tile sample the rows of a map.
-        cols: where the columns of a tile sample the columns of a map.
-        grid: the grid, with one tile a channel.
-        paint: which palette entry stands for what.
-        strip: first row of the sheet to draw, and the row after the last, in px.
-        out: (stop - start, width) uint8, C-contiguous, a numpy array or a tensor; or (N, stop - start, width), each
-            sample's rows C-contiguous and samples any number of rows apart. A tensor on the device of `maps` is
-            written in place, without waiting for it. Every pixel is written.
+    `maps` may be float16 or bfloat16 too and have any strides. For N sheets `maps` is (N, C, H, W), the ranges are
+    (N, C) and `out` is (N, stop - start, width): the rows of each sample C-contiguous, and samples any number of rows
+    apart. `out` may be a numpy array or a tensor. A tensor on the device of `maps` is written in place, without waiting
+    for it.
     """
     target = torch.as_tensor(out)
     plane = _there(target, maps.device)
@@ -128,18 +109,9 @@ def blend_strip(
     strip: Strip,
     out: Any,
 ) -> None:
-    """Colour a band of rows of a sheet, with a photo under every tile. Same result as reference.blend_strip.
+    """Colour a band of rows of a sheet, with a photo under every tile. Same as `reference.blend_strip`, on CUDA.
 
-    Args:
-        index: (stop - start, width) uint8, a numpy array or a tensor on any device. What render_strip drew of these
-            rows. Not modified.
-        colors: (256, 3) uint8. The palette.
-        weights: (256,) uint16, 0 to 256. The weight of each entry's colour over the photo, in 1/256.
-        photo: (tile_h, tile_w, 3) uint8, C-contiguous. What lies under every tile.
-        grid: the grid.
-        strip: first row of the sheet that `index` holds, and the row after the last, in px.
-        out: (stop - start, width, 3) uint8, C-contiguous, a numpy array or a tensor on any device. Every pixel is
-            written; those of no tile in their own colour.
+    Each array may be a numpy array or a tensor on any device.
     """
     drawn, target = torch.as_tensor(index), torch.as_tensor(out)
     home = drawn.device if drawn.is_cuda or not torch.cuda.is_available() else torch.device("cuda")
@@ -153,13 +125,13 @@ def blend_strip(
 
 
 def trial(device: str = "cuda") -> None:
-    """Measure and draw a tiny sheet, and raise whatever Triton does where it cannot.
+    """Measure and draw a tiny sheet, and raise the error of Triton if it does not work.
 
-    Its first run on a machine compiles a launcher by the C compiler, and every program by the tools that it brings:
-    here those for contiguous float32 maps, which most sheets need in any case.
+    The first run on a machine compiles a launcher with the C compiler, and the programs with Triton's own tools: those
+    for contiguous float32 maps, which most sheets need anyway.
 
     Args:
-        device: where to do it.
+        device: the device to try.
 
     Raises:
         RuntimeError: the entries drawn are wrong.
@@ -177,14 +149,14 @@ def trial(device: str = "cuda") -> None:
 def _measure(
     program: Any, flat: torch.Tensor, dtypes: tuple[torch.dtype, ...], *known: torch.Tensor
 ) -> list[torch.Tensor]:
-    """Run a program that measures over (C, values), or (N, C, values); return what it found of each part.
+    """Run a program that measures (C, values), or (N, C, values), in parts.
 
-    That is (N * C, parts) of each of `dtypes`.
+    It returns the results of all parts, (N * C, parts) of each of `dtypes`.
     """
     batch = flat if flat.ndim == 3 else flat[None]
     samples, per_sample, size = batch.shape
     count, parts = samples * per_sample, -(-size // SPAN)
-    # The stride of a single sample says nothing: 0 leaves loads as wide as the other strides let them be.
+    # The stride of a single sample does not matter: with 0 loads are as wide as the other strides allow.
     strides = (batch.stride(0) if samples > 1 else 0, *flat.stride()[-2:])
     found = [torch.empty(count, parts, dtype=dtype, device=flat.device) for dtype in dtypes]
     with torch.cuda.device(flat.get_device()):
@@ -196,7 +168,7 @@ def _measure(
 
 
 def _cut(grid: Grid, strip: Strip, columns: int, samples: int = 1) -> programs.Cut:
-    """Cut a strip of each sheet into programs; `columns` is how many values a row of what they write has."""
+    """Cut a strip of each sheet into programs; `columns` is the number of values in a row of what they write."""
     start, stop = strip
     blocks = -(-columns // BLOCK_PX)
     rows = min(MOST_ROWS, max(LEAST_ROWS, samples * (stop - start) * blocks // PROGRAMS))
@@ -212,9 +184,8 @@ def _cut(grid: Grid, strip: Strip, columns: int, samples: int = 1) -> programs.C
 def _uploaded(positions: Positions, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the index and the fraction of sampling positions on the device, sent there on first use.
 
-    Each stream has copies of its own, which its later work follows in any case: nothing has to wait. They lie in memory
-    that torch gives out again in the order of that stream, once the positions are gone. None can be sent while a CUDA
-    graph is captured.
+    Each stream has its own copies, so nothing has to wait: its later work follows them anyway. Once the positions are
+    gone, torch reuses their memory in the order of that stream. They cannot be sent while a CUDA graph is captured.
     """
     if device.type != "cuda":
         return _sent(positions.index, device), _sent(positions.fraction, device)
@@ -230,10 +201,10 @@ _copies: WeakKeyDictionary[Positions, _Copies] = WeakKeyDictionary()
 
 
 def _there(target: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Return `target` where it lies on the device, and otherwise memory on the device that will be copied to it."""
+    """Return `target` if it lies on the device; otherwise memory on the device, which the caller copies to `target`."""
     return target if target.device == device else torch.empty_like(target, device=device)
 
 
 def _sent(array: Any, device: torch.device) -> torch.Tensor:
-    """Return an array on the device. The CPU does not wait: what is not pinned is copied before the call returns."""
+    """Return an array on the device, without waiting for it. Memory that is not pinned is copied before the return."""
     return torch.as_tensor(array).to(device, non_blocking=True)

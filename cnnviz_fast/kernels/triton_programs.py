@@ -1,12 +1,12 @@
 """Kernels, Triton: the programs that run on the GPU. `triton_gpu` cuts the work into them and launches them.
 
-Every program that draws owns a block of columns of the sheet, whatever tiles they belong to, and some rows below each
-other within one row of cells: nothing is wasted on small tiles, and gaps are written in the same pass. A row of the
-maps is normalised and enlarged along x once, and only blended with the next one for each row drawn. Several sheets of
-one layout are drawn in one launch, each by programs of its own.
+Every program that draws has a block of columns of the sheet, whatever tiles they belong to, and some adjacent rows
+within one row of cells. So small tiles waste nothing, and gaps are written in the same pass. A row of the maps is
+normalised and enlarged along x once; for each row drawn it is only blended with the next one. Several sheets with the
+same grid are drawn in one launch, each by its own programs.
 
-Roundings are those of the reference: divisions are `div_rn`, and no multiplication is fused with an addition (which is
-up to the launch, see `triton_gpu`). Offsets into memory are int64.
+Roundings are those of the reference: divisions are `div_rn`, and no multiplication is fused with an addition (a flag of
+the launch, see `triton_gpu`). Offsets into memory are int64.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import triton.language as tl
 
 
 class Cut(NamedTuple):
-    """How a strip of a sheet is cut into programs. Plain integers, in px where they are lengths.
+    """How a strip of a sheet is cut into programs. Plain integers; lengths are in px.
 
-    count, cols, tile_h, tile_w, step_y, step_x, top, left: of the Grid.
+    count, cols, tile_h, tile_w, step_y, step_x, top, left: as in the Grid.
     start, stop: rows of the sheet that make the strip.
-    first_cell: row of cells in which `start` lies; below 0 above the grid.
-    cells: rows of cells that the strip touches.
+    first_cell: row of cells in which `start` lies; negative above the grid.
+    cells: number of rows of cells that the strip touches.
     rows: most rows that a program draws.
-    segments: programs below each other in a row of cells.
-    blocks: programs beside each other.
-    samples: sheets to draw.
+    segments: number of programs below each other in a row of cells.
+    blocks: number of programs beside each other.
+    samples: number of sheets to draw.
     """
 
     count: int
@@ -49,15 +49,15 @@ class Cut(NamedTuple):
 
     @property
     def grid(self) -> tuple[int]:
-        """Number of programs. One axis: the others hold no more than 65,535."""
+        """Return the number of programs, on one axis: the others hold no more than 65,535."""
         return (self.samples * self.cells * self.segments * self.blocks,)
 
 
 @triton.jit
 def _rows_of(cut):
-    """Return the sample and the row of cells of this program, in which row of the strip they start, and what to draw.
+    """Return the sample and the row of cells of this program, the row of the strip where they start, and what to draw.
 
-    What to draw is the first of the rows of cells, counted from their top, and the one after the last.
+    What to draw is the first row, counted from the top of the row of cells, and the row after the last.
     """
     band = tl.program_id(0) // cut.blocks
     sample = band // (cut.cells * cut.segments)
@@ -73,7 +73,7 @@ def _rows_of(cut):
 
 @triton.jit
 def _columns_of(cut, cell, x):
-    """Return the channel and the column of its tile that columns of the sheet show, and whether they show any."""
+    """Return the channel and the column of its tile for columns of the sheet, and whether they belong to a tile."""
     x = x - cut.left
     col = x // cut.step_x
     x_in_tile = x - col * cut.step_x
@@ -84,7 +84,7 @@ def _columns_of(cut, cell, x):
 
 @triton.jit
 def _normalized(at, inside, low, high, half, flat):
-    """Load values and bring them into [0, 1]; NaN where they are not finite, and outside. See reference.normalize."""
+    """Load values and bring them into [0, 1]; NaN if they are not finite, or outside. See reference.normalize."""
     value = tl.load(at, mask=inside, other=float("nan")).to(tl.float32)
     share = tl.div_rn(value * half - low * half, high * half - low * half)
     share = tl.minimum(tl.maximum(share, 0.0), 1.0)
@@ -94,7 +94,7 @@ def _normalized(at, inside, low, high, half, flat):
 
 @triton.jit
 def _blended(before, step, fraction):
-    """Interpolate towards before + step; a neighbour whose weight is 0 takes no part. See reference.blend."""
+    """Interpolate towards before + step; a neighbour with weight 0 has no effect. See reference.blend."""
     return tl.where(fraction == 0, before, before + fraction * step)
 
 
@@ -105,13 +105,13 @@ def _line(
 ):  # fmt: skip
     """Enlarge a row of the maps along x.
 
-    What a column needs is read again for each of them: kept meanwhile, it would fill the registers.
+    The data of a column is read again for each row: kept, it would fill the registers.
     """
     low, high = tl.load(vmin + channel, mask=inside, other=0), tl.load(vmax + channel, mask=inside, other=1)
     half = tl.where(tl.abs(high - low) == float("inf"), 0.5, 1.0)
     col = tl.load(col_index + x, mask=inside, other=0)
     fraction = tl.load(col_fraction + x, mask=inside, other=0)
-    # What holds for the whole row comes first: added last, ptxas 13.4 spills registers on sm_100.
+    # The offset of the whole row is added first: added last, ptxas 13.4 spills registers on sm_100.
     at = (maps + row.to(tl.int64) * stride_h) + (channel.to(tl.int64) * stride_c + col.to(tl.int64) * stride_w)
     left = _normalized(at, inside, low, high, half, flat)
     right = _normalized(at + tl.where(col + 1 < map_width, stride_w, 0), inside, low, high, half, flat)
@@ -120,10 +120,10 @@ def _line(
 
 @triton.jit
 def _course(before, after, fraction, odd):
-    """Return where a column starts between two rows of the maps, and how far it goes: `odd` and 0 if it has no value.
+    """Return the value of a column at a row of the maps, and its step to the next row: `odd` and 0 without a value.
 
-    A neighbour whose weight is 0 takes no part, as in reference.blend. All this holds for as many rows of the sheet as
-    lie between the two, each of which then takes a multiplication and an addition.
+    A neighbour with weight 0 has no effect, as in reference.blend. The result holds for all rows of the sheet between
+    the two, each of which then takes a multiplication and an addition.
     """
     step = tl.where(fraction == 0, 0.0, after - before)
     known = (before == before) & (step == step)
@@ -142,8 +142,8 @@ def render_block(
 ):  # fmt: skip
     """Draw BLOCK columns of some rows of a strip of a sheet.
 
-    `bad` and `background` are the values that become those entries, and `blank` is the entry of the background itself.
-    In `out` the sheets lie `sheet_rows` rows apart.
+    `bad` and `background` are the values that become those entries; `blank` is the entry of the background itself. In
+    `out` the sheets lie `sheet_rows` rows apart.
     """
     sample, cell, origin, first, last = _rows_of(cut)
     start = (tl.program_id(0) % cut.blocks) * BLOCK
@@ -157,7 +157,7 @@ def render_block(
     top = sample.to(tl.int64) * sheet_rows + origin
     place = out + start + lane
 
-    held = -4  # the two rows of the maps that are: twice the first, and 1 more where the second takes part
+    held = -4  # which two rows of the maps are held: twice the first, and 1 more if the second has an effect
     before = tl.zeros([BLOCK], tl.float32)
     after = tl.zeros([BLOCK], tl.float32)
     base = tl.zeros([BLOCK], tl.float32)
@@ -180,7 +180,7 @@ def render_block(
                 )  # fmt: skip
             base, step = _course(before, after, fraction, tl.where(inside, bad, background))
             held = needed
-        entry = (base + fraction * step) * steps + 0.5  # not below 0, so that conversion is floor
+        entry = (base + fraction * step) * steps + 0.5  # never negative, so the conversion rounds down
         tl.store(place + (top + y) * width, entry.to(tl.int32).to(tl.uint8), mask=drawn)
     entry = tl.full([BLOCK], blank, tl.int32).to(tl.uint8)
     for y in range(tl.maximum(first, cut.tile_h), last):
@@ -222,7 +222,7 @@ def _share_of(maps, stride_n, stride_c, per_sample, count, size, span, parts, CH
 
 @triton.jit
 def _values(begin, exists, stride_i, first, size, VALUES: tl.constexpr):
-    """Load (CHANNELS, VALUES) float32 of channels; also which of them exist."""
+    """Load (CHANNELS, VALUES) float32 of channels; return also which of the values exist."""
     i = first + tl.arange(0, VALUES)
     there = exists[:, None] & (i < size)[None, :]
     return tl.load(begin[:, None] + i[None, :] * stride_i, mask=there, other=float("nan")).to(tl.float32), there
@@ -233,7 +233,7 @@ def range_block(
     maps, stride_n, stride_c, stride_i, per_sample, count, size, span, parts, vmin, vmax,
     CHANNELS: tl.constexpr, VALUES: tl.constexpr,
 ):  # fmt: skip
-    """Find the least and the greatest finite value of a part of CHANNELS channels; NaN where there is none."""
+    """Find the least and the greatest finite value of a part of CHANNELS channels; NaN if there is none."""
     channel, begin, exists, part, first, last = _share_of(
         maps, stride_n, stride_c, per_sample, count, size, span, parts, CHANNELS
     )

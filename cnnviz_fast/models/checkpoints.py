@@ -1,4 +1,4 @@
-"""Stage 2 of 7, checkpoints: a file of weights becomes a state dict, and fits a module whole or not at all."""
+"""Checkpoints: read a file of weights as a state dict, and load it into a module whole or not at all."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 _PREFIXES = ("module.", "_orig_mod.", "model.")  # DataParallel, torch.compile, Lightning
 
-_LISTED = 5  # names of each kind that an error lists; the rest is counted
+_LISTED = 5  # names of each kind that an error lists; it gives the number of the others
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a state dict without ever running code from the file.
 
-    `.safetensors` by safetensors, everything else by `torch.load(weights_only=True)`. A state dict may lie inside
-    `state_dict`, `model_state_dict`, `model` or `net`, also nested.
+    `.safetensors` is read by safetensors, everything else by `torch.load(weights_only=True)`. A state dict may lie
+    inside `state_dict`, `model_state_dict`, `model` or `net`, also nested.
 
     Args:
         path: the file.
@@ -35,7 +35,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         Name -> tensor on the CPU, with the metadata that torch keeps for it.
 
     Raises:
-        ModelError: the file is missing, damaged, no checkpoint, or holds objects or code beside tensors.
+        ModelError: the file is missing, damaged or not a checkpoint, or it holds objects or code beside tensors.
     """
     label = f"checkpoint {os.fspath(path)!r}"
     if os.path.isdir(path):
@@ -51,12 +51,12 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 def load_state(module: nn.Module, state: dict[str, Any], label: str) -> None:
     """Load a state dict into a module strictly, or leave the module as it was.
 
-    The prefixes `module.`, `_orig_mod.` and `model.` are taken off where all names have them and the module's do not.
+    The prefixes `module.`, `_orig_mod.` and `model.` are removed if all names have them and the module's do not.
 
     Args:
-        module: takes the values, at its own dtypes and devices.
+        module: the module, whose dtypes and devices do not change.
         state: name -> tensor, as from `read_checkpoint`. Not modified.
-        label: what the state dict is, for messages.
+        label: what to call the state dict in messages.
 
     Raises:
         ModelError: names are missing or unexpected, or shapes differ; one line lists them.
@@ -79,15 +79,15 @@ def load_state(module: nn.Module, state: dict[str, Any], label: str) -> None:
 
 
 def classes_of(module: nn.Module, state: dict[str, Any]) -> int | None:
-    """Tell for how many classes a checkpoint was trained, where that is all that keeps it from fitting.
+    """Return for how many classes a checkpoint was trained, if that is the only reason why it does not fit.
 
     Args:
-        module: as built for its usual number of classes.
+        module: built for its usual number of classes.
         state: name -> tensor, as from `read_checkpoint`. Not modified.
 
     Returns:
-        The number of outputs of the last layer, which all tensors of another shape have too; None where all shapes
-        fit, or others differ.
+        The number of outputs of the last layer, if all tensors that do not fit differ by this number alone; None if
+        all shapes fit, or other shapes differ.
     """
     expected = module.state_dict()
     state = _without_prefixes(state, expected)
@@ -103,6 +103,7 @@ def classes_of(module: nn.Module, state: dict[str, Any]) -> int | None:
 
 
 def _read_safetensors(path: str | os.PathLike[str], label: str) -> Any:
+    """Read a safetensors file."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -113,21 +114,21 @@ def _read_safetensors(path: str | os.PathLike[str], label: str) -> Any:
 
 
 def _read_torch(path: str | os.PathLike[str], label: str) -> Any:
-    """Read what torch.save wrote; on files that it did not write, torch.load raises whatever comes to hand."""
+    """Read a file of torch.save; on other files torch.load may raise any exception."""
     import torch
 
     if not _is_pickle(path):
-        raise ModelError(f"{label} is no checkpoint: its content is neither a zip archive nor a pickle.")
+        raise ModelError(f"{label} is not a checkpoint: its content is neither a zip archive nor a pickle.")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the pickle protocol and of TorchScript: both end in an error below
+            warnings.simplefilter("ignore")  # about the pickle protocol and TorchScript: both end in an error below
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f"code or objects ({found[1]})" if found else "code or objects"
         raise ModelError(
-            f"{label} holds {what} beside tensors, and these are never loaded. "
-            f"Where you trust it, save its state dict alone: torch.save(model.state_dict(), path)."
+            f"{label} holds {what} beside tensors, which are never loaded. "
+            f"If you trust it, save its state dict alone: torch.save(model.state_dict(), path)."
         ) from error
     except Exception as error:
         if "TorchScript" in str(error):
@@ -135,17 +136,17 @@ def _read_torch(path: str | os.PathLike[str], label: str) -> Any:
                 f"{label} is a TorchScript archive, which holds code. Save its state dict: "
                 f"torch.save(torch.jit.load(path).state_dict(), other_path)."
             ) from error
-        raise ModelError(f"{label} is damaged or no checkpoint: {reason_of(error)}.") from error
+        raise ModelError(f"{label} is damaged or not a checkpoint: {reason_of(error)}.") from error
 
 
 def _is_pickle(path: str | os.PathLike[str]) -> bool:
-    """Tell torch's zip archives and pickles of protocol 2 and up by their first bytes."""
+    """Check by its first bytes whether a file is a zip archive of torch, or a pickle of protocol 2 or later."""
     with open(path, "rb") as file:
         return file.read(2) in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 def _unwrapped(content: Any, label: str) -> dict[str, Any]:
-    """Find the state dict in what a training script saved."""
+    """Return the state dict in what a training script saved."""
     import torch
 
     for _ in range(len(_WRAPPERS)):  # bounded, since a dict may hold itself
@@ -162,9 +163,9 @@ def _unwrapped(content: Any, label: str) -> dict[str, Any]:
 
 
 def _duplicate(state: dict[str, Any]) -> dict[str, Any]:
-    """Copy a state dict, but no tensor, with the versions that torch keeps on it.
+    """Copy a state dict with the versions that torch keeps on it, but without copying tensors.
 
-    Those must not be shared: torch 2.15 notes in them that it assigned tensors, and assigns again the next time.
+    The versions must not be shared: torch 2.15 records in them that it assigned tensors, and assigns again next time.
     """
     duplicate = copy.copy(state)
     if hasattr(state, "_metadata"):
@@ -173,7 +174,7 @@ def _duplicate(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_prefixes(state: dict[str, Any], expected: Mapping[str, Any]) -> dict[str, Any]:
-    """Take off what wrappers put before every name, also in the versions that torch keeps on a state dict."""
+    """Remove what wrappers put before every name, also in the versions that torch keeps on a state dict."""
     from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
     state = _duplicate(state)
@@ -183,6 +184,7 @@ def _without_prefixes(state: dict[str, Any], expected: Mapping[str, Any]) -> dic
 
 
 def _common_prefix(state: Iterable[str], expected: Iterable[str]) -> str | None:
+    """Return a prefix that all names have and those expected do not."""
     for prefix in _PREFIXES:
         ours = any(name.startswith(prefix) for name in expected)
         if state and not ours and all(name.startswith(prefix) for name in state):
@@ -191,7 +193,7 @@ def _common_prefix(state: Iterable[str], expected: Iterable[str]) -> str | None:
 
 
 def _shape_fault(name: str, value: Any, expected: Mapping[str, Any]) -> str | None:
-    """Word a difference in shape; None where there is none, or no such name."""
+    """Describe a difference in shape; return None if there is none, or no tensor of this name is expected."""
     wanted = getattr(expected.get(name), "shape", None)
     found = getattr(value, "shape", None)
     if wanted is None or wanted == found:
@@ -202,10 +204,10 @@ def _shape_fault(name: str, value: Any, expected: Mapping[str, Any]) -> str | No
 def _compare(
     module: nn.Module, state: dict[str, Any], expected: Mapping[str, Any], label: str
 ) -> tuple[list[str], list[str]]:
-    """List missing and unexpected names by loading into a copy, whose own rules for older versions then hold."""
+    """List missing and unexpected names by loading into a copy, so that its rules for older versions apply."""
     try:
         twin = meta_copy(module)
-    except Exception:  # it holds a lock or a file; then the names alone must do
+    except Exception:  # it holds a lock or a file; then only the names are compared
         return [name for name in expected if name not in state], [name for name in state if name not in expected]
     try:
         found = twin.load_state_dict(state, strict=False, assign=True)
@@ -215,7 +217,7 @@ def _compare(
 
 
 def _listed(kind: str, names: list[str]) -> str:
-    """Word one kind of fault: its count, and the first few."""
+    """Format one kind of fault: the number of names, and the first few."""
     if not names:
         return ""
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""

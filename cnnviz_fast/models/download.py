@@ -1,4 +1,4 @@
-"""The servers that keep models' weights: asked for an answer, or left alone where they give none."""
+"""The servers that keep models' weights: check that they answer, and do without them if they do not."""
 
 from __future__ import annotations
 
@@ -8,22 +8,26 @@ import urllib.request
 from collections.abc import Iterator
 
 DOWNLOAD_TIMEOUT_S = 20
-"""How long a server of weights may take to answer; a network that drops packets would hold a download for minutes."""
+"""How long a server of weights may take to answer. Without a limit, a network that drops packets blocks for minutes."""
 
 
 def knock(url: str) -> None:
-    """Ask a server for anything at all, with the timeout that torch.hub's own request lacks; OSError without answer."""
+    """Check that a server answers, with the timeout that torch.hub's own request lacks.
+
+    Raises:
+        OSError: it does not answer.
+    """
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=DOWNLOAD_TIMEOUT_S).close()
-    except urllib.error.HTTPError as answer:  # it is there; what is wrong shows in the download
+    except urllib.error.HTTPError as answer:  # the server is there; the download shows what is wrong
         answer.close()
 
 
 @contextlib.contextmanager
 def hub_or_cache() -> Iterator[None]:
-    """Let the hub's client use its cache alone while its server cannot be reached.
+    """Keep the hub's client to its cache while its server cannot be reached.
 
-    Left to itself it tries each file six times, 23 s in all (huggingface_hub 2.4), before it looks into the cache.
+    By itself it requests each file six times, for 23 s in all (huggingface_hub 2.4), before it looks into the cache.
     """
     from huggingface_hub import constants
 

@@ -1,4 +1,4 @@
-"""Stage 2 of 7, factories: `package.module:factory` and `file.py:factory` become the module that they make."""
+"""Factories: import the user's code for `package.module:factory` or `file.py:factory`, and call it."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 _loads = itertools.count()
 
 FILE_MODULE = "cnnviz_model_"
-"""What the names of modules begin with that are a model file, and that nobody else can import."""
+"""How the names of modules begin that were made from a model file. No other process can import them."""
 
 
 def find_factory(source: str, name: str) -> Callable[[], nn.Module]:
     """Import the user's code and find the function or class in it that makes the model.
 
-    While it runs, the file's folder, or the current one for a package, is first on `sys.path`, as when Python runs it.
+    While it runs, the folder of the file (of a package: the current folder) is first on `sys.path`, as in a script.
 
     Args:
         source: a `.py` file, or the dotted name of a Python module.
         name: of the function or class, which takes no arguments.
 
     Returns:
-        Calls it. Raises ModelError when that fails or gives no torch.nn.Module.
+        A function that calls it. It raises ModelError if the call fails or does not return a torch.nn.Module.
 
     Raises:
-        ModelError: the file or module is missing or fails, or has no such function.
+        ModelError: the file or module is missing or fails, or has no function of this name.
     """
     is_file = source.lower().endswith(".py")
     folder = os.path.dirname(os.path.abspath(source)) if is_file else os.getcwd()
@@ -71,15 +71,17 @@ def find_factory(source: str, name: str) -> Callable[[], nn.Module]:
 
 @contextlib.contextmanager
 def _importable_from(folder: str) -> Iterator[None]:
+    """Put a folder first on `sys.path` for the time of the block."""
     sys.path.insert(0, folder)
     try:
         yield
     finally:
-        with contextlib.suppress(ValueError):  # the user's code may have taken it off
+        with contextlib.suppress(ValueError):  # the user's code may have removed it
             sys.path.remove(folder)
 
 
 def _import(source: str) -> ModuleType:
+    """Import a Python module of the user."""
     importlib.invalidate_caches()  # the module may have been written a moment ago
     try:
         return importlib.import_module(source)
@@ -94,10 +96,10 @@ def _import(source: str) -> ModuleType:
 
 
 def _load_file(path: str) -> ModuleType:
-    """Run a model file under a name of its own, which pickling and dataclasses inside it can look up.
+    """Run a model file as a module with a name of its own, which pickling and dataclasses inside it can look up.
 
-    It is compiled here and not by the import system, which would write bytecode beside the user's file and take a
-    file that was edited within the same second for unchanged.
+    It is compiled here. The import system would write bytecode beside the user's file, and would not notice a change
+    within the same second.
     """
     if not os.path.isfile(path):
         raise ModelError(f"no model file {path!r}.")
@@ -105,7 +107,7 @@ def _load_file(path: str) -> ModuleType:
     name = f"{FILE_MODULE}{next(_loads)}_{re.sub(r'[^0-9A-Za-z]', '_', Path(path).stem)}"
     loader = importlib.machinery.SourceFileLoader(name, path)
     spec = importlib.util.spec_from_file_location(name, path, loader=loader)
-    assert spec is not None  # it is None only where no loader is given
+    assert spec is not None  # it is None only without a loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

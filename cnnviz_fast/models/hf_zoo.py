@@ -1,4 +1,4 @@
-"""Stage 2 of 7, transformers' models (extra `hf`): names on the hub or local folders, with their image processors."""
+"""Models of transformers (extra `hf`), from the hub or from local folders, with their image processors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def read_config(name: str) -> Any:
     """Read the configuration of a model.
 
     Args:
-        name: of a repository on the hub, or a local folder.
+        name: name of a repository on the hub, or a local folder.
 
     Returns:
         The configuration, which `build` and `pretrained` take.
@@ -46,13 +46,13 @@ def build(name: str, config: Any) -> nn.Module:
 
     Args:
         name: for messages.
-        config: of `read_config`.
+        config: the configuration, from `read_config`.
 
     Returns:
-        The module, or its half that sees pictures.
+        The module, or the part of it that takes images.
 
     Raises:
-        ModelError: no model that takes pictures belongs to this configuration.
+        ModelError: the configuration belongs to no model that takes images.
     """
     try:
         module = _class_for(config).from_config(config)
@@ -65,14 +65,14 @@ def pretrained(name: str, config: Any) -> nn.Module:
     """Build a model with its weights, downloaded where the hub's cache does not have them.
 
     Args:
-        name: of a repository on the hub, or a local folder.
-        config: of `read_config`.
+        name: name of a repository on the hub, or a local folder.
+        config: the configuration, from `read_config`.
 
     Returns:
-        The module, or its half that sees pictures.
+        The module, or the part of it that takes images.
 
     Raises:
-        ModelError: the weights cannot be downloaded or loaded, or the model takes no pictures.
+        ModelError: the weights cannot be downloaded or loaded, or the model takes no images.
     """
     try:
         with hub_or_cache():
@@ -85,20 +85,20 @@ def pretrained(name: str, config: Any) -> nn.Module:
 
 
 def preprocess_of(name: str, config: Any) -> Preprocess:
-    """Make the preprocessing that a model's image processor does.
+    """Make the preprocessing of a model's image processor.
 
     Args:
-        name: of a repository on the hub, or a local folder.
-        config: of `read_config`.
+        name: name of a repository on the hub, or a local folder.
+        config: the configuration, from `read_config`.
 
     Returns:
-        Picture -> (3, H, W) float32. ImageNet's, at the size that the configuration says, where there is no processor.
+        Image -> (3, H, W) float32. Without a processor, ImageNet's at the size that the configuration states.
     """
     transformers = import_extra("transformers", "hf")
     try:
         with hub_or_cache():
             processor = transformers.AutoImageProcessor.from_pretrained(name)
-    except Exception:  # there is none, or none that works here
+    except Exception:  # there is no processor, or none that works here
         size = getattr(config, "image_size", None)
         if not isinstance(size, int):
             return imagenet_preset()
@@ -113,16 +113,16 @@ def preprocess_of(name: str, config: Any) -> Preprocess:
 
 
 def _class_for(config: Any) -> Any:
-    """Choose AutoModel, or AutoBackbone for what exists as a backbone only."""
+    """Return AutoModel, or AutoBackbone if the model exists only as a backbone."""
     transformers = import_extra("transformers", "hf")
     whole = transformers.MODEL_MAPPING
     return transformers.AutoModel if type(config) in whole else transformers.AutoBackbone
 
 
 def _seeing(name: str, module: nn.Module) -> nn.Module:
-    """Return the part of a model that takes pictures as its first argument: all of it, or a vision model inside."""
+    """Return the part of a model that takes images as its first argument: all of it, or a vision model inside."""
     for part in (module, getattr(module, "vision_model", None)):
         if part is not None and next(iter(inspect.signature(part.forward).parameters), "") == "pixel_values":
             vision: nn.Module = part
             return vision
-    raise ModelError(f"hf model {name!r} takes no pictures: {type(module).__name__} has no input pixel_values.")
+    raise ModelError(f"hf model {name!r} takes no images: {type(module).__name__} has no input pixel_values.")

@@ -1,7 +1,7 @@
 """The layers of a model: everything that `named_modules()` lists except the model itself, in that order.
 
-Each module counts once, under its first name; the wrappers that `torch.compile` puts around modules are looked through,
-so that names never hold `_orig_mod`. `cnnviz layers` prints this list, and an integer in a pattern is an index into it.
+Each module counts once, under its first name. The wrappers that `torch.compile` puts around modules are skipped, so no
+name holds `_orig_mod`. `cnnviz layers` prints this list, and an integer in a pattern is an index into it.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class LayerInfo:
-    """What one line of `cnnviz layers` says; every field is a JSON type.
+    """One line of `cnnviz layers`; every field is a JSON type.
 
     Attributes:
-        index: place in the list.
+        index: position in the list.
         name: first dotted name in `named_modules()`.
         type: class name.
-        shape: output shape of the first call, or None where it never ran or its output is not one tensor.
-        calls: how often one pass runs it.
-        parameters: number of parameters, those of its children included.
+        shape: output shape of the first call, or None if it never ran or its output is not one tensor.
+        calls: number of times that one pass runs it.
+        parameters: number of parameters, with those of its children.
     """
 
     index: int
@@ -45,7 +45,7 @@ def layer_list(model: nn.Module) -> list[tuple[str, nn.Module]]:
         model: any module.
 
     Returns:
-        First name and module of everything in `named_modules()` but the model itself.
+        First name and module of everything in `named_modules()` except the model itself.
     """
     return once_each(layer_names(model).items())
 
@@ -57,12 +57,12 @@ def layer_names(model: nn.Module) -> dict[str, nn.Module]:
         model: any module.
 
     Returns:
-        Name -> module. A module that has several names stands under each.
+        Name -> module. A module with several names is listed under each.
     """
     root, compiled = uncompiled(model), _compiled_class()
     named = every_module(root)
     wrappers = [name for name, module in named.items() if isinstance(module, compiled)]
-    for wrapper in reversed(wrappers):  # the innermost first, so that the outer names still begin names
+    for wrapper in reversed(wrappers):  # the innermost first, so that the names of outer wrappers are still prefixes
         inside = f"{wrapper}._orig_mod"
         named = {
             wrapper + name.removeprefix(inside) if name == inside or name.startswith(f"{inside}.") else name: module
@@ -88,13 +88,13 @@ def once_each(named: Iterable[tuple[str, nn.Module]]) -> list[tuple[str, nn.Modu
 
 
 def every_module(model: nn.Module) -> dict[str, nn.Module]:
-    """Do what `named_modules(remove_duplicate=False)` does, in half the time: each capture asks twice.
+    """Return what `named_modules(remove_duplicate=False)` does, in half the time: each capture needs it twice.
 
     Args:
         model: any module.
 
     Returns:
-        Every name of every module in it, itself as "" included -> the module.
+        Every name of every module in it, "" for the model itself -> the module.
     """
     found: dict[str, nn.Module] = {}
 
@@ -109,13 +109,13 @@ def every_module(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def uncompiled(model: nn.Module) -> nn.Module:
-    """Take a module out of the wrapper that `torch.compile` puts around it.
+    """Return a module without the wrapper that `torch.compile` puts around it.
 
     Args:
         model: any module.
 
     Returns:
-        What was compiled, or the module itself.
+        The module that was compiled, or the module itself.
     """
     while isinstance(model, _compiled_class()):
         model = model._orig_mod
@@ -123,18 +123,18 @@ def uncompiled(model: nn.Module) -> nn.Module:
 
 
 def takes_hooks(module: nn.Module) -> bool:
-    """Say whether hooks can be hung on a module; a TorchScript program runs past them and refuses them."""
+    """Check whether hooks can be hung on a module; TorchScript refuses them."""
     import torch
 
     return not isinstance(module, torch.jit.ScriptModule)
 
 
 def meta_copy(model: nn.Module) -> nn.Module:
-    """Copy a model to the meta device: its structure and code, without its values and without anybody's hooks.
+    """Copy a model to the meta device: its structure and code, without its values and hooks.
 
     Args:
-        model: any module whose other attributes can be copied. Hooks that act on a pass are left out unseen, so that
-            what they hold is not copied either.
+        model: any module whose other attributes can be copied. Hooks that act on a pass are left out, and what they
+            hold is not copied either.
 
     Returns:
         The copy. It takes no memory for parameters, buffers and tensors kept as plain attributes.
@@ -142,7 +142,7 @@ def meta_copy(model: nn.Module) -> nn.Module:
     import torch
 
     hook_tables = [name for name in vars(torch.nn.Module()) if name.endswith("_hooks") and "ward_" in name]
-    # deepcopy takes what its memo holds for an id instead of copying the object.
+    # Where its memo has an entry for an id, deepcopy takes that instead of copying the object.
     memo: dict[int, Any] = {}
     for module in model.modules():
         memo.update((id(getattr(module, name)), collections.OrderedDict()) for name in hook_tables)

@@ -1,11 +1,11 @@
-"""Stage 2 of 7, models: a spec becomes a module in eval mode with the preprocessing that its weights ask for."""
+"""Load a model: from a spec to a module in eval mode, with the preprocessing that its weights ask for."""
 
 from __future__ import annotations
 
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from . import torchvision_zoo as zoo
 from .checkpoints import classes_of, load_state, read_checkpoint
 from .factories import find_factory
 from .layers import meta_copy
+from .loaded import LoadedModel, as_given, module_of
 from .meta_detectors import run_without_values
 from .preprocess import Preprocess, as_clips, imagenet_preset, with_options
 
@@ -24,85 +25,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-_ZOOS = ("torchvision", "timm", "hf")  # prefixes of model specs, behind which colons and paths may follow
-_SAMPLE_PX = 224  # side of the picture whose preprocessing gives an example input
+_ZOOS = ("torchvision", "timm", "hf")  # prefixes of model specs; what follows them may hold colons and paths
 _LARGEST_SEED = 2**64 - 1  # of torch.Generator.manual_seed
-
-
-@dataclass(frozen=True, eq=False)
-class LoadedModel:
-    """A model that is ready to look at.
-
-    Attributes:
-        module: in eval mode, on its device.
-        preprocess: PIL image of mode RGB -> (3, H, W) float32.
-        spec: what it was loaded from, such as "torchvision:resnet50".
-        weights: which weights these are, such as "IMAGENET1K_V2", "random, seed 0" or a file's name.
-        categories: names of the classes, where the weights bring them.
-    """
-
-    module: nn.Module = field(repr=False)
-    preprocess: Preprocess = field(repr=False)
-    spec: str
-    weights: str
-    categories: tuple[str, ...] | None = field(default=None, repr=False)
-
-
-def module_of(model: LoadedModel | nn.Module) -> nn.Module:
-    """Take the module out of whatever stands for a model.
-
-    Args:
-        model: a record of `load_model`, or any module.
-
-    Returns:
-        The module itself.
-
-    Raises:
-        InputError: `model` is neither.
-    """
-    module = model.module if isinstance(model, LoadedModel) else model
-    import torch
-    from torch import nn
-
-    if not isinstance(module, nn.Module):
-        kind = type(model).__name__
-        advice = f" Load it first: load_model({model!r})." if isinstance(model, str) else ""
-        raise InputError(f"model must be a torch.nn.Module or a record of load_model, got {kind}.{advice}")
-    if isinstance(module, torch.jit.ScriptModule):
-        raise InputError(
-            "model must be a module that runs in Python, got TorchScript, which runs no hooks inside. "
-            "Give the module that it was made of."
-        )
-    return module
-
-
-def example_input(model: LoadedModel, size: int | tuple[int, int] | None = None) -> torch.Tensor:
-    """Make an input without a picture in it, of the shape that a model's own preprocessing gives.
-
-    Args:
-        model: the record.
-        size: height and width, px, one number for both; None leaves them to the preprocessing.
-
-    Returns:
-        (1, C, H, W) float32 zeros, stored as one number; (1, C, T, H, W) for a video model.
-    """
-    import torch
-    from PIL import Image
-    from torch import nn
-
-    try:
-        shape = tuple(model.preprocess(Image.new("RGB", (_SAMPLE_PX, _SAMPLE_PX))).shape)
-    except Exception:  # a user's own preprocessing, or optical flow's, which takes two pictures
-        shape = (3, _SAMPLE_PX, _SAMPLE_PX)
-    first = next((m for m in model.module.modules() if isinstance(m, (nn.Conv2d, nn.Conv3d))), None)
-    channels = shape[0] if first is None else first.in_channels
-    height, width = (size, size) if isinstance(size, int) else size or shape[-2:]
-    return torch.zeros(()).expand(1, channels, *shape[1:-2], height, width)
-
-
-def as_given(module: nn.Module) -> LoadedModel:
-    """Make a record of a module that somebody else has loaded; nothing about the module changes."""
-    return LoadedModel(module, imagenet_preset(), type(module).__name__, "as given")
 
 
 def load_model(
@@ -118,13 +42,13 @@ def load_model(
     Args:
         spec: `torchvision:NAME` or just NAME, `timm:NAME`, `hf:NAME` or `hf:FOLDER`, `package.module:factory`,
             `file.py:factory`, a module, or a program of torch.export. A module is not copied: it is put in eval mode
-            and, where `device` says so, moved.
+            and moved if `device` names another one.
         weights: DEFAULT (also where not given), a name such as IMAGENET1K_V1 or timm's a1_in1k, "none" for random
-            ones, or the path of a checkpoint. For a factory, DEFAULT and none both mean the model as it makes it. Not
-            for a module.
-        seed: of random weights; a factory runs under it too. The random state of the program stays as it is.
-        device: auto (CUDA where there is one; a module stays where it is), cpu, cuda, cuda:1, or meta: the structure
-            without any values.
+            weights, or the path of a checkpoint. For a factory, DEFAULT and none both mean the model as it makes it.
+            Not for a module.
+        seed: seed of random weights; a factory runs under it too. The random state of the program does not change.
+        device: auto (CUDA where there is one; a module stays where it is), cpu, cuda, cuda:1, or meta for the
+            structure without any values.
         preprocess: steps to replace in the weights' own preprocessing, or in ImageNet's where the weights have none.
 
     Returns:
@@ -166,7 +90,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
         The device. Memory can be allocated on it.
 
     Raises:
-        OptionError: torch does not know it, or it is not there.
+        OptionError: torch does not know it, or this machine does not have it.
     """
     import torch
 
@@ -196,7 +120,7 @@ def _split(spec: str) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class _Builder:
-    """How modules are built: under a seed that the program's own random state does not notice, or without values."""
+    """How modules are built: under a seed of their own, or without values."""
 
     seed: int
     on_meta: bool
@@ -205,7 +129,7 @@ class _Builder:
         import torch
 
         with torch.random.fork_rng(devices=[]):
-            # The CPU's generator alone: torch.manual_seed would also reset those of GPUs, which are not put back.
+            # Only the CPU's generator: torch.manual_seed would also reset those of GPUs, which are not restored.
             torch.default_generator.manual_seed(self.seed)
             return _build_on_meta(make) if self.on_meta else make()
 
@@ -213,8 +137,8 @@ class _Builder:
 def _build_on_meta(make: Callable[[], nn.Module]) -> nn.Module:
     """Build a module without memory for its parameters.
 
-    Only the functions that allocate them are sent to the meta device. Under `torch.device("meta")` so are those whose
-    values decide how a model is built, and torchvision 0.29 could not build a RegNet.
+    Only the functions that allocate them are sent to the meta device. `torch.device("meta")` would also send those
+    whose values decide how a model is built, and torchvision 0.29 could not build a RegNet.
     """
     import torch
     from torch.overrides import TorchFunctionMode
@@ -227,7 +151,7 @@ def _build_on_meta(make: Callable[[], nn.Module]) -> nn.Module:
             return function(*args, **kwargs)
 
     with warnings.catch_warnings():
-        # From factories that load weights: into a module on meta they go nowhere.
+        # A factory that loads weights warns: on the meta device they have no effect.
         warnings.filterwarnings("ignore", message=".*copying from a non-meta parameter")
         try:
             with AllocateOnMeta():
@@ -261,7 +185,7 @@ def _from_torchvision(name: str, weights: str | os.PathLike[str] | None, build: 
     if chosen is None or state is None:
         return LoadedModel(module, preset, spec, f"random, seed {build.seed}")
     classes = classes_of(module, state)
-    if classes is not None:  # a model trained on classes of one's own
+    if classes is not None:  # the checkpoint was trained on other classes
         module = build(lambda: torchvision.models.get_model(name, num_classes=classes, **arguments))
     load_state(module, state, f"checkpoint {chosen!r}")
     return LoadedModel(module, preset, spec, Path(chosen).name)
@@ -300,7 +224,7 @@ def _random_or_checkpoint(
     weights: str,
     build: _Builder,
 ) -> LoadedModel:
-    """Build a model of a zoo with random weights, or with those of a file."""
+    """Build a model of timm or of the hub with random weights, or with those of a file."""
     if weights.lower() == "none":
         module = build(make)
         return LoadedModel(module, preprocess_of(module), spec, f"random, seed {build.seed}")
@@ -311,7 +235,7 @@ def _random_or_checkpoint(
 
 
 def _unflattened(program: Any) -> nn.Module:
-    """Give a program of torch.export its modules back: as exported it runs as one graph, in which no hook fires."""
+    """Rebuild the modules of a program of torch.export, which runs as one graph without hooks."""
     import torch
 
     try:
@@ -339,5 +263,5 @@ def _from_module(module: nn.Module, weights: object, build: _Builder) -> LoadedM
     if weights is not None:
         raise ModelError("weights must not be given with a module. Load them into it: module.load_state_dict(...).")
     if build.on_meta:
-        module = meta_copy(module)  # moved there, the module itself would lose its weights
+        module = meta_copy(module)  # moving the module itself would lose its weights
     return as_given(module)

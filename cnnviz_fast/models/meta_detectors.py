@@ -1,7 +1,8 @@
-"""Stage 2 of 7, torchvision's detectors on the meta device: a pass without values, for the list of their layers.
+"""torchvision's detectors on the meta device: a pass without values, for the list of their layers.
 
-What a detector does to boxes depends on values: which overlap, which level of the pyramid each belongs to. Without
-values, those steps are replaced by others that give as many boxes as there can be; every layer runs as before.
+What a detector does with boxes depends on values: which boxes overlap, and to which level of the pyramid each belongs.
+For a pass without values these steps are replaced by steps that return the largest possible number of boxes. Every
+layer runs as before.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ def run_without_values(detector: nn.Module) -> None:
     """Replace, in place, the steps of a detector that look at values; other modules are left alone.
 
     Args:
-        detector: on the meta device: one of torchvision's Faster, Mask R-CNN, RetinaNet, FCOS or SSD.
+        detector: on the meta device: torchvision's Faster R-CNN, Mask R-CNN, Keypoint R-CNN, RetinaNet, FCOS or SSD.
     """
     part: Any = detector
     if hasattr(part, "postprocess_detections"):  # RetinaNet, FCOS, SSD
@@ -25,7 +26,7 @@ def run_without_values(detector: nn.Module) -> None:
     elif hasattr(part, "rpn") and hasattr(part, "roi_heads"):
         heads = part.roi_heads
         part.rpn.filter_proposals = _Proposals(part.rpn.post_nms_top_n)
-        # What follows keypoints looks at each box in turn, which it can do only where there are none.
+        # The step behind keypoints looks at the values of each box, so there must be none.
         count = heads.detections_per_img if heads.keypoint_roi_pool is None else 0
         heads.postprocess_detections = _Detections(count)
         part.transform.postprocess = _as_it_is
@@ -43,10 +44,10 @@ def _as_it_is(result: Any, *_: Any) -> Any:
 
 
 class _Proposals:
-    """As many proposals for every picture as its detector keeps."""
+    """As many proposals for every image as the detector keeps."""
 
     def __init__(self, count: Any) -> None:
-        self.count = count  # asked in the pass: it is another in training mode
+        self.count = count  # called in the pass: the number differs in training mode
 
     def __call__(self, proposals: Any, objectness: Any, shapes: Any, anchors: Any) -> tuple[list[Any], list[Any]]:
         boxes = [proposals.new_empty(int(self.count()), 4) for _ in shapes]
@@ -54,7 +55,7 @@ class _Proposals:
 
 
 class _Detections:
-    """As many detections in every picture as its detector gives at most."""
+    """The largest number of detections that the detector returns, for every image."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -65,7 +66,7 @@ class _Detections:
 
 
 class _Pool:
-    """Regions cut from feature maps, one a box."""
+    """Regions cut from feature maps, one for each box."""
 
     def __init__(self, size: tuple[int, ...]) -> None:
         self.size = size

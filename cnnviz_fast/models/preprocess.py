@@ -1,4 +1,4 @@
-"""Stage 2 of 7, preprocessing: what turns a picture into a model's input, and how options change single steps of it."""
+"""Preprocessing: from an image to a model's input and back, with options that replace single steps."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from ..options.reading import PreprocessOptions
 
 if TYPE_CHECKING:
     import torch
-    from PIL.Image import Image as Picture
+    from PIL.Image import Image
 
 CLIP_FRAMES = 16
-"""What torchvision's MViT takes, and no fewer than what any of its other video models takes (S3D: 14)."""
+"""The number that torchvision's MViT takes. None of its other video models needs more (S3D: 14)."""
 
-Preprocess: TypeAlias = "Callable[[Picture], torch.Tensor]"
+Preprocess: TypeAlias = "Callable[[Image], torch.Tensor]"
 
 
 def imagenet_preset() -> Preprocess:
-    """Give the preprocessing of ImageNet: shorter side to 256 px, the middle 224 x 224 px, usual mean and deviation.
+    """Return the preprocessing of ImageNet: shorter side to 256 px, the middle 224 x 224 px, usual mean and deviation.
 
     Returns:
-        Picture -> (3, 224, 224) float32. What torchvision's first weights of ResNet-50 ask for.
+        Image -> (3, 224, 224) float32, as for torchvision's first weights of ResNet-50.
     """
     from torchvision.models import ResNet50_Weights
 
@@ -40,9 +40,9 @@ class Preprocessing:
     """A preset with some of its steps replaced. Callable like the preset, and it pickles.
 
     Attributes:
-        preset: its resize and crop are used where there is no `size`; it leaves values in [0, 1].
-        size: (height, width) to resize the whole picture to, px, or None.
-        interpolation: of that resize, one of torchvision's InterpolationMode.
+        preset: its resize and crop are used without `size`; it returns values in [0, 1].
+        size: (height, width) in px to which the whole image is resized, or None.
+        interpolation: how it is resized, one of torchvision's InterpolationMode.
         mean: subtracted from red, green and blue.
         std: divisor after that.
     """
@@ -53,15 +53,15 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def __call__(self, picture: Picture) -> torch.Tensor:
-        """Turn one picture into (3, H, W) float32."""
+    def __call__(self, image: Image) -> torch.Tensor:
+        """Turn one image into (3, H, W) float32."""
         import torch
         from torchvision.transforms import functional
 
         if self.size is None:
-            values = self.preset(picture)
+            values = self.preset(image)
         else:
-            resized = functional.resize(picture, list(self.size), interpolation=self.interpolation)
+            resized = functional.resize(image, list(self.size), interpolation=self.interpolation)
             values = functional.convert_image_dtype(functional.pil_to_tensor(resized), torch.float32)
         normalized: torch.Tensor = functional.normalize(values, list(self.mean), list(self.std))
         return normalized
@@ -72,7 +72,7 @@ class TimmPreprocess:
     """The preprocessing of timm's data config. Callable, and it pickles.
 
     Attributes:
-        config: of timm's create_transform, without the three below.
+        config: arguments of timm's create_transform, without the three below.
         mean: subtracted from red, green and blue.
         std: divisor after that.
         interpolation: of the resize, one of torchvision's InterpolationMode.
@@ -83,14 +83,14 @@ class TimmPreprocess:
     std: tuple[float, ...]
     interpolation: Any
 
-    def __call__(self, picture: Picture) -> torch.Tensor:
-        """Turn one picture into (3, H, W) float32."""
+    def __call__(self, image: Image) -> torch.Tensor:
+        """Turn one image into (3, H, W) float32."""
         from timm.data import create_transform
 
         transform: Preprocess = create_transform(
             **self.config, interpolation=self.interpolation.value, mean=self.mean, std=self.std
         )
-        return transform(picture)
+        return transform(image)
 
 
 @dataclass
@@ -98,7 +98,7 @@ class HfPreprocess:
     """The preprocessing of an image processor of transformers. Callable, and it pickles.
 
     Attributes:
-        processor: resizes, crops, and brings values to [0, 1].
+        processor: resizes, crops, and scales values to [0, 1].
         mean: subtracted from red, green and blue.
         std: divisor after that.
     """
@@ -107,11 +107,11 @@ class HfPreprocess:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def __call__(self, picture: Picture) -> torch.Tensor:
-        """Turn one picture into (3, H, W) float32."""
+    def __call__(self, image: Image) -> torch.Tensor:
+        """Turn one image into (3, H, W) float32."""
         from torchvision.transforms import functional
 
-        values = self.processor(images=picture, do_normalize=False, return_tensors="pt")["pixel_values"][0]
+        values = self.processor(images=image, do_normalize=False, return_tensors="pt")["pixel_values"][0]
         normalized: torch.Tensor = functional.normalize(values, list(self.mean), list(self.std))
         return normalized
 
@@ -132,35 +132,35 @@ class Still:
     std: tuple[float, ...]
     interpolation: Any
 
-    def __call__(self, picture: Picture) -> torch.Tensor:
-        """Turn one picture into (3, H, W) float32."""
+    def __call__(self, image: Image) -> torch.Tensor:
+        """Turn one image into (3, H, W) float32."""
         from torchvision.transforms.functional import pil_to_tensor
 
         preset = copy.copy(self.preset)
         preset.mean, preset.std, preset.interpolation = list(self.mean), list(self.std), self.interpolation
-        frames: torch.Tensor = preset(pil_to_tensor(picture)[None])
+        frames: torch.Tensor = preset(pil_to_tensor(image)[None])
         return frames[:, 0]
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A picture as the clip that a video model takes: one frame, shown several times.
+    """An image as the clip that a video model takes: one frame, several times.
 
     Attributes:
-        frame: picture -> (3, H, W) float32.
-        frames: how many.
+        frame: image -> (3, H, W) float32.
+        frames: number of frames.
     """
 
     frame: Preprocess
     frames: int = CLIP_FRAMES
 
-    def __call__(self, picture: Picture) -> torch.Tensor:
-        """Turn one picture into (3, T, H, W) float32."""
-        return self.frame(picture)[:, None].expand(-1, self.frames, -1, -1)
+    def __call__(self, image: Image) -> torch.Tensor:
+        """Turn one image into (3, T, H, W) float32."""
+        return self.frame(image)[:, None].expand(-1, self.frames, -1, -1)
 
 
 def as_clips(preset: Preprocess) -> Preprocess:
-    """Let a preset for clips take single pictures; other presets stay as they are."""
+    """Make a preset for clips take single images; return other presets unchanged."""
     if type(preset).__name__ != "VideoClassification":
         return preset
     video: Any = preset
@@ -168,15 +168,15 @@ def as_clips(preset: Preprocess) -> Preprocess:
 
 
 def as_image(values: torch.Tensor, preprocess: Preprocess) -> NDArray[np.uint8]:
-    """Turn a model's input back into a picture: what the model saw.
+    """Turn a model's input back into an image: what the model saw.
 
     Args:
         values: (3, H, W) float32, any device. Not modified.
-        preprocess: what made them. Where it says neither a mean nor a deviation, as one's own may, values in [0, 1]
-            are taken for a picture's own, and others are spread from their least to their greatest.
+        preprocess: the preprocessing that made them. If it has no mean and deviation, values in [0, 1] are taken for
+            those of an image, and others are scaled from their least to their greatest.
 
     Returns:
-        (H, W, 3) uint8, RGB. What is not finite is black.
+        (H, W, 3) uint8, RGB. Values that are not finite are black.
     """
     import torch
 
@@ -190,12 +190,12 @@ def as_image(values: torch.Tensor, preprocess: Preprocess) -> NDArray[np.uint8]:
         if low < 0 or high > 1:
             values = (values - low) / max(high - low, torch.finfo(torch.float32).tiny)
     levels = torch.floor(values.where(values.isfinite(), 0).clamp(0, 1) * 255 + 0.5)
-    picture: NDArray[np.uint8] = levels.to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
-    return picture
+    pixels: NDArray[np.uint8] = levels.to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    return pixels
 
 
 def _normalization(preprocess: Any) -> tuple[Any, Any] | None:
-    """Find the mean and the deviation of a preprocessing: its own, of a clip's frame, or of its last step."""
+    """Return the mean and the deviation of a preprocessing: its own, those of a clip's frame, or of its last step."""
     steps = getattr(preprocess, "transforms", None)
     last = steps[-1:] if isinstance(steps, (list, tuple)) else []
     for step in (preprocess, getattr(preprocess, "frame", None), *last):
@@ -206,14 +206,14 @@ def _normalization(preprocess: Any) -> tuple[Any, Any] | None:
 
 
 def with_options(preset: Preprocess, options: PreprocessOptions | None) -> Preprocess:
-    """Replace those steps of a preset that are given.
+    """Replace the steps of a preset that options name.
 
     Args:
-        preset: what the weights ask for.
-        options: the steps to replace; None, or all of them None, keeps the preset itself.
+        preset: the preprocessing that the weights ask for.
+        options: the steps to replace; None, or options that are all None, return the preset itself.
 
     Returns:
-        Picture -> (3, H, W) float32.
+        Image -> (3, H, W) float32.
 
     Raises:
         OptionError: an interpolation is given, and neither the preset nor `size` resizes.

@@ -1,4 +1,4 @@
-"""Stage 2 of 7, timm's models (extra `timm`): names, weights, and the preprocessing of each model's own data config."""
+"""Models of timm (extra `timm`): their names, their weights, and the preprocessing of each model's data config."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check_name(name: str) -> str:
         The name.
 
     Raises:
-        ModelError: timm is not installed, or has no such model or no such weights of it.
+        ModelError: timm is not installed, or has no model or no weights of this name.
     """
     timm = import_extra("timm", "timm")
     architecture, _, tag = name.partition(".")
@@ -38,7 +38,7 @@ def check_name(name: str) -> str:
 
 
 def tags_of(architecture: str) -> list[str]:
-    """List the names of a model's pretrained weights, without those that have none.
+    """List the names of a model's pretrained weights.
 
     Args:
         architecture: timm's name of the model, without a tag.
@@ -55,7 +55,7 @@ def build(name: str) -> nn.Module:
     """Build a model with random weights.
 
     Args:
-        name: of `check_name`.
+        name: the name, from `check_name`.
 
     Returns:
         The module, as timm makes it.
@@ -66,16 +66,16 @@ def build(name: str) -> nn.Module:
 
 
 def pretrained(name: str) -> nn.Module:
-    """Build a model with its pretrained weights, downloaded where the hub's cache does not have them.
+    """Build a model with its pretrained weights, downloaded if the hub's cache does not have them.
 
     Args:
-        name: of `check_name`.
+        name: the name, from `check_name`.
 
     Returns:
         The module, as timm makes it.
 
     Raises:
-        ModelError: there are no such weights, or they cannot be downloaded or loaded.
+        ModelError: the weights do not exist, or cannot be downloaded or loaded.
     """
     timm = import_extra("timm", "timm")
     try:
@@ -90,13 +90,13 @@ def pretrained(name: str) -> nn.Module:
 
 
 def categories_of(module: nn.Module) -> tuple[str, ...] | None:
-    """Name the classes of a model that was trained on one of ImageNet's sets.
+    """Return the names of the classes of a model that was trained on one of ImageNet's sets.
 
     Args:
-        module: timm's, with pretrained weights.
+        module: a model of timm, with pretrained weights.
 
     Returns:
-        A name for each of its outputs; None where timm does not know them.
+        A name for each class; None if timm does not know them.
     """
     import_extra("timm", "timm")
     from timm.data import ImageNetInfo, infer_imagenet_subset
@@ -112,10 +112,10 @@ def preprocess_of(module: nn.Module) -> TimmPreprocess:
     """Make the preprocessing that a model's own data config asks for.
 
     Args:
-        module: timm's.
+        module: a model of timm.
 
     Returns:
-        Picture -> (3, H, W) float32.
+        Image -> (3, H, W) float32.
     """
     import_extra("timm", "timm")
     from timm.data import resolve_model_data_config

@@ -1,4 +1,4 @@
-"""Stage 2 of 7, torchvision's models: their names, their weights, the download, and how each is built."""
+"""Models of torchvision: their names, their weights, the download, and how each is built."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHECKPOINT_SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
 
 def known_models() -> list[str]:
-    """List torchvision's models; not its 8-bit integer ones, whose maps are no float tensors."""
+    """List torchvision's models, without the 8-bit integer ones, whose maps are not floats."""
     import torchvision
 
     return [name for name in torchvision.models.list_models() if not name.startswith("quantized_")]
@@ -35,10 +35,10 @@ def weights_of(name: str) -> dict[str, Any]:
         name: torchvision's, in small letters.
 
     Returns:
-        Name -> member of its enum, DEFAULT included; empty where there are none.
+        Name -> member of its enum, DEFAULT included; empty if there are none.
 
     Raises:
-        ModelError: torchvision has no such model.
+        ModelError: torchvision has no model of this name.
     """
     import torchvision
 
@@ -47,12 +47,12 @@ def weights_of(name: str) -> dict[str, Any]:
         raise ModelError(f"no model {name!r} in torchvision {torchvision.__version__}.{closest(name, names)}")
     try:
         return dict(torchvision.models.get_model_weights(name).__members__)
-    except ValueError:  # a model that the user registered there, without an enum of weights
+    except ValueError:  # the user registered this model without an enum of weights
         return {}
 
 
 def choose_weights(name: str, weights: str | os.PathLike[str] | None) -> Any:
-    """Tell what a `weights` argument asks for.
+    """Find the weights that a `weights` argument names.
 
     Args:
         name: torchvision's name of the model.
@@ -82,7 +82,7 @@ def choose_weights(name: str, weights: str | os.PathLike[str] | None) -> Any:
 
 
 def is_path(weights: str | os.PathLike[str] | None) -> bool:
-    """Tell the path of a checkpoint, there or not, from the name of weights."""
+    """Check whether `weights` is the path of a checkpoint, which need not exist, and not a name of weights."""
     if weights is None or isinstance(weights, os.PathLike):
         return weights is not None
     text = str(weights)
@@ -90,14 +90,14 @@ def is_path(weights: str | os.PathLike[str] | None) -> bool:
 
 
 def pretrained(name: str, member: Any) -> nn.Module:
-    """Build a model with pretrained weights, downloaded where torch's cache does not have them.
+    """Build a model with pretrained weights, downloaded if torch's cache does not have them.
 
     Args:
         name: torchvision's name of the model.
-        member: of its enum of weights.
+        member: the member of its enum of weights.
 
     Returns:
-        The module, as torchvision's builder gives it.
+        The module, as torchvision's builder makes it.
 
     Raises:
         ModelError: the weights cannot be downloaded, or their file in the cache is damaged.
@@ -116,9 +116,9 @@ def pretrained(name: str, member: Any) -> nn.Module:
 
 
 def _downloaded(name: str, member: Any) -> Path:
-    """Put the file where torchvision's builder looks for it.
+    """Download the file to where torchvision's builder looks for it.
 
-    The builder would download it too, but says so on stdout, which belongs to results, and without a timeout.
+    The builder would download it too, but without a timeout, and it prints to stdout, which is kept for results.
     """
     import torch
 
@@ -142,11 +142,11 @@ def _downloaded(name: str, member: Any) -> Path:
 
 
 def build_arguments(name: str, state: dict[str, Any] | None) -> dict[str, Any]:
-    """Give the arguments that make a builder build what it builds for its DEFAULT weights, but without any.
+    """Return the arguments with which a builder makes the model of its DEFAULT weights, but without weights.
 
     Args:
         name: torchvision's name of the model.
-        state: names of the checkpoint that is to be loaded, or None for random weights.
+        state: the checkpoint that will be loaded, or None for random weights.
 
     Returns:
         Keyword arguments for `torchvision.models.get_model`.
@@ -156,31 +156,31 @@ def build_arguments(name: str, state: dict[str, Any] | None) -> dict[str, Any]:
     parameters = inspect.signature(torchvision.models.get_model_builder(name)).parameters
     arguments: dict[str, Any] = {"weights": None}
     if "weights_backbone" in parameters:
-        arguments["weights_backbone"] = None  # or it would be downloaded
+        arguments["weights_backbone"] = None  # otherwise it would be downloaded
     if name.startswith("vit_") and state is None:
-        # Their preprocessing is that of the DEFAULT weights, which for vit_h_14 is not the size it is built for.
+        # The preprocessing of the DEFAULT weights makes images of this size, which for vit_h_14 is not the default.
         arguments["image_size"] = weights_of(name)["DEFAULT"].meta["min_size"][0]
     if "aux_loss" in parameters:
         arguments["aux_loss"] = state is None or any("aux_classifier." in key for key in state)
     if name in ("googlenet", "inception_v3"):
-        # Their weights were trained on another normalisation, which the model makes of ImageNet's by itself.
+        # Their weights were trained with another normalisation, to which the model converts ImageNet's.
         arguments["transform_input"] = True
         arguments["aux_logits"] = name == "inception_v3" and (
             state is None or any("AuxLogits." in key for key in state)
         )
-        arguments["init_weights"] = state is None  # not given, torchvision 0.29 warns
+        arguments["init_weights"] = state is None  # without it torchvision 0.29 warns
     return arguments
 
 
 def adapt_state(name: str, state: dict[str, Any]) -> None:
-    """Do to a state dict, in place, what torchvision's builders do to the weights that they download.
+    """Change a state dict, in place, as torchvision's builders change the weights that they download.
 
     Args:
         name: torchvision's name of the model.
         state: name -> tensor.
     """
     for key in list(state):
-        if name.startswith("densenet"):  # the files say norm.1 where the modules are called norm1
+        if name.startswith("densenet"):  # norm.1 in the files is the module norm1
             state[re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", key)] = state.pop(key)
-        elif name == "googlenet" and re.search(r"\baux[12]\.", key):  # heads for training alone, which it drops
+        elif name == "googlenet" and re.search(r"\baux[12]\.", key):  # heads that are used only in training
             del state[key]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError
-from ..models.load import LoadedModel
+from ..models.loaded import LoadedModel
 from ..options.declared import takes
 from ..options.drawing import RenderOptions
 from ..options.reading import MAX_PIXELS, AxesOptions
@@ -75,7 +75,7 @@ def run(
 
     Raises:
         OptionError: an option cannot be used, or the folder holds a run with other settings, or one that is going on.
-        PicturesFailedError: with `strict`, a picture failed.
+        ImagesFailedError: with `strict`, an image failed.
         WriteError: the disk is full, say; what was finished stays.
         KeyboardInterrupt: the first Ctrl-C, once what was under way is finished; the second one, at once.
         CnnvizError: what would go wrong with every picture; see load_model, list_items, capture and render.

@@ -16,7 +16,7 @@ import torch
 
 from ..activations.capture import capture
 from ..activations.forward import weight_of
-from ..activations.maps import LayerMaps, frame_of, read_outputs
+from ..activations.maps import LayerMaps, frame_of, read_activations
 from ..channels.dataset import LayerStatistics, merge_layers
 from ..errors import ShapeError
 from ..formats.names import layer_parts
@@ -30,7 +30,7 @@ from .outputs import Output
 
 if TYPE_CHECKING:
     from ..channels.statistics import ChannelStatistics
-    from ..models.load import LoadedModel
+    from ..models.loaded import LoadedModel
 
 
 class ImageId(NamedTuple):
@@ -192,7 +192,9 @@ class BatchWorker:
         stream = self.device.stream(captured.ready)
         with self.device.faults(), stream.active(), stage("render"):
             try:
-                found = list(read_outputs(self.model, captured.outputs, captured.shape, self.output_spec.drawing.axes))
+                found = list(
+                    read_activations(self.model, captured.outputs, captured.shape, self.output_spec.drawing.axes)
+                )
                 if self.output_spec.collects:
                     self._refuse_other_channels(found)
             except ShapeError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..channels.dataset_files import read_statistics
 from ..errors import OptionError
-from ..models.load import LoadedModel
+from ..models.loaded import LoadedModel
 from ..options.drawing import RenderOptions
 from ..runtime.progress import Progress
 from .folder.journal import fingerprint_in, refuse_others

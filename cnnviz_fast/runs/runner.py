@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..channels.dataset import LayerStatistics, merge_layers
 from ..errors import ImagesFailedError
-from ..models.load import LoadedModel
+from ..models.loaded import LoadedModel
 from ..provenance import package_version
 from ..runtime.files import json_bytes, sweep, whole_file
 from ..runtime.progress import Progress

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..models.load import LoadedModel, as_given, load_model, module_of
+from ..models.load import load_model
+from ..models.loaded import LoadedModel, as_given, module_of
 from ..options.drawing import RenderOptions
 from ..options.reading import AxesOptions
 from ..options.runs import RunOptions

@@ -1,8 +1,8 @@
-"""Stage 6 of 7: what a device is to the engine: a stream of its own, memory, copies to the host, and how it fails.
+"""Devices as drawing needs them: streams, memory, copies to the host, and how they fail.
 
-CUDA (ROCm too) works while Python goes on, so what belongs together is queued on a stream of its own and waited for as
-late as possible. Everything else, MPS among it, is asked to do one thing after the other: a copy to the host returns
-when the pixels are there.
+CUDA (and ROCm) works while Python goes on, so related work is queued on a stream of its own and waited for as late as
+possible. All other devices, such as MPS, do one thing after the other: a copy to the host returns when the pixels are
+there.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ import torch
 from ..errors import CnnvizError, KernelError, reason_of
 
 _FAULTS = ("CUDA error", "HIP error", "Triton Error [")
-"""How an error begins that a device reported and that has no type of its own: of cuBLAS, say, or Triton's driver.c."""
+"""How errors of a device begin that have no type of their own, such as those of cuBLAS or of Triton's driver.c."""
 
 _FULL = ("out of memory", "can't allocate memory")
-"""What torch says where memory runs out and it has no error of its own for that: on the CPU and on MPS."""
+"""Messages of torch for lack of memory on devices without an error type for it: the CPU and MPS."""
 
 
 class Stream:
-    """Work that a device does in order. Here the caller waits for each part; `CudaStream` queues it."""
+    """Work that a device does in order. Here the caller waits for each step; `CudaStream` queues them."""
 
     def active(self) -> contextlib.AbstractContextManager[Any]:
-        """Return what puts the work of this thread on this stream; any thread may, as often as it likes."""
+        """Return a context in which the work of this thread goes to this stream. Any thread may use it, repeatedly."""
         return contextlib.nullcontext()
 
-    def fetch(self, pixels: torch.Tensor, staging: torch.Tensor) -> Callable[[], None]:
-        """Copy pixels to the host behind what the stream already holds.
+    def fetch(self, pixels: torch.Tensor, buffer: torch.Tensor) -> Callable[[], None]:
+        """Copy pixels to the host, behind what the stream already holds.
 
         Args:
             pixels: (...) uint8, contiguous, on the device.
-            landing: of the same shape, memory of `Device.landing`.
+            buffer: (...) uint8, of the same shape, a part of a `Device.staging_buffer`. Written.
 
         Returns:
-            What waits until they are there.
+            A function that waits until they are there.
         """
-        staging.copy_(pixels)
+        buffer.copy_(pixels)
         return lambda: None
 
     def wait(self) -> None:
@@ -49,7 +49,7 @@ class Stream:
 
 
 class CudaStream(Stream):
-    """Work on a CUDA device, queued. The host learns of its end by an event, and sleeps until then."""
+    """Work on a CUDA device, queued. To wait for it the host sleeps until an event occurs."""
 
     def __init__(self, stream: torch.cuda.Stream) -> None:
         self._stream = stream
@@ -58,11 +58,11 @@ class CudaStream(Stream):
         """See Stream."""
         return torch.cuda.stream(self._stream)
 
-    def fetch(self, pixels: torch.Tensor, staging: torch.Tensor) -> Callable[[], None]:
+    def fetch(self, pixels: torch.Tensor, buffer: torch.Tensor) -> Callable[[], None]:
         """See Stream."""
         arrived = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # torch has no types for it
         with self.active():
-            staging.copy_(pixels, non_blocking=True)
+            buffer.copy_(pixels, non_blocking=True)
             arrived.record(self._stream)
         return arrived.synchronize
 
@@ -72,25 +72,25 @@ class CudaStream(Stream):
 
 
 class Device:
-    """A device by what the engine needs of it. Here every call returns when its work is done."""
+    """A device as drawing needs it. Here every call returns when its work is done."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
     @property
     def is_host(self) -> bool:
-        """Whether the memory of this device is the host's own, so that nothing has to be fetched."""
+        """Return whether this device uses the memory of the host, so that nothing has to be fetched."""
         return self.device.type == "cpu"
 
     def mark(self) -> Any:
-        """Return a mark behind what the caller's current stream holds now, for another stream to begin at."""
+        """Return a mark behind what the caller's current stream holds now, at which another stream can begin."""
         return None
 
     def stream(self, behind: Any = None) -> Stream:
-        """Return a stream which the caller's current one never waits for.
+        """Return a stream for which the caller's current stream never waits.
 
         Args:
-            behind: a mark where it begins; None for the end of what the caller's current stream holds.
+            behind: the mark at which it begins; None for the end of what the caller's current stream holds.
 
         Returns:
             The stream.
@@ -98,36 +98,36 @@ class Device:
         return Stream()
 
     def uses(self, *tensors: torch.Tensor) -> None:
-        """Have tensors that may have been made on another stream kept until the current one is done with them."""
+        """Keep tensors, which may have been made on another stream, until the current stream is done with them."""
 
     def memory(self, size: int) -> torch.Tensor:
         """Return (size,) uint8 memory of the device."""
         return torch.empty(size, dtype=torch.uint8, device=self.device)
 
-    def staging(self, size: int) -> torch.Tensor:
-        """Return (size,) uint8 memory of the host that the device copies to."""
+    def staging_buffer(self, size: int) -> torch.Tensor:
+        """Return (size,) uint8 memory of the host to which the device copies."""
         return torch.empty(size, dtype=torch.uint8)
 
     def give_back(self) -> None:
-        """Give memory that nobody uses back, so that a second try finds as much as there is."""
+        """Free memory that nobody uses, so that a second attempt finds as much as there is."""
 
     def is_full(self, error: BaseException) -> bool:
-        """Tell whether an error says that memory ran out."""
+        """Check whether an error means that memory ran out."""
         known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
         return known or (isinstance(error, RuntimeError) and any(words in str(error) for words in _FULL))
 
     def is_lost(self, error: BaseException) -> bool:
-        """Tell whether an error says that the device does nothing more for this process."""
+        """Check whether an error means that this process cannot use the device any more."""
         return _is_fault(error) and not self.is_full(error)
 
     @contextlib.contextmanager
     def faults(self) -> Iterator[None]:
-        """Turn what the device reports into errors that callers know. It belongs around all that waits for a device.
+        """Turn errors of the device into errors of this package. All code that waits for a device runs in this context.
 
-        CUDA reports a fault to whoever waits next, so that one of the model may first be seen here. May be nested.
+        CUDA reports a fault at the next wait, so a fault of the model may first show here. Contexts may be nested.
 
         Raises:
-            KernelError: the device was lost, or refuses the work.
+            KernelError: the device was lost, or refused the work.
             MemoryError: memory ran out.
         """
         try:
@@ -141,16 +141,16 @@ class Device:
             if not _is_fault(error):
                 raise
             if not self.is_lost(error):
-                raise KernelError(f"{self.device} refuses this work, and goes on: {reason}.") from error
+                raise KernelError(f"{self.device} refused this work and can still be used: {reason}.") from error
             raise KernelError(
-                f"{self.device} was lost while it worked: {reason}. Files that were finished are whole. Start anew, "
-                f"where a kernel of your own may be at fault with CUDA_LAUNCH_BLOCKING=1."
+                f"{self.device} was lost while it worked: {reason}. Files that were finished are whole. Start again; "
+                f"if a kernel of your own may be at fault, set CUDA_LAUNCH_BLOCKING=1."
             ) from error
 
     def attempt(self, work: Callable[[], object]) -> str | None:
-        """Do some work; return why memory did not suffice, and None where it did.
+        """Do some work. Return why memory did not suffice, or None if it did.
 
-        Nothing of the error outlives the `except`: its traceback holds the frames, and they what had been allocated.
+        The error is dropped at once: its traceback holds the frames, and these hold what was allocated.
         """
         try:
             work()
@@ -164,11 +164,12 @@ class Device:
 
 
 def _is_fault(error: BaseException) -> bool:
+    """Check whether a device reported an error."""
     return isinstance(error, torch.AcceleratorError) or str(error).startswith(_FAULTS)
 
 
 class CudaDevice(Device):
-    """A CUDA device: one stream a thread, pinned memory to land in."""
+    """A CUDA device: one stream for each thread, pinned staging buffers."""
 
     _streams: ClassVar[dict[tuple[str, str], torch.cuda.Stream]] = {}
 
@@ -177,14 +178,14 @@ class CudaDevice(Device):
         return torch.cuda.current_stream(self.device).record_event()  # type: ignore[no-any-return]
 
     def uses(self, *tensors: torch.Tensor) -> None:
-        """See Device: torch would give their memory away as soon as nobody holds them."""
+        """See Device. Otherwise torch would reuse their memory as soon as nobody holds them."""
         for tensor in tensors:
             tensor.record_stream(torch.cuda.current_stream(self.device))
 
     def stream(self, behind: torch.cuda.Event | None = None) -> CudaStream:
-        """See Device. A thread has one for each device, and so have later threads of its name.
+        """See Device. A thread has one stream for each device, shared by later threads of the same name.
 
-        Workers are named alike from pool to pool: what one has allocated on its stream the next one uses again.
+        Workers have the same names in every pool: each reuses the memory that its predecessor allocated on the stream.
         """
         key = str(self.device), threading.current_thread().name
         if key not in self._streams:
@@ -196,21 +197,21 @@ class CudaDevice(Device):
             stream.wait_stream(current)
         return CudaStream(stream)
 
-    def staging(self, size: int) -> torch.Tensor:
-        """See Device. Pinned, since only to there copies run beside everything else; but not at any price."""
+    def staging_buffer(self, size: int) -> torch.Tensor:
+        """See Device. Pinned if possible: only copies to pinned memory run beside other work."""
         try:
             return torch.empty(size, dtype=torch.uint8, pin_memory=True)
         except RuntimeError as error:
             if not self.is_full(error):
                 raise
-        return super().staging(size)
+        return super().staging_buffer(size)
 
     def give_back(self) -> None:
         """See Device."""
         torch.cuda.empty_cache()
 
     def is_lost(self, error: BaseException) -> bool:
-        """See Device. What ends a CUDA context is reported by every later call; a launch that was refused is not."""
+        """See Device. Every later call reports an error that ended the CUDA context, but not a refused launch."""
         if not super().is_lost(error):
             return False
         try:
@@ -226,18 +227,18 @@ def device_at(device: torch.device) -> Device:
 
 
 class Fitting:
-    """How much of some work fits into memory at once: as much as was hoped for, and half of it wherever that does not.
+    """How much work fits into memory at once: first the most that was asked for, and half of it whenever that fails.
 
-    What was found to fit is kept for what comes after.
+    The amount that fitted is used from then on.
     """
 
     def __init__(self, device: Device, most: int, least: int = 1) -> None:
         """Begin.
 
         Args:
-            device: whose memory may run out.
+            device: the device whose memory may run out.
             most: units of work to try at once.
-            least: units that have to fit.
+            least: units that must fit.
         """
         self.device = device
         self.least = least
@@ -247,12 +248,12 @@ class Fitting:
         """Do units start..stop-1 of some work, as many at once as fit.
 
         Args:
-            work: does units first..last-1; called again for units that it did not finish.
+            work: does units first..last-1. Called again for units that it did not finish.
             start: the first unit.
             stop: the unit after the last.
 
         Raises:
-            MemoryError: not even the least fits.
+            MemoryError: the least number of units does not fit.
         """
         while start < stop:
             start += self.fit(partial(_from, work, start), stop - start)
@@ -261,14 +262,14 @@ class Fitting:
         """Do some work once, on as many units as fit.
 
         Args:
-            work: does so many units; called again with fewer where memory runs out.
-            most: units there are.
+            work: does a number of units. Called again with fewer if memory runs out.
+            most: number of units left.
 
         Returns:
-            How many were done.
+            The number of units done.
 
         Raises:
-            MemoryError: not even the least fits.
+            MemoryError: the least number of units does not fit.
         """
         units = min(self.most, most)
         while (reason := self.device.attempt(partial(work, units))) is not None:
@@ -279,4 +280,5 @@ class Fitting:
 
 
 def _from(work: Callable[[int, int], object], start: int, units: int) -> None:
+    """Do a number of units of some work from `start` on."""
     work(start, start + units)

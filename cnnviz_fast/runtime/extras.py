@@ -1,4 +1,4 @@
-"""Optional packages, and the server that keeps models' weights: only where asked for by name."""
+"""Optional packages, imported only when something needs them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ def import_extra(name: str, extra: str, need: str | None = None, error: type[Cnn
     """Import an optional package.
 
     Args:
-        name: of the package, or of a module in it.
+        name: name of the package, or of a module in it.
         extra: the extra of this project that installs it.
-        need: what it is needed for, in the plural; None for the models of the zoo that is called as the extra.
-        error: class of the error that is raised without it.
+        need: what needs it, in the plural, for the message; None for the models of the extra.
+        error: class of the error to raise without it.
 
     Returns:
         The package or module.
 
     Raises:
-        CnnvizError: of class `error`: it is not installed; the message has the command that installs it.
+        CnnvizError: of class `error`: the package is not installed. The message has the command that installs it.
     """
     package = name.partition(".")[0]
     try:

@@ -1,4 +1,4 @@
-"""Stage 7 of 7: files that appear whole or not at all."""
+"""Files that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ _PART = re.compile(r"\..*\.[0-9a-f]{8}\.part")
 
 
 def sweep(folder: Path, older_than_s: float) -> None:
-    """Remove what killed processes have left of files that were never whole, in a folder and all below it.
+    """Remove the unfinished files of killed processes, in a folder and all folders below it.
 
     Args:
-        folder: where to look.
-        older_than_s: leave those that somebody may still be writing.
+        folder: the folder.
+        older_than_s: keep files that were changed later than this ago: a process may still write them.
     """
     now = time.time()
     for place, _, names in os.walk(folder):
         for name in filter(_PART.fullmatch, names):
-            with contextlib.suppress(OSError):  # it may just have been moved into its place
+            with contextlib.suppress(OSError):  # it may just have been moved to its final name
                 if now - os.stat(os.path.join(place, name)).st_mtime >= older_than_s:
                     os.unlink(os.path.join(place, name))
 
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for writing under a temporary name in the same folder, and move it into place at the end.
+    """Open a file for writing under a temporary name in the same folder, and give it its final name at the end.
 
     Args:
-        path: the name it gets once everything is written. An older file of that name stays until then.
+        path: the final name. An older file of that name stays until everything is written.
 
     Yields:
         The open file.
 
     Raises:
-        WriteError: a folder is missing, forbidden or full. The temporary file is gone on every way out.
+        WriteError: the folder is missing, forbidden or full. The temporary file is removed however the block ends.
     """
-    # File systems allow 255 bytes a name, and a character takes up to 4.
+    # File systems allow names of 255 bytes, and a character takes up to 4.
     temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.part")
     try:
         with open(temporary, "xb") as file:
@@ -61,7 +61,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def cannot_write(path: Path, error: OSError) -> WriteError:
-    """Word the error for a file that cannot be written."""
+    """Return the error for a file that cannot be written."""
     return WriteError(f"cannot write {path}: {reason_of(error)}.")
 
 
@@ -73,10 +73,10 @@ def json_bytes(document: Any) -> bytes:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and what leads to it.
+    """Make a folder, with the folders above it.
 
     Raises:
-        WriteError: that is not possible.
+        WriteError: the folder cannot be made.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)

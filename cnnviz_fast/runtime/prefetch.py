@@ -1,4 +1,4 @@
-"""Stage 6 of 7: an iterator whose next item is made while this one is worked on."""
+"""An iterator that makes its next element while the caller works on the current one."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 
 class Ahead(Iterator[Any]):
-    """Items of an iterator that a thread of its own works through, one of them ahead.
+    """Elements of an iterator, made by a thread of its own, one ahead.
 
-    The next one is begun when the one before is taken, so that none waits beside it: what waits takes memory, is lost
-    with a kill, and makes nothing faster but stages whose times vary much.
+    Each is begun when the one before is taken, so at most one waits. More would take memory and be lost if the process
+    is killed, and would help only stages whose times vary much.
     """
 
     _END = object()
@@ -38,14 +38,14 @@ class Ahead(Iterator[Any]):
         return item
 
     def stop(self) -> None:
-        """Let the thread end with the item that it is at."""
+        """Stop the thread behind the element that it is making."""
         self._closed.set()
         self._taken.release()
         with contextlib.suppress(queue.Empty):
             self._queue.get_nowait()
 
     def close(self) -> None:
-        """Let the thread end, and wait for it."""
+        """Stop the thread, and wait for its end."""
         while self._thread.is_alive():
             self.stop()
             self._thread.join(0.01)
@@ -58,7 +58,7 @@ class Ahead(Iterator[Any]):
                 self._taken.acquire()
                 if self._closed.is_set():
                     break
-        except BaseException as error:  # raised again by whoever takes the next item
+        except BaseException as error:  # raised again for the caller that takes the next element
             self._queue.put(error)
         else:
             self._queue.put(self._END)

@@ -1,4 +1,4 @@
-"""How far something is: a bar, the notebook's own in a notebook, text on a terminal; or lines of JSON for machines."""
+"""Progress: a bar in a notebook or on a terminal, or lines of JSON for machines."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import Any, TypeVar
 Item = TypeVar("Item")
 
 JSON_EVERY_S = 1.0
-"""Between two lines for machines."""
+"""Seconds between two lines for machines."""
 
 
 def with_bar(items: Sequence[Item], unit: str) -> Iterable[Item]:
-    """Show how far a loop is, where somebody can see it and there is more than one item.
+    """Show the progress of a loop of more than one step, if a terminal or a notebook is there to show it.
 
     Args:
-        items: of the loop.
-        unit: what one of them is.
+        items: what the loop runs over.
+        unit: name of one of them.
 
     Returns:
-        The items.
+        The same items.
     """
     if len(items) < 2:
         return items
@@ -32,9 +32,9 @@ def with_bar(items: Sequence[Item], unit: str) -> Iterable[Item]:
 
 
 def _bar(*items: Any, disable: bool | None, **options: Any) -> Any:
-    """Make a bar; with `disable` None it shows where somebody can see it."""
+    """Make a bar. With `disable` None it shows only in a notebook or on a terminal."""
     with warnings.catch_warnings():
-        # In a notebook without ipywidgets tqdm warns, and then writes text, which is not asked for there.
+        # In a notebook without ipywidgets tqdm warns and then writes text. The warning helps nobody.
         warnings.simplefilter("ignore")
         from tqdm import auto
     in_notebook = auto.notebook_tqdm is not auto.std_tqdm
@@ -42,21 +42,21 @@ def _bar(*items: Any, disable: bool | None, **options: Any) -> Any:
 
 
 class Progress:
-    """How far a run is, on stderr."""
+    """Progress of a run, on stderr."""
 
     def __init__(self, kind: str, total: int | None) -> None:
-        """Begin.
+        """Start.
 
         Args:
-            kind: one of `options.PROGRESS`.
-            total: number of pictures, where it is known.
+            kind: one of `options.runs.PROGRESS`.
+            total: number of images, if it is known.
         """
         self._total = total
         self._begin = self._said = time.monotonic()
         self._json = kind == "json"
         self._bar: Any = None
         if kind in ("auto", "bar"):
-            self._bar = _bar(total=total, unit="picture", leave=False, disable=None if kind == "auto" else False)
+            self._bar = _bar(total=total, unit="image", leave=False, disable=None if kind == "auto" else False)
 
     def __enter__(self) -> Progress:
         return self
@@ -66,16 +66,16 @@ class Progress:
             self._bar.close()
 
     def show(self, finished: int, failed: int, skipped: int) -> None:
-        """Say how many pictures are done so far; as JSON once a second at most, and when all are.
+        """Show how many images are done; as JSON at most once a second, and when all are done.
 
         Args:
-            finished: by this run.
-            failed: of which nothing came.
-            skipped: that were finished before it.
+            finished: number of images that this run has finished.
+            failed: number of images that failed.
+            skipped: number of images that were finished before this run.
         """
         done = finished + failed + skipped
         if self._bar is not None:
-            self._bar.initial = skipped  # which took no time
+            self._bar.initial = skipped  # they took no time
             if failed:
                 self._bar.set_postfix(failed=failed, refresh=False)
             self._bar.update(done - self._bar.n)
@@ -88,7 +88,7 @@ class Progress:
             sys.stderr.write(json.dumps({**line, "per_s": round(rate, 2), "left_s": left}) + "\n")
 
     def say(self, message: str) -> None:
-        """Say a sentence beside the bar."""
+        """Write a message beside the bar."""
         if self._bar is not None:
             self._bar.write(f"cnnviz: {message}", file=sys.stderr)
         else:

@@ -1,6 +1,6 @@
-"""Where the time of a run goes: stages that are under way add up their seconds for whoever watches.
+"""Where the time of a run goes: stages add their seconds to a watcher, if there is one.
 
-Where nobody does, a stage costs a look at a global. Seconds are those of all threads together.
+Without a watcher a stage costs one look at a global. Seconds of all threads are added together.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Stages:
         self._seconds: defaultdict[str, float] = defaultdict(float)
 
     def add(self, stage: str, seconds: float) -> None:
-        """Add to a stage; any thread may."""
+        """Add seconds to a stage. Any thread may."""
         with self._lock:
             self._seconds[stage] += seconds
 
@@ -35,8 +35,8 @@ _watcher: Stages | None = None
 
 @contextlib.contextmanager
 def watched(stages: Stages) -> Iterator[None]:
-    """Let stages of this process be added up, until the end of the block; the innermost watcher gets them."""
-    global _watcher  # one for all threads: those of a run are not those that began it
+    """Collect the stages of this process until the end of the block; the innermost watcher gets them."""
+    global _watcher  # one for all threads: a run works in other threads than the one that began it
     before, _watcher = _watcher, stages
     try:
         yield
@@ -46,10 +46,10 @@ def watched(stages: Stages) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Count the time of a block for a stage, less what stages within it take.
+    """Add the time of a block to a stage, without the time of stages within it.
 
     Args:
-        name: of the stage.
+        name: name of the stage.
     """
     watcher = _watcher
     if watcher is None:

@@ -1,4 +1,4 @@
-"""Stage 6 of 7: the pool of workers. Strips go in, results come out in order, and no exit leaves anything."""
+"""The pool of workers: threads that work on items, with results in order and no thread left at the end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def default_threads() -> int:
 
 
 class _Run:
-    """State that the workers of one run share; all of it is guarded by `changed`."""
+    """State that the workers of one call share, guarded by `changed`."""
 
     def __init__(self, total: int, ahead: int) -> None:
         self.changed = threading.Condition()
@@ -32,7 +32,7 @@ class _Run:
         self.stopped = False
 
     def take(self) -> int | None:
-        """Hand out the next position, once the consumer is near enough; None when there is nothing left to do."""
+        """Wait until the consumer is near enough, and return the next position; None if nothing is left to do."""
         with self.changed:
             while not self.stopped and self.next_item < self.total and self.next_item >= self.delivered + self.ahead:
                 self.changed.wait()
@@ -42,13 +42,13 @@ class _Run:
             return self.next_item - 1
 
     def deliver(self, position: int, result: object) -> None:
-        """Put a result where the consumer finds it."""
+        """Store a result for the consumer."""
         with self.changed:
             self.results[position] = result
             self.changed.notify_all()
 
     def stop(self, error: BaseException | None = None) -> None:
-        """Let the workers finish what they hold and take no more."""
+        """Stop the workers behind the items that they are working on."""
         with self.changed:
             self.stopped = True
             self.error = self.error or error
@@ -69,8 +69,8 @@ class _Run:
 def in_order(work: Callable[[Item], Result], items: Sequence[Item], threads: int) -> Iterator[Result]:
     """Work on items in parallel and yield the results in the order of the items.
 
-    At most `2 * threads` items are under way or waiting to be taken, so memory stays bounded however slow the
-    consumer is. Workers are threads: `work` should release the GIL.
+    At most `2 * threads` items are being worked on or waiting to be taken, so memory stays bounded however slow the
+    consumer is. Workers are threads, so `work` should release the GIL.
 
     Args:
         work: called once for each item, in a worker.
@@ -81,8 +81,8 @@ def in_order(work: Callable[[Item], Result], items: Sequence[Item], threads: int
         work(item) for each item.
 
     Raises:
-        Whatever `work` raises. On every way out, an exception, Ctrl-C or an abandoned iterator, the workers finish
-        the item that they hold, take no other, and are gone.
+        Whatever `work` raises. However the iterator ends, by an exception, by Ctrl-C or because it is dropped, the
+        workers finish their current items, take no others, and end.
     """
     threads = min(threads, len(items))
     if threads <= 1:

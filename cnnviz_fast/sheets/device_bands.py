@@ -129,7 +129,7 @@ class Bands:
         self._bands = _grouped(strips, rows)
         self._band_of = {strip.start: number for number, band in enumerate(self._bands) for strip in band}
         size = rows * painter.row_bytes
-        self._landings = [painter.device.staging(size) for _ in range(min(LANDINGS, len(self._bands)))]
+        self._landings = [painter.device.staging_buffer(size) for _ in range(min(LANDINGS, len(self._bands)))]
         self._changed = threading.Condition(threading.RLock())
         self._arrived: list[Callable[[], None]] = []
         self._left = [len(band) for band in self._bands]

@@ -7,21 +7,20 @@ share once, under its first name. Integer buffers are left out: they count (`num
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..activations.patterns import resolve
 from ..errors import DTypeError, OptionError
 from ..models.layers import every_module, layer_list, uncompiled
-from ..models.load import LoadedModel, module_of
+from ..models.loaded import LoadedModel, module_of
 from .histograms import Measured, measure
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    Layers = str | int | nn.Module | Sequence[str | int | nn.Module]
+    from ..activations.patterns import Layers
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 import cnnviz_fast as cf
-from cnnviz_fast.activations.axes import Origin, find_axes, to_maps
+from cnnviz_fast.activations.axes import find_axes, to_maps
+from cnnviz_fast.activations.evidence import Evidence
 from cnnviz_fast.errors import ShapeError
-from cnnviz_fast.models.load import example_input
+from cnnviz_fast.models.loaded import example_input
 
 CNN = (
     "resnet18 resnetv2_50 mobilenetv3_small_050 efficientnet_b0 densenet121 regnety_002 hrnet_w18_small ghostnet_100 "
@@ -48,7 +49,7 @@ QUICK = {
 STAGES = ("stem", "patch_embed", "stages", "layers", "blocks", "layer1", "layer2", "layer3", "layer4", "norm")
 """Names that networks of all families give to what lies at the top; the children of a list of stages count too."""
 
-# Layers that are refused for a reason: in them a cell has no place in the picture, or not one alone.
+# Layers that are refused for a reason: their cells have no position in the image, or more than one.
 REFUSED = {"timm:hiera_tiny_224"}
 
 _rows: list[tuple[str, int, int, int, str]] = []
@@ -74,7 +75,7 @@ def stages_of(model: nn.Module) -> list[str]:
 
 
 def small_input(model: cf.LoadedModel) -> torch.Tensor:
-    """Return a picture of noise, seeded; detectors get a small one, which they enlarge."""
+    """Return an image of noise, seeded; detectors get a small one, which they enlarge."""
     shape = list(example_input(model).shape)
     if shape[-1] > 518:
         shape[-2:] = [224, 224]
@@ -128,7 +129,7 @@ def test_architecture_is_listed_captured_and_drawn(spec: str) -> None:
     for name, output in captured.items():
         module = modules[name.partition(":")[0]]
         try:
-            axes = find_axes(tuple(output.shape), Origin(name, module, model.module, tuple(batch.shape)))
+            axes = find_axes(tuple(output.shape), Evidence(name, module, model.module, tuple(batch.shape)))
         except ShapeError as error:
             refused[name] = str(error)
             continue
@@ -143,6 +144,6 @@ def test_architecture_is_listed_captured_and_drawn(spec: str) -> None:
     assert bool(refused) == (spec in REFUSED), refused
     last = told[-1]
     module = modules[last.partition(":")[0]]
-    axes = find_axes(tuple(captured[last].shape), Origin(last, module, model.module, tuple(batch.shape)))
+    axes = find_axes(tuple(captured[last].shape), Evidence(last, module, model.module, tuple(batch.shape)))
     sheet = cf.render(to_maps(captured[last], axes)[0], tile=16)
     assert len(sheet.manifest["tiles"]) == to_maps(captured[last], axes).shape[1]

@@ -1,4 +1,4 @@
-"""Layouts: outputs of every order become the maps that they hold, and what could be two things is refused."""
+"""Axes: outputs of every order become the maps that they hold, and ambiguous ones are refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torchvision
 from torch import nn
 
 import cnnviz_fast as cf
-from cnnviz_fast.activations.axes import Axes, Origin, find_axes, to_maps
+from cnnviz_fast.activations.axes import Axes, find_axes, to_maps
+from cnnviz_fast.activations.evidence import Evidence
 from cnnviz_fast.cli import main as cli
 from cnnviz_fast.errors import DTypeError, OptionError, ShapeError
 from cnnviz_fast.pipeline import visualize
@@ -41,7 +42,7 @@ class Mixed(nn.Module):
 
 def told(shape: tuple[int, ...], layer: str, model: nn.Module | None = None, given: tuple[int, ...] = INPUT) -> Axes:
     model = model or Mixed()
-    return find_axes(shape, Origin(layer, dict(model.named_modules())[layer], model, given))
+    return find_axes(shape, Evidence(layer, dict(model.named_modules())[layer], model, given))
 
 
 @pytest.mark.parametrize("name", ["nchw", "nhwc", "tokens", "tokens of a clip", "ncthw", "nthwc"])
@@ -93,7 +94,7 @@ def test_tokens_are_the_maps_of_the_patch_embedding(prefix: int) -> None:
     ((1, 17, 7), "act", Axes("tokens", 1, 1, (4, 4))),
     ((1, 65, 64), "norm", Axes("tokens", 1, 1, (8, 8))),
 ])  # fmt: skip
-def test_find_layout_by_class_and_shapes_together(shape: tuple[int, ...], layer: str, expected: Axes) -> None:
+def test_find_axes_by_class_and_shapes_together(shape: tuple[int, ...], layer: str, expected: Axes) -> None:
     if expected.prefix_tokens == 1 and shape[2] == 64:
         with pytest.raises(ShapeError, match="both its last axes fit a grid"):
             told(shape, layer)
@@ -102,45 +103,45 @@ def test_find_layout_by_class_and_shapes_together(shape: tuple[int, ...], layer:
 
 
 @pytest.mark.parametrize(("shape", "layer", "said"), [
-    ((1, 8, 8, 8), "act", r"both \(N, C, H, W\) and \(N, H, W, C\) fit a picture of 32x32"),
+    ((1, 8, 8, 8), "act", r"both \(N, C, H, W\) and \(N, H, W, C\) fit an image of 32x32"),
     ((1, 4, 64, 5), "act", r"neither \(N, C, H, W\) nor \(N, H, W, C\) fits"),
     ((1, 4, 64, 5), "norm", r"neither"),           # heads x tokens: a norm over channels, but no map
     ((1, 64, 64), "mix", "both its last axes fit a grid"),
     ((1, 50, 7), "act", "no grid of its 50 tokens fits"),
     ((1, 81, 7), "act", "no grid"),                # 9x9 is a grid, but not one of 8x8 patches
-    ((4, 8, 8, 5), "norm", r"of 1 in the batch it makes 4 \(windows or regions"),
+    ((4, 8, 8, 5), "norm", r"it makes 4 entries \(windows or regions\) of the 1 images"),
 ])  # fmt: skip
-def test_find_layout_what_is_ambiguous_is_refused_and_names_the_option(
+def test_find_axes_what_is_ambiguous_is_refused_and_names_the_option(
     shape: tuple[int, ...], layer: str, said: str
 ) -> None:
     with pytest.raises(ShapeError, match=said) as caught:
         told(shape, layer)
     assert f"layer {layer!r} puts out {shape}" in str(caught.value)
-    assert "Name it: layout='" in str(caught.value)
+    assert "Name them: axes='" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_find_layout_tokens_in_another_order_are_refused() -> None:
+def test_find_axes_tokens_in_another_order_are_refused() -> None:
     class HieraBlock(nn.Identity):
         pass
 
     model = Mixed()
     model.block = HieraBlock()
-    with pytest.raises(ShapeError, match="tokens that HieraBlock keeps in another order than row by row"):
+    with pytest.raises(ShapeError, match="tokens that HieraBlock does not keep row by row"):
         told((1, 64, 7), "block", model)
 
 
-def test_find_layout_plain_convolutional_model_is_channels_first_whatever_the_numbers() -> None:
+def test_find_axes_plain_convolutional_model_is_channels_first_whatever_the_numbers() -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
     for shape in [(1, 8, 8, 8), (1, 7, 7, 8), (1, 4, 64, 5)]:
         assert told(shape, "1", model) == Axes("nchw")
     assert find_axes((2, 7, 7, 8)) == Axes("nchw")
     assert find_axes((2, 7, 3, 7, 8)) == Axes("ncthw", 3)
-    with pytest.raises(ShapeError, match="not told to be tokens of a picture"):
+    with pytest.raises(ShapeError, match="nothing says that its three axes are tokens of an image"):
         told((1, 64, 7), "1", model)
 
 
-def test_find_layout_vectors_have_one_cell_an_entry() -> None:
+def test_find_axes_vectors_have_one_cell_an_entry() -> None:
     assert told((1, 1000), "act") == find_axes((1, 1000)) == Axes("nc")
     output = torch.randn(2, 7)
     maps = to_maps(output, Axes("nc"))
@@ -149,7 +150,7 @@ def test_find_layout_vectors_have_one_cell_an_entry() -> None:
 
 
 @pytest.mark.parametrize("shape", [(), (7,), (1, 2, 3, 4, 5, 6)])
-def test_find_layout_other_numbers_of_axes_are_refused(shape: tuple[int, ...]) -> None:
+def test_find_axes_other_numbers_of_axes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match=r"layer 'act' puts out .*; only outputs of 2 to 5 axes can be drawn"):
         told(shape, "act")
 
@@ -165,28 +166,28 @@ def test_find_layout_other_numbers_of_axes_are_refused(shape: tuple[int, ...]) -
     ("nthwc", (1, 2, 3, 4, 4), Axes("nthwc", 2)),
     ("nc", (1, 9), Axes("nc")),
 ])  # fmt: skip
-def test_find_layout_as_given(axes: str, shape: tuple[int, ...], expected: Axes) -> None:
+def test_find_axes_as_given(axes: str, shape: tuple[int, ...], expected: Axes) -> None:
     model = Mixed()
-    assert find_axes(shape, Origin("act", model.act, model, INPUT), axes) == expected
+    assert find_axes(shape, Evidence("act", model.act, model, INPUT), axes) == expected
 
 
 @pytest.mark.parametrize(("axes", "said"), [
-    ("nchw", r"must put out \(N, C, H, W\) for layout 'nchw', got \(1, 13, 64\)"),
+    ("nchw", r"must put out \(N, C, H, W\) for axes 'nchw', got \(1, 13, 64\)"),
     ("tokens:1:2x5", "its 13 tokens are not one grid"),
     ("tokens:1:4x2x2", "its 13 tokens are not one grid"),
     ("tokens", "its 13 tokens are not one grid"),
 ])  # fmt: skip
-def test_find_layout_as_given_that_does_not_fit_is_refused(axes: str, said: str) -> None:
+def test_find_axes_as_given_that_does_not_fit_is_refused(axes: str, said: str) -> None:
     model = Mixed()
     with pytest.raises(ShapeError, match=said):
-        find_axes((1, 13, 64), Origin("act", model.act, model, INPUT), axes)
+        find_axes((1, 13, 64), Evidence("act", model.act, model, INPUT), axes)
 
 
 @pytest.mark.parametrize(
     "axes", ["nchv", "tokens:", "tokens:1:14", "tokens:a", "nchw:1", 4, "tokens:1:0x4", "tokens:1:2x2x2x2"]
 )
-def test_find_layout_unknown_name_is_refused(axes: object) -> None:
-    with pytest.raises(OptionError, match="layout must be one of auto, nchw, nhwc, tokens"):
+def test_find_axes_unknown_name_is_refused(axes: object) -> None:
+    with pytest.raises(OptionError, match="axes must be one of auto, nchw, nhwc, tokens"):
         find_axes((1, 2, 3, 4), None, axes)  # type: ignore[arg-type]
 
 
@@ -194,7 +195,7 @@ def test_torchvision_vit_block_is_drawn_without_its_class_token(photo: Path, tmp
     layer = "encoder.layers.encoder_layer_0"
     argv = ["render", "vit_b_16", str(photo), "--weights", "none", "--layer", layer, "--out", str(tmp_path)]
     assert cli.main([*argv, "--tile", "14", "--channels", "0-3"]) == cli.DONE
-    manifest = json.loads(next(tmp_path.glob("*.json")).read_text())
+    manifest = json.loads(next(tmp_path.rglob("*.json")).read_text())
     assert (manifest["axes"], manifest["prefix_tokens"]) == ("tokens", 1)
     assert manifest["maps"]["shape"] == [768, 14, 14]
 
@@ -220,12 +221,13 @@ def test_visualize_clip_has_a_sheet_for_each_time_step(photo: Path, tmp_path: Pa
     sheets = visualize(model, photo, ["layer2"], tmp_path, tile=14, channels="0-3")
     assert [sheet.manifest["time_step"] for sheet in sheets] == list(range(8))
     assert {sheet.manifest["axes"] for sheet in sheets} == {"ncthw"}
-    assert sorted(path.stem for path in tmp_path.glob("*.png")) == [f"{photo.stem}_layer2-t{step}" for step in range(8)]
+    files = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*.png"))
+    assert files == [Path(f"layer2-t{step}", f"{photo.stem}.png") for step in range(8)]
 
 
 def test_visualize_tokens_of_a_clip_are_drawn_by_their_grid(photo: Path) -> None:
     model = cf.load_model("mvit_v2_s", weights="none", device="cpu")
-    with pytest.raises(ShapeError, match=r"its layout is ambiguous.*Name it: layout='tokens:PREFIX:HxW'"):
+    with pytest.raises(ShapeError, match=r"its axes are ambiguous.*Name them: axes='tokens:PREFIX:HxW'"):
         visualize(model, photo, ["blocks.15[0]"])
     sheets = visualize(model, photo, ["blocks.15[0]"], axes="tokens:1:8x7x7", tile=7, channels="0-3")
     assert [sheet.manifest["time_step"] for sheet in sheets] == list(range(8))
@@ -233,7 +235,7 @@ def test_visualize_tokens_of_a_clip_are_drawn_by_their_grid(photo: Path) -> None
     assert sheets[0].manifest["maps"]["shape"] == [768, 7, 7]
 
 
-def test_visualize_layout_is_taken_and_recorded(photo: Path) -> None:
+def test_visualize_axes_are_taken_and_recorded(photo: Path) -> None:
     model = nn.Sequential(nn.Conv2d(3, 6, 3))
     (sheet,) = visualize(model, photo, ["0"], axes="nhwc", tile=20)
     assert sheet.manifest["axes"] == "nhwc"

@@ -7,7 +7,6 @@ import contextlib
 import copy
 import dataclasses
 import gc
-import importlib
 import json
 import resource
 import threading
@@ -24,13 +23,11 @@ import torch
 import torchvision
 from torch import nn
 
-from cnnviz_fast.activations import forward
-from cnnviz_fast.activations.capture import capture, capture_stream, list_layers
+from cnnviz_fast.activations import forward, listing
+from cnnviz_fast.activations.capture import capture, capture_stream
 from cnnviz_fast.activations.forward import evaluating
+from cnnviz_fast.activations.listing import list_layers
 from cnnviz_fast.errors import CaptureError, InputError, LayerNotFoundError
-
-# The package's attribute of this name is the function.
-capture_module = importlib.import_module("cnnviz_fast.activations.capture")
 
 
 class Small(nn.Module):
@@ -164,7 +161,7 @@ def test_capture_call_suffix_gives_only_that_call(small: Small, batch: torch.Ten
 
 
 def test_capture_call_beyond_the_number_of_calls_says_how_many(small: Small, batch: torch.Tensor) -> None:
-    with pytest.raises(CaptureError, match=r"^layer 'relu' has no call 2: it ran 2 x, counted from 0\.$"):
+    with pytest.raises(CaptureError, match=r"^layer 'relu' has no call 2: it ran 2 times, counted from 0\.$"):
         capture(small, batch, "relu:2")
 
 
@@ -749,14 +746,14 @@ def test_capture_every_torchvision_classifier_equals_a_cloning_hook(name: str) -
 @contextlib.contextmanager
 def no_real_pass(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fail where anything but a meta tensor goes through a model."""
-    run = capture_module.run_pass
+    run = listing.run_pass
 
     def meta_only(model: nn.Module, batch: torch.Tensor, *rest: Any) -> None:
         assert batch.is_meta
         run(model, batch, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(capture_module, "run_pass", meta_only)
+        patch.setattr(listing, "run_pass", meta_only)
         yield
 
 

@@ -1,4 +1,4 @@
-"""One pass of somebody else's model: what goes in, and what is held to its ordinary way meanwhile."""
+"""One pass of a foreign model: what goes in, and what is changed for the time of the pass."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from cnnviz_fast.activations import forward
-from cnnviz_fast.activations.capture import capture, capture_stream, list_layers
+from cnnviz_fast.activations.capture import capture, capture_stream
+from cnnviz_fast.activations.listing import list_layers
 from cnnviz_fast.errors import CaptureError, InputError
 
 

@@ -453,10 +453,10 @@ def test_save_sheet_and_save_tiles_take_statistics(
 
 def test_visualize_takes_statistics_by_layer() -> None:
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())
-    pictures = [torch.randn(3, 8, 9, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+    images = [torch.randn(3, 8, 9, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
     with torch.inference_mode():
-        seen = {"0": statistics_of(model[0](torch.stack(pictures))), "1": statistics_of(model(torch.stack(pictures)))}
-    sheets = cf.visualize(model, pictures, ["0", "1"], normalize="dataset", tile=9, statistics=seen)
+        seen = {"0": statistics_of(model[0](torch.stack(images))), "1": statistics_of(model(torch.stack(images)))}
+    sheets = cf.visualize(model, images, ["0", "1"], normalize="dataset", tile=9, statistics=seen)
     assert len(sheets) == 6
     for sheet in sheets:
         vmin, vmax = seen[sheet.manifest["layer"]].drawing_range()
@@ -464,7 +464,7 @@ def test_visualize_takes_statistics_by_layer() -> None:
         np.testing.assert_allclose([tile["vmax"] for tile in sheet.manifest["tiles"]], vmax)
     del seen["1"]
     with pytest.raises(OptionError, match=r"1: statistics have no layer '1'\."):
-        cf.visualize(model, pictures, ["0", "1"], normalize="dataset", statistics=seen)
+        cf.visualize(model, images, ["0", "1"], normalize="dataset", statistics=seen)
 
 
 @pytest.mark.parametrize(

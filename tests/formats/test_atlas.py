@@ -227,8 +227,17 @@ def test_save_atlas_refuses_what_is_no_maps(tmp_path: Path, monkeypatch: pytest.
     assert list(tmp_path.iterdir()) == []
 
 
+def test_read_atlas_older_record_with_a_layout_has_it_as_axes() -> None:
+    old = {"model": "torchvision:vit_b_16", "layer": "encoder.ln", "layout": "tokens", "prefix_tokens": 1}
+    read = parse_atlas(packed_with({"source": old}), "a.atlas").provenance
+    assert (read.layer, read.axes, read.prefix_tokens) == ("encoder.ln", "tokens", 1)
+    both = {"layout": "nhwc", "axes": "nchw"}
+    assert parse_atlas(packed_with({"source": both}), "a.atlas").provenance.axes == "nchw"
+    assert "axes of its source must be of type str" in refused(packed_with({"source": {"layout": 5}}))
+
+
 def refused(packed: bytes) -> str:
-    """Return what is said of bytes that are no atlas: one line that names the file."""
+    """Return the message for bytes that are not an atlas: one line that names the file."""
     with pytest.raises(CnnvizError) as caught:
         parse_atlas(packed, "a.atlas")
     assert type(caught.value) is AtlasError
@@ -285,7 +294,7 @@ RECORD = json.dumps({"cnnviz_fast": "{}"})
 COLUMN = torch.zeros(2)
 
 FOREIGN = {
-    "text": (b"no atlas", "is no atlas, or damaged: it does not inflate"),
+    "text": (b"no atlas", "is not an atlas, or damaged: it does not inflate"),
     "picture": (b"\x89PNG\r\n\x1a\n" + bytes(100), "it does not inflate"),
     "deflated text": (zlib.compress(b"no atlas at all"), "in its header"),
     "deflated zeros": (zlib.compress(bytes(99)), "in its header"),
@@ -300,9 +309,9 @@ FOREIGN = {
         header(f'{{"__metadata__": {RECORD}, "x": {{"data_offsets": [0, {10**12}]}}}}'),
         "must hold at most 1,073,741,824 bytes, got 1,000,000,000,",
     ),
-    "other tensors": (container.pack({"index": COLUMN}, {}), "is no atlas: it holds other tensors"),
-    "maps": (container.pack({"index": COLUMN}, {"format": "maps"}), "is no atlas: it holds other tensors"),
-    "odd version": (packed_with({"version": "1"}), "is no atlas: it holds other tensors"),
+    "other tensors": (container.pack({"index": COLUMN}, {}), "is not an atlas: it holds other tensors"),
+    "maps": (container.pack({"index": COLUMN}, {"format": "maps"}), "is not an atlas: it holds other tensors"),
+    "odd version": (packed_with({"version": "1"}), "is not an atlas: it holds other tensors"),
     "newer": (
         packed_with({"version": VERSION + 1}),
         f"must be of version {VERSION} at most, got {VERSION + 1}. Install a newer cnnviz_fast.",
@@ -314,7 +323,7 @@ FOREIGN = {
     "no mean": (packed_with(mean=None), "mean must be (2,) float32"),
     "short range": (packed_with(vmax=COLUMN[:1]), "vmax must be (2,) float32"),
     "zeros as shares": (packed_with(zeros=COLUMN), "zeros must be (2,) int32"),
-    "source a text": (packed_with({"source": "cat.jpg"}), "is no atlas: it holds other tensors"),
+    "source a text": (packed_with({"source": "cat.jpg"}), "is not an atlas: it holds other tensors"),
     "source of lists": (packed_with({"source": {"layer": ["conv1"]}}), "layer of its source must be of type str"),
     "source of texts": (packed_with({"source": {"time_step": "2"}}), "time_step of its source must be of type int"),
 }  # fmt: skip

@@ -154,9 +154,9 @@ def test_write_png_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
         import resource, sys
         from pathlib import Path
         import numpy as np
-        from cnnviz_fast.encode.png import write_png
+        from cnnviz_fast.formats.png import write_png
         from cnnviz_fast.errors import WriteError
-        from cnnviz_fast.layout import Strip
+        from cnnviz_fast.geometry import Strip
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
         pixels = np.random.default_rng(0).integers(0, 256, (100, 400, 3), dtype=np.uint8)
@@ -201,7 +201,7 @@ def encoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def picture(height: int, width: int, channels: int = 1) -> Pixels:
-    """Return a picture with smooth, noisy and constant parts."""
+    """Return pixels with smooth, noisy and constant parts."""
     rng = np.random.default_rng(height * 1000 + width)
     y, x, c = np.mgrid[0:height, 0:width, 0:channels]
     pixels = (3 * y + 5 * x + 7 * c).astype(np.uint8)
@@ -216,7 +216,7 @@ def cut(height: int, rows: int) -> list[Strip]:
 
 
 def write(path: Path, pixels: Pixels, palette: Palette | None, strips: list[Strip], threads: int = 2) -> bytes:
-    """Write a picture by a `draw` that fills the scratch space, as the kernels do."""
+    """Write a sheet with a `draw` that fills the buffer, as the kernels do."""
 
     def draw(strip: Strip, scratch: Pixels) -> Pixels:
         assert scratch.shape == pixels[strip.start : strip.stop].shape

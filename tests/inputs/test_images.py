@@ -16,7 +16,7 @@ from torch import nn
 from cnnviz_fast.errors import DTypeError, ImageError, InputError, OptionError, ShapeError
 from cnnviz_fast.inputs.find import find_images, image_name, natural_key
 from cnnviz_fast.inputs.images import MAX_PIXELS, decode_image, load_images
-from cnnviz_fast.models.load import LoadedModel
+from cnnviz_fast.models.loaded import LoadedModel
 
 PHOTOS = Path(skimage.data.__file__).parent
 MEAN = np.array([0.485, 0.456, 0.406])

@@ -349,7 +349,7 @@ def test_backends_name_every_kernel_module() -> None:
     assert {name: backend.kernels for name, backend in BACKENDS.items() if backend.takes("cpu")} == MODULES
 
 
-# Properties: whatever the maps, the options and the layout are, numba and torch equal the reference.
+# Properties: whatever the maps, the options and the grid are, numba and torch equal the reference.
 
 
 @settings(max_examples=150)

@@ -12,7 +12,7 @@ from PIL import Image
 import cnnviz_fast as cf
 from cnnviz_fast.cli import main as cli
 from cnnviz_fast.errors import ModelError
-from cnnviz_fast.models.load import example_input
+from cnnviz_fast.models.loaded import example_input
 from cnnviz_fast.runtime import extras
 
 transformers = pytest.importorskip("transformers")
@@ -36,9 +36,9 @@ def test_load_model_folder_brings_weights_and_preprocessing(folder: Path, photo:
     independent = transformers.AutoModel.from_pretrained(folder).eval()
     assert all(torch.equal(p, q) for p, q in zip(model.module.parameters(), independent.parameters(), strict=True))
     processor = transformers.AutoImageProcessor.from_pretrained(folder)
-    with Image.open(photo) as picture:
-        expected = processor(images=picture, return_tensors="pt")["pixel_values"][0]
-        assert (model.preprocess(picture) - expected).abs().max() < 1e-6
+    with Image.open(photo) as image:
+        expected = processor(images=image, return_tensors="pt")["pixel_values"][0]
+        assert (model.preprocess(image) - expected).abs().max() < 1e-6
     assert example_input(model).shape == (1, 3, 64, 64)
     assert (model.spec, model.weights) == (f"hf:{folder}", "DEFAULT")
 
@@ -88,5 +88,5 @@ def test_load_model_that_takes_no_pictures_is_refused(tmp_path: Path) -> None:
     transformers.BertConfig(
         hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=9
     ).save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match=r"takes no pictures: BertModel has no input pixel_values"):
+    with pytest.raises(ModelError, match=r"takes no images: BertModel has no input pixel_values"):
         cf.load_model(f"hf:{tmp_path}", weights="none")

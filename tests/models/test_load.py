@@ -24,7 +24,8 @@ from torch import nn
 from cnnviz_fast.activations.capture import capture
 from cnnviz_fast.errors import InputError, ModelError, OptionError
 from cnnviz_fast.models import torchvision_zoo as zoo
-from cnnviz_fast.models.load import LoadedModel, example_input, load_model, module_of, resolve_device
+from cnnviz_fast.models.load import load_model, resolve_device
+from cnnviz_fast.models.loaded import LoadedModel, example_input, module_of
 from cnnviz_fast.options.reading import PreprocessOptions
 
 SQUEEZE = torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1
@@ -293,14 +294,14 @@ def test_load_model_preprocessing_is_that_of_the_default_weights(name: str, tmp_
 def test_load_model_preprocess_options_are_applied(net: str) -> None:
     from PIL import Image
 
-    picture = Image.new("RGB", (50, 40), (51, 102, 255))
+    image = Image.new("RGB", (50, 40), (51, 102, 255))
     options = PreprocessOptions(size=(8, 9), mean=(0, 0, 0), std=(1, 1, 1))
     for model in (
         load_model("squeezenet1_1", weights="none", preprocess=options),
         load_model(net, preprocess=options),
         load_model(nn.Identity(), preprocess=options),
     ):
-        batch = model.preprocess(picture)
+        batch = model.preprocess(image)
         assert batch.shape == (3, 8, 9)
         assert batch[:, 0, 0].tolist() == pytest.approx([0.2, 0.4, 1.0])
 
@@ -514,11 +515,11 @@ def test_models_import_loads_neither_torch_nor_torchvision() -> None:
 def test_load_model_video_picture_becomes_a_clip_of_equal_frames() -> None:
     model = load_model("r3d_18", weights="none", device="meta")
     preset = torchvision.models.video.R3D_18_Weights.DEFAULT.transforms()
-    picture = Image.effect_noise((90, 70), 60).convert("RGB")
-    frames = torchvision.transforms.functional.pil_to_tensor(picture).expand(16, -1, -1, -1)
-    assert torch.equal(model.preprocess(picture), preset(frames))
+    image = Image.effect_noise((90, 70), 60).convert("RGB")
+    frames = torchvision.transforms.functional.pil_to_tensor(image).expand(16, -1, -1, -1)
+    assert torch.equal(model.preprocess(image), preset(frames))
     resized = load_model("r3d_18", weights="none", device="meta", preprocess=PreprocessOptions(size=(20, 30)))
-    assert resized.preprocess(picture).shape == (3, 16, 20, 30)
+    assert resized.preprocess(image).shape == (3, 16, 20, 30)
     assert example_input(model).shape == (1, 3, 16, 112, 112)
 
 

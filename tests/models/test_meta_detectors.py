@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from cnnviz_fast.activations.capture import list_layers
+from cnnviz_fast.activations.listing import list_layers
 from cnnviz_fast.models.load import load_model
 from cnnviz_fast.models.meta_detectors import run_without_values
 

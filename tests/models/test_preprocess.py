@@ -27,13 +27,13 @@ def coffee() -> Image.Image:
     return Image.fromarray(skimage.data.coffee())
 
 
-def by_hand(picture: Image.Image, mean: Any = MEAN, std: Any = STD) -> np.ndarray:
-    """Normalise a picture to (3, H, W)."""
-    return ((np.asarray(picture) / 255 - mean) / std).transpose(2, 0, 1)
+def by_hand(image: Image.Image, mean: Any = MEAN, std: Any = STD) -> np.ndarray:
+    """Normalise an image to (3, H, W)."""
+    return ((np.asarray(image) / 255 - mean) / std).transpose(2, 0, 1)
 
 
 def differ(found: torch.Tensor, expected: np.ndarray) -> float:
-    """Give the largest difference; shapes must agree."""
+    """Return the largest difference; shapes must agree."""
     assert found.shape == expected.shape
     assert found.dtype == torch.float32
     return float(np.abs(found.numpy() - expected).max())

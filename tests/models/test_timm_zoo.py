@@ -13,7 +13,8 @@ from PIL import Image
 from cnnviz_fast.cli import main as cli
 from cnnviz_fast.errors import ModelError
 from cnnviz_fast.models import timm_zoo
-from cnnviz_fast.models.load import example_input, load_model
+from cnnviz_fast.models.load import load_model
+from cnnviz_fast.models.loaded import example_input
 from cnnviz_fast.options.reading import PreprocessOptions
 
 timm = pytest.importorskip("timm")
@@ -42,9 +43,9 @@ def test_load_model_preprocessing_is_that_of_the_data_config(photo: Path) -> Non
     config = timm.data.resolve_model_data_config(model.module)
     assert config["mean"] == (0.0, 0.0, 0.0)  # unlike ImageNet's
     expected = timm.data.create_transform(**config, is_training=False)
-    with Image.open(photo) as picture:
-        assert torch.equal(model.preprocess(picture), expected(picture))
-        assert torch.equal(pickle.loads(pickle.dumps(model.preprocess))(picture), expected(picture))
+    with Image.open(photo) as image:
+        assert torch.equal(model.preprocess(image), expected(image))
+        assert torch.equal(pickle.loads(pickle.dumps(model.preprocess))(image), expected(image))
     assert example_input(model).shape == (1, 3, 256, 256)
 
 
@@ -53,8 +54,8 @@ def test_load_model_preprocessing_takes_options(photo: Path) -> None:
     model = load_model("timm:resnet10t", weights="none", device="meta", preprocess=options)
     config = {**timm.data.resolve_model_data_config(model.module), "mean": (0, 0, 0), "std": (1, 1, 1)}
     expected = timm.data.create_transform(**{**config, "interpolation": "nearest"}, is_training=False)
-    with Image.open(photo) as picture:
-        assert torch.equal(model.preprocess(picture), expected(picture))
+    with Image.open(photo) as image:
+        assert torch.equal(model.preprocess(image), expected(image))
 
 
 def test_load_model_checkpoint_is_loaded(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ struct Joined {
     uint32_t adler = cnnviz::ADLER32_START;
 };
 
-Joined encode_strips(const cnnviz::Kernels& kernels, const Image& image, size_t seed) {
+Joined encode_strips(const cnnviz::Dispatch& dispatch, const Image& image, size_t seed) {
     Joined joined;
     for (size_t y = 0; y < image.height; y += image.strip_rows) {
         const size_t rows = std::min(image.strip_rows, image.height - y);
@@ -132,7 +132,7 @@ Joined encode_strips(const cnnviz::Kernels& kernels, const Image& image, size_t 
         std::memcpy(pixels.get(), image.pixels.get() + y * image.row_bytes(), rows * image.row_bytes());
         Buffer out(new uint8_t[cnnviz::strip_bound(rows, image.row_bytes())]);
         const cnnviz::Strip strip = {pixels.get(), rows, image.row_bytes(), image.bytes_per_pixel};
-        const cnnviz::EncodedStrip encoded = cnnviz::encode_strip(kernels, strip, out.get());
+        const cnnviz::EncodedStrip encoded = cnnviz::encode_strip(dispatch, strip, out.get());
         if (encoded.size == 0 || encoded.filtered_bytes != rows * (image.row_bytes() + 1)) fail("wrong sizes", seed);
         joined.idat.insert(joined.idat.end(), out.get(), out.get() + encoded.size);
         joined.adler = cnnviz::adler32_combine(joined.adler, encoded.adler, encoded.filtered_bytes);
@@ -140,10 +140,10 @@ Joined encode_strips(const cnnviz::Kernels& kernels, const Image& image, size_t 
     return joined;
 }
 
-std::vector<uint8_t> encode_file(const cnnviz::Kernels& kernels, const Image& image) {
+std::vector<uint8_t> encode_file(const cnnviz::Dispatch& dispatch, const Image& image) {
     const cnnviz::ImageBatch batch = {image.pixels.get(), 1, image.height, image.width, nullptr, 0};
     Buffer out(new uint8_t[cnnviz::png_bound(batch)]);
-    const size_t size = cnnviz::encode_png(kernels, batch, 0, out.get());
+    const size_t size = cnnviz::encode_png(dispatch, batch, 0, out.get());
     return {out.get(), out.get() + size};
 }
 
@@ -162,16 +162,16 @@ void put_record(const Image& image, const Joined& joined, const std::vector<uint
     std::fwrite(image.pixels.get(), 1, image.bytes(), stdout);
 }
 
-void write_files(const cnnviz::Kernels& kernels, const Image& image, const std::string& folder, size_t seed) {
+void write_files(const cnnviz::Dispatch& dispatch, const Image& image, const std::string& folder, size_t seed) {
     if (image.bytes_per_pixel != 1) return;
     const uint8_t palette[6] = {1, 2, 3, 4, 5, 6};
     const cnnviz::ImageBatch batch = {image.pixels.get(), 1, image.height, image.width, palette, 2};
     const std::string good = folder + "/" + std::to_string(seed) + ".png";
     const std::string bad = folder + "/missing/x.png";
     const char* paths[] = {good.c_str(), bad.c_str()};
-    const cnnviz::WrittenFiles written = cnnviz::write_png_files(kernels, batch, paths);
+    const cnnviz::WrittenFiles written = cnnviz::write_png_files(dispatch, batch, paths);
     if (written.count != 1 || written.error != 0) fail("file not written", seed);
-    const cnnviz::WrittenFiles refused = cnnviz::write_png_files(kernels, batch, paths + 1);
+    const cnnviz::WrittenFiles refused = cnnviz::write_png_files(dispatch, batch, paths + 1);
     if (refused.count != 0 || refused.error != ENOENT) fail("missing folder not noticed", seed);
 }
 
@@ -182,7 +182,7 @@ int main(int argc, char** argv) {
         std::fprintf(stderr, "usage: fuzz_strips FIRST_SEED COUNT FOLDER\n");
         return 2;
     }
-    const cnnviz::Kernels* levels[cnnviz::MAX_LEVELS];
+    const cnnviz::Dispatch* levels[cnnviz::MAX_LEVELS];
     const size_t level_count = cnnviz::supported_levels(levels);
     const size_t first = std::strtoull(argv[1], nullptr, 10);
     const size_t count = std::strtoull(argv[2], nullptr, 10);

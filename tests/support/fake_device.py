@@ -16,7 +16,7 @@ import torch
 from cnnviz_fast.runtime.device import Device, Stream
 
 POISON = 0xA5
-"""What lies in a landing until somebody has waited for its pixels."""
+"""What a staging buffer holds until somebody has waited for its pixels."""
 
 
 class FakeStream(Stream):
@@ -35,7 +35,7 @@ class FakeStream(Stream):
         finally:
             here["stream"] = before
 
-    def fetch(self, pixels: torch.Tensor, staging: torch.Tensor) -> Callable[[], None]:
+    def fetch(self, pixels: torch.Tensor, buffer: torch.Tensor) -> Callable[[], None]:
         """Take the pixels as they are now; they land when somebody waits for them, or for later ones.
 
         What was drawn on this stream is there by then, and on no other: so this has to be the one that drew.
@@ -43,9 +43,9 @@ class FakeStream(Stream):
         assert self.device.active_stream() is self
         number = len(device_copies(self.device))
         self.device.log.append(("copy", number))
-        staging.fill_(POISON)
+        buffer.fill_(POISON)
         with self.device.lock:
-            self.device.pending[number] = (pixels.clone(), staging)
+            self.device.pending[number] = (pixels.clone(), buffer)
         return partial(self.device.arrive, number)
 
     def wait(self) -> None:
@@ -89,9 +89,9 @@ class FakeDevice(Device):
             raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {size} bytes.\nmore of it")
         return super().memory(size)
 
-    def staging(self, size: int) -> torch.Tensor:
+    def staging_buffer(self, size: int) -> torch.Tensor:
         """Return memory to land in, and keep it."""
-        self.stagings.append(super().staging(size))
+        self.stagings.append(super().staging_buffer(size))
         return self.stagings[-1]
 
     def arrive(self, last: int) -> None:
@@ -100,8 +100,8 @@ class FakeDevice(Device):
             for number in [number for number in sorted(self.pending) if number <= last]:
                 if self.lost_at_copy is not None and number >= self.lost_at_copy:
                     raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nmore of it")
-                pixels, staging = self.pending.pop(number)
-                staging.copy_(pixels)
+                pixels, buffer = self.pending.pop(number)
+                buffer.copy_(pixels)
                 self.log.append(("arrived", number))
 
     def give_back(self) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 
 from cnnviz_fast.channels.dataset import LayerStatistics
 from cnnviz_fast.channels.dataset_files import read_statistics
-from cnnviz_fast.models.load import LoadedModel
+from cnnviz_fast.models.loaded import LoadedModel
 from cnnviz_fast.models.preprocess import Preprocessing
 
 NET = '''

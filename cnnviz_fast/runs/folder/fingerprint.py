@@ -24,7 +24,7 @@ from ...errors import ModelError
 from ...provenance import package_version
 
 if TYPE_CHECKING:
-    from ...models.load import LoadedModel
+    from ...models.loaded import LoadedModel
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # where an object lies in memory, which differs from process to process
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))

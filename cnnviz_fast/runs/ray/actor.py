@@ -28,7 +28,7 @@ from ..shard import render_shard
 
 if TYPE_CHECKING:
     from ...inputs.reading import ImageBatch
-    from ...models.load import LoadedModel
+    from ...models.loaded import LoadedModel
     from ..images import Images
 
 NOTES = ".ray"

@@ -37,7 +37,7 @@ from .cluster import ActorPool, connected, pool_of, quiet_console, threads_ended
 if TYPE_CHECKING:
     from torch import nn
 
-    from ...models.load import LoadedModel
+    from ...models.loaded import LoadedModel
     from ..batches import BatchWorker, Outcome
 
 CHUNK_BATCHES = 64

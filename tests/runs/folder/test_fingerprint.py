@@ -19,7 +19,8 @@ from torch import nn
 from torchvision.transforms import v2
 
 from cnnviz_fast.errors import ModelError
-from cnnviz_fast.models.load import LoadedModel, load_model
+from cnnviz_fast.models.load import load_model
+from cnnviz_fast.models.loaded import LoadedModel
 from cnnviz_fast.models.preprocess import imagenet_preset
 from cnnviz_fast.options.drawing import RenderOptions
 from cnnviz_fast.options.reading import PreprocessOptions

@@ -1,0 +1,162 @@
+"""What is known of an output beside its shape: what its module and its model say, and the size of the input."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_PREFIXES = ("cls_token", "class_token", "class_embedding", "dist_token", "distillation_token", "reg_token",
+             "register_token", "register_tokens")  # fmt: skip
+"""Names of the parameters that become prefix tokens, in timm, torchvision and transformers."""
+
+TokenGrid = tuple[int, int]
+"""Rows and columns of tokens."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What tells the axes of an output beside its shape. Each part may be unknown.
+
+    Attributes:
+        layer: name of the layer, for messages.
+        module: the module whose output it is.
+        model: the model that the module belongs to.
+        input_shape: shape of the batch that went into the model, (N, C, H, W) or (N, C, T, H, W).
+    """
+
+    layer: str = "this"
+    module: nn.Module | None = None
+    model: nn.Module | None = None
+    input_shape: tuple[int, ...] | None = None
+
+    @property
+    def size(self) -> str:
+        """Return height and width of the input, for messages."""
+        return "unknown size" if self.input_shape is None else "x".join(map(str, self.input_shape[-2:]))
+
+
+def channels_position(module: nn.Module | None, shape: tuple[int, ...]) -> str | None:
+    """Return where the class of a module says that channels lie: "first", "last", or None where it says nothing."""
+    if module is None:
+        return None
+    names = [kind.__name__ for kind in type(module).__mro__]
+    if any(name.lower().endswith(("2d", "3d")) or name == "GroupNorm" for name in names):
+        return "first"  # ahead of LayerNorm, from which timm's and torchvision's LayerNorm2d are derived
+    if names[0] == "Permute":
+        dims = tuple(getattr(module, "dims", ()))
+        return "last" if dims and dims[-1] == 1 else "first" if dims[-1:] == (len(shape) - 1,) else None
+    width = next(_own_widths(module), None)
+    if any("LayerNorm" in name or "RmsNorm" in name or "RMSNorm" in name for name in names) or "Linear" in names:
+        # Norms of either order exist under these names; the width decides where only one axis has it.
+        if getattr(module, "data_format", None) == "channels_first":
+            return "first"
+        return "last" if width is None or shape[-1] == width else None
+    said = output_format(module)
+    return {"NCHW": "first", "NHWC": "last"}.get(said or "")
+
+
+def output_format(module: nn.Module | None) -> str | None:
+    """Return the format that timm's modules state for their output: NCHW, NHWC, NLC or NCL; None for other modules."""
+    said = getattr(module, "output_fmt", None)
+    return None if said is None else str(getattr(said, "value", said))
+
+
+def may_be_last(evidence: Evidence) -> bool:
+    """Check whether anything in a model works on channels last: norms of that order, attention, patches."""
+    if evidence.model is None:
+        return False
+    for module in evidence.model.modules():
+        name = type(module).__name__
+        if name.endswith("2d"):
+            continue
+        if any(part in name for part in ("LayerNorm", "RmsNorm", "RMSNorm", "Attention", "PatchEmbed", "Permute")):
+            return True
+    return output_format(evidence.model) == "NHWC"
+
+
+def _own_widths(module: nn.Module) -> Iterator[int]:
+    """List the numbers of channels that a module itself works on."""
+    for attribute in ("out_features", "num_features", "normalized_shape"):
+        width = getattr(module, attribute, None)
+        if isinstance(width, (tuple, list)) and width:
+            width = width[-1]
+        if isinstance(width, int):
+            yield width
+
+
+def widths(module: nn.Module | None) -> Iterator[int]:
+    """List the numbers of channels that the layers in a module work on."""
+    for inner in () if module is None else module.modules():
+        yield from _own_widths(inner)
+
+
+def has_aspect(grid: TokenGrid, evidence: Evidence) -> bool:
+    """Check whether maps of this size have the aspect of the input, to within one cell if that is not square."""
+    if evidence.input_shape is None:
+        return False
+    height, width = evidence.input_shape[-2:]
+    slack = 0 if height == width else max(height, width)
+    return abs(grid[0] * width - grid[1] * height) <= slack
+
+
+def grids_of(cells: int, evidence: Evidence) -> list[TokenGrid]:
+    """List the grids of `cells` cells that have the aspect of the input and no more rows than it has pixels."""
+    if cells < 1 or evidence.input_shape is None:
+        return []
+    height, width = evidence.input_shape[-2:]
+    # rows / columns = height / width: rows = sqrt(cells * height / width), and the slack of has_aspect around it.
+    middle = math.isqrt(cells * height // width)
+    rows = [r for r in range(max(1, middle - 2), middle + 3) if cells % r == 0]
+    return [(r, cells // r) for r in rows if has_aspect((r, cells // r), evidence) and r <= height]
+
+
+def is_halved(grid: TokenGrid, whole: TokenGrid) -> bool:
+    """Check whether `grid` is `whole` halved up to 7 times, rounded up or down."""
+    return any(
+        grid == (-(-whole[0] // 2**k), -(-whole[1] // 2**k)) or grid == (whole[0] // 2**k, whole[1] // 2**k)
+        for k in range(8)
+    )
+
+
+def _pair(value: Any) -> TokenGrid | None:
+    """Return a size as (rows, columns), of one number or of two; None where it is neither."""
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value, value
+    if isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(v, int) and v > 0 for v in value):
+        return value[0], value[1]
+    return None
+
+
+def known_grids(evidence: Evidence) -> list[TokenGrid]:
+    """List the grids into which a model says that it cuts its input: by its patch size, or fixed when it was built."""
+    if evidence.model is None or evidence.input_shape is None:
+        return []
+    height, width = evidence.input_shape[-2:]
+    known: list[TokenGrid] = []
+    inside = (module for module in evidence.model.modules() if "PatchEmbed" in type(module).__name__)
+    for module in (evidence.model, *evidence.model.children(), *inside):
+        config = getattr(module, "config", None)
+        patch = _pair(getattr(module, "patch_size", None)) or _pair(getattr(config, "patch_size", None))
+        grid = _pair(getattr(module, "grid_size", None))
+        if grid and has_aspect(grid, evidence):
+            known.append(grid)
+        if patch and height >= patch[0] and width >= patch[1]:
+            known.append((height // patch[0], width // patch[1]))
+    return list(dict.fromkeys(known))
+
+
+def prefix_counts(evidence: Evidence) -> list[int]:
+    """List how many tokens may stand before the grid: all that the model adds, or none before it adds them."""
+    model = evidence.model
+    if model is None:
+        return [0]
+    said = getattr(model, "num_prefix_tokens", None)
+    if not isinstance(said, int):
+        tokens = {name.rpartition(".")[2]: parameter for name, parameter in model.named_parameters()}
+        said = sum(p.shape[-2] if p.ndim > 1 else 1 for name, p in tokens.items() if name in _PREFIXES)
+    return sorted({0, said})

@@ -1,0 +1,115 @@
+"""List the layers and the operations of a model, from one pass that needs no values where that works."""
+
+from __future__ import annotations
+
+import collections
+from typing import TYPE_CHECKING, Any
+
+from ..models.layers import LayerInfo, layer_list, meta_copy, takes_hooks
+from ..models.loaded import LoadedModel, as_given, example_input, root_of
+from .forward import run_pass
+from .tensors import tensors_in
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from .forward import Inputs
+
+
+def list_layers(
+    model: LoadedModel | nn.Module,
+    input: torch.Tensor | None = None,
+    size: int | tuple[int, int] | None = None,
+    inputs: Inputs = None,
+) -> list[LayerInfo]:
+    """List the layers of a model with their shapes and calls in one pass in eval mode.
+
+    The pass runs on a copy of the model on the meta device, which has shapes but no values and no weights. Where that
+    fails (a forward that looks at values, a model that cannot be copied) the model itself runs once.
+
+    Args:
+        model: a record of `load_model`, or any module, on any device. It is left as it was.
+        input: (N, C, H, W) float, any device. What goes in; None for one sample as the model's preprocessing makes it
+            (ImageNet's for a module), with as many channels as its first convolution takes.
+        size: height and width of that sample in px, one number for both; None leaves them to the preprocessing.
+        inputs: what the model takes beside the input; see capture.
+
+    Returns:
+        One record for each layer, in the order of `named_modules()`.
+
+    Raises:
+        CaptureError: the model cannot run on this input.
+    """
+    root = root_of(model)
+    if input is None:
+        input = example_input(model if isinstance(model, LoadedModel) else as_given(root), size)
+    observer = observe(root, input, inputs)
+    return [
+        LayerInfo(
+            index=index,
+            name=name,
+            type=type(module).__name__,
+            shape=observer.shapes.get(name),
+            calls=observer.calls[name],
+            parameters=sum(parameter.numel() for parameter in module.parameters()),
+        )
+        for index, (name, module) in enumerate(layer_list(root))
+    ]
+
+
+class Observer:
+    """Hook that records the calls of every layer, and the output shape of its first call.
+
+    Attributes:
+        names: layer -> its first name.
+        calls: name -> number of calls.
+        shapes: name -> shape of the first output, where it is one tensor.
+        operations: names of the operations that put out tensors, in order.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.names: dict[nn.Module, str] = {module: name for name, module in layer_list(model)}
+        self.calls: collections.Counter[str] = collections.Counter()
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.operations: list[str] = []
+
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        name = self.names[module]
+        tensors = list(tensors_in(output).values())
+        if self.calls[name] == 0 and len(tensors) == 1:
+            self.shapes[name] = tuple(tensors[0].shape)
+        self.calls[name] += 1
+
+    def see(self, name: str, output: Any) -> None:
+        """Record an operation, if it puts out a tensor."""
+        if tensors_in(output):
+            self.operations.append(name)
+
+
+def observe(model: nn.Module, batch: torch.Tensor, inputs: Inputs, operations: bool = False) -> Observer:
+    """Run one pass with an observer on every layer: of a copy without values where that works.
+
+    Args:
+        model: the module to run.
+        batch: (N, C, H, W) float, any device. What goes in. Not modified.
+        inputs: what the model takes beside the batch; see capture.
+        operations: whether to record operations too.
+
+    Returns:
+        The observer, with what it recorded.
+
+    Raises:
+        CaptureError: the model cannot run on this input.
+    """
+    try:
+        return _observe(meta_copy(model), batch.to("meta"), inputs, operations)
+    except Exception:  # a foreign model may raise anything here; the pass with values decides
+        return _observe(model, batch, inputs, operations)
+
+
+def _observe(model: nn.Module, batch: torch.Tensor, inputs: Inputs, operations: bool = False) -> Observer:
+    observer = Observer(model)
+    modules = filter(takes_hooks, observer.names)
+    run_pass(model, batch, modules, observer, inputs, observer.see if operations else None)
+    return observer
