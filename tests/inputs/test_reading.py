@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms.functional import pil_to_tensor
 
 from cnnviz_fast.errors import DTypeError, ImageError, ShapeError
-from cnnviz_fast.inputs import read_workers
+from cnnviz_fast.inputs import reader_process, readers
 from cnnviz_fast.inputs.images import load_images
 from cnnviz_fast.inputs.reading import DatasetReader, ImageBatch, ImageReader, read_batches, read_loader
 from cnnviz_fast.inputs.sources import list_images
@@ -241,7 +241,7 @@ CRASHES = {
 
 
 def died(how: str) -> str:
-    return rf"the worker that decoded it died \({how}\)"
+    return rf"the reader that decoded it died \({how}\)"
 
 
 @pytest.mark.parametrize("how", CRASHES)
@@ -275,19 +275,19 @@ def test_read_batches_death_while_another_dataloader_watches() -> None:
 
 
 def test_read_batches_death_between_pictures_is_made_good(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def collate(pictures: list[torch.Tensor]) -> torch.Tensor:
+    def stacked(images: list[torch.Tensor], shared: bool) -> torch.Tensor:
         with contextlib.suppress(FileExistsError):
-            (tmp_path / f"{float(pictures[0].max())}").mkdir()
+            (tmp_path / f"{float(images[0].max())}").mkdir()
             os._exit(7)
-        return torch.stack(pictures)
+        return torch.stack(images)
 
-    monkeypatch.setattr("cnnviz_fast.inputs.reading.default_collate", collate)
+    monkeypatch.setattr("cnnviz_fast.inputs.reading._stacked", stacked)
     check(read_all(Scripted()), {})
     assert len(os.listdir(tmp_path)) == len(BATCHES)
 
 
 def test_read_batches_death_again_and_again_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnnviz_fast.inputs.reading.default_collate", lambda pictures: os._exit(7))
+    monkeypatch.setattr("cnnviz_fast.inputs.reading._stacked", lambda images, shared: os._exit(7))
     with pytest.raises(
         ImageError, match=r"failed 5 times in a row, the last time: one died \(exit code 7\)\. Set workers"
     ):
@@ -296,7 +296,7 @@ def test_read_batches_death_again_and_again_is_an_error(monkeypatch: pytest.Monk
 
 def test_read_batches_batch_that_cannot_be_stacked_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "cnnviz_fast.inputs.reading.default_collate", lambda pictures: throw(RuntimeError("unable to map"))()
+        "cnnviz_fast.inputs.reading._stacked", lambda images, shared: throw(RuntimeError("unable to map"))()
     )
     with pytest.raises(ImageError, match=r"5 times in a row, the last time: RuntimeError: unable to map\. Set workers"):
         read_all(Scripted())
@@ -305,14 +305,14 @@ def test_read_batches_batch_that_cannot_be_stacked_is_an_error(monkeypatch: pyte
 
 
 def test_read_batches_worker_that_never_begins_is_replaced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def begin(notes: read_workers.Notes, worker: int) -> None:
-        if worker == 0:
+    def begin(reader: int) -> None:
+        if reader == 0:
             with contextlib.suppress(FileExistsError):
                 (tmp_path / "slept").mkdir()
                 time.sleep(60)
 
-    monkeypatch.setattr(read_workers, "_begin", begin)
-    monkeypatch.setattr(read_workers, "STALL_S", 0.5)
+    monkeypatch.setattr(reader_process, "begin", begin)
+    monkeypatch.setattr(readers, "STALL_S", 0.5)
     check(read_all(Scripted()), {})
 
 
@@ -371,7 +371,7 @@ def test_read_batches_interrupted_while_workers_begin_is_quick(monkeypatch: pyte
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(read_workers, "_begin", lambda notes, worker: time.sleep(60))
+    monkeypatch.setattr(reader_process, "begin", lambda reader: time.sleep(60))
     before = signal.signal(signal.SIGALRM, interrupt)
     started = time.monotonic()
     signal.setitimer(signal.ITIMER_REAL, 0.3)
@@ -388,7 +388,7 @@ def test_read_batches_never_begun_starts_nothing() -> None:
 
 SCRIPT = """
 import os, signal, sys, time, torch
-from cnnviz_fast.reading import read_batches
+from cnnviz_fast.inputs.reading import read_batches
 def read(i):
     os.write(1, b"%d\\n" % os.getpid())
     if i == 9: time.sleep(100)
@@ -443,7 +443,7 @@ def test_read_batches_spawned_workers_do_the_same(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:Got pickle error")
 def test_read_batches_reader_that_cannot_be_sent_is_an_error() -> None:
     with pytest.raises(
-        ImageError, match=r"workers that read images cannot be started: .*lambda.*\. Set workers to 0\."
+        ImageError, match=r"processes that read images cannot be started: .*lambda.*\. Set workers to 0\."
     ):
         read_all(lambda i: picture(i))
 
@@ -484,9 +484,9 @@ def test_dataset_reader_float_tensor_counts_as_preprocessed(sample: object) -> N
 
 
 @pytest.mark.parametrize(("sample", "error", "message"), [
-    ((), ImageError, "a sample must hold a picture, got an empty tuple."),
-    ({}, ImageError, "a sample must hold a picture, got an empty dict."),
-    (FLOATS.expand(2, 3, 4, 5), ShapeError, "a sample must be one picture, got a batch (2, 3, 4, 5)."),
+    ((), ImageError, "a sample must hold an image, got an empty tuple."),
+    ({}, ImageError, "a sample must hold an image, got an empty dict."),
+    (FLOATS.expand(2, 3, 4, 5), ShapeError, "a sample must be one image, got a batch (2, 3, 4, 5)."),
     (FLOATS[:2], ShapeError, "a preprocessed tensor must have shape (3, H, W) or (N, 3, H, W), got (2, 4, 5)."),
     (BYTES.astype(float), DTypeError, "image must be uint8, got float64."),
     (5, ImageError, "image must be a path, PIL image, uint8 array or uint8 tensor, got int."),
@@ -551,7 +551,7 @@ def test_read_loader_single_samples_and_clips() -> None:
     (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), DTypeError, r"a loader's batches must be float .* got torch\.uint8\."),
     (["a.png"], DTypeError, r"a loader's batches must be float tensors, which count as preprocessed, got str\."),
     (torch.zeros(2, 1, 4, 4), ShapeError, r"must have shape \(3, H, W\) or \(N, 3, H, W\), got \(2, 1, 4, 4\)"),
-    ([], ImageError, "a sample must hold a picture, got an empty list"),
+    ([], ImageError, "a sample must hold an image, got an empty list"),
 ])  # fmt: skip
 def test_read_loader_refuses(batch: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
