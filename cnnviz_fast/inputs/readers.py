@@ -132,7 +132,7 @@ class Readers(Generic[Result]):
             self._close(watch)
 
     def _hand_out(self, given: int) -> None:
-        """Give tasks to the readers that hold the fewest, while at most AHEAD a reader are ahead of what was given."""
+        """Send tasks to the readers that hold the fewest, up to AHEAD a reader beyond the `given` results."""
         end = min(self._count, given + AHEAD * len(self._slots))
         while (self._again or self._next < end) and self._stopped_at is None:
             held = [len(reader.tasks) if reader else 0 for reader in self._slots]
