@@ -1,4 +1,4 @@
-"""Stage 2 of 7, catalogue: any number of pictures that are still to be read, each with a key of its own."""
+"""A list of any number of images that are still to be read, each with a key of its own, in little memory."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from ..runtime.compact import Texts
 from .in_memory import Source
 
 MEMORY = "<memory>"
-"""Stands for the folder in the keys of pictures that never were files."""
+"""The folder in the keys of images that were never files."""
 
 
 class Holder(Protocol):
-    """Where pictures lie: the file system, a shard, a table, memory. Small, and picklable."""
+    """Where images are stored: the file system, a shard, a table or memory. Small, and picklable."""
 
     def key(self, text: str) -> str:
-        """Make the key of the picture that is listed as `text`."""
+        """Return the key of the image that is listed as `text`."""
 
-    def open(self, item: ListedImage) -> Source:
-        """Return what `decode_image` takes; raise ImageError where it cannot be had."""
+    def open(self, image: ListedImage) -> Source:
+        """Return an image as `decode_image` takes it; raise ImageError where it cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListedImage:
-    """One picture, still to be read. It can be sent to other processes.
+    """One image, still to be read. It can be sent to other processes.
 
     Attributes:
-        key: which picture it is, whatever else is listed and in whatever order: a file's path as it was given, joined
-            and normalised; `shard.tar/member`; `table.parquet/row`. It may hold any character.
-        holder: where it lies.
-        start: place in the holder: a byte, a row.
-        size: bytes of its file, where the holder needs to know.
+        key: identifies the image, whatever else is listed and in whatever order: the path as it was given, joined and
+            normalised; `shard.tar/member`; `table.parquet/row`. It may hold any character.
+        holder: where it is stored.
+        start: position in the holder: a byte or a row.
+        size: of its file in bytes, where the holder needs it.
     """
 
     key: str
@@ -48,64 +48,64 @@ class ListedImage:
 
     @property
     def name(self) -> str:
-        """What messages and manifests call it: the key, with what cannot be printed escaped."""
+        """Its name in messages and manifests: the key, with characters that cannot be printed escaped."""
         key = self.key.removeprefix(f"{MEMORY}/")
         return key if key.isprintable() else repr(key)[1:-1]
 
     def open(self) -> Source:
-        """Return what `decode_image` and `load_images` take; raise ImageError where it cannot be had."""
+        """Return it as `decode_image` and `load_images` take it; raise ImageError where it cannot be read."""
         return self.holder.open(self)
 
 
 class Failure(NamedTuple):
-    """A part of what was to be listed that could not be: its name, and why not."""
+    """A source, or a part of one, that could not be listed: its name, and why not."""
 
     name: str
     reason: str
 
 
 def normalised(path: str) -> str:
-    """Give a path as keys have it: / between its parts, none of them empty or a dot; `..` stays, for links' sake."""
+    """Return a path as it stands in keys: parts joined by /, none empty or a dot; `..` stays, because of links."""
     plain = os.sep == "/" and not path.endswith(("/", "/.")) and "//" not in path and "./" not in path
     return path if plain else Path(path).as_posix()
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Loose files. They are first looked at when they are read: a missing one is an error there."""
+    """Single files. Whether one is missing shows only when it is read."""
 
     def key(self, text: str) -> str:
         """Return the path."""
         return text
 
-    def open(self, item: ListedImage) -> Path:
+    def open(self, image: ListedImage) -> Path:
         """Return the path."""
-        return Path(item.key)
+        return Path(image.key)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InMemoryImage:
-    """One picture in memory."""
+    """One image in memory."""
 
-    picture: Any
+    image: Any
 
     def key(self, text: str) -> str:
-        """Return the name in a folder that no file can lie in."""
+        """Return the key in MEMORY, a folder in which no file can lie."""
         return f"{MEMORY}/{text}"
 
-    def open(self, item: ListedImage) -> Any:
-        """Return the picture."""
-        return self.picture
+    def open(self, image: ListedImage) -> Any:
+        """Return the image."""
+        return self.image
 
 
 class Catalogue(Sequence[ListedImage]):
-    """Pictures in the order they were listed, no key twice; a slice is a catalogue of the same pictures.
+    """Images in the order they were listed, no key twice. A slice is a catalogue that shares their memory.
 
-    Takes 28 bytes a picture beside the text of its key, 80 MB for a million: items are made when they are asked for.
+    An image takes 28 bytes besides the text of its key, 80 MB for a million. Each ListedImage is made when asked for.
 
     Attributes:
-        repeats: how often a key came again and was dropped.
-        failures: parts that could not be listed: a shard that is cut off, a folder that cannot be read.
+        repeats: how many images were dropped because their key was already there.
+        failures: what could not be listed, such as a truncated shard or a folder that cannot be read.
     """
 
     def __init__(self) -> None:
@@ -119,12 +119,12 @@ class Catalogue(Sequence[ListedImage]):
         self._order: Any = range(0)
 
     def add(self, holder: Holder, text: str, start: int = 0, size: int = 0) -> None:
-        """List one picture.
+        """List one image.
 
         Args:
-            holder: where it lies.
-            text: what the holder makes its key of.
-            start: place in the holder.
+            holder: where it is stored.
+            text: the holder makes its key from it.
+            start: position in the holder: a byte or a row.
             size: of its file, in bytes.
         """
         if not self._holders or self._holders[-1] is not holder:
@@ -137,11 +137,11 @@ class Catalogue(Sequence[ListedImage]):
 
     @property
     def holds_memory(self) -> bool:
-        """Whether any picture is in memory."""
+        """Whether any image is in memory."""
         return any(isinstance(holder, InMemoryImage) for holder in self._holders)
 
     def drop_repeats(self) -> None:
-        """Keep each key once, where it came first, and count the others."""
+        """Drop every image whose key came before, and count them."""
         total = len(self._texts)
         hashes = np.fromiter(map(hash, self.keys()), np.int64, total)
         by_hash = np.argsort(hashes, kind="stable")
@@ -157,15 +157,15 @@ class Catalogue(Sequence[ListedImage]):
         self.repeats += total - len(self._order)
 
     def keys(self) -> Sequence[str]:
-        """Give the keys alone, without making items."""
+        """Return the keys, without making a ListedImage for each."""
         return _Keys(self)
 
     def key(self, index: int) -> str:
-        """Give the key of one picture."""
+        """Return the key of one image."""
         return self._key(int(self._order[index]))
 
     def iter_keys(self) -> Iterator[str]:
-        """Give the keys one after another, which is faster than one by one."""
+        """Return all keys in order, which is faster than asking for each."""
         if not isinstance(self._order, range) or self._order != range(len(self._texts)):
             return map(self._key, map(int, self._order))
         makers = [holder.key for holder in self._holders]

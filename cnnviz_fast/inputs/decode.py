@@ -1,8 +1,8 @@
-"""Stage 2 of 7, decoding: one file or PIL image becomes an upright 8-bit RGB picture.
+"""One file or PIL image becomes an upright 8-bit RGB image.
 
 Grey of 16 bits is divided by 257 and rounded, so 65535 becomes 255; 16-bit colour keeps its high bytes; float grey is
-taken from 0 to 1. Other ranges have no known scale: they are refused, never clipped. Transparency is laid over white,
-CMYK and YCbCr become RGB by Pillow's formulas, and of several frames or pages the first is taken.
+scaled from 0..1. Other ranges have no known scale: they are refused, never clipped. Transparency is laid over white,
+CMYK and YCbCr become RGB by Pillow's formulas, and the first of several frames or pages is taken.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..errors import ImageError, reason_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from PIL.Image import Image as Picture
+    from PIL.Image import Image as PilImage
 
 
 class Format(NamedTuple):
@@ -45,7 +45,7 @@ FORMATS = (
 )
 EXTENSIONS = tuple(extension for entry in FORMATS for extension in entry.extensions)
 
-# PNG keeps the transparent grey of 2- and 4-bit pictures in their own units, while Pillow 13 spreads the pixels to
+# PNG keeps the transparent grey of 2- and 4-bit images in their own units, while Pillow 13 spreads the pixels to
 # 0..255: times 255 / 3 and 255 / 15.
 _KEY_SCALES = {"L;2": 85, "L;4": 17}
 
@@ -53,10 +53,10 @@ _WHITE_IS_ZERO = 0  # TIFF 6.0, tag 262 PhotometricInterpretation
 
 
 class _PillowLimit:
-    """Pillow's own limit on pixels, out of the way of pictures that it would warn about or refuse.
+    """Lifts Pillow's own limit on pixels while an image is read that it would warn about or refuse.
 
-    Pillow 13 has no argument for it, only the global `Image.MAX_IMAGE_PIXELS`, which TIFF checks while it loads and
-    WebP while it opens. It is touched for such huge pictures only, and put back when the last of them is read.
+    Pillow 13 has no argument for the limit, only the global `Image.MAX_IMAGE_PIXELS`, which TIFF checks while it loads
+    and WebP while it opens. It is changed only for such huge images, and restored when the last of them is read.
     """
 
     def __init__(self) -> None:
@@ -88,12 +88,12 @@ class _PillowLimit:
 _pillow_limit = _PillowLimit()
 
 
-def decode_file(path: Path, max_pixels: int) -> Picture:
-    """Decode a file of one of the FORMATS, told by its first bytes and not by its name.
+def decode_file(path: Path, max_pixels: int) -> PilImage:
+    """Decode a file of one of the FORMATS, recognised by its first bytes, not by its name.
 
     Args:
         path: the file.
-        max_pixels: refuse pictures of more pixels, before they are decoded.
+        max_pixels: refuse images of more pixels, before they are decoded.
 
     Returns:
         A new PIL image of mode RGB.
@@ -102,11 +102,9 @@ def decode_file(path: Path, max_pixels: int) -> Picture:
         ImageError: the file is missing, none of the formats, damaged, or of more than `max_pixels`.
     """
     label = f"image {str(path)!r}"
-    if os.path.isdir(path):  # which says no, where Path.is_dir raises OSError: names too long, folders that are shut
+    if os.path.isdir(path):  # False where Path.is_dir raises OSError: for names too long, in folders without access
         raise ImageError(f"{label} is a folder. Name a file in it.")
-    if not os.path.isfile(path) and os.path.exists(
-        path
-    ):  # a pipe that nobody writes to would be waited for without end
+    if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe that nobody writes to would never return
         raise ImageError(f"{label} must be a regular file, not a pipe or a device. Save it as one.")
     try:
         with open(path, "rb") as file:
@@ -119,13 +117,13 @@ def decode_file(path: Path, max_pixels: int) -> Picture:
         raise ImageError(f"{label} cannot be read: {reason_of(error)}.") from error
 
 
-def decode_bytes(content: bytes, name: str, max_pixels: int) -> Picture:
+def decode_bytes(content: bytes, name: str, max_pixels: int) -> PilImage:
     """Decode a file that is in memory, as `decode_file` does.
 
     Args:
-        content: of the file.
-        name: what messages call it.
-        max_pixels: refuse pictures of more pixels, before they are decoded.
+        content: the bytes of the file.
+        name: of the image in messages.
+        max_pixels: refuse images of more pixels, before they are decoded.
 
     Returns:
         A new PIL image of mode RGB.
@@ -142,8 +140,8 @@ def decode_bytes(content: bytes, name: str, max_pixels: int) -> Picture:
         raise ImageError(f"{label} cannot be read: {reason_of(error)}.") from error
 
 
-def _decode_stream(file: BinaryIO, name: str, label: str, max_pixels: int) -> Picture:
-    """Pick the decoder by the first bytes and run it.
+def _decode_stream(file: BinaryIO, name: str, label: str, max_pixels: int) -> PilImage:
+    """Choose the decoder by the first bytes and run it.
 
     The decoder's class is called directly and not through `Image.open`, which would apply Pillow's own pixel limit.
     """
@@ -161,24 +159,24 @@ def _decode_stream(file: BinaryIO, name: str, label: str, max_pixels: int) -> Pi
     try:
         # WebP refuses at twice Pillow's limit, before the size can be read from it.
         with _pillow_limit.lifted_for(max_pixels // 2):
-            picture = plugin(file, name)
+            image = plugin(file, name)
     except Image.DecompressionBombError as error:
         raise _too_large(label, "more", max_pixels) from error
-    with picture:
-        return decode_picture(picture, label, max_pixels)
+    with image:
+        return decode_pil_image(image, label, max_pixels)
 
 
 def _too_large(label: str, size: str, max_pixels: int) -> ImageError:
     return ImageError(f"{label} must have at most {max_pixels:,} pixels, got {size}. Raise max_pixels if you trust it.")
 
 
-def decode_picture(picture: Picture, label: str, max_pixels: int) -> Picture:
-    """Load a PIL image of any mode and give a new one that is RGB and upright.
+def decode_pil_image(image: PilImage, label: str, max_pixels: int) -> PilImage:
+    """Convert a PIL image of any mode to a new one that is RGB and upright.
 
     Args:
-        picture: in memory, or opened and still to be loaded. It is left as it is.
-        label: what it is, for messages.
-        max_pixels: refuse pictures of more pixels, before they are loaded.
+        image: in memory, or opened and still to be loaded. Not modified.
+        label: names it in messages.
+        max_pixels: refuse images of more pixels, before they are loaded.
 
     Returns:
         A new PIL image of mode RGB, without metadata.
@@ -186,16 +184,16 @@ def decode_picture(picture: Picture, label: str, max_pixels: int) -> Picture:
     Raises:
         ImageError: it is damaged, of more than `max_pixels`, or its values have no known scale.
     """
-    width, height = picture.size
+    width, height = image.size
     if width * height > max_pixels:
         raise _too_large(label, f"{width} x {height} = {width * height:,}", max_pixels)
     if width * height == 0:
         raise ImageError(f"{label} must have pixels, got {width} x {height}.")
-    raw_mode = _raw_mode(picture)
+    raw_mode = _raw_mode(image)
     try:
         with _pillow_limit.lifted_for(width * height):
-            picture.load()
-        rgb = _upright(picture, _rgb(picture, raw_mode, label))
+            image.load()
+        rgb = _upright(image, _rgb(image, raw_mode, label))
     except ImageError:
         raise
     except Exception as error:  # as in decode_file, for a PIL image that is still to be loaded
@@ -204,42 +202,42 @@ def decode_picture(picture: Picture, label: str, max_pixels: int) -> Picture:
     return rgb
 
 
-def _raw_mode(picture: Picture) -> str:
-    """Name the layout of the pixels in the file, such as "RGB;16B"; "" once they are loaded."""
-    tiles = getattr(picture, "tile", None)
+def _raw_mode(image: PilImage) -> str:
+    """Return Pillow's name for the pixels in the file, such as "RGB;16B"; "" once they are loaded."""
+    tiles = getattr(image, "tile", None)
     arguments = tiles[0][3] if tiles else ""
     return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
 
 
-def _rgb(picture: Picture, raw_mode: str, label: str) -> Picture:
+def _rgb(image: PilImage, raw_mode: str, label: str) -> PilImage:
     """Convert any mode to RGB: wide values scaled, transparency over white."""
     from PIL import Image
 
-    mode = picture.mode
-    key = picture.info.get("transparency")
+    mode = image.mode
+    key = image.info.get("transparency")
     if mode.startswith("I") or mode == "F":
-        values = np.asarray(picture)
+        values = np.asarray(image)
         grey = _eight_bits(values, 12 if raw_mode == "I;12" else 16, label)  # Pillow 13 does not scale 12-bit TIFF
-        if getattr(picture, "tag_v2", {}).get(262) == _WHITE_IS_ZERO:  # which Pillow 13 heeds up to 8 bits only
+        if getattr(image, "tag_v2", {}).get(262) == _WHITE_IS_ZERO:  # which Pillow 13 heeds up to 8 bits only
             grey = 255 - grey
         if isinstance(key, int):
             grey = np.where(values == key, np.uint8(255), grey)
         return Image.fromarray(grey).convert("RGB")
     if key is not None and mode in ("1", "L", "RGB"):
-        return _keyed(picture, key, raw_mode)
+        return _keyed(image, key, raw_mode)
     if mode in ("La", "RGBa"):
-        picture = picture.convert(mode.upper())  # divides by alpha
-    if picture.has_transparency_data:
-        rgba = picture.convert("RGBA")
+        image = image.convert(mode.upper())  # divides by alpha
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return picture.copy() if mode == "RGB" else picture.convert("RGB")
+    return image.copy() if mode == "RGB" else image.convert("RGB")
 
 
 def _eight_bits(values: npt.NDArray[Any], bits: int, label: str) -> npt.NDArray[np.uint8]:
     """Scale (H, W) integers of `bits` bits, or floats from 0 to 1, to 0..255."""
     low, high = values.min(), values.max()
     peak = 1 if values.dtype.kind == "f" else 2**bits - 1
-    if not (low >= 0 and high <= peak):  # so worded that NaN is refused
+    if not (low >= 0 and high <= peak):  # true for NaN as well
         raise ImageError(
             f"{label} must hold values from 0 to {peak}, got {low:g} to {high:g}. Save it with 8 bits a channel."
         )
@@ -249,20 +247,20 @@ def _eight_bits(values: npt.NDArray[Any], bits: int, label: str) -> npt.NDArray[
     return np.take(table, values)
 
 
-def _keyed(picture: Picture, key: int | tuple[int, ...], raw_mode: str) -> Picture:
-    """Make the one transparent colour of a grey or RGB picture white."""
+def _keyed(image: PilImage, key: int | tuple[int, ...], raw_mode: str) -> PilImage:
+    """Make the one transparent colour of a grey or RGB image white."""
     from PIL import Image
 
     colour = np.atleast_1d(np.asarray(key)) * _KEY_SCALES.get(raw_mode, 1)
     if ";16" in raw_mode:
-        colour = colour >> 8  # Pillow 13 keeps the high bytes of 16-bit colour, so these are what can be compared
-    pixels = np.array(picture.convert("RGB"))
+        colour = colour >> 8  # Pillow 13 keeps only the high bytes of 16-bit colour
+    pixels = np.array(image.convert("RGB"))
     pixels[(pixels == colour).all(axis=2)] = 255
     return Image.fromarray(pixels)
 
 
-def _upright(picture: Picture, rgb: Picture) -> Picture:
-    """Apply the EXIF orientation of a loaded picture to its RGB version."""
+def _upright(image: PilImage, rgb: PilImage) -> PilImage:
+    """Apply the EXIF orientation of a loaded image to its RGB copy."""
     from PIL import ExifTags, Image
 
     way = Image.Transpose
@@ -276,7 +274,7 @@ def _upright(picture: Picture, rgb: Picture) -> Picture:
         8: way.ROTATE_90,
     }
     try:
-        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # metadata that cannot be parsed says nothing about the pixels
         return rgb
     return rgb.transpose(turns[orientation]) if orientation in turns else rgb

@@ -1,4 +1,4 @@
-"""Which files paths, folders and globs stand for, in natural order."""
+"""The files that paths, folders and globs stand for, in natural order."""
 
 from __future__ import annotations
 
@@ -15,52 +15,50 @@ from .decode import EXTENSIONS
 from .in_memory import Encoded, Source, is_pil_image, is_tensor
 
 _MAGIC = re.compile(r"[*?[]")
-
-
 _NUMBER = re.compile(r"0*(\d+)")
 
 
 def find_images(images: object) -> list[Source]:
-    """List the pictures that paths, folders, globs and in-memory pictures stand for.
+    """List the images that paths, folders, globs and in-memory images stand for.
 
-    A folder gives the files directly in it that have a picture's extension. So does a glob, but one that ends in an
-    extension of its own (`*.dat`) gives all its matches. Both come in natural order, 2 before 10. A file that is named
-    is taken whatever its extension.
+    A folder stands for the files directly in it that have an image's extension. So does a glob, except that one with an
+    extension of its own (`*.dat`) stands for all its matches. Both are listed in natural order, 2 before 10. A file
+    that is named is taken whatever its extension.
 
     Args:
         images: a path, folder, glob, PIL image, array, tensor or file in memory, or any iterable of these.
 
     Returns:
-        Files as `Path`, everything else as it came, in the order given.
+        Files as `Path`, everything else unchanged, in the order given.
 
     Raises:
-        ImageError: a file is missing, a folder or a glob holds no picture, or an item is none of the above.
+        ImageError: a file is missing, a folder or a glob holds no image, or an entry is none of the above.
     """
     if isinstance(images, str | os.PathLike):
         return [Path(path) for path in matching_files(os.fspath(images))]
     if isinstance(images, np.ndarray | Encoded) or is_tensor(images) or is_pil_image(images):
         return [images]  # type: ignore[list-item]
     if isinstance(images, Iterable) and not isinstance(images, bytes | bytearray | Mapping):
-        return [source for item in images for source in find_images(item)]
+        return [source for each in images for source in find_images(each)]
     kind = type(images).__name__
     raise ImageError(f"images must be paths, folders, globs, PIL images, uint8 arrays or tensors, got {kind}.")
 
 
 def image_name(source: Source | str, position: int) -> str:
-    """Give the stem that names a picture's output files.
+    """Return the stem for the names of an image's output files.
 
     Args:
-        source: an item of what `find_images` returned.
-        position: its place among the pictures, for one that has no file name.
+        source: one of those that `find_images` returned.
+        position: its index among them, for one that has no file name.
 
     Returns:
-        The file's stem, or "image3" for an in-memory picture at position 3.
+        The file's stem, or "image3" for an in-memory image at position 3.
     """
     return Path(source).stem if isinstance(source, str | os.PathLike) else f"image{position}"
 
 
 def matching_files(text: str) -> list[str]:
-    """Expand one path, folder or glob, as `find_images` says; raise its ImageError where nothing is there."""
+    """Return the files of one path, folder or glob, as `find_images` does; raise ImageError where there are none."""
     if os.path.isdir(text):
         try:
             inside = [os.path.join(text, name) for name in os.listdir(text) if not name.startswith(".")]
@@ -84,14 +82,14 @@ def matching_files(text: str) -> list[str]:
 
 
 def has_extension(path: str) -> bool:
-    """Tell whether a path ends as a picture's does."""
+    """Check whether a path ends in an image's extension."""
     return path.lower().endswith(EXTENSIONS)
 
 
 def natural_key(path: str) -> tuple[str, str]:
-    """Give a sorting key that counts, 2 before 10, and ignores case.
+    """Return a sorting key for natural order, 2 before 10, that ignores case.
 
-    One string, not a list of parts: the keys of a million paths are in memory while they are sorted. The number of its
-    digits stands before each number, so that the longer number is the later one.
+    One string and not a list of parts, since the keys of a million paths are in memory while they are sorted. Each
+    number is preceded by the count of its digits, so that the longer number comes later.
     """
     return _NUMBER.sub(lambda number: f"{chr(len(number[1]))}{number[1]}", path.casefold()), path

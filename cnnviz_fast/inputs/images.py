@@ -1,4 +1,4 @@
-"""Stage 2 of 7, images: files, folders, globs, arrays and tensors are found, decoded and made into one batch."""
+"""Files, folders, globs, arrays and tensors are found, decoded, preprocessed and made into one batch."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 def load_images(
     images: object, model: LoadedModel | nn.Module | None = None, *, max_pixels: int = MAX_PIXELS
 ) -> torch.Tensor:
-    """Decode pictures and preprocess them into one batch.
+    """Decode images and preprocess them into one batch.
 
     Args:
         images: what `find_images` takes. Float tensors (3, H, W) or (N, 3, H, W) count as preprocessed, as do clips
             (N, 3, T, H, W).
-        model: its own preprocessing is used; ImageNet's for None and for a plain module.
-        max_pixels: refuse pictures of more pixels, before they are decoded.
+        model: whose preprocessing is used; ImageNet's for None and for a plain module.
+        max_pixels: refuse images of more pixels, before they are decoded.
 
     Returns:
         (N, 3, H, W) float32, or (N, 3, T, H, W) for a video model. On the CPU,
-        or on the device of the first picture if that is a float tensor.
+        or on the device of the first image if that is a float tensor.
 
     Raises:
-        ImageError: there are no pictures, or one cannot be found, decoded or preprocessed.
-        ShapeError: the pictures come out in different sizes, or an array or a tensor has another shape.
+        ImageError: there are no images, or one cannot be found, decoded or preprocessed.
+        ShapeError: the images come out in different sizes, or an array or a tensor has another shape.
         DTypeError: an array or a tensor is neither uint8 nor a float tensor.
     """
     import torch
@@ -45,22 +45,22 @@ def load_images(
     preprocess = model.preprocess if isinstance(model, LoadedModel) else imagenet_preset()
     sources = find_images(images)
     if not sources:
-        raise ImageError("images must name at least one picture, got none.")
+        raise ImageError("images must name at least one image, got none.")
     parts = [model_input(source, preprocess, max_pixels) for source in sources]
     _check_sizes(parts, sources)
     return torch.cat([part.to(parts[0].device) for part in parts])
 
 
 def model_input(source: Source, preprocess: Preprocess, max_pixels: int) -> torch.Tensor:
-    """Decode and preprocess one picture.
+    """Decode and preprocess one image.
 
     Args:
         source: what `decode_image` takes, or a float tensor, which counts as preprocessed.
         preprocess: the model's own.
-        max_pixels: refuse pictures of more pixels, before they are decoded.
+        max_pixels: refuse images of more pixels, before they are decoded.
 
     Returns:
-        (1, 3, H, W) float32, or (1, 3, T, H, W) for a video model; of a float tensor, as many as it holds.
+        (1, 3, H, W) float32, or (1, 3, T, H, W) for a video model. A float tensor may hold any number N of them.
 
     Raises:
         ImageError: it cannot be found, decoded or preprocessed.
@@ -69,9 +69,9 @@ def model_input(source: Source, preprocess: Preprocess, max_pixels: int) -> torc
     """
     if is_tensor(source) and source.is_floating_point():  # type: ignore[union-attr]
         return preprocessed_input(source)  # type: ignore[arg-type]
-    picture = decode_image(source, max_pixels=max_pixels)
+    image = decode_image(source, max_pixels=max_pixels)
     try:
-        prepared: torch.Tensor = preprocess(picture)
+        prepared: torch.Tensor = preprocess(image)
         return prepared.float().unsqueeze(0)
     except Exception as error:  # presets for video and optical flow, or a user's own preprocessing
         label = _label(source, None)
@@ -79,10 +79,10 @@ def model_input(source: Source, preprocess: Preprocess, max_pixels: int) -> torc
 
 
 def preprocessed_input(tensor: torch.Tensor) -> torch.Tensor:
-    """Give a float tensor, which counts as preprocessed, as a batch.
+    """Return a float tensor, which counts as preprocessed, as a batch.
 
     Args:
-        tensor: (3, H, W) float, or any number of them (N, 3, H, W), or of clips (N, 3, T, H, W). Not modified.
+        tensor: (3, H, W) float, or a batch (N, 3, H, W), or clips (N, 3, T, H, W). Not modified.
 
     Returns:
         (N, 3, H, W) float32, or (N, 3, T, H, W).
@@ -100,7 +100,7 @@ def preprocessed_input(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _label(source: Source, position: int | None) -> str:
-    """Word a picture for an error message."""
+    """Return the name of an image for an error message."""
     if isinstance(source, Encoded):
         return f"image {source.name!r}"
     if isinstance(source, str | os.PathLike):
@@ -109,7 +109,7 @@ def _label(source: Source, position: int | None) -> str:
 
 
 def _check_sizes(parts: Sequence[torch.Tensor], sources: Sequence[Source]) -> None:
-    """Refuse pictures that cannot be one batch, and name one picture of each size."""
+    """Raise ShapeError, naming one image of each size, where images have several sizes."""
     sizes: dict[str, str] = {}
     for position, (part, source) in enumerate(zip(parts, sources, strict=True)):
         sizes.setdefault("x".join(map(str, part.shape[2:])), _label(source, position))

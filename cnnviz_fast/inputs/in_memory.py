@@ -1,4 +1,4 @@
-"""Stage 2 of 7, pictures: one path, PIL image, array or tensor becomes an upright 8-bit RGB picture."""
+"""One path, file in memory, PIL image, array or tensor becomes an upright 8-bit RGB image."""
 
 from __future__ import annotations
 
@@ -13,39 +13,40 @@ import numpy as np
 from ..errors import DTypeError, ImageError, ShapeError
 from ..options.parsers import whole
 from ..options.reading import MAX_PIXELS
-from .decode import decode_bytes, decode_file, decode_picture
+from .decode import decode_bytes, decode_file, decode_pil_image
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
-    from PIL.Image import Image as Picture
+    from PIL.Image import Image as PilImage
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A picture's file in memory, out of a shard or a table.
+    """An image's file in memory, read from a shard or a table.
 
-    name: what messages call it.
-    content: the bytes of the file.
+    Attributes:
+        name: of the image in messages.
+        content: the bytes of the file.
     """
 
     name: str
     content: bytes = field(repr=False)
 
 
-Source: TypeAlias = "Path | Picture | npt.NDArray[Any] | torch.Tensor | Encoded"
+Source: TypeAlias = "Path | PilImage | npt.NDArray[Any] | torch.Tensor | Encoded"
 
 
-def decode_image(source: Source | str, *, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Decode a picture to 8-bit RGB, upright.
+def decode_image(source: Source | str, *, max_pixels: int = MAX_PIXELS) -> PilImage:
+    """Decode an image to 8-bit RGB, upright.
 
-    A file's format is told by its content: PNG, JPEG, WebP, BMP, GIF, TIFF, PPM/PGM/PBM and nothing else. EXIF
-    orientation is applied, transparency is laid over white, wide values are scaled; `decode.py` says how.
+    A file's format is recognised by its content: PNG, JPEG, WebP, BMP, GIF, TIFF, PPM/PGM/PBM and nothing else. EXIF
+    orientation is applied, transparency is laid over white, wide values are scaled; see `decode.py`.
 
     Args:
-        source: a path; a file in memory; a PIL image, which is left as it is; a (H, W) or (H, W, 1|3|4) uint8 array;
+        source: a path; a file in memory; a PIL image, which is not modified; a (H, W) or (H, W, 1|3|4) uint8 array;
             or a (1|3|4, H, W) uint8 tensor.
-        max_pixels: refuse pictures of more pixels, before they are decoded.
+        max_pixels: refuse images of more pixels, before they are decoded.
 
     Returns:
         A new PIL image of mode RGB.
@@ -61,25 +62,25 @@ def decode_image(source: Source | str, *, max_pixels: int = MAX_PIXELS) -> Pictu
     if isinstance(source, Encoded):
         return decode_bytes(source.content, source.name, limit)
     if is_pil_image(source):
-        return decode_picture(source, "image", limit)  # type: ignore[arg-type]
+        return decode_pil_image(source, "image", limit)  # type: ignore[arg-type]
     if isinstance(source, np.ndarray) or is_tensor(source):
-        return decode_picture(_wrapped(source), "image", limit)
+        return decode_pil_image(_wrapped(source), "image", limit)
     raise ImageError(f"image must be a path, PIL image, uint8 array or uint8 tensor, got {type(source).__name__}.")
 
 
-def is_pil_image(item: object) -> bool:
-    """Tell PIL images without importing Pillow: whoever has one has imported it."""
+def is_pil_image(value: object) -> bool:
+    """Check for a PIL image without importing Pillow: whoever has one has imported it."""
     module = sys.modules.get("PIL.Image")
-    return module is not None and isinstance(item, module.Image)
+    return module is not None and isinstance(value, module.Image)
 
 
-def is_tensor(item: object) -> bool:
-    """Tell tensors without importing torch: whoever has one has imported it."""
+def is_tensor(value: object) -> bool:
+    """Check for a tensor without importing torch: whoever has one has imported it."""
     module = sys.modules.get("torch")
-    return module is not None and isinstance(item, module.Tensor)
+    return module is not None and isinstance(value, module.Tensor)
 
 
-def _wrapped(source: Any) -> Picture:
+def _wrapped(source: Any) -> PilImage:
     """Make a PIL image of a uint8 array (H, W[, 1|3|4]) or tensor (1|3|4, H, W)."""
     from PIL import Image
 
@@ -91,7 +92,7 @@ def _wrapped(source: Any) -> Picture:
 
 
 def _check_array(source: Any) -> None:
-    """Refuse arrays and tensors that are not pictures, and say what to do about each."""
+    """Raise DTypeError or ShapeError, with what to do about it, for an array or a tensor that is not an image."""
     dtype = str(source.dtype).removeprefix("torch.")
     shape = tuple(source.shape)
     if dtype != "uint8":

@@ -1,4 +1,4 @@
-"""Stage 2 of 7, tables (extra `parquet`): Parquet files that list paths, or that hold pictures as Hugging Face does."""
+"""Parquet files (extra `parquet`) that list paths, or that hold images as those of Hugging Face do."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from .catalogue import Catalogue, Failure, Files, ListedImage, normalised
 from .in_memory import Encoded, Source
 
 COLUMNS = ("image", "path", "filename", "file")
-"""Names of the columns that are looked for first, in this order."""
+"""Names of columns that are taken first, in this order."""
 
-_ROWS_READ = 16  # at once: pictures of 200 kB are 3 MB
+_ROWS_READ = 16  # at once: images of 200 kB are 3 MB
 _open = threading.local()
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One column of a Parquet file whose rows hold pictures, or a path where a row holds none."""
+    """One column of a Parquet file whose rows hold images, or a path where a row holds none."""
 
     path: str
     column: str
@@ -34,26 +34,26 @@ class Table:
         """Return TABLE/ROW."""
         return f"{self.path}/{text}"
 
-    def open(self, item: ListedImage) -> Source:
-        """Read a row. Those of a table are read fastest in their order."""
+    def open(self, image: ListedImage) -> Source:
+        """Read a row. A table is read fastest in the order of its rows."""
         try:
-            value = _reader_of(self).row(item.start)
+            value = _reader_of(self).row(image.start)
         except Exception as error:  # pyarrow's own, OSError, StopIteration of a table that has changed
-            raise ImageError(f"image {item.name!r} cannot be read: {reason_of(error)}.") from error
+            raise ImageError(f"image {image.name!r} cannot be read: {reason_of(error)}.") from error
         content, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
         if isinstance(content, bytes):
-            return Encoded(item.name, content)
+            return Encoded(image.name, content)
         if path:
             return Path(os.path.join(os.path.dirname(self.path), path))
-        raise ImageError(f"image {item.name!r} must be a path or a file's bytes, but the row is empty.")
+        raise ImageError(f"image {image.name!r} must be a path or a file's bytes, but the row is empty.")
 
 
 def list_table(path: str, catalogue: Catalogue) -> None:
     """List the rows of a Parquet file; one that is damaged becomes a failure of the catalogue.
 
-    Of columns named as in COLUMNS the first that fits is taken: text is paths, relative to the table's own folder;
-    binary values, or structs with a field `bytes` (and `path`), are files of pictures. Otherwise it is the only column
-    of binary values or structs, or else the only one of text.
+    A column of text holds paths, relative to the table's own folder. A column of binary values, or of structs with a
+    field `bytes` (and `path`), holds the files of images. The first column named in COLUMNS that is one of these is
+    taken; else the only column of images; else the only column of text.
 
     Args:
         path: of a .parquet file.
@@ -84,8 +84,8 @@ def list_table(path: str, catalogue: Catalogue) -> None:
 
 
 def _texts(file: Any, column: str) -> Iterator[str | None]:
-    """Give the path in each row of a column; None for each row of one that holds pictures."""
-    if _kind(file.schema_arrow.field(column).type) == "pictures":
+    """Return the path in each row of a column of text; None for each row of a column of images."""
+    if _kind(file.schema_arrow.field(column).type) == "images":
         yield from itertools.repeat(None, file.metadata.num_rows)
         return
     for batch in file.iter_batches(columns=[column], use_threads=False):
@@ -93,7 +93,7 @@ def _texts(file: Any, column: str) -> Iterator[str | None]:
 
 
 def _kind(kind: Any) -> str | None:
-    """Tell columns of text and of pictures."""
+    """Return whether a column's type is that of "text" or "images"; None for any other."""
     types = import_extra("pyarrow", "parquet", "Parquet lists", ImageError).types
     if types.is_dictionary(kind):
         kind = kind.value_type
@@ -102,29 +102,29 @@ def _kind(kind: Any) -> str | None:
     if types.is_struct(kind):
         index = kind.get_field_index("bytes")
         kind = kind.field(index).type if index >= 0 else None
-    return "pictures" if kind is not None and (types.is_binary(kind) or types.is_large_binary(kind)) else None
+    return "images" if kind is not None and (types.is_binary(kind) or types.is_large_binary(kind)) else None
 
 
 def _pick_column(path: str, schema: Any) -> str:
-    """Choose the column that pictures come from."""
+    """Choose the column that images come from."""
     kinds: dict[str, str | None] = {field.name: _kind(field.type) for field in schema}
     for name in COLUMNS:
         if kinds.get(name):
             return name
-    for kind in ("pictures", "text"):
+    for kind in ("images", "text"):
         fitting = [name for name, found in kinds.items() if found == kind]
         if len(fitting) == 1:
             return fitting[0]
     raise ImageError(
         f"table {path!r} must have a column named {', '.join(COLUMNS[:-1])} or {COLUMNS[-1]}, or one column of text or "
-        f"of pictures, got {', '.join(kinds) or 'none'}. Rename one."
+        f"of images, got {', '.join(kinds) or 'none'}. Rename one."
     )
 
 
 class _Reader:
-    """Rows of a table, a few at a time: forwards they stream, and going back starts the row group anew.
+    """Reads rows of a table, a few at a time: going forwards streams, going back starts the row group again.
 
-    So memory grows with the page, of 1024 rows as pyarrow writes it, and not with the row group, often the whole file.
+    Memory therefore grows with the page (1024 rows as pyarrow writes it), not with the row group, often the whole file.
     """
 
     def __init__(self, table: Table) -> None:
@@ -153,7 +153,7 @@ class _Reader:
 
 
 def _reader_of(table: Table) -> _Reader:
-    """Keep one table open in each thread, of the process that opened it: a fork does not share it."""
+    """Return a reader of a table, the one that is kept open in each thread; a forked process opens its own."""
     owner = (os.getpid(), table)
     if getattr(_open, "owner", None) != owner:
         _open.reader = _Reader(table)

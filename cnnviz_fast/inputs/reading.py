@@ -1,4 +1,4 @@
-"""Stage 2 of 7, reading: the pictures of a run, decoded and preprocessed ahead of the model, in batches."""
+"""Batches of images, decoded and preprocessed by readers ahead of the model that takes them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.data import default_collate
 
 from ..errors import DTypeError, ImageError, InputError, ShapeError, reason_of
 from ..models.preprocess import Preprocess
 from .catalogue import Catalogue
 from .images import model_input, preprocessed_input
 from .in_memory import is_tensor
-from .read_workers import POLL_S, Notes, Workers
+from .reader_process import BETWEEN, Notes
+from .readers import POLL_S, Readers
 
-Reader = Callable[[int], torch.Tensor]
+Read = Callable[[int], torch.Tensor]
 """Position -> (3, H, W) float32, or (3, T, H, W)."""
 
 CLOSING_S = 2.0
-"""How long it is waited for the end of reading. Only a picture that hangs with workers=0 is left behind then."""
+"""How long closing waits for the end of reading. Only an image that hangs with workers=0 goes on after that."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,9 @@ class ImageBatch:
     """A batch as it was read.
 
     Attributes:
-        parts: positions, and (n, 3, H, W) float32 or (n, 3, T, H, W); one part for each size of picture, in order of
-            positions.
+        parts: positions, and (n, 3, H, W) float32 or (n, 3, T, H, W); one part for each size of image.
         failures: position, and why it could not be read, in one line.
-        seconds: spent decoding and preprocessing, summed over workers.
+        seconds: spent on decoding and preprocessing.
     """
 
     parts: list[tuple[list[int], torch.Tensor]]
@@ -45,21 +44,21 @@ class ImageBatch:
 
 
 class ImageReader:
-    """Reads the pictures of a catalogue."""
+    """Reads the images of a catalogue."""
 
     def __init__(self, catalogue: Catalogue, preprocess: Preprocess, max_pixels: int) -> None:
         self._catalogue, self._preprocess, self._max_pixels = catalogue, preprocess, max_pixels
 
     def __call__(self, position: int) -> torch.Tensor:
-        """Decode and preprocess the picture at a position; raise InputError where that cannot be done."""
+        """Decode and preprocess the image at a position; raise InputError where that cannot be done."""
         return _only(model_input(self._catalogue[position].open(), self._preprocess, self._max_pixels))
 
 
 class DatasetReader:
-    """Reads the pictures of a torch Dataset that takes positions.
+    """Reads the images of a torch Dataset that takes positions.
 
-    A sample may be whatever `load_images` takes as one picture, a float tensor among it, which counts as preprocessed;
-    or a tuple or list that begins with it; or a mapping that has it under "image", "pixel_values", or its first key.
+    A sample is anything that `load_images` takes as one image; a float tensor counts as preprocessed. Or it is a tuple
+    or a list that begins with an image, or a mapping that has one under "image", "pixel_values" or its first key.
     """
 
     def __init__(self, dataset: Any, preprocess: Preprocess, max_pixels: int) -> None:
@@ -71,7 +70,7 @@ class DatasetReader:
 
 
 def read_batches(
-    read: Reader,
+    read: Read,
     batches: Sequence[Sequence[int]],
     *,
     workers: int,
@@ -80,30 +79,29 @@ def read_batches(
     ahead: int = 2,
     stop: threading.Event | None = None,
 ) -> Iterator[ImageBatch]:
-    """Read batches in worker processes, ahead of who takes them.
+    """Read batches in readers, ahead of the caller.
 
-    A picture that cannot be read, or that its worker crashes or hangs at, is a failure of its batch and of nothing
-    else. Whoever stops before the end closes the generator (contextlib.closing), which takes less than 2 s.
+    An image that cannot be read, or at which its reader crashes or hangs, is a failure of that image alone. A caller
+    that stops before the end closes the generator (contextlib.closing), which takes less than 2 s.
 
     Args:
         read: position -> (3, H, W) float32. It has to pickle where processes are not forked.
         batches: the positions of each batch.
-        workers: how many processes; 0 reads in a thread, where crashes are not survived, and hangs last.
-        timeout_s: after which a picture counts as hung.
-        pin: whether the batches shall lie in pinned memory; they do where there is CUDA.
-        ahead: batches that wait to be taken, beside at most two a worker.
-        stop: set it to end the batches, also while one is waited for.
+        workers: how many readers (processes); 0 reads in a thread, which survives no crash and ends no hang.
+        timeout_s: after which an image counts as hung.
+        pin: put the batches into pinned memory where there is CUDA.
+        ahead: batches that wait for the caller, besides at most two a reader.
+        stop: set it, from any thread, to end the batches, also while one is waited for.
 
     Yields:
-        Each batch, in their order.
+        Each batch, in the order of `batches`.
 
     Raises:
-        ImageError: workers cannot be started, or die again and again while they are at no picture.
+        ImageError: readers cannot be started, or die again and again while they are at no image.
     """
-    task = _Task(read, batches)
-    source = Workers(task, len(batches), workers=workers, timeout_s=timeout_s)
-    feed = _Feed(source, pin and torch.cuda.is_available(), max(ahead, 1))
-    atexit.register(feed.close)  # for a generator that is still there when Python ends, before it ends the workers
+    readers = Readers(_Task(read, batches), len(batches), readers=workers, timeout_s=timeout_s)
+    feed = _Feed(readers, pin and torch.cuda.is_available(), max(ahead, 1))
+    atexit.register(feed.close)  # ends the readers of a generator that is still there when Python ends
     try:
         yield from feed.taken(stop or threading.Event())
     finally:
@@ -112,7 +110,7 @@ def read_batches(
 
 
 def read_loader(loader: Iterable[Any], skip: Callable[[int], bool]) -> Iterator[ImageBatch]:
-    """Take batches from a DataLoader of the caller's, or from anything that gives such batches.
+    """Return batches from a DataLoader of the caller's, or from any iterable of such batches.
 
     Args:
         loader: gives float tensors (N, 3, H, W) or (N, 3, T, H, W), which count as preprocessed; or tuples or lists
@@ -120,7 +118,7 @@ def read_loader(loader: Iterable[Any], skip: Callable[[int], bool]) -> Iterator[
         skip: whether the sample at a position, counted from 0 over all batches, is left out.
 
     Yields:
-        Each batch, without failures; its seconds are those that the loader was waited for.
+        Each batch, without failures; its seconds are those spent waiting for the loader.
 
     Raises:
         DTypeError: a batch is not a float tensor.
@@ -138,22 +136,22 @@ def read_loader(loader: Iterable[Any], skip: Callable[[int], bool]) -> Iterator[
         if not is_tensor(batch) or not batch.is_floating_point():
             kind = str(batch.dtype) if is_tensor(batch) else type(batch).__name__
             raise DTypeError(f"a loader's batches must be float tensors, which count as preprocessed, got {kind}.")
-        pictures = preprocessed_input(batch.detach())
-        kept = [i for i in range(len(pictures)) if not skip(first + i)]
-        part = pictures if len(kept) == len(pictures) else pictures[kept]
+        images = preprocessed_input(batch.detach())
+        kept = [i for i in range(len(images)) if not skip(first + i)]
+        part = images if len(kept) == len(images) else images[kept]
         yield ImageBatch([([first + i for i in kept], part)] if kept else [], [], seconds)
-        first += len(pictures)
+        first += len(images)
 
 
 @dataclass(frozen=True)
 class _Task:
-    """Reads one batch, in a worker."""
+    """Reads one batch, in a reader."""
 
-    read: Reader
+    read: Read
     batches: Sequence[Sequence[int]]
 
     def __call__(self, index: int, lost: Mapping[int, str], notes: Notes) -> ImageBatch:
-        """Read what can be read of a batch, and say of the rest why not."""
+        """Read each image of a batch that can be read, and note of the others why not."""
         started = time.perf_counter()
         by_size: dict[object, tuple[list[int], list[torch.Tensor]]] = {}
         failures = []
@@ -163,24 +161,32 @@ class _Task:
                 continue
             notes.begin(position)
             try:
-                picture = self.read(position).detach().float().cpu()
+                image = self.read(position).detach().float().cpu()
             except BaseException as error:  # a user's own may exit
                 failures.append((position, reason_of(error, named=not isinstance(error, InputError))))
                 continue
-            positions, pictures = by_size.setdefault(picture.shape, ([], []))
+            positions, images = by_size.setdefault(image.shape, ([], []))
             positions.append(position)
-            pictures.append(picture)
-        notes.end()
-        # In a worker, default_collate stacks into shared memory: nothing is copied on the way out.
-        parts = [(positions, default_collate(pictures)) for positions, pictures in by_size.values()]
+            images.append(image)
+        notes.enter(BETWEEN)
+        parts = [(positions, _stacked(images, notes.shared)) for positions, images in by_size.values()]
         return ImageBatch(parts, failures, time.perf_counter() - started)
 
 
-class _Feed:
-    """A thread that takes batches from workers, and holds a few until they are taken."""
+def _stacked(images: list[torch.Tensor], shared: bool) -> torch.Tensor:
+    """Stack images (3, ...) float32 into a batch, in shared memory where it goes to another process."""
+    if not shared:
+        return torch.stack(images)
+    batch = torch.empty((len(images), *images[0].shape))
+    batch.share_memory_()  # type: ignore[no-untyped-call]  # before it is filled: sending it then copies nothing
+    return torch.stack(images, out=batch)
 
-    def __init__(self, source: Workers[ImageBatch], pin: bool, ahead: int) -> None:
-        self._source, self._pin = source, pin
+
+class _Feed:
+    """A thread that takes batches from readers, and holds a few until the caller takes them."""
+
+    def __init__(self, readers: Readers[ImageBatch], pin: bool, ahead: int) -> None:
+        self._readers, self._pin = readers, pin
         self._room = threading.Semaphore(ahead)
         self._arrived: queue.SimpleQueue[ImageBatch | BaseException | None] = queue.SimpleQueue()
         self._closed = False
@@ -188,7 +194,7 @@ class _Feed:
         self._thread.start()
 
     def taken(self, stop: threading.Event) -> Iterator[ImageBatch]:
-        """Give each batch as it arrives, until there are no more or nobody wants them."""
+        """Return each batch as it arrives, until there are no more or `stop` is set."""
         while (arrived := self._next(stop)) is not None:
             if isinstance(arrived, BaseException):
                 raise arrived
@@ -204,13 +210,13 @@ class _Feed:
     def close(self) -> None:
         """Stop, and wait for the end."""
         self._closed = True
-        self._source.stop()
+        self._readers.stop()
         self._room.release()
         self._thread.join(CLOSING_S)
 
     def _run(self) -> None:
         try:
-            with contextlib.closing(self._source.results()) as results:
+            with contextlib.closing(self._readers.results()) as results:
                 while self._room.acquire() and not self._closed and (read := next(results, None)) is not None:
                     self._arrived.put(_pinned(read) if self._pin else read)
             self._arrived.put(None)
@@ -224,7 +230,7 @@ def _pinned(read: ImageBatch) -> ImageBatch:
 
 
 def image_in(sample: Any) -> Any:
-    """Give the picture in a sample: a tuple's or a list's first, a mapping's by its name, anything else itself."""
+    """Return the image in a sample: the first of a tuple or list, by name from a mapping, or the sample itself."""
     if isinstance(sample, Mapping):
         named = [key for key in ("image", "pixel_values") if key in sample]
         entries = [sample[key] for key in named or list(sample)[:1]]
@@ -233,12 +239,12 @@ def image_in(sample: Any) -> Any:
     else:
         return sample
     if not entries:
-        raise ImageError(f"a sample must hold a picture, got an empty {type(sample).__name__}.")
+        raise ImageError(f"a sample must hold an image, got an empty {type(sample).__name__}.")
     return entries[0]
 
 
-def _only(pictures: torch.Tensor) -> torch.Tensor:
-    """Give the one picture of a batch of one."""
-    if len(pictures) != 1:
-        raise ShapeError(f"a sample must be one picture, got a batch {tuple(pictures.shape)}.")
-    return pictures[0]
+def _only(images: torch.Tensor) -> torch.Tensor:
+    """Return the one image of a batch of one."""
+    if len(images) != 1:
+        raise ShapeError(f"a sample must be one image, got a batch {tuple(images.shape)}.")
+    return images[0]

@@ -1,4 +1,4 @@
-"""Stage 2 of 7, sources: which pictures a run is over, out of folders, globs, lists, shards, tables and memory."""
+"""The images that a run is over, listed from folders, globs, lists, shards, tables and memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FILES = Files()
 
 
 class _Skipped(NamedTuple):
-    """What is no source although it lies among the sources: the folder of the outputs, and folders of other runs."""
+    """Folders that are passed over in a search: that of the outputs, and those of other runs."""
 
     out: str | os.PathLike[str] | None
     is_run: Callable[[str], bool]
@@ -38,27 +38,27 @@ def list_images(
     out: str | os.PathLike[str] | None = None,
     is_run: Callable[[str], bool] = lambda folder: False,
 ) -> Catalogue:
-    """List the pictures that sources stand for, without reading any.
+    """List the images that sources stand for, without reading any.
 
-    Beside the files, globs and in-memory pictures that `load_images` takes, a source may be:
+    Besides the files, globs and in-memory images that `load_images` takes, a source may be:
 
-    - a folder: the pictures in it and in all folders below it; linked folders once, behind the others.
-    - `.txt`, `.lst`: a path a line, relative to the list's own folder; blank lines and those that begin with # do not
-      count. `-` is such a list on standard input, relative to the working folder. Paths may also end in NULs.
+    - a folder: the images in it and in all folders below it; linked folders once, after the others.
+    - `.txt`, `.lst`: one path a line, relative to the list's own folder; blank lines and lines that begin with # are
+      ignored. `-` is such a list on standard input, relative to the working folder. Paths may also be separated by NUL.
     - `.tar`: a shard in the form of webdataset; see list_shard. `.parquet`: a table; see list_table.
 
-    Whether what a list names is there, shows when it is read. Globs may match any of these.
+    Globs may match any of these. A file that a list names is looked for only when it is read.
 
     Args:
         sources: one source, or any iterable of them.
-        out: folder of what is made of the pictures. Where it lies in a folder that is searched, it is passed over.
-        is_run: whether a folder below one that is searched holds the outputs of a run; such a folder is passed over.
+        out: folder of the outputs. It is passed over where it lies in a folder that is searched.
+        is_run: returns whether a folder holds the outputs of a run. Such folders are passed over in a search.
 
     Returns:
-        The pictures in the order given, of each folder and glob in natural order. A float tensor (N, ...) is N of them.
+        The images in the order given, those of a folder or glob in natural order. A float tensor (N, ...) is N images.
 
     Raises:
-        ImageError: a source is missing, of another kind or empty, or no picture is left at all.
+        ImageError: a source is missing, of another kind or empty, or no image is left at all.
         OptionError: a folder that is searched is `out` itself.
     """
     if isinstance(sources, Catalogue):
@@ -67,9 +67,7 @@ def list_images(
     _list_any(sources, catalogue, _Skipped(out, is_run))
     catalogue.drop_repeats()
     if not len(catalogue):
-        first = (
-            catalogue.failures[0].reason if catalogue.failures else "images must name at least one picture, got none."
-        )
+        first = catalogue.failures[0].reason if catalogue.failures else "images must name at least one image, got none."
         raise ImageError(first)
     return catalogue
 
@@ -80,13 +78,13 @@ def _list_any(source: Any, catalogue: Catalogue, skipped: _Skipped) -> None:
         _list_path(os.fspath(source), catalogue, skipped)
     elif isinstance(source, np.ndarray | Encoded) or is_tensor(source) or is_pil_image(source):
         batch = is_tensor(source) and source.is_floating_point() and source.ndim > 3
-        for picture in source.split(1) if batch else [source]:
-            catalogue.add(InMemoryImage(picture), f"image{len(catalogue)}")
+        for image in source.split(1) if batch else [source]:
+            catalogue.add(InMemoryImage(image), f"image{len(catalogue)}")
     elif isinstance(source, Iterable) and not isinstance(source, bytes | bytearray | Mapping):
         for each in source:
             _list_any(each, catalogue, skipped)
     else:
-        find_images(source)  # which says what it must be
+        find_images(source)  # raises the error that lists what a source may be
 
 
 def _list_path(text: str, catalogue: Catalogue, skipped: _Skipped) -> None:
@@ -102,7 +100,7 @@ def _list_path(text: str, catalogue: Catalogue, skipped: _Skipped) -> None:
 
 
 def _is_own(path: str, text: str, out: str | os.PathLike[str] | None) -> bool:
-    """Tell if a match of a glob lies in `out`, and that below where the glob begins to search."""
+    """Check whether a match of a glob lies in `out`, and `out` in the folder where the glob begins to search."""
     if out is None or path == text:
         return False
     own, place = os.path.realpath(out), os.path.realpath(path)
@@ -111,7 +109,7 @@ def _is_own(path: str, text: str, out: str | os.PathLike[str] | None) -> bool:
 
 
 def _list_file(path: str, catalogue: Catalogue) -> None:
-    """List one file that is there: a list, a shard, a table or a picture."""
+    """List one file that is there: a list, a shard, a table or an image."""
     ending = path.lower()
     if ending.endswith(LISTS):
         try:
@@ -129,7 +127,7 @@ def _list_file(path: str, catalogue: Catalogue) -> None:
 
 
 def _list_lines(content: bytes, folder: str, label: str, catalogue: Catalogue) -> None:
-    """List the paths in a list; those in a list that holds NULs are taken as they are."""
+    """List the paths in the content of a list file. Paths separated by NUL are taken as they are."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # what PowerShell 5 writes
         content = content.decode("utf-16", "surrogatepass").encode(errors="surrogatepass")
     content = content.removeprefix(codecs.BOM_UTF8)
@@ -144,15 +142,15 @@ def _list_lines(content: bytes, folder: str, label: str, catalogue: Catalogue) -
 
 
 def _list_folder(folder: str, catalogue: Catalogue, skipped: _Skipped) -> None:
-    """List the pictures in a folder and below."""
+    """List the images in a folder and in those below it."""
     before, failed = len(catalogue), len(catalogue.failures)
     out = skipped.out
     apart = _identity(out) if out is not None and os.path.isdir(out) else None
     if apart == _identity(folder):
         raise OptionError(
-            f"out must not be a folder that is searched for pictures, got {os.fspath(out)!r}. Give a folder in it."  # type: ignore[arg-type]
+            f"out must not be a folder that is searched for images, got {os.fspath(out)!r}. Give a folder in it."  # type: ignore[arg-type]
         )
-    for path in _pictures_below(folder, catalogue.failures, apart, skipped.is_run):
+    for path in _images_below(folder, catalogue.failures, apart, skipped.is_run):
         catalogue.add(_FILES, normalised(path))
     if len(catalogue) > before:
         return
@@ -166,13 +164,13 @@ def _identity(folder: str | os.PathLike[str]) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _pictures_below(
+def _images_below(
     folder: str, failures: list[Failure], apart: tuple[int, int] | None, is_run: Callable[[str], bool]
 ) -> Iterator[str]:
-    """Walk a folder: its pictures, then those of its folders; linked folders last, so that each is entered once.
+    """Walk a folder: its images, then those of its folders. Linked folders come last, and none is entered twice.
 
-    What other runs have made in folders below is passed over, and so are pipes and devices. A link to nothing that has
-    a picture's name counts as a picture that is missing.
+    The outputs of other runs are passed over, and so are pipes and devices. A broken link with an image's extension
+    counts as an image that is missing.
     """
     folders, linked = [folder], deque[str]()
     entered = {apart}
@@ -184,18 +182,18 @@ def _pictures_below(
             entered.add(identity)
             if path != folder and is_run(path):
                 continue
-            pictures, inner, links = _inside(path)
+            images, inner, links = _inside(path)
         except OSError as error:
             failures.append(Failure(path, f"folder {path!r} cannot be read: {reason_of(error)}."))
             continue
-        yield from pictures
+        yield from images
         folders += reversed(inner)
         linked += links
 
 
 def _inside(folder: str) -> tuple[list[str], list[str], list[str]]:
-    """Give the pictures, the folders and the linked folders directly in a folder, each in natural order."""
-    pictures: list[str] = []
+    """Return the images, folders and linked folders directly in a folder, each in natural order."""
+    images: list[str] = []
     inner: list[str] = []
     links: list[str] = []
     with os.scandir(folder) as entries:
@@ -208,5 +206,5 @@ def _inside(folder: str) -> tuple[list[str], list[str], list[str]]:
             elif has_extension(entry.name):
                 missing = link and not os.path.exists(entry.path)
                 if missing or os.path.isfile(entry.path):
-                    pictures.append(entry.path)
-    return sorted(pictures, key=natural_key), sorted(inner, key=natural_key), sorted(links, key=natural_key)
+                    images.append(entry.path)
+    return sorted(images, key=natural_key), sorted(inner, key=natural_key), sorted(links, key=natural_key)

@@ -1,4 +1,4 @@
-"""Stage 2 of 7, shards: the pictures in a tar file in the form of webdataset, read from their place in it."""
+"""Tar files in the form of webdataset, whose images are read in place, without unpacking."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .in_memory import Encoded
 
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 _PACKERS = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ\0": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
-_SPARSE = 0  # size that says so: an empty file is never read from its place either
+_SPARSE = 0  # stands for the size of a sparse member; like an empty one, it cannot be read in place
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A tar file; what is listed of it are members of the name of a picture, with their first byte and size."""
+    """A tar file. Members with an image's extension are listed with their first byte and size."""
 
     path: str
 
@@ -29,23 +29,23 @@ class Shard:
         """Return SHARD/MEMBER."""
         return f"{self.path}/{text}"
 
-    def open(self, item: ListedImage) -> Encoded:
-        """Read a member from its place."""
+    def open(self, image: ListedImage) -> Encoded:
+        """Read a member."""
         try:
             with open(self.path, "rb", buffering=0) as file:
-                file.seek(item.start)
-                content = file.read(item.size)
+                file.seek(image.start)
+                content = file.read(image.size)
         except OSError as error:
-            raise ImageError(f"image {item.name!r} cannot be read: {reason_of(error)}.") from error
-        if len(content) < item.size:
-            raise ImageError(f"image {item.name!r} is cut off: the shard has changed since it was listed.")
-        if item.size == _SPARSE:
-            raise ImageError(f"image {item.name!r} is empty (0 bytes) or sparse. Pack the shard anew without --sparse.")
-        return Encoded(item.name, content)
+            raise ImageError(f"image {image.name!r} cannot be read: {reason_of(error)}.") from error
+        if len(content) < image.size:
+            raise ImageError(f"image {image.name!r} is cut off: the shard has changed since it was listed.")
+        if image.size == _SPARSE:
+            raise ImageError(f"image {image.name!r} is empty (0 bytes) or sparse. Pack it again without --sparse.")
+        return Encoded(image.name, content)
 
 
 def refuse_compressed(path: str) -> None:
-    """Refuse a tar file that is compressed as a whole: a member of it has no place that could be read alone."""
+    """Raise ImageError for a tar file that is compressed as a whole: its members cannot be read one by one."""
     with open(path, "rb") as file:
         head = file.read(6)
     packer = next((packer for magic, packer in _PACKERS.items() if head.startswith(magic)), None)
@@ -55,24 +55,24 @@ def refuse_compressed(path: str) -> None:
 
 
 def members_of(path: str) -> Iterator[tuple[str, int, int]]:
-    """Walk through the files in a tar file; links, folders and other members are passed over.
+    """Return the files in a tar file, one after another; links, folders and other members are passed over.
 
     Args:
         path: of a .tar file.
 
     Yields:
-        Name, first byte and size of each; a sparse one, which has no place to be read from, is given the size 0.
+        Name, first byte and size of each; the size is 0 for a sparse one, whose content is not in one piece.
 
     Raises:
         ImageError: it is compressed.
-        Exception: it is damaged; on such headers tarfile raises TarError, ValueError, RecursionError, ...
+        Exception: it is damaged; tarfile then raises TarError, ValueError, RecursionError, ...
     """
     refuse_compressed(path)
     with open(path, "rb") as file:
         end = os.fstat(file.fileno()).st_size
         with tarfile.open(fileobj=file, mode="r:", encoding="utf-8") as tar:
             while (member := tar.next()) is not None:
-                tar.members.clear()  # type: ignore[attr-defined]  # or a million of them would stay in memory
+                tar.members.clear()  # type: ignore[attr-defined]  # so that a million of them do not stay in memory
                 if member.offset_data + (0 if member.issparse() else member.size) > end:
                     raise tarfile.ReadError(f"{member.name!r} is cut off")
                 if member.isreg():
@@ -82,10 +82,10 @@ def members_of(path: str) -> Iterator[tuple[str, int, int]]:
 
 
 def list_shard(path: str, catalogue: Catalogue) -> None:
-    """Find the places of the pictures in a tar file; what is damaged becomes one failure of the catalogue.
+    """List the images in a tar file; damage to it becomes one failure of the catalogue.
 
-    Of members of one name the last counts, as where tar unpacks. The sample's key of webdataset is the member's name
-    up to its first dot; here the whole name counts, so that `7.jpg` and `7.mask.png` are two pictures.
+    The last of several members of one name counts, as it does when tar unpacks. In webdataset a sample's key is the
+    member's name up to its first dot; here it is the whole name, so that `7.jpg` and `7.mask.png` are two images.
 
     Args:
         path: of a .tar file.
@@ -104,7 +104,7 @@ def list_shard(path: str, catalogue: Catalogue) -> None:
     except ImageError:
         raise
     except Exception as error:
-        found = f" after {len(places):,} pictures" if places else ""
+        found = f" after {len(places):,} images" if places else ""
         catalogue.failures.append(Failure(path, f"shard {path!r} is damaged{found}: {reason_of(error)}."))
     else:
         if not places:
@@ -116,7 +116,7 @@ def list_shard(path: str, catalogue: Catalogue) -> None:
 
 
 def _check_end(file: BinaryIO, offset: int) -> None:
-    """Raise ReadError unless the mark of the end is there: `tarfile` stops silently at a header that it cannot read."""
+    """Raise ReadError unless the end mark is there: `tarfile` stops silently at a header that it cannot read."""
     file.seek(offset)
     header = file.read(tarfile.BLOCKSIZE)
     if len(header) < tarfile.BLOCKSIZE:

@@ -31,10 +31,10 @@ def test_texts_give_back_any_string() -> None:
         texts[6]
 
 
-def test_catalogue_is_a_sequence_of_items() -> None:
+def test_catalogue_is_a_sequence_of_images() -> None:
     catalogue = of_files("a.png", "b/c.png", "d.png")
     assert len(catalogue) == 3
-    assert [item.key for item in catalogue] == ["a.png", "b/c.png", "d.png"] == list(catalogue.keys())
+    assert [image.key for image in catalogue] == ["a.png", "b/c.png", "d.png"] == list(catalogue.keys())
     assert catalogue[-1] == ListedImage("d.png", Files())
     assert catalogue[1].open() == Path("b/c.png")
     assert catalogue.keys()[1] == catalogue.key(1) == "b/c.png"
@@ -43,12 +43,12 @@ def test_catalogue_is_a_sequence_of_items() -> None:
             catalogue[index]
 
 
-def test_catalogue_slice_shares_the_pictures() -> None:
+def test_catalogue_slice_shares_the_images() -> None:
     catalogue = of_files(*(f"{i}.png" for i in range(10)))
     catalogue.repeats = 3
     part = catalogue[1::4]
-    assert [item.key for item in part] == list(part.keys()) == ["1.png", "5.png", "9.png"]
-    assert [item.key for item in part[1:]] == ["5.png", "9.png"]
+    assert [image.key for image in part] == list(part.keys()) == ["1.png", "5.png", "9.png"]
+    assert [image.key for image in part[1:]] == ["5.png", "9.png"]
     assert list(catalogue.keys()[8:]) == ["8.png", "9.png"]
     assert part.repeats == 3
     assert len(catalogue) == 10
@@ -57,9 +57,9 @@ def test_catalogue_slice_shares_the_pictures() -> None:
 def test_drop_repeats_keeps_the_first_of_each_key() -> None:
     catalogue = of_files("a", "b", "a", "c", "b", "a")
     catalogue.drop_repeats()
-    assert [item.key for item in catalogue] == list(catalogue.keys()) == ["a", "b", "c"]
+    assert [image.key for image in catalogue] == list(catalogue.keys()) == ["a", "b", "c"]
     assert catalogue.repeats == 3
-    assert [item.key for item in catalogue[::2]] == list(catalogue[::2].keys()) == ["a", "c"]
+    assert [image.key for image in catalogue[::2]] == list(catalogue[::2].keys()) == ["a", "c"]
     assert list(pickle.loads(pickle.dumps(catalogue)).keys()) == ["a", "b", "c"]
 
 
@@ -71,14 +71,14 @@ def test_drop_repeats_of_equal_hashes_compares_the_keys(monkeypatch: pytest.Monk
     assert catalogue.repeats == 1
 
 
-def test_items_can_be_sent_and_stay_small() -> None:
+def test_listed_images_can_be_sent_and_stay_small() -> None:
     catalogue = of_files(*(f"{i}.png" for i in range(1000)))
     sent = pickle.loads(pickle.dumps(catalogue[7]))
     assert sent == catalogue[7]
     assert len(pickle.dumps(catalogue[7])) < 300
-    picture = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-    held = pickle.loads(pickle.dumps(ListedImage("<memory>/image0", InMemoryImage(picture))))
-    assert np.array_equal(held.open(), picture)
+    image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    held = pickle.loads(pickle.dumps(ListedImage("<memory>/image0", InMemoryImage(image))))
+    assert np.array_equal(held.open(), image)
     assert held.name == "image0"
 
 
@@ -87,7 +87,7 @@ def test_items_can_be_sent_and_stay_small() -> None:
     ("a\nb\x1b[0m.png", r"a\nb\x1b[0m.png"),
     ("\udcff.png", r"\udcff.png"),
 ])  # fmt: skip
-def test_item_name_can_always_be_printed(key: str, name: str) -> None:
+def test_listed_image_name_can_always_be_printed(key: str, name: str) -> None:
     assert ListedImage(key, Files()).name == name
     name.encode()
 

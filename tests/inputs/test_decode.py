@@ -16,7 +16,7 @@ from PIL import Image, features
 
 from cnnviz_fast.errors import ImageError
 from cnnviz_fast.inputs import decode
-from cnnviz_fast.inputs.decode import EXTENSIONS, FORMATS, decode_bytes, decode_file, decode_picture
+from cnnviz_fast.inputs.decode import EXTENSIONS, FORMATS, decode_bytes, decode_file, decode_pil_image
 from cnnviz_fast.options.reading import MAX_PIXELS
 
 PHOTOS = Path(skimage.data.__file__).parent
@@ -24,7 +24,7 @@ PHOTOS = Path(skimage.data.__file__).parent
 # Two rows that no flip, turn or transposition maps onto themselves.
 CORNERS = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[10, 20, 30], [70, 80, 90], [200, 210, 220]]], np.uint8)
 
-# EXIF 2.3, tag 274: how stored rows and columns lie in the upright picture. What each does to a (H, W) array.
+# EXIF 2.3, tag 274: how stored rows and columns lie in the upright image. What each does to a (H, W) array.
 ORIENTATIONS = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -39,13 +39,13 @@ ORIENTATIONS = {
 
 def pixels(path: Path) -> np.ndarray:
     """Decode a file and look at its values."""
-    picture = decode_file(path, MAX_PIXELS)
-    assert picture.mode == "RGB"
-    return np.asarray(picture)
+    image = decode_file(path, MAX_PIXELS)
+    assert image.mode == "RGB"
+    return np.asarray(image)
 
 
 def grey(values: object) -> np.ndarray:
-    """Give what a grey picture of these values is in RGB."""
+    """Give what a grey image of these values is in RGB."""
     return np.repeat(np.asarray(values, np.uint8)[..., None], 3, axis=2)
 
 
@@ -86,7 +86,7 @@ def shorts(*values: int) -> bytes:
 
 @pytest.mark.parametrize("extension", [".png", ".bmp", ".tif", ".ppm", ".webp", ".gif", ".jpg"])
 def test_decode_file_each_format_gives_its_pixels(tmp_path: Path, extension: str) -> None:
-    path = tmp_path / f"picture{extension}"
+    path = tmp_path / f"image{extension}"
     flat = np.zeros((16, 24, 3), np.uint8) + np.array([255, 0, 0], np.uint8)
     Image.fromarray(flat).save(path, **({"lossless": True} if extension == ".webp" else {}))
     tolerance = 1 if extension == ".jpg" else 0
@@ -100,14 +100,14 @@ def test_formats_allow_list_names_seven_and_their_extensions() -> None:
 
 @pytest.mark.parametrize("extension", ["ico", "tga", "pcx", "eps"])
 def test_decode_file_format_outside_the_allow_list_is_refused(tmp_path: Path, extension: str) -> None:
-    path = tmp_path / f"picture.{extension}"
+    path = tmp_path / f"image.{extension}"
     Image.new("RGB", (16, 16)).save(path)
     with pytest.raises(ImageError, match=r"must be one of PNG, JPEG, WEBP, BMP, GIF, TIFF, PPM"):
         decode_file(path, MAX_PIXELS)
 
 
 def test_decode_file_wrong_extension_goes_by_the_content(tmp_path: Path) -> None:
-    path = tmp_path / "picture.jpg"
+    path = tmp_path / "image.jpg"
     Image.fromarray(CORNERS).save(path, format="PNG")
     assert np.array_equal(pixels(path), CORNERS)
 
@@ -136,12 +136,12 @@ def test_decode_file_exif_orientation_is_applied(tmp_path: Path, extension: str,
     assert np.abs(found.astype(int) - expected).max() <= (8 if extension == "jpg" else 0)
 
 
-def test_decode_picture_twice_does_not_turn_twice(tmp_path: Path) -> None:
+def test_decode_pil_image_twice_does_not_turn_twice(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[274] = 6
     Image.fromarray(CORNERS).save(tmp_path / "turned.png", exif=exif)
     once = decode_file(tmp_path / "turned.png", MAX_PIXELS)
-    assert np.array_equal(np.asarray(decode_picture(once, "image", MAX_PIXELS)), np.asarray(once))
+    assert np.array_equal(np.asarray(decode_pil_image(once, "image", MAX_PIXELS)), np.asarray(once))
 
 
 def test_decode_file_broken_exif_leaves_the_pixels(tmp_path: Path) -> None:
@@ -219,18 +219,18 @@ def test_decode_file_float_tiff_of_another_range_is_refused(tmp_path: Path, valu
 
 
 @pytest.mark.parametrize("value", [-1, 65536])
-def test_decode_picture_32_bit_grey_outside_16_bits_is_refused(value: int) -> None:
-    picture = Image.fromarray(np.array([[0, value]], np.int32))
-    assert picture.mode == "I"
+def test_decode_pil_image_32_bit_grey_outside_16_bits_is_refused(value: int) -> None:
+    image = Image.fromarray(np.array([[0, value]], np.int32))
+    assert image.mode == "I"
     with pytest.raises(ImageError, match="must hold values from 0 to 65535, got"):
-        decode_picture(picture, "image", MAX_PIXELS)
+        decode_pil_image(image, "image", MAX_PIXELS)
 
 
 @pytest.mark.parametrize("mode", ["I", "I;16", "I;16B"])
-def test_decode_picture_16_bit_modes_in_memory_are_scaled(mode: str) -> None:
+def test_decode_pil_image_16_bit_modes_in_memory_are_scaled(mode: str) -> None:
     dtype = {"I": "i4", "I;16": "<u2", "I;16B": ">u2"}[mode]
-    picture = Image.frombytes(mode, (3, 1), np.array([0, 25700, 65535], dtype).tobytes())
-    assert np.array_equal(np.asarray(decode_picture(picture, "image", MAX_PIXELS)), grey([[0, 100, 255]]))
+    image = Image.frombytes(mode, (3, 1), np.array([0, 25700, 65535], dtype).tobytes())
+    assert np.array_equal(np.asarray(decode_pil_image(image, "image", MAX_PIXELS)), grey([[0, 100, 255]]))
 
 
 @pytest.mark.parametrize(("depth", "row", "levels"), [
@@ -270,21 +270,21 @@ def test_decode_file_transparent_colour_key_becomes_white(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "RGBa", "La"])
-def test_decode_picture_alpha_lies_over_white(mode: str) -> None:
+def test_decode_pil_image_alpha_lies_over_white(mode: str) -> None:
     alpha = np.array([[255, 128, 64, 0]], np.uint8)
     value = 40
     # value * a / 255 + 255 * (1 - a / 255)
     expected = np.round(value * (alpha / 255) + 255 * (1 - alpha / 255))
     if mode == "PA":
-        picture = Image.frombytes("PA", (4, 1), np.dstack([np.ones_like(alpha), alpha]).tobytes())
-        picture.putpalette([0, 0, 0, value, value, value])
+        image = Image.frombytes("PA", (4, 1), np.dstack([np.ones_like(alpha), alpha]).tobytes())
+        image.putpalette([0, 0, 0, value, value, value])
     else:
-        picture = Image.fromarray(np.dstack([np.full((1, 4, 3), value, np.uint8), alpha]))
+        image = Image.fromarray(np.dstack([np.full((1, 4, 3), value, np.uint8), alpha]))
         for step in {"La": ("LA", "La"), "RGBA": ()}.get(mode, (mode,)):
-            picture = picture.convert(step)
-    assert picture.mode == mode
-    found = np.asarray(decode_picture(picture, "image", MAX_PIXELS)).astype(int)
-    # Premultiplied values of low alpha are coarse: at alpha 64, one step of theirs is four of the picture's.
+            image = image.convert(step)
+    assert image.mode == mode
+    found = np.asarray(decode_pil_image(image, "image", MAX_PIXELS)).astype(int)
+    # Premultiplied values of low alpha are coarse: at alpha 64, one step of theirs is four of the image's.
     assert np.abs(found - expected[..., None]).max() <= (2 if mode in ("RGBa", "La") else 1)
     assert found[0, 0, 0] == value
     assert found[0, 3, 0] == 255
@@ -337,9 +337,9 @@ def test_decode_file_of_several_frames_gives_the_first(tmp_path: Path, extension
 
 
 def test_decode_file_transparent_gif_lies_over_white(tmp_path: Path) -> None:
-    picture = Image.frombytes("P", (2, 1), bytes([0, 1]))
-    picture.putpalette([0, 0, 0, 200, 10, 10])
-    picture.save(tmp_path / "clear.gif", transparency=0)
+    image = Image.frombytes("P", (2, 1), bytes([0, 1]))
+    image.putpalette([0, 0, 0, 200, 10, 10])
+    image.save(tmp_path / "clear.gif", transparency=0)
     assert np.array_equal(pixels(tmp_path / "clear.gif"), [[[255, 255, 255], [200, 10, 10]]])
 
 
@@ -369,7 +369,7 @@ def test_decode_file_truncated_is_one_line_with_path_and_reason(tmp_path: Path, 
 
 @pytest.mark.parametrize(("content", "said"), [
     (b"", "is empty"),
-    (b"hello world, this is no picture", "must be one of PNG"),
+    (b"hello world, this is no image", "must be one of PNG"),
     (b"\x89PNG\r\n\x1a\n" + b"\xff" * 64, "cannot be read"),
     (b"\xff\xd8\xff" + b"\0" * 64, "cannot be read"),
     (b"RIFF\x40\0\0\0WEBP" + b"\0" * 64, "cannot be read"),
@@ -378,12 +378,12 @@ def test_decode_file_truncated_is_one_line_with_path_and_reason(tmp_path: Path, 
     (b"II*\0" + b"\xff" * 64, "cannot be read"),
     (b"P6\nwide high\n255\n", "cannot be read"),
 ])  # fmt: skip
-def test_decode_file_that_is_no_picture_is_one_line(tmp_path: Path, content: bytes, said: str) -> None:
-    path = tmp_path / "picture.png"
+def test_decode_file_that_is_no_image_is_one_line(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "image.png"
     path.write_bytes(content)
     with pytest.raises(ImageError, match=said) as caught:
         decode_file(path, MAX_PIXELS)
-    assert "picture.png" in str(caught.value)
+    assert "image.png" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -458,7 +458,7 @@ def test_pillow_limit_stays_lifted_until_the_last_reader_is_done(monkeypatch: py
     other.start()
     assert inside.wait(10)
     with limit.lifted_for(50):
-        pass  # a small picture in between changes nothing
+        pass  # a small image in between changes nothing
     with limit.lifted_for(500):
         assert Image.MAX_IMAGE_PIXELS is None
     assert Image.MAX_IMAGE_PIXELS is None
@@ -479,31 +479,31 @@ def test_max_pixels_is_where_pillow_refuses() -> None:
     assert MAX_PIXELS <= 2 * default_limit < MAX_PIXELS * 1.01
 
 
-def test_decode_picture_leaves_the_callers_picture(tmp_path: Path) -> None:
+def test_decode_pil_image_leaves_the_callers_image(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[274] = 6
     Image.fromarray(CORNERS).save(tmp_path / "turned.png", exif=exif)
-    with Image.open(tmp_path / "turned.png") as picture:
-        found = decode_picture(picture, "image", MAX_PIXELS)
-        assert picture.size == (3, 2)
-        assert picture.getexif()[274] == 6
-        assert np.array_equal(np.asarray(picture), CORNERS)
+    with Image.open(tmp_path / "turned.png") as image:
+        found = decode_pil_image(image, "image", MAX_PIXELS)
+        assert image.size == (3, 2)
+        assert image.getexif()[274] == 6
+        assert np.array_equal(np.asarray(image), CORNERS)
     assert found.size == (2, 3)
     plain = Image.fromarray(CORNERS)
-    decode_picture(plain, "image", MAX_PIXELS).putpixel((0, 0), (1, 2, 3))
+    decode_pil_image(plain, "image", MAX_PIXELS).putpixel((0, 0), (1, 2, 3))
     assert np.array_equal(np.asarray(plain), CORNERS)
 
 
-def test_decode_picture_truncated_in_memory_is_an_image_error(tmp_path: Path) -> None:
+def test_decode_pil_image_truncated_in_memory_is_an_image_error(tmp_path: Path) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(tmp_path / "cut.jpg")
     content = (tmp_path / "cut.jpg").read_bytes()
-    with Image.open(io.BytesIO(content[: len(content) // 2])) as picture, pytest.raises(ImageError, match="truncated"):
-        decode_picture(picture, "image", MAX_PIXELS)
+    with Image.open(io.BytesIO(content[: len(content) // 2])) as image, pytest.raises(ImageError, match="truncated"):
+        decode_pil_image(image, "image", MAX_PIXELS)
 
 
-def test_decode_picture_without_pixels_is_refused() -> None:
+def test_decode_pil_image_without_pixels_is_refused() -> None:
     with pytest.raises(ImageError, match="must have pixels, got 0 x 5"):
-        decode_picture(Image.new("RGB", (0, 5)), "image", MAX_PIXELS)
+        decode_pil_image(Image.new("RGB", (0, 5)), "image", MAX_PIXELS)
 
 
 def test_decode_bytes_is_decode_file_without_a_file(tmp_path: Path) -> None:

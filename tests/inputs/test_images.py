@@ -1,4 +1,4 @@
-"""Finding pictures and making batches of them."""
+"""Finding images and making batches of them."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def identity_model() -> LoadedModel:
     """Give a model whose preprocessing keeps size and values, so that batches can be read off."""
     from torchvision.transforms.functional import pil_to_tensor
 
-    return LoadedModel(nn.Identity(), lambda picture: pil_to_tensor(picture).float(), "identity", "none")
+    return LoadedModel(nn.Identity(), lambda image: pil_to_tensor(image).float(), "identity", "none")
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with pictures 1, 2 and 10, a picture in capitals, and things that are no pictures."""
+    """A folder with images 1, 2 and 10, an image in capitals, and things that are no images."""
     for position, name in enumerate(["img10.png", "img2.png", "IMG1.PNG", "zebra.jpg"]):
         Image.new("RGB", (4, 4), (position, 0, 0)).save(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "._img2.png").write_bytes(b"what macOS leaves")
     (tmp_path / "sub.png").mkdir()
     Image.new("RGB", (4, 4)).save(tmp_path / "sub.png" / "deep.png")
@@ -46,12 +46,12 @@ def names(sources: list[object]) -> list[str]:
     return [Path(str(source)).name for source in sources]
 
 
-def test_find_images_folder_gives_its_pictures_in_natural_order(folder: Path) -> None:
+def test_find_images_folder_gives_its_images_in_natural_order(folder: Path) -> None:
     assert names(find_images(folder)) == ["IMG1.PNG", "img2.png", "img10.png", "zebra.jpg"]
     assert all(isinstance(source, Path) for source in find_images(str(folder)))
 
 
-def test_find_images_glob_gives_matching_pictures_in_natural_order(folder: Path) -> None:
+def test_find_images_glob_gives_matching_images_in_natural_order(folder: Path) -> None:
     assert names(find_images(str(folder / "img*"))) == ["img2.png", "img10.png"]
     assert names(find_images(str(folder / "*"))) == ["IMG1.PNG", "img2.png", "img10.png", "zebra.jpg"]
     assert names(find_images(str(folder / "**" / "*.png"))) == ["img2.png", "img10.png", "deep.png"]
@@ -72,15 +72,15 @@ def test_find_images_name_with_brackets_is_a_file_before_it_is_a_glob(tmp_path: 
     assert names(find_images(str(tmp_path / "cat[1].png"))) == ["cat[1].png"]
 
 
-def test_find_images_list_keeps_order_and_in_memory_pictures(folder: Path) -> None:
-    picture, array, tensor = Image.new("RGB", (4, 4)), np.zeros((4, 4), np.uint8), torch.zeros(3, 4, 4)
-    found = find_images([folder / "zebra.jpg", picture, [array, str(folder / "img2.png")], tensor])
+def test_find_images_list_keeps_order_and_in_memory_images(folder: Path) -> None:
+    image, array, tensor = Image.new("RGB", (4, 4)), np.zeros((4, 4), np.uint8), torch.zeros(3, 4, 4)
+    found = find_images([folder / "zebra.jpg", image, [array, str(folder / "img2.png")], tensor])
     assert found[0] == folder / "zebra.jpg"
-    assert found[1] is picture
+    assert found[1] is image
     assert found[2] is array
     assert found[3] == folder / "img2.png"
     assert found[4] is tensor
-    assert find_images(source for source in (picture,)) == [picture]
+    assert find_images(source for source in (image,)) == [image]
 
 
 @pytest.mark.parametrize(("name", "said"), [
@@ -89,14 +89,14 @@ def test_find_images_list_keeps_order_and_in_memory_pictures(folder: Path) -> No
     ("*.png", r"glob '.*\*\.png' matches no images"),
 ])  # fmt: skip
 def test_find_images_nothing_there_is_one_line(tmp_path: Path, name: str, said: str) -> None:
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(ImageError, match=said) as caught:
         find_images(str(tmp_path / name))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("item", [3, None, b"bytes.png", {"a": 1}, [3]])
-def test_find_images_what_is_no_picture_is_refused(item: object) -> None:
+def test_find_images_what_is_no_image_is_refused(item: object) -> None:
     with pytest.raises(ImageError, match=r"images must be paths, folders, globs, .* got (int|NoneType|bytes|dict)\."):
         find_images(item)
 
@@ -114,8 +114,8 @@ def test_decode_image_arrays_and_tensors_keep_their_values() -> None:
     assert np.array_equal(np.asarray(decode_image(rgb)), rgb)
     assert np.array_equal(np.asarray(decode_image(rgb[::-1, ::2])), rgb[::-1, ::2])
     assert np.array_equal(np.asarray(decode_image(torch.from_numpy(rgb).permute(2, 0, 1))), rgb)
-    for picture in (grey, grey[:, :, None], torch.from_numpy(grey.copy())[None]):
-        assert np.array_equal(np.asarray(decode_image(picture)), np.repeat(grey[:, :, None], 3, axis=2))
+    for image in (grey, grey[:, :, None], torch.from_numpy(grey.copy())[None]):
+        assert np.array_equal(np.asarray(decode_image(image)), np.repeat(grey[:, :, None], 3, axis=2))
 
 
 def test_decode_image_array_with_alpha_lies_over_white() -> None:
@@ -156,8 +156,8 @@ def test_decode_image_wrong_shape_says_what_to_do(source: object, said: str) -> 
 def test_decode_image_path_and_pil_image_give_the_same(tmp_path: Path) -> None:
     path = PHOTOS / "astronaut.png"
     with Image.open(path) as opened:
-        from_picture = np.asarray(decode_image(opened))
-    assert np.array_equal(np.asarray(decode_image(path)), from_picture)
+        from_pil_image = np.asarray(decode_image(opened))
+    assert np.array_equal(np.asarray(decode_image(path)), from_pil_image)
     assert np.array_equal(np.asarray(decode_image(str(path))), skimage.data.astronaut())
 
 
@@ -199,7 +199,7 @@ def test_load_images_uses_the_models_own_preprocessing(folder: Path) -> None:
     assert batch[:3, 0, 0, 0].tolist() == [2.0, 1.0, 0.0]  # IMG1, img2, img10 were written as 2, 1 and 0
 
 
-def test_load_images_mixes_files_arrays_pictures_and_tensors(folder: Path) -> None:
+def test_load_images_mixes_files_arrays_images_and_tensors(folder: Path) -> None:
     array = np.full((4, 4, 3), 50, np.uint8)
     preprocessed = torch.stack([torch.full((3, 4, 4), 60.0), torch.full((3, 4, 4), 70.0)])
     sources = [folder / "img2.png", array, Image.fromarray(array), torch.full((1, 4, 4), 9, dtype=torch.uint8)]
@@ -244,7 +244,7 @@ def test_load_images_max_pixels_reaches_the_decoder(folder: Path) -> None:
 
 
 def test_load_images_nothing_is_an_error() -> None:
-    with pytest.raises(ImageError, match="images must name at least one picture, got none"):
+    with pytest.raises(ImageError, match="images must name at least one image, got none"):
         load_images([])
 
 
@@ -254,7 +254,7 @@ def test_load_images_model_that_is_none_is_refused(folder: Path) -> None:
 
 
 def test_load_images_preprocessing_that_fails_is_one_line(folder: Path) -> None:
-    def broken(picture: Image.Image) -> torch.Tensor:
+    def broken(image: Image.Image) -> torch.Tensor:
         raise TypeError("expected a video\nof several frames")
 
     model = LoadedModel(nn.Identity(), broken, "broken", "none")

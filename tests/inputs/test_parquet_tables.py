@@ -1,4 +1,4 @@
-"""Parquet lists: which column, paths and pictures in it, and reading rows in any order."""
+"""Parquet lists: which column, paths and images in it, and reading rows in any order."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_table_without_a_column_that_fits_names_those_it_has(columns: dict[str, 
 
 
 @pytest.mark.parametrize("form", ["binary", "large", "struct"])
-def test_table_of_pictures_is_read_row_by_row(form: str, tmp_path: Path) -> None:
+def test_table_of_images_is_read_row_by_row(form: str, tmp_path: Path) -> None:
     values: Any = [png(i) for i in range(50)]
     if form == "struct":
         values = [{"bytes": value, "path": f"{i}.png"} for i, value in enumerate(values)]
@@ -79,23 +79,23 @@ def test_table_reading_forwards_opens_the_file_once(tmp_path: Path, monkeypatch:
     assert len(made) == 2
 
 
-def test_table_rows_that_hold_no_picture_fail_alone(tmp_path: Path) -> None:
+def test_table_rows_that_hold_no_image_fail_alone(tmp_path: Path) -> None:
     struct = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
     rows = [{"bytes": png(4), "path": None}, {"bytes": None, "path": "b.png"}, {"bytes": None, "path": None}, None]
     path = write_table(tmp_path / "t.parquet", {"image": pyarrow.array(rows, struct)})
     catalogue = list_images(path)
     (tmp_path / "b.png").write_bytes(png(5))
     assert greys(catalogue[:2]) == [4, 5]
-    for item in catalogue[2:]:
+    for image in catalogue[2:]:
         with pytest.raises(
             ImageError, match=r"t\.parquet/[23]' must be a path or a file's bytes, but the row is empty"
         ):
-            item.open()
+            image.open()
     texts = list_images(write_table(tmp_path / "p.parquet", {"path": ["a.png", None, ""]}))
-    assert [item.key for item in texts] == [f"{tmp_path}/a.png", f"{tmp_path}/p.parquet/1", f"{tmp_path}/p.parquet/2"]
-    for item in texts[1:]:
+    assert [image.key for image in texts] == [f"{tmp_path}/a.png", f"{tmp_path}/p.parquet/1", f"{tmp_path}/p.parquet/2"]
+    for image in texts[1:]:
         with pytest.raises(ImageError, match="the row is empty"):
-            item.open()
+            image.open()
 
 
 def test_table_damaged_is_an_error_alone_and_a_failure_among_others(tmp_path: Path) -> None:
@@ -114,8 +114,8 @@ def test_table_damaged_is_an_error_alone_and_a_failure_among_others(tmp_path: Pa
     assert [failure.name for failure in catalogue.failures] == [str(bad), str(empty)]
 
 
-def test_table_gone_after_listing_is_an_error_of_the_picture(tmp_path: Path) -> None:
-    path = write_table(tmp_path / "t.parquet", {"image": [png(1), b"no picture"]})
+def test_table_gone_after_listing_is_an_error_of_the_image(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "t.parquet", {"image": [png(1), b"no image"]})
     first, second = list_images(path)
     with pytest.raises(ImageError, match=r"image '.*t\.parquet/1' must be one of PNG"):
         decode_image(second.open())

@@ -1,8 +1,9 @@
-"""Pictures read ahead in worker processes: in order, whatever fails, crashes or hangs, and nothing left behind."""
+"""Images read ahead in readers: in order, whatever fails, crashes or hangs, and nothing left behind."""
 
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import multiprocessing
 import os
 import re
@@ -13,6 +14,7 @@ import threading
 import time
 from collections import UserDict
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +22,12 @@ import pytest
 import torch
 from PIL import Image
 from support.shards import png, write_tar
+from support.waiting import wait_until
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms.functional import pil_to_tensor
 
 from cnnviz_fast.errors import DTypeError, ImageError, ShapeError
-from cnnviz_fast.inputs import read_workers
+from cnnviz_fast.inputs import reader_process, readers
 from cnnviz_fast.inputs.images import load_images
 from cnnviz_fast.inputs.reading import DatasetReader, ImageBatch, ImageReader, read_batches, read_loader
 from cnnviz_fast.inputs.sources import list_images
@@ -33,19 +36,19 @@ from cnnviz_fast.models.preprocess import imagenet_preset
 BATCHES = [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9]]
 
 
-def picture(position: int, h: int = 4, w: int = 5) -> torch.Tensor:
+def image(position: int, h: int = 4, w: int = 5) -> torch.Tensor:
     return torch.full((3, h, w), float(position))
 
 
 class Scripted:
-    """Reads `picture(position)`, after it has done what is planned for the position."""
+    """Reads `image(position)`, after it has done what is planned for the position."""
 
     def __init__(self, plan: dict[int, Callable[[], object]] | None = None) -> None:
         self.plan = plan or {}
 
     def __call__(self, position: int) -> torch.Tensor:
         self.plan.get(position, int)()
-        return picture(position)
+        return image(position)
 
 
 def read_all(
@@ -63,7 +66,7 @@ def check(reads: list[ImageBatch], failed: dict[int, str], batches: list[list[in
         assert [positions for positions, _ in read.parts] == ([good] if good else [])
         for _, part in read.parts:
             assert part.dtype == torch.float32
-            assert torch.equal(part, torch.stack([picture(position) for position in good]))
+            assert torch.equal(part, torch.stack([image(position) for position in good]))
         assert [position for position, _ in read.failures] == [position for position in batch if position in failed]
         for position, why in read.failures:
             assert re.fullmatch(failed[position], why), why
@@ -105,7 +108,7 @@ def test_read_batches_positions_may_come_in_any_order_and_batches_be_empty() -> 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_read_batches_one_part_for_each_size(workers: int) -> None:
-    (read,) = read_all(lambda i: picture(i, 4 if i % 3 else 6), [[1, 3, 2, 4, 0]], workers=workers)
+    (read,) = read_all(lambda i: image(i, 4 if i % 3 else 6), [[1, 3, 2, 4, 0]], workers=workers)
     assert [positions for positions, _ in read.parts] == [[1, 2, 4], [3, 0]]
     assert [part.shape for _, part in read.parts] == [(3, 3, 4, 5), (2, 3, 6, 5)]
     assert [part[:, 0, 0, 0].tolist() for _, part in read.parts] == [[1, 2, 4], [3, 0]]
@@ -128,7 +131,7 @@ def test_read_batches_clips_halves_and_gradients() -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_read_batches_of_a_catalogue_equal_load_images(workers: int, photo: Path, tmp_path: Path) -> None:
     write_tar(tmp_path / "s.tar", {f"{i}.png": png(40 * i) for i in range(3)})
-    (tmp_path / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "bad.png").write_bytes(b"no image")
     floats = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
     own = np.arange(300, dtype=np.uint8).reshape(10, 10, 3)
     catalogue = list_images([tmp_path / "s.tar", photo, tmp_path / "bad.png", own, floats])
@@ -143,30 +146,28 @@ def test_read_batches_of_a_catalogue_equal_load_images(workers: int, photo: Path
     assert "bad.png" in why
 
 
-def test_picture_reader_refuses_more_pixels_than_allowed(photo: Path) -> None:
+def test_image_reader_refuses_more_pixels_than_allowed(photo: Path) -> None:
     with pytest.raises(ImageError, match="pixels"):
         ImageReader(list_images(photo), imagenet_preset(), 1000)(0)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_read_batches_is_bounded(workers: int) -> None:
-    count = torch.zeros((), dtype=torch.int64).share_memory_()
+    seen = torch.zeros(40, dtype=torch.int64).share_memory_()
+    read = Scripted({i: partial(seen.__setitem__, i, 1) for i in range(40)})
     batches = [[i] for i in range(40)]
-    with contextlib.closing(
-        read_batches(
-            Scripted(dict.fromkeys(range(40), lambda: count.add_(1))),
-            batches,
-            workers=workers,
-            timeout_s=60,
-            ahead=3,
-        )
-    ) as reads:
-        next(reads)
-        time.sleep(0.7)
-        assert 1 + 3 <= int(count) <= 1 + 3 + 2 * workers
-        next(reads)
-        time.sleep(0.3)
-        assert int(count) <= 2 + 3 + 2 * workers
+    with contextlib.closing(read_batches(read, batches, workers=workers, timeout_s=60, ahead=3)) as reads:
+        for taken in (1, 2):
+            next(reads)
+            wait_until(lambda taken=taken: seen.sum() == taken + 3 + 2 * workers)
+    assert seen.sum() == 2 + 3 + 2 * workers
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_read_batches_from_readers_come_through_shared_memory(workers: int) -> None:
+    assert all(
+        part.is_shared() == bool(workers) for read in read_all(Scripted(), workers=workers) for _, part in read.parts
+    )
 
 
 def test_read_batches_leaves_the_random_numbers_of_the_caller() -> None:
@@ -205,7 +206,7 @@ def throw(error: BaseException) -> Callable[[], object]:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_read_batches_failure_costs_its_picture(workers: int) -> None:
+def test_read_batches_failure_costs_its_image(workers: int) -> None:
     read = Scripted(
         {
             0: throw(ImageError("image 'a.png' is damaged: cut off.")),
@@ -225,28 +226,28 @@ def test_read_batches_failure_costs_its_picture(workers: int) -> None:
 
 
 def test_read_batches_what_is_no_tensor_is_a_failure() -> None:
-    (read,) = read_all(lambda i: "text" if i else picture(0), [[0, 1]])
+    (read,) = read_all(lambda i: "text" if i else image(0), [[0, 1]])
     assert read.parts[0][0] == [0]
     assert read.failures == [(1, "AttributeError: 'str' object has no attribute 'detach'")]
 
 
-# Workers that crash.
+# Readers that crash.
 
 CRASHES = {
     r"exit code 3": lambda: os._exit(3),
     r"exit code 0": lambda: os._exit(0),
     r"SIGKILL": lambda: os.kill(os.getpid(), signal.SIGKILL),
-    r"SIGSEGV": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+    r"SIGSEGV": lambda: (faulthandler.disable(), os.kill(os.getpid(), signal.SIGSEGV)),
 }
 
 
 def died(how: str) -> str:
-    return rf"the worker that decoded it died \({how}\)"
+    return rf"the reader that decoded it died \({how}\)"
 
 
 @pytest.mark.parametrize("how", CRASHES)
 @pytest.mark.parametrize("position", [0, 4, 8])
-def test_read_batches_crash_costs_its_picture(how: str, position: int) -> None:
+def test_read_batches_crash_costs_its_image(how: str, position: int) -> None:
     check(read_all(Scripted({position: CRASHES[how]})), {position: died(how)})
 
 
@@ -269,25 +270,33 @@ def test_read_batches_crash_is_not_tried_again(tmp_path: Path) -> None:
 
 
 def test_read_batches_death_while_another_dataloader_watches() -> None:
-    """After a DataLoader in the main thread, torch raises the death of any worker there, at any line."""
+    """After a DataLoader in the main thread, torch raises the death of any worker it knows of there, at any line."""
     assert len(list(DataLoader(TensorDataset(torch.ones(2, 1)), num_workers=1))) == 2
     check(read_all(Scripted({4: CRASHES["SIGKILL"]})), {4: died("SIGKILL")})
 
 
-def test_read_batches_death_between_pictures_is_made_good(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def collate(pictures: list[torch.Tensor]) -> torch.Tensor:
-        with contextlib.suppress(FileExistsError):
-            (tmp_path / f"{float(pictures[0].max())}").mkdir()
-            os._exit(7)
-        return torch.stack(pictures)
+def test_read_batches_death_leaves_the_other_readers() -> None:
+    read = Scripted({4: CRASHES["SIGKILL"]})
+    reads = read_all(lambda i: read(i) * 0 + os.getpid(), [[i] for i in range(10)])
+    assert [position for each in reads for position, _ in each.failures] == [4]
+    readers_seen = {float(part.max()) for each in reads for _, part in each.parts}
+    assert 2 <= len(readers_seen) <= 3
 
-    monkeypatch.setattr("cnnviz_fast.inputs.reading.default_collate", collate)
+
+def test_read_batches_death_between_images_is_made_good(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def stacked(images: list[torch.Tensor], shared: bool) -> torch.Tensor:
+        with contextlib.suppress(FileExistsError):
+            (tmp_path / f"{float(images[0].max())}").mkdir()
+            os._exit(7)
+        return torch.stack(images)
+
+    monkeypatch.setattr("cnnviz_fast.inputs.reading._stacked", stacked)
     check(read_all(Scripted()), {})
     assert len(os.listdir(tmp_path)) == len(BATCHES)
 
 
 def test_read_batches_death_again_and_again_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnnviz_fast.inputs.reading.default_collate", lambda pictures: os._exit(7))
+    monkeypatch.setattr("cnnviz_fast.inputs.reading._stacked", lambda images, shared: os._exit(7))
     with pytest.raises(
         ImageError, match=r"failed 5 times in a row, the last time: one died \(exit code 7\)\. Set workers"
     ):
@@ -296,7 +305,7 @@ def test_read_batches_death_again_and_again_is_an_error(monkeypatch: pytest.Monk
 
 def test_read_batches_batch_that_cannot_be_stacked_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "cnnviz_fast.inputs.reading.default_collate", lambda pictures: throw(RuntimeError("unable to map"))()
+        "cnnviz_fast.inputs.reading._stacked", lambda images, shared: throw(RuntimeError("unable to map"))()
     )
     with pytest.raises(ImageError, match=r"5 times in a row, the last time: RuntimeError: unable to map\. Set workers"):
         read_all(Scripted())
@@ -304,19 +313,19 @@ def test_read_batches_batch_that_cannot_be_stacked_is_an_error(monkeypatch: pyte
         read_all(Scripted(), workers=0)
 
 
-def test_read_batches_worker_that_never_begins_is_replaced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def begin(notes: read_workers.Notes, worker: int) -> None:
-        if worker == 0:
+def test_read_batches_reader_that_never_begins_is_replaced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def begin(reader: int) -> None:
+        if reader == 0:
             with contextlib.suppress(FileExistsError):
                 (tmp_path / "slept").mkdir()
                 time.sleep(60)
 
-    monkeypatch.setattr(read_workers, "_begin", begin)
-    monkeypatch.setattr(read_workers, "STALL_S", 0.5)
+    monkeypatch.setattr(reader_process, "begin", begin)
+    monkeypatch.setattr(readers, "STALL_S", 0.5)
     check(read_all(Scripted()), {})
 
 
-# Workers that hang.
+# Readers that hang.
 
 HANGS = {
     "asleep": lambda: time.sleep(100),
@@ -326,12 +335,12 @@ HANGS = {
 
 
 @pytest.mark.parametrize("how", HANGS)
-def test_read_batches_hang_costs_its_picture(how: str) -> None:
+def test_read_batches_hang_costs_its_image(how: str) -> None:
     check(read_all(Scripted({4: HANGS[how]}), timeout_s=0.6), {4: r"took longer than 0\.6 s"})
 
 
 def test_read_batches_hang_right_behind_a_batch_that_is_done() -> None:
-    """A worker hands out memory itself: while it hangs, nobody gets what it has read before."""
+    """A reader hands out its memory itself: while it hangs, nobody gets what it has read before."""
     batches = [[i] for i in range(6)]
     failed = dict.fromkeys((1, 3), r"took longer than 0\.5 s")
     hang = HANGS["in C, with the lock of Python"]
@@ -349,7 +358,7 @@ def test_read_batches_slow_is_not_hung() -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("taken", [1, 3])
 def test_read_batches_closed_early_is_quick(workers: int, taken: int) -> None:
-    reads = read_batches(lambda i: picture(i, 100), [[i, i + 1] for i in range(1000)], workers=workers, timeout_s=60)
+    reads = read_batches(lambda i: image(i, 100), [[i, i + 1] for i in range(1000)], workers=workers, timeout_s=60)
     for _ in range(taken):
         next(reads)
     started = time.monotonic()
@@ -358,20 +367,21 @@ def test_read_batches_closed_early_is_quick(workers: int, taken: int) -> None:
 
 
 @pytest.mark.parametrize("how", HANGS)
-def test_read_batches_closed_while_a_worker_hangs_is_quick(how: str) -> None:
-    reads = read_batches(Scripted({3: HANGS[how]}), BATCHES, workers=2, timeout_s=60)
+def test_read_batches_closed_while_a_reader_hangs_is_quick(how: str) -> None:
+    hanging = torch.zeros(()).share_memory_()
+    reads = read_batches(Scripted({3: lambda: (hanging.fill_(1), HANGS[how]())}), BATCHES, workers=2, timeout_s=60)
     next(reads)
-    time.sleep(0.2)
+    wait_until(hanging.item)
     started = time.monotonic()
     reads.close()
     assert time.monotonic() - started < 2
 
 
-def test_read_batches_interrupted_while_workers_begin_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_batches_interrupted_while_readers_begin_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(read_workers, "_begin", lambda notes, worker: time.sleep(60))
+    monkeypatch.setattr(reader_process, "begin", lambda reader: time.sleep(60))
     before = signal.signal(signal.SIGALRM, interrupt)
     started = time.monotonic()
     signal.setitimer(signal.ITIMER_REAL, 0.3)
@@ -386,37 +396,80 @@ def test_read_batches_never_begun_starts_nothing() -> None:
     assert multiprocessing.active_children() == []
 
 
+# How Python ends, the code of its process, and the last line of what it prints. None leaves a process behind.
+ENDS = {
+    "next(reads)": (0, ""),
+    "next(reads); raise ValueError('mine')": (1, "ValueError: mine"),
+    "for _ in reads: os.kill(0, signal.SIGINT)": (-signal.SIGINT, "KeyboardInterrupt"),
+    "next(reads); os.kill(0, signal.SIGINT)": (-signal.SIGINT, "KeyboardInterrupt"),
+    "next(reads); os.kill(os.getpid(), signal.SIGKILL)": (-signal.SIGKILL, ""),
+}
+
+# Imports once and forks once for each end. A child runs it in a process group of its own and leaves the script there.
 SCRIPT = """
 import os, signal, sys, time, torch
-from cnnviz_fast.reading import read_batches
+from cnnviz_fast.inputs.reading import read_batches
 def read(i):
     os.write(1, b"%d\\n" % os.getpid())
     if i == 9: time.sleep(100)
     return torch.zeros(3, 2, 2)
+children = []
+for number, end in enumerate(sys.argv[1:]):
+    children.append(os.fork())
+    if not children[-1]:
+        break
+else:
+    print(*(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
+    sys.exit()
+os.setsid()
+signal.alarm(50)
+os.dup2(os.open(f"{number}.out", os.O_CREAT | os.O_WRONLY), 1)
+os.dup2(os.open(f"{number}.err", os.O_CREAT | os.O_WRONLY), 2)
 reads = read_batches(read, [[i] for i in range(1000)], workers=2, timeout_s=60)
+exec(end)
 """
 
 
-@pytest.mark.parametrize(("rest", "code", "said"), [
-    ("next(reads)", 0, ""),
-    ("next(reads); raise ValueError('mine')", 1, "ValueError: mine"),
-    ("for _ in reads: os.kill(0, signal.SIGINT)", -signal.SIGINT, "KeyboardInterrupt"),
-    ("next(reads); os.kill(0, signal.SIGINT)", -signal.SIGINT, "KeyboardInterrupt"),
-])  # fmt: skip
-def test_read_batches_end_of_python_leaves_no_process(rest: str, code: int, said: str) -> None:
-    started = time.monotonic()
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, list[int]]]:
+    """Return for each of ENDS the code that Python ended with, what it printed, and its readers."""
+    folder = tmp_path_factory.mktemp("ends")
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT + rest], capture_output=True, text=True, start_new_session=True, timeout=60
+        [sys.executable, "-c", SCRIPT, *ENDS], cwd=folder, capture_output=True, text=True, timeout=60, check=True
     )
-    assert done.returncode == code, done.stderr
-    assert done.stderr.count("Traceback") == bool(said), done.stderr
-    assert said in done.stderr
-    assert time.monotonic() - started < 20
-    workers = {int(line) for line in done.stdout.splitlines()}
-    assert workers
-    for worker in workers:
-        with pytest.raises(ProcessLookupError):
-            os.kill(worker, 0)
+    return {
+        end: (
+            int(code),
+            (folder / f"{number}.err").read_text(),
+            sorted({int(line) for line in (folder / f"{number}.out").read_text().split()}),
+        )
+        for number, (end, code) in enumerate(zip(ENDS, done.stdout.split(), strict=True))
+    }
+
+
+def is_running(process: int) -> bool:
+    """Check whether a process runs: it is there, and not a zombie that waits for a parent of its own to notice."""
+    try:
+        os.kill(process, 0)
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except ProcessLookupError:
+        return False
+    except FileNotFoundError:
+        return not os.path.isdir("/proc/self")
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_read_batches_end_of_python_leaves_no_process(end: str, ended: dict[str, tuple[int, str, list[int]]]) -> None:
+    code, printed, processes = ended[end]
+    expected, said = ENDS[end]
+    assert code == expected, printed
+    assert printed.count("Traceback") == bool(said), printed
+    assert said in printed
+    assert processes
+    if code == -signal.SIGKILL:  # the readers notice it within a second
+        wait_until(lambda: not any(map(is_running, processes)))
+    for process in processes:
+        assert not is_running(process)
 
 
 # Processes that are not forked.
@@ -431,7 +484,7 @@ def _spawned() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_spawned")
-def test_read_batches_spawned_workers_do_the_same(tmp_path: Path) -> None:
+def test_read_batches_spawned_readers_do_the_same(tmp_path: Path) -> None:
     write_tar(tmp_path / "s.tar", {f"{i}.png": png(40 * i) for i in range(3)})
     reader = ImageReader(list_images(tmp_path / "s.tar"), imagenet_preset(), 10**7)
     reads = read_all(reader, [[0, 1], [2]], workers=1)
@@ -440,12 +493,11 @@ def test_read_batches_spawned_workers_do_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_spawned")
-@pytest.mark.filterwarnings("ignore:Got pickle error")
 def test_read_batches_reader_that_cannot_be_sent_is_an_error() -> None:
     with pytest.raises(
-        ImageError, match=r"workers that read images cannot be started: .*lambda.*\. Set workers to 0\."
+        ImageError, match=r"processes that read images cannot be started: .*lambda.*\. Set workers to 0\."
     ):
-        read_all(lambda i: picture(i))
+        read_all(lambda i: image(i))
 
 
 # A user's own Dataset and DataLoader.
@@ -484,9 +536,9 @@ def test_dataset_reader_float_tensor_counts_as_preprocessed(sample: object) -> N
 
 
 @pytest.mark.parametrize(("sample", "error", "message"), [
-    ((), ImageError, "a sample must hold a picture, got an empty tuple."),
-    ({}, ImageError, "a sample must hold a picture, got an empty dict."),
-    (FLOATS.expand(2, 3, 4, 5), ShapeError, "a sample must be one picture, got a batch (2, 3, 4, 5)."),
+    ((), ImageError, "a sample must hold an image, got an empty tuple."),
+    ({}, ImageError, "a sample must hold an image, got an empty dict."),
+    (FLOATS.expand(2, 3, 4, 5), ShapeError, "a sample must be one image, got a batch (2, 3, 4, 5)."),
     (FLOATS[:2], ShapeError, "a preprocessed tensor must have shape (3, H, W) or (N, 3, H, W), got (2, 4, 5)."),
     (BYTES.astype(float), DTypeError, "image must be uint8, got float64."),
     (5, ImageError, "image must be a path, PIL image, uint8 array or uint8 tensor, got int."),
@@ -503,7 +555,7 @@ class Holey:
     def __getitem__(self, position: int) -> tuple[torch.Tensor, int]:
         if position == 4:
             raise OSError("moved")
-        return picture(position), position
+        return image(position), position
 
 
 def test_read_batches_of_a_dataset() -> None:
@@ -511,7 +563,7 @@ def test_read_batches_of_a_dataset() -> None:
 
 
 def stacked(*positions: int) -> torch.Tensor:
-    return torch.stack([picture(position) for position in positions])
+    return torch.stack([image(position) for position in positions])
 
 
 @pytest.mark.parametrize("wrapped", [
@@ -541,7 +593,7 @@ def test_read_loader_of_a_dataloader_with_workers_leaves_out_what_is_skipped() -
 
 
 def test_read_loader_single_samples_and_clips() -> None:
-    reads = list(read_loader([picture(0), stacked(1, 2), torch.zeros(2, 3, 4, 5, 5)], lambda position: False))
+    reads = list(read_loader([image(0), stacked(1, 2), torch.zeros(2, 3, 4, 5, 5)], lambda position: False))
     assert [(positions, part.shape) for read in reads for positions, part in read.parts] == [
         ([0], (1, 3, 4, 5)), ([1, 2], (2, 3, 4, 5)), ([3, 4], (2, 3, 4, 5, 5)),
     ]  # fmt: skip
@@ -551,7 +603,7 @@ def test_read_loader_single_samples_and_clips() -> None:
     (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), DTypeError, r"a loader's batches must be float .* got torch\.uint8\."),
     (["a.png"], DTypeError, r"a loader's batches must be float tensors, which count as preprocessed, got str\."),
     (torch.zeros(2, 1, 4, 4), ShapeError, r"must have shape \(3, H, W\) or \(N, 3, H, W\), got \(2, 1, 4, 4\)"),
-    ([], ImageError, "a sample must hold a picture, got an empty list"),
+    ([], ImageError, "a sample must hold an image, got an empty list"),
 ])  # fmt: skip
 def test_read_loader_refuses(batch: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):

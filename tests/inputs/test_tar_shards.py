@@ -1,4 +1,4 @@
-"""Pictures in tar shards: the places of members, and what is left of a shard that is damaged."""
+"""Images in tar shards: the places of members, and what is left of a shard that is damaged."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def shard(tmp_path: Path) -> Path:
     return write_tar(tmp_path / "s.tar", {f"{i:03d}.png": png(i) for i in range(5)})
 
 
-def test_shard_members_with_a_pictures_name_are_read_in_their_order(tmp_path: Path) -> None:
+def test_shard_members_with_a_images_name_are_read_in_their_order(tmp_path: Path) -> None:
     members = {
         "2.png": png(2),
         "2.json": b"{}",
@@ -34,7 +34,7 @@ def test_shard_members_with_a_pictures_name_are_read_in_their_order(tmp_path: Pa
     }
     path = write_tar(tmp_path / "s.tar", members)
     catalogue = list_images(path)
-    assert [item.key for item in catalogue] == [f"{path}/{name}" for name in ("2.png", "a/1.PNG", "2.mask.png")]
+    assert [image.key for image in catalogue] == [f"{path}/{name}" for name in ("2.png", "a/1.PNG", "2.mask.png")]
     assert greys(catalogue) == [2, 1, 3]
     assert catalogue.failures == []
 
@@ -52,7 +52,7 @@ def test_shard_hostile_names_stay_names(tmp_path: Path) -> None:
     names = ["../../up.png", "/etc/x.png", "etc/x.png", "a\nb.png", "\udcff.png"]
     path = write_tar(tmp_path / "s.tar", {name: png(i) for i, name in enumerate(names)}, tarfile.GNU_FORMAT)
     catalogue = list_images(path)
-    assert [item.key.removeprefix(f"{path}/") for item in catalogue] == names
+    assert [image.key.removeprefix(f"{path}/") for image in catalogue] == names
     assert greys(catalogue) == [0, 1, 2, 3, 4]
 
 
@@ -68,7 +68,7 @@ def test_shard_links_folders_and_devices_are_passed_over(tmp_path: Path) -> None
         info.size = len(png(9))
         tar.addfile(info, io.BytesIO(png(9)))
     catalogue = list_images(path)
-    assert [item.key for item in catalogue] == [f"{path}/real.png"]
+    assert [image.key for image in catalogue] == [f"{path}/real.png"]
     assert greys(catalogue) == [9]
 
 
@@ -95,18 +95,18 @@ def test_shard_sparse_and_empty_members_fail_when_they_are_read(tmp_path: Path) 
     assert os.path.getsize(tmp_path / "s.tar") < 1 << 19  # the hole is one
     catalogue = list_images(tmp_path / "s.tar")
     assert catalogue.failures == []
-    for item in catalogue[:2]:
+    for image in catalogue[:2]:
         with pytest.raises(ImageError, match=r"(hole|empty)\.png' is empty \(0 bytes\) or sparse"):
-            item.open()
+            image.open()
     assert greys(catalogue[2:]) == [3]
 
 
 @pytest.mark.parametrize(("kept", "found", "said"), [
     (512 + 40, 0, "'000.png' is cut off"),
-    (2 * 1024 + 512 + 40, 2, "after 2 pictures: '002.png' is cut off"),
-    (2 * 1024 + 100, 2, "after 2 pictures: it ends without the mark of its end"),
-    (3 * 1024, 3, "after 3 pictures: it ends without the mark of its end"),
-    (5 * 1024 + 511, 5, "after 5 pictures: it ends without the mark of its end"),
+    (2 * 1024 + 512 + 40, 2, "after 2 images: '002.png' is cut off"),
+    (2 * 1024 + 100, 2, "after 2 images: it ends without the mark of its end"),
+    (3 * 1024, 3, "after 3 images: it ends without the mark of its end"),
+    (5 * 1024 + 511, 5, "after 5 images: it ends without the mark of its end"),
     (5 * 1024 + 512, 5, None),
 ])  # fmt: skip
 def test_shard_cut_off_keeps_what_is_whole(shard: Path, kept: int, found: int, said: str | None) -> None:
@@ -129,7 +129,7 @@ def test_shard_damaged_in_the_middle_is_one_failure(shard: Path) -> None:
     catalogue = list_images(shard)
     assert greys(catalogue) == [0, 1, 2]
     assert len(catalogue.failures) == 1
-    assert "is damaged after 3 pictures: no valid header at byte 3,072" in catalogue.failures[0].reason
+    assert "is damaged after 3 images: no valid header at byte 3,072" in catalogue.failures[0].reason
 
 
 @pytest.mark.parametrize(("content", "said"), [
@@ -137,7 +137,7 @@ def test_shard_damaged_in_the_middle_is_one_failure(shard: Path) -> None:
     (b"no tar at all" * 100, "is damaged: "),
     (bytes(10240), "holds no images"),
 ])  # fmt: skip
-def test_shard_without_pictures_is_an_error_alone_and_a_failure_among_others(
+def test_shard_without_images_is_an_error_alone_and_a_failure_among_others(
     content: bytes, said: str, shard: Path
 ) -> None:
     bad = shard.with_name("bad.tar")
@@ -157,7 +157,7 @@ def test_shard_compressed_is_refused_with_what_to_do(name: str, shard: Path) -> 
         list_images(packed)
 
 
-def test_shard_changed_after_listing_is_an_error_of_the_picture(shard: Path) -> None:
+def test_shard_changed_after_listing_is_an_error_of_the_image(shard: Path) -> None:
     catalogue = list_images(shard)
     os.truncate(shard, 600)
     with pytest.raises(ImageError, match=r"s\.tar/004\.png' is cut off: the shard has changed"):
@@ -167,11 +167,11 @@ def test_shard_changed_after_listing_is_an_error_of_the_picture(shard: Path) -> 
         catalogue[4].open()
 
 
-def test_shard_picture_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
-    path = write_tar(tmp_path / "s.tar", {"bad.png": b"no picture", "cut.png": png(1)[:45]})
-    for item, said in zip(list_images(path), ["must be one of PNG", "cannot be read"], strict=True):
+def test_shard_image_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "s.tar", {"bad.png": b"no image", "cut.png": png(1)[:45]})
+    for image, said in zip(list_images(path), ["must be one of PNG", "cannot be read"], strict=True):
         with pytest.raises(ImageError, match=rf"image '.*s\.tar/(bad|cut)\.png' {said}"):
-            decode_image(item.open())
+            decode_image(image.open())
 
 
 def test_shard_of_many_members_is_scanned_without_reading_them(tmp_path: Path) -> None:

@@ -1,0 +1,144 @@
+"""What runs in a reader: a process that takes tasks from a pipe, notes which image it is at, and sends results back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from ..errors import ImageError, reason_of
+
+Result = TypeVar("Result")
+
+BETWEEN = -1
+"""A reader is starting, or is at work on a task but at no image."""
+
+WAITING = -2
+"""A reader waits for its next task."""
+
+_ORPHAN_POLL_S = 1.0
+"""How often a waiting reader checks that its parent is alive. The end of the pipe alone does not show that: any process
+forked from the parent, a sibling or a DataLoader's worker, holds a copy of the parent's end and keeps it open."""
+
+
+class Stopped(Exception):
+    """Nobody wants what is being read."""
+
+
+class Notes:
+    """What each reader is at, in memory that all of them share with their parent."""
+
+    def __init__(self, readers: int) -> None:
+        """Make a row for each reader.
+
+        Args:
+            readers: how many there are; 0 for reading in a thread, whose notes nobody else sees.
+
+        Raises:
+            ImageError: there is too little shared memory.
+        """
+        self.shared = readers > 0
+        self.reader = 0
+        self._rows = torch.full((max(readers, 1), 2), BETWEEN, dtype=torch.int64)
+        self._stopped = torch.zeros((), dtype=torch.int64)
+        if self.shared:
+            try:
+                self._rows.share_memory_()  # type: ignore[no-untyped-call]
+                self._stopped.share_memory_()  # type: ignore[no-untyped-call]
+            except RuntimeError as error:
+                raise cannot_start(error) from error
+
+    def enter(self, position: int) -> None:
+        """Note that this reader is now at the image of a position, at BETWEEN or at WAITING."""
+        row = self._rows[self.reader]
+        row[1] = time.monotonic_ns()  # first: the parent must never see the new position with the old time
+        row[0] = position
+
+    def begin(self, position: int) -> None:
+        """Note that this reader is about to read an image; raise Stopped where nobody wants it."""
+        if self.stopped:
+            raise Stopped
+        self.enter(position)
+
+    def at(self, reader: int) -> tuple[int, float]:
+        """Return the position that a reader is at (or BETWEEN, or WAITING), and for how many seconds it has been."""
+        position, since = self._rows[reader].tolist()
+        return position, (time.monotonic_ns() - since) / 1e9
+
+    def of(self, reader: int) -> Notes:
+        """Return the same notes for use by one reader, with its row as if it had just been started."""
+        notes = Notes.__new__(Notes)
+        notes.__dict__.update(self.__dict__, reader=reader)
+        notes.enter(BETWEEN)
+        return notes
+
+    def stop(self) -> None:
+        """Make each reader stop before its next image."""
+        self._stopped.fill_(1)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the readers are to stop."""
+        return bool(self._stopped.item())
+
+
+Task = Callable[[int, Mapping[int, str], Notes], Result]
+"""(index, positions that are lost and why, notes) -> its result. It notes each image, and reads none that is lost."""
+
+
+def cannot_start(error: BaseException) -> ImageError:
+    """Return the error for readers that cannot be started."""
+    return ImageError(
+        f"processes that read images cannot be started: {reason_of(error, named=True)}. Set workers to 0."
+    )
+
+
+def serve(task: Task[Result], notes: Notes, pipe: Connection) -> None:
+    """Run tasks in this process until there are no more, until the parent is gone, or until one fails.
+
+    Args:
+        task: reads one batch.
+        notes: of this reader.
+        pipe: gives (index, lost positions), or None for the end. It takes (result, ""), or (None, reason) where the
+            task failed; the process then ends, since what made the task fail may be the state of the process.
+    """
+    begin(notes.reader)
+    parent = os.getppid()
+    with contextlib.suppress(EOFError, OSError, Stopped):  # the parent is gone, or wants nothing more
+        while True:
+            notes.enter(WAITING)
+            while not pipe.poll(_ORPHAN_POLL_S):
+                if os.getppid() != parent:
+                    return
+            asked = pipe.recv()
+            if asked is None:
+                return
+            notes.enter(BETWEEN)
+            index, lost = asked
+            try:
+                pipe.send((task(index, lost, notes), ""))
+            except Stopped:
+                return
+            except BaseException as error:
+                pipe.send((None, reason_of(error, named=True)))
+                return
+
+
+def begin(reader: int) -> None:
+    """Set up a reader: no Ctrl-C, which a terminal sends to every process; one thread; random numbers of its own.
+
+    OpenMP's threads do not survive a fork, so that torch would wait for them without end.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    random.seed(reader)
+    np.random.seed(reader)
+    torch.manual_seed(reader)
