@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ..channels.selection import pick
+from ..channels.tile_ranges import SharedRanges
 from ..channels.values import as_maps, json_numbers
 from ..errors import OptionError, ShapeError
 from ..kernels.torch_ops import widest
@@ -214,8 +215,8 @@ def _shared(manifest: dict[str, Any]) -> dict[str, Any]:
 
 def _draw_pair(a: torch.Tensor, b: torch.Tensor, options: RenderOptions, provenances: dict[str, Any]) -> Sheet:
     """Draw a's sheet and b's, each on the ranges of both, into one."""
-    left = draw_sheet(plan_sheet(a, options, Provenance(), shared_with=b))
-    right = draw_sheet(plan_sheet(b, options, Provenance(), shared_with=a))
+    left = draw_sheet(plan_sheet(a, options, Provenance(), ranges=SharedRanges(b)))
+    right = draw_sheet(plan_sheet(b, options, Provenance(), ranges=SharedRanges(a)))
     height, width = left.index.shape
     between = max(BETWEEN_PX, 2 * options.gap)
     gap = np.full((height, between), left.colors.background, dtype=np.uint8)

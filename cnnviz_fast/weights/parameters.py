@@ -64,7 +64,7 @@ class ParameterInfo:
 
 
 @dataclass(frozen=True)
-class InMemoryImage:
+class HeldTensor:
     """A parameter or buffer where a module holds it.
 
     Attributes:
@@ -103,7 +103,7 @@ def parameter_statistics(
     return [_described(one, found) for one, found in zip(held, measured, strict=True)]
 
 
-def held_tensors(model: LoadedModel | nn.Module, layers: Layers | None = None) -> list[InMemoryImage]:
+def held_tensors(model: LoadedModel | nn.Module, layers: Layers | None = None) -> list[HeldTensor]:
     """List the parameters and floating-point buffers of a model.
 
     Args:
@@ -118,7 +118,7 @@ def held_tensors(model: LoadedModel | nn.Module, layers: Layers | None = None) -
     """
     root = uncompiled(module_of(model))
     wanted = None if layers is None else _modules_of(root, layers)
-    found: dict[int, InMemoryImage] = {}
+    found: dict[int, HeldTensor] = {}
     for prefix, module in [("", root), *layer_list(root)]:
         if wanted is not None and module not in wanted:
             continue
@@ -129,7 +129,7 @@ def held_tensors(model: LoadedModel | nn.Module, layers: Layers | None = None) -
                     continue
                 full_name = f"{prefix}.{name}" if prefix else name
                 _check(full_name, tensor)
-                found.setdefault(id(tensor), InMemoryImage(full_name, kind, tensor.detach(), module))
+                found.setdefault(id(tensor), HeldTensor(full_name, kind, tensor.detach(), module))
     if wanted is not None and not found:
         raise OptionError(f"layers must name a layer with parameters, got {layers!r}. List them with: cnnviz layers")
     return list(found.values())
@@ -168,7 +168,7 @@ def _check(name: str, tensor: torch.Tensor) -> None:
         raise DTypeError(f"parameter {name!r} must hold real numbers densely, got {reason}. {advice}")
 
 
-def _described(held: InMemoryImage, found: Measured) -> ParameterInfo:
+def _described(held: HeldTensor, found: Measured) -> ParameterInfo:
     count = held.values.numel()
     return ParameterInfo(
         name=held.name,
