@@ -14,14 +14,15 @@ class Provenance:
 
     Attributes:
         model: spec of the model.
-        weights: which ones.
+        weights: name of its weights.
         layer: name of the layer.
-        image: name of the picture.
-        axes: how the layer's output was read, such as "nhwc".
-        prefix_tokens: how many tokens of it are not in the maps.
-        time_step: which one of a clip, from 0.
-        categories: names of the model's classes, for vectors of as many entries; only those listed are in the manifest.
-        atlas: name of the file that the maps were rebuilt from.
+        image: name of the image.
+        axes: the axes by which the layer's activations were read, such as "nhwc".
+        prefix_tokens: number of tokens that the activations have before those of the maps.
+        time_step: of a clip, counted from 0.
+        categories: names of the model's classes, for a vector with one entry per class. The manifest has only the
+            names of the strongest entries.
+        atlas: name of the atlas file that the maps were read from.
     """
 
     model: str | None = None
@@ -35,13 +36,13 @@ class Provenance:
     atlas: str | None = None
 
     def facts(self) -> dict[str, Any]:
-        """Return what a manifest says of it: everything but the names of all classes."""
+        """Return what a manifest says of it: everything except the names of all classes."""
         return {name: value for name, value in vars(self).items() if name != "categories"}
 
 
 @cache
 def package_version() -> str:
-    """Return the version of the installed package; looked up once, in a file, which takes 60 us."""
+    """Return the version of the installed package. It is read from a file once, which takes 60 us."""
     from importlib.metadata import version
 
     return version("cnnviz_fast")

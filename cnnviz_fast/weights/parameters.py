@@ -1,7 +1,8 @@
-"""Weights, second half: the parameters of a model, and what each of them holds.
+"""The parameters of a model, and statistics of each.
 
-Taken are the parameters and the buffers of a state dict, in its order: module by module, a tensor that several modules
-share once, under its first name. Integer buffers are left out: they count (`num_batches_tracked`) or index.
+These are the parameters and buffers of the state dict, in its order, module by module. A tensor that several modules
+share is taken once, under its first name. Integer buffers are left out: they are counters, such as
+`num_batches_tracked`, or indices.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ParameterInfo:
-    """What one line of `cnnviz weights` says; every field is a JSON type. Only finite values take part in figures.
+    """What one line of `cnnviz weights` says; every field is a JSON type. Statistics are of the finite values.
 
     Attributes:
         name: as in the model's state dict.
@@ -34,17 +35,17 @@ class ParameterInfo:
         dtype: such as "float32".
         shape: of the tensor.
         count: number of its values.
-        mean: of the finite values; None without one.
-        std: standard deviation, divisor n - 1; 0.0 for a single value, None without one, or beyond float64.
-        min: least value, or None.
-        max: greatest value, or None.
-        zeros: share of the values that are 0; None for a tensor without values.
+        mean: of the finite values; None without any.
+        std: standard deviation, divisor n - 1; 0.0 for a single value, None without any, or beyond float64.
+        min: least finite value, or None.
+        max: greatest finite value, or None.
+        zeros: share of all values that are 0; None for a tensor without values.
         nan: number of NaN.
         inf: number of infinities of either sign.
-        histogram: counts of 50 equal bins over `edges`, by numpy.histogram's rule: each holds its lower edge, and the
-            last one its upper edge too.
-        edges: ends of the histogram: min and max; half a unit beyond either side where they are equal, and (0, 1)
-            without a finite value.
+        histogram: counts of 50 equal bins over `edges`, as numpy.histogram makes them: each bin holds its lower edge,
+            and the last one its upper edge too.
+        edges: ends of the histogram: min and max. Where they are equal, half a unit below and above them; without
+            finite values (0, 1).
     """
 
     name: str
@@ -71,7 +72,7 @@ class HeldTensor:
         name: as in the state dict.
         kind: "parameter" or "buffer".
         values: the tensor itself.
-        module: which holds it.
+        module: that holds it.
     """
 
     name: str
@@ -87,16 +88,17 @@ def parameter_statistics(
 
     Args:
         model: from load_model, or any module.
-        layers: layer patterns, see `patterns`; only parameters of these modules and of all inside them. None for all.
-        threads: number of workers; None for one a core.
+        layers: layer patterns, see `patterns`: only parameters of these modules and of the modules inside them. None
+            for all.
+        threads: number of workers; None for one per core.
 
     Returns:
         A record for each, in the order of the state dict.
 
     Raises:
         LayerNotFoundError: a pattern matches nothing.
-        OptionError: what the patterns match has no parameters, or they name calls or parts of outputs.
-        DTypeError: a parameter is complex, or holds no values: it is sparse, quantised, lazy or on the meta device.
+        OptionError: the matched modules have no parameters, or a pattern names a call or a part of an output.
+        DTypeError: a parameter is complex, sparse, quantised, lazy or on the meta device.
     """
     held = held_tensors(model, layers)
     measured = measure([one.values for one in held], threads)
@@ -136,7 +138,7 @@ def held_tensors(model: LoadedModel | nn.Module, layers: Layers | None = None) -
 
 
 def _modules_of(root: nn.Module, layers: Layers) -> set[nn.Module]:
-    """Return the modules that patterns name, and all inside them."""
+    """Return the modules that patterns name, and all modules inside them."""
     targets = resolve(root, layers)
     for target in targets:
         if target.call is not None or target.path:
@@ -189,5 +191,5 @@ def _described(held: HeldTensor, found: Measured) -> ParameterInfo:
 
 
 def _json_number(value: float) -> float | None:
-    """Return a number, or None for what JSON cannot hold."""
+    """Return a number, or None where it is not finite, which JSON cannot hold."""
     return value if math.isfinite(value) else None
