@@ -1,4 +1,4 @@
-"""Stage 5 of 7: where things lie. The grid of a sheet in plain integers, and the sampling positions as small arrays."""
+"""Where things lie on a sheet: its grid in plain integers, its strips, and the sampling positions as small arrays."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from .errors import OptionError
 from .options.drawing import DEFAULT_TILE_PX
 
 LONGEST_PX = 2**31 - 1
-"""Most px a side of a sheet: what PNG can hold. Far less fits into memory, but nothing beyond it can be meant."""
-
+"""Most px a side of a sheet: the limit of PNG."""
 
 STRIPS_AT_LEAST = 16
-"""So many strips keep the workers of a small machine evenly busy to the end."""
+"""With this many strips the workers of a small machine are evenly busy to the end."""
 
 SMALLEST_STRIP_PX = 1 << 16
-"""Below this a strip costs more to hand out, and its Huffman table more bytes, than it saves."""
+"""A smaller strip costs more than it saves: in time to hand it out, and in bytes for its own Huffman table."""
 
 
 class Strip(NamedTuple):
@@ -32,9 +31,9 @@ class Strip(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Positions:
-    """Where each output row (or column) of a tile samples its map.
+    """Where each row (or column) of a tile samples its map.
 
-    index: (N,) int32, in [0, n - 1]. The source row at or before the sample.
+    index: (N,) int32, in [0, n - 1]. The row of the map at or before the sample.
     fraction: (N,) float32, in [0, 1). How far the sample lies towards row min(index + 1, n - 1).
     """
 
@@ -43,12 +42,12 @@ class Positions:
 
 
 class Room(NamedTuple):
-    """What is written around tiles takes so many px of a sheet; by default nothing is.
+    """The px of a sheet that text around the tiles takes up; by default none.
 
     label_h: height of the band above each tile.
-    label_w: width of that band; a cell is as wide as it, or as its tile.
-    head: height of what stands above the grid, within the margin.
-    foot: height of what stands below it.
+    label_w: width of that band; a cell is as wide as the wider of it and its tile.
+    head: height of the block above the grid, within the margin.
+    foot: height of the block below it.
     least_w: width that head and foot need, within the margins.
     """
 
@@ -66,8 +65,8 @@ NO_ROOM = Room()
 class Grid:
     """A grid of `count` tiles: `rows` x `cols` cells of `tile_h` x `tile_w` px, filled row by row.
 
-    `gap` px lie between cells and `margin` px around all of it. What is written takes the rest, see Room: a tile stands
-    at the left of its cell, below its label, and the grid at the left of a sheet that is wider.
+    `gap` px lie between cells and `margin` px around all of it. Text takes further room, see Room. A tile stands at the
+    left of its cell, below its label, and the grid at the left of the sheet where that is wider.
     """
 
     count: int
@@ -136,29 +135,29 @@ class Grid:
 
 
 def cut_rows(height: int, rows: int) -> list[Strip]:
-    """Cut a picture of `height` px into strips of `rows` px; the last one takes what is left."""
+    """Cut a height in px into strips of `rows` px; the last one takes what is left."""
     return [Strip(y, min(y + rows, height)) for y in range(0, height, rows)]
 
 
 def cut_strips(height: int, width: int, strip_px: int) -> list[Strip]:
-    """Cut a picture into strips for workers.
+    """Cut a sheet into strips for workers.
 
-    How it is cut depends on the picture alone, never on the workers: files are the same bytes for any number of them.
+    The cut depends on the sheet alone: files hold the same bytes for any number of workers.
 
     Args:
-        height: of the picture in px.
-        width: of the picture in px.
-        strip_px: pixels of a strip, at most (but always whole rows).
+        height: of the sheet in px.
+        width: of the sheet in px.
+        strip_px: most pixels of a strip, which always has whole rows.
 
     Returns:
-        The strips from top to bottom: STRIPS_AT_LEAST of them where they are not smaller than SMALLEST_STRIP_PX then.
+        The strips from top to bottom: at least STRIPS_AT_LEAST, unless they would be smaller than SMALLEST_STRIP_PX.
     """
     smaller = max(SMALLEST_STRIP_PX, height * width // STRIPS_AT_LEAST)
     return cut_rows(height, max(1, min(strip_px, smaller) // width))
 
 
 def tile_size(map_h: int, map_w: int, tile: int | tuple[int, int] | None, scale: float | None) -> tuple[int, int]:
-    """Work out the size of a tile.
+    """Compute the size of a tile.
 
     Args:
         map_h: height of a map in px.
@@ -170,7 +169,7 @@ def tile_size(map_h: int, map_w: int, tile: int | tuple[int, int] | None, scale:
         (tile_h, tile_w) in px, at least 1 each.
 
     Raises:
-        OptionError: `scale` leaves less than half a pixel, or more than any sheet can hold.
+        OptionError: `scale` makes a side shorter than 1 px, or longer than any sheet.
     """
     if scale is not None:
         if max(map_h, map_w) * scale > LONGEST_PX:
@@ -203,11 +202,11 @@ def plan_grid(
         count: number of tiles.
         tile_h: height of a tile in px.
         tile_w: width of a tile in px.
-        grid: (rows, cols); 0 means as many as needed, and (0, 0) the grid that makes the sheet nearly
-            square, of no more columns than its rows need.
+        grid: (rows, cols); 0 means as many as needed, and (0, 0) the grid that makes the sheet nearly square, with no
+            more columns than its rows need.
         gap: px between tiles.
         margin: px around the grid.
-        room: px for what is written around the tiles.
+        room: px for the text around the tiles.
 
     Returns:
         The grid. Its last row may have empty cells; no tile is ever dropped.
@@ -218,7 +217,7 @@ def plan_grid(
     rows, cols = grid
     if not rows and not cols:
         cols = min(count, math.ceil(math.sqrt(count * (room.label_h + tile_h) / max(room.label_w, tile_w))))
-        cols = math.ceil(count / math.ceil(count / cols))  # no more of them than these rows need
+        cols = math.ceil(count / math.ceil(count / cols))  # no more columns than these rows need
     rows = rows or math.ceil(count / cols)
     cols = cols or math.ceil(count / rows)
     if rows * cols < count:
@@ -245,12 +244,12 @@ def sampling_positions(n: int, size: int, align: str, upsampling: str = "bilinea
         upsampling: 'bilinear', or 'nearest' for fractions of 0.
 
     Returns:
-        The positions, in float64 until they are split into index and fraction.
+        The positions, computed in float64 and then split into index and fraction.
 
     Formula:
         left d*n/N, center (d+0.5)*n/N-0.5, corners d*(n-1)/(N-1) (0 where N = 1), clamped to [0, n-1].
         nearest: floor(position) for left, floor(position+0.5) for the others, so that whole-number scales
-        repeat every source row equally often.
+        repeat every row of the map equally often.
 
     Source:
         center and corners: torch.nn.functional.interpolate(mode="bilinear") with align_corners False and True;

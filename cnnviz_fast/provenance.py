@@ -17,11 +17,12 @@ class Provenance:
         weights: name of its weights.
         layer: name of the layer.
         image: name of the image.
-        axes: how the layer's output was read, such as "nhwc".
-        prefix_tokens: number of its tokens that are not in the maps.
-        time_step: time step of a clip, from 0.
-        categories: names of the model's classes, for vectors of as many entries; only those listed are in the manifest.
-        atlas: name of the file from which the maps were rebuilt.
+        axes: the axes by which the layer's activations were read, such as "nhwc".
+        prefix_tokens: number of tokens that the activations have before those of the maps.
+        time_step: of a clip, counted from 0.
+        categories: names of the model's classes, for a vector with one entry per class. The manifest has only the
+            names of the strongest entries.
+        atlas: name of the atlas file that the maps were read from.
     """
 
     model: str | None = None
@@ -35,7 +36,7 @@ class Provenance:
     atlas: str | None = None
 
     def facts(self) -> dict[str, Any]:
-        """Return the entries of a manifest: everything but the names of all classes."""
+        """Return what a manifest says of it: everything except the names of all classes."""
         return {name: value for name, value in vars(self).items() if name != "categories"}
 
 

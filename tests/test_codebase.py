@@ -38,10 +38,11 @@ MOST_ENTRIES = 26
 HEAVY = {
     "torch": {
         "channels.dataset", "channels.moments", "channels.quantile_sketch", "channels.ranges", "channels.selection",
-        "channels.statistics", "channels.values", "diagnostics.bench", "diagnostics.bench_cases", "formats.atlas",
-        "inputs.reader_process", "inputs.readers", "inputs.reading", "kernels.torch_ops", "kernels.torch_sketch",
-        "kernels.torch_values", "kernels.triton_gpu", "operators", "runs.batches", "runs.folder.fingerprint",
-        "runtime.device", "sheets.comparison", "sheets.manifest", "sheets.pixels", "sheets.plan", "sheets.samples",
+        "channels.statistics", "channels.tile_ranges", "channels.values", "diagnostics.bench",
+        "diagnostics.bench_cases", "formats.atlas", "inputs.reader_process", "inputs.readers", "inputs.reading",
+        "kernels.torch_ops", "kernels.torch_sketch", "kernels.torch_values", "kernels.triton_gpu", "operators",
+        "runs.batches", "runs.folder.fingerprint", "runtime.device", "sheets.comparison", "sheets.manifest",
+        "sheets.pixels", "sheets.plan", "sheets.samples",
         "weights.kernel_sheets",
     },
     "triton": {"kernels.triton_programs"},

@@ -59,10 +59,10 @@ def test_tile_size_scale_beyond_any_sheet_is_refused(scale: float) -> None:
         tile_size(7, 9, None, scale)
 
 
-@pytest.mark.parametrize("layout", [{"tile_h": 2**31}, {"tile_w": 2**30}, {"gap": 2**31}, {"margin": 2**30}])
-def test_plan_grid_beyond_any_format_is_refused_with_advice(grid: dict[str, int]) -> None:
+@pytest.mark.parametrize("too_large", [{"tile_h": 2**31}, {"tile_w": 2**30}, {"gap": 2**31}, {"margin": 2**30}])
+def test_plan_grid_beyond_any_format_is_refused_with_advice(too_large: dict[str, int]) -> None:
     with pytest.raises(OptionError, match=r"^a sheet holds at most 2,147,483,647 px a side, got .* Make tile, scale, "):
-        plan_grid(4, **{"tile_h": 10, "tile_w": 10, "grid": (2, 2), **grid})
+        plan_grid(4, **{"tile_h": 10, "tile_w": 10, "grid": (2, 2), **too_large})
 
 
 @pytest.mark.parametrize(
@@ -86,9 +86,9 @@ def test_plan_grid_beyond_any_format_is_refused_with_advice(grid: dict[str, int]
     ],
 )
 def test_plan_grid_by_hand(count: int, tile: tuple[int, int], grid: tuple[int, int], expected: tuple[int, int]) -> None:
-    grid = plan_grid(count, *tile, grid=grid)
-    assert (grid.rows, grid.cols) == expected
-    assert (grid.count, grid.tile_h, grid.tile_w) == (count, *tile)
+    planned = plan_grid(count, *tile, grid=grid)
+    assert (planned.rows, planned.cols) == expected
+    assert (planned.count, planned.tile_h, planned.tile_w) == (count, *tile)
 
 
 @pytest.mark.parametrize(
@@ -130,19 +130,19 @@ def test_plan_grid_too_small_is_refused_with_advice() -> None:
 def test_plan_grid_every_tile_lies_inside_and_apart(
     count: int, tile_h: int, tile_w: int, grid: tuple[int, int], gap: int, margin: int
 ) -> None:
-    grid = plan_grid(count, tile_h, tile_w, grid=grid, gap=gap, margin=margin)
-    assert grid.rows * grid.cols >= count
+    planned = plan_grid(count, tile_h, tile_w, grid=grid, gap=gap, margin=margin)
+    assert planned.rows * planned.cols >= count
     if grid == (0, 0):
-        assert (grid.rows - 1) * grid.cols < count, "an empty row"
-    assert grid.origin(0) == (margin, margin)
-    origins = [grid.origin(position) for position in range(count)]
+        assert (planned.rows - 1) * planned.cols < count, "an empty row"
+    assert planned.origin(0) == (margin, margin)
+    origins = [planned.origin(position) for position in range(count)]
     assert len(set(origins)) == count
-    assert max(y for y, _ in origins) + tile_h <= grid.height - margin
-    assert max(x for _, x in origins) + tile_w <= grid.width - margin
+    assert max(y for y, _ in origins) + tile_h <= planned.height - margin
+    assert max(x for _, x in origins) + tile_w <= planned.width - margin
     assert all((y - margin) % (tile_h + gap) == 0 and (x - margin) % (tile_w + gap) == 0 for y, x in origins)
 
 
-def test_grid_layout_sides_and_origins_by_hand() -> None:
+def test_grid_sides_and_origins_by_hand() -> None:
     grid = Grid(count=5, rows=2, cols=3, tile_h=10, tile_w=20, gap=2, margin=4)
     assert (grid.height, grid.width) == (4 + 10 + 2 + 10 + 4, 4 + 20 + 2 + 20 + 2 + 20 + 4)
     assert [grid.origin(i) for i in range(5)] == [(4, 4), (4, 26), (4, 48), (16, 4), (16, 26)]
@@ -159,9 +159,7 @@ def test_grid_layout_sides_and_origins_by_hand() -> None:
         (Room(least_w=65), (30, 73), [(4, 4), (4, 26), (4, 48), (16, 4), (16, 26)]),
     ],
 )
-def test_grid_layout_with_room_for_text_by_hand(
-    room: Room, size: tuple[int, int], origins: list[tuple[int, int]]
-) -> None:
+def test_grid_with_room_for_text_by_hand(room: Room, size: tuple[int, int], origins: list[tuple[int, int]]) -> None:
     grid = Grid(5, 2, 3, 10, 20, 2, 4, *room)
     assert (grid.height, grid.width) == size
     assert [grid.origin(position) for position in range(5)] == origins
@@ -276,7 +274,7 @@ def test_sampling_positions_nearest_at_whole_factors_repeats_every_row_equally(n
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 100_000), (100, 100), (3000, 500), (10_080, 10_304), (30_000, 30_000)])
 @pytest.mark.parametrize("strip_px", [1 << 16, 1 << 20])
-def test_cut_strips_cover_the_picture_in_pieces_of_bounded_size(size: tuple[int, int], strip_px: int) -> None:
+def test_cut_strips_cover_the_sheet_in_pieces_of_bounded_size(size: tuple[int, int], strip_px: int) -> None:
     height, width = size
     strips = cut_strips(height, width, strip_px)
     assert [s.start for s in strips] == [0, *(s.stop for s in strips[:-1])]

@@ -1,9 +1,9 @@
-"""Stage 5 of 7: what is written on a sheet, around its tiles: labels, a title, a colour bar and lines below the grid.
+"""The text around the tiles of a sheet: labels, a title, a colour bar and lines below the grid.
 
-    word_sheet        options, where the maps came from, ranges -> what to write, as strings
-    letter            the strings as masks, and how much room they take in the layout
-    Lettering.place   masks, layout and palette -> an Annotation
-    Annotation.paint  what of it lies in a strip, into the strip, after the kernel
+    word_sheet        options, provenance, ranges -> what to write, as strings
+    letter            the strings -> masks, and how much room they take on the sheet
+    Lettering.place   masks, grid and palette -> an Annotation
+    Annotation.paint  the part of it that lies in a strip -> into the strip, after the kernel
 
 +- margin ------------------------------+
 | title                           head  |
@@ -40,17 +40,18 @@ if TYPE_CHECKING:
 Plane = NDArray[np.uint8]
 
 BAR_EMS = (6, 24)
-"""Least and greatest length of a bar, in sizes of the text: shorter shows no colours, longer is far from its ends."""
+"""Least and greatest length of a bar, in multiples of the size of the text. A shorter one shows too few colours, and a
+longer one moves its two ends too far apart."""
 
 
 @dataclass(frozen=True)
 class Wording:
     """What is written on a sheet; by default nothing.
 
-    labels: one a tile, in their order; empty for none.
+    labels: one per tile, in their order; empty for none.
     title: above the grid; "" for none.
-    ends: what stands at the two ends of the colour bar; None for no bar.
-    lines: below the grid, each with the share of a bar's full length, 0 to 1, that is drawn beside it.
+    ends: the text at the two ends of the colour bar; None for no bar.
+    lines: below the grid. Beside each a bar is drawn: this share, 0 to 1, of the full length.
     """
 
     labels: tuple[str, ...] = ()
@@ -62,28 +63,28 @@ class Wording:
 def word_sheet(
     options: RenderOptions, provenance: Provenance, tiles: Sequence[int | str], vmin: torch.Tensor, vmax: torch.Tensor
 ) -> Wording:
-    """Say what the options want written.
+    """Return what the options ask to be written.
 
     Args:
-        options: `label`, `title` and `colorbar`, and what decides the range.
-        provenance: for the title; what is unknown is left out of it.
+        options: `label`, `title` and `colorbar`, and those that decide the range.
+        provenance: for the title; unknown parts are left out of it.
         tiles: what each tile shows: a channel's number, or a name such as "sum".
-        vmin: (C,) float32. Lower end of the range each tile is drawn on; NaN where there is none.
+        vmin: (C,) float32. Lower end of the range that each tile is drawn on; NaN where there is none.
         vmax: (C,) float32. Its upper end.
 
     Returns:
         The wording.
     """
-    told = {field: getattr(provenance, field) or "" for field in TITLE_FIELDS}
+    parts = {field: getattr(provenance, field) or "" for field in TITLE_FIELDS}
     return Wording(
         labels=tuple(map(str, tiles)) if options.label else (),
-        title=(options.title or "").format(**told).strip(),
+        title=(options.title or "").format(**parts).strip(),
         ends=_ends(options, vmin, vmax) if options.colorbar else None,
     )
 
 
 def _ends(options: RenderOptions, vmin: torch.Tensor, vmax: torch.Tensor) -> tuple[str, str]:
-    """Say the range of the colour bar: in numbers where all tiles have one, and otherwise what each has of its own."""
+    """Return the text at the ends of the colour bar: numbers where all tiles share a range, or else what they mean."""
     low, high = (sorted(set(side[~side.isnan()].tolist())) for side in (vmin, vmax))
     if len(low) == len(high) == 1:
         return f"{low[0] + 0.0:.4g}", f"{high[0] + 0.0:.4g}"  # + 0.0 takes the sign from -0
@@ -103,7 +104,7 @@ def letter(wording: Wording, tile_h: int, tile_w: int, margin: int) -> Lettering
         wording: what to write.
         tile_h: height of a tile in px, which the size of text goes with.
         tile_w: width of a tile in px.
-        margin: px around the grid; what it lacks to keep text off the edge, head and foot make up for.
+        margin: px around the grid. Where it is too narrow to keep text off the edge, head and foot add the rest.
 
     Returns:
         The masks.
@@ -121,13 +122,13 @@ def letter(wording: Wording, tile_h: int, tile_w: int, margin: int) -> Lettering
 
 @dataclass(frozen=True, eq=False)
 class Lettering:
-    """What is written on a sheet, as masks that have no place yet.
+    """What is written on a sheet, as masks without positions.
 
-    size: of the text in px; all distances go with it.
+    size: of the text in px; all distances are proportional to it.
     inset: px between head or foot and the margin.
     labels: (C, H, W) bool, or None.
     title: (H, W) bool, or None.
-    ends: of the colour bar, two (H, W) bool, or none.
+    ends: two (H, W) bool, of the colour bar; empty without one.
     lines: (H, W) bool each, with a share of 0 to 1.
     """
 
@@ -140,11 +141,11 @@ class Lettering:
 
     @cached_property
     def room(self) -> Room:
-        """How much of the sheet it takes."""
+        """The room that it takes on the sheet."""
         pad = self.size // 2
         label_h = label_w = head = foot = 0
         if self.labels is not None:
-            # More px above a label than below, so that it belongs to the tile under it.
+            # More px above a label than below it, so that it is seen to belong to the tile under it.
             label_h, label_w = pad + self.labels.shape[1] + self._below, self.labels.shape[2] + pad
         if self.title is not None:
             head = self.inset + self.title.shape[0] + pad
@@ -164,7 +165,7 @@ class Lettering:
         return max(widths)
 
     def _width(self, bar_ems: int) -> int:
-        """Return the width of head and foot in px, with bars of so many sizes of the text."""
+        """Return the width of head and foot in px, with bars of `bar_ems` times the size of the text."""
         pad = self.size // 2
         widths = [0 if self.title is None else self.title.shape[1]]
         if self.ends:
@@ -174,14 +175,14 @@ class Lettering:
         return 2 * self.inset + max(widths)
 
     def place(self, grid: Grid, palette: Palette) -> Annotation | None:
-        """Give everything its place on a sheet.
+        """Return the lettering in its places on a sheet.
 
         Args:
-            grid: the grid, planned with this `room`.
-            palette: the colours.
+            grid: of the sheet, planned with this `room`.
+            palette: its colours.
 
         Returns:
-            What can be painted; None where nothing is written.
+            The annotation, ready to be painted; None where nothing is written.
         """
         if self.room == NO_ROOM:
             return None
@@ -202,7 +203,7 @@ class Lettering:
         return Annotation(grid, palette, self.labels, self._below, tuple(blocks))
 
     def _draw_colorbar(self, foot: Plane, palette: Palette) -> None:
-        """Draw one end, the entries of all levels from left to right within a frame, and the other end."""
+        """Draw the lower end, a frame with the entries of all levels from left to right, and the upper end."""
         pad, x = self.size // 2, self.inset
         low, high = self.ends
         bar_w = min(foot.shape[1] - 2 * x - low.shape[1] - high.shape[1] - 2 * pad, BAR_EMS[1] * self.size)
@@ -215,7 +216,7 @@ class Lettering:
         _stamp(foot, 0, x + bar_w + pad, high, palette)
 
     def _draw_lines(self, foot: Plane, palette: Palette) -> None:
-        """Draw each text with its bar; all bars begin below each other."""
+        """Draw each text with its bar; all bars begin at the same column."""
         rows = capitals(self.size)
         for position, (text, share) in enumerate(self.lines):
             line = foot[position * line_px(self.size) :]
@@ -232,13 +233,13 @@ def _stamp(plane: Plane, y: int, x: int, mask: Mask, palette: Palette) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Annotation:
-    """What is written on a sheet, in its place. Nothing of it lies on a tile.
+    """What is written on a sheet, in its places. None of it lies on a tile.
 
-    grid: the grid.
-    palette: the colours.
-    labels: (C, H, W) bool, or None. One a tile.
+    grid: of the sheet.
+    palette: its colours.
+    labels: (C, H, W) bool, or None. One per tile.
     below: px between a label and its tile.
-    blocks: (y, x, plane) each: where a part of the sheet lies, and its entries, (H, W) uint8.
+    blocks: (y, x, plane) each: the position of a block of text on the sheet, and its entries, (H, W) uint8.
     """
 
     grid: Grid
@@ -248,10 +249,10 @@ class Annotation:
     blocks: tuple[tuple[int, int, Plane], ...]
 
     def paint(self, strip: Strip, out: Plane) -> None:
-        """Paint what lies in a strip.
+        """Paint the part that lies in a strip.
 
         Args:
-            strip: first row of the sheet, and the row after the last, in px.
+            strip: the rows of the sheet.
             out: (stop - start, width) uint8, or (stop - start, width, 3) for RGB. The strip as the kernels drew it.
         """
         for y, x, block in self.blocks:
@@ -260,7 +261,7 @@ class Annotation:
             self._paint_labels(self.labels, strip, out)
 
     def _paint_labels(self, labels: Mask, strip: Strip, out: Plane) -> None:
-        """Paint the labels a row of the grid at a time, whose band holds nothing else."""
+        """Paint the labels, one row of the grid after the other."""
         grid = self.grid
         label_h, label_w = labels.shape[1:]
         top = grid.top - self.below - label_h

@@ -1,4 +1,4 @@
-"""Two layers side by side on one scale, and their difference: what another picture, model or checkpoint changed."""
+"""Two layers side by side on one scale, and their difference: what another image, model or checkpoint changed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ..channels.selection import pick
+from ..channels.tile_ranges import SharedRanges
 from ..channels.values import as_maps, json_numbers
 from ..errors import OptionError, ShapeError
 from ..kernels.torch_ops import widest
@@ -29,13 +30,13 @@ if TYPE_CHECKING:
     from ..options.keywords import SheetKeywords
 
 BETWEEN_PX = 16
-"""Least px between the two sheets of a pair, so that it is told from a grid of twice the columns."""
+"""Least px between the two sheets of a pair, so that it does not look like one grid of twice the columns."""
 
 MOST_CHANGED = 10
-"""So many of the most changed channels are named."""
+"""Number of the most changed channels that are named."""
 
 BLOCK_VALUES = 1 << 22
-"""Changes are measured in blocks of about so many values, which as float64 take 32 MB an array."""
+"""Changes are measured in blocks of about this many values. As float64 that is 32 MB for each array."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Comparison:
     pair: a's sheet on the left and b's on the right; equal values have equal colours.
     difference: the sheet of b - a, zero in the middle of its colormap.
     manifest: where a and b came from, how much each channel changed (see Change), and which changed most, by lost cells
-        and then by rms. It is also part of the difference's own.
+        and then by rms. The manifest of the difference holds it too.
     """
 
     pair: Sheet
@@ -56,7 +57,7 @@ class Comparison:
         """Write both sheets with their manifests.
 
         Args:
-            path: `layer4.png` stands for `layer4_compare.png` and `layer4_difference.png`; suffixes as in Sheet.save.
+            path: `layer4.png` makes `layer4_compare.png` and `layer4_difference.png`; suffixes as in Sheet.save.
 
         Returns:
             Both paths.
@@ -73,12 +74,12 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Change:
-    """How much each channel changed, over the cells that are finite in a and in b; NaN where there are none.
+    """How much each channel changed, over the cells that are finite in both a and b; NaN without such cells.
 
     mean_abs: (C,) float64. Mean magnitude of b - a.
     max_abs: (C,) float64. Greatest magnitude of b - a.
     rms: (C,) float64. Root mean square of b - a.
-    correlation: (C,) float64. Pearson's, of a and b; NaN where one of them is flat.
+    correlation: (C,) float64. Pearson correlation of a and b; NaN where one of them is flat.
     lost: (C,) int64. Cells that are finite in only one of the two.
     """
 
@@ -114,7 +115,7 @@ def _measure(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, ...]:
     a, b = a.flatten(1).to(widest(a)), b.flatten(1).to(widest(b))
     finite_a, finite_b = a.isfinite(), b.isfinite()
     both = finite_a & finite_b
-    count = both.sum(1).to(a.dtype)  # 0 / 0 makes the NaN of a channel without cells to compare
+    count = both.sum(1).to(a.dtype)  # without cells to compare, 0 / 0 makes the NaN
     magnitude = (b - a).abs().where(both, 0)
     around_a, around_b = _around_mean(a, both), _around_mean(b, both)
     spread = (around_a.square().sum(1) * around_b.square().sum(1)).sqrt()
@@ -128,8 +129,8 @@ def _measure(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 
 def _around_mean(values: torch.Tensor, both: torch.Tensor) -> torch.Tensor:
-    """Subtract from the cells that count their mean; 0 elsewhere, and exactly 0 everywhere in a flat channel."""
-    # Less the greatest value first: the mean of equal values need not be that value to the last bit.
+    """Return the cells in `both` minus their mean, and 0 elsewhere; exactly 0 in all of a flat channel."""
+    # The greatest value is subtracted first: the computed mean of equal values can differ from them in the last bit.
     greatest = values.where(both, -torch.inf).amax(1, keepdim=True)
     values = (values - greatest).where(both, 0)
     return (values - values.sum(1, keepdim=True) / both.sum(1, keepdim=True)).where(both, 0)
@@ -147,14 +148,14 @@ def compare(
 ) -> Comparison:
     """Draw two layers side by side on one scale, and their difference.
 
-    Whatever `normalize` says is worked out from a and b together, channel by channel or for the layer. The difference
-    is of the maps as they are, before any sigmoid, and on one range for all channels, plus/minus its largest
-    magnitude. Where a or b is not finite, it shows the `bad` colour; so it does beyond float32. Everything is drawn in
-    memory, a byte a pixel: three sheets stay, and the pair's two halves are there twice while they are joined.
+    The ranges that `normalize` asks for are those of a and b together, for each channel or for the layer. The
+    difference is that of the maps themselves, before any sigmoid. It has one range for all channels, plus/minus its
+    largest magnitude, and shows the `bad` colour where a, b or b - a is not finite in float32. Everything is drawn in
+    memory, at one byte per pixel: three sheets stay, and while the halves of the pair are joined both are there twice.
 
     Args:
         a: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not. Not modified.
-        b: (C, H, W) real dtype, likewise; moved to the device of `a`.
+        b: (C, H, W) real dtype, as `a`; moved to its device.
         provenance_a: where `a` came from, for the manifest.
         provenance_b: where `b` came from.
         diverging: colormap of the difference, such as coolwarm, RdBu_r or berlin; its upper end means b is greater.
@@ -164,7 +165,7 @@ def compare(
         The comparison.
 
     Raises:
-        ShapeError: `a` and `b` differ in shape, or are no maps.
+        ShapeError: `a` and `b` differ in shape, or are not maps.
         OptionError: an option cannot be used, or belongs to single sheets.
         InputError: anything else about `a`, `b` or an option.
         BackendUnavailableError: the named backend does not work for these maps.
@@ -207,15 +208,15 @@ def _describe(provenance: Provenance | None, maps: Any) -> dict[str, Any]:
 
 
 def _shared(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return what a sheet's manifest says about both: all but the source."""
+    """Return what a sheet's manifest says of both layers: everything but the provenance."""
     own = {field.name for field in dataclasses.fields(Provenance)}
     return {name: value for name, value in manifest.items() if name not in own}
 
 
 def _draw_pair(a: torch.Tensor, b: torch.Tensor, options: RenderOptions, provenances: dict[str, Any]) -> Sheet:
-    """Draw a's sheet and b's, each on the ranges of both, into one."""
-    left = draw_sheet(plan_sheet(a, options, Provenance(), shared_with=b))
-    right = draw_sheet(plan_sheet(b, options, Provenance(), shared_with=a))
+    """Draw the sheets of a and b, each on the ranges of both, and join them."""
+    left = draw_sheet(plan_sheet(a, options, Provenance(), ranges=SharedRanges(b)))
+    right = draw_sheet(plan_sheet(b, options, Provenance(), ranges=SharedRanges(a)))
     height, width = left.index.shape
     between = max(BETWEEN_PX, 2 * options.gap)
     gap = np.full((height, between), left.colors.background, dtype=np.uint8)
@@ -230,7 +231,7 @@ def _draw_pair(a: torch.Tensor, b: torch.Tensor, options: RenderOptions, provena
 
 
 def _on_zero(options: RenderOptions, change: Change, diverging: str) -> RenderOptions:
-    """Return the options of the difference: zero in the middle, and as far on both sides as any channel goes."""
+    """Return the options of the difference: zero in the middle, and on both sides the largest change of any channel."""
     largest = min(float(change.max_abs.nan_to_num(0).max()), torch.finfo(torch.float32).max)
     ends: dict[str, Any] = {"normalize": "symmetric", "vmin": None, "vmax": None}
     if largest > 0:
@@ -239,10 +240,10 @@ def _on_zero(options: RenderOptions, change: Change, diverging: str) -> RenderOp
 
 
 def _describe_changes(pair: Sheet, change: Change) -> list[dict[str, Any]]:
-    """List the channels with the range that both are drawn on and how much each changed."""
+    """Return a record for each channel: the range that both are drawn on, and how much it changed."""
     names = [field.name for field in dataclasses.fields(change)]
     rows = zip(*(json_numbers(getattr(change, name)) for name in names), strict=True)
     return [
         {**{name: tile[name] for name in ("channel", "vmin", "vmax")}, **dict(zip(names, row, strict=True))}
-        for tile, row in zip(pair.manifest["tiles"], rows, strict=False)  # a's tiles come first
+        for tile, row in zip(pair.manifest["tiles"], rows, strict=False)  # the tiles of a come first
     ]

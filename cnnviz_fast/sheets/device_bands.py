@@ -1,13 +1,14 @@
-"""Stage 6 of 7: pixels on their way from a device to the host, in bands.
+"""Pixels on their way from a device to the host, in bands.
 
-    device   draw 0 | copy 0 | draw 1 | copy 1 |      waits for a landing      | draw 2 | copy 2 | ...
+    device   draw 0 | copy 0 | draw 1 | copy 1 |  waits for a staging buffer   | draw 2 | copy 2 | ...
     host                     |  strips of band 0 encoded by the workers  |  strips of band 1 ...
 
-A band is as many strips as fit into a landing, memory of the host that the device copies to and workers read from:
-nothing is copied twice. There are two landings, so the device is at most two bands ahead, and waits only while both are
-full. There is no thread for this: the worker that gives back the last strip of a landing queues the next band.
+A band is as many strips as fit into a staging buffer: memory of the host, pinned on CUDA, that the device copies to and
+workers read from. So nothing is copied twice. There are two of these buffers: the device is at most two bands ahead,
+and waits only while both are full. No thread of its own is needed: the worker that gives back the last strip of a band
+queues the next one.
 
-What a device reports comes out as it is; `Device.faults` belongs around all of it.
+Errors of the device come out as they are. `Device.faults` belongs around all of it.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ if TYPE_CHECKING:
     from ..runtime.device import Device
 
 BAND_BYTES = 1 << 25
-"""Of a landing. A copy of 32 MB takes 0.6 ms over PCIe 5: long against what it costs to queue one."""
+"""Size of a staging buffer. A copy of 32 MB takes 0.6 ms over PCIe 5, far longer than it takes to queue one."""
 
-LANDINGS = 2
+STAGING_BUFFERS = 2
 
 
 class Painter:
-    """Draws rows of a picture on a device and sends them to the host, on a stream of its own."""
+    """Draws rows of a sheet on a device and sends them to the host, on a stream of its own."""
 
     def __init__(
         self,
@@ -45,13 +46,13 @@ class Painter:
         row_shape: tuple[int, ...],
         rows_at_once: int,
     ) -> None:
-        """Begin.
+        """Take a stream of the device.
 
         Args:
-            device: that draws, behind what the caller has queued there.
-            draw: draws rows of the picture into (rows, *row_shape) uint8 memory of the device.
+            device: draws, once it has done what the caller has queued there.
+            draw: draws rows of the sheet into (rows, *row_shape) uint8 memory of the device.
             row_shape: (width,) or (width, 3).
-            rows_at_once: how many are drawn by one call; fewer once memory has run out.
+            rows_at_once: how many rows one call draws; fewer once memory has run out.
         """
         self.device = device
         self.stream = device.stream()
@@ -62,11 +63,11 @@ class Painter:
         self._at_once = Fitting(device, rows_at_once)
 
     def reserve(self, least: int, most: int) -> int:
-        """Take memory of the device for a band, BAND_BYTES of it, or half as often as that is too much.
+        """Reserve memory of the device for a band: BAND_BYTES, halved until it fits.
 
         Args:
             least: rows that have to fit.
-            most: rows there are.
+            most: rows of the whole sheet.
 
         Returns:
             The number of rows that fit, at least `least`.
@@ -83,19 +84,19 @@ class Painter:
         return Fitting(self.device, hoped, least).fit(take, hoped)
 
     def send(self, strip: Strip, staging: torch.Tensor) -> Callable[[], None]:
-        """Queue the drawing of rows, and their way to the host; at most as many as were reserved.
+        """Queue the drawing of rows and their copy to the host.
 
         Args:
-            strip: the rows.
-            landing: (rows * row bytes) uint8, contiguous, memory of the host.
+            strip: the rows, at most as many as were reserved.
+            staging: (rows * row bytes) uint8, contiguous. Memory of the host.
 
         Returns:
-            What waits until they, and all rows sent before them, are there.
+            A function that waits until these rows, and all rows sent before them, have arrived.
 
         Raises:
             MemoryError: the device cannot draw a single row.
         """
-        assert self._plane is not None, "reserve comes first"
+        assert self._plane is not None, "reserve has to be called first"
         shape = (strip.stop - strip.start, *self.row_shape)
         plane = self._plane[: math.prod(shape)].view(shape)
 
@@ -108,10 +109,10 @@ class Painter:
 
 
 class Bands:
-    """Strips of a picture that a device draws, for workers that take them in order and give each back.
+    """Strips of a sheet that a device draws, for workers that take them in order and give each back.
 
-    At the end of a `with` block the device has done what it was given: until then it reads the maps, and writes into
-    the landings.
+    Use it in a `with` block. At its end the device has done all that was queued: until then it reads the maps and
+    writes into the staging buffers.
     """
 
     def __init__(self, painter: Painter, strips: Sequence[Strip]) -> None:
@@ -119,7 +120,7 @@ class Bands:
 
         Args:
             painter: draws them.
-            strips: of the whole picture, from top to bottom.
+            strips: of the whole sheet, from top to bottom.
 
         Raises:
             MemoryError: the device has no memory for the tallest strip.
@@ -129,7 +130,7 @@ class Bands:
         self._bands = _grouped(strips, rows)
         self._band_of = {strip.start: number for number, band in enumerate(self._bands) for strip in band}
         size = rows * painter.row_bytes
-        self._landings = [painter.device.staging_buffer(size) for _ in range(min(LANDINGS, len(self._bands)))]
+        self._stagings = [painter.device.staging_buffer(size) for _ in range(min(STAGING_BUFFERS, len(self._bands)))]
         self._changed = threading.Condition(threading.RLock())
         self._arrived: list[Callable[[], None]] = []
         self._left = [len(band) for band in self._bands]
@@ -149,12 +150,12 @@ class Bands:
             arrived()
         shape = (strip.stop - strip.start, *self._painter.row_shape)
         first = (strip.start - self._bands[number][0].start) * self._painter.row_bytes
-        staging = self._landings[number % LANDINGS][first : first + math.prod(shape)]
+        staging = self._stagings[number % STAGING_BUFFERS][first : first + math.prod(shape)]
         pixels: NDArray[np.uint8] = staging.view(shape).numpy()
         return pixels
 
     def give_back(self, strip: Strip) -> None:
-        """Say that the pixels of a strip are no longer needed; the last one of its band lets another be queued."""
+        """Mark the pixels of a strip as no longer needed. The last strip of a band makes room for another band."""
         number = self._band_of[strip.start]
         with self._changed:
             self._left[number] -= 1
@@ -165,28 +166,28 @@ class Bands:
 
     def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
         if kind is None:
-            for arrived in self._arrived[-1:]:  # and not for the next sheet, which may follow on the same stream
+            for arrived in self._arrived[-1:]:  # not the whole stream, on which the next sheet may already be queued
                 arrived()
         else:
-            with contextlib.suppress(Exception):  # the error on its way says more than what the device reports now
+            with contextlib.suppress(Exception):  # the error being raised says more than what the device reports now
                 self._painter.stream.wait()
 
     def _queue(self) -> None:
-        """Queue bands as long as there is a free landing. What goes wrong is raised where pixels are asked for."""
+        """Queue bands while a staging buffer is free. An error is raised later, where pixels are asked for."""
         with self._changed:
             while (number := len(self._arrived)) < len(self._bands) and self._error is None:
-                if number >= LANDINGS and self._left[number - LANDINGS]:
+                if number >= STAGING_BUFFERS and self._left[number - STAGING_BUFFERS]:
                     break
                 band = self._bands[number]
                 strip = Strip(band[0].start, band[-1].stop)
                 size = (strip.stop - strip.start) * self._painter.row_bytes
                 with contextlib.suppress(Exception), self._kept_for_all():
-                    self._arrived.append(self._painter.send(strip, self._landings[number % LANDINGS][:size]))
+                    self._arrived.append(self._painter.send(strip, self._stagings[number % STAGING_BUFFERS][:size]))
             self._changed.notify_all()
 
     @contextlib.contextmanager
     def _kept_for_all(self) -> Iterator[None]:
-        """Keep an error for every worker: those that wait for later bands would wait for ever."""
+        """Keep an error for all workers: those that wait for later bands would otherwise wait for ever."""
         try:
             yield
         except Exception as error:
@@ -197,7 +198,7 @@ class Bands:
 
 
 def _grouped(strips: Sequence[Strip], rows: int) -> list[list[Strip]]:
-    """Put strips that follow each other together, as many as make at most so many rows."""
+    """Group neighbouring strips into bands of at most `rows` rows."""
     bands: list[list[Strip]] = []
     for strip in strips:
         if bands and strip.stop - bands[-1][0].start <= rows:

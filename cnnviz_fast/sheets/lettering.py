@@ -1,4 +1,4 @@
-"""Stage 5 of 7: text as masks, in Pillow's own font. A line of it, or the numbers of thousands of tiles at once."""
+"""Text as masks, in Pillow's own font: one line, or the numbers of thousands of tiles at once."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 Mask = NDArray[np.bool_]
 
 SMALLEST_PX = 12
-"""In one colour, without grey edges, a 6 and an 8 of 10 px are the same but for 3 pixels."""
+"""Without grey edges, a 6 and an 8 of 10 px would differ in only 3 pixels."""
 
 LARGEST_PX = 40
 
 
 def text_px(tile_h: int, tile_w: int) -> int:
-    """Choose the size of text for tiles of a size: 12 px, and 2 px more for every 112 px of their shorter side.
+    """Choose the size of text for a size of tile: 12 px, and 2 px more for every 112 px of its shorter side.
 
-    Always even: at odd sizes Pillow's font has pairs of digits that reach into one another.
+    It is always even: at odd sizes some pairs of digits overlap in Pillow's font.
     """
     return min(SMALLEST_PX + min(tile_h, tile_w) // 112 * 2, LARGEST_PX)
 
@@ -33,7 +33,7 @@ def line_px(size: int) -> int:
 
 @cache
 def capitals(size: int) -> slice:
-    """Return the rows of a line of text that digits and capitals stand in, for a font of `size` px."""
+    """Return the rows of a line of text that digits and capitals take up, for a font of `size` px."""
     inked = np.flatnonzero(draw_line("0", size).any(axis=1))
     return slice(int(inked[0]), int(inked[-1]) + 1)
 
@@ -42,7 +42,7 @@ def draw_line(text: str, size: int) -> Mask:
     """Draw a line of text.
 
     Args:
-        text: any; what the font lacks is drawn as an empty box, a line break as a blank.
+        text: what to draw. A character that the font lacks becomes an empty box, a line break a space.
         size: of the font in px.
 
     Returns:
@@ -63,14 +63,14 @@ def draw_line(text: str, size: int) -> Mask:
 def draw_labels(labels: Sequence[str], size: int) -> Mask:
     """Draw many short texts.
 
-    Numbers are put together from ten digits, which are all of one width: 50 times as fast as Pillow, and the same.
+    Numbers are put together from ten digits, all of one width: 50 times as fast as Pillow, with the same result.
 
     Args:
         labels: what to draw.
         size: of the font in px.
 
     Returns:
-        (N, H, W) bool. All on one baseline and from column 0 on, in the rows that any of them needs.
+        (N, H, W) bool. All start at column 0 on one baseline; rows that none of them needs are left out.
     """
     numbers: dict[int, list[int]] = {}
     others: dict[int, Mask] = {}
@@ -100,7 +100,7 @@ def _digits(size: int) -> Mask:
 
 
 def _advance(text: str, size: int) -> int:
-    """Return how far to the right of the beginning of `text` what follows it begins, in px."""
+    """Return the distance in px from the start of `text` to the start of what follows it."""
     length: float = _font(size).getlength(text, mode="1")
     return math.ceil(length)
 

@@ -1,4 +1,4 @@
-"""Stage 7 of 7: the manifest beside a sheet. Which tile is which channel, its range, its statistics and its flags."""
+"""The manifest beside a sheet: which tile is which channel, its range, its statistics and its flags."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from .overlay import Overlay
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What a manifest tells of a sheet, beside where its maps came from.
+@dataclass(frozen=True, eq=False)
+class SheetFacts:
+    """What a manifest says of a sheet.
 
     Attributes:
+        provenance: where its maps came from.
         options: how they were drawn.
         backend: name of the backend that drew them.
         maps: (C, H, W) or (C,) real dtype. As they were given.
@@ -37,11 +38,12 @@ class Facts:
         statistics: of the maps drawn.
         vmin: (K,) float32. Lower end of the range that each tile is drawn on.
         vmax: (K,) float32. Its upper end.
-        report: on the layer's maps, before selection.
-        entries: the strongest of a vector.
+        report: on the whole layer, where the options want it.
+        entries: the strongest entries of a vector.
         overlay: what lies under the tiles.
     """
 
+    provenance: Provenance
     options: RenderOptions
     backend: str
     maps: Any
@@ -56,23 +58,23 @@ class Facts:
     overlay: Overlay | None = None
 
 
-def describe_sheet(provenance: Provenance, facts: Facts) -> dict[str, Any]:
+def describe_sheet(facts: SheetFacts) -> dict[str, Any]:
     """Build the manifest of a sheet.
 
     Args:
-        provenance: where the maps came from.
-        facts: everything else.
+        facts: what it says.
 
     Returns:
-        A record that JSON can hold; a value that is not finite is None. A tile's `box` is [y0, x0, y1, x1] in px,
+        A record that JSON can hold; a value that is not finite is None. The `box` of a tile is [y0, x0, y1, x1] in px,
         the ends exclusive; `vmin` and `vmax` are the range it is drawn on, `min` and `max` its own finite extremes.
-        Where anything is reduced every tile has a `reduce` (None for a channel as it is), where channels are ranked a
-        `rank`, its score. The `channel` of a sum, mean or max is None; of the strongest it is that channel's number.
+        Where anything is reduced, every tile has a `reduce`, which is None for a channel as it is. Where channels are
+        ranked, it has a `rank`, its score. The `channel` of a sum, mean or max is None; of the strongest it is that
+        channel's number.
     """
     grid, palette, entries = facts.grid, facts.palette, facts.entries
     return {
         "cnnviz_fast": package_version(),
-        **provenance.facts(),
+        **facts.provenance.facts(),
         "maps": {
             "shape": list(facts.maps.shape),
             "dtype": str(facts.maps.dtype).removeprefix("torch."),
@@ -90,7 +92,7 @@ def describe_sheet(provenance: Provenance, facts: Facts) -> dict[str, Any]:
 
 
 def describe_grid(grid: Grid) -> dict[str, int]:
-    """Return what a manifest says of a grid: its own numbers, and the size of the sheet that follows from them."""
+    """Return what a manifest says of a grid: its numbers, and the size of the sheet that follows from them."""
     return {"height": grid.height, "width": grid.width, **vars(grid)}
 
 
@@ -127,7 +129,7 @@ def _describe_tiles(
 
 
 def _flags(statistics: ChannelStatistics) -> list[list[str]]:
-    """Name what is odd about each channel: flat (min = max), dead (all zero), nonfinite (holds NaN or infinities)."""
+    """Return the flags of each channel: flat (min = max), dead (all zero), nonfinite (holds NaN or infinities)."""
     flags: list[list[str]] = [[] for _ in range(len(statistics.vmin))]
     for name, present in (
         ("flat", statistics.flat),

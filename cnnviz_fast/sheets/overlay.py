@@ -1,7 +1,7 @@
-"""Stage 5 of 7: the picture under the tiles. It is read once, fitted to each size of tile, and blended in by kernels.
+"""The image under the tiles: read once, fitted to each size of tile, and blended with the tiles by kernels.
 
-A pixel of a tile shows alpha * colour + (1 - alpha) * photo; `kernels.reference.over` says how that is rounded. Pixels
-of no tile, and those that a NaN or an infinity touches, keep the colour that they have without a photo.
+A pixel of a tile shows alpha * colour + (1 - alpha) * photo, rounded as in `kernels.reference.over`. Pixels outside all
+tiles, and those that a NaN or an infinity touches, keep the colour that they have without a photo.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
     from ..palette import Palette
 
 OPAQUE = 256
-"""Weight of a colour that shows alone. Weights are in 1/256, so that a pixel is worked out in 16 bits; an alpha rounded
-to that moves it by half a level at most."""
+"""Weight of a colour that hides the photo. Weights are in 1/256, so that a pixel is computed in 16 bits. Rounding alpha
+to 1/256 changes a pixel by half a level at most."""
 
 
 @dataclass(frozen=True, eq=False)
 class Overlay:
-    """What colours the pixels of one sheet whose tiles lie over a photo. See `kernels` for what the arrays are.
+    """Colours the pixels of one sheet whose tiles lie over a photo. See `kernels` for what the arrays are.
 
-    description: for the manifest: alpha, source, and the sizes of the picture and of the tiles as [height, width].
+    description: for the manifest: alpha, source, and the sizes of the image and of the tiles as [height, width].
     """
 
     backend: str
@@ -55,15 +55,15 @@ class Overlay:
         """Colour one strip.
 
         Args:
-            index: (rows of the strip, width) uint8, an array or a tensor on any device. What was drawn of it.
+            index: (rows of the strip, width) uint8, an array or a tensor on any device. The drawn strip.
             strip: which rows of the sheet these are.
-            out: (rows of the strip, width, 3) uint8, C-contiguous, to be filled.
+            out: (rows of the strip, width, 3) uint8, C-contiguous. Every pixel is written.
         """
         kernels = BACKENDS[self.backend].kernels
         kernels.blend_strip(index, self.colors, self.weights, self.photo, self.grid, strip, out)
 
     def rgb(self, index: NDArray[np.uint8], first: int = 0) -> NDArray[np.uint8]:
-        """Colour the rows of the sheet from row `first` on, (rows, width) uint8, into (rows, width, 3) uint8."""
+        """Return rows of the sheet from row `first` on, (rows, width) uint8, in colour: (rows, width, 3) uint8."""
         out = np.empty((*index.shape, 3), dtype=np.uint8)
 
         def blend(part: Strip) -> None:
@@ -76,88 +76,88 @@ class Overlay:
 
 
 class Backdrop:
-    """A picture to lay maps over, as it was read. Every size of tile gets it resized, once."""
+    """An image to lay maps over. It is resized once for each size of tile."""
 
     def __init__(
-        self, picture: Image | None, alpha: float, source: str | None, say: Callable[[str], None] | None
+        self, image: Image | None, alpha: float, source: str | None, say: Callable[[str], None] | None
     ) -> None:
-        """Keep the picture.
+        """Keep the image.
 
         Args:
-            picture: of mode RGB; None stands for the picture that a model runs on, which `filled_with` puts here.
+            image: of mode RGB; None stands for the image that a model runs on, which `filled_with` puts in its place.
             alpha: weight of the maps' colours over it.
             source: what it is, for the manifest.
-            say: called with a sentence the first time that the picture has to be stretched.
+            say: called with a sentence the first time that the image has to be stretched; None for no sentence.
         """
-        self.picture = picture
+        self.image = image
         self.alpha = alpha
         self.source = source
         self._say = say
         self._fitted: dict[tuple[int, int], NDArray[np.uint8]] = {}
 
     def filled_with(self, seen: Callable[[], NDArray[np.uint8]]) -> Backdrop:
-        """Put the image that the model saw where no other one was given.
+        """Return a backdrop that holds the image that the model saw, if this one holds no other image.
 
         Args:
-            seen: called where it is needed; returns (H, W, 3) uint8, RGB.
+            seen: called where that image is needed; returns (H, W, 3) uint8, RGB.
 
         Returns:
             This backdrop, or one that holds that image.
         """
-        if self.picture is not None:
+        if self.image is not None:
             return self
         from PIL import Image
 
-        # Maps cover the whole input, so stretching it to their tiles is what brings it into register: nothing is said.
+        # The maps cover the whole input. To stretch it to their tiles aligns the two, so nothing is said of that.
         return Backdrop(Image.fromarray(seen()), self.alpha, "input", None)
 
     def digest(self) -> str:
-        """Return what tells this picture and weight from others."""
-        shown = "input" if self.picture is None else hashlib.sha256(self.picture.tobytes()).hexdigest()
+        """Return text that differs for other images and other weights."""
+        shown = "input" if self.image is None else hashlib.sha256(self.image.tobytes()).hexdigest()
         return f"{shown} {self.alpha:g}"
 
     def under(self, grid: Grid, palette: Palette, backend: str) -> Overlay:
-        """Lay the picture under the tiles of a sheet.
+        """Lay the image under the tiles of a sheet.
 
         Args:
-            grid: its grid.
+            grid: of the sheet.
             palette: its colours.
-            backend: name of the one that draws it.
+            backend: name of the backend that draws it.
 
         Returns:
-            What colours its pixels.
+            The overlay, which colours the pixels of the sheet.
 
         Raises:
-            OptionError: the picture is that of a model's run, and nothing ran.
+            OptionError: the image is to be that of a model's run, and no model ran.
         """
-        if self.picture is None:
-            raise OptionError("overlay True stands for the picture that visualize runs a model on. Pass a picture.")
+        if self.image is None:
+            raise OptionError("overlay True stands for the image that visualize runs a model on. Pass an image.")
         size = (grid.tile_h, grid.tile_w)
         if size not in self._fitted:
-            self._fitted[size] = self._fit(self.picture, size)
+            self._fitted[size] = self._fit(self.image, size)
         weights = np.full(len(palette.colors), round(self.alpha * OPAQUE), dtype=np.uint16)
         weights[palette.levels :] = OPAQUE  # background and bad: a NaN has to stand out whatever lies under it
         described = {
             "alpha": self.alpha,
             "source": self.source,
-            "size": [self.picture.height, self.picture.width],
+            "size": [self.image.height, self.image.width],
             "drawn_at": list(size),
         }
         return Overlay(backend, grid, palette.colors, weights, self._fitted[size], described)
 
-    def _fit(self, picture: Image, size: tuple[int, int]) -> NDArray[np.uint8]:
-        """Resize the picture to (height, width), smoothed where it shrinks; say so where that changes its shape."""
+    def _fit(self, image: Image, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Resize an image to (height, width), smoothed where it shrinks. Report it if that changes its shape."""
         from PIL.Image import Resampling
 
-        (height, width), (tile_h, tile_w) = (picture.height, picture.width), size
+        (height, width), (tile_h, tile_w) = (image.height, image.width), size
         scale = min(tile_h / height, tile_w / width)
         if self._say is not None and max(tile_h - height * scale, tile_w - width * scale) > 1:
             self._say(
                 f"the overlay of {height} x {width} px is stretched to tiles of {tile_h} x {tile_w} px. "
-                f"Without a value (True in Python) it is the picture as the model saw it."
+                f"Without a value (True in Python) it is the image as the model saw it."
             )
             self._say = None
-        return np.array(picture.resize((tile_w, tile_h), Resampling.BILINEAR))
+        return np.array(image.resize((tile_w, tile_h), Resampling.BILINEAR))
 
 
 def read_overlay(
@@ -167,21 +167,21 @@ def read_overlay(
     max_pixels: int = MAX_PIXELS,
     say: Callable[[str], None] | None = None,
 ) -> Backdrop | None:
-    """Read the picture that maps are to be laid over.
+    """Read the image that maps are to be laid over.
 
     Args:
-        overlay: a path, PIL image, array or tensor, see `decode_image`; True for the picture that a model runs on;
-            None or False for none.
+        overlay: a path, PIL image, array or tensor, see `decode_image`; True for the image that a model runs on; None
+            or False for none.
         alpha: weight of the maps' colours over it, 0 to 1; None for DEFAULT_ALPHA.
-        max_pixels: refuse pictures of more pixels, before they are decoded.
-        say: called with a sentence if the picture has to be stretched; None for a warning.
+        max_pixels: refuse images of more pixels, before they are decoded.
+        say: called with a sentence if the image has to be stretched; None for a warning.
 
     Returns:
-        The picture, or None where there is none.
+        The backdrop, or None without an image.
 
     Raises:
-        OptionError: `alpha` is out of range, or stands alone.
-        InputError: the picture cannot be read.
+        OptionError: `alpha` is out of range, or is given without an overlay.
+        InputError: the image cannot be read.
     """
     if overlay is None or overlay is False:
         if alpha is not None:
@@ -191,15 +191,15 @@ def read_overlay(
     if overlay is True:
         return Backdrop(None, weight, None, None)
     try:
-        picture = decode_image(overlay, max_pixels=max_pixels)
+        image = decode_image(overlay, max_pixels=max_pixels)
     except InputError as error:
         raise type(error)(f"overlay: {error}") from error
     source = os.fspath(overlay) if isinstance(overlay, (str, os.PathLike)) else None
-    return Backdrop(picture, weight, source, say or _warn)
+    return Backdrop(image, weight, source, say or _warn)
 
 
 def _warn(message: str) -> None:
-    """Warn in the name of the line outside this package that led here."""
+    """Warn, and name the line outside this package that made the call."""
     level, frame = 1, sys._getframe()
     while frame.f_back and frame.f_globals["__name__"].partition(".")[0] == "cnnviz_fast":
         level, frame = level + 1, frame.f_back

@@ -1,4 +1,4 @@
-"""Stage 6 of 7: the pixels of a planned sheet, in memory of the host: drawn there, or fetched from the device."""
+"""The pixels of a planned sheet in memory of the host: drawn there, or fetched from the device of the maps."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ if TYPE_CHECKING:
     from .plan import Plan
 
 WHOLE_STRIP_PX = 1 << 22
-"""Of a sheet that is drawn into memory: what the CPU draws at once, and an eighth of a band of `bands`."""
+"""Pixels of a strip where a whole sheet is drawn into memory: what a worker draws at once, an eighth of a band."""
 
 
 class Pixels(NamedTuple):
-    """Where workers get the strips of a picture. They take them in order, and give each back.
+    """Where workers get the strips of a sheet. They take them in order, and give each back.
 
-    draw: returns the pixels of a strip; gets memory of their shape, which it may fill and return.
-    give_back: told that the pixels of a strip are no longer needed, also where `draw` failed: others wait for it.
+    draw: returns the pixels of a strip. It is passed memory of their shape, which it may fill and return.
+    give_back: to be called once the pixels of a strip are no longer needed, also where `draw` failed: other workers
+        wait for it.
     """
 
     draw: Callable[[Strip, NDArray[np.uint8]], NDArray[np.uint8]]
@@ -39,19 +40,19 @@ class Pixels(NamedTuple):
 
 @contextlib.contextmanager
 def pixels_of(plan: Plan, strips: Sequence[Strip], overlay: Overlay | None) -> Iterator[Pixels]:
-    """Get ready to draw a sheet strip by strip.
+    """Open the pixels of a sheet, to be taken strip by strip.
 
     Args:
         plan: of the sheet.
-        strips: all of it, from top to bottom.
-        overlay: what to blend it with, for RGB; None for its index plane.
+        strips: of the whole sheet, from top to bottom.
+        overlay: what the tiles lie over, for RGB; None for the index plane.
 
     Yields:
-        The strips' pixels, (rows, width) uint8, or (rows, width, 3) for RGB.
+        The pixels: (rows, width) uint8 for a strip, or (rows, width, 3) for RGB.
 
     Raises:
         KernelError: the device was lost, or refuses to draw.
-        MemoryError: it has no memory for a strip.
+        MemoryError: the device has no memory for a strip.
     """
     device = device_at(plan.device)
     with device.faults():
@@ -70,16 +71,16 @@ def pixels_of(plan: Plan, strips: Sequence[Strip], overlay: Overlay | None) -> I
 
 
 class PendingSheet(NamedTuple):
-    """A sheet that is under way. One of the two has to be called: until then a device reads the maps.
+    """A sheet that is being drawn. A device may read the maps until `finish` or `give_up` has returned.
 
     plan: of the sheet.
     finish: waits for the index plane, and returns it, (height, width) uint8, C-contiguous.
-    wait: gives the sheet up, and waits for what a device is doing for it.
+    give_up: waits until the device has done what was queued for the sheet, and lets go of its pixels.
     """
 
     plan: Plan
     finish: Callable[[], NDArray[np.uint8]]
-    wait: Callable[[], None]
+    give_up: Callable[[], None]
 
 
 def draw_whole(plan: Plan) -> NDArray[np.uint8]:
@@ -93,37 +94,39 @@ def draw_whole(plan: Plan) -> NDArray[np.uint8]:
 
     Raises:
         KernelError: the device was lost, or refuses to draw.
-        MemoryError: the sheet does not fit into memory of the host, or a row of it into that of the device.
+        MemoryError: the sheet does not fit into memory of the host, or a strip of it into that of the device.
     """
     return begin_whole(plan).finish()
 
 
 def begin_whole(plan: Plan) -> PendingSheet:
-    """Begin to draw the index plane of a sheet: a device draws the first bands, the CPU begins when it is asked.
+    """Begin to draw the index plane of a sheet.
+
+    A device starts with the first bands at once; the CPU draws nothing before `finish`.
 
     Args:
         plan: of the sheet.
 
     Returns:
-        What finishes the sheet, or gives it up. Both raise what draw_whole raises.
+        The sheet. To finish it, or to give it up, raises what draw_whole raises.
 
     Raises:
         KernelError: the device was lost, or refuses to draw.
-        MemoryError: it has no memory for a row.
+        MemoryError: the device has no memory for a strip.
     """
     strips = plan.strips(WHOLE_STRIP_PX)
-    under_way = contextlib.ExitStack()
-    pixels = under_way.enter_context(pixels_of(plan, strips, None))
+    opened = contextlib.ExitStack()
+    pixels = opened.enter_context(pixels_of(plan, strips, None))
 
     def finish() -> NDArray[np.uint8]:
-        with under_way:
+        with opened:
             return _gathered(plan, strips, pixels)
 
-    return PendingSheet(plan, finish, under_way.close)
+    return PendingSheet(plan, finish, opened.close)
 
 
 def _gathered(plan: Plan, strips: Sequence[Strip], pixels: Pixels) -> NDArray[np.uint8]:
-    """Return the strips of an index plane in one: drawn there, or copied there out of page-locked memory."""
+    """Return an index plane put together from its strips: drawn into it, or copied into it from a staging buffer."""
     index = np.empty((plan.grid.height, plan.grid.width), dtype=np.uint8)
 
     def take(strip: Strip) -> None:
@@ -140,13 +143,13 @@ def _gathered(plan: Plan, strips: Sequence[Strip], pixels: Pixels) -> NDArray[np
 
 
 def draw_on_device(plan: Plan) -> torch.Tensor | None:
-    """Draw the index plane of a sheet that has nothing written on it where its maps lie, on the current stream.
+    """Draw the index plane of a sheet without text on the device of its maps, on the current stream.
 
     Args:
         plan: of the sheet.
 
     Returns:
-        (height, width) uint8, contiguous, on the device of the maps; None where it does not fit into its memory.
+        (height, width) uint8, contiguous, on that device; None where it does not fit into its memory.
     """
     planes: list[torch.Tensor] = []
 
@@ -160,7 +163,7 @@ def draw_on_device(plan: Plan) -> torch.Tensor | None:
 
 
 def _drawn(plan: Plan, overlay: Overlay | None) -> Callable[[Strip, NDArray[np.uint8]], NDArray[np.uint8]]:
-    """Return what draws a strip on the host, (rows, width) uint8 or (rows, width, 3) for RGB, filled and returned."""
+    """Return a function that draws a strip on the host into (rows, width) uint8, or (rows, width, 3) for RGB."""
     scratch = png.Scratch()
 
     def draw(strip: Strip, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -174,7 +177,7 @@ def _drawn(plan: Plan, overlay: Overlay | None) -> Callable[[Strip, NDArray[np.u
 
 
 def _painter(plan: Plan, device: Device, overlay: Overlay | None) -> Painter:
-    """Return what draws rows of a sheet, or blends them with what lies under it, where the maps lie."""
+    """Return a painter for a sheet on the device of its maps, which blends it with the overlay if there is one."""
     width = plan.grid.width
 
     def blend(strip: Strip, out: Any) -> None:

@@ -1,4 +1,9 @@
-"""Stage 5 of 7: the plan. Maps and options become everything about a sheet but its pixels."""
+"""The plan of a sheet: everything about it but its pixels, decided before the first of them is drawn.
+
+choose_channels   maps -> a map for each tile, what each shows and holds; a vector becomes a bar there
+decide_ranges     -> the range of values that each tile is drawn on
+_lay_out          -> tile size, grid, lettering, palette, and the image under the tiles
+"""
 
 from __future__ import annotations
 
@@ -8,16 +13,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from ..channels import vectors
-from ..channels.ranges import drawing_range
-from ..channels.report import LayerReport, layer_report
-from ..channels.selection import Selection, pick, select
-from ..channels.statistics import ChannelStatistics, channel_statistics
+from ..channels.chosen import ChosenChannels, choose_channels
+from ..channels.tile_ranges import RangeOrigin, SharedRanges, TileRanges, decide_ranges
 from ..channels.values import as_tensor, shrink, squash
-from ..errors import OptionError, ShapeError
+from ..channels.vectors import is_vector
+from ..errors import ShapeError
 from ..geometry import NO_ROOM, Grid, Positions, Strip, cut_strips, plan_grid, sampling_positions, tile_size
 from ..kernels import Paint, backends
 from ..options.drawing import RenderOptions
@@ -26,24 +28,32 @@ from ..provenance import Provenance
 from ..runtime.device import device_at
 from ..runtime.workers import default_threads
 from .annotation import Annotation, letter, word_sheet
-from .manifest import Facts, describe_sheet
+from .manifest import SheetFacts, describe_sheet
 from .overlay import Backdrop, Overlay
 
 if TYPE_CHECKING:
-    from ..channels.dataset import Ranges
+    import torch
+
+    from ..channels.report import LayerReport
+    from ..channels.selection import Selection
+    from ..channels.statistics import ChannelStatistics
+    from ..channels.vectors import Entry
+
+Describe = Callable[[SheetFacts], dict[str, Any]]
+"""What makes a manifest."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """Everything about a sheet but its pixels. See `kernels` for what the arrays are.
 
-    device: where the maps lie, and the kernels run.
-    selection: which channel, or what reduction of several, each tile shows.
+    device: where the maps lie and the kernels run.
+    selection: which channel, or which reduction of several, each tile shows.
     annotation: what is written around the tiles, or None.
     overlay: what lies under the tiles, or None.
-    report: on the whole layer, where it is wanted.
-    entries: the strongest of a vector, or None for maps and where two sheets stand beside each other.
-    describe: makes the manifest, which takes as long as drawing a small sheet.
+    report: on the whole layer, where the options want it.
+    entries: the strongest entries of a vector; None for maps, and for a sheet that stands beside another one.
+    describe: returns the manifest. Not made before it is needed: that takes as long as drawing a small sheet.
     """
 
     backend: backends.Backend
@@ -61,7 +71,7 @@ class Plan:
     annotation: Annotation | None
     overlay: Overlay | None
     report: LayerReport | None
-    entries: list[vectors.Entry] | None
+    entries: list[Entry] | None
     describe: Callable[[], dict[str, Any]]
 
     def draw(self, strip: Strip, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -71,7 +81,7 @@ class Plan:
         return out
 
     def draw_tiles(self, strip: Strip, out: Any) -> None:
-        """Draw what the kernels draw of a strip into `out`, (rows of the strip, width) uint8, on any device."""
+        """Draw the tiles of a strip, without text, into `out`, (rows of the strip, width) uint8, on any device."""
         self.backend.kernels.render_strip(
             self.maps, self.vmin, self.vmax, self.rows, self.cols, self.grid, self.paint, strip, out
         )
@@ -93,10 +103,10 @@ def plan_sheet(
     provenance: Provenance,
     backdrop: Backdrop | None = None,
     *,
-    shared_with: Any = None,
     names: Sequence[str] | None = None,
     measured: ChannelStatistics | None = None,
-    ranges: Ranges | None = None,
+    ranges: RangeOrigin = None,
+    describe: Describe = describe_sheet,
 ) -> Plan:
     """Decide everything about a sheet before the first pixel is drawn.
 
@@ -105,157 +115,122 @@ def plan_sheet(
             modified.
         options: how to draw them.
         provenance: where they came from, for the manifest.
-        backdrop: the picture to lay them over.
-        shared_with: (C, H, W) float32 on the same device, or None. Other maps, beside which the sheet will stand:
-            ranges are those of both together, and the palette has a background for the gap between.
+        backdrop: the image to lay them over.
         names: of the tiles, for labels, where they show something else than channels.
         measured: statistics of the channels that `options` picks, on the CPU, where they are known already.
-        ranges: with normalize dataset, those of all channels of the layer, of which `options` may choose some.
+        ranges: where the ranges of the tiles come from, see `tile_ranges`; None for what the maps hold.
+        describe: makes the manifest.
 
     Returns:
-        The plan; drawing it can no longer fail for a wrong argument.
+        The plan; drawing it can no longer fail because of a wrong argument.
 
     Raises:
         InputError: `maps` or an option cannot be used, see `as_tensor` and `options`.
-        ShapeError: among them, single cells that are to be laid over a picture.
+        ShapeError: among them, maps of single cells that are to be laid over an image.
         BackendUnavailableError: the named backend does not work for these maps.
         KernelError: the device of the maps was lost, perhaps by what made them.
-        MemoryError: memory for measuring them ran out.
+        MemoryError: there is not enough memory to measure them.
     """
     tensor = as_tensor(maps)
+    if backdrop is not None and is_vector(tensor):
+        raise ShapeError("maps of single cells, a vector, cannot be laid over an image. Leave out overlay.")
     with device_at(tensor.device).faults():
         backend = backends.choose(options.backend, str(tensor.device))
-        layer = backend.readable(tensor)
-        if measured is None and options.report and options.channels is None:
-            measured = channel_statistics(backend, layer).cpu()
-        report = layer_report(layer, measured if options.channels is None else None) if options.report else None
-        chosen, selection, statistics = select(layer, backend, options, measured)
-        entries = None
-        if vectors.is_vector(layer):
-            if backdrop is not None:
-                raise ShapeError(
-                    "maps of single cells, a vector, have no places to lay over a picture. Leave out overlay."
-                )
-            if shared_with is None:  # of two sheets side by side, each would have a list of its own length and width
-                entries = vectors.strongest(layer, provenance.categories, options.channels)
-            options = vectors.as_bar(options, len(chosen))
-
-        tile_h, tile_w = tile_size(layer.shape[1], layer.shape[2], options.tile, options.scale)
-        given = _given(ranges, options, len(layer), selection)
-        shown = _range_over(chosen, statistics, backend, options, shared_with, given)
-        if options.label:
-            names = names or selection.labels  # which for a million kernels take as long as the rest of the plan
-        grid, palette, annotation = _lay_out(options, provenance, names or (), entries, shown, (tile_h, tile_w))
-        overlay = backdrop.under(grid, palette, backend.name) if backdrop else None
-        cells = shown.maps
-        vmin, vmax = (end.to(cells.device, non_blocking=True) for end in (shown.vmin, shown.vmax))
-        if options.upsampling == "bilinear":
-            cells = shrink(cells, vmin, vmax, tile_h, tile_w)
-        facts = Facts(
-            options, backend.name, maps, grid, palette, selection, shown.statistics, shown.vmin, shown.vmax, report,
-            entries, overlay,
+        chosen = choose_channels(
+            tensor,
+            backend,
+            options,
+            measured,
+            categories=provenance.categories,
+            list_entries=not isinstance(ranges, SharedRanges),  # the lists of two sheets would differ in size
+        )
+        drawn_on = decide_ranges(chosen, backend, ranges)
+        design = _lay_out(chosen, drawn_on, provenance, names=names, backdrop=backdrop, backend=backend.name)
+        facts = SheetFacts(
+            provenance, chosen.options, backend.name, maps, design.grid, design.palette, chosen.selection,
+            chosen.statistics, drawn_on.vmin, drawn_on.vmax, chosen.report, chosen.entries, design.overlay,
         )  # fmt: skip
-        return Plan(
-            backend=backend,
-            device=layer.device,
-            maps=backend.to_array(cells),
-            vmin=backend.to_array(vmin),
-            vmax=backend.to_array(vmax),
-            rows=sampling_positions(cells.shape[1], tile_h, options.align, options.upsampling),
-            cols=sampling_positions(cells.shape[2], tile_w, options.align, options.upsampling),
-            grid=grid,
-            palette=palette,
-            paint=Paint(palette.levels, options.flat, palette.background, palette.bad),
-            threads=options.threads or default_threads(),
-            selection=selection,
-            annotation=annotation,
-            overlay=overlay,
-            report=report,
-            entries=entries,
-            describe=partial(describe_sheet, provenance, facts),
-        )
+        return _assemble(backend, chosen, drawn_on, design, partial(describe, facts))
 
 
-class _Shown(NamedTuple):
-    """The maps of the tiles, what they hold, and the range each is drawn on; all but the maps on the CPU.
+class _Design(NamedTuple):
+    """How a sheet is laid out, and its colours; see Plan."""
 
-    shows_bad: whether any of them, or of those they share their range with, holds a NaN or an infinity.
-    shares: whether there are such.
-    """
-
-    maps: torch.Tensor
-    statistics: ChannelStatistics
-    vmin: torch.Tensor
-    vmax: torch.Tensor
-    shows_bad: bool
-    shares: bool
-
-
-def _range_over(
-    maps: torch.Tensor,
-    statistics: ChannelStatistics,
-    backend: backends.Backend,
-    options: RenderOptions,
-    shared_with: torch.Tensor | None,
-    given: tuple[torch.Tensor, torch.Tensor] | None,
-) -> _Shown:
-    """Decide the ranges of the maps of the tiles, (K, H, W) of `backend.dtypes`, from what they hold, or as given."""
-    measured = statistics
-    together = maps
-    if shared_with is not None:
-        together = torch.cat([maps, pick(shared_with, options.channels)[0]], dim=1)
-        measured = channel_statistics(backend, together).cpu()
-    if given is not None:
-        # A channel without a finite value in the whole set has no range there, and is drawn on its own.
-        vmin, vmax = (
-            end.where(~end.isnan(), own) for end, own in zip(given, (measured.vmin, measured.vmax), strict=True)
-        )
-    elif vectors.is_vector(maps):
-        vmin, vmax = vectors.range_of_cells(together, backend, options)
-    else:
-        vmin, vmax = drawing_range(together, measured.vmin, measured.vmax, options)
-    values = squash(maps) if options.normalize == "sigmoid" else maps
-    return _Shown(values, statistics, vmin.cpu(), vmax.cpu(), not measured.all_finite, shared_with is not None)
-
-
-def _given(
-    ranges: Ranges | None, options: RenderOptions, count: int, selection: Selection
-) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Return the ranges of the tiles, each (K,) float32 on the CPU, out of those of a layer of `count` channels."""
-    if (ranges is None) == (options.normalize == "dataset"):
-        if ranges is None:
-            raise OptionError("normalize 'dataset' needs statistics of the data set. Pass them as statistics.")
-        raise OptionError(f"statistics go with normalize 'dataset', got normalize {options.normalize!r}.")
-    if ranges is None:
-        return None
-    if any(end.shape != (count,) for end in ranges):
-        raise ShapeError(f"statistics must be of the layer's {count} channels, got those of {len(ranges[0])}.")
-    shown = np.asarray(selection.channels, dtype=np.int64)
-    return torch.from_numpy(ranges[0][shown]), torch.from_numpy(ranges[1][shown])
+    grid: Grid
+    palette: Palette
+    annotation: Annotation | None
+    overlay: Overlay | None
 
 
 def _lay_out(
-    options: RenderOptions,
+    chosen: ChosenChannels,
+    drawn_on: TileRanges,
     provenance: Provenance,
-    names: Sequence[str],
-    entries: list[vectors.Entry] | None,
-    shown: _Shown,
-    tile: tuple[int, int],
-) -> tuple[Grid, Palette, Annotation | None]:
+    *,
+    names: Sequence[str] | None,
+    backdrop: Backdrop | None,
+    backend: str,
+) -> _Design:
     """Lay out the tiles and what is written around them, and make the palette of what all of that shows."""
-    wording = word_sheet(options, provenance, names, shown.vmin, shown.vmax)
-    if entries:
-        wording = replace(wording, lines=tuple((entry.line, entry.share) for entry in entries))
-    lettering = letter(wording, *tile, options.margin)
+    options = chosen.options
+    tile_h, tile_w = tile_size(chosen.maps.shape[1], chosen.maps.shape[2], options.tile, options.scale)
+    # Names of a million kernels take as long as the rest of the plan, so they are made only where they are written.
+    labels = (names or chosen.selection.labels) if options.label else ()
+    wording = word_sheet(options, provenance, labels, drawn_on.vmin, drawn_on.vmax)
+    if chosen.entries:
+        wording = replace(wording, lines=tuple((entry.line, entry.share) for entry in chosen.entries))
+    lettering = letter(wording, tile_h, tile_w, options.margin)
     grid = plan_grid(
-        len(shown.maps), *tile, grid=options.grid, gap=options.gap, margin=options.margin, room=lettering.room
+        len(chosen.maps),
+        tile_h,
+        tile_w,
+        grid=options.grid,
+        gap=options.gap,
+        margin=options.margin,
+        room=lettering.room,
     )
     palette = make_palette(
         options.colormap,
         background=options.background,
         bad=options.bad,
-        shows_background=grid.shows_background or shown.shares,
-        shows_bad=shown.shows_bad,
+        shows_background=grid.shows_background or drawn_on.shared,  # between two sheets side by side there is a gap
+        shows_bad=not drawn_on.all_finite,
         shows_ink=lettering.room != NO_ROOM,
     )
-    return grid, palette, lettering.place(grid, palette)
+    overlay = backdrop.under(grid, palette, backend) if backdrop else None
+    return _Design(grid, palette, lettering.place(grid, palette), overlay)
+
+
+def _assemble(
+    backend: backends.Backend,
+    chosen: ChosenChannels,
+    drawn_on: TileRanges,
+    design: _Design,
+    describe: Callable[[], dict[str, Any]],
+) -> Plan:
+    """Bring maps and ranges into the form that kernels take, and put everything together."""
+    options, cells, grid, palette = chosen.options, chosen.maps, design.grid, design.palette
+    vmin, vmax = (end.to(cells.device, non_blocking=True) for end in (drawn_on.vmin, drawn_on.vmax))
+    if options.normalize == "sigmoid":
+        cells = squash(cells)
+    if options.upsampling == "bilinear":
+        cells = shrink(cells, vmin, vmax, grid.tile_h, grid.tile_w)
+    return Plan(
+        backend=backend,
+        device=cells.device,
+        maps=backend.to_array(cells),
+        vmin=backend.to_array(vmin),
+        vmax=backend.to_array(vmax),
+        rows=sampling_positions(cells.shape[1], grid.tile_h, options.align, options.upsampling),
+        cols=sampling_positions(cells.shape[2], grid.tile_w, options.align, options.upsampling),
+        grid=grid,
+        palette=palette,
+        paint=Paint(palette.levels, options.flat, palette.background, palette.bad),
+        threads=options.threads or default_threads(),
+        selection=chosen.selection,
+        annotation=design.annotation,
+        overlay=design.overlay,
+        report=chosen.report,
+        entries=chosen.entries,
+        describe=describe,
+    )

@@ -1,11 +1,11 @@
-"""THE MAIN PATH. Maps go in; what comes out is a sheet in memory, or a picture file that was never whole in memory.
+"""The main path: maps go in, and a sheet comes out, in memory or as a file that was never in memory as a whole.
 
     plan_sheet    maps -> ranges, grid, sampling positions, palette, backend: everything but pixels; see plan.py
     pixels_of     its strips in the host's memory: drawn there by the kernels, or fetched from the maps' device
-    draw_sheet    all of them as one index plane
-    write_sheet   every strip drawn, encoded and written while it is in cache; over a photo it is coloured on the way
+    draw_sheet    all strips as one index plane
+    write_sheet   each strip drawn, encoded and written while it is in cache; with an overlay it is coloured in between
 
-`render` and `save_sheet`, which users call, are the first and one of the last two.
+`render` is plan_sheet and draw_sheet; `save_sheet` is plan_sheet and write_sheet.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def write_sheet(plan: Plan, path: Path) -> Path:
 
 
 def write_picture(plan: Plan, path: Path) -> None:
-    """Draw a planned sheet into a file; only formats other than PNG need it whole in memory on the way."""
+    """Draw a planned sheet into a file. Formats other than PNG need the whole sheet in memory."""
     grid, overlay = plan.grid, plan.overlay
     chosen = formats.check_size(path, grid.height, grid.width)
     if chosen.name == "PNG":
@@ -59,9 +59,10 @@ def write_picture(plan: Plan, path: Path) -> None:
 
 
 def _write_on_device(plan: Plan, path: Path) -> bool:
-    """Write a JPEG that is encoded where the maps lie, and tell whether that was possible.
+    """Encode a JPEG on the device of the maps and write it. Return whether that was possible.
 
-    Text and photos are put in on the host, and there has to be memory for all of the sheet at once.
+    It is not where text or an overlay has to be drawn, which the host does, or where the device lacks memory for the
+    whole sheet.
     """
     if plan.device.type != "cuda" or plan.overlay is not None or plan.annotation is not None:
         return False
@@ -89,7 +90,7 @@ def render(
     Args:
         maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not. Not modified.
         provenance: where the maps came from, for the manifest.
-        overlay: picture to lay the maps over: a path, PIL image, or (H, W[, 3]) uint8 array, resized to the tiles.
+        overlay: image to lay the maps over: a path, PIL image, or (H, W[, 3]) uint8 array, resized to the tiles.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
         statistics: of the layer over a data set, with normalize dataset.
         **options: see below.
@@ -123,15 +124,15 @@ def save_sheet(
     statistics: LayerStatistics | None = None,
     **options: Unpack[RenderKeywords],
 ) -> Path:
-    """Draw every channel of a layer into one picture file, with its manifest beside it.
+    """Draw every channel of a layer into one file, with its manifest beside it.
 
-    A PNG goes strip by strip from the kernels through the encoder to the file, so the sheet is never whole in memory.
+    A PNG goes strip by strip from the kernels through the encoder to the file: the whole sheet is never in memory.
 
     Args:
         maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not. Not modified.
         path: the file; its suffix decides the format: .png, .jpg, .jpeg, .webp, or .npy for the index plane.
         provenance: where the maps came from, for the manifest.
-        overlay: picture to lay the maps over, as in render; a PNG is then RGB, and .npy the index plane still.
+        overlay: image to lay the maps over, as in render. A PNG is then RGB; .npy is still the index plane.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
         statistics: of the layer over a data set, with normalize dataset.
         **options: see below.

@@ -1,7 +1,7 @@
-"""Stages 4 to 6 for several samples: measured together, planned one by one, drawn while the one before is looked at.
+"""Sheets of several samples: measured together, planned one by one, each drawn while the caller uses the one before.
 
-On CUDA all of it runs on a stream of its own. That waits for the stream on which maps were made, which never waits for
-it: the model runs its next batch while the sheets of this one are drawn.
+On CUDA all of it runs on a stream of its own. That stream waits for the one on which the maps were made, and never the
+other way about: the model runs its next batch while the sheets of this batch are drawn.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from .plan import Plan
 
 MEASURED_BYTES = 1 << 28
-"""Of maps that are measured at once. The torch backend takes up to ten times as much beside them, the others nothing,
-but for a copy of maps whose channels do not follow each other, such as channels-last ones. Where that is too much,
-fewer samples are taken."""
+"""Bytes of maps that are measured at once. The torch backend needs up to ten times as much memory in addition. The
+others need none, except for a copy of maps whose channels are not contiguous, such as channels-last ones. Where that is
+too much, fewer samples are measured at once."""
 
 
 def plan_batch(
@@ -47,13 +47,13 @@ def plan_batch(
     plan: Callable[..., Plan] = plan_sheet,
     ranges: Ranges | None = None,
 ) -> Iterator[Plan]:
-    """Plan a sheet for each sample. All of them are measured together, and the device is waited for once for that.
+    """Plan a sheet for each sample. All are measured together, so that the device is waited for only once.
 
     Args:
         maps: (N, C, H, W) real dtype, any device, finite or not. Not modified.
         options: how to draw them.
         provenances: where the maps of each sample came from.
-        backdrops: the picture to lay each over.
+        backdrops: the image to lay each over, or None for none.
         plan: `plan_sheet`, or `plan_tiles` for single files.
         ranges: with normalize dataset, those of the layer's channels.
 
@@ -71,7 +71,7 @@ def plan_batch(
 
 
 def measure_batch(maps: torch.Tensor, options: RenderOptions) -> list[ChannelStatistics]:
-    """Measure all samples together: the device is waited for once.
+    """Measure all samples together, so that the device is waited for only once.
 
     Args:
         maps: (N, C, H, W) real dtype, any device, finite or not. Not modified.
@@ -83,7 +83,7 @@ def measure_batch(maps: torch.Tensor, options: RenderOptions) -> list[ChannelSta
     Raises:
         OptionError: a channel that `maps` does not have.
         KernelError: the device was lost.
-        MemoryError: it cannot measure a single sample.
+        MemoryError: the device cannot measure a single sample.
     """
     backend = backends.choose(options.backend, str(maps.device))
     found: list[ChannelStatistics] = []
@@ -111,22 +111,22 @@ def render_batch(
 ) -> Iterator[Sheet]:
     """Draw a sheet for each of N samples, of one layer or of several.
 
-    Each is drawn while the caller works on the one before, so at most two are under way: where the next one cannot
-    be begun, the one before is handed out, and then the error raised. Maps of a layer are let go of once its last
-    sheet is drawn; so they are gone if nobody else holds them, as those that a generator hands in.
+    Each sheet is drawn while the caller works on the one before, so at most two are in memory. Where the next sheet
+    cannot be begun, the one before is yielded first, and then the error is raised. Once the last sheet of a layer is
+    drawn its maps are released: those that a generator hands in are then gone from memory.
 
     Args:
-        maps: (N, C, H, W) real dtype, any device, finite or not; or layer name -> such maps, as capture returns them,
-            or pairs of both. Not modified.
-        provenances: where each of the N samples came from; the layer's name is filled in.
-        statistics: of the layer over a data set, with normalize dataset; layer name -> statistics for several.
+        maps: (N, C, H, W) real dtype, any device, finite or not. For several layers a mapping from their names to such
+            maps, as capture returns it, or an iterable of (name, maps). Not modified.
+        provenances: where each of the N samples came from; the name of the layer is filled in.
+        statistics: of the layer over a data set, with normalize dataset; a mapping from names for several layers.
         **options: see below.
 
     Yields:
         The sheets, layer by layer and within a layer sample by sample.
 
     Raises:
-        InputError: maps or an option cannot be used, or there is not one source a sample.
+        InputError: maps or an option cannot be used, or `provenances` does not hold one per sample.
         BackendUnavailableError: the named backend does not work for these maps.
         KernelError: the device was lost, or refuses the work.
         MemoryError: a sheet does not fit into memory.
@@ -134,16 +134,16 @@ def render_batch(
     checked = RenderOptions.of(options)
     several = maps.items() if isinstance(maps, Mapping) else maps
     pairs = iter([(None, maps)]) if isinstance(maps, torch.Tensor) else several
-    return _one_ahead(_begun(pairs, provenances, statistics, checked))
+    return _one_ahead(_pending_sheets(pairs, provenances, statistics, checked))
 
 
-def _begun(
+def _pending_sheets(
     pairs: Iterable[tuple[str | None, torch.Tensor]],
     provenances: Sequence[Provenance] | None,
     statistics: Mapping[str, LayerStatistics] | LayerStatistics | None,
     options: RenderOptions,
 ) -> Iterator[PendingSheet]:
-    """Begin to draw sheet after sheet."""
+    """Begin one sheet after another."""
     for layer, maps in pairs:
         _check_batch(layer, maps, provenances)
         stream = device_at(maps.device).stream()
@@ -151,42 +151,42 @@ def _begun(
             provenance if layer is None else replace(provenance, layer=layer)
             for provenance in provenances or [Provenance()] * len(maps)
         ]
-        known = statistics.get(str(layer)) if isinstance(statistics, Mapping) else statistics
-        plans = plan_batch(maps, options, named, ranges=ranges_of(known, options))
-        del maps  # the last one who holds them is the generator of the plans
+        of_layer = statistics.get(str(layer)) if isinstance(statistics, Mapping) else statistics
+        plans = plan_batch(maps, options, named, ranges=ranges_of(of_layer, options))
+        del maps  # now only the generator of the plans holds them
         while True:
             with stream.active():
                 plan = next(plans, None)
                 if plan is None:
                     break
-                begun = begin_whole(plan)
-            yield begun
-            del plan, begun
+                pending = begin_whole(plan)
+            yield pending
+            del plan, pending
 
 
-def _finished(begun: PendingSheet) -> Sheet:
-    plan = begun.plan
-    return Sheet(begun.finish(), plan.palette, plan.describe(), plan.overlay)
+def _finished(pending: PendingSheet) -> Sheet:
+    plan = pending.plan
+    return Sheet(pending.finish(), plan.palette, plan.describe(), plan.overlay)
 
 
-def _one_ahead(begun: Iterator[PendingSheet]) -> Iterator[Sheet]:
-    """Yield sheets; each is begun before the one ahead of it is handed out, and none is left under way."""
-    ahead = next(begun, None)
+def _one_ahead(sheets: Iterator[PendingSheet]) -> Iterator[Sheet]:
+    """Finish and yield sheets. The next one is begun before a sheet is yielded; none is left unfinished."""
+    following = next(sheets, None)
     try:
-        while ahead is not None:
-            ready, ahead = ahead, None
+        while following is not None:
+            current, following = following, None
             try:
-                ahead = next(begun, None)
+                following = next(sheets, None)
             except Exception:
-                yield _finished(ready)
+                yield _finished(current)
                 raise
-            sheet = _finished(ready)
-            del ready  # and with it the maps, while the caller looks at the sheet
+            sheet = _finished(current)
+            del current  # and with it the maps, while the caller uses the sheet
             yield sheet
             del sheet
     finally:
-        if ahead is not None:
-            ahead.wait()
+        if following is not None:
+            following.give_up()
 
 
 def _check_batch(layer: str | None, maps: Any, provenances: Sequence[Provenance] | None) -> None:
@@ -199,4 +199,4 @@ def _check_batch(layer: str | None, maps: Any, provenances: Sequence[Provenance]
         )
     check_values(maps)
     if provenances is not None and len(provenances) != len(maps):
-        raise InputError(f"provenances must be one a sample, {len(maps)}, got {len(provenances)}.")
+        raise InputError(f"provenances must hold one per sample, {len(maps)}, got {len(provenances)}.")

@@ -1,4 +1,4 @@
-"""Stage 7 of 7: the finished sheet: index plane, palette and manifest. RGB exists only where it is asked for."""
+"""A finished sheet: index plane, palette and manifest. RGB exists only where it is asked for."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ NOTEBOOK_PX = 2_000_000
 """A notebook shows at most this many pixels of a sheet; larger ones are scaled down for display only."""
 
 LOGGED_PX = 4_000_000
-"""A logger gets at most so many unless told otherwise. TensorBoard encodes and keeps a picture a step: measured 0.9 s
-and 5.8 MB at this size, 3.3 s and 16 MB at 16,000,000 px."""
+"""A logger gets at most this many pixels unless told otherwise. TensorBoard encodes and keeps an image for each step:
+measured 0.9 s and 5.8 MB at this size, 3.3 s and 16 MB at 16,000,000 px."""
 
 BAND_PX = 1 << 16
-"""Pixels of a scaled picture that are made at once, so that the sheet is never whole in RGB."""
+"""Pixels of a scaled sheet that are made at once, so that the whole sheet is never in memory as RGB."""
 
 
 @dataclass(frozen=True)
 class Sheet:
     """A grid of tiles, drawn.
 
-    index: (H, W) uint8. Which entry of the palette each pixel shows.
+    index: (H, W) uint8. The entry of the palette that each pixel shows.
     colors: the palette and what its entries stand for.
     manifest: which tile is which channel, with ranges, statistics and flags.
-    overlay: what lies under the tiles, if anything does.
+    overlay: what lies under the tiles, or None.
     """
 
     index: NDArray[np.uint8]
@@ -52,7 +52,7 @@ class Sheet:
 
     @property
     def palette(self) -> NDArray[np.uint8]:
-        """Return the colour table, (256, 3) uint8."""
+        """The colour table, (256, 3) uint8."""
         return self.colors.colors
 
     def rgb(self) -> NDArray[np.uint8]:
@@ -109,10 +109,10 @@ class Sheet:
         """Add the sheet to a TensorBoard log.
 
         Args:
-            writer: has add_image(tag, picture, step, dataformats="HWC"), as torch's and tensorboardX's SummaryWriter.
-            tag: name of the picture in the log.
+            writer: a SummaryWriter of torch or tensorboardX, or another object with its `add_image`.
+            tag: name of the sheet in the log.
             step: of the training.
-            largest_px: larger sheets are scaled down to so many pixels.
+            largest_px: larger sheets are scaled down to this many pixels.
 
         Raises:
             InputError: `writer` has no add_image, or `largest_px` is less than 1.
@@ -126,12 +126,12 @@ class Sheet:
 
         Args:
             run: what wandb.init returns: it has log(record, step=), and its package has an Image.
-            key: name of the picture in the log.
+            key: name of the sheet in the log.
             step: of the training; None for the run's own.
-            largest_px: larger sheets are scaled down to so many pixels.
+            largest_px: larger sheets are scaled down to this many pixels.
 
         Raises:
-            InputError: `run` is none, or `largest_px` is less than 1.
+            InputError: `run` is not a run, or `largest_px` is less than 1.
         """
         package = sys.modules.get(type(run).__module__.partition(".")[0])
         make_image = getattr(package, "Image", None)
@@ -169,9 +169,9 @@ class Sheet:
         return scaled
 
 
-def write_manifest(picture: Path, manifest: bytes) -> Path:
-    """Write a manifest, as JSON, beside its picture, under the same name with the suffix .json."""
-    path = picture.with_suffix(".json")
+def write_manifest(sheet: Path, manifest: bytes) -> Path:
+    """Write a manifest, as JSON, beside the file of its sheet, under the same name with the suffix .json."""
+    path = sheet.with_suffix(".json")
     with whole_file(path) as file:
         file.write(manifest)
     return path

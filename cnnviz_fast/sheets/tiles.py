@@ -1,4 +1,4 @@
-"""One file per tile. The plan and kernels of a sheet with a grid of one column: a strip is a batch of tiles."""
+"""One file per tile, drawn as a sheet with a grid of one column: each of its strips is a batch of tiles."""
 
 from __future__ import annotations
 
@@ -53,17 +53,18 @@ def save_tiles(
 ) -> list[Path]:
     """Draw every channel of a layer into a file of its own, and write one manifest beside them.
 
-    Files are made in batches: native code encodes, writes and renames a batch without the GIL. Each appears whole or
-    not at all; those that are finished stay when a later one fails.
+    Files are made in batches: native code encodes, writes and renames a batch without the GIL. A file appears whole or
+    not at all; finished files stay when a later one fails.
 
     Args:
         maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not. Not modified.
-        folder: where the files go, made where it is missing.
-        name: of each file, with {channel} for its number, or for what it is a reduction by, such as sum, and {suffix}
-            for `suffix`; what stands after the last dot decides the format, as in save_sheet.
-        suffix: what stands for {suffix} in `name`: of a run, say, to tell its files from those of another.
+        folder: where the files go; made where it is missing.
+        name: pattern for the file names. {channel} stands for the number of the channel, or for the name of a
+            reduction, such as sum; {suffix} for `suffix`. The part after the last dot decides the format, as in
+            save_sheet.
+        suffix: what replaces {suffix} in `name`, for example to tell the files of one run from those of another.
         provenance: where the maps came from, for the manifest.
-        overlay: picture to lay the maps over, as in render; a PNG is then RGB, and .npy the index plane still.
+        overlay: image to lay the maps over, as in render. A PNG is then RGB; .npy is still the index plane.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
         statistics: of the layer over a data set, with normalize dataset.
         **options: see below.
@@ -72,8 +73,8 @@ def save_tiles(
         The path of each file, in the order of the tiles of a sheet: reductions first, channels by number or rank.
 
     Raises:
-        InputError: `maps` or an option cannot be used; SHEET_OPTIONS belong to sheets. `name` holds no
-            {channel} for several files, or it or `suffix` holds a path, or two files would have one name.
+        InputError: `maps` or an option cannot be used: SHEET_OPTIONS belong to sheets. Or `name` lacks {channel}
+            for several files, `name` or `suffix` holds a path, or two files would have the same name.
         EncodeError: a tile is too large for the format.
         WriteError: a file cannot be written; the message names it.
         BackendUnavailableError: the named backend does not work for these maps.
@@ -97,12 +98,12 @@ def plan_tiles(
     """Plan single tiles as a sheet with a grid of one column.
 
     Args:
-        maps: as in `plan.plan_sheet`.
+        maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not. Not modified.
         options: how to draw them.
         provenance: where they came from, for the manifest.
-        backdrop: the picture to lay them over.
-        measured: as in `plan.plan_sheet`.
-        ranges: as in `plan.plan_sheet`.
+        backdrop: the image to lay them over.
+        measured: statistics of the channels that `options` picks, on the CPU, where they are known already.
+        ranges: with normalize dataset, those of all channels of the layer.
 
     Returns:
         The plan.
@@ -135,7 +136,7 @@ def write_tiles(plan: Plan, paths: list[Path]) -> list[Path]:
     folder = paths[0].parent
     formats.check_size(paths[0], plan.grid.tile_h, plan.grid.tile_w)
     make_folder(folder)
-    # An index plane is what a .npy holds, over a photo too.
+    # A .npy holds the index plane, with or without an overlay.
     overlay = None if paths[0].suffix.lower() == ".npy" else plan.overlay
     batches = _batches(plan)
     with pixels_of(plan, batches, overlay) as pixels:
@@ -150,7 +151,7 @@ def write_tiles(plan: Plan, paths: list[Path]) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Batch:
-    """What a worker does with a strip: get the pixels of its tiles and write their files."""
+    """The work on one strip: get the pixels of its tiles and write their files."""
 
     plan: Plan
     paths: list[Path]
@@ -184,26 +185,26 @@ def _batches(plan: Plan) -> list[Strip]:
 
 
 class _Reduction(str):
-    """The name of a reduction, which stands for a channel's number in any format: {channel:04d} of "sum" is "sum"."""
+    """The name of a reduction, in place of a channel's number. Any number format is ignored: {channel:04d} is "sum"."""
 
     def __format__(self, form: str) -> str:
         return str(self)
 
 
 def tile_names(plan: Plan, name: str, suffix: str) -> list[str]:
-    """Fill the names of tiles, channel numbers or reductions, and the suffix into the pattern for file names.
+    """Fill channel numbers, or names of reductions, and the suffix into the pattern for file names.
 
     Args:
         plan: of `plan_tiles`.
         name: the pattern; see save_tiles.
-        suffix: what stands for {suffix} in it.
+        suffix: what replaces {suffix} in it.
 
     Returns:
         A name for each tile, all different.
 
     Raises:
-        OptionError: the pattern has something else in braces, no {channel} for several files, or a path; there is a
-            suffix and no {suffix} for it, or the other way about; two files would have one name.
+        OptionError: the pattern has something else in braces, no {channel} for several files, or a path; only one of
+            `suffix` and {suffix} is given; or two files would have the same name.
     """
     if not isinstance(suffix, str):
         raise refuse("suffix", "text", suffix)
@@ -225,7 +226,7 @@ def tile_names(plan: Plan, name: str, suffix: str) -> list[str]:
         raise OptionError(
             f"name and suffix must make a file name without a folder, got {names[0]!r}. Give the folder as folder."
         )
-    # File systems that ignore case would overwrite A with a.
+    # A file system that ignores case would overwrite A with a.
     most_common, count = Counter(map(str.casefold, names)).most_common(1)[0]
     if count > 1:
         raise OptionError(

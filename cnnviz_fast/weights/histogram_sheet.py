@@ -1,8 +1,7 @@
-"""Pictures of weights: the histograms of all parameters in one sheet, a tile each, drawn as any sheet is."""
+"""A sheet of histograms: one tile for each parameter of a model, drawn as any sheet is."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,12 +12,11 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..options.drawing import RenderOptions
 from ..provenance import Provenance, package_version
-from ..sheets.manifest import describe_grid
+from ..sheets.manifest import SheetFacts, describe_grid
 from ..sheets.plan import Plan, plan_sheet
 from .histograms import BINS
 
 if TYPE_CHECKING:
-    from ..geometry import Grid
     from .parameters import ParameterInfo
 
 BAR_PX = 4
@@ -32,16 +30,16 @@ GAP_COLOR = "#404040"
 def plan_histograms(
     infos: Sequence[ParameterInfo], *, provenance: Provenance | None = None, threads: int | None = None
 ) -> Plan:
-    """Plan the sheet of histograms: a tile of 96 x 200 px for each parameter, white bars on black, above it its
-    name and the values at its two sides.
+    """Plan the sheet of histograms: a tile of 96 x 200 px for each parameter, with white bars on black.
 
-    The tallest bar of a tile is as high as the tile, and a bin that is not empty is 1 px high at least. The manifest
-    says which tile is which parameter, with all that is known of it.
+    Above each tile stand the name of its parameter and the values at its left and right side. The tallest bar of a tile
+    is as high as the tile, and a bin that is not empty is 1 px high at least. The manifest says which tile is which
+    parameter, with its statistics.
 
     Args:
-        infos: records of parameter_statistics.
-        provenance: the model that they are of, for the manifest.
-        threads: workers that draw and encode; None for one a core.
+        infos: what parameter_statistics returns.
+        provenance: the model that they belong to, for the manifest.
+        threads: workers that draw and encode; None for one per core.
 
     Returns:
         The plan, for draw_sheet or write_sheet.
@@ -56,12 +54,14 @@ def plan_histograms(
         tile=(TILE_H_PX, BINS * BAR_PX), gap=GAP_PX, margin=GAP_PX, background=GAP_COLOR, colormap="gray",
         upsampling="nearest", normalize="fixed", vmin=0, vmax=1, label=True, threads=threads,
     )  # fmt: skip
-    plan = plan_sheet(bars, options, provenance or Provenance(), names=[_label(info) for info in infos])
-    return dataclasses.replace(plan, describe=partial(_describe_histograms, plan, infos, provenance or Provenance()))
+    names = [_label(info) for info in infos]
+    return plan_sheet(
+        bars, options, provenance or Provenance(), names=names, describe=partial(_describe_histograms, infos)
+    )
 
 
 def draw_bars(counts: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Draw histograms as maps, one column a bin.
+    """Draw histograms as maps, with one column for each bin.
 
     Args:
         counts: (P, BINS) int64, at least 0.
@@ -79,28 +79,25 @@ def draw_bars(counts: NDArray[np.int64]) -> NDArray[np.float32]:
     return bars
 
 
-def picture_head(provenance: Provenance, grid: Grid, backend: str) -> dict[str, Any]:
-    """Return what the manifests of all pictures of weights begin with."""
+def manifest_head(facts: SheetFacts) -> dict[str, Any]:
+    """Return what the manifests of all sheets of parameters begin with."""
     return {
         "cnnviz_fast": package_version(),
-        "model": provenance.model,
-        "weights": provenance.weights,
-        "sheet": describe_grid(grid),
-        "backend": backend,
+        "model": facts.provenance.model,
+        "weights": facts.provenance.weights,
+        "sheet": describe_grid(facts.grid),
+        "backend": facts.backend,
     }
 
 
 def _label(info: ParameterInfo) -> str:
-    """Say what a histogram is of and, since every tile has its own scale, from where to where it goes."""
+    """Return the name of a parameter and the two ends of its histogram, since every tile has a scale of its own."""
     if info.min is None:
         return f"{info.name}: no finite value"
     low, high = info.edges
     return f"{info.name}: {low:.3g} to {high:.3g}"
 
 
-def _describe_histograms(plan: Plan, infos: Sequence[ParameterInfo], provenance: Provenance) -> dict[str, Any]:
-    tiles = zip(infos, plan.grid.boxes(), strict=True)
-    return {
-        **picture_head(provenance, plan.grid, plan.backend.name),
-        "tiles": [{"box": box, **vars(info)} for info, box in tiles],
-    }
+def _describe_histograms(infos: Sequence[ParameterInfo], facts: SheetFacts) -> dict[str, Any]:
+    tiles = zip(infos, facts.grid.boxes(), strict=True)
+    return {**manifest_head(facts), "tiles": [{"box": box, **vars(info)} for info, box in tiles]}

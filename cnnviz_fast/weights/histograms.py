@@ -1,11 +1,11 @@
-"""Weights, first half: many tensors -> moments and histograms, in two passes that all workers share.
+"""Moments and histograms of many tensors, in two passes that all workers share.
 
-    survey   range, sum and what is odd, of pieces of at most PIECE values; the pieces of a tensor are joined
-    spread   squared distances from its mean, and its histogram over its range
+    survey   range, sum, and counts of zeros, NaN and infinities, of pieces of at most PIECE values; then joined
+    spread   squared distances from the mean of a tensor, and its histogram over its range
 
-Small tensors go to the workers together and large ones in pieces, so that both ends of ResNet-152, biases of 64 and
-matrices of two million values, keep every worker busy. How they are cut depends on the tensors alone: the figures are
-the same to the last bit for any number of workers.
+Small tensors go to the workers together and large ones in pieces, so that a model keeps every worker busy both with its
+biases of 64 values and with its matrices of two million. The cut depends on the tensors alone: results are the same to
+the last bit for any number of workers.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ NUMBA = "numba_values"
 """The kernels for values on the CPU, where numba works."""
 
 PIECE = 1 << 18
-"""Values of a piece, and of a worker's turn: 0.4 ms of work, and small enough for float32 to stay in a 2 MB cache."""
+"""Values of a piece, and of what a worker does at once: 0.4 ms of work, and as float32 it stays in a 2 MB cache."""
 
 DEVICE_PIECE = 1 << 24
-"""On other devices a piece costs a few launches, and 128 MB as float64."""
+"""Values of a piece on other devices, where it costs a few kernel launches, and 128 MB as float64."""
 
 LEAST_SPAN = 2.0**-40
 """Least width of a range, as a share of its larger end, over which edges in float64 are within 1 % of a bin of their
@@ -44,14 +44,14 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Measured:
-    """What the values of one tensor are; those that are not finite are counted and otherwise left out.
+    """What one tensor holds. Values that are not finite are counted, and otherwise left out.
 
-    low, high: least and greatest value; NaN without a value.
-    mean: of the values; NaN without one.
-    std: divisor n - 1; 0.0 for one value, NaN without one.
-    zeros, nan, inf: how many of the tensor's values are 0, NaN, and infinite.
+    low, high: least and greatest value; NaN without finite values.
+    mean: of the finite values; NaN without any.
+    std: standard deviation, divisor n - 1; 0.0 for one value, NaN without any.
+    zeros, nan, inf: how many of the values are 0, NaN, and infinite.
     counts: (BINS,) int64. Histogram of equal bins over [edges[0], edges[1]]; the last bin holds its upper edge too.
-    edges: low and high; half a unit further on either side where they are equal, and (0, 1) without a value.
+    edges: low and high. Where they are equal, half a unit below and above them; without finite values (0, 1).
     """
 
     low: float
@@ -66,7 +66,7 @@ class Measured:
 
 
 class _Piece(NamedTuple):
-    """Part of a tensor: (N,) any real dtype; `owner` is the tensor's place among all."""
+    """Part of a tensor: (N,) real dtype. `owner` is the position of the tensor among all."""
 
     owner: int
     values: torch.Tensor
@@ -74,7 +74,7 @@ class _Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class _Survey:
-    """What the first pass knows of a tensor, its pieces joined; see Measured. `count` is that of finite values."""
+    """What the first pass finds in a tensor; see Measured. `count` is the number of finite values."""
 
     count: int
     low: float
@@ -86,7 +86,7 @@ class _Survey:
 
     @classmethod
     def joined(cls, size: int, pieces: list[list[float]]) -> _Survey:
-        """Put together what the kernel found in each piece of a tensor of `size` values."""
+        """Join what the kernel found in each piece of a tensor of `size` values."""
         lows, highs, sums, *counted = zip(*pieces, strict=True)
         zeros, nan, inf = (int(sum(column)) for column in counted)
         count, low, high = size - nan - inf, min(lows), max(highs)
@@ -107,17 +107,17 @@ def measure(tensors: Sequence[torch.Tensor], threads: int | None = None) -> list
 
     Args:
         tensors: each (any shape) real dtype, dense, on any device, finite or not. Not modified.
-        threads: number of workers; None for one a core.
+        threads: number of workers; None for one per core.
 
     Returns:
-        What each of them holds.
+        A record for each.
 
     Formula:
         mean = sum / n; std = sqrt(sum((value - mean)^2) / (n - 1)); summed in float64.
         Bins as numpy.histogram(values.astype(float64), BINS) has them.
     """
     workers = threads or default_threads()
-    backends.cannot_load(NUMBA)  # loads it
+    backends.cannot_load(NUMBA)  # loads it, before workers start
     surveys: list[list[list[float]]] = [[] for _ in tensors]
     for piece, found in _run(lambda piece: _survey(piece.values), range(len(tensors)), tensors, workers):
         surveys[piece.owner].append(found)
@@ -150,27 +150,27 @@ def _measured(survey: _Survey, squares: float, counts: NDArray[np.int64]) -> Mea
 
 def bin_edges(low: float, high: float) -> NDArray[np.float64]:
     """Return the edges of BINS equal bins over [low, high], (BINS + 1,) float64: numpy.histogram's."""
-    # Where the width overflows numpy gives up; a quarter of each end and four times the result lose nothing there.
+    # numpy fails where the width overflows. Dividing both ends by 4 and the result by 1/4 is exact at that size.
     shrunk = 0.25 if math.isinf(high - low) else 1.0
     return np.linspace(low * shrunk, high * shrunk, BINS + 1) / shrunk
 
 
 def _bin_of(value: float, edges: NDArray[np.float64]) -> int:
-    """Return the bin of one value: the last one whose lower edge is not above it."""
+    """Return the bin of one value: the last bin whose lower edge is not above it."""
     return min(int(np.searchsorted(edges, value, side="right")), BINS) - 1
 
 
 def _run(
     work: Callable[[_Piece], Result], owners: Sequence[int], tensors: Sequence[torch.Tensor], threads: int
 ) -> Iterator[tuple[_Piece, Result]]:
-    """Work on all pieces of some tensors in parallel; yield each with its result, in order."""
+    """Work on all pieces of some tensors in parallel, and yield each with its result, in order."""
     turns = _turns(owners, tensors)
     for turn, results in zip(turns, in_order(lambda turn: [work(p) for p in turn], turns, threads), strict=True):
         yield from zip(turn, results, strict=True)
 
 
 def _turns(owners: Sequence[int], tensors: Sequence[torch.Tensor]) -> list[list[_Piece]]:
-    """Cut tensors into pieces, and put pieces together until a turn has PIECE values."""
+    """Cut tensors into pieces, and collect pieces until a worker's turn has PIECE values."""
     import torch
 
     turns: list[list[_Piece]] = []
@@ -189,9 +189,9 @@ def _turns(owners: Sequence[int], tensors: Sequence[torch.Tensor]) -> list[list[
 
 
 def _widened(values: torch.Tensor) -> torch.Tensor:
-    """Return values as the kernels take them: float64 stays, integers become it, and all else fits float32.
+    """Return values as the kernels take them: integers as float64, float32 and float64 as they are, others as float32.
 
-    Where a device has no float64, on the CPU.
+    Values on a device without float64 are moved to the CPU.
     """
     import torch
 
@@ -236,7 +236,7 @@ def _spread(piece: torch.Tensor, mean: float, edges: NDArray[np.float64], finite
 
 
 def _evenly_spaced(edges: NDArray[np.float64]) -> bool:
-    """Tell whether edges lie where arithmetic on values finds them, give or take a bin; see LEAST_SPAN."""
+    """Return whether edges are spaced widely enough for bins to be found by arithmetic; see LEAST_SPAN."""
     low, high = float(edges[0]), float(edges[-1])
     span = high - low
     return max(abs(low), abs(high)) * LEAST_SPAN < span < math.inf and math.isfinite(BINS / span)

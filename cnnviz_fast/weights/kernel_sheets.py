@@ -1,4 +1,4 @@
-"""Pictures of weights: the kernels of a layer, drawn as any sheet is, enlarged by a whole number, nearest.
+"""Sheets of the weights of a layer, drawn as any sheet is: enlarged by a whole number, each weight a square.
 
     rgb         3 input channels: a colour tile for each output channel, on the range of its own three planes
     grid        rows are output channels and columns input channels; all on one range, 0 in the middle
@@ -6,16 +6,16 @@
     norm, mean  a tile for each output channel: Euclidean norm or mean over its input channels, on one range
     matrix      1x1 kernels and the weights of linear layers: one tile, rows are outputs and columns inputs
 
-`auto` is matrix, rgb or single where the shape is theirs, and otherwise grid, or norm where the grid would have more
-than GRID_PX. A matrix is a matrix whatever was asked for: its tiles would be pixels. A shape other than (out, in,
-height, width) is read as one: (out, in) as 1x1 kernels, (out, in, width) as kernels one row high, the time steps of
-(out, in, time, height, width) as further channels, further outputs where `in` is 3; leading axes of 1 before a matrix
-are dropped.
+`auto` is matrix, rgb or single where the weight has the shape for it, and otherwise grid, or norm where the grid would
+have more than GRID_PX. 1x1 kernels are always drawn as a matrix: each of their tiles would be a single weight.
+
+A weight of another shape than (out, in, height, width) is brought into it. (out, in) become 1x1 kernels, and
+(out, in, width) kernels one row high. The time steps of (out, in, time, height, width) become further input channels,
+or further output channels where `in` is 3. Leading axes of 1 before a matrix are dropped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,21 +25,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..channels.statistics import ChannelStatistics, channel_statistics
+from ..channels.tile_ranges import GivenRanges
 from ..channels.values import as_maps
 from ..errors import OptionError, ShapeError
 from ..formats import png
 from ..geometry import Grid, Strip, cut_strips, plan_grid
+from ..kernels import backends
 from ..options.drawing import RenderOptions
 from ..options.weights import KernelOptions
 from ..provenance import Provenance
 from ..runtime.files import json_bytes
+from ..sheets.manifest import SheetFacts
 from ..sheets.plan import Plan, plan_sheet
 from ..sheets.render import write_sheet
 from ..sheets.sheet import write_manifest
-from .histogram_sheet import picture_head
+from .histogram_sheet import manifest_head
 
 if TYPE_CHECKING:
-    from .parameters import InMemoryImage
+    from .parameters import HeldTensor
 
 GRID_PX = 1 << 24
 """Largest grid that `auto` draws, at 1 px a weight: 16.8 megapixels, a sheet of 4096 px a side. 512 x 512 kernels of
@@ -55,15 +59,18 @@ RGB = "rgb"
 
 @dataclass(frozen=True)
 class RgbPlan:
-    """A sheet in colour: one plan for each of red, green and blue, on the same grid and ranges."""
+    """A sheet in colour: one plan each for red, green and blue, on the same grid and ranges."""
 
     planes: tuple[Plan, ...]
-    describe: Callable[[], dict[str, Any]]
 
     @property
     def grid(self) -> Grid:
         """The grid of all three."""
         return self.planes[0].grid
+
+    def describe(self) -> dict[str, Any]:
+        """Return the manifest."""
+        return self.planes[0].describe()
 
     def draw(self, strip: Strip, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Draw one strip into `out`, (rows of the strip, width, 3) uint8, and return it."""
@@ -73,9 +80,16 @@ class RgbPlan:
         return out
 
 
-@dataclass(frozen=True)
-class _Picture:
-    """What is drawn: maps (C, H, W) float32, and how they lie. rows, cols: of the grid, 0 for as many as needed."""
+@dataclass(frozen=True, eq=False)
+class _Tiles:
+    """What the tiles of a sheet show.
+
+    shows: the name of the kind of sheet, such as "norm".
+    maps: (K, H, W) float32. One for each tile.
+    rows: of the grid; 0 for as many as needed.
+    cols: of the grid, likewise.
+    signed: whether 0 lies in the middle of the range, rather than at its lower end.
+    """
 
     shows: str
     maps: torch.Tensor
@@ -87,11 +101,11 @@ class _Picture:
 def plan_kernels(
     weight: torch.Tensor, options: KernelOptions, *, name: str = "weight", provenance: Provenance | None = None
 ) -> Plan | RgbPlan:
-    """Plan the picture of a weight.
+    """Plan the sheet of a weight.
 
     Args:
         weight: (out, in, ...) real dtype, 2 dimensions or more, on any device, finite or not. Not modified.
-        options: which picture, and how large.
+        options: which kind of sheet, and how large.
         name: of the parameter, for the manifest.
         provenance: the model that it belongs to, for the manifest.
 
@@ -106,31 +120,39 @@ def plan_kernels(
     if weight.ndim < 2 or 0 in weight.shape:
         raise ShapeError(f"weight must have at least 2 dimensions and a value, got shape {tuple(weight.shape)}.")
     kernels = _as_kernels(weight)
-    picture = _choose(kernels, options.kernels)
-    described: dict[str, Any] = {"parameter": name, "shape": list(weight.shape), "shows": picture.shows}
-    grid = _fitting_layout(picture, options.scale)
+    tiles = _choose(kernels, options.kernels)
+    grid = _fitting_grid(tiles, options.scale)
     drawing = RenderOptions(
         tile=(grid.tile_h, grid.tile_w), grid=(grid.rows, grid.cols), gap=grid.gap, upsampling="nearest",
-        colormap=options.colormap or ("coolwarm" if picture.signed else "viridis"), threads=options.threads,
+        colormap=options.colormap or ("coolwarm" if tiles.signed else "viridis"),
+        normalize="symmetric" if tiles.signed else "layer", threads=options.threads,
     )  # fmt: skip
-    if picture.shows == RGB:
+    described: dict[str, Any] = {"parameter": name, "shape": list(weight.shape), "shows": tiles.shows}
+    if tiles.shows == RGB:
         return _plan_rgb(kernels, drawing, described, provenance or Provenance())
-    plan = plan_sheet(picture.maps, drawing, provenance or Provenance())
-    # The plan has measured every kernel; fmin and fmax pass over those that hold nothing finite.
-    low, high = np.fmin.reduce(np.asarray(plan.vmin)), np.fmax.reduce(np.asarray(plan.vmax))
-    vmin, vmax = (-max(-low, high), max(-low, high)) if picture.signed else (np.float32(0), high)
-    described |= {"vmin": float(vmin), "vmax": float(vmax)}
-    return replace(
-        plan,
-        vmin=plan.backend.to_array(torch.full((len(picture.maps),), float(vmin))),
-        vmax=plan.backend.to_array(torch.full((len(picture.maps),), float(vmax))),
-        paint=plan.paint._replace(flat=0.5 if picture.signed else 0.0),
-        describe=partial(_describe, plan, described, provenance or Provenance()),
+    statistics = channel_statistics(backends.choose(drawing.backend, "cpu"), tiles.maps).cpu()
+    vmin, vmax = _common_range(statistics, tiles.signed)
+    described |= {"vmin": vmin, "vmax": vmax}
+    return plan_sheet(
+        tiles.maps,
+        drawing,
+        provenance or Provenance(),
+        measured=statistics,
+        ranges=GivenRanges(torch.full((len(tiles.maps),), vmin), torch.full((len(tiles.maps),), vmax)),
+        describe=partial(_describe, described),
     )
 
 
+def _common_range(statistics: ChannelStatistics, signed: bool) -> tuple[float, float]:
+    """Return the one range of all tiles: from 0, or as far below 0 as above it. NaN where nothing is finite."""
+    # fmin and fmax pass over the NaN of tiles that hold nothing finite.
+    low, high = float(np.fmin.reduce(statistics.vmin.numpy())), float(np.fmax.reduce(statistics.vmax.numpy()))
+    largest = max(-low, high) if signed else high
+    return (-largest if signed else 0.0), largest
+
+
 def write_kernels(plan: Plan | RgbPlan, path: Path) -> Path:
-    """Draw a planned picture into a PNG file, with its manifest beside it.
+    """Draw a planned sheet into a PNG file, and write its manifest beside it.
 
     Args:
         plan: of plan_kernels.
@@ -151,10 +173,11 @@ def write_kernels(plan: Plan | RgbPlan, path: Path) -> Path:
     return path
 
 
-def kernels_of(held: InMemoryImage) -> torch.Tensor:
-    """Return a module's weight with its output channels first, which transposed convolutions have behind.
+def kernels_of(held: HeldTensor) -> torch.Tensor:
+    """Return a module's weight with its output channels on the first axis.
 
-    With groups those keep their order: their second axis holds the outputs of one group only.
+    Transposed convolutions have them on the second axis. Those with groups are left as they are: there the second axis
+    holds the outputs of one group only.
     """
     from torch.nn.modules.conv import _ConvTransposeNd
 
@@ -163,7 +186,7 @@ def kernels_of(held: InMemoryImage) -> torch.Tensor:
 
 
 def _as_kernels(weight: torch.Tensor) -> torch.Tensor:
-    """Return a weight as (out, in, height, width) float32 on the CPU; the head of this file says how."""
+    """Return a weight as (out, in, height, width) float32 on the CPU; the docstring of the module says how."""
     while weight.ndim == 3 and weight.shape[0] == 1:
         weight = weight[0]
     if weight.ndim == 2:
@@ -176,33 +199,33 @@ def _as_kernels(weight: torch.Tensor) -> torch.Tensor:
     return as_maps(weight.flatten(0, 1)).cpu().reshape(weight.shape)
 
 
-def _choose(kernels: torch.Tensor, wanted: str) -> _Picture:
-    """Choose the picture of kernels, (out, in, height, width) float32."""
+def _choose(kernels: torch.Tensor, wanted: str) -> _Tiles:
+    """Choose what is drawn of kernels, (out, in, height, width) float32."""
     outputs, inputs, height, width = kernels.shape
     if wanted == "none":
-        raise OptionError("kernels must name a picture, got 'none'. Take auto.")
+        raise OptionError("kernels must name a kind of sheet, got 'none'. Take auto.")
     if height * width == 1:
-        return _Picture("matrix", kernels[None, :, :, 0, 0], 1, 1, signed=True)
+        return _Tiles("matrix", kernels[None, :, :, 0, 0], 1, 1, signed=True)
     if wanted == "auto" and inputs == 1:
-        return _Picture("single", kernels[:, 0], 0, 0, signed=True)
+        return _Tiles("single", kernels[:, 0], 0, 0, signed=True)
     if wanted == "auto" and inputs == 3:
-        return _Picture(RGB, kernels[:, 0], 0, 0, signed=True)
+        return _Tiles(RGB, kernels[:, 0], 0, 0, signed=True)
     if wanted == "auto":
         wanted = "grid" if outputs * (height + 1) * inputs * (width + 1) <= GRID_PX else "norm"
     if wanted == "grid":
-        return _Picture("grid", kernels.flatten(0, 1), outputs, inputs, signed=True)
+        return _Tiles("grid", kernels.flatten(0, 1), outputs, inputs, signed=True)
     if wanted == "norm":
-        return _Picture("norm", torch.linalg.vector_norm(kernels, dim=1), 0, 0, signed=False)
-    return _Picture("mean", kernels.mean(dim=1), 0, 0, signed=True)
+        return _Tiles("norm", torch.linalg.vector_norm(kernels, dim=1), 0, 0, signed=False)
+    return _Tiles("mean", kernels.mean(dim=1), 0, 0, signed=True)
 
 
-def _fitting_layout(picture: _Picture, scale: int | None) -> Grid:
-    """Lay a picture out at `scale` px a weight, or at the largest scale at which it is at most SHEET_PX a side."""
-    count, height, width = picture.maps.shape
+def _fitting_grid(tiles: _Tiles, scale: int | None) -> Grid:
+    """Lay tiles out at `scale` px a weight, or at the largest scale at which no side is longer than SHEET_PX."""
+    count, height, width = tiles.maps.shape
 
     def grid(px: int) -> Grid:
-        gap = max(1, px // 4) if count > 1 else 0  # as wide as it takes to tell kernels of enlarged weights apart
-        return plan_grid(count, height * px, width * px, grid=(picture.rows, picture.cols), gap=gap)
+        gap = max(1, px // 4) if count > 1 else 0  # wide enough to tell where one kernel ends
+        return plan_grid(count, height * px, width * px, grid=(tiles.rows, tiles.cols), gap=gap)
 
     if scale:
         return grid(scale)
@@ -213,18 +236,24 @@ def _fitting_layout(picture: _Picture, scale: int | None) -> Grid:
 def _plan_rgb(
     kernels: torch.Tensor, drawing: RenderOptions, described: dict[str, Any], provenance: Provenance
 ) -> RgbPlan:
-    """Plan three planes, each kernel on the range of all its finite values; a value that is not spoils its pixel."""
+    """Plan three planes, each kernel on the range of its finite values.
+
+    A weight that is not finite spoils its pixel in all three.
+    """
     finite = kernels.isfinite()
     vmin = kernels.where(finite, torch.inf).amin((1, 2, 3))
     vmax = kernels.where(finite, -torch.inf).amax((1, 2, 3))
     sound = kernels.where(finite.all(dim=1, keepdim=True), torch.nan)
-    planes = []
-    for color in range(3):
-        plan = plan_sheet(sound[:, color], replace(drawing, colormap="gray"), provenance)
-        planes.append(replace(plan, vmin=plan.backend.to_array(vmin), vmax=plan.backend.to_array(vmax)))
     described = {**described, "vmin": vmin.tolist(), "vmax": vmax.tolist()}
-    return RgbPlan(tuple(planes), partial(_describe, planes[0], described, provenance))
+    gray = replace(drawing, colormap="gray", normalize="channel")
+    planes = (
+        plan_sheet(
+            sound[:, color], gray, provenance, ranges=GivenRanges(vmin, vmax), describe=partial(_describe, described)
+        )
+        for color in range(3)
+    )
+    return RgbPlan(tuple(planes))
 
 
-def _describe(plan: Plan, described: dict[str, Any], provenance: Provenance) -> dict[str, Any]:
-    return {**picture_head(provenance, plan.grid, plan.backend.name), **described}
+def _describe(described: dict[str, Any], facts: SheetFacts) -> dict[str, Any]:
+    return {**manifest_head(facts), **described}

@@ -1,7 +1,8 @@
-"""Weights, second half: the parameters of a model, and what each of them holds.
+"""The parameters of a model, and statistics of each.
 
-Taken are the parameters and the buffers of a state dict, in its order: module by module, a tensor that several modules
-share once, under its first name. Integer buffers are left out: they count (`num_batches_tracked`) or index.
+These are the parameters and buffers of the state dict, in its order, module by module. A tensor that several modules
+share is taken once, under its first name. Integer buffers are left out: they are counters, such as
+`num_batches_tracked`, or indices.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ParameterInfo:
-    """What one line of `cnnviz weights` says; every field is a JSON type. Only finite values take part in figures.
+    """What one line of `cnnviz weights` says; every field is a JSON type. Statistics are of the finite values.
 
     Attributes:
         name: as in the model's state dict.
@@ -33,17 +34,17 @@ class ParameterInfo:
         dtype: such as "float32".
         shape: of the tensor.
         count: number of its values.
-        mean: of the finite values; None without one.
-        std: standard deviation, divisor n - 1; 0.0 for a single value, None without one, or beyond float64.
-        min: least value, or None.
-        max: greatest value, or None.
-        zeros: share of the values that are 0; None for a tensor without values.
+        mean: of the finite values; None without any.
+        std: standard deviation, divisor n - 1; 0.0 for a single value, None without any, or beyond float64.
+        min: least finite value, or None.
+        max: greatest finite value, or None.
+        zeros: share of all values that are 0; None for a tensor without values.
         nan: number of NaN.
         inf: number of infinities of either sign.
-        histogram: counts of 50 equal bins over `edges`, by numpy.histogram's rule: each holds its lower edge, and the
-            last one its upper edge too.
-        edges: ends of the histogram: min and max; half a unit beyond either side where they are equal, and (0, 1)
-            without a finite value.
+        histogram: counts of 50 equal bins over `edges`, as numpy.histogram makes them: each bin holds its lower edge,
+            and the last one its upper edge too.
+        edges: ends of the histogram: min and max. Where they are equal, half a unit below and above them; without
+            finite values (0, 1).
     """
 
     name: str
@@ -63,14 +64,14 @@ class ParameterInfo:
 
 
 @dataclass(frozen=True)
-class InMemoryImage:
+class HeldTensor:
     """A parameter or buffer where a module holds it.
 
     Attributes:
         name: as in the state dict.
         kind: "parameter" or "buffer".
         values: the tensor itself.
-        module: which holds it.
+        module: that holds it.
     """
 
     name: str
@@ -86,23 +87,24 @@ def parameter_statistics(
 
     Args:
         model: from load_model, or any module.
-        layers: layer patterns, see `patterns`; only parameters of these modules and of all inside them. None for all.
-        threads: number of workers; None for one a core.
+        layers: layer patterns, see `patterns`: only parameters of these modules and of the modules inside them. None
+            for all.
+        threads: number of workers; None for one per core.
 
     Returns:
         A record for each, in the order of the state dict.
 
     Raises:
         LayerNotFoundError: a pattern matches nothing.
-        OptionError: what the patterns match has no parameters, or they name calls or parts of outputs.
-        DTypeError: a parameter is complex, or holds no values: it is sparse, quantised, lazy or on the meta device.
+        OptionError: the matched modules have no parameters, or a pattern names a call or a part of an output.
+        DTypeError: a parameter is complex, sparse, quantised, lazy or on the meta device.
     """
     held = held_tensors(model, layers)
     measured = measure([one.values for one in held], threads)
     return [_described(one, found) for one, found in zip(held, measured, strict=True)]
 
 
-def held_tensors(model: LoadedModel | nn.Module, layers: Layers | None = None) -> list[InMemoryImage]:
+def held_tensors(model: LoadedModel | nn.Module, layers: Layers | None = None) -> list[HeldTensor]:
     """List the parameters and floating-point buffers of a model.
 
     Args:
@@ -117,7 +119,7 @@ def held_tensors(model: LoadedModel | nn.Module, layers: Layers | None = None) -
     """
     root = uncompiled(module_of(model))
     wanted = None if layers is None else _modules_of(root, layers)
-    found: dict[int, InMemoryImage] = {}
+    found: dict[int, HeldTensor] = {}
     for prefix, module in [("", root), *layer_list(root)]:
         if wanted is not None and module not in wanted:
             continue
@@ -128,14 +130,14 @@ def held_tensors(model: LoadedModel | nn.Module, layers: Layers | None = None) -
                     continue
                 full_name = f"{prefix}.{name}" if prefix else name
                 _check(full_name, tensor)
-                found.setdefault(id(tensor), InMemoryImage(full_name, kind, tensor.detach(), module))
+                found.setdefault(id(tensor), HeldTensor(full_name, kind, tensor.detach(), module))
     if wanted is not None and not found:
         raise OptionError(f"layers must name a layer with parameters, got {layers!r}. List them with: cnnviz layers")
     return list(found.values())
 
 
 def _modules_of(root: nn.Module, layers: Layers) -> set[nn.Module]:
-    """Return the modules that patterns name, and all inside them."""
+    """Return the modules that patterns name, and all modules inside them."""
     targets = resolve(root, layers)
     for target in targets:
         if target.call is not None or target.path:
@@ -167,7 +169,7 @@ def _check(name: str, tensor: torch.Tensor) -> None:
         raise DTypeError(f"parameter {name!r} must hold real numbers densely, got {reason}. {advice}")
 
 
-def _described(held: InMemoryImage, found: Measured) -> ParameterInfo:
+def _described(held: HeldTensor, found: Measured) -> ParameterInfo:
     count = held.values.numel()
     return ParameterInfo(
         name=held.name,
@@ -188,5 +190,5 @@ def _described(held: InMemoryImage, found: Measured) -> ParameterInfo:
 
 
 def _json_number(value: float) -> float | None:
-    """Return a number, or None for what JSON cannot hold."""
+    """Return a number, or None where it is not finite, which JSON cannot hold."""
     return value if math.isfinite(value) else None

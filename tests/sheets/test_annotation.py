@@ -1,4 +1,4 @@
-"""What is written on a sheet: Pillow's own text at the said place, tiles as they were, the same by any strips."""
+"""What is written on a sheet: Pillow's own text where it belongs, tiles as they were, the same for any strips."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from cnnviz_fast.sheets.annotation import Wording, letter, word_sheet
 Plane = NDArray[np.uint8]
 MAIN_PATH = importlib.import_module("cnnviz_fast.sheets.render")  # the package's own `render` is the function
 
-SOURCE = Provenance(model="resnet50", weights="none", layer="layer4.2", image="Straße.jpg")
+PROVENANCE = Provenance(model="resnet50", weights="none", layer="layer4.2", image="Straße.jpg")
 EVERYTHING = {"label": True, "title": "{model}  {layer}", "colorbar": True}
 
 
 class Paper:
-    """A picture that Pillow writes on, in one ink and without grey edges."""
+    """An image that Pillow writes on, in one ink and without grey edges."""
 
     def __init__(self, height: int, width: int, background: int = 0, ink: int = 255) -> None:
         self.image = Image.new("L", (width, height), background)
@@ -149,7 +149,7 @@ def test_text_has_the_ink_that_the_background_needs(
 
 def test_title_stands_above_the_grid_in_larger_text(maps: torch.Tensor) -> None:
     plain = cf.render(maps, tile=60, margin=8, colormap="gray")
-    sheet = cf.render(maps, tile=60, margin=8, colormap="gray", title=" {model} / {layer} ", provenance=SOURCE)
+    sheet = cf.render(maps, tile=60, margin=8, colormap="gray", title=" {model} / {layer} ", provenance=PROVENANCE)
     head = sheet.manifest["sheet"]["head"]
     ascent, descent = ImageFont.load_default(15).getmetrics()
     assert head == ascent + descent + 6
@@ -179,17 +179,17 @@ def test_title_longer_than_the_sheet_widens_it(maps: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize(
-    ("title", "source", "expected"),
+    ("title", "provenance", "expected"),
     [
-        ("{model} {weights} {layer} {image}", SOURCE, "resnet50 none layer4.2 Straße.jpg"),
+        ("{model} {weights} {layer} {image}", PROVENANCE, "resnet50 none layer4.2 Straße.jpg"),
         ("{layer} of {model}", Provenance(layer="conv1"), "conv1 of"),
         ("{model}", Provenance(), ""),
-        ("{{{layer}}}", SOURCE, "{layer4.2}"),
+        ("{{{layer}}}", PROVENANCE, "{layer4.2}"),
         ("{image}", Provenance(image="{layer}.png"), "{layer}.png"),
-        ("plain", SOURCE, "plain"),
+        ("plain", PROVENANCE, "plain"),
     ],
 )
-def test_word_sheet_title_is_filled_from_the_source(title: str, provenance: Provenance, expected: str) -> None:
+def test_word_sheet_title_is_filled_from_the_provenance(title: str, provenance: Provenance, expected: str) -> None:
     one = torch.ones(1)
     assert word_sheet(RenderOptions(title=title), provenance, [0], one, one).title == expected
 
@@ -293,15 +293,15 @@ def test_lines_stand_below_each_other_with_their_bars() -> None:
     assert out[10 + 20 + 6 : top].any(), "the colour bar, above them"
 
 
-# Whatever is written, however it is drawn.
+# Strips, backends and files.
 
 
 def plan_of(maps: Any, **options: Any) -> Any:
-    return MAIN_PATH.plan_sheet(maps, RenderOptions(**options), SOURCE)
+    return MAIN_PATH.plan_sheet(maps, RenderOptions(**options), PROVENANCE)
 
 
 @pytest.mark.parametrize("options", [EVERYTHING, {"label": True}, {"title": "x"}, {"colorbar": True}])
-@pytest.mark.parametrize("layout", [{}, {"gap": 7, "margin": 1, "grid": "5x2"}])
+@pytest.mark.parametrize("grid", [{}, {"gap": 7, "margin": 1, "grid": "5x2"}])
 def test_draw_strips_of_any_height_give_the_same_sheet(
     maps: torch.Tensor, options: dict[str, Any], grid: dict[str, Any]
 ) -> None:
@@ -330,13 +330,13 @@ def test_save_sheet_png_shows_what_is_written(
     tmp_path: Path, tile: int, channels: int, options: dict[str, Any]
 ) -> None:
     maps = noise(channels, 4, 4)
-    sheet = cf.render(maps, tile=tile, provenance=SOURCE, **EVERYTHING, **options)
-    path = cf.save_sheet(maps, tmp_path / "sheet.png", tile=tile, provenance=SOURCE, **EVERYTHING, **options)
+    sheet = cf.render(maps, tile=tile, provenance=PROVENANCE, **EVERYTHING, **options)
+    path = cf.save_sheet(maps, tmp_path / "sheet.png", tile=tile, provenance=PROVENANCE, **EVERYTHING, **options)
     with Image.open(path) as image:
         assert_equal_planes(np.asarray(image.convert("RGB")), sheet.rgb())
 
 
-def test_nothing_asked_for_is_nothing_planned(maps: torch.Tensor) -> None:
+def test_plan_without_text_has_no_annotation(maps: torch.Tensor) -> None:
     plan = plan_of(maps, tile=9)
     assert plan.annotation is None
     assert (plan.grid.height, plan.grid.width) == (18, 18)
@@ -345,7 +345,7 @@ def test_nothing_asked_for_is_nothing_planned(maps: torch.Tensor) -> None:
 
 
 def test_manifest_says_how_much_room_text_takes(maps: torch.Tensor) -> None:
-    sheet = cf.render(maps, tile=9, provenance=SOURCE, **EVERYTHING)
+    sheet = cf.render(maps, tile=9, provenance=PROVENANCE, **EVERYTHING)
     told = sheet.manifest["sheet"]
     assert set(Room._fields) < set(told)
     assert all(told[name] > 0 for name in Room._fields)

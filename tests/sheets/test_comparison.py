@@ -343,7 +343,7 @@ def test_compare_options_of_single_sheets_are_refused(name: str, maps: torch.Ten
 
 
 def test_compare_shows_the_options_that_it_takes() -> None:
-    shown = set(inspect.signature(cf.compare).parameters) - {"a", "b", "source_a", "source_b", "diverging"}
+    shown = set(inspect.signature(cf.compare).parameters) - {"a", "b", "provenance_a", "provenance_b", "diverging"}
     assert shown == {field.name for field in dataclasses.fields(RenderOptions)} - set(SINGLE_SHEETS)
     assert "        colormap: " in (cf.compare.__doc__ or "")
     assert "        topk: " not in (cf.compare.__doc__ or "")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from support.fake_device import POISON, FakeDevice
+from support.waiting import PATIENCE_S, watch_waiting
 
 from cnnviz_fast.geometry import Strip, cut_rows
 from cnnviz_fast.runtime.workers import in_order
@@ -50,16 +51,16 @@ def drawn(device: FakeDevice) -> list[tuple[int, int]]:
 
 
 def take_all(given: Bands, strips: Sequence[Strip], threads: int) -> np.ndarray:
-    """Take every strip in workers, as an encoder does, and return the picture."""
-    picture = np.zeros((strips[-1].stop, *given._painter.row_shape), np.uint8)
+    """Take every strip in workers, as an encoder does, and return the pixels."""
+    pixels = np.zeros((strips[-1].stop, *given._painter.row_shape), np.uint8)
 
     def work(strip: Strip) -> None:
-        picture[strip.start : strip.stop] = given.pixels(strip)
+        pixels[strip.start : strip.stop] = given.pixels(strip)
         given.give_back(strip)
 
     for _ in in_order(work, strips, threads):
         pass
-    return picture
+    return pixels
 
 
 @pytest.mark.parametrize("threads", [1, 2, 7])
@@ -67,9 +68,9 @@ def take_all(given: Bands, strips: Sequence[Strip], threads: int) -> np.ndarray:
 @pytest.mark.parametrize(("height", "rows"), [(1, 1), (8, 8), (9, 3), (64, 4), (65, 3), (30, 1), (50, 20)])
 def test_every_pixel_arrives_once(height: int, rows: int, shape: tuple[int, ...], threads: int) -> None:
     device, strips = FakeDevice(), cut_rows(height, rows)
-    picture = take_all(Bands(painter_of(device, shape), strips), strips, threads)
+    pixels = take_all(Bands(painter_of(device, shape), strips), strips, threads)
     expected = np.array([row_value(y) for y in range(height)])
-    assert (picture == expected.reshape(-1, *[1] * len(shape))).all()
+    assert (pixels == expected.reshape(-1, *[1] * len(shape))).all()
     assert [y for start, stop in drawn(device) for y in range(start, stop)] == list(range(height))
 
 
@@ -85,7 +86,7 @@ def test_the_device_is_two_bands_ahead_and_then_waits() -> None:
     assert drawn(device)[2:] == [(16, 24)]
 
 
-def test_a_landing_that_is_in_use_is_not_written_when_the_one_after_it_is_free() -> None:
+def test_a_staging_buffer_in_use_is_not_written_when_the_next_one_is_free() -> None:
     device, strips = FakeDevice(), cut_rows(40, 8)
     given = Bands(painter_of(device), strips)
     slow, fast = given.pixels(strips[0]), given.pixels(strips[1])
@@ -100,22 +101,23 @@ def test_a_landing_that_is_in_use_is_not_written_when_the_one_after_it_is_free()
 def test_pixels_are_seen_only_once_they_have_arrived() -> None:
     device, strips = FakeDevice(), cut_rows(16, 8)
     given = Bands(painter_of(device), strips)
-    assert all(bool((staging == POISON).all()) for staging in given._landings)
+    assert all(bool((staging == POISON).all()) for staging in given._stagings)
     assert (given.pixels(strips[0]) != POISON).all()
-    assert bool((given._landings[1] == POISON).all())
+    assert bool((given._stagings[1] == POISON).all())
 
 
-def test_a_worker_waits_for_a_band_that_is_not_queued_yet() -> None:
+def test_a_worker_waits_for_a_band_that_is_not_queued_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = watch_waiting(monkeypatch, bands)
     device, strips = FakeDevice(), cut_rows(24, 8)
     given = Bands(painter_of(device), strips)
     seen: list[np.ndarray] = []
     worker = threading.Thread(target=lambda: seen.append(given.pixels(strips[2]).copy()))
     worker.start()
-    worker.join(0.05)
-    assert worker.is_alive()
+    assert waiting.acquire(timeout=PATIENCE_S)
+    assert not seen
     given.pixels(strips[0])
     given.give_back(strips[0])
-    worker.join(10)
+    worker.join(PATIENCE_S)
     assert (seen[0][:, 0] == [row_value(y) for y in range(16, 24)]).all()
 
 
@@ -139,7 +141,7 @@ def test_a_band_that_does_not_fit_is_never_made_smaller_than_a_strip(room: int) 
     assert [entry for entry in device.log if entry[0] == "memory"] == [("memory", 80), ("memory", 50)]
 
 
-def test_too_little_memory_for_a_strip_is_said() -> None:
+def test_too_little_memory_for_a_strip_is_reported() -> None:
     device, strips = FakeDevice(most_bytes=4 * WIDTH - 1), cut_rows(20, 4)
     with pytest.raises(MemoryError, match=r"^cpu has too little memory: CUDA out of memory\. Tried to allocate 40 byt"):
         Bands(painter_of(device), strips)
@@ -167,7 +169,7 @@ def test_drawing_is_cut_into_as_many_rows_as_the_backend_takes() -> None:
     assert drawn(device) == [(0, 3), (3, 6), (6, 8), (8, 11), (11, 14), (14, 16)]
 
 
-# What fails. Every worker has to hear of it: one that waits for a later band would wait for ever.
+# Errors. Every worker has to get them: one that waits for a later band would wait for ever.
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -212,14 +214,14 @@ def test_an_error_of_a_worker_ends_the_others(threads: int) -> None:
     assert not device.pending
 
 
-def test_the_end_of_the_block_waits_for_what_is_under_way() -> None:
+def test_the_end_of_the_block_waits_for_queued_bands() -> None:
     device, strips = FakeDevice(), cut_rows(32, 8)
     with Bands(painter_of(device), strips):
         pass
     assert [entry for entry in device.log if entry[0] == "arrived"] == [("arrived", 0), ("arrived", 1)]
 
 
-def test_the_end_of_the_block_does_not_wait_for_the_next_picture() -> None:
+def test_the_end_of_the_block_does_not_wait_for_the_next_sheet() -> None:
     device, strips = FakeDevice(), cut_rows(16, 8)
     with Bands(painter_of(device), strips):
         after = Bands(painter_of(device), strips)
@@ -229,7 +231,7 @@ def test_the_end_of_the_block_does_not_wait_for_the_next_picture() -> None:
     assert not device.pending
 
 
-def test_a_lost_device_is_said_at_the_end_of_the_block_unless_something_else_went_wrong() -> None:
+def test_a_lost_device_is_reported_at_the_end_of_the_block_unless_another_error_is() -> None:
     strips = cut_rows(16, 8)
     with pytest.raises(torch.AcceleratorError), Bands(painter_of(FakeDevice(lost_at_copy=0)), strips):
         pass

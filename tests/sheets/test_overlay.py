@@ -1,4 +1,4 @@
-"""Maps over a photo: the kernels, every way out of a sheet, what the model saw, and the command line."""
+"""Maps over a photo: the kernels, every output of a sheet, what the model saw, and the command line."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_over_by_hand(weight: int, color: int, under: int, expected: int) -> Non
 
 @pytest.mark.parametrize("name", GRIDS)
 @pytest.mark.parametrize("backend", MODULES)
-def test_blend_strip_every_layout_and_strip_equals_numpy(backend: str, name: str) -> None:
+def test_blend_strip_every_grid_and_strip_equals_numpy(backend: str, name: str) -> None:
     index, colors, weights, photo, expected = blend_job(name)
     grid = GRIDS[name]
     before = [array.copy() for array in (index, colors, weights, photo)]
@@ -96,7 +96,7 @@ def test_blend_strip_on_cuda_equals_numpy() -> None:
 
 @pytest.fixture
 def photo(photo: Path) -> Bytes:
-    """The photo, squeezed to the shape of the maps: 50 x 70 px."""
+    """Return the photo, squeezed to the shape of the maps: 50 x 70 px."""
     with Image.open(photo) as image:
         return np.asarray(image.resize((70, 50)))
 
@@ -154,8 +154,8 @@ def test_render_overlay_of_every_kind_is_the_same(maps: torch.Tensor, photo: Byt
     Image.fromarray(photo).save(path)
     sheet = cf.render(maps, tile=(10, 14), overlay=make(path))
     assert_equal_planes(sheet.rgb(), expected_rgb(maps, photo, 0.5, tile=(10, 14)))
-    provenance = str(path) if make in (str, Path) else None
-    expected = {"alpha": 0.5, "source": provenance, "size": [50, 70], "drawn_at": [10, 14]}
+    source = str(path) if make in (str, Path) else None
+    expected = {"alpha": 0.5, "source": source, "size": [50, 70], "drawn_at": [10, 14]}
     assert sheet.manifest["overlay"] == expected
 
 
@@ -165,22 +165,25 @@ def test_render_overlay_grey_array_is_grey(maps: torch.Tensor, photo: Bytes) -> 
     assert_equal_planes(sheet.rgb(), expected_rgb(maps, np.repeat(grey[..., None], 3, axis=2), 0.5, tile=(50, 70)))
 
 
-def test_render_without_overlay_says_so(maps: torch.Tensor) -> None:
+def test_render_without_overlay_has_none_in_the_manifest(maps: torch.Tensor) -> None:
     for none in (None, False):
         assert cf.render(maps, tile=9, overlay=none).manifest["overlay"] is None
 
 
-@pytest.mark.parametrize(("size", "said"), [((50, 70), False), ((51, 71), False), ((500, 690), False), ((52, 70), True),
-                                            ((50, 72), True), ((70, 50), True), ((1, 1), True)])  # fmt: skip
-def test_render_overlay_of_another_shape_is_stretched_and_said_here(
-    maps: torch.Tensor, size: tuple[int, int], said: bool
+@pytest.mark.parametrize(
+    ("size", "warned"),
+    [((50, 70), False), ((51, 71), False), ((500, 690), False), ((52, 70), True), ((50, 72), True), ((70, 50), True),
+     ((1, 1), True)],
+)  # fmt: skip
+def test_render_overlay_of_another_shape_is_stretched_with_a_warning(
+    maps: torch.Tensor, size: tuple[int, int], warned: bool
 ) -> None:
     overlay = random_bytes(*size, 3)
     message = (
         rf"^the overlay of {size[0]} x {size[1]} px is stretched to tiles of 50 x 70 px\. "
-        r"Without a value \(True in Python\) it is the picture as the model saw it\.$"
+        r"Without a value \(True in Python\) it is the image as the model saw it\.$"
     )
-    if said:
+    if warned:
         with pytest.warns(UserWarning, match=message) as caught:
             sheet = cf.render(maps, tile=(50, 70), overlay=overlay)
         assert len(caught) == 1
@@ -199,7 +202,7 @@ def test_render_overlay_of_another_shape_is_stretched_and_said_here(
         (random_bytes(2, 4, 4, 3), None, ShapeError, r"^overlay: image must have shape .*, got \(2, 4, 4, 3\)\."),
         (np.zeros((4, 4)), None, DTypeError, r"^overlay: image must be uint8, got float64\."),
         (3, None, ImageError, r"^overlay: image must be a path, .* got int\.$"),
-        (True, None, OptionError, r"^overlay True stands for the picture that visualize runs a model on\. Pass a pict"),
+        (True, None, OptionError, r"^overlay True stands for the image that visualize runs a model on\. Pass an image"),
         (random_bytes(4, 4), 1.01, OptionError, r"^alpha must be a number from 0 to 1, got 1\.01\.$"),
         (random_bytes(4, 4), "-0.1", OptionError, r"^alpha must be a number from 0 to 1, got '-0\.1'\.$"),
         (random_bytes(4, 4), NAN, OptionError, r"^alpha must be a finite number, got nan\.$"),
@@ -229,12 +232,12 @@ def test_read_overlay_max_pixels_holds(tmp_path: Path) -> None:
         read_overlay(random_bytes(4, 4), None, max_pixels=15)
 
 
-# Ways out.
+# Outputs.
 
 
 @pytest.fixture(params=["native", "zlib"])
 def encoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways of making files."""
+    """Take both ways of making files: with the compiled encoder, and without it."""
     if request.param == "zlib":
         monkeypatch.setattr(png, "native", lambda: (None, "switched off"))
     elif png.native()[0] is None:
@@ -279,7 +282,7 @@ def test_lossy_formats_show_the_photo(maps: torch.Tensor, photo: Bytes, tmp_path
             assert_similar_picture(np.asarray(image.convert("RGB")), sheet.rgb())
 
 
-def test_npy_holds_the_index_plane_still(maps: torch.Tensor, photo: Bytes, tmp_path: Path) -> None:
+def test_npy_still_holds_the_index_plane(maps: torch.Tensor, photo: Bytes, tmp_path: Path) -> None:
     sheet = cf.render(maps, tile=(10, 14), overlay=photo)
     saved = sheet.save(tmp_path / "a.npy")
     streamed = cf.save_sheet(maps, tmp_path / "b.npy", tile=(10, 14), overlay=photo)
@@ -349,13 +352,13 @@ class Red(torch.nn.Module):
 
 @pytest.fixture
 def quadrant() -> Image.Image:
-    """A dark picture, 600 x 400 px, with one bright quadrant: the upper right one, of which a crop keeps a part."""
+    """Return a dark image, 600 x 400 px, with a bright upper right quadrant, of which a crop keeps a part."""
     pixels = random_bytes(400, 600, 3) // 4
     pixels[:200, 300:] += 180
     return Image.fromarray(pixels)
 
 
-def test_visualize_overlay_true_is_the_picture_as_the_model_saw_it(quadrant: Image.Image) -> None:
+def test_visualize_overlay_true_is_the_image_as_the_model_saw_it(quadrant: Image.Image) -> None:
     seen = np.asarray(quadrant.resize((384, 256), Image.Resampling.BILINEAR).crop((80, 16, 304, 240)))
     for tile in (224, 112):
         resized = np.asarray(Image.fromarray(seen).resize((tile, tile), Image.Resampling.BILINEAR))
@@ -374,15 +377,15 @@ def test_visualize_overlay_true_lies_in_register(quadrant: Image.Image) -> None:
     assert_equal_planes(sheet.rgb(), mixed(sheet.palette[sheet.index], photo_alone.rgb(), 0.5))
 
 
-def test_visualize_overlay_true_gives_every_picture_its_own(quadrant: Image.Image) -> None:
-    pictures = [quadrant, quadrant.transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
-    sheets = cf.visualize(Red(), pictures, "layer", overlay=True, alpha=0, tile=224)
+def test_visualize_overlay_true_gives_every_image_its_own(quadrant: Image.Image) -> None:
+    images = [quadrant, quadrant.transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
+    sheets = cf.visualize(Red(), images, "layer", overlay=True, alpha=0, tile=224)
     assert_equal_planes(sheets[1].rgb()[:, ::-1], sheets[0].rgb())
     assert (sheets[0].rgb() != sheets[1].rgb()).any()
 
 
 def test_visualize_overlay_true_of_an_oblong_input_says_nothing(quadrant: Image.Image) -> None:
-    # A map of 13 x 20 stands for 400 x 600 px: its tile is higher than the picture, which is stretched to it.
+    # A map of 13 x 20 stands for 400 x 600 px: its tile is higher than the image, which is stretched to it.
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), torch.nn.AvgPool2d(30))
     values = transforms.functional.to_tensor(quadrant)
     (sheet,) = cf.visualize(model, values, "1", overlay=True, tile=200)
@@ -390,7 +393,7 @@ def test_visualize_overlay_true_of_an_oblong_input_says_nothing(quadrant: Image.
     assert sheet.manifest["overlay"]["drawn_at"] == [130, 200]
 
 
-def test_visualize_another_picture_is_read_once_and_said_once(quadrant: Image.Image, tmp_path: Path) -> None:
+def test_visualize_another_image_is_read_once_and_warned_of_once(quadrant: Image.Image, tmp_path: Path) -> None:
     path = tmp_path / "other.png"
     quadrant.save(path)
     model = torch.nn.Sequential(Red(), torch.nn.AvgPool2d(2))
@@ -405,7 +408,7 @@ def test_visualize_another_picture_is_read_once_and_said_once(quadrant: Image.Im
 def test_visualize_overlay_true_of_a_clip_is_its_first_frame() -> None:
     frames = torch.rand(1, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     model = torch.nn.Conv3d(3, 2, 1)
-    sheets = cf.visualize(torch.nn.Sequential(model), frames, "0", overlay=True, alpha=0, tile=8, grid="ncthw")
+    sheets = cf.visualize(torch.nn.Sequential(model), frames, "0", overlay=True, alpha=0, tile=8, axes="ncthw")
     assert len(sheets) == 4
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     values = frames[0, :, 0].permute(1, 2, 0).numpy() * std + mean
@@ -416,7 +419,7 @@ def test_visualize_overlay_true_of_a_clip_is_its_first_frame() -> None:
 
 
 @pytest.mark.parametrize("made", ["torchvision", "compose", "own", "detection"])
-def test_as_picture_undoes_the_preprocessing(quadrant: Image.Image, made: str) -> None:
+def test_as_image_undoes_the_preprocessing(quadrant: Image.Image, made: str) -> None:
     small = quadrant.resize((96, 64))
     to_tensor = transforms.ToTensor()
     preprocess: Any = {
@@ -426,11 +429,11 @@ def test_as_picture_undoes_the_preprocessing(quadrant: Image.Image, made: str) -
         "detection": FasterRCNN_ResNet50_FPN_Weights.DEFAULT.transforms(),
     }[made]
     cropped = quadrant.resize((384, 256), Image.Resampling.BILINEAR).crop((80, 16, 304, 240))
-    picture, expected = (quadrant, cropped) if made == "torchvision" else (small, small)
-    assert_equal_planes(as_image(preprocess(picture), preprocess), np.asarray(expected))
+    image, expected = (quadrant, cropped) if made == "torchvision" else (small, small)
+    assert_equal_planes(as_image(preprocess(image), preprocess), np.asarray(expected))
 
 
-def test_as_picture_undoes_the_preprocessing_of_a_clip(quadrant: Image.Image) -> None:
+def test_as_image_undoes_the_preprocessing_of_a_clip(quadrant: Image.Image) -> None:
     preprocess = as_clips(R3D_18_Weights.DEFAULT.transforms())
     frame = preprocess(quadrant)[:, 0]
     mean, std = np.array([0.43216, 0.394666, 0.37645]), np.array([0.22803, 0.22145, 0.216989])
@@ -440,13 +443,13 @@ def test_as_picture_undoes_the_preprocessing_of_a_clip(quadrant: Image.Image) ->
     )
 
 
-def test_as_picture_of_unknown_values_spreads_them_and_survives_nan() -> None:
+def test_as_image_of_unknown_values_spreads_them_and_survives_nan() -> None:
     values = torch.tensor([-3.0, -1.0, NAN, 5.0, float("inf"), 1.0]).reshape(1, 2, 3).expand(3, -1, -1)
-    picture = as_image(values, lambda picture: values)
-    assert picture[..., 0].tolist() == [[0, 64, 0], [255, 0, 128]]
-    flat = as_image(torch.full((3, 2, 2), 7.0), lambda picture: values)
+    image = as_image(values, lambda image: values)
+    assert image[..., 0].tolist() == [[0, 64, 0], [255, 0, 128]]
+    flat = as_image(torch.full((3, 2, 2), 7.0), lambda image: values)
     assert not flat.any()
-    assert not as_image(torch.full((3, 2, 2), NAN), lambda picture: values).any()
+    assert not as_image(torch.full((3, 2, 2), NAN), lambda image: values).any()
 
 
 # The command line.
@@ -462,14 +465,14 @@ def make():
 
 @pytest.fixture
 def command(tmp_path: Path, quadrant: Image.Image) -> list[str]:
-    """The beginning of a command: a model, a picture, its layers and a folder."""
+    """Return the beginning of a command: a model, an image, its layers and a folder."""
     (tmp_path / "own.py").write_text(MODEL)
     quadrant.save(tmp_path / "cat.png")
     argv = ["render", f"{tmp_path / 'own.py'}:make", str(tmp_path / "cat.png"), "--layer", "0", "1", "--tile", "56"]
     return [*argv, "--out", str(tmp_path / "out")]
 
 
-def test_command_overlay_without_a_value_is_the_picture_itself(
+def test_command_overlay_without_a_value_is_the_image_itself(
     command: list[str], tmp_path: Path, quadrant: Image.Image, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main([*command, "--overlay", "--alpha", "0"]) == cli.DONE
@@ -481,7 +484,7 @@ def test_command_overlay_without_a_value_is_the_picture_itself(
     assert json.loads((tmp_path / "out" / "cat_1.json").read_text())["overlay"]["source"] == "input"
 
 
-def test_command_overlay_of_another_shape_is_said_in_one_line(
+def test_command_overlay_of_another_shape_is_reported_in_one_line(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = tmp_path / "other.jpg"
@@ -490,7 +493,7 @@ def test_command_overlay_of_another_shape_is_said_in_one_line(
     captured = capsys.readouterr()
     assert captured.err == (
         "cnnviz: the overlay of 30 x 50 px is stretched to tiles of 56 x 56 px. "
-        "Without a value (True in Python) it is the picture as the model saw it.\n"
+        "Without a value (True in Python) it is the image as the model saw it.\n"
     )
     assert captured.out.count("\n") == 2
     described = json.loads((tmp_path / "out" / "cat_0.json").read_text())["overlay"]

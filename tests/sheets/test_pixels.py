@@ -1,10 +1,9 @@
-"""Sheets and files of maps on a device that works late: the same bytes as on the CPU, and what a fault leaves."""
+"""Sheets and files of maps on a device that works late: the same bytes as on the CPU, and no remains of a fault."""
 
 from __future__ import annotations
 
 import importlib
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from support.fake_device import FakeDevice, device_copies
+from support.waiting import PATIENCE_S, watch_waiting
 
 import cnnviz_fast as cf
 from cnnviz_fast.errors import KernelError, WriteError
@@ -41,7 +41,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> FakeDevice:
-    """Let the engine think that tensors of the CPU lie on a device, and fetch sheets in small bands."""
+    """Make tensors of the CPU look as if they lay on a device, and fetch sheets in small bands."""
     fake = FakeDevice()
     draw_tiles = Plan.draw_tiles
 
@@ -58,7 +58,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> FakeDevice:
 
 
 @pytest.fixture
-def picture() -> np.ndarray:
+def image() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
 
 
@@ -90,10 +90,10 @@ def made(folder: Path, overlay: Any, **options: Any) -> dict[str, bytes]:
 @pytest.mark.parametrize("over", [False, True])
 @pytest.mark.parametrize("name", OPTIONS)
 def test_what_is_fetched_is_byte_for_byte_what_is_drawn_on_the_host(
-    name: str, over: bool, threads: int, picture: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, over: bool, threads: int, image: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {**OPTIONS[name], "threads": threads, "backend": "torch"}
-    overlay = picture if over else None
+    overlay = image if over else None
     monkeypatch.setattr("cnnviz_fast.geometry.SMALLEST_STRIP_PX", 1 << 12)
     expected = made(tmp_path / "host", overlay, **options)
     fake = FakeDevice()
@@ -110,8 +110,8 @@ def test_a_lost_device_leaves_no_half_file(device: FakeDevice, tmp_path: Path) -
     with pytest.raises(KernelError, match="was lost"):
         cf.save_sheet(maps_of(), tmp_path / "second.png", tile=40, backend="torch")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first.json", "first.png"]
-    with Image.open(tmp_path / "first.png") as image:
-        image.load()
+    with Image.open(tmp_path / "first.png") as file:
+        file.load()
 
 
 def test_a_lost_device_leaves_the_single_files_that_were_finished(
@@ -124,19 +124,19 @@ def test_a_lost_device_leaves_the_single_files_that_were_finished(
     left = list(tmp_path.iterdir())
     assert len(left) == 3 * 8
     for path in left:
-        with Image.open(path) as image:
-            image.load()
+        with Image.open(path) as file:
+            file.load()
 
 
-def test_sheets_in_memory_land_in_bands_and_keep_no_page_locked_memory(device: FakeDevice) -> None:
+def test_sheets_in_memory_arrive_in_bands_and_keep_no_staging_buffer(device: FakeDevice) -> None:
     sheet = cf.render(maps_of(), tile=40, backend="torch")
-    assert len(device.stagings) == bands.LANDINGS
+    assert len(device.stagings) == bands.STAGING_BUFFERS
     for staging in device.stagings:
         assert staging.numel() <= bands.BAND_BYTES < sheet.index.size
         assert not np.shares_memory(staging.numpy(), sheet.index)
 
 
-# Faults: wherever a device may report one, it is an error of this package.
+# Faults: wherever a device reports one, an error of this package is raised.
 
 FAULTS = [
     torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nmore of it"),
@@ -160,27 +160,27 @@ def raises(error: Exception) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("error", FAULTS)
 @pytest.mark.parametrize("name", CALLS)
-def test_a_fault_seen_while_measuring_is_said(
+def test_a_fault_while_measuring_is_reported(
     name: str, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("batch", "selection"):
+    for module in ("sheets.samples", "channels.selection"):
         monkeypatch.setattr(f"cnnviz_fast.{module}.channel_statistics", raises(error))
     with pytest.raises(KernelError, match=r"^cpu was lost while it worked: .* an illegal memory access was"):
         CALLS[name](maps_of(), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_fault_seen_while_changes_are_measured_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_while_changes_are_measured_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.import_module("cnnviz_fast.sheets.comparison"), "measure_change", raises(FAULTS[0]))
     with pytest.raises(KernelError, match="was lost"):
         cf.compare(maps_of(), maps_of())
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_memory_that_runs_out_while_measuring_is_said(
+def test_memory_that_runs_out_while_measuring_is_reported(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("batch", "selection"):
+    for module in ("sheets.samples", "channels.selection"):
         full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore of it")
         monkeypatch.setattr(f"cnnviz_fast.{module}.channel_statistics", raises(full))
     with pytest.raises(
@@ -191,7 +191,7 @@ def test_memory_that_runs_out_while_measuring_is_said(
 
 @pytest.mark.parametrize("error", FAULTS)
 @pytest.mark.parametrize("name", CALLS)
-def test_a_fault_seen_while_drawing_is_said(
+def test_a_fault_while_drawing_is_reported(
     name: str, error: Exception, device: FakeDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Plan, "draw_tiles", raises(error))
@@ -204,9 +204,12 @@ def test_a_fault_seen_while_drawing_is_said(
 def test_an_error_over_the_first_strip_ends_workers_that_wait_for_later_bands(
     save: Callable[..., Any], device: FakeDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    waiting = watch_waiting(monkeypatch, bands)
+
     def late(plan: Plan, strip: Strip, out: Any) -> None:
         if strip.start == 0:
-            time.sleep(0.3)  # until the others wait for bands that come after this one is given back
+            for _ in range(5):  # the other workers, for bands that are queued once this one is given back
+                assert waiting.acquire(timeout=PATIENCE_S)
             raise ZeroDivisionError("in the letters")
 
     monkeypatch.setattr(Plan, "annotate", late)
@@ -223,7 +226,7 @@ def test_an_error_over_the_first_strip_ends_workers_that_wait_for_later_bands(
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    thread.join(20)
+    thread.join(PATIENCE_S)
     assert [type(error) for error in caught] == [ZeroDivisionError]
     assert not device.pending
 
@@ -241,7 +244,7 @@ def test_an_error_of_the_disk_is_not_hidden_by_a_device_that_is_lost_too(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_cannot_be_written_leaves_nothing_under_way(
+def test_a_file_that_cannot_be_written_leaves_nothing_pending(
     device: FakeDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cnnviz_fast.formats.png.encode_strip", raises(OSError(28, "No space left on device")))
@@ -251,7 +254,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing_under_way(
     assert not device.pending
 
 
-def test_a_lost_device_is_said_by_render(device: FakeDevice) -> None:
+def test_a_lost_device_is_reported_by_render(device: FakeDevice) -> None:
     device.lost_at_copy = 1
     with pytest.raises(KernelError, match="was lost"):
         cf.render(maps_of(), tile=40, backend="torch")
@@ -276,7 +279,7 @@ def test_draw_on_device_is_the_plane_of_the_sheet() -> None:
     ("options", "encoded_there"), [({}, True), ({"title": "maps"}, False), ({"overlay": True}, False)]
 )
 def test_a_jpeg_of_a_plain_sheet_on_cuda_is_encoded_there(
-    options: dict[str, Any], encoded_there: bool, picture: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: dict[str, Any], encoded_there: bool, image: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[torch.Tensor] = []
 
@@ -286,7 +289,7 @@ def test_a_jpeg_of_a_plain_sheet_on_cuda_is_encoded_there(
     asked: list[str] = []
     monkeypatch.setattr("cnnviz_fast.formats.device_jpeg.takes", lambda height, width, device: not asked.append(device))
     monkeypatch.setattr("cnnviz_fast.formats.picture.write_device_jpeg", encode)
-    backdrop = read_overlay(picture, None) if options.get("overlay") else None
+    backdrop = read_overlay(image, None) if options.get("overlay") else None
     options = {name: value for name, value in options.items() if name != "overlay"}
     plan = plan_sheet(maps_of(), RenderOptions(tile=36, backend="torch", **options), cf.Provenance(), backdrop)
     plan = replace(plan, device=torch.device("cuda:1"))
@@ -299,7 +302,7 @@ def test_a_jpeg_of_a_plain_sheet_on_cuda_is_encoded_there(
 
 
 def jpeg_plan(monkeypatch: pytest.MonkeyPatch) -> Plan:
-    """Return the plan of a sheet whose JPEG could be encoded on a device, which has the memory of the CPU."""
+    """Return the plan of a sheet whose JPEG could be encoded on a device; the device is the CPU."""
     monkeypatch.setattr("cnnviz_fast.formats.device_jpeg.takes", lambda height, width, device: True)
     there = FakeDevice()
     for module in (drawing, MAIN_PATH):
@@ -308,7 +311,7 @@ def jpeg_plan(monkeypatch: pytest.MonkeyPatch) -> Plan:
     return replace(plan, device=torch.device("cuda"))
 
 
-def test_a_jpeg_of_a_sheet_that_does_not_fit_on_the_device_takes_the_ordinary_way(
+def test_a_jpeg_of_a_sheet_that_does_not_fit_on_the_device_is_encoded_on_the_host(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = jpeg_plan(monkeypatch)
@@ -324,7 +327,7 @@ def test_a_jpeg_of_a_sheet_that_does_not_fit_on_the_device_takes_the_ordinary_wa
 
 @pytest.mark.parametrize("place", ["draw_on_device", "formats.write_device_jpeg", "device_jpeg.takes"])
 @pytest.mark.parametrize("error", FAULTS)
-def test_a_fault_on_the_way_of_a_jpeg_is_said(
+def test_a_fault_while_a_jpeg_is_made_is_reported(
     place: str, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = jpeg_plan(monkeypatch)
@@ -340,10 +343,10 @@ def test_a_fault_on_the_way_of_a_jpeg_is_said(
 @pytest.mark.parametrize("over", [False, True])
 @pytest.mark.parametrize("name", OPTIONS)
 def test_files_of_maps_on_cuda_show_what_those_of_the_cpu_show(
-    name: str, over: bool, picture: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, over: bool, image: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bands, "BAND_BYTES", 1 << 14)
-    overlay = picture if over else None
+    overlay = image if over else None
     sheets = [tmp_path / "cpu.png", tmp_path / "cuda.png"]
     for path, maps in zip(sheets, (maps_of(), maps_of().cuda()), strict=True):
         cf.save_sheet(maps, path, overlay=overlay, **OPTIONS[name])

@@ -72,7 +72,7 @@ def tiles_of(sheet: Sheet) -> Plane:
 
 def test_render_every_parameter_has_a_test_that_shows_what_it_does() -> None:
     parameters = set(inspect.signature(cf.render).parameters) - {"maps"}
-    own = {"source", "overlay", "alpha", "statistics"}
+    own = {"provenance", "overlay", "alpha", "statistics"}
     assert parameters == {field.name for field in dataclasses.fields(RenderOptions)} | own
     assert set(SHOWN) == parameters
 
@@ -269,7 +269,7 @@ def test_render_sort_draws_all_in_the_order_of_rank(maps: torch.Tensor) -> None:
 
 
 @shows("rank")
-def test_render_rank_is_what_the_order_goes_by_and_is_told(maps: torch.Tensor) -> None:
+def test_render_rank_decides_the_order_and_is_in_the_manifest(maps: torch.Tensor) -> None:
     for rank, score in {"max": maps.amax((1, 2)), "variance": maps.double().var((1, 2), correction=0)}.items():
         order = score.argsort(descending=True).tolist()
         sheet = cf.render(maps, scale=1, topk=3, rank=rank)
@@ -370,7 +370,7 @@ def test_render_label_writes_the_channel_above_each_tile(maps: torch.Tensor) -> 
 
 @shows("title")
 def test_render_title_is_written_above_the_grid(maps: torch.Tensor) -> None:
-    options = {"tile": 20, "colormap": "gray", "source": Provenance(layer="conv1")}
+    options = {"tile": 20, "colormap": "gray", "provenance": Provenance(layer="conv1")}
     plain = cf.render(maps, **options)
     sheets = [cf.render(maps, title=title, **options) for title in ("{layer}", "conv1", "conv2")]
     for sheet in sheets:
@@ -430,12 +430,12 @@ def test_render_threads_work_at_once(threads: int, maps: torch.Tensor, monkeypat
     assert_same_plane(sheet.index, cf.render(maps, tile=400, backend="torch").index)
 
 
-@shows("source")
-def test_render_source_is_told_in_the_manifest(maps: torch.Tensor) -> None:
+@shows("provenance")
+def test_render_provenance_is_in_the_manifest(maps: torch.Tensor) -> None:
     provenance = Provenance(model="resnet50", weights="none", layer="layer4", image="cat.jpg")
     manifest = cf.render(maps, tile=9, provenance=provenance).manifest
-    told = {name: value for name, value in dataclasses.asdict(provenance).items() if name != "categories"}
-    assert {name: manifest[name] for name in told} == told
+    facts = {name: value for name, value in dataclasses.asdict(provenance).items() if name != "categories"}
+    assert {name: manifest[name] for name in facts} == facts
     assert cf.render(maps, tile=9).manifest["layer"] is None
 
 
@@ -519,7 +519,7 @@ def odd_maps() -> torch.Tensor:
     return maps
 
 
-def test_manifest_tiles_tell_statistics_and_flags() -> None:
+def test_manifest_tiles_hold_statistics_and_flags() -> None:
     maps = odd_maps()
     tiles = cf.render(maps, tile=30).manifest["tiles"]
     assert [tile["channel"] for tile in tiles] == [0, 1, 2, 3, 4]
@@ -555,7 +555,7 @@ def test_render_flat_channel_is_one_colour(normalize: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "layout",
+    "grid",
     [{}, {"gap": 3}, {"margin": 5, "grid": "x2"}, {"grid": "4x3", "gap": 1}, {"label": True},
      {"label": True, "title": "a title", "colorbar": True, "gap": 2, "margin": 3}],
 )  # fmt: skip
@@ -587,13 +587,13 @@ def test_manifest_is_strict_json() -> None:
     assert again["tiles"] == manifest["tiles"]
 
 
-def test_manifest_auto_backend_is_told_by_name(maps: torch.Tensor) -> None:
+def test_manifest_auto_backend_is_named(maps: torch.Tensor) -> None:
     manifest = cf.render(maps, tile=9).manifest
     assert manifest["backend"] == "numba"
     assert manifest["options"]["backend"] == "auto"
 
 
-# What goes in stays as it is; what cannot be drawn is refused.
+# The input is not modified; what cannot be drawn is refused.
 
 
 @pytest.mark.parametrize("backend", ON_CPU)
@@ -639,7 +639,7 @@ def test_render_numpy_equals_tensor(maps: torch.Tensor) -> None:
         ("cat.jpg", DTypeError, r"^maps must be a tensor or a numpy array, got str\.$"),
     ],
 )
-def test_render_what_is_no_maps_is_refused(
+def test_render_what_is_not_maps_is_refused(
     draw: str, maps: Any, error: type[Exception], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(error, match=message):

@@ -1,4 +1,4 @@
-"""Sheets of many samples and layers: the same as one by one, measured together, begun one ahead, let go of in time."""
+"""Sheets of many samples and layers: the same as one by one, measured together, begun one ahead, released in time."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def samples() -> torch.Tensor:
 
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> FakeDevice:
-    """Let the engine think that tensors of the CPU lie on a device that works late."""
+    """Make tensors of the CPU look as if they lay on a device that works late."""
     fake = FakeDevice()
 
     def on_a_stream(work: Any) -> Any:
@@ -92,7 +92,7 @@ def test_vectors_are_drawn_as_bars(samples: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("as_pairs", [False, True])
-def test_layers_come_one_after_the_other_with_their_sources(as_pairs: bool, samples: torch.Tensor) -> None:
+def test_layers_come_one_after_the_other_with_their_provenance(as_pairs: bool, samples: torch.Tensor) -> None:
     layers = {"a": samples, "b": samples[:, :2, :3, :3] + 1}
     provenances = [cf.Provenance(model="net", image=f"{n}.jpg") for n in range(5)]
     sheets = list(cf.render_batch(iter(layers.items()) if as_pairs else layers, provenances=provenances, tile=20))
@@ -127,7 +127,10 @@ def counted(monkeypatch: pytest.MonkeyPatch, most: int = 10**9) -> list[int]:
         return measure(backend, maps)
 
     monkeypatch.setattr(batch, "channel_statistics", noted)
-    monkeypatch.setattr("cnnviz_fast.channels.statistics.channel_statistics", lambda *_: pytest.fail("measured again"))
+    for module in ("chosen", "selection", "tile_ranges"):
+        monkeypatch.setattr(
+            f"cnnviz_fast.channels.{module}.channel_statistics", lambda *_: pytest.fail("measured again")
+        )
     return sizes
 
 
@@ -158,7 +161,7 @@ def test_out_of_memory_halves_the_samples(samples: torch.Tensor, monkeypatch: py
     assert all(np.array_equal(sheet.index, index) for sheet, index in zip(sheets, expected, strict=True))
 
 
-def test_one_sample_that_does_not_fit_is_said(samples: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_sample_that_does_not_fit_is_reported(samples: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     counted(monkeypatch, most=5)
     with pytest.raises(MemoryError, match=r"^cpu has too little memory: CUDA out of memory\.$"):
         next(cf.render_batch(samples, tile=20))
@@ -167,10 +170,10 @@ def test_one_sample_that_does_not_fit_is_said(samples: torch.Tensor, monkeypatch
 # One ahead.
 
 
-def test_a_sheet_is_begun_before_the_one_ahead_of_it_is_handed_out(device: FakeDevice, samples: torch.Tensor) -> None:
+def test_the_next_sheet_is_begun_before_one_is_yielded(device: FakeDevice, samples: torch.Tensor) -> None:
     sheets = cf.render_batch(samples, tile=20, backend="torch")
-    begun = [len(device_copies(device)) for _ in sheets]
-    assert begun == [2, 3, 4, 5, 5]
+    copies = [len(device_copies(device)) for _ in sheets]
+    assert copies == [2, 3, 4, 5, 5]
     assert not device.pending
 
 
@@ -180,12 +183,12 @@ def test_a_batch_on_a_late_device_is_the_same(device: FakeDevice, samples: torch
         assert np.array_equal(sheet.index, cf.render(sample, tile=20, backend="torch", label=True).index)
 
 
-def test_an_abandoned_batch_leaves_nothing_under_way(
+def test_an_abandoned_batch_leaves_nothing_unfinished(
     device: FakeDevice, samples: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun: list[Any] = []  # held, so that nothing ends just because it is let go of
+    pending: list[Any] = []  # held, so that nothing ends only because its last reference goes
     begin_whole = batch.begin_whole
-    monkeypatch.setattr(batch, "begin_whole", lambda plan: begun.append(begin_whole(plan)) or begun[-1])
+    monkeypatch.setattr(batch, "begin_whole", lambda plan: pending.append(begin_whole(plan)) or pending[-1])
     sheets = cf.render_batch(samples, tile=20, backend="torch")
     next(sheets)
     assert device.pending
@@ -207,7 +210,7 @@ def test_an_abandoned_batch_on_the_cpu_draws_nothing_more(
 
 
 @pytest.mark.parametrize("error", [ValueError("in the model"), torch.OutOfMemoryError("CUDA out of memory.")])
-def test_a_batch_that_fails_hands_out_what_was_begun_before(
+def test_a_batch_that_fails_yields_what_was_begun_before(
     error: Exception, device: FakeDevice, samples: torch.Tensor
 ) -> None:
     def layers() -> Iterator[tuple[str, torch.Tensor]]:
@@ -231,7 +234,7 @@ def test_a_lost_device_ends_the_batch(device: FakeDevice, samples: torch.Tensor)
         next(sheets)
 
 
-def test_maps_are_let_go_of_once_their_sheets_are_drawn() -> None:
+def test_maps_are_released_once_their_sheets_are_drawn() -> None:
     made: list[weakref.ref[torch.Tensor]] = []
     alive: list[int] = []
 
@@ -248,12 +251,12 @@ def test_maps_are_let_go_of_once_their_sheets_are_drawn() -> None:
         assert len([None for _ in cf.render_batch(layers(), tile=8)]) == 8
     finally:
         gc.enable()
-    # The last sheet of a layer is still under way while the maps of the next one are made.
+    # The last sheet of a layer is not finished yet while the maps of the next layer are made.
     assert alive == [0, 1, 1, 1]
 
 
 @pytest.mark.parametrize("as_pairs", [False, True])
-def test_maps_are_gone_while_their_last_sheet_is_looked_at(as_pairs: bool, device: FakeDevice) -> None:
+def test_maps_are_released_while_the_caller_has_their_last_sheet(as_pairs: bool, device: FakeDevice) -> None:
     def layers() -> Iterator[tuple[str, torch.Tensor]]:
         maps = torch.rand(1, 3, 4, 4)
         made.append(weakref.ref(maps))
@@ -290,13 +293,13 @@ def test_maps_are_gone_while_their_last_sheet_is_looked_at(as_pairs: bool, devic
         ({"conv": torch.zeros(4)}, ShapeError, r"^maps of conv must have shape"),
     ],
 )
-def test_maps_that_are_none_are_refused(maps: Any, error: type[Exception], message: str) -> None:
+def test_what_is_not_maps_is_refused(maps: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         list(cf.render_batch(maps))
 
 
-def test_sources_of_another_number_are_refused(samples: torch.Tensor) -> None:
-    with pytest.raises(InputError, match=r"^sources must be one a sample, 5, got 2\.$"):
+def test_provenances_of_another_number_are_refused(samples: torch.Tensor) -> None:
+    with pytest.raises(InputError, match=r"^provenances must hold one per sample, 5, got 2\.$"):
         list(cf.render_batch(samples, provenances=[cf.Provenance()] * 2))
 
 

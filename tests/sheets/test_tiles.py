@@ -1,4 +1,4 @@
-"""One file per channel: the files are the tiles of the sheet, in any format, and failures name their file."""
+"""One file per channel: the files are the tiles of the sheet, in any format, and errors name their file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def maps() -> torch.Tensor:
 
 @pytest.fixture(params=["native", "zlib"])
 def encoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways of making files: batches by the compiled encoder, and one by one without it."""
+    """Take both ways of making files: in batches by the compiled encoder, and one by one without it."""
     if request.param == "zlib":
         monkeypatch.setattr(png, "native", lambda: (None, "switched off"))
     elif png.native()[0] is None:
@@ -179,7 +179,7 @@ def test_save_tiles_wrong_argument_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_save_tiles_names_that_differ_in_case_only_are_one_name(tmp_path: Path) -> None:
+def test_save_tiles_names_that_differ_only_in_case_count_as_one(tmp_path: Path) -> None:
     maps = torch.rand(98, 2, 2, generator=torch.Generator().manual_seed(0))
     with pytest.raises(OptionError, match=r"^every file must have a name of its own, got 'a\.png' 2 times\."):
         cf.save_tiles(maps, tmp_path / "out", tile=9, name="{channel:c}.png", channels=[65, 97])  # A and a

@@ -241,7 +241,12 @@ def test_rgb_plan_draws_any_strip() -> None:
         (torch.zeros(0, 3), {}, ShapeError, r"got shape \(0, 3\)"),
         (torch.zeros(2, 3, dtype=torch.complex64), {}, DTypeError, "must be of a real dtype, got torch.complex64"),
         (torch.zeros(2, 3, device="meta"), {}, DTypeError, "got the meta device"),
-        (torch.zeros(2, 3), {"kernels": "none"}, OptionError, "kernels must name a picture, got 'none'. Take auto."),
+        (
+            torch.zeros(2, 3),
+            {"kernels": "none"},
+            OptionError,
+            "kernels must name a kind of sheet, got 'none'. Take auto.",
+        ),
         (torch.zeros(2, 3), {"scale": 10**10}, OptionError, "a sheet holds at most"),
         (torch.zeros(2, 3), {"colormap": "virids"}, OptionError, "no colormap 'virids'. Closest: 'viridis'"),
     ],
