@@ -102,7 +102,8 @@ def _write_sheets(
     if options.kernels == "none":
         return
     drawn = [held for held in held_tensors(model, layers) if held.values.ndim >= 2 and held.values.numel()]
-    stems = layer_parts([HISTOGRAMS, *(held.name for held in drawn)])[1:]
+    # With a dot at its end, which no parameter's name has: a parameter called histograms gets digits.
+    stems = layer_parts([f"{HISTOGRAMS}.", *(held.name for held in drawn)])[1:]
     for held, stem in zip(with_bar(drawn, "sheet"), stems, strict=True):
         plan = plan_kernels(kernels_of(held), options, name=held.name, provenance=provenance)
         yield held.name, write_kernels(plan, folder / f"{stem}.png")
