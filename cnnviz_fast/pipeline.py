@@ -1,27 +1,28 @@
 """The job for a few images: a model and images go in, sheets come out.
 
-    name_images   what is looked at, and the stems of its files
+    name_images   which images there are, and the stems of their files
     look_at       an image goes through the model; of each layer come its maps and how they are drawn
     plan_layers   everything about the sheets but their pixels
 
-A run over many images (`runs`) makes of its batches the same `LayerInput`s, by the same `Drawing`.
+A run over many images (`runs`) makes the same `LayerInput`s of its batches, by the same `Drawing`.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .activations.capture import capture
 from .activations.maps import LayerMaps, frame_of, read_activations
 from .channels.dataset import LayerStatistics, ranges_of, ranges_of_layer
 from .errors import InputError
-from .formats.names import layer_parts, output_stems
+from .formats.names import layer_parts, output_path, output_stems
+from .formats.older_names import refuse_older_names
 from .formats.picture import format_of
 from .inputs.find import find_images
 from .inputs.images import load_images
@@ -72,12 +73,12 @@ def visualize(
         model: from load_model, a module of one's own, or a spec for load_model.
         images: files, folders, globs, PIL images, arrays or tensors, one or a list; see load_images.
         layers: layer patterns; see capture.
-        out: folder to write the sheets to, made where it is missing; None writes nothing.
+        out: folder to write the sheets to, as LAYER/IMAGE.png; made where it is missing. None writes nothing.
         format: of the files: png, jpg, webp or npy.
-        max_pixels: largest picture to read, in px.
-        axes: axes of what the layers put out: auto, nchw, nhwc, tokens, tokens:PREFIX:HxW, ncthw or nthwc.
-        overlay: True to lay the maps over the picture as the model saw it, resized and cropped (of a clip, its first
-            frame); or another picture, as in render.
+        max_pixels: largest image to read, in px.
+        axes: axes of the layers' outputs: auto, nchw, nhwc, tokens, tokens:PREFIX:HxW, ncthw or nthwc.
+        overlay: True to lay the maps over the image as the model saw it, resized and cropped (of a clip, its first
+            frame); or another image, as in render.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
         statistics: layer name -> statistics over a data set, with normalize dataset; see read_statistics.
         **options: see below.
@@ -86,7 +87,8 @@ def visualize(
         The sheets, image by image and layer by layer in the order asked for; of a clip, one a time step.
 
     Raises:
-        CnnvizError: anything that went wrong; see load_model, load_images, capture and render.
+        OptionError: an option cannot be used, or `out` holds files in the older layout, IMAGE_LAYER.png.
+        CnnvizError: anything else that went wrong; see load_model, load_images, capture and render.
     """
     checked = RenderOptions.of(options)
     format_of(Path(f"sheet.{format}"))
@@ -100,23 +102,22 @@ def visualize(
         loaded = as_given(module_of(loaded))
     folder = Path(out) if out is not None else None
     if folder is not None:
+        refuse_older_names(folder)
         make_folder(folder)
     sheets: list[Sheet] = []
     for image in with_bar(name_images(images), "image"):
-        plans = plan_layers(look_at(loaded, image, layers, max_pixels, drawing))
-        parts = dict(zip(plans, layer_parts(list(plans)), strict=True))
-        for layer in list(plans):
-            sheet = draw_sheet(plans.pop(layer))  # which lets go of its maps before the next image needs memory
+        for layer in plan_layers(look_at(loaded, image, layers, max_pixels, drawing)):
+            sheets.append(draw_sheet(layer.plan))
             if folder is not None:
-                make_folder(folder / parts[layer])
-                sheet.save(folder / parts[layer] / f"{image.stem}.{format}")
-            sheets.append(sheet)
+                path = folder / output_path(layer.folder, image.stem, f".{format}")
+                make_folder(path.parent)
+                sheets[-1].save(path)
     return sheets
 
 
 @dataclass(frozen=True)
 class NamedImage:
-    """One image to look at: where it comes from, what messages call it, and the stem of the files that come out."""
+    """One image: where it comes from, what messages call it, and the stem of its output files."""
 
     origin: Any
     name: str
@@ -130,7 +131,7 @@ def name_images(images: Any) -> list[NamedImage]:
         images: what `load_images` takes.
 
     Returns:
-        The images. Two of the same name, from different folders, get digits of their path behind it.
+        The images. Those of the same name, from different folders, get stems that end in digits of their paths.
 
     Raises:
         ImageError: a file is missing, or a folder holds no image.
@@ -143,7 +144,8 @@ def name_images(images: Any) -> list[NamedImage]:
     before: Counter[str] = Counter()
     keys = []
     for name in names:
-        keys.append(f"{name}#{before[name]}" if before[name] else name)  # a file that is named twice is drawn twice
+        # A file that is named twice is drawn twice.
+        keys.append(f"{name}#{before[name]}" if before[name] else name)
         before[name] += 1
     return [NamedImage(*image) for image in zip(origins, names, output_stems(keys), strict=True)]
 
@@ -154,7 +156,7 @@ class Drawing:
 
     Attributes:
         options: how maps are drawn.
-        axes: how to read what the layers put out.
+        axes: how to read the layers' outputs.
         backdrop: the image to lay maps over.
         ranges: layer -> range of each channel, with normalize dataset.
     """
@@ -173,18 +175,18 @@ class Drawing:
         frame: torch.Tensor | None,
         measured: ChannelStatistics | None = None,
     ) -> LayerInput:
-        """Return one layer of one image of a batch, and all that decides how it is drawn.
+        """Return one layer of one image of a batch, and everything that decides how it is drawn.
 
         Args:
-            model: that ran.
+            model: the model that ran.
             read: the layer's maps, for every image of the batch.
-            n: which image of it.
+            n: position of the image in the batch.
             image: its name, for the manifest.
-            frame: (3, H, W) float32, or None without a backdrop. What went into the model.
+            frame: (3, H, W) float32. What went into the model; None where nothing is laid under the maps.
             measured: statistics of the channels that `options` picks, where they are known already.
 
         Returns:
-            The layer's input.
+            The maps of image n, with options, provenance, backdrop and ranges.
         """
         under = self.backdrop
         if under is not None and frame is not None:
@@ -195,10 +197,16 @@ class Drawing:
 
 @dataclass(frozen=True)
 class LayerInput:
-    """One layer of one image: its maps, (C, H, W), and all that decides how they are drawn.
+    """One layer of one image: its maps, and everything that decides how they are drawn.
 
-    name: the layer's; of a clip with the time step.
-    measured: statistics of the channels that `options` picks, on the CPU, where they are known already.
+    Attributes:
+        name: of the layer; of a clip, with the time step.
+        maps: (C, H, W) real dtype, on any device.
+        provenance: where they come from, for the manifest.
+        options: how they are drawn.
+        backdrop: the image to lay them over.
+        ranges: range of each channel, with normalize dataset.
+        measured: statistics of the channels that `options` picks, on the CPU, where they are known already.
     """
 
     name: str
@@ -210,13 +218,13 @@ class LayerInput:
     measured: ChannelStatistics | None = None
 
     def plan(self, plan: Callable[..., Plan] = plan_sheet) -> Plan:
-        """Plan a sheet, or with `plan_tiles` single files."""
+        """Plan a sheet of the maps, or with `plan_tiles` a file for each channel."""
         given = (self.maps, self.options, self.provenance, self.backdrop)
         return plan(*given, measured=self.measured, ranges=self.ranges)
 
 
 def look_at(model: LoadedModel, image: NamedImage, layers: Any, max_pixels: int, drawing: Drawing) -> list[LayerInput]:
-    """Run the model on one image and read the maps out of what each layer put out.
+    """Run the model on one image and read the maps out of each layer's output.
 
     Args:
         model: to run.
@@ -241,25 +249,39 @@ def look_at(model: LoadedModel, image: NamedImage, layers: Any, max_pixels: int,
     ]
 
 
-def plan_layers(found: list[LayerInput], plan: Callable[..., Plan] = plan_sheet) -> dict[str, Plan]:
-    """Plan what is drawn of each layer of an image, so that what is wrong shows before a file is made.
+class PlannedLayer(NamedTuple):
+    """The plan of one layer: its name, the folder of its files, and everything about them but the pixels."""
+
+    name: str
+    folder: str
+    plan: Plan
+
+
+def plan_layers(found: list[LayerInput], plan: Callable[..., Plan] = plan_sheet) -> Iterator[PlannedLayer]:
+    """Plan all layers of an image at once, so that what is wrong with one shows before a file of another is written.
 
     Args:
-        found: of `look_at`; emptied, so that what is drawn is let go of.
-        plan: `plan_sheet`, or `plan_tiles` for single files.
+        found: what `look_at` returned. It is emptied: a layer's maps are let go of once it is drawn.
+        plan: `plan_sheet`, or `plan_tiles` for a file for each channel.
 
     Returns:
-        Layer name -> plan.
+        The layers, to be drawn one by one.
 
     Raises:
-        CnnvizError: anything that is wrong; see plan_sheet.
+        InputError: an option does not suit a layer; see plan_sheet.
     """
     several = len(found) > 1
-    plans = {}
-    while found:
+    plans = []
+    folders = layer_parts([layer.name for layer in found])
+    for folder in folders:
         layer = found.pop(0)
         try:
-            plans[layer.name] = layer.plan(plan)
+            plans.append(PlannedLayer(layer.name, folder, layer.plan(plan)))
         except InputError as error:
             raise type(error)(f"{layer.name}: {error}" if several else str(error)) from error
-    return plans
+    return _popped(plans)
+
+
+def _popped(plans: list[PlannedLayer]) -> Iterator[PlannedLayer]:
+    while plans:
+        yield plans.pop(0)

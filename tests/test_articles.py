@@ -90,11 +90,11 @@ def save_weights(folder: Path, make: str, file: str) -> torch.nn.Module:
 
 
 def run(command: str, **places: Any) -> list[Path]:
-    """Run a command as it stands in the documents, and return what it wrote into {out}."""
+    """Run a command as it stands in the documents, and return the files of its layers in {out}."""
     argv = [part.format(**places) for part in shlex.split(command)]
     assert argv[0] == "cnnviz"
     assert cli.main(argv[1:]) == cli.DONE
-    return sorted(Path(places["out"]).iterdir())
+    return sorted(path for folder in Path(places["out"]).iterdir() for path in folder.iterdir())
 
 
 def decoded(path: Path) -> Any:
@@ -184,7 +184,7 @@ def test_001_chosen_convolutions_in_grey_grids(
     outputs = seen(resnet34, transform(Image.open(photo))[None], convolutions)
     names = [name for name, layer in resnet34.named_modules() if isinstance(layer, torch.nn.Conv2d)]
     for number in picked:
-        sheet = decoded(tmp_path / f"{photo.stem}_{names[number]}.png")
+        sheet = decoded(tmp_path / names[number] / f"{photo.stem}.png")
         assert_within_a_level(sheet, grid_gray_image(outputs[number], cols) * 255)
 
 
@@ -290,8 +290,9 @@ def test_003_every_channel_as_a_file_and_the_sum(align: str, folder: Path, photo
         "--interpolation bicubic --each --scale 8 --align {align} --reduce sum --beside "
         "--name {{channel}}_{{suffix}}.png --suffix drone --colormap gray --out {out}"
     )
-    (written,) = run(command, own=folder, photo=photo, align=align, out=tmp_path)
-    assert written.is_dir()
+    (tiles,) = run(command, own=folder, photo=photo, align=align, out=tmp_path)
+    assert tiles == tmp_path / "model.layer4" / "tiles"
+    written = tiles / photo.stem
     names = {path.name for path in written.iterdir()}
     assert names == {f"{c}_drone.png" for c in range(2048)} | {"sum_drone.png", "manifest.json"}
 
@@ -349,7 +350,7 @@ def test_004_feature_maps_of_own_weights(folder: Path, photo: Path, tmp_path: Pa
     transform = T.Compose([T.Resize((224, 224)), T.ToTensor(), T.Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))])
     wanted = [model.features[i] for i in (0, 3, 6)]
     for index, maps in zip((0, 3, 6), seen(model, transform(Image.open(photo))[None], wanted), strict=True):
-        path = tmp_path / f"{photo.stem}_features.{index}.png"
+        path = tmp_path / f"features.{index}" / f"{photo.stem}.png"
         sheet = decoded(path)
         _, height, width = maps.shape
         assert sheet.shape == (3 * height, 4 * width)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,7 +23,7 @@ from PIL import Image
 from support.assertions import assert_same_plane
 
 import cnnviz_fast as cf
-from cnnviz_fast.activations import maps as look
+from cnnviz_fast import pipeline
 from cnnviz_fast.cli import main as cli
 from cnnviz_fast.formats import png
 
@@ -77,11 +77,11 @@ def test_main_job_file_holds_what_render_gives(
     sheet = cf.render(activations["layer4"][0])
     # 104 megapixels are above the 89 at which Pillow suspects a bomb.
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    with Image.open(tmp_path / f"{photo.stem}_layer4.png") as image:
+    with Image.open(tmp_path / "layer4" / f"{photo.stem}.png") as image:
         assert image.mode == "P"
         assert (np.asarray(image) == sheet.index).all()
         assert image.getpalette() == sheet.palette.ravel().tolist()
-    manifest = json.loads((tmp_path / f"{photo.stem}_layer4.json").read_text())
+    manifest = json.loads((tmp_path / "layer4" / f"{photo.stem}.json").read_text())
     assert manifest["tiles"] == sheet.manifest["tiles"]
 
 
@@ -89,10 +89,13 @@ def test_visualize_gives_the_sheets_it_writes(photo: Path, tmp_path: Path) -> No
     model = cf.load_model("squeezenet1_1", weights="none")
     sheets = cf.visualize(model, [photo, photo], ["features.0", "features.12"], tmp_path, tile=32)
     assert [sheet.manifest["layer"] for sheet in sheets] == ["features.0", "features.12"] * 2
-    names = [f"{photo.stem}{again}_{layer}.png" for again in ("", "-2") for layer in ("features.0", "features.12")]
-    for name, sheet in zip(names, sheets, strict=True):
-        with Image.open(tmp_path / name) as image:
-            assert (np.asarray(image.convert("RGB")) == sheet.rgb()).all()
+    for layer, drawn in (("features.0", sheets[::2]), ("features.12", sheets[1::2])):
+        paths = sorted((tmp_path / layer).glob("*.png"))
+        assert all(re.fullmatch(rf"{photo.stem}-[0-9a-f]{{8}}", path.stem) for path in paths)
+        assert len(paths) == 2
+        for path, sheet in zip(paths, drawn, strict=True):
+            with Image.open(path) as image:
+                assert (np.asarray(image.convert("RGB")) == sheet.rgb()).all()
     assert cf.visualize(model, photo, "features.0", tile=32)[0].index.shape == sheets[0].index.shape
 
 
@@ -105,18 +108,28 @@ def test_visualize_refuses_a_layer_that_cannot_be_drawn_before_a_file_is_made(ph
     assert list(tmp_path.iterdir()) == []
 
 
-def test_visualize_layers_whose_files_would_share_a_name_are_refused_only_where_files_are_made(
-    photo: Path, tmp_path: Path
-) -> None:
-    from cnnviz_fast.errors import OptionError
-
+def test_visualize_layers_of_one_file_name_get_folders_of_their_own(photo: Path, tmp_path: Path) -> None:
     model = torch.nn.Sequential()
     model.add_module("a/b", torch.nn.Conv2d(3, 2, 3, stride=16))
     model.add_module("a-b", torch.nn.ReLU())
-    with pytest.raises(OptionError, match="would both be written as"):
-        cf.visualize(model, photo, ["a/b", "a-b"], tmp_path)
-    assert list(tmp_path.iterdir()) == []
-    assert [sheet.manifest["layer"] for sheet in cf.visualize(model, photo, ["a/b", "a-b"])] == ["a/b", "a-b"]
+    assert [sheet.manifest["layer"] for sheet in cf.visualize(model, photo, ["a/b", "a-b"], tmp_path)] == ["a/b", "a-b"]
+    manifests = [json.loads(path.read_text()) for path in sorted(tmp_path.glob(f"a-b-????????/{photo.stem}.json"))]
+    assert {manifest["layer"] for manifest in manifests} == {"a/b", "a-b"}
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_visualize_refuses_a_folder_of_the_older_layout(photo: Path, tmp_path: Path) -> None:
+    from cnnviz_fast.errors import OptionError
+
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, stride=16))
+    (sheet,) = cf.visualize(model, photo, "0")
+    sheet.save(tmp_path / f"{photo.stem}_0.png")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(
+        OptionError, match=rf"older layout, IMAGE_LAYER: it holds '{photo.stem}_0'\. Files are LAYER/IM"
+    ):
+        cf.visualize(model, photo, "0", tmp_path)
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_visualize_leaves_a_module_of_ones_own_as_it_was(photo: Path) -> None:
@@ -193,25 +206,24 @@ print(megabytes("VmHWM") - before)
 
 
 @pytest.mark.parametrize("way", ["visualize", "command"])
-def test_maps_of_a_picture_are_gone_before_the_next_is_looked_at(
+def test_maps_of_an_image_are_gone_before_the_next_is_looked_at(
     way: str, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     maps: list[weakref.ref[torch.Tensor]] = []
     alive: list[int] = []
 
-    def spy(*arguments: Any) -> look.Seen:
+    def spy(*arguments: Any) -> list[pipeline.LayerInput]:
         alive.append(sum(reference() is not None for reference in maps))
-        seen = original(*arguments)
-        maps.extend(weakref.ref(drawn) for drawn, _ in seen.maps.values())
-        return seen
+        found = original(*arguments)
+        maps.extend(weakref.ref(layer.maps) for layer in found)
+        return found
 
-    original = look.look_at
+    original = pipeline.look_at
+    monkeypatch.setattr(pipeline, "look_at", spy)
     layers = ["conv1", "layer1", "layer2", "layer3"]
     if way == "visualize":
-        monkeypatch.setattr(importlib.import_module("cnnviz_fast.pipeline"), "look_at", spy)
         cf.visualize(cf.load_model("resnet18", weights="none"), [photo] * 3, layers, tile=2)
     else:
-        monkeypatch.setattr(look, "look_at", spy)
         argv = ["render", "resnet18", photo, photo, photo, "--weights", "none", "--tile", 2, "--out", tmp_path]
         assert cli.main([*map(str, argv), "--layer", *layers]) == 0
     assert len(maps) == 12

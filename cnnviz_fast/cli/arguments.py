@@ -1,110 +1,110 @@
-"""Arguments that several commands take, each declared once."""
+"""Arguments that several commands take, each declared once, and what they stand for."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..options.drawing import DEFAULT_ALPHA
+from ..errors import OptionError
+from ..options.drawing import DEFAULT_ALPHA, RenderOptions
 from ..options.reading import MAX_PIXELS
+from .parser import CommandParser
 from .terminal import complain
 
-MODEL_HELP = "such as resnet50, timm:NAME, hf:NAME, hf:FOLDER, package.module:factory or file.py:factory"
+
+def add_model(parser: CommandParser) -> None:
+    """Add the model."""
+    parser.add(
+        "job", "model", metavar="MODEL",
+        text="resnet50, timm:NAME, hf:NAME, hf:FOLDER, package.module:factory or file.py:factory",
+    )  # fmt: skip
 
 
-def add_command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], int], description: str
-) -> argparse.ArgumentParser:
-    """Add a command.
-
-    Args:
-        commands: of the program's parser.
-        name: of the command.
-        run: does it; returns the exit code.
-        description: what it does, in one sentence without a capital and a full stop.
-
-    Returns:
-        Its parser.
-    """
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=description, description=f"{description[0].upper()}{description[1:]}.", allow_abbrev=False
-    )
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    parser.set_defaults(run=run)
-    return parser
+def add_layers(parser: CommandParser, default: Sequence[str] = ()) -> None:
+    """Add the layers to draw; without a default they have to be given."""
+    shown = f" (default {' '.join(default)})" if default else ""
+    parser.add(
+        "job", "--layer", metavar="L", nargs="+", required=not default,
+        text=f"names, wildcards, numbers of `cnnviz layers`, type:Conv2d, type:Conv2d#0,6 or name:2 (3rd call){shown}",
+        **({"default": list(default)} if default else {"action": "extend"}),
+    )  # fmt: skip
 
 
-def add_weights(parser: argparse.ArgumentParser) -> None:
-    """Add what says which weights a model gets."""
-    parser.add_argument(
-        "--weights", "--checkpoint", metavar="W", help="DEFAULT, none, a name such as IMAGENET1K_V1, or a file"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the random weights of --weights none")
+def add_weights(parser: CommandParser) -> None:
+    """Add what decides which weights a model gets."""
+    parser.add(
+        "job", "--weights", "--checkpoint", metavar="W",
+        text="DEFAULT, none, a name or a file (or --checkpoint W)",
+    )  # fmt: skip
+    parser.add("job", "--seed", type=int, default=0, metavar="N", text="of the random weights of none (default 0)")
 
 
-def add_output(parser: argparse.ArgumentParser, out: str | None = None) -> None:
-    """Add what says where pictures go, in which format, and what is printed of them.
+def add_output(parser: CommandParser, shape: str, out: str | None = None) -> None:
+    """Add where files go, in which format, and what is printed of them.
 
     Args:
         parser: of the command.
+        shape: how the paths of the files are made, such as DIR/LAYER/IMAGE.png.
         out: default of --out; without one it has to be given.
     """
     default = f" (default {out})" if out else ""
-    parser.add_argument("--out", metavar="DIR", required=out is None, default=out, help=f"folder to write to{default}")
-    parser.add_argument(
-        "--format", default="png", metavar="png|jpg|webp|npy", help="of the sheets (default png); npy: the index plane"
-    )
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda", help="where the model runs and draws")
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead of paths")
+    parser.add("job", "--out", metavar="DIR", required=out is None, default=out, text=f"files are {shape}{default}")
+    parser.add("job", "--format", default="png", metavar="F", text="png (default), jpg, webp or npy, the index plane")
+    add_device(parser)
+    add_json(parser)
 
 
-def add_max_pixels(parser: argparse.ArgumentParser) -> None:
-    """Add the limit of the pictures that are read."""
-    parser.add_argument(
-        "--max-pixels", type=int, default=MAX_PIXELS, metavar="N", help=f"of a picture to read (default {MAX_PIXELS})"
-    )
+def add_device(parser: CommandParser) -> None:
+    """Add where it runs."""
+    parser.add("running", "--device", default="auto", metavar="NAME", text="auto (default), cpu, cuda or cuda:1")
 
 
-def add_overlay(parser: argparse.ArgumentParser) -> None:
-    """Add what says over which picture maps are drawn."""
-    parser.add_argument(
-        "--overlay", metavar="PICTURE", nargs="?", const=True,
-        help="lay the maps over this picture; without a value over the picture itself, as the model saw it",
+def add_json(parser: CommandParser) -> None:
+    """Add the switch to JSON."""
+    parser.add("running", "--json", action="store_true", text="print one JSON document instead")
+
+
+def add_max_pixels(parser: CommandParser) -> None:
+    """Add the limit of the images that are read."""
+    parser.add(
+        "reading", "--max-pixels", type=int, default=MAX_PIXELS, metavar="N",
+        text=f"refuse larger images (default {MAX_PIXELS})",
     )  # fmt: skip
-    parser.add_argument(
-        "--alpha", metavar="A", help=f"weight of the maps' colours over it, 0 to 1 (default {DEFAULT_ALPHA})"
-    )
 
 
-def overlay_of(arguments: argparse.Namespace, max_pixels: int) -> Any:
-    """Read the picture that maps are drawn over, if there is one; that it has to be stretched is said on stderr."""
-    from ..sheets.overlay import read_overlay
+def add_overlay(parser: CommandParser, text: str = "lay maps over IMAGE, or over what the model saw") -> None:
+    """Add the image that maps are drawn over."""
+    parser.add("text", "--overlay", metavar="IMAGE", nargs="?", const=True, text=text)
+    parser.add("text", "--alpha", metavar="A", text=f"weight of the maps over it, 0 to 1 (default {DEFAULT_ALPHA})")
 
-    return read_overlay(arguments.overlay, arguments.alpha, max_pixels=max_pixels, say=complain)
+
+def add_tiles(parser: CommandParser) -> None:
+    """Add single files."""
+    parser.add("tiles", "--each", action="store_true", text="files are DIR/LAYER/tiles/IMAGE/CHANNEL.png")
+    parser.add("tiles", "--name", metavar="PATTERN", text="with {channel}, {suffix} (default {channel}.png)")
+    parser.add("tiles", "--suffix", metavar="TEXT", default="", text="what stands for {suffix} in it")
 
 
-def add_options(parser: argparse.ArgumentParser, title: str, record: type, without: Sequence[str] = ()) -> None:
-    """Add an argument for each field of an option record; the record checks the values and holds the defaults.
+def add_options(parser: CommandParser, record: type, without: Sequence[str] = ()) -> None:
+    """Add an argument for each field of an option record, which checks the values and holds the defaults.
 
     Args:
         parser: of the command.
-        title: of the group in the help.
         record: whose fields.
         without: names of fields that the command does not take.
     """
-    group = parser.add_argument_group(title)
     for field in dataclasses.fields(record):
         if field.name in without:
             continue
-        is_flag = field.default is False
-        shown = "" if field.default is None or is_flag else f" (default {field.default})"
-        group.add_argument(
+        is_flag, text = field.default is False, field.metadata["description"]
+        parser.add(
+            field.metadata["group"],
             f"--{field.name}",
             default=argparse.SUPPRESS,
-            help=(field.metadata["description"] + shown).replace("%", "%%"),
+            text=text if field.default is None or is_flag or "default" in text else f"{text} (default {field.default})",
             **({"action": "store_true"} if is_flag else {"metavar": field.metadata["metavar"]}),
         )
 
@@ -120,12 +120,40 @@ def given_options(arguments: argparse.Namespace, record: Any) -> dict[str, Any]:
     return {f.name: given[f.name] for f in dataclasses.fields(record) if f.name in given}
 
 
+def drawing_options(arguments: argparse.Namespace) -> RenderOptions:
+    """Make the record of how a few images are drawn.
+
+    Raises:
+        OptionError: an option cannot be used, or asks for statistics of a data set.
+    """
+    options: RenderOptions = options_of(arguments, RenderOptions)
+    if options.normalize == "dataset":
+        raise OptionError(
+            "normalize 'dataset' belongs to 'cnnviz run' and 'cnnviz atlas', which have statistics of a data set."
+        )
+    return options
+
+
+def overlay_of(arguments: argparse.Namespace, max_pixels: int) -> Any:
+    """Read the image that maps are drawn over, if there is one; print a line where it has to be stretched."""
+    from ..sheets.overlay import read_overlay
+
+    return read_overlay(arguments.overlay, arguments.alpha, max_pixels=max_pixels, say=complain)
+
+
 def output_folder(arguments: argparse.Namespace) -> Path:
-    """Check where pictures go before anything slow starts, and make the folder."""
+    """Check format and folder of the output before anything slow starts, and make the folder.
+
+    Raises:
+        OptionError: the format is unknown, or the folder holds files named as 0.1 named them.
+        WriteError: the folder cannot be made.
+    """
+    from ..formats.older_names import refuse_older_names
     from ..formats.picture import format_of
     from ..runtime.files import make_folder
 
     format_of(Path(f"sheet.{arguments.format}"))
     folder = Path(arguments.out)
+    refuse_older_names(folder)
     make_folder(folder)
     return folder

@@ -1,4 +1,4 @@
-"""`cnnviz render --from-atlas`: sheets of layers that were kept as atlases; no model runs."""
+"""`cnnviz atlas`: sheets of layers that a run has kept as atlases; no model runs."""
 
 from __future__ import annotations
 
@@ -13,114 +13,112 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..errors import AtlasError, ImageError, InputError, OptionError, reason_of
 from ..kernels import backends
 from ..options.drawing import RenderOptions
-from ..options.reading import MAX_PIXELS, AxesOptions, PreprocessOptions
+from ..options.reading import MAX_PIXELS
 from ..options.runs import RunOptions
-from .arguments import given_options, options_of, output_folder, overlay_of
-from .results import Said, ways_of
+from .arguments import (
+    add_max_pixels,
+    add_options,
+    add_output,
+    add_overlay,
+    add_tiles,
+    options_of,
+    output_folder,
+    overlay_of,
+)
+from .parser import CommandParser, add_command
+from .results import Results, files_of
 from .terminal import everything_is_loaded
 
 if TYPE_CHECKING:
     from ..formats.atlas import Atlas
 
 
-def add_from_atlas(parser: argparse.ArgumentParser, instead_of: Sequence[argparse.Action]) -> None:
-    """Add the option to draw atlases.
-
-    Args:
-        parser: of the command.
-        instead_of: the arguments that the command needs otherwise.
-    """
-
-    class FromAtlas(argparse.Action):
-        def __call__(
-            self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: Any = None
-        ) -> None:
-            setattr(namespace, self.dest, [*(getattr(namespace, self.dest) or ()), *values])
-            for needed in instead_of:
-                needed.required = False
-
-    parser.add_argument(
-        "--from-atlas", metavar="FILE", nargs="+", action=FromAtlas,
-        help="draw these atlases, or those in these folders and .tar files, again; without MODEL, IMAGE and --layer",
+def add(commands: Any) -> None:
+    """Add the command."""
+    add_command(
+        commands, "atlas", run, "draw what `cnnviz run --save atlases` kept; no model runs",
+        declare=_declare,
+        usage="ATLAS... --out DIR [options]",
+        examples=[
+            "cnnviz atlas run/layer4/cat.atlas --tile 96 --out sheets/",
+            "cnnviz atlas run/layer4/ --topk 12 --label --out sheets/",
+            "cnnviz atlas shard-000000.tar --normalize layer --out sheets/",
+        ],
     )  # fmt: skip
 
 
-def draw_atlases(arguments: argparse.Namespace) -> int:
+def _declare(parser: CommandParser) -> None:
+    parser.add(
+        "job", "atlases", metavar="ATLAS", nargs="+", text="files, and folders and .tar files, such as those of a run"
+    )
+    add_output(parser, "DIR/NAME.png, as the atlases are called")
+    parser.add(
+        "range", "--statistics", metavar="FILE", default=argparse.SUPPRESS,
+        text="of an earlier run, for normalize dataset",
+    )  # fmt: skip
+    add_tiles(parser)
+    add_options(parser, RenderOptions)
+    add_overlay(parser, "lay maps over this image")
+    add_max_pixels(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
     """Draw a sheet, or single files, of each atlas; one that cannot be read does not stop the others.
 
-    Args:
-        arguments: of the command.
-
-    Returns:
-        The exit code.
-
     Raises:
-        OptionError: an argument belongs to a model.
         InputError: an option does not suit an atlas.
     """
-    _refuse_what_models_take(arguments)
+    _refuse_what_needs_an_image(arguments)
+    files = files_of(arguments)
     options = options_of(arguments, RenderOptions)
     statistics = options_of(arguments, RunOptions).statistics
     backdrop = overlay_of(arguments, arguments.max_pixels)
-    atlases = _find_atlases(arguments.from_atlas)
-    folder = output_folder(arguments)
+    atlases = _find_atlases(arguments.atlases)
+    out = output_folder(arguments)
 
     backends.compile_ahead(options.backend)
 
     from ..channels.dataset import ranges_of_layer
     from ..models.load import resolve_device
     from ..runs.statistics import ranges_for
-    from ..runtime.files import make_folder
     from ..runtime.progress import with_bar
 
     ranges = ranges_for(Path(statistics), options) if statistics else None
     device = resolve_device(arguments.device)
-    plan, write = ways_of(arguments)
     everything_is_loaded()
-    said = Said(arguments.json, "atlases")
-    for found, path in zip(with_bar(atlases, "atlas"), _outputs(atlases), strict=True):
+    results = Results(arguments.json, "atlases")
+    for found, (folder, stem) in zip(with_bar(atlases, "atlas"), _names(atlases), strict=True):
         try:
             atlas = found.read()
         except AtlasError as error:
             if arguments.debug:
                 raise
-            said.failed({"atlas": found.name}, error)
+            results.fail({"atlas": found.name}, error)
             continue
         try:
-            shown_on = ranges_of_layer(atlas.provenance.layer, ranges)
-            planned = plan(atlas.maps.to(device), options, atlas.provenance, backdrop, ranges=shown_on)
+            drawn_on = ranges_of_layer(atlas.provenance.layer, ranges)
+            plan = files.plan(atlas.maps.to(device), options, atlas.provenance, backdrop, ranges=drawn_on)
         except InputError as error:
             raise type(error)(f"{Path(found.name).name}: {error}") from error
-        make_folder((folder / path).parent)
         shown = {"atlas": found.name, "image": atlas.provenance.image, "layer": atlas.provenance.layer}
-        said.written(shown, write(planned, folder / path), planned)
-    return said.all(len(atlases))
+        results.add(shown, files.write(plan, out, folder, stem), plan)
+    return results.finish(len(atlases))
 
 
-def _refuse_what_models_take(arguments: argparse.Namespace) -> None:
-    """Refuse what would mean nothing without a model, rather than leave it unheard."""
-    unset: dict[str, Any] = {"model": None, "images": None, "layer": None, "weights": None, "seed": 0}
-    if arguments.overlay is None:
-        unset["max_pixels"] = MAX_PIXELS
-    given = [name for name, value in unset.items() if getattr(arguments, name) != value]
-    for record in (PreprocessOptions, AxesOptions, RunOptions):
-        given += given_options(arguments, record)
-    shown = {"model": "MODEL", "images": "IMAGE", "max_pixels": "max-pixels"}
-    for name in given:
-        if name != "statistics":
-            raise OptionError(
-                f"{shown.get(name, name)} goes with a model, and from-atlas draws what one has put out. Leave it out."
-            )
+def _refuse_what_needs_an_image(arguments: argparse.Namespace) -> None:
+    """Refuse what would mean nothing here, as an atlas holds maps and no image."""
     if arguments.overlay is True:
-        raise OptionError("overlay needs a picture with from-atlas, as an atlas holds none. Give its path.")
+        raise OptionError("overlay needs the path of an image here, as an atlas holds none. Give it.")
+    if arguments.overlay is None and arguments.max_pixels != MAX_PIXELS:
+        raise OptionError("max-pixels goes with overlay here, as an atlas holds no image. Leave it out.")
 
 
 @dataclass(frozen=True)
 class _Found:
-    """An atlas that is to be drawn.
+    """An atlas to draw.
 
-    name: its path; in a tar file, that one's path and its own in there.
-    below: names of the folders that it lies in, from what was named.
+    name: its path; of one in a tar file, the path of the tar and the member's name.
+    below: names of the folders that it lies in, below the folder or tar that was named.
     read: reads it, or raises AtlasError.
     """
 
@@ -130,7 +128,7 @@ class _Found:
 
 
 def _find_atlases(names: Sequence[str]) -> list[_Found]:
-    """List the files that are named, and those in the folders and tar files that are.
+    """List the atlases that are named, and those in the folders and tar files that are named.
 
     Raises:
         AtlasError: a folder cannot be read, or one or a tar file holds no atlas.
@@ -153,7 +151,7 @@ def _find_atlases(names: Sequence[str]) -> list[_Found]:
 
 
 def _in_folder(folder: Path) -> Iterator[_Found]:
-    """Find the atlases in a folder, and in the folders and tar files in it, by name; not what is hidden."""
+    """Find the atlases in a folder and in the folders and tar files below it, by name; hidden ones are left out."""
     from ..formats.atlas import SUFFIX, read_atlas
 
     def refuse(error: OSError) -> NoReturn:
@@ -177,9 +175,10 @@ def _is_tar(name: str) -> bool:
 
 
 def _in_tar(path: Path, below: tuple[str, ...]) -> Iterator[_Found]:
-    """Find the atlases in a tar file; of members of one name the last counts, and a damage is one that cannot be read.
+    """Find the atlases in a tar file. Of members of the same name the last counts, as when it is unpacked.
 
-    A member may have any name, so what leads upwards in it is left out of `below`.
+    Where the file is damaged, one more is found, whose `read` raises. A member may have any name: `..` and the like are
+    left out of `below`.
     """
     from ..formats.atlas import SUFFIX
     from ..inputs.tar_shards import members_of
@@ -221,18 +220,17 @@ def _refuse(message: str) -> NoReturn:
     raise AtlasError(message)
 
 
-def _outputs(atlases: Sequence[_Found]) -> list[Path]:
-    """Give each atlas the path of what shows it, from --out and without a suffix: no two the same, none outside it."""
+def _names(atlases: Sequence[_Found]) -> list[tuple[str, str]]:
+    """Return the folder below --out and the stem of what shows each atlas: no two the same, none outside of --out."""
     from ..formats.names import layer_parts, output_stems
 
     names = list(dict.fromkeys(name for each in atlases for name in each.below))
-    folders = dict(zip(names, layer_parts(names), strict=True))
+    parts = dict(zip(names, layer_parts(names), strict=True))
     together: dict[tuple[str, ...], list[int]] = {}
     for number, each in enumerate(atlases):
         together.setdefault(each.below, []).append(number)
-    paths = [Path(*(folders[name] for name in each.below)) for each in atlases]
+    stems = [""] * len(atlases)
     for numbers in together.values():
-        stems = output_stems([atlases[number].name for number in numbers])
-        for number, stem in zip(numbers, stems, strict=True):
-            paths[number] /= stem
-    return paths
+        for number, stem in zip(numbers, output_stems([atlases[number].name for number in numbers]), strict=True):
+            stems[number] = stem
+    return [("/".join(parts[name] for name in each.below), stem) for each, stem in zip(atlases, stems, strict=True)]

@@ -8,20 +8,28 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_command
-from .exit_codes import DONE
-from .terminal import everything_is_loaded, print_json, print_table
+from .arguments import add_device, add_json
+from .parser import CommandParser, add_command
+from .terminal import DONE, everything_is_loaded, print_json, print_table
 
 if TYPE_CHECKING:
     from ..diagnostics.stopwatch import Row
 
 
 def add(commands: Any) -> None:
-    """Declare the command."""
-    parser = add_command(commands, "bench", run, "measure on this machine how fast it draws and writes, in about 20 s")
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|mps", help="where maps lie and are drawn")
-    parser.add_argument("--threads", metavar="N", help="workers on the CPU (default: one a core)")
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables, times in s")
+    """Add the command."""
+    add_command(
+        commands, "bench", run, "measure in 20 s how fast this machine draws and writes",
+        declare=_declare,
+        usage="[options]",
+        examples=["cnnviz bench", "cnnviz bench --device cpu --threads 1 --json"],
+    )  # fmt: skip
+
+
+def _declare(parser: CommandParser) -> None:
+    add_device(parser)
+    parser.add("running", "--threads", metavar="N", text="workers on the CPU (default: one a core)")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -44,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _lines(row: Row) -> list[list[str]]:
-    """Write a row in as many lines as it has ratios."""
+    """Return a row as lines of a table, one for each of its ratios."""
     rate = f"{row.rate:.2f} {row.unit}/s" if row.rate < 100 else f"{row.rate:,.0f} {row.unit}/s"
     median = f"{row.seconds * 1e3:.3g} ms" if row.seconds < 1 else f"{row.seconds:.3g} s"
     first, *more = (_ratio(row.seconds, seconds, name) for name, seconds in row.beside.items())
@@ -52,5 +60,5 @@ def _lines(row: Row) -> list[list[str]]:
 
 
 def _ratio(ours: float, other: float, name: str) -> str:
-    """Say a ratio of two times so that it is a number above 1."""
+    """Return the ratio of two times in words, as a number above 1."""
     return f"{other / ours:.3g} x faster than {name}" if ours < other else f"{ours / other:.3g} x the time of {name}"

@@ -1,30 +1,34 @@
-"""`cnnviz compare`: two pictures through one model, or one through two; prints the path of each file it wrote."""
+"""`cnnviz compare`: two images through one model, or one through two; prints the path of each file."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import LayerNotFoundError, OptionError, ShapeError
 from ..kernels import backends
 from ..options.drawing import SINGLE_SHEETS, RenderOptions
 from ..options.reading import AxesOptions, PreprocessOptions
 from .arguments import (
-    MODEL_HELP,
-    add_command,
+    add_layers,
     add_max_pixels,
+    add_model,
     add_options,
     add_output,
     add_weights,
+    drawing_options,
     options_of,
     output_folder,
 )
-from .exit_codes import DONE
-from .terminal import complain, print_json
+from .parser import CommandParser, add_command
+from .terminal import DONE, complain, print_json
+
+if TYPE_CHECKING:
+    from ..pipeline import LayerInput
 
 
 class _Model(NamedTuple):
-    """What load_model makes a model of."""
+    """What `load_model` is called with."""
 
     spec: str
     weights: str | None
@@ -32,39 +36,49 @@ class _Model(NamedTuple):
 
 
 class _Side(NamedTuple):
-    """One of the two: what tells it from the other, the stem of its picture, and its maps as look_at gives them."""
+    """One of the two sides: what tells it from the other, the stem of its image, and its layers by name."""
 
     name: str
     stem: str
-    layers: dict[str, tuple[Any, Any]]
+    layers: dict[str, LayerInput]
 
 
 def add(commands: Any) -> None:
-    """Declare the command."""
-    parser = add_command(
-        commands, "compare", run, "draw layers of two pictures, models or checkpoints side by side, and what differs"
-    )
-    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
-    parser.add_argument("images", metavar="IMAGE", nargs="+", help="one picture for two models, or two for one model")
-    parser.add_argument("--layer", metavar="L", nargs="+", action="extend", required=True, help="as for render")
+    """Add the command."""
+    add_command(
+        commands, "compare", run, "draw layers of two images or models side by side, and what differs",
+        declare=_declare,
+        usage="MODEL IMAGE [IMAGE] --layer L... --out DIR [options]",
+        examples=[
+            "cnnviz compare resnet50 cat.jpg dog.jpg --layer layer4 --out sheets/",
+            "cnnviz compare resnet50 cat.jpg --against resnet101 --layer layer4 --out out/",
+            "cnnviz compare net.py:make cat.jpg --against-weights b.pth --layer 3 --out d/",
+        ],
+    )  # fmt: skip
+
+
+def _declare(parser: CommandParser) -> None:
+    add_model(parser)
+    parser.add("job", "images", metavar="IMAGE", nargs="+", text="one image for two models, or two for one model")
+    add_layers(parser)
+    add_output(parser, "DIR/LAYER/A_B_compare.png and DIR/LAYER/A_B_difference.png")
     add_weights(parser)
-    second = parser.add_argument_group("second model (what is not given is as for the first)")
-    second.add_argument("--against", metavar="MODEL2", help="the model to compare with")
-    second.add_argument("--against-weights", metavar="W2", help="its weights")
-    second.add_argument("--against-seed", type=int, metavar="N", help="of its random weights")
-    add_output(parser)
+    parser.add("second", "--against", metavar="MODEL2", text="the model to compare with")
+    parser.add("second", "--against-weights", metavar="W2", text="its weights")
+    parser.add("second", "--against-seed", type=int, metavar="N", text="of its random weights")
+    add_options(parser, RenderOptions, without=SINGLE_SHEETS)
+    parser.add(
+        "range", "--diverging", metavar="NAME", default="coolwarm",
+        text="colormap of the difference (default coolwarm)",
+    )  # fmt: skip
+    add_options(parser, PreprocessOptions)
+    add_options(parser, AxesOptions)
     add_max_pixels(parser)
-    parser.add_argument(
-        "--diverging", metavar="NAME", default="coolwarm", help="colormap of the difference (default coolwarm)"
-    )
-    add_options(parser, "preprocessing (default: what the weights say)", PreprocessOptions)
-    add_options(parser, "reading", AxesOptions)
-    add_options(parser, "drawing", RenderOptions, without=SINGLE_SHEETS)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare the layers."""
-    options = options_of(arguments, RenderOptions)
+    options = drawing_options(arguments)
     axes = options_of(arguments, AxesOptions)
     preprocess = options_of(arguments, PreprocessOptions)
     models, images = _what_differs(arguments)
@@ -72,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     backends.compile_ahead(options.backend)
 
-    from ..formats.names import layer_parts
+    from ..formats.names import layer_parts, output_path
     from ..runtime.files import make_folder
     from ..sheets.comparison import compare
 
@@ -80,18 +94,19 @@ def run(arguments: argparse.Namespace) -> int:
     _check_layers(a, b)
     stem = a.stem if a.stem == b.stem else f"{a.stem}_{b.stem}"
     found = []
-    for part, (layer, (maps, provenance)) in zip(layer_parts(list(a.layers)), a.layers.items(), strict=True):
-        other, other_source = b.layers[layer]
+    for part, (layer, first) in zip(layer_parts(list(a.layers)), a.layers.items(), strict=True):
+        second = b.layers[layer]
         comparison = compare(
-            maps,
-            other,
-            provenance_a=provenance,
-            provenance_b=other_source,
+            first.maps,
+            second.maps,
+            provenance_a=first.provenance,
+            provenance_b=second.provenance,
             diverging=arguments.diverging,
             **vars(options),
         )
-        make_folder(folder / part)
-        pair, difference = comparison.save(folder / part / f"{stem}.{arguments.format}")
+        path = folder / output_path(part, stem, f".{arguments.format}")
+        make_folder(path.parent)
+        pair, difference = comparison.save(path)
         found.append({"layer": layer, "compare": str(pair), "difference": str(difference), **comparison.manifest})
         if not arguments.json:
             print(pair, difference, sep="\n", flush=True)
@@ -103,15 +118,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _what_differs(arguments: argparse.Namespace) -> tuple[list[_Model], list[str]]:
-    """Return the models and the pictures: one of the one, two of the other."""
+    """Return the models and the images: two models and one image, or one model and two images."""
     first = _Model(arguments.model, arguments.weights, arguments.seed)
     against = {"spec": arguments.against, "weights": arguments.against_weights, "seed": arguments.against_seed}
     second = first._replace(**{name: given for name, given in against.items() if given is not None})
     models, images = list(dict.fromkeys((first, second))), list(dict.fromkeys(arguments.images))
     if len(models) * len(images) != 2:
-        ways = "two pictures, or one picture and --against, --against-weights or --against-seed"
+        ways = "two images, or one image and --against, --against-weights or --against-seed"
         raise OptionError(
-            f"what is compared must be two pictures or two models, got {len(images)} and {len(models)}. Give {ways}."
+            f"what is compared must be two images or two models, got {len(images)} and {len(models)}. Give {ways}."
         )
     return models, images
 
@@ -123,24 +138,24 @@ def _sides(
     axes: AxesOptions,
     preprocess: PreprocessOptions,
 ) -> list[_Side]:
-    """Run each picture through each model, which makes two runs."""
+    """Run each image through each model: two passes in all."""
     from ..models.load import load_model
     from ..pipeline import Drawing, look_at, name_images
 
     drawing = Drawing(RenderOptions(), axes)
-    pictures = name_images(images)
-    if len(pictures) != len(images):
-        raise OptionError(f"each IMAGE must be one picture, got {len(pictures)} from {len(images)}. Name single files.")
+    named = name_images(images)
+    if len(named) != len(images):
+        raise OptionError(f"each IMAGE must be one image, got {len(named)} from {len(images)}. Name single files.")
     sides = []
     for spec, weights, seed in models:
         model = load_model(spec, weights=weights, seed=seed, device=arguments.device, preprocess=preprocess)
-        for picture in pictures:
-            name = picture.name if len(pictures) > 1 else f"{model.spec} ({model.weights})"
+        for image in named:
+            name = image.name if len(named) > 1 else f"{model.spec} ({model.weights})"
             try:
-                seen = look_at(model, picture, arguments.layer, arguments.max_pixels, drawing)
+                found = look_at(model, image, arguments.layer, arguments.max_pixels, drawing)
             except LayerNotFoundError as error:
                 raise LayerNotFoundError(f"{name}: {error}" if len(models) > 1 else str(error)) from error
-            sides.append(_Side(name, picture.stem, {layer.name: (layer.maps, layer.provenance) for layer in seen}))
+            sides.append(_Side(name, image.stem, {layer.name: layer for layer in found}))
     return sides
 
 
@@ -153,8 +168,8 @@ def _check_layers(a: _Side, b: _Side) -> None:
                     f"layer {layer!r} must be in both, got it from {have.name} but not from {lack.name}. "
                     f"Name layers that both have."
                 )
-    for layer, (maps, _) in a.layers.items():
-        shapes = tuple(maps.shape), tuple(b.layers[layer][0].shape)
+    for layer, first in a.layers.items():
+        shapes = tuple(first.maps.shape), tuple(b.layers[layer].maps.shape)
         if shapes[0] != shapes[1]:
             raise ShapeError(
                 f"layer {layer!r} must have the same shape in both, got {shapes[0]} from {a.name} "

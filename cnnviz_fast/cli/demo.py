@@ -1,4 +1,4 @@
-"""`cnnviz demo`: the main job with nothing to prepare, offline too."""
+"""`cnnviz demo`: what `cnnviz render` does, for an image and a model that need no preparation, offline too."""
 
 from __future__ import annotations
 
@@ -9,28 +9,38 @@ from ..errors import ModelError
 from ..kernels import backends
 from ..options.drawing import RenderOptions
 from ..options.reading import MAX_PIXELS
-from .arguments import add_command, add_options, add_output, add_overlay, options_of, output_folder, overlay_of
+from .arguments import add_layers, add_options, add_output, add_overlay, drawing_options, output_folder, overlay_of
+from .parser import CommandParser, add_command
 from .render import draw
+from .results import files_of
 from .terminal import complain
 
 LAYERS = ("conv1", "layer1", "layer2", "layer3", "layer4")
 
 
 def add(commands: Any) -> None:
-    """Declare the command."""
-    parser = add_command(
-        commands, "demo", run, "draw the test chart's way through ResNet-50; needs nothing, offline too"
-    )
-    parser.add_argument("--layer", metavar="L", nargs="+", default=list(LAYERS), help="as for render")
-    add_output(parser, out="cnnviz_demo")
+    """Add the command."""
+    add_command(
+        commands, "demo", run, "draw a test chart's way through ResNet-50; works offline",
+        declare=_declare,
+        usage="[options]",
+        examples=["cnnviz demo", "cnnviz demo --layer layer4 --tile 56 --out demo/", "cnnviz demo --overlay"],
+    )  # fmt: skip
+
+
+def _declare(parser: CommandParser) -> None:
+    add_layers(parser, LAYERS)
+    add_output(parser, "DIR/LAYER/chart.png", out="cnnviz_demo")
+    add_options(parser, RenderOptions)
     add_overlay(parser)
-    add_options(parser, "drawing", RenderOptions)
+    parser.set_defaults(max_pixels=MAX_PIXELS)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw the layers of the test chart."""
-    options = options_of(arguments, RenderOptions)
-    backdrop = overlay_of(arguments, MAX_PIXELS)
+    files = files_of(arguments)
+    options = drawing_options(arguments)
+    backdrop = overlay_of(arguments, arguments.max_pixels)
     folder = output_folder(arguments)
 
     backends.compile_ahead(options.backend)
@@ -45,4 +55,4 @@ def run(arguments: argparse.Namespace) -> int:
         model = load_model("resnet50", weights="none", seed=0, device=arguments.device)
     complain(f"resnet50 with weights: {model.weights}")
     chart = NamedImage(draw_chart(), "test chart", "chart")
-    return draw(arguments, model, [chart], folder, Drawing(options, backdrop=backdrop), MAX_PIXELS)
+    return draw(arguments, files, model, [chart], folder, Drawing(options, backdrop=backdrop))

@@ -5,19 +5,22 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .arguments import add_command
-from .exit_codes import DONE
-from .terminal import print_json, print_table
+from .arguments import add_json
+from .parser import add_command
+from .terminal import DONE, print_json, print_table
 
 
 def add(commands: Any) -> None:
-    """Declare the command."""
-    parser = add_command(commands, "doctor", run, "say which backends and encoders are active, and why another is not")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    """Add the command."""
+    add_command(
+        commands, "doctor", run, "show which backends and encoders work here, and why others do not",
+        declare=add_json,
+        usage="[--json]",
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Say what was found."""
+    """Print what was found."""
     from ..diagnostics.installation import examine
 
     findings = examine()

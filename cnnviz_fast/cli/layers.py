@@ -1,4 +1,4 @@
-"""`cnnviz layers`: what can be looked at, with shapes; no weights, no real compute."""
+"""`cnnviz layers`: the layers that can be drawn, with their shapes; no weights are loaded, nothing is computed."""
 
 from __future__ import annotations
 
@@ -8,18 +8,26 @@ from typing import Any
 
 from ..errors import CaptureError
 from ..options.reading import PreprocessOptions
-from .arguments import MODEL_HELP, add_command
-from .exit_codes import DONE
-from .terminal import print_json, print_table
+from .arguments import add_json, add_model
+from .parser import CommandParser, add_command
+from .terminal import DONE, print_json, print_table
 
 
 def add(commands: Any) -> None:
-    """Declare the command."""
-    parser = add_command(commands, "layers", run, "list the layers that can be looked at, with their shapes")
-    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
-    parser.add_argument("--match", metavar="PATTERN", help="only layers that this pattern names, such as type:Conv2d")
-    parser.add_argument("--size", metavar="PX", help="input, N or HxW px (default: the model's own)")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    """Add the command."""
+    add_command(
+        commands, "layers", run, "list the layers that can be drawn, with their shapes",
+        declare=_declare,
+        usage="MODEL [options]",
+        examples=["cnnviz layers resnet50", "cnnviz layers resnet50 --match type:Conv2d --size 384"],
+    )  # fmt: skip
+
+
+def _declare(parser: CommandParser) -> None:
+    add_model(parser)
+    parser.add("job", "--match", metavar="PATTERN", text="only layers that match, such as type:Conv2d; as for --layer")
+    parser.add("reading", "--size", metavar="PX", text="size of the input, N or HxW px (default: the model's own)")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,6 +1,6 @@
-"""The command line: argv -> a command -> an exit code. What each command takes and does stands in `commands`.
+"""The command line: argv -> a command -> an exit code. Each command is a module beside this one.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some inputs failed and the rest are done.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some inputs failed and the rest are done, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..errors import AtlasError, CnnvizError, ImageError, InputError
-from . import bench, compare, demo, doctor, layers, render, weights
-from .exit_codes import DONE as DONE
-from .exit_codes import FAILED, INTERRUPTED, USAGE
-from .exit_codes import PARTLY as PARTLY
-from .terminal import complain
+from . import atlas, bench, compare, demo, doctor, layers, render, run, weights
+from .parser import CommandParser
+from .terminal import DONE as DONE
+from .terminal import FAILED, INTERRUPTED, USAGE, complain
+from .terminal import PARTLY as PARTLY
 
-COMMANDS = (layers, render, compare, weights, demo, doctor, bench)
+COMMANDS = (render, run, atlas, compare, layers, weights, demo, doctor, bench)
+"""The modules of the commands, the most used first."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(error)
         return USAGE if isinstance(error, InputError) and not isinstance(error, (ImageError, AtlasError)) else FAILED
     except BrokenPipeError:
-        # Whoever read the output has seen enough. Python would complain again when it flushes stdout at exit.
+        # Whoever reads stdout has seen enough. Python would complain again when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except KeyboardInterrupt:
@@ -65,7 +66,7 @@ def _collector_paused(for_good: bool) -> Iterator[None]:
     that goes on for long calls `everything_is_loaded`.
 
     Args:
-        for_good: whether the process ends behind this. Python would walk through all of it once more, for 3 s.
+        for_good: whether the process ends after this. Python would walk through all of it once more, for 3 s.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -84,14 +85,16 @@ def _parser() -> argparse.ArgumentParser:
         prog="cnnviz", description="Draw every channel of any layer of a convolutional network.", allow_abbrev=False
     )
     parser.add_argument("--version", action=_Version)
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(
+        title="commands, each with a --help", required=True, metavar="COMMAND", parser_class=CommandParser
+    )
     for command in COMMANDS:
         command.add(commands)
     return parser
 
 
 class _Version(argparse.Action):
-    """Look the version up only when it is asked for."""
+    """The option --version, which looks the version up only when it is asked for."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, **_: Any) -> None:
         super().__init__(option_strings, dest, nargs=0, help="print the version")

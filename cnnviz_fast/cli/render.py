@@ -1,8 +1,11 @@
-"""`cnnviz render`: the main job; prints the path of each file it wrote."""
+"""`cnnviz render`: sheets of layers for images that are named one by one; prints the path of each file."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,73 +14,63 @@ from ..errors import CaptureError, ImageError, OptionError
 from ..kernels import backends
 from ..options.drawing import RenderOptions
 from ..options.reading import AxesOptions, PreprocessOptions
-from ..options.runs import RunOptions
-from . import atlas
-from . import run as many
 from .arguments import (
-    MODEL_HELP,
-    add_command,
+    add_layers,
     add_max_pixels,
+    add_model,
     add_options,
     add_output,
     add_overlay,
+    add_tiles,
     add_weights,
+    drawing_options,
     options_of,
     output_folder,
     overlay_of,
 )
-from .results import Said, ways_of
+from .parser import CommandParser, add_command
+from .results import Results, files_of
 from .terminal import everything_is_loaded
 
 if TYPE_CHECKING:
     from ..models.loaded import LoadedModel
     from ..pipeline import Drawing, NamedImage
+    from .results import SheetFiles, TileFiles
 
 
 def add(commands: Any) -> None:
-    """Declare the command."""
-    parser = add_command(commands, "render", run, "draw sheets of layers for pictures; prints the path of each file")
-    model = parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
-    images = parser.add_argument(
-        "images", metavar="IMAGE", nargs="+",
-        help="files; or for any number of pictures folders, globs, lists (.txt, .lst, - for stdin), .tar or .parquet",
+    """Add the command."""
+    add_command(
+        commands, "render", run, "draw sheets of layers for images; prints the path of each file",
+        declare=_declare,
+        usage="MODEL IMAGE... --layer L... --out DIR [options]",
+        examples=[
+            "cnnviz render resnet50 cat.jpg --layer layer4 --out sheets/",
+            "cnnviz render resnet50 cat.jpg --layer layer1 --topk 12 --label --out sheets/",
+            "cnnviz render net.py:make cat.jpg --layer type:Conv2d --each --out tiles/",
+        ],
     )  # fmt: skip
-    layer = parser.add_argument(
-        "--layer", metavar="L", nargs="+", action="extend", required=True,
-        help="names, wildcards, type:Conv2d, type:Conv2d#0,6 for some of them, numbers from `cnnviz layers`, or name:2 "
-        "for the third call",
-    )  # fmt: skip
-    atlas.add_from_atlas(parser, instead_of=(model, images, layer))
+
+
+def _declare(parser: CommandParser) -> None:
+    add_model(parser)
+    parser.add("job", "images", metavar="IMAGE", nargs="+", text="image files; folders, lists and tars: see cnnviz run")
+    add_layers(parser)
+    add_output(parser, "DIR/LAYER/IMAGE.png")
     add_weights(parser)
-    add_output(parser)
-    _add_single_files(parser)
-    add_max_pixels(parser)
+    add_tiles(parser)
+    add_options(parser, RenderOptions)
     add_overlay(parser)
-    add_options(parser, "preprocessing (default: what the weights say)", PreprocessOptions)
-    add_options(parser, "reading", AxesOptions)
-    add_options(parser, "drawing", RenderOptions)
-    add_options(parser, "any number of pictures", RunOptions)
-
-
-def _add_single_files(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("single files")
-    group.add_argument("--each", action="store_true", help="a file for each tile, in a folder for each layer")
-    group.add_argument(
-        "--name", metavar="PATTERN", help="of each file, with {channel} and {suffix} (default {channel}.FORMAT)"
-    )
-    group.add_argument("--suffix", metavar="TEXT", default="", help="what stands for {suffix} in it")
+    add_options(parser, PreprocessOptions)
+    add_options(parser, AxesOptions)
+    add_max_pixels(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Draw the layers of the pictures."""
-    if not arguments.each and (arguments.name or arguments.suffix):
-        raise OptionError("name and suffix go with each: sheets are named after picture and layer.")
-    _check_format(arguments)
-    if arguments.from_atlas is not None:
-        return atlas.draw_atlases(arguments)
-    if many.is_run(arguments):
-        return many.run_over(arguments)
-    options = options_of(arguments, RenderOptions)
+    """Draw the layers of the images."""
+    _refuse_sets(arguments)
+    files = files_of(arguments)
+    options = drawing_options(arguments)
     axes = options_of(arguments, AxesOptions)
     preprocess = options_of(arguments, PreprocessOptions)
     backdrop = overlay_of(arguments, arguments.max_pixels)
@@ -92,63 +85,71 @@ def run(arguments: argparse.Namespace) -> int:
     model = load_model(
         arguments.model, weights=arguments.weights, seed=arguments.seed, device=arguments.device, preprocess=preprocess
     )
-    return draw(arguments, model, images, folder, Drawing(options, axes, backdrop), arguments.max_pixels)
-
-
-def _check_format(arguments: argparse.Namespace) -> None:
-    """Refuse a name of single files that ends otherwise than --format says."""
-    from ..formats.picture import format_of
-
-    if arguments.name and arguments.format != "png":
-        wanted, named = format_of(Path(f"x.{arguments.format}")), format_of(Path(arguments.name))
-        if wanted != named:
-            raise OptionError(
-                f"name must end as format {arguments.format!r} does, got {arguments.name!r}. Leave format out."
-            )
+    return draw(arguments, files, model, images, folder, Drawing(options, axes, backdrop))
 
 
 def draw(
     arguments: argparse.Namespace,
+    files: SheetFiles | TileFiles,
     model: LoadedModel,
     images: Sequence[NamedImage],
     folder: Path,
     drawing: Drawing,
-    max_pixels: int,
 ) -> int:
     """Draw every image; one that cannot be read or run does not stop the others.
 
     Args:
-        arguments: of the command: layer, format, json, debug.
-        model: the record of load_model.
-        images: of name_images.
+        arguments: of the command: layer, json, debug, max_pixels.
+        files: which files to write.
+        model: to run.
+        images: to draw.
         folder: where files go.
         drawing: how to draw.
-        max_pixels: largest image to read, in px.
 
     Returns:
         The exit code.
     """
-    from ..formats.names import layer_parts
     from ..pipeline import look_at, plan_layers
-    from ..runtime.files import make_folder
     from ..runtime.progress import with_bar
 
-    plan, write = ways_of(arguments)
     if drawing.options.backend in ("auto", "numba"):
         backends.missing("numba")  # loads it
     everything_is_loaded()
-    said = Said(arguments.json, "images")
+    results = Results(arguments.json, "images")
     for image in with_bar(images, "image"):
         try:
-            plans = plan_layers(look_at(model, image, arguments.layer, max_pixels, drawing), plan)
+            planned = plan_layers(look_at(model, image, arguments.layer, arguments.max_pixels, drawing), files.plan)
         except (ImageError, CaptureError) as error:
             if arguments.debug:
                 raise
-            said.failed({"image": image.name}, error)
+            results.fail({"image": image.name}, error)
             continue
-        for layer, part in zip(list(plans), layer_parts(list(plans)), strict=True):
-            planned = plans.pop(layer)
-            make_folder(folder / part)
-            paths = write(planned, folder / part / image.stem)
-            said.written({"image": image.name, "layer": layer}, paths, planned)
-    return said.all(len(images))
+        for layer in planned:
+            paths = files.write(layer.plan, folder, layer.folder, image.stem)
+            results.add({"image": image.name, "layer": layer.name}, paths, layer.plan)
+    return results.finish(len(images))
+
+
+def _refuse_sets(arguments: argparse.Namespace) -> None:
+    """Refuse what stands for any number of images, and show the command for it."""
+    for image in arguments.images:
+        if kind := _kind_of_set(image):
+            command = ["cnnviz", "run", arguments.model, image, "--layer", *arguments.layer, "--out", arguments.out]
+            raise OptionError(f"{image!r} is {kind}. Draw data sets with: {shlex.join(command)}")
+
+
+def _kind_of_set(image: str) -> str | None:
+    """Return what an argument is that stands for any number of images; None for one image."""
+    if image == "-":
+        return "a list on standard input"
+    if os.path.isdir(image):
+        return "a folder of images"
+    if not os.path.isfile(image):
+        return "a pattern for images" if re.search(r"[*?[]", image) else None
+    from ..inputs.sources import LISTS, SETS
+
+    ending = image.lower()
+    if not ending.endswith(SETS):
+        return None
+    kind = "list" if ending.endswith(LISTS) else "table" if ending.endswith(".parquet") else "tar file"
+    return f"a {kind} of images"

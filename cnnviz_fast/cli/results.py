@@ -1,97 +1,159 @@
-"""What commands that draw maps share: how sheets or single files are planned and written, and what is said of them."""
+"""What commands that draw maps share: which files show a layer of an image, and what is printed of them."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .exit_codes import DONE, FAILED, PARTLY
-from .terminal import complain, print_json, tell
+from ..errors import OptionError
+from ..formats.names import output_path
+from .terminal import DONE, FAILED, PARTLY, complain, print_json, print_lines
 
 if TYPE_CHECKING:
     from ..sheets.plan import Plan
 
-    Write = Callable[[Plan, Path], list[Path]]
 
+@dataclass(frozen=True)
+class SheetFiles:
+    """A sheet for each layer: OUT/LAYER/IMAGE.png."""
 
-def ways_of(arguments: argparse.Namespace) -> tuple[Callable[..., Plan], Write]:
-    """Return what plans and what writes: a sheet, or a folder of single files.
+    format: str
 
-    Planning also checks names and formats, so that they are refused before the first file is written.
-    """
-    from ..formats.picture import check_size
-    from ..sheets.plan import plan_sheet
-    from ..sheets.render import write_sheet
-    from ..sheets.tiles import plan_tiles, tile_names, write_tiles
+    def plan(self, *given: Any, **known: Any) -> Plan:
+        """Plan a sheet as `plan_sheet` does, and refuse one that the format cannot hold."""
+        from ..formats.picture import check_size
+        from ..sheets.plan import plan_sheet
 
-    name = getattr(arguments, "name", None) or f"{{channel}}.{arguments.format}"
-
-    def tile_paths(plan: Plan, folder: Path) -> list[Path]:
-        return [folder / file for file in tile_names(plan, name, arguments.suffix)]
-
-    def checked_tiles(*given: Any, **known: Any) -> Plan:
-        plan = plan_tiles(*given, **known)
-        check_size(tile_paths(plan, Path())[0], plan.grid.tile_h, plan.grid.tile_w)
-        return plan
-
-    def checked_sheet(*given: Any, **known: Any) -> Plan:
         plan = plan_sheet(*given, **known)
-        check_size(Path(f"sheet.{arguments.format}"), plan.grid.height, plan.grid.width)
+        check_size(Path(f"sheet.{self.format}"), plan.grid.height, plan.grid.width)
         return plan
 
-    if getattr(arguments, "each", False):
-        return checked_tiles, lambda plan, path: write_tiles(plan, tile_paths(plan, path))
-    return checked_sheet, lambda plan, path: [write_sheet(plan, path.with_name(f"{path.name}.{arguments.format}"))]
+    def write(self, plan: Plan, out: Path, layer: str, image: str) -> list[Path]:
+        """Write the sheet.
+
+        Args:
+            plan: of the sheet.
+            out: folder of all outputs.
+            layer: folder of the layer.
+            image: stem of the image.
+
+        Returns:
+            Its path.
+        """
+        from ..runtime.files import make_folder
+        from ..sheets.render import write_sheet
+
+        path = out / output_path(layer, image, f".{self.format}")
+        make_folder(path.parent)
+        return [write_sheet(plan, path)]
 
 
-class Said:
-    """What is said of a run: paths at once on stdout, or everything at the end as JSON.
+@dataclass(frozen=True)
+class TileFiles:
+    """A file for each tile: OUT/LAYER/tiles/IMAGE/CHANNEL.png.
+
+    name: pattern of the file names; see save_tiles.
+    suffix: what stands for {suffix} in it.
+    """
+
+    name: str
+    suffix: str
+
+    def plan(self, *given: Any, **known: Any) -> Plan:
+        """Plan tiles as `plan_tiles` does, and refuse names and sizes that files cannot have."""
+        from ..formats.picture import check_size
+        from ..sheets.tiles import plan_tiles, tile_names
+
+        plan = plan_tiles(*given, **known)
+        check_size(Path(tile_names(plan, self.name, self.suffix)[0]), plan.grid.tile_h, plan.grid.tile_w)
+        return plan
+
+    def write(self, plan: Plan, out: Path, layer: str, image: str) -> list[Path]:
+        """Write the tiles and their manifest.
+
+        Args:
+            plan: of the tiles.
+            out: folder of all outputs.
+            layer: folder of the layer.
+            image: stem of the image.
+
+        Returns:
+            The path of each tile.
+        """
+        from ..sheets.tiles import tile_names, write_tiles
+
+        folder = out / output_path(layer, image, "", kind="tiles")
+        return write_tiles(plan, [folder / name for name in tile_names(plan, self.name, self.suffix)])
+
+
+def files_of(arguments: argparse.Namespace) -> SheetFiles | TileFiles:
+    """Return which files a command writes: with --each tiles, else sheets.
+
+    Raises:
+        OptionError: --name or --suffix stands without --each, or the name ends otherwise than --format says.
+    """
+    from ..formats.picture import format_of
+
+    given = vars(arguments)
+    name, suffix = given.get("name"), given.get("suffix", "")
+    if not given.get("each"):
+        if name or suffix:
+            raise OptionError("name and suffix go with each: sheets are named after layer and image.")
+        return SheetFiles(arguments.format)
+    if name and arguments.format != "png" and format_of(Path(f"x.{arguments.format}")) != format_of(Path(name)):
+        raise OptionError(f"name must end as format {arguments.format!r} does, got {name!r}. Leave format out.")
+    return TileFiles(name or f"{{channel}}.{arguments.format}", suffix)
+
+
+class Results:
+    """What came of each input: paths are printed at once, or with JSON everything at the end.
 
     as_json: which of the two.
-    inputs: what goes in, such as "pictures".
+    inputs: what goes in: "images" or "atlases".
     """
 
     def __init__(self, as_json: bool, inputs: str) -> None:
         self.as_json = as_json
         self.inputs = inputs
-        self.files: list[dict[str, Any]] = []
-        self.failures: list[dict[str, Any]] = []
-        self.reports: list[dict[str, Any]] = []
+        self._files: list[dict[str, Any]] = []
+        self._failures: list[dict[str, Any]] = []
+        self._reports: list[dict[str, Any]] = []
 
-    def written(self, of: dict[str, Any], paths: Sequence[Path], plan: Plan) -> None:
-        """Say which files show one layer, and what was found in it where that is wanted.
+    def add(self, shown: dict[str, Any], paths: Sequence[Path], plan: Plan) -> None:
+        """Print the files that show one layer, and the report on it where one was asked for.
 
         Args:
-            of: what they show, such as {"image": "cat.png", "layer": "conv1"}.
+            shown: what they show, such as {"image": "cat.png", "layer": "conv1"}.
             paths: of the files.
             plan: of them.
         """
-        self.files += [{**of, "path": str(path)} for path in paths]
+        self._files += [{**shown, "path": str(path)} for path in paths]
         if not self.as_json:
             print(*paths, sep="\n", flush=True)
         if plan.report is None:
             return
         entries = plan.entries or ()
         strongest = {"strongest": [dataclasses.asdict(entry) for entry in entries]} if entries else {}
-        self.reports.append({**of, **dataclasses.asdict(plan.report), **strongest})
+        self._reports.append({**shown, **dataclasses.asdict(plan.report), **strongest})
         if not self.as_json:
             ranked = [f"{'strongest' if not place else '':<9}  {entry.line}" for place, entry in enumerate(entries)]
-            tell([f"{', '.join(filter(None, of.values()))}:", *plan.report.lines(), *ranked])
+            print_lines([f"{', '.join(filter(None, shown.values()))}:", *plan.report.lines(), *ranked])
 
-    def failed(self, of: dict[str, Any], error: Exception) -> None:
-        """Keep what is wrong with one input for the end."""
-        self.failures.append({**of, "reason": str(error)})
+    def fail(self, shown: dict[str, Any], error: Exception) -> None:
+        """Keep the reason why an input failed; it is printed at the end."""
+        self._failures.append({**shown, "reason": str(error)})
 
-    def all(self, count: int) -> int:
-        """Say the rest of `count` inputs, and return the exit code."""
+    def finish(self, count: int) -> int:
+        """Print the rest on `count` inputs, and return the exit code."""
         if self.as_json:
-            reports = {"reports": self.reports} if self.reports else {}
-            print_json({"files": self.files, "failed": self.failures, **reports})
-        for failure in self.failures:
+            reports = {"reports": self._reports} if self._reports else {}
+            print_json({"files": self._files, "failed": self._failures, **reports})
+        for failure in self._failures:
             complain(failure["reason"])
-        if self.failures and self.files:
-            complain(f"{len(self.failures)} of {count} {self.inputs} failed.")
-        return DONE if not self.failures else PARTLY if self.files else FAILED
+        if self._failures and self._files:
+            complain(f"{len(self._failures)} of {count} {self.inputs} failed.")
+        return DONE if not self._failures else PARTLY if self._files else FAILED

@@ -1,11 +1,10 @@
-"""`cnnviz render` over any number of pictures: prints the path of each file, and at the end a summary on stderr."""
+"""`cnnviz run`: any number of images; prints the path of each file, and at the end a summary on stderr."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,59 +13,88 @@ from ..kernels import backends
 from ..options.drawing import RenderOptions
 from ..options.reading import AxesOptions, PreprocessOptions
 from ..options.runs import RunOptions
-from .arguments import given_options, options_of, output_folder, overlay_of
-from .exit_codes import DONE, FAILED, PARTLY
-from .terminal import complain, everything_is_loaded, print_json, print_path, tell
+from .arguments import (
+    add_layers,
+    add_max_pixels,
+    add_model,
+    add_options,
+    add_output,
+    add_overlay,
+    add_weights,
+    given_options,
+    options_of,
+    output_folder,
+    overlay_of,
+)
+from .parser import CommandParser, add_command
+from .terminal import DONE, FAILED, PARTLY, complain, everything_is_loaded, print_json, print_lines, print_path
 
 if TYPE_CHECKING:
     from ..runs.spec import RunSummary
 
 _STAGES = ("decode", "forward", "render", "encode", "write")
+_SINGLE_FILES = "Here single files are: --save tiles"
 
 
-def is_run(arguments: argparse.Namespace) -> bool:
-    """Tell whether the arguments ask for a run: one of its options, or anything but files that are named one by one."""
-    return bool(given_options(arguments, RunOptions)) or any(map(_is_set, arguments.images))
+def add(commands: Any) -> None:
+    """Add the command."""
+    add_command(
+        commands, "run", run, "draw layers for any number of images; called again, goes on",
+        declare=_declare,
+        usage="MODEL SOURCE... --layer L... --out DIR [options]",
+        examples=[
+            "cnnviz run resnet50 photos/ --layer layer4 --out run/",
+            "cnnviz run resnet50 a.tar --layer layer4 --save atlases,statistics --out run/",
+            "cnnviz run resnet50 list.txt --layer layer4 --engine ray --out run/",
+        ],
+        instead=dict.fromkeys(("--each", "--name", "--suffix"), _SINGLE_FILES),
+    )  # fmt: skip
 
 
-def run_over(arguments: argparse.Namespace) -> int:
-    """Do the run.
+def _declare(parser: CommandParser) -> None:
+    add_model(parser)
+    parser.add(
+        "job", "images", metavar="SOURCE", nargs="+",
+        text="folders (with those in them), globs, lists (.txt, .lst, - for stdin), .tar, .parquet, image files",
+    )  # fmt: skip
+    add_layers(parser)
+    add_output(parser, "DIR/LAYER/IMAGE.png")
+    add_weights(parser)
+    add_options(parser, RunOptions)
+    add_options(parser, RenderOptions)
+    add_overlay(parser)
+    add_options(parser, PreprocessOptions)
+    add_options(parser, AxesOptions)
+    add_max_pixels(parser)
 
-    Args:
-        arguments: of `cnnviz render`.
 
-    Returns:
-        The exit code.
-    """
-    if arguments.name or arguments.suffix:
-        raise OptionError("name and suffix go with pictures that are named one by one. Leave them out.")
+def run(arguments: argparse.Namespace) -> int:
+    """Do the run, or what is left of it."""
     wanted = given_options(arguments, RunOptions)
-    if wanted.get("engine") == "ray" and arguments.device != "auto":
+    on_ray = wanted.get("engine") == "ray"
+    if on_ray and arguments.device != "auto":
         raise OptionError("device goes with engine 'local': Ray gives its actors the GPUs that the cluster has.")
-    checked = RunOptions(**wanted)
-    if arguments.each:
-        wanted["save"] = [*checked.save, "tiles"] if "save" in wanted else "tiles"
-    options_of(arguments, RenderOptions)
+    options_of(arguments, RunOptions)
+    options = options_of(arguments, RenderOptions)
     backdrop = overlay_of(arguments, arguments.max_pixels)
     folder = output_folder(arguments)
-    backends.compile_ahead(vars(arguments).get("backend", "auto"))
+    backends.compile_ahead(options.backend)
 
     from ..models.load import load_model
-    from ..runs.api import run
+    from ..runs.api import run as run_over
     from ..runs.ranks import ranks_in
 
-    place = ranks_in()
-    device = "cpu" if wanted.get("engine") == "ray" else place.device(arguments.device)
+    ranks = ranks_in()
     model = load_model(
         arguments.model,
         weights=arguments.weights,
         seed=arguments.seed,
-        device=device,
+        device="cpu" if on_ray else ranks.device(arguments.device),
         preprocess=options_of(arguments, PreprocessOptions),
     )
     everything_is_loaded()
     try:
-        summary = run(
+        summary = run_over(
             model,
             arguments.images,
             arguments.layer,
@@ -84,20 +112,11 @@ def run_over(arguments: argparse.Namespace) -> int:
         return PARTLY
     if arguments.json:
         print_json({name: _plain(value) for name, value in dataclasses.asdict(summary).items()})
-    tell(_lines(summary, place.file("failed", ".jsonl")))
+    print_lines(_lines(summary, ranks.file("failed", ".jsonl")))
     # torchrun ends all processes as soon as one returns anything but DONE.
     if not summary.failed or "TORCHELASTIC_RUN_ID" in os.environ:
         return DONE
     return PARTLY if summary.finished or summary.skipped else FAILED
-
-
-def _is_set(image: str) -> bool:
-    """Tell whether an argument stands for pictures rather than for one."""
-    if os.path.isfile(image):
-        from ..inputs.sources import SETS
-
-        return image.lower().endswith(SETS)
-    return image == "-" or os.path.isdir(image) or bool(re.search(r"[*?[]", image))
 
 
 def _plain(value: Any) -> Any:
@@ -105,8 +124,8 @@ def _plain(value: Any) -> Any:
 
 
 def _lines(summary: RunSummary, failed: str) -> list[str]:
-    """Word what a run has done, where its time went, and which file tells what failed."""
-    parts = [f"{summary.finished} pictures in {summary.seconds:.1f} s, {summary.rate:.1f} a second"]
+    """Return what a run has done, where its time went, and which file says what failed."""
+    parts = [f"{summary.finished} images in {summary.seconds:.1f} s, {summary.rate:.1f} a second"]
     if summary.skipped:
         parts.append(f"{summary.skipped} were done before")
     if summary.failed:

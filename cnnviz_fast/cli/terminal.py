@@ -1,4 +1,4 @@
-"""What is said on the terminal: one line of complaint, several of a report, a table, JSON."""
+"""What the command line prints: results on stdout, a path a line or JSON; progress, reports and errors on stderr."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+DONE, FAILED, USAGE, PARTLY = 0, 1, 2, 3  # PARTLY: some images failed, and the rest are done
+INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
+
 
 def complain(message: object) -> None:
-    """Say one line on stderr."""
+    """Print one line on stderr."""
     print(f"cnnviz: {' '.join(str(message).split())}", file=sys.stderr)
 
 
-def tell(lines: Sequence[str]) -> None:
-    """Say several lines on stderr, beside a progress bar that may be there."""
+def print_lines(lines: Sequence[str]) -> None:
+    """Print several lines on stderr; a progress bar there steps aside."""
     from tqdm import tqdm
 
     tqdm.write("\n".join(lines), file=sys.stderr)
@@ -45,6 +48,6 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def everything_is_loaded() -> None:
-    """Collect garbage again from here on, but none among what has been loaded; see `cli.main`."""
+    """Turn the garbage collector on again, but leave what has been loaded out of its walks; see `cli.main`."""
     gc.freeze()
     gc.enable()

@@ -1,4 +1,4 @@
-"""`cnnviz weights`: statistics, histograms and pictures of a model's parameters."""
+"""`cnnviz weights`: statistics of a model's parameters, and sheets of their histograms and kernels."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..kernels import backends
 from ..options.weights import KernelOptions
-from .arguments import MODEL_HELP, add_command, add_options, add_weights, options_of
-from .exit_codes import DONE
-from .terminal import everything_is_loaded, print_json, print_table
+from .arguments import add_json, add_model, add_options, add_weights, options_of
+from .parser import CommandParser, add_command
+from .terminal import DONE, everything_is_loaded, print_json, print_table
 
 if TYPE_CHECKING:
     from ..models.loaded import LoadedModel
@@ -22,22 +22,33 @@ HISTOGRAMS = "histograms"
 
 
 def add(commands: Any) -> None:
-    """Declare the command."""
-    parser = add_command(
-        commands, "weights", run, "print statistics of a model's parameters; draw their histograms and kernels"
-    )
-    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
-    parser.add_argument(
-        "--layer", metavar="L", nargs="+", action="extend", help="only parameters in these layers, named as for render"
-    )
+    """Add the command."""
+    add_command(
+        commands, "weights", run, "print statistics of a model's parameters; draw them",
+        declare=_declare,
+        usage="MODEL [options]",
+        examples=[
+            "cnnviz weights resnet50",
+            "cnnviz weights resnet50 --layer conv1 layer1 --out weights/",
+            "cnnviz weights net.py:make --weights tuned.pth --kernels norm --out weights/",
+        ],
+    )  # fmt: skip
+
+
+def _declare(parser: CommandParser) -> None:
+    add_model(parser)
+    parser.add(
+        "job", "--layer", metavar="L", nargs="+", action="extend",
+        text="only parameters of these layers, named as for render",
+    )  # fmt: skip
+    parser.add("job", "--out", metavar="DIR", text="files are DIR/PARAMETER.png (default: none are written)")
     add_weights(parser)
-    parser.add_argument("--out", metavar="DIR", help="folder to write pictures to (default: none are made)")
-    parser.add_argument("--json", action="store_true", help="print one JSON document, histograms included")
-    add_options(parser, "pictures", KernelOptions)
+    add_options(parser, KernelOptions)
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure the parameters, and draw them where there is a folder for it."""
+    """Measure the parameters, and draw them where a folder is given."""
     options = options_of(arguments, KernelOptions)
     folder = Path(arguments.out) if arguments.out else None
     if folder:
@@ -62,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.json:
         _print_statistics(infos)
     files = []
-    for name, path in _write_pictures(model, arguments.layer, infos, folder, options) if folder and infos else ():
+    for name, path in _write_sheets(model, arguments.layer, infos, folder, options) if folder and infos else ():
         files.append({"parameter": name, "path": str(path)})
         if not arguments.json:
             print(path, flush=True)
@@ -71,10 +82,10 @@ def run(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def _write_pictures(
+def _write_sheets(
     model: LoadedModel, layers: Sequence[str] | None, infos: list[ParameterInfo], folder: Path, options: KernelOptions
 ) -> Iterator[tuple[str | None, Path]]:
-    """Write all pictures; yield the parameter that each shows (None for the histograms of all) and its path."""
+    """Write all sheets; yield the parameter that each shows (None for the histograms of all) and its path."""
     from ..formats.names import layer_parts
     from ..provenance import Provenance
     from ..runtime.progress import with_bar
@@ -86,23 +97,20 @@ def _write_pictures(
     backends.missing("numba")  # loads it
     everything_is_loaded()
     provenance = Provenance(model.spec, model.weights)
-    yield (
-        None,
-        write_sheet(
-            plan_histograms(infos, provenance=provenance, threads=options.threads), folder / f"{HISTOGRAMS}.png"
-        ),
-    )
+    histograms = plan_histograms(infos, provenance=provenance, threads=options.threads)
+    yield None, write_sheet(histograms, folder / f"{HISTOGRAMS}.png")
     if options.kernels == "none":
         return
     drawn = [held for held in held_tensors(model, layers) if held.values.ndim >= 2 and held.values.numel()]
-    stems = layer_parts([HISTOGRAMS, *(held.name for held in drawn)])[1:]
-    for held, stem in zip(with_bar(drawn, "picture"), stems, strict=True):
+    # With a dot at its end, which no parameter's name has: a parameter called histograms gets digits.
+    stems = layer_parts([f"{HISTOGRAMS}.", *(held.name for held in drawn)])[1:]
+    for held, stem in zip(with_bar(drawn, "sheet"), stems, strict=True):
         plan = plan_kernels(kernels_of(held), options, name=held.name, provenance=provenance)
         yield held.name, write_kernels(plan, folder / f"{stem}.png")
 
 
 def _print_statistics(infos: Sequence[ParameterInfo]) -> None:
-    """Print a line for each parameter; a column for what is not finite only where there is some."""
+    """Print a line for each parameter; with columns of what is not finite only where anything is not."""
     odd = any(info.nan or info.inf for info in infos)
     header = ["name", "shape", "mean", "std", "min", "max", "zeros", *(["nan", "inf"] if odd else [])]
     rows = [

@@ -1,4 +1,8 @@
-"""Names of the files that come out: safe on any file system, and no two alike."""
+"""Names of output files: OUT/LAYER/IMAGE.png, safe on any file system, and no two alike.
+
+output_stems, layer_parts   IMAGE and LAYER
+output_path                 how they make a path
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 PART_BYTES = 96
-"""Longest part of a name, a picture's or a layer's: two with 25 bytes of digest each and _ leave 12 of 255 bytes."""
+"""Longest part of a name, in UTF-8: two of them, with 25 bytes of digest each and a _, fit into the 255 of a name."""
 
 # Controls, what turns the direction of writing, lone surrogates, what file systems refuse, and what shells expand.
 _UNSAFE = re.compile(
@@ -26,7 +30,7 @@ _UNSAFE = re.compile(
 )
 _SUFFIX = re.compile(r"(?<=.)\.[^.]*$", re.DOTALL)
 _DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\.|$)", re.IGNORECASE)
-_DIGITS = (0, 8, 16, 24)  # hexadecimal ones of SHA-256 behind a stem, one more step for each collision
+_DIGITS = (0, 8, 16, 24)  # hexadecimal digits of SHA-256 after a stem: a step further with each collision
 
 
 def safe_part(text: str) -> str:
@@ -49,28 +53,43 @@ def safe_part(text: str) -> str:
 
 
 def output_stems(keys: Sequence[str]) -> Sequence[str]:
-    """Give each picture the stem of its output files, whatever the order of the keys.
+    """Return the stem of each image's output files; it does not depend on the order of the keys.
 
     Args:
-        keys: of pictures, none twice. Read several times.
+        keys: of images, none twice. Read several times.
 
     Returns:
         Stems as safe_part makes them of a key's last part without its suffix. Those that are the same where case does
         not count all get - and 8 digits of their key's SHA-256, or more where that is not enough.
 
     Raises:
-        InputError: a key is there twice.
+        InputError: a key occurs twice.
     """
     return _distinct(keys, lambda key: safe_part(_SUFFIX.sub("", key[key.rfind("/") + 1 :])))
 
 
 def layer_parts(layers: Sequence[str]) -> Sequence[str]:
-    """Give each layer the part of a file name, or the name of a folder, as output_stems does for pictures."""
+    """Return the folder of each layer, as output_stems does for images: `layer1.0` is a name, not a suffix."""
     return _distinct(layers, safe_part)
 
 
+def output_path(layer: str, image: str, ending: str, kind: str = "") -> str:
+    """Return where an output of one layer of one image lies, below the folder of all outputs.
+
+    Args:
+        layer: folder of the layer; see layer_parts.
+        image: stem of the image; see output_stems.
+        ending: of the file, such as .png; "" for a folder.
+        kind: a folder between them, for what would have the same name otherwise: tiles, sum, ...
+
+    Returns:
+        LAYER/IMAGE.png, or with a kind LAYER/sum/IMAGE.safetensors or LAYER/tiles/IMAGE; with / on every system.
+    """
+    return "/".join(filter(None, (layer, kind, f"{image}{ending}")))
+
+
 def _distinct(keys: Sequence[str], part_of: Callable[[str], str]) -> Sequence[str]:
-    """Make parts of keys, and put digits of the keys' SHA-256 behind those that are the same, until none are."""
+    """Make parts of keys, and add digits of the keys' SHA-256 to those that are the same, until none are."""
     parts = Texts(map(part_of, keys))
     folded = np.fromiter(map(_folded, parts), np.uint64, len(keys))
     steps = np.zeros(len(keys), np.uint8)
@@ -87,25 +106,25 @@ def _distinct(keys: Sequence[str], part_of: Callable[[str], str]) -> Sequence[st
 
 
 def told_apart(part: str, key: str, digits: int) -> str:
-    """Put digits of a key's SHA-256 behind a part."""
+    """Add digits of a key's SHA-256 to a part."""
     if not digits:
         return part
     return f"{part}-{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:digits]}"
 
 
 def folded_stem(stem: str) -> str:
-    """Give what is the same for stems which a file system may take for one."""
+    """Return one form for all stems that a file system may take for the same."""
     # Upper case first: some systems compare by that, and of ı and i only it is the same.
     return stem.lower() if stem.isascii() else unicodedata.normalize("NFC", stem.upper().casefold())
 
 
 def _folded(stem: str) -> int:
-    """Give 64 bits of that."""
+    """Return 64 bits of a digest of the folded stem."""
     return int.from_bytes(hashlib.blake2b(folded_stem(stem).encode(), digest_size=8).digest(), "little")
 
 
 def _positions_of_repeats(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.intp]:
-    """Return where the values stand that stand in several places."""
+    """Return the positions of the values that occur more than once."""
     order = np.argsort(values, kind="stable")
     same = values[order][1:] == values[order][:-1]
     return order[np.concatenate([same, [False]]) | np.concatenate([[False], same])] if len(values) else order

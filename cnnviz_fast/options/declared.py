@@ -15,19 +15,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def option(default: Any, parse: Parser, description: str, metavar: str | None = None) -> Any:
+def option(default: Any, parse: Parser, description: str, metavar: str | None = None, group: str = "") -> Any:
     """Declare an option as a dataclass field.
 
     Args:
-        default: its value when left out. None is a state of its own; any other default is parsed like a given value.
+        default: its value when left out. None means "not given"; any other default is parsed like a given value.
         parse: checks a value and brings it into the form that the field holds.
-        description: its sentence, for docstrings and the help of the command line.
+        description: its sentence, for docstrings and the help of the command line: one line there, or a few.
         metavar: how the help shows its value.
+        group: which part of the help it belongs to: a key of `cli.parser.GROUPS`.
 
     Returns:
         The field.
     """
-    return dataclasses.field(default=default, metadata={"parse": parse, "description": description, "metavar": metavar})
+    facts = {"parse": parse, "description": description, "metavar": metavar, "group": group}
+    return dataclasses.field(default=default, metadata=facts)
 
 
 class SelfChecking:

@@ -1,4 +1,4 @@
-"""Options: the only home of defaults. Frozen records that check themselves; the command line is generated from them."""
+"""How maps are drawn: the options of sheets and tiles, and their defaults. The command line is made from them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DEFAULT_TILE_PX = 224
 """Longer side of a tile where neither `tile` nor `scale` is given: the input size of most classification models."""
 
 DEFAULT_ALPHA = 0.5
-"""Weight of the maps' colours where they lie over a picture."""
+"""Weight of the maps' colours where they lie over an image."""
 
 
 NORMALIZATIONS = ("channel", "layer", "percentile", "symmetric", "sigmoid", "fixed", "dataset")
@@ -44,86 +44,75 @@ SINGLE_SHEETS = ("topk", "sort", "rank", "reduce", "beside", "label", "title", "
 
 @dataclass(frozen=True, kw_only=True)
 class RenderOptions(SelfChecking):
-    """Say how maps are drawn. The types are what a field holds; each takes what its sentence says, also as text."""
+    """How maps are drawn. The types are what a field holds; each also takes text, as its sentence says."""
 
     tile: int | tuple[int, int] | None = option(
-        None,
-        pixels,
-        f"tile size in px: the longer side, the map's shape is kept; HxW for an exact size "
-        f"(default {DEFAULT_TILE_PX} unless scale is given)",
-        "PX",
+        None, pixels, f"px of a tile's longer side, or HxW exactly (default {DEFAULT_TILE_PX})", "PX", "size"
     )
-    scale: float | None = option(None, positive, "tile size as a factor of the map's own size", "FACTOR")
-    grid: tuple[int, int] = option("auto", grid, "rows and columns of tiles: auto, ROWSxCOLS, ROWSx or xCOLS", "GRID")
-    gap: int = option(0, whole(0), "px between tiles", "PX")
-    margin: int = option(0, whole(0), "px around the grid", "PX")
+    scale: float | None = option(None, positive, "tile size as a factor of the map's, instead of tile", "F", "size")
+    grid: tuple[int, int] = option("auto", grid, "rows and columns: auto, RxC, Rx or xC", "RxC", "size")
+    gap: int = option(0, whole(0), "px between tiles", "PX", "size")
+    margin: int = option(0, whole(0), "px around the grid", "PX", "size")
+    align: str = option(
+        "center", choice(*ALIGNMENTS), "sample positions: left, center (default) or corners", "WHERE", "size"
+    )
+    upsampling: str = option(
+        "bilinear", choice(*UPSAMPLINGS), "bilinear (default), or nearest for the map's own cells", "HOW", "size"
+    )
     normalize: str = option(
         "channel",
         choice(*NORMALIZATIONS),
-        "range of values that the colormap spans: each channel's own (channel), one for all (layer), each channel's "
-        "percentiles (percentile), plus/minus the largest magnitude (symmetric), a sigmoid's 0 to 1 (sigmoid), vmin to "
-        "vmax (fixed), or each channel's own over a data set (dataset)",
-        "|".join(NORMALIZATIONS),
-    )
-    vmin: float | None = option(None, float32, "lower end of the range, with normalize fixed", "VALUE")
-    vmax: float | None = option(None, float32, "upper end of the range, with normalize fixed", "VALUE")
+        "range of the colours: channel (default; each its own), layer (one for all), percentile, symmetric (about 0), "
+        "sigmoid (0 to 1), fixed (vmin to vmax) or dataset (each its own over a data set)",
+        "RANGE", "range",
+    )  # fmt: skip
+    vmin: float | None = option(None, float32, "lower end of the range, with normalize fixed", "VALUE", "range")
+    vmax: float | None = option(None, float32, "upper end of the range, with normalize fixed", "VALUE", "range")
     percentile: tuple[float, float] | None = option(
         None,
         percentiles,
-        "LOW,HIGH, with normalize percentile (default 1,99) or dataset (default: its extremes)",
-        "LOW,HIGH",
-    )
-    align: str = option("center", choice(*ALIGNMENTS), "where samples lie when maps are enlarged", "|".join(ALIGNMENTS))
-    upsampling: str = option(
-        "bilinear",
-        choice(*UPSAMPLINGS),
-        "between samples: bilinear, or nearest to see the map's own cells",
-        "|".join(UPSAMPLINGS),
-    )
-    colormap: str = option("viridis", text, "name of a colormap, such as viridis, gray, magma or coolwarm", "NAME")
-    background: str = option("black", text, "colour of gaps, margins and empty cells: a name or #rrggbb", "COLOUR")
-    bad: str = option("magenta", text, "colour of NaN and infinities: a name or #rrggbb", "COLOUR")
+        "with normalize percentile (default 1,99) or dataset",
+        "LOW,HIGH", "range",
+    )  # fmt: skip
+    colormap: str = option("viridis", text, "name, such as gray, magma or coolwarm", "NAME", "range")
+    background: str = option("black", text, "colour around tiles: name or #rrggbb", "COLOUR", "range")
+    bad: str = option("magenta", text, "colour of NaN and infinities", "COLOUR", "range")
     channels: tuple[int, ...] | None = option(
-        None, channel_list, "channels to draw, such as 0-63,128 (default: all)", "LIST"
+        None, channel_list, "numbers to draw, such as 0-63,128 (default: all)", "LIST", "channels"
     )
-    topk: int | None = option(None, whole(1), "draw only so many channels, the first by rank", "K")
-    sort: bool = option(False, flag, "draw the channels in the order of rank, not of their numbers")
+    topk: int | None = option(None, whole(1), "draw only the first K by rank", "K", "channels")
+    sort: bool = option(False, flag, "draw them in the order of rank, not of their numbers", group="channels")
     rank: str | None = option(
         None,
         choice(*RANKS),
-        "what topk and sort go by, the greatest first, of each channel's finite values: their mean (the default), mean "
-        "magnitude, maximum, variance, share that is not zero, or Euclidean norm",
-        "|".join(RANKS),
-    )
+        "order of topk and sort: mean (default), abs-mean, max, variance, nonzero (share) or norm, greatest first",
+        "BY", "channels",
+    )  # fmt: skip
     reduce: tuple[str, ...] | None = option(
         None,
         choices(*REDUCTIONS),
-        "draw instead of the channels their sum, mean or max at each cell, or the strongest: the channel of the "
-        "greatest mean magnitude; several as sum,max",
-        "|".join(REDUCTIONS),
-    )
-    beside: bool = option(False, flag, "with reduce: draw the channels too, behind what they are reduced to")
-    label: bool = option(False, flag, "write above each tile which channel it shows")
+        "draw their sum, mean or max instead, or strongest: the channel of greatest mean magnitude; also sum,max",
+        "HOW", "channels",
+    )  # fmt: skip
+    beside: bool = option(False, flag, "with reduce: draw the channels too, behind it", group="channels")
+    label: bool = option(False, flag, "write above each tile which channel it shows", group="text")
     title: str | None = option(
         None,
         template(*TITLE_FIELDS),
-        "line of text above the grid; {model}, {weights}, {layer} and {image} stand for theirs",
-        "TEXT",
-    )
-    colorbar: bool = option(False, flag, "draw a bar of the colormap below the grid, with the ends of the range")
+        "line on top; may hold {model} {weights} {layer} {image}",
+        "TEXT", "text",
+    )  # fmt: skip
+    colorbar: bool = option(False, flag, "draw the colormap and its range below the grid", group="text")
     report: bool = option(
         False,
         flag,
-        "say which channels are dead, flat, saturated or not finite, how sparse the layer is, and how the "
-        "channels' ranges are distributed",
+        "report what is dead, flat, saturated, sparse, not finite",
+        group="text",
     )
     backend: str = option(
-        "auto",
-        choice(*BACKENDS),
-        "implementation of the kernels (auto: numba for maps on the CPU, triton for those on CUDA, or else torch)",
-        "|".join(BACKENDS),
+        "auto", choice(*BACKENDS), "kernels: auto (default), reference, torch, numba, triton", "NAME", "running"
     )
-    threads: int | None = option(None, whole(1), "workers that draw and encode (default: one a core)", "N")
+    threads: int | None = option(None, whole(1), "workers that draw and encode (default: one a core)", "N", "running")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -165,7 +154,7 @@ class RenderOptions(SelfChecking):
 
 @dataclass(frozen=True, kw_only=True)
 class EntryOptions(SelfChecking):
-    """Say which palette entries stand for what, where the palette is the caller's; see `kernels.Paint`."""
+    """Which palette entries stand for what, where the palette is the caller's; see `kernels.Paint`."""
 
     levels: int = option(256, whole_within(2, 256), "entries 0 .. levels - 1 show values", "N")
     background: int = option(0, whole_within(0, 255), "entry of gaps, margins and empty cells", "ENTRY")

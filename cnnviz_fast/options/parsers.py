@@ -18,7 +18,7 @@ Parser = Callable[[str, Any], Any]
 
 
 def refuse(name: str, expected: str, got: object, advice: str = "") -> OptionError:
-    """Word the error for an option that has the wrong value.
+    """Return the error for an option that has the wrong value.
 
     Args:
         name: of the option.

@@ -1,4 +1,4 @@
-"""How an image becomes a model's input, and how a layer's output becomes maps."""
+"""How an image becomes a model's input, and how a layer's output becomes maps: the options of both."""
 
 from __future__ import annotations
 
@@ -7,25 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from .declared import SelfChecking, option
-from .parsers import (
-    choice,
-    pixels,
-    three,
-    three_positive,
-)
+from .parsers import choice, pixels, three, three_positive
 
 MAX_PIXELS = 178_000_000
-"""Pictures of more pixels are refused: where Pillow refuses them too, at twice 89,478,485 (half a GiB as RGB)."""
-
+"""Images of more pixels are refused: where Pillow refuses them too, at twice 89,478,485 (half a GiB as RGB)."""
 
 AXES = ("auto", "nchw", "nhwc", "tokens", "ncthw", "nthwc", "nc")
-
-
 RESIZE_FILTERS = ("nearest", "nearest-exact", "bilinear", "bicubic", "box", "hamming", "lanczos")
 
 
 def axes(name: str, value: Any) -> str:
-    """Take the name of an activation layout; tokens may say more: tokens:PREFIX or tokens:PREFIX:[Tx]HxW."""
+    """Take the name of an order of axes; tokens may say more: tokens:PREFIX or tokens:PREFIX:[Tx]HxW."""
     shown = str(value).strip().lower()
     if re.fullmatch(r"tokens:\d+(:([1-9]\d*x){1,2}[1-9]\d*)?", shown):
         return shown
@@ -34,15 +26,14 @@ def axes(name: str, value: Any) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class AxesOptions(SelfChecking):
-    """Say how a layer's output is to be read; `layouts.py` says what each name means."""
+    """How a layer's output is read; `activations/axes.py` says what each name means."""
 
     axes: str = option(
         "auto",
         axes,
-        "axes of a layer's output: nchw, nhwc, tokens (or tokens:PREFIX:HxW, such as tokens:1:14x14; of a video, "
-        "tokens:PREFIX:TxHxW), ncthw or nthwc for video, nc for vectors, or auto: told from the model and the shapes",
-        "|".join(AXES),
-    )
+        "of a layer's output: auto (default), nchw, nhwc, nc, ncthw, nthwc, tokens or tokens:PREFIX:[Tx]HxW",
+        "AXES", "reading",
+    )  # fmt: skip
 
     @property
     def parts(self) -> tuple[str, int | None, tuple[int, ...] | None]:
@@ -53,15 +44,20 @@ class AxesOptions(SelfChecking):
 
 @dataclass(frozen=True, kw_only=True)
 class PreprocessOptions(SelfChecking):
-    """Say how a picture becomes a model's input; None leaves a step as the model's weights define it."""
+    """How an image becomes a model's input; None leaves a step as the model's weights define it."""
 
     size: int | tuple[int, int] | None = option(
-        None, pixels, "resize the whole picture to this many px, N or HxW, nothing cropped", "PX"
+        None, pixels, "resize the whole image to N or HxW px, nothing cropped", "PX", "reading"
     )
-    interpolation: str | None = option(None, choice(*RESIZE_FILTERS), "filter of that resize", "|".join(RESIZE_FILTERS))
+    interpolation: str | None = option(
+        None,
+        choice(*RESIZE_FILTERS),
+        "of that resize, such as nearest, bilinear or lanczos",
+        "HOW", "reading",
+    )  # fmt: skip
     mean: tuple[float, float, float] | None = option(
-        None, three, "subtracted from the picture's R,G,B in [0, 1]; 0,0,0 with std 1,1,1 turns it off", "R,G,B"
+        None, three, "subtracted from the image's R,G,B in [0, 1]", "R,G,B", "reading"
     )
     std: tuple[float, float, float] | None = option(
-        None, three_positive, "divisor of the picture's R,G,B in [0, 1] after that", "R,G,B"
+        None, three_positive, "divisor after that; 1,1,1 with mean 0,0,0 does nothing", "R,G,B", "reading"
     )

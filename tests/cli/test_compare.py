@@ -56,7 +56,7 @@ def models(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> list[Path]:
+def images(tmp_path: Path) -> list[Path]:
     rng = np.random.default_rng(0)
     paths = [tmp_path / "photos" / name for name in ("cat.png", "dog.png")]
     paths[0].parent.mkdir()
@@ -71,45 +71,46 @@ def out(tmp_path: Path) -> Path:
 
 
 def test_compare_two_models_writes_two_files_a_layer(
-    models: str, pictures: list[Path], out: Path, capsys: pytest.CaptureFixture[str]
+    models: str, images: list[Path], out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ["--against", f"{models}changed", "--layer", "conv", "last", "--out", out, "--tile", "20"]
-    assert run("compare", f"{models}net", pictures[0], *argv) == cli.DONE
+    assert run("compare", f"{models}net", images[0], *argv) == cli.DONE
     captured = capsys.readouterr()
-    names = [f"cat_{layer}_{kind}.png" for layer in ("conv", "last") for kind in ("compare", "difference")]
+    names = [f"{layer}/cat_{kind}.png" for layer in ("conv", "last") for kind in ("compare", "difference")]
     assert captured.out.splitlines() == [str(out / name) for name in names]
     said = captured.err.splitlines()
     assert said[0] == "cnnviz: conv: most changed channels: 4"
     assert said[1].startswith("cnnviz: last: most changed channels: ")
     assert len(said) == 2
-    assert sorted(os.listdir(out)) == sorted([*names, *(name.replace(".png", ".json") for name in names)])
+    written = [path.relative_to(out).as_posix() for path in out.rglob("*.*") if path.is_file()]
+    assert sorted(written) == sorted([*names, *(name.replace(".png", ".json") for name in names)])
 
     # The pixels and the manifest are those of cf.compare on what cf.capture gives.
     both = [cf.load_model(f"{models}{name}") for name in ("net", "changed")]
-    a, b = (cf.capture(model, cf.load_images(pictures[0], model), ["conv"])["conv"][0] for model in both)
+    a, b = (cf.capture(model, cf.load_images(images[0], model), ["conv"])["conv"][0] for model in both)
     expected = cf.compare(a, b, tile=20)
     for kind, sheet in (("compare", expected.pair), ("difference", expected.difference)):
-        with Image.open(out / f"cat_conv_{kind}.png") as image:
+        with Image.open(out / "conv" / f"cat_{kind}.png") as image:
             assert_equal_planes(np.asarray(image.convert("RGB")), sheet.rgb())
-        manifest = json.loads((out / f"cat_conv_{kind}.json").read_text())
+        manifest = json.loads((out / "conv" / f"cat_{kind}.json").read_text())
         assert [manifest[side]["model"] for side in "ab"] == [f"{models}net", f"{models}changed"]
-        assert [manifest[side]["image"] for side in "ab"] == [str(pictures[0])] * 2
+        assert [manifest[side]["image"] for side in "ab"] == [str(images[0])] * 2
         assert manifest["a"]["layer"] == manifest["b"]["layer"] == "conv"
 
 
-def test_compare_two_pictures_json_has_every_figure(
-    models: str, pictures: list[Path], out: Path, capsys: pytest.CaptureFixture[str]
+def test_compare_two_images_json_has_every_figure(
+    models: str, images: list[Path], out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ["--layer", "conv", "--out", out, "--tile", "20", "--json"]
-    assert run("compare", f"{models}net", *pictures, *argv) == cli.DONE
+    assert run("compare", f"{models}net", *images, *argv) == cli.DONE
     captured = capsys.readouterr()
     assert captured.err == ""
     (layer,) = json.loads(captured.out)["layers"]
     assert layer["layer"] == "conv"
     assert [layer["compare"], layer["difference"]] == [
-        str(out / f"cat_dog_conv_{kind}.png") for kind in ("compare", "difference")
+        str(out / "conv" / f"cat_dog_{kind}.png") for kind in ("compare", "difference")
     ]
-    assert [layer[side]["image"] for side in "ab"] == list(map(str, pictures))
+    assert [layer[side]["image"] for side in "ab"] == list(map(str, images))
     assert len(layer["channels"]) == 6
     assert sorted(layer["most_changed"]) == list(range(6))
     assert set(layer["channels"][0]) == {
@@ -118,47 +119,47 @@ def test_compare_two_pictures_json_has_every_figure(
 
 
 def test_compare_checkpoints_and_seeds(
-    models: str, pictures: list[Path], out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    models: str, images: list[Path], out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = cf.load_model(f"{models}changed").module.state_dict()
     torch.save(weights, tmp_path / "changed.pth")
-    common = [pictures[0], "--layer", "conv", "--out", out, "--tile", "9"]
+    common = [images[0], "--layer", "conv", "--out", out, "--tile", "9"]
     assert run("compare", f"{models}net", *common, "--against-weights", tmp_path / "changed.pth") == cli.DONE
     assert capsys.readouterr().err == "cnnviz: conv: most changed channels: 4\n"
     common[2] = "features.0"
     assert run("compare", "squeezenet1_1", *common, "--weights", "none", "--against-seed", "1") == cli.DONE
-    manifest = json.loads((out / "cat_features.0_difference.json").read_text())
+    manifest = json.loads((out / "features.0" / "cat_difference.json").read_text())
     assert [manifest[side]["weights"] for side in "ab"] == ["random, seed 0", "random, seed 1"]
 
 
 def test_compare_equal_models_says_so(
-    models: str, pictures: list[Path], out: Path, capsys: pytest.CaptureFixture[str]
+    models: str, images: list[Path], out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ["--against", f"{models}renamed", "--layer", "conv", "--out", out, "--tile", "9"]
-    assert run("compare", f"{models}net", pictures[0], *argv) == cli.DONE
+    assert run("compare", f"{models}net", images[0], *argv) == cli.DONE
     assert capsys.readouterr().err == "cnnviz: conv: most changed channels: none, both are equal\n"
 
 
-def test_compare_options_reach_the_sheets(models: str, pictures: list[Path], out: Path) -> None:
-    argv = ["compare", f"{models}net", *pictures, "--layer", "conv", "--out", out, "--tile", "20"]
+def test_compare_options_reach_the_sheets(models: str, images: list[Path], out: Path) -> None:
+    argv = ["compare", f"{models}net", *images, "--layer", "conv", "--out", out, "--tile", "20"]
     assert run(*argv, "--format", "npy", "--channels", "1,5", "--grid", "1x2", "--gap", "12", "--size", "40x40") == 0
-    assert np.load(out / "cat_dog_conv_compare.npy").shape == (20, 52 + 24 + 52)
+    assert np.load(out / "conv" / "cat_dog_compare.npy").shape == (20, 52 + 24 + 52)
     assert run(*argv, "--diverging", "gray", "--colormap", "gray", "--max-pixels", 64 * 96) == cli.DONE
     for kind in ("compare", "difference"):
-        with Image.open(out / f"cat_dog_conv_{kind}.png") as image:
+        with Image.open(out / "conv" / f"cat_dog_{kind}.png") as image:
             assert image.mode == "L"
     assert run(*argv, "--max-pixels", 64 * 96 - 1) == cli.FAILED
 
 
 MODEL, IMAGE, IMAGE_2 = "{models}net", "{cat}", "{dog}"
-WAYS = "Give two pictures, or one picture and --against, --against-weights or --against-seed."
+WAYS = "Give two images, or one image and --against, --against-weights or --against-seed."
 REFUSED = {
-    "nothing differs": ([MODEL, IMAGE], f"two pictures or two models, got 1 and 1. {WAYS}"),
-    "the same picture twice": ([MODEL, IMAGE, IMAGE], "got 1 and 1."),
+    "nothing differs": ([MODEL, IMAGE], f"two images or two models, got 1 and 1. {WAYS}"),
+    "the same image twice": ([MODEL, IMAGE, IMAGE], "got 1 and 1."),
     "the same model twice": ([MODEL, IMAGE, "--against", MODEL], "got 1 and 1."),
     "both differ": ([MODEL, IMAGE, IMAGE_2, "--against", "{models}changed"], f"got 2 and 2. {WAYS}"),
-    "three pictures": ([MODEL, IMAGE, IMAGE_2, "third.png"], "got 3 and 1."),
-    "a folder of two": ([MODEL, "{folder}", "--against", "{models}changed"], "must be one picture, got 2 from 1."),
+    "three images": ([MODEL, IMAGE, IMAGE_2, "third.png"], "got 3 and 1."),
+    "a folder of two": ([MODEL, "{folder}", "--against", "{models}changed"], "must be one image, got 2 from 1."),
     "another shape": (
         [MODEL, IMAGE, "--against", "{models}wide"],
         "layer 'conv' must have the same shape in both, got (6, 56, 56) from {models}net (as built, seed 0) and "
@@ -179,37 +180,43 @@ REFUSED = {
     ),
     "channels that are not there": ([MODEL, IMAGE, IMAGE_2, "--channels", "6"], "channels must lie in 0..5, got 6."),
     "unknown colormap": ([MODEL, IMAGE, IMAGE_2, "--diverging", "coolwar"], "Closest: 'coolwarm'"),
-    "two layers of one file name": (
-        ["{models}alike", IMAGE, IMAGE_2, "--layer", "a b", "a/b", "A-b"],
-        "layer 'A-b' of 'cat_dog' and layer 'a/b' of 'cat_dog' would both be written as 'cat_dog_a-b'.",
-    ),
     "unknown format": ([MODEL, IMAGE, IMAGE_2, "--format", "gif"], "must be one of .png"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_compare_wrong_usage_says_so_in_one_line(
-    case: str, models: str, pictures: list[Path], out: Path, capsys: pytest.CaptureFixture[str]
+    case: str, models: str, images: list[Path], out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv, said = REFUSED[case]
-    known = {"models": models, "cat": pictures[0], "dog": pictures[1], "folder": pictures[0].parent}
+    known = {"models": models, "cat": images[0], "dog": images[1], "folder": images[0].parent}
     layer = [] if "--layer" in argv else ["--layer", "conv"]
     assert run("compare", *(part.format(**known) for part in argv), *layer, "--out", out) == cli.USAGE
     assert said.format(**known) in error_of(capsys)
     assert not out.exists() or os.listdir(out) == []
 
 
-def test_compare_missing_picture_fails(
-    models: str, pictures: list[Path], out: Path, capsys: pytest.CaptureFixture[str]
+def test_compare_missing_image_fails(
+    models: str, images: list[Path], out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("compare", f"{models}net", pictures[0], "nowhere.png", "--layer", "conv", "--out", out) == cli.FAILED
+    assert run("compare", f"{models}net", images[0], "nowhere.png", "--layer", "conv", "--out", out) == cli.FAILED
     assert "nowhere.png" in error_of(capsys)
 
 
 def test_compare_options_of_single_sheets_do_not_exist(
-    models: str, pictures: list[Path], out: Path, capsys: pytest.CaptureFixture[str]
+    models: str, images: list[Path], out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_:
-        run("compare", f"{models}net", *pictures, "--layer", "conv", "--out", out, "--topk", "3")
+        run("compare", f"{models}net", *images, "--layer", "conv", "--out", out, "--topk", "3")
     assert exit_.value.code == cli.USAGE
-    assert "unrecognized arguments: --topk 3" in capsys.readouterr().err
+    said = "cnnviz compare has no option --topk: it belongs to 'cnnviz render', 'cnnviz run', 'cnnviz atlas' and "
+    assert capsys.readouterr().err == f"{said}'cnnviz demo'.\n"
+
+
+def test_compare_layers_of_one_file_name_get_folders_of_their_own(models: str, images: list[Path], out: Path) -> None:
+    argv = [*images, "--layer", "a b", "a/b", "A-b", "--out", out, "--tile", "9"]
+    assert run("compare", f"{models}alike", *argv) == cli.DONE
+    folders = sorted(os.listdir(out), key=str.casefold)
+    assert [folder.casefold()[:4] for folder in folders] == ["a b", "a-b-", "a-b-"]
+    layers = [json.loads((out / folder / "cat_dog_compare.json").read_text())["a"]["layer"] for folder in folders]
+    assert sorted(layers) == ["A-b", "a b", "a/b"]

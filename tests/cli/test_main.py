@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -49,7 +50,7 @@ def model(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
+def cat(tmp_path: Path) -> Path:
     path = tmp_path / "cat.png"
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)).save(path)
@@ -63,7 +64,7 @@ def out(tmp_path: Path) -> Path:
 
 def test_main_of_a_program_leaves_nothing_to_collect_at_its_end() -> None:
     code = (
-        "import atexit, gc, sys; from cnnviz_fast import cli; sys.argv[1:] = ['doctor', '--json'];"
+        "import atexit, gc, sys; from cnnviz_fast.cli import main as cli; sys.argv[1:] = ['doctor', '--json'];"
         "atexit.register(lambda: print(gc.get_freeze_count() > 10_000, gc.isenabled(), file=sys.stderr)); cli.main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -71,42 +72,57 @@ def test_main_of_a_program_leaves_nothing_to_collect_at_its_end() -> None:
 
 
 def test_render_prints_the_path_of_each_file(
-    model: str, picture: Path, out: Path, capsys: pytest.CaptureFixture[str]
+    model: str, cat: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("render", model, picture, "--layer", "conv", "--out", out, "--tile", "20") == cli.DONE
+    assert run("render", model, cat, "--layer", "conv", "--out", out, "--tile", "20") == cli.DONE
     captured = capsys.readouterr()
-    assert captured.out == f"{out / 'cat_conv.png'}\n"
+    assert captured.out == f"{out / 'conv' / 'cat.png'}\n"
     assert captured.err == ""
-    assert sorted(os.listdir(out)) == ["cat_conv.json", "cat_conv.png"]
-    manifest = json.loads((out / "cat_conv.json").read_text())
-    assert manifest["image"] == str(picture)
+    assert os.listdir(out) == ["conv"]
+    assert sorted(os.listdir(out / "conv")) == ["cat.json", "cat.png"]
+    manifest = json.loads((out / "conv" / "cat.json").read_text())
+    assert manifest["image"] == str(cat)
     assert manifest["model"] == model
     assert manifest["layer"] == "conv"
     assert [tile["channel"] for tile in manifest["tiles"]] == list(range(6))
-    with Image.open(out / "cat_conv.png") as image:
+    with Image.open(out / "conv" / "cat.png") as image:
         assert image.size == (3 * 20, 2 * 20)
 
 
 def test_render_json_lists_files_and_failures(
-    model: str, picture: Path, out: Path, capsys: pytest.CaptureFixture[str]
+    model: str, cat: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bad = picture.with_name("bad.png")
-    bad.write_text("no picture")
-    assert run("render", model, picture, bad, "--layer", "conv", "--out", out, "--json") == cli.PARTLY
+    bad = cat.with_name("bad.png")
+    bad.write_text("no image")
+    assert run("render", model, cat, bad, "--layer", "conv", "--out", out, "--json") == cli.PARTLY
     captured = capsys.readouterr()
     document = json.loads(captured.out)
-    assert [f["path"] for f in document["files"]] == [str(out / "cat_conv.png")]
+    assert [f["path"] for f in document["files"]] == [str(out / "conv" / "cat.png")]
     assert [f["image"] for f in document["failed"]] == [str(bad)]
     assert str(bad) in captured.err
-    assert "1 of 2 pictures failed" in captured.err
+    assert "1 of 2 images failed" in captured.err
 
 
-def test_render_one_bad_picture_does_not_stop_the_others(
-    model: str, picture: Path, out: Path, capsys: pytest.CaptureFixture[str]
+def test_render_one_bad_image_does_not_stop_the_others(
+    model: str, cat: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (picture.parent / "zero.png").write_bytes(b"")
-    (picture.parent / "cut.png").write_bytes(picture.read_bytes()[:200])
-    assert run("render", model, picture.parent, "--layer", "conv", "--out", out, "--tile", "9") == cli.PARTLY
+    (cat.parent / "zero.png").write_bytes(b"")
+    (cat.parent / "cut.png").write_bytes(cat.read_bytes()[:200])
+    images = [cat.with_name("zero.png"), cat, cat.with_name("cut.png")]
+    assert run("render", model, *images, "--layer", "conv", "--out", out, "--tile", "9") == cli.PARTLY
+    captured = capsys.readouterr()
+    assert captured.out == f"{out / 'conv' / 'cat.png'}\n"
+    assert "zero.png" in captured.err
+    assert "cut.png" in captured.err
+    assert sorted(os.listdir(out / "conv")) == ["cat.json", "cat.png"]
+
+
+def test_run_one_bad_image_does_not_stop_the_others(
+    model: str, cat: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (cat.parent / "zero.png").write_bytes(b"")
+    (cat.parent / "cut.png").write_bytes(cat.read_bytes()[:200])
+    assert run("run", model, cat.parent, "--layer", "conv", "--out", out, "--tile", "9") == cli.PARTLY
     captured = capsys.readouterr()
     assert captured.out == f"{out / 'conv' / 'cat.png'}\n"
     assert "zero.png" in captured.err
@@ -114,20 +130,20 @@ def test_render_one_bad_picture_does_not_stop_the_others(
     assert os.listdir(out / "conv") == ["cat.png"]
 
 
-def test_render_only_bad_pictures_fails(
-    model: str, picture: Path, out: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    picture.write_bytes(b"")
-    assert run("render", model, picture, "--layer", "conv", "--out", out) == cli.FAILED
+def test_render_only_bad_images_fails(model: str, cat: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cat.write_bytes(b"")
+    assert run("render", model, cat, "--layer", "conv", "--out", out) == cli.FAILED
     assert "cat.png" in error_of(capsys)
     assert os.listdir(out) == []
 
 
-def test_render_same_name_in_two_folders_keeps_both(model: str, picture: Path, out: Path) -> None:
-    other = picture.parent / "other"
-    other.mkdir()
-    Image.new("RGB", (40, 40)).save(other / "CAT.png")
-    assert run("render", model, picture, other, "--layer", "conv", "--out", out, "--tile", "9") == cli.DONE
+@pytest.mark.parametrize("command", ["render", "run"])
+def test_same_name_in_two_folders_keeps_both(command: str, model: str, cat: Path, out: Path) -> None:
+    other = cat.parent / "other" / "CAT.png"
+    other.parent.mkdir()
+    Image.new("RGB", (40, 40)).save(other)
+    second = other if command == "render" else other.parent
+    assert run(command, model, cat, second, "--layer", "conv", "--out", out, "--tile", "9") == cli.DONE
     assert len(list((out / "conv").glob("[cC][aA][tT]-????????.png"))) == 2
 
 
@@ -183,17 +199,17 @@ def test_changes_cover_every_option() -> None:
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_render_option_reaches_the_sheet(name: str, model: str, picture: Path, tmp_path: Path) -> None:
+def test_render_option_reaches_the_sheet(name: str, model: str, cat: Path, tmp_path: Path) -> None:
     value, look = CHANGES[name]
     common = COMPANIONS.get(name, [] if name in ("tile", "scale") else ["--tile", "40"])
 
     def sheet(folder: str, *more: str) -> tuple[dict[str, object], bytes]:
-        argv = ["render", model, picture, "--layer", "conv", "--out", tmp_path / folder, *common, *more]
+        argv = ["render", model, cat, "--layer", "conv", "--out", tmp_path / folder, *common, *more]
         if name == "bad":
             argv[1] = model.replace(":make", ":nan")
         assert run(*argv) == cli.DONE
-        with Image.open(tmp_path / folder / "cat_conv.png") as image:
-            return json.loads((tmp_path / folder / "cat_conv.json").read_text()), image.convert("RGB").tobytes()
+        with Image.open(tmp_path / folder / "conv" / "cat.png") as image:
+            return json.loads((tmp_path / folder / "conv" / "cat.json").read_text()), image.convert("RGB").tobytes()
 
     if name == "bad":
         path = Path(model.split(":make")[0])
@@ -210,56 +226,54 @@ def test_render_option_reaches_the_sheet(name: str, model: str, picture: Path, t
         assert look(before) != look(after)
 
 
-def test_render_format_decides_the_file(model: str, picture: Path, out: Path) -> None:
+def test_render_format_decides_the_file(model: str, cat: Path, out: Path) -> None:
     for name, magic in {"png": b"\x89PNG", "jpg": b"\xff\xd8", "webp": b"RIFF", "npy": b"\x93NUMPY"}.items():
-        argv = ["render", model, picture, "--layer", "conv", "--out", out, "--tile", "9"]
+        argv = ["render", model, cat, "--layer", "conv", "--out", out, "--tile", "9"]
         assert run(*argv, "--format", name) == cli.DONE
-        assert (out / f"cat_conv.{name}").read_bytes().startswith(magic)
+        assert (out / "conv" / f"cat.{name}").read_bytes().startswith(magic)
 
 
-def test_render_report_is_told_on_stderr(
-    model: str, picture: Path, out: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run("render", model, picture, "--layer", "conv", "--out", out, "--tile", "9", "--report") == cli.DONE
+def test_render_report_is_told_on_stderr(model: str, cat: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("render", model, cat, "--layer", "conv", "--out", out, "--tile", "9", "--report") == cli.DONE
     captured = capsys.readouterr()
-    assert captured.out == f"{out / 'cat_conv.png'}\n"
+    assert captured.out == f"{out / 'conv' / 'cat.png'}\n"
     lines = captured.err.splitlines()
-    assert lines[0] == f"{picture}, conv:"
+    assert lines[0] == f"{cat}, conv:"
     assert lines[1] == "channels   6"
     assert [line.split()[0] for line in lines[2:]] == [
         "values", "sparsity", "dead", "flat", "saturated", "nonfinite", "ranges",
     ]  # fmt: skip
-    report = json.loads((out / "cat_conv.json").read_text())["report"]
+    report = json.loads((out / "conv" / "cat.json").read_text())["report"]
     assert lines[-1].split()[1:11] == [str(count) for count in report["ranges"]["counts"]]
 
 
 def test_render_report_with_json_is_in_the_document(
-    model: str, picture: Path, out: Path, capsys: pytest.CaptureFixture[str]
+    model: str, cat: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = ["render", model, picture, "--layer", "conv", "--out", out, "--tile", "9", "--json"]
+    argv = ["render", model, cat, "--layer", "conv", "--out", out, "--tile", "9", "--json"]
     assert run(*argv, "--report") == cli.DONE
     captured = capsys.readouterr()
     assert captured.err == ""
-    manifest = json.loads((out / "cat_conv.json").read_text())
-    assert json.loads(captured.out)["reports"] == [{"image": str(picture), "layer": "conv", **manifest["report"]}]
+    manifest = json.loads((out / "conv" / "cat.json").read_text())
+    assert json.loads(captured.out)["reports"] == [{"image": str(cat), "layer": "conv", **manifest["report"]}]
     assert run(*argv) == cli.DONE
     assert sorted(json.loads(capsys.readouterr().out)) == ["failed", "files"]
 
 
 def test_render_report_of_a_vector_with_json_has_records_of_the_strongest(
-    model: str, picture: Path, out: Path, capsys: pytest.CaptureFixture[str]
+    model: str, cat: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("render", model, picture, "--layer", "head", "--out", out, "--json", "--report") == cli.DONE
+    assert run("render", model, cat, "--layer", "head", "--out", out, "--json", "--report") == cli.DONE
     (report,) = json.loads(capsys.readouterr().out)["reports"]
-    assert report["strongest"] == json.loads((out / "cat_head.json").read_text())["strongest"]
+    assert report["strongest"] == json.loads((out / "head" / "cat.json").read_text())["strongest"]
     assert len(report["strongest"]) == 4
 
 
-def test_render_seed_and_weights_change_the_maps(picture: Path, tmp_path: Path) -> None:
+def test_render_seed_and_weights_change_the_maps(cat: Path, tmp_path: Path) -> None:
     def ranges(folder: str, *more: str) -> list[float]:
-        argv = ["render", "squeezenet1_1", picture, "--layer", "features.0", "--out", tmp_path / folder, "--tile", "9"]
+        argv = ["render", "squeezenet1_1", cat, "--layer", "features.0", "--out", tmp_path / folder, "--tile", "9"]
         assert run(*argv, *more) == cli.DONE
-        manifest = json.loads((tmp_path / folder / "cat_features.0.json").read_text())
+        manifest = json.loads((tmp_path / folder / "features.0" / "cat.json").read_text())
         return [tile["vmin"] for tile in manifest["tiles"]]
 
     seed_0 = ranges("0", "--weights", "none")
@@ -268,21 +282,21 @@ def test_render_seed_and_weights_change_the_maps(picture: Path, tmp_path: Path) 
 
 
 def test_render_device_cuda_without_one_is_refused(
-    model: str, picture: Path, out: Path, capsys: pytest.CaptureFixture[str]
+    model: str, cat: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device here")
-    assert run("render", model, picture, "--layer", "conv", "--out", out, "--device", "cuda") == cli.USAGE
+    assert run("render", model, cat, "--layer", "conv", "--out", out, "--device", "cuda") == cli.USAGE
     assert "device" in error_of(capsys)
-    assert run("render", model, picture, "--layer", "conv", "--out", out, "--device", "cpu", "--tile", "9") == cli.DONE
+    assert run("render", model, cat, "--layer", "conv", "--out", out, "--device", "cpu", "--tile", "9") == cli.DONE
 
 
-def test_render_max_pixels_limits_the_picture(
-    model: str, picture: Path, out: Path, capsys: pytest.CaptureFixture[str]
+def test_render_max_pixels_limits_the_image(
+    model: str, cat: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = ["render", model, picture, "--layer", "conv", "--out", out, "--tile", "9", "--max-pixels"]
+    argv = ["render", model, cat, "--layer", "conv", "--out", out, "--tile", "9", "--max-pixels"]
     assert run(*argv, 64 * 96 - 1) == cli.FAILED
     error = error_of(capsys)
     assert "6,144" in error or "6144" in error
@@ -333,7 +347,7 @@ BAD_USAGE = {
         cli.USAGE,
         "name must end as format 'jpg' does, got '{channel}.png'",
     ),
-    "vector over the picture": (["--layer", "conv", "head", "--overlay"], cli.USAGE, "cnnviz: head: maps of single"),
+    "vector over the image": (["--layer", "conv", "head", "--overlay"], cli.USAGE, "cnnviz: head: maps of single"),
     "threads 0": (["--threads", "0"], cli.USAGE, "threads must be"),
     "mean of two": (["--mean", "0,0"], cli.USAGE, "mean must be three numbers"),
 }
@@ -341,28 +355,28 @@ BAD_USAGE = {
 
 @pytest.mark.parametrize("case", BAD_USAGE)
 def test_render_wrong_option_says_so_in_one_line(
-    case: str, model: str, picture: Path, out: Path, capsys: pytest.CaptureFixture[str]
+    case: str, model: str, cat: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     more, code, said = BAD_USAGE[case]
     layer = [] if "--layer" in more else ["--layer", "conv"]
-    assert run("render", model, picture, "--out", out, *layer, *more) == code
+    assert run("render", model, cat, "--out", out, *layer, *more) == code
     assert said in error_of(capsys)
     assert not out.exists() or os.listdir(out) == []
 
 
 BAD_INPUT = {
-    "missing picture": (["{model}", "nowhere.png"], "nowhere.png"),
-    "folder without pictures": (["{model}", "{empty}"], "empty"),
-    "unknown model": (["resnet5O", "{picture}"], "resnet50"),
-    "missing factory": (["{model}r", "{picture}"], "make"),
-    "failing factory": (["{broken}", "{picture}"], "no such thing"),
-    "missing file": (["nowhere.py:make", "{picture}"], "nowhere.py"),
-    "checkpoint that is not one": (["{model}", "{picture}", "--weights", "{model_file}"], "tiny.py"),
-    "missing checkpoint": (["{model}", "{picture}", "--weights", "nowhere.pth"], "nowhere.pth"),
-    "checkpoint of another model": (["{model}", "{picture}", "--weights", "{checkpoint}"], "conv.weight"),
-    "pickle with code": (["{model}", "{picture}", "--weights", "{evil}"], "evil.pth"),
-    "output is a file": (["{model}", "{picture}", "--out", "{picture}"], "cat.png"),
-    "output cannot be made": (["{model}", "{picture}", "--out", "{picture}/sheets"], "sheets"),
+    "missing image": (["{model}", "nowhere.png"], "nowhere.png"),
+    "folder without images": (["run", "{model}", "{empty}"], "empty"),
+    "unknown model": (["resnet5O", "{cat}"], "resnet50"),
+    "missing factory": (["{model}r", "{cat}"], "make"),
+    "failing factory": (["{broken}", "{cat}"], "no such thing"),
+    "missing file": (["nowhere.py:make", "{cat}"], "nowhere.py"),
+    "checkpoint that is not one": (["{model}", "{cat}", "--weights", "{model_file}"], "tiny.py"),
+    "missing checkpoint": (["{model}", "{cat}", "--weights", "nowhere.pth"], "nowhere.pth"),
+    "checkpoint of another model": (["{model}", "{cat}", "--weights", "{checkpoint}"], "conv.weight"),
+    "pickle with code": (["{model}", "{cat}", "--weights", "{evil}"], "evil.pth"),
+    "output is a file": (["{model}", "{cat}", "--out", "{cat}"], "cat.png"),
+    "output cannot be made": (["{model}", "{cat}", "--out", "{cat}/sheets"], "sheets"),
 }
 
 
@@ -378,7 +392,7 @@ class Evil:
 
 @pytest.mark.parametrize("case", BAD_INPUT)
 def test_render_bad_input_says_so_in_one_line(
-    case: str, model: str, picture: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    case: str, model: str, cat: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import torch
 
@@ -386,43 +400,162 @@ def test_render_bad_input_says_so_in_one_line(
     torch.save({"other.weight": torch.zeros(2)}, tmp_path / "other.pth")
     torch.save({"conv.weight": Evil(tmp_path / "trace")}, tmp_path / "evil.pth")
     known = {
-        "model": model, "picture": picture, "empty": tmp_path / "empty", "broken": model.replace(":make", ":broken"),
+        "model": model, "cat": cat, "empty": tmp_path / "empty", "broken": model.replace(":make", ":broken"),
         "model_file": tmp_path / "tiny.py", "checkpoint": tmp_path / "other.pth", "evil": tmp_path / "evil.pth",
     }  # fmt: skip
     argv, said = BAD_INPUT[case]
     argv = [part.format(**known) for part in argv]
+    command = [] if argv[0] == "run" else ["render"]
     folder = [] if "--out" in argv else ["--out", out]
-    assert run("render", *argv, "--layer", "conv", *folder) == cli.FAILED
+    assert run(*command, *argv, "--layer", "conv", *folder) == cli.FAILED
     assert said in error_of(capsys)
     assert not (tmp_path / "trace").exists()
     assert not out.exists() or os.listdir(out) == []
 
 
-def test_render_full_disk_leaves_no_picture(model: str, picture: Path, out: Path) -> None:
+def test_render_full_disk_leaves_no_sheet(model: str, cat: Path, out: Path) -> None:
     limit = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
     limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
     code = limit + "from cnnviz_fast.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    argv = ["render", model, str(picture), "--layer", "conv", "--out", str(out), "--scale", "900", "--backend", "torch"]
+    argv = ["render", model, str(cat), "--layer", "conv", "--out", str(out), "--scale", "900", "--backend", "torch"]
     done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, check=False)
     assert done.returncode == cli.FAILED, done.stderr
     assert "cannot write" in done.stderr
     assert "too large" in done.stderr
-    assert os.listdir(out) == []
+    assert [path for path in out.rglob("*") if path.is_file()] == []
 
 
 def test_wrong_usage_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
-    for argv in ([], ["paint"], ["render"], ["render", "resnet50", "cat.png"], ["layers", "resnet50", "--nothing"]):
+    for argv in ([], ["paint"], ["render"], ["render", "resnet50", "cat.png"]):
         with pytest.raises(SystemExit) as exit_:
             run(*argv)
         assert exit_.value.code == cli.USAGE
-    assert "usage" in capsys.readouterr().err
+        assert "usage" in capsys.readouterr().err
 
 
-def test_debug_shows_the_traceback(model: str, picture: Path, out: Path) -> None:
+SETS = {
+    "a folder of images": "{folder}",
+    "a pattern for images": "{folder}/*.png",
+    "a list of images": "{folder}/list.txt",
+    "a tar file of images": "{folder}/a.tar",
+    "a table of images": "{folder}/a.parquet",
+    "a list on standard input": "-",
+}
+
+
+@pytest.mark.parametrize("kind", SETS)
+def test_render_refuses_a_data_set_and_shows_the_command_for_it(
+    kind: str, model: str, cat: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("list.txt", "a.tar", "a.parquet"):
+        cat.with_name(name).touch()
+    given = SETS[kind].format(folder=cat.parent)
+    assert run("render", model, cat, given, "--layer", "conv", "head", "--out", out) == cli.USAGE
+    shown = f"cnnviz run {model} {shlex.quote(given)} --layer conv head --out {out}"
+    assert error_of(capsys) == f"cnnviz: {given!r} is {kind}. Draw data sets with: {shown}\n"
+    assert not out.exists()
+
+
+def test_render_takes_a_file_with_the_name_of_a_pattern(model: str, cat: Path, out: Path) -> None:
+    odd = cat.rename(cat.with_name("cat[1].png"))
+    assert run("render", model, odd, "--layer", "conv", "--out", out, "--tile", "9") == cli.DONE
+    assert (out / "conv" / "cat-1-.png").is_file()
+
+
+def test_run_takes_a_single_image(model: str, cat: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("run", model, cat, "--layer", "conv", "--out", out, "--tile", "9") == cli.DONE
+    captured = capsys.readouterr()
+    assert captured.out == f"{out / 'conv' / 'cat.png'}\n"
+    assert "1 images in" in captured.err
+    assert len((out / "index.jsonl").read_text().splitlines()) == 1
+
+
+FOREIGN = {
+    "of a run": ("render", ["--save", "tiles"], "render has no option --save: it belongs to 'cnnviz run'."),
+    "of a run, with =": ("render", ["--save=tiles"], "render has no option --save: it belongs to 'cnnviz run'."),
+    "of two": ("atlas", ["--size", "9"], "atlas has no option --size: it belongs to 'cnnviz render', 'cnnviz run', "
+               "'cnnviz compare' and 'cnnviz layers'."),
+    "of single files": ("run", ["--each"], "run has no option --each: it belongs to 'cnnviz render' and "
+                        "'cnnviz atlas'. Here single files are: --save tiles"),
+    "of 0.1": ("render", ["--from-atlas", "x"], "render has no option --from-atlas: atlases are drawn with: "
+               "cnnviz atlas ATLAS... --out DIR"),
+    "of another name": ("run", ["--layout", "nhwc"], "run has no option --layout: it is called --axes."),
+    "misspelt": ("render", ["--tlie", "9"], "render has no option --tlie. Closest: --tile, --title."),
+    "of nobody": ("layers", ["--xyz"], "layers has no option --xyz. See: cnnviz layers --help"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+def test_option_of_another_command_is_refused_in_one_line(case: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command, more, said = FOREIGN[case]
+    with pytest.raises(SystemExit) as exit_:
+        run(command, *more)
+    assert exit_.value.code == cli.USAGE
+    assert capsys.readouterr().err == f"cnnviz {said}\n"
+
+
+def test_what_follows_two_dashes_is_no_option(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["render", "resnet50", "--layer", "conv1", "--out", "out", "--", "--save"]
+    assert cli._parser().parse_args(argv).images == ["--save"]
+
+
+def help_of(command: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    with pytest.raises(SystemExit) as exit_:
+        run(*filter(None, [command]), "--help")
+    assert exit_.value.code == cli.DONE
+    return capsys.readouterr().out.splitlines()
+
+
+MOST_LINES = {
+    "": 32, "render": 80, "run": 96, "atlas": 72, "compare": 72, "demo": 72, "weights": 40, "layers": 24, "doctor": 24,
+    "bench": 24,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", MOST_LINES)
+def test_help_fits(command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = help_of(command, capsys)
+    assert len(lines) <= MOST_LINES[command]
+    assert max(map(len, lines)) <= 80
+    assert all(line == line.rstrip() for line in lines)
+
+
+@pytest.mark.parametrize("command", ["render", "run", "atlas", "compare", "weights", "demo"])
+def test_help_ends_with_three_examples_that_parse(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = help_of(command, capsys)
+    assert lines[-4] == "Examples:"
+    for line in lines[-3:]:
+        name, *argv = shlex.split(line)
+        assert (name, argv[0]) == ("cnnviz", command)
+        cli._parser().parse_args(argv)
+
+
+def test_help_shows_every_argument_once_and_only_those_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, parser in cli._parser()._subparsers._group_actions[0].choices.items():
+        parser.options()  # declares them
+        shown = [line.split()[0] for line in help_of(command, capsys) if line.startswith("  -")]
+        assert len(set(shown)) == len(shown)
+        assert {name.rstrip(",") for name in shown} == {
+            action.option_strings[0] for action in parser._actions if action.option_strings
+        }
+
+
+@pytest.mark.parametrize("command", ["render", "compare", "demo"])
+def test_normalize_dataset_belongs_to_run_and_atlas(
+    command: str, model: str, cat: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [] if command == "demo" else [model, cat]
+    assert run(command, *given, "--layer", "conv", "--out", out, "--normalize", "dataset") == cli.USAGE
+    assert "normalize 'dataset' belongs to 'cnnviz run' and 'cnnviz atlas'" in error_of(capsys)
+    assert not out.exists()
+
+
+def test_debug_shows_the_traceback(model: str, cat: Path, out: Path) -> None:
     from cnnviz_fast.errors import LayerNotFoundError
 
     with pytest.raises(LayerNotFoundError):
-        run("render", model, picture, "--layer", "convv", "--out", out, "--debug")
+        run("render", model, cat, "--layer", "convv", "--out", out, "--debug")
 
 
 def test_layers_prints_a_table_of_shapes_and_calls(capsys: pytest.CaptureFixture[str]) -> None:
@@ -469,9 +602,9 @@ def test_demo_draws_all_channels_offline(
     monkeypatch.setenv("TORCH_HOME", str(out.parent))
     assert run("demo", "--out", out, "--tile", "16", "--layer", "conv1", "layer4") == cli.DONE
     captured = capsys.readouterr()
-    assert captured.out.splitlines() == [str(out / "chart_conv1.png"), str(out / "chart_layer4.png")]
+    assert captured.out.splitlines() == [str(out / "conv1" / "chart.png"), str(out / "layer4" / "chart.png")]
     assert captured.err.splitlines() == ["cnnviz: resnet50 with weights: random, seed 0"]
-    assert len(json.loads((out / "chart_layer4.json").read_text())["tiles"]) == 2048
+    assert len(json.loads((out / "layer4" / "chart.json").read_text())["tiles"]) == 2048
 
 
 def test_doctor_names_backends_and_encoder(capsys: pytest.CaptureFixture[str]) -> None:
@@ -515,14 +648,14 @@ def test_version_is_the_package_version(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out == f"cnnviz {version('cnnviz_fast')}\n"
 
 
-def test_main_leaves_the_garbage_collector_as_it_was(model: str, picture: Path, out: Path) -> None:
+def test_main_leaves_the_garbage_collector_as_it_was(model: str, cat: Path, out: Path) -> None:
     import gc
 
     frozen = gc.get_freeze_count()
     for wanted in (True, False):
         (gc.enable if wanted else gc.disable)()
         try:
-            assert run("render", model, picture, "--layer", "conv", "--out", out, "--tile", "9") == cli.DONE
+            assert run("render", model, cat, "--layer", "conv", "--out", out, "--tile", "9") == cli.DONE
             assert run("render", model, "nowhere.png", "--layer", "conv", "--out", out) == cli.FAILED
             assert gc.isenabled() is wanted
         finally:

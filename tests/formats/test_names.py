@@ -1,4 +1,4 @@
-"""Names of output files: safe, short, no two alike, and the same in whatever order the pictures come."""
+"""Names of output files: safe, short, no two alike, and the same in whatever order the images come."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnviz_fast.errors import InputError
-from cnnviz_fast.formats.names import layer_parts, output_stems, safe_part
+from cnnviz_fast.formats.names import layer_parts, output_path, output_stems, safe_part
 
 FORBIDDEN = set('/\\:*?"<>|') | {chr(i) for i in (*range(32), *range(127, 160))}
 LONGEST_BYTES = 121
@@ -155,7 +155,14 @@ def test_layer_parts_keep_the_layers_apart() -> None:
     assert parts[8] == "_nul"
 
 
-def test_names_of_picture_and_layer_together_fit_into_a_file_name() -> None:
+def test_output_path_is_layer_then_image() -> None:
+    assert output_path("layer4", "cat", ".png") == "layer4/cat.png"
+    assert output_path("layer4", "cat", ".safetensors", kind="sum") == "layer4/sum/cat.safetensors"
+    assert output_path("layer4", "cat", "", kind="tiles") == "layer4/tiles/cat"
+    assert output_path("", "cat", ".png") == "cat.png"
+
+
+def test_names_of_two_images_together_fit_into_a_file_name() -> None:
     assert len(safe_part("a" * 1000)) == 96
     assert 2 * LONGEST_BYTES + len("_") + len(".safetensors") <= 255
 
