@@ -1,8 +1,7 @@
-"""What runs in an actor of Ray: a model that stays, and one call after another, each of a few batches of pictures.
+"""What runs in an actor of Ray: the model stays loaded, and the actor does one chunk of batches after another.
 
-Each batch is sent as soon as it is finished. An actor may die in a call, and its machine with it; Ray then makes
-another one do the call again, and takes what it sends, by the count, for what was sent before. So each batch is kept
-beside the files until its call is over: it is sent again as it was, and the work goes on behind it.
+The result of a batch is yielded to the process that keeps the account, and is also noted beside the files. Where an
+actor or its machine dies before the result has arrived, that process reads the note.
 """
 
 from __future__ import annotations
@@ -16,9 +15,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import BackendError, OptionError, reason_of
 from ...runtime.files import whole_file
@@ -32,38 +29,33 @@ if TYPE_CHECKING:
     from ..images import Images
 
 NOTES = ".ray"
-"""Folder in that of the run, while it goes on: what it has to say to its actors, wherever they are."""
+"""Folder in the folder of the run, while the run goes on: what actors and the run tell each other through files."""
 
 STOP = "stop"
-"""Its file that lets actors begin no further batch."""
-
-ATTEMPTS = 4
-"""Deaths over the same pictures, after which it is they that are at fault, and not the machines."""
-
-UNDER_WAY = 2
-"""Batches that an actor may die of: the model is at one, while the files of the one before are made."""
+"""File in NOTES: actors begin no further batch once it exists."""
 
 
 @dataclass(frozen=True)
 class ActorTask:
-    """All that an actor has to know of a run.
+    """Everything that an actor has to know of a run.
 
     Attributes:
         model: on the CPU.
-        pictures: all of them.
-        calls: positions of the pictures of each batch of each call.
-        stems: of those pictures whose files have other names than `pictures` gives them.
-        output_spec: what is made.
-        fills, done: see Work.
-        folder: that relative paths start from.
-        cpus: of an actor.
-        on_gpu: whether it has a GPU.
-        timeout_s: that a picture may take to be read.
+        images: all images of the run.
+        chunks: for each chunk, the batches; for each batch, the positions of its images.
+        stems: position -> stem of the image's files, where it is not the one that `images` has.
+        output_spec: what is made of every image.
+        fills: see BatchWorker.
+        done: see BatchWorker.
+        folder: working directory that relative paths start from.
+        cpus: of each actor.
+        on_gpu: whether each actor has a GPU.
+        timeout_s: time that an image may take to be read.
     """
 
     model: LoadedModel
-    pictures: Images
-    calls: Sequence[Sequence[Sequence[int]]]
+    images: Images
+    chunks: Sequence[Sequence[Sequence[int]]]
     stems: Mapping[int, str]
     output_spec: OutputSpec
     fills: bool
@@ -83,9 +75,13 @@ class ActorTask:
         """Whether no further batch is to be begun."""
         return (self.notes / STOP).exists()
 
-    def work(self) -> BatchWorker:
-        """Make the work of an actor, in it."""
-        with contextlib.suppress(OSError):  # not there on this machine: then neither is anything below it
+    def note(self, chunk: int, batch: int) -> Path:
+        """Return the file that keeps the result of a batch until it is written down."""
+        return self.notes / f"{chunk}-{batch}.done"
+
+    def worker(self) -> BatchWorker:
+        """Return the worker of an actor; called in the actor's process."""
+        with contextlib.suppress(OSError):  # if this machine lacks the folder, it lacks the files below it too
             os.chdir(self.folder)
         if not self.notes.is_dir():
             raise OptionError(
@@ -93,142 +89,110 @@ class ActorTask:
                 f"see {self.output_spec.folder}."
             )
         if self.on_gpu:
-            self.model.module.to("cuda")  # Ray shows each actor no other GPU than its own
+            self.model.module.to("cuda")  # Ray shows each actor only its own GPU
         drawing = self.output_spec.drawing
         options = dataclasses.replace(drawing.options, threads=drawing.options.threads or self.cpus)
         drawing = dataclasses.replace(drawing, options=options)
-        work = BatchWorker(self.model, dataclasses.replace(self.output_spec, drawing=drawing))
-        work.fills, work.done = self.fills, self.done
-        return work
+        worker = BatchWorker(self.model, dataclasses.replace(self.output_spec, drawing=drawing))
+        worker.fills, worker.done = self.fills, self.done
+        return worker
 
 
-class Returned(NamedTuple):
-    """What comes back of a batch.
+class BatchResult(NamedTuple):
+    """What an actor sends of a batch.
 
-    call: that it belongs to.
-    batch: which one of the call it is; None at the end of a call, whether or not all of it is done.
-    grids: layer -> the grid that its rows leave out.
+    grids: layer -> the grid that the rows of the outcome leave out.
     seconds: spent in each stage.
     """
 
-    call: int
-    batch: int | None
     outcome: Outcome
     grids: dict[str, dict[str, int]]
     seconds: dict[str, float]
 
 
 class Actor:
-    """What Ray Data calls with a number of a call at a time."""
+    """The class of the actors. Errors are sent as pickled values, like results: Ray would wrap what is raised."""
 
-    def __init__(self, shift: Sequence[Any]) -> None:
-        """Keep the reference of the shift, pickled, in a list: Ray would put what it refers to in its place."""
-        self._reference = shift[0]
-        self._shift: ActorTask | None = None
+    def __init__(self, packed: bytes) -> None:
+        """Keep the pickled task; `prepare` loads it."""
+        self._packed = packed
 
-    def __call__(self, rows: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Do a call, and give a row for each batch."""
-        for call in rows["item"]:
-            for packed in self._results(int(call)):
-                yield {"returned": np.array([packed], object)}
-
-    def _results(self, call: int) -> Iterator[bytes]:
-        """Do a call; what is wrong with every picture is sent as well, since Ray takes what is raised for its own."""
+    def prepare(self) -> bytes:
+        """Load the model, and return None or the error that every image would meet, pickled."""
         try:
-            if self._shift is None:
-                self._shift = _received(self._reference)
-                self._work = self._shift.work()
-            yield from _done(self._shift, self._work, call)
+            self._task = _loaded(self._packed)
+            self._worker = self._task.worker()
+        except Exception as error:
+            return _pickled(error)
+        self._packed = b""
+        return pickle.dumps(None)
+
+    def do(self, chunk: int, begin: int) -> Iterator[bytes]:
+        """Do a chunk from batch `begin` on, until the run is stopped.
+
+        Yields:
+            The result of each batch, pickled; at last the error that every image would meet, if there is one.
+        """
+        try:
+            for batch, result in enumerate(_results(self._task, self._worker, chunk, begin), begin):
+                packed = pickle.dumps(result)
+                with whole_file(self._task.note(chunk, batch)) as file:
+                    file.write(packed)
+                yield packed
         except Exception as error:
             yield _pickled(error)
 
 
-def _received(reference: Any) -> ActorTask:
-    """Fetch what the run has sent, with the classes of its model and pictures."""
-    import ray
-
-    packed = ray.get(reference)
+def _loaded(packed: bytes) -> ActorTask:
+    """Unpickle a task, which imports the classes of its model and images."""
     try:
-        shift: ActorTask = pickle.loads(packed)
-    except Exception as error:  # whatever the import of somebody's module raises
+        task: ActorTask = pickle.loads(packed)
+    except Exception as error:  # whatever the import of a user's module raises
         raise BackendError(
             f"{platform.node()} cannot load the model or the images: {reason_of(error)}. Install what they need on "
             f"every machine of the Ray cluster."
         ) from error
-    return shift
+    return task
 
 
-def _done(shift: ActorTask, work: BatchWorker, call: int) -> Iterator[bytes]:
-    """Do a call, but for what an actor before this one has finished of it."""
-    begin = 0
-    with contextlib.suppress(FileNotFoundError):
-        while True:
-            yield _note(shift, call, begin).read_bytes()
-            begin += 1
-    if begin < len(shift.calls[call]) and not shift.stopped:
-        _count_attempt(shift, call, begin)
-        for returned in _batches(shift, work, call, begin):
-            packed = pickle.dumps(returned)
-            with whole_file(_note(shift, call, begin)) as file:
-                file.write(packed)
-            yield packed
-            begin += 1
-    yield pickle.dumps(Returned(call, None, Outcome(), {}, {}))
-
-
-def _note(shift: ActorTask, call: int, batch: int) -> Path:
-    """Say where a batch is kept that is finished."""
-    return shift.notes / f"{call}-{batch}.done"
-
-
-def _count_attempt(shift: ActorTask, call: int, begin: int) -> None:
-    """Note that a call goes on at a batch, until it is over, so that the next attempt knows if this one dies of it."""
-    died = len(list(shift.notes.glob(f"{call}-{begin}.begun*")))
-    if died >= ATTEMPTS:
-        positions = [position for batch in shift.calls[call][begin : begin + UNDER_WAY] for position in batch]
-        first, last = (shift.pictures.named(position).name for position in (positions[0], positions[-1]))
-        raise BackendError(
-            f"Ray's actors died {died} times over the same {len(positions)} pictures, {first} to {last}. See why in "
-            f"Ray's logs, /tmp/ray/session_latest/logs; where memory ended, lower batch or workers."
-        )
-    (shift.notes / f"{call}-{begin}.begun{died}").touch()
-
-
-def _batches(shift: ActorTask, work: BatchWorker, call: int, begin: int) -> Iterator[Returned]:
-    """Do the batches of a call from `begin` on, until it is told to stop."""
-    work.grids = {}
+def _results(task: ActorTask, worker: BatchWorker, chunk: int, begin: int) -> Iterator[BatchResult]:
+    """Do the batches of a chunk from `begin` on, until the run is stopped."""
+    batches = task.chunks[chunk][begin:]
+    sizes = iter([len(batch) for batch in batches])
+    worker.grids = {}
     stages = Stages()
-    sizes = list(map(len, shift.calls[call]))
 
     def until_stopped(reads: Iterator[ImageBatch]) -> Iterator[ImageBatch]:
         for read in reads:
-            if shift.stopped:
+            if task.stopped:
                 return
             stages.add("decode", read.seconds)
             yield read
 
     def named(position: int) -> ImageId:
-        picture = shift.pictures.named(position)
-        return picture._replace(stem=shift.stems.get(position, picture.stem))
+        image = task.images.named(position)
+        return image._replace(stem=task.stems.get(position, image.stem))
 
-    reads = shift.pictures.read_these(
-        shift.calls[call][begin:], workers=max(1, shift.cpus // 2), timeout_s=shift.timeout_s, pin=work.on_cuda
-    )
+    if task.stopped:
+        return
+    readers = max(1, task.cpus // 2)
+    reads = task.images.read_these(batches, workers=readers, timeout_s=task.timeout_s, pin=worker.on_cuda)
     before: dict[str, float] = {}
-    whole = Outcome()
+    whole, size = Outcome(), next(sizes, 0)
     with watched(stages), contextlib.closing(reads):
-        for outcome in render_shard(work, until_stopped(reads), named):
+        for outcome in render_shard(worker, until_stopped(reads), named):
+            # Failures, and images of each size, have outcomes of their own: a batch is over once all its images came.
             whole.add(outcome)
-            if len(whole.finished) + len(whole.failed) == sizes[begin]:  # failures come by themselves, and sizes do
+            if len(whole.finished) + len(whole.failed) == size:
                 seconds = stages.seconds()
                 spent = {name: seconds[name] - before.get(name, 0.0) for name in seconds}
-                yield Returned(call, begin, whole, dict(work.grids), spent)
-                before, whole = seconds, Outcome()
-                begin += 1
+                yield BatchResult(whole, dict(worker.grids), spent)
+                before, whole, size = seconds, Outcome(), next(sizes, 0)
 
 
 def _pickled(error: Exception) -> bytes:
+    """Pickle an error, or its text if it holds what cannot be pickled."""
     try:
         return pickle.dumps(error)
-    except Exception:  # one of somebody's own that holds what cannot be sent
+    except Exception:
         return pickle.dumps(BackendError("".join(traceback.format_exception_only(error)).strip()))
