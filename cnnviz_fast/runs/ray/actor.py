@@ -23,7 +23,8 @@ import numpy as np
 from ...errors import BackendError, OptionError, reason_of
 from ...runtime.files import whole_file
 from ...runtime.stage_times import Stages, watched
-from ..batches import BatchWorker, ImageId, Outcome, OutputSpec
+from ..batches import BatchWorker, OutputSpec, findings_for
+from ..outcomes import ImageId, Outcome
 from ..shard import render_shard
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class ActorTask:
         calls: positions of the pictures of each batch of each call.
         stems: of those pictures whose files have other names than `pictures` gives them.
         output_spec: what is made.
-        fills, done: see Work.
+        done: see Findings.
         folder: that relative paths start from.
         cpus: of an actor.
         on_gpu: whether it has a GPU.
@@ -66,7 +67,6 @@ class ActorTask:
     calls: Sequence[Sequence[Sequence[int]]]
     stems: Mapping[int, str]
     output_spec: OutputSpec
-    fills: bool
     done: int
     folder: str
     cpus: int
@@ -97,9 +97,8 @@ class ActorTask:
         drawing = self.output_spec.drawing
         options = dataclasses.replace(drawing.options, threads=drawing.options.threads or self.cpus)
         drawing = dataclasses.replace(drawing, options=options)
-        work = BatchWorker(self.model, dataclasses.replace(self.output_spec, drawing=drawing))
-        work.fills, work.done = self.fills, self.done
-        return work
+        findings = findings_for(self.model, self.output_spec.batch, self.done)
+        return BatchWorker(self.model, dataclasses.replace(self.output_spec, drawing=drawing), findings)
 
 
 class Returned(NamedTuple):
@@ -196,7 +195,7 @@ def _count_attempt(shift: ActorTask, call: int, begin: int) -> None:
 
 def _batches(shift: ActorTask, work: BatchWorker, call: int, begin: int) -> Iterator[Returned]:
     """Do the batches of a call from `begin` on, until it is told to stop."""
-    work.grids = {}
+    work.findings.grids.clear()
     stages = Stages()
     sizes = list(map(len, shift.calls[call]))
 
@@ -222,7 +221,7 @@ def _batches(shift: ActorTask, work: BatchWorker, call: int, begin: int) -> Iter
             if len(whole.finished) + len(whole.failed) == sizes[begin]:  # failures come by themselves, and sizes do
                 seconds = stages.seconds()
                 spent = {name: seconds[name] - before.get(name, 0.0) for name in seconds}
-                yield Returned(call, begin, whole, dict(work.grids), spent)
+                yield Returned(call, begin, whole, dict(work.findings.grids), spent)
                 before, whole = seconds, Outcome()
                 begin += 1
 

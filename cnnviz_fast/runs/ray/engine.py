@@ -2,7 +2,7 @@
 
     connected    to a cluster                                                       ray_cluster.py
     calls_of     which batches an actor does in one go
-    RayRun       the run: its batches go to the actors, and a small row of each comes back as soon as it is finished
+    RayEngine    its batches go to the actors, and a small row of each comes back as soon as it is finished
     Actor        what does a call                                                   ray_actor.py
 
 The actors write the files themselves: of several machines, all have to see the folder of the run under the same path.
@@ -19,7 +19,6 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +26,8 @@ from ...errors import BackendError, BackendUnavailableError, OptionError, reason
 from ...models.factories import FILE_MODULE
 from ...runtime.extras import import_extra
 from ...runtime.files import make_folder
-from ..images import Loaded, images_of
+from ..images import LoaderImages, images_of
 from ..local import run_here
-from ..runner import Runner
 from ..spec import CUDA_BATCH, RunSpec, RunSummary, loaded_model
 from .actor import NOTES, STOP, Actor, ActorTask, Returned
 from .cluster import ActorPool, connected, pool_of, quiet_console, threads_ended
@@ -38,7 +36,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ...models.load import LoadedModel
-    from ..batches import BatchWorker, Outcome
+    from ..batches import Findings
+    from ..engine import EngineTask
+    from ..folder.rows import IndexRow
+    from ..outcomes import Outcome
 
 CHUNK_BATCHES = 64
 """Batches in a call at most. Each call starts processes that read, in about the time of a batch."""
@@ -48,14 +49,14 @@ INIT_DEATHS = 8
 
 
 def run_on_ray(
-    model: LoadedModel | nn.Module | str, images: Any, job: RunSpec, on_file: Callable[[Path], object] | None
+    model: LoadedModel | nn.Module | str, images: Any, spec: RunSpec, on_file: Callable[[Path], object] | None
 ) -> RunSummary:
-    """Do a run with Ray Data.
+    """Do a run on a Ray cluster.
 
     Args:
         model: as in run.
         images: as in run, but no DataLoader.
-        job: what is asked for.
+        spec: what is asked for.
         on_file: called with the path of each file.
 
     Returns:
@@ -66,23 +67,23 @@ def run_on_ray(
         BackendUnavailableError: Ray is not installed, or its cluster cannot be reached.
         CnnvizError: see run.
     """
-    if job.run.shards is not None:
+    if spec.run.shards is not None:
         raise OptionError("shards go with engine 'local', got engine 'ray', whose actors write loose files.")
-    if job.place.world > 1:
-        raise OptionError(f"engine 'ray' shares pictures out itself, got {job.place.world} processes. Start one.")
+    if spec.ranks.world_size > 1:
+        raise OptionError(f"engine 'ray' shares images out itself, got {spec.ranks.world_size} processes. Start one.")
     ray = import_extra("ray", "ray", "runs with engine 'ray'", BackendUnavailableError)
     import_extra("ray.data", "ray", "runs with engine 'ray'", BackendUnavailableError)
     loaded = loaded_model(model, "cpu")
-    pictures = images_of(images, loaded.preprocess, job.max_pixels, job.folder)
-    if isinstance(pictures, Loaded):
+    found = images_of(images, loaded.preprocess, spec.max_pixels, spec.folder)
+    if isinstance(found, LoaderImages):
         raise OptionError("a DataLoader goes with engine 'local', got engine 'ray'. Give its Dataset.")
     if any(parameter.is_cuda for parameter in loaded.module.parameters()):
         loaded = dataclasses.replace(loaded, module=copy.deepcopy(loaded.module).cpu())
-    with connected(ray, job.run.address):
-        crew = pool_of([node["Resources"] for node in ray.nodes() if node["Alive"]], job.run.workers)
-        if crew.on_gpu and job.run.batch is None:
-            job = dataclasses.replace(job, run=dataclasses.replace(job.run, batch=CUDA_BATCH))
-        return run_here(loaded, pictures, job, on_file, partial(RayRunner, crew))
+    with connected(ray, spec.run.address):
+        pool = pool_of([node["Resources"] for node in ray.nodes() if node["Alive"]], spec.run.workers)
+        if pool.on_gpu and spec.run.batch is None:
+            spec = dataclasses.replace(spec, run=dataclasses.replace(spec.run, batch=CUDA_BATCH))
+        return run_here(RayEngine(pool), loaded, found, spec, on_file)
 
 
 def chunks_of(batches: Sequence[Any], actors: int) -> list[Sequence[Any]]:
@@ -103,83 +104,79 @@ def chunks_of(batches: Sequence[Any], actors: int) -> list[Sequence[Any]]:
     return calls
 
 
-class RayRunner(Runner):
-    """A run of which Ray's actors do the work."""
+class RayEngine:
+    """Has Ray's actors make everything."""
 
-    def __init__(self, crew: ActorPool, *run: Any) -> None:
-        super().__init__(*run)
-        self.crew = crew
-        self.notes = self.job.folder / NOTES
-        self.stop = _Flag(self.notes / STOP)
+    def __init__(self, pool: ActorPool) -> None:
+        self._pool = pool
 
-    def __call__(self) -> RunSummary:
-        with contextlib.ExitStack() as self.ending:
-            return super().__call__()
+    def stop_event(self, folder: Path) -> threading.Event:
+        """Return an event that the actors see too."""
+        return _Flag(folder / NOTES / STOP)
 
-    def _outcomes(self, work: BatchWorker, is_done: Callable[[str], bool]) -> Iterator[Outcome]:
-        """Have the actors make what is wanted of the pictures; whatever ends the run, it ends them first."""
-        outcomes = self._made(work, is_done)
-        self.ending.callback(outcomes.close)
-        return outcomes
-
-    def _made(self, work: BatchWorker, is_done: Callable[[str], bool]) -> Generator[Outcome, None, None]:
-        """Take what the actors send, in any order but that of each call."""
-        calls = chunks_of(self.pictures.left(self.job.place, is_done, work.output_spec.batch), self.crew.actors)
+    def outcomes(self, task: EngineTask) -> Generator[Outcome, None, None]:
+        """Yield what the actors send, each call in order and the calls in any; see Engine."""
+        calls = chunks_of(task.images.left(task.spec.ranks, task.is_done, task.output_spec.batch), self._pool.actors)
         if not calls:
             return
         known = set()
-        with self._notes(), contextlib.closing(_returned(self.crew, self._shift(work, calls))) as sent:
+        actor_task = self._actor_task(task, calls)
+        with _notes_of(task) as notes, contextlib.closing(_returned(self._pool, actor_task)) as sent:
             for returned in sent:
                 if returned.batch is None:
-                    for note in self.notes.glob(f"{returned.call}-*"):
+                    for note in notes.glob(f"{returned.call}-*"):
                         note.unlink(missing_ok=True)
-                    if self.stop.is_set() and not any(self.notes.glob("*.begun*")):
+                    if task.stop.is_set() and not any(notes.glob("*.begun*")):
                         return  # the rest of the calls would come back empty
                 elif returned[:2] not in known:  # of a call that is done again
                     known.add(returned[:2])
                     for stage, seconds in returned.seconds.items():
-                        self.stages.add(stage, seconds)
-                    self._fill_in_grids(returned)
-                    yield returned.outcome
+                        task.stages.add(stage, seconds)
+                    yield _with_grids(returned, task.findings)
 
-    def _fill_in_grids(self, returned: Returned) -> None:
-        """Have rows leave out the grid that the manifest has, in place of the first one that their actor met."""
-        for row in (row for one in returned.outcome.finished for row in one.rows):
-            grid = row.pop("grid", None) or returned.grids.get(row["layer"])
-            if grid is not None and grid != self.work.grids.setdefault(row["layer"], grid):
-                row["grid"] = grid
-
-    @contextlib.contextmanager
-    def _notes(self) -> Iterator[None]:
-        """Keep the folder of notes."""
-        shutil.rmtree(self.notes, ignore_errors=True)
-        make_folder(self.notes)
-        if self.stop.is_set():
-            self.stop.set()
-        try:
-            yield
-        finally:
-            shutil.rmtree(self.notes, ignore_errors=True)
-
-    def _shift(self, work: BatchWorker, calls: list[Any]) -> ActorTask:
+    def _actor_task(self, task: EngineTask, calls: list[Any]) -> ActorTask:
         stems = {}
         for position in (position for call in calls for batch in call for position in batch):
-            picture = self.pictures.named(position)
-            if (stem := self.journal.stem_for(picture.key, picture.stem)) != picture.stem:
+            if (stem := task.named(position).stem) != task.images.named(position).stem:
                 stems[position] = stem
         return ActorTask(
-            model=self.model,
-            pictures=self.pictures,
+            model=task.model,
+            pictures=task.images,
             calls=calls,
             stems=stems,
-            output_spec=dataclasses.replace(work.output_spec, folder=work.output_spec.folder.absolute()),
-            fills=work.fills,
-            done=work.done,
+            output_spec=dataclasses.replace(task.output_spec, folder=task.output_spec.folder.absolute()),
+            done=task.findings.done,
             folder=os.getcwd(),
-            cpus=self.crew.cpus,
-            on_gpu=self.crew.on_gpu,
-            timeout_s=self.job.run.timeout,
+            cpus=self._pool.cpus,
+            on_gpu=self._pool.on_gpu,
+            timeout_s=task.spec.run.timeout,
         )
+
+
+def _with_grids(returned: Returned, findings: Findings) -> Outcome:
+    """Return an outcome whose rows leave out the grids of the manifest, not the first ones that their actor met."""
+
+    def adapted(row: IndexRow) -> IndexRow:
+        grid = row.grid or returned.grids.get(row.layer)
+        is_new = grid is not None and findings.is_new_grid(row.layer, grid)
+        return dataclasses.replace(row, grid=grid if is_new else None)
+
+    finished = [one._replace(rows=list(map(adapted, one.rows))) for one in returned.outcome.finished]
+    return dataclasses.replace(returned.outcome, finished=finished)
+
+
+@contextlib.contextmanager
+def _notes_of(task: EngineTask) -> Iterator[Path]:
+    """Keep the folder of notes for the block."""
+    notes = task.spec.folder / NOTES
+    shutil.rmtree(notes, ignore_errors=True)
+    make_folder(notes)
+    if task.stop.is_set():
+        task.stop.set()  # the file was not there before its folder was
+    try:
+        yield notes
+    finally:
+        shutil.rmtree(notes, ignore_errors=True)
 
 
 class _Flag(threading.Event):
