@@ -16,7 +16,7 @@ from ..options.drawing import RenderOptions
 from ..runtime.progress import Progress
 from .batches import BatchWorker
 from .engine import Engine, EngineTask
-from .folder.journal import fingerprint_in, refuse_others
+from .folder.run_file import fingerprint_in, refuse_others
 from .images import Images
 from .outcomes import Outcome
 from .runner import Runner

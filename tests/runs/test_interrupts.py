@@ -28,6 +28,7 @@ from support.runs import (
 from support.waiting import wait_until
 
 from cnnviz_fast.channels.dataset_files import read_statistics
+from cnnviz_fast.runs.folder.journal import Journal
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -157,16 +158,8 @@ def test_kills_at_random_moments_leave_what_a_run_alone_makes(net: Path, tmp_pat
 
 
 def test_a_folder_that_another_run_is_in_is_refused(
-    net: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    net: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make_images(tmp_path / "in", 400)
-    arguments = command(net, tmp_path / "in", tmp_path / "out")
-    process = begun(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_for_rows(tmp_path / "out", 4, process)
-        process.send_signal(signal.SIGSTOP)
-        assert run(*arguments) == 2
+    with Journal(tmp_path / "out", {}):
+        assert run(*command(net, images, tmp_path / "out")) == 2
         assert "is in use by another run" in error_of(capsys)
-    finally:
-        process.kill()
-        process.wait()

@@ -18,9 +18,12 @@ from support.runs import (
     digests,
     small_model,
 )
+from support.waiting import wait_until
 
 import cnnviz_fast as cf
 from cnnviz_fast.errors import OptionError
+from cnnviz_fast.runs import runner
+from cnnviz_fast.runs.folder import index, lock
 from cnnviz_fast.runs.ranks import Ranks
 
 
@@ -71,10 +74,10 @@ def test_another_number_of_ranks_takes_up_sheets_but_neither_statistics_nor_tars
 def test_a_number_of_ranks_that_is_refused_leaves_the_run_as_it_was(
     began: int, tried: int, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run_by(world: int) -> None:
-        for rank in range(world):
+    def run_by(world_size: int) -> None:
+        for rank in range(world_size):
             monkeypatch.setenv("RANK", str(rank))
-            monkeypatch.setenv("WORLD_SIZE", str(world))
+            monkeypatch.setenv("WORLD_SIZE", str(world_size))
             cf.run(small_model(), images, LAYERS, tmp_path, save="statistics", **QUICK)
 
     run_by(began)
@@ -106,14 +109,14 @@ def test_ranks_leave_alone_what_others_may_be_writing(
     assert not old.exists()
 
 
-@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("world_size", [1, 2])
 def test_marks_of_another_number_of_processes_go_with_the_next_run(
-    world: int, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world_size: int, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in (".running", ".running-1-of-3"):
         (tmp_path / name).touch()  # as kills leave them
     monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", str(world))
+    monkeypatch.setenv("WORLD_SIZE", str(world_size))
     cf.run(small_model(), images / "p0000.png", ["0"], tmp_path, **QUICK)
     assert list(tmp_path.glob(".running*")) == []
 
@@ -123,9 +126,7 @@ def test_the_last_of_several_processes_sees_the_rows_of_all(
 ) -> None:
     from pyarrow import parquet
 
-    from cnnviz_fast.runs.folder import index as index_files
-
-    batches, passes = index_files._batches, iter(range(9))
+    batches, passes, entries = index._batches, iter(range(9)), []
     has_read, go_on = threading.Event(), threading.Event()
 
     def slow(folder: Path) -> Any:
@@ -133,9 +134,14 @@ def test_the_last_of_several_processes_sees_the_rows_of_all(
         yield from batches(folder)
         if number == 1:  # the first process has read what there is, and not written it yet
             has_read.set()
-            go_on.wait(20)
+            go_on.wait(60)
 
-    monkeypatch.setattr(index_files, "_batches", slow)
+    def counted(folder: Path) -> Any:
+        entries.append(folder)
+        return lock.alone(folder)
+
+    monkeypatch.setattr(index, "_batches", slow)
+    monkeypatch.setattr(runner, "alone", counted)
     ranks = iter(range(2))
     monkeypatch.setattr(importlib.import_module("cnnviz_fast.runs.api"), "ranks_in", lambda: Ranks(next(ranks), 2, 0))
 
@@ -146,7 +152,7 @@ def test_the_last_of_several_processes_sees_the_rows_of_all(
     threads[0].start()
     assert has_read.wait(60)
     threads[1].start()
-    threads[1].join(2)
+    wait_until(lambda: len(entries) == 2 or not threads[1].is_alive(), 60)
     go_on.set()
     for thread in threads:
         thread.join(60)

@@ -20,17 +20,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from ...errors import InputError, OptionError, reason_of
+from ...errors import InputError, OptionError
 from ...formats.names import folded_stem, told_apart
-from ...provenance import package_version
 from ...runtime.compact import DIGEST_BYTES, DigestMap, digest_of
-from ...runtime.files import cannot_write, make_folder, whole_file
-from .fingerprint import differences
-from .index import RUN, Line, files_of, image_lines, name_of, read_finished, read_line
+from ...runtime.files import cannot_write, make_folder
+from .index import Line, files_of, image_lines, name_of, read_finished, read_line
 from .lock import FolderLock
-
-OLD_KEYS = {"layout": "axes", "pictures": "images"}
-"""Keys of the fingerprints of version 0.1, and what they are called since then."""
+from .run_file import agree
 
 _TOLD_BY = (8, 16, 24)  # hexadecimal digits of a key's SHA-256, as output_stems takes
 _PLACE_BYTES = 8
@@ -82,7 +78,7 @@ class Journal:
         make_folder(self._folder)
         with contextlib.ExitStack() as undo:
             fixed = world_size if keeps_ranks else None
-            lock = FolderLock(self._folder, rank, world_size, lambda: _agree(self._folder, fingerprint, fixed))
+            lock = FolderLock(self._folder, rank, world_size, lambda: agree(self._folder, fingerprint, fixed))
             undo.callback(lock.release)
             try:
                 self._file = undo.enter_context(open(self._path, "ab", buffering=0))
@@ -238,57 +234,6 @@ def _begun_images(tail: BinaryIO) -> int:
         else:
             keys.add(line["key"])
     return max(len(keys), damaged)
-
-
-def _agree(folder: Path, fingerprint: Mapping[str, Any], world_size: int | None) -> None:
-    """Check that a folder's fingerprint, and number of ranks if one is given, are the same; write a new run.json."""
-    there = fingerprint_in(folder)
-    if there is None:
-        if files_of(folder, "index"):
-            raise OptionError(
-                f"folder {str(folder)!r} holds the index of a run, but not what it depends on: run.json is missing. "
-                f"Give another out."
-            )
-        document = {"cnnviz_fast": package_version(), "fingerprint": fingerprint}
-        with whole_file(folder / RUN) as file:
-            file.write(json.dumps(document, indent=2).encode())
-        return
-    refuse_others(folder, fingerprint, there)
-    for path, _, of in files_of(folder, "index") if world_size is not None else ():
-        if of != world_size and path.stat().st_size:
-            raise OptionError(
-                f"a run with statistics or tars must be taken up by as many processes as began it, {of}, got "
-                f"{world_size}. Give another out."
-            )
-
-
-def fingerprint_in(folder: Path) -> dict[str, Any] | None:
-    """Return the fingerprint of the run in a folder; None where there is no run.
-
-    Raises:
-        OptionError: it is damaged.
-    """
-    try:
-        return dict(json.loads((folder / RUN).read_bytes())["fingerprint"])
-    except FileNotFoundError:
-        return None
-    except (ValueError, LookupError, TypeError) as error:
-        raise OptionError(
-            f"folder {str(folder)!r} holds a damaged run.json: {reason_of(error)}. Give another out."
-        ) from error
-
-
-def refuse_others(folder: Path, fingerprint: Mapping[str, Any], there: Mapping[str, Any]) -> None:
-    """Raise OptionError where the fingerprint in a folder is of an older version, or differs, with what differs."""
-    if old := [name for name in OLD_KEYS if name in there]:
-        raise OptionError(
-            f"folder {str(folder)!r} holds a run of an older version, whose run.json has {old[0]!r} where runs now "
-            f"have {OLD_KEYS[old[0]]!r}. Give another out."
-        )
-    if found := differences(fingerprint, there):
-        raise OptionError(
-            f"folder {str(folder)!r} holds a run with other settings: {'; '.join(found)}. Give another out."
-        )
 
 
 def _forget_failures(folder: Path, rank: int, world_size: int) -> None:
