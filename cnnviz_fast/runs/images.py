@@ -1,4 +1,4 @@
-"""The pictures of a run, whatever they come from: their names, and the batches in which they are read."""
+"""The images of a run, wherever they come from: their names, and the batches in which they are read."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ..inputs.catalogue import Catalogue, Failure, InMemoryImage
 from ..inputs.in_memory import Encoded, is_tensor
 from ..inputs.reading import DatasetReader, ImageBatch, ImageReader, image_in, read_batches, read_loader
 from ..inputs.sources import STDIN, list_images
-from .batches import ImageId
 from .folder.index import holds_a_run
+from .outcomes import ImageId
 from .ranks import ranks_in
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ Reads = Generator[ImageBatch, None, None]
 
 
 class Images:
-    """Pictures by position, those of a data set that a program has made; `Listed` are files."""
+    """Images by position: those of a torch Dataset. `ListedImages` are files, `LoaderImages` come in batches."""
 
     failures: Sequence[Failure] = ()
 
@@ -41,35 +41,35 @@ class Images:
         self._identity = identity
 
     def identity(self) -> str | None:
-        """Tell pictures that have no names of their own from others, for the fingerprint of a run."""
+        """Return what tells images without names of their own from others, for the fingerprint of a run."""
         return self._identity
 
     def key(self, position: int) -> str:
-        """Say which picture it is, in this run and in later ones."""
+        """Return which image it is, in this run and in later ones."""
         return f"dataset/{position:08d}"
 
     def named(self, position: int) -> ImageId:
-        """Return its key, what messages call it, and the stem of its files."""
+        """Return its key, name, and the stem of its files."""
         return ImageId(self.key(position), self.key(position), f"{position:08d}")
 
-    def share(self, place: Ranks) -> range:
-        """Return the positions that are the share of a process; none where their number is not known."""
-        return range(place.rank, self.count or 0, place.world)
+    def share(self, ranks: Ranks) -> range:
+        """Return the positions of a process's share; none where the number of images is not known."""
+        return range(ranks.rank, self.count or 0, ranks.world_size)
 
-    def left(self, place: Ranks, is_done: Callable[[str], bool], batch: int) -> list[array[int]]:
-        """Say in which batches the share of a process is read, all but what is done.
+    def left(self, ranks: Ranks, is_done: Callable[[str], bool], batch: int) -> list[array[int]]:
+        """Return the batches in which the share of a process is read, without the images that are done.
 
-        Which pictures are batched does not depend on what is done, so that a run that is taken up computes the same.
+        Which images share a batch does not depend on what is done, so that a run that is taken up computes the same.
 
         Args:
-            place: of the process.
-            is_done: told a key.
-            batch: pictures in each.
+            ranks: of the process.
+            is_done: called with a key.
+            batch: images in each.
 
         Returns:
             The positions of each batch, in order.
         """
-        share = self.share(place)
+        share = self.share(ranks)
         batches = (
             array("q", (p for p in share[start : start + batch] if not is_done(self.key(p))))
             for start in range(0, len(share), batch)
@@ -80,13 +80,13 @@ class Images:
         """Read some batches; see read_batches."""
         yield from read_batches(self._read, batches, **how)
 
-    def read(self, place: Ranks, is_done: Callable[[str], bool], batch: int, **how: Any) -> Reads:
-        """Read the share of a process in batches, all but what is done; see left and read_these."""
-        yield from self.read_these(self.left(place, is_done, batch), **how)
+    def read(self, ranks: Ranks, is_done: Callable[[str], bool], batch: int, **how: Any) -> Reads:
+        """Read the share of a process in batches, without the images that are done; see left and read_these."""
+        yield from self.read_these(self.left(ranks, is_done, batch), **how)
 
 
-class Listed(Images):
-    """Pictures of a catalogue."""
+class ListedImages(Images):
+    """Images of a catalogue."""
 
     def __init__(self, catalogue: Catalogue, preprocess: Preprocess, max_pixels: int) -> None:
         super().__init__(ImageReader(catalogue, preprocess, max_pixels), len(catalogue))
@@ -96,99 +96,104 @@ class Listed(Images):
         self._holds = catalogue.holds_memory
 
     def identity(self) -> str | None:
-        """See Pictures: what pictures in memory hold."""
+        """Return a digest of the images that lie in memory; None where there are none."""
         held = (
             [item.open() for item in self._catalogue if isinstance(item.holder, InMemoryImage)] if self._holds else []
         )
         return hashlib.sha256(b"".join(map(_digest, held))).hexdigest() if held else None
 
     def key(self, position: int) -> str:
-        """See Pictures."""
+        """Return the key that the catalogue has."""
         return self._catalogue.key(position)
 
     def named(self, position: int) -> ImageId:
-        """See Pictures."""
+        """Return its key, name, and the stem of its files."""
         item = self._catalogue[position]
         return ImageId(item.key, item.name, self._stems[position])
 
 
-class Loaded(Images):
-    """Pictures that a DataLoader of the caller's makes into batches; those of other processes are left out of them."""
+class LoaderImages(Images):
+    """Images that a user's DataLoader makes into batches; those of other processes are left out of each batch."""
 
     def __init__(self, loader: Any) -> None:
-        super().__init__(lambda _: None, None, _told_from_others(getattr(loader, "dataset", loader)))
+        super().__init__(lambda _: None, None, _identity_of(getattr(loader, "dataset", loader)))
         self._loader = loader
 
-    def read(self, place: Ranks, is_done: Callable[[str], bool], batch: int, **_: Any) -> Reads:
-        """See Pictures; the size of the batches is the loader's."""
+    def read(self, ranks: Ranks, is_done: Callable[[str], bool], batch: int, **_: Any) -> Reads:
+        """Read the share of a process, without the images that are done; the loader decides on the batches."""
         yield from read_loader(
-            self._loader, lambda position: position % place.world != place.rank or is_done(self.key(position))
+            self._loader, lambda position: position % ranks.world_size != ranks.rank or is_done(self.key(position))
         )
 
 
 def images_of(images: Any, preprocess: Preprocess, max_pixels: int, out: Path | None = None) -> Images:
-    """Find the pictures of a run.
+    """Find the images of a run.
 
     Args:
-        images: what list_items takes, a catalogue, a map-style torch Dataset, or a DataLoader.
-        preprocess: what makes a model's input of a picture.
-        max_pixels: largest picture to read, in px.
+        images: what list_images takes, a catalogue, a map-style torch Dataset, or a DataLoader.
+        preprocess: makes a model's input of an image.
+        max_pixels: largest image to read, in px.
         out: folder of the run, which is not searched.
 
     Returns:
-        The pictures.
+        The images.
 
     Raises:
-        ImageError: there are none; see list_items.
+        ImageError: there are none; see list_images.
         OptionError: a DataLoader shuffles, or a folder that is searched is `out`.
     """
     from torch.utils.data import DataLoader, Dataset, IterableDataset
 
     if isinstance(images, DataLoader):
         _refuse_chance(images)
-        return Loaded(images)
+        return LoaderImages(images)
     if isinstance(images, IterableDataset):
         raise InputError(
             "a data set without an order must come in a DataLoader, got an IterableDataset. Wrap it in one."
         )
     if isinstance(images, Dataset) and hasattr(images, "__len__"):
         if not len(images):
-            raise ImageError("images must hold at least one picture, got an empty data set.")
-        return Images(DatasetReader(images, preprocess, max_pixels), len(images), _told_from_others(images))
-    if (
-        isinstance(images, str | list | tuple)
-        and STDIN in ([images] if isinstance(images, str) else images)
-        and (world := ranks_in().world) > 1
-    ):
+            raise ImageError("images must hold at least one image, got an empty data set.")
+        return Images(DatasetReader(images, preprocess, max_pixels), len(images), _identity_of(images))
+    if _names_stdin(images) and (world_size := ranks_in().world_size) > 1:
         raise OptionError(
-            f"images must not be {STDIN!r} for {world} processes, which would each read a part of standard input. "
-            f"Write the list to a file."
+            f"images must not be {STDIN!r} for {world_size} processes, which would each read a part of standard "
+            f"input. Write the list to a file."
         )
-    return Listed(list_images(images, out, holds_a_run), preprocess, max_pixels)
+    return ListedImages(list_images(images, out, holds_a_run), preprocess, max_pixels)
+
+
+def _names_stdin(images: Any) -> bool:
+    """Check whether standard input is among the images, also in a list of lists."""
+    if isinstance(images, list | tuple):
+        return any(map(_names_stdin, images))
+    return isinstance(images, str) and images == STDIN
 
 
 def _refuse_chance(loader: Any) -> None:
-    """Refuse a DataLoader whose order is another one each time: its pictures are known by their place in it."""
+    """Refuse a DataLoader whose order differs each time: its images are known by their place in that order."""
     from torch.utils.data import RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
     samplers = (loader.sampler, getattr(loader.batch_sampler, "sampler", None))
     if any(isinstance(sampler, (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)) for sampler in samplers):
-        raise OptionError("a DataLoader must give its pictures in one order, got one that shuffles. Set shuffle=False.")
+        raise OptionError(
+            "a DataLoader must give its images in the same order each time, got one that shuffles. Set shuffle=False."
+        )
 
 
-def _told_from_others(dataset: Any) -> str:
-    """Describe a data set by its class, what it says of itself, and its first sample where that is always the same."""
+def _identity_of(dataset: Any) -> str:
+    """Return what tells a data set from others: its class, its repr, and its first sample where that never changes."""
     words = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(dataset))
     first = ""
-    with contextlib.suppress(Exception):  # of somebody's own: a sample may fail like any other, and is told so later
+    with contextlib.suppress(Exception):  # a user's own code: a sample may fail, as is reported when it is read
         twice = {_digest(image_in(dataset[0])).hex() for _ in range(2)}
         first = twice.pop() if len(twice) == 1 else ""
     return f"{type(dataset).__qualname__} {hashlib.sha256(words.encode(errors='surrogatepass')).hexdigest()} {first}"
 
 
-def _digest(picture: Any) -> bytes:
-    """Return the SHA-256 of the pixels of a picture in memory, and of their shape."""
-    if isinstance(picture, Encoded):
-        return hashlib.sha256(picture.content).digest()
-    values = np.asarray(picture.detach().cpu().float() if is_tensor(picture) else picture)
+def _digest(image: Any) -> bytes:
+    """Return the SHA-256 of the pixels of an image in memory, and of their shape."""
+    if isinstance(image, Encoded):
+        return hashlib.sha256(image.content).digest()
+    values = np.asarray(image.detach().cpu().float() if is_tensor(image) else image)
     return hashlib.sha256(repr((values.shape, values.dtype)).encode() + values.tobytes()).digest()

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a run is under way: the first lets it finish what it holds, the second ends it at once."""
+"""Ctrl-C and SIGTERM during a run: the first one lets it finish what is under way, the second one ends it at once."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextlib.contextmanager
 def softened(stop: threading.Event, say: Callable[[str], None]) -> Iterator[None]:
-    """Turn the first of SIGNALS into an event, for the block; later ones raise KeyboardInterrupt as ever.
+    """Turn the first of SIGNALS in the block into an event; later ones raise KeyboardInterrupt at once.
 
-    In other threads than the main one, which get no signals, nothing changes.
+    Only the main thread gets signals; in other threads nothing changes.
 
     Args:
-        stop: set by the first.
-        say: told what that means.
+        stop: set by the first signal.
+        say: called with a message about what the signal does.
 
     Raises:
         KeyboardInterrupt: at the end of the block, where it was interrupted; at once with the second signal.

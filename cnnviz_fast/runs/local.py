@@ -1,84 +1,125 @@
-"""This process's share of a run, and the statistics that it draws on."""
+"""A run in this process, and the run before it that measures the statistics which sheets are drawn on."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..channels.dataset_files import read_statistics
 from ..errors import OptionError
 from ..models.loaded import LoadedModel
 from ..options.drawing import RenderOptions
 from ..runtime.progress import Progress
-from .folder.journal import fingerprint_in, refuse_others
+from .batches import BatchWorker
+from .engine import Engine, EngineTask
+from .folder.run_file import fingerprint_in, refuse_others
 from .images import Images
+from .outcomes import Outcome
 from .runner import Runner
+from .shard import render_shard
 from .spec import RunSpec, RunSummary
 from .statistics import gathered, merged
 
+if TYPE_CHECKING:
+    from ..inputs.reading import ImageBatch
+
 DATASET = ".dataset"
-"""Folder of the run that makes the statistics for normalize dataset; no layer's folder begins with a dot."""
+"""Folder of the run that measures for normalize dataset; no layer's folder begins with a dot."""
+
+
+class LocalEngine:
+    """Makes everything in this process; processes of its own read the images."""
+
+    def stop_event(self, folder: Path) -> threading.Event:
+        """Return a plain event."""
+        return threading.Event()
+
+    def outcomes(self, task: EngineTask) -> Generator[Outcome, None, None]:
+        """Read images and make what is wanted of them; see Engine."""
+        worker = BatchWorker(task.model, task.output_spec, task.findings)
+        reads = task.images.read(
+            task.spec.ranks,
+            task.is_done,
+            task.output_spec.batch,
+            workers=task.spec.readers,
+            timeout_s=task.spec.run.timeout,
+            pin=worker.on_cuda,
+            stop=task.stop,
+        )
+
+        def timed() -> Iterator[ImageBatch]:
+            for read in reads:
+                task.stages.add("decode", read.seconds)
+                yield read
+
+        try:
+            yield from render_shard(worker, timed(), task.named, task.stop)
+        finally:
+            with contextlib.suppress(ValueError):  # after a second Ctrl-C the thread of the model is still in there
+                reads.close()
 
 
 def run_here(
+    engine: Engine,
     model: LoadedModel,
-    pictures: Images,
-    job: RunSpec,
+    images: Images,
+    spec: RunSpec,
     on_file: Callable[[Path], object] | None = None,
-    kind: Callable[..., Runner] | None = None,
 ) -> RunSummary:
     """Do this process's share of a run.
 
     Args:
+        engine: makes the outputs.
         model: from load_model.
-        pictures: all of them; this process takes those of its place.
-        job: what is asked for.
+        images: all images; this process does those of its rank.
+        spec: what is asked for.
         on_file: called with the path of each file.
-        kind: makes the run; None for one that does all the work itself.
 
     Returns:
         What was done.
     """
-    kind = kind or Runner
-    return kind(model, pictures, job, statistics_of(model, pictures, job, kind), on_file)()
+    statistics = statistics_of(engine, model, images, spec)
+    return Runner(engine, model, images, spec, statistics, on_file).run()
 
 
-def statistics_of(model: LoadedModel, pictures: Images, job: RunSpec, kind: Callable[..., Runner]) -> Path | None:
-    """Return the file of statistics that sheets are drawn on, made by a run of its own first where none is given.
+def statistics_of(engine: Engine, model: LoadedModel, images: Images, spec: RunSpec) -> Path | None:
+    """Return the file of statistics that sheets are drawn on; where none is given, a run of its own measures them.
 
     Args:
+        engine: does that run.
         model: of the run.
-        pictures: of the run.
-        job: what is asked for.
-        kind: makes that other run.
+        images: of the run.
+        spec: what is asked for.
 
     Returns:
         The file; None where sheets are drawn without.
 
     Raises:
-        OptionError: there are statistics that nothing is drawn on.
+        OptionError: statistics are given, but nothing is drawn on them.
     """
-    if job.drawing.normalize != "dataset":
-        if job.run.statistics is not None:
-            raise OptionError(f"statistics go with normalize 'dataset', got normalize {job.drawing.normalize!r}.")
+    if spec.drawing.normalize != "dataset":
+        if spec.run.statistics is not None:
+            raise OptionError(f"statistics go with normalize 'dataset', got normalize {spec.drawing.normalize!r}.")
         return None
-    if job.run.statistics is not None:
-        read_statistics(job.run.statistics)  # so that what is wrong with it shows before anything else
-        return Path(job.run.statistics)
-    if not {"sheets", "tiles"} & set(job.run.save):
+    if spec.run.statistics is not None:
+        read_statistics(spec.run.statistics)  # so that an error in it shows before anything else
+        return Path(spec.run.statistics)
+    if not {"sheets", "tiles"} & set(spec.run.save):
         return None  # nothing is drawn
-    only = dataclasses.replace(job.run, save=("statistics",), shards=None, parquet=False)
-    first = dataclasses.replace(
-        job, folder=job.folder / DATASET, run=only, drawing=RenderOptions(threads=job.drawing.threads), backdrop=None
-    )
-    if (there := fingerprint_in(job.folder)) is not None:
+    only = dataclasses.replace(spec.run, save=("statistics",), shards=None, parquet=False)
+    drawing = RenderOptions(threads=spec.drawing.threads)
+    first = dataclasses.replace(spec, folder=spec.folder / DATASET, run=only, drawing=drawing, backdrop=None)
+    if (there := fingerprint_in(spec.folder)) is not None:
         if (kept := merged(first.folder)).exists():
-            return kept  # a run keeps the scale that it began with, whatever pictures have come since
-        here = job.fingerprint(model, pictures, None) | {"statistics": there.get("statistics")}  # not known yet
-        refuse_others(job.folder, here, there)  # before all pictures are measured for nothing
-    summary = run_here(model, pictures, first, kind=kind)
-    if job.place.world == 1:
+            return kept  # a run keeps the scale that it began with, whatever images have come since
+        here = spec.fingerprint(model, images, None) | {"statistics": there.get("statistics")}  # not known yet
+        refuse_others(spec.folder, here, there)  # before all images are measured for nothing
+    summary = run_here(engine, model, images, first)
+    if spec.ranks.world_size == 1:
         return summary.statistics
     with Progress("none", None) as progress:
-        return gathered(first.folder, job.place, pictures.count, progress.say)
+        return gathered(first.folder, spec.ranks, images.count, progress.say)

@@ -1,12 +1,12 @@
-"""What comes out of a picture and layer of a run: one kind of files each, in a folder of the layer.
+"""The kinds of files that a run writes of an image and layer, each kind in a folder of the layer.
 
-    sheets      LAYER/PICTURE.png                 every channel in one picture
-    tiles       LAYER/tiles/PICTURE/CHANNEL.png   a picture for each channel, with their manifest
-    atlases     LAYER/PICTURE.atlas               every channel at its own resolution; see atlas.py
-    maps        LAYER/PICTURE.safetensors         the maps themselves
-    sum, ...    LAYER/sum/PICTURE.safetensors     what they are reduced to, (1, H, W)
+    sheets      LAYER/IMAGE.png                 all channels in one sheet
+    tiles       LAYER/tiles/IMAGE/CHANNEL.png   a file for each channel, with their manifest
+    atlases     LAYER/IMAGE.atlas               every channel at its own resolution; see formats/atlas.py
+    maps        LAYER/IMAGE.safetensors         the maps themselves
+    sum, ...    LAYER/sum/IMAGE.safetensors     the maps reduced over their channels, (1, H, W)
 
-No two files can meet, whatever pictures are called: they end differently, or lie in folders, which end in nothing.
+No two files have the same name, whatever the images are called: their suffixes differ, or their folders do.
 """
 
 from __future__ import annotations
@@ -36,31 +36,31 @@ if TYPE_CHECKING:
 class Output(Protocol):
     """A kind of files."""
 
-    def make(self, shown: LayerInput, folder: Path, layer: str, stem: str) -> tuple[list[str], dict[str, Any]]:
-        """Make the files of a layer of one picture.
+    def make(self, layer: LayerInput, folder: Path, part: str, stem: str) -> tuple[list[str], dict[str, Any]]:
+        """Write the files of a layer of one image.
 
         Args:
-            shown: the layer.
+            layer: its maps, and how they are drawn.
             folder: of the run.
-            layer: folder of the layer in it.
-            stem: of the picture's files.
+            part: name of the layer's folder in it.
+            stem: of the image's files.
 
         Returns:
-            Paths of the files, relative to `folder`; and what the index tells of them, or, under "grid", the manifest.
+            Paths of the files, relative to `folder`; and fields of the layer's IndexRow.
         """
 
 
 @dataclass(frozen=True)
 class Sheets:
-    """A picture of all channels."""
+    """One sheet of all channels."""
 
     format: str
 
-    def make(self, shown: LayerInput, folder: Path, layer: str, stem: str) -> tuple[list[str], dict[str, Any]]:
-        """See Product."""
-        plan = _planned(shown)
-        file = f"{layer}/{stem}.{self.format}"
-        make_folder(folder / layer)
+    def make(self, layer: LayerInput, folder: Path, part: str, stem: str) -> tuple[list[str], dict[str, Any]]:
+        """Write the sheet; see Output."""
+        plan = _planned(layer)
+        file = f"{part}/{stem}.{self.format}"
+        make_folder(folder / part)
         write_picture(plan, folder / file)
         facts: dict[str, Any] = {"sheet": [plan.grid.height, plan.grid.width], "grid": describe_grid(plan.grid)}
         if plan.selection.scores is not None or plan.selection.reductions is not None:
@@ -74,67 +74,67 @@ class Sheets:
 
 @dataclass(frozen=True)
 class Tiles:
-    """A picture for each channel, and their manifest."""
+    """A file for each channel, and their manifest."""
 
     format: str
 
-    def make(self, shown: LayerInput, folder: Path, layer: str, stem: str) -> tuple[list[str], dict[str, Any]]:
-        """See Product."""
-        plan = _planned(shown, plan_tiles)
+    def make(self, layer: LayerInput, folder: Path, part: str, stem: str) -> tuple[list[str], dict[str, Any]]:
+        """Write the tiles and their manifest; see Output."""
+        plan = _planned(layer, plan_tiles)
         names = tile_names(plan, f"{{channel}}.{self.format}", "")
-        write_tiles(plan, [folder / layer / "tiles" / stem / name for name in names])
-        return [f"{layer}/tiles/{stem}/{name}" for name in (*names, MANIFEST_NAME)], {}
+        write_tiles(plan, [folder / part / "tiles" / stem / name for name in names])
+        return [f"{part}/tiles/{stem}/{name}" for name in (*names, MANIFEST_NAME)], {}
 
 
 @dataclass(frozen=True)
 class Atlases:
     """Every channel at its own resolution."""
 
-    def make(self, shown: LayerInput, folder: Path, layer: str, stem: str) -> tuple[list[str], dict[str, Any]]:
-        """See Product."""
-        file = f"{layer}/{stem}{SUFFIX}"
-        make_folder(folder / layer)
+    def make(self, layer: LayerInput, folder: Path, part: str, stem: str) -> tuple[list[str], dict[str, Any]]:
+        """Write the atlas; see Output."""
+        file = f"{part}/{stem}{SUFFIX}"
+        make_folder(folder / part)
         with stage("encode"):
-            save_atlas(shown.maps, folder / file, provenance=shown.provenance)
+            save_atlas(layer.maps, folder / file, provenance=layer.provenance)
         return [file], {}
 
 
 @dataclass(frozen=True)
 class Maps:
-    """The maps, or what they are reduced to: sum, mean or max over the channels."""
+    """The maps, or their sum, mean or max over the channels."""
 
     reduction: str | None = None
 
-    def make(self, shown: LayerInput, folder: Path, layer: str, stem: str) -> tuple[list[str], dict[str, Any]]:
-        """See Product."""
-        maps = shown.maps
+    def make(self, layer: LayerInput, folder: Path, part: str, stem: str) -> tuple[list[str], dict[str, Any]]:
+        """Write the maps; see Output."""
+        maps = layer.maps
         if self.reduction is not None:
             with stage("render"):
                 maps = reduced(maps, self.reduction)[None]
-        file = f"{layer}/{self.reduction}/{stem}.safetensors" if self.reduction else f"{layer}/{stem}.safetensors"
+        file = f"{part}/{self.reduction}/{stem}.safetensors" if self.reduction else f"{part}/{stem}.safetensors"
         make_folder((folder / file).parent)
         with stage("encode"):
-            write_maps({shown.provenance.layer or layer: (maps, shown.provenance)}, folder / file)
+            write_maps({layer.provenance.layer or part: (maps, layer.provenance)}, folder / file)
         return [file], {}
 
 
-def _planned(shown: LayerInput, plan: Callable[..., Plan] = plan_sheet) -> Plan:
+def _planned(layer: LayerInput, plan: Callable[..., Plan] = plan_sheet) -> Plan:
     with stage("render"):
-        return shown.plan(plan)
+        return layer.plan(plan)
 
 
 def outputs_of(save: Sequence[str], format: str) -> list[Output]:
-    """Return the kinds of files that names of `options.SAVES` stand for.
+    """Return the kinds of files that names of `options.runs.SAVES` stand for.
 
     Args:
-        save: the names; statistics are none.
+        save: the names. Statistics are of all images, and so not among the kinds.
         format: of sheets and tiles: png, jpg, webp or npy.
 
     Returns:
         The kinds.
 
     Raises:
-        OptionError: the format is none.
+        OptionError: there is no such format.
     """
     format_of(Path(f"sheet.{format}"))
     kinds: dict[str, Output] = {

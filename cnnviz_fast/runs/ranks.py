@@ -1,8 +1,9 @@
-"""Which share of a run is this process's: told by torchrun or Slurm, and by nothing else."""
+"""Which share of a run is this process's: torchrun and Slurm tell it in variables of the environment."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from ..errors import OptionError
@@ -14,41 +15,41 @@ _LAUNCHERS = (
 
 
 class Ranks(NamedTuple):
-    """Number of this process among those that share a run, how many these are, and its number on its machine."""
+    """The number of this process among those that share a run, how many there are, and its number on its machine."""
 
     rank: int = 0
-    world: int = 1
-    local: int = 0
+    world_size: int = 1
+    local_rank: int = 0
 
     def file(self, stem: str, suffix: str) -> str:
-        """Name a file of this process's own: STEM.SUFFIX where it is alone, else STEM-RANK-of-WORLD.SUFFIX."""
-        return f"{stem}{suffix}" if self.world == 1 else f"{stem}-{self.rank}-of-{self.world}{suffix}"
+        """Name a file of this process's own: STEM.SUFFIX where it is alone, else STEM-RANK-of-WORLD_SIZE.SUFFIX."""
+        return f"{stem}{suffix}" if self.world_size == 1 else f"{stem}-{self.rank}-of-{self.world_size}{suffix}"
 
     def files(self, stem: str, suffix: str) -> list[str]:
         """Name the files of all processes."""
-        return [self._replace(rank=rank).file(stem, suffix) for rank in range(self.world)]
+        return [self._replace(rank=rank).file(stem, suffix) for rank in range(self.world_size)]
 
     def device(self, wanted: str) -> str:
-        """Name the device of this process: with "auto", each on a machine gets a GPU of its own, in turns."""
-        if wanted != "auto" or self.world == 1:
+        """Name the device of this process; with "auto", the processes of a machine take its GPUs in turns."""
+        if wanted != "auto" or self.world_size == 1:
             return wanted
         import torch
 
         count = torch.cuda.device_count()
-        return f"cuda:{self.local % count}" if count else "auto"
+        return f"cuda:{self.local_rank % count}" if count else "auto"
 
 
-def ranks_in(environment: os._Environ[str] | dict[str, str] = os.environ) -> Ranks:
-    """Read this process's place.
+def ranks_in(environment: Mapping[str, str] = os.environ) -> Ranks:
+    """Read the rank of this process.
 
     Args:
         environment: variables of torchrun (RANK, WORLD_SIZE, LOCAL_RANK) or of srun (SLURM_PROCID, ...).
 
     Returns:
-        The place; that of a process that is alone where there are none.
+        The rank; without these variables that of a process that is alone.
 
     Raises:
-        OptionError: the variables are no such numbers.
+        OptionError: the variables are not a rank and a larger number of ranks.
     """
     for names in _LAUNCHERS:
         if names[0] in environment and names[1] in environment:

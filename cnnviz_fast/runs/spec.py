@@ -1,4 +1,4 @@
-"""What a run over many pictures is asked for, and what it has come to."""
+"""What a run is asked for, and the summary of what it has done."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 CPU_BATCH, CUDA_BATCH = 16, 64
-"""Pictures that go through the model at once."""
+"""Images that go through the model at once."""
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """Everything that `run` is asked for beside the model and the pictures; the names are those of its arguments."""
+    """Everything that `run` is asked for but the model and the images; the names are those of its arguments."""
 
     layers: list[str | int]
     folder: Path
@@ -43,18 +43,18 @@ class RunSpec:
     backdrop: Backdrop | None
     run: RunOptions
     drawing: RenderOptions
-    place: Ranks
+    ranks: Ranks
 
     @property
     def readers(self) -> int:
         """Number of processes that read: half the cores, which leaves the others to the model."""
         return min(8, max(1, default_threads() // 2)) if self.run.workers is None else self.run.workers
 
-    def fingerprint(self, model: LoadedModel, pictures: Images, statistics: Path | None) -> dict[str, Any]:
-        """Return all that changes what comes out; of the statistics that sheets are drawn on, their content.
+    def fingerprint(self, model: LoadedModel, images: Images, statistics: Path | None) -> dict[str, Any]:
+        """Return everything that changes the outputs; of the statistics that sheets are drawn on, their content.
 
-        But for the device and the size of the batch, which move values by their last bits: a run may be taken up with
-        less memory, and on another machine.
+        The device and the size of the batch are left out, though they move values by their last bits: a run may be
+        taken up with less memory, and on another machine.
         """
         settings = {
             "save": list(self.run.save),
@@ -62,23 +62,38 @@ class RunSpec:
             "format": self.format,
             "axes": self.axes.axes,
             "overlay": self.backdrop and self.backdrop.digest(),
-            "pictures": pictures.identity(),
+            "images": images.identity(),
             "statistics": statistics and hashlib.sha256(statistics.read_bytes()).hexdigest(),
             **{name: value for name, value in vars(self.drawing).items() if name != "threads"},
         }
         return fingerprint_of(model, list(map(str, self.layers)), settings)
 
-    def output_spec(self, model: LoadedModel, statistics: Path | None, folder: Path) -> OutputSpec:
-        """Say what is made of every picture, in `folder`."""
+    def output_spec(self, model: LoadedModel, statistics: Path | None, folder: Path, images: int | None) -> OutputSpec:
+        """Return what is made of every image.
+
+        Args:
+            model: of the run.
+            statistics: file of the statistics that sheets are drawn on.
+            folder: where the files go.
+            images: how many there are, where that is known.
+
+        Returns:
+            The record.
+
+        Raises:
+            InputError: the file holds no statistics.
+        """
         on_cuda = any(parameter.is_cuda for parameter in model.module.parameters())
         ranges = None if statistics is None else ranges_for(statistics, self.drawing)
+        batch = self.run.batch or (CUDA_BATCH if on_cuda else CPU_BATCH)
         return OutputSpec(
             layers=self.layers,
             drawing=Drawing(self.drawing, self.axes, self.backdrop, ranges),
             outputs=outputs_of(self.run.save, self.format),
             folder=folder,
             collects="statistics" in self.run.save,
-            batch=self.run.batch or (CUDA_BATCH if on_cuda else CPU_BATCH),
+            batch=batch,
+            fills=(images or 0) > batch,
         )
 
 
@@ -88,19 +103,19 @@ class RunSummary:
 
     Attributes:
         folder: where everything is.
-        pictures: of this process's share: finished, skipped and failed. All of them, unless it was stopped.
+        images: of this process's share: finished, skipped and failed. All of them, unless the run was stopped.
         finished: by this run.
-        skipped: those that an earlier run had finished.
-        failed: those of which nothing came; failed.jsonl says why.
-        complete: whether it went on to the end.
+        skipped: finished by an earlier run.
+        failed: failed.jsonl has the reasons.
+        complete: whether the run went on to the end.
         seconds: that the run took.
         stages: seconds in decode, forward, render, encode and write, of all threads and processes together.
-        statistics: file of the statistics, or None. Of several processes the last one to end has the file of all
-            together, the others those of their own shares.
+        statistics: file of the statistics, or None. Of several processes, the last one to end has the file of all
+            images, the others those of their own shares.
     """
 
     folder: Path
-    pictures: int
+    images: int
     finished: int
     skipped: int
     failed: int
@@ -111,18 +126,18 @@ class RunSummary:
 
     @property
     def rate(self) -> float:
-        """Pictures a second."""
+        """Images a second."""
         return (self.finished + self.failed) / self.seconds if self.seconds else 0.0
 
 
 def split_options(options: Mapping[str, object]) -> tuple[RunOptions, RenderOptions]:
-    """Make both records of the options of `run`."""
+    """Make the two records of options from the keywords of `run`."""
     own = {f.name for f in dataclasses.fields(RunOptions)}
     wanted = RunOptions.of({name: value for name, value in options.items() if name in own})
     return wanted, RenderOptions.of({name: value for name, value in options.items() if name not in own})
 
 
 def loaded_model(model: LoadedModel | nn.Module | str, device: str) -> LoadedModel:
-    """Load the model of a run where that is still to be done, on a device; others stay where they are."""
+    """Load the model of a run on a device where a spec is given; a model that is loaded stays where it is."""
     loaded = load_model(model, device=device) if isinstance(model, str) else model
     return loaded if isinstance(loaded, LoadedModel) else as_given(module_of(loaded))

@@ -1,7 +1,7 @@
 """Statistics of a run: kept while it goes on, taken up after a kill, merged over processes, drawn on by another run.
 
-.statistics.A-B.safetensors   while it goes on: of the pictures from A to B, as they come in the index
-statistics.safetensors        of all pictures, once they are done
+.statistics.A-B.safetensors   while the run goes on: of the images A to B-1, in the order of the index
+statistics.safetensors        of all images, once they are done
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from .ranks import Ranks
 
 PART_SHARE = 0.05
-"""Of a run's time that it may take to keep what batches add: 2048 channels of both signs take 70 ms, and are kept every
-second and a half, which is a batch or two of a ResNet-50 on two cores."""
+"""Share of a run's time that writing what batches add may take: 2048 channels of both signs take 70 ms, and are written
+every 1.4 s, which is a batch or two of a ResNet-50 on two cores."""
 
 PART_S = 0.002
-"""What takes no longer is kept with every batch. Two small layers take 1 ms."""
+"""What takes no longer to write is written with every batch. Two small layers take 1 ms."""
 
 WHOLE_SHARE = 0.02
-"""Of a run's time that it may take to keep all statistics in one file, in which those of batches are then merged."""
+"""Share of a run's time that merging the files of batches into one file of all images may take."""
 
 POLL_S = 0.5
 PATIENCE_S = 30.0
-"""After which it is said whom a process waits for: one that has died is waited for in vain."""
+"""After which a process names those it waits for, since one that has died never comes."""
 
 _STEM, _SUFFIX = "statistics", ".safetensors"
 
@@ -45,45 +45,45 @@ _STEM, _SUFFIX = "statistics", ".safetensors"
 class Checkpoints:
     """The statistics of this process's share, in memory and on disk: what is measured is soon safe from a kill.
 
-    Files of statistics add up, each being of the pictures from where another one ends. One of all pictures so far is
-    written now and then, and the others go.
+    Each file is of some images, and begins where another file ends. Now and then one file of all images so far is
+    written, and the others are removed.
 
     kept: layer -> statistics that are on disk.
     """
 
-    def __init__(self, folder: Path, place: Ranks, listed: int | None = None) -> None:
-        """Begin.
+    def __init__(self, folder: Path, ranks: Ranks, listed: int | None = None) -> None:
+        """Begin with nothing; see restore.
 
         Args:
             folder: of the run.
-            place: of this process.
-            listed: pictures of all processes, where that is known.
+            ranks: of this process.
+            listed: number of images of all processes, where that is known.
         """
         self._folder = folder
-        self._place = place
+        self._ranks = ranks
         self._listed = listed
-        self._whole = folder / place.file(_STEM, _SUFFIX)
+        self._whole = folder / ranks.file(_STEM, _SUFFIX)
         self.kept: dict[str, LayerStatistics] = {}
         self._unsaved: dict[str, LayerStatistics] = {}
-        self._first = self._last = 0  # pictures of the index that what is unsaved is of
+        self._first = self._last = 0  # images of the index that the unsaved statistics are of
         self._part_at = self._whole_at = time.monotonic()
         self._part_took = 0.0
 
     def restore(self, journal: Journal) -> set[str]:
-        """Take up what an earlier run has kept.
+        """Read what an earlier run has kept.
 
         Args:
             journal: of the run.
 
         Returns:
-            Keys of finished pictures that are not in it: to be measured again, and added as no further pictures.
+            Keys of finished images that are not in it. They are to be measured again, and added as 0 further images.
         """
-        if self._whole.exists():  # until this run is done it is not of all pictures
+        if self._whole.exists():  # until this run is done it is not of all images
             os.replace(self._whole, self._file(0, facts_of(self._whole).get("covers") or 0))
         done = list(dict.fromkeys(row["key"] for row in journal.rows()))
         covered, files = 0, sorted(self._files(), key=lambda file: (file[0], -file[1]))
         for first, last, path in files:
-            # One that goes on beyond the index is of pictures that are none any more: it was cut behind their backs.
+            # The index was truncated where a file goes beyond it, so this part covers images no longer in it.
             if first == covered < last <= len(done):
                 with contextlib.suppress(InputError):  # of another version: measured anew
                     merge_layers(self.kept, read_statistics(path))
@@ -94,15 +94,15 @@ class Checkpoints:
         self._last = len(done)
         return set(done[covered:])
 
-    def add(self, statistics: dict[str, LayerStatistics], pictures: int) -> None:
-        """Add what a batch held, and keep it unless that would be too often.
+    def add(self, statistics: dict[str, LayerStatistics], images: int) -> None:
+        """Add the statistics of a batch, and write them to disk unless that would be too often.
 
         Args:
-            statistics: layer -> what its pictures held; not to be used afterwards.
-            pictures: how many it has added to the index.
+            statistics: layer -> statistics of its images; not to be used afterwards.
+            images: how many it has added to the index.
         """
         merge_layers(self._unsaved, statistics)
-        self._last += pictures
+        self._last += images
         begin = time.monotonic()
         if begin >= self._whole_at:
             self.keep()
@@ -115,26 +115,26 @@ class Checkpoints:
             self._part_at = begin + (usual / PART_SHARE if usual > PART_S else 0)
 
     def keep(self) -> None:
-        """Keep all that was added, in one file."""
+        """Write all that was added into one file of images so far."""
         self._keep_in(self._file(0, self._last))
 
     def finish(self) -> Path:
-        """Write the statistics of the whole share, and where it was the last one, of all shares together.
+        """Write the statistics of this share, and if it is the last one, those of all shares together.
 
         Returns:
             The file.
         """
         self._keep_in(self._whole)
-        if self._place.world == 1 or _missing(self._folder, self._place, self._listed):
+        if self._ranks.world_size == 1 or _missing(self._folder, self._ranks, self._listed):
             return self._whole
-        return _merge(self._folder, self._place)
+        return _merge(self._folder, self._ranks)
 
     def _write(self, path: Path, statistics: Mapping[str, LayerStatistics]) -> None:
         with stage("write"):
             write_statistics(path, statistics, {"covers": self._last, "listed": self._listed})
 
     def _keep_in(self, path: Path) -> None:
-        """Write all that was added into one file; the others go."""
+        """Write all that was added into one file, and remove the others."""
         self._count_as_kept()
         self._write(path, self.kept)
         for _, _, other in self._files():
@@ -147,69 +147,70 @@ class Checkpoints:
         self._first = self._last
 
     def _file(self, first: int, last: int) -> Path:
-        return self._folder / f".{self._place.file(_STEM, f'.{first}-{last}{_SUFFIX}')}"
+        return self._folder / f".{self._ranks.file(_STEM, f'.{first}-{last}{_SUFFIX}')}"
 
     def _files(self) -> list[tuple[int, int, Path]]:
-        """List the files of this process's share while it goes on: first picture, the one behind the last, path."""
+        """List the files of this share while the run goes on: first image, the one behind the last, path."""
         name = re.compile(
-            re.escape(f".{self._place.file(_STEM, '')}") + rf"\.(\d+)-(\d+){re.escape(_SUFFIX)}", re.ASCII
+            re.escape(f".{self._ranks.file(_STEM, '')}") + rf"\.(\d+)-(\d+){re.escape(_SUFFIX)}", re.ASCII
         )
         found = [(name.fullmatch(path.name), path) for path in self._folder.iterdir()]
         return [(int(match[1]), int(match[2]), path) for match, path in found if match]
 
 
 def merged(folder: Path) -> Path:
-    """Name the file of the statistics of all processes together."""
+    """Return the path of the statistics of all processes together."""
     return folder / f"{_STEM}{_SUFFIX}"
 
 
-def gathered(folder: Path, place: Ranks, listed: int | None, say: Callable[[str], None]) -> Path:
+def gathered(folder: Path, ranks: Ranks, listed: int | None, say: Callable[[str], None]) -> Path:
     """Wait until all processes have their statistics, and return the file of all of them together.
 
     Args:
         folder: of the run that makes them.
-        place: of this process.
-        listed: pictures of all processes. Files that an earlier run has made of others are not waited for but renewed.
-        say: told, where that takes long, which processes are waited for.
+        ranks: of this process.
+        listed: number of images of all processes. A file of another number is an earlier run's, and is waited to be
+            renewed.
+        say: called with a message where that takes long, which names the processes that are waited for.
 
     Returns:
         The file.
     """
     say_at = time.monotonic() + PATIENCE_S
-    while missing := _missing(folder, place, listed):
+    while missing := _missing(folder, ranks, listed):
         if time.monotonic() > say_at:
             numbers = ", ".join(map(str, missing))
-            say(f"waiting for the statistics of process {numbers} of {place.world}, counted from 0")
+            say(f"waiting for the statistics of process {numbers} of {ranks.world_size}, counted from 0")
             say_at = math.inf
         time.sleep(POLL_S)
-    return _merge(folder, place)
+    return _merge(folder, ranks)
 
 
 def ranges_for(path: Path, options: RenderOptions) -> dict[str, Ranges]:
-    """Read the ranges that sheets are drawn on out of statistics.
+    """Read the ranges that sheets are drawn on from a statistics file.
 
     Args:
-        path: of write_statistics.
+        path: of the file; see write_statistics.
         options: `percentile`.
 
     Returns:
         Layer -> range of each channel.
 
     Raises:
-        InputError: the file is none.
+        InputError: it is not a statistics file.
     """
     return {layer: ranges for layer, each in read_statistics(path).items() if (ranges := ranges_of(each, options))}
 
 
-def _merge(folder: Path, place: Ranks) -> Path:
-    """Merge the statistics of all processes. Each may do it: they make the same file."""
+def _merge(folder: Path, ranks: Ranks) -> Path:
+    """Merge the statistics of all processes. Several may do it at once: they write the same file."""
     together: dict[str, LayerStatistics] = {}
-    for name in place.files(_STEM, _SUFFIX):
+    for name in ranks.files(_STEM, _SUFFIX):
         merge_layers(together, read_statistics(folder / name))
     return write_statistics(merged(folder), together)
 
 
-def _missing(folder: Path, place: Ranks, listed: int | None) -> list[int]:
-    """Return the numbers of processes whose statistics are not there, or not of so many pictures of all processes."""
-    facts = [facts_of(folder / name) for name in place.files(_STEM, _SUFFIX)]
+def _missing(folder: Path, ranks: Ranks, listed: int | None) -> list[int]:
+    """Return the ranks whose statistics are not there, or are of a run with another number of images."""
+    facts = [facts_of(folder / name) for name in ranks.files(_STEM, _SUFFIX)]
     return [rank for rank, each in enumerate(facts) if not each or each.get("listed") != listed]

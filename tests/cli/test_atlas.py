@@ -17,7 +17,7 @@ from PIL import Image
 from support.assertions import assert_equal_planes
 from support.cases import mixed, noise
 from support.command_line import error_of, run
-from support.runs import LAYERS, make_pictures, small_model
+from support.runs import LAYERS, make_images, small_model
 
 import cnnviz_fast as cf
 from cnnviz_fast.cli import main as cli
@@ -44,7 +44,7 @@ def out(tmp_path: Path) -> Path:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run over three pictures twice: in loose files, and in a tar."""
     folder = tmp_path_factory.mktemp("runs")
-    make_pictures(folder / "in", 3)
+    make_images(folder / "in", 3)
     for name, shards in (("loose", None), ("tars", 1)):
         cf.run(small_model(), folder / "in", LAYERS, folder / name, save="atlases,statistics", shards=shards)
     return folder

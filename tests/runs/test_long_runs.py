@@ -1,4 +1,4 @@
-"""Long runs, of minutes each (select with -m long): kills at any moment, memory, damage among thousands of pictures."""
+"""Long runs, of minutes each (select with -m long): kills at any moment, memory, damage among thousands of images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,18 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from support.runs import LAYERS, NET, digests, make_pictures, rows, small_model
+from support.runs import (
+    LAYERS,
+    NET,
+    VERB,
+    assert_same_statistics,
+    digests,
+    make_images,
+    rows,
+    small_model,
+    sorted_rows,
+)
+from support.waiting import wait_until
 
 import cnnviz_fast as cf
 from cnnviz_fast.channels.dataset_files import read_statistics
@@ -33,7 +44,7 @@ COUNTED = (
     + '''
 
 class Counted(nn.Sequential):
-    """Writes down how many pictures each pass is of, where no kill can undo it."""
+    """Writes down how many images each pass is of, where no kill can undo it."""
 
     def forward(self, batch):
         import os
@@ -52,10 +63,6 @@ def counted():
 # Kills.
 
 
-def all_rows(folder: Path) -> list[str]:
-    return sorted(json.dumps(row, sort_keys=True) for row in rows(folder))
-
-
 def whole_rows(out: Path) -> dict[str, dict[str, list[str]]]:
     """Return the rows of the index behind which there is a line's end: key -> layer -> files."""
     found: dict[str, dict[str, list[str]]] = {}
@@ -71,14 +78,8 @@ def index_bytes(out: Path) -> int:
     return (out / "index.jsonl").stat().st_size if (out / "index.jsonl").exists() else 0
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None and not condition():
-        time.sleep(0.005)
-
-
 def assert_all_can_be_read(folder: Path, since_ns: int) -> None:
-    """Assert that files of pictures that have changed since are whole, by others' decoders."""
+    """Assert that files of images that have changed since are whole, by others' decoders."""
     for path in folder.glob("*/*"):
         if path.name.startswith(".") or path.stat().st_mtime_ns < since_ns:
             continue
@@ -90,7 +91,7 @@ def assert_all_can_be_read(folder: Path, since_ns: int) -> None:
 
 
 def is_there(group: int) -> bool:
-    """Tell whether a process of a group is left."""
+    """Check whether a process of a group is left."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
@@ -116,14 +117,14 @@ class Killed:
             self.arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
             env=self.environment,
         )  # fmt: skip
-        wait_for(lambda: index_bytes(self.out) >= enough, process)
-        time.sleep(wait_s)
+        wait_until(lambda: index_bytes(self.out) >= enough or process.poll() is not None, 120)
+        time.sleep(wait_s)  # to a random moment: nothing is waited for
         process.kill()
         assert process.wait() == -signal.SIGKILL, "the run ended before it was killed"
         self.groups.append(process.pid)
         after = whole_rows(self.out)
         assert before.items() <= after.items()
-        assert self.stamps(before) == stamps, "files of finished pictures were written again"
+        assert self.stamps(before) == stamps, "files of finished images were written again"
         assert_all_can_be_read(self.out, begun_ns)
         finished = {Path(file) for layers in after.values() for files in layers.values() for file in files}
         there = {path.relative_to(self.out) for path in self.out.glob("*/[!.]*")}
@@ -136,12 +137,12 @@ class Killed:
 
 
 def test_thirty_kills_leave_what_a_run_alone_makes(tmp_path: Path) -> None:
-    make_pictures(tmp_path / "in", MANY)
+    make_images(tmp_path / "in", MANY)
     (tmp_path / "net.py").write_text(COUNTED)
 
     def command(out: str) -> tuple[list[str], dict[str, str]]:
         arguments = [
-            sys.executable, "-m", "cnnviz_fast", "render", f"{tmp_path / 'net.py'}:counted", str(tmp_path / "in"),
+            sys.executable, "-m", "cnnviz_fast", VERB, f"{tmp_path / 'net.py'}:counted", str(tmp_path / "in"),
             "--layer", *LAYERS, "--size", "24", "--tile", "12", "--batch", str(BATCH), "--workers", "2",
             "--save", "sheets,atlases,statistics", "--out", str(tmp_path / out),
         ]  # fmt: skip
@@ -158,26 +159,16 @@ def test_thirty_kills_leave_what_a_run_alone_makes(tmp_path: Path) -> None:
     subprocess.run(arguments, env=environment, check=True, capture_output=True)
 
     assert digests(tmp_path / "out") == digests(tmp_path / "alone")
-    assert all_rows(tmp_path / "out") == all_rows(tmp_path / "alone")
-    assert_same_statistics(tmp_path / "out", tmp_path / "alone")
+    assert sorted_rows(tmp_path / "out") == sorted_rows(tmp_path / "alone")
+    found = read_statistics(tmp_path / "out" / "statistics.safetensors")
+    assert {statistics.images for statistics in found.values()} == {MANY}
+    assert_same_statistics(found, tmp_path / "alone")
     assert killed.most_begun <= BATCH
-    time.sleep(8)  # torch's workers look every 5 s whether the process that began them is there
-    assert not any(map(is_there, killed.groups)), "processes that read pictures outlived the run"
-    # A batch a worker: the one that the model is at, and the one of which files are made.
+    # Readers look every few seconds whether the process that began them is there.
+    wait_until(lambda: not any(map(is_there, killed.groups)), 20)
+    # Two batches a kill: the one that the model is at, and the one whose files are written.
     passes = {name: (tmp_path / f"{name}.passes").read_bytes().count(b"\n") for name in ("out", "alone")}
     assert passes["out"] - passes["alone"] <= 2 * KILLS
-
-
-def assert_same_statistics(folder: Path, alone: Path) -> None:
-    expected = read_statistics(alone / "statistics.safetensors")
-    for layer, found in read_statistics(folder / "statistics.safetensors").items():
-        assert found.images == expected[layer].images == MANY
-        for name in ("vmin", "vmax", "zeros", "nan", "inf", "finite", "dead"):
-            assert np.array_equal(getattr(found, name), getattr(expected[layer], name))
-        for name in ("mean", "variance"):
-            np.testing.assert_allclose(getattr(found, name), getattr(expected[layer], name), rtol=1e-6)
-        for q in (0.01, 0.5, 0.99):
-            assert np.array_equal(found.quantile(q), expected[layer].quantile(q))
 
 
 # Memory.
@@ -185,20 +176,20 @@ def assert_same_statistics(folder: Path, alone: Path) -> None:
 RUN = """
 import json, re, sys
 from pathlib import Path
-from runs import LAYERS, small_model
+from support.runs import LAYERS, small_model
 import cnnviz_fast as cf
 
-pictures, out, options = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
-listed = [str(path) for path in sorted(pictures.iterdir())[:int(sys.argv[4])]]
+images, out, options = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
+listed = [str(path) for path in sorted(images.iterdir())[:int(sys.argv[4])]]
 summary = cf.run(small_model(), listed, LAYERS, out, batch=16, tile=12, progress="none", **options)
 assert summary.finished == len(listed)
 print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 """
 
 
-def peak_bytes(pictures: Path, out: Path, count: int, options: dict[str, Any]) -> int:
-    """Run over some pictures in a process of its own; return the most memory that was resident in it."""
-    arguments = [sys.executable, "-c", RUN, str(pictures), str(out), json.dumps(options), str(count)]
+def peak_bytes(images: Path, out: Path, count: int, options: dict[str, Any]) -> int:
+    """Run over some images in a process of its own; return the most memory that was resident in it."""
+    arguments = [sys.executable, "-c", RUN, str(images), str(out), json.dumps(options), str(count)]
     path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(arguments, env=os.environ | {"PYTHONPATH": path}, check=True, capture_output=True, text=True)
     return int(done.stdout.splitlines()[-1]) * 1024
@@ -206,15 +197,15 @@ def peak_bytes(pictures: Path, out: Path, count: int, options: dict[str, Any]) -
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of 5,000 pictures."""
+    """Return a folder of 5,000 images."""
     folder = tmp_path_factory.mktemp("many")
-    make_pictures(folder, 5000)
+    make_images(folder, 5000)
     return folder
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc, which knows the high-water mark")
 @pytest.mark.parametrize("options", [{"save": "sheets,statistics"}, {"save": "sheets,statistics", "shards": 1}])
-def test_memory_does_not_grow_with_the_pictures(options: dict[str, Any], many: Path, tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_images(options: dict[str, Any], many: Path, tmp_path: Path) -> None:
     few, all_of_them = (peak_bytes(many, tmp_path / str(count), count, options) for count in (500, 5000))
     assert all_of_them < 1.05 * few
 
@@ -229,7 +220,7 @@ def in_format(good: bytes, name: str) -> bytes:
 
 
 def text_file(good: bytes) -> bytes:
-    return b"this is a text that somebody has given the name of a picture\n"
+    return b"this is a text that somebody has given the name of an image\n"
 
 
 def larger_than_its_file(good: bytes) -> bytes:
@@ -260,8 +251,8 @@ def names_in(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("shards", [None, 1])
-def test_exactly_the_damaged_pictures_fail(shards: int | None, tmp_path: Path) -> None:
-    paths = make_pictures(tmp_path / "in", 5000)
+def test_exactly_the_damaged_images_fail(shards: int | None, tmp_path: Path) -> None:
+    paths = make_images(tmp_path / "in", 5000)
     for n, position in enumerate(np.random.default_rng(3).choice(5000, 100, replace=False).tolist()):
         paths[position].write_bytes(DAMAGES[n % len(DAMAGES)](paths[position].read_bytes()))
         paths[position] = paths[position].with_suffix(".damaged")
@@ -270,7 +261,7 @@ def test_exactly_the_damaged_pictures_fail(shards: int | None, tmp_path: Path) -
         small_model(), tmp_path / "in", LAYERS, tmp_path / "out", batch=BATCH, tile=12, progress="none", shards=shards,
         save="sheets,statistics",
     )  # fmt: skip
-    assert (summary.pictures, summary.finished, summary.failed) == (5000, 4900, 100)
+    assert (summary.images, summary.finished, summary.failed) == (5000, 4900, 100)
     failed = rows(tmp_path / "out", "failed")
     assert {Path(row["image"]).stem for row in failed} == {path.stem for path in paths} - {path.stem for path in good}
     assert len(failed) == 100

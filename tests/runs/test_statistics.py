@@ -1,4 +1,4 @@
-"""Statistics of a run: whatever is on disk after whatever end, they are of each finished picture, once."""
+"""Statistics of a run: however it ended, they are of each finished image, once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cnnviz_fast.runs.ranks import Ranks
 from cnnviz_fast.runs.statistics import Checkpoints, gathered
 
 BATCHES = 6
-EACH = 4  # pictures in a batch
+EACH = 4  # images in a batch
 CHANNELS = 3
 
 
@@ -43,8 +43,8 @@ def measured(*batches: int) -> dict[str, LayerStatistics]:
 
 
 def journal_of(batches: int) -> Any:
-    """Stand for a journal with the pictures of so many batches, of two layers each."""
-    keys = [f"{picture:03d}" for picture in range(EACH * batches) for _ in range(2)]
+    """Stand for a journal with the images of so many batches, of two layers each."""
+    keys = [f"{image:03d}" for image in range(EACH * batches) for _ in range(2)]
     return SimpleNamespace(rows=lambda: iter([{"key": key} for key in keys]))
 
 
@@ -91,7 +91,7 @@ def test_what_each_batch_adds_is_on_disk_with_it(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("keeps_all")
 @pytest.mark.parametrize("index_has", [2, 3, 4])
-def test_a_kill_before_or_after_the_index_was_written_counts_no_picture_twice(index_has: int, tmp_path: Path) -> None:
+def test_a_kill_before_or_after_the_index_was_written_counts_no_image_twice(index_has: int, tmp_path: Path) -> None:
     begun(tmp_path, 3)  # the index may be a batch behind, where it was cut, or ahead
     missed = keys_of(3) if index_has == 4 else set()
     assert_of(finished(tmp_path, journal_of(index_has), missed), index_has)
@@ -125,7 +125,7 @@ def test_a_finished_run_goes_on_with_what_has_come_since(tmp_path: Path) -> None
     assert_of(read_statistics(begun(tmp_path, 2).finish())["layer"], 2)
     checkpoints = Checkpoints(tmp_path, Ranks())
     assert checkpoints.restore(journal_of(2)) == set()
-    assert names(tmp_path) == [".statistics.0-8.safetensors"]  # the whole is not of all pictures any more
+    assert names(tmp_path) == [".statistics.0-8.safetensors"]  # it is no longer of all images
     checkpoints.add(measured(2), EACH)
     assert_of(finished(tmp_path, journal_of(3), set()), 3)
 
@@ -137,7 +137,7 @@ def test_the_whole_is_written_now_and_then_and_the_others_go(tmp_path: Path, mon
     for batch in range(1, BATCHES):
         next(clock)
         checkpoints.add(measured(batch), EACH)
-    assert names(tmp_path) == [f".statistics.{pictures}.safetensors" for pictures in ("0-16", "16-20", "20-24")]
+    assert names(tmp_path) == [f".statistics.{images}.safetensors" for images in ("0-16", "16-20", "20-24")]
     assert_of(finished(tmp_path, journal_of(BATCHES), set()), BATCHES)
 
 
@@ -177,7 +177,7 @@ def test_parts_that_take_long_are_of_several_batches_and_lose_nothing(
     assert_of(finished(tmp_path, journal_of(BATCHES), set()), BATCHES)
 
 
-def test_pictures_that_failed_make_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_that_failed_make_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_statistics, "WHOLE_SHARE", 1e-9)
     checkpoints = begun(tmp_path, 1)
     before = names(tmp_path)
@@ -198,7 +198,7 @@ def test_ranks_keep_to_their_own_files(tmp_path: Path) -> None:
     assert names(tmp_path) == [".statistics-1-of-2.0-4.safetensors", "statistics-0-of-2.safetensors"]
 
 
-def test_statistics_of_other_pictures_are_waited_for_until_they_are_renewed(
+def test_statistics_of_other_images_are_waited_for_until_they_are_renewed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def finish(rank: int, listed: int) -> None:

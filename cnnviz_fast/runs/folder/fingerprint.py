@@ -1,4 +1,4 @@
-"""Stage 2 of 7, the fingerprint of a run: everything that its pictures depend on, as JSON that can be compared."""
+"""The fingerprint of a run: everything that its outputs depend on, as JSON that can be compared."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from ...provenance import package_version
 if TYPE_CHECKING:
     from ...models.loaded import LoadedModel
 
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # where an object lies in memory, which differs from process to process
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # address of an object, which differs from process to process
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 _SHOWN = 80  # characters of a value in a message; a digest has 64
 
 
 def weights_digest(module: nn.Module) -> str:
-    """Hash the weights of a model, wherever they lie and whatever the order of their dimensions in memory.
+    """Hash the weights of a model; their device and the order of their dimensions in memory do not count.
 
     Args:
-        module: any. Parameters that are shared count under each of their names, as if they were not.
+        module: any. Shared parameters count under each of their names.
 
     Returns:
         SHA-256 of the names, dtypes, shapes and values of all parameters and buffers, and of packed weights of
@@ -56,7 +56,7 @@ def weights_digest(module: nn.Module) -> str:
 
 
 def _bytes_of(tensor: torch.Tensor) -> memoryview:
-    """Give the values of a tensor, in order; those of a sparse or quantised one as a dense one has them."""
+    """Return the values of a tensor in order; a sparse or quantised one is made dense first."""
     dense = tensor.detach()
     if dense.is_quantized:
         dense = dense.dequantize()
@@ -68,12 +68,12 @@ def _bytes_of(tensor: torch.Tensor) -> memoryview:
 
 
 def fingerprint_of(model: LoadedModel, layers: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe everything that the pictures of a run depend on, the same in every process.
+    """Describe everything that the outputs of a run depend on, the same in every process.
 
     Args:
-        model: the record.
-        layers: names of those that are looked at.
-        settings: name -> value of whatever else changes pixels; records, paths and functions may be among them.
+        model: of the run.
+        layers: layer patterns.
+        settings: name -> value of everything else that changes pixels; records, paths and functions too.
 
     Returns:
         Versions, model, digests of its weights and its structure, preprocessing, layers and settings, as JSON.
@@ -97,9 +97,9 @@ def described(value: Any) -> Any:
     """Describe a value by what it does: two that do the same thing give the same JSON, in any process.
 
     Args:
-        value: numbers, text, containers, records, presets, functions and objects of one's own classes. Of a function
-            counts where it is defined, its code, defaults and what it has closed over; of an object its class and its
-            attributes, or its pickle where it has none.
+        value: numbers, text, containers, records, presets, functions and objects of a user's classes. A function is
+            described by where it is defined, its code, defaults and closure; an object by its class and its
+            attributes, or its pickle where it has no attributes.
 
     Returns:
         JSON.
@@ -132,7 +132,7 @@ def _described(value: Any, above: tuple[int, ...]) -> Any:
 
 
 def _parts(value: Any) -> dict[str, Any]:
-    """Take an object apart into what makes it do what it does."""
+    """Return the parts of an object that decide what it does."""
     if isinstance(value, types.FunctionType):
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
         return {"code": value.__code__, "defaults": [value.__defaults__, value.__kwdefaults__], "closed over": cells}
@@ -153,12 +153,12 @@ def _parts(value: Any) -> dict[str, Any]:
         return dict(vars(value))
     try:
         return {"pickle": hashlib.sha256(pickle.dumps(value, protocol=4)).hexdigest()}
-    except Exception:  # of a class that does not pickle, nothing but its name is the same in another process
+    except Exception:  # where it does not pickle, only the name of its class is the same in another process
         return {}
 
 
 def _name(value: Any) -> str:
-    """Say where a function or a class is defined, of an object its class."""
+    """Return where a function or a class is defined; of an object, where its class is."""
     named = value if hasattr(value, "__qualname__") else type(value)
     return f"{getattr(named, '__module__', None)}.{named.__qualname__}"
 
@@ -177,15 +177,15 @@ def _digest(description: Any) -> str:
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """Say where two fingerprints differ.
+    """Describe where two fingerprints differ.
 
     Args:
-        first: of the run that is here.
-        second: of the one that is there.
+        first: of this run.
+        second: of the run in the folder.
 
     Returns:
-        "tile: 56 here, 224 there" for each; a name inside another is told by a dot. Of long values the part is shown
-        in which they differ.
+        "tile: 56 here, 224 there" for each difference; nested names are joined by a dot. Of long values, the part in
+        which they differ is shown.
     """
     here, there = dict(_flat(first)), dict(_flat(second))
     names = [*here, *(name for name in there if name not in here)]
@@ -197,7 +197,7 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Give the leaves of nested mappings with dotted names, as text."""
+    """Yield the leaves of nested mappings with dotted names, as text."""
     for name, value in tree.items():
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{prefix}{name}.")
@@ -206,7 +206,7 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]
 
 
 def _shortened(first: str, second: str) -> tuple[str, str]:
-    """Show as much of two different texts as fits a message, from a little before where they begin to differ."""
+    """Shorten two different texts for a message, to a part that begins a little before where they differ."""
     if max(len(first), len(second)) <= _SHOWN:
         return first, second
     same = next(

@@ -1,7 +1,8 @@
-"""Stage 7 of 7, the index of a run: which pictures are finished, and what came of each, one JSON line a layer.
+"""The index of a run: which images are finished, and what came out of each, one JSON line a layer.
 
-Every line has the picture's `key`, the `stem` of its files, and `part`: [i, n] of the i-th of its n lines. They were
-written at once, so they stand together; a picture some of whose lines are missing is not finished.
+Every line has the image's `key`, the `stem` of its files, and `part`: [i, n] in the i-th of its n lines; the rest is an
+IndexRow. The lines of an image are written at once, so they stand together; an image with a missing line is not
+finished.
 """
 
 from __future__ import annotations
@@ -24,53 +25,53 @@ from ...runtime.files import cannot_write, whole_file
 Line = dict[str, Any]
 
 RUN = "run.json"
-"""What everything in the folder of a run depends on."""
+"""File of the fingerprint: everything that the outputs in a folder depend on."""
 
 OWN = ("key", "stem", "part")
-"""Names in a line that are the index's own."""
+"""Fields of a line that are not those of a row."""
 
 _NAME = re.compile(r"(index|failed)(?:-(\d+)-of-(\d+))?\.jsonl", re.ASCII)
-_BATCH_LINES = 4096  # that become a row group of Parquet
+_BATCH_LINES = 4096  # of a row group of Parquet
 
 
-class Finished(NamedTuple):
-    """A picture all of whose lines are in an index file: bytes where they start and end, and the lines."""
+class FinishedLines(NamedTuple):
+    """The lines of an image that is finished, and the bytes where they start and end in an index file."""
 
     start: int
     end: int
     lines: list[Line]
 
 
-def name_of(kind: str, rank: int, world: int) -> str:
-    """Name a rank's own file: KIND.jsonl where it is alone, KIND-RANK-of-WORLD.jsonl otherwise."""
-    return f"{kind}.jsonl" if world == 1 else f"{kind}-{rank}-of-{world}.jsonl"
+def name_of(kind: str, rank: int, world_size: int) -> str:
+    """Name a rank's own file: KIND.jsonl where it is alone, KIND-RANK-of-WORLD_SIZE.jsonl otherwise."""
+    return f"{kind}.jsonl" if world_size == 1 else f"{kind}-{rank}-of-{world_size}.jsonl"
 
 
 def files_of(folder: Path, kind: str) -> list[tuple[Path, int, int]]:
-    """List the files of all ranks, of index or failed, with rank and number of ranks, by these."""
+    """List the files of a kind, index or failed, each with its rank and number of ranks, in the order of these."""
     matches = filter(None, map(_NAME.fullmatch, os.listdir(folder)))
     found = [(folder / match[0], int(match[2] or 0), int(match[3] or 1)) for match in matches if match[1] == kind]
     return sorted(found, key=lambda entry: (entry[2], entry[1]))
 
 
 def holds_a_run(folder: str | os.PathLike[str]) -> bool:
-    """Tell whether a folder is that of a run."""
+    """Check whether a folder is that of a run."""
     return os.path.exists(os.path.join(folder, RUN)) and bool(files_of(Path(folder), "index"))
 
 
-def picture_lines(key: str, stem: str, rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Write the lines of a picture; one line where it has no rows.
+def image_lines(key: str, stem: str, rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Make the lines of an image; one line where it has no rows.
 
     Args:
-        key: which picture; it may hold any character.
+        key: of the image; it may hold any character.
         stem: of its files.
-        rows: of JSON, one a layer; numbers that are not finite become null.
+        rows: JSON, one a layer, see IndexRow; numbers that are not finite become null.
 
     Returns:
         The lines, ASCII.
 
     Raises:
-        InputError: a row has a field of a name that is the index's own.
+        InputError: a row has a field of OWN.
     """
     lines = []
     for part, row in enumerate(rows or [{}]):
@@ -84,14 +85,14 @@ def picture_lines(key: str, stem: str, rows: Sequence[Mapping[str, Any]]) -> byt
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def read_finished(file: BinaryIO) -> Iterator[Finished]:
-    """Read the finished pictures of an index file, up to the first line that does not belong to one.
+def read_finished(file: BinaryIO) -> Iterator[FinishedLines]:
+    """Read the finished images of an index file, up to the first line that does not belong to one.
 
     Args:
         file: at its start.
 
     Yields:
-        The pictures.
+        The lines of each image.
     """
     start = end = 0
     lines: list[Line] = []
@@ -102,7 +103,7 @@ def read_finished(file: BinaryIO) -> Iterator[Finished]:
         end += len(raw)
         lines.append(line)
         if line["part"][1] == len(lines):
-            yield Finished(start, end, lines)
+            yield FinishedLines(start, end, lines)
             start, lines = end, []
 
 
@@ -114,7 +115,7 @@ def read_line(raw: bytes) -> Line | None:
         line = orjson.loads(raw)
     except ValueError:
         try:
-            line = json.loads(raw)  # which takes lone surrogates
+            line = json.loads(raw)  # unlike orjson, it takes lone surrogates
         except (ValueError, RecursionError):
             return None
     match line:
@@ -124,17 +125,17 @@ def read_line(raw: bytes) -> Line | None:
 
 
 def _follows(line: Line, lines: list[Line]) -> bool:
-    """Tell if a line is the next one of a picture, or the first one of another where there are no lines yet."""
+    """Check whether a line is the next one of an image; with no lines yet, the first one of any image."""
     first = lines[0] if lines else line
-    told = (first["key"], first["stem"], [len(lines), first["part"][1]])
-    return (line["key"], line["stem"], line["part"]) == told
+    expected = (first["key"], first["stem"], [len(lines), first["part"][1]])
+    return (line["key"], line["stem"], line["part"]) == expected
 
 
 def index_to_parquet(folder: str | os.PathLike[str]) -> Path:
-    """Write the index of a run as one table, index.parquet: the finished pictures of all ranks, each once.
+    """Write the index of a run as one table, index.parquet: the finished images of all ranks, each once.
 
     Args:
-        folder: of the run. In text, lone surrogates become `\\udcff`, since Parquet holds UTF-8.
+        folder: of the run. Lone surrogates in text are escaped as `\\udcff`, since Parquet holds UTF-8.
 
     Returns:
         The path of the table.
@@ -164,7 +165,7 @@ def index_to_parquet(folder: str | os.PathLike[str]) -> Path:
 
 
 def _batches(folder: Path) -> Iterator[list[Line]]:
-    """Give the lines of finished pictures in a folder, some thousands at once."""
+    """Yield the lines of the finished images in a folder, some thousands at once."""
     lines = _lines_once(folder)
     while batch := list(itertools.islice(lines, _BATCH_LINES)):
         yield batch
@@ -182,7 +183,7 @@ def _lines_once(folder: Path) -> Iterator[Line]:
 
 
 def _in_utf8(value: Any) -> Any:
-    """Escape lone surrogates, wherever they stand in a line."""
+    """Escape all lone surrogates in a line."""
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):

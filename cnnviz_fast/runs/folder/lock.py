@@ -1,9 +1,9 @@
-"""Stage 7 of 7, the lock: a folder of output belongs to one run, however the run before it ended.
+"""The lock of a run's folder: the folder belongs to one run at a time, however the run before it ended.
 
-Each rank holds `.lock-RANK-of-WORLD`. The system lets go of a lock with the process that took it, killed or not. These
-are locks of POSIX (`fcntl.lockf`), which a forked child does not inherit: those of `flock` would be held on by decode
-workers that outlive a killed run. Their one trap is that a process loses its lock as soon as it closes the file by any
-other way of having opened it; so the files that this process holds are known, and not opened a second time.
+Each rank holds `.lock-RANK-of-WORLD_SIZE`. The system releases a lock when the process that took it ends, killed or
+not. These are POSIX locks (`fcntl.lockf`), which a forked child does not inherit: readers that outlive a killed run
+would go on holding a lock of `flock`. They have one trap: a process that opens the file a second time loses its lock
+when it closes that. So the files that this process holds are known, and are not opened again.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from ...errors import OptionError
 from ...runtime.files import cannot_write
 
 _NAME = re.compile(r"\.lock-(\d+)-of-(\d+)", re.ASCII)
-_held: dict[Path, int] = {}  # lock file -> process that holds it; a forked child finds its parent's number here
-_threads = threading.Lock()  # locks of POSIX do not tell the threads of a process apart
+_held: dict[Path, int] = {}  # lock file -> process that holds it; in a forked child that is its parent
+_threads = threading.Lock()  # POSIX locks do not tell the threads of a process apart
 
 if sys.platform == "win32":
     import msvcrt
@@ -54,25 +54,25 @@ else:
 class FolderLock:
     """A folder taken for one rank of a run, until `release` or the end of the process."""
 
-    def __init__(self, folder: Path, rank: int, world: int, check: Callable[[], None]) -> None:
+    def __init__(self, folder: Path, rank: int, world_size: int, check: Callable[[], None]) -> None:
         """Take the folder.
 
         Args:
-            folder: is there.
+            folder: must exist.
             rank: of this process, from 0.
-            world: number of ranks.
-            check: called while no other run can come or go; what it raises leaves the folder untaken.
+            world_size: number of ranks.
+            check: called while no other run can take or leave the folder; if it raises, the folder is not taken.
 
         Raises:
             OptionError: a run of the same rank, or of another number of ranks, is in the folder.
             WriteError: the folder cannot be written, or its file system has no locks.
         """
         self._folder = folder.resolve()
-        self._path = self._folder / f".lock-{rank}-of-{world}"
+        self._path = self._folder / f".lock-{rank}-of-{world_size}"
         try:
             with alone(self._folder):
                 for path, of in _lock_files(self._folder):
-                    if of == world and path != self._path:
+                    if of == world_size and path != self._path:
                         continue
                     if (holder := _holder(path)) is not None:
                         raise OptionError(
@@ -93,7 +93,7 @@ class FolderLock:
             with alone(self._folder):
                 self._let_go()
                 self._path.unlink()
-        except OSError:  # the folder is gone, or cannot be written any more
+        except OSError:  # the folder is gone, or is no longer writable
             self._let_go()
 
     def _let_go(self) -> None:
@@ -103,10 +103,10 @@ class FolderLock:
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Let one process at a time be in the block: who holds the folder does not change meanwhile.
+    """Admit one process at a time to the block: meanwhile no run can take or leave the folder.
 
-    The file that is locked for that is removed by the last run that goes. One who has waited for it may then hold a
-    file without a name, and begins anew.
+    The last run that leaves removes the file that is locked for this. A process that waited for it may then hold a file
+    that no longer has a name; it tries again.
     """
     path = folder / ".lock"
     with _threads:
@@ -119,7 +119,7 @@ def alone(folder: Path) -> Iterator[None]:
                     yield
                 finally:
                     if not any(_lock_files(folder)):
-                        with contextlib.suppress(OSError):  # Windows removes no file that is open
+                        with contextlib.suppress(OSError):  # Windows does not remove an open file
                             path.unlink()
                 return
 
@@ -132,14 +132,14 @@ def _is_at(file: BinaryIO, path: Path) -> bool:
 
 
 def _lock_files(folder: Path) -> Iterator[tuple[Path, int]]:
-    """Give the lock files in a folder, each with the number of ranks of its run."""
+    """Yield the lock files in a folder, each with the number of ranks of its run."""
     for name in os.listdir(folder):
         if match := _NAME.fullmatch(name):
             yield folder / name, int(match[2])
 
 
 def _holder(path: Path) -> str | None:
-    """Say which process holds a lock file; None where that process is gone."""
+    """Return the process that holds a lock file, in words; None where that process has ended."""
     if _held.get(path) == os.getpid():
         return _this_process()
     with open(path, "r+b") as file:
@@ -150,7 +150,7 @@ def _taken(path: Path) -> BinaryIO:
     """Make a lock file and hold it."""
     with contextlib.ExitStack() as undo:
         file = undo.enter_context(open(path, "xb", buffering=0))
-        _lock(file, wait=False)  # nobody else has opened it: that is done by those alone who may come in
+        _lock(file, wait=False)  # succeeds: only the process in `alone` opens lock files
         file.write(_this_process().encode())
         undo.pop_all()
     _held[path] = os.getpid()

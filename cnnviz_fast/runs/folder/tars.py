@@ -1,7 +1,7 @@
 """Tar files instead of loose ones: files are appended in order, and a tar shows its name once it is whole.
 
-.shard-000003.tar.part    being written; after a kill it is cut off behind the last file that the index knows
-shard-000002.tar          whole, with the end that tar asks for
+.shard-000003.tar.part    being written; after a kill it is cut off behind the last file in the index
+shard-000002.tar          whole, with the two blocks of zeros at its end
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _END = bytes(2 * tarfile.BLOCKSIZE)
 class TarWriter:
     """Appends files to tars of about `most_bytes`.
 
-    staged: folder where files wait for their turn.
+    staged: folder where files are written first.
     """
 
     def __init__(self, folder: Path, prefix: str, most_bytes: int, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Take up where a run before has stopped.
+        """Go on where an earlier run stopped.
 
         Args:
             folder: of the tars.
             prefix: of their names.
-            most_bytes: a tar that is larger is closed, and the next one begun.
-            rows: of the index as it stands, in order; their `shard` and `end` say how far it is.
+            most_bytes: a tar of this size is ended, and the next one begun.
+            rows: lines of the index, in order; `shard` and `end` of the last one are where to go on.
 
         Raises:
             WriteError: the folder cannot be written.
@@ -50,26 +50,26 @@ class TarWriter:
                 self._number, self._end = int(row["shard"].removeprefix(prefix).removesuffix(".tar")), int(row["end"])
         self._take_back()
         self._file = self._open()
-        self._untold: list[str] = []
-        self._untold = self.turn()  # a kill may have come before the one that its last files called for
-        make_folder(self.staged)  # last, so that nothing is left of it where something else raises
+        self._unreported: list[str] = []
+        self._unreported = self.turn()  # the run may have been killed before it ended a tar that was large enough
+        make_folder(self.staged)  # last, so that it is not left behind where something else raises
 
     @property
     def name(self) -> str:
-        """Name of the tar that is being written, once it is whole."""
+        """Name that the tar which is being written will have."""
         return f"{self._prefix}{self._number:06d}.tar"
 
     def add(self, files: Iterable[str]) -> dict[str, Any]:
-        """Append files, and remove them where they were.
+        """Move files into the tar.
 
         Args:
-            files: their names in the tar, and below `staged`.
+            files: their paths below `staged`, and names in the tar.
 
         Returns:
-            What the index tells: the tar, and where in it they end.
+            Fields of the IndexRow: the tar, and the byte behind the files.
 
         Raises:
-            WriteError: the disk is full, say.
+            WriteError: for example, the disk is full.
         """
         with stage("write"), self._faults():
             for name in files:
@@ -84,7 +84,7 @@ class TarWriter:
         return {"shard": self.name, "end": self._end}
 
     def _take_back(self) -> None:
-        """Have no tar hold what the index does not know, because it was damaged: its pictures are done again."""
+        """Remove what is not in the index from all tars. Where the index was damaged, those images are done again."""
         with self._faults():
             for path in self._folder.glob(f"{self._prefix}*.tar"):
                 number = path.name.removeprefix(self._prefix).removesuffix(".tar")
@@ -95,27 +95,27 @@ class TarWriter:
                 self._number, self._end = self._number + 1, 0
             elif whole.exists():
                 os.replace(whole, self._part)
-            elif self._end and not self._part.exists():  # the index names it, so it was whole, and moved away
+            elif self._end and not self._part.exists():  # it was whole, and somebody moved it away
                 self._number, self._end = self._number + 1, 0
 
     def turn(self) -> list[str]:
-        """Begin a new tar where this one is large enough; called once the index knows what it holds.
+        """Begin a new tar where this one is large enough. Its files must be in the index.
 
         Returns:
-            The names of the tars that were ended and not told before.
+            Names of the tars that were ended and not returned before.
         """
         if self._end < self._most_bytes:
-            return self._told([])
+            return self._reported([])
         ended = self.close()
         self._number, self._end = self._number + 1, 0
         self._file = self._open()
         return ended
 
     def close(self) -> list[str]:
-        """End the tar and give it its name; an empty one goes.
+        """End the tar and rename it to its name; an empty one is removed.
 
         Returns:
-            The names of the tars that were ended and not told before.
+            Names of the tars that were ended and not returned before.
         """
         with self._faults():
             if self._end:
@@ -123,20 +123,20 @@ class TarWriter:
             self._file.close()
             if self._end:
                 os.replace(self._part, self._folder / self.name)
-                return self._told([self.name])
+                return self._reported([self.name])
             self._part.unlink()
-            return self._told([])
+            return self._reported([])
 
     def leave(self) -> None:
-        """Leave the tar as it is, for a later run to take up; to be called on every way out."""
+        """Leave the tar as it is, for a later run to take up. Must be called, however the run ends."""
         with contextlib.suppress(OSError):
             self._file.close()
         shutil.rmtree(self.staged, ignore_errors=True)
 
-    def _told(self, ended: list[str]) -> list[str]:
-        """Put the tar that was ended when the run was taken up, if it is still to be told, before others."""
-        told, self._untold = self._untold + ended, []
-        return told
+    def _reported(self, ended: list[str]) -> list[str]:
+        """Put a tar that was ended when the run was taken up, if it was not returned yet, before others."""
+        reported, self._unreported = self._unreported + ended, []
+        return reported
 
     @property
     def _part(self) -> Path:

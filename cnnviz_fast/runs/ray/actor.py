@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from ...errors import BackendError, OptionError, reason_of
 from ...runtime.files import whole_file
 from ...runtime.stage_times import Stages, watched
-from ..batches import BatchWorker, ImageId, Outcome, OutputSpec
+from ..batches import BatchWorker, OutputSpec, findings_for
+from ..outcomes import ImageId, Outcome
 from ..shard import render_shard
 
 if TYPE_CHECKING:
@@ -45,8 +46,7 @@ class ActorTask:
         chunks: for each chunk, the batches; for each batch, the positions of its images.
         stems: position -> stem of the image's files, where it is not the one that `images` has.
         output_spec: what is made of every image.
-        fills: see BatchWorker.
-        done: see BatchWorker.
+        done: see Findings.
         folder: working directory that relative paths start from.
         cpus: of each actor.
         on_gpu: whether each actor has a GPU.
@@ -58,7 +58,6 @@ class ActorTask:
     chunks: Sequence[Sequence[Sequence[int]]]
     stems: Mapping[int, str]
     output_spec: OutputSpec
-    fills: bool
     done: int
     folder: str
     cpus: int
@@ -93,9 +92,8 @@ class ActorTask:
         drawing = self.output_spec.drawing
         options = dataclasses.replace(drawing.options, threads=drawing.options.threads or self.cpus)
         drawing = dataclasses.replace(drawing, options=options)
-        worker = BatchWorker(self.model, dataclasses.replace(self.output_spec, drawing=drawing))
-        worker.fills, worker.done = self.fills, self.done
-        return worker
+        findings = findings_for(self.model, self.output_spec.batch, self.done)
+        return BatchWorker(self.model, dataclasses.replace(self.output_spec, drawing=drawing), findings)
 
 
 class BatchResult(NamedTuple):
@@ -159,7 +157,7 @@ def _results(task: ActorTask, worker: BatchWorker, chunk: int, begin: int) -> It
     """Do the batches of a chunk from `begin` on, until the run is stopped."""
     batches = task.chunks[chunk][begin:]
     sizes = iter([len(batch) for batch in batches])
-    worker.grids = {}
+    worker.findings.grids.clear()
     stages = Stages()
 
     def until_stopped(reads: Iterator[ImageBatch]) -> Iterator[ImageBatch]:
@@ -186,7 +184,7 @@ def _results(task: ActorTask, worker: BatchWorker, chunk: int, begin: int) -> It
             if len(whole.finished) + len(whole.failed) == size:
                 seconds = stages.seconds()
                 spent = {name: seconds[name] - before.get(name, 0.0) for name in seconds}
-                yield BatchResult(whole, dict(worker.grids), spent)
+                yield BatchResult(whole, dict(worker.findings.grids), spent)
                 before, whole, size = seconds, Outcome(), next(sizes, 0)
 
 

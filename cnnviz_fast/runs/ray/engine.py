@@ -17,16 +17,14 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Generator, Iterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import BackendUnavailableError, OptionError
 from ...runtime.extras import import_extra
 from ...runtime.files import make_folder
-from ..images import Loaded, images_of
+from ..images import LoaderImages, images_of
 from ..local import run_here
-from ..runner import Runner
 from ..spec import CUDA_BATCH, RunSpec, RunSummary, loaded_model
 from .actor import NOTES, STOP, ActorTask, BatchResult
 from .chunks import batch_results, chunks_of
@@ -36,18 +34,21 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ...models.loaded import LoadedModel
-    from ..batches import BatchWorker, Outcome
+    from ..batches import Findings
+    from ..engine import EngineTask
+    from ..folder.rows import IndexRow
+    from ..outcomes import Outcome
 
 
 def run_on_ray(
-    model: LoadedModel | nn.Module | str, images: Any, job: RunSpec, on_file: Callable[[Path], object] | None
+    model: LoadedModel | nn.Module | str, images: Any, spec: RunSpec, on_file: Callable[[Path], object] | None
 ) -> RunSummary:
     """Do a run with Ray's actors.
 
     Args:
         model: as in run.
         images: as in run, but no DataLoader.
-        job: what is asked for.
+        spec: what is asked for.
         on_file: called with the path of each file.
 
     Returns:
@@ -58,93 +59,88 @@ def run_on_ray(
         BackendUnavailableError: Ray is not installed, or its cluster cannot be reached.
         CnnvizError: see run.
     """
-    if job.run.shards is not None:
+    if spec.run.shards is not None:
         raise OptionError("shards go with engine 'local', got engine 'ray', whose actors write loose files.")
-    if job.place.world > 1:
-        raise OptionError(f"engine 'ray' shares pictures out itself, got {job.place.world} processes. Start one.")
+    if spec.ranks.world_size > 1:
+        raise OptionError(f"engine 'ray' shares images out itself, got {spec.ranks.world_size} processes. Start one.")
     ray = import_extra("ray", "ray", "runs with engine 'ray'", BackendUnavailableError)
     loaded = loaded_model(model, "cpu")
-    pictures = images_of(images, loaded.preprocess, job.max_pixels, job.folder)
-    if isinstance(pictures, Loaded):
+    found = images_of(images, loaded.preprocess, spec.max_pixels, spec.folder)
+    if isinstance(found, LoaderImages):
         raise OptionError("a DataLoader goes with engine 'local', got engine 'ray'. Give its Dataset.")
     if any(parameter.is_cuda for parameter in loaded.module.parameters()):
         loaded = dataclasses.replace(loaded, module=copy.deepcopy(loaded.module).cpu())
-    with connected(ray, job.run.address):
-        pool = pool_of([node["Resources"] for node in ray.nodes() if node["Alive"]], job.run.workers)
-        if pool.on_gpu and job.run.batch is None:
-            job = dataclasses.replace(job, run=dataclasses.replace(job.run, batch=CUDA_BATCH))
-        return run_here(loaded, pictures, job, on_file, partial(RayRunner, pool))
+    with connected(ray, spec.run.address):
+        pool = pool_of([node["Resources"] for node in ray.nodes() if node["Alive"]], spec.run.workers)
+        if pool.on_gpu and spec.run.batch is None:
+            spec = dataclasses.replace(spec, run=dataclasses.replace(spec.run, batch=CUDA_BATCH))
+        return run_here(RayEngine(pool), loaded, found, spec, on_file)
 
 
-class RayRunner(Runner):
-    """A run of which Ray's actors do the work."""
+class RayEngine:
+    """Has Ray's actors make everything."""
 
-    def __init__(self, pool: ActorPool, *run: Any) -> None:
-        super().__init__(*run)
-        self.pool = pool
-        self.notes = self.job.folder / NOTES
-        self.stop = _Flag(self.notes / STOP)
+    def __init__(self, pool: ActorPool) -> None:
+        self._pool = pool
 
-    def __call__(self) -> RunSummary:
-        with contextlib.ExitStack() as self.ending:
-            return super().__call__()
+    def stop_event(self, folder: Path) -> threading.Event:
+        """Return an event that the actors see too."""
+        return _Flag(folder / NOTES / STOP)
 
-    def _outcomes(self, work: BatchWorker, is_done: Callable[[str], bool]) -> Iterator[Outcome]:
-        """Have the actors make what is wanted of the pictures; whatever ends the run, it ends them first."""
-        outcomes = self._made(work, is_done)
-        self.ending.callback(outcomes.close)
-        return outcomes
-
-    def _made(self, work: BatchWorker, is_done: Callable[[str], bool]) -> Generator[Outcome, None, None]:
-        """Take the results of the actors, which come in the order of each chunk, but not of the chunks."""
-        chunks = chunks_of(self.pictures.left(self.job.place, is_done, work.output_spec.batch), self.pool.actors)
+    def outcomes(self, task: EngineTask) -> Generator[Outcome, None, None]:
+        """Yield the results of the actors, in order within each chunk, but not from chunk to chunk; see Engine."""
+        chunks = chunks_of(task.images.left(task.spec.ranks, task.is_done, task.output_spec.batch), self._pool.actors)
         if not chunks:
             return
-        with self._notes(), contextlib.closing(batch_results(self.pool, self._task(work, chunks))) as results:
+        with _notes_of(task), contextlib.closing(batch_results(self._pool, self._actor_task(task, chunks))) as results:
             for result in results:
                 for stage, seconds in result.seconds.items():
-                    self.stages.add(stage, seconds)
-                self._fill_in_grids(result)
-                yield result.outcome
+                    task.stages.add(stage, seconds)
+                yield _with_grids(result, task.findings)
 
-    def _fill_in_grids(self, result: BatchResult) -> None:
-        """Make rows leave out the grid that the manifest has, in place of the first one that their actor met."""
-        for row in (row for one in result.outcome.finished for row in one.rows):
-            grid = row.pop("grid", None) or result.grids.get(row["layer"])
-            if grid is not None and grid != self.work.grids.setdefault(row["layer"], grid):
-                row["grid"] = grid
-
-    @contextlib.contextmanager
-    def _notes(self) -> Iterator[None]:
-        """Keep the folder of notes."""
-        shutil.rmtree(self.notes, ignore_errors=True)
-        make_folder(self.notes)
-        if self.stop.is_set():
-            self.stop.set()
-        try:
-            yield
-        finally:
-            shutil.rmtree(self.notes, ignore_errors=True)
-
-    def _task(self, work: BatchWorker, chunks: list[Any]) -> ActorTask:
+    def _actor_task(self, task: EngineTask, chunks: list[Any]) -> ActorTask:
         stems = {}
         for position in (position for chunk in chunks for batch in chunk for position in batch):
-            picture = self.pictures.named(position)
-            if (stem := self.journal.stem_for(picture.key, picture.stem)) != picture.stem:
+            if (stem := task.named(position).stem) != task.images.named(position).stem:
                 stems[position] = stem
         return ActorTask(
-            model=self.model,
-            images=self.pictures,
+            model=task.model,
+            images=task.images,
             chunks=chunks,
             stems=stems,
-            output_spec=dataclasses.replace(work.output_spec, folder=work.output_spec.folder.absolute()),
-            fills=work.fills,
-            done=work.done,
+            output_spec=dataclasses.replace(task.output_spec, folder=task.output_spec.folder.absolute()),
+            done=task.findings.done,
             folder=os.getcwd(),
-            cpus=self.pool.cpus,
-            on_gpu=self.pool.on_gpu,
-            timeout_s=self.job.run.timeout,
+            cpus=self._pool.cpus,
+            on_gpu=self._pool.on_gpu,
+            timeout_s=task.spec.run.timeout,
         )
+
+
+def _with_grids(result: BatchResult, findings: Findings) -> Outcome:
+    """Return an outcome whose rows leave out the grids of the manifest, not the first ones that their actor met."""
+
+    def adapted(row: IndexRow) -> IndexRow:
+        grid = row.grid or result.grids.get(row.layer)
+        is_new = grid is not None and findings.is_new_grid(row.layer, grid)
+        return dataclasses.replace(row, grid=grid if is_new else None)
+
+    finished = [one._replace(rows=list(map(adapted, one.rows))) for one in result.outcome.finished]
+    return dataclasses.replace(result.outcome, finished=finished)
+
+
+@contextlib.contextmanager
+def _notes_of(task: EngineTask) -> Iterator[Path]:
+    """Keep the folder of notes for the block."""
+    notes = task.spec.folder / NOTES
+    shutil.rmtree(notes, ignore_errors=True)
+    make_folder(notes)
+    if task.stop.is_set():
+        task.stop.set()  # the file was not there before its folder was
+    try:
+        yield notes
+    finally:
+        shutil.rmtree(notes, ignore_errors=True)
 
 
 class _Flag(threading.Event):

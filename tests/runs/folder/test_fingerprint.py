@@ -108,9 +108,10 @@ def test_weights_digest_is_the_same_on_the_gpu() -> None:
 MAKE = """
 import json, sys
 import torch
-from cnnviz_fast.fingerprint import fingerprint_of
-from cnnviz_fast.models import load_model
-from cnnviz_fast.options.drawing import PreprocessOptions, RenderOptions
+from cnnviz_fast.runs.folder.fingerprint import fingerprint_of
+from cnnviz_fast.models.load import load_model
+from cnnviz_fast.options.drawing import RenderOptions
+from cnnviz_fast.options.reading import PreprocessOptions
 model = load_model("resnet18", weights="none", seed=3, preprocess=PreprocessOptions(size=64, mean=(0.5, 0.5, 0.5)))
 print(json.dumps(fingerprint_of(model, ["layer1"], {"render": RenderOptions(tile=56), "names": {"b", "a", "c"}})))
 """
@@ -174,16 +175,16 @@ class Plain:
     def __init__(self, value: object) -> None:
         self._value = value
 
-    def method(self, picture: object) -> object:
-        return picture
+    def method(self, image: object) -> object:
+        return image
 
 
 def scaled(by: float) -> Any:
-    return lambda picture: picture * by
+    return lambda image: image * by
 
 
-def keyword(picture: object, *, by: int = 3) -> object:
-    return picture
+def keyword(image: object, *, by: int = 3) -> object:
+    return image
 
 
 def holds_itself() -> list[Any]:
@@ -195,9 +196,9 @@ def holds_itself() -> list[Any]:
 DIFFERENT = [
     None, True, 2, 2.5, "2", [2], {"a": 2}, Colour.RED, Scale(2), Scale(3), Plain(2), Plain(3), Plain(2).method,
     Plain(3).method, scaled(2), scaled(3), keyword, functools.partial(keyword, by=2), functools.partial(keyword, by=4),
-    len, Plain, b"2", torch.float32, torch.zeros(2), torch.zeros(3), np.zeros(2), lambda picture: picture + 1,
-    lambda picture: picture + 2, lambda picture, by=1: picture + by, lambda picture: [p for p in picture if p],
-    lambda picture: [p for p in picture if not p], v2.Resize(7), v2.Resize(8), v2.Compose([v2.Resize(7)]),
+    len, Plain, b"2", torch.float32, torch.zeros(2), torch.zeros(3), np.zeros(2), lambda image: image + 1,
+    lambda image: image + 2, lambda image, by=1: image + by, lambda image: [p for p in image if p],
+    lambda image: [p for p in image if not p], v2.Resize(7), v2.Resize(8), v2.Compose([v2.Resize(7)]),
     nn.Sequential(v2.Resize(7)), nn.Sequential(v2.Resize(8)), imagenet_preset(), Path("2/3"), {3, 4},
     holds_itself(), complex(1, 2),
 ]  # fmt: skip

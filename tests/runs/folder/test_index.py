@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cnnviz_fast.errors import InputError, OptionError, WriteError
-from cnnviz_fast.runs.folder.index import files_of, index_to_parquet, picture_lines, read_finished, read_line
+from cnnviz_fast.runs.folder.index import files_of, image_lines, index_to_parquet, read_finished, read_line
 
 HOSTILE = ["\udcff/a\nb.png", "\0", "../../up.png", "é😀", 'q"\\ud800', "\u2028", "a" * 5000, ""]
 
@@ -20,7 +20,7 @@ def finished_in(content: bytes) -> list[str]:
 
 @pytest.mark.parametrize("key", HOSTILE, ids=range(len(HOSTILE)))
 def test_lines_of_any_key_are_ascii_and_read_as_they_were(key: str) -> None:
-    lines = picture_lines(key, key, [{"image": key}, {"image": key, "max": 1.5, "of": [key, None]}])
+    lines = image_lines(key, key, [{"image": key}, {"image": key, "max": 1.5, "of": [key, None]}])
     assert lines.isascii()
     assert lines.count(b"\n") == 2
     (finished,) = read_finished(io.BytesIO(lines))
@@ -33,19 +33,19 @@ def test_lines_of_any_key_are_ascii_and_read_as_they_were(key: str) -> None:
 
 
 def test_lines_not_finite_numbers_become_null() -> None:
-    lines = picture_lines("k", "s", [{"max": float("nan"), "of": {"min": [float("-inf"), 1.0]}}])
+    lines = image_lines("k", "s", [{"max": float("nan"), "of": {"min": [float("-inf"), 1.0]}}])
     assert json.loads(lines, parse_constant=pytest.fail)["of"] == {"min": [None, 1.0]}
     assert read_line(lines)["max"] is None
 
 
 def test_lines_without_rows_are_one() -> None:
-    assert json.loads(picture_lines("k", "s", [])) == {"key": "k", "stem": "s", "part": [0, 1]}
+    assert json.loads(image_lines("k", "s", [])) == {"key": "k", "stem": "s", "part": [0, 1]}
 
 
 @pytest.mark.parametrize("name", ["key", "stem", "part"])
 def test_lines_refuse_fields_of_the_index(name: str) -> None:
     with pytest.raises(InputError, match=rf"rows must not have a field '{name}', which is the index's own"):
-        picture_lines("k", "s", [{name: 1}])
+        image_lines("k", "s", [{name: 1}])
 
 
 @pytest.mark.parametrize("raw", [
@@ -59,7 +59,7 @@ def test_read_line_damaged_is_none(raw: bytes) -> None:
 
 
 def test_read_finished_stops_where_lines_do_not_belong_together() -> None:
-    a, b, c = (picture_lines(key, key, [{}, {}, {}]) for key in "abc")
+    a, b, c = (image_lines(key, key, [{}, {}, {}]) for key in "abc")
     first, second, third = b.splitlines(keepends=True)
     assert finished_in(a + b + c) == ["a", "b", "c"]
     for damaged in (
@@ -79,15 +79,13 @@ def test_files_of_are_those_of_a_rank_in_order(tmp_path: Path) -> None:
     assert [path.name for path, _, _ in files_of(tmp_path, "failed")] == ["failed.jsonl"]
 
 
-def test_index_to_parquet_holds_finished_pictures_of_all_ranks_once(tmp_path: Path) -> None:
+def test_index_to_parquet_holds_finished_images_of_all_ranks_once(tmp_path: Path) -> None:
     from pyarrow import parquet
 
-    many = [picture_lines(f"k{i}", f"s{i}", [{"layer": "a", "max": i}]) for i in range(5000)]
+    many = [image_lines(f"k{i}", f"s{i}", [{"layer": "a", "max": i}]) for i in range(5000)]
     (tmp_path / "index-0-of-2.jsonl").write_bytes(b"".join(many))
-    odd = picture_lines(
-        "\udcff\\ud800", "s", [{"layer": "a", "max": 0.5, "of": ["\udcff"]}, {"layer": "b", "max": None}]
-    )
-    torn = picture_lines("torn", "s", [{"layer": "a"}, {"layer": "b"}])[:-1]
+    odd = image_lines("\udcff\\ud800", "s", [{"layer": "a", "max": 0.5, "of": ["\udcff"]}, {"layer": "b", "max": None}])
+    torn = image_lines("torn", "s", [{"layer": "a"}, {"layer": "b"}])[:-1]
     (tmp_path / "index-1-of-2.jsonl").write_bytes(many[7] + odd + torn)
     path = index_to_parquet(tmp_path)
     assert path == tmp_path / "index.parquet"
@@ -108,7 +106,7 @@ def test_index_to_parquet_of_nothing_is_an_empty_table(tmp_path: Path) -> None:
 
 def test_index_to_parquet_mixed_kinds_are_a_write_error(tmp_path: Path) -> None:
     for first in ([{"max": 1}], [{"max": 1}] * 5000):  # within a batch and across
-        (tmp_path / "index.jsonl").write_bytes(picture_lines("a", "a", first) + picture_lines("b", "b", [{"max": "x"}]))
+        (tmp_path / "index.jsonl").write_bytes(image_lines("a", "a", first) + image_lines("b", "b", [{"max": "x"}]))
         with pytest.raises(WriteError, match=r"cannot write .*index\.parquet: .+\."):
             index_to_parquet(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["index.jsonl"]

@@ -1,4 +1,4 @@
-"""The journal of a run: cut anywhere, taken up by any number of ranks, never another picture's files overwritten."""
+"""The journal of a run: cut anywhere, taken up by any number of ranks, never another image's files overwritten."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def rows(*layers: str) -> list[dict[str, Any]]:
     return [{"layer": layer, "file": f"{layer}.png"} for layer in layers]
 
 
-def taken(folder: Path, rank: int = 0, world: int = 1, **changes: Any) -> Journal:
-    return Journal(folder, FINGERPRINT | changes, rank=rank, world=world)
+def taken(folder: Path, rank: int = 0, world_size: int = 1, **changes: Any) -> Journal:
+    return Journal(folder, FINGERPRINT | changes, rank=rank, world_size=world_size)
 
 
-def filled(folder: Path, keys: list[str], rank: int = 0, world: int = 1) -> Path:
-    """Finish pictures of two layers each in a folder, and return the index file."""
-    with taken(folder, rank, world) as journal:
+def filled(folder: Path, keys: list[str], rank: int = 0, world_size: int = 1) -> Path:
+    """Finish images of two layers each in a folder, and return the index file."""
+    with taken(folder, rank, world_size) as journal:
         for key in keys:
             journal.append([(key, journal.stem_for(key, "s"), rows("a", "b"))])
-        return folder / ("index.jsonl" if world == 1 else f"index-{rank}-of-{world}.jsonl")
+        return folder / ("index.jsonl" if world_size == 1 else f"index-{rank}-of-{world_size}.jsonl")
 
 
 def test_journal_remembers_what_is_finished(tmp_path: Path) -> None:
@@ -189,10 +189,10 @@ def test_journal_in_use_is_refused(tmp_path: Path) -> None:
     taken(tmp_path).close()
 
 
-@pytest.mark.parametrize(("rank", "world"), [(-1, 1), (1, 1), (3, 2), (0, 0)])
-def test_journal_rank_outside_the_world_is_refused(rank: int, world: int, tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match=rf"rank must be from 0 to {world - 1} of {world} ranks, got {rank}"):
-        taken(tmp_path, rank, world)
+@pytest.mark.parametrize(("rank", "world_size"), [(-1, 1), (1, 1), (3, 2), (0, 0)])
+def test_journal_rank_outside_the_world_is_refused(rank: int, world_size: int, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=rf"rank must be from 0 to {world_size - 1} of {world_size} ranks"):
+        taken(tmp_path, rank, world_size)
 
 
 def test_journal_that_cannot_be_written_gives_the_folder_back(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_journal_full_disk_keeps_what_there_was(tmp_path: Path) -> None:
 import json, resource, sys
 from pathlib import Path
 from cnnviz_fast.errors import WriteError
-from cnnviz_fast.journal import Journal
+from cnnviz_fast.runs.folder.journal import Journal
 folder, limit = Path(sys.argv[1]), int(sys.argv[2])
 with Journal(folder, json.loads(sys.argv[3])) as journal:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -232,7 +232,7 @@ with Journal(folder, json.loads(sys.argv[3])) as journal:
         assert path.read_bytes() == before
 
 
-def test_stems_are_never_another_pictures(tmp_path: Path) -> None:
+def test_stems_are_never_another_images(tmp_path: Path) -> None:
     def sha(key: str, digits: int) -> str:
         return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:digits]
 
@@ -262,8 +262,8 @@ def test_ranks_read_each_others_files_and_change_their_own_alone(tmp_path: Path)
     os.truncate(first, first.stat().st_size - 1)  # c is not finished
     torn = first.read_bytes()
     filled(tmp_path, ["d"], 1, 2)
-    for rank, world in ((1, 2), (0, 3), (0, 1)):
-        with taken(tmp_path, rank, world) as journal:
+    for rank, world_size in ((1, 2), (0, 3), (0, 1)):
+        with taken(tmp_path, rank, world_size) as journal:
             assert [journal.is_done(key) for key in "abcd"] == [True, True, False, True]
             assert (journal.count, journal.redone) == (3, 0)
             assert journal.stem_for("b", "new") == f"s-{hashlib.sha256(b'b').hexdigest()[:8]}"
@@ -277,7 +277,7 @@ def test_journal_of_a_killed_process_has_what_it_said_was_finished(tmp_path: Pat
     code = """
 import itertools, json, sys
 from pathlib import Path
-from cnnviz_fast.journal import Journal
+from cnnviz_fast.runs.folder.journal import Journal
 journal = Journal(Path(sys.argv[1]), json.loads(sys.argv[2]))
 for i in itertools.count(journal.count):
     journal.append([(f"{i}.png", str(i), [{"layer": "x" * 5000}] * 3)])
@@ -316,11 +316,11 @@ def test_ranks_start_at_once(tmp_path: Path) -> None:
     code = """
 import json, sys
 from pathlib import Path
-from cnnviz_fast.journal import Journal
+from cnnviz_fast.runs.folder.journal import Journal
 print("ready", flush=True)
 sys.stdin.readline()
 try:
-    with Journal(Path(sys.argv[1]), json.loads(sys.argv[3]), rank=int(sys.argv[2]), world=4) as journal:
+    with Journal(Path(sys.argv[1]), json.loads(sys.argv[3]), rank=int(sys.argv[2]), world_size=4) as journal:
         journal.append([(sys.argv[2], sys.argv[2], [{}])])
         print("done", flush=True)
         sys.stdin.read()
@@ -363,8 +363,8 @@ STEPS = st.one_of(
 def test_journal_keeps_exactly_what_was_finished(steps: list[Any], tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("run")
     stems: dict[str, str] = {}
-    rank, world = 0, 1
-    journal = taken(folder, rank, world)
+    rank, world_size = 0, 1
+    journal = taken(folder, rank, world_size)
     try:
         for step in steps:
             if isinstance(step, list):
@@ -375,10 +375,10 @@ def test_journal_keeps_exactly_what_was_finished(steps: list[Any], tmp_path_fact
             else:
                 journal.close()
                 torn, next_one = step
-                with open(folder / name_of("index", rank, world), "ab") as file:
+                with open(folder / name_of("index", rank, world_size), "ab") as file:
                     file.write(TORN[:torn])
-                rank, world = next_one
-                journal = taken(folder, rank, world)
+                rank, world_size = next_one
+                journal = taken(folder, rank, world_size)
             assert journal.count == len(stems)
             assert all(map(journal.is_done, stems))
             assert not journal.is_done("torn")

@@ -22,9 +22,9 @@ from cnnviz_fast.runs.folder.lock import FolderLock
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from cnnviz_fast.folder_lock import FolderLock
-rank, world, fork = map(int, sys.argv[2:5])
-lock = FolderLock(Path(sys.argv[1]), rank, world, lambda: None)
+from cnnviz_fast.runs.folder.lock import FolderLock
+rank, world_size, fork = map(int, sys.argv[2:5])
+lock = FolderLock(Path(sys.argv[1]), rank, world_size, lambda: None)
 child = os.fork() if fork else os.getpid()
 if child == 0:
     lock.release()  # which is not the child's to do
@@ -35,14 +35,14 @@ lock.release()
 """
 
 
-def take(folder: Path, rank: int = 0, world: int = 1) -> FolderLock:
-    return FolderLock(folder, rank, world, lambda: None)
+def take(folder: Path, rank: int = 0, world_size: int = 1) -> FolderLock:
+    return FolderLock(folder, rank, world_size, lambda: None)
 
 
 @contextmanager
-def holder(folder: Path, rank: int = 0, world: int = 1, *, fork: bool = False) -> Iterator[Any]:
+def holder(folder: Path, rank: int = 0, world_size: int = 1, *, fork: bool = False) -> Iterator[Any]:
     """Run a process that holds a folder until its stdin is closed; `child` is the one that it forked, or itself."""
-    command = [sys.executable, "-c", HOLD, str(folder), str(rank), str(world), str(int(fork))]
+    command = [sys.executable, "-c", HOLD, str(folder), str(rank), str(world_size), str(int(fork))]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             process.child = int(process.stdout.readline())  # type: ignore[attr-defined]
@@ -69,9 +69,9 @@ def test_lock_of_another_process_is_refused_with_its_number_and_host(tmp_path: P
         said = (
             f"folder '{tmp_path}' is in use by another run (pid {process.pid} on {socket.gethostname()}). Wait for it"
         )
-        for world in (1, 2):
+        for world_size in (1, 2):
             with pytest.raises(OptionError, match=re.escape(said)) as caught:
-                take(tmp_path, 0, world)
+                take(tmp_path, 0, world_size)
         assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
         process.communicate()
         assert process.returncode == 0
@@ -83,9 +83,9 @@ def test_lock_of_the_same_process_is_refused_and_stays_held(tmp_path: Path) -> N
     lock = take(tmp_path, 0, 2)
     link = tmp_path.with_name("link")
     link.symlink_to(tmp_path)
-    for folder, rank, world in ((tmp_path, 0, 2), (link, 0, 2), (tmp_path, 0, 1)):
+    for folder, rank, world_size in ((tmp_path, 0, 2), (link, 0, 2), (tmp_path, 0, 1)):
         with pytest.raises(OptionError, match=rf"in use by another run \(pid {os.getpid()} on "):
-            take(folder, rank, world)
+            take(folder, rank, world_size)
     # To have looked at the files must not have cost this process its lock.
     command = [sys.executable, "-c", HOLD, str(tmp_path), "0", "2", "0"]
     tried = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -152,7 +152,7 @@ def test_lock_is_held_by_one_of_many_who_come_and_go(tmp_path: Path) -> None:
 import os, random, sys, time
 from pathlib import Path
 from cnnviz_fast.errors import OptionError
-from cnnviz_fast.folder_lock import FolderLock
+from cnnviz_fast.runs.folder.lock import FolderLock
 folder, inside, end = Path(sys.argv[1]), Path(sys.argv[2]), time.time() + float(sys.argv[3])
 taken = 0
 while time.time() < end:

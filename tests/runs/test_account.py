@@ -1,0 +1,74 @@
+"""What a run writes down and reports: files, failures and the manifest."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from support.runs import (
+    COUNT,
+    LAYERS,
+    QUICK,
+    digests,
+    make_images,
+    rows,
+    small_model,
+)
+
+import cnnviz_fast as cf
+from cnnviz_fast.errors import ImagesFailedError
+
+
+def test_paths_are_told_as_files_come(images: Path, tmp_path: Path) -> None:
+    told: list[Path] = []
+    cf.run(small_model(), images, ["0"], tmp_path, on_file=told.append, **QUICK)
+    assert told == [tmp_path / "0" / f"p{n:04d}.png" for n in range(COUNT)]
+
+
+def test_a_second_run_keeps_what_the_manifest_tells(images: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        cf.run(small_model(), images, LAYERS, tmp_path, **QUICK)
+        layers = json.loads((tmp_path / "manifest.json").read_text())["layers"]
+        assert layers["0"]["shape"] == [6, 12, 12]
+        assert layers["0"]["grid"]["tile_h"] == 12
+
+
+def damage(folder: Path, count: int) -> set[str]:
+    """Damage images, each in another way; return their names."""
+    good = (folder / "p0000.png").read_bytes()
+    ways = [
+        b"", b"\x89PNG\r\n\x1a\n", good[: len(good) // 2], b"GIF89a" + bytes(20), b"\xff\xd8\xff\xe0" + bytes(50),
+        os.urandom(500), b"<svg/>", good[:40] + bytes(60) + good[100:], b"RIFF\0\0\0\0WEBP", b"BM" + bytes(9),
+    ]  # fmt: skip
+    names = set()
+    for n in range(count):
+        path = folder / f"p{2 * n + 1:04d}.png"
+        path.write_bytes(ways[n % len(ways)])
+        names.add(path.name)
+    return names
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_exactly_the_damaged_images_are_in_failed(workers: int, tmp_path: Path) -> None:
+    make_images(tmp_path / "in", 40)
+    damaged = damage(tmp_path / "in", 10)
+    summary = cf.run(small_model(), tmp_path / "in", ["0"], tmp_path / "out", **{**QUICK, "workers": workers})
+    failed = rows(tmp_path / "out", "failed")
+    assert {Path(row["image"]).name for row in failed} == damaged
+    assert all(row["reason"] for row in failed)
+    assert (summary.finished, summary.failed) == (30, 10)
+    assert len(digests(tmp_path / "out")) == 30
+    again = cf.run(small_model(), tmp_path / "in", ["0"], tmp_path / "out", **QUICK)
+    assert (again.finished, again.failed, again.skipped) == (0, 10, 30)
+    assert len(rows(tmp_path / "out", "failed")) == 10
+
+
+def test_strict_stops_at_the_first_failure(tmp_path: Path) -> None:
+    make_images(tmp_path / "in", 20)
+    (tmp_path / "in" / "p0009.png").write_bytes(b"")
+    with pytest.raises(ImagesFailedError, match=r"p0009\.png: .* Without strict the others would be done\.$"):
+        cf.run(small_model(), tmp_path / "in", ["0"], tmp_path / "out", strict=True, **QUICK)
+    done = {Path(row["image"]).name for row in rows(tmp_path / "out")}
+    assert done == {f"p{n:04d}.png" for n in range(8)}

@@ -1,0 +1,111 @@
+"""Runs on the command line: exit codes, what is printed where, and what is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import struct
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from support.command_line import run
+from support.runs import COUNT, command, make_images, rows
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def listed(images: Path, tmp_path: Path) -> Path:
+    (tmp_path / "list.txt").write_text("\n".join(map(str, sorted(images.iterdir()))) + "\nmissing.png\n")
+    return tmp_path / "list.txt"
+
+
+def test_a_list_with_a_missing_image_ends_with_three(net: Path, listed: Path, tmp_path: Path, capfd: Captured) -> None:
+    assert run(*command(net, listed, tmp_path / "out", "--workers", "0")) == 3
+    printed, said = capfd.readouterr()
+    assert len(printed.splitlines()) == 2 * COUNT
+    assert f"{COUNT} pictures in" in said
+    assert "1 failed: see" in said
+    assert "decode" in said
+    (failed,) = rows(tmp_path / "out", "failed")
+    assert failed["image"].endswith("missing.png")
+
+
+def test_json_lines_of_progress_and_a_json_summary(net: Path, images: Path, tmp_path: Path, capfd: Captured) -> None:
+    assert run(*command(net, images, tmp_path / "out", "--progress", "json", "--json", "--workers", "0")) == 0
+    printed, said = capfd.readouterr()
+    summary = json.loads(printed)
+    assert (summary["images"], summary["finished"], summary["failed"]) == (COUNT, COUNT, 0)
+    lines = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    assert lines[-1]["finished"] == COUNT
+    assert set(lines[-1]) == {"finished", "failed", "skipped", "total", "per_s", "left_s"}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--save", "sheet"], "save must be"),
+        (["--name", "{channel}.png"], "name and suffix go with"),
+        (["--address", "here"], "address goes with engine 'ray'"),
+        (["--batch", "0"], "batch must be"),
+        (["--statistics", "x"], "statistics go with normalize 'dataset'"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_done(
+    more: list[str], message: str, net: Path, images: Path, tmp_path: Path, capfd: Captured
+) -> None:
+    assert run(*command(net, images, tmp_path / "out", *more)) == 2
+    assert message in capfd.readouterr().err
+    assert not (tmp_path / "out" / "0").exists()
+
+
+def test_a_compressed_shard_is_told_how_to_be_unpacked(net: Path, tmp_path: Path, capfd: Captured) -> None:
+    make_images(tmp_path / "in", 2)
+    with tarfile.open(tmp_path / "s.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "in" / "p0000.png", "a.png")
+    assert run(*command(net, tmp_path / "s.tar.gz", tmp_path / "out")) == 1
+    assert "gunzip" in capfd.readouterr().err
+
+
+def test_a_process_of_torchrun_whose_images_all_failed_does_not_end_the_others(
+    net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "list.txt").write_text("missing.png\n")
+    arguments = command(net, tmp_path / "list.txt", tmp_path / "out")
+    assert run(*arguments) == 1
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert run(*arguments) == 0
+
+
+def test_an_empty_folder_is_refused(net: Path, tmp_path: Path, capfd: Captured) -> None:
+    (tmp_path / "empty").mkdir()
+    assert run(*command(net, tmp_path / "empty", tmp_path / "out")) == 1
+    assert "holds no" in capfd.readouterr().err
+
+
+def test_each_is_another_word_for_tiles(net: Path, images: Path, tmp_path: Path) -> None:
+    assert run(*command(net, images, tmp_path / "out", "--each", "--workers", "0")) == 0
+    assert (tmp_path / "out" / "0" / "tiles" / "p0000" / "5.png").exists()
+
+
+def test_paths_and_the_bar_share_a_terminal(net: Path, images: Path, tmp_path: Path) -> None:
+    import fcntl
+    import pty
+    import termios
+
+    child, terminal = pty.fork()
+    if not child:
+        os.execv(sys.executable, [sys.executable, "-m", "cnnviz_fast", *command(net, images, tmp_path / "out")])
+    said = b""
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 30, 300, 0, 0))
+    with open(terminal, "rb", buffering=0) as file, contextlib.suppress(OSError):  # how Linux reports the end
+        while some := file.read(1 << 16):
+            said += some
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    lines = said.decode().replace("\r\n", "\n").split("\n")
+    shown = {line.rpartition("\r")[2] for line in lines}  # what is left of a line after the bar was wiped off it
+    assert {str(tmp_path / "out" / row["files"][0]) for row in rows(tmp_path / "out")} <= shown
+    assert f"/{COUNT} [" in said.decode()

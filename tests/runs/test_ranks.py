@@ -1,0 +1,159 @@
+"""Processes that share a run: each does its part, and none disturbs the others."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.runs import (
+    COUNT,
+    LAYERS,
+    QUICK,
+    assert_same_outcome,
+    digests,
+    small_model,
+)
+from support.waiting import wait_until
+
+import cnnviz_fast as cf
+from cnnviz_fast.errors import OptionError
+from cnnviz_fast.runs import runner
+from cnnviz_fast.runs.folder import index, lock
+from cnnviz_fast.runs.ranks import Ranks
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "slurm"])
+def test_ranks_share_a_run(
+    launcher: str, images: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {
+        "torchrun": ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
+        "slurm": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
+    }[launcher]
+    for rank in range(3):
+        for name, value in zip(names, (rank, 3, rank), strict=True):
+            monkeypatch.setenv(name, str(value))
+        summary = cf.run(small_model(), images, LAYERS, tmp_path, save="sheets,atlases,statistics", **QUICK)
+        assert summary.finished == summary.images == len(range(rank, COUNT, 3))
+    assert_same_outcome(tmp_path, alone)
+    assert (tmp_path / "index-1-of-3.jsonl").exists()
+
+
+def test_variables_that_are_no_rank_are_refused(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(OptionError, match=r"got RANK=2, WORLD_SIZE=2, LOCAL_RANK=0\.$"):
+        cf.run(small_model(), images, LAYERS, tmp_path, **QUICK)
+
+
+def test_another_number_of_ranks_takes_up_sheets_but_neither_statistics_nor_tars(
+    images: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, options in (("sheets", {}), ("statistics", {"save": "statistics"}), ("tars", {"shards": 1})):
+        cf.run(small_model(), sorted(images.iterdir())[:9], LAYERS, tmp_path / name, **{**QUICK, **options})
+        for rank in range(2):
+            monkeypatch.setenv("RANK", str(rank))
+            monkeypatch.setenv("WORLD_SIZE", "2")
+            if name == "sheets":
+                cf.run(small_model(), images, LAYERS, tmp_path / name, **QUICK)
+            else:
+                with pytest.raises(OptionError, match=r"as many processes as began it, 1, got 2\."):
+                    cf.run(small_model(), images, LAYERS, tmp_path / name, **{**QUICK, **options})
+        monkeypatch.delenv("RANK")
+        monkeypatch.delenv("WORLD_SIZE")
+    sheets = {name: digest for name, digest in digests(alone).items() if name.endswith("png")}
+    assert digests(tmp_path / "sheets") == sheets
+
+
+@pytest.mark.parametrize(("began", "tried"), [(2, 1), (1, 2)])
+def test_a_number_of_ranks_that_is_refused_leaves_the_run_as_it_was(
+    began: int, tried: int, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_by(world_size: int) -> None:
+        for rank in range(world_size):
+            monkeypatch.setenv("RANK", str(rank))
+            monkeypatch.setenv("WORLD_SIZE", str(world_size))
+            cf.run(small_model(), images, LAYERS, tmp_path, save="statistics", **QUICK)
+
+    run_by(began)
+    with pytest.raises(OptionError, match=rf"by as many processes as began it, {began}, got {tried}\. Give another"):
+        run_by(tried)
+    run_by(began)
+
+
+def test_standard_input_is_refused_for_several_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(OptionError, match=r"^images must not be '-' for 2 processes, .* Write the list to a file\.$"):
+        cf.run(small_model(), [["-"]], ["0"], tmp_path, **QUICK)
+
+
+def test_ranks_leave_alone_what_others_may_be_writing(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "0").mkdir()
+    young, old = (tmp_path / "0" / f".p{n}.png.0123456{n}.part" for n in range(2))
+    for path, age_s in ((young, 60), (old, 3600)):
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - age_s,) * 2)
+    (tmp_path / ".running-1-of-2").touch()
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    cf.run(small_model(), images / "p0000.png", ["0"], tmp_path, **QUICK)
+    assert young.exists()
+    assert not old.exists()
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_marks_of_another_number_of_processes_go_with_the_next_run(
+    world_size: int, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (".running", ".running-1-of-3"):
+        (tmp_path / name).touch()  # as kills leave them
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", str(world_size))
+    cf.run(small_model(), images / "p0000.png", ["0"], tmp_path, **QUICK)
+    assert list(tmp_path.glob(".running*")) == []
+
+
+def test_the_last_of_several_processes_sees_the_rows_of_all(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pyarrow import parquet
+
+    batches, passes, entries = index._batches, iter(range(9)), []
+    has_read, go_on = threading.Event(), threading.Event()
+
+    def slow(folder: Path) -> Any:
+        number = next(passes)
+        yield from batches(folder)
+        if number == 1:  # the first process has read what there is, and not written it yet
+            has_read.set()
+            go_on.wait(60)
+
+    def counted(folder: Path) -> Any:
+        entries.append(folder)
+        return lock.alone(folder)
+
+    monkeypatch.setattr(index, "_batches", slow)
+    monkeypatch.setattr(runner, "alone", counted)
+    ranks = iter(range(2))
+    monkeypatch.setattr(importlib.import_module("cnnviz_fast.runs.api"), "ranks_in", lambda: Ranks(next(ranks), 2, 0))
+
+    def run() -> None:
+        cf.run(small_model(), images, ["0"], tmp_path, parquet=True, **QUICK)
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    threads[0].start()
+    assert has_read.wait(60)
+    threads[1].start()
+    wait_until(lambda: len(entries) == 2 or not threads[1].is_alive(), 60)
+    go_on.set()
+    for thread in threads:
+        thread.join(60)
+    assert parquet.read_table(tmp_path / "index.parquet").num_rows == COUNT

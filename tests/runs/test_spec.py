@@ -1,0 +1,89 @@
+"""What makes a run another run, which a folder that holds one refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.runs import (
+    QUICK,
+    digests,
+    small_model,
+)
+from torch.utils.data import DataLoader
+
+import cnnviz_fast as cf
+from cnnviz_fast.errors import OptionError
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"tile": 13}, "tile: 13 here, 12 there"), ({"save": "tiles"}, "save"), ({"align": "left"}, "align")],
+)
+def test_a_folder_of_another_run_is_refused(change: dict[str, Any], message: str, images: Path, tmp_path: Path) -> None:
+    cf.run(small_model(), images, ["0"], tmp_path, **QUICK)
+    before = digests(tmp_path)
+    with pytest.raises(OptionError, match=message):
+        cf.run(small_model(), images, ["0"], tmp_path, **{**QUICK, **change})
+    assert digests(tmp_path) == before
+
+
+def test_other_weights_are_another_run(images: Path, tmp_path: Path) -> None:
+    cf.run(small_model(), images, ["0"], tmp_path, **QUICK)
+    other = small_model()
+    with torch.no_grad():
+        next(other.module.parameters()).view(-1)[0] += 1e-3
+    with pytest.raises(OptionError, match="weights"):
+        cf.run(other, images, ["0"], tmp_path, **QUICK)
+
+
+def test_other_images_in_memory_are_another_run(tmp_path: Path) -> None:
+    first, second = (torch.rand(3, 3, 24, 24, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    cf.run(small_model(), first, ["0"], tmp_path, **QUICK)
+    assert cf.run(small_model(), first, ["0"], tmp_path, **QUICK).skipped == 3
+    with pytest.raises(OptionError, match="images"):
+        cf.run(small_model(), second, ["0"], tmp_path, **QUICK)
+
+
+class Drawn(torch.utils.data.TensorDataset):
+    """A data set that says what it is of."""
+
+    def __repr__(self) -> str:
+        return f"Drawn from {self.root}"
+
+    root = "here"
+
+
+def test_another_data_set_of_the_same_class_is_another_run(tmp_path: Path) -> None:
+    zeros, ones = (torch.full((5, 3, 24, 24), float(value)) for value in range(2))
+    tensors = torch.utils.data.TensorDataset
+    assert cf.run(small_model(), tensors(zeros), ["0"], tmp_path, **QUICK).finished == 5
+    assert cf.run(small_model(), tensors(zeros), ["0"], tmp_path, **QUICK).skipped == 5
+    for other in (tensors(ones), DataLoader(tensors(ones), batch_size=2), Drawn(zeros)):
+        with pytest.raises(OptionError, match="images: "):
+            cf.run(small_model(), other, ["0"], tmp_path, **QUICK)
+
+
+@pytest.mark.parametrize(("old", "new"), [("layout", "axes"), ("pictures", "images")])
+@pytest.mark.parametrize("normalize", ["channel", "dataset"])
+def test_a_folder_of_a_run_of_an_older_version_is_refused(
+    old: str, new: str, normalize: str, images: Path, tmp_path: Path
+) -> None:
+    cf.run(small_model(), images, ["0"], tmp_path, **QUICK)
+    document = json.loads((tmp_path / "run.json").read_text())
+    document["fingerprint"][old] = document["fingerprint"].pop(new)
+    (tmp_path / "run.json").write_text(json.dumps(document))
+    before = digests(tmp_path)
+    said = (
+        f"folder '{tmp_path}' holds a run of an older version, whose run.json has '{old}' where runs now have '{new}'. "
+        f"Give another out."
+    )
+    with pytest.raises(OptionError, match=f"^{re.escape(said)}$"):
+        cf.run(small_model(), images, ["0"], tmp_path, normalize=normalize, **QUICK)
+    assert digests(tmp_path) == before
+    assert json.loads((tmp_path / "run.json").read_text()) == document
+    assert not (tmp_path / ".dataset").exists()
