@@ -16,11 +16,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--short", action="store_true", help="benchmarks: the short form, under a minute")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.ListedImage]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what needs a device that is not there; of the short form, slow contenders and tables."""
     short, has_cuda = config.getoption("--short"), torch.cuda.is_available()
 
-    def is_left_out(item: pytest.ListedImage) -> bool:
+    def is_left_out(item: pytest.Item) -> bool:
         arguments = item.callspec.params if hasattr(item, "callspec") else {}
         table = arguments.get("table")
         if not isinstance(table, Table):

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 # its compiled parts.
 sys.path.append(str(Path(__file__).parents[1]))
 
-# Set before anything imports torch: more threads than cores make small operations slower, not faster.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Set before anything imports torch: more threads than cores make small operations slower, not faster. Test processes
+# that run side by side have a core each.
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 
 pytest.register_assert_rewrite("support.assertions")
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from cnnviz_fast import options
 from cnnviz_fast.diagnostics import installation as doctor
 from cnnviz_fast.errors import BackendUnavailableError
 from cnnviz_fast.kernels import backends
+from cnnviz_fast.options.drawing import BACKENDS
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def _forget() -> None:
 
 
 def test_backends_are_those_of_the_option() -> None:
-    assert sorted(["auto", *backends.BACKENDS]) == sorted(options.BACKENDS)
+    assert sorted(["auto", *backends.BACKENDS]) == sorted(BACKENDS)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ import torch
 from support import kernel_jobs as kernels
 from support import overlay_jobs as overlays
 from support.assertions import assert_equal_planes, assert_same_plane, assert_same_range, assert_same_statistics
+from support.cases import noise
 
 import cnnviz_fast as cf
 from cnnviz_fast.geometry import Grid, Strip, sampling_positions
@@ -49,13 +50,23 @@ SHARED_BYTES = 48 << 10
 # Under the interpreter.
 
 
-def test_programs_under_the_interpreter_equal_reference() -> None:
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        ["-k", "render_strip_every_case"],
+        ["-k", "not render_strip_every_case"],
+        pytest.param(["-m", "long"], marks=pytest.mark.long),
+    ],
+    ids=["every case", "all else", "long"],
+)
+def test_programs_under_the_interpreter_equal_reference(chosen: list[str]) -> None:
     suite = Path(__file__).parents[1] / "support" / "interpreted_triton.py"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore::RuntimeWarning", suite]
+    switches = ["-q", "-n", "0", "-p", "no:cacheprovider", "-W", "ignore::RuntimeWarning"]
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    command = [sys.executable, "-m", "pytest", *switches, *chosen, suite]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
-    assert re.search(r"^\d{3,} passed in ", done.stdout, re.M), done.stdout[-2000:]
+    assert re.search(r"^\d{2,} passed", done.stdout, re.M), done.stdout[-2000:]
 
 
 # Compiled for GPUs that are not there: what the backend launches, recorded and handed to Triton's compiler.
@@ -165,7 +176,9 @@ def compile_all(launches: list[Launch], target: GPUTarget) -> Iterator[tuple[Lau
 
 
 @compiles_as_3_9
-@pytest.mark.parametrize("capability", [80, 90, 100])
+@pytest.mark.parametrize(
+    "capability", [pytest.param(80, marks=pytest.mark.long), 90, pytest.param(100, marks=pytest.mark.long)]
+)
 @pytest.mark.usefixtures("compiled_anew")
 def test_programs_compile_for_cuda_without_spills(
     capability: int, launches: list[Launch], capsys: pytest.CaptureFixture[str]
@@ -187,6 +200,7 @@ def test_programs_compile_for_cuda_without_spills(
 
 
 @compiles_as_3_9
+@pytest.mark.long
 @pytest.mark.usefixtures("compiled_anew")
 def test_programs_compile_for_amd_without_spills(launches: list[Launch]) -> None:
     compiled = list(compile_all(launches, GPUTarget("hip", "gfx942", 64)))
@@ -295,7 +309,7 @@ def test_kernels_on_cuda_every_case_equal_reference() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_measurements_on_cuda_equal_reference(dtype: torch.dtype) -> None:
     # 129 x 257 values lie in three parts.
-    maps = kernels.noise(19, 129, 257)
+    maps = noise(19, 129, 257)
     maps[3, 5, 5], maps[4], maps[5], maps[6, 128, 256] = torch.nan, torch.inf, 0, -torch.inf
     for held in (maps.to(dtype), maps.to(dtype).permute(1, 2, 0).contiguous().permute(2, 0, 1)):
         values = held.float().contiguous().numpy()
@@ -323,7 +337,7 @@ def test_blend_strip_on_cuda_equals_numpy() -> None:
 @pytest.mark.gpu
 def test_maps_and_sheets_beyond_31_bits_on_cuda() -> None:
     far = torch.empty(2**31 + 16, dtype=torch.float16, device="cuda").as_strided((2, 4, 4), (2**31, 4, 1))
-    far.copy_(kernels.noise(2, 4, 4))
+    far.copy_(noise(2, 4, 4))
     grid = Grid(2, 2, 1, 23_200, 46_400)  # 2 * 23,200 * 46,400 = 2.15e9 px, 2^31 is 2.147e9
     job = kernels.make_job(far.float().cpu(), grid)
     rows, cols = (sampling_positions(4, size, "center") for size in (grid.tile_h, grid.tile_w))
@@ -341,7 +355,7 @@ def test_maps_and_sheets_beyond_31_bits_on_cuda() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_samples_on_cuda_are_drawn_at_once(dtype: torch.dtype, memory_format: torch.memory_format) -> None:
-    batch = torch.stack([kernels.noise(19, 7, 5) * factor for factor in (1, -3, 0, 0.01)]).to(dtype)
+    batch = torch.stack([noise(19, 7, 5) * factor for factor in (1, -3, 0, 0.01)]).to(dtype)
     batch[2, 3, 1, 1] = torch.nan
     grid = Grid(19, 4, 5, 24, 31, gap=1, margin=2)
     jobs = [kernels.make_job(maps.float(), grid, paint=kernels.WITH_ENTRIES) for maps in batch]
@@ -365,7 +379,7 @@ def test_samples_on_cuda_are_drawn_at_once(dtype: torch.dtype, memory_format: to
 
 @pytest.mark.gpu
 def test_drawing_again_on_cuda_sends_and_waits_for_nothing() -> None:
-    maps = kernels.noise(8, 7, 7).half().cuda()
+    maps = noise(8, 7, 7).half().cuda()
     cf.render_index(maps, tile=56)  # compiles, and sends the positions
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 LARGEST_DIFFERENCE_LEVELS = 1
@@ -79,6 +80,16 @@ def assert_same_range(actual: Any, expected: Any) -> None:
         assert ours.dtype == theirs.dtype == np.float32, name
         assert ours.shape == theirs.shape, name
         np.testing.assert_array_equal(ours, theirs, err_msg=name)
+
+
+def assert_equal_tensors(actual: torch.Tensor, expected: torch.Tensor) -> None:
+    """Compare two tensors that have to be the same: values, dtype and device, NaN at the same places.
+
+    Args:
+        actual: (...) any dtype.
+        expected: the same shape and dtype.
+    """
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0, equal_nan=True)
 
 
 def assert_same_palette(actual: Any, expected: Any) -> None:

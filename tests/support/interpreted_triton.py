@@ -1,12 +1,16 @@
-"""Triton's programs under its interpreter, on the CPU. `test_triton` runs this file, in a process of its own.
+"""Triton's programs under its interpreter, on the CPU. `test_triton` runs this file in processes of its own.
 
-By hand: TRITON_INTERPRET=1 python -m pytest -W ignore::RuntimeWarning tests/support/interpreted_triton.py
+The interpreter takes 40 ms for each program that is launched. So the default run draws every case with one sampling,
+and what combines cases with every dtype, sampling and strip height is marked `long`.
+
+By hand: TRITON_INTERPRET=1 python -m pytest -n 0 -W ignore::RuntimeWarning tests/support/interpreted_triton.py
 (numpy, which the interpreter computes with, warns of infinities and NaN; a GPU does not).
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -16,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import kernel_jobs as kernels
 from support import overlay_jobs as overlays
-from support.assertions import assert_equal_planes, assert_same_range, assert_same_statistics
-from support.cases import CASES
+from support.assertions import assert_equal_planes, assert_equal_tensors, assert_same_range, assert_same_statistics
+from support.cases import CASES, noise
 
 import cnnviz_fast as cf
 from cnnviz_fast.channels.values import as_maps
@@ -40,6 +44,15 @@ def _small_blocks() -> Any:
         }.items():
             patch.setattr(triton_gpu, name, size)
         yield
+
+
+def quick(every: Iterable[Any], chosen: Collection[Any]) -> list[Any]:
+    """Return parameters of a test, of which those not chosen are marked `long`."""
+    marks = pytest.mark.long
+    return [
+        case if case in chosen else pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=marks)
+        for case in every
+    ]
 
 
 def draw(job: kernels.Job, strip_rows: int | None = None, maps: torch.Tensor | None = None) -> kernels.Plane:
@@ -78,11 +91,13 @@ def test_measurements_every_case_equal_reference(name: str) -> None:
     assert_same_moments(maps)
 
 
-# Alignment is data to the programs: of nearest, one is enough.
-SAMPLED = [case for case in kernels.EVERY_CASE if case[2] == "bilinear" or case[1] == "center"]
+# Alignment is data to the programs: of nearest, one is enough. By default the cases take the samplings in turns.
+SAMPLINGS = [sampling for sampling in kernels.SAMPLINGS if sampling[1] == "bilinear" or sampling[0] == "center"]
+SAMPLED = [case for case in kernels.EVERY_CASE if case[1:] in SAMPLINGS]
+IN_TURNS = [(name, *SAMPLINGS[i % len(SAMPLINGS)]) for i, name in enumerate(CASES) if name != "huge"]
 
 
-@pytest.mark.parametrize(("name", "align", "upsampling"), SAMPLED)
+@pytest.mark.parametrize(("name", "align", "upsampling"), quick(SAMPLED, IN_TURNS))
 def test_render_strip_every_case_equals_reference(
     name: str, align: str, upsampling: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,18 +106,35 @@ def test_render_strip_every_case_equals_reference(
     job = kernels.case_job(name, align, upsampling)
     before = job.maps.clone()
     assert_equal_planes(draw(job), kernels.case_plane(name, align, upsampling))
-    torch.testing.assert_close(job.maps, before, rtol=0, atol=0, equal_nan=True)
+    assert_equal_tensors(job.maps, before)
 
 
-@pytest.mark.parametrize("strip_rows", [3, 10])
-@pytest.mark.parametrize("name", kernels.STRIP_CASES)
+def test_render_strip_last_rows_of_a_huge_sheet_equal_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton_gpu, "BLOCK_PX", 256)
+    job = kernels.case_job("huge", "center", "bilinear")
+    strip = Strip(job.grid.height - 12, job.grid.height)
+    bands = np.full((2, 12, job.grid.width), 0xA5, np.uint8)
+    for module, band in zip((triton_gpu, reference), bands, strict=True):
+        maps, *ends = (x if module is triton_gpu else x.numpy() for x in (job.maps, job.vmin, job.vmax))
+        module.render_strip(maps, *ends, job.rows, job.cols, job.grid, job.paint, strip, band)
+    assert_equal_planes(*bands)
+
+
+STRIPS = [(name, rows) for name in kernels.STRIP_CASES for rows in (3, 10)]
+
+
+@pytest.mark.parametrize(
+    ("name", "strip_rows"), quick(STRIPS, [("gap_and_margin", 3), ("last_rows_empty", 10), ("tile_smaller", 3)])
+)
 def test_render_strip_any_height_gives_the_same_plane(name: str, strip_rows: int) -> None:
     expected = kernels.case_plane(name, "center", "bilinear")
     assert_equal_planes(draw(kernels.case_job(name, "center", "bilinear"), strip_rows), expected)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("name", ["mixed", "channels_last", "every_other"])
+HALVES = [(name, dtype) for name in ("mixed", "channels_last", "every_other") for dtype in kernels.DTYPES[1:3]]
+
+
+@pytest.mark.parametrize(("name", "dtype"), quick(HALVES, [HALVES[0], HALVES[3], HALVES[4]]))
 def test_half_maps_are_widened_as_they_are_read(name: str, dtype: torch.dtype) -> None:
     half = as_maps(CASES[name].maps).to(dtype)
     job = kernels.make_job(half.float(), kernels.case_job(name, "center", "bilinear").grid, paint=kernels.WITH_ENTRIES)
@@ -111,16 +143,25 @@ def test_half_maps_are_widened_as_they_are_read(name: str, dtype: torch.dtype) -
     assert_same_moments(half)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("name", ["gap_and_margin", "labels_and_rows_without_tiles", "channels_last", "mixed"])
-def test_render_strip_of_several_samples_draws_each_as_on_its_own(name: str, dtype: torch.dtype) -> None:
+BATCHES = [
+    (name, dtype, factors)
+    for factors in ((1, -2), (1, -2, 0, 0.25))
+    for name in ("gap_and_margin", "labels_and_rows_without_tiles", "channels_last", "mixed")
+    for dtype in (torch.float32, torch.bfloat16)
+]
+
+
+@pytest.mark.parametrize(("name", "dtype", "factors"), quick(BATCHES, [BATCHES[0], BATCHES[5]]))
+def test_render_strip_of_several_samples_draws_each_as_on_its_own(
+    name: str, dtype: torch.dtype, factors: tuple[float, ...]
+) -> None:
     job = kernels.case_job(name, "center", "bilinear")
     grid, values = job.grid, job.maps.to(dtype).float()
-    jobs = [kernels.make_job(values * factor, grid, paint=kernels.WITH_ENTRIES) for factor in (1, -2, 0, 0.25)]
+    jobs = [kernels.make_job(values * factor, grid, paint=kernels.WITH_ENTRIES) for factor in factors]
     batch = torch.stack([one.maps for one in jobs]).to(dtype)
     batch = batch.to(memory_format=torch.channels_last) if name == "channels_last" else batch
     vmin, vmax = (torch.stack([getattr(one, end) for one in jobs]) for end in ("vmin", "vmax"))
-    planes = torch.full((4, grid.height, grid.width), 0xA5, dtype=torch.uint8)
+    planes = torch.full((len(factors), grid.height, grid.width), 0xA5, dtype=torch.uint8)
     strips = grid.strips(4)  # which begin and end inside cells
     assert len(strips) > 2
     for strip in strips[1:]:
@@ -133,7 +174,7 @@ def test_render_strip_of_several_samples_draws_each_as_on_its_own(name: str, dty
 
 def test_channel_range_of_several_samples_is_that_of_each() -> None:
     # Programs measure 2 channels: of 3 each, the second reads the last of one sample and the first of the next.
-    batch = kernels.noise(3, 3, 4, 10)
+    batch = noise(3, 3, 4, 10)
     batch[0, 2], batch[1, 0, 1, 1] = torch.nan, -torch.inf
     for held in (batch, batch.to(memory_format=torch.channels_last), batch[::2], batch.half()):
         found = triton_gpu.channel_range(held)
@@ -153,13 +194,19 @@ def test_trial_passes_and_fails_where_what_is_drawn_is_wrong(monkeypatch: pytest
 AS_TRITON = dataclasses.replace(BACKENDS["triton"], devices=())
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("normalize", ["channel", "layer", "percentile", "sigmoid", "symmetric"])
-@pytest.mark.parametrize("tile", [9, 3])
+INDEXED = [
+    (tile, normalize, dtype)
+    for tile in (9, 3)
+    for normalize in ("channel", "layer", "percentile", "sigmoid", "symmetric")
+    for dtype in kernels.DTYPES[:3]
+]
+
+
+@pytest.mark.parametrize(("tile", "normalize", "dtype"), quick(INDEXED, INDEXED[::4]))
 def test_render_index_by_triton_draws_what_the_reference_draws(
     dtype: torch.dtype, normalize: str, tile: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch = torch.stack([kernels.noise(8, 3, 4), CASES["mixed"].maps]).to(dtype)
+    batch = torch.stack([noise(8, 3, 4), CASES["mixed"].maps]).to(dtype)
     options = {"tile": tile, "gap": 1, "normalize": normalize, "levels": 254, "background": 254, "bad": 255}
     planes = []
     for backend, maps in ((BACKENDS["reference"], batch.float()), (AS_TRITON, batch)):
@@ -170,7 +217,7 @@ def test_render_index_by_triton_draws_what_the_reference_draws(
 
 def test_channel_range_of_many_parts_is_measured_in_stages() -> None:
     # 16 values a part: 20 parts, of which those of the first channel hold nothing finite but the last.
-    maps = kernels.noise(3, 10, 32)
+    maps = noise(2, 10, 32)
     maps[0] = torch.nan
     maps[0, 9, 31], maps[1, 5, 5] = -4, torch.inf
     assert_same_range(triton_gpu.channel_range(maps), reference.channel_range(maps.numpy()))
@@ -185,10 +232,14 @@ def test_render_strip_fills_a_tensor_in_place() -> None:
     assert_equal_planes(out, kernels.case_plane("gap_and_margin", "center", "bilinear"))
 
 
-@settings(max_examples=30)
-@given(job=kernels.any_jobs(), strip_rows=st.integers(4, 40))
-def test_render_strip_any_job_equals_reference(job: kernels.Job, strip_rows: int) -> None:
-    assert_equal_planes(draw(job, strip_rows), kernels.draw("reference", job))
+@pytest.mark.parametrize("examples", quick([5, 60], [5]))
+def test_render_strip_any_job_equals_reference(examples: int) -> None:
+    @settings(max_examples=examples)
+    @given(job=kernels.any_jobs(), strip_rows=st.integers(4, 40))
+    def equals_reference(job: kernels.Job, strip_rows: int) -> None:
+        assert_equal_planes(draw(job, strip_rows), kernels.draw("reference", job))
+
+    equals_reference()
 
 
 @pytest.mark.parametrize("name", overlays.GRIDS)
