@@ -41,7 +41,7 @@ COUNT = 23
 QUICK: dict[str, Any] = {"batch": 4, "workers": 0, "tile": 12, "progress": "none"}
 """Options of a run without processes."""
 
-VERB = "render"
+VERB = "run"
 """The command that makes runs."""
 
 

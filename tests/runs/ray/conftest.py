@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.runs import COUNT, make_pictures
+from support.runs import COUNT, make_images
 
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder of COUNT images."""
     folder = tmp_path_factory.mktemp("images")
-    make_pictures(folder, COUNT)
+    make_images(folder, COUNT)
     return folder

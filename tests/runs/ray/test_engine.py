@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from support.runs import COUNT, LAYERS, assert_same_outcome, digests, make_pictures, rows, small_model
+from support.runs import COUNT, LAYERS, assert_same_outcome, digests, make_images, rows, small_model
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -190,7 +190,7 @@ def test_another_cluster_than_the_programs_own_is_refused(ray: Any, images: Path
 
 def command(net: Path, images: Path, out: Path, address: str) -> list[str]:
     return [
-        "render", f"{net}:make", str(images), "--layer", "conv", "--size",
+        "run", f"{net}:make", str(images), "--layer", "conv", "--size",
         "24", "--tile", "12", "--batch", "4", "--out", str(out), "--engine", "ray", "--address", address,
         "--save", "sheets,statistics",
     ]  # fmt: skip
@@ -199,7 +199,7 @@ def command(net: Path, images: Path, out: Path, address: str) -> list[str]:
 @pytest.mark.cluster
 def test_a_signal_stops_it_and_the_same_command_takes_it_up(ray: Any, tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(NET)
-    make_pictures(tmp_path / "in", 400)
+    make_images(tmp_path / "in", 400)
     arguments = command(tmp_path / "net.py", tmp_path / "in", tmp_path / "out", ray.get_runtime_context().gcs_address)
     process = subprocess.Popen(
         [sys.executable, "-m", "cnnviz_fast", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -362,7 +362,7 @@ def test_a_loader_is_refused(tmp_path: Path) -> None:
 def test_a_device_is_refused_on_the_command_line(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["render", "resnet18", str(images), "--layer", "0", "--out", str(tmp_path), "--engine", "ray"]
+    arguments = ["run", "resnet18", str(images), "--layer", "0", "--out", str(tmp_path), "--engine", "ray"]
     assert cli.main([*arguments, "--device", "cpu"]) == cli.USAGE
     assert "device goes with engine 'local': Ray gives its actors the GPUs that" in capsys.readouterr().err
 
@@ -398,7 +398,7 @@ def test_a_machine_that_dies_costs_what_was_under_way(tmp_path: Path, monkeypatc
     from ray.cluster_utils import Cluster
 
     ray.shutdown()
-    make_pictures(tmp_path / "in", 600)
+    make_images(tmp_path / "in", 600)
     cf.run(small_model(), tmp_path / "in", LAYERS, tmp_path / "alone", workers=0, **QUICK)
     model, count = small_model(), tmp_path / "count"
     model = dataclasses.replace(model, module=Counted(model.module, count))
