@@ -73,7 +73,7 @@ class Bar:
         return RELATIONS[self.relation](ours, other) * SCALES[self.unit]
 
     def reached(self, value: float) -> bool:
-        """Tell whether a value reaches the bar."""
+        """Check whether a value reaches the bar."""
         return value >= self.limit if self.at_least else value <= self.limit
 
 

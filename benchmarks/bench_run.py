@@ -88,7 +88,7 @@ class Read(Dataset[torch.Tensor]):
 
 
 def bare_with_loader() -> None:
-    """Let a process of torch's DataLoader read ahead."""
+    """Read ahead in a process of torch's DataLoader."""
     with torch.inference_mode():
         for batch in DataLoader(Read(), batch_size=BATCH, num_workers=1):
             model().module(batch)

@@ -13,7 +13,7 @@ _NEEDED_BYTES = 4 << 30  # the largest file is 0.4 GB, and some stand beside oth
 
 
 def place() -> str:
-    """Say where files go: "memory", or "disk" where there is no such folder or too little room in it."""
+    """Return where files go: "memory", or "disk" where there is no such folder or too little room in it."""
     roomy = _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free >= _NEEDED_BYTES
     return "memory" if roomy else "disk"
 

@@ -77,7 +77,7 @@ def bar_row(bar: Bar, record: Record) -> list[str]:
 
 
 def is_missed(bar: Bar, record: Record) -> bool:
-    """Tell whether a bar was measured and not reached."""
+    """Check whether a bar was measured and not reached."""
     value = bar.value(record)
     return value is not None and not bar.reached(value)
 
@@ -99,13 +99,13 @@ def held_bars(runs: Sequence[Record]) -> list[tuple[Bar, Record]]:
 
 
 def machine_line(record: Record) -> str:
-    """Say when, on what and of what commit a run was made."""
+    """Return when, on what and of what commit a run was made."""
     machine = record["machine"]
     return f"{record['date'][:10]}, commit {record['commit']}, {machine['cpu']}, {machine['cores']} cores"
 
 
 def calm_line(record: Record) -> str:
-    """Say how much of its cores the machine had for the run."""
+    """Return how much of its cores the machine had for the run."""
     shares = record["second_core"]
     busy = " **The machine was busy: times of 2 threads are too long.**" if min(shares) < BUSY else ""
     return (
@@ -115,7 +115,7 @@ def calm_line(record: Record) -> str:
 
 
 def gpu_line(record: Record | None) -> str:
-    """Say where the bars of CUDA come from."""
+    """Return where the bars of CUDA come from."""
     if record is None:
         return "No run on a machine with a CUDA device is recorded, so what needs one is not measured."
     return f"Bars of CUDA: {machine_line(record)}, {record['machine']['gpu']}."

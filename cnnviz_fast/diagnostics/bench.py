@@ -44,7 +44,7 @@ def place_of(device: str, threads: Any, folder: Path) -> Ranks:
 
 
 def machine(place: Ranks) -> dict[str, str]:
-    """Say what times depend on: the device, the backend that draws there, threads and versions."""
+    """Return what times depend on: the device, the backend that draws there, threads and versions."""
     kind = place.device.type
     name = torch.cuda.get_device_name(place.device) if kind == "cuda" else str(place.device)
     findings = {finding["subject"]: finding["detail"] for finding in doctor.examine()}

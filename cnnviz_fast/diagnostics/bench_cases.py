@@ -201,13 +201,13 @@ def _plane(place: Ranks) -> NDArray[np.uint8]:
 
 
 def _is_close(actual: Any, expected: Any) -> bool:
-    """Tell whether two planes are within 1 level of each other."""
+    """Check whether two planes are within 1 level of each other."""
     ours, theirs = torch.as_tensor(actual), torch.as_tensor(expected)
     return ours.shape == theirs.shape and bool((torch.maximum(ours, theirs) - torch.minimum(ours, theirs) <= 1).all())
 
 
 def _is_whole(strips: list[png.EncodedStrip]) -> bool:
-    """Tell whether strips inflate to what went in, by its length and checksum; a chunk has 8 bytes before, 4 behind."""
+    """Check whether strips inflate to what went in, by its length and checksum; a chunk has 8 bytes before, 4 behind."""
     raw = [zlib.decompressobj(-zlib.MAX_WBITS).decompress(strip.chunk[8:-4]) for strip in strips]
     return all(
         len(found) == strip.filtered_bytes and zlib.adler32(found) == strip.adler

@@ -49,7 +49,7 @@ class FakeStream(Stream):
         return partial(self.device.arrive, number)
 
     def wait(self) -> None:
-        """Let everything arrive."""
+        """Deliver everything."""
         self.device.arrive(len(device_copies(self.device)) - 1)
 
 
@@ -68,7 +68,7 @@ class FakeDevice(Device):
 
     @property
     def is_host(self) -> bool:
-        """Tell the engine that pixels have to be fetched."""
+        """Report that pixels have to be fetched."""
         return False
 
     def stream(self, behind: Any = None) -> FakeStream:
@@ -95,7 +95,7 @@ class FakeDevice(Device):
         return self.stagings[-1]
 
     def arrive(self, last: int) -> None:
-        """Let copies arrive, up to number `last`: a stream does one after the other."""
+        """Deliver copies up to number `last`: a stream does one after the other."""
         with self.lock:
             for number in [number for number in sorted(self.pending) if number <= last]:
                 if self.lost_at_copy is not None and number >= self.lost_at_copy:

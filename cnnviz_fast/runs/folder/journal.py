@@ -162,7 +162,7 @@ class Journal:
                 yield from finished.lines
 
     def close(self) -> None:
-        """Give the folder back."""
+        """Release the folder."""
         self._taken.close()
 
     def __enter__(self) -> Journal:

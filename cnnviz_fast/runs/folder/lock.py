@@ -86,7 +86,7 @@ class FolderLock:
             raise cannot_write(self._path, error) from error
 
     def release(self) -> None:
-        """Give the folder back. In a forked child this does nothing: the folder is its parent's."""
+        """Release the folder. In a forked child this does nothing: the folder is its parent's."""
         if _held.get(self._path) != os.getpid():
             return
         try:

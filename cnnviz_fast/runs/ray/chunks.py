@@ -53,7 +53,7 @@ def chunks_of(batches: Sequence[Any], actors: int) -> list[Sequence[Any]]:
 
 
 def batch_results(pool: ActorPool, task: ActorTask) -> Generator[BatchResult, None, None]:
-    """Have actors do the chunks of a task. Closing the generator ends the actors.
+    """Run the chunks of a task on actors. Closing the generator ends the actors.
 
     Args:
         pool: how many actors, and what each of them gets.
@@ -127,7 +127,7 @@ class _Actors:
             self.starting[actor.prepare.remote()] = actor
 
     def _hand_out(self) -> None:
-        """Give chunks to the actors that are idle."""
+        """Send chunks to the actors that are idle."""
         while self.idle and self.left and not self.task.stopped:
             actor, chunk = self.idle.pop(), self.left.popleft()
             answer = actor.do.options(num_returns="streaming").remote(chunk, self.done[chunk])
@@ -166,7 +166,7 @@ class _Actors:
             yield from self._deliver(chunk, _unpickled(packed))
 
     def _bury(self, actor: Any) -> None:
-        """Let go of an actor that died. Ray also calls those dead that it cannot reach: they are killed."""
+        """Drop an actor that died. Ray also calls those dead that it cannot reach: they are killed."""
         self.alive.remove(actor)
         self.ray.kill(actor)
 
