@@ -63,7 +63,7 @@ def make(name: str, target: Path) -> None:
         argv = [str(photo()) if word == PHOTO else word for word in shlex.split(SHOTS[name].command)[1:]]
         if code := cli.main([*argv, "--out", folder]):
             raise SystemExit(code)
-        (drawn,) = Path(folder).glob(SHOTS[name].file)
+        (drawn,) = Path(folder).rglob(SHOTS[name].file)
         shutil.move(drawn, target)
 
 

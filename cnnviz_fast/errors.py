@@ -26,6 +26,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_SENTENCES = 120  # characters: sentences of a foreign message that stay within them are kept
+
 
 class CnnvizError(Exception):
     """Base of all errors of this package."""
@@ -103,8 +105,8 @@ def reason_of(error: BaseException, *, named: bool = False) -> str:
         named: put the name of its class first, which says more than the text if code failed: KeyError: 'width'.
 
     Returns:
-        The text of the system for an OSError; otherwise the first sentence, without headings that end in a colon; the
-        name of the class if there is no text.
+        The text of the system for an OSError; otherwise the first line, without headings that end in a colon, and of
+        a long line the first sentences; the name of the class if there is no text.
     """
     name = type(error).__name__
     try:
@@ -114,7 +116,12 @@ def reason_of(error: BaseException, *, named: bool = False) -> str:
         lines = []
     if not lines:
         return name
-    said = lines[0].split(". ")[0].rstrip(".?")
+    said, *more = lines[0].split(". ")
+    for sentence in more:
+        if len(said) + len(sentence) > _SENTENCES:
+            break
+        said = f"{said}. {sentence}"
+    said = said.rstrip(".?")
     return f"{name}: {said}" if named else said
 
 

@@ -146,8 +146,8 @@ def test_render_index_widens_every_dtype(dtype: torch.dtype, normalize: str) -> 
 
 def test_render_index_shows_its_options_and_keeps_its_promise() -> None:
     assert list(inspect.signature(cf.render_index).parameters) == [
-        "maps", "levels", "background", "bad", "tile", "scale", "grid", "gap", "margin", "normalize", "vmin", "vmax",
-        "percentile", "align", "upsampling",
+        "maps", "levels", "background", "bad", "tile", "scale", "grid", "gap", "margin", "align", "upsampling",
+        "normalize", "vmin", "vmax", "percentile",
     ]  # fmt: skip
     assert [str(getattr(OPERATORS, name).default._schema) for name in ("channel_range", "render_index")] == [
         "cnnviz_fast::channel_range(Tensor maps) -> (Tensor, Tensor)",

@@ -207,7 +207,7 @@ def _is_close(actual: Any, expected: Any) -> bool:
 
 
 def _is_whole(strips: list[png.EncodedStrip]) -> bool:
-    """Check whether strips inflate to what went in, by its length and checksum; a chunk has 8 bytes before, 4 behind."""
+    """Check by length and checksum whether strips inflate to what went in; a chunk has 8 bytes before, 4 behind."""
     raw = [zlib.decompressobj(-zlib.MAX_WBITS).decompress(strip.chunk[8:-4]) for strip in strips]
     return all(
         len(found) == strip.filtered_bytes and zlib.adler32(found) == strip.adler

@@ -175,7 +175,7 @@ class BatchWorker:
             return whole
         count = len(captured.images)
         if count == 1:
-            raise MemoryError(f"{self.device.device} has too little memory for one image: {reason}")
+            raise MemoryError(f"{self.device.device} has too little memory for one image: {reason}.")
         for first, last in ((0, count // 2), (count // 2, count)):
             whole.add(self.save(captured.part(first, last)))
         return whole

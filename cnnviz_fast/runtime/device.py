@@ -137,7 +137,7 @@ class Device:
                 raise
             reason = reason_of(error)
             if self.is_full(error):
-                raise MemoryError(f"{self.device} has too little memory: {reason}") from error
+                raise MemoryError(f"{self.device} has too little memory: {reason}.") from error
             if not _is_fault(error):
                 raise
             if not self.is_lost(error):
@@ -274,7 +274,7 @@ class Fitting:
         units = min(self.most, most)
         while (reason := self.device.attempt(partial(work, units))) is not None:
             if units <= self.least:
-                raise MemoryError(f"{self.device.device} has too little memory: {reason}")
+                raise MemoryError(f"{self.device.device} has too little memory: {reason}.")
             units = self.most = max(self.least, units // 2)
         return units
 

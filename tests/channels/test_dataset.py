@@ -463,7 +463,7 @@ def test_visualize_takes_statistics_by_layer() -> None:
         np.testing.assert_allclose([tile["vmin"] for tile in sheet.manifest["tiles"]], vmin)
         np.testing.assert_allclose([tile["vmax"] for tile in sheet.manifest["tiles"]], vmax)
     del seen["1"]
-    with pytest.raises(OptionError, match=r"1: statistics have no layer '1'\."):
+    with pytest.raises(OptionError, match=r"^statistics have no layer '1'\."):
         cf.visualize(model, images, ["0", "1"], normalize="dataset", statistics=seen)
 
 
@@ -503,7 +503,7 @@ def test_render_statistics_that_do_not_fit_are_refused(
 def test_plan_sheet_ranges_are_of_all_channels_of_the_layer(maps: torch.Tensor) -> None:
     options = RenderOptions(normalize="dataset", channels="1-2")
     ranges = np.arange(6, dtype=np.float32), np.arange(6, dtype=np.float32) + 9
-    plan = plan_sheet(maps, options, cf.Source(), ranges=ranges)
+    plan = plan_sheet(maps, options, cf.Provenance(), ranges=ranges)
     assert (list(plan.vmin), list(plan.vmax)) == ([1, 2], [10, 11])
     with pytest.raises(ShapeError, match="got those of 2"):
-        plan_sheet(maps, options, cf.Source(), ranges=(ranges[0][1:3], ranges[1][1:3]))
+        plan_sheet(maps, options, cf.Provenance(), ranges=(ranges[0][1:3], ranges[1][1:3]))

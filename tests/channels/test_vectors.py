@@ -126,7 +126,7 @@ def test_visualize_fully_connected_layers_of_alexnet(photo: Path, tmp_path: Path
     assert [sheet.manifest["strongest"][0]["category"] is None for sheet in sheets] == [True, True, False]
     entry = sheets[2].manifest["strongest"][0]
     assert entry["category"] == f"class {entry['channel']}"
-    written = json.loads((tmp_path / f"{photo.stem}_classifier.6.json").read_text())
+    written = json.loads((tmp_path / "classifier.6" / f"{photo.stem}.json").read_text())
     assert written["strongest"][0] == entry
     assert "categories" not in written
 

@@ -206,7 +206,7 @@ def test_write_device_jpeg_on_a_lost_device_is_not_left_to_pillow(
 
 def test_missing_tries_again_where_memory_was_short(torchcodec: StandIn) -> None:
     torchcodec.error = torch.OutOfMemoryError("CUDA out of memory.")
-    assert device_jpeg.missing() == "OutOfMemoryError: CUDA out of memory."
+    assert device_jpeg.missing() == "OutOfMemoryError: CUDA out of memory"
     torchcodec.error = None
     assert device_jpeg.missing() == ""
 

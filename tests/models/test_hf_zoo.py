@@ -12,8 +12,8 @@ from PIL import Image
 import cnnviz_fast as cf
 from cnnviz_fast.cli import main as cli
 from cnnviz_fast.errors import ModelError
+from cnnviz_fast.models import download
 from cnnviz_fast.models.loaded import example_input
-from cnnviz_fast.runtime import extras
 
 transformers = pytest.importorskip("transformers")
 
@@ -59,7 +59,7 @@ def test_render_folder_draws_tokens_without_their_prefix(folder: Path, photo: Pa
     # transformers 5 calls its blocks layers.1, 4 called them encoder.layer.1.
     argv[4] = next(name for name in ("layers.1", "encoder.layer.1") if name in names)
     assert cli.main(argv) == cli.DONE
-    manifest = json.loads(next(tmp_path.glob("*.json")).read_text())
+    manifest = json.loads(next(tmp_path.glob("*/*.json")).read_text())
     assert (manifest["axes"], manifest["prefix_tokens"]) == ("tokens", 1)
     assert manifest["maps"]["shape"] == [32, 4, 4]
 
@@ -74,7 +74,7 @@ def test_load_model_name_that_needs_the_network_says_so(monkeypatch: pytest.Monk
     def knock(url: str) -> None:
         raise OSError("no route")
 
-    monkeypatch.setattr(extras, "knock", knock)
+    monkeypatch.setattr(download, "knock", knock)
     with pytest.raises(ModelError, match=r"hf model 'nobody/nothing' cannot be read: .* a local folder .* offline"):
         cf.load_model("hf:nobody/nothing", weights="none")
 

@@ -23,6 +23,7 @@ from torch import nn
 
 from cnnviz_fast.activations.capture import capture
 from cnnviz_fast.errors import InputError, ModelError, OptionError
+from cnnviz_fast.models import download
 from cnnviz_fast.models import torchvision_zoo as zoo
 from cnnviz_fast.models.load import load_model, resolve_device
 from cnnviz_fast.models.loaded import LoadedModel, example_input, module_of
@@ -165,7 +166,7 @@ def test_load_model_unreachable_server_names_the_ways_out(
 
 
 def test_load_model_silent_server_is_given_up(served: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zoo, "DOWNLOAD_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(download, "DOWNLOAD_TIMEOUT_S", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

@@ -27,7 +27,7 @@ def test_a_list_with_a_missing_image_ends_with_three(net: Path, listed: Path, tm
     assert run(*command(net, listed, tmp_path / "out", "--workers", "0")) == 3
     printed, said = capfd.readouterr()
     assert len(printed.splitlines()) == 2 * COUNT
-    assert f"{COUNT} pictures in" in said
+    assert f"{COUNT} images in" in said
     assert "1 failed: see" in said
     assert "decode" in said
     (failed,) = rows(tmp_path / "out", "failed")
@@ -48,7 +48,6 @@ def test_json_lines_of_progress_and_a_json_summary(net: Path, images: Path, tmp_
     ("more", "message"),
     [
         (["--save", "sheet"], "save must be"),
-        (["--name", "{channel}.png"], "name and suffix go with"),
         (["--address", "here"], "address goes with engine 'ray'"),
         (["--batch", "0"], "batch must be"),
         (["--statistics", "x"], "statistics go with normalize 'dataset'"),
@@ -86,8 +85,18 @@ def test_an_empty_folder_is_refused(net: Path, tmp_path: Path, capfd: Captured) 
     assert "holds no" in capfd.readouterr().err
 
 
-def test_each_is_another_word_for_tiles(net: Path, images: Path, tmp_path: Path) -> None:
-    assert run(*command(net, images, tmp_path / "out", "--each", "--workers", "0")) == 0
+def test_options_of_render_are_told_from_those_of_a_run(
+    net: Path, images: Path, tmp_path: Path, capfd: Captured
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(*command(net, images, tmp_path / "out", "--name", "{channel}.png"))
+    assert caught.value.code == 2
+    assert "cnnviz run has no option --name" in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_tiles_are_a_file_for_each_channel(net: Path, images: Path, tmp_path: Path) -> None:
+    assert run(*command(net, images, tmp_path / "out", "--save", "tiles", "--workers", "0")) == 0
     assert (tmp_path / "out" / "0" / "tiles" / "p0000" / "5.png").exists()
 
 

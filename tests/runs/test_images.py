@@ -101,7 +101,5 @@ def test_a_folder_below_out_may_hold_the_images(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_searched_is_no_out(tmp_path: Path) -> None:
     make_images(tmp_path, 5)
-    with pytest.raises(
-        OptionError, match=r"^out must not be a folder that is searched for pictures, got '.*'\. Give a"
-    ):
+    with pytest.raises(OptionError, match=r"^out must not be a folder that is searched for images, got '.*'\. Give a"):
         cf.run(small_model(), tmp_path, ["0"], tmp_path, **QUICK)

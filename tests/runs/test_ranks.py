@@ -22,7 +22,6 @@ from support.waiting import wait_until
 
 import cnnviz_fast as cf
 from cnnviz_fast.errors import OptionError
-from cnnviz_fast.runs import runner
 from cnnviz_fast.runs.folder import index, lock
 from cnnviz_fast.runs.ranks import Ranks
 
@@ -121,13 +120,29 @@ def test_marks_of_another_number_of_processes_go_with_the_next_run(
     assert list(tmp_path.glob(".running*")) == []
 
 
+class WatchedLock:
+    """A lock that shows whether a thread has had to wait for it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.is_waited_for = threading.Event()
+
+    def __enter__(self) -> None:
+        if not self.lock.acquire(blocking=False):
+            self.is_waited_for.set()
+            self.lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+
 def test_the_last_of_several_processes_sees_the_rows_of_all(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pyarrow import parquet
 
-    batches, passes, entries = index._batches, iter(range(9)), []
-    has_read, go_on = threading.Event(), threading.Event()
+    batches, passes = index._batches, iter(range(9))
+    has_read, go_on, folder_lock = threading.Event(), threading.Event(), WatchedLock()
 
     def slow(folder: Path) -> Any:
         number = next(passes)
@@ -136,12 +151,8 @@ def test_the_last_of_several_processes_sees_the_rows_of_all(
             has_read.set()
             go_on.wait(60)
 
-    def counted(folder: Path) -> Any:
-        entries.append(folder)
-        return lock.alone(folder)
-
     monkeypatch.setattr(index, "_batches", slow)
-    monkeypatch.setattr(runner, "alone", counted)
+    monkeypatch.setattr(lock, "_threads", folder_lock)
     ranks = iter(range(2))
     monkeypatch.setattr(importlib.import_module("cnnviz_fast.runs.api"), "ranks_in", lambda: Ranks(next(ranks), 2, 0))
 
@@ -152,7 +163,7 @@ def test_the_last_of_several_processes_sees_the_rows_of_all(
     threads[0].start()
     assert has_read.wait(60)
     threads[1].start()
-    wait_until(lambda: len(entries) == 2 or not threads[1].is_alive(), 60)
+    wait_until(lambda: folder_lock.is_waited_for.is_set() or not threads[1].is_alive(), 60)
     go_on.set()
     for thread in threads:
         thread.join(60)

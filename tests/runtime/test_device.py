@@ -70,7 +70,7 @@ def test_faults_that_have_no_type_of_their_own_are_told_by_how_they_begin(error:
 
 
 def test_faults_says_that_memory_ran_out() -> None:
-    with pytest.raises(MemoryError, match=r"^cpu has too little memory: CUDA error: out of memory$"), CPU.faults():
+    with pytest.raises(MemoryError, match=r"^cpu has too little memory: CUDA error: out of memory\.$"), CPU.faults():
         raise torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be reported later")
 
 

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from cnnviz_fast.errors import ModelError
+from cnnviz_fast.models import download
 from cnnviz_fast.models.load import load_model
-from cnnviz_fast.runtime import extras
 
 
 @pytest.mark.parametrize(("spec", "package", "extra"), [
@@ -37,7 +37,7 @@ def test_hub_or_cache_is_offline_only_while_the_hub_does_not_answer(
         if not reachable:
             raise OSError("no route")
 
-    monkeypatch.setattr(extras, "knock", knock)
-    with extras.hub_or_cache():
+    monkeypatch.setattr(download, "knock", knock)
+    with download.hub_or_cache():
         assert constants.HF_HUB_OFFLINE is not reachable
     assert constants.HF_HUB_OFFLINE is False

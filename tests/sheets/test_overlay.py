@@ -479,9 +479,9 @@ def test_command_overlay_without_a_value_is_the_image_itself(
     assert capsys.readouterr().err == ""
     seen = quadrant.resize((384, 256), Image.Resampling.BILINEAR).crop((80, 16, 304, 240))
     tile = np.asarray(seen.resize((56, 56), Image.Resampling.BILINEAR))
-    with Image.open(tmp_path / "out" / "cat_1.png") as image:
+    with Image.open(tmp_path / "out" / "1" / "cat.png") as image:
         assert_equal_planes(np.asarray(image), np.concatenate([tile, tile], axis=1))
-    assert json.loads((tmp_path / "out" / "cat_1.json").read_text())["overlay"]["source"] == "input"
+    assert json.loads((tmp_path / "out" / "1" / "cat.json").read_text())["overlay"]["source"] == "input"
 
 
 def test_command_overlay_of_another_shape_is_reported_in_one_line(
@@ -496,15 +496,15 @@ def test_command_overlay_of_another_shape_is_reported_in_one_line(
         "Without a value (True in Python) it is the image as the model saw it.\n"
     )
     assert captured.out.count("\n") == 2
-    described = json.loads((tmp_path / "out" / "cat_0.json").read_text())["overlay"]
+    described = json.loads((tmp_path / "out" / "0" / "cat.json").read_text())["overlay"]
     assert described == {"alpha": 0.5, "source": str(other), "size": [30, 50], "drawn_at": [56, 56]}
 
 
 def test_command_overlay_with_npy_writes_the_index_plane(command: list[str], tmp_path: Path) -> None:
     assert cli.main([*command, "--format", "npy"]) == cli.DONE
-    plain = np.load(tmp_path / "out" / "cat_0.npy")
+    plain = np.load(tmp_path / "out" / "0" / "cat.npy")
     assert cli.main([*command, "--format", "npy", "--overlay"]) == cli.DONE
-    assert_equal_planes(np.load(tmp_path / "out" / "cat_0.npy"), plain)
+    assert_equal_planes(np.load(tmp_path / "out" / "0" / "cat.npy"), plain)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def task(images: Path, tmp_path: Path) -> ActorTask:
     (tmp_path / NOTES).mkdir()
     chunks = [[range(0, 4), range(4, 8)], [range(8, 12)]]
     listed = images_of(images, model.preprocess, 10**6)
-    return ActorTask(model, listed, chunks, {9: "other"}, output_spec, False, 0, os.getcwd(), 1, False, 60.0)
+    return ActorTask(model, listed, chunks, {9: "other"}, output_spec, 0, os.getcwd(), 1, False, 60.0)
 
 
 def prepared(task: ActorTask) -> Actor:
@@ -51,7 +51,7 @@ def do(task: ActorTask, chunk: int, begin: int = 0) -> Iterator[Any]:
 
 
 def stems(result: BatchResult) -> list[str]:
-    return [one.picture.stem for one in result.outcome.finished]
+    return [one.image.stem for one in result.outcome.finished]
 
 
 def test_chunk_gives_the_result_of_each_batch(task: ActorTask) -> None:

@@ -147,7 +147,7 @@ def task(tmp_path: Path) -> ActorTask:
     images: Any = SimpleNamespace(named=lambda n: ImageId(f"p{n}", f"p{n}.png", f"p{n}"))
     output_spec: Any = SimpleNamespace(folder=tmp_path)
     model: Any = None
-    return ActorTask(model, images, chunks, {}, output_spec, False, 0, "", 1, False, 60.0)
+    return ActorTask(model, images, chunks, {}, output_spec, 0, "", 1, False, 60.0)
 
 
 ALL = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (2, 0)]
@@ -250,7 +250,7 @@ def test_deaths_over_other_images_are_counted_anew(ray: FakeRay, task: ActorTask
 
 def test_actors_that_die_before_they_are_prepared_are_given_up(ray: FakeRay, task: ActorTask, script: Any) -> None:
     def prepare(actor: int) -> bytes:
-        raise RayError("no memory. And more")
+        raise RayError("no memory.\nAnd more")
 
     script.prepare = prepare
     with pytest.raises(BackendError, match=r"^Ray cannot go on: no memory\. What is finished stays; run it again\.$"):
@@ -343,7 +343,7 @@ def test_error_of_every_image_is_raised_as_it_is_and_ends_all_actors(
 
 def test_error_of_rays_own_is_not_tried_again(ray: FakeRay, task: ActorTask, script: Any) -> None:
     def do(actor: int, chunk: int, begin: int) -> Iterator[bytes]:
-        raise RayTaskError("out of disk. And more")
+        raise RayTaskError("out of disk.\nAnd more")
         yield b""
 
     script.do = do

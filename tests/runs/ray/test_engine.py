@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,6 +38,7 @@ from cnnviz_fast.options.drawing import RenderOptions
 from cnnviz_fast.options.reading import AxesOptions
 from cnnviz_fast.options.runs import RunOptions
 from cnnviz_fast.runs.batches import FailedImage, FinishedImage, ImageId, Outcome
+from cnnviz_fast.runs.folder.rows import IndexRow
 from cnnviz_fast.runs.images import images_of
 from cnnviz_fast.runs.local import run_here
 from cnnviz_fast.runs.ranks import Ranks
@@ -46,7 +47,7 @@ from cnnviz_fast.runs.ray import engine as ray_engine
 from cnnviz_fast.runs.ray.actor import NOTES, BatchResult
 from cnnviz_fast.runs.ray.chunks import ATTEMPTS, UNDER_WAY, batch_results
 from cnnviz_fast.runs.ray.cluster import ActorPool
-from cnnviz_fast.runs.ray.engine import RayRunner
+from cnnviz_fast.runs.ray.engine import RayEngine
 from cnnviz_fast.runs.spec import RunSpec, RunSummary
 
 QUICK: dict[str, Any] = {"batch": 4, "tile": 12, "progress": "none", "save": "sheets,atlases,statistics"}
@@ -223,7 +224,7 @@ def test_a_signal_stops_it_and_the_same_command_takes_it_up(ray: Any, tmp_path: 
     assert statistics["conv"].images == 400
     lines = again.stderr.splitlines()
     assert [line for line in lines if "ray" in line.lower()] == []  # it keeps quiet
-    assert "400 pictures" not in lines[0]
+    assert "400 images" not in lines[0]
     assert "were done before" in lines[0]
 
 
@@ -261,18 +262,19 @@ def test_a_model_that_kills_its_actors_is_given_up(ray: Any, images: Path, tmp_p
 def ray_run(images: Path, out: Path, **options: Any) -> RunSummary:
     model = small_model()
     wanted = RunOptions(progress="none", **options)
-    job = RunSpec(["0"], out, "png", 10**6, AxesOptions(), None, wanted, RenderOptions(), Ranks())
+    spec = RunSpec(["0"], out, "png", 10**6, AxesOptions(), None, wanted, RenderOptions(), Ranks())
     listed = images_of(images, model.preprocess, 10**6)
-    return run_here(model, listed, job, kind=partial(RayRunner, ActorPool(2, 1, False)))
+    return run_here(RayEngine(ActorPool(2, 1, False)), model, listed, spec)
 
 
 def test_times_are_added_up_and_grids_are_the_manifests(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shown = IndexRow(image="", layer="0", shape=[6, 12, 12], dtype="float32", min=0.0, max=1.0, dead=0, nonfinite=0)
+
     def row(n: int, **facts: Any) -> FinishedImage:
-        picture = ImageId(f"p{n:04d}.png", f"p{n:04d}.png", f"p{n:04d}")
-        shown = {"image": picture.name, "layer": "0", "shape": [6, 12, 12], "dtype": "float32", "files": []}
-        return FinishedImage(picture, [shown | facts])
+        image = ImageId(f"p{n:04d}.png", f"p{n:04d}.png", f"p{n:04d}")
+        return FinishedImage(image, [replace(shown, image=image.name, **facts)])
 
     def sent(*_: Any) -> Iterator[BatchResult]:
         wide, narrow = {"rows": 1}, {"rows": 2}
@@ -370,7 +372,7 @@ def test_a_device_is_refused_on_the_command_line(
 def test_processes_of_torchrun_are_refused(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(OptionError, match=r"^engine 'ray' shares pictures out itself, got 2 processes\. Start one\.$"):
+    with pytest.raises(OptionError, match=r"^engine 'ray' shares images out itself, got 2 processes\. Start one\.$"):
         cf.run(small_model(), images, ["0"], tmp_path, engine="ray", **QUICK)
 
 
