@@ -150,9 +150,12 @@ def check_docstring(function: object) -> None:
     arguments = documented_arguments(docstring)
     parameters = [name for name in inspect.signature(function).parameters if name not in ("self", "cls")]
     if arguments:
-        assert list(arguments) == parameters
+        assert [name.lstrip("*") for name in arguments] == parameters
     elif (same := same_kernel(docstring)) is not None:
         assert list(inspect.signature(same).parameters) == parameters
+    elif len(parameters) > 3 and (shown := re.match(r".*; see (\w+)\.$", docstring)):  # of a class that documents them
+        same = getattr(getattr(importlib.import_module(function.__module__), shown[1]), function.__name__)
+        assert len(documented_arguments(same.__doc__)) == len(parameters)
     elif len(parameters) > 3:
         pytest.fail("a function with more than three arguments documents them")
 

@@ -81,7 +81,17 @@ class Images:
         yield from read_batches(self._read, batches, **how)
 
     def read(self, ranks: Ranks, is_done: Callable[[str], bool], batch: int, **how: Any) -> Reads:
-        """Read the share of a process in batches, without the images that are done; see left and read_these."""
+        """Read the share of a process in batches, without the images that are done.
+
+        Args:
+            ranks: of the process.
+            is_done: key of an image -> whether it is left out.
+            batch: images in each batch.
+            **how: of `read_batches`.
+
+        Yields:
+            The batches, in order.
+        """
         yield from self.read_these(self.left(ranks, is_done, batch), **how)
 
 
@@ -120,7 +130,7 @@ class LoaderImages(Images):
         self._loader = loader
 
     def read(self, ranks: Ranks, is_done: Callable[[str], bool], batch: int, **_: Any) -> Reads:
-        """Read the share of a process, without the images that are done; the loader decides on the batches."""
+        """Read the share of a process; the loader decides on the batches; see Images."""
         yield from read_loader(
             self._loader, lambda position: position % ranks.world_size != ranks.rank or is_done(self.key(position))
         )
