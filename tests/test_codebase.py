@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import re
 import subprocess
@@ -66,6 +67,10 @@ def name_of(path: Path) -> str:
     return ".".join(part for part in parts if part != "__init__")
 
 
+KNOWN = {f"cnnviz_fast.{name_of(path)}" for path in MODULES if name_of(path)} | {"cnnviz_fast._native"}
+
+
+@functools.cache
 def imports_of(path: Path, *, at_load: bool = False) -> set[str]:
     """Return what a module imports: 'torch', or '.layout' for a module of this package."""
     tree = ast.parse(path.read_text())
@@ -88,8 +93,7 @@ def imports_of(path: Path, *, at_load: bool = False) -> set[str]:
             base = package[: len(package) - node.level + 1] if node.level else []
             target = ".".join([*base, *([node.module] if node.module else [])])
             modules = {f"{target}.{alias.name}" for alias in node.names}
-            known = {"cnnviz_fast." + name_of(p) for p in MODULES if name_of(p)}
-            found |= (modules & known) or {target}
+            found |= (modules & KNOWN) or {target}
     return {n.replace("cnnviz_fast", "", 1) if n.split(".")[0] == "cnnviz_fast" else n for n in found}
 
 

@@ -184,25 +184,26 @@ def test_save_sheet_failing_worker_leaves_no_file_and_no_thread(
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells a process its peak memory")
-@pytest.mark.parametrize("backend", ["numba", "torch"])
-@pytest.mark.parametrize("overlay", ["None", "torch.zeros(3, 9, 9, dtype=torch.uint8)"])
-def test_save_sheet_takes_little_memory_beyond_the_maps(backend: str, overlay: str, tmp_path: Path) -> None:
+def test_save_sheet_takes_little_memory_beyond_the_maps(tmp_path: Path) -> None:
     code = f"""
-import re, torch, cnnviz_fast as cf
+import itertools, re, torch, cnnviz_fast as cf
 from pathlib import Path
 
 def megabytes(name):
     return int(re.search(name + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 
 maps = torch.rand(2048, 7, 7)
-cf.save_sheet(maps[:8], {str(tmp_path / "warm.png")!r}, backend={backend!r}, tile=20, overlay={overlay})
-Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
-before = megabytes("VmRSS")
-cf.save_sheet(maps, {str(tmp_path / "sheet.png")!r}, backend={backend!r}, tile=224, threads=2, overlay={overlay})
-print(megabytes("VmHWM") - before)
+for backend, overlay in itertools.product(["numba", "torch"], [None, torch.zeros(3, 9, 9, dtype=torch.uint8)]):
+    cf.save_sheet(maps[:8], {str(tmp_path / "warm.png")!r}, backend=backend, tile=20, overlay=overlay)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    before = megabytes("VmRSS")
+    cf.save_sheet(maps, {str(tmp_path / "sheet.png")!r}, backend=backend, tile=224, threads=2, overlay=overlay)
+    print(megabytes("VmHWM") - before)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 64
+    taken = list(map(float, done.stdout.split()))
+    assert len(taken) == 4
+    assert max(taken) < 64
 
 
 @pytest.mark.parametrize("way", ["visualize", "command"])
