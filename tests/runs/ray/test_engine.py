@@ -18,11 +18,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
-from PIL import Image
+from support.ray_classes import Counted, Dangerous, Deadly
 from support.runs import COUNT, LAYERS, assert_same_outcome, digests, make_images, rows, small_model
-from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 import cnnviz_fast as cf
 from cnnviz_fast.channels.dataset_files import read_statistics
@@ -87,7 +85,7 @@ def ray() -> Iterator[Any]:
     """Return Ray, with a cluster of one machine with two CPUs, that this process is connected to."""
     import ray
 
-    with pytest.MonkeyPatch.context() as patch:  # its processes unpickle classes of this file
+    with pytest.MonkeyPatch.context() as patch:  # its processes unpickle classes of tests/support
         patch.setenv("PYTHONPATH", os.pathsep.join([os.environ["PYTHONPATH"], str(Path(__file__).parents[2])]))
         ray.init(
             address="local",
@@ -123,20 +121,6 @@ def test_two_actors_come_to_what_a_run_without_ray_does(ray: Any, images: Path, 
     assert set(summary.stages) == {"decode", "forward", "render", "encode", "write"}
     assert not (tmp_path / NOTES).exists()
     assert ray.is_initialized()  # who began it, ends it
-
-
-class Dangerous(Dataset[Any]):
-    """Images of which one cannot be read, and one ends the process that reads it."""
-
-    def __len__(self) -> int:
-        return 10
-
-    def __getitem__(self, position: int) -> Any:
-        if position == 2:
-            raise ValueError("torn")
-        if position == 7:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return Image.new("RGB", (32, 32), (20 * position, 0, 0))
 
 
 def test_images_that_fail_or_crash_cost_only_themselves(ray: Any, tmp_path: Path) -> None:
@@ -236,18 +220,6 @@ def test_sheets_of_one_scale_are_measured_first_on_ray_too(ray: Any, images: Pat
     found, expected = digests(tmp_path / "out"), digests(tmp_path / "alone")
     for number in range(COUNT):
         assert found[f"0/p{number:04d}.png"] == expected[f"0/p{number:04d}.png"]
-
-
-class Deadly(nn.Module):
-    """A model that ends the process it runs in."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 4, 3)
-
-    def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        os.kill(os.getpid(), signal.SIGKILL)
-        return batch
 
 
 @pytest.mark.cluster
@@ -377,21 +349,6 @@ def test_processes_of_torchrun_are_refused(images: Path, tmp_path: Path, monkeyp
 
 
 # Several machines. This test comes last, since it disconnects from the cluster that the others share.
-
-
-class Counted(nn.Sequential):
-    """A model that adds a byte to a file for each batch."""
-
-    def __init__(self, layers: nn.Module, count: Path) -> None:
-        super().__init__(*layers.children())
-        self.count = count
-
-    def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        with open(self.count, "ab") as file:
-            file.write(b".")
-        for layer in self:
-            batch = layer(batch)
-        return batch
 
 
 @pytest.mark.cluster
