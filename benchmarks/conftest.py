@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.measure import FULL, SHORT, Table, play_back
+from benchmarks.harness.measure import FULL, SHORT, Table, play_back
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

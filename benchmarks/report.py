@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ROOT, history
-from benchmarks.bars import BARS, GPU_BARS, Bar
-from benchmarks.calm import BUSY
-from benchmarks.history import Record
-from benchmarks.measure import FLOOR, OURS
+from benchmarks import ROOT
+from benchmarks.harness import history
+from benchmarks.harness.bars import BARS, GPU_BARS, Bar
+from benchmarks.harness.calm import BUSY
+from benchmarks.harness.history import Record
+from benchmarks.harness.measure import FLOOR, OURS
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 README = ROOT / "README.md"

@@ -15,7 +15,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import ROOT, calm, compare, history, report
+from benchmarks import ROOT, report
+from benchmarks.harness import calm, compare, history
 
 # In the order of the tables.
 CASES = (
@@ -38,7 +39,7 @@ def measure(short: bool) -> history.Record:
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "report.json"
         command = [
-            sys.executable, "-m", "pytest", *(f"benchmarks/{name}.py" for name in CASES), "-q", "-o", "addopts=",
+            sys.executable, "-m", "pytest", *(f"benchmarks/cases/{name}.py" for name in CASES), "-q", "-o", "addopts=",
             "--benchmark-only", "--benchmark-columns=median,iqr,rounds", "--benchmark-sort=name",
             f"--benchmark-json={written}", *(["--short"] if short else []),
         ]  # fmt: skip

@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import ROOT, bars, bench_gpu, calm, compare, history, outputs, report, run
-from benchmarks.drawing import Drawing
-from benchmarks.measure import FLOOR, OURS, PEER, SHORT, Contender, Effort, Inside, Table
-from benchmarks.workloads import DEAD, HUGE, LAYER4, TINY, WORKLOADS, Workload, maps_of
+from benchmarks import ROOT, report, run
+from benchmarks.cases import bench_gpu
+from benchmarks.harness import bars, calm, compare, history, outputs
+from benchmarks.harness.drawing import Drawing
+from benchmarks.harness.measure import FLOOR, OURS, PEER, SHORT, Contender, Effort, Inside, Table
+from benchmarks.harness.workloads import DEAD, HUGE, LAYER4, TINY, WORKLOADS, Workload, maps_of
 
-TABLES: list[Table] = [t for name in run.CASES for t in importlib.import_module(f"benchmarks.{name}").TABLES]
+TABLES: list[Table] = [t for name in run.CASES for t in importlib.import_module(f"benchmarks.cases.{name}").TABLES]
 RUNS = history.runs()
 
 
@@ -77,7 +79,7 @@ def test_short_form_holds_every_stage() -> None:
 
 @pytest.mark.parametrize("module", run.CASES)
 def test_every_file_of_cases_is_run(module: str) -> None:
-    files = {path.stem for path in Path(run.__file__).parent.glob("bench_*.py")}
+    files = {path.stem for path in Path(run.__file__).parent.glob("cases/bench_*.py")}
     assert set(run.CASES) == files
 
 
@@ -158,7 +160,16 @@ def test_gpu_table_of_a_pass_gives_every_stage(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is there")
 def test_gpu_cases_are_deselected_and_counted_where_there_is_no_cuda() -> None:
-    command = [sys.executable, "-m", "pytest", "benchmarks/bench_gpu.py", "-q", "--collect-only", "-o", "addopts="]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "benchmarks/cases/bench_gpu.py",
+        "-q",
+        "--collect-only",
+        "-o",
+        "addopts=",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     count = sum(len(table.contenders) for table in bench_gpu.TABLES)
     assert f"({count} deselected)" in done.stdout, done.stdout + done.stderr

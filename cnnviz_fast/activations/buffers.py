@@ -2,8 +2,8 @@
 
 Copying costs little, but fresh memory costs much: the system clears every page on its first write. On ResNet-50,
 copies of the 44 MB of all convolutions took 18 % of the forward pass in fresh memory and 11 % in reused memory (CPU
-time of one thread; benchmarks/bench_capture.py measures both). malloc returns blocks of such sizes to the system each
-time they are freed, so they are kept here. A block becomes free when the last tensor that uses any of it is gone.
+time of one thread; benchmarks/cases/bench_capture.py measures both). malloc returns blocks of such sizes to the system
+each time they are freed, so they are kept here. A block becomes free when the last tensor that uses any of it is gone.
 """
 
 from __future__ import annotations

@@ -38,10 +38,10 @@ def run(arguments: argparse.Namespace) -> int:
     from ..runtime.progress import with_bar
 
     with tempfile.TemporaryDirectory() as folder:
-        place = bench.place_of(arguments.device, arguments.threads, Path(folder))
-        machine = bench.machine(place)
+        setup = bench.setup_of(arguments.device, arguments.threads, Path(folder))
+        machine = bench.machine(setup)
         everything_is_loaded()
-        rows = [bench.measure(place, case) for case in with_bar(bench.cases(place), "row")]
+        rows = [bench.measure(setup, case) for case in with_bar(bench.cases(setup), "row")]
     if arguments.json:
         print_json({"machine": machine, "rows": [dataclasses.asdict(row) for row in rows]})
         return DONE

@@ -14,7 +14,7 @@ from ..models.load import resolve_device
 from ..options.drawing import RenderOptions
 from ..runtime.workers import default_threads
 from . import installation as doctor
-from .bench_cases import Ranks
+from .bench_cases import BenchSetup
 from .bench_cases import cases as cases
 from .stopwatch import Row
 
@@ -22,7 +22,7 @@ HEAD = ("cnnviz_fast", "python", "torch", "numba", "encoder native")
 """What of doctor's findings stands above the table."""
 
 
-def place_of(device: str, threads: Any, folder: Path) -> Ranks:
+def setup_of(device: str, threads: Any, folder: Path) -> BenchSetup:
     """Find where to measure.
 
     Args:
@@ -31,7 +31,7 @@ def place_of(device: str, threads: Any, folder: Path) -> Ranks:
         folder: for files.
 
     Returns:
-        The place.
+        The setup.
 
     Raises:
         OptionError: the device is not there, or the number cannot be used.
@@ -40,27 +40,27 @@ def place_of(device: str, threads: Any, folder: Path) -> Ranks:
     found = resolve_device(device)
     if found.type == "meta":
         raise OptionError("device must be one that computes, got 'meta'. Leave it out, or pass cpu.")
-    return Ranks(found, workers, folder)
+    return BenchSetup(found, workers, folder)
 
 
-def machine(place: Ranks) -> dict[str, str]:
+def machine(setup: BenchSetup) -> dict[str, str]:
     """Return what times depend on: the device, the backend that draws there, threads and versions."""
-    kind = place.device.type
-    name = torch.cuda.get_device_name(place.device) if kind == "cuda" else str(place.device)
+    kind = setup.device.type
+    name = torch.cuda.get_device_name(setup.device) if kind == "cuda" else str(setup.device)
     findings = {finding["subject"]: finding["detail"] for finding in doctor.examine()}
     return {
         "device": name,
         "backend": backends.choose("auto", kind).name,
-        "threads": str(place.threads),
+        "threads": str(setup.threads),
         **{subject: findings[subject] for subject in HEAD},
     }
 
 
-def measure(place: Ranks, case: Callable[[Ranks], Row]) -> Row:
+def measure(setup: BenchSetup, case: Callable[[BenchSetup], Row]) -> Row:
     """Measure one of the CASES.
 
     Args:
-        place: where.
+        setup: where.
         case: which.
 
     Returns:
@@ -70,8 +70,8 @@ def measure(place: Ranks, case: Callable[[Ranks], Row]) -> Row:
         KernelError: a result is wrong.
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(place.threads)
+    torch.set_num_threads(setup.threads)
     try:
-        return case(place)
+        return case(setup)
     finally:
         torch.set_num_threads(before)

@@ -20,7 +20,7 @@ from ..models.load import load_model
 from ..operators import render_index
 from ..sheets.render import save_sheet
 from ..sheets.tiles import save_tiles
-from .stopwatch import Row, Way, take_turns
+from .stopwatch import Row, Way, medians
 
 CHANNELS, MAP_PX = 2048, 7  # ResNet-50's layer4 at 224 px of input
 TILE_PX, FILE_TILE_PX, STAGE_TILE_PX = 224, 112, 56
@@ -30,7 +30,7 @@ CPU_IMAGES, DEVICE_IMAGES = 2, 64
 
 
 @dataclass(frozen=True)
-class Ranks:
+class BenchSetup:
     """Where it is measured: the device, workers and torch threads on the CPU, and a folder for files."""
 
     device: torch.device
@@ -53,9 +53,9 @@ class Ranks:
         return torch.nn.functional.avg_pool2d(noise, 3, stride=1, padding=1).relu().to(self.device)
 
 
-def draw(place: Ranks) -> Row:
+def draw(setup: BenchSetup) -> Row:
     """Draw all channels of a deep layer into a plane on the device."""
-    maps = place.maps()
+    maps = setup.maps()
     expected = _entries(_interpolate_and_grid(maps, TILE_PX))
     ways = [
         Way("render_index", lambda: render_index(maps, tile=TILE_PX), lambda plane: _is_close(plane, expected)),
@@ -65,15 +65,15 @@ def draw(place: Ranks) -> Row:
             lambda grid: _is_close(_entries(grid), expected),
         ),
     ]  # fmt: skip
-    return _row(place, f"render {CHANNELS}x7x7 to tiles of {TILE_PX} px", ways, expected.numel() / 1e9, "GB")
+    return _row(setup, f"render {CHANNELS}x7x7 to tiles of {TILE_PX} px", ways, expected.numel() / 1e9, "GB")
 
 
-def draw_batch(place: Ranks) -> Row:
+def draw_batch(setup: BenchSetup) -> Row:
     """Draw a batch, as many sheets of it as a third of the device's free memory holds."""
     sheet_bytes = CHANNELS * TILE_PX**2
-    free_bytes, _ = torch.cuda.mem_get_info(place.device)
+    free_bytes, _ = torch.cuda.mem_get_info(setup.device)
     count = max(1, min(DEVICE_IMAGES, free_bytes // (3 * sheet_bytes)))
-    batch = place.maps(count)
+    batch = setup.maps(count)
     expected = _entries(_interpolate_and_grid(batch[-1], TILE_PX))
     ways = [
         Way("render_index", lambda: render_index(batch, tile=TILE_PX), lambda planes: _is_close(planes[-1], expected)),
@@ -82,27 +82,27 @@ def draw_batch(place: Ranks) -> Row:
             lambda planes: bool((planes[-1] == 1).all()),
         ),
     ]  # fmt: skip
-    return _row(place, f"render {count} images of it", ways, count * expected.numel() / 1e9, "GB")
+    return _row(setup, f"render {count} images of it", ways, count * expected.numel() / 1e9, "GB")
 
 
-def write_sheet(place: Ranks) -> Row:
+def write_sheet(setup: BenchSetup) -> Row:
     """Draw the layer into a PNG file."""
-    maps, plane = place.maps(), _plane(place)
-    ours, theirs = place.folder / "sheet.png", place.folder / "pillow.png"
+    maps, plane = setup.maps(), _plane(setup)
+    ours, theirs = setup.folder / "sheet.png", setup.folder / "pillow.png"
     ways = [
         Way(
             "save_sheet",
-            lambda: save_sheet(maps, ours, tile=FILE_TILE_PX, colormap="gray", threads=place.threads),
+            lambda: save_sheet(maps, ours, tile=FILE_TILE_PX, colormap="gray", threads=setup.threads),
             lambda path: _is_close(_decoded(path), plane),
         ),
         Way("Pillow, level 1, drawn beforehand", lambda: _pillow(plane, theirs), lambda path: path.exists()),
     ]
-    return _row(place, f"save_sheet of {CHANNELS}x7x7, tiles of {FILE_TILE_PX} px", ways, plane.size / 1e6, "MB")
+    return _row(setup, f"save_sheet of {CHANNELS}x7x7, tiles of {FILE_TILE_PX} px", ways, plane.size / 1e6, "MB")
 
 
-def encode(place: Ranks) -> Row:
+def encode(setup: BenchSetup) -> Row:
     """Encode the sheet on one thread, drawn beforehand, in the strips of a file."""
-    plane, scratch = _plane(place), png.Scratch()
+    plane, scratch = _plane(setup), png.Scratch()
     height, width = plane.shape
     strips = [plane[start:stop] for start, stop in cut_strips(height, width, png.STRIP_PX)]
     ways = [
@@ -113,21 +113,21 @@ def encode(place: Ranks) -> Row:
             lambda streams: bool(streams[0]),
         ),
     ]
-    return _row(place, "encode that sheet, one thread", ways, plane.size / 1e6, "MB")
+    return _row(setup, "encode that sheet, one thread", ways, plane.size / 1e6, "MB")
 
 
-def write_tiles(place: Ranks) -> Row:
+def write_tiles(setup: BenchSetup) -> Row:
     """Draw channels into a file each."""
-    maps, plane = place.maps()[:FILES], _plane(place)
+    maps, plane = setup.maps()[:FILES], _plane(setup)
     cols = plane.shape[1] // FILE_TILE_PX
     grid = plane.reshape(-1, FILE_TILE_PX, cols, FILE_TILE_PX).swapaxes(1, 2)
     tiles = np.ascontiguousarray(grid.reshape(-1, FILE_TILE_PX, FILE_TILE_PX)[:FILES])
-    ours, theirs = place.folder / "tiles", place.folder / "pillow"
+    ours, theirs = setup.folder / "tiles", setup.folder / "pillow"
     theirs.mkdir(exist_ok=True)
     ways = [
         Way(
             "save_tiles",
-            lambda: save_tiles(maps, ours, tile=FILE_TILE_PX, colormap="gray", threads=place.threads),
+            lambda: save_tiles(maps, ours, tile=FILE_TILE_PX, colormap="gray", threads=setup.threads),
             lambda paths: len(paths) == FILES and _is_close(_decoded(paths[-1]), tiles[-1]),
         ),
         Way(
@@ -136,13 +136,13 @@ def write_tiles(place: Ranks) -> Row:
             lambda paths: len(paths) == FILES,
         ),
     ]
-    return _row(place, f"save_tiles, {FILE_TILE_PX} px", ways, FILES, "files")
+    return _row(setup, f"save_tiles, {FILE_TILE_PX} px", ways, FILES, "files")
 
 
-def look_into(place: Ranks) -> Row:
+def look_into(setup: BenchSetup) -> Row:
     """Run ResNet-50 and draw all of its stages, beside the pass alone."""
-    model = load_model("resnet50", weights="none", device=place.device)
-    images = torch.randn(place.images, 3, 224, 224, generator=torch.Generator().manual_seed(0)).to(place.device)
+    model = load_model("resnet50", weights="none", device=setup.device)
+    images = torch.randn(setup.images, 3, 224, 224, generator=torch.Generator().manual_seed(0)).to(setup.device)
 
     def planes() -> dict[str, torch.Tensor]:
         drawn: dict[str, torch.Tensor] = {}
@@ -161,20 +161,20 @@ def look_into(place: Ranks) -> Row:
     expected = render_index(capture(model, images, "layer4")["layer4"][0], tile=STAGE_TILE_PX)
     ways = [
         Way("planes", planes, lambda drawn: len(drawn) == len(STAGES) and _is_close(drawn["layer4"][0], expected)),
-        Way("the forward pass alone", forward, lambda result: result.shape == (place.images, 1000)),
+        Way("the forward pass alone", forward, lambda result: result.shape == (setup.images, 1000)),
     ]
-    return _row(place, f"ResNet-50 and index planes of 5 stages, batch {place.images}", ways, place.images, "images")
+    return _row(setup, f"ResNet-50 and index planes of 5 stages, batch {setup.images}", ways, setup.images, "images")
 
 
-def cases(place: Ranks) -> list[Callable[[Ranks], Row]]:
+def cases(setup: BenchSetup) -> list[Callable[[BenchSetup], Row]]:
     """List what is measured on a device."""
-    batches = [draw_batch] if place.device.type == "cuda" else []
+    batches = [draw_batch] if setup.device.type == "cuda" else []
     return [draw, *batches, look_into, write_sheet, write_tiles, encode]
 
 
-def _row(place: Ranks, what: str, ways: list[Way], amount: float, unit: str) -> Row:
+def _row(setup: BenchSetup, what: str, ways: list[Way], amount: float, unit: str) -> Row:
     """Time ways, of which the first is ours."""
-    ours, *others = take_turns(ways, place.wait)
+    ours, *others = medians(ways, setup.wait)
     return Row(what, ours, amount, unit, {way.name: seconds for way, seconds in zip(ways[1:], others, strict=True)})
 
 
@@ -194,9 +194,9 @@ def _entries(grid: torch.Tensor) -> torch.Tensor:
     return (grid[0] * 255 + 0.5).to(torch.uint8)
 
 
-def _plane(place: Ranks) -> NDArray[np.uint8]:
+def _plane(setup: BenchSetup) -> NDArray[np.uint8]:
     """Draw the sheet that files are made of, on the CPU."""
-    plane: NDArray[np.uint8] = render_index(place.maps(), tile=FILE_TILE_PX).cpu().numpy()
+    plane: NDArray[np.uint8] = render_index(setup.maps(), tile=FILE_TILE_PX).cpu().numpy()
     return plane
 
 

@@ -1,11 +1,13 @@
-"""How `cnnviz bench` measures: every way is checked, then they take turns, and the medians of their times count."""
+"""How times are measured: ways take turns, since machines drift and what counts is the ratio of two times."""
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ..errors import KernelError
@@ -53,8 +55,34 @@ class Row:
         return self.amount / self.seconds
 
 
-def take_turns(ways: Sequence[Way], wait: Callable[[], None], budget_s: float = BUDGET_S) -> list[float]:
-    """Time ways in turns, since machines drift and what counts is the ratio of two times.
+def in_turns(runs: Sequence[Callable[[], float]], goes_on: Callable[[int, list[float]], bool]) -> list[list[float]]:
+    """Run in turns, A B C A B C and not A A A B B B, with the garbage collector off.
+
+    Args:
+        runs: each runs once and returns its seconds.
+        goes_on: told the position of a run and its seconds so far, after each of its turns: whether it has another.
+
+    Returns:
+        The seconds of each run, in the order of its turns.
+    """
+    seconds: list[list[float]] = [[] for _ in runs]
+    going = list(range(len(runs)))
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        while going:
+            for position in going:
+                seconds[position].append(runs[position]())
+            going = [position for position in going if goes_on(position, seconds[position])]
+    finally:
+        if enabled:
+            gc.enable()
+    return seconds
+
+
+def medians(ways: Sequence[Way], wait: Callable[[], None], budget_s: float = BUDGET_S) -> list[float]:
+    """Check ways, and time them in turns.
 
     Args:
         ways: what to run. Each runs once to be checked, which warms it up.
@@ -70,17 +98,11 @@ def take_turns(ways: Sequence[Way], wait: Callable[[], None], budget_s: float = 
     for way in ways:
         if not way.check(way.run()):
             raise KernelError(f"{way.name} gives a wrong result on this machine, so nothing was timed.")
-    seconds: list[list[float]] = [[] for _ in ways]
-    going = list(range(len(ways)))
-    while going:
-        for position in going:
-            seconds[position].append(_seconds(ways[position].run, wait))
-        going = [
-            position
-            for position in going
-            if len(seconds[position]) < LEAST or (sum(seconds[position]) < budget_s and len(seconds[position]) < MOST)
-        ]
-    return [statistics.median(taken) for taken in seconds]
+
+    def goes_on(_: int, taken: list[float]) -> bool:
+        return len(taken) < LEAST or (sum(taken) < budget_s and len(taken) < MOST)
+
+    return list(map(statistics.median, in_turns([partial(_seconds, way.run, wait) for way in ways], goes_on)))
 
 
 def _seconds(run: Callable[[], Any], wait: Callable[[], None]) -> float:

@@ -14,7 +14,7 @@ from support.command_line import error_of, run
 
 from cnnviz_fast.cli import main as cli
 from cnnviz_fast.diagnostics import bench, bench_cases, stopwatch
-from cnnviz_fast.diagnostics.stopwatch import Row, Way, take_turns
+from cnnviz_fast.diagnostics.stopwatch import Row, Way, medians
 from cnnviz_fast.errors import KernelError, OptionError
 
 WHAT = ("render", "index planes", "save_sheet", "save_tiles", "encode")
@@ -32,31 +32,31 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 # How it is measured.
 
 
-def test_take_turns_checks_first_and_then_alternates() -> None:
+def test_medians_checks_first_and_then_alternates() -> None:
     log: list[str] = []
 
     def way(name: str) -> Way:
         return Way(name, lambda: log.append(name), lambda _: log.append(f"{name}?") is None)
 
-    seconds = take_turns([way("a"), way("b")], lambda: log.append("wait"), budget_s=0)
+    seconds = medians([way("a"), way("b")], lambda: log.append("wait"), budget_s=0)
     assert log[:4] == ["a", "a?", "b", "b?"]
     assert log[4:] == ["wait", "a", "wait", "wait", "b", "wait"] * stopwatch.LEAST
     assert len(seconds) == 2
     assert all(second >= 0 for second in seconds)
 
 
-def test_take_turns_wrong_result_is_not_timed() -> None:
+def test_medians_wrong_result_is_not_timed() -> None:
     log: list[str] = []
     wrong = Way("ours", lambda: log.append("ran"), lambda _: False)
     with pytest.raises(KernelError, match="ours gives a wrong result on this machine, so nothing was timed"):
-        take_turns([wrong], lambda: log.append("wait"))
+        medians([wrong], lambda: log.append("wait"))
     assert log == ["ran"]
 
 
-def test_take_turns_gives_medians_within_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_medians_gives_medians_within_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(np.cumsum([0, 1, 5, 9, 5, 2, 5, 3, 5, 4]).tolist())  # runs take 1, 9, 2, 3 and 4 s, breaks 5 s
     monkeypatch.setattr(stopwatch.time, "perf_counter", lambda: next(clock))
-    assert take_turns([Way("a", dict, lambda _: True)], dict, budget_s=13) == [2.5]
+    assert medians([Way("a", dict, lambda _: True)], dict, budget_s=13) == [2.5]
 
 
 def test_row_rate_is_amount_by_time() -> None:
@@ -67,10 +67,10 @@ def test_row_rate_is_amount_by_time() -> None:
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("case", bench_cases.cases(bench.place_of("cpu", 1, Path())), ids=lambda case: case.__name__)
+@pytest.mark.parametrize("case", bench_cases.cases(bench.setup_of("cpu", 1, Path())), ids=lambda case: case.__name__)
 def test_measure_every_case_has_a_floor_or_a_peer(case: Any, tmp_path: Path) -> None:
     threads = torch.get_num_threads()
-    row = bench.measure(bench.place_of("cpu", 1, tmp_path), case)
+    row = bench.measure(bench.setup_of("cpu", 1, tmp_path), case)
     assert row.seconds > 0
     assert row.amount > 0
     assert row.beside
@@ -82,10 +82,10 @@ def test_measure_every_case_has_a_floor_or_a_peer(case: Any, tmp_path: Path) -> 
 @pytest.mark.gpu
 @pytest.mark.usefixtures("small")
 def test_measure_every_case_on_cuda(tmp_path: Path) -> None:
-    place = bench.place_of("cuda", 1, tmp_path)
-    cases = bench.cases(place)
+    setup = bench.setup_of("cuda", 1, tmp_path)
+    cases = bench.cases(setup)
     assert bench_cases.draw_batch in cases
-    assert all(bench.measure(place, case).seconds > 0 for case in cases)
+    assert all(bench.measure(setup, case).seconds > 0 for case in cases)
 
 
 @pytest.mark.usefixtures("small")
@@ -94,7 +94,7 @@ def test_measure_refuses_wrong_pixels(case: Any, tmp_path: Path, monkeypatch: py
     right, calls = bench_cases.render_index, iter(range(100))
     monkeypatch.setattr(bench_cases, "render_index", lambda *a, **o: right(*a, **o) ^ (3 * (next(calls) % 2 == 0)))
     with pytest.raises(KernelError, match="wrong result"):
-        bench.measure(bench.place_of("cpu", 1, tmp_path), case)
+        bench.measure(bench.setup_of("cpu", 1, tmp_path), case)
 
 
 def test_close_planes_are_within_one_level() -> None:
@@ -106,12 +106,12 @@ def test_close_planes_are_within_one_level() -> None:
 
 
 def test_maps_are_half_zero_and_the_same_each_time(tmp_path: Path) -> None:
-    place = bench.place_of("cpu", None, tmp_path)
-    maps = place.maps()
+    setup = bench.setup_of("cpu", None, tmp_path)
+    maps = setup.maps()
     assert maps.shape == (2048, 7, 7)
     assert 0.4 < (maps == 0).float().mean() < 0.6
-    assert torch.equal(maps, place.maps())
-    assert place.maps(2).shape == (2, 2048, 7, 7)
+    assert torch.equal(maps, setup.maps())
+    assert setup.maps(2).shape == (2, 2048, 7, 7)
 
 
 # The command.
@@ -161,7 +161,7 @@ def test_place_of_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("CUDA is there")
     with pytest.raises(OptionError, match="got 'cuda'"):
-        bench.place_of("cuda", None, tmp_path)
+        bench.setup_of("cuda", None, tmp_path)
 
 
 def test_bench_says_ratios_above_one() -> None:

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import outputs, processes
-from benchmarks.drawing import anything, decoded
 from benchmarks.gallery import photo
-from benchmarks.measure import FLOOR, OURS, PEER, Contender, Inside, Table, cases
+from benchmarks.harness import outputs, processes
+from benchmarks.harness.drawing import anything, decoded
+from benchmarks.harness.measure import FLOOR, OURS, PEER, Contender, Inside, Table, cases
 
 COMMAND = "import sys; from cnnviz_fast.cli.main import main; sys.exit(main())"  # what the installed `cnnviz` runs
 
@@ -58,7 +58,8 @@ def main_job_table() -> Table:
             Contender("cnnviz render", render, is_sheet, OURS, 0, threads=2, output=lambda: outputs.path("startup")),
             Contender(
                 "import torch and torchvision, build, forward pass",
-                lambda: processes.run("-m", "benchmarks.child", "forward", str(photo())), anything, PEER, 0, threads=2,
+                lambda: processes.run("-m", "benchmarks.harness.child", "forward", str(photo())), anything, PEER, 0,
+                threads=2,
             ),
         ],
         prepare=photo,  # finding it loads scikit-learn

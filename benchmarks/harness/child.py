@@ -1,6 +1,6 @@
 """The other side of `processes`: what a process of its own does and says about itself, as JSON on stdout.
 
-The commands of `python -m benchmarks.child`:
+The commands of `python -m benchmarks.harness.child`:
     sheet save_sheet|cv2 FILE    writes the sheet of 20,000 px: seconds, peak_bytes, file_bytes
     kernels                      loads the numba kernels: seconds, from_cache
     forward PHOTO                does what `cnnviz render` cannot do without: seconds
@@ -47,8 +47,8 @@ def sheet(way: str, file: str) -> dict[str, float]:
     import numpy as np
 
     import cnnviz_fast as cf
-    from benchmarks import outputs, peers
-    from benchmarks.workloads import HUGE, TINY, maps_of
+    from benchmarks.harness import outputs, peers
+    from benchmarks.harness.workloads import HUGE, TINY, maps_of
 
     path = Path(file)
     outputs.remove(path)

@@ -1,4 +1,4 @@
-"""Compare two runs: `python -m benchmarks.compare OLD NEW [--slack 1.25]` fails on a ratio that became worse.
+"""Compare two runs: `python -m benchmarks.harness.compare OLD NEW [--slack 1.25]` fails on a ratio that became worse.
 
 A ratio is our time to that of a peer or floor in the same table of the same run, so that machines and their moods
 cancel out. It is taken of the fastest rounds: noise only ever makes a round slower. Sizes of files are compared alike.
@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import calm
-from benchmarks.history import Record, load
-from benchmarks.measure import OURS
+from benchmarks.harness import calm
+from benchmarks.harness.history import Record, load
+from benchmarks.harness.measure import OURS
 
 SLACK = 1.25
 FIELDS = ("min_s", "file_bytes")
@@ -74,7 +74,9 @@ def best_of(first: Record, second: Record) -> Record:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare two files; 0 when nothing is worse, 1 when something is."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.harness.compare", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
     parser.add_argument("--slack", type=float, default=SLACK, help=f"factor by which a ratio may be worse ({SLACK})")

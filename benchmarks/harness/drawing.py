@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.measure import FLOOR, Contender
-from benchmarks.workloads import Workload, maps_of
+from benchmarks.harness.measure import FLOOR, Contender
+from benchmarks.harness.workloads import Workload, maps_of
 from cnnviz_fast.options.drawing import RenderOptions
 from cnnviz_fast.provenance import Provenance
 from cnnviz_fast.runtime.workers import in_order

@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from benchmarks.drawing import Drawing, drawing_of
-from benchmarks.measure import OURS, PEER, Contender, Table, cases
-from benchmarks.workloads import CONV1, DEAD, LAYER4, Workload
+from benchmarks.harness.drawing import Drawing, drawing_of
+from benchmarks.harness.measure import OURS, PEER, Contender, Table, cases
+from benchmarks.harness.workloads import CONV1, DEAD, LAYER4, Workload
 from cnnviz_fast.formats import png
 
 

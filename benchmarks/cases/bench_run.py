@@ -15,9 +15,9 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 import cnnviz_fast as cf
-from benchmarks import outputs
-from benchmarks.drawing import anything
-from benchmarks.measure import FLOOR, OURS, PEER, Contender, Inside, Table, cases
+from benchmarks.harness import outputs
+from benchmarks.harness.drawing import anything
+from benchmarks.harness.measure import FLOOR, OURS, PEER, Contender, Inside, Table, cases
 
 PHOTOS = 240
 PHOTO_PX = (500, 375)  # width, height: ImageNet's usual size

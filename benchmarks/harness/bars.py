@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from benchmarks.history import Record
-from benchmarks.workloads import DEAD, HUGE, LAYER4, LAYER4_SMALL
+from benchmarks.harness.history import Record
+from benchmarks.harness.workloads import DEAD, HUGE, LAYER4, LAYER4_SMALL
 
 
 class Figure(NamedTuple):

@@ -18,11 +18,12 @@ from typing import Any
 
 import torch
 
-from benchmarks import ROOT, outputs
+from benchmarks import ROOT
+from benchmarks.harness import outputs
 from cnnviz_fast.formats import png
 from cnnviz_fast.runtime.workers import default_threads
 
-FOLDER = Path(__file__).parent / "history"
+FOLDER = ROOT / "benchmarks" / "history"
 PACKAGES = ("torch", "torchvision", "numpy", "numba", "opencv-python-headless", "pillow", "matplotlib")
 
 Record = dict[str, Any]

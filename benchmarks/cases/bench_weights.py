@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 import cnnviz_fast as cf
-from benchmarks import old_ways, outputs
-from benchmarks.measure import FLOOR, OURS, PEER, Contender, Table, cases
+from benchmarks.harness import old_ways, outputs
+from benchmarks.harness.measure import FLOOR, OURS, PEER, Contender, Table, cases
 from cnnviz_fast.sheets.render import write_sheet
 from cnnviz_fast.weights.histogram_sheet import plan_histograms
 from cnnviz_fast.weights.histograms import BINS

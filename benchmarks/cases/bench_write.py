@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 import cnnviz_fast as cf
-from benchmarks import old_ways, outputs, peers, processes
-from benchmarks.drawing import COLORMAP, Drawing, anything, decoded, drawing_of
-from benchmarks.measure import FLOOR, OURS, PEER, Contender, Inside, Table, cases
-from benchmarks.workloads import DEAD, HUGE, IMAGES, LAYER4, LAYER4_SMALL, WORKLOADS, Workload, maps_of
+from benchmarks.harness import old_ways, outputs, peers, processes
+from benchmarks.harness.drawing import COLORMAP, Drawing, anything, decoded, drawing_of
+from benchmarks.harness.measure import FLOOR, OURS, PEER, Contender, Inside, Table, cases
+from benchmarks.harness.workloads import DEAD, HUGE, IMAGES, LAYER4, LAYER4_SMALL, WORKLOADS, Workload, maps_of
 
 FIGURE_CHANNELS = 64
 FIGURE_COLS = 8

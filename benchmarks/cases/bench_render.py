@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import old_ways, peers
-from benchmarks.drawing import anything, drawing_of
-from benchmarks.measure import FLOOR, OURS, PEER, Contender, Table, cases
-from benchmarks.workloads import CONV1, LAYER4, TINY, WORKLOADS, Workload, maps_of
+from benchmarks.harness import old_ways, peers
+from benchmarks.harness.drawing import anything, drawing_of
+from benchmarks.harness.measure import FLOOR, OURS, PEER, Contender, Table, cases
+from benchmarks.harness.workloads import CONV1, LAYER4, TINY, WORKLOADS, Workload, maps_of
 from cnnviz_fast.kernels import reference
 
 PIXEL_LOOP_CHANNELS = 2

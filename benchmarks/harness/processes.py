@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import cnnviz_fast
-from benchmarks import ROOT, outputs
-from benchmarks.measure import Inside
+from benchmarks import ROOT
+from benchmarks.harness import outputs
+from benchmarks.harness.measure import Inside
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -29,6 +30,6 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 def measured_child(*arguments: str, **environment: str) -> Inside:
-    """Run `python -m benchmarks.child ...`, which times itself."""
-    report: dict[str, Any] = json.loads(run("-m", "benchmarks.child", *arguments, **environment).stdout)
+    """Run `python -m benchmarks.harness.child ...`, which times itself."""
+    report: dict[str, Any] = json.loads(run("-m", "benchmarks.harness.child", *arguments, **environment).stdout)
     return Inside(report.pop("seconds"), report)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.measure import FLOOR, OURS, PEER, Contender, Table, cases
+from benchmarks.harness.measure import FLOOR, OURS, PEER, Contender, Table, cases
 from cnnviz_fast.activations.capture import capture, capture_stream
 
 INPUT_PX = 224

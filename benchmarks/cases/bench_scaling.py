@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import cnnviz_fast as cf
-from benchmarks import old_ways, outputs
-from benchmarks.drawing import COLORMAP, Drawing, drawing_of
-from benchmarks.measure import OURS, PEER, Contender, Table, cases
-from benchmarks.workloads import LAYER2, LAYER4, Workload, maps_of
+from benchmarks.harness import old_ways, outputs
+from benchmarks.harness.drawing import COLORMAP, Drawing, drawing_of
+from benchmarks.harness.measure import OURS, PEER, Contender, Table, cases
+from benchmarks.harness.workloads import LAYER2, LAYER4, Workload, maps_of
 from cnnviz_fast.runtime.workers import default_threads
 
 CHANNELS = (64, 256, 1024, 2048)

@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 
-from benchmarks import peers
-from benchmarks.bench_capture import INPUT_PX, resnet50
-from benchmarks.drawing import COLORMAP, SPOILT, anything, drawing_of
-from benchmarks.measure import FLOOR, OURS, PEER, Contender, Inside, Table, cases
-from benchmarks.workloads import LAYER4, Workload, maps_of
+from benchmarks.cases.bench_capture import INPUT_PX, resnet50
+from benchmarks.harness import peers
+from benchmarks.harness.drawing import COLORMAP, SPOILT, anything, drawing_of
+from benchmarks.harness.measure import FLOOR, OURS, PEER, Contender, Inside, Table, cases
+from benchmarks.harness.workloads import LAYER4, Workload, maps_of
 from cnnviz_fast.activations.capture import capture, capture_stream
 from cnnviz_fast.operators import render_index
 from cnnviz_fast.options.drawing import RenderOptions

@@ -7,7 +7,6 @@ its contender's times back through `replayed_time`, the timer that its marker na
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,8 @@ import cv2
 import pytest
 import torch
 
-from benchmarks import outputs
+from benchmarks.harness import outputs
+from cnnviz_fast.diagnostics.stopwatch import in_turns
 
 OURS, PEER, FLOOR = "ours", "peer", "floor"
 
@@ -91,6 +91,10 @@ class Contender:
         seconds = time.perf_counter() - start
         return result, (result.seconds if isinstance(result, Inside) else seconds) * self.factor
 
+    def seconds(self) -> float:
+        """Run once and return the seconds."""
+        return self.once()[1]
+
     def facts(self, result: Any) -> dict[str, float]:
         """Return what else is known of a run: the size of its file, or what a process of its own reported."""
         if isinstance(result, Inside):
@@ -151,21 +155,15 @@ class Table:
 
     def _take_turns(self, contenders: Sequence[Contender], effort: Effort) -> None:
         """Time contenders in turns, each until it has spent its share of time."""
-        gc.collect()
-        gc.disable()
-        try:
-            while contenders:
-                for contender in contenders:
-                    self.results[contender.name].seconds.append(contender.once()[1])
-                contenders = [c for c in contenders if self._goes_on(c, effort)]
-        finally:
-            gc.enable()
 
-    def _goes_on(self, contender: Contender, effort: Effort) -> bool:
-        seconds = self.results[contender.name].seconds
-        spent_s = sum(seconds) / contender.factor
-        least = effort.least if seconds[-1] / contender.factor < SLOW_S else 1
-        return len(seconds) < least or (spent_s < effort.budget_s and len(seconds) < effort.most)
+        def goes_on(position: int, taken: list[float]) -> bool:
+            factor = contenders[position].factor
+            seconds = [*self.results[contenders[position].name].seconds, *taken]
+            least = effort.least if seconds[-1] / factor < SLOW_S else 1
+            return len(seconds) < least or (sum(seconds) / factor < effort.budget_s and len(seconds) < effort.most)
+
+        for contender, taken in zip(contenders, in_turns([c.seconds for c in contenders], goes_on), strict=True):
+            self.results[contender.name].seconds += taken
 
 
 _now_s = 0.0

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 
 import cnnviz_fast as cf
-from benchmarks import old_ways, outputs, peers
-from benchmarks.drawing import COLORMAP, Drawing, anything, decoded, drawing_of
-from benchmarks.measure import FLOOR, OURS, PEER, Contender, Table, cases
-from benchmarks.workloads import ARTICLE_003, LAYER4
+from benchmarks.harness import old_ways, outputs, peers
+from benchmarks.harness.drawing import COLORMAP, Drawing, anything, decoded, drawing_of
+from benchmarks.harness.measure import FLOOR, OURS, PEER, Contender, Table, cases
+from benchmarks.harness.workloads import ARTICLE_003, LAYER4
 
 FIGURES = 32
 LOOP_FILES = 2

@@ -1,0 +1,1 @@
+"""How it is measured: contenders in turns, records, bars, comparisons with recorded runs."""
