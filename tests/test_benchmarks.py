@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.assertions import ROUNDED, close_to
 
 from benchmarks import ROOT, report, run
 from benchmarks.cases import bench_gpu
@@ -289,15 +290,15 @@ def test_bars_are_the_ones_asked_for() -> None:
 def test_bar_value_and_verdict() -> None:
     ours, other = bars.Figure("render", "numba"), bars.Figure("render", "other way")
     faster = bars.Bar("", ours, "times faster than", other, "", True, 8, "x")
-    assert faster.value(OLD) == pytest.approx(10)
+    assert faster.value(OLD) == close_to(10, ROUNDED)
     assert faster.reached(8)
     assert not faster.reached(7.9)
     more = bars.Bar("", ours, "more than", other, "", False, 0.5, "s")
-    assert more.value(OLD) == pytest.approx(-0.09)
+    assert more.value(OLD) == close_to(-0.09, ROUNDED)
     bandwidth = bars.Bar("", ours, "of", other, "", True, 70, "%")
-    assert bandwidth.value(OLD) == pytest.approx(10)
+    assert bandwidth.value(OLD) == close_to(10, ROUNDED)
     share = bars.Bar("", bars.Figure("write", "save_sheet", "file_bytes"), "", None, "", False, 1, "MB")
-    assert share.value(OLD) == pytest.approx(1e-4)
+    assert share.value(OLD) == close_to(1e-4, ROUNDED)
     assert share.reached(1.0)
     assert not share.reached(1.1)
     assert bars.Bar("", bars.Figure("no table", "x"), "", None, "", False, 1, "s").value(OLD) is None

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from support.assertions import FLOAT32_SUMS, OTHER_DEVICE, assert_close
 from torch import nn
 
 from cnnviz_fast.activations import forward, listing
@@ -625,7 +626,7 @@ def test_capture_under_autocast_keeps_the_dtype_of_the_layer(small: Small, batch
 def test_capture_channels_last_keeps_values(small: Small, batch: torch.Tensor) -> None:
     plain = capture(small, batch, "conv")["conv"]
     turned = capture(small.to(memory_format=torch.channels_last), batch.to(memory_format=torch.channels_last), "conv")
-    torch.testing.assert_close(turned["conv"], plain)
+    assert_close(turned["conv"], plain, FLOAT32_SUMS)
 
 
 @pytest.mark.gpu
@@ -635,7 +636,7 @@ def test_capture_on_a_gpu_moves_the_batch_and_keeps_the_random_state(small: Smal
     maps = capture(net, batch, "0.conv")["0.conv"]
     assert maps.is_cuda
     assert torch.equal(torch.cuda.get_rng_state(), before)
-    torch.testing.assert_close(maps.cpu(), capture(small.cpu(), batch, "conv")["conv"], rtol=1e-2, atol=1e-2)
+    assert_close(maps, capture(small.cpu(), batch, "conv")["conv"], OTHER_DEVICE)
 
 
 def test_capture_model_that_fails_says_the_shape_and_keeps_the_cause(small: Small) -> None:

@@ -15,7 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
-from support.assertions import assert_equal_planes, assert_same_quantiles, assert_same_statistics
+from support.assertions import (
+    PRINTED,
+    ROUNDED,
+    assert_close,
+    assert_equal_planes,
+    assert_equal_tensors,
+    assert_same_quantiles,
+    assert_same_statistics,
+)
 from support.cases import CASES, INF, LARGEST, NAN, noise
 
 import cnnviz_fast as cf
@@ -142,7 +150,7 @@ def test_update_equals_numpy_over_all_values(name: str) -> None:
     before = [batch.clone() for batch in batches]
     assert_measured(statistics_of(*BATCHES[name]), *[batch for batch in batches if len(batch)])
     for batch, copy in zip(batches, before, strict=True):
-        torch.testing.assert_close(batch, copy, rtol=0, atol=0, equal_nan=True)
+        assert_equal_tensors(batch, copy)
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if isinstance(CASES[name].maps, torch.Tensor)])
@@ -292,7 +300,7 @@ def test_merge_layers_adds_what_both_have_and_takes_over_the_rest() -> None:
     assert {layer: statistics.images for layer, statistics in into.items()} == {"a": 3, "b": 5}
     expected = statistics_of(noise(2, 3, 4, 4))
     expected.update(noise(1, 3, 4, 4))
-    np.testing.assert_allclose(into["a"].mean, expected.mean, rtol=1e-12)
+    assert_close(into["a"].mean, expected.mean, ROUNDED)
     assert np.array_equal(into["a"].quantile(0.5), expected.quantile(0.5))
 
 
@@ -460,8 +468,8 @@ def test_visualize_takes_statistics_by_layer() -> None:
     assert len(sheets) == 6
     for sheet in sheets:
         vmin, vmax = seen[sheet.manifest["layer"]].drawing_range()
-        np.testing.assert_allclose([tile["vmin"] for tile in sheet.manifest["tiles"]], vmin)
-        np.testing.assert_allclose([tile["vmax"] for tile in sheet.manifest["tiles"]], vmax)
+        assert_close([tile["vmin"] for tile in sheet.manifest["tiles"]], vmin, PRINTED)
+        assert_close([tile["vmax"] for tile in sheet.manifest["tiles"]], vmax, PRINTED)
     del seen["1"]
     with pytest.raises(OptionError, match=r"^statistics have no layer '1'\."):
         cf.visualize(model, images, ["0", "1"], normalize="dataset", statistics=seen)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from support.assertions import assert_same_floats, assert_same_plane, assert_same_statistics
+from support.assertions import ROUNDED, assert_close, assert_same_floats, assert_same_plane, assert_same_statistics
 from support.cases import CASES, INF, LARGEST, NAN, noise
 
 import cnnviz_fast as cf
@@ -33,7 +33,8 @@ def chosen(maps: torch.Tensor, backend: str = "torch", **options: Any) -> tuple[
 def assert_same_record(actual: ChannelStatistics, expected: ChannelStatistics) -> None:
     """Assert that what select says the tiles hold is what measuring them anew finds."""
     for name, column in vars(expected).items():
-        torch.testing.assert_close(getattr(actual, name), column, rtol=1e-12, atol=0, equal_nan=True)
+        assert getattr(actual, name).dtype == column.dtype
+        assert_close(getattr(actual, name), column, ROUNDED, name)
 
 
 def numpy_score(channel: np.ndarray, rank: str) -> float:

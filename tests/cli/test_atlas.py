@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from support.assertions import assert_equal_planes
+from support.assertions import PRINTED, assert_close, assert_equal_planes
 from support.cases import mixed, noise
 from support.command_line import error_of, run
 from support.runs import LAYERS, make_images, small_model
@@ -193,8 +193,8 @@ def test_atlas_draws_on_the_ranges_of_a_data_set(each: bool, runs: Path, out: Pa
         file = out / layer / ("tiles/p0001/manifest.json" if each else "p0001.json")
         tiles = json.loads(file.read_text())["tiles"]
         vmin, vmax = statistics.drawing_range((5.0, 95.0))
-        np.testing.assert_allclose([tile["vmin"] for tile in tiles], vmin)
-        np.testing.assert_allclose([tile["vmax"] for tile in tiles], vmax)
+        assert_close([tile["vmin"] for tile in tiles], vmin, PRINTED)
+        assert_close([tile["vmax"] for tile in tiles], vmax, PRINTED)
 
 
 def test_atlas_statistics_that_do_not_suit_are_refused(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.assertions import assert_equal_planes
+from support.assertions import BY_EYE, assert_equal_planes, close_to
 
 from cnnviz_fast.diagnostics.demo_chart import draw_chart
 
@@ -41,7 +41,7 @@ def test_draw_chart_gratings_have_their_orientation_and_period(chart: NDArray[np
             spectrum = np.abs(np.fft.fft2(grating - grating.mean(), s=(256, 256)))
             y, x = np.unravel_index(spectrum[:, :129].argmax(), (256, 129))
             fy, fx = (y - 256 if y > 128 else y) / 256, x / 256
-            assert np.hypot(fy, fx) == pytest.approx(1 / period, rel=0.15)
+            assert np.hypot(fy, fx) == close_to(1 / period, BY_EYE)
             assert abs((np.rad2deg(np.arctan2(fy, fx)) - angle + 90) % 180 - 90) < 8
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import safetensors
-import torch
 from safetensors.torch import load_file
+from support.assertions import assert_equal_tensors
 from support.cases import NAN, noise
 
 import cnnviz_fast as cf
@@ -34,7 +34,7 @@ def test_write_maps_keeps_values_dtypes_and_where_they_came_from(tmp_path: Path)
     assert read.keys() == maps.keys()
     for name, values in maps.items():
         assert read[name].dtype == values.dtype
-        torch.testing.assert_close(read[name], values.detach().contiguous(), rtol=0, atol=0, equal_nan=True)
+        assert_equal_tensors(read[name], values.detach().contiguous())
     with safetensors.safe_open(path, "pt") as file:
         record = json.loads(file.metadata()["cnnviz_fast"])
     assert record["format"] == "maps"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.assertions import assert_same_plane, assert_same_range
+from support.assertions import NO_FLOAT64, NO_FLOAT64_MEAN, assert_close, assert_same_plane, assert_same_range, close_to
 from support.cases import CASES, Case, mixed, noise
 from support.pretend_device import MPS, Pretending, There, sent
 
@@ -112,10 +112,7 @@ def test_render_every_option_equals_reference(name: str, maps: torch.Tensor) -> 
 
 def approximately(numbers: dict[str, Any]) -> dict[str, Any]:
     """Accept what sums in float32 differ by."""
-    return {
-        key: pytest.approx(value, rel=1e-5, abs=1e-6) if isinstance(value, float) else value
-        for key, value in numbers.items()
-    }
+    return {key: close_to(value, NO_FLOAT64) if isinstance(value, float) else value for key, value in numbers.items()}
 
 
 def test_render_vector_equals_reference() -> None:
@@ -167,15 +164,15 @@ def test_statistics_every_case_equal_reference(name: str) -> None:
         (found.mean, found.std, found.zeros, found.nan, found.inf), reference.channel_moments(values), strict=True
     ):
         unit = max(1.0, float(np.abs(values[np.isfinite(values)]).max(initial=0)))
-        np.testing.assert_allclose(ours.cpu().numpy() / unit, theirs / unit, rtol=1e-5, atol=1e-6)
+        assert_close(ours.cpu().numpy() / unit, theirs / unit, NO_FLOAT64)
 
 
 def test_statistics_of_large_values_do_not_overflow() -> None:
     maps = noise(3, 6, 7) * torch.tensor([1e30, 1e38, 1e-30])[:, None, None]
     with Pretending():
         mean, std, *_ = torch_ops.channel_moments(sent(maps))
-    np.testing.assert_allclose(mean.cpu(), maps.double().mean((1, 2)), rtol=1e-4)
-    np.testing.assert_allclose(std.cpu(), maps.double().std((1, 2), correction=0), rtol=1e-5)
+    assert_close(mean, maps.double().mean((1, 2)), NO_FLOAT64_MEAN)
+    assert_close(std, maps.double().std((1, 2), correction=0), NO_FLOAT64)
 
 
 @pytest.mark.parametrize("maps", [ordinary(), mixed(), noise(9)], ids=["ordinary", "mixed", "vector"])

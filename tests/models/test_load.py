@@ -19,6 +19,7 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+from support.assertions import FLOAT32_RATIO, OF_A_SAMPLE, close_to
 from torch import nn
 
 from cnnviz_fast.activations.capture import capture
@@ -237,7 +238,7 @@ def test_load_model_none_of_the_inceptions_warns_of_nothing_and_is_initialised(n
     weight = load_model(name, weights="none").module.get_parameter(
         "conv1.conv.weight" if name == "googlenet" else "Conv2d_1a_3x3.conv.weight"
     )
-    assert weight.std().item() == pytest.approx(0.01 if name == "googlenet" else 0.1, rel=0.2)
+    assert weight.std().item() == close_to(0.01 if name == "googlenet" else 0.1, OF_A_SAMPLE)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -304,7 +305,7 @@ def test_load_model_preprocess_options_are_applied(net: str) -> None:
     ):
         batch = model.preprocess(image)
         assert batch.shape == (3, 8, 9)
-        assert batch[:, 0, 0].tolist() == pytest.approx([0.2, 0.4, 1.0])
+        assert batch[:, 0, 0].tolist() == close_to([0.2, 0.4, 1.0], FLOAT32_RATIO)
 
 
 def test_load_model_factory_runs_under_the_seed_and_in_eval_mode(net: str) -> None:

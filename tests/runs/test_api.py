@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from support.assertions import assert_same_plane
+from support.assertions import FLOAT32, FLOAT32_RATIO, assert_close, assert_same_plane, close_to
 from support.runs import (
     COUNT,
     LAYERS,
@@ -37,7 +36,7 @@ def test_every_sheet_is_the_one_that_save_sheet_writes(images: Path, alone: Path
             # Within a level: a batch of four goes through other code of torch than one image alone.
             assert_same_plane(plane_of(alone / layer / f"{path.stem}.png"), plane_of(tmp_path / "sheet.png"))
             atlas = cf.read_atlas(alone / layer / f"{path.stem}.atlas")
-            torch.testing.assert_close(atlas.vmax, maps[layer][0].amax(dim=(1, 2)), rtol=1e-6, atol=1e-6)
+            assert_close(atlas.vmax, maps[layer][0].amax(dim=(1, 2)), FLOAT32)
             assert atlas.provenance.image == str(path)
 
 
@@ -50,7 +49,7 @@ def test_the_index_has_a_row_for_each_image_and_layer_in_order(images: Path, alo
     assert found[0]["files"] == ["0/p0000.png", "0/p0000.atlas"]
     model = small_model()
     first = cf.capture(model, cf.load_images(images / "p0000.png", model), ["0"])["0"]
-    assert (found[0]["min"], found[0]["max"]) == pytest.approx((float(first.min()), float(first.max())), rel=1e-6)
+    assert (found[0]["min"], found[0]["max"]) == close_to((float(first.min()), float(first.max())), FLOAT32_RATIO)
     assert not (alone / "failed.jsonl").exists()
 
 
@@ -69,8 +68,8 @@ def test_statistics_are_those_of_all_activations_together(images: Path, alone: P
     everything = cf.capture(model, cf.load_images(images, model), LAYERS)
     for layer, found in read_statistics(alone / "statistics.safetensors").items():
         values = everything[layer].double().numpy().swapaxes(0, 1).reshape(everything[layer].shape[1], -1)
-        np.testing.assert_allclose(found.mean, values.mean(axis=1), rtol=1e-6)
-        np.testing.assert_allclose(found.variance, values.var(axis=1), rtol=1e-6)
+        assert_close(found.mean, values.mean(axis=1), FLOAT32_RATIO)
+        assert_close(found.variance, values.var(axis=1), FLOAT32_RATIO)
         assert np.array_equal(found.vmin, values.min(axis=1))
         assert np.array_equal(found.vmax, values.max(axis=1))
         assert found.images == COUNT

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.assertions import FLOAT32_SUMS, assert_close
 from support.runs import (
     LAYERS,
     QUICK,
@@ -44,7 +45,7 @@ def test_maps_and_what_they_are_reduced_to_are_the_models_own(images: Path, tmp_
     maps = cf.capture(model, cf.load_images(images / "p0003.png", model), ["2"])["2"][0]
     assert torch.equal(load_file(tmp_path / "2" / "p0003.safetensors")["2"], maps)
     total = load_file(tmp_path / "2" / "sum" / "p0003.safetensors")["2"]
-    torch.testing.assert_close(total, maps.double().sum(0, keepdim=True).float())
+    assert_close(total, maps.double().sum(0, keepdim=True).float(), FLOAT32_SUMS)
 
 
 def test_images_whose_names_look_like_files_of_a_run_do_not_meet(images: Path, tmp_path: Path) -> None:

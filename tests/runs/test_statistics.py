@@ -8,9 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from support.assertions import MERGED, assert_close
 from support.cases import noise
 
 from cnnviz_fast.channels.dataset import LayerStatistics
@@ -74,7 +74,7 @@ def assert_of(found: LayerStatistics, batches: int) -> None:
     expected = measured(*range(batches))["layer"]
     assert found.images == EACH * batches
     for name, array in expected.to_arrays().items():
-        np.testing.assert_allclose(found.to_arrays()[name], array, rtol=1e-9, err_msg=name)
+        assert_close(found.to_arrays()[name], array, MERGED, name)
 
 
 def names(folder: Path) -> list[str]:

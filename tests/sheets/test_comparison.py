@@ -14,7 +14,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from support.assertions import assert_equal_planes, assert_same_floats, assert_same_plane, assert_same_statistics
+from support.assertions import (
+    FLOAT32_RATIO,
+    ROUNDED,
+    assert_equal_planes,
+    assert_same_floats,
+    assert_same_plane,
+    assert_same_statistics,
+    close_to,
+)
 from support.cases import INF, LARGEST, NAN, SMALLEST, noise
 
 import cnnviz_fast as cf
@@ -149,7 +157,7 @@ def test_compare_equal_maps_differ_nowhere(maps: torch.Tensor, gap: int) -> None
     assert comparison.manifest["most_changed"] == []
     for channel in comparison.manifest["channels"]:
         assert (channel["mean_abs"], channel["max_abs"], channel["rms"], channel["lost"]) == (0, 0, 0, 0)
-        assert channel["correlation"] == pytest.approx(1, abs=1e-12)
+        assert channel["correlation"] == close_to(1, ROUNDED)
 
 
 def test_compare_planted_change_is_ranked_first(maps: torch.Tensor) -> None:
@@ -241,7 +249,7 @@ def test_compare_small_maps(shape: tuple[int, ...]) -> None:
     a = noise(*shape)
     comparison = cf.compare(a, a + 1, tile=shape[1:])
     assert (tiles_of(comparison.difference) == comparison.difference.manifest["palette"]["levels"] - 1).all()
-    assert comparison.manifest["channels"][0]["rms"] == pytest.approx(1, rel=1e-6)
+    assert comparison.manifest["channels"][0]["rms"] == close_to(1, FLOAT32_RATIO)
 
 
 def test_compare_takes_any_real_dtype_and_layout(maps: torch.Tensor, other: torch.Tensor) -> None:

@@ -2,14 +2,80 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 
 LARGEST_DIFFERENCE_LEVELS = 1
 LEAST_SHARE_EQUAL = 0.999
+
+
+class Tolerance(NamedTuple):
+    """How far a number may lie from the one that is expected: `rtol` times that, and `atol` more."""
+
+    rtol: float
+    atol: float = 0.0
+
+
+SUMMED = Tolerance(1e-12, 1e-12)
+"""float64, summed in two orders."""
+
+ROUNDED = Tolerance(1e-12)
+"""float64, of values that are not near 0."""
+
+MERGED = Tolerance(1e-9)
+"""float64 statistics of many batches, merged in two orders."""
+
+FLOAT32 = Tolerance(1e-6, 1e-6)
+"""float32, rounded in two ways: a few units in the last place."""
+
+FLOAT32_RATIO = Tolerance(1e-6)
+"""The same, of values that are not near 0."""
+
+FLOAT32_SUMS = Tolerance(1.3e-6, 1e-5)
+"""float32, summed in two orders: what torch.testing allows float32."""
+
+PRINTED = Tolerance(1e-7)
+"""float32, through text."""
+
+NO_FLOAT64 = Tolerance(1e-5, 1e-6)
+"""Statistics on a device that has no float64."""
+
+NO_FLOAT64_MEAN = Tolerance(1e-4)
+"""Their means of values of both signs."""
+
+OTHER_DEVICE = Tolerance(1e-2, 1e-2)
+"""A convolution on a GPU, which may take TF32, beside the CPU's."""
+
+BY_EYE = Tolerance(0.15)
+"""What is read off a spectrum of few cells."""
+
+OF_A_SAMPLE = Tolerance(0.2)
+"""The standard deviation of some thousand random weights."""
+
+
+def close_to(expected: Any, tolerance: Tolerance) -> Any:
+    """Return what equals a number, or each of several, within a tolerance."""
+    return pytest.approx(expected, rel=tolerance.rtol, abs=tolerance.atol)
+
+
+def assert_close(actual: Any, expected: Any, tolerance: Tolerance, name: str = "") -> None:
+    """Compare arrays or tensors within a tolerance; NaN and infinities have to be at the same places.
+
+    Args:
+        actual: (...) real dtype.
+        expected: (...) real dtype.
+        tolerance: one of those above.
+        name: of what is compared, for the message.
+    """
+    ours, theirs = (
+        np.asarray(each.detach().cpu() if isinstance(each, torch.Tensor) else each) for each in (actual, expected)
+    )
+    assert ours.shape == theirs.shape, name
+    np.testing.assert_allclose(ours, theirs, rtol=tolerance.rtol, atol=tolerance.atol, err_msg=name)
 
 
 def assert_same_plane(actual: Any, expected: Any, *, levels: int = 256) -> None:
@@ -108,14 +174,14 @@ def assert_same_statistics(actual: Any, expected: Any) -> None:
     """Compare float64 results of two orders of summation; NaN at the same places."""
     actual = np.asarray(actual)
     assert actual.dtype == np.float64
-    np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
+    assert_close(actual, expected, SUMMED)
 
 
 def assert_same_floats(actual: Any, expected: Any) -> None:
     """Compare float32 results of two ways of rounding, a few units in the last place apart; NaN at the same places."""
     actual = np.asarray(actual)
     assert actual.dtype == np.float32
-    np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
+    assert_close(actual, expected, FLOAT32)
 
 
 def assert_same_quantiles(actual: Any, expected: Any) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from support.assertions import FLOAT32_RATIO, assert_close
 from support.waiting import wait_until
 from torch import nn
 from torch.utils.data import Dataset
@@ -155,7 +156,7 @@ def assert_same_statistics(found: dict[str, LayerStatistics], alone: Path) -> No
         for name in ("vmin", "vmax", "zeros", "nan", "inf", "finite", "dead"):
             assert np.array_equal(getattr(ours, name), getattr(expected, name))
         for name in ("mean", "variance"):
-            np.testing.assert_allclose(getattr(ours, name), getattr(expected, name), rtol=1e-6)
+            assert_close(getattr(ours, name), getattr(expected, name), FLOAT32_RATIO)
         for q in (0.01, 0.5, 0.99):
             assert np.array_equal(ours.quantile(q), expected.quantile(q))
 

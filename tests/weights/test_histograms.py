@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from support.assertions import assert_same_statistics
+from support.assertions import ROUNDED, assert_close, assert_same_statistics
 
 from cnnviz_fast.kernels import backends, numba_values, torch_values
 from cnnviz_fast.weights import histograms
@@ -167,7 +167,7 @@ def test_kernels_have_the_same_arguments(function: str) -> None:
 def test_kernels_agree_on_odd_values(dtype: torch.dtype) -> None:
     values = with_odd_values().ravel().to(dtype)
     ours, theirs = numba_values.survey(values.numpy()), torch_values.survey(values).numpy()
-    np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+    assert_close(ours, theirs, ROUNDED)
     assert ours[3:].tolist() == [0, 2, 2]
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from support.assertions import FLOAT32_RATIO, close_to
 from torch import nn
 
 from cnnviz_fast.errors import DTypeError, OptionError, ShapeError
@@ -113,7 +114,7 @@ def test_reduced_over_the_inputs_is_one_tile_an_output(kernels: str, tmp_path: P
     values = weight.double().numpy()
     reduced = np.sqrt((values**2).sum(axis=1)) if kernels == "norm" else values.mean(axis=1)
     largest = abs(reduced).max()
-    assert manifest["vmax"] == pytest.approx(largest, rel=1e-6)
+    assert manifest["vmax"] == close_to(largest, FLOAT32_RATIO)
     expected = levels(reduced, 0 if kernels == "norm" else -largest, largest)
     assert pixels.shape == (13, 13, 3)
     for o in range(4):
