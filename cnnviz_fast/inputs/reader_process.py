@@ -6,9 +6,11 @@ import contextlib
 import os
 import random
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
+from types import TracebackType
 from typing import TypeVar
 
 import numpy as np
@@ -132,12 +134,19 @@ def serve(task: Task[Result], notes: Notes, pipe: Connection) -> None:
                 return
 
 
+def _except_of_lost_parents(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an exception, unless it is that of the thread in which multiprocessing meets the end of a killed parent."""
+    if not issubclass(kind, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, trace)
+
+
 def begin(reader: int) -> None:
     """Set up a reader: no Ctrl-C, which a terminal sends to every process; one thread; random numbers of its own.
 
     OpenMP's threads do not survive a fork, so that torch would wait for them without end.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = _except_of_lost_parents
     torch.set_num_threads(1)
     random.seed(reader)
     np.random.seed(reader)

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torchvision
 from torch import nn
+from torchvision.models.video.mvit import MSBlockConfig, MViT
 
 import cnnviz_fast as cf
 from cnnviz_fast.activations.axes import Axes, find_axes, to_maps
@@ -225,14 +226,15 @@ def test_visualize_clip_has_a_sheet_for_each_time_step(photo: Path, tmp_path: Pa
     assert files == [Path(f"layer2-t{step}", f"{photo.stem}.png") for step in range(8)]
 
 
-def test_visualize_tokens_of_a_clip_are_drawn_by_their_grid(photo: Path) -> None:
-    model = cf.load_model("mvit_v2_s", weights="none", device="cpu")
+def test_visualize_tokens_of_a_clip_are_drawn_by_their_grid() -> None:
+    block = MSBlockConfig(2, 16, 16, kernel_q=[3, 3, 3], kernel_kv=[3, 3, 3], stride_q=[1, 1, 1], stride_kv=[1, 4, 4])
+    model, clip = MViT((64, 64), 16, [block] * 2, False, True, True, True), torch.rand(1, 3, 16, 64, 64)
     with pytest.raises(ShapeError, match=r"its axes are ambiguous.*Name them: axes='tokens:PREFIX:HxW'"):
-        visualize(model, photo, ["blocks.15[0]"])
-    sheets = visualize(model, photo, ["blocks.15[0]"], axes="tokens:1:8x7x7", tile=7, channels="0-3")
+        visualize(model, clip, ["blocks.1[0]"])
+    sheets = visualize(model, clip, ["blocks.1[0]"], axes="tokens:1:8x16x16", tile=7, channels="0-3")
     assert [sheet.manifest["time_step"] for sheet in sheets] == list(range(8))
     assert {sheet.manifest["prefix_tokens"] for sheet in sheets} == {1}
-    assert sheets[0].manifest["maps"]["shape"] == [768, 7, 7]
+    assert sheets[0].manifest["maps"]["shape"] == [16, 16, 16]
 
 
 def test_visualize_axes_are_taken_and_recorded(photo: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import importlib.util
 import math
 import os
@@ -50,15 +51,7 @@ SHARED_BYTES = 48 << 10
 # Under the interpreter.
 
 
-@pytest.mark.parametrize(
-    "chosen",
-    [
-        ["-k", "render_strip_every_case"],
-        ["-k", "not render_strip_every_case"],
-        pytest.param(["-m", "long"], marks=pytest.mark.long),
-    ],
-    ids=["every case", "all else", "long"],
-)
+@pytest.mark.parametrize("chosen", [[], pytest.param(["-m", "long"], marks=pytest.mark.long)], ids=["quick", "long"])
 def test_programs_under_the_interpreter_equal_reference(chosen: list[str]) -> None:
     suite = Path(__file__).parents[1] / "support" / "interpreted_triton.py"
     switches = ["-q", "-n", "0", "-p", "no:cacheprovider", "-W", "ignore::RuntimeWarning"]
@@ -159,9 +152,19 @@ def compiled_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[N
     return
 
 
-def compile_all(launches: list[Launch], target: GPUTarget) -> Iterator[tuple[Launch, CompiledKernel]]:
-    """Compile every launch as Triton does at run time (JITFunction.run, Triton 3.9), each distinct one once."""
+def compile_all(launches: list[Launch], target: GPUTarget, every: int = 1) -> Iterator[tuple[Launch, CompiledKernel]]:
+    """Compile every launch as Triton does at run time (JITFunction.run, Triton 3.9), each distinct one once.
+
+    Args:
+        launches: what the backend launches.
+        target: the GPU.
+        every: compile the first of each program, and then only one in so many.
+
+    Yields:
+        The launches, and what was compiled of each.
+    """
     backend, seen = make_backend(target), set()
+    distinct: collections.Counter[str] = collections.Counter()
     for launch in launches:
         program = getattr(triton_programs, launch.program)
         bind = jit.create_function_from_signature(program.signature, program.params, backend)
@@ -170,6 +173,9 @@ def compile_all(launches: list[Launch], target: GPUTarget) -> Iterator[tuple[Lau
         if (key := (launch.program, str(specialization))) in seen:
             continue
         seen.add(key)
+        distinct[launch.program] += 1
+        if distinct[launch.program] % every != 1 % every:
+            continue
         parsed, signature, constants, attributes = program._pack_args(backend, options, bound, specialization, rest)
         source = ASTSource(program, signature, constants, attributes)
         yield launch, triton.compile(source, target=target, options=parsed.__dict__)
@@ -177,13 +183,13 @@ def compile_all(launches: list[Launch], target: GPUTarget) -> Iterator[tuple[Lau
 
 @compiles_as_3_9
 @pytest.mark.parametrize(
-    "capability", [pytest.param(80, marks=pytest.mark.long), 90, pytest.param(100, marks=pytest.mark.long)]
+    ("capability", "every"), [(90, 5), *(pytest.param(each, 1, marks=pytest.mark.long) for each in (80, 90, 100))]
 )
 @pytest.mark.usefixtures("compiled_anew")
 def test_programs_compile_for_cuda_without_spills(
-    capability: int, launches: list[Launch], capsys: pytest.CaptureFixture[str]
+    capability: int, every: int, launches: list[Launch], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    compiled = list(compile_all(launches, GPUTarget("cuda", capability, 32)))
+    compiled = list(compile_all(launches, GPUTarget("cuda", capability, 32), every))
     assert {launch.program for launch, _ in compiled} == set(PROGRAMS)
     for launch, kernel in compiled:
         assert kernel.asm["cubin"].startswith(b"\x7fELF")

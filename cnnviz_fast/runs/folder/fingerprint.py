@@ -11,7 +11,7 @@ import os
 import pickle
 import re
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # address of an object, which differs from process to process
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
-_SHOWN = 80  # characters of a value in a message; a digest has 64
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -174,48 +173,3 @@ def _array_described(value: Any) -> Any:
 
 def _digest(description: Any) -> str:
     return hashlib.sha256(json.dumps(description).encode()).hexdigest()
-
-
-def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """Describe where two fingerprints differ.
-
-    Args:
-        first: of this run.
-        second: of the run in the folder.
-
-    Returns:
-        "tile: 56 here, 224 there" for each difference; nested names are joined by a dot. Of long values, the part in
-        which they differ is shown.
-    """
-    here, there = dict(_flat(first)), dict(_flat(second))
-    names = [*here, *(name for name in there if name not in here)]
-    return [
-        "{}: {} here, {} there".format(name, *_shortened(here.get(name, "none"), there.get(name, "none")))
-        for name in names
-        if here.get(name) != there.get(name)
-    ]
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the leaves of nested mappings with dotted names, as text."""
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)
-
-
-def _shortened(first: str, second: str) -> tuple[str, str]:
-    """Shorten two different texts for a message, to a part that begins a little before where they differ."""
-    if max(len(first), len(second)) <= _SHOWN:
-        return first, second
-    same = next(
-        (i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
-    )
-    start = max(0, same - _SHOWN // 4)
-    return _part(first, start), _part(second, start)
-
-
-def _part(text: str, start: int) -> str:
-    end = start + _SHOWN
-    return f"{'...' if start else ''}{text[start:end]}{'...' if len(text) > end else ''}"

@@ -10,7 +10,7 @@ from typing import Any
 from ...errors import OptionError, reason_of
 from ...provenance import package_version
 from ...runtime.files import whole_file
-from .fingerprint import differences
+from .differences import differences
 from .index import RUN, files_of
 
 OLD_KEYS = {"layout": "axes", "pictures": "images"}

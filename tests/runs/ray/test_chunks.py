@@ -70,7 +70,11 @@ def raising(error: Exception) -> Callable[[], Any]:
 class FakeRay:
     """What batch_results uses of Ray. An actor of `script` dies when a method raises RayError."""
 
-    cloudpickle = SimpleNamespace(dumps=lambda task: b"")
+    cloudpickle = SimpleNamespace(
+        dumps=lambda task: b"",
+        register_pickle_by_value=lambda module: None,
+        unregister_pickle_by_value=lambda module: None,
+    )
     exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
 
     def __init__(self, script: Any) -> None:
@@ -364,7 +368,7 @@ def test_task_that_does_not_pickle_is_refused(ray: Any, task: ActorTask) -> None
     def dumps(task: ActorTask) -> bytes:
         raise TypeError("cannot pickle 'lock' object")
 
-    ray.cloudpickle = SimpleNamespace(dumps=dumps)
+    ray.cloudpickle = SimpleNamespace(**vars(ray.cloudpickle) | {"dumps": dumps})
     with pytest.raises(OptionError, match=r"^model and images must pickle for engine 'ray', but do not: cannot pickle"):
         list(batch_results(ONE, task))
     assert ray.actors == []

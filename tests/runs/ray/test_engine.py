@@ -134,7 +134,7 @@ def test_images_that_fail_or_crash_cost_only_themselves(ray: Any, tmp_path: Path
 
 def test_error_of_every_image_is_raised_as_without_ray(ray: Any, images: Path, tmp_path: Path) -> None:
     with pytest.raises(LayerNotFoundError, match=r"^no layer 'layer9' in the model\."):
-        cf.run(small_model(), images, ["layer9"], tmp_path, engine="ray", workers=2, **QUICK)
+        cf.run(small_model(), images, ["layer9"], tmp_path, engine="ray", workers=1, **QUICK)
     deadline = time.monotonic() + 20
     while ray.available_resources().get("CPU") != 2 and time.monotonic() < deadline:
         time.sleep(0.1)
