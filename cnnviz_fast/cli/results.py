@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError
-from ..formats.names import output_path
 from .terminal import DONE, FAILED, PARTLY, complain, print_json, print_lines
 
 if TYPE_CHECKING:
@@ -44,6 +43,7 @@ class SheetFiles:
         Returns:
             Its path.
         """
+        from ..formats.names import output_path
         from ..runtime.files import make_folder
         from ..sheets.render import write_sheet
 
@@ -84,6 +84,7 @@ class TileFiles:
         Returns:
             The path of each tile.
         """
+        from ..formats.names import output_path
         from ..sheets.tiles import tile_names, write_tiles
 
         folder = out / output_path(layer, image, "", kind="tiles")
