@@ -20,14 +20,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .activations.capture import capture
 from .activations.maps import LayerMaps, frame_of, read_activations
 from .channels.dataset import LayerStatistics, ranges_of, ranges_of_layer
-from .errors import InputError
+from .channels.entrance import as_rows
+from .errors import InputError, OptionError
 from .formats.names import layer_parts, output_path, output_stems
 from .formats.older_names import refuse_older_names
 from .formats.picture import format_of
 from .inputs.find import find_images
 from .inputs.images import load_images
+from .inputs.samples import samples_in
+from .models.expected import IMAGE, ExpectedInput
 from .models.load import load_model
-from .models.loaded import LoadedModel, as_given, module_of
+from .models.loaded import LoadedModel, as_given, called_with, expected_input, module_of
 from .models.preprocess import as_image
 from .options.declared import takes
 from .options.drawing import RenderOptions
@@ -60,6 +63,9 @@ def visualize(
     format: str = "png",
     max_pixels: int = MAX_PIXELS,
     axes: str = "auto",
+    planes: Any = None,
+    inputs: Any = None,
+    forward: str | None = None,
     overlay: Any = None,
     alpha: float | None = None,
     statistics: Mapping[str, LayerStatistics] | None = None,
@@ -76,7 +82,10 @@ def visualize(
         out: folder to write the sheets to, as LAYER/IMAGE.png; made where it is missing. None writes nothing.
         format: of the files: png, jpg, webp or npy.
         max_pixels: largest image to read, in px.
-        axes: axes of the layers' outputs: auto, nchw, nhwc, tokens, tokens:PREFIX:HxW, ncthw or nthwc.
+        axes: axes of the layers' outputs; `activations/axes.py` lists them: auto, nchw, nhwc, tokens, ncl, ncdhw, ...
+        planes: of volumes and clips, the planes or time steps to draw, such as "0,8-15"; None for all.
+        inputs: what the model takes beside the images; see capture.
+        forward: method of the model to run instead of `forward`; see capture.
         overlay: True to lay the maps over the image as the model saw it, resized and cropped (of a clip, its first
             frame); or another image, as in render.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
@@ -84,7 +93,8 @@ def visualize(
         **options: see below.
 
     Returns:
-        The sheets, image by image and layer by layer in the order asked for; of a clip, one a time step.
+        The sheets, image by image and layer by layer in the order asked for; of a clip, one a time step, of a volume
+        one a plane. Each sample of a batch in memory is an image.
 
     Raises:
         OptionError: an option cannot be used, or `out` holds files in the older layout, IMAGE_LAYER.png.
@@ -96,16 +106,15 @@ def visualize(
     if statistics is not None:
         ranges = {layer: found for layer, each in statistics.items() if (found := ranges_of(each, checked))}
     backdrop = read_overlay(overlay, alpha, max_pixels=max_pixels)
-    drawing = Drawing(checked, AxesOptions(axes=axes), backdrop, ranges)
+    drawing = Drawing(checked, AxesOptions(axes=axes, planes=planes), backdrop, ranges)
     loaded = load_model(model) if isinstance(model, str) else model
-    if not isinstance(loaded, LoadedModel):
-        loaded = as_given(module_of(loaded))
+    loaded = called_with(loaded if isinstance(loaded, LoadedModel) else as_given(module_of(loaded)), inputs, forward)
     folder = Path(out) if out is not None else None
     if folder is not None:
         refuse_older_names(folder)
         make_folder(folder)
     sheets: list[Sheet] = []
-    for image in with_bar(name_images(images), "image"):
+    for image in with_bar(name_images(images, expected_input(loaded)), "image"):
         for layer in plan_layers(look_at(loaded, image, layers, max_pixels, drawing)):
             sheets.append(draw_sheet(layer.plan))
             if folder is not None:
@@ -124,11 +133,12 @@ class NamedImage:
     stem: str
 
 
-def name_images(images: Any) -> list[NamedImage]:
+def name_images(images: Any, expected: ExpectedInput = IMAGE) -> list[NamedImage]:
     """Find images and give each a stem of its own.
 
     Args:
-        images: what `load_images` takes.
+        images: what `load_images` takes. Each sample of a batch is an image.
+        expected: what one sample of the model's input looks like.
 
     Returns:
         The images. Those of the same name, from different folders, get stems that end in digits of their paths.
@@ -136,7 +146,7 @@ def name_images(images: Any) -> list[NamedImage]:
     Raises:
         ImageError: a file is missing, or a folder holds no image.
     """
-    origins = find_images(images)
+    origins = find_images(samples_in(images, expected))
     names = [
         os.fspath(origin) if isinstance(origin, str | os.PathLike) else f"image{position}"
         for position, origin in enumerate(origins)
@@ -172,7 +182,7 @@ class Drawing:
         read: LayerMaps,
         n: int,
         image: str,
-        frame: torch.Tensor | None,
+        sample: torch.Tensor | None,
         measured: ChannelStatistics | None = None,
     ) -> LayerInput:
         """Return one layer of one image of a batch, and everything that decides how it is drawn.
@@ -182,17 +192,23 @@ class Drawing:
             read: the layer's maps, for every image of the batch.
             n: position of the image in the batch.
             image: its name, for the manifest.
-            frame: (3, H, W) float32. What went into the model; None where nothing is laid under the maps.
+            sample: (C, H, W) float32, or of a volume or a clip (C, D, H, W). What went into the model; None where
+                nothing is laid under the maps.
             measured: statistics of the channels that `options` picks, where they are known already.
 
         Returns:
             The maps of image n, with options, provenance, backdrop and ranges.
         """
         under = self.backdrop
-        if under is not None and frame is not None:
+        if under is not None and sample is not None:
+            if sample.ndim < 3:
+                raise OptionError("overlay goes with images and volumes, and this model takes signals.")
+            frame = frame_of(sample, read.step, read.axes.steps)
             under = under.filled_with(partial(as_image, frame, model.preprocess))
         ranges = ranges_of_layer(read.layer, self.ranges)
-        return LayerInput(read.name, read.maps[n], read.provenance(model, image), self.options, under, ranges, measured)
+        signal = read.axes.name in ("ncl", "nlc")
+        options = as_rows(self.options, read.maps.shape[-1]) if signal else self.options
+        return LayerInput(read.name, read.maps[n], read.provenance(model, image), options, under, ranges, measured)
 
 
 @dataclass(frozen=True)
@@ -242,9 +258,8 @@ def look_at(model: LoadedModel, image: NamedImage, layers: Any, max_pixels: int,
     """
     batch = load_images(image.origin, model, max_pixels=max_pixels)
     outputs = capture(model, batch, layers)
-    frame = frame_of(batch)[0]
     return [
-        drawing.layer_input(model, read, 0, image.name, frame)
+        drawing.layer_input(model, read, 0, image.name, batch[0])
         for read in read_activations(model, outputs, tuple(batch.shape), drawing.axes)
     ]
 

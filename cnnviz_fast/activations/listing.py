@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from ..errors import CaptureError
 from ..models.layers import LayerInfo, layer_list, meta_copy, takes_hooks
-from ..models.loaded import LoadedModel, as_given, example_input, root_of
+from ..models.loaded import LoadedModel, as_given, example_inputs, root_of
 from .forward import run_pass
 from .tensors import tensors_in
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 def list_layers(
     model: LoadedModel | nn.Module,
     input: torch.Tensor | None = None,
-    size: int | tuple[int, int] | None = None,
+    size: int | tuple[int, ...] | None = None,
     inputs: Inputs = None,
 ) -> list[LayerInfo]:
     """List the layers of a model with their shapes and calls in one pass in eval mode.
@@ -30,9 +32,10 @@ def list_layers(
 
     Args:
         model: a record of `load_model`, or any module, on any device. It is left as it was.
-        input: (N, C, H, W) float, any device. What goes in; None for one sample as the model's preprocessing makes it
-            (ImageNet's for a module), with as many channels as its first convolution takes.
-        size: height and width of that sample in px, one number for both; None leaves them to the preprocessing.
+        input: (N, C, H, W) float, any device. What goes in, of any axes that the model takes; None for one sample as
+            the model's own preprocessing makes it, or of the channels that its convolutions take: the first that runs.
+        size: lengths of the sample's axes behind the channels, such as height and width in px, one number for all; None
+            leaves them to the preprocessing.
         inputs: what the model takes beside the input; see capture.
 
     Returns:
@@ -43,8 +46,10 @@ def list_layers(
     """
     root = root_of(model)
     if input is None:
-        input = example_input(model if isinstance(model, LoadedModel) else as_given(root), size)
-    observer = observe(root, input, inputs)
+        loaded = model if isinstance(model, LoadedModel) else as_given(root)
+        observer = _first_that_runs(root, example_inputs(loaded, size), inputs)
+    else:
+        observer = observe(root, input, inputs)
     return [
         LayerInfo(
             index=index,
@@ -56,6 +61,18 @@ def list_layers(
         )
         for index, (name, module) in enumerate(layer_list(root))
     ]
+
+
+def _first_that_runs(root: nn.Module, candidates: Iterator[torch.Tensor], inputs: Inputs) -> Observer:
+    """Observe the first candidate on which the model runs; where none does, raise the error of the first."""
+    first: CaptureError | None = None
+    for candidate in candidates:
+        try:
+            return observe(root, candidate, inputs)
+        except CaptureError as error:
+            first = first or error
+    assert first is not None  # there is always a candidate
+    raise type(first)(f"{first} Say what goes in: --input-shape, or input=torch.zeros(...).") from first.__cause__
 
 
 class Observer:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..errors import OptionError
 from ..models.layers import layer_names
 from ..models.loaded import LoadedModel
 from ..options.reading import AxesOptions
@@ -18,9 +19,21 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def frame_of(batch: torch.Tensor) -> torch.Tensor:
-    """Return the images that went in, (N, 3, H, W): of clips, (N, 3, T, H, W), their first frames."""
-    return batch if batch.ndim == 4 else batch[:, :, 0]
+def frame_of(sample: torch.Tensor, step: int | None, steps: int) -> torch.Tensor:
+    """Return the image, (C, H, W), that lies under the maps of a step of a layer.
+
+    Args:
+        sample: (C, H, W), or of a volume or a clip (C, D, H, W). What went into the model.
+        step: plane or time step of the maps; None for maps without any.
+        steps: how many of these the layer has; each covers an equal part of the depth of the sample.
+
+    Returns:
+        (C, H, W), a view.
+    """
+    if sample.ndim < 4:
+        return sample
+    depth = sample.shape[1]
+    return sample[:, 0 if step is None else min(depth - 1, int((step + 0.5) * depth / steps))]
 
 
 class LayerMaps(NamedTuple):
@@ -65,7 +78,8 @@ def read_activations(
         axes: how to read them.
 
     Yields:
-        The maps, in the order of `activations`; for a clip one record for each time step: `layer@t0`, `layer@t1`, ...
+        The maps, in the order of `activations`; of a clip one record for each time step, `layer@t0`, `layer@t1`, ...,
+        of a volume one for each plane, `layer@d0`, ...
 
     Raises:
         ShapeError: the activations of a layer cannot be drawn, or their axes cannot be told.
@@ -74,12 +88,22 @@ def read_activations(
         evidence = Evidence(layer, _module_at(model.module, layer), model.module, shape)
         found = find_axes(tuple(output.shape), evidence, axes.axes)
         clip = output.ndim == 5 or found.steps > 1
-        for step in range(found.steps):
+        letter = "d" if found.name == "ncdhw" else "t"
+        for step in _steps(layer, found.steps, axes.planes if clip else None):
             maps = to_maps(output, found, step)
             # Where the axes were named and the layer cuts an image into windows, the first window is shown.
             maps = maps[:: len(maps) // shape[0]] if len(maps) > shape[0] else maps
-            name, at = (f"{layer}@t{step}", step) if clip else (layer, None)
+            name, at = (f"{layer}@{letter}{step}", step) if clip else (layer, None)
             yield LayerMaps(name, layer, maps, found, at)
+
+
+def _steps(layer: str, count: int, chosen: Sequence[int] | None) -> Sequence[int]:
+    """Return the planes or time steps to read: all, or those chosen; raise OptionError where there are too few."""
+    if chosen is None:
+        return range(count)
+    if max(chosen) >= count:
+        raise OptionError(f"planes must be 0 to {count - 1} for layer {layer!r}, got {max(chosen)}.")
+    return chosen
 
 
 def _module_at(model: nn.Module, layer: str) -> nn.Module | None:

@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
             folder,
             format=arguments.format,
             max_pixels=arguments.max_pixels,
-            axes=options_of(arguments, AxesOptions).axes,
+            **vars(options_of(arguments, AxesOptions)),
             overlay=backdrop,
             on_file=None if arguments.json else print_path,
             **wanted,

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ImageError, reason_of
+from .arrays import ARRAY_EXTENSIONS
 from .decode import EXTENSIONS
 from .in_memory import Encoded, Source, is_pil_image, is_tensor
 
@@ -57,14 +58,19 @@ def image_name(source: Source | str, position: int) -> str:
     return Path(source).stem if isinstance(source, str | os.PathLike) else f"image{position}"
 
 
-def matching_files(text: str) -> list[str]:
-    """Return the files of one path, folder or glob, as `find_images` does; raise ImageError where there are none."""
+def matching_files(text: str, arrays: bool = False) -> list[str]:
+    """Return the files of one path, folder or glob, as `find_images` does; raise ImageError where there are none.
+
+    Args:
+        text: the path.
+        arrays: whether files of arrays count as images.
+    """
     if os.path.isdir(text):
         try:
             inside = [os.path.join(text, name) for name in os.listdir(text) if not name.startswith(".")]
         except OSError as error:
             raise ImageError(f"folder {text!r} cannot be read: {reason_of(error)}.") from error
-        found = [path for path in inside if has_extension(path) and os.path.isfile(path)]
+        found = [path for path in inside if has_extension(path, arrays) and os.path.isfile(path)]
         missing = f"folder {text!r} holds no images ({' '.join(EXTENSIONS)})."
     elif os.path.exists(text):  # before globs, so that "cat[1].png" can be named
         return [text]
@@ -72,7 +78,7 @@ def matching_files(text: str) -> list[str]:
         suffix = os.path.splitext(text)[1]
         explicit = bool(suffix) and not _MAGIC.search(suffix)
         matches = glob.glob(text, recursive=True)
-        found = [path for path in matches if os.path.isfile(path) and (explicit or has_extension(path))]
+        found = [path for path in matches if os.path.isfile(path) and (explicit or has_extension(path, arrays))]
         missing = f"glob {text!r} matches no images."
     else:
         raise ImageError(f"no file or folder {text!r}.")
@@ -81,9 +87,9 @@ def matching_files(text: str) -> list[str]:
     return sorted(found, key=natural_key)
 
 
-def has_extension(path: str) -> bool:
-    """Check whether a path ends in an image's extension."""
-    return path.lower().endswith(EXTENSIONS)
+def has_extension(path: str, arrays: bool = False) -> bool:
+    """Check whether a path ends in an image's extension, or in that of an array where `arrays` count as images."""
+    return path.lower().endswith((*EXTENSIONS, *ARRAY_EXTENSIONS) if arrays else EXTENSIONS)
 
 
 def natural_key(path: str) -> tuple[str, str]:

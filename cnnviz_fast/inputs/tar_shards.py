@@ -81,7 +81,7 @@ def members_of(path: str) -> Iterator[tuple[str, int, int]]:
             _check_end(file, tar.offset)
 
 
-def list_shard(path: str, catalogue: Catalogue) -> None:
+def list_shard(path: str, catalogue: Catalogue, arrays: bool = False) -> None:
     """List the images in a tar file; damage to it becomes one failure of the catalogue.
 
     The last of several members of one name counts, as it does when tar unpacks. In webdataset a sample's key is the
@@ -90,6 +90,7 @@ def list_shard(path: str, catalogue: Catalogue) -> None:
     Args:
         path: of a .tar file.
         catalogue: to add to.
+        arrays: whether members that are .npy or .npz count as images.
 
     Raises:
         ImageError: it is compressed.
@@ -98,7 +99,7 @@ def list_shard(path: str, catalogue: Catalogue) -> None:
     members = 0
     try:
         for name, start, size in members_of(path):
-            if has_extension(name) and not os.path.basename(name).startswith("."):
+            if has_extension(name, arrays) and not os.path.basename(name).startswith("."):
                 members += 1
                 places[name] = (start, size)
     except ImageError:

@@ -17,7 +17,7 @@ from . import torchvision_zoo as zoo
 from .checkpoints import classes_of, load_state, read_checkpoint
 from .factories import find_factory
 from .layers import meta_copy
-from .loaded import LoadedModel, as_given, module_of
+from .loaded import LoadedModel, as_given, module_of, usual_preprocess
 from .meta_detectors import run_without_values
 from .preprocess import Preprocess, as_clips, imagenet_preset, with_options
 
@@ -35,7 +35,7 @@ def load_model(
     weights: str | os.PathLike[str] | None = None,
     seed: int = 0,
     device: str | torch.device = "auto",
-    preprocess: PreprocessOptions | None = None,
+    preprocess: PreprocessOptions | Callable[..., Any] | None = None,
 ) -> LoadedModel:
     """Load a model with its weights and its own preprocessing.
 
@@ -49,7 +49,9 @@ def load_model(
         seed: seed of random weights; a factory runs under it too. The random state of the program does not change.
         device: auto (CUDA where there is one; a module stays where it is), cpu, cuda, cuda:1, or meta for the
             structure without any values.
-        preprocess: steps to replace in the weights' own preprocessing, or in ImageNet's where the weights have none.
+        preprocess: steps to replace in the weights' own preprocessing, or in the usual one where the weights have none:
+            ImageNet's, the same in grey for one channel, and arrays as they are for other models. Or a function that
+            takes its place: a torchvision transform, one of albumentations, or any function of a PIL image.
 
     Returns:
         The record of the model.
@@ -250,13 +252,14 @@ def _from_factory(source: str, name: str, weights: str | os.PathLike[str] | None
     spec = f"{source}:{name}"
     make = find_factory(source, name)
     if weights is None or str(weights).lower() in ("default", "none"):
-        return LoadedModel(build(make), imagenet_preset(), spec, f"as built, seed {build.seed}")
+        module = build(make)
+        return LoadedModel(module, usual_preprocess(module), spec, f"as built, seed {build.seed}")
     if not zoo.is_path(weights):
         raise ModelError(f"weights must be DEFAULT, none or the path of a checkpoint for {spec!r}, got {weights!r}.")
     state = read_checkpoint(weights)
     module = replace(build, on_meta=False)(make)
     load_state(module, state, f"checkpoint {os.fspath(weights)!r}")
-    return LoadedModel(module, imagenet_preset(), spec, Path(weights).name)
+    return LoadedModel(module, usual_preprocess(module), spec, Path(weights).name)
 
 
 def _from_module(module: nn.Module, weights: object, build: _Builder) -> LoadedModel:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError
+from ..inputs.images import usual_spec
 from ..models.loaded import LoadedModel
 from ..options.declared import takes
 from ..options.drawing import RenderOptions
@@ -44,6 +45,9 @@ def run(
     format: str = "png",
     max_pixels: int = MAX_PIXELS,
     axes: str = "auto",
+    planes: Any = None,
+    inputs: Any = None,
+    forward: str | None = None,
     overlay: Any = None,
     alpha: float | None = None,
     on_file: Callable[[Path], object] | None = None,
@@ -58,12 +62,17 @@ def run(
     Args:
         model: from load_model, a module of one's own, or a spec for load_model.
         images: files, folders, globs, lists, "-", tar shards, Parquet tables, images in memory; see list_images. Or a
-            torch Dataset, or a DataLoader.
+            data set that takes positions, of torch, of Hugging Face or of your own; a DataLoader; or any iterable of
+            samples or batches, such as a generator. A sample is an image, a tuple that begins with one, or a mapping
+            that has one.
         layers: layer patterns; see capture.
         out: folder of the run, made where it is missing. Nothing is written anywhere else.
         format: of sheets and tiles: png, jpg, webp or npy.
         max_pixels: largest image to read, in px.
         axes: axes of what the layers put out; see visualize.
+        planes: of volumes and clips, the planes or time steps to draw; see visualize.
+        inputs: what the model takes beside the images; see capture. A function of the batch suits every batch size.
+        forward: method of the model to run instead of `forward`; see capture.
         overlay: True to lay maps over the image as the model saw it, or another image, as in render; or what
             read_overlay returned.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
@@ -86,7 +95,7 @@ def run(
         folder=Path(out),
         format=format,
         max_pixels=max_pixels,
-        axes=AxesOptions(axes=axes),
+        axes=AxesOptions(axes=axes, planes=planes),
         backdrop=overlay if isinstance(overlay, Backdrop) else read_overlay(overlay, alpha, max_pixels=max_pixels),
         run=wanted,
         drawing=drawing,
@@ -100,5 +109,5 @@ def run(
 
         return run_on_ray(model, images, spec, on_file)
     loaded = loaded_model(model, spec.ranks.device("auto"))
-    found = images_of(images, loaded.preprocess, max_pixels, spec.folder)
+    found = images_of(images, usual_spec(loaded, max_pixels), spec.folder)
     return run_here(LocalEngine(), loaded, found, spec, on_file)

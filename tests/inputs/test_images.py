@@ -126,7 +126,7 @@ def test_decode_image_array_with_alpha_lies_over_white() -> None:
 
 
 @pytest.mark.parametrize(("source", "said"), [
-    (np.zeros((4, 4, 3)), "got float64. Scale it to 0..255"),
+    (np.full((4, 4, 3), 2.0), "got float64. Scale it to 0..255"),
     (np.zeros((4, 4), np.uint16), "got uint16. Divide it by 257"),
     (np.zeros((4, 4), bool), "got bool. Convert it to uint8 and multiply it by 255"),
     (np.zeros((4, 4), np.int64), "got int64. Convert it to uint8 if"),
@@ -216,9 +216,11 @@ def test_load_images_float_tensors_pass_through_as_float32(dtype: torch.dtype) -
     assert torch.equal(load_images(values[0]), values[:1].float())
 
 
-@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 3), (1, 4, 5), (2, 4, 4, 5), (1, 2, 3, 4, 5), (0, 3, 4, 5)])
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 3), (1, 4, 5), (0, 3, 4, 5)])
 def test_load_images_float_tensor_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ShapeError, match=r"a preprocessed tensor must have shape \(3, H, W\) or \(N, 3, H, W\), got"):
+    with pytest.raises(
+        ShapeError, match=r"a preprocessed tensor must have shape \(3, H, W\) or \(N, 3, H, W\) for this model, got"
+    ):
         load_images(torch.zeros(shape))
 
 

@@ -32,6 +32,7 @@ from cnnviz_fast.errors import (
     LayerNotFoundError,
     OptionError,
 )
+from cnnviz_fast.inputs.images import usual_spec
 from cnnviz_fast.options.drawing import RenderOptions
 from cnnviz_fast.options.reading import AxesOptions
 from cnnviz_fast.options.runs import RunOptions
@@ -235,7 +236,7 @@ def ray_run(images: Path, out: Path, **options: Any) -> RunSummary:
     model = small_model()
     wanted = RunOptions(progress="none", **options)
     spec = RunSpec(["0"], out, "png", 10**6, AxesOptions(), None, wanted, RenderOptions(), Ranks())
-    listed = images_of(images, model.preprocess, 10**6)
+    listed = images_of(images, usual_spec(model, 10**6))
     return run_here(RayEngine(ActorPool(2, 1, False)), model, listed, spec)
 
 
