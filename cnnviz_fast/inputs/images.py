@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ImageError, ShapeError, reason_of
+from ..models.bounds import bounded
 from ..models.expected import IMAGE, ExpectedInput
 from ..models.loaded import LoadedModel, as_given, expected_input, module_of
 from ..models.own_preprocess import ArrayPreprocess, OwnPreprocess
@@ -72,6 +73,7 @@ class InputSpec:
             image = image if isinstance(self.preprocess, OwnPreprocess) else decode_image(image)
         else:
             image = decode_image(source, max_pixels=self.max_pixels)
+            image = bounded(image, self.preprocess, self.max_pixels, _label(source, None))
         try:
             prepared: torch.Tensor = self.preprocess(image)
             return prepared.float().unsqueeze(0)
