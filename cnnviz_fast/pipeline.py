@@ -26,11 +26,10 @@ from .formats.names import layer_parts, output_path, output_stems
 from .formats.older_names import refuse_older_names
 from .formats.picture import format_of
 from .inputs.find import find_images
-from .inputs.images import load_images
+from .inputs.images import InputSpec, load_images, usual_spec
 from .inputs.samples import samples_in
-from .models.expected import IMAGE, ExpectedInput
 from .models.load import load_model
-from .models.loaded import LoadedModel, as_given, called_with, expected_input, module_of
+from .models.loaded import LoadedModel, as_given, called_with, module_of
 from .models.preprocess import as_image
 from .options.declared import takes
 from .options.drawing import RenderOptions
@@ -114,7 +113,7 @@ def visualize(
         refuse_older_names(folder)
         make_folder(folder)
     sheets: list[Sheet] = []
-    for image in with_bar(name_images(images, expected_input(loaded)), "image"):
+    for image in with_bar(name_images(images, usual_spec(loaded)), "image"):
         for layer in plan_layers(look_at(loaded, image, layers, max_pixels, drawing)):
             sheets.append(draw_sheet(layer.plan))
             if folder is not None:
@@ -133,12 +132,12 @@ class NamedImage:
     stem: str
 
 
-def name_images(images: Any, expected: ExpectedInput = IMAGE) -> list[NamedImage]:
+def name_images(images: Any, spec: InputSpec | None = None) -> list[NamedImage]:
     """Find images and give each a stem of its own.
 
     Args:
         images: what `load_images` takes. Each sample of a batch is an image.
-        expected: what one sample of the model's input looks like.
+        spec: how they become the model's input; None for photos.
 
     Returns:
         The images. Those of the same name, from different folders, get stems that end in digits of their paths.
@@ -146,7 +145,8 @@ def name_images(images: Any, expected: ExpectedInput = IMAGE) -> list[NamedImage
     Raises:
         ImageError: a file is missing, or a folder holds no image.
     """
-    origins = find_images(samples_in(images, expected))
+    spec = spec or usual_spec()
+    origins = find_images(samples_in(images, spec.expected), spec.takes_arrays)
     names = [
         os.fspath(origin) if isinstance(origin, str | os.PathLike) else f"image{position}"
         for position, origin in enumerate(origins)

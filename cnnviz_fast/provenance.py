@@ -20,6 +20,7 @@ class Provenance:
         axes: the axes by which the layer's activations were read, such as "nhwc".
         prefix_tokens: number of tokens that the activations have before those of the maps.
         time_step: of a clip, counted from 0.
+        plane: of a volume, counted from 0.
         categories: names of the model's classes, for a vector with one entry per class. The manifest has only the
             names of the strongest entries.
         atlas: name of the atlas file that the maps were read from.
@@ -32,6 +33,7 @@ class Provenance:
     axes: str | None = None
     prefix_tokens: int | None = None
     time_step: int | None = None
+    plane: int | None = None
     categories: Sequence[str] | None = None
     atlas: str | None = None
 

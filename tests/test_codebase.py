@@ -56,7 +56,7 @@ HEAVY = {
         name: set[str]()
         for name in (
             "torchvision", "PIL", "cmap", "tqdm", "safetensors", "timm", "transformers", "huggingface_hub",
-            "torchcodec", "pyarrow", "ray",
+            "torchcodec", "pyarrow", "ray", "tifffile",
         )
     },
 }  # fmt: skip

@@ -37,13 +37,13 @@ def frame_of(sample: torch.Tensor, step: int | None, steps: int) -> torch.Tensor
 
 
 class LayerMaps(NamedTuple):
-    """The maps of a layer, or of one time step of it, for each image of a batch.
+    """The maps of a layer, or of one plane or time step of it, for each image of a batch.
 
-    name: name of what is drawn: the layer's, for clips with the time step.
+    name: name of what is drawn: the layer's, for volumes with the plane, for clips with the time step.
     layer: name of the layer.
     maps: (N, C, H, W) real dtype, on the device of the layer.
     axes: what the axes of its activations mean.
-    step: time step of a clip, from 0; None for images.
+    step: plane of a volume or time step of a clip, from 0; None for images.
     """
 
     name: str
@@ -61,7 +61,8 @@ class LayerMaps(NamedTuple):
             image=image,
             axes=self.axes.name,
             prefix_tokens=self.axes.prefix_tokens if self.axes.name == "tokens" else None,
-            time_step=self.step,
+            time_step=None if self.axes.name == "ncdhw" else self.step,
+            plane=self.step if self.axes.name == "ncdhw" else None,
             categories=model.categories,
         )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from ..errors import ImageError, reason_of
+from .decode import FORMATS
 from .in_memory import Encoded, is_pil_image
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def read_array(source: Any, max_values: int) -> NDArray[Any]:
         ImageError: it is none of these, damaged, or larger.
     """
     if is_pil_image(source):
-        return np.asarray(source)
+        return _bands(source)
     label = f"image {source.name!r}" if isinstance(source, Encoded) else f"image {os.fspath(source)!r}"
     head = _head(source)
     try:
@@ -52,15 +53,22 @@ def read_array(source: Any, max_values: int) -> NDArray[Any]:
                 return _read_tiff(file, label, max_values)
             from PIL import Image
 
-            with Image.open(file) as image:
+            with Image.open(file, formats=[entry.stem.upper() for entry in FORMATS]) as image:
                 _check_count(image.width * image.height, label, max_values)
-                return np.asarray(image)
+                return _bands(image)
     except ImageError:
         raise
     except FileNotFoundError as error:
         raise ImageError(f"no file {os.fspath(source)!r}.") from error
     except Exception as error:  # on damaged files the readers raise anything
         raise ImageError(f"{label} cannot be read as an array: {reason_of(error)}.") from error
+
+
+def _bands(image: Any) -> NDArray[Any]:
+    """Return the bands of a PIL image, (H, W) or (H, W, C); of one with a palette its colours."""
+    if image.mode == "P":
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    return np.asarray(image)
 
 
 def _opened(source: Any) -> BinaryIO:

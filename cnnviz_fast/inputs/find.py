@@ -19,7 +19,7 @@ _MAGIC = re.compile(r"[*?[]")
 _NUMBER = re.compile(r"0*(\d+)")
 
 
-def find_images(images: object) -> list[Source]:
+def find_images(images: object, arrays: bool = False) -> list[Source]:
     """List the images that paths, folders, globs and in-memory images stand for.
 
     A folder stands for the files directly in it that have an image's extension. So does a glob, except that one with an
@@ -28,6 +28,7 @@ def find_images(images: object) -> list[Source]:
 
     Args:
         images: a path, folder, glob, PIL image, array, tensor or file in memory, or any iterable of these.
+        arrays: whether folders and globs stand for their .npy and .npz files too.
 
     Returns:
         Files as `Path`, everything else unchanged, in the order given.
@@ -36,11 +37,11 @@ def find_images(images: object) -> list[Source]:
         ImageError: a file is missing, a folder or a glob holds no image, or an entry is none of the above.
     """
     if isinstance(images, str | os.PathLike):
-        return [Path(path) for path in matching_files(os.fspath(images))]
+        return [Path(path) for path in matching_files(os.fspath(images), arrays)]
     if isinstance(images, np.ndarray | Encoded) or is_tensor(images) or is_pil_image(images):
         return [images]  # type: ignore[list-item]
     if isinstance(images, Iterable) and not isinstance(images, bytes | bytearray | Mapping):
-        return [source for each in images for source in find_images(each)]
+        return [source for each in images for source in find_images(each, arrays)]
     kind = type(images).__name__
     raise ImageError(f"images must be paths, folders, globs, PIL images, uint8 arrays or tensors, got {kind}.")
 

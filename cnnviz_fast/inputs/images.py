@@ -77,8 +77,8 @@ class InputSpec:
         try:
             prepared: torch.Tensor = self.preprocess(image)
             return prepared.float().unsqueeze(0)
-        except (ImageError, ShapeError):
-            raise
+        except (ImageError, ShapeError) as error:
+            raise type(error)(f"{_label(source, None)}: {error}") from error
         except Exception as error:  # presets for video and optical flow, or a user's own preprocessing
             label = _label(source, None)
             raise ImageError(f"{label} cannot be preprocessed for this model: {reason_of(error)}.") from error
@@ -131,7 +131,7 @@ def load_images(
     import torch
 
     spec = usual_spec(model, max_pixels)
-    sources = find_images(samples_in(images, spec.expected))
+    sources = find_images(samples_in(images, spec.expected), spec.takes_arrays)
     if not sources:
         raise ImageError("images must name at least one image, got none.")
     parts = [spec.read(source) for source in sources]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,10 @@ class LoadedModel:
     categories: tuple[str, ...] | None = field(default=None, repr=False)
     inputs: Any = field(default=None, repr=False)
     forward: str | None = field(default=None, repr=False)
+
+
+# It takes a run of the preprocessing to know it.
+_expected: weakref.WeakKeyDictionary[LoadedModel, ExpectedInput] = weakref.WeakKeyDictionary()
 
 
 def module_of(model: LoadedModel | nn.Module) -> nn.Module:
@@ -97,8 +102,11 @@ def expected_input(model: LoadedModel) -> ExpectedInput:
     Returns:
         The channels and axes of one sample.
     """
-    sample = _sample(model.preprocess)
-    return expected_of(model.module) if sample is None else ExpectedInput(sample.shape[0], sample.ndim - 1)
+    if model not in _expected:
+        sample = _sample(model.preprocess)
+        known = None if sample is None else ExpectedInput(sample.shape[0], sample.ndim - 1)
+        _expected[model] = known or expected_of(model.module)
+    return _expected[model]
 
 
 def example_inputs(model: LoadedModel, size: int | Sequence[int] | None = None) -> Iterator[torch.Tensor]:

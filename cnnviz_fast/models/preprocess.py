@@ -225,14 +225,15 @@ def as_image(values: torch.Tensor, preprocess: Preprocess) -> NDArray[np.uint8]:
 
 
 def _normalization(preprocess: Any) -> tuple[Any, Any] | None:
-    """Return the mean and the deviation of a preprocessing: its own, those of a clip's frame, or of its last step."""
+    """Return the mean and the deviation of a preprocessing: its own, those of its last step, or of what it wraps."""
     steps = getattr(preprocess, "transforms", None)
     last = steps[-1:] if isinstance(steps, (list, tuple)) else []
-    for step in (preprocess, getattr(preprocess, "frame", None), *last):
+    for step in (preprocess, *last):
         mean, std = getattr(step, "mean", None), getattr(step, "std", None)
         if mean is not None and std is not None:
             return mean, std
-    return None
+    inner = (getattr(preprocess, name, None) for name in ("frame", "preset", "function"))
+    return next((found for each in inner if each is not None and (found := _normalization(each))), None)
 
 
 def with_options(preset: Preprocess, options: PreprocessOptions | Callable[..., Any] | None) -> Preprocess:

@@ -223,13 +223,13 @@ class BatchWorker:
         return found
 
     def _collect(self, found: Sequence[LayerMaps]) -> dict[str, LayerStatistics]:
-        """Measure the layers; the time steps of a clip count as one image."""
+        """Measure the layers; the time steps of a clip and the planes of a volume count as one image."""
         statistics: dict[str, LayerStatistics] = {}
         for read in found:
-            if read.layer not in statistics:
+            if not (again := read.layer in statistics):
                 like = self.findings.like.get(read.layer) or LayerStatistics(read.maps.shape[1])
                 statistics[read.layer] = like.blank()
-            statistics[read.layer].update(read.maps, again=bool(read.step))
+            statistics[read.layer].update(read.maps, again=again)
         self.findings.like.update(statistics)
         return statistics
 
