@@ -68,7 +68,11 @@ def _split(values: Any, expected: ExpectedInput) -> Any:
     if is_preprocessed(values, expected):
         batch = preprocessed_input(values, expected)
         return [batch[i : i + 1] for i in range(len(batch))]
-    return list(values) if values.ndim == expected.spatial_axes + 2 else values
+    if values.ndim != expected.spatial_axes + 2:
+        return values
+    if is_tensor(values) and values.shape[1] not in (1, 3, 4) and values.shape[-1] in (1, 3, 4):
+        values = values.cpu().numpy()  # arrays of images that a loader has collated
+    return list(values)
 
 
 def is_preprocessed(source: Any, expected: ExpectedInput) -> bool:
