@@ -110,7 +110,7 @@ def test_run_of_a_stream_goes_on_where_it_was_and_notes_what_fails(tmp_path: Pat
 
 @pytest.mark.parametrize("images", [[], iter([]), (n for n in ()), {}])
 def test_run_of_nothing_is_one_line(images: Any, tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="images? must|must hold an image"):
+    with pytest.raises(ImageError, match=r"images? must|must hold an image"):
         cf.run(MODEL, images, "0", tmp_path / "out", progress="none", workers=0)
 
 
