@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError
 from ..options.drawing import DEFAULT_ALPHA, RenderOptions
+from ..options.parsers import refuse
 from ..options.reading import MAX_PIXELS
 from .parser import CommandParser
 from .terminal import complain
+
+if TYPE_CHECKING:
+    from ..models.loaded import LoadedModel
 
 
 def add_model(parser: CommandParser) -> None:
@@ -21,6 +27,71 @@ def add_model(parser: CommandParser) -> None:
         "job", "model", metavar="MODEL",
         text="resnet50, timm:NAME, hf:NAME, hf:FOLDER, package.module:factory or file.py:factory",
     )  # fmt: skip
+    parser.add(
+        "job", "--model-args", metavar="N=V", nargs="+", action="extend", default=[],
+        text="arguments of what builds it, such as num_classes=10",
+    )  # fmt: skip
+
+
+def load(arguments: argparse.Namespace, /, **settings: Any) -> LoadedModel:
+    """Load the model that the arguments name; what loading has to say goes to stderr.
+
+    Args:
+        arguments: of the command.
+        settings: for `load_model`; `spec` and `arguments` replace those of the command line.
+
+    Returns:
+        The model.
+
+    Raises:
+        OptionError: an argument of the model is not NAME=VALUE.
+        ModelError: the model cannot be loaded.
+    """
+    from ..models.load import load_model
+    from ..models.notes import ModelNote
+
+    spec = settings.pop("spec", arguments.model)
+    given = settings.pop("arguments", None)
+    given = model_arguments("model-args", arguments.model_args) if given is None else given
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ModelNote)
+        show = warnings.showwarning
+        warnings.showwarning = lambda message, category, *more: (
+            complain(message) if issubclass(category, ModelNote) else show(message, category, *more)
+        )
+        return load_model(spec, arguments=given, **settings)
+
+
+def model_arguments(option: str, given: Sequence[str]) -> dict[str, Any]:
+    """Read the arguments of a model.
+
+    Args:
+        option: how messages call them.
+        given: each NAME=VALUE. A value is what Python would make of it, true, false or none in any letters, or text.
+
+    Returns:
+        Name -> value.
+
+    Raises:
+        OptionError: one has no name.
+    """
+    found = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise refuse(option, "NAME=VALUE", text, "Put text with spaces in quotes.")
+        found[name] = _value_of(value)
+    return found
+
+
+def _value_of(text: str) -> Any:
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return text
 
 
 def add_layers(parser: CommandParser, default: Sequence[str] = ()) -> None:

@@ -17,6 +17,8 @@ from .arguments import (
     add_output,
     add_weights,
     drawing_options,
+    load,
+    model_arguments,
     options_of,
     output_folder,
 )
@@ -33,6 +35,7 @@ class _Model(NamedTuple):
     spec: str
     weights: str | None
     seed: int
+    arguments: dict[str, Any]
 
 
 class _Side(NamedTuple):
@@ -65,6 +68,7 @@ def _declare(parser: CommandParser) -> None:
     add_weights(parser)
     parser.add("second", "--against", metavar="MODEL2", text="the model to compare with")
     parser.add("second", "--against-weights", metavar="W2", text="its weights")
+    parser.add("second", "--against-args", metavar="N=V", nargs="*", text="its arguments")
     parser.add("second", "--against-seed", type=int, metavar="N", text="of its random weights")
     add_options(parser, RenderOptions, without=SINGLE_SHEETS)
     parser.add(
@@ -119,12 +123,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _what_differs(arguments: argparse.Namespace) -> tuple[list[_Model], list[str]]:
     """Return the models and the images: two models and one image, or one model and two images."""
-    first = _Model(arguments.model, arguments.weights, arguments.seed)
-    against = {"spec": arguments.against, "weights": arguments.against_weights, "seed": arguments.against_seed}
+    own, other = model_arguments("model-args", arguments.model_args), arguments.against_args
+    first = _Model(arguments.model, arguments.weights, arguments.seed, own)
+    against = {
+        "spec": arguments.against,
+        "weights": arguments.against_weights,
+        "seed": arguments.against_seed,
+        "arguments": other if other is None else model_arguments("against-args", other),
+    }
     second = first._replace(**{name: given for name, given in against.items() if given is not None})
-    models, images = list(dict.fromkeys((first, second))), list(dict.fromkeys(arguments.images))
+    models, images = [first, second] if second != first else [first], list(dict.fromkeys(arguments.images))
     if len(models) * len(images) != 2:
-        ways = "two images, or one image and --against, --against-weights or --against-seed"
+        ways = "two images, or one image and --against, --against-weights, --against-args or --against-seed"
         raise OptionError(
             f"what is compared must be two images or two models, got {len(images)} and {len(models)}. Give {ways}."
         )
@@ -139,7 +149,6 @@ def _sides(
     preprocess: PreprocessOptions,
 ) -> list[_Side]:
     """Run each image through each model: two passes in all."""
-    from ..models.load import load_model
     from ..pipeline import Drawing, look_at, name_images
 
     drawing = Drawing(RenderOptions(), axes)
@@ -147,8 +156,8 @@ def _sides(
     if len(named) != len(images):
         raise OptionError(f"each IMAGE must be one image, got {len(named)} from {len(images)}. Name single files.")
     sides = []
-    for spec, weights, seed in models:
-        model = load_model(spec, weights=weights, seed=seed, device=arguments.device, preprocess=preprocess)
+    for described in models:
+        model = load(arguments, **described._asdict(), device=arguments.device, preprocess=preprocess)
         for image in named:
             name = image.name if len(named) > 1 else f"{model.spec} ({model.weights})"
             try:

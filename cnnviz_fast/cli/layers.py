@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import CaptureError
 from ..options.reading import PreprocessOptions
-from .arguments import add_json, add_model
+from .arguments import add_json, add_model, load
 from .parser import CommandParser, add_command
 from .terminal import DONE, print_json, print_table
 
@@ -34,14 +34,13 @@ def run(arguments: argparse.Namespace) -> int:
     """List the layers."""
     from ..activations.listing import list_layers
     from ..activations.patterns import resolve
-    from ..models.load import load_model
 
     size = PreprocessOptions(size=arguments.size).size
-    model = load_model(arguments.model, weights="none", device="meta")
+    model = load(arguments, weights="none", device="meta")
     try:
         found = list_layers(model, size=size)
     except CaptureError:  # a forward that looks at values, which a model on the meta device does not have
-        model = load_model(arguments.model, weights="none", device="cpu")
+        model = load(arguments, weights="none", device="cpu")
         found = list_layers(model, size=size)
     if arguments.match:
         matching = {target.module for target in resolve(model.module, arguments.match)}

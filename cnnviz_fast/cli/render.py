@@ -24,6 +24,7 @@ from .arguments import (
     add_tiles,
     add_weights,
     drawing_options,
+    load,
     options_of,
     output_folder,
     overlay_of,
@@ -78,12 +79,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     backends.compile_ahead(options.backend)
 
-    from ..models.load import load_model
     from ..pipeline import Drawing, name_images
 
     images = name_images(arguments.images)
-    model = load_model(
-        arguments.model, weights=arguments.weights, seed=arguments.seed, device=arguments.device, preprocess=preprocess
+    model = load(
+        arguments, weights=arguments.weights, seed=arguments.seed, device=arguments.device, preprocess=preprocess
     )
     return draw(arguments, files, model, images, folder, Drawing(options, axes, backdrop))
 

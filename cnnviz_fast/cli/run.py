@@ -22,6 +22,7 @@ from .arguments import (
     add_overlay,
     add_weights,
     given_options,
+    load,
     options_of,
     output_folder,
     overlay_of,
@@ -80,13 +81,12 @@ def run(arguments: argparse.Namespace) -> int:
     folder = output_folder(arguments)
     backends.compile_ahead(options.backend)
 
-    from ..models.load import load_model
     from ..runs.api import run as run_over
     from ..runs.ranks import ranks_in
 
     ranks = ranks_in()
-    model = load_model(
-        arguments.model,
+    model = load(
+        arguments,
         weights=arguments.weights,
         seed=arguments.seed,
         device="cpu" if on_ray else ranks.device(arguments.device),
