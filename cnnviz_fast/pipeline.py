@@ -29,7 +29,7 @@ from .inputs.find import find_images
 from .inputs.images import InputSpec, load_images, usual_spec
 from .inputs.samples import samples_in
 from .models.load import load_model
-from .models.loaded import LoadedModel, as_given, called_with, module_of
+from .models.loaded import LoadedModel, as_given, called_with, expected_input, module_of
 from .models.preprocess import as_image
 from .options.declared import takes
 from .options.drawing import RenderOptions
@@ -201,7 +201,7 @@ class Drawing:
         """
         under = self.backdrop
         if under is not None and sample is not None:
-            if sample.ndim < 3:
+            if expected_input(model).spatial_axes == 1:
                 raise OptionError("overlay goes with images and volumes, and this model takes signals.")
             frame = frame_of(sample, read.step, read.axes.steps)
             under = under.filled_with(partial(as_image, frame, model.preprocess))

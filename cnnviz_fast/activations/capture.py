@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CaptureError, InputError, LayerNotFoundError
 from ..models.layers import takes_hooks
-from ..models.loaded import LoadedModel, root_of
+from ..models.loaded import LoadedModel, inputs_of, root_of
 from .forward import Enough, run_pass
 from .listing import observe
 from .patterns import Target, resolve
@@ -70,7 +70,7 @@ def capture(
         CaptureError: the model fails, nothing that a pattern names ran, or a layer did not put out one tensor with
             values.
     """
-    root = root_of(model)
+    root, inputs = root_of(model), inputs_of(model, inputs)
     keeper = _Keeper(_targets(root, batch, layers, inputs), Kept(keep=keep, channels=channels, reduce=reduce))
     keeper.run(root, batch, inputs)
     return _by_name(keeper)
@@ -108,7 +108,7 @@ def capture_stream(
     Raises:
         CnnvizError: as capture.
     """
-    root = root_of(model)
+    root, inputs = root_of(model), inputs_of(model, inputs)
     kept = Kept(keep=keep, channels=channels, reduce=reduce)
     keeper = _Keeper(_targets(root, batch, layers, inputs), kept, consumer)
     keeper.run(root, batch, inputs)

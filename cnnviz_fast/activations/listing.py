@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CaptureError
 from ..models.layers import LayerInfo, layer_list, meta_copy, takes_hooks
-from ..models.loaded import LoadedModel, as_given, example_inputs, root_of
+from ..models.loaded import LoadedModel, as_given, example_inputs, inputs_of, root_of
 from .forward import run_pass
 from .tensors import tensors_in
 
@@ -44,7 +44,7 @@ def list_layers(
     Raises:
         CaptureError: the model cannot run on this input.
     """
-    root = root_of(model)
+    root, inputs = root_of(model), inputs_of(model, inputs)
     if input is None:
         loaded = model if isinstance(model, LoadedModel) else as_given(root)
         observer = _first_that_runs(root, example_inputs(loaded, size), inputs)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import OptionError
 from ..options.drawing import DEFAULT_ALPHA, RenderOptions
 from ..options.parsers import refuse
-from ..options.reading import MAX_PIXELS
+from ..options.reading import MAX_PIXELS, PreprocessOptions
 from .parser import CommandParser
 from .terminal import complain
 
@@ -33,6 +33,15 @@ def add_model(parser: CommandParser) -> None:
     )  # fmt: skip
 
 
+def add_calling(parser: CommandParser) -> None:
+    """Add how images become the model's input, and how it is called, where the user's own code does that."""
+    parser.add(
+        "reading", "--preprocess", metavar="F", text="of your own: file.py:FUNCTION of an image, or a transform in it"
+    )
+    parser.add("job", "--inputs", metavar="F", text="file.py:FUNCTION of the batch that returns all arguments")
+    parser.add("job", "--forward", metavar="NAME", text="method to run instead of forward, such as encode_image")
+
+
 def load(arguments: argparse.Namespace, /, **settings: Any) -> LoadedModel:
     """Load the model that the arguments name; what loading has to say goes to stderr.
 
@@ -47,9 +56,17 @@ def load(arguments: argparse.Namespace, /, **settings: Any) -> LoadedModel:
         OptionError: an argument of the model is not NAME=VALUE.
         ModelError: the model cannot be loaded.
     """
+    from ..models.factories import find_function
     from ..models.load import load_model
+    from ..models.loaded import called_with, untrained
     from ..models.notes import ModelNote
 
+    chosen = vars(arguments)
+    if chosen.get("preprocess"):
+        if settings.get("preprocess") not in (None, PreprocessOptions()):
+            raise OptionError("size, interpolation, mean and std must not be given beside preprocess, which does that.")
+        settings["preprocess"] = find_function("preprocess", chosen["preprocess"])
+    inputs = find_function("inputs", chosen["inputs"]) if chosen.get("inputs") else None
     spec = settings.pop("spec", arguments.model)
     given = settings.pop("arguments", None)
     given = model_arguments("model-args", arguments.model_args) if given is None else given
@@ -59,7 +76,10 @@ def load(arguments: argparse.Namespace, /, **settings: Any) -> LoadedModel:
         warnings.showwarning = lambda message, category, *more: (
             complain(message) if issubclass(category, ModelNote) else show(message, category, *more)
         )
-        return load_model(spec, arguments=given, **settings)
+        model = load_model(spec, arguments=given, **settings)
+    if said := untrained(model):
+        complain(f"{spec}, {said}")
+    return called_with(model, inputs, chosen.get("forward"))
 
 
 def model_arguments(option: str, given: Sequence[str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from ..kernels import backends
 from ..options.drawing import SINGLE_SHEETS, RenderOptions
 from ..options.reading import AxesOptions, PreprocessOptions
 from .arguments import (
+    add_calling,
     add_layers,
     add_max_pixels,
     add_model,
@@ -76,6 +77,7 @@ def _declare(parser: CommandParser) -> None:
         text="colormap of the difference (default coolwarm)",
     )  # fmt: skip
     add_options(parser, PreprocessOptions)
+    add_calling(parser)
     add_options(parser, AxesOptions)
     add_max_pixels(parser)
 

@@ -15,6 +15,7 @@ from ..kernels import backends
 from ..options.drawing import RenderOptions
 from ..options.reading import AxesOptions, PreprocessOptions
 from .arguments import (
+    add_calling,
     add_layers,
     add_max_pixels,
     add_model,
@@ -63,6 +64,7 @@ def _declare(parser: CommandParser) -> None:
     add_options(parser, RenderOptions)
     add_overlay(parser)
     add_options(parser, PreprocessOptions)
+    add_calling(parser)
     add_options(parser, AxesOptions)
     add_max_pixels(parser)
 

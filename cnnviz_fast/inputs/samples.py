@@ -116,6 +116,8 @@ def preprocessed_input(values: torch.Tensor | NDArray[Any], expected: ExpectedIn
         values = torch.from_numpy(np.array(_with_channels_first(values, expected), np.float32))
     rank, shape = expected.spatial_axes, tuple(values.shape)
     if 0 not in shape:
+        if not expected.channel_axis and values.ndim in (rank, rank + 1):
+            return (values if values.ndim == rank + 1 else values[None]).float()
         if values.ndim == rank and expected.channels == 1:
             return values[None, None].float()
         if values.ndim == rank + 1 and (shape[0] == expected.channels or not expected.is_known):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .layers import meta_copy
@@ -28,11 +28,13 @@ class ExpectedInput:
     Attributes:
         channels: number of its channels.
         spatial_axes: number of axes behind the channels: 1 of a signal, 2 of an image, 3 of a volume or a clip.
+        channel_axis: whether the channels have an axis; that of a depth map (H, W) or a sound (L) has none.
         is_known: whether a convolution or the model's own preprocessing says so; else it is the usual guess.
     """
 
     channels: int = 3
     spatial_axes: int = 2
+    channel_axis: bool = True
     is_known: bool = True
 
     @property
@@ -43,7 +45,8 @@ class ExpectedInput:
     @property
     def axes(self) -> str:
         """Return the axes of a sample, for messages: "3, H, W"."""
-        return ", ".join((str(self.channels), *{1: "L", 2: "HW", 3: "DHW"}[self.spatial_axes]))
+        spatial = {1: "L", 2: "HW", 3: "DHW"}[self.spatial_axes]
+        return ", ".join((str(self.channels), *spatial) if self.channel_axis else spatial)
 
 
 IMAGE = ExpectedInput()
@@ -78,12 +81,14 @@ def candidates(module: nn.Module) -> list[ExpectedInput]:
 
     Returns:
         What each convolution takes, in the order of the modules, and an image of three channels: first where a
-        convolution takes one, last where only others are there. `GUESS` alone without any convolution.
+        convolution takes one, behind them where only others are there. Last, what those of one channel take where the
+        model itself adds the axis of the channels. `GUESS` alone without any convolution.
     """
     found = [ExpectedInput(part.in_channels, rank) for part, rank in _convolutions(module) if part.in_channels]
     if not found:
         return [GUESS]
-    return list(dict.fromkeys([IMAGE, *found] if IMAGE in found else [*found, IMAGE]))
+    bare = [replace(each, channel_axis=False) for each in found if each.channels == 1]
+    return list(dict.fromkeys([IMAGE, *found, *bare] if IMAGE in found else [*found, IMAGE, *bare]))
 
 
 def zeros(expected: ExpectedInput, size: int | Sequence[int] | None = None) -> torch.Tensor:
@@ -94,13 +99,13 @@ def zeros(expected: ExpectedInput, size: int | Sequence[int] | None = None) -> t
         size: of its axes behind the channels, one number for all; None for the usual one.
 
     Returns:
-        (1, C, L), (1, C, H, W) or (1, C, D, H, W) float32.
+        (1, C, L), (1, C, H, W) or (1, C, D, H, W) float32, without C where the sample has no axis for it.
     """
     import torch
 
     rank = expected.spatial_axes
     sides = SIZES[rank] if size is None else (size,) * rank if isinstance(size, int) else tuple(size)
-    return torch.zeros(()).expand(1, expected.channels, *sides)
+    return torch.zeros(()).expand(1, *(expected.channels,) * expected.channel_axis, *sides)
 
 
 def example_inputs(

@@ -19,9 +19,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import ModelError, closest, reason_of
+from ..options.parsers import refuse
 from .specs import spec_with
 
 if TYPE_CHECKING:
@@ -51,6 +52,35 @@ def find_factory(source: str, name: str, arguments: Mapping[str, Any] | None = N
     Raises:
         ModelError: the file or module is missing or fails, or has nothing of this name that could be a model.
     """
+    found, folder = _find(source, name, "factory")
+    return _Factory(f"{source}:{name}", found, dict(arguments or {}), folder)
+
+
+def find_function(option: str, spec: str) -> Callable[..., Any]:
+    """Import the user's code and find a function in it that an option names.
+
+    Args:
+        option: which option, for messages.
+        spec: `file.py:function` or `package.module:function`; any object that can be called.
+
+    Returns:
+        The function.
+
+    Raises:
+        OptionError: `spec` names none.
+        ModelError: the file or module is missing or fails, or has nothing of this name.
+    """
+    source, colon, name = spec.rpartition(":")
+    if not colon or not source or not name or name.lower().endswith(".py"):
+        raise refuse(option, "file.py:function or package.module:function", spec)
+    found, _ = _find(source, name, "function")
+    if not callable(found):
+        raise refuse(option, "a function", spec, f"It is of type {type(found).__name__}.")
+    return cast("Callable[..., Any]", found)
+
+
+def _find(source: str, name: str, kind: str) -> tuple[Any, str]:
+    """Return what the user's code has under a dotted name, and the folder that it imports from."""
     is_file = source.lower().endswith(".py")
     folder, package = _package_of(source) if is_file else (os.getcwd(), "")
     with _importable_from(folder):
@@ -59,9 +89,9 @@ def find_factory(source: str, name: str, arguments: Mapping[str, Any] | None = N
     for part in name.split("."):
         if not hasattr(found, part):
             there = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-            raise ModelError(f"no factory {name!r} in {source!r}.{closest(name, there)}")
+            raise ModelError(f"no {kind} {name!r} in {source!r}.{closest(name, there)}")
         found = getattr(found, part)
-    return _Factory(f"{source}:{name}", found, dict(arguments or {}), folder)
+    return found, folder
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from . import expected
 from .expected import ExpectedInput, expected_of
 from .layers import uncompiled
 from .own_preprocess import ArrayPreprocess
-from .preprocess import Preprocess, grey_preset, imagenet_preset
+from .preprocess import Bare, Preprocess, grey_preset, imagenet_preset
 
 if TYPE_CHECKING:
     import torch
@@ -104,7 +104,7 @@ def expected_input(model: LoadedModel) -> ExpectedInput:
     """
     if model not in _expected:
         sample = _sample(model.preprocess)
-        known = None if sample is None else ExpectedInput(sample.shape[0], sample.ndim - 1)
+        known = None if sample is None or sample.ndim < 3 else ExpectedInput(sample.shape[0], sample.ndim - 1)
         _expected[model] = known or expected_of(model.module)
     return _expected[model]
 
@@ -152,6 +152,29 @@ def called_with(model: LoadedModel, inputs: Any = None, forward: str | None = No
     return replace(model, **{name: value for name, value in given.items() if value is not None})
 
 
+def inputs_of(model: LoadedModel | nn.Module, inputs: Any) -> Any:
+    """Return what a model takes beside the batch: as given, or else as its record says."""
+    return model.inputs if inputs is None and isinstance(model, LoadedModel) else inputs
+
+
+def untrained(model: LoadedModel) -> str | None:
+    """Return what to say of a model with weights that nobody trained; None for other models.
+
+    Args:
+        model: the record of the model.
+
+    Returns:
+        Such as "random weights (seed 0), 224x224", with the size of its input; None where a checkpoint or a hub gave
+        the weights, and for a model without values.
+    """
+    kind, comma, seed = model.weights.partition(", seed ")
+    if not comma or any(parameter.is_meta for parameter in model.module.parameters()):
+        return None
+    shape = next(example_inputs(model)).shape
+    size = "x".join(map(str, shape[2:] if shape[1] == 3 else shape[1:]))
+    return f"{'random weights' if kind == 'random' else 'weights ' + kind} (seed {seed}), {size}"
+
+
 def usual_preprocess(module: nn.Module) -> Preprocess:
     """Return the preprocessing of a model that comes without one of its own.
 
@@ -165,4 +188,6 @@ def usual_preprocess(module: nn.Module) -> Preprocess:
     takes = expected_of(module)
     if not takes.is_photo:
         return ArrayPreprocess(takes)
-    return imagenet_preset() if takes.channels == 3 else grey_preset()
+    if takes.channels == 3:
+        return imagenet_preset()
+    return grey_preset() if takes.channel_axis else Bare(grey_preset())

@@ -37,7 +37,7 @@ class ArrayPreprocess:
     std: tuple[float, ...] = (1.0,)
 
     def __call__(self, array: Any) -> torch.Tensor:
-        """Turn one sample, with its channels on the first or the last axis, into (C, ...) float32."""
+        """Turn one sample, with its channels on the first or the last axis, into (C, ...) float32, or (...)."""
         import torch
 
         values = torch.from_numpy(scaled(channels_first(np.asarray(array), self.expected)))
@@ -47,7 +47,8 @@ class ArrayPreprocess:
                 values[None], size=self.size, mode=mode, antialias=mode == "bilinear"
             )[0]
         broadcast = (-1, *[1] * self.expected.spatial_axes)
-        return (values - torch.tensor(self.mean).view(broadcast)) / torch.tensor(self.std).view(broadcast)
+        values = (values - torch.tensor(self.mean).view(broadcast)) / torch.tensor(self.std).view(broadcast)
+        return values if self.expected.channel_axis else values[0]
 
     def with_options(self, options: PreprocessOptions) -> ArrayPreprocess:
         """Return the same with a size, mean or deviation that options name; raise OptionError where they do not fit."""

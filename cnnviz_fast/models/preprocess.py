@@ -51,6 +51,21 @@ class Grey:
         return self.preset(image.convert("L"))
 
 
+@dataclass(frozen=True)
+class Bare:
+    """A preset for models that add the axis of the one channel themselves.
+
+    Attributes:
+        preset: image -> (1, H, W) float32.
+    """
+
+    preset: Preprocess
+
+    def __call__(self, image: Image) -> torch.Tensor:
+        """Turn one image into (H, W) float32."""
+        return self.preset(image)[0]
+
+
 def grey_preset() -> Preprocess:
     """Return the preprocessing of models of one channel: resized and cropped as for ImageNet, values in [0, 1].
 
@@ -198,8 +213,8 @@ def as_image(values: torch.Tensor, preprocess: Preprocess) -> NDArray[np.uint8]:
     """Turn a model's input back into an image: what the model saw.
 
     Args:
-        values: (C, H, W) float32, any device. Not modified. One channel is shown in grey, other numbers than three as
-            the mean of all.
+        values: (C, H, W) float32, or (H, W), any device. Not modified. One channel is shown in grey, other numbers than
+            three as the mean of all.
         preprocess: the preprocessing that made them. If it has no mean and deviation, values in [0, 1] are taken for
             those of an image, and others are scaled from their least to their greatest.
 
@@ -209,6 +224,7 @@ def as_image(values: torch.Tensor, preprocess: Preprocess) -> NDArray[np.uint8]:
     import torch
 
     values = values.detach().float().cpu()
+    values = values if values.ndim == 3 else values[None]
     if (normalization := _normalization(preprocess)) is not None:
         mean, std = (torch.as_tensor(part, dtype=torch.float32).reshape(-1, 1, 1) for part in normalization)
         values = values * std + mean
@@ -264,8 +280,8 @@ def with_options(preset: Preprocess, options: PreprocessOptions | Callable[..., 
         raise OptionError(f"{named} must not be given beside a preprocessing of your own, which decides that.")
     if isinstance(preset, Clip):
         return Clip(with_options(preset.frame, options), preset.frames)
-    if isinstance(preset, Grey):
-        return Grey(with_options(preset.preset, options))
+    if isinstance(preset, Grey | Bare):
+        return type(preset)(with_options(preset.preset, options))
     from torchvision.transforms import InterpolationMode
 
     resizes = hasattr(preset, "interpolation")

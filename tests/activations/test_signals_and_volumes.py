@@ -155,3 +155,35 @@ def test_to_maps_of_named_axes(name: str, shape: tuple[int, ...], maps: tuple[in
     assert to_maps(torch.zeros(shape), axes).shape == maps
     with pytest.raises(ShapeError, match=f"for axes '{name}'"):
         find_axes((2, 3), axes=name)
+
+
+class AddsTheChannel(nn.Module):
+    """Takes (N, H, W) or (N, L), as models of depth maps and of sounds do."""
+
+    def __init__(self, kind: Any) -> None:
+        super().__init__()
+        self.net = kind(1, 4, 3, padding=1)
+        self.axes = 3 if kind is nn.Conv2d else 2
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert x.ndim == self.axes
+        result: torch.Tensor = self.net(x[:, None])
+        return result
+
+
+@pytest.mark.parametrize(("kind", "shape"), [(nn.Conv2d, (3, 10, 12)), (nn.Conv1d, (3, 600))])
+def test_visualize_takes_samples_without_an_axis_of_channels(kind: Any, shape: tuple[int, ...], tmp_path: Path) -> None:
+    model, batch = AddsTheChannel(kind), torch.rand(shape)
+    sheets = cf.visualize(model, batch, "net", tile=(16, 24))
+    assert len(sheets) == 3
+    assert_equal_planes(cf.visualize(model, batch[1], "net", tile=(16, 24))[0].index, sheets[1].index)
+    np.save(tmp_path / "a.npy", batch[2].numpy())
+    found = cf.load_images(tmp_path / "a.npy", model)  # two axes of floats in [0, 1] are a photo
+    assert found.shape == ((1, 600) if kind is nn.Conv1d else (1, 224, 224))
+    assert cf.list_layers(model)[0].calls == 1
+
+
+def test_visualize_depth_model_takes_photos_and_lies_over_them(tmp_path: Path) -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    (sheet,) = cf.visualize(AddsTheChannel(nn.Conv2d), photo, "net", overlay=True)
+    assert sheet.rgb().shape[2] == 3

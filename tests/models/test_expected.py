@@ -58,6 +58,14 @@ MODULES: dict[str, tuple[nn.Module, ExpectedInput]] = {
     "no convolution": (nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), GUESS),
     "a signal": (nn.Sequential(nn.Conv1d(2, 4, 3)), ExpectedInput(2, 1)),
     "a volume": (nn.Sequential(nn.Conv3d(1, 4, 3)), ExpectedInput(1, 3)),
+    "a depth map": (
+        Own(lambda m, x: m.stem(x[:, None] if x.ndim == 3 else x.nope), stem=nn.Conv2d(1, 8, 3)),
+        ExpectedInput(1, channel_axis=False),
+    ),
+    "a sound": (
+        Own(lambda m, x: m.stem(x[:, None] if x.ndim == 2 else x.nope), stem=nn.Conv1d(1, 8, 3)),
+        ExpectedInput(1, 1, channel_axis=False),
+    ),
     "values looked at": (
         Own(lambda m, x: m.stem(x * float(x.sum())), stem=nn.Conv2d(4, 8, 3)),
         ExpectedInput(4),
