@@ -22,7 +22,7 @@ from .activations.maps import LayerMaps, frame_of, read_activations
 from .channels.dataset import LayerStatistics, ranges_of, ranges_of_layer
 from .errors import InputError
 from .formats.names import layer_parts, output_path, output_stems
-from .formats.older_names import refuse_older_names
+from .formats.output_folders import output_folder
 from .formats.picture import format_of
 from .inputs.find import find_images
 from .inputs.images import load_images
@@ -87,7 +87,7 @@ def visualize(
         The sheets, image by image and layer by layer in the order asked for; of a clip, one a time step.
 
     Raises:
-        OptionError: an option cannot be used, or `out` holds files in the older layout, IMAGE_LAYER.png.
+        OptionError: an option cannot be used, or `out` holds a run, or files in the older layout.
         CnnvizError: anything else that went wrong; see load_model, load_images, capture and render.
     """
     checked = RenderOptions.of(options)
@@ -100,10 +100,7 @@ def visualize(
     loaded = load_model(model) if isinstance(model, str) else model
     if not isinstance(loaded, LoadedModel):
         loaded = as_given(module_of(loaded))
-    folder = Path(out) if out is not None else None
-    if folder is not None:
-        refuse_older_names(folder)
-        make_folder(folder)
+    folder = output_folder(out, format) if out is not None else None
     sheets: list[Sheet] = []
     for image in with_bar(name_images(images), "image"):
         for layer in plan_layers(look_at(loaded, image, layers, max_pixels, drawing)):

@@ -124,12 +124,15 @@ def test_visualize_refuses_a_folder_of_the_older_layout(photo: Path, tmp_path: P
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, stride=16))
     (sheet,) = cf.visualize(model, photo, "0")
     sheet.save(tmp_path / f"{photo.stem}_0.png")
-    before = sorted(tmp_path.iterdir())
+    cf.visualize(model, photo, "0", tmp_path)  # today's sheet, however it is called
+    manifest = tmp_path / f"{photo.stem}_0.json"
+    manifest.write_text(manifest.read_text().replace('"axes"', '"layout"'))  # as 0.1 called them
+    before = sorted(tmp_path.rglob("*"))
     with pytest.raises(
         OptionError, match=rf"older layout, IMAGE_LAYER: it holds '{photo.stem}_0'\. Files are LAYER/IM"
     ):
         cf.visualize(model, photo, "0", tmp_path)
-    assert sorted(tmp_path.iterdir()) == before
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_visualize_leaves_a_module_of_ones_own_as_it_was(photo: Path) -> None:

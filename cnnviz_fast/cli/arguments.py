@@ -141,19 +141,8 @@ def overlay_of(arguments: argparse.Namespace, max_pixels: int) -> Any:
     return read_overlay(arguments.overlay, arguments.alpha, max_pixels=max_pixels, say=complain)
 
 
-def output_folder(arguments: argparse.Namespace) -> Path:
-    """Check format and folder of the output before anything slow starts, and make the folder.
+def output_folder(arguments: argparse.Namespace, *, of_run: bool = False) -> Path:
+    """Check format and folder of the output before anything slow starts, and make the folder; see `formats`."""
+    from ..formats import output_folders
 
-    Raises:
-        OptionError: the format is unknown, or the folder holds files named as 0.1 named them.
-        WriteError: the folder cannot be made.
-    """
-    from ..formats.older_names import refuse_older_names
-    from ..formats.picture import format_of
-    from ..runtime.files import make_folder
-
-    format_of(Path(f"sheet.{arguments.format}"))
-    folder = Path(arguments.out)
-    refuse_older_names(folder)
-    make_folder(folder)
-    return folder
+    return output_folders.output_folder(arguments.out, arguments.format, of_run=of_run)

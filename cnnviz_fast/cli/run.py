@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     options_of(arguments, RunOptions)
     options = options_of(arguments, RenderOptions)
     backdrop = overlay_of(arguments, arguments.max_pixels)
-    folder = output_folder(arguments)
+    folder = output_folder(arguments, of_run=True)
     backends.compile_ahead(options.backend)
 
     from ..models.load import load_model
