@@ -40,6 +40,11 @@ class Provenance:
         return {name: value for name, value in vars(self).items() if name != "categories"}
 
 
+def layer_at(layer: str, step: int | None) -> str:
+    """Return the name of what a layer put out: its own, and of a clip LAYER@tSTEP."""
+    return layer if step is None else f"{layer}@t{step}"
+
+
 @cache
 def package_version() -> str:
     """Return the version of the installed package. It is read from a file once, which takes 60 us."""

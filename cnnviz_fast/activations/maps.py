@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..models.layers import layer_names
 from ..models.loaded import LoadedModel
 from ..options.reading import AxesOptions
-from ..provenance import Provenance
+from ..provenance import Provenance, layer_at
 from .axes import Axes, find_axes, to_maps
 from .evidence import Evidence
 
@@ -78,8 +78,8 @@ def read_activations(
             maps = to_maps(output, found, step)
             # Where the axes were named and the layer cuts an image into windows, the first window is shown.
             maps = maps[:: len(maps) // shape[0]] if len(maps) > shape[0] else maps
-            name, at = (f"{layer}@t{step}", step) if clip else (layer, None)
-            yield LayerMaps(name, layer, maps, found, at)
+            at = step if clip else None
+            yield LayerMaps(layer_at(layer, at), layer, maps, found, at)
 
 
 def _module_at(model: nn.Module, layer: str) -> nn.Module | None:
