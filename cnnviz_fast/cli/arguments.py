@@ -102,7 +102,7 @@ def add_options(parser: CommandParser, record: type, without: Sequence[str] = ()
         is_flag, text = field.default is False, field.metadata["description"]
         parser.add(
             field.metadata["group"],
-            f"--{field.name}",
+            *(f"--{name}" for name in (field.name, field.metadata["older"]) if name),
             default=argparse.SUPPRESS,
             text=text if field.default is None or is_flag or "default" in text else f"{text} (default {field.default})",
             **({"action": "store_true"} if is_flag else {"metavar": field.metadata["metavar"]}),

@@ -30,7 +30,7 @@ def commands(tmp_path: Path) -> dict[str, list[object]]:
         "compare": [model, first, second, "--layer", "0", *size],
         "weights": [model],
         "demo": ["--layer", "conv1", "--tile", 9],
-        "run": [model, first, "--layer", "0", *size, "--workers", 0],
+        "run": [model, first, "--layer", "0", *size, "--readers", 0],
     }
 
 
