@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from .results import SheetFiles, TileFiles
 
 
+_COMPRESSED = re.compile(r"\.(tar\.\w+|t\w+)$", re.IGNORECASE)
+"""Endings of compressed tar files; what unpacks them leaves .tar."""
+
+
 def add(commands: Any) -> None:
     """Add the command."""
     add_command(
@@ -134,8 +138,26 @@ def _refuse_sets(arguments: argparse.Namespace) -> None:
     """Refuse what stands for any number of images, and show the command for it."""
     for image in arguments.images:
         if kind := _kind_of_set(image):
-            command = ["cnnviz", "run", arguments.model, image, "--layer", *arguments.layer, "--out", arguments.out]
-            raise OptionError(f"{image!r} is {kind}. Draw data sets with: {shlex.join(command)}")
+            plain = _COMPRESSED.sub(".tar", image) if "compressed" in kind else image
+            command = [plain if part == image else part for part in _as_run(arguments.argv)]
+            advice = "Unpack it once. Then draw" if plain != image else "Draw"
+            raise OptionError(f"{image!r} is {kind}. {advice} data sets with: {shlex.join(command)}")
+
+
+def _as_run(argv: Sequence[str]) -> list[str]:
+    """Return the command for a data set that does what a `render` asks for."""
+    verb = argv.index("render")
+    command, given = ["cnnviz", *argv[:verb], "run"], iter(argv[verb + 1 :])
+    for part in given:
+        if part == "--":
+            command += [part, *given]
+        elif part == "--each":
+            command += ["--save", "tiles"]
+        elif part in ("--name", "--suffix"):
+            next(given)
+        elif not part.startswith(("--name=", "--suffix=")):
+            command.append(part)
+    return command
 
 
 def _kind_of_set(image: str) -> str | None:
@@ -151,5 +173,8 @@ def _kind_of_set(image: str) -> str | None:
     ending = image.lower()
     if not ending.endswith(SETS):
         return None
-    kind = "list" if ending.endswith(LISTS) else "table" if ending.endswith(".parquet") else "tar file"
-    return f"a {kind} of images"
+    if ending.endswith(LISTS):
+        return "a list of images"
+    if ending.endswith(".parquet"):
+        return "a table of images"
+    return "a tar file of images" if ending.endswith(".tar") else "a compressed tar file of images"
