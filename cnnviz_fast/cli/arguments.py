@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import OptionError
-from ..options.drawing import DEFAULT_ALPHA, RenderOptions
+from ..options.drawing import DEFAULT_ALPHA, WITHOUT_STATISTICS, RenderOptions
 from ..options.reading import MAX_PIXELS
 from .parser import CommandParser
 from .terminal import complain
@@ -88,18 +88,26 @@ def add_tiles(parser: CommandParser) -> None:
     parser.add("tiles", "--suffix", metavar="TEXT", default="", text="what stands for {suffix} in it")
 
 
-def add_options(parser: CommandParser, record: type, without: Sequence[str] = ()) -> None:
+def add_drawing(parser: CommandParser, without: Sequence[str] = ()) -> None:
+    """Add how a few images are drawn, which `drawing_options` reads: without statistics of a data set."""
+    add_options(parser, RenderOptions, without, WITHOUT_STATISTICS)
+
+
+def add_options(
+    parser: CommandParser, record: type, without: Sequence[str] = (), texts: Mapping[str, str] | None = None
+) -> None:
     """Add an argument for each field of an option record, which checks the values and holds the defaults.
 
     Args:
         parser: of the command.
         record: whose fields.
         without: names of fields that the command does not take.
+        texts: field -> its sentence, where it is not the record's.
     """
     for field in dataclasses.fields(record):
         if field.name in without:
             continue
-        is_flag, text = field.default is False, field.metadata["description"]
+        is_flag, text = field.default is False, (texts or {}).get(field.name, field.metadata["description"])
         parser.add(
             field.metadata["group"],
             *(f"--{name}" for name in (field.name, field.metadata["older"]) if name),

@@ -73,6 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     files = files_of(arguments)
     options = options_of(arguments, RenderOptions)
     statistics = options_of(arguments, RunOptions).statistics
+    if options.normalize == "dataset" and statistics is None:
+        raise OptionError("normalize 'dataset' needs statistics of the data set. Give them with --statistics FILE.")
     backdrop = overlay_of(arguments, arguments.max_pixels)
     atlases = _find_atlases(arguments.atlases)
     out = output_folder(arguments)

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CaptureError, ImageError, OptionError
+from ..errors import OptionError
 from ..kernels import backends
-from ..options.drawing import RenderOptions
 from ..options.reading import AxesOptions, PreprocessOptions
 from .arguments import (
+    add_drawing,
     add_layers,
     add_max_pixels,
     add_model,
@@ -38,10 +38,6 @@ if TYPE_CHECKING:
     from .results import SheetFiles, TileFiles
 
 
-_COMPRESSED = re.compile(r"\.(tar\.\w+|t\w+)$", re.IGNORECASE)
-"""Endings of compressed tar files; what unpacks them leaves .tar."""
-
-
 def add(commands: Any) -> None:
     """Add the command."""
     add_command(
@@ -63,7 +59,7 @@ def _declare(parser: CommandParser) -> None:
     add_output(parser, "DIR/LAYER/IMAGE.png")
     add_weights(parser)
     add_tiles(parser)
-    add_options(parser, RenderOptions)
+    add_drawing(parser)
     add_overlay(parser)
     add_options(parser, PreprocessOptions)
     add_options(parser, AxesOptions)
@@ -113,24 +109,22 @@ def draw(
     Returns:
         The exit code.
     """
-    from ..pipeline import look_at, plan_layers
-    from ..runtime.progress import with_bar
+    from ..pipeline import planned_layers
 
     if drawing.options.backend in ("auto", "numba"):
         backends.missing("numba")  # loads it
     everything_is_loaded()
     results = Results(arguments.json, "images")
-    for image in with_bar(images, "image"):
-        try:
-            planned = plan_layers(look_at(model, image, arguments.layer, arguments.max_pixels, drawing), files.plan)
-        except (ImageError, CaptureError) as error:
-            if arguments.debug:
-                raise
-            results.fail({"image": image.name}, error)
-            continue
-        for layer in planned:
-            paths = files.write(layer.plan, folder, layer.folder, image.stem)
-            results.add({"image": image.name, "layer": layer.name}, paths, layer.plan)
+
+    def failed(image: NamedImage, error: Exception) -> None:
+        results.fail({"image": image.name}, error)
+
+    planned = planned_layers(
+        model, images, arguments.layer, arguments.max_pixels, drawing, files.plan, None if arguments.debug else failed
+    )
+    for layer in planned:
+        paths = files.write(layer.plan, folder, layer.folder, layer.image.stem)
+        results.add({"image": layer.image.name, "layer": layer.name}, paths, layer.plan)
     return results.finish(len(images))
 
 
@@ -138,7 +132,9 @@ def _refuse_sets(arguments: argparse.Namespace) -> None:
     """Refuse what stands for any number of images, and show the command for it."""
     for image in arguments.images:
         if kind := _kind_of_set(image):
-            plain = _COMPRESSED.sub(".tar", image) if "compressed" in kind else image
+            from ..inputs.sets import unpacked_name
+
+            plain = unpacked_name(image)
             command = [plain if part == image else part for part in _as_run(arguments.argv)]
             advice = "Unpack it once. Then draw" if plain != image else "Draw"
             raise OptionError(f"{image!r} is {kind}. {advice} data sets with: {shlex.join(command)}")
@@ -168,13 +164,6 @@ def _kind_of_set(image: str) -> str | None:
         return "a folder of images"
     if not os.path.isfile(image):
         return "a pattern for images" if re.search(r"[*?[]", image) else None
-    from ..inputs.sources import LISTS, SETS
+    from ..inputs.sets import kind_of_set
 
-    ending = image.lower()
-    if not ending.endswith(SETS):
-        return None
-    if ending.endswith(LISTS):
-        return "a list of images"
-    if ending.endswith(".parquet"):
-        return "a table of images"
-    return "a tar file of images" if ending.endswith(".tar") else "a compressed tar file of images"
+    return kind_of_set(image)

@@ -14,6 +14,7 @@ from pathlib import Path
 from ..errors import OptionError
 from ..runtime.files import make_folder
 from .manifest_files import manifests_in
+from .names import output_path
 from .older_names import refuse_older_names
 from .picture import format_of
 
@@ -53,6 +54,27 @@ def output_folder(out: str | os.PathLike[str], format: str = "png", *, of_run: b
     refuse_mixing(folder, of_run=of_run)
     make_folder(folder)
     return folder
+
+
+def place_of(folder: Path, layer: str, image: str, ending: str, kind: str = "") -> Path:
+    """Return the path of an output; the folder that it lies in is made. The arguments are those of `output_path`.
+
+    Args:
+        folder: of all outputs.
+        layer: folder of the layer.
+        image: stem of the image.
+        ending: of the file, such as .png.
+        kind: a folder between them.
+
+    Returns:
+        FOLDER/LAYER/IMAGE.png.
+
+    Raises:
+        WriteError: the folder cannot be made.
+    """
+    path = folder / output_path(layer, image, ending, kind)
+    make_folder(path.parent)
+    return path
 
 
 def refuse_mixing(folder: Path, *, of_run: bool = False) -> None:

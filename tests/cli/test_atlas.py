@@ -259,7 +259,7 @@ def test_atlas_statistics_that_do_not_suit_are_refused(
     for more, said in (
         (["--normalize", "dataset", "--statistics", path], "cat_layer4.atlas: statistics have no layer 'layer4'."),
         (["--normalize", "dataset", "--statistics", atlas], f"statistics '{atlas}' cannot be read"),
-        (["--normalize", "dataset"], "normalize 'dataset' needs statistics"),
+        (["--normalize", "dataset"], "of the data set. Give them with --statistics FILE.\n"),
     ):
         assert run("atlas", atlas, "--out", out, *more) == cli.USAGE
         assert said in error_of(capsys)

@@ -577,6 +577,19 @@ def test_help_shows_every_argument_once_and_only_those_of_the_command(capsys: py
         }
 
 
+@pytest.mark.parametrize(("command", "offered"), [
+    ("render", False), ("compare", False), ("demo", False), ("run", True), ("atlas", True),
+])  # fmt: skip
+def test_help_offers_normalize_dataset_where_it_is_taken(
+    command: str, offered: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = help_of(command, capsys)
+    for option in ("--normalize", "--percentile"):
+        start = next(n for n, line in enumerate(lines) if line.startswith(f"  {option} "))
+        end = next(n for n, line in enumerate(lines[start + 1 :], start + 1) if not line.startswith("     "))
+        assert ("dataset" in " ".join(lines[start:end])) is offered, option
+
+
 @pytest.mark.parametrize("command", ["render", "compare", "demo"])
 def test_normalize_dataset_belongs_to_run_and_atlas(
     command: str, model: str, cat: Path, out: Path, capsys: pytest.CaptureFixture[str]
