@@ -131,4 +131,4 @@ def _lines(summary: RunSummary, failed: str) -> list[str]:
     if summary.failed:
         parts.append(f"{summary.failed} failed: see {summary.folder / failed}")
     spent = ", ".join(f"{name} {summary.stages[name]:.1f} s" for name in _STAGES if name in summary.stages)
-    return ["; ".join(parts), f"time of all readers and workers: {spent}"]
+    return ["; ".join(parts), *([f"time of all readers and workers: {spent}"] if spent else [])]

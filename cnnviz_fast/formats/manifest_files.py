@@ -16,20 +16,21 @@ def manifests_in(folder: Path) -> Iterator[tuple[str, Path]]:
     """Find the manifests of the sheets and of the folders of single files that lie directly in a folder.
 
     Args:
-        folder: it need not be there.
+        folder: it need not be there. It may hold a million files, of which none is kept in memory.
 
     Yields:
         The name of the sheet, without its suffix, or of the folder, and the path of a manifest, which for a folder
-        need not be there; in the order of names.
+        need not be there; in any order.
     """
     try:
-        with os.scandir(folder) as entries:
-            found = {entry.name: entry.is_dir() for entry in entries}
+        entries = os.scandir(folder)
     except OSError:  # there is none yet; or making it says what is wrong
         return
-    for entry in sorted(found):
-        name, suffix = os.path.splitext(entry)
-        if found[entry]:
-            yield entry, folder / entry / MANIFEST_NAME
-        elif suffix == ".json" and any(name + ending in found for ending in FORMATS):
-            yield name, folder / entry
+    with entries:
+        for entry in entries:
+            name, suffix = os.path.splitext(entry.name)
+            # os.path takes links to themselves, where an entry raises.
+            if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
+                yield entry.name, folder / entry.name / MANIFEST_NAME
+            elif suffix == ".json" and any(os.path.exists(folder / f"{name}{ending}") for ending in FORMATS):
+                yield name, folder / entry.name

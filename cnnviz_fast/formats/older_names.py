@@ -7,6 +7,7 @@ today's have `axes`. A sheet or a folder of single files without its manifest co
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -41,7 +42,7 @@ def refuse_older_names(folder: Path) -> None:
 
 def _older_names(folder: Path) -> Iterator[str]:
     """Yield the names of what 0.1 wrote into a folder; in the folders of layers only atlases were drawn."""
-    for name, path in manifests_in(folder):
+    for name, path in sorted(manifests_in(folder)):
         made = _made_by_older(path)
         if made and (_is_atlas(name, made) or _is_image_and_layer(name, made)):
             yield name
@@ -54,7 +55,7 @@ def _older_names(folder: Path) -> Iterator[str]:
 
 def _folders_in(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.is_dir())
+        return sorted(path for path in folder.iterdir() if os.path.isdir(path))
     except OSError:  # there is none yet; or making it says what is wrong
         return []
 

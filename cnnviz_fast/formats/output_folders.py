@@ -89,14 +89,16 @@ def refuse_mixing(folder: Path, *, of_run: bool = False) -> None:
         OptionError: the folder holds files as 0.1 named them; or sheets of other commands for a run, and otherwise a
             run.
     """
+    if of_run and os.path.exists(folder / RUN):
+        return
     if not of_run and holds_a_run(folder):
         raise OptionError(
             f"out must not be the folder of a run, which would take other files for its own, got {str(folder)!r}. "
             f"Give another folder."
         )
     refuse_older_names(folder)
-    # Then the run is looked for once more: another process of it may have begun meanwhile, and written tiles.
-    if of_run and (sheet := _sheet_in(folder)) is not None and not (folder / RUN).exists():
+    # The run is looked for once more: another process of it may have begun meanwhile, and tiles have manifests too.
+    if of_run and (sheet := _sheet_in(folder)) is not None and not os.path.exists(folder / RUN):
         raise OptionError(
             f"out must be a folder of its own for a run, got {str(folder)!r}, where another command wrote {sheet!r}. "
             f"Give another folder."
@@ -105,9 +107,7 @@ def refuse_mixing(folder: Path, *, of_run: bool = False) -> None:
 
 def _sheet_in(folder: Path) -> str | None:
     """Return the name of a sheet, or of a folder of single files, that another command than `run` has written here."""
-    if (folder / RUN).exists():  # tiles of the run have such manifests too
-        return None
-    for layer, _ in manifests_in(folder):
+    for layer, _ in sorted(manifests_in(folder)):
         beside = (path for _, path in manifests_in(folder / layer) if path.parent == folder / layer)
         inside = (path for _, path in manifests_in(folder / layer / "tiles"))
         for shown, manifest in chain(

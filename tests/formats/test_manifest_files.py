@@ -16,7 +16,7 @@ def test_manifests_in_finds_those_of_sheets_and_of_folders(tmp_path: Path) -> No
     cf.save_tiles(noise(2, 3, 3), tmp_path / "tiles", tile=4)
     (tmp_path / "alone.json").touch()
     (tmp_path / "alone.txt").touch()
-    found = list(manifests_in(tmp_path))
+    found = sorted(manifests_in(tmp_path))
     assert found == [
         ("a.x", tmp_path / "a.x.json"),
         ("b", tmp_path / "b.json"),

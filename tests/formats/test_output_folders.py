@@ -76,8 +76,8 @@ def test_refuse_mixing_keeps_a_run_out_of_single_files_and_comparisons(tmp_path:
     cf.save_tiles(noise(2, 3, 3), tmp_path / "tiles" / "conv1" / "tiles" / "cat", tile=4)
     (tmp_path / "pair" / "conv1").mkdir(parents=True)
     cf.compare(noise(2, 3, 3), noise(2, 3, 3), tile=4).save(tmp_path / "pair" / "conv1" / "a_b.png")
-    for folder, name in (("tiles", "conv1/tiles/cat"), ("pair", "conv1/a_b_compare")):
-        with pytest.raises(OptionError, match=f"'{name}'"):
+    for folder, wanted in (("tiles", "conv1/tiles/cat"), ("pair", "conv1/a_b_(compare|difference)")):
+        with pytest.raises(OptionError, match=f"'{wanted}'"):
             refuse_mixing(tmp_path / folder, of_run=True)
 
 
@@ -150,3 +150,29 @@ def test_run_refuses_an_older_folder_before_anything_is_made(tmp_path: Path) -> 
     with pytest.raises(OptionError, match="older layout"):
         cf.run("no model", tmp_path / "no images", "0", tmp_path / "out")
     assert list((tmp_path / "out").rglob("*")) == [older.parent, older]
+
+
+def test_refuse_mixing_keeps_few_of_many_files_in_memory(tmp_path: Path) -> None:
+    import tracemalloc
+
+    for n in range(5000):
+        (tmp_path / "layer4").mkdir(exist_ok=True)
+        (tmp_path / "layer4" / f"{n}.png").touch()
+    for of_run in (False, True):
+        tracemalloc.start()
+        try:
+            refuse_mixing(tmp_path, of_run=of_run)
+            assert tracemalloc.get_traced_memory()[1] < 5000 * 20
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.mark.parametrize("of_run", [False, True])
+def test_output_folder_of_odd_names_and_links_is_made_or_refused(of_run: bool, tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match="File name too long"):
+        output_folder(tmp_path / ("x" * 300), of_run=of_run)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "itself").symlink_to(tmp_path / "out" / "itself")
+    (tmp_path / "out" / "above").symlink_to(tmp_path / "out")
+    (tmp_path / "out" / "nowhere.json").symlink_to(tmp_path / "nowhere")
+    assert output_folder(tmp_path / "out", of_run=of_run) == tmp_path / "out"
