@@ -1,8 +1,9 @@
 """The job for a few images: a model and images go in, sheets come out.
 
-    name_images   which images there are, and the stems of their files
-    look_at       an image goes through the model; of each layer come its maps and how they are drawn
-    plan_layers   everything about the sheets but their pixels
+    name_images      which images there are, and the stems of their files
+    planned_layers   of one image after the other, each layer as it is to be drawn:
+        look_at          the image goes through the model; of each layer come its maps and how they are drawn
+        plan_layers      everything about the sheets but their pixels
 
 A run over many images (`runs`) makes the same `LayerInput`s of its batches, by the same `Drawing`.
 """
@@ -21,9 +22,9 @@ from .activations.capture import capture
 from .activations.maps import LayerMaps, frame_of, read_activations
 from .channels.dataset import LayerStatistics, ranges_of, ranges_of_layer
 from .channels.entrance import as_rows
-from .errors import InputError, OptionError
-from .formats.names import layer_parts, output_path, output_stems
-from .formats.older_names import refuse_older_names
+from .errors import CaptureError, CnnvizError, ImageError, InputError, OptionError
+from .formats.names import layer_parts, output_stems
+from .formats.output_folders import output_folder, place_of
 from .formats.picture import format_of
 from .inputs.find import find_images
 from .inputs.images import InputSpec, load_images, usual_spec
@@ -35,7 +36,6 @@ from .options.declared import takes
 from .options.drawing import RenderOptions
 from .options.reading import MAX_PIXELS, AxesOptions
 from .provenance import Provenance
-from .runtime.files import make_folder
 from .runtime.progress import with_bar
 from .sheets.overlay import Backdrop, read_overlay
 from .sheets.plan import Plan, plan_sheet
@@ -96,7 +96,7 @@ def visualize(
         one a plane. Each sample of a batch in memory is an image.
 
     Raises:
-        OptionError: an option cannot be used, or `out` holds files in the older layout, IMAGE_LAYER.png.
+        OptionError: an option cannot be used, or `out` holds a run, or files in the older layout.
         CnnvizError: anything else that went wrong; see load_model, load_images, capture and render.
     """
     checked = RenderOptions.of(options)
@@ -108,18 +108,13 @@ def visualize(
     drawing = Drawing(checked, AxesOptions(axes=axes, planes=planes), backdrop, ranges)
     loaded = load_model(model) if isinstance(model, str) else model
     loaded = called_with(loaded if isinstance(loaded, LoadedModel) else as_given(module_of(loaded)), inputs, forward)
-    folder = Path(out) if out is not None else None
-    if folder is not None:
-        refuse_older_names(folder)
-        make_folder(folder)
+    folder = output_folder(out, format) if out is not None else None
+    named = name_images(images, usual_spec(loaded, max_pixels))
     sheets: list[Sheet] = []
-    for image in with_bar(name_images(images, usual_spec(loaded)), "image"):
-        for layer in plan_layers(look_at(loaded, image, layers, max_pixels, drawing)):
-            sheets.append(draw_sheet(layer.plan))
-            if folder is not None:
-                path = folder / output_path(layer.folder, image.stem, f".{format}")
-                make_folder(path.parent)
-                sheets[-1].save(path)
+    for layer in planned_layers(loaded, named, layers, max_pixels, drawing):
+        sheets.append(draw_sheet(layer.plan))
+        if folder is not None:
+            sheets[-1].save(place_of(folder, layer.folder, layer.image.stem, f".{format}"))
     return sheets
 
 
@@ -265,17 +260,58 @@ def look_at(model: LoadedModel, image: NamedImage, layers: Any, max_pixels: int,
 
 
 class PlannedLayer(NamedTuple):
-    """The plan of one layer: its name, the folder of its files, and everything about them but the pixels."""
+    """The plan of a layer of an image: its name, the folder of its files, and everything about them but the pixels."""
 
+    image: NamedImage
     name: str
     folder: str
     plan: Plan
 
 
-def plan_layers(found: list[LayerInput], plan: Callable[..., Plan] = plan_sheet) -> Iterator[PlannedLayer]:
+def planned_layers(
+    model: LoadedModel,
+    images: Sequence[NamedImage],
+    layers: Any,
+    max_pixels: int,
+    drawing: Drawing,
+    plan: Callable[..., Plan] = plan_sheet,
+    failed: Callable[[NamedImage, CnnvizError], None] | None = None,
+) -> Iterator[PlannedLayer]:
+    """Look at images one by one, and plan their layers; a bar counts them.
+
+    Args:
+        model: to run.
+        images: to look at.
+        layers: layer patterns; see capture.
+        max_pixels: largest image to read, in px.
+        drawing: how to read and draw the layers.
+        plan: `plan_sheet`, or `plan_tiles` for a file for each channel.
+        failed: called with an image that cannot be read or run, and why; then the others are done. None: it is raised.
+
+    Yields:
+        The layers of each image, to be drawn before the next one is looked at.
+
+    Raises:
+        CnnvizError: see look_at and plan_layers.
+    """
+    for image in with_bar(images, "image"):
+        try:
+            planned = plan_layers(image, look_at(model, image, layers, max_pixels, drawing), plan)
+        except (ImageError, CaptureError) as error:
+            if failed is None:
+                raise
+            failed(image, error)
+            continue
+        yield from planned
+
+
+def plan_layers(
+    image: NamedImage, found: list[LayerInput], plan: Callable[..., Plan] = plan_sheet
+) -> Iterator[PlannedLayer]:
     """Plan all layers of an image at once, so that what is wrong with one shows before a file of another is written.
 
     Args:
+        image: of the layers.
         found: what `look_at` returned. It is emptied: a layer's maps are let go of once it is drawn.
         plan: `plan_sheet`, or `plan_tiles` for a file for each channel.
 
@@ -291,7 +327,7 @@ def plan_layers(found: list[LayerInput], plan: Callable[..., Plan] = plan_sheet)
     for folder in folders:
         layer = found.pop(0)
         try:
-            plans.append(PlannedLayer(layer.name, folder, layer.plan(plan)))
+            plans.append(PlannedLayer(image, layer.name, folder, layer.plan(plan)))
         except InputError as error:
             raise type(error)(f"{layer.name}: {error}" if several else str(error)) from error
     return _popped(plans)

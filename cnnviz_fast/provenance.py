@@ -42,6 +42,13 @@ class Provenance:
         return {name: value for name, value in vars(self).items() if name != "categories"}
 
 
+def layer_at(layer: str, time_step: int | None = None, plane: int | None = None) -> str:
+    """Return the name of what a layer put out: its own, of a clip LAYER@tSTEP, of a volume LAYER@dPLANE."""
+    if plane is not None:
+        return f"{layer}@d{plane}"
+    return layer if time_step is None else f"{layer}@t{time_step}"
+
+
 @cache
 def package_version() -> str:
     """Return the version of the installed package. It is read from a file once, which takes 60 us."""

@@ -10,7 +10,7 @@ from ..errors import OptionError
 from ..models.layers import layer_names
 from ..models.loaded import LoadedModel
 from ..options.reading import AxesOptions
-from ..provenance import Provenance
+from ..provenance import Provenance, layer_at
 from .axes import Axes, find_axes, to_maps
 from .evidence import Evidence
 
@@ -89,12 +89,12 @@ def read_activations(
         evidence = Evidence(layer, _module_at(model.module, layer), model.module, shape)
         found = find_axes(tuple(output.shape), evidence, axes.axes)
         clip = output.ndim == 5 or found.steps > 1
-        letter = "d" if found.name == "ncdhw" else "t"
         for step in _steps(layer, found.steps, axes.planes if clip else None):
             maps = to_maps(output, found, step)
             # Where the axes were named and the layer cuts an image into windows, the first window is shown.
             maps = maps[:: len(maps) // shape[0]] if len(maps) > shape[0] else maps
-            name, at = (f"{layer}@{letter}{step}", step) if clip else (layer, None)
+            at = step if clip else None
+            name = layer_at(layer, plane=at) if found.name == "ncdhw" else layer_at(layer, at)
             yield LayerMaps(name, layer, maps, found, at)
 
 

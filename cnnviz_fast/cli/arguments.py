@@ -6,12 +6,12 @@ import argparse
 import ast
 import dataclasses
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError
-from ..options.drawing import DEFAULT_ALPHA, RenderOptions
+from ..options.drawing import DEFAULT_ALPHA, WITHOUT_STATISTICS, RenderOptions
 from ..options.parsers import refuse
 from ..options.reading import MAX_PIXELS, PreprocessOptions
 from .parser import CommandParser
@@ -179,21 +179,29 @@ def add_tiles(parser: CommandParser) -> None:
     parser.add("tiles", "--suffix", metavar="TEXT", default="", text="what stands for {suffix} in it")
 
 
-def add_options(parser: CommandParser, record: type, without: Sequence[str] = ()) -> None:
+def add_drawing(parser: CommandParser, without: Sequence[str] = ()) -> None:
+    """Add how a few images are drawn, which `drawing_options` reads: without statistics of a data set."""
+    add_options(parser, RenderOptions, without, WITHOUT_STATISTICS)
+
+
+def add_options(
+    parser: CommandParser, record: type, without: Sequence[str] = (), texts: Mapping[str, str] | None = None
+) -> None:
     """Add an argument for each field of an option record, which checks the values and holds the defaults.
 
     Args:
         parser: of the command.
         record: whose fields.
         without: names of fields that the command does not take.
+        texts: field -> its sentence, where it is not the record's.
     """
     for field in dataclasses.fields(record):
         if field.name in without:
             continue
-        is_flag, text = field.default is False, field.metadata["description"]
+        is_flag, text = field.default is False, (texts or {}).get(field.name, field.metadata["description"])
         parser.add(
             field.metadata["group"],
-            f"--{field.name}",
+            *(f"--{name}" for name in (field.name, field.metadata["older"]) if name),
             default=argparse.SUPPRESS,
             text=text if field.default is None or is_flag or "default" in text else f"{text} (default {field.default})",
             **({"action": "store_true"} if is_flag else {"metavar": field.metadata["metavar"]}),
@@ -232,19 +240,8 @@ def overlay_of(arguments: argparse.Namespace, max_pixels: int) -> Any:
     return read_overlay(arguments.overlay, arguments.alpha, max_pixels=max_pixels, say=complain)
 
 
-def output_folder(arguments: argparse.Namespace) -> Path:
-    """Check format and folder of the output before anything slow starts, and make the folder.
+def output_folder(arguments: argparse.Namespace, *, of_run: bool = False) -> Path:
+    """Check format and folder of the output before anything slow starts, and make the folder; see `formats`."""
+    from ..formats import output_folders
 
-    Raises:
-        OptionError: the format is unknown, or the folder holds files named as 0.1 named them.
-        WriteError: the folder cannot be made.
-    """
-    from ..formats.older_names import refuse_older_names
-    from ..formats.picture import format_of
-    from ..runtime.files import make_folder
-
-    format_of(Path(f"sheet.{arguments.format}"))
-    folder = Path(arguments.out)
-    refuse_older_names(folder)
-    make_folder(folder)
-    return folder
+    return output_folders.output_folder(arguments.out, arguments.format, of_run=of_run)

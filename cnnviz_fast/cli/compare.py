@@ -11,6 +11,7 @@ from ..options.drawing import SINGLE_SHEETS, RenderOptions
 from ..options.reading import AxesOptions, PreprocessOptions
 from .arguments import (
     add_calling,
+    add_drawing,
     add_layers,
     add_max_pixels,
     add_model,
@@ -71,7 +72,7 @@ def _declare(parser: CommandParser) -> None:
     parser.add("second", "--against-weights", metavar="W2", text="its weights")
     parser.add("second", "--against-args", metavar="N=V", nargs="*", text="its arguments")
     parser.add("second", "--against-seed", type=int, metavar="N", text="of its random weights")
-    add_options(parser, RenderOptions, without=SINGLE_SHEETS)
+    add_drawing(parser, without=SINGLE_SHEETS)
     parser.add(
         "range", "--diverging", metavar="NAME", default="coolwarm",
         text="colormap of the difference (default coolwarm)",
@@ -92,8 +93,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     backends.compile_ahead(options.backend)
 
-    from ..formats.names import layer_parts, output_path
-    from ..runtime.files import make_folder
+    from ..formats.names import layer_parts
+    from ..formats.output_folders import place_of
     from ..sheets.comparison import compare
 
     a, b = _sides(arguments, models, images, axes, preprocess)
@@ -110,9 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
             diverging=arguments.diverging,
             **vars(options),
         )
-        path = folder / output_path(part, stem, f".{arguments.format}")
-        make_folder(path.parent)
-        pair, difference = comparison.save(path)
+        pair, difference = comparison.save(place_of(folder, part, stem, f".{arguments.format}"))
         found.append({"layer": layer, "compare": str(pair), "difference": str(difference), **comparison.manifest})
         if not arguments.json:
             print(pair, difference, sep="\n", flush=True)

@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     options_of(arguments, RunOptions)
     options = options_of(arguments, RenderOptions)
     backdrop = overlay_of(arguments, arguments.max_pixels)
-    folder = output_folder(arguments)
+    folder = output_folder(arguments, of_run=True)
     backends.compile_ahead(options.backend)
 
     from ..runs.api import run as run_over
@@ -133,4 +133,4 @@ def _lines(summary: RunSummary, failed: str) -> list[str]:
     if summary.failed:
         parts.append(f"{summary.failed} failed: see {summary.folder / failed}")
     spent = ", ".join(f"{name} {summary.stages[name]:.1f} s" for name in _STAGES if name in summary.stages)
-    return ["; ".join(parts), f"time of all workers: {spent}"]
+    return ["; ".join(parts), *([f"time of all readers and workers: {spent}"] if spent else [])]

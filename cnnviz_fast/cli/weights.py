@@ -50,11 +50,11 @@ def _declare(parser: CommandParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure the parameters, and draw them where a folder is given."""
     options = options_of(arguments, KernelOptions)
-    folder = Path(arguments.out) if arguments.out else None
-    if folder:
-        from ..runtime.files import make_folder
+    folder = None
+    if arguments.out:
+        from ..formats.output_folders import output_folder
 
-        make_folder(folder)
+        folder = output_folder(arguments.out)
     if options.colormap:
         from ..palette import make_palette
 

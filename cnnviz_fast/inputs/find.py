@@ -46,19 +46,6 @@ def find_images(images: object, arrays: bool = False) -> list[Source]:
     raise ImageError(f"images must be paths, folders, globs, PIL images, uint8 arrays or tensors, got {kind}.")
 
 
-def image_name(source: Source | str, position: int) -> str:
-    """Return the stem for the names of an image's output files.
-
-    Args:
-        source: one of those that `find_images` returned.
-        position: its index among them, for one that has no file name.
-
-    Returns:
-        The file's stem, or "image3" for an in-memory image at position 3.
-    """
-    return Path(source).stem if isinstance(source, str | os.PathLike) else f"image{position}"
-
-
 def matching_files(text: str, arrays: bool = False) -> list[str]:
     """Return the files of one path, folder or glob, as `find_images` does; raise ImageError where there are none.
 

@@ -18,10 +18,9 @@ from .decode import EXTENSIONS
 from .find import find_images, has_extension, matching_files, natural_key
 from .in_memory import Encoded, is_pil_image, is_tensor
 from .parquet_tables import list_table
-from .tar_shards import COMPRESSED, list_shard
+from .sets import COMPRESSED, LISTS, PARQUET, TAR
+from .tar_shards import list_shard
 
-LISTS = (".txt", ".lst")
-SETS = (*LISTS, ".tar", *COMPRESSED, ".parquet")
 STDIN = "-"
 _FILES = Files()
 
@@ -121,9 +120,9 @@ def _list_file(path: str, catalogue: Catalogue, arrays: bool) -> None:
         except OSError as error:
             raise ImageError(f"list {path!r} cannot be read: {reason_of(error)}.") from error
         _list_lines(content, os.path.dirname(path), f"list {path!r}", catalogue)
-    elif ending.endswith((".tar", *COMPRESSED)):
+    elif ending.endswith((TAR, *COMPRESSED)):
         list_shard(normalised(path), catalogue, arrays)
-    elif ending.endswith(".parquet"):
+    elif ending.endswith(PARQUET):
         list_table(normalised(path), catalogue)
     else:
         catalogue.add(_FILES, normalised(path))

@@ -13,8 +13,8 @@ from ..errors import ImageError, reason_of
 from .catalogue import Catalogue, Failure, ListedImage
 from .find import has_extension
 from .in_memory import Encoded
+from .sets import COMPRESSED
 
-COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 _PACKERS = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ\0": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
 _SPARSE = 0  # stands for the size of a sparse member; like an empty one, it cannot be read in place
 

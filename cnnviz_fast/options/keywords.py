@@ -56,7 +56,7 @@ class RunKeywords(RenderKeywords, total=False):
 
     save: Names
     batch: int | str | None
-    workers: int | str | None
+    readers: int | str | None
     timeout: float | str
     strict: bool
     shards: int | str | None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError
+from ..formats.output_folders import refuse_mixing
 from ..inputs.images import usual_spec
 from ..models.loaded import LoadedModel
 from ..options.declared import takes
@@ -83,16 +84,19 @@ def run(
         What was done.
 
     Raises:
-        OptionError: an option cannot be used; or the folder holds a run with other settings, or one that is going on.
+        OptionError: an option cannot be used; or the folder holds a run with other settings or one that is going on, or
+            sheets of another command.
         ImagesFailedError: with `strict`, an image failed.
         WriteError: for example, the disk is full; what was finished stays.
         KeyboardInterrupt: the first Ctrl-C, once what was under way is finished; the second one, at once.
         CnnvizError: an error of every image; see load_model, list_images, capture and render.
     """
     wanted, drawing = split_options(options)
+    folder = Path(out)
+    refuse_mixing(folder, of_run=True)
     spec = RunSpec(
         layers=list(layers) if isinstance(layers, Sequence) and not isinstance(layers, str) else [layers],
-        folder=Path(out),
+        folder=folder,
         format=format,
         max_pixels=max_pixels,
         axes=AxesOptions(axes=axes, planes=planes),

@@ -15,12 +15,12 @@ import numpy as np
 
 from ..errors import ImageError, OptionError
 from ..formats.names import output_stems
+from ..formats.output_folders import holds_a_run
 from ..inputs.catalogue import Catalogue, Failure, InMemoryImage
 from ..inputs.in_memory import Encoded, is_tensor
 from ..inputs.reading import DatasetReader, ImageBatch, ImageReader, read_batches, read_loader
 from ..inputs.samples import image_in, is_stream, samples_in, takes_positions
 from ..inputs.sources import STDIN, list_images
-from .folder.index import holds_a_run
 from .outcomes import ImageId
 from .ranks import ranks_in
 

@@ -17,6 +17,7 @@ from ..channels.entrance import enter
 from ..errors import OptionError, ShapeError
 from ..formats import picture as formats
 from ..formats import png
+from ..formats.manifest_files import MANIFEST_NAME
 from ..geometry import Strip
 from ..options.declared import takes
 from ..options.drawing import RenderOptions
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from ..options.keywords import RenderKeywords
     from ..palette import Palette
 
-MANIFEST_NAME = "manifest.json"
 SHEET_OPTIONS = ("grid", "gap", "margin", "label", "title", "colorbar")
 
 

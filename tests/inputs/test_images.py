@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from cnnviz_fast.errors import DTypeError, ImageError, InputError, OptionError, ShapeError
-from cnnviz_fast.inputs.find import find_images, image_name, natural_key
+from cnnviz_fast.inputs.find import find_images, natural_key
 from cnnviz_fast.inputs.images import MAX_PIXELS, decode_image, load_images
 from cnnviz_fast.models.loaded import LoadedModel
 
@@ -99,13 +99,6 @@ def test_find_images_nothing_there_is_one_line(tmp_path: Path, name: str, said: 
 def test_find_images_what_is_no_image_is_refused(item: object) -> None:
     with pytest.raises(ImageError, match=r"images must be paths, folders, globs, .* got (int|NoneType|bytes|dict)\."):
         find_images(item)
-
-
-def test_image_name_is_the_stem_or_the_position() -> None:
-    assert image_name(Path("photos/black.cat.png"), 4) == "black.cat"
-    assert image_name("cat.jpg", 0) == "cat"
-    assert image_name(Image.new("RGB", (4, 4)), 3) == "image3"
-    assert image_name(np.zeros((4, 4), np.uint8), 0) == "image0"
 
 
 def test_decode_image_arrays_and_tensors_keep_their_values() -> None:

@@ -72,7 +72,7 @@ def run_on_ray(
     if any(parameter.is_cuda for parameter in loaded.module.parameters()):
         loaded = dataclasses.replace(loaded, module=copy.deepcopy(loaded.module).cpu())
     with connected(ray, spec.run.address):
-        pool = pool_of([node["Resources"] for node in ray.nodes() if node["Alive"]], spec.run.workers)
+        pool = pool_of([node["Resources"] for node in ray.nodes() if node["Alive"]], spec.run.readers)
         if pool.on_gpu and spec.run.batch is None:
             spec = dataclasses.replace(spec, run=dataclasses.replace(spec.run, batch=CUDA_BATCH))
         return run_here(RayEngine(pool), loaded, found, spec, on_file)
