@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CaptureError, InputError, LayerNotFoundError
 from ..models.layers import takes_hooks
 from ..models.loaded import LoadedModel, root_of
-from .forward import Enough, run_pass
+from .forward import Enough, Watched, run_pass
+from .hidden import copy_of
 from .listing import observe
 from .patterns import Target, resolve
 from .tensors import Kept, only_tensor, part_of
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from .forward import Inputs
+    from .arguments import Inputs
     from .patterns import Layers
 
     Consumer = Callable[[str, torch.Tensor], object]
@@ -73,7 +74,7 @@ def capture(
     root = root_of(model)
     keeper = _Keeper(_targets(root, batch, layers, inputs), Kept(keep=keep, channels=channels, reduce=reduce))
     keeper.run(root, batch, inputs)
-    return _by_name(keeper)
+    return _by_name(keeper, root)
 
 
 def capture_stream(
@@ -113,7 +114,7 @@ def capture_stream(
     keeper = _Keeper(_targets(root, batch, layers, inputs), kept, consumer)
     keeper.run(root, batch, inputs)
     if not keeper.stopped:
-        _check_ran(keeper)
+        _check_ran(keeper, root)
     return keeper.delivered
 
 
@@ -152,6 +153,8 @@ class _Keeper:
         self.activations: dict[tuple[nn.Module | str, int, tuple[str, ...]], torch.Tensor] = {}
         self.delivered: list[str] = []
         self.stopped = False
+        self.elsewhere: set[nn.Module] = set()
+        self.copied: set[nn.Module] = set()
         for target in targets:
             if target.module is None:
                 self.operations.setdefault(target.name, []).append(target)
@@ -162,9 +165,16 @@ class _Keeper:
 
     def run(self, model: nn.Module, batch: torch.Tensor, inputs: Inputs) -> None:
         """Run the pass."""
-        run_pass(model, batch, self.modules, self, inputs, self.see if self.operations else None)
+        watched = Watched(
+            outputs_of=self.modules,
+            output=self.see_output,
+            operation=self.see if self.operations else None,
+            elsewhere=self.elsewhere.add,
+        )
+        self.copied = run_pass(model, batch, watched, inputs)
 
-    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    def see_output(self, module: nn.Module, output: Any) -> None:
+        """Keep what a module put out."""
         self._take(module, self.modules[module], output)
 
     def see(self, name: str, output: Any) -> None:
@@ -213,7 +223,7 @@ def _has_one_call(target: Target) -> bool:
     return target.module is None or target.call is not None
 
 
-def _by_name(keeper: _Keeper) -> dict[str, torch.Tensor]:
+def _by_name(keeper: _Keeper, model: nn.Module) -> dict[str, torch.Tensor]:
     """Return the captured activations by name, in the order asked for; check that every pattern captured something."""
     captured: dict[str, torch.Tensor] = {}
     for target in keeper.targets:
@@ -221,7 +231,7 @@ def _by_name(keeper: _Keeper) -> dict[str, torch.Tensor]:
         for call in _calls_of(target, keeper):
             plain = target.call is None and keeper.calls[what] == 1
             captured[target.key(None if plain else call)] = keeper.activations[what, call, target.path]
-    _check_ran(keeper, stacklevel=4)
+    _check_ran(keeper, model, stacklevel=4)
     return captured
 
 
@@ -230,7 +240,7 @@ def _calls_of(target: Target, keeper: _Keeper) -> range:
     return range(calls) if target.call is None else range(target.call, min(target.call + 1, calls))
 
 
-def _check_ran(keeper: _Keeper, stacklevel: int = 3) -> None:
+def _check_ran(keeper: _Keeper, model: nn.Module, stacklevel: int = 3) -> None:
     """Refuse a pattern if nothing that it names ran; warn of other layers that never ran."""
     absent = [target for target in keeper.targets if not _calls_of(target, keeper)]
     answered = {pattern for t in keeper.targets if _calls_of(t, keeper) for pattern in t.patterns}
@@ -242,7 +252,24 @@ def _check_ran(keeper: _Keeper, stacklevel: int = 3) -> None:
             raise CaptureError(
                 f"layer {target.name!r} has no call {target.call}: it ran {calls} times, counted from 0."
             )
-        raise CaptureError(f"layer {target.name!r} never ran in this pass, or its forward() was called directly.")
+        raise CaptureError(_why_absent(target, keeper, model))
     never_ran = [repr(target.name) for target in absent if not keeper.calls[_what(target)]]
     if never_ran:
         warnings.warn(f"left out {len(never_ran)} layers that never ran: {', '.join(never_ran)}", stacklevel=stacklevel)
+
+
+def _why_absent(target: Target, keeper: _Keeper, model: nn.Module) -> str:
+    """Return why a layer was not seen, and what to do."""
+    never = f"layer {target.name!r} never ran in this pass"
+    if target.module is None:
+        return f"{never}."
+    if target.module in keeper.elsewhere:
+        return (
+            f"layer {target.name!r} ran in another thread than the one that called the model, and only that one is "
+            f"looked at. Have the model run its layers in one thread."
+        )
+    if found := copy_of(model, target.name, target.module):
+        return f"{never}: the model keeps a copy of it. Capture {found[1]!r} from {found[0]}, with what goes into that."
+    if target.module in keeper.copied:
+        return f"{never}: the model ran a copy of it. Capture 'output' from the layer itself, with what goes into it."
+    return f"{never}, or its forward() was called directly."

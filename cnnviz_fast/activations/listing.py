@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..models.layers import LayerInfo, layer_list, meta_copy, takes_hooks
 from ..models.loaded import LoadedModel, as_given, example_input, root_of
-from .forward import run_pass
+from .forward import Watched, run_pass
 from .tensors import tensors_in
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from .forward import Inputs
+    from .arguments import Inputs
 
 
 def list_layers(
@@ -74,7 +74,8 @@ class Observer:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.operations: list[str] = []
 
-    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    def see_output(self, module: nn.Module, output: Any) -> None:
+        """Record a call of a layer."""
         name = self.names[module]
         tensors = list(tensors_in(output).values())
         if self.calls[name] == 0 and len(tensors) == 1:
@@ -110,6 +111,7 @@ def observe(model: nn.Module, batch: torch.Tensor, inputs: Inputs, operations: b
 
 def _observe(model: nn.Module, batch: torch.Tensor, inputs: Inputs, operations: bool = False) -> Observer:
     observer = Observer(model)
-    modules = filter(takes_hooks, observer.names)
-    run_pass(model, batch, modules, observer, inputs, observer.see if operations else None)
+    modules = list(filter(takes_hooks, observer.names))
+    watched = Watched(modules, observer.see_output, operation=observer.see if operations else None)
+    run_pass(model, batch, watched, inputs)
     return observer

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -68,15 +69,85 @@ def test_inputs_function_may_return_the_one_tensor(batch: torch.Tensor) -> None:
     assert torch.equal(flipped, capture(net, batch.flip(3), "stem")["stem"])
 
 
-def test_inputs_come_to_the_dtype_of_the_model_and_are_not_written(batch: torch.Tensor) -> None:
-    class Writes(Two):
-        def forward(self, x: torch.Tensor, mask: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
-            mask.mul_(0)
-            return self.out(self.conv(x) * mask)
+class Writes(Two):
+    """Writes into its second input, and notes the dtypes of both."""
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+        vars(self)["dtypes"] = (x.dtype, mask.dtype)
+        mask.mul_(0)
+        return self.out(self.conv(x) * mask)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.int32])
+def test_inputs_keep_their_dtype_and_are_not_written(dtype: torch.dtype, batch: torch.Tensor) -> None:
+    mask = MASK.to(dtype)
+    for inputs in ({"mask": mask}, (mask,), lambda x: (x, mask)):
+        model = Writes().half()
+        capture(model, batch, "out", inputs=inputs)
+        assert model.dtypes == (torch.float16, dtype)
+        assert torch.equal(mask, MASK.to(dtype))
+
+
+class Pair(NamedTuple):
+    first: torch.Tensor
+    second: list[torch.Tensor]
+
+
+def test_inputs_keep_the_types_of_what_holds_them(batch: torch.Tensor) -> None:
+    class Takes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x: torch.Tensor, more: Any) -> torch.Tensor:
+            vars(self)["given"] = more
+            return self.conv(x)
 
     mask = MASK.clone()
-    assert capture(Writes().half(), batch, "out", inputs={"mask": mask})["out"].dtype == torch.float16
-    assert torch.equal(mask, MASK)
+    model = Takes()
+    for more in (Pair(mask, [mask]), collections.OrderedDict(mask=mask), (mask, 3), [mask, "text"], {"a": [mask]}):
+        capture(model, batch, "conv", inputs=[more])
+        assert type(model.given) is type(more)
+        assert str(model.given) == str(more)
+    assert model.given["a"][0] is not mask
+
+
+class HalfTower(nn.Module):
+    """Half-precision convolutions between float32 embeddings, as in CLIP."""
+
+    def __init__(self, casts: bool = False) -> None:
+        super().__init__()
+        self.embedding = nn.Parameter(torch.ones(4, 1, 1))
+        self.conv = nn.Conv2d(3, 4, 1).half()
+        self.norm = nn.Conv2d(4, 4, 1)
+        self.casts = casts
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        vars(self)["dtype"] = x.dtype
+        return self.norm(self.conv(x.half() if self.casts else x).float() + self.embedding)
+
+
+def test_capture_batch_keeps_a_dtype_that_a_weight_has(batch: torch.Tensor) -> None:
+    model = HalfTower()
+    expected = model.conv(batch.half())
+    assert torch.equal(capture(model, batch.half(), "conv")["conv"], expected)
+    assert model.dtype == torch.float16
+    casting = HalfTower(casts=True)
+    for dtype in (torch.float16, torch.float32):
+        capture(casting, batch.to(dtype), "norm")
+        assert casting.dtype == dtype
+    # No weight has these: the first weight's is taken, and the other one where the model cannot run on that.
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        assert torch.equal(capture(model, batch.to(dtype), "conv")["conv"], model.conv(batch.to(dtype).half()))
+
+
+def test_list_layers_model_of_two_dtypes_is_listed(batch: torch.Tensor) -> None:
+    assert [info.calls for info in list_layers(HalfTower(), batch)] == [1, 1]
+
+
+def test_capture_model_of_two_dtypes_that_fails_says_why(batch: torch.Tensor) -> None:
+    with pytest.raises(CaptureError, match=r"^the model failed on an input of shape \(4, 2, 6, 5\): RuntimeError: "):
+        capture(HalfTower(), batch[:, :2], "conv")
 
 
 @pytest.mark.parametrize("inputs", [3, "text", lambda batch: None, lambda batch: 5])
