@@ -103,16 +103,17 @@ class SavedValues:
                 self._large.append((tensor, pool.copy(tensor)))
             else:
                 small[tensor.device, tensor.dtype].append(tensor)
-        # In one piece: copying each by itself would take several times as long.
-        self._small = [(group, _joined(group)) for group in small.values()]
+        # In one piece: copying each by itself would take several times as long. That of a single tensor is no copy.
+        self._small = [
+            (group, _joined(group) if len(group) > 1 else _joined(group).clone()) for group in small.values()
+        ]
 
     def put_back(self) -> None:
         """Write the saved values into the tensors whose values have changed."""
         from torch._utils import _unflatten_dense_tensors
 
         for group, flat in self._small:
-            # To compare values on another device, the host would have to wait for it.
-            if flat.device.type != "cpu" or not _same_bits(_joined(group), flat):
+            if not _are_same_bits(group, flat):
                 _write(zip(group, _unflatten_dense_tensors(flat, group), strict=True))
         _write(self._large)
 
@@ -149,19 +150,28 @@ def _joined(group: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def _write(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
-    """Copy the second tensor of each pair into the first one, where they differ or that would take time to find out."""
+    """Copy the second tensor of each pair into the first one, unless they are known to be the same."""
     import torch
 
     for tensor, values in pairs:
-        if tensor.device.type != "cpu" or not _same_bits(tensor, values):
+        # To compare values on another device, the host would have to wait for it.
+        if tensor.device.type != "cpu" or not torch.equal(_bits(tensor), _bits(values)):
             with torch.inference_mode(tensor.is_inference()):  # tensors that were made in this mode are written in it
                 tensor.copy_(values)
 
 
-def _same_bits(now: torch.Tensor, then: torch.Tensor) -> bool:
-    """Compare memory: NaN equals NaN, and -0 differs from 0."""
+def _are_same_bits(group: Sequence[torch.Tensor], flat: torch.Tensor) -> bool:
+    """Check whether tensors are known to still hold these values."""
+    if flat.device.type != "cpu" or len(group) == 1:
+        return False
+    # By numpy, since torch would wake its threads, and only of a copy: numpy makes memory that it has seen unfit for
+    # `resize_`, which observers call.
+    return bool((_bits(_joined(group)).numpy() == _bits(flat).numpy()).all())
+
+
+def _bits(values: torch.Tensor) -> torch.Tensor:
+    """Return values as integers of the same memory: as those NaN equals NaN, and -0 differs from 0."""
     import torch
 
-    # As integers, and by numpy: torch would wake its threads for every comparison.
-    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}.get(now.element_size(), torch.uint8)
-    return bool((now.reshape(-1).view(bits).numpy() == then.reshape(-1).view(bits).numpy()).all())
+    integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+    return values.reshape(-1).view(integers.get(values.element_size(), torch.uint8))

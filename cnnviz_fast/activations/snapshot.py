@@ -170,7 +170,7 @@ class Snapshot:
             f"{name}.{own}" if name else own
             for module, name in self.modules.items()
             for own, tensor in (
-                *self._attributes[module].items(),
+                *vars(module).items(),
                 *module._parameters.items(),
                 *module._buffers.items(),
             )
