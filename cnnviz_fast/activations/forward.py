@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CaptureError, InputError, ModelFailedError, reason_of
 from ..models.layers import every_module
+from ..models.lazy import fit_to
 from .arguments import arguments, callable_of, dtypes_for, placed
 from .arguments import weight_of as weight_of
 from .copies import PassHook
@@ -104,6 +105,7 @@ def run_pass(
             "Call capture on the whole batch, before or after the transform."
         )
     call = callable_of(_runnable(model), forward)
+    fit_to(model, batch)
     guard = _Guard()
     dtypes = dtypes_for(model, batch)
     changes = Changes()
@@ -178,7 +180,9 @@ class _Guard:
     def around(self, watched: Watched) -> Watched:
         """Return `watched` with guarded functions."""
         functions = {name: getattr(watched, name) for name in ("output", "input", "operation", "result")}
-        guarded = {name: functools.partial(self._call, each) for name, each in functions.items() if each is not None}
+        guarded: dict[str, Any] = {
+            name: functools.partial(self._call, each) for name, each in functions.items() if each is not None
+        }
         return dataclasses.replace(watched, **guarded)
 
     def _call(self, function: Callable[..., None], *seen: Any) -> None:

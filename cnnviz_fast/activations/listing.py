@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 from typing import TYPE_CHECKING, Any
 
-from ..models.layers import LayerInfo, layer_list, meta_copy, takes_hooks
+from ..models.layers import LayerInfo, has_lazy, layer_list, lazy_copy, meta_copy, takes_hooks
 from ..models.loaded import LoadedModel, as_given, example_input, root_of
 from .forward import Watched, run_pass
 from .tensors import tensors_in
@@ -26,7 +26,8 @@ def list_layers(
     """List the layers of a model with their shapes and calls in one pass in eval mode.
 
     The pass runs on a copy of the model on the meta device, which has shapes but no values and no weights. Where that
-    fails (a forward that looks at values, a model that cannot be copied) the model itself runs once.
+    fails (a forward that looks at values, a model that cannot be copied) the model itself runs once. Lazy layers stay
+    lazy, and are listed as in a copy that has run.
 
     Args:
         model: a record of `load_model`, or any module, on any device. It is left as it was.
@@ -45,6 +46,7 @@ def list_layers(
     if input is None:
         input = example_input(model if isinstance(model, LoadedModel) else as_given(root), size)
     observer = observe(root, input, inputs)
+    ran = {name: module for module, name in observer.names.items()}
     return [
         LayerInfo(
             index=index,
@@ -52,10 +54,17 @@ def list_layers(
             type=type(module).__name__,
             shape=observer.shapes.get(name),
             calls=observer.calls[name],
-            parameters=sum(parameter.numel() for parameter in module.parameters()),
+            parameters=_count(ran.get(name, module)),
         )
         for index, (name, module) in enumerate(layer_list(root))
     ]
+
+
+def _count(module: nn.Module) -> int:
+    """Count the parameters of a module; a lazy one that has not run yet has none."""
+    from torch.nn.parameter import is_lazy
+
+    return sum(parameter.numel() for parameter in module.parameters() if not is_lazy(parameter))
 
 
 class Observer:
@@ -106,7 +115,8 @@ def observe(model: nn.Module, batch: torch.Tensor, inputs: Inputs, operations: b
     try:
         return _observe(meta_copy(model), batch.to("meta"), inputs, operations)
     except Exception:  # a foreign model may raise anything here; the pass with values decides
-        return _observe(model, batch, inputs, operations)
+        # A model that is lazy stays so: what it would be initialised with here is no business of its user.
+        return _observe(lazy_copy(model) if has_lazy(model) else model, batch, inputs, operations)
 
 
 def _observe(model: nn.Module, batch: torch.Tensor, inputs: Inputs, operations: bool = False) -> Observer:

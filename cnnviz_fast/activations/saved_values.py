@@ -23,10 +23,9 @@ out is only checked, as trained parameters are."""
 
 
 # Not written in Python, so that they take half the time.
-_ADDRESS, _DATA, _SHAPE, _VERSION, _LAYOUT, _IS_QUANTIZED = (
-    operator.methodcaller("data_ptr"),
-    *map(operator.attrgetter, ("data", "shape", "_version", "layout", "is_quantized")),
-)
+_ADDRESS = operator.methodcaller("data_ptr")
+_DATA, _SHAPE, _VERSION = map(operator.attrgetter, ("data", "shape", "_version"))
+_LAYOUT, _IS_QUANTIZED, _IS_META = map(operator.attrgetter, ("layout", "is_quantized", "is_meta"))
 
 
 class SavedTensors:
@@ -110,11 +109,11 @@ class SavedValues:
 
     def put_back(self) -> None:
         """Write the saved values into the tensors whose values have changed."""
-        from torch._utils import _unflatten_dense_tensors
+        import torch
 
         for group, flat in self._small:
             if not _are_same_bits(group, flat):
-                _write(zip(group, _unflatten_dense_tensors(flat, group), strict=True))
+                _write(zip(group, torch.split(flat, [one.numel() for one in group]), strict=True))
         _write(self._large)
 
 
@@ -127,6 +126,7 @@ def _all_ordinary(tensors: Sequence[torch.Tensor]) -> bool:
         classes.issuperset(map(type, tensors))
         and {torch.strided}.issuperset(map(_LAYOUT, tensors))
         and not any(map(_IS_QUANTIZED, tensors))
+        and not any(map(_IS_META, tensors))
     )
 
 
@@ -143,9 +143,9 @@ def _versions(tensors: Sequence[torch.Tensor]) -> list[int]:
 
 def _joined(group: Sequence[torch.Tensor]) -> torch.Tensor:
     """Return the values of tensors of one dtype and device one behind the other."""
-    from torch._utils import _flatten_dense_tensors
+    import torch
 
-    joined: torch.Tensor = _flatten_dense_tensors(group)
+    joined: torch.Tensor = torch._C._nn.flatten_dense_tensors(list(group))
     return joined
 
 
@@ -157,7 +157,7 @@ def _write(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
         # To compare values on another device, the host would have to wait for it.
         if tensor.device.type != "cpu" or not torch.equal(_bits(tensor), _bits(values)):
             with torch.inference_mode(tensor.is_inference()):  # tensors that were made in this mode are written in it
-                tensor.copy_(values)
+                tensor.copy_(values.view(tensor.shape))
 
 
 def _are_same_bits(group: Sequence[torch.Tensor], flat: torch.Tensor) -> bool:

@@ -66,7 +66,7 @@ def evaluating(modules: Mapping[str, nn.Module], changes: Changes | None = None)
     """
     changes = Changes() if changes is None else changes
     with _lock:
-        fresh = {module: name for name, module in reversed(modules.items()) if module not in _held}
+        fresh = {module: name for name, module in reversed(list(modules.items())) if module not in _held}
         if fresh:
             _held.update(dict.fromkeys(fresh, Snapshot(dict(reversed(fresh.items())))))
         used = list(dict.fromkeys(_held[module] for module in modules.values()))
@@ -207,7 +207,7 @@ def _followers(modules: Iterable[nn.Module], parameters: Iterable[nn.Parameter])
         one
         for module in modules
         for one in module._parameters.values()
-        if id(one) in frozen and (one.shape in shapes or not isinstance(module, apply_only))
+        if one is not None and id(one) in frozen and (one.shape in shapes or not isinstance(module, apply_only))
     ]
 
 

@@ -36,13 +36,13 @@ def run(arguments: argparse.Namespace) -> int:
     from ..activations.patterns import resolve
     from ..models.load import load_model
 
-    size = PreprocessOptions(size=arguments.size).size
-    model = load_model(arguments.model, weights="none", device="meta")
+    reading = PreprocessOptions(size=arguments.size)
+    model = load_model(arguments.model, weights="none", device="meta", preprocess=reading)
     try:
-        found = list_layers(model, size=size)
+        found = list_layers(model, size=reading.size)
     except CaptureError:  # a forward that looks at values, which a model on the meta device does not have
-        model = load_model(arguments.model, weights="none", device="cpu")
-        found = list_layers(model, size=size)
+        model = load_model(arguments.model, weights="none", device="cpu", preprocess=reading)
+        found = list_layers(model, size=reading.size)
     if arguments.match:
         matching = {target.module for target in resolve(model.module, arguments.match)}
         found = [layer for layer in found if model.module.get_submodule(layer.name) in matching]

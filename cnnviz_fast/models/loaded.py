@@ -98,7 +98,9 @@ def example_input(model: LoadedModel, size: int | tuple[int, int] | None = None)
         shape = tuple(model.preprocess(Image.new("RGB", (_SAMPLE_PX, _SAMPLE_PX))).shape)
     except Exception:  # a user's own preprocessing, or optical flow's, which takes two images
         shape = (3, _SAMPLE_PX, _SAMPLE_PX)
-    first = next((m for m in model.module.modules() if isinstance(m, (nn.Conv2d, nn.Conv3d))), None)
+    # A lazy convolution does not know its channels yet.
+    convolutions = (m for m in model.module.modules() if isinstance(m, (nn.Conv2d, nn.Conv3d)) and m.in_channels)
+    first = next(convolutions, None)
     channels = shape[0] if first is None else first.in_channels
     height, width = (size, size) if isinstance(size, int) else size or shape[-2:]
     return torch.zeros(()).expand(1, channels, *shape[1:-2], height, width)
