@@ -101,8 +101,8 @@ def run_pass(
         raise InputError(f"the input of a model must be a (N, C, H, W) tensor, got {kind}. Make one with load_images.")
     if torch._C._functorch.peek_interpreter_stack() is not None:
         raise InputError(
-            "a model must be run outside of torch.func to capture from it, got a call inside vmap, grad or jvp. "
-            "Call capture on the whole batch, before or after the transform."
+            "a model must be captured from outside of torch.func, got a call inside vmap, grad or jvp. "
+            "Call capture on the whole batch, without the transform."
         )
     call = callable_of(_runnable(model), forward)
     fit_to(model, batch)

@@ -152,6 +152,11 @@ def only_tensor(output: Any, layer: str) -> torch.Tensor:
             f"layer {layer!r} must put out one tensor, got {len(found)} (output of type {kind}).{advice}"
         )
     (tensor,) = found.values()
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        raise CaptureError(
+            f"layer {layer!r} ran inside vmap, grad or jvp of torch.func, where its output has no values of its own. "
+            f"Capture what the model makes of it afterwards."
+        )
     if tensor.is_meta:
         raise CaptureError(f"layer {layer!r} put out a meta tensor, which has no values. Load the model with weights.")
     if tensor.is_nested or not (tensor.layout is torch.strided or tensor.is_mkldnn):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import collections
+import concurrent.futures
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -254,3 +257,90 @@ def test_capture_exported_program_is_refused_and_its_module_is_not(batch: torch.
     acts = capture(torch.export.unflatten(program), batch, ["stem", "body.1"])
     expected = capture(model, batch, ["stem", "body.1"])
     assert all(torch.equal(acts[name], maps) for name, maps in expected.items())
+
+
+# Transforms and threads
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")  # which torch's own jvp uses
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda f, x: torch.vmap(f)(x),
+        lambda f, x: torch.func.grad(f)(x),
+        lambda f, x: torch.func.vjp(f, x),
+        lambda f, x: torch.func.jvp(f, (x,), (x,)),
+        lambda f, x: torch.func.jacrev(f)(x),
+        lambda f, x: torch.vmap(lambda one: f(torch.zeros(1, 3, 6, 5)) + one)(x),
+    ],
+    ids=["vmap", "grad", "vjp", "jvp", "jacrev", "vmap over something else"],
+)
+def test_capture_inside_a_transform_of_torch_func_is_refused(
+    transform: Callable[..., Any], batch: torch.Tensor
+) -> None:
+    class Captures(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return capture(model, x, "body.0")["body.0"].sum()
+
+    model = Plain()
+    call = functools.partial(torch.func.functional_call, Captures(), {})
+    with pytest.raises(InputError, match=r"^a model must be captured from outside of torch\.func, got a call inside"):
+        transform(call, batch)
+    with pytest.raises(InputError, match=r"outside of torch\.func"):
+        torch.vmap(lambda x: [list_layers(model, x[None]), x][1])(batch)
+    assert all(module.training and not module._forward_hooks for module in model.modules())
+
+
+def test_capture_layer_that_runs_inside_the_models_own_transform_is_refused(batch: torch.Tensor) -> None:
+    class Maps(Plain):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.vmap(self.stem)(x[:, None]).squeeze(1)
+
+    assert capture(Maps(), batch, "squeeze")["squeeze"].shape == (4, 4, 6, 5)
+    with pytest.raises(
+        CaptureError, match=r"^layer 'stem' ran inside vmap, grad or jvp of torch\.func, where its output"
+    ):
+        capture(Maps(), batch, "stem")
+
+
+def test_capture_layer_that_runs_in_a_thread_of_the_model_says_so(batch: torch.Tensor) -> None:
+    class Threaded(Plain):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                return self.body(pool.submit(self.stem, x).result())
+
+    model = Threaded()
+    assert list(capture(model, batch, "body.0")) == ["body.0"]
+    for pattern in ("stem", "stem:0", ["body.0", "stem"]):
+        with pytest.raises(
+            CaptureError, match=r"^layer '(input:)?stem' ran in another thread than the one that called"
+        ):
+            capture(model, batch, pattern)
+
+
+def test_capture_operations_inside_compiled_parts_have_their_plain_names(
+    batch: torch.Tensor, forget_compiled: None
+) -> None:
+    class Adds(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x + 1).relu()
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 4, 1), Adds())
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.body(x) * 2
+
+    model: nn.Module = Net().eval()
+    layers = ["body.1.add", "body.1.relu", "mul", "body.0.conv2d"]
+    expected = capture(model, batch, layers)
+    model.body[1] = torch.compile(model.body[1], backend="eager")
+    model.body = torch.compile(model.body, backend="eager")
+    for each in (model, torch.compile(model, backend="eager")):
+        with torch.no_grad():
+            each(batch)
+        acts = capture(each, batch, layers)
+        assert list(acts) == layers
+        assert all(torch.equal(acts[name], expected[name]) for name in layers)
