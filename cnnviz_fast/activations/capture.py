@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CaptureError, InputError, LayerNotFoundError
@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from .arguments import Inputs
+    from .arguments import Forward, Inputs
     from .patterns import Layers
 
     Consumer = Callable[[str, torch.Tensor], object]
+    What = tuple[str, nn.Module | str]
 
 # It takes a pass to know the operations of a model. Only a capture that asks for one needs them. A name that is not
 # listed has the list made again; one that is listed but does not run is an error.
@@ -41,6 +42,7 @@ def capture(
     layers: Layers,
     *,
     inputs: Inputs = None,
+    forward: Forward = None,
     keep: str = "device",
     channels: Any = None,
     reduce: str | None = None,
@@ -52,10 +54,14 @@ def capture(
     Args:
         model: a record of `load_model`, or any module. It is left as it was. What torch.compile made of it, or of
             parts of it, runs as it was written; DataParallel runs on one device.
-        batch: (N, C, H, W) float, any device. Copied to the device and dtype of the model's weights. Not modified.
+        batch: (N, C, H, W) float, any device. Copied to the device of the model's weights, and to their dtype if none
+            has the batch's own. Not modified.
         layers: one layer pattern or several; `cnnviz_fast.activations.patterns` lists what a pattern may be.
         inputs: what the model takes beside the batch: a mapping of named arguments or a sequence of positional ones;
-            or a function of the batch that returns all arguments, as a tensor, a sequence or a mapping.
+            or a function of the batch that returns all arguments, as a tensor, a sequence or a mapping. Its tensors are
+            copied to the device of the model; their dtypes stay.
+        forward: what runs in place of the model's forward: the name of a method, such as "encode_image", or a function
+            that is called with the module before those arguments. `output` is what that returns.
         keep: "device" leaves the copies on the device of the layer, "cpu" moves each to the CPU's memory at once.
         channels: indices on the second axis to keep, such as "0-63,128"; None for all.
         reduce: sum, mean or max, to keep only that over the channels, as one channel; None for all channels.
@@ -72,8 +78,9 @@ def capture(
             values.
     """
     root = root_of(model)
-    keeper = _Keeper(_targets(root, batch, layers, inputs), Kept(keep=keep, channels=channels, reduce=reduce))
-    keeper.run(root, batch, inputs)
+    kept = Kept(keep=keep, channels=channels, reduce=reduce)
+    keeper = _Keeper(_targets(root, batch, layers, inputs, forward), kept)
+    keeper.run(root, batch, inputs, forward)
     return _by_name(keeper, root)
 
 
@@ -84,6 +91,7 @@ def capture_stream(
     consumer: Consumer,
     *,
     inputs: Inputs = None,
+    forward: Forward = None,
     keep: str = "device",
     channels: Any = None,
     reduce: str | None = None,
@@ -99,6 +107,7 @@ def capture_stream(
             ends and the error is raised unchanged. The first call of a module has its plain name, since it is not
             known yet whether it runs again; the second is `name:1`.
         inputs: see capture.
+        forward: see capture.
         keep: see capture.
         channels: see capture.
         reduce: see capture.
@@ -111,19 +120,19 @@ def capture_stream(
     """
     root = root_of(model)
     kept = Kept(keep=keep, channels=channels, reduce=reduce)
-    keeper = _Keeper(_targets(root, batch, layers, inputs), kept, consumer)
-    keeper.run(root, batch, inputs)
+    keeper = _Keeper(_targets(root, batch, layers, inputs, forward), kept, consumer)
+    keeper.run(root, batch, inputs, forward)
     if not keeper.stopped:
         _check_ran(keeper, root)
     return keeper.delivered
 
 
-def _targets(model: nn.Module, batch: torch.Tensor, layers: Any, inputs: Inputs) -> list[Target]:
+def _targets(model: nn.Module, batch: torch.Tensor, layers: Any, inputs: Inputs, forward: Forward) -> list[Target]:
     """Find what the patterns name, and refuse layers that take no hooks."""
 
     def operations() -> list[str]:
         try:
-            _operations[model] = observe(model, batch, inputs, operations=True).operations
+            _operations[model] = observe(model, batch, inputs, forward, operations=True).operations
         except (CaptureError, InputError):  # the message that no layer has this name is the better one
             return []
         return _operations[model]
@@ -141,60 +150,59 @@ def _targets(model: nn.Module, batch: torch.Tensor, layers: Any, inputs: Inputs)
 
 
 class _Keeper:
-    """Hook that keeps copies of what the wanted calls put out, or passes them to a consumer."""
+    """Looks at a pass and keeps copies of what the wanted calls put out or took in, or passes them to a consumer."""
 
     def __init__(self, targets: Sequence[Target], kept: Kept, consumer: Consumer | None = None) -> None:
         self.targets = targets
         self.kept = kept
         self.consumer = consumer
-        self.modules: dict[nn.Module, list[Target]] = {}
-        self.operations: dict[str, list[Target]] = {}
-        self.calls: collections.Counter[nn.Module | str] = collections.Counter()
-        self.activations: dict[tuple[nn.Module | str, int, tuple[str, ...]], torch.Tensor] = {}
+        self.wanted: dict[What, list[Target]] = {}
+        self.calls: collections.Counter[What] = collections.Counter()
+        self.activations: dict[tuple[What, int, tuple[str, ...]], torch.Tensor] = {}
         self.delivered: list[str] = []
         self.stopped = False
         self.elsewhere: set[nn.Module] = set()
         self.copied: set[nn.Module] = set()
         for target in targets:
-            if target.module is None:
-                self.operations.setdefault(target.name, []).append(target)
-            else:
-                self.modules.setdefault(target.module, []).append(target)
+            self.wanted.setdefault(_what(target), []).append(target)
         # Whether a module will run again cannot be known. So the pass ends early only if every target names its call.
         self.awaited = {(_what(t), t.call) for t in targets} if all(_has_one_call(t) for t in targets) else None
 
-    def run(self, model: nn.Module, batch: torch.Tensor, inputs: Inputs) -> None:
+    def run(self, model: nn.Module, batch: torch.Tensor, inputs: Inputs, forward: Forward) -> None:
         """Run the pass."""
+        of: dict[str, list[Any]] = collections.defaultdict(list)
+        for side, it in self.wanted:
+            of[side].append(it)
         watched = Watched(
-            outputs_of=self.modules,
-            output=self.see_output,
-            operation=self.see if self.operations else None,
+            outputs_of=of["output"],
+            output=lambda module, output: self._take(("output", module), output),
+            inputs_of=of["input"],
+            # Positional and named arguments in one: `input:NAME[0]` and `input:NAME[mask]` are parts of it.
+            input=lambda module, given, named: self._take(
+                ("input", module), {**dict(enumerate(given)), **named} if named else given
+            ),
+            operation=(lambda name, output: self._take(("operation", name), output)) if of["operation"] else None,
+            result=(lambda output: self._take(("result", model), output)) if of["result"] else None,
             elsewhere=self.elsewhere.add,
         )
-        self.copied = run_pass(model, batch, watched, inputs)
+        self.copied = run_pass(model, batch, watched, inputs, forward)
 
-    def see_output(self, module: nn.Module, output: Any) -> None:
-        """Keep what a module put out."""
-        self._take(module, self.modules[module], output)
-
-    def see(self, name: str, output: Any) -> None:
-        """Keep what an operation put out, if it is wanted."""
-        if name in self.operations:
-            self._take(name, self.operations[name], output)
-
-    def _take(self, what: nn.Module | str, targets: Iterable[Target], output: Any) -> None:
+    def _take(self, what: What, seen: Any) -> None:
         """Count a call, keep what its targets want, and end the pass after the last call that is awaited."""
+        targets = self.wanted.get(what)
+        if targets is None:
+            return
         call = self.calls[what]
         self.calls[what] += 1
         for target in targets:
             if target.call in (None, call):
-                self._take_part(what, call, target, output)
+                self._take_part(what, call, target, seen)
         if self.awaited is not None:
             self.awaited -= {(what, call), (what, None)}
             if not self.awaited:
                 raise Enough
 
-    def _take_part(self, what: nn.Module | str, call: int, target: Target, output: Any) -> None:
+    def _take_part(self, what: What, call: int, target: Target, seen: Any) -> None:
         import torch
 
         part = (what, call, target.path)
@@ -203,7 +211,8 @@ class _Keeper:
         name = target.key(None)
         # Outside inference mode, which a model may enter by itself: the caller may want gradients of what it computes.
         with torch.inference_mode(False):
-            activations = self.kept.copy(only_tensor(part_of(output, target.path, target.name), name), name)
+            tensor = only_tensor(part_of(seen, target.path, target.name), name, taken_in=target.side == "input")
+            activations = self.kept.copy(tensor, name)
         if self.consumer is None:
             self.activations[part] = activations
             return
@@ -214,13 +223,13 @@ class _Keeper:
             raise Enough
 
 
-def _what(target: Target) -> nn.Module | str:
-    """Return what the calls of a target are counted by: its module, or the name of its operation."""
-    return target.name if target.module is None else target.module
+def _what(target: Target) -> What:
+    """Return what the calls of a target are counted by: its side, and its module or the name of its operation."""
+    return target.side, target.name if target.module is None else target.module
 
 
 def _has_one_call(target: Target) -> bool:
-    return target.module is None or target.call is not None
+    return target.side in ("operation", "result") or target.call is not None
 
 
 def _by_name(keeper: _Keeper, model: nn.Module) -> dict[str, torch.Tensor]:
@@ -250,23 +259,24 @@ def _check_ran(keeper: _Keeper, model: nn.Module, stacklevel: int = 3) -> None:
             continue
         if calls:
             raise CaptureError(
-                f"layer {target.name!r} has no call {target.call}: it ran {calls} times, counted from 0."
+                f"layer {target.key(None)!r} has no call {target.call}: it ran {calls} times, counted from 0."
             )
         raise CaptureError(_why_absent(target, keeper, model))
-    never_ran = [repr(target.name) for target in absent if not keeper.calls[_what(target)]]
+    never_ran = [repr(target.key(None)) for target in absent if not keeper.calls[_what(target)]]
     if never_ran:
         warnings.warn(f"left out {len(never_ran)} layers that never ran: {', '.join(never_ran)}", stacklevel=stacklevel)
 
 
 def _why_absent(target: Target, keeper: _Keeper, model: nn.Module) -> str:
     """Return why a layer was not seen, and what to do."""
-    never = f"layer {target.name!r} never ran in this pass"
+    name = target.key(None)
+    never = f"layer {name!r} never ran in this pass"
     if target.module is None:
         return f"{never}."
     if target.module in keeper.elsewhere:
         return (
-            f"layer {target.name!r} ran in another thread than the one that called the model, and only that one is "
-            f"looked at. Have the model run its layers in one thread."
+            f"layer {name!r} ran in another thread than the one that called the model, and only that one is looked at. "
+            f"Have the model run its layers in one thread."
         )
     if found := copy_of(model, target.name, target.module):
         return f"{never}: the model keeps a copy of it. Capture {found[1]!r} from {found[0]}, with what goes into that."

@@ -44,8 +44,13 @@ class PassHook:
             return self.function(module, *seen)
         return None if self.elsewhere is None else self.elsewhere(module)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> PassHook:
+        twin = PassHook(_nothing)  # which holds nothing of the pass
+        twin.is_over = True
+        return twin
+
     def __reduce__(self) -> tuple[Any, ...]:
-        # In copies that are made past our notice, a function of the standard library that does nothing stands for it.
+        # In what is unpickled, a function of the standard library that does nothing stands for it.
         return getattr, (contextlib.nullcontext(), "__exit__")
 
 
@@ -101,11 +106,12 @@ class Copies:
             with self._lock:
                 if not self._is_over:
                     vars(module).update(ours)
-        for table in (*_TABLES, *_MARKS):
-            theirs, of_twin = vars(module).get(table), vars(twin).get(table)
-            if theirs is not of_twin and theirs and of_twin:
-                for key in _hooks_of_a_pass(module):
-                    of_twin.pop(key, None)
+        if twin is not module:
+            keys = _hooks_of_a_pass(twin)
+            for table in (*_TABLES, *_MARKS) if keys else ():
+                if vars(twin).get(table) is not vars(module).get(table):
+                    for key in keys:
+                        vars(twin)[table].pop(key, None)
         with self._lock:
             if twin is not module and not self._is_over:
                 self.made[twin] = module
@@ -139,6 +145,10 @@ class Copies:
         """Set the mode of a copy, as `train()` and `eval()` do: what the model sets on purpose stays."""
         self._on_purpose.add(twin)
         return type(twin).train(twin, mode)
+
+
+def _nothing(*seen: Any) -> None:
+    """Stand in the place of a hook."""
 
 
 def _is_ours(value: Any, copies: Copies) -> bool:

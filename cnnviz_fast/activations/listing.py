@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from .arguments import Inputs
+    from .arguments import Forward, Inputs
 
 
 def list_layers(
@@ -22,6 +22,7 @@ def list_layers(
     input: torch.Tensor | None = None,
     size: int | tuple[int, int] | None = None,
     inputs: Inputs = None,
+    forward: Forward = None,
 ) -> list[LayerInfo]:
     """List the layers of a model with their shapes and calls in one pass in eval mode.
 
@@ -35,6 +36,7 @@ def list_layers(
             (ImageNet's for a module), with as many channels as its first convolution takes.
         size: height and width of that sample in px, one number for both; None leaves them to the preprocessing.
         inputs: what the model takes beside the input; see capture.
+        forward: what runs in place of the model's forward; see capture.
 
     Returns:
         One record for each layer, in the order of `named_modules()`.
@@ -45,7 +47,7 @@ def list_layers(
     root = root_of(model)
     if input is None:
         input = example_input(model if isinstance(model, LoadedModel) else as_given(root), size)
-    observer = observe(root, input, inputs)
+    observer = observe(root, input, inputs, forward)
     ran = {name: module for module, name in observer.names.items()}
     return [
         LayerInfo(
@@ -97,13 +99,16 @@ class Observer:
             self.operations.append(name)
 
 
-def observe(model: nn.Module, batch: torch.Tensor, inputs: Inputs, operations: bool = False) -> Observer:
+def observe(
+    model: nn.Module, batch: torch.Tensor, inputs: Inputs, forward: Forward = None, operations: bool = False
+) -> Observer:
     """Run one pass with an observer on every layer: of a copy without values where that works.
 
     Args:
         model: the module to run.
         batch: (N, C, H, W) float, any device. What goes in. Not modified.
         inputs: what the model takes beside the batch; see capture.
+        forward: what runs in place of the model's forward; see capture.
         operations: whether to record operations too.
 
     Returns:
@@ -113,15 +118,15 @@ def observe(model: nn.Module, batch: torch.Tensor, inputs: Inputs, operations: b
         CaptureError: the model cannot run on this input.
     """
     try:
-        return _observe(meta_copy(model), batch.to("meta"), inputs, operations)
+        return _observe(meta_copy(model), batch.to("meta"), inputs, forward, operations)
     except Exception:  # a foreign model may raise anything here; the pass with values decides
         # A model that is lazy stays so: what it would be initialised with here is no business of its user.
-        return _observe(lazy_copy(model) if has_lazy(model) else model, batch, inputs, operations)
+        return _observe(lazy_copy(model) if has_lazy(model) else model, batch, inputs, forward, operations)
 
 
-def _observe(model: nn.Module, batch: torch.Tensor, inputs: Inputs, operations: bool = False) -> Observer:
+def _observe(model: nn.Module, batch: torch.Tensor, inputs: Inputs, forward: Forward, operations: bool) -> Observer:
     observer = Observer(model)
     modules = list(filter(takes_hooks, observer.names))
     watched = Watched(modules, observer.see_output, operation=observer.see if operations else None)
-    run_pass(model, batch, watched, inputs)
+    run_pass(model, batch, watched, inputs, forward)
     return observer

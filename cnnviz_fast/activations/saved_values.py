@@ -44,7 +44,7 @@ class SavedTensors:
         self._versions = _versions(self.tensors)
 
     def move_back(self) -> list[torch.Tensor]:
-        """Give the tensors their own memory and shape again, where the pass gave them others.
+        """Move tensors back to their own memory and shape, where the pass gave them others.
 
         Returns:
             Tensors that took another nature, so that they cannot have it back.

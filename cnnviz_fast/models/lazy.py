@@ -123,7 +123,7 @@ def _anew(module: nn.Module, known: _Initialised, batch: torch.Tensor) -> nn.Mod
 
 
 def _take_over(layers: list[_LazyLayer], module: nn.Module, twin: nn.Module) -> None:
-    """Give the layers of a model that were lazy the weights, and the numbers of channels, that a copy has."""
+    """Copy the weights and the numbers of channels of the layers that were lazy from a copy into its model."""
     import torch
 
     twins = dict(zip(module.modules(), twin.modules(), strict=True))

@@ -311,7 +311,7 @@ def test_capture_layer_that_runs_in_a_thread_of_the_model_says_so(batch: torch.T
 
     model = Threaded()
     assert list(capture(model, batch, "body.0")) == ["body.0"]
-    for pattern in ("stem", "stem:0", ["body.0", "stem"]):
+    for pattern in ("stem", "stem:0", ["body.0", "stem"], "input:stem"):
         with pytest.raises(
             CaptureError, match=r"^layer '(input:)?stem' ran in another thread than the one that called"
         ):
