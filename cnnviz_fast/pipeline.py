@@ -64,7 +64,7 @@ def visualize(
     axes: str = "auto",
     planes: Any = None,
     inputs: Any = None,
-    forward: str | None = None,
+    forward: Any = None,
     overlay: Any = None,
     alpha: float | None = None,
     statistics: Mapping[str, LayerStatistics] | None = None,

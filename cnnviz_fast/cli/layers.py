@@ -48,16 +48,16 @@ def run(arguments: argparse.Namespace) -> int:
     from ..activations.listing import list_layers
     from ..activations.patterns import resolve
 
-    size = PreprocessOptions(size=arguments.size).size
+    reading = PreprocessOptions(size=arguments.size)
     shape = None if arguments.input_shape is None else lengths("input-shape", arguments.input_shape)
-    if shape is not None and size is not None:
+    if shape is not None and reading.size is not None:
         raise OptionError("input-shape must not be given beside size, which it holds.")
-    model = load(arguments, weights="none", device="meta")
+    model = load(arguments, weights="none", device="meta", preprocess=reading)
     try:
-        found = list_layers(model, _zeros(shape), size=size)
+        found = list_layers(model, _zeros(shape), size=reading.size)
     except CaptureError:  # a forward that looks at values, which a model on the meta device does not have
-        model = load(arguments, weights="none", device="cpu")
-        found = list_layers(model, _zeros(shape), size=size)
+        model = load(arguments, weights="none", device="cpu", preprocess=reading)
+        found = list_layers(model, _zeros(shape), size=reading.size)
     if arguments.match:
         matching = {target.module for target in resolve(model.module, arguments.match)}
         found = [layer for layer in found if model.module.get_submodule(layer.name) in matching]

@@ -16,7 +16,8 @@ from . import hf_zoo, timm_zoo
 from . import torchvision_zoo as zoo
 from .checkpoints import classes_of, load_state, read_checkpoint
 from .factories import find_factory
-from .layers import meta_copy
+from .layers import has_lazy, meta_copy
+from .lazy import initialise
 from .loaded import LoadedModel, as_given, module_of, usual_preprocess
 from .meta_detectors import run_without_values
 from .preprocess import Preprocess, as_clips, imagenet_preset, with_options
@@ -88,8 +89,10 @@ def load_model(
         loaded = replace(loaded, spec=spec_with(loaded.spec, given))
     else:
         raise InputError(f"model must be a spec such as 'resnet50' or a torch.nn.Module, got {type(spec).__name__}.")
+    loaded = replace(loaded, preprocess=with_options(loaded.preprocess, preprocess))
+    initialise(loaded, build.seed)
     module = loaded.module if target is None else loaded.module.to(target)
-    return replace(loaded, module=module.eval(), preprocess=with_options(loaded.preprocess, preprocess))
+    return replace(loaded, module=module.eval())
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -161,7 +164,8 @@ def _build_on_meta(make: Callable[[], nn.Module]) -> nn.Module:
                 module = make()
         except Exception:  # it looks at values after all
             module = make()
-    return module.to("meta")
+    # What is lazy would stop being so, without a shape, if it were moved.
+    return meta_copy(module) if has_lazy(module) else module.to("meta")
 
 
 def _from_torchvision(

@@ -32,7 +32,7 @@ class LoadedModel:
         weights: name of its weights, such as "IMAGENET1K_V2", "random, seed 0" or a file's name.
         categories: names of the classes, where the weights come with them.
         inputs: what the module takes beside the batch, or a function that makes everything it takes; see capture.
-        forward: name of the method that runs instead of `forward`, such as "encode_image"; see capture.
+        forward: what runs instead of the module's forward, such as its method "encode_image"; see capture.
     """
 
     module: nn.Module = field(repr=False)
@@ -41,7 +41,7 @@ class LoadedModel:
     weights: str
     categories: tuple[str, ...] | None = field(default=None, repr=False)
     inputs: Any = field(default=None, repr=False)
-    forward: str | None = field(default=None, repr=False)
+    forward: Any = field(default=None, repr=False)
 
 
 # It takes a run of the preprocessing to know it.
@@ -146,15 +146,17 @@ def as_given(module: nn.Module) -> LoadedModel:
     return LoadedModel(module, usual_preprocess(module), type(module).__name__, "as given")
 
 
-def called_with(model: LoadedModel, inputs: Any = None, forward: str | None = None) -> LoadedModel:
+def called_with(model: LoadedModel, inputs: Any = None, forward: Any = None) -> LoadedModel:
     """Return the record of a model with what it takes beside the batch, and the method that runs, where given."""
     given = {"inputs": inputs, "forward": forward}
     return replace(model, **{name: value for name, value in given.items() if value is not None})
 
 
-def inputs_of(model: LoadedModel | nn.Module, inputs: Any) -> Any:
-    """Return what a model takes beside the batch: as given, or else as its record says."""
-    return model.inputs if inputs is None and isinstance(model, LoadedModel) else inputs
+def calling(model: LoadedModel | nn.Module, inputs: Any, forward: Any) -> tuple[Any, Any]:
+    """Return how a model is called, `inputs` and `forward` of capture: as given, or else as its record says."""
+    if not isinstance(model, LoadedModel):
+        return inputs, forward
+    return model.inputs if inputs is None else inputs, model.forward if forward is None else forward
 
 
 def untrained(model: LoadedModel) -> str | None:

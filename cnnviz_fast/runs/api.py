@@ -48,7 +48,7 @@ def run(
     axes: str = "auto",
     planes: Any = None,
     inputs: Any = None,
-    forward: str | None = None,
+    forward: Any = None,
     overlay: Any = None,
     alpha: float | None = None,
     on_file: Callable[[Path], object] | None = None,
