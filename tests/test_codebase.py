@@ -42,9 +42,8 @@ HEAVY = {
         "channels.statistics", "channels.tile_ranges", "channels.values", "diagnostics.bench",
         "diagnostics.bench_cases", "formats.atlas", "inputs.reader_process", "inputs.readers", "inputs.reading",
         "kernels.torch_ops", "kernels.torch_sketch", "kernels.torch_values", "kernels.triton_gpu", "operators",
-        "runs.batches", "runs.folder.fingerprint", "runtime.device", "sheets.comparison", "sheets.manifest",
-        "sheets.pixels", "sheets.plan", "sheets.samples",
-        "weights.kernel_sheets",
+        "pipeline", "runs.api", "runs.batches", "runs.folder.fingerprint", "runtime.device", "sheets.comparison",
+        "sheets.manifest", "sheets.pixels", "sheets.plan", "sheets.samples", "weights.kernel_sheets",
     },
     "triton": {"kernels.triton_programs"},
     "numba": {
