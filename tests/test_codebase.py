@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import rules
+from support import rules, rules_of_tests
 from support.rules import MODULES, ORDER, PACKAGE, faults_of_imports, full_name_of, name_of, package_of
 
 import cnnviz_fast
@@ -138,14 +138,9 @@ def test_sources_hold_no_unfinished_business() -> None:
 
 
 TESTS = sorted(path for path in Path(__file__).parent.rglob("*.py") if path.name != "assertions.py")
-LOOSE = {"approx", "assert_allclose", "allclose", "isclose", "assert_almost_equal"}
-"""Functions that compare within a tolerance, their own where none is given."""
 
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(Path(__file__).parent)))
 def test_tolerances_stand_in_one_place(path: Path) -> None:
-    for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
-        function = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-        given = {keyword.arg for keyword in call.keywords}
-        assert function not in LOOSE, f"{path.name}:{call.lineno}: {function} stands in support/assertions.py"
-        assert not given & {"rtol", "atol"}, f"{path.name}:{call.lineno}: name the tolerance in support/assertions.py"
+    found = rules_of_tests.tolerances_of(path.read_text())
+    assert not found, f"{path.name}:{found[0]}: name it in support/assertions.py"

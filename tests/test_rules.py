@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support import rules
+from support import rules, rules_of_tests
 from support.rules import PACKAGE, faults_of_imports
 
 RANGES = PACKAGE / "channels" / "ranges.py"
@@ -75,3 +75,68 @@ def test_imports_of_what_stands_above_are_found(planted: str) -> None:
 )
 def test_imports_of_what_stands_below_pass(planted: str) -> None:
     assert not faults(planted)
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "assert np.abs(ours - theirs).max() < 1e-5",
+        "assert (ours - theirs).abs().max() <= 1",
+        "assert abs(ours - theirs).mean() < 8",
+        "assert not np.abs(ours - theirs).max() > limit",
+        "assert (np.abs(ours.astype(int) - theirs) <= 1).all()",
+        "assert (np.abs(ours - theirs).max(axis=-1) > 4).mean() < 0.001",
+        "assert abs(width / height - 0.8) < 0.01",
+        "assert -0.01 < width / height - 0.8 < 0.01",
+        "assert np.linalg.norm(ours - theirs) < 0.1",
+        "assert np.subtract(ours, theirs).max() < 1",
+        "assert torch.dist(ours, theirs) < 1",
+        "assert np.ptp(middle) < 5",
+        "assert 0.4 < (maps == 0).mean() < 0.6",
+        "assert errors.max() < 2.5e-3",
+        "assert max(errors) < 2.0**-7",
+        "difference = np.abs(ours - theirs)\nassert difference.max() <= 1",
+        "difference = abs(ours - theirs)\nworst = float(difference.max())\nassert worst <= 1",
+        "def differ(a, b):\n    return float(np.abs(a - b).max())\nassert differ(ours, theirs) < 1e-5",
+        "assert round(value, 3) == 0.125",
+        "assert value == pytest.approx(0.125)",
+        "from pytest import approx as near",
+        "assert np.allclose(ours, theirs)",
+        "assert math.isclose(a, b)",
+        "np.testing.assert_allclose(ours, theirs)",
+        "np.testing.assert_array_almost_equal(ours, theirs)",
+        "torch.testing.assert_close(ours, theirs)",
+        "from torch.testing import assert_close\nassert_close(ours, theirs)",
+        "compare(ours, theirs, atol=1)",
+        "assert_close(ours, theirs, Tolerance(0.1))",
+        "assert value == close_to(1, assertions.Tolerance(0.1))",
+    ],
+)
+def test_tolerances_without_a_name_are_found(planted: str) -> None:
+    assert rules_of_tests.tolerances_of(f"def test_it() -> None:\n{indented(planted)}")
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "from support.assertions import assert_close\nassert_close(ours, theirs, A_LEVEL)",
+        "assert value == close_to(1, FLOAT32)",
+        "assert np.abs(ours - theirs).max() > 0",
+        "assert (np.diff(edges) > 0).all()",
+        "assert np.abs(np.diff(outer)).mean() > 3 * np.abs(np.diff(inner)).mean()",
+        "assert time.monotonic() - started < QUICK_S",
+        "assert stop - start <= 3",
+        "assert sheet.index.max() <= 253",
+        "assert len(paths) - 1 == 4",
+        "assert max(sizes) < 1 << 20",
+        "assert vmin >= -0.5",
+        "nearest = np.round(values * 255)",
+    ],
+)
+def test_bounds_that_are_no_tolerances_pass(planted: str) -> None:
+    assert not rules_of_tests.tolerances_of(f"def test_it() -> None:\n{indented(planted)}")
+
+
+def indented(planted: str) -> str:
+    """Return lines as the body of a function."""
+    return "".join(f"    {line}\n" for line in planted.splitlines())

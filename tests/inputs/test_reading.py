@@ -377,6 +377,9 @@ def test_read_batches_closed_while_a_reader_hangs_is_quick(how: str) -> None:
     assert time.monotonic() - started < 2
 
 
+INTERRUPTED_AFTER_S = 0.3
+
+
 def test_read_batches_interrupted_while_readers_begin_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -384,11 +387,11 @@ def test_read_batches_interrupted_while_readers_begin_is_quick(monkeypatch: pyte
     monkeypatch.setattr(reader_process, "begin", lambda reader: time.sleep(60))
     before = signal.signal(signal.SIGALRM, interrupt)
     started = time.monotonic()
-    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    signal.setitimer(signal.ITIMER_REAL, INTERRUPTED_AFTER_S)
     with pytest.raises(KeyboardInterrupt):
         next(read_batches(Scripted(), BATCHES, workers=2, timeout_s=60))
     signal.signal(signal.SIGALRM, before)
-    assert time.monotonic() - started < 0.3 + 2
+    assert time.monotonic() - started < INTERRUPTED_AFTER_S + 2
 
 
 def test_read_batches_never_begun_starts_nothing() -> None:
