@@ -475,6 +475,33 @@ def test_read_batches_end_of_python_leaves_no_process(end: str, ended: dict[str,
         assert not is_running(process)
 
 
+LATE = """
+import os, signal, sys, time, torch
+from cnnviz_fast.inputs import reader_process
+from cnnviz_fast.inputs.reading import read_batches
+def read(i):
+    return torch.zeros(3, 2, 2)
+begin = reader_process.begin
+def late(reader):
+    parent = os.getppid()
+    os.write(1, b"%d\\n" % os.getpid())
+    begin(reader)
+    while reader == 1 and os.getppid() == parent:
+        time.sleep(0.01)
+reader_process.begin = late
+reads = read_batches(read, [[i] for i in range(1000)], workers=2, timeout_s=60)
+next(reads)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_read_batches_reader_that_begins_after_the_end_of_its_parent_ends_too() -> None:
+    with subprocess.Popen([sys.executable, "-c", LATE], stdout=subprocess.PIPE, text=True) as process:
+        readers = [int(process.stdout.readline()) for _ in range(2)]
+    assert process.returncode == -signal.SIGKILL
+    wait_until(lambda: not any(map(is_running, readers)))
+
+
 # Processes that are not forked.
 
 
