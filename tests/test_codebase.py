@@ -144,3 +144,13 @@ TESTS = sorted(path for path in Path(__file__).parent.rglob("*.py") if path.name
 def test_tolerances_stand_in_one_place(path: Path) -> None:
     found = rules_of_tests.tolerances_of(path.read_text())
     assert not found, f"{path.name}:{found[0]}: name it in support/assertions.py"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in TESTS if path.name not in ("waiting.py", "test_rules.py")],
+    ids=lambda path: str(path.relative_to(Path(__file__).parent)),
+)
+def test_nothing_waits_for_a_fixed_time(path: Path) -> None:
+    found = rules_of_tests.fixed_waits_of(path.read_text())
+    assert not found, f"{path.name}:{found[0]}: wait for what is to happen; see support/waiting.py"

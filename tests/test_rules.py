@@ -137,6 +137,44 @@ def test_bounds_that_are_no_tolerances_pass(planted: str) -> None:
     assert not rules_of_tests.tolerances_of(f"def test_it() -> None:\n{indented(planted)}")
 
 
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "time.sleep(0.3)",
+        "time.sleep(seconds)",
+        "from time import sleep",
+        "from time import sleep as rest",
+        "asyncio.run(asyncio.sleep(1))",
+        "while not done:\n    time.sleep(0.001)",
+        "slow = lambda: time.sleep(0.35)",
+        "release.wait(0.2)",
+        "thread.join(timeout=0.5)",
+        'SCRIPT = """\nimport time\ntime.sleep(60)\n"""',
+        'SCRIPT = """\nwhile True:\n    time.sleep(0.1)\n"""',
+        'subprocess.run([sys.executable, "-c", "import time; time.sleep(1)"])',
+    ],
+)
+def test_waits_for_a_fixed_time_are_found(planted: str) -> None:
+    assert rules_of_tests.fixed_waits_of(f"def test_it() -> None:\n{indented(planted)}")
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "wait_until(lambda: made == [0])",
+        "assert done.wait(PATIENCE_S)",
+        "together.wait(10)",
+        'os.path.join("a", "0.5")',
+        "torch.cuda._sleep(50_000_000)",
+        'SCRIPT = """\nimport signal\nsignal.pause()\n"""',
+        'SCRIPT = """\nwhile os.getppid() == parent:\n    time.sleep(0.01)\n"""',
+        '"""Nothing waits, or may sleep(1) in what is no program."""',
+    ],
+)
+def test_waits_for_what_is_to_happen_pass(planted: str) -> None:
+    assert not rules_of_tests.fixed_waits_of(f"def test_it() -> None:\n{indented(planted)}")
+
+
 def indented(planted: str) -> str:
     """Return lines as the body of a function."""
     return "".join(f"    {line}\n" for line in planted.splitlines())

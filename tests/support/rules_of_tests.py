@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import textwrap
 from collections.abc import Iterator
 
 from support.rules import name_of_call
@@ -18,6 +19,9 @@ DIFFERENCES = {"subtract", "sub", "diff", "dist", "cdist", "ptp"}
 
 SUMMARIES = {"max", "min", "mean", "median", "std", "var", "amax", "amin", "norm", "abs", "absolute", "fabs"}
 """Functions whose result, beside a number with a point, is held to a bound."""
+
+WAITS = {"wait", "join", "acquire", "select", "poll"}
+"""Methods that wait for a time at most."""
 
 
 def tolerances_of(source: str) -> list[str]:
@@ -118,3 +122,46 @@ def _is_difference(node: ast.AST, apart: set[str]) -> bool:
     called = any(isinstance(each, ast.Call) and name_of_call(each) in apart for each in parts)
     magnitude = _calls(node, {"abs", "absolute", "fabs"}) and _subtracts(node)
     return magnitude or called or _calls(node, DIFFERENCES) or (summary and named)
+
+
+def fixed_waits_of(source: str) -> list[str]:
+    """Return where a test waits for some time rather than for what is to happen, as `line: what stands there`.
+
+    Args:
+        source: of the module.
+
+    Returns:
+        Calls and imports of `sleep`, and waits of less than a second. In texts that hold a program too, except for
+        loops that wait until something has happened.
+    """
+    tree = ast.parse(source)
+    found = [f"{node.lineno}: {ast.unparse(node)}" for node in ast.walk(tree) if _is_fixed_wait(node)]
+    for text in (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)):
+        program = _program_in(text.value)
+        polls = {inside for loop in _conditional_loops(program) for inside in ast.walk(loop)}
+        waits = [node for node in ast.walk(program) if isinstance(node, ast.Call) and _is_fixed_wait(node)]
+        found += [f"{text.lineno}: {ast.unparse(node)}" for node in waits if node not in polls]
+    return found
+
+
+def _is_fixed_wait(node: ast.AST) -> bool:
+    if isinstance(node, ast.ImportFrom):
+        return any(alias.name == "sleep" for alias in node.names)
+    if not isinstance(node, ast.Call):
+        return False
+    given = [*node.args, *(keyword.value for keyword in node.keywords)]
+    seconds = [each.value for each in given if isinstance(each, ast.Constant) and isinstance(each.value, (int, float))]
+    return name_of_call(node) == "sleep" or (name_of_call(node) in WAITS and any(0 < each < 1 for each in seconds))
+
+
+def _conditional_loops(tree: ast.AST) -> Iterator[ast.While]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.While) and not isinstance(node.test, ast.Constant):
+            yield node
+
+
+def _program_in(text: str) -> ast.Module:
+    try:
+        return ast.parse(textwrap.dedent(text)) if "sleep" in text or "wait" in text else ast.Module([], [])
+    except SyntaxError:
+        return ast.Module([], [])
