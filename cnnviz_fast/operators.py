@@ -110,7 +110,10 @@ def draw_index(
     """
     _refuse_capture(maps.device)
     # A record that exists is valid.
-    RenderOptions(tile=(tile_h, tile_w), grid=(rows, cols), gap=gap, margin=margin, align=align, upsampling=upsampling)
+    RenderOptions.of(
+        {"tile": (tile_h, tile_w), "grid": (rows, cols), "gap": gap, "margin": margin, "align": align}
+        | {"upsampling": upsampling}
+    )
     EntryOptions(levels=levels, background=background, bad=bad)
     paint = Paint(levels, share("flat", flat), background, bad)
     grid = _grid_of(maps, vmin, vmax, tile_h, tile_w, rows, cols, gap, margin)

@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from torch import nn
+
 from .activations.capture import capture
 from .activations.maps import LayerMaps, frame_of, read_activations
 from .channels.dataset import LayerStatistics, ranges_of, ranges_of_layer
@@ -44,7 +46,6 @@ from .sheets.sheet import Sheet
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
     from typing_extensions import Unpack
 
     from .channels.dataset import Ranges

@@ -17,7 +17,7 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
-from support.assertions import ROUNDED, close_to
+from support.assertions import A_LEVEL, ROUNDED, assert_apart, assert_close, close_to
 from torchvision import transforms as T
 
 import cnnviz_fast as cf
@@ -61,13 +61,6 @@ def alexnet():
 def resnet34():
     return torchvision.models.resnet34(num_classes=5)
 '''
-
-
-def assert_within_a_level(actual: Any, expected: Any) -> None:
-    """Compare index planes with an article's values in 0..255, which are rounded in one way or another."""
-    actual, expected = np.asarray(actual, dtype=np.float64), np.asarray(expected, dtype=np.float64)
-    assert actual.shape == expected.shape
-    assert np.abs(actual - expected).max() <= 1.0
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +139,7 @@ def test_000_one_channel_through_a_sigmoid(folder: Path, photo: Path, tmp_path: 
     feature = x[0, 0].numpy()
     expected = np.round(1 / (1 + np.exp(-feature)) * 255)
     assert expected.std() > 1
-    assert_within_a_level(decoded(written), expected)
+    assert_close(decoded(written), expected, A_LEVEL)
 
 
 # 001: every convolution of ResNet-34 by hooks
@@ -186,7 +179,7 @@ def test_001_chosen_convolutions_in_grey_grids(
     names = [name for name, layer in resnet34.named_modules() if isinstance(layer, torch.nn.Conv2d)]
     for number in picked:
         sheet = decoded(tmp_path / names[number] / f"{photo.stem}.png")
-        assert_within_a_level(sheet, grid_gray_image(outputs[number], cols) * 255)
+        assert_close(sheet, grid_gray_image(outputs[number], cols) * 255, A_LEVEL)
 
 
 def test_001_nothing_is_dropped_and_a_dead_channel_is_not_divided_by_0() -> None:
@@ -200,12 +193,12 @@ def test_001_nothing_is_dropped_and_a_dead_channel_is_not_divided_by_0() -> None
     assert sheet.index.shape == (10, 40)
     right = np.ones(40, dtype=bool)
     right[15:20] = False
-    assert_within_a_level(sheet.index[:5, right], article[:, right] * 255)
+    assert_close(sheet.index[:5, right], article[:, right] * 255, A_LEVEL)
     assert (sheet.index[:5, 15:20] == 0).all()
     assert sheet.manifest["tiles"][3]["flags"] == ["flat", "dead"]
     for c in (8, 9):
         expected = (maps[c] - maps[c].min()) / (maps[c].max() - maps[c].min()) * 255
-        assert_within_a_level(sheet.index[5:, (c - 8) * 5 : (c - 7) * 5], expected)
+        assert_close(sheet.index[5:, (c - 8) * 5 : (c - 7) * 5], expected, A_LEVEL)
 
 
 def test_001_forgets_eval_mode_and_ours_does_not(resnet34: torch.nn.Module) -> None:
@@ -218,7 +211,7 @@ def test_001_forgets_eval_mode_and_ours_does_not(resnet34: torch.nn.Module) -> N
         kept = {key: value.clone() for key, value in resnet34.state_dict().items()}
         acts = cf.capture(resnet34, batch, ["conv1", "layer1.0.conv1"])
         assert all(np.array_equal(maps[0], expected) for maps, expected in zip(acts.values(), right, strict=True))
-        assert np.abs(seen(resnet34, batch, convolutions)[1] - right[1]).max() > 0.01
+        assert_apart(seen(resnet34, batch, convolutions)[1], right[1])
         resnet34.load_state_dict(kept)
     finally:
         resnet34.eval()
@@ -249,10 +242,10 @@ def test_002_first_20_maps_and_their_sum(photo: Path, tmp_path: Path) -> None:
     assert [tile["channel"] for tile in tiles] == list(range(20))
     for tile, values in zip(tiles, split, strict=True):
         y0, x0, y1, x1 = tile["box"]
-        assert_within_a_level(sheet[y0:y1, x0:x1], as_shown(values))
-    assert_within_a_level(decoded(total), as_shown(sum(split)))
+        assert_close(sheet[y0:y1, x0:x1], as_shown(values), A_LEVEL)
+    assert_close(decoded(total), as_shown(sum(split)), A_LEVEL)
     y0, x0, y1, x1 = manifest_of(both)["tiles"][0]["box"]
-    assert_within_a_level(decoded(both)[y0:y1, x0:x1], as_shown(sum(split)))
+    assert_close(decoded(both)[y0:y1, x0:x1], as_shown(sum(split)), A_LEVEL)
     assert len(manifest_of(both)["tiles"]) == 21
 
 
@@ -311,7 +304,7 @@ def test_003_every_channel_as_a_file_and_the_sum(align: str, folder: Path, photo
         ours = decoded(written / f"{name}_drone.png")
         # Where a position was clamped, and with "left" in the last rows, both of the article's weights are 0.
         inside = slice(4, -4) if align == "center" else slice(0, -8)
-        assert_within_a_level(ours[inside, inside], article[inside, inside])
+        assert_close(ours[inside, inside], article[inside, inside], A_LEVEL)
 
 
 def test_003_frame_is_black_and_ours_is_not() -> None:
@@ -334,7 +327,7 @@ def test_003_cast_overflows_and_the_sum_is_added_into_channel_0() -> None:
     sheet = cf.render(maps, reduce="sum", scale=1, colormap="gray")
     assert np.array_equal(maps, before)
     expected = before.sum(axis=0)
-    assert_within_a_level(sheet.index, (expected - expected.min()) / (expected.max() - expected.min()) * 255)
+    assert_close(sheet.index, (expected - expected.min()) / (expected.max() - expected.min()) * 255, A_LEVEL)
 
 
 # 004: AlexNet and ResNet-34 with one's own weights, maps and kernel weights
@@ -359,7 +352,7 @@ def test_004_feature_maps_of_own_weights(folder: Path, photo: Path, tmp_path: Pa
             row, col = divmod(i, 4)
             tile = sheet[row * height : (row + 1) * height, col * width : (col + 1) * width]
             shown = (maps[i] - maps[i].min()) / (maps[i].max() - maps[i].min()) * 255
-            assert_within_a_level(tile, shown)
+            assert_close(tile, shown, A_LEVEL)
 
 
 def test_004_resnet34_with_own_classes_in_the_default_colormap(folder: Path, photo: Path, tmp_path: Path) -> None:

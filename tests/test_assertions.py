@@ -7,14 +7,19 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from support.assertions import (
+    LOSSY_NOISE,
+    assert_apart,
+    assert_close_on_average,
     assert_equal_planes,
     assert_plane_within_a_level,
+    assert_same_colours,
     assert_same_floats,
     assert_same_palette,
     assert_same_plane,
     assert_same_range,
     assert_same_statistics,
     assert_similar_picture,
+    assert_within_half_a_level,
 )
 
 import cnnviz_fast as cf
@@ -184,3 +189,41 @@ def test_assert_similar_picture_swapped_colours_and_shift_are_caught() -> None:
     for wrong in (picture[..., ::-1], np.roll(picture, 2, axis=1), picture.transpose(1, 0, 2)):
         with pytest.raises(AssertionError):
             assert_similar_picture(wrong, picture)
+
+
+def test_assert_close_on_average_swapped_colours_and_another_shape_are_caught() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (32, 48, 3)).astype(np.uint8)
+    assert_close_on_average(np.clip(noise, 8, 247), noise, LOSSY_NOISE)
+    for wrong in (noise[..., ::-1], noise[::-1], noise.transpose(1, 0, 2), noise ^ np.uint8(16)):
+        with pytest.raises(AssertionError):
+            assert_close_on_average(wrong, noise, LOSSY_NOISE)
+
+
+def test_assert_same_colours_two_levels_of_one_pixel_in_a_hundred_are_caught() -> None:
+    colors = np.full((100, 100, 3), 100, np.uint8)
+    few, many = colors + np.uint8(4), colors + np.uint8(4)
+    few[:10, 0, 1] = 120
+    many[:, 0, 1] = 120
+    assert_same_colours(few, colors)
+    with pytest.raises(AssertionError):
+        assert_same_colours(many, colors)
+
+
+def test_assert_apart_rounding_and_another_shape_are_caught() -> None:
+    values = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
+    assert_apart(values[::-1], values)
+    for wrong in (values, values * np.float32(1 + 1e-6), values[::-1, :1]):
+        with pytest.raises(AssertionError):
+            assert_apart(wrong, values)
+
+
+def test_assert_within_half_a_level_a_level_and_a_shifted_channel_are_caught() -> None:
+    values = np.linspace(0, 1, 24).reshape(2, 3, 4)
+    low, high = values.min(axis=(1, 2)), values.max(axis=(1, 2))
+    step = ((high - low) / 252)[:, None, None]
+    kept = (low[:, None, None] + np.round((values - low[:, None, None]) / step) * step).astype(np.float32)
+    values[0, 1, 1] = np.nan
+    assert_within_half_a_level(kept, values, (low, high), 253)
+    for wrong in (kept + step.astype(np.float32), kept[::-1], kept[:, :, :3]):
+        with pytest.raises(AssertionError):
+            assert_within_half_a_level(wrong, values, (low, high), 253)

@@ -11,26 +11,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import rules, rules_of_tests
+from support.rules import MODULES, ORDER, PACKAGE, faults_of_imports, full_name_of, name_of, package_of
 
 import cnnviz_fast
 
-PACKAGE = Path(cnnviz_fast.__file__).parent
-MODULES = sorted(PACKAGE.rglob("*.py"))
-
-# From the command line down to what everybody may use: a module imports only from packages that stand below its own.
-ORDER = [
-    "__main__", "cli", "diagnostics", "runs", "pipeline", "weights", "operators", "sheets", "formats", "channels",
-    "activations", "inputs", "models", "kernels", "palette", "geometry", "provenance", "options", "runtime", "errors",
-    "_native",
-]  # fmt: skip
-
-# What these packages never import, although it stands below them.
-NEVER = {
-    "sheets": {"models", "activations"},
-    "formats": {"models", "activations"},
-    "channels": {"models", "activations"},
-    "kernels": {"palette", "provenance", "options"},
-}
+BY_NAME = {"", "kernels.backends"}
+"""Modules that import others of this package by a string: the public surface, and the table of backends."""
 
 MOST_ENTRIES = 26
 """Of the package's own folder: more than these a newcomer does not take in at a glance."""
@@ -43,9 +30,8 @@ HEAVY = {
         "channels.statistics", "channels.tile_ranges", "channels.values", "diagnostics.bench",
         "diagnostics.bench_cases", "formats.atlas", "inputs.reader_process", "inputs.readers", "inputs.reading",
         "kernels.torch_ops", "kernels.torch_sketch", "kernels.torch_values", "kernels.triton_gpu", "operators",
-        "runs.batches", "runs.folder.fingerprint", "runtime.device", "sheets.comparison", "sheets.manifest",
-        "sheets.pixels", "sheets.plan", "sheets.samples",
-        "weights.kernel_sheets",
+        "pipeline", "runs.api", "runs.batches", "runs.folder.fingerprint", "runtime.device", "sheets.comparison",
+        "sheets.manifest", "sheets.pixels", "sheets.plan", "sheets.samples", "weights.kernel_sheets",
     },
     "triton": {"kernels.triton_programs"},
     "numba": {
@@ -62,45 +48,11 @@ HEAVY = {
 }  # fmt: skip
 
 
-def name_of(path: Path) -> str:
-    """Return a module's name below the package; "" for the package itself."""
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(part for part in parts if part != "__init__")
-
-
-KNOWN = {f"cnnviz_fast.{name_of(path)}" for path in MODULES if name_of(path)} | {"cnnviz_fast._native"}
-
-
 @functools.cache
 def imports_of(path: Path, *, at_load: bool = False) -> set[str]:
     """Return what a module imports: 'torch', or '.layout' for a module of this package."""
-    tree = ast.parse(path.read_text())
-    nodes: list[ast.AST] = []
-    pending: list[ast.AST] = [tree]
-    while pending:
-        node = pending.pop()
-        nodes.append(node)
-        type_checking = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        if at_load and (type_checking or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))):
-            continue
-        pending.extend(ast.iter_child_nodes(node))
-    here = ("cnnviz_fast." + name_of(path)).rstrip(".").split(".")
-    package = here if path.name == "__init__.py" else here[:-1]
-    found = set()
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            target = ".".join([*base, *([node.module] if node.module else [])])
-            modules = {f"{target}.{alias.name}" for alias in node.names}
-            found |= (modules & KNOWN) or {target}
+    found = rules.imports_of(path.read_text(), full_name_of(path), at_load=at_load)
     return {n.replace("cnnviz_fast", "", 1) if n.split(".")[0] == "cnnviz_fast" else n for n in found}
-
-
-def package_of(module: str) -> str:
-    """Return the entry of the package's folder that a module lies in."""
-    return module.partition(".")[0]
 
 
 def own_imports_of(path: Path) -> set[str]:
@@ -118,14 +70,13 @@ def test_folder_holds_few_entries_and_each_has_its_place_in_the_order() -> None:
 
 @pytest.mark.parametrize("path", [path for path in MODULES if name_of(path)], ids=name_of)
 def test_imports_go_down(path: Path) -> None:
-    own = package_of(name_of(path))
-    for imported in own_imports_of(path):
-        there = package_of(imported)
-        assert there in ORDER, (
-            f"{name_of(path)} imports the public surface, {imported!r}, instead of the module it needs"
-        )
-        assert ORDER.index(there) >= ORDER.index(own), f"{name_of(path)} imports {imported}"
-        assert there not in NEVER.get(own, ()), f"{name_of(path)} imports {imported}"
+    assert not faults_of_imports(name_of(path), own_imports_of(path))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_by_name_stand_where_they_are_known(path: Path) -> None:
+    found = rules.imports_by_name_of(path.read_text())
+    assert not found or name_of(path) in BY_NAME, f"{name_of(path)}:{found[0]}"
 
 
 def test_no_circle_of_imports() -> None:
@@ -188,14 +139,19 @@ def test_sources_hold_no_unfinished_business() -> None:
 
 
 TESTS = sorted(path for path in Path(__file__).parent.rglob("*.py") if path.name != "assertions.py")
-LOOSE = {"approx", "assert_allclose", "allclose", "isclose", "assert_almost_equal"}
-"""Functions that compare within a tolerance, their own where none is given."""
 
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(Path(__file__).parent)))
 def test_tolerances_stand_in_one_place(path: Path) -> None:
-    for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
-        function = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-        given = {keyword.arg for keyword in call.keywords}
-        assert function not in LOOSE, f"{path.name}:{call.lineno}: {function} stands in support/assertions.py"
-        assert not given & {"rtol", "atol"}, f"{path.name}:{call.lineno}: name the tolerance in support/assertions.py"
+    found = rules_of_tests.tolerances_of(path.read_text())
+    assert not found, f"{path.name}:{found[0]}: name it in support/assertions.py"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in TESTS if path.name not in ("waiting.py", "test_rules.py")],
+    ids=lambda path: str(path.relative_to(Path(__file__).parent)),
+)
+def test_nothing_waits_for_a_fixed_time(path: Path) -> None:
+    found = rules_of_tests.fixed_waits_of(path.read_text())
+    assert not found, f"{path.name}:{found[0]}: wait for what is to happen; see support/waiting.py"

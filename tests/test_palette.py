@@ -8,7 +8,7 @@ import sys
 import matplotlib
 import numpy as np
 import pytest
-from support.assertions import assert_equal_planes, assert_same_palette
+from support.assertions import TWO_LEVELS, assert_close, assert_equal_planes, assert_same_palette
 
 from cnnviz_fast.errors import OptionError
 from cnnviz_fast.palette import Palette, make_palette
@@ -73,7 +73,7 @@ def test_make_palette_levels_span_the_whole_colormap(background: bool, bad: bool
     assert_equal_planes(cut.colors[[0, cut.levels - 1]], whole.colors[[0, 255]])
     # Entry i of n lies where entry 255 i / (n - 1) of 256 lies.
     nearest = np.round(np.arange(cut.levels) * 255 / (cut.levels - 1)).astype(int)
-    assert np.abs(cut.colors[: cut.levels].astype(int) - whole.colors[nearest]).max() <= 2
+    assert_close(cut.colors[: cut.levels], whole.colors[nearest], TWO_LEVELS)
 
 
 @pytest.mark.parametrize(("color", "entry"), [("black", 0), ("white", 255), ("#808080", 128), ("#404040", 64)])

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import weakref
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from support.assertions import assert_same_plane
+from support.waiting import wait_until
 
 import cnnviz_fast as cf
 from cnnviz_fast import pipeline
@@ -159,7 +159,7 @@ while True:
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
-    time.sleep(0.3)
+    wait_until(lambda: len(os.listdir(tmp_path)) > 1)  # it has begun to write
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=30)
     assert error.rstrip().endswith("KeyboardInterrupt")

@@ -12,14 +12,15 @@ import re
 import subprocess
 import sys
 import typing
+from collections.abc import Sequence
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, UnionType
 from typing import Any
 
 import pytest
 
 import cnnviz_fast
-from cnnviz_fast.options import drawing, keywords, runs
+from cnnviz_fast.options import drawing, keywords, reading, runs, weights
 from cnnviz_fast.options.drawing import SINGLE_SHEETS
 
 PACKAGE = Path(cnnviz_fast.__file__).parent
@@ -84,22 +85,65 @@ def test_users_program_passes_mypy_strict() -> None:
 )
 def test_options_are_named_in_signatures(function: str, records: list[type], record: type) -> None:
     left_out = SINGLE_SHEETS if function == "compare" else ()
-    fields = [field for each in records for field in dataclasses.fields(each) if field.name not in left_out]
+    fields = {field.name: field for each in records for field in dataclasses.fields(each) if field.name not in left_out}
     signature = inspect.signature(getattr(cnnviz_fast, function))
     assert not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in signature.parameters.values())
-    for field in fields:
-        parameter = signature.parameters[field.name]
-        assert (parameter.default, parameter.annotation) == (field.default, field.type)
-    assert set(record.__annotations__) == {field.name for field in fields}
+    taken = typing.get_type_hints(record)
+    assert set(taken) == set(fields)
+    for name, annotation in taken.items():
+        parameter = signature.parameters[name]
+        assert (parameter.default, parameter.annotation) == (fields[name].default, annotation)
+    shown = typing.get_type_hints(getattr(cnnviz_fast, function))
+    assert set(shown) == {*signature.parameters, "return"}
+    assert taken.items() <= shown.items()
+
+
+@pytest.mark.parametrize(
+    ("record", "taken"),
+    [
+        (drawing.RenderOptions, keywords.RenderKeywords),
+        (drawing.EntryOptions, keywords.EntryKeywords),
+        (runs.RunOptions, keywords.OwnRunKeywords),
+        (reading.AxesOptions, keywords.AxesKeywords),
+        (reading.PreprocessOptions, keywords.PreprocessKeywords),
+        (weights.KernelOptions, keywords.KernelKeywords),
+    ],
+)
+def test_option_records_show_what_they_take_and_type_what_they_hold(record: type, taken: type) -> None:
+    parameters = inspect.signature(record).parameters
+    assert typing.get_type_hints(record.__init__) == {**typing.get_type_hints(taken), "return": type(None)}
+    for field in dataclasses.fields(record):
+        assert parameters[field.name].annotation == typing.get_type_hints(taken)[field.name]
+        assert parameters[field.name].default == field.default
+    # What a field holds is taken too, or the record could not be made again of its own values.
+    for name, held in typing.get_type_hints(record).items():
+        assert parts(held) <= parts(parameters[name].annotation), name
+
+
+def parts(annotation: Any) -> set[type]:
+    """Return the classes that a union of types is made of: their literals' for literals, all ordered for sequences."""
+    if typing.get_origin(annotation) in (typing.Union, UnionType):
+        return set().union(*(parts(each) for each in typing.get_args(annotation)))
+    if typing.get_origin(annotation) is typing.Literal:
+        return {type(each) for each in typing.get_args(annotation)}
+    kind = typing.get_origin(annotation) or annotation
+    return {Sequence if issubclass(kind, Sequence) and kind is not str else kind}
 
 
 def test_choices_of_options_are_those_that_type_checkers_know() -> None:
-    for name, known in {
-        "normalize": drawing.NORMALIZATIONS, "align": drawing.ALIGNMENTS, "upsampling": drawing.UPSAMPLINGS,
-        "backend": drawing.BACKENDS, "rank": drawing.RANKS, "progress": runs.PROGRESS, "engine": runs.ENGINES,
+    for record, choices in {
+        keywords.RunKeywords: {
+            "normalize": drawing.NORMALIZATIONS, "align": drawing.ALIGNMENTS, "upsampling": drawing.UPSAMPLINGS,
+            "backend": drawing.BACKENDS, "rank": drawing.RANKS, "progress": runs.PROGRESS, "engine": runs.ENGINES,
+        },
+        keywords.PreprocessKeywords: {"interpolation": reading.RESIZE_FILTERS},
+        keywords.KernelKeywords: {"kernels": weights.KERNEL_SHEETS},
     }.items():  # fmt: skip
-        annotation = keywords.RunKeywords.__annotations__[name].__forward_arg__
-        assert typing.get_args(eval(annotation.partition(" | None")[0], {"Literal": typing.Literal})) == known, name
+        hints = typing.get_type_hints(record)
+        for name, known in choices.items():
+            either = (hints[name], *typing.get_args(hints[name]))
+            (literal,) = (each for each in either if typing.get_origin(each) is typing.Literal)
+            assert typing.get_args(literal) == known, name
 
 
 def public_functions() -> list[object]:

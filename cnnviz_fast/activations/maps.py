@@ -23,7 +23,7 @@ def frame_of(sample: torch.Tensor, step: int | None, steps: int) -> torch.Tensor
     """Return the image, (C, H, W), that lies under the maps of a step of a layer.
 
     Args:
-        sample: (C, H, W), or of a volume or a clip (C, D, H, W). What went into the model.
+        sample: (C, H, W) float, or of a volume or a clip (C, D, H, W). What went into the model.
         step: plane or time step of the maps; None for maps without any.
         steps: how many of these the layer has; each covers an equal part of the depth of the sample.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import random
 import signal
@@ -113,7 +114,8 @@ def serve(task: Task[Result], notes: Notes, pipe: Connection) -> None:
             task failed; the process then ends, since what made the task fail may be the state of the process.
     """
     begin(notes.reader)
-    parent = os.getppid()
+    started_by = multiprocessing.parent_process()  # not getppid(): the parent may be gone before this line is reached
+    parent = started_by.pid if started_by else os.getppid()
     with contextlib.suppress(EOFError, OSError, Stopped):  # the parent is gone, or wants nothing more
         while True:
             notes.enter(WAITING)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from ..errors import OptionError
 from .parsers import Parser
@@ -72,6 +72,23 @@ def older_names(record: type) -> dict[str, str]:
     return {f.name: older for f in dataclasses.fields(record) if (older := f.metadata["older"]) is not None}
 
 
+def takes_keywords(keywords: type) -> Callable[[type[T]], type[T]]:
+    """Show the arguments of an option record with the types that it takes: its fields have those of checked values.
+
+    Args:
+        keywords: TypedDict of what each field takes.
+
+    Returns:
+        The decorator.
+    """
+
+    def decorate(record: type[T]) -> type[T]:
+        vars(record)["__init__"].__annotations__ = {**get_type_hints(keywords), "return": None}
+        return record
+
+    return decorate
+
+
 def takes(*records: type, without: Sequence[str] = ()) -> Callable[[T], T]:
     """Show the fields of option records in the signature and docstring of a function that takes them as **options.
 
@@ -87,13 +104,14 @@ def takes(*records: type, without: Sequence[str] = ()) -> Callable[[T], T]:
 
     def decorate(function: T) -> T:
         own = inspect.signature(function)  # type: ignore[arg-type]
-        kept = [p for p in own.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        kept = {p.name: p for p in own.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD}
         fields = [f for record in records for f in dataclasses.fields(record) if f.name not in without]
-        shown = [
-            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type)
-            for f in fields
-        ]
-        function.__signature__ = own.replace(parameters=kept + shown)  # type: ignore[attr-defined]
+        shown = {name: p for record in records for name, p in inspect.signature(record).parameters.items()}
+        options = {f.name: shown[f.name] for f in fields}
+        function.__signature__ = own.replace(parameters=[*kept.values(), *options.values()])  # type: ignore[attr-defined]
+        function.__annotations__ = {
+            name: annotation for name, annotation in function.__annotations__.items() if name in (*kept, "return")
+        } | {name: parameter.annotation for name, parameter in options.items()}
         lines = "".join(f"        {f.name}: {f.metadata['description']}.\n" for f in fields)
         function.__doc__ = (function.__doc__ or "").replace("        **options: see below.\n", lines)
         return function

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..errors import OptionError
-from .declared import SelfChecking, option
+from .declared import SelfChecking, option, takes_keywords
+from .keywords import EntryKeywords, RenderKeywords
 from .parsers import (
     as_float32,
     channel_list,
@@ -22,6 +24,9 @@ from .parsers import (
     whole,
     whole_within,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 DEFAULT_TILE_PX = 224
 """Longer side of a tile where neither `tile` nor `scale` is given: the input size of most classification models."""
@@ -51,9 +56,14 @@ WITHOUT_STATISTICS = {"normalize": f"{_OWN_RANGES} or fixed (vmin to vmax)", "pe
 """Sentences of options where there are no statistics of a data set, and so no normalize dataset."""
 
 
+@takes_keywords(RenderKeywords)
 @dataclass(frozen=True, kw_only=True)
 class RenderOptions(SelfChecking):
-    """How maps are drawn. The types are what a field holds; each also takes text, as its sentence says."""
+    """How maps are drawn. Each option also takes text, as its sentence says; a field holds what was made of it."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **options: Unpack[RenderKeywords]) -> None: ...
 
     tile: int | tuple[int, int] | None = option(
         None, pixels, f"px of a tile's longer side, or HxW exactly (default {DEFAULT_TILE_PX})", "PX", "size"
@@ -160,9 +170,14 @@ class RenderOptions(SelfChecking):
         return 0.5 if self.normalize == "symmetric" else 0.0
 
 
+@takes_keywords(EntryKeywords)
 @dataclass(frozen=True, kw_only=True)
 class EntryOptions(SelfChecking):
     """Which palette entries stand for what, where the palette is the caller's; see `kernels.Paint`."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **options: Unpack[EntryKeywords]) -> None: ...
 
     levels: int = option(256, whole_within(2, 256), "entries 0 .. levels - 1 show values", "N")
     background: int = option(0, whole_within(0, 255), "entry of gaps, margins and empty cells", "ENTRY")

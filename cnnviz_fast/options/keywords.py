@@ -1,18 +1,17 @@
-"""The options as keyword arguments, for type checkers and editors: what each of them takes.
+"""The options as keyword arguments: what each of them takes, for type checkers, editors and `help`.
 
-The records beside this file are the home of defaults, parsers and sentences; a test holds the names here to theirs.
+The records beside this file are the home of defaults, parsers and sentences; their fields have the types of values that
+are checked. A test holds the names here to those of the fields.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import Literal, TypeAlias, TypedDict
 
-if TYPE_CHECKING:
-    from typing import TypeAlias
-
-    Pixels: TypeAlias = int | str | tuple[int, int] | list[int]
-    Names: TypeAlias = str | Sequence[str]
+Pixels: TypeAlias = int | str | tuple[int, int] | list[int]
+Names: TypeAlias = str | Sequence[str]
+Numbers: TypeAlias = str | Sequence[float]
 
 
 class SheetKeywords(TypedDict, total=False):
@@ -20,19 +19,19 @@ class SheetKeywords(TypedDict, total=False):
 
     tile: Pixels | None
     scale: float | str | None
-    grid: str | tuple[int | None, int | None]
+    grid: str | tuple[int | None, int | None] | list[int]
     gap: int | str
     margin: int | str
     normalize: Literal["channel", "layer", "percentile", "symmetric", "sigmoid", "fixed", "dataset"]
     vmin: float | str | None
     vmax: float | str | None
-    percentile: str | tuple[float, float] | None
+    percentile: Numbers | None
     align: Literal["left", "center", "corners"]
     upsampling: Literal["bilinear", "nearest"]
     colormap: str
     background: str
     bad: str
-    channels: int | str | Sequence[int] | None
+    channels: int | str | Sequence[int | str] | None
     backend: Literal["auto", "reference", "torch", "numba", "triton"]
     threads: int | str | None
 
@@ -51,8 +50,16 @@ class RenderKeywords(SheetKeywords, total=False):
     report: bool
 
 
-class RunKeywords(RenderKeywords, total=False):
-    """The options of `RunOptions` and of `RenderOptions`."""
+class EntryKeywords(TypedDict, total=False):
+    """The options of `EntryOptions`."""
+
+    levels: int | str
+    background: int | str
+    bad: int | str
+
+
+class OwnRunKeywords(TypedDict, total=False):
+    """The options of `RunOptions`."""
 
     save: Names
     batch: int | str | None
@@ -65,3 +72,32 @@ class RunKeywords(RenderKeywords, total=False):
     progress: Literal["auto", "bar", "json", "none"]
     engine: Literal["local", "ray"]
     address: str | None
+
+
+class RunKeywords(OwnRunKeywords, RenderKeywords, total=False):
+    """The options of `RunOptions` and of `RenderOptions`."""
+
+
+class AxesKeywords(TypedDict, total=False):
+    """The options of `AxesOptions`."""
+
+    axes: str
+    planes: int | str | Sequence[int | str] | None
+
+
+class PreprocessKeywords(TypedDict, total=False):
+    """The options of `PreprocessOptions`."""
+
+    size: int | str | Sequence[int] | None
+    interpolation: Literal["nearest", "nearest-exact", "bilinear", "bicubic", "box", "hamming", "lanczos"] | None
+    mean: float | Numbers | None
+    std: float | Numbers | None
+
+
+class KernelKeywords(TypedDict, total=False):
+    """The options of `KernelOptions`."""
+
+    kernels: Literal["auto", "grid", "norm", "mean", "none"]
+    scale: int | str | None
+    colormap: str | None
+    threads: int | str | None

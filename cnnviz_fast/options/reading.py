@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .declared import SelfChecking, option
+from .declared import SelfChecking, option, takes_keywords
+from .keywords import AxesKeywords, PreprocessKeywords
 from .parsers import channel_list, choice, lengths, numbers_of, positive_numbers
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 MAX_PIXELS = 178_000_000
 """Images of more pixels are refused: where Pillow refuses them too, at twice 89,478,485 (half a GiB as RGB)."""
@@ -24,9 +28,14 @@ def axes(name: str, value: Any) -> str:
     return str(choice(*AXES)(name, shown if isinstance(value, str) else value))
 
 
+@takes_keywords(AxesKeywords)
 @dataclass(frozen=True, kw_only=True)
 class AxesOptions(SelfChecking):
     """How a layer's output is read; `activations/axes.py` says what each name means."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **options: Unpack[AxesKeywords]) -> None: ...
 
     axes: str = option(
         "auto",
@@ -47,9 +56,14 @@ class AxesOptions(SelfChecking):
         return name, int(rest[0]) if rest else None, tuple(map(int, rest[1].split("x"))) if len(rest) > 1 else None
 
 
+@takes_keywords(PreprocessKeywords)
 @dataclass(frozen=True, kw_only=True)
 class PreprocessOptions(SelfChecking):
     """How an image becomes a model's input; None leaves a step as the model's weights define it."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **options: Unpack[PreprocessKeywords]) -> None: ...
 
     size: int | tuple[int, ...] | None = option(
         None, lengths, "resize the whole image to N or HxW px (volumes DxHxW), nothing cropped", "PX", "reading"

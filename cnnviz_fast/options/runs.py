@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..errors import OptionError
-from .declared import SelfChecking, option
+from .declared import SelfChecking, option, takes_keywords
+from .keywords import OwnRunKeywords
 from .parsers import choice, choices, flag, positive, text, whole
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 SAVES = ("sheets", "tiles", "atlases", "maps", "sum", "mean", "max", "statistics")
 PROGRESS = ("auto", "bar", "json", "none")
 ENGINES = ("local", "ray")
 
 
+@takes_keywords(OwnRunKeywords)
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(SelfChecking):
     """What a run over many images makes, and how it goes about it."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **options: Unpack[OwnRunKeywords]) -> None: ...
 
     save: tuple[str, ...] = option(
         "sheets",

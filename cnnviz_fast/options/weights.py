@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from .declared import SelfChecking, option
+from .declared import SelfChecking, option, takes_keywords
+from .keywords import KernelKeywords
 from .parsers import choice, text, whole
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 KERNEL_SHEETS = ("auto", "grid", "norm", "mean", "none")
 
 
+@takes_keywords(KernelKeywords)
 @dataclass(frozen=True, kw_only=True)
 class KernelOptions(SelfChecking):
     """How weights are drawn; `weights/kernel_sheets.py` says what each kind shows."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **options: Unpack[KernelKeywords]) -> None: ...
 
     kernels: str = option(
         "auto",

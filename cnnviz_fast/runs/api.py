@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from ..errors import OptionError
 from ..formats.output_folders import refuse_mixing
 from ..inputs.images import usual_spec
@@ -30,7 +32,6 @@ from .ranks import ranks_in
 from .spec import RunSpec, RunSummary, loaded_model, split_options
 
 if TYPE_CHECKING:
-    from torch import nn
     from typing_extensions import Unpack
 
     from ..options.keywords import RunKeywords

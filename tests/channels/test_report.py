@@ -40,8 +40,8 @@ def numpy_report(maps: np.ndarray) -> dict[str, Any]:
                 found["flat"].append(c)
             continue
         level = high / np.float32(255) - low / np.float32(255)
-        at_top = (values >= high - level).mean() >= 0.5
-        at_bottom = low != 0 and (values <= low + level).mean() >= 0.5
+        at_top = 2 * (values >= high - level).sum() >= values.size
+        at_bottom = low != 0 and 2 * (values <= low + level).sum() >= values.size
         if at_top or at_bottom:
             found["saturated"].append(c)
     everything = maps[np.isfinite(maps)].astype(np.float64)

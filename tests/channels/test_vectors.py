@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.assertions import FLOAT32_RATIO, close_to
+from support.assertions import A_LEVEL, FLOAT32_RATIO, assert_close, close_to
 from torch import nn
 
 import cnnviz_fast as cf
@@ -36,7 +36,7 @@ def test_render_vector_is_a_bar_of_cells_on_one_range(vector: torch.Tensor) -> N
         y0, x0, y1, x1 = tile["box"]
         cell = sheet.index[y0:y1, x0:x1]
         assert (cell == cell[0, 0]).all()
-        assert abs(int(cell[0, 0]) - float((vector[channel] - vector.min()) / span) * 255) <= 1
+        assert int(cell[0, 0]) == close_to(float((vector[channel] - vector.min()) / span) * 255, A_LEVEL)
     assert sheet.manifest["options"]["normalize"] == "layer"
 
 
@@ -62,7 +62,7 @@ def test_render_vector_keeps_a_range_that_is_given(vector: torch.Tensor) -> None
         sheet = cf.render(vector, normalize=normalize, colormap="gray")
         assert sheet.manifest["options"]["normalize"] == normalize
         shown = sheet.index[:32:16, ::16].ravel()[:100].astype(int)
-        assert np.abs(shown - (vector.numpy().clip(low, high) - low) / (high - low) * 255).max() <= 1
+        assert_close(shown, (vector.numpy().clip(low, high) - low) / (high - low) * 255, A_LEVEL)
         assert [(tile["vmin"], tile["vmax"]) for tile in sheet.manifest["tiles"]] == [
             close_to((low, high), FLOAT32_RATIO)
         ] * 100
@@ -84,7 +84,7 @@ def test_render_list_has_a_bar_for_each_of_the_strongest(vector: torch.Tensor) -
     assert longest == sorted(longest, reverse=True)
     shares = [entry["share"] for entry in sheet.manifest["strongest"]]
     assert shares[0] == 1
-    assert np.abs(np.array(longest) - np.array(shares) * longest[0]).max() <= 1  # px
+    assert longest == close_to([share * longest[0] for share in shares], A_LEVEL)  # px
 
 
 def _runs(ink: np.ndarray) -> list[list[int]]:

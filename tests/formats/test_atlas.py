@@ -23,8 +23,9 @@ from support.assertions import (
     assert_same_floats,
     assert_same_plane,
     assert_same_range,
+    assert_within_half_a_level,
 )
-from support.cases import CASES, INF, NAN, SMALLEST, noise
+from support.cases import CASES, INF, NAN, noise
 
 import cnnviz_fast as cf
 from cnnviz_fast.errors import AtlasError, CnnvizError, DTypeError, EncodeError, ShapeError, WriteError
@@ -81,9 +82,7 @@ def test_read_atlas_values_come_back_within_half_a_level(name: str, tmp_path: Pa
         assert actual[c][finite[c]].min() == low[c]
         assert actual[c][finite[c]].max() == high[c]
     assert_same_range((atlas.vmin, atlas.vmax), (low.astype(np.float32), high.astype(np.float32)))
-    # Half a level; what float32 makes of the normalised value, and of the one that comes back.
-    most = ((high - low) / (2 * (LEVELS - 1)))[:, None, None] * (1 + 1e-4) + np.abs(wide) * 2.0**-23 + SMALLEST
-    assert (np.abs(actual - wide) <= most)[finite].all()
+    assert_within_half_a_level(actual, wide, (low, high), LEVELS)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -13,6 +13,7 @@ import pytest
 import skimage.data
 import tifffile
 from PIL import Image, features
+from support.assertions import A_LEVEL, EXACT, FINE_JPEG, TWO_LEVELS, assert_close
 
 from cnnviz_fast.errors import ImageError
 from cnnviz_fast.inputs import decode
@@ -89,8 +90,7 @@ def test_decode_file_each_format_gives_its_pixels(tmp_path: Path, extension: str
     path = tmp_path / f"image{extension}"
     flat = np.zeros((16, 24, 3), np.uint8) + np.array([255, 0, 0], np.uint8)
     Image.fromarray(flat).save(path, **({"lossless": True} if extension == ".webp" else {}))
-    tolerance = 1 if extension == ".jpg" else 0
-    assert np.abs(pixels(path).astype(int) - flat).max() <= tolerance
+    assert_close(pixels(path), flat, A_LEVEL if extension == ".jpg" else EXACT)
 
 
 def test_formats_allow_list_names_seven_and_their_extensions() -> None:
@@ -132,8 +132,7 @@ def test_decode_file_exif_orientation_is_applied(tmp_path: Path, extension: str,
     Image.fromarray(big).save(path, exif=exif, **options)
     expected = ORIENTATIONS[orientation](big)
     found = pixels(path)
-    assert found.shape == expected.shape
-    assert np.abs(found.astype(int) - expected).max() <= (8 if extension == "jpg" else 0)
+    assert_close(found, expected, FINE_JPEG if extension == "jpg" else EXACT)
 
 
 def test_decode_pil_image_twice_does_not_turn_twice(tmp_path: Path) -> None:
@@ -285,7 +284,8 @@ def test_decode_pil_image_alpha_lies_over_white(mode: str) -> None:
     assert image.mode == mode
     found = np.asarray(decode_pil_image(image, "image", MAX_PIXELS)).astype(int)
     # Premultiplied values of low alpha are coarse: at alpha 64, one step of theirs is four of the image's.
-    assert np.abs(found - expected[..., None]).max() <= (2 if mode in ("RGBa", "La") else 1)
+    tolerance = TWO_LEVELS if mode in ("RGBa", "La") else A_LEVEL
+    assert_close(found, np.broadcast_to(expected[..., None], found.shape), tolerance)
     assert found[0, 0, 0] == value
     assert found[0, 3, 0] == 255
 
@@ -301,7 +301,7 @@ def test_decode_file_palette_with_and_without_transparency(
 ) -> None:
     chunks = {"PLTE": bytes([10, 20, 30, 200, 100, 0])} | ({} if transparency is None else {"tRNS": transparency})
     path = write_png(tmp_path / "palette.png", (2, 1), 8, 3, bytes([0, 1]), **chunks)
-    assert np.abs(pixels(path).astype(int) - [expected]).max() <= 1
+    assert_close(pixels(path), [expected], A_LEVEL)
 
 
 def test_decode_file_1_bit_bitmap_is_black_and_white(tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_decode_file_cmyk_jpeg_and_tiff_become_rgb(tmp_path: Path) -> None:
     ink = Image.new("CMYK", (16, 16), (255, 0, 0, 0))  # cyan alone: no red
     for name in ("ink.jpg", "ink.tif"):
         ink.save(tmp_path / name, quality=100) if name.endswith("jpg") else ink.save(tmp_path / name)
-        assert np.abs(pixels(tmp_path / name).astype(int) - [0, 255, 255]).max() <= 2
+        assert_close(pixels(tmp_path / name), np.full((16, 16, 3), (0, 255, 255)), TWO_LEVELS)
 
 
 def test_decode_file_lab_tiff_becomes_rgb(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import skimage.data
 import torch
 from PIL import Image
+from support.assertions import FLOAT32_NORMALISED, assert_close
 from torch import nn
 
 from cnnviz_fast.errors import DTypeError, ImageError, InputError, OptionError, ShapeError
@@ -182,7 +183,7 @@ def test_load_images_without_a_model_is_imagenets_preprocessing() -> None:
     # By hand: shorter side to 256, the middle 224 (16 off each side), then mean and deviation.
     resized = np.asarray(Image.fromarray(astronaut).resize((256, 256), Image.Resampling.BILINEAR))
     expected = (resized[16:240, 16:240] / 255 - MEAN) / STD
-    assert np.abs(batch[0].permute(1, 2, 0).numpy() - expected).max() < 1e-5
+    assert_close(batch[0].permute(1, 2, 0), expected, FLOAT32_NORMALISED)
     assert torch.equal(load_images(PHOTOS / "astronaut.png", nn.Identity()), batch)
 
 

@@ -16,13 +16,14 @@ from collections import UserDict
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from support.shards import png, write_tar
-from support.waiting import wait_until
+from support.waiting import hang, wait_until
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms.functional import pil_to_tensor
 
@@ -88,16 +89,18 @@ def _nothing_left_behind() -> Iterator[None]:
 # What comes out where nothing is wrong.
 
 
-def jitter() -> None:
-    time.sleep(float(torch.rand(())) * 0.03)
-
-
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_read_batches_order_is_that_of_the_batches(workers: int) -> None:
-    read = Scripted(dict.fromkeys(range(1, 10), jitter) | {0: lambda: time.sleep(0.1)})
-    reads = read_all(read, workers=workers)
+    behind, waited_s = (torch.zeros((), dtype=torch.float64).share_memory_() for _ in range(2))
+
+    def read_behind_the_second_batch() -> None:
+        started = time.perf_counter()
+        wait_until(lambda: behind or workers < 2)
+        waited_s.fill_(time.perf_counter() - started)
+
+    reads = read_all(Scripted({0: read_behind_the_second_batch, 5: lambda: behind.fill_(1)}), workers=workers)
     check(reads, {})
-    assert sum(each.seconds for each in reads) > 0.1
+    assert sum(each.seconds for each in reads) >= waited_s
 
 
 def test_read_batches_positions_may_come_in_any_order_and_batches_be_empty() -> None:
@@ -322,7 +325,7 @@ def test_read_batches_reader_that_never_begins_is_replaced(monkeypatch: pytest.M
         if reader == 0:
             with contextlib.suppress(FileExistsError):
                 (tmp_path / "slept").mkdir()
-                time.sleep(60)
+                hang()
 
     monkeypatch.setattr(reader_process, "begin", begin)
     monkeypatch.setattr(readers, "STALL_S", 0.5)
@@ -332,7 +335,7 @@ def test_read_batches_reader_that_never_begins_is_replaced(monkeypatch: pytest.M
 # Readers that hang.
 
 HANGS = {
-    "asleep": lambda: time.sleep(100),
+    "asleep": hang,
     "in C, with the lock of Python": lambda: re.match(r"(a+)+$", "a" * 60 + "b"),
     "stopped": lambda: os.kill(os.getpid(), signal.SIGSTOP),
 }
@@ -351,9 +354,13 @@ def test_read_batches_hang_right_behind_a_batch_that_is_done() -> None:
     check(read_all(Scripted({1: hang, 3: hang}), batches, workers=1, timeout_s=0.5), failed, batches)
 
 
-def test_read_batches_slow_is_not_hung() -> None:
-    slow = dict.fromkeys((0, 1, 2), lambda: time.sleep(0.35))
-    check(read_all(Scripted(slow), timeout_s=0.8), {})
+def test_read_batches_slow_is_not_hung(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time is that of each image: three of a batch take longer together."""
+    clock_ns = torch.zeros((), dtype=torch.int64).share_memory_()
+    monkeypatch.setattr(reader_process, "time", SimpleNamespace(monotonic_ns=clock_ns.item))
+    slow = dict.fromkeys((0, 1, 2), lambda: clock_ns.add_(350_000_000))
+    check(read_all(Scripted(slow), workers=1, timeout_s=0.8), {})
+    assert clock_ns == 1_050_000_000
 
 
 # The end, whichever it is.
@@ -385,14 +392,14 @@ def test_read_batches_interrupted_while_readers_begin_is_quick(monkeypatch: pyte
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(reader_process, "begin", lambda reader: time.sleep(60))
+    parent = os.getpid()
+    monkeypatch.setattr(reader_process, "begin", lambda reader: (os.kill(parent, signal.SIGALRM), hang()))
     before = signal.signal(signal.SIGALRM, interrupt)
     started = time.monotonic()
-    signal.setitimer(signal.ITIMER_REAL, 0.3)
     with pytest.raises(KeyboardInterrupt):
         next(read_batches(Scripted(), BATCHES, workers=2, timeout_s=60))
     signal.signal(signal.SIGALRM, before)
-    assert time.monotonic() - started < 0.3 + 2
+    assert time.monotonic() - started < 2
 
 
 def test_read_batches_never_begun_starts_nothing() -> None:
@@ -415,7 +422,7 @@ import os, signal, sys, time, torch
 from cnnviz_fast.inputs.reading import read_batches
 def read(i):
     os.write(1, b"%d\\n" % os.getpid())
-    if i == 9: time.sleep(100)
+    if i == 9: signal.alarm(100), signal.pause()
     return torch.zeros(3, 2, 2)
 children = []
 for number, end in enumerate(sys.argv[1:]):
@@ -474,6 +481,33 @@ def test_read_batches_end_of_python_leaves_no_process(end: str, ended: dict[str,
         wait_until(lambda: not any(map(is_running, processes)))
     for process in processes:
         assert not is_running(process)
+
+
+LATE = """
+import os, signal, sys, time, torch
+from cnnviz_fast.inputs import reader_process
+from cnnviz_fast.inputs.reading import read_batches
+def read(i):
+    return torch.zeros(3, 2, 2)
+begin = reader_process.begin
+def late(reader):
+    parent = os.getppid()
+    os.write(1, b"%d\\n" % os.getpid())
+    begin(reader)
+    while reader == 1 and os.getppid() == parent:
+        time.sleep(0.01)
+reader_process.begin = late
+reads = read_batches(read, [[i] for i in range(1000)], workers=2, timeout_s=60)
+next(reads)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_read_batches_reader_that_begins_after_the_end_of_its_parent_ends_too() -> None:
+    with subprocess.Popen([sys.executable, "-c", LATE], stdout=subprocess.PIPE, text=True) as process:
+        readers = [int(process.stdout.readline()) for _ in range(2)]
+    assert process.returncode == -signal.SIGKILL
+    wait_until(lambda: not any(map(is_running, readers)))
 
 
 # Processes that are not forked.

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.assertions import NO_FLOAT64, NO_FLOAT64_MEAN, assert_close, assert_same_plane, assert_same_range, close_to
+from support.assertions import (
+    A_LEVEL_AS_COLOUR,
+    NO_FLOAT64,
+    NO_FLOAT64_MEAN,
+    assert_close,
+    assert_same_plane,
+    assert_same_range,
+    close_to,
+)
 from support.cases import CASES, Case, mixed, noise
 from support.pretend_device import MPS, Pretending, There, sent
 
@@ -137,7 +145,7 @@ def test_files_equal_those_of_the_cpu(tmp_path: Path) -> None:
         ours, theirs = (
             np.asarray(Image.open(tmp_path / folder / picture).convert("RGB")) for folder in ("there", "here")
         )
-        assert np.abs(ours.astype(int) - theirs).max() <= 3, picture  # a level is up to 3 of a colour's 256
+        assert_close(ours, theirs, A_LEVEL_AS_COLOUR, str(picture))
 
 
 def test_compare_draws_both_sides() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from support.assertions import FLOAT32_PIXELS, assert_close
 
 import cnnviz_fast as cf
 from cnnviz_fast.cli import main as cli
@@ -38,7 +39,7 @@ def test_load_model_folder_brings_weights_and_preprocessing(folder: Path, photo:
     processor = transformers.AutoImageProcessor.from_pretrained(folder)
     with Image.open(photo) as image:
         expected = processor(images=image, return_tensors="pt")["pixel_values"][0]
-        assert (model.preprocess(image) - expected).abs().max() < 1e-6
+        assert_close(model.preprocess(image), expected, FLOAT32_PIXELS)
     assert example_input(model).shape == (1, 3, 64, 64)
     assert (model.spec, model.weights) == (f"hf:{folder}", "DEFAULT")
 

@@ -448,8 +448,8 @@ def test_load_model_on_meta_takes_no_memory_even_for_a_regnet() -> None:
     resource = pytest.importorskip("resource")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     model = load_model("regnet_y_128gf", weights="none", device="meta")
-    assert sum(value.numel() for value in model.module.parameters()) > 600e6
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500e3  # kB; the weights are 2.6 GB
+    assert sum(value.numel() for value in model.module.parameters()) > 600_000_000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB; the weights are 2.6 GB
 
 
 def test_load_model_factory_that_looks_at_values_is_built_and_moved_to_meta(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import skimage.data
 import torch
 from PIL import Image
+from support.assertions import FLOAT32_NORMALISED, FLOAT32_PIXELS, Tolerance, assert_close
 from torchvision import models
 
 from cnnviz_fast.errors import OptionError
@@ -32,16 +33,15 @@ def by_hand(image: Image.Image, mean: Any = MEAN, std: Any = STD) -> np.ndarray:
     return ((np.asarray(image) / 255 - mean) / std).transpose(2, 0, 1)
 
 
-def differ(found: torch.Tensor, expected: np.ndarray) -> float:
-    """Return the largest difference; shapes must agree."""
-    assert found.shape == expected.shape
+def assert_prepared(found: torch.Tensor, expected: np.ndarray, tolerance: Tolerance = FLOAT32_NORMALISED) -> None:
+    """Compare a model's input with the one made by hand; shapes must agree."""
     assert found.dtype == torch.float32
-    return float(np.abs(found.numpy() - expected).max())
+    assert_close(found, expected, tolerance)
 
 
 def test_imagenet_preset_is_256_then_the_middle_224(coffee: Image.Image) -> None:
     resized = coffee.resize((384, 256), Image.Resampling.BILINEAR)
-    assert differ(imagenet_preset()(coffee), by_hand(resized.crop((80, 16, 304, 240)))) < 1e-5
+    assert_prepared(imagenet_preset()(coffee), by_hand(resized.crop((80, 16, 304, 240))))
 
 
 @pytest.mark.parametrize("options", [None, PreprocessOptions()])
@@ -53,27 +53,27 @@ def test_with_options_none_given_keeps_the_preset_itself(options: PreprocessOpti
 @pytest.mark.parametrize(("size", "height", "width"), [(100, 100, 100), ((64, 96), 64, 96)])
 def test_with_options_size_resizes_the_whole_picture(coffee: Image.Image, size: Any, height: int, width: int) -> None:
     found = with_options(imagenet_preset(), PreprocessOptions(size=size))(coffee)
-    assert differ(found, by_hand(coffee.resize((width, height), Image.Resampling.BILINEAR))) < 1e-5
+    assert_prepared(found, by_hand(coffee.resize((width, height), Image.Resampling.BILINEAR)))
 
 
 @pytest.mark.parametrize("name", ["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"])
 def test_with_options_interpolation_changes_the_resize(coffee: Image.Image, name: str) -> None:
     way = Image.Resampling[name.upper()]
     sized = with_options(imagenet_preset(), PreprocessOptions(size=(64, 96), interpolation=name))(coffee)
-    assert differ(sized, by_hand(coffee.resize((96, 64), way))) < 1e-5
+    assert_prepared(sized, by_hand(coffee.resize((96, 64), way)))
     cropped = with_options(imagenet_preset(), PreprocessOptions(interpolation=name))(coffee)
-    assert differ(cropped, by_hand(coffee.resize((384, 256), way).crop((80, 16, 304, 240)))) < 1e-5
+    assert_prepared(cropped, by_hand(coffee.resize((384, 256), way).crop((80, 16, 304, 240))))
 
 
 def test_with_options_mean_and_std_replace_one_or_both(coffee: Image.Image) -> None:
     resized = coffee.resize((384, 256), Image.Resampling.BILINEAR).crop((80, 16, 304, 240))
     mean, std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
     both = with_options(imagenet_preset(), PreprocessOptions(mean=mean, std=std))(coffee)
-    assert differ(both, by_hand(resized, mean, std)) < 1e-5
+    assert_prepared(both, by_hand(resized, mean, std))
     only_mean = with_options(imagenet_preset(), PreprocessOptions(mean=mean))(coffee)
-    assert differ(only_mean, by_hand(resized, mean, STD)) < 1e-5
+    assert_prepared(only_mean, by_hand(resized, mean, STD))
     only_std = with_options(imagenet_preset(), PreprocessOptions(std=std))(coffee)
-    assert differ(only_std, by_hand(resized, MEAN, std)) < 1e-5
+    assert_prepared(only_std, by_hand(resized, MEAN, std))
 
 
 def test_with_options_mean_0_and_std_1_is_no_normalisation(coffee: Image.Image) -> None:
@@ -81,7 +81,7 @@ def test_with_options_mean_0_and_std_1_is_no_normalisation(coffee: Image.Image) 
     assert found.min() >= 0
     assert found.max() <= 1
     resized = coffee.resize((384, 256), Image.Resampling.BILINEAR).crop((80, 16, 304, 240))
-    assert differ(found, by_hand(resized, 0, 1)) < 1e-6
+    assert_prepared(found, by_hand(resized, 0, 1), FLOAT32_PIXELS)
 
 
 def test_with_options_the_weights_own_mean_equals_the_preset_bit_for_bit(coffee: Image.Image) -> None:
@@ -100,14 +100,16 @@ def test_with_options_leaves_the_preset_as_it_was(coffee: Image.Image) -> None:
 def test_with_options_segmentation_preset_is_changed_too(coffee: Image.Image) -> None:
     preset = models.segmentation.FCN_ResNet50_Weights.DEFAULT.transforms()
     found = with_options(preset, PreprocessOptions(mean=(0, 0, 0), std=(1, 1, 1)))(coffee)
-    assert differ(found, by_hand(coffee.resize((780, 520), Image.Resampling.BILINEAR), 0, 1)) < 1e-6
+    assert_prepared(found, by_hand(coffee.resize((780, 520), Image.Resampling.BILINEAR), 0, 1), FLOAT32_PIXELS)
 
 
 def test_with_options_preset_without_normalisation_gets_one(coffee: Image.Image) -> None:
     preset = models.detection.FasterRCNN_ResNet50_FPN_Weights.DEFAULT.transforms()
-    assert differ(with_options(preset, PreprocessOptions(mean=(0.5,) * 3))(coffee), by_hand(coffee, 0.5, 1)) < 1e-6
+    assert_prepared(
+        with_options(preset, PreprocessOptions(mean=(0.5,) * 3))(coffee), by_hand(coffee, 0.5, 1), FLOAT32_PIXELS
+    )
     sized = with_options(preset, PreprocessOptions(size=(40, 60), interpolation="nearest"))(coffee)
-    assert differ(sized, by_hand(coffee.resize((60, 40), Image.Resampling.NEAREST), 0, 1)) < 1e-6
+    assert_prepared(sized, by_hand(coffee.resize((60, 40), Image.Resampling.NEAREST), 0, 1), FLOAT32_PIXELS)
 
 
 def test_with_options_interpolation_without_a_resize_is_refused() -> None:

@@ -25,7 +25,7 @@ from support.runs import (
     sorted_rows,
     wait_for_rows,
 )
-from support.waiting import wait_until
+from support.waiting import await_random_moment, wait_until
 
 from cnnviz_fast.channels.dataset_files import read_statistics
 from cnnviz_fast.runs.folder.journal import Journal
@@ -53,11 +53,11 @@ def test_the_first_signal_finishes_what_is_under_way(number: signal.Signals, net
 
 HANGING = """
 import sys
-import time
 from pathlib import Path
 
 import torch
 from support.runs import LAYERS, small_model
+from support.waiting import hang
 from torch.utils.data import Dataset
 
 import cnnviz_fast as cf
@@ -70,7 +70,7 @@ class Hanging(Dataset):
     def __getitem__(self, position):
         if position == 20:
             Path(sys.argv[2]).touch()
-            time.sleep(60)
+            hang()
         return torch.zeros(3, 24, 24)
 
 
@@ -105,10 +105,12 @@ class Slow(nn.Module):
     calls = 0
 
     def forward(self, batch):
-        import time
+        import signal, threading
 
         self.calls += 1
-        time.sleep(60 if self.calls > 2 else 0)
+        if self.calls > 2:
+            signal.alarm(60)
+            threading.Event().wait()
         return batch
 """
 )
@@ -140,7 +142,7 @@ def test_kills_at_random_moments_leave_what_a_run_alone_makes(net: Path, tmp_pat
     for kill in range(1, 3):
         process = begun(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for_rows(tmp_path / "out", 80 * kill, process)
-        time.sleep(float(random.uniform(0, 0.02)))  # a random moment: nothing is waited for
+        await_random_moment(random, 0.02)
         assert process.poll() is None, "it ended before it was killed"
         process.kill()
         process.wait()

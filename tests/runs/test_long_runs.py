@@ -28,7 +28,7 @@ from support.runs import (
     small_model,
     sorted_rows,
 )
-from support.waiting import wait_until
+from support.waiting import await_random_moment, wait_until
 
 import cnnviz_fast as cf
 from cnnviz_fast.channels.dataset_files import read_statistics
@@ -107,7 +107,7 @@ class Killed:
         self.most_begun = 0
         self.groups: list[int] = []
 
-    def once(self, grown: int, wait_s: float) -> None:
+    def once(self, grown: int, random: np.random.Generator) -> None:
         """Begin, let the index grow by so many bytes and then some time pass, kill, and look at what is there."""
         before = whole_rows(self.out)
         stamps = self.stamps(before)
@@ -118,7 +118,7 @@ class Killed:
             env=self.environment,
         )  # fmt: skip
         wait_until(lambda: index_bytes(self.out) >= enough or process.poll() is not None, 120)
-        time.sleep(wait_s)  # to a random moment: nothing is waited for
+        await_random_moment(random, 0.1)
         process.kill()
         assert process.wait() == -signal.SIGKILL, "the run ended before it was killed"
         self.groups.append(process.pid)
@@ -155,7 +155,7 @@ def test_thirty_kills_leave_what_a_run_alone_makes(tmp_path: Path) -> None:
     random = np.random.default_rng(7)
     for kill in range(KILLS):
         left_bytes = index_bytes(tmp_path / "alone") - index_bytes(tmp_path / "out")
-        killed.once(int(random.uniform(0, 1.9) * left_bytes / (KILLS - kill + 1)), float(random.uniform(0, 0.1)))
+        killed.once(int(random.uniform(0, 1.9) * left_bytes / (KILLS - kill + 1)), random)
     subprocess.run(arguments, env=environment, check=True, capture_output=True)
 
     assert digests(tmp_path / "out") == digests(tmp_path / "alone")

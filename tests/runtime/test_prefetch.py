@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
+from support.waiting import PATIENCE_S, wait_until, watch_waiting
 
+from cnnviz_fast.runtime import prefetch
 from cnnviz_fast.runtime.prefetch import Ahead
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 class Counted:
@@ -25,11 +19,6 @@ class Counted:
         self.begun: list[int] = []
         self.closed = threading.Event()
         self.count = count
-
-    def wait_for(self, count: int) -> None:
-        """Wait until so many were begun, and assert that it is they and no others."""
-        wait_until(lambda: len(self.begun) >= count)
-        assert self.begun == list(range(count))
 
     def __iter__(self) -> Iterator[int]:
         try:
@@ -47,14 +36,14 @@ def test_items_come_in_order_and_then_no_more() -> None:
         next(ahead)
 
 
-def test_the_next_item_is_begun_when_the_one_before_is_taken_and_no_other() -> None:
+def test_the_next_item_is_begun_when_the_one_before_is_taken_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = watch_waiting(monkeypatch, prefetch)
     counted = Counted(9)
     ahead = Ahead(iter(counted))
     for n in range(4):
-        time.sleep(0.02)
+        assert waiting.acquire(timeout=PATIENCE_S)
         assert counted.begun == list(range(n + 1))
         assert next(ahead) == n
-        counted.wait_for(n + 2)
     ahead.close()
 
 
@@ -66,7 +55,7 @@ def test_close_ends_the_thread_and_closes_the_iterator_in_it(taken: int) -> None
         next(ahead)
     before = threading.active_count()
     ahead.close()
-    assert counted.closed.wait(10)
+    assert counted.closed.wait(PATIENCE_S)
     wait_until(lambda: threading.active_count() < before or taken == 9)
     assert len(counted.begun) <= taken + 2
 
@@ -77,16 +66,16 @@ def test_stop_does_not_wait_for_the_item_that_is_being_made() -> None:
 
     def slow() -> Iterator[int]:
         for n in range(3):
-            go_on.wait(10)
+            assert go_on.wait(PATIENCE_S)
             made.append(n)
             yield n
 
+    before = threading.active_count()
     ahead = Ahead(slow())
     ahead.stop()
     assert made == []
     go_on.set()
-    wait_until(lambda: made == [0])
-    time.sleep(0.02)
+    wait_until(lambda: threading.active_count() == before)
     assert made == [0]
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import _thread
 import gc
 import os
+import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from support.waiting import PATIENCE_S, wait_until, watch_waiting
 
+from cnnviz_fast.runtime import workers as pool
 from cnnviz_fast.runtime.workers import default_threads, in_order
-
-PATIENCE_S = 10.0
 
 
 def workers() -> list[threading.Thread]:
@@ -26,23 +25,39 @@ def nothing_left_behind() -> Iterator[None]:
     assert workers() == []
 
 
-def reached(condition: Callable[[], bool]) -> bool:
-    """Wait until something becomes true."""
-    end = time.monotonic() + PATIENCE_S
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.001)
-    return condition()
+@pytest.fixture
+def stopped(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Return an event that is set once the workers of a call are told to stop."""
+    event = threading.Event()
+
+    class Watched(pool._Run):
+        def stop(self, error: BaseException | None = None) -> None:
+            super().stop(error)
+            event.set()
+
+    monkeypatch.setattr(pool, "_Run", Watched)
+    return event
 
 
-def slow_first(item: int) -> int:
-    time.sleep(0.02 if item % 4 == 0 else 0)
-    return item * item
+def every_fourth_late(count: int, threads: int) -> Callable[[int], int]:
+    """Return work of which every fourth item ends behind the one that follows it, where that is worked on at once."""
+    done = [threading.Event() for _ in range(count)]
+
+    def work(item: int) -> int:
+        if item % 4 == 0 and item + 1 < count and threads > 1:
+            assert done[item + 1].wait(PATIENCE_S)
+        done[item].set()
+        return item * item
+
+    return work
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8, 100])
 @pytest.mark.parametrize("count", [0, 1, 2, 23])
 def test_in_order_any_number_of_threads_keeps_the_order(count: int, threads: int) -> None:
-    assert list(in_order(slow_first, range(count), threads)) == [item * item for item in range(count)]
+    assert list(in_order(every_fourth_late(count, threads), range(count), threads)) == [
+        item * item for item in range(count)
+    ]
 
 
 def test_in_order_one_thread_works_in_the_caller() -> None:
@@ -56,14 +71,21 @@ def test_in_order_several_threads_work_at_once() -> None:
 
 def test_in_order_slow_consumer_bounds_the_look_ahead() -> None:
     started: list[int] = []
-    results = in_order(lambda item: started.append(item) or item, range(100), 3)
-    for taken in range(1, 20):
+    taken = 0
+    leads: list[int] = []
+
+    def work(item: int) -> int:
+        leads.append(item + 1 - taken)
+        started.append(item)
+        return item
+
+    results = in_order(work, range(100), 3)
+    for taken in range(1, 20):  # work looks at it
         next(results)
-        ahead = taken + 2 * 3
-        assert reached(lambda ahead=ahead: len(started) == ahead)
-        time.sleep(0.002)
-        assert len(started) == ahead
+        wait_until(lambda: len(started) >= taken + 2 * 3)  # noqa: B023
     results.close()
+    assert len(started) == 19 + 2 * 3
+    assert max(leads) == 2 * 3
 
 
 def fail_at(position: int) -> Callable[[int], int]:
@@ -86,18 +108,18 @@ def test_in_order_exception_in_a_worker_is_raised_here(position: int, threads: i
     assert workers() == []
 
 
-def test_in_order_exception_in_a_worker_stops_the_others() -> None:
+def test_in_order_exception_in_a_worker_stops_the_others(stopped: threading.Event) -> None:
     started = []
 
     def work(item: int) -> None:
         started.append(item)
         if item == 1:
             raise ValueError("item 1")
-        time.sleep(0.01)
+        assert stopped.wait(PATIENCE_S)
 
     with pytest.raises(ValueError, match="item 1"):
         list(in_order(work, range(1000), 2))
-    assert len(started) <= 4
+    assert sorted(started) == [0, 1]
 
 
 def test_in_order_exit_in_a_worker_is_raised_here() -> None:
@@ -138,18 +160,24 @@ def test_in_order_error_in_the_consumer_ends_its_workers(error: type[BaseExcepti
     assert workers() == []
 
 
-def test_in_order_interrupt_while_waiting_ends_its_workers() -> None:
-    release = threading.Event()
+def test_in_order_interrupt_while_waiting_ends_its_workers(
+    stopped: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = watch_waiting(monkeypatch, pool)
+    started = []
 
     def work(item: int) -> None:
         # Ctrl-C comes while the consumer waits for this; the workers then finish what they hold.
+        started.append(item)
         if item == 0:
-            _thread.interrupt_main()
-        release.wait(0.2)
+            assert waiting.acquire(timeout=PATIENCE_S)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        assert stopped.wait(PATIENCE_S)
 
     with pytest.raises(KeyboardInterrupt):
         list(in_order(work, range(1000), 2))
     assert workers() == []
+    assert sorted(started) == [0, 1]
 
 
 def test_default_threads_counts_the_cores_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from support.assertions import (
+    A_LEVEL,
     FLOAT32_RATIO,
     ROUNDED,
+    TWO_LEVELS,
+    assert_close,
     assert_equal_planes,
     assert_same_floats,
     assert_same_plane,
@@ -136,7 +139,7 @@ def test_compare_difference_is_b_less_a_with_zero_in_the_middle(maps: torch.Tens
     low, middle, high = (difference.palette[entry].astype(int) for entry in (0, 127, 254))
     assert low[2] > low[0] + 100
     assert high[0] > high[2] + 100
-    assert np.ptp(middle) < 5
+    assert_close(middle, np.full(3, middle.mean()), TWO_LEVELS)
 
 
 def test_compare_diverging_names_the_colormap_of_the_difference(maps: torch.Tensor, other: torch.Tensor) -> None:
@@ -402,7 +405,7 @@ def test_compare_vectors_has_two_bars_of_one_size(lost: float) -> None:
     levels = comparison.pair.manifest["palette"]["levels"] - 1
     cells = [comparison.pair.index[y0, x0] for y0, x0, _, _ in (t["box"] for t in comparison.pair.manifest["tiles"])]
     expected = [np.floor((value + 20000.5) / 20003.5 * levels + 0.5) for value in [*a.tolist(), *b.tolist()[:2]]]
-    assert np.abs(np.array(cells[:5], dtype=int) - expected).max() <= 1
+    assert_close(cells[:5], expected, A_LEVEL)
     if lost != lost:
         assert cells[5] == comparison.pair.manifest["palette"]["bad"]
 

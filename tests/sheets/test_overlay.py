@@ -12,7 +12,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.assertions import assert_equal_planes, assert_same_plane, assert_similar_picture
+from support.assertions import (
+    A_LEVEL,
+    LOSSY_NOISE,
+    OF_A_SAMPLE,
+    assert_close,
+    assert_close_on_average,
+    assert_equal_planes,
+    assert_same_plane,
+    assert_similar_picture,
+    close_to,
+)
 from support.cases import NAN
 from support.overlay_jobs import GRIDS, Bytes, blend_job, mixed, random_bytes, under_tiles
 from torchvision import transforms
@@ -133,7 +143,7 @@ def test_render_overlay_equals_pillow_and_numpy(
 def test_render_any_alpha_is_within_a_level_of_the_formula(maps: torch.Tensor, photo: Bytes, alpha: float) -> None:
     sheet = cf.render(maps, tile=(50, 70), overlay=photo, alpha=alpha)
     expected = expected_rgb(maps, photo, alpha, tile=(50, 70))
-    assert np.abs(sheet.rgb().astype(int) - expected).max() <= 1
+    assert_close(sheet.rgb(), expected, A_LEVEL)
     assert sheet.manifest["overlay"]["alpha"] == alpha
 
 
@@ -305,7 +315,7 @@ def test_pil_and_notebook_show_the_photo(maps: torch.Tensor, photo: Bytes, tmp_p
         assert image.width * image.height <= 2_000_000
         # It is made in bands, and under each lies what lies there of the photo.
         whole = large.pil().resize(image.size, Image.Resampling.BOX)
-        assert np.abs(np.asarray(image).astype(int) - np.asarray(whole)).max() <= 1
+        assert_close(np.asarray(image), np.asarray(whole), A_LEVEL)
 
 
 def test_sheet_with_overlay_pickles(maps: torch.Tensor, photo: Bytes) -> None:
@@ -331,7 +341,7 @@ def test_save_tiles_files_are_the_tiles_of_the_sheet(
             if suffix == "png":
                 assert_equal_planes(np.asarray(image), sheet.rgb()[rows])
             else:
-                assert np.abs(np.asarray(image, np.int16) - sheet.rgb()[rows]).mean() < 8
+                assert_close_on_average(np.asarray(image), sheet.rgb()[rows], LOSSY_NOISE)
     assert json.loads((tmp_path / "manifest.json").read_text())["overlay"]["drawn_at"] == [50, 70]
 
 
@@ -373,7 +383,7 @@ def test_visualize_overlay_true_lies_in_register(quadrant: Image.Image) -> None:
     (photo_alone,) = cf.visualize(Red(), quadrant, "layer", overlay=True, alpha=0, tile=224, colormap="gray")
     red = photo_alone.rgb()[..., 0]
     assert ((sheet.index > 127) == (red > 120)).all()
-    assert 0.2 < (red > 120).mean() < 0.3
+    assert (red > 120).mean() == close_to(0.25, OF_A_SAMPLE)
     assert_equal_planes(sheet.rgb(), mixed(sheet.palette[sheet.index], photo_alone.rgb(), 0.5))
 
 

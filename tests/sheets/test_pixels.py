@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.assertions import A_LEVEL, assert_close, assert_same_colours
 from support.fake_device import FakeDevice, device_copies
 from support.waiting import PATIENCE_S, watch_waiting
 
@@ -350,8 +351,8 @@ def test_files_of_maps_on_cuda_show_what_those_of_the_cpu_show(
     sheets = [tmp_path / "cpu.png", tmp_path / "cuda.png"]
     for path, maps in zip(sheets, (maps_of(), maps_of().cuda()), strict=True):
         cf.save_sheet(maps, path, overlay=overlay, **OPTIONS[name])
-    shown = [np.asarray(Image.open(path).convert("RGB"), dtype=int) for path in sheets]
-    assert (np.abs(shown[0] - shown[1]).max(axis=-1) > 4).mean() < 0.001
+    here, there = (np.asarray(Image.open(path).convert("RGB")) for path in sheets)
+    assert_same_colours(there, here)
 
 
 @pytest.mark.gpu
@@ -363,4 +364,4 @@ def test_sheets_of_a_stream_of_the_callers_own_wait_for_it() -> None:
         torch.cuda._sleep(50_000_000)
         late = torch.zeros_like(maps, device="cuda").copy_(maps.pin_memory(), non_blocking=True)
         drawn = cf.render(late, tile=40).index
-    assert (np.abs(drawn.astype(int) - expected) <= 1).all()
+    assert_close(drawn, expected, A_LEVEL)

@@ -388,7 +388,7 @@ def test_render_colorbar_is_drawn_below_the_grid(maps: torch.Tensor) -> None:
     height, width = plain.index.shape
     assert_equal_planes(sheet.index[:height, :width], plain.index)
     row = sheet.index[height + 6 + 8]
-    assert np.isin(np.arange(256), row).mean() > 0.4, "most greys, in one row"
+    assert np.isin(np.arange(256), row).sum() > 100, "many of the 256 greys, in one row"
     assert sheet.manifest["sheet"]["foot"] == sheet.index.shape[0] - height
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.assertions import A_LEVEL, assert_close
 from support.fake_device import FakeDevice, device_copies
 
 import cnnviz_fast as cf
@@ -320,7 +321,7 @@ def test_a_batch_on_cuda_is_that_of_the_cpu(name: str, samples: torch.Tensor) ->
     for sheet, expected in zip(
         cf.render_batch(samples.cuda(), **options), cf.render_batch(samples, **options), strict=True
     ):
-        assert np.abs(sheet.index.astype(int) - expected.index).max() <= 1
+        assert_close(sheet.index, expected.index, A_LEVEL)
 
 
 @pytest.mark.gpu

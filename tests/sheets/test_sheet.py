@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from support.assertions import assert_equal_planes, assert_similar_picture
+from support.assertions import A_LEVEL, OF_WHOLE_PX, assert_close, assert_equal_planes, assert_similar_picture, close_to
 
 from cnnviz_fast.errors import EncodeError, InputError, OptionError, WriteError
 from cnnviz_fast.formats import picture as formats
@@ -209,13 +209,13 @@ def test_rgb_of_at_most_is_the_mean_colour_of_each_box(size: tuple[int, int], co
     assert height * width <= most_px
     # In one piece, by Pillow: no seam shows where bands meet.
     whole = Image.fromarray(sheet.rgb()).resize((width, height), Image.Resampling.BOX)
-    assert np.abs(scaled.astype(int) - np.asarray(whole)).max() <= 1
+    assert_close(scaled, np.asarray(whole), A_LEVEL)
 
 
 def test_rgb_of_at_most_whole_factors_are_plain_means() -> None:
     sheet = make_sheet(size=(60, 90))
     means = sheet.rgb().reshape(20, 3, 30, 3, 3).mean(axis=(1, 3))
-    assert np.abs(sheet._rgb_of_at_most(600) - means).max() <= 1
+    assert_close(sheet._rgb_of_at_most(600), means, A_LEVEL)
 
 
 def test_repr_png_keeps_thin_gaps_evenly_visible() -> None:
@@ -259,7 +259,7 @@ def test_to_tensorboard_scales_large_sheets_down() -> None:
     for (_, picture, _, _), most_px in zip(writer.calls, (LOGGED_PX, 10_000, 5_000_000), strict=True):
         height, width, _ = picture.shape
         assert most_px * 0.97 < height * width <= most_px
-        assert abs(width / height - 0.8) < 0.01
+        assert width / height == close_to(0.8, OF_WHOLE_PX)
         assert picture.dtype == np.uint8
     assert LOGGED_PX == 4_000_000
 

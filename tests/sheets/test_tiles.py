@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.assertions import LOSSY_NOISE, assert_close_on_average
 
 import cnnviz_fast as cf
 from cnnviz_fast.errors import EncodeError, OptionError, WriteError
@@ -71,8 +72,8 @@ def test_save_tiles_other_formats(maps: torch.Tensor, tmp_path: Path, suffix: st
     for c, path in enumerate(paths):
         with Image.open(path) as image:
             assert image.format == format_
-            shown = np.asarray(image.convert("RGB"), dtype=np.int16)
-        assert abs(shown - sheet[c * 64 : c * 64 + 64]).mean() < 8
+            shown = np.asarray(image.convert("RGB"))
+        assert_close_on_average(shown, sheet[c * 64 : c * 64 + 64], LOSSY_NOISE)
 
 
 def test_save_tiles_npy_holds_the_index_plane(maps: torch.Tensor, tmp_path: Path) -> None:

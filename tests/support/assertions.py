@@ -53,8 +53,41 @@ OTHER_DEVICE = Tolerance(1e-2, 1e-2)
 BY_EYE = Tolerance(0.15)
 """What is read off a spectrum of few cells."""
 
+DEGREES_BY_EYE = Tolerance(0.0, 8.0)
+"""The direction of a frequency that is read off the same, in degrees."""
+
 OF_A_SAMPLE = Tolerance(0.2)
-"""The standard deviation of some thousand random weights."""
+"""The standard deviation of some thousand random weights, or a share of as many values."""
+
+OF_WHOLE_PX = Tolerance(0.0, 0.01)
+"""The ratio of two sides of some hundred px, each rounded to whole px."""
+
+FLOAT32_PIXELS = Tolerance(0.0, 1e-6)
+"""Pixels in [0, 1], as float32."""
+
+FLOAT32_NORMALISED = Tolerance(0.0, 1e-5)
+"""The same after mean and deviation, which is 0.2 or more."""
+
+EXACT = Tolerance(0.0)
+"""What is the same to the last bit."""
+
+A_LEVEL = Tolerance(0.0, 1.0)
+"""Whole levels or px, rounded in two ways."""
+
+TWO_LEVELS = Tolerance(0.0, 2.0)
+"""The same, rounded twice on the way: through another colour space, premultiplied alpha, or a longer palette."""
+
+A_LEVEL_AS_COLOUR = Tolerance(0.0, 3.0)
+"""A level of a palette in its colours: one is up to 3 of a colour's 256."""
+
+FINE_JPEG = Tolerance(0.0, 8.0)
+"""Levels at the edges of blocks of one colour, in a JPEG of quality 100 without subsampling."""
+
+LOSSY_NOISE = Tolerance(0.0, 8.0)
+"""Levels, on average, of noise in a lossy format, which keeps least of that."""
+
+APART = 0.01
+"""What other values have at least somewhere: far more than rounding makes of values about 1."""
 
 
 def close_to(expected: Any, tolerance: Tolerance) -> Any:
@@ -76,6 +109,47 @@ def assert_close(actual: Any, expected: Any, tolerance: Tolerance, name: str = "
     )
     assert ours.shape == theirs.shape, name
     np.testing.assert_allclose(ours, theirs, rtol=tolerance.rtol, atol=tolerance.atol, err_msg=name)
+
+
+def assert_close_on_average(actual: Any, expected: Any, tolerance: Tolerance) -> None:
+    """Compare images within a mean difference.
+
+    Args:
+        actual: (H, W) or (H, W, 3) uint8.
+        expected: the same shape, uint8.
+        tolerance: one of those above; its `atol` counts.
+    """
+    actual, expected = _as_planes(actual, expected)
+    mean = np.abs(actual.astype(np.int16) - expected).mean()
+    assert mean <= tolerance.atol, f"{mean:.2f} apart on average, at most {tolerance.atol:g} may be"
+
+
+def assert_apart(actual: Any, expected: Any) -> None:
+    """Check that two arrays of one shape hold other values, not only values that were rounded in another way.
+
+    Args:
+        actual: (...) float32.
+        expected: the same shape, float32.
+    """
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.shape == expected.shape
+    assert np.abs(actual - expected).max() > APART
+
+
+def assert_within_half_a_level(actual: Any, expected: Any, ends: Any, levels: int) -> None:
+    """Compare values that were kept as levels of their channel's range, and what float32 makes of them on either way.
+
+    Args:
+        actual: (C, H, W) float32.
+        expected: (C, H, W) float64, NaN where nothing is compared.
+        ends: low and high, each (C,) float64.
+        levels: from low to high, both counted.
+    """
+    step = ((ends[1] - ends[0]) / (levels - 1))[:, None, None]
+    most = step / 2 * (1 + 1e-4) + np.abs(expected) * 2.0**-23 + np.finfo(np.float32).smallest_subnormal
+    assert actual.shape == expected.shape
+    compared = np.isfinite(expected)
+    assert (np.abs(actual - expected) <= most)[compared].all()
 
 
 def assert_same_plane(actual: Any, expected: Any, *, levels: int = 256) -> None:
@@ -194,6 +268,18 @@ def assert_same_quantiles(actual: Any, expected: Any) -> None:
     actual = np.asarray(actual)
     assert actual.dtype == np.float32
     np.testing.assert_allclose(actual.astype(np.float64), expected, rtol=2.0**-7, atol=2.0**-133)
+
+
+def assert_same_colours(actual: Any, expected: Any) -> None:
+    """Compare two drawings of one sheet in its colours: 99.9 % of the pixels within 4, a level under an overlay.
+
+    Args:
+        actual: (H, W, 3) uint8.
+        expected: (H, W, 3) uint8.
+    """
+    actual, expected = _as_planes(actual, expected)
+    differing = (np.abs(actual.astype(np.int16) - expected).max(axis=-1) > 4).mean()
+    assert differing <= 1 - LEAST_SHARE_EQUAL, f"{differing:.2%} of the pixels differ"
 
 
 def assert_similar_picture(actual: Any, expected: Any) -> None:

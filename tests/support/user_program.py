@@ -53,5 +53,12 @@ def run(module: nn.Module, folder: Path) -> None:
         print(statistics.mean)
     infos: list[cf.ParameterInfo] = cf.parameter_statistics(module)
     print(len(sheets), infos[0].name, cf.__version__)
-    options = cf.RenderOptions(tile=56)
-    print(options.tile, cf.PreprocessOptions(size=224).size, cf.LayerInfo, cf.CnnvizError)
+    options = cf.RenderOptions(tile="56", grid="2x6", channels="0-63", percentile=None, reduce="sum", beside=True)
+    numbers: tuple[int, ...] | None = options.channels
+    rows, cols = options.grid
+    print(options.tile, numbers, rows + cols, cf.LayerInfo, cf.CnnvizError)
+    print(cf.RenderOptions(grid=[2, 6], channels=range(4)), cf.RenderOptions(channels=["0-3", 9], vmin="-1"))
+    print(cf.PreprocessOptions(size="384x384", mean="0.5,0.5,0.5").size, cf.PreprocessOptions(size=224, std=[1, 1, 1]))
+    cf.RenderOptions(gird="2x6")  # type: ignore[call-arg]
+    cf.RenderOptions(normalize="chanel")  # type: ignore[arg-type]
+    cf.PreprocessOptions(interpolation="bilinera")  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from support.assertions import FLOAT32_RATIO, close_to
+from support.assertions import A_LEVEL, FLOAT32_RATIO, assert_close, close_to
 from torch import nn
 
 from cnnviz_fast.errors import DTypeError, OptionError, ShapeError
@@ -90,7 +90,7 @@ def test_colour_shows_a_pixel_that_is_not_finite_as_bad_and_a_flat_kernel_as_bla
     low, high = np.nanmin(first), np.nanmax(first)
     assert manifest["vmin"][0] == low
     # The bad colour takes an entry of each plane's palette: 255 levels are left, within 1 of 256.
-    assert abs(pixels[0, 0].astype(int) - levels(first[:, 0, 0], low, high)).max() <= 1
+    assert_close(pixels[0, 0], levels(first[:, 0, 0], low, high), A_LEVEL)
     assert not pixels[0:2, 3:5].any()
     assert (pixels[3:5, 0:2] == [255, 0, 255]).all()
     assert (manifest["vmin"][2], manifest["vmax"][2]) == (None, None)
@@ -120,7 +120,7 @@ def test_reduced_over_the_inputs_is_one_tile_an_output(kernels: str, tmp_path: P
     for o in range(4):
         y, x = o // 2 * 7, o % 2 * 7
         tile = pixels[y : y + 6, x : x + 6, 0]
-        assert abs(tile.astype(int) - enlarged(expected[o], 2)).max() <= 1
+        assert_close(tile, enlarged(expected[o], 2), A_LEVEL)
 
 
 def test_auto_of_depthwise_kernels_is_one_tile_each(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_colours_are_those_of_the_colormap(tmp_path: Path) -> None:
     values = torch.tensor([[-2.0, 0.0, 2.0]])
     pixels, _ = draw(values, tmp_path, colormap=None, scale=1)
     expected = matplotlib.colormaps["coolwarm"]([0.0, 128 / 255, 1.0], bytes=True)[:, :3]
-    assert abs(pixels[0].astype(int) - expected).max() <= 1
+    assert_close(pixels[0], expected, A_LEVEL)
 
 
 def test_a_quarter_million_kernels_have_no_record_each(tmp_path: Path) -> None:

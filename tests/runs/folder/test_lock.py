@@ -20,7 +20,7 @@ from cnnviz_fast.errors import OptionError, WriteError
 from cnnviz_fast.runs.folder.lock import FolderLock
 
 HOLD = """
-import os, sys, time
+import os, signal, sys
 from pathlib import Path
 from cnnviz_fast.runs.folder.lock import FolderLock
 rank, world_size, fork = map(int, sys.argv[2:5])
@@ -28,7 +28,8 @@ lock = FolderLock(Path(sys.argv[1]), rank, world_size, lambda: None)
 child = os.fork() if fork else os.getpid()
 if child == 0:
     lock.release()  # which is not the child's to do
-    time.sleep(60)
+    signal.alarm(60)
+    signal.pause()
 print(child, flush=True)
 sys.stdin.read()
 lock.release()

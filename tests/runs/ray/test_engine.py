@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from support.ray_classes import Counted, Dangerous, Deadly
 from support.runs import COUNT, LAYERS, assert_same_outcome, digests, make_images, rows, small_model
+from support.waiting import wait_until
 from torch.utils.data import DataLoader
 
 import cnnviz_fast as cf
@@ -136,10 +137,7 @@ def test_images_that_fail_or_crash_cost_only_themselves(ray: Any, tmp_path: Path
 def test_error_of_every_image_is_raised_as_without_ray(ray: Any, images: Path, tmp_path: Path) -> None:
     with pytest.raises(LayerNotFoundError, match=r"^no layer 'layer9' in the model\."):
         cf.run(small_model(), images, ["layer9"], tmp_path, engine="ray", readers=1, **QUICK)
-    deadline = time.monotonic() + 20
-    while ray.available_resources().get("CPU") != 2 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert ray.available_resources()["CPU"] == 2  # its actors are gone
+    wait_until(lambda: ray.available_resources().get("CPU") == 2)  # its actors are gone
 
 
 def test_actor_that_dies_is_replaced_by_one_that_goes_on(
@@ -191,8 +189,7 @@ def test_a_signal_stops_it_and_the_same_command_takes_it_up(ray: Any, tmp_path: 
         [sys.executable, "-m", "cnnviz_fast", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     index = tmp_path / "out" / "index.jsonl"
-    while process.poll() is None and not (index.exists() and index.stat().st_size):
-        time.sleep(0.02)
+    wait_until(lambda: process.poll() is not None or (index.exists() and index.stat().st_size), 120)
     process.send_signal(signal.SIGINT)
     printed, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
