@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import OptionError
 from ..options.reading import PreprocessOptions
+from .hf_preprocess import HfPreprocess
 
 if TYPE_CHECKING:
     import torch
@@ -94,29 +95,6 @@ class TimmPreprocess:
 
 
 @dataclass
-class HfPreprocess:
-    """The preprocessing of an image processor of transformers. Callable, and it pickles.
-
-    Attributes:
-        processor: resizes, crops, and scales values to [0, 1].
-        mean: subtracted from red, green and blue.
-        std: divisor after that.
-    """
-
-    processor: Any
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def __call__(self, image: Image) -> torch.Tensor:
-        """Turn one image into (3, H, W) float32."""
-        from torchvision.transforms import functional
-
-        values = self.processor(images=image, do_normalize=False, return_tensors="pt")["pixel_values"][0]
-        normalized: torch.Tensor = functional.normalize(values, list(self.mean), list(self.std))
-        return normalized
-
-
-@dataclass
 class Still:
     """A preset for clips, used on one frame.
 
@@ -184,6 +162,8 @@ def as_image(values: torch.Tensor, preprocess: Preprocess) -> NDArray[np.uint8]:
     if (normalization := _normalization(preprocess)) is not None:
         mean, std = (torch.as_tensor(part, dtype=torch.float32).reshape(-1, 1, 1) for part in normalization)
         values = values * std + mean
+        order = getattr(getattr(preprocess, "frame", preprocess), "order", None)
+        values = values if order is None else values[list(order)]
     else:
         finite = values[values.isfinite()]
         low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
@@ -222,6 +202,8 @@ def with_options(preset: Preprocess, options: PreprocessOptions | None) -> Prepr
         return preset
     if isinstance(preset, Clip):
         return Clip(with_options(preset.frame, options), preset.frames)
+    if isinstance(preset, HfPreprocess):
+        return preset.with_options(options)
     from torchvision.transforms import InterpolationMode
 
     resizes = hasattr(preset, "interpolation")
