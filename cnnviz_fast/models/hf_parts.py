@@ -26,6 +26,9 @@ _TEXT = ("input_ids", "decoder_input_ids", "qformer_input_ids")
 _TOWERS = re.compile(r"vis(ion|ual)|image_(model|encoder|tower)|encoder$|backbone$")
 """Names of vision models inside larger ones. What merely cuts an image into patches is called otherwise."""
 
+_USUAL = re.compile(r"vision_(model|tower|encoder)|visual|image_(model|encoder|tower)|encoder")
+"""Those of the main one, where there are several on one floor."""
+
 
 _FRAME_PX = (224, 224)
 
@@ -48,7 +51,8 @@ def class_of(config: Any) -> Any:
         if type(config) in auto._model_mapping:
             return auto
     named = [getattr(transformers, name, None) for name in getattr(config, "architectures", None) or ()]
-    for found in (*named, *_classes_for(config)):
+    # Those that take images alone come first.
+    for found in (*named, *sorted(_classes_for(config), key=lambda found: len(_lacks(found) or []))):
         if hasattr(found, "from_pretrained"):
             return found
     name = type(config).__name__
@@ -65,7 +69,7 @@ def _classes_for(config: Any) -> Iterator[Any]:
     for found in reversed(list(vars(module).values())):
         if not inspect.isclass(found) or not issubclass(found, transformers.PreTrainedModel):
             continue
-        if found.config_class is type(config) and found.__module__ == module.__name__ and _lacks(found) == []:
+        if found.config_class is type(config) and found.__module__ == module.__name__ and _lacks(found) is not None:
             yield found
 
 
@@ -86,16 +90,20 @@ def vision_part(name: str, module: nn.Module) -> tuple[str, nn.Module]:
     takes_text = any(argument in _TEXT for argument in _arguments(type(module)))
     if not takes_text and _lacks(type(module)) == []:
         return "", module
-    inside = sorted(module.named_modules(), key=lambda entry: entry[0].count("."))
+    inside = sorted(module.named_modules(), key=_depth)
     for path, part in inside:
         if path and _TOWERS.search(path.rpartition(".")[2]) and _lacks(type(part)) == []:
             return path, part
     for path, part in inside:
         if _lacks(type(part)) is not None and (not path or _TOWERS.search(path.rpartition(".")[2])):
             return path, part
-    raise ModelError(
-        f"hf model {name!r} takes no images: {type(module).__name__} has no part whose input is pixel_values."
-    )
+    kind = type(module).__name__
+    raise ModelError(f"hf model {name!r} takes no images: no part of {kind} has an input pixel_values.")
+
+
+def _depth(entry: tuple[str, nn.Module]) -> tuple[int, bool]:
+    path, _ = entry
+    return path.count("."), not _USUAL.fullmatch(path.rpartition(".")[2])
 
 
 def needs_beside(part: nn.Module) -> list[str]:
@@ -138,7 +146,8 @@ def _lacks(kind: type) -> list[str] | None:
     """Return the arguments of a class of modules that must be given beside images; None if it takes no images."""
     arguments = _arguments(kind)
     first = next(iter(arguments), "")
-    if first not in _IMAGES:
+    main = None if first in _TEXT else getattr(kind, "main_input_name", None)
+    if first not in _IMAGES and main not in _IMAGES:
         return None
     return [name for name, parameter in arguments.items() if name != first and _is_required(parameter)]
 

@@ -20,7 +20,7 @@ from .download import hub_or_cache
 from .hf_parts import class_of, frames_first, needs_beside, takes_clips, vision_part
 from .hf_preprocess import HfPreprocess, preprocess_with
 from .notes import note
-from .preprocess import Clip, Preprocess, imagenet_preset, with_options
+from .preprocess import CLIP_FRAMES, Clip, Preprocess, imagenet_preset, with_options
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,7 +52,7 @@ def read_config(name: str, arguments: Mapping[str, Any]) -> Any:
     if os.path.isdir(name) and not Path(name, "config.json").is_file():
         raise ModelError(f"folder {name!r} holds no config.json. Write it with model.save_pretrained({name!r}).")
     try:
-        with hub_or_cache():
+        with hub_or_cache(), _quietly():
             config = transformers.AutoConfig.from_pretrained(name, **_SAFE)
     except Exception as error:  # the hub's client raises anything
         _refuse_own_code(name, error)
@@ -143,12 +143,21 @@ def preprocess_of(name: str, config: Any, module: nn.Module) -> Preprocess:
     preset: Preprocess = _preset_at(getattr(own, "image_size", None)) if found is None else found
     if found is not None:
         _say_what_is_not_passed(name, found, module)
-    pairs = found is not None and found.beside == "pairs"
-    frames = 2 if pairs else next((getattr(own, key) for key in _FRAMES if getattr(own, key, None)), None)
-    if frames is None or not takes_clips(module, frames, preset):
+    frames = _frames(own, found, module, preset)
+    if frames is None:
         return preset
     module.register_forward_pre_hook(frames_first)
     return Clip(preset, frames)
+
+
+def _frames(config: Any, found: HfPreprocess | None, module: nn.Module, preset: Preprocess) -> int | None:
+    """Return the number of frames, or of images of a pair, that a model takes; None for one of images."""
+    if found is not None and found.beside == "pairs":
+        return 2
+    stated = next((getattr(config, key) for key in _FRAMES if getattr(config, key, None)), None)
+    if found is not None and found.beside == "videos":
+        return stated or getattr(found.processor, "num_frames", None) or CLIP_FRAMES
+    return stated if stated and takes_clips(module, stated, preset) else None
 
 
 def _from_config(kind: Any, config: Any) -> nn.Module:
@@ -236,7 +245,8 @@ def _ancestors(path: str) -> list[str]:
 
 def _say_what_is_not_passed(name: str, found: HfPreprocess, module: nn.Module) -> None:
     """Say that padding is taken for image, where a model could have been told what is padded."""
-    masks = [mask for mask in found.masks() if mask in inspect.signature(module.forward).parameters]
+    taken = set(inspect.signature(module.forward).parameters) - set(needs_beside(module))
+    masks = [mask for mask in found.masks() if mask in taken]
     if masks:
         note(f"hf:{name}: {', '.join(masks)} of its processor is not passed on, so what is padded counts as image.")
 

@@ -23,8 +23,8 @@ from cnnviz_fast.runs.folder.fingerprint import described
 transformers = pytest.importorskip("transformers")
 
 QUICK = (
-    "ViTImageProcessor", "CLIPImageProcessor", "SamImageProcessor", "SamImageProcessorPil",
-    "EfficientNetImageProcessor", "DPTImageProcessor", "MobileViTImageProcessor", "PPOCRV5ServerDetImageProcessor", "Owlv2ImageProcessor",
+    "ViTImageProcessor", "CLIPImageProcessor", "SamImageProcessor", "SamImageProcessorPil", "DPTImageProcessor",
+    "EfficientNetImageProcessor", "MobileViTImageProcessor", "PPOCRV5ServerDetImageProcessor", "Owlv2ImageProcessor",
     "ZoeDepthImageProcessor", "SuperPointImageProcessor", "VideoMAEImageProcessor", "IdeficsImageProcessor",
     "LightGlueImageProcessor", "VitPoseImageProcessor", "VitMatteImageProcessor", "LlavaNextImageProcessor",
     "Qwen2VLImageProcessor", "Siglip2ImageProcessor", "Pix2StructImageProcessor", "TimmWrapperImageProcessor",
