@@ -51,16 +51,17 @@ def class_of(config: Any) -> Any:
         if type(config) in auto._model_mapping:
             return auto
     named = [getattr(transformers, name, None) for name in getattr(config, "architectures", None) or ()]
-    # Those that take images alone come first.
-    for found in (*named, *sorted(_classes_for(config), key=lambda found: len(_lacks(found) or []))):
+    for found in (*named, *sorted(_classes_for(config), key=_demands)):
         if hasattr(found, "from_pretrained"):
             return found
     name = type(config).__name__
-    raise ModelError(f"transformers {transformers.__version__} has no model for a {name} that takes images.")
+    raise ModelError(
+        f"transformers {transformers.__version__} has no model for a {name}. Name its class in the config.json as architectures."
+    )
 
 
 def _classes_for(config: Any) -> Iterator[Any]:
-    """Return the classes for a configuration, from the module beside its own; the largest is the last in it."""
+    """Return the classes for a configuration, from the module beside its own: there the largest is the last."""
     transformers = import_extra("transformers", "hf")
     try:
         module = importlib.import_module(type(config).__module__.replace(".configuration_", ".modeling_"))
@@ -69,8 +70,14 @@ def _classes_for(config: Any) -> Iterator[Any]:
     for found in reversed(list(vars(module).values())):
         if not inspect.isclass(found) or not issubclass(found, transformers.PreTrainedModel):
             continue
-        if found.config_class is type(config) and found.__module__ == module.__name__ and _lacks(found) is not None:
+        if found.config_class is type(config) and found.__module__ == module.__name__:
             yield found
+
+
+def _demands(kind: type) -> tuple[bool, int]:
+    """Sort classes that take images alone before others."""
+    lacks = _lacks(kind)
+    return lacks is None, len(lacks or ())
 
 
 def vision_part(name: str, module: nn.Module) -> tuple[str, nn.Module]:
@@ -146,8 +153,7 @@ def _lacks(kind: type) -> list[str] | None:
     """Return the arguments of a class of modules that must be given beside images; None if it takes no images."""
     arguments = _arguments(kind)
     first = next(iter(arguments), "")
-    main = None if first in _TEXT else getattr(kind, "main_input_name", None)
-    if first not in _IMAGES and main not in _IMAGES:
+    if first not in _IMAGES and (first != "hidden_states" or getattr(kind, "main_input_name", None) not in _IMAGES):
         return None
     return [name for name, parameter in arguments.items() if name != first and _is_required(parameter)]
 

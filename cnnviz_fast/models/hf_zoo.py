@@ -30,6 +30,7 @@ _SAFE = {"trust_remote_code": False}
 
 _OWN_CODE = "trust_remote_code"  # in every error of transformers on code that it was not allowed to run
 _FRAMES = ("num_frames", "frames_per_clip")
+_OF_IMAGES = ("vision_config", "vlm_config", "backbone_config", "encoder")  # configurations inside others
 _LISTED = 5  # modules without weights that a note lists
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 
@@ -140,7 +141,7 @@ def preprocess_of(name: str, config: Any, module: nn.Module) -> Preprocess:
     """
     found = _processor(name)
     own = getattr(module, "config", config)
-    preset: Preprocess = _preset_at(getattr(own, "image_size", None)) if found is None else found
+    preset: Preprocess = _preset_at(_stated_size(own)) if found is None else found
     if found is not None:
         _say_what_is_not_passed(name, found, module)
     frames = _frames(own, found, module, preset)
@@ -192,6 +193,16 @@ def _processor(name: str) -> HfPreprocess | None:
     if there and not isinstance(reasons[0], OSError):
         own = "needs code of its own, which is never run" if _OWN_CODE in str(reasons[0]) else reason_of(reasons[0])
         note(f"the image processor of hf:{name} cannot be used: {own}. ImageNet's preprocessing is used instead.")
+    return None
+
+
+def _stated_size(config: Any) -> Any:
+    """Return the size of images that a configuration states, itself or in the one of a backbone or a vision model."""
+    if (size := getattr(config, "image_size", None)) is not None:
+        return size
+    for name in getattr(config, "sub_configs", {}):
+        if name in _OF_IMAGES and (size := _stated_size(getattr(config, name, None))) is not None:
+            return size
     return None
 
 
