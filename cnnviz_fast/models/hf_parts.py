@@ -29,8 +29,7 @@ _TOWERS = re.compile(r"vis(ion|ual)|image_(model|encoder|tower)|encoder$|backbon
 _USUAL = re.compile(r"vision_(model|tower|encoder)|visual|image_(model|encoder|tower)|encoder")
 """Those of the main one, where there are several on one floor."""
 
-
-_FRAME_PX = (224, 224)
+_FRAME_PX = (224, 224)  # size of an image that becomes a frame
 
 
 def class_of(config: Any) -> Any:
@@ -47,16 +46,18 @@ def class_of(config: Any) -> Any:
         ModelError: transformers has none.
     """
     transformers = import_extra("transformers", "hf")
-    for auto in (transformers.AutoModel, transformers.AutoBackbone):
-        if type(config) in auto._model_mapping:
-            return auto
+    if type(config) in transformers.MODEL_MAPPING:
+        return transformers.AutoModel
+    if type(config) in transformers.MODEL_FOR_BACKBONE_MAPPING:
+        return transformers.AutoBackbone
     named = [getattr(transformers, name, None) for name in getattr(config, "architectures", None) or ()]
     for found in (*named, *sorted(_classes_for(config), key=_demands)):
         if hasattr(found, "from_pretrained"):
             return found
     name = type(config).__name__
     raise ModelError(
-        f"transformers {transformers.__version__} has no model for a {name}. Name its class in the config.json as architectures."
+        f"transformers {transformers.__version__} has no model for a {name}. "
+        f"Name the model's class in its config.json, under architectures."
     )
 
 
@@ -70,7 +71,7 @@ def _classes_for(config: Any) -> Iterator[Any]:
     for found in reversed(list(vars(module).values())):
         if not inspect.isclass(found) or not issubclass(found, transformers.PreTrainedModel):
             continue
-        if found.config_class is type(config) and found.__module__ == module.__name__:
+        if getattr(found, "config_class", None) is type(config) and found.__module__ == module.__name__:
             yield found
 
 

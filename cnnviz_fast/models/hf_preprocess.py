@@ -231,7 +231,8 @@ def _cuts(found: HfPreprocess) -> bool:
         return False
     made = found.made_of(images.new("RGB", _WIDE))
     pixels = next((made[key] for key in _KEYS if key in made), None) if hasattr(made, "keys") else made
-    return hasattr(pixels, "shape") and pixels.shape[:-3].numel() > 1
+    shape = getattr(pixels, "shape", None)
+    return shape is not None and shape[:-3].numel() > 1
 
 
 def _whole_image(processor: Any) -> dict[str, Any]:
@@ -246,13 +247,14 @@ def _colours(found: HfPreprocess) -> tuple[tuple[float, ...] | None, tuple[float
     black, white, red = (found(_plain(colour)) for colour in ((0, 0, 0), (255, 255, 255), (255, 0, 0)))
     if not black.shape == white.shape == red.shape:
         return None, None, (0, 1, 2)
-    means, stds, redness = [], [], []
+    means: list[float] = []
+    stds: list[float] = []
+    redness: list[float] = []
     for dark, light, reddish in zip(black, white, red, strict=True):
         inside = light != dark  # what is padded is the same in both
-        if not inside.any():
-            means, stds, redness = [*means, 0.0], [*stds, 1.0], [*redness, 0.0]  # no colour: a trimap
-            continue
-        low, high, between = (float(channel[inside].median()) for channel in (dark, light, reddish))
+        low, high, between = 0.0, 1.0, 0.0  # of a channel that shows no colour, such as a trimap
+        if inside.any():
+            low, high, between = (float(channel[inside].median()) for channel in (dark, light, reddish))
         stds.append(1 / (high - low))
         means.append((0.0 - low) / (high - low))
         redness.append((between - low) / (high - low))
@@ -269,9 +271,9 @@ def _colours(found: HfPreprocess) -> tuple[tuple[float, ...] | None, tuple[float
 def _stated(processor: Any) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     """Return the mean and the deviation that a processor states, if it normalises."""
     mean, std = getattr(processor, "image_mean", None), getattr(processor, "image_std", None)
-    if not getattr(processor, "do_normalize", False) or not isinstance(mean, list | tuple):
+    if not getattr(processor, "do_normalize", False) or mean is None or std is None:
         return None
-    return tuple(mean), tuple(std)
+    return (tuple(mean), tuple(std)) if isinstance(mean, list | tuple) else None
 
 
 def _plain(colour: tuple[int, int, int]) -> Image:

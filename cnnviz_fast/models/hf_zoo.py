@@ -86,15 +86,13 @@ def build(name: str, config: Any) -> nn.Module:
         with _quietly():
             whole = _without_values(kind, config) if getattr(config, "sub_configs", None) else None
             module = _from_config(kind, config) if whole is None else whole
+            path, part = vision_part(name, module)
+            if whole is not None:
+                part = _with_values(name, kind, config, part if path else None)
+    except ModelError:
+        raise
     except Exception as error:  # configurations are users' files
         raise ModelError(f"hf model {name!r} cannot be built: {reason_of(error)}.") from error
-    path, part = vision_part(name, module)
-    if whole is not None:
-        # The rest may be a language model of many gigabytes: only the part gets memory.
-        try:
-            part = type(part)._from_config(part.config) if path else _from_config(kind, config)  # type: ignore[operator]
-        except Exception:  # it is no model of its own
-            part = vision_part(name, _from_config(kind, config))[1]
     _say_what_is_missing(name, config, module, path, [])
     return part
 
@@ -175,6 +173,15 @@ def _without_values(kind: Any, config: Any) -> nn.Module | None:
     with contextlib.suppress(Exception), torch.device("meta"):
         return _from_config(kind, copy.deepcopy(config))
     return None
+
+
+def _with_values(name: str, kind: Any, config: Any, part: Any) -> nn.Module:
+    """Build a model that has no values yet once more: of a part only itself, since the rest may take many gigabytes."""
+    if part is not None:
+        with contextlib.suppress(Exception):  # it may be no model of its own
+            alone: nn.Module = type(part)._from_config(part.config)
+            return alone
+    return vision_part(name, _from_config(kind, config))[1]
 
 
 def _processor(name: str) -> HfPreprocess | None:
