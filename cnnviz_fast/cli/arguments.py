@@ -15,7 +15,7 @@ from ..options.drawing import DEFAULT_ALPHA, WITHOUT_STATISTICS, RenderOptions
 from ..options.parsers import refuse
 from ..options.reading import MAX_PIXELS, PreprocessOptions
 from .parser import CommandParser
-from .terminal import complain
+from .terminal import complain, say_with_results
 
 if TYPE_CHECKING:
     from ..models.loaded import LoadedModel
@@ -25,7 +25,7 @@ def add_model(parser: CommandParser) -> None:
     """Add the model."""
     parser.add(
         "job", "model", metavar="MODEL",
-        text="resnet50, timm:NAME, hf:NAME, hf:FOLDER, package.module:factory or file.py:factory",
+        text="resnet50, timm:NAME, hf:NAME, file.py:MAKE, pkg.net:MAKE",
     )  # fmt: skip
     parser.add(
         "job", "--model-args", metavar="N=V", nargs="+", action="extend", default=[],
@@ -35,9 +35,7 @@ def add_model(parser: CommandParser) -> None:
 
 def add_calling(parser: CommandParser) -> None:
     """Add how images become the model's input, and how it is called, where the user's own code does that."""
-    parser.add(
-        "reading", "--preprocess", metavar="F", text="of your own: file.py:FUNCTION of an image, or a transform in it"
-    )
+    parser.add("reading", "--preprocess", metavar="F", text="your own: file.py:FUNCTION of an image, or a transform")
     parser.add("job", "--inputs", metavar="F", text="file.py:FUNCTION of the batch that returns all arguments")
     parser.add("job", "--forward", metavar="NAME", text="method to run instead of forward, such as encode_image")
 
@@ -78,7 +76,7 @@ def load(arguments: argparse.Namespace, /, **settings: Any) -> LoadedModel:
         )
         model = load_model(spec, arguments=given, **settings)
     if said := untrained(model):
-        complain(f"{spec}, {said}")
+        say_with_results(f"{spec}, {said}")
     return called_with(model, inputs, chosen.get("forward"))
 
 
@@ -119,7 +117,7 @@ def add_layers(parser: CommandParser, default: Sequence[str] = ()) -> None:
     shown = f" (default {' '.join(default)})" if default else ""
     parser.add(
         "job", "--layer", metavar="L", nargs="+", required=not default,
-        text=f"names, wildcards, numbers of `cnnviz layers`, type:Conv2d, type:Conv2d#0,6 or name:2 (3rd call){shown}",
+        text=f"names, wildcards, numbers, type:Conv2d#0,6 or name:2{shown}",
         **({"default": list(default)} if default else {"action": "extend"}),
     )  # fmt: skip
 

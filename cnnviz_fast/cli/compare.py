@@ -25,7 +25,7 @@ from .arguments import (
     output_folder,
 )
 from .parser import CommandParser, add_command
-from .terminal import DONE, complain, print_json
+from .terminal import DONE, complain, print_json, say_kept
 
 if TYPE_CHECKING:
     from ..pipeline import LayerInput
@@ -114,6 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
         pair, difference = comparison.save(place_of(folder, part, stem, f".{arguments.format}"))
         found.append({"layer": layer, "compare": str(pair), "difference": str(difference), **comparison.manifest})
         if not arguments.json:
+            say_kept()
             print(pair, difference, sep="\n", flush=True)
             changed = ", ".join(map(str, comparison.manifest["most_changed"]))
             complain(f"{layer}: most changed channels: {changed or 'none, both are equal'}")

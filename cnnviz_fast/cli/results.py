@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError
-from .terminal import DONE, FAILED, PARTLY, complain, print_json, print_lines
+from .terminal import DONE, FAILED, PARTLY, complain, print_json, print_lines, say_kept
 
 if TYPE_CHECKING:
     from ..sheets.plan import Plan
@@ -131,6 +131,7 @@ class Results:
         """
         self._files += [{**shown, "path": str(path)} for path in paths]
         if not self.as_json:
+            say_kept()
             print(*paths, sep="\n", flush=True)
         if plan.report is None:
             return

@@ -17,6 +17,25 @@ def complain(message: object) -> None:
     print(f"cnnviz: {' '.join(str(message).split())}", file=sys.stderr)
 
 
+_kept: list[str] = []  # lines that are true only if something comes of the command
+
+
+def say_with_results(message: str) -> None:
+    """Print one line on stderr as soon as there is a result; none after an error, which is one line alone."""
+    _kept.append(message)
+
+
+def say_kept() -> None:
+    """Print what was kept for the first result."""
+    while _kept:
+        complain(_kept.pop(0))
+
+
+def drop_kept() -> None:
+    """Forget what was kept for results, since there are none."""
+    _kept.clear()
+
+
 def print_lines(lines: Sequence[str]) -> None:
     """Print several lines on stderr; a progress bar there steps aside."""
     from tqdm import tqdm
@@ -26,6 +45,7 @@ def print_lines(lines: Sequence[str]) -> None:
 
 def print_path(path: object) -> None:
     """Print a path at once; a progress bar on the same terminal steps aside."""
+    say_kept()
     if sys.stdout.isatty():
         from tqdm import tqdm
 

@@ -103,13 +103,13 @@ class RenderOptions(SelfChecking):
     rank: str | None = option(
         None,
         choice(*RANKS),
-        "order of topk and sort: mean (default), abs-mean, max, variance, nonzero (share) or norm, greatest first",
+        "mean (default), abs-mean, max, variance, nonzero or norm",
         "BY", "channels",
     )  # fmt: skip
     reduce: tuple[str, ...] | None = option(
         None,
         choices(*REDUCTIONS),
-        "draw their sum, mean or max instead, or strongest: the channel of greatest mean magnitude; also sum,max",
+        "draw their sum, mean, max or the strongest; also sum,max",
         "HOW", "channels",
     )  # fmt: skip
     beside: bool = option(False, flag, "with reduce: draw the channels too, behind it", group="channels")

@@ -41,13 +41,12 @@ class AxesOptions(SelfChecking):
     axes: str = option(
         "auto",
         axes,
-        "of a layer's output: auto (default), nchw, nhwc, nc, ncl, nlc, nhw, ncdhw, ncthw, nthwc, tokens or "
-        "tokens:PREFIX:[Tx]HxW",
+        "auto (default), nchw, nhwc, nc, ncl, nlc, nhw, ncdhw, ncthw, nthwc, tokens or tokens:PREFIX:[Tx]HxW",
         "AXES", "reading",
     )  # fmt: skip
 
     planes: tuple[int, ...] | None = option(
-        None, channel_list, "of volumes and clips, such as 0,8-15 (default: all), a sheet each", "PLANES", "reading"
+        None, channel_list, "planes of volumes and steps of clips, such as 0,8-15", "PLANES", "reading"
     )
 
     @property
@@ -67,7 +66,7 @@ class PreprocessOptions(SelfChecking):
         def __init__(self, **options: Unpack[PreprocessKeywords]) -> None: ...
 
     size: int | tuple[int, ...] | None = option(
-        None, lengths, "resize the whole image to N or HxW px (volumes DxHxW), nothing cropped", "PX", "reading"
+        None, lengths, "resize to N or HxW px (volumes DxHxW), nothing cropped", "PX", "reading"
     )
     interpolation: str | None = option(
         None,

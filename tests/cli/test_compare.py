@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from support.assertions import assert_equal_planes
-from support.command_line import error_of, run
+from support.command_line import error_of, run, without_notes
 
 import cnnviz_fast as cf
 from cnnviz_fast.cli import main as cli
@@ -78,7 +78,7 @@ def test_compare_two_models_writes_two_files_a_layer(
     captured = capsys.readouterr()
     names = [f"{layer}/cat_{kind}.png" for layer in ("conv", "last") for kind in ("compare", "difference")]
     assert captured.out.splitlines() == [str(out / name) for name in names]
-    said = captured.err.splitlines()
+    said = without_notes(captured.err).splitlines()
     assert said[0] == "cnnviz: conv: most changed channels: 4"
     assert said[1].startswith("cnnviz: last: most changed channels: ")
     assert len(said) == 2
@@ -104,7 +104,7 @@ def test_compare_two_images_json_has_every_figure(
     argv = ["--layer", "conv", "--out", out, "--tile", "20", "--json"]
     assert run("compare", f"{models}net", *images, *argv) == cli.DONE
     captured = capsys.readouterr()
-    assert captured.err == ""
+    assert without_notes(captured.err) == ""
     (layer,) = json.loads(captured.out)["layers"]
     assert layer["layer"] == "conv"
     assert [layer["compare"], layer["difference"]] == [
@@ -125,7 +125,7 @@ def test_compare_checkpoints_and_seeds(
     torch.save(weights, tmp_path / "changed.pth")
     common = [images[0], "--layer", "conv", "--out", out, "--tile", "9"]
     assert run("compare", f"{models}net", *common, "--against-weights", tmp_path / "changed.pth") == cli.DONE
-    assert capsys.readouterr().err == "cnnviz: conv: most changed channels: 4\n"
+    assert without_notes(capsys.readouterr().err) == "cnnviz: conv: most changed channels: 4\n"
     common[2] = "features.0"
     assert run("compare", "squeezenet1_1", *common, "--weights", "none", "--against-seed", "1") == cli.DONE
     manifest = json.loads((out / "features.0" / "cat_difference.json").read_text())
@@ -137,7 +137,7 @@ def test_compare_equal_models_says_so(
 ) -> None:
     argv = ["--against", f"{models}renamed", "--layer", "conv", "--out", out, "--tile", "9"]
     assert run("compare", f"{models}net", images[0], *argv) == cli.DONE
-    assert capsys.readouterr().err == "cnnviz: conv: most changed channels: none, both are equal\n"
+    assert without_notes(capsys.readouterr().err) == "cnnviz: conv: most changed channels: none, both are equal\n"
 
 
 def test_compare_options_reach_the_sheets(models: str, images: list[Path], out: Path) -> None:

@@ -12,6 +12,12 @@ def run(*argv: object) -> int:
     return cli.main([str(a) for a in argv])
 
 
+def without_notes(text: str) -> str:
+    """Return what was said on stderr, without the lines on weights that nobody trained."""
+    lines = text.splitlines(keepends=True)
+    return "".join(line for line in lines if "random weights (seed " not in line and "weights as built" not in line)
+
+
 def error_of(capsys: pytest.CaptureFixture[str]) -> str:
     """Return what was said on stderr: one line."""
     text = capsys.readouterr().err
