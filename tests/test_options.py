@@ -361,16 +361,16 @@ def test_takes_shows_every_option_in_signature_and_docstring(function: Any) -> N
 
 def test_takes_leaves_own_parameters_first() -> None:
     @takes(PreprocessOptions)
-    def prepare(picture: object, *, strict: bool = False, **options: object) -> None:
+    def prepare(image: object, *, strict: bool = False, **options: object) -> None:
         """Prepare.
 
         Args:
-            picture: what.
+            image: what.
             **options: see below.
         """
 
     assert list(inspect.signature(prepare).parameters) == [
-        "picture", "strict", "size", "interpolation", "mean", "std",
+        "image", "strict", "size", "interpolation", "mean", "std",
     ]  # fmt: skip
 
 

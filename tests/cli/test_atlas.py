@@ -42,7 +42,7 @@ def out(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same run over three pictures twice: in loose files, and in a tar."""
+    """The same run over three images twice: in loose files, and in a tar."""
     folder = tmp_path_factory.mktemp("runs")
     make_images(folder / "in", 3)
     for name, shards in (("loose", None), ("tars", 1)):
@@ -58,7 +58,7 @@ def pixels_of(path: Path) -> Any:
         return np.asarray(image)
 
 
-def pictures_in(folder: Path) -> list[str]:
+def sheets_in(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
 
 
@@ -127,7 +127,7 @@ def test_atlas_takes_folders_and_keeps_equal_names_apart(
 
 def test_atlas_keeps_the_layers_of_a_run_apart(runs: Path, out: Path) -> None:
     assert run("atlas", runs / "loose", "--out", out, "--tile", "9") == cli.DONE
-    assert pictures_in(out) == SHEETS
+    assert sheets_in(out) == SHEETS
     manifest = json.loads((out / SHEETS[-1]).with_suffix(".json").read_text())
     assert (manifest["layer"], Path(manifest["image"]).stem) == ("2", "p0002")
 
@@ -137,7 +137,7 @@ def test_atlas_draws_a_tar_of_a_run_and_a_run_in_tars(runs: Path, out: Path) -> 
     assert run("atlas", runs / "loose", "--out", expected, "--tile", "9") == cli.DONE
     for provenance in (runs / "tars" / "shard-000000.tar", runs / "tars"):
         assert run("atlas", provenance, "--out", out / provenance.name, "--tile", "9") == cli.DONE
-        assert pictures_in(out / provenance.name) == SHEETS
+        assert sheets_in(out / provenance.name) == SHEETS
         for sheet in SHEETS:
             assert_equal_planes(pixels_of(out / provenance.name / sheet), pixels_of(expected / sheet))
     manifest = json.loads((out / "tars" / SHEETS[0]).with_suffix(".json").read_text())
@@ -153,7 +153,7 @@ def test_atlas_keeps_what_a_tar_names_below_out(atlas: Path, out: Path, tmp_path
     before = set(tmp_path.rglob("*"))
     assert run("atlas", tar, "--out", out, "--tile", "9") == cli.DONE
     assert all(path.is_relative_to(out) for path in set(tmp_path.rglob("*")) - before)
-    drawn = pictures_in(out)
+    drawn = sheets_in(out)
     assert len({name.casefold() for name in drawn}) == 10
     assert [name for name in drawn if "/" not in name] == ["b.png", "x-..-d.png"]
     assert {"etc/a.png", "_con/e.png"} <= set(drawn)
@@ -168,7 +168,7 @@ def test_atlas_draws_what_a_damaged_tar_holds_before_the_damage(
     with open(tar, "r+b") as file:
         file.truncate(3 * (512 + -(-len(content) // 512) * 512) - 512)
     assert run("atlas", tar, "--out", out, "--tile", "9") == cli.PARTLY
-    assert pictures_in(out) == ["0/a.png"]
+    assert sheets_in(out) == ["0/a.png"]
     said = capsys.readouterr().err.splitlines()
     assert said[0].startswith(f"cnnviz: atlas '{tar}/0/b.atlas' is damaged")
     assert said[1] == f"cnnviz: tar '{tar}' cannot be read to its end: '0/c.atlas' is cut off."
@@ -223,7 +223,7 @@ def test_atlas_each_writes_single_files(atlas: Path, out: Path) -> None:
     assert_equal_planes(pixels_of(folder / "07b.png"), pixels_of(tiles[7]))
 
 
-def test_atlas_over_a_picture(atlas: Path, out: Path, tmp_path: Path) -> None:
+def test_atlas_over_an_image(atlas: Path, out: Path, tmp_path: Path) -> None:
     photo = tmp_path / "photo.png"
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(photo)
@@ -233,7 +233,7 @@ def test_atlas_over_a_picture(atlas: Path, out: Path, tmp_path: Path) -> None:
     assert_equal_planes(pixels_of(out / "cat_layer4.png"), direct.rgb())
 
 
-def test_atlas_json_and_report_name_atlas_picture_and_layer(
+def test_atlas_json_and_report_name_atlas_image_and_layer(
     atlas: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ["atlas", atlas, "--out", out, "--format", "jpg", "--tile", "9", "--report"]

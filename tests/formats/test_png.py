@@ -200,7 +200,7 @@ def encoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return request.param
 
 
-def picture(height: int, width: int, channels: int = 1) -> Pixels:
+def mixed_pixels(height: int, width: int, channels: int = 1) -> Pixels:
     """Return pixels with smooth, noisy and constant parts."""
     rng = np.random.default_rng(height * 1000 + width)
     y, x, c = np.mgrid[0:height, 0:width, 0:channels]
@@ -248,7 +248,7 @@ SIZES = [(1, 1), (1, 2), (2, 1), (7, 5), (1, 3000), (3000, 1), (33, 257), (100, 
 def test_write_png_gray_decodes_to_the_same_pixels(
     encoder: str, size: tuple[int, int], rows: int, tmp_path: Path
 ) -> None:
-    pixels = picture(*size)
+    pixels = mixed_pixels(*size)
     path = tmp_path / "a.png"
     data = write(path, pixels, GRAY, cut(size[0], rows))
     with Image.open(io.BytesIO(data)) as image:
@@ -261,7 +261,7 @@ def test_write_png_gray_decodes_to_the_same_pixels(
 def test_write_png_indexed_decodes_to_the_same_entries_and_colours(
     encoder: str, size: tuple[int, int], tmp_path: Path
 ) -> None:
-    pixels = picture(*size)
+    pixels = mixed_pixels(*size)
     path = tmp_path / "a.png"
     data = write(path, pixels, COLOURS, cut(size[0], 13))
     with Image.open(io.BytesIO(data)) as image:
@@ -273,7 +273,7 @@ def test_write_png_indexed_decodes_to_the_same_entries_and_colours(
 
 @pytest.mark.parametrize("size", SIZES)
 def test_write_png_rgb_decodes_to_the_same_pixels(encoder: str, size: tuple[int, int], tmp_path: Path) -> None:
-    pixels = picture(*size, channels=3)
+    pixels = mixed_pixels(*size, channels=3)
     path = tmp_path / "a.png"
     data = write(path, pixels, None, cut(size[0], 13))
     with Image.open(io.BytesIO(data)) as image:
@@ -286,7 +286,7 @@ def test_write_png_rgb_decodes_to_the_same_pixels(encoder: str, size: tuple[int,
 def test_write_png_chunks_are_one_zlib_stream(
     encoder: str, palette: Palette | None, color_type: int, tmp_path: Path
 ) -> None:
-    pixels = picture(50, 40, 1 if palette else 3)
+    pixels = mixed_pixels(50, 40, 1 if palette else 3)
     found = chunks(write(tmp_path / "a.png", pixels, palette, cut(50, 8)))
     assert [kind for kind, _ in found if kind != b"IDAT"] == [
         b"IHDR",
@@ -308,7 +308,7 @@ def test_write_png_any_partition_shows_the_same_pixels(
 ) -> None:
     stops = np.cumsum(rows).tolist()
     strips = [Strip(stop - count, stop) for stop, count in zip(stops, rows, strict=True)]
-    pixels = picture(stops[-1], width)
+    pixels = mixed_pixels(stops[-1], width)
     path = tmp_path_factory.getbasetemp() / "partition.png"
     for native in (png.native, lambda: (None, "")):
         with pytest.MonkeyPatch.context() as patch:
@@ -319,13 +319,13 @@ def test_write_png_any_partition_shows_the_same_pixels(
 
 
 def test_write_png_bytes_do_not_depend_on_the_number_of_workers(encoder: str, tmp_path: Path) -> None:
-    pixels, strips = picture(200, 150), cut(200, 9)
+    pixels, strips = mixed_pixels(200, 150), cut(200, 9)
     files = {write(tmp_path / "a.png", pixels, COLOURS, strips, threads) for threads in (1, 2, 3, 4)}
     assert len(files) == 1
 
 
 def test_write_png_pixels_of_the_callers_own_array_are_taken(encoder: str, tmp_path: Path) -> None:
-    pixels = picture(40, 30)
+    pixels = mixed_pixels(40, 30)
     before = pixels.copy()
     write_png(tmp_path / "a.png", 40, 30, GRAY, cut(40, 7), lambda s, _: pixels[s.start : s.stop], 2)
     with Image.open(tmp_path / "a.png") as image:
@@ -349,7 +349,7 @@ def test_write_png_failure_in_a_worker_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_write_png_flat_picture_is_small(encoder: str, tmp_path: Path) -> None:
+def test_write_png_flat_sheet_is_small(encoder: str, tmp_path: Path) -> None:
     data = write(tmp_path / "a.png", np.full((1000, 1000), 7, np.uint8), GRAY, cut(1000, 500))
     assert len(data) < 1000 * 1000 / 100
 
