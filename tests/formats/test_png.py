@@ -19,12 +19,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from support.assertions import assert_equal_planes
 
-from cnnviz_fast.errors import CnnvizError, WriteError
 from cnnviz_fast.formats import png
 from cnnviz_fast.formats.png import adler32_combine, write_png
 from cnnviz_fast.geometry import Strip
 from cnnviz_fast.palette import Palette, make_palette
-from cnnviz_fast.runtime.files import make_folder, whole_file
 
 Pixels = NDArray[np.uint8]
 
@@ -33,117 +31,6 @@ COLOURS = make_palette("viridis", shows_background=True, shows_bad=True)
 
 
 # encode.files
-
-
-def fail_after(data: bytes, error: BaseException, path: Path) -> None:
-    with whole_file(path) as file:
-        file.write(data)
-        file.flush()
-        raise error
-
-
-def test_whole_file_appears_at_the_end(tmp_path: Path) -> None:
-    path = tmp_path / "sheet.png"
-    with whole_file(path) as file:
-        file.write(b"new")
-        assert not path.exists()
-        (temporary,) = tmp_path.iterdir()
-        assert temporary.name.startswith(".sheet.png.")
-    assert path.read_bytes() == b"new"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_whole_file_replaces_an_older_one_at_the_end(tmp_path: Path) -> None:
-    path = tmp_path / "sheet.png"
-    path.write_bytes(b"old")
-    with whole_file(path) as file:
-        file.write(b"new")
-        file.flush()
-        assert path.read_bytes() == b"old"
-    assert path.read_bytes() == b"new"
-
-
-@pytest.mark.parametrize("error", [ValueError("planted"), KeyboardInterrupt(), SystemExit(3), MemoryError()])
-@pytest.mark.parametrize("old", [None, b"old"])
-def test_whole_file_failure_leaves_what_was_there(old: bytes | None, error: BaseException, tmp_path: Path) -> None:
-    path = tmp_path / "sheet.png"
-    if old:
-        path.write_bytes(old)
-    with pytest.raises(type(error)) as caught:
-        fail_after(b"half", error, path)
-    assert caught.value is error
-    assert [file.read_bytes() for file in tmp_path.iterdir()] == ([old] if old else [])
-
-
-def test_whole_file_system_error_is_a_write_error_that_names_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "sheet.png"
-    cause = OSError(28, "No space left on device")
-    with pytest.raises(WriteError) as caught:
-        fail_after(b"half", cause, path)
-    assert str(caught.value) == f"cannot write {path}: No space left on device."
-    assert caught.value.__cause__ is cause
-    assert isinstance(caught.value, CnnvizError)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_whole_file_missing_folder_is_a_write_error(tmp_path: Path) -> None:
-    with (
-        pytest.raises(WriteError, match=r"sheet\.png: No such file or directory\.$"),
-        whole_file(tmp_path / "missing" / "sheet.png"),
-    ):
-        pass
-
-
-def test_whole_file_parent_that_is_a_file_is_a_write_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    with (
-        pytest.raises(WriteError, match=r"sheet\.png: Not a directory\.$"),
-        whole_file(tmp_path / "file" / "sheet.png"),
-    ):
-        pass
-
-
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write into every folder")
-def test_whole_file_forbidden_folder_is_a_write_error(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(WriteError, match=r"Permission denied\.$"), whole_file(tmp_path / "sheet.png"):
-        pass
-
-
-def test_whole_file_folder_of_that_name_is_a_write_error(tmp_path: Path) -> None:
-    path = tmp_path / "sheet.png"
-    path.mkdir()
-    with pytest.raises(WriteError, match=r"sheet\.png: Is a directory\.$"):
-        fail_at_the_end(path)
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def fail_at_the_end(path: Path) -> None:
-    with whole_file(path) as file:
-        file.write(b"new")
-
-
-@pytest.mark.parametrize("character", ["a", "\u5c64", "\U0001f408"], ids=["1-byte", "3-byte", "4-byte"])
-def test_whole_file_longest_names_are_written(character: str, tmp_path: Path) -> None:
-    name = character * (251 // len(os.fsencode(character))) + ".png"
-    assert len(os.fsencode(name)) > 250
-    fail_at_the_end(tmp_path / name)
-    assert os.listdir(tmp_path) == [name]
-
-
-def test_whole_file_two_writers_of_one_name_do_not_meet(tmp_path: Path) -> None:
-    path = tmp_path / "sheet.png"
-    with whole_file(path) as first, whole_file(path) as second:
-        first.write(b"first")
-        second.write(b"second")
-    assert path.read_bytes() == b"first"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_whole_file_is_readable_by_others_as_any_new_file(tmp_path: Path) -> None:
-    (tmp_path / "usual").write_bytes(b"")
-    fail_at_the_end(tmp_path / "sheet.png")
-    assert (tmp_path / "sheet.png").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="resource limits are POSIX")
@@ -170,19 +57,6 @@ def test_write_png_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == f"cannot write {tmp_path / 'sheet.png'}: File too large.\n"
     assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"old"]
-
-
-def test_make_folder_makes_what_leads_to_it(tmp_path: Path) -> None:
-    for _ in range(2):
-        make_folder(tmp_path / "a" / "b")
-    assert (tmp_path / "a" / "b").is_dir()
-
-
-def test_make_folder_below_a_file_is_a_write_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    for path in (tmp_path / "file" / "a", tmp_path / "file"):
-        with pytest.raises(WriteError, match=rf"^cannot write {path}: "):
-            make_folder(path)
 
 
 # encode.png
