@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and the Python side of the PNG encoder, with the compiled one and without."""
+"""The Python side of the PNG encoder, with the compiled one and without."""
 
 from __future__ import annotations
 
@@ -30,9 +30,6 @@ GRAY = make_palette("gray", shows_background=False, shows_bad=False)
 COLOURS = make_palette("viridis", shows_background=True, shows_bad=True)
 
 
-# encode.files
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="resource limits are POSIX")
 def test_write_png_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
     # A limit on the size of files fails in the middle of the writing, as a full disk does.
@@ -57,9 +54,6 @@ def test_write_png_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == f"cannot write {tmp_path / 'sheet.png'}: File too large.\n"
     assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"old"]
-
-
-# encode.png
 
 
 @pytest.fixture(params=["zlib", "native"])

@@ -1,4 +1,4 @@
-"""Every parser: what it takes and in which words it refuses; the rules between options; what `takes` shows."""
+"""Options of drawing: what each takes and in which words it refuses, and the rules between them."""
 
 from __future__ import annotations
 

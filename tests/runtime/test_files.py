@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnviz_fast.errors import WriteError
+from cnnviz_fast.errors import CnnvizError, WriteError
 from cnnviz_fast.runtime.files import json_bytes, make_folder, sweep, whole_file
 
 
@@ -152,9 +152,5 @@ def test_sweep_removes_old_parts_below_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_json_bytes_number_that_is_not_finite_becomes_null() -> None:
-    document = {"a": [1.5, float("nan"), float("inf")], "b": None, "c": "\u00e9"}
-    assert json.loads(json_bytes(document), parse_constant=pytest.fail) == {
-        "a": [1.5, None, None],
-        "b": None,
-        "c": "\u00e9",
-    }
+    packed = json_bytes({"a": [1.5, float("nan"), float("inf")], "b": None, "c": "\u00e9"})
+    assert json.loads(packed, parse_constant=pytest.fail) == {"a": [1.5, None, None], "b": None, "c": "\u00e9"}
