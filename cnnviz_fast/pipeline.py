@@ -1,8 +1,9 @@
 """The job for a few images: a model and images go in, sheets come out.
 
-    name_images   which images there are, and the stems of their files
-    look_at       an image goes through the model; of each layer come its maps and how they are drawn
-    plan_layers   everything about the sheets but their pixels
+    name_images      which images there are, and the stems of their files
+    planned_layers   of one image after the other, each layer as it is to be drawn:
+        look_at          the image goes through the model; of each layer come its maps and how they are drawn
+        plan_layers      everything about the sheets but their pixels
 
 A run over many images (`runs`) makes the same `LayerInput`s of its batches, by the same `Drawing`.
 """
@@ -22,20 +23,21 @@ from torch import nn
 from .activations.capture import capture
 from .activations.maps import LayerMaps, frame_of, read_activations
 from .channels.dataset import LayerStatistics, ranges_of, ranges_of_layer
-from .errors import InputError
-from .formats.names import layer_parts, output_path, output_stems
-from .formats.older_names import refuse_older_names
+from .channels.entrance import as_rows
+from .errors import CaptureError, CnnvizError, ImageError, InputError, OptionError
+from .formats.names import layer_parts, output_stems
+from .formats.output_folders import output_folder, place_of
 from .formats.picture import format_of
 from .inputs.find import find_images
-from .inputs.images import load_images
+from .inputs.images import InputSpec, load_images, usual_spec
+from .inputs.samples import samples_in
 from .models.load import load_model
-from .models.loaded import LoadedModel, as_given, module_of
+from .models.loaded import LoadedModel, as_given, called_with, expected_input, module_of
 from .models.preprocess import as_image
 from .options.declared import takes
 from .options.drawing import RenderOptions
 from .options.reading import MAX_PIXELS, AxesOptions
 from .provenance import Provenance
-from .runtime.files import make_folder
 from .runtime.progress import with_bar
 from .sheets.overlay import Backdrop, read_overlay
 from .sheets.plan import Plan, plan_sheet
@@ -61,6 +63,9 @@ def visualize(
     format: str = "png",
     max_pixels: int = MAX_PIXELS,
     axes: str = "auto",
+    planes: Any = None,
+    inputs: Any = None,
+    forward: Any = None,
     overlay: Any = None,
     alpha: float | None = None,
     statistics: Mapping[str, LayerStatistics] | None = None,
@@ -77,7 +82,10 @@ def visualize(
         out: folder to write the sheets to, as LAYER/IMAGE.png; made where it is missing. None writes nothing.
         format: of the files: png, jpg, webp or npy.
         max_pixels: largest image to read, in px.
-        axes: axes of the layers' outputs: auto, nchw, nhwc, tokens, tokens:PREFIX:HxW, ncthw or nthwc.
+        axes: axes of the layers' outputs; `activations/axes.py` lists them: auto, nchw, nhwc, tokens, ncl, ncdhw, ...
+        planes: of volumes and clips, the planes or time steps to draw, such as "0,8-15"; None for all.
+        inputs: what the model takes beside the images; see capture.
+        forward: method of the model to run instead of `forward`; see capture.
         overlay: True to lay the maps over the image as the model saw it, resized and cropped (of a clip, its first
             frame); or another image, as in render.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
@@ -85,10 +93,11 @@ def visualize(
         **options: see below.
 
     Returns:
-        The sheets, image by image and layer by layer in the order asked for; of a clip, one a time step.
+        The sheets, image by image and layer by layer in the order asked for; of a clip, one a time step, of a volume
+        one a plane. Each sample of a batch in memory is an image.
 
     Raises:
-        OptionError: an option cannot be used, or `out` holds files in the older layout, IMAGE_LAYER.png.
+        OptionError: an option cannot be used, or `out` holds a run, or files in the older layout.
         CnnvizError: anything else that went wrong; see load_model, load_images, capture and render.
     """
     checked = RenderOptions.of(options)
@@ -97,22 +106,16 @@ def visualize(
     if statistics is not None:
         ranges = {layer: found for layer, each in statistics.items() if (found := ranges_of(each, checked))}
     backdrop = read_overlay(overlay, alpha, max_pixels=max_pixels)
-    drawing = Drawing(checked, AxesOptions(axes=axes), backdrop, ranges)
+    drawing = Drawing(checked, AxesOptions(axes=axes, planes=planes), backdrop, ranges)
     loaded = load_model(model) if isinstance(model, str) else model
-    if not isinstance(loaded, LoadedModel):
-        loaded = as_given(module_of(loaded))
-    folder = Path(out) if out is not None else None
-    if folder is not None:
-        refuse_older_names(folder)
-        make_folder(folder)
+    loaded = called_with(loaded if isinstance(loaded, LoadedModel) else as_given(module_of(loaded)), inputs, forward)
+    folder = output_folder(out, format) if out is not None else None
+    named = name_images(images, usual_spec(loaded, max_pixels))
     sheets: list[Sheet] = []
-    for image in with_bar(name_images(images), "image"):
-        for layer in plan_layers(look_at(loaded, image, layers, max_pixels, drawing)):
-            sheets.append(draw_sheet(layer.plan))
-            if folder is not None:
-                path = folder / output_path(layer.folder, image.stem, f".{format}")
-                make_folder(path.parent)
-                sheets[-1].save(path)
+    for layer in planned_layers(loaded, named, layers, max_pixels, drawing):
+        sheets.append(draw_sheet(layer.plan))
+        if folder is not None:
+            sheets[-1].save(place_of(folder, layer.folder, layer.image.stem, f".{format}"))
     return sheets
 
 
@@ -125,11 +128,12 @@ class NamedImage:
     stem: str
 
 
-def name_images(images: Any) -> list[NamedImage]:
+def name_images(images: Any, spec: InputSpec | None = None) -> list[NamedImage]:
     """Find images and give each a stem of its own.
 
     Args:
-        images: what `load_images` takes.
+        images: what `load_images` takes. Each sample of a batch is an image.
+        spec: how they become the model's input; None for photos.
 
     Returns:
         The images. Those of the same name, from different folders, get stems that end in digits of their paths.
@@ -137,7 +141,8 @@ def name_images(images: Any) -> list[NamedImage]:
     Raises:
         ImageError: a file is missing, or a folder holds no image.
     """
-    origins = find_images(images)
+    spec = spec or usual_spec()
+    origins = find_images(samples_in(images, spec.expected), spec.takes_arrays)
     names = [
         os.fspath(origin) if isinstance(origin, str | os.PathLike) else f"image{position}"
         for position, origin in enumerate(origins)
@@ -173,7 +178,7 @@ class Drawing:
         read: LayerMaps,
         n: int,
         image: str,
-        frame: torch.Tensor | None,
+        sample: torch.Tensor | None,
         measured: ChannelStatistics | None = None,
     ) -> LayerInput:
         """Return one layer of one image of a batch, and everything that decides how it is drawn.
@@ -183,17 +188,23 @@ class Drawing:
             read: the layer's maps, for every image of the batch.
             n: position of the image in the batch.
             image: its name, for the manifest.
-            frame: (3, H, W) float32. What went into the model; None where nothing is laid under the maps.
+            sample: (C, H, W) float32, or of a volume or a clip (C, D, H, W). What went into the model; None where
+                nothing is laid under the maps.
             measured: statistics of the channels that `options` picks, where they are known already.
 
         Returns:
             The maps of image n, with options, provenance, backdrop and ranges.
         """
         under = self.backdrop
-        if under is not None and frame is not None:
+        if under is not None and sample is not None:
+            if expected_input(model).spatial_axes == 1:
+                raise OptionError("overlay goes with images and volumes, and this model takes signals.")
+            frame = frame_of(sample, read.step, read.axes.steps)
             under = under.filled_with(partial(as_image, frame, model.preprocess))
         ranges = ranges_of_layer(read.layer, self.ranges)
-        return LayerInput(read.name, read.maps[n], read.provenance(model, image), self.options, under, ranges, measured)
+        signal = read.axes.name in ("ncl", "nlc")
+        options = as_rows(self.options, read.maps.shape[-1]) if signal else self.options
+        return LayerInput(read.name, read.maps[n], read.provenance(model, image), options, under, ranges, measured)
 
 
 @dataclass(frozen=True)
@@ -243,25 +254,65 @@ def look_at(model: LoadedModel, image: NamedImage, layers: Any, max_pixels: int,
     """
     batch = load_images(image.origin, model, max_pixels=max_pixels)
     outputs = capture(model, batch, layers)
-    frame = frame_of(batch)[0]
     return [
-        drawing.layer_input(model, read, 0, image.name, frame)
+        drawing.layer_input(model, read, 0, image.name, batch[0])
         for read in read_activations(model, outputs, tuple(batch.shape), drawing.axes)
     ]
 
 
 class PlannedLayer(NamedTuple):
-    """The plan of one layer: its name, the folder of its files, and everything about them but the pixels."""
+    """The plan of a layer of an image: its name, the folder of its files, and everything about them but the pixels."""
 
+    image: NamedImage
     name: str
     folder: str
     plan: Plan
 
 
-def plan_layers(found: list[LayerInput], plan: Callable[..., Plan] = plan_sheet) -> Iterator[PlannedLayer]:
+def planned_layers(
+    model: LoadedModel,
+    images: Sequence[NamedImage],
+    layers: Any,
+    max_pixels: int,
+    drawing: Drawing,
+    plan: Callable[..., Plan] = plan_sheet,
+    failed: Callable[[NamedImage, CnnvizError], None] | None = None,
+) -> Iterator[PlannedLayer]:
+    """Look at images one by one, and plan their layers; a bar counts them.
+
+    Args:
+        model: to run.
+        images: to look at.
+        layers: layer patterns; see capture.
+        max_pixels: largest image to read, in px.
+        drawing: how to read and draw the layers.
+        plan: `plan_sheet`, or `plan_tiles` for a file for each channel.
+        failed: called with an image that cannot be read or run, and why; then the others are done. None: it is raised.
+
+    Yields:
+        The layers of each image, to be drawn before the next one is looked at.
+
+    Raises:
+        CnnvizError: see look_at and plan_layers.
+    """
+    for image in with_bar(images, "image"):
+        try:
+            planned = plan_layers(image, look_at(model, image, layers, max_pixels, drawing), plan)
+        except (ImageError, CaptureError) as error:
+            if failed is None:
+                raise
+            failed(image, error)
+            continue
+        yield from planned
+
+
+def plan_layers(
+    image: NamedImage, found: list[LayerInput], plan: Callable[..., Plan] = plan_sheet
+) -> Iterator[PlannedLayer]:
     """Plan all layers of an image at once, so that what is wrong with one shows before a file of another is written.
 
     Args:
+        image: of the layers.
         found: what `look_at` returned. It is emptied: a layer's maps are let go of once it is drawn.
         plan: `plan_sheet`, or `plan_tiles` for a file for each channel.
 
@@ -277,7 +328,7 @@ def plan_layers(found: list[LayerInput], plan: Callable[..., Plan] = plan_sheet)
     for folder in folders:
         layer = found.pop(0)
         try:
-            plans.append(PlannedLayer(layer.name, folder, layer.plan(plan)))
+            plans.append(PlannedLayer(image, layer.name, folder, layer.plan(plan)))
         except InputError as error:
             raise type(error)(f"{layer.name}: {error}" if several else str(error)) from error
     return _popped(plans)

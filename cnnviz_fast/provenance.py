@@ -20,6 +20,7 @@ class Provenance:
         axes: the axes by which the layer's activations were read, such as "nhwc".
         prefix_tokens: number of tokens that the activations have before those of the maps.
         time_step: of a clip, counted from 0.
+        plane: of a volume, counted from 0.
         categories: names of the model's classes, for a vector with one entry per class. The manifest has only the
             names of the strongest entries.
         atlas: name of the atlas file that the maps were read from.
@@ -32,12 +33,20 @@ class Provenance:
     axes: str | None = None
     prefix_tokens: int | None = None
     time_step: int | None = None
+    plane: int | None = None
     categories: Sequence[str] | None = None
     atlas: str | None = None
 
     def facts(self) -> dict[str, Any]:
         """Return what a manifest says of it: everything except the names of all classes."""
         return {name: value for name, value in vars(self).items() if name != "categories"}
+
+
+def layer_at(layer: str, time_step: int | None = None, plane: int | None = None) -> str:
+    """Return the name of what a layer put out: its own, of a clip LAYER@tSTEP, of a volume LAYER@dPLANE."""
+    if plane is not None:
+        return f"{layer}@d{plane}"
+    return layer if time_step is None else f"{layer}@t{time_step}"
 
 
 @cache

@@ -25,7 +25,8 @@ MOST_ENTRIES = 26
 # Foreign packages that cost time, and the only modules that may import them while they are being loaded.
 HEAVY = {
     "torch": {
-        "channels.dataset", "channels.moments", "channels.quantile_sketch", "channels.ranges", "channels.selection",
+        "channels.dataset", "channels.entrance", "channels.moments", "channels.quantile_sketch", "channels.ranges",
+        "channels.selection",
         "channels.statistics", "channels.tile_ranges", "channels.values", "diagnostics.bench",
         "diagnostics.bench_cases", "formats.atlas", "inputs.reader_process", "inputs.readers", "inputs.reading",
         "kernels.torch_ops", "kernels.torch_sketch", "kernels.torch_values", "kernels.triton_gpu", "operators",
@@ -41,7 +42,7 @@ HEAVY = {
         name: set[str]()
         for name in (
             "torchvision", "PIL", "cmap", "tqdm", "safetensors", "timm", "transformers", "huggingface_hub",
-            "torchcodec", "pyarrow", "ray",
+            "torchcodec", "pyarrow", "ray", "tifffile",
         )
     },
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -124,12 +125,15 @@ def test_visualize_refuses_a_folder_of_the_older_layout(photo: Path, tmp_path: P
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, stride=16))
     (sheet,) = cf.visualize(model, photo, "0")
     sheet.save(tmp_path / f"{photo.stem}_0.png")
-    before = sorted(tmp_path.iterdir())
+    cf.visualize(model, photo, "0", tmp_path)  # today's sheet, however it is called
+    manifest = tmp_path / f"{photo.stem}_0.json"
+    manifest.write_text(manifest.read_text().replace('"axes"', '"layout"'))  # as 0.1 called them
+    before = sorted(tmp_path.rglob("*"))
     with pytest.raises(
         OptionError, match=rf"older layout, IMAGE_LAYER: it holds '{photo.stem}_0'\. Files are LAYER/IM"
     ):
         cf.visualize(model, photo, "0", tmp_path)
-    assert sorted(tmp_path.iterdir()) == before
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_visualize_leaves_a_module_of_ones_own_as_it_was(photo: Path) -> None:
@@ -229,3 +233,26 @@ def test_maps_of_an_image_are_gone_before_the_next_is_looked_at(
         assert cli.main([*map(str, argv), "--layer", *layers]) == 0
     assert len(maps) == 12
     assert max(alive) <= 1  # the one drawn last
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_planned_layers_goes_on_behind_an_image_that_fails(goes_on: bool, photo: Path, tmp_path: Path) -> None:
+    from cnnviz_fast.errors import ImageError
+    from cnnviz_fast.options.drawing import RenderOptions
+    from cnnviz_fast.options.reading import AxesOptions
+
+    (tmp_path / "bad.png").touch()
+    images = pipeline.name_images([photo, tmp_path / "bad.png", photo])
+    model = cf.load_model("squeezenet1_1", weights="none")
+    failed, seen = [], []
+    given = (model, images, ["features.0", "features.3"], 10**9, pipeline.Drawing(RenderOptions(), AxesOptions()))
+    layers = pipeline.planned_layers(*given, failed=(lambda *why: failed.append(why)) if goes_on else None)
+    with contextlib.nullcontext() if goes_on else pytest.raises(ImageError, match=r"bad\.png"):
+        seen += ((layer.image.name, layer.name) for layer in layers)
+    wanted = [(str(photo), "features.0"), (str(photo), "features.3")]
+    if goes_on:
+        assert seen == wanted * 2
+        assert [image.name for image, _ in failed] == [str(tmp_path / "bad.png")]
+        assert "is empty" in str(failed[0][1])
+    else:
+        assert (seen, failed) == (wanted, [])

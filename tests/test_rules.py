@@ -69,6 +69,8 @@ def test_imports_of_what_stands_above_are_found(planted: str) -> None:
         "import numpy.linalg",
         'importlib.import_module("torchvision.models")',
         "importlib.import_module(name)",
+        'importlib.import_module(type(config).__module__.replace(".configuration_", ".modeling_"))',
+        'importlib.import_module(f"PIL.{stem}ImagePlugin")',
         'version("cnnviz_fast")',
         '"""What cnnviz_fast.runs.api draws."""',
     ],

@@ -4,8 +4,12 @@
     nhwc      (N, H, W, C)       Swin, the inside of ConvNeXt
     tokens    (N, P + H*W, C)    ViT, DeiT, DINO: P prefix tokens (class, distillation, registers), which are left out
               (N, P + T*H*W, C)  MViT: one set of maps for each time step; must be named, tokens:1:8x14x14
+    ncdhw     (N, C, D, H, W)    volumes; one set of maps for each plane
     ncthw     (N, C, T, H, W)    video; one set of maps for each time step
     nthwc     (N, T, H, W, C)    video transformers
+    ncl       (N, C, L)          signals; a map of one row for each channel
+    nlc       (N, L, C)          transformers for signals; the same
+    nhw       (N, H, W)          depth maps; one map
     nc        (N, C)             fully connected layers; a map of one cell for each entry
 
 Axes are told from two things together. The first is what the module or its model says: a Conv2d puts out channels
@@ -40,7 +44,8 @@ if TYPE_CHECKING:
     import torch
 
 _AXES = {"nchw": "(N, C, H, W)", "nhwc": "(N, H, W, C)", "tokens": "(N, T, C)",
-         "ncthw": "(N, C, T, H, W)", "nthwc": "(N, T, H, W, C)", "nc": "(N, C)"}  # fmt: skip
+         "ncdhw": "(N, C, D, H, W)", "ncthw": "(N, C, T, H, W)", "nthwc": "(N, T, H, W, C)",
+         "ncl": "(N, C, L)", "nlc": "(N, L, C)", "nhw": "(N, H, W)", "nc": "(N, C)"}  # fmt: skip
 _REORDERED = ("Hiera", "ViTMAE")
 """Families whose tokens do not lie row by row: Hiera sorts them by the units it masks, MAE shuffles them."""
 
@@ -50,8 +55,8 @@ class Axes:
     """What the axes of an output mean.
 
     Attributes:
-        name: nchw, nhwc, tokens, ncthw, nthwc or nc.
-        steps: number of time steps; 1 without a time axis.
+        name: nchw, nhwc, tokens, ncdhw, ncthw, nthwc, ncl, nlc, nhw or nc.
+        steps: number of planes or time steps; 1 without an axis of these.
         prefix_tokens: number of tokens before the grid, which are left out.
         grid: (rows, columns) of the tokens; None for other axes.
     """
@@ -122,12 +127,16 @@ def to_maps(output: torch.Tensor, axes: Axes, step: int = 0) -> torch.Tensor:
         rows, cols = axes.grid
         cells = output[:, axes.prefix_tokens :].reshape(len(output), axes.steps, rows, cols, -1)
         return cells[:, step].permute(0, 3, 1, 2)
-    if axes.name == "ncthw":
+    if axes.name in ("ncthw", "ncdhw"):
         return output[:, :, step]
     if axes.name == "nthwc":
         return output[:, step].permute(0, 3, 1, 2)
     if axes.name == "nc":
         return output[:, :, None, None]
+    if axes.name in ("ncl", "nlc"):
+        return (output if axes.name == "ncl" else output.transpose(1, 2))[:, :, None]
+    if axes.name == "nhw":
+        return output[:, None]
     return output.permute(0, 3, 1, 2) if axes.name == "nhwc" else output
 
 
@@ -151,7 +160,7 @@ def _as_given(
             )
         ((prefix, whole),) = fits
         return Axes("tokens", math.prod(whole[:-2]), prefix, (whole[-2], whole[-1]))
-    steps = shape[2] if name == "ncthw" else shape[1] if name == "nthwc" else 1
+    steps = shape[2] if name in ("ncthw", "ncdhw") else shape[1] if name == "nthwc" else 1
     return Axes(name, steps)
 
 
@@ -179,18 +188,36 @@ def _read_clips(shape: tuple[int, ...], evidence: Evidence) -> Axes:
     """Decide between (N, C, T, H, W) and (N, T, H, W, C)."""
     said = channels_position(evidence.module, shape)
     if said == "first" or (said is None and not may_be_last(evidence)):
-        return Axes("ncthw", shape[2])
+        return Axes(_depth_first(evidence), shape[2])
     first = said is None and has_aspect((shape[3], shape[4]), evidence)
     last = has_aspect((shape[2], shape[3]), evidence)
     if first == last:
         reason = "both (N, C, T, H, W) and (N, T, H, W, C) fit" if first else "neither fits"
         _refuse(shape, evidence, f"{reason} frames of {evidence.size}", "'ncthw' or 'nthwc'")
-    return Axes("ncthw", shape[2]) if first else Axes("nthwc", shape[1])
+    return Axes(_depth_first(evidence), shape[2]) if first else Axes("nthwc", shape[1])
+
+
+def _depth_first(evidence: Evidence) -> str:
+    """Return what the third of five axes is: time, where clips in colour went in, else the depth of a volume."""
+    clip = evidence.input_shape is None or evidence.input_shape[1] == 3
+    return "ncthw" if clip else "ncdhw"
+
+
+def _read_signals(shape: tuple[int, ...], evidence: Evidence) -> Axes:
+    """Decide between (N, C, L) and (N, L, C) where a signal went in."""
+    said = channels_position(evidence.module, shape)
+    if said is None and may_be_last(evidence):
+        _refuse(shape, evidence, "nothing says which of its axes are channels", "'ncl' or 'nlc'")
+    return Axes("nlc" if said == "last" else "ncl")
 
 
 def _read_tokens(shape: tuple[int, ...], evidence: Evidence) -> Axes:
     """Find the grid and the prefix of tokens; refuse other outputs of three axes."""
     advice = "'tokens:PREFIX:HxW', such as 'tokens:1:14x14'"
+    if evidence.input_shape is not None and len(evidence.input_shape) in (2, 3):
+        return _read_signals(shape, evidence)
+    if evidence.input_shape is not None and shape[1:] == evidence.input_shape[-2:] and not may_be_last(evidence):
+        return Axes("nhw")
     if evidence.model is None or evidence.input_shape is None:
         _refuse(shape, evidence, "tokens are not recognised without the model and its input", advice)
     families = (type(module).__name__ for module in evidence.model.modules())  # the model may hold another one

@@ -9,13 +9,14 @@ from __future__ import annotations
 import collections
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CaptureError, InputError, LayerNotFoundError
 from ..models.layers import takes_hooks
-from ..models.loaded import LoadedModel, root_of
-from .forward import Enough, run_pass
+from ..models.loaded import LoadedModel, calling, root_of
+from .forward import Enough, Watched, run_pass
+from .hidden import copy_of
 from .listing import observe
 from .patterns import Target, resolve
 from .tensors import Kept, only_tensor, part_of
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from .forward import Inputs
+    from .arguments import Forward, Inputs
     from .patterns import Layers
 
     Consumer = Callable[[str, torch.Tensor], object]
+    What = tuple[str, nn.Module | str]
 
 # It takes a pass to know the operations of a model. Only a capture that asks for one needs them. A name that is not
 # listed has the list made again; one that is listed but does not run is an error.
@@ -40,6 +42,7 @@ def capture(
     layers: Layers,
     *,
     inputs: Inputs = None,
+    forward: Forward = None,
     keep: str = "device",
     channels: Any = None,
     reduce: str | None = None,
@@ -51,10 +54,14 @@ def capture(
     Args:
         model: a record of `load_model`, or any module. It is left as it was. What torch.compile made of it, or of
             parts of it, runs as it was written; DataParallel runs on one device.
-        batch: (N, C, H, W) float, any device. Copied to the device and dtype of the model's weights. Not modified.
+        batch: (N, C, H, W) float, any device. Copied to the device of the model's weights, and to their dtype if none
+            has the batch's own. Not modified.
         layers: one layer pattern or several; `cnnviz_fast.activations.patterns` lists what a pattern may be.
         inputs: what the model takes beside the batch: a mapping of named arguments or a sequence of positional ones;
-            or a function of the batch that returns all arguments, as a tensor, a sequence or a mapping.
+            or a function of the batch that returns all arguments, as a tensor, a sequence or a mapping. Its tensors are
+            copied to the device of the model; their dtypes stay.
+        forward: what runs in place of the model's forward: the name of a method, such as "encode_image", or a function
+            that is called with the module before those arguments. `output` is what that returns.
         keep: "device" leaves the copies on the device of the layer, "cpu" moves each to the CPU's memory at once.
         channels: indices on the second axis to keep, such as "0-63,128"; None for all.
         reduce: sum, mean or max, to keep only that over the channels, as one channel; None for all channels.
@@ -70,10 +77,11 @@ def capture(
         CaptureError: the model fails, nothing that a pattern names ran, or a layer did not put out one tensor with
             values.
     """
-    root = root_of(model)
-    keeper = _Keeper(_targets(root, batch, layers, inputs), Kept(keep=keep, channels=channels, reduce=reduce))
-    keeper.run(root, batch, inputs)
-    return _by_name(keeper)
+    root, (inputs, forward) = root_of(model), calling(model, inputs, forward)
+    kept = Kept(keep=keep, channels=channels, reduce=reduce)
+    keeper = _Keeper(_targets(root, batch, layers, inputs, forward), kept)
+    keeper.run(root, batch, inputs, forward)
+    return _by_name(keeper, root)
 
 
 def capture_stream(
@@ -83,6 +91,7 @@ def capture_stream(
     consumer: Consumer,
     *,
     inputs: Inputs = None,
+    forward: Forward = None,
     keep: str = "device",
     channels: Any = None,
     reduce: str | None = None,
@@ -98,6 +107,7 @@ def capture_stream(
             ends and the error is raised unchanged. The first call of a module has its plain name, since it is not
             known yet whether it runs again; the second is `name:1`.
         inputs: see capture.
+        forward: see capture.
         keep: see capture.
         channels: see capture.
         reduce: see capture.
@@ -108,21 +118,21 @@ def capture_stream(
     Raises:
         CnnvizError: as capture.
     """
-    root = root_of(model)
+    root, (inputs, forward) = root_of(model), calling(model, inputs, forward)
     kept = Kept(keep=keep, channels=channels, reduce=reduce)
-    keeper = _Keeper(_targets(root, batch, layers, inputs), kept, consumer)
-    keeper.run(root, batch, inputs)
+    keeper = _Keeper(_targets(root, batch, layers, inputs, forward), kept, consumer)
+    keeper.run(root, batch, inputs, forward)
     if not keeper.stopped:
-        _check_ran(keeper)
+        _check_ran(keeper, root)
     return keeper.delivered
 
 
-def _targets(model: nn.Module, batch: torch.Tensor, layers: Any, inputs: Inputs) -> list[Target]:
+def _targets(model: nn.Module, batch: torch.Tensor, layers: Any, inputs: Inputs, forward: Forward) -> list[Target]:
     """Find what the patterns name, and refuse layers that take no hooks."""
 
     def operations() -> list[str]:
         try:
-            _operations[model] = observe(model, batch, inputs, operations=True).operations
+            _operations[model] = observe(model, batch, inputs, forward, operations=True).operations
         except (CaptureError, InputError):  # the message that no layer has this name is the better one
             return []
         return _operations[model]
@@ -140,51 +150,59 @@ def _targets(model: nn.Module, batch: torch.Tensor, layers: Any, inputs: Inputs)
 
 
 class _Keeper:
-    """Hook that keeps copies of what the wanted calls put out, or passes them to a consumer."""
+    """Looks at a pass and keeps copies of what the wanted calls put out or took in, or passes them to a consumer."""
 
     def __init__(self, targets: Sequence[Target], kept: Kept, consumer: Consumer | None = None) -> None:
         self.targets = targets
         self.kept = kept
         self.consumer = consumer
-        self.modules: dict[nn.Module, list[Target]] = {}
-        self.operations: dict[str, list[Target]] = {}
-        self.calls: collections.Counter[nn.Module | str] = collections.Counter()
-        self.activations: dict[tuple[nn.Module | str, int, tuple[str, ...]], torch.Tensor] = {}
+        self.wanted: dict[What, list[Target]] = {}
+        self.calls: collections.Counter[What] = collections.Counter()
+        self.activations: dict[tuple[What, int, tuple[str, ...]], torch.Tensor] = {}
         self.delivered: list[str] = []
         self.stopped = False
+        self.elsewhere: set[nn.Module] = set()
+        self.copied: set[nn.Module] = set()
         for target in targets:
-            if target.module is None:
-                self.operations.setdefault(target.name, []).append(target)
-            else:
-                self.modules.setdefault(target.module, []).append(target)
+            self.wanted.setdefault(_what(target), []).append(target)
         # Whether a module will run again cannot be known. So the pass ends early only if every target names its call.
         self.awaited = {(_what(t), t.call) for t in targets} if all(_has_one_call(t) for t in targets) else None
 
-    def run(self, model: nn.Module, batch: torch.Tensor, inputs: Inputs) -> None:
+    def run(self, model: nn.Module, batch: torch.Tensor, inputs: Inputs, forward: Forward) -> None:
         """Run the pass."""
-        run_pass(model, batch, self.modules, self, inputs, self.see if self.operations else None)
+        of: dict[str, list[Any]] = collections.defaultdict(list)
+        for side, it in self.wanted:
+            of[side].append(it)
+        watched = Watched(
+            outputs_of=of["output"],
+            output=lambda module, output: self._take(("output", module), output),
+            inputs_of=of["input"],
+            # Positional and named arguments in one: `input:NAME[0]` and `input:NAME[mask]` are parts of it.
+            input=lambda module, given, named: self._take(
+                ("input", module), {**dict(enumerate(given)), **named} if named else given
+            ),
+            operation=(lambda name, output: self._take(("operation", name), output)) if of["operation"] else None,
+            result=(lambda output: self._take(("result", model), output)) if of["result"] else None,
+            elsewhere=self.elsewhere.add,
+        )
+        self.copied = run_pass(model, batch, watched, inputs, forward)
 
-    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        self._take(module, self.modules[module], output)
-
-    def see(self, name: str, output: Any) -> None:
-        """Keep what an operation put out, if it is wanted."""
-        if name in self.operations:
-            self._take(name, self.operations[name], output)
-
-    def _take(self, what: nn.Module | str, targets: Iterable[Target], output: Any) -> None:
+    def _take(self, what: What, seen: Any) -> None:
         """Count a call, keep what its targets want, and end the pass after the last call that is awaited."""
+        targets = self.wanted.get(what)
+        if targets is None:
+            return
         call = self.calls[what]
         self.calls[what] += 1
         for target in targets:
             if target.call in (None, call):
-                self._take_part(what, call, target, output)
+                self._take_part(what, call, target, seen)
         if self.awaited is not None:
             self.awaited -= {(what, call), (what, None)}
             if not self.awaited:
                 raise Enough
 
-    def _take_part(self, what: nn.Module | str, call: int, target: Target, output: Any) -> None:
+    def _take_part(self, what: What, call: int, target: Target, seen: Any) -> None:
         import torch
 
         part = (what, call, target.path)
@@ -193,7 +211,8 @@ class _Keeper:
         name = target.key(None)
         # Outside inference mode, which a model may enter by itself: the caller may want gradients of what it computes.
         with torch.inference_mode(False):
-            activations = self.kept.copy(only_tensor(part_of(output, target.path, target.name), name), name)
+            tensor = only_tensor(part_of(seen, target.path, target.name), name, taken_in=target.side == "input")
+            activations = self.kept.copy(tensor, name)
         if self.consumer is None:
             self.activations[part] = activations
             return
@@ -204,16 +223,16 @@ class _Keeper:
             raise Enough
 
 
-def _what(target: Target) -> nn.Module | str:
-    """Return what the calls of a target are counted by: its module, or the name of its operation."""
-    return target.name if target.module is None else target.module
+def _what(target: Target) -> What:
+    """Return what the calls of a target are counted by: its side, and its module or the name of its operation."""
+    return target.side, target.name if target.module is None else target.module
 
 
 def _has_one_call(target: Target) -> bool:
-    return target.module is None or target.call is not None
+    return target.side in ("operation", "result") or target.call is not None
 
 
-def _by_name(keeper: _Keeper) -> dict[str, torch.Tensor]:
+def _by_name(keeper: _Keeper, model: nn.Module) -> dict[str, torch.Tensor]:
     """Return the captured activations by name, in the order asked for; check that every pattern captured something."""
     captured: dict[str, torch.Tensor] = {}
     for target in keeper.targets:
@@ -221,7 +240,7 @@ def _by_name(keeper: _Keeper) -> dict[str, torch.Tensor]:
         for call in _calls_of(target, keeper):
             plain = target.call is None and keeper.calls[what] == 1
             captured[target.key(None if plain else call)] = keeper.activations[what, call, target.path]
-    _check_ran(keeper, stacklevel=4)
+    _check_ran(keeper, model, stacklevel=4)
     return captured
 
 
@@ -230,7 +249,7 @@ def _calls_of(target: Target, keeper: _Keeper) -> range:
     return range(calls) if target.call is None else range(target.call, min(target.call + 1, calls))
 
 
-def _check_ran(keeper: _Keeper, stacklevel: int = 3) -> None:
+def _check_ran(keeper: _Keeper, model: nn.Module, stacklevel: int = 3) -> None:
     """Refuse a pattern if nothing that it names ran; warn of other layers that never ran."""
     absent = [target for target in keeper.targets if not _calls_of(target, keeper)]
     answered = {pattern for t in keeper.targets if _calls_of(t, keeper) for pattern in t.patterns}
@@ -240,9 +259,27 @@ def _check_ran(keeper: _Keeper, stacklevel: int = 3) -> None:
             continue
         if calls:
             raise CaptureError(
-                f"layer {target.name!r} has no call {target.call}: it ran {calls} times, counted from 0."
+                f"layer {target.key(None)!r} has no call {target.call}: it ran {calls} times, counted from 0."
             )
-        raise CaptureError(f"layer {target.name!r} never ran in this pass, or its forward() was called directly.")
-    never_ran = [repr(target.name) for target in absent if not keeper.calls[_what(target)]]
+        raise CaptureError(_why_absent(target, keeper, model))
+    never_ran = [repr(target.key(None)) for target in absent if not keeper.calls[_what(target)]]
     if never_ran:
         warnings.warn(f"left out {len(never_ran)} layers that never ran: {', '.join(never_ran)}", stacklevel=stacklevel)
+
+
+def _why_absent(target: Target, keeper: _Keeper, model: nn.Module) -> str:
+    """Return why a layer was not seen, and what to do."""
+    name = target.key(None)
+    never = f"layer {name!r} never ran in this pass"
+    if target.module is None:
+        return f"{never}."
+    if target.module in keeper.elsewhere:
+        return (
+            f"layer {name!r} ran in another thread than the one that called the model, and only that one is looked at. "
+            f"Have the model run its layers in one thread."
+        )
+    if found := copy_of(model, target.name, target.module):
+        return f"{never}: the model keeps a copy of it. Capture {found[1]!r} from {found[0]}, with what goes into that."
+    if target.module in keeper.copied:
+        return f"{never}: the model ran a copy of it. Capture 'output' from the layer itself, with what goes into it."
+    return f"{never}, or its forward() was called directly."

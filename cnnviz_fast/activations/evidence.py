@@ -45,7 +45,7 @@ def channels_position(module: nn.Module | None, shape: tuple[int, ...]) -> str |
     if module is None:
         return None
     names = [kind.__name__ for kind in type(module).__mro__]
-    if any(name.lower().endswith(("2d", "3d")) or name == "GroupNorm" for name in names):
+    if any(name.lower().endswith(("1d", "2d", "3d")) or name == "GroupNorm" for name in names):
         return "first"  # ahead of LayerNorm, from which timm's and torchvision's LayerNorm2d are derived
     if names[0] == "Permute":
         dims = tuple(getattr(module, "dims", ()))
@@ -72,7 +72,7 @@ def may_be_last(evidence: Evidence) -> bool:
         return False
     for module in evidence.model.modules():
         name = type(module).__name__
-        if name.endswith("2d"):
+        if name.endswith(("1d", "2d")):
             continue
         if any(part in name for part in ("LayerNorm", "RmsNorm", "RMSNorm", "Attention", "PatchEmbed", "Permute")):
             return True

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..errors import OptionError
 from ..models.layers import layer_names
 from ..models.loaded import LoadedModel
 from ..options.reading import AxesOptions
-from ..provenance import Provenance
+from ..provenance import Provenance, layer_at
 from .axes import Axes, find_axes, to_maps
 from .evidence import Evidence
 
@@ -18,19 +19,31 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def frame_of(batch: torch.Tensor) -> torch.Tensor:
-    """Return the images that went in, (N, 3, H, W): of clips, (N, 3, T, H, W), their first frames."""
-    return batch if batch.ndim == 4 else batch[:, :, 0]
+def frame_of(sample: torch.Tensor, step: int | None, steps: int) -> torch.Tensor:
+    """Return the image, (C, H, W), that lies under the maps of a step of a layer.
+
+    Args:
+        sample: (C, H, W) float, or of a volume or a clip (C, D, H, W). What went into the model.
+        step: plane or time step of the maps; None for maps without any.
+        steps: how many of these the layer has; each covers an equal part of the depth of the sample.
+
+    Returns:
+        (C, H, W), a view.
+    """
+    if sample.ndim < 4:
+        return sample
+    depth = sample.shape[1]
+    return sample[:, 0 if step is None else min(depth - 1, int((step + 0.5) * depth / steps))]
 
 
 class LayerMaps(NamedTuple):
-    """The maps of a layer, or of one time step of it, for each image of a batch.
+    """The maps of a layer, or of one plane or time step of it, for each image of a batch.
 
-    name: name of what is drawn: the layer's, for clips with the time step.
+    name: name of what is drawn: the layer's, for volumes with the plane, for clips with the time step.
     layer: name of the layer.
     maps: (N, C, H, W) real dtype, on the device of the layer.
     axes: what the axes of its activations mean.
-    step: time step of a clip, from 0; None for images.
+    step: plane of a volume or time step of a clip, from 0; None for images.
     """
 
     name: str
@@ -48,7 +61,8 @@ class LayerMaps(NamedTuple):
             image=image,
             axes=self.axes.name,
             prefix_tokens=self.axes.prefix_tokens if self.axes.name == "tokens" else None,
-            time_step=self.step,
+            time_step=None if self.axes.name == "ncdhw" else self.step,
+            plane=self.step if self.axes.name == "ncdhw" else None,
             categories=model.categories,
         )
 
@@ -65,7 +79,8 @@ def read_activations(
         axes: how to read them.
 
     Yields:
-        The maps, in the order of `activations`; for a clip one record for each time step: `layer@t0`, `layer@t1`, ...
+        The maps, in the order of `activations`; of a clip one record for each time step, `layer@t0`, `layer@t1`, ...,
+        of a volume one for each plane, `layer@d0`, ...
 
     Raises:
         ShapeError: the activations of a layer cannot be drawn, or their axes cannot be told.
@@ -74,12 +89,22 @@ def read_activations(
         evidence = Evidence(layer, _module_at(model.module, layer), model.module, shape)
         found = find_axes(tuple(output.shape), evidence, axes.axes)
         clip = output.ndim == 5 or found.steps > 1
-        for step in range(found.steps):
+        for step in _steps(layer, found.steps, axes.planes if clip else None):
             maps = to_maps(output, found, step)
             # Where the axes were named and the layer cuts an image into windows, the first window is shown.
             maps = maps[:: len(maps) // shape[0]] if len(maps) > shape[0] else maps
-            name, at = (f"{layer}@t{step}", step) if clip else (layer, None)
+            at = step if clip else None
+            name = layer_at(layer, plane=at) if found.name == "ncdhw" else layer_at(layer, at)
             yield LayerMaps(name, layer, maps, found, at)
+
+
+def _steps(layer: str, count: int, chosen: Sequence[int] | None) -> Sequence[int]:
+    """Return the planes or time steps to read: all, or those chosen; raise OptionError where there are too few."""
+    if chosen is None:
+        return range(count)
+    if max(chosen) >= count:
+        raise OptionError(f"planes must be 0 to {count - 1} for layer {layer!r}, got {max(chosen)}.")
+    return chosen
 
 
 def _module_at(model: nn.Module, layer: str) -> nn.Module | None:

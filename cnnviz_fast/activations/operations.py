@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..models.layers import takes_hooks
+from ..models.layers import layer_list, takes_hooks, uncompiled
+from .copies import PassHook
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,18 +34,18 @@ def watching(model: nn.Module, report: Callable[[str, Any], None]) -> Iterator[N
     """
     from torch.overrides import TorchFunctionMode
 
-    thread = threading.get_ident()
-    names = {module: name for name, module in model.named_modules()}
+    # Without the wrappers of torch.compile: what is inside one has the names that it has without it.
+    names = {uncompiled(model): ""} | {module: name for name, module in layer_list(model)}
     running: list[nn.Module] = []
     counts: collections.Counter[str] = collections.Counter()
 
     def enter(module: nn.Module, inputs: Any) -> None:
-        if threading.get_ident() == thread:
+        if module in names:
             running.append(module)
             counts[names[module]] += 1
 
     def leave(module: nn.Module, inputs: Any, output: Any) -> None:
-        if threading.get_ident() == thread and module in running:
+        if module in running:
             while running.pop() is not module:  # modules that ended in an error which the model caught
                 pass
 
@@ -60,14 +60,17 @@ def watching(model: nn.Module, report: Callable[[str, Any], None]) -> Iterator[N
                 report(f"{path}_{earlier}" if earlier else path, output)
             return output
 
+    hooks = PassHook(enter), PassHook(leave)
     handles = []
     try:
         for module in filter(takes_hooks, names):
-            handles.append(module.register_forward_pre_hook(enter))
-            handles.append(module.register_forward_hook(leave))
+            handles.append(module.register_forward_pre_hook(hooks[0]))
+            handles.append(module.register_forward_hook(hooks[1]))
         with Watch():
             yield
     finally:
+        for hook in hooks:
+            hook.is_over = True
         for handle in handles:
             handle.remove()
 

@@ -11,11 +11,14 @@ What a pattern may be, in the order in which the meanings are tried, so that a r
     layer1.*.conv2      `*` stands for any text, dots included: `layer1.*` is everything below layer1
     layer4.2.add        an operation: a function or operator that the forward of a module calls, by the name that
                         torch.fx gives it; see operations.py
+    output              what the model itself puts out, or the function that `forward` names
+    input:PATTERN       what goes into each module that a pattern finds, as its forward gets it: input:layer4
     PATTERN#0,6,-1      only these of the layers that a pattern finds, counted from 0, negative from the end; 2-5 is
                         a range
     PATTERN:2           only the third call of each module in one pass
     PATTERN[path]       a part of an output that holds several: index of a tuple, key of a mapping, name of an
-                        attribute, one for each level: `encoder[0]`, `backbone:1[out]`, `body[hidden_states][3]`
+                        attribute, one for each level: `encoder[0]`, `backbone:1[out]`, `body[hidden_states][3]`,
+                        `output[logits]`; of an input the position or the name of an argument: `input:layer4[0]`
 
 and a module object. Within one pattern a module counts once, under the first of its names that matches. Several endings
 are written in this order: `type:Conv2d#0:2[path]`.
@@ -38,6 +41,10 @@ if TYPE_CHECKING:
     Layers = str | int | nn.Module | Sequence[str | int | nn.Module]
 
 _LIST_THEM = "List them with: cnnviz layers MODEL"
+OUTPUT = "output"
+"""The name of what the model itself puts out, unless a layer has it."""
+
+_INPUT = "input:"
 _TYPE = "type:"
 _REGULAR = "re:"
 _STAGE = re.compile(r"stage:(-?\d+)")
@@ -52,11 +59,14 @@ class Target:
     """A module or an operation to capture.
 
     Attributes:
-        name: the dotted name that was asked for, or the first name of a module that a pattern found.
-        module: the module, or None for an operation.
+        name: the dotted name that was asked for, or the first name of a module that a pattern found; "output" for what
+            the model itself puts out.
+        module: the module, or None for an operation; the model itself for its output.
         call: number of the call in one pass, from 0; None for all calls.
         patterns: the patterns that found it.
         path: the part of its output, an index, key or attribute for each level; () for the output itself.
+        side: what is captured of it: its "output" or its "input"; "operation" for an operation, "result" for what the
+            model itself puts out.
     """
 
     name: str
@@ -64,10 +74,16 @@ class Target:
     call: int | None
     patterns: tuple[str, ...]
     path: tuple[str, ...] = ()
+    side: str = "output"
 
     def key(self, call: int | None) -> str:
         """Return the name of what one call puts out: `name:k[path]`, without `:k` if `call` is None."""
-        return self.name + ("" if call is None else f":{call}") + "".join(f"[{step}]" for step in self.path)
+        return (
+            (_INPUT if self.side == "input" else "")
+            + self.name
+            + ("" if call is None else f":{call}")
+            + "".join(f"[{step}]" for step in self.path)
+        )
 
 
 def resolve(
@@ -90,10 +106,10 @@ def resolve(
         OptionError: `patterns` is empty, or holds something that cannot be a pattern.
     """
     names = layer_names(model)
-    found: dict[tuple[str, int | None, tuple[str, ...]], Target] = {}
+    found: dict[tuple[Any, ...], Target] = {}
     for pattern in _as_list(patterns):
         for target in _match(model, names, pattern, operations):
-            key = (target.name, target.call, target.path)
+            key = (target.name, target.call, target.path, target.side)
             earlier = found[key].patterns if key in found else ()
             found[key] = dataclasses.replace(target, patterns=(*earlier, *target.patterns))
     return list(found.values())
@@ -139,15 +155,23 @@ def _match(
         name, module = _named(names, pattern)
         return [Target(name, module, None, (name,))]
     asked = _split(pattern, names)
+    side = "output"
+    if pattern.startswith(_INPUT) and asked.base not in names:
+        asked, side = _split(pattern.removeprefix(_INPUT), names), "input"
     matches: list[tuple[str, nn.Module | None]] = _match_base(model, names, asked.base)
+    if not matches and side == "input":
+        raise _not_found(pattern, asked.base, names, ())
+    if not matches and asked.base == OUTPUT:
+        matches, side = [(OUTPUT, uncompiled(model))], "result"
     if not matches:
         known = dict.fromkeys(operations())
         matches = [(name, None) for name in known if name == asked.base or _matcher(asked.base)(name)]
+        side = "operation"
         if not matches:
             raise _not_found(pattern, asked.base, names, known)
     if asked.picks is not None:
         matches = [matches[index] for index in _picked(pattern, asked.picks, len(matches))]
-    return [Target(name, module, asked.call, (pattern,), asked.path) for name, module in matches]
+    return [Target(name, module, asked.call, (pattern,), asked.path, side) for name, module in matches]
 
 
 class _Asked(NamedTuple):

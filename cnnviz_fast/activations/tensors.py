@@ -128,12 +128,13 @@ def part_of(output: Any, path: tuple[str, ...], layer: str) -> Any:
     return part
 
 
-def only_tensor(output: Any, layer: str) -> torch.Tensor:
+def only_tensor(output: Any, layer: str, *, taken_in: bool = False) -> torch.Tensor:
     """Return the one tensor of an output.
 
     Args:
         output: what a layer put out.
         layer: its name, for messages.
+        taken_in: whether it is what the layer took in instead, for messages.
 
     Returns:
         The tensor: dense, real and with values; dequantised if it was quantised.
@@ -144,22 +145,26 @@ def only_tensor(output: Any, layer: str) -> torch.Tensor:
     import torch
 
     found = tensors_in(output)
+    puts, put, what = ("take in", "took in", "input") if taken_in else ("put out", "put out", "output")
     if len(found) != 1:
         kind = type(output).__name__
         named = ", ".join(repr(layer + path) for path in list(found)[:4])
         advice = f" Name one: {named}{', ...' if len(found) > 4 else ''}." if found else ""
-        raise CaptureError(
-            f"layer {layer!r} must put out one tensor, got {len(found)} (output of type {kind}).{advice}"
-        )
+        raise CaptureError(f"layer {layer!r} must {puts} one tensor, got {len(found)} ({what} of type {kind}).{advice}")
     (tensor,) = found.values()
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        raise CaptureError(
+            f"layer {layer!r} ran inside vmap, grad or jvp of torch.func, where its output has no values of its own. "
+            f"Capture what the model makes of it afterwards."
+        )
     if tensor.is_meta:
-        raise CaptureError(f"layer {layer!r} put out a meta tensor, which has no values. Load the model with weights.")
+        raise CaptureError(f"layer {layer!r} {put} a meta tensor, which has no values. Load the model with weights.")
     if tensor.is_nested or not (tensor.layout is torch.strided or tensor.is_mkldnn):
-        raise CaptureError(f"layer {layer!r} put out a sparse or nested tensor; only dense ones have maps.")
+        raise CaptureError(f"layer {layer!r} {put} a sparse or nested tensor; only dense ones have maps.")
     if tensor.is_complex():
-        raise CaptureError(f"layer {layer!r} put out complex numbers, which have no single value to draw.")
+        raise CaptureError(f"layer {layer!r} {put} complex numbers, which have no single value to draw.")
     if tensor.numel() == 0:
-        raise CaptureError(f"layer {layer!r} put out an empty tensor of shape {tuple(tensor.shape)}.")
+        raise CaptureError(f"layer {layer!r} {put} an empty tensor of shape {tuple(tensor.shape)}.")
     if tensor.is_quantized:
         return tensor.dequantize()
     return tensor.to_dense() if tensor.is_mkldnn else tensor

@@ -63,11 +63,6 @@ class QuantileSketch:
         self._pages[0] = 0  # of zeros, which most layers have: the kernels need a page to which they add 0
         self._counts = torch.zeros(channels, BUCKETS, dtype=torch.int64)
 
-    @property
-    def state_bytes(self) -> int:
-        """Return the memory that the counts take, in bytes."""
-        return self._counts.nbytes
-
     def update(self, values: torch.Tensor) -> None:
         """Add values. The counts move to the device of the values.
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import dataclasses
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError
-from ..options.drawing import DEFAULT_ALPHA, RenderOptions
-from ..options.reading import MAX_PIXELS
+from ..options.drawing import DEFAULT_ALPHA, WITHOUT_STATISTICS, RenderOptions
+from ..options.parsers import refuse
+from ..options.reading import MAX_PIXELS, PreprocessOptions
 from .parser import CommandParser
 from .terminal import complain
+
+if TYPE_CHECKING:
+    from ..models.loaded import LoadedModel
 
 
 def add_model(parser: CommandParser) -> None:
@@ -21,6 +27,91 @@ def add_model(parser: CommandParser) -> None:
         "job", "model", metavar="MODEL",
         text="resnet50, timm:NAME, hf:NAME, hf:FOLDER, package.module:factory or file.py:factory",
     )  # fmt: skip
+    parser.add(
+        "job", "--model-args", metavar="N=V", nargs="+", action="extend", default=[],
+        text="arguments of what builds it, such as num_classes=10",
+    )  # fmt: skip
+
+
+def add_calling(parser: CommandParser) -> None:
+    """Add how images become the model's input, and how it is called, where the user's own code does that."""
+    parser.add(
+        "reading", "--preprocess", metavar="F", text="of your own: file.py:FUNCTION of an image, or a transform in it"
+    )
+    parser.add("job", "--inputs", metavar="F", text="file.py:FUNCTION of the batch that returns all arguments")
+    parser.add("job", "--forward", metavar="NAME", text="method to run instead of forward, such as encode_image")
+
+
+def load(arguments: argparse.Namespace, /, **settings: Any) -> LoadedModel:
+    """Load the model that the arguments name; what loading has to say goes to stderr.
+
+    Args:
+        arguments: of the command.
+        settings: for `load_model`; `spec` and `arguments` replace those of the command line.
+
+    Returns:
+        The model.
+
+    Raises:
+        OptionError: an argument of the model is not NAME=VALUE.
+        ModelError: the model cannot be loaded.
+    """
+    from ..models.factories import find_function
+    from ..models.load import load_model
+    from ..models.loaded import called_with, untrained
+    from ..models.notes import ModelNote
+
+    chosen = vars(arguments)
+    if chosen.get("preprocess"):
+        if settings.get("preprocess") not in (None, PreprocessOptions()):
+            raise OptionError("size, interpolation, mean and std must not be given beside preprocess, which does that.")
+        settings["preprocess"] = find_function("preprocess", chosen["preprocess"])
+    inputs = find_function("inputs", chosen["inputs"]) if chosen.get("inputs") else None
+    spec = settings.pop("spec", arguments.model)
+    given = settings.pop("arguments", None)
+    given = model_arguments("model-args", arguments.model_args) if given is None else given
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ModelNote)
+        show = warnings.showwarning
+        warnings.showwarning = lambda message, category, *more: (
+            complain(message) if issubclass(category, ModelNote) else show(message, category, *more)
+        )
+        model = load_model(spec, arguments=given, **settings)
+    if said := untrained(model):
+        complain(f"{spec}, {said}")
+    return called_with(model, inputs, chosen.get("forward"))
+
+
+def model_arguments(option: str, given: Sequence[str]) -> dict[str, Any]:
+    """Read the arguments of a model.
+
+    Args:
+        option: how messages call them.
+        given: each NAME=VALUE. A value is what Python would make of it, true, false or none in any letters, or text.
+
+    Returns:
+        Name -> value.
+
+    Raises:
+        OptionError: one has no name.
+    """
+    found = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise refuse(option, "NAME=VALUE", text, "Put text with spaces in quotes.")
+        found[name] = _value_of(value)
+    return found
+
+
+def _value_of(text: str) -> Any:
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return text
 
 
 def add_layers(parser: CommandParser, default: Sequence[str] = ()) -> None:
@@ -88,21 +179,29 @@ def add_tiles(parser: CommandParser) -> None:
     parser.add("tiles", "--suffix", metavar="TEXT", default="", text="what stands for {suffix} in it")
 
 
-def add_options(parser: CommandParser, record: type, without: Sequence[str] = ()) -> None:
+def add_drawing(parser: CommandParser, without: Sequence[str] = ()) -> None:
+    """Add how a few images are drawn, which `drawing_options` reads: without statistics of a data set."""
+    add_options(parser, RenderOptions, without, WITHOUT_STATISTICS)
+
+
+def add_options(
+    parser: CommandParser, record: type, without: Sequence[str] = (), texts: Mapping[str, str] | None = None
+) -> None:
     """Add an argument for each field of an option record, which checks the values and holds the defaults.
 
     Args:
         parser: of the command.
         record: whose fields.
         without: names of fields that the command does not take.
+        texts: field -> its sentence, where it is not the record's.
     """
     for field in dataclasses.fields(record):
         if field.name in without:
             continue
-        is_flag, text = field.default is False, field.metadata["description"]
+        is_flag, text = field.default is False, (texts or {}).get(field.name, field.metadata["description"])
         parser.add(
             field.metadata["group"],
-            f"--{field.name}",
+            *(f"--{name}" for name in (field.name, field.metadata["older"]) if name),
             default=argparse.SUPPRESS,
             text=text if field.default is None or is_flag or "default" in text else f"{text} (default {field.default})",
             **({"action": "store_true"} if is_flag else {"metavar": field.metadata["metavar"]}),
@@ -141,19 +240,8 @@ def overlay_of(arguments: argparse.Namespace, max_pixels: int) -> Any:
     return read_overlay(arguments.overlay, arguments.alpha, max_pixels=max_pixels, say=complain)
 
 
-def output_folder(arguments: argparse.Namespace) -> Path:
-    """Check format and folder of the output before anything slow starts, and make the folder.
+def output_folder(arguments: argparse.Namespace, *, of_run: bool = False) -> Path:
+    """Check format and folder of the output before anything slow starts, and make the folder; see `formats`."""
+    from ..formats import output_folders
 
-    Raises:
-        OptionError: the format is unknown, or the folder holds files named as 0.1 named them.
-        WriteError: the folder cannot be made.
-    """
-    from ..formats.older_names import refuse_older_names
-    from ..formats.picture import format_of
-    from ..runtime.files import make_folder
-
-    format_of(Path(f"sheet.{arguments.format}"))
-    folder = Path(arguments.out)
-    refuse_older_names(folder)
-    make_folder(folder)
-    return folder
+    return output_folders.output_folder(arguments.out, arguments.format, of_run=of_run)

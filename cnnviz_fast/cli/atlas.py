@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ def _declare(parser: CommandParser) -> None:
     parser.add(
         "job", "atlases", metavar="ATLAS", nargs="+", text="files, and folders and .tar files, such as those of a run"
     )
-    add_output(parser, "DIR/NAME.png, as the atlases are called")
+    add_output(parser, "DIR/LAYER/IMAGE.png, by the layer that an atlas names and its file's name")
     parser.add(
         "range", "--statistics", metavar="FILE", default=argparse.SUPPRESS,
         text="of an earlier run, for normalize dataset",
@@ -72,6 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     files = files_of(arguments)
     options = options_of(arguments, RenderOptions)
     statistics = options_of(arguments, RunOptions).statistics
+    if options.normalize == "dataset" and statistics is None:
+        raise OptionError("normalize 'dataset' needs statistics of the data set. Give them with --statistics FILE.")
     backdrop = overlay_of(arguments, arguments.max_pixels)
     atlases = _find_atlases(arguments.atlases)
     out = output_folder(arguments)
@@ -118,13 +121,26 @@ class _Found:
     """An atlas to draw.
 
     name: its path; of one in a tar file, the path of the tar and the member's name.
-    below: names of the folders that it lies in, below the folder or tar that was named.
-    read: reads it, or raises AtlasError.
+    content: reads its bytes, or raises AtlasError.
     """
 
     name: str
-    below: tuple[str, ...]
-    read: Callable[[], Atlas]
+    content: Callable[[], bytes]
+
+    def read(self) -> Atlas:
+        """Read the atlas."""
+        from ..formats.atlas import parse_atlas
+
+        return parse_atlas(self.content(), self.name)
+
+    def layer(self) -> str:
+        """Return the layer that it shows; where it does not say, or is damaged, the name of the folder it lies in."""
+        from ..formats.atlas import layer_in
+
+        with contextlib.suppress(AtlasError):  # drawing it says what is wrong
+            if (layer := layer_in(self.content(), self.name)) is not None:
+                return layer
+        return os.path.basename(os.path.dirname(os.path.abspath(self.name)))
 
 
 def _find_atlases(names: Sequence[str]) -> list[_Found]:
@@ -134,51 +150,55 @@ def _find_atlases(names: Sequence[str]) -> list[_Found]:
         AtlasError: a folder cannot be read, or one or a tar file holds no atlas.
         ImageError: a tar file is compressed.
     """
-    from ..formats.atlas import SUFFIX, read_atlas
+    from ..formats.atlas import SUFFIX
 
     found: list[_Found] = []
     for path in map(Path, names):
         if path.is_dir():
             kind, inside = "folder", list(_in_folder(path))
         elif _is_tar(path.name):
-            kind, inside = "tar", list(_in_tar(path, ()))
+            kind, inside = "tar", list(_in_tar(path))
         else:
-            kind, inside = "file", [_Found(str(path), (), partial(read_atlas, path))]
+            kind, inside = "file", [_in_file(path)]
         if not inside:
             raise AtlasError(f"{kind} {str(path)!r} holds no atlases ({SUFFIX}).")
         found += inside
-    return found
+    return list({each.name: each for each in found}.values())
 
 
 def _in_folder(folder: Path) -> Iterator[_Found]:
     """Find the atlases in a folder and in the folders and tar files below it, by name; hidden ones are left out."""
-    from ..formats.atlas import SUFFIX, read_atlas
+    from ..formats.atlas import SUFFIX
 
     def refuse(error: OSError) -> NoReturn:
         raise AtlasError(f"folder {error.filename!r} cannot be read: {reason_of(error)}.") from error
 
     for place, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        below = Path(place).relative_to(folder).parts
         for name in sorted(files):
             path = Path(place, name)
             if name.startswith("."):
                 continue
             if path.suffix == SUFFIX:
-                yield _Found(str(path), below, partial(read_atlas, path))
+                yield _in_file(path)
             elif _is_tar(name):
-                yield from _in_tar(path, below)
+                yield from _in_tar(path)
 
 
 def _is_tar(name: str) -> bool:
     return name.lower().endswith(".tar")
 
 
-def _in_tar(path: Path, below: tuple[str, ...]) -> Iterator[_Found]:
+def _in_file(path: Path) -> _Found:
+    from ..formats.atlas import atlas_content
+
+    return _Found(str(path), partial(atlas_content, path))
+
+
+def _in_tar(path: Path) -> Iterator[_Found]:
     """Find the atlases in a tar file. Of members of the same name the last counts, as when it is unpacked.
 
-    Where the file is damaged, one more is found, whose `read` raises. A member may have any name: `..` and the like are
-    left out of `below`.
+    Where the file is damaged, one more is found, which cannot be read.
     """
     from ..formats.atlas import SUFFIX
     from ..inputs.tar_shards import members_of
@@ -194,26 +214,23 @@ def _in_tar(path: Path, below: tuple[str, ...]) -> Iterator[_Found]:
     except Exception as error:
         damage = error
     for member, (start, size) in places.items():
-        parts = [part for part in member.split("/") if part not in ("", ".", "..")]
+        parts = (part for part in member.split("/") if part not in (".", ".."))
         if not any(part.startswith(".") for part in parts):
             name = f"{path}/{member}"
-            yield _Found(name, (*below, *parts[:-1]), partial(_read_member, path, start, size, name))
+            yield _Found(name, partial(_member_content, path, start, size, name))
     if damage is not None:
         why = reason_of(damage)
-        yield _Found(str(path), below, partial(_refuse, f"tar {str(path)!r} cannot be read to its end: {why}."))
+        yield _Found(str(path), partial(_refuse, f"tar {str(path)!r} cannot be read to its end: {why}."))
 
 
-def _read_member(path: Path, start: int, size: int, name: str) -> Atlas:
-    """Read an atlas from its place in a tar file."""
-    from ..formats.atlas import parse_atlas
-
+def _member_content(path: Path, start: int, size: int, name: str) -> bytes:
+    """Read the bytes of an atlas from its place in a tar file."""
     try:
         with open(path, "rb") as file:
             file.seek(start)
-            packed = file.read(size)
+            return file.read(size)
     except OSError as error:
         raise AtlasError(f"atlas {name!r} cannot be read: {reason_of(error)}.") from error
-    return parse_atlas(packed, name)
 
 
 def _refuse(message: str) -> NoReturn:
@@ -221,16 +238,14 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _names(atlases: Sequence[_Found]) -> list[tuple[str, str]]:
-    """Return the folder below --out and the stem of what shows each atlas: no two the same, none outside of --out."""
+    """Return the layer's folder below --out and the stem of what shows each atlas, no two the same."""
     from ..formats.names import layer_parts, output_stems
 
-    names = list(dict.fromkeys(name for each in atlases for name in each.below))
-    parts = dict(zip(names, layer_parts(names), strict=True))
-    together: dict[tuple[str, ...], list[int]] = {}
+    together: dict[str, list[int]] = {}
     for number, each in enumerate(atlases):
-        together.setdefault(each.below, []).append(number)
-    stems = [""] * len(atlases)
-    for numbers in together.values():
+        together.setdefault(each.layer(), []).append(number)
+    names = [("", "")] * len(atlases)
+    for folder, numbers in zip(layer_parts(list(together)), together.values(), strict=True):
         for number, stem in zip(numbers, output_stems([atlases[number].name for number in numbers]), strict=True):
-            stems[number] = stem
-    return [("/".join(parts[name] for name in each.below), stem) for each, stem in zip(atlases, stems, strict=True)]
+            names[number] = folder, stem
+    return names

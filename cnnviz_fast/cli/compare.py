@@ -10,6 +10,8 @@ from ..kernels import backends
 from ..options.drawing import SINGLE_SHEETS, RenderOptions
 from ..options.reading import AxesOptions, PreprocessOptions
 from .arguments import (
+    add_calling,
+    add_drawing,
     add_layers,
     add_max_pixels,
     add_model,
@@ -17,6 +19,8 @@ from .arguments import (
     add_output,
     add_weights,
     drawing_options,
+    load,
+    model_arguments,
     options_of,
     output_folder,
 )
@@ -33,6 +37,7 @@ class _Model(NamedTuple):
     spec: str
     weights: str | None
     seed: int
+    arguments: dict[str, Any]
 
 
 class _Side(NamedTuple):
@@ -65,13 +70,15 @@ def _declare(parser: CommandParser) -> None:
     add_weights(parser)
     parser.add("second", "--against", metavar="MODEL2", text="the model to compare with")
     parser.add("second", "--against-weights", metavar="W2", text="its weights")
+    parser.add("second", "--against-args", metavar="N=V", nargs="*", text="its arguments")
     parser.add("second", "--against-seed", type=int, metavar="N", text="of its random weights")
-    add_options(parser, RenderOptions, without=SINGLE_SHEETS)
+    add_drawing(parser, without=SINGLE_SHEETS)
     parser.add(
         "range", "--diverging", metavar="NAME", default="coolwarm",
         text="colormap of the difference (default coolwarm)",
     )  # fmt: skip
     add_options(parser, PreprocessOptions)
+    add_calling(parser)
     add_options(parser, AxesOptions)
     add_max_pixels(parser)
 
@@ -86,8 +93,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     backends.compile_ahead(options.backend)
 
-    from ..formats.names import layer_parts, output_path
-    from ..runtime.files import make_folder
+    from ..formats.names import layer_parts
+    from ..formats.output_folders import place_of
     from ..sheets.comparison import compare
 
     a, b = _sides(arguments, models, images, axes, preprocess)
@@ -104,9 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
             diverging=arguments.diverging,
             **vars(options),
         )
-        path = folder / output_path(part, stem, f".{arguments.format}")
-        make_folder(path.parent)
-        pair, difference = comparison.save(path)
+        pair, difference = comparison.save(place_of(folder, part, stem, f".{arguments.format}"))
         found.append({"layer": layer, "compare": str(pair), "difference": str(difference), **comparison.manifest})
         if not arguments.json:
             print(pair, difference, sep="\n", flush=True)
@@ -119,12 +124,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _what_differs(arguments: argparse.Namespace) -> tuple[list[_Model], list[str]]:
     """Return the models and the images: two models and one image, or one model and two images."""
-    first = _Model(arguments.model, arguments.weights, arguments.seed)
-    against = {"spec": arguments.against, "weights": arguments.against_weights, "seed": arguments.against_seed}
+    own, other = model_arguments("model-args", arguments.model_args), arguments.against_args
+    first = _Model(arguments.model, arguments.weights, arguments.seed, own)
+    against = {
+        "spec": arguments.against,
+        "weights": arguments.against_weights,
+        "seed": arguments.against_seed,
+        "arguments": other if other is None else model_arguments("against-args", other),
+    }
     second = first._replace(**{name: given for name, given in against.items() if given is not None})
-    models, images = list(dict.fromkeys((first, second))), list(dict.fromkeys(arguments.images))
+    models, images = [first, second] if second != first else [first], list(dict.fromkeys(arguments.images))
     if len(models) * len(images) != 2:
-        ways = "two images, or one image and --against, --against-weights or --against-seed"
+        ways = "two images, or one image and --against, --against-weights, --against-args or --against-seed"
         raise OptionError(
             f"what is compared must be two images or two models, got {len(images)} and {len(models)}. Give {ways}."
         )
@@ -139,7 +150,6 @@ def _sides(
     preprocess: PreprocessOptions,
 ) -> list[_Side]:
     """Run each image through each model: two passes in all."""
-    from ..models.load import load_model
     from ..pipeline import Drawing, look_at, name_images
 
     drawing = Drawing(RenderOptions(), axes)
@@ -147,8 +157,8 @@ def _sides(
     if len(named) != len(images):
         raise OptionError(f"each IMAGE must be one image, got {len(named)} from {len(images)}. Name single files.")
     sides = []
-    for spec, weights, seed in models:
-        model = load_model(spec, weights=weights, seed=seed, device=arguments.device, preprocess=preprocess)
+    for described in models:
+        model = load(arguments, **described._asdict(), device=arguments.device, preprocess=preprocess)
         for image in named:
             name = image.name if len(named) > 1 else f"{model.spec} ({model.weights})"
             try:

@@ -7,9 +7,8 @@ from typing import Any
 
 from ..errors import ModelError
 from ..kernels import backends
-from ..options.drawing import RenderOptions
 from ..options.reading import MAX_PIXELS
-from .arguments import add_layers, add_options, add_output, add_overlay, drawing_options, output_folder, overlay_of
+from .arguments import add_drawing, add_layers, add_output, add_overlay, drawing_options, output_folder, overlay_of
 from .parser import CommandParser, add_command
 from .render import draw
 from .results import files_of
@@ -31,7 +30,7 @@ def add(commands: Any) -> None:
 def _declare(parser: CommandParser) -> None:
     add_layers(parser, LAYERS)
     add_output(parser, "DIR/LAYER/chart.png", out="cnnviz_demo")
-    add_options(parser, RenderOptions)
+    add_drawing(parser)
     add_overlay(parser)
     parser.set_defaults(max_pixels=MAX_PIXELS)
 

@@ -6,9 +6,10 @@ import argparse
 import dataclasses
 from typing import Any
 
-from ..errors import CaptureError
+from ..errors import CaptureError, OptionError
+from ..options.parsers import lengths
 from ..options.reading import PreprocessOptions
-from .arguments import add_json, add_model
+from .arguments import add_json, add_model, load
 from .parser import CommandParser, add_command
 from .terminal import DONE, print_json, print_table
 
@@ -27,22 +28,36 @@ def _declare(parser: CommandParser) -> None:
     add_model(parser)
     parser.add("job", "--match", metavar="PATTERN", text="only layers that match, such as type:Conv2d; as for --layer")
     parser.add("reading", "--size", metavar="PX", text="size of the input, N or HxW px (default: the model's own)")
+    parser.add(
+        "reading", "--input-shape", metavar="CxHxW", text="of one sample, of any number of axes, such as 1x28x28"
+    )
+    parser.add("reading", "--inputs", metavar="F", text="file.py:FUNCTION of the batch that returns all arguments")
+    parser.add("reading", "--forward", metavar="NAME", text="method to run instead of forward, such as encode_image")
     add_json(parser)
+
+
+def _zeros(shape: int | tuple[int, ...] | None) -> Any:
+    """Return a batch of one sample of zeros of a shape; None for None."""
+    import torch
+
+    return None if shape is None else torch.zeros(()).expand(1, *((shape,) if isinstance(shape, int) else shape))
 
 
 def run(arguments: argparse.Namespace) -> int:
     """List the layers."""
     from ..activations.listing import list_layers
     from ..activations.patterns import resolve
-    from ..models.load import load_model
 
-    size = PreprocessOptions(size=arguments.size).size
-    model = load_model(arguments.model, weights="none", device="meta")
+    reading = PreprocessOptions(size=arguments.size)
+    shape = None if arguments.input_shape is None else lengths("input-shape", arguments.input_shape)
+    if shape is not None and reading.size is not None:
+        raise OptionError("input-shape must not be given beside size, which it holds.")
+    model = load(arguments, weights="none", device="meta", preprocess=reading)
     try:
-        found = list_layers(model, size=size)
+        found = list_layers(model, _zeros(shape), size=reading.size)
     except CaptureError:  # a forward that looks at values, which a model on the meta device does not have
-        model = load_model(arguments.model, weights="none", device="cpu")
-        found = list_layers(model, size=size)
+        model = load(arguments, weights="none", device="cpu", preprocess=reading)
+        found = list_layers(model, _zeros(shape), size=reading.size)
     if arguments.match:
         matching = {target.module for target in resolve(model.module, arguments.match)}
         found = [layer for layer in found if model.module.get_submodule(layer.name) in matching]

@@ -33,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    arguments = _parser().parse_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    arguments = _parser().parse_args(given, argparse.Namespace(argv=given))
     try:
         with _collector_paused(for_good=argv is None):
             code: int = arguments.run(arguments)

@@ -6,7 +6,7 @@ import argparse
 import difflib
 import shutil
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from .terminal import USAGE
@@ -26,11 +26,11 @@ GROUPS = {
 }
 """The groups of a help text in their order: the most used first."""
 
-RENAMED = {
-    "--from-atlas": "atlases are drawn with: cnnviz atlas ATLAS... --out DIR",
-    "--layout": "it is called --axes.",
-}
+GONE = {"--from-atlas": "atlases are drawn with: cnnviz atlas ATLAS... --out DIR"}
 """Options of 0.1 that are gone, and what to use instead."""
+
+RENAMED = {"--layout": "--axes"}
+"""Options of 0.1, and what they are called now."""
 
 WIDEST, INDENT = 100, 24
 """Columns of a help text at most, and where its sentences begin."""
@@ -115,15 +115,33 @@ class CommandParser(argparse.ArgumentParser):
 
     def _advice(self, option: str) -> str:
         """Return the rest of the line on an option that this command does not have."""
-        if option in RENAMED:
-            return f": {RENAMED[option]}"
+        if option in GONE:
+            return f": {GONE[option]}"
+        name = RENAMED.get(option, option)
+        called = f"it is called {name}" if name != option else ""
+        if name in self.options():
+            return f": {called}."
+        if owners := self._owners_of(name):
+            instead = f" {self._instead[name]}" if name in self._instead else ""
+            return f": {', and '.join(filter(None, (called, f'it belongs to {owners}')))}.{instead}"
+        everywhere = dict.fromkeys(name for parser in self._siblings.values() for name in parser.options())
+        near = _closest(option, everywhere)
+        if not near:
+            return f". See: {self.prog} --help"
+        if near[0] not in self.options():
+            return f". Closest: {near[0]}, which belongs to {self._owners_of(near[0])}."
+        return f". Closest: {', '.join(name for name in near if name in self.options())}."
+
+    def _owners_of(self, option: str) -> str:
+        """Return the commands that have an option, in words."""
         owners = [f"{parser.prog!r}" for parser in self._siblings.values() if option in parser.options()]
-        if owners:
-            instead = f" {self._instead[option]}" if option in self._instead else ""
-            return f": it belongs to {' and '.join(filter(None, (', '.join(owners[:-1]), owners[-1])))}.{instead}"
-        names = [name.removeprefix("--") for name in self.options()]
-        near = ", ".join(f"--{name}" for name in difflib.get_close_matches(option.removeprefix("--"), names))
-        return f". Closest: {near}." if near else f". See: {self.prog} --help"
+        return " and ".join(filter(None, (", ".join(owners[:-1]), *owners[-1:])))
+
+
+def _closest(option: str, options: Iterable[str]) -> list[str]:
+    """Return the options that are spelt much like one."""
+    names = [name.removeprefix("--") for name in options]
+    return [f"--{name}" for name in difflib.get_close_matches(option.removeprefix("--"), names)]
 
 
 def add_command(

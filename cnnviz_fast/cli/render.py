@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CaptureError, ImageError, OptionError
+from ..errors import OptionError
 from ..kernels import backends
-from ..options.drawing import RenderOptions
 from ..options.reading import AxesOptions, PreprocessOptions
 from .arguments import (
+    add_calling,
+    add_drawing,
     add_layers,
     add_max_pixels,
     add_model,
@@ -24,6 +25,7 @@ from .arguments import (
     add_tiles,
     add_weights,
     drawing_options,
+    load,
     options_of,
     output_folder,
     overlay_of,
@@ -59,9 +61,10 @@ def _declare(parser: CommandParser) -> None:
     add_output(parser, "DIR/LAYER/IMAGE.png")
     add_weights(parser)
     add_tiles(parser)
-    add_options(parser, RenderOptions)
+    add_drawing(parser)
     add_overlay(parser)
     add_options(parser, PreprocessOptions)
+    add_calling(parser)
     add_options(parser, AxesOptions)
     add_max_pixels(parser)
 
@@ -78,12 +81,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     backends.compile_ahead(options.backend)
 
-    from ..models.load import load_model
     from ..pipeline import Drawing, name_images
 
     images = name_images(arguments.images)
-    model = load_model(
-        arguments.model, weights=arguments.weights, seed=arguments.seed, device=arguments.device, preprocess=preprocess
+    model = load(
+        arguments, weights=arguments.weights, seed=arguments.seed, device=arguments.device, preprocess=preprocess
     )
     return draw(arguments, files, model, images, folder, Drawing(options, axes, backdrop))
 
@@ -109,24 +111,22 @@ def draw(
     Returns:
         The exit code.
     """
-    from ..pipeline import look_at, plan_layers
-    from ..runtime.progress import with_bar
+    from ..pipeline import planned_layers
 
     if drawing.options.backend in ("auto", "numba"):
         backends.missing("numba")  # loads it
     everything_is_loaded()
     results = Results(arguments.json, "images")
-    for image in with_bar(images, "image"):
-        try:
-            planned = plan_layers(look_at(model, image, arguments.layer, arguments.max_pixels, drawing), files.plan)
-        except (ImageError, CaptureError) as error:
-            if arguments.debug:
-                raise
-            results.fail({"image": image.name}, error)
-            continue
-        for layer in planned:
-            paths = files.write(layer.plan, folder, layer.folder, image.stem)
-            results.add({"image": image.name, "layer": layer.name}, paths, layer.plan)
+
+    def failed(image: NamedImage, error: Exception) -> None:
+        results.fail({"image": image.name}, error)
+
+    planned = planned_layers(
+        model, images, arguments.layer, arguments.max_pixels, drawing, files.plan, None if arguments.debug else failed
+    )
+    for layer in planned:
+        paths = files.write(layer.plan, folder, layer.folder, layer.image.stem)
+        results.add({"image": layer.image.name, "layer": layer.name}, paths, layer.plan)
     return results.finish(len(images))
 
 
@@ -134,8 +134,28 @@ def _refuse_sets(arguments: argparse.Namespace) -> None:
     """Refuse what stands for any number of images, and show the command for it."""
     for image in arguments.images:
         if kind := _kind_of_set(image):
-            command = ["cnnviz", "run", arguments.model, image, "--layer", *arguments.layer, "--out", arguments.out]
-            raise OptionError(f"{image!r} is {kind}. Draw data sets with: {shlex.join(command)}")
+            from ..inputs.sets import unpacked_name
+
+            plain = unpacked_name(image)
+            command = [plain if part == image else part for part in _as_run(arguments.argv)]
+            advice = "Unpack it once. Then draw" if plain != image else "Draw"
+            raise OptionError(f"{image!r} is {kind}. {advice} data sets with: {shlex.join(command)}")
+
+
+def _as_run(argv: Sequence[str]) -> list[str]:
+    """Return the command for a data set that does what a `render` asks for."""
+    verb = argv.index("render")
+    command, given = ["cnnviz", *argv[:verb], "run"], iter(argv[verb + 1 :])
+    for part in given:
+        if part == "--":
+            command += [part, *given]
+        elif part == "--each":
+            command += ["--save", "tiles"]
+        elif part in ("--name", "--suffix"):
+            next(given)
+        elif not part.startswith(("--name=", "--suffix=")):
+            command.append(part)
+    return command
 
 
 def _kind_of_set(image: str) -> str | None:
@@ -146,10 +166,6 @@ def _kind_of_set(image: str) -> str | None:
         return "a folder of images"
     if not os.path.isfile(image):
         return "a pattern for images" if re.search(r"[*?[]", image) else None
-    from ..inputs.sources import LISTS, SETS
+    from ..inputs.sets import kind_of_set
 
-    ending = image.lower()
-    if not ending.endswith(SETS):
-        return None
-    kind = "list" if ending.endswith(LISTS) else "table" if ending.endswith(".parquet") else "tar file"
-    return f"a {kind} of images"
+    return kind_of_set(image)

@@ -43,13 +43,10 @@ class SheetFiles:
         Returns:
             Its path.
         """
-        from ..formats.names import output_path
-        from ..runtime.files import make_folder
+        from ..formats.output_folders import place_of
         from ..sheets.render import write_sheet
 
-        path = out / output_path(layer, image, f".{self.format}")
-        make_folder(path.parent)
-        return [write_sheet(plan, path)]
+        return [write_sheet(plan, place_of(out, layer, image, f".{self.format}"))]
 
 
 @dataclass(frozen=True)

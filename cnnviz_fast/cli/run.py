@@ -14,6 +14,7 @@ from ..options.drawing import RenderOptions
 from ..options.reading import AxesOptions, PreprocessOptions
 from ..options.runs import RunOptions
 from .arguments import (
+    add_calling,
     add_layers,
     add_max_pixels,
     add_model,
@@ -22,6 +23,7 @@ from .arguments import (
     add_overlay,
     add_weights,
     given_options,
+    load,
     options_of,
     output_folder,
     overlay_of,
@@ -64,6 +66,7 @@ def _declare(parser: CommandParser) -> None:
     add_options(parser, RenderOptions)
     add_overlay(parser)
     add_options(parser, PreprocessOptions)
+    add_calling(parser)
     add_options(parser, AxesOptions)
     add_max_pixels(parser)
 
@@ -77,16 +80,15 @@ def run(arguments: argparse.Namespace) -> int:
     options_of(arguments, RunOptions)
     options = options_of(arguments, RenderOptions)
     backdrop = overlay_of(arguments, arguments.max_pixels)
-    folder = output_folder(arguments)
+    folder = output_folder(arguments, of_run=True)
     backends.compile_ahead(options.backend)
 
-    from ..models.load import load_model
     from ..runs.api import run as run_over
     from ..runs.ranks import ranks_in
 
     ranks = ranks_in()
-    model = load_model(
-        arguments.model,
+    model = load(
+        arguments,
         weights=arguments.weights,
         seed=arguments.seed,
         device="cpu" if on_ray else ranks.device(arguments.device),
@@ -101,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
             folder,
             format=arguments.format,
             max_pixels=arguments.max_pixels,
-            axes=options_of(arguments, AxesOptions).axes,
+            **vars(options_of(arguments, AxesOptions)),
             overlay=backdrop,
             on_file=None if arguments.json else print_path,
             **wanted,
@@ -131,4 +133,4 @@ def _lines(summary: RunSummary, failed: str) -> list[str]:
     if summary.failed:
         parts.append(f"{summary.failed} failed: see {summary.folder / failed}")
     spent = ", ".join(f"{name} {summary.stages[name]:.1f} s" for name in _STAGES if name in summary.stages)
-    return ["; ".join(parts), f"time of all workers: {spent}"]
+    return ["; ".join(parts), *([f"time of all readers and workers: {spent}"] if spent else [])]

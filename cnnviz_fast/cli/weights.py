@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..kernels import backends
 from ..options.weights import KernelOptions
-from .arguments import add_json, add_model, add_options, add_weights, options_of
+from .arguments import add_json, add_model, add_options, add_weights, load, options_of
 from .parser import CommandParser, add_command
 from .terminal import DONE, everything_is_loaded, print_json, print_table
 
@@ -50,11 +50,11 @@ def _declare(parser: CommandParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure the parameters, and draw them where a folder is given."""
     options = options_of(arguments, KernelOptions)
-    folder = Path(arguments.out) if arguments.out else None
-    if folder:
-        from ..runtime.files import make_folder
+    folder = None
+    if arguments.out:
+        from ..formats.output_folders import output_folder
 
-        make_folder(folder)
+        folder = output_folder(arguments.out)
     if options.colormap:
         from ..palette import make_palette
 
@@ -65,10 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
     if folder:
         backends.compile_ahead("auto")
 
-    from ..models.load import load_model
     from ..weights.parameters import parameter_statistics
 
-    model = load_model(arguments.model, weights=arguments.weights, seed=arguments.seed, device="cpu")
+    model = load(arguments, weights=arguments.weights, seed=arguments.seed, device="cpu")
     infos = parameter_statistics(model, arguments.layer, threads=options.threads)
     if not arguments.json:
         _print_statistics(infos)

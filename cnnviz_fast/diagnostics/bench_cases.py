@@ -225,5 +225,5 @@ def _pillow(plane: NDArray[np.uint8], path: Path) -> Path:
 def _decoded(path: Path) -> NDArray[np.uint8]:
     from PIL import Image
 
-    with Image.open(path) as picture:
-        return np.array(picture)
+    with Image.open(path) as image:
+        return np.array(image)

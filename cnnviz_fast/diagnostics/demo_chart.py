@@ -1,4 +1,4 @@
-"""The test chart of `cnnviz demo`: a picture made in code on which a channel's preference can be read off.
+"""The test chart of `cnnviz demo`: an image made in code on which a channel's preference can be read off.
 
 +-----------------+-----------------+
 | gratings: 4 orientations in rows, | zone plate: every spatial frequency, |
@@ -28,7 +28,7 @@ def draw_chart(size: int = 448) -> Image:
         size: px a side, a multiple of 16.
 
     Returns:
-        An RGB picture of (size, size) px.
+        An RGB image of (size, size) px.
     """
     from PIL import Image
 

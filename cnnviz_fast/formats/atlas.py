@@ -39,9 +39,9 @@ from ..channels.values import as_maps
 from ..errors import AtlasError, reason_of
 from ..geometry import Grid, cut_rows, sampling_positions
 from ..kernels import Paint, backends
-from ..provenance import Provenance, package_version
+from ..provenance import Provenance, layer_at, package_version
 from ..runtime.files import whole_file
-from .safetensors import pack, unpack
+from .safetensors import pack, read_record, unpack
 
 if TYPE_CHECKING:
     from ..kernels.backends import Backend
@@ -196,11 +196,15 @@ def read_atlas(path: str | os.PathLike[str]) -> Atlas:
     Raises:
         AtlasError: the file is missing, damaged or not an atlas, or a newer version of this package wrote it.
     """
+    return parse_atlas(atlas_content(path), os.fspath(path))
+
+
+def atlas_content(path: str | os.PathLike[str]) -> bytes:
+    """Read the bytes of an atlas file; raise AtlasError where that fails."""
     try:
-        packed = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise AtlasError(f"atlas {os.fspath(path)!r} cannot be read: {reason_of(error)}.") from error
-    return parse_atlas(packed, os.fspath(path))
 
 
 def parse_atlas(packed: bytes, name: str) -> Atlas:
@@ -238,6 +242,25 @@ def parse_atlas(packed: bytes, name: str) -> Atlas:
     return Atlas(index, statistics, provenance, str(record.get("dtype")))
 
 
+def layer_in(packed: bytes, name: str) -> str | None:
+    """Read only which layer an atlas shows.
+
+    Args:
+        packed: bytes of an atlas; they need not be trusted.
+        name: name of the file, for messages.
+
+    Returns:
+        The layer, of a clip with the time step as LAYER@tSTEP; None where the atlas does not say.
+
+    Raises:
+        AtlasError: what says it is damaged or not an atlas.
+    """
+    label = f"atlas {name!r}"
+    facts = read_record(packed, label).get("source")
+    provenance = _provenance_of(facts, label) if isinstance(facts, dict) else Provenance()
+    return None if provenance.layer is None else layer_at(provenance.layer, provenance.time_step, provenance.plane)
+
+
 def _check(tensors: dict[str, torch.Tensor], label: str) -> None:
     """Check that tensors are those of an atlas."""
     index = tensors.get("index")
@@ -254,7 +277,7 @@ def _provenance_of(facts: dict[str, Any], label: str) -> Provenance:
     """Read the provenance in a record, without fields that only a later version knows."""
     if "layout" in facts:  # as older atlases call it
         facts = {"axes": facts["layout"], **facts}
-    kinds = {"prefix_tokens": int, "time_step": int, "categories": list}
+    kinds = {"prefix_tokens": int, "time_step": int, "plane": int, "categories": list}
     known = {name: facts[name] for name in vars(Provenance()) if facts.get(name) is not None}
     for name, value in known.items():
         kind = kinds.get(name, str)

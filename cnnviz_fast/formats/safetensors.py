@@ -111,6 +111,30 @@ def unpack(packed: bytes, label: str) -> tuple[dict[str, torch.Tensor], dict[str
         raise AtlasError(f"{label} is not an atlas, or damaged: {type(error).__name__} in its header.") from error
 
 
+def read_record(packed: bytes, label: str) -> dict[str, Any]:
+    """Read only the record of what `pack` made, in a small part of the time that `unpack` takes.
+
+    Args:
+        packed: bytes of a file; they need not be trusted.
+        label: what to call them in messages.
+
+    Returns:
+        The record.
+
+    Raises:
+        AtlasError: the header is damaged or not that of an atlas.
+    """
+    inflater = zlib.decompressobj()
+    try:
+        start = inflater.decompress(packed, 8)
+        rest = min(max(1, _header_end(start) - 8), MOST_HEADER_BYTES)
+        header = json.loads(inflater.decompress(inflater.unconsumed_tail, rest))
+        return dict(json.loads(header["__metadata__"][RECORD]))
+    # A header of other bytes may cause any of these in the lines above.
+    except (zlib.error, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise AtlasError(f"{label} is not an atlas, or damaged: {type(error).__name__} in its header.") from error
+
+
 def _header_end(plain: bytes) -> int:
     """Return where the header of a safetensors file ends and its tensors begin."""
     return 8 + int.from_bytes(plain[:8], "little")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 import numpy as np
 
 from ..errors import ImageError, reason_of
+from .sets import kind_of_set, unpacked_name
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -153,7 +154,11 @@ def _decode_stream(file: BinaryIO, name: str, label: str, max_pixels: int) -> Pi
     stem = next((entry.stem for entry in FORMATS if re.match(entry.signature, head, re.DOTALL)), None)
     if stem is None:
         names = ", ".join(entry.stem.upper() for entry in FORMATS)
-        raise ImageError(f"{label} must be one of {names}, but its content is none of them.")
+        found = "its content is none of them."
+        if kind := kind_of_set(name):
+            advice = "Draw" if unpacked_name(name) == name else "Unpack it once. Then draw"
+            found = f"its ending is that of {kind}. {advice} data sets with cf.run or cnnviz run."
+        raise ImageError(f"{label} must be one of {names}, but {found}")
     plugin = getattr(importlib.import_module(f"PIL.{stem}ImagePlugin"), f"{stem}ImageFile")
     file.seek(0)
     try:

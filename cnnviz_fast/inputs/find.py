@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ImageError, reason_of
+from .arrays import ARRAY_EXTENSIONS
 from .decode import EXTENSIONS
 from .in_memory import Encoded, Source, is_pil_image, is_tensor
 
@@ -18,7 +19,7 @@ _MAGIC = re.compile(r"[*?[]")
 _NUMBER = re.compile(r"0*(\d+)")
 
 
-def find_images(images: object) -> list[Source]:
+def find_images(images: object, arrays: bool = False) -> list[Source]:
     """List the images that paths, folders, globs and in-memory images stand for.
 
     A folder stands for the files directly in it that have an image's extension. So does a glob, except that one with an
@@ -27,6 +28,7 @@ def find_images(images: object) -> list[Source]:
 
     Args:
         images: a path, folder, glob, PIL image, array, tensor or file in memory, or any iterable of these.
+        arrays: whether folders and globs stand for their .npy and .npz files too.
 
     Returns:
         Files as `Path`, everything else unchanged, in the order given.
@@ -35,36 +37,28 @@ def find_images(images: object) -> list[Source]:
         ImageError: a file is missing, a folder or a glob holds no image, or an entry is none of the above.
     """
     if isinstance(images, str | os.PathLike):
-        return [Path(path) for path in matching_files(os.fspath(images))]
+        return [Path(path) for path in matching_files(os.fspath(images), arrays)]
     if isinstance(images, np.ndarray | Encoded) or is_tensor(images) or is_pil_image(images):
         return [images]  # type: ignore[list-item]
     if isinstance(images, Iterable) and not isinstance(images, bytes | bytearray | Mapping):
-        return [source for each in images for source in find_images(each)]
+        return [source for each in images for source in find_images(each, arrays)]
     kind = type(images).__name__
     raise ImageError(f"images must be paths, folders, globs, PIL images, uint8 arrays or tensors, got {kind}.")
 
 
-def image_name(source: Source | str, position: int) -> str:
-    """Return the stem for the names of an image's output files.
+def matching_files(text: str, arrays: bool = False) -> list[str]:
+    """Return the files of one path, folder or glob, as `find_images` does; raise ImageError where there are none.
 
     Args:
-        source: one of those that `find_images` returned.
-        position: its index among them, for one that has no file name.
-
-    Returns:
-        The file's stem, or "image3" for an in-memory image at position 3.
+        text: the path.
+        arrays: whether files of arrays count as images.
     """
-    return Path(source).stem if isinstance(source, str | os.PathLike) else f"image{position}"
-
-
-def matching_files(text: str) -> list[str]:
-    """Return the files of one path, folder or glob, as `find_images` does; raise ImageError where there are none."""
     if os.path.isdir(text):
         try:
             inside = [os.path.join(text, name) for name in os.listdir(text) if not name.startswith(".")]
         except OSError as error:
             raise ImageError(f"folder {text!r} cannot be read: {reason_of(error)}.") from error
-        found = [path for path in inside if has_extension(path) and os.path.isfile(path)]
+        found = [path for path in inside if has_extension(path, arrays) and os.path.isfile(path)]
         missing = f"folder {text!r} holds no images ({' '.join(EXTENSIONS)})."
     elif os.path.exists(text):  # before globs, so that "cat[1].png" can be named
         return [text]
@@ -72,7 +66,7 @@ def matching_files(text: str) -> list[str]:
         suffix = os.path.splitext(text)[1]
         explicit = bool(suffix) and not _MAGIC.search(suffix)
         matches = glob.glob(text, recursive=True)
-        found = [path for path in matches if os.path.isfile(path) and (explicit or has_extension(path))]
+        found = [path for path in matches if os.path.isfile(path) and (explicit or has_extension(path, arrays))]
         missing = f"glob {text!r} matches no images."
     else:
         raise ImageError(f"no file or folder {text!r}.")
@@ -81,9 +75,9 @@ def matching_files(text: str) -> list[str]:
     return sorted(found, key=natural_key)
 
 
-def has_extension(path: str) -> bool:
-    """Check whether a path ends in an image's extension."""
-    return path.lower().endswith(EXTENSIONS)
+def has_extension(path: str, arrays: bool = False) -> bool:
+    """Check whether a path ends in an image's extension, or in that of an array where `arrays` count as images."""
+    return path.lower().endswith((*EXTENSIONS, *ARRAY_EXTENSIONS) if arrays else EXTENSIONS)
 
 
 def natural_key(path: str) -> tuple[str, str]:

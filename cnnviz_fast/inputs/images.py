@@ -4,18 +4,106 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..errors import ImageError, ShapeError, reason_of
-from ..models.loaded import LoadedModel, module_of
+from ..models.bounds import bounded
+from ..models.expected import IMAGE, ExpectedInput
+from ..models.loaded import LoadedModel, as_given, expected_input, module_of
+from ..models.own_preprocess import ArrayPreprocess, OwnPreprocess
 from ..models.preprocess import Preprocess, imagenet_preset
 from ..options.reading import MAX_PIXELS
+from .arrays import is_array_file, read_array
 from .find import find_images
 from .in_memory import Encoded, Source, decode_image, is_tensor
+from .samples import is_preprocessed, preprocessed_input, samples_in
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How an image becomes a model's input.
+
+    Attributes:
+        preprocess: the model's own.
+        expected: the channels and axes of one sample.
+        max_pixels: refuse images of more pixels, before they are decoded.
+    """
+
+    preprocess: Preprocess
+    expected: ExpectedInput = IMAGE
+    max_pixels: int = MAX_PIXELS
+
+    @property
+    def takes_arrays(self) -> bool:
+        """Whether files are read as arrays, with all their bands, and not as images of three colours."""
+        own = isinstance(self.preprocess, OwnPreprocess) and not self.expected.is_photo
+        return own or isinstance(self.preprocess, ArrayPreprocess)
+
+    def read(self, source: Source) -> torch.Tensor:
+        """Decode and preprocess one image.
+
+        Args:
+            source: what `decode_image` takes, or a file of an array; or floats, which count as preprocessed, as do
+                those of array files for models of photos.
+
+        Returns:
+            (1, C, ...) float32; as many as they are of floats.
+
+        Raises:
+            ImageError: it cannot be found, decoded or preprocessed.
+            ShapeError: an array or a tensor has another shape.
+            DTypeError: an array or a tensor has another dtype.
+        """
+        if is_preprocessed(source, self.expected):
+            return preprocessed_input(source, self.expected)  # type: ignore[arg-type]
+        image: Any
+        if self.takes_arrays:
+            image = self._array(source)
+        elif is_array_file(source):
+            image = read_array(source, self.max_pixels)
+            if is_preprocessed(image, self.expected):
+                return preprocessed_input(image, self.expected)
+            image = image if isinstance(self.preprocess, OwnPreprocess) else decode_image(image)
+        else:
+            image = decode_image(source, max_pixels=self.max_pixels)
+            image = bounded(image, self.preprocess, self.max_pixels, _label(source, None))
+        try:
+            prepared: torch.Tensor = self.preprocess(image)
+            return prepared.float().unsqueeze(0)
+        except (ImageError, ShapeError) as error:
+            raise type(error)(f"{_label(source, None)}: {error}") from error
+        except Exception as error:  # presets for video and optical flow, or a user's own preprocessing
+            label = _label(source, None)
+            raise ImageError(f"{label} cannot be preprocessed for this model: {reason_of(error)}.") from error
+
+    def _array(self, source: Any) -> Any:
+        """Return a source as an array: of a tensor, of a file, or of the bands of a PIL image."""
+        if is_tensor(source):
+            return source.detach().cpu().numpy()
+        return source if isinstance(source, np.ndarray) else read_array(source, self.max_pixels)
+
+
+def usual_spec(model: LoadedModel | nn.Module | None = None, max_pixels: int = MAX_PIXELS) -> InputSpec:
+    """Return how images become the input of a model: by its own preprocessing, or else the usual one.
+
+    Args:
+        model: a record of load_model, any module, or None for ImageNet's preprocessing.
+        max_pixels: refuse images of more pixels.
+
+    Returns:
+        The specification.
+    """
+    if model is None:
+        return InputSpec(imagenet_preset(), max_pixels=max_pixels)
+    loaded = model if isinstance(model, LoadedModel) else as_given(module_of(model))
+    return InputSpec(loaded.preprocess, expected_input(loaded), max_pixels)
 
 
 def load_images(
@@ -24,79 +112,31 @@ def load_images(
     """Decode images and preprocess them into one batch.
 
     Args:
-        images: what `find_images` takes. Float tensors (3, H, W) or (N, 3, H, W) count as preprocessed, as do clips
-            (N, 3, T, H, W).
-        model: whose preprocessing is used; ImageNet's for None and for a plain module.
+        images: what `find_images` takes. Float tensors and arrays count as preprocessed: one sample, (C, H, W) for most
+            models, (C, L) for signals, (C, D, H, W) for volumes; or a batch of these. Files may also be .npy and .npz,
+            and TIFF with as many bands as the model takes channels.
+        model: whose preprocessing is used; ImageNet's for None. For a plain module the usual one for its number of
+            channels: ImageNet's, the same in grey, or arrays as they are.
         max_pixels: refuse images of more pixels, before they are decoded.
 
     Returns:
-        (N, 3, H, W) float32, or (N, 3, T, H, W) for a video model. On the CPU,
-        or on the device of the first image if that is a float tensor.
+        (N, C, H, W) float32, (N, 3, T, H, W) for a video model, or as the model takes it. On the CPU, or on the device
+        of the first image if that is a float tensor.
 
     Raises:
         ImageError: there are no images, or one cannot be found, decoded or preprocessed.
         ShapeError: the images come out in different sizes, or an array or a tensor has another shape.
-        DTypeError: an array or a tensor is neither uint8 nor a float tensor.
+        DTypeError: an array or a tensor has another dtype.
     """
     import torch
 
-    if model is not None:
-        module_of(model)
-    preprocess = model.preprocess if isinstance(model, LoadedModel) else imagenet_preset()
-    sources = find_images(images)
+    spec = usual_spec(model, max_pixels)
+    sources = find_images(samples_in(images, spec.expected), spec.takes_arrays)
     if not sources:
         raise ImageError("images must name at least one image, got none.")
-    parts = [model_input(source, preprocess, max_pixels) for source in sources]
+    parts = [spec.read(source) for source in sources]
     _check_sizes(parts, sources)
     return torch.cat([part.to(parts[0].device) for part in parts])
-
-
-def model_input(source: Source, preprocess: Preprocess, max_pixels: int) -> torch.Tensor:
-    """Decode and preprocess one image.
-
-    Args:
-        source: what `decode_image` takes, or a float tensor, which counts as preprocessed.
-        preprocess: the model's own.
-        max_pixels: refuse images of more pixels, before they are decoded.
-
-    Returns:
-        (1, 3, H, W) float32, or (1, 3, T, H, W) for a video model. A float tensor may hold any number N of them.
-
-    Raises:
-        ImageError: it cannot be found, decoded or preprocessed.
-        ShapeError: an array or a tensor has another shape.
-        DTypeError: an array is not uint8, a tensor neither uint8 nor float.
-    """
-    if is_tensor(source) and source.is_floating_point():  # type: ignore[union-attr]
-        return preprocessed_input(source)  # type: ignore[arg-type]
-    image = decode_image(source, max_pixels=max_pixels)
-    try:
-        prepared: torch.Tensor = preprocess(image)
-        return prepared.float().unsqueeze(0)
-    except Exception as error:  # presets for video and optical flow, or a user's own preprocessing
-        label = _label(source, None)
-        raise ImageError(f"{label} cannot be preprocessed for this model: {reason_of(error)}.") from error
-
-
-def preprocessed_input(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a float tensor, which counts as preprocessed, as a batch.
-
-    Args:
-        tensor: (3, H, W) float, or a batch (N, 3, H, W), or clips (N, 3, T, H, W). Not modified.
-
-    Returns:
-        (N, 3, H, W) float32, or (N, 3, T, H, W).
-
-    Raises:
-        ShapeError: it has another shape.
-    """
-    batch = tensor[None] if tensor.ndim == 3 else tensor
-    if batch.ndim not in (4, 5) or batch.shape[1] != 3 or 0 in batch.shape:
-        raise ShapeError(
-            f"a preprocessed tensor must have shape (3, H, W) or (N, 3, H, W), got {tuple(tensor.shape)}. "
-            f"Clips are (N, 3, T, H, W)."
-        )
-    return batch.float()
 
 
 def _label(source: Source, position: int | None) -> str:

@@ -44,8 +44,8 @@ def decode_image(source: Source | str, *, max_pixels: int = MAX_PIXELS) -> PilIm
     orientation is applied, transparency is laid over white, wide values are scaled; see `decode.py`.
 
     Args:
-        source: a path; a file in memory; a PIL image, which is not modified; a (H, W) or (H, W, 1|3|4) uint8 array;
-            or a (1|3|4, H, W) uint8 tensor.
+        source: a path; a file in memory; a PIL image, which is not modified; a (H, W) or (H, W, 1|3|4) array, uint8 or
+            float in [0, 1]; or a (1|3|4, H, W) uint8 tensor.
         max_pixels: refuse images of more pixels, before they are decoded.
 
     Returns:
@@ -54,7 +54,7 @@ def decode_image(source: Source | str, *, max_pixels: int = MAX_PIXELS) -> PilIm
     Raises:
         ImageError: the file is missing, none of the formats, damaged, or of more than `max_pixels`.
         ShapeError: an array or a tensor has another shape.
-        DTypeError: an array or a tensor is not uint8.
+        DTypeError: an array or a tensor is neither.
     """
     limit: int = whole(1)("max_pixels", max_pixels)
     if isinstance(source, str | os.PathLike):
@@ -81,9 +81,16 @@ def is_tensor(value: object) -> bool:
 
 
 def _wrapped(source: Any) -> PilImage:
-    """Make a PIL image of a uint8 array (H, W[, 1|3|4]) or tensor (1|3|4, H, W)."""
+    """Make a PIL image of an array (H, W[, 1|3|4]), uint8 or float in [0, 1], or of a uint8 tensor (1|3|4, H, W)."""
     from PIL import Image
 
+    if (
+        isinstance(source, np.ndarray)
+        and source.dtype.kind == "f"
+        and source.size
+        and 0 <= source.min() <= source.max() <= 1
+    ):
+        source = np.floor(source * 255 + 0.5).astype(np.uint8)
     _check_array(source)
     if is_tensor(source):
         source = source.detach().cpu().permute(1, 2, 0).numpy()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import dataclasses
+import os
 import queue
 import threading
 import time
@@ -13,13 +15,13 @@ from typing import Any
 
 import torch
 
-from ..errors import DTypeError, ImageError, InputError, ShapeError, reason_of
-from ..models.preprocess import Preprocess
+from ..errors import InputError, ShapeError, reason_of
 from .catalogue import Catalogue
-from .images import model_input, preprocessed_input
+from .images import InputSpec, usual_spec
 from .in_memory import is_tensor
 from .reader_process import BETWEEN, Notes
 from .readers import POLL_S, Readers
+from .samples import image_in, is_preprocessed, preprocessed_input, samples_in
 
 Read = Callable[[int], torch.Tensor]
 """Position -> (3, H, W) float32, or (3, T, H, W)."""
@@ -46,27 +48,27 @@ class ImageBatch:
 class ImageReader:
     """Reads the images of a catalogue."""
 
-    def __init__(self, catalogue: Catalogue, preprocess: Preprocess, max_pixels: int) -> None:
-        self._catalogue, self._preprocess, self._max_pixels = catalogue, preprocess, max_pixels
+    def __init__(self, catalogue: Catalogue, spec: InputSpec) -> None:
+        self._catalogue, self._spec = catalogue, spec
 
     def __call__(self, position: int) -> torch.Tensor:
         """Decode and preprocess the image at a position; raise InputError where that cannot be done."""
-        return _only(model_input(self._catalogue[position].open(), self._preprocess, self._max_pixels))
+        return _only(self._spec.read(self._catalogue[position].open()))
 
 
 class DatasetReader:
-    """Reads the images of a torch Dataset that takes positions.
+    """Reads the images of a data set that takes positions.
 
     A sample is anything that `load_images` takes as one image; a float tensor counts as preprocessed. Or it is a tuple
     or a list that begins with an image, or a mapping that has one under "image", "pixel_values" or its first key.
     """
 
-    def __init__(self, dataset: Any, preprocess: Preprocess, max_pixels: int) -> None:
-        self._dataset, self._preprocess, self._max_pixels = dataset, preprocess, max_pixels
+    def __init__(self, dataset: Any, spec: InputSpec) -> None:
+        self._dataset, self._spec = dataset, spec
 
     def __call__(self, position: int) -> torch.Tensor:
         """Decode and preprocess the sample at a position; raise InputError, or what the Dataset raises."""
-        return _only(model_input(image_in(self._dataset[position]), self._preprocess, self._max_pixels))
+        return _only(self._spec.read(image_in(self._dataset[position])))
 
 
 def read_batches(
@@ -109,38 +111,111 @@ def read_batches(
         feed.close()
 
 
-def read_loader(loader: Iterable[Any], skip: Callable[[int], bool]) -> Iterator[ImageBatch]:
-    """Return batches from a DataLoader of the caller's, or from any iterable of such batches.
+def read_loader(
+    loader: Iterable[Any], skip: Callable[[int], bool], spec: InputSpec | None = None, batch: int = 1
+) -> Iterator[ImageBatch]:
+    """Return batches from a DataLoader of the caller's, or from any iterable of batches or of single samples.
 
     Args:
-        loader: gives float tensors (N, 3, H, W) or (N, 3, T, H, W), which count as preprocessed; or tuples or lists
-            that begin with one; or mappings that have one under "image", "pixel_values", or their first key.
+        loader: gives float tensors (N, C, H, W), which count as preprocessed and stay together; other batches and
+            single samples, which are preprocessed one by one; or tuples or lists that begin with one of these; or
+            mappings that have one under "image", "pixel_values", "img", or their first key.
         skip: whether the sample at a position, counted from 0 over all batches, is left out.
+        spec: how an image becomes the model's input; None for ImageNet's.
+        batch: how many single samples make a batch.
 
     Yields:
-        Each batch, without failures; its seconds are those spent waiting for the loader.
+        Each batch; its seconds are those spent on waiting for the loader and on preprocessing. A single sample that
+        cannot be preprocessed is a failure of its own.
 
     Raises:
-        DTypeError: a batch is not a float tensor.
-        ShapeError: it has another shape.
+        ShapeError: a batch of floats has a shape that the model does not take.
     """
-    first = 0
+    spec = spec or usual_spec()
+    first, waiting = 0, _Samples()
     source = iter(loader)
     while True:
         started = time.perf_counter()
         try:
-            batch = image_in(next(source))
+            images = _images_in(next(source))
         except StopIteration:
+            break
+        except Exception:
+            if waiting.count:  # what was read before is not lost
+                yield waiting.batch()
+            raise
+        floats = is_preprocessed(images, spec.expected)
+        given = preprocessed_input(_detached(images), spec.expected) if floats else None
+        together = given is not None and len(given) > 1
+        if waiting.count and together:
+            yield waiting.batch()
+            waiting = _Samples()
+        samples: Any = _listed(images, spec) if given is None else given
+        kept = [i for i in range(len(samples)) if not skip(first + i)]
+        if together:
+            part = samples if len(kept) == len(samples) else samples[kept]
+            seconds = time.perf_counter() - started
+            yield ImageBatch([([first + i for i in kept], part)] if kept else [], [], seconds)
+        else:
+            for i in kept:
+                waiting.add(first + i, lambda _, image=samples[i]: _only(spec.read(image)))  # type: ignore[misc]
+            waiting.seconds += time.perf_counter() - started
+            if waiting.count >= batch:
+                yield waiting.batch()
+                waiting = _Samples()
+        first += len(samples)
+    if waiting.count:
+        yield waiting.batch()
+
+
+def _images_in(batch: Any) -> Any:
+    """Return the images of a batch; paths, which a loader puts into a list, are all images."""
+    paths = isinstance(batch, tuple | list) and batch and all(isinstance(each, str | os.PathLike) for each in batch)
+    return batch if paths else image_in(batch)
+
+
+def _detached(images: Any) -> Any:
+    return images.detach() if is_tensor(images) else images
+
+
+def _listed(images: Any, spec: InputSpec) -> list[Any]:
+    """Return the samples of a batch that still has to be preprocessed, or the one sample that it is."""
+    split = samples_in(images, spec.expected)
+    return split if isinstance(split, list) else [split]
+
+
+class _Samples:
+    """Samples of one batch: those that were read, by their size, and why the others were not."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._by_size: dict[object, tuple[list[int], list[torch.Tensor]]] = {}
+        self._failures: list[tuple[int, str]] = []
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._failures) + sum(len(positions) for positions, _ in self._by_size.values())
+
+    def add(self, position: int, read: Read) -> None:
+        """Read one sample; note why where that fails."""
+        try:
+            image = read(position).detach().float().cpu()
+        except BaseException as error:  # a user's own may exit
+            self.fail(position, reason_of(error, named=not isinstance(error, InputError)))
             return
-        seconds = time.perf_counter() - started
-        if not is_tensor(batch) or not batch.is_floating_point():
-            kind = str(batch.dtype) if is_tensor(batch) else type(batch).__name__
-            raise DTypeError(f"a loader's batches must be float tensors, which count as preprocessed, got {kind}.")
-        images = preprocessed_input(batch.detach())
-        kept = [i for i in range(len(images)) if not skip(first + i)]
-        part = images if len(kept) == len(images) else images[kept]
-        yield ImageBatch([([first + i for i in kept], part)] if kept else [], [], seconds)
-        first += len(images)
+        positions, images = self._by_size.setdefault(image.shape, ([], []))
+        positions.append(position)
+        images.append(image)
+
+    def fail(self, position: int, reason: str) -> None:
+        """Note a sample that cannot be read."""
+        self._failures.append((position, reason))
+
+    def batch(self, shared: bool = False) -> ImageBatch:
+        """Return the batch, in shared memory where it goes to another process."""
+        parts = [(positions, _stacked(images, shared)) for positions, images in self._by_size.values()]
+        return ImageBatch(parts, self._failures, self.seconds)
 
 
 @dataclass(frozen=True)
@@ -152,25 +227,16 @@ class _Task:
 
     def __call__(self, index: int, lost: Mapping[int, str], notes: Notes) -> ImageBatch:
         """Read each image of a batch that can be read, and note of the others why not."""
-        started = time.perf_counter()
-        by_size: dict[object, tuple[list[int], list[torch.Tensor]]] = {}
-        failures = []
+        started, samples = time.perf_counter(), _Samples()
         for position in self.batches[index]:
             if position in lost:
-                failures.append((position, lost[position]))
+                samples.fail(position, lost[position])
                 continue
             notes.begin(position)
-            try:
-                image = self.read(position).detach().float().cpu()
-            except BaseException as error:  # a user's own may exit
-                failures.append((position, reason_of(error, named=not isinstance(error, InputError))))
-                continue
-            positions, images = by_size.setdefault(image.shape, ([], []))
-            positions.append(position)
-            images.append(image)
+            samples.add(position, self.read)
         notes.enter(BETWEEN)
-        parts = [(positions, _stacked(images, notes.shared)) for positions, images in by_size.values()]
-        return ImageBatch(parts, failures, time.perf_counter() - started)
+        batch = samples.batch(notes.shared)
+        return dataclasses.replace(batch, seconds=time.perf_counter() - started)
 
 
 def _stacked(images: list[torch.Tensor], shared: bool) -> torch.Tensor:
@@ -227,20 +293,6 @@ class _Feed:
 def _pinned(read: ImageBatch) -> ImageBatch:
     """Copy a batch to pinned memory."""
     return ImageBatch([(positions, part.pin_memory()) for positions, part in read.parts], read.failures, read.seconds)
-
-
-def image_in(sample: Any) -> Any:
-    """Return the image in a sample: the first of a tuple or list, by name from a mapping, or the sample itself."""
-    if isinstance(sample, Mapping):
-        named = [key for key in ("image", "pixel_values") if key in sample]
-        entries = [sample[key] for key in named or list(sample)[:1]]
-    elif isinstance(sample, tuple | list):
-        entries = list(sample[:1])
-    else:
-        return sample
-    if not entries:
-        raise ImageError(f"a sample must hold an image, got an empty {type(sample).__name__}.")
-    return entries[0]
 
 
 def _only(images: torch.Tensor) -> torch.Tensor:

@@ -18,25 +18,26 @@ from .decode import EXTENSIONS
 from .find import find_images, has_extension, matching_files, natural_key
 from .in_memory import Encoded, is_pil_image, is_tensor
 from .parquet_tables import list_table
-from .tar_shards import COMPRESSED, list_shard
+from .sets import COMPRESSED, LISTS, PARQUET, TAR
+from .tar_shards import list_shard
 
-LISTS = (".txt", ".lst")
-SETS = (*LISTS, ".tar", *COMPRESSED, ".parquet")
 STDIN = "-"
 _FILES = Files()
 
 
-class _Skipped(NamedTuple):
-    """Folders that are passed over in a search: that of the outputs, and those of other runs."""
+class _Search(NamedTuple):
+    """What a search passes over, the folder of the outputs and those of other runs, and whether it takes arrays."""
 
     out: str | os.PathLike[str] | None
     is_run: Callable[[str], bool]
+    arrays: bool
 
 
 def list_images(
     sources: object,
     out: str | os.PathLike[str] | None = None,
     is_run: Callable[[str], bool] = lambda folder: False,
+    arrays: bool = False,
 ) -> Catalogue:
     """List the images that sources stand for, without reading any.
 
@@ -53,6 +54,7 @@ def list_images(
         sources: one source, or any iterable of them.
         out: folder of the outputs. It is passed over where it lies in a folder that is searched.
         is_run: returns whether a folder holds the outputs of a run. Such folders are passed over in a search.
+        arrays: whether folders, globs and shards are searched for .npy and .npz too.
 
     Returns:
         The images in the order given, those of a folder or glob in natural order. A float tensor (N, ...) is N images.
@@ -64,7 +66,7 @@ def list_images(
     if isinstance(sources, Catalogue):
         return sources
     catalogue = Catalogue()
-    _list_any(sources, catalogue, _Skipped(out, is_run))
+    _list_any(sources, catalogue, _Search(out, is_run, arrays))
     catalogue.drop_repeats()
     if not len(catalogue):
         first = catalogue.failures[0].reason if catalogue.failures else "images must name at least one image, got none."
@@ -72,31 +74,31 @@ def list_images(
     return catalogue
 
 
-def _list_any(source: Any, catalogue: Catalogue, skipped: _Skipped) -> None:
+def _list_any(source: Any, catalogue: Catalogue, search: _Search) -> None:
     """List one source, or an iterable of them."""
     if isinstance(source, str | os.PathLike):
-        _list_path(os.fspath(source), catalogue, skipped)
+        _list_path(os.fspath(source), catalogue, search)
     elif isinstance(source, np.ndarray | Encoded) or is_tensor(source) or is_pil_image(source):
         batch = is_tensor(source) and source.is_floating_point() and source.ndim > 3
         for image in source.split(1) if batch else [source]:
             catalogue.add(InMemoryImage(image), f"image{len(catalogue)}")
     elif isinstance(source, Iterable) and not isinstance(source, bytes | bytearray | Mapping):
         for each in source:
-            _list_any(each, catalogue, skipped)
+            _list_any(each, catalogue, search)
     else:
         find_images(source)  # raises the error that lists what a source may be
 
 
-def _list_path(text: str, catalogue: Catalogue, skipped: _Skipped) -> None:
+def _list_path(text: str, catalogue: Catalogue, search: _Search) -> None:
     """List what a path, a folder, a glob or `-` stands for."""
     if text == STDIN:
         _list_lines(sys.stdin.buffer.read(), "", "standard input", catalogue)
     elif os.path.isdir(text):
-        _list_folder(text, catalogue, skipped)
+        _list_folder(text, catalogue, search)
     else:
-        for path in matching_files(text):
-            if not _is_own(path, text, skipped.out):
-                _list_file(path, catalogue)
+        for path in matching_files(text, search.arrays):
+            if not _is_own(path, text, search.out):
+                _list_file(path, catalogue, search.arrays)
 
 
 def _is_own(path: str, text: str, out: str | os.PathLike[str] | None) -> bool:
@@ -108,7 +110,7 @@ def _is_own(path: str, text: str, out: str | os.PathLike[str] | None) -> bool:
     return own.startswith(os.path.join(root, "")) and place.startswith(os.path.join(own, ""))
 
 
-def _list_file(path: str, catalogue: Catalogue) -> None:
+def _list_file(path: str, catalogue: Catalogue, arrays: bool) -> None:
     """List one file that is there: a list, a shard, a table or an image."""
     ending = path.lower()
     if ending.endswith(LISTS):
@@ -118,9 +120,9 @@ def _list_file(path: str, catalogue: Catalogue) -> None:
         except OSError as error:
             raise ImageError(f"list {path!r} cannot be read: {reason_of(error)}.") from error
         _list_lines(content, os.path.dirname(path), f"list {path!r}", catalogue)
-    elif ending.endswith((".tar", *COMPRESSED)):
-        list_shard(normalised(path), catalogue)
-    elif ending.endswith(".parquet"):
+    elif ending.endswith((TAR, *COMPRESSED)):
+        list_shard(normalised(path), catalogue, arrays)
+    elif ending.endswith(PARQUET):
         list_table(normalised(path), catalogue)
     else:
         catalogue.add(_FILES, normalised(path))
@@ -141,16 +143,16 @@ def _list_lines(content: bytes, folder: str, label: str, catalogue: Catalogue) -
         raise ImageError(f"{label} names no images.")
 
 
-def _list_folder(folder: str, catalogue: Catalogue, skipped: _Skipped) -> None:
+def _list_folder(folder: str, catalogue: Catalogue, search: _Search) -> None:
     """List the images in a folder and in those below it."""
     before, failed = len(catalogue), len(catalogue.failures)
-    out = skipped.out
+    out = search.out
     apart = _identity(out) if out is not None and os.path.isdir(out) else None
     if apart == _identity(folder):
         raise OptionError(
             f"out must not be a folder that is searched for images, got {os.fspath(out)!r}. Give a folder in it."  # type: ignore[arg-type]
         )
-    for path in _images_below(folder, catalogue.failures, apart, skipped.is_run):
+    for path in _images_below(folder, catalogue.failures, apart, search):
         catalogue.add(_FILES, normalised(path))
     if len(catalogue) > before:
         return
@@ -165,7 +167,7 @@ def _identity(folder: str | os.PathLike[str]) -> tuple[int, int]:
 
 
 def _images_below(
-    folder: str, failures: list[Failure], apart: tuple[int, int] | None, is_run: Callable[[str], bool]
+    folder: str, failures: list[Failure], apart: tuple[int, int] | None, search: _Search
 ) -> Iterator[str]:
     """Walk a folder: its images, then those of its folders. Linked folders come last, and none is entered twice.
 
@@ -180,9 +182,9 @@ def _images_below(
             if (identity := _identity(path)) in entered:
                 continue
             entered.add(identity)
-            if path != folder and is_run(path):
+            if path != folder and search.is_run(path):
                 continue
-            images, inner, links = _inside(path)
+            images, inner, links = _inside(path, search.arrays)
         except OSError as error:
             failures.append(Failure(path, f"folder {path!r} cannot be read: {reason_of(error)}."))
             continue
@@ -191,7 +193,7 @@ def _images_below(
         linked += links
 
 
-def _inside(folder: str) -> tuple[list[str], list[str], list[str]]:
+def _inside(folder: str, arrays: bool) -> tuple[list[str], list[str], list[str]]:
     """Return the images, folders and linked folders directly in a folder, each in natural order."""
     images: list[str] = []
     inner: list[str] = []
@@ -203,7 +205,7 @@ def _inside(folder: str) -> tuple[list[str], list[str], list[str]]:
             link = entry.is_symlink()
             if os.path.isdir(entry.path) if link else entry.is_dir():  # os.path takes links to themselves, entry raises
                 (links if link else inner).append(entry.path)
-            elif has_extension(entry.name):
+            elif has_extension(entry.name, arrays):
                 missing = link and not os.path.exists(entry.path)
                 if missing or os.path.isfile(entry.path):
                     images.append(entry.path)

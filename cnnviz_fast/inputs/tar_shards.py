@@ -13,8 +13,8 @@ from ..errors import ImageError, reason_of
 from .catalogue import Catalogue, Failure, ListedImage
 from .find import has_extension
 from .in_memory import Encoded
+from .sets import COMPRESSED
 
-COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 _PACKERS = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ\0": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
 _SPARSE = 0  # stands for the size of a sparse member; like an empty one, it cannot be read in place
 
@@ -81,7 +81,7 @@ def members_of(path: str) -> Iterator[tuple[str, int, int]]:
             _check_end(file, tar.offset)
 
 
-def list_shard(path: str, catalogue: Catalogue) -> None:
+def list_shard(path: str, catalogue: Catalogue, arrays: bool = False) -> None:
     """List the images in a tar file; damage to it becomes one failure of the catalogue.
 
     The last of several members of one name counts, as it does when tar unpacks. In webdataset a sample's key is the
@@ -90,6 +90,7 @@ def list_shard(path: str, catalogue: Catalogue) -> None:
     Args:
         path: of a .tar file.
         catalogue: to add to.
+        arrays: whether members that are .npy or .npz count as images.
 
     Raises:
         ImageError: it is compressed.
@@ -98,7 +99,7 @@ def list_shard(path: str, catalogue: Catalogue) -> None:
     members = 0
     try:
         for name, start, size in members_of(path):
-            if has_extension(name) and not os.path.basename(name).startswith("."):
+            if has_extension(name, arrays) and not os.path.basename(name).startswith("."):
                 members += 1
                 places[name] = (start, size)
     except ImageError:

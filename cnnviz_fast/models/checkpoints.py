@@ -194,7 +194,11 @@ def _common_prefix(state: Iterable[str], expected: Iterable[str]) -> str | None:
 
 def _shape_fault(name: str, value: Any, expected: Mapping[str, Any]) -> str | None:
     """Describe a difference in shape; return None if there is none, or no tensor of this name is expected."""
-    wanted = getattr(expected.get(name), "shape", None)
+    from torch.nn.parameter import is_lazy
+
+    # A lazy parameter takes any shape.
+    ours: Any = expected.get(name)
+    wanted = None if is_lazy(ours) else getattr(ours, "shape", None)
     found = getattr(value, "shape", None)
     if wanted is None or wanted == found:
         return None

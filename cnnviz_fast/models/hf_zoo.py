@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def read_config(name: str) -> Any:
+def read_config(name: str, arguments: Mapping[str, Any]) -> Any:
     """Read the configuration of a model.
 
     Args:
         name: name of a repository on the hub, or a local folder.
+        arguments: entries of the configuration to replace.
 
     Returns:
         The configuration, which `build` and `pretrained` take.
@@ -33,7 +35,7 @@ def read_config(name: str) -> Any:
         raise ModelError(f"folder {name!r} holds no config.json. Write it with model.save_pretrained({name!r}).")
     try:
         with hub_or_cache():
-            return transformers.AutoConfig.from_pretrained(name)
+            return transformers.AutoConfig.from_pretrained(name, trust_remote_code=False, **arguments)
     except Exception as error:  # the hub's client raises anything
         raise ModelError(
             f"hf model {name!r} cannot be read: {reason_of(error)}. "

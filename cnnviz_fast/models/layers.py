@@ -9,11 +9,13 @@ from __future__ import annotations
 import collections
 import copy
 import dataclasses
+import itertools
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 
@@ -146,13 +148,63 @@ def meta_copy(model: nn.Module) -> nn.Module:
     memo: dict[int, Any] = {}
     for module in model.modules():
         memo.update((id(getattr(module, name)), collections.OrderedDict()) for name in hook_tables)
-        for tensor in (*vars(module).values(), *module.buffers(recurse=False)):
+        for tensor in (*vars(module).values(), *module.buffers(recurse=False), *module.parameters(recurse=False)):
             if isinstance(tensor, torch.Tensor):
-                memo[id(tensor)] = torch.empty_like(tensor, device="meta")
-        for parameter in module.parameters(recurse=False):
-            twin = torch.empty_like(parameter, device="meta")
-            memo[id(parameter)] = torch.nn.Parameter(twin, requires_grad=parameter.requires_grad)
-    return copy.deepcopy(model, memo)
+                memo[id(tensor)] = _meta_twin(tensor)
+    twin = copy.deepcopy(model, memo)
+    for module in twin.modules():
+        if hasattr(module, "_initialize_hook"):
+            hang_lazy_hook(module)
+    return twin
+
+
+def hang_lazy_hook(module: Any) -> None:
+    """Hang the hook on a lazy module that gives it its shapes in its first pass."""
+    module._initialize_hook = module.register_forward_pre_hook(module._infer_parameters, with_kwargs=True)
+
+
+def _meta_twin(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor like this one on the meta device; a lazy one stays lazy."""
+    import torch
+
+    if torch.nn.parameter.is_lazy(tensor):
+        lazy: torch.Tensor = lazy_twin(tensor, "meta")
+        return lazy
+    twin = torch.empty_like(tensor, device="meta")
+    if isinstance(tensor, torch.nn.Parameter):
+        return torch.nn.Parameter(twin, requires_grad=tensor.requires_grad)
+    return twin
+
+
+def lazy_twin(tensor: Any, device: Any) -> Any:
+    """Make a lazy parameter or buffer like another one.
+
+    Args:
+        tensor: the other one.
+        device: where its values will be.
+    """
+    return type(tensor)(tensor.requires_grad, device=device, dtype=tensor.dtype)
+
+
+def lazy_copy(model: nn.Module) -> nn.Module:
+    """Copy a model that is lazy, with its values and hooks; `copy.deepcopy` fails on lazy buffers in torch 2.14.
+
+    Args:
+        model: any module that can be copied.
+
+    Returns:
+        The copy, which is lazy where the model is.
+    """
+    from torch.nn.parameter import is_lazy
+
+    return copy.deepcopy(model, {id(one): lazy_twin(one, one.device) for one in model.buffers() if is_lazy(one)})
+
+
+def has_lazy(module: nn.Module) -> bool:
+    """Check whether a module holds parameters or buffers that get their shapes in its first pass."""
+    from torch.nn.parameter import is_lazy
+
+    return any(map(is_lazy, itertools.chain(module.parameters(), module.buffers())))
 
 
 def _compiled_class() -> type[Any] | tuple[()]:

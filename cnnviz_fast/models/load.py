@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import InputError, ModelError, OptionError, reason_of
 from ..options.parsers import refuse, whole
@@ -16,16 +16,18 @@ from . import hf_zoo, timm_zoo
 from . import torchvision_zoo as zoo
 from .checkpoints import classes_of, load_state, read_checkpoint
 from .factories import find_factory
-from .layers import meta_copy
-from .loaded import LoadedModel, as_given, module_of
+from .layers import has_lazy, meta_copy
+from .lazy import initialise
+from .loaded import LoadedModel, as_given, module_of, usual_preprocess
 from .meta_detectors import run_without_values
 from .preprocess import Preprocess, as_clips, imagenet_preset, with_options
+from .specs import spec_with, split_spec
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-_ZOOS = ("torchvision", "timm", "hf")  # prefixes of model specs; what follows them may hold colons and paths
+T = TypeVar("T")
 _LARGEST_SEED = 2**64 - 1  # of torch.Generator.manual_seed
 
 
@@ -35,21 +37,27 @@ def load_model(
     weights: str | os.PathLike[str] | None = None,
     seed: int = 0,
     device: str | torch.device = "auto",
-    preprocess: PreprocessOptions | None = None,
+    preprocess: PreprocessOptions | Callable[..., Any] | None = None,
+    arguments: Mapping[str, Any] | None = None,
 ) -> LoadedModel:
     """Load a model with its weights and its own preprocessing.
 
     Args:
         spec: `torchvision:NAME` or just NAME, `timm:NAME`, `hf:NAME` or `hf:FOLDER`, `package.module:factory`,
-            `file.py:factory`, a module, or a program of torch.export. A module is not copied: it is put in eval mode
-            and moved if `device` names another one.
+            `file.py:factory`, a module, or a program of torch.export. The factory may be a function, a class or a ready
+            module, which is copied. A module is not copied: it is put in eval mode and moved if `device` names another
+            one.
         weights: DEFAULT (also where not given), a name such as IMAGENET1K_V1 or timm's a1_in1k, "none" for random
             weights, or the path of a checkpoint. For a factory, DEFAULT and none both mean the model as it makes it.
             Not for a module.
         seed: seed of random weights; a factory runs under it too. The random state of the program does not change.
         device: auto (CUDA where there is one; a module stays where it is), cpu, cuda, cuda:1, or meta for the
             structure without any values.
-        preprocess: steps to replace in the weights' own preprocessing, or in ImageNet's where the weights have none.
+        preprocess: steps to replace in the weights' own preprocessing, or in the usual one where the weights have none:
+            ImageNet's, the same in grey for one channel, and arrays as they are for other models. Or a function that
+            takes its place: a torchvision transform, one of albumentations, or any function of a PIL image.
+        arguments: by name, for the factory or the class, or for what builds the model in torchvision or timm, such as
+            {"num_classes": 10}; for hf they replace entries of the configuration.
 
     Returns:
         The record of the model.
@@ -67,17 +75,24 @@ def load_model(
         raise refuse("seed", f"at most {_LARGEST_SEED}", seed)
     build = _Builder(int(seed), on_meta=target is not None and target.type == "meta")
     if isinstance(spec, nn.Module):
-        loaded = _from_module(module_of(spec), weights, build)
+        loaded = _from_module(module_of(spec), weights, build, arguments)
     elif type(spec).__name__ == "ExportedProgram":
-        loaded = _from_module(_unflattened(spec), weights, build)
+        loaded = _from_module(_unflattened(spec), weights, build, arguments)
     elif isinstance(spec, str):
-        source, name = _split(spec)
+        source, name = split_spec(spec)
         zoos = {"torchvision": _from_torchvision, "timm": _from_timm, "hf": _from_hf}
-        loaded = zoos[source](name, weights, build) if source in zoos else _from_factory(source, name, weights, build)
+        given = dict(arguments or {})
+        if source in zoos:
+            loaded = zoos[source](name, weights, build, given)
+        else:
+            loaded = _from_factory(source, name, weights, build, given)
+        loaded = replace(loaded, spec=spec_with(loaded.spec, given))
     else:
         raise InputError(f"model must be a spec such as 'resnet50' or a torch.nn.Module, got {type(spec).__name__}.")
+    loaded = replace(loaded, preprocess=with_options(loaded.preprocess, preprocess))
+    initialise(loaded, build.seed)
     module = loaded.module if target is None else loaded.module.to(target)
-    return replace(loaded, module=module.eval(), preprocess=with_options(loaded.preprocess, preprocess))
+    return replace(loaded, module=module.eval())
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -105,19 +120,6 @@ def resolve_device(device: str | torch.device) -> torch.device:
     return found
 
 
-def _split(spec: str) -> tuple[str, str]:
-    """Split a spec at its last colon, which is not the one of `C:\\models\\net.py:make`."""
-    source, colon, name = spec.partition(":")
-    if source in _ZOOS:
-        return source, name.lower() if source == "torchvision" else name
-    source, colon, name = spec.rpartition(":")
-    if name.lower().endswith(".py") or (colon and not name):
-        raise ModelError(f"model {spec!r} names no factory. Name the function that makes it: file.py:FUNCTION.")
-    if not colon:
-        return "torchvision", name.lower()
-    return source, name
-
-
 @dataclass(frozen=True)
 class _Builder:
     """How modules are built: under a seed of their own, or without values."""
@@ -126,12 +128,16 @@ class _Builder:
     on_meta: bool
 
     def __call__(self, make: Callable[[], nn.Module]) -> nn.Module:
+        return self.seeded(lambda: _build_on_meta(make) if self.on_meta else make())
+
+    def seeded(self, make: Callable[[], T]) -> T:
+        """Call a function under the seed."""
         import torch
 
         with torch.random.fork_rng(devices=[]):
             # Only the CPU's generator: torch.manual_seed would also reset those of GPUs, which are not restored.
             torch.default_generator.manual_seed(self.seed)
-            return _build_on_meta(make) if self.on_meta else make()
+            return make()
 
 
 def _build_on_meta(make: Callable[[], nn.Module]) -> nn.Module:
@@ -158,18 +164,20 @@ def _build_on_meta(make: Callable[[], nn.Module]) -> nn.Module:
                 module = make()
         except Exception:  # it looks at values after all
             module = make()
-    return module.to("meta")
+    # What is lazy would stop being so, without a shape, if it were moved.
+    return meta_copy(module) if has_lazy(module) else module.to("meta")
 
 
-def _from_torchvision(name: str, weights: str | os.PathLike[str] | None, build: _Builder) -> LoadedModel:
-    import torchvision
-
+def _from_torchvision(
+    name: str, weights: str | os.PathLike[str] | None, build: _Builder, given: dict[str, Any]
+) -> LoadedModel:
+    name = zoo.check_name(name)
     spec = f"torchvision:{name}"
     chosen = zoo.choose_weights(name, weights)
     default = zoo.weights_of(name).get("DEFAULT")
     if chosen is not None and not isinstance(chosen, str):
         categories = chosen.meta.get("categories")
-        module = zoo.pretrained(name, chosen)
+        module = zoo.pretrained(name, chosen, given)
         preset = as_clips(chosen.transforms())
         return LoadedModel(module, preset, spec, chosen.name, tuple(categories) if categories else None)
     preset = imagenet_preset() if default is None else as_clips(default.transforms())
@@ -178,34 +186,38 @@ def _from_torchvision(name: str, weights: str | os.PathLike[str] | None, build: 
         state = read_checkpoint(chosen)
         zoo.adapt_state(name, state)
         build = replace(build, on_meta=False)
-    arguments = zoo.build_arguments(name, state)
-    module = build(lambda: torchvision.models.get_model(name, **arguments))
+    arguments = zoo.build_arguments(name, state) | given
+    module = build(lambda: zoo.build(name, arguments))
     if build.on_meta:
         run_without_values(module)
     if chosen is None or state is None:
         return LoadedModel(module, preset, spec, f"random, seed {build.seed}")
     classes = classes_of(module, state)
     if classes is not None:  # the checkpoint was trained on other classes
-        module = build(lambda: torchvision.models.get_model(name, num_classes=classes, **arguments))
+        module = build(lambda: zoo.build(name, {"num_classes": classes} | arguments))
     load_state(module, state, f"checkpoint {chosen!r}")
     return LoadedModel(module, preset, spec, Path(chosen).name)
 
 
-def _from_timm(name: str, weights: str | os.PathLike[str] | None, build: _Builder) -> LoadedModel:
+def _from_timm(
+    name: str, weights: str | os.PathLike[str] | None, build: _Builder, given: dict[str, Any]
+) -> LoadedModel:
     timm_zoo.check_name(name)
     text = "DEFAULT" if weights is None else os.fspath(weights)
     if text.lower() == "none" or zoo.is_path(weights):
-        return _random_or_checkpoint(lambda: timm_zoo.build(name), timm_zoo.preprocess_of, f"timm:{name}", text, build)
+        return _random_or_checkpoint(
+            lambda: timm_zoo.build(name, given), timm_zoo.preprocess_of, f"timm:{name}", text, build
+        )
     if text != "DEFAULT":
         name = timm_zoo.check_name(f"{name.partition('.')[0]}.{text}")
-    module = timm_zoo.pretrained(name)
+    module = build.seeded(lambda: timm_zoo.pretrained(name, given))
     tag = str(getattr(module, "pretrained_cfg", {}).get("tag") or "DEFAULT")
     categories = timm_zoo.categories_of(module)
     return LoadedModel(module, timm_zoo.preprocess_of(module), f"timm:{name}", tag, categories)
 
 
-def _from_hf(name: str, weights: str | os.PathLike[str] | None, build: _Builder) -> LoadedModel:
-    config = hf_zoo.read_config(name)
+def _from_hf(name: str, weights: str | os.PathLike[str] | None, build: _Builder, given: dict[str, Any]) -> LoadedModel:
+    config = hf_zoo.read_config(name, given)
     preprocess = hf_zoo.preprocess_of(name, config)
     text = "DEFAULT" if weights is None else os.fspath(weights)
     if text.lower() == "none" or zoo.is_path(weights):
@@ -214,7 +226,9 @@ def _from_hf(name: str, weights: str | os.PathLike[str] | None, build: _Builder)
         )
     if text != "DEFAULT":
         raise ModelError(f"weights must be DEFAULT, none or the path of a checkpoint for 'hf:{name}', got {text!r}.")
-    return LoadedModel(hf_zoo.pretrained(name, config), preprocess, f"hf:{name}", "DEFAULT")
+    # What the file has no weights for is random.
+    module = build.seeded(lambda: hf_zoo.pretrained(name, config))
+    return LoadedModel(module, preprocess, f"hf:{name}", "DEFAULT")
 
 
 def _random_or_checkpoint(
@@ -246,22 +260,29 @@ def _unflattened(program: Any) -> nn.Module:
         ) from error
 
 
-def _from_factory(source: str, name: str, weights: str | os.PathLike[str] | None, build: _Builder) -> LoadedModel:
+def _from_factory(
+    source: str, name: str, weights: str | os.PathLike[str] | None, build: _Builder, arguments: dict[str, Any]
+) -> LoadedModel:
     spec = f"{source}:{name}"
-    make = find_factory(source, name)
+    make = build.seeded(lambda: find_factory(source, name, arguments))
     if weights is None or str(weights).lower() in ("default", "none"):
-        return LoadedModel(build(make), imagenet_preset(), spec, f"as built, seed {build.seed}")
+        module = build(make)
+        return LoadedModel(module, usual_preprocess(module), spec, f"as built, seed {build.seed}")
     if not zoo.is_path(weights):
         raise ModelError(f"weights must be DEFAULT, none or the path of a checkpoint for {spec!r}, got {weights!r}.")
     state = read_checkpoint(weights)
     module = replace(build, on_meta=False)(make)
     load_state(module, state, f"checkpoint {os.fspath(weights)!r}")
-    return LoadedModel(module, imagenet_preset(), spec, Path(weights).name)
+    return LoadedModel(module, usual_preprocess(module), spec, Path(weights).name)
 
 
-def _from_module(module: nn.Module, weights: object, build: _Builder) -> LoadedModel:
+def _from_module(
+    module: nn.Module, weights: object, build: _Builder, arguments: Mapping[str, Any] | None
+) -> LoadedModel:
     if weights is not None:
         raise ModelError("weights must not be given with a module. Load them into it: module.load_state_dict(...).")
+    if arguments:
+        raise ModelError("arguments must not be given with a module. Give them to what makes it.")
     if build.on_meta:
         module = meta_copy(module)  # moving the module itself would lose its weights
     return as_given(module)

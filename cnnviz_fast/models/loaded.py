@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from . import expected
+from .expected import ExpectedInput, expected_of
 from .layers import uncompiled
-from .preprocess import Preprocess, imagenet_preset
+from .own_preprocess import ArrayPreprocess
+from .preprocess import Bare, Preprocess, grey_preset, imagenet_preset
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +31,8 @@ class LoadedModel:
         spec: what it was loaded from, such as "torchvision:resnet50".
         weights: name of its weights, such as "IMAGENET1K_V2", "random, seed 0" or a file's name.
         categories: names of the classes, where the weights come with them.
+        inputs: what the module takes beside the batch, or a function that makes everything it takes; see capture.
+        forward: what runs instead of the module's forward, such as its method "encode_image"; see capture.
     """
 
     module: nn.Module = field(repr=False)
@@ -33,6 +40,12 @@ class LoadedModel:
     spec: str
     weights: str
     categories: tuple[str, ...] | None = field(default=None, repr=False)
+    inputs: Any = field(default=None, repr=False)
+    forward: Any = field(default=None, repr=False)
+
+
+# It takes a run of the preprocessing to know it.
+_expected: weakref.WeakKeyDictionary[LoadedModel, ExpectedInput] = weakref.WeakKeyDictionary()
 
 
 def module_of(model: LoadedModel | nn.Module) -> nn.Module:
@@ -80,30 +93,103 @@ def root_of(model: LoadedModel | nn.Module) -> nn.Module:
     return uncompiled(module_of(model))
 
 
-def example_input(model: LoadedModel, size: int | tuple[int, int] | None = None) -> torch.Tensor:
-    """Make an input of zeros, of the shape that a model's own preprocessing gives.
+def expected_input(model: LoadedModel) -> ExpectedInput:
+    """Return what a model takes: as its own preprocessing makes it, or else as its convolutions tell.
 
     Args:
         model: the record of the model.
-        size: height and width in px, one number for both; None leaves them to the preprocessing.
 
     Returns:
-        (1, C, H, W) float32 zeros, stored as one number; (1, C, T, H, W) for a video model.
+        The channels and axes of one sample.
     """
-    import torch
-    from PIL import Image
-    from torch import nn
+    if model not in _expected:
+        sample = _sample(model.preprocess)
+        known = None if sample is None or sample.ndim < 3 else ExpectedInput(sample.shape[0], sample.ndim - 1)
+        _expected[model] = known or expected_of(model.module)
+    return _expected[model]
 
+
+def example_inputs(model: LoadedModel, size: int | Sequence[int] | None = None) -> Iterator[torch.Tensor]:
+    """List inputs of zeros on which a model may run, the most likely first.
+
+    Args:
+        model: the record of the model.
+        size: of the axes behind the channels, one number for all; None leaves it to the preprocessing.
+
+    Returns:
+        (1, C, ...) float32 zeros, each stored as one number: first one as the model's own preprocessing makes it, then
+        those that its convolutions take.
+    """
+    given = getattr(model.preprocess, "size", None) if isinstance(model.preprocess, ArrayPreprocess) else None
+    return expected.example_inputs(model.module, _sample(model.preprocess), given if size is None else size)
+
+
+def example_input(model: LoadedModel, size: int | Sequence[int] | None = None) -> torch.Tensor:
+    """Return the first of `example_inputs`, on which most models run."""
+    return next(example_inputs(model, size))
+
+
+def _sample(preprocess: Preprocess) -> torch.Tensor | None:
+    """Return what a preprocessing makes of an image; None where it takes no image."""
+    from PIL import Image
+
+    if isinstance(preprocess, ArrayPreprocess):
+        return None
     try:
-        shape = tuple(model.preprocess(Image.new("RGB", (_SAMPLE_PX, _SAMPLE_PX))).shape)
+        return preprocess(Image.new("RGB", (_SAMPLE_PX, _SAMPLE_PX)))
     except Exception:  # a user's own preprocessing, or optical flow's, which takes two images
-        shape = (3, _SAMPLE_PX, _SAMPLE_PX)
-    first = next((m for m in model.module.modules() if isinstance(m, (nn.Conv2d, nn.Conv3d))), None)
-    channels = shape[0] if first is None else first.in_channels
-    height, width = (size, size) if isinstance(size, int) else size or shape[-2:]
-    return torch.zeros(()).expand(1, channels, *shape[1:-2], height, width)
+        return None
 
 
 def as_given(module: nn.Module) -> LoadedModel:
     """Make the record of a module that the caller has loaded; the module does not change."""
-    return LoadedModel(module, imagenet_preset(), type(module).__name__, "as given")
+    return LoadedModel(module, usual_preprocess(module), type(module).__name__, "as given")
+
+
+def called_with(model: LoadedModel, inputs: Any = None, forward: Any = None) -> LoadedModel:
+    """Return the record of a model with what it takes beside the batch, and the method that runs, where given."""
+    given = {"inputs": inputs, "forward": forward}
+    return replace(model, **{name: value for name, value in given.items() if value is not None})
+
+
+def calling(model: LoadedModel | nn.Module, inputs: Any, forward: Any) -> tuple[Any, Any]:
+    """Return how a model is called, `inputs` and `forward` of capture: as given, or else as its record says."""
+    if not isinstance(model, LoadedModel):
+        return inputs, forward
+    return model.inputs if inputs is None else inputs, model.forward if forward is None else forward
+
+
+def untrained(model: LoadedModel) -> str | None:
+    """Return what to say of a model with weights that nobody trained; None for other models.
+
+    Args:
+        model: the record of the model.
+
+    Returns:
+        Such as "random weights (seed 0), 224x224", with the size of its input; None where a checkpoint or a hub gave
+        the weights, and for a model without values.
+    """
+    kind, comma, seed = model.weights.partition(", seed ")
+    if not comma or any(parameter.is_meta for parameter in model.module.parameters()):
+        return None
+    shape = next(example_inputs(model)).shape
+    size = "x".join(map(str, shape[2:] if shape[1] == 3 else shape[1:]))
+    return f"{'random weights' if kind == 'random' else 'weights ' + kind} (seed {seed}), {size}"
+
+
+def usual_preprocess(module: nn.Module) -> Preprocess:
+    """Return the preprocessing of a model that comes without one of its own.
+
+    Args:
+        module: any module.
+
+    Returns:
+        ImageNet's, where the module takes three channels; the same in grey for one channel; for anything else one that
+        takes arrays.
+    """
+    takes = expected_of(module)
+    if not takes.is_photo:
+        return ArrayPreprocess(takes)
+    if takes.channels == 3:
+        return imagenet_preset()
+    return grey_preset() if takes.channel_axis else Bare(grey_preset())

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import OptionError
 from ..options.reading import PreprocessOptions
+from .own_preprocess import ArrayPreprocess, OwnPreprocess
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +37,47 @@ def imagenet_preset() -> Preprocess:
 
 
 @dataclass(frozen=True)
+class Grey:
+    """A preset for images of one channel: the image goes in as grey.
+
+    Attributes:
+        preset: takes a PIL image of mode L.
+    """
+
+    preset: Preprocess
+
+    def __call__(self, image: Image) -> torch.Tensor:
+        """Turn one image into (1, H, W) float32."""
+        return self.preset(image.convert("L"))
+
+
+@dataclass(frozen=True)
+class Bare:
+    """A preset for models that add the axis of the one channel themselves.
+
+    Attributes:
+        preset: image -> (1, H, W) float32.
+    """
+
+    preset: Preprocess
+
+    def __call__(self, image: Image) -> torch.Tensor:
+        """Turn one image into (H, W) float32."""
+        return self.preset(image)[0]
+
+
+def grey_preset() -> Preprocess:
+    """Return the preprocessing of models of one channel: resized and cropped as for ImageNet, values in [0, 1].
+
+    Returns:
+        Image -> (1, 224, 224) float32.
+    """
+    from torchvision.transforms._presets import ImageClassification
+
+    return Grey(ImageClassification(crop_size=224, mean=(0.0,), std=(1.0,)))
+
+
+@dataclass(frozen=True)
 class Preprocessing:
     """A preset with some of its steps replaced. Callable like the preset, and it pickles.
 
@@ -48,7 +90,7 @@ class Preprocessing:
     """
 
     preset: Preprocess
-    size: tuple[int, int] | None
+    size: tuple[int, ...] | None
     interpolation: Any
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -171,7 +213,8 @@ def as_image(values: torch.Tensor, preprocess: Preprocess) -> NDArray[np.uint8]:
     """Turn a model's input back into an image: what the model saw.
 
     Args:
-        values: (3, H, W) float32, any device. Not modified.
+        values: (C, H, W) float32, or (H, W), any device. Not modified. One channel is shown in grey, other numbers than
+            three as the mean of all.
         preprocess: the preprocessing that made them. If it has no mean and deviation, values in [0, 1] are taken for
             those of an image, and others are scaled from their least to their greatest.
 
@@ -181,10 +224,13 @@ def as_image(values: torch.Tensor, preprocess: Preprocess) -> NDArray[np.uint8]:
     import torch
 
     values = values.detach().float().cpu()
+    values = values if values.ndim == 3 else values[None]
     if (normalization := _normalization(preprocess)) is not None:
         mean, std = (torch.as_tensor(part, dtype=torch.float32).reshape(-1, 1, 1) for part in normalization)
         values = values * std + mean
-    else:
+    if len(values) != 3:
+        values = values.mean(0, keepdim=True).expand(3, -1, -1)
+    if normalization is None:
         finite = values[values.isfinite()]
         low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
         if low < 0 or high > 1:
@@ -195,22 +241,24 @@ def as_image(values: torch.Tensor, preprocess: Preprocess) -> NDArray[np.uint8]:
 
 
 def _normalization(preprocess: Any) -> tuple[Any, Any] | None:
-    """Return the mean and the deviation of a preprocessing: its own, those of a clip's frame, or of its last step."""
+    """Return the mean and the deviation of a preprocessing: its own, those of its last step, or of what it wraps."""
     steps = getattr(preprocess, "transforms", None)
     last = steps[-1:] if isinstance(steps, (list, tuple)) else []
-    for step in (preprocess, getattr(preprocess, "frame", None), *last):
+    for step in (preprocess, *last):
         mean, std = getattr(step, "mean", None), getattr(step, "std", None)
         if mean is not None and std is not None:
             return mean, std
-    return None
+    inner = (getattr(preprocess, name, None) for name in ("frame", "preset", "function"))
+    return next((found for each in inner if each is not None and (found := _normalization(each))), None)
 
 
-def with_options(preset: Preprocess, options: PreprocessOptions | None) -> Preprocess:
-    """Replace the steps of a preset that options name.
+def with_options(preset: Preprocess, options: PreprocessOptions | Callable[..., Any] | None) -> Preprocess:
+    """Replace the steps of a preset that options name, or all of it.
 
     Args:
         preset: the preprocessing that the weights ask for.
-        options: the steps to replace; None, or options that are all None, return the preset itself.
+        options: the steps to replace; None, or options that are all None, return the preset itself. A function takes
+            its place; see OwnPreprocess.
 
     Returns:
         Image -> (3, H, W) float32.
@@ -220,8 +268,20 @@ def with_options(preset: Preprocess, options: PreprocessOptions | None) -> Prepr
     """
     if options is None or options == PreprocessOptions():
         return preset
+    if not isinstance(options, PreprocessOptions):
+        if not callable(options):
+            kind = type(options).__name__
+            raise OptionError(f"preprocess must be PreprocessOptions or a function of an image, got {kind}.")
+        return options if isinstance(options, OwnPreprocess) else OwnPreprocess(options)
+    if isinstance(preset, ArrayPreprocess):
+        return preset.with_options(options)
+    if isinstance(preset, OwnPreprocess):
+        named = ", ".join(name for name, value in vars(options).items() if value is not None)
+        raise OptionError(f"{named} must not be given beside a preprocessing of your own, which decides that.")
     if isinstance(preset, Clip):
         return Clip(with_options(preset.frame, options), preset.frames)
+    if isinstance(preset, Grey | Bare):
+        return type(preset)(with_options(preset.preset, options))
     from torchvision.transforms import InterpolationMode
 
     resizes = hasattr(preset, "interpolation")
@@ -231,10 +291,17 @@ def with_options(preset: Preprocess, options: PreprocessOptions | None) -> Prepr
             raise OptionError("interpolation must go with size for this model's preprocessing. Set size.")
         interpolation = InterpolationMode(options.interpolation)
     size = (options.size, options.size) if isinstance(options.size, int) else options.size
-    mean = options.mean or tuple(getattr(preset, "mean", (0.0, 0.0, 0.0)))
-    std = options.std or tuple(getattr(preset, "std", (1.0, 1.0, 1.0)))
+    if size is not None and len(size) != 2:
+        raise OptionError(f"size must be a height and a width for this model's input, got {size}.")
+    mean = tuple(getattr(preset, "mean", (0.0, 0.0, 0.0)))
+    std = tuple(getattr(preset, "std", (1.0,) * len(mean)))
+    for name, numbers in (("mean", options.mean), ("std", options.std)):
+        if numbers is not None and len(numbers) != len(mean):
+            raise OptionError(f"{name} must have {len(mean)} numbers for this model, got {len(numbers)}.")
+    zero, one = [0.0] * len(mean), [1.0] * len(mean)
+    mean, std = options.mean or mean, options.std or std
     bare = copy.deepcopy(preset)
-    for step, value in (("interpolation", interpolation), ("mean", [0.0] * 3), ("std", [1.0] * 3)):
+    for step, value in (("interpolation", interpolation), ("mean", zero), ("std", one)):
         if hasattr(bare, step):
             setattr(bare, step, value)
     return Preprocessing(bare, size, interpolation, mean, std)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, closest, reason_of
 from ..runtime.extras import import_extra
 from .download import hub_or_cache
 from .preprocess import TimmPreprocess
+from .specs import spec_with
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,25 +53,37 @@ def tags_of(architecture: str) -> list[str]:
     return [tag for model, _, tag in (entry.partition(".") for entry in known) if model == architecture]
 
 
-def build(name: str) -> nn.Module:
+def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     """Build a model with random weights.
 
     Args:
         name: the name, from `check_name`.
+        arguments: for timm's create_model, such as num_classes and in_chans.
 
     Returns:
         The module, as timm makes it.
+
+    Raises:
+        ModelError: the model does not take the arguments.
     """
     timm = import_extra("timm", "timm")
-    module: nn.Module = timm.create_model(name, pretrained=False)
+    if not arguments:
+        plain: nn.Module = timm.create_model(name, pretrained=False)
+        return plain
+    try:
+        module: nn.Module = timm.create_model(name, pretrained=False, **arguments)
+    except Exception as error:  # a model may do anything with them
+        spec = spec_with(f"timm:{name}", arguments)
+        raise ModelError(f"{spec} cannot be built: {reason_of(error, named=True)}.") from error
     return module
 
 
-def pretrained(name: str) -> nn.Module:
+def pretrained(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     """Build a model with its pretrained weights, downloaded if the hub's cache does not have them.
 
     Args:
         name: the name, from `check_name`.
+        arguments: as for `build`. timm fits the weights to other numbers of classes and of input channels.
 
     Returns:
         The module, as timm makes it.
@@ -80,7 +94,7 @@ def pretrained(name: str) -> nn.Module:
     timm = import_extra("timm", "timm")
     try:
         with hub_or_cache():
-            module: nn.Module = timm.create_model(name, pretrained=True)
+            module: nn.Module = timm.create_model(name, pretrained=True, **arguments)
     except Exception as error:  # the hub's client and unpickling raise anything
         raise ModelError(
             f"weights of timm:{name} cannot be loaded: {reason_of(error)}. "

@@ -7,12 +7,14 @@ import inspect
 import os
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from ..errors import ModelError, closest, reason_of
 from .download import knock
+from .specs import spec_with, where_else
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,6 +28,49 @@ def known_models() -> list[str]:
     import torchvision
 
     return [name for name in torchvision.models.list_models() if not name.startswith("quantized_")]
+
+
+def check_name(name: str) -> str:
+    """Check a model's name.
+
+    Args:
+        name: torchvision's, in letters of any case.
+
+    Returns:
+        The name, in small letters.
+
+    Raises:
+        ModelError: torchvision has no model of this name. The message says where else there is one.
+    """
+    import torchvision
+
+    names = known_models()
+    if name.lower() in names:
+        return name.lower()
+    advice = where_else(name) or closest(name.lower(), names)
+    raise ModelError(f"no model {name!r} in torchvision {torchvision.__version__}.{advice}")
+
+
+def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """Build a model.
+
+    Args:
+        name: torchvision's name of the model.
+        arguments: for its builder.
+
+    Returns:
+        The module.
+
+    Raises:
+        ModelError: the builder does not take the arguments.
+    """
+    import torchvision
+
+    try:
+        module: nn.Module = torchvision.models.get_model(name, **arguments)
+    except (TypeError, ValueError, RuntimeError) as error:  # of torchvision's own arguments, none is refused
+        raise ModelError(f"torchvision:{name} cannot be built: {reason_of(error, named=True)}.") from error
+    return module
 
 
 def weights_of(name: str) -> dict[str, Any]:
@@ -42,9 +87,7 @@ def weights_of(name: str) -> dict[str, Any]:
     """
     import torchvision
 
-    names = known_models()
-    if name not in names:
-        raise ModelError(f"no model {name!r} in torchvision {torchvision.__version__}.{closest(name, names)}")
+    check_name(name)
     try:
         return dict(torchvision.models.get_model_weights(name).__members__)
     except ValueError:  # the user registered this model without an enum of weights
@@ -89,12 +132,13 @@ def is_path(weights: str | os.PathLike[str] | None) -> bool:
     return os.path.exists(text) or bool(re.search(r"[/\\]", text)) or text.lower().endswith(CHECKPOINT_SUFFIXES)
 
 
-def pretrained(name: str, member: Any) -> nn.Module:
+def pretrained(name: str, member: Any, arguments: Mapping[str, Any]) -> nn.Module:
     """Build a model with pretrained weights, downloaded if torch's cache does not have them.
 
     Args:
         name: torchvision's name of the model.
         member: the member of its enum of weights.
+        arguments: for its builder, which refuses those that do not fit the weights.
 
     Returns:
         The module, as torchvision's builder makes it.
@@ -106,8 +150,14 @@ def pretrained(name: str, member: Any) -> nn.Module:
 
     path = _downloaded(name, member)
     try:
-        module: nn.Module = torchvision.models.get_model(name, weights=member)
+        module: nn.Module = torchvision.models.get_model(name, weights=member, **arguments)
     except Exception as error:  # unpickling a damaged file raises anything
+        if arguments:
+            spec = spec_with(f"torchvision:{name}", arguments)
+            raise ModelError(
+                f"{spec} cannot be built with weights {member.name}: {reason_of(error, named=True)}. "
+                f"Use --weights none for random weights."
+            ) from error
         raise ModelError(
             f"weights {member.name} of {name} cannot be loaded from {str(path)!r}: {reason_of(error)}. "
             f"If the file is damaged, delete it; it is then downloaded again."

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
+from ..errors import OptionError
 from .parsers import Parser
 
 if TYPE_CHECKING:
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def option(default: Any, parse: Parser, description: str, metavar: str | None = None, group: str = "") -> Any:
+def option(
+    default: Any, parse: Parser, description: str, metavar: str | None = None, group: str = "", older: str | None = None
+) -> Any:
     """Declare an option as a dataclass field.
 
     Args:
@@ -24,11 +27,12 @@ def option(default: Any, parse: Parser, description: str, metavar: str | None = 
         description: its sentence, for docstrings and the help of the command line: one line there, or a few.
         metavar: how the help shows its value.
         group: which part of the help it belongs to: a key of `cli.parser.GROUPS`.
+        older: a name that it had before and that still works; it is not shown.
 
     Returns:
         The field.
     """
-    facts = {"parse": parse, "description": description, "metavar": metavar, "group": group}
+    facts = {"parse": parse, "description": description, "metavar": metavar, "group": group, "older": older}
     return dataclasses.field(default=default, metadata=facts)
 
 
@@ -43,8 +47,29 @@ class SelfChecking:
 
     @classmethod
     def of(cls, options: Mapping[str, object]) -> Self:
-        """Return a record of the options that are given by name, such as those of a function's **options."""
-        return cls(**options)
+        """Return a record of the options that are given by name, such as those of a function's **options.
+
+        Args:
+            options: name -> value; a name may be one that the option had before.
+
+        Returns:
+            The record.
+
+        Raises:
+            OptionError: an option cannot be used, or is given by both its names.
+        """
+        given = dict(options)
+        for name, older in older_names(cls).items():
+            if older in given:
+                if name in given:
+                    raise OptionError(f"{name} and {older} are one option, got both. Give {name}.")
+                given[name] = given.pop(older)
+        return cls(**given)
+
+
+def older_names(record: type) -> dict[str, str]:
+    """Return the options of a record that had another name before: name -> that one."""
+    return {f.name: older for f in dataclasses.fields(record) if (older := f.metadata["older"]) is not None}
 
 
 def takes_keywords(keywords: type) -> Callable[[type[T]], type[T]]:

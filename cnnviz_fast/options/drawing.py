@@ -46,6 +46,15 @@ TITLE_FIELDS = ("model", "weights", "layer", "image")
 SINGLE_SHEETS = ("topk", "sort", "rank", "reduce", "beside", "label", "title", "colorbar", "report")
 """Render options that a comparison of two layers does not take."""
 
+_OWN_RANGES = (
+    "range of the colours: channel (default; each its own), layer (one for all), percentile, symmetric (about 0), "
+    "sigmoid (0 to 1)"
+)
+_PERCENTILES = "with normalize percentile (default 1,99)"
+
+WITHOUT_STATISTICS = {"normalize": f"{_OWN_RANGES} or fixed (vmin to vmax)", "percentile": _PERCENTILES}
+"""Sentences of options where there are no statistics of a data set, and so no normalize dataset."""
+
 
 @takes_keywords(RenderKeywords)
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +81,7 @@ class RenderOptions(SelfChecking):
     normalize: str = option(
         "channel",
         choice(*NORMALIZATIONS),
-        "range of the colours: channel (default; each its own), layer (one for all), percentile, symmetric (about 0), "
-        "sigmoid (0 to 1), fixed (vmin to vmax) or dataset (each its own over a data set)",
+        f"{_OWN_RANGES}, fixed (vmin to vmax) or dataset (each its own over a data set)",
         "RANGE", "range",
     )  # fmt: skip
     vmin: float | None = option(None, float32, "lower end of the range, with normalize fixed", "VALUE", "range")
@@ -81,7 +89,7 @@ class RenderOptions(SelfChecking):
     percentile: tuple[float, float] | None = option(
         None,
         percentiles,
-        "with normalize percentile (default 1,99) or dataset",
+        f"{_PERCENTILES} or dataset",
         "LOW,HIGH", "range",
     )  # fmt: skip
     colormap: str = option("viridis", text, "name, such as gray, magma or coolwarm", "NAME", "range")

@@ -63,7 +63,7 @@ class OwnRunKeywords(TypedDict, total=False):
 
     save: Names
     batch: int | str | None
-    workers: int | str | None
+    readers: int | str | None
     timeout: float | str
     strict: bool
     shards: int | str | None
@@ -82,15 +82,16 @@ class AxesKeywords(TypedDict, total=False):
     """The options of `AxesOptions`."""
 
     axes: str
+    planes: int | str | Sequence[int | str] | None
 
 
 class PreprocessKeywords(TypedDict, total=False):
     """The options of `PreprocessOptions`."""
 
-    size: Pixels | None
+    size: int | str | Sequence[int] | None
     interpolation: Literal["nearest", "nearest-exact", "bilinear", "bicubic", "box", "hamming", "lanczos"] | None
-    mean: Numbers | None
-    std: Numbers | None
+    mean: float | Numbers | None
+    std: float | Numbers | None
 
 
 class KernelKeywords(TypedDict, total=False):

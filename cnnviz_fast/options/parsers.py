@@ -225,17 +225,29 @@ def percentiles(name: str, value: Any) -> tuple[float, float]:
     return ends[0], ends[1]
 
 
-def three(name: str, value: Any) -> tuple[float, float, float]:
-    """Take one number for each of red, green and blue."""
-    numbers_ = [_number(name, part) for part in _sequence(name, value, "three numbers R,G,B")]
-    if len(numbers_) != 3:
-        raise refuse(name, "three numbers R,G,B", value)
-    return numbers_[0], numbers_[1], numbers_[2]
+def numbers_of(name: str, value: Any) -> tuple[float, ...]:
+    """Take one number for each channel of a model's input."""
+    given = [value] if isinstance(value, numbers.Real) else _sequence(name, value, "a number for each channel")
+    found = tuple(_number(name, part) for part in given)
+    if not found:
+        raise refuse(name, "a number for each channel", value)
+    return found
 
 
-def three_positive(name: str, value: Any) -> tuple[float, float, float]:
-    """Take one number above 0 for each of red, green and blue."""
-    values = three(name, value)
-    if min(values) <= 0:
-        raise refuse(name, "three numbers above 0", value)
-    return values
+def positive_numbers(name: str, value: Any) -> tuple[float, ...]:
+    """Take one number above 0 for each channel of a model's input."""
+    found = numbers_of(name, value)
+    if min(found) <= 0:
+        raise refuse(name, "numbers above 0", value)
+    return found
+
+
+def lengths(name: str, value: Any) -> int | tuple[int, ...]:
+    """Take N, or the length of each axis as 'AxB', 'AxBxC' or a sequence, each at least 1."""
+    if isinstance(value, str) and "x" in value:
+        value = value.split("x")
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        if not 1 <= len(value) <= 4:
+            raise refuse(name, "N, or a length for each axis such as HEIGHTxWIDTH", value)
+        return tuple(_whole(name, length, 1) for length in value)
+    return _whole(name, value, 1)

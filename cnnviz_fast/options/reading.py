@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .declared import SelfChecking, option, takes_keywords
 from .keywords import AxesKeywords, PreprocessKeywords
-from .parsers import choice, pixels, three, three_positive
+from .parsers import channel_list, choice, lengths, numbers_of, positive_numbers
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MAX_PIXELS = 178_000_000
 """Images of more pixels are refused: where Pillow refuses them too, at twice 89,478,485 (half a GiB as RGB)."""
 
-AXES = ("auto", "nchw", "nhwc", "tokens", "ncthw", "nthwc", "nc")
+AXES = ("auto", "nchw", "nhwc", "tokens", "ncthw", "nthwc", "ncdhw", "ncl", "nlc", "nhw", "nc")
 RESIZE_FILTERS = ("nearest", "nearest-exact", "bilinear", "bicubic", "box", "hamming", "lanczos")
 
 
@@ -40,9 +40,14 @@ class AxesOptions(SelfChecking):
     axes: str = option(
         "auto",
         axes,
-        "of a layer's output: auto (default), nchw, nhwc, nc, ncthw, nthwc, tokens or tokens:PREFIX:[Tx]HxW",
+        "of a layer's output: auto (default), nchw, nhwc, nc, ncl, nlc, nhw, ncdhw, ncthw, nthwc, tokens or "
+        "tokens:PREFIX:[Tx]HxW",
         "AXES", "reading",
     )  # fmt: skip
+
+    planes: tuple[int, ...] | None = option(
+        None, channel_list, "of volumes and clips, such as 0,8-15 (default: all), a sheet each", "PLANES", "reading"
+    )
 
     @property
     def parts(self) -> tuple[str, int | None, tuple[int, ...] | None]:
@@ -60,8 +65,8 @@ class PreprocessOptions(SelfChecking):
 
         def __init__(self, **options: Unpack[PreprocessKeywords]) -> None: ...
 
-    size: int | tuple[int, int] | None = option(
-        None, pixels, "resize the whole image to N or HxW px, nothing cropped", "PX", "reading"
+    size: int | tuple[int, ...] | None = option(
+        None, lengths, "resize the whole image to N or HxW px (volumes DxHxW), nothing cropped", "PX", "reading"
     )
     interpolation: str | None = option(
         None,
@@ -69,9 +74,9 @@ class PreprocessOptions(SelfChecking):
         "of that resize, such as nearest, bilinear or lanczos",
         "HOW", "reading",
     )  # fmt: skip
-    mean: tuple[float, float, float] | None = option(
-        None, three, "subtracted from the image's R,G,B in [0, 1]", "R,G,B", "reading"
+    mean: tuple[float, ...] | None = option(
+        None, numbers_of, "subtracted from each channel, such as R,G,B in [0, 1]", "R,G,B", "reading"
     )
-    std: tuple[float, float, float] | None = option(
-        None, three_positive, "divisor after that; 1,1,1 with mean 0,0,0 does nothing", "R,G,B", "reading"
+    std: tuple[float, ...] | None = option(
+        None, positive_numbers, "divisor after that; 1,1,1 with mean 0,0,0 does nothing", "R,G,B", "reading"
     )

@@ -35,12 +35,12 @@ class RunOptions(SelfChecking):
         "KINDS", "run",
     )  # fmt: skip
     batch: int | None = option(None, whole(1), "images at once, as memory allows (default 16, CUDA 64)", "N", "run")
-    workers: int | None = option(
+    readers: int | None = option(
         None,
         whole(0),
         "processes that read (default: half the cores, at most 8; 0: a thread), or Ray's actors (default: one a GPU, "
         "else one for two CPUs, at most 8)",
-        "N", "run",
+        "N", "run", older="workers",
     )  # fmt: skip
     timeout: float = option(60.0, positive, "time for an image to be read", "SECONDS", "run")
     strict: bool = option(False, flag, "stop at the first image that fails", group="run")

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from ..errors import OptionError
+from ..formats.output_folders import refuse_mixing
+from ..inputs.images import usual_spec
 from ..models.loaded import LoadedModel
 from ..options.declared import takes
 from ..options.drawing import RenderOptions
@@ -45,6 +47,9 @@ def run(
     format: str = "png",
     max_pixels: int = MAX_PIXELS,
     axes: str = "auto",
+    planes: Any = None,
+    inputs: Any = None,
+    forward: Any = None,
     overlay: Any = None,
     alpha: float | None = None,
     on_file: Callable[[Path], object] | None = None,
@@ -59,12 +64,17 @@ def run(
     Args:
         model: from load_model, a module of one's own, or a spec for load_model.
         images: files, folders, globs, lists, "-", tar shards, Parquet tables, images in memory; see list_images. Or a
-            torch Dataset, or a DataLoader.
+            data set that takes positions, of torch, of Hugging Face or of your own; a DataLoader; or any iterable of
+            samples or batches, such as a generator. A sample is an image, a tuple that begins with one, or a mapping
+            that has one.
         layers: layer patterns; see capture.
         out: folder of the run, made where it is missing. Nothing is written anywhere else.
         format: of sheets and tiles: png, jpg, webp or npy.
         max_pixels: largest image to read, in px.
         axes: axes of what the layers put out; see visualize.
+        planes: of volumes and clips, the planes or time steps to draw; see visualize.
+        inputs: what the model takes beside the images; see capture. A function of the batch suits every batch size.
+        forward: method of the model to run instead of `forward`; see capture.
         overlay: True to lay maps over the image as the model saw it, or another image, as in render; or what
             read_overlay returned.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
@@ -75,19 +85,22 @@ def run(
         What was done.
 
     Raises:
-        OptionError: an option cannot be used; or the folder holds a run with other settings, or one that is going on.
+        OptionError: an option cannot be used; or the folder holds a run with other settings or one that is going on, or
+            sheets of another command.
         ImagesFailedError: with `strict`, an image failed.
         WriteError: for example, the disk is full; what was finished stays.
         KeyboardInterrupt: the first Ctrl-C, once what was under way is finished; the second one, at once.
         CnnvizError: an error of every image; see load_model, list_images, capture and render.
     """
     wanted, drawing = split_options(options)
+    folder = Path(out)
+    refuse_mixing(folder, of_run=True)
     spec = RunSpec(
         layers=list(layers) if isinstance(layers, Sequence) and not isinstance(layers, str) else [layers],
-        folder=Path(out),
+        folder=folder,
         format=format,
         max_pixels=max_pixels,
-        axes=AxesOptions(axes=axes),
+        axes=AxesOptions(axes=axes, planes=planes),
         backdrop=overlay if isinstance(overlay, Backdrop) else read_overlay(overlay, alpha, max_pixels=max_pixels),
         run=wanted,
         drawing=drawing,
@@ -101,5 +114,5 @@ def run(
 
         return run_on_ray(model, images, spec, on_file)
     loaded = loaded_model(model, spec.ranks.device("auto"))
-    found = images_of(images, loaded.preprocess, max_pixels, spec.folder)
+    found = images_of(images, usual_spec(loaded, max_pixels), spec.folder)
     return run_here(LocalEngine(), loaded, found, spec, on_file)

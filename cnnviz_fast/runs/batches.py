@@ -16,7 +16,7 @@ import torch
 
 from ..activations.capture import capture
 from ..activations.forward import weight_of
-from ..activations.maps import LayerMaps, frame_of, read_activations
+from ..activations.maps import LayerMaps, read_activations
 from ..channels.dataset import LayerStatistics
 from ..errors import ShapeError
 from ..formats.names import layer_parts
@@ -113,15 +113,15 @@ class CapturedBatch(NamedTuple):
     images: list[ImageId]
     activations: dict[str, torch.Tensor]
     shape: tuple[int, ...]
-    frames: torch.Tensor | None
+    samples: torch.Tensor | None
     ready: Any
 
     def part(self, first: int, last: int) -> CapturedBatch:
         """Return the part of images first..last-1."""
         count = len(self.images)
         activations = {layer: _part(each, count, first, last) for layer, each in self.activations.items()}
-        frames = None if self.frames is None else self.frames[first:last]
-        return CapturedBatch(self.images[first:last], activations, (last - first, *self.shape[1:]), frames, self.ready)
+        samples = None if self.samples is None else self.samples[first:last]
+        return CapturedBatch(self.images[first:last], activations, (last - first, *self.shape[1:]), samples, self.ready)
 
 
 def _part(activations: torch.Tensor, count: int, first: int, last: int) -> torch.Tensor:
@@ -159,8 +159,8 @@ class BatchWorker:
             activations = capture(self.model, filled, list(self.output_spec.layers))
             if size > count:  # copied, so that the images that filled it up take no memory
                 activations = {layer: _part(each, size, 0, count).clone() for layer, each in activations.items()}
-            frames = frame_of(batch) if self.output_spec.drawing.backdrop else None
-            return CapturedBatch(images, activations, tuple(batch.shape), frames, self.device.mark())
+            samples = batch if self.output_spec.drawing.backdrop else None
+            return CapturedBatch(images, activations, tuple(batch.shape), samples, self.device.mark())
 
     def save(self, captured: CapturedBatch) -> Outcome:
         """Write the files of the images, in workers; half of the images at a time where memory runs out.
@@ -223,13 +223,13 @@ class BatchWorker:
         return found
 
     def _collect(self, found: Sequence[LayerMaps]) -> dict[str, LayerStatistics]:
-        """Measure the layers; the time steps of a clip count as one image."""
+        """Measure the layers; the time steps of a clip and the planes of a volume count as one image."""
         statistics: dict[str, LayerStatistics] = {}
         for read in found:
-            if read.layer not in statistics:
+            if not (again := read.layer in statistics):
                 like = self.findings.like.get(read.layer) or LayerStatistics(read.maps.shape[1])
                 statistics[read.layer] = like.blank()
-            statistics[read.layer].update(read.maps, again=bool(read.step))
+            statistics[read.layer].update(read.maps, again=again)
         self.findings.like.update(statistics)
         return statistics
 
@@ -240,8 +240,8 @@ class BatchWorker:
     def _make(self, captured: CapturedBatch, read: LayerMaps, measured: ChannelStatistics, n: int) -> IndexRow:
         """Write all files of a layer of image n; return its row of the index."""
         image = captured.images[n]
-        frame = None if captured.frames is None else captured.frames[n]
-        layer = self._drawing.layer_input(self.model, read, n, image.name, frame, measured)
+        sample = None if captured.samples is None else captured.samples[n]
+        layer = self._drawing.layer_input(self.model, read, n, image.name, sample, measured)
         files: list[str] = []
         facts: dict[str, Any] = {}
         for output in self.output_spec.outputs:

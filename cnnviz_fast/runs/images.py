@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
+import os
 import re
 from array import array
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ImageError, InputError, OptionError
+from ..errors import ImageError, OptionError
 from ..formats.names import output_stems
+from ..formats.output_folders import holds_a_run
 from ..inputs.catalogue import Catalogue, Failure, InMemoryImage
 from ..inputs.in_memory import Encoded, is_tensor
-from ..inputs.reading import DatasetReader, ImageBatch, ImageReader, image_in, read_batches, read_loader
+from ..inputs.reading import DatasetReader, ImageBatch, ImageReader, read_batches, read_loader
+from ..inputs.samples import image_in, is_stream, samples_in, takes_positions
 from ..inputs.sources import STDIN, list_images
-from .folder.index import holds_a_run
 from .outcomes import ImageId
 from .ranks import ranks_in
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..models.preprocess import Preprocess
+    from ..inputs.images import InputSpec
     from .ranks import Ranks
 
 Reads = Generator[ImageBatch, None, None]
@@ -98,8 +101,8 @@ class Images:
 class ListedImages(Images):
     """Images of a catalogue."""
 
-    def __init__(self, catalogue: Catalogue, preprocess: Preprocess, max_pixels: int) -> None:
-        super().__init__(ImageReader(catalogue, preprocess, max_pixels), len(catalogue))
+    def __init__(self, catalogue: Catalogue, spec: InputSpec) -> None:
+        super().__init__(ImageReader(catalogue, spec), len(catalogue))
         self.failures = catalogue.failures
         self._catalogue = catalogue
         self._stems = output_stems(catalogue.keys())
@@ -123,26 +126,29 @@ class ListedImages(Images):
 
 
 class LoaderImages(Images):
-    """Images that a user's DataLoader makes into batches; those of other processes are left out of each batch."""
+    """Images that a user's DataLoader, or any iterable, gives in order; those of other processes are left out."""
 
-    def __init__(self, loader: Any) -> None:
+    def __init__(self, loader: Any, spec: InputSpec) -> None:
         super().__init__(lambda _: None, None, _identity_of(getattr(loader, "dataset", loader)))
-        self._loader = loader
+        self._loader, self._spec = loader, spec
 
     def read(self, ranks: Ranks, is_done: Callable[[str], bool], batch: int, **_: Any) -> Reads:
         """Read the share of a process; the loader decides on the batches; see Images."""
         yield from read_loader(
-            self._loader, lambda position: position % ranks.world_size != ranks.rank or is_done(self.key(position))
+            self._loader,
+            lambda position: position % ranks.world_size != ranks.rank or is_done(self.key(position)),
+            self._spec,
+            batch,
         )
 
 
-def images_of(images: Any, preprocess: Preprocess, max_pixels: int, out: Path | None = None) -> Images:
+def images_of(images: Any, spec: InputSpec, out: Path | None = None) -> Images:
     """Find the images of a run.
 
     Args:
-        images: what list_images takes, a catalogue, a map-style torch Dataset, or a DataLoader.
-        preprocess: makes a model's input of an image.
-        max_pixels: largest image to read, in px.
+        images: what list_images takes; a catalogue; a data set that takes positions, of torch, of Hugging Face or any
+            object with a length; a DataLoader; or any iterable of samples or batches, such as a generator.
+        spec: how an image becomes the model's input.
         out: folder of the run, which is not searched.
 
     Returns:
@@ -152,25 +158,36 @@ def images_of(images: Any, preprocess: Preprocess, max_pixels: int, out: Path | 
         ImageError: there are none; see list_images.
         OptionError: a DataLoader shuffles, or a folder that is searched is `out`.
     """
-    from torch.utils.data import DataLoader, Dataset, IterableDataset
+    from torch.utils.data import DataLoader
 
     if isinstance(images, DataLoader):
         _refuse_chance(images)
-        return LoaderImages(images)
-    if isinstance(images, IterableDataset):
-        raise InputError(
-            "a data set without an order must come in a DataLoader, got an IterableDataset. Wrap it in one."
-        )
-    if isinstance(images, Dataset) and hasattr(images, "__len__"):
+        return LoaderImages(images, spec)
+    if takes_positions(images) and not isinstance(images, Catalogue):
         if not len(images):
             raise ImageError("images must hold at least one image, got an empty data set.")
-        return Images(DatasetReader(images, preprocess, max_pixels), len(images), _identity_of(images))
+        return Images(DatasetReader(images, spec), len(images), _identity_of(images))
+    if is_stream(images):
+        first, images = _peeked(images)
+        if not isinstance(first, str | os.PathLike):
+            return LoaderImages(images, spec)
     if _names_stdin(images) and (world_size := ranks_in().world_size) > 1:
         raise OptionError(
             f"images must not be {STDIN!r} for {world_size} processes, which would each read a part of standard "
             f"input. Write the list to a file."
         )
-    return ListedImages(list_images(images, out, holds_a_run), preprocess, max_pixels)
+    if not isinstance(images, Catalogue):
+        images = list_images(samples_in(images, spec.expected), out, holds_a_run, arrays=spec.takes_arrays)
+    return ListedImages(images, spec)
+
+
+def _peeked(images: Iterable[Any]) -> tuple[Any, Iterable[Any]]:
+    """Return the first sample of an iterable, and all of them; raise ImageError where there is none."""
+    iterator = iter(images)
+    for first in iterator:
+        # What can be begun again is; a generator goes on behind its first sample.
+        return first, itertools.chain([first], iterator) if iterator is images else images
+    raise ImageError("images must name at least one image, got none.")
 
 
 def _names_stdin(images: Any) -> bool:

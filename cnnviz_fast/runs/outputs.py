@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..channels.selection import reduced
 from ..formats.atlas import SUFFIX, save_atlas
+from ..formats.manifest_files import MANIFEST_NAME
 from ..formats.maps import write_maps
 from ..formats.picture import format_of
 from ..pipeline import LayerInput
@@ -27,7 +28,7 @@ from ..runtime.stage_times import stage
 from ..sheets.manifest import describe_grid
 from ..sheets.plan import plan_sheet
 from ..sheets.render import write_picture
-from ..sheets.tiles import MANIFEST_NAME, plan_tiles, tile_names, write_tiles
+from ..sheets.tiles import plan_tiles, tile_names, write_tiles
 
 if TYPE_CHECKING:
     from ..sheets.plan import Plan

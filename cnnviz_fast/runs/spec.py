@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..models.load import load_model
 from ..models.loaded import LoadedModel, as_given, module_of
+from ..options.declared import older_names
 from ..options.drawing import RenderOptions
 from ..options.reading import AxesOptions
 from ..options.runs import RunOptions
@@ -48,7 +49,7 @@ class RunSpec:
     @property
     def readers(self) -> int:
         """Number of processes that read: half the cores, which leaves the others to the model."""
-        return min(8, max(1, default_threads() // 2)) if self.run.workers is None else self.run.workers
+        return min(8, max(1, default_threads() // 2)) if self.run.readers is None else self.run.readers
 
     def fingerprint(self, model: LoadedModel, images: Images, statistics: Path | None) -> dict[str, Any]:
         """Return everything that changes the outputs; of the statistics that sheets are drawn on, their content.
@@ -61,6 +62,9 @@ class RunSpec:
             "shards": self.run.shards,
             "format": self.format,
             "axes": self.axes.axes,
+            "planes": self.axes.planes,
+            "inputs": model.inputs,
+            "forward": model.forward,
             "overlay": self.backdrop and self.backdrop.digest(),
             "images": images.identity(),
             "statistics": statistics and hashlib.sha256(statistics.read_bytes()).hexdigest(),
@@ -132,7 +136,7 @@ class RunSummary:
 
 def split_options(options: Mapping[str, object]) -> tuple[RunOptions, RenderOptions]:
     """Make the two records of options from the keywords of `run`."""
-    own = {f.name for f in dataclasses.fields(RunOptions)}
+    own = {f.name for f in dataclasses.fields(RunOptions)} | set(older_names(RunOptions).values())
     wanted = RunOptions.of({name: value for name, value in options.items() if name in own})
     return wanted, RenderOptions.of({name: value for name, value in options.items() if name not in own})
 

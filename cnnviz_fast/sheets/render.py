@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..channels.dataset import LayerStatistics, ranges_of
+from ..channels.entrance import enter
 from ..formats import device_jpeg, png
 from ..formats import picture as formats
 from ..options.declared import takes
@@ -79,6 +80,7 @@ def _write_on_device(plan: Plan, path: Path) -> bool:
 def render(
     maps: Any,
     *,
+    axes: str = "auto",
     provenance: Provenance | None = None,
     overlay: Any = None,
     alpha: float | None = None,
@@ -88,7 +90,9 @@ def render(
     """Draw every channel of a layer into one sheet.
 
     Args:
-        maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not. Not modified.
+        maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not; or (1, C, H, W), (C, L) for
+            a signal, (C,) for a vector, or a list of maps. Not modified.
+        axes: of `maps` where its channels are not first: hwc, lc, hw, ...; see `channels.entrance`.
         provenance: where the maps came from, for the manifest.
         overlay: image to lay the maps over: a path, PIL image, or (H, W[, 3]) uint8 array, resized to the tiles.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
@@ -109,7 +113,8 @@ def render(
     """
     checked = RenderOptions.of(options)
     ranges = ranges_of(statistics, checked)
-    plan = plan_sheet(maps, checked, provenance or Provenance(), read_overlay(overlay, alpha), ranges=ranges)
+    tensor, drawn = enter(maps, checked, axes)
+    plan = plan_sheet(tensor, drawn, provenance or Provenance(), read_overlay(overlay, alpha), ranges=ranges)
     return draw_sheet(plan)
 
 
@@ -118,6 +123,7 @@ def save_sheet(
     maps: Any,
     path: str | os.PathLike[str],
     *,
+    axes: str = "auto",
     provenance: Provenance | None = None,
     overlay: Any = None,
     alpha: float | None = None,
@@ -129,8 +135,10 @@ def save_sheet(
     A PNG goes strip by strip from the kernels through the encoder to the file: the whole sheet is never in memory.
 
     Args:
-        maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not. Not modified.
+        maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not; or (1, C, H, W), (C, L) for
+            a signal, (C,) for a vector, or a list of maps. Not modified.
         path: the file; its suffix decides the format: .png, .jpg, .jpeg, .webp, or .npy for the index plane.
+        axes: of `maps` where its channels are not first: hwc, lc, hw, ...; see `channels.entrance`.
         provenance: where the maps came from, for the manifest.
         overlay: image to lay the maps over, as in render. A PNG is then RGB; .npy is still the index plane.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
@@ -151,5 +159,6 @@ def save_sheet(
     formats.format_of(path)
     checked = RenderOptions.of(options)
     ranges = ranges_of(statistics, checked)
-    plan = plan_sheet(maps, checked, provenance or Provenance(), read_overlay(overlay, alpha), ranges=ranges)
+    tensor, drawn = enter(maps, checked, axes)
+    plan = plan_sheet(tensor, drawn, provenance or Provenance(), read_overlay(overlay, alpha), ranges=ranges)
     return write_sheet(plan, path)

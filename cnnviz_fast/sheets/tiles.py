@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..channels.dataset import LayerStatistics, Ranges, ranges_of
+from ..channels.entrance import enter
 from ..errors import OptionError, ShapeError
 from ..formats import picture as formats
 from ..formats import png
+from ..formats.manifest_files import MANIFEST_NAME
 from ..geometry import Strip
 from ..options.declared import takes
 from ..options.drawing import RenderOptions
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from ..options.keywords import RenderKeywords
     from ..palette import Palette
 
-MANIFEST_NAME = "manifest.json"
 SHEET_OPTIONS = ("grid", "gap", "margin", "label", "title", "colorbar")
 
 
@@ -45,6 +46,7 @@ def save_tiles(
     *,
     name: str = "{channel}.png",
     suffix: str = "",
+    axes: str = "auto",
     provenance: Provenance | None = None,
     overlay: Any = None,
     alpha: float | None = None,
@@ -57,12 +59,14 @@ def save_tiles(
     not at all; finished files stay when a later one fails.
 
     Args:
-        maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not. Not modified.
+        maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not; or what else render takes.
+            Not modified.
         folder: where the files go; made where it is missing.
         name: pattern for the file names. {channel} stands for the number of the channel, or for the name of a
             reduction, such as sum; {suffix} for `suffix`. The part after the last dot decides the format, as in
             save_sheet.
         suffix: what replaces {suffix} in `name`, for example to tell the files of one run from those of another.
+        axes: of `maps` where its channels are not first; see render.
         provenance: where the maps came from, for the manifest.
         overlay: image to lay the maps over, as in render. A PNG is then RGB; .npy is still the index plane.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
@@ -82,7 +86,8 @@ def save_tiles(
     """
     checked = RenderOptions.of(options)
     ranges = ranges_of(statistics, checked)
-    plan = plan_tiles(maps, checked, provenance or Provenance(), read_overlay(overlay, alpha), ranges=ranges)
+    tensor, drawn = enter(maps, checked, axes)
+    plan = plan_tiles(tensor, drawn, provenance or Provenance(), read_overlay(overlay, alpha), ranges=ranges)
     return write_tiles(plan, [Path(folder) / file for file in tile_names(plan, name, suffix)])
 
 
@@ -112,7 +117,7 @@ def plan_tiles(
         OptionError: one of SHEET_OPTIONS is given.
         ShapeError: the maps are single cells.
     """
-    defaults = RenderOptions()
+    defaults = RenderOptions(grid=(0, 1)) if options.grid == (0, 1) else RenderOptions()  # which is that of signals
     for option in SHEET_OPTIONS:
         if getattr(options, option) != getattr(defaults, option):
             raise OptionError(f"{option} belongs to sheets; single tiles have none. Leave it out.")

@@ -2,12 +2,14 @@
 
 These are the parameters and buffers of the state dict, in its order, module by module. A tensor that several modules
 share is taken once, under its first name. Integer buffers are left out: they are counters, such as
-`num_batches_tracked`, or indices.
+`num_batches_tracked`, or indices. Where a module applies a weight that it makes of these (by a parametrization, a norm
+of weights or pruning), that weight stands before them; see effective.py.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from ..activations.patterns import resolve
 from ..errors import DTypeError, OptionError
 from ..models.layers import every_module, layer_list, uncompiled
 from ..models.loaded import LoadedModel, module_of
+from .effective import effective_weights
 from .histograms import Measured, measure
 
 if TYPE_CHECKING:
@@ -29,9 +32,10 @@ class ParameterInfo:
     """What one line of `cnnviz weights` says; every field is a JSON type. Statistics are of the finite values.
 
     Attributes:
-        name: as in the model's state dict.
-        kind: "parameter" or "buffer".
-        dtype: such as "float32".
+        name: as in the model's state dict; of an effective weight the name of the attribute.
+        kind: "parameter", "buffer", or "effective" for a weight as it is applied where the state dict has only what it
+            is made of.
+        dtype: such as "float32"; that of the values where they are quantised.
         shape: of the tensor.
         count: number of its values.
         mean: of the finite values; None without any.
@@ -69,8 +73,8 @@ class HeldTensor:
 
     Attributes:
         name: as in the state dict.
-        kind: "parameter" or "buffer".
-        values: the tensor itself.
+        kind: "parameter", "buffer" or "effective".
+        values: the tensor itself; all of one that is spread over processes, dequantised where it is quantised.
         module: that holds it.
     """
 
@@ -97,7 +101,8 @@ def parameter_statistics(
     Raises:
         LayerNotFoundError: a pattern matches nothing.
         OptionError: the matched modules have no parameters, or a pattern names a call or a part of an output.
-        DTypeError: a parameter is complex, sparse, quantised, lazy or on the meta device.
+        DTypeError: a parameter is complex, sparse, quantised by torch.ao, lazy or on the meta device.
+        ModelError: an effective weight cannot be computed.
     """
     held = held_tensors(model, layers)
     measured = measure([one.values for one in held], threads)
@@ -119,18 +124,15 @@ def held_tensors(model: LoadedModel | nn.Module, layers: Layers | None = None) -
     """
     root = uncompiled(module_of(model))
     wanted = None if layers is None else _modules_of(root, layers)
-    found: dict[int, HeldTensor] = {}
+    found: dict[int | str, HeldTensor] = {}
     for prefix, module in [("", root), *layer_list(root)]:
         if wanted is not None and module not in wanted:
             continue
-        buffers = {name: b for name, b in module._buffers.items() if name not in module._non_persistent_buffers_set}
-        for kind, tensors in (("parameter", module._parameters), ("buffer", buffers)):
-            for name, tensor in tensors.items():
-                if tensor is None or (kind == "buffer" and not _is_measured(tensor)):
-                    continue
-                full_name = f"{prefix}.{name}" if prefix else name
-                _check(full_name, tensor)
-                found.setdefault(id(tensor), HeldTensor(full_name, kind, tensor.detach(), module))
+        for kind, name, tensor in _own_tensors(module, prefix):
+            full_name = f"{prefix}.{name}" if prefix else name
+            key = full_name if kind == "effective" else id(tensor)  # nobody keeps an effective one, so ids repeat
+            if key not in found:
+                found[key] = HeldTensor(full_name, kind, _values(full_name, tensor), module)
     if wanted is not None and not found:
         raise OptionError(f"layers must name a layer with parameters, got {layers!r}. List them with: cnnviz layers")
     return list(found.values())
@@ -146,6 +148,30 @@ def _modules_of(root: nn.Module, layers: Layers) -> set[nn.Module]:
                 f"Leave the call or the part of its output away: {target.name!r}."
             )
     return {part for target in targets if target.module for part in every_module(target.module).values()}
+
+
+def _own_tensors(module: nn.Module, prefix: str) -> Iterator[tuple[str, str, torch.Tensor]]:
+    """Yield the kind and the name of each tensor to measure that a module itself holds, and the tensor."""
+    effective = effective_weights(module, prefix)
+    buffers = {name: b for name, b in module._buffers.items() if name not in module._non_persistent_buffers_set}
+    for kind, tensors in (("effective", effective), ("parameter", module._parameters), ("buffer", buffers)):
+        for name, tensor in tensors.items():
+            if tensor is not None and (kind == "parameter" or _is_measured(tensor)):
+                yield kind, name, tensor
+
+
+def _values(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """Return the values of a tensor, whichever class it has; refuse one that cannot be measured."""
+    import torch
+
+    if not torch.nn.parameter.is_lazy(tensor):
+        with torch.no_grad():
+            if hasattr(tensor, "full_tensor"):  # DTensor, of which a process holds a part; each process asks for it
+                tensor = tensor.full_tensor()
+            if type(tensor).dequantize is not torch.Tensor.dequantize:  # torchao's classes
+                tensor = tensor.dequantize()
+    _check(name, tensor)
+    return tensor.detach()
 
 
 def _is_measured(buffer: torch.Tensor) -> bool:

@@ -24,10 +24,10 @@ import torchvision
 from support.assertions import FLOAT32_SUMS, OTHER_DEVICE, assert_close
 from torch import nn
 
-from cnnviz_fast.activations import forward, listing
+from cnnviz_fast.activations import listing, snapshot
 from cnnviz_fast.activations.capture import capture, capture_stream
-from cnnviz_fast.activations.forward import evaluating
 from cnnviz_fast.activations.listing import list_layers
+from cnnviz_fast.activations.snapshot import evaluating
 from cnnviz_fast.errors import CaptureError, InputError, LayerNotFoundError
 
 
@@ -308,7 +308,7 @@ def test_capture_model_that_is_interrupted_leaves_nothing_behind(
     assert hook_count(small) == 0
     assert all(module.training for module in small.modules())
     assert torch.is_grad_enabled()
-    assert not forward._held
+    assert not snapshot._held
 
 
 def test_capture_mixed_training_flags_are_restored_module_by_module(small: Small, batch: torch.Tensor) -> None:
@@ -328,18 +328,18 @@ def test_evaluating_does_not_call_a_train_method_of_the_model() -> None:
             raise AssertionError("train() may do more than set a flag")
 
     model = Merges()
-    with evaluating(model.modules()):
+    with evaluating(dict(model.named_modules())):
         assert not model.training
     assert model.training
 
 
 def test_evaluating_twice_at_once_restores_with_the_last(small: Small) -> None:
-    with evaluating(small.modules()):
-        with evaluating([small.conv]):
+    with evaluating(dict(small.named_modules())):
+        with evaluating({"conv": small.conv}):
             assert not small.conv.training
         assert not small.conv.training
     assert small.conv.training
-    assert not forward._held
+    assert not snapshot._held
 
 
 def test_capture_leaves_gradients_weights_batch_and_random_state_alone(batch: torch.Tensor) -> None:
@@ -482,7 +482,7 @@ def test_capture_every_way_out_leaves_the_model_as_it_was(
     assert state() == before
     now = [*small.state_dict().values(), *(p.grad for p in small.parameters())]
     assert all(a is b is None or torch.equal(a, b) for a, b in zip(tensors, now, strict=True))
-    assert not forward._held
+    assert not snapshot._held
     assert not torch._C._is_torch_function_mode_enabled()
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import collections
+import concurrent.futures
+import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -68,15 +72,85 @@ def test_inputs_function_may_return_the_one_tensor(batch: torch.Tensor) -> None:
     assert torch.equal(flipped, capture(net, batch.flip(3), "stem")["stem"])
 
 
-def test_inputs_come_to_the_dtype_of_the_model_and_are_not_written(batch: torch.Tensor) -> None:
-    class Writes(Two):
-        def forward(self, x: torch.Tensor, mask: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
-            mask.mul_(0)
-            return self.out(self.conv(x) * mask)
+class Writes(Two):
+    """Writes into its second input, and notes the dtypes of both."""
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+        vars(self)["dtypes"] = (x.dtype, mask.dtype)
+        mask.mul_(0)
+        return self.out(self.conv(x) * mask)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.int32])
+def test_inputs_keep_their_dtype_and_are_not_written(dtype: torch.dtype, batch: torch.Tensor) -> None:
+    mask = MASK.to(dtype)
+    for inputs in ({"mask": mask}, (mask,), lambda x: (x, mask)):
+        model = Writes().half()
+        capture(model, batch, "out", inputs=inputs)
+        assert model.dtypes == (torch.float16, dtype)
+        assert torch.equal(mask, MASK.to(dtype))
+
+
+class Pair(NamedTuple):
+    first: torch.Tensor
+    second: list[torch.Tensor]
+
+
+def test_inputs_keep_the_types_of_what_holds_them(batch: torch.Tensor) -> None:
+    class Takes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x: torch.Tensor, more: Any) -> torch.Tensor:
+            vars(self)["given"] = more
+            return self.conv(x)
 
     mask = MASK.clone()
-    assert capture(Writes().half(), batch, "out", inputs={"mask": mask})["out"].dtype == torch.float16
-    assert torch.equal(mask, MASK)
+    model = Takes()
+    for more in (Pair(mask, [mask]), collections.OrderedDict(mask=mask), (mask, 3), [mask, "text"], {"a": [mask]}):
+        capture(model, batch, "conv", inputs=[more])
+        assert type(model.given) is type(more)
+        assert str(model.given) == str(more)
+    assert model.given["a"][0] is not mask
+
+
+class HalfTower(nn.Module):
+    """Half-precision convolutions between float32 embeddings, as in CLIP."""
+
+    def __init__(self, casts: bool = False) -> None:
+        super().__init__()
+        self.embedding = nn.Parameter(torch.ones(4, 1, 1))
+        self.conv = nn.Conv2d(3, 4, 1).half()
+        self.norm = nn.Conv2d(4, 4, 1)
+        self.casts = casts
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        vars(self)["dtype"] = x.dtype
+        return self.norm(self.conv(x.half() if self.casts else x).float() + self.embedding)
+
+
+def test_capture_batch_keeps_a_dtype_that_a_weight_has(batch: torch.Tensor) -> None:
+    model = HalfTower()
+    expected = model.conv(batch.half())
+    assert torch.equal(capture(model, batch.half(), "conv")["conv"], expected)
+    assert model.dtype == torch.float16
+    casting = HalfTower(casts=True)
+    for dtype in (torch.float16, torch.float32):
+        capture(casting, batch.to(dtype), "norm")
+        assert casting.dtype == dtype
+    # No weight has these: the first weight's is taken, and the other one where the model cannot run on that.
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        assert torch.equal(capture(model, batch.to(dtype), "conv")["conv"], model.conv(batch.to(dtype).half()))
+
+
+def test_list_layers_model_of_two_dtypes_is_listed(batch: torch.Tensor) -> None:
+    assert [info.calls for info in list_layers(HalfTower(), batch)] == [1, 1]
+
+
+def test_capture_model_of_two_dtypes_that_fails_says_why(batch: torch.Tensor) -> None:
+    with pytest.raises(CaptureError, match=r"^the model failed on an input of shape \(4, 2, 6, 5\): RuntimeError: "):
+        capture(HalfTower(), batch[:, :2], "conv")
 
 
 @pytest.mark.parametrize("inputs", [3, "text", lambda batch: None, lambda batch: 5])
@@ -183,3 +257,90 @@ def test_capture_exported_program_is_refused_and_its_module_is_not(batch: torch.
     acts = capture(torch.export.unflatten(program), batch, ["stem", "body.1"])
     expected = capture(model, batch, ["stem", "body.1"])
     assert all(torch.equal(acts[name], maps) for name, maps in expected.items())
+
+
+# Transforms and threads
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")  # which torch's own jvp uses
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda f, x: torch.vmap(f)(x),
+        lambda f, x: torch.func.grad(f)(x),
+        lambda f, x: torch.func.vjp(f, x),
+        lambda f, x: torch.func.jvp(f, (x,), (x,)),
+        lambda f, x: torch.func.jacrev(f)(x),
+        lambda f, x: torch.vmap(lambda one: f(torch.zeros(1, 3, 6, 5)) + one)(x),
+    ],
+    ids=["vmap", "grad", "vjp", "jvp", "jacrev", "vmap over something else"],
+)
+def test_capture_inside_a_transform_of_torch_func_is_refused(
+    transform: Callable[..., Any], batch: torch.Tensor
+) -> None:
+    class Captures(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return capture(model, x, "body.0")["body.0"].sum()
+
+    model = Plain()
+    call = functools.partial(torch.func.functional_call, Captures(), {})
+    with pytest.raises(InputError, match=r"^a model must be captured from outside of torch\.func, got a call inside"):
+        transform(call, batch)
+    with pytest.raises(InputError, match=r"outside of torch\.func"):
+        torch.vmap(lambda x: [list_layers(model, x[None]), x][1])(batch)
+    assert all(module.training and not module._forward_hooks for module in model.modules())
+
+
+def test_capture_layer_that_runs_inside_the_models_own_transform_is_refused(batch: torch.Tensor) -> None:
+    class Maps(Plain):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.vmap(self.stem)(x[:, None]).squeeze(1)
+
+    assert capture(Maps(), batch, "squeeze")["squeeze"].shape == (4, 4, 6, 5)
+    with pytest.raises(
+        CaptureError, match=r"^layer 'stem' ran inside vmap, grad or jvp of torch\.func, where its output"
+    ):
+        capture(Maps(), batch, "stem")
+
+
+def test_capture_layer_that_runs_in_a_thread_of_the_model_says_so(batch: torch.Tensor) -> None:
+    class Threaded(Plain):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                return self.body(pool.submit(self.stem, x).result())
+
+    model = Threaded()
+    assert list(capture(model, batch, "body.0")) == ["body.0"]
+    for pattern in ("stem", "stem:0", ["body.0", "stem"], "input:stem"):
+        with pytest.raises(
+            CaptureError, match=r"^layer '(input:)?stem' ran in another thread than the one that called"
+        ):
+            capture(model, batch, pattern)
+
+
+def test_capture_operations_inside_compiled_parts_have_their_plain_names(
+    batch: torch.Tensor, forget_compiled: None
+) -> None:
+    class Adds(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x + 1).relu()
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 4, 1), Adds())
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.body(x) * 2
+
+    model: nn.Module = Net().eval()
+    layers = ["body.1.add", "body.1.relu", "mul", "body.0.conv2d"]
+    expected = capture(model, batch, layers)
+    model.body[1] = torch.compile(model.body[1], backend="eager")
+    model.body = torch.compile(model.body, backend="eager")
+    for each in (model, torch.compile(model, backend="eager")):
+        with torch.no_grad():
+            each(batch)
+        acts = capture(each, batch, layers)
+        assert list(acts) == layers
+        assert all(torch.equal(acts[name], expected[name]) for name in layers)

@@ -77,11 +77,13 @@ def test_atlas_draws_a_sheet_that_says_where_it_came_from(
 ) -> None:
     assert run("atlas", atlas, "--out", out, "--tile", "40") == cli.DONE
     captured = capsys.readouterr()
-    assert captured.out == f"{out / 'cat_layer4.png'}\n"
+    assert captured.out == f"{out / 'layer4' / 'cat_layer4.png'}\n"
     assert captured.err == ""
-    assert sorted(os.listdir(out)) == ["cat_layer4.json", "cat_layer4.png"]
-    assert_equal_planes(pixels_of(out / "cat_layer4.png"), cf.render(cf.read_atlas(atlas).maps, tile=40).index)
-    manifest = json.loads((out / "cat_layer4.json").read_text())
+    assert sorted(os.listdir(out / "layer4")) == ["cat_layer4.json", "cat_layer4.png"]
+    assert_equal_planes(
+        pixels_of(out / "layer4" / "cat_layer4.png"), cf.render(cf.read_atlas(atlas).maps, tile=40).index
+    )
+    manifest = json.loads((out / "layer4" / "cat_layer4.json").read_text())
     wanted = {"model": "resnet50", "layer": "layer4", "image": "photos/cat.jpg", "atlas": str(atlas)}
     assert {key: manifest[key] for key in wanted} == wanted
     assert [tile["inf"] for tile in manifest["tiles"]] == [0, 0, 0, 0, 2, 0, 0, 0]
@@ -104,25 +106,56 @@ def test_atlas_takes_the_drawing_options(options: dict[str, str | None], atlas: 
     direct = cf.render(
         read.maps, provenance=read.provenance, **{name: value or True for name, value in options.items()}
     )
-    manifest = json.loads((out / "cat_layer4.json").read_text())
+    manifest = json.loads((out / "layer4" / "cat_layer4.json").read_text())
     assert manifest == json.loads(json.dumps(direct.manifest))
-    assert_equal_planes(pixels_of(out / "cat_layer4.png"), direct.index)
+    assert_equal_planes(pixels_of(out / "layer4" / "cat_layer4.png"), direct.index)
 
 
 def test_atlas_takes_folders_and_keeps_equal_names_apart(
     atlas: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = cf.save_atlas(noise(3, 2, 2), tmp_path / "CAT_layer4.atlas")
+    other = cf.save_atlas(noise(3, 2, 2), tmp_path / "CAT_layer4.atlas", provenance=SOURCE)
     for name in ("b.atlas", "a.atlas"):
-        cf.save_atlas(noise(3, 2, 2), atlas.parent / name)
+        cf.save_atlas(noise(3, 2, 2), atlas.parent / name, provenance=SOURCE)
     (atlas.parent / "notes.txt").write_text("no atlas")
     (atlas.parent / ".hidden.atlas").write_text("no atlas")
-    argv = ["atlas", other, atlas.parent, "--tile", "9", "--out", out]
+    argv = ["atlas", other, atlas.parent, atlas, "--tile", "9", "--out", out]
     assert run(*argv) == cli.DONE
     stems = capsys.readouterr().out.split()
     assert [Path(stem).name[:-13] for stem in (stems[0], stems[3])] == ["CAT_layer4", "cat_layer4"]
-    assert stems[1:3] == [str(out / "a.png"), str(out / "b.png")]
-    assert sorted(map(str, out.glob("*.png"))) == sorted(stems)
+    assert stems[1:3] == [str(out / "layer4" / "a.png"), str(out / "layer4" / "b.png")]
+    assert sorted(map(str, out.glob("*/*.png"))) == sorted(stems)
+
+
+def test_atlas_names_files_by_layer_whatever_is_given(runs: Path, out: Path) -> None:
+    loose, tars = runs / "loose", runs / "tars"
+    for given in ([loose / "0" / "p0000.atlas", loose / "2" / "p0000.atlas"], [loose / "0", loose / "2"], [tars]):
+        together, apart = out / given[0].name / "together", out / given[0].name / "apart"
+        assert run("atlas", *given, "--out", together, "--tile", "9") == cli.DONE
+        for each in given:
+            assert run("atlas", each, "--out", apart, "--tile", "9") == cli.DONE
+        assert sheets_in(together) == sheets_in(apart) == [sheet for sheet in SHEETS if sheet in sheets_in(apart)]
+        assert len(sheets_in(apart)) == (2 if len(given[0].suffix) else 6)
+
+
+def test_atlas_of_a_clip_names_files_by_step(out: Path, tmp_path: Path) -> None:
+    for step in (0, 1):
+        made = dataclasses.replace(SOURCE, time_step=step)
+        (tmp_path / "clip" / f"t{step}").mkdir(parents=True)
+        cf.save_atlas(noise(3, 2, 2), tmp_path / "clip" / f"t{step}" / "cat.atlas", provenance=made)
+        assert run("atlas", tmp_path / "clip" / f"t{step}", "--out", out, "--tile", "9") == cli.DONE
+    assert sheets_in(out) == ["layer4-t0/cat.png", "layer4-t1/cat.png"]
+
+
+def test_atlas_without_a_layer_is_named_by_its_folder(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        cf.save_atlas(noise(3, 2, 2), tmp_path / folder / "cat.atlas")
+        monkeypatch.chdir(tmp_path / folder)
+        assert run("atlas", "cat.atlas", "--out", out, "--tile", "9") == cli.DONE
+    assert sheets_in(out) == ["one/cat.png", "two/cat.png"]
 
 
 def test_atlas_keeps_the_layers_of_a_run_apart(runs: Path, out: Path) -> None:
@@ -155,9 +188,31 @@ def test_atlas_keeps_what_a_tar_names_below_out(atlas: Path, out: Path, tmp_path
     assert all(path.is_relative_to(out) for path in set(tmp_path.rglob("*")) - before)
     drawn = sheets_in(out)
     assert len({name.casefold() for name in drawn}) == 10
-    assert [name for name in drawn if "/" not in name] == ["b.png", "x-..-d.png"]
-    assert {"etc/a.png", "_con/e.png"} <= set(drawn)
-    assert len([name for name in drawn if name.startswith("x/c-")]) == 2
+    assert {Path(name).parent.name for name in drawn} == {"layer4"}
+    assert {"layer4/a.png", "layer4/b.png", "layer4/x-..-d.png", "layer4/e.png"} <= set(drawn)
+    assert len([name for name in drawn if name.startswith("layer4/c-")]) == 2
+
+
+@pytest.mark.parametrize("layer", ["../../up", "/etc", "..", "con", ""])
+def test_atlas_keeps_what_an_atlas_calls_its_layer_below_out(layer: str, out: Path, tmp_path: Path) -> None:
+    made = dataclasses.replace(SOURCE, layer=layer)
+    cf.save_atlas(noise(3, 2, 2), tmp_path / "a.atlas", provenance=made)
+    before = set(tmp_path.rglob("*"))
+    assert run("atlas", tmp_path / "a.atlas", "--out", out, "--tile", "9") == cli.DONE
+    assert all(path.is_relative_to(out) for path in set(tmp_path.rglob("*")) - before)
+    (drawn,) = sheets_in(out)
+    assert drawn.count("/") == 1
+
+
+def test_atlas_keeps_folders_of_a_tar_below_out(out: Path, tmp_path: Path) -> None:
+    content = cf.save_atlas(noise(3, 2, 2), tmp_path / "a.atlas").read_bytes()
+    names = ["/etc/a.atlas", "../../b.atlas", "x:y/c.atlas", "x-y/c.atlas", "a.atlas"]
+    tar = pack(tmp_path / "hostile.tar", dict.fromkeys(names, content))
+    before = set(tmp_path.rglob("*"))
+    assert run("atlas", tar, "--out", out, "--tile", "9") == cli.DONE
+    assert all(path.is_relative_to(out) for path in set(tmp_path.rglob("*")) - before)
+    assert len({name.casefold() for name in sheets_in(out)}) == 5
+    assert {"etc/a.png", "hostile.tar/a.png"} <= set(sheets_in(out))
 
 
 def test_atlas_draws_what_a_damaged_tar_holds_before_the_damage(
@@ -168,7 +223,7 @@ def test_atlas_draws_what_a_damaged_tar_holds_before_the_damage(
     with open(tar, "r+b") as file:
         file.truncate(3 * (512 + -(-len(content) // 512) * 512) - 512)
     assert run("atlas", tar, "--out", out, "--tile", "9") == cli.PARTLY
-    assert sheets_in(out) == ["0/a.png"]
+    assert sheets_in(out) == ["layer4/a.png"]
     said = capsys.readouterr().err.splitlines()
     assert said[0].startswith(f"cnnviz: atlas '{tar}/0/b.atlas' is damaged")
     assert said[1] == f"cnnviz: tar '{tar}' cannot be read to its end: '0/c.atlas' is cut off."
@@ -204,7 +259,7 @@ def test_atlas_statistics_that_do_not_suit_are_refused(
     for more, said in (
         (["--normalize", "dataset", "--statistics", path], "cat_layer4.atlas: statistics have no layer 'layer4'."),
         (["--normalize", "dataset", "--statistics", atlas], f"statistics '{atlas}' cannot be read"),
-        (["--normalize", "dataset"], "normalize 'dataset' needs statistics"),
+        (["--normalize", "dataset"], "of the data set. Give them with --statistics FILE.\n"),
     ):
         assert run("atlas", atlas, "--out", out, *more) == cli.USAGE
         assert said in error_of(capsys)
@@ -217,7 +272,7 @@ def test_atlas_statistics_that_do_not_suit_are_refused(
 def test_atlas_each_writes_single_files(atlas: Path, out: Path) -> None:
     argv = ["atlas", atlas, "--out", out, "--each", "--scale", "2"]
     assert run(*argv, "--name", "{channel:02d}{suffix}.png", "--suffix", "b") == cli.DONE
-    folder = out / "tiles" / "cat_layer4"
+    folder = out / "layer4" / "tiles" / "cat_layer4"
     assert sorted(os.listdir(folder)) == [*(f"{c:02d}b.png" for c in range(8)), "manifest.json"]
     tiles = cf.save_tiles(cf.read_atlas(atlas).maps, out / "direct", scale=2)
     assert_equal_planes(pixels_of(folder / "07b.png"), pixels_of(tiles[7]))
@@ -230,7 +285,7 @@ def test_atlas_over_an_image(atlas: Path, out: Path, tmp_path: Path) -> None:
     argv = ["atlas", atlas, "--out", out, "--tile", "32", "--overlay", photo, "--alpha", "0.3"]
     assert run(*argv, "--max-pixels", 48 * 64) == cli.DONE
     direct = cf.render(cf.read_atlas(atlas).maps, tile=32, overlay=photo, alpha=0.3)
-    assert_equal_planes(pixels_of(out / "cat_layer4.png"), direct.rgb())
+    assert_equal_planes(pixels_of(out / "layer4" / "cat_layer4.png"), direct.rgb())
 
 
 def test_atlas_json_and_report_name_atlas_image_and_layer(
@@ -240,7 +295,7 @@ def test_atlas_json_and_report_name_atlas_image_and_layer(
     of = {"atlas": str(atlas), "image": "photos/cat.jpg", "layer": "layer4"}
     assert run(*argv, "--json") == cli.DONE
     document = json.loads(capsys.readouterr().out)
-    assert document["files"] == [{**of, "path": str(out / "cat_layer4.jpg")}]
+    assert document["files"] == [{**of, "path": str(out / "layer4" / "cat_layer4.jpg")}]
     assert document["failed"] == []
     assert {key: document["reports"][0][key] for key in of} == of
     assert document["reports"][0]["dead"] == [1]
@@ -256,7 +311,7 @@ def test_atlas_one_bad_file_does_not_stop_the_others(
     assert run("atlas", atlas.parent, "--out", out, "--tile", "9", "--json") == cli.PARTLY
     captured = capsys.readouterr()
     document = json.loads(captured.out)
-    assert [file["path"] for file in document["files"]] == [str(out / "cat_layer4.png")]
+    assert [file["path"] for file in document["files"]] == [str(out / "layer4" / "cat_layer4.png")]
     assert [failure["atlas"] for failure in document["failed"]] == [str(bad)]
     said = captured.err.splitlines()
     assert said[0].startswith(f"cnnviz: atlas '{bad}' is damaged")

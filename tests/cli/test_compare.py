@@ -152,7 +152,7 @@ def test_compare_options_reach_the_sheets(models: str, images: list[Path], out: 
 
 
 MODEL, IMAGE, IMAGE_2 = "{models}net", "{cat}", "{dog}"
-WAYS = "Give two images, or one image and --against, --against-weights or --against-seed."
+WAYS = "Give two images, or one image and --against, --against-weights, --against-args or --against-seed."
 REFUSED = {
     "nothing differs": ([MODEL, IMAGE], f"two images or two models, got 1 and 1. {WAYS}"),
     "the same image twice": ([MODEL, IMAGE, IMAGE], "got 1 and 1."),

@@ -451,9 +451,35 @@ def test_render_refuses_a_data_set_and_shows_the_command_for_it(
         cat.with_name(name).touch()
     given = SETS[kind].format(folder=cat.parent)
     assert run("render", model, cat, given, "--layer", "conv", "head", "--out", out) == cli.USAGE
-    shown = f"cnnviz run {model} {shlex.quote(given)} --layer conv head --out {out}"
+    shown = f"cnnviz run {model} {cat} {shlex.quote(given)} --layer conv head --out {out}"
     assert error_of(capsys) == f"cnnviz: {given!r} is {kind}. Draw data sets with: {shown}\n"
     assert not out.exists()
+
+
+@pytest.mark.parametrize("ending", [".tgz", ".tar.gz", ".TAR.ZST", ".txz"])
+def test_render_says_that_a_compressed_tar_has_to_be_unpacked(
+    ending: str, model: str, cat: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shard = cat.with_name(f"a{ending}")
+    shard.touch()
+    assert run("render", model, shard, "--layer", "conv", "--out", out) == cli.USAGE
+    shown = f"cnnviz run {model} {cat.with_name('a.tar')} --layer conv --out {out}"
+    said = f"cnnviz: {str(shard)!r} is a compressed tar file of images. Unpack it once. Then draw data sets with: "
+    assert error_of(capsys) == f"{said}{shown}\n"
+
+
+@pytest.mark.parametrize("last", [[], ["--", "-"]])
+def test_render_shows_a_command_for_a_data_set_with_all_that_was_given(
+    last: list[str], model: str, cat: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = [cat.parent, cat] if not last else []
+    options = ["--weights", "none", "--seed", "3", "--layer", "conv", "head", "--format", "jpg", "--title", "a b"]
+    tiles = ["--name", "{channel}{suffix}.jpg", "--each", "--suffix=x", "--out", out]
+    assert run("render", model, *images, *options, *tiles, *last) == cli.USAGE
+    shown = error_of(capsys).partition("Draw data sets with: ")[2]
+    given = ["cnnviz", "run", model, *images, *options, "--save", "tiles", "--out", out, *last]
+    assert shlex.split(shown) == list(map(str, given))
+    cli._parser().parse_args(shlex.split(shown)[1:])
 
 
 def test_render_takes_a_file_with_the_name_of_a_pattern(model: str, cat: Path, out: Path) -> None:
@@ -480,6 +506,16 @@ FOREIGN = {
     "of 0.1": ("render", ["--from-atlas", "x"], "render has no option --from-atlas: atlases are drawn with: "
                "cnnviz atlas ATLAS... --out DIR"),
     "of another name": ("run", ["--layout", "nhwc"], "run has no option --layout: it is called --axes."),
+    "of another name and command": ("layers", ["--layout", "nchw"], "layers has no option --layout: it is called "
+                                    "--axes, and it belongs to 'cnnviz render', 'cnnviz run' and 'cnnviz compare'."),
+    "of another name, with =": ("atlas", ["x", "--layout=nchw"], "atlas has no option --layout: it is called --axes, "
+                                "and it belongs to 'cnnviz render', 'cnnviz run' and 'cnnviz compare'."),
+    "misspelt, of another command": ("render", ["--egnine", "ray"], "render has no option --egnine. Closest: --engine, "
+                                     "which belongs to 'cnnviz run'."),
+    "misspelt, of a comparison": ("render", ["--againstseed", "1"], "render has no option --againstseed. Closest: "
+                                  "--against-seed, which belongs to 'cnnviz compare'."),
+    "misspelt, closer to another's": ("render", ["--savee", "x"], "render has no option --savee. Closest: --save, "
+                                      "which belongs to 'cnnviz run'."),
     "misspelt": ("render", ["--tlie", "9"], "render has no option --tlie. Closest: --tile, --title."),
     "of nobody": ("layers", ["--xyz"], "layers has no option --xyz. See: cnnviz layers --help"),
 }  # fmt: skip
@@ -507,7 +543,7 @@ def help_of(command: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 MOST_LINES = {
-    "": 32, "render": 80, "run": 96, "atlas": 72, "compare": 72, "demo": 72, "weights": 40, "layers": 24, "doctor": 24,
+    "": 32, "render": 82, "run": 96, "atlas": 72, "compare": 72, "demo": 72, "weights": 40, "layers": 24, "doctor": 24,
     "bench": 24,
 }  # fmt: skip
 
@@ -539,6 +575,19 @@ def test_help_shows_every_argument_once_and_only_those_of_the_command(capsys: py
         assert {name.rstrip(",") for name in shown} == {
             action.option_strings[0] for action in parser._actions if action.option_strings
         }
+
+
+@pytest.mark.parametrize(("command", "offered"), [
+    ("render", False), ("compare", False), ("demo", False), ("run", True), ("atlas", True),
+])  # fmt: skip
+def test_help_offers_normalize_dataset_where_it_is_taken(
+    command: str, offered: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = help_of(command, capsys)
+    for option in ("--normalize", "--percentile"):
+        start = next(n for n, line in enumerate(lines) if line.startswith(f"  {option} "))
+        end = next(n for n, line in enumerate(lines[start + 1 :], start + 1) if not line.startswith("     "))
+        assert ("dataset" in " ".join(lines[start:end])) is offered, option
 
 
 @pytest.mark.parametrize("command", ["render", "compare", "demo"])

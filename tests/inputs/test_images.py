@@ -15,7 +15,7 @@ from support.assertions import FLOAT32_NORMALISED, assert_close
 from torch import nn
 
 from cnnviz_fast.errors import DTypeError, ImageError, InputError, OptionError, ShapeError
-from cnnviz_fast.inputs.find import find_images, image_name, natural_key
+from cnnviz_fast.inputs.find import find_images, natural_key
 from cnnviz_fast.inputs.images import MAX_PIXELS, decode_image, load_images
 from cnnviz_fast.models.loaded import LoadedModel
 
@@ -102,13 +102,6 @@ def test_find_images_what_is_no_image_is_refused(item: object) -> None:
         find_images(item)
 
 
-def test_image_name_is_the_stem_or_the_position() -> None:
-    assert image_name(Path("photos/black.cat.png"), 4) == "black.cat"
-    assert image_name("cat.jpg", 0) == "cat"
-    assert image_name(Image.new("RGB", (4, 4)), 3) == "image3"
-    assert image_name(np.zeros((4, 4), np.uint8), 0) == "image0"
-
-
 def test_decode_image_arrays_and_tensors_keep_their_values() -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
     grey = rgb[:, :, 0]
@@ -127,7 +120,7 @@ def test_decode_image_array_with_alpha_lies_over_white() -> None:
 
 
 @pytest.mark.parametrize(("source", "said"), [
-    (np.zeros((4, 4, 3)), "got float64. Scale it to 0..255"),
+    (np.full((4, 4, 3), 2.0), "got float64. Scale it to 0..255"),
     (np.zeros((4, 4), np.uint16), "got uint16. Divide it by 257"),
     (np.zeros((4, 4), bool), "got bool. Convert it to uint8 and multiply it by 255"),
     (np.zeros((4, 4), np.int64), "got int64. Convert it to uint8 if"),
@@ -217,9 +210,11 @@ def test_load_images_float_tensors_pass_through_as_float32(dtype: torch.dtype) -
     assert torch.equal(load_images(values[0]), values[:1].float())
 
 
-@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 3), (1, 4, 5), (2, 4, 4, 5), (1, 2, 3, 4, 5), (0, 3, 4, 5)])
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 3), (1, 4, 5), (0, 3, 4, 5)])
 def test_load_images_float_tensor_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ShapeError, match=r"a preprocessed tensor must have shape \(3, H, W\) or \(N, 3, H, W\), got"):
+    with pytest.raises(
+        ShapeError, match=r"a preprocessed tensor must have shape \(3, H, W\) or \(N, 3, H, W\) for this model, got"
+    ):
         load_images(torch.zeros(shape))
 
 

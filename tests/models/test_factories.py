@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -153,12 +154,11 @@ def test_find_factory_package_that_fails_is_not_called_missing(tmp_path: Path, m
 
 @pytest.mark.parametrize(("code", "said"), [
     ("def make():\n    raise KeyError('width')", r"factory '.*net\.py:make' failed: KeyError: 'width'\.$"),
-    ("def make(width):\n    pass", r"failed: TypeError: make\(\) missing 1 required positional argument: 'width'"),
+    ("def make(width):\n    pass", r"failed: TypeError: .*'width'\. Give them with --model-args width=VALUE\.$"),
     ("def make():\n    raise SystemExit", r"failed: SystemExit\.$"),
     ("def make():\n    return 3", r"must return a torch\.nn\.Module, got int"),
     ("def make():\n    pass", r"must return a torch\.nn\.Module, got NoneType"),
-    ("make = 3", r"must be a function or class that makes the model, got a ready-made int"),
-    ("from torch import nn\nmake = nn.ReLU()", r"got a ready-made ReLU"),
+    ("make = 3", r"'.*net\.py:make' must be a torch\.nn\.Module, or a function or class that makes one, got int\.$"),
 ])  # fmt: skip
 def test_find_factory_factory_that_fails_is_one_line(net: Path, code: str, said: str) -> None:
     net.write_text(code)
@@ -178,3 +178,112 @@ def test_find_factory_every_call_makes_another_module(net: Path) -> None:
     first, second = make(), make()
     assert first is not second
     assert not torch.equal(first.conv.weight, second.conv.weight)
+
+
+WIDE = """
+from torch import nn
+
+def make(width, kernel=3):
+    return nn.Conv2d(3, width, kernel)
+
+class Wide(nn.Conv2d):
+    def __init__(self, *, width=4):
+        super().__init__(3, width, 3)
+
+    @classmethod
+    def small(cls, width=2):
+        return cls(width=width)
+
+ready = nn.Conv2d(3, 6, 3)
+"""
+
+
+@pytest.mark.parametrize(("name", "arguments", "shape"), [
+    ("make", {"width": 5}, (5, 3, 3, 3)),
+    ("make", {"width": 5, "kernel": 1}, (5, 3, 1, 1)),
+    ("Wide", {"width": 7}, (7, 3, 3, 3)),
+    ("Wide", None, (4, 3, 3, 3)),
+    ("Wide.small", {"width": 3}, (3, 3, 3, 3)),
+    ("ready", {}, (6, 3, 3, 3)),
+])  # fmt: skip
+def test_find_factory_arguments_reach_functions_and_classes(
+    net: Path, name: str, arguments: dict[str, int] | None, shape: tuple[int, ...]
+) -> None:
+    net.write_text(WIDE)
+    assert tuple(find_factory(str(net), name, arguments)().weight.shape) == shape
+
+
+@pytest.mark.parametrize(("name", "arguments", "said"), [
+    ("make", {"kernel": 1}, r"make\(kernel=1\)' failed: TypeError.* Give them with --model-args width=VALUE\.$"),
+    ("make", {"widht": 1}, r"make\(widht=1\)' failed: TypeError: make\(\) got an unexpected keyword argument 'widht'"),
+    ("ready", {"width": 1}, r"arguments must not be given for '.*net\.py:ready', which is a ready Conv2d\.$"),
+    ("Wide.large", {}, r"no factory 'Wide\.large' in"),
+])  # fmt: skip
+def test_find_factory_arguments_that_do_not_fit_are_one_line(
+    net: Path, name: str, arguments: dict[str, int], said: str
+) -> None:
+    net.write_text(WIDE)
+    with pytest.raises(ModelError, match=said) as caught:
+        find_factory(str(net), name, arguments)()
+    assert "\n" not in str(caught.value)
+
+
+def test_find_factory_ready_module_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cnnviz_ready.py").write_text(WIDE)
+    monkeypatch.chdir(tmp_path)
+    module = find_factory("cnnviz_ready", "ready")()
+    theirs = sys.modules["cnnviz_ready"].ready
+    assert module is not theirs
+    assert torch.equal(module.weight, theirs.weight)
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """Return a model file inside a package inside a package, which imports its neighbours by dots."""
+    folder = tmp_path / "cnnviz_outer" / "nets"
+    folder.mkdir(parents=True)
+    for init in (folder.parent / "__init__.py", folder / "__init__.py"):
+        init.write_text("")
+    (folder.parent / "sizes.py").write_text("WIDTH = 5")
+    (folder / "blocks.py").write_text("from torch import nn\nfrom ..sizes import WIDTH\nclass Block(nn.Conv2d): pass")
+    (folder / "net.py").write_text(
+        "from .blocks import Block\ndef make():\n    from ..sizes import WIDTH\n    return Block(3, WIDTH, 3)"
+    )
+    return folder / "net.py"
+
+
+@pytest.fixture
+def _forgotten() -> Iterator[None]:
+    """Forget the packages that a test has imported."""
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "cnnviz_outer"]:
+        del sys.modules[name]
+
+
+@pytest.mark.usefixtures("_forgotten")
+def test_find_factory_file_in_a_package_imports_its_neighbours_by_dots(package: Path) -> None:
+    before = list(sys.path)
+    make = find_factory(str(package), "make")
+    assert sys.path == before
+    assert make().out_channels == 5
+    package.write_text("from .blocks import Block\ndef make():\n    return Block(3, 9, 3)")
+    assert find_factory(str(package), "make")().out_channels == 9
+
+
+@pytest.mark.usefixtures("_forgotten")
+def test_find_factory_package_of_a_name_that_is_taken_is_refused(package: Path, tmp_path: Path) -> None:
+    find_factory(str(package), "make")
+    other = tmp_path / "elsewhere" / "cnnviz_outer"
+    other.mkdir(parents=True)
+    (other / "__init__.py").write_text("")
+    (other / "net.py").write_text(WIDE)
+    with pytest.raises(ModelError, match=r"belongs to a package 'cnnviz_outer', but Python has loaded another of that"):
+        find_factory(str(other / "net.py"), "make")
+
+
+def test_find_factory_file_with_dots_outside_a_package_names_the_way(tmp_path: Path) -> None:
+    folder = tmp_path / "nets"
+    folder.mkdir()
+    (folder / "net.py").write_text("from .blocks import Block")
+    with pytest.raises(ModelError, match=r"no known parent package\. Name it nets\.net:FACTORY from the folder above"):
+        find_factory(str(folder / "net.py"), "make")

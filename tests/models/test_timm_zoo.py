@@ -71,7 +71,7 @@ def test_load_model_pretrained_weights_name_their_classes(
     classes: int, count: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = timm.create_model("resnet10t", num_classes=classes)
-    monkeypatch.setattr(timm_zoo, "pretrained", lambda name: trained)
+    monkeypatch.setattr(timm_zoo, "pretrained", lambda name, arguments: trained)
     categories = load_model("timm:resnet10t", device="cpu").categories
     assert categories is None if count is None else len(categories) == count
     if count == 1000:

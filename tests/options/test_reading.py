@@ -31,9 +31,11 @@ def test_preprocess_options_accepted_forms_are_held_as_one(field: str, value: An
     [
         ("size", "0x3", "size must be a whole number of at least 1, got 0."),
         ("interpolation", "bilinera", "Closest: 'bilinear'"),
-        ("mean", "0.5", "mean must be three numbers R,G,B, got '0.5'."),
-        ("mean", 0.5, "mean must be three numbers R,G,B, got 0.5."),
-        ("std", "1,0,1", "std must be three numbers above 0, got '1,0,1'."),
+        ("size", "2x3x4x5x6", "size must be N, or a length for each axis"),
+        ("mean", [], "mean must be a number for each channel, got []."),
+        ("mean", 1j, "mean must be a number for each channel, got 1j."),
+        ("std", "1,0,1", "std must be numbers above 0, got '1,0,1'."),
+        ("std", -1, "std must be numbers above 0, got -1."),
         ("std", "1,x,1", "std must be a number, got 'x'."),
     ],
 )

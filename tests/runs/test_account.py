@@ -50,11 +50,11 @@ def damage(folder: Path, count: int) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_exactly_the_damaged_images_are_in_failed(workers: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("readers", [0, 1])
+def test_exactly_the_damaged_images_are_in_failed(readers: int, tmp_path: Path) -> None:
     make_images(tmp_path / "in", 40)
     damaged = damage(tmp_path / "in", 10)
-    summary = cf.run(small_model(), tmp_path / "in", ["0"], tmp_path / "out", **{**QUICK, "workers": workers})
+    summary = cf.run(small_model(), tmp_path / "in", ["0"], tmp_path / "out", **{**QUICK, "readers": readers})
     failed = rows(tmp_path / "out", "failed")
     assert {Path(row["image"]).name for row in failed} == damaged
     assert all(row["reason"] for row in failed)

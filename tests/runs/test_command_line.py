@@ -24,7 +24,7 @@ def listed(images: Path, tmp_path: Path) -> Path:
 
 
 def test_a_list_with_a_missing_image_ends_with_three(net: Path, listed: Path, tmp_path: Path, capfd: Captured) -> None:
-    assert run(*command(net, listed, tmp_path / "out", "--workers", "0")) == 3
+    assert run(*command(net, listed, tmp_path / "out", "--readers", "0")) == 3
     printed, said = capfd.readouterr()
     assert len(printed.splitlines()) == 2 * COUNT
     assert f"{COUNT} images in" in said
@@ -35,7 +35,7 @@ def test_a_list_with_a_missing_image_ends_with_three(net: Path, listed: Path, tm
 
 
 def test_json_lines_of_progress_and_a_json_summary(net: Path, images: Path, tmp_path: Path, capfd: Captured) -> None:
-    assert run(*command(net, images, tmp_path / "out", "--progress", "json", "--json", "--workers", "0")) == 0
+    assert run(*command(net, images, tmp_path / "out", "--progress", "json", "--json", "--readers", "0")) == 0
     printed, said = capfd.readouterr()
     summary = json.loads(printed)
     assert (summary["images"], summary["finished"], summary["failed"]) == (COUNT, COUNT, 0)
@@ -96,7 +96,7 @@ def test_options_of_render_are_told_from_those_of_a_run(
 
 
 def test_tiles_are_a_file_for_each_channel(net: Path, images: Path, tmp_path: Path) -> None:
-    assert run(*command(net, images, tmp_path / "out", "--save", "tiles", "--workers", "0")) == 0
+    assert run(*command(net, images, tmp_path / "out", "--save", "tiles", "--readers", "0")) == 0
     assert (tmp_path / "out" / "0" / "tiles" / "p0000" / "5.png").exists()
 
 
@@ -118,3 +118,18 @@ def test_paths_and_the_bar_share_a_terminal(net: Path, images: Path, tmp_path: P
     shown = {line.rpartition("\r")[2] for line in lines}  # what is left of a line after the bar was wiped off it
     assert {str(tmp_path / "out" / row["files"][0]) for row in rows(tmp_path / "out")} <= shown
     assert f"/{COUNT} [" in said.decode()
+
+
+@pytest.mark.parametrize("name", ["--readers", "--workers"])
+def test_readers_have_two_names_and_the_summary_counts_them(
+    name: str, net: Path, images: Path, tmp_path: Path, capfd: Captured
+) -> None:
+    assert run(*command(net, images, tmp_path / "out", name, "0")) == 0
+    assert "time of all readers and workers: decode " in capfd.readouterr().err
+    assert run(*command(net, images, tmp_path / "out", name, "-1")) == 2
+    assert "readers must be a whole number" in capfd.readouterr().err
+    with pytest.raises(SystemExit):
+        run("run", "--help")
+    shown = capfd.readouterr().out
+    assert "  --readers N" in shown
+    assert "--workers" not in shown

@@ -75,7 +75,7 @@ class Hanging(Dataset):
 
 
 try:
-    cf.run(small_model(), Hanging(), LAYERS, sys.argv[1], batch=4, workers=1, progress="none")
+    cf.run(small_model(), Hanging(), LAYERS, sys.argv[1], batch=4, readers=1, progress="none")
 except KeyboardInterrupt:
     sys.exit(130)
 """

@@ -143,7 +143,7 @@ def test_thirty_kills_leave_what_a_run_alone_makes(tmp_path: Path) -> None:
     def command(out: str) -> tuple[list[str], dict[str, str]]:
         arguments = [
             sys.executable, "-m", "cnnviz_fast", VERB, f"{tmp_path / 'net.py'}:counted", str(tmp_path / "in"),
-            "--layer", *LAYERS, "--size", "24", "--tile", "12", "--batch", str(BATCH), "--workers", "2",
+            "--layer", *LAYERS, "--size", "24", "--tile", "12", "--batch", str(BATCH), "--readers", "2",
             "--save", "sheets,atlases,statistics", "--out", str(tmp_path / out),
         ]  # fmt: skip
         return arguments, os.environ | {"PASSES": str(tmp_path / f"{out}.passes")}

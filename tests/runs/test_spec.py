@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 import cnnviz_fast as cf
 from cnnviz_fast.errors import OptionError
+from cnnviz_fast.runs.spec import split_options
 
 
 @pytest.mark.parametrize(
@@ -87,3 +88,19 @@ def test_a_folder_of_a_run_of_an_older_version_is_refused(
     assert digests(tmp_path) == before
     assert json.loads((tmp_path / "run.json").read_text()) == document
     assert not (tmp_path / ".dataset").exists()
+
+
+def test_split_options_takes_the_older_name_of_readers() -> None:
+    for name in ("readers", "workers"):
+        wanted, drawing = split_options({name: "3", "tile": 9, "batch": 2})
+        assert (wanted.readers, wanted.batch, drawing.tile) == (3, 2, 9)
+    with pytest.raises(OptionError, match=r"^readers and workers are one option, got both\. Give readers\.$"):
+        split_options({"readers": 1, "workers": 1})
+    with pytest.raises(OptionError, match=r"^readers must be a whole number of at least 0, got -1"):
+        split_options({"workers": -1})
+
+
+def test_the_older_name_of_readers_is_the_same_run(images: Path, tmp_path: Path) -> None:
+    first = cf.run(small_model(), images, ["0"], tmp_path, **QUICK)
+    older = {"workers" if name == "readers" else name: value for name, value in QUICK.items()}
+    assert cf.run(small_model(), images, ["0"], tmp_path, **older).skipped == first.finished

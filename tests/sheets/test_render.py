@@ -72,7 +72,7 @@ def tiles_of(sheet: Sheet) -> Plane:
 
 def test_render_every_parameter_has_a_test_that_shows_what_it_does() -> None:
     parameters = set(inspect.signature(cf.render).parameters) - {"maps"}
-    own = {"provenance", "overlay", "alpha", "statistics"}
+    own = {"axes", "provenance", "overlay", "alpha", "statistics"}
     assert parameters == {field.name for field in dataclasses.fields(RenderOptions)} | own
     assert set(SHOWN) == parameters
 
@@ -613,6 +613,43 @@ def test_render_other_dtypes_equal_their_float32(dtype: torch.dtype, maps: torch
     assert_equal_planes(cf.render(given, tile=20).index, cf.render(given.float(), tile=20).index)
 
 
+@shows("axes")
+def test_render_axes_name_where_the_channels_are(maps: torch.Tensor) -> None:
+    expected = cf.render(maps, tile=20).index
+    last = maps.permute(1, 2, 0)
+    for given, axes in (
+        (last, "hwc"),
+        (last[None], "nhwc"),
+        (last.numpy(), "hwc"),
+        (maps, "chw"),
+        (maps[None], "nchw"),
+    ):
+        assert_equal_planes(cf.render(given, axes=axes, tile=20).index, expected)
+    image = torch.rand(20, 30, 3)
+    assert_equal_planes(cf.render(image, axes="hwc").index, cf.render(image.permute(2, 0, 1)).index)
+    assert_equal_planes(cf.render(image, axes="chw", tile=9).index, cf.render(list(image), tile=9).index)
+    assert_equal_planes(cf.render(maps[0], axes="hw", tile=20).index, cf.render(maps[:1], tile=20).index)
+    for given, axes, said in (
+        (maps, "hw", "must have 2 axes"),
+        (maps[0], "hwc", "must have 3 axes"),
+        (maps, "wch", "one of"),
+    ):
+        with pytest.raises(cf.CnnvizError, match=said):
+            cf.render(given, axes=axes)
+
+
+def test_render_takes_a_batch_of_one_lists_and_signals(maps: torch.Tensor) -> None:
+    expected = cf.render(maps, tile=20).index
+    for given in (maps[None], list(maps), list(maps.numpy()), [maps[:2], maps[2:]], maps[None].numpy()):
+        assert_equal_planes(cf.render(given, tile=20).index, expected)
+    signal = torch.randn(7, 900)
+    rows = cf.render(signal)
+    assert (rows.manifest["sheet"]["rows"], rows.manifest["sheet"]["cols"]) == (7, 1)
+    assert rows.index.shape == (7 * 8, 900)
+    assert_equal_planes(rows.index, cf.render(signal[:, None], tile=(8, 900), grid="x1").index)
+    assert_equal_planes(cf.render(signal.T, axes="lc").index, rows.index)
+
+
 def test_render_numpy_equals_tensor(maps: torch.Tensor) -> None:
     assert_equal_planes(cf.render(maps.numpy(), tile=20).index, cf.render(maps, tile=20).index)
 
@@ -622,11 +659,19 @@ def test_render_numpy_equals_tensor(maps: torch.Tensor) -> None:
     ("maps", "error", "message"),
     [
         (
-            torch.zeros(1, 4, 5, 5),
+            torch.zeros(2, 4, 5, 5),
             ShapeError,
-            r"^maps must have shape \(C, H, W\), got \(1, 4, 5, 5\)\. Pass one",
+            r"^maps must have shape \(C, H, W\), got \(2, 4, 5, 5\)\. Pass one",
         ),
-        (torch.zeros(4, 5), ShapeError, r"^maps must have shape \(C, H, W\), or \(C,\) for a vector, got \(4, 5\)\."),
+        (
+            torch.zeros(20, 30, 3),
+            ShapeError,
+            r"got \(20, 30, 3\), which looks like an image \(H, W, 3\)\. Say axes='hwc'",
+        ),
+        (np.zeros((6, 6, 3)), ShapeError, "which looks like an image"),
+        ([], ShapeError, "maps must have at least one channel, got an empty list"),
+        ([torch.zeros(2, 3), torch.zeros(3, 2)], ShapeError, r"must hold maps of one size, got \(2, 3\), \(3, 2\)"),
+        (["a", "b"], DTypeError, "a list of maps must hold tensors, arrays or numbers, got str"),
         (torch.zeros(4, 0, 5), ShapeError, r"^maps must have at least one channel and one pixel"),
         (
             torch.zeros(1, 2, 2, dtype=torch.complex64),

@@ -39,7 +39,7 @@ LAYERS = ["0", "2"]
 COUNT = 23
 """Images of the folder that most tests share: not a multiple of the batch."""
 
-QUICK: dict[str, Any] = {"batch": 4, "workers": 0, "tile": 12, "progress": "none"}
+QUICK: dict[str, Any] = {"batch": 4, "readers": 0, "tile": 12, "progress": "none"}
 """Options of a run without processes."""
 
 VERB = "run"

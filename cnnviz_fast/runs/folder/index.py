@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -18,19 +17,16 @@ from typing import Any, BinaryIO, NamedTuple
 import orjson
 
 from ...errors import InputError, OptionError, WriteError, reason_of
+from ...formats.output_folders import INDEX_NAME
 from ...runtime.compact import DigestMap
 from ...runtime.extras import import_extra
 from ...runtime.files import cannot_write, whole_file
 
 Line = dict[str, Any]
 
-RUN = "run.json"
-"""File of the fingerprint: everything that the outputs in a folder depend on."""
-
 OWN = ("key", "stem", "part")
 """Fields of a line that are not those of a row."""
 
-_NAME = re.compile(r"(index|failed)(?:-(\d+)-of-(\d+))?\.jsonl", re.ASCII)
 _BATCH_LINES = 4096  # of a row group of Parquet
 
 
@@ -49,14 +45,9 @@ def name_of(kind: str, rank: int, world_size: int) -> str:
 
 def files_of(folder: Path, kind: str) -> list[tuple[Path, int, int]]:
     """List the files of a kind, index or failed, each with its rank and number of ranks, in the order of these."""
-    matches = filter(None, map(_NAME.fullmatch, os.listdir(folder)))
+    matches = filter(None, map(INDEX_NAME.fullmatch, os.listdir(folder)))
     found = [(folder / match[0], int(match[2] or 0), int(match[3] or 1)) for match in matches if match[1] == kind]
     return sorted(found, key=lambda entry: (entry[2], entry[1]))
-
-
-def holds_a_run(folder: str | os.PathLike[str]) -> bool:
-    """Check whether a folder is that of a run."""
-    return os.path.exists(os.path.join(folder, RUN)) and bool(files_of(Path(folder), "index"))
 
 
 def image_lines(key: str, stem: str, rows: Sequence[Mapping[str, Any]]) -> bytes:

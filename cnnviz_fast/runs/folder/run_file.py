@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import OptionError, reason_of
+from ...formats.output_folders import RUN
 from ...provenance import package_version
 from ...runtime.files import whole_file
 from .differences import differences
-from .index import RUN, files_of
+from .index import files_of
 
 OLD_KEYS = {"layout": "axes", "pictures": "images"}
 """Keys of the fingerprints of version 0.1, and what they are called since then."""

@@ -195,7 +195,7 @@ class _Actors:
             first, last = (self.task.images.named(position).name for position in (positions[0], positions[-1]))
             raise BackendError(
                 f"Ray's actors died {ATTEMPTS} times over the same {len(positions)} images, {first} to {last}. See why "
-                f"in Ray's logs, /tmp/ray/session_latest/logs; where memory ended, lower batch or workers."
+                f"in Ray's logs, /tmp/ray/session_latest/logs; where memory ended, lower batch or readers."
             )
         self.left.appendleft(chunk)
 

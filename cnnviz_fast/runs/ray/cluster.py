@@ -32,12 +32,12 @@ class ActorPool(NamedTuple):
     on_gpu: bool
 
 
-def pool_of(nodes: Sequence[Mapping[str, float]], workers: int | None) -> ActorPool:
+def pool_of(nodes: Sequence[Mapping[str, float]], readers: int | None) -> ActorPool:
     """Share a cluster out among actors.
 
     Args:
         nodes: resources of each machine, as Ray reports them.
-        workers: number of actors; None for one per GPU, or, in a cluster without GPUs, one per two CPUs, at most 8.
+        readers: number of actors; None for one per GPU, or, in a cluster without GPUs, one per two CPUs, at most 8.
 
     Returns:
         The actors, with as many CPUs as each can have on one machine.
@@ -55,10 +55,10 @@ def pool_of(nodes: Sequence[Mapping[str, float]], workers: int | None) -> ActorP
         return int(sum(map(int, counts)))
 
     most = room(1)
-    actors = (most if on_gpu else min(8, max(1, most // 2))) if workers is None else workers
+    actors = (most if on_gpu else min(8, max(1, most // 2))) if readers is None else readers
     if not 1 <= actors <= most:
         unit = "GPUs, with a CPU each," if on_gpu else "CPUs"
-        raise OptionError(f"workers must be from 1 to the {unit} of the Ray cluster, which are {most}, got {actors}.")
+        raise OptionError(f"readers must be from 1 to the {unit} of the Ray cluster, which are {most}, got {actors}.")
     cpus = max(1, int(sum(node.get("CPU", 0) for node in nodes)) // actors)
     return ActorPool(actors, next(c for c in range(cpus, 0, -1) if room(c) >= actors), on_gpu)
 

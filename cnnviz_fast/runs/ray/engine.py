@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import BackendUnavailableError, OptionError
+from ...inputs.images import usual_spec
 from ...runtime.extras import import_extra
 from ...runtime.files import make_folder
 from ..images import LoaderImages, images_of
@@ -65,13 +66,13 @@ def run_on_ray(
         raise OptionError(f"engine 'ray' shares images out itself, got {spec.ranks.world_size} processes. Start one.")
     ray = import_extra("ray", "ray", "runs with engine 'ray'", BackendUnavailableError)
     loaded = loaded_model(model, "cpu")
-    found = images_of(images, loaded.preprocess, spec.max_pixels, spec.folder)
+    found = images_of(images, usual_spec(loaded, spec.max_pixels), spec.folder)
     if isinstance(found, LoaderImages):
         raise OptionError("a DataLoader goes with engine 'local', got engine 'ray'. Give its Dataset.")
     if any(parameter.is_cuda for parameter in loaded.module.parameters()):
         loaded = dataclasses.replace(loaded, module=copy.deepcopy(loaded.module).cpu())
     with connected(ray, spec.run.address):
-        pool = pool_of([node["Resources"] for node in ray.nodes() if node["Alive"]], spec.run.workers)
+        pool = pool_of([node["Resources"] for node in ray.nodes() if node["Alive"]], spec.run.readers)
         if pool.on_gpu and spec.run.batch is None:
             spec = dataclasses.replace(spec, run=dataclasses.replace(spec.run, batch=CUDA_BATCH))
         return run_here(RayEngine(pool), loaded, found, spec, on_file)

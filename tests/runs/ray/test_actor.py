@@ -17,6 +17,7 @@ from support.runs import small_model
 
 import cnnviz_fast as cf
 from cnnviz_fast.errors import BackendError, OptionError
+from cnnviz_fast.inputs.images import usual_spec
 from cnnviz_fast.pipeline import Drawing
 from cnnviz_fast.runs.batches import OutputSpec
 from cnnviz_fast.runs.images import images_of
@@ -34,7 +35,7 @@ def task(images: Path, tmp_path: Path) -> ActorTask:
     output_spec = OutputSpec(["0"], drawing, outputs, tmp_path, collects=True, batch=16)
     (tmp_path / NOTES).mkdir()
     chunks = [[range(0, 4), range(4, 8)], [range(8, 12)]]
-    listed = images_of(images, model.preprocess, 10**6)
+    listed = images_of(images, usual_spec(model, 10**6))
     return ActorTask(model, listed, chunks, {9: "other"}, output_spec, 0, os.getcwd(), 1, False, 60.0)
 
 

@@ -13,7 +13,7 @@ from cnnviz_fast.runs.ray.cluster import ActorPool, connected, pool_of
 
 
 @pytest.mark.parametrize(
-    ("nodes", "workers", "pool"),
+    ("nodes", "readers", "pool"),
     [
         ([{"CPU": 2.0}], None, ActorPool(1, 2, False)),
         ([{"CPU": 2.0}], 2, ActorPool(2, 1, False)),
@@ -25,24 +25,24 @@ from cnnviz_fast.runs.ray.cluster import ActorPool, connected, pool_of
         ([{"CPU": 16.0, "GPU": 8.0}] * 2, 4, ActorPool(4, 8, True)),
     ],
 )
-def test_pool_of_shares_the_cluster_out(nodes: list[dict[str, float]], workers: int | None, pool: ActorPool) -> None:
-    assert pool_of(nodes, workers) == pool
+def test_pool_of_shares_the_cluster_out(nodes: list[dict[str, float]], readers: int | None, pool: ActorPool) -> None:
+    assert pool_of(nodes, readers) == pool
 
 
 @pytest.mark.parametrize(
-    ("nodes", "workers", "message"),
+    ("nodes", "readers", "message"),
     [
-        ([{"CPU": 2.0}], 3, r"^workers must be from 1 to the CPUs of the Ray cluster, which are 2, got 3\.$"),
+        ([{"CPU": 2.0}], 3, r"^readers must be from 1 to the CPUs of the Ray cluster, which are 2, got 3\.$"),
         ([{"CPU": 2.0}], 0, r"got 0\.$"),
         ([{"CPU": 2.0, "GPU": 1.0}], 2, r"from 1 to the GPUs, with a CPU each, of the Ray cluster, which are 1, got 2"),
         ([{}], None, r"which are 0, got 1\.$"),
     ],
 )
 def test_pool_of_more_than_there_is_is_refused(
-    nodes: list[dict[str, float]], workers: int | None, message: str
+    nodes: list[dict[str, float]], readers: int | None, message: str
 ) -> None:
     with pytest.raises(OptionError, match=message):
-        pool_of(nodes, workers)
+        pool_of(nodes, readers)
 
 
 def test_signals_are_left_to_the_program() -> None:

@@ -33,6 +33,7 @@ from cnnviz_fast.errors import (
     LayerNotFoundError,
     OptionError,
 )
+from cnnviz_fast.inputs.images import usual_spec
 from cnnviz_fast.options.drawing import RenderOptions
 from cnnviz_fast.options.reading import AxesOptions
 from cnnviz_fast.options.runs import RunOptions
@@ -77,7 +78,7 @@ def make():
 def alone(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a run without Ray."""
     folder = tmp_path_factory.mktemp("alone")
-    cf.run(small_model(), images, LAYERS, folder, workers=0, **QUICK)
+    cf.run(small_model(), images, LAYERS, folder, readers=0, **QUICK)
     return folder
 
 
@@ -114,8 +115,8 @@ def disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_two_actors_come_to_what_a_run_without_ray_does(ray: Any, images: Path, alone: Path, tmp_path: Path) -> None:
     told: list[Path] = []
     some = sorted(images.iterdir())[:9]
-    cf.run(small_model(), some, LAYERS, tmp_path, workers=0, **QUICK)  # what is there is taken up
-    summary = cf.run(small_model(), images, LAYERS, tmp_path, engine="ray", workers=2, on_file=told.append, **QUICK)
+    cf.run(small_model(), some, LAYERS, tmp_path, readers=0, **QUICK)  # what is there is taken up
+    summary = cf.run(small_model(), images, LAYERS, tmp_path, engine="ray", readers=2, on_file=told.append, **QUICK)
     assert_same_outcome(tmp_path, alone)
     assert (summary.finished, summary.skipped, summary.failed) == (COUNT - 9, 9, 0)
     assert sorted(told) == sorted(tmp_path / file for row in rows(alone)[18:] for file in row["files"])
@@ -125,7 +126,7 @@ def test_two_actors_come_to_what_a_run_without_ray_does(ray: Any, images: Path, 
 
 
 def test_images_that_fail_or_crash_cost_only_themselves(ray: Any, tmp_path: Path) -> None:
-    summary = cf.run(small_model(), Dangerous(), ["0"], tmp_path, engine="ray", workers=1, **QUICK)
+    summary = cf.run(small_model(), Dangerous(), ["0"], tmp_path, engine="ray", readers=1, **QUICK)
     assert (summary.finished, summary.failed) == (8, 2)
     reasons = {row["key"]: row["reason"] for row in rows(tmp_path, "failed")}
     assert reasons["dataset/00000002"] == "ValueError: torn"
@@ -135,7 +136,7 @@ def test_images_that_fail_or_crash_cost_only_themselves(ray: Any, tmp_path: Path
 
 def test_error_of_every_image_is_raised_as_without_ray(ray: Any, images: Path, tmp_path: Path) -> None:
     with pytest.raises(LayerNotFoundError, match=r"^no layer 'layer9' in the model\."):
-        cf.run(small_model(), images, ["layer9"], tmp_path, engine="ray", workers=1, **QUICK)
+        cf.run(small_model(), images, ["layer9"], tmp_path, engine="ray", readers=1, **QUICK)
     wait_until(lambda: ray.available_resources().get("CPU") == 2)  # its actors are gone
 
 
@@ -212,8 +213,8 @@ def test_a_signal_stops_it_and_the_same_command_takes_it_up(ray: Any, tmp_path: 
 @pytest.mark.cluster
 def test_sheets_of_one_scale_are_measured_first_on_ray_too(ray: Any, images: Path, tmp_path: Path) -> None:
     options = {**QUICK, "save": "sheets", "normalize": "dataset"}
-    cf.run(small_model(), images, ["0"], tmp_path / "alone", workers=0, **options)
-    cf.run(small_model(), images, ["0"], tmp_path / "out", workers=2, engine="ray", **options)
+    cf.run(small_model(), images, ["0"], tmp_path / "alone", readers=0, **options)
+    cf.run(small_model(), images, ["0"], tmp_path / "out", readers=2, engine="ray", **options)
     found, expected = digests(tmp_path / "out"), digests(tmp_path / "alone")
     for number in range(COUNT):
         assert found[f"0/p{number:04d}.png"] == expected[f"0/p{number:04d}.png"]
@@ -222,7 +223,7 @@ def test_sheets_of_one_scale_are_measured_first_on_ray_too(ray: Any, images: Pat
 @pytest.mark.cluster
 def test_a_model_that_kills_its_actors_is_given_up(ray: Any, images: Path, tmp_path: Path) -> None:
     with pytest.raises(BackendError, match=rf"^Ray's actors died {ATTEMPTS} times over the same \d+ images, "):
-        cf.run(Deadly(), images, ["conv"], tmp_path, engine="ray", workers=1, **QUICK)
+        cf.run(Deadly(), images, ["conv"], tmp_path, engine="ray", readers=1, **QUICK)
 
 
 # What comes back.
@@ -232,7 +233,7 @@ def ray_run(images: Path, out: Path, **options: Any) -> RunSummary:
     model = small_model()
     wanted = RunOptions(progress="none", **options)
     spec = RunSpec(["0"], out, "png", 10**6, AxesOptions(), None, wanted, RenderOptions(), Ranks())
-    listed = images_of(images, model.preprocess, 10**6)
+    listed = images_of(images, usual_spec(model, 10**6))
     return run_here(RayEngine(ActorPool(2, 1, False)), model, listed, spec)
 
 
@@ -355,7 +356,7 @@ def test_a_machine_that_dies_costs_what_was_under_way(tmp_path: Path, monkeypatc
 
     ray.shutdown()
     make_images(tmp_path / "in", 600)
-    cf.run(small_model(), tmp_path / "in", LAYERS, tmp_path / "alone", workers=0, **QUICK)
+    cf.run(small_model(), tmp_path / "in", LAYERS, tmp_path / "alone", readers=0, **QUICK)
     model, count = small_model(), tmp_path / "count"
     model = dataclasses.replace(model, module=Counted(model.module, count))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([os.environ["PYTHONPATH"], str(Path(__file__).parents[2])]))
@@ -372,7 +373,7 @@ def test_a_machine_that_dies_costs_what_was_under_way(tmp_path: Path, monkeypatc
 
         ray.init(address=cluster.address, log_to_driver=False)
         summary = cf.run(
-            model, tmp_path / "in", LAYERS, tmp_path / "out", engine="ray", on_file=kill_one, workers=2, **QUICK
+            model, tmp_path / "in", LAYERS, tmp_path / "out", engine="ray", on_file=kill_one, readers=2, **QUICK
         )
     finally:
         ray.shutdown()

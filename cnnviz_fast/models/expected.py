@@ -1,0 +1,171 @@
+"""What goes into a model: how many channels, on how many axes, and inputs of zeros to try it on.
+
+A model's own preprocessing says it best. Where there is none, the convolutions say it: not the first that is listed,
+since a head may be registered before the stem, but the first whose number of channels a pass runs on.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from .layers import meta_copy
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+SIZES = {1: (1024,), 2: (224, 224), 3: (32, 32, 32)}
+"""Size of a signal, an image and a volume where nothing says it, by the number of their axes behind the channels."""
+
+
+@dataclass(frozen=True)
+class ExpectedInput:
+    """What one sample of a model's input looks like.
+
+    Attributes:
+        channels: number of its channels.
+        spatial_axes: number of axes behind the channels: 1 of a signal, 2 of an image, 3 of a volume or a clip.
+        channel_axis: whether the channels have an axis; that of a depth map (H, W) or a sound (L) has none.
+        is_known: whether a convolution or the model's own preprocessing says so; else it is the usual guess.
+    """
+
+    channels: int = 3
+    spatial_axes: int = 2
+    channel_axis: bool = True
+    is_known: bool = True
+
+    @property
+    def is_photo(self) -> bool:
+        """Whether it is an image in colour or in grey, as files of images hold it."""
+        return self.spatial_axes == 2 and self.channels in (1, 3)
+
+    @property
+    def axes(self) -> str:
+        """Return the axes of a sample, for messages: "3, H, W"."""
+        spatial = {1: "L", 2: "HW", 3: "DHW"}[self.spatial_axes]
+        return ", ".join((str(self.channels), *spatial) if self.channel_axis else spatial)
+
+
+IMAGE = ExpectedInput()
+GUESS = ExpectedInput(is_known=False)
+_RANKS = (("Conv1d", 1), ("Conv2d", 2), ("Conv3d", 3))
+# What modules expect never changes, and a pass may be needed to find it.
+_found: weakref.WeakKeyDictionary[nn.Module, ExpectedInput] = weakref.WeakKeyDictionary()
+
+
+def expected_of(module: nn.Module) -> ExpectedInput:
+    """Return what a module takes, as its convolutions tell.
+
+    Args:
+        module: any module. It is left as it was.
+
+    Returns:
+        The first of `candidates` that the first convolution of a pass without values takes; where none fits, the first
+        of all.
+    """
+    if module not in _found:
+        listed = candidates(module)
+        fitting = (each for each in listed if _fits(module, each)) if len(listed) > 1 else iter(())
+        _found[module] = next(fitting, listed[0])
+    return _found[module]
+
+
+def candidates(module: nn.Module) -> list[ExpectedInput]:
+    """List what a module may take.
+
+    Args:
+        module: any module.
+
+    Returns:
+        What each convolution takes, in the order of the modules, and an image of three channels: first where a
+        convolution takes one, behind them where only others are there. Last, what those of one channel take where the
+        model itself adds the axis of the channels. `GUESS` alone without any convolution.
+    """
+    found = [ExpectedInput(part.in_channels, rank) for part, rank in _convolutions(module) if part.in_channels]
+    if not found:
+        return [GUESS]
+    bare = [replace(each, channel_axis=False) for each in found if each.channels == 1]
+    return list(dict.fromkeys([IMAGE, *found, *bare] if IMAGE in found else [*found, IMAGE, *bare]))
+
+
+def zeros(expected: ExpectedInput, size: int | Sequence[int] | None = None) -> torch.Tensor:
+    """Make a batch of one sample of zeros, stored as one number.
+
+    Args:
+        expected: what the sample looks like.
+        size: of its axes behind the channels, one number for all; None for the usual one.
+
+    Returns:
+        (1, C, L), (1, C, H, W) or (1, C, D, H, W) float32, without C where the sample has no axis for it.
+    """
+    import torch
+
+    rank = expected.spatial_axes
+    sides = SIZES[rank] if size is None else (size,) * rank if isinstance(size, int) else tuple(size)
+    return torch.zeros(()).expand(1, *(expected.channels,) * expected.channel_axis, *sides)
+
+
+def example_inputs(
+    module: nn.Module, sample: torch.Tensor | None, size: int | Sequence[int] | None = None
+) -> Iterator[torch.Tensor]:
+    """List inputs on which a model may run, the most likely first.
+
+    Args:
+        module: any module.
+        sample: (C, ...) float, as the model's own preprocessing makes it; None where it has none.
+        size: of the axes behind the channels, one number for all; None leaves it to the sample.
+
+    Yields:
+        (1, C, ...) float32 zeros, each stored as one number.
+    """
+    import torch
+
+    if sample is not None:
+        shape = tuple(sample.shape)
+        sides = (size, size) if isinstance(size, int) else tuple(size or ())
+        yield torch.zeros(()).expand(1, *shape[: len(shape) - len(sides)], *sides)
+    for expected in dict.fromkeys((expected_of(module), *candidates(module))):
+        fits = size is None or isinstance(size, int) or len(size) == expected.spatial_axes
+        if fits and (sample is None or sample.shape[0] != expected.channels):
+            yield zeros(expected, size)
+
+
+class _Reached(Exception):
+    """Raised by the first convolution that has run."""
+
+
+def _fits(module: nn.Module, expected: ExpectedInput) -> bool:
+    """Check whether the first convolution of a pass runs, on a copy of a module without values.
+
+    What fails behind it says nothing: a linear layer there may take one size of image only.
+    """
+    import torch
+
+    def reached(*_: object) -> None:
+        raise _Reached
+
+    try:
+        twin = meta_copy(module).eval()
+        for part, _ in _convolutions(twin):
+            part.register_forward_hook(reached)
+        with torch.no_grad():
+            twin(zeros(expected).to("meta"))
+    except _Reached:
+        return True
+    except Exception:  # a user's module may raise anything, also because it looks at values
+        return False
+    return False
+
+
+def _convolutions(module: nn.Module) -> Iterator[tuple[Any, int]]:
+    """List the convolutions of a module with the number of their spatial axes."""
+    from torch import nn
+
+    kinds = [(getattr(nn, name), rank) for name, rank in _RANKS]
+    for part in module.modules():
+        for kind, rank in kinds:
+            if isinstance(part, kind):
+                yield part, rank

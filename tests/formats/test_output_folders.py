@@ -1,0 +1,178 @@
+"""A run has a folder of its own: what one writes is never mixed with what another has written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support.cases import noise
+from support.runs import QUICK, digests, make_images, small_model
+
+import cnnviz_fast as cf
+from cnnviz_fast.errors import OptionError, WriteError
+from cnnviz_fast.formats import output_folders
+from cnnviz_fast.formats.output_folders import RUN, holds_a_run, output_folder, refuse_mixing
+
+OLDER = json.loads((Path(__file__).parent / "older_outputs.json").read_text())
+
+
+def a_run(folder: Path, older: bool = False) -> Path:
+    """Make a folder look like that of a run."""
+    folder.mkdir(exist_ok=True)
+    (folder / RUN).write_text(json.dumps(OLDER["run/run.json"]) if older else "{}")
+    (folder / "index.jsonl").touch()
+    return folder
+
+
+def a_sheet(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cf.save_sheet(noise(2, 3, 3), path, tile=4)
+
+
+@pytest.mark.parametrize(
+    ("names", "is_run"),
+    [
+        (["run.json", "index.jsonl"], True),
+        (["run.json", "index-1-of-2.jsonl"], True),
+        (["run.json"], False),
+        (["index.jsonl"], False),
+        (["run.json", "failed.jsonl"], False),
+        (["run.json", "my-index.jsonl"], False),
+    ],
+)
+def test_holds_a_run_needs_the_settings_and_an_index(names: list[str], is_run: bool, tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    assert holds_a_run(tmp_path) is is_run
+    assert not holds_a_run(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_refuse_mixing_keeps_others_out_of_a_run(older: bool, tmp_path: Path) -> None:
+    a_run(tmp_path, older)
+    with pytest.raises(OptionError) as caught:
+        refuse_mixing(tmp_path)
+    assert str(caught.value) == (
+        "out must not be the folder of a run, which would take other files for its own, "
+        f"got {str(tmp_path)!r}. Give another folder."
+    )
+    refuse_mixing(tmp_path, of_run=True)
+
+
+@pytest.mark.parametrize("sheet", ["conv1/cat.png", "conv1/cat.npy", "layer4/a.b.jpg"])
+def test_refuse_mixing_keeps_a_run_out_of_sheets(sheet: str, tmp_path: Path) -> None:
+    a_sheet(tmp_path / sheet)
+    with pytest.raises(OptionError) as caught:
+        refuse_mixing(tmp_path, of_run=True)
+    assert str(caught.value) == (
+        f"out must be a folder of its own for a run, got {str(tmp_path)!r}, where another command wrote "
+        f"{sheet.rpartition('.')[0]!r}. Give another folder."
+    )
+    refuse_mixing(tmp_path)
+
+
+def test_refuse_mixing_keeps_a_run_out_of_single_files_and_comparisons(tmp_path: Path) -> None:
+    cf.save_tiles(noise(2, 3, 3), tmp_path / "tiles" / "conv1" / "tiles" / "cat", tile=4)
+    (tmp_path / "pair" / "conv1").mkdir(parents=True)
+    cf.compare(noise(2, 3, 3), noise(2, 3, 3), tile=4).save(tmp_path / "pair" / "conv1" / "a_b.png")
+    for folder, wanted in (("tiles", "conv1/tiles/cat"), ("pair", "conv1/a_b_(compare|difference)")):
+        with pytest.raises(OptionError, match=f"'{wanted}'"):
+            refuse_mixing(tmp_path / folder, of_run=True)
+
+
+def test_refuse_mixing_lets_a_run_beside_what_it_would_not_write_over(tmp_path: Path) -> None:
+    a_sheet(tmp_path / "cat.png")
+    a_sheet(tmp_path / "mine" / "sheets" / "cat.png")
+    cf.save_tiles(noise(2, 3, 3), tmp_path / "mine" / "tiles-of-cat", tile=4)
+    photo = tmp_path / "photos" / "cat.jpg"
+    photo.parent.mkdir()
+    photo.touch()
+    photo.with_suffix(".json").write_text('{"label": "cat"}')
+    refuse_mixing(tmp_path, of_run=True)
+    refuse_mixing(tmp_path / "missing", of_run=True)
+
+
+def test_refuse_mixing_lets_a_process_into_the_run_that_another_has_just_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(manifest: Path) -> bool:
+        a_run(tmp_path)
+        return True
+
+    cf.save_tiles(noise(2, 3, 3), tmp_path / "conv1" / "tiles" / "cat", tile=4)
+    monkeypatch.setattr(output_folders, "_is_ours", meanwhile)
+    refuse_mixing(tmp_path, of_run=True)
+
+
+@pytest.mark.parametrize("of_run", [False, True])
+def test_output_folder_refuses_before_it_makes_a_folder(of_run: bool, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"must be one of \.png"):
+        output_folder(tmp_path / "new", "gif", of_run=of_run)
+    older = tmp_path / "older" / "cat_conv1" / "manifest.json"
+    older.parent.mkdir(parents=True)
+    older.write_text(json.dumps(OLDER["each/cat_conv1/manifest.json"]))
+    with pytest.raises(OptionError, match="older layout"):
+        output_folder(tmp_path / "older", of_run=of_run)
+    (tmp_path / "a_file").touch()
+    with pytest.raises(WriteError, match="a_file"):
+        output_folder(tmp_path / "a_file", of_run=of_run)
+    assert not (tmp_path / "new").exists()
+    assert output_folder(str(tmp_path / "new" / "er"), of_run=of_run) == tmp_path / "new" / "er"
+    assert (tmp_path / "new" / "er").is_dir()
+
+
+def test_visualize_and_run_keep_out_of_each_others_folders(tmp_path: Path) -> None:
+    (image,) = make_images(tmp_path / "in", 1)
+    cf.run(small_model(), image, "0", tmp_path / "run", **QUICK)
+    cf.visualize(small_model(), image, "0", tmp_path / "few", tile=8)
+    before = [digests(tmp_path / name) for name in ("run", "few")]
+    with pytest.raises(OptionError, match="must not be the folder of a run"):
+        cf.visualize(small_model(), image, "0", tmp_path / "run", tile=8)
+    with pytest.raises(OptionError, match="where another command wrote '0/p0000'"):
+        cf.run(small_model(), image, "0", tmp_path / "few", **QUICK)
+    assert cf.run(small_model(), image, "0", tmp_path / "run", **QUICK).skipped == 1
+    assert [digests(tmp_path / name) for name in ("run", "few")] == before
+
+
+@pytest.mark.parametrize("save", ["tiles", "sheets,tiles"])
+def test_run_that_writes_tiles_is_taken_up(save: str, tmp_path: Path) -> None:
+    images = make_images(tmp_path / "in", 2)
+    for skipped in (0, 1):
+        done = cf.run(small_model(), images[: skipped + 1], "0", tmp_path / "run", save=save, **QUICK)
+        assert (done.finished, done.skipped) == (1, skipped)
+
+
+def test_run_refuses_an_older_folder_before_anything_is_made(tmp_path: Path) -> None:
+    older = tmp_path / "out" / "cat_conv1" / "manifest.json"
+    older.parent.mkdir(parents=True)
+    older.write_text(json.dumps(OLDER["each/cat_conv1/manifest.json"]))
+    with pytest.raises(OptionError, match="older layout"):
+        cf.run("no model", tmp_path / "no images", "0", tmp_path / "out")
+    assert list((tmp_path / "out").rglob("*")) == [older.parent, older]
+
+
+def test_refuse_mixing_keeps_few_of_many_files_in_memory(tmp_path: Path) -> None:
+    import tracemalloc
+
+    for n in range(5000):
+        (tmp_path / "layer4").mkdir(exist_ok=True)
+        (tmp_path / "layer4" / f"{n}.png").touch()
+    for of_run in (False, True):
+        tracemalloc.start()
+        try:
+            refuse_mixing(tmp_path, of_run=of_run)
+            assert tracemalloc.get_traced_memory()[1] < 5000 * 20
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.mark.parametrize("of_run", [False, True])
+def test_output_folder_of_odd_names_and_links_is_made_or_refused(of_run: bool, tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match="File name too long"):
+        output_folder(tmp_path / ("x" * 300), of_run=of_run)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "itself").symlink_to(tmp_path / "out" / "itself")
+    (tmp_path / "out" / "above").symlink_to(tmp_path / "out")
+    (tmp_path / "out" / "nowhere.json").symlink_to(tmp_path / "nowhere")
+    assert output_folder(tmp_path / "out", of_run=of_run) == tmp_path / "out"

@@ -1,0 +1,121 @@
+"""Samples in memory: which axis is the batch, and what of a sample is the image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from support.assertions import assert_equal_tensors
+
+from cnnviz_fast.errors import ImageError, ShapeError
+from cnnviz_fast.inputs.samples import image_in, is_stream, preprocessed_input, samples_in, takes_positions
+from cnnviz_fast.models.expected import GUESS, IMAGE, ExpectedInput
+
+GREY, BANDS, SIGNAL, VOLUME = ExpectedInput(1), ExpectedInput(13), ExpectedInput(2, 1), ExpectedInput(1, 3)
+
+
+@pytest.mark.parametrize(("expected", "given", "made"), [
+    (IMAGE, (3, 4, 5), (1, 3, 4, 5)), (IMAGE, (2, 3, 4, 5), (2, 3, 4, 5)), (IMAGE, (2, 3, 6, 4, 5), (2, 3, 6, 4, 5)),
+    (GREY, (4, 5), (1, 1, 4, 5)), (GREY, (1, 4, 5), (1, 1, 4, 5)), (GREY, (7, 1, 4, 5), (7, 1, 4, 5)),
+    (BANDS, (13, 4, 5), (1, 13, 4, 5)), (BANDS, (2, 13, 4, 5), (2, 13, 4, 5)),
+    (SIGNAL, (2, 9), (1, 2, 9)), (SIGNAL, (5, 2, 9), (5, 2, 9)), (ExpectedInput(1, 1), (9,), (1, 1, 9)),
+    (VOLUME, (6, 4, 5), (1, 1, 6, 4, 5)), (VOLUME, (1, 6, 4, 5), (1, 1, 6, 4, 5)),
+    (VOLUME, (3, 1, 6, 4, 5), (3, 1, 6, 4, 5)),
+    (GUESS, (3, 4, 5), (1, 3, 4, 5)), (GUESS, (8, 16), (8, 16)), (GUESS, (2, 7, 4, 5), (2, 7, 4, 5)),
+])  # fmt: skip
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64])
+def test_preprocessed_input_tells_samples_from_batches(
+    expected: ExpectedInput, given: tuple[int, ...], made: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    values = torch.arange(float(np.prod(given))).reshape(given).to(dtype)
+    found = preprocessed_input(values, expected)
+    assert found.dtype == torch.float32
+    assert_equal_tensors(found, values.float().reshape(made))
+
+
+@pytest.mark.parametrize(("expected", "shape"), [
+    (IMAGE, (4, 5)), (IMAGE, (4, 5, 3)), (IMAGE, (0, 3, 4, 5)), (GREY, (2, 4, 5)), (BANDS, (3, 4, 5)), (SIGNAL, (9,)),
+    (SIGNAL, (3, 9)), (VOLUME, (4, 5)), (VOLUME, (2, 6, 4, 5)),
+])  # fmt: skip
+def test_preprocessed_input_of_another_shape_is_refused(expected: ExpectedInput, shape: tuple[int, ...]) -> None:
+    with pytest.raises(
+        ShapeError, match=r"a preprocessed tensor must have shape \(.*\) or \(N, .*\) for this model, got"
+    ):
+        preprocessed_input(torch.zeros(shape), expected)
+
+
+def test_preprocessed_input_array_may_have_its_channels_last() -> None:
+    batch = np.random.default_rng(0).standard_normal((2, 13, 4, 5)).astype(np.float32)
+    for given in (batch, np.moveaxis(batch, 1, -1)):
+        assert_equal_tensors(preprocessed_input(given, BANDS), torch.from_numpy(batch))
+        assert_equal_tensors(preprocessed_input(given[0], BANDS), torch.from_numpy(batch[:1]))
+
+
+PHOTO = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
+
+
+class DataSet:
+    """An object with a length whose samples are mappings."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        return {"label": position, "image": PHOTO}
+
+
+@pytest.mark.parametrize(("images", "count"), [
+    (torch.zeros(4, 3, 5, 5), 4), (torch.zeros(3, 5, 5), 1), (np.zeros((4, 5, 6, 3), np.uint8), 4),
+    (np.zeros((4, 5, 6, 3)), 4), (np.zeros((4, 3, 5, 6)), 4), (torch.zeros(4, 3, 5, 5, dtype=torch.uint8), 4),
+    ([torch.zeros(2, 3, 5, 5), torch.zeros(3, 5, 5)], 3), ({"image": torch.zeros(2, 3, 5, 5)}, 2),
+    ([{"image": PHOTO}, {"pixel_values": PHOTO}, {"img": PHOTO}], 3), ([(PHOTO, 1), (PHOTO, 2)], 2),
+    ([(Image.fromarray(PHOTO), "cat"), (Image.fromarray(PHOTO), torch.tensor(3))], 2), (DataSet(), 2),
+    (({"image": PHOTO} for _ in range(3)), 3), (iter([PHOTO, PHOTO]), 2),
+])  # fmt: skip
+def test_samples_in_lists_every_sample(images: Any, count: int) -> None:
+    def flat(found: Any) -> list[Any]:
+        return [each for part in found for each in flat(part)] if isinstance(found, list) else [found]
+
+    found = flat(samples_in(images, IMAGE))
+    assert len(found) == count
+    assert all(isinstance(each, (np.ndarray, torch.Tensor, Image.Image)) for each in found)
+    assert all(each.shape in ((4, 5, 3), (5, 6, 3), (3, 5, 5), (1, 3, 5, 5), (1, 3, 5, 6)) for each in found
+               if not isinstance(each, Image.Image))  # fmt: skip
+
+
+def test_samples_in_leaves_paths_and_pairs_of_images_alone() -> None:
+    assert samples_in("a.png", IMAGE) == "a.png"
+    assert samples_in([Path("a.png"), "b.png"], IMAGE) == [Path("a.png"), "b.png"]
+    assert len(samples_in([PHOTO, PHOTO], IMAGE)) == 2
+
+
+def test_takes_positions_and_is_stream_tell_data_sets_apart() -> None:
+    from torch.utils.data import IterableDataset
+
+    class Stream(IterableDataset[int]):
+        def __len__(self) -> int:
+            return 3
+
+        def __iter__(self) -> Any:
+            return iter(range(3))
+
+    generator = (n for n in range(2))
+    kinds = {
+        "position": [DataSet()],
+        "stream": [generator, iter([1]), {1, 2}, Stream(), map(str, [1])],
+        "neither": ["a", b"a", {"a": 1}, [1], (1,), PHOTO, torch.zeros(2), Image.fromarray(PHOTO), Path("a"), 5, None],
+    }
+    for kind, values in kinds.items():
+        for value in values:
+            assert takes_positions(value) == (kind == "position"), value
+            assert is_stream(value) == (kind == "stream"), value
+
+
+@pytest.mark.parametrize("sample", [(), [], {}])
+def test_image_in_an_empty_sample_is_refused(sample: Any) -> None:
+    with pytest.raises(ImageError, match="a sample must hold an image, got an empty"):
+        image_in(sample)

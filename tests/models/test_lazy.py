@@ -1,0 +1,230 @@
+"""Lazy layers: initialised under the seed when a model is loaded; a user's module stays lazy when it is listed."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from support.command_line import run
+from torch import nn
+
+import cnnviz_fast as cf
+from cnnviz_fast.errors import CaptureError
+from cnnviz_fast.models import lazy
+from cnnviz_fast.models.layers import has_lazy, meta_copy
+
+pytestmark = pytest.mark.filterwarnings("ignore:Lazy modules")
+
+NET = """
+from torch import nn
+
+def make():
+    return nn.Sequential(
+        nn.LazyConv2d(8, 3, padding=1), nn.LazyBatchNorm2d(), nn.ReLU(), nn.Flatten(), nn.LazyLinear(10)
+    )
+
+def pooled():
+    return nn.Sequential(nn.LazyConv2d(8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(10))
+
+class Looks(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.LazyConv2d(4, 3)
+
+    def forward(self, x):
+        x = self.conv(x)
+        return x if x.sum() > -1e9 else -x
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.LazyConv2d(4, 3)
+        self.last = nn.LazyConv2d(4, 3)
+
+    def forward(self, x, mask):
+        return self.last(self.conv(x) * mask)
+"""
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> str:
+    (tmp_path / "lazy_net.py").write_text(NET)
+    return f"{tmp_path / 'lazy_net.py'}:make"
+
+
+def small_batch() -> torch.Tensor:
+    return torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def state_of(model: cf.LoadedModel) -> list[torch.Tensor]:
+    return list(model.module.state_dict().values())
+
+
+def same(a: cf.LoadedModel, b: cf.LoadedModel) -> bool:
+    return all(map(torch.equal, state_of(a), state_of(b)))
+
+
+def test_load_model_initialises_lazy_layers_under_the_seed(net: str) -> None:
+    random = torch.get_rng_state()
+    first, again = (cf.load_model(net, seed=3, device="cpu") for _ in range(2))
+    other = cf.load_model(net, seed=4, device="cpu")
+    assert torch.equal(torch.get_rng_state(), random)
+    assert [type(module).__name__ for module in first.module] == ["Conv2d", "BatchNorm2d", "ReLU", "Flatten", "Linear"]
+    assert first.module[4].in_features == 8 * 224 * 224
+    assert same(first, again)
+    assert not torch.equal(first.module[0].weight, other.module[0].weight)
+    assert not first.module.training
+    assert not first.module[0]._forward_pre_hooks
+
+
+def test_load_model_on_the_meta_device_has_the_shapes(net: str) -> None:
+    module = cf.load_model(net, device="meta", preprocess=cf.PreprocessOptions(size=(16, 24))).module
+    assert module[4].weight.shape == (10, 8 * 16 * 24)
+    assert all(value.is_meta for value in module.state_dict().values())
+    given = nn.Sequential(nn.LazyConv2d(4, 3))
+    assert cf.load_model(given, device="meta").module[0].weight.shape == (4, 3, 3, 3)
+    assert has_lazy(given)
+
+
+def test_load_model_module_that_is_lazy_is_initialised_in_place() -> None:
+    module = nn.Sequential(nn.LazyConv2d(4, 3))
+    assert cf.load_model(module, seed=2).module is module
+    assert module[0].weight.shape == (4, 3, 3, 3)
+    again = cf.load_model(nn.Sequential(nn.LazyConv2d(4, 3)), seed=2)
+    assert torch.equal(again.module[0].weight, module[0].weight)
+
+
+def test_capture_input_of_another_size_gives_what_loading_for_that_size_gives(net: str) -> None:
+    batch = small_batch()
+    models = [cf.load_model(net, seed=1, device="cpu") for _ in range(2)]
+    models.append(cf.load_model(net, seed=1, device="cpu", preprocess=cf.PreprocessOptions(size=32)))
+    maps = [cf.capture(model, batch, ["0", "4"]) for model in models]
+    assert all(torch.equal(found[name], maps[0][name]) for found in maps for name in ("0", "4"))
+    assert all(same(model, models[2]) for model in models)
+    assert models[0].module[4].in_features == 8 * 32 * 32
+    # And back.
+    cf.capture(models[0], torch.zeros(1, 3, 224, 224), "0")
+    assert same(models[0], cf.load_model(net, seed=1, device="cpu"))
+
+
+def test_capture_input_of_another_size_leaves_weights_that_fit_or_were_trained(net: str) -> None:
+    model = cf.load_model(net.replace("make", "pooled"), device="cpu")
+    before = list(model.module.parameters())
+    cf.capture(model, small_batch(), "0")
+    assert all(a is b for a, b in zip(before, model.module.parameters(), strict=True))
+    trained = cf.load_model(net, device="cpu")
+    with torch.no_grad():
+        trained.module[0].weight.add_(1)
+    weight = trained.module[0].weight.clone()
+    with pytest.raises(
+        CaptureError, match=r"^the model failed on an input of shape \(2, 3, 32, 32\): RuntimeError: mat1"
+    ):
+        cf.capture(trained, small_batch(), "0")
+    assert torch.equal(trained.module[0].weight, weight)
+
+
+def test_capture_input_that_fits_nothing_leaves_the_weights(net: str) -> None:
+    model = cf.load_model(net, device="cpu")
+    before = list(model.module.parameters())
+    with pytest.raises(CaptureError, match="the model failed on an input of shape"):
+        cf.capture(model, torch.zeros(1, 3, 8), "0")
+    assert all(a is b for a, b in zip(before, model.module.parameters(), strict=True))
+
+
+def test_load_model_that_cannot_run_on_the_example_stays_lazy(net: str) -> None:
+    model = cf.load_model(net.replace("make", "Two"), device="cpu")
+    assert has_lazy(model.module)
+    acts = cf.capture(model, small_batch(), "last", inputs=[torch.ones(1)])
+    assert acts["last"].shape == (2, 4, 28, 28)
+
+
+def test_load_model_checkpoint_gives_lazy_layers_their_shapes(net: str, tmp_path: Path) -> None:
+    trained = cf.load_model(net, seed=5, device="cpu", preprocess=cf.PreprocessOptions(size=32))
+    torch.save(trained.module.state_dict(), tmp_path / "tuned.pth")
+    loaded = cf.load_model(net, weights=tmp_path / "tuned.pth", device="cpu")
+    assert same(loaded, trained)
+    batch = small_batch()
+    assert torch.equal(cf.capture(loaded, batch, "4")["4"], cf.capture(trained, batch, "4")["4"])
+    assert same(loaded, trained)
+
+
+def test_commands_on_a_lazy_net_work(net: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("layers", net, "--size", "32") == 0
+    assert capsys.readouterr().out.splitlines()[5].split() == ["4", "4", "Linear", "1", "1x10", "81,930"]
+    assert run("layers", net.replace("make", "Looks"), "--size", "32") == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == ["0", "conv", "Conv2d", "1", "1x4x30x30", "112"]
+    assert run("weights", net) == 0
+    assert "8x3x3x3" in capsys.readouterr().out
+
+
+def test_run_and_compare_of_a_lazy_net_work(net: str, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    image = tmp_path / "images" / "a.png"
+    Image.fromarray(np.arange(4800, dtype=np.uint8).reshape(40, 40, 3)).save(image)
+    summary = cf.run(cf.load_model(net, device="cpu"), tmp_path / "images", "0", tmp_path / "out", progress="none")
+    assert summary.images == 1
+    out = tmp_path / "difference.png"
+    assert run("compare", net, image, "--weights", "none", "--against-seed", "1", "--layer", "0", "--out", out) == 0
+
+
+@pytest.mark.parametrize("kind", ["plain", "looks at values"])
+def test_list_layers_leaves_a_users_module_lazy(kind: str) -> None:
+    class Looks(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = super().forward(x)
+            return x if kind == "plain" or x.sum() > -1e9 else -x
+
+    module = Looks(nn.LazyConv2d(8, 3, padding=1), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(10))
+    hooks = [len(part._forward_pre_hooks) for part in module]
+    random = torch.get_rng_state()
+    listed = cf.list_layers(module, size=8)
+    assert [info.shape for info in listed] == [(1, 8, 8, 8), (1, 8, 8, 8), (1, 512), (1, 10)]
+    assert [info.parameters for info in listed] == [8 * 28, 16, 0, 5130]
+    assert has_lazy(module)
+    assert [type(part).__name__ for part in module] == ["LazyConv2d", "LazyBatchNorm2d", "Flatten", "LazyLinear"]
+    assert [len(part._forward_pre_hooks) for part in module] == hooks
+    assert torch.equal(torch.get_rng_state(), random)
+    assert module(torch.zeros(2, 5, 4, 4)).shape == (2, 10)
+
+
+def test_list_layers_lazy_layer_that_never_runs_is_listed() -> None:
+    class Skips(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self[0](x)
+
+    listed = cf.list_layers(Skips(nn.LazyConv2d(8, 3), nn.LazyLinear(3)), size=8)
+    assert [(info.calls, info.parameters) for info in listed] == [(1, 224), (0, 0)]
+
+
+def test_capture_users_lazy_module_is_initialised_by_its_first_pass() -> None:
+    module = nn.Sequential(nn.LazyConv2d(8, 3), nn.LazyBatchNorm2d())
+    assert cf.capture(module, small_batch(), "0")["0"].shape == (2, 8, 30, 30)
+    assert (module[0].in_channels, module[1].num_features) == (3, 8)
+    assert not has_lazy(module)
+    # No model of load_model, so no seed: another size does not change it.
+    weight = module[0].weight
+    cf.capture(module, torch.zeros(1, 3, 8, 8), "0")
+    assert module[0].weight is weight
+
+
+def test_meta_copy_of_a_lazy_module_is_lazy_and_can_be_initialised() -> None:
+    module = nn.Sequential(nn.LazyConv2d(8, 3), nn.LazyBatchNorm2d())
+    twin = meta_copy(module)
+    assert has_lazy(twin)
+    twin(torch.zeros(1, 3, 8, 8, device="meta"))
+    assert twin[0].weight.is_meta
+    assert not has_lazy(twin)
+    assert has_lazy(module)
+
+
+def test_initialised_models_are_forgotten_with_the_model(net: str) -> None:
+    model: Any = cf.load_model(net, device="cpu")
+    count = len(lazy._initialised)
+    del model
+    gc.collect()
+    assert len(lazy._initialised) == count - 1
