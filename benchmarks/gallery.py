@@ -1,4 +1,4 @@
-"""Make the pictures of the README, each by one command: `python -m benchmarks.gallery`."""
+"""Make the sheets of the README, each by one command: `python -m benchmarks.gallery`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PHOTO = "flower.jpg"
 
 @dataclass(frozen=True)
 class Shot:
-    """A picture of the gallery.
+    """A sheet of the gallery.
 
     command: as the README has it, without the folder to write to.
     file: which of the files that it writes; the rest is not kept.
@@ -58,7 +58,7 @@ def photo() -> Path:
 
 
 def make(name: str, target: Path) -> None:
-    """Draw one picture."""
+    """Draw one sheet."""
     with tempfile.TemporaryDirectory() as folder:
         argv = [str(photo()) if word == PHOTO else word for word in shlex.split(SHOTS[name].command)[1:]]
         if code := cli.main([*argv, "--out", folder]):

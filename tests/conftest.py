@@ -54,7 +54,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session", autouse=True)
 def _outside_the_checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let processes that tests start find the package under test, not the checkout in their working folder."""
+    """Make processes that tests start find the package under test, not the checkout in their working folder."""
     import cnnviz_fast
 
     with pytest.MonkeyPatch.context() as patch:

@@ -92,8 +92,8 @@ def run(command: str, **places: Any) -> list[Path]:
 
 
 def decoded(path: Path) -> Any:
-    with Image.open(path) as picture:
-        return np.asarray(picture)
+    with Image.open(path) as image:
+        return np.asarray(image)
 
 
 def manifest_of(path: Path) -> dict[str, Any]:
@@ -119,15 +119,15 @@ def seen(model: torch.nn.Module, batch: torch.Tensor, layers: list[torch.nn.Modu
 
 def test_000_one_channel_through_a_sigmoid(folder: Path, photo: Path, tmp_path: Path) -> None:
     model = save_weights(folder, "Features", "vgg16.pth")
-    picture = cv2.resize(cv2.imread(str(photo)), (224, 224))
-    Image.fromarray(picture[..., ::-1]).save(tmp_path / "tu.png")  # the article's own resize; ours has nothing to do
+    resized = cv2.resize(cv2.imread(str(photo)), (224, 224))
+    Image.fromarray(resized[..., ::-1]).save(tmp_path / "tu.png")  # the article's own resize; ours has nothing to do
     command = (
         "cnnviz render {own}/models.py:Features {tmp}/tu.png --weights {own}/vgg16.pth --layer features.5 --channels 0 "
         "--normalize sigmoid --colormap gray --size 224 --scale 1 --out {out}"
     )
     _, written = run(command, own=folder, tmp=tmp_path, out=tmp_path / "out")
 
-    values = np.float32(picture)[..., ::-1].transpose(2, 0, 1) / 255
+    values = np.float32(resized)[..., ::-1].transpose(2, 0, 1) / 255
     for channel, (mean, std) in enumerate(zip((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True)):
         values[channel] = (values[channel] - mean) / std
     x = torch.from_numpy(np.ascontiguousarray(values))[None]
@@ -202,7 +202,7 @@ def test_001_nothing_is_dropped_and_a_dead_channel_is_not_divided_by_0() -> None
 
 
 def test_001_forgets_eval_mode_and_ours_does_not(resnet34: torch.nn.Module) -> None:
-    # In training mode batch norm takes the statistics of the one picture: all but the first convolution see others.
+    # In training mode batch norm takes the statistics of the one image: all but the first convolution see others.
     batch = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     convolutions = [resnet34.conv1, resnet34.layer1[0].conv1]
     right = seen(resnet34, batch, convolutions)
@@ -297,8 +297,8 @@ def test_003_every_channel_as_a_file_and_the_sum(align: str, folder: Path, photo
     ])  # fmt: skip
     (feature_map,) = seen(model, transform(Image.open(photo).convert("RGB"))[None], [model.model.layer4])
     assert feature_map.shape == (2048, 24, 24)
-    pictures = {"7": feature_map[7], "2047": feature_map[2047], "sum": feature_map.sum(axis=0)}
-    for name, values in pictures.items():
+    planes = {"7": feature_map[7], "2047": feature_map[2047], "sum": feature_map.sum(axis=0)}
+    for name, values in planes.items():
         shown = (values - values.min()) / (values.max() - values.min()) * 255
         article = enlarged_as_in_003(shown, 8, align)
         ours = decoded(written / f"{name}_drone.png")
@@ -364,5 +364,5 @@ def test_004_resnet34_with_own_classes_in_the_default_colormap(folder: Path, pho
     _, written = run(command, own=folder, photo=photo, out=tmp_path)
     assert manifest_of(written)["options"]["colormap"] == "viridis"
     assert manifest_of(written)["weights"] == "resNet34.pth"
-    with Image.open(written) as picture:
-        assert picture.mode == "P"
+    with Image.open(written) as image:
+        assert image.mode == "P"

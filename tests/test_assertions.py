@@ -18,7 +18,7 @@ from support.assertions import (
     assert_same_plane,
     assert_same_range,
     assert_same_statistics,
-    assert_similar_picture,
+    assert_similar_image,
     assert_within_half_a_level,
 )
 
@@ -182,13 +182,13 @@ def test_assert_numbers_divisor_nan_and_dtype_are_caught(check: object) -> None:
             check(wrong, expected)
 
 
-def test_assert_similar_picture_swapped_colours_and_shift_are_caught() -> None:
+def test_assert_similar_image_swapped_colours_and_shift_are_caught() -> None:
     y, x = np.mgrid[0:64, 0:64]
-    picture = np.stack([x * 4, y * 4, 128 + 0 * x], axis=-1).astype(np.uint8)
-    assert_similar_picture(picture, picture)
-    for wrong in (picture[..., ::-1], np.roll(picture, 2, axis=1), picture.transpose(1, 0, 2)):
+    image = np.stack([x * 4, y * 4, 128 + 0 * x], axis=-1).astype(np.uint8)
+    assert_similar_image(image, image)
+    for wrong in (image[..., ::-1], np.roll(image, 2, axis=1), image.transpose(1, 0, 2)):
         with pytest.raises(AssertionError):
-            assert_similar_picture(wrong, picture)
+            assert_similar_image(wrong, image)
 
 
 def test_assert_close_on_average_swapped_colours_and_another_shape_are_caught() -> None:

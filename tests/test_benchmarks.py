@@ -107,7 +107,7 @@ def test_huge_sheet_is_20_000_px_a_side() -> None:
 
 
 def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the tables for a GPU run here, by the one backend that fills tensors on any device."""
+    """Run the tables for a GPU here, by the one backend that fills tensors on any device."""
     monkeypatch.setattr(bench_gpu, "DEVICE", "cpu")
     monkeypatch.setattr(bench_gpu, "BACKEND", "torch")
 

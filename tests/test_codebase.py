@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import rules, rules_of_tests
+from support import rules, rules_of_tests, rules_of_words
 from support.rules import MODULES, ORDER, PACKAGE, faults_of_imports, full_name_of, name_of, package_of
 
 import cnnviz_fast
@@ -138,10 +138,20 @@ def test_sources_hold_no_unfinished_business() -> None:
             assert not re.search(r"\b(TODO|FIXME|XXX)\b", line), f"{path.name}:{number}: {line}"
 
 
-TESTS = sorted(path for path in Path(__file__).parent.rglob("*.py") if path.name != "assertions.py")
+HERE = Path(__file__).parent
+TESTS = sorted(path for path in HERE.rglob("*.py") if path.name != "assertions.py")
+PLANTING = ("test_rules.py", "rules_of_words.py")
+"""Which hold what the rules are about."""
+
+WORDED = [
+    path
+    for folder in (HERE, HERE.parent / "benchmarks")
+    for path in sorted(folder.rglob("*.py"))
+    if path.name not in PLANTING
+]
 
 
-@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(Path(__file__).parent)))
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(HERE)))
 def test_tolerances_stand_in_one_place(path: Path) -> None:
     found = rules_of_tests.tolerances_of(path.read_text())
     assert not found, f"{path.name}:{found[0]}: name it in support/assertions.py"
@@ -149,9 +159,15 @@ def test_tolerances_stand_in_one_place(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in TESTS if path.name not in ("waiting.py", "test_rules.py")],
-    ids=lambda path: str(path.relative_to(Path(__file__).parent)),
+    [path for path in TESTS if path.name not in ("waiting.py", *PLANTING)],
+    ids=lambda path: str(path.relative_to(HERE)),
 )
 def test_nothing_waits_for_a_fixed_time(path: Path) -> None:
     found = rules_of_tests.fixed_waits_of(path.read_text())
     assert not found, f"{path.name}:{found[0]}: wait for what is to happen; see support/waiting.py"
+
+
+@pytest.mark.parametrize("path", WORDED, ids=lambda path: str(path.relative_to(HERE.parent)))
+def test_words_of_tests_and_benchmarks_are_those_of_the_package(path: Path) -> None:
+    found = [*rules_of_words.vague_docstrings_of(path.read_text()), *rules_of_words.old_words_in(path.read_text())]
+    assert not found, f"{path.name}:{found[0]}"

@@ -18,6 +18,7 @@ from types import FunctionType, UnionType
 from typing import Any
 
 import pytest
+from support.rules_of_words import VAGUE
 
 import cnnviz_fast
 from cnnviz_fast.options import drawing, keywords, reading, runs, weights
@@ -26,9 +27,6 @@ from cnnviz_fast.options.drawing import SINGLE_SHEETS
 PACKAGE = Path(cnnviz_fast.__file__).parent
 ARRAYS = ("maps", "a", "b", "batch", "index", "out", "shared_with")
 """Arguments that are arrays of several libraries, and so of type Any."""
-
-VAGUE = ("Say", "Tell", "Give", "Word", "Let", "Have")
-"""Verbs that docstrings do not begin with: Return, Check, Format, Wait say more."""
 
 PROGRAM = Path(__file__).with_name("support") / "user_program.py"
 

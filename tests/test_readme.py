@@ -82,7 +82,7 @@ def test_map_of_the_package_is_complete_and_short() -> None:
 
 
 @pytest.mark.parametrize("name", gallery.SHOTS)
-def test_gallery_command_stands_under_its_picture(name: str) -> None:
+def test_gallery_command_stands_under_its_sheet(name: str) -> None:
     section = README.split(f"benchmarks/pictures/{name})", 1)[1]
     block = re.search(r"```bash\n(.*?)```", section, re.S)
     assert block

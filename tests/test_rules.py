@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support import rules, rules_of_tests
+from support import rules, rules_of_tests, rules_of_words
 from support.rules import PACKAGE, faults_of_imports
 
 RANGES = PACKAGE / "channels" / "ranges.py"
@@ -69,6 +69,8 @@ def test_imports_of_what_stands_above_are_found(planted: str) -> None:
         "import numpy.linalg",
         'importlib.import_module("torchvision.models")',
         "importlib.import_module(name)",
+        'importlib.import_module(type(config).__module__.replace(".configuration_", ".modeling_"))',
+        'importlib.import_module(f"PIL.{stem}ImagePlugin")',
         'version("cnnviz_fast")',
         '"""What cnnviz_fast.runs.api draws."""',
     ],
@@ -173,6 +175,23 @@ def test_waits_for_a_fixed_time_are_found(planted: str) -> None:
 )
 def test_waits_for_what_is_to_happen_pass(planted: str) -> None:
     assert not rules_of_tests.fixed_waits_of(f"def test_it() -> None:\n{indented(planted)}")
+
+
+def test_docstrings_that_begin_with_a_vague_verb_are_found() -> None:
+    for planted in (
+        'def f():\n    """Give a model."""',
+        'class C:\n    def f(self):\n        """\n        Let it be."""',
+    ):
+        assert rules_of_words.vague_docstrings_of(planted)
+    for passes in ('def f():\n    """Return a model."""', 'def f():\n    """Given that."""', "def f(): ..."):
+        assert not rules_of_words.vague_docstrings_of(passes)
+
+
+def test_pictures_are_found_and_names_of_the_package_pass() -> None:
+    for planted in ("# a picture", "pictures = 3", "def test_two_pictures() -> None:", "write_picture(picture)"):
+        assert rules_of_words.old_words_in(planted)
+    for passes in ("write_picture(plan, path)", "from cnnviz_fast.formats import picture as formats", "image = 3"):
+        assert not rules_of_words.old_words_in(passes)
 
 
 def indented(planted: str) -> str:

@@ -66,8 +66,8 @@ class Encoder:
         head = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
         tail = chunk(b"IDAT", b"\x03\x00" + struct.pack(">I", adler)) + chunk(b"IEND", b"")
         assert size + 22 + len(tail) == len(body) + len(tail) + 8  # the zlib header's chunk takes 14 bytes
-        picture = cv2.imdecode(np.frombuffer(head + body + tail, np.uint8), cv2.IMREAD_GRAYSCALE)
-        assert np.array_equal(picture, self.d.expected)
+        plane = cv2.imdecode(np.frombuffer(head + body + tail, np.uint8), cv2.IMREAD_GRAYSCALE)
+        assert np.array_equal(plane, self.d.expected)
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:

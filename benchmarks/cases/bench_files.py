@@ -41,8 +41,8 @@ def are_tiles(d: Drawing, written: Any) -> None:
         assert np.array_equal(decoded(paths[c]), d.tiles[c])
 
 
-def are_pictures(count: int, written: Path) -> None:
-    """Assert that matplotlib wrote as many pictures; their pixels are its own."""
+def are_as_many(count: int, written: Path) -> None:
+    """Assert that matplotlib wrote as many tiles; their pixels are its own."""
     paths = list(written.iterdir())
     assert len(paths) == count
     assert all(decoded(path) is not None for path in paths)
@@ -61,7 +61,7 @@ def peer(
 def figures(d: Drawing, name: str, folder: Callable[[], Path], write: Callable[..., Path], count: int) -> Contender:
     """Make a contender that goes through matplotlib, from the first `count` maps."""
     return Contender(
-        name, lambda: write(d.array[:count], d.tile_px, folder()), partial(are_pictures, count), PEER, d.tiles_bytes,
+        name, lambda: write(d.array[:count], d.tile_px, folder()), partial(are_as_many, count), PEER, d.tiles_bytes,
         output=folder, ran=count, of=d.workload.channels, slow=True,
     )  # fmt: skip
 

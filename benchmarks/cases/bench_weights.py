@@ -55,7 +55,7 @@ def everything(path: Callable[[], Path], threads: int) -> list[cf.ParameterInfo]
 
 
 def histc() -> list[torch.Tensor]:
-    """Count into 50 bins with torch, which finds each tensor's range first; no moments, no picture."""
+    """Count into 50 bins with torch, which finds each tensor's range first; no moments, no sheet."""
     return [torch.histc(tensor, bins=BINS) for tensor in tensors()]
 
 
@@ -77,8 +77,8 @@ def is_near(counts: list[torch.Tensor]) -> None:
             assert abs(found.numpy() - exact).sum() <= 4 + tensor.numel() / 1000
 
 
-def are_pictures(folder: Path) -> None:
-    """Assert that there is a picture of each tensor."""
+def are_sheets(folder: Path) -> None:
+    """Assert that there is a sheet of each tensor."""
     assert len(list(folder.iterdir())) == FIGURES
 
 
@@ -102,7 +102,7 @@ def table() -> Table:
             ours(2),
             Contender("torch.histc alone", histc, is_near, PEER, size, threads=THREADS),
             Contender(
-                "numpy + matplotlib (article 004)", lambda: old_ways.article_004_files(some(), folder()), are_pictures,
+                "numpy + matplotlib (article 004)", lambda: old_ways.article_004_files(some(), folder()), are_sheets,
                 PEER, size, output=folder, ran=FIGURES, of=TENSORS, slow=True,
             ),
             Contender(

@@ -188,10 +188,10 @@ def huge_table() -> Table:
     d = drawing_of(HUGE)
 
     def is_right(largest_difference: int, _: Inside) -> None:
-        picture, plan = decoded(sheet_path()), d.plan("torch")
+        plane, plan = decoded(sheet_path()), d.plan("torch")
         for strip in plan.grid.strips(1024):
             drawn = plan.draw(strip, np.empty((strip.stop - strip.start, plan.grid.width), np.uint8))
-            assert cv2.absdiff(picture[strip.start : strip.stop], drawn).max() <= largest_difference
+            assert cv2.absdiff(plane[strip.start : strip.stop], drawn).max() <= largest_difference
 
     return Table(
         f"write {HUGE.name}, a sheet of 20,000 px",

@@ -131,9 +131,9 @@ class Drawing:
 
 
 def decoded(path: Path) -> Plane:
-    """Read a picture back as grey values, by OpenCV."""
+    """Read a sheet back as grey values, by OpenCV."""
     return cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
 
 
 def anything(result: Any) -> None:
-    """Check nothing: a floor has no picture to be right or wrong."""
+    """Check nothing: a floor has no pixels to be right or wrong."""

@@ -59,7 +59,7 @@ def matplotlib_files(maps: Floats, tile_px: int, folder: Path) -> Path:
 
 
 def mmengine_way(maps: Floats, tile_px: int, cols: int, path: Path) -> Path:
-    """Draw as mmengine's draw_featmap does for topk channels in an arrangement, and write the picture with OpenCV.
+    """Draw as mmengine's draw_featmap does for topk channels in an arrangement, and write the sheet with OpenCV.
 
     The channels of the largest sums, each min-maxed, enlarged and coloured by OpenCV's JET, shown in a titled subplot;
     the figure is read back as an array.

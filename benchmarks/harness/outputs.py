@@ -39,6 +39,6 @@ def remove(output: Path) -> None:
 
 
 def size(output: Path) -> int:
-    """Return the bytes of a file, or of the pictures in a folder."""
+    """Return the bytes of a file, or of the sheets and tiles in a folder."""
     files = [output] if output.suffix else [file for file in output.iterdir() if file.suffix != ".json"]
     return sum(file.stat().st_size for file in files)

@@ -1,4 +1,4 @@
-"""How the same pictures are made with torch, OpenCV and Pillow, written as their users write them, at their best."""
+"""How the same sheets are made with torch, OpenCV and Pillow, written as their users write them, at their best."""
 
 from __future__ import annotations
 

@@ -156,6 +156,6 @@ def test_render_list_is_of_the_channels_that_are_picked(vector: torch.Tensor) ->
     assert (entries[0]["share"], entries[-1]["share"]) == (1, 0)
 
 
-def test_render_vector_over_a_picture_is_refused(vector: torch.Tensor) -> None:
+def test_render_vector_over_an_image_is_refused(vector: torch.Tensor) -> None:
     with pytest.raises(ShapeError, match="a vector, cannot be laid over an image"):
         cf.render(vector, overlay=np.zeros((9, 9, 3), dtype=np.uint8))

@@ -135,13 +135,13 @@ def test_weights_seed_makes_other_weights(capsys: pytest.CaptureFixture[str]) ->
     [("kernels", "norm", "shows"), ("scale", "3", "sheet"), ("colormap", "gray", None), ("threads", "1", None)],
 )
 def test_weights_option_reaches_the_sheet(option: str, value: str, key: str | None, model: str, tmp_path: Path) -> None:
-    def picture(folder: str, *more: str) -> tuple[dict[str, object], bytes]:
+    def sheet(folder: str, *more: str) -> tuple[dict[str, object], bytes]:
         assert run(model, "--out", tmp_path / folder, "--layer", "deep", *more) == cli.DONE
         with Image.open(tmp_path / folder / "deep.weight.png") as image:
             return json.loads((tmp_path / folder / "deep.weight.json").read_text()), image.convert("RGB").tobytes()
 
-    before, pixels_before = picture("before")
-    after, pixels_after = picture("after", f"--{option}", value)
+    before, pixels_before = sheet("before")
+    after, pixels_after = sheet("after", f"--{option}", value)
     if key:
         assert before[key] != after[key]
     assert (pixels_before == pixels_after) is (option == "threads")

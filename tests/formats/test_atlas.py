@@ -295,7 +295,7 @@ COLUMN = torch.zeros(2)
 
 FOREIGN = {
     "text": (b"no atlas", "is not an atlas, or damaged: it does not inflate"),
-    "picture": (b"\x89PNG\r\n\x1a\n" + bytes(100), "it does not inflate"),
+    "png": (b"\x89PNG\r\n\x1a\n" + bytes(100), "it does not inflate"),
     "deflated text": (zlib.compress(b"no atlas at all"), "in its header"),
     "deflated zeros": (zlib.compress(bytes(99)), "in its header"),
     "no header": (header("[]"), "in its header"),

@@ -16,7 +16,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from support.assertions import assert_similar_picture
+from support.assertions import assert_similar_image
 
 from cnnviz_fast.diagnostics import installation as doctor
 from cnnviz_fast.errors import EncodeError, OptionError, WriteError
@@ -37,7 +37,7 @@ class StandIn:
     """
 
     def __init__(self) -> None:
-        self.pictures: list[tuple[torch.Tensor, int]] = []
+        self.images: list[tuple[torch.Tensor, int]] = []
         self.error: Exception | None = None
 
     def __call__(self, img: torch.Tensor) -> StandIn:
@@ -49,10 +49,10 @@ class StandIn:
             raise self.error
         assert self.image.dtype == torch.uint8
         assert self.image.shape[0] == 3
-        self.pictures.append((self.image, quality))
+        self.images.append((self.image, quality))
         file = io.BytesIO()
-        picture = Image.fromarray(self.image.permute(1, 2, 0).contiguous().numpy())
-        picture.save(file, "JPEG", quality=quality, subsampling=0)
+        image = Image.fromarray(self.image.permute(1, 2, 0).contiguous().numpy())
+        image.save(file, "JPEG", quality=quality, subsampling=0)
         return torch.frombuffer(bytearray(file.getvalue()), dtype=torch.uint8)
 
 
@@ -63,7 +63,7 @@ def forget() -> None:
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let this be a machine with a CUDA device, whose memory is the host's."""
+    """Pretend a CUDA device whose memory is the host's."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(device_jpeg, "_TRIAL_DEVICE", "cpu")
     forget()
@@ -84,7 +84,7 @@ def torchcodec(cuda: None, monkeypatch: pytest.MonkeyPatch) -> StandIn:
 
 @pytest.fixture
 def absent(cuda: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let torchcodec not be installed."""
+    """Hide torchcodec, as if it were not installed."""
     monkeypatch.setitem(sys.modules, "torchcodec", None)
 
 
@@ -100,9 +100,9 @@ def slope(height: int, width: int) -> torch.Tensor:
 
 
 def decoded(path: Path) -> NDArray[np.uint8]:
-    with Image.open(path) as picture:
-        assert picture.format == "JPEG"
-        return np.asarray(picture.convert("RGB"))
+    with Image.open(path) as image:
+        assert image.format == "JPEG"
+        return np.asarray(image.convert("RGB"))
 
 
 def by_pillow(folder: Path, index: torch.Tensor, palette: Palette) -> bytes:
@@ -117,7 +117,7 @@ def test_write_device_jpeg_hands_torchcodec_rgb_planes(
 ) -> None:
     index = slope(*size)
     formats.write_device_jpeg(tmp_path / "sheet.jpg", index, palette, quality=37)
-    planes, quality = torchcodec.pictures[-1]
+    planes, quality = torchcodec.images[-1]
     assert quality == 37
     assert planes.is_contiguous()
     np.testing.assert_array_equal(planes.numpy(), palette.colors[index.numpy()].transpose(2, 0, 1))
@@ -129,7 +129,7 @@ def test_write_device_jpeg_writes_the_bytes_of_torchcodec(
 ) -> None:
     index = slope(61, 47)
     formats.write_device_jpeg(tmp_path / "sheet.jpeg", index, palette)
-    planes, quality = torchcodec.pictures[-1]
+    planes, quality = torchcodec.images[-1]
     assert quality == 90  # as on the host
     assert (tmp_path / "sheet.jpeg").read_bytes() == torchcodec(planes).to_tensor(quality=90).numpy().tobytes()
     assert os.listdir(tmp_path) == ["sheet.jpeg"]
@@ -138,9 +138,9 @@ def test_write_device_jpeg_writes_the_bytes_of_torchcodec(
 def test_missing_tries_the_library_once(torchcodec: StandIn, palette: Palette) -> None:
     assert not device_jpeg.missing()
     assert device_jpeg.takes(1, 1, "cpu")
-    assert len(torchcodec.pictures) == 1
+    assert len(torchcodec.images) == 1
     assert device_jpeg.encode(slope(8, 8), palette, 90) is not None
-    assert len(torchcodec.pictures) == 2
+    assert len(torchcodec.images) == 2
 
 
 @pytest.mark.usefixtures("absent")
@@ -219,13 +219,13 @@ def test_missing_tries_each_device_on_its_own(torchcodec: StandIn) -> None:
 def test_encode_sheet_beyond_the_limit_never_reaches_torchcodec(torchcodec: StandIn, palette: Palette) -> None:
     assert device_jpeg.takes(1 << 14, 1 << 14, "cpu")
     assert not device_jpeg.takes(1 << 14, (1 << 14) + 1, "cpu")
-    tried = len(torchcodec.pictures)
+    tried = len(torchcodec.images)
     assert device_jpeg.encode(torch.zeros(1, 1, dtype=torch.uint8).expand(16385, 16384), palette, 90) is None
-    assert len(torchcodec.pictures) == tried
+    assert len(torchcodec.images) == tried
 
 
 def nvjpeg_buffer_bytes(height: int, width: int) -> int:
-    """Return what nvJPEG's buffer for a picture of three full components takes: 128 bytes for each block of each."""
+    """Return what nvJPEG's buffer for an image of three full components takes: 128 bytes for each block of each."""
     return 2048 + 3 * 128 * -(-height // 8) * -(-width // 8)
 
 
@@ -243,13 +243,13 @@ def test_write_device_jpeg_checks_quality(torchcodec: StandIn, palette: Palette,
     with pytest.raises(OptionError) as caught:
         formats.write_device_jpeg(tmp_path / "sheet.jpg", slope(8, 8), palette, quality=quality)
     assert str(caught.value) == f"quality must be a whole number from 1 to 100, got {quality!r}."
-    assert not torchcodec.pictures
+    assert not torchcodec.images
 
 
 def test_write_device_jpeg_checks_the_sides(torchcodec: StandIn, palette: Palette, tmp_path: Path) -> None:
     with pytest.raises(EncodeError, match=r"^a JPEG holds at most 65,500 px a side, got a sheet of 1 x 65,501 px\."):
         formats.write_device_jpeg(tmp_path / "sheet.jpg", slope(1, 65_501), palette)
-    assert not torchcodec.pictures
+    assert not torchcodec.images
 
 
 def test_write_device_jpeg_failing_leaves_the_older_file(
@@ -314,18 +314,18 @@ def test_write_device_jpeg_on_a_gpu(size: tuple[int, int], colormap: str, tmp_pa
     forget()
     palette = make_palette(colormap, shows_background=False, shows_bad=False)
     check_real_library(slope(*size).cuda(), palette, tmp_path)
-    with Image.open(tmp_path / "sheet.jpg") as picture:  # (component, horizontal, vertical sampling, table)
-        assert [layer[1:3] for layer in picture.layer] == [(1, 1)] * 3
+    with Image.open(tmp_path / "sheet.jpg") as image:  # (component, horizontal, vertical sampling, table)
+        assert [layer[1:3] for layer in image.layer] == [(1, 1)] * 3
 
 
 def check_real_library(index: torch.Tensor, palette: Palette, folder: Path) -> None:
-    """Write by the real torchcodec, which must not fail, and compare the decoded picture with the colours meant."""
+    """Write by the real torchcodec, which must not fail, and compare the decoded image with the colours meant."""
     assert device_jpeg.missing() == ""
     encoded = device_jpeg.encode(index, palette, 95)
     assert encoded is not None
     formats.write_device_jpeg(folder / "sheet.jpg", index, palette, quality=95)
     assert (folder / "sheet.jpg").read_bytes() == encoded
-    assert_similar_picture(decoded(folder / "sheet.jpg"), palette.colors[index.cpu().numpy()])
+    assert_similar_image(decoded(folder / "sheet.jpg"), palette.colors[index.cpu().numpy()])
     coarse = device_jpeg.encode(index, palette, 5)
     assert coarse is not None
     assert len(coarse) < len(encoded) or index.numel() < 64

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and the Python side of the PNG encoder, with the compiled one and without."""
+"""The Python side of the PNG encoder, with the compiled one and without."""
 
 from __future__ import annotations
 
@@ -19,131 +19,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from support.assertions import assert_equal_planes
 
-from cnnviz_fast.errors import CnnvizError, WriteError
 from cnnviz_fast.formats import png
 from cnnviz_fast.formats.png import adler32_combine, write_png
 from cnnviz_fast.geometry import Strip
 from cnnviz_fast.palette import Palette, make_palette
-from cnnviz_fast.runtime.files import make_folder, whole_file
 
 Pixels = NDArray[np.uint8]
 
 GRAY = make_palette("gray", shows_background=False, shows_bad=False)
 COLOURS = make_palette("viridis", shows_background=True, shows_bad=True)
-
-
-# encode.files
-
-
-def fail_after(data: bytes, error: BaseException, path: Path) -> None:
-    with whole_file(path) as file:
-        file.write(data)
-        file.flush()
-        raise error
-
-
-def test_whole_file_appears_at_the_end(tmp_path: Path) -> None:
-    path = tmp_path / "sheet.png"
-    with whole_file(path) as file:
-        file.write(b"new")
-        assert not path.exists()
-        (temporary,) = tmp_path.iterdir()
-        assert temporary.name.startswith(".sheet.png.")
-    assert path.read_bytes() == b"new"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_whole_file_replaces_an_older_one_at_the_end(tmp_path: Path) -> None:
-    path = tmp_path / "sheet.png"
-    path.write_bytes(b"old")
-    with whole_file(path) as file:
-        file.write(b"new")
-        file.flush()
-        assert path.read_bytes() == b"old"
-    assert path.read_bytes() == b"new"
-
-
-@pytest.mark.parametrize("error", [ValueError("planted"), KeyboardInterrupt(), SystemExit(3), MemoryError()])
-@pytest.mark.parametrize("old", [None, b"old"])
-def test_whole_file_failure_leaves_what_was_there(old: bytes | None, error: BaseException, tmp_path: Path) -> None:
-    path = tmp_path / "sheet.png"
-    if old:
-        path.write_bytes(old)
-    with pytest.raises(type(error)) as caught:
-        fail_after(b"half", error, path)
-    assert caught.value is error
-    assert [file.read_bytes() for file in tmp_path.iterdir()] == ([old] if old else [])
-
-
-def test_whole_file_system_error_is_a_write_error_that_names_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "sheet.png"
-    cause = OSError(28, "No space left on device")
-    with pytest.raises(WriteError) as caught:
-        fail_after(b"half", cause, path)
-    assert str(caught.value) == f"cannot write {path}: No space left on device."
-    assert caught.value.__cause__ is cause
-    assert isinstance(caught.value, CnnvizError)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_whole_file_missing_folder_is_a_write_error(tmp_path: Path) -> None:
-    with (
-        pytest.raises(WriteError, match=r"sheet\.png: No such file or directory\.$"),
-        whole_file(tmp_path / "missing" / "sheet.png"),
-    ):
-        pass
-
-
-def test_whole_file_parent_that_is_a_file_is_a_write_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    with (
-        pytest.raises(WriteError, match=r"sheet\.png: Not a directory\.$"),
-        whole_file(tmp_path / "file" / "sheet.png"),
-    ):
-        pass
-
-
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write into every folder")
-def test_whole_file_forbidden_folder_is_a_write_error(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(WriteError, match=r"Permission denied\.$"), whole_file(tmp_path / "sheet.png"):
-        pass
-
-
-def test_whole_file_folder_of_that_name_is_a_write_error(tmp_path: Path) -> None:
-    path = tmp_path / "sheet.png"
-    path.mkdir()
-    with pytest.raises(WriteError, match=r"sheet\.png: Is a directory\.$"):
-        fail_at_the_end(path)
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def fail_at_the_end(path: Path) -> None:
-    with whole_file(path) as file:
-        file.write(b"new")
-
-
-@pytest.mark.parametrize("character", ["a", "\u5c64", "\U0001f408"], ids=["1-byte", "3-byte", "4-byte"])
-def test_whole_file_longest_names_are_written(character: str, tmp_path: Path) -> None:
-    name = character * (251 // len(os.fsencode(character))) + ".png"
-    assert len(os.fsencode(name)) > 250
-    fail_at_the_end(tmp_path / name)
-    assert os.listdir(tmp_path) == [name]
-
-
-def test_whole_file_two_writers_of_one_name_do_not_meet(tmp_path: Path) -> None:
-    path = tmp_path / "sheet.png"
-    with whole_file(path) as first, whole_file(path) as second:
-        first.write(b"first")
-        second.write(b"second")
-    assert path.read_bytes() == b"first"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_whole_file_is_readable_by_others_as_any_new_file(tmp_path: Path) -> None:
-    (tmp_path / "usual").write_bytes(b"")
-    fail_at_the_end(tmp_path / "sheet.png")
-    assert (tmp_path / "sheet.png").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="resource limits are POSIX")
@@ -172,22 +56,6 @@ def test_write_png_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
     assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"old"]
 
 
-def test_make_folder_makes_what_leads_to_it(tmp_path: Path) -> None:
-    for _ in range(2):
-        make_folder(tmp_path / "a" / "b")
-    assert (tmp_path / "a" / "b").is_dir()
-
-
-def test_make_folder_below_a_file_is_a_write_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    for path in (tmp_path / "file" / "a", tmp_path / "file"):
-        with pytest.raises(WriteError, match=rf"^cannot write {path}: "):
-            make_folder(path)
-
-
-# encode.png
-
-
 @pytest.fixture(params=["zlib", "native"])
 def encoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Encode by Python's zlib, and by the compiled encoder where it was built."""
@@ -200,7 +68,7 @@ def encoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return request.param
 
 
-def picture(height: int, width: int, channels: int = 1) -> Pixels:
+def mixed_pixels(height: int, width: int, channels: int = 1) -> Pixels:
     """Return pixels with smooth, noisy and constant parts."""
     rng = np.random.default_rng(height * 1000 + width)
     y, x, c = np.mgrid[0:height, 0:width, 0:channels]
@@ -248,7 +116,7 @@ SIZES = [(1, 1), (1, 2), (2, 1), (7, 5), (1, 3000), (3000, 1), (33, 257), (100, 
 def test_write_png_gray_decodes_to_the_same_pixels(
     encoder: str, size: tuple[int, int], rows: int, tmp_path: Path
 ) -> None:
-    pixels = picture(*size)
+    pixels = mixed_pixels(*size)
     path = tmp_path / "a.png"
     data = write(path, pixels, GRAY, cut(size[0], rows))
     with Image.open(io.BytesIO(data)) as image:
@@ -261,7 +129,7 @@ def test_write_png_gray_decodes_to_the_same_pixels(
 def test_write_png_indexed_decodes_to_the_same_entries_and_colours(
     encoder: str, size: tuple[int, int], tmp_path: Path
 ) -> None:
-    pixels = picture(*size)
+    pixels = mixed_pixels(*size)
     path = tmp_path / "a.png"
     data = write(path, pixels, COLOURS, cut(size[0], 13))
     with Image.open(io.BytesIO(data)) as image:
@@ -273,7 +141,7 @@ def test_write_png_indexed_decodes_to_the_same_entries_and_colours(
 
 @pytest.mark.parametrize("size", SIZES)
 def test_write_png_rgb_decodes_to_the_same_pixels(encoder: str, size: tuple[int, int], tmp_path: Path) -> None:
-    pixels = picture(*size, channels=3)
+    pixels = mixed_pixels(*size, channels=3)
     path = tmp_path / "a.png"
     data = write(path, pixels, None, cut(size[0], 13))
     with Image.open(io.BytesIO(data)) as image:
@@ -286,7 +154,7 @@ def test_write_png_rgb_decodes_to_the_same_pixels(encoder: str, size: tuple[int,
 def test_write_png_chunks_are_one_zlib_stream(
     encoder: str, palette: Palette | None, color_type: int, tmp_path: Path
 ) -> None:
-    pixels = picture(50, 40, 1 if palette else 3)
+    pixels = mixed_pixels(50, 40, 1 if palette else 3)
     found = chunks(write(tmp_path / "a.png", pixels, palette, cut(50, 8)))
     assert [kind for kind, _ in found if kind != b"IDAT"] == [
         b"IHDR",
@@ -308,7 +176,7 @@ def test_write_png_any_partition_shows_the_same_pixels(
 ) -> None:
     stops = np.cumsum(rows).tolist()
     strips = [Strip(stop - count, stop) for stop, count in zip(stops, rows, strict=True)]
-    pixels = picture(stops[-1], width)
+    pixels = mixed_pixels(stops[-1], width)
     path = tmp_path_factory.getbasetemp() / "partition.png"
     for native in (png.native, lambda: (None, "")):
         with pytest.MonkeyPatch.context() as patch:
@@ -319,13 +187,13 @@ def test_write_png_any_partition_shows_the_same_pixels(
 
 
 def test_write_png_bytes_do_not_depend_on_the_number_of_workers(encoder: str, tmp_path: Path) -> None:
-    pixels, strips = picture(200, 150), cut(200, 9)
+    pixels, strips = mixed_pixels(200, 150), cut(200, 9)
     files = {write(tmp_path / "a.png", pixels, COLOURS, strips, threads) for threads in (1, 2, 3, 4)}
     assert len(files) == 1
 
 
 def test_write_png_pixels_of_the_callers_own_array_are_taken(encoder: str, tmp_path: Path) -> None:
-    pixels = picture(40, 30)
+    pixels = mixed_pixels(40, 30)
     before = pixels.copy()
     write_png(tmp_path / "a.png", 40, 30, GRAY, cut(40, 7), lambda s, _: pixels[s.start : s.stop], 2)
     with Image.open(tmp_path / "a.png") as image:
@@ -349,7 +217,7 @@ def test_write_png_failure_in_a_worker_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_write_png_flat_picture_is_small(encoder: str, tmp_path: Path) -> None:
+def test_write_png_flat_sheet_is_small(encoder: str, tmp_path: Path) -> None:
     data = write(tmp_path / "a.png", np.full((1000, 1000), 7, np.uint8), GRAY, cut(1000, 500))
     assert len(data) < 1000 * 1000 / 100
 

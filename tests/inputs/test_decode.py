@@ -46,7 +46,7 @@ def pixels(path: Path) -> np.ndarray:
 
 
 def grey(values: object) -> np.ndarray:
-    """Give what a grey image of these values is in RGB."""
+    """Return what a grey image of these values is in RGB."""
     return np.repeat(np.asarray(values, np.uint8)[..., None], 3, axis=2)
 
 

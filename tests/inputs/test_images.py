@@ -25,7 +25,7 @@ STD = np.array([0.229, 0.224, 0.225])
 
 
 def identity_model() -> LoadedModel:
-    """Give a model whose preprocessing keeps size and values, so that batches can be read off."""
+    """Return a model whose preprocessing keeps size and values, so that batches can be read off."""
     from torchvision.transforms.functional import pil_to_tensor
 
     return LoadedModel(nn.Identity(), lambda image: pil_to_tensor(image).float(), "identity", "none")

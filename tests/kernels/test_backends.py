@@ -22,7 +22,7 @@ from cnnviz_fast.options.drawing import BACKENDS
 
 @pytest.fixture
 def without_numba(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let numba fail as it is loaded."""
+    """Make numba fail as it is loaded."""
     _forget()
     monkeypatch.delitem(sys.modules, "cnnviz_fast.kernels.numba_cpu", raising=False)
     monkeypatch.setitem(sys.modules, "numba", None)
@@ -31,7 +31,7 @@ def without_numba(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def _forget() -> None:
-    """Let backends be loaded anew."""
+    """Forget the backends that are loaded."""
     backends._fails_on.cache_clear()
     backends.cannot_load.cache_clear()
 

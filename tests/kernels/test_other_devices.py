@@ -139,13 +139,11 @@ def test_files_equal_those_of_the_cpu(tmp_path: Path) -> None:
         with Pretending():
             cf.save_sheet(given, tmp_path / folder / "sheet.png", tile=20, threads=1, overlay=photo)
             cf.save_tiles(given, tmp_path / folder / "tiles", tile=20, threads=1)
-    pictures = [path.relative_to(tmp_path / "here") for path in (tmp_path / "here").rglob("*.png")]
-    assert len(pictures) == 13
-    for picture in pictures:
-        ours, theirs = (
-            np.asarray(Image.open(tmp_path / folder / picture).convert("RGB")) for folder in ("there", "here")
-        )
-        assert_close(ours, theirs, A_LEVEL_AS_COLOUR, str(picture))
+    files = [path.relative_to(tmp_path / "here") for path in (tmp_path / "here").rglob("*.png")]
+    assert len(files) == 13
+    for file in files:
+        ours, theirs = (np.asarray(Image.open(tmp_path / folder / file).convert("RGB")) for folder in ("there", "here"))
+        assert_close(ours, theirs, A_LEVEL_AS_COLOUR, str(file))
 
 
 def test_compare_draws_both_sides() -> None:

@@ -146,7 +146,7 @@ def launches() -> list[Launch]:
 
 @pytest.fixture
 def compiled_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Let Triton compile into an empty cache, and print what ptxas says."""
+    """Compile with Triton into an empty cache, and print what ptxas says."""
     monkeypatch.setattr(triton.knobs.cache, "dir", str(tmp_path))
     monkeypatch.setattr(triton.knobs.nvidia, "dump_ptxas_log", True)
     return

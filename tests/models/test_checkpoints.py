@@ -128,7 +128,7 @@ def test_read_checkpoint_never_unpickles_freely(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("extension", [".pt", ".safetensors"])
-@pytest.mark.parametrize("kind", ["empty", "text", "truncated", "zip", "picture"])
+@pytest.mark.parametrize("kind", ["empty", "text", "truncated", "zip", "png"])
 def test_read_checkpoint_that_is_none_is_one_line(tmp_path: Path, extension: str, kind: str) -> None:
     path = tmp_path / f"broken{extension}"
     if kind == "truncated":
@@ -139,14 +139,14 @@ def test_read_checkpoint_that_is_none_is_one_line(tmp_path: Path, extension: str
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("notes.txt", "no checkpoint")
     else:
-        path.write_bytes({"empty": b"", "text": b"hello world\n" * 9, "picture": b"\x89PNG\r\n\x1a\n\0\0"}[kind])
+        path.write_bytes({"empty": b"", "text": b"hello world\n" * 9, "png": b"\x89PNG\r\n\x1a\n\0\0"}[kind])
     with pytest.raises(ModelError) as caught:
         read_checkpoint(path)
     message = str(caught.value)
     assert repr(str(path)) in message
     assert "\n" not in message
     assert "code" not in message
-    if kind in ("text", "picture") and extension == ".pt":
+    if kind in ("text", "png") and extension == ".pt":
         assert "neither a zip archive nor a pickle" in message
 
 

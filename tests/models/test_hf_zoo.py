@@ -92,7 +92,7 @@ def test_load_model_folder_without_config_is_refused(tmp_path: Path) -> None:
         cf.load_model(f"hf:{tmp_path}")
 
 
-def test_load_model_that_takes_no_pictures_is_refused(tmp_path: Path) -> None:
+def test_load_model_that_takes_no_images_is_refused(tmp_path: Path) -> None:
     transformers.BertConfig(
         hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=9
     ).save_pretrained(tmp_path)

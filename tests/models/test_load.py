@@ -514,7 +514,7 @@ def test_models_import_loads_neither_torch_nor_torchvision() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_load_model_video_picture_becomes_a_clip_of_equal_frames() -> None:
+def test_load_model_video_image_becomes_a_clip_of_equal_frames() -> None:
     model = load_model("r3d_18", weights="none", device="meta")
     preset = torchvision.models.video.R3D_18_Weights.DEFAULT.transforms()
     image = Image.effect_noise((90, 70), 60).convert("RGB")

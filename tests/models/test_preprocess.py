@@ -51,7 +51,7 @@ def test_with_options_none_given_keeps_the_preset_itself(options: PreprocessOpti
 
 
 @pytest.mark.parametrize(("size", "height", "width"), [(100, 100, 100), ((64, 96), 64, 96)])
-def test_with_options_size_resizes_the_whole_picture(coffee: Image.Image, size: Any, height: int, width: int) -> None:
+def test_with_options_size_resizes_the_whole_image(coffee: Image.Image, size: Any, height: int, width: int) -> None:
     found = with_options(imagenet_preset(), PreprocessOptions(size=size))(coffee)
     assert_prepared(found, by_hand(coffee.resize((width, height), Image.Resampling.BILINEAR)))
 

@@ -26,7 +26,7 @@ CHANNELS = 3
 
 @pytest.fixture
 def keeps_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let there be time for a part with every batch, and for the whole at the start alone."""
+    """Allow time for a part with every batch, and for the whole at the start alone."""
     monkeypatch.setattr(run_statistics, "PART_SHARE", 1e9)
     monkeypatch.setattr(run_statistics, "WHOLE_SHARE", 1e-9)
 
@@ -142,7 +142,7 @@ def test_the_whole_is_written_now_and_then_and_the_others_go(tmp_path: Path, mon
 
 
 def slow_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let every look at the clock be a second later, and each step of this iterator 17 more."""
+    """Move the clock on by a second with every look at it, and by 17 more with each step of this iterator."""
     now = [0.0]
 
     def look() -> float:

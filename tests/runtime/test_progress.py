@@ -41,7 +41,7 @@ def test_with_bar_one_item_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sys.stderr.getvalue() == ""
 
 
-def test_visualize_several_pictures_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_visualize_several_images_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Terminal())
     images = [torch.zeros(3, 8, 8, dtype=torch.uint8)] * 2
     assert len(cf.visualize(torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3)), images, "0", tile=9)) == 2

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
-from support.assertions import assert_similar_picture
+from support.assertions import assert_similar_image
 
 import cnnviz_fast as cf
 
@@ -55,7 +55,7 @@ def test_notebook_shows_a_sheet_of_at_most_2_megapixels(cell: int, layer: str, e
     large = sheet.index.size > 2_000_000
     assert large == (layer == "layer4")
     expected = Image.fromarray(sheet.rgb()).resize(image.size, Image.Resampling.BOX) if large else sheet.pil()
-    assert_similar_picture(np.asarray(image.convert("RGB")), np.asarray(expected.convert("RGB")))
+    assert_similar_image(np.asarray(image.convert("RGB")), np.asarray(expected.convert("RGB")))
 
 
 def test_notebook_visualize_returns_sheets_and_warns_of_nothing(executed: Any) -> None:

@@ -20,7 +20,7 @@ from support.assertions import (
     assert_close_on_average,
     assert_equal_planes,
     assert_same_plane,
-    assert_similar_picture,
+    assert_similar_image,
     close_to,
 )
 from support.cases import NAN
@@ -289,7 +289,7 @@ def test_lossy_formats_show_the_photo(maps: torch.Tensor, photo: Bytes, tmp_path
     streamed = cf.save_sheet(maps, tmp_path / f"b{suffix}", tile=(100, 140), overlay=smooth, colormap="gray")
     for path in (sheet.save(tmp_path / f"a{suffix}", quality=100), streamed):
         with Image.open(path) as image:
-            assert_similar_picture(np.asarray(image.convert("RGB")), sheet.rgb())
+            assert_similar_image(np.asarray(image.convert("RGB")), sheet.rgb())
 
 
 def test_npy_still_holds_the_index_plane(maps: torch.Tensor, photo: Bytes, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from support.assertions import A_LEVEL, OF_WHOLE_PX, assert_close, assert_equal_planes, assert_similar_picture, close_to
+from support.assertions import A_LEVEL, OF_WHOLE_PX, assert_close, assert_equal_planes, assert_similar_image, close_to
 
 from cnnviz_fast.errors import EncodeError, InputError, OptionError, WriteError
 from cnnviz_fast.formats import picture as formats
@@ -35,9 +35,9 @@ def make_sheet(colormap: str = "viridis", size: tuple[int, int] = (60, 90)) -> S
 
 
 def rgb_by_opencv(path: Path) -> NDArray[np.uint8]:
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    assert picture is not None
-    return picture[..., ::-1]
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    assert image is not None
+    return image[..., ::-1]
 
 
 def test_rgb_looks_every_pixel_up_in_the_palette() -> None:
@@ -85,8 +85,8 @@ def test_save_lossy_formats_look_like_the_sheet(colormap: str, suffix: str, tmp_
     with Image.open(path) as image:
         assert image.format == ("WEBP" if suffix == ".webp" else "JPEG")
         assert image.mode == ("L" if colormap == "gray" and suffix != ".webp" else "RGB")
-        assert_similar_picture(np.asarray(image.convert("RGB")), sheet.rgb())
-    assert_similar_picture(rgb_by_opencv(path), sheet.rgb())
+        assert_similar_image(np.asarray(image.convert("RGB")), sheet.rgb())
+    assert_similar_image(rgb_by_opencv(path), sheet.rgb())
 
 
 def test_save_npy_is_the_index_plane(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_repr_png_large_sheet_is_scaled_down(size: tuple[int, int], colormap: st
     with Image.open(io.BytesIO(sheet._repr_png_())) as image:
         assert image.width * image.height <= NOTEBOOK_PX == 2_000_000
         # Scaled, not cut: the corners are those of the sheet.
-        assert_similar_picture(np.asarray(image.convert("RGB"))[[0, -1], [0, -1]], sheet.rgb()[[0, -1], [0, -1]])
+        assert_similar_image(np.asarray(image.convert("RGB"))[[0, -1], [0, -1]], sheet.rgb()[[0, -1], [0, -1]])
 
 
 def test_repr_png_sheet_at_the_limit_is_not_scaled() -> None:
@@ -232,23 +232,23 @@ def test_repr_png_keeps_thin_gaps_evenly_visible() -> None:
 
 
 class Writer:
-    """Takes pictures as a SummaryWriter does."""
+    """Takes images as a SummaryWriter does."""
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
 
-    def add_image(self, tag: str, picture: Any, global_step: Any = None, *, dataformats: str = "CHW") -> None:
-        self.calls.append((tag, picture, global_step, dataformats))
+    def add_image(self, tag: str, image: Any, global_step: Any = None, *, dataformats: str = "CHW") -> None:
+        self.calls.append((tag, image, global_step, dataformats))
 
 
 @pytest.mark.parametrize("colormap", ["gray", "viridis"])
-def test_to_tensorboard_adds_the_picture(colormap: str) -> None:
+def test_to_tensorboard_adds_the_sheet(colormap: str) -> None:
     sheet, writer = make_sheet(colormap), Writer()
     sheet.to_tensorboard(writer, "layer4", 7)
     sheet.to_tensorboard(writer, "layer4")
-    (tag, picture, step, axes), (_, _, no_step, _) = writer.calls
+    (tag, image, step, axes), (_, _, no_step, _) = writer.calls
     assert (tag, step, no_step, axes) == ("layer4", 7, None, "HWC")
-    assert_equal_planes(picture, sheet.rgb())
+    assert_equal_planes(image, sheet.rgb())
 
 
 def test_to_tensorboard_scales_large_sheets_down() -> None:
@@ -256,11 +256,11 @@ def test_to_tensorboard_scales_large_sheets_down() -> None:
     sheet.to_tensorboard(writer, "a")
     sheet.to_tensorboard(writer, "b", largest_px=10_000)
     sheet.to_tensorboard(writer, "c", largest_px=5_000_000)
-    for (_, picture, _, _), most_px in zip(writer.calls, (LOGGED_PX, 10_000, 5_000_000), strict=True):
-        height, width, _ = picture.shape
+    for (_, image, _, _), most_px in zip(writer.calls, (LOGGED_PX, 10_000, 5_000_000), strict=True):
+        height, width, _ = image.shape
         assert most_px * 0.97 < height * width <= most_px
         assert width / height == close_to(0.8, OF_WHOLE_PX)
-        assert picture.dtype == np.uint8
+        assert image.dtype == np.uint8
     assert LOGGED_PX == 4_000_000
 
 
@@ -275,7 +275,7 @@ def test_to_tensorboard_refuses_what_is_no_writer(writer: object) -> None:
 def run(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a run of a package `board` that has an Image, as wandb's has; its class lives in a part of the package."""
     board = types.ModuleType("board")
-    board.Image = lambda picture: ("image", picture)
+    board.Image = lambda image: ("image", image)
 
     class Run:
         def __init__(self) -> None:
@@ -295,9 +295,9 @@ def test_to_wandb_logs_an_image_of_the_runs_own_package(run: Any) -> None:
     sheet.to_wandb(run, "layer4", largest_px=600)
     (record, step), (small, no_step) = run.calls
     assert (list(record), step, no_step) == (["layer4"], 7, None)
-    kind, picture = record["layer4"]
+    kind, image = record["layer4"]
     assert kind == "image"
-    assert_equal_planes(np.asarray(picture.convert("RGB")), sheet.rgb())
+    assert_equal_planes(np.asarray(image.convert("RGB")), sheet.rgb())
     assert small["layer4"][1].size == (30, 20)
 
 

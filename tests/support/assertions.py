@@ -203,7 +203,7 @@ def assert_plane_within_a_level(actual: Any, expected: Any, *, levels: int = 256
 
 
 def assert_equal_planes(actual: Any, expected: Any) -> None:
-    """Compare two index planes, or pictures in RGB, that have to be the same to the last bit.
+    """Compare two index planes, or images in RGB, that have to be the same to the last bit.
 
     Args:
         actual: (H, W) or (H, W, 3) uint8.
@@ -288,8 +288,8 @@ def assert_same_colours(actual: Any, expected: Any) -> None:
     assert differing <= 1 - LEAST_SHARE_EQUAL, f"{differing:.2%} of the pixels differ"
 
 
-def assert_similar_picture(actual: Any, expected: Any) -> None:
-    """Compare a picture that went through a lossy format with the one that went in.
+def assert_similar_image(actual: Any, expected: Any) -> None:
+    """Compare an image that went through a lossy format with the one that went in.
 
     Args:
         actual: (H, W) or (H, W, 3) uint8.

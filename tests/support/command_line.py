@@ -6,6 +6,29 @@ import pytest
 
 from cnnviz_fast.cli import main as cli
 
+TINY = """
+import torch
+
+class Tiny(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 6, 3, stride=8, padding=1)
+        self.mean = torch.nn.Conv2d(3, 1, 3)
+        self.head = torch.nn.Linear(6, 4)
+
+    def forward(self, x):
+        self.mean(x)
+        return self.head(self.conv(x).mean((2, 3)))
+
+def make():
+    torch.manual_seed(0)
+    return Tiny()
+
+def broken():
+    raise OSError("no such thing")
+"""
+"""A module with a model of three layers, and a function that fails."""
+
 
 def run(*argv: object) -> int:
     """Run a command; return its exit code."""

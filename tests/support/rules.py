@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -109,9 +110,15 @@ def imports_by_name_of(source: str) -> list[str]:
 
 def _names_this_package(call: ast.Call) -> bool:
     given = [*call.args, *(keyword.value for keyword in call.keywords)]
-    texts = [each.value for node in given for each in ast.walk(node) if isinstance(each, ast.Constant)]
     relative = name_of_call(call) == "import_module" and len(given) > 1
-    return relative or any(isinstance(text, str) and text.partition(".")[0] in ("", PACKAGE.name) for text in texts)
+    return relative or any(re.match(rf"\.|{PACKAGE.name}\b", _first_text(node)) for node in given)
+
+
+def _first_text(node: ast.AST) -> str:
+    """Return what a text begins with, as far as it is written out; "" for anything else."""
+    while isinstance(node, (ast.JoinedStr, ast.BinOp)):
+        node = node.left if isinstance(node, ast.BinOp) else node.values[0]
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
 
 def name_of_call(call: ast.Call) -> str:

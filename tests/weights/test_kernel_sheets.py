@@ -1,4 +1,4 @@
-"""Pictures of weights, decoded by Pillow and compared with values worked out anew from the weight."""
+"""Sheets of weights, decoded by Pillow and compared with values worked out anew from the weight."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def noise(*shape: int) -> torch.Tensor:
 
 
 def draw(weight: torch.Tensor, folder: Path, **options: Any) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-    """Write a picture; return its pixels, (H, W, 3) uint8, and its manifest."""
+    """Write a sheet; return its pixels, (H, W, 3) uint8, and its manifest."""
     options = {"colormap": "gray", **options}
     plan = plan_kernels(weight, KernelOptions(**options), name="body.weight", provenance=Provenance("net", "seeded"))
     path = write_kernels(plan, folder / "weight.png")

@@ -46,7 +46,7 @@ def prepared(task: ActorTask) -> Actor:
 
 
 def do(task: ActorTask, chunk: int, begin: int = 0) -> Iterator[Any]:
-    """Have a new actor do a chunk."""
+    """Return what a new actor makes of a chunk."""
     for packed in prepared(task).do(chunk, begin):
         yield pickle.loads(packed)
 

@@ -1,22 +1,16 @@
-"""Every parser: what it takes and in which words it refuses; the rules between options; what `takes` shows."""
+"""Options of drawing: what each takes and in which words it refuses, and the rules between them."""
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from typing import Any
 
 import numpy as np
 import pytest
 
 from cnnviz_fast.errors import InputError, OptionError
-from cnnviz_fast.options import parsers
-from cnnviz_fast.options.declared import takes
-from cnnviz_fast.options.drawing import EntryOptions, RenderOptions
-from cnnviz_fast.options.reading import PreprocessOptions
-from cnnviz_fast.sheets.render import render, save_sheet
+from cnnviz_fast.options.drawing import RenderOptions
 
-RECORDS = [RenderOptions, EntryOptions, PreprocessOptions]
 GRID = "grid must be 'auto', 'ROWSxCOLS', 'ROWSx', 'xCOLS' or (rows, cols)"
 PIXELS = "tile must be pixels: N, HEIGHTxWIDTH or (height, width)"
 WHOLE = "tile must be a whole number of at least 1"
@@ -294,97 +288,3 @@ def test_render_options_a_record_made_again_is_equal() -> None:
     made = RenderOptions(tile="7x9", grid="3x", normalize="percentile", channels="0-2", topk=2)
     assert dataclasses.replace(made) == made
     assert RenderOptions(**dataclasses.asdict(made)) == made
-
-
-@pytest.mark.parametrize("record", RECORDS)
-def test_option_records_cannot_be_changed_or_given_by_position(record: type) -> None:
-    name = dataclasses.fields(record)[0].name
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        setattr(record(), name, 3)
-    with pytest.raises(TypeError):
-        record(3)
-
-
-@pytest.mark.parametrize("record", RECORDS)
-def test_option_records_every_field_has_its_parser_and_its_sentence(record: type) -> None:
-    for field in dataclasses.fields(record):
-        assert callable(field.metadata["parse"]), field.name
-        assert field.metadata["description"], field.name
-        assert not field.metadata["description"].endswith("."), field.name
-        assert field.metadata["metavar"] or field.default is False, field.name
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "expected"),
-    [
-        ("size", 224, 224),
-        ("size", "224x320", (224, 320)),
-        ("interpolation", "bicubic", "bicubic"),
-        ("mean", "0.5,0.4,0.3", (0.5, 0.4, 0.3)),
-        ("mean", (0, 0, 0), (0.0, 0.0, 0.0)),
-        ("std", ["1", 2, 0.5], (1.0, 2.0, 0.5)),
-        ("std", None, None),
-    ],
-)
-def test_preprocess_options_accepted_forms_are_held_as_one(field: str, value: Any, expected: Any) -> None:
-    assert getattr(PreprocessOptions(**{field: value}), field) == expected
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "message"),
-    [
-        ("size", "0x3", "size must be a whole number of at least 1, got 0."),
-        ("interpolation", "bilinera", "Closest: 'bilinear'"),
-        ("size", "2x3x4x5x6", "size must be N, or a length for each axis"),
-        ("mean", [], "mean must be a number for each channel, got []."),
-        ("mean", 1j, "mean must be a number for each channel, got 1j."),
-        ("std", "1,0,1", "std must be numbers above 0, got '1,0,1'."),
-        ("std", -1, "std must be numbers above 0, got -1."),
-        ("std", "1,x,1", "std must be a number, got 'x'."),
-    ],
-)
-def test_preprocess_options_wrong_value_is_refused(field: str, value: Any, message: str) -> None:
-    with pytest.raises(OptionError) as caught:
-        PreprocessOptions(**{field: value})
-    assert message in str(caught.value)
-
-
-@pytest.mark.parametrize("function", [render, save_sheet])
-def test_takes_shows_every_option_in_signature_and_docstring(function: Any) -> None:
-    parameters = inspect.signature(function).parameters
-    for field in dataclasses.fields(RenderOptions):
-        parameter = parameters[field.name]
-        assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
-        assert parameter.default == field.default
-        assert f"        {field.name}: {field.metadata['description']}.\n" in function.__doc__
-    assert not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-    assert "**options" not in function.__doc__
-
-
-def test_takes_leaves_own_parameters_first() -> None:
-    @takes(PreprocessOptions)
-    def prepare(picture: object, *, strict: bool = False, **options: object) -> None:
-        """Prepare.
-
-        Args:
-            picture: what.
-            **options: see below.
-        """
-
-    assert list(inspect.signature(prepare).parameters) == [
-        "picture", "strict", "size", "interpolation", "mean", "std",
-    ]  # fmt: skip
-
-
-def test_render_unknown_option_is_a_type_error() -> None:
-    with pytest.raises(TypeError, match="colourmap"):
-        render(np.zeros((1, 2, 2)), colourmap="gray")
-
-
-def test_refuse_words_advice_last() -> None:
-    error = parsers.refuse("gap", "small", 9, "Make it smaller.")
-    assert str(error) == "gap must be small, got 9. Make it smaller."
-
-
-def test_share_takes_both_ends() -> None:
-    assert [parsers.share("alpha", value) for value in (0, 1, "0.25", np.float32(0.5))] == [0.0, 1.0, 0.25, 0.5]

@@ -1,0 +1,123 @@
+"""Help, usage and options of other commands: what the parser shows and what it refuses."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+from support.command_line import error_of, run
+
+from cnnviz_fast.cli import main as cli
+
+
+def test_wrong_usage_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in ([], ["paint"], ["render"], ["render", "resnet50", "cat.png"]):
+        with pytest.raises(SystemExit) as exit_:
+            run(*argv)
+        assert exit_.value.code == cli.USAGE
+        assert "usage" in capsys.readouterr().err
+
+
+FOREIGN = {
+    "of a run": ("render", ["--save", "tiles"], "render has no option --save: it belongs to 'cnnviz run'."),
+    "of a run, with =": ("render", ["--save=tiles"], "render has no option --save: it belongs to 'cnnviz run'."),
+    "of two": ("atlas", ["--size", "9"], "atlas has no option --size: it belongs to 'cnnviz render', 'cnnviz run', "
+               "'cnnviz compare' and 'cnnviz layers'."),
+    "of single files": ("run", ["--each"], "run has no option --each: it belongs to 'cnnviz render' and "
+                        "'cnnviz atlas'. Here single files are: --save tiles"),
+    "of 0.1": ("render", ["--from-atlas", "x"], "render has no option --from-atlas: atlases are drawn with: "
+               "cnnviz atlas ATLAS... --out DIR"),
+    "of another name": ("run", ["--layout", "nhwc"], "run has no option --layout: it is called --axes."),
+    "of another name and command": ("layers", ["--layout", "nchw"], "layers has no option --layout: it is called "
+                                    "--axes, and it belongs to 'cnnviz render', 'cnnviz run' and 'cnnviz compare'."),
+    "of another name, with =": ("atlas", ["x", "--layout=nchw"], "atlas has no option --layout: it is called --axes, "
+                                "and it belongs to 'cnnviz render', 'cnnviz run' and 'cnnviz compare'."),
+    "misspelt, of another command": ("render", ["--egnine", "ray"], "render has no option --egnine. Closest: --engine, "
+                                     "which belongs to 'cnnviz run'."),
+    "misspelt, of a comparison": ("render", ["--againstseed", "1"], "render has no option --againstseed. Closest: "
+                                  "--against-seed, which belongs to 'cnnviz compare'."),
+    "misspelt, closer to another's": ("render", ["--savee", "x"], "render has no option --savee. Closest: --save, "
+                                      "which belongs to 'cnnviz run'."),
+    "misspelt": ("render", ["--tlie", "9"], "render has no option --tlie. Closest: --tile, --title."),
+    "of nobody": ("layers", ["--xyz"], "layers has no option --xyz. See: cnnviz layers --help"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+def test_option_of_another_command_is_refused_in_one_line(case: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command, more, said = FOREIGN[case]
+    with pytest.raises(SystemExit) as exit_:
+        run(command, *more)
+    assert exit_.value.code == cli.USAGE
+    assert capsys.readouterr().err == f"cnnviz {said}\n"
+
+
+def test_what_follows_two_dashes_is_no_option(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["render", "resnet50", "--layer", "conv1", "--out", "out", "--", "--save"]
+    assert cli._parser().parse_args(argv).images == ["--save"]
+
+
+def help_of(command: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    with pytest.raises(SystemExit) as exit_:
+        run(*filter(None, [command]), "--help")
+    assert exit_.value.code == cli.DONE
+    return capsys.readouterr().out.splitlines()
+
+
+MOST_LINES = {
+    "": 32, "render": 80, "run": 96, "atlas": 70, "compare": 70, "demo": 72, "weights": 40, "layers": 25, "doctor": 24,
+    "bench": 24,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", MOST_LINES)
+def test_help_fits(command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = help_of(command, capsys)
+    assert len(lines) <= MOST_LINES[command]
+    assert max(map(len, lines)) <= 80
+    assert all(line == line.rstrip() for line in lines)
+
+
+@pytest.mark.parametrize("command", ["render", "run", "atlas", "compare", "weights", "demo"])
+def test_help_ends_with_three_examples_that_parse(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = help_of(command, capsys)
+    assert lines[-4] == "Examples:"
+    for line in lines[-3:]:
+        name, *argv = shlex.split(line)
+        assert (name, argv[0]) == ("cnnviz", command)
+        cli._parser().parse_args(argv)
+
+
+def test_help_shows_every_argument_once_and_only_those_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, parser in cli._parser()._subparsers._group_actions[0].choices.items():
+        parser.options()  # declares them
+        shown = [line.split()[0] for line in help_of(command, capsys) if line.startswith("  -")]
+        assert len(set(shown)) == len(shown)
+        assert {name.rstrip(",") for name in shown} == {
+            action.option_strings[0] for action in parser._actions if action.option_strings
+        }
+
+
+@pytest.mark.parametrize(("command", "offered"), [
+    ("render", False), ("compare", False), ("demo", False), ("run", True), ("atlas", True),
+])  # fmt: skip
+def test_help_offers_normalize_dataset_where_it_is_taken(
+    command: str, offered: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = help_of(command, capsys)
+    for option in ("--normalize", "--percentile"):
+        start = next(n for n, line in enumerate(lines) if line.startswith(f"  {option} "))
+        end = next(n for n, line in enumerate(lines[start + 1 :], start + 1) if not line.startswith("     "))
+        assert ("dataset" in " ".join(lines[start:end])) is offered, option
+
+
+@pytest.mark.parametrize("command", ["render", "compare", "demo"])
+def test_normalize_dataset_belongs_to_run_and_atlas(
+    command: str, model: str, cat: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [] if command == "demo" else [model, cat]
+    assert run(command, *given, "--layer", "conv", "--out", out, "--normalize", "dataset") == cli.USAGE
+    assert "normalize 'dataset' belongs to 'cnnviz run' and 'cnnviz atlas'" in error_of(capsys)
+    assert not out.exists()

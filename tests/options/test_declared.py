@@ -1,0 +1,69 @@
+"""Option records check themselves; `takes` shows their fields in signatures and docstrings."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnviz_fast.options.declared import takes
+from cnnviz_fast.options.drawing import EntryOptions, RenderOptions
+from cnnviz_fast.options.reading import AxesOptions, PreprocessOptions
+from cnnviz_fast.options.runs import RunOptions
+from cnnviz_fast.options.weights import KernelOptions
+from cnnviz_fast.sheets.render import render, save_sheet
+
+RECORDS = [RenderOptions, EntryOptions, RunOptions, AxesOptions, PreprocessOptions, KernelOptions]
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_option_records_cannot_be_changed_or_given_by_position(record: type) -> None:
+    name = dataclasses.fields(record)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(record(), name, 3)
+    with pytest.raises(TypeError):
+        record(3)
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_option_records_every_field_has_its_parser_and_its_sentence(record: type) -> None:
+    for field in dataclasses.fields(record):
+        assert callable(field.metadata["parse"]), field.name
+        assert field.metadata["description"], field.name
+        assert not field.metadata["description"].endswith("."), field.name
+        assert field.metadata["metavar"] or field.default is False, field.name
+
+
+@pytest.mark.parametrize("function", [render, save_sheet])
+def test_takes_shows_every_option_in_signature_and_docstring(function: Any) -> None:
+    parameters = inspect.signature(function).parameters
+    for field in dataclasses.fields(RenderOptions):
+        parameter = parameters[field.name]
+        assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        assert parameter.default == field.default
+        assert f"        {field.name}: {field.metadata['description']}.\n" in function.__doc__
+    assert not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    assert "**options" not in function.__doc__
+
+
+def test_takes_leaves_own_parameters_first() -> None:
+    @takes(PreprocessOptions)
+    def prepare(image: object, *, strict: bool = False, **options: object) -> None:
+        """Prepare.
+
+        Args:
+            image: what.
+            **options: see below.
+        """
+
+    assert list(inspect.signature(prepare).parameters) == [
+        "image", "strict", "size", "interpolation", "mean", "std",
+    ]  # fmt: skip
+
+
+def test_render_unknown_option_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="colourmap"):
+        render(np.zeros((1, 2, 2)), colourmap="gray")

@@ -1,0 +1,156 @@
+"""Files appear whole or not at all; what killed processes leave is swept away."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from cnnviz_fast.errors import CnnvizError, WriteError
+from cnnviz_fast.runtime.files import json_bytes, make_folder, sweep, whole_file
+
+
+def fail_after(data: bytes, error: BaseException, path: Path) -> None:
+    with whole_file(path) as file:
+        file.write(data)
+        file.flush()
+        raise error
+
+
+def test_whole_file_appears_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "sheet.png"
+    with whole_file(path) as file:
+        file.write(b"new")
+        assert not path.exists()
+        (temporary,) = tmp_path.iterdir()
+        assert temporary.name.startswith(".sheet.png.")
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_whole_file_replaces_an_older_one_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "sheet.png"
+    path.write_bytes(b"old")
+    with whole_file(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("error", [ValueError("planted"), KeyboardInterrupt(), SystemExit(3), MemoryError()])
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_whole_file_failure_leaves_what_was_there(old: bytes | None, error: BaseException, tmp_path: Path) -> None:
+    path = tmp_path / "sheet.png"
+    if old:
+        path.write_bytes(old)
+    with pytest.raises(type(error)) as caught:
+        fail_after(b"half", error, path)
+    assert caught.value is error
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == ([old] if old else [])
+
+
+def test_whole_file_system_error_is_a_write_error_that_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "sheet.png"
+    cause = OSError(28, "No space left on device")
+    with pytest.raises(WriteError) as caught:
+        fail_after(b"half", cause, path)
+    assert str(caught.value) == f"cannot write {path}: No space left on device."
+    assert caught.value.__cause__ is cause
+    assert isinstance(caught.value, CnnvizError)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_whole_file_missing_folder_is_a_write_error(tmp_path: Path) -> None:
+    with (
+        pytest.raises(WriteError, match=r"sheet\.png: No such file or directory\.$"),
+        whole_file(tmp_path / "missing" / "sheet.png"),
+    ):
+        pass
+
+
+def test_whole_file_parent_that_is_a_file_is_a_write_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with (
+        pytest.raises(WriteError, match=r"sheet\.png: Not a directory\.$"),
+        whole_file(tmp_path / "file" / "sheet.png"),
+    ):
+        pass
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write into every folder")
+def test_whole_file_forbidden_folder_is_a_write_error(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(WriteError, match=r"Permission denied\.$"), whole_file(tmp_path / "sheet.png"):
+        pass
+
+
+def test_whole_file_folder_of_that_name_is_a_write_error(tmp_path: Path) -> None:
+    path = tmp_path / "sheet.png"
+    path.mkdir()
+    with pytest.raises(WriteError, match=r"sheet\.png: Is a directory\.$"):
+        fail_at_the_end(path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def fail_at_the_end(path: Path) -> None:
+    with whole_file(path) as file:
+        file.write(b"new")
+
+
+@pytest.mark.parametrize("character", ["a", "\u5c64", "\U0001f408"], ids=["1-byte", "3-byte", "4-byte"])
+def test_whole_file_longest_names_are_written(character: str, tmp_path: Path) -> None:
+    name = character * (251 // len(os.fsencode(character))) + ".png"
+    assert len(os.fsencode(name)) > 250
+    fail_at_the_end(tmp_path / name)
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_whole_file_two_writers_of_one_name_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "sheet.png"
+    with whole_file(path) as first, whole_file(path) as second:
+        first.write(b"first")
+        second.write(b"second")
+    assert path.read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_whole_file_is_readable_by_others_as_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "usual").write_bytes(b"")
+    fail_at_the_end(tmp_path / "sheet.png")
+    assert (tmp_path / "sheet.png").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_make_folder_makes_what_leads_to_it(tmp_path: Path) -> None:
+    for _ in range(2):
+        make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_make_folder_below_a_file_is_a_write_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for path in (tmp_path / "file" / "a", tmp_path / "file"):
+        with pytest.raises(WriteError, match=rf"^cannot write {path}: "):
+            make_folder(path)
+
+
+def test_sweep_removes_old_parts_below_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    parts = [tmp_path / "a" / ".x.png.0123abcd.part", tmp_path / "a" / "b" / ".y.0123abcd.part"]
+    others = [tmp_path / name for name in ("x.png", ".x.png.part", "x.0123abcd.part", ".x.0123abcg.part", ".lock")]
+    young = tmp_path / ".young.png.0123abcd.part"
+    for path in (*parts, *others, young):
+        path.touch()
+    for path in (*parts, *others):
+        os.utime(path, (0, 0))
+    sweep(tmp_path, 3600)
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted([*others, young])
+    sweep(tmp_path, 0)
+    assert not young.exists()
+
+
+def test_json_bytes_number_that_is_not_finite_becomes_null() -> None:
+    packed = json_bytes({"a": [1.5, float("nan"), float("inf")], "b": None, "c": "\u00e9"})
+    assert json.loads(packed, parse_constant=pytest.fail) == {"a": [1.5, None, None], "b": None, "c": "\u00e9"}
