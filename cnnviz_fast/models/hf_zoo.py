@@ -50,6 +50,13 @@ def read_config(name: str, arguments: Mapping[str, Any]) -> Any:
             needs code of its own.
     """
     transformers = import_extra("transformers", "hf")
+    if os.path.isfile(name):
+        raise ModelError(
+            f"hf:{name} must be a folder with a config.json or a name on the hub, got a file. "
+            f"Name its folder: hf:{os.path.dirname(name) or '.'}."
+        )
+    if not os.path.exists(name) and (os.path.isabs(name) or name.startswith(".") or name.count("/") > 1):
+        raise ModelError(f"no folder {name!r}. A name on the hub is hf:OWNER/NAME.")
     if os.path.isdir(name) and not Path(name, "config.json").is_file():
         raise ModelError(f"folder {name!r} holds no config.json. Write it with model.save_pretrained({name!r}).")
     try:
@@ -196,10 +203,11 @@ def _processor(name: str) -> HfPreprocess | None:
             reasons.append(error)
             continue
         return preprocess_with(processor, video=auto is transformers.AutoVideoProcessor)
-    there = not os.path.isdir(name) or any(Path(name, file).is_file() for file in _PROCESSORS)
-    if there and not isinstance(reasons[0], OSError):
-        own = "needs code of its own, which is never run" if _OWN_CODE in str(reasons[0]) else reason_of(reasons[0])
-        note(f"the image processor of hf:{name} cannot be used: {own}. ImageNet's preprocessing is used instead.")
+    if os.path.isdir(name) and not any(Path(name, file).is_file() for file in _PROCESSORS):
+        return None
+    first = str(reasons[0])
+    reason = "it needs code of its own, which is never run" if _OWN_CODE in first else reason_of(reasons[0])
+    note(f"hf:{name}: its image processor cannot be used: {reason}. ImageNet's preprocessing is used instead.")
     return None
 
 

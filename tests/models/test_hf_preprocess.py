@@ -215,9 +215,36 @@ def test_preprocess_pickles_and_is_described_the_same_again(image: Image.Image) 
     assert described(changed) != described(preprocess)
 
 
-def test_preprocess_with_video_processor_gives_the_frames_of_a_clip(image: Image.Image) -> None:
-    processor = transformers.VideoMAEVideoProcessor()
-    clip = Clip(preprocess_with(processor, video=True), 16)(image)
-    frames = [np.asarray(image)] * 16
-    expected = processor(videos=[np.stack(frames)], do_sample_frames=False, return_tensors="pt")["pixel_values"][0]
-    assert torch.equal(clip.transpose(0, 1), expected)
+VIDEOS = (
+    "InstructBlipVideoVideoProcessor", "InternVLVideoProcessor", "LlavaNextVideoVideoProcessor",
+    "LlavaOnevisionVideoProcessor", "PeVideoVideoProcessor", "PerceptionLMVideoProcessor", "Sam2VideoVideoProcessor",
+    "SmolVLMVideoProcessor", "TimesformerVideoProcessor", "VJEPA2VideoProcessor", "VideoLlavaVideoProcessor",
+    "VideoMAEVideoProcessor", "VideomtVideoProcessor", "VivitVideoProcessor",
+)  # fmt: skip
+"""All video processors that do not pack the patches of several frames into one row."""
+
+
+def _video_names() -> list[str]:
+    from transformers.models.auto.video_processing_auto import VIDEO_PROCESSOR_MAPPING_NAMES
+
+    return sorted({name for names in VIDEO_PROCESSOR_MAPPING_NAMES.values() for name in names.values()})
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if "MAE" in n or "Qwen2VL" in n else pytest.mark.zoo) for n in _video_names()]
+)
+def test_preprocess_with_every_video_processor_gives_the_frames_of_a_clip(name: str, image: Image.Image) -> None:
+    processor = getattr(transformers, name)()
+    preprocess = preprocess_with(processor, video=True)
+    if name not in VIDEOS:
+        with pytest.raises(
+            Exception, match=r"packs the patches|no channels of pixels|temporal_factor|resource|NoneType"
+        ):
+            preprocess(image)
+        return
+    clip = Clip(preprocess, 4)(image)
+    frames = np.stack([np.array(image)] * 4)
+    expected = processor(videos=[frames], do_sample_frames=False, return_tensors="pt")
+    key = next(key for key in ("pixel_values_videos", "pixel_values") if key in expected)
+    assert torch.equal(clip.transpose(0, 1), expected[key][0])

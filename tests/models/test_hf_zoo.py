@@ -17,10 +17,11 @@ from safetensors.torch import load_file
 from support.hf_models import saved
 
 import cnnviz_fast as cf
+from cnnviz_fast.activations import listing
 from cnnviz_fast.cli import main as cli
-from cnnviz_fast.errors import ImageError, ModelError
+from cnnviz_fast.errors import CaptureError, ImageError, ModelError
 from cnnviz_fast.models import download, hf_zoo
-from cnnviz_fast.models.loaded import example_input
+from cnnviz_fast.models.loaded import LoadedModel, example_input
 
 transformers = pytest.importorskip("transformers")
 
@@ -89,6 +90,15 @@ def test_load_model_name_that_needs_the_network_says_so(monkeypatch: pytest.Monk
 def test_load_model_folder_without_config_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"holds no config\.json"):
         cf.load_model(f"hf:{tmp_path}")
+
+
+def test_load_model_file_or_missing_folder_is_said(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError, match=rf"must be a folder .* got a file\. Name its folder: hf:{tmp_path}\.$"):
+        cf.load_model(f"hf:{tmp_path / 'model.safetensors'}")
+    for missing in ("/nonexistent/folder", "./nonexistent", "a/b/c"):
+        with pytest.raises(ModelError, match=rf"^no folder '{missing}'\. A name on the hub is hf:OWNER/NAME\.$"):
+            cf.load_model(f"hf:{missing}")
 
 
 def test_load_model_that_takes_no_pictures_is_refused(tmp_path: Path) -> None:
@@ -284,7 +294,22 @@ def test_load_model_processor_with_own_code_is_said(folder: Path, tmp_path: Path
     (tmp_path / "vit" / "config.json").write_text(json.dumps({**config, "model_type": "vitdet"}))
     (tmp_path / "vit" / "preprocessor_config.json").write_text(json.dumps(own))
     cf.load_model(f"hf:{tmp_path / 'vit'}", weights="none", device="cpu")
-    assert "cannot be used: needs code of its own, which is never run. ImageNet's preprocessing is used" in said[-1]
+    assert "cannot be used: it needs code of its own, which is never run. ImageNet's preprocessing is" in said[-1]
+
+
+def test_preprocess_of_the_hub_that_is_out_of_reach_says_what_is_used_instead(
+    monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    def knock(url: str) -> None:
+        raise OSError("no route")
+
+    monkeypatch.setattr(download, "knock", knock)
+    config = transformers.ViTConfig(image_size=64)
+    preprocess = hf_zoo.preprocess_of("nobody/nothing", config, torch.nn.Identity())
+    assert preprocess(Image.new("RGB", (90, 80))).shape == (3, 64, 64)
+    assert len(said) == 1
+    assert said[0].startswith("hf:nobody/nothing: its image processor cannot be used: ")
+    assert said[0].endswith(". ImageNet's preprocessing is used instead.")
 
 
 def test_load_model_clip_sees_its_frames_in_order(tmp_path: Path, photo: Path, said: list[str]) -> None:
@@ -297,3 +322,19 @@ def test_load_model_clip_sees_its_frames_in_order(tmp_path: Path, photo: Path, s
     with torch.no_grad():
         theirs(clips.transpose(1, 2))
     assert torch.equal(cf.capture(model, clips, name)[name], seen[0])
+
+
+def test_layers_that_load_twice_say_what_is_left_out_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved("classifier", tmp_path)
+    listed = listing.list_layers
+    monkeypatch.setattr(listing, "list_layers", lambda model, size: listed(_not_on_meta(model), size=size))
+    assert cli.main(["layers", f"hf:{tmp_path}"]) == cli.DONE
+    assert capsys.readouterr().err.count("without the head of ViTForImageClassification") == 1
+
+
+def _not_on_meta(model: LoadedModel) -> LoadedModel:
+    if next(model.module.parameters()).is_meta:
+        raise CaptureError("it looks at values")
+    return model
