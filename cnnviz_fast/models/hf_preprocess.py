@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, OptionError
 from ..options.reading import PreprocessOptions
+from .hf_packed import unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -179,7 +180,7 @@ def pixels_in(found: Any, name: str) -> torch.Tensor:
         name: of the processor, for messages.
 
     Returns:
-        (C, H, W) float32. Of several tiles, of a pair or of a clip, the first.
+        (C, H, W) float32. Of several tiles, of a pair or of a clip, the first; of patches in rows, the image.
 
     Raises:
         ModelError: there are no pixels in it, or they are packed.
@@ -190,6 +191,8 @@ def pixels_in(found: Any, name: str) -> torch.Tensor:
         key = next((key for key in _KEYS if key in found), None)
         if key is None:
             raise ModelError(f"{name} makes {', '.join(found)} of an image, and no pixels")
+        if (image := unpacked(found)) is not None:
+            return image
         if any(part in beside for beside in found for part in _PACKED):
             raise ModelError(f"{name} packs the patches of an image one behind another")
         found = found[key]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ModelError, reason_of
 from ..options.reading import PreprocessOptions
 from ..runtime.extras import import_extra
+from . import hf_packed
 from .download import hub_or_cache
 from .hf_parts import class_of, frames_first, needs_beside, takes_clips, vision_part
 from .hf_preprocess import HfPreprocess, preprocess_with
@@ -149,6 +150,9 @@ def preprocess_of(name: str, config: Any, module: nn.Module) -> Preprocess:
     preset: Preprocess = _preset_at(_stated_size(own)) if found is None else found
     if found is not None:
         _say_what_is_not_passed(name, found, module)
+    if needs_beside(module) == hf_packed.BESIDE:
+        module.register_forward_pre_hook(hf_packed.pack, with_kwargs=True)
+        return preset
     frames = _frames(own, found, module, preset)
     if frames is None:
         return preset
@@ -258,7 +262,8 @@ def _say_what_is_missing(name: str, config: Any, module: nn.Module, path: str, r
         owners = dict.fromkeys(key.rpartition(".")[0] or key for key in random)
         more = f" and {len(owners) - _LISTED} more" if len(owners) > _LISTED else ""
         said.append(f"there are no weights for {', '.join(list(owners)[:_LISTED])}{more}: random")
-    if needed := needs_beside(part):
+    needed = needs_beside(part)
+    if needed and needed != hf_packed.BESIDE:
         said.append(f"it needs {', '.join(needed)} beside the image: give them as inputs")
     if said:
         note(f"hf:{name}: {'; '.join(said)}.")

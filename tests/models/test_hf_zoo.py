@@ -14,14 +14,16 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from support.assertions import FLOAT32_SUMS, assert_close
 from support.hf_models import saved
 
 import cnnviz_fast as cf
 from cnnviz_fast.activations import listing
 from cnnviz_fast.cli import main as cli
-from cnnviz_fast.errors import CaptureError, ImageError, ModelError
+from cnnviz_fast.errors import CaptureError, InputError, ModelError
 from cnnviz_fast.models import download, hf_zoo
 from cnnviz_fast.models.loaded import LoadedModel, example_input
+from cnnviz_fast.options.reading import PreprocessOptions
 
 transformers = pytest.importorskip("transformers")
 
@@ -181,15 +183,48 @@ def test_load_model_what_the_file_lacks_is_random_under_the_seed_and_said(tmp_pa
     assert not torch.equal(first.module.pooler.dense.weight, other.module.pooler.dense.weight)
 
 
-def test_load_model_that_needs_more_than_an_image_says_so(tmp_path: Path, said: list[str], photo: Path) -> None:
+def test_load_model_of_patches_in_rows_sees_an_image_and_what_it_needs(
+    tmp_path: Path, said: list[str], photo: Path
+) -> None:
     model = cf.load_model(f"hf:{saved('siglip2', tmp_path)}", device="cpu")
-    assert said[0].endswith("it needs pixel_attention_mask, spatial_shapes beside the image: give them as inputs.")
-    assert len(said) == 1
-    with pytest.raises(ImageError, match=r"cannot be preprocessed for this model: Siglip2ImageProcessor makes \(1"):
-        cf.load_images(photo, model)
-    made = transformers.Siglip2ImageProcessor()(images=Image.open(photo), return_tensors="pt")
+    assert said == [f"hf:{tmp_path}: Siglip2VisionModel is used, without text_model."]
+    image = Image.open(photo).convert("RGB")
+    batch = cf.load_images(image, model)
+    made = transformers.Siglip2ImageProcessor()(images=image, return_tensors="pt")
+    rows, columns = made["spatial_shapes"][0].tolist()
+    assert tuple(batch.shape) == (1, 3, 16 * rows, 16 * columns)
+    with torch.no_grad():
+        expected = transformers.AutoModel.from_pretrained(tmp_path).eval().vision_model(**made).last_hidden_state
+    ours = cf.capture(model, batch, "post_layernorm")["post_layernorm"]
+    assert_close(ours, expected[:, : rows * columns], FLOAT32_SUMS)
+    # The caller may also pack patches.
     inputs = {name: value for name, value in made.items() if name != "pixel_values"}
-    assert cf.capture(model, made["pixel_values"], "post_layernorm", inputs=inputs)
+    packed = cf.capture(model, made["pixel_values"], "post_layernorm", inputs=inputs)["post_layernorm"]
+    assert torch.equal(packed, expected)
+    two = cf.load_images([image, image], model)
+    assert_close(cf.capture(model, two, "post_layernorm")["post_layernorm"][1], ours[0], FLOAT32_SUMS)
+
+
+def test_load_model_of_patches_in_rows_says_which_sizes_fit(tmp_path: Path, said: list[str], photo: Path) -> None:
+    saved("siglip2", tmp_path)
+    fits, does_not = (
+        cf.load_model(f"hf:{tmp_path}", device="cpu", preprocess=PreprocessOptions(size=size)) for size in (64, 70)
+    )
+    assert cf.capture(fits, cf.load_images(photo, fits), "post_layernorm")["post_layernorm"].shape == (1, 16, 32)
+    with pytest.raises(InputError, match=r"must be multiples of 16 px high and wide, got 70 x 70\. Set size\."):
+        cf.capture(does_not, cf.load_images(photo, does_not), "post_layernorm")
+
+
+def test_load_model_that_needs_more_than_an_image_says_so(tmp_path: Path, said: list[str]) -> None:
+    config = transformers.MllamaVisionConfig(
+        hidden_size=32, num_hidden_layers=1, num_global_layers=1, attention_heads=2, intermediate_size=32,
+        image_size=28, intermediate_layers_indices=[0], vision_output_dim=64,
+    )  # fmt: skip
+    config.architectures = ["MllamaVisionModel"]
+    config.save_pretrained(tmp_path)
+    cf.load_model(f"hf:{tmp_path}", weights="none", device="cpu")
+    assert len(said) == 1
+    assert said[0].endswith("it needs aspect_ratio_ids, aspect_ratio_mask beside the image: give them as inputs.")
 
 
 def test_render_says_in_one_line_what_is_left_out(
