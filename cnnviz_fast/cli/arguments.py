@@ -8,7 +8,7 @@ import dataclasses
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from ..errors import OptionError
 from ..options.drawing import DEFAULT_ALPHA, WITHOUT_STATISTICS, RenderOptions
@@ -68,12 +68,26 @@ def load(arguments: argparse.Namespace, /, **settings: Any) -> LoadedModel:
     spec = settings.pop("spec", arguments.model)
     given = settings.pop("arguments", None)
     given = model_arguments("model-args", arguments.model_args) if given is None else given
+    told = vars(arguments).setdefault("told", set())  # a model that is loaded once more says nothing twice
     with warnings.catch_warnings():
         warnings.simplefilter("always", ModelNote)
         show = warnings.showwarning
-        warnings.showwarning = lambda message, category, *more: (
-            complain(message) if issubclass(category, ModelNote) else show(message, category, *more)
-        )
+
+        def tell(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if not issubclass(category, ModelNote):
+                show(message, category, filename, lineno, file, line)
+            elif str(message) not in told:
+                told.add(str(message))
+                complain(message)
+
+        warnings.showwarning = tell
         model = load_model(spec, arguments=given, **settings)
     if said := untrained(model):
         say_with_results(f"{spec}, {said}")
@@ -97,7 +111,7 @@ def model_arguments(option: str, given: Sequence[str]) -> dict[str, Any]:
     for text in given:
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
-            raise refuse(option, "NAME=VALUE", text, "Put text with spaces in quotes.")
+            raise refuse(option, "NAME=VALUE", text, "Put images before it, and text with spaces in quotes.")
         found[name] = _value_of(value)
     return found
 

@@ -106,6 +106,12 @@ def vision_part(name: str, module: nn.Module) -> tuple[str, nn.Module]:
         if _lacks(type(part)) is not None and (not path or _TOWERS.search(path.rpartition(".")[2])):
             return path, part
     kind = type(module).__name__
+    if any(argument in _IMAGES for argument in _arguments(type(module))):
+        first = next(iter(_arguments(type(module))))
+        raise ModelError(
+            f"hf model {name!r} takes no images alone: {kind} begins with {first}. "
+            f"Build it in Python and pass the module, with a function that makes its inputs."
+        )
     raise ModelError(f"hf model {name!r} takes no images: no part of {kind} has an input pixel_values.")
 
 

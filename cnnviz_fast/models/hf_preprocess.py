@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, OptionError
 from ..options.reading import PreprocessOptions
+from .hf_packed import unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +32,7 @@ _RESIZES = ("do_resize", "do_center_crop", "do_pad")
 _BESIDE = ("", "boxes", "trimaps", "pairs")
 _PROBE_PX = 64  # side of the images that show what a processor does to colours
 _WIDE = (1024, 512)  # an image that is cut into tiles by processors that do so: wider than high, and large
+_PATCH_PX = 16  # no image is as low as a patch and longer than as many of them again
 _SAME = 1e-4  # means and deviations are written with four digits: two that differ by less are the same
 
 
@@ -178,7 +180,7 @@ def pixels_in(found: Any, name: str) -> torch.Tensor:
         name: of the processor, for messages.
 
     Returns:
-        (C, H, W) float32. Of several tiles, of a pair or of a clip, the first.
+        (C, H, W) float32. Of several tiles, of a pair or of a clip, the first; of patches in rows, the image.
 
     Raises:
         ModelError: there are no pixels in it, or they are packed.
@@ -189,6 +191,8 @@ def pixels_in(found: Any, name: str) -> torch.Tensor:
         key = next((key for key in _KEYS if key in found), None)
         if key is None:
             raise ModelError(f"{name} makes {', '.join(found)} of an image, and no pixels")
+        if (image := unpacked(found)) is not None:
+            return image
         if any(part in beside for beside in found for part in _PACKED):
             raise ModelError(f"{name} packs the patches of an image one behind another")
         found = found[key]
@@ -197,6 +201,8 @@ def pixels_in(found: Any, name: str) -> torch.Tensor:
     if found.ndim < 4 or found.shape[-3] > 4:
         raise ModelError(f"{name} makes {tuple(found.shape)} of an image, and no channels of pixels")
     found = found.flatten(0, -4)[0]
+    if found.shape[-2] <= _PATCH_PX and found.shape[-1] > _PATCH_PX * found.shape[-2]:
+        raise ModelError(f"{name} packs the patches of an image one behind another")
     values: torch.Tensor = found.float()
     return values
 

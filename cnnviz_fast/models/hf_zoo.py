@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ModelError, reason_of
 from ..options.reading import PreprocessOptions
 from ..runtime.extras import import_extra
+from . import hf_packed
 from .download import hub_or_cache
 from .hf_parts import class_of, frames_first, needs_beside, takes_clips, vision_part
 from .hf_preprocess import HfPreprocess, preprocess_with
@@ -50,6 +51,13 @@ def read_config(name: str, arguments: Mapping[str, Any]) -> Any:
             needs code of its own.
     """
     transformers = import_extra("transformers", "hf")
+    if os.path.isfile(name):
+        raise ModelError(
+            f"hf:{name} must be a folder with a config.json or a name on the hub, got a file. "
+            f"Name its folder: hf:{os.path.dirname(name) or '.'}."
+        )
+    if not os.path.exists(name) and (os.path.isabs(name) or name.startswith(".") or name.count("/") > 1):
+        raise ModelError(f"no folder {name!r}. A name on the hub is hf:OWNER/NAME.")
     if os.path.isdir(name) and not Path(name, "config.json").is_file():
         raise ModelError(f"folder {name!r} holds no config.json. Write it with model.save_pretrained({name!r}).")
     try:
@@ -142,6 +150,9 @@ def preprocess_of(name: str, config: Any, module: nn.Module) -> Preprocess:
     preset: Preprocess = _preset_at(_stated_size(own)) if found is None else found
     if found is not None:
         _say_what_is_not_passed(name, found, module)
+    if needs_beside(module) == hf_packed.BESIDE:
+        module.register_forward_pre_hook(hf_packed.pack, with_kwargs=True)
+        return preset
     frames = _frames(own, found, module, preset)
     if frames is None:
         return preset
@@ -196,10 +207,11 @@ def _processor(name: str) -> HfPreprocess | None:
             reasons.append(error)
             continue
         return preprocess_with(processor, video=auto is transformers.AutoVideoProcessor)
-    there = not os.path.isdir(name) or any(Path(name, file).is_file() for file in _PROCESSORS)
-    if there and not isinstance(reasons[0], OSError):
-        own = "needs code of its own, which is never run" if _OWN_CODE in str(reasons[0]) else reason_of(reasons[0])
-        note(f"the image processor of hf:{name} cannot be used: {own}. ImageNet's preprocessing is used instead.")
+    if os.path.isdir(name) and not any(Path(name, file).is_file() for file in _PROCESSORS):
+        return None
+    first = str(reasons[0])
+    reason = "it needs code of its own, which is never run" if _OWN_CODE in first else reason_of(reasons[0])
+    note(f"hf:{name}: its image processor cannot be used: {reason}. ImageNet's preprocessing is used instead.")
     return None
 
 
@@ -250,7 +262,8 @@ def _say_what_is_missing(name: str, config: Any, module: nn.Module, path: str, r
         owners = dict.fromkeys(key.rpartition(".")[0] or key for key in random)
         more = f" and {len(owners) - _LISTED} more" if len(owners) > _LISTED else ""
         said.append(f"there are no weights for {', '.join(list(owners)[:_LISTED])}{more}: random")
-    if needed := needs_beside(part):
+    needed = needs_beside(part)
+    if needed and needed != hf_packed.BESIDE:
         said.append(f"it needs {', '.join(needed)} beside the image: give them as inputs")
     if said:
         note(f"hf:{name}: {'; '.join(said)}.")

@@ -143,7 +143,7 @@ def test_atlas_of_a_vector_with_names_of_classes_is_named_by_its_layer(out: Path
     made = dataclasses.replace(SOURCE, layer="fc", categories=names)
     path = cf.save_atlas(noise(5000, 1, 1), tmp_path / "cat.atlas", provenance=made)
     assert run("atlas", path, "--out", out) == cli.DONE
-    assert pictures_in(out) == ["fc/cat.png"]
+    assert sheets_in(out) == ["fc/cat.png"]
 
 
 def test_atlas_reads_little_of_each_file_before_the_first_is_drawn(

@@ -70,6 +70,18 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "sheets"
 
 
+def test_compare_against_args_makes_the_second_model_of_the_same_factory(
+    tmp_path: Path, images: list[Path], out: Path
+) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\ndef make(bias=True):\n    return nn.Sequential(nn.Conv2d(3, 4, 3, bias=bias))"
+    )
+    argv = ["--layer", "0", "--out", out, "--against-args", "bias=false"]
+    assert run("compare", f"{tmp_path / 'net.py'}:make", images[0], *argv) == cli.DONE
+    manifest = json.loads(next(out.rglob("*_compare.json")).read_text())
+    assert [manifest[side]["model"].rpartition(":")[2] for side in "ab"] == ["make", "make(bias=False)"]
+
+
 def test_compare_two_models_writes_two_files_a_layer(
     models: str, images: list[Path], out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

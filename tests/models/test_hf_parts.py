@@ -127,8 +127,10 @@ def test_vision_part_prefers_what_takes_images_alone_and_the_main_one() -> None:
 
 
 def test_vision_part_is_no_layer_that_merely_cuts_patches() -> None:
-    with pytest.raises(ModelError, match="takes no images: no part of Whole has an input pixel_values"):
+    with pytest.raises(ModelError, match=r"'m' takes no images alone: Whole begins with input_ids\. Build it in Pyt"):
         vision_part("m", Whole(patch_embed=Tower()))
+    with pytest.raises(ModelError, match="'m' takes no images: no part of Linear has an input pixel_values"):
+        vision_part("m", torch.nn.Linear(2, 2))
 
 
 def test_load_model_without_values_builds_no_language_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

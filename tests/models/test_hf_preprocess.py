@@ -6,6 +6,7 @@ import pickle
 import re
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 from support.assertions import FEW_LEVELS, ONE_LEVEL, close_to
 
 from cnnviz_fast.errors import ModelError, OptionError
+from cnnviz_fast.models.hf_packed import pack
 from cnnviz_fast.models.hf_preprocess import preprocess_with
 from cnnviz_fast.models.preprocess import Clip, as_image, with_options
 from cnnviz_fast.options.reading import PreprocessOptions
@@ -33,10 +35,13 @@ QUICK = (
 # They pack the patches of an image into one matrix, whose rows nothing but their own models can read.
 PACKED = {
     "CohereCompass", "Cosmos3Edge", "Ernie4_5_VLMoe", "Gemma4", "Gemma4Unified", "Glm46V", "Glm4v", "Glm5Next",
-    "GlmImage", "Glmga", "HYV4VL", "HunYuanVL", "Inkling", "Inkling2", "Kimi_K25", "Kosmos2_5", "Lfm2Vl", "MiniCPMOcr",
+    "GlmImage", "Glmga", "HYV4VL", "HunYuanVL", "Inkling", "Inkling2", "Kimi_K25", "Kosmos2_5", "MiniCPMOcr",
     "MiniCPMV4_6", "MiniMaxM3VL", "Molmo2", "MuseGlimmer", "NemotronH_Omni_Reasoning_V3", "NeoMME", "PaddleOCRVL",
-    "Pix2Struct", "Qwen2VL", "Siglip2", "VideoLlama3",
+    "Pix2Struct", "Qwen2VL", "VideoLlama3",
 }  # fmt: skip
+
+# They pack patches row by row, and give their models the number of rows and columns: here that is an image again.
+IN_ROWS = {"Lfm2Vl", "Siglip2"}
 
 # They cut a large image into tiles, and give its model the whole image beside them. Here the whole image is shown.
 CUT = {
@@ -100,6 +105,13 @@ def test_preprocess_with_every_processor_gives_its_own_values(name: str, image: 
     values = preprocess(image)
     made = processor(**BESIDE.get(kind, lambda image: {"images": image})(image), return_tensors="pt")
     expected = made if isinstance(made, torch.Tensor) else made[OTHER_KEYS.get(kind, "pixel_values")]
+    if kind in IN_ROWS:
+        part = SimpleNamespace(config=SimpleNamespace(patch_size=16))
+        (packed,), beside = pack(part, (values[None],), {})
+        assert torch.equal(packed[0], expected[0, : packed.shape[1]])
+        assert beside["spatial_shapes"].tolist() == made["spatial_shapes"].tolist()
+        assert beside["pixel_attention_mask"].sum() == made["pixel_attention_mask"].sum() == packed.shape[1]
+        return
     several = expected.flatten(0, -4).float()
     assert values.dtype == torch.float32
     if kind in CUT:
@@ -201,7 +213,7 @@ def test_with_options_interpolation_is_the_processors(image: Image.Image) -> Non
 
 
 def test_with_options_mean_of_what_holds_no_colours_is_refused() -> None:
-    packed = preprocess_with(transformers.Siglip2ImageProcessor())
+    packed = preprocess_with(transformers.Pix2StructImageProcessor())
     with pytest.raises(OptionError, match="mean and std must not be given for this model, whose input holds no col"):
         with_options(packed, PreprocessOptions(mean=(0, 0, 0)))
 
@@ -215,9 +227,36 @@ def test_preprocess_pickles_and_is_described_the_same_again(image: Image.Image) 
     assert described(changed) != described(preprocess)
 
 
-def test_preprocess_with_video_processor_gives_the_frames_of_a_clip(image: Image.Image) -> None:
-    processor = transformers.VideoMAEVideoProcessor()
-    clip = Clip(preprocess_with(processor, video=True), 16)(image)
-    frames = [np.asarray(image)] * 16
-    expected = processor(videos=[np.stack(frames)], do_sample_frames=False, return_tensors="pt")["pixel_values"][0]
-    assert torch.equal(clip.transpose(0, 1), expected)
+VIDEOS = (
+    "InstructBlipVideoVideoProcessor", "InternVLVideoProcessor", "LlavaNextVideoVideoProcessor",
+    "LlavaOnevisionVideoProcessor", "PeVideoVideoProcessor", "PerceptionLMVideoProcessor", "Sam2VideoVideoProcessor",
+    "SmolVLMVideoProcessor", "TimesformerVideoProcessor", "VJEPA2VideoProcessor", "VideoLlavaVideoProcessor",
+    "VideoMAEVideoProcessor", "VideomtVideoProcessor", "VivitVideoProcessor",
+)  # fmt: skip
+"""All video processors that do not pack the patches of several frames into one row."""
+
+
+def _video_names() -> list[str]:
+    from transformers.models.auto.video_processing_auto import VIDEO_PROCESSOR_MAPPING_NAMES
+
+    return sorted({name for names in VIDEO_PROCESSOR_MAPPING_NAMES.values() for name in names.values()})
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if "MAE" in n or "Qwen2VL" in n else pytest.mark.zoo) for n in _video_names()]
+)
+def test_preprocess_with_every_video_processor_gives_the_frames_of_a_clip(name: str, image: Image.Image) -> None:
+    processor = getattr(transformers, name)()
+    preprocess = preprocess_with(processor, video=True)
+    if name not in VIDEOS:
+        with pytest.raises(
+            Exception, match=r"packs the patches|no channels of pixels|temporal_factor|resource|NoneType"
+        ):
+            preprocess(image)
+        return
+    clip = Clip(preprocess, 4)(image)
+    frames = np.stack([np.array(image)] * 4)
+    expected = processor(videos=[frames], do_sample_frames=False, return_tensors="pt")
+    key = next(key for key in ("pixel_values_videos", "pixel_values") if key in expected)
+    assert torch.equal(clip.transpose(0, 1), expected[key][0])

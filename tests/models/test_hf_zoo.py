@@ -14,14 +14,16 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from support.assertions import FLOAT32_PIXELS, assert_close
+from support.assertions import FLOAT32_PIXELS, FLOAT32_SUMS, assert_close
 from support.hf_models import saved
 
 import cnnviz_fast as cf
+from cnnviz_fast.activations import listing
 from cnnviz_fast.cli import main as cli
-from cnnviz_fast.errors import ImageError, ModelError
+from cnnviz_fast.errors import CaptureError, InputError, ModelError
 from cnnviz_fast.models import download, hf_zoo
-from cnnviz_fast.models.loaded import example_input
+from cnnviz_fast.models.loaded import LoadedModel, example_input
+from cnnviz_fast.options.reading import PreprocessOptions
 
 transformers = pytest.importorskip("transformers")
 
@@ -90,6 +92,15 @@ def test_load_model_name_that_needs_the_network_says_so(monkeypatch: pytest.Monk
 def test_load_model_folder_without_config_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"holds no config\.json"):
         cf.load_model(f"hf:{tmp_path}")
+
+
+def test_load_model_file_or_missing_folder_is_said(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError, match=rf"must be a folder .* got a file\. Name its folder: hf:{tmp_path}\.$"):
+        cf.load_model(f"hf:{tmp_path / 'model.safetensors'}")
+    for missing in ("/nonexistent/folder", "./nonexistent", "a/b/c"):
+        with pytest.raises(ModelError, match=rf"^no folder '{missing}'\. A name on the hub is hf:OWNER/NAME\.$"):
+            cf.load_model(f"hf:{missing}")
 
 
 def test_load_model_that_takes_no_images_is_refused(tmp_path: Path) -> None:
@@ -172,15 +183,48 @@ def test_load_model_what_the_file_lacks_is_random_under_the_seed_and_said(tmp_pa
     assert not torch.equal(first.module.pooler.dense.weight, other.module.pooler.dense.weight)
 
 
-def test_load_model_that_needs_more_than_an_image_says_so(tmp_path: Path, said: list[str], photo: Path) -> None:
+def test_load_model_of_patches_in_rows_sees_an_image_and_what_it_needs(
+    tmp_path: Path, said: list[str], photo: Path
+) -> None:
     model = cf.load_model(f"hf:{saved('siglip2', tmp_path)}", device="cpu")
-    assert said[0].endswith("it needs pixel_attention_mask, spatial_shapes beside the image: give them as inputs.")
-    assert len(said) == 1
-    with pytest.raises(ImageError, match=r"cannot be preprocessed for this model: Siglip2ImageProcessor makes \(1"):
-        cf.load_images(photo, model)
-    made = transformers.Siglip2ImageProcessor()(images=Image.open(photo), return_tensors="pt")
+    assert said == [f"hf:{tmp_path}: Siglip2VisionModel is used, without text_model."]
+    image = Image.open(photo).convert("RGB")
+    batch = cf.load_images(image, model)
+    made = transformers.Siglip2ImageProcessor()(images=image, return_tensors="pt")
+    rows, columns = made["spatial_shapes"][0].tolist()
+    assert tuple(batch.shape) == (1, 3, 16 * rows, 16 * columns)
+    with torch.no_grad():
+        expected = transformers.AutoModel.from_pretrained(tmp_path).eval().vision_model(**made).last_hidden_state
+    ours = cf.capture(model, batch, "post_layernorm")["post_layernorm"]
+    assert_close(ours, expected[:, : rows * columns], FLOAT32_SUMS)
+    # The caller may also pack patches.
     inputs = {name: value for name, value in made.items() if name != "pixel_values"}
-    assert cf.capture(model, made["pixel_values"], "post_layernorm", inputs=inputs)
+    packed = cf.capture(model, made["pixel_values"], "post_layernorm", inputs=inputs)["post_layernorm"]
+    assert torch.equal(packed, expected)
+    two = cf.load_images([image, image], model)
+    assert_close(cf.capture(model, two, "post_layernorm")["post_layernorm"][1], ours[0], FLOAT32_SUMS)
+
+
+def test_load_model_of_patches_in_rows_says_which_sizes_fit(tmp_path: Path, said: list[str], photo: Path) -> None:
+    saved("siglip2", tmp_path)
+    fits, does_not = (
+        cf.load_model(f"hf:{tmp_path}", device="cpu", preprocess=PreprocessOptions(size=size)) for size in (64, 70)
+    )
+    assert cf.capture(fits, cf.load_images(photo, fits), "post_layernorm")["post_layernorm"].shape == (1, 16, 32)
+    with pytest.raises(InputError, match=r"must be multiples of 16 px high and wide, got 70 x 70\. Set size\."):
+        cf.capture(does_not, cf.load_images(photo, does_not), "post_layernorm")
+
+
+def test_load_model_that_needs_more_than_an_image_says_so(tmp_path: Path, said: list[str]) -> None:
+    config = transformers.MllamaVisionConfig(
+        hidden_size=32, num_hidden_layers=1, num_global_layers=1, attention_heads=2, intermediate_size=32,
+        image_size=28, intermediate_layers_indices=[0], vision_output_dim=64,
+    )  # fmt: skip
+    config.architectures = ["MllamaVisionModel"]
+    config.save_pretrained(tmp_path)
+    cf.load_model(f"hf:{tmp_path}", weights="none", device="cpu")
+    assert len(said) == 1
+    assert said[0].endswith("it needs aspect_ratio_ids, aspect_ratio_mask beside the image: give them as inputs.")
 
 
 def test_render_says_in_one_line_what_is_left_out(
@@ -285,7 +329,22 @@ def test_load_model_processor_with_own_code_is_said(folder: Path, tmp_path: Path
     (tmp_path / "vit" / "config.json").write_text(json.dumps({**config, "model_type": "vitdet"}))
     (tmp_path / "vit" / "preprocessor_config.json").write_text(json.dumps(own))
     cf.load_model(f"hf:{tmp_path / 'vit'}", weights="none", device="cpu")
-    assert "cannot be used: needs code of its own, which is never run. ImageNet's preprocessing is used" in said[-1]
+    assert "cannot be used: it needs code of its own, which is never run. ImageNet's preprocessing is" in said[-1]
+
+
+def test_preprocess_of_the_hub_that_is_out_of_reach_says_what_is_used_instead(
+    monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    def knock(url: str) -> None:
+        raise OSError("no route")
+
+    monkeypatch.setattr(download, "knock", knock)
+    config = transformers.ViTConfig(image_size=64)
+    preprocess = hf_zoo.preprocess_of("nobody/nothing", config, torch.nn.Identity())
+    assert preprocess(Image.new("RGB", (90, 80))).shape == (3, 64, 64)
+    assert len(said) == 1
+    assert said[0].startswith("hf:nobody/nothing: its image processor cannot be used: ")
+    assert said[0].endswith(". ImageNet's preprocessing is used instead.")
 
 
 def test_load_model_clip_sees_its_frames_in_order(tmp_path: Path, photo: Path, said: list[str]) -> None:
@@ -298,3 +357,19 @@ def test_load_model_clip_sees_its_frames_in_order(tmp_path: Path, photo: Path, s
     with torch.no_grad():
         theirs(clips.transpose(1, 2))
     assert torch.equal(cf.capture(model, clips, name)[name], seen[0])
+
+
+def test_layers_that_load_twice_say_what_is_left_out_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved("classifier", tmp_path)
+    listed = listing.list_layers
+    monkeypatch.setattr(listing, "list_layers", lambda model, size: listed(_not_on_meta(model), size=size))
+    assert cli.main(["layers", f"hf:{tmp_path}"]) == cli.DONE
+    assert capsys.readouterr().err.count("without the head of ViTForImageClassification") == 1
+
+
+def _not_on_meta(model: LoadedModel) -> LoadedModel:
+    if next(model.module.parameters()).is_meta:
+        raise CaptureError("it looks at values")
+    return model

@@ -15,6 +15,7 @@ from cnnviz_fast.cli import main as cli
 from cnnviz_fast.errors import ModelError
 from cnnviz_fast.models.load import load_model
 from cnnviz_fast.models.specs import spec_with, split_spec
+from cnnviz_fast.runs.folder.fingerprint import fingerprint_of
 
 
 @pytest.mark.parametrize(("spec", "parts"), [
@@ -162,3 +163,35 @@ def test_layers_model_args_are_read_as_python_or_text(tmp_path: Path, capsys: py
     assert json.loads(capsys.readouterr().out)[0]["parameters"] == 8 * 3 * 3
     assert cli.main([*argv, "relu"]) == cli.USAGE
     assert capsys.readouterr().err.startswith("cnnviz: model-args must be NAME=VALUE, got 'relu'.")
+
+
+def test_fingerprint_of_tells_arguments_apart_that_no_weight_shows(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, gain=1.0):\n"
+        "        super().__init__()\n"
+        "        self.gain, self.conv = gain, nn.Conv2d(3, 4, 3)\n"
+        "    def forward(self, x):\n"
+        "        return self.conv(x) * self.gain\n"
+    )
+    spec = f"{tmp_path / 'net.py'}:Net"
+    models = [load_model(spec, arguments={"gain": gain}, device="cpu") for gain in (1.0, 2.0, 2.0)]
+    prints = [fingerprint_of(model, ["conv"], {}) for model in models]
+    assert prints[0] != prints[1]
+    assert prints[1] == prints[2]
+
+
+def test_run_model_args_are_part_of_what_a_run_is(
+    tmp_path: Path, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\ndef make(width=4):\n    return nn.Sequential(nn.Conv2d(3, width, 3))"
+    )
+    argv = ["run", f"{tmp_path / 'net.py'}:make", str(photo), "--layer", "0", "--out", str(tmp_path / "out")]
+    argv += ["--workers", "0", "--model-args"]
+    assert cli.main([*argv, "width=5"]) == cli.DONE
+    assert cli.main([*argv, "width=5"]) == cli.DONE
+    assert "1 were done before" in capsys.readouterr().err
+    assert cli.main([*argv, "width=6"]) == cli.USAGE
+    assert "make(width=5)" in capsys.readouterr().err

@@ -102,3 +102,12 @@ def test_layers_input_is_the_models_own(capsys: pytest.CaptureFixture[str]) -> N
     assert json.loads(capsys.readouterr().out)[0]["shape"][0] == 1
     assert cli.main(["layers", "timm:mobilevit_xxs", "--json", "--match", "stem"]) == cli.DONE
     assert json.loads(capsys.readouterr().out)[0]["shape"] == [1, 16, 128, 128]
+
+
+def test_load_model_arguments_reach_create_model() -> None:
+    model = load_model("timm:resnet10t", weights="none", arguments={"num_classes": 7, "in_chans": 1}, device="cpu")
+    assert model.spec == "timm:resnet10t(num_classes=7, in_chans=1)"
+    assert model.module.fc.out_features == 7
+    assert model.module.conv1[0].in_channels == 1
+    with pytest.raises(ModelError, match=r"timm:resnet10t\(depht=7\) cannot be built: TypeError: .*'depht'\.$"):
+        load_model("timm:resnet10t", weights="none", arguments={"depht": 7})
