@@ -10,20 +10,17 @@ from ..kernels import backends
 from ..options.drawing import SINGLE_SHEETS, RenderOptions
 from ..options.reading import AxesOptions, PreprocessOptions
 from .arguments import (
-    add_calling,
     add_drawing,
     add_layers,
     add_max_pixels,
-    add_model,
     add_options,
     add_output,
     add_weights,
     drawing_options,
-    load,
-    model_arguments,
     options_of,
     output_folder,
 )
+from .loading import add_calling, add_model, load, model_arguments
 from .parser import CommandParser, add_command
 from .terminal import DONE, complain, print_json, say_kept
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import CaptureError, OptionError
 from ..options.parsers import lengths
 from ..options.reading import PreprocessOptions
-from .arguments import add_json, add_model, load
+from .arguments import add_json
+from .loading import add_model, load
 from .parser import CommandParser, add_command
 from .terminal import DONE, print_json, print_table
+
+if TYPE_CHECKING:
+    import torch
 
 
 def add(commands: Any) -> None:
@@ -36,11 +40,11 @@ def _declare(parser: CommandParser) -> None:
     add_json(parser)
 
 
-def _zeros(shape: int | tuple[int, ...] | None) -> Any:
-    """Return a batch of one sample of zeros of a shape; None for None."""
+def _zeros(shape: int | tuple[int, ...]) -> torch.Tensor:
+    """Return a batch of one sample of zeros of a shape."""
     import torch
 
-    return None if shape is None else torch.zeros(()).expand(1, *((shape,) if isinstance(shape, int) else shape))
+    return torch.zeros(()).expand(1, *((shape,) if isinstance(shape, int) else shape))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -52,12 +56,13 @@ def run(arguments: argparse.Namespace) -> int:
     shape = None if arguments.input_shape is None else lengths("input-shape", arguments.input_shape)
     if shape is not None and reading.size is not None:
         raise OptionError("input-shape must not be given beside size, which it holds.")
+    given: dict[str, Any] = {"size": reading.size} if shape is None else {"input": _zeros(shape)}
     model = load(arguments, weights="none", device="meta", preprocess=reading)
     try:
-        found = list_layers(model, _zeros(shape), size=reading.size)
+        found = list_layers(model, **given)
     except CaptureError:  # a forward that looks at values, which a model on the meta device does not have
         model = load(arguments, weights="none", device="cpu", preprocess=reading)
-        found = list_layers(model, _zeros(shape), size=reading.size)
+        found = list_layers(model, **given)
     if arguments.match:
         matching = {target.module for target in resolve(model.module, arguments.match)}
         found = [layer for layer in found if model.module.get_submodule(layer.name) in matching]

@@ -14,22 +14,20 @@ from ..errors import OptionError
 from ..kernels import backends
 from ..options.reading import AxesOptions, PreprocessOptions
 from .arguments import (
-    add_calling,
     add_drawing,
     add_layers,
     add_max_pixels,
-    add_model,
     add_options,
     add_output,
     add_overlay,
     add_tiles,
     add_weights,
     drawing_options,
-    load,
     options_of,
     output_folder,
     overlay_of,
 )
+from .loading import add_calling, add_model, load
 from .parser import CommandParser, add_command
 from .results import Results, files_of
 from .terminal import everything_is_loaded

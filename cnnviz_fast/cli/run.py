@@ -14,20 +14,18 @@ from ..options.drawing import RenderOptions
 from ..options.reading import AxesOptions, PreprocessOptions
 from ..options.runs import RunOptions
 from .arguments import (
-    add_calling,
     add_layers,
     add_max_pixels,
-    add_model,
     add_options,
     add_output,
     add_overlay,
     add_weights,
     given_options,
-    load,
     options_of,
     output_folder,
     overlay_of,
 )
+from .loading import add_calling, add_model, load
 from .parser import CommandParser, add_command
 from .terminal import DONE, FAILED, PARTLY, complain, everything_is_loaded, print_json, print_lines, print_path
 

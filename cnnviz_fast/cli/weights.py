@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..kernels import backends
 from ..options.weights import KernelOptions
-from .arguments import add_json, add_model, add_options, add_weights, load, options_of
+from .arguments import add_json, add_options, add_weights, options_of
+from .loading import add_model, load
 from .parser import CommandParser, add_command
 from .terminal import DONE, everything_is_loaded, print_json, print_table
 
