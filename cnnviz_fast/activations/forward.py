@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import re
 import sys
 import threading
 import warnings
@@ -123,11 +124,21 @@ def run_pass(
                 continue
             shape = tuple(batch.shape)
             raise ModelFailedError(
-                f"the model failed on an input of shape {shape}: {reason_of(error, named=True)}"
+                f"the model failed on an input of shape {shape}: {reason_of(error, named=True)}{_size_advice(error)}"
             ) from error
     if guard.failures:
         raise guard.failures[0]
     return changes.copied
+
+
+def _size_advice(error: Exception) -> str:
+    """Return what to do where a model takes inputs of one size only, so far as the words of its error tell."""
+    words = (
+        r"mat1 and mat2|size of tensor|[Ii]nput (image )?(height|width|size)|[Ii]mage size|[Ww]rong image|match.*size"
+    )
+    if not isinstance(error, (RuntimeError, ValueError, AssertionError)) or not re.search(words, str(error)):
+        return ""
+    return ". If it takes another size, give it: --size, or PreprocessOptions(size=...)"
 
 
 def _attempt(

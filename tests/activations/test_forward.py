@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import timm
 import torch
+import torchvision
 from torch import nn
 
 from cnnviz_fast.activations import forward
@@ -344,3 +346,13 @@ def test_capture_operations_inside_compiled_parts_have_their_plain_names(
         acts = capture(each, batch, layers)
         assert list(acts) == layers
         assert all(torch.equal(acts[name], expected[name]) for name in layers)
+
+
+@pytest.mark.parametrize(("module", "px"), [
+    (nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), 4),
+    (torchvision.models.vit_b_16(), 64),
+    (timm.create_model("vit_tiny_patch16_224"), 64),
+])  # fmt: skip
+def test_run_pass_wrong_size_names_the_option(module: nn.Module, px: int) -> None:
+    with pytest.raises(CaptureError, match=r"the model failed on .*If it takes another size, give it: --size"):
+        capture(module, torch.zeros(1, 3, px, px), -1)

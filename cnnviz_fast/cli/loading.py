@@ -1,0 +1,125 @@
+"""The model of a command: its arguments, and loading it with what the user's own code adds."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..errors import OptionError
+from ..options.parsers import refuse
+from ..options.reading import PreprocessOptions
+from .parser import CommandParser
+from .terminal import complain, say_with_results
+
+if TYPE_CHECKING:
+    from ..models.loaded import LoadedModel
+
+
+def add_model(parser: CommandParser) -> None:
+    """Add the model."""
+    parser.add(
+        "job", "model", metavar="MODEL",
+        text="resnet50, timm:NAME, hf:NAME, file.py:MAKE, pkg.net:MAKE",
+    )  # fmt: skip
+    parser.add(
+        "job", "--model-args", metavar="N=V", nargs="+", action="extend", default=[],
+        text="arguments of what builds it, such as num_classes=10",
+    )  # fmt: skip
+
+
+def add_calling(parser: CommandParser) -> None:
+    """Add how images become the model's input, and how it is called, where the user's own code does that."""
+    parser.add("reading", "--preprocess", metavar="F", text="your own: file.py:FUNCTION of an image, or a transform")
+    parser.add("job", "--inputs", metavar="F", text="file.py:FUNCTION of the batch that returns all arguments")
+    parser.add("job", "--forward", metavar="NAME", text="method to run instead of forward, such as encode_image")
+
+
+def load(arguments: argparse.Namespace, /, **settings: Any) -> LoadedModel:
+    """Load the model that the arguments name; what loading has to say goes to stderr.
+
+    Args:
+        arguments: of the command.
+        settings: for `load_model`; `spec` and `arguments` replace those of the command line.
+
+    Returns:
+        The model.
+
+    Raises:
+        OptionError: an argument of the model is not NAME=VALUE.
+        ModelError: the model cannot be loaded.
+    """
+    from ..models.factories import find_function
+    from ..models.load import load_model
+    from ..models.loaded import called_with, untrained
+
+    chosen = vars(arguments)
+    if chosen.get("preprocess"):
+        if settings.get("preprocess") not in (None, PreprocessOptions()):
+            raise OptionError("size, interpolation, mean and std must not be given beside preprocess, which does that.")
+        settings["preprocess"] = find_function("preprocess", chosen["preprocess"])
+    inputs = find_function("inputs", chosen["inputs"]) if chosen.get("inputs") else None
+    spec = settings.pop("spec", arguments.model)
+    given = settings.pop("arguments", None)
+    given = model_arguments("model-args", arguments.model_args) if given is None else given
+    with _notes_told(arguments):
+        model = load_model(spec, arguments=given, **settings)
+    if said := untrained(model):
+        say_with_results(f"{spec}, {said}")
+    return called_with(model, inputs, chosen.get("forward"))
+
+
+@contextlib.contextmanager
+def _notes_told(arguments: argparse.Namespace) -> Iterator[None]:
+    """Print what loading has to say in one line each; a model that is loaded once more says nothing twice."""
+    from ..models.notes import ModelNote
+
+    told = vars(arguments).setdefault("told", set())
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ModelNote)
+        show = warnings.showwarning
+
+        def tell(message: Warning | str, category: type[Warning], *where: Any) -> None:
+            if not issubclass(category, ModelNote):
+                show(message, category, *where)
+            elif str(message) not in told:
+                told.add(str(message))
+                complain(message)
+
+        warnings.showwarning = tell  # type: ignore[assignment]  # which it calls by position
+        yield
+
+
+def model_arguments(option: str, given: Sequence[str]) -> dict[str, Any]:
+    """Read the arguments of a model.
+
+    Args:
+        option: how messages call them.
+        given: each NAME=VALUE. A value is what Python would make of it, true, false or none in any letters, or text.
+
+    Returns:
+        Name -> value.
+
+    Raises:
+        OptionError: one has no name.
+    """
+    found = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise refuse(option, "NAME=VALUE", text, "Put images before it, and text with spaces in quotes.")
+        found[name] = _value_of(value)
+    return found
+
+
+def _value_of(text: str) -> Any:
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return text
