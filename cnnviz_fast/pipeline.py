@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .activations.capture import capture
 from .activations.maps import LayerMaps, frame_of, read_activations
 from .channels.dataset import LayerStatistics, ranges_of, ranges_of_layer
-from .errors import InputError
+from .errors import InputError, OptionError
 from .formats.names import layer_parts, output_path, output_stems
 from .formats.older_names import refuse_older_names
 from .formats.picture import format_of
@@ -76,7 +76,8 @@ def visualize(
         out: folder to write the sheets to, as LAYER/IMAGE.png; made where it is missing. None writes nothing.
         format: of the files: png, jpg, webp or npy.
         max_pixels: largest image to read, in px.
-        axes: axes of the layers' outputs: auto, nchw, nhwc, tokens, tokens:PREFIX:HxW, ncthw or nthwc.
+        axes: axes of the layers' outputs: auto, nchw, nhwc, tokens, tokens:PREFIX:HxW:SUFFIX, tnc and nct with the same
+            endings, ncthw, nthwc or matrix.
         overlay: True to lay the maps over the image as the model saw it, resized and cropped (of a clip, its first
             frame); or another image, as in render.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
@@ -187,8 +188,16 @@ class Drawing:
 
         Returns:
             The maps of image n, with options, provenance, backdrop and ranges.
+
+        Raises:
+            OptionError: maps that have no place in the image are to be laid over it.
         """
         under = self.backdrop
+        if under is not None and not read.placed:
+            raise OptionError(
+                f"overlay must go with maps of the image, got layer {read.layer!r} read as {read.axes.name}, which has "
+                f"no place in it. Leave overlay out."
+            )
         if under is not None and frame is not None:
             under = under.filled_with(partial(as_image, frame, model.preprocess))
         ranges = ranges_of_layer(read.layer, self.ranges)

@@ -10,7 +10,7 @@ from ..models.layers import layer_names
 from ..models.loaded import LoadedModel
 from ..options.reading import AxesOptions
 from ..provenance import Provenance
-from .axes import Axes, find_axes, to_maps
+from .axes import Axes, find_axes, has_place, to_maps
 from .evidence import Evidence
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class LayerMaps(NamedTuple):
     maps: (N, C, H, W) real dtype, on the device of the layer.
     axes: what the axes of its activations mean.
     step: time step of a clip, from 0; None for images.
+    placed: whether the maps lie in the image as they are drawn; attention matrices, windows and unfolded cells do not.
     """
 
     name: str
@@ -38,6 +39,7 @@ class LayerMaps(NamedTuple):
     maps: torch.Tensor
     axes: Axes
     step: int | None
+    placed: bool = True
 
     def provenance(self, model: LoadedModel, image: str) -> Provenance:
         """Return where the maps of one image came from."""
@@ -47,7 +49,7 @@ class LayerMaps(NamedTuple):
             layer=self.layer,
             image=image,
             axes=self.axes.name,
-            prefix_tokens=self.axes.prefix_tokens if self.axes.name == "tokens" else None,
+            prefix_tokens=None if self.axes.grid is None else self.axes.prefix_tokens,
             time_step=self.step,
             categories=model.categories,
         )
@@ -73,13 +75,15 @@ def read_activations(
     for layer, output in activations.items():
         evidence = Evidence(layer, _module_at(model.module, layer), model.module, shape)
         found = find_axes(tuple(output.shape), evidence, axes.axes)
+        placed = has_place(found, tuple(output.shape), evidence)
         clip = output.ndim == 5 or found.steps > 1
         for step in range(found.steps):
             maps = to_maps(output, found, step)
             # Where the axes were named and the layer cuts an image into windows, the first window is shown.
-            maps = maps[:: len(maps) // shape[0]] if len(maps) > shape[0] else maps
+            windows = len(maps) > shape[0]
+            maps = maps[:: len(maps) // shape[0]] if windows else maps
             name, at = (f"{layer}@t{step}", step) if clip else (layer, None)
-            yield LayerMaps(name, layer, maps, found, at)
+            yield LayerMaps(name, layer, maps, found, at, not windows and placed)
 
 
 def _module_at(model: nn.Module, layer: str) -> nn.Module | None:

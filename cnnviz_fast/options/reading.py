@@ -12,14 +12,16 @@ from .parsers import choice, pixels, three, three_positive
 MAX_PIXELS = 178_000_000
 """Images of more pixels are refused: where Pillow refuses them too, at twice 89,478,485 (half a GiB as RGB)."""
 
-AXES = ("auto", "nchw", "nhwc", "tokens", "ncthw", "nthwc", "nc")
+TOKEN_AXES = ("tokens", "tnc", "nct")
+"""Tokens between images and channels, before both, behind both."""
+AXES = ("auto", "nchw", "nhwc", *TOKEN_AXES, "ncthw", "nthwc", "nc", "matrix")
 RESIZE_FILTERS = ("nearest", "nearest-exact", "bilinear", "bicubic", "box", "hamming", "lanczos")
 
 
 def axes(name: str, value: Any) -> str:
-    """Take the name of an order of axes; tokens may say more: tokens:PREFIX or tokens:PREFIX:[Tx]HxW."""
+    """Take the name of an order of axes; tokens may say more: tokens:PREFIX, tokens:PREFIX:[Tx]HxW[:SUFFIX]."""
     shown = str(value).strip().lower()
-    if re.fullmatch(r"tokens:\d+(:([1-9]\d*x){1,2}[1-9]\d*)?", shown):
+    if re.fullmatch(rf"({'|'.join(TOKEN_AXES)}):\d+(:([1-9]\d*x){{1,2}}[1-9]\d*(:\d+)?)?", shown):
         return shown
     return str(choice(*AXES)(name, shown if isinstance(value, str) else value))
 
@@ -31,7 +33,8 @@ class AxesOptions(SelfChecking):
     axes: str = option(
         "auto",
         axes,
-        "of a layer's output: auto (default), nchw, nhwc, nc, ncthw, nthwc, tokens or tokens:PREFIX:[Tx]HxW",
+        "of a layer's output: auto (default), nchw, nhwc, nc, ncthw, nthwc, matrix, or tokens, tnc, nct, which may say "
+        "more: tokens:PREFIX:[Tx]HxW:SUFFIX",
         "AXES", "reading",
     )  # fmt: skip
 
@@ -40,6 +43,11 @@ class AxesOptions(SelfChecking):
         """The name, the number of prefix tokens and the grid, its time steps first; None for what is not given."""
         name, *rest = self.axes.split(":")
         return name, int(rest[0]) if rest else None, tuple(map(int, rest[1].split("x"))) if len(rest) > 1 else None
+
+    @property
+    def suffix(self) -> int:
+        """The number of tokens behind the grid."""
+        return int(self.axes.split(":")[3]) if self.axes.count(":") > 2 else 0
 
 
 @dataclass(frozen=True, kw_only=True)
