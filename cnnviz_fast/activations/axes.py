@@ -244,12 +244,20 @@ def _read_maps(shape: tuple[int, ...], evidence: Evidence) -> Axes:
         return Axes("nchw")
     first = said is None and has_aspect((shape[2], shape[3]), evidence)
     last = has_aspect((shape[1], shape[2]), evidence)
+    if (first and _is_tokens_squared(shape[2:], evidence)) or (last and _is_tokens_squared(shape[1:3], evidence)):
+        _refuse(shape, evidence, "it may hold tokens by tokens", "'matrix', or 'nchw' or 'nhwc'")
     if first and last and output_format(evidence.model) == "NHWC":
         first = False  # such a model states it for everything behind its patches
     if first == last:
         reason = "both (N, C, H, W) and (N, H, W, C) fit" if first else "neither (N, C, H, W) nor (N, H, W, C) fits"
         _refuse(shape, evidence, f"{reason} an image of {evidence.size}", "'nchw' or 'nhwc'")
     return Axes("nchw" if first else "nhwc")
+
+
+def _is_tokens_squared(sides: tuple[int, ...], evidence: Evidence) -> bool:
+    """Check whether both sides of maps are as long as there are tokens, as those of an attention matrix are."""
+    counts = {p + rows * cols for p in prefix_counts(evidence) for rows, cols in known_grids(evidence)}
+    return sides[0] == sides[1] and sides[0] in counts
 
 
 def _read_clips(shape: tuple[int, ...], evidence: Evidence) -> Axes:
