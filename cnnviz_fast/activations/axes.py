@@ -43,7 +43,7 @@ from .evidence import (
     widths,
 )
 from .proof import Proof, prove
-from .trace import trace_of
+from .trace import traced_roles
 
 if TYPE_CHECKING:
     import torch
@@ -197,7 +197,7 @@ def proof_of(shape: tuple[int, ...], evidence: Evidence) -> Proof | None:
     """
     if evidence.model is None or evidence.input_shape is None or len(shape) not in (3, 4, 5):
         return None
-    roles = trace_of(evidence.model, evidence.input_shape).roles(evidence.layer, shape, evidence.input_shape[0])
+    roles = traced_roles(evidence.model, evidence.layer, shape, evidence.input_shape)
     return None if roles is None else prove(roles)
 
 

@@ -2,6 +2,7 @@
 
 One pass of a copy without values is watched, operation by operation, for two images. What an axis holds is followed
 from the input on, so it is known and not guessed: no name of a class and no coincidence of numbers plays a part.
+Where a forward looks at values, one pass of the model itself shows the layers behind that.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..models.layers import every_module, layer_list, meta_copy, takes_hooks
+from ..models.layers import every_module, layer_names, meta_copy, takes_hooks, uncompiled
 from .forward import run_pass
 from .moves import roles_of, set_roles
 from .roles import BATCH, CHANNELS, COLUMNS, ROWS, TIME, Roles, whole
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 _IMAGES = 2
 """Images in the batch: with one its axis could not be told from others of length 1."""
 _INPUTS = {4: (CHANNELS, ROWS, COLUMNS), 5: (CHANNELS, TIME, ROWS, COLUMNS)}
+_MOST_SIZES = 8
+"""Sizes of input of which the traces of a model are kept."""
 _NAME = re.compile(r"(?P<layer>.*?)(:(?P<call>\d+))?(?P<path>(\[[^\[\]]+\])*)")
 
 
@@ -34,10 +37,24 @@ class Trace:
     """What a pass showed.
 
     Attributes:
-        outputs: layer or operation -> for each call, path of each tensor in its output -> the roles of its axes.
+        outputs: first name of a layer, or name of an operation -> for each call, path of each tensor in its output ->
+            the roles of its axes; None for a tensor that came from no input. What goes into a layer is listed as
+            `input:NAME`, what the model puts out as `output`.
+        first: every name of every layer -> its first name.
+        failed: whether the pass ended before the model did.
     """
 
     outputs: dict[str, list[dict[str, Roles | None]]] = field(default_factory=dict)
+    first: dict[str, str] = field(default_factory=dict)
+    failed: bool = False
+
+    def note(self, name: str, output: Any) -> None:
+        """Note the roles of every tensor in an output."""
+        self.outputs.setdefault(name, []).append({path: roles_of(t) for path, t in tensors_in(output).items()})
+
+    def saw(self, layer: str) -> bool:
+        """Check whether the pass came to a layer."""
+        return bool(self._calls(layer))
 
     def roles(self, layer: str, shape: tuple[int, ...], images: int) -> Roles | None:
         """Return what the axes of an output hold.
@@ -50,19 +67,28 @@ class Trace:
         Returns:
             The roles; None where the pass did not come that far or showed another shape.
         """
-        parts = _NAME.fullmatch(layer)
-        calls = self.outputs.get(layer) or (self.outputs.get(parts["layer"]) if parts else None)
-        if not calls or parts is None:
-            return None
-        wanted = calls if parts["call"] is None else calls[int(parts["call"]) : int(parts["call"]) + 1]
+        path = _parts(layer)[2]
         found = {
             roles
-            for call in wanted
-            for path, roles in call.items()
-            if path == parts["path"] or (not parts["path"] and len(call) == 1)
+            for call in self._calls(layer)
+            for at, roles in call.items()
+            if at == path or (not path and len(call) == 1)
             if roles is not None and _shape(roles, images) == shape
         }
         return found.pop() if len(found) == 1 else None
+
+    def _calls(self, layer: str) -> list[dict[str, Roles | None]]:
+        """Return the outputs of a layer's calls, or of the one that its name says."""
+        for name, call in ((layer, None), _parts(layer)[:2]):
+            if calls := self.outputs.get(self.first.get(name, name)):
+                return calls if call is None else calls[int(call) : int(call) + 1]
+        return []
+
+
+def _parts(layer: str) -> tuple[str, str | None, str]:
+    """Cut the name of a captured output into layer, call and path."""
+    found = _NAME.fullmatch(layer)
+    return (found["layer"], found["call"], found["path"]) if found else (layer, None, "")
 
 
 def _shape(roles: Roles, images: int) -> tuple[int, ...]:
@@ -80,47 +106,62 @@ _lock = threading.Lock()
 _traces: weakref.WeakKeyDictionary[nn.Module, dict[Any, Trace]] = weakref.WeakKeyDictionary()
 
 
-def trace_of(model: nn.Module, input_shape: tuple[int, ...]) -> Trace:
-    """Return what a pass of a model shows; it is run once for each model and size of input.
+def traced_roles(model: nn.Module, layer: str, shape: tuple[int, ...], input_shape: tuple[int, ...]) -> Roles | None:
+    """Return what the axes of an output hold, from a pass that is run once for each model and size of input.
 
     Args:
         model: any module. It is left as it was.
-        input_shape: (N, C, H, W) or (N, C, T, H, W).
+        layer: name of a captured output.
+        shape: its shape.
+        input_shape: shape of the batch, (N, C, H, W) or (N, C, T, H, W).
 
     Returns:
-        What was seen, up to where the pass failed: a forward may look at values, which this one has not.
+        The roles; None where no pass came to this layer or showed this shape.
     """
+    root = uncompiled(model)
+    trace = _known_trace(root, input_shape, values=False)
+    if trace.failed and not trace.saw(layer):
+        trace = _known_trace(root, input_shape, values=True)
+    return trace.roles(layer, shape, input_shape[0])
+
+
+def _known_trace(model: nn.Module, input_shape: tuple[int, ...], values: bool) -> Trace:
     # A model that got other layers meanwhile is another model.
-    key = (input_shape[1:], tuple(map(id, every_module(model).values())))
+    key = (values, input_shape[1:], tuple(map(id, every_module(model).values())))
     with _lock:
         known = _traces.setdefault(model, {})
         if key not in known:
-            known.clear()
-            known[key] = _trace(model, input_shape)
+            if len(known) == _MOST_SIZES:
+                known.clear()
+            known[key] = _trace(model, input_shape, values)
         return known[key]
 
 
-def _trace(model: nn.Module, input_shape: tuple[int, ...]) -> Trace:
+def _trace(model: nn.Module, input_shape: tuple[int, ...], values: bool = False) -> Trace:
+    """Run a pass of a copy without values, or of the model itself."""
     import torch
 
     trace = Trace()
     if len(input_shape) not in _INPUTS:
         return trace
-    with contextlib.suppress(Exception):  # a foreign model may raise anything here; what was seen so far counts
-        copy = meta_copy(model)
-        names = {module: name for name, module in layer_list(copy)}
+    try:
+        runs = model if values else meta_copy(model)
+        names: dict[nn.Module, str] = {runs: ""}
+        for name, module in layer_names(runs).items():
+            trace.first[name] = names.setdefault(module, name)
 
         def see(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            note(names[module], output)
+            name = names[module]
+            trace.note(name or "output", output)
+            trace.note(f"input:{name}", inputs[0] if len(inputs) == 1 else inputs)
 
-        def note(name: str, output: Any) -> None:
-            trace.outputs.setdefault(name, []).append({p: roles_of(t) for p, t in tensors_in(output).items()})
-
-        batch = torch.empty((_IMAGES, *input_shape[1:]), device="meta")
+        batch = torch.zeros((_IMAGES, *input_shape[1:]), device=None if values else "meta")
         kinds = (BATCH, *_INPUTS[batch.ndim])
         set_roles(batch, tuple(whole(kind, size) for kind, size in zip(kinds, batch.shape, strict=True)))
         with _following():
-            run_pass(copy, batch, filter(takes_hooks, names), see, on_operation=note)
+            run_pass(runs, batch, filter(takes_hooks, names), see, on_operation=trace.note)
+    except Exception:  # a foreign model may raise anything here; what was seen so far counts
+        trace.failed = True
     return trace
 
 
