@@ -42,7 +42,7 @@ from .evidence import (
     prefix_counts,
     widths,
 )
-from .proof import Proof, prove
+from .proof import Proof, possible, prove
 from .trace import traced_roles
 
 if TYPE_CHECKING:
@@ -201,6 +201,15 @@ def proof_of(shape: tuple[int, ...], evidence: Evidence) -> Proof | None:
     return None if roles is None else prove(roles)
 
 
+def _not_ruled_out(shape: tuple[int, ...], evidence: Evidence, sides: tuple[int, ...], name: str) -> bool:
+    """Check whether what a pass saw allows maps of these sides: if it lost sight of them, others had this size."""
+    if evidence.model is None or evidence.input_shape is None:
+        return True
+    roles = traced_roles(evidence.model, evidence.layer, shape, evidence.input_shape)
+    allowed = None if roles is None else possible(roles)
+    return allowed is None or (name in allowed and sides in known_grids(evidence))
+
+
 def has_place(axes: Axes, shape: tuple[int, ...], evidence: Evidence) -> bool:
     """Check whether maps read by these axes lie in the image as they are drawn, so far as that is known."""
     if axes.name == "matrix":
@@ -240,10 +249,11 @@ def _read_vectors(shape: tuple[int, ...], evidence: Evidence) -> Axes:
 def _read_maps(shape: tuple[int, ...], evidence: Evidence) -> Axes:
     """Decide between (N, C, H, W) and (N, H, W, C)."""
     said = channels_position(evidence.module, shape)
-    if said == "first" or (said is None and not may_be_last(evidence)):
+    first, last = (_not_ruled_out(shape, evidence, shape[at : at + 2], name) for name, at in (("nchw", 2), ("nhwc", 1)))
+    if said == "first" or (said is None and first and not may_be_last(evidence)):
         return Axes("nchw")
-    first = said is None and has_aspect((shape[2], shape[3]), evidence)
-    last = has_aspect((shape[1], shape[2]), evidence)
+    first = first and said is None and has_aspect((shape[2], shape[3]), evidence)
+    last = last and has_aspect((shape[1], shape[2]), evidence)
     if (first and _is_tokens_squared(shape[2:], evidence)) or (last and _is_tokens_squared(shape[1:3], evidence)):
         _refuse(shape, evidence, "it may hold tokens by tokens", "'matrix', or 'nchw' or 'nhwc'")
     if first and last and output_format(evidence.model) == "NHWC":
@@ -256,8 +266,9 @@ def _read_maps(shape: tuple[int, ...], evidence: Evidence) -> Axes:
 
 def _is_tokens_squared(sides: tuple[int, ...], evidence: Evidence) -> bool:
     """Check whether both sides of maps are as long as there are tokens, as those of an attention matrix are."""
-    counts = {p + rows * cols for p in prefix_counts(evidence) for rows, cols in known_grids(evidence)}
-    return sides[0] == sides[1] and sides[0] in counts
+    known = known_grids(evidence)
+    counts = {p + rows * cols for p in prefix_counts(evidence) for rows, cols in known}
+    return sides[0] == sides[1] and sides[0] in counts and sides not in known
 
 
 def _read_clips(shape: tuple[int, ...], evidence: Evidence) -> Axes:

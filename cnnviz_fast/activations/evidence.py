@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .trace import traced_grids
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -167,7 +169,7 @@ def _pair(value: Any) -> TokenGrid | None:
 
 
 def known_grids(evidence: Evidence) -> list[TokenGrid]:
-    """List the grids into which a model says that it cuts its input: by its patch size, or fixed when it was built."""
+    """List the grids into which a model cuts its input: by its patch size, as it was built, or seen in a pass."""
     if evidence.model is None or evidence.input_shape is None:
         return []
     height, width = evidence.input_shape[-2:]
@@ -181,7 +183,7 @@ def known_grids(evidence: Evidence) -> list[TokenGrid]:
             known.append(grid)
         if patch and height >= patch[0] and width >= patch[1]:
             known.append((height // patch[0], width // patch[1]))
-    return list(dict.fromkeys(known))
+    return list(dict.fromkeys([*known, *sorted(traced_grids(evidence.model, evidence.input_shape))]))
 
 
 def prefix_counts(evidence: Evidence) -> list[int]:

@@ -140,6 +140,8 @@ def _row_of(axes: list[Axis], tensors: list[torch.Tensor], dim: int) -> Axis:
     places = [index for index, axis in enumerate(axes) if is_place(axis)]
     if not places and all(part.kind == CHANNELS for axis in axes for part in axis):
         return whole(CHANNELS, sum(sizes))
+    if len(places) > 1 and all(len(axes[at]) > 1 or axes[at][0].grid for at in places):
+        return whole(TAPS, sum(sizes))  # a pyramid
     if len(places) != 1:
         return whole(UNKNOWN, sum(sizes))
     (at,) = places

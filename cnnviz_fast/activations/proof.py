@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .roles import BATCH, CHANNELS, COLUMNS, PLACES, ROWS, TAPS, TIME, UNKNOWN, Axis, Roles, length
+from .roles import BATCH, CHANNELS, COLUMNS, PLACES, ROWS, TAPS, TIME, UNKNOWN, Axis, Part, Roles, length
 
 _ORDERS = {
     "nchw": "nchw", "nhwc": "nhwc", "ncthw": "ncthw", "nthwc": "nthwc", "ngc": "tokens", "gnc": "tnc", "ncg": "nct",
@@ -42,21 +42,38 @@ def prove(roles: Roles) -> Proof | None:
         The name of its axes, or the reason why it has no maps; None where the roles prove neither.
     """
     letters = "".join(map(_letter, roles))
+    if UNKNOWN in letters:
+        return None
     found = [order for order in _ORDERS if _agree(letters, order) and _is_even(order, roles)]
     if len(found) == 1:
         return _named(_ORDERS[found[0]], found[0], roles)
-    if UNKNOWN in letters or found or letters[:1] != BATCH:
+    if found or letters[:1] != BATCH:
         return None
     if TAPS in letters:
-        return Proof("", "it was unfolded, or pooled over more than neighbours, so no grid shows it")
-    if not _complete(roles):
-        return None
+        return Proof("", "it was unfolded, pooled along rows of rows, or joined from several grids")
     places = letters.translate({ord(letter): None for letter in (BATCH, CHANNELS, _ONE)})
     if len(places) == 2 and _is_matrix(letters):
         return Proof("matrix")
+    if not _complete(roles):
+        return None
     if not places:
         return Proof("", "none of its axes holds positions in the image", places=False)
-    return Proof("", f"they hold {', '.join(map(_words, roles))}")
+    return Proof("", f"its axes hold {', '.join(map(_words, roles))}")
+
+
+def possible(roles: Roles) -> set[str] | None:
+    """Find the axes that an output may have of which a pass has lost sight of some.
+
+    Args:
+        roles: what each of its axes holds.
+
+    Returns:
+        Names of axes, as `prove` gives them, that what is known does not speak against; None where no axis is unknown.
+    """
+    letters = "".join(map(_letter, roles))
+    if UNKNOWN not in letters:
+        return None
+    return {name for order, name in _ORDERS.items() if _agree(letters, order)}
 
 
 def _is_matrix(letters: str) -> bool:
@@ -80,9 +97,9 @@ def _complete(roles: Roles) -> bool:
 
 
 def _agree(letters: str, order: str) -> bool:
-    """Check whether axes may stand in an order; an axis of length 1 may hold anything but the batch."""
+    """Check whether axes may stand in an order; one of length 1 may hold anything but the batch, an unknown one all."""
     return len(letters) == len(order) and all(
-        letter == wanted or (letter == _ONE and wanted not in (BATCH, _GRID))
+        letter in (wanted, UNKNOWN) or (letter == _ONE and wanted not in (BATCH, _GRID))
         for letter, wanted in zip(letters, order, strict=True)
     )
 
@@ -132,5 +149,14 @@ def _named(name: str, order: str, roles: Roles) -> Proof:
 
 def _words(axis: Axis) -> str:
     """Return in words what an axis holds."""
+    if _grid_of(axis):
+        return "tokens"
     names = {BATCH: "images", CHANNELS: "channels", TIME: "steps", ROWS: "rows", COLUMNS: "columns", "tokens": "tokens"}
-    return " of ".join(dict.fromkeys(names[part.kind] for part in axis)) or "1"
+    return " of ".join(_state(part) + names[part.kind] for part in axis) or "1"
+
+
+def _state(part: Part) -> str:
+    """Return a word for positions that are not all there, or not in order."""
+    if part.shift or part.flipped:
+        return "rolled " if part.shift else "flipped "
+    return "parts of " if part.kind in PLACES and not part.covers else ""

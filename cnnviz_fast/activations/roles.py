@@ -82,6 +82,8 @@ def resized(axis: Axis, size: int, padding: int = 0) -> Axis:
         return whole(TAPS, size)  # neighbours in such a row are no neighbours in the image
     if len(axis) == 1 and axis[0].covers:
         return (replace(axis[0], size=size, stride=1, total=size, padding=max(0, axis[0].padding + padding)),)
+    if len(axis) == 1 and axis[0].kind in PLACES and axis[0].size % size == 0:
+        return (replace(axis[0], size=size, stride=axis[0].stride * (axis[0].size // size)),)  # pooled inside windows
     return whole(UNKNOWN, size)
 
 

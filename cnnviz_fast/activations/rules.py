@@ -145,6 +145,14 @@ def _convolved(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
     ]
 
 
+def _enlarged(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
+    """Follow an interpolation; what was pooled to one cell becomes rows and columns again."""
+    roles, shape = roles_of(args[0]) or (), tuple(outputs[0].shape)
+    kinds = (ROWS, COLUMNS)
+    places = (axis or whole(kind, 1) for axis, kind in zip(roles[2:], kinds, strict=True))
+    return [(*roles[:2], *(resized(axis, size) for axis, size in zip(places, shape[2:], strict=True)))]
+
+
 def _product(first: int) -> Rule:
     """Make the rule of a product of two matrices, or of batches of them, the first at this position of arguments."""
 
@@ -212,6 +220,7 @@ RULES: dict[str, Rule] = {
     **_each("mean sum amax amin max min var std prod argmax argmin any all logsumexp var_mean std_mean", _reduced(1)),
     **_each("linalg_vector_norm norm", _reduced(2)),
     **_each("convolution _convolution", _convolved),
+    **_each("upsample_nearest2d upsample_bilinear2d upsample_bicubic2d _upsample_nearest_exact2d", _enlarged),
     **_each("mm bmm", _product(0)),
     **_each("addmm baddbmm addbmm", _product(1)),
     **_each("linear", _of_last_axis),

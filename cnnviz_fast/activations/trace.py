@@ -8,6 +8,7 @@ Where a forward looks at values, one pass of the model itself shows the layers b
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import threading
 import weakref
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..models.layers import every_module, layer_names, meta_copy, takes_hooks, uncompiled
 from .forward import run_pass
 from .moves import roles_of, set_roles
-from .roles import BATCH, CHANNELS, COLUMNS, ROWS, TIME, Roles, whole
+from .roles import BATCH, CHANNELS, COLUMNS, ROWS, TIME, Axis, Roles, whole
 from .rules import follow
 from .tensors import tensors_in
 
@@ -77,12 +78,22 @@ class Trace:
         }
         return found.pop() if len(found) == 1 else None
 
+    def grids(self) -> set[tuple[int, int]]:
+        """Return rows and columns of all maps that were seen, wherever their channels are."""
+        known = [roles for calls in self.outputs.values() for call in calls for roles in call.values() if roles]
+        pairs = [pair for roles in known for pair in itertools.pairwise(roles) if all(map(_is_whole, pair))]
+        return {(a[0].size, b[0].size) for a, b in pairs if (a[0].kind, b[0].kind) == (ROWS, COLUMNS)}
+
     def _calls(self, layer: str) -> list[dict[str, Roles | None]]:
         """Return the outputs of a layer's calls, or of the one that its name says."""
         for name, call in ((layer, None), _parts(layer)[:2]):
             if calls := self.outputs.get(self.first.get(name, name)):
                 return calls if call is None else calls[int(call) : int(call) + 1]
         return []
+
+
+def _is_whole(axis: Axis) -> bool:
+    return len(axis) == 1 and axis[0].covers
 
 
 def _parts(layer: str) -> tuple[str, str | None, str]:
@@ -123,6 +134,11 @@ def traced_roles(model: nn.Module, layer: str, shape: tuple[int, ...], input_sha
     if trace.failed and not trace.saw(layer):
         trace = _known_trace(root, input_shape, values=True)
     return trace.roles(layer, shape, input_shape[0])
+
+
+def traced_grids(model: nn.Module, input_shape: tuple[int, ...]) -> set[tuple[int, int]]:
+    """Return rows and columns of all maps that a pass without values shows."""
+    return _known_trace(uncompiled(model), input_shape, values=False).grids()
 
 
 def _known_trace(model: nn.Module, input_shape: tuple[int, ...], values: bool) -> Trace:
