@@ -25,6 +25,17 @@ MOST_ASIDE = 0.75
 """How far it may move along the other axis, for every whole that it moves along the right one."""
 
 
+MOST_OFF_CELLS = 0.6
+"""How far the centre of all four changes may lie from that of the image in a grid of tokens. A token too many or too
+few before the grid moves it by a whole cell."""
+
+SHARP = 0.8
+"""From this share of changes that lie apart on, their centre is known to a part of a cell."""
+
+FEWEST_CHANNELS = 4
+"""A single map may show little of a change by chance."""
+
+
 class Change(NamedTuple):
     """How the changes of maps for four patches differ.
 
@@ -33,6 +44,7 @@ class Change(NamedTuple):
     right: move in columns when the patch moves right.
     down_aside: move in columns when it moves down.
     right_aside: move in rows when it moves right.
+    off_cells: how far the centre of all changes lies from the middle, in cells, along rows or columns.
     """
 
     apart: float
@@ -40,6 +52,7 @@ class Change(NamedTuple):
     right: float
     down_aside: float
     right_aside: float
+    off_cells: float
 
     @property
     def decides(self) -> bool:
@@ -51,7 +64,13 @@ class Change(NamedTuple):
         """Whether the centre moves with the patch, along rows and columns."""
         least = LEAST_MOVE * self.apart
         aside = max(abs(self.down_aside), abs(self.right_aside))
-        return min(self.down, self.right) > least and aside < MOST_ASIDE * min(self.down, self.right)
+        shorter = min(self.down, self.right)
+        return shorter > least and aside < MOST_ASIDE * shorter
+
+    @property
+    def is_centred(self) -> bool:
+        """Whether changes that are sharp lie around the middle of the maps, to within a cell."""
+        return self.apart < SHARP or self.off_cells < MOST_OFF_CELLS
 
 
 def patched(shape: tuple[int, ...], seed: int = 1) -> torch.Tensor:
@@ -73,9 +92,10 @@ def change_of(maps: torch.Tensor) -> Change | None:
         maps: (5, C, H, W) float, of the batch that `patched` makes.
 
     Returns:
-        The change; None for maps of one row or column, and where a patch changes nothing or what is not finite.
+        The change; None for maps of one row or column or few channels, and where a patch changes nothing or what is
+        not finite.
     """
-    if min(maps.shape[-2:]) < 2:
+    if min(maps.shape[-2:]) < 2 or maps.shape[1] < FEWEST_CHANNELS:
         return None
     changed = (maps[1:] - maps[:1]).double().abs().sum(1)
     total = changed.sum((1, 2), keepdim=True)
@@ -92,9 +112,30 @@ def change_of(maps: torch.Tensor) -> Change | None:
         right=float((columns[:, 1] - columns[:, 0]).mean()),
         down_aside=float((columns[1] - columns[0]).mean()),
         right_aside=float((rows[:, 1] - rows[:, 0]).mean()),
+        off_cells=max(
+            abs(float(centres.mean()) - 0.5) * cells
+            for centres, cells in ((rows, maps.shape[-2]), (columns, maps.shape[-1]))
+        ),
     )
+
+
+def keeps_aspect(maps: torch.Tensor, batch: torch.Tensor) -> bool:
+    """Check whether maps have the aspect of the images, to within a cell: a grid cut to other rows has not."""
+    (rows, columns), (height, width) = maps.shape[-2:], batch.shape[-2:]
+    return bool(abs(rows * width - columns * height) <= max(height, width))
 
 
 def _positions(cells: int) -> torch.Tensor:
     """Return the middles of cells along an axis, from 0 to 1."""
     return (torch.arange(cells, dtype=torch.float64) + 0.5) / cells
+
+
+def enlivened(model: torch.nn.Module) -> torch.nn.Module:
+    """Return a model in eval mode whose weights that begin as zeros, which silence a branch, are small and random."""
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.is_floating_point() and not name.endswith("bias") and not bool(weight.any()):
+                spread = 0.5 if weight.ndim < 2 else 0.04
+                weight.copy_(torch.rand(weight.shape, generator=generator) * spread + spread / 2)
+    return model.eval()
