@@ -79,8 +79,9 @@ class Trace:
         return found.pop() if len(found) == 1 else None
 
     def grids(self) -> set[tuple[int, int]]:
-        """Return rows and columns of all maps that were seen, wherever their channels are."""
-        known = [roles for calls in self.outputs.values() for call in calls for roles in call.values() if roles]
+        """Return rows and columns of all maps that were put out, wherever their channels are."""
+        put_out = [calls for name, calls in self.outputs.items() if not name.startswith("input:")]
+        known = [roles for calls in put_out for call in calls for roles in call.values() if roles]
         pairs = [pair for roles in known for pair in itertools.pairwise(roles) if all(map(_is_whole, pair))]
         return {(a[0].size, b[0].size) for a, b in pairs if (a[0].kind, b[0].kind) == (ROWS, COLUMNS)}
 
