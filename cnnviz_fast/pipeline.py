@@ -194,8 +194,16 @@ class Drawing:
 
         Returns:
             The maps of image n, with options, provenance, backdrop and ranges.
+
+        Raises:
+            OptionError: maps that have no place in the image are to be laid over it.
         """
         under = self.backdrop
+        if under is not None and not read.placed:
+            raise OptionError(
+                f"overlay must go with maps of the image, got layer {read.layer!r} read as {read.axes.name}, which has "
+                f"no place in it. Leave overlay out."
+            )
         if under is not None and sample is not None:
             if expected_input(model).spatial_axes == 1:
                 raise OptionError("overlay goes with images and volumes, and this model takes signals.")

@@ -2,8 +2,11 @@
 
     nchw      (N, C, H, W)       convolutions; the maps as they are
     nhwc      (N, H, W, C)       Swin, the inside of ConvNeXt
-    tokens    (N, P + H*W, C)    ViT, DeiT, DINO: P prefix tokens (class, distillation, registers), which are left out
+    tokens    (N, P + H*W + S, C)  ViT, DeiT, DINO: P prefix tokens (class, distillation, registers) and S suffix tokens
+                                 (YOLOS), which are left out
               (N, P + T*H*W, C)  MViT: one set of maps for each time step; must be named, tokens:1:8x14x14
+    tnc       (P + H*W + S, N, C)  tokens first: nn.MultiheadAttention and nn.TransformerEncoder without batch_first
+    nct       (N, C, P + H*W + S)  tokens last: before a patch embedding is transposed, inside the blocks of mixers
     ncdhw     (N, C, D, H, W)    volumes; one set of maps for each plane
     ncthw     (N, C, T, H, W)    video; one set of maps for each time step
     nthwc     (N, T, H, W, C)    video transformers
@@ -11,11 +14,15 @@
     nlc       (N, L, C)          transformers for signals; the same
     nhw       (N, H, W)          depth maps; one map
     nc        (N, C)             fully connected layers; a map of one cell for each entry
+    matrix    (N, heads, T, S)   attention: a tile for each head; (N, T, S) is one. No maps of the image
 
-Axes are told from two things together. The first is what the module or its model says: a Conv2d puts out channels
-first whatever the numbers are, a LayerNorm or a Linear channels last, a model without either never channels last, and
-tokens come from models that cut images into patches. The second is the shape: maps have the aspect of the image, and
-there are as many tokens as a grid of that aspect has cells. Where two readings fit, or none, the output is refused.
+Axes are told from evidence, the strongest first. A pass of a copy without values shows what each axis holds, followed
+from the input on (trace.py, proof.py). Where a model cannot run without values, two things are taken together. The
+first is what the module or its model says: torch's own convolutions put out channels first whatever the numbers are,
+its LayerNorm and Linear channels last, other modules where the width that they declare is; tokens come from models that
+cut images into patches. The second is the shape: maps have the aspect of the image, and there are as many tokens as a
+grid of that aspect has cells. Names of classes and the last dimension alone prove nothing. Where two readings fit, or
+none, the output is refused.
 """
 
 from __future__ import annotations
@@ -25,7 +32,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import DTypeError, ShapeError
-from ..options.reading import AxesOptions
+from ..options.reading import TOKEN_AXES, AxesOptions
 from .evidence import (
     Evidence,
     TokenGrid,
@@ -39,13 +46,18 @@ from .evidence import (
     prefix_counts,
     widths,
 )
+from .proof import Proof, possible, prove
+from .trace import traced_roles
 
 if TYPE_CHECKING:
     import torch
 
 _AXES = {"nchw": "(N, C, H, W)", "nhwc": "(N, H, W, C)", "tokens": "(N, T, C)",
+         "tnc": "(T, N, C)", "nct": "(N, C, T)", "matrix": "(N, heads, T, S)",
          "ncdhw": "(N, C, D, H, W)", "ncthw": "(N, C, T, H, W)", "nthwc": "(N, T, H, W, C)",
          "ncl": "(N, C, L)", "nlc": "(N, L, C)", "nhw": "(N, H, W)", "nc": "(N, C)"}  # fmt: skip
+_TO_TOKENS = {"tokens": (0, 1, 2), "tnc": (1, 0, 2), "nct": (0, 2, 1)}
+"""The order in which the axes of tokens become (N, T, C)."""
 _REORDERED = ("Hiera", "ViTMAE")
 """Families whose tokens do not lie row by row: Hiera sorts them by the units it masks, MAE shuffles them."""
 
@@ -55,7 +67,7 @@ class Axes:
     """What the axes of an output mean.
 
     Attributes:
-        name: nchw, nhwc, tokens, ncdhw, ncthw, nthwc, ncl, nlc, nhw or nc.
+        name: nchw, nhwc, tokens, tnc, nct, ncdhw, ncthw, nthwc, ncl, nlc, nhw, nc or matrix.
         steps: number of planes or time steps; 1 without an axis of these.
         prefix_tokens: number of tokens before the grid, which are left out.
         grid: (rows, columns) of the tokens; None for other axes.
@@ -83,9 +95,14 @@ def find_axes(shape: tuple[int, ...], evidence: Evidence | None = None, axes: st
         OptionError: `axes` is not a name of axes.
     """
     evidence = evidence or Evidence()
-    name, prefix, grid = AxesOptions(axes=axes).parts
+    asked = AxesOptions(axes=axes)
+    name, prefix, grid = asked.parts
+    if name in TOKEN_AXES:
+        return _as_given_tokens(shape, evidence, asked)
     if name != "auto":
         return _as_given(shape, evidence, name, prefix, grid)
+    if (proven := _as_proven(shape, evidence)) is not None:
+        return proven
     readers = {2: _read_vectors, 3: _read_tokens, 4: _read_maps, 5: _read_clips}
     if len(shape) not in readers:
         raise ShapeError(
@@ -108,7 +125,8 @@ def to_maps(output: torch.Tensor, axes: Axes, step: int = 0) -> torch.Tensor:
 
     Args:
         output: (N, ...) real dtype, as `axes` says: nchw (N, C, H, W), nhwc (N, H, W, C), tokens (N, P + T*H*W, C),
-            ncthw (N, C, T, H, W), nthwc (N, T, H, W, C) or nc (N, C). Not modified.
+            tnc (P + T*H*W, N, C), nct (N, C, P + T*H*W), ncthw (N, C, T, H, W), nthwc (N, T, H, W, C), nc (N, C) or
+            matrix (N, heads, T, S). Not modified.
         axes: its axes, from `find_axes`.
         step: the time step, from 0.
 
@@ -122,11 +140,13 @@ def to_maps(output: torch.Tensor, axes: Axes, step: int = 0) -> torch.Tensor:
 
     if output.layout != torch.strided:
         raise DTypeError(f"maps must be dense, got layout {output.layout}. Convert them: output.to_dense().")
-    if axes.name == "tokens":
-        assert axes.grid is not None
-        rows, cols = axes.grid
-        cells = output[:, axes.prefix_tokens :].reshape(len(output), axes.steps, rows, cols, -1)
-        return cells[:, step].permute(0, 3, 1, 2)
+    if axes.grid is not None:
+        tokens = output.permute(_TO_TOKENS[axes.name])
+        (rows, cols), start = axes.grid, axes.prefix_tokens
+        tokens = tokens[:, start : start + axes.steps * rows * cols]
+        return tokens.reshape(len(tokens), axes.steps, rows, cols, -1)[:, step].permute(0, 3, 1, 2)
+    if axes.name == "matrix":
+        return output if output.ndim == 4 else output[:, None]
     if axes.name in ("ncthw", "ncdhw"):
         return output[:, :, step]
     if axes.name == "nthwc":
@@ -144,24 +164,90 @@ def _as_given(
     shape: tuple[int, ...], evidence: Evidence, name: str, prefix: int | None, grid: tuple[int, ...] | None
 ) -> Axes:
     """Check the axes that the caller has named against the shape."""
-    expected = _AXES[name]
-    if len(shape) != expected.count(",") + 1:
-        raise ShapeError(f"layer {evidence.layer!r} must put out {expected} for axes {name!r}, got {shape}.")
-    if name == "tokens":
-        prefixes = prefix_counts(evidence) if prefix is None else [prefix]
-        fits = [(p, g) for p in prefixes for g in ([grid] if grid else grids_of(shape[1] - p, evidence))]
-        fits = [(p, g) for p, g in fits if math.prod(g) + p == shape[1]]
-        if len(fits) != 1:
-            _refuse(
-                shape,
-                evidence,
-                f"its {shape[1]} tokens are not one grid",
-                "'tokens:PREFIX:HxW', such as 'tokens:1:14x14'",
-            )
-        ((prefix, whole),) = fits
-        return Axes("tokens", math.prod(whole[:-2]), prefix, (whole[-2], whole[-1]))
+    _check_rank(shape, evidence, name)
     steps = shape[2] if name in ("ncthw", "ncdhw") else shape[1] if name == "nthwc" else 1
     return Axes(name, steps)
+
+
+def _check_rank(shape: tuple[int, ...], evidence: Evidence, name: str) -> None:
+    """Refuse an output that has more or fewer axes than the name says."""
+    expected = _AXES[name]
+    if len(shape) != expected.count(",") + 1 and not (name == "matrix" and len(shape) == 3):
+        raise ShapeError(f"layer {evidence.layer!r} must put out {expected} for axes {name!r}, got {shape}.")
+
+
+def _as_given_tokens(shape: tuple[int, ...], evidence: Evidence, asked: AxesOptions) -> Axes:
+    """Check a grid of tokens that the caller has named, or find what is not said of it."""
+    name, prefix, grid = asked.parts
+    _check_rank(shape, evidence, name)
+    count, suffix = shape[_TO_TOKENS[name][1]], asked.suffix
+    proof = proof_of(shape, evidence) if grid is None else None
+    if proof is not None and proof.name == name and proof.grid and prefix in (None, proof.prefix):
+        return Axes(name, proof.steps, proof.prefix, proof.grid)
+    prefixes = prefix_counts(evidence) if prefix is None else [prefix]
+    fits = [(p, g) for p in prefixes for g in ([grid] if grid else grids_of(count - p, evidence))]
+    fits = [(p, g) for p, g in fits if math.prod(g) + p + suffix == count]
+    if len(fits) != 1:
+        advice = f"'{name}:PREFIX:HxW', such as '{name}:1:14x14', or '{name}:PREFIX:HxW:SUFFIX'"
+        _refuse(shape, evidence, f"its {count} tokens are not one grid", advice)
+    ((prefix, whole),) = fits
+    return Axes(name, math.prod(whole[:-2]), prefix, (whole[-2], whole[-1]))
+
+
+def proof_of(shape: tuple[int, ...], evidence: Evidence) -> Proof | None:
+    """Return what a pass of the model proves of an output.
+
+    Args:
+        shape: shape of the output.
+        evidence: its layer, the model and the input; the pass needs all three.
+
+    Returns:
+        The proof; None where the pass did not come that far, or lost sight of an axis.
+    """
+    if evidence.model is None or evidence.input_shape is None or len(shape) not in (3, 4, 5):
+        return None
+    roles = traced_roles(evidence.model, evidence.layer, shape, evidence.input_shape)
+    return None if roles is None else prove(roles)
+
+
+def _not_ruled_out(shape: tuple[int, ...], evidence: Evidence, sides: tuple[int, ...], name: str) -> bool:
+    """Check whether what a pass saw allows maps of these sides: if it lost sight of them, others had this size."""
+    if evidence.model is None or evidence.input_shape is None:
+        return True
+    roles = traced_roles(evidence.model, evidence.layer, shape, evidence.input_shape)
+    allowed = None if roles is None else possible(roles)
+    return allowed is None or (name in allowed and sides in known_grids(evidence))
+
+
+def has_place(axes: Axes, shape: tuple[int, ...], evidence: Evidence) -> bool:
+    """Check whether maps read by these axes lie in the image as they are drawn, so far as that is known."""
+    if axes.name == "matrix":
+        return False
+    proof = proof_of(shape, evidence)
+    return proof is None or proof.name == axes.name or _begins_inside(shape, evidence, proof)
+
+
+def _as_proven(shape: tuple[int, ...], evidence: Evidence) -> Axes | None:
+    """Return the axes that a pass of the model proves, or refuse; None where it proves nothing."""
+    proof = proof_of(shape, evidence)
+    if proof is None:
+        return None
+    if proof.name:
+        # The tokens of a clip must be named: a sheet for each of its steps is more than anyone expects.
+        return None if proof.grid and proof.steps > 1 else Axes(proof.name, proof.steps, proof.prefix, proof.grid)
+    if _begins_inside(shape, evidence, proof):
+        return None
+    raise ShapeError(
+        f"layer {evidence.layer!r} puts out {shape}, which has no maps: {proof.reason}. "
+        f"`cnnviz layers` shows the layers."
+    )
+
+
+def _begins_inside(shape: tuple[int, ...], evidence: Evidence, proof: Proof) -> bool:
+    """Check whether maps may have begun inside a model, as a generator's: they hold no positions of its input."""
+    if proof.places or len(shape) < 4:
+        return False
+    return channels_position(evidence.module, shape) == "first" or not may_be_last(evidence)
 
 
 def _read_vectors(shape: tuple[int, ...], evidence: Evidence) -> Axes:
@@ -172,16 +258,26 @@ def _read_vectors(shape: tuple[int, ...], evidence: Evidence) -> Axes:
 def _read_maps(shape: tuple[int, ...], evidence: Evidence) -> Axes:
     """Decide between (N, C, H, W) and (N, H, W, C)."""
     said = channels_position(evidence.module, shape)
-    if said == "first" or (said is None and not may_be_last(evidence)):
+    first, last = (_not_ruled_out(shape, evidence, shape[at : at + 2], name) for name, at in (("nchw", 2), ("nhwc", 1)))
+    if said == "first" or (said is None and first and not may_be_last(evidence)):
         return Axes("nchw")
-    first = said is None and has_aspect((shape[2], shape[3]), evidence)
-    last = has_aspect((shape[1], shape[2]), evidence)
+    first = first and said is None and has_aspect((shape[2], shape[3]), evidence)
+    last = last and has_aspect((shape[1], shape[2]), evidence)
+    if (first and _is_tokens_squared(shape[2:], evidence)) or (last and _is_tokens_squared(shape[1:3], evidence)):
+        _refuse(shape, evidence, "it may hold tokens by tokens", "'matrix', or 'nchw' or 'nhwc'")
     if first and last and output_format(evidence.model) == "NHWC":
         first = False  # such a model states it for everything behind its patches
     if first == last:
         reason = "both (N, C, H, W) and (N, H, W, C) fit" if first else "neither (N, C, H, W) nor (N, H, W, C) fits"
         _refuse(shape, evidence, f"{reason} an image of {evidence.size}", "'nchw' or 'nhwc'")
     return Axes("nchw" if first else "nhwc")
+
+
+def _is_tokens_squared(sides: tuple[int, ...], evidence: Evidence) -> bool:
+    """Check whether both sides of maps are as long as there are tokens, as those of an attention matrix are."""
+    known = known_grids(evidence)
+    counts = {p + rows * cols for p in prefix_counts(evidence) for rows, cols in known}
+    return sides[0] == sides[1] and sides[0] in counts and sides not in known
 
 
 def _read_clips(shape: tuple[int, ...], evidence: Evidence) -> Axes:

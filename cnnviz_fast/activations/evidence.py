@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .trace import traced_grids
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -41,23 +43,49 @@ class Evidence:
 
 
 def channels_position(module: nn.Module | None, shape: tuple[int, ...]) -> str | None:
-    """Return where the class of a module says that channels lie: "first", "last", or None where it says nothing."""
+    """Return where a module says that channels lie: "first", "last", or None where it says nothing.
+
+    What its class is called is no evidence: layers of one name are written for either order.
+    """
     if module is None:
         return None
-    names = [kind.__name__ for kind in type(module).__mro__]
-    if any(name.lower().endswith(("1d", "2d", "3d")) or name == "GroupNorm" for name in names):
-        return "first"  # ahead of LayerNorm, from which timm's and torchvision's LayerNorm2d are derived
-    if names[0] == "Permute":
+    if _is_first(module):
+        return "first"
+    if type(module).__name__ == "Permute":
         dims = tuple(getattr(module, "dims", ()))
         return "last" if dims and dims[-1] == 1 else "first" if dims[-1:] == (len(shape) - 1,) else None
     width = next(_own_widths(module), None)
-    if any("LayerNorm" in name or "RmsNorm" in name or "RMSNorm" in name for name in names) or "Linear" in names:
-        # Norms of either order exist under these names; the width decides where only one axis has it.
-        if getattr(module, "data_format", None) == "channels_first":
-            return "first"
+    if _is_last(module):
         return "last" if width is None or shape[-1] == width else None
-    said = output_format(module)
-    return {"NCHW": "first", "NHWC": "last"}.get(said or "")
+    if said := {"NCHW": "first", "NHWC": "last", "channels_first": "first"}.get(
+        output_format(module) or str(getattr(module, "data_format", ""))
+    ):
+        return said
+    if width is None or len(shape) < 3 or (shape[1] == width) == (shape[-1] == width):
+        return None
+    return "first" if shape[1] == width else "last"
+
+
+def _is_first(module: nn.Module) -> bool:
+    """Check whether a module is one of torch's own that put out channels first, or of a class made from one."""
+    from torch.nn import modules
+
+    kinds = (
+        modules.conv._ConvNd, modules.batchnorm._BatchNorm, modules.instancenorm._InstanceNorm, modules.GroupNorm,
+        modules.pooling._MaxPoolNd, modules.pooling._AvgPoolNd, modules.pooling._AdaptiveAvgPoolNd,
+        modules.pooling._AdaptiveMaxPoolNd, modules.pooling._LPPoolNd, modules.pooling._MaxUnpoolNd,
+        modules.LocalResponseNorm, modules.Upsample, modules.PixelShuffle, modules.PixelUnshuffle,
+        modules.ChannelShuffle, modules.Fold,
+    )  # fmt: skip
+    return isinstance(module, kinds)
+
+
+def _is_last(module: nn.Module) -> bool:
+    """Check whether a module is one of torch's own that work on the last axis: a class made from one may permute."""
+    from torch import nn
+
+    kinds = [nn.Linear, nn.LayerNorm, *((nn.RMSNorm,) if hasattr(nn, "RMSNorm") else ())]
+    return any(isinstance(module, kind) and type(module).forward is kind.forward for kind in kinds)
 
 
 def output_format(module: nn.Module | None) -> str | None:
@@ -67,21 +95,29 @@ def output_format(module: nn.Module | None) -> str | None:
 
 
 def may_be_last(evidence: Evidence) -> bool:
-    """Check whether anything in a model works on channels last: norms of that order, attention, patches."""
+    """Check whether anything in a model may work on channels last: norms of that order, attention, patches.
+
+    Names count here, since more of them only lead to more refusals.
+    """
     if evidence.model is None:
         return False
+    parts = ("LayerNorm", "RmsNorm", "RMSNorm", "Attention", "PatchEmbed", "Permute")
     for module in evidence.model.modules():
-        name = type(module).__name__
-        if name.endswith(("1d", "2d")):
-            continue
-        if any(part in name for part in ("LayerNorm", "RmsNorm", "RMSNorm", "Attention", "PatchEmbed", "Permute")):
+        if any(part in type(module).__name__ for part in parts) and not _is_permuting_norm(module):
             return True
     return output_format(evidence.model) == "NHWC"
 
 
+def _is_permuting_norm(module: nn.Module) -> bool:
+    """Check whether a module is made from torch's LayerNorm but has a forward of its own: it is for channels first."""
+    from torch import nn
+
+    return isinstance(module, nn.LayerNorm) and not _is_last(module)
+
+
 def _own_widths(module: nn.Module) -> Iterator[int]:
-    """List the numbers of channels that a module itself works on."""
-    for attribute in ("out_features", "num_features", "normalized_shape"):
+    """List the numbers of channels that a module itself declares."""
+    for attribute in ("out_features", "num_features", "normalized_shape", "out_channels", "embed_dim"):
         width = getattr(module, attribute, None)
         if isinstance(width, (tuple, list)) and width:
             width = width[-1]
@@ -133,7 +169,7 @@ def _pair(value: Any) -> TokenGrid | None:
 
 
 def known_grids(evidence: Evidence) -> list[TokenGrid]:
-    """List the grids into which a model says that it cuts its input: by its patch size, or fixed when it was built."""
+    """List the grids into which a model cuts its input: by its patch size, as it was built, or seen in a pass."""
     if evidence.model is None or evidence.input_shape is None:
         return []
     height, width = evidence.input_shape[-2:]
@@ -147,7 +183,7 @@ def known_grids(evidence: Evidence) -> list[TokenGrid]:
             known.append(grid)
         if patch and height >= patch[0] and width >= patch[1]:
             known.append((height // patch[0], width // patch[1]))
-    return list(dict.fromkeys(known))
+    return list(dict.fromkeys([*known, *sorted(traced_grids(evidence.model, evidence.input_shape))]))
 
 
 def prefix_counts(evidence: Evidence) -> list[int]:

@@ -11,7 +11,7 @@ from ..models.layers import layer_names
 from ..models.loaded import LoadedModel
 from ..options.reading import AxesOptions
 from ..provenance import Provenance, layer_at
-from .axes import Axes, find_axes, to_maps
+from .axes import Axes, find_axes, has_place, to_maps
 from .evidence import Evidence
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class LayerMaps(NamedTuple):
     maps: (N, C, H, W) real dtype, on the device of the layer.
     axes: what the axes of its activations mean.
     step: plane of a volume or time step of a clip, from 0; None for images.
+    placed: whether the maps lie in the image as they are drawn; attention matrices, windows and unfolded cells do not.
     """
 
     name: str
@@ -51,6 +52,7 @@ class LayerMaps(NamedTuple):
     maps: torch.Tensor
     axes: Axes
     step: int | None
+    placed: bool = True
 
     def provenance(self, model: LoadedModel, image: str) -> Provenance:
         """Return where the maps of one image came from."""
@@ -60,7 +62,7 @@ class LayerMaps(NamedTuple):
             layer=self.layer,
             image=image,
             axes=self.axes.name,
-            prefix_tokens=self.axes.prefix_tokens if self.axes.name == "tokens" else None,
+            prefix_tokens=None if self.axes.grid is None else self.axes.prefix_tokens,
             time_step=None if self.axes.name == "ncdhw" else self.step,
             plane=self.step if self.axes.name == "ncdhw" else None,
             categories=model.categories,
@@ -88,14 +90,16 @@ def read_activations(
     for layer, output in activations.items():
         evidence = Evidence(layer, _module_at(model.module, layer), model.module, shape)
         found = find_axes(tuple(output.shape), evidence, axes.axes)
+        placed = has_place(found, tuple(output.shape), evidence)
         clip = output.ndim == 5 or found.steps > 1
         for step in _steps(layer, found.steps, axes.planes if clip else None):
             maps = to_maps(output, found, step)
             # Where the axes were named and the layer cuts an image into windows, the first window is shown.
-            maps = maps[:: len(maps) // shape[0]] if len(maps) > shape[0] else maps
+            windows = len(maps) > shape[0]
+            maps = maps[:: len(maps) // shape[0]] if windows else maps
             at = step if clip else None
             name = layer_at(layer, plane=at) if found.name == "ncdhw" else layer_at(layer, at)
-            yield LayerMaps(name, layer, maps, found, at)
+            yield LayerMaps(name, layer, maps, found, at, not windows and placed)
 
 
 def _steps(layer: str, count: int, chosen: Sequence[int] | None) -> Sequence[int]:

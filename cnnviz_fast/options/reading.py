@@ -17,14 +17,18 @@ if TYPE_CHECKING:
 MAX_PIXELS = 178_000_000
 """Images of more pixels are refused: where Pillow refuses them too, at twice 89,478,485 (half a GiB as RGB)."""
 
-AXES = ("auto", "nchw", "nhwc", "tokens", "ncthw", "nthwc", "ncdhw", "ncl", "nlc", "nhw", "nc")
+TOKEN_AXES = ("tokens", "tnc", "nct")
+"""Tokens between images and channels, before both, behind both."""
+AXES = (
+    "auto", "nchw", "nhwc", *TOKEN_AXES, "ncthw", "nthwc", "ncdhw", "ncl", "nlc", "nhw", "nc", "matrix",
+)  # fmt: skip
 RESIZE_FILTERS = ("nearest", "nearest-exact", "bilinear", "bicubic", "box", "hamming", "lanczos")
 
 
 def axes(name: str, value: Any) -> str:
-    """Take the name of an order of axes; tokens may say more: tokens:PREFIX or tokens:PREFIX:[Tx]HxW."""
+    """Take the name of an order of axes; tokens may say more: tokens:PREFIX, tokens:PREFIX:[Tx]HxW[:SUFFIX]."""
     shown = str(value).strip().lower()
-    if re.fullmatch(r"tokens:\d+(:([1-9]\d*x){1,2}[1-9]\d*)?", shown):
+    if re.fullmatch(rf"({'|'.join(TOKEN_AXES)}):\d+(:([1-9]\d*x){{1,2}}[1-9]\d*(:\d+)?)?", shown):
         return shown
     return str(choice(*AXES)(name, shown if isinstance(value, str) else value))
 
@@ -41,7 +45,7 @@ class AxesOptions(SelfChecking):
     axes: str = option(
         "auto",
         axes,
-        "auto (default), nchw, nhwc, nc, ncl, nlc, nhw, ncdhw, ncthw, nthwc, tokens or tokens:PREFIX:[Tx]HxW",
+        "auto (default), nchw, nhwc, nc, ncl, nlc, nhw, ncdhw, ncthw, nthwc, matrix, tokens:PREFIX:HxW:SUFFIX, tnc, nct",
         "AXES", "reading",
     )  # fmt: skip
 
@@ -54,6 +58,11 @@ class AxesOptions(SelfChecking):
         """The name, the number of prefix tokens and the grid, its time steps first; None for what is not given."""
         name, *rest = self.axes.split(":")
         return name, int(rest[0]) if rest else None, tuple(map(int, rest[1].split("x"))) if len(rest) > 1 else None
+
+    @property
+    def suffix(self) -> int:
+        """The number of tokens behind the grid."""
+        return int(self.axes.split(":")[3]) if self.axes.count(":") > 2 else 0
 
 
 @takes_keywords(PreprocessKeywords)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.architectures import TIMM
 from torch import nn
 
 import cnnviz_fast as cf
@@ -17,28 +18,12 @@ from cnnviz_fast.activations.evidence import Evidence
 from cnnviz_fast.errors import ShapeError
 from cnnviz_fast.models.loaded import example_input
 
-CNN = (
-    "resnet18 resnetv2_50 mobilenetv3_small_050 efficientnet_b0 densenet121 regnety_002 hrnet_w18_small ghostnet_100 "
-    "mixnet_s dla34 cspresnet50 rexnet_100 vovnet39a nfnet_l0 convnext_atto repvgg_a0 hgnet_tiny starnet_s1 "
-    "inception_v3 res2net50_14w_8s efficientvit_b0 mobilenetv4_conv_small"
-)
-LAST = "swin_tiny_patch4_window7_224 swinv2_cr_tiny_ns_224 sequencer2d_s mambaout_femto davit_tiny pvt_v2_b0"
-TOKENS = (
-    "vit_tiny_patch16_224 deit_tiny_distilled_patch16_224 vit_small_patch14_reg4_dinov2 beit_base_patch16_224 "
-    "eva02_tiny_patch14_224 cait_xxs24_224 xcit_nano_12_p16_224 mixer_s16_224 resmlp_12_224 gmlp_s16_224 "
-    "hiera_tiny_224 twins_pcpvt_small flexivit_small"
-)
-HYBRID = (
-    "levit_128s coatnet_nano_rw_224 maxvit_pico_rw_256 mobilevit_xxs efficientformer_l1 poolformer_s12 "
-    "edgenext_xx_small vit_tiny_r_s16_p8_224 fastvit_t8 tiny_vit_5m_224 visformer_tiny nextvit_small repvit_m0_9 "
-    "gcvit_xxtiny"
-)
 DETECTORS = (
     "fasterrcnn_mobilenet_v3_large_320_fpn ssdlite320_mobilenet_v3_large ssd300_vgg16 retinanet_resnet50_fpn "
     "fasterrcnn_resnet50_fpn"
 )
 SEGMENTERS = "lraspp_mobilenet_v3_large deeplabv3_mobilenet_v3_large fcn_resnet50"
-SPECS = [f"timm:{name}" for group in (CNN, LAST, TOKENS, HYBRID) for name in group.split()]
+SPECS = [f"timm:{name}" for name in TIMM]
 SPECS += [f"torchvision:{name}" for group in (DETECTORS, SEGMENTERS) for name in group.split()]
 QUICK = {
     "timm:mobilenetv3_small_050", "timm:convnext_atto", "timm:mambaout_femto", "timm:vit_tiny_patch16_224",

@@ -1,0 +1,203 @@
+"""Follow the axes of an image through a model: what each axis of each layer's output holds.
+
+One pass of a copy without values is watched, operation by operation, for two images. What an axis holds is followed
+from the input on, so it is known and not guessed: no name of a class and no coincidence of numbers plays a part.
+Where a forward looks at values, one pass of the model itself shows the layers behind that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+import threading
+import weakref
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..models.layers import every_module, layer_names, meta_copy, takes_hooks, uncompiled
+from .forward import Watched, run_pass
+from .moves import roles_of, set_roles
+from .roles import BATCH, CHANNELS, COLUMNS, ROWS, TIME, Axis, Roles, whole
+from .rules import follow
+from .tensors import tensors_in
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_IMAGES = 2
+"""Images in the batch: with one its axis could not be told from others of length 1."""
+_INPUTS = {4: (CHANNELS, ROWS, COLUMNS), 5: (CHANNELS, TIME, ROWS, COLUMNS)}
+_MOST_SIZES = 8
+"""Sizes of input of which the traces of a model are kept."""
+_NAME = re.compile(r"(?P<layer>.*?)(:(?P<call>\d+))?(?P<path>(\[[^\[\]]+\])*)")
+
+
+@dataclass
+class Trace:
+    """What a pass showed.
+
+    Attributes:
+        outputs: first name of a layer, or name of an operation -> for each call, path of each tensor in its output ->
+            the roles of its axes; None for a tensor that came from no input. What goes into a layer is listed as
+            `input:NAME`, what the model puts out as `output`.
+        first: every name of every layer -> its first name.
+        failed: whether the pass ended before the model did.
+    """
+
+    outputs: dict[str, list[dict[str, Roles | None]]] = field(default_factory=dict)
+    first: dict[str, str] = field(default_factory=dict)
+    failed: bool = False
+
+    def note(self, name: str, output: Any) -> None:
+        """Note the roles of every tensor in an output."""
+        self.outputs.setdefault(name, []).append({path: roles_of(t) for path, t in tensors_in(output).items()})
+
+    def saw(self, layer: str) -> bool:
+        """Check whether the pass came to a layer."""
+        return bool(self._calls(layer))
+
+    def roles(self, layer: str, shape: tuple[int, ...], images: int) -> Roles | None:
+        """Return what the axes of an output hold.
+
+        Args:
+            layer: name of a captured output, with call and path where it has them.
+            shape: its shape.
+            images: number of images that went in.
+
+        Returns:
+            The roles; None where the pass did not come that far or showed another shape.
+        """
+        path = _parts(layer)[2]
+        found = {
+            roles
+            for call in self._calls(layer)
+            for at, roles in call.items()
+            if at == path or (not path and len(call) == 1)
+            if roles is not None and _shape(roles, images) == shape
+        }
+        return found.pop() if len(found) == 1 else None
+
+    def grids(self) -> set[tuple[int, int]]:
+        """Return rows and columns of all maps that were put out, wherever their channels are."""
+        put_out = [calls for name, calls in self.outputs.items() if not name.startswith("input:")]
+        known = [roles for calls in put_out for call in calls for roles in call.values() if roles]
+        pairs = [pair for roles in known for pair in itertools.pairwise(roles) if all(map(_is_whole, pair))]
+        return {(a[0].size, b[0].size) for a, b in pairs if (a[0].kind, b[0].kind) == (ROWS, COLUMNS)}
+
+    def _calls(self, layer: str) -> list[dict[str, Roles | None]]:
+        """Return the outputs of a layer's calls, or of the one that its name says."""
+        for name, call in ((layer, None), _parts(layer)[:2]):
+            if calls := self.outputs.get(self.first.get(name, name)):
+                return calls if call is None else calls[int(call) : int(call) + 1]
+        return []
+
+
+def _is_whole(axis: Axis) -> bool:
+    return len(axis) == 1 and axis[0].covers
+
+
+def _parts(layer: str) -> tuple[str, str | None, str]:
+    """Cut the name of a captured output into layer, call and path."""
+    found = _NAME.fullmatch(layer)
+    return (found["layer"], found["call"], found["path"]) if found else (layer, None, "")
+
+
+def _shape(roles: Roles, images: int) -> tuple[int, ...]:
+    """Return the shape of a tensor with these roles, of a batch of another size."""
+    sizes = []
+    for axis in roles:
+        size = 1
+        for part in axis:
+            size = size * (part.size * images // _IMAGES if part.kind == BATCH else part.size)
+        sizes.append(size)
+    return tuple(sizes)
+
+
+_lock = threading.Lock()
+_traces: weakref.WeakKeyDictionary[nn.Module, dict[Any, Trace]] = weakref.WeakKeyDictionary()
+
+
+def traced_roles(model: nn.Module, layer: str, shape: tuple[int, ...], input_shape: tuple[int, ...]) -> Roles | None:
+    """Return what the axes of an output hold, from a pass that is run once for each model and size of input.
+
+    Args:
+        model: any module. It is left as it was.
+        layer: name of a captured output.
+        shape: its shape.
+        input_shape: shape of the batch, (N, C, H, W) or (N, C, T, H, W).
+
+    Returns:
+        The roles; None where no pass came to this layer or showed this shape.
+    """
+    root = uncompiled(model)
+    trace = _known_trace(root, input_shape, values=False)
+    if trace.failed and not trace.saw(layer):
+        trace = _known_trace(root, input_shape, values=True)
+    return trace.roles(layer, shape, input_shape[0])
+
+
+def traced_grids(model: nn.Module, input_shape: tuple[int, ...]) -> set[tuple[int, int]]:
+    """Return rows and columns of all maps that a pass without values shows."""
+    return _known_trace(uncompiled(model), input_shape, values=False).grids()
+
+
+def _known_trace(model: nn.Module, input_shape: tuple[int, ...], values: bool) -> Trace:
+    # A model that got other layers meanwhile is another model.
+    key = (values, input_shape[1:], tuple(map(id, every_module(model).values())))
+    with _lock:
+        known = _traces.setdefault(model, {})
+        if key not in known:
+            if len(known) == _MOST_SIZES:
+                known.clear()
+            known[key] = _trace(model, input_shape, values)
+        return known[key]
+
+
+def _trace(model: nn.Module, input_shape: tuple[int, ...], values: bool = False) -> Trace:
+    """Run a pass of a copy without values, or of the model itself."""
+    import torch
+
+    trace = Trace()
+    if len(input_shape) not in _INPUTS:
+        return trace
+    try:
+        runs = model if values else meta_copy(model)
+        names: dict[nn.Module, str] = {runs: ""}
+        for name, module in layer_names(runs).items():
+            trace.first[name] = names.setdefault(module, name)
+
+        def see_input(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+            trace.note(f"input:{names[module]}", inputs[0] if len(inputs) == 1 and not named else inputs)
+
+        hooked = [module for module in names if module is not runs and takes_hooks(module)]
+        watched = Watched(
+            outputs_of=hooked,
+            output=lambda module, output: trace.note(names[module], output),
+            inputs_of=hooked,
+            input=see_input,
+            operation=trace.note,
+            result=lambda output: trace.note("output", output),
+        )
+        batch = torch.zeros((_IMAGES, *input_shape[1:]), device=None if values else "meta")
+        kinds = (BATCH, *_INPUTS[batch.ndim])
+        set_roles(batch, tuple(whole(kind, size) for kind, size in zip(kinds, batch.shape, strict=True)))
+        with _following():
+            run_pass(runs, batch, watched)
+    except Exception:  # a foreign model may raise anything here; what was seen so far counts
+        trace.failed = True
+    return trace
+
+
+def _following() -> contextlib.AbstractContextManager[Any]:
+    """Note the roles of every tensor that is made in the block out of one that has roles."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Follow(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            output = function(*args, **(kwargs or {}))
+            name = function._schema.name.rpartition("::")[2]
+            follow(name.rstrip("_"), args, list(tensors_in(output).values()))
+            return output
+
+    return Follow()  # type: ignore[no-untyped-call]

@@ -1,0 +1,224 @@
+"""Axes of networks in which names, numbers and the last dimension mislead: what a pass without values shows of them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from support.token_models import (
+    SS2D,
+    Attention,
+    ChannelsLast,
+    LooksAtValues,
+    LSTM2d,
+    Mixer,
+    PatchMerging2D,
+    PooledKeys,
+    Seen,
+    Tokens,
+    TokensFirst,
+    Unfolded,
+    Windows,
+)
+from torch import nn
+from torch.nn import functional
+
+from cnnviz_fast.activations.axes import Axes, find_axes, to_maps
+from cnnviz_fast.activations.evidence import Evidence
+from cnnviz_fast.activations.trace import traced_grids, traced_roles
+from cnnviz_fast.errors import ShapeError
+
+INPUT = (2, 3, 32, 32)
+
+
+def told(model: nn.Module, layer: str, shape: tuple[int, ...], given: tuple[int, ...] = INPUT) -> Axes:
+    """Tell the axes of an output of a layer."""
+    module = dict(model.named_modules(remove_duplicate=False)).get(layer.partition(":")[0])
+    return find_axes(shape, Evidence(layer, module, model, given))
+
+
+@pytest.mark.parametrize("images", [1, 2, 5])
+@pytest.mark.parametrize(("width", "patch", "pixels"), [(64, 4, 32), (196, 4, 56), (256, 2, 32)])
+def test_find_axes_vit_as_wide_as_it_has_tokens_is_told(width: int, patch: int, pixels: int, images: int) -> None:
+    model, side = Tokens(width, patch, prefix=0), pixels // patch
+    for layer in ("norm", "act", "seen"):
+        found = told(model, layer, (images, side * side, width), (images, 3, pixels, pixels))
+        assert found == Axes("tokens", 1, 0, (side, side))
+
+
+@pytest.mark.parametrize(("prefix", "suffix"), [(1, 0), (5, 0), (1, 5), (0, 100), (5, 4)])
+def test_find_axes_prefix_and_suffix_are_counted(prefix: int, suffix: int) -> None:
+    model = Tokens(16, 4, prefix, suffix)
+    assert told(model, "seen", (2, prefix + 64 + suffix, 16)) == Axes("tokens", 1, prefix, (8, 8))
+
+
+def test_find_axes_stride_decides_where_patches_overlap() -> None:
+    assert told(Tokens(16, 7, 0, 0, stride=4), "seen", (2, 49, 16)) == Axes("tokens", 1, 0, (7, 7))
+    assert traced_grids(Tokens(16, 7, 0, 0, stride=4), INPUT) == {(7, 7)}
+
+
+def test_find_axes_two_sizes_of_input_are_told_apart() -> None:
+    class TwoSizes(nn.Module):
+        """As CrossViT: the image at two sizes."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.branches = nn.ModuleList([Tokens(16, 4), Tokens(16, 4)])
+
+        def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+            small = functional.interpolate(x, (24, 24), mode="bicubic")
+            return [self.branches[0](x), self.branches[1](small)]
+
+    model = TwoSizes()
+    assert told(model, "branches.0.seen", (2, 65, 16)) == Axes("tokens", 1, 1, (8, 8))
+    assert told(model, "branches.1.seen", (2, 37, 16)) == Axes("tokens", 1, 1, (6, 6))
+
+
+@pytest.mark.parametrize(("block", "after"), [
+    (LSTM2d(8), (2, 8, 8, 8)), (SS2D(8), (2, 8, 8, 8)), (PatchMerging2D(8), (2, 4, 4, 16)),
+], ids=lambda each: type(each).__name__)  # fmt: skip
+def test_find_axes_name_that_ends_in_2d_is_no_evidence(block: nn.Module, after: tuple[int, ...]) -> None:
+    model = ChannelsLast(block)
+    assert told(model, "cut", (2, 8, 8, 8)) == Axes("nchw")
+    assert told(model, "block", after) == told(model, "act", after) == Axes("nhwc")
+    assert told(model, "back", (2, after[3], after[1], after[2])) == Axes("nchw")
+
+
+def test_find_axes_container_inherits_from_its_last_leaf() -> None:
+    class ToLast(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.permute(0, 2, 3, 1)
+
+    inner = nn.Sequential(nn.LayerNorm(8), nn.Sequential(nn.Dropout(), nn.GELU()))
+    model = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.Sequential(ToLast(), inner))
+    for layer in ("1", "1.0", "1.1", "1.1.1", "1.1.1.0"):
+        assert told(model, layer, (2, 8, 8, 8)) == Axes("nhwc")
+
+
+def test_find_axes_attention_matrix_is_read_as_matrix() -> None:
+    model = Attention()
+    found = told(model, "matrix", (2, 2, 64, 64))
+    assert found == Axes("matrix")
+    matrix = torch.rand(2, 2, 64, 64)
+    assert to_maps(matrix, found) is matrix
+    with pytest.raises(ShapeError, match="its axes hold images, channels, tokens, channels"):
+        told(model, "queries", (2, 2, 64, 8))
+    assert told(model, "keys", (2, 16, 4, 4)) == Axes("nchw")
+
+
+def test_find_axes_matrix_of_one_window_that_is_the_whole_image_is_no_map() -> None:
+    class OneWindow(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cut, self.inside = nn.Conv2d(3, 8, 4, 4), Seen()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            last = self.cut(x)[:, :, ::2, ::2].permute(0, 2, 3, 1)
+            windows = last.reshape(-1, 1, 4, 1, 4, 8).transpose(2, 3).reshape(-1, 16, 8)
+            matrix: torch.Tensor = self.inside((windows @ windows.transpose(1, 2)).unsqueeze(1).softmax(-1))
+            return matrix
+
+    assert told(OneWindow(), "inside", (2, 1, 16, 16)) == Axes("matrix")
+
+
+def test_find_axes_unfolded_and_pooled_tokens_are_refused() -> None:
+    assert told(Unfolded(), "fold", (2, 4, 8, 8)) == Axes("nchw")
+    for model, layer, shape in [
+        (Unfolded(), "unfold", (2, 36, 64)),
+        (PooledKeys(), "along", (2, 8, 16)),    # 16 is 4 x 4, and no grid
+        (PooledKeys(), "pyramid", (2, 25, 8)),  # 25 is 5 x 5, and 4 x 4 beside 3 x 3
+    ]:  # fmt: skip
+        with pytest.raises(ShapeError, match=r"which has no maps: it was unfolded, pooled .* or joined") as caught:
+            told(model, layer, shape)
+        assert "\n" not in str(caught.value)
+
+
+def test_find_axes_tokens_first_and_last_are_told() -> None:
+    for layer in ("encoder.layers.0", "encoder.layers.1.linear1", "encoder"):
+        width = 32 if layer.endswith("linear1") else 16
+        assert told(TokensFirst(), layer, (65, 2, width)) == Axes("tnc", 1, 1, (8, 8))
+        assert told(TokensFirst(), layer, (65, 1, width), (1, 3, 32, 32)) == Axes("tnc", 1, 1, (8, 8))
+    assert told(Mixer(), "last", (2, 16, 64)) == Axes("nct", 1, 0, (8, 8))
+    assert told(Mixer(), "norm", (2, 64, 16)) == Axes("tokens", 1, 0, (8, 8))
+    with pytest.raises(ShapeError, match="none of its axes holds positions in the image"):
+        told(Mixer(), "hidden", (2, 16, 64))
+
+
+def test_find_axes_windows_are_refused_and_whole_again_behind_them() -> None:
+    model = Windows()
+    with pytest.raises(ShapeError, match="its axes hold images, rolled rows, rolled columns, channels"):
+        told(model, "rolled", (2, 8, 8, 8))
+    with pytest.raises(ShapeError, match=r"8 entries \(windows or regions\) of the 2 images"):
+        told(model, "inside", (8, 16, 8))
+    assert told(model, "outside", (2, 8, 8, 8)) == Axes("nhwc")
+
+
+def test_find_axes_model_that_looks_at_values_is_told() -> None:
+    model = LooksAtValues()
+    assert told(model, "norm", (2, 8, 8, 8)) == Axes("nhwc")
+
+
+def test_find_axes_maps_that_begin_inside_a_model_stay_maps() -> None:
+    class Decoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encode = nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.Flatten(), nn.Linear(256, 128))
+            self.unflatten, self.decode = nn.Unflatten(1, (8, 4, 4)), nn.ConvTranspose2d(8, 3, 4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            decoded: torch.Tensor = self.decode(self.unflatten(self.encode(x)))
+            return decoded
+
+    assert told(Decoder(), "unflatten", (2, 8, 4, 4)) == told(Decoder(), "decode", (2, 3, 16, 16)) == Axes("nchw")
+
+
+def test_traced_roles_every_name_call_and_part_of_a_layer_is_known() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cut, self.act = nn.Conv2d(3, 8, 4, 4), nn.GELU()
+            self.same, self.pair = self.act, Seen()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            maps = self.act(self.cut(x))
+            tokens: torch.Tensor = self.act(maps.flatten(2).transpose(1, 2))
+            self.pair((maps, tokens))
+            return tokens
+
+    model = Twice()
+    for layer, shape, expected in [
+        ("act", (2, 8, 8, 8), "nchw"), ("same:0", (2, 8, 8, 8), "nchw"), ("act:1", (2, 64, 8), "tokens"),
+        ("pair[0]", (2, 8, 8, 8), "nchw"), ("pair[1]", (2, 64, 8), "tokens"), ("input:pair[1]", (2, 64, 8), "tokens"),
+        ("output", (2, 64, 8), "tokens"), ("input:act:1", (2, 64, 8), "tokens"), ("transpose", (2, 64, 8), "tokens"),
+    ]:  # fmt: skip
+        assert told(model, layer, shape).name == expected, layer
+    assert traced_roles(model, "act", (2, 9, 9, 9), INPUT) is None
+    assert traced_roles(model, "nothing", (2, 8, 8, 8), INPUT) is None
+    assert traced_roles(model, "act", (2, 8, 8, 8), (2, 3, 32)) is None
+
+
+def test_traced_roles_pass_runs_once_for_each_size_and_structure(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cnnviz_fast.activations import trace
+
+    passes: list[tuple[int, ...]] = []
+    run_pass = trace.run_pass
+    monkeypatch.setattr(
+        trace, "run_pass", lambda *args, **more: (passes.append(args[1].shape), run_pass(*args, **more))
+    )
+    model = ChannelsLast(nn.Identity())
+    for _ in range(3):
+        assert told(model, "block", (2, 8, 8, 8)) == Axes("nhwc")
+        assert told(model, "block", (2, 16, 16, 8), (2, 3, 64, 64)) == Axes("nhwc")
+        assert told(model, "block", (7, 8, 8, 8), (7, 3, 32, 32)) == Axes("nhwc")
+    assert len(passes) == 2
+    model.block = PatchMerging2D(8)
+    assert told(model, "block", (2, 4, 4, 16)) == Axes("nhwc")
+    assert len(passes) == 3
+
+
+def test_traced_roles_model_is_left_as_it_was() -> None:
+    model = Tokens(16, 4).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    told(model, "seen", (2, 65, 16))
+    assert model.training
+    assert all(not module._forward_hooks and not module._forward_pre_hooks for module in model.modules())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

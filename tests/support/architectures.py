@@ -1,0 +1,63 @@
+"""Names of architectures that tests of layers, axes and places go through: quick ones, and the zoo."""
+
+from __future__ import annotations
+
+from torch import nn
+
+CNN = (
+    "resnet18 resnetv2_50 mobilenetv3_small_050 efficientnet_b0 densenet121 regnety_002 hrnet_w18_small ghostnet_100 "
+    "mixnet_s dla34 cspresnet50 rexnet_100 vovnet39a nfnet_l0 convnext_atto repvgg_a0 hgnet_tiny starnet_s1 "
+    "inception_v3 res2net50_14w_8s efficientvit_b0 mobilenetv4_conv_small"
+)
+LAST = "swin_tiny_patch4_window7_224 swinv2_cr_tiny_ns_224 sequencer2d_s mambaout_femto davit_tiny pvt_v2_b0"
+TOKENS = (
+    "vit_tiny_patch16_224 deit_tiny_distilled_patch16_224 vit_small_patch14_reg4_dinov2 beit_base_patch16_224 "
+    "eva02_tiny_patch14_224 cait_xxs24_224 xcit_nano_12_p16_224 mixer_s16_224 resmlp_12_224 gmlp_s16_224 "
+    "hiera_tiny_224 twins_pcpvt_small flexivit_small"
+)
+HYBRID = (
+    "levit_128s coatnet_nano_rw_224 maxvit_pico_rw_256 mobilevit_xxs efficientformer_l1 poolformer_s12 "
+    "edgenext_xx_small vit_tiny_r_s16_p8_224 fastvit_t8 tiny_vit_5m_224 visformer_tiny nextvit_small repvit_m0_9 "
+    "gcvit_xxtiny"
+)
+MODULES = (
+    "halonet_h1 coat_tiny convit_tiny convmixer_768_32 cpubone_nano crossvit_tiny_240 csatv2 cspnext_tiny "
+    "deepseek_vit_412m dpn48b efficientformerv2_s0 efficientvim_m1 efficientvit_m0 fasternet_t0 "
+    "focalnet_tiny_srf gemma4_vit_167m hardcorenas_b hieradet_small iformer_t inception_next_atto "
+    "inception_resnet_v2 inception_v4 lcnetv2_small lowformer_b0 mobilenetv5_base mvitv2_tiny "
+    "naflexvit_base_patch16_parfac_gap nasnetalarge nest_tiny pit_ti_224 pnasnet5large qwen3_vit_88m "
+    "rdnet_tiny repghostnet_050 resnest14d selecsls42 legacy_seresnet18 shvit_s1 skresnet18 swiftformer_xs "
+    "swinv2_tiny_window8_256 tnt_s_legacy_patch16_224 tresnet_m vgg11 vit_srelpos_small_patch16_224 "
+    "samvit_base_patch16_224 vitamin_small_224 volo_d1_224 xception xception41p"
+)
+"""One architecture of each of timm's modules that no group above has."""
+
+TIMM = [name for group in (CNN, LAST, TOKENS, HYBRID, MODULES) for name in group.split()]
+
+TRANSFORMERS = (
+    "ViTModel Dinov2WithRegistersModel YolosModel SwinModel Swinv2Model PvtV2Model PvtModel SegformerModel "
+    "MobileViTModel ConvNextV2Model PoolFormerModel LevitModel CvtModel FocalNetModel GLPNModel SiglipVisionModel "
+    "CLIPVisionModel DonutSwinModel BeitModel BitModel EfficientNetModel HieraModel"
+)
+"""Models of transformers, made of small configurations."""
+
+
+def small_transformer(name: str) -> tuple[nn.Module, int]:
+    """Make a model of transformers with few narrow layers and random weights.
+
+    Args:
+        name: its class.
+
+    Returns:
+        The model, and height and width of its input in px.
+    """
+    import transformers
+
+    kind = getattr(transformers, name)
+    config = kind.config_class()
+    narrow = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
+    for option, value in narrow.items():
+        if isinstance(getattr(config, option, None), int):
+            setattr(config, option, value)
+    size = getattr(config, "image_size", 224)
+    return kind(config), size if isinstance(size, int) else size[0]
