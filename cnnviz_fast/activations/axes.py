@@ -234,7 +234,10 @@ def _as_proven(shape: tuple[int, ...], evidence: Evidence) -> Axes | None:
         return None
     if proof.name:
         # The tokens of a clip must be named: a sheet for each of its steps is more than anyone expects.
-        return None if proof.grid and proof.steps > 1 else Axes(proof.name, proof.steps, proof.prefix, proof.grid)
+        if proof.grid and proof.steps > 1:
+            return None
+        name = _depth_first(evidence) if proof.name == "ncthw" else proof.name
+        return Axes(name, proof.steps, proof.prefix, proof.grid)
     if _begins_inside(shape, evidence, proof):
         return None
     raise ShapeError(

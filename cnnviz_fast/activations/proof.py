@@ -8,6 +8,7 @@ from .roles import BATCH, CHANNELS, COLUMNS, PLACES, ROWS, TAPS, TIME, UNKNOWN, 
 
 _ORDERS = {
     "nchw": "nchw", "nhwc": "nhwc", "ncthw": "ncthw", "nthwc": "nthwc", "ngc": "tokens", "gnc": "tnc", "ncg": "nct",
+    "nhw": "nhw",
 }  # fmt: skip
 """What four, five or three axes hold, in order, g for a grid of tokens -> the name of the axes."""
 _ONE, _GRID, _PART = "1", "g", "x"

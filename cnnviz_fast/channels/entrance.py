@@ -10,7 +10,6 @@ import torch
 
 from ..errors import DTypeError, ShapeError
 from ..options.parsers import choice
-from .values import as_tensor
 
 if TYPE_CHECKING:
     from ..options.drawing import RenderOptions
@@ -28,7 +27,7 @@ LEAST_ROW_PX, MOST_ROW_PX = 512, 4096
 """Width of a signal's row: a pixel a value between these."""
 
 
-def enter(maps: Any, options: RenderOptions, axes: str = "auto") -> tuple[torch.Tensor, RenderOptions]:
+def enter(maps: Any, options: RenderOptions, axes: str = "auto") -> tuple[Any, RenderOptions]:
     """Bring maps as a caller has them into the form that is drawn.
 
     Args:
@@ -39,11 +38,11 @@ def enter(maps: Any, options: RenderOptions, axes: str = "auto") -> tuple[torch.
         axes: of one sample: chw, hwc, cl, lc, hw or c, or auto; with a leading n as well.
 
     Returns:
-        The maps, (C, H, W) or (C, 1, 1) for a vector, and the options, completed for a signal.
+        The maps, (C, H, W) or (C,) for a vector, in their own kind and dtype, and the options, completed for a signal.
 
     Raises:
         ShapeError: the maps have another shape, or with auto that of an image with its colours last.
-        DTypeError: they are no real numbers.
+        DTypeError: a list holds no numbers.
         OptionError: `axes` is none of these.
     """
     order = choice(*SAMPLE_AXES)("axes", axes.removeprefix("n") if axes != "nc" else "c")
@@ -56,17 +55,15 @@ def enter(maps: Any, options: RenderOptions, axes: str = "auto") -> tuple[torch.
             f"Say axes='hwc' if it is one, axes='chw' if it is not."
         )
     if len(shape) == 2 and order in ("auto", "cl", "lc"):
-        signal = as_tensor((values.T if order == "lc" else values)[:, None])
+        signal = (values.T if order == "lc" else values)[:, None]
         return signal, as_rows(options, signal.shape[2])
     if order == "hw" and len(shape) == 2:
-        return as_tensor(values[None]), options
+        return values[None], options
     if order == "hwc" and len(shape) == 3:
-        return as_tensor(
-            np.moveaxis(values, 2, 0) if isinstance(values, np.ndarray) else values.permute(2, 0, 1)
-        ), options
+        return np.moveaxis(values, 2, 0) if isinstance(values, np.ndarray) else values.permute(2, 0, 1), options
     if order not in ("auto", "chw", "c") or (order == "chw" and len(shape) != 3) or (order == "c" and len(shape) != 1):
         raise ShapeError(f"maps must have {len(order)} axes for axes {order!r}, got shape {shape}.")
-    return as_tensor(values), options
+    return values, options
 
 
 def as_rows(options: RenderOptions, length: int) -> RenderOptions:

@@ -45,7 +45,8 @@ class AxesOptions(SelfChecking):
     axes: str = option(
         "auto",
         axes,
-        "auto (default), nchw, nhwc, nc, ncl, nlc, nhw, ncdhw, ncthw, nthwc, matrix, tokens:PREFIX:HxW:SUFFIX, tnc, nct",
+        "auto (default), nchw, nhwc, nc, ncl, nlc, nhw, ncdhw, ncthw, nthwc, matrix, "
+        "tokens:PREFIX:HxW:SUFFIX, tnc, nct",
         "AXES", "reading",
     )  # fmt: skip
 
