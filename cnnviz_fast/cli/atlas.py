@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from ..formats.atlas import Atlas
 
 
+HEAD_BYTES = 4096
+"""Of an atlas are read to name its files; 720 were enough at a path of 240. With names of classes all of it is read."""
+
+
 def add(commands: Any) -> None:
     """Add the command."""
     add_command(
@@ -121,25 +125,27 @@ class _Found:
     """An atlas to draw.
 
     name: its path; of one in a tar file, the path of the tar and the member's name.
-    content: reads its bytes, or raises AtlasError.
+    content: reads its first bytes, as many as are asked for, or with -1 all; or raises AtlasError.
     """
 
     name: str
-    content: Callable[[], bytes]
+    content: Callable[[int], bytes]
 
     def read(self) -> Atlas:
         """Read the atlas."""
         from ..formats.atlas import parse_atlas
 
-        return parse_atlas(self.content(), self.name)
+        return parse_atlas(self.content(-1), self.name)
 
     def layer(self) -> str:
         """Return the layer that it shows; where it does not say, or is damaged, the name of the folder it lies in."""
         from ..formats.atlas import layer_in
 
-        with contextlib.suppress(AtlasError):  # drawing it says what is wrong
-            if (layer := layer_in(self.content(), self.name)) is not None:
-                return layer
+        for size in (HEAD_BYTES, -1):
+            with contextlib.suppress(AtlasError):  # if all of it is damaged too, drawing it says what is wrong
+                if (layer := layer_in(self.content(size), self.name)) is not None:
+                    return layer
+                break
         return os.path.basename(os.path.dirname(os.path.abspath(self.name)))
 
 
@@ -223,17 +229,17 @@ def _in_tar(path: Path) -> Iterator[_Found]:
         yield _Found(str(path), partial(_refuse, f"tar {str(path)!r} cannot be read to its end: {why}."))
 
 
-def _member_content(path: Path, start: int, size: int, name: str) -> bytes:
-    """Read the bytes of an atlas from its place in a tar file."""
+def _member_content(path: Path, start: int, size: int, name: str, limit: int) -> bytes:
+    """Read an atlas from its place in a tar file, or its first bytes."""
     try:
         with open(path, "rb") as file:
             file.seek(start)
-            return file.read(size)
+            return file.read(size if limit < 0 else min(limit, size))
     except OSError as error:
         raise AtlasError(f"atlas {name!r} cannot be read: {reason_of(error)}.") from error
 
 
-def _refuse(message: str) -> NoReturn:
+def _refuse(message: str, limit: int) -> NoReturn:
     raise AtlasError(message)
 
 

@@ -136,7 +136,7 @@ def _refuse_sets(arguments: argparse.Namespace) -> None:
         if kind := _kind_of_set(image):
             from ..inputs.sets import unpacked_name
 
-            plain = unpacked_name(image)
+            plain = unpacked_name(image) if os.path.isfile(image) else image
             command = [plain if part == image else part for part in _as_run(arguments.argv)]
             advice = "Unpack it once. Then draw" if plain != image else "Draw"
             raise OptionError(f"{image!r} is {kind}. {advice} data sets with: {shlex.join(command)}")

@@ -199,10 +199,11 @@ def read_atlas(path: str | os.PathLike[str]) -> Atlas:
     return parse_atlas(atlas_content(path), os.fspath(path))
 
 
-def atlas_content(path: str | os.PathLike[str]) -> bytes:
-    """Read the bytes of an atlas file; raise AtlasError where that fails."""
+def atlas_content(path: str | os.PathLike[str], limit: int = -1) -> bytes:
+    """Read the bytes of an atlas file, or with a limit its first ones; raise AtlasError where that fails."""
     try:
-        return Path(path).read_bytes()
+        with open(path, "rb") as file:
+            return file.read(limit)
     except OSError as error:
         raise AtlasError(f"atlas {os.fspath(path)!r} cannot be read: {reason_of(error)}.") from error
 

@@ -27,11 +27,9 @@ INDEX_NAME = re.compile(r"(index|failed)(?:-(\d+)-of-(\d+))?\.jsonl", re.ASCII)
 
 def holds_a_run(folder: str | os.PathLike[str]) -> bool:
     """Check whether a folder is that of a run."""
-    try:
-        names = os.listdir(folder)
-    except OSError:  # there is none yet; or making it says what is wrong
+    if not os.path.exists(os.path.join(folder, RUN)):
         return False
-    return RUN in names and any(match[1] == "index" for match in map(INDEX_NAME.fullmatch, names) if match)
+    return any(match[1] == "index" for match in map(INDEX_NAME.fullmatch, os.listdir(folder)) if match)
 
 
 def output_folder(out: str | os.PathLike[str], format: str = "png", *, of_run: bool = False) -> Path:

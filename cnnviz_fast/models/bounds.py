@@ -59,7 +59,7 @@ def bounded(image: Image, preprocess: Any, max_pixels: int, label: str) -> Image
 
 def _resize_in(preprocess: Any) -> _Resize | None:
     """Find the resize of the shorter side in a preprocessing; None where it has none, or sets the longer side too."""
-    if getattr(preprocess, "size", None) is not None and hasattr(preprocess, "preset"):
+    if getattr(preprocess, "size", None) is not None and not hasattr(preprocess, "transforms"):
         return None  # the whole image is resized to that size
     for inner in ("preset", "frame", "function"):
         if hasattr(preprocess, inner):

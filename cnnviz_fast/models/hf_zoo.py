@@ -1,20 +1,38 @@
-"""Models of transformers (extra `hf`), from the hub or from local folders, with their image processors."""
+"""Models of transformers (extra `hf`), from the hub or from local folders, with their image processors.
+
+Code that comes with a model is never run: what needs it is refused.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, reason_of
+from ..options.reading import PreprocessOptions
 from ..runtime.extras import import_extra
 from .download import hub_or_cache
-from .preprocess import HfPreprocess, Preprocess, imagenet_preset
+from .hf_parts import class_of, frames_first, needs_beside, takes_clips, vision_part
+from .hf_preprocess import HfPreprocess, preprocess_with
+from .notes import note
+from .preprocess import CLIP_FRAMES, Clip, Preprocess, imagenet_preset, with_options
 
 if TYPE_CHECKING:
     from torch import nn
+
+_SAFE = {"trust_remote_code": False}
+"""For every call of transformers. Without it, transformers asks on standard input, where a list of images answers."""
+
+_OWN_CODE = "trust_remote_code"  # in every error of transformers on code that it was not allowed to run
+_FRAMES = ("num_frames", "frames_per_clip")
+_OF_IMAGES = ("vision_config", "vlm_config", "backbone_config", "encoder")  # configurations inside others
+_LISTED = 5  # modules without weights that a note lists
+_PROCESSORS = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 
 
 def read_config(name: str, arguments: Mapping[str, Any]) -> Any:
@@ -28,19 +46,26 @@ def read_config(name: str, arguments: Mapping[str, Any]) -> Any:
         The configuration, which `build` and `pretrained` take.
 
     Raises:
-        ModelError: transformers is not installed, or there is no such model, or the hub cannot be reached.
+        ModelError: transformers is not installed, or there is no such model, or the hub cannot be reached, or the model
+            needs code of its own.
     """
     transformers = import_extra("transformers", "hf")
     if os.path.isdir(name) and not Path(name, "config.json").is_file():
         raise ModelError(f"folder {name!r} holds no config.json. Write it with model.save_pretrained({name!r}).")
     try:
-        with hub_or_cache():
-            return transformers.AutoConfig.from_pretrained(name, trust_remote_code=False, **arguments)
+        with hub_or_cache(), _quietly():
+            config = transformers.AutoConfig.from_pretrained(name, **_SAFE)
     except Exception as error:  # the hub's client raises anything
+        _refuse_own_code(name, error)
         raise ModelError(
             f"hf model {name!r} cannot be read: {reason_of(error)}. "
             f"Check the name and the network; a local folder with a config.json works offline."
         ) from error
+    unknown = [key for key in arguments if not hasattr(config, key)]
+    if unknown:
+        raise ModelError(f"arguments of hf:{name} must be entries of its {type(config).__name__}, got {unknown[0]!r}.")
+    config.update(dict(arguments))
+    return config
 
 
 def build(name: str, config: Any) -> nn.Module:
@@ -56,11 +81,20 @@ def build(name: str, config: Any) -> nn.Module:
     Raises:
         ModelError: the configuration belongs to no model that takes images.
     """
+    kind = class_of(config)
     try:
-        module = _class_for(config).from_config(config)
+        with _quietly():
+            whole = _without_values(kind, config) if getattr(config, "sub_configs", None) else None
+            module = _from_config(kind, config) if whole is None else whole
+            path, part = vision_part(name, module)
+            if whole is not None:
+                part = _with_values(name, kind, config, part if path else None)
+    except ModelError:
+        raise
     except Exception as error:  # configurations are users' files
         raise ModelError(f"hf model {name!r} cannot be built: {reason_of(error)}.") from error
-    return _seeing(name, module)
+    _say_what_is_missing(name, config, module, path, [])
+    return part
 
 
 def pretrained(name: str, config: Any) -> nn.Module:
@@ -76,55 +110,185 @@ def pretrained(name: str, config: Any) -> nn.Module:
     Raises:
         ModelError: the weights cannot be downloaded or loaded, or the model takes no images.
     """
+    kind = class_of(config)
     try:
-        with hub_or_cache():
-            module = _class_for(config).from_pretrained(name, config=config)
+        with hub_or_cache(), _quietly():
+            module, found = kind.from_pretrained(name, config=config, output_loading_info=True, **_SAFE)
     except Exception as error:  # the hub's client and damaged files raise anything
         raise ModelError(
             f"weights of hf:{name} cannot be loaded: {reason_of(error)}. Use --weights none for random weights."
         ) from error
-    return _seeing(name, module)
+    path, part = vision_part(name, module)
+    prefix = f"{path}." if path else ""
+    lost = sorted(key.removeprefix(prefix) for key in found["missing_keys"] if key.startswith(prefix))
+    _say_what_is_missing(name, config, module, path, lost)
+    return part
 
 
-def preprocess_of(name: str, config: Any) -> Preprocess:
-    """Make the preprocessing of a model's image processor.
+def preprocess_of(name: str, config: Any, module: nn.Module) -> Preprocess:
+    """Make the preprocessing of a model's image processor, or of its video processor.
 
     Args:
         name: name of a repository on the hub, or a local folder.
         config: the configuration, from `read_config`.
+        module: the model, from `build` or `pretrained`. One that takes clips is made to take them as (N, C, T, H, W).
 
     Returns:
-        Image -> (3, H, W) float32. Without a processor, ImageNet's at the size that the configuration states.
+        Image -> (C, H, W) float32, or (C, T, H, W) for a model of clips or of pairs. Without a processor, ImageNet's at
+        the size that the configuration states.
     """
-    transformers = import_extra("transformers", "hf")
-    try:
-        with hub_or_cache():
-            processor = transformers.AutoImageProcessor.from_pretrained(name)
-    except Exception:  # there is no processor, or none that works here
-        size = getattr(config, "image_size", None)
-        if not isinstance(size, int):
-            return imagenet_preset()
-        from torchvision.transforms._presets import ImageClassification
-
-        preset: Preprocess = ImageClassification(crop_size=size, resize_size=size)
+    found = _processor(name)
+    own = getattr(module, "config", config)
+    preset: Preprocess = _preset_at(_stated_size(own)) if found is None else found
+    if found is not None:
+        _say_what_is_not_passed(name, found, module)
+    frames = _frames(own, found, module, preset)
+    if frames is None:
         return preset
-    normalizes = getattr(processor, "do_normalize", False)
-    mean = tuple(processor.image_mean) if normalizes else (0.0, 0.0, 0.0)
-    std = tuple(processor.image_std) if normalizes else (1.0, 1.0, 1.0)
-    return HfPreprocess(processor, mean, std)
+    module.register_forward_pre_hook(frames_first)
+    return Clip(preset, frames)
 
 
-def _class_for(config: Any) -> Any:
-    """Return AutoModel, or AutoBackbone if the model exists only as a backbone."""
+def _frames(config: Any, found: HfPreprocess | None, module: nn.Module, preset: Preprocess) -> int | None:
+    """Return the number of frames, or of images of a pair, that a model takes; None for one of images."""
+    if found is not None and found.beside == "pairs":
+        return 2
+    stated = next((getattr(config, key) for key in _FRAMES if getattr(config, key, None)), None)
+    if found is not None and found.beside == "videos":
+        return stated or getattr(found.processor, "num_frames", None) or CLIP_FRAMES
+    return stated if stated and takes_clips(module, stated, preset) else None
+
+
+def _from_config(kind: Any, config: Any) -> nn.Module:
+    """Build a model of a class, or with one of the Auto classes."""
+    auto = getattr(kind, "from_config", None)
+    module: nn.Module = kind._from_config(config) if auto is None else auto(config, **_SAFE)
+    return module
+
+
+def _without_values(kind: Any, config: Any) -> nn.Module | None:
+    """Build a model on the meta device; None where that fails."""
+    import torch
+
+    with contextlib.suppress(Exception), torch.device("meta"):
+        return _from_config(kind, copy.deepcopy(config))
+    return None
+
+
+def _with_values(name: str, kind: Any, config: Any, part: Any) -> nn.Module:
+    """Build a model that has no values yet once more: of a part only itself, since the rest may take many gigabytes."""
+    if part is not None:
+        with contextlib.suppress(Exception):  # it may be no model of its own
+            alone: nn.Module = type(part)._from_config(part.config)
+            return alone
+    return vision_part(name, _from_config(kind, config))[1]
+
+
+def _processor(name: str) -> HfPreprocess | None:
+    """Load the image processor of a model, else its video processor; None if there is none, or none that works."""
     transformers = import_extra("transformers", "hf")
-    whole = transformers.MODEL_MAPPING
-    return transformers.AutoModel if type(config) in whole else transformers.AutoBackbone
+    reasons = []
+    for auto in (transformers.AutoImageProcessor, transformers.AutoVideoProcessor):
+        try:
+            with hub_or_cache(), _quietly():
+                processor = auto.from_pretrained(name, **_SAFE)
+        except Exception as error:  # the hub's client and users' files raise anything
+            reasons.append(error)
+            continue
+        return preprocess_with(processor, video=auto is transformers.AutoVideoProcessor)
+    there = not os.path.isdir(name) or any(Path(name, file).is_file() for file in _PROCESSORS)
+    if there and not isinstance(reasons[0], OSError):
+        own = "needs code of its own, which is never run" if _OWN_CODE in str(reasons[0]) else reason_of(reasons[0])
+        note(f"the image processor of hf:{name} cannot be used: {own}. ImageNet's preprocessing is used instead.")
+    return None
 
 
-def _seeing(name: str, module: nn.Module) -> nn.Module:
-    """Return the part of a model that takes images as its first argument: all of it, or a vision model inside."""
-    for part in (module, getattr(module, "vision_model", None)):
-        if part is not None and next(iter(inspect.signature(part.forward).parameters), "") == "pixel_values":
-            vision: nn.Module = part
-            return vision
-    raise ModelError(f"hf model {name!r} takes no images: {type(module).__name__} has no input pixel_values.")
+def _stated_size(config: Any) -> Any:
+    """Return the size of images that a configuration states, itself or in the one of a backbone or a vision model."""
+    if (size := getattr(config, "image_size", None)) is not None:
+        return size
+    for name in getattr(config, "sub_configs", {}):
+        if name in _OF_IMAGES and (size := _stated_size(getattr(config, name, None))) is not None:
+            return size
+    return None
+
+
+def _preset_at(size: Any) -> Preprocess:
+    """Return ImageNet's preprocessing at the size that a configuration states."""
+    if isinstance(size, list | tuple) and len(size) == 2 and size[0] == size[1]:
+        size = size[0]
+    if isinstance(size, list | tuple) and len(size) == 2:
+        return with_options(imagenet_preset(), PreprocessOptions(size=tuple(size)))
+    if not isinstance(size, int):
+        return imagenet_preset()
+    from torchvision.transforms._presets import ImageClassification
+
+    preset: Preprocess = ImageClassification(crop_size=size, resize_size=size)
+    return preset
+
+
+def _say_what_is_missing(name: str, config: Any, module: nn.Module, path: str, random: list[str]) -> None:
+    """Say which parts of a model are left out, what is random though weights were loaded, and what has to be given.
+
+    Args:
+        name: of the model.
+        config: its configuration.
+        module: all of it that was built.
+        path: of the part that takes images; "" for all.
+        random: names of parameters of the part without weights.
+    """
+    part = module.get_submodule(path)
+    left = [] if not path else [
+        child for at in _ancestors(path) for child, _ in module.get_submodule(at).named_children()
+        if not f"{path}.".startswith(f"{at}.{child}.".lstrip("."))
+    ]  # fmt: skip
+    full = next(iter(getattr(config, "architectures", None) or ()), type(module).__name__)
+    if full != type(module).__name__:
+        left.append(f"the head of {full}")
+    said = [f"{type(part).__name__} is used, without {', '.join(left)}"] if left else []
+    if random:
+        owners = dict.fromkeys(key.rpartition(".")[0] or key for key in random)
+        more = f" and {len(owners) - _LISTED} more" if len(owners) > _LISTED else ""
+        said.append(f"there are no weights for {', '.join(list(owners)[:_LISTED])}{more}: random")
+    if needed := needs_beside(part):
+        said.append(f"it needs {', '.join(needed)} beside the image: give them as inputs")
+    if said:
+        note(f"hf:{name}: {'; '.join(said)}.")
+
+
+def _ancestors(path: str) -> list[str]:
+    parts = path.split(".")
+    return [".".join(parts[:depth]) for depth in range(len(parts))]
+
+
+def _say_what_is_not_passed(name: str, found: HfPreprocess, module: nn.Module) -> None:
+    """Say that padding is taken for image, where a model could have been told what is padded."""
+    taken = set(inspect.signature(module.forward).parameters) - set(needs_beside(module))
+    masks = [mask for mask in found.masks() if mask in taken]
+    if masks:
+        note(f"hf:{name}: {', '.join(masks)} of its processor is not passed on, so what is padded counts as image.")
+
+
+def _refuse_own_code(name: str, error: Exception) -> None:
+    """Raise the error for a model that brings code of its own, if that is why it could not be read."""
+    if _OWN_CODE in str(error):
+        raise ModelError(
+            f"hf model {name!r} needs code of its own, which is never run. "
+            f"Build it in Python and pass the module, or name what builds it: package.module:factory."
+        ) from error
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep transformers from printing reports and bars: what matters in them is said in one line."""
+    from transformers.utils import logging
+
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()

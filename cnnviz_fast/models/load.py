@@ -218,17 +218,20 @@ def _from_timm(
 
 def _from_hf(name: str, weights: str | os.PathLike[str] | None, build: _Builder, given: dict[str, Any]) -> LoadedModel:
     config = hf_zoo.read_config(name, given)
-    preprocess = hf_zoo.preprocess_of(name, config)
     text = "DEFAULT" if weights is None else os.fspath(weights)
     if text.lower() == "none" or zoo.is_path(weights):
         return _random_or_checkpoint(
-            lambda: hf_zoo.build(name, config), lambda _: preprocess, f"hf:{name}", text, build
+            lambda: hf_zoo.build(name, config),
+            lambda module: hf_zoo.preprocess_of(name, config, module),
+            f"hf:{name}",
+            text,
+            build,
         )
     if text != "DEFAULT":
         raise ModelError(f"weights must be DEFAULT, none or the path of a checkpoint for 'hf:{name}', got {text!r}.")
     # What the file has no weights for is random.
     module = build.seeded(lambda: hf_zoo.pretrained(name, config))
-    return LoadedModel(module, preprocess, f"hf:{name}", "DEFAULT")
+    return LoadedModel(module, hf_zoo.preprocess_of(name, config, module), f"hf:{name}", "DEFAULT")
 
 
 def _random_or_checkpoint(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import OptionError
 from ..options.reading import PreprocessOptions
+from .hf_preprocess import HfPreprocess
 from .own_preprocess import ArrayPreprocess, OwnPreprocess
 
 if TYPE_CHECKING:
@@ -136,29 +137,6 @@ class TimmPreprocess:
 
 
 @dataclass
-class HfPreprocess:
-    """The preprocessing of an image processor of transformers. Callable, and it pickles.
-
-    Attributes:
-        processor: resizes, crops, and scales values to [0, 1].
-        mean: subtracted from red, green and blue.
-        std: divisor after that.
-    """
-
-    processor: Any
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def __call__(self, image: Image) -> torch.Tensor:
-        """Turn one image into (3, H, W) float32."""
-        from torchvision.transforms import functional
-
-        values = self.processor(images=image, do_normalize=False, return_tensors="pt")["pixel_values"][0]
-        normalized: torch.Tensor = functional.normalize(values, list(self.mean), list(self.std))
-        return normalized
-
-
-@dataclass
 class Still:
     """A preset for clips, used on one frame.
 
@@ -228,6 +206,8 @@ def as_image(values: torch.Tensor, preprocess: Preprocess) -> NDArray[np.uint8]:
     if (normalization := _normalization(preprocess)) is not None:
         mean, std = (torch.as_tensor(part, dtype=torch.float32).reshape(-1, 1, 1) for part in normalization)
         values = values * std + mean
+        order = getattr(getattr(preprocess, "frame", preprocess), "order", None)
+        values = values if order is None else values[list(order)]
     if len(values) != 3:
         values = values.mean(0, keepdim=True).expand(3, -1, -1)
     if normalization is None:
@@ -282,6 +262,8 @@ def with_options(preset: Preprocess, options: PreprocessOptions | Callable[..., 
         return Clip(with_options(preset.frame, options), preset.frames)
     if isinstance(preset, Grey | Bare):
         return type(preset)(with_options(preset.preset, options))
+    if isinstance(preset, HfPreprocess):
+        return preset.with_options(options)
     from torchvision.transforms import InterpolationMode
 
     resizes = hasattr(preset, "interpolation")
@@ -290,9 +272,7 @@ def with_options(preset: Preprocess, options: PreprocessOptions | Callable[..., 
         if options.size is None and not resizes:
             raise OptionError("interpolation must go with size for this model's preprocessing. Set size.")
         interpolation = InterpolationMode(options.interpolation)
-    size = (options.size, options.size) if isinstance(options.size, int) else options.size
-    if size is not None and len(size) != 2:
-        raise OptionError(f"size must be a height and a width for this model's input, got {size}.")
+    size = options.image_size
     mean = tuple(getattr(preset, "mean", (0.0, 0.0, 0.0)))
     std = tuple(getattr(preset, "std", (1.0,) * len(mean)))
     for name, numbers in (("mean", options.mean), ("std", options.std)):

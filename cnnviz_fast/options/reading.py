@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..errors import OptionError
 from .declared import SelfChecking, option, takes_keywords
 from .keywords import AxesKeywords, PreprocessKeywords
 from .parsers import channel_list, choice, lengths, numbers_of, positive_numbers
@@ -80,3 +81,12 @@ class PreprocessOptions(SelfChecking):
     std: tuple[float, ...] | None = option(
         None, positive_numbers, "divisor after that; 1,1,1 with mean 0,0,0 does nothing", "R,G,B", "reading"
     )
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """The size as a height and a width; raise OptionError where it has another number of lengths."""
+        if self.size is None or isinstance(self.size, int):
+            return None if self.size is None else (self.size, self.size)
+        if len(self.size) != 2:
+            raise OptionError(f"size must be a height and a width for this model's input, got {self.size}.")
+        return self.size[0], self.size[1]

@@ -138,6 +138,30 @@ def test_atlas_names_files_by_layer_whatever_is_given(runs: Path, out: Path) -> 
         assert len(sheets_in(apart)) == (2 if len(given[0].suffix) else 6)
 
 
+def test_atlas_of_a_vector_with_names_of_classes_is_named_by_its_layer(out: Path, tmp_path: Path) -> None:
+    names = [f"class {n * n:x}" for n in range(5000)]
+    made = dataclasses.replace(SOURCE, layer="fc", categories=names)
+    path = cf.save_atlas(noise(5000, 1, 1), tmp_path / "cat.atlas", provenance=made)
+    assert run("atlas", path, "--out", out) == cli.DONE
+    assert sheets_in(out) == ["fc/cat.png"]
+
+
+def test_atlas_reads_little_of_each_file_before_the_first_is_drawn(
+    runs: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cnnviz_fast.formats import atlas as formats
+
+    original, read = formats.atlas_content, []
+
+    def spy(path: Path, limit: int = -1) -> bytes:
+        read.append(limit)
+        return original(path, limit)
+
+    monkeypatch.setattr(formats, "atlas_content", spy)
+    assert run("atlas", runs / "loose", "--out", out, "--tile", "9") == cli.DONE
+    assert read == [4096] * 6 + [-1] * 6
+
+
 def test_atlas_of_a_clip_names_files_by_step(out: Path, tmp_path: Path) -> None:
     for step in (0, 1):
         made = dataclasses.replace(SOURCE, time_step=step)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from support.assertions import FLOAT32_PIXELS, assert_close
+from support.hf_models import saved
 
 import cnnviz_fast as cf
 from cnnviz_fast.cli import main as cli
-from cnnviz_fast.errors import ModelError
-from cnnviz_fast.models import download
+from cnnviz_fast.errors import ImageError, ModelError
+from cnnviz_fast.models import download, hf_zoo
 from cnnviz_fast.models.loaded import example_input
 
 transformers = pytest.importorskip("transformers")
@@ -89,5 +96,205 @@ def test_load_model_that_takes_no_images_is_refused(tmp_path: Path) -> None:
     transformers.BertConfig(
         hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=9
     ).save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match=r"takes no images: BertModel has no input pixel_values"):
+    with pytest.raises(ModelError, match=r"takes no images: no part of BertModel has an input pixel_values"):
         cf.load_model(f"hf:{tmp_path}", weights="none")
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Return the notes of a test, instead of an error at the first one."""
+    notes: list[str] = []
+    monkeypatch.setattr(hf_zoo, "note", notes.append)
+    return notes
+
+
+KINDS = {
+    "depth_anything": ("DepthAnythingForDepthEstimation", (3, 56, 56), []),
+    "vitpose": ("VitPoseForPoseEstimation", (3, 64, 48), []),
+    "zoedepth": ("ZoeDepthForDepthEstimation", (3, 64, 64), []),
+    "upernet": ("UperNetForSemanticSegmentation", (3, 64, 64), []),
+    "vitmatte": ("VitMatteForImageMatting", (4, 448, 640), []),
+    "superpoint": ("SuperPointForKeypointDetection", (3, 48, 64), []),
+    "eomt": ("EomtForUniversalSegmentation", (3, 64, 64), []),
+    "sam": ("SamModel", (3, 64, 64), []),
+    "vjepa2": ("VJEPA2Model", (3, 4, 32, 32), []),
+    "clip": (
+        "CLIPVisionModel",
+        (3, 64, 64),
+        ["is used, without text_model, visual_projection, text_projection."],
+    ),
+    "llava": ("CLIPVisionModel", (3, 64, 64), ["language_model, the head of LlavaForConditionalGeneration."]),
+    "trocr": ("ViTModel", (3, 64, 64), ["ViTModel is used, without decoder."]),
+    "videomae": ("VideoMAEModel", (3, 4, 32, 32), ["without the head of VideoMAEForVideoClassification."]),
+    "classifier": ("ViTModel", (3, 64, 64), ["ViTModel is used, without the head of ViTForImageClassification"]),
+    "detr": (
+        "DetrModel",
+        (3, 96, 96),
+        ["the head of DetrFor", "pixel_mask of its processor is not passed on, so"],
+    ),
+}
+
+
+@pytest.mark.parametrize("weights", [None, "none"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_load_model_kinds_that_users_have_run_and_say_what_is_left_out(
+    kind: str, weights: str | None, tmp_path: Path, photo: Path, said: list[str]
+) -> None:
+    part, shape, notes = KINDS[kind]
+    model = cf.load_model(f"hf:{saved(kind, tmp_path)}", weights=weights, device="cpu")
+    assert type(model.module).__name__ == part
+    batch = cf.load_images(photo, model)
+    assert tuple(batch.shape) == (1, *shape)
+    assert sum(bool(layer.calls) for layer in cf.list_layers(model, batch)) > 10
+    assert len(said) == len(notes)
+    assert all(expected in note for note, expected in zip(said, notes, strict=True))
+    assert all(note.startswith(f"hf:{tmp_path}: ") and "\n" not in note for note in said)
+
+
+@pytest.mark.parametrize("kind", ["classifier", "llava", "clip"])
+def test_load_model_part_has_the_weights_of_the_file(kind: str, tmp_path: Path, said: list[str]) -> None:
+    model = cf.load_model(f"hf:{saved(kind, tmp_path)}", device="cpu")
+    # transformers renames what it reads, so values are looked for.
+    file = [value for path in tmp_path.glob("*.safetensors") for value in load_file(path).values()]
+    lost = [
+        name
+        for name, value in model.module.named_parameters()
+        if not any(tensor.shape == value.shape and torch.equal(tensor, value) for tensor in file)
+    ]
+    assert lost == (["pooler.dense.weight"] if kind == "classifier" else [])  # of which a note speaks
+
+
+def test_load_model_what_the_file_lacks_is_random_under_the_seed_and_said(tmp_path: Path, said: list[str]) -> None:
+    saved("classifier", tmp_path)
+    first, again, other = (cf.load_model(f"hf:{tmp_path}", seed=seed, device="cpu") for seed in (1, 1, 2))
+    assert said[0].endswith("; there are no weights for pooler.dense: random.")
+    assert torch.equal(first.module.pooler.dense.weight, again.module.pooler.dense.weight)
+    assert not torch.equal(first.module.pooler.dense.weight, other.module.pooler.dense.weight)
+
+
+def test_load_model_that_needs_more_than_an_image_says_so(tmp_path: Path, said: list[str], photo: Path) -> None:
+    model = cf.load_model(f"hf:{saved('siglip2', tmp_path)}", device="cpu")
+    assert said[0].endswith("it needs pixel_attention_mask, spatial_shapes beside the image: give them as inputs.")
+    assert len(said) == 1
+    with pytest.raises(ImageError, match=r"cannot be preprocessed for this model: Siglip2ImageProcessor makes \(1"):
+        cf.load_images(photo, model)
+    made = transformers.Siglip2ImageProcessor()(images=Image.open(photo), return_tensors="pt")
+    inputs = {name: value for name, value in made.items() if name != "pixel_values"}
+    assert cf.capture(model, made["pixel_values"], "post_layernorm", inputs=inputs)
+
+
+def test_render_says_in_one_line_what_is_left_out(
+    tmp_path: Path, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved("clip", tmp_path / "clip")
+    argv = ["render", f"hf:{tmp_path / 'clip'}", str(photo), "--layer", "type:Conv2d", "--out", str(tmp_path / "out")]
+    assert cli.main(argv) == cli.DONE
+    errors = capsys.readouterr().err
+    assert f"cnnviz: hf:{tmp_path / 'clip'}: CLIPVisionModel is used, without text_model, visual_projection" in errors
+    assert "Warning" not in errors
+
+
+def test_load_model_arguments_replace_entries_of_the_configuration(folder: Path) -> None:
+    model = cf.load_model(f"hf:{folder}", weights="none", arguments={"num_hidden_layers": 1}, device="cpu")
+    assert len(model.module.layers) == 1
+    with pytest.raises(ModelError, match=r"arguments of hf:.* must be entries of its ViTConfig, got 'num_layres'\."):
+        cf.load_model(f"hf:{folder}", weights="none", arguments={"num_layres": 1})
+
+
+OWN_CODE = """
+import pathlib
+pathlib.Path({mark!r}).write_text("executed")
+from transformers import PreTrainedConfig, PreTrainedModel, ViTModel
+from transformers.image_processing_utils import BaseImageProcessor
+
+class OwnConfig(PreTrainedConfig):
+    model_type = "own"
+
+class OwnModel(PreTrainedModel):
+    config_class = OwnConfig
+
+class OwnProcessor(BaseImageProcessor):
+    pass
+"""
+
+YES = "y\nyes\n1\n" * 20
+
+
+def _with_own_code(folder: Path, known: bool) -> Path:
+    """Write a folder of a model that brings code of its own, and the path of a file that this code would write."""
+    folder.mkdir(exist_ok=True)
+    mark = folder / "executed"
+    (folder / "own.py").write_text(OWN_CODE.format(mark=str(mark)))
+    references = {"AutoConfig": "own.OwnConfig", "AutoModel": "own.OwnModel", "AutoImageProcessor": "own.OwnProcessor"}
+    file = folder / "config.json"
+    config = json.loads(file.read_text()) if file.exists() else {}
+    if not known:
+        config = {"model_type": "own", "architectures": ["OwnModel"]}
+    file.write_text(json.dumps({**config, "auto_map": references}))
+    processor = {"auto_map": references, "image_processor_type": "OwnProcessor"}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    return mark
+
+
+def test_load_model_own_code_is_never_asked_for_nor_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mark = _with_own_code(tmp_path / "own", known=False)
+    answers = io.StringIO(YES)
+    monkeypatch.setattr(sys, "stdin", answers)
+    with pytest.raises(
+        ModelError, match=r"needs code of its own, which is never run\. Build it in Python and"
+    ) as caught:
+        cf.load_model(f"hf:{tmp_path / 'own'}", weights="none")
+    assert "package.module:factory" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not mark.exists()
+    assert answers.tell() == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_load_model_own_code_beside_a_known_type_is_not_run_either(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    shutil.copytree(folder, tmp_path / "vit")
+    mark = _with_own_code(tmp_path / "vit", known=True)
+    answers = io.StringIO(YES)
+    monkeypatch.setattr(sys, "stdin", answers)
+    for weights in (None, "none"):
+        model = cf.load_model(f"hf:{tmp_path / 'vit'}", weights=weights, device="cpu")
+        assert type(model.module).__module__.startswith("transformers.")
+    assert not mark.exists()
+    assert answers.tell() == 0
+
+
+def test_command_line_own_code_does_not_read_answers_from_a_list_of_images(tmp_path: Path) -> None:
+    mark = _with_own_code(tmp_path / "own", known=False)
+    argv = ["run", f"hf:{tmp_path / 'own'}", "-", "--layer", "0", "--out", str(tmp_path / "out"), "--weights", "none"]
+    program = [sys.executable, "-m", "cnnviz_fast", *argv]
+    done = subprocess.run(program, input=YES, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == cli.FAILED
+    assert "needs code of its own, which is never run" in done.stderr
+    assert "Do you wish" not in done.stdout + done.stderr
+    assert not mark.exists()
+
+
+def test_load_model_processor_with_own_code_is_said(folder: Path, tmp_path: Path, said: list[str]) -> None:
+    shutil.copytree(folder, tmp_path / "vit")
+    own = {"auto_map": {"AutoImageProcessor": "own.OwnProcessor"}, "image_processor_type": "OwnProcessor"}
+    config = json.loads((tmp_path / "vit" / "config.json").read_text())
+    (tmp_path / "vit" / "config.json").write_text(json.dumps({**config, "model_type": "vitdet"}))
+    (tmp_path / "vit" / "preprocessor_config.json").write_text(json.dumps(own))
+    cf.load_model(f"hf:{tmp_path / 'vit'}", weights="none", device="cpu")
+    assert "cannot be used: needs code of its own, which is never run. ImageNet's preprocessing is used" in said[-1]
+
+
+def test_load_model_clip_sees_its_frames_in_order(tmp_path: Path, photo: Path, said: list[str]) -> None:
+    model = cf.load_model(f"hf:{saved('videomae', tmp_path)}", device="cpu")
+    clips = torch.randn(1, 3, 4, 32, 32, generator=torch.Generator().manual_seed(0))
+    name = next(layer.name for layer in cf.list_layers(model) if layer.type == "VideoMAELayer")
+    seen = []
+    theirs = transformers.AutoModel.from_pretrained(tmp_path).eval()
+    theirs.get_submodule(name).register_forward_hook(lambda module, inputs, output: seen.append(output))
+    with torch.no_grad():
+        theirs(clips.transpose(1, 2))
+    assert torch.equal(cf.capture(model, clips, name)[name], seen[0])

@@ -50,6 +50,12 @@ NO_FLOAT64_MEAN = Tolerance(1e-4)
 OTHER_DEVICE = Tolerance(1e-2, 1e-2)
 """A convolution on a GPU, which may take TF32, beside the CPU's."""
 
+ONE_LEVEL = Tolerance(0.0, 1.0)
+"""Pixels of 0 to 255, rounded in two ways."""
+
+FEW_LEVELS = Tolerance(0.0, 3.0)
+"""Pixels of 0 to 255 that were resized in two ways."""
+
 BY_EYE = Tolerance(0.15)
 """What is read off a spectrum of few cells."""
 
