@@ -362,7 +362,7 @@ def test_render_full_disk_leaves_no_sheet(model: str, cat: Path, out: Path) -> N
 
 
 SETS = {
-    "a folder of images": "{folder}",
+    "a folder of images": "{folder}/folder.tgz",
     "a pattern for images": "{folder}/*.png",
     "a list of images": "{folder}/list.txt",
     "a tar file of images": "{folder}/a.tar",
@@ -377,6 +377,7 @@ def test_render_refuses_a_data_set_and_shows_the_command_for_it(
 ) -> None:
     for name in ("list.txt", "a.tar", "a.parquet"):
         cat.with_name(name).touch()
+    cat.with_name("folder.tgz").mkdir()
     given = SETS[kind].format(folder=cat.parent)
     assert run("render", model, cat, given, "--layer", "conv", "head", "--out", out) == cli.USAGE
     shown = f"cnnviz run {model} {cat} {shlex.quote(given)} --layer conv head --out {out}"

@@ -389,17 +389,21 @@ def test_read_batches_closed_while_a_reader_hangs_is_quick(how: str) -> None:
 
 
 def test_read_batches_interrupted_while_readers_begin_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
+    begun = torch.zeros(2).share_memory_()
+    interrupted_at: list[float] = []
+
+    def interrupted(*_: object) -> None:
+        wait_until(lambda: begun.all())
+        monkeypatch.undo()
+        interrupted_at.append(time.monotonic())
         raise KeyboardInterrupt
 
-    parent = os.getpid()
-    monkeypatch.setattr(reader_process, "begin", lambda reader: (os.kill(parent, signal.SIGALRM), hang()))
-    before = signal.signal(signal.SIGALRM, interrupt)
-    started = time.monotonic()
+    monkeypatch.setattr(reader_process, "begin", lambda reader: (begun[reader].fill_(1), hang()))
+    monkeypatch.setattr(readers, "wait", interrupted)
+    reads = read_batches(Scripted(), BATCHES, workers=2, timeout_s=60)
     with pytest.raises(KeyboardInterrupt):
-        next(read_batches(Scripted(), BATCHES, workers=2, timeout_s=60))
-    signal.signal(signal.SIGALRM, before)
-    assert time.monotonic() - started < 2
+        next(reads)
+    assert time.monotonic() - interrupted_at[0] < 2
 
 
 def test_read_batches_never_begun_starts_nothing() -> None:
