@@ -228,6 +228,23 @@ def test_preprocess_pickles_and_is_described_the_same_again(image: Image.Image) 
     assert described(changed) != described(preprocess)
 
 
+class Grey:
+    """A user's processor, which makes one channel."""
+
+    image_mean, image_std, do_normalize = [0.5], [0.25], True
+
+    def __call__(self, images: Image.Image, return_tensors: str) -> dict[str, torch.Tensor]:
+        values = torch.from_numpy(np.array(images.convert("L"))).float()[None, None] / 255
+        return {"pixel_values": (values - 0.5) / 0.25}
+
+
+def test_preprocess_with_processor_of_one_channel(image: Image.Image) -> None:
+    preprocess = preprocess_with(Grey())
+    assert (preprocess.mean, preprocess.std, preprocess.order) == ((0.5,), (0.25,), (0,))
+    shown = as_image(preprocess(image), preprocess)
+    assert shown[..., 0] == close_to(np.array(image.convert("L")), ONE_LEVEL)
+
+
 VIDEOS = (
     "InstructBlipVideoVideoProcessor", "InternVLVideoProcessor", "LlavaNextVideoVideoProcessor",
     "LlavaOnevisionVideoProcessor", "PeVideoVideoProcessor", "PerceptionLMVideoProcessor", "Sam2VideoVideoProcessor",
