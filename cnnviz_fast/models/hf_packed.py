@@ -1,7 +1,7 @@
 """Images that transformers packs patch by patch, row by row, with the size of the grid beside them (SigLIP 2, LFM2-VL).
 
 Here such an input stays an image, which can be drawn and laid under maps: what the processor packs is unpacked, and a
-hook on the model packs it again. The mask and the sizes that the model needs follow from the shape of the image.
+hook on the model packs it again. The sizes that the model needs follow from the shape of the image.
 """
 
 from __future__ import annotations
@@ -69,7 +69,6 @@ def pack(part: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> 
         )
     grid = values.reshape(count, channels, rows, side, columns, side).permute(0, 2, 4, 3, 5, 1)
     patches = grid.reshape(count, rows * columns, -1)
-    mask = torch.ones(patches.shape[:2], dtype=torch.int32, device=patches.device)
-    # Sizes are values, which the meta device does not have: they are on the CPU.
-    beside = dict(zip(BESIDE, (mask, torch.tensor([[rows, columns]] * count)), strict=True))
+    # Nothing is padded, so there is no mask. Sizes are values: they are on the CPU, also for a model without values.
+    beside = dict(zip(BESIDE, (None, torch.tensor([[rows, columns]] * count)), strict=True))
     return (patches, *arguments[1:]), beside | named

@@ -264,7 +264,8 @@ def _colours(found: HfPreprocess) -> tuple[tuple[float, ...] | None, tuple[float
         stds.append(1 / (high - low))
         means.append((0.0 - low) / (high - low))
         redness.append((between - low) / (high - low))
-    order = (2, 1, 0) if len(redness) >= 3 and redness[2] > 0.9 > redness[0] else (0, 1, 2)
+    blue_first = len(redness) >= 3 and redness[2] > 0.9 > redness[0]
+    order = (2, 1, 0) if blue_first else tuple(range(min(len(redness), 3)))
     stated = _stated(found.processor)
     if stated is not None and all(
         abs(a - b) < _SAME for a, b in zip((*means, *stds), (*stated[0], *stated[1]), strict=False)

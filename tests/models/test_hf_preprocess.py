@@ -110,7 +110,8 @@ def test_preprocess_with_every_processor_gives_its_own_values(name: str, image: 
         (packed,), beside = pack(part, (values[None],), {})
         assert torch.equal(packed[0], expected[0, : packed.shape[1]])
         assert beside["spatial_shapes"].tolist() == made["spatial_shapes"].tolist()
-        assert beside["pixel_attention_mask"].sum() == made["pixel_attention_mask"].sum() == packed.shape[1]
+        assert beside["pixel_attention_mask"] is None
+        assert made["pixel_attention_mask"].sum() == packed.shape[1]  # what else is there is padded
         return
     several = expected.flatten(0, -4).float()
     assert values.dtype == torch.float32
@@ -225,6 +226,23 @@ def test_preprocess_pickles_and_is_described_the_same_again(image: Image.Image) 
     assert described(twin) == described(preprocess_with(transformers.SamImageProcessor()))
     changed = with_options(preprocess, PreprocessOptions(std=(1, 1, 1)))
     assert described(changed) != described(preprocess)
+
+
+class Grey:
+    """A user's processor, which makes one channel."""
+
+    image_mean, image_std, do_normalize = [0.5], [0.25], True
+
+    def __call__(self, images: Image.Image, return_tensors: str) -> dict[str, torch.Tensor]:
+        values = torch.from_numpy(np.array(images.convert("L"))).float()[None, None] / 255
+        return {"pixel_values": (values - 0.5) / 0.25}
+
+
+def test_preprocess_with_processor_of_one_channel(image: Image.Image) -> None:
+    preprocess = preprocess_with(Grey())
+    assert (preprocess.mean, preprocess.std, preprocess.order) == ((0.5,), (0.25,), (0,))
+    shown = as_image(preprocess(image), preprocess)
+    assert shown[..., 0] == close_to(np.array(image.convert("L")), ONE_LEVEL)
 
 
 VIDEOS = (
