@@ -87,7 +87,9 @@ class Observer:
 
     def see_output(self, module: nn.Module, output: Any) -> None:
         """Record a call of a layer."""
-        name = self.names[module]
+        name = self.names.get(module)
+        if name is None:  # a copy that shares the table of hooks
+            return
         tensors = list(tensors_in(output).values())
         if self.calls[name] == 0 and len(tensors) == 1:
             self.shapes[name] = tuple(tensors[0].shape)

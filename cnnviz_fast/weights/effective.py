@@ -43,7 +43,8 @@ def effective_weights(module: nn.Module, name: str) -> dict[str, torch.Tensor]:
     with torch.no_grad(), torch.random.fork_rng(devices=[]), evaluating(every_module(module)):
         own = ""
         try:
-            for own in module.parametrizations if parametrize.is_parametrized(module) else ():
+            parametrized: Any = module.parametrizations if parametrize.is_parametrized(module) else ()
+            for own in parametrized:
                 found[own] = getattr(module, own).detach()
             for own, compute in hooks:
                 found[own] = compute().detach()
