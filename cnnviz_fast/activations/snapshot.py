@@ -240,9 +240,10 @@ def _split_buffers(
     """
     from torch import nn
 
-    saved, checked = [], []
+    saved: list[torch.Tensor] = []
+    checked: list[torch.Tensor] = []
     for module in modules:
-        if module._buffers:
+        if module._buffers and "_initialize_hook" not in vars(module):  # of lazy modules: they are initialised
             is_norm = isinstance(module, nn.modules.batchnorm._NormBase) and _is_of_torch(type(module))
             follows = any(id(one) in followers for one in module._parameters.values())
             kept = checked if is_norm and not (is_training or follows) else saved
