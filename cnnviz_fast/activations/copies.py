@@ -24,7 +24,7 @@ _MARKS = ("_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forwar
 
 
 class PassHook:
-    """A hook of a pass: it runs in the thread that made it, until it is over, and is left out of copies.
+    """A hook of a pass: it runs in the thread that made it, or in any, until it is over, and is left out of copies.
 
     Args:
         function: called with what torch calls the hook with, the module first.
@@ -35,12 +35,13 @@ class PassHook:
         self.function = function
         self.elsewhere = elsewhere
         self.thread = threading.get_ident()
+        self.any_thread = False
         self.is_over = False
 
     def __call__(self, module: nn.Module, *seen: Any) -> Any:
         if self.is_over:
             return None
-        if threading.get_ident() == self.thread:
+        if self.any_thread or threading.get_ident() == self.thread:
             return self.function(module, *seen)
         return None if self.elsewhere is None else self.elsewhere(module)
 

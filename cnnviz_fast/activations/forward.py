@@ -48,6 +48,7 @@ class Watched:
         operation: called with the name and the output of each operation; see operations.py.
         result: called with what the model itself puts out.
         elsewhere: called with a module of either kind where it runs in another thread, and nothing else is.
+        any_thread: whether what other threads run is looked at like the rest: for a model that nobody else runs.
     """
 
     outputs_of: Iterable[nn.Module] = ()
@@ -57,6 +58,7 @@ class Watched:
     operation: Callable[[str, Any], None] | None = None
     result: Callable[[Any], None] | None = None
     elsewhere: Callable[[nn.Module], None] | None = None
+    any_thread: bool = False
 
 
 @dataclass
@@ -236,6 +238,8 @@ def hooked(watched: Watched) -> Iterator[None]:
             before = PassHook(watched.input, watched.elsewhere)
             hooks.append(before)
             handles += [module.register_forward_pre_hook(before, with_kwargs=True) for module in watched.inputs_of]
+        for hook in hooks:
+            hook.any_thread = watched.any_thread
         yield
     finally:
         for hook in hooks:
