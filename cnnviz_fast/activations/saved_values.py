@@ -160,11 +160,18 @@ def _write(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
     """Copy the second tensor of each pair into the first one, unless they are known to be the same."""
     import torch
 
-    for tensor, values in pairs:
-        # To compare values on another device, the host would have to wait for it.
-        if tensor.device.type != "cpu" or not torch.equal(_bits(tensor), _bits(values)):
-            with torch.inference_mode(tensor.is_inference()):  # tensors that were made in this mode are written in it
-                tensor.copy_(values.view(tensor.shape))
+    # To compare values on another device, the host would have to wait for it.
+    changed = [
+        (tensor, values.view(tensor.shape))
+        for tensor, values in pairs
+        if tensor.device.type != "cpu" or not torch.equal(_bits(tensor), _bits(values))
+    ]
+    for is_inference in (False, True):  # tensors that were made in inference mode are written in it
+        group = [(tensor, values) for tensor, values in changed if tensor.is_inference() is is_inference]
+        if group:
+            with torch.inference_mode(is_inference):
+                # In few launches on a GPU.
+                torch._foreach_copy_([tensor for tensor, _ in group], [values for _, values in group])
 
 
 def _are_same_bits(group: Sequence[torch.Tensor], flat: torch.Tensor) -> bool:

@@ -107,15 +107,16 @@ class Snapshot:
         # Shallow copies: a value that is still the same object was not replaced.
         self._attributes = [vars(module) for module in modules if not _is_of_torch(type(module))]
         self._attributes_before = list(map(dict.copy, self._attributes))
-        own = list(filter(None, map(_PARAMETERS, modules)))
-        self._tables = [*own, *filter(None, map(_MODULES, modules))]
+        self._own = list(filter(None, map(_PARAMETERS, modules)))
+        self._own_before = list(map(dict, self._own))
+        self._tables = list(filter(None, map(_MODULES, modules)))
         self._structure = _values(self._tables)
         self._buffers = list(filter(None, map(_BUFFERS, modules)))
         self._buffers_before = list(map(dict, self._buffers))
         plain = [value for value in _values(self._attributes) if type(value) is torch.Tensor]
         self._flags = {module: bool(getattr(module, "training", False)) for module in self.modules}
         is_training = any(self._flags.values())
-        parameters = [one for one in _values(own) if one is not None]
+        parameters = [one for one in _values(self._own) if one is not None]
         if any(type(module).__name__ in _SHARDED for module in modules):
             parameters = []
         followers = _followers(modules, parameters)
@@ -144,7 +145,7 @@ class Snapshot:
                 module.training = flag
         for module, device_ids in self._parallel:
             module.device_ids = device_ids
-        is_whole = _are_same(self._structure, _values(self._tables))
+        is_whole = _are_same(self._structure, _values(self._tables)) and self._put_back_parameters()
         if not _are_same(_values(self._buffers_before), _values(self._buffers)):
             for now, before in zip(self._buffers, self._buffers_before, strict=True):
                 now.update(before)
@@ -153,6 +154,19 @@ class Snapshot:
             for own, attributes in zip(self._attributes, self._attributes_before, strict=True):
                 _put_back_attributes(own, attributes)
         return self._names_of(lost) if lost else []
+
+    def _put_back_parameters(self) -> bool:
+        """Restore parameters that were replaced by others; return whether all are the same again.
+
+        Not those of other classes, which FSDP2 replaces in a way of its own.
+        """
+        from torch.nn import Parameter
+
+        if not _are_same(_values(self._own_before), _values(self._own)):
+            for now, before in zip(self._own, self._own_before, strict=True):
+                pairs = [(name, old, now.get(name)) for name, old in before.items()]
+                now.update({name: old for name, old, new in pairs if type(old) is type(new) is Parameter})
+        return _are_same(_values(self._own_before), _values(self._own))
 
     def _put_back_tensors(self) -> set[int]:
         """Restore tensors; return the ids of those that were written and are not saved."""

@@ -479,3 +479,25 @@ def test_capture_batch_norm_of_a_follower_is_restored_in_eval_mode_too(batch: to
     before = {name: bits(value) for name, value in model.state_dict().items()}
     capture(model, batch, "query")
     assert {name: bits(value) for name, value in model.state_dict().items()} == before
+
+
+def test_capture_parameters_that_the_model_replaces_are_put_back(batch: torch.Tensor) -> None:
+    class Replaces(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+            self.is_scaled = False
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if not self.is_scaled:
+                self.conv.weight = nn.Parameter(self.conv.weight * 2)
+                self.is_scaled = True
+            return self.conv(x)
+
+    model = Replaces()
+    weight, before = model.conv.weight, bits(model.conv.weight)
+    maps = [capture(model, batch, "conv")["conv"] for _ in range(2)]
+    assert model.conv.weight is weight
+    assert bits(weight) == before
+    assert not model.is_scaled
+    assert torch.equal(maps[0], maps[1])
