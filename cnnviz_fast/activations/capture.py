@@ -52,8 +52,9 @@ def capture(
     If every pattern names its call, as `layer2:0` does, the pass ends with the last of those calls.
 
     Args:
-        model: a record of `load_model`, or any module. It is left as it was. What torch.compile made of it, or of
-            parts of it, runs as it was written; DataParallel runs on one device.
+        model: a record of `load_model`, or any module. It is left as it was: buffers and counters that its forward
+            writes are restored, and a warning names trained weights that it changed. What torch.compile made of it, or
+            of parts of it, runs as it was written; DataParallel runs on one device.
         batch: (N, C, H, W) float, any device. Copied to the device of the model's weights, and to their dtype if none
             has the batch's own. Not modified.
         layers: one layer pattern or several; `cnnviz_fast.activations.patterns` lists what a pattern may be.
@@ -262,9 +263,11 @@ def _check_ran(keeper: _Keeper, model: nn.Module, stacklevel: int = 3) -> None:
                 f"layer {target.key(None)!r} has no call {target.call}: it ran {calls} times, counted from 0."
             )
         raise CaptureError(_why_absent(target, keeper, model))
-    never_ran = [repr(target.key(None)) for target in absent if not keeper.calls[_what(target)]]
-    if never_ran:
-        warnings.warn(f"left out {len(never_ran)} layers that never ran: {', '.join(never_ran)}", stacklevel=stacklevel)
+    absent = [target for target in absent if not keeper.calls[_what(target)]]
+    for what, is_elsewhere in (("ran in another thread", True), ("never ran", False)):
+        names = [repr(target.key(None)) for target in absent if (target.module in keeper.elsewhere) is is_elsewhere]
+        if names:
+            warnings.warn(f"left out {len(names)} layers that {what}: {', '.join(names)}", stacklevel=stacklevel)
 
 
 def _why_absent(target: Target, keeper: _Keeper, model: nn.Module) -> str:

@@ -12,7 +12,7 @@ import contextlib
 import copy
 import functools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _MARKS = ("_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forwar
 
 
 class PassHook:
-    """A hook of a pass: it runs in the thread that made it, until it is over, and is left out of copies.
+    """A hook of a pass: it runs in the thread that made it, or in any, until it is over, and is left out of copies.
 
     Args:
         function: called with what torch calls the hook with, the module first.
@@ -35,12 +35,13 @@ class PassHook:
         self.function = function
         self.elsewhere = elsewhere
         self.thread = threading.get_ident()
+        self.any_thread = False
         self.is_over = False
 
     def __call__(self, module: nn.Module, *seen: Any) -> Any:
         if self.is_over:
             return None
-        if threading.get_ident() == self.thread:
+        if self.any_thread or threading.get_ident() == self.thread:
             return self.function(module, *seen)
         return None if self.elsewhere is None else self.elsewhere(module)
 
@@ -64,26 +65,27 @@ class Copies:
     def __init__(self, flags: Mapping[nn.Module, bool]) -> None:
         self.flags = dict(flags)
         self.made: dict[nn.Module, nn.Module] = {}
-        self._watched: list[nn.Module] = []
+        self._watched: list[dict[str, Any]] = []
         self._on_purpose: set[nn.Module] = set()
         self._lock = threading.Lock()
         self._is_over = False
-        for module in self.flags:
-            self._watch(module)
+        self._watch(self.flags)
 
-    def _watch(self, module: nn.Module) -> None:
-        own = vars(module)
-        if "__deepcopy__" in own or "__getstate__" in own:  # of the model's own
-            return
-        self._watched.append(module)
-        own["__deepcopy__"] = functools.partial(self._deepcopy, module)
-        own["__getstate__"] = functools.partial(self._state, module)
+    def _watch(self, modules: Iterable[nn.Module]) -> None:
+        """Hang our attributes on modules, but not over those of the model's own."""
+        deepcopy, state = self._deepcopy, self._state
+        for module in modules:
+            own = vars(module)
+            if "__deepcopy__" not in own and "__getstate__" not in own:
+                own["__deepcopy__"] = functools.partial(deepcopy, module)
+                own["__getstate__"] = functools.partial(state, module)
+                self._watched.append(own)
 
     def close(self) -> None:
         """Forget the modules and their copies, which get the training flags of what they are copies of."""
         with self._lock:
             self._is_over = True
-            for own in map(vars, self._watched):
+            for own in self._watched:
                 own.pop("__deepcopy__", None)
                 own.pop("__getstate__", None)
             for twin, original in self.made.items():
@@ -109,13 +111,13 @@ class Copies:
         if twin is not module:
             keys = _hooks_of_a_pass(twin)
             for table in (*_TABLES, *_MARKS) if keys else ():
-                if vars(twin).get(table) is not vars(module).get(table):
-                    for key in keys:
-                        vars(twin)[table].pop(key, None)
+                held = vars(twin).get(table, {})
+                for key in keys if held is not vars(module).get(table) else ():
+                    held.pop(key, None)
         with self._lock:
             if twin is not module and not self._is_over:
                 self.made[twin] = module
-                self._watch(twin)
+                self._watch([twin])
                 if self._flag_of(module) and "train" not in vars(twin):
                     vars(twin)["train"] = functools.partial(self._train, twin)
         return twin

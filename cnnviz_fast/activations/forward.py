@@ -49,6 +49,7 @@ class Watched:
         operation: called with the name and the output of each operation; see operations.py.
         result: called with what the model itself puts out.
         elsewhere: called with a module of either kind where it runs in another thread, and nothing else is.
+        any_thread: whether what other threads run is looked at like the rest: for a model that nobody else runs.
     """
 
     outputs_of: Iterable[nn.Module] = ()
@@ -58,6 +59,7 @@ class Watched:
     operation: Callable[[str, Any], None] | None = None
     result: Callable[[Any], None] | None = None
     elsewhere: Callable[[nn.Module], None] | None = None
+    any_thread: bool = False
 
 
 @dataclass
@@ -108,27 +110,47 @@ def run_pass(
     call = callable_of(_runnable(model), forward)
     fit_to(model, batch)
     guard = _Guard()
-    dtypes = dtypes_for(model, batch)
     changes = Changes()
+    try:
+        _try_dtypes(_Pass(model, call, guard.around(watched), inputs, changes), batch, guard)
+    except Enough:
+        pass
+    finally:
+        if changes.lost:
+            _warn_of(changes.lost)
+    if guard.failures:
+        raise guard.failures[0]
+    return changes.copied
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """A pass over a model: what is called with which inputs, what is looked at, and what has happened to the model."""
+
+    model: nn.Module
+    call: Callable[..., Any]
+    watched: Watched
+    inputs: Inputs
+    changes: Changes
+
+
+def _try_dtypes(asked: _Pass, batch: torch.Tensor, guard: _Guard) -> None:
+    """Run the pass; where weights have several dtypes, on a batch of each, until the model takes one."""
+    dtypes = dtypes_for(asked.model, batch)
     for dtype in dtypes:
         try:
-            _attempt(model, call, batch.to(dtype), guard.around(watched), inputs, changes)
-            break
-        except Enough:
-            break
+            _attempt(asked, batch.to(dtype))
+            return
         except (CaptureError, InputError):
             raise
         except Exception as error:
-            # Where weights have several dtypes, which of them the input must have shows when it meets the first one.
+            # Which of the dtypes the input must have shows when it meets the first weight, before anything is seen.
             if isinstance(error, RuntimeError) and not guard.has_seen and dtype != dtypes[-1]:
                 continue
             shape = tuple(batch.shape)
             raise ModelFailedError(
                 f"the model failed on an input of shape {shape}: {reason_of(error, named=True)}{_size_advice(error)}"
             ) from error
-    if guard.failures:
-        raise guard.failures[0]
-    return changes.copied
 
 
 def _size_advice(error: Exception) -> str:
@@ -141,39 +163,29 @@ def _size_advice(error: Exception) -> str:
     return ". If it takes another size, give it: --size, or PreprocessOptions(size=...)"
 
 
-def _attempt(
-    model: nn.Module,
-    call: Callable[..., Any],
-    batch: torch.Tensor,
-    watched: Watched,
-    inputs: Inputs,
-    changes: Changes,
-) -> None:
-    """Run the pass on a batch of this dtype; raise what the model and the functions of `watched` raise."""
+def _attempt(asked: _Pass, batch: torch.Tensor) -> None:
+    """Run the pass on a batch of this dtype; raise what the model and the functions that look at it raise."""
     import torch
 
-    try:
-        # no_grad, not inference_mode, which is no faster: tensors that a model caches during such a pass (anchors,
-        # position tables) could not be used in training afterwards.
-        with contextlib.ExitStack() as stack:
-            for context in (torch.inference_mode(False), torch.no_grad(), _eagerly()):
-                stack.enter_context(context)
-            stack.enter_context(evaluating(every_module(model), changes))
-            stack.enter_context(hooked(watched))
-            device = weight_of(model, batch).device
-            positional, named = arguments(placed(batch, device), inputs)
-            if inputs is not None:
-                positional, named = placed(positional, device), placed(named, device)
-            # For models that use random numbers in eval mode too. What other threads draw meanwhile is undone as well.
-            stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else [], device_type="cuda"))
-            if watched.operation is not None:
-                stack.enter_context(watching(model, watched.operation))
-            result = call(*positional, **named)
-            if watched.result is not None:
-                watched.result(result)
-    finally:
-        if changes.lost:
-            _warn_of(changes.lost)
+    model, watched = asked.model, asked.watched
+    # no_grad, not inference_mode, which is no faster: tensors that a model caches during such a pass (anchors,
+    # position tables) could not be used in training afterwards.
+    with contextlib.ExitStack() as stack:
+        for context in (torch.inference_mode(False), torch.no_grad(), _eagerly()):
+            stack.enter_context(context)
+        stack.enter_context(evaluating(every_module(model), asked.changes))
+        stack.enter_context(hooked(watched))
+        device = weight_of(model, batch).device
+        positional, named = arguments(placed(batch, device), asked.inputs)
+        if asked.inputs is not None:
+            positional, named = placed(positional, device), placed(named, device)
+        # For models that use random numbers in eval mode too. What other threads draw meanwhile is undone as well.
+        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else [], device_type="cuda"))
+        if watched.operation is not None:
+            stack.enter_context(watching(model, watched.operation))
+        result = asked.call(*positional, **named)
+        if watched.result is not None:
+            watched.result(result)
 
 
 class _Guard:
@@ -237,6 +249,8 @@ def hooked(watched: Watched) -> Iterator[None]:
             before = PassHook(watched.input, watched.elsewhere)
             hooks.append(before)
             handles += [module.register_forward_pre_hook(before, with_kwargs=True) for module in watched.inputs_of]
+        for hook in hooks:
+            hook.any_thread = watched.any_thread
         yield
     finally:
         for hook in hooks:

@@ -37,12 +37,12 @@ def copy_of(model: nn.Module, layer: str, module: nn.Module) -> tuple[str, str] 
         "output" where that is the copy itself. None where there is none.
     """
     for path, hidden in _hidden_modules(model):
-        alike = [name for name, part in layer_names(hidden).items() if type(part) is type(module)]
+        alike = [name for name, part in layer_names(hidden).items() if _is_alike(part, module)]
         common = {name: _common_end(name, layer) for name in alike}
         best = [name for name in alike if common[name] == max(common.values()) > 0]
         if len(best) == 1:
             return path, best[0]
-        if type(hidden) is type(module) and _shapes(hidden) == _shapes(module):
+        if _is_alike(hidden, module) and _shapes(hidden).keys() == _shapes(module).keys():
             return path, "output"
     return None
 
@@ -99,5 +99,11 @@ def _tables() -> frozenset[str]:
     return frozenset(vars(nn.Module()))
 
 
-def _shapes(module: nn.Module) -> list[tuple[int, ...]]:
-    return [tuple(parameter.shape) for parameter in module.parameters()]
+def _is_alike(part: nn.Module, module: nn.Module) -> bool:
+    """Check whether a module may be a copy of another: of one class, with the same shapes of what both of them hold."""
+    ours, theirs = _shapes(module), _shapes(part)
+    return type(part) is type(module) and all(theirs.get(name, shape) == shape for name, shape in ours.items())
+
+
+def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}

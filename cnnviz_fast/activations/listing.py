@@ -104,7 +104,9 @@ class Observer:
 
     def see_output(self, module: nn.Module, output: Any) -> None:
         """Record a call of a layer."""
-        name = self.names[module]
+        name = self.names.get(module)
+        if name is None:  # a copy that shares the table of hooks
+            return
         tensors = list(tensors_in(output).values())
         if self.calls[name] == 0 and len(tensors) == 1:
             self.shapes[name] = tuple(tensors[0].shape)
@@ -135,15 +137,25 @@ def observe(
         CaptureError: the model cannot run on this input.
     """
     try:
-        return _observe(meta_copy(model), batch.to("meta"), inputs, forward, operations)
+        return _observe(meta_copy(model), batch.to("meta"), inputs, forward, operations, any_thread=True)
     except Exception:  # a foreign model may raise anything here; the pass with values decides
         # A model that is lazy stays so: what it would be initialised with here is no business of its user.
         return _observe(lazy_copy(model) if has_lazy(model) else model, batch, inputs, forward, operations)
 
 
-def _observe(model: nn.Module, batch: torch.Tensor, inputs: Inputs, forward: Forward, operations: bool) -> Observer:
+def _observe(
+    model: nn.Module,
+    batch: torch.Tensor,
+    inputs: Inputs,
+    forward: Forward,
+    operations: bool,
+    any_thread: bool = False,
+) -> Observer:
+    """Run one pass with an observer; layers that a model runs in other threads count where nobody else runs it."""
     observer = Observer(model)
     modules = list(filter(takes_hooks, observer.names))
-    watched = Watched(modules, observer.see_output, operation=observer.see if operations else None)
+    watched = Watched(
+        modules, observer.see_output, operation=observer.see if operations else None, any_thread=any_thread
+    )
     run_pass(model, batch, watched, inputs, forward)
     return observer

@@ -25,23 +25,35 @@ out is only checked, as trained parameters are."""
 # Not written in Python, so that they take half the time.
 _ADDRESS = operator.methodcaller("data_ptr")
 _DATA, _SHAPE, _VERSION = map(operator.attrgetter, ("data", "shape", "_version"))
-_LAYOUT, _IS_QUANTIZED, _IS_META = map(operator.attrgetter, ("layout", "is_quantized", "is_meta"))
+_LAYOUT, _IS_META = map(operator.attrgetter, ("layout", "is_meta"))
 
 
 class SavedTensors:
     """Tensors, where they lay and what their version counters said.
 
     Args:
-        tensors: any. Each is taken once, and only if it is an ordinary one with memory of its own.
+        state: tensors whose values and shapes may change. Each is taken once, and only if it is an ordinary one with
+            memory of its own.
+        trained: tensors of which only the memory may be replaced, taken alike.
+        checked: tensors of which only the version counters are looked at.
     """
 
-    def __init__(self, tensors: Iterable[torch.Tensor]) -> None:
-        once = list({id(tensor): tensor for tensor in tensors}.values())
-        self.tensors = once if _all_ordinary(once) else [one for one in once if _all_ordinary([one])]
+    def __init__(
+        self,
+        state: Iterable[torch.Tensor],
+        trained: Iterable[torch.Tensor] = (),
+        checked: Iterable[torch.Tensor] = (),
+    ) -> None:
+        self.state = _ordinary({id(tensor): tensor for tensor in state})
+        known = set(map(id, self.state))
+        self.trained = _ordinary({id(tensor): tensor for tensor in trained if id(tensor) not in known})
+        self._all = [*self.state, *self.trained]
         # The same memory under the same shape, with version counters of their own.
-        self.before = list(map(_DATA, self.tensors))
-        self._places = _places(self.tensors)
-        self._versions = _versions(self.tensors)
+        self.before = list(map(_DATA, self._all))
+        self._addresses = list(map(_ADDRESS, self.before))
+        self._shapes = list(map(_SHAPE, self.state))
+        self._counted = [*self._all, *_ordinary({id(tensor): tensor for tensor in checked})]
+        self._versions = _versions(self._counted)
 
     def move_back(self) -> list[torch.Tensor]:
         """Move tensors back to their own memory and shape, where the pass gave them others.
@@ -50,10 +62,10 @@ class SavedTensors:
             Tensors that took another nature, so that they cannot have it back.
         """
         refused: list[torch.Tensor] = []
-        if _places(self.tensors) == self._places:
+        if list(map(_ADDRESS, self._all)) == self._addresses and list(map(_SHAPE, self.state)) == self._shapes:
             return refused
-        for tensor, before, place in zip(self.tensors, self.before, self._places, strict=True):
-            if _places([tensor]) != [place]:
+        for tensor, before in zip(self._all, self.before, strict=True):
+            if tensor.data_ptr() != before.data_ptr() or tensor.shape != before.shape:
                 try:
                     tensor.data = before
                 except RuntimeError:
@@ -62,10 +74,10 @@ class SavedTensors:
 
     def written(self) -> list[torch.Tensor]:
         """Return the tensors whose version counters have moved."""
-        versions = _versions(self.tensors)
+        versions = _versions(self._counted)
         if versions == self._versions:
             return []
-        return [t for t, now, then in zip(self.tensors, versions, self._versions, strict=True) if now != then]
+        return [t for t, now, then in zip(self._counted, versions, self._versions, strict=True) if now != then]
 
     def reset_versions(self, tensors: Iterable[torch.Tensor]) -> None:
         """Set the version counters of tensors back: their values are the old ones, so graphs that hold them are valid.
@@ -75,7 +87,7 @@ class SavedTensors:
         """
         import torch
 
-        known = {id(tensor): version for tensor, version in zip(self.tensors, self._versions, strict=True)}
+        known = {id(tensor): version for tensor, version in zip(self._counted, self._versions, strict=True)}
         for tensor in tensors:
             torch._C._autograd._unsafe_set_version_counter((tensor,), (known[id(tensor)],))
 
@@ -94,7 +106,7 @@ class SavedValues:
         self._large: list[tuple[torch.Tensor, torch.Tensor]] = []
         for tensor in tensors:
             size_bytes = tensor.nbytes
-            if size_bytes > most_bytes or (size_bytes and 0 in tensor.stride()):
+            if size_bytes > most_bytes or (size_bytes and 0 in tensor.stride()) or tensor.is_quantized:
                 self.left_out.append(tensor)  # cells that share memory cannot be written one by one
                 continue
             most_bytes -= size_bytes
@@ -117,21 +129,16 @@ class SavedValues:
         _write(self._large)
 
 
-def _all_ordinary(tensors: Sequence[torch.Tensor]) -> bool:
-    """Check whether tensors are of torch's own classes, with a memory of their own that holds their values."""
+def _ordinary(tensors: dict[int, torch.Tensor]) -> list[torch.Tensor]:
+    """Return those of the tensors that are of torch's own classes, with a memory of their own that holds values."""
     import torch
 
     classes = {torch.Tensor, torch.nn.Parameter}
-    return (
-        classes.issuperset(map(type, tensors))
-        and {torch.strided}.issuperset(map(_LAYOUT, tensors))
-        and not any(map(_IS_QUANTIZED, tensors))
-        and not any(map(_IS_META, tensors))
-    )
-
-
-def _places(tensors: Sequence[torch.Tensor]) -> list[tuple[int, Any]]:
-    return list(zip(map(_ADDRESS, tensors), map(_SHAPE, tensors), strict=True))
+    found = [one for one in tensors.values() if type(one) in classes]
+    # Asked of all at once: most models have nothing else.
+    if {torch.strided}.issuperset(map(_LAYOUT, found)) and not any(map(_IS_META, found)):
+        return found
+    return [one for one in found if one.layout is torch.strided and not one.is_meta]
 
 
 def _versions(tensors: Sequence[torch.Tensor]) -> list[int]:
@@ -153,11 +160,18 @@ def _write(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
     """Copy the second tensor of each pair into the first one, unless they are known to be the same."""
     import torch
 
-    for tensor, values in pairs:
-        # To compare values on another device, the host would have to wait for it.
-        if tensor.device.type != "cpu" or not torch.equal(_bits(tensor), _bits(values)):
-            with torch.inference_mode(tensor.is_inference()):  # tensors that were made in this mode are written in it
-                tensor.copy_(values.view(tensor.shape))
+    # To compare values on another device, the host would have to wait for it.
+    changed = [
+        (tensor, values.view(tensor.shape))
+        for tensor, values in pairs
+        if tensor.device.type != "cpu" or not torch.equal(_bits(tensor), _bits(values))
+    ]
+    for is_inference in (False, True):  # tensors that were made in inference mode are written in it
+        group = [(tensor, values) for tensor, values in changed if tensor.is_inference() is is_inference]
+        if group:
+            with torch.inference_mode(is_inference):
+                # In few launches on a GPU.
+                torch._foreach_copy_([tensor for tensor, _ in group], [values for _, values in group])
 
 
 def _are_same_bits(group: Sequence[torch.Tensor], flat: torch.Tensor) -> bool:

@@ -4,7 +4,8 @@
     copies              get no hooks, and the flags of what they are copies of; see copies.py
     buffers             entries that were replaced, values that were written; see saved_values.py
     parameters          memory that was replaced; values where they are not trained but others are (key encoders)
-    plain attributes    numbers, tensors, and tuples of these that were replaced: counters, hidden states
+    plain attributes    numbers, tensors, and tuples of these that were replaced: counters, hidden states; not of
+                        torch's own layers, which keep none
 
 The values of trained parameters are not copied: a change of them is said in a warning. Where something cannot be
 undone, or the model has replaced layers of its own, plain attributes stay as the pass left them, since they may say so:
@@ -22,6 +23,7 @@ import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..models.layers import takes_hooks
 from .copies import Copies
 from .saved_values import SavedTensors, SavedValues
 
@@ -34,7 +36,7 @@ _SHARDED = ("FullyShardedDataParallel",)
 
 _ABSENT = object()
 # Each pass looks at every module and tensor: by these, which are not written in Python, in half the time.
-_PARAMETERS, _MODULES = operator.attrgetter("_parameters"), operator.attrgetter("_modules")
+_PARAMETERS, _BUFFERS, _MODULES = map(operator.attrgetter, ("_parameters", "_buffers", "_modules"))
 
 _lock = threading.Lock()
 # Shared by all threads.
@@ -66,10 +68,13 @@ def evaluating(modules: Mapping[str, nn.Module], changes: Changes | None = None)
     """
     changes = Changes() if changes is None else changes
     with _lock:
-        fresh = {module: name for name, module in reversed(list(modules.items())) if module not in _held}
+        fresh: dict[nn.Module, str] = {}
+        for name, module in modules.items():
+            if module not in _held:
+                fresh.setdefault(module, name)
         if fresh:
-            _held.update(dict.fromkeys(fresh, Snapshot(dict(reversed(fresh.items())))))
-        used = list(dict.fromkeys(_held[module] for module in modules.values()))
+            _held.update(dict.fromkeys(fresh, Snapshot(fresh)))
+        used = list(dict.fromkeys(map(_held.__getitem__, modules.values())))
         for snapshot in used:
             snapshot.passes += 1
     try:
@@ -97,25 +102,31 @@ class Snapshot:
 
         self.modules = modules
         self.passes = 0
+        # TorchScript makes new objects of what it holds each time that it is asked.
+        self._plain = modules = {module: name for module, name in modules.items() if takes_hooks(module)}
         # Shallow copies: a value that is still the same object was not replaced.
-        self._attributes = list(map(vars, modules))
+        self._attributes = [vars(module) for module in modules if not _is_of_torch(type(module))]
         self._attributes_before = list(map(dict.copy, self._attributes))
-        self._structure = _structure(modules)
-        self._buffers = [module._buffers for module in modules if module._buffers]
+        self._own = list(filter(None, map(_PARAMETERS, modules)))
+        self._own_before = list(map(dict, self._own))
+        self._tables = list(filter(None, map(_MODULES, modules)))
+        self._structure = _values(self._tables)
+        self._buffers = list(filter(None, map(_BUFFERS, modules)))
         self._buffers_before = list(map(dict, self._buffers))
-        plain = _plain_tensors(self._attributes)
-        buffers = [one for one in _values(self._buffers) if one is not None]
-        parameters = [one for one in _values(map(_PARAMETERS, modules)) if one is not None]
+        plain = [value for value in _values(self._attributes) if type(value) is torch.Tensor]
+        self._flags = {module: bool(getattr(module, "training", False)) for module in self.modules}
+        is_training = any(self._flags.values())
+        parameters = [one for one in _values(self._own) if one is not None]
         if any(type(module).__name__ in _SHARDED for module in modules):
             parameters = []
-        self._tensors = SavedTensors([*buffers, *plain, *parameters])
-        self._state = {id(one) for one in (*buffers, *plain, *_followers(modules, parameters))}
+        followers = _followers(modules, parameters)
+        buffers, statistics = _split_buffers(modules, set(map(id, followers)), is_training)
+        self._tensors = SavedTensors([*buffers, *plain, *followers], parameters, statistics)
         with torch.no_grad():
-            pairs = zip(self._tensors.tensors, self._tensors.before, strict=True)
-            self._values = SavedValues(before for tensor, before in pairs if id(tensor) in self._state)
+            self._values = SavedValues(self._tensors.before[: len(self._tensors.state)])
         self._parallel = [(one, one.device_ids) for one in modules if isinstance(one, torch.nn.DataParallel)]
-        self._copies = Copies({module: bool(getattr(module, "training", False)) for module in modules})
-        for module, flag in self._copies.flags.items():
+        self._copies = Copies({module: self._flags[module] for module in modules})
+        for module, flag in self._flags.items():
             if flag:
                 module.training = False
         for module, _ in self._parallel:
@@ -128,14 +139,13 @@ class Snapshot:
         Returns:
             The names of weights that were changed and cannot be restored.
         """
-
         self._copies.close()
-        for module, flag in self._copies.flags.items():
+        for module, flag in self._flags.items():
             if getattr(module, "training", flag) != flag:
                 module.training = flag
         for module, device_ids in self._parallel:
             module.device_ids = device_ids
-        is_whole = _are_same(self._structure, _structure(self.modules))
+        is_whole = _are_same(self._structure, _values(self._tables)) and self._put_back_parameters()
         if not _are_same(_values(self._buffers_before), _values(self._buffers)):
             for now, before in zip(self._buffers, self._buffers_before, strict=True):
                 now.update(before)
@@ -144,6 +154,19 @@ class Snapshot:
             for own, attributes in zip(self._attributes, self._attributes_before, strict=True):
                 _put_back_attributes(own, attributes)
         return self._names_of(lost) if lost else []
+
+    def _put_back_parameters(self) -> bool:
+        """Restore parameters that were replaced by others; return whether all are the same again.
+
+        Not those of other classes, which FSDP2 replaces in a way of its own.
+        """
+        from torch.nn import Parameter
+
+        if not _are_same(_values(self._own_before), _values(self._own)):
+            for now, before in zip(self._own, self._own_before, strict=True):
+                pairs = [(name, old, now.get(name)) for name, old in before.items()]
+                now.update({name: old for name, old, new in pairs if type(old) is type(new) is Parameter})
+        return _are_same(_values(self._own_before), _values(self._own))
 
     def _put_back_tensors(self) -> set[int]:
         """Restore tensors; return the ids of those that were written and are not saved."""
@@ -154,8 +177,8 @@ class Snapshot:
             self._values.put_back()
         if written := self._tensors.written():
             left_out = set(map(id, self._values.left_out))
-            pairs = zip(self._tensors.tensors, self._tensors.before, strict=True)
-            restored = {id(one) for one, before in pairs if id(one) in self._state and id(before) not in left_out}
+            pairs = zip(self._tensors.state, self._tensors.before, strict=False)
+            restored = {id(one) for one, before in pairs if id(before) not in left_out}
             self._tensors.reset_versions(one for one in written if id(one) in restored)
             lost += [one for one in written if id(one) not in restored]
         return set(map(id, lost))
@@ -166,9 +189,17 @@ class Snapshot:
 
     def _names_of(self, tensors: set[int]) -> list[str]:
         """Return the names of tensors, given by their ids."""
+        # Of the statistics of a norm only the number of batches is counted.
+        tensors = tensors | {
+            id(one)
+            for module in self._plain
+            if any(id(one) in tensors for one in module._buffers.values())
+            for one in module._buffers.values()
+            if _is_of_torch(type(module))
+        }
         return [
             f"{name}.{own}" if name else own
-            for module, name in self.modules.items()
+            for module, name in self._plain.items()
             for own, tensor in (
                 *vars(module).items(),
                 *module._parameters.items(),
@@ -202,18 +233,36 @@ def _followers(modules: Iterable[nn.Module], parameters: Iterable[nn.Parameter])
     shapes = {one.shape for one in parameters if one.requires_grad} if frozen else set()
     if not shapes:
         return []
-    apply_only = (nn.Linear, nn.LayerNorm, nn.GroupNorm, nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase)
-    return [
-        one
-        for module in modules
-        for one in module._parameters.values()
-        if one is not None and id(one) in frozen and (one.shape in shapes or not isinstance(module, apply_only))
-    ]
+    kinds = (nn.Linear, nn.LayerNorm, nn.GroupNorm, nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase)
+    followers = []
+    for module in modules:
+        # Subclasses may do more, such as merging an adapter into their weight.
+        applies_only = isinstance(module, kinds) and _is_of_torch(type(module))
+        for one in module._parameters.values():
+            if one is not None and id(one) in frozen and (one.shape in shapes or not applies_only):
+                followers.append(one)
+    return followers
 
 
-def _structure(modules: Mapping[nn.Module, str]) -> list[Any]:
-    """Return what modules are made of: their classes, their parameters and the modules in them."""
-    return [*map(type, modules), *_values(map(_PARAMETERS, modules)), *_values(map(_MODULES, modules))]
+def _split_buffers(
+    modules: Iterable[nn.Module], followers: set[int], is_training: bool
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Return the buffers whose values are saved, and those that are only checked.
+
+    These are the statistics of torch's own norms in a model that is in eval mode throughout: they are two thirds of
+    the tensors of a residual network, and nothing writes them then, unless the model follows another one.
+    """
+    from torch import nn
+
+    saved: list[torch.Tensor] = []
+    checked: list[torch.Tensor] = []
+    for module in modules:
+        if module._buffers and "_initialize_hook" not in vars(module):  # of lazy modules: they are initialised
+            is_norm = isinstance(module, nn.modules.batchnorm._NormBase) and _is_of_torch(type(module))
+            follows = any(id(one) in followers for one in module._parameters.values())
+            kept = checked if is_norm and not (is_training or follows) else saved
+            kept.extend(one for one in module._buffers.values() if one is not None)
+    return saved, checked
 
 
 def _values(mappings: Iterable[Mapping[str, Any]]) -> list[Any]:
@@ -221,14 +270,9 @@ def _values(mappings: Iterable[Mapping[str, Any]]) -> list[Any]:
     return list(itertools.chain.from_iterable(map(operator.methodcaller("values"), mappings)))
 
 
-def _plain_tensors(modules: Iterable[dict[str, Any]]) -> list[torch.Tensor]:
-    """Return the tensors that are plain attributes of modules, given by their attributes."""
-    import torch
-
-    # The tables of every module come first, but where some have been deleted and set again.
-    count = len(vars(torch.nn.Module()))
-    own = itertools.chain.from_iterable(itertools.islice(attributes.values(), count, None) for attributes in modules)
-    return [value for value in own if type(value) is torch.Tensor]
+def _is_of_torch(kind: type[nn.Module]) -> bool:
+    """Check whether a class is one of torch's own layers, which keep nothing in plain attributes while they run."""
+    return kind.__module__.startswith("torch.nn.modules.")
 
 
 def _are_same(before: Collection[Any], now: Collection[Any]) -> bool:

@@ -347,3 +347,16 @@ def test_capture_layer_that_ran_as_a_copy_that_is_gone_says_so(batch: torch.Tens
 
     with pytest.raises(CaptureError, match=r"^layer 'conv' never ran in this pass: the model ran a copy of it\."):
         capture(Forgets(), batch, "conv")
+
+
+def test_capture_layer_that_never_ran_is_not_taken_for_another_of_its_class(batch: torch.Tensor) -> None:
+    class Holds(Block):
+        def __init__(self) -> None:
+            super().__init__()
+            self.unused = nn.Conv2d(3, 7, 1)
+            self.helpers = [nn.Sequential(nn.Conv2d(5, 2, 3)), nn.Conv2d(3, 2, 1), nn.Identity()]
+
+    with pytest.raises(
+        CaptureError, match=r"^layer 'unused' never ran in this pass, or its forward\(\) was called dir"
+    ):
+        capture(Holds(), batch, "unused")

@@ -313,6 +313,11 @@ def test_capture_layer_that_runs_in_a_thread_of_the_model_says_so(batch: torch.T
 
     model = Threaded()
     assert list(capture(model, batch, "body.0")) == ["body.0"]
+    with pytest.warns(UserWarning, match=r"^left out 1 layers that ran in another thread: 'stem'$"):
+        assert list(capture(model, batch, "type:Conv2d")) == ["body.0"]
+    assert [(info.name, info.calls, info.shape) for info in list_layers(model, batch)][:2] == [
+        ("stem", 1, (4, 4, 6, 5)), ("body", 1, (4, 4, 6, 5)),
+    ]  # fmt: skip
     for pattern in ("stem", "stem:0", ["body.0", "stem"], "input:stem"):
         with pytest.raises(
             CaptureError, match=r"^layer '(input:)?stem' ran in another thread than the one that called"

@@ -187,6 +187,18 @@ def test_resolve_output_and_inputs_say_their_sides(net: Net) -> None:
     assert [t.key(2) for t in targets] == ["stem:2", "input:stem:2", "output:2"]
 
 
+def test_capture_of_a_transformers_model_captures_its_output_by_name() -> None:
+    from transformers import ViTConfig, ViTModel
+
+    config = ViTConfig(
+        hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, image_size=16, patch_size=8
+    )
+    model = ViTModel(config).train()
+    acts = capture(model, torch.randn(1, 3, 16, 16), ["output[last_hidden_state]", "input:layers.0[0]", "layernorm"])
+    assert torch.equal(acts["output[last_hidden_state]"], acts["layernorm"])
+    assert [maps.shape for maps in acts.values()] == [(1, 5, 8)] * 3
+
+
 # Other functions than forward
 
 

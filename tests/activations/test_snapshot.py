@@ -388,3 +388,116 @@ def test_capture_from_threads_restores_the_state(batch: torch.Tensor) -> None:
         thread.join()
     assert {name: bits(value) for name, value in model.state_dict().items()} == before
     assert not snapshot._held
+
+
+class Adapted(nn.Linear):
+    """A frozen layer with a trained adapter, which the first forward in eval mode merges into the weight."""
+
+    def __init__(self) -> None:
+        super().__init__(8, 4)
+        self.requires_grad_(False)
+        self.down, self.up = nn.Parameter(torch.randn(2, 8)), nn.Parameter(torch.randn(4, 2))
+        self.is_merged = False
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not (self.training or self.is_merged):
+            self.weight.data += self.up.data @ self.down.data
+            self.is_merged = True
+        merged = 0 if self.is_merged else x @ self.down.T @ self.up.T
+        return super().forward(x) + merged
+
+
+def test_capture_adapter_that_is_merged_in_eval_mode_comes_apart_again(batch: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(Adapted())
+    weight = bits(model[0].weight)
+    expected = model(batch)
+    maps = [capture(model, batch, "0")["0"] for _ in range(2)]
+    assert not model[0].is_merged
+    assert bits(model[0].weight) == weight
+    assert torch.equal(maps[0], maps[1])
+    assert torch.equal(model(batch), expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_capture_beside_torchscript_that_holds_buffers_restores_the_rest(batch: torch.Tensor) -> None:
+    model = nn.Sequential(Counter().conv, torch.jit.script(nn.Sequential(nn.BatchNorm2d(4))), nn.Flatten(2), Counter())
+    model[3].conv = nn.Identity()
+    model[3].forward = lambda x, counter=model[3]: (setattr(counter, "steps", counter.steps + 1), x)[1]
+    capture(model, batch, "0")
+    assert model[3].steps == 0
+    assert all(module.training for module in model.modules())
+
+
+def test_list_layers_shallow_copies_of_a_layer_are_counted_once(batch: torch.Tensor) -> None:
+    class Shares(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+            self.store = [copy.copy(self.conv)]
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if x.is_meta:
+                raise ValueError("needs values")
+            return self.conv(x) + self.store[0](x)
+
+    assert [info.calls for info in cf.list_layers(Shares(), batch)] == [1]
+    assert list(capture(Shares(), batch, "conv")) == ["conv"]
+
+
+class Recalibrates(BatchNorms):
+    """Takes the statistics of its batch norm from every batch, in eval mode too."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.bn.train()
+        return super().forward(x)
+
+
+def test_capture_batch_norm_that_the_model_trains_is_restored_in_training_and_said_in_eval(
+    batch: torch.Tensor,
+) -> None:
+    model = Recalibrates()
+    before = {name: bits(value) for name, value in model.state_dict().items()}
+    capture(model, batch, "bn")
+    assert {name: bits(value) for name, value in model.state_dict().items()} == before
+    model.eval()
+    with pytest.warns(
+        UserWarning, match=r"^the model changed 3 of its weights .*: 'bn.running_mean', 'bn.running_var', "
+    ):
+        capture(model, batch, "bn")
+    assert not model.bn.training
+
+
+def test_capture_batch_norm_of_a_follower_is_restored_in_eval_mode_too(batch: torch.Tensor) -> None:
+    class Follows(Contrast):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for mine, followed in zip(self.key.buffers(), self.query.buffers(), strict=True):
+                mine.data.copy_(followed.data + 1)
+            return super().forward(x)
+
+    model = Follows(in_place=True).eval()
+    before = {name: bits(value) for name, value in model.state_dict().items()}
+    capture(model, batch, "query")
+    assert {name: bits(value) for name, value in model.state_dict().items()} == before
+
+
+def test_capture_parameters_that_the_model_replaces_are_put_back(batch: torch.Tensor) -> None:
+    class Replaces(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+            self.is_scaled = False
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if not self.is_scaled:
+                self.conv.weight = nn.Parameter(self.conv.weight * 2)
+                self.is_scaled = True
+            return self.conv(x)
+
+    model = Replaces()
+    weight, before = model.conv.weight, bits(model.conv.weight)
+    maps = [capture(model, batch, "conv")["conv"] for _ in range(2)]
+    assert model.conv.weight is weight
+    assert bits(weight) == before
+    assert not model.is_scaled
+    assert torch.equal(maps[0], maps[1])

@@ -201,8 +201,9 @@ def test_list_layers_lazy_layer_that_never_runs_is_listed() -> None:
     assert [(info.calls, info.parameters) for info in listed] == [(1, 224), (0, 0)]
 
 
-def test_capture_users_lazy_module_is_initialised_by_its_first_pass() -> None:
-    module = nn.Sequential(nn.LazyConv2d(8, 3), nn.LazyBatchNorm2d())
+@pytest.mark.parametrize("training", [True, False])
+def test_capture_users_lazy_module_is_initialised_by_its_first_pass(training: bool) -> None:
+    module = nn.Sequential(nn.LazyConv2d(8, 3), nn.LazyBatchNorm2d()).train(training)
     assert cf.capture(module, small_batch(), "0")["0"].shape == (2, 8, 30, 30)
     assert (module[0].in_channels, module[1].num_features) == (3, 8)
     assert not has_lazy(module)
