@@ -224,7 +224,8 @@ def has_place(axes: Axes, shape: tuple[int, ...], evidence: Evidence) -> bool:
     if axes.name == "matrix":
         return False
     proof = proof_of(shape, evidence)
-    return proof is None or proof.name == axes.name or _begins_inside(shape, evidence, proof)
+    name = "ncthw" if axes.name == "ncdhw" else axes.name  # which of the two it is no pass can tell
+    return proof is None or proof.name == name or _begins_inside(shape, evidence, proof)
 
 
 def _as_proven(shape: tuple[int, ...], evidence: Evidence) -> Axes | None:
