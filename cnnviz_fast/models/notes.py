@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
-
-_PACKAGE = __name__.partition(".")[0]
+from ..runtime.caller import warn_caller
 
 
 class ModelNote(UserWarning):
@@ -18,7 +15,4 @@ def note(message: str) -> None:
     Args:
         message: one line.
     """
-    level, frame = 1, sys._getframe()
-    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] == _PACKAGE:
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, ModelNote, stacklevel=level)
+    warn_caller(message, ModelNote)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,6 +23,7 @@ from ..kernels.backends import BACKENDS
 from ..options.drawing import DEFAULT_ALPHA
 from ..options.parsers import share
 from ..options.reading import MAX_PIXELS
+from ..runtime.caller import warn_caller
 from ..runtime.workers import default_threads, in_order
 
 if TYPE_CHECKING:
@@ -195,12 +194,4 @@ def read_overlay(
     except InputError as error:
         raise type(error)(f"overlay: {error}") from error
     source = os.fspath(overlay) if isinstance(overlay, (str, os.PathLike)) else None
-    return Backdrop(image, weight, source, say or _warn)
-
-
-def _warn(message: str) -> None:
-    """Warn, and name the line outside this package that made the call."""
-    level, frame = 1, sys._getframe()
-    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] == "cnnviz_fast":
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, stacklevel=level)
+    return Backdrop(image, weight, source, say or warn_caller)

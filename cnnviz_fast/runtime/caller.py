@@ -1,0 +1,21 @@
+"""Warnings for whoever calls this package: they name the caller's own line."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+_PACKAGE = __name__.partition(".")[0]
+
+
+def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn of something that is no error, at the line outside this package that made the call.
+
+    Args:
+        message: one line.
+        category: of the warning.
+    """
+    level, frame = 1, sys._getframe()
+    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] == _PACKAGE:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
