@@ -48,13 +48,13 @@ class _Initialised:
         seed: of the weights.
         layers: that were lazy.
         shapes: of inputs, without the batch, that the weights fit.
-        versions: what the version counters of the weights said.
+        versions: which the weights were, and what their version counters said.
     """
 
     seed: int
     layers: list[_LazyLayer]
     shapes: set[tuple[int, ...]]
-    versions: list[int]
+    versions: list[tuple[int, int]]
 
 
 _initialised: weakref.WeakKeyDictionary[nn.Module, _Initialised] = weakref.WeakKeyDictionary()
@@ -89,6 +89,8 @@ def fit_to(module: nn.Module, batch: torch.Tensor) -> None:
         module: the model.
         batch: (N, ...) real dtype. What will go into it.
     """
+    if not _initialised:
+        return
     with _lock:
         known = _initialised.get(module)
         shape = tuple(batch.shape[1:])
@@ -165,8 +167,8 @@ def _run(module: nn.Module, batch: torch.Tensor, seed: int) -> None:
         module.eval()(batch.to(weight.device, weight.dtype))
 
 
-def _versions(module: nn.Module) -> list[int]:
-    return [parameter._version for parameter in module.parameters()]
+def _versions(module: nn.Module) -> list[tuple[int, int]]:
+    return [(id(parameter), parameter._version) for parameter in module.parameters()]
 
 
 def _shapes(module: nn.Module) -> list[tuple[int, ...]]:

@@ -50,7 +50,8 @@ def load_model(
         weights: DEFAULT (also where not given), a name such as IMAGENET1K_V1 or timm's a1_in1k, "none" for random
             weights, or the path of a checkpoint. For a factory, DEFAULT and none both mean the model as it makes it.
             Not for a module.
-        seed: seed of random weights; a factory runs under it too. The random state of the program does not change.
+        seed: of random weights, and of lazy layers, which get theirs here; a factory runs under it too. The random
+            state of the program does not change.
         device: auto (CUDA where there is one; a module stays where it is), cpu, cuda, cuda:1, or meta for the
             structure without any values.
         preprocess: steps to replace in the weights' own preprocessing, or in the usual one where the weights have none:

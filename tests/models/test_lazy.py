@@ -117,15 +117,19 @@ def test_capture_input_of_another_size_leaves_weights_that_fit_or_were_trained(n
     before = list(model.module.parameters())
     cf.capture(model, small_batch(), "0")
     assert all(a is b for a, b in zip(before, model.module.parameters(), strict=True))
-    trained = cf.load_model(net, device="cpu")
-    with torch.no_grad():
-        trained.module[0].weight.add_(1)
-    weight = trained.module[0].weight.clone()
-    with pytest.raises(
-        CaptureError, match=r"^the model failed on an input of shape \(2, 3, 32, 32\): RuntimeError: mat1"
-    ):
-        cf.capture(trained, small_batch(), "0")
-    assert torch.equal(trained.module[0].weight, weight)
+    for load in (False, True):
+        trained = cf.load_model(net, device="cpu")
+        if load:
+            trained.module.load_state_dict(cf.load_model(net, seed=9, device="cpu").module.state_dict(), assign=True)
+        else:
+            with torch.no_grad():
+                trained.module[0].weight.add_(1)
+        weight = trained.module[0].weight.clone()
+        with pytest.raises(
+            CaptureError, match=r"^the model failed on an input of shape \(2, 3, 32, 32\): RuntimeError:"
+        ):
+            cf.capture(trained, small_batch(), "0")
+        assert torch.equal(trained.module[0].weight, weight)
 
 
 def test_capture_input_that_fits_nothing_leaves_the_weights(net: str) -> None:
