@@ -7,7 +7,6 @@ out (tensors.py) are kept, or handed to a consumer while the pass runs.
 from __future__ import annotations
 
 import collections
-import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CaptureError, InputError, LayerNotFoundError
 from ..models.layers import takes_hooks
 from ..models.loaded import LoadedModel, calling, root_of
+from ..runtime.caller import warn_caller
 from .forward import Enough, Watched, run_pass
 from .hidden import copy_of
 from .listing import observe
@@ -241,7 +241,7 @@ def _by_name(keeper: _Keeper, model: nn.Module) -> dict[str, torch.Tensor]:
         for call in _calls_of(target, keeper):
             plain = target.call is None and keeper.calls[what] == 1
             captured[target.key(None if plain else call)] = keeper.activations[what, call, target.path]
-    _check_ran(keeper, model, stacklevel=4)
+    _check_ran(keeper, model)
     return captured
 
 
@@ -250,7 +250,7 @@ def _calls_of(target: Target, keeper: _Keeper) -> range:
     return range(calls) if target.call is None else range(target.call, min(target.call + 1, calls))
 
 
-def _check_ran(keeper: _Keeper, model: nn.Module, stacklevel: int = 3) -> None:
+def _check_ran(keeper: _Keeper, model: nn.Module) -> None:
     """Refuse a pattern if nothing that it names ran; warn of other layers that never ran."""
     absent = [target for target in keeper.targets if not _calls_of(target, keeper)]
     answered = {pattern for t in keeper.targets if _calls_of(t, keeper) for pattern in t.patterns}
@@ -267,7 +267,7 @@ def _check_ran(keeper: _Keeper, model: nn.Module, stacklevel: int = 3) -> None:
     for what, is_elsewhere in (("ran in another thread", True), ("never ran", False)):
         names = [repr(target.key(None)) for target in absent if (target.module in keeper.elsewhere) is is_elsewhere]
         if names:
-            warnings.warn(f"left out {len(names)} layers that {what}: {', '.join(names)}", stacklevel=stacklevel)
+            warn_caller(f"left out {len(names)} layers that {what}: {', '.join(names)}")
 
 
 def _why_absent(target: Target, keeper: _Keeper, model: nn.Module) -> str:

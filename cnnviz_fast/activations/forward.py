@@ -12,7 +12,6 @@ import functools
 import re
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CaptureError, InputError, ModelFailedError, reason_of
 from ..models.layers import every_module
 from ..models.lazy import fit_to
+from ..runtime.caller import warn_caller
 from .arguments import arguments, callable_of, dtypes_for, placed
 from .arguments import weight_of as weight_of
 from .copies import PassHook
@@ -218,16 +218,9 @@ class _Guard:
 
 
 def _warn_of(lost: list[str]) -> None:
-    """Warn of weights that the model itself has changed, at the line of the caller's program."""
+    """Warn of weights that the model itself has changed."""
     named = ", ".join(map(repr, lost[:4])) + (", ..." if len(lost) > 4 else "")
-    package = __name__.partition(".")[0] + "."
-    frame, level = sys._getframe(), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(package):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(
-        f"the model changed {len(lost)} of its weights in a pass in eval mode, which cannot be undone: {named}",
-        stacklevel=level,
-    )
+    warn_caller(f"the model changed {len(lost)} of its weights in a pass in eval mode, which cannot be undone: {named}")
 
 
 @contextlib.contextmanager

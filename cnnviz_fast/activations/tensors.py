@@ -170,6 +170,25 @@ def only_tensor(output: Any, layer: str, *, taken_in: bool = False) -> torch.Ten
     return tensor.to_dense() if tensor.is_mkldnn else tensor
 
 
+def gathered(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a weight of one of the classes that others derive from Tensor as one with all its values.
+
+    Args:
+        tensor: (any shape) any dtype. A DTensor, of which a process holds a part, is asked for in each process.
+
+    Returns:
+        The tensor itself, or (same shape) what it stands for: whole, and dequantised.
+    """
+    import torch
+
+    with torch.no_grad():
+        if hasattr(tensor, "full_tensor"):
+            tensor = tensor.full_tensor()
+        if type(tensor).dequantize is not torch.Tensor.dequantize:  # torchao's classes
+            tensor = tensor.dequantize()
+    return tensor
+
+
 def _parts(output: Any) -> dict[str, Any]:
     """Return the parts of a container by the text that names each; none for anything but a container."""
     if isinstance(output, Mapping):

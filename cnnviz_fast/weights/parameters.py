@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..activations.patterns import resolve
+from ..activations.tensors import gathered
 from ..errors import DTypeError, OptionError
 from ..models.layers import every_module, layer_list, uncompiled
 from ..models.loaded import LoadedModel, module_of
@@ -165,11 +166,7 @@ def _values(name: str, tensor: torch.Tensor) -> torch.Tensor:
     import torch
 
     if not torch.nn.parameter.is_lazy(tensor):
-        with torch.no_grad():
-            if hasattr(tensor, "full_tensor"):  # DTensor, of which a process holds a part; each process asks for it
-                tensor = tensor.full_tensor()
-            if type(tensor).dequantize is not torch.Tensor.dequantize:  # torchao's classes
-                tensor = tensor.dequantize()
+        tensor = gathered(tensor)
     _check(name, tensor)
     return tensor.detach()
 

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ...activations.tensors import tensors_in
+from ...activations.tensors import gathered, tensors_in
 from ...errors import ModelError
 from ...provenance import package_version
 
@@ -56,7 +56,7 @@ def weights_digest(module: nn.Module) -> str:
 
 def _bytes_of(tensor: torch.Tensor) -> memoryview:
     """Return the values of a tensor in order; a sparse or quantised one is made dense first."""
-    dense = tensor.detach()
+    dense = gathered(tensor.detach())
     if dense.is_quantized:
         dense = dense.dequantize()
     elif dense.layout is not torch.strided:
