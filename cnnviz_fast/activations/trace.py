@@ -175,14 +175,14 @@ def _trace(model: nn.Module, input_shape: tuple[int, ...], values: bool = False)
         batch = torch.zeros((_IMAGES, *input_shape[1:]), device=None if values else "meta")
         kinds = (BATCH, *_INPUTS[batch.ndim])
         set_roles(batch, tuple(whole(kind, size) for kind, size in zip(kinds, batch.shape, strict=True)))
-        with _following():
+        with following():
             run_pass(runs, batch, filter(takes_hooks, names), see, on_operation=trace.note)
     except Exception:  # a foreign model may raise anything here; what was seen so far counts
         trace.failed = True
     return trace
 
 
-def _following() -> contextlib.AbstractContextManager[Any]:
+def following() -> contextlib.AbstractContextManager[Any]:
     """Note the roles of every tensor that is made in the block out of one that has roles."""
     from torch.utils._python_dispatch import TorchDispatchMode
 

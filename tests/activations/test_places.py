@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.architectures import TIMM, TRANSFORMERS, small_transformer
+from support.architectures import STEMS, TIMM, TRANSFORMERS, small_transformer
 from support.patches import change_of, enlivened, keeps_aspect, patched
 from support.token_models import (
     SS2D,
@@ -33,6 +33,7 @@ from cnnviz_fast.activations.tensors import tensors_in
 from cnnviz_fast.errors import ShapeError
 
 QUICK_TIMM = {"convnext_atto", "vit_tiny_patch16_224", "pvt_v2_b0"}
+OF_TIMM = [pytest.param(n, marks=() if n in QUICK_TIMM else pytest.mark.zoo) for n in (*TIMM, *STEMS.split())]
 LARGEST_PX = 256
 """Larger inputs are made smaller where a model allows it."""
 
@@ -122,7 +123,9 @@ def timm_model(name: str) -> tuple[nn.Module, torch.Tensor]:
     return enlivened(model), patched((1, channels, *size))
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK_TIMM else pytest.mark.zoo) for n in TIMM])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in QUICK_TIMM else pytest.mark.zoo) for n in (*TIMM, *STEMS.split())]
+)
 def test_places_of_layers_of_timm_are_right(name: str) -> None:
     counts = check_places(name, *timm_model(name))
     assert counts["right"] > 0
@@ -137,7 +140,9 @@ def test_places_of_layers_of_transformers_are_right(name: str) -> None:
     assert counts["right"] > 0
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK_TIMM else pytest.mark.zoo) for n in TIMM])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in QUICK_TIMM else pytest.mark.zoo) for n in (*TIMM, *STEMS.split())]
+)
 def test_maps_equal_what_timm_calls_intermediate_features(name: str) -> None:
     model, batch = timm_model(name)
     if not hasattr(model, "forward_intermediates"):
