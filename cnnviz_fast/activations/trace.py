@@ -186,11 +186,11 @@ def following() -> contextlib.AbstractContextManager[Any]:
     """Note the roles of every tensor that is made in the block out of one that has roles."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    class Follow(TorchDispatchMode):
+    class Follow(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             output = function(*args, **(kwargs or {}))
             name = function._schema.name.rpartition("::")[2]
             follow(name.rstrip("_"), args, list(tensors_in(output).values()))
             return output
 
-    return Follow()
+    return Follow()  # type: ignore[no-untyped-call]

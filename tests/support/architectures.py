@@ -60,7 +60,8 @@ def small_transformer(name: str) -> tuple[nn.Module, int]:
     config = kind.config_class()
     narrow = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
     for option, value in narrow.items():
-        if isinstance(getattr(config, option, None), int):
+        # Models of several stages have a width for each, and are small as they are.
+        if isinstance(getattr(config, option, None), int) and not hasattr(config, "hidden_sizes"):
             setattr(config, option, value)
     size = getattr(config, "image_size", 224)
     return kind(config), size if isinstance(size, int) else size[0]
