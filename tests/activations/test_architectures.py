@@ -35,10 +35,10 @@ STAGES = ("stem", "patch_embed", "stages", "layers", "blocks", "layer1", "layer2
 """Names that networks of all families give to what lies at the top; the children of a list of stages count too."""
 
 # Layers that are refused for a reason: their cells have no position in the image, or more than one.
-# Hiera's tokens are reordered. Those of EfficientViM's norm are hidden states, those of PiT's class tokens.
-# EfficientViT runs convolutions in windows, MViT for each head.
+# Hiera's tokens are reordered, those of EfficientViM's norm are hidden states. EfficientViT runs convolutions in
+# windows, MViT for each head.
 REFUSED = {
-    "timm:hiera_tiny_224", "timm:efficientvim_m1", "timm:pit_ti_224", "timm:efficientvit_m0", "timm:mvitv2_tiny",
+    "timm:hiera_tiny_224", "timm:efficientvim_m1", "timm:efficientvit_m0", "timm:mvitv2_tiny",
 }  # fmt: skip
 
 _rows: list[tuple[str, int, int, int, str]] = []

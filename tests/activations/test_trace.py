@@ -143,6 +143,34 @@ def test_find_axes_tokens_first_and_last_are_told() -> None:
         told(Mixer(), "hidden", (2, 16, 64))
 
 
+def test_find_axes_class_token_alone_is_drawn_as_a_vector_is() -> None:
+    class ClassToken(Tokens):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            token: torch.Tensor = self.norm(super().forward(x)[:, :1])
+            return token
+
+    assert told(ClassToken(16, 4), "norm:1", (2, 1, 16)) == Axes("tokens", 1, 0, (1, 1))
+
+
+def test_find_axes_cells_of_a_patch_that_a_layer_worked_on_are_channels() -> None:
+    class Inner(nn.Module):
+        """As TNT: the pixels of each patch are tokens, and together the channels of the patch."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.cut, self.unfold = nn.Conv2d(3, 4, 1), nn.Unfold(4, stride=4)
+            self.pixels, self.patches = nn.Linear(4, 6), nn.LayerNorm(96)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            pixels = self.unfold(self.cut(x)).transpose(1, 2).reshape(-1, 4, 16).transpose(1, 2)
+            patches: torch.Tensor = self.patches(self.pixels(pixels).reshape(len(x), 64, 96))
+            return patches
+
+    assert told(Inner(), "patches", (2, 64, 96)) == Axes("tokens", 1, 0, (8, 8))
+    with pytest.raises(ShapeError, match="which has no maps: it was unfolded"):
+        told(Inner(), "unfold", (2, 64, 64))
+
+
 def test_find_axes_windows_are_refused_and_whole_again_behind_them() -> None:
     model = Windows()
     with pytest.raises(ShapeError, match="its axes hold images, rolled rows, rolled columns, channels"):

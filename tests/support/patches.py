@@ -29,7 +29,7 @@ MOST_OFF_CELLS = 0.6
 """How far the centre of all four changes may lie from that of the image in a grid of tokens. A token too many or too
 few before the grid moves it by a whole cell."""
 
-SHARP = 0.8
+SHARP = 0.95
 """From this share of changes that lie apart on, their centre is known to a part of a cell."""
 
 FEWEST_CHANNELS = 4
