@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from support.token_models import (
@@ -241,6 +243,26 @@ def test_traced_roles_pass_runs_once_for_each_size_and_structure(monkeypatch: py
     model.block = PatchMerging2D(8)
     assert told(model, "block", (2, 4, 4, 16)) == Axes("nhwc")
     assert len(passes) == 3
+
+
+def test_traced_roles_model_itself_runs_once_and_only_where_the_class_of_a_layer_says_too_little(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from cnnviz_fast.activations import trace
+
+    model, devices, run_pass = LooksAtValues(), list[str](), trace.run_pass
+    model.norm, model.behind = nn.Identity(), nn.Conv2d(8, 8, 1)  # type: ignore[assignment]
+
+    def counted(model: nn.Module, batch: torch.Tensor, *args: Any, **more: Any) -> None:
+        devices.append(batch.device.type)
+        run_pass(model, batch, *args, **more)
+
+    monkeypatch.setattr(trace, "run_pass", counted)
+    assert told(model, "cut", (2, 8, 8, 8)) == told(model, "behind", (2, 8, 8, 8)) == Axes("nchw")
+    assert devices == ["meta"]
+    for _ in range(2):
+        assert told(model, "norm", (2, 8, 8, 8)) == Axes("nhwc")
+    assert devices == ["meta", "cpu"]
 
 
 def test_traced_roles_model_is_left_as_it_was() -> None:

@@ -25,7 +25,7 @@ MOST_ASIDE = 0.75
 """How far it may move along the other axis, for every whole that it moves along the right one."""
 
 
-MOST_OFF_CELLS = 0.6
+MOST_OFF_CELLS = 0.9
 """How far the centre of all four changes may lie from that of the image in a grid of tokens. A token too many or too
 few before the grid moves it by a whole cell."""
 
