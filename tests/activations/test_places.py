@@ -34,6 +34,9 @@ from cnnviz_fast.errors import ShapeError
 
 QUICK_TIMM = {"convnext_atto", "vit_tiny_patch16_224", "pvt_v2_b0"}
 OF_TIMM = [pytest.param(n, marks=() if n in QUICK_TIMM else pytest.mark.zoo) for n in (*TIMM, *STEMS.split())]
+IN_ORDER_FOR_FEATURES_ALONE = {"hiera_tiny_224"}
+"""No layer of these puts out its tokens row by row."""
+
 LARGEST_PX = 256
 """Larger inputs are made smaller where a model allows it."""
 
@@ -158,7 +161,7 @@ def test_maps_equal_what_timm_calls_intermediate_features(name: str) -> None:
             del lacking[index]
 
     each_output(model, batch[:1], see)
-    assert list(lacking) == []
+    assert bool(lacking) == (name in IN_ORDER_FOR_FEATURES_ALONE), list(lacking)
 
 
 def test_change_of_faults_that_are_planted_are_found() -> None:
