@@ -52,6 +52,8 @@ from .trace import traced_roles
 if TYPE_CHECKING:
     import torch
 
+    from .roles import Roles
+
 _AXES = {"nchw": "(N, C, H, W)", "nhwc": "(N, H, W, C)", "tokens": "(N, T, C)",
          "tnc": "(T, N, C)", "nct": "(N, C, T)", "matrix": "(N, heads, T, S)",
          "ncdhw": "(N, C, D, H, W)", "ncthw": "(N, C, T, H, W)", "nthwc": "(N, T, H, W, C)",
@@ -204,17 +206,24 @@ def proof_of(shape: tuple[int, ...], evidence: Evidence) -> Proof | None:
     Returns:
         The proof; None where the pass did not come that far, or lost sight of an axis.
     """
-    if evidence.model is None or evidence.input_shape is None or len(shape) not in (3, 4, 5):
+    if len(shape) not in (3, 4, 5):
         return None
-    roles = traced_roles(evidence.model, evidence.layer, shape, evidence.input_shape)
+    roles = _roles(shape, evidence)
     return None if roles is None else prove(roles)
+
+
+def _roles(shape: tuple[int, ...], evidence: Evidence) -> Roles | None:
+    """Return what the axes of an output hold, None where no pass shows it."""
+    if evidence.model is None or evidence.input_shape is None:
+        return None
+    # A pass with values takes as long as the user's own: not for a layer whose class says enough.
+    values = channels_position(evidence.module, shape) != "first"
+    return traced_roles(evidence.model, evidence.layer, shape, evidence.input_shape, values)
 
 
 def _not_ruled_out(shape: tuple[int, ...], evidence: Evidence, sides: tuple[int, ...], name: str) -> bool:
     """Check whether what a pass saw allows maps of these sides: if it lost sight of them, others had this size."""
-    if evidence.model is None or evidence.input_shape is None:
-        return True
-    roles = traced_roles(evidence.model, evidence.layer, shape, evidence.input_shape)
+    roles = _roles(shape, evidence)
     allowed = None if roles is None else possible(roles)
     return allowed is None or (name in allowed and sides in known_grids(evidence))
 
@@ -225,7 +234,7 @@ def has_place(axes: Axes, shape: tuple[int, ...], evidence: Evidence) -> bool:
         return False
     proof = proof_of(shape, evidence)
     name = "ncthw" if axes.name == "ncdhw" else axes.name  # which of the two it is no pass can tell
-    return proof is None or proof.name == name or _begins_inside(shape, evidence, proof)
+    return proof is None or proof.name == name
 
 
 def _as_proven(shape: tuple[int, ...], evidence: Evidence) -> Axes | None:

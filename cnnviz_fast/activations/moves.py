@@ -54,7 +54,17 @@ def unknown(tensor: torch.Tensor) -> Roles:
 
 
 def dim_of(args: Sequence[Any], position: int, ndim: int, default: int = 0) -> int:
-    """Return the axis that an argument names, counted from 0."""
+    """Return the axis that an argument of an operation names, counted from 0.
+
+    Args:
+        args: of the operation, without those at the end that have their default.
+        position: of the argument.
+        ndim: number of axes.
+        default: of the argument.
+
+    Returns:
+        The axis.
+    """
     dim = args[position] if len(args) > position else default
     return int(dim) % max(ndim, 1)
 

@@ -48,7 +48,8 @@ def prove(roles: Roles) -> Proof | None:
     found = [order for order in _ORDERS if _agree(letters, order) and _is_even(order, roles)]
     if len(found) == 1:
         return _named(_ORDERS[found[0]], found[0], roles)
-    if found or letters[:1] != BATCH:
+    # One token of an image, as its class token, is drawn as a vector is.
+    if found or letters[:1] != BATCH or letters == BATCH + _ONE + CHANNELS:
         return None
     if TAPS in letters:
         return Proof("", "it was unfolded, pooled along rows of rows, or joined from several grids")
@@ -116,9 +117,10 @@ def _letter(axis: Axis) -> str:
     if not axis:
         return _ONE
     kinds = [part.kind for part in axis]
-    for kind in (UNKNOWN, TAPS):
-        if kind in kinds:
-            return kind
+    if UNKNOWN in kinds:
+        return UNKNOWN
+    if TAPS in kinds:
+        return CHANNELS if CHANNELS in kinds else TAPS  # the cells of a patch that layers have worked on are channels
     if _grid_of(axis):
         return _GRID
     # Cells that were moved into channels, as by pixel_unshuffle: the rest of their rows lies in another axis.

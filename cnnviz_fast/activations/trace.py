@@ -118,7 +118,9 @@ _lock = threading.Lock()
 _traces: weakref.WeakKeyDictionary[nn.Module, dict[Any, Trace]] = weakref.WeakKeyDictionary()
 
 
-def traced_roles(model: nn.Module, layer: str, shape: tuple[int, ...], input_shape: tuple[int, ...]) -> Roles | None:
+def traced_roles(
+    model: nn.Module, layer: str, shape: tuple[int, ...], input_shape: tuple[int, ...], values: bool = True
+) -> Roles | None:
     """Return what the axes of an output hold, from a pass that is run once for each model and size of input.
 
     Args:
@@ -126,13 +128,14 @@ def traced_roles(model: nn.Module, layer: str, shape: tuple[int, ...], input_sha
         layer: name of a captured output.
         shape: its shape.
         input_shape: shape of the batch, (N, C, H, W) or (N, C, T, H, W).
+        values: whether the model itself may run, once, where a pass without values does not come to this layer.
 
     Returns:
         The roles; None where no pass came to this layer or showed this shape.
     """
     root = uncompiled(model)
     trace = _known_trace(root, input_shape, values=False)
-    if trace.failed and not trace.saw(layer):
+    if values and trace.failed and not trace.saw(layer):
         trace = _known_trace(root, input_shape, values=True)
     return trace.roles(layer, shape, input_shape[0])
 
@@ -182,14 +185,14 @@ def _trace(model: nn.Module, input_shape: tuple[int, ...], values: bool = False)
         batch = torch.zeros((_IMAGES, *input_shape[1:]), device=None if values else "meta")
         kinds = (BATCH, *_INPUTS[batch.ndim])
         set_roles(batch, tuple(whole(kind, size) for kind, size in zip(kinds, batch.shape, strict=True)))
-        with _following():
+        with following():
             run_pass(runs, batch, watched)
     except Exception:  # a foreign model may raise anything here; what was seen so far counts
         trace.failed = True
     return trace
 
 
-def _following() -> contextlib.AbstractContextManager[Any]:
+def following() -> contextlib.AbstractContextManager[Any]:
     """Note the roles of every tensor that is made in the block out of one that has roles."""
     from torch.utils._python_dispatch import TorchDispatchMode
 

@@ -35,7 +35,11 @@ STAGES = ("stem", "patch_embed", "stages", "layers", "blocks", "layer1", "layer2
 """Names that networks of all families give to what lies at the top; the children of a list of stages count too."""
 
 # Layers that are refused for a reason: their cells have no position in the image, or more than one.
-REFUSED = {"timm:hiera_tiny_224"}
+# Hiera's tokens are reordered, those of EfficientViM's norm are hidden states. EfficientViT runs convolutions in
+# windows, MViT for each head.
+REFUSED = {
+    "timm:hiera_tiny_224", "timm:efficientvim_m1", "timm:efficientvit_m0", "timm:mvitv2_tiny",
+}  # fmt: skip
 
 _rows: list[tuple[str, int, int, int, str]] = []
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from support.token_models import Attention, Mixer, PooledKeys, Tokens, TokensFirst, Unfolded, Windows
 from torch import nn
 from torchvision.models.video.mvit import MSBlockConfig, MViT
 
@@ -16,6 +17,7 @@ from cnnviz_fast.activations.axes import Axes, find_axes, to_maps
 from cnnviz_fast.activations.evidence import Evidence
 from cnnviz_fast.cli import main as cli
 from cnnviz_fast.errors import DTypeError, OptionError, ShapeError
+from cnnviz_fast.options.reading import AxesOptions
 from cnnviz_fast.pipeline import visualize
 
 INPUT = (1, 3, 32, 32)
@@ -62,6 +64,29 @@ def test_to_maps_every_value_lies_where_it_belongs(name: str) -> None:
                  "tokens of a clip": (i, prefix + (step * h + y) * w + x, k),
                  "ncthw": (i, k, step, y, x), "nthwc": (i, step, y, x, k)}[name]  # fmt: skip
         assert maps[i, k, y, x] == output[place]
+
+
+@pytest.mark.parametrize("axes", ["tokens:2:4x6:3", "tnc:2:4x6:3", "nct:2:4x6:3", "tnc:0:3x4x6", "nct:1:3x4x6:2"])
+def test_to_maps_tokens_of_every_order_are_the_same_maps(axes: str) -> None:
+    name, prefix, grid = AxesOptions(axes=axes).parts
+    assert prefix is not None
+    assert grid is not None
+    n, c, (rows, columns), steps = 2, 5, grid[-2:], grid[0] if len(grid) == 3 else 1
+    cells = torch.arange(n * c * steps * rows * columns).reshape(n, steps * rows * columns, c)
+    ends = [torch.full((n, count, c), -1) for count in (prefix, AxesOptions(axes=axes).suffix)]
+    tokens = torch.cat([ends[0], cells, ends[1]], 1)
+    output = tokens.permute({"tokens": (0, 1, 2), "tnc": (1, 0, 2), "nct": (0, 2, 1)}[name])
+    found = find_axes(tuple(output.shape), None, axes)
+    assert found == Axes(name, steps, prefix, (rows, columns))
+    for step in range(steps):
+        expected = cells.reshape(n, steps, rows, columns, c)[:, step].permute(0, 3, 1, 2)
+        assert torch.equal(to_maps(output, found, step), expected)
+
+
+def test_to_maps_matrix_is_a_map_for_each_head() -> None:
+    heads = torch.rand(2, 3, 5, 7)
+    assert to_maps(heads, Axes("matrix")) is heads
+    assert torch.equal(to_maps(heads[:, 0], Axes("matrix")), heads[:, :1])
 
 
 def test_to_maps_sparse_output_is_refused() -> None:
@@ -166,6 +191,15 @@ def test_find_axes_other_numbers_of_axes_are_refused(shape: tuple[int, ...]) -> 
     ("ncthw", (1, 2, 3, 4, 4), Axes("ncthw", 3)),
     ("nthwc", (1, 2, 3, 4, 4), Axes("nthwc", 2)),
     ("nc", (1, 9), Axes("nc")),
+    ("tokens:1:8x8:5", (1, 70, 64), Axes("tokens", 1, 1, (8, 8))),
+    ("tokens:0:2x3x4:2", (1, 26, 9), Axes("tokens", 2, 0, (3, 4))),
+    ("tnc", (65, 1, 9), Axes("tnc", 1, 1, (8, 8))),
+    ("tnc:2", (66, 1, 9), Axes("tnc", 1, 2, (8, 8))),
+    ("TNC:1:2x5:3", (14, 1, 9), Axes("tnc", 1, 1, (2, 5))),
+    ("nct:0:2x5", (1, 9, 10), Axes("nct", 1, 0, (2, 5))),
+    ("nct:1:2x5:1", (1, 9, 12), Axes("nct", 1, 1, (2, 5))),
+    ("matrix", (1, 3, 9, 5), Axes("matrix")),
+    ("matrix", (1, 9, 9), Axes("matrix")),
 ])  # fmt: skip
 def test_find_axes_as_given(axes: str, shape: tuple[int, ...], expected: Axes) -> None:
     model = Mixed()
@@ -177,6 +211,10 @@ def test_find_axes_as_given(axes: str, shape: tuple[int, ...], expected: Axes) -
     ("tokens:1:2x5", "its 13 tokens are not one grid"),
     ("tokens:1:4x2x2", "its 13 tokens are not one grid"),
     ("tokens", "its 13 tokens are not one grid"),
+    ("tokens:1:2x5:3", "its 13 tokens are not one grid"),
+    ("nct:1:2x5", "its 64 tokens are not one grid"),
+    ("tnc:1:2x5", "its 1 tokens are not one grid"),
+    ("ncthw", r"must put out \(N, C, T, H, W\)"),
 ])  # fmt: skip
 def test_find_axes_as_given_that_does_not_fit_is_refused(axes: str, said: str) -> None:
     model = Mixed()
@@ -185,7 +223,23 @@ def test_find_axes_as_given_that_does_not_fit_is_refused(axes: str, said: str) -
 
 
 @pytest.mark.parametrize(
-    "axes", ["nchv", "tokens:", "tokens:1:14", "tokens:a", "nchw:1", 4, "tokens:1:0x4", "tokens:1:2x2x2x2"]
+    "axes",
+    [
+        "nchv",
+        "tokens:",
+        "tokens:1:14",
+        "tokens:a",
+        "nchw:1",
+        4,
+        "tokens:1:0x4",
+        "tokens:1:2x2x2x2",
+        "tokens:1:2x2:",
+        "tokens:1:2x2:a",
+        "tokens:1:2x2:1:1",
+        "tnc:1:4",
+        "matrix:1",
+        "ntc",
+    ],
 )
 def test_find_axes_unknown_name_is_refused(axes: object) -> None:
     with pytest.raises(OptionError, match="axes must be one of auto, nchw, nhwc, tokens"):
@@ -243,3 +297,52 @@ def test_visualize_axes_are_taken_and_recorded(photo: Path) -> None:
     assert sheet.manifest["axes"] == "nhwc"
     assert sheet.manifest["maps"]["shape"] == [222, 6, 222]
     assert sheet.manifest["prefix_tokens"] is None
+
+
+def test_visualize_axes_that_are_not_named_in_full_are_completed_from_the_pass() -> None:
+    model, batch = Tokens(16, 4, 1, 5), torch.rand(1, 3, 32, 32)
+    for axes in ("auto", "tokens", "tokens:1", "tokens:1:8x8:5"):
+        (sheet,) = visualize(model, batch, ["seen"], axes=axes, tile=8)
+        assert sheet.manifest["maps"]["shape"] == [16, 8, 8]
+        assert (sheet.manifest["axes"], sheet.manifest["prefix_tokens"]) == ("tokens", 1)
+    with pytest.raises(ShapeError, match="its 70 tokens are not one grid"):
+        visualize(model, batch, ["seen"], axes="tokens:2")
+
+
+def test_visualize_tokens_first_are_drawn() -> None:
+    model, batch = TokensFirst(), torch.rand(1, 3, 32, 32)
+    (sheet,) = visualize(model, batch, ["encoder"], tile=8, overlay=True)
+    assert (sheet.manifest["axes"], sheet.manifest["prefix_tokens"]) == ("tnc", 1)
+    assert sheet.manifest["maps"]["shape"] == [16, 8, 8]
+
+
+def test_visualize_attention_matrix_has_a_tile_for_each_head() -> None:
+    (sheet,) = visualize(Attention(), torch.rand(1, 3, 32, 32), ["matrix"], tile=64)
+    assert sheet.manifest["axes"] == "matrix"
+    assert sheet.manifest["maps"]["shape"] == [2, 64, 64]
+
+
+@pytest.mark.parametrize(("model", "layer", "axes"), [
+    (Attention(), "matrix", "auto"),
+    (Attention(), "matrix", "matrix"),
+    (Attention(), "matrix", "nchw"),
+    (Unfolded(), "unfold", "nct:0:8x8"),
+    (PooledKeys(), "along", "nct:0:4x4"),
+    (PooledKeys(), "pyramid", "tokens:0:5x5"),
+    (Windows(), "inside", "tokens:0:4x4"),
+    (Windows(), "rolled", "nhwc"),
+], ids=lambda value: value if isinstance(value, str) else type(value).__name__)  # fmt: skip
+def test_visualize_what_has_no_place_in_the_image_is_never_laid_over_it(
+    model: nn.Module, layer: str, axes: str
+) -> None:
+    batch = torch.rand(1, 3, 32, 32)
+    assert visualize(model, batch, [layer], axes=axes, tile=16)
+    with pytest.raises(OptionError, match=rf"overlay must go with maps of the image, got layer '{layer}' read as"):
+        visualize(model, batch, [layer], axes=axes, tile=16, overlay=True)
+
+
+def test_visualize_maps_are_laid_over_the_image_in_every_order() -> None:
+    batch = torch.rand(1, 3, 32, 32)
+    for model, layer in [(Mixer(), "last"), (Windows(), "outside"), (Attention(), "qkv"), (Unfolded(), "fold")]:
+        (sheet,) = visualize(model, batch, [layer], tile=16, overlay=True)
+        assert sheet.manifest["overlay"]["source"] == "input"

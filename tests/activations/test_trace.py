@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from support.token_models import (
@@ -143,6 +145,34 @@ def test_find_axes_tokens_first_and_last_are_told() -> None:
         told(Mixer(), "hidden", (2, 16, 64))
 
 
+def test_find_axes_class_token_alone_is_drawn_as_a_vector_is() -> None:
+    class ClassToken(Tokens):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            token: torch.Tensor = self.norm(super().forward(x)[:, :1])
+            return token
+
+    assert told(ClassToken(16, 4), "norm:1", (2, 1, 16)) == Axes("tokens", 1, 0, (1, 1))
+
+
+def test_find_axes_cells_of_a_patch_that_a_layer_worked_on_are_channels() -> None:
+    class Inner(nn.Module):
+        """As TNT: the pixels of each patch are tokens, and together the channels of the patch."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.cut, self.unfold = nn.Conv2d(3, 4, 1), nn.Unfold(4, stride=4)
+            self.pixels, self.patches = nn.Linear(4, 6), nn.LayerNorm(96)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            pixels = self.unfold(self.cut(x)).transpose(1, 2).reshape(-1, 4, 16).transpose(1, 2)
+            patches: torch.Tensor = self.patches(self.pixels(pixels).reshape(len(x), 64, 96))
+            return patches
+
+    assert told(Inner(), "patches", (2, 64, 96)) == Axes("tokens", 1, 0, (8, 8))
+    with pytest.raises(ShapeError, match="which has no maps: it was unfolded"):
+        told(Inner(), "unfold", (2, 64, 64))
+
+
 def test_find_axes_windows_are_refused_and_whole_again_behind_them() -> None:
     model = Windows()
     with pytest.raises(ShapeError, match="its axes hold images, rolled rows, rolled columns, channels"):
@@ -213,6 +243,26 @@ def test_traced_roles_pass_runs_once_for_each_size_and_structure(monkeypatch: py
     model.block = PatchMerging2D(8)
     assert told(model, "block", (2, 4, 4, 16)) == Axes("nhwc")
     assert len(passes) == 3
+
+
+def test_traced_roles_model_itself_runs_once_and_only_where_the_class_of_a_layer_says_too_little(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from cnnviz_fast.activations import trace
+
+    model, devices, run_pass = LooksAtValues(), list[str](), trace.run_pass
+    model.norm, model.behind = nn.Identity(), nn.Conv2d(8, 8, 1)  # type: ignore[assignment]
+
+    def counted(model: nn.Module, batch: torch.Tensor, *args: Any, **more: Any) -> None:
+        devices.append(batch.device.type)
+        run_pass(model, batch, *args, **more)
+
+    monkeypatch.setattr(trace, "run_pass", counted)
+    assert told(model, "cut", (2, 8, 8, 8)) == told(model, "behind", (2, 8, 8, 8)) == Axes("nchw")
+    assert devices == ["meta"]
+    for _ in range(2):
+        assert told(model, "norm", (2, 8, 8, 8)) == Axes("nhwc")
+    assert devices == ["meta", "cpu"]
 
 
 def test_traced_roles_model_is_left_as_it_was() -> None:

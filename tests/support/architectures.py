@@ -21,16 +21,19 @@ HYBRID = (
     "gcvit_xxtiny"
 )
 MODULES = (
-    "halonet_h1 coat_tiny convit_tiny convmixer_768_32 cpubone_nano crossvit_tiny_240 csatv2 cspnext_tiny "
+    "halonet_h1 coat_tiny convit_tiny convmixer_768_32 cpubone_nano crossvit_tiny_240 cspnext_tiny "
     "deepseek_vit_412m dpn48b efficientformerv2_s0 efficientvim_m1 efficientvit_m0 fasternet_t0 "
     "focalnet_tiny_srf gemma4_vit_167m hardcorenas_b hieradet_small iformer_t inception_next_atto "
     "inception_resnet_v2 inception_v4 lcnetv2_small lowformer_b0 mobilenetv5_base mvitv2_tiny "
     "naflexvit_base_patch16_parfac_gap nasnetalarge nest_tiny pit_ti_224 pnasnet5large qwen3_vit_88m "
     "rdnet_tiny repghostnet_050 resnest14d selecsls42 legacy_seresnet18 shvit_s1 skresnet18 swiftformer_xs "
-    "swinv2_tiny_window8_256 tnt_s_legacy_patch16_224 tresnet_m vgg11 vit_srelpos_small_patch16_224 "
-    "samvit_base_patch16_224 vitamin_small_224 volo_d1_224 xception xception41p"
+    "swinv2_tiny_window8_256 tnt_s_legacy_patch16_224 vgg11 vit_srelpos_small_patch16_224 "
+    "samvit_base_patch16_224 vitamin_small_224 volo_d1_224 legacy_xception xception41p"
 )
 """One architecture of each of timm's modules that no group above has."""
+
+STEMS = "csatv2 tresnet_m"
+"""Those whose first convolution is not the first that they list, so that it does not tell the channels of an input."""
 
 TIMM = [name for group in (CNN, LAST, TOKENS, HYBRID, MODULES) for name in group.split()]
 
@@ -57,7 +60,8 @@ def small_transformer(name: str) -> tuple[nn.Module, int]:
     config = kind.config_class()
     narrow = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
     for option, value in narrow.items():
-        if isinstance(getattr(config, option, None), int):
+        # Models of several stages have a width for each, and are small as they are.
+        if isinstance(getattr(config, option, None), int) and not hasattr(config, "hidden_sizes"):
             setattr(config, option, value)
     size = getattr(config, "image_size", 224)
     return kind(config), size if isinstance(size, int) else size[0]

@@ -25,11 +25,11 @@ MOST_ASIDE = 0.75
 """How far it may move along the other axis, for every whole that it moves along the right one."""
 
 
-MOST_OFF_CELLS = 0.6
+MOST_OFF_CELLS = 0.9
 """How far the centre of all four changes may lie from that of the image in a grid of tokens. A token too many or too
 few before the grid moves it by a whole cell."""
 
-SHARP = 0.8
+SHARP = 0.95
 """From this share of changes that lie apart on, their centre is known to a part of a cell."""
 
 FEWEST_CHANNELS = 4
