@@ -28,6 +28,7 @@ none, the output is refused.
 from __future__ import annotations
 
 import math
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -51,6 +52,7 @@ from .trace import traced_roles
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from .roles import Roles
 
@@ -62,6 +64,10 @@ _TO_TOKENS = {"tokens": (0, 1, 2), "tnc": (1, 0, 2), "nct": (0, 2, 1)}
 """The order in which the axes of tokens become (N, T, C)."""
 _REORDERED = ("Hiera", "ViTMAE")
 """Families whose tokens do not lie row by row: Hiera sorts them by the units it masks, MAE shuffles them."""
+
+
+# The order of the axes of maps is the same for every size of input: a run over images of many sizes traces one of them.
+_orders: weakref.WeakKeyDictionary[nn.Module, dict[tuple[str, int], Proof]] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -208,8 +214,15 @@ def proof_of(shape: tuple[int, ...], evidence: Evidence) -> Proof | None:
     """
     if len(shape) not in (3, 4, 5):
         return None
+    known = {} if evidence.model is None else _orders.setdefault(evidence.model, {})
+    at = (evidence.layer, len(shape))
+    if at in known:
+        return known[at]
     roles = _roles(shape, evidence)
-    return None if roles is None else prove(roles)
+    proof = None if roles is None else prove(roles)
+    if proof is not None and proof.name in ("nchw", "nhwc"):
+        known[at] = proof
+    return proof
 
 
 def _roles(shape: tuple[int, ...], evidence: Evidence) -> Roles | None:
