@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import DTypeError, ShapeError
+from ..models.layers import every_module
 from ..options.reading import TOKEN_AXES, AxesOptions
 from .evidence import (
     Evidence,
@@ -67,7 +68,8 @@ _REORDERED = ("Hiera", "ViTMAE")
 
 
 # The order of the axes of maps is the same for every size of input: a run over images of many sizes traces one of them.
-_orders: weakref.WeakKeyDictionary[nn.Module, dict[tuple[str, int], Proof]] = weakref.WeakKeyDictionary()
+_orders: weakref.WeakKeyDictionary[nn.Module, tuple[tuple[int, ...], dict[tuple[str, int], Proof]]]
+_orders = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,7 @@ def proof_of(shape: tuple[int, ...], evidence: Evidence) -> Proof | None:
     """
     if len(shape) not in (3, 4, 5):
         return None
-    known = {} if evidence.model is None else _orders.setdefault(evidence.model, {})
+    known = _orders_of(evidence.model)
     at = (evidence.layer, len(shape))
     if at in known:
         return known[at]
@@ -223,6 +225,16 @@ def proof_of(shape: tuple[int, ...], evidence: Evidence) -> Proof | None:
     if proof is not None and proof.name in ("nchw", "nhwc"):
         known[at] = proof
     return proof
+
+
+def _orders_of(model: nn.Module | None) -> dict[tuple[str, int], Proof]:
+    """Return the proofs of maps that are known of a model; none once it has got other layers."""
+    if model is None:
+        return {}
+    layers = tuple(map(id, every_module(model).values()))
+    if model not in _orders or _orders[model][0] != layers:
+        _orders[model] = (layers, {})
+    return _orders[model][1]
 
 
 def _roles(shape: tuple[int, ...], evidence: Evidence) -> Roles | None:
