@@ -40,7 +40,7 @@ TIMM = [name for group in (CNN, LAST, TOKENS, HYBRID, MODULES) for name in group
 TRANSFORMERS = (
     "ViTModel Dinov2WithRegistersModel YolosModel SwinModel Swinv2Model PvtV2Model PvtModel SegformerModel "
     "MobileViTModel ConvNextV2Model PoolFormerModel LevitModel CvtModel FocalNetModel GLPNModel SiglipVisionModel "
-    "CLIPVisionModel DonutSwinModel BeitModel BitModel EfficientNetModel HieraModel"
+    "CLIPVisionModel DonutSwinModel BeitModel BitModel HieraModel"
 )
 """Models of transformers, made of small configurations."""
 
