@@ -17,7 +17,7 @@
     matrix    (N, heads, T, S)   attention: a tile for each head; (N, T, S) is one. No maps of the image
 
 Axes are told from evidence, the strongest first. A pass of a copy without values shows what each axis holds, followed
-from the input on (trace.py, proof.py). Where a model cannot run without values, two things are taken together. The
+from the input on (tracing/). Where a model cannot run without values, two things are taken together. The
 first is what the module or its model says: torch's own convolutions put out channels first whatever the numbers are,
 its LayerNorm and Linear channels last, other modules where the width that they declare is; tokens come from models that
 cut images into patches. The second is the shape: maps have the aspect of the image, and there are as many tokens as a
@@ -48,14 +48,14 @@ from .evidence import (
     prefix_counts,
     widths,
 )
-from .proof import Proof, possible, prove
-from .trace import traced_roles
+from .tracing.proof import Proof, possible, prove
+from .tracing.trace import traced_roles
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from .roles import Roles
+    from .tracing.roles import Roles
 
 _AXES = {"nchw": "(N, C, H, W)", "nhwc": "(N, H, W, C)", "tokens": "(N, T, C)",
          "tnc": "(T, N, C)", "nct": "(N, C, T)", "matrix": "(N, heads, T, S)",
@@ -243,7 +243,7 @@ def _roles(shape: tuple[int, ...], evidence: Evidence) -> Roles | None:
         return None
     # A pass with values takes as long as the user's own: not for a layer whose class says enough.
     values = channels_position(evidence.module, shape) != "first"
-    return traced_roles(evidence.model, evidence.layer, shape, evidence.input_shape, values)
+    return traced_roles(evidence.model, evidence.layer, shape, evidence.input_shape, values, evidence.called)
 
 
 def _not_ruled_out(shape: tuple[int, ...], evidence: Evidence, sides: tuple[int, ...], name: str) -> bool:

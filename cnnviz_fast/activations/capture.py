@@ -1,7 +1,7 @@
 """Capture activations: layer patterns in, what those layers put out in one pass out.
 
-Forward hooks are hung on exactly the modules asked for, one pass runs (forward.py), and copies of what the layers put
-out (tensors.py) are kept, or handed to a consumer while the pass runs.
+Forward hooks are hung on exactly the modules asked for, one pass runs (passes/forward.py), and copies of what the
+layers put out (tensors.py) are kept, or handed to a consumer while the pass runs.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from ..errors import CaptureError, InputError, LayerNotFoundError
 from ..models.layers import takes_hooks
 from ..models.loaded import LoadedModel, calling, root_of
 from ..runtime.caller import warn_caller
-from .forward import Enough, Watched, run_pass
-from .hidden import copy_of
 from .listing import observe
+from .passes.forward import Enough, Watched, run_pass
+from .passes.hidden import copy_of
 from .patterns import Target, resolve
 from .tensors import Kept, only_tensor, part_of
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from .arguments import Forward, Inputs
+    from .passes.arguments import Forward, Inputs
     from .patterns import Layers
 
     Consumer = Callable[[str, torch.Tensor], object]

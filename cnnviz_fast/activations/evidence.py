@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .trace import traced_grids
+from .tracing.trace import traced_grids
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,12 +29,14 @@ class Evidence:
         module: the module whose output it is.
         model: the model that the module belongs to.
         input_shape: shape of the batch that went into the model, (N, C, H, W) or (N, C, T, H, W).
+        called: `inputs` and `forward` of the capture.
     """
 
     layer: str = "this"
     module: nn.Module | None = None
     model: nn.Module | None = None
     input_shape: tuple[int, ...] | None = None
+    called: tuple[Any, Any] = (None, None)
 
     @property
     def size(self) -> str:
@@ -183,7 +185,7 @@ def known_grids(evidence: Evidence) -> list[TokenGrid]:
             known.append(grid)
         if patch and height >= patch[0] and width >= patch[1]:
             known.append((height // patch[0], width // patch[1]))
-    return list(dict.fromkeys([*known, *sorted(traced_grids(evidence.model, evidence.input_shape))]))
+    return list(dict.fromkeys([*known, *sorted(traced_grids(evidence.model, evidence.input_shape, evidence.called))]))
 
 
 def prefix_counts(evidence: Evidence) -> list[int]:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CaptureError
 from ..models.layers import LayerInfo, has_lazy, layer_list, lazy_copy, meta_copy, takes_hooks
 from ..models.loaded import LoadedModel, as_given, calling, example_inputs, root_of
-from .forward import Watched, run_pass
+from .passes.forward import Watched, run_pass
 from .tensors import tensors_in
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from .arguments import Forward, Inputs
+    from .passes.arguments import Forward, Inputs
 
 
 def list_layers(

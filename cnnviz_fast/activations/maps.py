@@ -88,7 +88,8 @@ def read_activations(
         ShapeError: the activations of a layer cannot be drawn, or their axes cannot be told.
     """
     for layer, output in activations.items():
-        evidence = Evidence(layer, _module_at(model.module, layer), model.module, shape)
+        module, called = _module_at(model.module, layer), (model.inputs, model.forward)
+        evidence = Evidence(layer, module, model.module, shape, called)
         found = find_axes(tuple(output.shape), evidence, axes.axes)
         placed = has_place(found, tuple(output.shape), evidence)
         clip = output.ndim == 5 or found.steps > 1

@@ -10,7 +10,7 @@ What a pattern may be, in the order in which the meanings are tried, so that a r
     12, -1              the index in the list of layers, negative from the end; also as text, for the command line
     layer1.*.conv2      `*` stands for any text, dots included: `layer1.*` is everything below layer1
     layer4.2.add        an operation: a function or operator that the forward of a module calls, by the name that
-                        torch.fx gives it; see operations.py
+                        torch.fx gives it; see passes/operations.py
     output              what the model itself puts out, or the function that `forward` names
     input:PATTERN       what goes into each module that a pattern finds, as its forward gets it: input:layer4
     PATTERN#0,6,-1      only these of the layers that a pattern finds, counted from 0, negative from the end; 2-5 is

@@ -174,7 +174,7 @@ def gathered(tensor: torch.Tensor) -> torch.Tensor:
     """Return a weight of one of the classes that others derive from Tensor as one with all its values.
 
     Args:
-        tensor: (any shape) any dtype. A DTensor, of which a process holds a part, is asked for in each process.
+        tensor: (any shape) real dtype. A DTensor, of which a process holds a part, is asked for in each process.
 
     Returns:
         The tensor itself, or (same shape) what it stands for: whole, and dequantised.

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from ..activations.capture import capture
-from ..activations.forward import weight_of
 from ..activations.maps import LayerMaps, read_activations
+from ..activations.passes.forward import weight_of
 from ..channels.dataset import LayerStatistics
 from ..errors import ShapeError
 from ..formats.names import layer_parts

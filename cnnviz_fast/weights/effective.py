@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..activations.snapshot import evaluating
+from ..activations.passes.snapshot import evaluating
 from ..errors import ModelError, reason_of
 from ..models.layers import every_module
 

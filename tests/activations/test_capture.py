@@ -24,10 +24,11 @@ import torchvision
 from support.assertions import FLOAT32_SUMS, OTHER_DEVICE, assert_close
 from torch import nn
 
-from cnnviz_fast.activations import listing, snapshot
+from cnnviz_fast.activations import listing
 from cnnviz_fast.activations.capture import capture, capture_stream
 from cnnviz_fast.activations.listing import list_layers
-from cnnviz_fast.activations.snapshot import evaluating
+from cnnviz_fast.activations.passes import snapshot
+from cnnviz_fast.activations.passes.snapshot import evaluating
 from cnnviz_fast.errors import CaptureError, InputError, LayerNotFoundError
 
 

@@ -122,7 +122,8 @@ def change_of(maps: torch.Tensor) -> Change | None:
 def keeps_aspect(maps: torch.Tensor, batch: torch.Tensor) -> bool:
     """Check whether maps have the aspect of the images, to within a cell: a grid cut to other rows has not."""
     (rows, columns), (height, width) = maps.shape[-2:], batch.shape[-2:]
-    return bool(abs(rows * width - columns * height) <= max(height, width))
+    cells = max(height, width)  # of cross-multiplied sides, what one row or column more makes
+    return rows * width in range(columns * height - cells, columns * height + cells + 1)
 
 
 def _positions(cells: int) -> torch.Tensor:

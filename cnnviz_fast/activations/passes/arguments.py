@@ -7,8 +7,8 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, OptionError, closest
-from .buffers import pool
+from ...errors import InputError, OptionError, closest
+from ..buffers import pool
 
 if TYPE_CHECKING:
     import torch

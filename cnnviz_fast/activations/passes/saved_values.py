@@ -12,7 +12,7 @@ import operator
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .buffers import LEAST_BYTES, pool
+from ..buffers import LEAST_BYTES, pool
 
 if TYPE_CHECKING:
     import torch

@@ -15,15 +15,18 @@ import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..models.layers import every_module, layer_names, meta_copy, takes_hooks, uncompiled
-from .forward import Watched, run_pass
+from ...models.layers import every_module, layer_names, meta_copy, takes_hooks, uncompiled
+from ..passes.forward import Watched, run_pass
+from ..tensors import tensors_in
 from .moves import roles_of, set_roles
 from .roles import BATCH, CHANNELS, COLUMNS, ROWS, TIME, Axis, Roles, whole
 from .rules import follow
-from .tensors import tensors_in
 
 if TYPE_CHECKING:
     from torch import nn
+
+Called = tuple[Any, Any]
+"""What a model takes beside the batch, and what runs instead of its forward; see capture."""
 
 _IMAGES = 2
 """Images in the batch: with one its axis could not be told from others of length 1."""
@@ -119,7 +122,12 @@ _traces: weakref.WeakKeyDictionary[nn.Module, dict[Any, Trace]] = weakref.WeakKe
 
 
 def traced_roles(
-    model: nn.Module, layer: str, shape: tuple[int, ...], input_shape: tuple[int, ...], values: bool = True
+    model: nn.Module,
+    layer: str,
+    shape: tuple[int, ...],
+    input_shape: tuple[int, ...],
+    values: bool = True,
+    called: Called = (None, None),
 ) -> Roles | None:
     """Return what the axes of an output hold, from a pass that is run once for each model and size of input.
 
@@ -129,35 +137,38 @@ def traced_roles(
         shape: its shape.
         input_shape: shape of the batch, (N, C, H, W) or (N, C, T, H, W).
         values: whether the model itself may run, once, where a pass without values does not come to this layer.
+        called: `inputs` and `forward` of the capture.
 
     Returns:
         The roles; None where no pass came to this layer or showed this shape.
     """
     root = uncompiled(model)
-    trace = _known_trace(root, input_shape, values=False)
+    trace = _known_trace(root, input_shape, called, values=False)
     if values and trace.failed and not trace.saw(layer):
-        trace = _known_trace(root, input_shape, values=True)
+        trace = _known_trace(root, input_shape, called, values=True)
     return trace.roles(layer, shape, input_shape[0])
 
 
-def traced_grids(model: nn.Module, input_shape: tuple[int, ...]) -> set[tuple[int, int]]:
+def traced_grids(model: nn.Module, input_shape: tuple[int, ...], called: Called = (None, None)) -> set[tuple[int, int]]:
     """Return rows and columns of all maps that a pass without values shows."""
-    return _known_trace(uncompiled(model), input_shape, values=False).grids()
+    return _known_trace(uncompiled(model), input_shape, called, values=False).grids()
 
 
-def _known_trace(model: nn.Module, input_shape: tuple[int, ...], values: bool) -> Trace:
+def _known_trace(model: nn.Module, input_shape: tuple[int, ...], called: Called, values: bool) -> Trace:
     # A model that got other layers meanwhile is another model.
-    key = (values, input_shape[1:], tuple(map(id, every_module(model).values())))
+    key = (values, input_shape[1:], tuple(map(id, every_module(model).values())), *map(id, called))
     with _lock:
         known = _traces.setdefault(model, {})
         if key not in known:
             if len(known) == _MOST_SIZES:
                 known.clear()
-            known[key] = _trace(model, input_shape, values)
+            known[key] = _trace(model, input_shape, values, called)
         return known[key]
 
 
-def _trace(model: nn.Module, input_shape: tuple[int, ...], values: bool = False) -> Trace:
+def _trace(
+    model: nn.Module, input_shape: tuple[int, ...], values: bool = False, called: Called = (None, None)
+) -> Trace:
     """Run a pass of a copy without values, or of the model itself."""
     import torch
 
@@ -186,7 +197,7 @@ def _trace(model: nn.Module, input_shape: tuple[int, ...], values: bool = False)
         kinds = (BATCH, *_INPUTS[batch.ndim])
         set_roles(batch, tuple(whole(kind, size) for kind, size in zip(kinds, batch.shape, strict=True)))
         with following():
-            run_pass(runs, batch, watched)
+            run_pass(runs, batch, watched, *called)
     except Exception:  # a foreign model may raise anything here; what was seen so far counts
         trace.failed = True
     return trace

@@ -14,7 +14,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..models.layers import layer_list, takes_hooks, uncompiled
+from ...models.layers import layer_list, takes_hooks, uncompiled
 from .copies import PassHook
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 import cnnviz_fast as cf
-from cnnviz_fast.activations import saved_values, snapshot
 from cnnviz_fast.activations.capture import capture
-from cnnviz_fast.activations.snapshot import evaluating
+from cnnviz_fast.activations.passes import saved_values, snapshot
+from cnnviz_fast.activations.passes.snapshot import evaluating
 
 
 @pytest.fixture

@@ -26,14 +26,14 @@ from torch.nn import functional
 
 from cnnviz_fast.activations.axes import Axes, find_axes, to_maps
 from cnnviz_fast.activations.evidence import Evidence
-from cnnviz_fast.activations.trace import traced_grids, traced_roles
+from cnnviz_fast.activations.tracing.trace import traced_grids, traced_roles
 from cnnviz_fast.errors import ShapeError
 
 INPUT = (2, 3, 32, 32)
 
 
 def told(model: nn.Module, layer: str, shape: tuple[int, ...], given: tuple[int, ...] = INPUT) -> Axes:
-    """Tell the axes of an output of a layer."""
+    """Return the axes that are found for an output of a layer."""
     module = dict(model.named_modules(remove_duplicate=False)).get(layer.partition(":")[0])
     return find_axes(shape, Evidence(layer, module, model, given))
 
@@ -227,7 +227,7 @@ def test_traced_roles_every_name_call_and_part_of_a_layer_is_known() -> None:
 
 
 def test_find_axes_of_maps_traces_one_size_of_each_structure(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cnnviz_fast.activations import trace
+    from cnnviz_fast.activations.tracing import trace
 
     passes: list[tuple[int, ...]] = []
     run_pass = trace.run_pass
@@ -248,7 +248,7 @@ def test_find_axes_of_maps_traces_one_size_of_each_structure(monkeypatch: pytest
 def test_traced_roles_model_itself_runs_once_and_only_where_the_class_of_a_layer_says_too_little(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from cnnviz_fast.activations import trace
+    from cnnviz_fast.activations.tracing import trace
 
     model, devices, run_pass = LooksAtValues(), list[str](), trace.run_pass
     model.norm, model.behind = nn.Identity(), nn.Conv2d(8, 8, 1)  # type: ignore[assignment]

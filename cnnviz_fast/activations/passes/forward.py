@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CaptureError, InputError, ModelFailedError, reason_of
-from ..models.layers import every_module
-from ..models.lazy import fit_to
-from ..runtime.caller import warn_caller
+from ...errors import CaptureError, InputError, ModelFailedError, reason_of
+from ...models.layers import every_module
+from ...models.lazy import fit_to
+from ...runtime.caller import warn_caller
 from .arguments import arguments, callable_of, dtypes_for, placed
 from .arguments import weight_of as weight_of
 from .copies import PassHook

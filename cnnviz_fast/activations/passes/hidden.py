@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ..models.layers import every_module, layer_names
+from ...models.layers import every_module, layer_names
 
 if TYPE_CHECKING:
     from torch import nn

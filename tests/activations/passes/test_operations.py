@@ -13,7 +13,7 @@ from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from cnnviz_fast.activations.capture import capture, capture_stream
-from cnnviz_fast.activations.operations import watching
+from cnnviz_fast.activations.passes.operations import watching
 from cnnviz_fast.errors import CaptureError, LayerNotFoundError
 
 

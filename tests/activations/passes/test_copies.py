@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import nn
 
-from cnnviz_fast.activations import snapshot
 from cnnviz_fast.activations.capture import capture, capture_stream
-from cnnviz_fast.activations.copies import PassHook
+from cnnviz_fast.activations.passes import snapshot
+from cnnviz_fast.activations.passes.copies import PassHook
 from cnnviz_fast.errors import CaptureError
 
 

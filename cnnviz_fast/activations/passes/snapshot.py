@@ -23,7 +23,7 @@ import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..models.layers import takes_hooks
+from ...models.layers import takes_hooks
 from .copies import Copies
 from .saved_values import SavedTensors, SavedValues
 

@@ -15,9 +15,9 @@ import torch
 import torchvision
 from torch import nn
 
-from cnnviz_fast.activations import forward
 from cnnviz_fast.activations.capture import capture, capture_stream
 from cnnviz_fast.activations.listing import list_layers
+from cnnviz_fast.activations.passes import forward
 from cnnviz_fast.errors import CaptureError, InputError
 
 

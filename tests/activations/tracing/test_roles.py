@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from cnnviz_fast.activations.axes import Axes, to_maps
-from cnnviz_fast.activations.moves import roles_of, set_roles
-from cnnviz_fast.activations.proof import Proof, possible, prove
-from cnnviz_fast.activations.roles import CHANNELS, COLUMNS, ROWS, UNKNOWN, Part, combined, regrouped, whole
-from cnnviz_fast.activations.trace import following
+from cnnviz_fast.activations.tracing.moves import roles_of, set_roles
+from cnnviz_fast.activations.tracing.proof import Proof, possible, prove
+from cnnviz_fast.activations.tracing.roles import CHANNELS, COLUMNS, ROWS, UNKNOWN, Part, combined, regrouped, whole
+from cnnviz_fast.activations.tracing.trace import following
 
 SHAPE = (2, 6, 8, 12)
 NOT_OF_THE_IMAGE = -1

@@ -1,0 +1,1 @@
+"""What the axes of an output hold, followed from the input through every operation of a pass."""
