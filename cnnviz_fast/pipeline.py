@@ -82,7 +82,7 @@ def visualize(
         out: folder to write the sheets to, as LAYER/IMAGE.png; made where it is missing. None writes nothing.
         format: of the files: png, jpg, webp or npy.
         max_pixels: largest image to read, in px.
-        axes: axes of the layers' outputs; `activations/axes.py` lists them: auto, nchw, nhwc, tokens, ncl, ncdhw, ...
+        axes: axes of the layers' outputs: auto, or one that `activations/axes/find.py` lists, such as nhwc or ncl.
         planes: of volumes and clips, the planes or time steps to draw, such as "0,8-15"; None for all.
         inputs: what the model takes beside the images; see capture.
         forward: method of the model to run instead of `forward`; see capture.

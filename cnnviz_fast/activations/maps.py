@@ -11,8 +11,10 @@ from ..models.layers import layer_names
 from ..models.loaded import LoadedModel
 from ..options.reading import AxesOptions
 from ..provenance import Provenance, layer_at
-from .axes import Axes, find_axes, has_place, to_maps
-from .evidence import Evidence
+from .axes.evidence import Evidence
+from .axes.find import find_axes, to_maps
+from .axes.proven import has_place
+from .axes.record import Axes
 
 if TYPE_CHECKING:
     import torch

@@ -36,7 +36,7 @@ def axes(name: str, value: Any) -> str:
 @takes_keywords(AxesKeywords)
 @dataclass(frozen=True, kw_only=True)
 class AxesOptions(SelfChecking):
-    """How a layer's output is read; `activations/axes.py` says what each name means."""
+    """How a layer's output is read; `activations/axes/find.py` says what each name means."""
 
     if TYPE_CHECKING:
 

@@ -13,8 +13,8 @@ from support.architectures import TIMM
 from torch import nn
 
 import cnnviz_fast as cf
-from cnnviz_fast.activations.axes import find_axes, to_maps
-from cnnviz_fast.activations.evidence import Evidence
+from cnnviz_fast.activations.axes.evidence import Evidence
+from cnnviz_fast.activations.axes.find import find_axes, to_maps
 from cnnviz_fast.errors import ShapeError
 from cnnviz_fast.models.loaded import example_input
 

@@ -27,8 +27,9 @@ from support.token_models import (
 )
 from torch import nn
 
-from cnnviz_fast.activations.axes import Axes, find_axes, to_maps
-from cnnviz_fast.activations.evidence import Evidence
+from cnnviz_fast.activations.axes.evidence import Evidence
+from cnnviz_fast.activations.axes.find import find_axes, to_maps
+from cnnviz_fast.activations.axes.record import Axes
 from cnnviz_fast.activations.tensors import tensors_in
 from cnnviz_fast.errors import ShapeError
 

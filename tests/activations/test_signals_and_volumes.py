@@ -12,8 +12,9 @@ from support.assertions import assert_equal_planes
 from torch import nn
 
 import cnnviz_fast as cf
-from cnnviz_fast.activations.axes import Axes, find_axes, to_maps
-from cnnviz_fast.activations.evidence import Evidence
+from cnnviz_fast.activations.axes.evidence import Evidence
+from cnnviz_fast.activations.axes.find import find_axes, to_maps
+from cnnviz_fast.activations.axes.record import Axes
 from cnnviz_fast.activations.maps import frame_of
 from cnnviz_fast.errors import OptionError, ShapeError
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from cnnviz_fast.activations.axes import Axes, to_maps
+from cnnviz_fast.activations.axes.find import to_maps
+from cnnviz_fast.activations.axes.record import Axes
 from cnnviz_fast.activations.tracing.moves import roles_of, set_roles
 from cnnviz_fast.activations.tracing.proof import Proof, possible, prove
 from cnnviz_fast.activations.tracing.roles import CHANNELS, COLUMNS, ROWS, UNKNOWN, Part, combined, regrouped, whole

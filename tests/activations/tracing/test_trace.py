@@ -24,8 +24,9 @@ from support.token_models import (
 from torch import nn
 from torch.nn import functional
 
-from cnnviz_fast.activations.axes import Axes, find_axes, to_maps
-from cnnviz_fast.activations.evidence import Evidence
+from cnnviz_fast.activations.axes.evidence import Evidence
+from cnnviz_fast.activations.axes.find import find_axes, to_maps
+from cnnviz_fast.activations.axes.record import Axes
 from cnnviz_fast.activations.tracing.trace import traced_grids, traced_roles
 from cnnviz_fast.errors import ShapeError
 

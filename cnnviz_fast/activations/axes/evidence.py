@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .tracing.trace import traced_grids
+from ..tracing.trace import traced_grids
 
 if TYPE_CHECKING:
     from torch import nn

@@ -13,8 +13,9 @@ from torch import nn
 from torchvision.models.video.mvit import MSBlockConfig, MViT
 
 import cnnviz_fast as cf
-from cnnviz_fast.activations.axes import Axes, find_axes, to_maps
-from cnnviz_fast.activations.evidence import Evidence
+from cnnviz_fast.activations.axes.evidence import Evidence
+from cnnviz_fast.activations.axes.find import find_axes, to_maps
+from cnnviz_fast.activations.axes.record import Axes
 from cnnviz_fast.cli import main as cli
 from cnnviz_fast.errors import DTypeError, OptionError, ShapeError
 from cnnviz_fast.options.reading import AxesOptions

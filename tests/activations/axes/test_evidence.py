@@ -7,7 +7,7 @@ import torch
 import torchvision
 from torch import nn
 
-from cnnviz_fast.activations.evidence import Evidence, channels_position, known_grids, may_be_last
+from cnnviz_fast.activations.axes.evidence import Evidence, channels_position, known_grids, may_be_last
 
 
 def named(name: str, base: type[nn.Module] = nn.Identity, **declared: object) -> nn.Module:

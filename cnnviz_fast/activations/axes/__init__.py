@@ -1,0 +1,1 @@
+"""Which axis of an output is which, and how it becomes maps."""

@@ -1,0 +1,122 @@
+"""Axes that a pass of the model proves."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING
+
+from ...errors import ShapeError
+from ...models.layers import every_module
+from ..tracing.proof import Proof, possible, prove
+from ..tracing.trace import traced_roles
+from .evidence import Evidence, channels_position, known_grids, may_be_last
+from .record import Axes
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..tracing.roles import Roles
+
+# The order of the axes of maps is the same for every size of input: a run over images of many sizes traces one of them.
+_orders: weakref.WeakKeyDictionary[nn.Module, tuple[tuple[int, ...], dict[tuple[str, int], Proof]]]
+_orders = weakref.WeakKeyDictionary()
+
+
+def as_proven(shape: tuple[int, ...], evidence: Evidence) -> Axes | None:
+    """Return the axes that a pass of the model proves, or refuse; None where it proves nothing."""
+    proof = proof_of(shape, evidence)
+    if proof is None:
+        return None
+    if proof.name:
+        # The tokens of a clip must be named: a sheet for each of its steps is more than anyone expects.
+        if proof.grid and proof.steps > 1:
+            return None
+        name = depth_first(evidence) if proof.name == "ncthw" else proof.name
+        return Axes(name, proof.steps, proof.prefix, proof.grid)
+    if _begins_inside(shape, evidence, proof):
+        return None
+    raise ShapeError(
+        f"layer {evidence.layer!r} puts out {shape}, which has no maps: {proof.reason}. "
+        f"`cnnviz layers` shows the layers."
+    )
+
+
+def proof_of(shape: tuple[int, ...], evidence: Evidence) -> Proof | None:
+    """Return what a pass of the model proves of an output.
+
+    Args:
+        shape: shape of the output.
+        evidence: its layer, the model and the input; the pass needs all three.
+
+    Returns:
+        The proof; None where the pass did not come that far, or lost sight of an axis.
+    """
+    if len(shape) not in (3, 4, 5):
+        return None
+    known = _orders_of(evidence.model)
+    at = (evidence.layer, len(shape))
+    if at in known:
+        return known[at]
+    roles = _roles(shape, evidence)
+    proof = None if roles is None else prove(roles)
+    if proof is not None and proof.name in ("nchw", "nhwc"):
+        known[at] = proof
+    return proof
+
+
+def has_place(axes: Axes, shape: tuple[int, ...], evidence: Evidence) -> bool:
+    """Check whether maps read by these axes lie in the image as they are drawn, so far as that is known."""
+    if axes.name == "matrix":
+        return False
+    proof = proof_of(shape, evidence)
+    name = "ncthw" if axes.name == "ncdhw" else axes.name  # which of the two it is no pass can tell
+    return proof is None or proof.name == name
+
+
+def not_ruled_out(shape: tuple[int, ...], evidence: Evidence, sides: tuple[int, ...], name: str) -> bool:
+    """Check whether what a pass saw allows maps of these sides: if it lost sight of them, others had this size.
+
+    Args:
+        shape: shape of the output.
+        evidence: what is known of it.
+        sides: rows and columns of the maps.
+        name: of the axes that would make them so.
+
+    Returns:
+        True too where no pass saw the output.
+    """
+    roles = _roles(shape, evidence)
+    allowed = None if roles is None else possible(roles)
+    return allowed is None or (name in allowed and sides in known_grids(evidence))
+
+
+def _orders_of(model: nn.Module | None) -> dict[tuple[str, int], Proof]:
+    """Return the proofs of maps that are known of a model; none once it has got other layers."""
+    if model is None:
+        return {}
+    layers = tuple(map(id, every_module(model).values()))
+    if model not in _orders or _orders[model][0] != layers:
+        _orders[model] = (layers, {})
+    return _orders[model][1]
+
+
+def _roles(shape: tuple[int, ...], evidence: Evidence) -> Roles | None:
+    """Return what the axes of an output hold, None where no pass shows it."""
+    if evidence.model is None or evidence.input_shape is None:
+        return None
+    # A pass with values takes as long as the user's own: not for a layer whose class says enough.
+    values = channels_position(evidence.module, shape) != "first"
+    return traced_roles(evidence.model, evidence.layer, shape, evidence.input_shape, values, evidence.called)
+
+
+def _begins_inside(shape: tuple[int, ...], evidence: Evidence, proof: Proof) -> bool:
+    """Check whether maps may have begun inside a model, as a generator's: they hold no positions of its input."""
+    if proof.places or len(shape) < 4:
+        return False
+    return channels_position(evidence.module, shape) == "first" or not may_be_last(evidence)
+
+
+def depth_first(evidence: Evidence) -> str:
+    """Return what the third of five axes is: time, where clips in colour went in, else the depth of a volume."""
+    clip = evidence.input_shape is None or evidence.input_shape[1] == 3
+    return "ncthw" if clip else "ncdhw"
