@@ -78,7 +78,8 @@ class InputSpec:
             prepared: torch.Tensor = self.preprocess(image)
             return prepared.float().unsqueeze(0)
         except (ImageError, ShapeError) as error:
-            raise type(error)(f"{_label(source, None)}: {error}") from error
+            kind = ImageError if isinstance(source, str | os.PathLike | Encoded) else type(error)
+            raise kind(f"{_label(source, None)}: {error}") from error
         except Exception as error:  # presets for video and optical flow, or a user's own preprocessing
             label = _label(source, None)
             raise ImageError(f"{label} cannot be preprocessed for this model: {reason_of(error)}.") from error

@@ -172,8 +172,11 @@ def untrained(model: LoadedModel) -> str | None:
     kind, comma, seed = model.weights.partition(", seed ")
     if not comma or any(parameter.is_meta for parameter in model.module.parameters()):
         return None
-    shape = next(example_inputs(model)).shape
-    size = "x".join(map(str, shape[2:] if shape[1] == 3 else shape[1:]))
+    sample = _sample(model.preprocess)
+    if sample is None:  # arrays come in any size
+        size = f"{expected_input(model).channels} channels"
+    else:
+        size = "x".join(map(str, sample.shape[1:] if sample.shape[0] == 3 else sample.shape))
     return f"{'random weights' if kind == 'random' else 'weights ' + kind} (seed {seed}), {size}"
 
 

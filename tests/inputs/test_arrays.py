@@ -16,7 +16,7 @@ from support.shards import write_tar
 from torch import nn
 
 import cnnviz_fast as cf
-from cnnviz_fast.errors import ImageError, ShapeError
+from cnnviz_fast.errors import ImageError
 from cnnviz_fast.inputs.arrays import is_array_file, read_array
 from cnnviz_fast.inputs.in_memory import Encoded
 
@@ -114,7 +114,7 @@ def test_is_array_file_looks_at_the_content(tmp_path: Path) -> None:
 
 def test_load_images_wrong_number_of_bands_names_the_file(tmp_path: Path) -> None:
     Image.new("RGB", (6, 7)).save(tmp_path / "photo.png")
-    with pytest.raises(ShapeError, match=r"image '.*photo\.png': an array for this model must have shape \(5, H, W\)"):
+    with pytest.raises(ImageError, match=r"image '.*photo\.png': an array for this model must have shape \(5, H, W\)"):
         cf.load_images(tmp_path / "photo.png", nn.Conv2d(5, 2, 1))
 
 
