@@ -28,6 +28,7 @@ from .errors import CaptureError, CnnvizError, ImageError, InputError, OptionErr
 from .formats.names import layer_parts, output_stems
 from .formats.output_folders import output_folder, place_of
 from .formats.picture import format_of
+from .inputs.arrays import is_array_file
 from .inputs.find import find_images
 from .inputs.images import InputSpec, load_images, usual_spec
 from .inputs.samples import samples_in
@@ -141,12 +142,18 @@ def name_images(images: Any, spec: InputSpec | None = None) -> list[NamedImage]:
     Raises:
         ImageError: a file is missing, or a folder holds no image.
     """
-    spec = spec or usual_spec()
-    origins = find_images(samples_in(images, spec.expected), spec.takes_arrays)
-    names = [
-        os.fspath(origin) if isinstance(origin, str | os.PathLike) else f"image{position}"
-        for position, origin in enumerate(origins)
-    ]
+    known = spec or usual_spec()
+    origins: list[Any] = []
+    names: list[str] = []
+    for origin in find_images(samples_in(images, known.expected), known.takes_arrays):
+        is_path = isinstance(origin, str | os.PathLike)
+        batch = known.read(origin) if spec is not None and is_array_file(origin) else ()
+        if len(batch) > 1:  # a file of several samples
+            origins += [batch[n : n + 1] for n in range(len(batch))]
+            names += [f"{os.fspath(origin)}#{n}" for n in range(len(batch))]  # type: ignore[arg-type]
+        else:
+            names.append(os.fspath(origin) if is_path else f"image{len(origins)}")  # type: ignore[arg-type]
+            origins.append(origin)
     before: Counter[str] = Counter()
     keys = []
     for name in names:
@@ -261,6 +268,10 @@ def look_at(model: LoadedModel, image: NamedImage, layers: Any, max_pixels: int,
         CnnvizError: anything else that is wrong; see load_images and capture.
     """
     batch = load_images(image.origin, model, max_pixels=max_pixels)
+    if len(batch) != 1:
+        raise ImageError(
+            f"{image.name} must be one image, got a batch of {len(batch)}. Save each sample in a file of its own."
+        )
     outputs = capture(model, batch, layers)
     return [
         drawing.layer_input(model, read, 0, image.name, batch[0])

@@ -70,7 +70,10 @@ class InputSpec:
             image = read_array(source, self.max_pixels)
             if is_preprocessed(image, self.expected):
                 return preprocessed_input(image, self.expected)
-            image = image if isinstance(self.preprocess, OwnPreprocess) else decode_image(image)
+            if not isinstance(self.preprocess, OwnPreprocess):
+                if self.expected.channels == 1 and image.dtype != np.uint8:  # wide values, which a photo has not
+                    return preprocessed_input(ArrayPreprocess(self.expected)(image), self.expected)
+                image = decode_image(image)
         else:
             image = decode_image(source, max_pixels=self.max_pixels)
             image = bounded(image, self.preprocess, self.max_pixels, _label(source, None))

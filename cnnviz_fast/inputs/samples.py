@@ -24,8 +24,8 @@ def samples_in(images: Any, expected: ExpectedInput) -> Any:
 
     Args:
         images: what `find_images` takes. Float tensors and arrays may be batches, and so may uint8 arrays
-            (N, H, W, C) and tensors (N, C, H, W). A mapping or a pair of image and label stands for its image, a data
-            set and an iterable for all their samples.
+            (N, H, W, C) and tensors (N, C, H, W). A mapping stands for its image, and so does a tuple of an image with
+            its label or mask, in a list too. A data set and an iterable stand for all their samples.
         expected: the channels and axes of one sample.
 
     Returns:
@@ -33,15 +33,21 @@ def samples_in(images: Any, expected: ExpectedInput) -> Any:
     """
     if isinstance(images, np.ndarray) or is_tensor(images):
         return _split(images, expected)
-    if is_sample(images):
+    if isinstance(images, Mapping | bytes) or is_sample(images):
         return samples_in(image_in(images), expected)
     if isinstance(images, list | tuple):
-        return [samples_in(each, expected) for each in images]
+        return [_of_item(each, expected, isinstance(each, tuple)) for each in images]
     if takes_positions(images):
-        return [samples_in(images[position], expected) for position in range(len(images))]
+        return [_of_item(images[position], expected) for position in range(len(images))]
     if is_stream(images):
-        return [samples_in(each, expected) for each in images]
+        return [_of_item(each, expected) for each in images]
     return images
+
+
+def _of_item(item: Any, expected: ExpectedInput, is_sample: bool = True) -> Any:
+    """Return the images of an item of a set: of a sample its first part, which may be a batch; of paths all."""
+    paths = isinstance(item, tuple | list) and all(isinstance(each, str | os.PathLike) for each in item)
+    return samples_in(image_in(item) if is_sample and not paths else item, expected)
 
 
 def takes_positions(images: Any) -> bool:
@@ -60,7 +66,9 @@ def is_stream(images: Any) -> bool:
     """Check for an iterable whose samples are taken one after another, such as a generator: no container of Python."""
     if isinstance(images, str | bytes | bytearray | Mapping | list | tuple | os.PathLike) or takes_positions(images):
         return False
-    return hasattr(images, "__iter__") and not (isinstance(images, np.ndarray) or is_tensor(images))
+    if isinstance(images, np.ndarray | Encoded) or is_tensor(images) or is_pil_image(images):
+        return False
+    return hasattr(images, "__iter__") or hasattr(images, "__getitem__")
 
 
 def _split(values: Any, expected: ExpectedInput) -> Any:
@@ -68,11 +76,18 @@ def _split(values: Any, expected: ExpectedInput) -> Any:
     if is_preprocessed(values, expected):
         batch = preprocessed_input(values, expected)
         return [batch[i : i + 1] for i in range(len(batch))]
+    if expected.channels == 1 and values.ndim == expected.spatial_axes + 1 and not _has_colours(values):
+        return [each[None] if is_tensor(values) else each for each in values]
     if values.ndim != expected.spatial_axes + 2:
         return values
     if is_tensor(values) and values.shape[1] not in (1, 3, 4) and values.shape[-1] in (1, 3, 4):
         values = values.cpu().numpy()  # arrays of images that a loader has collated
     return list(values)
+
+
+def _has_colours(values: Any) -> bool:
+    """Check whether an image has an axis of 1, 3 or 4 colours, where images of its kind have it."""
+    return values.shape[0 if is_tensor(values) else -1] in (1, 3, 4)
 
 
 def is_preprocessed(source: Any, expected: ExpectedInput) -> bool:
@@ -122,6 +137,8 @@ def preprocessed_input(values: torch.Tensor | NDArray[Any], expected: ExpectedIn
             return values[None, None].float()
         if values.ndim == rank + 1 and (shape[0] == expected.channels or not expected.is_known):
             return values[None].float()
+        if values.ndim == rank + 1 and expected.channels == 1:
+            return values[:, None].float()
         if values.ndim >= rank + 2 or (not expected.is_known and values.ndim == 2):
             return values.float()
     raise ShapeError(
@@ -154,15 +171,43 @@ def _is_in_memory(value: Any) -> bool:
     return isinstance(value, Encoded) or is_pil_image(value)
 
 
+_NAMES = ("image", "pixel_values", "img", "images", "bytes")
+"""Names under which mappings hold their image; the last is that of an image of Hugging Face that is not decoded."""
+
+
 def image_in(sample: Any) -> Any:
-    """Return the image in a sample: the first of a tuple or list, by name from a mapping, or the sample itself."""
+    """Return the image in a sample.
+
+    Args:
+        sample: a tuple or list that begins with one; a mapping that has one under one of `_NAMES`, or else the first
+            value that may be an image; a file's bytes; or the image itself.
+
+    Returns:
+        The image.
+
+    Raises:
+        ImageError: the sample is empty.
+    """
+    if isinstance(sample, bytes):
+        return Encoded("in memory", sample)
     if isinstance(sample, Mapping):
-        named = [key for key in ("image", "pixel_values", "img") if key in sample]
-        entries = [sample[key] for key in named or list(sample)[:1]]
+        entries = _in_mapping(sample)
     elif isinstance(sample, tuple | list):
         entries = list(sample[:1])
     else:
         return sample
     if not entries:
         raise ImageError(f"a sample must hold an image, got an empty {type(sample).__name__}.")
-    return entries[0]
+    return image_in(entries[0]) if isinstance(entries[0], bytes | Mapping) else entries[0]
+
+
+def _in_mapping(sample: Mapping[Any, Any]) -> list[Any]:
+    """Return the values of a mapping that may be its image, the likeliest first; any but the keys of webdataset."""
+    if isinstance(sample.get("bytes"), bytes):
+        return [Encoded(str(sample.get("path") or "in memory"), sample["bytes"])]
+    if "bytes" in sample and sample.get("path"):
+        return [sample["path"]]
+    named = [sample[key] for key in _NAMES if sample.get(key) is not None]
+    others = [value for key, value in sample.items() if not str(key).startswith("__")]
+    likely = [value for value in others if _is_in_memory(value) and getattr(value, "ndim", 2) > 1]
+    return named or likely or others

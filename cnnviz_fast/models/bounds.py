@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ImageError
@@ -81,10 +81,20 @@ def _in_steps(steps: Any) -> _Resize | None:
     """Find the resize in the steps of a torchvision Compose."""
     if not isinstance(steps, Sequence):
         return None
-    names = [type(step).__name__ for step in steps]
-    if "Resize" not in names or getattr(steps[names.index("Resize")], "max_size", None):
+    flat = list(_flat(steps))
+    names = [type(step).__name__ for step in flat]
+    if "Resize" not in names or getattr(flat[names.index("Resize")], "max_size", None):
         return None
-    return _of_side(steps[names.index("Resize")].size, "CenterCrop" in names[names.index("Resize") :])
+    at = names.index("Resize")
+    # Behind another step, such as a padding, the middle of the image is no longer what is shown.
+    return _of_side(flat[at].size, at == 0 and "CenterCrop" in names)
+
+
+def _flat(steps: Any) -> Iterator[Any]:
+    """List the steps of a Compose, and those of the ones in it."""
+    for step in steps:
+        inner = getattr(step, "transforms", None)
+        yield from _flat(inner) if isinstance(inner, Sequence) else (step,)
 
 
 def _of_side(size: Any, crops: bool) -> _Resize | None:

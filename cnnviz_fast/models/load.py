@@ -18,7 +18,7 @@ from .checkpoints import classes_of, load_state, read_checkpoint
 from .factories import find_factory
 from .layers import has_lazy, meta_copy
 from .lazy import initialise
-from .loaded import LoadedModel, as_given, module_of, usual_preprocess
+from .loaded import LoadedModel, as_given, fitting_preprocess, module_of, usual_preprocess
 from .meta_detectors import run_without_values
 from .preprocess import Preprocess, as_clips, imagenet_preset, with_options
 from .specs import spec_with, split_spec
@@ -88,6 +88,8 @@ def load_model(
         else:
             loaded = _from_factory(source, name, weights, build, given)
         loaded = replace(loaded, spec=spec_with(loaded.spec, given))
+        if given:
+            loaded = replace(loaded, preprocess=fitting_preprocess(loaded, given))
     else:
         raise InputError(f"model must be a spec such as 'resnet50' or a torch.nn.Module, got {type(spec).__name__}.")
     loaded = replace(loaded, preprocess=with_options(loaded.preprocess, preprocess))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..options.reading import PreprocessOptions
 from . import expected
 from .expected import ExpectedInput, expected_of
 from .layers import uncompiled
 from .own_preprocess import ArrayPreprocess
-from .preprocess import Bare, Preprocess, grey_preset, imagenet_preset
+from .preprocess import Bare, Preprocess, grey_preset, imagenet_preset, with_options
 
 if TYPE_CHECKING:
     import torch
@@ -178,6 +179,24 @@ def untrained(model: LoadedModel) -> str | None:
     else:
         size = "x".join(map(str, sample.shape[1:] if sample.shape[0] == 3 else sample.shape))
     return f"{'random weights' if kind == 'random' else 'weights ' + kind} (seed {seed}), {size}"
+
+
+def fitting_preprocess(model: LoadedModel, arguments: Mapping[str, Any]) -> Preprocess:
+    """Return the preprocessing of a model that arguments have built for other channels or another size.
+
+    Args:
+        model: the record of the model, with the preprocessing of the one that it is a variant of.
+        arguments: that built it.
+
+    Returns:
+        The usual preprocessing for its channels where they are others; with the size that an argument names.
+    """
+    sample, takes, preprocess = _sample(model.preprocess), expected_of(model.module), model.preprocess
+    size = next((arguments[name] for name in ("img_size", "image_size", "input_size") if name in arguments), None)
+    if sample is not None and takes.is_known and takes.channels != sample.shape[0]:
+        preprocess = usual_preprocess(model.module)
+        size = tuple(sample.shape[1:]) if size is None else size
+    return preprocess if size is None else with_options(preprocess, PreprocessOptions(size=size))
 
 
 def usual_preprocess(module: nn.Module) -> Preprocess:

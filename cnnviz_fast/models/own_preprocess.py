@@ -129,7 +129,7 @@ class OwnPreprocess:
             array = np.asarray(made)
             if array.dtype.kind not in "biuf" or not array.ndim:
                 raise ImageError(f"preprocess must return a tensor or an array, got {type(made).__name__}.")
-            if array.ndim == 3 and array.shape[-1] <= 4 < array.shape[0]:  # (H, W, C), as arrays of images are
+            if array.ndim == 3 and array.shape[-1] == min(array.shape) < array.shape[0]:  # (H, W, C), as of images
                 array = np.moveaxis(array, -1, 0)
             made = torch.from_numpy(np.array(array[None] if array.ndim == 2 else array, np.float32))
         return made[0] if made.ndim in (4, 5) and len(made) == 1 else made
@@ -137,7 +137,8 @@ class OwnPreprocess:
 
 def _takes_named_image(function: Any) -> bool:
     """Check whether a function takes its image by the name `image` alone."""
-    if type(function).__module__.partition(".")[0] in ("albumentations", "albucore"):
+    packages = {kind.__module__.partition(".")[0] for kind in type(function).__mro__}
+    if packages & {"albumentations", "albucore"}:
         return True
     try:
         parameters = inspect.signature(function).parameters.values()

@@ -18,7 +18,7 @@ from torch import nn
 from ..errors import OptionError
 from ..formats.output_folders import refuse_mixing
 from ..inputs.images import usual_spec
-from ..models.loaded import LoadedModel
+from ..models.loaded import LoadedModel, called_with
 from ..options.declared import takes
 from ..options.drawing import RenderOptions
 from ..options.reading import MAX_PIXELS, AxesOptions
@@ -109,10 +109,11 @@ def run(
     outputs_of(wanted.save, format)
     if wanted.parquet:
         import_extra("pyarrow", "parquet", "Parquet tables", OptionError)
-    if wanted.engine == "ray":
+    on_ray = wanted.engine == "ray"
+    loaded = called_with(loaded_model(model, "cpu" if on_ray else spec.ranks.device("auto")), inputs, forward)
+    if on_ray:
         from .ray.engine import run_on_ray
 
-        return run_on_ray(model, images, spec, on_file)
-    loaded = loaded_model(model, spec.ranks.device("auto"))
+        return run_on_ray(loaded, images, spec, on_file)
     found = images_of(images, usual_spec(loaded, max_pixels), spec.folder)
     return run_here(LocalEngine(), loaded, found, spec, on_file)

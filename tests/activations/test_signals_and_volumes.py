@@ -179,8 +179,7 @@ def test_visualize_takes_samples_without_an_axis_of_channels(kind: Any, shape: t
     assert len(sheets) == 3
     assert_equal_planes(cf.visualize(model, batch[1], "net", tile=(16, 24))[0].index, sheets[1].index)
     np.save(tmp_path / "a.npy", batch[2].numpy())
-    found = cf.load_images(tmp_path / "a.npy", model)  # two axes of floats in [0, 1] are a photo
-    assert found.shape == ((1, 600) if kind is nn.Conv1d else (1, 224, 224))
+    assert torch.equal(cf.load_images(tmp_path / "a.npy", model), batch[2:])
     assert cf.list_layers(model)[0].calls == 1
 
 
@@ -188,3 +187,22 @@ def test_visualize_depth_model_takes_photos_and_lies_over_them(tmp_path: Path) -
     photo = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
     (sheet,) = cf.visualize(AddsTheChannel(nn.Conv2d), photo, "net", overlay=True)
     assert sheet.rgb().shape[2] == 3
+
+
+def test_visualize_file_of_several_samples_is_a_batch(tmp_path: Path) -> None:
+    batch = np.random.default_rng(0).standard_normal((4, 3, 10, 12)).astype(np.float32)
+    np.save(tmp_path / "b.npy", batch)
+    model = convolutions(nn.Conv2d, 3)
+    sheets = cf.visualize(model, tmp_path / "b.npy", "0", tmp_path / "out", tile=16)
+    expected = cf.visualize(model, torch.from_numpy(batch), "0", tile=16)
+    assert [sheet.index.tobytes() for sheet in sheets] == [sheet.index.tobytes() for sheet in expected]
+    assert len(list((tmp_path / "out" / "0").glob("*.png"))) == 4
+
+
+def test_load_images_grey_arrays_keep_wide_values(tmp_path: Path) -> None:
+    model = nn.Conv2d(1, 2, 3)
+    wide = np.linspace(0, 4095, 600).reshape(20, 30).astype(np.uint16)
+    np.save(tmp_path / "ct.npy", wide)
+    assert torch.equal(cf.load_images(tmp_path / "ct.npy", model)[0, 0], torch.from_numpy(wide / np.float32(65535)))
+    np.save(tmp_path / "z.npy", wide - np.float32(1000))
+    assert torch.equal(cf.load_images(tmp_path / "z.npy", model)[0, 0], torch.from_numpy(wide - np.float32(1000)))

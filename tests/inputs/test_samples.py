@@ -21,6 +21,7 @@ GREY, BANDS, SIGNAL, VOLUME = ExpectedInput(1), ExpectedInput(13), ExpectedInput
 @pytest.mark.parametrize(("expected", "given", "made"), [
     (IMAGE, (3, 4, 5), (1, 3, 4, 5)), (IMAGE, (2, 3, 4, 5), (2, 3, 4, 5)), (IMAGE, (2, 3, 6, 4, 5), (2, 3, 6, 4, 5)),
     (GREY, (4, 5), (1, 1, 4, 5)), (GREY, (1, 4, 5), (1, 1, 4, 5)), (GREY, (7, 1, 4, 5), (7, 1, 4, 5)),
+    (GREY, (7, 4, 5), (7, 1, 4, 5)),
     (BANDS, (13, 4, 5), (1, 13, 4, 5)), (BANDS, (2, 13, 4, 5), (2, 13, 4, 5)),
     (SIGNAL, (2, 9), (1, 2, 9)), (SIGNAL, (5, 2, 9), (5, 2, 9)), (ExpectedInput(1, 1), (9,), (1, 1, 9)),
     (VOLUME, (6, 4, 5), (1, 1, 6, 4, 5)), (VOLUME, (1, 6, 4, 5), (1, 1, 6, 4, 5)),
@@ -38,8 +39,8 @@ def test_preprocessed_input_tells_samples_from_batches(
 
 
 @pytest.mark.parametrize(("expected", "shape"), [
-    (IMAGE, (4, 5)), (IMAGE, (4, 5, 3)), (IMAGE, (0, 3, 4, 5)), (GREY, (2, 4, 5)), (BANDS, (3, 4, 5)), (SIGNAL, (9,)),
-    (SIGNAL, (3, 9)), (VOLUME, (4, 5)), (VOLUME, (2, 6, 4, 5)),
+    (IMAGE, (4, 5)), (IMAGE, (4, 5, 3)), (IMAGE, (0, 3, 4, 5)), (BANDS, (3, 4, 5)), (SIGNAL, (9,)),
+    (SIGNAL, (3, 9)), (VOLUME, (4, 5)),
 ])  # fmt: skip
 def test_preprocessed_input_of_another_shape_is_refused(expected: ExpectedInput, shape: tuple[int, ...]) -> None:
     with pytest.raises(
@@ -85,6 +86,45 @@ def test_samples_in_lists_every_sample(images: Any, count: int) -> None:
     assert all(isinstance(each, (np.ndarray, torch.Tensor, Image.Image)) for each in found)
     assert all(each.shape in ((4, 5, 3), (5, 6, 3), (3, 5, 5), (1, 3, 5, 5), (1, 3, 5, 6)) for each in found
                if not isinstance(each, Image.Image))  # fmt: skip
+
+
+MASK = np.zeros((4, 5), np.int64)
+FILE = b"\x89PNG not decoded here"
+
+
+@pytest.mark.parametrize(("images", "count"), [
+    ([(PHOTO, MASK), (PHOTO, MASK)], 2), ([(Image.fromarray(PHOTO), Image.fromarray(PHOTO))], 1),
+    ([("a.png", 1), ("b.png", 2)], 2), ([("a.png", "b.png")], 2),
+    (iter([(torch.zeros(4, 3, 9, 9), torch.arange(4))]), 4),
+    ({"__key__": "x", "jpg": PHOTO}, 1), ({"label": torch.tensor(3), "x": PHOTO}, 1), ({"image": {"bytes": FILE}}, 1),
+    ([{"image": {"bytes": None, "path": "a.png"}}], 1), ({"image": FILE}, 1), ([FILE], 1),
+])  # fmt: skip
+def test_samples_in_takes_the_image_of_each_sample_alone(images: Any, count: int) -> None:
+    def flat(found: Any) -> list[Any]:
+        return [each for part in found for each in flat(part)] if isinstance(found, list) else [found]
+
+    found = flat(samples_in(images, IMAGE))
+    assert len(found) == count
+    assert not any(each is MASK or isinstance(each, (int, dict)) for each in found)
+
+
+def test_samples_in_grey_takes_batches_without_an_axis_of_channels() -> None:
+    digits = np.arange(5 * 28 * 28, dtype=np.uint8).reshape(5, 28, 28)
+    for given in (digits, torch.from_numpy(digits), torch.from_numpy(digits).float()):
+        found = samples_in(given, GREY)
+        assert len(found) == 5
+        assert np.array_equal(np.asarray(found[3]).reshape(28, 28), digits[3])
+
+
+def test_is_stream_takes_what_has_positions_and_no_length() -> None:
+    class Positions:
+        def __getitem__(self, position: int) -> Any:
+            if position > 2:
+                raise IndexError
+            return PHOTO
+
+    assert is_stream(Positions())
+    assert len(samples_in(Positions(), IMAGE)) == 3
 
 
 def test_samples_in_leaves_paths_and_pairs_of_images_alone() -> None:

@@ -83,3 +83,11 @@ def test_load_images_of_one_row_needs_little_memory() -> None:
     assert batch.shape == (1, 3, 224, 224)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB; it was 16.5 GB
     assert torch.isfinite(batch).all()
+
+
+def test_bounded_does_not_crop_behind_other_steps() -> None:
+    padded = T.Compose([T.Pad(9), T.Resize(520), T.CenterCrop(32), T.ToTensor()])
+    nested = T.Compose([T.Compose([T.Resize(520)]), T.CenterCrop(32), T.ToTensor()])
+    with pytest.raises(ImageError, match="would become 520 x"):
+        bounded(stripe(3000, 1), padded, 10**8, "image")
+    assert bounded(stripe(3000, 1), nested, 10**8, "image").size == (16, 1)

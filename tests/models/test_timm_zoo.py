@@ -6,10 +6,12 @@ import json
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import cnnviz_fast as cf
 from cnnviz_fast.cli import main as cli
 from cnnviz_fast.errors import ModelError
 from cnnviz_fast.models import timm_zoo
@@ -111,3 +113,21 @@ def test_load_model_arguments_reach_create_model() -> None:
     assert model.module.conv1[0].in_channels == 1
     with pytest.raises(ModelError, match=r"timm:resnet10t\(depht=7\) cannot be built: TypeError: .*'depht'\.$"):
         load_model("timm:resnet10t", weights="none", arguments={"depht": 7})
+
+
+@pytest.mark.parametrize(("name", "arguments", "shape"), [
+    ("resnet18", {"in_chans": 1}, (1, 1, 224, 224)), ("vit_tiny_patch16_224", {"in_chans": 1}, (1, 1, 224, 224)),
+    ("vit_tiny_patch16_224", {"img_size": 96}, (1, 3, 96, 96)), ("resnet18", {"num_classes": 3}, (1, 3, 224, 224)),
+])  # fmt: skip
+def test_load_model_preprocessing_fits_what_arguments_have_built(
+    name: str, arguments: dict[str, int], shape: tuple[int, ...]
+) -> None:
+    model = cf.load_model(f"timm:{name}", weights="none", arguments=arguments)
+    batch = cf.load_images(np.zeros((300, 400, 3), np.uint8), model)
+    assert batch.shape == shape
+    cf.capture(model, batch, -1)
+
+
+def test_load_model_of_six_channels_takes_arrays() -> None:
+    model = cf.load_model("timm:resnet18", weights="none", arguments={"in_chans": 6})
+    assert cf.load_images(np.zeros((6, 64, 64), np.float32), model).shape == (1, 6, 64, 64)

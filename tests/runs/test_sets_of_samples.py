@@ -140,3 +140,41 @@ def test_run_takes_other_channels_from_files_tensors_sets_and_loaders(channels: 
         assert (summary.finished, summary.failed) == (3, 0), name
         planes = [np.load(path) for path in sorted((tmp_path / name / "0").glob("*.npy"))]
         assert all(np.array_equal(*pair) for pair in zip(planes, expected, strict=True)), name
+
+
+class Called(nn.Module):
+    """Takes a second input, and has another method to run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: torch.Tensor, shift: Any = 0.0) -> torch.Tensor:
+        return self.net(x) + shift
+
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x).square()
+
+
+def test_run_calls_the_model_with_inputs_and_forward_as_visualize_does(tmp_path: Path) -> None:
+    model, batch = Called(), torch.rand(2, 3, 8, 8)
+    ramp = torch.linspace(0, 9, 8)
+    ways: dict[str, dict[str, Any]] = {"plain": {}, "inputs": {"inputs": [ramp]}, "forward": {"forward": "encode"}}
+    for name, how in ways.items():
+        out = tmp_path / name
+        cf.run(model, batch, "output", out, format="npy", progress="none", readers=0, tile=16, **how)
+        expected = cf.visualize(model, batch, "output", tile=16, **how)
+        for number, sheet in enumerate(expected):
+            assert np.array_equal(np.load(out / "output" / f"image{number}.npy"), sheet.index), name
+    with pytest.raises(cf.CnnvizError, match="run with other"):
+        cf.run(
+            model,
+            batch,
+            "output",
+            tmp_path / "plain",
+            format="npy",
+            progress="none",
+            readers=0,
+            tile=16,
+            forward="encode",
+        )

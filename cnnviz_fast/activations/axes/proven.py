@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...errors import ShapeError
 from ...models.layers import every_module
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from ..tracing.roles import Roles
 
 # The order of the axes of maps is the same for every size of input: a run over images of many sizes traces one of them.
-_orders: weakref.WeakKeyDictionary[nn.Module, tuple[tuple[int, ...], dict[tuple[str, int], Proof]]]
+_Known = dict[tuple[str, int, int, int], tuple[Proof, tuple[Any, Any]]]
+_orders: weakref.WeakKeyDictionary[nn.Module, tuple[tuple[int, ...], _Known]]
 _orders = weakref.WeakKeyDictionary()
 
 
@@ -54,13 +55,13 @@ def proof_of(shape: tuple[int, ...], evidence: Evidence) -> Proof | None:
     if len(shape) not in (3, 4, 5):
         return None
     known = _orders_of(evidence.model)
-    at = (evidence.layer, len(shape))
+    at = (evidence.layer, len(shape), id(evidence.called[0]), id(evidence.called[1]))
     if at in known:
-        return known[at]
+        return known[at][0]
     roles = _roles(shape, evidence)
     proof = None if roles is None else prove(roles)
     if proof is not None and proof.name in ("nchw", "nhwc"):
-        known[at] = proof
+        known[at] = proof, evidence.called  # which is kept alive, so that its id stands for nothing else
     return proof
 
 
@@ -90,7 +91,7 @@ def not_ruled_out(shape: tuple[int, ...], evidence: Evidence, sides: tuple[int, 
     return allowed is None or (name in allowed and sides in known_grids(evidence))
 
 
-def _orders_of(model: nn.Module | None) -> dict[tuple[str, int], Proof]:
+def _orders_of(model: nn.Module | None) -> _Known:
     """Return the proofs of maps that are known of a model; none once it has got other layers."""
     if model is None:
         return {}

@@ -46,11 +46,13 @@ class Trace:
             `input:NAME`, what the model puts out as `output`.
         first: every name of every layer -> its first name.
         failed: whether the pass ended before the model did.
+        called: what the model took beside the batch, and what ran.
     """
 
     outputs: dict[str, list[dict[str, Roles | None]]] = field(default_factory=dict)
     first: dict[str, str] = field(default_factory=dict)
     failed: bool = False
+    called: Called = (None, None)
 
     def note(self, name: str, output: Any) -> None:
         """Note the roles of every tensor in an output."""
@@ -163,6 +165,7 @@ def _known_trace(model: nn.Module, input_shape: tuple[int, ...], called: Called,
             if len(known) == _MOST_SIZES:
                 known.clear()
             known[key] = _trace(model, input_shape, values, called)
+            known[key].called = called  # kept alive, so that their ids in the key stand for nothing else
         return known[key]
 
 
