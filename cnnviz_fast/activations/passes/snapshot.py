@@ -224,24 +224,50 @@ def _put_back_attributes(own: dict[str, Any], before: Mapping[str, Any]) -> None
 def _followers(modules: Iterable[nn.Module], parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
     """Return parameters that a pass may write: those that are not trained in a model that also has trained ones.
 
-    Of layers that only apply their weights, as those of a frozen backbone, only parameters of the shape of a trained
-    one: so the encoders of which another one is the moving average are taken, which their parent writes.
+    Of layers that only apply their weights, as those of a frozen backbone, only parameters of a module that has a
+    trained twin beside it: an encoder of which the other one is the moving average, which their parent writes.
     """
     from torch import nn
 
+    parameters = list(parameters)
     frozen = {id(one) for one in parameters if not one.requires_grad}
-    shapes = {one.shape for one in parameters if one.requires_grad} if frozen else set()
-    if not shapes:
+    if not frozen or len(frozen) == len(parameters):
         return []
+    modules = list(modules)
+    following = _twins(modules[0], frozen)
     kinds = (nn.Linear, nn.LayerNorm, nn.GroupNorm, nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase)
     followers = []
     for module in modules:
         # Subclasses may do more, such as merging an adapter into their weight.
         applies_only = isinstance(module, kinds) and _is_of_torch(type(module))
         for one in module._parameters.values():
-            if one is not None and id(one) in frozen and (one.shape in shapes or not applies_only):
+            if one is not None and id(one) in frozen and (id(one) in following or not applies_only):
                 followers.append(one)
     return followers
+
+
+def _twins(root: nn.Module, frozen: set[int]) -> set[int]:
+    """Return the ids of frozen parameters in modules beside which a trained one has parameters of the same shapes.
+
+    Not among the entries of a list of layers: blocks of one kind, of which the first ones are frozen, are no copies.
+    """
+    from torch import nn
+
+    found: set[int] = set()
+
+    def visit(module: nn.Module) -> list[nn.Parameter]:
+        inside = [one for one in module._parameters.values() if one is not None]
+        parts = [visit(child) for child in module._modules.values() if child is not None]
+        if len(parts) > 1 and type(module) not in (nn.Sequential, nn.ModuleList):
+            trained = {tuple(one.shape for one in part) for part in parts if any(id(one) not in frozen for one in part)}
+            for part in parts:
+                ids = list(map(id, part))
+                if ids and frozen.issuperset(ids) and tuple(one.shape for one in part) in trained:
+                    found.update(ids)
+        return list(itertools.chain(inside, *parts))
+
+    visit(root)
+    return found
 
 
 def _split_buffers(
