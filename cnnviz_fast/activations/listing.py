@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +77,13 @@ def _first_that_runs(root: nn.Module, candidates: Iterator[torch.Tensor], inputs
         except CaptureError as error:
             first = first or error
     assert first is not None  # there is always a candidate
-    raise type(first)(f"{first} Say what goes in: --input-shape, or input=torch.zeros(...).") from first.__cause__
+    lacks = re.search(r"missing \d+ required (positional|keyword)", str(first))
+    say = (
+        "Give the others: --inputs, or inputs=."
+        if lacks
+        else "Say what goes in: --input-shape, or input=torch.zeros(...)."
+    )
+    raise type(first)(f"{first}. {say}") from first.__cause__
 
 
 def _count(module: nn.Module) -> int:

@@ -101,13 +101,16 @@ class Copies:
         return self.flags[module]
 
     def _deepcopy(self, module: nn.Module, memo: dict[int, Any]) -> nn.Module:
-        ours = self._take_off(module)
-        try:
-            twin: nn.Module = copy.deepcopy(module, memo)
-        finally:
-            with self._lock:
-                if not self._is_over:
-                    vars(module).update(ours)
+        if _is_copied_as_usual(type(module)):
+            twin = self._reconstructed(module, memo)
+        else:
+            ours = self._take_off(module)
+            try:
+                twin = copy.deepcopy(module, memo)
+            finally:
+                with self._lock:
+                    if not self._is_over:
+                        vars(module).update(ours)
         if twin is not module:
             keys = _hooks_of_a_pass(twin)
             for table in (*_TABLES, *_MARKS) if keys else ():
@@ -120,6 +123,19 @@ class Copies:
                 self._watch([twin])
                 if self._flag_of(module) and "train" not in vars(twin):
                     vars(twin)["train"] = functools.partial(self._train, twin)
+        return twin
+
+    def _reconstructed(self, module: nn.Module, memo: dict[int, Any]) -> nn.Module:
+        """Copy a module as `copy.deepcopy` does, without what is ours.
+
+        It stays on the module meanwhile: another thread that copies the same model then has to find it.
+        """
+        twin: nn.Module = type(module).__new__(type(module))
+        memo[id(module)] = twin
+        of_class = getattr(type(module), "__getstate__", None)
+        held = dict(vars(module)) if of_class is None else of_class(module)
+        state = {name: value for name, value in held.items() if not _is_ours(value, self)}
+        twin.__setstate__(copy.deepcopy(state, memo))  # type: ignore[no-untyped-call]
         return twin
 
     def _take_off(self, module: nn.Module) -> dict[str, Any]:
@@ -147,6 +163,17 @@ class Copies:
         """Set the mode of a copy, as `train()` and `eval()` do: what the model sets on purpose stays."""
         self._on_purpose.add(twin)
         return type(twin).train(twin, mode)
+
+
+def _is_copied_as_usual(kind: type[nn.Module]) -> bool:
+    """Check whether a class leaves it to `copy.deepcopy` how its modules are copied."""
+    if hasattr(kind, "__deepcopy__") or hasattr(kind, "__getnewargs__") or hasattr(kind, "__getnewargs_ex__"):
+        return False
+    from torch import nn
+
+    usual = {getattr(each, "__getstate__", None) for each in (object, nn.Module)}
+    plain = kind.__reduce_ex__ is object.__reduce_ex__ and kind.__reduce__ is object.__reduce__
+    return plain and getattr(kind, "__getstate__", None) in usual
 
 
 def _nothing(*seen: Any) -> None:

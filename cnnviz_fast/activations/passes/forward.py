@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import random
 import re
 import sys
 import threading
@@ -153,6 +154,27 @@ def _try_dtypes(asked: _Pass, batch: torch.Tensor, guard: _Guard) -> None:
             ) from error
 
 
+@contextlib.contextmanager
+def _other_generators_kept() -> Iterator[None]:
+    """Restore the random states of Python and of numpy, where a model has drawn from them."""
+    import numpy as np
+
+    python, numpy = random.getstate(), np.random.get_state(legacy=False)
+    try:
+        yield
+    finally:
+        if random.getstate() != python:
+            random.setstate(python)
+        if _place(np.random.get_state(legacy=False)) != _place(numpy):
+            np.random.set_state(numpy)
+
+
+def _place(state: Any) -> tuple[Any, ...]:
+    """Return where in its sequence a generator of numpy is."""
+    inner = state["state"]
+    return inner["pos"], inner["key"][:4].tobytes(), state["has_gauss"]
+
+
 def _size_advice(error: Exception) -> str:
     """Return what to do where a model takes inputs of one size only, so far as the words of its error tell."""
     words = (
@@ -181,6 +203,7 @@ def _attempt(asked: _Pass, batch: torch.Tensor) -> None:
             positional, named = placed(positional, device), placed(named, device)
         # For models that use random numbers in eval mode too. What other threads draw meanwhile is undone as well.
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else [], device_type="cuda"))
+        stack.enter_context(_other_generators_kept())
         if watched.operation is not None:
             stack.enter_context(watching(model, watched.operation))
         result = asked.call(*positional, **named)

@@ -4,6 +4,7 @@
     copies              get no hooks, and the flags of what they are copies of; see copies.py
     buffers             entries that were replaced, values that were written; see saved_values.py
     parameters          memory that was replaced; values where they are not trained but others are (key encoders)
+    queues              entries of a collections.deque
     plain attributes    numbers, tensors, and tuples of these that were replaced: counters, hidden states; not of
                         torch's own layers, which keep none
 
@@ -15,6 +16,7 @@ time, stays as well.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import itertools
@@ -107,6 +109,7 @@ class Snapshot:
         # Shallow copies: a value that is still the same object was not replaced.
         self._attributes = [vars(module) for module in modules if not _is_of_torch(type(module))]
         self._attributes_before = list(map(dict.copy, self._attributes))
+        self._queues = [(one, list(one)) for one in _values(self._attributes) if type(one) is collections.deque]
         self._own = list(filter(None, map(_PARAMETERS, modules)))
         self._own_before = list(map(dict, self._own))
         self._tables = list(filter(None, map(_MODULES, modules)))
@@ -150,6 +153,10 @@ class Snapshot:
             for now, before in zip(self._buffers, self._buffers_before, strict=True):
                 now.update(before)
         lost = self._put_back_tensors()
+        for queue, entries in self._queues:
+            if not _are_same(entries, queue):
+                queue.clear()
+                queue.extend(entries)
         if is_whole and not lost and not _are_same(_values(self._attributes_before), _values(self._attributes)):
             for own, attributes in zip(self._attributes, self._attributes_before, strict=True):
                 _put_back_attributes(own, attributes)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import collections
 import copy
+import random
 import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -501,3 +504,29 @@ def test_capture_parameters_that_the_model_replaces_are_put_back(batch: torch.Te
     assert bits(weight) == before
     assert not model.is_scaled
     assert torch.equal(maps[0], maps[1])
+
+
+class Draws(nn.Module):
+    """Keeps a queue of what it saw, and draws from the generators of Python and numpy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Conv2d(3, 4, 3)
+        self.queue = collections.deque([torch.zeros(4)], maxlen=3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.net(x)
+        self.queue.append(y.mean((0, 2, 3)))
+        return y * random.random() + float(np.random.rand())
+
+
+def test_capture_restores_queues_and_the_random_states_of_python_and_numpy(batch: torch.Tensor) -> None:
+    model = Draws()
+    before = random.getstate(), np.random.get_state(legacy=True), list(model.queue)
+    capture(model, batch, "net")
+    assert random.getstate() == before[0]
+    assert np.array_equal(np.random.get_state(legacy=True)[1], before[1][1])
+    assert np.random.get_state(legacy=True)[2:] == before[1][2:]
+    assert len(model.queue) == 1
+    assert model.queue[0] is before[2][0]
+    assert model.queue.maxlen == 3
