@@ -191,10 +191,12 @@ def test_with_options_mean_and_std_are_used_by_the_processor(image: Image.Image)
     assert (values[:, -1, -1] == 0).all()  # the padding stays what it is for this model
 
 
-RENORMALIZED = ("EfficientNetImageProcessor", "PPOCRV5ServerDetImageProcessor", "RTDetrImageProcessor")
+RENORMALIZED = ("PPOCRV5ServerDetImageProcessor", "RTDetrImageProcessor")  # of large images
 
 
-@pytest.mark.parametrize("name", RENORMALIZED)
+@pytest.mark.parametrize(
+    "name", ["EfficientNetImageProcessor", *(pytest.param(name, marks=pytest.mark.zoo) for name in RENORMALIZED)]
+)
 def test_with_options_mean_and_std_are_those_of_colours(name: str, image: Image.Image) -> None:
     own = preprocess_with(_made(name))
     raw = with_options(own, PreprocessOptions(mean=(0, 0, 0), std=(1, 1, 1)))

@@ -107,8 +107,8 @@ class Slow(nn.Module):
     def forward(self, batch):
         import signal, threading
 
-        self.calls += 1
-        if self.calls > 2:
+        Slow.calls += 1  # of the class: what an instance counts is undone after each pass
+        if Slow.calls > 4:  # one of them follows the axes
             signal.alarm(60)
             threading.Event().wait()
         return batch
