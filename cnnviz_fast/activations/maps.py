@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import OptionError
-from ..models.layers import layer_names
+from ..models.layers import every_module, layer_names
 from ..models.loaded import LoadedModel
 from ..options.reading import AxesOptions
 from ..provenance import Provenance, layer_at
@@ -18,7 +18,6 @@ from .axes.record import Axes
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
 
 def frame_of(sample: torch.Tensor, step: int | None, steps: int) -> torch.Tensor:
@@ -88,10 +87,16 @@ def read_activations(
 
     Raises:
         ShapeError: the activations of a layer cannot be drawn, or their axes cannot be told.
+        OptionError: planes are named that the layer or the input does not have.
     """
+    if axes.planes is not None and len(shape) != 5:
+        raise OptionError(f"planes go with volumes and clips, and the input of this model has shape {shape}.")
+    modules, called = layer_names(model.module), (model.inputs, model.forward)
+    layers = tuple(map(id, every_module(model.module).values()))
     for layer, output in activations.items():
-        module, called = _module_at(model.module, layer), (model.inputs, model.forward)
-        evidence = Evidence(layer, module, model.module, shape, called)
+        # None for a part of an output or an operation.
+        module = modules.get(layer) or modules.get(re.sub(r":\d+$", "", layer))
+        evidence = Evidence(layer, module, model.module, shape, called, layers)
         found = find_axes(tuple(output.shape), evidence, axes.axes)
         placed = has_place(found, tuple(output.shape), evidence)
         clip = output.ndim == 5 or found.steps > 1
@@ -112,9 +117,3 @@ def _steps(layer: str, count: int, chosen: Sequence[int] | None) -> Sequence[int
     if max(chosen) >= count:
         raise OptionError(f"planes must be 0 to {count - 1} for layer {layer!r}, got {max(chosen)}.")
     return chosen
-
-
-def _module_at(model: nn.Module, layer: str) -> nn.Module | None:
-    """Return the module whose output a captured name stands for; None for a part of an output or an operation."""
-    modules = layer_names(model)
-    return modules.get(layer) or modules.get(re.sub(r":\d+$", "", layer))

@@ -60,7 +60,7 @@ class DatasetReader:
     """Reads the images of a data set that takes positions.
 
     A sample is anything that `load_images` takes as one image; a float tensor counts as preprocessed. Or it is a tuple
-    or a list that begins with an image, or a mapping that has one under "image", "pixel_values" or its first key.
+    or a list that begins with an image, or a mapping that holds one; see `samples.image_in`.
     """
 
     def __init__(self, dataset: Any, spec: InputSpec) -> None:
@@ -119,7 +119,7 @@ def read_loader(
     Args:
         loader: gives float tensors (N, C, H, W), which count as preprocessed and stay together; other batches and
             single samples, which are preprocessed one by one; or tuples or lists that begin with one of these; or
-            mappings that have one under "image", "pixel_values", "img", or their first key.
+            mappings that hold one; see `samples.image_in`.
         skip: whether the sample at a position, counted from 0 over all batches, is left out.
         spec: how an image becomes the model's input; None for ImageNet's.
         batch: how many single samples make a batch.

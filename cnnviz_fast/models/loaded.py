@@ -121,8 +121,9 @@ def example_inputs(model: LoadedModel, size: int | Sequence[int] | None = None) 
         (1, C, ...) float32 zeros, each stored as one number: first one as the model's own preprocessing makes it, then
         those that its convolutions take.
     """
-    given = getattr(model.preprocess, "size", None) if isinstance(model.preprocess, ArrayPreprocess) else None
-    return expected.example_inputs(model.module, _sample(model.preprocess), given if size is None else size)
+    if size is None and isinstance(model.preprocess, ArrayPreprocess):
+        size = model.preprocess.size
+    return expected.example_inputs(model.module, _sample(model.preprocess), size)
 
 
 def example_input(model: LoadedModel, size: int | Sequence[int] | None = None) -> torch.Tensor:

@@ -206,3 +206,28 @@ def test_load_images_grey_arrays_keep_wide_values(tmp_path: Path) -> None:
     assert torch.equal(cf.load_images(tmp_path / "ct.npy", model)[0, 0], torch.from_numpy(wide / np.float32(65535)))
     np.save(tmp_path / "z.npy", wide - np.float32(1000))
     assert torch.equal(cf.load_images(tmp_path / "z.npy", model)[0, 0], torch.from_numpy(wide - np.float32(1000)))
+
+
+def test_visualize_planes_of_images_are_refused() -> None:
+    with pytest.raises(OptionError, match="planes go with volumes and clips"):
+        cf.visualize(convolutions(nn.Conv2d, 3), torch.rand(1, 3, 9, 9), "0", planes="0")
+
+
+class TurnsWithSize(nn.Module):
+    """Puts its channels last where the input is large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.turn = nn.Conv2d(3, 6, 3, padding=1), nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.net(x)
+        result: torch.Tensor = self.turn(y.permute(0, 2, 3, 1) if x.shape[-1] > 16 else y)
+        return result
+
+
+def test_visualize_order_that_depends_on_the_size_of_the_input_is_followed_for_each() -> None:
+    model = TurnsWithSize()
+    for side, axes in ((12, "nchw"), (20, "nhwc"), (14, "nchw"), (24, "nhwc")):
+        (sheet,) = cf.visualize(model, torch.rand(1, 3, side, side), "turn")
+        assert sheet.manifest["axes"] == axes

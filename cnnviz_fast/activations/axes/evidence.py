@@ -30,6 +30,7 @@ class Evidence:
         model: the model that the module belongs to.
         input_shape: shape of the batch that went into the model, (N, C, H, W) or (N, C, T, H, W).
         called: `inputs` and `forward` of the capture.
+        layers: ids of all modules of the model, which tell whether it is still the same; None to look them up.
     """
 
     layer: str = "this"
@@ -37,6 +38,7 @@ class Evidence:
     model: nn.Module | None = None
     input_shape: tuple[int, ...] | None = None
     called: tuple[Any, Any] = (None, None)
+    layers: tuple[int, ...] | None = None
 
     @property
     def size(self) -> str:

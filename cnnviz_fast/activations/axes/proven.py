@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import ShapeError
 from ...models.layers import every_module
@@ -17,10 +17,29 @@ if TYPE_CHECKING:
 
     from ..tracing.roles import Roles
 
-# The order of the axes of maps is the same for every size of input: a run over images of many sizes traces one of them.
-_Known = dict[tuple[str, int, int, int], tuple[Proof, tuple[Any, Any]]]
-_orders: weakref.WeakKeyDictionary[nn.Module, tuple[tuple[int, ...], _Known]]
-_orders = weakref.WeakKeyDictionary()
+_CHANNELS_AT = {"nchw": 1, "nhwc": -1}
+
+
+class _Known(NamedTuple):
+    """A proof of maps, which holds for other sizes of input too: a run over images of many sizes traces one of them.
+
+    proof: names the axes.
+    channels: how many there are. If the order depended on the size, another number would stand in their place.
+    called: kept alive, so that the ids by which the proof is found stand for nothing else.
+    """
+
+    proof: Proof
+    channels: int
+    called: tuple[Any, Any]
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Check whether an output has the channels where the proof says, and only there."""
+        here = _CHANNELS_AT[self.proof.name]
+        return shape[here] == self.channels and self.channels not in (shape[2], shape[-1 if here == 1 else 1])
+
+
+_Orders = dict[tuple[str, int, int, int], _Known]
+_orders: weakref.WeakKeyDictionary[nn.Module, tuple[tuple[int, ...], _Orders]] = weakref.WeakKeyDictionary()
 
 
 def as_proven(shape: tuple[int, ...], evidence: Evidence) -> Axes | None:
@@ -54,14 +73,14 @@ def proof_of(shape: tuple[int, ...], evidence: Evidence) -> Proof | None:
     """
     if len(shape) not in (3, 4, 5):
         return None
-    known = _orders_of(evidence.model)
+    known = _orders_of(evidence)
     at = (evidence.layer, len(shape), id(evidence.called[0]), id(evidence.called[1]))
-    if at in known:
-        return known[at][0]
+    if at in known and known[at].fits(shape):
+        return known[at].proof
     roles = _roles(shape, evidence)
     proof = None if roles is None else prove(roles)
-    if proof is not None and proof.name in ("nchw", "nhwc"):
-        known[at] = proof, evidence.called  # which is kept alive, so that its id stands for nothing else
+    if proof is not None and proof.name in _CHANNELS_AT:
+        known[at] = _Known(proof, shape[_CHANNELS_AT[proof.name]], evidence.called)
     return proof
 
 
@@ -91,11 +110,13 @@ def not_ruled_out(shape: tuple[int, ...], evidence: Evidence, sides: tuple[int, 
     return allowed is None or (name in allowed and sides in known_grids(evidence))
 
 
-def _orders_of(model: nn.Module | None) -> _Known:
+def _orders_of(evidence: Evidence) -> _Orders:
     """Return the proofs of maps that are known of a model; none once it has got other layers."""
+    model, layers = evidence.model, evidence.layers
     if model is None:
         return {}
-    layers = tuple(map(id, every_module(model).values()))
+    if layers is None:
+        layers = tuple(map(id, every_module(model).values()))
     if model not in _orders or _orders[model][0] != layers:
         _orders[model] = (layers, {})
     return _orders[model][1]
