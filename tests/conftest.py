@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import sys
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 sys.path.append(str(Path(__file__).parents[1]))
 
 # Set before anything imports torch: more threads than cores make small operations slower, not faster. Test processes
-# that run side by side have a core each.
-os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+# that run side by side have a core each, whatever they inherit from the one that started them.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 pytest.register_assert_rewrite("support.assertions")
 
@@ -50,6 +53,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
         for item in gpu:
             item.add_marker(pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device"))
+
+
+def pytest_collection_finish() -> None:
+    """Set aside what is there before the first test: a collection of garbage, of which many tests ask for one, then
+    looks only at what tests made, in milliseconds, not at all libraries and all 12,000 tests in nearly a second."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,11 @@ def own_imports_of(path: Path) -> set[str]:
     return {imported[1:] for imported in imports_of(path) if imported.startswith(".")}
 
 
+def faults_in(paths: Iterable[Path], rule: Callable[[str], list[str]]) -> list[str]:
+    """Return what a rule finds in sources, as `path:line: what stands there`."""
+    return [f"{path}:{fault}" for path in paths for fault in rule(path.read_text())]
+
+
 def test_folder_holds_few_entries_and_each_has_its_place_in_the_order() -> None:
     entries = {
         path.name for path in PACKAGE.iterdir() if path.name != "__pycache__" and path.suffix not in (".so", ".pyd")
@@ -68,15 +74,14 @@ def test_folder_holds_few_entries_and_each_has_its_place_in_the_order() -> None:
     assert {package_of(name_of(path)) for path in MODULES} - {""} == set(ORDER) - {"_native"}
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if name_of(path)], ids=name_of)
-def test_imports_go_down(path: Path) -> None:
-    assert not faults_of_imports(name_of(path), own_imports_of(path))
+def test_imports_go_down() -> None:
+    modules = [path for path in MODULES if name_of(path)]
+    assert [fault for path in modules for fault in faults_of_imports(name_of(path), own_imports_of(path))] == []
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_imports_by_name_stand_where_they_are_known(path: Path) -> None:
-    found = rules.imports_by_name_of(path.read_text())
-    assert not found or name_of(path) in BY_NAME, f"{name_of(path)}:{found[0]}"
+def test_imports_by_name_stand_where_they_are_known() -> None:
+    modules = [path for path in MODULES if name_of(path) not in BY_NAME]
+    assert faults_in(modules, rules.imports_by_name_of) == []
 
 
 def test_no_circle_of_imports() -> None:
@@ -87,23 +92,23 @@ def test_no_circle_of_imports() -> None:
     assert not left, f"a circle among {sorted(left)}"
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if path.name == "__init__.py"], ids=name_of)
-def test_packages_hold_one_docstring(path: Path) -> None:
-    if name_of(path) in ("", "kernels"):  # the public surface; the contract that every backend keeps
-        return
-    (docstring,) = ast.parse(path.read_text()).body
-    assert isinstance(docstring, ast.Expr)
+def test_packages_hold_one_docstring() -> None:
+    for path in MODULES:
+        # Not the public surface, nor the contract that every backend keeps.
+        if path.name == "__init__.py" and name_of(path) not in ("", "kernels"):
+            (docstring,) = ast.parse(path.read_text()).body
+            assert isinstance(docstring, ast.Expr), name_of(path)
 
 
 def test_no_module_has_the_name_of_a_public_function() -> None:
     assert not {package_of(name_of(path)) for path in MODULES} & set(cnnviz_fast.__all__)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_heavy_imports_only_where_used(path: Path) -> None:
-    loaded = {imported.split(".")[0] for imported in imports_of(path, at_load=True)}
-    for package, allowed in HEAVY.items():
-        assert package not in loaded or name_of(path) in allowed, f"{name_of(path)} loads {package}"
+def test_heavy_imports_only_where_used() -> None:
+    for path in MODULES:
+        loaded = {imported.split(".")[0] for imported in imports_of(path, at_load=True)}
+        for package, allowed in HEAVY.items():
+            assert package not in loaded or name_of(path) in allowed, f"{name_of(path)} loads {package}"
 
 
 @pytest.mark.parametrize(
@@ -151,23 +156,15 @@ WORDED = [
 ]
 
 
-@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(HERE)))
-def test_tolerances_stand_in_one_place(path: Path) -> None:
-    found = rules_of_tests.tolerances_of(path.read_text())
-    assert not found, f"{path.name}:{found[0]}: name it in support/assertions.py"
+def test_tolerances_stand_in_one_place() -> None:
+    assert faults_in(TESTS, rules_of_tests.tolerances_of) == []  # name them in support/assertions.py
 
 
-@pytest.mark.parametrize(
-    "path",
-    [path for path in TESTS if path.name not in ("waiting.py", *PLANTING)],
-    ids=lambda path: str(path.relative_to(HERE)),
-)
-def test_nothing_waits_for_a_fixed_time(path: Path) -> None:
-    found = rules_of_tests.fixed_waits_of(path.read_text())
-    assert not found, f"{path.name}:{found[0]}: wait for what is to happen; see support/waiting.py"
+def test_nothing_waits_for_a_fixed_time() -> None:
+    tests = [path for path in TESTS if path.name not in ("waiting.py", *PLANTING)]
+    assert faults_in(tests, rules_of_tests.fixed_waits_of) == []  # wait for what is to happen; see support/waiting.py
 
 
-@pytest.mark.parametrize("path", WORDED, ids=lambda path: str(path.relative_to(HERE.parent)))
-def test_words_of_tests_and_benchmarks_are_those_of_the_package(path: Path) -> None:
-    found = [*rules_of_words.vague_docstrings_of(path.read_text()), *rules_of_words.old_words_in(path.read_text())]
-    assert not found, f"{path.name}:{found[0]}"
+def test_words_of_tests_and_benchmarks_are_those_of_the_package() -> None:
+    assert faults_in(WORDED, rules_of_words.vague_docstrings_of) == []
+    assert faults_in(WORDED, rules_of_words.old_words_in) == []

@@ -125,6 +125,7 @@ def test_two_actors_come_to_what_a_run_without_ray_does(ray: Any, images: Path, 
     assert ray.is_initialized()  # who began it, ends it
 
 
+@pytest.mark.cluster
 def test_images_that_fail_or_crash_cost_only_themselves(ray: Any, tmp_path: Path) -> None:
     summary = cf.run(small_model(), Dangerous(), ["0"], tmp_path, engine="ray", readers=1, **QUICK)
     assert (summary.finished, summary.failed) == (8, 2)
@@ -134,6 +135,7 @@ def test_images_that_fail_or_crash_cost_only_themselves(ray: Any, tmp_path: Path
     assert len(digests(tmp_path)) == 16
 
 
+@pytest.mark.cluster
 def test_error_of_every_image_is_raised_as_without_ray(ray: Any, images: Path, tmp_path: Path) -> None:
     with pytest.raises(LayerNotFoundError, match=r"^no layer 'layer9' in the model\."):
         cf.run(small_model(), images, ["layer9"], tmp_path, engine="ray", readers=1, **QUICK)
