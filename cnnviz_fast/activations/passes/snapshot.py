@@ -4,19 +4,19 @@
     copies              get no hooks, and the flags of what they are copies of; see copies.py
     buffers             entries that were replaced, values that were written; see saved_values.py
     parameters          memory that was replaced; values where they are not trained but others are (key encoders)
-    queues              entries of a collections.deque
-    plain attributes    numbers, tensors, and tuples of these that were replaced: counters, hidden states; not of
-                        torch's own layers, which keep none
+    objects             entries of lists, dicts, sets and queues, values of arrays, states of generators; see
+                        saved_objects.py
+    plain attributes    numbers, texts, tensors, and containers of these that were replaced: counters, hidden states;
+                        not of torch's own layers, which keep none
 
 The values of trained parameters are not copied: a change of them is said in a warning. Where something cannot be
-undone, or the model has replaced layers of its own, plain attributes stay as the pass left them, since they may say so:
-a flag `fused` must not be undone if the fusing is not. What a model collects in lists, and what it keeps for the first
-time, stays as well.
+undone, or the model has replaced layers of its own, objects and plain attributes stay as the pass left them, since they
+may say so: a flag `fused` must not be undone if the fusing is not. What a model collects in an empty list, and what it
+keeps for the first time, stays as well: somebody may want to read it.
 """
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import itertools
@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...models.layers import takes_hooks
 from .copies import Copies
+from .saved_objects import SavedObjects, is_empty, is_plain
 from .saved_values import SavedTensors, SavedValues
 
 if TYPE_CHECKING:
@@ -109,14 +110,14 @@ class Snapshot:
         # Shallow copies: a value that is still the same object was not replaced.
         self._attributes = [vars(module) for module in modules if not _is_of_torch(type(module))]
         self._attributes_before = list(map(dict.copy, self._attributes))
-        self._queues = [(one, list(one)) for one in _values(self._attributes) if type(one) is collections.deque]
+        self._objects = SavedObjects(self._attributes)
         self._own = list(filter(None, map(_PARAMETERS, modules)))
         self._own_before = list(map(dict, self._own))
         self._tables = list(filter(None, map(_MODULES, modules)))
         self._structure = _values(self._tables)
         self._buffers = list(filter(None, map(_BUFFERS, modules)))
         self._buffers_before = list(map(dict, self._buffers))
-        plain = [value for value in _values(self._attributes) if type(value) is torch.Tensor]
+        plain = [value for value in _values(self._attributes) if type(value) is torch.Tensor] + self._objects.tensors
         self._flags = {module: bool(getattr(module, "training", False)) for module in self.modules}
         is_training = any(self._flags.values())
         parameters = [one for one in _values(self._own) if one is not None]
@@ -153,13 +154,11 @@ class Snapshot:
             for now, before in zip(self._buffers, self._buffers_before, strict=True):
                 now.update(before)
         lost = self._put_back_tensors()
-        for queue, entries in self._queues:
-            if not _are_same(entries, queue):
-                queue.clear()
-                queue.extend(entries)
-        if is_whole and not lost and not _are_same(_values(self._attributes_before), _values(self._attributes)):
-            for own, attributes in zip(self._attributes, self._attributes_before, strict=True):
-                _put_back_attributes(own, attributes)
+        if is_whole and not lost:
+            self._objects.put_back()
+            if not _are_same(_values(self._attributes_before), _values(self._attributes)):
+                for own, attributes in zip(self._attributes, self._attributes_before, strict=True):
+                    _put_back_attributes(own, attributes)
         return self._names_of(lost) if lost else []
 
     def _put_back_parameters(self) -> bool:
@@ -222,9 +221,9 @@ def _put_back_attributes(own: dict[str, Any], before: Mapping[str, Any]) -> None
     A lazy module does that when it is initialised, which is not undone.
     """
     names = [name for name, value in before.items() if own.get(name, _ABSENT) is not value]
-    if all(name in own or _is_plain(before[name]) for name in names):
+    if all(name in own or is_plain(before[name]) for name in names):
         for name in names:
-            if _is_plain(before[name]) and (own.get(name) is None or _is_plain(own[name])):
+            if is_plain(before[name]) and not is_empty(before[name]) and (own.get(name) is None or is_plain(own[name])):
                 own[name] = before[name]
 
 
@@ -304,20 +303,13 @@ def _values(mappings: Iterable[Mapping[str, Any]]) -> list[Any]:
 
 
 def _is_of_torch(kind: type[nn.Module]) -> bool:
-    """Check whether a class is one of torch's own layers, which keep nothing in plain attributes while they run."""
-    return kind.__module__.startswith("torch.nn.modules.")
+    """Check whether a class is one of torch's own layers, which keep nothing in plain attributes while they run.
+
+    Wrappers for several processes set themselves up in the first pass: that must stay.
+    """
+    return kind.__module__.startswith(("torch.nn.modules.", "torch.nn.parallel.", "torch.distributed.fsdp.fully_"))
 
 
 def _are_same(before: Collection[Any], now: Collection[Any]) -> bool:
     """Check whether two collections hold the same objects in the same order."""
     return len(before) == len(now) and all(map(operator.is_, before, now))
-
-
-def _is_plain(value: Any) -> bool:
-    """Check whether a value is a number, a tensor that is no parameter, or a tuple of these."""
-    import torch
-
-    if isinstance(value, tuple):
-        return all(map(_is_plain, value))
-    is_number = isinstance(value, (bool, int, float, complex))
-    return is_number or (isinstance(value, torch.Tensor) and not isinstance(value, torch.nn.Parameter))

@@ -286,23 +286,94 @@ def test_capture_model_that_fuses_itself_stays_fused(batch: torch.Tensor) -> Non
     assert model(batch).shape == (4, 4, 8, 8)
 
 
+class Keeps(Counter):
+    """Writes all that a model may keep beside buffers: in place, and in place of what was there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Any] = [1]
+        self.nested = {"bank": [torch.zeros(2)], "state": (torch.zeros(2), [3])}
+        self.ordered = collections.OrderedDict(a=1, b=2)
+        self.counts = collections.Counter("abba")
+        self.grouped = collections.defaultdict(list, {0: [1]})
+        self.sizes = {8}
+        self.codes = np.zeros((3, 2), np.float32)
+        self.named = np.array(["a", None], dtype=object)
+        self.replaced: list[int] = [1]
+        self.mode = "fresh"
+        self.own, self.shuffled = torch.Generator(), random.Random(0)
+        self.draws, self.older = np.random.default_rng(0), np.random.RandomState(0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen.append(x)
+        self.nested["bank"].append(x)
+        self.nested["bank"][0].add_(1)
+        self.nested["state"][0].data = torch.ones(5)
+        self.nested["state"][1].clear()
+        self.nested["late"] = []
+        self.ordered.move_to_end("a")
+        self.counts["a"] += 1
+        self.grouped[1].append(2)
+        self.sizes.add(int(x.shape[-1]) * 2)
+        self.codes += 1
+        self.named[0] = "b"
+        self.replaced = [*self.replaced, 2]
+        self.mode = "used"
+        noise = torch.rand((), generator=self.own).item() + self.shuffled.random() + self.draws.random()
+        return super().forward(x) * (noise + self.older.rand())
+
+    def kept(self) -> Any:
+        """Return all of it, as values that stay as they are."""
+        attributes = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        attributes["own"] = self.own.get_state().tolist()
+        attributes["shuffled"] = self.shuffled.getstate()
+        attributes["draws"], attributes["older"] = self.draws.bit_generator.state, self.older.get_state()[1].tolist()
+        return copy.deepcopy(repr(attributes))
+
+
+def test_capture_takes_back_what_a_model_keeps_beside_buffers(batch: torch.Tensor) -> None:
+    model = Keeps()
+    before, seen, state = model.kept(), model.seen, model.nested["state"][0]
+    maps = [capture(model, batch, "output")["output"] for _ in range(2)]
+    assert model.kept() == before
+    assert model.seen is seen
+    assert model.nested["state"][0] is state
+    assert torch.equal(*maps)
+
+
 def test_capture_what_a_model_collects_or_caches_for_the_first_time_stays(batch: torch.Tensor) -> None:
     class Collects(Counter):
         def __init__(self) -> None:
             super().__init__()
             self.table: torch.Tensor | None = None
             self.seen: list[torch.Tensor] = []
+            self.named: dict[str, list[int]] = {"a": []}
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             self.table = torch.ones(3)
             self.new = 5
             self.seen.append(x)
+            self.named["a"].append(1)
             return super().forward(x)
 
     model = Collects()
     capture(model, batch, "conv")
-    assert (len(model.seen), model.new, model.steps) == (1, 5, 0)
+    assert (len(model.seen), model.named, model.new, model.steps) == (1, {"a": [1]}, 5, 0)
     assert model.table is not None
+
+
+def test_capture_large_tables_and_arrays_are_looked_over_not_through(batch: torch.Tensor) -> None:
+    model = Keeps()
+    model.words = {str(n): [n] for n in range(20_000)}
+    model.fixed = np.zeros(3)
+    model.fixed.flags.writeable = False
+    model.around = [model.seen]
+    model.around.append(model.around)
+    model.nested["around"] = model.around
+    capture(model, batch, "conv")
+    assert model.seen == [1]
+    assert len(model.words) == 20_000
+    assert model.around[1] is model.around
 
 
 def test_capture_frozen_backbone_is_not_copied(batch: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
