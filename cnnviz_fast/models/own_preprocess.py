@@ -111,8 +111,8 @@ class OwnPreprocess:
 
     Attributes:
         function: takes a PIL image of mode RGB, or with `image=` an array (H, W, 3) uint8, as albumentations does; an
-            array file goes in as its array. It returns a tensor (C, ...) float, an array (H, W, C) or (C, ...), or a
-            mapping that holds one of these as "image" or "pixel_values".
+            array file goes in as its array. It returns a tensor (C, ...) float, an array (H, W, C) or (C, ...), a
+            mapping that holds one of these as "image" or "pixel_values", or a tuple of one of these and its target.
     """
 
     function: Callable[..., Any]
@@ -121,7 +121,9 @@ class OwnPreprocess:
         """Turn one image into (C, ...) float32."""
         import torch
 
-        made = self.function(image=np.asarray(image)) if _takes_named_image(self.function) else self.function(image)
+        made = _called(self.function, image)
+        if isinstance(made, tuple) and made:
+            made = made[0]
         if isinstance(made, Mapping):
             made = next((made[name] for name in ("image", "pixel_values") if name in made), made)
             made = made[0] if isinstance(made, Sequence) and not isinstance(made, str) else made
@@ -135,13 +137,23 @@ class OwnPreprocess:
         return made[0] if made.ndim in (4, 5) and len(made) == 1 else made
 
 
-def _takes_named_image(function: Any) -> bool:
-    """Check whether a function takes its image by the name `image` alone."""
+def _called(function: Callable[..., Any], image: Any) -> Any:
+    """Call a function with an image, by the name `image` where it takes it by that alone."""
+    from torch import nn
+
+    parameters: tuple[inspect.Parameter, ...]
     packages = {kind.__module__.partition(".")[0] for kind in type(function).__mro__}
-    if packages & {"albumentations", "albucore"}:
-        return True
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = tuple(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):  # a built-in without a signature
-        return False
-    return any(p.name == "image" and p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters)
+        parameters = ()
+    named = {p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    if packages & {"albumentations", "albucore"} or "image" in named:
+        return function(image=np.asarray(image))
+    try:
+        return function(image)
+    except (TypeError, KeyError):
+        # What takes `*args, **data`, as albumentations' own classes do, does not say in which of them it wants it.
+        if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters) or isinstance(function, nn.Module):
+            raise
+        return function(image=np.asarray(image))

@@ -35,6 +35,15 @@ class Albumentations:
         return {"image": image[::2, ::2].astype(np.float32) / 255, "mask": None}
 
 
+class OfArguments(Albumentations):
+    """Takes what it is called with as a transform of albumentations declares it."""
+
+    def __call__(self, *args: Any, force_apply: bool = False, **data: Any) -> dict[str, Any]:
+        if args:
+            raise KeyError("You have to pass data to augmentations as named arguments")
+        return super().__call__(**data)
+
+
 class Processor:
     """Called as an image processor of transformers is."""
 
@@ -54,6 +63,8 @@ FUNCTIONS: dict[str, tuple[Any, torch.Tensor]] = {
     "grey without an axis": (lambda image: np.asarray(image)[:, :, 0] / np.float32(255), FIRST[:1]),
     "a batch of one": (lambda image: T.functional.to_tensor(image)[None], FIRST),
     "albumentations": (Albumentations(), FIRST[:, ::2, ::2]),
+    "albumentations-like arguments": (OfArguments(), FIRST[:, ::2, ::2]),
+    "an image and its target": (lambda image: (T.functional.to_tensor(image), 3), FIRST),
     "an image processor": (Processor(), FIRST),
 }
 

@@ -15,6 +15,7 @@ from cnnviz_fast.options.reading import AXES, AxesOptions, PreprocessOptions
     [
         ("size", 224, 224),
         ("size", "224x320", (224, 320)),
+        ("size", "8,16,16", (8, 16, 16)),
         ("interpolation", "bicubic", "bicubic"),
         ("mean", "0.5,0.4,0.3", (0.5, 0.4, 0.3)),
         ("mean", (0, 0, 0), (0.0, 0.0, 0.0)),
