@@ -254,8 +254,10 @@ def mixed_up(position: int) -> Rule:
 
 
 def _picked(axis: Axis, size: int) -> Axis:
-    """Return an axis after entries were picked from it in any order."""
-    return whole(CHANNELS if all(part.kind == CHANNELS for part in axis) else UNKNOWN, size)
+    """Return an axis after entries were picked from it in any order; a second time, they may be in order again."""
+    if all(part.kind == CHANNELS for part in axis):
+        return whole(CHANNELS, size)
+    return whole(TAPS if is_place(axis) else UNKNOWN, size)
 
 
 def indexed(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:

@@ -52,7 +52,7 @@ def prove(roles: Roles) -> Proof | None:
     if found or letters[:1] != BATCH or letters == BATCH + _ONE + CHANNELS:
         return None
     if TAPS in letters:
-        return Proof("", "it was unfolded, pooled along rows of rows, or joined from several grids")
+        return Proof("", "it was unfolded, reordered, pooled along rows of rows, or joined from several grids")
     places = letters.translate({ord(letter): None for letter in (BATCH, CHANNELS, _ONE)})
     if len(places) == 2 and _is_matrix(letters):
         return Proof("matrix")

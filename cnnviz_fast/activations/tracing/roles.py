@@ -11,7 +11,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-# TAPS are the cells under a kernel, unfolded, and what was pooled along rows of rows: no grid shows them.
+# TAPS are the cells under a kernel, unfolded, what was pooled along rows of rows, and positions in another order, or of
+# frequencies: no grid shows them.
 BATCH, CHANNELS, TIME, ROWS, COLUMNS, TAPS, UNKNOWN = "n", "c", "t", "h", "w", "k", "?"
 PLACES = (TIME, ROWS, COLUMNS)
 

@@ -35,6 +35,7 @@ from .roles import (
     CHANNELS,
     COLUMNS,
     ROWS,
+    TAPS,
     UNKNOWN,
     Axis,
     broadcast,
@@ -184,10 +185,24 @@ def _attended(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
     return [(*batch, query[-2], value[-1])]
 
 
-def _in_frequencies(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
+def _to_frequencies(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
+    return _transformed(args, outputs, TAPS)
+
+
+def _from_frequencies(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
+    return _transformed(args, outputs, UNKNOWN)
+
+
+def _either_way(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
+    is_forward = args[3]
+    return _transformed(args, outputs, TAPS if is_forward else UNKNOWN)
+
+
+def _transformed(args: Sequence[Any], outputs: list[torch.Tensor], kind: str) -> list[Found]:
+    """Follow a Fourier transform along the axes that are the second argument."""
     roles = roles_of(args[0]) or ()
     for dim in args[1]:
-        roles = replaced(roles, dim % len(roles), whole(UNKNOWN, outputs[0].shape[dim]))
+        roles = replaced(roles, dim % len(roles), whole(kind, outputs[0].shape[dim]))
     return [roles]
 
 
@@ -239,7 +254,9 @@ RULES: dict[str, Rule] = {
     **_each("gather index_select scatter scatter_add index_add index_copy", mixed_up(1)),
     **_each("topk", mixed_up(2)),
     **_each("sort argsort", mixed_up(1)),
-    **_each("_fft_r2c _fft_c2c _fft_c2r", _in_frequencies),
+    **_each("_fft_r2c", _to_frequencies),
+    **_each("_fft_c2r", _from_frequencies),
+    **_each("_fft_c2c", _either_way),
     **_each("index", indexed),
     **_each("index_put take as_strided masked_select masked_scatter embedding", _all_unknown),
     **_each("view_as_real", _as_real),

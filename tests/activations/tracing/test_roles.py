@@ -143,17 +143,34 @@ def test_prove_space_to_depth_and_back_keeps_places() -> None:
         assert proof_of(larger) == Proof("nchw")
 
 
-def test_prove_entries_in_another_order_are_not_told() -> None:
+def test_prove_entries_in_another_order_are_no_maps() -> None:
     with following():
-        tokens = start().flatten(2).transpose(1, 2)
+        tokens, maps = start().flatten(2).transpose(1, 2), start()
         order = torch.randperm(96, generator=torch.Generator().manual_seed(0))
         for shuffled in (
             tokens[:, order], tokens.index_select(1, order), tokens.gather(1, order[None, :, None].expand(2, 96, 6)),
-            tokens.sort(1).values, tokens.topk(96, 1).values,
+            tokens.sort(1).values, tokens.topk(96, 1).values, maps[..., order[order < 12]], maps.sort(-2).values,
+            torch.fft.rfft2(maps).abs(), torch.fft.fft2(maps).real, torch.fft.fft(maps, dim=2).abs(),
         ):  # fmt: skip
-            assert proof_of(shuffled) is None
-            assert "tokens" in (possible(roles_of(shuffled) or ()) or ())
+            proof = proof_of(shuffled)
+            assert proof is not None
+            assert proof.name == ""
+            assert "reordered" in proof.reason
         assert proof_of(tokens.index_select(2, torch.tensor([0, 3]))) == Proof("tokens", grid=(8, 12))
+
+
+def test_prove_entries_that_may_be_in_order_again_are_not_told() -> None:
+    with following():
+        tokens, maps = start().flatten(2).transpose(1, 2), start()
+        order = torch.randperm(96, generator=torch.Generator().manual_seed(0))
+        restored = tokens[:, order][:, order.argsort()]
+        assert proof_of(restored) is None
+        assert "tokens" in (possible(roles_of(restored) or ()) or ())
+        for filtered in (
+            torch.fft.irfft2(torch.fft.rfft2(maps), s=maps.shape[-2:]), torch.fft.ifft2(torch.fft.fft2(maps)).real,
+        ):  # fmt: skip
+            assert proof_of(filtered) is None
+            assert "nchw" in (possible(roles_of(filtered) or ()) or ())
 
 
 def test_regrouped_split_and_merged_parts_are_whole_again() -> None:

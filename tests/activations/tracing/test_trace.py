@@ -130,7 +130,8 @@ def test_find_axes_unfolded_and_pooled_tokens_are_refused() -> None:
         (PooledKeys(), "along", (2, 8, 16)),    # 16 is 4 x 4, and no grid
         (PooledKeys(), "pyramid", (2, 25, 8)),  # 25 is 5 x 5, and 4 x 4 beside 3 x 3
     ]:  # fmt: skip
-        with pytest.raises(ShapeError, match=r"which has no maps: it was unfolded, pooled .* or joined") as caught:
+        reason = r"which has no maps: it was unfolded, reordered, pooled .* or joined"
+        with pytest.raises(ShapeError, match=reason) as caught:
             told(model, layer, shape)
         assert "\n" not in str(caught.value)
 
