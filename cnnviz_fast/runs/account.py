@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from ..provenance import package_version
 from ..runtime.files import json_bytes, whole_file
 from ..runtime.progress import Progress
 from ..runtime.stage_times import stage
+from ..runtime.untrusted import read_json
 from .folder.journal import Journal
 from .folder.tars import TarWriter
 from .images import Images
@@ -160,7 +160,7 @@ def _manifest_of(spec: RunSpec) -> Path:
 
 def _layers_in(spec: RunSpec) -> dict[str, dict[str, Any]]:
     """Read the layers that an earlier run found, from its manifest."""
-    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-        before = json.loads(_manifest_of(spec).read_text())
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        before = read_json(_manifest_of(spec))
         return {name: dict(facts) for name, facts in before["layers"].items()}
     return {}
