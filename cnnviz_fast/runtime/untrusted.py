@@ -6,6 +6,7 @@ ValueError, so that a caller has one kind of each to put into its own error.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -82,15 +83,7 @@ def parse_json(content: bytes) -> Any:
     Raises:
         ValueError: it is not JSON, or nested more than MOST_DEPTH deep.
     """
-    import orjson
-
-    try:
-        tree = orjson.loads(content)
-    except ValueError:
-        try:
-            tree = json.loads(content)  # unlike orjson, it takes lone surrogates and NaN
-        except RecursionError as error:
-            raise ValueError(_TOO_DEEP) from error
+    tree = _parsed(content)
     if content.count(b"[") + content.count(b"{") > MOST_DEPTH:  # only then it can be so deep
         _check_depth(tree)
     return tree
@@ -113,6 +106,17 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 _TOO_DEEP = f"it is nested more than {MOST_DEPTH} deep"
+
+
+def _parsed(content: bytes) -> Any:
+    import orjson
+
+    with contextlib.suppress(ValueError):
+        return orjson.loads(content)
+    try:
+        return json.loads(content.decode())  # slower, but it takes lone surrogates and NaN
+    except RecursionError as error:
+        raise ValueError(_TOO_DEEP) from error
 
 
 def _check_depth(tree: Any) -> None:
