@@ -44,7 +44,7 @@ def nested(depth: int) -> bytes:
 
 @pytest.mark.parametrize("content", [
     b"1", b"[]", b"{}", b'{"a": [1, null, "\\udcff"], "b": {"c": NaN}}', nested(MOST_DEPTH), nested(MOST_DEPTH - 1),
-    b"[" + b"[1]," * 5000 + b"{}]",
+    b"[" + b"[1]," * 5000 + b"{}]", b"[" + b" " * 2**20 + b"1]",
 ])  # fmt: skip
 def test_parse_json_is_that_of_the_standard_library(content: bytes) -> None:
     assert repr(parse_json(content)) == repr(json.loads(content))
