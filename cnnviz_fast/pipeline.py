@@ -26,7 +26,7 @@ from .channels.dataset import LayerStatistics, ranges_of, ranges_of_layer
 from .channels.entrance import as_rows
 from .errors import CaptureError, CnnvizError, ImageError, InputError, OptionError
 from .formats.names import layer_parts, output_stems
-from .formats.output_folders import output_folder, place_of
+from .formats.output_folders import output_folder
 from .formats.picture import format_of
 from .inputs.arrays import is_array_file
 from .inputs.find import find_images
@@ -70,6 +70,7 @@ def visualize(
     overlay: Any = None,
     alpha: float | None = None,
     statistics: Mapping[str, LayerStatistics] | None = None,
+    overwrite: bool = False,
     **options: Unpack[RenderKeywords],
 ) -> list[Sheet]:
     """Draw sheets of the layers of a model for images.
@@ -91,6 +92,7 @@ def visualize(
             frame); or another image, as in render.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
         statistics: layer name -> statistics over a data set, with normalize dataset; see read_statistics.
+        overwrite: True replaces sheets of other models that `out` holds. Those of the same model are always replaced.
         **options: see below.
 
     Returns:
@@ -98,7 +100,8 @@ def visualize(
         one a plane. Each sample of a batch in memory is an image.
 
     Raises:
-        OptionError: an option cannot be used, or `out` holds a run, or files in the older layout.
+        OptionError: an option cannot be used, or `out` holds a run, files in the older layout, or a sheet of another
+            model where one of this model goes.
         CnnvizError: anything else that went wrong; see load_model, load_images, capture and render.
     """
     checked = RenderOptions.of(options)
@@ -110,13 +113,13 @@ def visualize(
     drawing = Drawing(checked, AxesOptions(axes=axes, planes=planes), backdrop, ranges)
     loaded = load_model(model) if isinstance(model, str) else model
     loaded = called_with(loaded if isinstance(loaded, LoadedModel) else as_given(module_of(loaded)), inputs, forward)
-    folder = output_folder(out, format) if out is not None else None
+    folder = output_folder(out, format, overwrite=overwrite) if out is not None else None
     named = name_images(images, usual_spec(loaded, max_pixels))
     sheets: list[Sheet] = []
     for layer in planned_layers(loaded, named, layers, max_pixels, drawing):
         sheets.append(draw_sheet(layer.plan))
         if folder is not None:
-            sheets[-1].save(place_of(folder, layer.folder, layer.image.stem, f".{format}"))
+            sheets[-1].save(folder.place(layer.folder, layer.image.stem, f".{format}", layer.plan.describe))
     return sheets
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import InputError, reason_of
 from ..provenance import package_version
 from ..runtime.files import whole_file
+from ..runtime.untrusted import open_regular, parse_json
 from .dataset import LayerStatistics
 
 Array = NDArray[Any]
@@ -25,7 +26,7 @@ CONTENT = "dataset_statistics"
 def write_statistics(
     path: str | os.PathLike[str],
     layers: Mapping[str, LayerStatistics],
-    facts: Mapping[str, int | None] | None = None,
+    facts: Mapping[str, int | str | None] | None = None,
 ) -> Path:
     """Write the statistics of layers into one file.
 
@@ -74,16 +75,18 @@ def read_statistics(path: str | os.PathLike[str]) -> dict[str, LayerStatistics]:
 
     label = f"statistics {os.fspath(path)!r}"
     try:
+        open_regular(path).close()  # safe_open would wait for a pipe
         with safe_open(path, framework="numpy") as file:
             names = file.keys()
             header = (file.metadata() or {}).get(CONTENT)
             arrays = {name: file.get_tensor(name) for name in names} if header else {}
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{label} cannot be read: {error}.") from error
+    # The last two are what it raises for dtypes that numpy lacks, bfloat16 and float8.
+    except (SafetensorError, OSError, TypeError, AttributeError) as error:
+        raise InputError(f"{label} cannot be read: {reason_of(error)}.") from error
     if header is None:
         raise InputError(f"{label} must be a file of write_statistics, got one of another kind.")
     try:
-        content = json.loads(header)
+        content = parse_json(header.encode())
         layers = list(content["layers"])
         if content["sha256"] != _digest(layers, arrays):
             raise InputError("its content is not what was written")
@@ -104,9 +107,10 @@ def facts_of(path: str | os.PathLike[str]) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        open_regular(path).close()
         with safe_open(path, framework="numpy") as file:
-            return dict(json.loads((file.metadata() or {}).get(CONTENT, "{}")))
-    except (SafetensorError, OSError, ValueError):
+            return dict(parse_json((file.metadata() or {}).get(CONTENT, "{}").encode()))
+    except (SafetensorError, OSError, ValueError, TypeError):
         return {}
 
 

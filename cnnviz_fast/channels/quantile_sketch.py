@@ -30,6 +30,9 @@ BUCKETS = 64
 REST = 17
 """Bits of a float32 below its bucket."""
 
+MOST_COUNTS = 2**30
+"""Counts that arrays may ask for, 8 GB: 100,000 channels take a fifth. A small file can claim a million channels."""
+
 NOT_FINITE = [255, 511]
 """The octaves of infinities and NaN, which are never kept."""
 
@@ -157,9 +160,12 @@ class QuantileSketch:
             InputError: `to_arrays` cannot have returned these arrays.
         """
         octave = (bucket // BUCKETS).astype(np.int64)
-        sound = len(bucket) == len(bucket_count) == buckets.sum() and (buckets >= 0).all() and (bucket_count > 0).all()
+        fits = (buckets >= 0).all() and (buckets <= len(bucket)).all()  # so that their sum cannot overflow
+        sound = fits and len(bucket) == len(bucket_count) == buckets.sum() and (bucket_count > 0).all()
         if not sound or (octave >= OCTAVES).any() or np.isin(octave, NOT_FINITE).any():
             raise InputError("buckets must be those that to_arrays returned, got others.")
+        if (counts := len(buckets) * len(np.unique(octave)) * BUCKETS) > MOST_COUNTS:
+            raise InputError(f"buckets must take at most {MOST_COUNTS:,} counts, got {counts:,}.")
         sketch = cls(len(buckets))
         used = np.zeros(OCTAVES, np.bool_)
         used[octave] = True

@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError
 from ..options.drawing import DEFAULT_ALPHA, WITHOUT_STATISTICS, RenderOptions
 from ..options.reading import MAX_PIXELS
 from .parser import CommandParser
 from .terminal import complain
+
+if TYPE_CHECKING:
+    from ..formats.output_folders import OutputFolder
 
 
 def add_layers(parser: CommandParser, default: Sequence[str] = ()) -> None:
@@ -141,8 +143,14 @@ def overlay_of(arguments: argparse.Namespace, max_pixels: int) -> Any:
     return read_overlay(arguments.overlay, arguments.alpha, max_pixels=max_pixels, say=complain)
 
 
-def output_folder(arguments: argparse.Namespace, *, of_run: bool = False) -> Path:
+def add_overwrite(parser: CommandParser) -> None:
+    """Add the switch that lets sheets of other models be replaced."""
+    parser.add("job", "--overwrite", action="store_true", text="replace what another model made in DIR")
+
+
+def output_folder(arguments: argparse.Namespace, *, of_run: bool = False) -> OutputFolder:
     """Check format and folder of the output before anything slow starts, and make the folder; see `formats`."""
     from ..formats import output_folders
 
-    return output_folders.output_folder(arguments.out, arguments.format, of_run=of_run)
+    overwrite = getattr(arguments, "overwrite", True)  # where it is no option, one model alone writes there
+    return output_folders.output_folder(arguments.out, arguments.format, of_run=of_run, overwrite=overwrite)

@@ -21,6 +21,7 @@ from .arguments import (
     add_options,
     add_output,
     add_overlay,
+    add_overwrite,
     add_tiles,
     options_of,
     output_folder,
@@ -57,6 +58,7 @@ def _declare(parser: CommandParser) -> None:
         "job", "atlases", metavar="ATLAS", nargs="+", text="files, and folders and .tar files, such as those of a run"
     )
     add_output(parser, "DIR/LAYER/IMAGE.png, by the layer that an atlas names and its file's name")
+    add_overwrite(parser)
     parser.add(
         "range", "--statistics", metavar="FILE", default=argparse.SUPPRESS,
         text="of an earlier run, for normalize dataset",

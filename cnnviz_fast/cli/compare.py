@@ -15,6 +15,7 @@ from .arguments import (
     add_max_pixels,
     add_options,
     add_output,
+    add_overwrite,
     add_weights,
     drawing_options,
     options_of,
@@ -64,6 +65,7 @@ def _declare(parser: CommandParser) -> None:
     parser.add("job", "images", metavar="IMAGE", nargs="+", text="one image for two models, or two for one model")
     add_layers(parser)
     add_output(parser, "DIR/LAYER/A_B_compare.png and DIR/LAYER/A_B_difference.png")
+    add_overwrite(parser)
     add_weights(parser)
     parser.add("second", "--against", metavar="MODEL2", text="the model to compare with")
     parser.add("second", "--against-weights", metavar="W2", text="its weights")
@@ -91,7 +93,6 @@ def run(arguments: argparse.Namespace) -> int:
     backends.compile_ahead(options.backend)
 
     from ..formats.names import layer_parts
-    from ..formats.output_folders import place_of
     from ..sheets.comparison import compare
 
     a, b = _sides(arguments, models, images, axes, preprocess)
@@ -108,7 +109,9 @@ def run(arguments: argparse.Namespace) -> int:
             diverging=arguments.diverging,
             **vars(options),
         )
-        pair, difference = comparison.save(place_of(folder, part, stem, f".{arguments.format}"))
+        ending = f".{arguments.format}"
+        place = folder.place(part, f"{stem}_difference", ending, comparison.difference.manifest.copy)
+        pair, difference = comparison.save(place.with_name(f"{stem}{ending}"))
         found.append({"layer": layer, "compare": str(pair), "difference": str(difference), **comparison.manifest})
         if not arguments.json:
             say_kept()

@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError
@@ -20,6 +19,7 @@ from .arguments import (
     add_options,
     add_output,
     add_overlay,
+    add_overwrite,
     add_tiles,
     add_weights,
     drawing_options,
@@ -33,6 +33,7 @@ from .results import Results, files_of
 from .terminal import everything_is_loaded
 
 if TYPE_CHECKING:
+    from ..formats.output_folders import OutputFolder
     from ..models.loaded import LoadedModel
     from ..pipeline import Drawing, NamedImage
     from .results import SheetFiles, TileFiles
@@ -57,6 +58,7 @@ def _declare(parser: CommandParser) -> None:
     parser.add("job", "images", metavar="IMAGE", nargs="+", text="image files; folders, lists and tars: see cnnviz run")
     add_layers(parser)
     add_output(parser, "DIR/LAYER/IMAGE.png")
+    add_overwrite(parser)
     add_weights(parser)
     add_tiles(parser)
     add_drawing(parser)
@@ -93,7 +95,7 @@ def draw(
     files: SheetFiles | TileFiles,
     model: LoadedModel,
     images: Sequence[NamedImage],
-    folder: Path,
+    folder: OutputFolder,
     drawing: Drawing,
 ) -> int:
     """Draw every image; one that cannot be read or run does not stop the others.

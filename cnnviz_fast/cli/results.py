@@ -13,6 +13,7 @@ from ..errors import OptionError
 from .terminal import DONE, FAILED, PARTLY, complain, print_json, print_lines, say_kept
 
 if TYPE_CHECKING:
+    from ..formats.output_folders import OutputFolder
     from ..sheets.plan import Plan
 
 
@@ -31,7 +32,7 @@ class SheetFiles:
         check_size(Path(f"sheet.{self.format}"), plan.grid.height, plan.grid.width)
         return plan
 
-    def write(self, plan: Plan, out: Path, layer: str, image: str) -> list[Path]:
+    def write(self, plan: Plan, out: OutputFolder, layer: str, image: str) -> list[Path]:
         """Write the sheet.
 
         Args:
@@ -43,10 +44,9 @@ class SheetFiles:
         Returns:
             Its path.
         """
-        from ..formats.output_folders import place_of
         from ..sheets.render import write_sheet
 
-        return [write_sheet(plan, place_of(out, layer, image, f".{self.format}"))]
+        return [write_sheet(plan, out.place(layer, image, f".{self.format}", plan.describe))]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class TileFiles:
         check_size(Path(tile_names(plan, self.name, self.suffix)[0]), plan.grid.tile_h, plan.grid.tile_w)
         return plan
 
-    def write(self, plan: Plan, out: Path, layer: str, image: str) -> list[Path]:
+    def write(self, plan: Plan, out: OutputFolder, layer: str, image: str) -> list[Path]:
         """Write the tiles and their manifest.
 
         Args:
@@ -81,10 +81,9 @@ class TileFiles:
         Returns:
             The path of each tile.
         """
-        from ..formats.names import output_path
         from ..sheets.tiles import tile_names, write_tiles
 
-        folder = out / output_path(layer, image, "", kind="tiles")
+        folder = out.place(layer, image, "", plan.describe, kind="tiles")
         return write_tiles(plan, [folder / name for name in tile_names(plan, self.name, self.suffix)])
 
 

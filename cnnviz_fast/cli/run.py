@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     options_of(arguments, RunOptions)
     options = options_of(arguments, RenderOptions)
     backdrop = overlay_of(arguments, arguments.max_pixels)
-    folder = output_folder(arguments, of_run=True)
+    folder = output_folder(arguments, of_run=True).path
     backends.compile_ahead(options.backend)
 
     from ..runs.api import run as run_over

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..kernels import backends
 from ..options.weights import KernelOptions
-from .arguments import add_json, add_options, add_weights, options_of
+from .arguments import add_json, add_options, add_overwrite, add_weights, options_of
 from .loading import add_model, load
 from .parser import CommandParser, add_command
 from .terminal import DONE, everything_is_loaded, print_json, print_table
 
 if TYPE_CHECKING:
+    from ..formats.output_folders import OutputFolder
     from ..models.loaded import LoadedModel
     from ..weights.parameters import ParameterInfo
 
@@ -43,6 +44,7 @@ def _declare(parser: CommandParser) -> None:
         text="only parameters of these layers, named as for render",
     )  # fmt: skip
     parser.add("job", "--out", metavar="DIR", text="files are DIR/PARAMETER.png (default: none are written)")
+    add_overwrite(parser)
     add_weights(parser)
     add_options(parser, KernelOptions)
     add_json(parser)
@@ -55,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.out:
         from ..formats.output_folders import output_folder
 
-        folder = output_folder(arguments.out)
+        folder = output_folder(arguments.out, overwrite=arguments.overwrite)
     if options.colormap:
         from ..palette import make_palette
 
@@ -83,7 +85,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _write_sheets(
-    model: LoadedModel, layers: Sequence[str] | None, infos: list[ParameterInfo], folder: Path, options: KernelOptions
+    model: LoadedModel,
+    layers: Sequence[str] | None,
+    infos: list[ParameterInfo],
+    folder: OutputFolder,
+    options: KernelOptions,
 ) -> Iterator[tuple[str | None, Path]]:
     """Write all sheets; yield the parameter that each shows (None for the histograms of all) and its path."""
     from ..formats.names import layer_parts
@@ -98,7 +104,7 @@ def _write_sheets(
     everything_is_loaded()
     provenance = Provenance(model.spec, model.weights)
     histograms = plan_histograms(infos, provenance=provenance, threads=options.threads)
-    yield None, write_sheet(histograms, folder / f"{HISTOGRAMS}.png")
+    yield None, write_sheet(histograms, folder.place("", HISTOGRAMS, ".png", histograms.describe))
     if options.kernels == "none":
         return
     drawn = [held for held in held_tensors(model, layers) if held.values.ndim >= 2 and held.values.numel()]
@@ -106,7 +112,7 @@ def _write_sheets(
     stems = layer_parts([f"{HISTOGRAMS}.", *(held.name for held in drawn)])[1:]
     for held, stem in zip(with_bar(drawn, "sheet"), stems, strict=True):
         plan = plan_kernels(kernels_of(held), options, name=held.name, provenance=provenance)
-        yield held.name, write_kernels(plan, folder / f"{stem}.png")
+        yield held.name, write_kernels(plan, folder.place("", stem, ".png", plan.describe))
 
 
 def _print_statistics(infos: Sequence[ParameterInfo]) -> None:

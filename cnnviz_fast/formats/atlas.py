@@ -32,6 +32,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from ..channels.statistics import ChannelStatistics, channel_statistics
@@ -41,6 +42,7 @@ from ..geometry import Grid, cut_rows, sampling_positions
 from ..kernels import Paint, backends
 from ..provenance import Provenance, layer_at, package_version
 from ..runtime.files import whole_file
+from ..runtime.untrusted import open_regular
 from .safetensors import pack, read_record, unpack
 
 if TYPE_CHECKING:
@@ -52,6 +54,9 @@ VERSION = 1
 LEVELS = 253
 NAN, MINUS_INF, PLUS_INF = 253, 254, 255
 """Entries of values that are not finite, behind the levels."""
+
+_BAND_VALUES = 1 << 20
+"""Values of an index that are looked up at once: torch takes 8 bytes for the place of each."""
 
 _COLUMNS = {
     "vmin": torch.float32,
@@ -96,7 +101,13 @@ class Atlas:
         low, high = (end.double()[:, None] for end in (self.vmin, self.vmax))
         entries[:, :LEVELS] = low * (1 - fraction) + high * fraction
         entries[:, NAN], entries[:, MINUS_INF], entries[:, PLUS_INF] = torch.nan, -torch.inf, torch.inf
-        return entries.gather(1, self.index.flatten(1).long()).view(self.index.shape)
+        index = self.index.flatten(1)
+        maps = torch.empty(index.shape)
+        step = max(1, _BAND_VALUES // index.shape[1])
+        for first in range(0, len(index), step):
+            band = slice(first, first + step)
+            maps[band] = entries[band].gather(1, index[band].long())
+        return maps.view(self.index.shape)
 
 
 def save_atlas(maps: Any, path: str | os.PathLike[str], *, provenance: Provenance | None = None) -> Path:
@@ -202,7 +213,7 @@ def read_atlas(path: str | os.PathLike[str]) -> Atlas:
 def atlas_content(path: str | os.PathLike[str], limit: int = -1) -> bytes:
     """Read the bytes of an atlas file, or with a limit its first ones; raise AtlasError where that fails."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return file.read(limit)
     except OSError as error:
         raise AtlasError(f"atlas {os.fspath(path)!r} cannot be read: {reason_of(error)}.") from error
@@ -236,8 +247,8 @@ def parse_atlas(packed: bytes, name: str) -> Atlas:
         tensors["mean"].double(),
         tensors["std"].double(),
         zeros=tensors["zeros"].double() / index[0].numel(),
-        nan=(index == NAN).sum(dim=(1, 2)),
-        inf=(index > NAN).sum(dim=(1, 2)),
+        nan=_counts(index == NAN),
+        inf=_counts(index > NAN),
     )
     provenance = replace(_provenance_of(facts, label), atlas=name)
     return Atlas(index, statistics, provenance, str(record.get("dtype")))
@@ -260,6 +271,11 @@ def layer_in(packed: bytes, name: str) -> str | None:
     facts = read_record(packed, label).get("source")
     provenance = _provenance_of(facts, label) if isinstance(facts, dict) else Provenance()
     return None if provenance.layer is None else layer_at(provenance.layer, provenance.time_step, provenance.plane)
+
+
+def _counts(mask: torch.Tensor) -> torch.Tensor:
+    """Count what is True in each channel of (C, H, W) bool; by numpy, as torch takes 8 bytes for each value."""
+    return torch.from_numpy(np.count_nonzero(mask.numpy(), axis=(1, 2)))
 
 
 def _check(tensors: dict[str, torch.Tensor], label: str) -> None:

@@ -6,7 +6,6 @@ today's have `axes`. A sheet or a folder of single files without its manifest co
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OptionError
+from ..runtime.untrusted import MOST_JSON_BYTES, parse_json, read_regular
 from .manifest_files import manifests_in
 
 _KINDS = re.compile("_(compare|difference)$")
@@ -63,8 +63,8 @@ def _folders_in(folder: Path) -> list[Path]:
 def _made_by_older(path: Path) -> Mapping[str, Any]:
     """Return what a manifest of 0.1 says of its maps, of a comparison its first side; empty for any other file."""
     try:
-        content = path.read_bytes()
-        manifest = json.loads(content) if b'"layout"' in content else None  # parsing takes longer than reading
+        content = read_regular(path, MOST_JSON_BYTES)
+        manifest = parse_json(content) if b'"layout"' in content else None  # parsing takes longer than reading
     except (OSError, ValueError):  # missing, or somebody else's
         return {}
     if not isinstance(manifest, dict) or "cnnviz_fast" not in manifest:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Mapping
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from ..errors import OptionError
+from ..runtime.disk import HeldFolder
 from ..runtime.files import make_folder
-from .manifest_files import manifests_in
+from ..runtime.untrusted import MOST_JSON_BYTES, read_regular
+from .manifest_files import MANIFEST_NAME, manifest_at, manifests_in
 from .names import output_path
 from .older_names import refuse_older_names
 from .picture import format_of
@@ -32,13 +36,74 @@ def holds_a_run(folder: str | os.PathLike[str]) -> bool:
     return any(match[1] == "index" for match in map(INDEX_NAME.fullmatch, os.listdir(folder)) if match)
 
 
-def output_folder(out: str | os.PathLike[str], format: str = "png", *, of_run: bool = False) -> Path:
+class OutputFolder:
+    """The folder of a command's outputs: it stays the one that it is, and holds no sheet twice.
+
+    path: of the folder.
+    """
+
+    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+        """Take hold of a folder.
+
+        Args:
+            path: of the folder, which is there.
+            overwrite: whether sheets of other models are replaced.
+
+        Raises:
+            WriteError: it is not there.
+        """
+        self.path = path
+        self._held = HeldFolder(path)
+        self._overwrite = overwrite
+
+    def place(
+        self, layer: str, image: str, ending: str, describe: Callable[[], Mapping[str, Any]], kind: str = ""
+    ) -> Path:
+        """Return the path of an output; the folder that it lies in is made.
+
+        Args:
+            layer: folder of the layer.
+            image: stem of the image.
+            ending: of the file, such as .png; "" for a folder of single files.
+            describe: returns the manifest of the output; called where one is there already.
+            kind: a folder between them.
+
+        Returns:
+            FOLDER/LAYER/IMAGE.png; see output_path.
+
+        Raises:
+            OptionError: an output of another model is there.
+            WriteError: the folder was removed, renamed or replaced meanwhile, or one in it cannot be made.
+        """
+        self._held.check()
+        path = self.path / output_path(layer, image, ending, kind)
+        make_folder(path.parent)
+        there = manifest_at(path.with_name(f"{image}.json") if ending else path / MANIFEST_NAME)
+        if there is not None and not self._overwrite and _models_of(there) != _models_of(describe()):
+            shown = "; ".join(f"{model}, {weights}" for model, weights in _models_of(there))
+            raise OptionError(
+                f"out must not hold what another model made where this one's goes, got {str(path)!r} of {shown}. Give "
+                f"another folder, or overwrite."
+            )
+        return path
+
+
+def _models_of(manifest: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    """Return the models that a sheet shows and their weights; a comparison shows two."""
+    sides = [manifest.get("a"), manifest.get("b")] if "a" in manifest else [manifest]
+    return [(side.get("model"), side.get("weights")) for side in sides if isinstance(side, Mapping)]
+
+
+def output_folder(
+    out: str | os.PathLike[str], format: str = "png", *, of_run: bool = False, overwrite: bool = False
+) -> OutputFolder:
     """Check format and folder of the outputs before anything slow starts, and make the folder.
 
     Args:
         out: the folder.
         format: of the files: png, jpg, webp or npy.
         of_run: whether a run writes them; see refuse_mixing.
+        overwrite: whether sheets of other models are replaced.
 
     Returns:
         The folder.
@@ -51,28 +116,7 @@ def output_folder(out: str | os.PathLike[str], format: str = "png", *, of_run: b
     folder = Path(out)
     refuse_mixing(folder, of_run=of_run)
     make_folder(folder)
-    return folder
-
-
-def place_of(folder: Path, layer: str, image: str, ending: str, kind: str = "") -> Path:
-    """Return the path of an output; the folder that it lies in is made. The arguments are those of `output_path`.
-
-    Args:
-        folder: of all outputs.
-        layer: folder of the layer.
-        image: stem of the image.
-        ending: of the file, such as .png.
-        kind: a folder between them.
-
-    Returns:
-        FOLDER/LAYER/IMAGE.png.
-
-    Raises:
-        WriteError: the folder cannot be made.
-    """
-    path = folder / output_path(layer, image, ending, kind)
-    make_folder(path.parent)
-    return path
+    return OutputFolder(folder, overwrite=overwrite)
 
 
 def refuse_mixing(folder: Path, *, of_run: bool = False) -> None:
@@ -118,6 +162,6 @@ def _sheet_in(folder: Path) -> str | None:
 
 def _is_ours(manifest: Path) -> bool:
     try:
-        return b'"cnnviz_fast":' in manifest.read_bytes()
+        return b'"cnnviz_fast":' in read_regular(manifest, MOST_JSON_BYTES)
     except OSError:  # a folder without one
         return False

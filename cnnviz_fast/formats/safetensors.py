@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import AtlasError, EncodeError
+from ..runtime.untrusted import parse_json
 
 if TYPE_CHECKING:
     import torch
@@ -87,8 +88,8 @@ def unpack(packed: bytes, label: str) -> tuple[dict[str, torch.Tensor], dict[str
     except zlib.error as error:
         raise AtlasError(f"{label} is not an atlas, or damaged: it does not inflate.") from error
     try:
-        header = json.loads(start[8 : _header_end(start)])
-        record = json.loads(header.pop("__metadata__")[RECORD])
+        header = parse_json(start[8 : _header_end(start)])
+        record = parse_json(header.pop("__metadata__")[RECORD].encode())
         size = _header_end(start) + max(entry["data_offsets"][1] for entry in header.values())
         if size > MOST_BYTES:
             raise AtlasError(f"{label} must hold at most {MOST_BYTES:,} bytes, got {size:,}.")
@@ -106,7 +107,6 @@ def unpack(packed: bytes, label: str) -> tuple[dict[str, torch.Tensor], dict[str
         LookupError,
         TypeError,
         AttributeError,
-        RecursionError,
     ) as error:  # from a header of other bytes
         raise AtlasError(f"{label} is not an atlas, or damaged: {type(error).__name__} in its header.") from error
 
@@ -128,10 +128,10 @@ def read_record(packed: bytes, label: str) -> dict[str, Any]:
     try:
         start = inflater.decompress(packed, 8)
         rest = min(max(1, _header_end(start) - 8), MOST_HEADER_BYTES)
-        header = json.loads(inflater.decompress(inflater.unconsumed_tail, rest))
-        return dict(json.loads(header["__metadata__"][RECORD]))
+        header = parse_json(inflater.decompress(inflater.unconsumed_tail, rest))
+        return dict(parse_json(header["__metadata__"][RECORD].encode()))
     # A header of other bytes may cause any of these in the lines above.
-    except (zlib.error, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (zlib.error, ValueError, LookupError, TypeError, AttributeError) as error:
         raise AtlasError(f"{label} is not an atlas, or damaged: {type(error).__name__} in its header.") from error
 
 

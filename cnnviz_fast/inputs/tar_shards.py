@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from ..errors import ImageError, reason_of
+from ..runtime.untrusted import open_regular
 from .catalogue import Catalogue, Failure, ListedImage
 from .find import has_extension
 from .in_memory import Encoded
@@ -32,7 +33,7 @@ class Shard:
     def open(self, image: ListedImage) -> Encoded:
         """Read a member."""
         try:
-            with open(self.path, "rb", buffering=0) as file:
+            with open_regular(self.path) as file:  # buffered: one system call reads at most 2 GiB
                 file.seek(image.start)
                 content = file.read(image.size)
         except OSError as error:
@@ -46,7 +47,7 @@ class Shard:
 
 def refuse_compressed(path: str) -> None:
     """Raise ImageError for a tar file that is compressed as a whole: its members cannot be read one by one."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         head = file.read(6)
     packer = next((packer for magic, packer in _PACKERS.items() if head.startswith(magic)), None)
     if packer or path.lower().endswith(COMPRESSED):
@@ -68,7 +69,7 @@ def members_of(path: str) -> Iterator[tuple[str, int, int]]:
         Exception: it is damaged; tarfile then raises TarError, ValueError, RecursionError, ...
     """
     refuse_compressed(path)
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         end = os.fstat(file.fileno()).st_size
         with tarfile.open(fileobj=file, mode="r:", encoding="utf-8") as tar:
             while (member := tar.next()) is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,11 @@ from typing import Any
 from ..errors import ImagesFailedError
 from ..models.loaded import LoadedModel
 from ..provenance import package_version
+from ..runtime.disk import HeldFolder, flush_files
 from ..runtime.files import json_bytes, whole_file
 from ..runtime.progress import Progress
 from ..runtime.stage_times import stage
+from ..runtime.untrusted import read_json
 from .folder.journal import Journal
 from .folder.tars import TarWriter
 from .images import Images
@@ -58,6 +59,7 @@ class Account:
         self._tars = tars
         self._progress = progress
         self._on_file = on_file
+        self._held: dict[str, HeldFolder] = {}  # of the layers
 
     @property
     def grids(self) -> dict[str, dict[str, int]]:
@@ -81,6 +83,7 @@ class Account:
             self.fail(failed.image.name, failed.image.key, failed.reason)
         finished = [self._in_tar(image) for image in outcome.finished]
         with stage("write"):
+            finished = self._on_disk(finished)
             self._journal.append([(*_entry(image), [row.to_json() for row in image.rows]) for image in finished])
         self.finished += len(finished)
         rows = [row for image in finished for row in image.rows]
@@ -149,6 +152,24 @@ class Account:
             return image
         return image._replace(rows=[dataclasses.replace(row, **self._tars.add(row.files)) for row in image.rows])
 
+    def _on_disk(self, images: list[FinishedImage]) -> list[FinishedImage]:
+        """Wait until the files of images are on the disk, all at once; then their rows may say that they are there."""
+        if self._tars is not None:
+            self._tars.flush()
+            return images
+        files = [file for image in images for row in image.rows for file in row.files]
+        for part in {file.partition("/")[0] for file in files}:
+            if part not in self._held:
+                self._held[part] = HeldFolder(self._spec.folder / part)
+            self._held[part].check()
+        sizes = iter(flush_files(self._spec.folder, files))
+        return [
+            image._replace(
+                rows=[dataclasses.replace(row, sizes=[next(sizes) for _ in row.files] or None) for row in image.rows]
+            )
+            for image in images
+        ]
+
 
 def _entry(image: FinishedImage) -> tuple[str, str]:
     return image.image.key, image.image.stem
@@ -160,7 +181,7 @@ def _manifest_of(spec: RunSpec) -> Path:
 
 def _layers_in(spec: RunSpec) -> dict[str, dict[str, Any]]:
     """Read the layers that an earlier run found, from its manifest."""
-    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-        before = json.loads(_manifest_of(spec).read_text())
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        before = read_json(_manifest_of(spec))
         return {name: dict(facts) for name, facts in before["layers"].items()}
     return {}

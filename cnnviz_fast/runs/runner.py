@@ -111,6 +111,8 @@ class Runner:
         )
         share = len(self._images.share(ranks)) + (len(self._images.failures) if ranks.rank == 0 else 0)
         progress = stack.enter_context(Progress(spec.run.progress, share or None))
+        if journal.redone:
+            progress.say(f"{journal.redone} finished images have lost files or rows; they are done again")
         account = Account(spec, journal, tars, progress, self._on_file)
         task = EngineTask(
             model=self._model,
@@ -153,7 +155,7 @@ class Runner:
                 if first and account.finished:
                     self._write_manifest(opened, self._summary(opened, complete=False))  # it has the rows' grids
                 if checkpoints is not None:
-                    checkpoints.add(outcome.statistics, len(outcome.finished))
+                    checkpoints.add(outcome.statistics, [image.image.key for image in outcome.finished])
 
     def _measure_again(self, opened: _OpenRun, checkpoints: Checkpoints, missed: set[str]) -> None:
         """Measure images that are finished, but are not in the statistics; no files are written."""
@@ -168,7 +170,7 @@ class Runner:
                 for failed in outcome.failed:
                     opened.progress.say(f"{failed.image.name} is not in the statistics: {failed.reason}")
         if not self._stop.is_set():
-            checkpoints.add(statistics, 0)
+            checkpoints.add(statistics)
 
     def _sum_up(self, opened: _OpenRun, begin: float) -> RunSummary:
         account, checkpoints, stopped = opened.account, opened.checkpoints, self._stop.is_set()
@@ -186,6 +188,7 @@ class Runner:
                 index_to_parquet(self._spec.folder)
         summary = self._summary(opened, complete=not stopped, seconds=seconds, statistics=statistics)
         self._write_manifest(opened, summary)
+        opened.journal.check()  # nothing that was written is elsewhere
         return summary
 
     def _summary(self, opened: _OpenRun, *, seconds: float = 0.0, **facts: Any) -> RunSummary:

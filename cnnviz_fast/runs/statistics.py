@@ -7,17 +7,20 @@ statistics.safetensors        of all images, once they are done
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..channels.dataset import LayerStatistics, Ranges, merge_layers, ranges_of
 from ..channels.dataset_files import facts_of, read_statistics, write_statistics
 from ..errors import InputError
+from ..runtime.compact import digest_of
+from ..runtime.disk import flush_files
 from ..runtime.stage_times import stage
 
 if TYPE_CHECKING:
@@ -48,6 +51,9 @@ class Checkpoints:
     Each file is of some images, and begins where another file ends. Now and then one file of all images so far is
     written, and the others are removed.
 
+    Each file names the images that it is of by a digest of all keys in the index up to its end. An image that was lost
+    meanwhile, and stands elsewhere in the index once it is done again, makes that another one; it would count twice.
+
     kept: layer -> statistics that are on disk.
     """
 
@@ -66,6 +72,7 @@ class Checkpoints:
         self.kept: dict[str, LayerStatistics] = {}
         self._unsaved: dict[str, LayerStatistics] = {}
         self._first = self._last = 0  # images of the index that the unsaved statistics are of
+        self._keys = hashlib.sha256()  # of the images up to the last one
         self._part_at = self._whole_at = time.monotonic()
         self._part_took = 0.0
 
@@ -76,15 +83,17 @@ class Checkpoints:
             journal: of the run.
 
         Returns:
-            Keys of finished images that are not in it. They are to be measured again, and added as 0 further images.
+            Keys of finished images that are not in it. They are to be measured again, and added without keys.
         """
         if self._whole.exists():  # until this run is done it is not of all images
-            os.replace(self._whole, self._file(0, facts_of(self._whole).get("covers") or 0))
+            os.replace(self._whole, self._file(0, _covered_by(self._whole)))
         done = list(dict.fromkeys(row["key"] for row in journal.rows()))
-        covered, files = 0, sorted(self._files(), key=lambda file: (file[0], -file[1]))
+        files = sorted(self._files(), key=lambda file: (file[0], -file[1]))
+        digests = self._digests_at(done, {last for _, last, _ in files})
+        covered = 0
         for first, last, path in files:
             # The index was truncated where a file goes beyond it, so this part covers images no longer in it.
-            if first == covered < last <= len(done):
+            if first == covered < last <= len(done) and facts_of(path).get("keys") in (digests[last], None):
                 with contextlib.suppress(InputError):  # of another version: measured anew
                     merge_layers(self.kept, read_statistics(path))
                     covered = last
@@ -94,15 +103,26 @@ class Checkpoints:
         self._last = len(done)
         return set(done[covered:])
 
-    def add(self, statistics: dict[str, LayerStatistics], images: int) -> None:
+    def _digests_at(self, keys: Sequence[str], ends: Collection[int]) -> dict[int, str]:
+        """Return the digests of the first keys, up to each of some ends, and go on from that of all."""
+        digests = {}
+        for count, key in enumerate(keys, 1):
+            self._keys.update(digest_of(key))
+            if count in ends:
+                digests[count] = self._keys.hexdigest()
+        return digests
+
+    def add(self, statistics: dict[str, LayerStatistics], keys: Sequence[str] = ()) -> None:
         """Add the statistics of a batch, and write them to disk unless that would be too often.
 
         Args:
             statistics: layer -> statistics of its images; not to be used afterwards.
-            images: how many it has added to the index.
+            keys: of the images that it has added to the index.
         """
         merge_layers(self._unsaved, statistics)
-        self._last += images
+        self._last += len(keys)
+        for key in keys:
+            self._keys.update(digest_of(key))
         begin = time.monotonic()
         if begin >= self._whole_at:
             self.keep()
@@ -131,12 +151,14 @@ class Checkpoints:
 
     def _write(self, path: Path, statistics: Mapping[str, LayerStatistics]) -> None:
         with stage("write"):
-            write_statistics(path, statistics, {"covers": self._last, "listed": self._listed})
+            facts = {"covers": self._last, "keys": self._keys.hexdigest(), "listed": self._listed}
+            write_statistics(path, statistics, facts)
 
     def _keep_in(self, path: Path) -> None:
         """Write all that was added into one file, and remove the others."""
         self._count_as_kept()
         self._write(path, self.kept)
+        flush_files(self._folder, [path.name])  # before what it replaces is gone
         for _, _, other in self._files():
             if other != path:
                 other.unlink()
@@ -156,6 +178,12 @@ class Checkpoints:
         )
         found = [(name.fullmatch(path.name), path) for path in self._folder.iterdir()]
         return [(int(match[1]), int(match[2]), path) for match, path in found if match]
+
+
+def _covered_by(path: Path) -> int:
+    """Return how many images of the index a file is of; 0 where it is damaged."""
+    covers = facts_of(path).get("covers")
+    return covers if isinstance(covers, int) and 0 < covers < 1 << 63 else 0
 
 
 def merged(folder: Path) -> Path:

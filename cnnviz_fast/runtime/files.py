@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import secrets
@@ -14,7 +15,8 @@ from typing import Any, BinaryIO
 from ..errors import WriteError, reason_of
 from .stage_times import stage
 
-_PART = re.compile(r"\..*\.[0-9a-f]{8}\.part")
+_PART = re.compile(r"\..*\.[0-9a-f]{8}\.part|\.cnnviz-\d+-\d+-\d+\.tmp", re.ASCII | re.DOTALL)
+"""Names of unfinished files: those of `whole_file`, and those of the compiled encoder, csrc/png_file.cpp."""
 
 
 def sweep(folder: Path, older_than_s: float) -> None:
@@ -69,7 +71,18 @@ def json_bytes(document: Any) -> bytes:
     """Return a document as JSON; a number that is not finite becomes null."""
     import orjson  # a manifest of 2048 tiles takes it 1 ms, the standard library 7
 
-    return orjson.dumps(document)
+    try:
+        return orjson.dumps(document)
+    except TypeError:  # the name of a file that is not UTF-8, which Python keeps as lone surrogates
+        return ascii_json(document).encode()
+
+
+def ascii_json(document: Any) -> str:
+    """Return a document as JSON in ASCII, whatever its texts hold; a number that is not finite becomes null."""
+    try:
+        return json.dumps(document, allow_nan=False)
+    except ValueError:
+        return json.dumps(json.loads(json.dumps(document), parse_constant=lambda _: None))
 
 
 def make_folder(path: Path) -> None:

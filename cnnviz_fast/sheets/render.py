@@ -18,6 +18,7 @@ from ..channels.dataset import LayerStatistics, ranges_of
 from ..channels.entrance import enter
 from ..formats import device_jpeg, png
 from ..formats import picture as formats
+from ..formats.manifest_files import refuse_other_json
 from ..options.declared import takes
 from ..options.drawing import RenderOptions
 from ..provenance import Provenance
@@ -39,10 +40,13 @@ def draw_sheet(plan: Plan) -> Sheet:
     return Sheet(draw_whole(plan), plan.palette, plan.describe(), plan.overlay)
 
 
-def write_sheet(plan: Plan, path: Path) -> Path:
-    """Draw a planned sheet into a file, and write its manifest beside it."""
+def write_sheet(plan: Plan, path: Path, *, manifest: bool = True) -> Path:
+    """Draw a planned sheet into a file, and write its manifest beside it unless that is not wanted."""
+    if manifest:
+        refuse_other_json(path.with_suffix(".json"))
     write_picture(plan, path)
-    write_manifest(path, json_bytes(plan.describe()))
+    if manifest:
+        write_manifest(path, json_bytes(plan.describe()))
     return path
 
 
@@ -128,6 +132,7 @@ def save_sheet(
     overlay: Any = None,
     alpha: float | None = None,
     statistics: LayerStatistics | None = None,
+    manifest: bool = True,
     **options: Unpack[RenderKeywords],
 ) -> Path:
     """Draw every channel of a layer into one file, with its manifest beside it.
@@ -143,6 +148,7 @@ def save_sheet(
         overlay: image to lay the maps over, as in render. A PNG is then RGB; .npy is still the index plane.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
         statistics: of the layer over a data set, with normalize dataset.
+        manifest: False writes the sheet alone.
         **options: see below.
 
     Returns:
@@ -151,7 +157,8 @@ def save_sheet(
     Raises:
         InputError: `maps` or an option cannot be used.
         EncodeError: the sheet is too large for the format.
-        WriteError: the file cannot be written; nothing is left of it, and an older file of that name stays.
+        WriteError: the file cannot be written, or the manifest would replace a JSON file that is none; nothing is left
+            of it, and an older file of that name stays.
         BackendUnavailableError: the named backend does not work for these maps.
         KernelError: the device of the maps was lost, or refuses the work; nothing is left of the file.
     """
@@ -161,4 +168,4 @@ def save_sheet(
     ranges = ranges_of(statistics, checked)
     tensor, drawn = enter(maps, checked, axes)
     plan = plan_sheet(tensor, drawn, provenance or Provenance(), read_overlay(overlay, alpha), ranges=ranges)
-    return write_sheet(plan, path)
+    return write_sheet(plan, path, manifest=manifest)

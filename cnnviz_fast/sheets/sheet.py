@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..formats import picture as formats
+from ..formats.manifest_files import refuse_other_json
 from ..geometry import cut_rows
 from ..options.parsers import whole
 from ..palette import Palette
@@ -78,12 +79,13 @@ class Sheet:
             image.putpalette(self.palette.tobytes())
         return image
 
-    def save(self, path: str | os.PathLike[str], *, quality: int = 90) -> Path:
+    def save(self, path: str | os.PathLike[str], *, quality: int = 90, manifest: bool = True) -> Path:
         """Write the sheet, and its manifest beside it under the same name with the suffix .json.
 
         Args:
             path: the file; its suffix decides the format: .png, .jpg, .jpeg, .webp, or .npy for the index plane.
             quality: of JPEG and WebP, 1 to 100.
+            manifest: False writes the sheet alone.
 
         Returns:
             The path.
@@ -91,11 +93,15 @@ class Sheet:
         Raises:
             OptionError: the suffix names no format, or `quality` is out of range.
             EncodeError: the sheet is too large for the format.
-            WriteError: the file cannot be written; nothing is left of it, and an older file of that name stays.
+            WriteError: the file cannot be written, or the manifest would replace a JSON file that is none. Nothing is
+                left of it, and an older file of that name stays.
         """
         path = Path(path)
+        if manifest:
+            refuse_other_json(path.with_suffix(".json"))
         self.write(path, quality=quality)
-        write_manifest(path, json_bytes(self.manifest))
+        if manifest:
+            write_manifest(path, json_bytes(self.manifest))
         return path
 
     def write(self, path: Path, *, quality: int = 90) -> None:

@@ -17,7 +17,7 @@ from ..channels.entrance import enter
 from ..errors import OptionError, ShapeError
 from ..formats import picture as formats
 from ..formats import png
-from ..formats.manifest_files import MANIFEST_NAME
+from ..formats.manifest_files import MANIFEST_NAME, refuse_other_json
 from ..geometry import Strip
 from ..options.declared import takes
 from ..options.drawing import RenderOptions
@@ -88,6 +88,7 @@ def save_tiles(
     ranges = ranges_of(statistics, checked)
     tensor, drawn = enter(maps, checked, axes)
     plan = plan_tiles(tensor, drawn, provenance or Provenance(), read_overlay(overlay, alpha), ranges=ranges)
+    refuse_other_json(Path(folder) / MANIFEST_NAME)
     return write_tiles(plan, [Path(folder) / file for file in tile_names(plan, name, suffix)])
 
 

@@ -30,6 +30,7 @@ from ..channels.tile_ranges import GivenRanges
 from ..channels.values import as_maps
 from ..errors import OptionError, ShapeError
 from ..formats import png
+from ..formats.manifest_files import refuse_other_json
 from ..geometry import Grid, Strip, cut_strips, plan_grid
 from ..kernels import backends
 from ..options.drawing import RenderOptions
@@ -166,6 +167,7 @@ def write_kernels(plan: Plan | RgbPlan, path: Path) -> Path:
     """
     if isinstance(plan, Plan):
         return write_sheet(plan, path)
+    refuse_other_json(path.with_suffix(".json"))
     height, width = plan.grid.height, plan.grid.width
     strips = cut_strips(height, width, png.RGB_STRIP_PX)
     png.write_png(path, height, width, None, strips, plan.draw, plan.planes[0].threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_torch_file
 from support.cases import noise
 
 from cnnviz_fast.channels.dataset import LayerStatistics
-from cnnviz_fast.channels.dataset_files import read_statistics, write_statistics
+from cnnviz_fast.channels.dataset_files import facts_of, read_statistics, write_statistics
+from cnnviz_fast.channels.quantile_sketch import QuantileSketch
 from cnnviz_fast.errors import InputError, WriteError
 from cnnviz_fast.provenance import package_version
 
@@ -83,3 +86,44 @@ def test_read_statistics_missing_or_of_another_kind_is_refused(tmp_path: Path) -
         save_file({"weight": np.zeros(3)}, tmp_path / "forged", {"dataset_statistics": header})
         with pytest.raises(InputError, match="forged' is damaged: "):
             read_statistics(tmp_path / "forged")
+
+
+@pytest.mark.parametrize("dtype", [
+    torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.complex64, torch.bool, torch.float16, torch.float64,
+    torch.uint8, torch.int32,
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("name", ["seen", "vmin", "buckets", "bucket"])
+def test_read_statistics_of_other_dtypes_is_refused(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    statistics = LayerStatistics(2)
+    statistics.update(noise(2, 2, 3, 3))
+    arrays = {f"0.{key}": torch.from_numpy(array) for key, array in statistics.to_arrays().items() if key != "bucket"}
+    arrays |= {"0.bucket": torch.zeros(3, dtype=torch.int16), f"0.{name}": arrays["0.seen"].to(dtype)}
+    header = {"dataset_statistics": json.dumps({"layers": ["a"], "sha256": ""})}
+    save_torch_file(arrays, tmp_path / "s", header)
+    with pytest.raises(InputError, match=r"^statistics '.*s' (cannot be read|is damaged): .{1,200}\.$"):
+        read_statistics(tmp_path / "s")
+    with pytest.raises(InputError, match=r"arrays must"):
+        LayerStatistics.from_arrays(statistics.to_arrays() | {name: statistics.to_arrays()[name].astype("complex64")})
+
+
+def test_read_statistics_of_pipes_and_devices_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero", "a\0b"):
+        with pytest.raises(InputError, match=r"^statistics '.*' cannot be read: "):
+            read_statistics(path)
+        assert facts_of(path) == {}
+
+
+def test_read_statistics_header_nested_without_end_is_refused(tmp_path: Path) -> None:
+    save_file({"weight": np.zeros(3)}, tmp_path / "s", {"dataset_statistics": "[" * 100_000})
+    with pytest.raises(InputError, match=r"^statistics '.*s' is damaged: .{1,200}\.$"):
+        read_statistics(tmp_path / "s")
+    assert facts_of(tmp_path / "s") == {}
+
+
+@pytest.mark.parametrize("buckets", [[2**63 - 1, 2**63 - 1, 3], [1] * 1_000_000], ids=["overflow", "many channels"])
+def test_arrays_that_ask_for_more_counts_than_they_hold_are_refused(buckets: list[int]) -> None:
+    count = sum(buckets) % 2**64  # of an array that overflows, as numpy adds it up
+    bucket = np.resize(np.arange(64, 64 * 250, 64, dtype=np.uint16), count)
+    with pytest.raises(InputError, match=r"^buckets must"):
+        QuantileSketch.from_arrays(np.array(buckets), bucket, np.ones(count, np.int64))

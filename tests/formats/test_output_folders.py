@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from support.cases import noise
 from support.runs import QUICK, digests, make_images, small_model
 
@@ -13,6 +16,7 @@ import cnnviz_fast as cf
 from cnnviz_fast.errors import OptionError, WriteError
 from cnnviz_fast.formats import output_folders
 from cnnviz_fast.formats.output_folders import RUN, holds_a_run, output_folder, refuse_mixing
+from cnnviz_fast.models.loaded import LoadedModel
 
 OLDER = json.loads((Path(__file__).parent / "older_outputs.json").read_text())
 
@@ -118,7 +122,7 @@ def test_output_folder_refuses_before_it_makes_a_folder(of_run: bool, tmp_path: 
     with pytest.raises(WriteError, match="a_file"):
         output_folder(tmp_path / "a_file", of_run=of_run)
     assert not (tmp_path / "new").exists()
-    assert output_folder(str(tmp_path / "new" / "er"), of_run=of_run) == tmp_path / "new" / "er"
+    assert output_folder(str(tmp_path / "new" / "er"), of_run=of_run).path == tmp_path / "new" / "er"
     assert (tmp_path / "new" / "er").is_dir()
 
 
@@ -167,6 +171,65 @@ def test_refuse_mixing_keeps_few_of_many_files_in_memory(tmp_path: Path) -> None
             tracemalloc.stop()
 
 
+def resnet_like(name: str, weights: str = "seeded") -> LoadedModel:
+    return dataclasses.replace(small_model(), spec=name, weights=weights)
+
+
+def test_visualize_keeps_sheets_of_other_models_unless_told_otherwise(tmp_path: Path) -> None:
+    (image,) = make_images(tmp_path / "in", 1)
+
+    def draw(name: str, **options: Any) -> str:
+        cf.visualize(resnet_like(name), image, "0", tmp_path / "out", tile=8, **options)
+        return json.loads((tmp_path / "out" / "0" / "p0000.json").read_text())["model"]
+
+    assert draw("a") == draw("a") == "a"
+    before = digests(tmp_path / "out")
+    said = r"^out must not hold what another model made where this one's goes, got '.*p0000\.png' of a, seeded\. Give"
+    for other in (resnet_like("b"), resnet_like("a", "tuned.pth")):
+        with pytest.raises(OptionError, match=said):
+            cf.visualize(other, image, "0", tmp_path / "out", tile=8)
+    assert digests(tmp_path / "out") == before
+    assert draw("b", overwrite=True) == "b"
+    (tmp_path / "out" / "0" / "p0000.json").unlink()  # a sheet alone may be anybody's
+    assert draw("c") == "c"
+
+
+def test_visualize_in_a_folder_that_is_swapped_meanwhile_is_an_error(tmp_path: Path) -> None:
+    images = make_images(tmp_path / "in", 2)
+    out = tmp_path / "out"
+
+    class Swapping(torch.nn.Conv2d):
+        calls = 0
+
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            if list(out.glob("*/*.png")):
+                out.rename(tmp_path / "kept")
+                out.symlink_to("kept")
+            return super().forward(batch)
+
+    with pytest.raises(
+        WriteError, match=r"out: the folder was removed, renamed or replaced meanwhile\. Run it again\.$"
+    ):
+        cf.visualize(torch.nn.Sequential(Swapping(3, 4, 3)), images, "0", out, tile=8)
+    assert len(list((tmp_path / "kept").glob("*/*.png"))) == 1
+
+
+def test_place_of_single_files_and_comparisons_keeps_other_models(tmp_path: Path) -> None:
+    maps = noise(2, 3, 3)
+    a, b = (cf.Provenance(model=name, weights="w") for name in "ab")
+    folder = output_folder(tmp_path)
+    tiles = folder.place("0", "cat", "", dict, kind="tiles")
+    cf.save_tiles(maps, tiles, tile=4, provenance=a)
+    compared = cf.compare(maps, maps, tile=4, provenance_a=a, provenance_b=b)
+    compared.save(tmp_path / "0" / "cat.png")
+    folder.place("0", "cat", "", lambda: {"model": "a", "weights": "w"}, kind="tiles")
+    folder.place("0", "cat_difference", ".png", lambda: compared.difference.manifest)
+    for name, ending, kind in (("cat", "", "tiles"), ("cat_difference", ".png", "")):
+        with pytest.raises(OptionError, match="what another model made"):
+            folder.place("0", name, ending, lambda: {"model": "b", "weights": "w"}, kind=kind)
+        output_folder(tmp_path, overwrite=True).place("0", name, ending, dict, kind=kind)
+
+
 @pytest.mark.parametrize("of_run", [False, True])
 def test_output_folder_of_odd_names_and_links_is_made_or_refused(of_run: bool, tmp_path: Path) -> None:
     with pytest.raises(WriteError, match="File name too long"):
@@ -175,4 +238,4 @@ def test_output_folder_of_odd_names_and_links_is_made_or_refused(of_run: bool, t
     (tmp_path / "out" / "itself").symlink_to(tmp_path / "out" / "itself")
     (tmp_path / "out" / "above").symlink_to(tmp_path / "out")
     (tmp_path / "out" / "nowhere.json").symlink_to(tmp_path / "nowhere")
-    assert output_folder(tmp_path / "out", of_run=of_run) == tmp_path / "out"
+    assert output_folder(tmp_path / "out", of_run=of_run).path == tmp_path / "out"

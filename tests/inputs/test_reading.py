@@ -86,6 +86,20 @@ def _nothing_left_behind() -> Iterator[None]:
     assert {name for name in shared_memory() - memory if f"_{os.getpid()}_" in name} == set()
 
 
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="needs /dev/shm, where shared memory has names")
+@pytest.mark.parametrize("killed", [True, False])
+def test_read_batches_shared_memory_of_readers_that_ended_has_no_names(killed: bool) -> None:
+    before = shared_memory()
+
+    def leave_a_name() -> None:
+        Path(f"/dev/shm/torch_{os.getpid()}_123_4").touch()  # as a kill between shm_open and shm_unlink does
+        if killed:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    check(read_all(Scripted({4: leave_a_name})), {4: r".*died \(SIGKILL\)"} if killed else {})
+    assert not {name for name in shared_memory() - before if name.endswith("_123_4")}
+
+
 # What comes out where nothing is wrong.
 
 

@@ -8,14 +8,17 @@ import os
 import subprocess
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from support.shards import greys, png, write_tar
 
 from cnnviz_fast.errors import ImageError
+from cnnviz_fast.inputs import tar_shards
 from cnnviz_fast.inputs.in_memory import decode_image
 from cnnviz_fast.inputs.sources import list_images
+from cnnviz_fast.inputs.tar_shards import members_of
 
 
 @pytest.fixture
@@ -180,3 +183,43 @@ def test_shard_of_many_members_is_scanned_without_reading_them(tmp_path: Path) -
     catalogue = list_images(path)
     assert len(catalogue) == 2000
     assert catalogue[1999].open().content == noise
+
+
+class AFewBytes(io.FileIO):
+    """A file of which a system call reads a few bytes, as Linux reads at most 2 GiB of any."""
+
+    def readinto(self, buffer: Any) -> int | None:
+        return super().readinto(memoryview(buffer)[:7])
+
+    def read(self, size: int | None = -1) -> bytes | None:
+        return super().read(7 if size is None or size < 0 else min(size, 7))
+
+
+def test_shard_members_that_take_several_reads_are_whole(shard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = list(list_images(shard))
+
+    def opened(path: str, mode: str = "rb", buffering: int = -1) -> Any:
+        return io.BufferedReader(AFewBytes(path)) if buffering else AFewBytes(path)
+
+    monkeypatch.setattr(tar_shards, "open_regular", opened)
+    assert [item.open().content for item in items] == [png(i) for i in range(5)]
+
+
+@pytest.mark.long
+def test_shard_members_above_2_gib_are_whole(tmp_path: Path) -> None:
+    size = 2**31 + 4096
+    header = tarfile.TarInfo("large.png")
+    header.size = size
+    with open(tmp_path / "s.tar", "wb") as file:
+        file.write(header.tobuf())
+        file.seek(512 + size - 1)
+        file.write(b"x" + bytes(1024))
+    (item,) = list_images(tmp_path / "s.tar")
+    content = item.open().content
+    assert (len(content), content[-1:]) == (size, b"x")
+
+
+def test_shard_pipes_are_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "s.tar")
+    with pytest.raises((ImageError, OSError), match="pipe"):
+        list(members_of(str(tmp_path / "s.tar")))

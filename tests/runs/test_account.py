@@ -72,3 +72,24 @@ def test_strict_stops_at_the_first_failure(tmp_path: Path) -> None:
         cf.run(small_model(), tmp_path / "in", ["0"], tmp_path / "out", strict=True, **QUICK)
     done = {Path(row["image"]).name for row in rows(tmp_path / "out")}
     assert done == {f"p{n:04d}.png" for n in range(8)}
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc, which knows the paths of open files")
+@pytest.mark.parametrize("shards", [None, 1])
+def test_rows_are_written_once_their_files_are_on_the_disk(
+    shards: int | None, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: set[Path] = set()
+
+    def flush(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        held = {tmp_path / row.get("shard", row["files"][0]) for row in rows(tmp_path)}
+        assert shards or path not in held, "its row was there before"
+        flushed.add(path)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    cf.run(small_model(), images, LAYERS, tmp_path, shards=shards, **QUICK)
+    named = {tmp_path / file for row in rows(tmp_path) for file in row["files"]}
+    folders = {tmp_path} if shards else {tmp_path, *(tmp_path / layer for layer in LAYERS)}
+    assert {path for path in flushed if path.is_dir()} == folders
+    assert named <= flushed if not shards else tmp_path / ".shard-000000.tar.part" in flushed

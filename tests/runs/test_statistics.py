@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +14,7 @@ from support.assertions import MERGED, assert_close
 from support.cases import noise
 
 from cnnviz_fast.channels.dataset import LayerStatistics
-from cnnviz_fast.channels.dataset_files import read_statistics
+from cnnviz_fast.channels.dataset_files import read_statistics, write_statistics
 from cnnviz_fast.runs import statistics as run_statistics
 from cnnviz_fast.runs.ranks import Ranks
 from cnnviz_fast.runs.statistics import Checkpoints, gathered
@@ -48,8 +48,8 @@ def journal_of(batches: int) -> Any:
     return SimpleNamespace(rows=lambda: iter([{"key": key} for key in keys]))
 
 
-def keys_of(*batches: int) -> set[str]:
-    return {f"{EACH * batch + n:03d}" for batch in batches for n in range(EACH)}
+def keys_of(*batches: int) -> list[str]:
+    return [f"{EACH * batch + n:03d}" for batch in batches for n in range(EACH)]
 
 
 def begun(folder: Path, batches: int) -> Checkpoints:
@@ -57,16 +57,16 @@ def begun(folder: Path, batches: int) -> Checkpoints:
     checkpoints = Checkpoints(folder, Ranks())
     assert checkpoints.restore(journal_of(0)) == set()
     for batch in range(batches):
-        checkpoints.add(measured(batch), EACH)
+        checkpoints.add(measured(batch), keys_of(batch))
     return checkpoints
 
 
-def finished(folder: Path, journal: Any, missed: set[str]) -> LayerStatistics:
+def finished(folder: Path, journal: Any, missed: Collection[str]) -> LayerStatistics:
     """Take up what is in a folder, measure again what is missed, finish, and return the statistics."""
     checkpoints = Checkpoints(folder, Ranks())
-    assert checkpoints.restore(journal) == missed
+    assert checkpoints.restore(journal) == set(missed)
     if missed:
-        checkpoints.add(measured(*sorted({int(key) // EACH for key in missed})), 0)
+        checkpoints.add(measured(*sorted({int(key) // EACH for key in missed})))
     return read_statistics(checkpoints.finish())["layer"]
 
 
@@ -126,7 +126,7 @@ def test_a_finished_run_goes_on_with_what_has_come_since(tmp_path: Path) -> None
     checkpoints = Checkpoints(tmp_path, Ranks())
     assert checkpoints.restore(journal_of(2)) == set()
     assert names(tmp_path) == [".statistics.0-8.safetensors"]  # it is no longer of all images
-    checkpoints.add(measured(2), EACH)
+    checkpoints.add(measured(2), keys_of(2))
     assert_of(finished(tmp_path, journal_of(3), set()), 3)
 
 
@@ -136,7 +136,7 @@ def test_the_whole_is_written_now_and_then_and_the_others_go(tmp_path: Path, mon
     checkpoints = begun(tmp_path, 1)  # takes a second: the whole is due again after 50
     for batch in range(1, BATCHES):
         next(clock)
-        checkpoints.add(measured(batch), EACH)
+        checkpoints.add(measured(batch), keys_of(batch))
     assert names(tmp_path) == [f".statistics.{images}.safetensors" for images in ("0-16", "16-20", "20-24")]
     assert_of(finished(tmp_path, journal_of(BATCHES), set()), BATCHES)
 
@@ -167,7 +167,7 @@ def test_parts_that_take_long_are_of_several_batches_and_lose_nothing(
     checkpoints = begun(tmp_path, 1)
     for batch in range(1, BATCHES):
         next(clock)
-        checkpoints.add(measured(batch), EACH)
+        checkpoints.add(measured(batch), keys_of(batch))
     # The first ones show that each takes a second, so that the next one is due after 20.
     kept = names(tmp_path)
     assert len(kept) < BATCHES
@@ -177,11 +177,30 @@ def test_parts_that_take_long_are_of_several_batches_and_lose_nothing(
     assert_of(finished(tmp_path, journal_of(BATCHES), set()), BATCHES)
 
 
+def test_an_image_that_was_lost_and_stands_elsewhere_in_the_index_counts_once(tmp_path: Path) -> None:
+    begun(tmp_path, 3).finish()
+    order = keys_of(0, 2, 1)  # batch 1 was lost and done again
+    moved = SimpleNamespace(rows=lambda: iter([{"key": key} for key in order]))
+    assert_of(finished(tmp_path, moved, order), 3)
+
+
+def test_a_file_that_does_not_name_its_keys_is_taken_up_as_older_versions_wrote_it(tmp_path: Path) -> None:
+    write_statistics(tmp_path / "statistics.safetensors", measured(0, 1), {"covers": 2 * EACH, "listed": None})
+    assert_of(finished(tmp_path, journal_of(2), set()), 2)
+
+
+@pytest.mark.parametrize("covers", [-5, 10**30, 2.5, "x" * 300, "../../x", None])
+def test_a_whole_file_with_an_absurd_number_of_images_is_measured_anew(covers: Any, tmp_path: Path) -> None:
+    write_statistics(tmp_path / "statistics.safetensors", measured(0), {"covers": covers})
+    assert_of(finished(tmp_path, journal_of(1), keys_of(0)), 1)
+    assert names(tmp_path) == ["statistics.safetensors"]
+
+
 def test_images_that_failed_make_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_statistics, "WHOLE_SHARE", 1e-9)
     checkpoints = begun(tmp_path, 1)
     before = names(tmp_path)
-    checkpoints.add({}, 0)
+    checkpoints.add({})
     assert names(tmp_path) == before
 
 
@@ -189,7 +208,7 @@ def test_ranks_keep_to_their_own_files(tmp_path: Path) -> None:
     for rank in range(2):
         checkpoints = Checkpoints(tmp_path, Ranks(rank, 2, rank))
         checkpoints.restore(journal_of(0))
-        checkpoints.add(measured(rank), EACH)
+        checkpoints.add(measured(rank), keys_of(0))
         checkpoints.keep()
     assert names(tmp_path) == [f".statistics-{rank}-of-2.0-4.safetensors" for rank in range(2)]
     first = Checkpoints(tmp_path, Ranks(0, 2, 0))
@@ -204,7 +223,7 @@ def test_statistics_of_other_images_are_waited_for_until_they_are_renewed(
     def finish(rank: int, listed: int) -> None:
         checkpoints = Checkpoints(tmp_path, Ranks(rank, 2, rank), listed)
         checkpoints.restore(journal_of(0))
-        checkpoints.add(measured(rank), EACH)
+        checkpoints.add(measured(rank), keys_of(0))
         checkpoints.finish()
 
     finish(0, 2 * EACH)

@@ -139,7 +139,17 @@ def test_make_folder_below_a_file_is_a_write_error(tmp_path: Path) -> None:
 def test_sweep_removes_old_parts_below_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     parts = [tmp_path / "a" / ".x.png.0123abcd.part", tmp_path / "a" / "b" / ".y.0123abcd.part"]
-    others = [tmp_path / name for name in ("x.png", ".x.png.part", "x.0123abcd.part", ".x.0123abcg.part", ".lock")]
+    parts += [tmp_path / "a" / ".cnnviz-4711-0-12.tmp", tmp_path / "a" / ".a\nb.0123abcd.part"]  # the first is native
+    kept = (
+        "x.png",
+        ".x.png.part",
+        "x.0123abcd.part",
+        ".x.0123abcg.part",
+        ".lock",
+        ".cnnviz-1-2.tmp",
+        "cnnviz-1-2-3.tmp",
+    )
+    others = [tmp_path / name for name in kept]
     young = tmp_path / ".young.png.0123abcd.part"
     for path in (*parts, *others, young):
         path.touch()
@@ -154,3 +164,10 @@ def test_sweep_removes_old_parts_below_and_nothing_else(tmp_path: Path) -> None:
 def test_json_bytes_number_that_is_not_finite_becomes_null() -> None:
     packed = json_bytes({"a": [1.5, float("nan"), float("inf")], "b": None, "c": "\u00e9"})
     assert json.loads(packed, parse_constant=pytest.fail) == {"a": [1.5, None, None], "b": None, "c": "\u00e9"}
+
+
+def test_json_bytes_name_that_is_not_utf_8_is_kept() -> None:
+    document = {"image": os.fsdecode(b"caf\xe9.png"), "max": [float("nan"), 1.5], "é": "\u00e9"}
+    packed = json_bytes(document)
+    assert packed.isascii()
+    assert json.loads(packed, parse_constant=pytest.fail) == document | {"max": [None, 1.5]}

@@ -8,19 +8,17 @@ finished.
 from __future__ import annotations
 
 import itertools
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-import orjson
-
 from ...errors import InputError, OptionError, WriteError, reason_of
 from ...formats.output_folders import INDEX_NAME
 from ...runtime.compact import DigestMap
 from ...runtime.extras import import_extra
-from ...runtime.files import cannot_write, whole_file
+from ...runtime.files import ascii_json, cannot_write, whole_file
+from ...runtime.untrusted import open_regular, parse_json
 
 Line = dict[str, Any]
 
@@ -28,6 +26,9 @@ OWN = ("key", "stem", "part")
 """Fields of a line that are not those of a row."""
 
 _BATCH_LINES = 4096  # of a row group of Parquet
+
+_MOST_LINE_BYTES = 2**26
+"""Of a line that is read: a row with the names of 2048 tiles takes 20 kB. A file without an end of line may be huge."""
 
 
 class FinishedLines(NamedTuple):
@@ -69,10 +70,7 @@ def image_lines(key: str, stem: str, rows: Sequence[Mapping[str, Any]]) -> bytes
         if taken := [name for name in OWN if name in row]:
             raise InputError(f"rows must not have a field {taken[0]!r}, which is the index's own.")
         line = {"key": key, "stem": stem, "part": [part, max(len(rows), 1)], **row}
-        try:
-            lines.append(json.dumps(line, allow_nan=False))
-        except ValueError:
-            lines.append(json.dumps(json.loads(json.dumps(line), parse_constant=lambda _: None)))
+        lines.append(ascii_json(line))
     return "".join(f"{line}\n" for line in lines).encode()
 
 
@@ -87,7 +85,7 @@ def read_finished(file: BinaryIO) -> Iterator[FinishedLines]:
     """
     start = end = 0
     lines: list[Line] = []
-    for raw in file:
+    for raw in iter(lambda: file.readline(_MOST_LINE_BYTES), b""):
         line = read_line(raw)
         if line is None or not _follows(line, lines):
             return
@@ -103,12 +101,9 @@ def read_line(raw: bytes) -> Line | None:
     if not raw.endswith(b"\n"):
         return None
     try:
-        line = orjson.loads(raw)
+        line = parse_json(raw)
     except ValueError:
-        try:
-            line = json.loads(raw)  # unlike orjson, it takes lone surrogates
-        except (ValueError, RecursionError):
-            return None
+        return None
     match line:
         case {"key": str(), "stem": str(), "part": [int(i), int(n)]} if 0 <= i < n:
             return dict(line)
@@ -165,7 +160,7 @@ def _batches(folder: Path) -> Iterator[list[Line]]:
 def _lines_once(folder: Path) -> Iterator[Line]:
     seen = DigestMap(0)
     for path, _, _ in files_of(folder, "index"):
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             for finished in read_finished(file):
                 known = len(seen)
                 seen.setdefault(finished.lines[0]["key"], b"")

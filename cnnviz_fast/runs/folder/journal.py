@@ -7,29 +7,35 @@
     .lock, .lock-RANK-of-WORLD_SIZE   while a run is in the folder
 
 The index is the journal: once an image's files are in place, its lines are written in one call, and so are there
-however the process ends. Lines torn by a power cut are cut off, and their images are done again.
+however the process ends. Lines torn by a power cut are cut off, and lines whose files are gone or damaged are taken out
+(see promises.py); their images are done again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from ...errors import InputError, OptionError
+from ...errors import InputError, OptionError, WriteError
 from ...formats.names import folded_stem, told_apart
 from ...runtime.compact import DIGEST_BYTES, DigestMap, digest_of
-from ...runtime.files import cannot_write, make_folder
-from .index import Line, files_of, image_lines, name_of, read_finished, read_line
+from ...runtime.disk import HeldFolder
+from ...runtime.files import cannot_write, make_folder, whole_file
+from ...runtime.untrusted import open_regular
+from .index import FinishedLines, Line, files_of, image_lines, name_of, read_finished, read_line
 from .lock import FolderLock
+from .promises import Promises
 from .run_file import agree
 
 _TOLD_BY = (8, 16, 24)  # hexadecimal digits of a key's SHA-256, as output_stems takes
 _PLACE_BYTES = 8
+_COPIED_BYTES = 1 << 20  # at once
 _FILE_BITS = 16  # of a place: the number of the index file; the other 48 bits are the byte in it
 
 
@@ -39,8 +45,8 @@ class Journal:
     A million finished images take 97 MB of memory, and 6 s to read.
 
     Attributes:
-        redone: images that stood behind damage in this rank's index, as far as can be known. They were cut off, and are
-            done again.
+        redone: images that are done again, as far as can be known: they stood behind damage in this rank's index, or
+            their files are not there as its lines say.
     """
 
     def __init__(
@@ -76,13 +82,14 @@ class Journal:
         self._owners = DigestMap(DIGEST_BYTES)  # stem, without case -> digest of the key that has it
         self._threads = threading.Lock()
         make_folder(self._folder)
+        self._held = HeldFolder(self._folder)
         with contextlib.ExitStack() as undo:
             fixed = world_size if keeps_ranks else None
             lock = FolderLock(self._folder, rank, world_size, lambda: agree(self._folder, fingerprint, fixed))
             undo.callback(lock.release)
             try:
-                self._file = undo.enter_context(open(self._path, "ab", buffering=0))
-                self._take_up()
+                self._file = self._open_index(undo)
+                self._take_up(undo)
                 _forget_failures(self._folder, rank, world_size)
             except OSError as error:
                 raise cannot_write(self._path, error) from error
@@ -112,7 +119,7 @@ class Journal:
             InputError: another image has the stem with digits too. Only a key that was made for that comes to it.
         """
         place = self._places.get(key)
-        if place is not None and (line := self._line_at(place)) is not None:
+        if place is not None and (line := self._line_at(place)) is not None and line["key"] == key:
             return str(line["stem"])
         own = digest_of(key)
         with self._threads:
@@ -128,9 +135,10 @@ class Journal:
             finished: key, stem and rows of each, see `image_lines`. Those that are finished already are passed over.
 
         Raises:
-            WriteError: for example, the disk is full. The index is as before.
+            WriteError: for example, the disk is full, or the folder is another one now. The index is as before.
         """
         with self._threads:
+            self.check()
             new = [(key, stem, image_lines(key, stem, rows)) for key, stem, rows in finished if not self.is_done(key)]
             self._write(b"".join(lines for _, _, lines in new))
             for key, stem, lines in new:
@@ -149,11 +157,26 @@ class Journal:
             WriteError: the file cannot be written.
         """
         line = json.dumps({"image": name, "key": key, "reason": reason}) + "\n"
+        self.check()
         try:
             with self._threads, open(self._failed, "ab") as file:
                 file.write(line.encode())
         except OSError as error:
             raise cannot_write(self._failed, error) from error
+
+    def check(self) -> None:
+        """Check that what was written is in the folder: that it and the index are those that were taken.
+
+        Raises:
+            WriteError: one was removed, renamed or replaced meanwhile.
+        """
+        self._held.check()
+        try:
+            same = os.path.samestat(os.fstat(self._file.fileno()), os.stat(self._path))
+        except OSError:
+            same = False
+        if not same:
+            raise WriteError(f"cannot write {self._path}: it was removed or replaced meanwhile. Run it again.")
 
     def rows(self) -> Iterator[Line]:
         """Read the lines of the images that this rank has finished, in the order they were entered."""
@@ -173,21 +196,56 @@ class Journal:
     ) -> None:
         self.close()
 
-    def _take_up(self) -> None:
-        """Read all index files; cut off this rank's own behind its last finished image."""
+    def _open_index(self, undo: contextlib.ExitStack) -> BinaryIO:
+        """Open this rank's index to append to it; a pipe of that name is not waited for."""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        return undo.enter_context(os.fdopen(os.open(self._path, flags, 0o666), "ab", buffering=0))
+
+    def _take_up(self, undo: contextlib.ExitStack) -> None:
+        """Read all index files; take what is not there any more, and what stands behind damage, out of this rank's."""
         self._files = [path for path, _, _ in files_of(self._folder, "index")]
         self._own = self._files.index(self._path)
         for number, path in enumerate(self._files):
-            with open(path, "rb") as file:
-                end = 0
+            gone: list[FinishedLines] = []
+            gone_bytes = end = 0
+            is_own = number == self._own
+            with open_regular(path) as file, contextlib.closing(Promises(self._folder, has_tars=is_own)) as promises:
                 for finished in read_finished(file):
-                    self._note(finished.lines[0]["key"], finished.lines[0]["stem"], number, finished.start)
                     end = finished.end
-                if number == self._own:
-                    self._end = end
+                    if promises.are_kept(finished.lines):
+                        first = finished.lines[0]
+                        self._note(first["key"], first["stem"], number, finished.start - gone_bytes)
+                    elif is_own:
+                        gone.append(finished._replace(lines=[]))
+                        gone_bytes += finished.end - finished.start
+                if is_own:
                     file.seek(end)
-                    self.redone = _begun_images(file)
-        self._file.truncate(self._end)
+                    self.redone = len(gone) + _begun_images(file)
+                    self._cut(file, gone, end, undo)
+                    self._end = end - gone_bytes
+
+    def _cut(self, file: BinaryIO, gone: Sequence[FinishedLines], end: int, undo: contextlib.ExitStack) -> None:
+        """Cut this rank's index off at a byte, and take lines before it out.
+
+        Args:
+            file: the index, for reading.
+            gone: bytes of the lines, in order.
+            end: where to cut.
+            undo: closes the file that is written.
+        """
+        if not gone:
+            self._file.truncate(end)
+            return
+        start = 0
+        with whole_file(self._path) as new:
+            for first, last in [*((each.start, each.end) for each in gone), (end, end)]:
+                file.seek(start)
+                while start < first and (block := file.read(min(first - start, _COPIED_BYTES))):
+                    new.write(block)
+                    start += len(block)
+                start = last
+        self._file.close()
+        self._file = self._open_index(undo)
 
     def _note(self, key: str, stem: str, number: int, start: int) -> None:
         self._places.setdefault(key, (start << _FILE_BITS | number).to_bytes(_PLACE_BYTES, "little"))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_OPTIONAL = ("sheet", "grid", "tiles", "report", "strongest", "shard", "end")
+_OPTIONAL = ("sheet", "grid", "tiles", "report", "strongest", "sizes", "shard", "end")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +29,7 @@ class IndexRow:
         report: health of the layer.
         strongest: the channels that stand out most.
         files: paths, relative to the folder of the run.
+        sizes: of files that are in no tar, in bytes.
         shard: tar file that holds the files.
         end: place in the tar behind the files, in bytes.
     """
@@ -47,6 +48,7 @@ class IndexRow:
     report: dict[str, Any] | None = None
     strongest: Sequence[dict[str, Any]] | None = None
     files: Sequence[str] = ()
+    sizes: Sequence[int] | None = None
     shard: str | None = None
     end: int | None = None
 

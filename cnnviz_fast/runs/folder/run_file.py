@@ -11,6 +11,7 @@ from ...errors import OptionError, reason_of
 from ...formats.output_folders import RUN
 from ...provenance import package_version
 from ...runtime.files import whole_file
+from ...runtime.untrusted import read_json
 from .differences import differences
 from .index import files_of
 
@@ -56,10 +57,10 @@ def fingerprint_in(folder: Path) -> dict[str, Any] | None:
         OptionError: it is damaged.
     """
     try:
-        return dict(json.loads((folder / RUN).read_bytes())["fingerprint"])
+        return dict(read_json(folder / RUN)["fingerprint"])
     except FileNotFoundError:
         return None
-    except (ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise OptionError(
             f"folder {str(folder)!r} holds a damaged run.json: {reason_of(error)}. Give another out."
         ) from error

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
-import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ...errors import WriteError
+from ...runtime.disk import flush_folders
 from ...runtime.files import cannot_write, make_folder
 from ...runtime.stage_times import stage
-
-_END = bytes(2 * tarfile.BLOCKSIZE)
+from .tar_members import END, NUMBER, ends_at, header_of, padding_of, part_of
 
 
 class TarWriter:
@@ -34,7 +33,8 @@ class TarWriter:
             folder: of the tars.
             prefix: of their names.
             most_bytes: a tar of this size is ended, and the next one begun.
-            rows: lines of the index, in order; `shard` and `end` of the last one are where to go on.
+            rows: lines of the index, in order, whose files are in the tars; see promises.py. `shard` and `end` of the
+                last one are where to go on.
 
         Raises:
             WriteError: the folder cannot be written.
@@ -44,11 +44,10 @@ class TarWriter:
         self.staged = folder / f".{prefix}staged"
         shutil.rmtree(self.staged, ignore_errors=True)
         self._most_bytes = most_bytes
-        self._number, self._end = 0, 0
-        for row in rows:
-            if "shard" in row:
-                self._number, self._end = int(row["shard"].removeprefix(prefix).removesuffix(".tar")), int(row["end"])
-        self._take_back()
+        ends = {row["shard"]: row["end"] for row in rows if "shard" in row}
+        last = next(reversed(ends), self._named(0))
+        self._number, self._end = int(last.removeprefix(prefix).removesuffix(".tar")), ends.get(last, 0)
+        self._take_back(ends)
         self._file = self._open()
         self._unreported: list[str] = []
         self._unreported = self.turn()  # the run may have been killed before it ended a tar that was large enough
@@ -57,7 +56,10 @@ class TarWriter:
     @property
     def name(self) -> str:
         """Name that the tar which is being written will have."""
-        return f"{self._prefix}{self._number:06d}.tar"
+        return self._named(self._number)
+
+    def _named(self, number: int) -> str:
+        return f"{self._prefix}{number:06d}.tar"
 
     def add(self, files: Iterable[str]) -> dict[str, Any]:
         """Move files into the tar.
@@ -74,29 +76,55 @@ class TarWriter:
         with stage("write"), self._faults():
             for name in files:
                 content = (self.staged / name).read_bytes()
-                header = tarfile.TarInfo(name)
-                header.size = len(content)
-                padding = bytes(-len(content) % tarfile.BLOCKSIZE)
-                self._file.write(header.tobuf(tarfile.PAX_FORMAT) + content + padding)
+                self._file.write(header_of(name, len(content)) + content + padding_of(len(content)))
                 (self.staged / name).unlink()
             self._file.flush()
             self._end = self._file.tell()
         return {"shard": self.name, "end": self._end}
 
-    def _take_back(self) -> None:
-        """Remove what is not in the index from all tars. Where the index was damaged, those images are done again."""
+    def flush(self) -> None:
+        """Wait until everything that was added is on the disk.
+
+        Raises:
+            WriteError: the disk refuses it, or the tar is no longer there.
+        """
         with self._faults():
-            for path in self._folder.glob(f"{self._prefix}*.tar"):
-                number = path.name.removeprefix(self._prefix).removesuffix(".tar")
-                if re.fullmatch(r"\d{6}", number) and int(number) > self._number:
-                    path.unlink()
+            os.fsync(self._file.fileno())
+            if not os.path.samestat(os.fstat(self._file.fileno()), os.stat(self._part)):
+                raise WriteError(f"cannot write {self._part}: it was replaced meanwhile. Run it again.")
+
+    def _take_back(self, ends: Mapping[str, int]) -> None:
+        """Remove what is not in the index from all tars, and end those that are whole as tars end.
+
+        Args:
+            ends: tar -> the byte behind its last file in the index.
+        """
+        with self._faults():
+            for path in list(self._folder.iterdir()):
+                name = path.name.removeprefix(".").removesuffix(".part")
+                if NUMBER.fullmatch(name.removeprefix(self._prefix)) and name.startswith(self._prefix):
+                    if name not in ends:
+                        path.unlink()
+                    elif name != self.name:
+                        self._mend(name, ends[name])
             whole = self._folder / self.name
-            if whole.exists() and whole.stat().st_size == self._end + len(_END):
+            if whole.exists() and ends_at(whole, self._end):
                 self._number, self._end = self._number + 1, 0
             elif whole.exists():
                 os.replace(whole, self._part)
-            elif self._end and not self._part.exists():  # it was whole, and somebody moved it away
-                self._number, self._end = self._number + 1, 0
+
+    def _mend(self, name: str, end: int) -> None:
+        """Cut off what follows the last file of a tar that later ones follow, and end it."""
+        whole, part = self._folder / name, part_of(self._folder, name)
+        if whole.exists() and ends_at(whole, end):
+            return
+        if whole.exists():
+            os.replace(whole, part)
+        with open(part, "r+b") as file:
+            file.truncate(end)
+            file.seek(end)
+            file.write(END)
+        os.replace(part, whole)
 
     def turn(self) -> list[str]:
         """Begin a new tar where this one is large enough. Its files must be in the index.
@@ -119,10 +147,13 @@ class TarWriter:
         """
         with self._faults():
             if self._end:
-                self._file.write(_END)
+                self._file.write(END)
+                self._file.flush()
+                self.flush()
             self._file.close()
             if self._end:
                 os.replace(self._part, self._folder / self.name)
+                flush_folders([self._folder])
                 return self._reported([self.name])
             self._part.unlink()
             return self._reported([])
@@ -140,11 +171,12 @@ class TarWriter:
 
     @property
     def _part(self) -> Path:
-        return self._folder / f".{self.name}.part"
+        return part_of(self._folder, self.name)
 
     def _open(self) -> Any:
         with self._faults():
             file = open(self._part, "r+b" if self._end else "wb")  # noqa: SIM115  # closed by close or leave
+            flush_folders([self._folder])
             file.truncate(self._end)
             file.seek(self._end)
             return file

@@ -56,21 +56,6 @@ def test_a_tar_that_is_ended_when_the_run_is_taken_up_is_told_at_the_latest_at_t
     tars.leave()
 
 
-def test_a_run_goes_on_behind_a_tar_that_was_moved_away(tmp_path: Path) -> None:
-    tars = begun(tmp_path, [])
-    rows = [added(tars, "a"), added(tars, "b")]
-    assert tars.turn() == [FIRST]
-    assert tars.close() == []
-    tars.leave()
-    os.replace(tmp_path / FIRST, tmp_path / "elsewhere")
-    tars = begun(tmp_path, rows)
-    assert added(tars, "c")["shard"] == SECOND
-    assert tars.close() == [SECOND]
-    tars.leave()
-    assert sorted(os.listdir(tmp_path)) == ["elsewhere", SECOND]
-    assert names_in(tmp_path / SECOND) == ["c"]
-
-
 def test_a_new_run_begins_with_the_first_tar(tmp_path: Path) -> None:
     tars = begun(tmp_path, [{"layer": "0"}])  # a row of a run without tars
     assert tars.name == FIRST

@@ -1,0 +1,116 @@
+"""What is sure to be on the disk, and whether a folder is still the one that files were written to."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from ..errors import WriteError
+from .files import cannot_write
+from .workers import in_order
+
+_AT_ONCE = 8
+"""Files that are flushed at once: a file system writes its journal once for all that wait for it. Measured on ext4, 256
+files of 200 kB: 100 ms one by one, 48 ms with 8."""
+
+_EACH = 8
+"""Files for which a thread is worth its start."""
+
+_NEVER_FLUSHED = {errno.EINVAL, errno.ENOTSUP}
+"""What file systems say that do not flush folders."""
+
+
+def flush_files(root: Path, names: Sequence[str]) -> list[int]:
+    """Wait until files and their entries in folders are on the disk, so that no loss of power takes them.
+
+    Args:
+        root: a folder.
+        names: of files below it, with /.
+
+    Returns:
+        The size of each, in bytes.
+
+    Raises:
+        WriteError: a file is missing, or the disk refuses it.
+    """
+    threads = max(1, min(_AT_ONCE, len(names) // _EACH))
+    sizes = list(in_order(_flush_file, [root / name for name in names], threads))
+    folders = dict.fromkeys(parent for name in names for parent in Path(name).parents)
+    flush_folders(root / folder for folder in folders)
+    return sizes
+
+
+def flush_folders(folders: Iterable[Path]) -> None:
+    """Wait until the entries of folders are on the disk.
+
+    Raises:
+        WriteError: a folder is missing, or the disk refuses it.
+    """
+    for folder in folders if os.name == "posix" else ():
+        try:
+            with _opened(folder) as descriptor:
+                os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in _NEVER_FLUSHED:
+                raise cannot_write(folder, error) from error
+
+
+def _flush_file(path: Path) -> int:
+    try:
+        with _opened(path) as descriptor:
+            os.fsync(descriptor)
+            return os.fstat(descriptor).st_size
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+class HeldFolder:
+    """A folder that must stay the one it is: what is written to a path alone may go anywhere.
+
+    It is kept open, so that no other folder can get its number. Another one under its path, and a link to anywhere, are
+    other folders; so is a link that takes the place of a link.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Take hold of a folder.
+
+        Raises:
+            WriteError: it is not there.
+        """
+        self.path = path
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY) if os.name == "posix" else None
+            self._identity = self._identified()
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+    def check(self) -> None:
+        """Raise WriteError where the folder is gone, or another one is under its path."""
+        try:
+            same = self._identified() == self._identity
+        except OSError:
+            same = False
+        if not same:
+            raise WriteError(
+                f"cannot write {self.path}: the folder was removed, renamed or replaced meanwhile. Run it again."
+            )
+
+    def _identified(self) -> list[tuple[int, int]]:
+        """Return device and number of what is at the path, and of the folder that it leads to."""
+        return [(found.st_dev, found.st_ino) for found in (os.lstat(self.path), os.stat(self.path))]
+
+    def __del__(self) -> None:
+        if getattr(self, "_descriptor", None) is not None:
+            os.close(self._descriptor)

@@ -1,0 +1,74 @@
+"""What is flushed to the disk, and in which order; folders that are no longer the ones they were."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cnnviz_fast.errors import WriteError
+from cnnviz_fast.runtime.disk import HeldFolder, flush_files
+
+
+@pytest.fixture
+def flushed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Return the list of paths that are flushed, in their order."""
+    paths: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: paths.append(Path(os.readlink(f"/proc/self/fd/{descriptor}"))))
+    return paths
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc, which knows the paths of open files")
+def test_flush_files_flushes_files_and_then_their_folders(tmp_path: Path, flushed: list[Path]) -> None:
+    names = ["0/a.png", "0/tiles/a/1.png", "b.png"]
+    for size, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(bytes(size))
+    assert flush_files(tmp_path, names) == [0, 1, 2]
+    assert flushed[:3] == [tmp_path / name for name in names]
+    assert sorted(flushed[3:]) == sorted(tmp_path / folder for folder in ("", "0", "0/tiles", "0/tiles/a"))
+
+
+def test_flush_files_of_many_is_in_their_order(tmp_path: Path) -> None:
+    names = [f"{n}.png" for n in range(100)]
+    for n, name in enumerate(names):
+        (tmp_path / name).write_bytes(bytes(n))
+    assert flush_files(tmp_path, names) == list(range(100))
+
+
+def test_flush_files_missing_or_refused_is_a_write_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(WriteError, match=r"^cannot write .*a\.png: No such file or directory\.$"):
+        flush_files(tmp_path, ["a.png"])
+    (tmp_path / "a.png").touch()
+
+    def full(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(WriteError, match=r"^cannot write .*a\.png: Input/output error\.$"):
+        flush_files(tmp_path, ["a.png"])
+
+
+def test_held_folder_is_the_same_whatever_is_written_into_it(tmp_path: Path) -> None:
+    held = HeldFolder(tmp_path)
+    (tmp_path / "new").mkdir()
+    tmp_path.chmod(0o700)
+    held.check()
+
+
+def test_held_folder_made_anew_is_another_one(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    held = HeldFolder(folder)
+    for _ in range(20):  # a file system gives a number that has become free to the next folder
+        shutil.rmtree(folder)
+        with pytest.raises(WriteError, match=r"was removed, renamed or replaced meanwhile\. Run it again\.$"):
+            held.check()
+        folder.mkdir()
+        with pytest.raises(WriteError, match="meanwhile"):
+            held.check()
+    with pytest.raises(WriteError, match=r"no: No such file or directory\.$"):
+        HeldFolder(tmp_path / "no")
