@@ -18,6 +18,7 @@ from ..errors import OptionError, ShapeError
 from ..kernels.torch_ops import widest
 from ..options.declared import takes
 from ..options.drawing import SINGLE_SHEETS, RenderOptions
+from ..options.parsers import path as path_of
 from ..provenance import Provenance, package_version
 from ..runtime.device import device_at
 from .plan import plan_sheet
@@ -65,7 +66,7 @@ class Comparison:
         Raises:
             CnnvizError: see Sheet.save.
         """
-        path = Path(path)
+        path = path_of("path", path)
         return (
             self.pair.save(path.with_name(f"{path.stem}_compare{path.suffix}")),
             self.difference.save(path.with_name(f"{path.stem}_difference{path.suffix}")),

@@ -20,6 +20,7 @@ from ..formats import device_jpeg, png
 from ..formats import picture as formats
 from ..options.declared import takes
 from ..options.drawing import RenderOptions
+from ..options.parsers import path as path_of
 from ..provenance import Provenance
 from ..runtime.device import device_at
 from ..runtime.files import json_bytes
@@ -155,7 +156,7 @@ def save_sheet(
         BackendUnavailableError: the named backend does not work for these maps.
         KernelError: the device of the maps was lost, or refuses the work; nothing is left of the file.
     """
-    path = Path(path)
+    path = path_of("path", path)
     formats.format_of(path)
     checked = RenderOptions.of(options)
     ranges = ranges_of(statistics, checked)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..formats import picture as formats
 from ..geometry import cut_rows
+from ..options.parsers import path as path_of
 from ..options.parsers import whole
 from ..palette import Palette
 from ..runtime.files import json_bytes, whole_file
@@ -93,7 +94,7 @@ class Sheet:
             EncodeError: the sheet is too large for the format.
             WriteError: the file cannot be written; nothing is left of it, and an older file of that name stays.
         """
-        path = Path(path)
+        path = path_of("path", path)
         self.write(path, quality=quality)
         write_manifest(path, json_bytes(self.manifest))
         return path
