@@ -59,6 +59,13 @@ class LayerStatistics:
         self._moments = no_moments(channels)
         self._sketch = QuantileSketch(channels)
 
+    def __repr__(self) -> str:
+        """Return what was seen, in one line."""
+        seen = f"{self.images:,} images, {self.values:,} values a channel"
+        if self.finite.any():
+            seen += f", from {np.nanmin(self.vmin):.4g} to {np.nanmax(self.vmax):.4g}, {int(self.dead.sum()):,} dead"
+        return f"LayerStatistics({self.channels:,} channels, {seen})"
+
     def blank(self) -> LayerStatistics:
         """Return statistics of the same layer without images. They are faster to fill and merge than a new record."""
         other = LayerStatistics(0)

@@ -21,6 +21,7 @@ from ..options.drawing import SINGLE_SHEETS, RenderOptions
 from ..options.parsers import path as path_of
 from ..provenance import Provenance, package_version
 from ..runtime.device import device_at
+from .notebook import html_of
 from .plan import plan_sheet
 from .render import draw_sheet
 from .sheet import Sheet
@@ -40,7 +41,7 @@ BLOCK_VALUES = 1 << 22
 """Changes are measured in blocks of about this many values. As float64 that is 32 MB for each array."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """Two layers, compared.
 
@@ -53,6 +54,16 @@ class Comparison:
     pair: Sheet
     difference: Sheet
     manifest: dict[str, Any]
+
+    def __repr__(self) -> str:
+        """Return what it is, in one line."""
+        height, width = self.difference.index.shape
+        count, most = len(self.manifest["channels"]), self.manifest["most_changed"]
+        return f"Comparison({count:,} channels, most changed {most}, {height:,} x {width:,} px a sheet)"
+
+    def _repr_html_(self) -> str:
+        """Return both sheets as HTML for a notebook."""
+        return html_of([("a | b", self.pair), ("b - a", self.difference)])
 
     def save(self, path: str | os.PathLike[str]) -> tuple[Path, Path]:
         """Write both sheets with their manifests.
