@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import re
 import reprlib
 from collections.abc import Iterable, Iterator
 
@@ -43,9 +42,6 @@ OTHER_NAMES = {
     "k": "topk", "labels": "label", "layer": "layers", "image": "images", "output": "out",
 }  # fmt: skip
 """What matplotlib, torchvision and habit call an argument -> its name here, where difflib would not find it."""
-
-# What moves the cursor, starts a new line, turns the direction of writing or cannot be encoded.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
 class CnnvizError(Exception):
@@ -145,11 +141,12 @@ def one_line(text: str, most: int = MOST_CHARACTERS) -> str:
         text = f"{text[:kept]} ... {text[-kept:]}"
     if text.isprintable():
         return text
-    shown = _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
-    return shown if len(shown) <= most else one_line(shown, most)
+    # What moves the cursor, starts a line, turns the direction of writing, or cannot be encoded.
+    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    return one_line(shown, most)
 
 
-def shown(value: object) -> str:
+def repr_of(value: object) -> str:
     """Return how a message shows a value of the caller's, of any kind and size: as `repr` does, and in short.
 
     Args:
@@ -214,7 +211,7 @@ def unknown_option(where: str, name: str, known: Iterable[str]) -> UnknownOption
     """
     names, other = list(known), OTHER_NAMES.get(name)
     hint = f" Closest: {other!r}." if other in names else closest(name, names, count=1)
-    return UnknownOptionError(f"{where} has no option {shown(name)}.{hint or f' See help(cnnviz_fast.{where}).'}")
+    return UnknownOptionError(f"{where} has no option {repr_of(name)}.{hint or f' See help(cnnviz_fast.{where}).'}")
 
 
 def reason_of(error: BaseException, *, named: bool = False) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..options.parsers import path as path_of
 from ..provenance import package_version
 from ..runtime.files import whole_file
 from .dataset import LayerStatistics
@@ -72,7 +73,7 @@ def read_statistics(path: str | os.PathLike[str]) -> dict[str, LayerStatistics]:
     """
     from safetensors import SafetensorError, safe_open
 
-    label = f"statistics {os.fspath(path)!r}"
+    label = f"statistics {os.fspath(path_of('path', path))!r}"
     try:
         with safe_open(path, framework="numpy") as file:
             names = file.keys()

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..errors import OptionError, closest, shown
+from ..errors import OptionError, closest, repr_of
 
 LARGEST_CHANNEL = 2**20 - 1
 """No layer has so many; a range that ends beyond is a typing error, refused before it is spelled out in memory."""
@@ -42,7 +42,7 @@ def refuse(name: str, expected: str, got: object, advice: str = "") -> OptionErr
     Returns:
         The error, to be raised.
     """
-    return OptionError(f"{name} must be {expected}, got {shown(got)}.{' ' + advice if advice else ''}")
+    return OptionError(f"{name} must be {expected}, got {repr_of(got)}.{' ' + advice if advice else ''}")
 
 
 def _whole(name: str, value: Any, least: int) -> int:
@@ -202,7 +202,7 @@ def template(*fields: str) -> Parser:
         except ValueError:
             parts = [("", "", None)]
         if not set(parts) <= {(field, "", None) for field in fields}:
-            raise OptionError(f"{name} may hold {taken} and nothing else in braces, got {shown(value)}.")
+            raise OptionError(f"{name} may hold {taken} and nothing else in braces, got {repr_of(value)}.")
         return value.strip()
 
     return parse

@@ -14,7 +14,7 @@ import torch
 from ..channels.selection import pick
 from ..channels.tile_ranges import SharedRanges
 from ..channels.values import as_maps, json_numbers
-from ..errors import InputError, OptionError, ShapeError, shown
+from ..errors import InputError, OptionError, ShapeError, repr_of
 from ..kernels.torch_ops import widest
 from ..options.declared import takes
 from ..options.drawing import SINGLE_SHEETS, TITLE_FIELDS, RenderOptions
@@ -221,7 +221,7 @@ def _checked(options: RenderOptions) -> RenderOptions:
 def _describe(provenance: Provenance | None, maps: Any) -> dict[str, Any]:
     """Describe one of the two for a manifest."""
     if not isinstance(provenance, Provenance | None):
-        raise InputError(f"provenance must be a Provenance, got {shown(provenance)}.")
+        raise InputError(f"provenance must be a Provenance, got {repr_of(provenance)}.")
     return {**(provenance or Provenance()).facts(), "dtype": str(maps.dtype).removeprefix("torch.")}
 
 

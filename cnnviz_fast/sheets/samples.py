@@ -16,7 +16,7 @@ from ..channels.dataset import LayerStatistics, Ranges, ranges_of
 from ..channels.selection import pick
 from ..channels.statistics import ChannelStatistics, channel_statistics
 from ..channels.values import check_values, dense
-from ..errors import DTypeError, InputError, ShapeError, shown
+from ..errors import DTypeError, InputError, ShapeError, repr_of
 from ..kernels import backends
 from ..options.declared import takes
 from ..options.drawing import RenderOptions
@@ -170,10 +170,10 @@ def _pairs_in(maps: Any) -> Iterator[tuple[str | None, torch.Tensor]]:
     try:
         pairs = iter(maps)
     except TypeError:
-        raise DTypeError(f"maps must be a tensor, a mapping or pairs of name and maps, got {shown(maps)}.") from None
+        raise DTypeError(f"maps must be a tensor, a mapping or pairs of name and maps, got {repr_of(maps)}.") from None
     for pair in pairs:
         if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise DTypeError(f"maps must be a tensor, a mapping or pairs of name and maps, got {shown(pair)} in it.")
+            raise DTypeError(f"maps must be a tensor, a mapping or pairs of name and maps, got {repr_of(pair)} in it.")
         yield pair[0], pair[1]
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..channels.dataset import LayerStatistics, Ranges, ranges_of
 from ..channels.entrance import enter
-from ..errors import OptionError, ShapeError, shown
+from ..errors import OptionError, ShapeError, repr_of
 from ..formats import picture as formats
 from ..formats import png
 from ..formats.manifest_files import MANIFEST_NAME
@@ -229,7 +229,7 @@ def tile_names(plan: Plan, name: str, suffix: str) -> list[str]:
         names = [name.format(channel=channel, suffix=suffix) for channel in channels]
     except (KeyError, ValueError, TypeError):
         raise OptionError(
-            f"name may hold {{channel}} and {{suffix}} and nothing else in braces, got {shown(name)}."
+            f"name may hold {{channel}} and {{suffix}} and nothing else in braces, got {repr_of(name)}."
         ) from None
     if "channel" not in fields and len(names) > 1:
         raise OptionError(f"name must hold {{channel}}, so that each of {len(names)} tiles has a file, got {name!r}.")
