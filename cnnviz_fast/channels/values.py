@@ -98,7 +98,7 @@ def dense(maps: torch.Tensor, *, opened: bool = True) -> torch.Tensor:
     """Return a tensor that holds its values as plain numbers.
 
     Args:
-        maps: (...) any dtype, of any layout. Not modified.
+        maps: (...) real dtype, of any layout, or one that is refused. Not modified.
         opened: whether quantised values may become what they stand for.
 
     Returns:

@@ -154,3 +154,16 @@ def test_sweep_removes_old_parts_below_and_nothing_else(tmp_path: Path) -> None:
 def test_json_bytes_number_that_is_not_finite_becomes_null() -> None:
     packed = json_bytes({"a": [1.5, float("nan"), float("inf")], "b": None, "c": "\u00e9"})
     assert json.loads(packed, parse_constant=pytest.fail) == {"a": [1.5, None, None], "b": None, "c": "\u00e9"}
+
+
+@pytest.mark.parametrize("name", ["a\0.png", "\ud800.png", "a\0b/sheet.png"])
+def test_paths_that_no_file_can_have_are_write_errors(name: str, tmp_path: Path) -> None:
+    for write in (fail_at_the_end, make_folder):
+        with pytest.raises(WriteError, match=r"^cannot write .*: ('utf-8' codec can't encode|a path cannot hold the)"):
+            write(tmp_path / name)
+    assert os.listdir(tmp_path) == []
+
+
+def test_whole_file_without_a_name_is_a_write_error() -> None:
+    with pytest.raises(WriteError, match=r"^cannot write \.: it names no file\.$"):
+        fail_at_the_end(Path())

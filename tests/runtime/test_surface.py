@@ -146,7 +146,7 @@ def parses(maps: object, *, layers: str = "") -> object:
 
 @pytest.fixture
 def as_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have this module count as a library, not as the caller's code."""
+    """Make this module count as a library, not as the caller's code."""
     monkeypatch.setattr(surface, "LIBRARIES", surface.LIBRARIES | {__name__.partition(".")[0]})
 
 
