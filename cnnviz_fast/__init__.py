@@ -6,6 +6,7 @@ The public names are loaded when they are first used: importing the package impo
 from __future__ import annotations
 
 import importlib
+import types
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -89,6 +90,10 @@ def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    if isinstance(value, types.FunctionType):
+        from .runtime.surface import public
+
+        value = public(value)
     globals()[name] = value
     return value
 

@@ -5,6 +5,7 @@
         ShapeError                 the shape of an array
         DTypeError                 the dtype of an array
         OptionError                the value of an option
+          UnknownOptionError       an argument that a function does not have (also a TypeError)
         LayerNotFoundError         a layer pattern that matches nothing (also a LookupError)
         ImageError                 an image that cannot be read
         AtlasError                 an atlas that cannot be read
@@ -17,20 +18,37 @@
       ImagesFailedError            an image of a strict run failed
       WriteError                   a file cannot be written
       EncodeError                  a sheet, a tile or an atlas does not fit its format
+      CallError                    what else a public function raised; see runtime/surface.py
 
-Messages are one line: `<argument> must be <expected>, got <actual>. <what to do>.`
+Messages are one line of bounded length: `<argument> must be <expected>, got <actual>. <what to do>.`
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import reprlib
+from collections.abc import Iterable, Iterator
+
+MOST_CHARACTERS = 500
+"""Of a message: six lines on a terminal. What is longer holds a value of the caller's, and loses its middle."""
 
 _SENTENCES = 120  # characters: sentences of a foreign message that stay within them are kept
+_LONGEST_NAME = 80  # characters: nothing longer is a typing error of a name, and difflib takes seconds for a megabyte
+
+OTHER_NAMES = {
+    "cmap": "colormap", "palette": "colormap", "lut": "colormap", "nrow": "grid", "ncols": "grid", "padding": "gap",
+    "pad_value": "background", "interpolation": "upsampling", "mode": "upsampling", "norm": "normalize", "top": "topk",
+    "k": "topk", "labels": "label", "layer": "layers", "image": "images", "output": "out",
+}  # fmt: skip
+"""What matplotlib, torchvision and habit call an argument -> its name here, where difflib would not find it."""
 
 
 class CnnvizError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of this package. Its message is brought into one line that any terminal can show."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(one_line(str(message)))
 
 
 class InputError(CnnvizError, ValueError):
@@ -47,6 +65,13 @@ class DTypeError(InputError):
 
 class OptionError(InputError):
     """An option has a value that it cannot have."""
+
+
+class UnknownOptionError(OptionError, TypeError):
+    """A function or a record of options has no argument of this name.
+
+    It is a TypeError as well, because Python raises that for every other function, and programs catch it.
+    """
 
 
 class LayerNotFoundError(InputError, LookupError):
@@ -97,6 +122,98 @@ class EncodeError(CnnvizError):
     """A sheet, a tile or an atlas does not fit the format asked for."""
 
 
+class CallError(CnnvizError):
+    """A public function failed in a way that nothing foresaw. `__cause__` is the error, and where it was raised."""
+
+
+def one_line(text: str, most: int = MOST_CHARACTERS) -> str:
+    """Return a text in one line that any terminal can show.
+
+    Args:
+        text: any string.
+        most: characters that it may have; a longer one loses its middle.
+
+    Returns:
+        The text, with escapes such as \\n in place of what cannot be shown.
+    """
+    if len(text) > most:
+        kept = (most - 5) // 2
+        text = f"{text[:kept]} ... {text[-kept:]}"
+    if text.isprintable():
+        return text
+    # What moves the cursor, starts a line, turns the direction of writing, or cannot be encoded.
+    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    return one_line(shown, most)
+
+
+def repr_of(value: object) -> str:
+    """Return how a message shows a value of the caller's, of any kind and size: as `repr` does, and in short.
+
+    Args:
+        value: any object, even one whose `repr` fails or would fill the memory.
+
+    Returns:
+        At most 80 characters; the name of the class where there is nothing better.
+    """
+    try:
+        text = _SHORT.repr(value)
+    except Exception:  # raised by the object's own __repr__; and Python writes out no int of more than 4300 digits
+        text = f"a very long {type(value).__name__}" if isinstance(value, int) else type(value).__name__
+    return one_line(text, _LONGEST_NAME)
+
+
+def _short_repr() -> reprlib.Repr:
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = 60
+    short.maxtuple = short.maxlist = 8
+    return short
+
+
+_SHORT = _short_repr()
+
+_flags_are_advised = False
+
+
+@contextlib.contextmanager
+def advising_flags() -> Iterator[None]:
+    """Advise the flags of the command line, not arguments in Python, in the errors that are raised meanwhile."""
+    global _flags_are_advised
+    before, _flags_are_advised = _flags_are_advised, True
+    try:
+        yield
+    finally:
+        _flags_are_advised = before
+
+
+def advice(python: str, flags: str) -> str:
+    """Return what to do, in the words of the one who reads it.
+
+    Args:
+        python: for a caller in Python.
+        flags: for a command line.
+
+    Returns:
+        One of the two.
+    """
+    return flags if _flags_are_advised else python
+
+
+def unknown_option(where: str, name: str, known: Iterable[str]) -> UnknownOptionError:
+    """Return the error for an argument that a function or a record of options does not have.
+
+    Args:
+        where: name of the function or the record.
+        name: of the argument.
+        known: names that it has.
+
+    Returns:
+        The error, to be raised.
+    """
+    names, other = list(known), OTHER_NAMES.get(name)
+    hint = f" Closest: {other!r}." if other in names else closest(name, names, count=1)
+    return UnknownOptionError(f"{where} has no option {repr_of(name)}.{hint or f' See help(cnnviz_fast.{where}).'}")
+
+
 def reason_of(error: BaseException, *, named: bool = False) -> str:
     """Return the reason in a foreign exception, in one line and without a full stop, for the end of a message.
 
@@ -136,5 +253,7 @@ def closest(name: str, candidates: Iterable[str], count: int = 3) -> str:
     Returns:
         `" Closest: 'layer4', 'layer3'."`, with a leading space, or "" if nothing is near.
     """
+    if len(name) > _LONGEST_NAME:
+        return ""
     near = difflib.get_close_matches(name, list(candidates), n=count, cutoff=0.5)
     return f" Closest: {', '.join(repr(n) for n in near)}." if near else ""

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from .channels.ranges import drawing_range
-from .channels.values import check_values, shrink, squash
+from .channels.values import check_values, dense, shrink, squash
 from .errors import BackendError, DTypeError, OptionError, ShapeError
 from .geometry import Grid, Strip, cut_strips, plan_grid, sampling_positions, tile_size
 from .kernels import Paint, backends
@@ -205,6 +205,8 @@ def render_index(
         raise DTypeError(
             f"maps must be a tensor, got {type(maps).__name__}. Pass torch.as_tensor(maps), or use render."
         )
+    if not maps.is_meta:  # which has the shape of the result
+        dense(maps, opened=False)
     entries, wanted = _checked(levels, background, bad, **options)
     operators = torch.ops.cnnviz_fast
     values = maps.detach()

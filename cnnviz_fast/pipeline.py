@@ -40,6 +40,7 @@ from .options.drawing import RenderOptions
 from .options.reading import MAX_PIXELS, AxesOptions
 from .provenance import Provenance
 from .runtime.progress import with_bar
+from .sheets.notebook import Sheets
 from .sheets.overlay import Backdrop, read_overlay
 from .sheets.plan import Plan, plan_sheet
 from .sheets.render import draw_sheet
@@ -97,7 +98,7 @@ def visualize(
 
     Returns:
         The sheets, image by image and layer by layer in the order asked for; of a clip, one a time step, of a volume
-        one a plane. Each sample of a batch in memory is an image.
+        one a plane. Each sample of a batch in memory is an image. A notebook shows the list as images.
 
     Raises:
         OptionError: an option cannot be used, or `out` holds a run, files in the older layout, or a sheet of another
@@ -115,7 +116,7 @@ def visualize(
     loaded = called_with(loaded if isinstance(loaded, LoadedModel) else as_given(module_of(loaded)), inputs, forward)
     folder = output_folder(out, format, overwrite=overwrite) if out is not None else None
     named = name_images(images, usual_spec(loaded, max_pixels))
-    sheets: list[Sheet] = []
+    sheets = Sheets()
     for layer in planned_layers(loaded, named, layers, max_pixels, drawing):
         sheets.append(draw_sheet(layer.plan))
         if folder is not None:

@@ -7,7 +7,16 @@ import pickle
 import pytest
 
 from cnnviz_fast import errors
-from cnnviz_fast.errors import CnnvizError, closest, reason_of
+from cnnviz_fast.errors import (
+    MOST_CHARACTERS,
+    CnnvizError,
+    advice,
+    advising_flags,
+    closest,
+    reason_of,
+    repr_of,
+    unknown_option,
+)
 
 
 class Unspeakable(Exception):
@@ -56,3 +65,56 @@ def test_errors_are_one_tree_that_pickles_and_is_drawn_in_the_docstring(kind: ty
     (line,) = (line for line in errors.__doc__.splitlines() if line.split("(")[0].split()[:1] == [kind.__name__])
     depth = (len(line) - len(line.lstrip()) - 4) // 2
     assert depth == sum(each in ALL for each in kind.__mro__) - 1
+
+
+def test_message_is_one_printable_line_of_bounded_length() -> None:
+    error = CnnvizError("cannot read 'a\n\x1b[2J\u202eb\ud800'. " + "x" * 10**6 + " Do this.")
+    assert str(error).startswith(r"cannot read 'a\n\x1b[2J\u202eb\ud800'. xxx")
+    assert str(error).endswith("xxx Do this.")
+    assert len(str(error)) <= MOST_CHARACTERS
+    assert str(error).isprintable()
+    assert str(CnnvizError(str(error))) == str(error)
+    assert str(CnnvizError("café, 層, ½")) == "café, 層, ½"
+
+
+class Silent:
+    """A value that cannot be shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(("value", "text"), [
+    (5, "5"), ("a\nb", r"'a\nb'"), (None, "None"), ((1, "a"), "(1, 'a')"), (10**5000, "a very long int"),
+    (Silent(), "<Silent instance at"), ([Silent()], "[<Silent instance at"),
+], ids=range(7))  # fmt: skip
+def test_repr_of_shows_values_as_repr_does(value: object, text: str) -> None:
+    assert repr_of(value).startswith(text)
+
+
+@pytest.mark.parametrize(
+    "value", [list(range(10**6)), "x" * 10**6, {n: n for n in range(999)}, b"x" * 999, [[[[[1]]]]]]
+)
+def test_repr_of_large_values_is_short(value: object) -> None:
+    assert 0 < len(repr_of(value)) <= 80
+
+
+def test_closest_does_not_compare_megabytes() -> None:
+    assert closest("layer4" * 10**6, ["layer4"]) == ""
+
+
+def test_unknown_option_knows_what_others_call_it() -> None:
+    known = ["maps", "colormap", "grid", "gap"]
+    assert str(unknown_option("render", "cmap", known)) == "render has no option 'cmap'. Closest: 'colormap'."
+    assert str(unknown_option("render", "cmap", ["maps"])) == "render has no option 'cmap'. Closest: 'maps'."
+    assert str(unknown_option("render", "qq", known)) == "render has no option 'qq'. See help(cnnviz_fast.render)."
+
+
+def test_advice_is_in_the_words_of_who_reads_it() -> None:
+    assert advice("size=...", "--size") == "size=..."
+    with advising_flags():
+        assert advice("size=...", "--size") == "--size"
+        with advising_flags():
+            pass
+        assert advice("size=...", "--size") == "--size"
+    assert advice("size=...", "--size") == "size=..."

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CaptureError
+from ..errors import CaptureError, advice
 from ..models.layers import LayerInfo, has_lazy, layer_list, lazy_copy, meta_copy, takes_hooks
 from ..models.loaded import LoadedModel, as_given, calling, example_inputs, root_of
 from .passes.forward import Watched, run_pass
@@ -79,9 +79,9 @@ def _first_that_runs(root: nn.Module, candidates: Iterator[torch.Tensor], inputs
     assert first is not None  # there is always a candidate
     lacks = re.search(r"missing \d+ required (positional|keyword)", str(first))
     say = (
-        "Give the others: --inputs, or inputs=."
+        f"Give the others: {advice('inputs=...', '--inputs')}."
         if lacks
-        else "Say what goes in: --input-shape, or input=torch.zeros(...)."
+        else f"Say what goes in: {advice('input=torch.zeros(...)', '--input-shape')}."
     )
     raise type(first)(f"{first}. {say}") from first.__cause__
 

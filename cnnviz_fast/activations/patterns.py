@@ -7,7 +7,8 @@ What a pattern may be, in the order in which the meanings are tried, so that a r
     re:layer[12]\\.\\d+   every module whose whole name this regular expression matches; no endings follow it
     stage:2, stage:-1   the entry of the model's own list of stages, from 0: `feature_info` (timm), else the first list
                         of modules called `stages` (timm, Hugging Face)
-    12, -1              the index in the list of layers, negative from the end; also as text, for the command line
+    12, -1              the index in the list of layers, negative from the end; also as text, for the command line,
+                        unless a layer has this name, as in a Sequential: where that is another one, a warning says so
     layer1.*.conv2      `*` stands for any text, dots included: `layer1.*` is everything below layer1
     layer4.2.add        an operation: a function or operator that the forward of a module calls, by the name that
                         torch.fx gives it; see passes/operations.py
@@ -30,28 +31,32 @@ import dataclasses
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import LayerNotFoundError, OptionError, closest
+from ..errors import LayerNotFoundError, OptionError, advice, closest, repr_of
 from ..models.layers import layer_names, once_each, uncompiled
+from ..runtime.caller import warn_caller
 
 if TYPE_CHECKING:
     from torch import nn
 
     Layers = str | int | nn.Module | Sequence[str | int | nn.Module]
 
-_LIST_THEM = "List them with: cnnviz layers MODEL"
+MOST_PATTERNS = 2**16
+"""Of one call: more than any model has layers. An iterable without an end would never be read to it."""
+
 OUTPUT = "output"
 """The name of what the model itself puts out, unless a layer has it."""
 
 _INPUT = "input:"
 _TYPE = "type:"
 _REGULAR = "re:"
-_STAGE = re.compile(r"stage:(-?\d+)")
-_CALL = re.compile(r"(.+):(\d+)", re.DOTALL)
-_PICK = re.compile(r"(.+)#((?:-?\d+|\d+-\d+)(?:,(?:-?\d+|\d+-\d+))*)", re.DOTALL)
+_STAGE = re.compile(r"stage:(-?\d{1,9})")  # Python refuses to read numbers of thousands of digits
+_CALL = re.compile(r"(.+):(\d{1,9})", re.DOTALL)
+_PICK = re.compile(r"(.+)#((?:-?\d{1,9}|\d{1,9}-\d{1,9})(?:,(?:-?\d{1,9}|\d{1,9}-\d{1,9}))*)", re.DOTALL)
 _PART = re.compile(r"(.+)\[([^\[\]]+)\]", re.DOTALL)
-_INTEGER = re.compile(r"-?\d+")
+_INTEGER = re.compile(r"-?\d{1,9}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,9 +125,11 @@ def _as_list(patterns: Any) -> list[str | int | nn.Module]:
     from torch import nn
 
     several = isinstance(patterns, Iterable) and not isinstance(patterns, (str, nn.Module))
-    asked = [_checked(pattern) for pattern in (patterns if several else [patterns])]
+    asked = [_checked(pattern) for pattern in islice(patterns if several else [patterns], MOST_PATTERNS + 1)]
     if not asked:
-        raise OptionError(f"layers must name at least one layer, got none. {_LIST_THEM}")
+        raise OptionError(f"layers must name at least one layer, got none. {_list_them()}")
+    if len(asked) > MOST_PATTERNS:
+        raise OptionError(f"layers must be at most {MOST_PATTERNS:,} patterns, got more. {_list_them()}")
     return asked
 
 
@@ -137,7 +144,7 @@ def _checked(pattern: Any) -> str | int | nn.Module:
     except TypeError:
         kind = type(pattern).__name__
         raise OptionError(
-            f"layers must be names, patterns, indices or modules, got an object of type {kind}. {_LIST_THEM}"
+            f"layers must be names, patterns, indices or modules, got an object of type {kind}. {_list_them()}"
         ) from None
 
 
@@ -150,6 +157,8 @@ def _match(
     """Return what a pattern matches, with the call and the part of the output that it asks for."""
     if isinstance(pattern, int):
         name, module = _at_index(names, pattern)
+        if names.get(str(pattern), module) is not module:
+            warn_caller(f"layer {pattern} is taken as a number, that of {name!r}; the name has to be text: '{pattern}'")
         return [Target(name, module, None, (str(pattern),))]
     if not isinstance(pattern, str):
         name, module = _named(names, pattern)
@@ -207,7 +216,7 @@ def _picked(pattern: str, picks: str, count: int) -> list[int]:
         ends = int(part[0] + first), int(last or part[0] + first)
         if min(ends) < -count or max(ends) >= count or ends[0] > ends[1]:
             raise LayerNotFoundError(
-                f"the numbers behind # must be {-count} to {count - 1} for {pattern!r}, got {part}. {_LIST_THEM}"
+                f"the numbers behind # must be {-count} to {count - 1} for {pattern!r}, got {part}. {_list_them()}"
             )
         positions.extend(position % count for position in range(ends[0], ends[1] + 1))
     return positions
@@ -216,6 +225,7 @@ def _picked(pattern: str, picks: str, count: int) -> list[int]:
 def _match_base(model: nn.Module, names: Mapping[str, nn.Module], base: str) -> list[tuple[str, nn.Module | None]]:
     """Return the modules that a pattern names; a real name is tried before all other meanings."""
     if base in names:
+        _say_that_names_win(names, base)
         return [(base, names[base])]
     if base.startswith(_TYPE):
         kind = base.removeprefix(_TYPE)
@@ -228,6 +238,20 @@ def _match_base(model: nn.Module, names: Mapping[str, nn.Module], base: str) -> 
     return list(once_each((name, module) for name, module in names.items() if matches(name)))
 
 
+def _say_that_names_win(names: Mapping[str, nn.Module], base: str) -> None:
+    """Warn where a name, as in a Sequential, is a number that counts another layer."""
+    layers = once_each(names.items()) if _INTEGER.fullmatch(base) else []
+    number = int(base) if layers else 0
+    if number < len(layers) and layers[number][1] is not names[base]:
+        other = layers[number][0]
+        warn_caller(f"layer {base!r} is taken as a name; number {base} of the list is {other!r}, which has to be named")
+
+
+def _list_them() -> str:
+    """Return what to do about a layer that is not there."""
+    return advice("List them with: cnnviz_fast.list_layers(model)", "List them with: cnnviz layers MODEL")
+
+
 def _matcher(base: str) -> Callable[[str], object]:
     """Return the test that a regular expression or a text with wildcards makes of names."""
     if not base.startswith(_REGULAR):
@@ -235,7 +259,7 @@ def _matcher(base: str) -> Callable[[str], object]:
         return re.compile(".*".join(re.escape(part) for part in base.split("*")), re.DOTALL).fullmatch
     try:
         return re.compile(base.removeprefix(_REGULAR)).fullmatch
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise OptionError(f"layers must hold regular expressions after 're:', got {base!r}: {error}.") from None
 
 
@@ -247,7 +271,7 @@ def _not_found(
     if base.startswith(_TYPE):
         known = {_TYPE + kind for module in names.values() for kind in _class_names(module)}
     near = closest(base, known, count=2)
-    return LayerNotFoundError(f"no layer {pattern!r} in the model.{near} {_LIST_THEM}")
+    return LayerNotFoundError(f"no layer {pattern!r} in the model.{near} {_list_them()}")
 
 
 def _named(names: Mapping[str, nn.Module], wanted: nn.Module) -> tuple[str, nn.Module]:
@@ -257,7 +281,7 @@ def _named(names: Mapping[str, nn.Module], wanted: nn.Module) -> tuple[str, nn.M
         if module is wanted:
             return name, module
     kind = type(wanted).__name__
-    raise LayerNotFoundError(f"no layer of the model is the {kind} object that was given. {_LIST_THEM}")
+    raise LayerNotFoundError(f"no layer of the model is the {kind} object that was given. {_list_them()}")
 
 
 def _at_stage(model: nn.Module, names: Mapping[str, nn.Module], stage: int) -> tuple[str, nn.Module]:
@@ -265,11 +289,11 @@ def _at_stage(model: nn.Module, names: Mapping[str, nn.Module], stage: int) -> t
     stages = _stages(model, names)
     if not stages:
         raise LayerNotFoundError(
-            f"no layer 'stage:{stage}' in the model: it has neither feature_info nor a list of stages. {_LIST_THEM}"
+            f"no layer 'stage:{stage}' in the model: it has neither feature_info nor a list of stages. {_list_them()}"
         )
     if not -len(stages) <= stage < len(stages):
         raise LayerNotFoundError(
-            f"stage must be {-len(stages)} to {len(stages) - 1} for this model, got {stage}. {_LIST_THEM}"
+            f"stage must be {-len(stages)} to {len(stages) - 1} for this model, got {stage}. {_list_them()}"
         )
     return stages[stage], names[stages[stage]]
 
@@ -298,11 +322,10 @@ def _at_index(names: Mapping[str, nn.Module], index: int) -> tuple[str, nn.Modul
     """Return the layer at an index of the list, negative from the end."""
     layers = once_each(names.items())
     if not layers:
-        raise LayerNotFoundError(f"no layer {index} in the model: it is a single module without children.")
+        raise LayerNotFoundError(f"no layer {repr_of(index)} in the model: it is a single module without children.")
     if not -len(layers) <= index < len(layers):
-        raise LayerNotFoundError(
-            f"layer index must be {-len(layers)} to {len(layers) - 1} for this model, got {index}. {_LIST_THEM}"
-        )
+        ends = f"{-len(layers)} to {len(layers) - 1}"
+        raise LayerNotFoundError(f"layer index must be {ends} for this model, got {repr_of(index)}. {_list_them()}")
     return layers[index]
 
 

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..errors import InputError, OptionError, ShapeError, closest
+from ..errors import DTypeError, InputError, OptionError, ShapeError, closest
 from ..options.drawing import RenderOptions
-from ..options.parsers import share
+from ..options.parsers import LARGEST_CHANNEL, share, whole_within
 from .moments import Moments, measure_moments, no_moments
 from .quantile_sketch import QuantileSketch
-from .values import check_values, json_numbers
+from .values import check_values, dense, json_numbers
 
 Ranges = tuple[NDArray[np.float32], NDArray[np.float32]]
 """vmin, vmax: (C,) float32. The range on which each channel of a layer is drawn; NaN without a finite value."""
@@ -54,9 +54,17 @@ class LayerStatistics:
         Args:
             channels: number of channels of the layer.
         """
+        channels = whole_within(0, LARGEST_CHANNEL + 1)("channels", channels)
         self.images = 0
         self._moments = no_moments(channels)
         self._sketch = QuantileSketch(channels)
+
+    def __repr__(self) -> str:
+        """Return what was seen, in one line."""
+        seen = f"{self.images:,} images, {self.values:,} values a channel"
+        if self.finite.any():
+            seen += f", from {np.nanmin(self.vmin):.4g} to {np.nanmax(self.vmax):.4g}, {int(self.dead.sum()):,} dead"
+        return f"LayerStatistics({self.channels:,} channels, {seen})"
 
     def blank(self) -> LayerStatistics:
         """Return statistics of the same layer without images. They are faster to fill and merge than a new record."""
@@ -129,15 +137,18 @@ class LayerStatistics:
 
         Raises:
             ShapeError: `maps` is not 4-dimensional, has no pixels, or another number of channels.
-            DTypeError: `maps` is complex, sparse or on the meta device.
+            DTypeError: `maps` is not a tensor, or complex, sparse, nested, quantised or on the meta device.
         """
+        if not isinstance(maps, torch.Tensor):
+            raise DTypeError(f"maps must be a tensor, got {type(maps).__name__}. Pass torch.as_tensor(maps).")
+        dense(maps, opened=False)
         if maps.ndim != 4 or maps.shape[1] != self.channels:
             raise ShapeError(f"maps must have shape (N, {self.channels}, H, W), got {tuple(maps.shape)}.")
         if not len(maps):
             return
         check_values(maps)
         most = PIECE if maps.device.type == "cpu" else DEVICE_PIECE
-        for piece in torch.split(maps.detach(), max(1, most // maps[0].numel())):
+        for piece in torch.split(maps.detach().resolve_neg(), max(1, most // maps[0].numel())):
             values = _by_channel(piece.to(torch.float32))
             self._moments = self._moments.joined(measure_moments(values[:, None]))
             self._sketch.update(values)
@@ -151,7 +162,10 @@ class LayerStatistics:
 
         Raises:
             ShapeError: `other` has another number of channels.
+            InputError: `other` is something else.
         """
+        if not isinstance(other, LayerStatistics):
+            raise InputError(f"other must be LayerStatistics, got {type(other).__name__}.")
         if other.channels != self.channels:
             raise ShapeError(f"other must have {self.channels} channels, got {other.channels}.")
         self._moments = self._moments.joined(other._moments)
@@ -229,7 +243,8 @@ class LayerStatistics:
         """
         for name in ("seen", *_MOMENTS, *_SKETCH):
             wanted = np.dtype(_DTYPES.get(name, "int64"))
-            if name not in arrays or arrays[name].dtype != wanted or arrays[name].ndim != 1:
+            array = arrays.get(name) if isinstance(arrays, Mapping) else None
+            if not isinstance(array, np.ndarray) or array.dtype != wanted or array.ndim != 1:
                 raise InputError(f"arrays must hold {name!r} of one dimension and {wanted}, as to_arrays returns it.")
         if len({len(arrays[name]) for name in (*_MOMENTS, "buckets")}) > 1 or len(arrays["seen"]) != 2:
             raise InputError("arrays must be those that to_arrays returned, got arrays of other lengths.")

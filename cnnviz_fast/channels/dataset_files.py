@@ -12,6 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ..errors import InputError, reason_of
+from ..options.parsers import path as path_of
 from ..provenance import package_version
 from ..runtime.files import whole_file
 from ..runtime.untrusted import open_regular, parse_json
@@ -73,7 +74,7 @@ def read_statistics(path: str | os.PathLike[str]) -> dict[str, LayerStatistics]:
     """
     from safetensors import SafetensorError, safe_open
 
-    label = f"statistics {os.fspath(path)!r}"
+    label = f"statistics {os.fspath(path_of('path', path))!r}"
     try:
         open_regular(path).close()  # safe_open would wait for a pipe
         with safe_open(path, framework="numpy") as file:

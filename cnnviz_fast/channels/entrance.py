@@ -10,6 +10,7 @@ import torch
 
 from ..errors import DTypeError, ShapeError
 from ..options.parsers import choice
+from .values import dense, widened
 
 if TYPE_CHECKING:
     from ..options.drawing import RenderOptions
@@ -45,9 +46,10 @@ def enter(maps: Any, options: RenderOptions, axes: str = "auto") -> tuple[Any, R
         DTypeError: a list holds no numbers.
         OptionError: `axes` is none of these.
     """
-    order = choice(*SAMPLE_AXES)("axes", axes.removeprefix("n") if axes != "nc" else "c")
+    known = (*SAMPLE_AXES, *(f"n{order}" for order in SAMPLE_AXES[1:]))
+    order = choice(*known)("axes", axes).removeprefix("n")
     is_list = isinstance(maps, list | tuple)
-    values = _one_sample(_stacked(maps) if is_list else maps, order)
+    values = _one_sample(_stacked(maps) if is_list else _plain(maps), order)
     shape = tuple(getattr(values, "shape", ()))
     if order == "auto" and not is_list and len(shape) == 3 and shape[2] == 3 and min(shape[:2]) >= LEAST_PHOTO_PX:
         raise ShapeError(
@@ -84,6 +86,13 @@ def as_rows(options: RenderOptions, length: int) -> RenderOptions:
     )
 
 
+def _plain(maps: Any) -> Any:
+    """Return a tensor with plain numbers, an array that is no matrix, and anything else as it is."""
+    if isinstance(maps, torch.Tensor):
+        return dense(maps)
+    return np.asarray(maps) if isinstance(maps, np.matrix) else maps
+
+
 def _one_sample(maps: Any, order: str) -> Any:
     """Return the sample of a batch of one, and anything else as it is."""
     ndim = getattr(maps, "ndim", 0)
@@ -98,9 +107,11 @@ def _stacked(maps: list[Any] | tuple[Any, ...]) -> Any:
     try:
         if not any(hasattr(each, "shape") for each in maps):
             return np.asarray(maps, dtype=np.float32)
-        parts = [each if isinstance(each, torch.Tensor) else torch.from_numpy(np.asarray(each)) for each in maps]
+        parts = [dense(each) if isinstance(each, torch.Tensor) else widened(np.asanyarray(each)) for each in maps]
         return torch.cat(parts) if all(part.ndim == 3 for part in parts) else torch.stack(parts)
-    except (RuntimeError, TypeError, ValueError) as error:
+    except DTypeError:
+        raise
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
         shapes = sorted({str(tuple(getattr(each, "shape", ()))) for each in maps})
         if len(shapes) > 1:
             raise ShapeError(f"a list of maps must hold maps of one size, got {', '.join(shapes[:4])}.") from error

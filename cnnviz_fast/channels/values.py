@@ -49,20 +49,18 @@ def as_tensor(maps: Any) -> torch.Tensor:
             are single cells. Not modified.
 
     Returns:
-        (C, H, W) real dtype, detached; float32 for a numpy array. `maps` itself if nothing had to change.
+        (C, H, W) real dtype, detached; float32 for a numpy array, with NaN where it is masked, and for a quantised
+        tensor. `maps` itself if nothing had to change.
 
     Raises:
         ShapeError: `maps` is neither 3-dimensional nor a vector, or has no pixels.
-        DTypeError: `maps` is complex, sparse, on the meta device, or not an array.
+        DTypeError: `maps` is complex, sparse, nested, on the meta device, or not an array.
     """
     if isinstance(maps, np.ndarray):
-        if maps.dtype.kind not in "biuf":
-            raise DTypeError(f"maps must be of a real dtype, got {maps.dtype}. Pass maps.real or abs(maps), say.")
-        # torch supports neither foreign byte orders nor negative strides, nor all of numpy's dtypes.
-        with np.errstate(over="ignore"):  # beyond float32 becomes infinite, as it does for tensors
-            maps = torch.from_numpy(np.array(maps, dtype=np.float32, order="C"))
+        maps = widened(maps)
     if not isinstance(maps, torch.Tensor):
         raise DTypeError(f"maps must be a tensor or a numpy array, got {type(maps).__name__}.")
+    maps = dense(maps)
     if maps.ndim == 4:
         raise ShapeError(f"maps must have shape (C, H, W), got {tuple(maps.shape)}. Pass one sample: maps[0].")
     if maps.ndim not in (1, 3):
@@ -70,8 +68,57 @@ def as_tensor(maps: Any) -> torch.Tensor:
             f"maps must have shape (C, H, W), or (C,) for a vector, got {tuple(maps.shape)}. Pass one sample: maps[0]."
         )
     check_values(maps)
-    values: torch.Tensor = maps.detach()
+    values: torch.Tensor = maps.detach().resolve_neg()
     return values[:, None, None] if values.ndim == 1 else values
+
+
+def widened(array: np.ndarray[Any, Any]) -> torch.Tensor:
+    """Return an array as a tensor of the dtype in which maps are drawn.
+
+    Args:
+        array: (...) real dtype, any strides and byte order. Not modified.
+
+    Returns:
+        (...) float32, in new memory. NaN where the array is masked; what float32 cannot hold is infinite.
+
+    Raises:
+        DTypeError: `array` holds something else than real numbers.
+    """
+    if array.dtype.kind not in "biuf":
+        raise DTypeError(f"maps must be of a real dtype, got {array.dtype}. Pass maps.real or abs(maps), say.")
+    # torch supports neither foreign byte orders nor negative strides, nor all of numpy's dtypes.
+    with np.errstate(over="ignore"):
+        values = np.array(array, dtype=np.float32, order="C")
+    if isinstance(array, np.ma.MaskedArray):
+        values[np.ma.getmaskarray(array)] = np.nan
+    return torch.from_numpy(values)
+
+
+def dense(maps: torch.Tensor, *, opened: bool = True) -> torch.Tensor:
+    """Return a tensor that holds its values as plain numbers.
+
+    Args:
+        maps: (...) real dtype, of any layout, or one that is refused. Not modified.
+        opened: whether quantised values may become what they stand for.
+
+    Returns:
+        (...) real dtype: `maps` itself, or dequantised.
+
+    Raises:
+        DTypeError: `maps` is complex, sparse, nested or on the meta device; or quantised, and not to be opened.
+    """
+    if maps.is_nested:
+        raise DTypeError("maps must be one tensor of one size, got a nested tensor. Pass its parts: maps.unbind().")
+    if maps.is_complex():
+        raise DTypeError(f"maps must be of a real dtype, got {maps.dtype}. Pass maps.abs() or maps.real.")
+    if maps.layout != torch.strided or maps.is_meta:
+        kind = "the meta device" if maps.is_meta else str(maps.layout)
+        raise DTypeError(f"maps must hold their values densely, got {kind}. Pass maps.to_dense() or a real tensor.")
+    if maps.is_quantized:
+        if not opened:
+            raise DTypeError(f"maps must hold plain numbers, got {maps.dtype}. Pass maps.dequantize().")
+        return maps.dequantize()
+    return maps
 
 
 def check_values(maps: torch.Tensor) -> None:
@@ -82,13 +129,9 @@ def check_values(maps: torch.Tensor) -> None:
 
     Raises:
         ShapeError: `maps` has no pixels.
-        DTypeError: `maps` is complex, sparse or on the meta device.
+        DTypeError: `maps` is complex, sparse, nested, quantised or on the meta device.
     """
-    if maps.is_complex():
-        raise DTypeError(f"maps must be of a real dtype, got {maps.dtype}. Pass maps.abs() or maps.real.")
-    if maps.layout != torch.strided or maps.is_meta:
-        kind = "the meta device" if maps.is_meta else str(maps.layout)
-        raise DTypeError(f"maps must hold their values densely, got {kind}. Pass maps.to_dense() or a real tensor.")
+    dense(maps, opened=False)
     if 0 in maps.shape:
         raise ShapeError(f"maps must have at least one channel and one pixel, got shape {tuple(maps.shape)}.")
 

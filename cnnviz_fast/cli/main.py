@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..errors import AtlasError, CnnvizError, ImageError, InputError
+from ..errors import AtlasError, CnnvizError, ImageError, InputError, advising_flags
 from . import atlas, bench, compare, demo, doctor, layers, render, run, weights
 from .parser import CommandParser
 from .terminal import DONE as DONE
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     arguments = _parser().parse_args(given, argparse.Namespace(argv=given))
     try:
-        with _collector_paused(for_good=argv is None):
+        with _collector_paused(for_good=argv is None), advising_flags():
             drop_kept()
             code: int = arguments.run(arguments)
             if code in (DONE, PARTLY):

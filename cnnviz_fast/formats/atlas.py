@@ -40,6 +40,7 @@ from ..channels.values import as_maps
 from ..errors import AtlasError, reason_of
 from ..geometry import Grid, cut_rows, sampling_positions
 from ..kernels import Paint, backends
+from ..options.parsers import path as path_of
 from ..provenance import Provenance, layer_at, package_version
 from ..runtime.files import whole_file
 from ..runtime.untrusted import open_regular
@@ -127,7 +128,7 @@ def save_atlas(maps: Any, path: str | os.PathLike[str], *, provenance: Provenanc
         EncodeError: `maps` holds more than 2^30 values.
         WriteError: the file cannot be written. Nothing of it is left, and an older file of that name stays.
     """
-    path = Path(path)
+    path = path_of("path", path)
     packed = atlas_bytes(maps, provenance or Provenance())
     with whole_file(path) as file:
         file.write(packed)
@@ -207,6 +208,7 @@ def read_atlas(path: str | os.PathLike[str]) -> Atlas:
     Raises:
         AtlasError: the file is missing, damaged or not an atlas, or a newer version of this package wrote it.
     """
+    path = path_of("path", path)  # a number would be an open file's, which would be closed
     return parse_atlas(atlas_content(path), os.fspath(path))
 
 

@@ -7,6 +7,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
+from ..errors import advice
+
 DOWNLOAD_TIMEOUT_S = 20
 """How long a server of weights may take to answer. Without a limit, a network that drops packets blocks for minutes."""
 
@@ -41,3 +43,16 @@ def hub_or_cache() -> Iterator[None]:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
+
+
+def without_weights(*, has_file: bool = True) -> str:
+    """Return what to do where the weights asked for cannot be had.
+
+    Args:
+        has_file: whether a file of weights may be given instead.
+
+    Returns:
+        A sentence.
+    """
+    none, path = advice("weights='none'", "--weights none"), advice("weights=PATH", "--weights PATH")
+    return f"Use {none} for random weights{f', or {path} for a file that is here' if has_file else ''}."

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
-from ..errors import ModelError, closest, reason_of
+from ..errors import ModelError, advice, closest, reason_of
 from ..options.parsers import refuse
 from .specs import spec_with
 
@@ -156,7 +156,9 @@ class _Factory:
             return ""
         kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         lack = [p.name for p in parameters if p.default is p.empty and p.kind in kinds and p.name not in self.arguments]
-        return f" Give them with --model-args {' '.join(f'{name}=VALUE' for name in lack)}." if lack else ""
+        python = f"arguments={{{', '.join(f'{name!r}: VALUE' for name in lack)}}}"
+        flags = f"--model-args {' '.join(f'{name}=VALUE' for name in lack)}"
+        return f" Give them with {advice(python, flags)}." if lack else ""
 
 
 def _package_of(path: str) -> tuple[str, str]:

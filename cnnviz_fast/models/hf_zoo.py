@@ -17,7 +17,7 @@ from ..errors import ModelError, reason_of
 from ..options.reading import PreprocessOptions
 from ..runtime.extras import import_extra
 from . import hf_packed
-from .download import hub_or_cache
+from .download import hub_or_cache, without_weights
 from .hf_parts import class_of, frames_first, needs_beside, takes_clips, vision_part
 from .hf_preprocess import HfPreprocess, preprocess_with
 from .notes import note
@@ -124,7 +124,7 @@ def pretrained(name: str, config: Any) -> nn.Module:
             module, found = kind.from_pretrained(name, config=config, output_loading_info=True, **_SAFE)
     except Exception as error:  # the hub's client and damaged files raise anything
         raise ModelError(
-            f"weights of hf:{name} cannot be loaded: {reason_of(error)}. Use --weights none for random weights."
+            f"weights of hf:{name} cannot be loaded: {reason_of(error)}. {without_weights(has_file=False)}"
         ) from error
     path, part = vision_part(name, module)
     prefix = f"{path}." if path else ""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, closest, reason_of
 from ..runtime.extras import import_extra
-from .download import hub_or_cache
+from .download import hub_or_cache, without_weights
 from .preprocess import TimmPreprocess
 from .specs import spec_with
 
@@ -96,10 +96,7 @@ def pretrained(name: str, arguments: Mapping[str, Any]) -> nn.Module:
         with hub_or_cache():
             module: nn.Module = timm.create_model(name, pretrained=True, **arguments)
     except Exception as error:  # the hub's client and unpickling raise anything
-        raise ModelError(
-            f"weights of timm:{name} cannot be loaded: {reason_of(error)}. "
-            f"Use --weights none for random weights, or --checkpoint PATH for a file that is here."
-        ) from error
+        raise ModelError(f"weights of timm:{name} cannot be loaded: {reason_of(error)}. {without_weights()}") from error
     return module
 
 

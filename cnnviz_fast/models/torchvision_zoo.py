@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from ..errors import ModelError, closest, reason_of
-from .download import knock
+from .download import knock, without_weights
 from .specs import spec_with, where_else
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def pretrained(name: str, member: Any, arguments: Mapping[str, Any]) -> nn.Modul
             spec = spec_with(f"torchvision:{name}", arguments)
             raise ModelError(
                 f"{spec} cannot be built with weights {member.name}: {reason_of(error, named=True)}. "
-                f"Use --weights none for random weights."
+                f"{without_weights(has_file=False)}"
             ) from error
         raise ModelError(
             f"weights {member.name} of {name} cannot be loaded from {str(path)!r}: {reason_of(error)}. "
@@ -185,8 +185,7 @@ def _downloaded(name: str, member: Any) -> Path:
         torch.hub.download_url_to_file(url, str(path), digest[1] if digest else None, progress=progress)
     except (OSError, RuntimeError, ValueError, http.client.HTTPException) as error:
         raise ModelError(
-            f"weights {member.name} of {name} cannot be downloaded from {url}: {reason_of(error)}. "
-            f"Use --weights none for random weights, or --checkpoint PATH for a file that is here."
+            f"weights {member.name} of {name} cannot be downloaded from {url}: {reason_of(error)}. {without_weights()}"
         ) from error
     return path
 

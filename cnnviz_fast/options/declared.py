@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
-from ..errors import OptionError
+from ..errors import OptionError, unknown_option
 from .parsers import Parser
 
 if TYPE_CHECKING:
@@ -73,7 +74,9 @@ def older_names(record: type) -> dict[str, str]:
 
 
 def takes_keywords(keywords: type) -> Callable[[type[T]], type[T]]:
-    """Show the arguments of an option record with the types that it takes: its fields have those of checked values.
+    """Show the arguments of an option record with the types that it takes, and name the right one for a misspelt one.
+
+    Its fields have the types of checked values.
 
     Args:
         keywords: TypedDict of what each field takes.
@@ -83,7 +86,18 @@ def takes_keywords(keywords: type) -> Callable[[type[T]], type[T]]:
     """
 
     def decorate(record: type[T]) -> type[T]:
-        vars(record)["__init__"].__annotations__ = {**get_type_hints(keywords), "return": None}
+        made: Callable[..., None] = vars(record)["__init__"]
+        made.__annotations__ = {**get_type_hints(keywords), "return": None}
+        known = tuple(inspect.signature(made).parameters)[1:]
+
+        @functools.wraps(made)
+        def init(self: object, **options: object) -> None:
+            for name in options:
+                if name not in known:
+                    raise unknown_option(record.__name__, name, known)
+            made(self, **options)
+
+        record.__init__ = init  # type: ignore[misc]  # dataclasses wrote the one that it calls
         return record
 
     return decorate
@@ -96,10 +110,10 @@ def takes(*records: type, without: Sequence[str] = ()) -> Callable[[T], T]:
 
     Args:
         records: whose fields.
-        without: names of fields that the function refuses.
+        without: names of fields that the function refuses, and says why.
 
     Returns:
-        The decorator.
+        The decorator. Names that the function knows without showing them stand in its attribute `also_takes`.
     """
 
     def decorate(function: T) -> T:
@@ -112,6 +126,7 @@ def takes(*records: type, without: Sequence[str] = ()) -> Callable[[T], T]:
         function.__annotations__ = {
             name: annotation for name, annotation in function.__annotations__.items() if name in (*kept, "return")
         } | {name: parameter.annotation for name, parameter in options.items()}
+        function.also_takes = (*without, *(older for record in records for older in older_names(record).values()))  # type: ignore[attr-defined]
         lines = "".join(f"        {f.name}: {f.metadata['description']}.\n" for f in fields)
         function.__doc__ = (function.__doc__ or "").replace("        **options: see below.\n", lines)
         return function

@@ -43,7 +43,7 @@ UPSAMPLINGS = ("bilinear", "nearest")
 BACKENDS = ("auto", "reference", "torch", "numba", "triton")
 TITLE_FIELDS = ("model", "weights", "layer", "image")
 
-SINGLE_SHEETS = ("topk", "sort", "rank", "reduce", "beside", "label", "title", "colorbar", "report")
+SINGLE_SHEETS = ("topk", "sort", "rank", "reduce", "beside", "report")
 """Render options that a comparison of two layers does not take."""
 
 _OWN_RANGES = (

@@ -32,6 +32,9 @@ class SheetKeywords(TypedDict, total=False):
     background: str
     bad: str
     channels: int | str | Sequence[int | str] | None
+    label: bool
+    title: str | None
+    colorbar: bool
     backend: Literal["auto", "reference", "torch", "numba", "triton"]
     threads: int | str | None
 
@@ -44,9 +47,6 @@ class RenderKeywords(SheetKeywords, total=False):
     rank: Literal["mean", "abs-mean", "max", "variance", "nonzero", "norm"] | None
     reduce: Names | None
     beside: bool
-    label: bool
-    title: str | None
-    colorbar: bool
     report: bool
 
 

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import numbers
+import operator
+import os
 import re
 import string
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
-from ..errors import OptionError, closest
+from ..errors import OptionError, closest, repr_of
 
 LARGEST_CHANNEL = 2**20 - 1
 """No layer has so many; a range that ends beyond is a typing error, refused before it is spelled out in memory."""
+
+LARGEST_WHOLE = 10**12
+"""No size and no count of anything comes near. What is larger overflows, or is thousands of digits long."""
+
+MOST_PARTS = 2**20
+"""Of a list that an option takes: a number for each channel that a layer can have."""
+
+_DIGITS = 13  # of LARGEST_WHOLE
 
 Parser = Callable[[str, Any], Any]
 
@@ -29,30 +42,39 @@ def refuse(name: str, expected: str, got: object, advice: str = "") -> OptionErr
     Returns:
         The error, to be raised.
     """
-    return OptionError(f"{name} must be {expected}, got {got!r}.{' ' + advice if advice else ''}")
+    return OptionError(f"{name} must be {expected}, got {repr_of(got)}.{' ' + advice if advice else ''}")
 
 
 def _whole(name: str, value: Any, least: int) -> int:
     expected = f"a whole number of at least {least}"
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value.strip()):
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+    if isinstance(value, str) and (digits := re.fullmatch(r"([+-]?)(\d+)", value.strip())):
+        value = int(digits[1] + _shortened(digits[2]))
+    try:
+        number = operator.index(value)
+    except Exception:  # of an array, a tensor or an object of the caller's, in which there is no such number
+        raise refuse(name, expected, value) from None
+    if isinstance(value, bool) or number < least:
         raise refuse(name, expected, value)
-    if value < least:
-        raise refuse(name, expected, int(value))
-    return int(value)
+    if number > LARGEST_WHOLE:
+        raise refuse(name, f"a whole number of at most {LARGEST_WHOLE}", value)
+    return number
+
+
+def _shortened(digits: str) -> str:
+    """Return as many digits as tell that a number is too large: Python refuses to read thousands of them."""
+    return digits.lstrip("0")[: _DIGITS + 1] or "0"
 
 
 def _number(name: str, value: Any) -> float:
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            raise refuse(name, "a number", value) from None
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    if isinstance(value, bool) or not isinstance(value, str | numbers.Real):
         raise refuse(name, "a number", value)
-    number = float(value)
-    if number != number or number in (float("inf"), float("-inf")):
+    try:
+        number = float(value)
+    except OverflowError:
+        number = float("inf")
+    except ValueError:
+        raise refuse(name, "a number", value) from None
+    if not math.isfinite(number):
         raise refuse(name, "a finite number", number)
     return number
 
@@ -76,10 +98,15 @@ def as_float32(number: float) -> float:
 def _sequence(name: str, value: Any, expected: str) -> list[Any]:
     """Split '1,2' and take any sequence, so that both worlds may write lists."""
     if isinstance(value, str):
-        return [part.strip() for part in value.split(",")]
-    if isinstance(value, Iterable):
-        return list(value)
-    raise refuse(name, expected, value)
+        parts = value.split(",", MOST_PARTS)
+    else:
+        try:
+            parts = list(islice(value, MOST_PARTS + 1))
+        except Exception:  # not iterable, or not all the way
+            raise refuse(name, expected, value) from None
+    if len(parts) > MOST_PARTS:
+        raise refuse(name, f"{expected}, at most {MOST_PARTS:,} of them", value)
+    return [part.strip() if isinstance(part, str) else part for part in parts]
 
 
 def whole(least: int) -> Parser:
@@ -119,7 +146,7 @@ def choice(*choices: str) -> Parser:
     """Take one of `choices`, and name the nearest for a typing error."""
 
     def parse(name: str, value: Any) -> str:
-        if value not in choices:
+        if not isinstance(value, str) or value not in choices:
             hint = closest(value, choices).strip() if isinstance(value, str) else ""
             raise refuse(name, "one of " + ", ".join(choices), value, hint)
         return str(value)
@@ -153,9 +180,19 @@ def text(name: str, value: Any) -> str:
     return value.strip()
 
 
+def path(name: str, value: Any) -> Path:
+    """Take a path as text or as an object."""
+    if not isinstance(value, str | os.PathLike):
+        raise refuse(name, "a path", value)
+    try:
+        return Path(value)
+    except TypeError:
+        raise refuse(name, "a path as text", value) from None
+
+
 def template(*fields: str) -> Parser:
     """Take a line of text that may hold {field} for each of `fields`, and nothing else in braces."""
-    shown = " and ".join(", ".join(f"{{{field}}}" for field in fields).rsplit(", ", 1))
+    taken = " and ".join(", ".join(f"{{{field}}}" for field in fields).rsplit(", ", 1))
 
     def parse(name: str, value: Any) -> str:
         if not isinstance(value, str) or not value.strip():
@@ -165,7 +202,7 @@ def template(*fields: str) -> Parser:
         except ValueError:
             parts = [("", "", None)]
         if not set(parts) <= {(field, "", None) for field in fields}:
-            raise OptionError(f"{name} may hold {shown} and nothing else in braces, got {value!r}.")
+            raise OptionError(f"{name} may hold {taken} and nothing else in braces, got {repr_of(value)}.")
         return value.strip()
 
     return parse
@@ -185,15 +222,16 @@ def pixels(name: str, value: Any) -> int | tuple[int, int]:
 def grid(name: str, value: Any) -> tuple[int, int]:
     """Take 'auto', 'ROWSxCOLS', 'ROWSx', 'xCOLS' or (rows, cols); 0 stands for "as many as needed"."""
     expected = "'auto', 'ROWSxCOLS', 'ROWSx', 'xCOLS' or (rows, cols)"
-    if value in ("auto", None):
+    if value is None or (isinstance(value, str) and value.strip() == "auto"):
         return (0, 0)
     if isinstance(value, str):
         found = re.fullmatch(r"(\d*)x(\d*)", value.strip())
         if not found or value.strip() == "x":
             raise refuse(name, expected, value)
-        if "0" in (found[1].lstrip("0") or found[1][:1], found[2].lstrip("0") or found[2][:1]):
+        if any(side and not side.strip("0") for side in found.groups()):
             raise refuse(name, expected + " with numbers from 1 on", value)
-        return int(found[1] or 0), int(found[2] or 0)
+        rows, cols = (_whole(name, side or 0, 0) for side in found.groups())
+        return rows, cols
     if not isinstance(value, Sequence) or len(value) != 2:
         raise refuse(name, expected, value)
     rows, cols = (0 if side is None else _whole(name, side, 0) for side in value)
@@ -203,13 +241,17 @@ def grid(name: str, value: Any) -> tuple[int, int]:
 def channel_list(name: str, value: Any) -> tuple[int, ...]:
     """Take '0-63,128' or whole numbers; a range includes both ends."""
     chosen: list[int] = []
-    for part in _sequence(name, [value] if isinstance(value, int) else value, "channels such as '0-63,128'"):
+    parts = _sequence(name, [value] if isinstance(value, int) else value, "channels such as '0-63,128'")
+    for part in parts:
         ends = re.fullmatch(r"(\d+)-(\d+)", part) if isinstance(part, str) else None
-        first, last = (int(ends[1]), int(ends[2])) if ends else (_whole(name, part, 0),) * 2
+        read = [int(_shortened(end)) for end in ends.groups()] if ends else [_whole(name, part, 0)]
+        first, last = read[0], read[-1]
         if last < first:
             raise refuse(name, "ranges that go upwards", part)
         if last > LARGEST_CHANNEL:
             raise refuse(name, f"channel numbers of at most {LARGEST_CHANNEL}", part)
+        if len(chosen) + last - first >= MOST_PARTS:
+            raise refuse(name, f"at most {MOST_PARTS:,} channels", value)
         chosen.extend(range(first, last + 1))
     if not chosen:
         raise refuse(name, "at least one channel", value)

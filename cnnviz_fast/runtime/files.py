@@ -47,6 +47,9 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     Raises:
         WriteError: the folder is missing, forbidden or full. The temporary file is removed however the block ends.
     """
+    check_path(path)
+    if not path.name:
+        raise WriteError(f"cannot write {path}: it names no file.")
     # File systems allow names of 255 bytes, and a character takes up to 4.
     temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.part")
     try:
@@ -65,6 +68,20 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 def cannot_write(path: Path, error: OSError) -> WriteError:
     """Return the error for a file that cannot be written."""
     return WriteError(f"cannot write {path}: {reason_of(error)}.")
+
+
+def check_path(path: Path) -> None:
+    """Refuse a path that no file can have, which Python would refuse with an error of its own.
+
+    Raises:
+        WriteError: the path holds a NUL, or a character that the file system's encoding lacks.
+    """
+    try:
+        encoded = os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise WriteError(f"cannot write {path}: {reason_of(error)}.") from error
+    if b"\0" in encoded:
+        raise WriteError(f"cannot write {path}: a path cannot hold the character NUL.")
 
 
 def json_bytes(document: Any) -> bytes:
@@ -91,6 +108,7 @@ def make_folder(path: Path) -> None:
     Raises:
         WriteError: the folder cannot be made.
     """
+    check_path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,12 +14,14 @@ import torch
 from ..channels.selection import pick
 from ..channels.tile_ranges import SharedRanges
 from ..channels.values import as_maps, json_numbers
-from ..errors import OptionError, ShapeError
+from ..errors import InputError, OptionError, ShapeError, repr_of
 from ..kernels.torch_ops import widest
 from ..options.declared import takes
-from ..options.drawing import SINGLE_SHEETS, RenderOptions
+from ..options.drawing import SINGLE_SHEETS, TITLE_FIELDS, RenderOptions
+from ..options.parsers import path as path_of
 from ..provenance import Provenance, package_version
 from ..runtime.device import device_at
+from .notebook import html_of
 from .plan import plan_sheet
 from .render import draw_sheet
 from .sheet import Sheet
@@ -39,7 +41,7 @@ BLOCK_VALUES = 1 << 22
 """Changes are measured in blocks of about this many values. As float64 that is 32 MB for each array."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """Two layers, compared.
 
@@ -53,6 +55,16 @@ class Comparison:
     difference: Sheet
     manifest: dict[str, Any]
 
+    def __repr__(self) -> str:
+        """Return what it is, in one line."""
+        height, width = self.difference.index.shape
+        count, most = len(self.manifest["channels"]), self.manifest["most_changed"]
+        return f"Comparison({count:,} channels, most changed {most}, {height:,} x {width:,} px a sheet)"
+
+    def _repr_html_(self) -> str:
+        """Return both sheets as HTML for a notebook."""
+        return html_of([("a | b", self.pair), ("b - a", self.difference)])
+
     def save(self, path: str | os.PathLike[str]) -> tuple[Path, Path]:
         """Write both sheets with their manifests.
 
@@ -65,7 +77,7 @@ class Comparison:
         Raises:
             CnnvizError: see Sheet.save.
         """
-        path = Path(path)
+        path = path_of("path", path)
         return (
             self.pair.save(path.with_name(f"{path.stem}_compare{path.suffix}")),
             self.difference.save(path.with_name(f"{path.stem}_difference{path.suffix}")),
@@ -153,6 +165,9 @@ def compare(
     largest magnitude, and shows the `bad` colour where a, b or b - a is not finite in float32. Everything is drawn in
     memory, at one byte per pixel: three sheets stay, and while the halves of the pair are joined both are there twice.
 
+    A title stands above each half, with what is known of its own side, and above the difference, where fields in which
+    the two differ read "b - a". A colour bar stands under each.
+
     Args:
         a: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not. Not modified.
         b: (C, H, W) real dtype, as `a`; moved to its device.
@@ -179,7 +194,8 @@ def compare(
     with device_at(first.device).faults():
         second = second.to(first.device)
         provenances = {"a": _describe(provenance_a, a), "b": _describe(provenance_b, b)}
-        pair = _draw_pair(first, second, wanted, provenances)
+        titled = _titled(provenance_a or Provenance(), provenance_b or Provenance())
+        pair = _draw_pair(first, second, wanted, provenances, titled)
         change = measure_change(*(pick(maps, wanted.channels)[0] for maps in (first, second)))
         changes = _describe_changes(pair, change)
         manifest = {
@@ -188,7 +204,7 @@ def compare(
             "most_changed": [changes[position]["channel"] for position in change.order()[:MOST_CHANGED]],
             "channels": changes,
         }
-        difference = draw_sheet(plan_sheet(second - first, _on_zero(wanted, change, diverging), Provenance()))
+        difference = draw_sheet(plan_sheet(second - first, _on_zero(wanted, change, diverging), titled.difference))
         return Comparison(pair, replace(difference, manifest=manifest | _shared(difference.manifest)), manifest)
 
 
@@ -204,7 +220,33 @@ def _checked(options: RenderOptions) -> RenderOptions:
 
 def _describe(provenance: Provenance | None, maps: Any) -> dict[str, Any]:
     """Describe one of the two for a manifest."""
+    if not isinstance(provenance, Provenance | None):
+        raise InputError(f"provenance must be a Provenance, got {repr_of(provenance)}.")
     return {**(provenance or Provenance()).facts(), "dtype": str(maps.dtype).removeprefix("torch.")}
+
+
+class _Titled(NamedTuple):
+    """What the titles of the three sheets are made of."""
+
+    a: Provenance
+    b: Provenance
+    difference: Provenance
+
+
+def _titled(a: Provenance, b: Provenance) -> _Titled:
+    """Return the provenances for the titles: what only one side knows is "a" or "b" on the other one.
+
+    So both sides have a title or neither has one, and their tiles lie at the same height.
+    """
+    sides: dict[str, tuple[str | None, str | None]] = {}
+    for name in TITLE_FIELDS:
+        known = [str(getattr(side, name) or "").strip() for side in (a, b)]
+        sides[name] = (known[0] or "a", known[1] or "b") if any(known) else (None, None)
+    return _Titled(
+        Provenance(**{name: first for name, (first, _) in sides.items()}),
+        Provenance(**{name: second for name, (_, second) in sides.items()}),
+        Provenance(**{n: first if first == second else f"{second} - {first}" for n, (first, second) in sides.items()}),
+    )
 
 
 def _shared(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -213,10 +255,12 @@ def _shared(manifest: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in manifest.items() if name not in own}
 
 
-def _draw_pair(a: torch.Tensor, b: torch.Tensor, options: RenderOptions, provenances: dict[str, Any]) -> Sheet:
+def _draw_pair(
+    a: torch.Tensor, b: torch.Tensor, options: RenderOptions, provenances: dict[str, Any], titled: _Titled
+) -> Sheet:
     """Draw the sheets of a and b, each on the ranges of both, and join them."""
-    left = draw_sheet(plan_sheet(a, options, Provenance(), ranges=SharedRanges(b)))
-    right = draw_sheet(plan_sheet(b, options, Provenance(), ranges=SharedRanges(a)))
+    left = draw_sheet(plan_sheet(a, options, titled.a, ranges=SharedRanges(b)))
+    right = draw_sheet(plan_sheet(b, options, titled.b, ranges=SharedRanges(a)))
     height, width = left.index.shape
     between = max(BETWEEN_PX, 2 * options.gap)
     gap = np.full((height, between), left.colors.background, dtype=np.uint8)

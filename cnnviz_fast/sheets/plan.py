@@ -19,7 +19,7 @@ from ..channels.chosen import ChosenChannels, choose_channels
 from ..channels.tile_ranges import RangeOrigin, SharedRanges, TileRanges, decide_ranges
 from ..channels.values import as_tensor, shrink, squash
 from ..channels.vectors import is_vector
-from ..errors import ShapeError
+from ..errors import InputError, ShapeError, repr_of
 from ..geometry import NO_ROOM, Grid, Positions, Strip, cut_strips, plan_grid, sampling_positions, tile_size
 from ..kernels import Paint, backends
 from ..options.drawing import RenderOptions
@@ -132,6 +132,8 @@ def plan_sheet(
         MemoryError: there is not enough memory to measure them.
     """
     tensor = as_tensor(maps)
+    if not isinstance(provenance, Provenance):
+        raise InputError(f"provenance must be a Provenance, got {repr_of(provenance)}.")
     if backdrop is not None and is_vector(tensor):
         raise ShapeError("maps of single cells, a vector, cannot be laid over an image. Leave out overlay.")
     with device_at(tensor.device).faults():

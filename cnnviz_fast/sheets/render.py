@@ -21,6 +21,7 @@ from ..formats import picture as formats
 from ..formats.manifest_files import refuse_other_json
 from ..options.declared import takes
 from ..options.drawing import RenderOptions
+from ..options.parsers import path as path_of
 from ..provenance import Provenance
 from ..runtime.device import device_at
 from ..runtime.files import json_bytes
@@ -162,7 +163,7 @@ def save_sheet(
         BackendUnavailableError: the named backend does not work for these maps.
         KernelError: the device of the maps was lost, or refuses the work; nothing is left of the file.
     """
-    path = Path(path)
+    path = path_of("path", path)
     formats.format_of(path)
     checked = RenderOptions.of(options)
     ranges = ranges_of(statistics, checked)

@@ -15,8 +15,8 @@ import torch
 from ..channels.dataset import LayerStatistics, Ranges, ranges_of
 from ..channels.selection import pick
 from ..channels.statistics import ChannelStatistics, channel_statistics
-from ..channels.values import check_values
-from ..errors import DTypeError, InputError, ShapeError
+from ..channels.values import check_values, dense
+from ..errors import DTypeError, InputError, ShapeError, repr_of
 from ..kernels import backends
 from ..options.declared import takes
 from ..options.drawing import RenderOptions
@@ -132,7 +132,7 @@ def render_batch(
         MemoryError: a sheet does not fit into memory.
     """
     checked = RenderOptions.of(options)
-    several = maps.items() if isinstance(maps, Mapping) else maps
+    several = maps.items() if isinstance(maps, Mapping) else _pairs_in(maps)
     pairs = iter([(None, maps)]) if isinstance(maps, torch.Tensor) else several
     return _one_ahead(_pending_sheets(pairs, provenances, statistics, checked))
 
@@ -146,6 +146,7 @@ def _pending_sheets(
     """Begin one sheet after another."""
     for layer, maps in pairs:
         _check_batch(layer, maps, provenances)
+        maps = maps.detach().resolve_neg()
         stream = device_at(maps.device).stream()
         named = [
             provenance if layer is None else replace(provenance, layer=layer)
@@ -162,6 +163,18 @@ def _pending_sheets(
                 pending = begin_whole(plan)
             yield pending
             del plan, pending
+
+
+def _pairs_in(maps: Any) -> Iterator[tuple[str | None, torch.Tensor]]:
+    """Yield the pairs of an iterable of (name, maps), and refuse anything else."""
+    try:
+        pairs = iter(maps)
+    except TypeError:
+        raise DTypeError(f"maps must be a tensor, a mapping or pairs of name and maps, got {repr_of(maps)}.") from None
+    for pair in pairs:
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise DTypeError(f"maps must be a tensor, a mapping or pairs of name and maps, got {repr_of(pair)} in it.")
+        yield pair[0], pair[1]
 
 
 def _finished(pending: PendingSheet) -> Sheet:
@@ -193,6 +206,7 @@ def _check_batch(layer: str | None, maps: Any, provenances: Sequence[Provenance]
     what = "maps" if layer is None else f"maps of {layer}"
     if not isinstance(maps, torch.Tensor):
         raise DTypeError(f"{what} must be a tensor, got {type(maps).__name__}. Pass torch.as_tensor(maps).")
+    dense(maps, opened=False)
     if maps.ndim != 4:
         raise ShapeError(
             f"{what} must have shape (N, C, H, W), got {tuple(maps.shape)}. For one sample there is render."

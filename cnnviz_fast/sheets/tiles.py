@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,16 +15,17 @@ from numpy.typing import NDArray
 
 from ..channels.dataset import LayerStatistics, Ranges, ranges_of
 from ..channels.entrance import enter
-from ..errors import OptionError, ShapeError
+from ..errors import OptionError, ShapeError, repr_of
 from ..formats import picture as formats
 from ..formats import png
 from ..formats.manifest_files import MANIFEST_NAME, refuse_other_json
 from ..geometry import Strip
 from ..options.declared import takes
 from ..options.drawing import RenderOptions
+from ..options.parsers import path as path_of
 from ..options.parsers import refuse
 from ..provenance import Provenance
-from ..runtime.files import json_bytes, make_folder, whole_file
+from ..runtime.files import check_path, json_bytes, make_folder, whole_file
 from ..runtime.workers import in_order
 from .overlay import Backdrop, read_overlay
 from .pixels import Pixels, pixels_of
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
     from ..channels.statistics import ChannelStatistics
     from ..options.keywords import RenderKeywords
     from ..palette import Palette
+
+_WIDE = re.compile(r"[{}]|\d{3}")
+"""What no number format in a file name has: a field of its own, or a width beyond 99."""
 
 SHEET_OPTIONS = ("grid", "gap", "margin", "label", "title", "colorbar")
 
@@ -84,12 +89,13 @@ def save_tiles(
         BackendUnavailableError: the named backend does not work for these maps.
         KernelError: the device of the maps was lost, or refuses the work.
     """
+    folder = path_of("folder", folder)
     checked = RenderOptions.of(options)
     ranges = ranges_of(statistics, checked)
     tensor, drawn = enter(maps, checked, axes)
     plan = plan_tiles(tensor, drawn, provenance or Provenance(), read_overlay(overlay, alpha), ranges=ranges)
-    refuse_other_json(Path(folder) / MANIFEST_NAME)
-    return write_tiles(plan, [Path(folder) / file for file in tile_names(plan, name, suffix)])
+    refuse_other_json(folder / MANIFEST_NAME)
+    return write_tiles(plan, [folder / file for file in tile_names(plan, name, suffix)])
 
 
 def plan_tiles(
@@ -141,6 +147,7 @@ def write_tiles(plan: Plan, paths: list[Path]) -> list[Path]:
     """
     folder = paths[0].parent
     formats.check_size(paths[0], plan.grid.tile_h, plan.grid.tile_w)
+    check_path(paths[0])
     make_folder(folder)
     # A .npy holds the index plane, with or without an overlay.
     overlay = None if paths[0].suffix.lower() == ".npy" else plan.overlay
@@ -216,13 +223,14 @@ def tile_names(plan: Plan, name: str, suffix: str) -> list[str]:
         raise refuse("suffix", "text", suffix)
     channels = [int(tile) if tile.isdecimal() else _Reduction(tile) for tile in plan.selection.names]
     try:
-        fields = {field for _, field, _, _ in Formatter().parse(name) if field is not None}
-        if not fields <= {"channel", "suffix"}:
+        parts = [(field, form) for _, field, form, _ in Formatter().parse(name) if field is not None]
+        fields = {field for field, _ in parts}
+        if not fields <= {"channel", "suffix"} or any(_WIDE.search(form or "") for _, form in parts):
             raise KeyError(name)
         names = [name.format(channel=channel, suffix=suffix) for channel in channels]
     except (KeyError, ValueError, TypeError):
         raise OptionError(
-            f"name may hold {{channel}} and {{suffix}} and nothing else in braces, got {name!r}."
+            f"name may hold {{channel}} and {{suffix}} and nothing else in braces, got {repr_of(name)}."
         ) from None
     if "channel" not in fields and len(names) > 1:
         raise OptionError(f"name must hold {{channel}}, so that each of {len(names)} tiles has a file, got {name!r}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import pickle
 import threading
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from cnnviz_fast.activations.patterns import resolve
-from cnnviz_fast.errors import InputError, LayerNotFoundError, OptionError
+from cnnviz_fast.errors import InputError, LayerNotFoundError, OptionError, advising_flags
 from cnnviz_fast.models.layers import LayerInfo, layer_list, meta_copy
 
 
@@ -219,7 +220,38 @@ def test_resolve_stages_of_a_timm_model() -> None:
 
 def test_resolve_text_of_digits_is_a_name_first_and_an_integer_always_an_index() -> None:
     model = nn.Sequential(nn.Sequential(nn.ReLU(), nn.Tanh()), nn.Sigmoid())
-    assert names(model, ["1", 1, "2"]) == ["1", "0.0", "0.1"]
+    assert names(model, "2") == ["0.1"]  # which no layer is called
+    with pytest.warns(
+        UserWarning, match=r"^layer '1' is taken as a name; number 1 of the list is '0\.0', which has to"
+    ):
+        assert names(model, "1") == ["1"]
+    with pytest.warns(UserWarning, match=r"^layer 1 is taken as a number, that of '0\.0'; the name has"):
+        assert names(model, 1) == ["0.0"]
+    flat = nn.Sequential(nn.ReLU(), nn.Tanh())
+    assert names(flat, ["1", 0]) == ["1", "0"]  # the same either way, and so nothing is said
+
+
+@pytest.mark.parametrize("pattern", ["9" * 5000, f"stem:{'9' * 5000}", f"stage:{'9' * 5000}", f"*#{'9' * 5000}"])
+def test_resolve_number_of_thousands_of_digits_matches_nothing(net: Net, pattern: str) -> None:
+    with pytest.raises(LayerNotFoundError, match=r"^no layer '"):
+        resolve(net, pattern)
+
+
+@pytest.mark.parametrize("patterns", [[10**5000], [-(10**400)]], ids=["5,000 digits", "400 digits"])
+def test_resolve_index_of_thousands_of_digits_is_out_of_range(net: Net, patterns: object) -> None:
+    with pytest.raises(LayerNotFoundError, match=r"^layer index must be -16 to 15 for this model, got "):
+        resolve(net, patterns)
+
+
+def test_resolve_patterns_without_an_end_are_refused(net: Net) -> None:
+    with pytest.raises(OptionError, match=r"^layers must be at most 65,536 patterns, got more\."):
+        resolve(net, itertools.repeat("stem"))
+
+
+@pytest.mark.parametrize("pattern", ["re:a{99999999999999999999}", "re:" + "(" * 5000 + ")" * 5000])
+def test_resolve_regular_expression_beyond_measure_is_refused(net: Net, pattern: str) -> None:
+    with pytest.raises(OptionError, match=r"^layers must hold regular expressions after 're:'"):
+        resolve(net, pattern)
 
 
 def test_resolve_name_that_looks_like_a_pattern_is_a_name_first() -> None:
@@ -247,13 +279,17 @@ def test_resolve_unknown_name_names_the_nearest(net: Net, patterns: object) -> N
         resolve(net, patterns)
     asked = patterns if isinstance(patterns, str) else "layer3"
     near = "Closest: 'layer2', 'layer1'."
-    assert str(caught.value) == f"no layer {asked!r} in the model. {near} List them with: cnnviz layers MODEL"
+    assert (
+        str(caught.value) == f"no layer {asked!r} in the model. {near} List them with: cnnviz_fast.list_layers(model)"
+    )
 
 
 def test_resolve_nothing_near_leaves_the_suggestion_out(net: Net) -> None:
     with pytest.raises(
-        LayerNotFoundError, match=r"^no layer 'qqq' in the model\. List them with: cnnviz layers MODEL$"
+        LayerNotFoundError, match=r"^no layer 'qqq' in the model\. List them with: cnnviz_fast\.list_layers\(model\)$"
     ):
+        resolve(net, "qqq")
+    with advising_flags(), pytest.raises(LayerNotFoundError, match=r"List them with: cnnviz layers MODEL$"):
         resolve(net, "qqq")
 
 

@@ -515,3 +515,42 @@ def test_plan_sheet_ranges_are_of_all_channels_of_the_layer(maps: torch.Tensor) 
     assert (list(plan.vmin), list(plan.vmax)) == ([1, 2], [10, 11])
     with pytest.raises(ShapeError, match="got those of 2"):
         plan_sheet(maps, options, cf.Provenance(), ranges=(ranges[0][1:3], ranges[1][1:3]))
+
+
+def test_repr_is_one_line_on_what_was_seen() -> None:
+    statistics = LayerStatistics(3)
+    assert repr(statistics) == "LayerStatistics(3 channels, 0 images, 0 values a channel)"
+    maps = torch.zeros(2, 3, 4, 5)
+    maps[:, 1] = torch.linspace(-1.5, 2.25, 20).view(4, 5)
+    maps[:, 2] = NAN
+    statistics.update(maps)
+    seen = "2 images, 40 values a channel, from -1.5 to 2.25, 1 dead"
+    assert repr(statistics) == f"LayerStatistics(3 channels, {seen})"
+
+
+@pytest.mark.parametrize("channels", [-1, 10**400, "many", None, 1.5, True])
+def test_statistics_of_what_is_no_number_of_channels_are_refused(channels: Any) -> None:
+    with pytest.raises(OptionError, match=r"^channels must be a whole number"):
+        LayerStatistics(channels)
+
+
+@pytest.mark.parametrize("maps", [None, [1], np.zeros((1, 4, 2, 2))])
+def test_update_with_what_is_no_tensor_is_refused(maps: Any) -> None:
+    with pytest.raises(DTypeError, match=r"^maps must be a tensor, got "):
+        LayerStatistics(4).update(maps)
+
+
+def test_update_takes_a_view_whose_signs_are_turned() -> None:
+    maps = noise(2, 4, 3, 3)
+    plain, turned = LayerStatistics(4), LayerStatistics(4)
+    plain.update(maps)
+    turned.update(torch.complex(maps, -maps).conj().imag)  # whose memory holds the other sign
+    assert np.array_equal(turned.mean, plain.mean)
+
+
+def test_merge_with_something_else_is_refused() -> None:
+    with pytest.raises(InputError, match=r"^other must be LayerStatistics, got dict\."):
+        LayerStatistics(4).merge({})
+    for arrays in (None, [], {"seen": None}):
+        with pytest.raises(InputError, match=r"^arrays must hold 'seen'"):
+            LayerStatistics.from_arrays(arrays)

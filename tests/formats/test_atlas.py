@@ -31,7 +31,7 @@ from support.assertions import (
 from support.cases import CASES, INF, NAN, noise
 
 import cnnviz_fast as cf
-from cnnviz_fast.errors import AtlasError, CnnvizError, DTypeError, EncodeError, ShapeError, WriteError
+from cnnviz_fast.errors import AtlasError, CnnvizError, DTypeError, EncodeError, OptionError, ShapeError, WriteError
 from cnnviz_fast.formats import safetensors as container
 from cnnviz_fast.formats.atlas import LEVELS, VERSION, atlas_bytes, layer_in, parse_atlas
 from cnnviz_fast.kernels import backends
@@ -417,3 +417,11 @@ def test_layer_in_a_header_without_end_inflates_no_more_than_a_header_may_have()
         assert tracemalloc.get_traced_memory()[1] < 8 * container.MOST_HEADER_BYTES < 100 * 2**20
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("path", [0, True, None, b"a.atlas"])
+def test_atlas_at_what_is_no_path_is_refused(path: Any, maps: torch.Tensor) -> None:
+    # A number would be a file of the process, which reading would close.
+    for call in (lambda: cf.read_atlas(path), lambda: cf.save_atlas(maps, path), lambda: cf.read_statistics(path)):
+        with pytest.raises(OptionError, match=r"^path must be a path, got "):
+            call()

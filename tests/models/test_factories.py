@@ -154,7 +154,7 @@ def test_find_factory_package_that_fails_is_not_called_missing(tmp_path: Path, m
 
 @pytest.mark.parametrize(("code", "said"), [
     ("def make():\n    raise KeyError('width')", r"factory '.*net\.py:make' failed: KeyError: 'width'\.$"),
-    ("def make(width):\n    pass", r"failed: TypeError: .*'width'\. Give them with --model-args width=VALUE\.$"),
+    ("def make(width):\n    pass", r"failed: TypeError: .*'width'\. Give them with arguments=\{'width': VALUE\}\.$"),
     ("def make():\n    raise SystemExit", r"failed: SystemExit\.$"),
     ("def make():\n    return 3", r"must return a torch\.nn\.Module, got int"),
     ("def make():\n    pass", r"must return a torch\.nn\.Module, got NoneType"),
@@ -214,7 +214,7 @@ def test_find_factory_arguments_reach_functions_and_classes(
 
 
 @pytest.mark.parametrize(("name", "arguments", "said"), [
-    ("make", {"kernel": 1}, r"make\(kernel=1\)' failed: TypeError.* Give them with --model-args width=VALUE\.$"),
+    ("make", {"kernel": 1}, r"make\(kernel=1\)' failed: TypeError.* Give them with arguments=\{'width': VALUE\}\.$"),
     ("make", {"widht": 1}, r"make\(widht=1\)' failed: TypeError: make\(\) got an unexpected keyword argument 'widht'"),
     ("ready", {"width": 1}, r"arguments must not be given for '.*net\.py:ready', which is a ready Conv2d\.$"),
     ("Wide.large", {}, r"no factory 'Wide\.large' in"),

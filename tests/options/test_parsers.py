@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
 from cnnviz_fast.errors import OptionError
 from cnnviz_fast.options import parsers
@@ -43,3 +47,57 @@ def test_as_float32_rounds_to_the_nearest_and_overflows_beyond() -> None:
     assert parsers.as_float32(0.1) == float(np.float32(0.1))
     with pytest.raises(OverflowError):
         parsers.as_float32(1e300)
+
+
+LONG = "9" * 5000
+HUGE = [10**400, 10**5000, -(10**5000), LONG, f"-{LONG}"]  # which Python neither reads nor writes out by itself
+
+
+@pytest.mark.parametrize("value", HUGE, ids=["400 digits", "5,000", "-5,000", "5,000 as text", "-5,000 as text"])
+@pytest.mark.parametrize(
+    "parse",
+    [parsers.whole(0), parsers.whole_within(2, 256), parsers.positive, parsers.float32, parsers.share, parsers.pixels,
+     parsers.grid, parsers.channel_list, parsers.percentiles, parsers.lengths, parsers.numbers_of],
+    ids=["whole", "whole_within", "positive", "float32", "share", "pixels", "grid", "channel_list", "percentiles",
+         "lengths", "numbers_of"],
+)  # fmt: skip
+def test_parsers_refuse_numbers_of_thousands_of_digits(parse: parsers.Parser, value: object) -> None:
+    with pytest.raises(OptionError, match=r"^it must be ") as caught:
+        parse("it", value)
+    assert len(str(caught.value)) < 250
+
+
+def test_whole_takes_zeros_in_front_and_integers_of_every_kind() -> None:
+    values = ("0" * 5000 + "7", np.uint8(7), torch.tensor(7), " 7 ", "+7")
+    assert [parsers.whole(1)("gap", value) for value in values] == [7] * 5
+
+
+@pytest.mark.parametrize(
+    "value", [itertools.count(), itertools.repeat(0), range(10**12), "0-1048575," * 99 + "0", "0," * 2**21],
+    ids=["count", "repeat", "range", "ranges", "text"],
+)  # fmt: skip
+def test_channel_list_of_millions_of_entries_is_refused_at_once(value: object) -> None:
+    with pytest.raises(OptionError, match=r"^channels must be .*at most 1,048,576"):
+        parsers.channel_list("channels", value)
+    assert len(parsers.channel_list("channels", "0-1048575")) == 2**20
+
+
+def test_channel_list_takes_the_indices_of_a_tensor() -> None:
+    scores = torch.tensor([1.0, 9.0, 5.0])
+    assert parsers.channel_list("channels", scores.topk(2).indices) == (1, 2)
+
+
+@pytest.mark.parametrize("value", [np.array(["layer", "auto"]), torch.rand(3, 4, 5), ["layer"], None, 5])
+@pytest.mark.parametrize("parse", [parsers.choice("layer", "auto"), parsers.grid, parsers.flag, parsers.text])
+def test_parsers_refuse_arrays_where_text_is_meant(parse: parsers.Parser, value: object) -> None:
+    if parse is parsers.grid and value is None:
+        return
+    with pytest.raises(OptionError, match=r"^it must be "):
+        parse("it", value)
+
+
+def test_path_takes_text_and_paths_and_no_number(tmp_path: Path) -> None:
+    assert [parsers.path("path", value) for value in ("a.png", Path("a.png"))] == [Path("a.png")] * 2
+    for value in (3, None, b"a.png", [Path("a.png")]):
+        with pytest.raises(OptionError, match=r"^path must be a path, got "):
+            parsers.path("path", value)

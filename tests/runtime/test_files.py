@@ -171,3 +171,16 @@ def test_json_bytes_name_that_is_not_utf_8_is_kept() -> None:
     packed = json_bytes(document)
     assert packed.isascii()
     assert json.loads(packed, parse_constant=pytest.fail) == document | {"max": [None, 1.5]}
+
+
+@pytest.mark.parametrize("name", ["a\0.png", "\ud800.png", "a\0b/sheet.png"])
+def test_paths_that_no_file_can_have_are_write_errors(name: str, tmp_path: Path) -> None:
+    for write in (fail_at_the_end, make_folder):
+        with pytest.raises(WriteError, match=r"^cannot write .*: ('utf-8' codec can't encode|a path cannot hold the)"):
+            write(tmp_path / name)
+    assert os.listdir(tmp_path) == []
+
+
+def test_whole_file_without_a_name_is_a_write_error() -> None:
+    with pytest.raises(WriteError, match=r"^cannot write \.: it names no file\.$"):
+        fail_at_the_end(Path())

@@ -29,7 +29,7 @@ from support.assertions import (
 from support.cases import INF, LARGEST, NAN, SMALLEST, noise
 
 import cnnviz_fast as cf
-from cnnviz_fast.errors import DTypeError, OptionError, ShapeError
+from cnnviz_fast.errors import DTypeError, InputError, OptionError, ShapeError
 from cnnviz_fast.options.drawing import SINGLE_SHEETS, RenderOptions
 
 MODULE = importlib.import_module("cnnviz_fast.sheets.comparison")  # the package's own `compare` is the function
@@ -333,8 +333,7 @@ def test_compare_maps_of_other_shapes_are_refused(maps: torch.Tensor) -> None:
 
 
 GIVEN = {
-    "topk": 2, "sort": True, "rank": "mean", "reduce": "sum", "beside": True, "label": True, "title": "{layer}",
-    "colorbar": True, "report": True,
+    "topk": 2, "sort": True, "rank": "mean", "reduce": "sum", "beside": True, "report": True,
 }  # fmt: skip
 COMPANIONS = {"rank": "topk", "beside": "reduce"}
 
@@ -358,6 +357,55 @@ def test_compare_shows_the_options_that_it_takes() -> None:
     assert shown == {field.name for field in dataclasses.fields(RenderOptions)} - set(SINGLE_SHEETS)
     assert "        colormap: " in (cf.compare.__doc__ or "")
     assert "        topk: " not in (cf.compare.__doc__ or "")
+
+
+def test_compare_labels_title_and_colorbar_leave_the_tiles_as_they_are(maps: torch.Tensor, other: torch.Tensor) -> None:
+    options = {"tile": 40, "normalize": "layer", "background": "white", "colormap": "gray"}
+    plain = cf.compare(maps, other, **options)
+    sides = {
+        "provenance_a": cf.Provenance(layer="conv1", image="a rather long name of a photo.jpg"),
+        "provenance_b": cf.Provenance(layer="conv1", image="b.jpg", model="net"),
+    }
+    written = cf.compare(maps, other, label=True, title="{layer} {image} {model}", colorbar=True, **sides, **options)
+    for before, after in ((plain.pair, written.pair), (plain.difference, written.difference)):
+        assert_close(tiles_of(after), tiles_of(before), TWO_LEVELS)  # the ink of the text takes an entry
+        tops = {tile["channel"]: tile["box"][0] for tile in after.manifest["tiles"]}
+        assert all(tops[tile["channel"]] == tile["box"][0] for tile in after.manifest["tiles"])  # side by side
+        assert after.index.shape[0] > before.index.shape[0]
+    assert written.pair.manifest["options"]["title"] == "{layer} {image} {model}"
+
+
+@pytest.mark.parametrize("title", ["{model}", "{layer}: {image}", "the same on both sides"])
+@pytest.mark.parametrize("known", [{}, {"model": "net"}, {"image": " ", "layer": "x\ny"}])
+def test_compare_title_that_only_one_side_can_fill_stands_on_both(
+    title: str, known: dict[str, str], maps: torch.Tensor, other: torch.Tensor
+) -> None:
+    comparison = cf.compare(maps, other, tile=9, title=title, provenance_b=cf.Provenance(**known))
+    boxes = [[t["box"][0] for t in comparison.pair.manifest["tiles"] if t["of"] == side] for side in "ab"]
+    assert boxes[0] == boxes[1]
+
+
+def test_compare_titles_name_the_side_and_the_difference() -> None:
+    a, b = cf.Provenance(layer="conv", image="cat"), cf.Provenance(layer="conv", image="dog", model="net")
+    titled = MODULE._titled(a, b)
+    shown = [(each.layer, each.image, each.model) for each in titled]
+    assert shown == [("conv", "cat", "a"), ("conv", "dog", "net"), ("conv", "dog - cat", "net - a")]
+
+
+def test_compare_of_what_is_no_provenance_is_refused(maps: torch.Tensor) -> None:
+    with pytest.raises(InputError, match=r"^provenance must be a Provenance, got 'resnet18'\."):
+        cf.compare(maps, maps, provenance_a="resnet18")
+
+
+def test_comparison_is_one_line_and_html_in_a_notebook(maps: torch.Tensor, other: torch.Tensor) -> None:
+    comparison = cf.compare(maps, other, tile=9)
+    assert repr(comparison).startswith("Comparison(6 channels, most changed [")
+    assert "\n" not in repr(comparison)
+    html = comparison._repr_html_()
+    assert html.count("<img src=") == 2
+    assert ("<figcaption>a | b<" in html, "<figcaption>b - a<" in html) == (True, True)
+    assert comparison == comparison
+    assert comparison != cf.compare(maps, other, tile=9)
 
 
 def test_compare_manifests_name_both_sources(maps: torch.Tensor, other: torch.Tensor) -> None:

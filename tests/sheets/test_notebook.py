@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +13,23 @@ import nbclient
 import nbformat
 import numpy as np
 import pytest
+import torch
 from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 from support.assertions import assert_similar_image
+from support.cases import noise
+from torch import nn
 
 import cnnviz_fast as cf
+from cnnviz_fast.sheets.notebook import MOST_SHOWN, Sheets
+from cnnviz_fast.sheets.sheet import NOTEBOOK_PX
 
 CELLS = [
     "import cnnviz_fast as cf\nmodel = cf.load_model('resnet18', weights='none', seed=0)",
     "sheets = cf.visualize(model, ['{photo}', '{photo}'], ['conv1', 'layer4'], tile=160)\nlen(sheets)",
     "sheets[0]",
     "sheets[1]",
+    "sheets",
 ]
 
 
@@ -62,3 +70,27 @@ def test_notebook_visualize_returns_sheets_and_warns_of_nothing(executed: Any) -
     (output,) = executed.cells[1].outputs
     assert output.output_type == "execute_result"
     assert output.data["text/plain"] == "4"
+    (output,) = executed.cells[4].outputs
+    assert output.data["text/html"].count("<img src=") == 4
+
+
+def test_visualize_returns_a_list_that_shows_its_sheets() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3)).eval()
+    sheets = cf.visualize(net, [torch.zeros(3, 8, 8)] * 3, "0", tile=8)
+    assert sheets == list(sheets)
+    assert isinstance(sheets, list)
+    html = sheets._repr_html_()
+    assert (html.count("<img src="), html.count("<figcaption>0, image")) == (3, 3)
+    assert sheets[1:]._repr_html_().count("<img src=") == 2
+    assert sheets[1] is list(sheets)[1]
+    assert pickle.loads(pickle.dumps(sheets[:0])) == []
+
+
+def test_sheets_show_the_first_of_many_small_and_count_the_rest() -> None:
+    sheet = cf.render(noise(4, 64, 64), scale=8, provenance=cf.Provenance(layer="<b>"))
+    html = Sheets([sheet] * (MOST_SHOWN + 5))._repr_html_()
+    images = [Image.open(io.BytesIO(base64.b64decode(part))) for part in re.findall(r"base64,([^\"]*)", html)]
+    assert len(images) == MOST_SHOWN
+    assert sum(image.width * image.height for image in images) <= NOTEBOOK_PX
+    assert ("and 5 more" in html, "<b>" in html) == (True, False)
+    assert Sheets()._repr_html_() == "no sheets"

@@ -321,3 +321,34 @@ def test_loggers_refuse_a_limit_that_is_none(largest_px: Any, run: Any) -> None:
     with pytest.raises(OptionError, match=message):
         make_sheet().to_wandb(run, "layer4", largest_px=largest_px)
     assert run.calls == []
+
+
+@pytest.mark.parametrize(
+    ("manifest", "shown"),
+    [
+        ({}, "Sheet(0 tiles, 2 x 3 px)"),
+        ({"layer": "conv1", "image": None, "tiles": [{}] * 1234}, "Sheet(conv1, 1,234 tiles, 2 x 3 px)"),
+        ({"layer": "conv1", "image": "cat.jpg", "tiles": [{}]}, "Sheet(conv1, cat.jpg, 1 tiles, 2 x 3 px)"),
+        ({"layer": "a\nb\x1b", "image": None}, r"Sheet(a\nb\x1b, 0 tiles, 2 x 3 px)"),
+    ],
+)
+def test_repr_is_one_line(manifest: dict[str, Any], shown: str) -> None:
+    colors = make_palette("gray", shows_background=False, shows_bad=False)
+    sheet = Sheet(np.zeros((2, 3), np.uint8), colors, manifest)
+    assert repr(sheet) == shown
+    assert len(repr(Sheet(sheet.index, colors, {"image": "x" * 9999}))) < 150
+
+
+def test_sheets_are_equal_if_they_are_one() -> None:
+    colors = make_palette("gray", shows_background=False, shows_bad=False)
+    first, second = (Sheet(np.zeros((2, 3), np.uint8), colors, {}) for _ in range(2))
+    assert first == first
+    assert first != second  # which was an error of numpy's
+    assert len({first, second}) == 2
+
+
+@pytest.mark.parametrize("path", [3, None, b"a.png"])
+def test_save_to_what_is_no_path_is_refused(path: Any) -> None:
+    sheet = Sheet(np.zeros((2, 3), np.uint8), make_palette("gray", shows_background=False, shows_bad=False), {})
+    with pytest.raises(OptionError, match=r"^path must be a path, got "):
+        sheet.save(path)

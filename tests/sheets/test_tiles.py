@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -223,3 +224,29 @@ except cf.CnnvizError as error:
     assert done.stderr.startswith("WriteError: cannot write "), done.stderr
     assert "File too large" in done.stderr
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["{channel:{0}}.png", "{channel:{suffix}}.png", "{channel:{}}.png", "{channel:>9999999999}.png", "{0}.png",
+     "{channel:0999d}.png", "{channel:.200f}.png", "{channel[0]}.png", "{channel.real}.png", "{channel:", "{}.png"],
+)  # fmt: skip
+def test_save_tiles_pattern_of_another_form_is_refused(name: str, maps: torch.Tensor, tmp_path: Path) -> None:
+    with pytest.raises(
+        OptionError, match=r"^name may hold \{channel\} and \{suffix\} and nothing else in braces, got "
+    ):
+        cf.save_tiles(maps, tmp_path / "out", tile=9, name=name)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["\ud800{channel}.png", "a\0{channel}.png"])
+def test_save_tiles_names_that_no_file_can_have_are_refused(name: str, maps: torch.Tensor, tmp_path: Path) -> None:
+    with pytest.raises((OptionError, WriteError)):
+        cf.save_tiles(maps, tmp_path / "out", tile=9, name=name)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("folder", [3, None, b"out"])
+def test_save_tiles_folder_that_is_no_path_is_refused(folder: Any, maps: torch.Tensor) -> None:
+    with pytest.raises(OptionError, match=r"^folder must be a path, got "):
+        cf.save_tiles(maps, folder, tile=9)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...errors import CaptureError, InputError, ModelFailedError, reason_of
+from ...errors import CaptureError, InputError, ModelFailedError, advice, reason_of
 from ...models.layers import every_module
 from ...models.lazy import fit_to
 from ...runtime.caller import warn_caller
@@ -182,7 +182,7 @@ def _size_advice(error: Exception) -> str:
     )
     if not isinstance(error, (RuntimeError, ValueError, AssertionError)) or not re.search(words, str(error)):
         return ""
-    return ". If it takes another size, give it: --size, or PreprocessOptions(size=...)"
+    return f". If it takes another size, give it: {advice('PreprocessOptions(size=...)', '--size')}"
 
 
 def _attempt(asked: _Pass, batch: torch.Tensor) -> None:
