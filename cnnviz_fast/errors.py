@@ -26,6 +26,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_SHOWN = 120  # characters of a name from a file that messages show
 _SENTENCES = 120  # characters: sentences of a foreign message that stay within them are kept
 
 
@@ -123,6 +124,23 @@ def reason_of(error: BaseException, *, named: bool = False) -> str:
         said = f"{said}. {sentence}"
     said = said.rstrip(".?")
     return f"{name}: {said}" if named else said
+
+
+def shown(name: str) -> str:
+    """Return a name from a file as messages show it: in one line of bounded length that moves no cursor.
+
+    Args:
+        name: any text.
+
+    Returns:
+        The text with control characters, marks of direction and whatever else is not printed escaped, and cut where it
+        is long.
+    """
+    text = "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode()
+        for letter in name[:_SHOWN]
+    )
+    return text if len(name) <= _SHOWN and len(text) <= 2 * _SHOWN else f"{text[: 2 * _SHOWN]}..."
 
 
 def closest(name: str, candidates: Iterable[str], count: int = 3) -> str:
