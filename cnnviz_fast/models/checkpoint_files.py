@@ -86,7 +86,7 @@ def _read_folder(folder: Path, label: str) -> list[StateDict]:
     inside = sorted(each for each in folder.iterdir() if _may_hold_weights(each))
     if len(inside) == 1:
         return read_states(inside[0], label)
-    names = ", ".join(repr(shown(each.name)) for each in inside[:_LISTED]) or "none"
+    names = ", ".join(f"'{shown(each.name)}'" for each in inside[:_LISTED]) or "none"
     raise ModelError(f"{label} is a folder. Name one file or folder of weights in it; there are: {names}.")
 
 
@@ -106,8 +106,8 @@ def _read_shards(index: Path, label: str) -> list[StateDict]:
     values: dict[str, Any] = {}
     for name in sorted(map(str, names)):
         if os.path.basename(name) != name or "\\" in name or not (index.parent / name).is_file():
-            raise ModelError(f"{label} lacks the shard {shown(name)!r}, which {index.name} names.")
-        values |= read_states(index.parent / name, f"{label}, shard {shown(name)!r}")[0].values
+            raise ModelError(f"{label} lacks the shard '{shown(name)}', which {index.name} names.")
+        values |= read_states(index.parent / name, f"{label}, shard '{shown(name)}'")[0].values
     return [StateDict("", values)]
 
 
@@ -224,4 +224,4 @@ def _described(archive: Archive) -> str:
         inner = next(iter(content.values()), None)
         if len(content) == 1 and isinstance(inner, Record) and inner:
             content = inner
-    return ", ".join(repr(shown(str(name))) for name in list(content)[:_LISTED]) or "nothing"
+    return ", ".join(f"'{shown(str(name))}'" for name in list(content)[:_LISTED]) or "nothing"

@@ -159,7 +159,7 @@ def _plan(module: nn.Module, checkpoint: Checkpoint) -> _Plan:
         elif isinstance(value, StoredTensor) or name in expected:
             wanted[name] = value
     state = _values(wanted, fit.versions(module), checkpoint.label)
-    for name in expected.keys() & state.keys():
+    for name in [name for name in state if name in expected]:
         if loses := _loss(state[name], expected[name]):
             unusable["that cannot be used"].append(f"{shown(name)} is {loses}")
             del state[name]
@@ -172,9 +172,9 @@ def _plan(module: nn.Module, checkpoint: Checkpoint) -> _Plan:
 def _fits(module: nn.Module, checkpoint: Checkpoint) -> list[Fit]:
     found = fits(checkpoint.states, _shapes(module), checkpoint.key)
     if not found:
-        keys = ", ".join(repr(shown(state.key)) for state in checkpoint.states[:_LISTED] if state.key) or "none"
+        keys = ", ".join(f"'{shown(state.key)}'" for state in checkpoint.states[:_LISTED] if state.key) or "none"
         raise OptionError(
-            f"weights_key must be where weights lie in {checkpoint.label}, got {shown(str(checkpoint.key))!r}. "
+            f"weights_key must be where weights lie in {checkpoint.label}, got '{shown(str(checkpoint.key))}'. "
             f"State dicts in it: {keys}; prefixes of names count too."
         )
     return found
@@ -299,13 +299,13 @@ def _grouped(names: list[str]) -> list[str]:
         head, dot, _ = name.partition(".")
         groups.setdefault(f"{head}{dot}", []).append(name)
     return [
-        f"{len(inside)} of {shown(head)!r}" if len(inside) > 1 else repr(shown(inside[0]))
+        f"{len(inside)} of '{shown(head)}'" if len(inside) > 1 else f"'{shown(inside[0])}'"
         for head, inside in groups.items()
     ]
 
 
 def _quoted(fit: Fit) -> str:
-    return repr(shown(fit.path)) if fit.path else "the file itself"
+    return f"'{shown(fit.path)}'" if fit.path else "the file itself"
 
 
 def _counted(kind: str, texts: list[str]) -> str:

@@ -38,7 +38,7 @@ def read_dcp(folder: Path) -> dict[str, StoredTensor]:
     pieces: dict[str, list[tuple[tuple[int, ...], Record]]] = {}
     for index, where in about["storage_data"].pairs:
         name, offset = index.state["fqn"], index.state.get("offset")
-        pieces.setdefault(name, []).append((sizes(offset or ()), where.state))
+        pieces.setdefault(name, []).append((() if offset is None else sizes(offset), where.state))
     return {
         name: _tensor(folder, sizes(described.state["size"]), pieces.get(name, []))
         for name, described in about["state_dict_metadata"].items()

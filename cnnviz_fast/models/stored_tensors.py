@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from .unpickling import Name, Record, Stored
+from .unpickling import Name, Record
 
 if TYPE_CHECKING:
     import torch
 
-    Storages = Callable[[Any], "Storage | None"]
+    Storages = Callable[[object], "Storage | None"]
 
 _STORAGE_DTYPES = {
     "Double": "float64", "Float": "float32", "Half": "float16", "BFloat16": "bfloat16", "Long": "int64", "Int": "int32",
@@ -61,10 +61,12 @@ class Storage:
     """Bytes in a file.
 
     Attributes:
+        dtype: of its elements, bytes where the tensors in it name theirs.
         count: of the elements that are there.
         read: returns them, (count,) of a dtype.
     """
 
+    dtype: torch.dtype
     count: int
     read: Callable[[torch.dtype], torch.Tensor]
 
@@ -114,7 +116,7 @@ def tensor_of(value: Any, storages: Storages) -> StoredTensor | None:
 
     Args:
         value: from `unpickled`.
-        storages: returns the storage that `Stored.described` describes.
+        storages: returns the storage that a value of the file stands for, None if there is none.
 
     Returns:
         The tensor; None if the value stands for something else.
@@ -159,13 +161,14 @@ def _dense(arguments: tuple[Any, ...], least: int, storages: Storages) -> Stored
     if len(arguments) < min(least, 4):
         return _refused("damaged (too few arguments)")
     stored, offset, size, strides = arguments[:4]
-    storage = storages(stored.described) if isinstance(stored, Stored) else None
-    typed = least == 7  # the third version names its dtype
-    dtype = _dtype(arguments[6].path) if typed else storage_dtype(stored.described[1])
-    shape = sizes(size)
-    strides = sizes(strides)
-    if storage is None or dtype is None or len(shape) != len(strides) or type(offset) is not int or offset < 0:
+    storage = storages(stored)
+    shape, strides = sizes(size), sizes(strides)
+    if storage is None or len(shape) != len(strides) or type(offset) is not int or offset < 0:
         return _refused("damaged (its storage is not there)")
+    typed = least == 7  # the third version names its dtype
+    dtype = _dtype(arguments[6].path) if typed else storage.dtype
+    if dtype is None:
+        return _refused("of a dtype that this torch does not have")
     count = storage.count // dtype.itemsize if typed else storage.count
     last = offset + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
     values = math.prod(shape)

@@ -39,11 +39,11 @@ class Archive:
 
     Attributes:
         content: from `unpickled`.
-        storages: returns the storage that a value of it describes; None if there is none.
+        storages: returns the storage that a value of it stands for; None if there is none.
     """
 
     content: Any
-    storages: Callable[[Any], Storage | None]
+    storages: Callable[[object], Storage | None]
 
     def tensor(self, value: Any) -> StoredTensor | None:
         """Return the tensor that a value stands for; None if it stands for something else."""
@@ -99,14 +99,14 @@ def _zipped(file: IO[bytes], opened: Opener) -> Archive:
         with opened() as again:
             return _entry(again, entries[name])
 
-    def storages(described: Any) -> Storage | None:
-        _, kind, key, _, count = described[:5]
-        name, dtype = f"{root}data/{key}" if type(key) is str else "", storage_dtype(kind)
-        if name not in entries or dtype is None or type(count) is not int:
+    def storages(value: object) -> Storage | None:
+        kind, key, count, _ = _described(value)
+        name, dtype = f"{root}data/{key}", storage_dtype(kind)
+        if name not in entries or dtype is None:
             return None
         if not 0 <= count * dtype.itemsize <= entries[name].file_size:
             raise ValueError("a storage is shorter than its pickle says")
-        return Storage(count, lambda dtype: _values(read(name), dtype, swapped))
+        return Storage(dtype, count, lambda dtype: _values(read(name), dtype, swapped))
 
     return Archive(content, storages)
 
@@ -159,7 +159,7 @@ def _pickled(file: IO[bytes], opened: Opener) -> Archive:
     """Read a file that begins with a pickle: with four of torch, and storages behind them, or just this one."""
     content = unpickled(file)
     if content != _MAGIC:
-        return Archive(content, lambda _: None)
+        return Archive(content, _storage_in_bytes)
     _, system = unpickled(file), unpickled(file)
     content, keys = unpickled(file), unpickled(file)
     swapped = isinstance(system, Record) and system.get("little_endian") is False
@@ -172,20 +172,22 @@ def _pickled(file: IO[bytes], opened: Opener) -> Archive:
             again.seek(start)
             return again.read(length)
 
-    def storages(described: Any) -> Storage | None:
-        _, kind, key, _, count = described[:5]
-        if type(key) is not str or key not in held or storage_dtype(kind) is None or described[5:] not in ((), (None,)):
+    def storages(value: object) -> Storage | None:
+        kind, key, count, view = _described(value)
+        dtype = storage_dtype(kind)
+        if key not in held or dtype is None or view is not None:
             return None
         if held[key][1] != count:
             raise ValueError("a storage is shorter than its pickle says")
-        return Storage(count, lambda dtype: _values(read(key), dtype, swapped))
+        return Storage(dtype, count, lambda dtype: _values(read(key), dtype, swapped))
 
     return Archive(content, storages)
 
 
 def _storages_behind(file: IO[bytes], content: Any, keys: Any) -> dict[Any, tuple[int, int, int]]:
     """Find the storages behind the pickles: where each begins, the number of its elements and of its bytes."""
-    dtypes = {stored.described[2]: storage_dtype(stored.described[1]) for stored in _stored_in(content)}
+    named = [_described(stored) for stored in _stored_in(content)]
+    dtypes = {key: storage_dtype(kind) for kind, key, _, _ in named}
     length, held = _length(file), {}
     for key in keys if isinstance(keys, list) else []:
         header = file.read(8)
@@ -201,6 +203,24 @@ def _storages_behind(file: IO[bytes], content: Any, keys: Any) -> dict[Any, tupl
     return held
 
 
+def _described(stored: object) -> tuple[Any, str, int, Any]:
+    """Read how a pickle describes a storage: the class of it, its key, the number of elements, and a view or None."""
+    if isinstance(stored, Stored) and isinstance(stored.described, tuple) and len(stored.described) in (5, 6):
+        _, kind, key, _, count, *view = stored.described
+        if isinstance(key, str) and type(count) is int:
+            return kind, key, count, view[0] if view else None
+    raise ValueError("a storage is not described as torch does it")
+
+
+def _storage_in_bytes(value: object) -> Storage | None:
+    """Return the storage in a bare pickle, which holds it as the bytes of a file of its own."""
+    if not isinstance(value, Record) or value.name != "torch.storage._load_from_bytes":
+        return None
+    (content,) = value.arguments
+    inner = read_archive(functools.partial(io.BytesIO, content))
+    return inner.storages(inner.content) if isinstance(inner.content, Stored) else None
+
+
 def _stored_in(content: Any) -> list[Stored]:
     """List what a value says of data outside of its pickle."""
     found, waiting, seen = [], [content], set()
@@ -210,8 +230,7 @@ def _stored_in(content: Any) -> list[Stored]:
             continue
         seen.add(id(value))
         if isinstance(value, Stored):
-            if isinstance(value.described, tuple) and len(value.described) >= 5 and type(value.described[2]) is str:
-                found.append(value)
+            found.append(value)
         elif isinstance(value, Record):
             waiting += [value.arguments, value.state, value.elements, value.pairs, *value.values()]
         elif isinstance(value, list | tuple):
