@@ -5,17 +5,17 @@ from __future__ import annotations
 import collections
 import copy
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, OptionError, reason_of, shown
 from .checkpoint_files import StateDict, read_states
 from .layers import meta_copy
-from .matching import Fit, fits, shape_differs
+from .matching import Fit, fits, plain, shape_differs
 from .missing import remember_missing
 from .notes import note
-from .stored_tensors import StoredTensor
+from .stored_tensors import StoredTensor, in_memory
 
 if TYPE_CHECKING:
     from torch import nn
@@ -103,6 +103,35 @@ def classes_of(module: nn.Module, checkpoint: Checkpoint) -> int | None:
     if len(counts) > 1 or any(not theirs or wanted[1:] != theirs[1:] for wanted, theirs in pairs):
         return None
     return int(found[last].shape[0])
+
+
+def renamed_by(
+    rename: Callable[[dict[str, Any]], dict[str, Any]], module: nn.Module, checkpoint: Checkpoint
+) -> Checkpoint:
+    """Rename the weights of a checkpoint as the library does that its model comes from, if more of them fit then.
+
+    Args:
+        rename: name -> tensor of a file to name -> tensor of the module; it may raise ModelError.
+        module: the module.
+        checkpoint: from `read_checkpoint`.
+
+    Returns:
+        The checkpoint with the names under which more fit.
+    """
+    fit = best_fit(module, checkpoint)
+    if fit.count == len(_shapes(module)):
+        return checkpoint
+    states = []
+    for state in checkpoint.states:
+        usable = {n: v for n, v in state.values.items() if isinstance(v, StoredTensor) and v.fault is None}
+        try:
+            values = rename({plain(name): tensor for name, tensor in _values(usable, {}, checkpoint.label).items()})
+        except ModelError:
+            continue
+        states.append(StateDict(state.key, {name: in_memory(tensor) for name, tensor in values.items()}))
+    renamed = replace(checkpoint, states=states)
+    found = fits(states, _shapes(module), checkpoint.key)
+    return renamed if found and found[0].count > fit.count else checkpoint
 
 
 def best_fit(module: nn.Module, checkpoint: Checkpoint) -> Fit:

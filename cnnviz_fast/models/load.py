@@ -15,7 +15,7 @@ from ..options.parsers import refuse, whole
 from ..options.reading import PreprocessOptions
 from . import hf_zoo, timm_zoo
 from . import torchvision_zoo as zoo
-from .checkpoints import Checkpoint, best_fit, classes_of, load_checkpoint, read_checkpoint
+from .checkpoints import Checkpoint, best_fit, classes_of, load_checkpoint, read_checkpoint, renamed_by
 from .factories import find_factory
 from .layers import has_lazy, meta_copy
 from .lazy import initialise
@@ -253,6 +253,7 @@ def _from_hf(name: str, weights: str | os.PathLike[str] | None, build: _Builder,
             f"hf:{name}",
             text,
             build,
+            functools.partial(renamed_by, functools.partial(hf_zoo.renamed, name, config)),
         )
     if text != "DEFAULT":
         raise ModelError(f"weights must be DEFAULT, none or the path of a checkpoint for 'hf:{name}', got {text!r}.")
@@ -267,6 +268,7 @@ def _random_or_checkpoint(
     spec: str,
     weights: str,
     build: _Builder,
+    named_as_in: Callable[[nn.Module, Checkpoint], Checkpoint] = lambda module, checkpoint: checkpoint,
 ) -> LoadedModel:
     """Build a model of timm or of the hub with random weights, or with those of a file."""
     if weights.lower() == "none":
@@ -274,7 +276,7 @@ def _random_or_checkpoint(
         return LoadedModel(module, preprocess_of(module), spec, f"random, seed {build.seed}")
     checkpoint = build.read(weights)
     module = replace(build, on_meta=False)(make)
-    load_checkpoint(module, checkpoint)
+    load_checkpoint(module, named_as_in(module, checkpoint))
     return LoadedModel(module, preprocess_of(module), spec, Path(weights).name)
 
 
