@@ -33,6 +33,7 @@ from collections.abc import Iterable, Iterator
 MOST_CHARACTERS = 500
 """Of a message: six lines on a terminal. What is longer holds a value of the caller's, and loses its middle."""
 
+_SHOWN = 120  # characters of a name from a file that messages show
 _SENTENCES = 120  # characters: sentences of a foreign message that stay within them are kept
 _LONGEST_NAME = 80  # characters: nothing longer is a typing error of a name, and difflib takes seconds for a megabyte
 
@@ -240,6 +241,23 @@ def reason_of(error: BaseException, *, named: bool = False) -> str:
         said = f"{said}. {sentence}"
     said = said.rstrip(".?")
     return f"{name}: {said}" if named else said
+
+
+def shown(name: str) -> str:
+    """Return a name from a file as messages show it: in one line of bounded length that moves no cursor.
+
+    Args:
+        name: any text.
+
+    Returns:
+        The text with control characters, marks of direction and whatever else is not printed escaped, and cut where it
+        is long.
+    """
+    text = "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode()
+        for letter in name[:_SHOWN]
+    )
+    return text if len(name) <= _SHOWN and len(text) <= 2 * _SHOWN else f"{text[: 2 * _SHOWN]}..."
 
 
 def closest(name: str, candidates: Iterable[str], count: int = 3) -> str:

@@ -164,6 +164,7 @@ class _Keeper:
         self.stopped = False
         self.elsewhere: set[nn.Module] = set()
         self.copied: set[nn.Module] = set()
+        self.missing: str | None = None  # the first weight used that the checkpoint did not have
         for target in targets:
             self.wanted.setdefault(_what(target), []).append(target)
         # Whether a module will run again cannot be known. So the pass ends early only if every target names its call.
@@ -185,8 +186,12 @@ class _Keeper:
             operation=(lambda name, output: self._take(("operation", name), output)) if of["operation"] else None,
             result=(lambda output: self._take(("result", model), output)) if of["result"] else None,
             elsewhere=self.elsewhere.add,
+            missing=self._note_missing,
         )
         self.copied = run_pass(model, batch, watched, inputs, forward)
+
+    def _note_missing(self, name: str) -> None:
+        self.missing = self.missing or name
 
     def _take(self, what: What, seen: Any) -> None:
         """Count a call, keep what its targets want, and end the pass after the last call that is awaited."""
@@ -195,6 +200,11 @@ class _Keeper:
             return
         call = self.calls[what]
         self.calls[what] += 1
+        if self.missing is not None:
+            raise CaptureError(
+                f"layer {targets[0].key(None)!r} must come before weights that are missing, got a pass that uses "
+                f"{self.missing} first. Load a checkpoint that has them."
+            )
         for target in targets:
             if target.call in (None, call):
                 self._take_part(what, call, target, seen)

@@ -34,6 +34,8 @@ class _Model(NamedTuple):
 
     spec: str
     weights: str | None
+    weights_key: str | None
+    strict_weights: bool
     seed: int
     arguments: dict[str, Any]
 
@@ -69,6 +71,7 @@ def _declare(parser: CommandParser) -> None:
     add_weights(parser)
     parser.add("second", "--against", metavar="MODEL2", text="the model to compare with")
     parser.add("second", "--against-weights", metavar="W2", text="its weights")
+    parser.add("second", "--against-weights-key", metavar="K2", text="where in their file they are")
     parser.add("second", "--against-args", metavar="N=V", nargs="*", text="its arguments")
     parser.add("second", "--against-seed", type=int, metavar="N", text="of its random weights")
     add_drawing(parser, without=SINGLE_SHEETS)
@@ -126,14 +129,18 @@ def run(arguments: argparse.Namespace) -> int:
 def _what_differs(arguments: argparse.Namespace) -> tuple[list[_Model], list[str]]:
     """Return the models and the images: two models and one image, or one model and two images."""
     own, other = model_arguments("model-args", arguments.model_args), arguments.against_args
-    first = _Model(arguments.model, arguments.weights, arguments.seed, own)
+    first = _Model(
+        arguments.model, arguments.weights, arguments.weights_key, arguments.strict_weights, arguments.seed, own
+    )
     against = {
         "spec": arguments.against,
         "weights": arguments.against_weights,
+        "weights_key": arguments.against_weights_key,
         "seed": arguments.against_seed,
         "arguments": other if other is None else model_arguments("against-args", other),
     }
-    second = first._replace(**{name: given for name, given in against.items() if given is not None})
+    inherited = first if arguments.against_weights is None else first._replace(weights_key=None)
+    second = inherited._replace(**{name: given for name, given in against.items() if given is not None})
     models, images = [first, second] if second != first else [first], list(dict.fromkeys(arguments.images))
     if len(models) * len(images) != 2:
         ways = "two images, or one image and --against, --against-weights, --against-args or --against-seed"

@@ -65,6 +65,9 @@ def load(arguments: argparse.Namespace, /, **settings: Any) -> LoadedModel:
     spec = settings.pop("spec", arguments.model)
     given = settings.pop("arguments", None)
     given = model_arguments("model-args", arguments.model_args) if given is None else given
+    for name in ("weights_key", "strict_weights"):
+        if name in chosen:
+            settings.setdefault(name, chosen[name])
     with _notes_told(arguments):
         model = load_model(spec, arguments=given, **settings)
     if said := untrained(model):

@@ -133,6 +133,36 @@ def pretrained(name: str, config: Any) -> nn.Module:
     return part
 
 
+def renamed(name: str, config: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Rename the weights of a file as transformers does while it loads one: the names in files are often older.
+
+    Args:
+        name: for messages.
+        config: the configuration, from `read_config`.
+        values: name -> tensor. Not modified.
+
+    Returns:
+        Name of the part that takes images -> tensor, and under their own names those that it does not have.
+
+    Raises:
+        ModelError: transformers cannot load them.
+    """
+    kind = class_of(config)
+    try:
+        with _quietly():
+            like: Any = _without_values(kind, config) or _from_config(kind, config)  # the Auto classes take no values
+            module, found = like.from_pretrained(
+                None, config=config, state_dict=dict(values), output_loading_info=True, **_SAFE
+            )
+    except Exception as error:  # what is in a user's file may fail anywhere
+        raise ModelError(f"hf model {name!r} does not take these weights: {reason_of(error)}.") from error
+    path, part = vision_part(name, module)
+    prefix = f"{path}." if path else ""
+    lost = {key.removeprefix(prefix) for key in found["missing_keys"]}
+    own = {key: tensor for key, tensor in part.state_dict().items() if key not in lost}
+    return own | {key: values[key] for key in found["unexpected_keys"] if key in values}
+
+
 def preprocess_of(name: str, config: Any, module: nn.Module) -> Preprocess:
     """Make the preprocessing of a model's image processor, or of its video processor.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from ..options.parsers import refuse, whole
 from ..options.reading import PreprocessOptions
 from . import hf_zoo, timm_zoo
 from . import torchvision_zoo as zoo
-from .checkpoints import classes_of, load_state, read_checkpoint
+from .checkpoints import Checkpoint, best_fit, classes_of, load_checkpoint, read_checkpoint, renamed_by
 from .factories import find_factory
 from .layers import has_lazy, meta_copy
 from .lazy import initialise
@@ -39,6 +40,8 @@ def load_model(
     device: str | torch.device = "auto",
     preprocess: PreprocessOptions | Callable[..., Any] | None = None,
     arguments: Mapping[str, Any] | None = None,
+    weights_key: str | None = None,
+    strict_weights: bool = False,
 ) -> LoadedModel:
     """Load a model with its weights and its own preprocessing.
 
@@ -48,8 +51,9 @@ def load_model(
             module, which is copied. A module is not copied: it is put in eval mode and moved if `device` names another
             one.
         weights: DEFAULT (also where not given), a name such as IMAGENET1K_V1 or timm's a1_in1k, "none" for random
-            weights, or the path of a checkpoint. For a factory, DEFAULT and none both mean the model as it makes it.
-            Not for a module.
+            weights, or the path of a checkpoint: a file of torch.save or of safetensors, or a folder with one, with
+            shards and their index, or of torch.distributed.checkpoint. For a factory, DEFAULT and none both mean the
+            model as it makes it. Not for a module.
         seed: of random weights, and of lazy layers, which get theirs here; a factory runs under it too. The random
             state of the program does not change.
         device: auto (CUDA where there is one; a module stays where it is), cpu, cuda, cuda:1, or meta for the
@@ -59,22 +63,35 @@ def load_model(
             takes its place: a torchvision transform, one of albumentations, or any function of a PIL image.
         arguments: by name, for the factory or the class, or for what builds the model in torchvision or timm, such as
             {"num_classes": 10}; for hf they replace entries of the configuration.
+        weights_key: where in a checkpoint the weights lie, such as "state_dict_ema" or "state_dict.teacher": keys of
+            dicts, then a prefix of names. Where not given, it is where most names of the model fit, and a note says
+            which was chosen of several.
+        strict_weights: whether every name of a checkpoint must be one of the model's, and the other way round.
+            Otherwise what is left over is noted and ignored, and what is missing is noted: layers that a pass reaches
+            through missing weights cannot be captured.
 
     Returns:
         The record of the model.
 
     Raises:
         ModelError: the spec, the weights or the checkpoint cannot be used, or a download failed.
-        OptionError: the seed or the device cannot be used.
+        OptionError: the seed, the device or the key of the weights cannot be used.
         InputError: `spec` is neither text nor a module.
     """
     from torch import nn
+
+    if (weights_key is not None or strict_weights) and not zoo.is_path(weights):
+        option = "strict_weights" if weights_key is None else "weights_key"
+        raise OptionError(
+            f"{option} must be given with a checkpoint, got weights {weights!r}. Name its file as weights."
+        )
 
     stays = isinstance(spec, nn.Module) and device == "auto"
     target = None if stays else resolve_device(device)
     if whole(0)("seed", seed) > _LARGEST_SEED:
         raise refuse("seed", f"at most {_LARGEST_SEED}", seed)
-    build = _Builder(int(seed), on_meta=target is not None and target.type == "meta")
+    on_meta = target is not None and target.type == "meta"
+    build = _Builder(int(seed), on_meta, functools.partial(read_checkpoint, key=weights_key, strict=strict_weights))
     if isinstance(spec, nn.Module):
         loaded = _from_module(module_of(spec), weights, build, arguments)
     elif type(spec).__name__ == "ExportedProgram":
@@ -125,10 +142,11 @@ def resolve_device(device: str | torch.device) -> torch.device:
 
 @dataclass(frozen=True)
 class _Builder:
-    """How modules are built: under a seed of their own, or without values."""
+    """How modules are built: under a seed of their own, or without values; and how checkpoints are read."""
 
     seed: int
     on_meta: bool
+    read: Callable[[str | os.PathLike[str]], Checkpoint]
 
     def __call__(self, make: Callable[[], nn.Module]) -> nn.Module:
         return self.seeded(lambda: _build_on_meta(make) if self.on_meta else make())
@@ -184,22 +202,28 @@ def _from_torchvision(
         preset = as_clips(chosen.transforms())
         return LoadedModel(module, preset, spec, chosen.name, tuple(categories) if categories else None)
     preset = imagenet_preset() if default is None else as_clips(default.transforms())
-    state = None
-    if chosen is not None:
-        state = read_checkpoint(chosen)
-        zoo.adapt_state(name, state)
-        build = replace(build, on_meta=False)
-    arguments = zoo.build_arguments(name, state) | given
-    module = build(lambda: zoo.build(name, arguments))
-    if build.on_meta:
-        run_without_values(module)
-    if chosen is None or state is None:
+    if chosen is None:
+        arguments = zoo.build_arguments(name, None) | given
+        module = build(lambda: zoo.build(name, arguments))
+        if build.on_meta:
+            run_without_values(module)
         return LoadedModel(module, preset, spec, f"random, seed {build.seed}")
-    classes = classes_of(module, state)
+    return LoadedModel(_torchvision_checkpoint(name, build, given, build.read(chosen)), preset, spec, Path(chosen).name)
+
+
+def _torchvision_checkpoint(name: str, build: _Builder, given: dict[str, Any], checkpoint: Checkpoint) -> nn.Module:
+    """Build a model of torchvision with the heads and the classes of a checkpoint, and fill it."""
+    for state in checkpoint.states:
+        zoo.adapt_state(name, state.values)
+    usual = replace(build, on_meta=True)(lambda: zoo.build(name, zoo.build_arguments(name, None) | given))
+    arguments = zoo.build_arguments(name, best_fit(usual, checkpoint).values) | given
+    build = replace(build, on_meta=False)
+    module = build(lambda: zoo.build(name, arguments))
+    classes = classes_of(module, checkpoint)
     if classes is not None:  # the checkpoint was trained on other classes
         module = build(lambda: zoo.build(name, {"num_classes": classes} | arguments))
-    load_state(module, state, f"checkpoint {chosen!r}")
-    return LoadedModel(module, preset, spec, Path(chosen).name)
+    load_checkpoint(module, checkpoint)
+    return module
 
 
 def _from_timm(
@@ -229,6 +253,7 @@ def _from_hf(name: str, weights: str | os.PathLike[str] | None, build: _Builder,
             f"hf:{name}",
             text,
             build,
+            functools.partial(renamed_by, functools.partial(hf_zoo.renamed, name, config)),
         )
     if text != "DEFAULT":
         raise ModelError(f"weights must be DEFAULT, none or the path of a checkpoint for 'hf:{name}', got {text!r}.")
@@ -243,14 +268,15 @@ def _random_or_checkpoint(
     spec: str,
     weights: str,
     build: _Builder,
+    named_as_in: Callable[[nn.Module, Checkpoint], Checkpoint] = lambda module, checkpoint: checkpoint,
 ) -> LoadedModel:
     """Build a model of timm or of the hub with random weights, or with those of a file."""
     if weights.lower() == "none":
         module = build(make)
         return LoadedModel(module, preprocess_of(module), spec, f"random, seed {build.seed}")
-    state = read_checkpoint(weights)
+    checkpoint = build.read(weights)
     module = replace(build, on_meta=False)(make)
-    load_state(module, state, f"checkpoint {weights!r}")
+    load_checkpoint(module, named_as_in(module, checkpoint))
     return LoadedModel(module, preprocess_of(module), spec, Path(weights).name)
 
 
@@ -276,9 +302,9 @@ def _from_factory(
         return LoadedModel(module, usual_preprocess(module), spec, f"as built, seed {build.seed}")
     if not zoo.is_path(weights):
         raise ModelError(f"weights must be DEFAULT, none or the path of a checkpoint for {spec!r}, got {weights!r}.")
-    state = read_checkpoint(weights)
+    checkpoint = build.read(weights)
     module = replace(build, on_meta=False)(make)
-    load_state(module, state, f"checkpoint {os.fspath(weights)!r}")
+    load_checkpoint(module, checkpoint)
     return LoadedModel(module, usual_preprocess(module), spec, Path(weights).name)
 
 

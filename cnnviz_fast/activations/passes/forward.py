@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import CaptureError, InputError, ModelFailedError, advice, reason_of
 from ...models.layers import every_module
 from ...models.lazy import fit_to
+from ...models.missing import missing_in, noticing_use
 from ...runtime.caller import warn_caller
 from .arguments import arguments, callable_of, dtypes_for, placed
 from .arguments import weight_of as weight_of
@@ -50,6 +51,7 @@ class Watched:
         operation: called with the name and the output of each operation; see operations.py.
         result: called with what the model itself puts out.
         elsewhere: called with a module of either kind where it runs in another thread, and nothing else is.
+        missing: called with the name of a weight that the model's checkpoint did not have, when the pass uses it.
         any_thread: whether what other threads run is looked at like the rest: for a model that nobody else runs.
     """
 
@@ -60,6 +62,7 @@ class Watched:
     operation: Callable[[str, Any], None] | None = None
     result: Callable[[Any], None] | None = None
     elsewhere: Callable[[nn.Module], None] | None = None
+    missing: Callable[[str], None] | None = None
     any_thread: bool = False
 
 
@@ -206,6 +209,8 @@ def _attempt(asked: _Pass, batch: torch.Tensor) -> None:
         stack.enter_context(_other_generators_kept())
         if watched.operation is not None:
             stack.enter_context(watching(model, watched.operation))
+        if watched.missing is not None and (missing := missing_in(model)):
+            stack.enter_context(noticing_use(missing, watched.missing))
         result = asked.call(*positional, **named)
         if watched.result is not None:
             watched.result(result)

@@ -1,0 +1,227 @@
+"""Files and folders of weights: what the usual trainers and hubs write, read as the state dicts that are in it.
+
+Nothing of a file is run. Of torch's own files only those values are read that are asked for later.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelError, reason_of, shown
+from .dcp_folders import METADATA, read_dcp
+from .stored_tensors import StoredTensor, in_memory
+from .torch_archives import Archive, TorchScriptError, opener_of, read_archive
+from .unpickling import Record
+
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
+_BESIDE = ("optim", "sched", "random_states", "rng_state", "scaler", "sampler", "training_args", "trainer_state")
+_DEEPEST = 6  # levels in which state dicts are looked for
+_LISTED = 5  # names that an error lists
+
+_IN_FOLDERS = (
+    "model.safetensors.index.json",
+    "diffusion_pytorch_model.safetensors.index.json",
+    "model.safetensors",
+    "diffusion_pytorch_model.safetensors",
+    "open_clip_model.safetensors",
+    "pytorch_model.bin.index.json",
+    "pytorch_model.bin",
+    "open_clip_pytorch_model.bin",
+)
+"""Files of weights in folders of Hugging Face's libraries; accelerate's have the same names. The first is read."""
+
+
+@dataclass
+class StateDict:
+    """Names and what belongs to them.
+
+    Attributes:
+        key: where it lies in the file: keys with dots between them, "" for the file itself.
+        values: name -> tensor, or whatever else has a name.
+        versions: module -> what torch keeps for it beside the tensors, such as {"version": 2}.
+    """
+
+    key: str
+    values: dict[str, Any]
+    versions: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def read_states(path: str | os.PathLike[str], label: str) -> list[StateDict]:
+    """List the state dicts of a file or a folder, in order.
+
+    Args:
+        path: a file of torch or of safetensors, an index of Hugging Face, or a folder with one of these, of
+            accelerate, or of torch.distributed.checkpoint.
+        label: what to call it in messages.
+
+    Returns:
+        Every dict in it that holds tensors; at least one.
+
+    Raises:
+        ModelError: it is missing, damaged, a program or a pickled module, or no checkpoint at all.
+    """
+    if not os.path.exists(path):
+        raise ModelError(f"no checkpoint file {os.fspath(path)!r}.")
+    if os.path.isdir(path):
+        return _read_folder(Path(path), label)
+    if os.path.getsize(path) == 0:
+        raise ModelError(f"{label} is empty (0 bytes).")
+    name = os.fspath(path).lower()
+    if name.endswith(".index.json"):
+        return _read_shards(Path(path), label)
+    return _read_safetensors(path, label) if name.endswith(".safetensors") else _read_torch(path, label)
+
+
+def _read_folder(folder: Path, label: str) -> list[StateDict]:
+    if (folder / METADATA).is_file():
+        return [StateDict("", dict(_reading(label, lambda: read_dcp(folder))))]
+    known = next((folder / name for name in _IN_FOLDERS if (folder / name).is_file()), None)
+    if known is not None:
+        return read_states(known, label)
+    inside = sorted(each for each in folder.iterdir() if _may_hold_weights(each))
+    if len(inside) == 1:
+        return read_states(inside[0], label)
+    names = ", ".join(f"'{shown(each.name)}'" for each in inside[:_LISTED]) or "none"
+    raise ModelError(f"{label} is a folder. Name one file or folder of weights in it; there are: {names}.")
+
+
+def _may_hold_weights(path: Path) -> bool:
+    """Check by its name whether something in a folder is weights, and not the state of an optimizer and the like."""
+    if path.is_dir():
+        return (path / METADATA).is_file() and "optim" not in path.name.lower()
+    return path.suffix.lower() in _SUFFIXES and not path.name.lower().startswith(_BESIDE)
+
+
+def _read_shards(index: Path, label: str) -> list[StateDict]:
+    """Read the files that an index of Hugging Face names, which lie beside it."""
+    try:
+        names = set(json.loads(index.read_bytes())["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{label} cannot be read: {index.name} is no index of shards.") from error
+    values: dict[str, Any] = {}
+    for name in sorted(map(str, names)):
+        if os.path.basename(name) != name or "\\" in name or not (index.parent / name).is_file():
+            raise ModelError(f"{label} lacks the shard '{shown(name)}', which {index.name} names.")
+        values |= read_states(index.parent / name, f"{label}, shard '{shown(name)}'")[0].values
+    return [StateDict("", values)]
+
+
+def _read_safetensors(path: str | os.PathLike[str], label: str) -> list[StateDict]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        values = {name: in_memory(tensor) for name, tensor in load_file(path).items()}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{label} cannot be read: {shown(reason_of(error))}.") from error
+    if not values:
+        raise ModelError(f"{label} must hold a state dict (names of tensors), got nothing.")
+    return [StateDict("", values)]
+
+
+def _read_torch(path: str | os.PathLike[str], label: str) -> list[StateDict]:
+    archive = _reading(label, lambda: read_archive(opener_of(path)))
+    found = list(states_in(archive))
+    if found:
+        return found
+    if isinstance(archive.content, Record) and (module := pickled_module(archive.content)):
+        raise ModelError(
+            f"{label} holds code or objects ({shown(module)}), which are never loaded, and no state dict. If you trust "
+            f"it, make one in Python, where its code is: import torch; model = torch.load(path, weights_only=False); "
+            f"torch.save(model.state_dict(), other_path). In a dict, name the module: model = model['model']."
+        )
+    raise ModelError(f"{label} must hold a state dict (names of tensors), got {_described(archive)}.")
+
+
+def _reading(label: str, read: Callable[[], Any]) -> Any:
+    """Read what may be damaged in any way."""
+    try:
+        return read()
+    except TorchScriptError as error:
+        raise ModelError(
+            f"{label} is a TorchScript archive, which holds code. Save its state dict: "
+            f"torch.save(torch.jit.load(path).state_dict(), other_path)."
+        ) from error
+    except OSError as error:
+        raise ModelError(f"{label} cannot be read: {reason_of(error)}.") from error
+    except Exception as error:  # a damaged file may hold anything
+        raise ModelError(f"{label} is damaged or not a checkpoint: {shown(reason_of(error))}.") from error
+
+
+def states_in(archive: Archive) -> Iterator[StateDict]:
+    """List the dicts of a file that hold tensors, from the outside in.
+
+    Args:
+        archive: from `read_archive`.
+    """
+    waiting: list[tuple[str, Any, int]] = [("", archive.content, 0)]
+    seen: set[int] = set()
+    for key, value, depth in waiting:
+        if id(value) in seen or depth > _DEEPEST:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Record):
+            named = {name: each for name, each in value.items() if isinstance(name, str)}
+            values = {name: archive.tensor(each) or each for name, each in named.items()}
+            if any(isinstance(each, StoredTensor) for each in values.values()):
+                yield StateDict(key, values, _versions(value))
+            inside = {name: each for name, each in named.items() if not isinstance(values[name], StoredTensor)}
+        elif isinstance(value, list | tuple):
+            inside = {str(index): each for index, each in enumerate(value)}
+        else:
+            continue
+        waiting += [(f"{key}.{name}".lstrip("."), each, depth + 1) for name, each in inside.items()]
+
+
+def _versions(record: Record) -> dict[str, dict[str, Any]]:
+    """Return what torch keeps on a state dict for each module, so far as it is plain."""
+    kept = record.state.get("_metadata") if isinstance(record.state, Record) else None
+    if not isinstance(kept, Record):
+        return {}
+    return {
+        module: {name: each for name, each in held.items() if isinstance(name, str) and isinstance(each, int | str)}
+        for module, held in kept.items()
+        if isinstance(module, str) and isinstance(held, Record)
+    }
+
+
+def pickled_module(content: Any) -> str | None:
+    """Return the class of the first pickled module in what a file holds, or of the first other object; None if none.
+
+    Args:
+        content: from `unpickled`.
+    """
+    waiting, seen = [content], set[int]()
+    objects: list[str] = []
+    for value in waiting:
+        if id(value) in seen or len(seen) > 10_000:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Record):
+            if isinstance(value.state, Record) and "_modules" in value.state:
+                return value.name
+            if value.name != "builtins.dict" and not value.name.startswith(("collections.", "torch._utils.")):
+                objects.append(value.name)
+            waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value
+    return objects[0] if objects else None
+
+
+def _described(archive: Archive) -> str:
+    """Describe what a file holds in place of a state dict."""
+    content = archive.content
+    if archive.tensor(content) is not None:
+        return "Tensor"
+    if not isinstance(content, Record):
+        return type(content).__name__
+    for _ in range(_DEEPEST):  # bounded, since a dict may hold itself
+        inner = next(iter(content.values()), None)
+        if len(content) == 1 and isinstance(inner, Record) and inner:
+            content = inner
+    return ", ".join(f"'{shown(str(name))}'" for name in list(content)[:_LISTED]) or "nothing"
