@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import LayerNotFoundError, OptionError, ShapeError
@@ -18,11 +19,12 @@ from .arguments import (
     add_weights,
     drawing_options,
     options_of,
-    output_folder,
 )
-from .loading import add_calling, add_model, load, model_arguments
+from .loading import add_calling, add_model, layers_of, load, model_arguments
+from .outputs import format_name, output_folder, refuse_several, single_file
 from .parser import CommandParser, add_command
-from .terminal import DONE, complain, print_json, say_kept
+from .terminal import DONE, note, print_json, print_path
+from .viewer import open_drawn
 
 if TYPE_CHECKING:
     from ..pipeline import LayerInput
@@ -50,7 +52,7 @@ def add(commands: Any) -> None:
     add_command(
         commands, "compare", run, "draw layers of two images or models side by side, and what differs",
         declare=_declare,
-        usage="MODEL IMAGE [IMAGE] --layer L... --out DIR [options]",
+        usage="MODEL IMAGE [IMAGE] [options]",
         examples=[
             "cnnviz compare resnet50 cat.jpg dog.jpg --layer layer4 --out sheets/",
             "cnnviz compare resnet50 cat.jpg --against resnet101 --layer layer4 --out out/",
@@ -67,7 +69,7 @@ def _declare(parser: CommandParser) -> None:
     add_weights(parser)
     parser.add("second", "--against", metavar="MODEL2", text="the model to compare with")
     parser.add("second", "--against-weights", metavar="W2", text="its weights")
-    parser.add("second", "--against-args", metavar="N=V", nargs="*", text="its arguments")
+    parser.add("second", "--against-args", metavar="N=V", nargs="*", action="extend", text="its arguments")
     parser.add("second", "--against-seed", type=int, metavar="N", text="of its random weights")
     add_drawing(parser, without=SINGLE_SHEETS)
     parser.add(
@@ -86,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     axes = options_of(arguments, AxesOptions)
     preprocess = options_of(arguments, PreprocessOptions)
     models, images = _what_differs(arguments)
-    folder = output_folder(arguments)
+    folder, file = output_folder(arguments), single_file(arguments.out)
 
     backends.compile_ahead(options.backend)
 
@@ -96,6 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     a, b = _sides(arguments, models, images, axes, preprocess)
     _check_layers(a, b)
+    refuse_several(file, len(a.layers))
     stem = a.stem if a.stem == b.stem else f"{a.stem}_{b.stem}"
     found = []
     for part, (layer, first) in zip(layer_parts(list(a.layers)), a.layers.items(), strict=True):
@@ -108,13 +111,15 @@ def run(arguments: argparse.Namespace) -> int:
             diverging=arguments.diverging,
             **vars(options),
         )
-        pair, difference = comparison.save(place_of(folder, part, stem, f".{arguments.format}"))
+        pair, difference = comparison.save(file or place_of(folder, part, stem, f".{format_name(arguments)}"))
         found.append({"layer": layer, "compare": str(pair), "difference": str(difference), **comparison.manifest})
         if not arguments.json:
-            say_kept()
-            print(pair, difference, sep="\n", flush=True)
+            print_path(pair)
+            print_path(difference)
             changed = ", ".join(map(str, comparison.manifest["most_changed"]))
-            complain(f"{layer}: most changed channels: {changed or 'none, both are equal'}")
+            note(f"{layer}: most changed channels: {changed or 'none, both are equal'}")
+    if arguments.open:
+        open_drawn([Path(layer[kind]) for layer in found for kind in ("compare", "difference")], folder)
     if arguments.json:
         print_json({"layers": found})
     return DONE
@@ -160,7 +165,7 @@ def _sides(
         for image in named:
             name = image.name if len(named) > 1 else f"{model.spec} ({model.weights})"
             try:
-                found = look_at(model, image, arguments.layer, arguments.max_pixels, drawing)
+                found = look_at(model, image, layers_of(arguments, model), arguments.max_pixels, drawing)
             except LayerNotFoundError as error:
                 raise LayerNotFoundError(f"{name}: {error}" if len(models) > 1 else str(error)) from error
             sides.append(_Side(name, image.stem, {layer.name: layer for layer in found}))

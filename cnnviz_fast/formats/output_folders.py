@@ -89,16 +89,26 @@ def refuse_mixing(folder: Path, *, of_run: bool = False) -> None:
     """
     if of_run and os.path.exists(folder / RUN):
         return
-    if not of_run and holds_a_run(folder):
-        raise OptionError(
-            f"out must not be the folder of a run, which would take other files for its own, got {str(folder)!r}. "
-            f"Give another folder."
-        )
+    if not of_run:
+        refuse_run(folder)
     refuse_older_names(folder)
     # The run is looked for once more: another process of it may have begun meanwhile, and tiles have manifests too.
     if of_run and (sheet := _sheet_in(folder)) is not None and not os.path.exists(folder / RUN):
         raise OptionError(
             f"out must be a folder of its own for a run, got {str(folder)!r}, where another command wrote {sheet!r}. "
+            f"Give another folder."
+        )
+
+
+def refuse_run(folder: Path) -> None:
+    """Refuse the folder of a run.
+
+    Raises:
+        OptionError: it is one.
+    """
+    if holds_a_run(folder):
+        raise OptionError(
+            f"out must not be the folder of a run, which would take other files for its own, got {str(folder)!r}. "
             f"Give another folder."
         )
 

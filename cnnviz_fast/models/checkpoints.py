@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, reason_of
 from .layers import meta_copy
+from .torch_floor import check_torch_reads_safely
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,7 +23,7 @@ _PREFIXES = ("module.", "_orig_mod.", "model.")  # DataParallel, torch.compile, 
 _LISTED = 5  # names of each kind that an error lists; it gives the number of the others
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_checkpoint(path: str | os.PathLike[str], trusted: bool = False) -> dict[str, Any]:
     """Read a state dict without ever running code from the file.
 
     `.safetensors` is read by safetensors, everything else by `torch.load(weights_only=True)`. A state dict may lie
@@ -30,6 +31,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Args:
         path: the file.
+        trusted: whether to read a file of torch's own format with a torch that has a hole there; see torch_floor.
 
     Returns:
         Name -> tensor on the CPU, with the metadata that torch keeps for it.
@@ -44,8 +46,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ModelError(f"no checkpoint file {os.fspath(path)!r}.")
     if os.path.getsize(path) == 0:
         raise ModelError(f"{label} is empty (0 bytes).")
-    read = _read_safetensors if os.fspath(path).lower().endswith(".safetensors") else _read_torch
-    return _unwrapped(read(path, label), label)
+    if os.fspath(path).lower().endswith(".safetensors"):
+        return _unwrapped(_read_safetensors(path, label), label)
+    return _unwrapped(_read_torch(path, label, trusted), label)
 
 
 def load_state(module: nn.Module, state: dict[str, Any], label: str) -> None:
@@ -113,12 +116,13 @@ def _read_safetensors(path: str | os.PathLike[str], label: str) -> Any:
         raise ModelError(f"{label} cannot be read: {reason_of(error)}.") from error
 
 
-def _read_torch(path: str | os.PathLike[str], label: str) -> Any:
+def _read_torch(path: str | os.PathLike[str], label: str, trusted: bool) -> Any:
     """Read a file of torch.save; on other files torch.load may raise any exception."""
     import torch
 
     if not _is_pickle(path):
         raise ModelError(f"{label} is not a checkpoint: its content is neither a zip archive nor a pickle.")
+    check_torch_reads_safely(label, trusted)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the pickle protocol and TorchScript: both end in an error below

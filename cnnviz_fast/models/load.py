@@ -39,6 +39,7 @@ def load_model(
     device: str | torch.device = "auto",
     preprocess: PreprocessOptions | Callable[..., Any] | None = None,
     arguments: Mapping[str, Any] | None = None,
+    trust_checkpoint: bool = False,
 ) -> LoadedModel:
     """Load a model with its weights and its own preprocessing.
 
@@ -59,6 +60,8 @@ def load_model(
             takes its place: a torchvision transform, one of albumentations, or any function of a PIL image.
         arguments: by name, for the factory or the class, or for what builds the model in torchvision or timm, such as
             {"num_classes": 10}; for hf they replace entries of the configuration.
+        trust_checkpoint: read a checkpoint of torch's own format with a torch before 2.10 too, in which such a file can
+            run code. Those of safetensors need no trust.
 
     Returns:
         The record of the model.
@@ -74,7 +77,7 @@ def load_model(
     target = None if stays else resolve_device(device)
     if whole(0)("seed", seed) > _LARGEST_SEED:
         raise refuse("seed", f"at most {_LARGEST_SEED}", seed)
-    build = _Builder(int(seed), on_meta=target is not None and target.type == "meta")
+    build = _Builder(int(seed), target is not None and target.type == "meta", trust_checkpoint)
     if isinstance(spec, nn.Module):
         loaded = _from_module(module_of(spec), weights, build, arguments)
     elif type(spec).__name__ == "ExportedProgram":
@@ -125,10 +128,11 @@ def resolve_device(device: str | torch.device) -> torch.device:
 
 @dataclass(frozen=True)
 class _Builder:
-    """How modules are built: under a seed of their own, or without values."""
+    """How modules are built: under a seed of their own, or without values; and whether their checkpoint is trusted."""
 
     seed: int
     on_meta: bool
+    trusted: bool
 
     def __call__(self, make: Callable[[], nn.Module]) -> nn.Module:
         return self.seeded(lambda: _build_on_meta(make) if self.on_meta else make())
@@ -186,7 +190,7 @@ def _from_torchvision(
     preset = imagenet_preset() if default is None else as_clips(default.transforms())
     state = None
     if chosen is not None:
-        state = read_checkpoint(chosen)
+        state = read_checkpoint(chosen, build.trusted)
         zoo.adapt_state(name, state)
         build = replace(build, on_meta=False)
     arguments = zoo.build_arguments(name, state) | given
@@ -248,7 +252,7 @@ def _random_or_checkpoint(
     if weights.lower() == "none":
         module = build(make)
         return LoadedModel(module, preprocess_of(module), spec, f"random, seed {build.seed}")
-    state = read_checkpoint(weights)
+    state = read_checkpoint(weights, build.trusted)
     module = replace(build, on_meta=False)(make)
     load_state(module, state, f"checkpoint {weights!r}")
     return LoadedModel(module, preprocess_of(module), spec, Path(weights).name)
@@ -276,7 +280,7 @@ def _from_factory(
         return LoadedModel(module, usual_preprocess(module), spec, f"as built, seed {build.seed}")
     if not zoo.is_path(weights):
         raise ModelError(f"weights must be DEFAULT, none or the path of a checkpoint for {spec!r}, got {weights!r}.")
-    state = read_checkpoint(weights)
+    state = read_checkpoint(weights, build.trusted)
     module = replace(build, on_meta=False)(make)
     load_state(module, state, f"checkpoint {os.fspath(weights)!r}")
     return LoadedModel(module, usual_preprocess(module), spec, Path(weights).name)
