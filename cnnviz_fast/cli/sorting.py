@@ -148,15 +148,15 @@ def _settle(found: _Sorted, needed: int) -> None:
             found.options.append(f"{name}={value}")
         else:
             raise OptionError(
-                f"{name.lstrip('-')} may be meant to lie over {value!r}, or {value!r} be drawn too. "
-                f"Write {name}={value} for the first; name images before {name} for the second."
+                f"{value!r} behind {name} could be its image or one to draw. Write {name}={value}, or name all images "
+                f"before {name}."
             )
-    if found.layers is not None and len(rest) < needed:
+    if found.layers is not None:
         first, last, before = found.layers
-        if before == 0 and len(rest) == needed - 1:  # --layer layer4 resnet50 cat.jpg
-            rest.insert(0, found.options.pop(last).partition("=")[2])
+        if before == 0 and (len(rest) == needed - 1 or (rest and is_path(rest[0]) and ":" not in rest[0])):
+            rest.insert(0, found.options.pop(last).partition("=")[2])  # --layer layer4 resnet50 cat.jpg
             return
-        while last > first and os.path.exists(value := found.options[last].partition("=")[2]):
+        while len(rest) < needed and last > first and os.path.exists(value := found.options[last].partition("=")[2]):
             rest.insert(before, value)  # --layer layer4 photos
             del found.options[last]
             last -= 1
