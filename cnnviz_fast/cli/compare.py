@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import LayerNotFoundError, OptionError, ShapeError
+from ..errors import ImageError, LayerNotFoundError, OptionError, ShapeError
 from ..kernels import backends
 from ..options.drawing import SINGLE_SHEETS, RenderOptions
 from ..options.reading import AxesOptions, PreprocessOptions
@@ -88,6 +89,9 @@ def run(arguments: argparse.Namespace) -> int:
     axes = options_of(arguments, AxesOptions)
     preprocess = options_of(arguments, PreprocessOptions)
     models, images = _what_differs(arguments)
+    for image in images:
+        if not os.path.lexists(image):
+            raise ImageError(f"no file {image!r}.")
     folder, file = output_folder(arguments), single_file(arguments.out)
 
     backends.compile_ahead(options.backend)

@@ -27,7 +27,7 @@ CHOICES = {
 }  # fmt: skip
 """Option -> values that are offered for it. It may take others."""
 
-_REGISTERED = re.compile(r"^@register_model(?:\(\))?\s+(?:@[^\n]*\s+)*def (\w+)\(", re.MULTILINE)
+_REGISTERED = re.compile(r"^@register_model\b.*?^def (\w+)\(", re.MULTILINE | re.DOTALL)
 _LIBRARIES = {"timm:": "timm", "torchvision:": "torchvision", "": "torchvision"}
 
 
@@ -41,6 +41,10 @@ def complete(parser: argparse.ArgumentParser) -> None:
     if is_completing() and importlib.util.find_spec("argcomplete") is not None:
         import argcomplete
 
+        for action in parser._actions:
+            if isinstance(action.choices, dict):  # argcomplete looks at options before the parser of a command runs
+                for command in action.choices.values():
+                    command.options()
         argcomplete.autocomplete(parser, always_complete_options=False)
 
 

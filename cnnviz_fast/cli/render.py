@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OptionError
+from ..errors import ImageError, OptionError
 from ..kernels import backends
 from ..options.reading import AxesOptions, PreprocessOptions
 from .arguments import (
@@ -70,6 +70,7 @@ def _declare(parser: CommandParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Draw the layers of the images."""
     _refuse_sets(arguments)
+    _refuse_what_is_missing(arguments.images)
     files = files_of(arguments, len(arguments.images))
     options = drawing_options(arguments)
     axes = options_of(arguments, AxesOptions)
@@ -125,6 +126,12 @@ def draw(
         paths = files.write(layer.plan, folder, layer.folder, layer.image.stem)
         results.add({"image": layer.image.name, "layer": layer.name}, paths, layer.plan)
     return results.finish(len(images), folder if arguments.open else None)
+
+
+def _refuse_what_is_missing(images: Sequence[str]) -> None:
+    """Refuse images of which none is there, before a model is loaded; of several, those that are there are drawn."""
+    if not any(os.path.lexists(image) for image in images):
+        raise ImageError(f"no file {images[0]!r}.")
 
 
 def _refuse_sets(arguments: argparse.Namespace) -> None:

@@ -124,7 +124,12 @@ def files_of(arguments: argparse.Namespace, inputs: int = 1) -> SheetFiles | Til
         raise OptionError(f"out must be a folder with each, got {str(file)!r}.")
     if name and format != "png" and format_of(Path(f"x.{format}")) != format_of(Path(name)):
         raise OptionError(f"name must end as format {format!r} does, got {name!r}. Leave format out.")
-    return TileFiles(name or f"{{channel}}.{format}", suffix)
+    files = TileFiles(name or f"{{channel}}.{format}", suffix)
+    if name or suffix:
+        from ..sheets.tiles import fill_names
+
+        fill_names(["0"], files.name, suffix)  # what is wrong with it shows before a model is loaded
+    return files
 
 
 class Results:

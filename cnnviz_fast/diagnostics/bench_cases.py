@@ -30,7 +30,7 @@ STAGES = ("conv1", "layer1", "layer2", "layer3", "layer4")
 CPU_IMAGES, DEVICE_IMAGES = 2, 64
 
 PATIENCE_S = 12.0
-"""After this a slow or busy machine times every way once: the rows that are left then take seconds, not half a minute."""
+"""After this a slow or busy machine times every way once: the rows that are left then take seconds."""
 
 
 @dataclass(frozen=True)
