@@ -59,8 +59,12 @@ def channel_range(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.as_tensor(vmin).view(maps.shape[:-2]), torch.as_tensor(vmax).view(maps.shape[:-2])
 
 
-# Sampling positions are sent from the host, so torch.compile must leave this operator out of its CUDA graphs.
-@torch.library.custom_op("cnnviz_fast::render_index", mutates_args=(), tags=[torch.Tag.cudagraph_unsafe])
+# Sampling positions are sent from the host, so torch.compile must leave this operator out of its CUDA graphs. torch 2.6
+# has no name for that.
+_UNSAFE_IN_GRAPHS = [torch.Tag.cudagraph_unsafe] if hasattr(torch.Tag, "cudagraph_unsafe") else []
+
+
+@torch.library.custom_op("cnnviz_fast::render_index", mutates_args=(), tags=_UNSAFE_IN_GRAPHS)
 def draw_index(
     maps: torch.Tensor,
     vmin: torch.Tensor,

@@ -286,7 +286,7 @@ def _named(names: Mapping[str, nn.Module], wanted: nn.Module) -> tuple[str, nn.M
 
 def _at_stage(model: nn.Module, names: Mapping[str, nn.Module], stage: int) -> tuple[str, nn.Module]:
     """Return a stage of a model that lists its stages."""
-    stages = _stages(model, names)
+    stages = stages_of(model, names)
     if not stages:
         raise LayerNotFoundError(
             f"no layer 'stage:{stage}' in the model: it has neither feature_info nor a list of stages. {_list_them()}"
@@ -298,7 +298,7 @@ def _at_stage(model: nn.Module, names: Mapping[str, nn.Module], stage: int) -> t
     return stages[stage], names[stages[stage]]
 
 
-def _stages(model: nn.Module, names: Mapping[str, nn.Module]) -> list[str]:
+def stages_of(model: nn.Module, names: Mapping[str, nn.Module]) -> list[str]:
     """List the names of the stages that a model declares."""
     from torch import nn
 

@@ -5,25 +5,32 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import OptionError
 from ..options.drawing import DEFAULT_ALPHA, WITHOUT_STATISTICS, RenderOptions
 from ..options.reading import MAX_PIXELS
 from .parser import CommandParser
-from .terminal import complain
+from .terminal import note
 
-if TYPE_CHECKING:
-    from ..formats.output_folders import OutputFolder
+OUT = "cnnviz_out"
+"""Folder of the files where --out is not given."""
+
+ON_ONE_LINE = {"vmin": "vmax", "gap": "margin", "mean": "std"}
+"""Options that share a line of the help -> the one behind them."""
+
+_SHARED = {
+    "vmin": "ends of the range, both (normalize fixed)",
+    "gap": "px between tiles, and around the grid (default 0)",
+    "mean": "taken off each channel in [0, 1], and its divisor then",
+}
 
 
-def add_layers(parser: CommandParser, default: Sequence[str] = ()) -> None:
-    """Add the layers to draw; without a default they have to be given."""
-    shown = f" (default {' '.join(default)})" if default else ""
+def add_layers(parser: CommandParser, default: str = "the stages") -> None:
+    """Add the layers to draw, and what is drawn without any."""
     parser.add(
-        "job", "--layer", metavar="L", nargs="+", required=not default,
-        text=f"names, wildcards, numbers, type:Conv2d#0,6 or name:2{shown}",
-        **({"default": list(default)} if default else {"action": "extend"}),
+        "job", "-l", "--layer", metavar="L", nargs="+", action="extend",
+        text=f"name, *, number, type:Conv2d#0,6 (default: {default})",
     )  # fmt: skip
 
 
@@ -37,27 +44,28 @@ def add_weights(parser: CommandParser) -> None:
         "job", "--weights-key", metavar="K", text="where in a file they are, such as state_dict_ema or model.teacher"
     )
     parser.add("job", "--strict-weights", action="store_true", text="names left over or missing in a file are errors")
+    parser.add("job", "--trust-checkpoint", action="store_true", text="read one of torch before torch 2.10 too")
     parser.add("job", "--seed", type=int, default=0, metavar="N", text="of the random weights of none (default 0)")
 
 
-def add_output(parser: CommandParser, shape: str, out: str | None = None) -> None:
+def add_output(parser: CommandParser, shape: str, out: str = OUT) -> None:
     """Add where files go, in which format, and what is printed of them.
 
     Args:
         parser: of the command.
         shape: how the paths of the files are made, such as DIR/LAYER/IMAGE.png.
-        out: default of --out; without one it has to be given.
+        out: default of --out.
     """
-    default = f" (default {out})" if out else ""
-    parser.add("job", "--out", metavar="DIR", required=out is None, default=out, text=f"files are {shape}{default}")
-    parser.add("job", "--format", default="png", metavar="F", text="png (default), jpg, webp or npy, the index plane")
+    parser.add("job", "-o", "--out", metavar="DIR", default=out, text=f"files are {shape} (default {out})")
+    parser.add("job", "--format", metavar="F", text="png (default), jpg, webp or npy, the index plane")
+    parser.add("job", "--open", action="store_true", text="show what was drawn in the desktop's viewer")
     add_device(parser)
     add_json(parser)
 
 
 def add_device(parser: CommandParser) -> None:
     """Add where it runs."""
-    parser.add("running", "--device", default="auto", metavar="NAME", text="auto (default), cpu, cuda or cuda:1")
+    parser.add("running", "--device", default="auto", metavar="NAME", text="auto (default), cpu, cuda, cuda:1 or mps")
 
 
 def add_json(parser: CommandParser) -> None:
@@ -81,9 +89,9 @@ def add_overlay(parser: CommandParser, text: str = "lay maps over IMAGE, or over
 
 def add_tiles(parser: CommandParser) -> None:
     """Add single files."""
-    parser.add("tiles", "--each", action="store_true", text="files are DIR/LAYER/tiles/IMAGE/CHANNEL.png")
-    parser.add("tiles", "--name", metavar="PATTERN", text="with {channel}, {suffix} (default {channel}.png)")
-    parser.add("tiles", "--suffix", metavar="TEXT", default="", text="what stands for {suffix} in it")
+    parser.add("tiles", "--each", action="store_true", text="a file for each: DIR/LAYER/tiles/IMAGE/CHANNEL.png")
+    parser.add("tiles", "--name", metavar="PATTERN", text="of these: a pattern with {channel} and {suffix}")
+    parser.add("tiles", "--suffix", metavar="TEXT", default="", text="of these: what stands for {suffix}")
 
 
 def add_drawing(parser: CommandParser, without: Sequence[str] = ()) -> None:
@@ -105,12 +113,15 @@ def add_options(
     for field in dataclasses.fields(record):
         if field.name in without:
             continue
-        is_flag, text = field.default is False, (texts or {}).get(field.name, field.metadata["description"])
+        is_flag = field.default is False
+        text = {**_SHARED, **(texts or {})}.get(field.name, field.metadata["description"])
+        if field.default is not None and not is_flag and field.name not in _SHARED and "default" not in text:
+            text = f"{text} (default {field.default})"
         parser.add(
             field.metadata["group"],
             *(f"--{name}" for name in (field.name, field.metadata["older"]) if name),
             default=argparse.SUPPRESS,
-            text=text if field.default is None or is_flag or "default" in text else f"{text} (default {field.default})",
+            text=None if field.name in ON_ONE_LINE.values() else text,
             **({"action": "store_true"} if is_flag else {"metavar": field.metadata["metavar"]}),
         )
 
@@ -121,9 +132,21 @@ def options_of(arguments: argparse.Namespace, record: Any) -> Any:
 
 
 def given_options(arguments: argparse.Namespace, record: Any) -> dict[str, Any]:
-    """Return the options of a record that were given, as they were given."""
-    given = vars(arguments)
+    """Return the options of a record that were given, and the modes that they imply, as they were given."""
+    given = {**_implied(vars(arguments)), **vars(arguments)}
     return {f.name: given[f.name] for f in dataclasses.fields(record) if f.name in given}
+
+
+def _implied(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the modes without which options that were given would mean nothing: fixed with --vmin 0 --vmax 1."""
+    modes: dict[str, Any] = {}
+    if "vmin" in given or "vmax" in given:
+        modes["normalize"] = "fixed"
+    elif "percentile" in given:
+        modes["normalize"] = "percentile"
+    if "rank" in given and "topk" not in given and ("reduce" not in given or "beside" in given):
+        modes["sort"] = True
+    return modes
 
 
 def drawing_options(arguments: argparse.Namespace) -> RenderOptions:
@@ -137,24 +160,25 @@ def drawing_options(arguments: argparse.Namespace) -> RenderOptions:
         raise OptionError(
             "normalize 'dataset' belongs to 'cnnviz run' and 'cnnviz atlas', which have statistics of a data set."
         )
+    check_colours(options)
     return options
+
+
+def check_colours(options: RenderOptions) -> None:
+    """Refuse names of colours that there are not, before a model is loaded."""
+    from ..palette import make_palette
+
+    colours = {"background": options.background, "bad": options.bad}
+    make_palette(options.colormap, **colours, shows_background=True, shows_bad=True)
 
 
 def overlay_of(arguments: argparse.Namespace, max_pixels: int) -> Any:
     """Read the image that maps are drawn over, if there is one; print a line where it has to be stretched."""
     from ..sheets.overlay import read_overlay
 
-    return read_overlay(arguments.overlay, arguments.alpha, max_pixels=max_pixels, say=complain)
+    return read_overlay(arguments.overlay, arguments.alpha, max_pixels=max_pixels, say=note)
 
 
 def add_overwrite(parser: CommandParser) -> None:
     """Add the switch that lets sheets of other models be replaced."""
     parser.add("job", "--overwrite", action="store_true", text="replace what another model made in DIR")
-
-
-def output_folder(arguments: argparse.Namespace, *, of_run: bool = False) -> OutputFolder:
-    """Check format and folder of the output before anything slow starts, and make the folder; see `formats`."""
-    from ..formats import output_folders
-
-    overwrite = getattr(arguments, "overwrite", True)  # where it is no option, one model alone writes there
-    return output_folders.output_folder(arguments.out, arguments.format, of_run=of_run, overwrite=overwrite)

@@ -23,10 +23,11 @@ from .arguments import (
     add_overlay,
     add_overwrite,
     add_tiles,
+    check_colours,
     options_of,
-    output_folder,
     overlay_of,
 )
+from .outputs import output_folder
 from .parser import CommandParser, add_command
 from .results import Results, files_of
 from .terminal import everything_is_loaded
@@ -44,7 +45,7 @@ def add(commands: Any) -> None:
     add_command(
         commands, "atlas", run, "draw what `cnnviz run --save atlases` kept; no model runs",
         declare=_declare,
-        usage="ATLAS... --out DIR [options]",
+        usage="ATLAS... [options]",
         examples=[
             "cnnviz atlas run/layer4/cat.atlas --tile 96 --out sheets/",
             "cnnviz atlas run/layer4/ --topk 12 --label --out sheets/",
@@ -76,13 +77,14 @@ def run(arguments: argparse.Namespace) -> int:
         InputError: an option does not suit an atlas.
     """
     _refuse_what_needs_an_image(arguments)
-    files = files_of(arguments)
     options = options_of(arguments, RenderOptions)
+    check_colours(options)
     statistics = options_of(arguments, RunOptions).statistics
     if options.normalize == "dataset" and statistics is None:
         raise OptionError("normalize 'dataset' needs statistics of the data set. Give them with --statistics FILE.")
     backdrop = overlay_of(arguments, arguments.max_pixels)
     atlases = _find_atlases(arguments.atlases)
+    files = files_of(arguments, len(atlases))
     out = output_folder(arguments)
 
     backends.compile_ahead(options.backend)
@@ -111,7 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise type(error)(f"{Path(found.name).name}: {error}") from error
         shown = {"atlas": found.name, "image": atlas.provenance.image, "layer": atlas.provenance.layer}
         results.add(shown, files.write(plan, out, folder, stem), plan)
-    return results.finish(len(atlases))
+    return results.finish(len(atlases), out if arguments.open else None)
 
 
 def _refuse_what_needs_an_image(arguments: argparse.Namespace) -> None:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from .arguments import add_device, add_json
 from .parser import CommandParser, add_command
-from .terminal import DONE, everything_is_loaded, print_json, print_table
+from .terminal import DONE, everything_is_loaded, note, print_json, print_table
 
 if TYPE_CHECKING:
+    from ..diagnostics.bench_cases import BenchSetup
     from ..diagnostics.stopwatch import Row
 
 
@@ -35,13 +36,12 @@ def _declare(parser: CommandParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure, and print a table."""
     from ..diagnostics import bench
-    from ..runtime.progress import with_bar
 
     with tempfile.TemporaryDirectory() as folder:
         setup = bench.setup_of(arguments.device, arguments.threads, Path(folder))
         machine = bench.machine(setup)
         everything_is_loaded()
-        rows = [bench.measure(setup, case) for case in with_bar(bench.cases(setup), "row")]
+        rows = _measured(setup)
     if arguments.json:
         print_json({"machine": machine, "rows": [dataclasses.asdict(row) for row in rows]})
         return DONE
@@ -49,6 +49,17 @@ def run(arguments: argparse.Namespace) -> int:
     print()
     print_table(["what", "median", "rate", "beside"], [line for row in rows for line in _lines(row)])
     return DONE
+
+
+def _measured(setup: BenchSetup) -> list[Row]:
+    """Measure every row, and print on stderr which is done."""
+    from ..diagnostics import bench
+
+    rows: list[Row] = []
+    for number, case in enumerate(cases := bench.cases(setup), 1):
+        note(f"row {number} of {len(cases)}: {(case.__doc__ or '').splitlines()[0]}")
+        rows.append(bench.measure(setup, case))
+    return rows
 
 
 def _lines(row: Row) -> list[list[str]]:

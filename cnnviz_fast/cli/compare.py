@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import LayerNotFoundError, OptionError, ShapeError
+from ..errors import ImageError, LayerNotFoundError, OptionError, ShapeError
 from ..kernels import backends
 from ..options.drawing import SINGLE_SHEETS, RenderOptions
 from ..options.reading import AxesOptions, PreprocessOptions
@@ -19,11 +21,12 @@ from .arguments import (
     add_weights,
     drawing_options,
     options_of,
-    output_folder,
 )
-from .loading import add_calling, add_model, load, model_arguments
+from .loading import add_calling, add_model, layers_of, load, model_arguments
+from .outputs import format_name, output_folder, refuse_several, single_file
 from .parser import CommandParser, add_command
-from .terminal import DONE, complain, print_json, say_kept
+from .terminal import DONE, note, print_json, print_path
+from .viewer import open_drawn
 
 if TYPE_CHECKING:
     from ..pipeline import LayerInput
@@ -53,7 +56,7 @@ def add(commands: Any) -> None:
     add_command(
         commands, "compare", run, "draw layers of two images or models side by side, and what differs",
         declare=_declare,
-        usage="MODEL IMAGE [IMAGE] --layer L... --out DIR [options]",
+        usage="MODEL IMAGE [IMAGE] [options]",
         examples=[
             "cnnviz compare resnet50 cat.jpg dog.jpg --layer layer4 --out sheets/",
             "cnnviz compare resnet50 cat.jpg --against resnet101 --layer layer4 --out out/",
@@ -72,7 +75,7 @@ def _declare(parser: CommandParser) -> None:
     parser.add("second", "--against", metavar="MODEL2", text="the model to compare with")
     parser.add("second", "--against-weights", metavar="W2", text="its weights")
     parser.add("second", "--against-weights-key", metavar="K2", text="where in their file they are")
-    parser.add("second", "--against-args", metavar="N=V", nargs="*", text="its arguments")
+    parser.add("second", "--against-args", metavar="N=V", nargs="*", action="extend", text="its arguments")
     parser.add("second", "--against-seed", type=int, metavar="N", text="of its random weights")
     add_drawing(parser, without=SINGLE_SHEETS)
     parser.add(
@@ -91,7 +94,10 @@ def run(arguments: argparse.Namespace) -> int:
     axes = options_of(arguments, AxesOptions)
     preprocess = options_of(arguments, PreprocessOptions)
     models, images = _what_differs(arguments)
-    folder = output_folder(arguments)
+    for image in images:
+        if not os.path.lexists(image):
+            raise ImageError(f"no file {image!r}.")
+    folder, file = output_folder(arguments), single_file(arguments.out)
 
     backends.compile_ahead(options.backend)
 
@@ -100,6 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     a, b = _sides(arguments, models, images, axes, preprocess)
     _check_layers(a, b)
+    refuse_several(file, len(a.layers))
     stem = a.stem if a.stem == b.stem else f"{a.stem}_{b.stem}"
     found = []
     for part, (layer, first) in zip(layer_parts(list(a.layers)), a.layers.items(), strict=True):
@@ -112,15 +119,17 @@ def run(arguments: argparse.Namespace) -> int:
             diverging=arguments.diverging,
             **vars(options),
         )
-        ending = f".{arguments.format}"
-        place = folder.place(part, f"{stem}_difference", ending, comparison.difference.manifest.copy)
-        pair, difference = comparison.save(place.with_name(f"{stem}{ending}"))
+        path = file or folder.path_of(part, stem, f".{format_name(arguments)}")
+        folder.check(path.with_name(f"{path.stem}_difference{path.suffix}"), comparison.difference.manifest.copy)
+        pair, difference = comparison.save(path)
         found.append({"layer": layer, "compare": str(pair), "difference": str(difference), **comparison.manifest})
         if not arguments.json:
-            say_kept()
-            print(pair, difference, sep="\n", flush=True)
+            print_path(pair)
+            print_path(difference)
             changed = ", ".join(map(str, comparison.manifest["most_changed"]))
-            complain(f"{layer}: most changed channels: {changed or 'none, both are equal'}")
+            note(f"{layer}: most changed channels: {changed or 'none, both are equal'}")
+    if arguments.open:
+        open_drawn([Path(layer[kind]) for layer in found for kind in ("compare", "difference")], folder.path)
     if arguments.json:
         print_json({"layers": found})
     return DONE
@@ -170,7 +179,7 @@ def _sides(
         for image in named:
             name = image.name if len(named) > 1 else f"{model.spec} ({model.weights})"
             try:
-                found = look_at(model, image, arguments.layer, arguments.max_pixels, drawing)
+                found = look_at(model, image, layers_of(arguments, model), arguments.max_pixels, drawing)
             except LayerNotFoundError as error:
                 raise LayerNotFoundError(f"{name}: {error}" if len(models) > 1 else str(error)) from error
             sides.append(_Side(name, image.stem, {layer.name: layer for layer in found}))

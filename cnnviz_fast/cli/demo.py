@@ -8,11 +8,12 @@ from typing import Any
 from ..errors import ModelError
 from ..kernels import backends
 from ..options.reading import MAX_PIXELS
-from .arguments import add_drawing, add_layers, add_output, add_overlay, drawing_options, output_folder, overlay_of
+from .arguments import add_drawing, add_layers, add_output, add_overlay, drawing_options, overlay_of
+from .outputs import output_folder
 from .parser import CommandParser, add_command
 from .render import draw
 from .results import files_of
-from .terminal import complain
+from .terminal import note
 
 LAYERS = ("conv1", "layer1", "layer2", "layer3", "layer4")
 
@@ -28,7 +29,7 @@ def add(commands: Any) -> None:
 
 
 def _declare(parser: CommandParser) -> None:
-    add_layers(parser, LAYERS)
+    add_layers(parser, " ".join(LAYERS))
     add_output(parser, "DIR/LAYER/chart.png", out="cnnviz_demo")
     add_drawing(parser)
     add_overlay(parser)
@@ -37,6 +38,7 @@ def _declare(parser: CommandParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw the layers of the test chart."""
+    arguments.layer = arguments.layer or LAYERS
     files = files_of(arguments)
     options = drawing_options(arguments)
     backdrop = overlay_of(arguments, arguments.max_pixels)
@@ -52,6 +54,6 @@ def run(arguments: argparse.Namespace) -> int:
         model = load_model("resnet50", weights="DEFAULT", device=arguments.device)
     except ModelError:
         model = load_model("resnet50", weights="none", seed=0, device=arguments.device)
-    complain(f"resnet50 with weights: {model.weights}")
+    note(f"resnet50 with weights: {model.weights}")
     chart = NamedImage(draw_chart(), "test chart", "chart")
     return draw(arguments, files, model, [chart], folder, Drawing(options, backdrop=backdrop))

@@ -13,7 +13,7 @@ from ..errors import OptionError
 from ..options.parsers import refuse
 from ..options.reading import PreprocessOptions
 from .parser import CommandParser
-from .terminal import complain, say_with_results
+from .terminal import note, say_with_results
 
 if TYPE_CHECKING:
     from ..models.loaded import LoadedModel
@@ -65,7 +65,7 @@ def load(arguments: argparse.Namespace, /, **settings: Any) -> LoadedModel:
     spec = settings.pop("spec", arguments.model)
     given = settings.pop("arguments", None)
     given = model_arguments("model-args", arguments.model_args) if given is None else given
-    for name in ("weights_key", "strict_weights"):
+    for name in ("weights_key", "strict_weights", "trust_checkpoint"):
         if name in chosen:
             settings.setdefault(name, chosen[name])
     with _notes_told(arguments):
@@ -73,6 +73,17 @@ def load(arguments: argparse.Namespace, /, **settings: Any) -> LoadedModel:
     if said := untrained(model):
         say_with_results(f"{spec}, {said}")
     return called_with(model, inputs, chosen.get("forward"))
+
+
+def layers_of(arguments: argparse.Namespace, model: LoadedModel) -> list[str]:
+    """Return the layers that are asked for; without any the stages of the model, which is said."""
+    if arguments.layer:
+        return list(arguments.layer)
+    from ..activations.stages import default_layers
+
+    arguments.layer = default_layers(model)
+    note(f"no --layer given: drawing the stages {', '.join(arguments.layer)}")
+    return list(arguments.layer)
 
 
 @contextlib.contextmanager
@@ -90,7 +101,7 @@ def _notes_told(arguments: argparse.Namespace) -> Iterator[None]:
                 show(message, category, *where)
             elif str(message) not in told:
                 told.add(str(message))
-                complain(message)
+                note(message)
 
         warnings.showwarning = tell  # type: ignore[assignment]  # which it calls by position
         yield

@@ -8,16 +8,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..errors import AtlasError, CnnvizError, ImageError, InputError, advising_flags
+from ..errors import AtlasError, CnnvizError, ImageError, InputError, advising_flags, reason_of
 from . import atlas, bench, compare, demo, doctor, layers, render, run, weights
-from .parser import CommandParser
+from .completion import complete
+from .parser import CommandParser, ProgramParser
+from .streams import fill_closed_descriptors, lasting_streams
 from .terminal import DONE as DONE
-from .terminal import FAILED, INTERRUPTED, USAGE, complain, drop_kept, say_kept
+from .terminal import FAILED, INTERRUPTED, USAGE, be_quiet, complain, drop_kept, say_kept
 from .terminal import PARTLY as PARTLY
 
 COMMANDS = (render, run, atlas, compare, layers, weights, demo, doctor, bench)
@@ -34,24 +35,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     given = list(sys.argv[1:] if argv is None else argv)
-    arguments = _parser().parse_args(given, argparse.Namespace(argv=given))
+    if argv is None:
+        fill_closed_descriptors()
+    with lasting_streams() as stdout:
+        code = _run(given, for_good=argv is None)
+        stdout.flush()
+        if stdout.lost is None:
+            return code
+        if not isinstance(stdout.lost, BrokenPipeError):  # then whoever reads it has seen enough
+            complain(f"cannot write to stdout: {reason_of(stdout.lost)}.")
+        return code or FAILED
+
+
+def _run(given: list[str], for_good: bool) -> int:
+    """Run the command that arguments ask for; return its exit code."""
+    parser = _parser()
+    complete(parser)
+    arguments = parser.parse_args(given, argparse.Namespace(argv=given))
+    if arguments.quiet:
+        be_quiet()
     try:
-        with _collector_paused(for_good=argv is None), advising_flags():
+        with _collector_paused(for_good), advising_flags():
             drop_kept()
             code: int = arguments.run(arguments)
             if code in (DONE, PARTLY):
                 say_kept()
-        sys.stdout.flush()
         return code
     except CnnvizError as error:
         if arguments.debug:
             raise
         complain(error)
         return USAGE if isinstance(error, InputError) and not isinstance(error, (ImageError, AtlasError)) else FAILED
-    except BrokenPipeError:
-        # Whoever reads stdout has seen enough. Python would complain again when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
     except KeyboardInterrupt:
         complain("interrupted")
         return INTERRUPTED
@@ -85,7 +99,7 @@ def _collector_paused(for_good: bool) -> Iterator[None]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = ProgramParser(
         prog="cnnviz", description="Draw every channel of any layer of a convolutional network.", allow_abbrev=False
     )
     parser.add_argument("--version", action=_Version)

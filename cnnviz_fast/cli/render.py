@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OptionError
+from ..errors import ImageError, OptionError
 from ..kernels import backends
 from ..options.reading import AxesOptions, PreprocessOptions
 from .arguments import (
@@ -24,10 +24,10 @@ from .arguments import (
     add_weights,
     drawing_options,
     options_of,
-    output_folder,
     overlay_of,
 )
-from .loading import add_calling, add_model, load
+from .loading import add_calling, add_model, layers_of, load
+from .outputs import output_folder
 from .parser import CommandParser, add_command
 from .results import Results, files_of
 from .terminal import everything_is_loaded
@@ -44,7 +44,7 @@ def add(commands: Any) -> None:
     add_command(
         commands, "render", run, "draw sheets of layers for images; prints the path of each file",
         declare=_declare,
-        usage="MODEL IMAGE... --layer L... --out DIR [options]",
+        usage="MODEL IMAGE... [options]",
         examples=[
             "cnnviz render resnet50 cat.jpg --layer layer4 --out sheets/",
             "cnnviz render resnet50 cat.jpg --layer layer1 --topk 12 --label --out sheets/",
@@ -72,7 +72,8 @@ def _declare(parser: CommandParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Draw the layers of the images."""
     _refuse_sets(arguments)
-    files = files_of(arguments)
+    _refuse_what_is_missing(arguments.images)
+    files = files_of(arguments, len(arguments.images))
     options = drawing_options(arguments)
     axes = options_of(arguments, AxesOptions)
     preprocess = options_of(arguments, PreprocessOptions)
@@ -121,13 +122,18 @@ def draw(
     def failed(image: NamedImage, error: Exception) -> None:
         results.fail({"image": image.name}, error)
 
-    planned = planned_layers(
-        model, images, arguments.layer, arguments.max_pixels, drawing, files.plan, None if arguments.debug else failed
-    )
+    wanted, failing = layers_of(arguments, model), None if arguments.debug else failed
+    planned = planned_layers(model, images, wanted, arguments.max_pixels, drawing, files.plan, failing)
     for layer in planned:
         paths = files.write(layer.plan, folder, layer.folder, layer.image.stem)
         results.add({"image": layer.image.name, "layer": layer.name}, paths, layer.plan)
-    return results.finish(len(images))
+    return results.finish(len(images), folder.path if arguments.open else None)
+
+
+def _refuse_what_is_missing(images: Sequence[str]) -> None:
+    """Refuse images of which none is there, before a model is loaded; of several, those that are there are drawn."""
+    if not any(os.path.lexists(image) for image in images):
+        raise ImageError(f"no file {images[0]!r}.")
 
 
 def _refuse_sets(arguments: argparse.Namespace) -> None:

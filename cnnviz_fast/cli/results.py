@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError
-from .terminal import DONE, FAILED, PARTLY, complain, print_json, print_lines, say_kept
+from .outputs import format_name, refuse_several, single_file
+from .terminal import DONE, FAILED, PARTLY, complain, print_json, print_lines, print_path
+from .viewer import open_drawn
 
 if TYPE_CHECKING:
     from ..formats.output_folders import OutputFolder
@@ -19,9 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SheetFiles:
-    """A sheet for each layer: OUT/LAYER/IMAGE.png."""
+    """A sheet for each layer: OUT/LAYER/IMAGE.png, or the one file that was named.
+
+    planned: plans of sheets so far, so that a second one for one file is refused before the first is drawn.
+    """
 
     format: str
+    file: Path | None = None
+    planned: list[Plan] = field(default_factory=list)
 
     def plan(self, *given: Any, **known: Any) -> Plan:
         """Plan a sheet as `plan_sheet` does, and refuse one that the format cannot hold."""
@@ -29,6 +36,9 @@ class SheetFiles:
         from ..sheets.plan import plan_sheet
 
         plan = plan_sheet(*given, **known)
+        if self.file is not None:
+            self.planned.append(plan)
+            refuse_several(self.file, len(self.planned))
         check_size(Path(f"sheet.{self.format}"), plan.grid.height, plan.grid.width)
         return plan
 
@@ -46,6 +56,9 @@ class SheetFiles:
         """
         from ..sheets.render import write_sheet
 
+        if self.file is not None:
+            out.check(self.file, plan.describe)
+            return [write_sheet(plan, self.file)]
         return [write_sheet(plan, out.place(layer, image, f".{self.format}", plan.describe))]
 
 
@@ -87,23 +100,36 @@ class TileFiles:
         return write_tiles(plan, [folder / name for name in tile_names(plan, self.name, self.suffix)])
 
 
-def files_of(arguments: argparse.Namespace) -> SheetFiles | TileFiles:
+def files_of(arguments: argparse.Namespace, inputs: int = 1) -> SheetFiles | TileFiles:
     """Return which files a command writes: with --each tiles, else sheets.
 
+    Args:
+        arguments: of the command.
+        inputs: number of images, as far as it is known.
+
     Raises:
-        OptionError: --name or --suffix stands without --each, or the name ends otherwise than --format says.
+        OptionError: --name or --suffix stands without --each, the name ends otherwise than --format says, or one file
+            is named for several sheets.
     """
     from ..formats.picture import format_of
 
-    given = vars(arguments)
+    given, file, format = vars(arguments), single_file(arguments.out), format_name(arguments)
     name, suffix = given.get("name"), given.get("suffix", "")
     if not given.get("each"):
         if name or suffix:
             raise OptionError("name and suffix go with each: sheets are named after layer and image.")
-        return SheetFiles(arguments.format)
-    if name and arguments.format != "png" and format_of(Path(f"x.{arguments.format}")) != format_of(Path(name)):
-        raise OptionError(f"name must end as format {arguments.format!r} does, got {name!r}. Leave format out.")
-    return TileFiles(name or f"{{channel}}.{arguments.format}", suffix)
+        refuse_several(file, inputs)
+        return SheetFiles(format, file)
+    if file is not None:
+        raise OptionError(f"out must be a folder with each, got {str(file)!r}.")
+    if name and format != "png" and format_of(Path(f"x.{format}")) != format_of(Path(name)):
+        raise OptionError(f"name must end as format {format!r} does, got {name!r}. Leave format out.")
+    files = TileFiles(name or f"{{channel}}.{format}", suffix)
+    if name or suffix:
+        from ..sheets.tiles import fill_names
+
+        fill_names(["0"], files.name, suffix)  # what is wrong with it shows before a model is loaded
+    return files
 
 
 class Results:
@@ -130,8 +156,8 @@ class Results:
         """
         self._files += [{**shown, "path": str(path)} for path in paths]
         if not self.as_json:
-            say_kept()
-            print(*paths, sep="\n", flush=True)
+            for path in paths:
+                print_path(path)
         if plan.report is None:
             return
         entries = plan.entries or ()
@@ -145,8 +171,10 @@ class Results:
         """Keep the reason why an input failed; it is printed at the end."""
         self._failures.append({**shown, "reason": str(error)})
 
-    def finish(self, count: int) -> int:
-        """Print the rest on `count` inputs, and return the exit code."""
+    def finish(self, count: int, folder: Path | None = None) -> int:
+        """Print the rest on `count` inputs, and return the exit code; open what was drawn below a folder, if given."""
+        if folder is not None:
+            open_drawn([Path(file["path"]) for file in self._files], folder)
         if self.as_json:
             reports = {"reports": self._reports} if self._reports else {}
             print_json({"files": self._files, "failed": self._failures, **reports})

@@ -14,20 +14,23 @@ from ..options.drawing import RenderOptions
 from ..options.reading import AxesOptions, PreprocessOptions
 from ..options.runs import RunOptions
 from .arguments import (
+    OUT,
     add_layers,
     add_max_pixels,
     add_options,
     add_output,
     add_overlay,
     add_weights,
+    check_colours,
     given_options,
     options_of,
-    output_folder,
     overlay_of,
 )
-from .loading import add_calling, add_model, load
+from .loading import add_calling, add_model, layers_of, load
+from .outputs import format_name, output_folder
 from .parser import CommandParser, add_command
 from .terminal import DONE, FAILED, PARTLY, complain, everything_is_loaded, print_json, print_lines, print_path
+from .viewer import open_path
 
 if TYPE_CHECKING:
     from ..runs.spec import RunSummary
@@ -41,7 +44,7 @@ def add(commands: Any) -> None:
     add_command(
         commands, "run", run, "draw layers for any number of images; called again, goes on",
         declare=_declare,
-        usage="MODEL SOURCE... --layer L... --out DIR [options]",
+        usage="MODEL SOURCE... [options]",
         examples=[
             "cnnviz run resnet50 photos/ --layer layer4 --out run/",
             "cnnviz run resnet50 a.tar --layer layer4 --save atlases,statistics --out run/",
@@ -58,7 +61,7 @@ def _declare(parser: CommandParser) -> None:
         text="folders (with those in them), globs, lists (.txt, .lst, - for stdin), .tar, .parquet, image files",
     )  # fmt: skip
     add_layers(parser)
-    add_output(parser, "DIR/LAYER/IMAGE.png")
+    add_output(parser, "DIR/LAYER/IMAGE.png", f"{OUT}/run")
     add_weights(parser)
     add_options(parser, RunOptions)
     add_options(parser, RenderOptions)
@@ -77,6 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise OptionError("device goes with engine 'local': Ray gives its actors the GPUs that the cluster has.")
     options_of(arguments, RunOptions)
     options = options_of(arguments, RenderOptions)
+    check_colours(options)
     backdrop = overlay_of(arguments, arguments.max_pixels)
     folder = output_folder(arguments, of_run=True).path
     backends.compile_ahead(options.backend)
@@ -97,9 +101,9 @@ def run(arguments: argparse.Namespace) -> int:
         summary = run_over(
             model,
             arguments.images,
-            arguments.layer,
+            layers_of(arguments, model),
             folder,
-            format=arguments.format,
+            format=format_name(arguments),
             max_pixels=arguments.max_pixels,
             **vars(options_of(arguments, AxesOptions)),
             overlay=backdrop,
@@ -112,6 +116,8 @@ def run(arguments: argparse.Namespace) -> int:
         return PARTLY
     if arguments.json:
         print_json({name: _plain(value) for name, value in dataclasses.asdict(summary).items()})
+    if arguments.open:
+        open_path(folder)
     print_lines(_lines(summary, ranks.file("failed", ".jsonl")))
     # torchrun ends all processes as soon as one returns anything but DONE.
     if not summary.failed or "TORCHELASTIC_RUN_ID" in os.environ:

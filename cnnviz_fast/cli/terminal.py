@@ -8,13 +8,37 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from .streams import Lasting
+
 DONE, FAILED, USAGE, PARTLY = 0, 1, 2, 3  # PARTLY: some images failed, and the rest are done
 INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
 
 
 def complain(message: object) -> None:
-    """Print one line on stderr."""
+    """Print one line on stderr on what went wrong, --quiet or not."""
+    stream = sys.stderr
+    muted = is_quiet()
+    if isinstance(stream, Lasting):
+        stream.muted = False
+    note(message)
+    if isinstance(stream, Lasting):
+        stream.muted = muted
+
+
+def note(message: object) -> None:
+    """Print one line on stderr that is worth knowing, unless --quiet is given."""
     print(f"cnnviz: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def be_quiet() -> None:
+    """Drop all that this command prints from now on, but for errors, tables and JSON."""
+    if isinstance(sys.stderr, Lasting):
+        sys.stderr.muted = True
+
+
+def is_quiet() -> bool:
+    """Check whether --quiet is given."""
+    return isinstance(sys.stderr, Lasting) and sys.stderr.muted
 
 
 _kept: list[str] = []  # lines that are true only if something comes of the command
@@ -28,7 +52,7 @@ def say_with_results(message: str) -> None:
 def say_kept() -> None:
     """Print what was kept for the first result."""
     while _kept:
-        complain(_kept.pop(0))
+        note(_kept.pop(0))
 
 
 def drop_kept() -> None:
@@ -44,12 +68,14 @@ def print_lines(lines: Sequence[str]) -> None:
 
 
 def print_path(path: object) -> None:
-    """Print a path at once; a progress bar on the same terminal steps aside."""
+    """Print a path at once, unless --quiet is given; a progress bar on the same terminal steps aside."""
+    if is_quiet():
+        return
     say_kept()
     if sys.stdout.isatty():
         from tqdm import tqdm
 
-        tqdm.write(str(path))
+        tqdm.write(str(path), file=sys.stdout)
     else:
         print(path, flush=True)
 

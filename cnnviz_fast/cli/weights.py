@@ -40,10 +40,10 @@ def add(commands: Any) -> None:
 def _declare(parser: CommandParser) -> None:
     add_model(parser)
     parser.add(
-        "job", "--layer", metavar="L", nargs="+", action="extend",
+        "job", "-l", "--layer", metavar="L", nargs="+", action="extend",
         text="only parameters of these layers, named as for render",
     )  # fmt: skip
-    parser.add("job", "--out", metavar="DIR", text="files are DIR/PARAMETER.png (default: none are written)")
+    parser.add("job", "-o", "--out", metavar="DIR", text="files are DIR/PARAMETER.png (default: none are written)")
     add_overwrite(parser)
     add_weights(parser)
     add_options(parser, KernelOptions)

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import KernelError
 
-BUDGET_S = 1.0
+BUDGET_S = 0.5
 """A way runs again until it has taken so long, so that the benchmark is over in about 20 s on two cores."""
 
 LEAST, MOST = 3, 25
@@ -81,13 +81,16 @@ def in_turns(runs: Sequence[Callable[[], float]], goes_on: Callable[[int, list[f
     return seconds
 
 
-def medians(ways: Sequence[Way], wait: Callable[[], None], budget_s: float = BUDGET_S) -> list[float]:
+def medians(
+    ways: Sequence[Way], wait: Callable[[], None], budget_s: float = BUDGET_S, least: int | None = None
+) -> list[float]:
     """Check ways, and time them in turns.
 
     Args:
         ways: what to run. Each runs once to be checked, which warms it up.
         wait: returns when the device has done all it was given.
         budget_s: see BUDGET_S.
+        least: timed runs of each way at least; None for LEAST.
 
     Returns:
         The median seconds of each.
@@ -99,8 +102,10 @@ def medians(ways: Sequence[Way], wait: Callable[[], None], budget_s: float = BUD
         if not way.check(way.run()):
             raise KernelError(f"{way.name} gives a wrong result on this machine, so nothing was timed.")
 
+    least = LEAST if least is None else least
+
     def goes_on(_: int, taken: list[float]) -> bool:
-        return len(taken) < LEAST or (sum(taken) < budget_s and len(taken) < MOST)
+        return len(taken) < least or (sum(taken) < budget_s and len(taken) < MOST)
 
     return list(map(statistics.median, in_turns([partial(_seconds, way.run, wait) for way in ways], goes_on)))
 

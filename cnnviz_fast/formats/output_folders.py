@@ -75,17 +75,35 @@ class OutputFolder:
             OptionError: an output of another model is there.
             WriteError: the folder was removed, renamed or replaced meanwhile, or one in it cannot be made.
         """
+        path = self.path_of(layer, image, ending, kind)
+        self.check(path, describe, is_folder=not ending)
+        return path
+
+    def path_of(self, layer: str, image: str, ending: str, kind: str = "") -> Path:
+        """Return the path of an output, as `place` does, whatever is there already."""
         self._held.check()
         path = self.path / output_path(layer, image, ending, kind)
         make_folder(path.parent)
-        there = manifest_at(path.with_name(f"{image}.json") if ending else path / MANIFEST_NAME)
+        return path
+
+    def check(self, path: Path, describe: Callable[[], Mapping[str, Any]], *, is_folder: bool = False) -> None:
+        """Refuse to replace what another model made.
+
+        Args:
+            path: of an output.
+            describe: returns its manifest; called where one is there already.
+            is_folder: whether it is a folder of single files.
+
+        Raises:
+            OptionError: an output of another model is there.
+        """
+        there = manifest_at(path / MANIFEST_NAME if is_folder else path.with_suffix(".json"))
         if there is not None and not self._overwrite and _models_of(there) != _models_of(describe()):
             shown = "; ".join(f"{model}, {weights}" for model, weights in _models_of(there))
             raise OptionError(
                 f"out must not hold what another model made where this one's goes, got {str(path)!r} of {shown}. Give "
                 f"another folder, or overwrite."
             )
-        return path
 
 
 def _models_of(manifest: Mapping[str, Any]) -> list[tuple[Any, Any]]:
@@ -133,16 +151,26 @@ def refuse_mixing(folder: Path, *, of_run: bool = False) -> None:
     """
     if of_run and os.path.exists(folder / RUN):
         return
-    if not of_run and holds_a_run(folder):
-        raise OptionError(
-            f"out must not be the folder of a run, which would take other files for its own, got {str(folder)!r}. "
-            f"Give another folder."
-        )
+    if not of_run:
+        refuse_run(folder)
     refuse_older_names(folder)
     # The run is looked for once more: another process of it may have begun meanwhile, and tiles have manifests too.
     if of_run and (sheet := _sheet_in(folder)) is not None and not os.path.exists(folder / RUN):
         raise OptionError(
             f"out must be a folder of its own for a run, got {str(folder)!r}, where another command wrote {sheet!r}. "
+            f"Give another folder."
+        )
+
+
+def refuse_run(folder: Path) -> None:
+    """Refuse the folder of a run.
+
+    Raises:
+        OptionError: it is one.
+    """
+    if holds_a_run(folder):
+        raise OptionError(
+            f"out must not be the folder of a run, which would take other files for its own, got {str(folder)!r}. "
             f"Give another folder."
         )
 

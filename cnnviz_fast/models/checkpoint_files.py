@@ -16,6 +16,7 @@ from ..errors import ModelError, reason_of, shown
 from .dcp_folders import METADATA, read_dcp
 from .stored_tensors import StoredTensor, in_memory
 from .torch_archives import Archive, TorchScriptError, opener_of, read_archive
+from .torch_floor import check_torch_reads_safely
 from .unpickling import Record
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
@@ -51,13 +52,14 @@ class StateDict:
     versions: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def read_states(path: str | os.PathLike[str], label: str) -> list[StateDict]:
+def read_states(path: str | os.PathLike[str], label: str, trusted: bool = False) -> list[StateDict]:
     """List the state dicts of a file or a folder, in order.
 
     Args:
         path: a file of torch or of safetensors, an index of Hugging Face, or a folder with one of these, of
             accelerate, or of torch.distributed.checkpoint.
         label: what to call it in messages.
+        trusted: whether files of torch's own format are read with any torch; see torch_floor.
 
     Returns:
         Every dict in it that holds tensors; at least one.
@@ -68,24 +70,28 @@ def read_states(path: str | os.PathLike[str], label: str) -> list[StateDict]:
     if not os.path.exists(path):
         raise ModelError(f"no checkpoint file {os.fspath(path)!r}.")
     if os.path.isdir(path):
-        return _read_folder(Path(path), label)
+        return _read_folder(Path(path), label, trusted)
     if os.path.getsize(path) == 0:
         raise ModelError(f"{label} is empty (0 bytes).")
     name = os.fspath(path).lower()
     if name.endswith(".index.json"):
-        return _read_shards(Path(path), label)
-    return _read_safetensors(path, label) if name.endswith(".safetensors") else _read_torch(path, label)
+        return _read_shards(Path(path), label, trusted)
+    if name.endswith(".safetensors"):
+        return _read_safetensors(path, label)
+    check_torch_reads_safely(label, trusted)
+    return _read_torch(path, label)
 
 
-def _read_folder(folder: Path, label: str) -> list[StateDict]:
+def _read_folder(folder: Path, label: str, trusted: bool) -> list[StateDict]:
     if (folder / METADATA).is_file():
+        check_torch_reads_safely(label, trusted)
         return [StateDict("", dict(_reading(label, lambda: read_dcp(folder))))]
     known = next((folder / name for name in _IN_FOLDERS if (folder / name).is_file()), None)
     if known is not None:
-        return read_states(known, label)
+        return read_states(known, label, trusted)
     inside = sorted(each for each in folder.iterdir() if _may_hold_weights(each))
     if len(inside) == 1:
-        return read_states(inside[0], label)
+        return read_states(inside[0], label, trusted)
     names = ", ".join(f"'{shown(each.name)}'" for each in inside[:_LISTED]) or "none"
     raise ModelError(f"{label} is a folder. Name one file or folder of weights in it; there are: {names}.")
 
@@ -97,7 +103,7 @@ def _may_hold_weights(path: Path) -> bool:
     return path.suffix.lower() in _SUFFIXES and not path.name.lower().startswith(_BESIDE)
 
 
-def _read_shards(index: Path, label: str) -> list[StateDict]:
+def _read_shards(index: Path, label: str, trusted: bool) -> list[StateDict]:
     """Read the files that an index of Hugging Face names, which lie beside it."""
     try:
         names = set(json.loads(index.read_bytes())["weight_map"].values())
@@ -107,7 +113,7 @@ def _read_shards(index: Path, label: str) -> list[StateDict]:
     for name in sorted(map(str, names)):
         if os.path.basename(name) != name or "\\" in name or not (index.parent / name).is_file():
             raise ModelError(f"{label} lacks the shard '{shown(name)}', which {index.name} names.")
-        values |= read_states(index.parent / name, f"{label}, shard '{shown(name)}'")[0].values
+        values |= read_states(index.parent / name, f"{label}, shard '{shown(name)}'", trusted)[0].values
     return [StateDict("", values)]
 
 

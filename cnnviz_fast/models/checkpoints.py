@@ -40,13 +40,16 @@ class Checkpoint:
     strict: bool = False
 
 
-def read_checkpoint(path: str | os.PathLike[str], key: str | None = None, *, strict: bool = False) -> Checkpoint:
+def read_checkpoint(
+    path: str | os.PathLike[str], key: str | None = None, *, strict: bool = False, trusted: bool = False
+) -> Checkpoint:
     """Read a file or a folder of weights without ever running code from it.
 
     Args:
         path: see `read_states`.
         key: where in it the weights lie, such as "state_dict_ema" or "state_dict.teacher".
         strict: whether names that are missing or left over are an error.
+        trusted: whether to read a file of torch's own format with a torch that has a hole there; see torch_floor.
 
     Returns:
         The state dicts in it.
@@ -55,7 +58,7 @@ def read_checkpoint(path: str | os.PathLike[str], key: str | None = None, *, str
         ModelError: it is missing, damaged or not a checkpoint, or a pickled module or a program.
     """
     label = f"checkpoint {os.fspath(path)!r}"
-    return Checkpoint(label, read_states(path, label), key, strict)
+    return Checkpoint(label, read_states(path, label, trusted), key, strict)
 
 
 def load_checkpoint(module: nn.Module, checkpoint: Checkpoint) -> None:

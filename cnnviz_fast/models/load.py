@@ -42,6 +42,7 @@ def load_model(
     arguments: Mapping[str, Any] | None = None,
     weights_key: str | None = None,
     strict_weights: bool = False,
+    trust_checkpoint: bool = False,
 ) -> LoadedModel:
     """Load a model with its weights and its own preprocessing.
 
@@ -69,6 +70,8 @@ def load_model(
         strict_weights: whether every name of a checkpoint must be one of the model's, and the other way round.
             Otherwise what is left over is noted and ignored, and what is missing is noted: layers that a pass reaches
             through missing weights cannot be captured.
+        trust_checkpoint: read a checkpoint of torch's own format with a torch before 2.10 too, in which such a file can
+            run code. Those of safetensors need no trust.
 
     Returns:
         The record of the model.
@@ -91,7 +94,8 @@ def load_model(
     if whole(0)("seed", seed) > _LARGEST_SEED:
         raise refuse("seed", f"at most {_LARGEST_SEED}", seed)
     on_meta = target is not None and target.type == "meta"
-    build = _Builder(int(seed), on_meta, functools.partial(read_checkpoint, key=weights_key, strict=strict_weights))
+    read = functools.partial(read_checkpoint, key=weights_key, strict=strict_weights, trusted=trust_checkpoint)
+    build = _Builder(int(seed), on_meta, read)
     if isinstance(spec, nn.Module):
         loaded = _from_module(module_of(spec), weights, build, arguments)
     elif type(spec).__name__ == "ExportedProgram":

@@ -165,7 +165,8 @@ class Device:
 
 def _is_fault(error: BaseException) -> bool:
     """Check whether a device reported an error."""
-    return isinstance(error, torch.AcceleratorError) or str(error).startswith(_FAULTS)
+    reported = getattr(torch, "AcceleratorError", ())  # torch 2.6 and 2.7 raise a RuntimeError
+    return isinstance(error, reported) or str(error).startswith(_FAULTS)
 
 
 class CudaDevice(Device):

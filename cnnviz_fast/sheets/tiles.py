@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import Formatter
@@ -219,9 +220,14 @@ def tile_names(plan: Plan, name: str, suffix: str) -> list[str]:
         OptionError: the pattern has something else in braces, no {channel} for several files, or a path; only one of
             `suffix` and {suffix} is given; or two files would have the same name.
     """
+    return fill_names(plan.selection.names, name, suffix)
+
+
+def fill_names(tiles: Sequence[str], name: str, suffix: str) -> list[str]:
+    """Fill the names of tiles, and the suffix, into the pattern for file names; see `tile_names`."""
     if not isinstance(suffix, str):
         raise refuse("suffix", "text", suffix)
-    channels = [int(tile) if tile.isdecimal() else _Reduction(tile) for tile in plan.selection.names]
+    channels = [int(tile) if tile.isdecimal() else _Reduction(tile) for tile in tiles]
     try:
         parts = [(field, form) for _, field, form, _ in Formatter().parse(name) if field is not None]
         fields = {field for field, _ in parts}

@@ -12,6 +12,7 @@ from support.runs import NET, digests, make_images
 
 import cnnviz_fast as cf
 from cnnviz_fast.cli import main as cli
+from cnnviz_fast.cli.arguments import drawing_options
 
 OLDER = json.loads((Path(__file__).parents[1] / "formats" / "older_outputs.json").read_text())
 
@@ -72,3 +73,47 @@ def test_output_folder_of_the_older_layout_is_refused_by_every_command(
     assert run(name, *commands[name], "--out", tmp_path / "out") == cli.USAGE
     assert "is an output folder of the older layout" in error_of(capsys)
     assert list((tmp_path / "out").rglob("*")) == [older.parent, older]
+
+
+@pytest.mark.parametrize(("given", "same"), [
+    (["--vmin", "-1", "--vmax", "1"], ["--normalize", "fixed"]),
+    (["--percentile", "10,90"], ["--normalize", "percentile"]),
+    (["--rank", "max"], ["--sort"]),
+    (["--rank", "max", "--reduce", "sum", "--beside"], ["--sort"]),
+])  # fmt: skip
+def test_options_imply_their_mode(
+    given: list[str], same: list[str], commands: dict[str, list[object]], tmp_path: Path
+) -> None:
+    options = [cli._parser().parse_args(["atlas", "x", *given, *more]) for more in ([], same)]
+    assert drawing_options(options[0]) == drawing_options(options[1])
+
+
+def test_options_that_are_given_are_not_replaced_by_what_others_imply(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("demo", "--percentile", "10,90", "--normalize", "layer") == cli.USAGE
+    assert "percentile goes with normalize 'percentile' or 'dataset', got normalize 'layer'." in error_of(capsys)
+    assert run("demo", "--vmin", "1") == cli.USAGE
+    assert "normalize 'fixed' needs vmin and vmax. Give both." in error_of(capsys)
+
+
+WRONG = {
+    "tile": "0", "scale": "-1", "grid": "0x0", "gap": "-1", "margin": "x", "align": "top", "upsampling": "cubic",
+    "normalize": "none", "vmin": "x", "vmax": "nan", "percentile": "9", "colormap": "nosuchmap",
+    "background": "nocolor", "bad": "nocolor", "channels": "5-2", "topk": "0", "rank": "size", "reduce": "median",
+    "title": "{nothing}", "backend": "cpu", "threads": "0", "axes": "chw", "planes": "x", "size": "0",
+    "interpolation": "sinc", "mean": "x", "std": "0", "alpha": "2", "format": "gif", "overlay": "nowhere.png",
+    "name": "{nothing}.png", "suffix": "x", "device": "nothing", "seed": "-1", "preprocess": "nowhere.py:f",
+    "inputs": "nowhere.py:f", "model-args": "x",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*WRONG, "image"])
+def test_render_values_are_checked_before_the_model_is_built(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (image,) = make_images(tmp_path / "in", 1)
+    (tmp_path / "net.py").write_text("def make():\n    raise SystemExit('the model was built')\n")
+    companions = {"name": ["--each"], "suffix": ["--each"], "alpha": [f"--overlay={image}"]}
+    wrong = ["nowhere.jpg"] if name == "image" else [image, f"--{name}={WRONG[name]}"]
+    argv = [f"{tmp_path / 'net.py'}:make", *wrong, *companions.get(name, []), "--out", tmp_path / "out"]
+    assert run("render", *argv) in (cli.USAGE, cli.FAILED)
+    error_of(capsys)

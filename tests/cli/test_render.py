@@ -257,7 +257,7 @@ BAD_USAGE = {
     "topk 0": (["--topk", "0"], cli.USAGE, "topk must be a whole number of at least 1, got 0"),
     "topk too large": (["--topk", "7"], cli.USAGE, "topk must be at most the 6 channels to choose from, got 7"),
     "unknown rank": (["--topk", "2", "--rank", "men"], cli.USAGE, "Closest: 'mean'"),
-    "rank alone": (["--rank", "mean"], cli.USAGE, "rank goes with topk or sort"),
+    "rank of what is reduced": (["--rank", "mean", "--reduce", "sum"], cli.USAGE, "rank goes with topk or sort"),
     "unknown reduce": (["--reduce", "summ"], cli.USAGE, "Closest: 'sum'"),
     "beside alone": (["--beside"], cli.USAGE, "beside goes with reduce"),
     "sort of nothing": (["--sort", "--reduce", "sum"], cli.USAGE, "with reduce none are drawn. Add beside"),

@@ -121,7 +121,10 @@ def test_maps_are_half_zero_and_the_same_each_time(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("small")
 def test_bench_prints_the_machine_and_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("bench", "--device", "cpu", "--threads", 1) == cli.DONE
-    head, table = capsys.readouterr().out.split("\n\n")
+    captured = capsys.readouterr()
+    rows = [f"row {number} of {len(WHAT)}" for number in range(1, len(WHAT) + 1)]
+    assert [line.split(": ")[1] for line in captured.err.splitlines()] == rows
+    head, table = captured.out.split("\n\n")
     for subject in ("device", "backend", "threads", *bench.HEAD):
         assert re.search(rf"^{subject} +\S", head, re.M), subject
     lines = table.splitlines()
@@ -170,3 +173,11 @@ def test_bench_says_ratios_above_one() -> None:
 
     assert _ratio(1.0, 12.0, "Pillow") == "12 x faster than Pillow"
     assert _ratio(1.5, 1.0, "a fill") == "1.5 x the time of a fill"
+
+
+def test_cases_are_timed_once_when_time_has_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[int] = []
+    ways = [Way("a", lambda: ran.append(1), lambda _: True)]
+    monkeypatch.setattr(bench_cases, "PATIENCE_S", -1.0)
+    bench_cases._row(bench.setup_of("cpu", 1, tmp_path), "a", ways, 1, "x")
+    assert len(ran) == 2, "checked and timed once"

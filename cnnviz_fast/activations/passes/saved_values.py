@@ -85,11 +85,20 @@ class SavedTensors:
         Args:
             tensors: (any shape) real dtype. Some of the saved ones.
         """
-        import torch
-
         known = {id(tensor): version for tensor, version in zip(self._counted, self._versions, strict=True)}
         for tensor in tensors:
-            torch._C._autograd._unsafe_set_version_counter((tensor,), (known[id(tensor)],))
+            _set_version(tensor, known[id(tensor)])
+
+
+def _set_version(tensor: torch.Tensor, version: int) -> None:
+    """Set how often a tensor has been written."""
+    import torch
+
+    setter = torch._C._autograd._unsafe_set_version_counter
+    try:
+        setter((tensor,), (version,))
+    except TypeError:  # torch 2.6 takes one tensor
+        setter(tensor, version)  # type: ignore[arg-type]
 
 
 class SavedValues:
