@@ -30,8 +30,8 @@ import difflib
 import reprlib
 from collections.abc import Iterable, Iterator
 
-MOST_CHARACTERS = 500
-"""Of a message: six lines on a terminal. What is longer holds a value of the caller's, and loses its middle."""
+MOST_CHARACTERS = 1000
+"""Of a message: some ten lines on a terminal. What is longer holds a value of the caller's, and loses its middle."""
 
 _SHOWN = 120  # characters of a name from a file that messages show
 _SENTENCES = 120  # characters: sentences of a foreign message that stay within them are kept

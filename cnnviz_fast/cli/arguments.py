@@ -168,7 +168,7 @@ def check_colours(options: RenderOptions) -> None:
     """Refuse names of colours that there are not, before a model is loaded."""
     from ..palette import make_palette
 
-    colours = {"background": options.background, "bad": options.bad}
+    colours: Mapping[str, Any] = {"background": options.background, "bad": options.bad}
     make_palette(options.colormap, **colours, shows_background=True, shows_bad=True)
 
 

@@ -113,7 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise type(error)(f"{Path(found.name).name}: {error}") from error
         shown = {"atlas": found.name, "image": atlas.provenance.image, "layer": atlas.provenance.layer}
         results.add(shown, files.write(plan, out, folder, stem), plan)
-    return results.finish(len(atlases), out if arguments.open else None)
+    return results.finish(len(atlases), out.path if arguments.open else None)
 
 
 def _refuse_what_needs_an_image(arguments: argparse.Namespace) -> None:

@@ -80,7 +80,20 @@ class OutputFolder:
         return path
 
     def path_of(self, layer: str, image: str, ending: str, kind: str = "") -> Path:
-        """Return the path of an output, as `place` does, whatever is there already."""
+        """Return the path of an output, as `place` does, whatever is there already.
+
+        Args:
+            layer: folder of the layer.
+            image: stem of the image.
+            ending: of the file; "" for a folder of single files.
+            kind: a folder between them.
+
+        Returns:
+            FOLDER/LAYER/IMAGE.png; see output_path.
+
+        Raises:
+            WriteError: the folder was removed, renamed or replaced meanwhile, or one in it cannot be made.
+        """
         self._held.check()
         path = self.path / output_path(layer, image, ending, kind)
         make_folder(path.parent)

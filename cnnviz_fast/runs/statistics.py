@@ -151,7 +151,11 @@ class Checkpoints:
 
     def _write(self, path: Path, statistics: Mapping[str, LayerStatistics]) -> None:
         with stage("write"):
-            facts = {"covers": self._last, "keys": self._keys.hexdigest(), "listed": self._listed}
+            facts: dict[str, int | str | None] = {
+                "covers": self._last,
+                "keys": self._keys.hexdigest(),
+                "listed": self._listed,
+            }
             write_statistics(path, statistics, facts)
 
     def _keep_in(self, path: Path) -> None:

@@ -112,5 +112,6 @@ class HeldFolder:
         return [(found.st_dev, found.st_ino) for found in (os.lstat(self.path), os.stat(self.path))]
 
     def __del__(self) -> None:
-        if getattr(self, "_descriptor", None) is not None:
-            os.close(self._descriptor)
+        descriptor: int | None = getattr(self, "_descriptor", None)
+        if descriptor is not None:
+            os.close(descriptor)
