@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from ..errors import ImageError, reason_of
-from .decode import FORMATS
+from .decoding.formats import FORMATS
 from .in_memory import Encoded, is_pil_image
 
 if TYPE_CHECKING:

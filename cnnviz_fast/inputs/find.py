@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import ImageError, reason_of
 from .arrays import ARRAY_EXTENSIONS
-from .decode import EXTENSIONS
+from .decoding.formats import EXTENSIONS
 from .in_memory import Encoded, Source, is_pil_image, is_tensor
 
 _MAGIC = re.compile(r"[*?[]")

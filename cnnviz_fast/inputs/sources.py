@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import ImageError, OptionError, reason_of
 from .catalogue import Catalogue, Failure, Files, InMemoryImage, normalised
-from .decode import EXTENSIONS
+from .decoding.formats import EXTENSIONS
 from .find import find_images, has_extension, matching_files, natural_key
 from .in_memory import Encoded, is_pil_image, is_tensor
 from .parquet_tables import list_table
