@@ -20,6 +20,7 @@ from .decoding import png, tiff
 from .decoding.bitmap import mend_bitmap
 from .decoding.formats import HEAD_BYTES, Format, format_of, is_readable, plugin_of
 from .decoding.over_white import joined, over_white, to_rgb
+from .decoding.portable import samples_of_portable
 from .decoding.process_wide import libraries_silenced, pillow_limit_lifted
 from .decoding.refusals import refusal, refuse_size, refuse_slow, too_large
 from .decoding.wide import ImageNote, Samples, ends_of, samples_of
@@ -122,6 +123,9 @@ class _File(NamedTuple):
 
 def _decoded(source: _File, options: ImageOptions) -> PilImage:
     with source.opened() as image:
+        refuse_size(image.size, source.label, source.max_pixels)
+        if (samples := samples_of_portable(image, source.file)) is not None:
+            return _scaled(samples, source.label, options)
         mend_bitmap(image)
         return decode_pil_image(image, source.label, source.max_pixels, options)
 
@@ -150,6 +154,7 @@ def _decoded_tiff(source: _File, options: ImageOptions) -> PilImage:
     else:
         with image:
             refuse_size(image.size, source.label, source.max_pixels)
+            tiff.refuse_raw(image, source.label)
             if tiff.pillow_is_right(image, options.input_range is not None):
                 tiff.mend(image)
                 return decode_pil_image(image, source.label, source.max_pixels, options, tiff.declared_bits(image))
@@ -214,7 +219,7 @@ def _load(image: PilImage, label: str, options: ImageOptions) -> None:
         warn_caller(f"{label} is damaged, {reason_of(error)}: what comes after the damage is missing.", ImageNote)
 
 
-def _scaled(samples: Samples, label: str, options: ImageOptions, declared_bits: int | None) -> PilImage:
+def _scaled(samples: Samples, label: str, options: ImageOptions, declared_bits: int | None = None) -> PilImage:
     """Make an RGB image of samples that are no bytes."""
     ends = ends_of(samples, options.input_range, declared_bits, label)
     return joined(samples.size, samples.tops(), lambda top: over_white(samples.band(top, ends)))

@@ -191,6 +191,20 @@ def test_decode_file_16_bit_binary_pgm_is_scaled(tmp_path: Path) -> None:
     assert np.array_equal(pixels(path), grey([[51, 255]]))
 
 
+@pytest.mark.parametrize("peak", [100, 1023, 65535])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_decode_file_binary_ppm_is_scaled_by_its_maximum(tmp_path: Path, peak: int, channels: int) -> None:
+    values = np.random.default_rng(0).integers(0, peak + 1, (5, 7, channels))
+    header = b"P%d\n# made by hand\n7 5\n%d\n" % (5 if channels == 1 else 6, peak)
+    path = tmp_path / "binary.ppm"
+    path.write_bytes(header + values.astype(">u2" if peak > 255 else "u1").tobytes())
+    expected = np.broadcast_to(np.floor(values * 255 / peak + 0.5), (5, 7, 3))
+    assert_close(pixels(path), expected, EXACT)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ImageError, match="truncated"):
+        decode_file(path, MAX_PIXELS)
+
+
 def test_decode_file_16_bit_colour_keeps_the_high_bytes(tmp_path: Path) -> None:
     row = shorts(0x0000, 0x80FF, 0xFFFF, 0x1234, 0xABCD, 0x00FF)
     path = write_png(tmp_path / "wide.png", (2, 1), 16, 2, row)

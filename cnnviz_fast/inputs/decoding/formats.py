@@ -23,7 +23,7 @@ FORMATS = (
     Format("Avif", rb".{4}ftyp(avi[fs]|mif1.{0,64}avif)", (".avif",)),
     Format("Bmp", rb"BM", (".bmp",)),
     Format("Gif", rb"GIF8[79]a", (".gif",)),
-    Format("Tiff", rb"II[*+]\0|MM\0[*+]", (".tif", ".tiff")),
+    Format("Tiff", rb"II[*+]\0(?!.{4}CR[\x02\x03])|MM\0[*+]", (".tif", ".tiff")),
     Format("Ppm", rb"P[1-6f]\s", (".ppm", ".pgm", ".pbm", ".pnm", ".pfm")),
 )
 EXTENSIONS = tuple(extension for entry in FORMATS for extension in entry.extensions)
@@ -40,11 +40,14 @@ def format_of(head: bytes) -> Format | None:
 @functools.cache
 def is_readable(entry: Format) -> bool:
     """Check whether the Pillow that is installed reads a format: AVIF came with 11.3, and is left out by some."""
-    if entry.stem != "Avif":
-        return True
+    return entry.stem != "Avif" or "avif" in features_of_pillow()
+
+
+def features_of_pillow() -> list[str]:
+    """Return the optional parts that the Pillow that is installed has."""
     from PIL import features
 
-    return "avif" in features.modules and bool(features.check("avif"))
+    return features.get_supported()
 
 
 def plugin_of(entry: Format) -> Any:

@@ -30,7 +30,7 @@ _NO_AVIF = "This Pillow reads none. Install Pillow 11.3 or later, or convert it.
 _KINDS = (
     Kind("an AVIF image", rb".{4}ftyp(avi[fs]|mif1.{0,64}avif)", _NO_AVIF),
     Kind("a HEIC image", rb".{4}ftyp(hei[cxmsf]|hev[cxms]|mi[fa]1|msf1)", _CONVERT),
-    Kind("a Canon raw image", rb".{4}ftypcrx |II\*\0.{4}CR", "Develop it to PNG, TIFF or JPEG first."),
+    Kind("a Canon raw image", rb".{4}ftypcrx |II\*\0.{4}CR[\x02\x03]", "Develop it to PNG, TIFF or JPEG first."),
     Kind("a QuickTime or MP4 video", rb".{4}(ftyp|moov|mdat|wide|free|skip)", _FRAMES),
     Kind("a JPEG XL image", rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", _CONVERT),
     Kind("a JPEG 2000 image", rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", _CONVERT),
@@ -88,7 +88,10 @@ _TEXTS = (
     Kind("JSON", rb"[{\[]\s*[\"{\[\d\]}tfn-]", "Its download may have failed: fetch the image again."),
 )
 
-_SLOW_SECONDS = {"bmp_rle": 4e-7, "ppm": 1e-6, "ppm_plain": 1.2e-6}
+_CONTROLS = rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]"
+"""Bytes that no text holds."""
+
+_SLOW_SECONDS = {"bmp_rle": 4e-7, "ppm_plain": 1.2e-6}
 """What a pixel takes in the decoders of Pillow 13 that are written in Python, at worst and rounded up."""
 _MOST_SECONDS = 5.0
 
@@ -119,19 +122,15 @@ def kind_of(head: bytes) -> Kind | None:
     for kind in _KINDS:
         if re.match(kind.signature, head, re.DOTALL):
             return kind
-    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):  # the mark of UTF-16
         return Kind("text", b"", "")
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     for kind in _TEXTS:
         if re.match(kind.signature, text, re.DOTALL | re.IGNORECASE):
             return kind
-    if not text:
-        return Kind("blank" if head.strip(b"\0") else "zeros throughout", b"", "Fetch or save it again.")
-    if not re.search(rb"[\0-\x08\x0e-\x1a\x1c-\x1f\x7f]", head):
-        return Kind("text", b"", "")
     if not head.strip(b"\0"):
-        return Kind("zeros at its beginning", b"", "Its download may have failed: fetch the image again.")
-    return None
+        return Kind("zeros", b"", "Its download may have failed: fetch the image again.")
+    return None if re.search(_CONTROLS, head) else Kind("text", b"", "")
 
 
 def too_large(label: str, size: str, max_pixels: int) -> ImageError:

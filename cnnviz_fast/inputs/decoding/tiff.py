@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # Tags of TIFF 6.0.
 _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _PLANAR = 258, 259, 262, 274, 284
 _COLOURS, _EXTRA, _FORMAT, _SOFTWARE, _SUBSAMPLING = 320, 338, 339, 305, 530
-_MAX_SAMPLE = 281
+_MAX_SAMPLE, _SUBFILE, _SUB_IFDS, _DNG_VERSION = 281, 254, 330, 50706
 
 WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _RAW, _SEPARATE = 1, 2
@@ -63,6 +63,13 @@ def pillow_is_right(image: PilImage, scaled: bool) -> bool:
     if bits == 8 and set(tags.get(_FORMAT, (1,))) == {2}:  # signed, which Pillow takes for unsigned
         return False
     return not (raw and tags.get(_PHOTOMETRIC) == _YCBCR and tags.get(_SUBSAMPLING, (2, 2)) != (1, 1))
+
+
+def refuse_raw(image: PilImage, label: str) -> None:
+    """Raise ImageError for an opened raw image of a camera, whose first page is a small preview of it."""
+    tags: Any = image.tag_v2  # type: ignore[attr-defined]
+    if _DNG_VERSION in tags or (tags.get(_SUBFILE, 0) & 1 and _SUB_IFDS in tags):
+        raise ImageError(f"{label} is a raw image of a camera. Develop it to PNG, TIFF or JPEG first.")
 
 
 def mend(image: PilImage) -> None:

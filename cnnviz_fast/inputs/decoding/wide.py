@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -99,17 +100,23 @@ class Samples:
 
 def _levels(values: NDArray[Any], ends: Range, keeps_high_bytes: bool) -> NDArray[np.uint8]:
     """Scale values to 0..255, rounded, a half upwards."""
-    if ends == (0, 255) and values.dtype.kind in "ui":
-        return values.clip(0, 255).astype(np.uint8)
-    if ends == (0, 65535) and values.dtype.kind in "ui":
-        if keeps_high_bytes:
+    if values.dtype.kind in "ui" and 0 <= ends[0] < ends[1] <= 65535:
+        if keeps_high_bytes and ends == (0, 65535):
             return (values >> 8).astype(np.uint8)
-        table = ((np.arange(65536) * 255 + 32767) // 65535).astype(np.uint8)
-        return np.take(table, values, mode="clip")
+        return np.take(_table(ends), values, mode="clip")
+    return _scaled(values if values.dtype == np.float32 else values.astype(np.float64), ends)
+
+
+@functools.lru_cache(8)
+def _table(ends: Range) -> NDArray[np.uint8]:
+    """Return what becomes of each number of 16 bits: looking it up is ten times as fast as computing it."""
+    return _scaled(np.arange(65536, dtype=np.float64), ends)
+
+
+def _scaled(values: NDArray[Any], ends: Range) -> NDArray[np.uint8]:
     low, high = ends
-    exact = values if values.dtype == np.float32 and ends == (0, 1) else values.astype(np.float64)
-    scaled = exact if ends == (0, 1) else (exact - low) / (high - low)
-    return np.floor(np.nan_to_num(scaled).clip(0, 1) * 255 + np.float32(0.5)).astype(np.uint8)
+    shares = values if ends == (0, 1) else (values.astype(np.float64) - low) / (high - low)
+    return np.floor(np.nan_to_num(shares).clip(0, 1) * 255 + np.float32(0.5)).astype(np.uint8)
 
 
 def ends_of(samples: Samples, given: Range | None, declared_bits: int | None, label: str) -> Range:
