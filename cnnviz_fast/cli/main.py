@@ -17,7 +17,7 @@ from ..errors import AtlasError, CnnvizError, ImageError, InputError
 from . import atlas, bench, compare, demo, doctor, layers, render, run, weights
 from .parser import CommandParser
 from .terminal import DONE as DONE
-from .terminal import FAILED, INTERRUPTED, USAGE, complain, drop_kept, say_kept
+from .terminal import FAILED, INTERRUPTED, USAGE, complain, drop_kept, notes_as_lines, say_kept
 from .terminal import PARTLY as PARTLY
 
 COMMANDS = (render, run, atlas, compare, layers, weights, demo, doctor, bench)
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     arguments = _parser().parse_args(given, argparse.Namespace(argv=given))
     try:
-        with _collector_paused(for_good=argv is None):
+        with _collector_paused(for_good=argv is None), notes_as_lines():
             drop_kept()
             code: int = arguments.run(arguments)
             if code in (DONE, PARTLY):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError
 from ..kernels import backends
-from ..options.reading import AxesOptions, PreprocessOptions
+from ..options.reading import AxesOptions, ImageOptions, PreprocessOptions
 from .arguments import (
     add_drawing,
     add_layers,
@@ -65,6 +65,7 @@ def _declare(parser: CommandParser) -> None:
     add_calling(parser)
     add_options(parser, AxesOptions)
     add_max_pixels(parser)
+    add_options(parser, ImageOptions)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -120,7 +121,14 @@ def draw(
         results.fail({"image": image.name}, error)
 
     planned = planned_layers(
-        model, images, arguments.layer, arguments.max_pixels, drawing, files.plan, None if arguments.debug else failed
+        model,
+        images,
+        arguments.layer,
+        arguments.max_pixels,
+        drawing,
+        files.plan,
+        None if arguments.debug else failed,
+        options_of(arguments, ImageOptions),
     )
     for layer in planned:
         paths = files.write(layer.plan, folder, layer.folder, layer.image.stem)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import sys
-from collections.abc import Sequence
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+from ..runtime.caller import Note
 
 DONE, FAILED, USAGE, PARTLY = 0, 1, 2, 3  # PARTLY: some images failed, and the rest are done
 INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
@@ -15,6 +20,31 @@ INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
 def complain(message: object) -> None:
     """Print one line on stderr."""
     print(f"cnnviz: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+_MOST_NOTES = 3  # of a kind: a data set may have a million images of which the same is to be said
+
+
+@contextlib.contextmanager
+def notes_as_lines() -> Iterator[None]:
+    """Print what is said in passing as lines on stderr, in reader processes too; no more than a few of a kind."""
+    told = Counter[str]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", Note)
+        show = warnings.showwarning
+
+        def tell(message: Warning | str, category: type[Warning], *where: Any) -> None:
+            if not issubclass(category, Note):
+                show(message, category, *where)
+                return
+            kind = " ".join(str(message).split("'")[-1].split(":")[0].split())  # what follows the name of an image
+            told[kind] += 1
+            if told[kind] <= _MOST_NOTES:
+                more = " Of others the same is not said." if told[kind] == _MOST_NOTES else ""
+                complain(f"{message}{more}")
+
+        warnings.showwarning = tell  # type: ignore[assignment]  # which it calls by position
+        yield
 
 
 _kept: list[str] = []  # lines that are true only if something comes of the command

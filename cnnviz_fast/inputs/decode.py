@@ -14,24 +14,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from ..errors import ImageError, reason_of
-from ..options.reading import ImageOptions
-from ..runtime.caller import warn_caller
+from ..options.reading import AS_USUAL, ImageOptions
 from .decoding import png, tiff
 from .decoding.bitmap import mend_bitmap
+from .decoding.damage import load_so_far
 from .decoding.formats import HEAD_BYTES, Format, format_of, is_readable, plugin_of
 from .decoding.over_white import joined, over_white, to_rgb
 from .decoding.portable import samples_of_portable
 from .decoding.process_wide import libraries_silenced, pillow_limit_lifted
 from .decoding.refusals import refusal, refuse_size, refuse_slow, too_large
-from .decoding.wide import ImageNote, Samples, ends_of, samples_of
+from .decoding.wide import Samples, ends_of, samples_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
 
-_AS_USUAL = ImageOptions()
 
-
-def decode_file(path: Path, max_pixels: int, options: ImageOptions = _AS_USUAL) -> PilImage:
+def decode_file(path: Path, max_pixels: int, options: ImageOptions = AS_USUAL) -> PilImage:
     """Decode a file of one of the FORMATS, recognised by its first bytes, not by its name.
 
     Args:
@@ -61,7 +59,7 @@ def decode_file(path: Path, max_pixels: int, options: ImageOptions = _AS_USUAL) 
         raise ImageError(f"{label} cannot be read: {reason_of(error)}.") from error
 
 
-def decode_bytes(content: bytes, name: str, max_pixels: int, options: ImageOptions = _AS_USUAL) -> PilImage:
+def decode_bytes(content: bytes, name: str, max_pixels: int, options: ImageOptions = AS_USUAL) -> PilImage:
     """Decode a file that is in memory, as `decode_file` does.
 
     Args:
@@ -171,7 +169,7 @@ def decode_pil_image(
     image: PilImage,
     label: str,
     max_pixels: int,
-    options: ImageOptions = _AS_USUAL,
+    options: ImageOptions = AS_USUAL,
     declared_bits: int | None = None,
 ) -> PilImage:
     """Convert a PIL image of any mode to a new one that is RGB and upright.
@@ -195,7 +193,7 @@ def decode_pil_image(
     refuse_slow(image, label)
     try:
         with libraries_silenced.changed(), pillow_limit_lifted.for_pixels(width * height):
-            _load(image, label, options)
+            load_so_far(image, label) if options.truncated == "allow" else image.load()
             samples = samples_of(image, raw_mode, options.input_range is not None)
             rgb = to_rgb(image, raw_mode) if samples is None else _scaled(samples, label, options, declared_bits)
             rgb = _upright(image, rgb)
@@ -205,18 +203,6 @@ def decode_pil_image(
         raise ImageError(f"{label} cannot be read: {reason_of(error)}.") from error
     rgb.info = {}  # an orientation left in here would be applied a second time
     return rgb
-
-
-def _load(image: PilImage, label: str, options: ImageOptions) -> None:
-    """Decode an opened image; where damage is allowed, up to the damage."""
-    try:
-        image.load()
-    except Exception as error:
-        if options.truncated != "allow" or getattr(image, "_im", None) is None:
-            raise
-        image.tile = []  # type: ignore[attr-defined]  # so that what was decoded counts as the image
-        image.load()
-        warn_caller(f"{label} is damaged, {reason_of(error)}: what comes after the damage is missing.", ImageNote)
 
 
 def _scaled(samples: Samples, label: str, options: ImageOptions, declared_bits: int | None = None) -> PilImage:

@@ -83,6 +83,10 @@ class ImageOptions(SelfChecking):
     )
 
 
+AS_USUAL = ImageOptions()
+"""Damage is refused, and values are scaled by what their file says."""
+
+
 @takes_keywords(PreprocessKeywords)
 @dataclass(frozen=True, kw_only=True)
 class PreprocessOptions(SelfChecking):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import ImageError
-from ...runtime.caller import warn_caller
+from ...runtime.caller import Note, warn_caller
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,10 +23,6 @@ BAND_VALUES = 1 << 20
 
 _NEAR_BLACK = 16
 """Levels of 256: 12 bits in 16 come out below. Nothing is seen in an image that is darker throughout."""
-
-
-class ImageNote(UserWarning):
-    """What is said of an image that is read all the same."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +157,7 @@ def note_near_black(label: str, high: float, peak: float) -> None:
     warn_caller(
         f"{label} is near black: its values reach {high:g} of {peak:g}. If they have fewer bits than their file, scale "
         f"them with input_range (0, {likely}), or --input-range 0:{likely}.",
-        ImageNote,
+        Note,
     )
 
 
