@@ -102,7 +102,7 @@ def add_options(
         is_flag, text = field.default is False, (texts or {}).get(field.name, field.metadata["description"])
         parser.add(
             field.metadata["group"],
-            *(f"--{name}" for name in (field.name, field.metadata["older"]) if name),
+            *(f"--{name.replace('_', '-')}" for name in (field.name, field.metadata["older"]) if name),
             default=argparse.SUPPRESS,
             text=text if field.default is None or is_flag or "default" in text else f"{text} (default {field.default})",
             **({"action": "store_true"} if is_flag else {"metavar": field.metadata["metavar"]}),

@@ -73,7 +73,7 @@ def over_white(image: PilImage) -> PilImage:
         image = image.convert(image.mode.upper())  # divides by alpha
     if not image.has_transparency_data:
         return image.convert("RGB")
-    rgba = image.convert("RGBA")
+    rgba = image if image.mode == "RGBA" else image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
 

@@ -143,6 +143,6 @@ def wide_colour(image: PilImage, opened: Callable[[], PilImage], scaled: bool) -
     highs, lows = rows_of(image), rows_of(low)
 
     def read(first: int, last: int) -> NDArray[np.uint16]:
-        return highs(first, last).astype(np.uint16) << 8 | lows(first, last)
+        return np.asarray(highs(first, last).astype(np.uint16) << 8 | lows(first, last))
 
     return Samples(image.size, image.mode, read, 65535.0, keeps_high_bytes=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import logging
 import threading
 import warnings
@@ -78,10 +79,8 @@ def _silence_libraries() -> Undo:
 
 def _silence_libtiff() -> Undo:
     """Take the handlers off which print on stderr; where Pillow holds libtiff without its names, they stay."""
-    from PIL import Image
-
     try:
-        library = ctypes.CDLL(Image.core.__file__)
+        library = ctypes.CDLL(importlib.import_module("PIL._imaging").__file__)
         handlers: list[tuple[Any, Any]] = []
         for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
             setter = getattr(library, name)
