@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import importlib
 import logging
 import threading
@@ -79,21 +80,26 @@ def _silence_libraries() -> Undo:
 
 def _silence_libtiff() -> Undo:
     """Take the handlers off which print on stderr; where Pillow holds libtiff without its names, they stay."""
-    try:
-        library = ctypes.CDLL(importlib.import_module("PIL._imaging").__file__)
-        handlers: list[tuple[Any, Any]] = []
-        for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
-            setter = getattr(library, name)
-            setter.restype, setter.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
-            handlers.append((setter, setter(None)))
-    except (OSError, AttributeError):
-        return lambda: None
+    handlers = [(setter, setter(None)) for setter in _setters_of_libtiff()]
 
     def undo() -> None:
         for setter, handler in handlers:
             setter(handler)
 
     return undo
+
+
+@functools.cache
+def _setters_of_libtiff() -> tuple[Any, ...]:
+    """Return the functions that set libtiff's handlers, each of which returns the one before."""
+    try:
+        library = ctypes.CDLL(importlib.import_module("PIL._imaging").__file__)
+        setters = library.TIFFSetErrorHandler, library.TIFFSetWarningHandler
+    except (OSError, AttributeError):
+        return ()
+    for setter in setters:
+        setter.restype, setter.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    return setters
 
 
 class _PillowLimit(WhileReading):
