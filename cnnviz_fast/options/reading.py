@@ -76,10 +76,10 @@ class ImageOptions(SelfChecking):
         def __init__(self, **options: Unpack[ImageKeywords]) -> None: ...
 
     truncated: str = option(
-        "refuse", choice("refuse", "allow"), "allow to draw damaged images as far as they go", "HOW", "reading"
+        "refuse", choice("refuse", "allow"), "allow: damaged images as far as they go", "HOW", "reading"
     )
     input_range: tuple[float, float] | None = option(
-        None, value_range, "values that become black and white, such as 0:4095 for 12 bits", "LOW:HIGH", "reading"
+        None, value_range, "what becomes black and white, such as 0:4095", "A:B", "reading"
     )
 
 
