@@ -37,7 +37,7 @@ from .models.loaded import LoadedModel, as_given, called_with, expected_input, m
 from .models.preprocess import as_image
 from .options.declared import takes
 from .options.drawing import RenderOptions
-from .options.reading import MAX_PIXELS, AxesOptions
+from .options.reading import AS_USUAL, MAX_PIXELS, AxesOptions, ImageOptions
 from .provenance import Provenance
 from .runtime.progress import with_bar
 from .sheets.notebook import Sheets
@@ -64,6 +64,8 @@ def visualize(
     *,
     format: str = "png",
     max_pixels: int = MAX_PIXELS,
+    truncated: str = "refuse",
+    input_range: Any = None,
     axes: str = "auto",
     planes: Any = None,
     inputs: Any = None,
@@ -85,6 +87,8 @@ def visualize(
         out: folder to write the sheets to, as LAYER/IMAGE.png; made where it is missing. None writes nothing.
         format: of the files: png, jpg, webp or npy.
         max_pixels: largest image to read, in px.
+        truncated: "allow" to draw damaged images as far as they go.
+        input_range: values that become black and white, such as (0, 4095) for 12 bits in files of 16.
         axes: axes of the layers' outputs: auto, or one that `activations/axes/find.py` lists, such as nhwc or ncl.
         planes: of volumes and clips, the planes or time steps to draw, such as "0,8-15"; None for all.
         inputs: what the model takes beside the images; see capture.
@@ -106,6 +110,7 @@ def visualize(
         CnnvizError: anything else that went wrong; see load_model, load_images, capture and render.
     """
     checked = RenderOptions.of(options)
+    decoding = ImageOptions(truncated=truncated, input_range=input_range)  # type: ignore[arg-type]
     format_of(Path(f"sheet.{format}"))
     ranges = None
     if statistics is not None:
@@ -115,9 +120,9 @@ def visualize(
     loaded = load_model(model) if isinstance(model, str) else model
     loaded = called_with(loaded if isinstance(loaded, LoadedModel) else as_given(module_of(loaded)), inputs, forward)
     folder = output_folder(out, format, overwrite=overwrite) if out is not None else None
-    named = name_images(images, usual_spec(loaded, max_pixels))
+    named = name_images(images, usual_spec(loaded, max_pixels, decoding))
     sheets = Sheets()
-    for layer in planned_layers(loaded, named, layers, max_pixels, drawing):
+    for layer in planned_layers(loaded, named, layers, max_pixels, drawing, decoding=decoding):
         sheets.append(draw_sheet(layer.plan))
         if folder is not None:
             sheets[-1].save(folder.place(layer.folder, layer.image.stem, f".{format}", layer.plan.describe))
@@ -254,7 +259,14 @@ class LayerInput:
         return plan(*given, measured=self.measured, ranges=self.ranges)
 
 
-def look_at(model: LoadedModel, image: NamedImage, layers: Any, max_pixels: int, drawing: Drawing) -> list[LayerInput]:
+def look_at(
+    model: LoadedModel,
+    image: NamedImage,
+    layers: Any,
+    max_pixels: int,
+    drawing: Drawing,
+    decoding: ImageOptions = AS_USUAL,
+) -> list[LayerInput]:
     """Run the model on one image and read the maps out of each layer's output.
 
     Args:
@@ -263,6 +275,7 @@ def look_at(model: LoadedModel, image: NamedImage, layers: Any, max_pixels: int,
         layers: layer patterns; see capture.
         max_pixels: largest image to read, in px.
         drawing: how to read and draw them.
+        decoding: what is done with damage, and with values of another range.
 
     Returns:
         The layers in the order asked for. A clip has one for each time step: `layer@t0`, `layer@t1`, ...
@@ -271,7 +284,7 @@ def look_at(model: LoadedModel, image: NamedImage, layers: Any, max_pixels: int,
         ShapeError: a layer whose output cannot be drawn, or whose axes cannot be told.
         CnnvizError: anything else that is wrong; see load_images and capture.
     """
-    batch = load_images(image.origin, model, max_pixels=max_pixels)
+    batch = load_images(image.origin, model, max_pixels=max_pixels, **vars(decoding))
     if len(batch) != 1:
         raise ImageError(
             f"{image.name} must be one image, got a batch of {len(batch)}. Save each sample in a file of its own."
@@ -300,6 +313,7 @@ def planned_layers(
     drawing: Drawing,
     plan: Callable[..., Plan] = plan_sheet,
     failed: Callable[[NamedImage, CnnvizError], None] | None = None,
+    decoding: ImageOptions = AS_USUAL,
 ) -> Iterator[PlannedLayer]:
     """Look at images one by one, and plan their layers; a bar counts them.
 
@@ -311,6 +325,7 @@ def planned_layers(
         drawing: how to read and draw the layers.
         plan: `plan_sheet`, or `plan_tiles` for a file for each channel.
         failed: called with an image that cannot be read or run, and why; then the others are done. None: it is raised.
+        decoding: what is done with damage, and with values of another range.
 
     Yields:
         The layers of each image, to be drawn before the next one is looked at.
@@ -320,7 +335,7 @@ def planned_layers(
     """
     for image in with_bar(images, "image"):
         try:
-            planned = plan_layers(image, look_at(model, image, layers, max_pixels, drawing), plan)
+            planned = plan_layers(image, look_at(model, image, layers, max_pixels, drawing, decoding), plan)
         except (ImageError, CaptureError) as error:
             if failed is None:
                 raise

@@ -119,7 +119,7 @@ def add_options(
             text = f"{text} (default {field.default})"
         parser.add(
             field.metadata["group"],
-            *(f"--{name}" for name in (field.name, field.metadata["older"]) if name),
+            *(f"--{name.replace('_', '-')}" for name in (field.name, field.metadata["older"]) if name),
             default=argparse.SUPPRESS,
             text=None if field.name in ON_ONE_LINE.values() else text,
             **({"action": "store_true"} if is_flag else {"metavar": field.metadata["metavar"]}),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import ImageError, LayerNotFoundError, OptionError, ShapeError
 from ..kernels import backends
 from ..options.drawing import SINGLE_SHEETS, RenderOptions
-from ..options.reading import AxesOptions, PreprocessOptions
+from ..options.reading import AxesOptions, ImageOptions, PreprocessOptions
 from .arguments import (
     add_drawing,
     add_layers,
@@ -86,6 +86,7 @@ def _declare(parser: CommandParser) -> None:
     add_calling(parser)
     add_options(parser, AxesOptions)
     add_max_pixels(parser)
+    add_options(parser, ImageOptions)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -169,7 +170,7 @@ def _sides(
     """Run each image through each model: two passes in all."""
     from ..pipeline import Drawing, look_at, name_images
 
-    drawing = Drawing(RenderOptions(), axes)
+    drawing, decoding = Drawing(RenderOptions(), axes), options_of(arguments, ImageOptions)
     named = name_images(images)
     if len(named) != len(images):
         raise OptionError(f"each IMAGE must be one image, got {len(named)} from {len(images)}. Name single files.")
@@ -179,7 +180,8 @@ def _sides(
         for image in named:
             name = image.name if len(named) > 1 else f"{model.spec} ({model.weights})"
             try:
-                found = look_at(model, image, layers_of(arguments, model), arguments.max_pixels, drawing)
+                wanted = layers_of(arguments, model)
+                found = look_at(model, image, wanted, arguments.max_pixels, drawing, decoding)
             except LayerNotFoundError as error:
                 raise LayerNotFoundError(f"{name}: {error}" if len(models) > 1 else str(error)) from error
             sides.append(_Side(name, image.stem, {layer.name: layer for layer in found}))

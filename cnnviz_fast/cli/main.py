@@ -18,7 +18,7 @@ from .completion import complete
 from .parser import CommandParser, ProgramParser
 from .streams import fill_closed_descriptors, lasting_streams
 from .terminal import DONE as DONE
-from .terminal import FAILED, INTERRUPTED, USAGE, be_quiet, complain, drop_kept, say_kept
+from .terminal import FAILED, INTERRUPTED, USAGE, be_quiet, complain, drop_kept, notes_as_lines, say_kept
 from .terminal import PARTLY as PARTLY
 
 COMMANDS = (render, run, atlas, compare, layers, weights, demo, doctor, bench)
@@ -55,7 +55,7 @@ def _run(given: list[str], for_good: bool) -> int:
     if arguments.quiet:
         be_quiet()
     try:
-        with _collector_paused(for_good), advising_flags():
+        with _collector_paused(for_good), advising_flags(), notes_as_lines():
             drop_kept()
             code: int = arguments.run(arguments)
             if code in (DONE, PARTLY):

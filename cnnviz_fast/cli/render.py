@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ImageError, OptionError
 from ..kernels import backends
-from ..options.reading import AxesOptions, PreprocessOptions
+from ..options.reading import AxesOptions, ImageOptions, PreprocessOptions
 from .arguments import (
     add_drawing,
     add_layers,
@@ -67,6 +67,7 @@ def _declare(parser: CommandParser) -> None:
     add_calling(parser)
     add_options(parser, AxesOptions)
     add_max_pixels(parser)
+    add_options(parser, ImageOptions)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -122,8 +123,16 @@ def draw(
     def failed(image: NamedImage, error: Exception) -> None:
         results.fail({"image": image.name}, error)
 
-    wanted, failing = layers_of(arguments, model), None if arguments.debug else failed
-    planned = planned_layers(model, images, wanted, arguments.max_pixels, drawing, files.plan, failing)
+    planned = planned_layers(
+        model,
+        images,
+        layers_of(arguments, model),
+        arguments.max_pixels,
+        drawing,
+        files.plan,
+        None if arguments.debug else failed,
+        options_of(arguments, ImageOptions),
+    )
     for layer in planned:
         paths = files.write(layer.plan, folder, layer.folder, layer.image.stem)
         results.add({"image": layer.image.name, "layer": layer.name}, paths, layer.plan)

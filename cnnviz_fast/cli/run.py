@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ImagesFailedError, OptionError
 from ..kernels import backends
 from ..options.drawing import RenderOptions
-from ..options.reading import AxesOptions, PreprocessOptions
+from ..options.reading import AxesOptions, ImageOptions, PreprocessOptions
 from ..options.runs import RunOptions
 from .arguments import (
     OUT,
@@ -70,6 +70,7 @@ def _declare(parser: CommandParser) -> None:
     add_calling(parser)
     add_options(parser, AxesOptions)
     add_max_pixels(parser)
+    add_options(parser, ImageOptions)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -105,6 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
             folder,
             format=format_name(arguments),
             max_pixels=arguments.max_pixels,
+            **given_options(arguments, ImageOptions),
             **vars(options_of(arguments, AxesOptions)),
             overlay=backdrop,
             on_file=None if arguments.json else print_path,

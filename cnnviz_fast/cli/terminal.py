@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import sys
-from collections.abc import Sequence
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ..runtime.caller import Note
 from .streams import Lasting
 
 DONE, FAILED, USAGE, PARTLY = 0, 1, 2, 3  # PARTLY: some images failed, and the rest are done
+_MOST_NOTES = 3  # of a kind: a data set may have a million images of which the same is to be said
 INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
 
 
@@ -39,6 +44,28 @@ def be_quiet() -> None:
 def is_quiet() -> bool:
     """Check whether --quiet is given."""
     return isinstance(sys.stderr, Lasting) and sys.stderr.muted
+
+
+@contextlib.contextmanager
+def notes_as_lines() -> Iterator[None]:
+    """Print what is said in passing as lines on stderr, in reader processes too; no more than a few of a kind."""
+    told = Counter[str]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", Note)
+        show = warnings.showwarning
+
+        def tell(message: Warning | str, category: type[Warning], *where: Any) -> None:
+            if not issubclass(category, Note):
+                show(message, category, *where)
+                return
+            kind = " ".join(str(message).split("'")[-1].split(":")[0].split())  # what follows the name of an image
+            told[kind] += 1
+            if told[kind] <= _MOST_NOTES:
+                more = " Of others the same is not said." if told[kind] == _MOST_NOTES else ""
+                note(f"{message}{more}")
+
+        warnings.showwarning = tell  # type: ignore[assignment]  # which it calls by position
+        yield
 
 
 _kept: list[str] = []  # lines that are true only if something comes of the command

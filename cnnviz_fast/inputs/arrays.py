@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 import os
-import warnings
 import zipfile
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from ..errors import ImageError, reason_of
-from .decode import FORMATS
+from .decoding.formats import FORMATS, is_readable
+from .decoding.png import SIGNATURE, without_metadata
+from .decoding.process_wide import libraries_silenced
 from .in_memory import Encoded, is_pil_image
 
 if TYPE_CHECKING:
@@ -46,14 +47,16 @@ def read_array(source: Any, max_values: int) -> NDArray[Any]:
     label = f"image {source.name!r}" if isinstance(source, Encoded) else f"image {os.fspath(source)!r}"
     head = _head(source)
     try:
-        with _opened(source) as file:
+        with _opened(source) as file, libraries_silenced.changed():
             if head.startswith((_NPY, _ZIP)):
                 return _read_numpy(file, label, max_values, zipped=head.startswith(_ZIP))
             if head.startswith(_TIFF):
                 return _read_tiff(file, label, max_values)
             from PIL import Image
 
-            with Image.open(file, formats=[entry.stem.upper() for entry in FORMATS]) as image:
+            if head.startswith(SIGNATURE):
+                file = without_metadata(file).file
+            with Image.open(file, formats=[entry.stem.upper() for entry in FORMATS if is_readable(entry)]) as image:
                 _check_count(image.width * image.height, label, max_values)
                 return _bands(image)
     except ImageError:
@@ -120,9 +123,7 @@ def _read_tiff(file: BinaryIO, label: str, max_values: int) -> NDArray[Any]:
     """Read the first series of a TIFF: its bands, planes or pages as one array."""
     import tifffile
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about tags, which say nothing about the values
-        with tifffile.TiffFile(file) as tiff:
-            series = tiff.series[0]
-            _check_count(int(np.prod(series.shape, dtype=np.float64)), label, max_values)
-            return np.asarray(series.asarray())
+    with tifffile.TiffFile(file) as tiff:
+        series = tiff.series[0]
+        _check_count(int(np.prod(series.shape, dtype=np.float64)), label, max_values)
+        return np.asarray(series.asarray())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,11 +107,13 @@ class Catalogue(Sequence[ListedImage]):
     Attributes:
         repeats: how many images were dropped because their key was already there.
         failures: what could not be listed, such as a truncated shard or a folder that cannot be read.
+        passed_over: how many files of folders are no images, by their extension.
     """
 
     def __init__(self) -> None:
         self.repeats = 0
         self.failures: list[Failure] = []
+        self.passed_over = Counter[str]()
         self._texts = Texts()
         self._holders: list[Holder] = []
         self._held_by = array("I")

@@ -5,26 +5,30 @@ from __future__ import annotations
 import glob
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import ImageError, reason_of
+from ..runtime.caller import Note, warn_caller
 from .arrays import ARRAY_EXTENSIONS
-from .decode import EXTENSIONS
+from .decoding.formats import EXTENSIONS
 from .in_memory import Encoded, Source, is_pil_image, is_tensor
 
 _MAGIC = re.compile(r"[*?[]")
+_KINDS_NAMED = 5
+_LONGEST_ENDING = 12
 _NUMBER = re.compile(r"0*(\d+)")
 
 
 def find_images(images: object, arrays: bool = False) -> list[Source]:
     """List the images that paths, folders, globs and in-memory images stand for.
 
-    A folder stands for the files directly in it that have an image's extension. So does a glob, except that one with an
-    extension of its own (`*.dat`) stands for all its matches. Both are listed in natural order, 2 before 10. A file
-    that is named is taken whatever its extension.
+    A folder stands for the files directly in it that have an image's extension; a warning counts the others. So does a
+    glob, except that one with an extension of its own (`*.dat`) stands for all its matches. Both are listed in natural
+    order, 2 before 10. A file that is named is taken whatever its extension.
 
     Args:
         images: a path, folder, glob, PIL image, array, tensor or file in memory, or any iterable of these.
@@ -58,7 +62,11 @@ def matching_files(text: str, arrays: bool = False) -> list[str]:
             inside = [os.path.join(text, name) for name in os.listdir(text) if not name.startswith(".")]
         except OSError as error:
             raise ImageError(f"folder {text!r} cannot be read: {reason_of(error)}.") from error
-        found = [path for path in inside if has_extension(path, arrays) and os.path.isfile(path)]
+        files = [path for path in inside if os.path.isfile(path)]
+        found = [path for path in files if has_extension(path, arrays)]
+        passed_over = Counter(ending_of(path) for path in files if not has_extension(path, arrays))
+        if found and passed_over:
+            warn_caller(f"folder {text!r}: {count_in_words(passed_over)}", Note)
         missing = f"folder {text!r} holds no images ({' '.join(EXTENSIONS)})."
     elif os.path.exists(text):  # before globs, so that "cat[1].png" can be named
         return [text]
@@ -78,6 +86,30 @@ def matching_files(text: str, arrays: bool = False) -> list[str]:
 def has_extension(path: str, arrays: bool = False) -> bool:
     """Check whether a path ends in an image's extension, or in that of an array where `arrays` count as images."""
     return path.lower().endswith((*EXTENSIONS, *ARRAY_EXTENSIONS) if arrays else EXTENSIONS)
+
+
+def ending_of(path: str) -> str:
+    """Return the extension of a path in small letters, or what to call none."""
+    ending = os.path.splitext(path)[1].lower()
+    return ending if ending.isprintable() and 1 < len(ending) < _LONGEST_ENDING else "without an extension"
+
+
+def count_in_words(passed_over: Mapping[str, int]) -> str:
+    """Return the sentence on files that a folder holds beside its images.
+
+    Args:
+        passed_over: extension -> how many files have it.
+
+    Returns:
+        Such as "12 files are no images and were passed over: 8 .heic, 3 .txt, 1 of other kinds."
+    """
+    total = sum(passed_over.values())
+    named = Counter(passed_over).most_common(_KINDS_NAMED)
+    kinds = [f"{count} {ending}" for ending, count in named]
+    if others := total - sum(count for _, count in named):
+        kinds.append(f"{others} of other kinds")
+    files = "file is no image and was" if total == 1 else "files are no images and were"
+    return f"{total} {files} passed over: {', '.join(kinds)}."
 
 
 def natural_key(path: str) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from ..models.expected import IMAGE, ExpectedInput
 from ..models.loaded import LoadedModel, as_given, expected_input, module_of
 from ..models.own_preprocess import ArrayPreprocess, OwnPreprocess
 from ..models.preprocess import Preprocess, imagenet_preset
-from ..options.reading import MAX_PIXELS
+from ..options.reading import AS_USUAL, MAX_PIXELS, ImageOptions
 from .arrays import is_array_file, read_array
 from .find import find_images
 from .in_memory import Encoded, Source, decode_image, is_tensor
@@ -34,11 +34,13 @@ class InputSpec:
         preprocess: the model's own.
         expected: the channels and axes of one sample.
         max_pixels: refuse images of more pixels, before they are decoded.
+        options: what is done with damage, and with values of another range.
     """
 
     preprocess: Preprocess
     expected: ExpectedInput = IMAGE
     max_pixels: int = MAX_PIXELS
+    options: ImageOptions = AS_USUAL
 
     @property
     def takes_arrays(self) -> bool:
@@ -75,7 +77,7 @@ class InputSpec:
                     return preprocessed_input(ArrayPreprocess(self.expected)(image), self.expected)
                 image = decode_image(image)
         else:
-            image = decode_image(source, max_pixels=self.max_pixels)
+            image = decode_image(source, max_pixels=self.max_pixels, options=self.options)
             image = bounded(image, self.preprocess, self.max_pixels, _label(source, None))
         try:
             prepared: torch.Tensor = self.preprocess(image)
@@ -94,24 +96,32 @@ class InputSpec:
         return source if isinstance(source, np.ndarray) else read_array(source, self.max_pixels)
 
 
-def usual_spec(model: LoadedModel | nn.Module | None = None, max_pixels: int = MAX_PIXELS) -> InputSpec:
+def usual_spec(
+    model: LoadedModel | nn.Module | None = None, max_pixels: int = MAX_PIXELS, options: ImageOptions = AS_USUAL
+) -> InputSpec:
     """Return how images become the input of a model: by its own preprocessing, or else the usual one.
 
     Args:
         model: a record of load_model, any module, or None for ImageNet's preprocessing.
         max_pixels: refuse images of more pixels.
+        options: what is done with damage, and with values of another range.
 
     Returns:
         The specification.
     """
     if model is None:
-        return InputSpec(imagenet_preset(), max_pixels=max_pixels)
+        return InputSpec(imagenet_preset(), max_pixels=max_pixels, options=options)
     loaded = model if isinstance(model, LoadedModel) else as_given(module_of(model))
-    return InputSpec(loaded.preprocess, expected_input(loaded), max_pixels)
+    return InputSpec(loaded.preprocess, expected_input(loaded), max_pixels, options)
 
 
 def load_images(
-    images: object, model: LoadedModel | nn.Module | None = None, *, max_pixels: int = MAX_PIXELS
+    images: object,
+    model: LoadedModel | nn.Module | None = None,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    truncated: str = "refuse",
+    input_range: Any = None,
 ) -> torch.Tensor:
     """Decode images and preprocess them into one batch.
 
@@ -122,6 +132,8 @@ def load_images(
         model: whose preprocessing is used; ImageNet's for None. For a plain module the usual one for its number of
             channels: ImageNet's, the same in grey, or arrays as they are.
         max_pixels: refuse images of more pixels, before they are decoded.
+        truncated: "allow" to take damaged images as far as they go.
+        input_range: values that become black and white, such as (0, 4095) for 12 bits in files of 16.
 
     Returns:
         (N, C, H, W) float32, (N, 3, T, H, W) for a video model, or as the model takes it. On the CPU, or on the device
@@ -134,7 +146,7 @@ def load_images(
     """
     import torch
 
-    spec = usual_spec(model, max_pixels)
+    spec = usual_spec(model, max_pixels, ImageOptions(truncated=truncated, input_range=input_range))  # type: ignore[arg-type]
     sources = find_images(samples_in(images, spec.expected), spec.takes_arrays)
     if not sources:
         raise ImageError("images must name at least one image, got none.")

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import DTypeError, ImageError, ShapeError
 from ..options.parsers import whole
-from ..options.reading import MAX_PIXELS
+from ..options.reading import AS_USUAL, MAX_PIXELS, ImageOptions
 from .decode import decode_bytes, decode_file, decode_pil_image
 
 if TYPE_CHECKING:
@@ -37,16 +37,17 @@ class Encoded:
 Source: TypeAlias = "Path | PilImage | npt.NDArray[Any] | torch.Tensor | Encoded"
 
 
-def decode_image(source: Source | str, *, max_pixels: int = MAX_PIXELS) -> PilImage:
+def decode_image(source: Source | str, *, max_pixels: int = MAX_PIXELS, options: ImageOptions = AS_USUAL) -> PilImage:
     """Decode an image to 8-bit RGB, upright.
 
-    A file's format is recognised by its content: PNG, JPEG, WebP, BMP, GIF, TIFF, PPM/PGM/PBM and nothing else. EXIF
-    orientation is applied, transparency is laid over white, wide values are scaled; see `decode.py`.
+    A file's format is recognised by its content: PNG, JPEG, WebP, AVIF, BMP, GIF, TIFF, PPM/PGM/PBM and nothing else.
+    EXIF orientation is applied, transparency is laid over white, wide values are scaled; see `decode.py`.
 
     Args:
         source: a path; a file in memory; a PIL image, which is not modified; a (H, W) or (H, W, 1|3|4) array, uint8 or
             float in [0, 1]; or a (1|3|4, H, W) uint8 tensor.
         max_pixels: refuse images of more pixels, before they are decoded.
+        options: what is done with damage, and with values of another range.
 
     Returns:
         A new PIL image of mode RGB.
@@ -58,13 +59,13 @@ def decode_image(source: Source | str, *, max_pixels: int = MAX_PIXELS) -> PilIm
     """
     limit: int = whole(1)("max_pixels", max_pixels)
     if isinstance(source, str | os.PathLike):
-        return decode_file(Path(source), limit)
+        return decode_file(Path(source), limit, options)
     if isinstance(source, Encoded):
-        return decode_bytes(source.content, source.name, limit)
+        return decode_bytes(source.content, source.name, limit, options)
     if is_pil_image(source):
-        return decode_pil_image(source, "image", limit)  # type: ignore[arg-type]
+        return decode_pil_image(source, "image", limit, options)  # type: ignore[arg-type]
     if isinstance(source, np.ndarray) or is_tensor(source):
-        return decode_pil_image(_wrapped(source), "image", limit)
+        return decode_pil_image(_wrapped(source), "image", limit, options)
     raise ImageError(f"image must be a path, PIL image, uint8 array or uint8 tensor, got {type(source).__name__}.")
 
 

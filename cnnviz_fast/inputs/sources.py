@@ -6,7 +6,7 @@ import codecs
 import os
 import re
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -14,8 +14,8 @@ import numpy as np
 
 from ..errors import ImageError, OptionError, reason_of
 from .catalogue import Catalogue, Failure, Files, InMemoryImage, normalised
-from .decode import EXTENSIONS
-from .find import find_images, has_extension, matching_files, natural_key
+from .decoding.formats import EXTENSIONS
+from .find import ending_of, find_images, has_extension, matching_files, natural_key
 from .in_memory import Encoded, is_pil_image, is_tensor
 from .parquet_tables import list_table
 from .sets import COMPRESSED, LISTS, PARQUET, TAR
@@ -152,7 +152,7 @@ def _list_folder(folder: str, catalogue: Catalogue, search: _Search) -> None:
         raise OptionError(
             f"out must not be a folder that is searched for images, got {os.fspath(out)!r}. Give a folder in it."  # type: ignore[arg-type]
         )
-    for path in _images_below(folder, catalogue.failures, apart, search):
+    for path in _images_below(folder, catalogue, apart, search):
         catalogue.add(_FILES, normalised(path))
     if len(catalogue) > before:
         return
@@ -166,9 +166,7 @@ def _identity(folder: str | os.PathLike[str]) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _images_below(
-    folder: str, failures: list[Failure], apart: tuple[int, int] | None, search: _Search
-) -> Iterator[str]:
+def _images_below(folder: str, catalogue: Catalogue, apart: tuple[int, int] | None, search: _Search) -> Iterator[str]:
     """Walk a folder: its images, then those of its folders. Linked folders come last, and none is entered twice.
 
     The outputs of other runs are passed over, and so are pipes and devices. A broken link with an image's extension
@@ -184,17 +182,17 @@ def _images_below(
             entered.add(identity)
             if path != folder and search.is_run(path):
                 continue
-            images, inner, links = _inside(path, search.arrays)
+            images, inner, links = _inside(path, search.arrays, catalogue.passed_over)
         except OSError as error:
-            failures.append(Failure(path, f"folder {path!r} cannot be read: {reason_of(error)}."))
+            catalogue.failures.append(Failure(path, f"folder {path!r} cannot be read: {reason_of(error)}."))
             continue
         yield from images
         folders += reversed(inner)
         linked += links
 
 
-def _inside(folder: str, arrays: bool) -> tuple[list[str], list[str], list[str]]:
-    """Return the images, folders and linked folders directly in a folder, each in natural order."""
+def _inside(folder: str, arrays: bool, passed_over: Counter[str]) -> tuple[list[str], list[str], list[str]]:
+    """Return the images, folders and linked folders directly in a folder, each in natural order; count the others."""
     images: list[str] = []
     inner: list[str] = []
     links: list[str] = []
@@ -209,4 +207,6 @@ def _inside(folder: str, arrays: bool) -> tuple[list[str], list[str], list[str]]
                 missing = link and not os.path.exists(entry.path)
                 if missing or os.path.isfile(entry.path):
                     images.append(entry.path)
+            elif os.path.isfile(entry.path):
+                passed_over[ending_of(entry.name)] += 1
     return sorted(images, key=natural_key), sorted(inner, key=natural_key), sorted(links, key=natural_key)

@@ -85,6 +85,13 @@ class AxesKeywords(TypedDict, total=False):
     planes: int | str | Sequence[int | str] | None
 
 
+class ImageKeywords(TypedDict, total=False):
+    """The options of `ImageOptions`."""
+
+    truncated: Literal["refuse", "allow"]
+    input_range: str | Sequence[float] | None
+
+
 class PreprocessKeywords(TypedDict, total=False):
     """The options of `PreprocessOptions`."""
 

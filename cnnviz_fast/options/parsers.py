@@ -267,6 +267,18 @@ def percentiles(name: str, value: Any) -> tuple[float, float]:
     return ends[0], ends[1]
 
 
+def value_range(name: str, value: Any) -> tuple[float, float]:
+    """Take (low, high) with low < high, or 'LOW:HIGH'."""
+    expected = "two numbers LOW:HIGH with LOW < HIGH"
+    ends = [
+        _number(name, end)
+        for end in _sequence(name, value.replace(":", ",") if isinstance(value, str) else value, expected)
+    ]
+    if len(ends) != 2 or not ends[0] < ends[1]:
+        raise refuse(name, expected, value)
+    return ends[0], ends[1]
+
+
 def numbers_of(name: str, value: Any) -> tuple[float, ...]:
     """Take one number for each channel of a model's input."""
     given = [value] if isinstance(value, numbers.Real) else _sequence(name, value, "a number for each channel")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError
 from .declared import SelfChecking, option, takes_keywords
-from .keywords import AxesKeywords, PreprocessKeywords
-from .parsers import channel_list, choice, lengths, numbers_of, positive_numbers
+from .keywords import AxesKeywords, ImageKeywords, PreprocessKeywords
+from .parsers import channel_list, choice, lengths, numbers_of, positive_numbers, value_range
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -64,6 +64,27 @@ class AxesOptions(SelfChecking):
     def suffix(self) -> int:
         """The number of tokens behind the grid."""
         return int(self.axes.split(":")[3]) if self.axes.count(":") > 2 else 0
+
+
+@takes_keywords(ImageKeywords)
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions(SelfChecking):
+    """How files of images are decoded."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **options: Unpack[ImageKeywords]) -> None: ...
+
+    truncated: str = option(
+        "refuse", choice("refuse", "allow"), "allow: damaged images as far as they go", "HOW", "reading"
+    )
+    input_range: tuple[float, float] | None = option(
+        None, value_range, "what becomes black and white, such as 0:4095", "A:B", "reading"
+    )
+
+
+AS_USUAL = ImageOptions()
+"""Damage is refused, and values are scaled by what their file says."""
 
 
 @takes_keywords(PreprocessKeywords)

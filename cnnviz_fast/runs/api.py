@@ -21,7 +21,7 @@ from ..inputs.images import usual_spec
 from ..models.loaded import LoadedModel, called_with
 from ..options.declared import takes
 from ..options.drawing import RenderOptions
-from ..options.reading import MAX_PIXELS, AxesOptions
+from ..options.reading import MAX_PIXELS, AxesOptions, ImageOptions
 from ..options.runs import RunOptions
 from ..runtime.extras import import_extra
 from ..sheets.overlay import Backdrop, read_overlay
@@ -46,6 +46,8 @@ def run(
     *,
     format: str = "png",
     max_pixels: int = MAX_PIXELS,
+    truncated: str = "refuse",
+    input_range: Any = None,
     axes: str = "auto",
     planes: Any = None,
     inputs: Any = None,
@@ -71,6 +73,8 @@ def run(
         out: folder of the run, made where it is missing. Nothing is written anywhere else.
         format: of sheets and tiles: png, jpg, webp or npy.
         max_pixels: largest image to read, in px.
+        truncated: "allow" to draw damaged images as far as they go.
+        input_range: values that become black and white, such as (0, 4095) for 12 bits in files of 16.
         axes: axes of what the layers put out; see visualize.
         planes: of volumes and clips, the planes or time steps to draw; see visualize.
         inputs: what the model takes beside the images; see capture. A function of the batch suits every batch size.
@@ -105,6 +109,7 @@ def run(
         run=wanted,
         drawing=drawing,
         ranks=ranks_in(),
+        decoding=ImageOptions(truncated=truncated, input_range=input_range),  # type: ignore[arg-type]
     )
     outputs_of(wanted.save, format)
     if wanted.parquet:
@@ -115,5 +120,5 @@ def run(
         from .ray.engine import run_on_ray
 
         return run_on_ray(loaded, images, spec, on_file)
-    found = images_of(images, usual_spec(loaded, max_pixels), spec.folder)
+    found = images_of(images, usual_spec(loaded, max_pixels, spec.decoding), spec.folder)
     return run_here(LocalEngine(), loaded, found, spec, on_file)

@@ -8,7 +8,8 @@ import itertools
 import os
 import re
 from array import array
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +38,7 @@ class Images:
     """Images by position: those of a torch Dataset. `ListedImages` are files, `LoaderImages` come in batches."""
 
     failures: Sequence[Failure] = ()
+    passed_over: Mapping[str, int] = MappingProxyType({})
 
     def __init__(self, read: Callable[[int], Any], count: int | None, identity: str | None = None) -> None:
         self._read = read
@@ -104,6 +106,7 @@ class ListedImages(Images):
     def __init__(self, catalogue: Catalogue, spec: InputSpec) -> None:
         super().__init__(ImageReader(catalogue, spec), len(catalogue))
         self.failures = catalogue.failures
+        self.passed_over = catalogue.passed_over
         self._catalogue = catalogue
         self._stems = output_stems(catalogue.keys())
         self._holds = catalogue.holds_memory

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..channels.dataset import LayerStatistics, merge_layers
+from ..inputs.find import count_in_words
 from ..models.loaded import LoadedModel
 from ..runtime.files import sweep
 from ..runtime.progress import Progress
@@ -142,6 +143,8 @@ class Runner:
     def _do_all(self, opened: _OpenRun) -> None:
         """Do what is left; before that, measure again what the statistics have missed."""
         account, checkpoints, task = opened.account, opened.checkpoints, opened.task
+        if self._images.passed_over and self._spec.ranks.rank == 0:
+            opened.progress.say(count_in_words(self._images.passed_over))
         for failure in self._images.failures if self._spec.ranks.rank == 0 else ():
             account.fail(failure.name, failure.name, failure.reason)
         if checkpoints is not None:

@@ -13,7 +13,7 @@ from ..models.load import load_model
 from ..models.loaded import LoadedModel, as_given, module_of
 from ..options.declared import older_names
 from ..options.drawing import RenderOptions
-from ..options.reading import AxesOptions
+from ..options.reading import AS_USUAL, AxesOptions, ImageOptions
 from ..options.runs import RunOptions
 from ..pipeline import Drawing
 from ..runtime.workers import default_threads
@@ -45,6 +45,7 @@ class RunSpec:
     run: RunOptions
     drawing: RenderOptions
     ranks: Ranks
+    decoding: ImageOptions = AS_USUAL
 
     @property
     def readers(self) -> int:
@@ -69,6 +70,7 @@ class RunSpec:
             "images": images.identity(),
             "statistics": statistics and hashlib.sha256(statistics.read_bytes()).hexdigest(),
             **{name: value for name, value in vars(self.drawing).items() if name != "threads"},
+            **({} if self.decoding == AS_USUAL else vars(self.decoding)),  # runs of before know of neither
         }
         return fingerprint_of(model, list(map(str, self.layers)), settings)
 

@@ -8,6 +8,10 @@ import warnings
 _PACKAGE = __name__.partition(".")[0]
 
 
+class Note(UserWarning):
+    """What is said in passing: nothing has failed, and the command line shows it as a line of its own."""
+
+
 def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn of something that is no error, at the line outside this package that made the call.
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from support.command_line import TINY, error_of, run, without_notes
@@ -415,3 +416,24 @@ def test_render_takes_a_file_with_the_name_of_a_pattern(model: str, cat: Path, o
     odd = cat.rename(cat.with_name("cat[1].png"))
     assert run("render", model, odd, "--layer", "conv", "--out", out, "--tile", "9") == cli.DONE
     assert (out / "conv" / "cat-1-.png").is_file()
+
+
+def test_render_reads_damaged_and_narrow_images_where_that_is_asked_for(
+    model: str, cat: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dark = cat.with_name("dark.png")
+    Image.fromarray(np.array([[0, 273, 4095]] * 3, np.uint16)).save(dark)
+    cut = cat.with_name("cut.bmp")
+    with Image.open(cat) as image:
+        image.save(cut)
+    cut.write_bytes(cut.read_bytes()[:9000])
+    call = ("render", model, dark, cut, "--layer", "conv", "--out", out, "--tile", "9")
+    assert run(*call) == cli.PARTLY
+    said = without_notes(capsys.readouterr().err)
+    assert "dark.png' is near black: its values reach 4095 of 65535" in said
+    assert "UserWarning" not in said
+    assert run(*call, "--truncated", "allow", "--input-range", "0:4095") == cli.DONE
+    said = without_notes(capsys.readouterr().err)
+    assert said.startswith("cnnviz: image ")
+    assert said.count("\n") == 1
+    assert "cut.bmp' is damaged, " in said

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from support.command_line import run
 
 from cnnviz_fast.cli import main as cli
@@ -30,3 +32,23 @@ def test_run_takes_a_single_image(model: str, cat: Path, out: Path, capsys: pyte
     assert captured.out == f"{out / 'conv' / 'cat.png'}\n"
     assert "1 images in" in captured.err
     assert len((out / "index.jsonl").read_text().splitlines()) == 1
+
+
+def test_run_folder_says_what_it_passed_over_and_takes_the_options_of_reading(
+    model: str, cat: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = cat.parent / "photos"
+    folder.mkdir()
+    with Image.open(cat) as image:
+        image.save(folder / "cut.bmp")
+    (folder / "cut.bmp").write_bytes((folder / "cut.bmp").read_bytes()[:9000])
+    Image.fromarray(np.full((3, 3), 4095, np.uint16)).save(folder / "dark.png")
+    for name in ("a.heic", "b.heic", "c"):
+        (folder / name).write_bytes(b"")
+    options = ("--truncated", "allow", "--input-range", "0:4095")
+    assert run("run", model, folder, "--layer", "conv", "--out", out, "--tile", "9", *options) == cli.DONE
+    said = capsys.readouterr().err
+    assert "cnnviz: 3 files are no images and were passed over: 2 .heic, 1 without an extension.\n" in said
+    assert "UserWarning" not in said
+    assert "near black" not in said
+    assert sorted(os.listdir(out / "conv")) == ["cut.png", "dark.png"]

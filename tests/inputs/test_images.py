@@ -47,9 +47,21 @@ def names(sources: list[object]) -> list[str]:
     return [Path(str(source)).name for source in sources]
 
 
+@pytest.mark.filterwarnings("ignore:.*passed over")
 def test_find_images_folder_gives_its_images_in_natural_order(folder: Path) -> None:
     assert names(find_images(folder)) == ["IMG1.PNG", "img2.png", "img10.png", "zebra.jpg"]
     assert all(isinstance(source, Path) for source in find_images(str(folder)))
+
+
+def test_find_images_folder_says_what_it_passed_over(folder: Path) -> None:
+    for name in ("a.heic", "b.HEIC", "c.dcm", "d", "e.csv", "f.json", "g.xml"):
+        (folder / name).write_bytes(b"")
+    said = (
+        r"folder '.*': 8 files are no images and were passed over: 2 \.heic, 1 \.\w+, .*, 1 \.\w+, 2 of other kinds\.$"
+    )
+    with pytest.warns(UserWarning, match=said):
+        find_images(folder)
+    find_images(str(folder / "*"))  # a glob is asked for what it names
 
 
 def test_find_images_glob_gives_matching_images_in_natural_order(folder: Path) -> None:
@@ -187,6 +199,7 @@ def test_load_images_without_a_model_is_imagenets_preprocessing() -> None:
     assert torch.equal(load_images(PHOTOS / "astronaut.png", nn.Identity()), batch)
 
 
+@pytest.mark.filterwarnings("ignore:.*passed over")
 def test_load_images_uses_the_models_own_preprocessing(folder: Path) -> None:
     batch = load_images(folder, identity_model())
     assert batch.shape == (4, 3, 4, 4)
@@ -232,6 +245,7 @@ def test_load_images_of_different_sizes_names_them(tmp_path: Path) -> None:
         load_images(many, identity_model())
 
 
+@pytest.mark.filterwarnings("ignore:.*passed over")
 def test_load_images_max_pixels_reaches_the_decoder(folder: Path) -> None:
     assert len(load_images(folder, max_pixels=16)) == 4
     with pytest.raises(ImageError, match="at most 15 pixels"):
@@ -284,3 +298,27 @@ def test_images_import_and_find_load_neither_torch_nor_pillow(folder: Path) -> N
 def test_natural_key_counts_and_ignores_case(paths: list[str], expected: list[str]) -> None:
     assert sorted(paths, key=natural_key) == expected
     assert sorted({*paths}, key=natural_key) == expected
+
+
+def test_load_images_scales_the_range_that_is_given(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 273, 4095]], np.uint16)).save(tmp_path / "a.png")
+    found = load_images(tmp_path / "a.png", identity_model(), input_range="0:4095")
+    assert found[0, 0, 0].tolist() == [0, 17, 255]
+    with pytest.raises(OptionError, match="input_range must be two numbers LOW:HIGH with LOW < HIGH, got '5:4'"):
+        load_images(tmp_path / "a.png", input_range="5:4")
+
+
+def test_load_images_takes_damaged_ones_where_that_is_allowed(tmp_path: Path) -> None:
+    whole = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    for format in ("png", "jpg", "bmp", "ppm", "tif", "gif"):
+        path = tmp_path / f"a.{format}"
+        Image.fromarray(whole).save(path)
+        path.write_bytes(path.read_bytes()[: len(path.read_bytes()) // 2])
+        with pytest.raises(ImageError, match="cannot be read"):
+            load_images(path, identity_model())
+        if format == "tif":
+            continue  # whose list of tags is at its end
+        with pytest.warns(UserWarning, match=r"a\.\w+' is damaged, .*: what comes after the damage is missing\.$"):
+            found = load_images(path, identity_model(), truncated="allow")[0]
+        assert found.shape == (3, 64, 64)
+        assert found.std() > 0

@@ -274,3 +274,10 @@ def test_sources_list_without_torch_pillow_or_pyarrow(folder: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_list_images_counts_what_folders_hold_beside_images(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    for name in ("a.png", "b.heic", "below/c.HEIC", "below/d.txt", "below/.hidden"):
+        (tmp_path / name).write_bytes(b"")
+    assert list_images(tmp_path).passed_over == {".heic": 2, ".txt": 1}

@@ -66,7 +66,7 @@ def run_on_ray(
         raise OptionError(f"engine 'ray' shares images out itself, got {spec.ranks.world_size} processes. Start one.")
     ray = import_extra("ray", "ray", "runs with engine 'ray'", BackendUnavailableError)
     loaded = loaded_model(model, "cpu")
-    found = images_of(images, usual_spec(loaded, spec.max_pixels), spec.folder)
+    found = images_of(images, usual_spec(loaded, spec.max_pixels, spec.decoding), spec.folder)
     if isinstance(found, LoaderImages):
         raise OptionError("a DataLoader goes with engine 'local', got engine 'ray'. Give its Dataset.")
     if any(parameter.is_cuda for parameter in loaded.module.parameters()):
