@@ -77,6 +77,8 @@ class _Hold:
 _lock = threading.Lock()
 # Shared by all threads: the first pass to start changes it, the last one to end restores it.
 _eager = _Hold(0, None)
+# The innermost pass of each thread.
+_running = threading.local()
 
 
 def run_pass(
@@ -116,7 +118,8 @@ def run_pass(
     guard = _Guard()
     changes = Changes()
     try:
-        _try_dtypes(_Pass(model, call, guard.around(watched), inputs, changes), batch, guard)
+        with guard.innermost():
+            _try_dtypes(_Pass(model, call, guard.around(watched), inputs, changes), batch, guard)
     except Enough:
         pass
     finally:
@@ -219,6 +222,8 @@ def _attempt(asked: _Pass, batch: torch.Tensor) -> None:
 class _Guard:
     """Stands around the functions that look at a pass: their errors pass through any `except` of the model.
 
+    They see nothing of passes that a user's hook, or the model itself, runs inside this one.
+
     Attributes:
         failures: the errors.
         has_seen: whether any of the functions was called.
@@ -227,6 +232,16 @@ class _Guard:
     def __init__(self) -> None:
         self.failures: list[Exception] = []
         self.has_seen = False
+
+    @contextlib.contextmanager
+    def innermost(self) -> Iterator[None]:
+        """Make this pass the innermost one of its thread for the time of the block."""
+        around = getattr(_running, "guard", None)
+        _running.guard = self
+        try:
+            yield
+        finally:
+            _running.guard = around
 
     def around(self, watched: Watched) -> Watched:
         """Return `watched` with guarded functions."""
@@ -237,6 +252,8 @@ class _Guard:
         return dataclasses.replace(watched, **guarded)
 
     def _call(self, function: Callable[..., None], *seen: Any) -> None:
+        if getattr(_running, "guard", self) not in (self, None):
+            return
         self.has_seen = True
         try:
             function(*seen)

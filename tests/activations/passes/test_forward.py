@@ -362,3 +362,47 @@ def test_capture_operations_inside_compiled_parts_have_their_plain_names(
 def test_run_pass_wrong_size_names_the_option(module: nn.Module, px: int) -> None:
     with pytest.raises(CaptureError, match=r"failed on .*If it takes another size, give it: PreprocessOptions\(size"):
         capture(module, torch.zeros(1, 3, px, px), -1)
+
+
+class Nested(nn.Module):
+    """Captures itself, or a part of itself, while it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 1), nn.Linear(4, 2)
+        self.inside: list[Any] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        return self.head(y.mean((2, 3)))
+
+
+@pytest.mark.parametrize("layers", [["head"], ["conv", "head"], ["input:head", "output"]])
+def test_capture_inside_a_capture_stays_out_of_it(layers: list[str], batch: torch.Tensor) -> None:
+    model = Nested()
+    expected = capture(model, batch, layers)
+    other = batch.flip(0) + 1
+    inner = capture(model, other, ["conv", "head"])
+
+    def look(module: nn.Module, inputs: Any, output: Any) -> None:
+        if not model.inside:
+            model.inside.append(None)
+            model.inside.append(capture(model, other, ["conv", "head"]))
+
+    model.conv.register_forward_hook(look)
+    found = capture(model, batch, layers)
+    assert list(found) == list(expected)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert all(torch.equal(model.inside[1][name], inner[name]) for name in inner)
+
+
+def test_capture_of_a_part_by_the_forward_itself_is_no_call_of_it(batch: torch.Tensor) -> None:
+    class Looks(Nested):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            capture(self.conv, x * 2, ["output"])
+            return super().forward(x)
+
+    model = Looks()
+    found = capture(model, batch, ["conv"])
+    assert list(found) == ["conv"]
+    assert torch.equal(found["conv"], model.conv(batch))
