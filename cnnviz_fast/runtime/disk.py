@@ -112,5 +112,5 @@ class HeldFolder:
         return [(found.st_dev, found.st_ino) for found in (os.lstat(self.path), os.stat(self.path))]
 
     def __del__(self) -> None:
-        if getattr(self, "_descriptor", None) is not None:
-            os.close(self._descriptor)
+        if (descriptor := getattr(self, "_descriptor", None)) is not None:
+            os.close(descriptor)
