@@ -27,7 +27,7 @@ def manifests_in(folder: Path) -> Iterator[tuple[str, Path]]:
     """
     try:
         entries = os.scandir(folder)
-    except OSError:  # there is none yet; or making it says what is wrong
+    except (OSError, ValueError):  # there is none yet; or making it says what is wrong
         return
     with entries:
         for entry in entries:

@@ -56,7 +56,7 @@ def _older_names(folder: Path) -> Iterator[str]:
 def _folders_in(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if os.path.isdir(path))
-    except OSError:  # there is none yet; or making it says what is wrong
+    except (OSError, ValueError):  # there is none yet; or making it says what is wrong
         return []
 
 

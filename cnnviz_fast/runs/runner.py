@@ -113,7 +113,7 @@ class Runner:
         share = len(self._images.share(ranks)) + (len(self._images.failures) if ranks.rank == 0 else 0)
         progress = stack.enter_context(Progress(spec.run.progress, share or None))
         if journal.redone:
-            progress.say(f"{journal.redone} finished images have lost files or rows; they are done again")
+            progress.say(f"done again, since files or rows of finished images are gone: {journal.redone}")
         account = Account(spec, journal, tars, progress, self._on_file)
         task = EngineTask(
             model=self._model,

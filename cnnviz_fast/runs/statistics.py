@@ -151,12 +151,8 @@ class Checkpoints:
 
     def _write(self, path: Path, statistics: Mapping[str, LayerStatistics]) -> None:
         with stage("write"):
-            facts: dict[str, int | str | None] = {
-                "covers": self._last,
-                "keys": self._keys.hexdigest(),
-                "listed": self._listed,
-            }
-            write_statistics(path, statistics, facts)
+            keys = self._keys.hexdigest()
+            write_statistics(path, statistics, {"covers": self._last, "keys": keys, "listed": self._listed})
 
     def _keep_in(self, path: Path) -> None:
         """Write all that was added into one file, and remove the others."""

@@ -112,6 +112,5 @@ class HeldFolder:
         return [(found.st_dev, found.st_ino) for found in (os.lstat(self.path), os.stat(self.path))]
 
     def __del__(self) -> None:
-        descriptor: int | None = getattr(self, "_descriptor", None)
-        if descriptor is not None:
+        if (descriptor := getattr(self, "_descriptor", None)) is not None:
             os.close(descriptor)

@@ -58,16 +58,17 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         with stage("write"):
             os.replace(temporary, path)
     except BaseException as error:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             os.unlink(temporary)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) or "\0" in str(path):
             raise cannot_write(path, error) from error
         raise
 
 
-def cannot_write(path: Path, error: OSError) -> WriteError:
-    """Return the error for a file that cannot be written."""
-    return WriteError(f"cannot write {path}: {reason_of(error)}.")
+def cannot_write(path: Path, error: BaseException) -> WriteError:
+    """Return the error for a file that cannot be written, in one line whatever it is called."""
+    shown = str(path) if str(path).isprintable() else repr(str(path))
+    return WriteError(f"cannot write {shown}: {reason_of(error)}.")
 
 
 def check_path(path: Path) -> None:
@@ -111,5 +112,5 @@ def make_folder(path: Path) -> None:
     check_path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL in it
         raise cannot_write(path, error) from error

@@ -37,6 +37,27 @@ def test_render_prints_the_path_of_each_file(
         assert image.size == (3 * 20, 2 * 20)
 
 
+@pytest.mark.parametrize("more", [(), ("--each",)], ids=["sheets", "tiles"])
+def test_render_keeps_what_another_model_made_unless_told_otherwise(
+    more: tuple[str, ...], model: str, cat: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = cat.with_name("other.py")
+    other.write_text(TINY)
+
+    def render(spec: object, *options: str) -> int:
+        return run("render", spec, cat, "--layer", "conv", "--out", out, "--tile", "9", *more, *options)
+
+    assert render(model) == render(model) == cli.DONE
+    before = {path: path.read_bytes() for path in out.rglob("*.*")}
+    capsys.readouterr()
+    assert render(f"{other}:make") == 2
+    assert "out must not hold what another model made where this one's goes" in without_notes(capsys.readouterr().err)
+    assert {path: path.read_bytes() for path in out.rglob("*.*")} == before
+    assert render(f"{other}:make", "--overwrite") == cli.DONE
+    (manifest,) = out.rglob("*.json")
+    assert json.loads(manifest.read_text())["model"] == f"{other}:make"
+
+
 def test_render_json_lists_files_and_failures(
     model: str, cat: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import random
 import tracemalloc
 import unicodedata
@@ -10,9 +12,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support.cases import noise
+from support.command_line import run
+from support.shards import png
 
+import cnnviz_fast as cf
 from cnnviz_fast.errors import InputError
 from cnnviz_fast.formats.names import layer_parts, output_path, output_stems, safe_part
 
@@ -180,3 +187,23 @@ def test_output_stems_forms_of_a_letter_are_told_apart() -> None:
         forms = {letter, letter.upper(), letter.lower(), letter.casefold(), unicodedata.normalize("NFD", letter)}
         keys = [f"{i}/x{form}.png" for i, form in enumerate(sorted(forms))]
         check_stems(keys, output_stems(keys))
+
+
+def test_names_of_files_that_are_not_utf_8_are_drawn_like_any_other(tmp_path: Path) -> None:
+    odd = os.path.join(tmp_path, os.fsdecode(b"caf\xe9.png"))
+    for name in (odd, tmp_path / "ok.png"):
+        with open(name, "wb") as file:
+            file.write(png(3))
+    conv, out = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 3)), tmp_path / "out"
+    maps, provenance = noise(3, 4, 4), cf.Provenance(image=odd)
+    cf.visualize(conv, [odd, tmp_path / "ok.png"], ["0"], out=out, tile=8)
+    cf.save_tiles(maps, out / "tiles", tile=4, provenance=provenance)
+    cf.compare(maps, maps, tile=4, provenance_a=provenance).save(out / "pair.png")
+    cf.save_atlas(maps, out / "a.atlas", provenance=provenance)
+    assert sorted(path.name for path in (out / "0").iterdir()) == ["caf-.json", "caf-.png", "ok.json", "ok.png"]
+    for manifest in (out / "0" / "caf-.json", out / "tiles" / "manifest.json"):
+        assert json.loads(manifest.read_text("ascii"))["image"] == odd
+    assert cf.read_atlas(out / "a.atlas").provenance.image == odd
+    drawn = ["render", "resnet18", odd, str(tmp_path / "ok.png"), "--weights", "none", "--layer", "conv1"]
+    assert run(*drawn, "--size", "32", "--out", str(tmp_path / "cli")) == 0
+    assert len(list((tmp_path / "cli" / "conv1").iterdir())) == 4

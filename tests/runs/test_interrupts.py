@@ -147,6 +147,7 @@ def test_kills_at_random_moments_leave_what_a_run_alone_makes(net: Path, tmp_pat
         process.kill()
         process.wait()
         (tmp_path / "out" / "0" / f".p0001.png.0123456{kill}.part").write_bytes(b"half")  # as a kill may leave it
+        (tmp_path / "out" / "0" / f".cnnviz-{process.pid}-0-0.tmp").write_bytes(b"half")  # and the compiled encoder
         for path in (tmp_path / "out").glob("*/[!.]*.png"):
             with Image.open(path) as image:
                 image.load()

@@ -184,7 +184,7 @@ def test_lost_files_are_told_in_a_line(
     out = copied(alone, tmp_path / "out")
     (out / "0" / "p0001.png").unlink()
     cf.run(small_model(), images, LAYERS, out, **SAVE)
-    assert "1 finished images have lost files or rows; they are done again\n" in capsys.readouterr().err
+    assert "done again, since files or rows of finished images are gone: 1\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["run.json", "manifest.json"])

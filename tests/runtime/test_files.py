@@ -136,6 +136,21 @@ def test_make_folder_below_a_file_is_a_write_error(tmp_path: Path) -> None:
             make_folder(path)
 
 
+@pytest.mark.parametrize("name", ["a\0b", "\0/b"])
+def test_whole_file_and_make_folder_nul_in_a_path_is_a_write_error(name: str, tmp_path: Path) -> None:
+    for write in (fail_at_the_end, make_folder):
+        with pytest.raises(WriteError, match=r"^cannot write '.*\\x00.*': .*null byte\.$"):
+            write(tmp_path / name)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs names that hold any character")
+def test_whole_file_error_is_one_line_whatever_the_file_is_called(tmp_path: Path) -> None:
+    for name in ("a\nb", "a\x1b[31m", os.fsdecode(b"caf\xe9")):
+        with pytest.raises(WriteError) as caught:
+            fail_at_the_end(tmp_path / name / "sheet.png")
+        assert str(caught.value).isprintable()
+
+
 def test_sweep_removes_old_parts_below_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     parts = [tmp_path / "a" / ".x.png.0123abcd.part", tmp_path / "a" / "b" / ".y.0123abcd.part"]

@@ -185,7 +185,9 @@ class Journal:
                 yield from finished.lines
 
     def close(self) -> None:
-        """Release the folder."""
+        """Put the index on the disk, and release the folder."""
+        with contextlib.suppress(OSError, ValueError):  # it is closed already, or the disk is gone
+            os.fsync(self._file.fileno())
         self._taken.close()
 
     def __enter__(self) -> Journal:
@@ -244,6 +246,8 @@ class Journal:
                     new.write(block)
                     start += len(block)
                 start = last
+            new.flush()
+            os.fsync(new.fileno())  # a disk that loses the new index must still have the old one
         self._file.close()
         self._file = self._open_index(undo)
 

@@ -17,7 +17,7 @@ NUMBER = re.compile(r"\d{6}\.tar", re.ASCII)
 """Of a tar, behind its prefix."""
 
 _SHARD = re.compile(r"shard-(\d+-of-\d+-)?\d{6}\.tar", re.ASCII)
-_SIZE = slice(124, 136)  # of a header's block; POSIX.1-1988, ustar
+_SIZE, _KIND = slice(124, 136), slice(156, 157)  # of a header's block; POSIX.1-1988, ustar
 
 
 def part_of(folder: Path, name: str) -> Path:
@@ -71,7 +71,9 @@ class TarMembers:
     def _walk_over(self, name: str) -> bool:
         self._file.seek(self._end)
         try:
-            found = self._file.read(len(header_of(name, 0)))
+            found = self._file.read(tarfile.BLOCKSIZE)
+            if found[_KIND] == tarfile.XHDTYPE:  # a long name stands in blocks of its own before
+                found += self._file.read(len(header_of(name, 0)) - tarfile.BLOCKSIZE)
             size = int(found[-tarfile.BLOCKSIZE :][_SIZE].rstrip(b"\0 "), 8)
             if size < 0 or found != header_of(name, size):
                 return False

@@ -207,6 +207,33 @@ def test_journal_that_cannot_be_written_gives_the_folder_back(tmp_path: Path) ->
         taken(tmp_path / "file")
 
 
+@pytest.mark.parametrize("name", ["index.jsonl", "index-0-of-2.jsonl", "run.json"])
+def test_journal_pipe_in_place_of_a_file_is_refused_and_not_waited_for(name: str, tmp_path: Path) -> None:
+    filled(tmp_path, ["a"])
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    with pytest.raises((WriteError, OptionError), match=r"^[^\n]{1,400}\.$"):
+        taken(tmp_path)
+
+
+def test_journal_rows_whose_files_are_gone_are_taken_out_of_the_index(tmp_path: Path) -> None:
+    with taken(tmp_path) as journal:
+        for key in "abc":
+            (tmp_path / key).write_bytes(key.encode())
+            journal.append([(key, key, [{"files": [key], "sizes": [1]}, {"files": []}])])
+    lines = (tmp_path / "index.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "b").unlink()
+    with taken(tmp_path) as journal:
+        assert [journal.is_done(key) for key in "abc"] == [True, False, True]
+        assert (journal.count, journal.redone, journal.stem_for("c", "x")) == (2, 1, "c")
+        assert (tmp_path / "index.jsonl").read_bytes() == b"".join(lines[:2] + lines[4:])
+        journal.append([("b", "b", [{"files": ["b"]}])])
+        assert [row["key"] for row in journal.rows()] == ["a", "a", "c", "c", "b"]
+    (tmp_path / "b").write_bytes(b"older rows do not say how large")
+    with taken(tmp_path) as journal:
+        assert (journal.count, journal.redone) == (3, 0)
+
+
 def test_journal_full_disk_keeps_what_there_was(tmp_path: Path) -> None:
     path = filled(tmp_path, ["a"])
     code = """
