@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import collections
 import datetime
+import io
 import json
 import pathlib
 import pickle
@@ -152,6 +153,33 @@ def test_read_states_of_a_folder_with_several_files_lists_them(tmp_path: Path) -
         read_states(tmp_path, "w")
 
 
+def test_read_states_of_tensors_in_pieces_puts_them_together(tmp_path: Path) -> None:
+    written = pieces(tmp_path, [(0, 0), (0, 2), (2, 0), (2, 2)])
+    assert torch.equal(read_states(tmp_path, "w")[0].values["w"].read(), written)
+    pieces(tmp_path, [(0, 0), (0, 2), (2, 0)])
+    with pytest.raises(ValueError, match="a piece of it is not there"):
+        read_states(tmp_path, "w")[0].values["w"].read()
+
+
+def pieces(folder: Path, offsets: list[tuple[int, int]]) -> torch.Tensor:
+    """A (4, 4) tensor in pieces of (2, 2), as several processes write one."""
+    from torch.distributed.checkpoint import metadata as dcp
+    from torch.distributed.checkpoint.filesystem import _StorageInfo
+
+    whole = torch.arange(16.0).reshape(4, 4)
+    places, chunks, content = {}, [], b""
+    for at in offsets:
+        buffer = io.BytesIO()
+        torch.save(whole[at[0] : at[0] + 2, at[1] : at[1] + 2].clone(), buffer)
+        chunks.append(dcp.ChunkStorageMetadata(torch.Size(at), torch.Size((2, 2))))
+        places[dcp.MetadataIndex("w", torch.Size(at))] = _StorageInfo("0.distcp", len(content), len(buffer.getvalue()))
+        content += buffer.getvalue()
+    (folder / "0.distcp").write_bytes(content)
+    tensor = dcp.TensorStorageMetadata(dcp.TensorProperties.create_from_tensor(whole), whole.size(), chunks)
+    (folder / ".metadata").write_bytes(pickle.dumps(dcp.Metadata({"w": tensor}, storage_data=places)))
+    return whole
+
+
 @pytest.mark.filterwarnings("ignore")  # of torch.distributed, about a process that is alone
 def test_read_states_of_distributed_pieces_that_are_gone_is_an_error_when_they_are_read(tmp_path: Path) -> None:
     distributed(tmp_path)
@@ -159,6 +187,13 @@ def test_read_states_of_distributed_pieces_that_are_gone_is_an_error_when_they_a
     value = read_states(tmp_path, "w")[0].values["0.weight"]
     with pytest.raises(ValueError, match="beyond the end"):
         value.read()
+
+
+def test_read_states_of_a_module_beside_its_optimizer_is_refused_for_the_module(tmp_path: Path) -> None:
+    state = {"weight": {"exp_avg": torch.ones(2)}}
+    torch.save({"model": network(), "optimizer": {"state": state}}, tmp_path / "w.pt")
+    with pytest.raises(ModelError, match=r"w holds code or objects \(torch\.nn\.modules\.container\.Sequential\)"):
+        read_states(tmp_path / "w.pt", "w")
 
 
 def test_read_states_never_runs_the_metadata_of_a_folder(tmp_path: Path) -> None:

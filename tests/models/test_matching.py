@@ -93,3 +93,9 @@ def test_fits_a_key_is_a_dict_or_a_prefix(key: str, path: str) -> None:
 
 def test_fits_of_a_key_that_is_not_there_is_nothing() -> None:
     assert fits([state("model")], SHAPES, "mod") == []
+
+
+def test_fits_names_of_a_million_dots_take_no_time() -> None:
+    found = state("", "net.")
+    found.values["." * 1_000_000] = in_memory(torch.ones(1))
+    assert fits([found], SHAPES)[0].prefix == "net."
