@@ -152,10 +152,10 @@ def test_compare_two_sets_of_weights_in_one_file(
     torch.save({"state_dict": plain, "state_dict_ema": {**averaged, "queue": torch.ones(2)}}, file)
     argv = ["compare", f"{models}net", images[0], "--layer", "conv", "--out", out, "--tile", "9", "--weights", file]
     argv += ["--weights-key", "state_dict", "--against-weights", file]
-    assert run(*argv, "--against-weights-key", "state_dict_ema") == cli.DONE
+    assert run(*argv, "--against-key", "state_dict_ema") == cli.DONE
     said = without_notes(capsys.readouterr().err).splitlines()
     assert said == [f"cnnviz: checkpoint {str(file)!r}: left over: 'queue'.", "cnnviz: conv: most changed channels: 4"]
-    assert run(*argv, "--strict-weights", "--against-weights-key", "state_dict_ema") == cli.FAILED
+    assert run(*argv, "--strict-weights", "--against-key", "state_dict_ema") == cli.FAILED
     assert "1 unexpected (queue)" in capsys.readouterr().err
 
 
