@@ -15,6 +15,7 @@ from cnnviz_fast.errors import (
     closest,
     reason_of,
     repr_of,
+    shown,
     unknown_option,
 )
 
@@ -52,6 +53,21 @@ def test_closest_names_the_nearest_first_and_nothing_that_is_far() -> None:
     assert closest("layer4", iter(layers), 2).count("'") == 4
     assert closest("something else", layers) == ""
     assert closest("layer4", []) == ""
+
+
+@pytest.mark.parametrize(("name", "said"), [
+    ("layer4.0.conv1", "layer4.0.conv1"),
+    ("\u00e9\u4e2d", "\u00e9\u4e2d"),
+    ("a\nb\r\x1b[31m\0", r"a\nb\r\x1b[31m\x00"),
+    ("\u202egnp.exe\u2066", r"\u202egnp.exe\u2066"),
+    ("\ud800", r"\ud800"),
+    ("x" * 120, "x" * 120),
+    ("x" * 5000, "x" * 120 + "..."),
+    ("\U000e0001" * 120, r"\U000e0001" * 24 + "..."),
+])  # fmt: skip
+def test_shown_is_one_line_of_bounded_length_that_prints(name: str, said: str) -> None:
+    assert shown(name) == said
+    assert shown(name).isprintable()
 
 
 ALL = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, Exception)]

@@ -40,9 +40,7 @@ def add_weights(parser: CommandParser) -> None:
         "job", "--weights", "--checkpoint", metavar="W",
         text="DEFAULT, none, a name or a file (or --checkpoint W)",
     )  # fmt: skip
-    parser.add(
-        "job", "--weights-key", metavar="K", text="where in a file they are, such as state_dict_ema or model.teacher"
-    )
+    parser.add("job", "--weights-key", metavar="K", text="where in a file they are: state_dict_ema, model.teacher")
     parser.add("job", "--strict-weights", action="store_true", text="names left over or missing in a file are errors")
     parser.add("job", "--trust-checkpoint", action="store_true", text="read one of torch before torch 2.10 too")
     parser.add("job", "--seed", type=int, default=0, metavar="N", text="of the random weights of none (default 0)")

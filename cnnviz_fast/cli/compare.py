@@ -74,7 +74,7 @@ def _declare(parser: CommandParser) -> None:
     add_weights(parser)
     parser.add("second", "--against", metavar="MODEL2", text="the model to compare with")
     parser.add("second", "--against-weights", metavar="W2", text="its weights")
-    parser.add("second", "--against-weights-key", metavar="K2", text="where in their file they are")
+    parser.add("second", "--against-key", metavar="K2", text="where in their file they are")
     parser.add("second", "--against-args", metavar="N=V", nargs="*", action="extend", text="its arguments")
     parser.add("second", "--against-seed", type=int, metavar="N", text="of its random weights")
     add_drawing(parser, without=SINGLE_SHEETS)
@@ -145,7 +145,7 @@ def _what_differs(arguments: argparse.Namespace) -> tuple[list[_Model], list[str
     against = {
         "spec": arguments.against,
         "weights": arguments.against_weights,
-        "weights_key": arguments.against_weights_key,
+        "weights_key": arguments.against_key,
         "seed": arguments.against_seed,
         "arguments": other if other is None else model_arguments("against-args", other),
     }

@@ -132,7 +132,7 @@ def _read_safetensors(path: str | os.PathLike[str], label: str) -> list[StateDic
 
 def _read_torch(path: str | os.PathLike[str], label: str) -> list[StateDict]:
     archive = _reading(label, lambda: read_archive(opener_of(path)))
-    found = list(states_in(archive))
+    found = [state for state in states_in(archive) if "optim" not in state.key.lower()]
     if found:
         return found
     if isinstance(archive.content, Record) and (module := pickled_module(archive.content)):

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
+_LONGEST = 1000  # characters of a name with a prefix; names of modules have some 100
+
 _AVERAGED = re.compile(r"(^|[._])(ema|teacher|averaged|swa)([._]|$)|(^|[._])ema_|_ema([._]|$)")
 _FOLLOWS = re.compile(r"(^|[._])(encoder_k|momentum|target|discriminator)")
 
@@ -115,12 +117,12 @@ def _lies_under(key: str, state: StateDict, prefix: str) -> bool:
 
 
 def _splits(name: str) -> Iterable[tuple[str, str]]:
-    """Split a name at each of its dots, and before it."""
+    """Split a name before it, and at each of its dots; a long one only before it, since each split copies it."""
     at = 0
     while True:
         yield name[:at], name[at:]
         at = name.find(".", at) + 1
-        if not at:
+        if not at or len(name) > _LONGEST:
             return
 
 

@@ -144,6 +144,21 @@ def test_compare_checkpoints_and_seeds(
     assert [manifest[side]["weights"] for side in "ab"] == ["random, seed 0", "random, seed 1"]
 
 
+def test_compare_two_sets_of_weights_in_one_file(
+    models: str, images: list[Path], out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "both.pth"
+    plain, averaged = (cf.load_model(f"{models}{name}").module.state_dict() for name in ("net", "changed"))
+    torch.save({"state_dict": plain, "state_dict_ema": {**averaged, "queue": torch.ones(2)}}, file)
+    argv = ["compare", f"{models}net", images[0], "--layer", "conv", "--out", out, "--tile", "9", "--weights", file]
+    argv += ["--weights-key", "state_dict", "--against-weights", file]
+    assert run(*argv, "--against-key", "state_dict_ema") == cli.DONE
+    said = without_notes(capsys.readouterr().err).splitlines()
+    assert said == [f"cnnviz: checkpoint {str(file)!r}: left over: 'queue'.", "cnnviz: conv: most changed channels: 4"]
+    assert run(*argv, "--strict-weights", "--against-key", "state_dict_ema") == cli.FAILED
+    assert "1 unexpected (queue)" in capsys.readouterr().err
+
+
 def test_compare_equal_models_says_so(
     models: str, images: list[Path], out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -238,6 +238,62 @@ def test_load_checkpoint_integers_for_weights_are_refused() -> None:
     assert same(module.state_dict(), before)
 
 
+UNUSABLE = {
+    "sparse": lambda value: value.to_sparse(),
+    "meta": lambda value: value.to("meta"),
+    "nested": lambda value: torch.nested.nested_tensor([value.flatten()]),
+    "complex": lambda value: value.to(torch.complex64) * 1j,
+    "expanded": lambda value: torch.zeros(1).expand(value.shape),
+    "quantised": lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8),
+    "bytes": lambda value: value.to(torch.uint8),
+    "another shape": lambda value: value[:1],
+    "no tensor": lambda value: {"a": 1},
+}
+
+
+@pytest.mark.parametrize("kind", UNUSABLE)
+@pytest.mark.filterwarnings("ignore")  # of torch, about the tensors that are made here
+def test_load_checkpoint_unusable_tensors_are_refused_before_anything_is_copied(tmp_path: Path, kind: str) -> None:
+    module, state = network(seed=2), network(seed=1).state_dict()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    torch.save({**state, "3.weight": UNUSABLE[kind](state["3.weight"])}, tmp_path / "w.pt")
+    with pytest.raises(ModelError, match=r"does not fit Sequential: 1 [\w ]+ \(3\.weight is "):
+        load_checkpoint(module, read_checkpoint(tmp_path / "w.pt"))
+    assert same(module.state_dict(), before)
+
+
+def test_load_checkpoint_fractions_for_whole_numbers_are_refused() -> None:
+    state = dict(network(seed=1).state_dict())
+    state["1.num_batches_tracked"] = torch.tensor(2.0)
+    load_checkpoint(network(), holding(state))
+    state["1.num_batches_tracked"] = torch.tensor(2.5)
+    with pytest.raises(ModelError, match=r"1\.num_batches_tracked is of float32 with fractions, must be whole numbers"):
+        load_checkpoint(network(), holding(state))
+
+
+def test_load_checkpoint_unusable_tensors_that_are_left_over_do_not_matter(tmp_path: Path) -> None:
+    state = network(seed=1).state_dict()
+    extra = {"criterion.a": torch.ones(2).to("meta"), "criterion.b": torch.ones(1), "queue\x1b[31m": torch.ones(2)}
+    torch.save({**state, **extra}, tmp_path / "w.pt")
+    module = network(seed=2)
+    with pytest.warns(ModelNote, match=r"w\.pt': left over: 2 of 'criterion\.', 'queue\\x1b\[31m'\.$"):
+        load_checkpoint(module, read_checkpoint(tmp_path / "w.pt"))
+    assert same(module.state_dict(), state)
+
+
+def test_load_checkpoint_tied_weights_need_one_of_their_names() -> None:
+    def tied(seed: int) -> nn.Module:
+        module = nn.Sequential(*network(seed), nn.Conv2d(4, 2, 1, bias=False))
+        module[4].weight = module[3].weight
+        return module
+
+    state = dict(tied(1).state_dict())
+    del state["4.weight"]
+    module = tied(2)
+    load_checkpoint(module, holding(state, strict=True))
+    assert same(module.state_dict(), tied(1).state_dict())
+
+
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_load_checkpoint_copies_values_and_leaves_the_state_as_it_was(prefix: str) -> None:
     trained = network(seed=1).half()

@@ -62,6 +62,20 @@ def test_load_model_folder_without_weights_or_processor(folder: Path, tmp_path: 
     assert example_input(model).shape == (1, 3, 64, 64)
 
 
+@pytest.mark.parametrize(("kind", "prefix"), [("trocr", ""), ("videomae", "module."), ("depth_anything", "")])
+@pytest.mark.filterwarnings("ignore::cnnviz_fast.models.notes.ModelNote")  # of heads and of text that are left out
+def test_load_model_folder_with_its_own_file_as_weights_is_the_same(kind: str, prefix: str, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    folder = saved(kind, tmp_path)
+    file = {f"{prefix}{name}": value for name, value in load_file(folder / "model.safetensors").items()}
+    torch.save({"state_dict": file}, tmp_path / "own.pt")
+    wanted = cf.load_model(f"hf:{folder}", device="cpu").module.state_dict()
+    found = cf.load_model(f"hf:{folder}", weights=tmp_path / "own.pt", seed=5, device="cpu").module.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in wanted.items())
+
+
 def test_render_folder_draws_tokens_without_their_prefix(folder: Path, photo: Path, tmp_path: Path) -> None:
     argv = ["render", f"hf:{folder}", str(photo), "--layer", "layers.1", "--tile", "16", "--out", str(tmp_path)]
     model = cf.load_model(f"hf:{folder}", device="cpu")
