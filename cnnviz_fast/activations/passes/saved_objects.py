@@ -1,8 +1,8 @@
 """Containers, arrays and random generators that a model keeps in plain attributes, as they were before a pass.
 
 Memory banks, histories, caches and codebooks are kept in lists, dicts and arrays too, and a layer may draw from a
-generator of its own: a pass in eval mode changes them like buffers. What is empty before the pass is left out: a model
-collects there what somebody reads afterwards.
+generator of its own: a pass in eval mode changes them like buffers. What is empty before the pass gets that back where
+tensors were put into it; numbers and names that a model notes there stay, for whoever reads them.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class SavedObjects:
             if id(value) in seen:
                 continue
             seen.add(id(value))
-            if (kind := kinds.get(type(value))) is not None and not is_empty(value):
+            if (kind := kinds.get(type(value))) is not None:
                 self._saved.append((kind, value, kind.save(value)))
             for entry in _entries(value) if len(seen) < _MOST_VISITED else ():
                 if type(entry) is torch.Tensor:
@@ -75,7 +75,10 @@ class SavedObjects:
         """Restore what has changed, without replacing any object."""
         for kind, value, saved in self._saved:
             # Copies of layers are collected, not computed with.
-            if not kind.is_same(value, saved) and (is_plain(value) or not isinstance(value, _CONTAINERS)):
+            if kind.is_same(value, saved):
+                continue
+            is_container = isinstance(value, _CONTAINERS)
+            if not is_container or (is_plain(value) and (saved or holds_values(value))):
                 kind.put_back(value, saved)
 
 
@@ -175,16 +178,26 @@ def is_plain(value: Any) -> bool:
     import torch
 
     atoms = (bool, int, float, complex, str, bytes, np.ndarray, np.generic, torch.Tensor)
+    return all(isinstance(one, atoms) and not isinstance(one, torch.nn.Parameter) for one in _parts(value))
+
+
+def holds_values(value: Any) -> bool:
+    """Check whether a value is a tensor or an array, or a container in which there is one."""
+    import torch
+
+    return any(isinstance(one, (torch.Tensor, np.ndarray)) for one in _parts(value))
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """List what is in a container, and in the containers in it, without None; a value that is none itself."""
     pending, seen = [value], set()  # a list may hold itself
     while pending:
         one = pending.pop()
-        if isinstance(one, _CONTAINERS):
-            if id(one) not in seen:
-                seen.add(id(one))
-                pending.extend(entry for entry in (one.values() if isinstance(one, dict) else one) if entry is not None)
-        elif not isinstance(one, atoms) or isinstance(one, torch.nn.Parameter):
-            return False
-    return True
+        if not isinstance(one, _CONTAINERS):
+            yield one
+        elif id(one) not in seen:
+            seen.add(id(one))
+            pending.extend(entry for entry in (one.values() if isinstance(one, dict) else one) if entry is not None)
 
 
 def is_empty(value: Any) -> bool:

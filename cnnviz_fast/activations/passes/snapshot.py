@@ -11,8 +11,8 @@
 
 The values of trained parameters are not copied: a change of them is said in a warning. Where something cannot be
 undone, or the model has replaced layers of its own, objects and plain attributes stay as the pass left them, since they
-may say so: a flag `fused` must not be undone if the fusing is not. What a model collects in an empty list, and what it
-keeps for the first time, stays as well: somebody may want to read it.
+may say so: a flag `fused` must not be undone if the fusing is not. What a model notes in an empty list, and attributes
+that are new, stay as well: somebody may want to read them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...models.layers import takes_hooks
 from .copies import Copies
-from .saved_objects import SavedObjects, is_empty, is_plain
+from .saved_objects import SavedObjects, holds_values, is_empty, is_plain
 from .saved_values import SavedTensors, SavedValues
 
 if TYPE_CHECKING:
@@ -223,8 +223,15 @@ def _put_back_attributes(own: dict[str, Any], before: Mapping[str, Any]) -> None
     names = [name for name, value in before.items() if own.get(name, _ABSENT) is not value]
     if all(name in own or is_plain(before[name]) for name in names):
         for name in names:
-            if is_plain(before[name]) and not is_empty(before[name]) and (own.get(name) is None or is_plain(own[name])):
+            if _is_state(before[name], own.get(name)):
                 own[name] = before[name]
+
+
+def _is_state(before: Any, now: Any) -> bool:
+    """Check whether an attribute that was replaced is part of what is computed with, and not of what is built."""
+    if before is None or is_empty(before):  # a hidden state, or a bank, that began
+        return holds_values(now) and is_plain(now)
+    return is_plain(before) and (now is None or is_plain(now))
 
 
 def _followers(modules: Iterable[nn.Module], parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:

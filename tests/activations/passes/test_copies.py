@@ -32,6 +32,10 @@ class Block(nn.Module):
         return self.drop(self.bn(self.conv(x)))
 
 
+class Notes(list[Any]):
+    """What a model notes for a test: no list of Python's own, which would be taken back."""
+
+
 class Copies(nn.Module):
     """Runs its block, makes a copy of it in its own way, and may run that too."""
 
@@ -40,8 +44,7 @@ class Copies(nn.Module):
         self.block = Block()
         self.make = make
         self.runs = runs
-        self.kept: list[Any] = []
-        self.seen: list[torch.Tensor] = []
+        self.kept, self.seen = Notes(), Notes()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.block(x)

@@ -370,7 +370,6 @@ class Nested(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv, self.head = nn.Conv2d(3, 4, 1), nn.Linear(4, 2)
-        self.inside: list[Any] = []
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.conv(x)
@@ -383,17 +382,18 @@ def test_capture_inside_a_capture_stays_out_of_it(layers: list[str], batch: torc
     expected = capture(model, batch, layers)
     other = batch.flip(0) + 1
     inner = capture(model, other, ["conv", "head"])
+    inside: list[dict[str, torch.Tensor]] = []
 
     def look(module: nn.Module, inputs: Any, output: Any) -> None:
-        if not model.inside:
-            model.inside.append(None)
-            model.inside.append(capture(model, other, ["conv", "head"]))
+        if not inside:
+            inside.append({})
+            inside.append(capture(model, other, ["conv", "head"]))
 
     model.conv.register_forward_hook(look)
     found = capture(model, batch, layers)
     assert list(found) == list(expected)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
-    assert all(torch.equal(model.inside[1][name], inner[name]) for name in inner)
+    assert all(torch.equal(inside[1][name], inner[name]) for name in inner)
 
 
 def test_capture_of_a_part_by_the_forward_itself_is_no_call_of_it(batch: torch.Tensor) -> None:

@@ -341,25 +341,40 @@ def test_capture_takes_back_what_a_model_keeps_beside_buffers(batch: torch.Tenso
     assert torch.equal(*maps)
 
 
-def test_capture_what_a_model_collects_or_caches_for_the_first_time_stays(batch: torch.Tensor) -> None:
-    class Collects(Counter):
-        def __init__(self) -> None:
-            super().__init__()
-            self.table: torch.Tensor | None = None
-            self.seen: list[torch.Tensor] = []
-            self.named: dict[str, list[int]] = {"a": []}
+class Begins(Counter):
+    """Keeps a carried state and a bank that begin with the first pass, and notes what it saw."""
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            self.table = torch.ones(3)
-            self.new = 5
-            self.seen.append(x)
-            self.named["a"].append(1)
-            return super().forward(x)
+    def __init__(self) -> None:
+        super().__init__()
+        self.carried: torch.Tensor | None = None
+        self.bank: list[torch.Tensor] = []
+        self.cells: dict[str, Any] = {}
+        self.seen: list[int] = []
+        self.named: dict[str, list[int]] = {"a": []}
 
-    model = Collects()
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = super().forward(x)
+        self.carried = y if self.carried is None else 0.5 * self.carried.detach() + y
+        self.bank.append(x.mean().detach())
+        self.cells = {"h": [self.carried]}
+        self.new = 5
+        self.seen.append(len(x))
+        self.named["a"].append(1)
+        return self.carried + torch.stack(self.bank).sum()
+
+
+def test_capture_takes_back_a_state_that_begins_with_it(batch: torch.Tensor) -> None:
+    model = Begins()
+    maps = [capture(model, batch, "output")["output"] for _ in range(2)]
+    assert torch.equal(*maps)
+    assert (model.carried, model.bank, model.cells) == (None, [], {})
+    assert capture(model, batch[:1, :, :5], "output")["output"].shape[0] == 1
+
+
+def test_capture_what_a_model_notes_stays(batch: torch.Tensor) -> None:
+    model = Begins()
     capture(model, batch, "conv")
-    assert (len(model.seen), model.named, model.new, model.steps) == (1, {"a": [1]}, 5, 0)
-    assert model.table is not None
+    assert (model.seen, model.named, model.new, model.steps) == ([4], {"a": [1]}, 5, 0)
 
 
 def test_capture_large_tables_and_arrays_are_looked_over_not_through(batch: torch.Tensor) -> None:
