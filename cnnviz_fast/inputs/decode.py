@@ -142,26 +142,20 @@ def _decoded_png(source: _File, options: ImageOptions) -> PilImage:
 
 def _decoded_tiff(source: _File, options: ImageOptions) -> PilImage:
     """Decode a TIFF by Pillow, or by tifffile where that is needed."""
-    reason: Exception | None = None
     try:
         image = source.opened()
     except ImageError:
         raise
-    except Exception as error:  # a kind that Pillow does not know, or damage
-        reason = error
-    else:
+    except Exception:  # a kind that Pillow does not know, or damage: tifffile tells them apart
+        image = None
+    if image is not None:
         with image:
             refuse_size(image.size, source.label, source.max_pixels)
             tiff.refuse_raw(image, source.label)
             if tiff.pillow_is_right(image, options.input_range is not None):
                 tiff.mend(image)
                 return decode_pil_image(image, source.label, source.max_pixels, options, tiff.declared_bits(image))
-    try:
-        odd = tiff.read_odd_tiff(source.file, source.label, source.max_pixels)
-    except ImageError:
-        raise
-    except Exception as error:
-        raise reason or error from error
+    odd = tiff.read_odd_tiff(source.file, source.label, source.max_pixels)
     return turned(_scaled(odd.samples, source.label, options, odd.declared_bits), odd.orientation)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from ...errors import ImageError
-from .refusals import refuse_size
+from .refusals import refuse_size, too_large
 from .wide import Samples
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _MODES = {
 }  # fmt: skip
 
 
+_MOST_SAMPLES = 4  # of each pixel, in images that just keep to the limit: further ones take memory and are not drawn
 _NATIVE = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS"}
 """libtiff has put the bytes into the machine's order already, which Pillow 13 heeds for some modes only."""
 
@@ -124,6 +126,8 @@ def read_odd_tiff(file: BinaryIO, label: str, max_pixels: int) -> OddTiff:
         page: Any = tiff.pages[0]
         width, height = int(page.imagewidth), int(page.imagelength)
         refuse_size((width, height), label, max_pixels)
+        if width * height * page.samplesperpixel > max_pixels * _MOST_SAMPLES:
+            raise too_large(label, f"{width} x {height} of {page.samplesperpixel} samples", max_pixels)
         samples = _samples_of(page, label, (width, height))
         return OddTiff(samples, page.tags.valueof(_ORIENTATION, 1), _bits_of_peak(page.tags.valueof(_MAX_SAMPLE)))
 
@@ -166,6 +170,9 @@ def _samples_of(page: Any, label: str, size: tuple[int, int]) -> Samples:
 
 
 def _decoded(page: Any, label: str) -> Any:
+    there = sum(size > 0 for size in page.databytecounts)
+    if there < math.prod(page.chunked):  # tifffile takes what is missing for zeros
+        raise ImageError(f"{label} cannot be read: {math.prod(page.chunked) - there} of its parts are missing.")
     try:
         return page.asarray()
     except (ValueError, ImportError) as error:

@@ -112,7 +112,9 @@ def _table(ends: Range) -> NDArray[np.uint8]:
 def _scaled(values: NDArray[Any], ends: Range) -> NDArray[np.uint8]:
     low, high = ends
     shares = values if ends == (0, 1) else (values.astype(np.float64) - low) / (high - low)
-    return np.floor(np.nan_to_num(shares).clip(0, 1) * 255 + np.float32(0.5)).astype(np.uint8)
+    levels = shares * 255 + np.float32(0.5)
+    np.fmin(np.fmax(levels, 0, out=levels), 255, out=levels)  # which make 0 of NaN
+    return levels.astype(np.uint8)
 
 
 def ends_of(samples: Samples, given: Range | None, declared_bits: int | None, label: str) -> Range:

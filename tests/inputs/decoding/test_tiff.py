@@ -218,3 +218,18 @@ def test_decode_file_tiff_says_nothing_of_its_own(tmp_path: Path, capfd: pytest.
         with pytest.raises(ImageError):
             decode_file(tmp_path / "a.tif", MAX_PIXELS)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib", "rowsperstrip": 8}, {"tile": (16, 16)}])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_decode_file_tiff_of_missing_parts_is_refused_and_not_black(
+    tmp_path: Path, options: dict[str, Any], planar: str
+) -> None:
+    path = write(tmp_path / "a.tif", values("f4", 3), planarconfig=planar, **options)
+    whole = path.read_bytes()
+    with tifffile.TiffFile(path) as tiff:
+        at = tiff.pages[0].tags[257].valueoffset
+    for content in (whole[: len(whole) // 2], whole[:-5], whole[:at] + (200).to_bytes(2, "little") + whole[at + 2 :]):
+        path.write_bytes(content)
+        with pytest.raises(ImageError, match=r"a\.tif' cannot be read: .*\.$"):
+            decode_file(path, MAX_PIXELS)
