@@ -7,6 +7,7 @@ out whatever follows: `--layer layer4 cat.jpg` would have two layers and no imag
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -34,6 +35,7 @@ class UnknownOptionError(OptionError):
 class _Sorted:
     """What has been sorted so far.
 
+    most: how many arguments there can be that belong to no option.
     options: each with its value behind "=".
     rest: model and images, in their order.
     layers: first and last of the options that hold layers given at once, of which the last may be none; and how many
@@ -42,6 +44,7 @@ class _Sorted:
         before it.
     """
 
+    most: float
     options: list[str] = field(default_factory=list)
     rest: list[str] = field(default_factory=list)
     layers: tuple[int, int, int] | None = None
@@ -63,8 +66,10 @@ def sorted_out(argv: Iterable[str], actions: Sequence[argparse.Action]) -> list[
         OptionError: an argument that could be the value of an option or an image.
     """
     options = {name: action for action in actions for name in action.option_strings}
-    needed = sum(not action.option_strings for action in actions)
-    found, left = _Sorted(), list(argv)
+    positional = [action for action in actions if not action.option_strings]
+    needed = len(positional)
+    found = _Sorted(math.inf if any(action.nargs == "+" for action in positional) else needed)
+    left = list(argv)
     while left:
         argument = left.pop(0)
         if argument == "--":
@@ -121,7 +126,8 @@ def _take(found: _Sorted, action: argparse.Action, name: str, left: list[str]) -
         return
     taken = [left.pop(0)]
     if action.nargs in ("+", "*"):
-        while left and not _is_option(left[0]) and _belongs(left[0], action):
+        full = len(found.rest) >= found.most
+        while left and not _is_option(left[0]) and (full or _belongs(left[0], action)):
             taken.append(left.pop(0))
     found.options += [f"{name}={value}" for value in taken]
     if len(taken) > 1 and action.metavar == "L":
