@@ -61,10 +61,12 @@ def channel_range(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 # Sampling positions are sent from the host, so torch.compile must leave this operator out of its CUDA graphs. torch 2.6
 # has no name for that.
-_UNSAFE_IN_GRAPHS = [torch.Tag.cudagraph_unsafe] if hasattr(torch.Tag, "cudagraph_unsafe") else []
+_OUTSIDE_GRAPHS: dict[str, Any] = (
+    {"tags": [torch.Tag.cudagraph_unsafe]} if hasattr(torch.Tag, "cudagraph_unsafe") else {}
+)
 
 
-@torch.library.custom_op("cnnviz_fast::render_index", mutates_args=(), tags=_UNSAFE_IN_GRAPHS)
+@torch.library.custom_op("cnnviz_fast::render_index", mutates_args=(), **_OUTSIDE_GRAPHS)
 def draw_index(
     maps: torch.Tensor,
     vmin: torch.Tensor,

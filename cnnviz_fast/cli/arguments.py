@@ -166,8 +166,9 @@ def check_colours(options: RenderOptions) -> None:
     """Refuse names of colours that there are not, before a model is loaded."""
     from ..palette import make_palette
 
-    colours: Mapping[str, Any] = {"background": options.background, "bad": options.bad}
-    make_palette(options.colormap, **colours, shows_background=True, shows_bad=True)
+    make_palette(
+        options.colormap, background=options.background, bad=options.bad, shows_background=True, shows_bad=True
+    )
 
 
 def overlay_of(arguments: argparse.Namespace, max_pixels: int) -> Any:

@@ -7,9 +7,10 @@ out whatever follows: `--layer layer4 cat.jpg` would have two layers and no imag
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import OptionError
@@ -34,6 +35,7 @@ class UnknownOptionError(OptionError):
 class _Sorted:
     """What has been sorted so far.
 
+    most: how many arguments there can be that belong to no option.
     options: each with its value behind "=".
     rest: model and images, in their order.
     layers: first and last of the options that hold layers given at once, of which the last may be none; and how many
@@ -42,6 +44,7 @@ class _Sorted:
         before it.
     """
 
+    most: float
     options: list[str] = field(default_factory=list)
     rest: list[str] = field(default_factory=list)
     layers: tuple[int, int, int] | None = None
@@ -63,8 +66,10 @@ def sorted_out(argv: Iterable[str], actions: Sequence[argparse.Action]) -> list[
         OptionError: an argument that could be the value of an option or an image.
     """
     options = {name: action for action in actions for name in action.option_strings}
-    needed = sum(not action.option_strings for action in actions)
-    found, left = _Sorted(), list(argv)
+    positional = [action for action in actions if not action.option_strings]
+    needed = len(positional)
+    found = _Sorted(math.inf if any(action.nargs == "+" for action in positional) else needed)
+    left = list(argv)
     while left:
         argument = left.pop(0)
         if argument == "--":
@@ -87,18 +92,15 @@ def is_path(argument: str) -> bool:
     """Check whether an argument is a file or a folder rather than a layer, by how it looks; `-` is standard input."""
     if argument.startswith("re:"):
         return False
-    if (
-        argument == "-"
-        or _FILE.search(argument)
-        or argument.endswith("/")
-        or argument.startswith(("/", "./", "../", "~"))
-    ):
+    if argument == "-" or _FILE.search(argument) or argument.endswith("/") or re.match(r"\.{0,2}/|~", argument):
         return True
     return (os.sep in argument or "/" in argument) and os.path.exists(argument)  # a module may be called a/b
 
 
 def _is_option(argument: str) -> bool:
-    return re.match(r"-[^\d.]", argument) is not None and not re.search(r"\s", argument)
+    """Check whether an argument is an option and no negative number or text; a value behind "=" may hold anything."""
+    name = argument.partition("=")[0]
+    return re.match(r"-[^\d.]", name) is not None and not re.search(r"\s", name)
 
 
 def _split(argument: str, options: Iterable[str]) -> tuple[str, str | None]:
@@ -113,8 +115,7 @@ def _split(argument: str, options: Iterable[str]) -> tuple[str, str | None]:
 
 def _take(found: _Sorted, action: argparse.Action, name: str, left: list[str]) -> None:
     """Take the values of an option off what follows it."""
-    belongs = _of_several(action) if action.nargs in ("+", "*") else lambda argument: True
-    if not left or _is_option(left[0]) or left[0] == "--":
+    if not left or _is_option(left[0]):
         found.options.append(name)  # which argparse refuses unless the value may be left out
         return
     if action.nargs == "?":
@@ -124,16 +125,18 @@ def _take(found: _Sorted, action: argparse.Action, name: str, left: list[str]) -
             found.options.append(name)
         return
     taken = [left.pop(0)]
-    while action.nargs in ("+", "*") and left and not _is_option(left[0]) and left[0] != "--" and belongs(left[0]):
-        taken.append(left.pop(0))
+    if action.nargs in ("+", "*"):
+        full = len(found.rest) >= found.most
+        while left and not _is_option(left[0]) and (full or _belongs(left[0], action)):
+            taken.append(left.pop(0))
     found.options += [f"{name}={value}" for value in taken]
     if len(taken) > 1 and action.metavar == "L":
         found.layers = len(found.options) - len(taken), len(found.options) - 1, len(found.rest)
 
 
-def _of_several(action: argparse.Action) -> Callable[[str], bool]:
-    """Return what tells a further value of an option from what follows it."""
-    return (lambda argument: "=" in argument) if action.metavar == "N=V" else (lambda argument: not is_path(argument))
+def _belongs(argument: str, action: argparse.Action) -> bool:
+    """Check whether an argument is a further value of an option that may have several, by how it looks."""
+    return "=" in argument if action.metavar == "N=V" else not is_path(argument)
 
 
 def _settle(found: _Sorted, needed: int) -> None:

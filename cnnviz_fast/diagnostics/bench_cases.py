@@ -184,8 +184,7 @@ def cases(setup: BenchSetup) -> list[Callable[[BenchSetup], Row]]:
 
 def _row(setup: BenchSetup, what: str, ways: list[Way], amount: float, unit: str) -> Row:
     """Time ways, of which the first is ours."""
-    hurried: dict[str, Any] = {"budget_s": 0.0, "least": 1} if setup.hurries else {}
-    ours, *others = medians(ways, setup.wait, **hurried)
+    ours, *others = medians(ways, setup.wait, 0.0, least=1) if setup.hurries else medians(ways, setup.wait)
     return Row(what, ours, amount, unit, {way.name: seconds for way, seconds in zip(ways[1:], others, strict=True)})
 
 

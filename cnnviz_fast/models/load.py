@@ -140,7 +140,8 @@ def resolve_device(device: str | torch.device) -> torch.device:
         torch.empty(0, device=found)
     except Exception as error:  # AssertionError from a torch without CUDA, RuntimeError without a driver, and others
         wanted = "auto, cpu or a device that is there"
-        raise OptionError(f"device must be {wanted}, got {str(device)!r}: {reason_of(error)}.") from error
+        reason = "torch finds no MPS here" if str(device).startswith("mps") else reason_of(error)
+        raise OptionError(f"device must be {wanted}, got {str(device)!r}: {reason}.") from error
     return found
 
 

@@ -117,3 +117,13 @@ def test_render_values_are_checked_before_the_model_is_built(
     argv = [f"{tmp_path / 'net.py'}:make", *wrong, *companions.get(name, []), "--out", tmp_path / "out"]
     assert run("render", *argv) in (cli.USAGE, cli.FAILED)
     error_of(capsys)
+
+
+def test_device_that_is_not_there_is_refused_in_plain_words(capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+
+    if torch.backends.mps.is_available():
+        pytest.skip("MPS is there")
+    assert run("demo", "--device", "mps") == cli.USAGE
+    wanted = "device must be auto, cpu or a device that is there, got 'mps': torch finds no MPS here."
+    assert error_of(capsys) == f"cnnviz: {wanted}\n"

@@ -87,9 +87,10 @@ def test_arguments_of_models_end_where_images_begin() -> None:
 
 
 def test_values_may_begin_with_a_dash() -> None:
-    given = ["render", "resnet18", "a.jpg", "--vmin", "-1", "--mean", "-0.1,0,.5", "--title", "- {layer}"]
-    arguments = cli._parser().parse_args(given)
-    assert (arguments.vmin, arguments.mean, arguments.title) == ("-1", "-0.1,0,.5", "- {layer}")
+    given = ["render", "resnet18", "a.jpg", "--vmin", "-1", "--mean", "-0.1,0,.5"]
+    for title in (["--title", "- {layer}"], ["--title=- {layer}"]):
+        arguments = cli._parser().parse_args([*given, *title])
+        assert (arguments.vmin, arguments.mean, arguments.title) == ("-1", "-0.1,0,.5", "- {layer}")
 
 
 @pytest.mark.parametrize("given", ["resnet18 a.jpg --tile", "resnet18 a.jpg --out --label", "resnet18 --layer layer4"])
