@@ -238,7 +238,7 @@ def _titled(a: Provenance, b: Provenance) -> _Titled:
 
     So both sides have a title or neither has one, and their tiles lie at the same height.
     """
-    sides: dict[str, tuple[str | None, str | None]] = {}
+    sides: dict[str, tuple[Any, Any]] = {}
     for name in TITLE_FIELDS:
         known = [str(getattr(side, name) or "").strip() for side in (a, b)]
         sides[name] = (known[0] or "a", known[1] or "b") if any(known) else (None, None)
