@@ -149,7 +149,7 @@ def check_download_error(caught: pytest.ExceptionInfo[ModelError]) -> None:
     message = str(caught.value)
     assert "weights IMAGENET1K_V1 of squeezenet1_1 cannot be downloaded from http://127.0.0.1:" in message
     assert "weights='none'" in message
-    assert "--checkpoint PATH" in message
+    assert "weights=PATH" in message
     assert "\n" not in message
     assert caught.value.__cause__ is not None
 
