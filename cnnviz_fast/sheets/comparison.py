@@ -242,10 +242,13 @@ def _titled(a: Provenance, b: Provenance) -> _Titled:
     for name in TITLE_FIELDS:
         known = [str(getattr(side, name) or "").strip() for side in (a, b)]
         sides[name] = (known[0] or "a", known[1] or "b") if any(known) else (None, None)
+    both: dict[str, Any] = {
+        n: first if first == second else f"{second} - {first}" for n, (first, second) in sides.items()
+    }
     return _Titled(
         Provenance(**{name: first for name, (first, _) in sides.items()}),
         Provenance(**{name: second for name, (_, second) in sides.items()}),
-        Provenance(**{n: first if first == second else f"{second} - {first}" for n, (first, second) in sides.items()}),
+        Provenance(**both),
     )
 
 
