@@ -46,10 +46,16 @@ OTHER_NAMES = {
 
 
 class CnnvizError(Exception):
-    """Base of all errors of this package. Its message is brought into one line that any terminal can show."""
+    """Base of all errors of this package. Its message is brought into one line that any terminal can show.
+
+    Attributes:
+        most_characters: of the message.
+    """
+
+    most_characters = MOST_CHARACTERS
 
     def __init__(self, message: object = "") -> None:
-        super().__init__(one_line(str(message)))
+        super().__init__(one_line(str(message), self.most_characters))
 
 
 class InputError(CnnvizError, ValueError):
@@ -88,7 +94,9 @@ class AtlasError(InputError):
 
 
 class ModelError(CnnvizError):
-    """A model spec, its weights or a checkpoint cannot be used."""
+    """A model spec, its weights or a checkpoint cannot be used. It may list what is missing, and of another shape."""
+
+    most_characters = 2 * MOST_CHARACTERS
 
 
 class CaptureError(CnnvizError, RuntimeError):

@@ -97,7 +97,7 @@ def takes_keywords(keywords: type) -> Callable[[type[T]], type[T]]:
                     raise unknown_option(record.__name__, name, known)
             made(self, **options)
 
-        setattr(record, "__init__", init)  # noqa: B010  # dataclasses wrote the one that it calls
+        record.__init__ = init  # type: ignore[method-assign]  # dataclasses wrote the one that it calls
         return record
 
     return decorate

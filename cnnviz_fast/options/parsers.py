@@ -47,17 +47,20 @@ def refuse(name: str, expected: str, got: object, advice: str = "") -> OptionErr
 
 def _whole(name: str, value: Any, least: int) -> int:
     expected = f"a whole number of at least {least}"
+    number = value
     if isinstance(value, str) and (digits := re.fullmatch(r"([+-]?)(\d+)", value.strip())):
-        value = int(digits[1] + _shortened(digits[2]))
+        number = int(digits[1] + _shortened(digits[2]))
     try:
-        number = operator.index(value)
+        number = operator.index(number)
     except Exception:  # of an array, a tensor or an object of the caller's, in which there is no such number
         raise refuse(name, expected, value) from None
-    if isinstance(value, bool) or number < least:
+    if isinstance(value, bool):
         raise refuse(name, expected, value)
+    if number < least:
+        raise refuse(name, expected, number)
     if number > LARGEST_WHOLE:
-        raise refuse(name, f"a whole number of at most {LARGEST_WHOLE}", value)
-    return number
+        raise refuse(name, f"{expected} and at most {LARGEST_WHOLE:,}", value)
+    return int(number)
 
 
 def _shortened(digits: str) -> str:

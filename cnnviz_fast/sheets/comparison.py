@@ -238,17 +238,18 @@ def _titled(a: Provenance, b: Provenance) -> _Titled:
 
     So both sides have a title or neither has one, and their tiles lie at the same height.
     """
-    first, second, change = Provenance(), Provenance(), Provenance()
+    sides: dict[str, tuple[Any, Any]] = {}
     for name in TITLE_FIELDS:
         known = [str(getattr(side, name) or "").strip() for side in (a, b)]
-        if any(known):
-            ours, theirs = known[0] or "a", known[1] or "b"
-            texts = (ours, theirs, ours if ours == theirs else f"{theirs} - {ours}")
-            named: list[dict[str, Any]] = [{name: text} for text in texts]
-            first, second, change = (
-                replace(each, **own) for each, own in zip((first, second, change), named, strict=True)
-            )
-    return _Titled(first, second, change)
+        sides[name] = (known[0] or "a", known[1] or "b") if any(known) else (None, None)
+    both: dict[str, Any] = {
+        n: first if first == second else f"{second} - {first}" for n, (first, second) in sides.items()
+    }
+    return _Titled(
+        Provenance(**{name: first for name, (first, _) in sides.items()}),
+        Provenance(**{name: second for name, (_, second) in sides.items()}),
+        Provenance(**both),
+    )
 
 
 def _shared(manifest: dict[str, Any]) -> dict[str, Any]:

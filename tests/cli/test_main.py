@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from support.command_line import run
 
+import cnnviz_fast as cf
 from cnnviz_fast.cli import main as cli
 
 
@@ -26,6 +27,15 @@ def test_debug_shows_the_traceback(model: str, cat: Path, out: Path) -> None:
 
     with pytest.raises(LayerNotFoundError):
         run("render", model, cat, "--layer", "convv", "--out", out, "--debug")
+
+
+def test_errors_advise_flags_on_the_command_line_and_arguments_in_python(
+    model: str, cat: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("render", model, cat, "--layer", "qqqqq", "--out", out) == cli.USAGE
+    assert capsys.readouterr().err.endswith("List them with: cnnviz layers MODEL\n")
+    with pytest.raises(LookupError, match=r"List them with: cnnviz_fast\.list_layers\(model\)$"):
+        cf.visualize(model, cat, "qqqqq")
 
 
 def test_closed_pipe_ends_quietly() -> None:

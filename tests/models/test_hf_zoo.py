@@ -55,7 +55,7 @@ def test_load_model_folder_brings_weights_and_preprocessing(folder: Path, photo:
 
 def test_load_model_folder_without_weights_or_processor(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
-    with pytest.raises(ModelError, match=r"weights of hf:.* cannot be loaded: .* Use --weights none"):
+    with pytest.raises(ModelError, match=r"weights of hf:.* cannot be loaded: .* Use weights='none'"):
         cf.load_model(f"hf:{tmp_path}")
     model = cf.load_model(f"hf:{tmp_path}", weights="none", seed=5, device="cpu")
     assert model.weights == "random, seed 5"

@@ -95,7 +95,7 @@ def test_load_model_unknown_name_is_one_line(spec: str, weights: str, said: str)
 @pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize("weights", [None, "DEFAULT", "a1_in1k"])
 def test_load_model_weights_that_cannot_be_downloaded_name_the_way_out(weights: str | None) -> None:
-    with pytest.raises(ModelError, match=r"weights of timm:resnet50\S* cannot be loaded: .* Use --weights none"):
+    with pytest.raises(ModelError, match=r"weights of timm:resnet50\S* cannot be loaded: .* Use weights='none'"):
         load_model("timm:resnet50", weights=weights)
 
 

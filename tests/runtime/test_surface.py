@@ -18,7 +18,7 @@ from support.junk import junk
 from torch import nn
 
 import cnnviz_fast as cf
-from cnnviz_fast.errors import MOST_CHARACTERS, CallError, CnnvizError, OptionError, ShapeError, UnknownOptionError
+from cnnviz_fast.errors import CallError, CnnvizError, OptionError, ShapeError, UnknownOptionError
 from cnnviz_fast.options.declared import takes
 from cnnviz_fast.options.drawing import RenderOptions
 from cnnviz_fast.runtime import surface
@@ -88,7 +88,7 @@ def check_own(error: Exception | None, what: str) -> None:
     """Check that an error, if there is one, is of this package, and one line that a terminal can show."""
     if error is not None:
         assert isinstance(error, CnnvizError), f"{what}: {type(error).__name__}: {error}"
-        assert 0 < len(str(error)) <= MOST_CHARACTERS, what
+        assert 0 < len(str(error)) <= error.most_characters, what
         assert str(error).isprintable(), what
 
 

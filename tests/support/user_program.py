@@ -33,7 +33,9 @@ def look(path: Path) -> list[Path]:
     for each in cf.render_batch(maps, tile=56, align="left"):
         print(each.manifest["layer"], each.palette.shape)
     plane: torch.Tensor = cf.render_index(maps["layer4"], tile=56)
-    comparison: cf.Comparison = cf.compare(maps["layer4"][0], maps["layer4"][0], tile=56, gap=2)
+    comparison: cf.Comparison = cf.compare(
+        maps["layer4"][0], maps["layer4"][0], tile=56, gap=2, label=True, title="{layer}"
+    )
     cf.compare(maps["layer4"][0], maps["layer4"][0], topk=3)  # type: ignore[call-arg]
     report: cf.LayerReport = cf.layer_report(maps["layer4"][0])
     print(sheet.index.shape, plane.shape, comparison.manifest["most_changed"], report.lines())
