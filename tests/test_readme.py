@@ -37,7 +37,7 @@ def test_python_blocks_run(photo: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert (tmp_path / "layer4.png").exists()
     assert (tmp_path / "layer4.json").exists()
     assert len(list((tmp_path / "layer4").glob("*.png"))) == 2048
-    assert (tmp_path / "run" / "layer4" / "cat.atlas").exists()
+    assert (tmp_path / "statistics" / "layer4" / "cat.atlas").exists()
 
 
 def test_set_up_is_two_commands() -> None:
