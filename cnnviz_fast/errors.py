@@ -35,27 +35,14 @@ MOST_CHARACTERS = 1000
 
 _SHOWN = 120  # characters of a name from a file that messages show
 _SENTENCES = 120  # characters: sentences of a foreign message that stay within them are kept
-_LONGEST_NAME = 80  # characters: nothing longer is a typing error of a name, and difflib takes seconds for a megabyte
-
-OTHER_NAMES = {
-    "cmap": "colormap", "palette": "colormap", "lut": "colormap", "nrow": "grid", "ncols": "grid", "padding": "gap",
-    "pad_value": "background", "interpolation": "upsampling", "mode": "upsampling", "norm": "normalize", "top": "topk",
-    "k": "topk", "labels": "label", "layer": "layers", "image": "images", "output": "out",
-}  # fmt: skip
-"""What matplotlib, torchvision and habit call an argument -> its name here, where difflib would not find it."""
+LONGEST_NAME = 80  # characters: nothing longer is a typing error of a name, and difflib takes seconds for a megabyte
 
 
 class CnnvizError(Exception):
-    """Base of all errors of this package. Its message is brought into one line that any terminal can show.
-
-    Attributes:
-        most_characters: of the message.
-    """
-
-    most_characters = MOST_CHARACTERS
+    """Base of all errors of this package. Its message is brought into one line that any terminal can show."""
 
     def __init__(self, message: object = "") -> None:
-        super().__init__(one_line(str(message), self.most_characters))
+        super().__init__(one_line(str(message)))
 
 
 class InputError(CnnvizError, ValueError):
@@ -94,9 +81,7 @@ class AtlasError(InputError):
 
 
 class ModelError(CnnvizError):
-    """A model spec, its weights or a checkpoint cannot be used. It may list what is missing, and of another shape."""
-
-    most_characters = 2 * MOST_CHARACTERS
+    """A model spec, its weights or a checkpoint cannot be used."""
 
 
 class CaptureError(CnnvizError, RuntimeError):
@@ -168,7 +153,7 @@ def repr_of(value: object) -> str:
         text = _SHORT.repr(value)
     except Exception:  # raised by the object's own __repr__; and Python writes out no int of more than 4300 digits
         text = f"a very long {type(value).__name__}" if isinstance(value, int) else type(value).__name__
-    return one_line(text, _LONGEST_NAME)
+    return one_line(text, LONGEST_NAME)
 
 
 def _short_repr() -> reprlib.Repr:
@@ -205,22 +190,6 @@ def advice(python: str, flags: str) -> str:
         One of the two.
     """
     return flags if _flags_are_advised else python
-
-
-def unknown_option(where: str, name: str, known: Iterable[str]) -> UnknownOptionError:
-    """Return the error for an argument that a function or a record of options does not have.
-
-    Args:
-        where: name of the function or the record.
-        name: of the argument.
-        known: names that it has.
-
-    Returns:
-        The error, to be raised.
-    """
-    names, other = list(known), OTHER_NAMES.get(name)
-    hint = f" Closest: {other!r}." if other in names else closest(name, names, count=1)
-    return UnknownOptionError(f"{where} has no option {repr_of(name)}.{hint or f' See help(cnnviz_fast.{where}).'}")
 
 
 def reason_of(error: BaseException, *, named: bool = False) -> str:
@@ -279,7 +248,7 @@ def closest(name: str, candidates: Iterable[str], count: int = 3) -> str:
     Returns:
         `" Closest: 'layer4', 'layer3'."`, with a leading space, or "" if nothing is near.
     """
-    if len(name) > _LONGEST_NAME:
+    if len(name) > LONGEST_NAME:
         return ""
     near = difflib.get_close_matches(name, list(candidates), n=count, cutoff=0.5)
     return f" Closest: {', '.join(repr(n) for n in near)}." if near else ""

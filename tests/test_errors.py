@@ -16,7 +16,6 @@ from cnnviz_fast.errors import (
     reason_of,
     repr_of,
     shown,
-    unknown_option,
 )
 
 
@@ -117,13 +116,6 @@ def test_repr_of_large_values_is_short(value: object) -> None:
 
 def test_closest_does_not_compare_megabytes() -> None:
     assert closest("layer4" * 10**6, ["layer4"]) == ""
-
-
-def test_unknown_option_knows_what_others_call_it() -> None:
-    known = ["maps", "colormap", "grid", "gap"]
-    assert str(unknown_option("render", "cmap", known)) == "render has no option 'cmap'. Closest: 'colormap'."
-    assert str(unknown_option("render", "cmap", ["maps"])) == "render has no option 'cmap'. Closest: 'maps'."
-    assert str(unknown_option("render", "qq", known)) == "render has no option 'qq'. See help(cnnviz_fast.render)."
 
 
 def test_advice_is_in_the_words_of_who_reads_it() -> None:

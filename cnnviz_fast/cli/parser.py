@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from ..errors import OptionError, closest
+from ..runtime.misspelt import known_as, nearest
 from .completion import add_completer, is_completing
-from .misspelt import known_as, nearest
 from .sorting import UnknownOptionError, sorted_out
 from .terminal import USAGE
 

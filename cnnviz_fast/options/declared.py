@@ -8,7 +8,8 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
-from ..errors import OptionError, unknown_option
+from ..errors import OptionError
+from ..runtime.misspelt import unknown_option
 from .parsers import Parser
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
-from ..errors import CallError, CnnvizError, reason_of, unknown_option
+from ..errors import CallError, CnnvizError, reason_of
+from .misspelt import unknown_option
 
 _OURS = __name__.partition(".")[0]
 

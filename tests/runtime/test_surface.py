@@ -88,7 +88,7 @@ def check_own(error: Exception | None, what: str) -> None:
     """Check that an error, if there is one, is of this package, and one line that a terminal can show."""
     if error is not None:
         assert isinstance(error, CnnvizError), f"{what}: {type(error).__name__}: {error}"
-        assert 0 < len(str(error)) <= error.most_characters, what
+        assert 0 < len(str(error)) <= MOST_CHARACTERS, what
         assert str(error).isprintable(), what
 
 

@@ -6,7 +6,7 @@ import pytest
 from support.command_line import run
 
 from cnnviz_fast.cli import main as cli
-from cnnviz_fast.cli.misspelt import ELSEWHERE, known_as, nearest
+from cnnviz_fast.runtime.misspelt import ELSEWHERE, known_as, nearest, unknown_option
 
 MEANT = {
     "--cmap": "--colormap", "--cmaps": "--colormap", "--colourmap": "--colormap", "--Colour_Map": "--colormap",
@@ -56,8 +56,16 @@ def test_misspelt_command_is_refused_with_the_right_one(capsys: pytest.CaptureFi
 def test_names_of_other_tools_stand_for_options_that_there_are() -> None:
     options = {name for parser in _commands().values() for name in parser.options()}
     assert {f"--{name}" for name in ELSEWHERE.values()} <= options
-    assert not {f"--{name}" for name in ELSEWHERE} & options
+    # Maps are enlarged by "interpolation" in other tools; here photos are.
+    assert {f"--{name}" for name in ELSEWHERE} & options == {"--interpolation"}
 
 
 def _commands() -> dict[str, cli.CommandParser]:
     return cli._parser()._subparsers._group_actions[0].choices
+
+
+def test_unknown_option_knows_what_others_call_it() -> None:
+    known = ["maps", "colormap", "grid", "gap"]
+    assert str(unknown_option("render", "cmap", known)) == "render has no option 'cmap'. Closest: 'colormap'."
+    assert str(unknown_option("render", "cmap", ["maps"])) == "render has no option 'cmap'. Closest: 'maps'."
+    assert str(unknown_option("render", "qq", known)) == "render has no option 'qq'. See help(cnnviz_fast.render)."

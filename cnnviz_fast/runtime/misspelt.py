@@ -1,9 +1,11 @@
-"""Options that nobody has: what they are called here, by the names of other tools, by their spelling, or nearly."""
+"""Arguments and options that nobody has: what they are called here, by other tools' names, by spelling, or nearly."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+
+from ..errors import LONGEST_NAME, UnknownOptionError, closest, repr_of
 
 ELSEWHERE = {
     "layout": "axes",  # of 0.1
@@ -24,6 +26,7 @@ ELSEWHERE = {
     "legend": "colorbar", "cbar": "colorbar", "caption": "title", "annotate": "label", "names": "label",
     "nan-color": "bad", "facecolor": "background", "bg": "background",
     "resize": "size", "image-size": "size", "img-size": "size", "imgsz": "size", "input-size": "size", "res": "size",
+    "interpolation": "upsampling", "mode": "upsampling", "pad-value": "background", "k": "topk",
     "resample": "interpolation", "transform": "preprocess", "transforms": "preprocess",
     "gpu": "device", "cuda": "device", "jobs": "threads", "num-threads": "threads", "num-workers": "readers",
     "bs": "batch", "batch-size": "batch", "split": "each", "separate": "each", "individual": "each",
@@ -38,21 +41,36 @@ def known_as(option: str, known: Iterable[str]) -> str | None:
     """Return the option that one stands for beyond doubt.
 
     Args:
-        option: that nobody has, such as --cmap, --Colour_Map or --layers.
-        known: all options.
+        option: that nobody has, such as --cmap, --Colour_Map, --layers or cmap.
+        known: all options, spelt alike.
 
     Returns:
         The one of `known` that only has another name, spelling, number, or letters in another case; None without one.
     """
     names = {_plain(name): name for name in known}
     asked = _plain(option)
-    for other, name in ELSEWHERE.items():
-        if asked in (_plain(other), f"{_plain(other)}s") and f"--{name}" in names.values():
-            return f"--{name}"
-    for spelt in (asked, asked.removesuffix("s"), f"{asked}s"):
+    meant = [_plain(name) for other, name in ELSEWHERE.items() if asked in (_plain(other), f"{_plain(other)}s")]
+    for spelt in (*meant, *(f"{name}s" for name in meant), asked, asked.removesuffix("s"), f"{asked}s"):
         if spelt in names:
             return names[spelt]
     return None
+
+
+def unknown_option(where: str, name: str, known: Iterable[str]) -> UnknownOptionError:
+    """Return the error for an argument that a function or a record of options does not have.
+
+    Args:
+        where: name of the function or the record.
+        name: of the argument.
+        known: names that it has.
+
+    Returns:
+        The error, to be raised.
+    """
+    names = list(known)
+    other = known_as(name, names) if len(name) <= LONGEST_NAME else None
+    hint = f" Closest: {other!r}." if other else closest(name, names, count=1)
+    return UnknownOptionError(f"{where} has no option {repr_of(name)}.{hint or f' See help(cnnviz_fast.{where}).'}")
 
 
 def nearest(option: str, known: Iterable[str]) -> list[str]:
