@@ -18,7 +18,7 @@ from support.junk import junk
 from torch import nn
 
 import cnnviz_fast as cf
-from cnnviz_fast.errors import CallError, CnnvizError, OptionError, ShapeError, UnknownOptionError
+from cnnviz_fast.errors import MOST_CHARACTERS, CallError, CnnvizError, OptionError, ShapeError, UnknownOptionError
 from cnnviz_fast.options.declared import takes
 from cnnviz_fast.options.drawing import RenderOptions
 from cnnviz_fast.runtime import surface
