@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -407,9 +408,9 @@ def test_visualize_overlay_true_of_an_oblong_input_says_nothing(quadrant: Image.
 def test_visualize_another_image_is_read_once_and_warned_of_once(quadrant: Image.Image, tmp_path: Path) -> None:
     path = tmp_path / "other.png"
     quadrant.save(path)
-    model = torch.nn.Sequential(Red(), torch.nn.AvgPool2d(2))
+    model = torch.nn.Sequential(OrderedDict(red=Red(), pool=torch.nn.AvgPool2d(2)))
     with pytest.warns(UserWarning, match="400 x 600 px is stretched to tiles of 112 x 112 px") as caught:
-        sheets = cf.visualize(model, [quadrant, quadrant], ["0.layer", "1"], overlay=path, alpha=0, scale=0.5)
+        sheets = cf.visualize(model, [quadrant, quadrant], ["red.layer", "pool"], overlay=path, alpha=0, scale=0.5)
     assert len(caught) == 1
     assert caught[0].filename == __file__
     assert [sheet.manifest["overlay"]["drawn_at"] for sheet in sheets] == [[112, 112], [56, 56]] * 2
@@ -522,7 +523,7 @@ def test_command_overlay_with_npy_writes_the_index_plane(command: list[str], tmp
     ("more", "code", "said"),
     [
         (["--overlay", "missing.png"], cli.FAILED, "cnnviz: overlay: no file 'missing.png'.\n"),
-        (["--overlay", __file__], cli.FAILED, "its content is none of them.\n"),
+        (["--overlay", __file__], cli.FAILED, "but it is text.\n"),
         (["--alpha", "0.5"], 2, "cnnviz: alpha goes with overlay, got alpha '0.5' alone.\n"),
         (["--overlay", "--alpha", "50"], 2, "cnnviz: alpha must be a number from 0 to 1, got '50'.\n"),
     ],

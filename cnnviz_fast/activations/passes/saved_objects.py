@@ -1,8 +1,8 @@
 """Containers, arrays and random generators that a model keeps in plain attributes, as they were before a pass.
 
 Memory banks, histories, caches and codebooks are kept in lists, dicts and arrays too, and a layer may draw from a
-generator of its own: a pass in eval mode changes them like buffers. What is empty before the pass gets that back where
-tensors were put into it; numbers and names that a model notes there stay, for whoever reads them.
+generator of its own: a pass in eval mode changes them like buffers. Notes stay, for whoever reads them: numbers and
+names behind what a list held before, or in a container that was empty.
 """
 
 from __future__ import annotations
@@ -77,8 +77,7 @@ class SavedObjects:
             # Copies of layers are collected, not computed with.
             if kind.is_same(value, saved):
                 continue
-            is_container = isinstance(value, _CONTAINERS)
-            if not is_container or (is_plain(value) and (saved or holds_values(value))):
+            if not isinstance(value, _CONTAINERS) or (is_plain(value) and not _has_notes_alone(value, saved)):
                 kind.put_back(value, saved)
 
 
@@ -164,6 +163,14 @@ def _is_same_array(array: np.ndarray[Any, Any], saved: np.ndarray[Any, Any] | No
 
 def _write_array(array: np.ndarray[Any, Any], saved: np.ndarray[Any, Any]) -> None:
     array[...] = saved
+
+
+def _has_notes_alone(container: Any, saved: Any) -> bool:
+    """Check whether nothing has changed in a container but for what was added behind, in which there are no tensors."""
+    if not isinstance(container, list):
+        return not saved and not holds_values(container)
+    before = len(saved)
+    return _are_same_entries(container[:before], saved) and not holds_values(container[before:])
 
 
 def is_plain(value: Any) -> bool:

@@ -373,8 +373,9 @@ def test_capture_takes_back_a_state_that_begins_with_it(batch: torch.Tensor) -> 
 
 def test_capture_what_a_model_notes_stays(batch: torch.Tensor) -> None:
     model = Begins()
-    capture(model, batch, "conv")
-    assert (model.seen, model.named, model.new, model.steps) == ([4], {"a": [1]}, 5, 0)
+    for _ in range(2):
+        capture(model, batch, "conv")
+    assert (model.seen, model.named, model.new, model.steps) == ([4, 4], {"a": [1, 1]}, 5, 0)
 
 
 def test_capture_large_tables_and_arrays_are_looked_over_not_through(batch: torch.Tensor) -> None:
