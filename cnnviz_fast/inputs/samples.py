@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Mapping
@@ -25,7 +26,8 @@ def samples_in(images: Any, expected: ExpectedInput) -> Any:
     Args:
         images: what `find_images` takes. Float tensors and arrays may be batches, and so may uint8 arrays
             (N, H, W, C) and tensors (N, C, H, W). A mapping stands for its image, and so does a tuple of an image with
-            its label or mask, in a list too. A data set and an iterable stand for all their samples.
+            its label or mask, in a list too. A data set and an iterable stand for all their samples, an open file for
+            the image in it.
         expected: the channels and axes of one sample.
 
     Returns:
@@ -33,7 +35,7 @@ def samples_in(images: Any, expected: ExpectedInput) -> Any:
     """
     if isinstance(images, np.ndarray) or is_tensor(images):
         return _split(images, expected)
-    if isinstance(images, Mapping | bytes) or is_sample(images):
+    if isinstance(images, Mapping | bytes | io.IOBase) or is_sample(images):
         return samples_in(image_in(images), expected)
     if isinstance(images, list | tuple):
         return [_of_item(each, expected, isinstance(each, tuple)) for each in images]
@@ -180,14 +182,19 @@ def image_in(sample: Any) -> Any:
 
     Args:
         sample: a tuple or list that begins with one; a mapping that has one under one of `_NAMES`, or else the first
-            value that may be an image; a file's bytes; or the image itself.
+            value that may be an image; an open file or its bytes; or the image itself.
 
     Returns:
         The image.
 
     Raises:
-        ImageError: the sample is empty.
+        ImageError: the sample is empty, or an open file of text.
     """
+    if isinstance(sample, io.IOBase):
+        content = sample.read()
+        if not isinstance(content, bytes):
+            raise ImageError("an open file must give bytes, got text. Open it with mode 'rb'.")
+        return Encoded(str(getattr(sample, "name", "in memory")), content)
     if isinstance(sample, bytes):
         return Encoded("in memory", sample)
     if isinstance(sample, Mapping):
@@ -198,7 +205,7 @@ def image_in(sample: Any) -> Any:
         return sample
     if not entries:
         raise ImageError(f"a sample must hold an image, got an empty {type(sample).__name__}.")
-    return image_in(entries[0]) if isinstance(entries[0], bytes | Mapping) else entries[0]
+    return image_in(entries[0]) if isinstance(entries[0], bytes | Mapping | io.IOBase) else entries[0]
 
 
 def _in_mapping(sample: Mapping[Any, Any]) -> list[Any]:

@@ -14,6 +14,7 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..runtime.caller import Note, warn_caller
 from .layers import hang_lazy_hook, has_lazy, lazy_copy, lazy_twin
 from .loaded import example_input
 
@@ -58,12 +59,15 @@ class _Initialised:
 
 
 _initialised: weakref.WeakKeyDictionary[nn.Module, _Initialised] = weakref.WeakKeyDictionary()
+# The seeds of models that are lazy still: they cannot run on an image alone.
+_waiting: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
 
 
 def initialise(model: LoadedModel, seed: int) -> None:
     """Initialise the lazy layers of a model in place, by one pass in eval mode on an input of zeros.
 
-    Layers stay lazy where the model cannot run on that input: a pass on the right one initialises them.
+    Layers stay lazy where the model cannot run on that input, as where it takes more beside it: the first pass on the
+    right one initialises them, under the same seed.
 
     Args:
         model: in any mode, which is eval mode afterwards if there are lazy layers. Its preprocessing gives the size of
@@ -73,6 +77,7 @@ def initialise(model: LoadedModel, seed: int) -> None:
     module = model.module
     if not has_lazy(module):
         return
+    _waiting[module] = seed
     with _lock, contextlib.suppress(Exception):  # which a foreign model may raise anywhere
         batch = example_input(model)
         layers = _lazy_layers(module)
@@ -80,6 +85,23 @@ def initialise(model: LoadedModel, seed: int) -> None:
         _run(lazy_copy(module), batch, seed)
         _run(module, batch, seed)
         _initialised[module] = _Initialised(seed, layers, {tuple(batch.shape[1:])}, _versions(module))
+
+
+def seed_first_pass(module: nn.Module) -> None:
+    """Seed the generator for a pass that initialises what is lazy still in a loaded model; other models are left alone.
+
+    Args:
+        module: the model, which runs next. The caller restores the random state.
+    """
+    import torch
+
+    seed = _waiting.get(module) if _waiting else None
+    if seed is None:
+        return
+    if has_lazy(module):
+        torch.default_generator.manual_seed(seed)
+    else:
+        del _waiting[module]
 
 
 def fit_to(module: nn.Module, batch: torch.Tensor) -> None:
@@ -105,6 +127,12 @@ def fit_to(module: nn.Module, batch: torch.Tensor) -> None:
                 _take_over(known.layers, module, twin)
                 known.versions, known.shapes = _versions(module), set()
             known.shapes.add(shape)
+    if not known.shapes - {shape}:  # they are new: an optimizer may hold the ones before
+        warn_caller(
+            f"the lazy layers of the model have new weights, of the same seed, for inputs of "
+            f"{'x'.join(map(str, shape))}: those before fit another size",
+            Note,
+        )
 
 
 def _anew(module: nn.Module, known: _Initialised, batch: torch.Tensor) -> nn.Module:

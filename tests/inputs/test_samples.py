@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +160,13 @@ def test_takes_positions_and_is_stream_tell_data_sets_apart() -> None:
 def test_image_in_an_empty_sample_is_refused(sample: Any) -> None:
     with pytest.raises(ImageError, match="a sample must hold an image, got an empty"):
         image_in(sample)
+
+
+def test_samples_in_reads_open_files(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(FILE)
+    assert samples_in(io.BytesIO(FILE), IMAGE).content == FILE
+    with (tmp_path / "a.png").open("rb") as file:
+        (listed,) = samples_in([file], IMAGE)
+    assert (listed.name, listed.content) == (str(tmp_path / "a.png"), FILE)
+    with io.StringIO("text") as text, pytest.raises(ImageError, match=r"^an open file must give bytes, got text\."):
+        samples_in(text, IMAGE)

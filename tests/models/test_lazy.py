@@ -103,12 +103,14 @@ def test_capture_input_of_another_size_gives_what_loading_for_that_size_gives(ne
     batch = small_batch()
     models = [cf.load_model(net, seed=1, device="cpu") for _ in range(2)]
     models.append(cf.load_model(net, seed=1, device="cpu", preprocess=cf.PreprocessOptions(size=32)))
-    maps = [cf.capture(model, batch, ["0", "4"]) for model in models]
+    with pytest.warns(UserWarning, match="^the lazy layers of the model have new weights.* for inputs of 3x32x32: "):
+        maps = [cf.capture(model, batch, ["0", "4"]) for model in models]
     assert all(torch.equal(found[name], maps[0][name]) for found in maps for name in ("0", "4"))
     assert all(same(model, models[2]) for model in models)
     assert models[0].module[4].in_features == 8 * 32 * 32
     # And back.
-    cf.capture(models[0], torch.zeros(1, 3, 224, 224), "0")
+    with pytest.warns(UserWarning, match="new weights"):
+        cf.capture(models[0], torch.zeros(1, 3, 224, 224), "0")
     assert same(models[0], cf.load_model(net, seed=1, device="cpu"))
 
 
@@ -233,3 +235,33 @@ def test_initialised_models_are_forgotten_with_the_model(net: str) -> None:
     del model
     gc.collect()
     assert len(lazy._initialised) == count - 1
+
+
+class Two(nn.Module):
+    """Takes a vector beside the image, so that it cannot run on an image alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.beside = nn.LazyConv2d(4, 3), nn.LazyLinear(4)
+
+    def forward(self, x: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
+        return self.conv(x) + self.beside(vector)[:, :, None, None]
+
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x)
+
+
+@pytest.mark.parametrize(
+    "more", [{"inputs": lambda batch: (batch, batch.mean((2, 3)))}, {"forward": "encode"}], ids=["inputs", "forward"]
+)
+def test_capture_first_pass_of_a_loaded_model_is_under_its_seed(more: dict[str, Any]) -> None:
+    def maps(seed: int, before: int) -> torch.Tensor:
+        model = cf.load_model(Two(), seed=seed, device="cpu")
+        torch.manual_seed(before)
+        state = torch.get_rng_state()
+        found = cf.capture(model, small_batch(), ["conv"], **more)["conv"]
+        assert torch.equal(torch.get_rng_state(), state)
+        return found
+
+    assert torch.equal(maps(3, 0), maps(3, 1))
+    assert not torch.equal(maps(3, 0), maps(4, 0))

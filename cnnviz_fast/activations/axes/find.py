@@ -73,10 +73,12 @@ def find_axes(shape: tuple[int, ...], evidence: Evidence | None = None, axes: st
         )
     found = readers[len(shape)](shape, evidence)
     if evidence.input_shape is not None and shape[0] != evidence.input_shape[0]:
+        others = ", or `inputs` are those of another batch" if evidence.called[0] is not None else ""
+        images = evidence.input_shape[0]
         refuse(
             shape,
             evidence,
-            f"it makes {shape[0]} entries (windows or regions) of the {evidence.input_shape[0]} images in the batch",
+            f"it makes {shape[0]} entries (windows or regions) of the {images} images in the batch{others}",
             f"'{found.name}' to see the first",
         )
     return found

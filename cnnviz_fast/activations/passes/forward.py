@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import CaptureError, InputError, ModelFailedError, advice, reason_of
 from ...models.layers import every_module
-from ...models.lazy import fit_to
+from ...models.lazy import fit_to, seed_first_pass
 from ...models.missing import missing_in, noticing_use
 from ...runtime.caller import warn_caller
 from .arguments import arguments, callable_of, dtypes_for, placed
@@ -210,6 +210,7 @@ def _attempt(asked: _Pass, batch: torch.Tensor) -> None:
         # For models that use random numbers in eval mode too. What other threads draw meanwhile is undone as well.
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else [], device_type="cuda"))
         stack.enter_context(_other_generators_kept())
+        seed_first_pass(model)
         if watched.operation is not None:
             stack.enter_context(watching(model, watched.operation))
         if watched.missing is not None and (missing := missing_in(model)):
