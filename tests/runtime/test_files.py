@@ -136,13 +136,6 @@ def test_make_folder_below_a_file_is_a_write_error(tmp_path: Path) -> None:
             make_folder(path)
 
 
-@pytest.mark.parametrize("name", ["a\0b", "\0/b"])
-def test_whole_file_and_make_folder_nul_in_a_path_is_a_write_error(name: str, tmp_path: Path) -> None:
-    for write in (fail_at_the_end, make_folder):
-        with pytest.raises(WriteError, match=r"^cannot write '.*\\x00.*': .*null byte\.$"):
-            write(tmp_path / name)
-
-
 @pytest.mark.skipif(os.name != "posix", reason="needs names that hold any character")
 def test_whole_file_error_is_one_line_whatever_the_file_is_called(tmp_path: Path) -> None:
     for name in ("a\nb", "a\x1b[31m", os.fsdecode(b"caf\xe9")):

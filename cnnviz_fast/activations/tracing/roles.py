@@ -79,6 +79,8 @@ def resized(axis: Axis, size: int, padding: int = 0) -> Axis:
         return axis
     if not axis or all(part.kind == CHANNELS for part in axis):
         return whole(CHANNELS, size)
+    if all(part.kind == TAPS for part in axis):
+        return whole(TAPS, size)
     if len(axis) > 1 and is_place(axis):
         return whole(TAPS, size)  # neighbours in such a row are no neighbours in the image
     if len(axis) == 1 and axis[0].covers:

@@ -134,7 +134,8 @@ def _convolved(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
     if roles is None:
         return [None]
     spatial = roles[2:]
-    if len(spatial) == 2 and max(kernel[2:]) > 1 and not any(map(is_place, spatial)):
+    begins = not any(map(is_place, spatial)) and not any(part.kind == TAPS for axis in spatial for part in axis)
+    if len(spatial) == 2 and max(kernel[2:]) > 1 and begins:
         # Maps that begin inside the model, as a decoder's.
         spatial = tuple(whole(kind, length(axis)) for kind, axis in zip((ROWS, COLUMNS), spatial, strict=True))
     return [
@@ -206,6 +207,15 @@ def _transformed(args: Sequence[Any], outputs: list[torch.Tensor], kind: str) ->
     return [roles]
 
 
+def _moved(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
+    """Follow what turns maps, or samples them at places of its own: rows and columns lie elsewhere then."""
+    roles, shape = roles_of(args[0]), tuple(outputs[0].shape)
+    if roles is None or len(shape) != 4:
+        return [unknown(outputs[0])]
+    batch = roles[0] if length(roles[0]) == shape[0] else whole(UNKNOWN, shape[0])
+    return [(batch, whole(CHANNELS, shape[1]), whole(TAPS, shape[2]), whole(TAPS, shape[3]))]
+
+
 def _all_unknown(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
     return [unknown(tensor) for tensor in outputs]
 
@@ -248,6 +258,7 @@ RULES: dict[str, Rule] = {
     **_each("roll", shifted(rolled, True)),
     **_each("flip", shifted(flipped, False)),
     **_each("constant_pad_nd reflection_pad1d reflection_pad2d replication_pad2d", padded),
+    **_each("rot90 grid_sampler grid_sampler_2d cudnn_grid_sampler roi_align roi_pool ps_roi_align", _moved),
     **_each("im2col", unfolded),
     **_each("col2im", folded),
     **_each("unfold", windowed),

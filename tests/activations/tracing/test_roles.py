@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torchvision
+from torch import nn
 
 from cnnviz_fast.activations.axes.find import to_maps
 from cnnviz_fast.activations.axes.record import Axes
@@ -157,6 +159,22 @@ def test_prove_entries_in_another_order_are_no_maps() -> None:
             assert proof.name == ""
             assert "reordered" in proof.reason
         assert proof_of(tokens.index_select(2, torch.tensor([0, 3]))) == Proof("tokens", grid=(8, 12))
+
+
+def test_prove_maps_that_are_turned_or_sampled_elsewhere_are_no_maps_behind_a_convolution_either() -> None:
+    with following():
+        maps, weight = start().float(), torch.randn(4, 6, 3, 3)
+        theta = torch.eye(2, 3).expand(2, 2, 3)
+        grid = nn.functional.affine_grid(theta, list(maps.shape), align_corners=False)
+        for moved in (
+            torch.rot90(maps, 1, (2, 3)), nn.functional.grid_sample(maps, grid, align_corners=False),
+            torchvision.ops.roi_align(maps, [torch.tensor([[0.0, 0, 4, 4]])] * 2, 5),
+            torch.fft.fft2(maps).real,
+        ):  # fmt: skip
+            for output in (moved, nn.functional.conv2d(moved, weight, padding=1), nn.functional.conv2d(moved, weight)):
+                proof = proof_of(output)
+                assert proof is not None
+                assert proof.name == ""
 
 
 def test_prove_entries_that_may_be_in_order_again_are_not_told() -> None:
