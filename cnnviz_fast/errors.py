@@ -227,14 +227,9 @@ def shown(name: str) -> str:
         name: any text.
 
     Returns:
-        The text with control characters, marks of direction and whatever else is not printed escaped, and cut where it
-        is long.
+        As `one_line`; what is long loses its middle.
     """
-    text = "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode()
-        for letter in name[:_SHOWN]
-    )
-    return text if len(name) <= _SHOWN and len(text) <= 2 * _SHOWN else f"{text[: 2 * _SHOWN]}..."
+    return one_line(name, _SHOWN)
 
 
 def closest(name: str, candidates: Iterable[str], count: int = 3) -> str:

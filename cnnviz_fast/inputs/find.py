@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ImageError, reason_of
-from ..runtime.caller import Note, warn_caller
+from ..runtime.caller import warn_caller
 from .arrays import ARRAY_EXTENSIONS
 from .decoding.formats import EXTENSIONS
 from .in_memory import Encoded, Source, is_pil_image, is_tensor
@@ -66,7 +66,7 @@ def matching_files(text: str, arrays: bool = False) -> list[str]:
         found = [path for path in files if has_extension(path, arrays)]
         passed_over = Counter(ending_of(path) for path in files if not has_extension(path, arrays))
         if found and passed_over:
-            warn_caller(f"folder {text!r}: {count_in_words(passed_over)}", Note)
+            warn_caller(f"folder {text!r}: {count_in_words(passed_over)}")
         missing = f"folder {text!r} holds no images ({' '.join(EXTENSIONS)})."
     elif os.path.exists(text):  # before globs, so that "cat[1].png" can be named
         return [text]

@@ -14,7 +14,7 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..runtime.caller import Note, warn_caller
+from ..runtime.caller import warn_caller
 from .layers import hang_lazy_hook, has_lazy, lazy_copy, lazy_twin
 from .loaded import example_input
 
@@ -130,8 +130,7 @@ def fit_to(module: nn.Module, batch: torch.Tensor) -> None:
     if not known.shapes - {shape}:  # they are new: an optimizer may hold the ones before
         warn_caller(
             f"the lazy layers of the model have new weights, of the same seed, for inputs of "
-            f"{'x'.join(map(str, shape))}: those before fit another size",
-            Note,
+            f"{'x'.join(map(str, shape))}: those before fit another size"
         )
 
 

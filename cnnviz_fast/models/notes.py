@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..runtime.caller import warn_caller
+from ..runtime.caller import Note, warn_caller
 
 
-class ModelNote(UserWarning):
+class ModelNote(Note):
     """Something about a loaded model that its user should know. The command line prints it in one line."""
 
 

@@ -6,7 +6,7 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from ...errors import reason_of
-from ...runtime.caller import Note, warn_caller
+from ...runtime.caller import warn_caller
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
@@ -36,7 +36,7 @@ def load_so_far(image: PilImage, label: str) -> None:
         image.load()
         if image.getbbox() is None:
             raise
-        warn_caller(f"{label} is damaged, {reason_of(error)}: what comes after the damage is missing.", Note)
+        warn_caller(f"{label} is damaged, {reason_of(error)}: what comes after the damage is missing.")
 
 
 def _jpeg_so_far(image: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import ImageError
-from ...runtime.caller import Note, warn_caller
+from ...runtime.caller import warn_caller
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -158,8 +158,7 @@ def note_near_black(label: str, high: float, peak: float) -> None:
     likely = 2 ** max(int(high).bit_length(), 8) - 1
     warn_caller(
         f"{label} is near black: its values reach {high:g} of {peak:g}. If they have fewer bits than their file, scale "
-        f"them with input_range (0, {likely}), or --input-range 0:{likely}.",
-        Note,
+        f"them with input_range (0, {likely}), or --input-range 0:{likely}."
     )
 
 
