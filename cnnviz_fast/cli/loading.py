@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
-import contextlib
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError
@@ -68,8 +66,7 @@ def load(arguments: argparse.Namespace, /, **settings: Any) -> LoadedModel:
     for name in ("weights_key", "strict_weights", "trust_checkpoint"):
         if name in chosen:
             settings.setdefault(name, chosen[name])
-    with _notes_told(arguments):
-        model = load_model(spec, arguments=given, **settings)
+    model = load_model(spec, arguments=given, **settings)
     if said := untrained(model):
         say_with_results(f"{spec}, {said}")
     return called_with(model, inputs, chosen.get("forward"))
@@ -84,27 +81,6 @@ def layers_of(arguments: argparse.Namespace, model: LoadedModel) -> list[str]:
     arguments.layer = default_layers(model)
     note(f"no --layer given: drawing the stages {', '.join(arguments.layer)}")
     return list(arguments.layer)
-
-
-@contextlib.contextmanager
-def _notes_told(arguments: argparse.Namespace) -> Iterator[None]:
-    """Print what loading has to say in one line each; a model that is loaded once more says nothing twice."""
-    from ..models.notes import ModelNote
-
-    told = vars(arguments).setdefault("told", set())
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", ModelNote)
-        show = warnings.showwarning
-
-        def tell(message: Warning | str, category: type[Warning], *where: Any) -> None:
-            if not issubclass(category, ModelNote):
-                show(message, category, *where)
-            elif str(message) not in told:
-                told.add(str(message))
-                note(message)
-
-        warnings.showwarning = tell  # type: ignore[assignment]  # which it calls by position
-        yield
 
 
 def model_arguments(option: str, given: Sequence[str]) -> dict[str, Any]:

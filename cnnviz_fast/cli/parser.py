@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from ..errors import OptionError, closest
 from ..runtime.misspelt import known_as, nearest
 from .completion import add_completer, is_completing
-from .sorting import UnknownOptionError, sorted_out
+from .sorting import UnknownFlagError, sorted_out
 from .terminal import USAGE
 
 GROUPS = {
@@ -95,7 +95,7 @@ class CommandParser(argparse.ArgumentParser):
             return super().parse_known_args(args, namespace)
         try:
             return super().parse_known_args(sorted_out(args or (), self._actions), namespace)
-        except UnknownOptionError as error:
+        except UnknownFlagError as error:
             self.refuse(f"has no option {error.option}{self._advice(error.option)}")
         except OptionError as error:
             self.refuse(f"cannot read its arguments: {error}")

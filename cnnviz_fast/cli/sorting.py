@@ -23,7 +23,7 @@ _FILE = re.compile(
 """Endings of what is drawn, or is refused by name. No layer ends so, since the last part of its name is a module's."""
 
 
-class UnknownOptionError(OptionError):
+class UnknownFlagError(OptionError):
     """An option that the command does not have; `option` is its name."""
 
     def __init__(self, option: str) -> None:
@@ -62,7 +62,7 @@ def sorted_out(argv: Iterable[str], actions: Sequence[argparse.Action]) -> list[
         The same arguments, which argparse can read in one way only.
 
     Raises:
-        UnknownOptionError: an option that the command does not have.
+        UnknownFlagError: an option that the command does not have.
         OptionError: an argument that could be the value of an option or an image.
     """
     options = {name: action for action in actions for name in action.option_strings}
@@ -110,7 +110,7 @@ def _split(argument: str, options: Iterable[str]) -> tuple[str, str | None]:
         return name, value if equals else None
     if not argument.startswith("--") and argument[:2] in options:
         return argument[:2], argument[2:]
-    raise UnknownOptionError(name)
+    raise UnknownFlagError(name)
 
 
 def _take(found: _Sorted, action: argparse.Action, name: str, left: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import re
 import sys
 import warnings
 from collections import Counter
@@ -48,8 +49,8 @@ def is_quiet() -> bool:
 
 @contextlib.contextmanager
 def notes_as_lines() -> Iterator[None]:
-    """Print what is said in passing as lines on stderr, in reader processes too; no more than a few of a kind."""
-    told = Counter[str]()
+    """Print notes as lines on stderr: none twice, as of a model that is loaded twice, and few of one kind of images."""
+    told, kinds = set[str](), Counter[str]()
     with warnings.catch_warnings():
         warnings.simplefilter("always", Note)
         show = warnings.showwarning
@@ -58,11 +59,15 @@ def notes_as_lines() -> Iterator[None]:
             if not issubclass(category, Note):
                 show(message, category, *where)
                 return
-            kind = " ".join(str(message).split("'")[-1].split(":")[0].split())  # what follows the name of an image
-            told[kind] += 1
-            if told[kind] <= _MOST_NOTES:
-                more = " Of others the same is not said." if told[kind] == _MOST_NOTES else ""
-                note(f"{message}{more}")
+            text = str(message)
+            if text in told:
+                return
+            told.add(text)
+            named = re.match(r"image '.*'", text)
+            kind = text[named.end() :].partition(":")[0] if named else text
+            kinds[kind] += 1
+            if kinds[kind] <= _MOST_NOTES:
+                note(f"{text} Of others the same is not said." if kinds[kind] == _MOST_NOTES else text)
 
         warnings.showwarning = tell  # type: ignore[assignment]  # which it calls by position
         yield

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError
+from ..errors import ModelError, advice
 from .torch_files import kind_of_torch_file
 
 ZOOS = ("torchvision", "timm", "hf")
@@ -107,13 +107,15 @@ def _refuse_path(spec: str) -> None:
     if not os.path.isfile(spec):
         raise ModelError(
             f"model must be {expected}, got {spec!r}, the name of a file of weights, and there is no such file. "
-            f"Name the model, and the file with --weights."
+            f"Name the model, and the file with {advice('weights=PATH', '--weights')}."
         )
     kind = kind_of_torch_file(spec)
     folder = os.path.dirname(spec) or "."
     beside = f"hf:{folder}" if kind.holds_weights and _config_of(folder) else None
-    advice = f"The folder has its configuration: {beside}." if beside else kind.advice.format(path=spec)
-    raise ModelError(f"model must be {expected}, got {spec!r}, {kind.what}. {advice}")
+    instead = advice(kind.advice, kind.flags or kind.advice).format(path=spec)
+    if beside:
+        instead = f"The folder has its configuration: {beside}."
+    raise ModelError(f"model must be {expected}, got {spec!r}, {kind.what}. {instead}")
 
 
 def _folder_advice(folder: str) -> str:

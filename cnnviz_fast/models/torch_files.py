@@ -10,7 +10,7 @@ from ..errors import shown
 from .checkpoint_files import pickled_module, states_in
 from .torch_archives import TorchScriptError, opener_of, read_archive
 
-_NAME_WEIGHTS = "Name the model that they belong to, and the file with --weights {path}."
+_NAME_MODEL = "Name the model that they belong to, and the file with "
 
 
 @dataclass(frozen=True)
@@ -20,15 +20,22 @@ class TorchFile:
     Attributes:
         what: it is, for the middle of a sentence.
         advice: what to do with it, with a place for its path.
+        flags: the same on the command line; "" where it is the same.
         holds_weights: whether it is weights alone.
     """
 
     what: str
     advice: str
+    flags: str = ""
     holds_weights: bool = False
 
 
-_WEIGHTS = TorchFile("a checkpoint: weights without the model", _NAME_WEIGHTS, holds_weights=True)
+_WEIGHTS = TorchFile(
+    "a checkpoint: weights without the model",
+    f"{_NAME_MODEL}weights={{path!r}}.",
+    f"{_NAME_MODEL}--weights {{path}}.",
+    holds_weights=True,
+)
 _TORCHSCRIPT = TorchFile(
     "a TorchScript archive, which runs no hooks inside",
     "Pass the module that it was made of; its weights are torch.jit.load({path!r}).state_dict().",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ..errors import ModelError
+from ..errors import ModelError, advice
 
 SAFE = (2, 10)
 """Before torch 2.10 a file could write outside its tensors in spite of weights_only=True, and so run code
@@ -29,6 +29,6 @@ def check_torch_reads_safely(label: str, trusted: bool) -> None:
         return
     raise ModelError(
         f"{label} must be read by torch 2.10 or later, in which such a file cannot run code, got torch "
-        f"{torch.__version__}. If you trust it, pass trust_checkpoint=True, or --trust-checkpoint on the command line; "
+        f"{torch.__version__}. If you trust it, pass {advice('trust_checkpoint=True', '--trust-checkpoint')}; files of "
         f"safetensors need no trust."
     )

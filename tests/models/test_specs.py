@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from cnnviz_fast.cli import main as cli
-from cnnviz_fast.errors import ModelError
+from cnnviz_fast.errors import ModelError, advising_flags
 from cnnviz_fast.models.load import load_model
 from cnnviz_fast.models.specs import spec_with, split_spec
 from cnnviz_fast.runs.folder.fingerprint import fingerprint_of
@@ -96,7 +96,7 @@ def _saved(folder: Path, kind: str) -> Path:
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
 @pytest.mark.parametrize(("kind", "said"), [
-    ("state.pth", r"a checkpoint: weights without the model\. Name the model that they .* --weights .*state\.pth\.$"),
+    ("state.pth", r"a checkpoint: weights without the model\. Name the model that they .* weights='.*state\.pth'\.$"),
     ("old.pth", r"a checkpoint: weights without the model"),
     ("weights.safetensors", r"a checkpoint: weights without the model"),
     ("whole.pth", r"pickled objects \(.*\.Net\), which hold code and are never loaded\. If you trust the file,"),
@@ -149,6 +149,15 @@ def test_load_model_name_of_another_zoo_is_suggested(name: str, said: str) -> No
     pytest.importorskip("timm")
     with pytest.raises(ModelError, match=rf"^no model '{name}' in torchvision .*\. {said}"):
         load_model(name)
+
+
+def test_load_model_file_of_weights_is_advised_as_the_caller_calls(tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "w.pth")
+    for path in (tmp_path / "w.pth", tmp_path / "missing.pth"):
+        with pytest.raises(ModelError, match="and the file with weights="):
+            load_model(str(path))
+        with advising_flags(), pytest.raises(ModelError, match="and the file with --weights"):
+            load_model(str(path))
 
 
 def test_layers_model_args_are_read_as_python_or_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

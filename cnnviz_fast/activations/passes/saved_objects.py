@@ -74,17 +74,18 @@ class SavedObjects:
     def put_back(self) -> None:
         """Restore what has changed, without replacing any object."""
         for kind, value, saved in self._saved:
-            # Copies of layers are collected, not computed with.
             if kind.is_same(value, saved):
                 continue
+            # Copies of layers are collected, not computed with.
             if not isinstance(value, _CONTAINERS) or (is_plain(value) and not _has_notes_alone(value, saved)):
                 kind.put_back(value, saved)
 
 
-def _entries(value: Any) -> Iterator[Any]:
-    if isinstance(value, dict):
-        return iter(value.values())
-    return iter(value) if isinstance(value, (list, tuple, collections.deque)) else iter(())
+def _entries(value: Any) -> Iterable[Any]:
+    """Return what is in a container; nothing of any other value."""
+    if not isinstance(value, _CONTAINERS):
+        return ()
+    return value.values() if isinstance(value, dict) else value
 
 
 @functools.cache
@@ -204,7 +205,7 @@ def _parts(value: Any) -> Iterator[Any]:
             yield one
         elif id(one) not in seen:
             seen.add(id(one))
-            pending.extend(entry for entry in (one.values() if isinstance(one, dict) else one) if entry is not None)
+            pending.extend(entry for entry in _entries(one) if entry is not None)
 
 
 def is_empty(value: Any) -> bool:
