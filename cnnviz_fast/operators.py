@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from .channels.entrance import enter_tensor, read_axes, row_layout
 from .channels.ranges import drawing_range
 from .channels.values import check_values, dense, shrink, squash
 from .errors import BackendError, DTypeError, OptionError, ShapeError
@@ -180,6 +181,8 @@ def render_index(
     levels: int = EntryOptions.levels,
     background: int = EntryOptions.background,
     bad: int = EntryOptions.bad,
+    axes: str = "auto",
+    planes: Any = None,
     **options: Any,
 ) -> torch.Tensor:
     """Draw every channel of a layer into an index plane that stays a tensor; for a batch, one plane for each sample.
@@ -192,10 +195,13 @@ def render_index(
     single cells are drawn like any other maps, each on its own range unless `normalize` says otherwise.
 
     Args:
-        maps: (C, H, W) real dtype, or (N, C, H, W), any strides, any device, finite or not. Not modified.
+        maps: (C, H, W) real dtype, or (N, C, H, W), any strides, any device, finite or not; others where `axes` or
+            `planes` says so. Not modified.
         levels: entries 0 .. levels - 1 show values, 2 to 256 of them.
         background: entry of gaps, margins and empty cells.
         bad: entry of NaN and infinities.
+        axes: of each sample where it is not (C, H, W): hwc, cl for signals, ...; see render.
+        planes: of volumes, (C, D, H, W) or (N, C, D, H, W), the plane to draw, counted from 0.
         **options: see below.
 
     Returns:
@@ -213,17 +219,19 @@ def render_index(
         )
     if not maps.is_meta:  # which has the shape of the result
         dense(maps, opened=False)
-    entries, wanted = _checked(levels, background, bad, **options)
+    entries, wanted, (order, plane) = _checked(levels, background, bad, axes, planes, **options)
     operators = torch.ops.cnnviz_fast
-    values = maps.detach()
+    values = enter_tensor(maps.detach(), order, plane)
+    signal = order in ("cl", "lc")
+    tile, (rows, cols) = row_layout(wanted, values.shape[-1]) if signal else (wanted.tile, wanted.grid)
     vmin, vmax = operators.channel_range(values)
     vmin, vmax = drawing_range(values, vmin, vmax, wanted)
     if wanted.normalize == "sigmoid":
         values = squash(values)
-    tile_h, tile_w = tile_size(maps.shape[-2], maps.shape[-1], wanted.tile, wanted.scale)
+    tile_h, tile_w = tile_size(values.shape[-2], values.shape[-1], tile, wanted.scale)
     index: torch.Tensor = operators.render_index(
         values, vmin, vmax, tile_h, tile_w,
-        rows=wanted.grid[0], cols=wanted.grid[1], gap=wanted.gap, margin=wanted.margin,
+        rows=rows, cols=cols, gap=wanted.gap, margin=wanted.margin,
         align=wanted.align, upsampling=wanted.upsampling,
         levels=entries.levels, flat=wanted.flat, background=entries.background, bad=entries.bad,
     )  # fmt: skip
@@ -232,8 +240,10 @@ def render_index(
 
 # torch.compile calls this function instead of compiling the checks.
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch has no types for it
-def _checked(levels: int, background: int, bad: int, **options: Any) -> tuple[EntryOptions, RenderOptions]:
-    """Check the options of `render_index`."""
+def _checked(
+    levels: int, background: int, bad: int, axes: str, planes: Any, **options: Any
+) -> tuple[EntryOptions, RenderOptions, tuple[str, int | None]]:
+    """Check the options of `render_index`, and how the axes of maps are read."""
     for name in options:
         if name in REFUSED:
             raise OptionError(
@@ -246,7 +256,7 @@ def _checked(levels: int, background: int, bad: int, **options: Any) -> tuple[En
             "normalize 'dataset' needs statistics, which render_index does not take. Pass their ranges, one entry for "
             "each channel, to torch.ops.cnnviz_fast.render_index."
         )
-    return EntryOptions(levels=levels, background=background, bad=bad), wanted
+    return EntryOptions(levels=levels, background=background, bad=bad), wanted, read_axes(axes, planes)
 
 
 def _refuse_capture(device: torch.device) -> None:

@@ -153,8 +153,8 @@ def test_render_index_widens_every_dtype(dtype: torch.dtype, normalize: str) -> 
 
 def test_render_index_shows_its_options_and_keeps_its_promise() -> None:
     assert list(inspect.signature(cf.render_index).parameters) == [
-        "maps", "levels", "background", "bad", "tile", "scale", "grid", "gap", "margin", "align", "upsampling",
-        "normalize", "vmin", "vmax", "percentile",
+        "maps", "levels", "background", "bad", "axes", "planes", "tile", "scale", "grid", "gap", "margin", "align",
+        "upsampling", "normalize", "vmin", "vmax", "percentile",
     ]  # fmt: skip
     assert [str(getattr(OPERATORS, name).default._schema) for name in ("channel_range", "render_index")] == [
         "cnnviz_fast::channel_range(Tensor maps) -> (Tensor, Tensor)",
@@ -544,6 +544,17 @@ def test_render_index_compiles_whole(backend: str, normalize: str) -> None:
     every = [noise(2, 3, 5, 4).mT.requires_grad_(), noise(3, 4, 5), noise(2, 3, 4, 5).half()]
     for maps in every if normalize == "percentile" or backend == "eager" else every[:1]:
         assert torch.equal(compiled(maps), draw(maps))
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.parametrize(
+    ("shape", "how"), [((2, 9, 7, 3), {"axes": "hwc"}), ((2, 3, 40), {"axes": "ncl"}), ((3, 2, 4, 5), {"planes": 1})]
+)
+def test_render_index_compiles_whole_where_axes_are_named(shape: tuple[int, ...], how: dict[str, Any]) -> None:
+    def draw(maps: torch.Tensor) -> torch.Tensor:
+        return cf.render_index(maps.relu(), **how)
+
+    assert torch.equal(torch.compile(draw, fullgraph=True, backend="aot_eager")(noise(*shape)), draw(noise(*shape)))
 
 
 @pytest.mark.usefixtures("fresh_compiler")

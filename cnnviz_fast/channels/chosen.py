@@ -71,7 +71,7 @@ def choose_channels(
     all_picked = options.channels is None  # then the same statistics serve the report and the sheet
     if options.report and all_picked and measured is None:
         measured = channel_statistics(backend, layer).cpu()
-    report = layer_report(layer, measured if all_picked else None) if options.report else None
+    report = layer_report(layer, measured if all_picked else None, axes="chw") if options.report else None
     drawn, selection, statistics = select(layer, backend, options, measured)
     vector = is_vector(layer)
     return ChosenChannels(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..kernels import backends
+from .entrance import enter
 from .statistics import ChannelStatistics, channel_statistics
 from .values import as_maps
 
@@ -73,21 +74,26 @@ class LayerReport:
         return [f"{name:<9}  {value}" for name, value in rows]
 
 
-def layer_report(maps: Any, statistics: ChannelStatistics | None = None) -> LayerReport:
+def layer_report(
+    maps: Any, statistics: ChannelStatistics | None = None, *, axes: str = "auto", planes: Any = None
+) -> LayerReport:
     """Report what the channels of a layer hold.
 
     Args:
-        maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not. Not modified.
+        maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not; or what else render takes.
+            Not modified.
         statistics: statistics of `maps`, on the CPU, if they are known already; None to measure them.
+        axes: of `maps` where its channels are not first; see render.
+        planes: of a volume, the plane to report; see render.
 
     Returns:
         The report.
 
     Raises:
-        ShapeError: `maps` is not 3-dimensional or has no pixels.
+        ShapeError: `maps` has another shape, or no pixels.
         DTypeError: `maps` is complex, sparse, on the meta device, or not an array.
     """
-    values = as_maps(maps)
+    values = as_maps(enter(maps, axes, planes).maps)
     known = statistics or channel_statistics(backends.choose("auto", str(values.device)), values).cpu()
     vmin, vmax = (side.numpy().astype(np.float64) for side in (known.vmin, known.vmax))
     ranges = (vmax - vmin)[np.isfinite(vmin)]

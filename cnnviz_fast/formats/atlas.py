@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ..channels.entrance import enter
 from ..channels.statistics import ChannelStatistics, channel_statistics
 from ..channels.values import as_maps
 from ..errors import AtlasError, reason_of
@@ -111,13 +112,22 @@ class Atlas:
         return maps.view(self.index.shape)
 
 
-def save_atlas(maps: Any, path: str | os.PathLike[str], *, provenance: Provenance | None = None) -> Path:
+def save_atlas(
+    maps: Any,
+    path: str | os.PathLike[str],
+    *,
+    axes: str = "auto",
+    planes: Any = None,
+    provenance: Provenance | None = None,
+) -> Path:
     """Write every channel of a layer at its own resolution into one small file, to draw later.
 
     Args:
-        maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not; (C,) for a vector. Not
-            modified.
+        maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not; (C,) for a vector; or what
+            else render takes. Not modified.
         path: the file. With the suffix .atlas it is found in a folder of atlases.
+        axes: of `maps` where its channels are not first; see render.
+        planes: of a volume, the plane to keep; see render.
         provenance: where the maps came from.
 
     Returns:
@@ -129,7 +139,8 @@ def save_atlas(maps: Any, path: str | os.PathLike[str], *, provenance: Provenanc
         WriteError: the file cannot be written. Nothing of it is left, and an older file of that name stays.
     """
     path = path_of("path", path)
-    packed = atlas_bytes(maps, provenance or Provenance())
+    handed = enter(maps, axes, planes)
+    packed = atlas_bytes(handed.maps, handed.placed(provenance or Provenance()))
     with whole_file(path) as file:
         file.write(packed)
     return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
+from ..channels.entrance import Handed, enter
 from ..channels.selection import pick
 from ..channels.tile_ranges import SharedRanges
 from ..channels.values import as_maps, json_numbers
@@ -153,6 +155,8 @@ def compare(
     a: Any,
     b: Any,
     *,
+    axes: str = "auto",
+    planes: Any = None,
     provenance_a: Provenance | None = None,
     provenance_b: Provenance | None = None,
     diverging: str = "coolwarm",
@@ -169,8 +173,11 @@ def compare(
     the two differ read "b - a". A colour bar stands under each.
 
     Args:
-        a: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not. Not modified.
+        a: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not; or what else render takes. Not
+            modified.
         b: (C, H, W) real dtype, as `a`; moved to its device.
+        axes: of `a` and `b` where their channels are not first; see render.
+        planes: of volumes, the plane to compare; see render.
         provenance_a: where `a` came from, for the manifest.
         provenance_b: where `b` came from.
         diverging: colormap of the difference, such as coolwarm, RdBu_r or berlin; its upper end means b is greater.
@@ -187,13 +194,15 @@ def compare(
         KernelError: the device of the maps was lost, or refuses the work.
         MemoryError: memory ran out.
     """
-    wanted = _checked(RenderOptions.of(options))
-    first, second = as_maps(a), as_maps(b)
+    checked = _checked(options)
+    handed_a, handed_b = enter(a, axes, planes), enter(b, axes, planes)
+    wanted = handed_a.completed(checked)
+    first, second = as_maps(handed_a.maps), as_maps(handed_b.maps)
     if first.shape != second.shape:
         raise ShapeError(f"a and b must have the same shape, got {tuple(first.shape)} and {tuple(second.shape)}.")
     with device_at(first.device).faults():
         second = second.to(first.device)
-        provenances = {"a": _describe(provenance_a, a), "b": _describe(provenance_b, b)}
+        provenances = {"a": _describe(provenance_a, handed_a), "b": _describe(provenance_b, handed_b)}
         titled = _titled(provenance_a or Provenance(), provenance_b or Provenance())
         pair = _draw_pair(first, second, wanted, provenances, titled)
         change = measure_change(*(pick(maps, wanted.channels)[0] for maps in (first, second)))
@@ -208,21 +217,23 @@ def compare(
         return Comparison(pair, replace(difference, manifest=manifest | _shared(difference.manifest)), manifest)
 
 
-def _checked(options: RenderOptions) -> RenderOptions:
-    """Refuse options that only single sheets take."""
-    for field in dataclasses.fields(options):
-        if field.name in SINGLE_SHEETS and getattr(options, field.name) != field.default:
-            raise OptionError(f"{field.name} belongs to single sheets; a comparison has none. Leave it out.")
-    if options.normalize == "dataset":
+def _checked(options: Mapping[str, object]) -> RenderOptions:
+    """Make the record of options, and refuse those that only single sheets take."""
+    wanted, usual = RenderOptions.of(options), RenderOptions()
+    for name in SINGLE_SHEETS:
+        if name in options and getattr(wanted, name) != getattr(usual, name):
+            raise OptionError(f"{name} belongs to single sheets; a comparison has none. Leave it out.")
+    if wanted.normalize == "dataset":
         raise OptionError("normalize 'dataset' belongs to single sheets: a comparison draws on the range of both.")
-    return options
+    return wanted
 
 
-def _describe(provenance: Provenance | None, maps: Any) -> dict[str, Any]:
+def _describe(provenance: Provenance | None, handed: Handed) -> dict[str, Any]:
     """Describe one of the two for a manifest."""
     if not isinstance(provenance, Provenance | None):
         raise InputError(f"provenance must be a Provenance, got {repr_of(provenance)}.")
-    return {**(provenance or Provenance()).facts(), "dtype": str(maps.dtype).removeprefix("torch.")}
+    facts = handed.placed(provenance or Provenance()).facts()
+    return {**facts, "dtype": str(handed.maps.dtype).removeprefix("torch.")}
 
 
 class _Titled(NamedTuple):

@@ -14,8 +14,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..channels.dataset import LayerStatistics, ranges_of
-from ..channels.entrance import enter
+from ..channels.dataset import LayerStatistics, Ranges, ranges_of
+from ..channels.entrance import Handed, enter
 from ..formats import device_jpeg, png
 from ..formats import picture as formats
 from ..formats.manifest_files import refuse_other_json
@@ -25,7 +25,7 @@ from ..options.parsers import path as path_of
 from ..provenance import Provenance
 from ..runtime.device import device_at
 from ..runtime.files import json_bytes
-from .overlay import read_overlay
+from .overlay import Backdrop, read_overlay
 from .pixels import draw_on_device, draw_whole, pixels_of
 from .plan import Plan, plan_sheet
 from .sheet import Sheet, write_manifest
@@ -34,6 +34,18 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ..options.keywords import RenderKeywords
+
+
+def _planned(
+    handed: Handed,
+    options: RenderOptions,
+    provenance: Provenance | None,
+    backdrop: Backdrop | None,
+    ranges: Ranges | None,
+) -> Plan:
+    """Plan the sheet of maps that were handed in."""
+    given = (handed.maps, handed.completed(options), handed.placed(provenance or Provenance()), backdrop)
+    return plan_sheet(*given, ranges=ranges)
 
 
 def draw_sheet(plan: Plan) -> Sheet:
@@ -86,6 +98,7 @@ def render(
     maps: Any,
     *,
     axes: str = "auto",
+    planes: Any = None,
     provenance: Provenance | None = None,
     overlay: Any = None,
     alpha: float | None = None,
@@ -96,8 +109,9 @@ def render(
 
     Args:
         maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not; or (1, C, H, W), (C, L) for
-            a signal, (C,) for a vector, or a list of maps. Not modified.
-        axes: of `maps` where its channels are not first: hwc, lc, hw, ...; see `channels.entrance`.
+            a signal, (C,) for a vector, (C, D, H, W) for a volume, or a list of maps. Not modified.
+        axes: of `maps` where its channels are not first: hwc, lc, hw, dhwc, ...; see `channels.entrance`.
+        planes: of a volume, the plane to draw, counted from 0.
         provenance: where the maps came from, for the manifest.
         overlay: image to lay the maps over: a path, PIL image, or (H, W[, 3]) uint8 array, resized to the tiles.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
@@ -118,8 +132,7 @@ def render(
     """
     checked = RenderOptions.of(options)
     ranges = ranges_of(statistics, checked)
-    tensor, drawn = enter(maps, checked, axes)
-    plan = plan_sheet(tensor, drawn, provenance or Provenance(), read_overlay(overlay, alpha), ranges=ranges)
+    plan = _planned(enter(maps, axes, planes), checked, provenance, read_overlay(overlay, alpha), ranges)
     return draw_sheet(plan)
 
 
@@ -129,6 +142,7 @@ def save_sheet(
     path: str | os.PathLike[str],
     *,
     axes: str = "auto",
+    planes: Any = None,
     provenance: Provenance | None = None,
     overlay: Any = None,
     alpha: float | None = None,
@@ -142,9 +156,10 @@ def save_sheet(
 
     Args:
         maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not; or (1, C, H, W), (C, L) for
-            a signal, (C,) for a vector, or a list of maps. Not modified.
+            a signal, (C,) for a vector, (C, D, H, W) for a volume, or a list of maps. Not modified.
         path: the file; its suffix decides the format: .png, .jpg, .jpeg, .webp, or .npy for the index plane.
-        axes: of `maps` where its channels are not first: hwc, lc, hw, ...; see `channels.entrance`.
+        axes: of `maps` where its channels are not first: hwc, lc, hw, dhwc, ...; see `channels.entrance`.
+        planes: of a volume, the plane to draw, counted from 0.
         provenance: where the maps came from, for the manifest.
         overlay: image to lay the maps over, as in render. A PNG is then RGB; .npy is still the index plane.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
@@ -167,6 +182,5 @@ def save_sheet(
     formats.format_of(path)
     checked = RenderOptions.of(options)
     ranges = ranges_of(statistics, checked)
-    tensor, drawn = enter(maps, checked, axes)
-    plan = plan_sheet(tensor, drawn, provenance or Provenance(), read_overlay(overlay, alpha), ranges=ranges)
+    plan = _planned(enter(maps, axes, planes), checked, provenance, read_overlay(overlay, alpha), ranges)
     return write_sheet(plan, path, manifest=manifest)

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..channels.dataset import LayerStatistics, Ranges, ranges_of
+from ..channels.entrance import as_rows, enter_batch, read_axes
 from ..channels.selection import pick
 from ..channels.statistics import ChannelStatistics, channel_statistics
 from ..channels.values import check_values, dense
-from ..errors import DTypeError, InputError, ShapeError, repr_of
+from ..errors import DTypeError, InputError, repr_of
 from ..kernels import backends
 from ..options.declared import takes
 from ..options.drawing import RenderOptions
@@ -105,6 +106,8 @@ def measure_batch(maps: torch.Tensor, options: RenderOptions) -> list[ChannelSta
 def render_batch(
     maps: torch.Tensor | Mapping[str, torch.Tensor] | Iterable[tuple[str, torch.Tensor]],
     *,
+    axes: str = "auto",
+    planes: Any = None,
     provenances: Sequence[Provenance] | None = None,
     statistics: Mapping[str, LayerStatistics] | LayerStatistics | None = None,
     **options: Unpack[RenderKeywords],
@@ -118,6 +121,8 @@ def render_batch(
     Args:
         maps: (N, C, H, W) real dtype, any device, finite or not. For several layers a mapping from their names to such
             maps, as capture returns it, or an iterable of (name, maps). Not modified.
+        axes: of each sample where it is not (C, H, W): hwc, cl for signals, ...; see `channels.entrance`.
+        planes: of volumes (N, C, D, H, W), the plane to draw, counted from 0.
         provenances: where each of the N samples came from; the name of the layer is filled in.
         statistics: of the layer over a data set, with normalize dataset; a mapping from names for several layers.
         **options: see below.
@@ -131,10 +136,10 @@ def render_batch(
         KernelError: the device was lost, or refuses the work.
         MemoryError: a sheet does not fit into memory.
     """
-    checked = RenderOptions.of(options)
+    checked, read = RenderOptions.of(options), read_axes(axes, planes)
     several = maps.items() if isinstance(maps, Mapping) else _pairs_in(maps)
     pairs = iter([(None, maps)]) if isinstance(maps, torch.Tensor) else several
-    return _one_ahead(_pending_sheets(pairs, provenances, statistics, checked))
+    return _one_ahead(_pending_sheets(pairs, provenances, statistics, checked, read))
 
 
 def _pending_sheets(
@@ -142,18 +147,22 @@ def _pending_sheets(
     provenances: Sequence[Provenance] | None,
     statistics: Mapping[str, LayerStatistics] | LayerStatistics | None,
     options: RenderOptions,
+    read: tuple[str, int | None],
 ) -> Iterator[PendingSheet]:
-    """Begin one sheet after another."""
+    """Begin one sheet after another; `read` is how the axes of each sample are read."""
+    order, plane = read
     for layer, maps in pairs:
-        _check_batch(layer, maps, provenances)
-        maps = maps.detach().resolve_neg()
+        maps = _checked_batch(layer, maps, provenances, read)
+        drawn = as_rows(options, maps.shape[-1]) if order in ("cl", "lc") else options
         stream = device_at(maps.device).stream()
         named = [
-            provenance if layer is None else replace(provenance, layer=layer)
+            replace(
+                provenance, **({} if layer is None else {"layer": layer}), **({} if plane is None else {"plane": plane})
+            )
             for provenance in provenances or [Provenance()] * len(maps)
         ]
         of_layer = statistics.get(str(layer)) if isinstance(statistics, Mapping) else statistics
-        plans = plan_batch(maps, options, named, ranges=ranges_of(of_layer, options))
+        plans = plan_batch(maps, drawn, named, ranges=ranges_of(of_layer, options))
         del maps  # now only the generator of the plans holds them
         while True:
             with stream.active():
@@ -202,15 +211,15 @@ def _one_ahead(sheets: Iterator[PendingSheet]) -> Iterator[Sheet]:
             following.give_up()
 
 
-def _check_batch(layer: str | None, maps: Any, provenances: Sequence[Provenance] | None) -> None:
+def _checked_batch(
+    layer: str | None, maps: Any, provenances: Sequence[Provenance] | None, read: tuple[str, int | None]
+) -> torch.Tensor:
+    """Return the maps of a layer as (N, C, H, W), and refuse what is no such batch."""
     what = "maps" if layer is None else f"maps of {layer}"
     if not isinstance(maps, torch.Tensor):
         raise DTypeError(f"{what} must be a tensor, got {type(maps).__name__}. Pass torch.as_tensor(maps).")
-    dense(maps, opened=False)
-    if maps.ndim != 4:
-        raise ShapeError(
-            f"{what} must have shape (N, C, H, W), got {tuple(maps.shape)}. For one sample there is render."
-        )
-    check_values(maps)
-    if provenances is not None and len(provenances) != len(maps):
-        raise InputError(f"provenances must hold one per sample, {len(maps)}, got {len(provenances)}.")
+    values = enter_batch(dense(maps, opened=False), *read, what)
+    check_values(values)
+    if provenances is not None and len(provenances) != len(values):
+        raise InputError(f"provenances must hold one per sample, {len(values)}, got {len(provenances)}.")
+    return values.detach().resolve_neg()

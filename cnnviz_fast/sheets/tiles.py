@@ -53,6 +53,7 @@ def save_tiles(
     name: str = "{channel}.png",
     suffix: str = "",
     axes: str = "auto",
+    planes: Any = None,
     provenance: Provenance | None = None,
     overlay: Any = None,
     alpha: float | None = None,
@@ -73,6 +74,7 @@ def save_tiles(
             save_sheet.
         suffix: what replaces {suffix} in `name`, for example to tell the files of one run from those of another.
         axes: of `maps` where its channels are not first; see render.
+        planes: of a volume, the plane to draw; see render.
         provenance: where the maps came from, for the manifest.
         overlay: image to lay the maps over, as in render. A PNG is then RGB; .npy is still the index plane.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
@@ -93,8 +95,9 @@ def save_tiles(
     folder = path_of("folder", folder)
     checked = RenderOptions.of(options)
     ranges = ranges_of(statistics, checked)
-    tensor, drawn = enter(maps, checked, axes)
-    plan = plan_tiles(tensor, drawn, provenance or Provenance(), read_overlay(overlay, alpha), ranges=ranges)
+    handed = enter(maps, axes, planes)
+    shown = handed.placed(provenance or Provenance())
+    plan = plan_tiles(handed.maps, handed.completed(checked), shown, read_overlay(overlay, alpha), ranges=ranges)
     refuse_other_json(folder / MANIFEST_NAME)
     return write_tiles(plan, [folder / file for file in tile_names(plan, name, suffix)])
 

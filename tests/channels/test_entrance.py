@@ -13,7 +13,7 @@ from support.assertions import assert_equal_planes, assert_same_plane
 from support.cases import noise
 
 import cnnviz_fast as cf
-from cnnviz_fast.errors import DTypeError, InputError, OptionError
+from cnnviz_fast.errors import DTypeError, InputError, OptionError, ShapeError
 
 MASKED = np.ma.masked_array([[[0.0, 1.0], [2.0, 1e6]]], mask=[[[0, 0], [0, 1]]])
 WAYS: dict[str, Callable[[Any], Any]] = {
@@ -117,3 +117,120 @@ def test_provenance_that_is_none_is_refused(provenance: Any) -> None:
 def test_render_batch_of_what_is_no_batch_is_refused(maps: Any) -> None:
     with pytest.raises(DTypeError, match=r"^maps must be a tensor, a mapping or pairs of name and maps, got "):
         list(cf.render_batch(maps))
+
+
+MAPS = noise(4, 6, 9)
+HANDED: dict[str, tuple[Any, dict[str, Any]]] = {
+    "batch of one": (MAPS[None], {}),
+    "array": (MAPS.numpy(), {}),
+    "list": (list(MAPS), {}),
+    "list of maps": ([MAPS[:2], MAPS[2:]], {}),
+    "channels last": (MAPS.permute(1, 2, 0), {"axes": "hwc"}),
+    "channels last in a batch of one": (MAPS.permute(1, 2, 0)[None].numpy(), {"axes": "nhwc"}),
+    "volume": (torch.stack([-MAPS, MAPS], dim=1), {"planes": 1}),
+    "volume with channels last": (torch.stack([-MAPS, MAPS]).permute(0, 2, 3, 1), {"axes": "dhwc", "planes": 1}),
+}
+
+
+def _functions(folder: Path) -> dict[str, Callable[..., Any]]:
+    """Return name -> what a public function makes of maps, as an array, for each that takes those of one sample."""
+
+    def tiles(maps: Any, **how: Any) -> Any:
+        return np.stack([np.load(file) for file in cf.save_tiles(maps, folder, name="{channel}.npy", tile=8, **how)])
+
+    return {
+        "render": lambda maps, **how: cf.render(maps, tile=8, **how).index,
+        "save_sheet": lambda maps, **how: np.load(cf.save_sheet(maps, folder / "sheet.npy", tile=8, **how)),
+        "save_tiles": tiles,
+        "compare": lambda maps, **how: cf.compare(maps, maps, tile=8, **how).pair.index,
+        "save_atlas": lambda maps, **how: cf.read_atlas(cf.save_atlas(maps, folder / "a.atlas", **how)).index,
+        "layer_report": lambda maps, **how: np.frombuffer(repr(cf.layer_report(maps, **how)).encode(), np.uint8),
+    }
+
+
+@pytest.mark.parametrize("name", ["render", "save_sheet", "save_tiles", "compare", "save_atlas", "layer_report"])
+@pytest.mark.parametrize("kind", HANDED)
+def test_maps_are_read_alike_by_every_function(name: str, kind: str, tmp_path: Path) -> None:
+    made = _functions(tmp_path)[name]
+    handed, how = HANDED[kind]
+    assert_equal_planes(made(handed, **how), made(MAPS))
+
+
+@pytest.mark.parametrize("name", ["render", "save_sheet", "save_tiles", "compare", "save_atlas", "layer_report"])
+def test_what_looks_like_an_image_is_refused_by_every_function(name: str, tmp_path: Path) -> None:
+    made = _functions(tmp_path)[name]
+    photo = np.random.default_rng(0).random((20, 30, 3))
+    for handed in (photo, photo[None], torch.from_numpy(photo)):
+        with pytest.raises(ShapeError, match=r"^maps must have shape \(C, H, W\), got .*, which looks like an image"):
+            made(handed)
+    assert_equal_planes(made(photo, axes="hwc"), made(photo.transpose(2, 0, 1)))
+    made(photo, axes="chw")
+    for handed in (noise(2, 4, 6, 9), torch.zeros(2, 2, 4, 6, 9), noise(3, 0, 2)):
+        with pytest.raises(ShapeError, match=r"^maps must have (shape|at least)"):
+            made(handed)
+
+
+@pytest.mark.parametrize("name", ["render", "save_sheet", "compare", "save_atlas", "layer_report"])
+def test_signals_and_vectors_are_read_alike(name: str, tmp_path: Path) -> None:
+    made = _functions(tmp_path)[name]
+    signal, vector = noise(5, 40), noise(7)
+    assert_equal_planes(made(signal.T, axes="lc"), made(signal))
+    for handed, how in ((vector.tolist(), {}), (vector[None], {"axes": "nc"}), (vector[:, None, None], {})):
+        assert_equal_planes(made(handed, **how), made(vector))
+
+
+def test_compared_signals_are_rows() -> None:
+    signal = noise(5, 700)
+    sheets = cf.compare(signal, signal.flip(1))
+    assert sheets.difference.index.shape == cf.render(signal).index.shape == (5 * 8, 700)
+
+
+def _batches() -> dict[str, tuple[torch.Tensor, dict[str, Any]]]:
+    batch = noise(2, 4, 6, 9)
+    return {
+        "channels last": (batch.permute(0, 2, 3, 1), {"axes": "hwc"}),
+        "channels last, named with n": (batch.permute(0, 2, 3, 1), {"axes": "nhwc"}),
+        "volumes": (torch.stack([-batch, batch], dim=2), {"planes": 1}),
+        "volumes with channels last": (
+            torch.stack([-batch, batch], 1).permute(0, 1, 3, 4, 2),
+            {"axes": "dhwc", "planes": 1},
+        ),
+    }
+
+
+@pytest.mark.parametrize("kind", _batches())
+def test_batches_are_read_alike(kind: str) -> None:
+    batch = noise(2, 4, 6, 9)
+    handed, how = _batches()[kind]
+    sheets = list(cf.render_batch(handed, tile=8, **how))
+    for sheet, expected in zip(sheets, cf.render_batch(batch, tile=8), strict=True):
+        assert_equal_planes(sheet.index, expected.index)
+    assert sheets[0].manifest["plane"] == how.get("planes")
+    expected_planes = cf.render_index(batch, tile=8)
+    assert_equal_planes(cf.render_index(handed, tile=8, **how), expected_planes)
+    assert_equal_planes(cf.render_index(handed[1], tile=8, **how), expected_planes[1])
+
+
+def test_signals_in_a_batch_are_rows_each() -> None:
+    batch = noise(2, 5, 600)
+    planes = cf.render_index(batch, axes="cl", levels=254, background=254, bad=255)
+    for handed, axes in ((batch, "ncl"), (batch.mT, "lc")):
+        sheets = list(cf.render_batch({"conv": handed}, axes=axes))
+        assert [sheet.manifest["layer"] for sheet in sheets] == ["conv", "conv"]
+        for sheet, sample, plane in zip(sheets, batch, planes, strict=True):
+            assert_equal_planes(sheet.index, cf.render(sample).index)
+            assert sheet.index.shape == tuple(plane.shape)
+
+
+def test_batches_that_look_like_images_are_refused() -> None:
+    photos = torch.rand(2, 20, 30, 3)
+    with pytest.raises(ShapeError, match=r"^maps of x must have shape \(C, H, W\), got .*, which looks like an image"):
+        list(cf.render_batch({"x": photos}))
+    for handed in (photos, photos[0]):
+        with pytest.raises(ShapeError, match=r"^maps must have shape \(C, H, W\), got .*, which looks like an image"):
+            cf.render_index(handed)
+    assert cf.render_index(photos, axes="chw", tile=4).shape[0] == 2
+    with pytest.raises(ShapeError, match=r"^maps must have shape \(C, L\), or \(N, C, L\) for a batch, got \(2, 20"):
+        cf.render_index(photos, axes="cl")
+    with pytest.raises(ShapeError, match=r"^maps must have shape \(N, H, W, C\), got \(20, 30, 3\)\. For one sample"):
+        list(cf.render_batch(photos[0], axes="hwc"))

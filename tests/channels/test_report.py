@@ -138,7 +138,9 @@ def test_layer_report_takes_numpy_halves_and_views_and_changes_nothing() -> None
     assert torch.equal(maps, before)
 
 
-@pytest.mark.parametrize(("maps", "error"), [(torch.zeros(3, 4), ShapeError), (torch.zeros(1, 1, 1) * 1j, DTypeError)])
+@pytest.mark.parametrize(
+    ("maps", "error"), [(torch.zeros(2, 3, 4, 5), ShapeError), (torch.zeros(1, 1, 1) * 1j, DTypeError)]
+)
 def test_layer_report_what_is_no_maps_is_refused(maps: torch.Tensor, error: type[Exception]) -> None:
     with pytest.raises(error, match=r"^maps must "):
         cf.layer_report(maps)

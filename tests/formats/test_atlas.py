@@ -214,8 +214,8 @@ def test_read_atlas_says_where_the_maps_came_from(tmp_path: Path) -> None:
 
 
 def test_save_atlas_refuses_what_is_no_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ShapeError, match=r"maps must have shape \(C, H, W\), got \(1, 2, 3, 4\)"):
-        cf.save_atlas(noise(1, 2, 3, 4), tmp_path / "x.atlas")
+    with pytest.raises(ShapeError, match=r"maps must have shape \(C, H, W\), got \(2, 2, 3, 4\)"):
+        cf.save_atlas(noise(2, 2, 3, 4), tmp_path / "x.atlas")
     with pytest.raises(DTypeError, match="complex64"):
         cf.save_atlas(torch.zeros(2, 3, 4, dtype=torch.complex64), tmp_path / "x.atlas")
     with pytest.raises(WriteError, match=r"cannot write .*No such file"):

@@ -72,7 +72,7 @@ def tiles_of(sheet: Sheet) -> Plane:
 
 def test_render_every_parameter_has_a_test_that_shows_what_it_does() -> None:
     parameters = set(inspect.signature(cf.render).parameters) - {"maps"}
-    own = {"axes", "provenance", "overlay", "alpha", "statistics"}
+    own = {"axes", "planes", "provenance", "overlay", "alpha", "statistics"}
     assert parameters == {field.name for field in dataclasses.fields(RenderOptions)} | own
     assert set(SHOWN) == parameters
 
@@ -636,6 +636,26 @@ def test_render_axes_name_where_the_channels_are(maps: torch.Tensor) -> None:
     ):
         with pytest.raises(cf.CnnvizError, match=said):
             cf.render(given, axes=axes)
+
+
+@shows("planes")
+def test_render_planes_name_the_plane_of_a_volume(maps: torch.Tensor) -> None:
+    volume = torch.stack([maps, maps.flip(0), maps.flip(1)], dim=1)
+    sheet = cf.render(volume, planes=2, tile=20)
+    assert_equal_planes(sheet.index, cf.render(maps.flip(1), tile=20).index)
+    assert sheet.manifest["plane"] == 2
+    for given, axes in ((volume[None], "auto"), (volume.permute(1, 2, 3, 0), "dhwc"), (volume.numpy(), "cdhw")):
+        assert_equal_planes(cf.render(given, axes=axes, planes="2", tile=20).index, sheet.index)
+    for given, how, said in (
+        (volume, {"planes": 3}, "^planes must be 0 to 2 for shape .*, got 3"),
+        (volume, {"planes": "0,1"}, "^planes must name one plane of a volume, got 2"),
+        (volume, {"axes": "cdhw"}, "^axes 'cdhw' must go with the plane to draw"),
+        (volume, {}, "Of a volume .* name the plane: planes=0"),
+        (maps, {"planes": 0}, "^maps must have 4 axes for axes 'cdhw'"),
+        (maps, {"planes": 0, "axes": "hwc"}, "^planes go with volumes"),
+    ):
+        with pytest.raises(cf.CnnvizError, match=said):
+            cf.render(given, **how)
 
 
 def test_render_takes_a_batch_of_one_lists_and_signals(maps: torch.Tensor) -> None:
