@@ -130,21 +130,9 @@ def options_of(arguments: argparse.Namespace, record: Any) -> Any:
 
 
 def given_options(arguments: argparse.Namespace, record: Any) -> dict[str, Any]:
-    """Return the options of a record that were given, and the modes that they imply, as they were given."""
-    given = {**_implied(vars(arguments)), **vars(arguments)}
+    """Return the options of a record that were given, as they were given."""
+    given = vars(arguments)
     return {f.name: given[f.name] for f in dataclasses.fields(record) if f.name in given}
-
-
-def _implied(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the modes without which options that were given would mean nothing: fixed with --vmin 0 --vmax 1."""
-    modes: dict[str, Any] = {}
-    if "vmin" in given or "vmax" in given:
-        modes["normalize"] = "fixed"
-    elif "percentile" in given:
-        modes["normalize"] = "percentile"
-    if "rank" in given and "topk" not in given and ("reduce" not in given or "beside" in given):
-        modes["sort"] = True
-    return modes
 
 
 def drawing_options(arguments: argparse.Namespace) -> RenderOptions:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 T = TypeVar("T")
+R = TypeVar("R", bound="SelfChecking")
 
 
 def option(
@@ -47,6 +48,18 @@ class SelfChecking:
             if value is not None or field.default is not None:
                 object.__setattr__(self, field.name, field.metadata["parse"](field.name, value))
 
+    @staticmethod
+    def implied(given: Mapping[str, object]) -> dict[str, object]:
+        """Return the modes without which options that are given would mean nothing; those given as None are left out.
+
+        Args:
+            given: name -> value, as given.
+
+        Returns:
+            Name -> value. What is given itself is not replaced by it.
+        """
+        return {}
+
     @classmethod
     def of(cls, options: Mapping[str, object]) -> Self:
         """Return a record of the options that are given by name, such as those of a function's **options.
@@ -74,10 +87,10 @@ def older_names(record: type) -> dict[str, str]:
     return {f.name: older for f in dataclasses.fields(record) if (older := f.metadata["older"]) is not None}
 
 
-def takes_keywords(keywords: type) -> Callable[[type[T]], type[T]]:
+def takes_keywords(keywords: type) -> Callable[[type[R]], type[R]]:
     """Show the arguments of an option record with the types that it takes, and name the right one for a misspelt one.
 
-    Its fields have the types of checked values.
+    Its fields have the types of checked values. Those that are left out get what the others imply.
 
     Args:
         keywords: TypedDict of what each field takes.
@@ -86,7 +99,7 @@ def takes_keywords(keywords: type) -> Callable[[type[T]], type[T]]:
         The decorator.
     """
 
-    def decorate(record: type[T]) -> type[T]:
+    def decorate(record: type[R]) -> type[R]:
         made: Callable[..., None] = vars(record)["__init__"]
         made.__annotations__ = {**get_type_hints(keywords), "return": None}
         known = tuple(inspect.signature(made).parameters)[1:]
@@ -96,7 +109,8 @@ def takes_keywords(keywords: type) -> Callable[[type[T]], type[T]]:
             for name in options:
                 if name not in known:
                     raise unknown_option(record.__name__, name, known)
-            made(self, **options)
+            given = {name: value for name, value in options.items() if value is not None}
+            made(self, **{**record.implied(given), **options})
 
         record.__init__ = init  # type: ignore[method-assign]  # dataclasses wrote the one that it calls
         return record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -131,6 +132,18 @@ class RenderOptions(SelfChecking):
         "auto", choice(*BACKENDS), "kernels: auto (default), reference, torch, numba, triton", "NAME", "running"
     )
     threads: int | None = option(None, whole(1), "workers that draw and encode (default: one a core)", "N", "running")
+
+    @staticmethod
+    def implied(given: Mapping[str, object]) -> dict[str, object]:
+        """Return the modes that options imply: fixed of vmin and vmax, percentile of percentile, sort of rank."""
+        modes: dict[str, object] = {}
+        if "vmin" in given or "vmax" in given:
+            modes["normalize"] = "fixed"
+        elif "percentile" in given:
+            modes["normalize"] = "percentile"
+        if "rank" in given and "topk" not in given and ("reduce" not in given or given.get("beside")):
+            modes["sort"] = True
+        return modes
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -211,6 +211,24 @@ def test_render_options_wrong_value_is_refused_in_one_line(field: str, value: An
 
 
 @pytest.mark.parametrize(
+    ("given", "implied"),
+    [
+        ({"vmin": -1, "vmax": 1, "percentile": None}, {"normalize": "fixed"}),
+        ({"percentile": "10,90"}, {"normalize": "percentile"}),
+        ({"percentile": "10,90", "normalize": "dataset"}, {"normalize": "dataset"}),
+        ({"rank": "max"}, {"sort": True}),
+        ({"rank": "max", "topk": 3}, {"sort": False}),
+        ({"rank": "max", "reduce": "sum", "beside": True}, {"sort": True}),
+    ],
+)
+def test_render_options_imply_their_mode(given: dict[str, Any], implied: dict[str, Any]) -> None:
+    options = RenderOptions(**given)
+    assert options == RenderOptions(**given, **{name: implied[name] for name in implied if name not in given})
+    assert {name: getattr(options, name) for name in implied} == implied
+    assert dataclasses.replace(options, gap=1) == RenderOptions(**given, gap=1)
+
+
+@pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"tile": 9, "scale": 2}, "tile and scale both set the tile size. Give one of them."),
@@ -220,14 +238,18 @@ def test_render_options_wrong_value_is_refused_in_one_line(field: str, value: An
         ({"normalize": "fixed", "vmin": 2, "vmax": -1.5}, "vmin must be less than vmax in float32, got 2 and -1.5."),
         ({"normalize": "fixed", "vmin": 1, "vmax": 1 + 1e-12}, "vmin must be less than vmax in float32, got 1 and 1."),
         ({"channels": "0-99999999999"}, "channels must be channel numbers of at most 1048575, got '0-99999999999'."),
-        ({"vmin": 0}, "vmin and vmax go with normalize 'fixed', got normalize 'channel'."),
+        ({"vmin": 0}, "normalize 'fixed' needs vmin and vmax. Give both."),
+        (
+            {"vmin": 0, "vmax": 1, "normalize": "channel"},
+            "vmin and vmax go with normalize 'fixed', got normalize 'channel'.",
+        ),
         ({"normalize": "layer", "vmax": 0}, "vmin and vmax go with normalize 'fixed', got normalize 'layer'."),
-        ({"rank": "max"}, "rank goes with topk or sort, got rank 'max' alone."),
+        ({"rank": "max", "sort": False}, "rank goes with topk or sort, got rank 'max' alone."),
         ({"beside": True}, "beside goes with reduce. Say what the channels are to be reduced to."),
         ({"reduce": "sum", "sort": True}, "topk and sort order channels, and with reduce none are drawn. Add beside."),
         ({"reduce": "sum", "topk": 1}, "topk and sort order channels, and with reduce none are drawn. Add beside."),
         (
-            {"percentile": (1, 99)},
+            {"percentile": (1, 99), "normalize": "channel"},
             "percentile goes with normalize 'percentile' or 'dataset', got normalize 'channel'.",
         ),
         (
