@@ -22,6 +22,7 @@ from torch import nn
 
 from .activations.capture import capture
 from .activations.maps import LayerMaps, frame_of, read_activations
+from .activations.passes.rows import inputs_at, with_rows
 from .channels.dataset import LayerStatistics, ranges_of, ranges_of_layer
 from .channels.entrance import as_rows
 from .errors import CaptureError, CnnvizError, ImageError, InputError, OptionError
@@ -91,7 +92,8 @@ def visualize(
         input_range: values that become black and white, such as (0, 4095) for 12 bits in files of 16.
         axes: axes of the layers' outputs: auto, or one that `activations/axes/find.py` lists, such as nhwc or ncl.
         planes: of volumes and clips, the planes or time steps to draw, such as "0,8-15"; None for all.
-        inputs: what the model takes beside the images; see capture.
+        inputs: what the model takes beside the images; see capture. A tensor has a row for each image, or one row for
+            all; a function of the batch makes anything else.
         forward: method of the model to run instead of `forward`; see capture.
         overlay: True to lay the maps over the image as the model saw it, resized and cropped (of a clip, its first
             frame); or another image, as in render.
@@ -266,6 +268,7 @@ def look_at(
     max_pixels: int,
     drawing: Drawing,
     decoding: ImageOptions = AS_USUAL,
+    position: int = 0,
 ) -> list[LayerInput]:
     """Run the model on one image and read the maps out of each layer's output.
 
@@ -276,6 +279,7 @@ def look_at(
         max_pixels: largest image to read, in px.
         drawing: how to read and draw them.
         decoding: what is done with damage, and with values of another range.
+        position: of the image among those that the model's `inputs` have rows for.
 
     Returns:
         The layers in the order asked for. A clip has one for each time step: `layer@t0`, `layer@t1`, ...
@@ -289,7 +293,7 @@ def look_at(
         raise ImageError(
             f"{image.name} must be one image, got a batch of {len(batch)}. Save each sample in a file of its own."
         )
-    outputs = capture(model, batch, layers)
+    outputs = capture(model, batch, layers, inputs=inputs_at(model, [position]))
     return [
         drawing.layer_input(model, read, 0, image.name, batch[0])
         for read in read_activations(model, outputs, tuple(batch.shape), drawing.axes)
@@ -333,9 +337,11 @@ def planned_layers(
     Raises:
         CnnvizError: see look_at and plan_layers.
     """
-    for image in with_bar(images, "image"):
+    model = with_rows(model, len(images))
+    for position, image in enumerate(with_bar(images, "image")):
         try:
-            planned = plan_layers(image, look_at(model, image, layers, max_pixels, drawing, decoding), plan)
+            found = look_at(model, image, layers, max_pixels, drawing, decoding, position)
+            planned = plan_layers(image, found, plan)
         except (ImageError, CaptureError) as error:
             if failed is None:
                 raise

@@ -77,7 +77,9 @@ def run(
         input_range: values that become black and white, such as (0, 4095) for 12 bits in files of 16.
         axes: axes of what the layers put out; see visualize.
         planes: of volumes and clips, the planes or time steps to draw; see visualize.
-        inputs: what the model takes beside the images; see capture. A function of the batch suits every batch size.
+        inputs: what the model takes beside the images; see capture. A tensor has a row for each image, in their order,
+            or one row for all; each batch gets the rows of its images. A function of the batch makes anything else, and
+            of images whose number is not known, such as a generator's, what differs from one to the next.
         forward: method of the model to run instead of `forward`; see capture.
         overlay: True to lay maps over the image as the model saw it, or another image, as in render; or what
             read_overlay returned.

@@ -17,6 +17,7 @@ import torch
 from ..activations.capture import capture
 from ..activations.maps import LayerMaps, read_activations
 from ..activations.passes.forward import weight_of
+from ..activations.passes.rows import inputs_at, with_rows
 from ..channels.dataset import LayerStatistics
 from ..errors import ShapeError
 from ..formats.names import layer_parts
@@ -46,6 +47,7 @@ class OutputSpec:
         folder: where they go.
         collects: whether statistics over all images are kept.
         batch: images at once.
+        images: how many there are in the run; None where that is not known.
         fills: whether a batch that is not full is filled up for the model. torch and cuDNN choose their algorithms by
             the size of the batch, and those differ in the last bit: filled up, an image always gives the same maps,
             whatever other images are in its batch.
@@ -57,6 +59,7 @@ class OutputSpec:
     folder: Path
     collects: bool
     batch: int
+    images: int | None = None
     fills: bool = False
 
 
@@ -134,7 +137,7 @@ class BatchWorker:
     """Runs a model on batches and writes what an `OutputSpec` asks for. What it learns goes into `findings`."""
 
     def __init__(self, model: LoadedModel, output_spec: OutputSpec, findings: Findings) -> None:
-        self.model = model
+        self.model = with_rows(model, output_spec.images)
         self.output_spec = output_spec
         self.findings = findings
         self.device = findings.fitting.device
@@ -156,7 +159,9 @@ class BatchWorker:
         count = len(batch)
         filled = batch if size == count else torch.cat([batch, batch[-1:].expand(size - count, *batch.shape[1:])])
         with stage("forward"):
-            activations = capture(self.model, filled, list(self.output_spec.layers))
+            positions = [image.position for image in images]
+            inputs = inputs_at(self.model, positions + positions[-1:] * (size - count))
+            activations = capture(self.model, filled, list(self.output_spec.layers), inputs=inputs)
             if size > count:  # copied, so that the images that filled it up take no memory
                 activations = {layer: _part(each, size, 0, count).clone() for layer, each in activations.items()}
             samples = batch if self.output_spec.drawing.backdrop else None

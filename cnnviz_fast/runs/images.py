@@ -55,7 +55,7 @@ class Images:
 
     def named(self, position: int) -> ImageId:
         """Return its key, name, and the stem of its files."""
-        return ImageId(self.key(position), self.key(position), f"{position:08d}")
+        return ImageId(self.key(position), self.key(position), f"{position:08d}", position)
 
     def share(self, ranks: Ranks) -> range:
         """Return the positions of a process's share; none where the number of images is not known."""
@@ -125,7 +125,7 @@ class ListedImages(Images):
     def named(self, position: int) -> ImageId:
         """Return its key, name, and the stem of its files."""
         item = self._catalogue[position]
-        return ImageId(item.key, item.name, self._stems[position])
+        return ImageId(item.key, item.name, self._stems[position], position)
 
 
 class LoaderImages(Images):

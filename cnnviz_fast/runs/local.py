@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..activations.passes.rows import with_rows
 from ..channels.dataset_files import read_statistics
 from ..errors import OptionError
 from ..models.loaded import LoadedModel
@@ -82,6 +83,7 @@ def run_here(
     Returns:
         What was done.
     """
+    with_rows(model, images.count)  # refuses what has other rows before a folder is made
     statistics = statistics_of(engine, model, images, spec)
     return Runner(engine, model, images, spec, statistics, on_file).run()
 

@@ -15,11 +15,13 @@ class ImageId(NamedTuple):
     key: which image it is, in this run and in later ones.
     name: what messages and manifests call it.
     stem: of its files.
+    position: among all images of the run.
     """
 
     key: str
     name: str
     stem: str
+    position: int = 0
 
 
 class FinishedImage(NamedTuple):

@@ -195,7 +195,9 @@ class Runner:
         return summary
 
     def _summary(self, opened: _OpenRun, *, seconds: float = 0.0, **facts: Any) -> RunSummary:
-        return opened.account.summary(seconds=seconds, stages=self._stages.seconds(), **facts)
+        passed_over = sum(self._images.passed_over.values())
+        stages = self._stages.seconds()
+        return opened.account.summary(seconds=seconds, stages=stages, passed_over=passed_over, **facts)
 
     def _write_manifest(self, opened: _OpenRun, summary: RunSummary) -> None:
         opened.account.write_manifest(self._model, summary)

@@ -99,6 +99,7 @@ class RunSpec:
             folder=folder,
             collects="statistics" in self.run.save,
             batch=batch,
+            images=images,
             fills=(images or 0) > batch,
         )
 
@@ -116,6 +117,7 @@ class RunSummary:
         complete: whether the run went on to the end.
         seconds: that the run took.
         stages: seconds in decode, forward, render, encode and write, of all threads and processes together.
+        passed_over: files of the folders that are no images.
         statistics: file of the statistics, or None. Of several processes, the last one to end has the file of all
             images, the others those of their own shares.
     """
@@ -128,6 +130,7 @@ class RunSummary:
     complete: bool
     seconds: float
     stages: dict[str, float] = field(default_factory=dict)
+    passed_over: int = 0
     statistics: Path | None = None
 
     @property

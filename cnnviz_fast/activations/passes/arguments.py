@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError, OptionError, closest
 from ..buffers import pool
+from .leaves import changed
+from .rows import InputRows
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-Inputs = Callable[["torch.Tensor"], Any] | Mapping[str, Any] | Sequence[Any] | None
+Inputs = Callable[["torch.Tensor"], Any] | Mapping[str, Any] | Sequence[Any] | InputRows | None
 """What a model takes beside the batch, or a function that makes everything it takes from the batch."""
 
 Forward = str | Callable[..., Any] | None
@@ -37,6 +39,8 @@ def arguments(batch: torch.Tensor, inputs: Inputs) -> tuple[tuple[Any, ...], dic
     """
     import torch
 
+    if isinstance(inputs, InputRows):
+        inputs = inputs.for_any(len(batch))
     if callable(inputs):
         made = inputs(batch)
         before: tuple[Any, ...] = ()
@@ -142,18 +146,11 @@ def placed(value: Any, device: torch.device) -> Any:
     """
     import torch
 
-    if isinstance(value, torch.Tensor):
-        mine = value.detach()
+    def copied(tensor: Any) -> Any:
+        if not isinstance(tensor, torch.Tensor):
+            return tensor
+        mine = tensor.detach()
         moved = mine.to(device)
         return pool.copy(moved) if moved is mine else moved
-    if isinstance(value, Mapping):
-        parts = {key: placed(part, device) for key, part in value.items()}
-        try:
-            return type(value)(parts)  # type: ignore[call-arg]
-        except Exception:  # a mapping that is made in another way
-            return parts
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(placed(part, device) for part in value))
-    if isinstance(value, (list, tuple)):
-        return type(value)([placed(part, device) for part in value])
-    return value
+
+    return changed(value, copied)
