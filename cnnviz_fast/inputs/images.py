@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ImageError, ShapeError, reason_of
+from ..errors import DTypeError, ImageError, ShapeError, reason_of
 from ..models.bounds import bounded
 from ..models.expected import IMAGE, ExpectedInput
 from ..models.loaded import LoadedModel, as_given, expected_input, module_of
@@ -23,6 +23,7 @@ from .samples import is_preprocessed, preprocessed_input, samples_in
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
     from torch import nn
 
 
@@ -56,29 +57,54 @@ class InputSpec:
                 those of array files for models of photos.
 
         Returns:
-            (1, C, ...) float32; as many as they are of floats.
+            (1, C, ...) float32; as many as they are of floats, and of an array file with several samples.
 
         Raises:
             ImageError: it cannot be found, decoded or preprocessed.
             ShapeError: an array or a tensor has another shape.
             DTypeError: an array or a tensor has another dtype.
         """
+        import torch
+
         if is_preprocessed(source, self.expected):
             return preprocessed_input(source, self.expected)  # type: ignore[arg-type]
-        image: Any
+        if not is_array_file(source):
+            return self._prepared(self._array(source) if self.takes_arrays else self._photo(source), source)
+        array = read_array(source, self.max_pixels)
+        if is_preprocessed(array, self.expected) and not self.takes_arrays:
+            return preprocessed_input(array, self.expected)
+        samples = self._samples_of(array)
+        if not samples:
+            raise ImageError(f"{_label(source, None)} must hold at least one sample, got shape {array.shape}.")
+        return torch.cat([self._of_array(each, source) for each in samples])
+
+    def _photo(self, source: Source) -> Any:
+        """Return a source as an image of mode RGB, of a size that preprocessing can bear."""
+        image = decode_image(source, max_pixels=self.max_pixels, options=self.options)
+        return bounded(image, self.preprocess, self.max_pixels, _label(source, None))
+
+    def _samples_of(self, array: NDArray[Any]) -> list[Any]:
+        """Split the array of a file into samples; a user's own preprocessing takes it whole."""
+        if isinstance(self.preprocess, OwnPreprocess):
+            return [array]
         if self.takes_arrays:
-            image = self._array(source)
-        elif is_array_file(source):
-            image = read_array(source, self.max_pixels)
-            if is_preprocessed(image, self.expected):
-                return preprocessed_input(image, self.expected)
-            if not isinstance(self.preprocess, OwnPreprocess):
-                if self.expected.channels == 1 and image.dtype != np.uint8:  # wide values, which a photo has not
-                    return preprocessed_input(ArrayPreprocess(self.expected)(image), self.expected)
-                image = decode_image(image)
-        else:
-            image = decode_image(source, max_pixels=self.max_pixels, options=self.options)
-            image = bounded(image, self.preprocess, self.max_pixels, _label(source, None))
+            return list(array) if array.ndim == self.expected.spatial_axes + 2 else [array]
+        samples = samples_in(array, self.expected)
+        return samples if isinstance(samples, list) else [samples]
+
+    def _of_array(self, array: NDArray[Any], source: Source) -> torch.Tensor:
+        """Return one sample of an array file as (1, C, ...) float32."""
+        if self.takes_arrays or isinstance(self.preprocess, OwnPreprocess):
+            return self._prepared(array, source)
+        if self.expected.channels == 1 and array.dtype != np.uint8:  # wide values, which a photo has not
+            return preprocessed_input(ArrayPreprocess(self.expected)(array), self.expected)
+        try:
+            return self._prepared(decode_image(array), source)
+        except (ShapeError, DTypeError) as error:
+            raise ImageError(f"{_label(source, None)}: {error}") from error
+
+    def _prepared(self, image: Any, source: Source) -> torch.Tensor:
+        """Preprocess one image; errors name its source."""
         try:
             prepared: torch.Tensor = self.preprocess(image)
             return prepared.float().unsqueeze(0)

@@ -53,7 +53,7 @@ class ImageReader:
 
     def __call__(self, position: int) -> torch.Tensor:
         """Decode and preprocess the image at a position; raise InputError where that cannot be done."""
-        return _only(self._spec.read(self._catalogue[position].open()))
+        return _only(self._spec.read(self._catalogue[position].open()), " Save each in a file of its own.")
 
 
 class DatasetReader:
@@ -295,8 +295,8 @@ def _pinned(read: ImageBatch) -> ImageBatch:
     return ImageBatch([(positions, part.pin_memory()) for positions, part in read.parts], read.failures, read.seconds)
 
 
-def _only(images: torch.Tensor) -> torch.Tensor:
+def _only(images: torch.Tensor, advice: str = "") -> torch.Tensor:
     """Return the one image of a batch of one."""
     if len(images) != 1:
-        raise ShapeError(f"a sample must be one image, got a batch {tuple(images.shape)}.")
+        raise ShapeError(f"a sample must be one image, got a batch {tuple(images.shape)}.{advice}")
     return images[0]

@@ -138,9 +138,20 @@ class _Reached(Exception):
 
 
 def _fits(module: nn.Module, expected: ExpectedInput) -> bool:
+    return reaches(module, zeros(expected))
+
+
+def reaches(module: nn.Module, batch: torch.Tensor) -> bool:
     """Check whether the first convolution of a pass runs, on a copy of a module without values.
 
     What fails behind it says nothing: a linear layer there may take one size of image only.
+
+    Args:
+        module: any module. It is left as it was.
+        batch: (N, C, ...) float; its values do not count.
+
+    Returns:
+        Whether it runs; False for a module without convolutions.
     """
     import torch
 
@@ -152,7 +163,7 @@ def _fits(module: nn.Module, expected: ExpectedInput) -> bool:
         for part, _ in _convolutions(twin):
             part.register_forward_hook(reached)
         with torch.no_grad():
-            twin(zeros(expected).to("meta"))
+            twin(batch.to("meta"))
     except _Reached:
         return True
     except Exception:  # a user's module may raise anything, also because it looks at values

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from ..errors import ImageError, InputError
 from ..options.reading import PreprocessOptions
 from . import expected
 from .expected import ExpectedInput, expected_of
 from .layers import uncompiled
-from .own_preprocess import ArrayPreprocess
+from .own_preprocess import ArrayPreprocess, OwnPreprocess
 from .preprocess import Bare, Preprocess, grey_preset, imagenet_preset, with_options
 
 if TYPE_CHECKING:
@@ -102,12 +102,26 @@ def expected_input(model: LoadedModel) -> ExpectedInput:
 
     Returns:
         The channels and axes of one sample.
+
+    Raises:
+        ImageError: the user's own preprocessing makes a stack of crops where the model takes one image.
     """
     if model not in _expected:
         sample = _sample(model.preprocess)
+        if isinstance(model.preprocess, OwnPreprocess) and sample is not None and sample.ndim == 4:
+            _refuse_crops(model, sample)
         known = None if sample is None or sample.ndim < 3 else ExpectedInput(sample.shape[0], sample.ndim - 1)
         _expected[model] = known or expected_of(model.module)
     return _expected[model]
+
+
+def _refuse_crops(model: LoadedModel, sample: torch.Tensor) -> None:
+    """Refuse a stack of images, (K, C, H, W), that the model does not take as a clip, though it takes its images."""
+    if not expected.reaches(model.module, sample[None]) and expected.reaches(model.module, sample):
+        raise ImageError(
+            f"preprocess must return one image {tuple(sample.shape[1:])} for this model, got {tuple(sample.shape)}. "
+            f"Return one of these crops, or give each crop as an image of its own."
+        )
 
 
 def example_inputs(model: LoadedModel, size: int | Sequence[int] | None = None) -> Iterator[torch.Tensor]:

@@ -122,6 +122,7 @@ class OwnPreprocess:
         import torch
 
         made = _called(self.function, image)
+        _refuse_several(made)
         if isinstance(made, tuple) and made:
             made = made[0]
         if isinstance(made, Mapping):
@@ -135,6 +136,22 @@ class OwnPreprocess:
                 array = np.moveaxis(array, -1, 0)
             made = torch.from_numpy(np.array(array[None] if array.ndim == 2 else array, np.float32))
         return made[0] if made.ndim in (4, 5) and len(made) == 1 else made
+
+
+def _refuse_several(made: Any) -> None:
+    """Refuse crops and views, such as FiveCrop's; a tuple of two is an image and its target."""
+    if (
+        isinstance(made, Mapping)
+        or not isinstance(made, list | tuple)
+        or len(made) < (2 if isinstance(made, list) else 3)
+    ):
+        return
+    shapes = [getattr(each, "shape", getattr(each, "size", None)) for each in made]
+    if all(isinstance(shape, tuple) and len(shape) >= 2 for shape in shapes) and len(set(shapes)) == 1:
+        raise ImageError(
+            f"preprocess must return one image, got {len(made)} images of one size. Return one of these crops, or give "
+            f"each crop as an image of its own."
+        )
 
 
 def _called(function: Callable[..., Any], image: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -52,3 +53,4 @@ def test_run_folder_says_what_it_passed_over_and_takes_the_options_of_reading(
     assert "UserWarning" not in said
     assert "near black" not in said
     assert sorted(os.listdir(out / "conv")) == ["cut.png", "dark.png"]
+    assert json.loads((out / "manifest.json").read_text())["passed_over"] == 3

@@ -16,7 +16,7 @@ from support.shards import write_tar
 from torch import nn
 
 import cnnviz_fast as cf
-from cnnviz_fast.errors import ImageError
+from cnnviz_fast.errors import ImageError, ImagesFailedError
 from cnnviz_fast.inputs.arrays import is_array_file, read_array
 from cnnviz_fast.inputs.in_memory import Encoded
 
@@ -101,6 +101,38 @@ def test_read_array_npz_with_several_names_them(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", left=ARRAY, right=ARRAY)
     with pytest.raises(ImageError, match="must hold one array, got 2: left, right"):
         read_array(tmp_path / "a.npz", 10**6)
+
+
+@pytest.mark.parametrize("ending", ["npy", "npz"])
+def test_array_file_of_several_photos_is_a_sample_each(ending: str, tmp_path: Path) -> None:
+    photos = np.random.default_rng(0).integers(0, 256, (3, 20, 24, 3), np.uint8)
+    file = tmp_path / f"photos.{ending}"
+    np.save(file, photos) if ending == "npy" else np.savez(file, photos=photos)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3))
+    assert_equal_tensors(cf.load_images(file, model), cf.load_images(photos, model))
+    assert len(cf.visualize(model, file, "0", tmp_path / "out")) == 3
+    assert len(sorted((tmp_path / "out" / "0").glob("*.png"))) == 3
+    with pytest.raises(
+        ImagesFailedError, match=r"a sample must be one image, got a batch .*Save each in a file of its own"
+    ):
+        cf.run(model, file, "0", tmp_path / "run", readers=0, progress="none", strict=True)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_array_file_of_several_samples_of_other_models(dtype: type, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for channels, shape in ((1, (3, 20, 24)), (5, (2, 5, 8, 9)), (5, (2, 8, 9, 5))):
+        samples = (generator.random(shape) * 200).astype(dtype)
+        np.save(tmp_path / "samples.npy", samples)
+        batch = cf.load_images(tmp_path / "samples.npy", nn.Conv2d(channels, 4, 3))
+        assert batch.shape[:2] == (len(samples), channels)
+
+
+def test_array_file_that_holds_no_photo_names_itself(tmp_path: Path) -> None:
+    for shape, said in (((0, 20, 24, 3), "must hold at least one sample"), ((3, 20, 24, 7), "image must have shape")):
+        np.save(tmp_path / "a.npy", np.zeros(shape, np.uint8))
+        with pytest.raises(ImageError, match=rf"a\.npy'.* {said}"):
+            cf.load_images(tmp_path / "a.npy")
 
 
 def test_is_array_file_looks_at_the_content(tmp_path: Path) -> None:

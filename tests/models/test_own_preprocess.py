@@ -82,6 +82,51 @@ def test_own_preprocess_of_something_else_is_refused(made: object) -> None:
         OwnPreprocess(lambda image: made)(Image.fromarray(RGB))
 
 
+CROPS: dict[str, Any] = {
+    "FiveCrop": T.FiveCrop(16),
+    "TenCrop of tensors": T.Compose(
+        [T.TenCrop(16), T.Lambda(lambda crops: [T.functional.to_tensor(c) for c in crops])]
+    ),
+    "two views": lambda image: [T.functional.to_tensor(image)] * 2,
+    "a stack": T.Compose(
+        [T.FiveCrop(16), T.Lambda(lambda crops: torch.stack([T.functional.to_tensor(c) for c in crops]))]
+    ),
+    "an array of crops": lambda image: np.stack([np.asarray(image, np.float32).transpose(2, 0, 1)[:, :16, :16]] * 4),
+}
+
+
+@pytest.mark.parametrize("name", CROPS)
+def test_preprocessing_that_makes_crops_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
+    model = cf.LoadedModel(nn.Sequential(nn.Conv2d(3, 4, 3)), OwnPreprocess(CROPS[name]), "net", "none")
+    message = r"preprocess must return one image.* got .*\. Return one of these crops, or give each crop as an image of"
+    with pytest.raises(ImageError, match=message):
+        cf.visualize(model, RGB, "0")
+    Image.fromarray(RGB).save(tmp_path / "cat.png")
+    if name.endswith(("stack", "crops")):
+        with pytest.raises(ImageError, match=message):
+            cf.run(model, tmp_path / "cat.png", "0", tmp_path / "out", readers=0, progress="none")
+
+
+def test_clips_of_a_preprocessing_are_no_crops() -> None:
+    class Frames(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return self.conv(x.flatten(0, 1))
+
+    model = cf.LoadedModel(Frames(), OwnPreprocess(lambda image: torch.rand(5, 3, 16, 16)), "net", "none")
+    assert cf.load_images(RGB, model).shape == (1, 5, 3, 16, 16)
+    volume = cf.LoadedModel(nn.Conv3d(3, 4, 3), OwnPreprocess(lambda image: torch.rand(3, 5, 16, 16)), "net", "none")
+    assert cf.load_images(RGB, volume).shape == (1, 3, 5, 16, 16)
+
+
+def test_image_with_its_target_is_the_image() -> None:
+    pair = OwnPreprocess(lambda image: (T.functional.to_tensor(image), torch.zeros(30, 40)))
+    assert_equal_tensors(pair(Image.fromarray(RGB)), FIRST)
+
+
 def test_load_model_takes_a_preprocessing_of_the_users() -> None:
     own = T.Compose([T.Grayscale(), T.Resize((28, 28)), T.ToTensor(), T.Normalize((0.1307,), (0.3081,))])
     model = cf.load_model(nn.Sequential(nn.Conv2d(1, 8, 3, padding=1)), preprocess=own)

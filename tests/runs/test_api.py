@@ -53,6 +53,17 @@ def test_the_index_has_a_row_for_each_image_and_layer_in_order(images: Path, alo
     assert not (alone / "failed.jsonl").exists()
 
 
+def test_the_summary_counts_files_that_a_folder_passed_over(tmp_path: Path) -> None:
+    for name in ("in/a.png", "in/deeper/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(np.zeros((12, 12, 3), np.uint8)).save(tmp_path / name)
+    for name in ("in/notes.txt", "in/deeper/c.heic"):
+        (tmp_path / name).write_bytes(b"")
+    summary = cf.run(small_model(), tmp_path / "in", "0", tmp_path / "out", **QUICK)
+    assert (summary.images, summary.passed_over) == (2, 2)
+    assert cf.run(small_model(), tmp_path / "in" / "a.png", "0", tmp_path / "one", **QUICK).passed_over == 0
+
+
 def test_the_manifest_says_what_the_run_was(alone: Path) -> None:
     manifest = json.loads((alone / "manifest.json").read_text())
     assert manifest["complete"] is True
