@@ -6,6 +6,7 @@ import math
 
 from ...errors import ShapeError
 from ...options.reading import AxesOptions
+from .advice import token_names
 from .evidence import Evidence, grids_of, prefix_counts
 from .proven import proof_of
 from .record import AXES, TO_TOKENS, Axes, refuse
@@ -30,8 +31,7 @@ def as_given_tokens(shape: tuple[int, ...], evidence: Evidence, asked: AxesOptio
     fits = [(p, g) for p in prefixes for g in ([grid] if grid else grids_of(count - p, evidence))]
     fits = [(p, g) for p, g in fits if math.prod(g) + p + suffix == count]
     if len(fits) != 1:
-        advice = f"'{name}:PREFIX:HxW', such as '{name}:1:14x14', or '{name}:PREFIX:HxW:SUFFIX'"
-        refuse(shape, evidence, f"its {count} tokens are not one grid", advice)
+        refuse(shape, evidence, f"its {count} tokens are not one grid", token_names(shape, evidence, name, suffix))
     ((prefix, whole),) = fits
     return Axes(name, math.prod(whole[:-2]), prefix, (whole[-2], whole[-1]))
 

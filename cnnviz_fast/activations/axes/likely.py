@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...errors import ShapeError
+from .advice import token_names
 from .evidence import (
     Evidence,
     channels_position,
@@ -75,13 +76,14 @@ def _read_signals(shape: tuple[int, ...], evidence: Evidence) -> Axes:
 
 def read_tokens(shape: tuple[int, ...], evidence: Evidence) -> Axes:
     """Find the grid and the prefix of tokens; refuse other outputs of three axes."""
-    advice = "'tokens:PREFIX:HxW', such as 'tokens:1:14x14'"
     if evidence.input_shape is not None and len(evidence.input_shape) in (2, 3):
         return _read_signals(shape, evidence)
     if evidence.input_shape is not None and shape[1:] == evidence.input_shape[-2:] and not may_be_last(evidence):
         return Axes("nhw")
     if evidence.model is None or evidence.input_shape is None:
-        refuse(shape, evidence, "tokens are not recognised without the model and its input", advice)
+        refuse(
+            shape, evidence, "tokens are not recognised without the model and its input", token_names(shape, evidence)
+        )
     families = (type(module).__name__ for module in evidence.model.modules())  # the model may hold another one
     if family := next((name for name in families if name.startswith(_REORDERED)), None):
         raise ShapeError(
@@ -89,7 +91,7 @@ def read_tokens(shape: tuple[int, ...], evidence: Evidence) -> Axes:
             f"no grid shows them."
         )
     if len(evidence.input_shape) != 4 or not may_be_last(evidence):
-        refuse(shape, evidence, "nothing says that its three axes are tokens of an image", advice)
+        refuse(shape, evidence, "nothing says that its three axes are tokens of an image", token_names(shape, evidence))
     known = known_grids(evidence)
     fits = [(prefix, grid) for prefix in prefix_counts(evidence) for grid in grids_of(shape[1] - prefix, evidence)]
     if known:
@@ -97,7 +99,12 @@ def read_tokens(shape: tuple[int, ...], evidence: Evidence) -> Axes:
     exact = [(prefix, grid) for prefix, grid in fits if grid in known]
     if len(exact or fits) != 1:
         count = "no grid" if not fits else "more than one grid"
-        refuse(shape, evidence, f"{count} of its {shape[1]} tokens fits an image of {evidence.size}", advice)
+        refuse(
+            shape,
+            evidence,
+            f"{count} of its {shape[1]} tokens fits an image of {evidence.size}",
+            token_names(shape, evidence),
+        )
     prefix, grid = (exact or fits)[0]
     # Inside the blocks of mixers tokens come last. There the last axis fits a grid as well.
     swapped = [g for p in prefix_counts(evidence) for g in grids_of(shape[2] - p, evidence)]
@@ -106,5 +113,5 @@ def read_tokens(shape: tuple[int, ...], evidence: Evidence) -> Axes:
     if swapped and not (exact and not any(g in known for g in swapped)):
         inside = set(widths(evidence.module))
         if any(g in known for g in swapped) or shape[2] not in inside or shape[1] in inside:
-            refuse(shape, evidence, "both its last axes fit a grid", advice)
+            refuse(shape, evidence, "both its last axes fit a grid", token_names(shape, evidence))
     return Axes("tokens", 1, prefix, grid)

@@ -284,7 +284,7 @@ def test_visualize_clip_has_a_sheet_for_each_time_step(photo: Path, tmp_path: Pa
 def test_visualize_tokens_of_a_clip_are_drawn_by_their_grid() -> None:
     block = MSBlockConfig(2, 16, 16, kernel_q=[3, 3, 3], kernel_kv=[3, 3, 3], stride_q=[1, 1, 1], stride_kv=[1, 4, 4])
     model, clip = MViT((64, 64), 16, [block] * 2, False, True, True, True), torch.rand(1, 3, 16, 64, 64)
-    with pytest.raises(ShapeError, match=r"its axes are ambiguous.*Name them: axes='tokens:PREFIX:HxW'"):
+    with pytest.raises(ShapeError, match=r"its axes are ambiguous.*Name them: axes='tokens:PREFIX:TxHxW', such as"):
         visualize(model, clip, ["blocks.1[0]"])
     sheets = visualize(model, clip, ["blocks.1[0]"], axes="tokens:1:8x16x16", tile=7, channels="0-3")
     assert [sheet.manifest["time_step"] for sheet in sheets] == list(range(8))
