@@ -35,6 +35,7 @@ from .inputs.images import InputSpec, load_images, usual_spec
 from .inputs.samples import samples_in
 from .models.load import load_model
 from .models.loaded import LoadedModel, as_given, called_with, expected_input, module_of
+from .models.no_images import words_for
 from .models.preprocess import as_image
 from .options.declared import takes
 from .options.drawing import RenderOptions
@@ -122,7 +123,8 @@ def visualize(
     loaded = load_model(model) if isinstance(model, str) else model
     loaded = called_with(loaded if isinstance(loaded, LoadedModel) else as_given(module_of(loaded)), inputs, forward)
     folder = output_folder(out, format, overwrite=overwrite) if out is not None else None
-    named = name_images(images, usual_spec(loaded, max_pixels, decoding))
+    with words_for(loaded.module, images):
+        named = name_images(images, usual_spec(loaded, max_pixels, decoding))
     sheets = Sheets()
     for layer in planned_layers(loaded, named, layers, max_pixels, drawing, decoding=decoding):
         sheets.append(draw_sheet(layer.plan))

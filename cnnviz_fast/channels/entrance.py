@@ -146,7 +146,8 @@ def enter_batch(maps: torch.Tensor, order: str, plane: int | None, what: str = "
         raise ShapeError(f"{what} must have shape ({wanted}), got {tuple(maps.shape)}. For one sample there is render.")
     if order == "auto":
         _refuse_photo(maps, what)
-    return arranged(maps, axes, plane)
+    values: torch.Tensor = arranged(maps, axes, plane)
+    return values
 
 
 def enter_tensor(maps: torch.Tensor, order: str, plane: int | None) -> torch.Tensor:
@@ -170,7 +171,8 @@ def enter_tensor(maps: torch.Tensor, order: str, plane: int | None) -> torch.Ten
         raise ShapeError(f"maps must have shape ({one}), or ({several}) for a batch, got {tuple(maps.shape)}.")
     if order == "auto":
         _refuse_photo(maps, "maps")
-    return arranged(maps, axes, plane)
+    values: torch.Tensor = arranged(maps, axes, plane)
+    return values
 
 
 def arranged(values: Any, order: str, plane: int | None = None) -> Any:
@@ -207,10 +209,11 @@ def arranged(values: Any, order: str, plane: int | None = None) -> Any:
 
 def _refuse_photo(values: Any, what: str) -> None:
     """Refuse maps, also of a batch, that look like an image with its colours last."""
-    *_, height, width, last = (0, 0, 0, *getattr(values, "shape", ()))
+    shape: tuple[int, ...] = tuple(getattr(values, "shape", ()))
+    *_, height, width, last = (0, 0, 0, *shape)
     if last == 3 and min(height, width) >= LEAST_PHOTO_PX:
         raise ShapeError(
-            f"{what} must have shape (C, H, W), got {tuple(values.shape)}, which looks like an image (H, W, 3). "
+            f"{what} must have shape (C, H, W), got {shape}, which looks like an image (H, W, 3). "
             f"Say axes='hwc' if it is one, axes='chw' if it is not."
         )
 

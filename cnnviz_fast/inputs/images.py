@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from ..errors import DTypeError, ImageError, ShapeError, reason_of
 from ..models.bounds import bounded
 from ..models.expected import IMAGE, ExpectedInput
 from ..models.loaded import LoadedModel, as_given, expected_input, module_of
+from ..models.no_images import words_for
 from ..models.own_preprocess import ArrayPreprocess, OwnPreprocess
 from ..models.preprocess import Preprocess, imagenet_preset
 from ..options.reading import AS_USUAL, MAX_PIXELS, ImageOptions
@@ -173,10 +175,11 @@ def load_images(
     import torch
 
     spec = usual_spec(model, max_pixels, ImageOptions(truncated=truncated, input_range=input_range))  # type: ignore[arg-type]
-    sources = find_images(samples_in(images, spec.expected), spec.takes_arrays)
-    if not sources:
-        raise ImageError("images must name at least one image, got none.")
-    parts = [spec.read(source) for source in sources]
+    with contextlib.nullcontext() if model is None else words_for(module_of(model), images):
+        sources = find_images(samples_in(images, spec.expected), spec.takes_arrays)
+        if not sources:
+            raise ImageError("images must name at least one image, got none.")
+        parts = [spec.read(source) for source in sources]
     _check_sizes(parts, sources)
     return torch.cat([part.to(parts[0].device) for part in parts])
 

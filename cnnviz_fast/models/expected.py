@@ -51,7 +51,7 @@ class ExpectedInput:
 
 IMAGE = ExpectedInput()
 GUESS = ExpectedInput(is_known=False)
-_RANKS = (("Conv1d", 1), ("Conv2d", 2), ("Conv3d", 3))
+_RANKS = tuple((f"{kind}{rank}d", rank) for kind in ("Conv", "ConvTranspose") for rank in (1, 2, 3))
 # What modules expect never changes, and a pass may be needed to find it.
 _found: weakref.WeakKeyDictionary[nn.Module, ExpectedInput] = weakref.WeakKeyDictionary()
 

@@ -19,6 +19,7 @@ from ..errors import OptionError
 from ..formats.output_folders import refuse_mixing
 from ..inputs.images import usual_spec
 from ..models.loaded import LoadedModel, called_with
+from ..models.no_images import words_for
 from ..options.declared import takes
 from ..options.drawing import RenderOptions
 from ..options.reading import MAX_PIXELS, AxesOptions, ImageOptions
@@ -122,5 +123,6 @@ def run(
         from .ray.engine import run_on_ray
 
         return run_on_ray(loaded, images, spec, on_file)
-    found = images_of(images, usual_spec(loaded, max_pixels, spec.decoding), spec.folder)
+    with words_for(loaded.module, images):
+        found = images_of(images, usual_spec(loaded, max_pixels, spec.decoding), spec.folder)
     return run_here(LocalEngine(), loaded, found, spec, on_file)

@@ -155,12 +155,9 @@ def _pending_sheets(
         maps = _checked_batch(layer, maps, provenances, read)
         drawn = as_rows(options, maps.shape[-1]) if order in ("cl", "lc") else options
         stream = device_at(maps.device).stream()
-        named = [
-            replace(
-                provenance, **({} if layer is None else {"layer": layer}), **({} if plane is None else {"plane": plane})
-            )
-            for provenance in provenances or [Provenance()] * len(maps)
-        ]
+        known: dict[str, Any] = {} if layer is None else {"layer": layer}
+        known |= {} if plane is None else {"plane": plane}
+        named = [replace(provenance, **known) for provenance in provenances or [Provenance()] * len(maps)]
         of_layer = statistics.get(str(layer)) if isinstance(statistics, Mapping) else statistics
         plans = plan_batch(maps, drawn, named, ranges=ranges_of(of_layer, options))
         del maps  # now only the generator of the plans holds them

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 from .evidence import Evidence, TokenGrid, grids_of, prefix_counts
 from .proven import proof_of
 from .record import TO_TOKENS
@@ -22,27 +25,31 @@ def token_names(shape: tuple[int, ...], evidence: Evidence, name: str = "tokens"
     clip = evidence.input_shape is not None and len(evidence.input_shape) == 5
     form = "PREFIX:TxHxW" if clip else "PREFIX:HxW"
     count = shape[TO_TOKENS[name][1]]
-    if (found := _fitting(shape, evidence, name, count - suffix)) is None:
+    if (found := _fitting(shape, evidence, name, count, suffix)) is None:
         return f"'{name}:{form}' or '{name}:{form}:SUFFIX', of {count} tokens in all"
-    prefix, grid = found
-    behind = (":SUFFIX", f":{suffix}") if suffix else ("", "")
-    return f"'{name}:{form}{behind[0]}', such as '{name}:{prefix}:{'x'.join(map(str, grid))}{behind[1]}'"
+    prefix, grid, behind = found
+    example = ":".join([name, str(prefix), "x".join(map(str, grid)), *([str(behind)] if behind else [])])
+    return f"'{name}:{form}{':SUFFIX' if behind else ''}', such as '{example}'"
 
 
-def _fitting(shape: tuple[int, ...], evidence: Evidence, name: str, count: int) -> tuple[int, tuple[int, ...]] | None:
-    """Return the prefix and the grid, its time steps first, that are likeliest for a number of tokens."""
+def _fitting(
+    shape: tuple[int, ...], evidence: Evidence, name: str, count: int, suffix: int
+) -> tuple[int, tuple[int, ...], int] | None:
+    """Return the prefix, the grid, its time steps first, and the suffix that are likeliest for a number of tokens."""
     proof = proof_of(shape, evidence)
-    if proof is not None and proof.name == name and proof.grid and proof.steps * proof.grid[0] * proof.grid[1] <= count:
-        steps = (proof.steps,) if proof.steps > 1 else ()
-        return proof.prefix, (*steps, *proof.grid)
-    for prefix in prefix_counts(evidence):
-        for steps in _steps_of(evidence):
-            grids: list[TokenGrid] = (
-                grids_of((count - prefix) // steps, evidence) if (count - prefix) % steps == 0 else []
-            )
-            if grids:
-                return prefix, (*((steps,) if steps > 1 else ()), *grids[0])
+    if proof is not None and proof.name == name and proof.grid:
+        grid = _grid(proof.steps, proof.grid)
+        return proof.prefix, grid, count - proof.prefix - math.prod(grid)
+    for prefix, steps in itertools.product(prefix_counts(evidence), _steps_of(evidence)):
+        cells = count - suffix - prefix
+        grids = [] if cells % steps else grids_of(cells // steps, evidence)
+        if grids:
+            return prefix, _grid(steps, grids[0]), suffix
     return None
+
+
+def _grid(steps: int, grid: TokenGrid) -> tuple[int, ...]:
+    return grid if steps == 1 else (steps, *grid)
 
 
 def _steps_of(evidence: Evidence) -> list[int]:

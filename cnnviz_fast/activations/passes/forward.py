@@ -21,6 +21,7 @@ from ...errors import CaptureError, InputError, ModelFailedError, advice, reason
 from ...models.layers import every_module
 from ...models.lazy import fit_to, seed_first_pass
 from ...models.missing import missing_in, noticing_use
+from ...models.no_images import taken_instead
 from ...runtime.caller import warn_caller
 from .arguments import arguments, callable_of, dtypes_for, placed
 from .arguments import weight_of as weight_of
@@ -154,10 +155,8 @@ def _try_dtypes(asked: _Pass, batch: torch.Tensor, guard: _Guard) -> None:
             # Which of the dtypes the input must have shows when it meets the first weight, before anything is seen.
             if isinstance(error, RuntimeError) and not guard.has_seen and dtype != dtypes[-1]:
                 continue
-            shape = tuple(batch.shape)
-            raise ModelFailedError(
-                f"the model failed on an input of shape {shape}: {reason_of(error, named=True)}{_size_advice(error)}"
-            ) from error
+            failed = f"the model failed on an input of shape {tuple(batch.shape)}: {reason_of(error, named=True)}"
+            raise ModelFailedError(f"{failed}{_input_advice(error, asked)}") from error
 
 
 @contextlib.contextmanager
@@ -181,8 +180,10 @@ def _place(state: Any) -> tuple[Any, ...]:
     return inner["pos"], inner["key"][:4].tobytes(), state["has_gauss"]
 
 
-def _size_advice(error: Exception) -> str:
-    """Return what to do where a model takes inputs of one size only, so far as the words of its error tell."""
+def _input_advice(error: Exception, asked: _Pass) -> str:
+    """Return what to do where a model takes no images, or those of one size only, so far as it tells."""
+    if asked.inputs is None and re.search("mat1 and mat2|indices", str(error)) and (said := taken_instead(asked.model)):
+        return f". It takes {said}"
     words = (
         r"mat1 and mat2|size of tensor|[Ii]nput (image )?(height|width|size)|[Ii]mage size|[Ww]rong image|match.*size"
     )

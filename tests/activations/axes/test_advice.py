@@ -37,6 +37,7 @@ CASES = {
     "every frame": (Tokens((1, 4, 4), 1), CLIP, "auto", "tokens:1:8x4x6"),
     "another prefix": (Tokens((2, 4, 4), 1), CLIP, "tokens:3", "tokens:1:4x4x6"),
     "an image": (Tokens((4, 4), 1), IMAGE, "tokens:3", "tokens:1:4x6"),
+    "a suffix that is not known": (Tokens((4, 4), 1, 5), IMAGE, "tokens:2:4x6", "tokens:1:4x6:5"),
     "a suffix": (Tokens((4, 4), 1, 5), IMAGE, "tokens:1:4x4:5", "tokens:1:4x6:5"),
 }
 
