@@ -16,8 +16,8 @@ from ..models.layers import takes_hooks
 from ..models.loaded import LoadedModel, calling, root_of
 from ..runtime.caller import warn_caller
 from .listing import observe
+from .passes.absent import why_absent
 from .passes.forward import Enough, Watched, run_pass
-from .passes.hidden import copy_of
 from .patterns import Target, resolve
 from .tensors import Kept, only_tensor, part_of
 
@@ -163,7 +163,7 @@ class _Keeper:
         self.delivered: list[str] = []
         self.stopped = False
         self.elsewhere: set[nn.Module] = set()
-        self.copied: set[nn.Module] = set()
+        self.copied: dict[nn.Module, nn.Module] = {}  # copy -> what it is a copy of
         self.missing: str | None = None  # the first weight used that the checkpoint did not have
         for target in targets:
             self.wanted.setdefault(_what(target), []).append(target)
@@ -272,27 +272,12 @@ def _check_ran(keeper: _Keeper, model: nn.Module) -> None:
             raise CaptureError(
                 f"layer {target.key(None)!r} has no call {target.call}: it ran {calls} times, counted from 0."
             )
-        raise CaptureError(_why_absent(target, keeper, model))
+        asked, module = target.key(None), target.module
+        if module is None:
+            raise CaptureError(f"layer {asked!r} never ran in this pass.")
+        raise CaptureError(why_absent(model, target.name, module, asked, keeper.copied, module in keeper.elsewhere))
     absent = [target for target in absent if not keeper.calls[_what(target)]]
     for what, is_elsewhere in (("ran in another thread", True), ("never ran", False)):
         names = [repr(target.key(None)) for target in absent if (target.module in keeper.elsewhere) is is_elsewhere]
         if names:
             warn_caller(f"left out {len(names)} layers that {what}: {', '.join(names)}")
-
-
-def _why_absent(target: Target, keeper: _Keeper, model: nn.Module) -> str:
-    """Return why a layer was not seen, and what to do."""
-    name = target.key(None)
-    never = f"layer {name!r} never ran in this pass"
-    if target.module is None:
-        return f"{never}."
-    if target.module in keeper.elsewhere:
-        return (
-            f"layer {name!r} ran in another thread than the one that called the model, and only that one is looked at. "
-            f"Have the model run its layers in one thread."
-        )
-    if found := copy_of(model, target.name, target.module):
-        return f"{never}: the model keeps a copy of it. Capture {found[1]!r} from {found[0]}, with what goes into that."
-    if target.module in keeper.copied:
-        return f"{never}: the model ran a copy of it. Capture 'output' from the layer itself, with what goes into it."
-    return f"{never}, or its forward() was called directly."

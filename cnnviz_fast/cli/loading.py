@@ -56,8 +56,12 @@ def load(arguments: argparse.Namespace, /, **settings: Any) -> LoadedModel:
 
     chosen = vars(arguments)
     if chosen.get("preprocess"):
-        if settings.get("preprocess") not in (None, PreprocessOptions()):
-            raise OptionError("size, interpolation, mean and std must not be given beside preprocess, which does that.")
+        replaced = vars(settings.get("preprocess") or PreprocessOptions())
+        if named := ", ".join(f"--{name}" for name, value in replaced.items() if value is not None):
+            raise OptionError(
+                f"{named} must not be given beside preprocess, which makes the whole input. Do that in "
+                f"{chosen['preprocess']}."
+            )
         settings["preprocess"] = find_function("preprocess", chosen["preprocess"])
     inputs = find_function("inputs", chosen["inputs"]) if chosen.get("inputs") else None
     spec = settings.pop("spec", arguments.model)

@@ -180,7 +180,8 @@ def load_images(
         if not sources:
             raise ImageError("images must name at least one image, got none.")
         parts = [spec.read(source) for source in sources]
-    _check_sizes(parts, sources)
+    own = isinstance(spec.preprocess, OwnPreprocess)
+    _check_sizes(parts, sources, "Have your preprocessing make one size." if own else "Set the size option.")
     return torch.cat([part.to(parts[0].device) for part in parts])
 
 
@@ -193,12 +194,12 @@ def _label(source: Source, position: int | None) -> str:
     return "image" if position is None else f"image {position}"
 
 
-def _check_sizes(parts: Sequence[torch.Tensor], sources: Sequence[Source]) -> None:
-    """Raise ShapeError, naming one image of each size, where images have several sizes."""
+def _check_sizes(parts: Sequence[torch.Tensor], sources: Sequence[Source], advice: str) -> None:
+    """Raise ShapeError, naming one image of each size and what to do, where images have several sizes."""
     sizes: dict[str, str] = {}
     for position, (part, source) in enumerate(zip(parts, sources, strict=True)):
         sizes.setdefault("x".join(map(str, part.shape[2:])), _label(source, position))
     if len(sizes) > 1:
         found = ", ".join(f"{size} ({label})" for size, label in list(sizes.items())[:4])
         more = f" and {len(sizes) - 4} more" if len(sizes) > 4 else ""
-        raise ShapeError(f"images must come out in one size to be a batch, got {found}{more}. Set the size option.")
+        raise ShapeError(f"images must come out in one size to be a batch, got {found}{more}. {advice}")

@@ -257,7 +257,9 @@ def with_options(preset: Preprocess, options: PreprocessOptions | Callable[..., 
         return preset.with_options(options)
     if isinstance(preset, OwnPreprocess):
         named = ", ".join(name for name, value in vars(options).items() if value is not None)
-        raise OptionError(f"{named} must not be given beside a preprocessing of your own, which decides that.")
+        raise OptionError(
+            f"{named} must not be given beside a preprocessing of your own, which makes the whole input. Do that in it."
+        )
     if isinstance(preset, Clip):
         return Clip(with_options(preset.frame, options), preset.frames)
     if isinstance(preset, Grey | Bare):

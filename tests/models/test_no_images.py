@@ -109,7 +109,9 @@ def test_pass_that_fails_says_what_the_model_takes() -> None:
     with pytest.raises(ModelFailedError, match=r"indices.* It takes ids from 0 to 49$"):
         cf.capture(Ids(), torch.zeros(2, 7), "out")
     resnet = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 5))
-    with pytest.raises(ModelFailedError, match=r"If it takes another size, give it: PreprocessOptions\(size=\.\.\.\)$"):
+    with pytest.raises(
+        ModelFailedError, match=r"If it takes another size, give it: PreprocessOptions\(size=\.\.\.\), or make it in"
+    ):
         cf.capture(resnet, torch.zeros(2, 3, 9, 9), "0")
 
 

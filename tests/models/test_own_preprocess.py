@@ -149,6 +149,12 @@ def test_own_preprocess_excludes_options() -> None:
         with_options(OwnPreprocess(T.ToTensor()), PreprocessOptions(size=3, mean=(0, 0, 0)))
 
 
+def test_own_preprocess_of_several_sizes_is_told_where_to_set_the_size() -> None:
+    model = cf.LoadedModel(nn.Conv2d(3, 4, 3), OwnPreprocess(T.ToTensor()), "net", "none")
+    with pytest.raises(ShapeError, match=r"must come out in one size .* Have your preprocessing make one size\.$"):
+        cf.load_images([RGB, RGB[:20]], model)
+
+
 def test_array_preprocess_scales_integers_and_keeps_other_values() -> None:
     preprocess = ArrayPreprocess(BANDS)
     floats = np.random.default_rng(1).standard_normal((5, 6, 7)).astype(np.float32)

@@ -84,7 +84,7 @@ _running = threading.local()
 
 def run_pass(
     model: nn.Module, batch: torch.Tensor, watched: Watched, inputs: Inputs = None, forward: Forward = None
-) -> set[nn.Module]:
+) -> dict[nn.Module, nn.Module]:
     """Run one pass in eval mode, without gradients, and look at what it does.
 
     Args:
@@ -96,7 +96,7 @@ def run_pass(
         forward: what is run.
 
     Returns:
-        Modules that the model has made deep copies of while it ran.
+        Deep copies that the model has made of its modules while it ran -> what each is a copy of.
 
     Raises:
         InputError: `batch` is not a tensor, `inputs` is neither arguments nor a function that makes them, or the pass
@@ -189,7 +189,8 @@ def _input_advice(error: Exception, asked: _Pass) -> str:
     )
     if not isinstance(error, (RuntimeError, ValueError, AssertionError)) or not re.search(words, str(error)):
         return ""
-    return f". If it takes another size, give it: {advice('PreprocessOptions(size=...)', '--size')}"
+    size = advice("PreprocessOptions(size=...)", "--size")
+    return f". If it takes another size, give it: {size}, or make it in a preprocessing of your own"
 
 
 def _attempt(asked: _Pass, batch: torch.Tensor) -> None:

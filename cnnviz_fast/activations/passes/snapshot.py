@@ -52,11 +52,11 @@ class Changes:
 
     Attributes:
         lost: names of weights that were changed and cannot be restored.
-        copied: modules that the model has made deep copies of.
+        copied: deep copies that the model has made of its modules -> what each is a copy of.
     """
 
     lost: list[str] = dataclasses.field(default_factory=list)
-    copied: set[nn.Module] = dataclasses.field(default_factory=set)
+    copied: dict[nn.Module, nn.Module] = dataclasses.field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -189,9 +189,9 @@ class Snapshot:
             lost += [one for one in written if id(one) not in restored]
         return set(map(id, lost))
 
-    def copied(self) -> set[nn.Module]:
-        """Return the modules that the model has made deep copies of."""
-        return set(self._copies.made.values())
+    def copied(self) -> dict[nn.Module, nn.Module]:
+        """Return the deep copies that the model has made of its modules -> what each is a copy of."""
+        return dict(self._copies.made)
 
     def _names_of(self, tensors: set[int]) -> list[str]:
         """Return the names of tensors, given by their ids."""

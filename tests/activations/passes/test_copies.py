@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cnnviz_fast.activations.capture import capture, capture_stream
 from cnnviz_fast.activations.passes import snapshot
@@ -301,8 +302,14 @@ def test_capture_detector_that_runs_a_fused_copy_says_what_to_pass_instead(batch
         expected = model.predictor.model.body[1].conv(model.predictor.model.body[0](batch))
     assert torch.equal(acts["body.1.conv"], expected)
     assert detector(batch).shape == batch.shape
-    with pytest.raises(CaptureError, match=r"never ran in this pass, or its forward\(\) was called directly\.$"):
+    with pytest.raises(CaptureError) as caught:
         capture(detector, batch, "model.1.bn")
+    assert str(caught.value) == (
+        "layer 'model.1.bn' never ran in this pass: the model keeps a fused copy of 'model.1', where a batch "
+        "normalisation is part of the layer before it. Capture 'body.1' from model.predictor.model, with what goes "
+        "into that."
+    )
+    assert "body.1" in capture(detector.predictor.model, batch, "body.1")
 
 
 class InPlaceOfItself(nn.Module):
@@ -350,6 +357,58 @@ def test_capture_layer_that_ran_as_a_copy_that_is_gone_says_so(batch: torch.Tens
 
     with pytest.raises(CaptureError, match=r"^layer 'conv' never ran in this pass: the model ran a copy of it\."):
         capture(Forgets(), batch, "conv")
+
+
+class FusesAnew(nn.Module):
+    """Fuses a convolution and its norm in each forward, with or without a copy of what holds them."""
+
+    def __init__(self, whole: bool) -> None:
+        super().__init__()
+        self.block = nn.Sequential()
+        self.block.conv, self.block.bn = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.whole = whole
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        block = copy.deepcopy(self.block) if self.whole else self.block
+        block.conv.eval(), block.bn.eval()
+        fused = fuse_conv_bn_eval(block.conv, block.bn)
+        if self.whole:
+            block.conv = fused
+            del block.bn
+        result: torch.Tensor = fused(x)
+        return result
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_capture_layers_that_are_fused_anew_say_so(whole: bool, batch: torch.Tensor) -> None:
+    for layer, said in (
+        (
+            "bn",
+            r"the model ran a fused copy, where a batch normalisation is part of the layer before it\. Capture from",
+        ),
+        (
+            "conv",
+            r"the model ran a copy of it with other weights, as a fused one has\. Make such a copy yourself, and c",
+        ),
+    ):
+        with pytest.raises(CaptureError, match=rf"^layer 'block\.{layer}' never ran in this pass: {said}"):
+            capture(FusesAnew(whole), batch, f"block.{layer}")
+
+
+def test_capture_norm_of_a_copy_that_keeps_it_is_not_said_to_be_fused(batch: torch.Tensor) -> None:
+    class Averaged(Block):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            twin = copy.deepcopy(self)
+            with torch.no_grad():
+                twin.conv.weight.mul_(0.5)
+            return Block.forward(twin, x)
+
+    with pytest.raises(CaptureError, match=r"^layer 'bn' never ran in this pass: the model ran a copy of it\. Capture"):
+        capture(Averaged(), batch, "bn")
+    unused = nn.Sequential(nn.Conv2d(3, 4, 3))
+    unused[0].bn = nn.BatchNorm2d(4)
+    with pytest.raises(CaptureError, match=r"^layer '0\.bn' never ran in this pass, or its forward"):
+        capture(unused, batch, "0.bn")
 
 
 def test_capture_layer_that_never_ran_is_not_taken_for_another_of_its_class(batch: torch.Tensor) -> None:
