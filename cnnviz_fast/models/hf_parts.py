@@ -120,6 +120,38 @@ def _depth(entry: tuple[str, nn.Module]) -> tuple[int, bool]:
     return path.count("."), not _USUAL.fullmatch(path.rpartition(".")[2])
 
 
+def left_out(module: nn.Module, path: str, full: str, whole: nn.Module | None) -> list[str]:
+    """List what a checkpoint has beside the part of it that is used.
+
+    Args:
+        module: what was built.
+        path: of the part in it; "" for all of it.
+        full: name of the class that the checkpoint is of.
+        whole: a model of that class, without values; None where it is that of `module`, or cannot be built.
+
+    Returns:
+        Names of modules, and "the head of" a class that is made around that of `module`.
+    """
+    if whole is not None and getattr(whole, "base_model", whole) is whole:
+        # It shares only the part with `module`: what else that holds is not in the checkpoint.
+        kind = type(module.get_submodule(path))
+        at = next((name for name, each in whole.named_modules() if name and type(each) is kind), None)
+        if at is not None:
+            return _beside(whole, at)
+    return _beside(module, path) + ([f"the head of {full}"] if full != type(module).__name__ else [])
+
+
+def _beside(module: nn.Module, path: str) -> list[str]:
+    """List the modules that are neither a part of a module nor hold it."""
+    parts = path.split(".") if path else []
+    return [
+        child
+        for depth, own in enumerate(parts)
+        for child, _ in module.get_submodule(".".join(parts[:depth])).named_children()
+        if child != own
+    ]
+
+
 def needs_beside(part: nn.Module) -> list[str]:
     """Return what a part has to be given beside an image."""
     return _lacks(type(part)) or []

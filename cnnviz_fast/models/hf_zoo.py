@@ -18,7 +18,7 @@ from ..options.reading import PreprocessOptions
 from ..runtime.extras import import_extra
 from . import hf_packed
 from .download import hub_or_cache, without_weights
-from .hf_parts import class_of, frames_first, needs_beside, takes_clips, vision_part
+from .hf_parts import class_of, frames_first, left_out, needs_beside, takes_clips, vision_part
 from .hf_preprocess import HfPreprocess, preprocess_with
 from .notes import note
 from .preprocess import CLIP_FRAMES, Clip, Preprocess, imagenet_preset, with_options
@@ -280,13 +280,10 @@ def _say_what_is_missing(name: str, config: Any, module: nn.Module, path: str, r
         random: names of parameters of the part without weights.
     """
     part = module.get_submodule(path)
-    left = [] if not path else [
-        child for at in _ancestors(path) for child, _ in module.get_submodule(at).named_children()
-        if not f"{path}.".startswith(f"{at}.{child}.".lstrip("."))
-    ]  # fmt: skip
     full = next(iter(getattr(config, "architectures", None) or ()), type(module).__name__)
-    if full != type(module).__name__:
-        left.append(f"the head of {full}")
+    kind = getattr(import_extra("transformers", "hf"), full, None)
+    whole = None if kind is None or full == type(module).__name__ else _without_values(kind, config)
+    left = left_out(module, path, full, whole)
     said = [f"{type(part).__name__} is used, without {', '.join(left)}"] if left else []
     if random:
         owners = dict.fromkeys(key.rpartition(".")[0] or key for key in random)
@@ -297,11 +294,6 @@ def _say_what_is_missing(name: str, config: Any, module: nn.Module, path: str, r
         said.append(f"it needs {', '.join(needed)} beside the image: give them as inputs")
     if said:
         note(f"hf:{name}: {'; '.join(said)}.")
-
-
-def _ancestors(path: str) -> list[str]:
-    parts = path.split(".")
-    return [".".join(parts[:depth]) for depth in range(len(parts))]
 
 
 def _say_what_is_not_passed(name: str, found: HfPreprocess, module: nn.Module) -> None:

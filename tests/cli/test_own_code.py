@@ -86,7 +86,19 @@ def test_own_code_that_is_not_there_is_one_line(
 
 
 def test_options_of_preprocessing_exclude_ones_own(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["render", "net.py:Timed", "photos/a.png", "--layer", "stem", "--out", "out", "--size", "20", "--std", "1"]
+    arguments = [
+        "render",
+        "net.py:Timed",
+        "photos/a.png",
+        "--layer",
+        "stem",
+        "--out",
+        "out",
+        "--size",
+        "20",
+        "--std",
+        "1",
+    ]
     assert cli.main([*arguments, *OWN]) == 2
     said = capsys.readouterr().err
     assert "--size, --std must not be given beside preprocess, which makes the whole input. Do that in " in said

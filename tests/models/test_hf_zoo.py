@@ -387,3 +387,34 @@ def _not_on_meta(model: LoadedModel) -> LoadedModel:
     if next(model.module.parameters()).is_meta:
         raise CaptureError("it looks at values")
     return model
+
+
+_SMALL = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
+_SEES = {**_SMALL, "image_size": 32, "patch_size": 8}
+LEFT_OUT = {
+    "BlipForConditionalGeneration": "text_decoder",
+    "BlipForImageTextRetrieval": "text_encoder, vision_proj, text_proj, itm_head",
+    "BlipForQuestionAnswering": "text_encoder, text_decoder",
+    "BlipModel": "text_model, visual_projection, text_projection",
+    "Blip2ForConditionalGeneration": "qformer, language_projection, language_model",
+    "CLIPForImageClassification": "classifier",
+}
+
+
+@pytest.mark.parametrize("architecture", LEFT_OUT)
+def test_load_model_names_what_the_checkpoint_has_beside_the_part(
+    architecture: str, tmp_path: Path, said: list[str]
+) -> None:
+    if architecture.startswith("Blip2"):
+        text = {**_SMALL, "model_type": "opt", "vocab_size": 9, "ffn_dim": 48, "word_embed_proj_dim": 32}
+        former = {**_SMALL, "encoder_hidden_size": 32, "vocab_size": 9}
+        config = transformers.Blip2Config(vision_config=_SEES, qformer_config=former, text_config=text)
+    elif architecture.startswith("Blip"):
+        config = transformers.BlipConfig(vision_config=_SEES, text_config={**_SMALL, "vocab_size": 9})
+    else:
+        config = transformers.CLIPConfig(vision_config=_SEES, text_config={**_SMALL, "vocab_size": 9})
+    config.architectures = [architecture]
+    config.save_pretrained(tmp_path)
+    cf.load_model(f"hf:{tmp_path}", weights="none", device="cpu")
+    (note,) = said
+    assert note.endswith(f" is used, without {LEFT_OUT[architecture]}.")
