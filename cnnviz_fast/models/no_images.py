@@ -26,7 +26,7 @@ class _Begun(Exception):
 
 @contextlib.contextmanager
 def words_for(module: nn.Module, images: Any) -> Iterator[None]:
-    """Have errors of shape and dtype in the block say what the model takes, where that is no images.
+    """Replace errors of shape and dtype in the block by what the model takes, where that is no images.
 
     Args:
         module: of the model.
