@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.assertions import FLOAT32, assert_close, assert_equal_planes
+from support.assertions import FLOAT32_SUMS, assert_close, assert_equal_planes
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -72,7 +72,7 @@ def test_run_gives_each_image_its_rows_in_batches_of_any_size(
     given: str, batch: int, model: nn.Module, tmp_path: Path
 ) -> None:
     cf.run(model, BATCH, "out", tmp_path, inputs=GIVEN[given], save="maps", batch=batch, readers=0, progress="none")
-    assert_close(maps_in(tmp_path), expected(model, GIVEN[given]), FLOAT32)
+    assert_close(maps_in(tmp_path), expected(model, GIVEN[given]), FLOAT32_SUMS)
 
 
 @pytest.mark.parametrize("given", GIVEN)
@@ -90,12 +90,12 @@ def test_several_processes_and_a_run_that_is_taken_up_take_the_rows_of_their_ima
         for name, value in (("RANK", rank), ("WORLD_SIZE", 2), ("LOCAL_RANK", 0)):
             monkeypatch.setenv(name, str(value))
         cf.run(model, BATCH, "out", tmp_path, **how)
-    assert_close(maps_in(tmp_path), expected(model, how["inputs"]), FLOAT32)
+    assert_close(maps_in(tmp_path), expected(model, how["inputs"]), FLOAT32_SUMS)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name)
     sorted(tmp_path.rglob("*.safetensors"))[3].unlink()
     assert cf.run(model, BATCH, "out", tmp_path, **how).finished == 1
-    assert_close(maps_in(tmp_path), expected(model, how["inputs"]), FLOAT32)
+    assert_close(maps_in(tmp_path), expected(model, how["inputs"]), FLOAT32_SUMS)
 
 
 def test_an_image_that_cannot_be_read_shifts_no_rows(model: nn.Module, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_an_image_that_cannot_be_read_shifts_no_rows(model: nn.Module, tmp_path:
     )  # fmt: skip
     assert summary.failed == 1
     found = torch.stack([load_file(file)["out"] for file in sorted(tmp_path.rglob("*.safetensors"))])
-    assert_close(found, expected(model, GIVEN["named"])[[0, 2, 3, 4]], FLOAT32)
+    assert_close(found, expected(model, GIVEN["named"])[[0, 2, 3, 4]], FLOAT32_SUMS)
 
 
 def test_arrays_and_nested_arguments_have_rows_too(tmp_path: Path) -> None:
@@ -164,4 +164,4 @@ def test_rows_of_a_loader_are_refused_and_a_function_works(model: nn.Module, tmp
 
     cf.run(model, loader, "out", tmp_path / "a", inputs=beside, **how)
     cf.run(model, loader, "out", tmp_path / "b", inputs=(torch.ones(1, 4), torch.tensor(0)), **how)
-    assert_close(maps_in(tmp_path / "a"), maps_in(tmp_path / "b"), FLOAT32)
+    assert_close(maps_in(tmp_path / "a"), maps_in(tmp_path / "b"), FLOAT32_SUMS)

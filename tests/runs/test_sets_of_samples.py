@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -156,10 +157,15 @@ class Called(nn.Module):
         return self.net(x).square()
 
 
+def _with_a_table(batch: torch.Tensor, table: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return batch, table
+
+
 def test_run_calls_the_model_with_inputs_and_forward_as_visualize_does(tmp_path: Path) -> None:
     model, batch = Called(), torch.rand(2, 3, 8, 8)
     ramp = torch.linspace(0, 9, 8)
-    ways: dict[str, dict[str, Any]] = {"plain": {}, "inputs": {"inputs": [ramp]}, "forward": {"forward": "encode"}}
+    beside = functools.partial(_with_a_table, table=ramp)  # which has no row for each image
+    ways: dict[str, dict[str, Any]] = {"plain": {}, "inputs": {"inputs": beside}, "forward": {"forward": "encode"}}
     for name, how in ways.items():
         out = tmp_path / name
         cf.run(model, batch, "output", out, format="npy", progress="none", readers=0, tile=16, **how)
