@@ -2,8 +2,8 @@
 
 #include <cstring>
 
-#include "checksums.h"
-#include "runs.h"
+#include "encoder/checksums.h"
+#include "encoder/runs.h"
 
 namespace cnnviz {
 namespace {

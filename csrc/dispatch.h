@@ -7,9 +7,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "bit_writer.h"
-#include "filter.h"
-#include "literals.h"
+#include "encoder/bit_writer.h"
+#include "encoder/filter.h"
+#include "encoder/literals.h"
 
 // Vector versions are written with GCC's and Clang's target attributes for x86-64. Other machines use the scalar ones.
 #if defined(__x86_64__) && defined(__GNUC__)

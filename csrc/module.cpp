@@ -14,11 +14,11 @@
 #include <string>
 #include <vector>
 
-#include "checksums.h"
-#include "filter.h"
 #include "dispatch.h"
-#include "png_file.h"
-#include "strip.h"
+#include "encoder/checksums.h"
+#include "encoder/filter.h"
+#include "encoder/png_file.h"
+#include "encoder/strip.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;

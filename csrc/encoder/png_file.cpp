@@ -1,4 +1,4 @@
-#include "png_file.h"
+#include "encoder/png_file.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -11,9 +11,9 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "checksums.h"
-#include "chunk.h"
-#include "strip.h"
+#include "encoder/checksums.h"
+#include "encoder/chunk.h"
+#include "encoder/strip.h"
 
 namespace cnnviz {
 namespace {
