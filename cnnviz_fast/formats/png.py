@@ -14,9 +14,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -24,6 +22,7 @@ from numpy.typing import NDArray
 
 from ..geometry import Strip
 from ..runtime.files import cannot_write, whole_file
+from ..runtime.native import native as native
 from ..runtime.stage_times import stage
 from ..runtime.workers import in_order
 
@@ -55,16 +54,6 @@ class EncodedStrip(NamedTuple):
     chunk: bytes
     adler: int
     filtered_bytes: int
-
-
-@cache
-def native() -> tuple[ModuleType | None, str]:
-    """Return the compiled encoder and "", or None and why it is missing."""
-    try:
-        from .. import _native
-    except ImportError as error:
-        return None, f"{error}. It is compiled at install where there is a C++ compiler."
-    return _native, ""
 
 
 def write_png(
