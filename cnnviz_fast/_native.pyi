@@ -142,6 +142,52 @@ def blend_strip(
         MemoryError: there is no memory for a row of a tile.
     """
 
+def write_sheet(
+    file: int,
+    height: int,
+    width: int,
+    maps: Any,
+    vmin: Any,
+    vmax: Any,
+    row_index: NDArray[np.int32],
+    row_fraction: NDArray[np.float32],
+    col_index: NDArray[np.int32],
+    col_fraction: NDArray[np.float32],
+    grid: tuple[int, ...],
+    paint: tuple[int, int, int],
+    flat: float,
+    colors: NDArray[np.uint8],
+    photo: tuple[NDArray[np.uint16], NDArray[np.uint8]] | None,
+    blocks: Sequence[tuple[int, int, NDArray[np.uint8]]],
+    strip_rows: int,
+    threads: int,
+) -> tuple[int, float, float, float]:
+    """Draw, colour, letter, encode and write all strips of a sheet, each as an IDAT chunk, in order.
+
+    Between the calls its threads wait. Ctrl-C is noticed within a tenth of a second.
+
+    Args:
+        file: descriptor of a file that is open for writing. Of a PNG it holds everything before the strips.
+        height: of the sheet in px.
+        width: of the sheet in px.
+        maps, vmin, vmax, row_index, row_fraction, col_index, col_fraction, grid, paint, flat: as for render_strip.
+        colors: (256, 3) uint8, C-contiguous. Of the palette.
+        photo: weights and photo, as for blend_strip, for a file in RGB; None for one of palette entries.
+        blocks: (y, x, entries) each: text, (h, w) uint8 palette entries, C-contiguous, to go over the sheet there.
+        strip_rows: rows of a strip; the last one takes what is left.
+        threads: at most as many work at once.
+
+    Returns:
+        Adler-32 of all filtered bytes, and the seconds that all threads spent drawing, encoding and writing.
+
+    Raises:
+        TypeError: an array has another dtype or number of dimensions.
+        ValueError: a size does not fit.
+        OSError: the file cannot be written.
+        MemoryError: there is no memory for a strip.
+        KeyboardInterrupt: or what else a signal handler raises.
+    """
+
 def channel_range(maps: Any, vmin: NDArray[np.float32], vmax: NDArray[np.float32]) -> None:
     """Write the least and the greatest finite value of each channel, NaN where there is none.
 

@@ -96,12 +96,12 @@ def write_png(
 
     adler = 1
     with whole_file(path) as file:
-        file.write(_head(height, width, palette))
+        file.write(head(height, width, palette))
         for encoded in in_order(work, strips, threads):
             with stage("write"):
                 file.write(encoded.chunk)
             adler = adler32_combine(adler, encoded.adler, encoded.filtered_bytes)
-        file.write(_chunk(b"IDAT", _LAST_BLOCK + struct.pack(">I", adler)) + _chunk(b"IEND", b""))
+        file.write(tail(adler))
 
 
 class Scratch(threading.local):
@@ -188,13 +188,18 @@ def adler32_combine(first: int, second: int, second_bytes: int) -> int:
     return (high + high_2 + second_bytes * (low - 1)) % _ADLER_BASE << 16 | (low + low_2 - 1) % _ADLER_BASE
 
 
-def _head(height: int, width: int, palette: Palette | None) -> bytes:
-    """Return the bytes before the first strip."""
+def head(height: int, width: int, palette: Palette | None) -> bytes:
+    """Return the bytes before the first strip: of a sheet of (height, width) px, in RGB where there is no palette."""
     color_type = _RGB if palette is None else _GRAY if palette.is_gray else _INDEXED
-    head = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, color_type, 0, 0, 0))
+    first = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, color_type, 0, 0, 0))
     if palette is not None and color_type == _INDEXED:
-        head += _chunk(b"PLTE", palette.colors.tobytes())
-    return head + _chunk(b"IDAT", _ZLIB_HEADER)
+        first += _chunk(b"PLTE", palette.colors.tobytes())
+    return first + _chunk(b"IDAT", _ZLIB_HEADER)
+
+
+def tail(adler: int) -> bytes:
+    """Return the bytes after the last strip, from the Adler-32 of all filtered bytes."""
+    return _chunk(b"IDAT", _LAST_BLOCK + struct.pack(">I", adler)) + _chunk(b"IEND", b"")
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:

@@ -19,5 +19,8 @@ using Array = nanobind::ndarray<Value, nanobind::ndim<NDIM>, nanobind::c_contig,
 // The level of vector instructions that calls use.
 const cnnviz::Dispatch& active_level();
 
+// Refuses strips that do not fit one PNG chunk.
+void check_strip(size_t rows, size_t row_bytes);
+
 void bind_encoder(nanobind::module_& m);
 void bind_kernels(nanobind::module_& m);

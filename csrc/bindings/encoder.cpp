@@ -28,13 +28,21 @@ using Images = Array<const uint8_t, 3>;
 // The length of a PNG chunk and the sides of an image are below 2^31.
 constexpr size_t PNG_LIMIT = 0x7FFFFFFF;
 
-size_t strip_bound(size_t rows, size_t row_bytes) {
+}  // namespace
+
+void check_strip(size_t rows, size_t row_bytes) {
     if (rows == 0 || row_bytes == 0) refuse("rows and row_bytes must be at least 1, got 0.");
     if (row_bytes >= PNG_LIMIT || rows > PNG_LIMIT / (row_bytes + 1) ||
         cnnviz::strip_bound(rows, row_bytes) > PNG_LIMIT) {
         refuse("rows * row_bytes must fit one PNG chunk (2^31 bytes), got " + std::to_string(rows) + " rows of " +
                std::to_string(row_bytes) + ". Use fewer rows a strip.");
     }
+}
+
+namespace {
+
+size_t strip_bound(size_t rows, size_t row_bytes) {
+    check_strip(rows, row_bytes);
     return cnnviz::strip_bound(rows, row_bytes);
 }
 

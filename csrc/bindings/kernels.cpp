@@ -2,10 +2,17 @@
 // call reads or writes beyond an array; what the values mean is the callers' concern.
 
 #include <nanobind/stl/array.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <new>
+#include <optional>
+#include <tuple>
+#include <vector>
 
 #include "bindings/bindings.h"
 #include "kernels/measure.h"
@@ -13,6 +20,7 @@
 #include "kernels/render.h"
 #include "kernels/sketch.h"
 #include "kernels/values.h"
+#include "sheets/sheet_file.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -89,10 +97,10 @@ void check_length(const char* name, size_t found, size_t wanted) {
     }
 }
 
-void render_strip(const AnyMaps& maps, const Floats& vmin, const Floats& vmax, const Indices& row_index,
-                  const Floats& row_fraction, const Indices& col_index, const Floats& col_fraction,
-                  const GridNumbers& grid, const PaintEntries& entries, float flat, size_t start,
-                  const Array<uint8_t, 2>& out) {
+// What render_strip and write_sheet take of a sheet, checked. The arrays must outlive it.
+cnnviz::Sheet sheet_of(const AnyMaps& maps, const Floats& vmin, const Floats& vmax, const Indices& row_index,
+                       const Floats& row_fraction, const Indices& col_index, const Floats& col_fraction,
+                       const GridNumbers& grid, const PaintEntries& entries, float flat, size_t stop, size_t width) {
     cnnviz::Sheet sheet{};
     sheet.maps = maps_of(maps);
     check_length("vmin", vmin.shape(0), sheet.maps.count);
@@ -102,45 +110,106 @@ void render_strip(const AnyMaps& maps, const Floats& vmin, const Floats& vmax, c
     }
     sheet.low = vmin.data();
     sheet.high = vmax.data();
-    sheet.width = out.shape(1);
-    sheet.grid = grid_of(grid, sheet.maps.count, start + out.shape(0), sheet.width);
+    sheet.width = width;
+    sheet.grid = grid_of(grid, sheet.maps.count, stop, width);
     sheet.rows = positions_of("rows", row_index, row_fraction, sheet.grid.tile_h, sheet.maps.height);
     sheet.cols = positions_of("cols", col_index, col_fraction, sheet.grid.tile_w, sheet.maps.width);
     sheet.paint = {entries[0], flat, static_cast<uint8_t>(entries[1]), static_cast<uint8_t>(entries[2])};
+    return sheet;
+}
+
+void render_strip(const AnyMaps& maps, const Floats& vmin, const Floats& vmax, const Indices& row_index,
+                  const Floats& row_fraction, const Indices& col_index, const Floats& col_fraction,
+                  const GridNumbers& grid, const PaintEntries& entries, float flat, size_t start,
+                  const Array<uint8_t, 2>& out) {
+    const size_t stop = start + out.shape(0);
+    const cnnviz::Sheet sheet = sheet_of(maps, vmin, vmax, row_index, row_fraction, col_index, col_fraction, grid,
+                                         entries, flat, stop, out.shape(1));
     const cnnviz::Dispatch& dispatch = active_level();
     bool done = false;
     {
         nb::gil_scoped_release released;
-        done = cnnviz::render_strip(dispatch, sheet, start, start + out.shape(0), out.data());
+        done = cnnviz::render_strip(dispatch, sheet, start, stop, out.data());
     }
     if (!done) throw std::bad_alloc();
+}
+
+cnnviz::Overlay overlay_of(const Array<const uint8_t, 2>& colors, const Array<const uint16_t, 1>& weights,
+                           const Array<const uint8_t, 3>& photo, const cnnviz::Grid& grid, size_t count, size_t width) {
+    check_length("colors", colors.shape(0) * colors.shape(1), 256 * 3);
+    check_length("weights", weights.shape(0), 256);
+    check_length("rows of photo", photo.shape(0), grid.tile_h);
+    check_length("columns of photo", photo.shape(1), grid.tile_w);
+    check_length("a pixel of photo", photo.shape(2), 3);
+    if (std::any_of(weights.data(), weights.data() + 256, [](uint16_t weight) { return weight > 256; })) {
+        refuse("weights must be at most 256.");
+    }
+    return {colors.data(), weights.data(), photo.data(), grid, count, width};
 }
 
 void blend_strip(const Array<const uint8_t, 2>& index, const Array<const uint8_t, 2>& colors,
                  const Array<const uint16_t, 1>& weights, const Array<const uint8_t, 3>& photo,
                  const GridNumbers& grid, size_t count, size_t start, const Array<uint8_t, 3>& out) {
-    cnnviz::Overlay overlay{};
-    overlay.width = index.shape(1);
-    overlay.grid = grid_of(grid, std::max<size_t>(count, 1), start + index.shape(0), overlay.width);
-    overlay.count = count;
-    check_length("colors", colors.shape(0) * colors.shape(1), 256 * 3);
-    check_length("weights", weights.shape(0), 256);
-    check_length("rows of photo", photo.shape(0), overlay.grid.tile_h);
-    check_length("columns of photo", photo.shape(1), overlay.grid.tile_w);
-    check_length("a pixel of photo", photo.shape(2), 3);
-    check_length("out", out.shape(0) * out.shape(1) * out.shape(2), 3 * index.shape(0) * index.shape(1));
-    if (std::any_of(weights.data(), weights.data() + 256, [](uint16_t weight) { return weight > 256; })) {
-        refuse("weights must be at most 256.");
-    }
-    overlay.colors = colors.data();
-    overlay.weights = weights.data();
-    overlay.photo = photo.data();
+    const size_t stop = start + index.shape(0);
+    const size_t width = index.shape(1);
+    const cnnviz::Overlay overlay = overlay_of(
+        colors, weights, photo, grid_of(grid, std::max<size_t>(count, 1), stop, width), count, width);
+    check_length("out", out.shape(0) * out.shape(1) * out.shape(2), 3 * index.shape(0) * width);
     bool done = false;
     {
         nb::gil_scoped_release released;
-        done = cnnviz::blend_strip(overlay, index.data(), start, start + index.shape(0), out.data());
+        done = cnnviz::blend_strip(overlay, index.data(), start, stop, out.data());
     }
     if (!done) throw std::bad_alloc();
+}
+
+// (y, x, entries) of a block of text.
+using PlacedBlock = std::tuple<size_t, size_t, Array<const uint8_t, 2>>;
+using OverlayArrays = std::tuple<Array<const uint16_t, 1>, Array<const uint8_t, 3>>;
+
+nb::tuple write_sheet(int file, size_t height, size_t width, const AnyMaps& maps, const Floats& vmin,
+                      const Floats& vmax, const Indices& row_index, const Floats& row_fraction,
+                      const Indices& col_index, const Floats& col_fraction, const GridNumbers& grid,
+                      const PaintEntries& entries, float flat, const Array<const uint8_t, 2>& colors,
+                      const std::optional<OverlayArrays>& photo, const std::vector<PlacedBlock>& blocks,
+                      size_t strip_rows, size_t threads) {
+    cnnviz::SheetPicture picture{};
+    picture.sheet = sheet_of(maps, vmin, vmax, row_index, row_fraction, col_index, col_fraction, grid, entries, flat,
+                             height, width);
+    picture.height = height;
+    check_length("colors", colors.shape(0) * colors.shape(1), 256 * 3);
+    picture.colors = colors.data();
+    cnnviz::Overlay overlay{};
+    if (photo) {
+        overlay = overlay_of(colors, std::get<0>(*photo), std::get<1>(*photo), picture.sheet.grid,
+                             picture.sheet.maps.count, width);
+        picture.overlay = &overlay;
+    }
+    for (const auto& [y, x, plane] : blocks) {
+        if (y > height || plane.shape(0) > height - y || x > width || plane.shape(1) > width - x) {
+            refuse("blocks must lie within the sheet.");
+        }
+        picture.blocks.push_back({y, x, plane.shape(0), plane.shape(1), plane.data()});
+    }
+    if (height == 0 || strip_rows == 0) refuse("height and strip_rows must be at least 1, got 0.");
+    check_strip(std::min(strip_rows, height), width * (photo ? 3 : 1));
+    const cnnviz::Dispatch& dispatch = active_level();
+    const auto interrupted = [] {
+        nb::gil_scoped_acquire acquired;
+        return PyErr_CheckSignals() != 0;
+    };
+    cnnviz::WrittenSheet written{};
+    {
+        nb::gil_scoped_release released;
+        written = cnnviz::write_sheet(dispatch, picture, strip_rows, threads, file, interrupted);
+    }
+    if (written.stopped) throw nb::python_error();
+    if (written.error != 0) {
+        errno = written.error;
+        PyErr_SetFromErrno(written.error == ENOMEM ? PyExc_MemoryError : PyExc_OSError);
+        throw nb::python_error();
+    }
+    return nb::make_tuple(written.adler, written.seconds.render, written.seconds.encode, written.seconds.write);
 }
 
 void channel_range(const AnyMaps& maps, const Array<float, 1>& vmin, const Array<float, 1>& vmax) {
@@ -238,6 +307,9 @@ void bind_kernels(nb::module_& m) {
           "Draw a band of rows of a sheet.");
     m.def("blend_strip", &blend_strip, "index"_a, "colors"_a, "weights"_a, "photo"_a, "grid"_a, "count"_a, "start"_a,
           "out"_a.noconvert(), "Colour a band of rows of a sheet over a photo.");
+    m.def("write_sheet", &write_sheet, "file"_a, "height"_a, "width"_a, "maps"_a, "vmin"_a, "vmax"_a, "row_index"_a,
+          "row_fraction"_a, "col_index"_a, "col_fraction"_a, "grid"_a, "paint"_a, "flat"_a, "colors"_a,
+          "photo"_a.none(), "blocks"_a, "strip_rows"_a, "threads"_a, "Draw, encode and write all strips of a sheet.");
     m.def("channel_range", &channel_range, "maps"_a, "vmin"_a.noconvert(), "vmax"_a.noconvert(),
           "Find the least and the greatest finite value of each channel.");
     m.def("channel_moments", &channel_moments, "maps"_a, "mean"_a.noconvert(), "std"_a.noconvert(),
