@@ -1,6 +1,11 @@
-"""The native PNG encoder (csrc). Arrays must have exactly the dtype and memory order stated; none is copied."""
+"""The native module (csrc): the PNG encoder, and the kernels for the CPU.
+
+Arrays that are written must have exactly the dtype and memory order stated; none is copied. Any array on the host that
+shares its memory by the buffer protocol or DLPack will do, a tensor too.
+"""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +76,205 @@ def filter_row(
         above: (n,) uint8. The row above it.
         bytes_per_pixel: the distance to the pixel on the left.
         residuals: (n,) uint8. Written.
+    """
+
+def render_strip(
+    maps: Any,
+    vmin: Any,
+    vmax: Any,
+    row_index: NDArray[np.int32],
+    row_fraction: NDArray[np.float32],
+    col_index: NDArray[np.int32],
+    col_fraction: NDArray[np.float32],
+    grid: tuple[int, ...],
+    paint: tuple[int, int, int],
+    flat: float,
+    start: int,
+    out: NDArray[np.uint8],
+) -> None:
+    """Draw a band of rows of a sheet; see kernels.reference.render_strip.
+
+    Args:
+        maps: (C, H, W) float32, float16, bfloat16 or uint8, of any strides. Not modified.
+        vmin: (C,) float32.
+        vmax: (C,) float32.
+        row_index: (tile_h,) int32, each in [0, H - 1].
+        row_fraction: (tile_h,) float32.
+        col_index: (tile_w,) int32, each in [0, W - 1].
+        col_fraction: (tile_w,) float32.
+        grid: columns, tile_h, tile_w, step_y, step_x, top and left of a geometry.Grid.
+        paint: levels, background and bad of a kernels.Paint.
+        flat: of that paint.
+        start: first row of the band.
+        out: (rows, width) uint8, C-contiguous. Written.
+
+    Raises:
+        TypeError: an array has another dtype or number of dimensions.
+        ValueError: a size does not fit, or a position lies outside the maps.
+        MemoryError: there is no memory for a row of the sheet.
+    """
+
+def blend_strip(
+    index: NDArray[np.uint8],
+    colors: NDArray[np.uint8],
+    weights: NDArray[np.uint16],
+    photo: NDArray[np.uint8],
+    grid: tuple[int, ...],
+    count: int,
+    start: int,
+    out: NDArray[np.uint8],
+) -> None:
+    """Colour a band of rows of a sheet over a photo; see kernels.reference.blend_strip.
+
+    Args:
+        index: (rows, width) uint8, C-contiguous. Not modified.
+        colors: (256, 3) uint8, C-contiguous.
+        weights: (256,) uint16, at most 256.
+        photo: (tile_h, tile_w, 3) uint8, C-contiguous.
+        grid: as for render_strip.
+        count: number of tiles.
+        start: first row of the band.
+        out: (rows, width, 3) uint8, C-contiguous. Written.
+
+    Raises:
+        TypeError: an array has another dtype or number of dimensions.
+        ValueError: a size does not fit.
+        MemoryError: there is no memory for a row of a tile.
+    """
+
+def write_sheet(
+    file: int,
+    height: int,
+    width: int,
+    maps: Any,
+    vmin: Any,
+    vmax: Any,
+    row_index: NDArray[np.int32],
+    row_fraction: NDArray[np.float32],
+    col_index: NDArray[np.int32],
+    col_fraction: NDArray[np.float32],
+    grid: tuple[int, ...],
+    paint: tuple[int, int, int],
+    flat: float,
+    colors: NDArray[np.uint8],
+    photo: tuple[NDArray[np.uint16], NDArray[np.uint8]] | None,
+    blocks: Sequence[tuple[int, int, NDArray[np.uint8]]],
+    strip_rows: int,
+    threads: int,
+) -> tuple[int, float, float, float]:
+    """Draw, colour, letter, encode and write all strips of a sheet, each as an IDAT chunk, in order.
+
+    Between the calls its threads wait. Ctrl-C is noticed within a tenth of a second.
+
+    Args:
+        file: descriptor of a file that is open for writing. Of a PNG it holds everything before the strips.
+        height: of the sheet in px.
+        width: of the sheet in px.
+        maps, vmin, vmax, row_index, row_fraction, col_index, col_fraction, grid, paint, flat: as for render_strip.
+        colors: (256, 3) uint8, C-contiguous. Of the palette.
+        photo: weights and photo, as for blend_strip, for a file in RGB; None for one of palette entries.
+        blocks: (y, x, entries) each: text, (h, w) uint8 palette entries, C-contiguous, to go over the sheet there.
+        strip_rows: rows of a strip; the last one takes what is left.
+        threads: at most as many work at once.
+
+    Returns:
+        Adler-32 of all filtered bytes, and the seconds that all threads spent drawing, encoding and writing.
+
+    Raises:
+        TypeError: an array has another dtype or number of dimensions.
+        ValueError: a size does not fit.
+        OSError: the file cannot be written.
+        MemoryError: there is no memory for a strip.
+        KeyboardInterrupt: or what else a signal handler raises.
+    """
+
+def channel_range(maps: Any, vmin: NDArray[np.float32], vmax: NDArray[np.float32]) -> None:
+    """Write the least and the greatest finite value of each channel, NaN where there is none.
+
+    Args:
+        maps: (C, H, W), as for render_strip.
+        vmin: (C,) float32. Written.
+        vmax: (C,) float32. Written.
+
+    Raises:
+        TypeError: an array has another dtype or number of dimensions.
+        ValueError: a size does not fit.
+        MemoryError: there is no memory for a copy of 16 channels, where one is needed.
+    """
+
+def channel_moments(
+    maps: Any,
+    mean: NDArray[np.float64],
+    std: NDArray[np.float64],
+    zeros: NDArray[np.float64],
+    nan: NDArray[np.int64],
+    inf: NDArray[np.int64],
+) -> None:
+    """Write what else each channel holds; see kernels.reference.channel_moments.
+
+    Args:
+        maps: (C, H, W), as for render_strip.
+        mean: (C,) float64. Written.
+        std: (C,) float64. Written.
+        zeros: (C,) float64. Written.
+        nan: (C,) int64. Written.
+        inf: (C,) int64. Written.
+
+    Raises:
+        TypeError, ValueError, MemoryError: as for channel_range.
+    """
+
+def survey(values: NDArray[Any]) -> tuple[float, float, float, int, int, int]:
+    """Find what one pass over (n,) float32 or float64 `values` shows; see kernels.numba_values.survey.
+
+    Raises:
+        TypeError: `values` has another dtype or number of dimensions, or is not contiguous.
+    """
+
+def spread(values: NDArray[Any], mean: float, edges: NDArray[np.float64], counts: NDArray[np.int64]) -> float:
+    """Return the sum of squared distances from the mean, and write the counts of a histogram.
+
+    Args:
+        values: (n,) float32 or float64, each finite and in [edges[0], edges[-1]].
+        mean: from which distances are measured.
+        edges: (bins + 1,) float64, see kernels.numba_values.spread.
+        counts: (bins,) int64. Added to.
+
+    Raises:
+        TypeError: an array has another dtype or number of dimensions.
+        ValueError: a size does not fit, or the edges do not ascend.
+    """
+
+def count_values(
+    values: NDArray[np.float32], pages: NDArray[np.int64], counts: NDArray[np.int64], missing: NDArray[np.bool_]
+) -> None:
+    """Count values in buckets; see kernels.numba_sketch.count.
+
+    Args:
+        values: (C, n) float32, C-contiguous.
+        pages: (512,) int64. First column of each octave in `counts`, or -1.
+        counts: (C, columns) int64, C-contiguous. Added to.
+        missing: (512,) bool. Set where an octave has values but no page.
+
+    Raises:
+        TypeError: an array has another dtype or number of dimensions.
+        ValueError: a size does not fit, or a page lies outside `counts`.
+    """
+
+def gather_nonzero(
+    counts: NDArray[np.int64], columns: NDArray[np.int64], place: NDArray[np.int64], count: NDArray[np.int64]
+) -> None:
+    """Gather the counts in some columns that are not 0; see kernels.numba_sketch.nonzero.
+
+    Args:
+        counts: (C, n) int64, C-contiguous.
+        columns: (W,) int64, each in [0, n - 1].
+        place: (M,) int64. Written: positions in `columns`, row by row.
+        count: (M,) int64. Written: the counts.
+
+    Raises:
+        TypeError: an array has another dtype or number of dimensions.
+        ValueError: a size does not fit, or a column lies outside `counts`.
     """
 
 def vector_level() -> str:

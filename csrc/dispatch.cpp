@@ -2,25 +2,47 @@
 
 #include <cstring>
 
-#include "checksums.h"
-#include "runs.h"
+#include "encoder/checksums.h"
+#include "encoder/runs.h"
 
 namespace cnnviz {
 namespace {
 
 constexpr Dispatch SCALAR = {
-    "scalar",          filter_row_scalar,   adler32_scalar, crc32_scalar, literal_span_scalar,
-    run_length_scalar, put_literals_scalar,
+    "scalar",
+    filter_row_scalar,
+    adler32_scalar,
+    crc32_scalar,
+    literal_span_scalar,
+    run_length_scalar,
+    put_literals_scalar,
+    {0, normalize_row_scalar, enlarge_row_scalar, blend_rows_scalar},
+    {least_and_greatest_scalar, sums_scalar, squares_scalar},
 };
 
 #if CNNVIZ_X86
 constexpr Dispatch AVX2 = {
-    "avx2", filter_row_avx2, adler32_avx2, crc32_pclmul, literal_span_avx2, run_length_avx2, put_literals_avx2,
+    "avx2",
+    filter_row_avx2,
+    adler32_avx2,
+    crc32_pclmul,
+    literal_span_avx2,
+    run_length_avx2,
+    put_literals_avx2,
+    {8, normalize_row_avx2, enlarge_row_avx2, blend_rows_avx2},
+    {least_and_greatest_avx2, sums_avx2, squares_avx2},
 };
 // Checksums are far from being the bottleneck, so the 256-bit ones serve here too.
 constexpr Dispatch AVX512 = {
-    "avx512",          filter_row_avx512,   adler32_avx2, crc32_pclmul, literal_span_avx512,
-    run_length_avx512, put_literals_avx512,
+    "avx512",
+    filter_row_avx512,
+    adler32_avx2,
+    crc32_pclmul,
+    literal_span_avx512,
+    run_length_avx512,
+    put_literals_avx512,
+    {16, normalize_row_avx512, enlarge_row_avx512, blend_rows_avx512},
+    {least_and_greatest_avx512, sums_avx512, squares_avx512},
 };
 
 bool has_avx2() {

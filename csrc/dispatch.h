@@ -7,9 +7,18 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "bit_writer.h"
-#include "filter.h"
-#include "literals.h"
+#include "encoder/bit_writer.h"
+#include "encoder/filter.h"
+#include "encoder/literals.h"
+#include "kernels/lines.h"
+#include "kernels/measure.h"
+
+// What versions of a loop for several levels have in common is a function of this kind, which each of them inlines.
+#if defined(__GNUC__)
+#define CNNVIZ_INLINE __attribute__((always_inline)) inline
+#else
+#define CNNVIZ_INLINE inline
+#endif
 
 // Vector versions are written with GCC's and Clang's target attributes for x86-64. Other machines use the scalar ones.
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -34,6 +43,9 @@ struct Dispatch {
     size_t (*literal_span)(const uint8_t* bytes, size_t count);
     size_t (*run_length)(const uint8_t* bytes, size_t count);
     void (*put_literals)(BitWriter& writer, const LiteralCodes& codes, const uint8_t* bytes, size_t count);
+    // See kernels/lines.h and kernels/measure.h.
+    LineLoops lines;
+    MeasureLoops measure;
 };
 
 // The levels this processor can run, slowest first: "scalar", then "avx2" and "avx512" where they work.

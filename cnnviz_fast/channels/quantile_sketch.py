@@ -36,9 +36,6 @@ MOST_COUNTS = 2**30
 NOT_FINITE = [255, 511]
 """The octaves of infinities and NaN, which are never kept."""
 
-NUMBA = "numba_sketch"
-"""The kernel for values on the CPU, where numba works."""
-
 
 class QuantileSketch:
     """Counts of the values that are finite and not 0, for each channel of a layer.
@@ -176,10 +173,9 @@ class QuantileSketch:
 
     def _count(self, values: torch.Tensor, pages: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Count with the kernel for the device of `values`; return which octaves had no page."""
-        if values.device.type == "cpu" and not backends.cannot_load(NUMBA):
-            from ..kernels import numba_sketch
-
-            return numba_sketch.count(values.numpy(), pages, self._counts.numpy())
+        if values.device.type == "cpu" and (kernels := backends.cpu_kernels("sketch")):
+            octaves: NDArray[np.bool_] = kernels.count(values.numpy(), pages, self._counts.numpy())
+            return octaves
         from ..kernels import torch_sketch
 
         missing: NDArray[np.bool_] = (
@@ -201,10 +197,9 @@ class QuantileSketch:
     def _nonzero(self, columns: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Gather the counts in some columns that are not 0; see numba_sketch.nonzero."""
         counts = self._counts.cpu().numpy()
-        if not backends.cannot_load(NUMBA):
-            from ..kernels import numba_sketch
-
-            return numba_sketch.nonzero(counts, columns)
+        if kernels := backends.cpu_kernels("sketch"):
+            gathered: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] = kernels.nonzero(counts, columns)
+            return gathered
         counts = counts[:, columns]
         row, place = np.nonzero(counts)
         return np.bincount(row, minlength=len(counts)), place, counts[row, place]

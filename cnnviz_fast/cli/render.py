@@ -115,8 +115,7 @@ def draw(
     """
     from ..pipeline import planned_layers
 
-    if drawing.options.backend in ("auto", "numba"):
-        backends.missing("numba")  # loads it
+    backends.load(drawing.options.backend)
     everything_is_loaded()
     results = Results(arguments.json, "images")
 

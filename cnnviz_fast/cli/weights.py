@@ -62,9 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         from ..palette import make_palette
 
         make_palette(options.colormap, shows_background=False, shows_bad=False)  # refused before anything is written
-    from ..weights.histograms import NUMBA
-
-    backends.compile_ahead("auto", NUMBA)
+    backends.compile_ahead("auto", "numba_values")
     if folder:
         backends.compile_ahead("auto")
 
@@ -100,7 +98,7 @@ def _write_sheets(
     from ..weights.kernel_sheets import kernels_of, plan_kernels, write_kernels
     from ..weights.parameters import held_tensors
 
-    backends.missing("numba")  # loads it
+    backends.load("auto")
     everything_is_loaded()
     provenance = Provenance(model.spec, model.weights)
     histograms = plan_histograms(infos, provenance=provenance, threads=options.threads)

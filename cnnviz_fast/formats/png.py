@@ -14,9 +14,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -24,6 +22,7 @@ from numpy.typing import NDArray
 
 from ..geometry import Strip
 from ..runtime.files import cannot_write, whole_file
+from ..runtime.native import native as native
 from ..runtime.stage_times import stage
 from ..runtime.workers import in_order
 
@@ -55,16 +54,6 @@ class EncodedStrip(NamedTuple):
     chunk: bytes
     adler: int
     filtered_bytes: int
-
-
-@cache
-def native() -> tuple[ModuleType | None, str]:
-    """Return the compiled encoder and "", or None and why it is missing."""
-    try:
-        from .. import _native
-    except ImportError as error:
-        return None, f"{error}. It is compiled at install where there is a C++ compiler."
-    return _native, ""
 
 
 def write_png(
@@ -107,12 +96,12 @@ def write_png(
 
     adler = 1
     with whole_file(path) as file:
-        file.write(_head(height, width, palette))
+        file.write(head(height, width, palette))
         for encoded in in_order(work, strips, threads):
             with stage("write"):
                 file.write(encoded.chunk)
             adler = adler32_combine(adler, encoded.adler, encoded.filtered_bytes)
-        file.write(_chunk(b"IDAT", _LAST_BLOCK + struct.pack(">I", adler)) + _chunk(b"IEND", b""))
+        file.write(tail(adler))
 
 
 class Scratch(threading.local):
@@ -199,13 +188,18 @@ def adler32_combine(first: int, second: int, second_bytes: int) -> int:
     return (high + high_2 + second_bytes * (low - 1)) % _ADLER_BASE << 16 | (low + low_2 - 1) % _ADLER_BASE
 
 
-def _head(height: int, width: int, palette: Palette | None) -> bytes:
-    """Return the bytes before the first strip."""
+def head(height: int, width: int, palette: Palette | None) -> bytes:
+    """Return the bytes before the first strip: of a sheet of (height, width) px, in RGB where there is no palette."""
     color_type = _RGB if palette is None else _GRAY if palette.is_gray else _INDEXED
-    head = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, color_type, 0, 0, 0))
+    first = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, color_type, 0, 0, 0))
     if palette is not None and color_type == _INDEXED:
-        head += _chunk(b"PLTE", palette.colors.tobytes())
-    return head + _chunk(b"IDAT", _ZLIB_HEADER)
+        first += _chunk(b"PLTE", palette.colors.tobytes())
+    return first + _chunk(b"IDAT", _ZLIB_HEADER)
+
+
+def tail(adler: int) -> bytes:
+    """Return the bytes after the last strip, from the Adler-32 of all filtered bytes."""
+    return _chunk(b"IDAT", _LAST_BLOCK + struct.pack(">I", adler)) + _chunk(b"IEND", b"")
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BackendUnavailableError, reason_of
+from ..runtime.native import native
 
 if TYPE_CHECKING:
     import torch
@@ -69,12 +70,25 @@ def _to_numpy(tensor: torch.Tensor) -> Any:
     return tensor.contiguous().numpy()
 
 
+def _to_native(tensor: torch.Tensor) -> Any:
+    """Return a tensor on the CPU as an array of the same strides where numpy has its dtype, else the tensor itself."""
+    return tensor if str(tensor.dtype) == "torch.bfloat16" else tensor.numpy()
+
+
 BACKENDS = {
     backend.name: backend
     for backend in (
         Backend("reference", "reference", ("cpu",), 1 << 16, _to_numpy),
         Backend("torch", "torch_ops", (), 1 << 19, lambda tensor: tensor),
         Backend("numba", "numba_cpu", ("cpu",), 1 << 22, _to_numpy),
+        Backend(
+            "native",
+            "native_cpu",
+            ("cpu",),
+            1 << 22,
+            _to_native,
+            dtypes=("float32", "float16", "bfloat16", "uint8"),
+        ),
         Backend(
             "triton",
             "triton_gpu",
@@ -103,6 +117,8 @@ def missing(name: str, device: str = "cuda") -> str:
     Returns:
         The reason. It is found once, unless memory was short, which is tried again the next time.
     """
+    if name == "native" and (reason := native()[1]):
+        return reason
     if name != "triton":
         return cannot_load(BACKENDS[name].module)
     try:
@@ -160,8 +176,41 @@ def cannot_load(module: str) -> str:
 _compiling: dict[str, subprocess.Popen[bytes]] = {}
 
 
+CPU_FAMILIES = ("native", "numba")
+"""Those who have kernels for the values of parameters and for distributions on the CPU, the fastest first."""
+
+
+def cpu_kernels(subject: str) -> ModuleType | None:
+    """Load the fastest kernels for the CPU of a subject that work here.
+
+    Called before workers start: otherwise each of them would wait for the same module, or compile it.
+
+    Args:
+        subject: 'values' or 'sketch'.
+
+    Returns:
+        The module native_... or numba_..., or None if neither works: the torch module serves then.
+    """
+    for family in CPU_FAMILIES:
+        module = f"{family}_{subject}"
+        if not (family == "native" and native()[1]) and not cannot_load(module):
+            return importlib.import_module(f".{module}", __package__)
+    return None
+
+
+def load(name: str) -> None:
+    """Load the kernels that draw maps on the CPU, before workers ask for them.
+
+    Args:
+        name: 'auto' or the name of a backend.
+    """
+    missing(_automatic("cpu") if name == "auto" else name)
+
+
 def compile_ahead(name: str, module: str = BACKENDS["numba"].module) -> None:
     """Start to compile numba's kernels in the background, so that a first run does not wait for them.
+
+    Nothing is compiled where the native module does their work.
 
     This is done only if numba's cache holds nothing newer than the kernels, and in a process of its own: a thread would
     compete with the loading model for the interpreter's lock, and both would change Python's warning filters.
@@ -172,7 +221,8 @@ def compile_ahead(name: str, module: str = BACKENDS["numba"].module) -> None:
     """
     source = Path(__file__).with_name(f"{module}.py")
     kernels = f"{__package__}.{module}"
-    if name not in ("auto", "numba") or kernels in sys.modules or module in _compiling:
+    needed = name == "numba" or (name == "auto" and native()[0] is None)
+    if not needed or kernels in sys.modules or module in _compiling:
         return
     folder = Path(os.environ.get("NUMBA_CACHE_DIR") or source.parent / "__pycache__")
     newest = max((index.stat().st_mtime for index in folder.rglob(f"{source.stem}.*.nbi")), default=0.0)
@@ -190,7 +240,8 @@ def choose(name: str, device: str) -> Backend:
         device: where the maps lie, such as 'cpu', 'cuda' or 'cuda:1'.
 
     Returns:
-        The backend. 'auto' is numba on the CPU and triton on CUDA if they work, and torch otherwise.
+        The backend. 'auto' is native on the CPU, or numba where that is missing, and triton on CUDA; torch where they
+        do not work.
 
     Raises:
         BackendUnavailableError: the named backend does not work on this machine or on this device.
@@ -215,8 +266,9 @@ def _kind(device: str) -> str:
 
 def _automatic(device: str) -> str:
     kind = _kind(device)
-    if kind == "cpu" and not missing("numba"):
-        return "numba"
+    for name in CPU_FAMILIES if kind == "cpu" else ():
+        if not missing(name):
+            return name
     if kind == "cuda":
         reason = missing("triton", device)
         if not reason:

@@ -41,7 +41,7 @@ REDUCTIONS = ("sum", "mean", "max", "strongest")
 RANKS = ("mean", "abs-mean", "max", "variance", "nonzero", "norm")
 ALIGNMENTS = ("left", "center", "corners")
 UPSAMPLINGS = ("bilinear", "nearest")
-BACKENDS = ("auto", "reference", "torch", "numba", "triton")
+BACKENDS = ("auto", "reference", "torch", "numba", "native", "triton")
 TITLE_FIELDS = ("model", "weights", "layer", "image")
 
 SINGLE_SHEETS = ("topk", "sort", "rank", "reduce", "beside", "report")
@@ -129,7 +129,7 @@ class RenderOptions(SelfChecking):
         group="text",
     )
     backend: str = option(
-        "auto", choice(*BACKENDS), "kernels: auto (default), reference, torch, numba, triton", "NAME", "running"
+        "auto", choice(*BACKENDS), "kernels: auto (default), reference, torch, numba, native, triton", "NAME", "running"
     )
     threads: int | None = option(None, whole(1), "workers that draw and encode (default: one a core)", "N", "running")
 

@@ -35,7 +35,7 @@ class SheetKeywords(TypedDict, total=False):
     label: bool
     title: str | None
     colorbar: bool
-    backend: Literal["auto", "reference", "torch", "numba", "triton"]
+    backend: Literal["auto", "reference", "torch", "numba", "native", "triton"]
     threads: int | str | None
 
 

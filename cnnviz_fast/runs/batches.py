@@ -145,9 +145,8 @@ class BatchWorker:
         options = dataclasses.replace(output_spec.drawing.options, threads=1)
         self._drawing = dataclasses.replace(output_spec.drawing, options=options)
         self._folders: dict[str, str] = {}
-        if output_spec.drawing.options.backend in ("auto", "numba"):
-            backends.missing("numba")  # loads it, before workers ask for it
-            backends.cannot_load("numba_sketch")
+        backends.load(output_spec.drawing.options.backend)
+        backends.cpu_kernels("sketch")
 
     @property
     def on_cuda(self) -> bool:

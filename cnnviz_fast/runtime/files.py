@@ -16,7 +16,7 @@ from ..errors import WriteError, reason_of
 from .stage_times import stage
 
 _PART = re.compile(r"\..*\.[0-9a-f]{8}\.part|\.cnnviz-\d+-\d+-\d+\.tmp", re.ASCII | re.DOTALL)
-"""Names of unfinished files: those of `whole_file`, and those of the compiled encoder, csrc/png_file.cpp."""
+"""Names of unfinished files: those of `whole_file`, and those of the compiled encoder, csrc/encoder/png_file.cpp."""
 
 
 def sweep(folder: Path, older_than_s: float) -> None:

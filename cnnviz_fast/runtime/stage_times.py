@@ -66,4 +66,20 @@ def stage(name: str) -> Iterator[None]:
         _local.inner = outer + spent
 
 
+@contextlib.contextmanager
+def record() -> Iterator[dict[str, float]]:
+    """Add what a block finds out about the stages of its own work, which other threads may have done.
+
+    Yields:
+        A mapping for the block to fill: the name of each stage, and the seconds that all threads spent in it.
+    """
+    seconds: dict[str, float] = {}
+    start = time.perf_counter()
+    yield seconds
+    if _watcher is not None:
+        for name, spent in seconds.items():
+            _watcher.add(name, spent)
+        _local.inner = getattr(_local, "inner", 0.0) + time.perf_counter() - start
+
+
 _local = threading.local()

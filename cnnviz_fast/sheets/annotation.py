@@ -18,10 +18,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -191,7 +191,7 @@ class Lettering:
         if self.title is not None:
             head = np.full((grid.head, width), palette.background, dtype=np.uint8)
             _stamp(head, self.inset, self.inset, self.title, palette)
-            blocks.append((margin, margin, head))
+            blocks.append(Block(margin, margin, head))
         if grid.foot:
             foot = np.full((grid.foot, width), palette.background, dtype=np.uint8)
             y = self.size // 2
@@ -199,7 +199,7 @@ class Lettering:
                 self._draw_colorbar(foot[y:], palette)
                 y += line_px(self.size) + self.size // 2
             self._draw_lines(foot[y:], palette)
-            blocks.append((grid.height - margin - grid.foot, margin, foot))
+            blocks.append(Block(grid.height - margin - grid.foot, margin, foot))
         return Annotation(grid, palette, self.labels, self._below, tuple(blocks))
 
     def _draw_colorbar(self, foot: Plane, palette: Palette) -> None:
@@ -231,6 +231,19 @@ def _stamp(plane: Plane, y: int, x: int, mask: Mask, palette: Palette) -> None:
     plane[y : y + mask.shape[0], x : x + mask.shape[1]][mask] = palette.ink
 
 
+class Block(NamedTuple):
+    """A block of text in its place.
+
+    y: row of the sheet at which its top left pixel lies.
+    x: column of the sheet at which that lies.
+    entries: (H, W) uint8, C-contiguous. Its palette entries.
+    """
+
+    y: int
+    x: int
+    entries: Plane
+
+
 @dataclass(frozen=True, eq=False)
 class Annotation:
     """What is written on a sheet, in its places. None of it lies on a tile.
@@ -239,14 +252,14 @@ class Annotation:
     palette: its colours.
     labels: (C, H, W) bool, or None. One per tile.
     below: px between a label and its tile.
-    blocks: (y, x, plane) each: the position of a block of text on the sheet, and its entries, (H, W) uint8.
+    blocks: of other text.
     """
 
     grid: Grid
     palette: Palette
     labels: Mask | None
     below: int
-    blocks: tuple[tuple[int, int, Plane], ...]
+    blocks: tuple[Block, ...]
 
     def paint(self, strip: Strip, out: Plane) -> None:
         """Paint the part that lies in a strip.
@@ -255,14 +268,18 @@ class Annotation:
             strip: the rows of the sheet.
             out: (stop - start, width) uint8, or (stop - start, width, 3) for RGB. The strip as the kernels drew it.
         """
-        for y, x, block in self.blocks:
+        for y, x, block in (*self.blocks, *self._label_bands(strip)):
             self._copy(block, y, x, strip, out)
-        if self.labels is not None:
-            self._paint_labels(self.labels, strip, out)
 
-    def _paint_labels(self, labels: Mask, strip: Strip, out: Plane) -> None:
-        """Paint the labels, one row of the grid after the other."""
-        grid = self.grid
+    def all_blocks(self) -> list[Block]:
+        """Return everything that is written on the sheet, as blocks."""
+        return [*self.blocks, *self._label_bands(Strip(0, self.grid.height))]
+
+    def _label_bands(self, strip: Strip) -> Iterator[Block]:
+        """Yield the labels that a strip may touch, as a block for each row of the grid."""
+        if self.labels is None:
+            return
+        grid, labels = self.grid, self.labels
         label_h, label_w = labels.shape[1:]
         top = grid.top - self.below - label_h
         first, last = ((y - top) // grid.step_y for y in (strip.start, strip.stop - 1))
@@ -271,8 +288,8 @@ class Annotation:
             band = np.full((label_h, len(chosen), grid.step_x), self.palette.background, dtype=np.uint8)
             band[:, :, :label_w][chosen.swapaxes(0, 1)] = self.palette.ink
             # The last cell has no gap behind it.
-            across = band.reshape(label_h, -1)[:, : grid.width - grid.left]
-            self._copy(across, top + row * grid.step_y, grid.left, strip, out)
+            across = np.ascontiguousarray(band.reshape(label_h, -1)[:, : grid.width - grid.left])
+            yield Block(top + row * grid.step_y, grid.left, across)
 
     def _copy(self, block: Plane, y: int, x: int, strip: Strip, out: Plane) -> None:
         """Copy the rows of `block`, (H, W) uint8, that lie in a strip; its top left pixel is at (y, x) of the sheet."""

@@ -25,6 +25,7 @@ from ..options.parsers import path as path_of
 from ..provenance import Provenance
 from ..runtime.device import device_at
 from ..runtime.files import json_bytes
+from . import native_file
 from .overlay import Backdrop, read_overlay
 from .pixels import draw_on_device, draw_whole, pixels_of
 from .plan import Plan, plan_sheet
@@ -67,7 +68,9 @@ def write_picture(plan: Plan, path: Path) -> None:
     """Draw a planned sheet into a file. Formats other than PNG need the whole sheet in memory."""
     grid, overlay = plan.grid, plan.overlay
     chosen = formats.check_size(path, grid.height, grid.width)
-    if chosen.name == "PNG":
+    if chosen.name == "PNG" and native_file.takes(plan):
+        native_file.write_png(plan, path)
+    elif chosen.name == "PNG":
         strips = plan.strips(png.RGB_STRIP_PX if overlay else png.STRIP_PX)
         palette = None if overlay else plan.palette
         with pixels_of(plan, strips, overlay) as pixels:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 BINS = 50
 
-NUMBA = "numba_values"
-"""The kernels for values on the CPU, where numba works."""
-
 PIECE = 1 << 18
 """Values of a piece, and of what a worker does at once: 0.4 ms of work, and as float32 it stays in a 2 MB cache."""
 
@@ -37,7 +35,8 @@ DEVICE_PIECE = 1 << 24
 
 LEAST_SPAN = 2.0**-40
 """Least width of a range, as a share of its larger end, over which edges in float64 are within 1 % of a bin of their
-exact places (50 bins * 2**-53 / 2**-40 = 0.6 %), as numba's `spread` needs them. float32 has no narrower range."""
+exact places (50 bins * 2**-53 / 2**-40 = 0.6 %), as `spread` of the kernels for the CPU needs them. float32 has no
+narrower range."""
 
 Result = TypeVar("Result")
 
@@ -117,7 +116,7 @@ def measure(tensors: Sequence[torch.Tensor], threads: int | None = None) -> list
         Bins as numpy.histogram(values.astype(float64), BINS) has them.
     """
     workers = threads or default_threads()
-    backends.cannot_load(NUMBA)  # loads it, before workers start
+    backends.cpu_kernels("values")  # loads them, before workers start
     surveys: list[list[list[float]]] = [[] for _ in tensors]
     for piece, found in _run(lambda piece: _survey(piece.values), range(len(tensors)), tensors, workers):
         surveys[piece.owner].append(found)
@@ -202,18 +201,17 @@ def _widened(values: torch.Tensor) -> torch.Tensor:
     return values.to(torch.float32 if values.is_floating_point() or values.dtype == torch.bool else torch.float64)
 
 
-def _on_numba(values: torch.Tensor) -> bool:
-    return values.device.type == "cpu" and not backends.cannot_load(NUMBA)
+def _cpu_kernels(values: torch.Tensor) -> ModuleType | None:
+    """Return the kernels for values on the CPU; None for those on other devices, or where only torch works."""
+    return backends.cpu_kernels("values") if values.device.type == "cpu" else None
 
 
 def _survey(piece: torch.Tensor) -> list[float]:
     values = _widened(piece)
     if not len(values):
         return [math.inf, -math.inf, 0.0, 0.0, 0.0, 0.0]
-    if _on_numba(values):
-        from ..kernels import numba_values
-
-        return list(map(float, numba_values.survey(values.numpy())))
+    if kernels := _cpu_kernels(values):
+        return list(map(float, kernels.survey(values.numpy())))
     from ..kernels import torch_values
 
     return list(map(float, torch_values.survey(values).tolist()))
@@ -225,10 +223,8 @@ def _spread(piece: torch.Tensor, mean: float, edges: NDArray[np.float64], finite
     values = _widened(piece)
     if not finite:
         values = values[values.isfinite()]
-    if _on_numba(values) and _evenly_spaced(edges):
-        from ..kernels import numba_values
-
-        return numba_values.spread(values.numpy(), mean, edges)
+    if (kernels := _cpu_kernels(values)) and _evenly_spaced(edges):
+        return kernels.spread(values.numpy(), mean, edges)  # type: ignore[no-any-return]
     from ..kernels import torch_values
 
     squares, counts = torch_values.spread(values, mean, torch.from_numpy(edges))

@@ -14,10 +14,13 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from support.assertions import assert_same_quantiles
 from support.cases import INF, LARGEST, NAN, SMALLEST, noise
+from support.native_module import cpu_modules
 
 from cnnviz_fast.channels.quantile_sketch import ACCURACY, QuantileSketch
 from cnnviz_fast.errors import InputError
 from cnnviz_fast.kernels import backends, numba_sketch, torch_sketch
+
+ON_CPU = cpu_modules("sketch")
 
 ODD = torch.tensor(
     [
@@ -66,7 +69,7 @@ def test_to_arrays_are_in_ascending_order_of_values() -> None:
     hnp.arrays(np.float32, st.tuples(st.integers(1, 3), st.integers(1, 40)), elements=st.floats(width=32)),
     st.integers(0, 39),
 )
-def test_torch_counts_what_numba_counts(values: NDArray[np.float32], cut: int) -> None:
+def test_torch_counts_what_the_cpu_kernels_count(values: NDArray[np.float32], cut: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backends, "cannot_load", lambda module: "switched off")
         torch_way = sketch_of(torch.from_numpy(values[:, :cut].copy()))
@@ -75,19 +78,24 @@ def test_torch_counts_what_numba_counts(values: NDArray[np.float32], cut: int) -
 
 
 def test_kernels_count_only_where_there_is_a_page_and_name_what_has_none() -> None:
-    assert list(inspect.signature(numba_sketch.count).parameters) == list(
-        inspect.signature(torch_sketch.count).parameters
+    for function in ("count", "nonzero"):
+        names = [list(inspect.signature(getattr(home, function)).parameters) for home in ON_CPU]
+        assert names == [names[0]] * len(ON_CPU)
+    assert list(inspect.signature(torch_sketch.count).parameters) == list(
+        inspect.signature(numba_sketch.count).parameters
     )
     pages = np.full(512, -1, np.int64)
     pages[127], pages[0] = 64, 0  # 1 to 2, and zeros
     values = torch.tensor([[1.0, 1.0, 1.999, 2.0, 0.0, NAN], [0.0, 1.5, -1.0, 1.5, 1.5, 0.0]])
     results = []
-    for count, given_as in ((numba_sketch.count, np.asarray), (torch_sketch.count, torch.as_tensor)):
+    ways = [(home.count, np.asarray) for home in ON_CPU]
+    for count, given_as in (*ways, (torch_sketch.count, torch.as_tensor)):
         counts = np.zeros((2, 128), np.int64)
         missing = count(given_as(values), given_as(pages), given_as(counts))
         results.append((counts, np.flatnonzero(np.asarray(missing)).tolist()))
-    np.testing.assert_array_equal(results[0][0], results[1][0])
-    assert results[0][1] == results[1][1] == [128, 255, 256 + 127]
+    for counts, missing in results:
+        np.testing.assert_array_equal(counts, results[0][0])
+        assert missing == [128, 255, 256 + 127]
     expected = np.zeros((2, 128), np.int64)
     expected[0, 64], expected[0, 127], expected[1, 96] = 2, 1, 3
     np.testing.assert_array_equal(results[0][0], expected)
@@ -167,3 +175,21 @@ def test_from_arrays_refuses_what_no_sketch_returned(name: str, value: NDArray[A
     assert_same_sketch(QuantileSketch.from_arrays(**arrays), sketch_of(torch.tensor([[2.0, 1.0, 2.0], [3.0] * 3])))
     with pytest.raises(InputError, match=r"^buckets must be those that to_arrays returned, got others\.$"):
         QuantileSketch.from_arrays(**{**arrays, name: value})
+
+
+@given(
+    hnp.arrays(np.float32, st.tuples(st.integers(1, 3), st.integers(1, 60)), elements=st.floats(width=32)),
+    st.permutations(range(128)),
+)
+def test_kernels_for_the_cpu_count_and_gather_alike(values: NDArray[np.float32], order: list[int]) -> None:
+    pages = np.full(512, -1, np.int64)
+    pages[127], pages[256 + 127] = 64, 0
+    results = []
+    for home in ON_CPU:
+        counts = np.zeros((len(values), 128), np.int64)
+        missing = home.count(values, pages, counts)
+        results.append([missing, counts, *home.nonzero(counts, np.array(order))])
+    for result in results[1:]:
+        for ours, theirs in zip(result, results[0], strict=True):
+            assert ours.dtype == theirs.dtype
+            np.testing.assert_array_equal(ours, theirs)

@@ -130,7 +130,7 @@ def test_select_sort_orders_as_numpy_does(rank: str, data: st.DataObject) -> Non
 
 
 @pytest.mark.parametrize("rank", RANKS)
-@given(permutation=st.permutations(range(35)), backend=st.sampled_from(["torch", "numba"]))
+@given(permutation=st.permutations(range(35)), backend=st.sampled_from(["torch", "numba", "native"]))
 def test_select_sort_order_of_summing_does_not_break_a_tie(rank: str, permutation: list[int], backend: str) -> None:
     values = noise(35).abs()
     maps = torch.stack([values[permutation], values, values.flip(0)]).reshape(3, 5, 7)

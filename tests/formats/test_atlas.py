@@ -119,7 +119,7 @@ def test_atlas_of_an_atlas_is_the_same(name: str) -> None:
     assert_same_range((second.vmin, second.vmax), (first.vmin, first.vmax))
 
 
-@pytest.mark.parametrize("backend", ["reference", "torch", "numba"])
+@pytest.mark.parametrize("backend", ["reference", "torch", "numba", "native"])
 def test_atlas_index_is_the_same_of_every_backend(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     maps = CASES["mixed"].maps
     v = (maps[0].double() - maps[0].min()) / (maps[0].max() - maps[0].min()).double()

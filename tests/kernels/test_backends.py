@@ -18,20 +18,34 @@ from cnnviz_fast.diagnostics import installation as doctor
 from cnnviz_fast.errors import BackendUnavailableError
 from cnnviz_fast.kernels import backends
 from cnnviz_fast.options.drawing import BACKENDS
+from cnnviz_fast.runtime.native import native
 
 
 @pytest.fixture
 def without_numba(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Make numba fail as it is loaded."""
     _forget()
-    monkeypatch.delitem(sys.modules, "cnnviz_fast.kernels.numba_cpu", raising=False)
+    for module in ("numba_cpu", "numba_values", "numba_sketch"):
+        monkeypatch.delitem(sys.modules, f"cnnviz_fast.kernels.{module}", raising=False)
     monkeypatch.setitem(sys.modules, "numba", None)
     yield
     _forget()
 
 
+@pytest.fixture
+def without_native(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Make the native module fail as it is loaded."""
+    _forget()
+    monkeypatch.setitem(sys.modules, "cnnviz_fast._native", None)
+    monkeypatch.delattr("cnnviz_fast._native", raising=False)
+    yield
+    monkeypatch.undo()
+    _forget()
+
+
 def _forget() -> None:
     """Forget the backends that are loaded."""
+    native.cache_clear()
     backends._fails_on.cache_clear()
     backends.cannot_load.cache_clear()
 
@@ -62,7 +76,7 @@ def no_compiler(device: str) -> None:
     raise RuntimeError("Failed to find C compiler. Please specify via CC environment variable.\nMore.")
 
 
-@pytest.mark.parametrize(("device", "expected"), [("cpu", "numba"), ("cuda", "triton"), ("mps", "torch")])
+@pytest.mark.parametrize(("device", "expected"), [("cpu", "native"), ("cuda", "triton"), ("mps", "torch")])
 def test_choose_auto_takes_what_fits_the_device(device: str, expected: str, machine: Callable[..., None]) -> None:
     machine(trial=lambda device: None)
     assert backends.choose("auto", device).name == expected
@@ -127,7 +141,7 @@ def test_doctor_says_what_auto_takes_on_cuda_and_why_not_triton(
     machine(trial=no_compiler)
     found = {f["subject"]: f for f in doctor._backends()}
     assert found["backend torch"]["detail"] == "chosen by auto for maps on CUDA"
-    assert found["backend numba"]["detail"] == "chosen by auto for maps on the CPU"
+    assert found["backend native"]["detail"] == "chosen by auto for maps on the CPU"
     assert found["backend triton"]["state"] == "missing"
     assert found["backend triton"]["detail"].startswith("RuntimeError: Failed to find C compiler. Please")
 
@@ -158,7 +172,7 @@ def test_choose_named_backend_is_used(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "kept"),
     [(name, {"float32"}) for name in ("reference", "torch", "numba")]
-    + [("triton", {"float32", "float16", "bfloat16"})],
+    + [("triton", {"float32", "float16", "bfloat16"}), ("native", {"float32", "float16", "bfloat16", "uint8"})],
 )
 def test_readable_widens_what_the_kernels_do_not_read(name: str, kept: set[str]) -> None:
     for dtype in ("float32", "float16", "bfloat16", "float64", "int64", "uint8", "bool"):
@@ -170,7 +184,7 @@ def test_readable_widens_what_the_kernels_do_not_read(name: str, kept: set[str])
             assert (result.dtype, result.tolist()) == (torch.float32, maps.float().tolist())
 
 
-@pytest.mark.parametrize("name", ["reference", "numba"])
+@pytest.mark.parametrize("name", ["reference", "numba", "native"])
 def test_choose_named_backend_on_a_device_it_cannot_use_is_refused(name: str) -> None:
     with pytest.raises(BackendUnavailableError) as caught:
         backends.choose(name, "cuda")
@@ -180,10 +194,28 @@ def test_choose_named_backend_on_a_device_it_cannot_use_is_refused(name: str) ->
 
 
 @pytest.mark.usefixtures("without_numba")
-def test_choose_without_numba_auto_takes_torch_and_numba_is_refused() -> None:
-    assert backends.choose("auto", "cpu").name == "torch"
+def test_choose_without_numba_auto_takes_native_and_numba_is_refused() -> None:
+    assert backends.choose("auto", "cpu").name == "native"
     with pytest.raises(BackendUnavailableError, match=r"^backend 'numba' does not work here: .*numba"):
         backends.choose("numba", "cpu")
+
+
+@pytest.mark.usefixtures("without_native")
+def test_choose_without_native_auto_takes_numba_and_native_is_refused() -> None:
+    assert backends.choose("auto", "cpu").name == "numba"
+    with pytest.raises(
+        BackendUnavailableError,
+        match=r"^backend 'native' does not work here: .*_native.* at install where there is a C\+\+ compiler\.",
+    ):
+        backends.choose("native", "cpu")
+    assert backends.cpu_kernels("values") is not None
+    assert backends.cpu_kernels("values").__name__.endswith("numba_values")
+
+
+@pytest.mark.usefixtures("without_native", "without_numba")
+def test_choose_without_native_and_numba_auto_takes_torch() -> None:
+    assert backends.choose("auto", "cpu").name == "torch"
+    assert backends.cpu_kernels("values") is backends.cpu_kernels("sketch") is None
 
 
 @pytest.fixture
@@ -198,6 +230,13 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
     return commands
 
 
+def test_compile_ahead_where_there_is_the_native_module_compiles_nothing(started: list[list[str]]) -> None:
+    backends.compile_ahead("auto")
+    backends.compile_ahead("auto", "numba_values")
+    assert started == []
+
+
+@pytest.mark.usefixtures("without_native")
 @pytest.mark.parametrize("name", ["auto", "numba"])
 def test_compile_ahead_empty_cache_compiles_once(name: str, started: list[list[str]]) -> None:
     backends.compile_ahead(name)
@@ -216,7 +255,7 @@ def test_compile_ahead_other_backends_compile_nothing(name: str, started: list[l
 def test_compile_ahead_filled_cache_compiles_nothing(started: list[list[str]], tmp_path: Path) -> None:
     (tmp_path / "kernels").mkdir()
     (tmp_path / "kernels" / "numba_cpu._render_strip-1.py311.nbi").write_bytes(b"")
-    backends.compile_ahead("auto")
+    backends.compile_ahead("numba")
     assert started == []
 
 
@@ -224,7 +263,7 @@ def test_compile_ahead_loaded_kernels_compile_nothing(
     started: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "cnnviz_fast.kernels.numba_cpu", None)
-    backends.compile_ahead("auto")
+    backends.compile_ahead("numba")
     assert started == []
 
 

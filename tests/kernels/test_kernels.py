@@ -19,6 +19,7 @@ from support.cases import CASES, INF, LARGEST, NAN, SMALLEST, noise
 from support.kernel_jobs import (
     ALL_LEVELS,
     EVERY_CASE,
+    EXACT,
     MODULES,
     STRIP_CASES,
     WITH_ENTRIES,
@@ -34,11 +35,11 @@ from support.kernel_jobs import (
 
 from cnnviz_fast.channels.values import as_maps
 from cnnviz_fast.geometry import Grid, Strip
-from cnnviz_fast.kernels import Paint, numba_cpu, reference, torch_ops
+from cnnviz_fast.kernels import Paint, reference, torch_ops
 from cnnviz_fast.kernels.backends import BACKENDS
 from cnnviz_fast.options.drawing import ALIGNMENTS
 
-FAST = ("torch", "numba")
+FAST = [name for name in MODULES if name != "reference"]
 
 
 def tile_of(values: Any, size: tuple[int, int], align: str = "center", **arguments: Any) -> list[list[int]]:
@@ -279,7 +280,7 @@ def test_render_strip_every_case_equals_reference(backend: str, name: str, align
     job, expected = case_job(name, align, upsampling), case_plane(name, align, upsampling)
     actual = draw(backend, job)
     assert_same_plane(actual, expected, levels=job.paint.levels)
-    if backend == "numba":  # which says that it keeps every rounding
+    if backend in EXACT:
         assert_equal_planes(actual, expected)
 
 
@@ -346,10 +347,12 @@ def test_signature_every_backend_equals_reference(backend: str, function: str) -
 
 
 def test_backends_name_every_kernel_module() -> None:
-    assert {name: backend.kernels for name, backend in BACKENDS.items() if backend.takes("cpu")} == MODULES
+    here = {name: backend for name, backend in BACKENDS.items() if backend.takes("cpu") and name in MODULES}
+    assert {name: backend.kernels for name, backend in here.items()} == MODULES
+    assert {name for name, backend in BACKENDS.items() if backend.takes("cpu")} - {"native"} <= set(MODULES)
 
 
-# Properties: whatever the maps, the options and the grid are, numba and torch equal the reference.
+# Properties: whatever the maps, the options and the grid are, fast backends equal the reference.
 
 
 @settings(max_examples=150)
@@ -357,15 +360,16 @@ def test_backends_name_every_kernel_module() -> None:
 @example(torch.full((1, 1, 1), NAN))
 def test_channel_range_any_maps_equals_reference_exactly(maps: torch.Tensor) -> None:
     expected = reference.channel_range(maps.numpy())
-    assert_same_range(numba_cpu.channel_range(maps.numpy()), expected)
-    assert_same_range(torch_ops.channel_range(maps), expected)
+    for backend in FAST:
+        assert_same_range(MODULES[backend].channel_range(BACKENDS[backend].to_array(maps)), expected)
 
 
 @settings(max_examples=300)
 @given(job=any_jobs(), strip_rows=st.integers(1, 40))
 def test_render_strip_any_job_equals_reference(job: Job, strip_rows: int) -> None:
     expected = draw("reference", job)
-    assert_equal_planes(draw("numba", job, strip_rows), expected)
+    for backend in EXACT:
+        assert_equal_planes(draw(backend, job, strip_rows), expected)
     assert_same_plane(draw("torch", job, strip_rows), expected, levels=min(job.paint.levels, 255))
 
 
@@ -374,7 +378,8 @@ def test_render_strip_any_job_equals_reference(job: Job, strip_rows: int) -> Non
 @example(torch.full((1, 1, 1), NAN))
 def test_channel_moments_any_maps_equal_reference(maps: torch.Tensor) -> None:
     expected = reference.channel_moments(maps.numpy())
-    for actual in (numba_cpu.channel_moments(maps.numpy()), torch_ops.channel_moments(maps)):
+    for backend in FAST:
+        actual = MODULES[backend].channel_moments(BACKENDS[backend].to_array(maps))
         for name, ours, theirs in zip(("mean", "std", "zeros", "nan", "inf"), actual, expected, strict=True):
             ours = np.asarray(ours)
             assert ours.dtype == theirs.dtype

@@ -14,10 +14,10 @@
 #include <string>
 #include <vector>
 
-#include "checksums.h"
-#include "chunk.h"
-#include "png_file.h"
-#include "strip.h"
+#include "encoder/checksums.h"
+#include "encoder/chunk.h"
+#include "encoder/png_file.h"
+#include "encoder/strip.h"
 
 namespace {
 

@@ -197,7 +197,7 @@ def test_render_options_accepted_forms_are_held_as_one(field: str, value: Any, e
         (
             "backend",
             "nmba",
-            "backend must be one of auto, reference, torch, numba, triton, got 'nmba'. Closest: 'numba'.",
+            "backend must be one of auto, reference, torch, numba, native, triton, got 'nmba'. Closest: 'numba'.",
         ),
         ("threads", 0, "threads must be a whole number of at least 1, got 0."),
         ("threads", "many", "threads must be a whole number of at least 1, got 'many'."),

@@ -288,7 +288,7 @@ def test_compare_on_two_devices_equals_on_one(maps: torch.Tensor, other: torch.T
         assert comparison.manifest["most_changed"] == expected.manifest["most_changed"]
 
 
-@pytest.mark.parametrize("backend", ["reference", "torch", "numba"])
+@pytest.mark.parametrize("backend", ["reference", "torch", "numba", "native"])
 def test_compare_backends_agree(backend: str, maps: torch.Tensor, other: torch.Tensor) -> None:
     expected = cf.compare(maps, other, tile=20, backend="reference", gap=1)
     comparison = cf.compare(maps, other, tile=20, backend=backend, gap=1, threads=2)

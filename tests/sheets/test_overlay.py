@@ -26,6 +26,7 @@ from support.assertions import (
 )
 from support.cases import NAN
 from support.command_line import without_notes
+from support.kernel_jobs import MODULES
 from support.overlay_jobs import GRIDS, Bytes, blend_job, mixed, random_bytes, under_tiles
 from torchvision import transforms
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
@@ -36,13 +37,10 @@ from cnnviz_fast.cli import main as cli
 from cnnviz_fast.errors import DTypeError, ImageError, OptionError, ShapeError
 from cnnviz_fast.formats import png
 from cnnviz_fast.geometry import Grid, Strip
-from cnnviz_fast.kernels import numba_cpu, reference, torch_ops
+from cnnviz_fast.kernels import reference, torch_ops
 from cnnviz_fast.models.preprocess import as_clips, as_image, imagenet_preset
 from cnnviz_fast.palette import make_palette
 from cnnviz_fast.sheets.overlay import read_overlay
-
-MODULES = {"reference": reference, "torch": torch_ops, "numba": numba_cpu}
-
 
 # The kernels.
 
@@ -73,7 +71,7 @@ def test_blend_strip_every_grid_and_strip_equals_numpy(backend: str, name: str) 
         assert (array == copy).all(), "input modified"
 
 
-@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("backend", [name for name in MODULES if name != "reference"])
 def test_blend_strip_every_weight_and_colour_equals_reference(backend: str) -> None:
     # One tile that holds every entry over every value of the photo, for weights at and beside both ends and between.
     grid = Grid(1, 1, 1, 256, 256)

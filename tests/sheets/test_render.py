@@ -443,7 +443,7 @@ def test_render_provenance_is_in_the_manifest(maps: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "huge"])
-@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("backend", ["torch", "numba", "native"])
 def test_render_every_case_equals_the_reference(backend: str, name: str) -> None:
     case = CASES[name]
     grid = {"tile": case.tile, "grid": case.grid, "gap": case.gap, "margin": case.margin}
@@ -462,7 +462,7 @@ def test_render_every_case_equals_the_reference(backend: str, name: str) -> None
 
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
 @pytest.mark.parametrize("name", ["mixed", "overflow_with_infinities", "range_overflows_float32", "flat", "bfloat16"])
-@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("backend", ["torch", "numba", "native"])
 def test_render_every_normalization_equals_the_reference(backend: str, name: str, normalize: str) -> None:
     options: dict[str, Any] = {"tile": (9, 11), "normalize": normalize, "gap": 1}
     if normalize == "fixed":
@@ -589,7 +589,7 @@ def test_manifest_is_strict_json() -> None:
 
 def test_manifest_auto_backend_is_named(maps: torch.Tensor) -> None:
     manifest = cf.render(maps, tile=9).manifest
-    assert manifest["backend"] == "numba"
+    assert manifest["backend"] == "native"
     assert manifest["options"]["backend"] == "auto"
 
 

@@ -12,6 +12,7 @@ import torch
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.cases import CASES, INF, LARGEST, NAN, SMALLEST
+from support.native_module import is_built
 
 from cnnviz_fast.channels.ranges import drawing_range
 from cnnviz_fast.channels.values import as_maps, squash
@@ -21,6 +22,11 @@ from cnnviz_fast.kernels.backends import BACKENDS
 from cnnviz_fast.options.drawing import ALIGNMENTS, NORMALIZATIONS, UPSAMPLINGS, RenderOptions
 
 MODULES = {"reference": reference, "torch": torch_ops, "numba": numba_cpu}
+if is_built():
+    MODULES["native"] = BACKENDS["native"].kernels
+
+EXACT = [name for name in MODULES if name in ("numba", "native")]
+"""Those that keep every rounding of the reference."""
 
 
 ALL_LEVELS = Paint(levels=256, flat=0.0, background=0, bad=255)

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import io
-import os
 import struct
 import zlib
-from types import ModuleType
 
 import cv2
 import numpy as np
-import pytest
 from PIL import Image
-
-REQUIRED = os.environ.get("CNNVIZ_REQUIRE_NATIVE", "0") not in ("", "0")
-
-
-def load_native() -> ModuleType:
-    try:
-        return importlib.import_module("cnnviz_fast._native")
-    except ImportError as error:
-        if REQUIRED:
-            raise
-        pytest.skip(f"the native module is not built: {error}", allow_module_level=True)
-
+from support.native_module import load_native
 
 native = load_native()
 LEVELS = native.vector_levels()

@@ -12,11 +12,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from support.assertions import ROUNDED, assert_close, assert_same_statistics
+from support.assertions import ROUNDED, SUMMED, assert_close, assert_same_statistics
+from support.native_module import cpu_modules
 
-from cnnviz_fast.kernels import backends, numba_values, torch_values
+from cnnviz_fast.kernels import backends, torch_values
 from cnnviz_fast.weights import histograms
 from cnnviz_fast.weights.histograms import BINS, PIECE, Measured, bin_edges, measure
+
+ON_CPU = cpu_modules("values")
 
 NAN, INF = float("nan"), float("inf")
 
@@ -159,19 +162,36 @@ def test_measure_values_on_edges_fall_as_numpys(values: list[float], narrow: boo
 
 @pytest.mark.parametrize("function", ["survey", "spread"])
 def test_kernels_have_the_same_arguments(function: str) -> None:
-    names = [list(inspect.signature(getattr(home, function)).parameters) for home in (numba_values, torch_values)]
-    assert names[0] == names[1]
+    homes = [*ON_CPU, torch_values]
+    names = [list(inspect.signature(getattr(home, function)).parameters) for home in homes]
+    assert names == [names[0]] * len(homes)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_kernels_agree_on_odd_values(dtype: torch.dtype) -> None:
     values = with_odd_values().ravel().to(dtype)
-    ours, theirs = numba_values.survey(values.numpy()), torch_values.survey(values).numpy()
-    assert_close(ours, theirs, ROUNDED)
-    assert ours[3:].tolist() == [0, 2, 2]
+    theirs = torch_values.survey(values).numpy()
+    for home in ON_CPU:
+        ours = home.survey(values.numpy())
+        assert_close(ours, theirs, ROUNDED)
+        assert ours[3:].tolist() == [0, 2, 2]
 
 
-def test_numba_is_used_where_edges_are_even(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 1000])
+def test_kernels_for_the_cpu_agree(count: int, dtype: type) -> None:
+    values = noise(count).numpy().astype(dtype)
+    values[0] = 0
+    edges = np.histogram_bin_edges(values.astype(np.float64), BINS)
+    for home in ON_CPU:
+        survey, (squares, counts) = home.survey(values), home.spread(values, 0.25, edges)
+        assert survey[[0, 1, 3, 4, 5]].tolist() == [values.min(), values.max(), (values == 0).sum(), 0, 0]
+        assert_close(survey[2], values.sum(dtype=np.float64), SUMMED)
+        assert_close(squares, np.square(values.astype(np.float64) - 0.25).sum(), SUMMED)
+        np.testing.assert_array_equal(counts, np.histogram(values.astype(np.float64), edges)[0])
+
+
+def test_kernels_for_the_cpu_are_used_where_edges_are_even(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("the slow kernel was called")
 

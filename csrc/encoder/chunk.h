@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <cstring>
 
-#include "checksums.h"
 #include "dispatch.h"
+#include "encoder/checksums.h"
 
 namespace cnnviz {
 

@@ -1,4 +1,4 @@
-#include "huffman.h"
+#include "encoder/huffman.h"
 
 #include <algorithm>
 

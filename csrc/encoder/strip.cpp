@@ -1,12 +1,12 @@
-#include "strip.h"
+#include "encoder/strip.h"
 
 #include <algorithm>
 #include <cstdlib>
 
-#include "block.h"
-#include "checksums.h"
-#include "chunk.h"
-#include "runs.h"
+#include "encoder/block.h"
+#include "encoder/checksums.h"
+#include "encoder/chunk.h"
+#include "encoder/runs.h"
 
 namespace cnnviz {
 namespace {

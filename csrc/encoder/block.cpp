@@ -1,4 +1,4 @@
-#include "block.h"
+#include "encoder/block.h"
 
 #include <algorithm>
 #include <array>

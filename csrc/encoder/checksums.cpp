@@ -1,4 +1,4 @@
-#include "checksums.h"
+#include "encoder/checksums.h"
 
 #include <algorithm>
 #include <array>

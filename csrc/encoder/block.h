@@ -6,9 +6,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "bit_writer.h"
-#include "huffman.h"
-#include "literals.h"
+#include "encoder/bit_writer.h"
+#include "encoder/huffman.h"
+#include "encoder/literals.h"
 
 namespace cnnviz {
 

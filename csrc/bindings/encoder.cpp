@@ -1,79 +1,48 @@
-// The only file that sees Python: checks arguments, releases the GIL, calls the algorithms.
+// The encoder for Python: checks arguments, releases the GIL, calls the algorithms.
 
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
+#include "bindings/bindings.h"
+
 #include <nanobind/stl/optional.h>
-#include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <atomic>
-#include <cstdlib>
 #include <cstring>
 #include <new>
 #include <optional>
-#include <string>
 #include <vector>
 
-#include "checksums.h"
-#include "filter.h"
-#include "dispatch.h"
-#include "png_file.h"
-#include "strip.h"
+#include "encoder/checksums.h"
+#include "encoder/filter.h"
+#include "encoder/png_file.h"
+#include "encoder/strip.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
 
 namespace {
 
-using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Output = nb::ndarray<uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Rows = nb::ndarray<const uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
-using Images = nb::ndarray<const uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+using Bytes = Array<const uint8_t, 1>;
+using Output = Array<uint8_t, 1>;
+using Rows = Array<const uint8_t, 2>;
+using Images = Array<const uint8_t, 3>;
 
 // The length of a PNG chunk and the sides of an image are below 2^31.
 constexpr size_t PNG_LIMIT = 0x7FFFFFFF;
 
-[[noreturn]] void refuse(const std::string& message) { throw nb::value_error(message.c_str()); }
+}  // namespace
 
-const cnnviz::Dispatch* fastest_level() {
-    const cnnviz::Dispatch* levels[cnnviz::MAX_LEVELS];
-    const size_t count = cnnviz::supported_levels(levels);
-    const char* no_simd = std::getenv("CNNVIZ_NO_SIMD");
-    const bool switched_off = no_simd != nullptr && *no_simd != '\0' && std::strcmp(no_simd, "0") != 0;
-    return levels[switched_off ? 0 : count - 1];
-}
-
-// The one piece of state of the module: which of the constant dispatch tables the calls below use.
-std::atomic<const cnnviz::Dispatch*>& active_level() {
-    static std::atomic<const cnnviz::Dispatch*> level{fastest_level()};
-    return level;
-}
-
-std::vector<std::string> vector_levels() {
-    const cnnviz::Dispatch* levels[cnnviz::MAX_LEVELS];
-    std::vector<std::string> names;
-    const size_t count = cnnviz::supported_levels(levels);
-    for (size_t i = 0; i < count; i++) names.emplace_back(levels[i]->name);
-    return names;
-}
-
-void set_vector_level(const std::string& name) {
-    const cnnviz::Dispatch* level = cnnviz::find_level(name.c_str());
-    if (level == nullptr) {
-        std::string known;
-        for (const std::string& supported : vector_levels()) known += (known.empty() ? "'" : ", '") + supported + "'";
-        refuse("name must be one of " + known + " on this processor, got '" + name + "'.");
-    }
-    active_level() = level;
-}
-
-size_t strip_bound(size_t rows, size_t row_bytes) {
+void check_strip(size_t rows, size_t row_bytes) {
     if (rows == 0 || row_bytes == 0) refuse("rows and row_bytes must be at least 1, got 0.");
     if (row_bytes >= PNG_LIMIT || rows > PNG_LIMIT / (row_bytes + 1) ||
         cnnviz::strip_bound(rows, row_bytes) > PNG_LIMIT) {
         refuse("rows * row_bytes must fit one PNG chunk (2^31 bytes), got " + std::to_string(rows) + " rows of " +
                std::to_string(row_bytes) + ". Use fewer rows a strip.");
     }
+}
+
+namespace {
+
+size_t strip_bound(size_t rows, size_t row_bytes) {
+    check_strip(rows, row_bytes);
     return cnnviz::strip_bound(rows, row_bytes);
 }
 
@@ -88,7 +57,7 @@ nb::tuple encode_strip(const Rows& pixels, size_t bytes_per_pixel, const Output&
         refuse("out must hold strip_bound(rows, row_bytes) = " + std::to_string(bound) + " bytes, got " +
                std::to_string(out.shape(0)) + ".");
     }
-    const cnnviz::Dispatch& dispatch = *active_level();
+    const cnnviz::Dispatch& dispatch = active_level();
     cnnviz::EncodedStrip encoded;
     {
         nb::gil_scoped_release released;
@@ -122,7 +91,7 @@ nb::tuple write_png_files(const Images& pixels, const std::optional<nb::bytes>& 
         names.push_back(path.c_str());
         if (std::strlen(path.c_str()) != path.size()) refuse("paths must not contain zero bytes.");
     }
-    const cnnviz::Dispatch& dispatch = *active_level();
+    const cnnviz::Dispatch& dispatch = active_level();
     cnnviz::WrittenFiles written;
     {
         nb::gil_scoped_release released;
@@ -139,26 +108,25 @@ void filter_row(unsigned filter, const Bytes& row, const Bytes& above, size_t by
         refuse("row, above and residuals must have the same length, got " + std::to_string(row.shape(0)) + ", " +
                std::to_string(above.shape(0)) + " and " + std::to_string(residuals.shape(0)) + ".");
     }
-    active_level().load()->filter_row(static_cast<cnnviz::Filter>(filter), row.data(), above.data(), row.shape(0),
+    active_level().filter_row(static_cast<cnnviz::Filter>(filter), row.data(), above.data(), row.shape(0),
                                       bytes_per_pixel, residuals.data());
 }
 
 uint32_t adler32(const Bytes& bytes, uint32_t adler) {
-    const cnnviz::Dispatch& dispatch = *active_level();
+    const cnnviz::Dispatch& dispatch = active_level();
     nb::gil_scoped_release released;
     return dispatch.adler32(adler, bytes.data(), bytes.shape(0));
 }
 
 uint32_t crc32(const Bytes& bytes, uint32_t crc) {
-    const cnnviz::Dispatch& dispatch = *active_level();
+    const cnnviz::Dispatch& dispatch = active_level();
     nb::gil_scoped_release released;
     return dispatch.crc32(crc, bytes.data(), bytes.shape(0));
 }
 
 }  // namespace
 
-NB_MODULE(_native, m) {
-    m.doc() = "The native PNG encoder of cnnviz_fast. Its types are described in _native.pyi.";
+void bind_encoder(nb::module_& m) {
     m.def("encode_strip", &encode_strip, "pixels"_a.noconvert(), "bytes_per_pixel"_a, "out"_a.noconvert(),
           "Deflate a strip of rows into one complete IDAT chunk.");
     m.def("strip_bound", &strip_bound, "rows"_a, "row_bytes"_a,
@@ -172,8 +140,4 @@ NB_MODULE(_native, m) {
     m.def("crc32", &crc32, "data"_a.noconvert(), "crc"_a = cnnviz::CRC32_START, "Return the CRC-32 checksum.");
     m.def("filter_row", &filter_row, "filter"_a, "row"_a.noconvert(), "above"_a.noconvert(), "bytes_per_pixel"_a,
           "residuals"_a.noconvert(), "Write the residuals of one row.");
-    m.def(
-        "vector_level", [] { return active_level().load()->name; }, "Return the level of vector instructions in use.");
-    m.def("vector_levels", &vector_levels, "Return the levels this processor has, slowest first.");
-    m.def("set_vector_level", &set_vector_level, "name"_a, "Choose the level for all later calls, for tests.");
 }

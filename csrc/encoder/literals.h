@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "bit_writer.h"
+#include "encoder/bit_writer.h"
 
 namespace cnnviz {
 

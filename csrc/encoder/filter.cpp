@@ -1,4 +1,4 @@
-#include "filter.h"
+#include "encoder/filter.h"
 
 #include <algorithm>
 #include <cstring>

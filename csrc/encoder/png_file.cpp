@@ -1,4 +1,4 @@
-#include "png_file.h"
+#include "encoder/png_file.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -11,9 +11,10 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "checksums.h"
-#include "chunk.h"
-#include "strip.h"
+#include "encoder/checksums.h"
+#include "encoder/chunk.h"
+#include "encoder/strip.h"
+#include "encoder/write_all.h"
 
 namespace cnnviz {
 namespace {
@@ -76,17 +77,6 @@ int open_temporary(const char* path, size_t number, char (&name)[PATH_MAX]) {
         // was killed.
         if (file >= 0 || (errno != EEXIST && errno != EINTR)) return file;
     }
-}
-
-int write_all(int file, const uint8_t* bytes, size_t count) {
-    while (count > 0) {
-        const ssize_t written = write(file, bytes, count);
-        if (written < 0 && errno == EINTR) continue;
-        if (written < 0) return errno;
-        bytes += written;
-        count -= static_cast<size_t>(written);
-    }
-    return 0;
 }
 
 // Returns 0 or errno.

@@ -1,4 +1,4 @@
-#include "literals.h"
+#include "encoder/literals.h"
 
 #include "dispatch.h"
 

@@ -1,4 +1,4 @@
-#include "runs.h"
+#include "encoder/runs.h"
 
 #include <cstring>
 

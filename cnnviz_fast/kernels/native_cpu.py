@@ -1,0 +1,73 @@
+"""Kernels, native: the same result as `reference`, in vector code compiled at install (csrc/kernels).
+
+Maps are read as they lie in memory: float32, float16, bfloat16 or uint8, of any strides. Every rounding of the
+reference is kept, at every level of vector instructions, so planes are equal, not only close.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _native
+
+if TYPE_CHECKING:
+    from ..geometry import Grid, Positions, Strip
+    from ..kernels import Paint
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+
+def render_strip(
+    maps: Any,
+    vmin: Any,
+    vmax: Any,
+    rows: Positions,
+    cols: Positions,
+    grid: Grid,
+    paint: Paint,
+    strip: Strip,
+    out: NDArray[np.uint8],
+) -> None:
+    """Draw a band of rows of a sheet. Same as `reference.render_strip`."""
+    _native.render_strip(
+        maps, vmin, vmax, rows.index, rows.fraction, cols.index, cols.fraction, _numbers(grid),
+        (paint.levels, paint.background, paint.bad), paint.flat, strip[0], out,
+    )  # fmt: skip
+
+
+def blend_strip(
+    index: NDArray[np.uint8],
+    colors: NDArray[np.uint8],
+    weights: NDArray[np.uint16],
+    photo: NDArray[np.uint8],
+    grid: Grid,
+    strip: Strip,
+    out: NDArray[np.uint8],
+) -> None:
+    """Colour a band of rows of a sheet, with a photo under every tile. Same as `reference.blend_strip`."""
+    _native.blend_strip(index, colors, weights, photo, _numbers(grid), grid.count, strip[0], out)
+
+
+def channel_range(maps: Any) -> tuple[Floats, Floats]:
+    """Find the least and the greatest finite value of each channel. Same as `reference.channel_range`."""
+    vmin, vmax = np.empty(len(maps), np.float32), np.empty(len(maps), np.float32)
+    _native.channel_range(maps, vmin, vmax)
+    return vmin, vmax
+
+
+def channel_moments(maps: Any) -> tuple[Doubles, Doubles, Doubles, Counts, Counts]:
+    """Measure what else a channel holds. Same as `reference.channel_moments`, but sums are taken in another order."""
+    mean, std, zeros = (np.empty(len(maps)) for _ in range(3))
+    nan, inf = (np.empty(len(maps), np.int64) for _ in range(2))
+    _native.channel_moments(maps, mean, std, zeros, nan, inf)
+    return mean, std, zeros, nan, inf
+
+
+def _numbers(grid: Grid) -> tuple[int, ...]:
+    """Return what the kernels know of a grid, but for the number of tiles."""
+    return grid.cols, grid.tile_h, grid.tile_w, grid.step_y, grid.step_x, grid.top, grid.left

@@ -1,0 +1,55 @@
+"""A planned sheet as a PNG by the native module alone: drawn, coloured, lettered, encoded and written in one call.
+
+The file is the one that `png.write_png` writes, byte for byte. The threads are native, wait between calls, and never
+hold Python's lock.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..formats import png
+from ..runtime.files import whole_file
+from ..runtime.native import native
+from ..runtime.stage_times import record
+
+if TYPE_CHECKING:
+    from .plan import Plan
+
+
+def takes(plan: Plan) -> bool:
+    """Return whether a sheet is drawn by the native kernels, and may be written by them too."""
+    return plan.backend.name == "native" and png.native()[0] is not None
+
+
+def write_png(plan: Plan, path: Path) -> None:
+    """Write a sheet.
+
+    Args:
+        plan: of a sheet that `takes` takes.
+        path: the file.
+
+    Raises:
+        WriteError: the file cannot be written.
+        MemoryError: there is no memory for the strips that are being worked on.
+    """
+    module, _ = native()
+    assert module is not None
+    grid, overlay, paint = plan.grid, plan.overlay, plan.paint
+    strip = plan.strips(png.RGB_STRIP_PX if overlay else png.STRIP_PX)[0]
+    with whole_file(path) as file:
+        file.write(png.head(grid.height, grid.width, None if overlay else plan.palette))
+        file.flush()
+        with record() as seconds:
+            adler, seconds["render"], seconds["encode"], seconds["write"] = module.write_sheet(
+                file.fileno(), grid.height, grid.width,
+                plan.maps, plan.vmin, plan.vmax,
+                plan.rows.index, plan.rows.fraction, plan.cols.index, plan.cols.fraction,
+                (grid.cols, grid.tile_h, grid.tile_w, grid.step_y, grid.step_x, grid.top, grid.left),
+                (paint.levels, paint.background, paint.bad), paint.flat, plan.palette.colors,
+                (overlay.weights, overlay.photo) if overlay else None,
+                plan.annotation.all_blocks() if plan.annotation else [],
+                strip.stop - strip.start, plan.threads,
+            )  # fmt: skip
+        file.write(png.tail(adler))

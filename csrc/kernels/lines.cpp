@@ -1,0 +1,280 @@
+#include "kernels/lines.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "dispatch.h"
+
+#if CNNVIZ_X86
+#include <immintrin.h>
+#endif
+
+namespace cnnviz {
+namespace {
+
+CNNVIZ_INLINE bool is_finite(float value) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    return (bits & 0x7F800000) != 0x7F800000;
+}
+
+// (value * half - low) / span: if the width of a range overflows, everything is halved first.
+struct Span {
+    float half;
+    float low;
+    float span;
+};
+
+CNNVIZ_INLINE Span span_of(Range range) {
+    const float half = std::isinf(range.high - range.low) ? 0.5f : 1.0f;
+    const float low = range.low * half;
+    return {half, low, range.high * half - low};
+}
+
+constexpr float NOTHING = std::numeric_limits<float>::quiet_NaN();
+
+CNNVIZ_INLINE bool fill_flat(const float* values, size_t count, float flat, float* out) {
+    bool finite = true;
+    for (size_t x = 0; x < count; x++) {
+        out[x] = is_finite(values[x]) ? flat : NOTHING;
+        finite &= is_finite(values[x]);
+    }
+    return !finite;
+}
+
+CNNVIZ_INLINE float between(float before, float after, float fraction) { return before + fraction * (after - before); }
+
+// A row that has no blocks or a NaN, which a fraction of 0 keeps out; at the scalar level any row.
+CNNVIZ_INLINE void gather_row(const Columns& columns, const float* values, float* out) {
+    for (size_t x = 0; x < columns.tile_w; x++) {
+        const float before = values[columns.index[x]];
+        const float fraction = columns.fraction[x];
+        out[x] = fraction == 0 ? before : between(before, values[columns.index[x] + 1], fraction);
+    }
+}
+
+CNNVIZ_INLINE uint8_t pixel_of(float v, float scale) {
+    return static_cast<uint8_t>(static_cast<int32_t>(v * scale + 0.5f));
+}
+
+CNNVIZ_INLINE void blend(const float* line, const float* below, size_t begin, size_t width, float fraction, float scale,
+                         uint8_t* out) {
+    for (size_t x = begin; x < width; x++) out[x] = pixel_of(between(line[x], below[x], fraction), scale);
+}
+
+// Pixels of a piece of two lines that stays in the fastest cache while all rows of the piece are written.
+constexpr size_t PIECE_PX = 2048;
+
+// Rows at once: a piece is then loaded once for all of them.
+constexpr size_t ROWS_AT_ONCE = 4;
+
+}  // namespace
+
+bool normalize_row_scalar(const float* values, size_t count, Range range, float flat, float* out) {
+    if (range.low == range.high) return fill_flat(values, count, flat, out);
+    const Span span = span_of(range);
+    bool finite = true;
+    for (size_t x = 0; x < count; x++) {
+        const float v = (values[x] * span.half - span.low) / span.span;
+        out[x] = is_finite(values[x]) ? std::min(std::max(v, 0.0f), 1.0f) : NOTHING;
+        finite &= is_finite(values[x]);
+    }
+    return !finite;
+}
+
+void enlarge_row_scalar(const Columns& columns, const float* values, bool, float* out) {
+    gather_row(columns, values, out);
+}
+
+void blend_rows_scalar(const float* line, const float* below, size_t width, const float* fractions, size_t rows,
+                       float scale, uint8_t* out) {
+    for (size_t y = 0; y < rows; y++) blend(line, below, 0, width, fractions[y], scale, out + y * width);
+}
+
+void blend_rows_with_nan(const float* line, const float* below, size_t width, const float* fractions, size_t rows,
+                         float scale, uint8_t bad, uint8_t* out) {
+    for (size_t y = 0; y < rows; y++) {
+        for (size_t x = 0; x < width; x++) {
+            const float v = fractions[y] == 0 ? line[x] : between(line[x], below[x], fractions[y]);
+            out[y * width + x] = v == v ? pixel_of(v, scale) : bad;
+        }
+    }
+}
+
+#if CNNVIZ_X86
+
+CNNVIZ_TARGET_AVX2 bool normalize_row_avx2(const float* values, size_t count, Range range, float flat, float* out) {
+    if (range.low == range.high) return fill_flat(values, count, flat, out);
+    const Span span = span_of(range);
+    const __m256 halves = _mm256_set1_ps(span.half);
+    const __m256 lows = _mm256_set1_ps(span.low);
+    const __m256 spans = _mm256_set1_ps(span.span);
+    const __m256i infinity = _mm256_set1_epi32(0x7F800000);
+    __m256i unsound = _mm256_setzero_si256();
+    for (size_t x = 0; x < count; x += 8) {
+        __m256 value;
+        if (x + 8 <= count) {
+            value = _mm256_loadu_ps(values + x);
+        } else {
+            const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+            const __m256i live = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count - x)), lane);
+            value = _mm256_maskload_ps(values + x, live);
+        }
+        const __m256i exponent = _mm256_and_si256(_mm256_castps_si256(value), infinity);
+        const __m256i is_not_finite = _mm256_cmpeq_epi32(exponent, infinity);
+        unsound = _mm256_or_si256(unsound, is_not_finite);
+        const __m256 v = _mm256_div_ps(_mm256_sub_ps(_mm256_mul_ps(value, halves), lows), spans);
+        const __m256 clamped = _mm256_min_ps(_mm256_max_ps(v, _mm256_setzero_ps()), _mm256_set1_ps(1.0f));
+        _mm256_storeu_ps(out + x, _mm256_or_ps(clamped, _mm256_castsi256_ps(is_not_finite)));  // all bits: a NaN
+    }
+    return !_mm256_testz_si256(unsound, unsound);
+}
+
+CNNVIZ_TARGET_AVX512 bool normalize_row_avx512(const float* values, size_t count, Range range, float flat,
+                                               float* out) {
+    if (range.low == range.high) return fill_flat(values, count, flat, out);
+    constexpr int NAN_OR_INFINITE = 0x01 | 0x08 | 0x10 | 0x80;
+    const Span span = span_of(range);
+    const __m512 halves = _mm512_set1_ps(span.half);
+    const __m512 lows = _mm512_set1_ps(span.low);
+    const __m512 spans = _mm512_set1_ps(span.span);
+    __mmask16 unsound = 0;
+    for (size_t x = 0; x < count; x += 16) {
+        const __mmask16 live = static_cast<__mmask16>(count - x >= 16 ? 0xFFFF : (1u << (count - x)) - 1);
+        const __m512 value = _mm512_maskz_loadu_ps(live, values + x);
+        const __mmask16 is_not_finite = _mm512_fpclass_ps_mask(value, NAN_OR_INFINITE);
+        unsound |= is_not_finite;
+        const __m512 v = _mm512_div_ps(_mm512_sub_ps(_mm512_mul_ps(value, halves), lows), spans);
+        const __m512 clamped = _mm512_min_ps(_mm512_max_ps(v, _mm512_setzero_ps()), _mm512_set1_ps(1.0f));
+        _mm512_storeu_ps(out + x, _mm512_mask_mov_ps(clamped, is_not_finite, _mm512_set1_ps(NOTHING)));
+    }
+    return unsound != 0;
+}
+
+CNNVIZ_TARGET_AVX2 void enlarge_row_avx2(const Columns& columns, const float* values, bool has_nan, float* out) {
+    if (!columns.in_blocks || has_nan) return gather_row(columns, values, out);
+    for (size_t x = 0; x < columns.tile_w; x += 8) {
+        const float* source = values + columns.first[x / 8];
+        const __m256i offset = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(columns.offset + x));
+        const __m256 before = _mm256_permutevar8x32_ps(_mm256_loadu_ps(source), offset);
+        const __m256 after = _mm256_permutevar8x32_ps(_mm256_loadu_ps(source + 1), offset);
+        const __m256 step = _mm256_mul_ps(_mm256_loadu_ps(columns.fraction + x), _mm256_sub_ps(after, before));
+        _mm256_storeu_ps(out + x, _mm256_add_ps(before, step));
+    }
+}
+
+CNNVIZ_TARGET_AVX512 void enlarge_row_avx512(const Columns& columns, const float* values, bool has_nan, float* out) {
+    if (!columns.in_blocks || has_nan) return gather_row(columns, values, out);
+    for (size_t x = 0; x < columns.tile_w; x += 16) {
+        const float* source = values + columns.first[x / 16];
+        const __m512i offset = _mm512_loadu_si512(columns.offset + x);
+        const __m512 before = _mm512_permutexvar_ps(offset, _mm512_loadu_ps(source));
+        const __m512 after = _mm512_permutexvar_ps(offset, _mm512_loadu_ps(source + 1));
+        const __m512 step = _mm512_mul_ps(_mm512_loadu_ps(columns.fraction + x), _mm512_sub_ps(after, before));
+        _mm512_storeu_ps(out + x, _mm512_add_ps(before, step));
+    }
+}
+
+namespace {
+
+CNNVIZ_TARGET_AVX2 inline __m256i entries_256(__m256 line, __m256 step, __m256 fraction, __m256 scale) {
+    const __m256 v = _mm256_add_ps(line, _mm256_mul_ps(fraction, step));
+    return _mm256_cvttps_epi32(_mm256_add_ps(_mm256_mul_ps(v, scale), _mm256_set1_ps(0.5f)));
+}
+
+CNNVIZ_TARGET_AVX512 inline __m512i entries_512(__m512 line, __m512 step, __m512 fraction, __m512 scale) {
+    const __m512 v = _mm512_add_ps(line, _mm512_mul_ps(fraction, step));
+    return _mm512_cvttps_epi32(_mm512_add_ps(_mm512_mul_ps(v, scale), _mm512_set1_ps(0.5f)));
+}
+
+}  // namespace
+
+CNNVIZ_TARGET_AVX2 void blend_rows_avx2(const float* line, const float* below, size_t width, const float* fractions,
+                                        size_t rows, float scale, uint8_t* out) {
+    constexpr size_t PIXELS = 32;
+    const __m256 scales = _mm256_set1_ps(scale);
+    // Packing works within 128 bits: this puts the fours of pixels back in order.
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    const size_t whole = width - width % PIXELS;
+    for (size_t piece = 0; piece < whole; piece += PIECE_PX) {
+        const size_t piece_end = std::min(piece + PIECE_PX, whole);
+        for (size_t y = 0; y < rows; y += ROWS_AT_ONCE) {
+            const size_t end = std::min(y + ROWS_AT_ONCE, rows);
+            for (size_t x = piece; x < piece_end; x += PIXELS) {
+                __m256 before[4];
+                __m256 step[4];
+                for (size_t k = 0; k < 4; k++) {
+                    before[k] = _mm256_loadu_ps(line + x + 8 * k);
+                    step[k] = _mm256_sub_ps(_mm256_loadu_ps(below + x + 8 * k), before[k]);
+                }
+                for (size_t row = y; row < end; row++) {
+                    const __m256 fraction = _mm256_broadcast_ss(fractions + row);
+                    const __m256i words_0 = _mm256_packs_epi32(entries_256(before[0], step[0], fraction, scales),
+                                                               entries_256(before[1], step[1], fraction, scales));
+                    const __m256i words_1 = _mm256_packs_epi32(entries_256(before[2], step[2], fraction, scales),
+                                                               entries_256(before[3], step[3], fraction, scales));
+                    const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(words_0, words_1), order);
+                    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + row * width + x), bytes);
+                }
+            }
+        }
+    }
+    for (size_t row = 0; row < rows; row++) {
+        blend(line, below, whole, width, fractions[row], scale, out + row * width);
+    }
+}
+
+namespace {
+
+// 64 pixels of a row, from the two lines.
+CNNVIZ_TARGET_AVX512 inline __m512i pixels_512(const __m512 (&before)[4], const __m512 (&step)[4], float fraction,
+                                               __m512 scales) {
+    // Packing works within 128 bits: this puts the fours of pixels back in order.
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512 fractions = _mm512_set1_ps(fraction);
+    const __m512i words_0 = _mm512_packs_epi32(entries_512(before[0], step[0], fractions, scales),
+                                               entries_512(before[1], step[1], fractions, scales));
+    const __m512i words_1 = _mm512_packs_epi32(entries_512(before[2], step[2], fractions, scales),
+                                               entries_512(before[3], step[3], fractions, scales));
+    return _mm512_permutexvar_epi32(order, _mm512_packus_epi16(words_0, words_1));
+}
+
+}  // namespace
+
+CNNVIZ_TARGET_AVX512 void blend_rows_avx512(const float* line, const float* below, size_t width, const float* fractions,
+                                            size_t rows, float scale, uint8_t* out) {
+    constexpr size_t PIXELS = 64;
+    const __m512 scales = _mm512_set1_ps(scale);
+    for (size_t piece = 0; piece < width; piece += PIECE_PX) {
+        const size_t piece_end = std::min(piece + PIECE_PX, width);
+        for (size_t y = 0; y < rows; y += ROWS_AT_ONCE) {
+            const size_t end = std::min(y + ROWS_AT_ONCE, rows);
+            for (size_t x = piece; x < piece_end; x += PIXELS) {
+                __m512 before[4];
+                __m512 step[4];
+                for (size_t k = 0; k < 4; k++) {
+                    before[k] = _mm512_loadu_ps(line + x + 16 * k);
+                    step[k] = _mm512_sub_ps(_mm512_loadu_ps(below + x + 16 * k), before[k]);
+                }
+                if (piece_end - x >= PIXELS) {
+                    for (size_t row = y; row < end; row++) {
+                        const __m512i pixels = pixels_512(before, step, fractions[row], scales);
+                        _mm512_storeu_si512(out + row * width + x, pixels);
+                    }
+                } else {
+                    const __mmask64 live = ~__mmask64{0} >> (PIXELS - (piece_end - x));
+                    for (size_t row = y; row < end; row++) {
+                        const __m512i pixels = pixels_512(before, step, fractions[row], scales);
+                        _mm512_mask_storeu_epi8(out + row * width + x, live, pixels);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#endif  // CNNVIZ_X86
+
+}  // namespace cnnviz

@@ -1,0 +1,75 @@
+// The inner loops of drawing: a row of a map -> normalised -> enlarged along x into a line of the sheet; two lines ->
+// the rows of pixels between them. Every version rounds as cnnviz_fast/kernels/reference.py does, operation by operation.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace cnnviz {
+
+// A range of values; its ends are equal for a flat channel.
+struct Range {
+    float low;
+    float high;
+};
+
+// Most columns that a block of enlarge_row has, at any level.
+constexpr size_t MOST_BLOCK_COLUMNS = 16;
+
+// Floats behind the end of a row that enlarge_row may read: it loads whole blocks, and those one column further on.
+constexpr size_t ROW_PADDING = MOST_BLOCK_COLUMNS + 1;
+
+// Floats behind the end of a line that may be read or written: blend_rows reads 64 at once.
+constexpr size_t LINE_PADDING = 64;
+
+// How the columns of a tile sample those of a map. In blocks of columns all samples of a block lie within as many
+// neighbouring columns of the map, so that one load and one permutation fetch them.
+//     index: (tile_w,) column of the map at or before each sample.
+//     fraction: (tile_w,) how far the sample lies towards the next column; padded with zeros to whole blocks.
+//     in_blocks: whether the blocks below are there; a map that is made smaller has none.
+//     first: column of the map at which each block begins.
+//     offset: (tile_w,) index less `first` of the block; padded with zeros to whole blocks.
+struct Columns {
+    const int32_t* index;
+    const float* fraction;
+    size_t tile_w;
+    bool in_blocks;
+    const int32_t* first;
+    const int32_t* offset;
+};
+
+// Brings `count` values into [0, 1]; what is not finite becomes NaN, and a flat channel `flat`. May write whatever into
+// the padding. Returns whether there is a NaN.
+bool normalize_row_scalar(const float* values, size_t count, Range range, float flat, float* out);
+bool normalize_row_avx2(const float* values, size_t count, Range range, float flat, float* out);
+bool normalize_row_avx512(const float* values, size_t count, Range range, float flat, float* out);
+
+// Interpolates a row along x: before + fraction * (after - before), or `before` alone where the fraction is 0. has_nan:
+// whether a value is NaN. Writes whole blocks.
+void enlarge_row_scalar(const Columns& columns, const float* values, bool has_nan, float* out);
+void enlarge_row_avx2(const Columns& columns, const float* values, bool has_nan, float* out);
+void enlarge_row_avx512(const Columns& columns, const float* values, bool has_nan, float* out);
+
+// Writes a row of pixels for each fraction: floor((line + fraction * (below - line)) * scale + 0.5). All values finite.
+void blend_rows_scalar(const float* line, const float* below, size_t width, const float* fractions, size_t rows,
+                       float scale, uint8_t* out);
+void blend_rows_avx2(const float* line, const float* below, size_t width, const float* fractions, size_t rows,
+                     float scale, uint8_t* out);
+void blend_rows_avx512(const float* line, const float* below, size_t width, const float* fractions, size_t rows,
+                       float scale, uint8_t* out);
+
+// The same where values may be NaN: such pixels show `bad`, unless the NaN has the weight 0.
+void blend_rows_with_nan(const float* line, const float* below, size_t width, const float* fractions, size_t rows,
+                         float scale, uint8_t bad, uint8_t* out);
+
+// One level's versions. block_columns: columns of a block of its enlarge_row; 0 if it has no blocks.
+struct LineLoops {
+    size_t block_columns;
+    bool (*normalize_row)(const float* values, size_t count, Range range, float flat, float* out);
+    void (*enlarge_row)(const Columns& columns, const float* values, bool has_nan, float* out);
+    void (*blend_rows)(const float* line, const float* below, size_t width, const float* fractions, size_t rows,
+                       float scale, uint8_t* out);
+};
+
+}  // namespace cnnviz

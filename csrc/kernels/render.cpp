@@ -1,0 +1,175 @@
+#include "kernels/render.h"
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <utility>
+
+namespace cnnviz {
+namespace {
+
+template <class Value>
+using Buffer = std::unique_ptr<Value[]>;
+
+template <class Value>
+Buffer<Value> allocate(size_t count) {
+    return Buffer<Value>(new (std::nothrow) Value[count]());
+}
+
+// The blocks of Columns, and their memory.
+class ColumnBlocks {
+  public:
+    ColumnBlocks(const Positions& cols, size_t block)
+        : fraction_(allocate<float>(cols.count + MOST_BLOCK_COLUMNS)),
+          offset_(allocate<int32_t>(cols.count + MOST_BLOCK_COLUMNS)),
+          first_(allocate<int32_t>(cols.count / std::max<size_t>(block, 1) + 1)) {
+        if (!allocated()) return;
+        std::copy(cols.fraction, cols.fraction + cols.count, fraction_.get());
+        columns_ = {cols.index, fraction_.get(), cols.count, block > 0, first_.get(), offset_.get()};
+        for (size_t x = 0; x < cols.count && columns_.in_blocks; x++) {
+            if (x % block == 0) first_[x / block] = cols.index[x];
+            offset_[x] = cols.index[x] - first_[x / block];
+            columns_.in_blocks = offset_[x] >= 0 && offset_[x] < static_cast<int32_t>(block);
+        }
+    }
+
+    bool allocated() const { return fraction_ && offset_ && first_; }
+    const Columns& columns() const { return columns_; }
+
+  private:
+    Buffer<float> fraction_;
+    Buffer<int32_t> offset_;
+    Buffer<int32_t> first_;
+    Columns columns_{};
+};
+
+// A source row of all tiles of a grid row, enlarged along x: as wide as the sheet.
+struct Line {
+    float* values;
+    bool has_nan;
+};
+
+class StripPainter {
+  public:
+    StripPainter(const Dispatch& dispatch, const Sheet& sheet)
+        : loops_(dispatch.lines),
+          sheet_(sheet),
+          blocks_(sheet.cols, loops_.block_columns),
+          scratch_(allocate<float>(needs_scratch(sheet.maps, false) ? tiles_in_a_row() * sheet.maps.width : 1)),
+          row_(allocate<float>(sheet.maps.width + ROW_PADDING)),
+          lines_(allocate<float>(2 * line_size())),
+          line_{lines_.get(), false},
+          below_{lines_.get() + line_size(), false} {}
+
+    bool allocated() const { return blocks_.allocated() && scratch_ && row_ && lines_; }
+
+    void paint(size_t start, size_t stop, uint8_t* out) {
+        const Grid& grid = sheet_.grid;
+        for (size_t y = start; y < stop;) {
+            uint8_t* target = out + (y - start) * sheet_.width;
+            const size_t grid_row = y < grid.top ? 0 : (y - grid.top) / grid.step_y;
+            const size_t t = y < grid.top ? grid.tile_h : (y - grid.top) % grid.step_y;
+            if (t >= grid.tile_h || grid_row * grid.columns >= sheet_.maps.count) {
+                std::memset(target, sheet_.paint.background, sheet_.width);
+                y++;
+                continue;
+            }
+            y += paint_run(grid_row, t, std::min(stop - y, grid.tile_h - t), target);
+        }
+    }
+
+  private:
+    size_t tiles_in_a_row() const { return std::min(sheet_.grid.columns, sheet_.maps.count); }
+    // Entries of the palette from value 0 to value 1.
+    float scale() const { return static_cast<float>(std::max<size_t>(sheet_.paint.levels, 2) - 1); }
+    size_t line_size() const { return sheet_.width + LINE_PADDING; }
+
+    // Writes the pixel rows from row t of the tiles on that lie between the same two source rows, `most` at most, and
+    // returns their number.
+    size_t paint_run(size_t grid_row, size_t t, size_t most, uint8_t* out) {
+        const Positions& rows = sheet_.rows;
+        const int32_t i = rows.index[t];
+        size_t count = 1;
+        while (count < most && rows.index[t + count] == i) count++;
+
+        hold(grid_row, static_cast<size_t>(i));
+        const float* fractions = rows.fraction + t;
+        const bool all_alike = std::all_of(fractions, fractions + count, [](float f) { return f == 0; });
+        const size_t drawn = all_alike ? 1 : count;
+        // At the lower edge of the map every fraction is 0.
+        const Line& below = static_cast<size_t>(i) + 1 < sheet_.maps.height ? below_ : line_;
+        if (line_.has_nan || below.has_nan) {
+            blend_rows_with_nan(line_.values, below.values, sheet_.width, fractions, drawn, scale(), sheet_.paint.bad,
+                                out);
+        } else {
+            loops_.blend_rows(line_.values, below.values, sheet_.width, fractions, drawn, scale(), out);
+        }
+        for (size_t y = drawn; y < count; y++) std::memcpy(out + y * sheet_.width, out, sheet_.width);
+        return count;
+    }
+
+    // Makes `line_` source row i of a grid row, and `below_` the next one.
+    void hold(size_t grid_row, size_t i) {
+        const bool same_tiles = grid_row == held_grid_row_;
+        if (same_tiles && i == held_) return;
+        if (same_tiles && i == held_ + 1) {
+            std::swap(line_, below_);
+        } else {
+            draw_line(grid_row, i, line_);
+        }
+        if (i + 1 < sheet_.maps.height) draw_line(grid_row, i + 1, below_);
+        held_grid_row_ = grid_row;
+        held_ = i;
+    }
+
+    void draw_line(size_t grid_row, size_t i, Line& line) {
+        const Grid& grid = sheet_.grid;
+        const size_t first = grid_row * grid.columns;
+        const size_t last = std::min(first + grid.columns, sheet_.maps.count);
+        // Where no tile is, the line holds the value whose pixel is the background.
+        const float background = sheet_.paint.background / scale();
+        // All values then have entry 0, while the background is drawn with a scale of 1.
+        const bool one_level = sheet_.paint.levels == 1;
+        const Block block = read_block(sheet_.maps, first, last, i, i + 1, scratch_.get());
+        std::fill(line.values, line.values + grid.left, background);
+        line.has_nan = false;
+        size_t end = grid.left;
+        for (size_t c = first; c < last; c++) {
+            const size_t begin = grid.left + (c - first) * grid.step_x;
+            std::fill(line.values + end, line.values + begin, background);  // also over what the last block wrote there
+            const float* values = block.values + static_cast<ptrdiff_t>(c - first) * block.step;
+            const bool has_nan = loops_.normalize_row(values, sheet_.maps.width, {sheet_.low[c], sheet_.high[c]},
+                                                      sheet_.paint.flat, row_.get());
+            loops_.enlarge_row(blocks_.columns(), row_.get(), has_nan, line.values + begin);
+            line.has_nan |= has_nan;
+            for (size_t x = begin; x < begin + grid.tile_w && one_level; x++) line.values[x] *= 0;
+            end = begin + grid.tile_w;
+        }
+        std::fill(line.values + end, line.values + line_size(), background);
+    }
+
+    static constexpr size_t NOTHING = ~size_t{0};
+
+    const LineLoops& loops_;
+    const Sheet& sheet_;
+    ColumnBlocks blocks_;
+    Buffer<float> scratch_;
+    Buffer<float> row_;
+    Buffer<float> lines_;
+    Line line_;
+    Line below_;
+    size_t held_grid_row_ = NOTHING;
+    size_t held_ = NOTHING;
+};
+
+}  // namespace
+
+bool render_strip(const Dispatch& dispatch, const Sheet& sheet, size_t start, size_t stop, uint8_t* out) {
+    StripPainter painter(dispatch, sheet);
+    if (!painter.allocated()) return false;
+    painter.paint(start, stop, out);
+    return true;
+}
+
+}  // namespace cnnviz
