@@ -12,13 +12,14 @@ import numpy as np
 from ..errors import ImageError, ShapeError, reason_of
 from ..models.bounds import bounded
 from ..models.expected import IMAGE, ExpectedInput
+from ..models.float_images import FloatImage, preprocessed, takes_floats
 from ..models.loaded import LoadedModel, as_given, expected_input, module_of
 from ..models.own_preprocess import ArrayPreprocess, OwnPreprocess
 from ..models.preprocess import Preprocess, imagenet_preset
 from ..options.reading import AS_USUAL, MAX_PIXELS, ImageOptions
 from .arrays import is_array_file, read_array
 from .find import find_images
-from .in_memory import Encoded, Source, decode_image, is_tensor
+from .in_memory import Encoded, Source, decode_for, decode_image, is_tensor
 from .samples import is_preprocessed, preprocessed_input, samples_in
 
 if TYPE_CHECKING:
@@ -77,10 +78,12 @@ class InputSpec:
                     return preprocessed_input(ArrayPreprocess(self.expected)(image), self.expected)
                 image = decode_image(image)
         else:
-            image = decode_image(source, max_pixels=self.max_pixels, options=self.options)
+            floats = self.expected.channels if takes_floats(self.preprocess) else 0
+            image = decode_for(source, floats, max_pixels=self.max_pixels, options=self.options)
             image = bounded(image, self.preprocess, self.max_pixels, _label(source, None))
         try:
-            prepared: torch.Tensor = self.preprocess(image)
+            wide = isinstance(image, FloatImage)
+            prepared: torch.Tensor = preprocessed(image, self.preprocess) if wide else self.preprocess(image)
             return prepared.float().unsqueeze(0)
         except (ImageError, ShapeError) as error:
             kind = ImageError if isinstance(source, str | os.PathLike | Encoded) else type(error)

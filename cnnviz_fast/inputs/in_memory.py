@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
     from PIL.Image import Image as PilImage
+
+    from ..models.float_images import FloatImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +59,30 @@ def decode_image(source: Source | str, *, max_pixels: int = MAX_PIXELS, options:
         ShapeError: an array or a tensor has another shape.
         DTypeError: an array or a tensor is neither.
     """
+    return cast("PilImage", decode_for(source, 0, max_pixels=max_pixels, options=options))
+
+
+def decode_for(
+    source: Source | str, floats: int, *, max_pixels: int = MAX_PIXELS, options: ImageOptions = AS_USUAL
+) -> PilImage | FloatImage:
+    """Decode an image as `decode_image` does, or in floats where it has more than 256 levels.
+
+    Args:
+        source: what `decode_image` takes.
+        floats: channels of a model that takes floats; 0 where it takes 8 bits.
+        max_pixels: refuse images of more pixels, before they are decoded.
+        options: what is done with damage, and with values of another range.
+
+    Returns:
+        A new PIL image of mode RGB, or an image in floats.
+    """
     limit: int = whole(1)("max_pixels", max_pixels)
     if isinstance(source, str | os.PathLike):
-        return decode_file(Path(source), limit, options)
+        return decode_file(Path(source), limit, options, floats)
     if isinstance(source, Encoded):
-        return decode_bytes(source.content, source.name, limit, options)
+        return decode_bytes(source.content, source.name, limit, options, floats)
     if is_pil_image(source):
-        return decode_pil_image(source, "image", limit, options)  # type: ignore[arg-type]
+        return decode_pil_image(source, "image", limit, options, floats=floats)  # type: ignore[arg-type]
     if isinstance(source, np.ndarray) or is_tensor(source):
         return decode_pil_image(_wrapped(source), "image", limit, options)
     raise ImageError(f"image must be a path, PIL image, uint8 array or uint8 tensor, got {type(source).__name__}.")
