@@ -19,7 +19,7 @@ from ..models.preprocess import Preprocess, imagenet_preset
 from ..options.reading import AS_USUAL, MAX_PIXELS, ImageOptions
 from .arrays import is_array_file, read_array
 from .find import find_images
-from .in_memory import Encoded, Source, decode_for, decode_image, is_tensor
+from .in_memory import Encoded, Source, decode_for, is_tensor
 from .samples import is_preprocessed, preprocessed_input, samples_in
 
 if TYPE_CHECKING:
@@ -64,22 +64,18 @@ class InputSpec:
             ShapeError: an array or a tensor has another shape.
             DTypeError: an array or a tensor has another dtype.
         """
-        if is_preprocessed(source, self.expected):
-            return preprocessed_input(source, self.expected)  # type: ignore[arg-type]
-        image: Any
+        from_file = not self.takes_arrays and is_array_file(source)
+        image: Any = read_array(source, self.max_pixels) if from_file else source
+        if is_preprocessed(image, self.expected):
+            return preprocessed_input(image, self.expected)
+        own = isinstance(self.preprocess, OwnPreprocess)
         if self.takes_arrays:
             image = self._array(source)
-        elif is_array_file(source):
-            image = read_array(source, self.max_pixels)
-            if is_preprocessed(image, self.expected):
-                return preprocessed_input(image, self.expected)
-            if not isinstance(self.preprocess, OwnPreprocess):
-                if self.expected.channels == 1 and image.dtype != np.uint8:  # wide values, which a photo has not
-                    return preprocessed_input(ArrayPreprocess(self.expected)(image), self.expected)
-                image = decode_image(image)
-        else:
+        elif not own and self._is_wide(image, from_file):
+            return preprocessed_input(ArrayPreprocess(self.expected)(image), self.expected)
+        elif not (own and from_file):  # an array in a file goes into a function of the user's as it is
             floats = self.expected.channels if takes_floats(self.preprocess) else 0
-            image = decode_for(source, floats, max_pixels=self.max_pixels, options=self.options)
+            image = decode_for(image, floats, max_pixels=self.max_pixels, options=self.options)
             image = bounded(image, self.preprocess, self.max_pixels, _label(source, None))
         try:
             wide = isinstance(image, FloatImage)
@@ -91,6 +87,11 @@ class InputSpec:
         except Exception as error:  # presets for video and optical flow, or a user's own preprocessing
             label = _label(source, None)
             raise ImageError(f"{label} cannot be preprocessed for this model: {reason_of(error)}.") from error
+
+    def _is_wide(self, image: Any, from_file: bool) -> bool:
+        """Check for a grey array of values that no photo has: of other integers, in a file also of floats."""
+        grey = isinstance(image, np.ndarray) and self.expected.channels == 1
+        return grey and image.dtype != np.uint8 and (from_file or image.dtype.kind in "ui")
 
     def _array(self, source: Any) -> Any:
         """Return a source as an array: of a tensor, of a file, or of the bands of a PIL image."""

@@ -55,7 +55,8 @@ def decode_image(source: Source | str, *, max_pixels: int = MAX_PIXELS, options:
         A new PIL image of mode RGB.
 
     Raises:
-        ImageError: the file is missing, none of the formats, damaged, or of more than `max_pixels`.
+        ImageError: the file is missing, none of the formats, damaged, or of more than `max_pixels`; or an array is
+            masked.
         ShapeError: an array or a tensor has another shape.
         DTypeError: an array or a tensor is neither.
     """
@@ -104,6 +105,10 @@ def _wrapped(source: Any) -> PilImage:
     """Make a PIL image of an array (H, W[, 1|3|4]), uint8 or float in [0, 1], or of a uint8 tensor (1|3|4, H, W)."""
     from PIL import Image
 
+    if np.ma.is_masked(source):
+        raise ImageError(
+            "image must not be masked, since pixels of 8 bits cannot be left out. Fill it in: image.filled(255)."
+        )
     if (
         isinstance(source, np.ndarray)
         and source.dtype.kind == "f"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ImageError, ShapeError
+from ..runtime.arrays import as_float32
 from .in_memory import Encoded, is_pil_image, is_tensor
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def preprocessed_input(values: torch.Tensor | NDArray[Any], expected: ExpectedIn
             three are one image.
 
     Returns:
-        (N, C, ...) float32.
+        (N, C, ...) float32. NaN where an array is masked.
 
     Raises:
         ShapeError: it has another shape.
@@ -130,7 +131,7 @@ def preprocessed_input(values: torch.Tensor | NDArray[Any], expected: ExpectedIn
     import torch
 
     if isinstance(values, np.ndarray):
-        values = torch.from_numpy(np.array(_with_channels_first(values, expected), np.float32))
+        values = torch.from_numpy(as_float32(_with_channels_first(values, expected)))
     rank, shape = expected.spatial_axes, tuple(values.shape)
     if 0 not in shape:
         if not expected.channel_axis and values.ndim in (rank, rank + 1):
