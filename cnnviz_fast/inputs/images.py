@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +20,8 @@ from ..options.reading import AS_USUAL, MAX_PIXELS, ImageOptions
 from .arrays import is_array_file, read_array
 from .find import find_images
 from .in_memory import Encoded, Source, decode_for, is_tensor
-from .samples import is_preprocessed, preprocessed_input, samples_in
+from .in_memory import decode_image as decode_image
+from .samples import is_preprocessed, preprocessed_input, samples_in, with_channels_of
 
 if TYPE_CHECKING:
     import torch
@@ -64,6 +65,11 @@ class InputSpec:
             ShapeError: an array or a tensor has another shape.
             DTypeError: an array or a tensor has another dtype.
         """
+        if not self.expected.is_known:
+            as_array = self.takes_arrays or is_array_file(source)
+            array = self._array(source) if as_array else source
+            if (fitted := self._fitted_to(array)) is not self:
+                return fitted.read(array)
         from_file = not self.takes_arrays and is_array_file(source)
         image: Any = read_array(source, self.max_pixels) if from_file else source
         if is_preprocessed(image, self.expected):
@@ -87,6 +93,15 @@ class InputSpec:
         except Exception as error:  # presets for video and optical flow, or a user's own preprocessing
             label = _label(source, None)
             raise ImageError(f"{label} cannot be preprocessed for this model: {reason_of(error)}.") from error
+
+    def _fitted_to(self, array: Any) -> InputSpec:
+        """Return the specification for the channels of an array, where the model leaves them open."""
+        expected = with_channels_of(array, self.expected)
+        if expected is self.expected:
+            return self
+        own = self.preprocess
+        fitted = replace(own, expected=expected) if isinstance(own, ArrayPreprocess) else ArrayPreprocess(expected)
+        return replace(self, preprocess=fitted, expected=expected)
 
     def _is_wide(self, image: Any, from_file: bool) -> bool:
         """Check for a grey array of values that no photo has: of other integers, in a file also of floats."""

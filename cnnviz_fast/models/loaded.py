@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..options.reading import PreprocessOptions
 from . import expected
-from .expected import ExpectedInput, expected_of
+from .expected import ExpectedInput, expected_of, is_guessed
 from .layers import uncompiled
-from .own_preprocess import ArrayPreprocess
+from .own_preprocess import ArrayPreprocess, OwnPreprocess
 from .preprocess import Bare, Preprocess, grey_preset, imagenet_preset, with_options
 
 if TYPE_CHECKING:
@@ -97,6 +97,8 @@ def root_of(model: LoadedModel | nn.Module) -> nn.Module:
 def expected_input(model: LoadedModel) -> ExpectedInput:
     """Return what a model takes: as its own preprocessing makes it, or else as its convolutions tell.
 
+    The usual preprocessing of a model whose first convolution is lazy is a guess itself.
+
     Args:
         model: the record of the model.
 
@@ -105,8 +107,11 @@ def expected_input(model: LoadedModel) -> ExpectedInput:
     """
     if model not in _expected:
         sample = _sample(model.preprocess)
-        known = None if sample is None or sample.ndim < 3 else ExpectedInput(sample.shape[0], sample.ndim - 1)
-        _expected[model] = known or expected_of(model.module)
+        found = expected_of(model.module)
+        if sample is not None and sample.ndim > 2:
+            is_known = isinstance(model.preprocess, OwnPreprocess) or not is_guessed(model.module)
+            found = ExpectedInput(sample.shape[0], sample.ndim - 1, is_known=is_known)
+        _expected[model] = found
     return _expected[model]
 
 
@@ -168,8 +173,9 @@ def untrained(model: LoadedModel) -> str | None:
         model: the record of the model.
 
     Returns:
-        Such as "random weights (seed 0), 224x224", with the size of its input; None where a checkpoint or a hub gave
-        the weights, and for a model without values.
+        Such as "random weights (seed 0), 224x224", with the size of its input, and for how many channels lazy layers
+        are made where that is a guess; None where a checkpoint or a hub gave the weights, and for a model without
+        values.
     """
     kind, comma, seed = model.weights.partition(", seed ")
     if not comma or any(parameter.is_meta for parameter in model.module.parameters()):
@@ -179,7 +185,9 @@ def untrained(model: LoadedModel) -> str | None:
         size = f"{expected_input(model).channels} channels"
     else:
         size = "x".join(map(str, sample.shape[1:] if sample.shape[0] == 3 else sample.shape))
-    return f"{'random weights' if kind == 'random' else 'weights ' + kind} (seed {seed}), {size}"
+    lazy = f"; lazy layers are made for {expected_input(model).channels} channels, until the input has others"
+    said = f"{'random weights' if kind == 'random' else 'weights ' + kind} (seed {seed}), {size}"
+    return said + lazy if is_guessed(model.module) else said
 
 
 def fitting_preprocess(model: LoadedModel, arguments: Mapping[str, Any]) -> Preprocess:
