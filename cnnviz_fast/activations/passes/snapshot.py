@@ -4,8 +4,10 @@
     copies              get no hooks, and the flags of what they are copies of; see copies.py
     buffers             entries that were replaced, values that were written; see saved_values.py
     parameters          memory that was replaced; values where they are not trained but others are (key encoders)
-    objects             entries of lists, dicts, sets and queues, values of arrays, states of generators; see
-                        saved_objects.py
+    objects             entries of lists, dicts, sets and queues, values of arrays, states of generators, attributes of
+                        objects and classes of one's own, variables around functions; see saved_objects.py
+    new layers          that the pass has made where there was none are taken out again, and so are parameters and
+                        buffers; see grown.py
     plain attributes    numbers, texts, tensors, and containers of these that were replaced: counters, hidden states;
                         not of torch's own layers, which keep none
 
@@ -23,10 +25,13 @@ import itertools
 import operator
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from ...models.layers import takes_hooks
 from .copies import Copies
+from .grown import Grown
+from .own_objects import around
 from .saved_objects import SavedObjects, holds_values, is_empty, is_plain
 from .saved_values import SavedTensors, SavedValues
 
@@ -40,6 +45,7 @@ _SHARDED = ("FullyShardedDataParallel",)
 _ABSENT = object()
 # Each pass looks at every module and tensor: by these, which are not written in Python, in half the time.
 _PARAMETERS, _BUFFERS, _MODULES = map(operator.attrgetter, ("_parameters", "_buffers", "_modules"))
+_HOOKS, _PRE_HOOKS = map(operator.attrgetter, ("_forward_hooks", "_forward_pre_hooks"))
 
 _lock = threading.Lock()
 # Shared by all threads.
@@ -108,11 +114,16 @@ class Snapshot:
         # TorchScript makes new objects of what it holds each time that it is asked.
         self._plain = modules = {module: name for module, name in modules.items() if takes_hooks(module)}
         # Shallow copies: a value that is still the same object was not replaced.
-        self._attributes = [vars(module) for module in modules if not _is_of_torch(type(module))]
+        own = [module for module in modules if not _is_of_torch(type(module))]
+        self._attributes = list(map(vars, own))
         self._attributes_before = list(map(dict.copy, self._attributes))
-        self._objects = SavedObjects(self._attributes)
+        hooks = _values([*map(_HOOKS, modules), *map(_PRE_HOOKS, modules)])
+        self._objects = SavedObjects(
+            self._attributes, [*around(own), *(hook for hook in hooks if isinstance(hook, FunctionType))], self.modules
+        )
         self._own = list(filter(None, map(_PARAMETERS, modules)))
         self._own_before = list(map(dict, self._own))
+        self._grown = Grown(own)
         self._tables = list(filter(None, map(_MODULES, modules)))
         self._structure = _values(self._tables)
         self._buffers = list(filter(None, map(_BUFFERS, modules)))
@@ -149,6 +160,7 @@ class Snapshot:
                 module.training = flag
         for module, device_ids in self._parallel:
             module.device_ids = device_ids
+        self._grown.take_out(self._attributes_before)
         is_whole = _are_same(self._structure, _values(self._tables)) and self._put_back_parameters()
         if not _are_same(_values(self._buffers_before), _values(self._buffers)):
             for now, before in zip(self._buffers, self._buffers_before, strict=True):
