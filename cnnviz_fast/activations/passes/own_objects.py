@@ -12,13 +12,37 @@ import functools
 import itertools
 import operator
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from types import FunctionType, MethodType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 _FOREIGN = frozenset({*sys.stdlib_module_names, "torch", "numpy"})
 _HARMLESS = ("ABC", "Generic", "Protocol", "SimpleNamespace", "object")
 """Bases of the standard library that keep nothing beside attributes."""
+
+
+Answer = TypeVar("Answer")
+
+
+def by_class(function: Callable[[type[Any]], Answer]) -> Callable[[type[Any]], Answer]:
+    """Remember what a function returns for each class, as long as the class is there.
+
+    Args:
+        function: of a class.
+
+    Returns:
+        The same function, quicker: a pass asks of the same few classes each time.
+    """
+    known: weakref.WeakKeyDictionary[type[Any], Answer] = weakref.WeakKeyDictionary()
+
+    @functools.wraps(function)
+    def answered(kind: type[Any]) -> Answer:
+        if kind not in known:
+            known[kind] = function(kind)
+        return known[kind]
+
+    return answered
 
 
 class Holder(NamedTuple):
@@ -45,7 +69,7 @@ def holder_of(value: Any) -> Holder | None:
     return _OBJECT if is_own(type(value)) else None
 
 
-@functools.lru_cache(512)
+@by_class
 def is_own(kind: type[Any]) -> bool:
     """Check whether a class is written in Python by a user, with all that it inherits from.
 
@@ -76,7 +100,7 @@ def _attributes(value: Any) -> dict[str, Any]:
     return found
 
 
-@functools.lru_cache(512)
+@by_class
 def _slots(kind: type[Any]) -> tuple[str, ...]:
     """Return the names of the slots of a class, as objects have them."""
     names = []
@@ -90,9 +114,8 @@ def _slots(kind: type[Any]) -> tuple[str, ...]:
 
 def _of_class(kind: type[Any]) -> dict[str, Any]:
     """Return the values that a class holds itself: neither methods nor what Python adds."""
-    return {
-        name: value for name, value in vars(kind).items() if not name.startswith("__") and not hasattr(value, "__get__")
-    }
+    held = dict(vars(kind))  # at once: other threads may add to it
+    return {name: value for name, value in held.items() if not name.startswith("__") and not hasattr(value, "__get__")}
 
 
 def _of_function(function: FunctionType) -> dict[Any, Any]:
@@ -162,7 +185,7 @@ def around(modules: Iterable[Any]) -> Iterator[Any]:
         if _is_foreign(kind):
             continue
         yield kind
-        for value in vars(kind).values():
+        for value in list(vars(kind).values()):
             function = getattr(value, "__func__", value)  # of static methods and those of the class
             if isinstance(function, FunctionType) and (function.__closure__ or function.__dict__):
                 yield function

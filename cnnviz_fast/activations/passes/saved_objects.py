@@ -84,7 +84,7 @@ class SavedObjects:
         write, entries = operator.setitem, None
         if (kind := _kinds().get(type(value))) is not None:
             self._saved.append((kind, value, kind.save(value)))
-            entries = value.items() if isinstance(value, dict) else enumerate(_entries(value))
+            entries = list(value.items()) if isinstance(value, dict) else enumerate(list(_entries(value)))
         elif type(value) is tuple:
             entries = enumerate(value)
         elif isinstance(value, FunctionType):

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from ...models.layers import takes_hooks
 from .copies import Copies
 from .grown import Grown
-from .own_objects import around
+from .own_objects import around, by_class
 from .saved_objects import SavedObjects, holds_values, is_empty, is_plain
 from .saved_values import SavedTensors, SavedValues
 
@@ -112,9 +112,13 @@ class Snapshot:
         self.modules = modules
         self.passes = 0
         # TorchScript makes new objects of what it holds each time that it is asked.
-        self._plain = modules = {module: name for module, name in modules.items() if takes_hooks(module)}
+        kinds = set(map(type, modules))  # few, of which each question is asked once
+        if any(issubclass(kind, torch.jit.ScriptModule) for kind in kinds):
+            modules = {module: name for module, name in modules.items() if takes_hooks(module)}
+        self._plain = modules
         # Shallow copies: a value that is still the same object was not replaced.
-        own = [module for module in modules if not _is_of_torch(type(module))]
+        own_kinds = {kind for kind in kinds if not _is_of_torch(kind)}
+        own = [module for module in modules if type(module) in own_kinds]
         self._attributes = list(map(vars, own))
         self._attributes_before = list(map(dict.copy, self._attributes))
         hooks = _values([*map(_HOOKS, modules), *map(_PRE_HOOKS, modules)])
@@ -132,14 +136,17 @@ class Snapshot:
         self._flags = {module: bool(getattr(module, "training", False)) for module in self.modules}
         is_training = any(self._flags.values())
         parameters = [one for one in _values(self._own) if one is not None]
-        if any(type(module).__name__ in _SHARDED for module in modules):
+        if any(kind.__name__ in _SHARDED for kind in kinds):
             parameters = []
         followers = _followers(modules, parameters)
         buffers, statistics = _split_buffers(modules, set(map(id, followers)), is_training)
         self._tensors = SavedTensors([*buffers, *plain, *followers], parameters, statistics)
         with torch.no_grad():
             self._values = SavedValues(self._tensors.before[: len(self._tensors.state)])
-        self._parallel = [(one, one.device_ids) for one in modules if isinstance(one, torch.nn.DataParallel)]
+        parallel = {kind for kind in kinds if issubclass(kind, torch.nn.DataParallel)}
+        self._parallel: list[tuple[Any, Any]] = [
+            (one, vars(one)["device_ids"]) for one in (modules if parallel else ()) if type(one) in parallel
+        ]
         self._copies = Copies({module: self._flags[module] for module in modules})
         for module, flag in self._flags.items():
             if flag:
@@ -310,7 +317,7 @@ def _split_buffers(
     for module in modules:
         if module._buffers and "_initialize_hook" not in vars(module):  # of lazy modules: they are initialised
             is_norm = isinstance(module, nn.modules.batchnorm._NormBase) and _is_of_torch(type(module))
-            follows = any(id(one) in followers for one in module._parameters.values())
+            follows = bool(followers) and any(id(one) in followers for one in module._parameters.values())
             kept = checked if is_norm and not (is_training or follows) else saved
             kept.extend(one for one in module._buffers.values() if one is not None)
     return saved, checked
@@ -321,6 +328,7 @@ def _values(mappings: Iterable[Mapping[str, Any]]) -> list[Any]:
     return list(itertools.chain.from_iterable(map(operator.methodcaller("values"), mappings)))
 
 
+@by_class
 def _is_of_torch(kind: type[nn.Module]) -> bool:
     """Check whether a class is one of torch's own layers, which keep nothing in plain attributes while they run.
 
