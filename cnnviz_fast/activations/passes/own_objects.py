@@ -86,7 +86,19 @@ def is_own(kind: type[Any]) -> bool:
 
 def _is_foreign(kind: type[Any]) -> bool:
     """Check whether a class is one of torch, numpy or the standard library."""
-    return kind.__module__.partition(".")[0] in _FOREIGN
+    return package_of(kind) in _FOREIGN
+
+
+def package_of(kind: type[Any]) -> str:
+    """Return the name of the package that a class is written in."""
+    return kind.__module__.partition(".")[0]
+
+
+@functools.cache
+def is_installed(package: str) -> bool:
+    """Check whether a package was installed, so that its user has not written it."""
+    file = getattr(sys.modules.get(package), "__file__", None) or ""
+    return "site-packages" in file or "dist-packages" in file
 
 
 def _attributes(value: Any) -> dict[str, Any]:

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import copy
 import functools
 import itertools
 import operator
-import random
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .own_objects import Holder, counter_at, holder_of, inside, next_of, numbers_in
+from .own_objects import Holder, counter_at, holder_of, inside, is_installed, next_of, numbers_in, package_of
+from .saved_kinds import Kind, are_same_entries, kinds
 
 if TYPE_CHECKING:
     import torch
@@ -29,18 +28,8 @@ if TYPE_CHECKING:
 _MOST_VISITED = 10_000
 """Containers and objects that are looked into: a model may hold a table of a million words. Those beyond stay as the
 pass leaves them."""
-_MOST_BYTES = 2**26
-"""Largest array that is copied."""
 _CONTAINERS = (list, tuple, set, dict, collections.deque)
 _ABSENT = object()
-
-
-class _Kind(NamedTuple):
-    """How objects of a class are saved, told apart from what was saved, and put back."""
-
-    save: Callable[[Any], Any]
-    is_same: Callable[[Any, Any], bool]
-    put_back: Callable[[Any, Any], None]
 
 
 class SavedObjects:
@@ -60,12 +49,14 @@ class SavedObjects:
         self,
         attributes: Iterable[dict[str, Any]],
         around: Iterable[Any] = (),
-        listed: Container[Any] = (),
+        listed: Collection[Any] = (),
     ) -> None:
         self.tensors: list[torch.Tensor] = []
-        self._saved: list[tuple[_Kind, Any, Any]] = []
+        self._saved: list[tuple[Kind, Any, Any]] = []
         self._held: list[tuple[Holder, Any, dict[Any, Any]]] = []
         self._counters: list[tuple[Callable[[Any, Any, Any], None], Any, Any, Any, str]] = []
+        self._listed = listed
+        self._packages = set(map(package_of, set(map(type, listed))))
         self._pending: list[Any] = list(around)
         self._seen: set[int] = set()
         internal, leaves = _names_of_torch(), _leaves()
@@ -77,12 +68,13 @@ class SavedObjects:
             value = self._pending.pop()
             if id(value) not in self._seen:
                 self._seen.add(id(value))
-                self._save(value, listed)
+                self._save(value)
 
-    def _save(self, value: Any, listed: Container[Any]) -> None:
+    def _save(self, value: Any) -> None:
         """Save an object, and take note of what is in it."""
-        write, entries = operator.setitem, None
-        if (kind := _kinds().get(type(value))) is not None:
+        write: Callable[[Any, Any, Any], None] = operator.setitem
+        entries: Iterable[tuple[Any, Any]] = ()
+        if (kind := kinds().get(type(value))) is not None:
             self._saved.append((kind, value, kind.save(value)))
             entries = list(value.items()) if isinstance(value, dict) else enumerate(list(_entries(value)))
         elif type(value) is tuple:
@@ -90,20 +82,22 @@ class SavedObjects:
         elif isinstance(value, FunctionType):
             self._save_around(value)
         elif (holder := holder_of(value)) is not None:
-            self._held.append((holder, value, before := holder.items(value)))
-            write, entries = holder.write, before.items()
-            self._pending.append(type(value))
+            if self._is_around(value, holder):
+                self._save_numbers(value)
+            else:
+                self._held.append((holder, value, before := holder.items(value)))
+                write, entries = holder.write, before.items()
+                self._pending.append(type(value))
         elif _is_module(value):
-            self._note_hidden(value, listed)
+            self._note_hidden(value)
         else:
             entries = enumerate(inside(value))
-        if entries is not None and len(self._seen) < _MOST_VISITED:
-            leaves = _leaves()
-            for key, entry in entries:
-                if _is_tensor(entry):
-                    self.tensors.append(entry)
-                elif type(entry) not in leaves:
-                    self._note(write, value, key, entry)
+        leaves = _leaves()
+        for key, entry in entries if len(self._seen) < _MOST_VISITED else ():
+            if _is_tensor(entry):
+                self.tensors.append(entry)
+            elif type(entry) not in leaves:
+                self._note(write, value, key, entry)
 
     def _save_around(self, function: FunctionType) -> None:
         """Save the variables around a function, and numbers in what lies there, but nothing that it may collect."""
@@ -118,8 +112,25 @@ class SavedObjects:
                 self._pending.append(value)
             elif type(value) is itertools.count and holder is not None:
                 self._note(holder.write, function, key, value)
-            elif (numbers := numbers_in(value)) is not None:
-                self._held.append((numbers, value, numbers.items(value)))
+            else:
+                self._save_numbers(value)
+
+    def _save_numbers(self, value: Any) -> None:
+        """Save the numbers in a list, a dict or an object alone."""
+        if (holder := numbers_in(value)) is not None:
+            self._held.append((holder, value, holder.items(value)))
+
+    def _is_around(self, value: Any, holder: Holder) -> bool:
+        """Check for an object that the model is a part of, and not the other way round, such as a trainer.
+
+        It holds a layer, or is of an installed package that the model is not of. Data sets may hang on it.
+        """
+        if isinstance(value, type):
+            return False
+        package = package_of(type(value))
+        if package not in self._packages and is_installed(package):
+            return True
+        return any(_is_module(one) and one in self._listed for one in holder.items(value).values())
 
     def _note(self, write: Callable[[Any, Any, Any], None], owner: Any, key: Any, value: Any) -> None:
         """Take note of a value that an owner holds."""
@@ -128,10 +139,10 @@ class SavedObjects:
         else:
             self._pending.append(value)
 
-    def _note_hidden(self, module: nn.Module, listed: Container[Any]) -> None:
+    def _note_hidden(self, module: nn.Module) -> None:
         """Take note of what a pass may write in a module that the model does not list: an average of itself, say."""
-        for part in module.modules() if module not in listed else ():
-            if part not in listed:
+        for part in module.modules() if module not in self._listed else ():
+            if part not in self._listed:
                 held = (*part._buffers.values(), *part._parameters.values())
                 self.tensors += (one for one in held if one is not None and not one.requires_grad)
 
@@ -154,7 +165,7 @@ class SavedObjects:
 def _put_back_values(holder: Holder, value: Any, before: dict[Any, Any]) -> None:
     """Restore the values in an object, unless one of them is more than values: others may say that it was made."""
     now = holder.items(value)
-    if len(before) == len(now) and all(map(operator.is_, before.values(), now.values())):
+    if before.keys() == now.keys() and all(map(operator.is_, before.values(), now.values())):
         return
     changed = [key for key in {**before, **now} if before.get(key, _ABSENT) is not now.get(key, _ABSENT)]
     if all(_is_value(each.get(key)) for key in changed for each in (before, now)):
@@ -208,82 +219,12 @@ def _leaves() -> frozenset[type]:
     return frozenset((*numbers, *code, torch.Tensor, torch.nn.Parameter, torch.dtype, torch.device, torch.Size))
 
 
-@functools.cache
-def _kinds() -> dict[type, _Kind]:
-    import torch
-
-    ordered = _Kind(list, _are_same_entries, _refill)
-    table = _Kind(lambda table: list(table.items()), _are_same_items, _refill)
-    return {
-        list: ordered,
-        collections.deque: ordered,
-        set: _Kind(set, lambda value, saved: bool(value == saved), _refill),
-        **dict.fromkeys((dict, collections.OrderedDict, collections.defaultdict, collections.Counter), table),
-        np.ndarray: _Kind(_copied_array, _is_same_array, _write_array),
-        torch.Generator: _Kind(
-            lambda generator: generator.get_state(),
-            lambda generator, saved: torch.equal(generator.get_state(), saved),
-            lambda generator, saved: generator.set_state(saved),
-        ),
-        random.Random: _Kind(
-            random.Random.getstate,
-            lambda generator, saved: bool(generator.getstate() == saved),
-            random.Random.setstate,
-        ),
-        # Drawing changes them in any case, and their states are dicts of arrays: put back without a comparison.
-        np.random.Generator: _Kind(
-            lambda generator: copy.deepcopy(generator.bit_generator.state),
-            lambda generator, saved: False,
-            lambda generator, saved: setattr(generator.bit_generator, "state", saved),
-        ),
-        np.random.RandomState: _Kind(
-            lambda generator: generator.get_state(legacy=False),
-            lambda generator, saved: False,
-            lambda generator, saved: generator.set_state(saved),
-        ),
-    }
-
-
-def _are_same_entries(value: Any, saved: list[Any]) -> bool:
-    return len(value) == len(saved) and all(now is before for now, before in zip(value, saved, strict=True))
-
-
-def _are_same_items(table: Mapping[Any, Any], saved: list[tuple[Any, Any]]) -> bool:
-    return len(table) == len(saved) and all(
-        now[0] is before[0] and now[1] is before[1] for now, before in zip(table.items(), saved, strict=True)
-    )
-
-
-def _refill(container: Any, saved: Any) -> None:
-    container.clear()
-    if isinstance(container, collections.Counter):
-        dict.update(container, saved)  # its own `update` adds
-    elif isinstance(container, (set, dict)):
-        container.update(saved)
-    else:
-        container.extend(saved)
-
-
-def _copied_array(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
-    return array.copy() if array.nbytes <= _MOST_BYTES and array.flags.writeable else None
-
-
-def _is_same_array(array: np.ndarray[Any, Any], saved: np.ndarray[Any, Any] | None) -> bool:
-    if saved is None or array.shape != saved.shape:  # too large, or resized, which cannot be undone beside its views
-        return True
-    return array.tobytes() == saved.tobytes() if array.dtype.kind != "O" else False
-
-
-def _write_array(array: np.ndarray[Any, Any], saved: np.ndarray[Any, Any]) -> None:
-    array[...] = saved
-
-
 def _has_notes_alone(container: Any, saved: Any) -> bool:
     """Check whether nothing has changed in a container but for what was added behind, in which there are no tensors."""
     if not isinstance(container, list):
         return not saved and not holds_values(container)
     before = len(saved)
-    return _are_same_entries(container[:before], saved) and not holds_values(container[before:])
+    return are_same_entries(container[:before], saved) and not holds_values(container[before:])
 
 
 def is_plain(value: Any) -> bool:
@@ -313,6 +254,9 @@ def _parts(value: Any) -> Iterator[Any]:
     pending, seen = [value], set()  # a list may hold itself
     while pending:
         one = pending.pop()
+        if type(one) in _leaves():
+            yield one
+            continue
         holder = None if isinstance(one, (*_CONTAINERS, type, FunctionType)) else holder_of(one)
         if holder is None and not isinstance(one, _CONTAINERS):
             yield one

@@ -17,9 +17,11 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
 import cnnviz_fast as cf
+from cnnviz_fast.activations.passes import saved_values
 from cnnviz_fast.activations.passes.own_objects import counter_at, is_own, next_of
 
 
@@ -347,6 +349,28 @@ def test_capture_an_object_that_is_more_than_values_stays_as_the_pass_leaves_it(
     cf.capture(model, batch, "output")
     assert model.predictor.is_set_up
     assert len(model.predictor.model) == 1
+
+
+def test_capture_of_what_stands_around_the_model_only_numbers_are_looked_at(
+    batch: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trainer has data sets, which must not be copied in each pass."""
+    found: list[int] = []
+    whole = saved_values.SavedValues.__init__
+
+    def counting(self: Any, tensors: Any, *rest: Any) -> None:
+        tensors = list(tensors)
+        found.append(sum(tensor.numel() for tensor in tensors))
+        whole(self, tensors, *rest)
+
+    monkeypatch.setattr(saved_values.SavedValues, "__init__", counting)
+    model = Scaled(lambda m, y: up(m.trainer, "step") + up(m.config, "calls"))
+    model.trainer = types.SimpleNamespace(model=model, data=torch.zeros(1000), step=0)
+    model.config = transformers.PretrainedConfig()  # of an installed package that the model is not of
+    model.config.calls, model.config.data = 0, torch.zeros(1000)
+    cf.capture(model, batch, "output")
+    assert (model.trainer.step, model.config.calls) == (0, 0)
+    assert found == [0]
 
 
 def test_capture_objects_beyond_the_limit_stay(batch: torch.Tensor) -> None:
