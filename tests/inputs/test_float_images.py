@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from support.assertions import FLOAT32_NORMALISED, FLOAT32_PIXELS, TWO_LEVELS, assert_close, assert_equal_tensors
+from support.pngs import chunk
 from support.shards import write_tar
 from torch import nn
 from torchvision.transforms import functional
@@ -149,6 +150,9 @@ def test_load_images_scales_by_the_range_that_is_given_or_declared(tmp_path: Pat
     expected = torch.from_numpy(twelve.astype(np.float32) / np.float32(4095))[None, None]
     png_16(twelve, tmp_path / "a.png")
     assert_equal_tensors(cf.load_images(tmp_path / "a.png", whole(1), input_range="0:4095"), expected)
+    content = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "b.png").write_bytes(content[:33] + chunk(b"sBIT", b"\x0c") + content[33:])  # behind the IHDR
+    assert_equal_tensors(cf.load_images(tmp_path / "b.png", whole(1)), expected)
     tifffile.imwrite(tmp_path / "a.tif", twelve, extratags=[(281, 3, 1, 4095, True)])
     assert_equal_tensors(cf.load_images(tmp_path / "a.tif", whole(1)), expected)
     (tmp_path / "a.pgm").write_bytes(b"P5 64 64 4095\n" + twelve.astype(">u2").tobytes())
