@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..errors import DTypeError, ShapeError
+from ..runtime.arrays import as_float32
 
 
 def json_numbers(column: torch.Tensor) -> list[Any]:
@@ -86,12 +87,8 @@ def widened(array: np.ndarray[Any, Any]) -> torch.Tensor:
     """
     if array.dtype.kind not in "biuf":
         raise DTypeError(f"maps must be of a real dtype, got {array.dtype}. Pass maps.real or abs(maps), say.")
-    # torch supports neither foreign byte orders nor negative strides, nor all of numpy's dtypes.
-    with np.errstate(over="ignore"):
-        values = np.array(array, dtype=np.float32, order="C")
-    if isinstance(array, np.ma.MaskedArray):
-        values[np.ma.getmaskarray(array)] = np.nan
-    return torch.from_numpy(values)
+    # A copy, since torch supports neither foreign byte orders nor negative strides, nor all of numpy's dtypes.
+    return torch.from_numpy(as_float32(array))
 
 
 def dense(maps: torch.Tensor, *, opened: bool = True) -> torch.Tensor:

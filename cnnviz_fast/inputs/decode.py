@@ -1,9 +1,12 @@
-"""One file or PIL image becomes an upright 8-bit RGB image.
+"""One file or PIL image becomes an upright 8-bit RGB image, or one in floats.
 
 Grey of 16 bits is divided by 257 and rounded, so 65535 becomes 255; 16-bit colour keeps its high bytes; floats are
 scaled from 0..1. Other ranges have no known scale: they are refused, never clipped, unless `input_range` gives it.
 Transparency is laid over white, CMYK and YCbCr become RGB by Pillow's formulas, and the first of several frames or
 pages is taken.
+
+Where a model's preprocessing takes floats, grey and colours of more than 8 bits keep all of their levels: the same
+ranges become 0..1, without rounding. NaN stays in grey for a model of one channel, as it does in arrays.
 """
 
 from __future__ import annotations
@@ -28,17 +31,25 @@ from .decoding.wide import Samples, ends_of, samples_of
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
 
+    from ..models.float_images import AnyImage, FloatImage
 
-def decode_file(path: Path, max_pixels: int, options: ImageOptions = AS_USUAL) -> PilImage:
+_MOST_FLOAT_PX = 1 << 24
+"""Larger images in colour stay at 8 bits: decoding all of theirs takes a second pass, and twelve bytes a pixel."""
+
+
+def decode_file(
+    path: Path, max_pixels: int, options: ImageOptions = AS_USUAL, floats: int = 0
+) -> PilImage | FloatImage:
     """Decode a file of one of the FORMATS, recognised by its first bytes, not by its name.
 
     Args:
         path: the file.
         max_pixels: refuse images of more pixels, before they are decoded.
         options: what is done with damage, and with values of another range.
+        floats: channels of a model that takes floats; 0 where it takes 8 bits.
 
     Returns:
-        A new PIL image of mode RGB.
+        A new PIL image of mode RGB; one in floats where `floats` asks for it and 256 levels are too few.
 
     Raises:
         ImageError: the file is missing, none of the formats, damaged, or of more than `max_pixels`.
@@ -50,7 +61,7 @@ def decode_file(path: Path, max_pixels: int, options: ImageOptions = AS_USUAL) -
         raise ImageError(f"{label} must be a regular file, not a pipe or a device. Save it as one.")
     try:
         with open(path, "rb") as file:
-            return _decode_stream(file, str(path), label, max_pixels, options)
+            return _decode_stream(file, str(path), label, max_pixels, options, floats)
     except ImageError:
         raise
     except FileNotFoundError as error:
@@ -59,7 +70,9 @@ def decode_file(path: Path, max_pixels: int, options: ImageOptions = AS_USUAL) -
         raise ImageError(f"{label} cannot be read: {reason_of(error)}.") from error
 
 
-def decode_bytes(content: bytes, name: str, max_pixels: int, options: ImageOptions = AS_USUAL) -> PilImage:
+def decode_bytes(
+    content: bytes, name: str, max_pixels: int, options: ImageOptions = AS_USUAL, floats: int = 0
+) -> PilImage | FloatImage:
     """Decode a file that is in memory, as `decode_file` does.
 
     Args:
@@ -67,23 +80,26 @@ def decode_bytes(content: bytes, name: str, max_pixels: int, options: ImageOptio
         name: of the image in messages.
         max_pixels: refuse images of more pixels, before they are decoded.
         options: what is done with damage, and with values of another range.
+        floats: channels of a model that takes floats; 0 where it takes 8 bits.
 
     Returns:
-        A new PIL image of mode RGB.
+        A new PIL image of mode RGB; one in floats where `floats` asks for it and 256 levels are too few.
 
     Raises:
         ImageError: it is none of the formats, damaged, or of more than `max_pixels`.
     """
     label = f"image {name!r}"
     try:
-        return _decode_stream(io.BytesIO(content), name, label, max_pixels, options)
+        return _decode_stream(io.BytesIO(content), name, label, max_pixels, options, floats)
     except ImageError:
         raise
     except Exception as error:  # as in decode_file
         raise ImageError(f"{label} cannot be read: {reason_of(error)}.") from error
 
 
-def _decode_stream(file: BinaryIO, name: str, label: str, max_pixels: int, options: ImageOptions) -> PilImage:
+def _decode_stream(
+    file: BinaryIO, name: str, label: str, max_pixels: int, options: ImageOptions, floats: int
+) -> PilImage | FloatImage:
     """Choose the decoder by the first bytes and run it."""
     head = file.read(HEAD_BYTES)
     if not head:
@@ -93,17 +109,24 @@ def _decode_stream(file: BinaryIO, name: str, label: str, max_pixels: int, optio
         raise refusal(label, name, head)
     read = _decoded_png if entry.stem == "Png" else _decoded_tiff if entry.stem == "Tiff" else _decoded
     with libraries_silenced.changed():
-        return read(_File(entry, file, name, label, max_pixels), options)
+        return read(_File(entry, file, name, label, max_pixels, options, floats))
 
 
 class _File(NamedTuple):
-    """A file that is decoded: its format, its content, how Pillow and messages call it, and the limit on its pixels."""
+    """A file that is decoded: its format, its content, how Pillow and messages call it, and what is asked of it."""
 
     entry: Format
     file: BinaryIO
     name: str
     label: str
     max_pixels: int
+    options: ImageOptions
+    floats: int
+
+    def needs_all_bits(self, size: tuple[int, int]) -> bool:
+        """Check whether colours of 16 bits need their low bytes too."""
+        few = size[0] * size[1] <= _MOST_FLOAT_PX
+        return self.options.input_range is not None or (self.floats > 0 and few)
 
     def opened(self) -> PilImage:
         """Open it with Pillow; raise ImageError where WebP is too large, which only says so when it is opened."""
@@ -118,29 +141,37 @@ class _File(NamedTuple):
             raise too_large(self.label, "more", self.max_pixels) from error
         return image
 
+    def converted(self, image: PilImage, declared_bits: int | None = None) -> PilImage | FloatImage:
+        """Convert it once it is opened; see `decode_pil_image`."""
+        return decode_pil_image(image, self.label, self.max_pixels, self.options, declared_bits, self.floats)
 
-def _decoded(source: _File, options: ImageOptions) -> PilImage:
+    def scaled(self, samples: Samples, declared_bits: int | None = None) -> PilImage | FloatImage:
+        """Make an image of its samples."""
+        return _scaled(samples, self.label, self.options, declared_bits, self.floats)
+
+
+def _decoded(source: _File) -> PilImage | FloatImage:
     with source.opened() as image:
         refuse_size(image.size, source.label, source.max_pixels)
         if (samples := samples_of_portable(image, source.file)) is not None:
-            return _scaled(samples, source.label, options)
+            return source.scaled(samples)
         mend_bitmap(image)
-        return decode_pil_image(image, source.label, source.max_pixels, options)
+        return source.converted(image)
 
 
-def _decoded_png(source: _File, options: ImageOptions) -> PilImage:
+def _decoded_png(source: _File) -> PilImage | FloatImage:
     plain = png.without_metadata(source.file)
     if plain.unknown:
         raise ImageError(f"{source.label} cannot be read: {plain.unknown} is no chunk of PNG. Save it as PNG again.")
     source = source._replace(file=plain.file)
     with source.opened() as image:
         refuse_size(image.size, source.label, source.max_pixels)
-        if (samples := png.wide_colour(image, source.opened, options.input_range is not None)) is None:
-            return decode_pil_image(image, source.label, source.max_pixels, options, plain.significant_bits)
-        return _upright(image, _scaled(samples, source.label, options, plain.significant_bits))
+        if (samples := png.wide_colour(image, source.opened, source.needs_all_bits(image.size))) is None:
+            return source.converted(image, plain.significant_bits)
+        return _upright(image, source.scaled(samples, plain.significant_bits))
 
 
-def _decoded_tiff(source: _File, options: ImageOptions) -> PilImage:
+def _decoded_tiff(source: _File) -> PilImage | FloatImage:
     """Decode a TIFF by Pillow, or by tifffile where that is needed."""
     try:
         image = source.opened()
@@ -152,11 +183,11 @@ def _decoded_tiff(source: _File, options: ImageOptions) -> PilImage:
         with image:
             refuse_size(image.size, source.label, source.max_pixels)
             tiff.refuse_raw(image, source.label)
-            if tiff.pillow_is_right(image, options.input_range is not None):
+            if tiff.pillow_is_right(image, source.needs_all_bits(image.size)):
                 tiff.mend(image)
-                return decode_pil_image(image, source.label, source.max_pixels, options, tiff.declared_bits(image))
+                return source.converted(image, tiff.declared_bits(image))
     odd = tiff.read_odd_tiff(source.file, source.label, source.max_pixels)
-    return turned(_scaled(odd.samples, source.label, options, odd.declared_bits), odd.orientation)
+    return turned(source.scaled(odd.samples, odd.declared_bits), odd.orientation)
 
 
 def decode_pil_image(
@@ -165,7 +196,8 @@ def decode_pil_image(
     max_pixels: int,
     options: ImageOptions = AS_USUAL,
     declared_bits: int | None = None,
-) -> PilImage:
+    floats: int = 0,
+) -> PilImage | FloatImage:
     """Convert a PIL image of any mode to a new one that is RGB and upright.
 
     Args:
@@ -174,9 +206,11 @@ def decode_pil_image(
         max_pixels: refuse images of more pixels, before they are loaded.
         options: what is done with damage, and with values of another range.
         declared_bits: how many of 16 bits its file says that it uses.
+        floats: channels of a model that takes floats; 0 where it takes 8 bits.
 
     Returns:
-        A new PIL image of mode RGB, without metadata.
+        A new PIL image of mode RGB, without metadata; one in floats where `floats` asks for it and 256 levels are too
+        few.
 
     Raises:
         ImageError: it is damaged, of more than `max_pixels`, or its values have no known scale.
@@ -189,19 +223,24 @@ def decode_pil_image(
         with libraries_silenced.changed(), pillow_limit_lifted.for_pixels(width * height):
             load_so_far(image, label) if options.truncated == "allow" else image.load()
             samples = samples_of(image, raw_mode, options.input_range is not None)
-            rgb = to_rgb(image, raw_mode) if samples is None else _scaled(samples, label, options, declared_bits)
-            rgb = _upright(image, rgb)
+            if samples is not None:
+                return _upright(image, _scaled(samples, label, options, declared_bits, floats))
+            rgb = to_rgb(image, raw_mode)
+            rgb.info = {}  # an orientation left in here would be applied a second time
+            return _upright(image, rgb)
     except ImageError:
         raise
     except Exception as error:  # as in decode_file, for a PIL image that is still to be loaded
         raise ImageError(f"{label} cannot be read: {reason_of(error)}.") from error
-    rgb.info = {}  # an orientation left in here would be applied a second time
-    return rgb
 
 
-def _scaled(samples: Samples, label: str, options: ImageOptions, declared_bits: int | None = None) -> PilImage:
-    """Make an RGB image of samples that are no bytes."""
-    ends = ends_of(samples, options.input_range, declared_bits, label)
+def _scaled(
+    samples: Samples, label: str, options: ImageOptions, declared_bits: int | None, floats: int
+) -> PilImage | FloatImage:
+    """Make an image of samples that are no bytes, or are to be scaled."""
+    ends = ends_of(samples, options.input_range, declared_bits, label, nan_allowed=floats == 1)
+    if floats and samples.is_wide:
+        return samples.in_floats(ends)
     return joined(samples.size, samples.tops(), lambda top: over_white(samples.band(top, ends)))
 
 
@@ -212,18 +251,18 @@ def _raw_mode(image: PilImage) -> str:
     return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
 
 
-def _upright(image: PilImage, rgb: PilImage) -> PilImage:
-    """Apply the EXIF orientation of a loaded image to its RGB copy."""
+def _upright(image: PilImage, decoded: AnyImage) -> AnyImage:
+    """Apply the EXIF orientation of a loaded image to what was made of it."""
     from PIL import ExifTags
 
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # metadata that cannot be parsed says nothing about the pixels
-        return rgb
-    return turned(rgb, orientation)
+        return decoded
+    return turned(decoded, orientation)
 
 
-def turned(image: PilImage, orientation: object) -> PilImage:
+def turned(image: AnyImage, orientation: object) -> AnyImage:
     """Turn an image upright that lies as an EXIF orientation says."""
     from PIL import Image
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import DTypeError, ImageError, ShapeError, reason_of
 from ..models.bounds import bounded
 from ..models.expected import IMAGE, ExpectedInput
+from ..models.float_images import FloatImage, preprocessed, takes_floats
 from ..models.loaded import LoadedModel, as_given, expected_input, module_of
 from ..models.no_images import words_for
 from ..models.own_preprocess import ArrayPreprocess, OwnPreprocess
@@ -20,8 +21,9 @@ from ..models.preprocess import Preprocess, imagenet_preset
 from ..options.reading import AS_USUAL, MAX_PIXELS, ImageOptions
 from .arrays import is_array_file, read_array
 from .find import find_images
-from .in_memory import Encoded, Source, decode_image, is_tensor
-from .samples import is_preprocessed, preprocessed_input, samples_in
+from .in_memory import Encoded, Source, decode_for, is_tensor
+from .in_memory import decode_image as decode_image
+from .samples import is_preprocessed, preprocessed_input, samples_in, with_channels_of
 
 if TYPE_CHECKING:
     import torch
@@ -68,10 +70,14 @@ class InputSpec:
         """
         import torch
 
+        if not self.expected.is_known:
+            as_array = self.takes_arrays or is_array_file(source)
+            if (fitted := self._fitted_to(self._array(source) if as_array else source)) is not self:
+                return fitted.read(source)
         if is_preprocessed(source, self.expected):
             return preprocessed_input(source, self.expected)  # type: ignore[arg-type]
         if not is_array_file(source):
-            return self._prepared(self._array(source) if self.takes_arrays else self._photo(source), source)
+            return self._of_image(source)
         array = read_array(source, self.max_pixels)
         if is_preprocessed(array, self.expected) and not self.takes_arrays:
             return preprocessed_input(array, self.expected)
@@ -80,10 +86,19 @@ class InputSpec:
             raise ImageError(f"{_label(source, None)} must hold at least one sample, got shape {array.shape}.")
         return torch.cat([self._of_array(each, source) for each in samples])
 
-    def _photo(self, source: Source) -> Any:
-        """Return a source as an image of mode RGB, of a size that preprocessing can bear."""
-        image = decode_image(source, max_pixels=self.max_pixels, options=self.options)
-        return bounded(image, self.preprocess, self.max_pixels, _label(source, None))
+    def _of_image(self, source: Any) -> torch.Tensor:
+        """Return one image, in a file or in memory, as (1, C, ...) float32."""
+        if self.takes_arrays:
+            return self._prepared(self._array(source), source)
+        if not isinstance(self.preprocess, OwnPreprocess) and self._is_wide(source, from_file=False):
+            return preprocessed_input(ArrayPreprocess(self.expected)(source), self.expected)
+        return self._prepared(self._photo(source, source), source)
+
+    def _photo(self, image: Any, source: Source) -> Any:
+        """Return an image, or an array of one, of a size that preprocessing can bear; as floats where it takes them."""
+        floats = self.expected.channels if takes_floats(self.preprocess) else 0
+        decoded = decode_for(image, floats, max_pixels=self.max_pixels, options=self.options)
+        return bounded(decoded, self.preprocess, self.max_pixels, _label(source, None))
 
     def _samples_of(self, array: NDArray[Any]) -> list[Any]:
         """Split the array of a file into samples; a user's own preprocessing takes it whole."""
@@ -98,17 +113,18 @@ class InputSpec:
         """Return one sample of an array file as (1, C, ...) float32."""
         if self.takes_arrays or isinstance(self.preprocess, OwnPreprocess):
             return self._prepared(array, source)
-        if self.expected.channels == 1 and array.dtype != np.uint8:  # wide values, which a photo has not
+        if self._is_wide(array, from_file=True):
             return preprocessed_input(ArrayPreprocess(self.expected)(array), self.expected)
         try:
-            return self._prepared(decode_image(array), source)
+            return self._prepared(self._photo(array, source), source)
         except (ShapeError, DTypeError) as error:
             raise ImageError(f"{_label(source, None)}: {error}") from error
 
     def _prepared(self, image: Any, source: Source) -> torch.Tensor:
         """Preprocess one image; errors name its source."""
         try:
-            prepared: torch.Tensor = self.preprocess(image)
+            wide = isinstance(image, FloatImage)
+            prepared: torch.Tensor = preprocessed(image, self.preprocess) if wide else self.preprocess(image)
             return prepared.float().unsqueeze(0)
         except (ImageError, ShapeError) as error:
             kind = ImageError if isinstance(source, str | os.PathLike | Encoded) else type(error)
@@ -116,6 +132,20 @@ class InputSpec:
         except Exception as error:  # presets for video and optical flow, or a user's own preprocessing
             label = _label(source, None)
             raise ImageError(f"{label} cannot be preprocessed for this model: {reason_of(error)}.") from error
+
+    def _fitted_to(self, array: Any) -> InputSpec:
+        """Return the specification for the channels of an array, where the model leaves them open."""
+        expected = with_channels_of(array, self.expected)
+        if expected is self.expected:
+            return self
+        own = self.preprocess
+        fitted = replace(own, expected=expected) if isinstance(own, ArrayPreprocess) else ArrayPreprocess(expected)
+        return replace(self, preprocess=fitted, expected=expected)
+
+    def _is_wide(self, image: Any, from_file: bool) -> bool:
+        """Check for a grey array of values that no photo has: of other integers, in a file also of floats."""
+        grey = isinstance(image, np.ndarray) and self.expected.channels == 1
+        return grey and image.dtype != np.uint8 and (from_file or image.dtype.kind in "ui")
 
     def _array(self, source: Any) -> Any:
         """Return a source as an array: of a tensor, of a file, or of the bands of a PIL image."""
@@ -156,7 +186,8 @@ def load_images(
     Args:
         images: what `find_images` takes. Float tensors and arrays count as preprocessed: one sample, (C, H, W) for most
             models, (C, L) for signals, (C, D, H, W) for volumes; or a batch of these. Files may also be .npy and .npz,
-            and TIFF with as many bands as the model takes channels.
+            and TIFF with as many bands as the model takes channels. Files of 16 bits and of floats keep their levels,
+            unless the preprocessing is a function of your own or a processor of transformers, which take 8 bits.
         model: whose preprocessing is used; ImageNet's for None. For a plain module the usual one for its number of
             channels: ImageNet's, the same in grey, or arrays as they are.
         max_pixels: refuse images of more pixels, before they are decoded.

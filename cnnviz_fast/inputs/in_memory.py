@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
     from PIL.Image import Image as PilImage
+
+    from ..models.float_images import FloatImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +55,35 @@ def decode_image(source: Source | str, *, max_pixels: int = MAX_PIXELS, options:
         A new PIL image of mode RGB.
 
     Raises:
-        ImageError: the file is missing, none of the formats, damaged, or of more than `max_pixels`.
+        ImageError: the file is missing, none of the formats, damaged, or of more than `max_pixels`; or an array is
+            masked.
         ShapeError: an array or a tensor has another shape.
         DTypeError: an array or a tensor is neither.
     """
+    return cast("PilImage", decode_for(source, 0, max_pixels=max_pixels, options=options))
+
+
+def decode_for(
+    source: Source | str, floats: int, *, max_pixels: int = MAX_PIXELS, options: ImageOptions = AS_USUAL
+) -> PilImage | FloatImage:
+    """Decode an image as `decode_image` does, or in floats where it has more than 256 levels.
+
+    Args:
+        source: what `decode_image` takes.
+        floats: channels of a model that takes floats; 0 where it takes 8 bits.
+        max_pixels: refuse images of more pixels, before they are decoded.
+        options: what is done with damage, and with values of another range.
+
+    Returns:
+        A new PIL image of mode RGB, or an image in floats.
+    """
     limit: int = whole(1)("max_pixels", max_pixels)
     if isinstance(source, str | os.PathLike):
-        return decode_file(Path(source), limit, options)
+        return decode_file(Path(source), limit, options, floats)
     if isinstance(source, Encoded):
-        return decode_bytes(source.content, source.name, limit, options)
+        return decode_bytes(source.content, source.name, limit, options, floats)
     if is_pil_image(source):
-        return decode_pil_image(source, "image", limit, options)  # type: ignore[arg-type]
+        return decode_pil_image(source, "image", limit, options, floats=floats)  # type: ignore[arg-type]
     if isinstance(source, np.ndarray) or is_tensor(source):
         return decode_pil_image(_wrapped(source), "image", limit, options)
     raise ImageError(f"image must be a path, PIL image, uint8 array or uint8 tensor, got {type(source).__name__}.")
@@ -85,6 +105,10 @@ def _wrapped(source: Any) -> PilImage:
     """Make a PIL image of an array (H, W[, 1|3|4]), uint8 or float in [0, 1], or of a uint8 tensor (1|3|4, H, W)."""
     from PIL import Image
 
+    if np.ma.is_masked(source):
+        raise ImageError(
+            "image must not be masked, since pixels of 8 bits cannot be left out. Fill it in: image.filled(255)."
+        )
     if (
         isinstance(source, np.ndarray)
         and source.dtype.kind == "f"

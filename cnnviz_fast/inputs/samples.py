@@ -6,11 +6,13 @@ import io
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import ImageError, ShapeError
+from ..runtime.arrays import as_float32
 from .in_memory import Encoded, is_pil_image, is_tensor
 
 if TYPE_CHECKING:
@@ -78,7 +80,8 @@ def _split(values: Any, expected: ExpectedInput) -> Any:
     if is_preprocessed(values, expected):
         batch = preprocessed_input(values, expected)
         return [batch[i : i + 1] for i in range(len(batch))]
-    if expected.channels == 1 and values.ndim == expected.spatial_axes + 1 and not _has_colours(values):
+    bare = expected.is_known and expected.channels == 1 and values.ndim == expected.spatial_axes + 1
+    if bare and not _has_colours(values):
         return [each[None] if is_tensor(values) else each for each in values]
     if values.ndim != expected.spatial_axes + 2:
         return values
@@ -112,6 +115,26 @@ def is_preprocessed(source: Any, expected: ExpectedInput) -> bool:
     return at_front or not expected.is_photo
 
 
+def with_channels_of(array: Any, expected: ExpectedInput) -> ExpectedInput:
+    """Return what is expected of an array by a model that leaves its channels open, as one with lazy layers does.
+
+    Args:
+        array: one sample, a batch, or anything else.
+        expected: the axes of one sample, and channels that are a guess.
+
+    Returns:
+        The channels of the array: its first or last axis, the shorter one. What was expected, if it is no array of
+        these axes, or may be a photo.
+    """
+    rank = expected.spatial_axes
+    if not isinstance(array, np.ndarray) or array.ndim not in (rank + 1, rank + 2):
+        return expected
+    first, last = array.shape[-1 - rank], array.shape[-1]
+    if expected.is_photo and (last in (1, 3, 4) or (first in (1, 3, 4) and array.dtype == np.uint8)):
+        return expected
+    return replace(expected, channels=min(first, last), is_known=True)
+
+
 def preprocessed_input(values: torch.Tensor | NDArray[Any], expected: ExpectedInput) -> torch.Tensor:
     """Return floats, which count as preprocessed, as a batch.
 
@@ -122,7 +145,7 @@ def preprocessed_input(values: torch.Tensor | NDArray[Any], expected: ExpectedIn
             three are one image.
 
     Returns:
-        (N, C, ...) float32.
+        (N, C, ...) float32. NaN where an array is masked.
 
     Raises:
         ShapeError: it has another shape.
@@ -130,7 +153,7 @@ def preprocessed_input(values: torch.Tensor | NDArray[Any], expected: ExpectedIn
     import torch
 
     if isinstance(values, np.ndarray):
-        values = torch.from_numpy(np.array(_with_channels_first(values, expected), np.float32))
+        values = torch.from_numpy(as_float32(_with_channels_first(values, expected)))
     rank, shape = expected.spatial_axes, tuple(values.shape)
     if 0 not in shape:
         if not expected.channel_axis and values.ndim in (rank, rank + 1):

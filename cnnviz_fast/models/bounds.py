@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import ImageError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
+    from .float_images import AnyImage
 KEPT_ASPECT = 16
 """How many times as long as wide the part in the middle is that is kept of an image of which only the middle is shown:
 far more than any square crop of it, with what the filters at the crop's edges read."""
@@ -23,7 +22,7 @@ class _Resize(NamedTuple):
     crops: bool
 
 
-def bounded(image: Image, preprocess: Any, max_pixels: int, label: str) -> Image:
+def bounded(image: AnyImage, preprocess: Any, max_pixels: int, label: str) -> AnyImage:
     """Return an image that a preprocessing makes no larger than allowed.
 
     Args:

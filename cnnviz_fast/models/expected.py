@@ -1,7 +1,8 @@
 """What goes into a model: how many channels, on how many axes, and inputs of zeros to try it on.
 
 A model's own preprocessing says it best. Where there is none, the convolutions say it: not the first that is listed,
-since a head may be registered before the stem, but the first whose number of channels a pass runs on.
+since a head may be registered before the stem, but the first whose number of channels a pass runs on. Where that one is
+lazy, it says the number of axes alone: the channels are a guess, until an input has others.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from .layers import meta_copy
+from .layers import has_lazy, meta_copy
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +52,7 @@ class ExpectedInput:
 
 IMAGE = ExpectedInput()
 GUESS = ExpectedInput(is_known=False)
+_GUESSES = {1: ExpectedInput(1, 1, is_known=False), 2: GUESS, 3: ExpectedInput(1, 3, is_known=False)}
 _RANKS = tuple((f"{kind}{rank}d", rank) for kind in ("Conv", "ConvTranspose") for rank in (1, 2, 3))
 # What modules expect never changes, and a pass may be needed to find it.
 _found: weakref.WeakKeyDictionary[nn.Module, ExpectedInput] = weakref.WeakKeyDictionary()
@@ -66,11 +68,24 @@ def expected_of(module: nn.Module) -> ExpectedInput:
         The first of `candidates` that the first convolution of a pass without values takes; where none fits, the first
         of all.
     """
-    if module not in _found:
-        listed = candidates(module)
-        fitting = (each for each in listed if _fits(module, each)) if len(listed) > 1 else iter(())
-        _found[module] = next(fitting, listed[0])
-    return _found[module]
+    if (known := _found.get(module)) is not None:
+        return known
+    listed = candidates(module)
+    fitting = (each for each in listed if _fits(module, each)) if len(listed) > 1 else iter(())
+    found = next(fitting, listed[0])
+    if not has_lazy(module):
+        _found[module] = found
+    return found
+
+
+def keep_guess(module: nn.Module) -> None:
+    """Keep what a lazy module is expected to take: an example on which it is initialised makes that no surer."""
+    _found[module] = expected_of(module)
+
+
+def is_guessed(module: nn.Module) -> bool:
+    """Check whether the channels of a module are a guess, since its first convolution is lazy, or was when loaded."""
+    return next(_convolutions(module), None) is not None and not expected_of(module).is_known
 
 
 def candidates(module: nn.Module) -> list[ExpectedInput]:
@@ -82,13 +97,17 @@ def candidates(module: nn.Module) -> list[ExpectedInput]:
     Returns:
         What each convolution takes, in the order of the modules, and an image of three channels: first where a
         convolution takes one, behind them where only others are there. Last, what those of one channel take where the
-        model itself adds the axis of the channels. `GUESS` alone without any convolution.
+        model itself adds the axis of the channels. Before all others, guesses for convolutions that are lazy. `GUESS`
+        alone without any convolution.
     """
-    found = [ExpectedInput(part.in_channels, rank) for part, rank in _convolutions(module) if part.in_channels]
+    convolutions = list(_convolutions(module))
+    guesses = [_GUESSES[rank] for part, rank in convolutions if not _channels(part)]
+    found = [ExpectedInput(channels, rank) for part, rank in convolutions if (channels := _channels(part))]
     if not found:
-        return [GUESS]
+        return list(dict.fromkeys(guesses)) or [GUESS]
     bare = [replace(each, channel_axis=False) for each in found if each.channels == 1]
-    return list(dict.fromkeys([IMAGE, *found, *bare] if IMAGE in found else [*found, IMAGE, *bare]))
+    known = [IMAGE, *found, *bare] if IMAGE in found else [*found, IMAGE, *bare]
+    return list(dict.fromkeys([*guesses, *known]))
 
 
 def zeros(expected: ExpectedInput, size: int | Sequence[int] | None = None) -> torch.Tensor:
@@ -134,41 +153,54 @@ def example_inputs(
 
 
 class _Reached(Exception):
-    """Raised by the first convolution that has run."""
+    """Raised by the first convolution that has run: whether it was lazy."""
 
 
 def _fits(module: nn.Module, expected: ExpectedInput) -> bool:
-    return reaches(module, zeros(expected))
+    return reaches(module, zeros(expected), is_known=expected.is_known)
 
 
-def reaches(module: nn.Module, batch: torch.Tensor) -> bool:
+def reaches(module: nn.Module, batch: torch.Tensor, *, is_known: bool = True) -> bool:
     """Check whether the first convolution of a pass runs, on a copy of a module without values.
 
-    What fails behind it says nothing: a linear layer there may take one size of image only.
+    What fails behind it says nothing: a linear layer there may take one size of image only. One that is lazy takes any
+    number of channels, so it fits a guess alone.
 
     Args:
         module: any module. It is left as it was.
         batch: (N, C, ...) float; its values do not count.
+        is_known: whether its channels are those of a convolution, and not a guess.
 
     Returns:
         Whether it runs; False for a module without convolutions.
     """
     import torch
 
-    def reached(*_: object) -> None:
-        raise _Reached
+    def reached(part: nn.Module, *_: object) -> None:
+        raise _Reached(part in lazy)
 
     try:
         twin = meta_copy(module).eval()
+        lazy = {part for part, _ in _convolutions(twin) if not _channels(part)}
         for part, _ in _convolutions(twin):
             part.register_forward_hook(reached)
         with torch.no_grad():
             twin(batch.to("meta"))
-    except _Reached:
-        return True
+    except _Reached as first:
+        is_lazy: bool = first.args[0]
+        return is_lazy != is_known
     except Exception:  # a user's module may raise anything, also because it looks at values
         return False
     return False
+
+
+def _channels(convolution: Any) -> int:
+    """Return the channels that a convolution takes; 0 for one that is lazy still."""
+    from torch.nn.parameter import is_lazy
+
+    if convolution.in_channels or is_lazy(convolution.weight):
+        return int(convolution.in_channels)
+    return int(convolution.weight.shape[1] * convolution.groups)  # a checkpoint has given it its shape
 
 
 def _convolutions(module: nn.Module) -> Iterator[tuple[Any, int]]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..runtime.caller import warn_caller
+from .expected import keep_guess
 from .layers import hang_lazy_hook, has_lazy, lazy_copy, lazy_twin
 from .loaded import example_input
 
@@ -79,6 +80,7 @@ def initialise(model: LoadedModel, seed: int) -> None:
         return
     _waiting[module] = seed
     with _lock, contextlib.suppress(Exception):  # which a foreign model may raise anywhere
+        keep_guess(module)
         batch = example_input(model)
         layers = _lazy_layers(module)
         # First of a copy: a pass that fails half way leaves some layers with shapes that fit no other input.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ImageError, InputError
 from ..options.reading import PreprocessOptions
 from . import expected
-from .expected import ExpectedInput, expected_of
+from .expected import ExpectedInput, expected_of, is_guessed
 from .layers import uncompiled
 from .own_preprocess import ArrayPreprocess, OwnPreprocess
 from .preprocess import Bare, Preprocess, grey_preset, imagenet_preset, with_options
@@ -97,6 +97,8 @@ def root_of(model: LoadedModel | nn.Module) -> nn.Module:
 def expected_input(model: LoadedModel) -> ExpectedInput:
     """Return what a model takes: as its own preprocessing makes it, or else as its convolutions tell.
 
+    The usual preprocessing of a model whose first convolution is lazy is a guess itself.
+
     Args:
         model: the record of the model.
 
@@ -110,8 +112,11 @@ def expected_input(model: LoadedModel) -> ExpectedInput:
         sample = _sample(model.preprocess)
         if isinstance(model.preprocess, OwnPreprocess) and sample is not None and sample.ndim == 4:
             _refuse_crops(model, sample)
-        known = None if sample is None or sample.ndim < 3 else ExpectedInput(sample.shape[0], sample.ndim - 1)
-        _expected[model] = known or expected_of(model.module)
+        found = expected_of(model.module)
+        if sample is not None and sample.ndim > 2:
+            is_known = isinstance(model.preprocess, OwnPreprocess) or not is_guessed(model.module)
+            found = ExpectedInput(sample.shape[0], sample.ndim - 1, is_known=is_known)
+        _expected[model] = found
     return _expected[model]
 
 
@@ -182,8 +187,9 @@ def untrained(model: LoadedModel) -> str | None:
         model: the record of the model.
 
     Returns:
-        Such as "random weights (seed 0), 224x224", with the size of its input; None where a checkpoint or a hub gave
-        the weights, and for a model without values.
+        Such as "random weights (seed 0), 224x224", with the size of its input, and for how many channels lazy layers
+        are made where that is a guess; None where a checkpoint or a hub gave the weights, and for a model without
+        values.
     """
     kind, comma, seed = model.weights.partition(", seed ")
     if not comma or any(parameter.is_meta for parameter in model.module.parameters()):
@@ -193,7 +199,9 @@ def untrained(model: LoadedModel) -> str | None:
         size = f"{expected_input(model).channels} channels"
     else:
         size = "x".join(map(str, sample.shape[1:] if sample.shape[0] == 3 else sample.shape))
-    return f"{'random weights' if kind == 'random' else 'weights ' + kind} (seed {seed}), {size}"
+    lazy = f"; lazy layers are made for {expected_input(model).channels} channels, until the input has others"
+    said = f"{'random weights' if kind == 'random' else 'weights ' + kind} (seed {seed}), {size}"
+    return said + lazy if is_guessed(model.module) else said
 
 
 def fitting_preprocess(model: LoadedModel, arguments: Mapping[str, Any]) -> Preprocess:

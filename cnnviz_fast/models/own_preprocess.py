@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import ImageError, OptionError, ShapeError
 from ..options.reading import PreprocessOptions
+from ..runtime.arrays import as_float32
 from .expected import ExpectedInput
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class ArrayPreprocess:
         """Turn one sample, with its channels on the first or the last axis, into (C, ...) float32, or (...)."""
         import torch
 
-        values = torch.from_numpy(scaled(channels_first(np.asarray(array), self.expected)))
+        values = torch.from_numpy(scaled(channels_first(np.asanyarray(array), self.expected)))
         if self.size is not None and tuple(values.shape[1:]) != self.size:
             mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[self.expected.spatial_axes]
             values = torch.nn.functional.interpolate(
@@ -94,14 +95,14 @@ def scaled(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         array: (any shape) real dtype. Not modified.
 
     Returns:
-        (same shape) float32, contiguous.
+        (same shape) float32, contiguous. NaN where the array is masked.
 
     Raises:
         ImageError: its values are no real numbers.
     """
     if array.dtype.kind not in "biuf":
         raise ImageError(f"an array must hold real numbers, got {array.dtype}. Convert it to float32.")
-    values = np.array(array, dtype=np.float32, order="C")
+    values = as_float32(array)
     return values / np.float32(np.iinfo(array.dtype).max) if array.dtype.kind == "u" else values
 
 
@@ -129,12 +130,12 @@ class OwnPreprocess:
             made = next((made[name] for name in ("image", "pixel_values") if name in made), made)
             made = made[0] if isinstance(made, Sequence) and not isinstance(made, str) else made
         if not isinstance(made, torch.Tensor):
-            array = np.asarray(made)
+            array = np.asanyarray(made)
             if array.dtype.kind not in "biuf" or not array.ndim:
                 raise ImageError(f"preprocess must return a tensor or an array, got {type(made).__name__}.")
             if array.ndim == 3 and array.shape[-1] == min(array.shape) < array.shape[0]:  # (H, W, C), as of images
                 array = np.moveaxis(array, -1, 0)
-            made = torch.from_numpy(np.array(array[None] if array.ndim == 2 else array, np.float32))
+            made = torch.from_numpy(as_float32(array[None] if array.ndim == 2 else array))
         return made[0] if made.ndim in (4, 5) and len(made) == 1 else made
 
 

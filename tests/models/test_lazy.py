@@ -16,7 +16,9 @@ from torch import nn
 import cnnviz_fast as cf
 from cnnviz_fast.errors import CaptureError
 from cnnviz_fast.models import lazy
+from cnnviz_fast.models.expected import GUESS, ExpectedInput, expected_of
 from cnnviz_fast.models.layers import has_lazy, meta_copy
+from cnnviz_fast.models.loaded import untrained
 
 pytestmark = pytest.mark.filterwarnings("ignore:Lazy modules")
 
@@ -265,3 +267,109 @@ def test_capture_first_pass_of_a_loaded_model_is_under_its_seed(more: dict[str, 
 
     assert torch.equal(maps(3, 0), maps(3, 1))
     assert not torch.equal(maps(3, 0), maps(4, 0))
+
+
+FIRST = """
+from torch import nn
+
+def signal():
+    return nn.Sequential(nn.LazyConv1d(4, 3), nn.ReLU(), nn.LazyConv1d(2, 3))
+
+def image():
+    return nn.Sequential(nn.LazyConv2d(4, 3), nn.ReLU(), nn.LazyConv2d(2, 3))
+
+def fixed():
+    return nn.Sequential(nn.LazyConv2d(4, 3), nn.Conv2d(4, 2, 3))
+
+def volume():
+    return nn.Sequential(nn.LazyConv3d(4, 3), nn.LazyBatchNorm3d())
+
+def known():
+    return nn.Sequential(nn.Conv2d(5, 4, 3), nn.LazyConv2d(2, 3))
+"""
+GUESSES = {"signal": (1, 1), "image": (3, 2), "fixed": (3, 2), "volume": (1, 3)}
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> str:
+    (tmp_path / "lazy_first.py").write_text(FIRST)
+    return f"{tmp_path / 'lazy_first.py'}:"
+
+
+@pytest.mark.parametrize("kind", GUESSES)
+def test_load_model_first_layer_that_is_lazy_tells_its_axes_alone(kind: str, first: str) -> None:
+    model = cf.load_model(first + kind, device="cpu")
+    channels, rank = GUESSES[kind]
+    assert expected_of(model.module) == ExpectedInput(channels, rank, is_known=False)
+    assert not has_lazy(model.module)
+    assert model.module[0].weight.shape[1] == channels
+    assert str(untrained(model)).endswith(f"; lazy layers are made for {channels} channels, until the input has others")
+    assert [layer.calls for layer in cf.list_layers(model)] == [1] * len(model.module)
+
+
+def test_load_model_channels_before_a_lazy_layer_are_known(first: str) -> None:
+    model = cf.load_model(f"{first}known", device="cpu")
+    assert expected_of(model.module) == ExpectedInput(5)
+    assert str(untrained(model)).endswith("5 channels")
+    given = nn.Sequential(nn.LazyConv2d(4, 3))
+    given(torch.zeros(1, 7, 9, 9))
+    assert expected_of(given) == ExpectedInput(7)
+
+
+def test_expected_of_a_lazy_module_that_its_user_runs_is_known_from_then_on(first: str, tmp_path: Path) -> None:
+    module = nn.Sequential(nn.LazyConv2d(4, 3))
+    assert expected_of(module) == GUESS
+    filled = nn.Sequential(nn.LazyConv2d(4, 3))
+    filled.load_state_dict(nn.Sequential(nn.Conv2d(5, 4, 3)).state_dict())
+    assert expected_of(filled) == ExpectedInput(5)
+    module(torch.zeros(1, 5, 9, 9))
+    assert expected_of(module) == ExpectedInput(5)
+
+
+ARRAYS: dict[str, tuple[str, Any, tuple[int, ...]]] = {
+    "a signal of 2": ("signal", np.ones((2, 50), np.float32), (1, 2, 50)),
+    "a signal, channels last": ("signal", np.ones((50, 2), np.uint16), (1, 2, 50)),
+    "a signal of 1": ("signal", np.ones(50, np.float32), (1, 1, 50)),
+    "bands": ("image", np.ones((5, 12, 10), np.float32), (1, 5, 12, 10)),
+    "bands, channels last": ("image", np.ones((12, 10, 5), np.uint8), (1, 5, 12, 10)),
+    "bands of a batch": ("image", np.ones((2, 5, 12, 10), np.float32), (2, 5, 12, 10)),
+    "bands as a tensor": ("image", torch.ones(5, 12, 10), (1, 5, 12, 10)),
+    "bands of one": ("image", torch.ones(1, 12, 10), (1, 1, 12, 10)),
+    "a photo": ("image", np.ones((12, 10, 3), np.uint8), (1, 3, 224, 224)),
+    "a grey photo": ("image", np.ones((12, 10), np.uint8), (1, 3, 224, 224)),
+    "a volume": ("volume", np.ones((8, 9, 10), np.float32), (1, 1, 8, 9, 10)),
+    "a volume of 2": ("volume", np.ones((2, 8, 9, 10), np.uint8), (1, 2, 8, 9, 10)),
+}
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+@pytest.mark.parametrize("as_file", [False, True])
+@pytest.mark.filterwarnings("ignore:the lazy layers of the model have new weights")
+def test_inputs_decide_on_the_channels_of_a_lazy_model(name: str, as_file: bool, first: str, tmp_path: Path) -> None:
+    kind, given, shape = ARRAYS[name]
+    model = cf.load_model(first + kind, device="cpu", seed=4)
+    if as_file:
+        np.save(tmp_path / "a.npy", np.asarray(given))
+    batch = cf.load_images(tmp_path / "a.npy" if as_file else given, model)
+    assert batch.shape == shape
+    maps = cf.capture(model, batch, "0")["0"]
+    assert model.module[0].weight.shape[1] == shape[1]
+    again = cf.load_model(first + kind, device="cpu", seed=4)
+    assert torch.equal(cf.capture(again, batch, "0")["0"], maps)
+
+
+def test_a_lazy_model_of_other_channels_is_said_and_runs_everywhere(
+    first: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = cf.load_model(f"{first}image", device="cpu")
+    array = np.random.default_rng(0).random((5, 12, 10)).astype(np.float32)
+    with pytest.warns(UserWarning, match=r"^the lazy layers of the model have new weights, .* for inputs of 5x12x10: "):
+        (sheet,) = cf.visualize(model, array, "0")
+    assert sheet.index.size
+    np.save(tmp_path / "a.npy", array)
+    model = cf.load_model(f"{first}image", device="cpu")
+    with pytest.warns(UserWarning, match="for inputs of 5x12x10"):
+        cf.run(model, [tmp_path / "a.npy"], ["0"], tmp_path / "out", readers=0, progress="none")
+    assert len(list((tmp_path / "out" / "0").glob("*.png"))) == 1
+    run("layers", f"{first}image", "--input-shape", "5x12x10")
+    assert "1x4x10x8" in capsys.readouterr().out.replace(", ", "x").replace(" x ", "x")

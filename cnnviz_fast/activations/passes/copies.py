@@ -55,6 +55,25 @@ class PassHook:
         return getattr, (contextlib.nullcontext(), "__exit__")
 
 
+class _Watch:
+    """Both of our attributes of a module: each pass makes one for every module.
+
+    Args:
+        copies: of the pass.
+        module: that carries it.
+    """
+
+    __slots__ = ("copies", "module")
+
+    def __init__(self, copies: Copies, module: nn.Module) -> None:
+        self.copies = copies
+        self.module = module
+
+    def __call__(self, *memo: dict[int, Any]) -> Any:
+        """Copy the module, where a memo is given, as `__deepcopy__` does; or return its state."""
+        return self.copies.deepcopy(self.module, *memo) if memo else self.copies.state(self.module)
+
+
 class Copies:
     """Takes note of the copies of some modules.
 
@@ -73,12 +92,10 @@ class Copies:
 
     def _watch(self, modules: Iterable[nn.Module]) -> None:
         """Hang our attributes on modules, but not over those of the model's own."""
-        deepcopy, state = self._deepcopy, self._state
         for module in modules:
             own = vars(module)
             if "__deepcopy__" not in own and "__getstate__" not in own:
-                own["__deepcopy__"] = functools.partial(deepcopy, module)
-                own["__getstate__"] = functools.partial(state, module)
+                own["__deepcopy__"] = own["__getstate__"] = _Watch(self, module)
                 self._watched.append(own)
 
     def close(self) -> None:
@@ -100,7 +117,8 @@ class Copies:
             module = self.made[module]
         return self.flags[module]
 
-    def _deepcopy(self, module: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    def deepcopy(self, module: nn.Module, memo: dict[int, Any]) -> nn.Module:
+        """Return what `copy.deepcopy` takes for the copy of a module, and take note of it."""
         if _is_copied_as_usual(type(module)):
             twin = self._reconstructed(module, memo)
         else:
@@ -143,7 +161,7 @@ class Copies:
         own = vars(module)
         return {name: own.pop(name) for name in _OURS if name in own and _is_ours(own[name], self)}
 
-    def _state(self, module: nn.Module) -> Any:
+    def state(self, module: nn.Module) -> Any:
         """Return what `copy.copy` and `pickle` take of a module: without what belongs to the pass."""
         of_class = getattr(type(module), "__getstate__", None)  # before Python 3.11 only where a class defines it
         state = vars(module) if of_class is None else of_class(module)
@@ -181,6 +199,8 @@ def _nothing(*seen: Any) -> None:
 
 
 def _is_ours(value: Any, copies: Copies) -> bool:
+    if type(value) is _Watch:
+        return value.copies is copies
     return isinstance(value, functools.partial) and getattr(value.func, "__self__", None) is copies
 
 

@@ -1,37 +1,35 @@
-"""Containers, arrays and random generators that a model keeps in plain attributes, as they were before a pass.
+"""Containers, arrays, random generators and objects of its own that a model keeps, as they were before a pass.
 
 Memory banks, histories, caches and codebooks are kept in lists, dicts and arrays too, and a layer may draw from a
-generator of its own: a pass in eval mode changes them like buffers. Notes stay, for whoever reads them: numbers and
-names behind what a list held before, or in a container that was empty.
+generator of its own, or count in an object or a class: a pass in eval mode changes them like buffers. Notes stay, for
+whoever reads them: numbers and names behind what a list held before, or in a container that was empty.
 """
 
 from __future__ import annotations
 
 import collections
-import copy
+import contextlib
 import functools
-import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+import itertools
+import operator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .own_objects import Holder, counter_at, holder_of, inside, is_installed, next_of, numbers_in, package_of
+from .saved_kinds import Kind, are_same_entries, kinds
+
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 _MOST_VISITED = 10_000
-"""Entries of containers that are looked into: a model may hold a table of a million words."""
-_MOST_BYTES = 2**26
-"""Largest array that is copied."""
+"""Containers and objects that are looked into: a model may hold a table of a million words. Those beyond stay as the
+pass leaves them."""
 _CONTAINERS = (list, tuple, set, dict, collections.deque)
-
-
-class _Kind(NamedTuple):
-    """How objects of a class are saved, told apart from what was saved, and put back."""
-
-    save: Callable[[Any], Any]
-    is_same: Callable[[Any, Any], bool]
-    put_back: Callable[[Any, Any], None]
+_ABSENT = object()
 
 
 class SavedObjects:
@@ -39,46 +37,161 @@ class SavedObjects:
 
     Args:
         attributes: of each module, by name.
+        around: classes of the modules, and functions, that hold values too.
+        listed: the modules.
 
     Attributes:
-        tensors: those in containers, which are no parameters. Their values are not saved here.
+        tensors: those in containers and objects, which are no parameters, and those of modules there that are not
+            listed. Their values are not saved here.
     """
 
-    def __init__(self, attributes: Iterable[Mapping[str, Any]]) -> None:
-        import torch
-
-        kinds, internal = _kinds(), _names_of_torch()
-        looked_at = {*kinds, tuple}
-        pending = [
-            value
-            for own in attributes
-            for name, value in own.items()
-            if type(value) in looked_at and name not in internal
-        ]
+    def __init__(
+        self,
+        attributes: Iterable[dict[str, Any]],
+        around: Iterable[Any] = (),
+        listed: Collection[Any] = (),
+    ) -> None:
         self.tensors: list[torch.Tensor] = []
-        self._saved: list[tuple[_Kind, Any, Any]] = []
-        seen: set[int] = set()
-        while pending:
-            value = pending.pop()
-            if id(value) in seen:
-                continue
-            seen.add(id(value))
-            if (kind := kinds.get(type(value))) is not None:
-                self._saved.append((kind, value, kind.save(value)))
-            for entry in _entries(value) if len(seen) < _MOST_VISITED else ():
-                if type(entry) is torch.Tensor:
-                    self.tensors.append(entry)
-                elif type(entry) in looked_at:
-                    pending.append(entry)
+        self._saved: list[tuple[Kind, Any, Any]] = []
+        self._held: list[tuple[Holder, Any, dict[Any, Any]]] = []
+        self._counters: list[tuple[Callable[[Any, Any, Any], None], Any, Any, Any, str]] = []
+        self._listed = listed
+        self._packages = set(map(package_of, set(map(type, listed))))
+        self._pending: list[Any] = list(around)
+        self._seen: set[int] = set()
+        internal, leaves = _names_of_torch(), _leaves()
+        for own in attributes:
+            for name, value in own.items():
+                if type(value) not in leaves and name not in internal:
+                    self._note(operator.setitem, own, name, value)
+        while self._pending:
+            value = self._pending.pop()
+            if id(value) not in self._seen:
+                self._seen.add(id(value))
+                self._save(value)
+
+    def _save(self, value: Any) -> None:
+        """Save an object, and take note of what is in it."""
+        write: Callable[[Any, Any, Any], None] = operator.setitem
+        entries: Iterable[tuple[Any, Any]] = ()
+        if (kind := kinds().get(type(value))) is not None:
+            self._saved.append((kind, value, kind.save(value)))
+            entries = list(value.items()) if isinstance(value, dict) else enumerate(list(_entries(value)))
+        elif type(value) is tuple:
+            entries = enumerate(value)
+        elif isinstance(value, FunctionType):
+            self._save_around(value)
+        elif (holder := holder_of(value)) is not None:
+            if self._is_around(value, holder):
+                self._save_numbers(value)
+            else:
+                self._held.append((holder, value, before := holder.items(value)))
+                write, entries = holder.write, before.items()
+                self._pending.append(type(value))
+        elif _is_module(value):
+            self._note_hidden(value)
+        else:
+            entries = enumerate(inside(value))
+        leaves = _leaves()
+        for key, entry in entries if len(self._seen) < _MOST_VISITED else ():
+            if _is_tensor(entry):
+                self.tensors.append(entry)
+            elif type(entry) not in leaves:
+                self._note(write, value, key, entry)
+
+    def _save_around(self, function: FunctionType) -> None:
+        """Save the variables around a function, and numbers in what lies there, but nothing that it may collect."""
+        holder = holder_of(function)
+        before = {} if holder is None else holder.items(function)
+        if holder is not None:
+            self._held.append((holder, function, before))
+        for key, value in before.items():
+            if _is_tensor(value):
+                self.tensors.append(value)
+            elif isinstance(value, FunctionType):
+                self._pending.append(value)
+            elif type(value) is itertools.count and holder is not None:
+                self._note(holder.write, function, key, value)
+            else:
+                self._save_numbers(value)
+
+    def _save_numbers(self, value: Any) -> None:
+        """Save the numbers in a list, a dict or an object alone."""
+        if (holder := numbers_in(value)) is not None:
+            self._held.append((holder, value, holder.items(value)))
+
+    def _is_around(self, value: Any, holder: Holder) -> bool:
+        """Check for an object that the model is a part of, and not the other way round, such as a trainer.
+
+        It holds a layer, or is of an installed package that the model is not of. Data sets may hang on it.
+        """
+        if isinstance(value, type):
+            return False
+        package = package_of(type(value))
+        if package not in self._packages and is_installed(package):
+            return True
+        return any(_is_module(one) and one in self._listed for one in holder.items(value).values())
+
+    def _note(self, write: Callable[[Any, Any, Any], None], owner: Any, key: Any, value: Any) -> None:
+        """Take note of a value that an owner holds."""
+        if type(value) is itertools.count:
+            self._counters.append((write, owner, key, value, next_of(value)))
+        else:
+            self._pending.append(value)
+
+    def _note_hidden(self, module: nn.Module) -> None:
+        """Take note of what a pass may write in a module that the model does not list: an average of itself, say."""
+        for part in module.modules() if module not in self._listed else ():
+            if part not in self._listed:
+                held = (*part._buffers.values(), *part._parameters.values())
+                self.tensors += (one for one in held if one is not None and not one.requires_grad)
 
     def put_back(self) -> None:
-        """Restore what has changed, without replacing any object."""
+        """Restore what has changed, without replacing any object but counters, which only count on."""
         for kind, value, saved in self._saved:
             if kind.is_same(value, saved):
                 continue
             # Copies of layers are collected, not computed with.
             if not isinstance(value, _CONTAINERS) or (is_plain(value) and not _has_notes_alone(value, saved)):
                 kind.put_back(value, saved)
+        for holder, value, before in self._held:
+            _put_back_values(holder, value, before)
+        for write, owner, key, counter, text in self._counters:
+            if next_of(counter) != text and (earlier := counter_at(text)) is not None:
+                with contextlib.suppress(TypeError, LookupError):  # in a tuple, or in a list that the pass shortened
+                    write(owner, key, earlier)
+
+
+def _put_back_values(holder: Holder, value: Any, before: dict[Any, Any]) -> None:
+    """Restore the values in an object, unless one of them is more than values: others may say that it was made."""
+    now = holder.items(value)
+    if before.keys() == now.keys() and all(map(operator.is_, before.values(), now.values())):
+        return
+    changed = [key for key in {**before, **now} if before.get(key, _ABSENT) is not now.get(key, _ABSENT)]
+    if all(_is_value(each.get(key)) for key in changed for each in (before, now)):
+        for key in changed:
+            if key in before:
+                holder.write(value, key, before[key])
+            else:
+                holder.remove(value, key)
+
+
+def _is_value(value: Any) -> bool:
+    import torch
+
+    return value is None or isinstance(value, (torch.dtype, torch.device, torch.Size)) or is_plain(value)
+
+
+def _is_tensor(value: Any) -> bool:
+    import torch
+
+    return type(value) is torch.Tensor
+
+
+def _is_module(value: Any) -> bool:
+    from torch import nn
+
+    return isinstance(value, nn.Module)
 
 
 def _entries(value: Any) -> Iterable[Any]:
@@ -97,73 +210,13 @@ def _names_of_torch() -> frozenset[str]:
 
 
 @functools.cache
-def _kinds() -> dict[type, _Kind]:
+def _leaves() -> frozenset[type]:
+    """Return the classes of values in which nothing is looked for; tensors are dealt with apart."""
     import torch
 
-    ordered = _Kind(list, _are_same_entries, _refill)
-    table = _Kind(lambda table: list(table.items()), _are_same_items, _refill)
-    return {
-        list: ordered,
-        collections.deque: ordered,
-        set: _Kind(set, lambda value, saved: bool(value == saved), _refill),
-        **dict.fromkeys((dict, collections.OrderedDict, collections.defaultdict, collections.Counter), table),
-        np.ndarray: _Kind(_copied_array, _is_same_array, _write_array),
-        torch.Generator: _Kind(
-            lambda generator: generator.get_state(),
-            lambda generator, saved: torch.equal(generator.get_state(), saved),
-            lambda generator, saved: generator.set_state(saved),
-        ),
-        random.Random: _Kind(
-            random.Random.getstate,
-            lambda generator, saved: bool(generator.getstate() == saved),
-            random.Random.setstate,
-        ),
-        # Drawing changes them in any case, and their states are dicts of arrays: put back without a comparison.
-        np.random.Generator: _Kind(
-            lambda generator: copy.deepcopy(generator.bit_generator.state),
-            lambda generator, saved: False,
-            lambda generator, saved: setattr(generator.bit_generator, "state", saved),
-        ),
-        np.random.RandomState: _Kind(
-            lambda generator: generator.get_state(legacy=False),
-            lambda generator, saved: False,
-            lambda generator, saved: generator.set_state(saved),
-        ),
-    }
-
-
-def _are_same_entries(value: Any, saved: list[Any]) -> bool:
-    return len(value) == len(saved) and all(now is before for now, before in zip(value, saved, strict=True))
-
-
-def _are_same_items(table: Mapping[Any, Any], saved: list[tuple[Any, Any]]) -> bool:
-    return len(table) == len(saved) and all(
-        now[0] is before[0] and now[1] is before[1] for now, before in zip(table.items(), saved, strict=True)
-    )
-
-
-def _refill(container: Any, saved: Any) -> None:
-    container.clear()
-    if isinstance(container, collections.Counter):
-        dict.update(container, saved)  # its own `update` adds
-    elif isinstance(container, (set, dict)):
-        container.update(saved)
-    else:
-        container.extend(saved)
-
-
-def _copied_array(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
-    return array.copy() if array.nbytes <= _MOST_BYTES and array.flags.writeable else None
-
-
-def _is_same_array(array: np.ndarray[Any, Any], saved: np.ndarray[Any, Any] | None) -> bool:
-    if saved is None or array.shape != saved.shape:  # too large, or resized, which cannot be undone beside its views
-        return True
-    return array.tobytes() == saved.tobytes() if array.dtype.kind != "O" else False
-
-
-def _write_array(array: np.ndarray[Any, Any], saved: np.ndarray[Any, Any]) -> None:
-    array[...] = saved
+    numbers = (type(None), bool, int, float, complex, str, bytes)
+    code = (type, ModuleType, BuiltinFunctionType)
+    return frozenset((*numbers, *code, torch.Tensor, torch.nn.Parameter, torch.dtype, torch.device, torch.Size))
 
 
 def _has_notes_alone(container: Any, saved: Any) -> bool:
@@ -171,17 +224,17 @@ def _has_notes_alone(container: Any, saved: Any) -> bool:
     if not isinstance(container, list):
         return not saved and not holds_values(container)
     before = len(saved)
-    return _are_same_entries(container[:before], saved) and not holds_values(container[before:])
+    return are_same_entries(container[:before], saved) and not holds_values(container[before:])
 
 
 def is_plain(value: Any) -> bool:
-    """Check whether a value is a number, a text, an array, a tensor that is no parameter, or a container of these.
+    """Check whether a value is a number, a text, an array, a tensor that is no parameter, or made of these alone.
 
     Args:
         value: of an attribute of a module.
 
     Returns:
-        True for an empty container too; a container may hold None.
+        True for an empty container too; a container, or an object of one's own, may hold None.
     """
     import torch
 
@@ -197,15 +250,20 @@ def holds_values(value: Any) -> bool:
 
 
 def _parts(value: Any) -> Iterator[Any]:
-    """List what is in a container, and in the containers in it, without None; a value that is none itself."""
+    """List what is in a container or an object, and in those in it, without None; a value that is none itself."""
     pending, seen = [value], set()  # a list may hold itself
     while pending:
         one = pending.pop()
-        if not isinstance(one, _CONTAINERS):
+        if type(one) in _leaves():
+            yield one
+            continue
+        holder = None if isinstance(one, (*_CONTAINERS, type, FunctionType)) else holder_of(one)
+        if holder is None and not isinstance(one, _CONTAINERS):
             yield one
         elif id(one) not in seen:
             seen.add(id(one))
-            pending.extend(entry for entry in _entries(one) if entry is not None)
+            entries = _entries(one) if holder is None else holder.items(one).values()
+            pending.extend(entry for entry in entries if entry is not None)
 
 
 def is_empty(value: Any) -> bool:

@@ -4,8 +4,10 @@
     copies              get no hooks, and the flags of what they are copies of; see copies.py
     buffers             entries that were replaced, values that were written; see saved_values.py
     parameters          memory that was replaced; values where they are not trained but others are (key encoders)
-    objects             entries of lists, dicts, sets and queues, values of arrays, states of generators; see
-                        saved_objects.py
+    objects             entries of lists, dicts, sets and queues, values of arrays, states of generators, attributes of
+                        objects and classes of one's own, variables around functions; see saved_objects.py
+    new layers          that the pass has made where there was none are taken out again, and so are parameters and
+                        buffers; see grown.py
     plain attributes    numbers, texts, tensors, and containers of these that were replaced: counters, hidden states;
                         not of torch's own layers, which keep none
 
@@ -23,15 +25,18 @@ import itertools
 import operator
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from ...models.layers import takes_hooks
 from .copies import Copies
+from .followers import followers_in, is_of_torch, split_buffers
+from .grown import Grown
+from .own_objects import around
 from .saved_objects import SavedObjects, holds_values, is_empty, is_plain
 from .saved_values import SavedTensors, SavedValues
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 _SHARDED = ("FullyShardedDataParallel",)
@@ -40,6 +45,7 @@ _SHARDED = ("FullyShardedDataParallel",)
 _ABSENT = object()
 # Each pass looks at every module and tensor: by these, which are not written in Python, in half the time.
 _PARAMETERS, _BUFFERS, _MODULES = map(operator.attrgetter, ("_parameters", "_buffers", "_modules"))
+_HOOKS, _PRE_HOOKS = map(operator.attrgetter, ("_forward_hooks", "_forward_pre_hooks"))
 
 _lock = threading.Lock()
 # Shared by all threads.
@@ -106,13 +112,22 @@ class Snapshot:
         self.modules = modules
         self.passes = 0
         # TorchScript makes new objects of what it holds each time that it is asked.
-        self._plain = modules = {module: name for module, name in modules.items() if takes_hooks(module)}
+        kinds = set(map(type, modules))  # few, of which each question is asked once
+        if any(issubclass(kind, torch.jit.ScriptModule) for kind in kinds):
+            modules = {module: name for module, name in modules.items() if takes_hooks(module)}
+        self._plain = modules
         # Shallow copies: a value that is still the same object was not replaced.
-        self._attributes = [vars(module) for module in modules if not _is_of_torch(type(module))]
+        own_kinds = {kind for kind in kinds if not is_of_torch(kind)}
+        own = [module for module in modules if type(module) in own_kinds]
+        self._attributes = list(map(vars, own))
         self._attributes_before = list(map(dict.copy, self._attributes))
-        self._objects = SavedObjects(self._attributes)
+        hooks = _values([*map(_HOOKS, modules), *map(_PRE_HOOKS, modules)])
+        self._objects = SavedObjects(
+            self._attributes, [*around(own), *(hook for hook in hooks if isinstance(hook, FunctionType))], self.modules
+        )
         self._own = list(filter(None, map(_PARAMETERS, modules)))
         self._own_before = list(map(dict, self._own))
+        self._grown = Grown(own)
         self._tables = list(filter(None, map(_MODULES, modules)))
         self._structure = _values(self._tables)
         self._buffers = list(filter(None, map(_BUFFERS, modules)))
@@ -121,14 +136,17 @@ class Snapshot:
         self._flags = {module: bool(getattr(module, "training", False)) for module in self.modules}
         is_training = any(self._flags.values())
         parameters = [one for one in _values(self._own) if one is not None]
-        if any(type(module).__name__ in _SHARDED for module in modules):
+        if any(kind.__name__ in _SHARDED for kind in kinds):
             parameters = []
-        followers = _followers(modules, parameters)
-        buffers, statistics = _split_buffers(modules, set(map(id, followers)), is_training)
+        followers = followers_in(modules, parameters)
+        buffers, statistics = split_buffers(modules, set(map(id, followers)), is_training)
         self._tensors = SavedTensors([*buffers, *plain, *followers], parameters, statistics)
         with torch.no_grad():
             self._values = SavedValues(self._tensors.before[: len(self._tensors.state)])
-        self._parallel = [(one, one.device_ids) for one in modules if isinstance(one, torch.nn.DataParallel)]
+        parallel = {kind for kind in kinds if issubclass(kind, torch.nn.DataParallel)}
+        self._parallel: list[tuple[Any, Any]] = [
+            (one, vars(one)["device_ids"]) for one in (modules if parallel else ()) if type(one) in parallel
+        ]
         self._copies = Copies({module: self._flags[module] for module in modules})
         for module, flag in self._flags.items():
             if flag:
@@ -149,6 +167,7 @@ class Snapshot:
                 module.training = flag
         for module, device_ids in self._parallel:
             module.device_ids = device_ids
+        self._grown.take_out(self._attributes_before)
         is_whole = _are_same(self._structure, _values(self._tables)) and self._put_back_parameters()
         if not _are_same(_values(self._buffers_before), _values(self._buffers)):
             for now, before in zip(self._buffers, self._buffers_before, strict=True):
@@ -201,7 +220,7 @@ class Snapshot:
             for module in self._plain
             if any(id(one) in tensors for one in module._buffers.values())
             for one in module._buffers.values()
-            if _is_of_torch(type(module))
+            if is_of_torch(type(module))
         }
         return [
             f"{name}.{own}" if name else own
@@ -234,87 +253,9 @@ def _is_state(before: Any, now: Any) -> bool:
     return is_plain(before) and (now is None or is_plain(now))
 
 
-def _followers(modules: Iterable[nn.Module], parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
-    """Return parameters that a pass may write: those that are not trained in a model that also has trained ones.
-
-    Of layers that only apply their weights, as those of a frozen backbone, only parameters of a module that has a
-    trained twin beside it: an encoder of which the other one is the moving average, which their parent writes.
-    """
-    from torch import nn
-
-    parameters = list(parameters)
-    frozen = {id(one) for one in parameters if not one.requires_grad}
-    if not frozen or len(frozen) == len(parameters):
-        return []
-    modules = list(modules)
-    following = _twins(modules[0], frozen)
-    kinds = (nn.Linear, nn.LayerNorm, nn.GroupNorm, nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase)
-    followers = []
-    for module in modules:
-        # Subclasses may do more, such as merging an adapter into their weight.
-        applies_only = isinstance(module, kinds) and _is_of_torch(type(module))
-        for one in module._parameters.values():
-            if one is not None and id(one) in frozen and (id(one) in following or not applies_only):
-                followers.append(one)
-    return followers
-
-
-def _twins(root: nn.Module, frozen: set[int]) -> set[int]:
-    """Return the ids of frozen parameters in modules beside which a trained one has parameters of the same shapes.
-
-    Not among the entries of a list of layers: blocks of one kind, of which the first ones are frozen, are no copies.
-    """
-    from torch import nn
-
-    found: set[int] = set()
-
-    def visit(module: nn.Module) -> list[nn.Parameter]:
-        inside = [one for one in module._parameters.values() if one is not None]
-        parts = [visit(child) for child in module._modules.values() if child is not None]
-        if len(parts) > 1 and type(module) not in (nn.Sequential, nn.ModuleList):
-            trained = {tuple(one.shape for one in part) for part in parts if any(id(one) not in frozen for one in part)}
-            for part in parts:
-                ids = list(map(id, part))
-                if ids and frozen.issuperset(ids) and tuple(one.shape for one in part) in trained:
-                    found.update(ids)
-        return list(itertools.chain(inside, *parts))
-
-    visit(root)
-    return found
-
-
-def _split_buffers(
-    modules: Iterable[nn.Module], followers: set[int], is_training: bool
-) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Return the buffers whose values are saved, and those that are only checked.
-
-    These are the statistics of torch's own norms in a model that is in eval mode throughout: they are two thirds of
-    the tensors of a residual network, and nothing writes them then, unless the model follows another one.
-    """
-    from torch import nn
-
-    saved: list[torch.Tensor] = []
-    checked: list[torch.Tensor] = []
-    for module in modules:
-        if module._buffers and "_initialize_hook" not in vars(module):  # of lazy modules: they are initialised
-            is_norm = isinstance(module, nn.modules.batchnorm._NormBase) and _is_of_torch(type(module))
-            follows = any(id(one) in followers for one in module._parameters.values())
-            kept = checked if is_norm and not (is_training or follows) else saved
-            kept.extend(one for one in module._buffers.values() if one is not None)
-    return saved, checked
-
-
 def _values(mappings: Iterable[Mapping[str, Any]]) -> list[Any]:
     """Return the values of several mappings as one list."""
     return list(itertools.chain.from_iterable(map(operator.methodcaller("values"), mappings)))
-
-
-def _is_of_torch(kind: type[nn.Module]) -> bool:
-    """Check whether a class is one of torch's own layers, which keep nothing in plain attributes while they run.
-
-    Wrappers for several processes set themselves up in the first pass: that must stay.
-    """
-    return kind.__module__.startswith(("torch.nn.modules.", "torch.nn.parallel.", "torch.distributed.fsdp.fully_"))
 
 
 def _are_same(before: Collection[Any], now: Collection[Any]) -> bool:

@@ -117,8 +117,8 @@ def _unpacks_small(kind: bytes, content: bytes) -> bool:
     return not inflater.unconsumed_tail
 
 
-def wide_colour(image: PilImage, opened: Callable[[], PilImage], scaled: bool) -> Samples | None:
-    """Return all 16 bits of a PNG in colour where they matter: it is near black, or a range of values is given.
+def wide_colour(image: PilImage, opened: Callable[[], PilImage], all_bits: bool) -> Samples | None:
+    """Return all 16 bits of a PNG in colour where they matter: they are asked for, or it is near black.
 
     Pillow 13 keeps the high bytes of such colour. The low ones come from decoding once more with its raw mode for
     samples whose bytes stand the other way round.
@@ -126,7 +126,7 @@ def wide_colour(image: PilImage, opened: Callable[[], PilImage], scaled: bool) -
     Args:
         image: opened. It is loaded.
         opened: opens it once more.
-        scaled: whether a range is given.
+        all_bits: whether they are asked for.
 
     Returns:
         Its samples; None where the high bytes are enough.
@@ -135,7 +135,7 @@ def wide_colour(image: PilImage, opened: Callable[[], PilImage], scaled: bool) -
     if raw_mode not in ("RGB;16B", "RGBA;16B") or "transparency" in image.info:
         return None
     image.load()
-    if not scaled and (image.width * image.height > _MOST_TWICE_PX or not is_near_black(image)):
+    if not all_bits and (image.width * image.height > _MOST_TWICE_PX or not is_near_black(image)):
         return None
     low = opened()
     low.tile = [low.tile[0]._replace(args=raw_mode[:-1] + "L")]  # type: ignore[attr-defined]

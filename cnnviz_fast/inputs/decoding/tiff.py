@@ -45,12 +45,12 @@ class OddTiff(NamedTuple):
     declared_bits: int | None
 
 
-def pillow_is_right(image: PilImage, scaled: bool) -> bool:
+def pillow_is_right(image: PilImage, all_bits: bool) -> bool:
     """Check whether Pillow 13 reads a TIFF right that it has opened.
 
     Args:
         image: still to be loaded.
-        scaled: whether a range of values is given: then colour needs all its bits, of which Pillow keeps the high ones.
+        all_bits: whether colour needs all its bits, of which Pillow keeps the high ones.
 
     Returns:
         False where tifffile has to read it.
@@ -59,7 +59,7 @@ def pillow_is_right(image: PilImage, scaled: bool) -> bool:
     bits, samples = max(tags.get(_BITS, (1,))), tags.get(277, 1)
     raw = tags.get(_COMPRESSION, _RAW) == _RAW
     if bits > 8:
-        return not (samples > 1 and (scaled or (raw and tags.get(_PLANAR) == _SEPARATE)))
+        return not (samples > 1 and (all_bits or (raw and tags.get(_PLANAR) == _SEPARATE)))
     if tags.get(_PLANAR) == _SEPARATE and image.mode in ("LA", "La", "PA"):
         return False
     if bits == 8 and set(tags.get(_FORMAT, (1,))) == {2}:  # signed, which Pillow takes for unsigned

@@ -1,4 +1,4 @@
-"""Values of more than 8 bits become 8: integers by their peak, floats from 0 to 1, or both by a range that is given."""
+"""Values of more than 8 bits become 8, or floats: scaled by their peak, from 0 to 1, or by a range that is given."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from ...runtime.caller import warn_caller
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image as PilImage
+
+    from ...models.float_images import FloatImage
 
 Range = tuple[float, float]
 
@@ -53,10 +55,17 @@ class Samples:
         """Whether the last sample is alpha."""
         return self.mode[-1] in "Aa"
 
-    def extremes(self) -> Range:
-        """Return the smallest and the largest value of the colours; NaN if any is."""
-        found = [(rows.min(), rows.max()) for rows in map(self._colours, self.tops())]
-        return float(np.min([low for low, _ in found])), float(np.max([high for _, high in found]))
+    @property
+    def is_wide(self) -> bool:
+        """Whether 256 levels are too few for it, and it is in grey or in red, green and blue."""
+        return self.mode in ("L", "LA", "La", "RGB", "RGBA", "RGBa") and self.read(0, 1).dtype.itemsize > 1
+
+    def extremes(self, without_nan: bool = False) -> Range:
+        """Return the smallest and the largest value of the colours; NaN if any is, or if all are."""
+        least, most = (np.fmin, np.fmax) if without_nan else (np.minimum, np.maximum)
+        found = [(least.reduce(rows, None), most.reduce(rows, None)) for rows in map(self._colours, self.tops())]
+        lows, highs = zip(*found, strict=True)
+        return float(least.reduce(lows)), float(most.reduce(highs))
 
     def are_low_bits(self, bits: int, high: float) -> bool:
         """Check that samples fill only their low bits, up to `high`; PNG asks for the high bits, with 0 below."""
@@ -93,6 +102,39 @@ class Samples:
             levels = np.where(values == self.key, np.uint8(255), levels)
         return Image.frombuffer(self.mode, (values.shape[1], len(values)), np.ascontiguousarray(levels).tobytes())
 
+    def in_floats(self, ends: Range) -> FloatImage:
+        """Return it in floats: `ends` become 0 and 1, what lies beyond is cut off, NaN stays; laid over white."""
+        from PIL import Image
+
+        from ...models.float_images import FloatImage
+
+        bands = tuple(Image.new("F", self.size) for _ in range(3 if self.mode.startswith("RGB") else 1))
+        for top in self.tops():
+            shares = self._shares(top, ends)
+            for band, values in zip(bands, np.moveaxis(shares, -1, 0), strict=True):
+                band.paste(Image.fromarray(np.ascontiguousarray(values)), (0, top))
+        return FloatImage(bands)
+
+    def _shares(self, top: int, ends: Range) -> NDArray[np.float32]:
+        """Return a band of rows, (rows, width, 1 or 3) float32."""
+        values = self._rows(top)
+        values = values if values.ndim == 3 else values[..., None]
+        colours = _shares(values[..., :-1] if self.has_alpha else values, ends)
+        if self.has_alpha:
+            alpha = _shares(values[..., -1:], (0, self.peak))
+            colours = (colours * alpha if self.mode.endswith("A") else colours) + (1 - alpha)
+        if self.white_is_zero:
+            colours = 1 - colours
+        if self.key is not None:
+            colours = np.where(values == self.key, 1, colours)
+        return np.clip(colours, 0, 1).astype(np.float32)
+
+
+def _shares(values: NDArray[Any], ends: Range) -> NDArray[np.float64]:
+    """Scale values so that `ends` become 0 and 1; NaN stays."""
+    low, high = ends
+    return np.clip((values.astype(np.float64) - low) / (high - low), 0, 1)
+
 
 def _levels(values: NDArray[Any], ends: Range, keeps_high_bytes: bool) -> NDArray[np.uint8]:
     """Scale values to 0..255, rounded, a half upwards."""
@@ -117,7 +159,9 @@ def _scaled(values: NDArray[Any], ends: Range) -> NDArray[np.uint8]:
     return levels.astype(np.uint8)
 
 
-def ends_of(samples: Samples, given: Range | None, declared_bits: int | None, label: str) -> Range:
+def ends_of(
+    samples: Samples, given: Range | None, declared_bits: int | None, label: str, nan_allowed: bool = False
+) -> Range:
     """Return what becomes black and white: the range that is given, the one that the file declares, or the whole one.
 
     Args:
@@ -125,6 +169,7 @@ def ends_of(samples: Samples, given: Range | None, declared_bits: int | None, la
         given: the option input_range.
         declared_bits: how many bits of each sample are used, as the file itself states.
         label: names the image.
+        nan_allowed: whether some values may be NaN.
 
     Returns:
         Low and high.
@@ -134,7 +179,7 @@ def ends_of(samples: Samples, given: Range | None, declared_bits: int | None, la
     """
     if given is not None:
         return given
-    low, high = samples.extremes()
+    low, high = samples.extremes(nan_allowed)
     if declared_bits and 8 < declared_bits < 16 and samples.peak > 255 and samples.are_low_bits(declared_bits, high):
         return 0.0, float(2**declared_bits - 1)
     if not (low >= 0 and high <= samples.peak):  # true for NaN as well
