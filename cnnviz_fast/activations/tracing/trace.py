@@ -12,17 +12,20 @@ import itertools
 import re
 import threading
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ...models.layers import every_module, layer_names, meta_copy, takes_hooks, uncompiled
 from ..passes.forward import Watched, run_pass
 from ..tensors import tensors_in
+from .functions import following_functions
 from .moves import roles_of, set_roles
 from .roles import BATCH, CHANNELS, COLUMNS, ROWS, TIME, Axis, Roles, whole
 from .rules import follow
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 Called = tuple[Any, Any]
@@ -82,6 +85,12 @@ class Trace:
             if roles is not None and _shape(roles, images) == shape
         }
         return found.pop() if len(found) == 1 else None
+
+    def lost(self, layer: str) -> bool:
+        """Check whether the pass came to a layer and saw nothing in its output that came from the input."""
+        path = _parts(layer)[2]
+        found = [roles for call in self._calls(layer) for at, roles in call.items() if at == path or not path]
+        return bool(found) and not any(found)
 
     def grids(self) -> set[tuple[int, int]]:
         """Return rows and columns of all maps that were put out, wherever their channels are."""
@@ -144,16 +153,35 @@ def traced_roles(
     Returns:
         The roles; None where no pass came to this layer or showed this shape.
     """
-    root = uncompiled(model)
-    trace = _known_trace(root, input_shape, called, values=False)
-    if values and trace.failed and not trace.saw(layer):
-        trace = _known_trace(root, input_shape, called, values=True)
-    return trace.roles(layer, shape, input_shape[0])
+    return _trace_to(layer, uncompiled(model), input_shape, called, values).roles(layer, shape, input_shape[0])
+
+
+def lost_sight(model: nn.Module, layer: str, input_shape: tuple[int, ...], called: Called = (None, None)) -> bool:
+    """Check whether a pass, of the model itself if need be, saw nothing in an output that came from the input.
+
+    Args:
+        model: any module. It is left as it was.
+        layer: name of a captured output.
+        input_shape: shape of the batch.
+        called: `inputs` and `forward` of the capture.
+
+    Returns:
+        True for what went through numpy, for example.
+    """
+    return _trace_to(layer, uncompiled(model), input_shape, called, values=True).lost(layer)
 
 
 def traced_grids(model: nn.Module, input_shape: tuple[int, ...], called: Called = (None, None)) -> set[tuple[int, int]]:
     """Return rows and columns of all maps that a pass without values shows."""
     return _known_trace(uncompiled(model), input_shape, called, values=False).grids()
+
+
+def _trace_to(layer: str, model: nn.Module, input_shape: tuple[int, ...], called: Called, values: bool) -> Trace:
+    """Return the trace of a pass without values; where it does not come to a layer, that of the model itself."""
+    trace = _known_trace(model, input_shape, called, values=False)
+    if values and trace.failed and not trace.saw(layer):
+        return _known_trace(model, input_shape, called, values=True)
+    return trace
 
 
 def _known_trace(model: nn.Module, input_shape: tuple[int, ...], called: Called, values: bool) -> Trace:
@@ -206,15 +234,37 @@ def _trace(
     return trace
 
 
-def following() -> contextlib.AbstractContextManager[Any]:
+@contextlib.contextmanager
+def following() -> Iterator[None]:
     """Note the roles of every tensor that is made in the block out of one that has roles."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Follow(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            output = function(*args, **(kwargs or {}))
-            name = function._schema.name.rpartition("::")[2]
-            follow(name.rstrip("_"), args, list(tensors_in(output).values()))
+            output = _run(function, args, kwargs or {})
+            follow(function._schema.name.rpartition("::")[2], args, list(tensors_in(output).values()))
             return output
 
-    return Follow()  # type: ignore[no-untyped-call]
+    with following_functions(), Follow():  # type: ignore[no-untyped-call]
+        yield
+
+
+def _run(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run an operation; tensors that the model made in memory lose their values where others have none."""
+    import torch
+    from torch.utils._pytree import tree_leaves, tree_map_only
+
+    try:
+        return function(*args, **kwargs)
+    except RuntimeError:
+        if not any(isinstance(leaf, torch.Tensor) and leaf.is_meta for leaf in tree_leaves((args, kwargs))):
+            raise
+    args, kwargs = tree_map_only(torch.Tensor, _without_values, (args, kwargs))
+    return function(*args, **kwargs)
+
+
+def _without_values(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor without values, with the same roles."""
+    empty = tensor if tensor.is_meta else tensor.to("meta")
+    set_roles(empty, roles_of(tensor))
+    return empty

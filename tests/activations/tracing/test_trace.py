@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -182,6 +183,48 @@ def test_find_axes_windows_are_refused_and_whole_again_behind_them() -> None:
     with pytest.raises(ShapeError, match=r"8 entries \(windows or regions\) of the 2 images"):
         told(model, "inside", (8, 16, 8))
     assert told(model, "outside", (2, 8, 8, 8)) == Axes("nhwc")
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_find_axes_recurrent_layer_keeps_images_and_steps(kind: Callable[..., nn.Module]) -> None:
+    class Recurrent(nn.Module):
+        """Without a residual: tokens of the whole image, rows of it, and as CRNN its columns."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.cut, self.tokens = nn.Conv2d(3, 8, 4, 4), kind(8, 12, batch_first=True)
+            self.rows, self.back = kind(12, 5, batch_first=True, bidirectional=True), Seen()
+            self.columns, self.fc = kind(10 * 8, 6), nn.Linear(6, 7)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            tokens = self.tokens(self.cut(x).flatten(2).transpose(1, 2))[0]
+            maps = self.back(self.rows(tokens.reshape(-1, 8, 12))[0].reshape(-1, 8, 8, 10))
+            columns: torch.Tensor = self.fc(self.columns(maps.permute(2, 0, 1, 3).flatten(2))[0])
+            return columns
+
+    model = Recurrent()
+    assert told(model, "tokens[0]", (2, 64, 12)) == Axes("tokens", 1, 0, (8, 8))
+    assert told(model, "back", (2, 8, 8, 10)) == Axes("nhwc")
+    with pytest.raises(ShapeError, match="which has no maps: its axes hold columns, images, channels"):
+        told(model, "fc", (8, 2, 7))
+
+
+def test_find_axes_steps_that_a_cell_goes_through_are_at_no_place() -> None:
+    class Steps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cut, self.cell, self.seen = nn.Conv2d(3, 8, 4, 4), nn.GRUCell(8, 8), Seen()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            rows, state, states = self.cut(x).mean(3), None, []
+            for row in rows.unbind(2):
+                state = self.cell(row, state)
+                states.append(state)
+            seen: torch.Tensor = self.seen(torch.stack(states, 2))
+            return seen
+
+    with pytest.raises(ShapeError, match="which has no maps: its axes hold images, channels, parts of rows"):
+        told(Steps(), "seen", (2, 8, 8))
 
 
 def test_find_axes_model_that_looks_at_values_is_told() -> None:
