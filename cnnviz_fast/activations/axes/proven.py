@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import ShapeError
 from ...models.layers import every_module
-from ..tracing.proof import LOST, NAMES, Proof, possible, prove, why_out_of_place
+from ..tracing.proof import NAMES, Proof, possible, prove, why_out_of_place
 from ..tracing.trace import lost_sight, traced_roles
 from .evidence import Evidence, channels_position, known_grids, may_be_last
 from .record import Axes
@@ -53,7 +53,8 @@ def as_proven(shape: tuple[int, ...], evidence: Evidence) -> Axes | None:
             return None
         name = depth_first(evidence) if proof.name == "ncthw" else proof.name
         return Axes(name, proof.steps, proof.prefix, proof.grid)
-    if _begins_inside(shape, evidence, proof):
+    of_signals = evidence.input_shape is not None and len(evidence.input_shape) < 4
+    if _begins_inside(shape, evidence, proof) or (of_signals and not proof.places):
         return None
     raise ShapeError(
         f"layer {evidence.layer!r} puts out {shape}, which has no maps: {proof.reason}. "
@@ -104,7 +105,7 @@ def out_of_place(axes: Axes, shape: tuple[int, ...], evidence: Evidence) -> str:
     if evidence.model is None or evidence.input_shape is None:
         return ""
     lost = lost_sight(evidence.model, evidence.layer, evidence.input_shape, evidence.called)
-    return LOST if lost else ""
+    return "holds nothing that a pass of the model could follow from the input" if lost else ""
 
 
 def not_ruled_out(shape: tuple[int, ...], evidence: Evidence, sides: tuple[int, ...], name: str) -> bool:

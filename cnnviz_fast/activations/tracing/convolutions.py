@@ -9,7 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 from .moves import roles_of
 from .pieces import resized, scattered
-from .roles import BATCH, CHANNELS, COLUMNS, PLACES, RESTORED, ROWS, UNKNOWN, Axis, Roles, is_place, length, whole
+from .roles import (
+    BATCH,
+    CHANNELS,
+    COLUMNS,
+    LENGTH,
+    PLACES,
+    RESTORED,
+    ROWS,
+    TIME,
+    UNKNOWN,
+    Axis,
+    Roles,
+    is_place,
+    length,
+    whole,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -33,14 +48,14 @@ def _as_maps(roles: Roles, begins: bool) -> Roles:
 
     Args:
         roles: of what goes in.
-        begins: whether maps may begin here, inside the model, as a decoder's.
+        begins: whether maps may begin here, inside the model, as a decoder's, or as the spectrum of a signal.
 
     Returns:
         The two axes: at no place where sight of them was lost, where only parts of them are left, and where channels
         were moved into one more than into the other.
     """
     spatial, kinds = roles[2:], (ROWS, COLUMNS)
-    if begins and all(part.kind in (CHANNELS, BATCH, RESTORED) for axis in spatial for part in axis):
+    if begins and all(part.kind in (CHANNELS, BATCH, RESTORED, LENGTH) for axis in spatial for part in axis):
         return tuple(whole(kind, length(axis)) for kind, axis in zip(kinds, spatial, strict=True))
     into = [axis for axis in spatial if is_place(axis) and all(part.kind == CHANNELS for part in axis[1:])]
     uneven = len({length(axis) // axis[0].size for axis in into}) > 1
@@ -68,7 +83,12 @@ def _without_padding(axis: Axis, args: Sequence[Any], at: int) -> Axis:
         return axis
     part, reach = axis[0], Fraction((kernel[at] - 1) * dilation[at], 2) - padding[at]
     used = min(max(reach, 0), max(-part.before, -part.after, 0))
-    return (replace(part, before=part.before + used, after=part.after + used),) if used else axis
+    if not used:
+        return axis
+    left = part.size - int(2 * used)
+    if part.kind == TIME and part.before == -2 * reach:  # causal: a step follows from those up to it
+        return (replace(part, size=left, stride=1, total=left, before=Fraction(0)),)
+    return (replace(part, size=left, stride=1, total=left, before=part.before + used, after=part.after + used),)
 
 
 def enlarged(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:

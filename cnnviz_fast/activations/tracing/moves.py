@@ -160,7 +160,8 @@ def folded(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
     roles, (_, channels, height, width) = roles_of(args[0]) or (), outputs[0].shape
     if [part.kind for part in roles[2]] != [ROWS, COLUMNS]:
         return [(roles[0], whole(CHANNELS, channels), whole(UNKNOWN, height), whole(UNKNOWN, width))]
-    return [(roles[0], whole(CHANNELS, channels), whole(ROWS, height), whole(COLUMNS, width))]
+    rows, columns = ((part,) for part in roles[2])
+    return [(roles[0], whole(CHANNELS, channels), resized(rows, height), resized(columns, width))]
 
 
 def windowed(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .roles import BATCH, CHANNELS, COLUMNS, PLACES, RESTORED, ROWS, TAPS, TIME, UNKNOWN, Axis, Part, Roles, length
+from .roles import (
+    BATCH,
+    CHANNELS,
+    COLUMNS,
+    LENGTH,
+    PLACES,
+    RESTORED,
+    ROWS,
+    TAPS,
+    TIME,
+    UNKNOWN,
+    Axis,
+    Part,
+    Roles,
+    length,
+)
 
 _ORDERS = {
     "nchw": "nchw", "nhwc": "nhwc", "ncthw": "ncthw", "nthwc": "nthwc", "ngc": "tokens", "gnc": "tnc", "ncg": "nct",
-    "nhw": "nhw",
+    "nhw": "nhw", "ncl": "ncl", "nlc": "nlc",
 }  # fmt: skip
 """What four, five or three axes hold, in order, g for a grid of tokens -> the name of the axes."""
 NAMES = frozenset(_ORDERS.values())
 """Names of axes that a pass can prove."""
-LOST = "a pass of the model lost sight of, so that nothing shows where it lies"
 _ONE, _GRID, _PART = "1", "g", "x"
 
 
@@ -97,10 +111,10 @@ def why_out_of_place(roles: Roles, name: str) -> str:
     order = next(order for order, named in _ORDERS.items() if named == name)
     for axis, letter in zip(roles, order, strict=True):
         parts = [inner for part in axis for inner in part.grid or (part,) if inner.kind != CHANNELS]
-        if letter not in (ROWS, COLUMNS, _GRID) or not parts:
+        if letter not in (TIME, ROWS, COLUMNS, _GRID) or not parts:
             continue
         if any(part.kind == UNKNOWN for part in parts):
-            return LOST
+            return "a pass of the model lost sight of, so that nothing shows where it lies"
         if not all(part.covers or part.kind not in PLACES for part in parts):
             return "was cut, joined or moved, so that it is not the whole image in order"
     return ""
@@ -109,7 +123,7 @@ def why_out_of_place(roles: Roles, name: str) -> str:
 def _is_matrix(letters: str) -> bool:
     """Check whether the last two axes hold positions, each of them all: rows by rows, or tokens by tokens."""
     last = letters[-2:]
-    return len(letters) in (3, 4) and set(last) <= {ROWS, COLUMNS, _GRID} and set(last) != {ROWS, COLUMNS}
+    return len(letters) in (3, 4) and set(last) <= {ROWS, COLUMNS, LENGTH, _GRID} and set(last) != {ROWS, COLUMNS}
 
 
 def _complete(roles: Roles) -> bool:
@@ -129,7 +143,7 @@ def _complete(roles: Roles) -> bool:
 def _agree(letters: str, order: str) -> bool:
     """Check whether axes may stand in an order; one of length 1 may hold anything but the batch, an unknown one all."""
     return len(letters) == len(order) and all(
-        letter in (wanted, UNKNOWN) or (letter == _ONE and wanted not in (BATCH, _GRID))
+        letter in (wanted, UNKNOWN) or (letter == _ONE and wanted not in (BATCH, LENGTH, _GRID))
         for letter, wanted in zip(letters, order, strict=True)
     )
 
@@ -182,7 +196,8 @@ def _words(axis: Axis) -> str:
     """Return in words what an axis holds."""
     if _grid_of(axis):
         return "tokens"
-    names = {BATCH: "images", CHANNELS: "channels", TIME: "steps", ROWS: "rows", COLUMNS: "columns", "tokens": "tokens"}
+    names = {BATCH: "images", CHANNELS: "channels", TIME: "steps", ROWS: "rows", COLUMNS: "columns", LENGTH: "samples",
+             "tokens": "tokens"}  # fmt: skip
     return " of ".join(_state(part) + names[part.kind] for part in axis) or "1"
 
 

@@ -14,8 +14,8 @@ from fractions import Fraction
 
 # TAPS are the cells under a kernel, unfolded, what was pooled along rows of rows, and positions in another order, or of
 # frequencies: no grid shows them. RESTORED are such whose order was changed once more: they may be in order again.
-BATCH, CHANNELS, TIME, ROWS, COLUMNS, TAPS, RESTORED, UNKNOWN = "n", "c", "t", "h", "w", "k", "r", "?"
-PLACES = (TIME, ROWS, COLUMNS)
+BATCH, CHANNELS, TIME, ROWS, COLUMNS, LENGTH, TAPS, RESTORED, UNKNOWN = "n", "c", "t", "h", "w", "l", "k", "r", "?"
+PLACES = (TIME, ROWS, COLUMNS, LENGTH)
 
 MOST_LOST = Fraction(1, 4)
 """Share of the image's rows or columns that may be cut off: with more, what is left is another picture."""

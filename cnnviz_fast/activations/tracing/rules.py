@@ -31,7 +31,7 @@ from .moves import (
     windowed,
 )
 from .pieces import resized
-from .roles import CHANNELS, RESTORED, TAPS, UNKNOWN, Axis, flipped, length, rolled, whole
+from .roles import CHANNELS, LENGTH, RESTORED, TAPS, UNKNOWN, Axis, flipped, is_place, length, rolled, whole
 from .sums import broadcast, combined
 from .writes import copied, note_view, write_back
 
@@ -171,7 +171,9 @@ def _transformed(args: Sequence[Any], outputs: list[torch.Tensor], kind: str) ->
     """Follow a Fourier transform along the axes that are the second argument."""
     roles = roles_of(args[0]) or ()
     for dim in args[1]:
-        roles = replaced(roles, dim % len(roles), whole(kind, outputs[0].shape[dim]))
+        of_samples = any(part.kind == LENGTH for part in roles[dim])  # their frequencies are channels
+        made = CHANNELS if of_samples else kind if is_place(roles[dim]) or kind == RESTORED else UNKNOWN
+        roles = replaced(roles, dim % len(roles), whole(made, outputs[0].shape[dim]))
     return [roles]
 
 

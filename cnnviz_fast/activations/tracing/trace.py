@@ -21,7 +21,7 @@ from ..passes.forward import Watched, run_pass
 from ..tensors import tensors_in
 from .functions import following_functions
 from .moves import roles_of, set_roles
-from .roles import BATCH, CHANNELS, COLUMNS, ROWS, TIME, Axis, Roles, whole
+from .roles import BATCH, CHANNELS, COLUMNS, LENGTH, ROWS, TIME, Axis, Roles, whole
 from .rules import follow
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ Called = tuple[Any, Any]
 
 _IMAGES = 2
 """Images in the batch: with one its axis could not be told from others of length 1."""
-_INPUTS = {4: (CHANNELS, ROWS, COLUMNS), 5: (CHANNELS, TIME, ROWS, COLUMNS)}
+_INPUTS = {2: (LENGTH,), 3: (CHANNELS, LENGTH), 4: (CHANNELS, ROWS, COLUMNS), 5: (CHANNELS, TIME, ROWS, COLUMNS)}
+"""Number of axes of an input -> what those behind the images hold."""
 _MOST_SIZES = 8
 """Sizes of input of which the traces of a model are kept."""
 _NAME = re.compile(r"(?P<layer>.*?)(:(?P<call>\d+))?(?P<path>(\[[^\[\]]+\])*)")
@@ -146,7 +147,7 @@ def traced_roles(
         model: any module. It is left as it was.
         layer: name of a captured output.
         shape: its shape.
-        input_shape: shape of the batch, (N, C, H, W) or (N, C, T, H, W).
+        input_shape: shape of the batch, (N, C, H, W), (N, C, T, H, W), (N, H, W), (N, C, L) or (N, L).
         values: whether the model itself may run, once, where a pass without values does not come to this layer.
         called: `inputs` and `forward` of the capture.
 
@@ -182,6 +183,14 @@ def _trace_to(layer: str, model: nn.Module, input_shape: tuple[int, ...], called
     if values and trace.failed and not trace.saw(layer):
         return _known_trace(model, input_shape, called, values=True)
     return trace
+
+
+def _takes_depth(model: nn.Module, axes: int) -> bool:
+    """Check whether an input of three axes is a depth map, (N, H, W), which convolutions over two axes work on."""
+    from torch.nn.modules.conv import _ConvNd
+
+    kernels = [module.weight.ndim for module in model.modules() if isinstance(module, _ConvNd)]
+    return axes == 3 and kernels[:1] == [4]
 
 
 def _known_trace(model: nn.Module, input_shape: tuple[int, ...], called: Called, values: bool) -> Trace:
@@ -225,7 +234,7 @@ def _trace(
             result=lambda output: trace.note("output", output),
         )
         batch = torch.zeros((_IMAGES, *input_shape[1:]), device=None if values else "meta")
-        kinds = (BATCH, *_INPUTS[batch.ndim])
+        kinds = (BATCH, *((ROWS, COLUMNS) if _takes_depth(runs, batch.ndim) else _INPUTS[batch.ndim]))
         set_roles(batch, tuple(whole(kind, size) for kind, size in zip(kinds, batch.shape, strict=True)))
         with following():
             run_pass(runs, batch, watched, *called)

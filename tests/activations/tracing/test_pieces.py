@@ -174,6 +174,9 @@ DRAWN: dict[str, Change] = {
     "written over": written_over,
     "written upside down": partial(row_by_row, backwards=True),
     "written into a chunk": part_of_a_view_written,
+    "half unfolded and folded": lambda x: functional.fold(
+        functional.unfold(x[:, :, :8], 3, padding=1), (8, 16), 3, 1, 1
+    ),
     "half enlarged": lambda x: functional.interpolate(x[:, :, :8, :8], size=(16, 16)),
 }
 PLACED: dict[str, Change] = {
@@ -251,11 +254,14 @@ def test_visualize_maps_that_were_cut_are_drawn_and_an_overlay_is_refused_in_one
 
 def test_visualize_maps_of_which_sight_was_lost_are_not_laid_over_the_image() -> None:
     through_numpy, batch = Changed(ELSE["through numpy"][0]), torch.rand(1, 3, 64, 64)
+    with pytest.raises(OptionError, match="which holds nothing that a pass of the model could follow from the input"):
+        visualize(through_numpy, batch, ["behind"], tile=16, overlay=True)
+    assert visualize(through_numpy, batch, ["cut"], tile=16, overlay=True)
+    off_rows = Changed(ELSE["tokens joined off rows"][0])
     with pytest.raises(
         OptionError, match="which a pass of the model lost sight of, so that nothing shows where it lies"
     ):
-        visualize(through_numpy, batch, ["behind"], tile=16, overlay=True)
-    assert visualize(through_numpy, batch, ["cut"], tile=16, overlay=True)
+        visualize(off_rows, batch, ["changed"], tile=16, axes="nchw", overlay=True)
 
 
 def test_visualize_padding_that_depends_on_the_size_is_judged_for_each_size() -> None:
