@@ -58,7 +58,7 @@ def write_back(tensor: torch.Tensor, entry: Entry | None) -> None:
     """Note in the tensors of which this one is a view that it was written into.
 
     Args:
-        tensor: what was written into, with the roles of what was written.
+        tensor: (...) real dtype or complex. What was written into, with the roles of what was written.
         entry: the row or step that what was written was made from.
     """
     view: _View | None = getattr(tensor, _ATTRIBUTE, None)
