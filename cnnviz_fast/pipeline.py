@@ -219,10 +219,10 @@ class Drawing:
             OptionError: maps that have no place in the image are to be laid over it.
         """
         under = self.backdrop
-        if under is not None and not read.placed:
+        if under is not None and (reason := read.out_of_place()):
             raise OptionError(
-                f"overlay must go with maps of the image, got layer {read.layer!r} read as {read.axes.name}, which has "
-                f"no place in it. Leave overlay out."
+                f"overlay must go with maps of the image, got layer {read.layer!r} read as {read.axes.name}, which "
+                f"{reason}. Leave overlay out."
             )
         if under is not None and sample is not None:
             if expected_input(model).spatial_axes == 1:

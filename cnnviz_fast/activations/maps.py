@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import OptionError
@@ -13,7 +14,7 @@ from ..options.reading import AxesOptions
 from ..provenance import Provenance, layer_at
 from .axes.evidence import Evidence
 from .axes.find import find_axes, to_maps
-from .axes.proven import has_place
+from .axes.proven import out_of_place
 from .axes.record import Axes
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ class LayerMaps(NamedTuple):
     maps: (N, C, H, W) real dtype, on the device of the layer.
     axes: what the axes of its activations mean.
     step: plane of a volume or time step of a clip, from 0; None for images.
-    placed: whether the maps lie in the image as they are drawn; attention matrices, windows and unfolded cells do not.
+    out_of_place: finds why the maps do not lie in the image as they are drawn, as attention matrices, windows and
+        pieces of maps do not; "" where they do. It may take a pass of the model.
     """
 
     name: str
@@ -53,7 +55,7 @@ class LayerMaps(NamedTuple):
     maps: torch.Tensor
     axes: Axes
     step: int | None
-    placed: bool = True
+    out_of_place: Callable[[], str] = str
 
     def provenance(self, model: LoadedModel, image: str) -> Provenance:
         """Return where the maps of one image came from."""
@@ -98,7 +100,6 @@ def read_activations(
         module = modules.get(layer) or modules.get(re.sub(r":\d+$", "", layer))
         evidence = Evidence(layer, module, model.module, shape, called, layers)
         found = find_axes(tuple(output.shape), evidence, axes.axes)
-        placed = has_place(found, tuple(output.shape), evidence)
         clip = output.ndim == 5 or found.steps > 1
         for step in _steps(layer, found.steps, axes.planes if clip else None):
             maps = to_maps(output, found, step)
@@ -107,7 +108,12 @@ def read_activations(
             maps = maps[:: len(maps) // shape[0]] if windows else maps
             at = step if clip else None
             name = layer_at(layer, plane=at) if found.name == "ncdhw" else layer_at(layer, at)
-            yield LayerMaps(name, layer, maps, found, at, not windows and placed)
+            reason = _of_windows if windows else cache(partial(out_of_place, found, tuple(output.shape), evidence))
+            yield LayerMaps(name, layer, maps, found, at, reason)
+
+
+def _of_windows() -> str:
+    return "is one of the windows that the layer cuts an image into"
 
 
 def _steps(layer: str, count: int, chosen: Sequence[int] | None) -> Sequence[int]:

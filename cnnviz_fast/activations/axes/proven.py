@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import ShapeError
 from ...models.layers import every_module
-from ..tracing.proof import Proof, possible, prove
-from ..tracing.trace import traced_roles
+from ..tracing.proof import NAMES, Proof, possible, prove, why_out_of_place
+from ..tracing.trace import lost_sight, traced_roles
 from .evidence import Evidence, channels_position, known_grids, may_be_last
 from .record import Axes
 
@@ -53,7 +53,8 @@ def as_proven(shape: tuple[int, ...], evidence: Evidence) -> Axes | None:
             return None
         name = depth_first(evidence) if proof.name == "ncthw" else proof.name
         return Axes(name, proof.steps, proof.prefix, proof.grid)
-    if _begins_inside(shape, evidence, proof):
+    of_signals = evidence.input_shape is not None and len(evidence.input_shape) < 4
+    if _begins_inside(shape, evidence, proof) or (of_signals and not proof.places):
         return None
     raise ShapeError(
         f"layer {evidence.layer!r} puts out {shape}, which has no maps: {proof.reason}. "
@@ -84,13 +85,27 @@ def proof_of(shape: tuple[int, ...], evidence: Evidence) -> Proof | None:
     return proof
 
 
-def has_place(axes: Axes, shape: tuple[int, ...], evidence: Evidence) -> bool:
-    """Check whether maps read by these axes lie in the image as they are drawn, so far as that is known."""
+def out_of_place(axes: Axes, shape: tuple[int, ...], evidence: Evidence) -> str:
+    """Find why maps read by these axes do not lie in the image as they are drawn.
+
+    Args:
+        axes: how the output is read.
+        shape: its shape.
+        evidence: what is known of it. Where a pass without values does not come to its layer, the model itself runs.
+
+    Returns:
+        The reason, which follows on "which"; "" where none is known.
+    """
     if axes.name == "matrix":
-        return False
-    proof = proof_of(shape, evidence)
+        return "has no place in it"
+    roles = _roles(shape, evidence, values=True)
     name = "ncthw" if axes.name == "ncdhw" else axes.name  # which of the two it is no pass can tell
-    return proof is None or proof.name == name
+    if roles is not None:
+        return why_out_of_place(roles, name) if name in NAMES else ""
+    if evidence.model is None or evidence.input_shape is None:
+        return ""
+    lost = lost_sight(evidence.model, evidence.layer, evidence.input_shape, evidence.called)
+    return "holds nothing that a pass of the model could follow from the input" if lost else ""
 
 
 def not_ruled_out(shape: tuple[int, ...], evidence: Evidence, sides: tuple[int, ...], name: str) -> bool:
@@ -122,12 +137,12 @@ def _orders_of(evidence: Evidence) -> _Orders:
     return _orders[model][1]
 
 
-def _roles(shape: tuple[int, ...], evidence: Evidence) -> Roles | None:
+def _roles(shape: tuple[int, ...], evidence: Evidence, values: bool = False) -> Roles | None:
     """Return what the axes of an output hold, None where no pass shows it."""
     if evidence.model is None or evidence.input_shape is None:
         return None
-    # A pass with values takes as long as the user's own: not for a layer whose class says enough.
-    values = channels_position(evidence.module, shape) != "first"
+    # A pass with values takes as long as the user's own: not for the order of axes that the class of a layer says.
+    values = values or channels_position(evidence.module, shape) != "first"
     return traced_roles(evidence.model, evidence.layer, shape, evidence.input_shape, values, evidence.called)
 
 

@@ -1,4 +1,4 @@
-"""What operations that move entries do to axes: views, cuts, joins, rolls, pads, picks and unfolding.
+"""What operations that move entries do to axes: views, cuts, rolls, picks and unfolding. Joins are in joins.py.
 
 Each function is the rule of some operations: from their arguments and outputs it finds what the outputs' axes hold.
 """
@@ -8,21 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .pieces import cut, resized, scattered
 from .roles import (
     CHANNELS,
     COLUMNS,
+    RESTORED,
     ROWS,
     TAPS,
     UNKNOWN,
     Axis,
     Roles,
-    broadcast,
-    cut,
     is_place,
-    joined_tokens,
     length,
     regrouped,
-    resized,
     whole,
 )
 
@@ -95,16 +93,16 @@ def transposed(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
 
 
 def expanded(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
-    """Repeat entries; those of positions are then in no order that is followed."""
+    """Repeat entries; those of positions are then side by side as they are not in the image."""
     shape = tuple(outputs[0].shape)
     roles = roles_of(args[0]) or ()
     aligned = ((),) * (len(shape) - len(roles)) + roles
-    return [tuple(a if length(a) == size else _grown(a, size) for a, size in zip(aligned, shape, strict=True))]
+    return [tuple(a if length(a) == size else _repeated(a, size) for a, size in zip(aligned, shape, strict=True))]
 
 
-def _grown(axis: Axis, size: int) -> Axis:
+def _repeated(axis: Axis, size: int) -> Axis:
     """Return an axis whose entries are repeated."""
-    return _picked(axis, size)
+    return scattered(axis, size) if is_place(axis) else picked(axis, size)
 
 
 def sliced(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
@@ -128,48 +126,6 @@ def split(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
     return found
 
 
-def selected(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
-    """Drop an axis of which one entry is left."""
-    roles = roles_of(args[0]) or ()
-    dim = dim_of(args, 1, len(roles))
-    return [(*roles[:dim], *roles[dim + 1 :])] * len(outputs)
-
-
-def concatenated(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
-    """Join tensors along an axis."""
-    tensors = [tensor for tensor in args[0] if tensor.numel()]
-    dim = dim_of(args, 1, outputs[0].ndim)
-    known = [roles_of(tensor) for tensor in tensors]
-    found = broadcast([replaced(roles, dim, ()) for roles in known if roles], outputs[0].ndim)
-    return [replaced(found, dim, _row_of([(r or ((),) * (dim + 1))[dim] for r in known], tensors, dim))]
-
-
-def _row_of(axes: list[Axis], tensors: list[torch.Tensor], dim: int) -> Axis:
-    """Return the axis along which tensors were concatenated: channels, or a grid of tokens between other tokens."""
-    sizes = [tensor.shape[dim] for tensor in tensors]
-    places = [index for index, axis in enumerate(axes) if is_place(axis)]
-    if not places and all(part.kind == CHANNELS for axis in axes for part in axis):
-        return whole(CHANNELS, sum(sizes))
-    if len(places) > 1 and all(len(axes[at]) > 1 or axes[at][0].grid for at in places):
-        return whole(TAPS, sum(sizes))  # a pyramid
-    if len(places) != 1:
-        return whole(UNKNOWN, sum(sizes))
-    (at,) = places
-    only = axes[at][0]
-    grid, prefix, suffix = (only.grid, only.prefix, only.suffix) if only.grid else (axes[at], 0, 0)
-    if len(grid) < 2 and not only.grid:
-        return whole(UNKNOWN, sum(sizes))  # rows beside other rows
-    return joined_tokens(grid, sum(sizes[:at]) + prefix, suffix + sum(sizes[at + 1 :]))
-
-
-def stacked(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
-    """Join tensors along a new axis."""
-    ndim = outputs[0].ndim
-    dim = dim_of(args, 1, ndim)
-    found = broadcast([roles for tensor in args[0] if (roles := roles_of(tensor))], ndim - 1)
-    return [(*found[:dim], whole(CHANNELS, len(args[0])), *found[dim:])]
-
-
 def shifted(change: Callable[..., Axis], has_amounts: bool) -> Rule:
     """Make the rule of a roll or a flip."""
 
@@ -185,24 +141,6 @@ def shifted(change: Callable[..., Axis], has_amounts: bool) -> Rule:
         return [roles]
 
     return rule
-
-
-def padded(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
-    """Add entries at the ends of axes, from the last one on, or cut them off where the number is negative."""
-    roles, pads = list(roles_of(args[0]) or ()), args[1]
-    for back in range(len(pads) // 2):
-        before, after = pads[2 * back : 2 * back + 2]
-        at = len(roles) - 1 - back
-        axis, size = roles[at], outputs[0].shape[at]
-        if before < 0 or after < 0:
-            old = args[0].shape[at]
-            axis = cut(axis, max(0, -before), old - max(0, -after))
-        before, after = max(0, before), max(0, after)
-        if before or after:
-            tokens = len(axis) > 1 and is_place(axis)
-            axis = joined_tokens(axis, before, after) if tokens else resized(axis, size, before + after)
-        roles[at] = axis
-    return [tuple(roles)]
 
 
 def unfolded(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
@@ -222,7 +160,8 @@ def folded(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
     roles, (_, channels, height, width) = roles_of(args[0]) or (), outputs[0].shape
     if [part.kind for part in roles[2]] != [ROWS, COLUMNS]:
         return [(roles[0], whole(CHANNELS, channels), whole(UNKNOWN, height), whole(UNKNOWN, width))]
-    return [(roles[0], whole(CHANNELS, channels), whole(ROWS, height), whole(COLUMNS, width))]
+    rows, columns = ((part,) for part in roles[2])
+    return [(roles[0], whole(CHANNELS, channels), resized(rows, height), resized(columns, width))]
 
 
 def windowed(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
@@ -233,7 +172,7 @@ def windowed(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
     if size == step and count * size == old:
         outer, inner = regrouped((roles[dim],), (count, size))
         return [(*replaced(roles, dim, outer), inner)]
-    return [(*replaced(roles, dim, resized(roles[dim], count)), whole(UNKNOWN, size))]
+    return [(*replaced(roles, dim, cut(roles[dim], 0, count * step, step)), whole(UNKNOWN, size))]
 
 
 def mixed_up(position: int) -> Rule:
@@ -247,24 +186,48 @@ def mixed_up(position: int) -> Rule:
                 found.append(unknown(tensor))
                 continue
             dim = dim_of(args, position, len(roles), -1)
-            found.append(replaced(roles, dim, _picked(roles[dim], tensor.shape[dim])))
+            found.append(replaced(roles, dim, picked(roles[dim], tensor.shape[dim])))
         return found
 
     return rule
 
 
-def _picked(axis: Axis, size: int) -> Axis:
+def picked(axis: Axis, size: int) -> Axis:
     """Return an axis after entries were picked from it in any order; a second time, they may be in order again."""
     if all(part.kind == CHANNELS for part in axis):
         return whole(CHANNELS, size)
-    return whole(TAPS if is_place(axis) else UNKNOWN, size)
+    return whole(TAPS if is_place(axis) else RESTORED if axis[0].kind == TAPS else UNKNOWN, size)
 
 
 def indexed(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
-    """Follow x[:, :, picks]: all axes but the one that a list of numbers picks from stay."""
+    """Follow x[:, :, picks]: all axes but those that numbers pick from stay."""
     roles, given = roles_of(args[0]), args[1]
-    picks = [(dim, index) for dim, index in enumerate(given) if index is not None]
-    if roles is None or len(picks) != 1 or picks[0][1].ndim != 1 or outputs[0].ndim != len(roles):
+    picks = {dim: index for dim, index in enumerate(given) if index is not None}
+    dims = list(picks)
+    if roles is None or not dims or dims != list(range(dims[0], dims[-1] + 1)):
         return [unknown(tensor) for tensor in outputs]
-    dim = picks[0][0]
-    return [replaced(roles, dim, _picked(roles[dim], outputs[0].shape[dim]))]
+    if len(dims) == 1 and picks[dims[0]].ndim == 1:
+        return [replaced(roles, dims[0], _at(roles[dims[0]], picks[dims[0]], outputs[0].shape[dims[0]]))]
+    behind = roles[dims[-1] + 1 :]
+    made = outputs[0].shape[dims[0] : outputs[0].ndim - len(behind)]
+    from_places = next((roles[dim] for dim in dims if is_place(roles[dim])), ())
+    return [(*roles[: dims[0]], *(picked(from_places, size) for size in made), *behind)]
+
+
+def selected_by_index(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
+    """Follow index_select."""
+    roles = roles_of(args[0])
+    if roles is None:
+        return [unknown(outputs[0])]
+    dim = dim_of(args, 1, len(roles))
+    return [replaced(roles, dim, _at(roles[dim], args[2], outputs[0].shape[dim]))]
+
+
+def _at(axis: Axis, index: torch.Tensor, size: int) -> Axis:
+    """Return an axis of which the entries at an index are left: a cut, where it counts on evenly and has values."""
+    if index.is_floating_point() or index.is_meta or index.dtype.itemsize < 2 or not size:
+        return picked(axis, size)
+    first, *others = (int(number) % length(axis) for number in index.tolist())
+    step = others[0] - first if others else 1
+    evenly = [first + step * at for at in range(size)] == [first, *others]
+    return cut(axis, first, first + step * size, step) if evenly and step > 0 else picked(axis, size)

@@ -4,13 +4,30 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .roles import BATCH, CHANNELS, COLUMNS, PLACES, ROWS, TAPS, TIME, UNKNOWN, Axis, Part, Roles, length
+from .roles import (
+    BATCH,
+    CHANNELS,
+    COLUMNS,
+    LENGTH,
+    PLACES,
+    RESTORED,
+    ROWS,
+    TAPS,
+    TIME,
+    UNKNOWN,
+    Axis,
+    Part,
+    Roles,
+    length,
+)
 
 _ORDERS = {
     "nchw": "nchw", "nhwc": "nhwc", "ncthw": "ncthw", "nthwc": "nthwc", "ngc": "tokens", "gnc": "tnc", "ncg": "nct",
-    "nhw": "nhw",
+    "nhw": "nhw", "ncl": "ncl", "nlc": "nlc",
 }  # fmt: skip
 """What four, five or three axes hold, in order, g for a grid of tokens -> the name of the axes."""
+NAMES = frozenset(_ORDERS.values())
+"""Names of axes that a pass can prove."""
 _ONE, _GRID, _PART = "1", "g", "x"
 
 
@@ -49,10 +66,10 @@ def prove(roles: Roles) -> Proof | None:
     if len(found) == 1:
         return _named(_ORDERS[found[0]], found[0], roles)
     # One token of an image, as its class token, is drawn as a vector is.
-    if found or letters[:1] != BATCH or letters == BATCH + _ONE + CHANNELS:
+    if found or BATCH not in letters[:2] or letters == BATCH + _ONE + CHANNELS:
         return None
     if TAPS in letters:
-        return Proof("", "it was unfolded, reordered, pooled along rows of rows, or joined from several grids")
+        return Proof("", "it was unfolded, reordered, pooled along rows of rows, cut, or joined from several grids")
     places = letters.translate({ord(letter): None for letter in (BATCH, CHANNELS, _ONE)})
     if len(places) == 2 and _is_matrix(letters):
         return Proof("matrix")
@@ -78,10 +95,35 @@ def possible(roles: Roles) -> set[str] | None:
     return {name for order, name in _ORDERS.items() if _agree(letters, order)}
 
 
+def why_out_of_place(roles: Roles, name: str) -> str:
+    """Find why maps do not lie in the image as they are drawn.
+
+    Args:
+        roles: what each axis of an output holds.
+        name: of the axes that it is read by.
+
+    Returns:
+        The reason, which follows on "which"; "" where nothing speaks against their place.
+    """
+    proof = prove(roles)
+    if proof is not None and proof.name != name:
+        return "has no place in it"
+    order = next(order for order, named in _ORDERS.items() if named == name)
+    for axis, letter in zip(roles, order, strict=True):
+        parts = [inner for part in axis for inner in part.grid or (part,) if inner.kind != CHANNELS]
+        if letter not in (TIME, ROWS, COLUMNS, _GRID) or not parts:
+            continue
+        if any(part.kind == UNKNOWN for part in parts):
+            return "a pass of the model lost sight of, so that nothing shows where it lies"
+        if not all(part.covers or part.kind not in PLACES for part in parts):
+            return "was cut, joined or moved, so that it is not the whole image in order"
+    return ""
+
+
 def _is_matrix(letters: str) -> bool:
     """Check whether the last two axes hold positions, each of them all: rows by rows, or tokens by tokens."""
     last = letters[-2:]
-    return len(letters) in (3, 4) and set(last) <= {ROWS, COLUMNS, _GRID} and set(last) != {ROWS, COLUMNS}
+    return len(letters) in (3, 4) and set(last) <= {ROWS, COLUMNS, LENGTH, _GRID} and set(last) != {ROWS, COLUMNS}
 
 
 def _complete(roles: Roles) -> bool:
@@ -101,7 +143,7 @@ def _complete(roles: Roles) -> bool:
 def _agree(letters: str, order: str) -> bool:
     """Check whether axes may stand in an order; one of length 1 may hold anything but the batch, an unknown one all."""
     return len(letters) == len(order) and all(
-        letter in (wanted, UNKNOWN) or (letter == _ONE and wanted not in (BATCH, _GRID))
+        letter in (wanted, UNKNOWN) or (letter == _ONE and wanted not in (BATCH, LENGTH, _GRID))
         for letter, wanted in zip(letters, order, strict=True)
     )
 
@@ -117,7 +159,7 @@ def _letter(axis: Axis) -> str:
     if not axis:
         return _ONE
     kinds = [part.kind for part in axis]
-    if UNKNOWN in kinds:
+    if UNKNOWN in kinds or RESTORED in kinds:
         return UNKNOWN
     if TAPS in kinds:
         return CHANNELS if CHANNELS in kinds else TAPS  # the cells of a patch that layers have worked on are channels
@@ -127,7 +169,7 @@ def _letter(axis: Axis) -> str:
     if all(part.kind == CHANNELS or (part.kind in PLACES and part.size * part.stride < part.total) for part in axis):
         return CHANNELS
     # Channels that were moved into rows, as by pixel_shuffle.
-    if axis[0].covers and all(part.kind == CHANNELS for part in axis[1:]):
+    if axis[0].runs and all(part.kind == CHANNELS for part in axis[1:]):
         return axis[0].kind
     return BATCH if kinds == [BATCH] else _PART
 
@@ -136,7 +178,7 @@ def _grid_of(axis: Axis) -> Axis:
     """Return the parts of the grid that an axis of tokens holds; () for other axes."""
     grid = axis[0].grid if len(axis) == 1 and axis[0].grid else axis
     kinds = [part.kind for part in grid]
-    whole = kinds in ([ROWS, COLUMNS], [TIME, ROWS, COLUMNS]) and all(part.covers for part in grid)
+    whole = kinds in ([ROWS, COLUMNS], [TIME, ROWS, COLUMNS]) and all(part.runs for part in grid)
     return grid if whole else ()
 
 
@@ -154,7 +196,8 @@ def _words(axis: Axis) -> str:
     """Return in words what an axis holds."""
     if _grid_of(axis):
         return "tokens"
-    names = {BATCH: "images", CHANNELS: "channels", TIME: "steps", ROWS: "rows", COLUMNS: "columns", "tokens": "tokens"}
+    names = {BATCH: "images", CHANNELS: "channels", TIME: "steps", ROWS: "rows", COLUMNS: "columns", LENGTH: "samples",
+             "tokens": "tokens"}  # fmt: skip
     return " of ".join(_state(part) + names[part.kind] for part in axis) or "1"
 
 

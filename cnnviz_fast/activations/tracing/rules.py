@@ -9,44 +9,31 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .convolutions import convolved, enlarged
+from .joins import concatenated, entry_of, keep_entries, padded, selected, stacked
 from .moves import (
-    concatenated,
     expanded,
     folded,
     indexed,
     mixed_up,
-    padded,
     permuted,
     replaced,
     roles_of,
-    selected,
+    selected_by_index,
     set_roles,
     shifted,
     sliced,
     split,
-    stacked,
     transposed,
     unfolded,
     unknown,
     viewed,
     windowed,
 )
-from .roles import (
-    CHANNELS,
-    COLUMNS,
-    ROWS,
-    TAPS,
-    UNKNOWN,
-    Axis,
-    broadcast,
-    combined,
-    flipped,
-    is_place,
-    length,
-    resized,
-    rolled,
-    whole,
-)
+from .pieces import resized
+from .roles import CHANNELS, LENGTH, RESTORED, TAPS, UNKNOWN, Axis, flipped, is_place, length, rolled, whole
+from .sums import broadcast, combined
+from .writes import copied, note_view, write_back
 
 if TYPE_CHECKING:
     import torch
@@ -55,17 +42,20 @@ if TYPE_CHECKING:
     from .roles import Roles
 
 
-def follow(name: str, args: Sequence[Any], outputs: list[torch.Tensor]) -> None:
+def follow(operation: str, args: Sequence[Any], outputs: list[torch.Tensor]) -> None:
     """Note what the axes of an operation's outputs hold.
 
     Args:
-        name: of the operation, without its overload and the underscore of those that work in place.
+        operation: its name, without its overload.
         args: its arguments.
         outputs: the tensors that it put out.
     """
-    labelled = any(roles_of(tensor) is not None for tensor in _tensors(args))
-    if not labelled or name.startswith(("new_", "empty")):
+    name = operation.rstrip("_")
+    note_view(name, args, outputs)
+    taken = list(_tensors(args))
+    if name.startswith(("new_", "empty")) or not any(roles_of(tensor) is not None for tensor in taken):
         return
+    held = roles_of(args[0])
     try:
         found = RULES.get(name, _otherwise)(args, outputs)
     except (IndexError, TypeError, ValueError):  # arguments as no rule expects them
@@ -74,6 +64,10 @@ def follow(name: str, args: Sequence[Any], outputs: list[torch.Tensor]) -> None:
         if roles is not None and [length(axis) for axis in roles] != list(tensor.shape):
             roles = unknown(tensor)
         set_roles(tensor, roles)
+    if RULES.get(name) is not selected:
+        keep_entries(taken, outputs)
+    if name != operation and roles_of(args[0]) != held:
+        write_back(args[0], entry_of(args[1]) if len(args) > 1 else None)
 
 
 def _tensors(values: Any) -> Iterator[Any]:
@@ -129,32 +123,6 @@ def _reduced(position: int) -> Rule:
     return rule
 
 
-def _convolved(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
-    roles, kernel, shape = roles_of(args[0]), args[1].shape, tuple(outputs[0].shape)
-    if roles is None:
-        return [None]
-    spatial = roles[2:]
-    begins = not any(map(is_place, spatial)) and not any(part.kind == TAPS for axis in spatial for part in axis)
-    if len(spatial) == 2 and max(kernel[2:]) > 1 and begins:
-        # Maps that begin inside the model, as a decoder's.
-        spatial = tuple(whole(kind, length(axis)) for kind, axis in zip((ROWS, COLUMNS), spatial, strict=True))
-    return [
-        (
-            roles[0],
-            whole(CHANNELS, shape[1]),
-            *(resized(axis, size) for axis, size in zip(spatial, shape[2:], strict=True)),
-        )
-    ]
-
-
-def _enlarged(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
-    """Follow an interpolation; what was pooled to one cell becomes rows and columns again."""
-    roles, shape = roles_of(args[0]) or (), tuple(outputs[0].shape)
-    kinds = (ROWS, COLUMNS)
-    places = (axis or whole(kind, 1) for axis, kind in zip(roles[2:], kinds, strict=True))
-    return [(*roles[:2], *(resized(axis, size) for axis, size in zip(places, shape[2:], strict=True)))]
-
-
 def _product(first: int) -> Rule:
     """Make the rule of a product of two matrices, or of batches of them, the first at this position of arguments."""
 
@@ -191,19 +159,21 @@ def _to_frequencies(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Fo
 
 
 def _from_frequencies(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
-    return _transformed(args, outputs, UNKNOWN)
+    return _transformed(args, outputs, RESTORED)
 
 
 def _either_way(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
     is_forward = args[3]
-    return _transformed(args, outputs, TAPS if is_forward else UNKNOWN)
+    return _transformed(args, outputs, TAPS if is_forward else RESTORED)
 
 
 def _transformed(args: Sequence[Any], outputs: list[torch.Tensor], kind: str) -> list[Found]:
     """Follow a Fourier transform along the axes that are the second argument."""
     roles = roles_of(args[0]) or ()
     for dim in args[1]:
-        roles = replaced(roles, dim % len(roles), whole(kind, outputs[0].shape[dim]))
+        of_samples = any(part.kind == LENGTH for part in roles[dim])  # their frequencies are channels
+        made = CHANNELS if of_samples else kind if is_place(roles[dim]) or kind == RESTORED else UNKNOWN
+        roles = replaced(roles, dim % len(roles), whole(made, outputs[0].shape[dim]))
     return [roles]
 
 
@@ -214,6 +184,11 @@ def _moved(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
         return [unknown(outputs[0])]
     batch = roles[0] if length(roles[0]) == shape[0] else whole(UNKNOWN, shape[0])
     return [(batch, whole(CHANNELS, shape[1]), whole(TAPS, shape[2]), whole(TAPS, shape[3]))]
+
+
+def _written(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
+    """Follow x[mask] = values: numbers from elsewhere leave the rest where it is."""
+    return [unknown(outputs[0]) if roles_of(args[0]) is None or roles_of(args[2]) else roles_of(args[0])]
 
 
 def _all_unknown(args: Sequence[Any], outputs: list[torch.Tensor]) -> list[Found]:
@@ -240,12 +215,13 @@ RULES: dict[str, Rule] = {
     **_each("slice slice_copy", sliced),
     **_each("split split_with_sizes unsafe_split chunk", split),
     **_each("select unbind", selected),
+    **_each("copy", copied),
     **_each("cat", concatenated),
     **_each("stack", stacked),
     **_each("mean sum amax amin max min var std prod argmax argmin any all logsumexp var_mean std_mean", _reduced(1)),
     **_each("linalg_vector_norm norm", _reduced(2)),
-    **_each("convolution _convolution", _convolved),
-    **_each("upsample_nearest2d upsample_bilinear2d upsample_bicubic2d _upsample_nearest_exact2d", _enlarged),
+    **_each("convolution _convolution", convolved),
+    **_each("upsample_nearest2d upsample_bilinear2d upsample_bicubic2d _upsample_nearest_exact2d", enlarged),
     **_each("mm bmm", _product(0)),
     **_each("addmm baddbmm addbmm", _product(1)),
     **_each("linear", _of_last_axis),
@@ -262,14 +238,16 @@ RULES: dict[str, Rule] = {
     **_each("im2col", unfolded),
     **_each("col2im", folded),
     **_each("unfold", windowed),
-    **_each("gather index_select scatter scatter_add index_add index_copy", mixed_up(1)),
+    **_each("index_select", selected_by_index),
+    **_each("gather scatter scatter_add index_add index_copy", mixed_up(1)),
     **_each("topk", mixed_up(2)),
     **_each("sort argsort", mixed_up(1)),
     **_each("_fft_r2c", _to_frequencies),
     **_each("_fft_c2r", _from_frequencies),
     **_each("_fft_c2c", _either_way),
     **_each("index", indexed),
-    **_each("index_put take as_strided masked_select masked_scatter embedding", _all_unknown),
+    **_each("index_put", _written),
+    **_each("take as_strided masked_select masked_scatter embedding", _all_unknown),
     **_each("view_as_real", _as_real),
     **_each("view_as_complex", _as_complex),
 }

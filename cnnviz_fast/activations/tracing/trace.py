@@ -12,17 +12,20 @@ import itertools
 import re
 import threading
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ...models.layers import every_module, layer_names, meta_copy, takes_hooks, uncompiled
 from ..passes.forward import Watched, run_pass
 from ..tensors import tensors_in
+from .functions import following_functions
 from .moves import roles_of, set_roles
-from .roles import BATCH, CHANNELS, COLUMNS, ROWS, TIME, Axis, Roles, whole
+from .roles import BATCH, CHANNELS, COLUMNS, LENGTH, ROWS, TIME, Axis, Roles, whole
 from .rules import follow
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 Called = tuple[Any, Any]
@@ -30,7 +33,8 @@ Called = tuple[Any, Any]
 
 _IMAGES = 2
 """Images in the batch: with one its axis could not be told from others of length 1."""
-_INPUTS = {4: (CHANNELS, ROWS, COLUMNS), 5: (CHANNELS, TIME, ROWS, COLUMNS)}
+_INPUTS = {2: (LENGTH,), 3: (CHANNELS, LENGTH), 4: (CHANNELS, ROWS, COLUMNS), 5: (CHANNELS, TIME, ROWS, COLUMNS)}
+"""Number of axes of an input -> what those behind the images hold."""
 _MOST_SIZES = 8
 """Sizes of input of which the traces of a model are kept."""
 _NAME = re.compile(r"(?P<layer>.*?)(:(?P<call>\d+))?(?P<path>(\[[^\[\]]+\])*)")
@@ -82,6 +86,12 @@ class Trace:
             if roles is not None and _shape(roles, images) == shape
         }
         return found.pop() if len(found) == 1 else None
+
+    def lost(self, layer: str) -> bool:
+        """Check whether the pass came to a layer and saw nothing in its output that came from the input."""
+        path = _parts(layer)[2]
+        found = [roles for call in self._calls(layer) for at, roles in call.items() if at == path or not path]
+        return bool(found) and not any(found)
 
     def grids(self) -> set[tuple[int, int]]:
         """Return rows and columns of all maps that were put out, wherever their channels are."""
@@ -137,23 +147,50 @@ def traced_roles(
         model: any module. It is left as it was.
         layer: name of a captured output.
         shape: its shape.
-        input_shape: shape of the batch, (N, C, H, W) or (N, C, T, H, W).
+        input_shape: shape of the batch, (N, C, H, W), (N, C, T, H, W), (N, H, W), (N, C, L) or (N, L).
         values: whether the model itself may run, once, where a pass without values does not come to this layer.
         called: `inputs` and `forward` of the capture.
 
     Returns:
         The roles; None where no pass came to this layer or showed this shape.
     """
-    root = uncompiled(model)
-    trace = _known_trace(root, input_shape, called, values=False)
-    if values and trace.failed and not trace.saw(layer):
-        trace = _known_trace(root, input_shape, called, values=True)
-    return trace.roles(layer, shape, input_shape[0])
+    return _trace_to(layer, uncompiled(model), input_shape, called, values).roles(layer, shape, input_shape[0])
+
+
+def lost_sight(model: nn.Module, layer: str, input_shape: tuple[int, ...], called: Called = (None, None)) -> bool:
+    """Check whether a pass, of the model itself if need be, saw nothing in an output that came from the input.
+
+    Args:
+        model: any module. It is left as it was.
+        layer: name of a captured output.
+        input_shape: shape of the batch.
+        called: `inputs` and `forward` of the capture.
+
+    Returns:
+        True for what went through numpy, for example.
+    """
+    return _trace_to(layer, uncompiled(model), input_shape, called, values=True).lost(layer)
 
 
 def traced_grids(model: nn.Module, input_shape: tuple[int, ...], called: Called = (None, None)) -> set[tuple[int, int]]:
     """Return rows and columns of all maps that a pass without values shows."""
     return _known_trace(uncompiled(model), input_shape, called, values=False).grids()
+
+
+def _trace_to(layer: str, model: nn.Module, input_shape: tuple[int, ...], called: Called, values: bool) -> Trace:
+    """Return the trace of a pass without values; where it does not come to a layer, that of the model itself."""
+    trace = _known_trace(model, input_shape, called, values=False)
+    if values and trace.failed and not trace.saw(layer):
+        return _known_trace(model, input_shape, called, values=True)
+    return trace
+
+
+def _takes_depth(model: nn.Module, axes: int) -> bool:
+    """Check whether an input of three axes is a depth map, (N, H, W), which convolutions over two axes work on."""
+    from torch.nn.modules.conv import _ConvNd
+
+    kernels = [module.weight.ndim for module in model.modules() if isinstance(module, _ConvNd)]
+    return axes == 3 and kernels[:1] == [4]
 
 
 def _known_trace(model: nn.Module, input_shape: tuple[int, ...], called: Called, values: bool) -> Trace:
@@ -197,7 +234,7 @@ def _trace(
             result=lambda output: trace.note("output", output),
         )
         batch = torch.zeros((_IMAGES, *input_shape[1:]), device=None if values else "meta")
-        kinds = (BATCH, *_INPUTS[batch.ndim])
+        kinds = (BATCH, *((ROWS, COLUMNS) if _takes_depth(runs, batch.ndim) else _INPUTS[batch.ndim]))
         set_roles(batch, tuple(whole(kind, size) for kind, size in zip(kinds, batch.shape, strict=True)))
         with following():
             run_pass(runs, batch, watched, *called)
@@ -206,15 +243,37 @@ def _trace(
     return trace
 
 
-def following() -> contextlib.AbstractContextManager[Any]:
+@contextlib.contextmanager
+def following() -> Iterator[None]:
     """Note the roles of every tensor that is made in the block out of one that has roles."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Follow(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            output = function(*args, **(kwargs or {}))
-            name = function._schema.name.rpartition("::")[2]
-            follow(name.rstrip("_"), args, list(tensors_in(output).values()))
+            output = _run(function, args, kwargs or {})
+            follow(function._schema.name.rpartition("::")[2], args, list(tensors_in(output).values()))
             return output
 
-    return Follow()  # type: ignore[no-untyped-call]
+    with following_functions(), Follow():  # type: ignore[no-untyped-call]
+        yield
+
+
+def _run(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run an operation; tensors that the model made in memory lose their values where others have none."""
+    import torch
+    from torch.utils._pytree import tree_leaves, tree_map_only
+
+    try:
+        return function(*args, **kwargs)
+    except RuntimeError:
+        if not any(isinstance(leaf, torch.Tensor) and leaf.is_meta for leaf in tree_leaves((args, kwargs))):
+            raise
+    args, kwargs = tree_map_only(torch.Tensor, _without_values, (args, kwargs))
+    return function(*args, **kwargs)
+
+
+def _without_values(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor without values, with the same roles."""
+    empty = tensor if tensor.is_meta else tensor.to("meta")
+    set_roles(empty, roles_of(tensor))
+    return empty

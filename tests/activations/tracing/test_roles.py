@@ -13,8 +13,9 @@ from torch import nn
 from cnnviz_fast.activations.axes.find import to_maps
 from cnnviz_fast.activations.axes.record import Axes
 from cnnviz_fast.activations.tracing.moves import roles_of, set_roles
-from cnnviz_fast.activations.tracing.proof import Proof, possible, prove
-from cnnviz_fast.activations.tracing.roles import CHANNELS, COLUMNS, ROWS, UNKNOWN, Part, combined, regrouped, whole
+from cnnviz_fast.activations.tracing.proof import Proof, possible, prove, why_out_of_place
+from cnnviz_fast.activations.tracing.roles import CHANNELS, COLUMNS, MOST_LOST, ROWS, UNKNOWN, Part, regrouped, whole
+from cnnviz_fast.activations.tracing.sums import combined
 from cnnviz_fast.activations.tracing.trace import following
 
 SHAPE = (2, 6, 8, 12)
@@ -119,6 +120,53 @@ def test_prove_chain_of_random_moves_is_never_wrong(seed: int) -> None:
     if reordered:
         assert proof == Proof("nchw")
     assert torch.equal(tensor, start())
+
+
+def piece_move(tensor: torch.Tensor, rng: random.Random) -> torch.Tensor:
+    """Cut, join, pad, move or write rows or columns of (N, C, H, W), in a way that may leave them as they were."""
+    at, count = rng.choice([2, 3]), rng.randrange(1, 4)
+    size = tensor.shape[at]
+    pads = [0, 0, count, 0] if at == 2 else [count, 0]
+    pieces = list(tensor.split(max(1, size // rng.randrange(1, 4)), at))
+    kind = rng.choice(["cut", "join", "swap", "some", "pad", "crop", "write", "stack", "strided", "channels"])
+    if kind == "swap":
+        rng.shuffle(pieces)
+    if kind in ("join", "swap"):
+        return torch.cat(pieces, at)
+    if kind == "some":
+        return torch.cat(rng.choices(pieces, k=2), at)
+    if kind == "pad":
+        return torch.nn.functional.pad(tensor, pads, value=NOT_OF_THE_IMAGE)
+    if kind == "stack":
+        rows = list(tensor.unbind(at))
+        return torch.stack(rows[count:] if rng.random() < 0.3 and size > 4 else rows, at)
+    if kind == "strided":
+        return tensor[:, :, ::2, ::2] if min(tensor.shape[2:]) > 3 else tensor
+    if kind == "write":
+        out, start = torch.full_like(tensor, NOT_OF_THE_IMAGE), rng.randrange(2) * (size // 2)
+        out.narrow(at, start, size // 2).copy_(tensor.narrow(at, rng.randrange(2) * (size // 2), size // 2))
+        return out
+    if kind == "channels":
+        return torch.cat([tensor[:, :3], tensor[:, 3:].roll(rng.randrange(size), at)], 1)
+    return tensor.narrow(at, count if kind == "crop" and size > 4 else 0, size - count if size > 4 else size)
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_why_out_of_place_chain_of_cuts_and_joins_is_placed_only_where_all_lies_within_a_cell(seed: int) -> None:
+    rng, tensor = random.Random(seed), start()
+    with following():
+        for _ in range(rng.randrange(1, 6)):
+            tensor = piece_move(tensor, rng)
+    roles = roles_of(tensor)
+    assert roles is not None
+    if prove(roles) is None or why_out_of_place(roles, "nchw"):
+        return
+    for at, cells_of in ((2, lambda value: value // SHAPE[3] % SHAPE[2]), (3, lambda value: value % SHAPE[3])):
+        cell = SHAPE[at] / tensor.shape[at]
+        drawn = (torch.arange(tensor.shape[at]) + 0.5).reshape([-1 if i == at else 1 for i in range(4)]) * cell
+        off = (cells_of(tensor) + 0.5 - drawn).abs()[tensor != NOT_OF_THE_IMAGE]
+        # A rim of a quarter may be cut off or added, which moves the ends by as much.
+        assert int(off.max()) in range(int(MOST_LOST * SHAPE[at]) + 2)
 
 
 def test_prove_tokens_with_ends_are_found_in_every_order() -> None:

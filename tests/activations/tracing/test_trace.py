@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from torch.nn import functional
 
 from cnnviz_fast.activations.axes.evidence import Evidence
 from cnnviz_fast.activations.axes.find import find_axes, to_maps
+from cnnviz_fast.activations.axes.proven import out_of_place
 from cnnviz_fast.activations.axes.record import Axes
 from cnnviz_fast.activations.tracing.trace import traced_grids, traced_roles
 from cnnviz_fast.errors import ShapeError
@@ -182,6 +184,124 @@ def test_find_axes_windows_are_refused_and_whole_again_behind_them() -> None:
     with pytest.raises(ShapeError, match=r"8 entries \(windows or regions\) of the 2 images"):
         told(model, "inside", (8, 16, 8))
     assert told(model, "outside", (2, 8, 8, 8)) == Axes("nhwc")
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_find_axes_recurrent_layer_keeps_images_and_steps(kind: Callable[..., nn.Module]) -> None:
+    class Recurrent(nn.Module):
+        """Without a residual: tokens of the whole image, rows of it, and as CRNN its columns."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.cut, self.tokens = nn.Conv2d(3, 8, 4, 4), kind(8, 12, batch_first=True)
+            self.rows, self.back = kind(12, 5, batch_first=True, bidirectional=True), Seen()
+            self.columns, self.fc = kind(10 * 8, 6), nn.Linear(6, 7)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            tokens = self.tokens(self.cut(x).flatten(2).transpose(1, 2))[0]
+            maps = self.back(self.rows(tokens.reshape(-1, 8, 12))[0].reshape(-1, 8, 8, 10))
+            columns: torch.Tensor = self.fc(self.columns(maps.permute(2, 0, 1, 3).flatten(2))[0])
+            return columns
+
+    model = Recurrent()
+    assert told(model, "tokens[0]", (2, 64, 12)) == Axes("tokens", 1, 0, (8, 8))
+    assert told(model, "back", (2, 8, 8, 10)) == Axes("nhwc")
+    with pytest.raises(ShapeError, match="which has no maps: its axes hold columns, images, channels"):
+        told(model, "fc", (8, 2, 7))
+
+
+def test_find_axes_signals_are_followed_along_their_length() -> None:
+    class Sounds(nn.Module):
+        """Channels last behind a convolution, as wav2vec, with nothing in the modules that says so."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm, self.act = nn.Conv1d(2, 16, 5, 4, 2), nn.LayerNorm(16), nn.GELU()
+            self.rnn, self.seen, self.matrix = nn.LSTM(16, 8, batch_first=True), Seen(), Seen()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            steps = self.act(self.norm(self.conv(x).transpose(1, 2)))
+            weights = self.matrix((steps @ steps.transpose(1, 2)).unsqueeze(1).softmax(-1))
+            seen: torch.Tensor = self.seen(self.rnn(weights[:, 0] @ steps)[0].transpose(1, 2))
+            return seen
+
+    model, given = Sounds(), (2, 2, 128)
+    assert told(model, "conv", (2, 16, 32), given) == Axes("ncl")
+    assert told(model, "act", (2, 32, 16), given) == told(model, "rnn[0]", (2, 32, 8), given) == Axes("nlc")
+    assert told(model, "seen", (2, 8, 32), given) == Axes("ncl")
+    assert told(model, "matrix", (2, 1, 32, 32), given) == Axes("matrix")
+
+
+def test_find_axes_depth_maps_are_followed_along_rows_and_columns() -> None:
+    class OfDepth(nn.Module):
+        """Takes (N, H, W) and puts out the same, and a part of it."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(1, 8, 3, padding=1), nn.LayerNorm(8)
+            self.depth, self.part = Seen(), Seen()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            last = self.norm(self.conv(x.unsqueeze(1)).permute(0, 2, 3, 1))
+            part: torch.Tensor = self.part(self.depth(last.mean(-1))[:, :8])
+            return part
+
+    model, given = OfDepth(), (2, 16, 24)
+    assert told(model, "norm", (2, 16, 24, 8), given) == Axes("nhwc")
+    for layer, shape, placed in (("depth", (2, 16, 24), True), ("part", (2, 8, 24), False)):
+        axes = told(model, layer, shape, given)
+        assert axes == Axes("nhw")
+        assert (out_of_place(axes, shape, Evidence(layer, None, model, given)) == "") == placed
+
+
+def test_find_axes_frequencies_of_a_signal_are_channels() -> None:
+    class Spectrum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen, self.conv = Seen(), nn.Conv2d(1, 4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            frames = self.seen(torch.fft.rfft(x.reshape(len(x), 16, 32)).abs())
+            maps: torch.Tensor = self.conv(frames.unsqueeze(1))
+            return maps
+
+    assert told(Spectrum(), "seen", (2, 16, 17), (2, 512)) == Axes("nlc")
+    assert told(Spectrum(), "conv", (2, 4, 14, 15), (2, 512)) == Axes("nchw")
+
+
+@pytest.mark.parametrize(("before", "expected"), [((2, 0), ""), ((0, 2), "cut"), ((1, 1), "")])
+def test_out_of_place_steps_of_a_causal_convolution_are_at_their_places(before: tuple[int, int], expected: str) -> None:
+    class Causal(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv3d(3, 4, (3, 1, 1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.conv(functional.pad(x, (0, 0, 0, 0, *before)))
+            return y
+
+    model, given = Causal(), (2, 3, 6, 8, 8)
+    reason = out_of_place(Axes("ncthw", 6), (2, 4, 6, 8, 8), Evidence("conv", model.conv, model, given))
+    assert expected in reason
+    assert bool(reason) == bool(expected)
+
+
+def test_find_axes_steps_that_a_cell_goes_through_are_at_no_place() -> None:
+    class Steps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cut, self.cell, self.seen = nn.Conv2d(3, 8, 4, 4), nn.GRUCell(8, 8), Seen()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            rows, state, states = self.cut(x).mean(3), None, []
+            for row in rows.unbind(2):
+                state = self.cell(row, state)
+                states.append(state)
+            seen: torch.Tensor = self.seen(torch.stack(states, 2))
+            return seen
+
+    with pytest.raises(ShapeError, match="which has no maps: its axes hold images, channels, parts of rows"):
+        told(Steps(), "seen", (2, 8, 8))
 
 
 def test_find_axes_model_that_looks_at_values_is_told() -> None:
