@@ -195,6 +195,16 @@ def test_read_states_of_distributed_pieces_that_are_gone_is_an_error_when_they_a
         value.read()
 
 
+@pytest.mark.filterwarnings("ignore")  # of torch.distributed, about a process that is alone
+def test_read_states_of_distributed_tensors_larger_than_their_pieces_have_a_fault(tmp_path: Path) -> None:
+    distributed(tmp_path)
+    metadata = pickle.loads((tmp_path / ".metadata").read_bytes())
+    object.__setattr__(metadata.state_dict_metadata["0.weight"], "size", torch.Size([10**6, 10**6]))
+    (tmp_path / ".metadata").write_bytes(pickle.dumps(metadata))
+    fault = read_states(tmp_path, "w")[0].values["0.weight"].fault
+    assert re.fullmatch(r"larger than its \d+ stored bytes", fault)
+
+
 def test_read_states_of_a_module_beside_its_optimizer_is_refused_for_the_module(tmp_path: Path) -> None:
     state = {"weight": {"exp_avg": torch.ones(2)}}
     torch.save({"model": network(), "optimizer": {"state": state}}, tmp_path / "w.pt")
