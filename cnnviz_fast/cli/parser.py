@@ -33,7 +33,7 @@ GROUPS = {
 GONE = {"--from-atlas": "atlases are drawn with: cnnviz atlas ATLAS... --out DIR"}
 """Options of 0.1 that are gone, and what to use instead."""
 
-WIDEST, INDENT = 100, 24
+NARROWEST, WIDEST, INDENT = 40, 100, 24
 """Columns of a help text at most, and where its sentences begin."""
 
 
@@ -111,11 +111,11 @@ class CommandParser(argparse.ArgumentParser):
     def format_help(self) -> str:
         """Return the help: usage, what the command does, its groups and its examples."""
         self._complete()
-        width = min(shutil.get_terminal_size().columns, WIDEST)
+        width = max(NARROWEST, min(shutil.get_terminal_size().columns, WIDEST))
         lines = [self.format_usage().rstrip(), *textwrap.wrap(self.description or "", width)]
         for group, heading in GROUPS.items():
             if group in self._entries:
-                lines += ["", heading] if heading else []
+                lines += ["", *textwrap.wrap(heading, width)] if heading else []
                 for actions, text in self._entries[group]:
                     lines += _entry(actions, text, width)
         if self._examples:

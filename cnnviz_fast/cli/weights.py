@@ -73,7 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.json:
         _print_statistics(infos)
     files = []
-    for name, path in _write_sheets(model, arguments.layer, infos, folder, options) if folder and infos else ():
+    given = [info for info in infos if not info.missing]  # pictures of random values would pass for trained ones
+    for name, path in _write_sheets(model, arguments.layer, given, folder, options) if folder and given else ():
         files.append({"parameter": name, "path": str(path)})
         if not arguments.json:
             print(path, flush=True)
@@ -105,7 +106,11 @@ def _write_sheets(
     yield None, write_sheet(histograms, folder.place("", HISTOGRAMS, ".png", histograms.describe))
     if options.kernels == "none":
         return
-    drawn = [held for held in held_tensors(model, layers) if held.values.ndim >= 2 and held.values.numel()]
+    drawn = [
+        held
+        for held in held_tensors(model, layers)
+        if held.values.ndim >= 2 and held.values.numel() and not held.missing
+    ]
     # With a dot at its end, which no parameter's name has: a parameter called histograms gets digits.
     stems = layer_parts([f"{HISTOGRAMS}.", *(held.name for held in drawn)])[1:]
     for held, stem in zip(with_bar(drawn, "sheet"), stems, strict=True):
@@ -114,9 +119,11 @@ def _write_sheets(
 
 
 def _print_statistics(infos: Sequence[ParameterInfo]) -> None:
-    """Print a line for each parameter; with columns of what is not finite only where anything is not."""
+    """Print a line for each parameter; with columns of what is not finite, or missing, only where anything is."""
+    lacking = any(info.missing for info in infos)
     odd = any(info.nan or info.inf for info in infos)
     header = ["name", "shape", "mean", "std", "min", "max", "zeros", *(["nan", "inf"] if odd else [])]
+    header += ["checkpoint"] if lacking else []
     rows = [
         [
             info.name,
@@ -124,6 +131,7 @@ def _print_statistics(infos: Sequence[ParameterInfo]) -> None:
             *(_short(value) for value in (info.mean, info.std, info.min, info.max)),
             "-" if info.zeros is None else f"{info.zeros:.1%}",
             *([str(info.nan), str(info.inf)] if odd else []),
+            *(["lacks it" if info.missing else ""] if lacking else []),
         ]
         for info in infos
     ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from ..errors import ImageError, reason_of
+from ..runtime.untrusted import open_regular
 from .decoding.formats import FORMATS, is_readable
 from .decoding.png import SIGNATURE, without_metadata
 from .decoding.process_wide import libraries_silenced
@@ -75,17 +76,23 @@ def _bands(image: Any) -> NDArray[Any]:
 
 
 def _opened(source: Any) -> BinaryIO:
-    return io.BytesIO(source.content) if isinstance(source, Encoded) else open(source, "rb")
+    if isinstance(source, Encoded):
+        return io.BytesIO(source.content)
+    open_regular(source).close()  # a pipe would be waited for
+    return open(source, "rb")  # with its name, which tifffile asks for
 
 
 def _head(source: Any) -> bytes:
-    """Return the first bytes of a file; none of what is no file."""
+    """Return the first bytes of a file; none of what is no file, or cannot be read: who decodes it says why."""
     if isinstance(source, Encoded):
         return source.content[:8]
     if not isinstance(source, str | os.PathLike) or not os.path.isfile(source):
         return b""
-    with open(source, "rb") as file:
-        return file.read(8)
+    try:
+        with open(source, "rb") as file:
+            return file.read(8)
+    except OSError:
+        return b""
 
 
 def _check_count(count: int, label: str, most: int) -> None:

@@ -161,8 +161,8 @@ def _decoded(source: _File) -> PilImage | FloatImage:
 
 def _decoded_png(source: _File) -> PilImage | FloatImage:
     plain = png.without_metadata(source.file)
-    if plain.unknown:
-        raise ImageError(f"{source.label} cannot be read: {plain.unknown} is no chunk of PNG. Save it as PNG again.")
+    if plain.fault:
+        raise ImageError(f"{source.label} cannot be read: {plain.fault}. Save it as PNG again.")
     source = source._replace(file=plain.file)
     with source.opened() as image:
         refuse_size(image.size, source.label, source.max_pixels)

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import ImageError, reason_of
 from ..runtime.extras import import_extra
+from ..runtime.untrusted import open_regular
 from .catalogue import Catalogue, Failure, Files, ListedImage, normalised
 from .in_memory import Encoded, Source
 
@@ -66,6 +67,7 @@ def list_table(path: str, catalogue: Catalogue) -> None:
     folder = os.path.dirname(path)
     files, listed = Files(), 0
     try:
+        open_regular(path).close()  # pyarrow would wait for a pipe, without end
         with parquet.ParquetFile(path) as file:
             column = _pick_column(path, file.schema_arrow)
             table = Table(path, column)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import ImageError, OptionError, reason_of
+from ..runtime.untrusted import open_regular
 from .catalogue import Catalogue, Failure, Files, InMemoryImage, normalised
 from .decoding.formats import EXTENSIONS
 from .find import ending_of, find_images, has_extension, matching_files, natural_key
@@ -115,7 +116,7 @@ def _list_file(path: str, catalogue: Catalogue, arrays: bool) -> None:
     ending = path.lower()
     if ending.endswith(LISTS):
         try:
-            with open(path, "rb") as file:
+            with open_regular(path) as file:
                 content = file.read()
         except OSError as error:
             raise ImageError(f"list {path!r} cannot be read: {reason_of(error)}.") from error

@@ -13,14 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError, reason_of, shown
+from ..runtime.untrusted import open_regular
 from .dcp_folders import METADATA, read_dcp
+from .foreign_files import HEAD_BYTES, is_safetensors, is_torch_file, what_it_is
+from .notes import note
 from .stored_tensors import StoredTensor, in_memory
-from .torch_archives import Archive, TorchScriptError, opener_of, read_archive
+from .torch_archives import Archive, ForeignFileError, TorchScriptError, opener_of, read_archive
 from .torch_floor import check_torch_reads_safely
 from .unpickling import Record
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
-_BESIDE = ("optim", "sched", "random_states", "rng_state", "scaler", "sampler", "training_args", "trainer_state")
+_BESIDE = (
+    "optim", "sched", "random_states", "rng_state", "scaler", "sampler", "dl_state", "training_args", "trainer_state",
+)  # fmt: skip
 _DEEPEST = 6  # levels in which state dicts are looked for
 _LISTED = 5  # names that an error lists
 
@@ -71,29 +76,49 @@ def read_states(path: str | os.PathLike[str], label: str, trusted: bool = False)
         raise ModelError(f"no checkpoint file {os.fspath(path)!r}.")
     if os.path.isdir(path):
         return _read_folder(Path(path), label, trusted)
-    if os.path.getsize(path) == 0:
+    head = _head_of(path, label)
+    if not head:
         raise ModelError(f"{label} is empty (0 bytes).")
     name = os.fspath(path).lower()
     if name.endswith(".index.json"):
         return _read_shards(Path(path), label, trusted)
-    if name.endswith(".safetensors"):
-        return _read_safetensors(path, label)
+    if is_safetensors(head, os.path.getsize(path)) or (name.endswith(".safetensors") and not is_torch_file(head)):
+        return _read_safetensors(path, label, head)
     check_torch_reads_safely(label, trusted)
     return _read_torch(path, label)
+
+
+def _head_of(path: str | os.PathLike[str], label: str) -> bytes:
+    """Return the first bytes of a file; raise ModelError for a pipe, a device, or what cannot be read."""
+    try:
+        with open_regular(path) as file:
+            return file.read(HEAD_BYTES)
+    except OSError as error:
+        raise ModelError(f"{label} cannot be read: {reason_of(error)}.") from error
 
 
 def _read_folder(folder: Path, label: str, trusted: bool) -> list[StateDict]:
     if (folder / METADATA).is_file():
         check_torch_reads_safely(label, trusted)
         return [StateDict("", dict(_reading(label, lambda: read_dcp(folder))))]
+    inside = sorted(each for each in folder.iterdir() if _may_hold_weights(each))
     known = next((folder / name for name in _IN_FOLDERS if (folder / name).is_file()), None)
     if known is not None:
+        shards = _places(known, label).values() if known.suffix == ".json" else ()
+        _say_chosen(known.name, [each.name for each in inside if each.name not in {known.name, *shards}], label)
         return read_states(known, label, trusted)
-    inside = sorted(each for each in folder.iterdir() if _may_hold_weights(each))
     if len(inside) == 1:
         return read_states(inside[0], label, trusted)
     names = ", ".join(f"'{shown(each.name)}'" for each in inside[:_LISTED]) or "none"
     raise ModelError(f"{label} is a folder. Name one file or folder of weights in it; there are: {names}.")
+
+
+def _say_chosen(chosen: str, others: list[str], label: str) -> None:
+    """Note which file of a folder is read where others in it may hold weights too, as those of a second model."""
+    if others:
+        names = ", ".join(f"'{shown(name)}'" for name in others[:_LISTED])
+        more = f" and {len(others) - _LISTED} more" if len(others) > _LISTED else ""
+        note(f"{label}: '{chosen}' is used and not {names}{more}. Name another file as weights to choose it.")
 
 
 def _may_hold_weights(path: Path) -> bool:
@@ -105,26 +130,35 @@ def _may_hold_weights(path: Path) -> bool:
 
 def _read_shards(index: Path, label: str, trusted: bool) -> list[StateDict]:
     """Read the files that an index of Hugging Face names, which lie beside it."""
-    try:
-        names = set(json.loads(index.read_bytes())["weight_map"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError(f"{label} cannot be read: {index.name} is no index of shards.") from error
+    places = _places(index, label)
     values: dict[str, Any] = {}
-    for name in sorted(map(str, names)):
-        if os.path.basename(name) != name or "\\" in name or not (index.parent / name).is_file():
-            raise ModelError(f"{label} lacks the shard '{shown(name)}', which {index.name} names.")
-        values |= read_states(index.parent / name, f"{label}, shard '{shown(name)}'", trusted)[0].values
+    for shard in sorted(set(places.values())):
+        is_here = os.path.basename(shard) == shard and "\\" not in shard and (index.parent / shard).is_file()
+        if not is_here or shard.lower().endswith(".index.json"):
+            raise ModelError(f"{label} lacks the shard '{shown(shard)}', which {index.name} names.")
+        held = read_states(index.parent / shard, f"{label}, shard '{shown(shard)}'", trusted)[0].values
+        values |= {name: value for name, value in held.items() if places.get(name, shard) == shard}
     return [StateDict("", values)]
 
 
-def _read_safetensors(path: str | os.PathLike[str], label: str) -> list[StateDict]:
+def _places(index: Path, label: str) -> dict[str, str]:
+    """Read an index of Hugging Face: name of a tensor -> file that it is in."""
+    try:
+        return {str(name): str(shard) for name, shard in json.loads(index.read_bytes())["weight_map"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{label} cannot be read: {index.name} is no index of shards.") from error
+
+
+def _read_safetensors(path: str | os.PathLike[str], label: str, head: bytes) -> list[StateDict]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         values = {name: in_memory(tensor) for name, tensor in load_file(path).items()}
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{label} cannot be read: {shown(reason_of(error))}.") from error
+        found = what_it_is(head)
+        reason = f"it is {found}" if found else f"{shown(reason_of(error))}."
+        raise ModelError(f"{label} cannot be read: {reason}") from error
     if not values:
         raise ModelError(f"{label} must hold a state dict (names of tensors), got nothing.")
     return [StateDict("", values)]
@@ -153,6 +187,8 @@ def _reading(label: str, read: Callable[[], Any]) -> Any:
             f"{label} is a TorchScript archive, which holds code. Save its state dict: "
             f"torch.save(torch.jit.load(path).state_dict(), other_path)."
         ) from error
+    except ForeignFileError as error:
+        raise ModelError(f"{label} is damaged or not a checkpoint: {error}") from error
     except OSError as error:
         raise ModelError(f"{label} cannot be read: {reason_of(error)}.") from error
     except Exception as error:  # a damaged file may hold anything

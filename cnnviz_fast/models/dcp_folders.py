@@ -6,6 +6,7 @@ torch's own reader unpickles their `.metadata` freely, which would run code. Her
 from __future__ import annotations
 
 import io
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,7 +49,10 @@ def read_dcp(folder: Path) -> dict[str, StoredTensor]:
 
 def _tensor(folder: Path, shape: tuple[int, ...], pieces: list[tuple[tuple[int, ...], Record]]) -> StoredTensor:
     """Describe a tensor; its pieces are read with its values."""
+    stored_bytes = sum(where["length"] for _, where in pieces)
     fault = None if pieces else "without values (its pieces are not there)"
+    if pieces and math.prod(shape) > stored_bytes:  # no value takes less than a byte
+        fault = f"larger than its {stored_bytes} stored bytes"
     return StoredTensor(
         shape, None, fault, lambda: _whole(shape, [(at, _piece(folder, where)) for at, where in pieces])
     )

@@ -238,7 +238,12 @@ def _from_timm(
     text = "DEFAULT" if weights is None else os.fspath(weights)
     if text.lower() == "none" or zoo.is_path(weights):
         return _random_or_checkpoint(
-            lambda: timm_zoo.build(name, given), timm_zoo.preprocess_of, f"timm:{name}", text, build
+            lambda: timm_zoo.build(name, given),
+            timm_zoo.preprocess_of,
+            f"timm:{name}",
+            text,
+            build,
+            lambda module, checkpoint: renamed_by(functools.partial(timm_zoo.renamed, module), module, checkpoint),
         )
     if text != "DEFAULT":
         name = timm_zoo.check_name(f"{name.partition('.')[0]}.{text}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError, advice
+from ..runtime.untrusted import read_json
 from .torch_files import kind_of_torch_file
 
 ZOOS = ("torchvision", "timm", "hf")
@@ -132,7 +132,7 @@ def _folder_advice(folder: str) -> str:
 def _config_of(folder: str) -> bool:
     """Check whether a folder has the configuration of a model of transformers."""
     try:
-        config = json.loads(Path(folder, "config.json").read_bytes())
+        config = read_json(Path(folder, "config.json"))
     except (OSError, ValueError):
         return False
     return isinstance(config, dict) and bool({"model_type", "architectures"} & set(config))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from .preprocess import TimmPreprocess
 from .specs import spec_with
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 
@@ -98,6 +100,32 @@ def pretrained(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     except Exception as error:  # the hub's client and unpickling raise anything
         raise ModelError(f"weights of timm:{name} cannot be loaded: {reason_of(error)}. {without_weights()}") from error
     return module
+
+
+def renamed(module: nn.Module, values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Rename the weights of a file as timm does while it loads one: the names of papers' own files are others.
+
+    What timm would resample, split or put together to fit is left out: no value is made here.
+
+    Args:
+        module: a model of timm.
+        values: name -> tensor. Not modified.
+
+    Returns:
+        Name of the module -> tensor, reshaped where timm does that.
+
+    Raises:
+        ModelError: timm cannot rename them.
+    """
+    rename = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
+    if rename is None:
+        return dict(values)
+    whole = {(tensor.data_ptr(), tensor.numel()) for tensor in values.values()}
+    try:
+        found = rename(dict(values), module)
+        return {name: tensor for name, tensor in found.items() if (tensor.data_ptr(), tensor.numel()) in whole}
+    except Exception as error:  # what is in a user's file may fail anywhere
+        raise ModelError(f"timm does not take these weights: {reason_of(error)}.") from error
 
 
 def categories_of(module: nn.Module) -> tuple[str, ...] | None:

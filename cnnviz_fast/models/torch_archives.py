@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
+from .foreign_files import HEAD_BYTES, is_pickle, is_zip, what_it_is, what_zip_is
 from .stored_tensors import Storage, StoredTensor, storage_dtype, tensor_of
 from .unpickling import Record, Stored, unpickled
 
@@ -27,6 +28,14 @@ _MAGIC = 0x1950A86A20F9469CFC6C  # torch.serialization.MAGIC_NUMBER, the first p
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # of an entry of a zip archive; its last numbers are lengths that follow
 
 Opener = Callable[[], IO[bytes]]
+
+
+class ForeignFileError(ValueError):
+    """The file is not one of torch."""
+
+    def __init__(self, reason: str, found: str) -> None:
+        """Put together why it is none, and what it is where that is known, with what to do."""
+        super().__init__(f"{reason}, but {found}" if found else f"{reason}.")
 
 
 class TorchScriptError(ValueError):
@@ -73,24 +82,25 @@ def read_archive(opened: Opener) -> Archive:
         ValueError: it is damaged, or its entries are not what torch writes.
     """
     with opened() as file:
-        first = file.read(2)
+        head = file.read(HEAD_BYTES)
         file.seek(0)
-        if first == b"PK":
+        if is_zip(head):
             return _zipped(file, opened)
-        if first[:1] == b"\x80" and first[1:] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        if is_pickle(head):
             return _pickled(file, opened)
-    raise ValueError("its content is neither a zip archive nor a pickle")
+    raise ForeignFileError("its content is neither a zip archive nor a pickle", what_it_is(head))
 
 
 def _zipped(file: IO[bytes], opened: Opener) -> Archive:
     try:
         with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+            if not any(name.endswith("/data.pkl") for name in names):
+                raise ForeignFileError("it holds no data.pkl, which torch writes", what_zip_is(names))
             entries = _checked_entries(archive, _length(file))
     except (zipfile.BadZipFile, NotImplementedError, struct.error) as error:
         raise ValueError(str(error)) from error
-    root = next((name.removesuffix("data.pkl") for name in entries if name.endswith("/data.pkl")), None)
-    if root is None:
-        raise ValueError("it holds no data.pkl, which torch writes")
+    root = next(name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl"))
     swapped = f"{root}byteorder" in entries and _entry(file, entries[f"{root}byteorder"]) == b"big"
     content = unpickled(io.BytesIO(_entry(file, entries[f"{root}data.pkl"])))
 

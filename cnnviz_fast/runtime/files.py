@@ -112,5 +112,7 @@ def make_folder(path: Path) -> None:
     check_path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise cannot_write(path, FileExistsError("it is there and is no folder")) from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in it
         raise cannot_write(path, error) from error

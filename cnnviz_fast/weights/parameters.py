@@ -18,6 +18,7 @@ from ..activations.tensors import gathered
 from ..errors import DTypeError, OptionError
 from ..models.layers import every_module, layer_list, uncompiled
 from ..models.loaded import LoadedModel, module_of
+from ..models.missing import missing_in
 from .effective import effective_weights
 from .histograms import Measured, measure
 
@@ -50,6 +51,8 @@ class ParameterInfo:
             and the last one its upper edge too.
         edges: ends of the histogram: min and max. Where they are equal, half a unit below and above them; without
             finite values (0, 1).
+        missing: whether the checkpoint that was loaded lacks it, so that its values are those that the model was built
+            with, most often random.
     """
 
     name: str
@@ -66,6 +69,7 @@ class ParameterInfo:
     inf: int
     histogram: tuple[int, ...]
     edges: tuple[float, float]
+    missing: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,12 +81,14 @@ class HeldTensor:
         kind: "parameter", "buffer" or "effective".
         values: the tensor itself; all of one that is spread over processes, dequantised where it is quantised.
         module: that holds it.
+        missing: whether the checkpoint that was loaded lacks it, or a part of what it is made of.
     """
 
     name: str
     kind: str
     values: torch.Tensor
     module: nn.Module
+    missing: bool = False
 
 
 def parameter_statistics(
@@ -125,6 +131,7 @@ def held_tensors(model: LoadedModel | nn.Module, layers: Layers | None = None) -
     """
     root = uncompiled(module_of(model))
     wanted = None if layers is None else _modules_of(root, layers)
+    missing = missing_in(root).keys()
     found: dict[int | str, HeldTensor] = {}
     for prefix, module in [("", root), *layer_list(root)]:
         if wanted is not None and module not in wanted:
@@ -133,7 +140,9 @@ def held_tensors(model: LoadedModel | nn.Module, layers: Layers | None = None) -
             full_name = f"{prefix}.{name}" if prefix else name
             key = full_name if kind == "effective" else id(tensor)  # nobody keeps an effective one, so ids repeat
             if key not in found:
-                found[key] = HeldTensor(full_name, kind, _values(full_name, tensor), module)
+                sources = module.parameters() if kind == "effective" else [tensor]
+                lacks = any(id(source) in missing for source in sources)
+                found[key] = HeldTensor(full_name, kind, _values(full_name, tensor), module, lacks)
     if wanted is not None and not found:
         raise OptionError(f"layers must name a layer with parameters, got {layers!r}. List them with: cnnviz layers")
     return list(found.values())
@@ -209,6 +218,7 @@ def _described(held: HeldTensor, found: Measured) -> ParameterInfo:
         inf=found.inf,
         histogram=tuple(found.counts.tolist()),
         edges=found.edges,
+        missing=held.missing,
     )
 
 

@@ -125,3 +125,18 @@ def test_normalize_dataset_belongs_to_run_and_atlas(
     assert run(command, *given, "--layer", "conv", "--out", out, "--normalize", "dataset") == cli.USAGE
     assert "normalize 'dataset' belongs to 'cnnviz run' and 'cnnviz atlas'" in error_of(capsys)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("columns", ["1", "25", "40", "no number"])
+def test_help_in_a_narrow_terminal_is_wrapped_and_whole(
+    columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["render", "--help"])
+    assert ended.value.code == 0
+    text, _, examples = capsys.readouterr().out.partition("Examples:")
+    assert "--layer" in text
+    assert examples
+    if columns == "40":
+        assert not [line for line in text.splitlines()[1:] if len(line) > 40 and " " in line.strip() and line[0] != " "]

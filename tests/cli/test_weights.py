@@ -180,3 +180,25 @@ def test_weights_wrong_usage_says_so_in_one_line(
     assert run(model, *(part.format(**known) for part in more)) == code
     assert said in error_of(capsys)
     assert not (tmp_path / "out").exists() or os.listdir(tmp_path / "out") == []
+
+
+def test_weights_that_a_checkpoint_lacks_are_marked_and_not_drawn(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(
+        {"stem.weight": torch.ones(6, 3, 5, 5), **NORM, "deep.weight": torch.ones(4, 6, 3, 3)}, tmp_path / "w.pt"
+    )
+    assert run(model, "--weights", tmp_path / "w.pt", "--layer", "deep", "head", "--out", tmp_path / "o") == cli.DONE
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[-1] == "checkpoint"
+    assert {line.split()[0] for line in lines if line.endswith("lacks it")} == {"deep.bias", "head.weight", "head.bias"}
+    assert sorted(path.name for path in (tmp_path / "o").glob("*.png")) == ["deep.weight.png", "histograms.png"]
+    manifest = json.loads((tmp_path / "o/histograms.json").read_text())
+    assert [tile["name"] for tile in manifest["tiles"]] == ["deep.weight"]
+    assert run(model, "--weights", tmp_path / "w.pt", "--layer", "head", "--out", tmp_path / "n", "--json") == cli.DONE
+    told = json.loads(capsys.readouterr().out)
+    assert [info["missing"] for info in told["parameters"]] == [True, True]
+    assert told["files"] == []
+
+
+NORM = {f"norm.{name}": torch.ones(6) for name in ("weight", "bias", "running_mean", "running_var")}

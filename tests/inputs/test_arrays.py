@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +167,20 @@ def test_folders_globs_and_shards_hold_arrays_where_the_model_takes_them(tmp_pat
     (folder / "3.tif").unlink()
     with pytest.raises(ImageError, match="holds no images"):
         cf.load_images(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_read_array_of_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.npy")
+    with pytest.raises(
+        ImageError, match=r"a\.npy' cannot be read as an array: it must be a regular file, but is a pipe"
+    ):
+        read_array(tmp_path / "a.npy", 100)
+
+
+@pytest.mark.skipif(not os.path.isfile("/proc/self/mem"), reason="no file here whose reading fails")
+def test_a_file_whose_bytes_cannot_be_read_is_an_image_error(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"image '/proc/self/mem' cannot be read: Input/output error\."):
+        cf.visualize(nn.Conv2d(3, 2, 3), ["/proc/self/mem"], [""], out=tmp_path)
+    with pytest.raises(ImageError, match="Input/output error"):
+        read_array("/proc/self/mem", 100)

@@ -73,6 +73,18 @@ def test_list_images_folder_with_loops_of_links_ends(folder: Path, tmp_path: Pat
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+@pytest.mark.parametrize("name", ["list.txt", "list.lst", "shard.tar", "table.parquet"])
+def test_list_images_sets_that_are_pipes_or_devices_are_refused_and_not_read(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ImageError, match=r"it must be a regular file, but is a pipe\."):
+        list_images(tmp_path / name)
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to("/dev/zero")
+    with pytest.raises(ImageError, match=r"it must be a regular file, but is a device\."):
+        list_images(tmp_path / name)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
 def test_list_images_pipes_are_passed_over_in_folders_and_refused_when_named(folder: Path) -> None:
     os.mkfifo(folder / "pipe.png")
     assert below(folder, list_images(folder)) == TREE

@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 import collections
 import datetime
+import gzip
 import io
 import json
+import os
 import pathlib
 import pickle
+import re
+import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +26,7 @@ from torch import nn
 
 from cnnviz_fast.errors import ModelError
 from cnnviz_fast.models.checkpoint_files import read_states
+from cnnviz_fast.models.notes import ModelNote
 from cnnviz_fast.models.stored_tensors import StoredTensor
 
 
@@ -189,6 +195,16 @@ def test_read_states_of_distributed_pieces_that_are_gone_is_an_error_when_they_a
         value.read()
 
 
+@pytest.mark.filterwarnings("ignore")  # of torch.distributed, about a process that is alone
+def test_read_states_of_distributed_tensors_larger_than_their_pieces_have_a_fault(tmp_path: Path) -> None:
+    distributed(tmp_path)
+    metadata = pickle.loads((tmp_path / ".metadata").read_bytes())
+    object.__setattr__(metadata.state_dict_metadata["0.weight"], "size", torch.Size([10**6, 10**6]))
+    (tmp_path / ".metadata").write_bytes(pickle.dumps(metadata))
+    fault = read_states(tmp_path, "w")[0].values["0.weight"].fault
+    assert re.fullmatch(r"larger than its \d+ stored bytes", fault)
+
+
 def test_read_states_of_a_module_beside_its_optimizer_is_refused_for_the_module(tmp_path: Path) -> None:
     state = {"weight": {"exp_avg": torch.ones(2)}}
     torch.save({"model": network(), "optimizer": {"state": state}}, tmp_path / "w.pt")
@@ -201,3 +217,86 @@ def test_read_states_never_runs_the_metadata_of_a_folder(tmp_path: Path) -> None
     with pytest.raises(ModelError, match="damaged or not a checkpoint"):
         read_states(tmp_path, "w")
     assert not (tmp_path / "trace").exists()
+
+
+def test_read_states_of_a_folder_says_which_of_several_files_it_takes(tmp_path: Path) -> None:
+    save_file(STATE, tmp_path / "model.safetensors")
+    torch.save({}, tmp_path / "optimizer.bin")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_weights(read_states(tmp_path, "w")[0].values)
+    save_file(STATE, tmp_path / "model_1.safetensors")  # accelerate's second model
+    with pytest.warns(ModelNote, match=r"w: 'model\.safetensors' is used and not 'model_1\.safetensors'\. Name"):
+        assert_weights(read_states(tmp_path, "w")[0].values)
+
+
+def test_read_states_of_an_index_takes_each_tensor_from_the_shard_that_it_names(tmp_path: Path) -> None:
+    save_file(STATE, tmp_path / "a.safetensors")
+    zeros = {name: torch.zeros_like(value) for name, value in STATE.items()}
+    save_file(zeros | {"more": torch.ones(1)}, tmp_path / "b.safetensors")
+    places = dict.fromkeys(STATE, "a.safetensors") | {"more": "b.safetensors"}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    assert_weights(read_states(tmp_path, "w")[0].values)  # without a note: all files are the index's
+
+
+def test_read_states_of_an_index_that_names_itself_is_refused(tmp_path: Path) -> None:
+    name = "model.safetensors.index.json"
+    (tmp_path / name).write_text(json.dumps({"weight_map": {"a": name}}))
+    with pytest.raises(ModelError, match=r"^w lacks the shard 'model\.safetensors\.index\.json', which"):
+        read_states(tmp_path, "w")
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors", "model.safetensors.index.json"])
+def test_read_states_of_a_pipe_or_a_device_is_refused_for_what_it_is(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ModelError, match="w cannot be read: it must be a regular file, but is a pipe"):
+        read_states(tmp_path / name, "w")
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to("/dev/zero")
+    with pytest.raises(ModelError, match="w cannot be read: it must be a regular file, but is a device"):
+        read_states(tmp_path / name, "w")
+
+
+@pytest.mark.parametrize(("written", "name"), [("torch", "w.safetensors"), ("safetensors", "w.pth")])
+def test_read_states_goes_by_the_content_and_not_by_the_name(tmp_path: Path, written: str, name: str) -> None:
+    (torch.save if written == "torch" else save_file)(STATE, tmp_path / name)  # type: ignore[operator]
+    assert_weights(read_states(tmp_path / name, "w")[0].values)
+
+
+def zipped(*names: str) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            archive.writestr(name, "content")
+    return file.getvalue()
+
+
+FOREIGN = {
+    "HDF5, as Keras saves": b"\x89HDF\r\n\x1a\n" + bytes(90),
+    "a graph of TensorFlow Lite": b"\x1c\0\0\0TFL3" + bytes(90),
+    "a file of llama.cpp (GGUF)": b"GGUF\3\0\0\0" + bytes(90),
+    "a graph of ONNX": b"\x08\x08\x12\x07pytorch\x1a\x052.0.0" + bytes(90),
+    "msgpack, as Flax saves": b"\x81\xa6params\x81\xa5conv1" + bytes(90),
+    "a gzip archive": gzip.compress(b"weights" * 9),
+    "a pointer of Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 100\n",
+    "a web page (HTML)": b"<!DOCTYPE html>\n<html><head>",
+    "text": b"hello",
+    "arrays of NumPy": zipped("a.npy", "b.npy"),
+    "a model of Keras": zipped("metadata.json", "config.json", "model.weights.h5"),
+    "a program of torch.export": zipped("w/archive_format", "w/models/model.json"),
+    "an archive of other files": zipped("net/epoch_3.pth"),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_read_states_of_another_kind_of_file_names_it_and_says_what_to_do(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "w.pth").write_bytes(FOREIGN[kind])
+    with pytest.raises(ModelError, match=rf", but {re.escape(kind)}\. [A-Z][^\n]+\.$"):
+        read_states(tmp_path / "w.pth", "w")
+
+
+@pytest.mark.parametrize("kind", ["a pointer of Git LFS", "a web page (HTML)", "a gzip archive"])
+def test_read_states_of_another_kind_called_safetensors_names_it(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "w.safetensors").write_bytes(FOREIGN[kind])
+    with pytest.raises(ModelError, match=rf"^w cannot be read: it is {re.escape(kind)}\. [A-Z][^\n]+\.$"):
+        read_states(tmp_path / "w.safetensors", "w")

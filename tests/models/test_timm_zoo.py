@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.assertions import assert_equal_tensors
 
 import cnnviz_fast as cf
 from cnnviz_fast.cli import main as cli
@@ -131,3 +134,33 @@ def test_load_model_preprocessing_fits_what_arguments_have_built(
 def test_load_model_of_six_channels_takes_arrays() -> None:
     model = cf.load_model("timm:resnet18", weights="none", arguments={"in_chans": 6})
     assert cf.load_images(np.zeros((6, 64, 64), np.float32), model).shape == (1, 6, 64, 64)
+
+
+def older_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Name the weights of a ConvNeXt as its authors' files do."""
+    names = [
+        (r"stem\.", "downsample_layers.0."),
+        (r"stages\.(\d)\.downsample\.", r"downsample_layers.\1."),
+        (r"stages\.(\d)\.blocks\.", r"stages.\1."),
+        ("conv_dw", "dwconv"), (r"mlp\.fc(\d)", r"pwconv\1"), (r"head\.norm", "norm"), (r"head\.fc", "head"),
+    ]  # fmt: skip
+    return {functools.reduce(lambda name, pair: re.sub(*pair, name), names, key): one for key, one in state.items()}
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_load_model_takes_the_older_names_of_weights_that_timm_takes(tmp_path: Path, prefix: str) -> None:
+    state = timm.create_model("convnext_atto").state_dict()
+    older = older_names(state)
+    assert "downsample_layers.0.0.weight" in older
+    torch.save({"model": {f"{prefix}{name}": one for name, one in older.items()}}, tmp_path / "w.pth")
+    loaded = load_model("timm:convnext_atto", weights=tmp_path / "w.pth", device="cpu", strict_weights=True)
+    found = loaded.module.state_dict()
+    for name, one in state.items():
+        assert_equal_tensors(found[name], one)
+
+
+def test_load_model_makes_no_values_that_timm_would_resample(tmp_path: Path) -> None:
+    larger = timm.create_model("vit_tiny_patch16_224", img_size=64, depth=1).state_dict()
+    torch.save(larger, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match=r"pos_embed is \(1, 17, 192\), must be \(1, 5, 192\)"):
+        load_model("timm:vit_tiny_patch16_224", weights=tmp_path / "w.pth", arguments={"img_size": 32, "depth": 1})

@@ -129,6 +129,14 @@ def test_make_folder_makes_what_leads_to_it(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "b").is_dir()
 
 
+@pytest.mark.parametrize("kind", ["file", "dangling link"])
+def test_make_folder_where_something_else_is_says_so(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "out"
+    path.write_text("") if kind == "file" else path.symlink_to("nowhere")
+    with pytest.raises(WriteError, match=r"out: it is there and is no folder\.$"):
+        make_folder(path)
+
+
 def test_make_folder_below_a_file_is_a_write_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     for path in (tmp_path / "file" / "a", tmp_path / "file"):

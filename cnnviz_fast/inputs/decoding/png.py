@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import zlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
@@ -23,6 +24,8 @@ _LARGEST_TEXT_BYTES = 1 << 16  # an EXIF record is at most this long; Pillow ref
 _MOST_TWICE_PX = 1 << 24
 """Larger images are decoded a second time only where that is asked for: this takes 0.5 s."""
 
+_PALETTED = b"\3"  # colour type in IHDR
+
 _END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
@@ -39,7 +42,7 @@ class PlainPng(NamedTuple):
 
     file: BinaryIO
     significant_bits: int | None
-    unknown: str
+    fault: str
 
 
 def without_metadata(file: BinaryIO) -> PlainPng:
@@ -49,17 +52,28 @@ def without_metadata(file: BinaryIO) -> PlainPng:
         file: at its first byte.
 
     Returns:
-        The file to be decoded; how many bits are significant in each sample, where it says that; and the first chunk
-        that has to be understood to decode it and that no decoder of PNG knows, such as Apple's CgBI.
+        The file to be decoded; how many bits are significant in each sample, where it says that; and why its pixels
+        cannot be known, "" where they can.
     """
     chunks = list(_chunks(file))
     kept = [chunk for chunk in chunks if chunk.kind in _NEEDED or _tells_orientation(file, chunk)]
-    unknown = next((c.kind for c in chunks if not c.kind[0] & 32 and c.kind not in _NEEDED), b"")
+    fault = _fault(file, chunks)
     bits = next((max(_content(file, c), default=0) for c in chunks if c.kind == b"sBIT" and _is_sound(file, c)), None)
     file.seek(0)
     if len(kept) < len(chunks) or not kept or kept[-1].kind != b"IEND":
         file = io.BytesIO(SIGNATURE + b"".join(_whole(file, c) for c in kept if c.kind != b"IEND") + _END)
-    return PlainPng(file, bits, unknown.decode("ascii"))
+    return PlainPng(file, bits, fault)
+
+
+def _fault(file: BinaryIO, chunks: list[Chunk]) -> str:
+    """Return why pixels cannot be known: an unknown chunk, such as Apple's CgBI, that changes them, or no palette."""
+    unknown = next((c.kind for c in chunks if not c.kind[0] & 32 and c.kind not in _NEEDED), None)
+    if unknown is not None:
+        return f"{unknown.decode('ascii')} is no chunk of PNG"
+    before = [chunk.kind for chunk in itertools.takewhile(lambda chunk: chunk.kind != b"IDAT", chunks)]
+    if before[:1] == [b"IHDR"] and _content(file, chunks[0])[9:10] == _PALETTED and b"PLTE" not in before:
+        return "its palette is missing"  # Pillow 13 makes it all black
+    return ""
 
 
 def _chunks(file: BinaryIO) -> Iterator[Chunk]:

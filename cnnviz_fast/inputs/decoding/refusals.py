@@ -49,6 +49,8 @@ _KINDS = (
     Kind("a DirectDraw texture", rb"DDS ", _CONVERT),
     Kind("a Khronos texture", rb"\xabKTX ", _CONVERT),
     Kind("a QOI image", rb"qoif", _CONVERT),
+    Kind("a PAM image", rb"P7\s", _CONVERT),
+    Kind("a PFM image in colour", rb"PF\s", _ARRAY),
     Kind("a FLIF image", rb"FLIF", _CONVERT),
     Kind("a DjVu document", rb"AT&TFORM", _CONVERT),
     Kind("a WMF or EMF drawing", rb"\xd7\xcd\xc6\x9a|\x01\0\0\0.{36} EMF", _CONVERT),

@@ -26,6 +26,9 @@ BAND_VALUES = 1 << 20
 _NEAR_BLACK = 16
 """Levels of 256: 12 bits in 16 come out below. Nothing is seen in an image that is darker throughout."""
 
+_UNSIGNED = "I;32N"
+"""Pillow's name of 32 bits of a TIFF, which its mode I holds as signed."""
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -221,12 +224,14 @@ def samples_of(image: PilImage, raw_mode: str, scaled: bool) -> Samples | None:
     if not (image.mode.startswith("I") or image.mode == "F"):
         return _bytes_of(image) if scaled else None
     key = image.info.get("transparency")
+    rows = rows_of(image)
+    unsigned = raw_mode == _UNSIGNED
     peak = 1 if image.mode == "F" else 4095 if raw_mode == "I;12" else 65535  # Pillow 13 does not scale 12-bit TIFF
     white_is_zero = getattr(image, "tag_v2", {}).get(262) == 0  # TIFF 6.0; Pillow 13 heeds it up to 8 bits only
     return Samples(
         image.size,
         "L",
-        rows_of(image),
+        (lambda first, last: rows(first, last).view(np.uint32)) if unsigned else rows,
         float(peak),
         white_is_zero=white_is_zero,
         key=key if isinstance(key, int) else None,

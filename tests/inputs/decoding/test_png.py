@@ -88,12 +88,17 @@ def test_decode_bytes_png_orientation_is_kept(text: bytes) -> None:
     np.testing.assert_array_equal(pixels(png(text)), np.rot90(PIXELS, -1))
 
 
+PALETTED = chunk(b"IHDR", struct.pack(">IIBBBBB", 3, 2, 8, 3, 0, 0, 0))
+
+
 @pytest.mark.parametrize("broken", [
     png(with_wrong_crc(b"tRNS", b"\0\1\0\2\0\3")),  # which colours are transparent is not sure
     png(chunk(b"CgBI", b"0000")),
     png(chunk(b"ABCD", b"0000")),
     SIGNATURE + HEADER[:-1] + b"\0" + chunk(b"IDAT", IMAGE) + END,
     png(image=chunk(b"IDAT", IMAGE[:-200])),
+    SIGNATURE + PALETTED + chunk(b"IDAT", zlib.compress(bytes(8))) + END,  # numbers without their colours
+    SIGNATURE + PALETTED + chunk(b"IDAT", zlib.compress(bytes(8))) + chunk(b"PLTE", b"abc") + END,
 ])  # fmt: skip
 def test_decode_bytes_png_of_unsound_pixels_is_refused(broken: bytes) -> None:
     with pytest.raises(ImageError, match=r"^image 'a\.png' cannot be read: .*\.$"):

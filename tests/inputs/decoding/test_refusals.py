@@ -24,6 +24,8 @@ def ftyp(brand: bytes, *compatible: bytes) -> bytes:
 FILES = {
     "a HEIC image": [ftyp(b"heic", b"mif1", b"heic"), ftyp(b"mif1", b"mif1", b"heic"), ftyp(b"heix"), ftyp(b"hevc")],
     "a Canon raw image": [ftyp(b"crx "), b"II*\0\x10\0\0\0CR\2\0"],
+    "a PAM image": [b"P7\nWIDTH 1\nHEIGHT 1\nDEPTH 3\nMAXVAL 255\nENDHDR\nabc"],
+    "a PFM image in colour": [b"PF\n1 1\n-1.0\n" + bytes(12)],
     "a QuickTime or MP4 video": [ftyp(b"isom", b"mp41"), ftyp(b"qt  "), bytes(4) + b"moov" + bytes(100)],
     "a JPEG XL image": [b"\xff\x0a\xfa\x1f", b"\0\0\0\x0cJXL \r\n\x87\n"],
     "a JPEG 2000 image": [b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51\0"],

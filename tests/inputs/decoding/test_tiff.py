@@ -233,3 +233,16 @@ def test_decode_file_tiff_of_missing_parts_is_refused_and_not_black(
         path.write_bytes(content)
         with pytest.raises(ImageError, match=r"a\.tif' cannot be read: .*\.$"):
             decode_file(path, MAX_PIXELS)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_decode_file_tiff_of_unsigned_32_bits_is_scaled_from_its_whole_range(
+    tmp_path: Path, compression: str | None, order: Any
+) -> None:
+    levels = np.array([[0, 100, 127, 128, 200, 255]], np.uint32)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, levels * np.uint32(2**24 + 2**16 + 2**8 + 1), compression=compression, byteorder=order)
+    with pytest.raises(ImageError, match=r"must hold values from 0 to 65535, got 0 to 4\.29497e\+09.*input_range"):
+        pixels(path)
+    assert_close(pixels(path, input_range=(0, 2**32 - 1))[..., 0], levels.astype(np.uint8), EXACT)
