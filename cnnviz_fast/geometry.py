@@ -15,6 +15,9 @@ from .options.drawing import DEFAULT_TILE_PX
 LONGEST_PX = 2**31 - 1
 """Most px a side of a sheet: the limit of PNG."""
 
+MOST_PX = 2**36
+"""Most px of a sheet: what a day's work of the encoder can write. 300,000 channels at 448 px take as many."""
+
 STRIPS_AT_LEAST = 16
 """With this many strips the workers of a small machine are evenly busy to the end."""
 
@@ -229,6 +232,11 @@ def plan_grid(
     if max(planned.height, planned.width) > LONGEST_PX:
         raise OptionError(
             f"a sheet holds at most {LONGEST_PX:,} px a side, got {planned.height:,} x {planned.width:,} px. "
+            f"Make tile, scale, gap or margin smaller, or choose fewer channels."
+        )
+    if planned.height * planned.width > MOST_PX:
+        raise OptionError(
+            f"a sheet holds at most {MOST_PX:,} px, got {planned.height:,} x {planned.width:,} px. "
             f"Make tile, scale, gap or margin smaller, or choose fewer channels."
         )
     return planned

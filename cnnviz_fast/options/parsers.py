@@ -193,6 +193,10 @@ def path(name: str, value: Any) -> Path:
         raise refuse(name, "a path as text", value) from None
 
 
+LONGEST_LINE = 1000
+"""Characters of a line on a sheet: at the usual size of text it is 8,000 px wide."""
+
+
 def template(*fields: str) -> Parser:
     """Take a line of text that may hold {field} for each of `fields`, and nothing else in braces."""
     taken = " and ".join(", ".join(f"{{{field}}}" for field in fields).rsplit(", ", 1))
@@ -200,6 +204,8 @@ def template(*fields: str) -> Parser:
     def parse(name: str, value: Any) -> str:
         if not isinstance(value, str) or not value.strip():
             raise refuse(name, "a line of text", value)
+        if len(value) > LONGEST_LINE:
+            raise OptionError(f"{name} must have at most {LONGEST_LINE:,} characters, got {len(value):,}.")
         try:
             parts = [part[1:] for part in string.Formatter().parse(value) if part[1] is not None]
         except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -112,11 +113,25 @@ class PreprocessOptions(SelfChecking):
         None, positive_numbers, "divisor after that; 1,1,1 with mean 0,0,0 does nothing", "R,G,B", "reading"
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.size is not None:
+            _check_sides(*((self.size,) if isinstance(self.size, int) else self.size))
+
     @property
     def image_size(self) -> tuple[int, int] | None:
         """The size as a height and a width; raise OptionError where it has another number of lengths."""
-        if self.size is None or isinstance(self.size, int):
-            return None if self.size is None else (self.size, self.size)
+        if self.size is None:
+            return None
+        if isinstance(self.size, int):
+            _check_sides(self.size, self.size)
+            return self.size, self.size
         if len(self.size) != 2:
             raise OptionError(f"size must be a height and a width for this model's input, got {self.size}.")
         return self.size[0], self.size[1]
+
+
+def _check_sides(*sides: int) -> None:
+    """Refuse an input of more pixels than an image that is read."""
+    if math.prod(sides) > MAX_PIXELS:
+        raise OptionError(f"size must make at most {MAX_PIXELS:,} px, got {'x'.join(map(str, sides))}.")

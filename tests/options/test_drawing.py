@@ -189,6 +189,7 @@ def test_render_options_accepted_forms_are_held_as_one(field: str, value: Any, e
         ("title", "{name}", f"{TITLE}, got '{{name}}'."),
         ("title", "{}", f"{TITLE}, got '{{}}'."),
         ("title", "{0}", f"{TITLE}, got '{{0}}'."),
+        ("title", "x" * 1001, "title must have at most 1,000 characters, got 1,001."),
         ("title", "{layer", f"{TITLE}, got '{{layer'."),
         ("title", "layer}", f"{TITLE}, got 'layer}}'."),
         ("title", "{layer!r}", f"{TITLE}, got '{{layer!r}}'."),

@@ -31,6 +31,9 @@ def test_preprocess_options_accepted_forms_are_held_as_one(field: str, value: An
     ("field", "value", "message"),
     [
         ("size", "0x3", "size must be a whole number of at least 1, got 0."),
+        ("size", 178_000_001, "size must make at most 178,000,000 px, got 178000001."),
+        ("size", "20000x20000", "size must make at most 178,000,000 px, got 20000x20000."),
+        ("size", (600, 600, 600), "size must make at most 178,000,000 px, got 600x600x600."),
         ("interpolation", "bilinera", "Closest: 'bilinear'"),
         ("size", "2x3x4x5x6", "size must be N, or a length for each axis"),
         ("mean", [], "mean must be a number for each channel, got []."),
@@ -44,6 +47,12 @@ def test_preprocess_options_wrong_value_is_refused(field: str, value: Any, messa
     with pytest.raises(OptionError) as caught:
         PreprocessOptions(**{field: value})
     assert message in str(caught.value)
+
+
+def test_one_size_for_both_sides_of_an_image_is_bounded_too() -> None:
+    assert PreprocessOptions(size=13_341).image_size == (13_341, 13_341)
+    with pytest.raises(OptionError, match="got 13342x13342"):
+        _ = PreprocessOptions(size=13_342).image_size
 
 
 @pytest.mark.parametrize(
