@@ -135,7 +135,7 @@ def _as_float32(halves: NDArray[np.float16]) -> NDArray[np.float32]:
     """Convert half floats, which single ones hold exactly, by torch: numpy takes eight times as long."""
     import torch
 
-    return torch.from_numpy(np.require(halves, requirements="CW")).float().numpy()
+    return torch.from_numpy(np.require(halves, requirements=["C", "W"])).float().numpy()
 
 
 @functools.lru_cache(8)
