@@ -66,9 +66,7 @@ def test_plan_grid_beyond_any_format_is_refused_with_advice(too_large: dict[str,
 
 
 def test_plan_grid_refuses_sheets_that_no_disk_holds() -> None:
-    with pytest.raises(
-        OptionError, match=r"^a sheet holds at most 68,719,476,736 px, got 300,000,007 x 3"
-    ):
+    with pytest.raises(OptionError, match=r"^a sheet holds at most 68,719,476,736 px, got 300,000,007 x 3"):
         plan_grid(16, 7, 7, gap=99_999_993)
     assert plan_grid(64, 2**15, 2**15).height == 2**18
 

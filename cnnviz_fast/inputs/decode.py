@@ -25,8 +25,8 @@ from .decoding.formats import HEAD_BYTES, Format, format_of, is_readable, plugin
 from .decoding.over_white import joined, over_white, to_rgb
 from .decoding.portable import samples_of_portable
 from .decoding.process_wide import libraries_silenced, pillow_limit_lifted
-from .decoding.refusals import refusal, refuse_size, refuse_slow, too_large
-from .decoding.wide import Samples, ends_of, samples_of
+from .decoding.refusals import refusal, refuse_costly, refuse_size, refuse_slow, too_large
+from .decoding.wide import Extremes, Range, Samples, ends_of, samples_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
@@ -219,6 +219,7 @@ def decode_pil_image(
     width, height = image.size
     raw_mode = _raw_mode(image)
     refuse_slow(image, label)
+    refuse_costly(image, label, max_pixels)
     try:
         with libraries_silenced.changed(), pillow_limit_lifted.for_pixels(width * height):
             load_so_far(image, label) if options.truncated == "allow" else image.load()
@@ -238,10 +239,18 @@ def _scaled(
     samples: Samples, label: str, options: ImageOptions, declared_bits: int | None, floats: int
 ) -> PilImage | FloatImage:
     """Make an image of samples that are no bytes, or are to be scaled."""
-    ends = ends_of(samples, options.input_range, declared_bits, label, nan_allowed=floats == 1)
-    if floats and samples.is_wide:
-        return samples.in_floats(ends)
-    return joined(samples.size, samples.tops(), lambda top: over_white(samples.band(top, ends)))
+    in_floats = floats > 0 and samples.is_wide
+    seen = Extremes(without_nan=in_floats and floats == 1)
+
+    def drawn(ends: Range) -> PilImage | FloatImage:
+        if in_floats:
+            return samples.in_floats(ends, seen)
+        return joined(samples.size, samples.tops(), lambda top: over_white(samples.band(top, ends, seen)))
+
+    image = drawn(options.input_range or samples.whole)
+    if options.input_range is None and (ends := ends_of(samples, seen, declared_bits, label)) != samples.whole:
+        return drawn(ends)  # a range that the file declares, which is known only now
+    return image
 
 
 def _raw_mode(image: PilImage) -> str:

@@ -90,7 +90,7 @@ def weights_of(name: str) -> dict[str, Any]:
     check_name(name)
     try:
         return dict(torchvision.models.get_model_weights(name).__members__)
-    except ValueError:  # the user registered this model without an enum of weights
+    except (ValueError, AttributeError):  # registered by the user without an enum of weights; before 0.22 the latter
         return {}
 
 

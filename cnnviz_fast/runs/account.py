@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,8 @@ class Account:
         self._progress = progress
         self._on_file = on_file
         self._held: dict[str, HeldFolder] = {}  # of the layers
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="cnnviz index")
+        self._writing: Future[list[str]] | None = None  # a batch, to be flushed and entered while the next one is made
 
     @property
     def grids(self) -> dict[str, dict[str, int]]:
@@ -78,23 +82,53 @@ class Account:
         return image._replace(stem=self._journal.stem_for(image.key, image.stem))
 
     def keep(self, outcome: Outcome, grids: Mapping[str, dict[str, int]]) -> None:
-        """Write down what became of a batch, so that it is never done again; `grids` are those that rows leave out."""
+        """Write down what became of a batch, so that it is never done again, behind the caller's back; see `settle`.
+
+        Args:
+            outcome: of the batch.
+            grids: of layers, which rows leave out.
+
+        Raises:
+            CnnvizError: the batch before could not be written down, or an image failed with `strict`.
+        """
+        self.settle()
         for failed in outcome.failed:
             self.fail(failed.image.name, failed.image.key, failed.reason)
         finished = [self._in_tar(image) for image in outcome.finished]
+        for row in [row for image in finished for row in image.rows]:
+            facts = self.layers.setdefault(row.layer, {"shape": row.shape, "dtype": row.dtype})
+            facts.setdefault("grid", grids.get(row.layer))
+        if finished:
+            # In the caller's context, which has how errors advise.
+            self._writing = self._writer.submit(contextvars.copy_context().run, self._write_down, finished)
+        self.finished += len(finished)
+        self.show()
+
+    def settle(self) -> None:
+        """Wait until the batch that was kept last is written down, and report its files.
+
+        Raises:
+            WriteError: for example, the disk is full, or a folder is another one now.
+        """
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            files = writing.result()
+            self._report(self._tars.turn() if self._tars is not None else files)
+
+    def _write_down(self, finished: list[FinishedImage]) -> list[str]:
+        """Enter images into the index once their files are on the disk, which is idle time; return their files."""
         with stage("write"):
             finished = self._on_disk(finished)
             self._journal.append([(*_entry(image), [row.to_json() for row in image.rows]) for image in finished])
-        self.finished += len(finished)
-        rows = [row for image in finished for row in image.rows]
-        for row in rows:
-            facts = self.layers.setdefault(row.layer, {"shape": row.shape, "dtype": row.dtype})
-            facts.setdefault("grid", grids.get(row.layer))
-        self._report(self._tars.turn() if self._tars is not None else [file for row in rows for file in row.files])
-        self.show()
+        return [file for image in finished for row in image.rows for file in row.files]
 
-    def end_tars(self) -> None:
-        """End the tar that is being written, where there is one."""
+    def close(self) -> None:
+        """Wait until the batch that was kept last is written down, also where another error ends the run."""
+        self._writer.shutdown()
+
+    def end(self) -> None:
+        """Wait for what is written down, and end the tar that is being written, where there is one."""
+        self.settle()
         if self._tars is not None:
             self._report(self._tars.close())
 

@@ -94,7 +94,7 @@ class Runner:
             stack.enter_context(watched(self._stages))
             stack.enter_context(softened(self._stop, opened.progress.say))
             self._do_all(opened)
-            opened.account.end_tars()
+            opened.account.end()
             return self._sum_up(opened, begin)
 
     def _open(self, stack: ExitStack) -> _OpenRun:
@@ -115,6 +115,7 @@ class Runner:
         if journal.redone:
             progress.say(f"done again, since files or rows of finished images are gone: {journal.redone}")
         account = Account(spec, journal, tars, progress, self._on_file)
+        stack.callback(account.close)
         task = EngineTask(
             model=self._model,
             images=self._images,
@@ -126,7 +127,9 @@ class Runner:
             stop=self._stop,
             stages=self._stages,
         )
-        checkpoints = Checkpoints(spec.folder, ranks, self._images.count) if output_spec.collects else None
+        checkpoints = (
+            Checkpoints(spec.folder, ranks, self._images.count, account.settle) if output_spec.collects else None
+        )
         return _OpenRun(journal, progress, account, checkpoints, task)
 
     def _sweep_up_after_kills(self, stack: ExitStack) -> None:

@@ -57,14 +57,18 @@ class Checkpoints:
     kept: layer -> statistics that are on disk.
     """
 
-    def __init__(self, folder: Path, ranks: Ranks, listed: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, ranks: Ranks, listed: int | None = None, settle: Callable[[], object] = lambda: None
+    ) -> None:
         """Begin with nothing; see restore.
 
         Args:
             folder: of the run.
             ranks: of this process.
             listed: number of images of all processes, where that is known.
+            settle: enters the images that were added into the index. Called before a file says that it is of them.
         """
+        self._settle = settle
         self._folder = folder
         self._ranks = ranks
         self._listed = listed
@@ -150,6 +154,7 @@ class Checkpoints:
         return _merge(self._folder, self._ranks)
 
     def _write(self, path: Path, statistics: Mapping[str, LayerStatistics]) -> None:
+        self._settle()
         with stage("write"):
             keys = self._keys.hexdigest()
             write_statistics(path, statistics, {"covers": self._last, "keys": keys, "listed": self._listed})

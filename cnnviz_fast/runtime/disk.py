@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
+import functools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ..errors import WriteError
@@ -18,6 +21,10 @@ files of 200 kB: 100 ms one by one, 48 ms with 8."""
 
 _EACH = 8
 """Files for which a thread is worth its start."""
+
+_MANY = 64
+"""Files from which on whole file systems are flushed, in one call. Measured on ext4, of 1 kB: 288 files in 30 ms,
+not in 80 to 300; 3,456 in 0.2 s with 9 ms of CPU time, not in 0.8 s with 260."""
 
 _NEVER_FLUSHED = {errno.EINVAL, errno.ENOTSUP}
 """What file systems say that do not flush folders."""
@@ -36,11 +43,53 @@ def flush_files(root: Path, names: Sequence[str]) -> list[int]:
     Raises:
         WriteError: a file is missing, or the disk refuses it.
     """
+    folders = [root / folder for folder in dict.fromkeys(parent for name in names for parent in Path(name).parents)]
+    if len(names) >= _MANY and _flush_file_systems(folders):
+        return [_size_of(root / name) for name in names]
     threads = max(1, min(_AT_ONCE, len(names) // _EACH))
     sizes = list(in_order(_flush_file, [root / name for name in names], threads))
-    folders = dict.fromkeys(parent for name in names for parent in Path(name).parents)
-    flush_folders(root / folder for folder in folders)
+    flush_folders(folders)
     return sizes
+
+
+def _flush_file_systems(folders: Iterable[Path]) -> bool:
+    """Wait until all that was written to the file systems of folders is on their disks.
+
+    Returns:
+        False where the operating system has no such call, or does not do it.
+
+    Raises:
+        WriteError: a folder is missing, or a disk refuses it.
+    """
+    flush = _syncfs()
+    flushed: set[int] = set()
+    for folder in folders if flush is not None else ():
+        try:
+            with _opened(folder) as descriptor:
+                if (device := os.fstat(descriptor).st_dev) not in flushed and flush is not None and flush(descriptor):
+                    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+                flushed.add(device)
+        except OSError as error:
+            if error.errno == errno.ENOSYS:
+                return False
+            raise cannot_write(folder, error) from error
+    return flush is not None
+
+
+@functools.cache
+def _syncfs() -> Callable[[int], int] | None:
+    """Return Linux's syncfs, which Python has no name for; since Linux 5.8 it tells of files that were not written."""
+    if not sys.platform.startswith("linux"):
+        return None
+    flush: Callable[[int], int] | None = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    return flush
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 def flush_folders(folders: Iterable[Path]) -> None:

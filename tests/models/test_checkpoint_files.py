@@ -103,7 +103,7 @@ def accelerate(folder: Path) -> None:
 def distributed(folder: Path) -> None:
     import torch.distributed.checkpoint as dcp
 
-    dcp.save(STATE, checkpoint_id=folder, no_dist=True)  # type: ignore[attr-defined]
+    dcp.save(STATE, checkpoint_id=folder)  # type: ignore[attr-defined]
 
 
 def one_file(folder: Path) -> None:

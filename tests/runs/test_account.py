@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from support.runs import (
     COUNT,
     LAYERS,
@@ -16,9 +19,11 @@ from support.runs import (
     rows,
     small_model,
 )
+from support.waiting import wait_until
 
 import cnnviz_fast as cf
 from cnnviz_fast.errors import ImagesFailedError
+from cnnviz_fast.runtime import disk
 
 
 def test_paths_are_told_as_files_come(images: Path, tmp_path: Path) -> None:
@@ -93,3 +98,36 @@ def test_rows_are_written_once_their_files_are_on_the_disk(
     folders = {tmp_path} if shards else {tmp_path, *(tmp_path / layer for layer in LAYERS)}
     assert {path for path in flushed if path.is_dir()} == folders
     assert named <= flushed if not shards else tmp_path / ".shard-000000.tar.part" in flushed
+
+
+def test_rows_of_many_files_are_written_once_the_file_system_is_on_the_disk(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[int] = []
+
+    def flush(_: int) -> int:
+        counts.append(len(rows(tmp_path)))
+        return 0
+
+    monkeypatch.setattr(disk, "_syncfs", lambda: flush)
+    monkeypatch.setattr(disk, "_MANY", 1)
+    cf.run(small_model(), images, ["2"], tmp_path, save="tiles", **QUICK)
+    assert counts == list(range(0, COUNT, QUICK["batch"]))
+    assert len(rows(tmp_path)) == COUNT
+
+
+def test_a_batch_is_written_down_although_the_next_one_fails_or_hangs(tmp_path: Path) -> None:
+    make_images(tmp_path / "in", 12)
+    seen: list[int] = []
+
+    def batches() -> Iterator[Any]:
+        for first in (0, 4, 8):
+            if first == 8:
+                wait_until(lambda: len(rows(tmp_path / "out")) == 8, 60)
+                seen.append(8)
+                raise ValueError("gone")
+            yield torch.zeros(4, 3, 24, 24)
+
+    with pytest.raises(ValueError, match="gone"):
+        cf.run(small_model(), batches(), ["0"], tmp_path / "out", **QUICK)
+    assert seen == [8]

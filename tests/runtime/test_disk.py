@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cnnviz_fast.errors import WriteError
+from cnnviz_fast.runtime import disk
 from cnnviz_fast.runtime.disk import HeldFolder, flush_files
 
 
@@ -37,6 +41,39 @@ def test_flush_files_of_many_is_in_their_order(tmp_path: Path) -> None:
     for n, name in enumerate(names):
         (tmp_path / name).write_bytes(bytes(n))
     assert flush_files(tmp_path, names) == list(range(100))
+
+
+@pytest.mark.parametrize("call", [None, lambda _: 0])
+def test_flush_files_of_many_is_one_call_where_there_is_one(
+    call: Callable[[int], int] | None, tmp_path: Path, flushed: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(disk, "_syncfs", lambda: call and (lambda descriptor: calls.append(descriptor) or 0))
+    names = [f"{n % 3}/{n}.png" for n in range(100)]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    flush_files(tmp_path, names)
+    assert (len(calls), len(flushed)) == ((0, 104) if call is None else (1, 0))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a call of Linux")
+def test_flush_files_of_many_that_the_disk_refuses_is_a_write_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> int:
+        ctypes.set_errno(errno.EIO)
+        return -1
+
+    names = [f"{n}.png" for n in range(100)]
+    for name in names:
+        (tmp_path / name).touch()
+    (tmp_path / "99.png").unlink()
+    with pytest.raises(WriteError, match=r"^cannot write .*99\.png: No such file or directory\.$"):
+        flush_files(tmp_path, names)
+    monkeypatch.setattr(disk, "_syncfs", lambda: full)
+    with pytest.raises(WriteError, match=r"^cannot write .*: Input/output error\.$"):
+        flush_files(tmp_path, names)
 
 
 def test_flush_files_missing_or_refused_is_a_write_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

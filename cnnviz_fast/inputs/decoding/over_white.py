@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 _BAND_PIXELS = 1 << 18
 """1 MiB as RGBA: what is made of a band on its way stays in the caches."""
+_LAB_BAND_PIXELS = 1 << 22
+"""Pillow 13 builds a transform for each band, which takes as long as 150,000 pixels."""
 
 # PNG keeps the transparent grey of 2- and 4-bit images in their own units, while Pillow 13 spreads the pixels to
 # 0..255: times 255 / 3 and 255 / 15.
@@ -31,7 +33,7 @@ def to_rgb(image: PilImage, raw_mode: str) -> PilImage:
         return image.copy()
     opaque = _alpha_is_unused(image)
     width, height = image.size
-    rows = max(1, _BAND_PIXELS // width)
+    rows = max(1, (_LAB_BAND_PIXELS if image.mode == "LAB" else _BAND_PIXELS) // width)
     tops = range(0, height, rows)
     return joined(
         image.size, tops, lambda top: _band(image.crop((0, top, width, min(top + rows, height))), raw_mode, opaque)
@@ -59,7 +61,7 @@ def joined(size: tuple[int, int], tops: Iterable[int], band: Callable[[int], Pil
 
 def _alpha_is_unused(image: PilImage) -> bool:
     """Check whether alpha is 0 throughout and yet hides an image: a fourth byte that its writer left empty."""
-    if image.mode not in ("RGBA", "LA"):
+    if image.mode not in ("RGBA", "LA") or image.getpixel((0, 0))[-1]:  # type: ignore[index]
         return False
     *colours, alpha = image.getextrema()
     return alpha == (0, 0) and any(low != high for low, high in colours)  # type: ignore[misc]
@@ -74,7 +76,9 @@ def over_white(image: PilImage) -> PilImage:
     if not image.has_transparency_data:
         return image.convert("RGB")
     rgba = image if image.mode == "RGBA" else image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    white = Image.new("RGB", rgba.size, "white")
+    white.paste(rgba, mask=rgba)  # the same as alpha_composite, in a third of the time
+    return white
 
 
 def _band(image: PilImage, raw_mode: str, opaque: bool) -> PilImage:

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import ImageError
+from ...options.reading import MAX_PIXELS
 from ..sets import kind_of_set, unpacked_name
 from .formats import FORMATS, is_readable
 
@@ -97,6 +98,10 @@ _SLOW_SECONDS = {"bmp_rle": 4e-7, "ppm_plain": 1.2e-6}
 """What a pixel takes in the decoders of Pillow 13 that are written in Python, at worst and rounded up."""
 _MOST_SECONDS = 5.0
 
+_MOST_PIXELS = {"WEBP": 80_000_000, "LAB": 80_000_000, "AVIF": 45_000_000}
+"""Of kinds whose pixels cost more, so that the largest that is read takes 5 s and 1 GB as any other. Noise in lossless
+WebP takes 45 ns and 16 bytes a pixel, LAB 40 ns in Little CMS, noise in AVIF 100 ns."""
+
 
 def refusal(label: str, name: str, head: bytes) -> ImageError:
     """Return the error for a file that is none of the formats that are read.
@@ -147,6 +152,24 @@ def refuse_size(size: tuple[int, int], label: str, max_pixels: int) -> None:
         raise too_large(label, f"{width} x {height} = {width * height:,}", max_pixels)
     if width * height == 0:
         raise ImageError(f"{label} must have pixels, got {width} x {height}.")
+
+
+def refuse_costly(image: PilImage, label: str, max_pixels: int) -> None:
+    """Raise ImageError for an image of a costly kind with more pixels than are allowed of it, before that is done.
+
+    Args:
+        image: opened or loaded; loading may be what is costly.
+        label: names it in the message.
+        max_pixels: of images of any kind. Whoever raises it lifts the limits of these kinds.
+    """
+    is_loaded = getattr(image, "_im", None) is not None
+    kind = "LAB" if image.mode == "LAB" else "" if is_loaded else str(image.format)
+    pixels = image.width * image.height
+    if max_pixels <= MAX_PIXELS and pixels > _MOST_PIXELS.get(kind, pixels):
+        raise ImageError(
+            f"{label} must have at most {_MOST_PIXELS[kind]:,} pixels as {kind}, which takes longer to decode, got "
+            f"{image.width} x {image.height} = {pixels:,}. Raise max_pixels above {MAX_PIXELS:,} if you trust it."
+        )
 
 
 def refuse_slow(image: PilImage, label: str) -> None:

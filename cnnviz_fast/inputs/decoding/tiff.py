@@ -9,9 +9,13 @@ import numpy as np
 
 from ...errors import ImageError
 from .refusals import refuse_size, too_large
+from .tiff_rows import Rows
 from .wide import Samples
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
     from PIL.Image import Image as PilImage
 
 # Tags of TIFF 6.0.
@@ -109,7 +113,7 @@ def read_odd_tiff(file: BinaryIO, label: str, max_pixels: int) -> OddTiff:
     """Read the first page of a TIFF by tifffile.
 
     Args:
-        file: any position.
+        file: any position. It has to stay open until the samples are read.
         label: names it in messages.
         max_pixels: refuse more, before they are decoded.
 
@@ -122,18 +126,17 @@ def read_odd_tiff(file: BinaryIO, label: str, max_pixels: int) -> OddTiff:
     import tifffile
 
     file.seek(0)
-    with tifffile.TiffFile(file) as tiff:
-        page: Any = tiff.pages[0]
-        width, height = int(page.imagewidth), int(page.imagelength)
-        refuse_size((width, height), label, max_pixels)
-        if width * height * page.samplesperpixel > max_pixels * _MOST_SAMPLES:
-            raise too_large(label, f"{width} x {height} of {page.samplesperpixel} samples", max_pixels)
-        samples = _samples_of(page, label, (width, height))
-        return OddTiff(samples, page.tags.valueof(_ORIENTATION, 1), _bits_of_peak(page.tags.valueof(_MAX_SAMPLE)))
+    page: Any = tifffile.TiffFile(file).pages[0]  # which closes no file that it has not opened
+    width, height = int(page.imagewidth), int(page.imagelength)
+    refuse_size((width, height), label, max_pixels)
+    if width * height * page.samplesperpixel > max_pixels * _MOST_SAMPLES:
+        raise too_large(label, f"{width} x {height} of {page.samplesperpixel} samples", max_pixels)
+    samples = _samples_of(page, label, (width, height))
+    return OddTiff(samples, page.tags.valueof(_ORIENTATION, 1), _bits_of_peak(page.tags.valueof(_MAX_SAMPLE)))
 
 
 def _samples_of(page: Any, label: str, size: tuple[int, int]) -> Samples:
-    """Decode a page, and say what its samples are."""
+    """Return what the samples of a page are; they are decoded when they are read."""
     photometric, extra = int(page.photometric), tuple(map(int, page.extrasamples))
     colours = int(page.samplesperpixel) - len(extra)
     alpha = bool(extra) and extra[0] in (_ASSOCIATED, _UNASSOCIATED) and photometric in (_BLACK_IS_ZERO, _RGB)
@@ -148,33 +151,41 @@ def _samples_of(page: Any, label: str, size: tuple[int, int]) -> Samples:
     ):
         kind = f"{getattr(page.photometric, 'name', photometric)} with {page.samplesperpixel} samples of {dtype}"
         raise ImageError(f"{label} cannot be read: this kind of TIFF is not known, {kind}. Save it as RGB or grey.")
-    values = _decoded(page, label)
-    if page.planarconfig == _SEPARATE and page.samplesperpixel > 1:
-        values = np.moveaxis(values, 0, -1)
-    if values.ndim == 3:
-        values = values[..., : colours + alpha]
-        values = values[..., 0] if values.shape[2] == 1 else values
+    _refuse_missing(page, label)
     if alpha and extra[0] == _ASSOCIATED:
         mode = mode.replace("A", "a")
     truths = dtype.kind == "b"
-    if mode == "P":
-        values, mode = _coloured(page, values), "RGB"
+    rows, drawn = Rows(page), colours + alpha
+    palette = _colours_of(page) if mode == "P" else None
+
+    def read(first: int, last: int) -> NDArray[Any]:
+        values: NDArray[Any] = _named(page, label, lambda: rows(first, last))
+        if values.ndim == 3:
+            values = values[..., :drawn] if drawn > 1 else values[..., 0]
+        if palette is not None:
+            values = palette[values]
+        return values * np.uint8(255) if truths else values
+
     return Samples(
         size,
-        mode,
-        lambda first, last: values[first:last] * np.uint8(255) if truths else values[first:last],
-        1.0 if values.dtype.kind == "f" else 255.0 if values.dtype.itemsize == 1 else 65535.0,
-        keeps_high_bytes=values.ndim == 3 and values.dtype == np.uint16,
+        "RGB" if palette is not None else mode,
+        read,
+        1.0 if dtype.kind == "f" else 255.0 if palette is not None or dtype.itemsize == 1 else 65535.0,
+        keeps_high_bytes=drawn > 1 and dtype == np.uint16,
         white_is_zero=photometric == WHITE_IS_ZERO and not truths,
     )
 
 
-def _decoded(page: Any, label: str) -> Any:
+def _refuse_missing(page: Any, label: str) -> None:
     there = sum(size > 0 for size in page.databytecounts)
     if there < math.prod(page.chunked):  # tifffile takes what is missing for zeros
         raise ImageError(f"{label} cannot be read: {math.prod(page.chunked) - there} of its parts are missing.")
+
+
+def _named(page: Any, label: str, decoded: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+    """Return what is decoded; raise ImageError where that needs a library that is no part of tifffile."""
     try:
-        return page.asarray()
+        return decoded()
     except (ValueError, ImportError) as error:
         if isinstance(error, ValueError) and "imagecodecs" not in str(error):
             raise
@@ -185,9 +196,9 @@ def _decoded(page: Any, label: str) -> Any:
         ) from error
 
 
-def _coloured(page: Any, values: Any) -> Any:
-    """Look the colours of a palette up; those of 8 bits are taken as they are."""
+def _colours_of(page: Any) -> NDArray[np.uint8]:
+    """Return the colours of a palette, (entries, 3); those of 8 bits are taken as they are."""
     colours = np.asarray(page.colormap)
     if colours.max() > 255:
         colours = colours >> 8
-    return np.moveaxis(colours.astype(np.uint8)[:, values], 0, -1)
+    return np.ascontiguousarray(colours.astype(np.uint8).T)

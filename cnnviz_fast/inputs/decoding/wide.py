@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,14 +21,49 @@ if TYPE_CHECKING:
 
 Range = tuple[float, float]
 
-BAND_VALUES = 1 << 20
-"""Values that are converted at once: 8 MiB as float64."""
+BAND_VALUES = 1 << 18
+"""Values that are converted at once: 2 MiB as float64, so that what is made of them stays in the caches."""
 
 _NEAR_BLACK = 16
 """Levels of 256: 12 bits in 16 come out below. Nothing is seen in an image that is darker throughout."""
 
 _UNSIGNED = "I;32N"
 """Pillow's name of 32 bits of a TIFF, which its mode I holds as signed."""
+
+
+@dataclass
+class Extremes:
+    """The smallest and the largest value of what was added; NaN if any value is, or if all are.
+
+    Attributes:
+        without_nan: whether NaN is passed over.
+    """
+
+    without_nan: bool = False
+    _low: float = math.inf
+    _high: float = -math.inf
+
+    @property
+    def ends(self) -> Range:
+        """Smallest and largest value."""
+        return (self._low, self._high) if self._low <= self._high else (math.nan, math.nan)
+
+    def add(self, rows: NDArray[Any], has_alpha: bool) -> Range:
+        """Add rows of samples, but for their alpha.
+
+        Args:
+            rows: (rows, width) or (rows, width, samples), any real dtype.
+            has_alpha: whether the last sample is alpha.
+
+        Returns:
+            The extremes of these rows, with alpha.
+        """
+        least, most = (np.fmin, np.fmax) if self.without_nan else (np.minimum, np.maximum)
+        lows, highs = least.reduce(rows), most.reduce(rows)  # of columns first: ten times as fast as of colours
+        low, high = (ends[..., :-1] if has_alpha else ends for ends in (lows, highs))
+        self._low = float(least(self._low, least.reduce(low, None)))
+        self._high = float(most(self._high, most.reduce(high, None)))
+        return float(least.reduce(lows, None)), float(most.reduce(highs, None))
 
 
 @dataclass(frozen=True)
@@ -63,12 +99,10 @@ class Samples:
         """Whether 256 levels are too few for it, and it is in grey or in red, green and blue."""
         return self.mode in ("L", "LA", "La", "RGB", "RGBA", "RGBa") and self.read(0, 1).dtype.itemsize > 1
 
-    def extremes(self, without_nan: bool = False) -> Range:
-        """Return the smallest and the largest value of the colours; NaN if any is, or if all are."""
-        least, most = (np.fmin, np.fmax) if without_nan else (np.minimum, np.maximum)
-        found = [(least.reduce(rows, None), most.reduce(rows, None)) for rows in map(self._colours, self.tops())]
-        lows, highs = zip(*found, strict=True)
-        return float(least.reduce(lows)), float(most.reduce(highs))
+    @property
+    def whole(self) -> Range:
+        """All values that have a known scale."""
+        return 0.0, self.peak
 
     def are_low_bits(self, bits: int, high: float) -> bool:
         """Check that samples fill only their low bits, up to `high`; PNG asks for the high bits, with 0 below."""
@@ -85,42 +119,64 @@ class Samples:
         return max(1, BAND_VALUES // self.size[0])
 
     def _rows(self, top: int) -> NDArray[Any]:
-        return self.read(top, min(top + self.band_rows, self.size[1]))
+        rows = self.read(top, min(top + self.band_rows, self.size[1]))
+        rows = rows.astype(rows.dtype.newbyteorder("="), copy=False)
+        return _as_float32(rows) if rows.dtype == np.float16 else rows
 
     def _colours(self, top: int) -> NDArray[Any]:
         rows = self._rows(top)
         return rows[..., :-1] if self.has_alpha else rows
 
-    def band(self, top: int, ends: Range) -> PilImage:
-        """Return a band in 8 bits: `ends` become 0 and 255, what lies beyond is cut off."""
+    def band(self, top: int, ends: Range, seen: Extremes) -> PilImage:
+        """Return a band in 8 bits: `ends` become 0 and 255, what lies beyond is cut off.
+
+        Args:
+            top: its first row.
+            ends: what becomes black and white.
+            seen: the extremes of its colours are added to it: rows are read once, which may mean to decode them.
+
+        Returns:
+            The band, in the mode of the samples.
+        """
         from PIL import Image
 
         values = self._rows(top)
-        levels = _levels(values, ends, self.keeps_high_bytes)
-        if self.has_alpha:  # no range but the whole one is that of alpha
-            levels[..., -1] = _levels(values[..., -1], (0, self.peak), self.keeps_high_bytes)
+        low, high = seen.add(values, self.has_alpha)
+        inside = ends[0] <= low and high <= ends[1]  # False for NaN as well
+        levels = _levels(values, ends, self.keeps_high_bytes, inside)
+        if self.has_alpha and ends != self.whole:  # no range but the whole one is that of alpha
+            levels[..., -1] = _levels(values[..., -1], self.whole, self.keeps_high_bytes, inside=False)
         if self.white_is_zero:
             levels = 255 - levels
         if self.key is not None:
             levels = np.where(values == self.key, np.uint8(255), levels)
-        return Image.frombuffer(self.mode, (values.shape[1], len(values)), np.ascontiguousarray(levels).tobytes())
+        return Image.frombuffer(self.mode, (values.shape[1], len(values)), np.ascontiguousarray(levels))
 
-    def in_floats(self, ends: Range) -> FloatImage:
-        """Return it in floats: `ends` become 0 and 1, what lies beyond is cut off, NaN stays; laid over white."""
+    def in_floats(self, ends: Range, seen: Extremes) -> FloatImage:
+        """Return it in floats: `ends` become 0 and 1, what lies beyond is cut off, NaN stays; laid over white.
+
+        Args:
+            ends: what becomes black and white.
+            seen: the extremes of its colours are added to it, as in `band`.
+
+        Returns:
+            The image.
+        """
         from PIL import Image
 
         from ...models.float_images import FloatImage
 
         bands = tuple(Image.new("F", self.size) for _ in range(3 if self.mode.startswith("RGB") else 1))
         for top in self.tops():
-            shares = self._shares(top, ends)
-            for band, values in zip(bands, np.moveaxis(shares, -1, 0), strict=True):
-                band.paste(Image.fromarray(np.ascontiguousarray(values)), (0, top))
+            values = self._rows(top)
+            seen.add(values, self.has_alpha)
+            shares = self._shares(values, ends)
+            for band, share in zip(bands, np.moveaxis(shares, -1, 0), strict=True):
+                band.paste(Image.fromarray(np.ascontiguousarray(share)), (0, top))
         return FloatImage(bands)
 
-    def _shares(self, top: int, ends: Range) -> NDArray[np.float32]:
-        """Return a band of rows, (rows, width, 1 or 3) float32."""
-        values = self._rows(top)
+    def _shares(self, values: NDArray[Any], ends: Range) -> NDArray[np.float32]:
+        """Scale rows to (rows, width, 1 or 3) float32."""
         values = values if values.ndim == 3 else values[..., None]
         colours = _shares(values[..., :-1] if self.has_alpha else values, ends)
         if self.has_alpha:
@@ -139,40 +195,47 @@ def _shares(values: NDArray[Any], ends: Range) -> NDArray[np.float64]:
     return np.clip((values.astype(np.float64) - low) / (high - low), 0, 1)
 
 
-def _levels(values: NDArray[Any], ends: Range, keeps_high_bytes: bool) -> NDArray[np.uint8]:
-    """Scale values to 0..255, rounded, a half upwards."""
+def _levels(values: NDArray[Any], ends: Range, keeps_high_bytes: bool, inside: bool) -> NDArray[np.uint8]:
+    """Scale values, all of which may be known to be `inside` the ends, to 0..255, rounded, a half upwards."""
     if values.dtype.kind in "ui" and 0 <= ends[0] < ends[1] <= 65535:
         if keeps_high_bytes and ends == (0, 65535):
             return (values >> 8).astype(np.uint8)
         return np.take(_table(ends), values, mode="clip")
-    return _scaled(values if values.dtype == np.float32 else values.astype(np.float64), ends)
+    return _scaled(values if values.dtype == np.float32 else values.astype(np.float64), ends, inside)
+
+
+def _as_float32(halves: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Convert half floats, which single ones hold exactly, by torch: numpy takes eight times as long."""
+    import torch
+
+    return torch.from_numpy(np.require(halves, requirements=["C", "W"])).float().numpy()
 
 
 @functools.lru_cache(8)
 def _table(ends: Range) -> NDArray[np.uint8]:
     """Return what becomes of each number of 16 bits: looking it up is ten times as fast as computing it."""
-    return _scaled(np.arange(65536, dtype=np.float64), ends)
+    return _scaled(np.arange(65536, dtype=np.float64), ends, inside=False)
 
 
-def _scaled(values: NDArray[Any], ends: Range) -> NDArray[np.uint8]:
+def _scaled(values: NDArray[Any], ends: Range, inside: bool) -> NDArray[np.uint8]:
     low, high = ends
-    shares = values if ends == (0, 1) else (values.astype(np.float64) - low) / (high - low)
-    levels = shares * 255 + np.float32(0.5)
-    np.fmin(np.fmax(levels, 0, out=levels), 255, out=levels)  # which make 0 of NaN
+    with np.errstate(over="ignore", invalid="ignore"):  # of values that are cut off, or whose image is refused
+        shares = values if ends == (0, 1) else (values.astype(np.float64) - low) / (high - low)
+        levels = shares * np.float32(255)
+        levels += np.float32(0.5)
+    if not inside:
+        np.fmin(np.fmax(levels, 0, out=levels), 255, out=levels)  # which make 0 of NaN
     return levels.astype(np.uint8)
 
 
-def ends_of(
-    samples: Samples, given: Range | None, declared_bits: int | None, label: str, nan_allowed: bool = False
-) -> Range:
-    """Return what becomes black and white: the range that is given, the one that the file declares, or the whole one.
+def ends_of(samples: Samples, seen: Extremes, declared_bits: int | None, label: str) -> Range:
+    """Return what becomes black and white: the range that the file declares, or the whole one.
 
     Args:
         samples: of the image.
-        given: the option input_range.
+        seen: the extremes of its colours.
         declared_bits: how many bits of each sample are used, as the file itself states.
         label: names the image.
-        nan_allowed: whether some values may be NaN.
 
     Returns:
         Low and high.
@@ -180,9 +243,7 @@ def ends_of(
     Raises:
         ImageError: values lie outside the whole range, so that their scale is not known.
     """
-    if given is not None:
-        return given
-    low, high = samples.extremes(nan_allowed)
+    low, high = seen.ends
     if declared_bits and 8 < declared_bits < 16 and samples.peak > 255 and samples.are_low_bits(declared_bits, high):
         return 0.0, float(2**declared_bits - 1)
     if not (low >= 0 and high <= samples.peak):  # true for NaN as well
@@ -192,7 +253,7 @@ def ends_of(
         )
     if samples.peak > 255 and 0 < high * 256 < samples.peak * _NEAR_BLACK and not samples.white_is_zero:
         note_near_black(label, high, samples.peak)
-    return 0.0, float(samples.peak)
+    return samples.whole
 
 
 def is_near_black(image: PilImage) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import tifffile
 from PIL import Image, features
 
 from cnnviz_fast.errors import ImageError
-from cnnviz_fast.inputs.decode import decode_bytes, decode_file
-from cnnviz_fast.inputs.decoding import formats
+from cnnviz_fast.inputs.decode import decode_bytes, decode_file, decode_pil_image
+from cnnviz_fast.inputs.decoding import formats, refusals
 from cnnviz_fast.options.reading import MAX_PIXELS
 
 
@@ -115,3 +116,30 @@ def test_decode_bytes_that_would_take_minutes_is_refused_at_once() -> None:
     ):
         with pytest.raises(ImageError, match=r"of 13340 x 13340 pixels would take too long to decode.*Save it as PNG"):
             decode_bytes(content, "a", MAX_PIXELS)
+
+
+def test_decode_bytes_of_costly_kinds_has_limits_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    colours = Image.new("RGB", (16, 16), "red")
+    contents = {"WEBP": colours, "LAB": Image.new("LAB", (16, 16))}
+    contents |= {"AVIF": colours} if features.check("avif") else {}
+    for kind, image in contents.items():
+        file = io.BytesIO()
+        image.save(file, "TIFF" if kind == "LAB" else kind)
+        decode_bytes(file.getvalue(), "a", 256)  # whoever lowers the limit means that one
+        monkeypatch.setitem(refusals._MOST_PIXELS, kind, 255)
+        with pytest.raises(
+            ImageError, match=rf"at most 255 pixels as {kind}, .* 16 x 16 = 256\. Raise max_pixels above"
+        ):
+            decode_bytes(file.getvalue(), "a", MAX_PIXELS)
+        decode_bytes(file.getvalue(), "a", MAX_PIXELS + 1)
+
+
+def test_decode_pil_image_that_is_loaded_has_cost_what_it_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(file, "WEBP")
+    monkeypatch.setitem(refusals._MOST_PIXELS, "WEBP", 255)
+    with Image.open(file) as image:
+        with pytest.raises(ImageError, match="at most 255 pixels as WEBP"):
+            decode_pil_image(image, "a", MAX_PIXELS)
+        image.load()
+        assert decode_pil_image(image, "a", MAX_PIXELS).size == (16, 16)
