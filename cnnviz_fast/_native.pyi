@@ -224,6 +224,21 @@ def channel_moments(
         TypeError, ValueError, MemoryError: as for channel_range.
     """
 
+def shrink(maps: Any, vmin: Any, vmax: Any, out: Any) -> None:
+    """Clamp maps to the ranges of their channels, and make them smaller; see channels.values.shrink.
+
+    Args:
+        maps: (C, H, W), as for render_strip.
+        vmin: (C,) float32.
+        vmax: (C,) float32.
+        out: (C, height, width) float32, C-contiguous, an array or a tensor; 1 <= height <= H, 1 <= width <= W. Written.
+
+    Raises:
+        TypeError: an array has another dtype or number of dimensions.
+        ValueError: a size does not fit.
+        MemoryError: there is no memory for a copy of 16 channels, where one is needed.
+    """
+
 def survey(values: NDArray[Any]) -> tuple[float, float, float, int, int, int]:
     """Find what one pass over (n,) float32 or float64 `values` shows; see kernels.numba_values.survey.
 

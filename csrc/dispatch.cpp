@@ -18,6 +18,7 @@ constexpr Dispatch SCALAR = {
     put_literals_scalar,
     {0, normalize_row_scalar, enlarge_row_scalar, blend_rows_scalar},
     {least_and_greatest_scalar, sums_scalar, squares_scalar},
+    {average_rows_scalar},
 };
 
 #if CNNVIZ_X86
@@ -31,6 +32,7 @@ constexpr Dispatch AVX2 = {
     put_literals_avx2,
     {8, normalize_row_avx2, enlarge_row_avx2, blend_rows_avx2},
     {least_and_greatest_avx2, sums_avx2, squares_avx2},
+    {average_rows_avx2},
 };
 // Checksums are far from being the bottleneck, so the 256-bit ones serve here too.
 constexpr Dispatch AVX512 = {
@@ -43,6 +45,7 @@ constexpr Dispatch AVX512 = {
     put_literals_avx512,
     {16, normalize_row_avx512, enlarge_row_avx512, blend_rows_avx512},
     {least_and_greatest_avx512, sums_avx512, squares_avx512},
+    {average_rows_avx512},
 };
 
 bool has_avx2() {

@@ -12,6 +12,7 @@
 #include "encoder/literals.h"
 #include "kernels/lines.h"
 #include "kernels/measure.h"
+#include "kernels/shrink.h"
 
 // What versions of a loop for several levels have in common is a function of this kind, which each of them inlines.
 #if defined(__GNUC__)
@@ -43,9 +44,10 @@ struct Dispatch {
     size_t (*literal_span)(const uint8_t* bytes, size_t count);
     size_t (*run_length)(const uint8_t* bytes, size_t count);
     void (*put_literals)(BitWriter& writer, const LiteralCodes& codes, const uint8_t* bytes, size_t count);
-    // See kernels/lines.h and kernels/measure.h.
+    // See kernels/lines.h, kernels/measure.h and kernels/shrink.h.
     LineLoops lines;
     MeasureLoops measure;
+    ShrinkLoops shrink;
 };
 
 // The levels this processor can run, slowest first: "scalar", then "avx2" and "avx512" where they work.

@@ -9,7 +9,9 @@ import numpy as np
 import torch
 
 from ..errors import DTypeError, ShapeError
+from ..kernels.backends import BACKENDS
 from ..runtime.arrays import as_float32
+from ..runtime.native import native
 
 
 def json_numbers(column: torch.Tensor) -> list[Any]:
@@ -161,15 +163,43 @@ def shrink(maps: torch.Tensor, vmin: torch.Tensor, vmax: torch.Tensor, height: i
         `maps` itself, in its dtype, if it is no larger than a tile.
 
     Source:
-        torch.nn.functional.interpolate(mode="bilinear", antialias=True, align_corners=False).
+        torch.nn.functional.interpolate(mode="bilinear", antialias=True, align_corners=False), within 1e-6 of the
+        greatest magnitude of a range.
     """
     size = [min(maps.shape[-2], height), min(maps.shape[-1], width)]
     if size == list(maps.shape[-2:]):
         return maps
+    # The same function for all backends of a device, so that their planes stay equal.
+    if maps.device.type == "cpu" and native()[0] is not None:
+        return _shrunk_natively(maps, vmin, vmax, size)
+    return _shrunk_by_torch(maps, vmin, vmax, size)
+
+
+def _shrunk_natively(maps: torch.Tensor, vmin: torch.Tensor, vmax: torch.Tensor, size: list[int]) -> torch.Tensor:
+    """Shrink maps on the CPU in one pass of csrc/kernels/shrink.cpp, which reads them as they are."""
+    module, backend = native()[0], BACKENDS["native"]
+    assert module is not None
+    smaller = torch.empty((*maps.shape[:-2], *size))
+    tensors = backend.readable(maps.detach()), vmin, vmax, smaller
+    batch = (tensor if maps.ndim == 4 else tensor[None] for tensor in tensors)
+    for sample, low, high, out in zip(*batch, strict=True):
+        module.shrink(backend.to_array(sample), low.contiguous(), high.contiguous(), out)
+    return smaller
+
+
+def _shrunk_by_torch(maps: torch.Tensor, vmin: torch.Tensor, vmax: torch.Tensor, size: list[int]) -> torch.Tensor:
+    """Shrink maps by torch's own antialiased interpolation, on the device where they lie."""
     values = maps.to(torch.float32)
     # A range has NaN ends if the channel has no finite value, so nothing is clamped.
     low, high = (end.nan_to_num(0)[..., None, None] for end in (vmin, vmax))
     clamped = torch.clamp(values, low, high).where(values.isfinite(), torch.nan)
-    every_channel = clamped.flatten(0, -3)[None]
-    smaller = torch.nn.functional.interpolate(every_channel, size=size, mode="bilinear", antialias=True)
-    return smaller.view(*maps.shape[:-2], *size)
+    smaller = clamped.flatten(0, -3)[None]
+    if size[1] == 1:
+        # Of columns that are 1 px wide torch 2.14 averages the wrong values on the CPU, unless they lie as a row.
+        smaller = _interpolated(smaller.mT.contiguous(), [maps.shape[-1], size[0]]).mT.contiguous()
+    return _interpolated(smaller, size).view(*maps.shape[:-2], *size)
+
+
+def _interpolated(maps: torch.Tensor, size: list[int]) -> torch.Tensor:
+    """Shrink (1, C, H, W) float32 `maps` to `size`, height and width."""
+    return torch.nn.functional.interpolate(maps, size=size, mode="bilinear", antialias=True)

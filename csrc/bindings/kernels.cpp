@@ -18,6 +18,7 @@
 #include "kernels/measure.h"
 #include "kernels/overlay.h"
 #include "kernels/render.h"
+#include "kernels/shrink.h"
 #include "kernels/sketch.h"
 #include "kernels/values.h"
 #include "sheets/sheet_file.h"
@@ -241,6 +242,26 @@ void channel_moments(const AnyMaps& maps, const Array<double, 1>& mean, const Ar
     if (!done) throw std::bad_alloc();
 }
 
+void shrink(const AnyMaps& maps, const Floats& vmin, const Floats& vmax, const Array<float, 3>& out) {
+    const cnnviz::Maps read = maps_of(maps);
+    check_length("vmin", vmin.shape(0), read.count);
+    check_length("vmax", vmax.shape(0), read.count);
+    check_length("out", out.shape(0), read.count);
+    const size_t height = out.shape(1);
+    const size_t width = out.shape(2);
+    if (height == 0 || width == 0 || height > read.height || width > read.width) {
+        refuse("out must have sides of at least 1 and at most " + number(read.height) + " x " + number(read.width) +
+               ", got " + number(height) + " x " + number(width) + ".");
+    }
+    const cnnviz::Dispatch& dispatch = active_level();
+    bool done = false;
+    {
+        nb::gil_scoped_release released;
+        done = cnnviz::shrink(dispatch, read, vmin.data(), vmax.data(), height, width, out.data());
+    }
+    if (!done) throw std::bad_alloc();
+}
+
 // Calls do(pointer) with values of float32 or float64.
 template <class Do>
 auto with_values(const AnyValues& values, Do&& run) {
@@ -314,6 +335,7 @@ void bind_kernels(nb::module_& m) {
           "Find the least and the greatest finite value of each channel.");
     m.def("channel_moments", &channel_moments, "maps"_a, "mean"_a.noconvert(), "std"_a.noconvert(),
           "zeros"_a.noconvert(), "nan"_a.noconvert(), "inf"_a.noconvert(), "Measure what else each channel holds.");
+    m.def("shrink", &shrink, "maps"_a, "vmin"_a, "vmax"_a, "out"_a.noconvert(), "Make maps smaller, without aliasing.");
     m.def("survey", &survey, "values"_a, "Find what one pass over values shows.");
     m.def("spread", &spread, "values"_a, "mean"_a, "edges"_a, "counts"_a.noconvert(),
           "Measure how values lie about their mean and in bins.");

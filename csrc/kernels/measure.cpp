@@ -4,8 +4,6 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <memory>
-#include <new>
 
 #include "dispatch.h"
 
@@ -95,26 +93,6 @@ CNNVIZ_INLINE double add_squares(const float* values, size_t count, double mean)
         parts[part] += distance * distance;
     });
     return sum_of(parts);
-}
-
-// Calls measure(channel, values) with the values of each channel.
-template <class Measure>
-bool for_each_channel(const Maps& maps, Measure measure) {
-    // Values that have to be copied are copied a few channels at a time: those of maps with channels last share cache
-    // lines.
-    constexpr size_t CHANNELS_AT_ONCE = 16;
-    const size_t size = maps.height * maps.width;
-    std::unique_ptr<float[]> scratch;
-    if (needs_scratch(maps, true)) {
-        scratch.reset(new (std::nothrow) float[std::min(CHANNELS_AT_ONCE, maps.count) * size]);
-        if (!scratch) return false;
-    }
-    for (size_t first = 0; first < maps.count; first += CHANNELS_AT_ONCE) {
-        const size_t last = std::min(first + CHANNELS_AT_ONCE, maps.count);
-        const Block block = read_block(maps, first, last, 0, maps.height, scratch.get());
-        for (size_t c = first; c < last; c++) measure(c, block.values + static_cast<ptrdiff_t>(c - first) * block.step);
-    }
-    return true;
 }
 
 }  // namespace

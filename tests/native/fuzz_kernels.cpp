@@ -1,8 +1,8 @@
 // Draws seeded random sheets under the sanitizers, at every vector level, and compares each pixel with its definition.
 //
 // Usage: fuzz_kernels FIRST_SEED COUNT. Shapes from 1x1, scales from 1 to 64 and below 1, every alignment, strips of any
-// height, any dtype and strides, NaN and infinities. Every array lies in memory of exactly its size. Ranges, moments and
-// overlays are compared likewise.
+// height, any dtype and strides, NaN and infinities. Every array lies in memory of exactly its size. Ranges, moments,
+// overlays and maps made smaller are compared likewise.
 
 #include <algorithm>
 #include <cmath>
@@ -17,6 +17,7 @@
 #include "kernels/measure.h"
 #include "kernels/overlay.h"
 #include "kernels/render.h"
+#include "kernels/shrink.h"
 
 namespace {
 
@@ -284,6 +285,64 @@ void check_measures(const Case& drawn, const cnnviz::Dispatch& dispatch, size_t 
     }
 }
 
+// The share that value k of `from` has in value i of `to`; 0 outside its window, which `inside` tells.
+double share(size_t from, size_t to, size_t i, size_t k, bool& inside) {
+    inside = i == k;
+    if (from == to) return inside ? 1 : 0;
+    const float scale = static_cast<float>(from) / static_cast<float>(to);
+    const float center = static_cast<float>(static_cast<double>(scale) * (static_cast<double>(i) + 0.5));
+    const auto first = static_cast<long>(std::max(static_cast<double>(center - scale) + 0.5, 0.0));
+    const auto last = std::min(static_cast<long>(static_cast<double>(center + scale) + 0.5), static_cast<long>(from));
+    double total = 0, own = 0;
+    for (long j = first; j < last; j++) {
+        const double weight = std::max(0.0, 1 - std::abs(static_cast<double>(j) + 0.5 - static_cast<double>(center)) / static_cast<double>(scale));
+        total += weight;
+        if (j == static_cast<long>(k)) own = weight;
+    }
+    inside = first <= static_cast<long>(k) && static_cast<long>(k) < last;
+    return own / total;
+}
+
+void check_shrink(Case& drawn, const cnnviz::Dispatch* const* levels, size_t level_count, size_t seed) {
+    const size_t height = one_in(drawn.random, 4) ? drawn.height : pick(drawn.random, 1, drawn.height);
+    const size_t width = one_in(drawn.random, 4) ? drawn.width : pick(drawn.random, 1, drawn.width);
+    const size_t odd = one_in(drawn.random, 4) ? pick(drawn.random, 0, drawn.count - 1) : drawn.count;
+    Exact<float> low(drawn.count), high(drawn.count), first(drawn.count * height * width);
+    for (size_t c = 0; c < drawn.count; c++) {
+        low[c] = c == odd ? std::numeric_limits<float>::quiet_NaN() : drawn.low[c];
+        high[c] = c == odd ? std::numeric_limits<float>::quiet_NaN() : drawn.high[c];
+    }
+    for (size_t level = 0; level < level_count; level++) {
+        const Exact<float> out(first.size);
+        if (!cnnviz::shrink(*levels[level], drawn.sheet.maps, low.get(), high.get(), height, width, out.get()))
+            fail("no memory", levels[level]->name, seed);
+        if (level == 0) std::copy(out.get(), out.get() + out.size, first.get());
+        for (size_t i = 0; i < out.size; i++) {
+            const bool both_nan = std::isnan(out[i]) && std::isnan(first[i]);
+            if (out[i] != first[i] && !both_nan) fail("levels shrink differently", levels[level]->name, seed);
+        }
+    }
+    for (size_t i = 0; i < first.size; i++) {
+        const size_t c = i / (height * width);
+        const float least = c == odd ? 0 : low[c], greatest = c == odd ? 0 : high[c];
+        double sum = 0;
+        for (size_t y = 0; y < drawn.height; y++) {
+            bool row_inside, column_inside;
+            const double down = share(drawn.height, height, i / width % height, y, row_inside);
+            for (size_t x = 0; x < drawn.width && row_inside; x++) {
+                const double across = share(drawn.width, width, i % width, x, column_inside);
+                const float value = drawn.values[(c * drawn.height + y) * drawn.width + x];
+                if (!column_inside) continue;
+                const float clamped = std::min(std::max(value, least), greatest);
+                sum += std::isfinite(value) ? down * across * static_cast<double>(clamped) : std::nan("");
+            }
+        }
+        const double unit = 1 + std::max(std::abs(static_cast<double>(least)), std::abs(static_cast<double>(greatest)));
+        if (std::isnan(sum) != std::isnan(first[i]) || std::abs(sum - static_cast<double>(first[i])) > 2e-6 * unit)
+            fail("a value that was shrunk differs", levels[0]->name, seed);
+    }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -304,6 +363,7 @@ int main(int argc, char** argv) {
             check_measures(drawn, *levels[level], seed);
         }
         check_overlay(drawn, expected, levels[0]->name, seed);
+        check_shrink(drawn, levels, level_count, seed);
     }
     return 0;
 }
