@@ -202,18 +202,22 @@ def channel_range(maps: Any, vmin: NDArray[np.float32], vmax: NDArray[np.float32
         MemoryError: there is no memory for a copy of 16 channels, where one is needed.
     """
 
-def channel_moments(
+def channel_measures(
     maps: Any,
+    vmin: NDArray[np.float32],
+    vmax: NDArray[np.float32],
     mean: NDArray[np.float64],
     std: NDArray[np.float64],
     zeros: NDArray[np.float64],
     nan: NDArray[np.int64],
     inf: NDArray[np.int64],
 ) -> None:
-    """Write what else each channel holds; see kernels.reference.channel_moments.
+    """Write what each channel holds; see kernels.reference.channel_range and channel_moments.
 
     Args:
         maps: (C, H, W), as for render_strip.
+        vmin: (C,) float32. Written.
+        vmax: (C,) float32. Written.
         mean: (C,) float64. Written.
         std: (C,) float64. Written.
         zeros: (C,) float64. Written.

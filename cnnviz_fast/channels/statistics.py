@@ -38,7 +38,7 @@ class ChannelStatistics:
     @property
     def all_finite(self) -> bool:
         """Return whether no channel holds a NaN or an infinity."""
-        return not bool(self.nonfinite.any())
+        return not (bool(self.nan.any()) or bool(self.inf.any()))
 
     @property
     def nonfinite(self) -> torch.Tensor:
@@ -83,6 +83,4 @@ def channel_statistics(backend: Backend, maps: torch.Tensor) -> ChannelStatistic
     Returns:
         The statistics, on the device of `maps`.
     """
-    array = backend.to_array(maps)
-    columns = *backend.kernels.channel_range(array), *backend.kernels.channel_moments(array)
-    return ChannelStatistics(*map(torch.as_tensor, columns))
+    return ChannelStatistics(*map(torch.as_tensor, backend.measure(backend.to_array(maps))))

@@ -34,6 +34,7 @@ class Backend:
     dtypes: dtypes of maps that the kernels read; all others must be widened to float32.
     batches: whether render_strip and channel_range take the maps of several samples at once, (N, C, H, W). Such a
         render_strip needs no working memory, and draws whole sheets.
+    measures_at_once: whether it has channel_measures too, which is channel_range and channel_moments in one call.
     """
 
     name: str
@@ -43,11 +44,27 @@ class Backend:
     to_array: Callable[[torch.Tensor], Any]
     dtypes: tuple[str, ...] = ("float32",)
     batches: bool = False
+    measures_at_once: bool = False
 
     @property
     def kernels(self) -> ModuleType:
         """Return the kernels, loaded (and for numba compiled) on first use."""
         return importlib.import_module(f".{self.module}", __package__)
+
+    def measure(self, array: Any) -> tuple[Any, ...]:
+        """Measure every channel.
+
+        Args:
+            array: (C, H, W), what `to_array` returns.
+
+        Returns:
+            What channel_range returns, followed by what channel_moments returns.
+        """
+        kernels = self.kernels
+        if self.measures_at_once:
+            measures: tuple[Any, ...] = kernels.channel_measures(array)
+            return measures
+        return *kernels.channel_range(array), *kernels.channel_moments(array)
 
     def takes(self, device: str) -> bool:
         """Check whether maps on this type of device can be drawn."""
@@ -88,6 +105,7 @@ BACKENDS = {
             1 << 22,
             _to_native,
             dtypes=("float32", "float16", "bfloat16", "uint8"),
+            measures_at_once=True,
         ),
         Backend(
             "triton",

@@ -62,10 +62,17 @@ def channel_range(maps: Any) -> tuple[Floats, Floats]:
 
 def channel_moments(maps: Any) -> tuple[Doubles, Doubles, Doubles, Counts, Counts]:
     """Measure what else a channel holds. Same as `reference.channel_moments`, but sums are taken in another order."""
-    mean, std, zeros = (np.empty(len(maps)) for _ in range(3))
-    nan, inf = (np.empty(len(maps), np.int64) for _ in range(2))
-    _native.channel_moments(maps, mean, std, zeros, nan, inf)
-    return mean, std, zeros, nan, inf
+    return channel_measures(maps)[2:]
+
+
+def channel_measures(maps: Any) -> tuple[Floats, Floats, Doubles, Doubles, Doubles, Counts, Counts]:
+    """Return what channel_range and channel_moments return, while each channel is in the cache."""
+    count = len(maps)
+    vmin, vmax = np.empty(count, np.float32), np.empty(count, np.float32)
+    mean, std, zeros = np.empty(count), np.empty(count), np.empty(count)
+    nan, inf = np.empty(count, np.int64), np.empty(count, np.int64)
+    _native.channel_measures(maps, vmin, vmax, mean, std, zeros, nan, inf)
+    return vmin, vmax, mean, std, zeros, nan, inf
 
 
 def _numbers(grid: Grid) -> tuple[int, ...]:

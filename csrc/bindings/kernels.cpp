@@ -226,18 +226,21 @@ void channel_range(const AnyMaps& maps, const Array<float, 1>& vmin, const Array
     if (!done) throw std::bad_alloc();
 }
 
-void channel_moments(const AnyMaps& maps, const Array<double, 1>& mean, const Array<double, 1>& std,
-                     const Array<double, 1>& zeros, const Array<int64_t, 1>& nan, const Array<int64_t, 1>& inf) {
+void channel_measures(const AnyMaps& maps, const Array<float, 1>& vmin, const Array<float, 1>& vmax,
+                      const Array<double, 1>& mean, const Array<double, 1>& std, const Array<double, 1>& zeros,
+                      const Array<int64_t, 1>& nan, const Array<int64_t, 1>& inf) {
     const cnnviz::Maps read = maps_of(maps);
-    for (const size_t length : {mean.shape(0), std.shape(0), zeros.shape(0), nan.shape(0), inf.shape(0)}) {
+    for (const size_t length : {vmin.shape(0), vmax.shape(0), mean.shape(0), std.shape(0), zeros.shape(0),
+                                nan.shape(0), inf.shape(0)}) {
         check_length("each result", length, read.count);
     }
+    const cnnviz::Measures measures = {vmin.data(),  vmax.data(), mean.data(), std.data(),
+                                       zeros.data(), nan.data(),  inf.data()};
     const cnnviz::Dispatch& dispatch = active_level();
     bool done = false;
     {
         nb::gil_scoped_release released;
-        done = cnnviz::channel_moments(dispatch, read,
-                                       {mean.data(), std.data(), zeros.data(), nan.data(), inf.data()});
+        done = cnnviz::channel_measures(dispatch, read, measures);
     }
     if (!done) throw std::bad_alloc();
 }
@@ -333,8 +336,9 @@ void bind_kernels(nb::module_& m) {
           "photo"_a.none(), "blocks"_a, "strip_rows"_a, "threads"_a, "Draw, encode and write all strips of a sheet.");
     m.def("channel_range", &channel_range, "maps"_a, "vmin"_a.noconvert(), "vmax"_a.noconvert(),
           "Find the least and the greatest finite value of each channel.");
-    m.def("channel_moments", &channel_moments, "maps"_a, "mean"_a.noconvert(), "std"_a.noconvert(),
-          "zeros"_a.noconvert(), "nan"_a.noconvert(), "inf"_a.noconvert(), "Measure what else each channel holds.");
+    m.def("channel_measures", &channel_measures, "maps"_a, "vmin"_a.noconvert(), "vmax"_a.noconvert(),
+          "mean"_a.noconvert(), "std"_a.noconvert(), "zeros"_a.noconvert(), "nan"_a.noconvert(), "inf"_a.noconvert(),
+          "Measure what each channel holds.");
     m.def("shrink", &shrink, "maps"_a, "vmin"_a, "vmax"_a, "out"_a.noconvert(), "Make maps smaller, without aliasing.");
     m.def("survey", &survey, "values"_a, "Find what one pass over values shows.");
     m.def("spread", &spread, "values"_a, "mean"_a, "edges"_a, "counts"_a.noconvert(),

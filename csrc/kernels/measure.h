@@ -21,25 +21,24 @@ Keys least_and_greatest_scalar(const float* values, size_t count);
 Keys least_and_greatest_avx2(const float* values, size_t count);
 Keys least_and_greatest_avx512(const float* values, size_t count);
 
-// Sum of the finite values, and how many values are zero, NaN, and infinite.
-struct Sums {
+// What one pass over the values of a channel shows; the sum only where all of them are finite.
+struct Overview {
+    Keys keys;
     double total;
     int64_t zeros;
-    int64_t nan;
-    int64_t infinite;
 };
-Sums sums_scalar(const float* values, size_t count);
-Sums sums_avx2(const float* values, size_t count);
-Sums sums_avx512(const float* values, size_t count);
+Overview overview_scalar(const float* values, size_t count);
+Overview overview_avx2(const float* values, size_t count);
+Overview overview_avx512(const float* values, size_t count);
 
-// Sum of the squared distances of the finite values from `mean`.
+// Sum of the squared distances of the values, all of them finite, from `mean`.
 double squares_scalar(const float* values, size_t count, double mean);
 double squares_avx2(const float* values, size_t count, double mean);
 double squares_avx512(const float* values, size_t count, double mean);
 
 struct MeasureLoops {
     Keys (*least_and_greatest)(const float* values, size_t count);
-    Sums (*sums)(const float* values, size_t count);
+    Overview (*overview)(const float* values, size_t count);
     double (*squares)(const float* values, size_t count, double mean);
 };
 
@@ -47,15 +46,17 @@ struct MeasureLoops {
 // Returns false where there was no memory.
 bool channel_range(const Dispatch& dispatch, const Maps& maps, float* low, float* high);
 
-// The results of channel_moments, (count,) each: mean and deviation (divisor n) of the finite values, NaN where there is
-// none; the share of zeros; the number of NaN and of infinities.
-struct Moments {
+// The results of channel_measures, (count,) each: range, mean and deviation (divisor n) of the finite values, NaN where
+// there is none; the share of zeros; the number of NaN and of infinities.
+struct Measures {
+    float* low;
+    float* high;
     double* mean;
     double* deviation;
     double* zeros;
     int64_t* nan;
     int64_t* infinite;
 };
-bool channel_moments(const Dispatch& dispatch, const Maps& maps, const Moments& moments);
+bool channel_measures(const Dispatch& dispatch, const Maps& maps, const Measures& measures);
 
 }  // namespace cnnviz

@@ -352,6 +352,16 @@ def test_backends_name_every_kernel_module() -> None:
     assert {name for name, backend in BACKENDS.items() if backend.takes("cpu")} - {"native"} <= set(MODULES)
 
 
+@pytest.mark.parametrize("backend", FAST)
+def test_measure_returns_what_both_kernels_return(backend: str) -> None:
+    array = BACKENDS[backend].to_array(noise(5, 7, 9))
+    kernels = MODULES[backend]
+    alone = *kernels.channel_range(array), *kernels.channel_moments(array)
+    for measured, column in zip(BACKENDS[backend].measure(array), alone, strict=True):
+        assert measured.dtype == column.dtype
+        assert (measured == column).all()
+
+
 # Properties: whatever the maps, the options and the grid are, fast backends equal the reference.
 
 

@@ -10,12 +10,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.assertions import assert_equal_planes
+from support.assertions import assert_equal_planes, assert_same_statistics
 from support.cases import INF, NAN, SMALLEST, noise
 from support.kernel_jobs import ALL_LEVELS, Job, any_jobs, draw, make_job
 from support.native_module import load_native
 
 from cnnviz_fast.geometry import Grid, plan_grid
+from cnnviz_fast.kernels import reference
 from cnnviz_fast.kernels.backends import BACKENDS
 
 native = load_native()
@@ -69,6 +70,29 @@ def test_maps_of_any_dtype_and_strides_are_read_as_they_lie(level: str, strides:
     job = make_job(widened, grid)
     as_it_lies = Job(maps, job.vmin, job.vmax, job.rows, job.cols, grid, job.paint)
     assert_equal_planes(draw("native", as_it_lies, 13), draw("reference", job))
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 33, 49, 3136])
+def test_channels_measured_at_once_are_the_same_at_every_level_and_as_in_two_calls(size: int) -> None:
+    maps = noise(12, 1, size).numpy()
+    maps[1], maps[2] = 3, -0.0
+    maps[3, 0, 0], maps[4, 0, -1], maps[5, 0, size // 2], maps[6], maps[7] = NAN, INF, -INF, NAN, -INF
+    maps[8, 0, ::2] = NAN
+    maps[9] *= SMALLEST
+    maps[10] = np.finfo(np.float32).max
+    maps[11, 0, ::3] = 0
+    first: tuple[Any, ...] = ()
+    for level in LEVELS:
+        native.set_vector_level(level)
+        together = KERNELS.channel_measures(maps)
+        first = first or together
+        for measured, same, alone in zip(
+            together, first, (*KERNELS.channel_range(maps), *KERNELS.channel_moments(maps)), strict=True
+        ):
+            assert measured.tobytes() == same.tobytes() == alone.tobytes()
+    mean, std = reference.channel_moments(maps)[:2]
+    assert_same_statistics(first[2], mean)
+    assert_same_statistics(first[3], std)
 
 
 @settings(max_examples=100)

@@ -249,10 +249,15 @@ void check_measures(const Case& drawn, const cnnviz::Dispatch& dispatch, size_t 
     const Exact<double> mean(drawn.count), deviation(drawn.count), zeros(drawn.count);
     const Exact<int64_t> nan(drawn.count), infinite(drawn.count);
     const cnnviz::Maps& maps = drawn.sheet.maps;
-    if (!cnnviz::channel_range(dispatch, maps, low.get(), high.get()) ||
-        !cnnviz::channel_moments(dispatch, maps,
-                                 {mean.get(), deviation.get(), zeros.get(), nan.get(), infinite.get()}))
+    const Exact<float> low_alone(drawn.count), high_alone(drawn.count);
+    if (!cnnviz::channel_range(dispatch, maps, low_alone.get(), high_alone.get()) ||
+        !cnnviz::channel_measures(dispatch, maps,
+                                  {low.get(), high.get(), mean.get(), deviation.get(), zeros.get(), nan.get(),
+                                   infinite.get()}))
         fail("no memory", dispatch.name, seed);
+    if (std::memcmp(low.get(), low_alone.get(), 4 * low.size) != 0 ||
+        std::memcmp(high.get(), high_alone.get(), 4 * high.size) != 0)
+        fail("a range differs from the one measured alone", dispatch.name, seed);
     const size_t size = drawn.height * drawn.width;
     for (size_t c = 0; c < drawn.count; c++) {
         const float* values = drawn.values.get() + c * size;
