@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -242,6 +243,7 @@ def plan_grid(
     return planned
 
 
+@lru_cache(maxsize=32)
 def sampling_positions(n: int, size: int, align: str, upsampling: str = "bilinear") -> Positions:
     """Compute where the rows (or columns) of a tile sample a map.
 
@@ -252,7 +254,8 @@ def sampling_positions(n: int, size: int, align: str, upsampling: str = "bilinea
         upsampling: 'bilinear', or 'nearest' for fractions of 0.
 
     Returns:
-        The positions, computed in float64 and then split into index and fraction.
+        The positions, computed in float64 and then split into index and fraction. They are kept, since most sheets have
+        the same, and `triton_gpu` keeps its copies on a GPU as long as these live: nobody may write to them.
 
     Formula:
         left d*n/N, center (d+0.5)*n/N-0.5, corners d*(n-1)/(N-1) (0 where N = 1), clamped to [0, n-1].

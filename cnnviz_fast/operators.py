@@ -16,7 +16,6 @@ works for any number of samples; grid 'auto' is recomputed for other numbers of 
 from __future__ import annotations
 
 import dataclasses
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -36,9 +35,6 @@ TAKEN = ("tile", "scale", "grid", "gap", "margin", "normalize", "vmin", "vmax", 
 """The render options that `render_index` takes."""
 
 REFUSED = tuple(field.name for field in dataclasses.fields(RenderOptions) if field.name not in TAKEN)
-
-_positions = lru_cache(maxsize=32)(sampling_positions)
-"""Kept, since every batch has the same, and `triton_gpu` keeps its copies on a GPU as long as these live."""
 
 
 @torch.library.custom_op("cnnviz_fast::channel_range", mutates_args=())
@@ -128,10 +124,11 @@ def draw_index(
     low, high = (end.detach().to(torch.float32) for end in (vmin, vmax))
     cells = shrink(values, low, high, tile_h, tile_w) if upsampling == "bilinear" else values
     arrays = [backend.to_array(tensor) for tensor in (cells, low, high)]
-    where = (
-        _positions(cells.shape[-2], tile_h, align, upsampling), _positions(cells.shape[-1], tile_w, align, upsampling),
-        grid, paint,
-    )  # fmt: skip
+    down, across = (
+        sampling_positions(n, size, align, upsampling)
+        for n, size in zip(cells.shape[-2:], (tile_h, tile_w), strict=True)
+    )
+    where = down, across, grid, paint
     index = maps.new_empty((*maps.shape[:-3], grid.height, grid.width), dtype=torch.uint8)
     if backend.batches:
         backend.kernels.render_strip(*arrays, *where, Strip(0, grid.height), index)

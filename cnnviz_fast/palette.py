@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,15 @@ def make_palette(
     Raises:
         OptionError: the colormap or a colour does not exist.
     """
+    palette = _kept(colormap, background, bad, shows_background, shows_bad, shows_ink)
+    return replace(palette, colors=palette.colors.copy())
+
+
+@lru_cache(maxsize=64)
+def _kept(
+    colormap: str, background: str, bad: str, shows_background: bool, shows_bad: bool, shows_ink: bool
+) -> Palette:
+    """Build a palette, once: that takes as long as it takes to measure 256 maps of 56 x 56."""
     ramp = _colormap(colormap)
     background_rgb, bad_rgb = _color("background", background), _color("bad", bad)
     ink_rgb = _ink_on(background_rgb) if shows_ink else background_rgb

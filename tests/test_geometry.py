@@ -291,3 +291,8 @@ def test_cut_strips_cover_the_sheet_in_pieces_of_bounded_size(size: tuple[int, i
         assert len(strips) >= STRIPS_AT_LEAST
     elif rows < height:
         assert (rows + 1) * width > min(strip_px, SMALLEST_STRIP_PX)
+
+
+def test_sampling_positions_are_computed_once() -> None:
+    assert sampling_positions(7, 56, "center") is sampling_positions(7, 56, "center")
+    assert sampling_positions(7, 56, "center") is not sampling_positions(7, 56, "center", "nearest")
