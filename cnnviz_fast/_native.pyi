@@ -142,6 +142,41 @@ def blend_strip(
         MemoryError: there is no memory for a row of a tile.
     """
 
+def tile_records(
+    grid: tuple[int, ...],
+    channels: bytes,
+    own_ranges: bool,
+    numbers: bytes,
+    nan: NDArray[np.int64],
+    inf: NDArray[np.int64],
+    flat: NDArray[np.bool_],
+    dead: NDArray[np.bool_],
+    reductions: bytes,
+    scores: bytes,
+) -> bytes:
+    """Write the tiles of a manifest as JSON, without spaces; see sheets.manifest.
+
+    Args:
+        grid: as for render_strip.
+        channels: the JSON array of K numbers of channels or nulls.
+        own_ranges: whether each tile is drawn on the range from its least to its greatest value.
+        numbers: the JSON array of all tiles' vmin and vmax, unless `own_ranges`; and of min, max, mean, std and zeros.
+        nan: (K,) int64.
+        inf: (K,) int64.
+        flat: (K,) bool.
+        dead: (K,) bool.
+        reductions: the JSON array of K plain words or nulls; `[]` for none.
+        scores: the JSON array of K numbers or nulls; `[]` for none.
+
+    Returns:
+        The JSON array of K objects.
+
+    Raises:
+        TypeError: an array has another dtype.
+        ValueError: an array or a text has another length.
+        MemoryError: there is no memory for the records.
+    """
+
 def write_sheet(
     file: int,
     height: int,

@@ -117,6 +117,11 @@ class Grid:
         return 2 * self.margin + max(self.cols * self.step_x - self.gap, self.least_w)
 
     @property
+    def numbers(self) -> tuple[int, ...]:
+        """Return what native code knows of it, but for the number of tiles."""
+        return self.cols, self.tile_h, self.tile_w, self.step_y, self.step_x, self.top, self.left
+
+    @property
     def shows_background(self) -> bool:
         """Whether any pixel of the sheet belongs to no tile."""
         return self.height * self.width > self.count * self.tile_h * self.tile_w

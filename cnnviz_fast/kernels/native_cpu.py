@@ -35,7 +35,7 @@ def render_strip(
 ) -> None:
     """Draw a band of rows of a sheet. Same as `reference.render_strip`."""
     _native.render_strip(
-        maps, vmin, vmax, rows.index, rows.fraction, cols.index, cols.fraction, _numbers(grid),
+        maps, vmin, vmax, rows.index, rows.fraction, cols.index, cols.fraction, grid.numbers,
         (paint.levels, paint.background, paint.bad), paint.flat, strip[0], out,
     )  # fmt: skip
 
@@ -50,7 +50,7 @@ def blend_strip(
     out: NDArray[np.uint8],
 ) -> None:
     """Colour a band of rows of a sheet, with a photo under every tile. Same as `reference.blend_strip`."""
-    _native.blend_strip(index, colors, weights, photo, _numbers(grid), grid.count, strip[0], out)
+    _native.blend_strip(index, colors, weights, photo, grid.numbers, grid.count, strip[0], out)
 
 
 def channel_range(maps: Any) -> tuple[Floats, Floats]:
@@ -73,8 +73,3 @@ def channel_measures(maps: Any) -> tuple[Floats, Floats, Doubles, Doubles, Doubl
     nan, inf = np.empty(count, np.int64), np.empty(count, np.int64)
     _native.channel_measures(maps, vmin, vmax, mean, std, zeros, nan, inf)
     return vmin, vmax, mean, std, zeros, nan, inf
-
-
-def _numbers(grid: Grid) -> tuple[int, ...]:
-    """Return what the kernels know of a grid, but for the number of tiles."""
-    return grid.cols, grid.tile_h, grid.tile_w, grid.step_y, grid.step_x, grid.top, grid.left

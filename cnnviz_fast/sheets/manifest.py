@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..channels.values import json_numbers
 from ..provenance import Provenance, package_version
+from ..runtime.files import json_bytes
+from ..runtime.native import native
 
 if TYPE_CHECKING:
     from ..channels.report import LayerReport
@@ -71,6 +75,21 @@ def describe_sheet(facts: SheetFacts) -> dict[str, Any]:
         ranked, it has a `rank`, its score. The `channel` of a sum, mean or max is None; of the strongest it is that
         channel's number.
     """
+    return _manifest(facts, _describe_tiles(facts))
+
+
+def sheet_json(facts: SheetFacts) -> bytes:
+    """Return the manifest of a sheet as JSON: the same text as that of `describe_sheet`, in a fraction of the time."""
+    module, _ = native()
+    if module is not None:
+        import orjson
+
+        with contextlib.suppress(TypeError):  # a text that is not UTF-8, see json_bytes
+            return orjson.dumps(_manifest(facts, orjson.Fragment(_tile_records(module, facts))))
+    return json_bytes(describe_sheet(facts))
+
+
+def _manifest(facts: SheetFacts, tiles: Any) -> dict[str, Any]:
     grid, palette, entries = facts.grid, facts.palette, facts.entries
     return {
         "cnnviz_fast": package_version(),
@@ -87,7 +106,7 @@ def describe_sheet(facts: SheetFacts) -> dict[str, Any]:
         "overlay": facts.overlay.description if facts.overlay else None,
         **({} if facts.report is None else {"report": dataclasses.asdict(facts.report)}),
         **({} if entries is None else {"strongest": [dict(vars(entry)) for entry in entries]}),
-        "tiles": _describe_tiles(grid, facts.selection, facts.statistics, facts.vmin, facts.vmax),
+        "tiles": tiles,
     }
 
 
@@ -96,9 +115,8 @@ def describe_grid(grid: Grid) -> dict[str, int]:
     return {"height": grid.height, "width": grid.width, **vars(grid)}
 
 
-def _describe_tiles(
-    grid: Grid, selection: Selection, statistics: ChannelStatistics, vmin: torch.Tensor, vmax: torch.Tensor
-) -> list[dict[str, Any]]:
+def _describe_tiles(facts: SheetFacts) -> list[dict[str, Any]]:
+    grid, selection, statistics, vmin, vmax = facts.grid, facts.selection, facts.statistics, facts.vmin, facts.vmax
     measured = (getattr(statistics, field.name) for field in dataclasses.fields(statistics))
     # One transfer and one conversion a column, not one a number; and a literal, the fastest way to make 2048 records.
     columns = zip(selection.channels, *map(json_numbers, (vmin, vmax, *measured)), _flags(statistics), strict=True)
@@ -126,6 +144,30 @@ def _describe_tiles(
             for tile, value in zip(tiles, column, strict=True):
                 tile[key] = value
     return tiles
+
+
+def _tile_records(module: ModuleType, facts: SheetFacts) -> bytes:
+    """Return `_describe_tiles` as JSON. orjson writes the numbers, and native code what stands between them."""
+    import orjson
+
+    selection, statistics = facts.selection, facts.statistics
+    drawn_on, own = (facts.vmin, facts.vmax), (statistics.vmin, statistics.vmax)
+    own_ranges = all(drawn is of_channel for drawn, of_channel in zip(drawn_on, own, strict=True))
+    columns = *(() if own_ranges else drawn_on), *own, statistics.mean, statistics.std, statistics.zeros
+    numbers = torch.stack([column.double() for column in columns], dim=1).ravel().numpy()
+    records: bytes = module.tile_records(
+        facts.grid.numbers,
+        orjson.dumps(selection.channels),
+        own_ranges,
+        orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY),
+        statistics.nan.numpy(),
+        statistics.inf.numpy(),
+        statistics.flat.numpy(),
+        statistics.dead.numpy(),
+        orjson.dumps(selection.reductions or []),
+        orjson.dumps(selection.scores or []),
+    )
+    return records
 
 
 def _flags(statistics: ChannelStatistics) -> list[list[str]]:

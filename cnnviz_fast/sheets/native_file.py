@@ -46,7 +46,7 @@ def write_png(plan: Plan, path: Path) -> None:
                 file.fileno(), grid.height, grid.width,
                 plan.maps, plan.vmin, plan.vmax,
                 plan.rows.index, plan.rows.fraction, plan.cols.index, plan.cols.fraction,
-                (grid.cols, grid.tile_h, grid.tile_w, grid.step_y, grid.step_x, grid.top, grid.left),
+                grid.numbers,
                 (paint.levels, paint.background, paint.bad), paint.flat, plan.palette.colors,
                 (overlay.weights, overlay.photo) if overlay else None,
                 plan.annotation.all_blocks() if plan.annotation else [],

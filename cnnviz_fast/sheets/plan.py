@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -26,9 +25,10 @@ from ..options.drawing import RenderOptions
 from ..palette import Palette, make_palette
 from ..provenance import Provenance
 from ..runtime.device import device_at
+from ..runtime.files import json_bytes
 from ..runtime.workers import default_threads
 from .annotation import Annotation, letter, word_sheet
-from .manifest import SheetFacts, describe_sheet
+from .manifest import SheetFacts, describe_sheet, sheet_json
 from .overlay import Backdrop, Overlay
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ class Plan:
     overlay: what lies under the tiles, or None.
     report: on the whole layer, where the options want it.
     entries: the strongest entries of a vector; None for maps, and for a sheet that stands beside another one.
-    describe: returns the manifest. Not made before it is needed: that takes as long as drawing a small sheet.
+    facts: what its manifest says.
+    own_manifest: makes the manifest of a sheet that shows something else than a layer; else None.
     """
 
     backend: backends.Backend
@@ -72,7 +73,16 @@ class Plan:
     overlay: Overlay | None
     report: LayerReport | None
     entries: list[Entry] | None
-    describe: Callable[[], dict[str, Any]]
+    facts: SheetFacts
+    own_manifest: Describe | None
+
+    def describe(self) -> dict[str, Any]:
+        """Return the manifest. Not made before it is needed: that takes as long as drawing a small sheet."""
+        return describe_sheet(self.facts) if self.own_manifest is None else self.own_manifest(self.facts)
+
+    def manifest_json(self) -> bytes:
+        """Return the manifest as JSON, made faster than by `describe`."""
+        return sheet_json(self.facts) if self.own_manifest is None else json_bytes(self.own_manifest(self.facts))
 
     def draw(self, strip: Strip, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Draw one strip into `out`, (rows of the strip, width) uint8, and return it."""
@@ -106,7 +116,7 @@ def plan_sheet(
     names: Sequence[str] | None = None,
     measured: ChannelStatistics | None = None,
     ranges: RangeOrigin = None,
-    describe: Describe = describe_sheet,
+    describe: Describe | None = None,
 ) -> Plan:
     """Decide everything about a sheet before the first pixel is drawn.
 
@@ -119,7 +129,7 @@ def plan_sheet(
         names: of the tiles, for labels, where they show something else than channels.
         measured: statistics of the channels that `options` picks, on the CPU, where they are known already.
         ranges: where the ranges of the tiles come from, see `tile_ranges`; None for what the maps hold.
-        describe: makes the manifest.
+        describe: makes the manifest, where the sheet shows something else than a layer.
 
     Returns:
         The plan; drawing it can no longer fail because of a wrong argument.
@@ -152,7 +162,7 @@ def plan_sheet(
             provenance, chosen.options, backend.name, maps, design.grid, design.palette, chosen.selection,
             chosen.statistics, drawn_on.vmin, drawn_on.vmax, chosen.report, chosen.entries, design.overlay,
         )  # fmt: skip
-        return _assemble(backend, chosen, drawn_on, design, partial(describe, facts))
+        return _assemble(backend, chosen, drawn_on, design, facts, describe)
 
 
 class _Design(NamedTuple):
@@ -208,7 +218,8 @@ def _assemble(
     chosen: ChosenChannels,
     drawn_on: TileRanges,
     design: _Design,
-    describe: Callable[[], dict[str, Any]],
+    facts: SheetFacts,
+    own_manifest: Describe | None,
 ) -> Plan:
     """Bring maps and ranges into the form that kernels take, and put everything together."""
     options, cells, grid, palette = chosen.options, chosen.maps, design.grid, design.palette
@@ -234,5 +245,6 @@ def _assemble(
         overlay=design.overlay,
         report=chosen.report,
         entries=chosen.entries,
-        describe=describe,
+        facts=facts,
+        own_manifest=own_manifest,
     )

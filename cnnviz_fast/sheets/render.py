@@ -24,7 +24,6 @@ from ..options.drawing import RenderOptions
 from ..options.parsers import path as path_of
 from ..provenance import Provenance
 from ..runtime.device import device_at
-from ..runtime.files import json_bytes
 from . import native_file
 from .overlay import Backdrop, read_overlay
 from .pixels import draw_on_device, draw_whole, pixels_of
@@ -60,7 +59,7 @@ def write_sheet(plan: Plan, path: Path, *, manifest: bool = True) -> Path:
         refuse_other_json(path.with_suffix(".json"))
     write_picture(plan, path)
     if manifest:
-        write_manifest(path, json_bytes(plan.describe()))
+        write_manifest(path, plan.manifest_json())
     return path
 
 

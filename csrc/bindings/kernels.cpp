@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <memory>
 #include <new>
 #include <optional>
 #include <tuple>
@@ -21,6 +22,7 @@
 #include "kernels/shrink.h"
 #include "kernels/sketch.h"
 #include "kernels/values.h"
+#include "sheets/manifest.h"
 #include "sheets/sheet_file.h"
 
 namespace nb = nanobind;
@@ -265,6 +267,35 @@ void shrink(const AnyMaps& maps, const Floats& vmin, const Floats& vmax, const A
     if (!done) throw std::bad_alloc();
 }
 
+cnnviz::Text text_of(const nb::bytes& json) {
+    if (json.size() < 2) refuse("a text must be a JSON array.");
+    return {json.c_str(), json.size()};
+}
+
+nb::bytes tile_records(const GridNumbers& numbers_of_grid, const nb::bytes& channels, bool own_ranges,
+                       const nb::bytes& numbers, const Array<const int64_t, 1>& nan,
+                       const Array<const int64_t, 1>& inf, const Array<const bool, 1>& flat,
+                       const Array<const bool, 1>& dead, const nb::bytes& reductions, const nb::bytes& scores) {
+    const size_t count = nan.shape(0);
+    for (const size_t length : {inf.shape(0), flat.shape(0), dead.shape(0)}) check_length("each column", length, count);
+    cnnviz::TileColumns columns{};
+    columns.count = count;
+    columns.grid = grid_of(numbers_of_grid, count, LONGEST, LONGEST);
+    columns.channels = text_of(channels);
+    columns.own_ranges = own_ranges;
+    columns.numbers = text_of(numbers);
+    columns.nan = nan.data();
+    columns.infinite = inf.data();
+    columns.flat = flat.data();
+    columns.dead = dead.data();
+    columns.reductions = text_of(reductions);
+    columns.scores = text_of(scores);
+    const std::unique_ptr<char[]> records(new char[cnnviz::tiles_bound(columns)]);
+    const size_t size = cnnviz::write_tiles(columns, records.get());
+    if (size == 0) refuse("channels and numbers must be those of " + number(count) + " tiles.");
+    return nb::bytes(records.get(), size);
+}
+
 // Calls do(pointer) with values of float32 or float64.
 template <class Do>
 auto with_values(const AnyValues& values, Do&& run) {
@@ -339,6 +370,8 @@ void bind_kernels(nb::module_& m) {
     m.def("channel_measures", &channel_measures, "maps"_a, "vmin"_a.noconvert(), "vmax"_a.noconvert(),
           "mean"_a.noconvert(), "std"_a.noconvert(), "zeros"_a.noconvert(), "nan"_a.noconvert(), "inf"_a.noconvert(),
           "Measure what each channel holds.");
+    m.def("tile_records", &tile_records, "grid"_a, "channels"_a, "own_ranges"_a, "numbers"_a, "nan"_a, "inf"_a, "flat"_a,
+          "dead"_a, "reductions"_a, "scores"_a, "Write the tiles of a manifest as JSON.");
     m.def("shrink", &shrink, "maps"_a, "vmin"_a, "vmax"_a, "out"_a.noconvert(), "Make maps smaller, without aliasing.");
     m.def("survey", &survey, "values"_a, "Find what one pass over values shows.");
     m.def("spread", &spread, "values"_a, "mean"_a, "edges"_a, "counts"_a.noconvert(),

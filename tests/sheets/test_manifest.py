@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 import torch
-from support.cases import INF, NAN
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from support.cases import INF, LARGEST, NAN, SMALLEST
+from support.native_module import load_native
 
 import cnnviz_fast as cf
+from cnnviz_fast.channels.selection import Selection
+from cnnviz_fast.channels.statistics import ChannelStatistics
 from cnnviz_fast.geometry import Grid
-from cnnviz_fast.sheets.manifest import describe_grid
+from cnnviz_fast.options.drawing import RenderOptions
+from cnnviz_fast.provenance import Provenance
+from cnnviz_fast.runtime.files import json_bytes
+from cnnviz_fast.sheets import manifest as manifests
+from cnnviz_fast.sheets.manifest import SheetFacts, describe_grid, describe_sheet, sheet_json
+from cnnviz_fast.sheets.plan import plan_sheet
 
 MAPS = torch.tensor([
     [[0.0, 1.0], [2.0, 3.0]],
@@ -97,3 +111,123 @@ def test_manifest_head_says_what_drew_it_and_what_was_given() -> None:
     assert "categories" not in manifest
     assert (manifest["backend"], manifest["options"]["tile"], manifest["overlay"]) == ("torch", 6, None)
     assert not {"report", "strongest"} & set(manifest)
+
+
+# As text: what the native module writes is what orjson makes of the records, byte by byte.
+
+
+def facts_of(maps: torch.Tensor = MAPS, provenance: Provenance | None = None, **options: Any) -> SheetFacts:
+    return plan_sheet(maps, RenderOptions.of(options), provenance or Provenance()).facts
+
+
+def written_natively(facts: SheetFacts, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """Return sheet_json of facts, which may not fall back to records in Python."""
+    load_native()
+    with monkeypatch.context() as patched:
+        patched.setattr(manifests, "_describe_tiles", None)
+        return sheet_json(facts)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"gap": 3, "margin": 2, "label": True, "title": "{layer}", "colorbar": True},
+        {"normalize": "layer", "report": True},
+        {"normalize": "percentile", "percentile": (1, 99)},
+        {"sort": True},
+        {"topk": 2, "rank": "max"},
+        {"reduce": ("sum", "strongest", "mean", "max")},
+        {"reduce": ("sum", "max"), "beside": True},
+        {"reduce": ("strongest",), "beside": True, "sort": True},
+        {"channels": (4, 0, 3, 3)},
+    ],
+)
+def test_manifest_written_natively_is_the_text_of_its_records(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = facts_of(provenance=Provenance(layer='é, "[quoted]"', image="a\\b"), **options)
+    expected = json_bytes(describe_sheet(facts))
+    assert written_natively(facts, monkeypatch) == expected
+
+
+def test_manifest_of_a_vector_and_of_half_maps_written_natively_is_the_text_of_its_records(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for maps in (torch.tensor([1.0, NAN, -0.0, 5.0]), MAPS.half(), MAPS.bfloat16()):
+        facts = facts_of(maps)
+        expected = json_bytes(describe_sheet(facts))
+        assert written_natively(facts, monkeypatch) == expected
+
+
+ODD = [0.0, -0.0, NAN, INF, -INF, SMALLEST, -SMALLEST, LARGEST, -LARGEST, 1e-7, 1e-5, 1e15, 1e16, 1e17, 1.0, -1.0, 0.1]
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_manifest_of_any_numbers_written_natively_is_the_text_of_its_records(data: st.DataObject) -> None:
+    load_native()
+    count = data.draw(st.integers(1, 12))
+
+    def column(dtype: type[np.generic], width: int) -> torch.Tensor:
+        values = st.sampled_from(ODD) | st.floats(width=width)
+        return torch.from_numpy(data.draw(arrays.arrays(dtype, count, elements=values.map(dtype))))
+
+    def counts() -> torch.Tensor:
+        return torch.tensor(data.draw(st.lists(st.integers(0, 2**40), min_size=count, max_size=count)))
+
+    singles = [column(np.float32, 32) for _ in range(4)]
+    doubles = [column(np.float64, 64) for _ in range(3)]
+    statistics = ChannelStatistics(*singles[:2], *doubles, counts(), counts())
+    own = data.draw(st.booleans())
+    listed = {"min_size": count, "max_size": count}
+    selection = Selection(
+        data.draw(st.lists(st.none() | st.integers(0, 10**6), **listed)),
+        data.draw(st.none() | st.lists(st.sampled_from([None, "sum", "strongest"]), **listed)),
+        data.draw(st.none() | st.lists(st.none() | st.floats(), **listed)),
+    )
+    facts = replace(
+        facts_of(torch.zeros(count, 2, 3), gap=data.draw(st.integers(0, 3)), margin=data.draw(st.integers(0, 999))),
+        statistics=statistics,
+        selection=selection,
+        vmin=statistics.vmin if own else singles[2],
+        vmax=statistics.vmax if own else singles[3],
+    )
+    assert sheet_json(facts) == json_bytes(describe_sheet(facts))
+
+
+def test_manifest_with_a_name_that_is_not_utf_8_is_ascii() -> None:
+    facts = facts_of(provenance=Provenance(image="a\udcff.jpg"))
+    assert sheet_json(facts) == json_bytes(describe_sheet(facts))
+    assert sheet_json(facts).isascii()
+
+
+def test_manifest_without_the_native_module_is_the_same_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = facts_of(sort=True)
+    expected = sheet_json(facts)
+    monkeypatch.setattr(manifests, "native", lambda: (None, "not built"))
+    assert sheet_json(facts) == expected
+
+
+def test_save_sheet_writes_the_manifest_of_its_sheet(tmp_path: Path) -> None:
+    path = cf.save_sheet(MAPS, tmp_path / "a.png", tile=6)
+    assert path.with_suffix(".json").read_bytes() == orjson.dumps(manifest_of())
+
+
+@pytest.mark.parametrize(
+    "bad", [{"numbers": b"[1,2,3]"}, {"channels": b"[]"}, {"numbers": b""}, {"flat": np.ones(3, bool)}]
+)
+def test_tile_records_of_columns_that_are_too_short_are_refused(bad: dict[str, Any]) -> None:
+    native = load_native()
+    given = {
+        "grid": Grid(2, 1, 2, 5, 5).numbers,
+        "channels": b"[0,1]",
+        "own_ranges": True,
+        "numbers": b"[0,1,2,3,4,5,6,7,8,9]",
+        **dict.fromkeys(("nan", "inf"), np.zeros(2, np.int64)),
+        **dict.fromkeys(("flat", "dead"), np.zeros(2, bool)),
+        **dict.fromkeys(("reductions", "scores"), b"[]"),
+    }
+    assert len(json.loads(native.tile_records(**given))) == 2
+    with pytest.raises(ValueError, match="must"):
+        native.tile_records(**(given | bad))
