@@ -56,6 +56,20 @@ def write_png_files(pixels: NDArray[np.uint8], palette: bytes | None, paths: Seq
         ValueError: a size does not fit, or a path holds a zero byte.
     """
 
+def move_file(source: bytes, target: bytes) -> int:
+    """Move a file to a name in the same folder, which at every moment is that of the older file or of this one.
+
+    Args:
+        source: its path.
+        target: the path that it gets.
+
+    Returns:
+        0, or the errno of what failed.
+
+    Raises:
+        ValueError: a path holds a zero byte.
+    """
+
 def adler32(data: NDArray[np.uint8], adler: int = 1) -> int:
     """Return the Adler-32 checksum of (n,) uint8 `data`, continuing from `adler`."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import WriteError, reason_of
+from .native import native
 from .stage_times import stage
 
 _PART = re.compile(r"\..*\.[0-9a-f]{8}\.part|\.cnnviz-\d+-\d+-\d+\.tmp", re.ASCII | re.DOTALL)
@@ -39,7 +40,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file for writing under a temporary name in the same folder, and give it its final name at the end.
 
     Args:
-        path: the final name. An older file of that name stays until everything is written.
+        path: the final name. An older file of that name stays until everything is written. That is handed to the
+            system, not flushed to a disk: a machine that loses its power may lose both.
 
     Yields:
         The open file.
@@ -56,13 +58,22 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         with open(temporary, "xb") as file:
             yield file
         with stage("write"):
-            os.replace(temporary, path)
+            _move(temporary, path)
     except BaseException as error:
         with contextlib.suppress(OSError, ValueError):
             os.unlink(temporary)
         if isinstance(error, OSError) or "\0" in str(path):
             raise cannot_write(path, error) from error
         raise
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move a file to a name in the same folder; the native module does so without a flush of what is written."""
+    module, _ = native()
+    if module is None:
+        os.replace(source, target)
+    elif error := module.move_file(os.fsencode(source), os.fsencode(target)):
+        raise OSError(error, os.strerror(error))
 
 
 def cannot_write(path: Path, error: BaseException) -> WriteError:

@@ -12,6 +12,7 @@
 
 #include "encoder/checksums.h"
 #include "encoder/filter.h"
+#include "encoder/move_file.h"
 #include "encoder/png_file.h"
 #include "encoder/strip.h"
 
@@ -67,6 +68,11 @@ nb::tuple encode_strip(const Rows& pixels, size_t bytes_per_pixel, const Output&
     return nb::make_tuple(encoded.size, encoded.adler, encoded.filtered_bytes);
 }
 
+const char* path_of(const nb::bytes& path) {
+    if (std::strlen(path.c_str()) != path.size()) refuse("paths must not contain zero bytes.");
+    return path.c_str();
+}
+
 nb::tuple write_png_files(const Images& pixels, const std::optional<nb::bytes>& palette,
                           const std::vector<nb::bytes>& paths) {
     const cnnviz::ImageBatch batch = {pixels.data(),
@@ -87,10 +93,7 @@ nb::tuple write_png_files(const Images& pixels, const std::optional<nb::bytes>& 
                std::to_string(paths.size()) + ".");
     }
     std::vector<const char*> names;
-    for (const nb::bytes& path : paths) {
-        names.push_back(path.c_str());
-        if (std::strlen(path.c_str()) != path.size()) refuse("paths must not contain zero bytes.");
-    }
+    for (const nb::bytes& path : paths) names.push_back(path_of(path));
     const cnnviz::Dispatch& dispatch = active_level();
     cnnviz::WrittenFiles written;
     {
@@ -133,6 +136,15 @@ void bind_encoder(nb::module_& m) {
           "Return the bytes that `out` of encode_strip must have.");
     m.def("write_png_files", &write_png_files, "pixels"_a.noconvert(), "palette"_a.none(), "paths"_a,
           "Encode each image and write it to its path.");
+    m.def(
+        "move_file",
+        [](const nb::bytes& from, const nb::bytes& to) {
+            const char* const source = path_of(from);
+            const char* const target = path_of(to);
+            nb::gil_scoped_release released;
+            return cnnviz::move_file(source, target);
+        },
+        "source"_a, "target"_a, "Move a file to a name in its folder.");
     m.def("adler32", &adler32, "data"_a.noconvert(), "adler"_a = cnnviz::ADLER32_START,
           "Return the Adler-32 checksum.");
     m.def("adler32_combine", &cnnviz::adler32_combine, "adler1"_a, "adler2"_a, "len2"_a,

@@ -13,6 +13,7 @@
 
 #include "encoder/checksums.h"
 #include "encoder/chunk.h"
+#include "encoder/move_file.h"
 #include "encoder/strip.h"
 #include "encoder/write_all.h"
 
@@ -86,7 +87,7 @@ int write_file(const char* path, size_t number, const uint8_t* bytes, size_t cou
     if (file < 0) return errno;
     int error = write_all(file, bytes, count);
     if (close(file) != 0 && error == 0) error = errno;
-    if (error == 0 && std::rename(name, path) != 0) error = errno;
+    if (error == 0) error = move_file(name, path);
     if (error != 0) unlink(name);
     return error;
 }

@@ -23,6 +23,7 @@ from cnnviz_fast.errors import EncodeError, OptionError, WriteError
 from cnnviz_fast.formats import device_jpeg
 from cnnviz_fast.formats import picture as formats
 from cnnviz_fast.palette import Palette, make_palette
+from cnnviz_fast.runtime import files
 
 NOT_INSTALLED = 'torchcodec is not installed, install it with: pip install "cnnviz_fast[cuda-jpeg]"'
 LOGGED = "Pillow encodes JPEGs, since torchcodec (0.16 or newer is needed) does not work here: "
@@ -260,7 +261,7 @@ def test_write_device_jpeg_failing_leaves_the_older_file(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "replace", full)
+    monkeypatch.setattr(files, "_move", full)
     with pytest.raises(WriteError, match=r"sheet\.jpg: No space left on device\.$"):
         formats.write_device_jpeg(tmp_path / "sheet.jpg", slope(8, 8), palette)
     assert os.listdir(tmp_path) == ["sheet.jpg"]

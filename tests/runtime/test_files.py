@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from support.native_module import load_native
 
 from cnnviz_fast.errors import CnnvizError, WriteError
+from cnnviz_fast.runtime import files
 from cnnviz_fast.runtime.files import json_bytes, make_folder, sweep, whole_file
 
 
@@ -106,6 +110,54 @@ def test_whole_file_longest_names_are_written(character: str, tmp_path: Path) ->
     assert len(os.fsencode(name)) > 250
     fail_at_the_end(tmp_path / name)
     assert os.listdir(tmp_path) == [name]
+
+
+def test_whole_file_in_place_of_a_link_leaves_what_it_points_to(tmp_path: Path) -> None:
+    (tmp_path / "target").write_bytes(b"target")
+    path = tmp_path / "sheet.png"
+    path.symlink_to("target")
+    fail_at_the_end(path)
+    assert not path.is_symlink()
+    assert (path.read_bytes(), (tmp_path / "target").read_bytes()) == (b"new", b"target")
+    assert sorted(tmp_path.iterdir()) == [path, tmp_path / "target"]
+
+
+def test_whole_file_in_place_of_another_name_of_a_file_leaves_that_file(tmp_path: Path) -> None:
+    (tmp_path / "other").write_bytes(b"other")
+    path = tmp_path / "sheet.png"
+    path.hardlink_to(tmp_path / "other")
+    fail_at_the_end(path)
+    assert (path.read_bytes(), (tmp_path / "other").read_bytes()) == (b"new", b"other")
+
+
+@pytest.mark.parametrize("has_native", [True, False])
+def test_whole_file_readers_see_the_older_file_or_the_newer_one(
+    has_native: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if has_native:
+        load_native()
+    else:
+        monkeypatch.setattr(files, "native", lambda: (None, "not built"))
+    path = tmp_path / "sheet.png"
+    written = [bytes([i]) * 5000 for i in range(60)]
+    path.write_bytes(written[0])
+    done = threading.Event()
+
+    def read() -> set[bytes]:
+        seen = set()
+        while not done.is_set():
+            seen.add(path.read_bytes())
+        return seen
+
+    with ThreadPoolExecutor(1) as reader:
+        seen = reader.submit(read)
+        for content in written:
+            with whole_file(path) as file:
+                file.write(content)
+        done.set()
+    assert seen.result() <= set(written)
+    assert path.read_bytes() == written[-1]
+    assert os.listdir(tmp_path) == ["sheet.png"]
 
 
 def test_whole_file_two_writers_of_one_name_do_not_meet(tmp_path: Path) -> None:
