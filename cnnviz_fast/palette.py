@@ -13,6 +13,8 @@ from .errors import OptionError, closest
 
 ENTRIES = 256
 
+_GRAY = np.arange(ENTRIES, dtype=np.uint8).repeat(3).tobytes()
+
 
 @dataclass(frozen=True)
 class Palette:
@@ -34,7 +36,7 @@ class Palette:
     @property
     def is_gray(self) -> bool:
         """Return whether entry i is the grey value i: then the index plane is the sheet, and no table is needed."""
-        return bool((self.colors == np.arange(ENTRIES, dtype=np.uint8)[:, None]).all())
+        return self.colors.tobytes() == _GRAY
 
 
 def make_palette(
