@@ -253,6 +253,7 @@ def channel_range(maps: Any, vmin: NDArray[np.float32], vmax: NDArray[np.float32
 
 def channel_measures(
     maps: Any,
+    threads: int,
     vmin: NDArray[np.float32],
     vmax: NDArray[np.float32],
     mean: NDArray[np.float64],
@@ -265,6 +266,7 @@ def channel_measures(
 
     Args:
         maps: (C, H, W), as for render_strip.
+        threads: at most as many work at once.
         vmin: (C,) float32. Written.
         vmax: (C,) float32. Written.
         mean: (C,) float64. Written.

@@ -70,7 +70,7 @@ def choose_channels(
     layer = backend.readable(maps)
     all_picked = options.channels is None  # then the same statistics serve the report and the sheet
     if options.report and all_picked and measured is None:
-        measured = channel_statistics(backend, layer).cpu()
+        measured = channel_statistics(backend, layer, options.threads).cpu()
     report = layer_report(layer, measured if all_picked else None, axes="chw") if options.report else None
     drawn, selection, statistics = select(layer, backend, options, measured)
     vector = is_vector(layer)

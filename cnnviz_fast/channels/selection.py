@@ -78,7 +78,7 @@ def select(
         reduced, channels = _reduce_all(picked, numbers, backend, options.reduce)
         return reduced, Selection(channels, list(options.reduce)), channel_statistics(backend, reduced).cpu()
     drawn, selection = picked, Selection(list(numbers))
-    statistics = measured or channel_statistics(backend, picked).cpu()
+    statistics = measured or channel_statistics(backend, picked, options.threads).cpu()
     if options.rank is not None:
         if options.topk is not None and options.topk > len(numbers):
             raise OptionError(f"topk must be at most the {len(numbers)} channels to choose from, got {options.topk}.")

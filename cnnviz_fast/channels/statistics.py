@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..kernels.torch_ops import widest
+from ..runtime.workers import default_threads
 
 if TYPE_CHECKING:
     from ..kernels.backends import Backend
@@ -73,14 +74,16 @@ class ChannelStatistics:
         return ChannelStatistics(*(torch.cat([getattr(self, name), getattr(other, name)]) for name in names))
 
 
-def channel_statistics(backend: Backend, maps: torch.Tensor) -> ChannelStatistics:
+def channel_statistics(backend: Backend, maps: torch.Tensor, threads: int | None = 1) -> ChannelStatistics:
     """Measure every channel, with the kernels of a backend.
 
     Args:
         backend: a backend that takes maps on the device of `maps`.
         maps: (C, H, W) float32, or another of `backend.dtypes`, finite or not. Not modified.
+        threads: at most as many work at once; None for one a core.
 
     Returns:
         The statistics, on the device of `maps`.
     """
-    return ChannelStatistics(*map(torch.as_tensor, backend.measure(backend.to_array(maps))))
+    measured = backend.measure(backend.to_array(maps), threads or default_threads())
+    return ChannelStatistics(*map(torch.as_tensor, measured))

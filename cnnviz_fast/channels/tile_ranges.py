@@ -87,7 +87,7 @@ def decide_ranges(chosen: ChosenChannels, backend: Backend, given: RangeOrigin =
     _check_dataset(options, given)
     if isinstance(given, SharedRanges):
         maps = torch.cat([maps, pick(given.maps, options.channels)[0]], dim=1)
-        statistics = channel_statistics(backend, maps).cpu()
+        statistics = channel_statistics(backend, maps, options.threads).cpu()
     if isinstance(given, GivenRanges):
         vmin, vmax = given.vmin, given.vmax
     elif isinstance(given, tuple):

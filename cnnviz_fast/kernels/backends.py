@@ -34,7 +34,7 @@ class Backend:
     dtypes: dtypes of maps that the kernels read; all others must be widened to float32.
     batches: whether render_strip and channel_range take the maps of several samples at once, (N, C, H, W). Such a
         render_strip needs no working memory, and draws whole sheets.
-    measures_at_once: whether it has channel_measures too, which is channel_range and channel_moments in one call.
+    measures_at_once: whether it has channel_measures too: channel_range and channel_moments in one call, by threads.
     """
 
     name: str
@@ -51,18 +51,19 @@ class Backend:
         """Return the kernels, loaded (and for numba compiled) on first use."""
         return importlib.import_module(f".{self.module}", __package__)
 
-    def measure(self, array: Any) -> tuple[Any, ...]:
+    def measure(self, array: Any, threads: int = 1) -> tuple[Any, ...]:
         """Measure every channel.
 
         Args:
             array: (C, H, W), what `to_array` returns.
+            threads: at most as many work at once, where the backend measures at once; the others use one.
 
         Returns:
             What channel_range returns, followed by what channel_moments returns.
         """
         kernels = self.kernels
         if self.measures_at_once:
-            measures: tuple[Any, ...] = kernels.channel_measures(array)
+            measures: tuple[Any, ...] = kernels.channel_measures(array, threads)
             return measures
         return *kernels.channel_range(array), *kernels.channel_moments(array)
 

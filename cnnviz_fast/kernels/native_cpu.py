@@ -65,11 +65,11 @@ def channel_moments(maps: Any) -> tuple[Doubles, Doubles, Doubles, Counts, Count
     return channel_measures(maps)[2:]
 
 
-def channel_measures(maps: Any) -> tuple[Floats, Floats, Doubles, Doubles, Doubles, Counts, Counts]:
-    """Return what channel_range and channel_moments return, while each channel is in the cache."""
+def channel_measures(maps: Any, threads: int = 1) -> tuple[Floats, Floats, Doubles, Doubles, Doubles, Counts, Counts]:
+    """Return what channel_range and channel_moments return, in one pass and by several threads."""
     count = len(maps)
     vmin, vmax = np.empty(count, np.float32), np.empty(count, np.float32)
     mean, std, zeros = np.empty(count), np.empty(count), np.empty(count)
     nan, inf = np.empty(count, np.int64), np.empty(count, np.int64)
-    _native.channel_measures(maps, vmin, vmax, mean, std, zeros, nan, inf)
+    _native.channel_measures(maps, threads, vmin, vmax, mean, std, zeros, nan, inf)
     return vmin, vmax, mean, std, zeros, nan, inf

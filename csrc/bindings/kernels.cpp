@@ -228,7 +228,7 @@ void channel_range(const AnyMaps& maps, const Array<float, 1>& vmin, const Array
     if (!done) throw std::bad_alloc();
 }
 
-void channel_measures(const AnyMaps& maps, const Array<float, 1>& vmin, const Array<float, 1>& vmax,
+void channel_measures(const AnyMaps& maps, size_t threads, const Array<float, 1>& vmin, const Array<float, 1>& vmax,
                       const Array<double, 1>& mean, const Array<double, 1>& std, const Array<double, 1>& zeros,
                       const Array<int64_t, 1>& nan, const Array<int64_t, 1>& inf) {
     const cnnviz::Maps read = maps_of(maps);
@@ -242,7 +242,7 @@ void channel_measures(const AnyMaps& maps, const Array<float, 1>& vmin, const Ar
     bool done = false;
     {
         nb::gil_scoped_release released;
-        done = cnnviz::channel_measures(dispatch, read, measures);
+        done = cnnviz::channel_measures(dispatch, read, threads, measures);
     }
     if (!done) throw std::bad_alloc();
 }
@@ -367,7 +367,7 @@ void bind_kernels(nb::module_& m) {
           "photo"_a.none(), "blocks"_a, "strip_rows"_a, "threads"_a, "Draw, encode and write all strips of a sheet.");
     m.def("channel_range", &channel_range, "maps"_a, "vmin"_a.noconvert(), "vmax"_a.noconvert(),
           "Find the least and the greatest finite value of each channel.");
-    m.def("channel_measures", &channel_measures, "maps"_a, "vmin"_a.noconvert(), "vmax"_a.noconvert(),
+    m.def("channel_measures", &channel_measures, "maps"_a, "threads"_a, "vmin"_a.noconvert(), "vmax"_a.noconvert(),
           "mean"_a.noconvert(), "std"_a.noconvert(), "zeros"_a.noconvert(), "nan"_a.noconvert(), "inf"_a.noconvert(),
           "Measure what each channel holds.");
     m.def("tile_records", &tile_records, "grid"_a, "channels"_a, "own_ranges"_a, "numbers"_a, "nan"_a, "inf"_a, "flat"_a,

@@ -37,21 +37,21 @@ Block read_block(const Maps& maps, size_t first, size_t last, size_t top, size_t
 // Whether read_block fills its scratch, for blocks of whole channels or of single rows.
 bool needs_scratch(const Maps& maps, bool whole_channels);
 
-// Calls see(channel, values) with the values of each channel, its rows one after another. Returns false where there was
-// no memory.
+// Calls see(channel, values) with the values of channels begin..end-1, the rows of each one after another. Returns false
+// where there was no memory.
 template <class See>
-bool for_each_channel(const Maps& maps, See see) {
+bool for_each_channel(const Maps& maps, size_t begin, size_t end, See see) {
     // Values that have to be copied are copied a few channels at a time: those of maps with channels last share cache
     // lines.
     constexpr size_t CHANNELS_AT_ONCE = 16;
     const size_t size = maps.height * maps.width;
     std::unique_ptr<float[]> scratch;
     if (needs_scratch(maps, true)) {
-        scratch.reset(new (std::nothrow) float[std::min(CHANNELS_AT_ONCE, maps.count) * size]);
+        scratch.reset(new (std::nothrow) float[std::min(CHANNELS_AT_ONCE, end - begin) * size]);
         if (!scratch) return false;
     }
-    for (size_t first = 0; first < maps.count; first += CHANNELS_AT_ONCE) {
-        const size_t last = std::min(first + CHANNELS_AT_ONCE, maps.count);
+    for (size_t first = begin; first < end; first += CHANNELS_AT_ONCE) {
+        const size_t last = std::min(first + CHANNELS_AT_ONCE, end);
         const Block block = read_block(maps, first, last, 0, maps.height, scratch.get());
         for (size_t c = first; c < last; c++) see(c, block.values + static_cast<ptrdiff_t>(c - first) * block.step);
     }

@@ -1,6 +1,7 @@
 #include "kernels/measure.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -8,6 +9,7 @@
 #include <new>
 
 #include "dispatch.h"
+#include "workers.h"
 
 #if CNNVIZ_X86
 #include <immintrin.h>
@@ -19,6 +21,9 @@ namespace {
 // Sums are taken in LANES parts, value i in part i modulo LANES, at every level: so their rounding does not depend on
 // the processor.
 constexpr size_t LANES = 16;
+
+// Values of the channels that a thread takes at once: 40 us of work, which is more than it takes to wake one.
+constexpr size_t VALUES_AT_ONCE = size_t{1} << 17;
 
 constexpr int32_t GREATEST_FINITE = 0x7F7FFFFF;
 
@@ -278,7 +283,7 @@ Sifted sift(const float* values, size_t count, float* finite) {
 bool channel_range(const Dispatch& dispatch, const Maps& maps, float* low, float* high) {
     const size_t size = maps.height * maps.width;
     const Floats finite = allocate(size);
-    return finite && for_each_channel(maps, [&](size_t c, const float* values) {
+    return finite && for_each_channel(maps, 0, maps.count, [&](size_t c, const float* values) {
         Keys keys = dispatch.measure.least_and_greatest(values, size);
         if (!all_finite(keys)) {
             const Sifted sifted = sift(values, size, finite.get());
@@ -288,15 +293,17 @@ bool channel_range(const Dispatch& dispatch, const Maps& maps, float* low, float
     });
 }
 
-bool channel_measures(const Dispatch& dispatch, const Maps& maps, const Measures& measures) {
+namespace {
+
+bool measure_some(const Dispatch& dispatch, const Maps& maps, size_t begin, size_t end, float* finite,
+                  const Measures& measures) {
     const size_t size = maps.height * maps.width;
-    const Floats finite = allocate(size);
-    return finite && for_each_channel(maps, [&](size_t c, const float* values) {
+    return for_each_channel(maps, begin, end, [&](size_t c, const float* values) {
         Sifted sifted = {size, 0, 0};
         Overview found = dispatch.measure.overview(values, size);
         if (!all_finite(found.keys)) {
-            sifted = sift(values, size, finite.get());
-            values = finite.get();
+            sifted = sift(values, size, finite);
+            values = finite;
             found = dispatch.measure.overview(values, sifted.count);
         }
         const double count = static_cast<double>(sifted.count);
@@ -308,6 +315,26 @@ bool channel_measures(const Dispatch& dispatch, const Maps& maps, const Measures
         measures.nan[c] = sifted.nan;
         measures.infinite[c] = sifted.infinite;
     });
+}
+
+}  // namespace
+
+bool channel_measures(const Dispatch& dispatch, const Maps& maps, size_t threads, const Measures& measures) {
+    const size_t size = maps.height * maps.width;
+    const size_t channels_at_once = (VALUES_AT_ONCE - 1) / size + 1;
+    const size_t pieces = (maps.count - 1) / channels_at_once + 1;
+    std::atomic<size_t> next{0};
+    std::atomic<bool> enough_memory{true};
+    run_in_threads(std::min(threads, pieces), [&] {
+        const Floats finite = allocate(size);
+        if (!finite) enough_memory = false;
+        for (size_t piece; enough_memory && (piece = next++) < pieces;) {
+            const size_t begin = piece * channels_at_once;
+            const size_t end = std::min(begin + channels_at_once, maps.count);
+            if (!measure_some(dispatch, maps, begin, end, finite.get(), measures)) enough_memory = false;
+        }
+    });
+    return enough_memory;
 }
 
 }  // namespace cnnviz

@@ -57,6 +57,7 @@ struct Measures {
     int64_t* nan;
     int64_t* infinite;
 };
-bool channel_measures(const Dispatch& dispatch, const Maps& maps, const Measures& measures);
+// `threads`: at most as many work at once.
+bool channel_measures(const Dispatch& dispatch, const Maps& maps, size_t threads, const Measures& measures);
 
 }  // namespace cnnviz

@@ -116,7 +116,7 @@ bool shrink(const Dispatch& dispatch, const Maps& maps, const float* low, const 
     const std::unique_ptr<float[]> row(new (std::nothrow) float[maps.width]);
     if (!down.allocated() || !across.allocated() || !row) return false;
     const auto end_of_range = [](float end) { return std::isnan(end) ? 0.0f : end; };
-    return for_each_channel(maps, [&](size_t c, const float* values) {
+    return for_each_channel(maps, 0, maps.count, [&](size_t c, const float* values) {
         const Range range = {end_of_range(low[c]), end_of_range(high[c])};
         float* next = out + c * height * width;
         for (size_t y = 0; y < height; y++) {

@@ -13,7 +13,7 @@
 #include "encoder/checksums.h"
 #include "encoder/strip.h"
 #include "encoder/write_all.h"
-#include "sheets/workers.h"
+#include "workers.h"
 
 namespace cnnviz {
 namespace {

@@ -95,6 +95,18 @@ def test_channels_measured_at_once_are_the_same_at_every_level_and_as_in_two_cal
     assert_same_statistics(first[3], std)
 
 
+@pytest.mark.parametrize("shape", [(7, 300, 200), (5, 512, 512), (9000, 7, 7), (1, 1, 1)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_channels_measured_by_several_threads_are_the_same(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
+    maps = noise(*shape)
+    maps[:, 0, 0] = NAN
+    read = BACKENDS["native"].to_array(maps.to(dtype))
+    alone = KERNELS.channel_measures(read)
+    for threads in (2, 3, 50):
+        for measured, expected in zip(KERNELS.channel_measures(read, threads), alone, strict=True):
+            assert measured.tobytes() == expected.tobytes()
+
+
 @settings(max_examples=100)
 @given(job=any_jobs(), strip_rows=st.integers(1, 40))
 def test_every_level_draws_the_same_plane(job: Job, strip_rows: int) -> None:

@@ -251,7 +251,7 @@ void check_measures(const Case& drawn, const cnnviz::Dispatch& dispatch, size_t 
     const cnnviz::Maps& maps = drawn.sheet.maps;
     const Exact<float> low_alone(drawn.count), high_alone(drawn.count);
     if (!cnnviz::channel_range(dispatch, maps, low_alone.get(), high_alone.get()) ||
-        !cnnviz::channel_measures(dispatch, maps,
+        !cnnviz::channel_measures(dispatch, maps, 1 + seed % 3,
                                   {low.get(), high.get(), mean.get(), deviation.get(), zeros.get(), nan.get(),
                                    infinite.get()}))
         fail("no memory", dispatch.name, seed);

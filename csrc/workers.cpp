@@ -1,4 +1,4 @@
-#include "sheets/workers.h"
+#include "workers.h"
 
 #include <pthread.h>
 #include <unistd.h>
