@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 
 from ..activations.capture import capture
@@ -259,14 +260,15 @@ class BatchWorker:
 
 def _row_of(image: ImageId, layer: LayerInput, measured: ChannelStatistics) -> IndexRow:
     """Return the row of a layer before any file is written."""
-    finite = ~measured.vmin.isnan()
+    vmin, vmax = measured.vmin.numpy(), measured.vmax.numpy()
+    finite = ~np.isnan(vmin)
     return IndexRow(
         image=image.name,
         layer=layer.name,
         shape=list(layer.maps.shape),
         dtype=str(layer.maps.dtype).removeprefix("torch."),
-        min=float(measured.vmin[finite].min()) if finite.any() else None,
-        max=float(measured.vmax[finite].max()) if finite.any() else None,
+        min=float(vmin[finite].min()) if finite.any() else None,
+        max=float(vmax[finite].max()) if finite.any() else None,
         dead=int(measured.dead.sum()),
         nonfinite=int(measured.nonfinite.sum()),
     )

@@ -121,6 +121,8 @@ def make_folder(path: Path) -> None:
         WriteError: the folder cannot be made.
     """
     check_path(path)
+    if os.path.isdir(path):  # the usual case, in which mkdir takes an exception to find out
+        return
     try:
         path.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:

@@ -121,11 +121,11 @@ def counted(monkeypatch: pytest.MonkeyPatch, most: int = 10**9) -> list[int]:
     sizes: list[int] = []
     measure = batch.channel_statistics
 
-    def noted(backend: Any, maps: torch.Tensor) -> Any:
+    def noted(backend: Any, maps: torch.Tensor, threads: int | None) -> Any:
         sizes.append(len(maps))
         if len(maps) > most:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return measure(backend, maps)
+        return measure(backend, maps, threads)
 
     monkeypatch.setattr(batch, "channel_statistics", noted)
     for module in ("chosen", "selection", "tile_ranges"):
