@@ -56,6 +56,15 @@ def write_png_files(pixels: NDArray[np.uint8], palette: bytes | None, paths: Seq
         ValueError: a size does not fit, or a path holds a zero byte.
     """
 
+def zlib_compress(contents: bytes) -> bytes:
+    """Deflate bytes into one zlib stream, which any inflater reads. The GIL is released throughout.
+
+    Raises:
+        TypeError: `contents` is not bytes.
+        ValueError: they are more than 2^31 - 1.
+        MemoryError: there is no memory for the stream.
+    """
+
 def adler32(data: NDArray[np.uint8], adler: int = 1) -> int:
     """Return the Adler-32 checksum of (n,) uint8 `data`, continuing from `adler`."""
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import AtlasError, EncodeError
+from ..runtime.native import native as native
 from ..runtime.untrusted import parse_json
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ def tensor_bytes(tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any])
 def pack(tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> bytes:
     """Make the bytes of a safetensors file, and deflate them into one zlib stream.
 
-    Matches are sought only at a distance of one byte (zlib's Z_RLE): index planes are noise except for runs of zeros.
-    2048x7x7 of a ResNet-50 become 102 kB in 0.7 ms; at level 1 105 kB in 1.6 ms, at level 6 103 kB in 3.5 ms.
+    Matches are sought only at a distance of one byte: index planes are noise except for runs of zeros. The native
+    module takes a quarter of zlib's time (Z_RLE, its fastest way), for files between 1 % smaller and 3 % larger.
 
     Args:
         tensors: name -> dense tensor; see tensor_bytes.
@@ -60,6 +61,9 @@ def pack(tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> byte
     plain = tensor_bytes(tensors, record)
     if len(plain) > MOST_BYTES or _header_end(plain) > MOST_HEADER_BYTES:
         raise EncodeError(f"an atlas holds at most {MOST_BYTES:,} bytes, got {len(plain):,}. Choose fewer channels.")
+    module, _ = native()
+    if module is not None:
+        return bytes(module.zlib_compress(plain))
     deflater = zlib.compressobj(1, strategy=zlib.Z_RLE)
     return deflater.compress(plain) + deflater.flush()
 

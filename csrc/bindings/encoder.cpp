@@ -14,6 +14,7 @@
 #include "encoder/filter.h"
 #include "encoder/png_file.h"
 #include "encoder/strip.h"
+#include "encoder/zlib_stream.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -100,6 +101,27 @@ nb::tuple write_png_files(const Images& pixels, const std::optional<nb::bytes>& 
     return nb::make_tuple(written.count, written.error);
 }
 
+// Contents of the most bytes whose symbols still add up to less than 2^32.
+constexpr size_t ZLIB_LIMIT = 0x7FFFFFFF;
+
+nb::object zlib_compress(const nb::bytes& contents) {
+    const size_t count = contents.size();
+    if (count > ZLIB_LIMIT) refuse("contents must be at most 2^31 - 1 bytes, got " + std::to_string(count) + ".");
+    // Made in its own memory, which shrinks to what is used: no second copy of a large stream.
+    PyObject* stream = PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(cnnviz::zlib_stream_bound(count)));
+    if (stream == nullptr) throw nb::python_error();
+    const uint8_t* bytes = reinterpret_cast<const uint8_t*>(contents.c_str());
+    uint8_t* out = reinterpret_cast<uint8_t*>(PyBytes_AS_STRING(stream));
+    const cnnviz::Dispatch& dispatch = active_level();
+    size_t size;
+    {
+        nb::gil_scoped_release released;
+        size = cnnviz::put_zlib_stream(dispatch, bytes, count, out);
+    }
+    if (_PyBytes_Resize(&stream, static_cast<Py_ssize_t>(size)) != 0) throw nb::python_error();
+    return nb::steal(stream);
+}
+
 void filter_row(unsigned filter, const Bytes& row, const Bytes& above, size_t bytes_per_pixel,
                 const Output& residuals) {
     if (filter > 4 || filter == 3) refuse("filter must be 0, 1, 2 or 4, got " + std::to_string(filter) + ".");
@@ -133,6 +155,7 @@ void bind_encoder(nb::module_& m) {
           "Return the bytes that `out` of encode_strip must have.");
     m.def("write_png_files", &write_png_files, "pixels"_a.noconvert(), "palette"_a.none(), "paths"_a,
           "Encode each image and write it to its path.");
+    m.def("zlib_compress", &zlib_compress, "contents"_a, "Deflate bytes into one zlib stream.");
     m.def("adler32", &adler32, "data"_a.noconvert(), "adler"_a = cnnviz::ADLER32_START,
           "Return the Adler-32 checksum.");
     m.def("adler32_combine", &cnnviz::adler32_combine, "adler1"_a, "adler2"_a, "len2"_a,
