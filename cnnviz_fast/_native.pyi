@@ -56,12 +56,16 @@ def write_png_files(pixels: NDArray[np.uint8], palette: bytes | None, paths: Seq
         ValueError: a size does not fit, or a path holds a zero byte.
     """
 
-def zlib_compress(contents: bytes) -> bytes:
+def zlib_compress(parts: Sequence[NDArray[np.uint8] | bytes | memoryview]) -> bytes:
     """Deflate bytes into one zlib stream, which any inflater reads. The GIL is released throughout.
 
+    Args:
+        parts: (n,) uint8, C-contiguous each, or bytes. What follows each other in the stream; each part gets codes of
+            its own. Not modified.
+
     Raises:
-        TypeError: `contents` is not bytes.
-        ValueError: they are more than 2^31 - 1.
+        TypeError: a part is something else.
+        ValueError: they are more than 2^31 - 1 bytes.
         MemoryError: there is no memory for the stream.
     """
 

@@ -101,22 +101,31 @@ nb::tuple write_png_files(const Images& pixels, const std::optional<nb::bytes>& 
     return nb::make_tuple(written.count, written.error);
 }
 
-// Contents of the most bytes whose symbols still add up to less than 2^32.
+// The most bytes whose symbols still add up to less than 2^32.
 constexpr size_t ZLIB_LIMIT = 0x7FFFFFFF;
 
-nb::object zlib_compress(const nb::bytes& contents) {
-    const size_t count = contents.size();
-    if (count > ZLIB_LIMIT) refuse("contents must be at most 2^31 - 1 bytes, got " + std::to_string(count) + ".");
-    // Made in its own memory, which shrinks to what is used: no second copy of a large stream.
-    PyObject* stream = PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(cnnviz::zlib_stream_bound(count)));
+nb::object zlib_compress(const nb::sequence& parts) {
+    std::vector<Bytes> held;
+    std::vector<cnnviz::Contents> contents;
+    size_t count = 0;
+    for (const nb::handle part : parts) {
+        Bytes bytes;
+        if (!nb::try_cast(part, bytes, false)) throw nb::type_error("parts must be (n,) uint8, C-contiguous, or bytes.");
+        held.push_back(bytes);
+        contents.push_back({bytes.data(), bytes.shape(0)});
+        count += bytes.shape(0);
+    }
+    if (count > ZLIB_LIMIT) refuse("parts must hold at most 2^31 - 1 bytes, got " + std::to_string(count) + ".");
+    // The stream is made in the memory of the result, which shrinks to what is used.
+    const size_t bound = cnnviz::zlib_stream_bound(contents);
+    PyObject* stream = PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(bound));
     if (stream == nullptr) throw nb::python_error();
-    const uint8_t* bytes = reinterpret_cast<const uint8_t*>(contents.c_str());
     uint8_t* out = reinterpret_cast<uint8_t*>(PyBytes_AS_STRING(stream));
     const cnnviz::Dispatch& dispatch = active_level();
     size_t size;
     {
         nb::gil_scoped_release released;
-        size = cnnviz::put_zlib_stream(dispatch, bytes, count, out);
+        size = cnnviz::put_zlib_stream(dispatch, contents, out);
     }
     if (_PyBytes_Resize(&stream, static_cast<Py_ssize_t>(size)) != 0) throw nb::python_error();
     return nb::steal(stream);
@@ -155,7 +164,7 @@ void bind_encoder(nb::module_& m) {
           "Return the bytes that `out` of encode_strip must have.");
     m.def("write_png_files", &write_png_files, "pixels"_a.noconvert(), "palette"_a.none(), "paths"_a,
           "Encode each image and write it to its path.");
-    m.def("zlib_compress", &zlib_compress, "contents"_a, "Deflate bytes into one zlib stream.");
+    m.def("zlib_compress", &zlib_compress, "parts"_a, "Deflate bytes into one zlib stream.");
     m.def("adler32", &adler32, "data"_a.noconvert(), "adler"_a = cnnviz::ADLER32_START,
           "Return the Adler-32 checksum.");
     m.def("adler32_combine", &cnnviz::adler32_combine, "adler1"_a, "adler2"_a, "len2"_a,

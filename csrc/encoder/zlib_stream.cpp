@@ -32,8 +32,8 @@ struct Symbols {
     uint64_t estimate = 0;
 };
 
-// Some of the bytes of a stream; whether others are before them.
-struct Part {
+// Some bytes of a part; whether others of it are before them.
+struct Span {
     const uint8_t* first;
     const uint8_t* last;
     bool follows;
@@ -43,15 +43,15 @@ struct Part {
 
 // Calls see(piece) with each piece. Matches end with their piece, so that a block has the symbols of its pieces.
 template <class See>
-void for_each_piece(Part part, See see) {
-    while (part.first < part.last) {
-        const Part piece = {part.first, part.first + std::min(part.size(), PIECE_BYTES), part.follows};
+void for_each_piece(Span span, See see) {
+    while (span.first < span.last) {
+        const Span piece = {span.first, span.first + std::min(span.size(), PIECE_BYTES), span.follows};
         see(piece);
-        part = {piece.last, part.last, true};
+        span = {piece.last, span.last, true};
     }
 }
 
-Symbols count_piece(const Dispatch& dispatch, const Part& piece) {
+Symbols count_piece(const Dispatch& dispatch, const Span& piece) {
     SymbolCounts seen;
     walk(dispatch, piece.first, piece.size(), seen, piece.follows);
     Symbols symbols;
@@ -76,9 +76,9 @@ uint64_t exact_bits(const Symbols& symbols, const BlockCodes& codes) {
     return bits;
 }
 
-void store(BitWriter& writer, const Part& part) {
-    for (const uint8_t* bytes = part.first; bytes < part.last;) {
-        const size_t size = std::min(static_cast<size_t>(part.last - bytes), STORED_BLOCK_BYTES);
+void store(BitWriter& writer, const Span& span) {
+    for (const uint8_t* bytes = span.first; bytes < span.last;) {
+        const size_t size = std::min(static_cast<size_t>(span.last - bytes), STORED_BLOCK_BYTES);
         writer.put(0, 3);
         writer.align();
         writer.put(size | (~size & 0xFFFF) << 16, 32);
@@ -89,34 +89,23 @@ void store(BitWriter& writer, const Part& part) {
 }
 
 // Writes a block of whole pieces that has these symbols.
-void put_block(const Dispatch& dispatch, const Part& part, const Symbols& symbols, BitWriter& writer) {
+void put_block(const Dispatch& dispatch, const Span& span, const Symbols& symbols, BitWriter& writer) {
     BlockCodes codes;
     make_block_codes(symbols.counts, codes);
     BlockWriter block(dispatch, codes, writer);
     put_block_header(block.bits(), codes);
     const uint64_t header_bits = 8 * static_cast<uint64_t>(block.bits().next - writer.next) + block.bits().count;
-    if (header_bits + exact_bits(symbols, codes) >= 8 * part.size()) return store(writer, part);
-    for_each_piece(part, [&](const Part& piece) { walk(dispatch, piece.first, piece.size(), block, piece.follows); });
+    if (header_bits + exact_bits(symbols, codes) >= 8 * span.size()) return store(writer, span);
+    for_each_piece(span, [&](const Span& piece) { walk(dispatch, piece.first, piece.size(), block, piece.follows); });
     block.symbol(END_OF_BLOCK);
     writer = block.bits();
 }
 
-}  // namespace
-
-size_t zlib_stream_bound(size_t count) {
-    // A stored block takes up to 42 bits more than its bytes, and there are at most two for each piece.
-    constexpr size_t STORED_HEAD_BYTES = 6;
-    const size_t blocks = 2 * (count / PIECE_BYTES + 1);
-    // A put may store 8 bytes ahead, and a block may turn out to be stored once its header is written.
-    return 2 + count + blocks * STORED_HEAD_BYTES + MAX_BLOCK_HEADER_BYTES + 2 + ADLER_BYTES + 8;
-}
-
-size_t put_zlib_stream(const Dispatch& dispatch, const uint8_t* bytes, size_t count, uint8_t* out) {
-    BitWriter writer = {out};
-    writer.put(ZLIB_HEADER, 16);
-    Part block = {bytes, bytes, false};
+// Writes the blocks of one part.
+void put_contents(const Dispatch& dispatch, const Contents& part, BitWriter& writer) {
+    Span block = {part.bytes, part.bytes, false};
     Symbols symbols;
-    for_each_piece({bytes, bytes + count, false}, [&](const Part& piece) {
+    for_each_piece({part.bytes, part.bytes + part.count, false}, [&](const Span& piece) {
         const Symbols next = count_piece(dispatch, piece);
         const Symbols joined = join(symbols, next);
         const bool joins = joined.estimate <= symbols.estimate + HEADER_BITS + next.estimate;
@@ -127,10 +116,31 @@ size_t put_zlib_stream(const Dispatch& dispatch, const uint8_t* bytes, size_t co
         block.last = piece.last;
         symbols = joins ? joined : next;
     });
-    if (count > 0) put_block(dispatch, block, symbols, writer);
+    if (part.count > 0) put_block(dispatch, block, symbols, writer);
+}
+
+}  // namespace
+
+size_t zlib_stream_bound(const std::vector<Contents>& parts) {
+    // A stored block takes up to 42 bits more than its bytes, and there are at most two for each piece. A put may store
+    // 8 bytes ahead, and a block may turn out to be stored once its header is written.
+    constexpr size_t STORED_HEAD_BYTES = 6;
+    size_t bytes = 2 + MAX_BLOCK_HEADER_BYTES + 2 + ADLER_BYTES + 8;
+    for (const Contents& part : parts) bytes += part.count + 2 * (part.count / PIECE_BYTES + 1) * STORED_HEAD_BYTES;
+    return bytes;
+}
+
+size_t put_zlib_stream(const Dispatch& dispatch, const std::vector<Contents>& parts, uint8_t* out) {
+    BitWriter writer = {out};
+    writer.put(ZLIB_HEADER, 16);
+    uint32_t adler = ADLER32_START;
+    for (const Contents& part : parts) {
+        put_contents(dispatch, part, writer);
+        adler = dispatch.adler32(adler, part.bytes, part.count);
+    }
     writer.put(LAST_BLOCK, LAST_BLOCK_BITS);
     writer.align();
-    return static_cast<size_t>(put_big_endian_32(writer.next, dispatch.adler32(ADLER32_START, bytes, count)) - out);
+    return static_cast<size_t>(put_big_endian_32(writer.next, adler) - out);
 }
 
 }  // namespace cnnviz

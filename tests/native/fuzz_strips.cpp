@@ -148,9 +148,15 @@ std::vector<uint8_t> encode_file(const cnnviz::Dispatch& dispatch, const Image& 
     return {out.get(), out.get() + size};
 }
 
-std::vector<uint8_t> deflate_pixels(const cnnviz::Dispatch& dispatch, const Image& image) {
-    Buffer out(new uint8_t[cnnviz::zlib_stream_bound(image.bytes())]);
-    const size_t size = cnnviz::put_zlib_stream(dispatch, image.pixels.get(), image.bytes(), out.get());
+// The pixels as a zlib stream of two parts, the second of which may be empty.
+std::vector<uint8_t> deflate_pixels(const cnnviz::Dispatch& dispatch, const Image& image, size_t seed) {
+    const size_t first = image.bytes() - seed % (image.bytes() + 1);
+    // Copies of their own, so that reading past a part is noticed.
+    const std::vector<uint8_t> a(image.pixels.get(), image.pixels.get() + first);
+    const std::vector<uint8_t> b(image.pixels.get() + first, image.pixels.get() + image.bytes());
+    const std::vector<cnnviz::Contents> parts = {{a.data(), a.size()}, {b.data(), b.size()}};
+    Buffer out(new uint8_t[cnnviz::zlib_stream_bound(parts)]);
+    const size_t size = cnnviz::put_zlib_stream(dispatch, parts, out.get());
     return {out.get(), out.get() + size};
 }
 
@@ -202,13 +208,13 @@ int main(int argc, char** argv) {
         const Joined joined = encode_strips(*levels[0], image, seed);
         const std::vector<uint8_t> file =
             image.bytes_per_pixel == 1 ? encode_file(*levels[0], image) : std::vector<uint8_t>();
-        const std::vector<uint8_t> stream = deflate_pixels(*levels[0], image);
+        const std::vector<uint8_t> stream = deflate_pixels(*levels[0], image, seed);
         for (size_t level = 1; level < level_count; level++) {
             const Joined other = encode_strips(*levels[level], image, seed);
             if (other.idat != joined.idat || other.adler != joined.adler) fail(levels[level]->name, seed);
             if (image.bytes_per_pixel == 1 && encode_file(*levels[level], image) != file)
                 fail(levels[level]->name, seed);
-            if (deflate_pixels(*levels[level], image) != stream) fail(levels[level]->name, seed);
+            if (deflate_pixels(*levels[level], image, seed) != stream) fail(levels[level]->name, seed);
         }
         put_record(image, joined, file, stream);
         if (seed % 500 == 0) write_files(*levels[level_count - 1], image, argv[3], seed);

@@ -26,12 +26,13 @@ def fastest_level() -> Iterator[None]:
     native.set_vector_level(FASTEST)
 
 
-def compressed(contents: bytes) -> bytes:
+def compressed(*parts: bytes) -> bytes:
     """Deflate at every level; assert that all give the same bytes, that zlib reads them, and that nothing follows."""
+    contents = b"".join(parts)
     streams = set()
     for level in LEVELS:
         native.set_vector_level(level)
-        streams.add(native.zlib_compress(contents))
+        streams.add(native.zlib_compress(parts))
     (stream,) = streams
     inflater = zlib.decompressobj()
     assert inflater.decompress(stream) == contents
@@ -46,8 +47,9 @@ def compressed(contents: bytes) -> bytes:
 )
 @settings(max_examples=60, deadline=None)
 def test_zlib_compress_contents_of_many_kinds_come_back(parts: list[tuple[str, int, int]], cut: int) -> None:
-    contents = b"".join(draw(kind, 1, size, seed).tobytes() for kind, size, seed in parts if size)
-    compressed(contents[cut:])
+    drawn = [draw(kind, 1, size, seed).tobytes()[cut:] for kind, size, seed in parts if size]
+    compressed(b"".join(drawn))
+    compressed(*drawn)
 
 
 @pytest.mark.parametrize("size", [*range(70), 257, 258, 259, 260, 4127, 4128, 4129, 65535, 65536, 131071, 300_001])
@@ -97,7 +99,23 @@ def test_atlas_is_hardly_larger_than_by_zlib(channels: int, side: int) -> None:
     assert len(packed) < 1.05 * len(deflater.compress(zlib.decompress(packed)) + deflater.flush())
 
 
-@pytest.mark.parametrize("contents", ["text", None, bytearray(b"x"), np.zeros(3, np.uint8)])
-def test_zlib_compress_other_than_bytes_is_refused(contents: object) -> None:
+def test_zlib_compress_parts_do_not_share_codes() -> None:
+    random = np.random.default_rng(0)
+    low, high = (random.integers(at, at + 4, PIECE_BYTES // 3, dtype=np.uint8).tobytes() for at in (0, 128))
+    assert len(compressed(low, high)) < len(compressed(low + high))
+
+
+def test_zlib_compress_takes_arrays_and_bytes() -> None:
+    array = np.arange(99, dtype=np.uint8)
+    stream = native.zlib_compress([array, b"", torch.from_numpy(array), bytes(3)])
+    assert zlib.decompress(stream) == array.tobytes() * 2 + bytes(3)
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["text", None, np.zeros(3, np.float32), np.zeros((2, 2), np.uint8), np.zeros(9, np.uint8)[::2]],
+    ids=["text", "nothing", "floats", "an image", "every second one"],
+)
+def test_zlib_compress_other_than_bytes_is_refused(part: object) -> None:
     with pytest.raises(TypeError):
-        native.zlib_compress(contents)
+        native.zlib_compress([part])
