@@ -110,7 +110,7 @@ nb::object zlib_compress(const nb::sequence& parts) {
     size_t count = 0;
     for (const nb::handle part : parts) {
         Bytes bytes;
-        if (!nb::try_cast(part, bytes, false)) throw nb::type_error("parts must be (n,) uint8, C-contiguous, or bytes.");
+        if (!nb::try_cast(part, bytes, false)) throw nb::type_error("parts must be (n,) uint8 or bytes.");
         held.push_back(bytes);
         contents.push_back({bytes.data(), bytes.shape(0)});
         count += bytes.shape(0);

@@ -16,7 +16,7 @@ from cnnviz_fast.formats.atlas import atlas_bytes
 from cnnviz_fast.provenance import Provenance
 
 FASTEST = native.vector_level()
-PIECE_BYTES = 16 * 258  # of csrc/encoder/zlib_stream.cpp
+PIECE_BYTES = 16 * 258  # the least of csrc/encoder/zlib_stream.cpp
 STORED_BLOCK_BYTES = 65535
 
 
