@@ -125,6 +125,8 @@ def gpu_line(record: Record | None) -> str:
 def contender_row(name: str, entry: dict[str, Any], fastest: float) -> list[str]:
     """Write a contender of a table."""
     shown = f"**{name}**" if entry["role"] == OURS else f"{name} (floor)" if entry["role"] == FLOOR else name
+    if "version" in entry:
+        shown += f" ({entry['version']})"
     if "of" in entry:
         shown += f", *extrapolated from {entry['ran']} of {entry['of']:,}*"
     extra = [figure(entry[key], key) if key in entry else "" for key in ("file_bytes", "peak_bytes", "gb_per_s")]

@@ -38,7 +38,6 @@ ARTICLE_003 = Workload(2048, 12, 96)  # layer4 at 384 px of input, x8
 WORKLOADS = (
     LAYER4,
     LAYER4_SMALL,
-    ARTICLE_003,
     LAYER3,
     LAYER2,
     LAYER1,
