@@ -9,7 +9,8 @@ from typing import Any
 
 from benchmarks import ROOT
 from benchmarks.harness import history
-from benchmarks.harness.bars import BARS, GPU_BARS, Bar
+from benchmarks.harness.bar import Bar
+from benchmarks.harness.bars import BARS, GPU_BARS
 from benchmarks.harness.calm import BUSY
 from benchmarks.harness.history import Record
 from benchmarks.harness.measure import FLOOR, OURS
@@ -96,7 +97,8 @@ def gpu_run(runs: Sequence[Record]) -> Record | None:
 def held_bars(runs: Sequence[Record]) -> list[tuple[Bar, Record]]:
     """Return every bar with the newest run that could measure it; the newest of all where none could."""
     newest = runs[-1]
-    return [(bar, newest) for bar in BARS] + [(bar, gpu_run(runs) or newest) for bar in GPU_BARS]
+    held = [(bar, newest) for bar in BARS] + [(bar, gpu_run(runs) or newest) for bar in GPU_BARS]
+    return [(bar.held_in(run), run) for bar, run in held]
 
 
 def machine_line(record: Record) -> str:

@@ -68,9 +68,7 @@ class Drawing:
     @property
     def bytes(self) -> int:
         """Pixels of the sheet, at a byte each, without making it."""
-        count = self.workload.channels
-        cols = int(np.ceil(np.sqrt(count)))
-        return -(-count // cols) * cols * self.tile_px**2
+        return self.workload.sheet_px
 
     @property
     def tiles_bytes(self) -> int:

@@ -28,7 +28,7 @@ def version_of(package: str) -> str | None:
 
 
 def versions_of(packages: Iterable[str]) -> str | None:
-    """Return distributions with their versions, such as "pyvips 3.2.0, pyvips-binary 8.18.7"; None if one is missing."""
+    """Return distributions with their versions, such as "zlib-ng 1.1.0"; None if one is missing."""
     found = {package: version_of(package) for package in packages}
     return None if None in found.values() else ", ".join(f"{name} {version}" for name, version in found.items())
 
