@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from benchmarks.harness.history import Record
 from benchmarks.harness.measure import OURS, PEER
@@ -89,18 +89,19 @@ class EveryPeer:
     what: str
     tables: tuple[str, ...]
     head: bool = False
-    relation = "times faster than"
-    beside = "the peer that comes closest"
+    relation: ClassVar = "times faster than"
+    beside: ClassVar = "the peer that comes closest"
+    unit: ClassVar = "x"
 
     def held_in(self, record: Record) -> Bar:
         """Return the bar on the peer that comes closest in a record, of all tables."""
         pairs = [pair for table in self.tables for pair in _pairs(table, record["tables"].get(table, {}))]
         if not pairs:
             nowhere = Figure(self.tables[0], "")
-            return Bar(self.what, nowhere, self.relation, nowhere, self.beside, True, 1, "x", self.head)
+            return Bar(self.what, nowhere, self.relation, nowhere, self.beside, True, 1, self.unit, self.head)
         ours, peer = min(pairs, key=lambda pair: float(pair[1].of(record) or 0) / float(pair[0].of(record) or 1))
         beside = f"{peer.contender} ({peer.table})"
-        return Bar(self.what, ours, self.relation, peer, beside, True, 1, "x", self.head)
+        return Bar(self.what, ours, self.relation, peer, beside, True, 1, self.unit, self.head)
 
     def value(self, record: Record) -> float | None:
         """Return how many times faster ours is than that peer; None where the record has none of the tables."""

@@ -12,7 +12,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -56,13 +55,6 @@ def pillow(plane: Plane, level: int | None = None) -> bytes:
     out = io.BytesIO()
     Image.fromarray(plane).save(out, "PNG", **({} if level is None else {"compress_level": level}))
     return out.getvalue()
-
-
-def torchvision(plane: Plane) -> Any:
-    """Encode with torchvision, through libpng."""
-    from torchvision.io import encode_png
-
-    return encode_png(torch.from_numpy(plane)[None], compression_level=1).numpy()
 
 
 def libspng(plane: Plane) -> bytes:
@@ -139,7 +131,6 @@ ENCODERS = (
     Encoder("OpenCV, default", opencv, short=True),
     Encoder("Pillow, level 1", lambda plane: pillow(plane, 1)),
     Encoder("Pillow, default", pillow),
-    Encoder("torchvision, level 1", torchvision),
     Encoder("libspng, level 1", libspng, ("imagecodecs",)),
     Encoder("fpng, as RGB", fpng, ("fpng",)),
     Encoder("oxipng -o0", oxipng, ("pyoxipng",)),
