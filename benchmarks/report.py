@@ -27,7 +27,8 @@ Made by `python -m benchmarks.run`; do not edit. Each contender's result was che
 torch backend in every pixel, a peer's within 1 level, files are decoded by OpenCV. Then the contenders of a table took
 turns, so that a ratio within a table means more than a time. `x` is how many times longer a way takes than the fastest
 of ours in the table. GB/s counts pixels, a byte each. *Extrapolated*: it ran on some channels or images only, and its
-time was multiplied, which favours it. OpenCV and torch were held to the threads stated."""
+time was multiplied, which favours it. Every contender was held to the threads stated. What stands with its version is
+measured where it is installed, most of it by `pip install ".[bench]"`."""
 
 
 def number(value: float) -> str:

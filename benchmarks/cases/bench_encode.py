@@ -97,7 +97,7 @@ def encode_table(workload: Workload, full_only: bool = False) -> Table:
             d.copy(),
             *(peer(d, encoder) for encoder in installed.of(png_peers.ENCODERS)),
         ],
-        prepare=lambda: (d.prepare(), d.filtered),
+        prepare=d.prepare,
         full_only=full_only,
     )  # fmt: skip
 
