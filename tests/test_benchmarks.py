@@ -119,6 +119,7 @@ def test_contenders_of_small_sheets_are_right(make: Any, monkeypatch: pytest.Mon
 
 
 def test_peers_that_draw_something_else_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_render, "ON_THE_CPU", (FASTEST,))
     right = drawing_peers.lay_out
     monkeypatch.setattr(drawing_peers, "lay_out", lambda tiles, cols, out: right(tiles[::-1], cols, out))
     table = bench_render.render_table(TWO_ROWS)
