@@ -262,6 +262,18 @@ def test_measure_without_effort_only_checks() -> None:
     assert not table.results["a"].seconds
 
 
+def test_measure_loading_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock_s = [0.0]
+    monkeypatch.setattr(measure, "time", SimpleNamespace(perf_counter=lambda: clock_s[0]))
+
+    def load() -> None:
+        clock_s[0] += 10 * measure.SLOW_S
+
+    table = Table("t", [Contender("a", dict, lambda _: None, OURS, 0, load=load)])
+    table.measure(SHORT, leave_out_slow=False)
+    assert table.results["a"].seconds == [0.0] * SHORT.most
+
+
 def test_measure_a_wrong_result_is_not_timed() -> None:
     def wrong(_: object) -> None:
         raise AssertionError("wrong")

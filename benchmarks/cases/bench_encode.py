@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import cv2
@@ -14,7 +15,7 @@ from benchmarks.harness import installed, png_peers
 from benchmarks.harness.drawing import Drawing, drawing_of
 from benchmarks.harness.measure import OURS, PEER, Contender, Table, cases
 from benchmarks.harness.png_peers import chunk
-from benchmarks.harness.workloads import DEAD, LAYER1, LAYER4, Workload
+from benchmarks.harness.workloads import DEAD, LAYER1, LAYER4, TINY, Workload
 from cnnviz_fast.formats import png
 
 
@@ -74,15 +75,16 @@ class Encoder:
 def peer(d: Drawing, encoder: png_peers.Encoder) -> Contender:
     """Make a contender of another encoder."""
 
-    def run() -> Any:
+    def run(d: Drawing) -> Any:
         return encoder.encode(d.filtered if encoder.deflater else d.expected)
 
     def is_right(encoded: Any) -> None:
         Encoder(d).decodes(png_peers.joined(d.expected, encoded) if encoder.deflater else encoded)
 
     return Contender(
-        encoder.name, run, is_right, PEER, d.bytes, size=len, slow=not encoder.short, packages=encoder.packages
-    )
+        encoder.name, partial(run, d), is_right, PEER, d.bytes, size=len, slow=not encoder.short,
+        packages=encoder.packages, load=partial(run, drawing_of(TINY)),
+    )  # fmt: skip
 
 
 def encode_table(workload: Workload, full_only: bool = False) -> Table:

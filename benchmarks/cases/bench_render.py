@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks.harness import installed, old_ways, peers
-from benchmarks.harness.drawing import FASTEST, ON_THE_CPU, Drawing, anything, drawing_of
+from benchmarks.harness.drawing import FASTEST, ON_THE_CPU, Drawing, Plane, anything, drawing_of
 from benchmarks.harness.drawing_peers import DRAWERS, Drawer
 from benchmarks.harness.measure import FLOOR, OURS, PEER, Contender, Table, cases, held_to
 from benchmarks.harness.workloads import CONV1, LAYER4, TINY, WORKLOADS, Workload, maps_of
@@ -24,7 +25,7 @@ def ours(d: Drawing) -> list[Contender]:
     return [
         Contender(
             held_to(backend, n), d.draw(backend, n), d.is_expected, OURS, d.bytes, threads=n,
-            slow=backend != FASTEST,
+            slow=backend != FASTEST, load=drawing_of(TINY).draw(backend, n),
         )
         for backend in ON_THE_CPU
         for n in THREADS
@@ -33,9 +34,13 @@ def ours(d: Drawing) -> list[Contender]:
 
 def peer(d: Drawing, drawer: Drawer, threads: int) -> Contender:
     """Make a contender of another tool that draws the same plane."""
+
+    def draw(d: Drawing) -> Plane:
+        return drawer.draw(d.maps, d.tile_px, d.cols, d.plane)
+
     return Contender(
-        held_to(drawer.name, threads), lambda: drawer.draw(d.maps, d.tile_px, d.cols, d.plane), d.is_close, PEER,
-        d.bytes, threads=threads, slow=not drawer.short, packages=drawer.packages,
+        held_to(drawer.name, threads), partial(draw, d), d.is_close, PEER, d.bytes, threads=threads,
+        slow=not drawer.short, packages=drawer.packages, load=partial(draw, drawing_of(TINY)),
     )  # fmt: skip
 
 

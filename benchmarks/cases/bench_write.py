@@ -17,7 +17,7 @@ import cnnviz_fast as cf
 from benchmarks.harness import drawing_peers, installed, old_ways, outputs, peers, png_peers, processes
 from benchmarks.harness.drawing import COLORMAP, FASTEST, Drawing, anything, decoded, drawing_of
 from benchmarks.harness.measure import FLOOR, OURS, PEER, Contender, Inside, Table, cases, held_to
-from benchmarks.harness.workloads import DEAD, HUGE, IMAGES, LAYER4, LAYER4_SMALL, WORKLOADS, Workload, maps_of
+from benchmarks.harness.workloads import DEAD, HUGE, IMAGES, LAYER4, LAYER4_SMALL, TINY, WORKLOADS, Workload, maps_of
 from cnnviz_fast.sheets import native_file
 
 FIGURE_CHANNELS = 64
@@ -99,6 +99,7 @@ def by(writer: Writer, d: Drawing) -> Contender:
     return Contender(
         writer.name, lambda: writer.write(d, sheet_path()), lambda _: d.file_is_close(sheet_path()), PEER, d.bytes,
         threads=2, output=sheet_path, slow=True, packages=writer.packages,
+        load=lambda: writer.write(drawing_of(TINY), sheet_path()),
     )  # fmt: skip
 
 

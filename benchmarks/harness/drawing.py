@@ -108,7 +108,7 @@ class Drawing:
         return plane
 
     def draw(self, backend: str, threads: int) -> Callable[[], Plane]:
-        """Return what draws all strips into `plane` by a backend; the plan is made by the first, unmeasured call."""
+        """Return what draws all strips into `plane` by a backend; its first call makes the plan, and is not timed."""
         return lambda: self._draw(self.plan(backend, threads), self.plane)
 
     def is_expected(self, drawn: Any) -> None:

@@ -67,6 +67,7 @@ class Contender:
     ran, of: it ran on so many channels (or images) of so many; its times are extrapolated.
     slow: left out of the short form.
     packages: installed distributions whose versions stand in its row.
+    load: imports and compiles what it needs, on something small; never timed, also where the checked run counts.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Contender:
     of: int = 1
     slow: bool = False
     packages: tuple[str, ...] = ()
+    load: Callable[[], object] = dict
 
     @property
     def factor(self) -> float:
@@ -148,6 +150,7 @@ class Table:
             if contender.slow and leave_out_slow:
                 continue
             try:
+                contender.load()
                 result, seconds = contender.once()
                 contender.check(result)
             except Exception as error:  # shown by the contender's own case; the others go on
