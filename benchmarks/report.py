@@ -9,7 +9,8 @@ from typing import Any
 
 from benchmarks import ROOT
 from benchmarks.harness import history
-from benchmarks.harness.bars import BARS, GPU_BARS, Bar
+from benchmarks.harness.bar import Bar
+from benchmarks.harness.bars import BARS, GPU_BARS
 from benchmarks.harness.calm import BUSY
 from benchmarks.harness.history import Record
 from benchmarks.harness.measure import FLOOR, OURS
@@ -26,7 +27,8 @@ Made by `python -m benchmarks.run`; do not edit. Each contender's result was che
 torch backend in every pixel, a peer's within 1 level, files are decoded by OpenCV. Then the contenders of a table took
 turns, so that a ratio within a table means more than a time. `x` is how many times longer a way takes than the fastest
 of ours in the table. GB/s counts pixels, a byte each. *Extrapolated*: it ran on some channels or images only, and its
-time was multiplied, which favours it. OpenCV and torch were held to the threads stated."""
+time was multiplied, which favours it. Every contender was held to the threads stated. What stands with its version is
+measured where it is installed, most of it by `pip install ".[bench]"`."""
 
 
 def number(value: float) -> str:
@@ -96,7 +98,8 @@ def gpu_run(runs: Sequence[Record]) -> Record | None:
 def held_bars(runs: Sequence[Record]) -> list[tuple[Bar, Record]]:
     """Return every bar with the newest run that could measure it; the newest of all where none could."""
     newest = runs[-1]
-    return [(bar, newest) for bar in BARS] + [(bar, gpu_run(runs) or newest) for bar in GPU_BARS]
+    held = [(bar, newest) for bar in BARS] + [(bar, gpu_run(runs) or newest) for bar in GPU_BARS]
+    return [(bar.held_in(run), run) for bar, run in held]
 
 
 def machine_line(record: Record) -> str:
@@ -125,6 +128,8 @@ def gpu_line(record: Record | None) -> str:
 def contender_row(name: str, entry: dict[str, Any], fastest: float) -> list[str]:
     """Write a contender of a table."""
     shown = f"**{name}**" if entry["role"] == OURS else f"{name} (floor)" if entry["role"] == FLOOR else name
+    if "version" in entry:
+        shown += f" ({entry['version']})"
     if "of" in entry:
         shown += f", *extrapolated from {entry['ran']} of {entry['of']:,}*"
     extra = [figure(entry[key], key) if key in entry else "" for key in ("file_bytes", "peak_bytes", "gb_per_s")]

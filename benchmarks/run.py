@@ -1,4 +1,5 @@
-"""Run the benchmarks: `python -m benchmarks.run` records a full run and writes the tables, in about eight minutes.
+"""Run the benchmarks: `python -m benchmarks.run` records a full run and writes the tables, in about a quarter of an
+hour, with all peers that `pip install ".[bench]"` brings.
 
 `--short` takes under a minute, records nothing, and fails when a ratio is worse than the newest recorded run's by more
 than SHORT_SLACK, twice in a row, and by more than a busy second core explains. `--out FILE` writes the record of a run

@@ -17,9 +17,10 @@ import torch
 from support.assertions import OF_A_SAMPLE, ROUNDED, close_to
 
 from benchmarks import ROOT, report, run
-from benchmarks.cases import bench_gpu
-from benchmarks.harness import bars, calm, compare, history, measure, outputs
-from benchmarks.harness.drawing import Drawing
+from benchmarks.cases import bench_encode, bench_gpu, bench_render, bench_startup, bench_write
+from benchmarks.harness import bars, calm, compare, drawing_peers, history, installed, measure, outputs, processes
+from benchmarks.harness.bar import SCALES, Bar, EveryPeer, Figure
+from benchmarks.harness.drawing import FASTEST, Drawing
 from benchmarks.harness.measure import FLOOR, OURS, PEER, SHORT, Contender, Effort, Inside, Table
 from benchmarks.harness.workloads import DEAD, HUGE, LAYER4, TINY, WORKLOADS, Workload, maps_of
 
@@ -34,7 +35,7 @@ def record_of(**tables: dict[str, Any]) -> history.Record:
     return {**head, "tables": tables}
 
 
-def entry(seconds: float, role: str = OURS, **more: float) -> dict[str, Any]:
+def entry(seconds: float, role: str = OURS, **more: float | str) -> dict[str, Any]:
     """Return a contender's figures in a record."""
     return {"role": role, "median_s": seconds, "min_s": seconds, "iqr_s": 0.0, "rounds": 3, **more}
 
@@ -104,6 +105,61 @@ def test_drawing_counts_the_bytes_of_its_sheet(workload: Workload) -> None:
 def test_huge_sheet_is_20_000_px_a_side() -> None:
     grid = Drawing(HUGE).plan().grid
     assert min(grid.height, grid.width) >= 20_000
+
+
+TWO_ROWS = Workload(5, 7, 28)  # a sheet of 2 x 3 tiles with an empty cell
+
+
+@pytest.mark.parametrize("make", [bench_render.render_table, bench_encode.encode_table, bench_write.write_table])
+def test_contenders_of_small_sheets_are_right(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_render, "ON_THE_CPU", (FASTEST,))  # numba would be compiled
+    table = make(TWO_ROWS)
+    table.measure(None, leave_out_slow=False)
+    assert {name: measured.error for name, measured in table.results.items() if measured.error} == {}
+
+
+def test_peers_that_draw_something_else_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_render, "ON_THE_CPU", (FASTEST,))
+    right = drawing_peers.lay_out
+    monkeypatch.setattr(drawing_peers, "lay_out", lambda tiles, cols, out: right(tiles[::-1], cols, out))
+    table = bench_render.render_table(TWO_ROWS)
+    table.measure(None, leave_out_slow=False)
+    wrong = {name for name, measured in table.results.items() if isinstance(measured.error, AssertionError)}
+    assert {"F.interpolate, 1 thread", "torchvision's resize of uint8, 2 threads"} <= wrong
+    assert not any(table.contender(name).role == OURS for name in wrong)
+
+
+def test_peers_are_rows_where_they_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installed, "version_of", {"kornia": "1.2", "fpng": "0.1"}.get)
+    made = (bench_render.render_table(TWO_ROWS), bench_encode.encode_table(TWO_ROWS))
+    rows = {c.name: c.packages for table in made for c in table.contenders if c.packages}
+    named = {"kornia's resize, 1 thread": ("kornia",), "kornia's resize, 2 threads": ("kornia",)}
+    assert rows == {**named, "fpng, as RGB": ("fpng",)}
+    assert installed.versions_of(("kornia", "fpng")) == "kornia 1.2, fpng 0.1"
+    assert installed.versions_of(("kornia", "isal")) is None
+
+
+def test_first_render_is_by_a_copy_that_never_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    def render(PYTHONPATH: str, **environment: str) -> Path:
+        assert not list(Path(PYTHONPATH).rglob("__pycache__"))
+        assert not Path(environment["NUMBA_CACHE_DIR"]).exists()
+        show = "import cnnviz_fast; print(cnnviz_fast.__file__)"
+        return Path(processes.run("-c", show, PYTHONPATH=PYTHONPATH, **environment).stdout.strip())
+
+    ran: list[Path] = []
+    monkeypatch.setattr(bench_startup, "render", render)
+    monkeypatch.setattr(bench_startup, "is_sheet", ran.append)
+    for _ in range(2):
+        assert bench_startup.render_first().seconds > 0
+    assert ran[0] != ran[1]
+    assert not ran[1].exists(), "copies are removed"
+
+
+def test_first_render_notices_that_another_copy_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_startup, "render", lambda **_: Path())
+    monkeypatch.setattr(bench_startup, "is_sheet", lambda _: None)
+    with pytest.raises(AssertionError, match="another copy"):
+        bench_startup.render_first()
 
 
 def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,6 +262,18 @@ def test_measure_without_effort_only_checks() -> None:
     assert not table.results["a"].seconds
 
 
+def test_measure_loading_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock_s = [0.0]
+    monkeypatch.setattr(measure, "time", SimpleNamespace(perf_counter=lambda: clock_s[0]))
+
+    def load() -> None:
+        clock_s[0] += 10 * measure.SLOW_S
+
+    table = Table("t", [Contender("a", dict, lambda _: None, OURS, 0, load=load)])
+    table.measure(SHORT, leave_out_slow=False)
+    assert table.results["a"].seconds == [0.0] * SHORT.most
+
+
 def test_measure_a_wrong_result_is_not_timed() -> None:
     def wrong(_: object) -> None:
         raise AssertionError("wrong")
@@ -262,9 +330,11 @@ def test_measure_times_what_runs_and_nothing_else(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    "bar", [*bars.BARS, *bars.GPU_BARS], ids=lambda b: f"{b.what} {b.relation} {b.beside} {b.limit}"
+    "bar",
+    [bar for bar in (*bars.BARS, *bars.GPU_BARS) if isinstance(bar, Bar)],
+    ids=lambda b: f"{b.what} {b.relation} {b.beside} {b.limit}",
 )
-def test_bars_name_figures_that_exist(bar: bars.Bar) -> None:
+def test_bars_name_figures_that_exist(bar: Bar) -> None:
     known = {(t.name, c.name): c for t in TABLES for c in t.contenders}
     for figure in filter(None, (bar.ours, bar.other)):
         assert figure[:2] in known
@@ -276,7 +346,7 @@ def test_bars_name_figures_that_exist(bar: bars.Bar) -> None:
     assert known[bar.ours[:2]].role == OURS
     assert (bar.other is None) == (bar.relation == "")
     assert bar.limit > 0
-    assert bar.unit in bars.SCALES
+    assert bar.unit in SCALES
     if bar.other and bar.relation in ("times faster than", "at the speed of", "of"):
         assert bar.at_least
     if bar.other and bar.relation in ("times", "more than"):
@@ -284,8 +354,9 @@ def test_bars_name_figures_that_exist(bar: bars.Bar) -> None:
 
 
 def test_bars_are_the_ones_asked_for() -> None:
-    limits = sorted(bar.limit for bar in bars.BARS)
-    asked = [50, 4, 4, 0.25, 0.15, 2, 8, 10, 60, 1, 1, 30, 3, 0.2, 4, 25, 1000, 50, 64, 1.7, 0.5, 1.02, 1.15, 1000, 10]
+    limits = sorted(bar.limit for bar in bars.BARS if isinstance(bar, Bar))
+    asked = [50, 0.25, 0.15, 8, 10, 60, 1, 3, 0.2, 4, 25, 1000, 50, 64, 1.7, 0.5, 1.02, 1.15, 1000, 10]
+    asked += [5] * 6 + [4] * 6 + [0.6] * 5 + [2.2, 1.5] + [2] * 6 + [3, 3, 12, 1.15, 19, 18.582]  # of every shape
     asked += [95, 95]
     assert limits == sorted(asked)
     assert [(bar.limit, bar.unit, bar.at_least) for bar in bars.GPU_BARS] == [
@@ -294,20 +365,45 @@ def test_bars_are_the_ones_asked_for() -> None:
 
 
 def test_bar_value_and_verdict() -> None:
-    ours, other = bars.Figure("render", "numba"), bars.Figure("render", "other way")
-    faster = bars.Bar("", ours, "times faster than", other, "", True, 8, "x")
+    ours, other = Figure("render", "numba"), Figure("render", "other way")
+    faster = Bar("", ours, "times faster than", other, "", True, 8, "x")
     assert faster.value(OLD) == close_to(10, ROUNDED)
     assert faster.reached(8)
     assert not faster.reached(7.9)
-    more = bars.Bar("", ours, "more than", other, "", False, 0.5, "s")
+    more = Bar("", ours, "more than", other, "", False, 0.5, "s")
     assert more.value(OLD) == close_to(-0.09, ROUNDED)
-    bandwidth = bars.Bar("", ours, "of", other, "", True, 70, "%")
+    bandwidth = Bar("", ours, "of", other, "", True, 70, "%")
     assert bandwidth.value(OLD) == close_to(10, ROUNDED)
-    share = bars.Bar("", bars.Figure("write", "save_sheet", "file_bytes"), "", None, "", False, 1, "MB")
+    share = Bar("", Figure("write", "save_sheet", "file_bytes"), "", None, "", False, 1, "MB")
     assert share.value(OLD) == close_to(1e-4, ROUNDED)
     assert share.reached(1.0)
     assert not share.reached(1.1)
-    assert bars.Bar("", bars.Figure("no table", "x"), "", None, "", False, 1, "s").value(OLD) is None
+    assert Bar("", Figure("no table", "x"), "", None, "", False, 1, "s").value(OLD) is None
+
+
+def test_every_peer_is_held_to_the_one_that_comes_closest() -> None:
+    every = EveryPeer("drawing", ("a", "b"))
+    assert every.value(OLD) is None
+    assert every.held_in(OLD).what == "drawing"
+    a = {
+        "ours, 1 thread": entry(0.02), "ours, 2 threads": entry(0.01, threads=2), "slower of ours": entry(0.5),
+        "fast floor": entry(0.001, FLOOR), "peer, 1 thread": entry(0.018, PEER),
+        "peer, 2 threads": entry(0.017, PEER, threads=2), "peer of 3 threads": entry(0.001, PEER, threads=3),
+    }  # fmt: skip
+    b = {"ours": entry(0.01), "peer": entry(0.03, PEER)}
+    only_b = every.held_in(record_of(b=b))
+    assert (only_b.value(record_of(b=b)), only_b.beside) == (close_to(3, ROUNDED), "peer (b)")
+    both = every.held_in(record_of(a=a, b=b))
+    assert (both.ours, both.beside) == (Figure("a", "ours, 1 thread"), "peer, 1 thread (a)")
+    assert both.value(record_of(a=a, b=b)) == close_to(0.9, ROUNDED)
+    assert not both.reached(0.9)
+
+
+def test_every_peer_covers_the_tables_of_all_shapes() -> None:
+    covered = {table for bar in bars.BARS if isinstance(bar, EveryPeer) for table in bar.tables}
+    assert covered <= {table.name for table in TABLES}
+    for workload in WORKLOADS:
+        assert {bars.render_of(workload), bars.write_of(workload)} <= covered
 
 
 # Records and comparisons
@@ -388,6 +484,7 @@ def test_guard_other_machine_has_more_slack(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_record_keeps_what_counts() -> None:
     info = {"table": "t", "contender": "a", "role": OURS, "bytes": 2_000_000, "threads": 1, "ran": 1, "of": 1}
+    info["version"] = ""
     stats = {"median": 0.0012345678, "min": 0.001, "iqr": 0.0001, "rounds": 5, "data": [1, 2, 3]}
     record = history.record_of({"benchmarks": [{"extra_info": {**info, "file_bytes": 9}, "stats": stats}]}, [1.0, 0.98])
     assert record["tables"] == {
@@ -437,7 +534,7 @@ def test_readme_shows_the_newest_run() -> None:
 
 
 def test_report_says_when_the_machine_was_busy() -> None:
-    render = {bars.RENDER: {"numba, 2 threads": entry(0.02), "fill": entry(0.005, FLOOR)}}
+    render = {bars.RENDER: {"native, 2 threads": entry(0.02), "fill": entry(0.005, FLOOR)}}
     assert "was busy" not in report.results([record_of(**render)])
     busy = {**record_of(**render), "second_core": [1.0, 0.5]}
     assert "was busy" in report.results([busy])
@@ -449,11 +546,15 @@ def test_second_core_is_a_share() -> None:
 
 
 def test_report_states_missed_bars_and_extrapolation_plainly() -> None:
-    render = {"numba, 2 threads": entry(0.02), "fill": entry(0.005, FLOOR), "loop": entry(4.0, PEER, ran=2, of=2048)}
+    render = {
+        "native, 1 thread": entry(0.01), "native, 2 threads": entry(0.01, threads=2), "fill": entry(0.005, FLOOR),
+        "loop": entry(4.0, PEER, ran=2, of=2048, version="looper 1.2"),
+    }  # fmt: skip
     text = report.results([record_of(**{bars.RENDER: render})])
-    assert "| 4.00 x | at most 2 x | **missed** |" in text
-    assert "| 4.00 x | at most 4 x | reached |" in text
-    assert "loop, *extrapolated from 2 of 2,048*" in text
+    assert "| 2.00 x | at most 1.5 x | **missed** |" in text
+    assert "| 2.00 x | at most 2.2 x | reached |" in text
+    assert "| 10.0 ms | loop (render 2048x7x7 to 224 px): 4.00 s | 400 x faster | at least 1 x | reached |" in text
+    assert "loop (looper 1.2), *extrapolated from 2 of 2,048*" in text
     assert "not measured" in text
 
 

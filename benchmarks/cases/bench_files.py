@@ -13,7 +13,7 @@ import numpy as np
 import cnnviz_fast as cf
 from benchmarks.harness import old_ways, outputs, peers
 from benchmarks.harness.drawing import COLORMAP, Drawing, anything, decoded, drawing_of
-from benchmarks.harness.measure import FLOOR, OURS, PEER, Contender, Table, cases
+from benchmarks.harness.measure import FLOOR, OURS, PEER, Contender, Table, cases, held_to
 from benchmarks.harness.workloads import ARTICLE_003, LAYER4
 
 FIGURES = 32
@@ -26,7 +26,7 @@ NO_COMPRESSION = (cv2.IMWRITE_PNG_COMPRESSION, 0)
 def save_tiles(d: Drawing, threads: int, folder: Callable[[], Path]) -> Contender:
     """What this package does, from the maps."""
     return Contender(
-        f"save_tiles, {threads} thread{'s' * (threads > 1)}",
+        held_to("save_tiles", threads),
         lambda: cf.save_tiles(d.maps, folder(), tile=d.tile_px, colormap=COLORMAP, threads=threads),
         partial(are_tiles, d), OURS, d.tiles_bytes, threads=threads, output=folder,
     )  # fmt: skip

@@ -3,37 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.harness import old_ways, peers
-from benchmarks.harness.drawing import anything, drawing_of
-from benchmarks.harness.measure import FLOOR, OURS, PEER, Contender, Table, cases
+from benchmarks.harness import installed, old_ways, peers
+from benchmarks.harness.drawing import FASTEST, ON_THE_CPU, Drawing, Plane, anything, drawing_of
+from benchmarks.harness.drawing_peers import DRAWERS, Drawer
+from benchmarks.harness.measure import FLOOR, OURS, PEER, Contender, Table, cases, held_to
 from benchmarks.harness.workloads import CONV1, LAYER4, TINY, WORKLOADS, Workload, maps_of
 from cnnviz_fast.kernels import reference
 
 PIXEL_LOOP_CHANNELS = 2
+THREADS = (1, 2)
+
+
+def ours(d: Drawing) -> list[Contender]:
+    """The kernels. Those that stand in for the native ones where these are missing are timed in full runs."""
+    return [
+        Contender(
+            held_to(backend, n), d.draw(backend, n), d.is_expected, OURS, d.bytes, threads=n,
+            slow=backend != FASTEST, load=drawing_of(TINY).draw(backend, n),
+        )
+        for backend in ON_THE_CPU
+        for n in THREADS
+    ]  # fmt: skip
+
+
+def peer(d: Drawing, drawer: Drawer, threads: int) -> Contender:
+    """Make a contender of another tool that draws the same plane."""
+
+    def draw(d: Drawing) -> Plane:
+        return drawer.draw(d.maps, d.tile_px, d.cols, d.plane)
+
+    return Contender(
+        held_to(drawer.name, threads), partial(draw, d), d.is_close, PEER, d.bytes, threads=threads,
+        slow=not drawer.short, packages=drawer.packages, load=partial(draw, drawing_of(TINY)),
+    )  # fmt: skip
 
 
 def render_table(workload: Workload) -> Table:
     """The kernels beside filling and copying the same memory, and the usual ways to draw the same plane."""
     d, px = drawing_of(workload), workload.tile_px
     contenders = [
-        Contender("numba, 1 thread", d.draw("numba", 1), d.is_expected, OURS, d.bytes),
-        Contender("numba, 2 threads", d.draw("numba", 2), d.is_expected, OURS, d.bytes, threads=2),
+        *ours(d),
         Contender("torch, 2 threads", d.draw("torch", 2), d.is_expected, OURS, d.bytes, threads=2),
         d.fill(),
         d.copy(),
-        Contender(
-            "cv2.resize loop", lambda: peers.cv2_loop(d.array, px, d.cols, d.plane), d.is_close, PEER,
-            d.bytes, threads=2,
-        ),
-        Contender(
-            "cv2.resize loop on uint8", lambda: peers.cv2_uint8_loop(d.array, px, d.cols, d.plane), d.is_close, PEER,
-            d.bytes, threads=2,
-        ),
+        *(peer(d, drawer, n) for drawer in installed.of(DRAWERS) for n in drawer.threads),
         Contender(
             "F.interpolate + make_grid", lambda: peers.interpolate_make_grid(d.maps, px, d.cols),
             grid_is_close(workload), PEER, d.bytes, threads=2,
@@ -69,8 +88,8 @@ def tiny_table() -> Table:
         f"render {TINY.name}: every backend",
         [
             *(
-                Contender(f"{name}, 1 thread", d.draw(name, 1), d.is_expected, OURS, d.bytes)
-                for name in ("reference", "torch", "numba")
+                Contender(held_to(name, 1), d.draw(name, 1), d.is_expected, OURS, d.bytes)
+                for name in ("reference", "torch", *ON_THE_CPU)
             ),
             d.fill(),
         ],
@@ -89,14 +108,17 @@ def range_table(workload: Workload) -> Table:
             assert np.array_equal(np.asarray(ours), exact)
 
     def ranges(backend: str) -> Callable[[], Any]:
-        chosen = d.plan(backend).backend
-        return lambda: chosen.kernels.channel_range(chosen.to_array(d.maps))
+        def measured() -> Any:
+            chosen = d.plan(backend).backend
+            return chosen.kernels.channel_range(chosen.to_array(d.maps))
+
+        return measured
 
     return Table(
         f"channel_range {workload.name.split(' to ')[0]}",
         [
-            Contender("numba, 1 thread", lambda: ranges("numba")(), is_right, OURS, size),
-            Contender("torch, 2 threads", lambda: ranges("torch")(), is_right, OURS, size, threads=2),
+            *(Contender(held_to(name, 1), ranges(name), is_right, OURS, size) for name in ON_THE_CPU),
+            Contender("torch, 2 threads", ranges("torch"), is_right, OURS, size, threads=2),
             Contender("torch amin and amax", lambda: (d.maps.amin((1, 2)), d.maps.amax((1, 2))), is_right, PEER, size),
             Contender("copy", lambda: d.maps.clone(), anything, FLOOR, size),
         ],

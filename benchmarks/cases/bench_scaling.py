@@ -8,8 +8,8 @@ from pathlib import Path
 
 import cnnviz_fast as cf
 from benchmarks.harness import old_ways, outputs
-from benchmarks.harness.drawing import COLORMAP, Drawing, drawing_of
-from benchmarks.harness.measure import OURS, PEER, Contender, Table, cases
+from benchmarks.harness.drawing import COLORMAP, FASTEST, Drawing, drawing_of
+from benchmarks.harness.measure import OURS, PEER, Contender, Table, cases, held_to
 from benchmarks.harness.workloads import LAYER2, LAYER4, Workload, maps_of
 from cnnviz_fast.runtime.workers import default_threads
 
@@ -41,8 +41,8 @@ def thread_counts() -> list[int]:
 
 def kernel_of(d: Drawing, threads: int) -> Contender:
     """The kernel alone as a point of a curve."""
-    name = f"render, {threads} thread{'s' * (threads > 1)}"
-    return Contender(name, d.draw("numba", threads), d.is_expected, OURS, d.bytes, threads=threads)
+    name = held_to("render", threads)
+    return Contender(name, d.draw(FASTEST, threads), d.is_expected, OURS, d.bytes, threads=threads)
 
 
 def curves() -> list[Table]:
@@ -71,7 +71,7 @@ def curves() -> list[Table]:
             f"by threads, {LAYER4.name}",
             [
                 *(kernel_of(d, n) for n in thread_counts()),
-                *(sheet_of(LAYER4, f"save_sheet, {n} thread{'s' * (n > 1)}", n) for n in thread_counts()),
+                *(sheet_of(LAYER4, held_to("save_sheet", n), n) for n in thread_counts()),
                 d.fill(),
             ],
             d.prepare,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,11 @@ import numpy as np
 import torch
 
 import cnnviz_fast as cf
-from benchmarks.harness import old_ways, outputs, peers, processes
-from benchmarks.harness.drawing import COLORMAP, Drawing, anything, decoded, drawing_of
-from benchmarks.harness.measure import FLOOR, OURS, PEER, Contender, Inside, Table, cases
-from benchmarks.harness.workloads import DEAD, HUGE, IMAGES, LAYER4, LAYER4_SMALL, WORKLOADS, Workload, maps_of
+from benchmarks.harness import drawing_peers, installed, old_ways, outputs, peers, png_peers, processes
+from benchmarks.harness.drawing import COLORMAP, FASTEST, Drawing, anything, decoded, drawing_of
+from benchmarks.harness.measure import FLOOR, OURS, PEER, Contender, Inside, Table, cases, held_to
+from benchmarks.harness.workloads import DEAD, HUGE, IMAGES, LAYER4, LAYER4_SMALL, TINY, WORKLOADS, Workload, maps_of
+from cnnviz_fast.sheets import native_file
 
 FIGURE_CHANNELS = 64
 FIGURE_COLS = 8
@@ -31,7 +34,7 @@ def sheet_path() -> Path:
 
 def save_sheet(d: Drawing, threads: int, colormap: str = COLORMAP) -> Contender:
     """What this package does."""
-    name = f"save_sheet, {threads} thread{'s' * (threads > 1)}" + (f", {colormap}" if colormap != COLORMAP else "")
+    name = held_to("save_sheet", threads) + (f", {colormap}" if colormap != COLORMAP else "")
     return Contender(
         name,
         lambda: cf.save_sheet(d.maps, sheet_path(), tile=d.tile_px, colormap=colormap, threads=threads),
@@ -51,6 +54,55 @@ def raw(d: Drawing) -> Contender:
     return Contender("raw bytes", lambda: d.expected.tofile(sheet_path()), anything, FLOOR, d.bytes, output=sheet_path)
 
 
+def alone(d: Drawing, threads: int) -> Contender:
+    """The floor: the strips drawn and encoded, without a plan, a manifest, or a file that keeps them."""
+
+    def run() -> int:
+        with open(os.devnull, "wb") as nowhere:
+            return native_file.write_strips(d.plan("native", threads), nowhere.fileno())
+
+    def is_right(adler: int) -> None:
+        native_file.write_png(d.plan("native", threads), sheet_path())
+        d.file_is_expected(sheet_path())
+        assert sheet_path().read_bytes()[-20:-16] == adler.to_bytes(4, "big")  # before the CRC and the last chunk
+
+    return Contender(held_to("drawing and encoding alone", threads), run, is_right, FLOOR, d.bytes, threads=threads)
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A peer that draws and writes a sheet with tools of one's own choice; packages: see drawing_peers.Drawer."""
+
+    name: str
+    write: Callable[[Drawing, Path], object]
+    packages: tuple[str, ...]
+
+
+def write_with_fpng(d: Drawing, path: Path) -> None:
+    """Draw and write with what is fastest of the peers on most shapes."""
+    path.write_bytes(png_peers.fpng(peers.cv2_uint8_loop(d.array, d.tile_px, d.cols, d.plane)))
+
+
+def write_with_libvips(d: Drawing, path: Path) -> None:
+    """Draw and write in one pipeline of libvips, which never holds the sheet."""
+    drawing_peers.vips_join(d.maps, d.tile_px, d.cols).pngsave(str(path), compression=1, filter="up")
+
+
+WRITERS = (
+    Writer("cv2.resize loop on uint8 + fpng, as RGB", write_with_fpng, ("fpng",)),
+    Writer("libvips: affine of uint8, arrayjoin, pngsave", write_with_libvips, ("pyvips", "pyvips-binary")),
+)
+
+
+def by(writer: Writer, d: Drawing) -> Contender:
+    """Make a contender of such a peer."""
+    return Contender(
+        writer.name, lambda: writer.write(d, sheet_path()), lambda _: d.file_is_close(sheet_path()), PEER, d.bytes,
+        threads=2, output=sheet_path, slow=True, packages=writer.packages,
+        load=lambda: writer.write(drawing_of(TINY), sheet_path()),
+    )  # fmt: skip
+
+
 def write_table(workload: Workload) -> Table:
     """A whole sheet, by all who can write one."""
     d, px = drawing_of(workload), workload.tile_px
@@ -58,6 +110,8 @@ def write_table(workload: Workload) -> Table:
     contenders = [
         save_sheet(d, 1),
         save_sheet(d, 2),
+        *((alone(d, 1), alone(d, 2)) if FASTEST == "native" else ()),
+        d.copy(),
         raw(d),
         Contender(
             "cv2.resize loop + cv2.imwrite", lambda: peers.cv2_sheet(d.array, px, d.cols, d.plane, sheet_path()),
@@ -76,6 +130,7 @@ def write_table(workload: Workload) -> Table:
             lambda: peers.make_grid_save_image(d.maps, px, d.cols, sheet_path()),
             lambda _: d.file_is_close(sheet_path()), PEER, d.bytes, threads=2, output=sheet_path, slow=large,
         ),
+        *(by(writer, d) for writer in installed.of(WRITERS)),
     ]  # fmt: skip
     if workload is LAYER4:
         contenders.insert(2, save_sheet(d, 2, "viridis"))

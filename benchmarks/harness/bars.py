@@ -6,75 +6,10 @@ softened.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import replace
 
-from benchmarks.harness.history import Record
-from benchmarks.harness.workloads import DEAD, HUGE, LAYER4, LAYER4_SMALL
-
-
-class Figure(NamedTuple):
-    """A figure in a record: a field of a contender of a table."""
-
-    table: str
-    contender: str
-    field: str = "median_s"
-
-    def of(self, record: Record) -> float | None:
-        """Look the figure up; None where the record has no such row."""
-        value = record["tables"].get(self.table, {}).get(self.contender, {}).get(self.field)
-        return None if value is None else float(value)
-
-
-RELATIONS: dict[str, Callable[[float, float], float]] = {
-    "times faster than": lambda ours, other: other / ours,
-    "times": lambda ours, other: ours / other,
-    "of": lambda ours, other: ours / other,
-    "at the speed of": lambda ours, other: other / ours,
-    "more than": lambda ours, other: ours - other,
-    "": lambda ours, _: ours,
-}
-SCALES = {"x": 1.0, "s": 1.0, "GB/s": 1.0, "MB": 1e-6, "%": 100.0}
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One bar.
-
-    what: of ours is measured.
-    ours: the figure.
-    relation: of our figure to the other, a key of RELATIONS.
-    other: the figure of a peer or floor; None where the bar is on our figure alone.
-    beside: what that other figure is.
-    at_least: whether the bar is a least value, not a greatest.
-    limit: in `unit`.
-    unit: a key of SCALES.
-    head: whether the README shows it.
-    note: where the time goes and what was tried; RESULTS.md shows it while the bar is missed.
-    """
-
-    what: str
-    ours: Figure
-    relation: str
-    other: Figure | None
-    beside: str
-    at_least: bool
-    limit: float
-    unit: str
-    head: bool = False
-    note: str = ""
-
-    def value(self, record: Record) -> float | None:
-        """Return what was measured, in `unit`; None where the record lacks a figure."""
-        ours, other = self.ours.of(record), self.other.of(record) if self.other else 1.0
-        if ours is None or other is None:
-            return None
-        return RELATIONS[self.relation](ours, other) * SCALES[self.unit]
-
-    def reached(self, value: float) -> bool:
-        """Check whether a value reaches the bar."""
-        return value >= self.limit if self.at_least else value <= self.limit
+from benchmarks.harness.bar import Bar, EveryPeer, Figure
+from benchmarks.harness.workloads import DEAD, HUGE, LAYER1, LAYER4, LAYER4_SMALL, WORKLOADS, Workload
 
 
 def _faster(what: str, ours: Figure, contender: str, beside: str, limit: float, head: bool = False) -> Bar:
@@ -102,11 +37,19 @@ def _keeps_up(table: str, save: str, limit: float) -> Bar:
     )  # fmt: skip
 
 
-RENDER = f"render {LAYER4.name}"
-WRITE = f"write {LAYER4.name}"
-WRITE_SMALL = f"write {LAYER4_SMALL.name}"
+def render_of(workload: Workload) -> str:
+    """Return the name of the table of drawing a workload."""
+    return f"render {workload.name}"
+
+
+def write_of(workload: Workload) -> str:
+    """Return the name of the table of writing a workload into a file."""
+    return f"write {workload.name}"
+
+
+RENDER, WRITE, WRITE_SMALL = render_of(LAYER4), write_of(LAYER4), write_of(LAYER4_SMALL)
 WRITE_HUGE = f"write {HUGE.name}, a sheet of 20,000 px"
-ENCODE = f"encode {LAYER4.name}"
+ENCODE, ENCODE_SMALL = f"encode {LAYER4.name}", f"encode {LAYER1.name}"
 ENCODE_DEAD = f"encode {DEAD.name}"
 FILES = f"{LAYER4.channels} files of {LAYER4.tile_px} px"
 WEIGHTS = "weights of ResNet-152"
@@ -118,44 +61,63 @@ CAPTURE_ONE, CAPTURE_ALL = "capture one layer of ResNet-50", "capture all 53 con
 RUN = "240 photos through ResNet-18, layer4 at 56 px"
 ARTICLE = "2048 files of 96 px and their sum (article 003)"
 
-_render = Figure(RENDER, "numba, 2 threads")
+_render = Figure(RENDER, "native, 2 threads")
 _write = Figure(WRITE, "save_sheet, 2 threads")
 _write_small = Figure(WRITE_SMALL, "save_sheet, 2 threads")
 _files = Figure(FILES, "save_tiles, 2 threads")
-
-_UNSTEADY = (
-    "With two threads the rounds of one run lie between 4.1 and 7 ms, with one within 0.2 ms of 6.5: what varies is "
-    "when the second core takes part. Minima are 1.95 to 2.25 x the fill's. The kernels of the run of 04:12, which "
-    "reached both bars, take the same times when both are measured in turns."
-)
 
 _RENDERED = "render 2048x7x7 to tiles of 224 px (104 MB)"
 _WRITTEN = "tensor to PNG file, the same sheet"
 _ENCODED = "encoder alone, one thread"
 _MANY = "2048 PNG files of 224 px"
+_SMALL_WRITTEN = "256x56x56 at 112 px to a PNG file"
 _SMALL = "2048 tiles of 56 px to one PNG"
+
+
+def _drawing(workload: Workload) -> list[Bar]:
+    """Make the bars of drawing a shape: by one thread, and for a sheet that two can share by two."""
+    what, table = f"draw {workload.name}", render_of(workload)
+    one, two = Figure(table, "native, 1 thread"), Figure(table, "native, 2 threads")
+    loop, is_head = "cv2.resize loop, 1 thread", workload is LAYER1
+    made = [
+        Bar(f"{what}, one thread", one._replace(field="gb_per_s"), "", None, "", True, 5, "GB/s"),
+        _faster(f"{what}, one thread", one, loop, "a loop of cv2.resize", 4, is_head),
+    ]
+    if workload.sheet_px >= SHARED_PX:
+        made.append(Bar(f"{what}, two threads", two, "times", one, "one thread", False, 0.6, "x"))
+    return made
+
+
+def _saving(workload: Workload) -> Bar:
+    """Make the bar of what `save_sheet` adds to the pixels of a shape."""
+    table = write_of(workload)
+    return Bar(
+        f"save_sheet of {workload.name}", Figure(table, "save_sheet, 2 threads"), "times",
+        Figure(table, "drawing and encoding alone, 2 threads"), "drawing and encoding alone", False, 2, "x",
+        workload is LAYER1,
+    )  # fmt: skip
+
+
+SHARED_PX = 6e6
+"""Pixels of a sheet from which on two threads have to be worth their start."""
+
+_write_layer1 = Figure(write_of(LAYER1), "save_sheet, 2 threads")
+_fill = Figure(RENDER, "fill")
+_FILLED = "filling the same memory"
 
 BARS = (
     # Issue 1 of 6: the main job.
     _faster(_RENDERED, _render, "F.interpolate + make_grid", "F.interpolate + make_grid", 50, head=True),
-    _faster(_RENDERED, _render, "cv2.resize loop", "a loop of cv2.resize", 4),
-    Bar(_RENDERED, _render, "times", Figure(RENDER, "fill"), "filling the same memory", False, 4, "x"),
     _at_most("cnnviz --help", Figure(START, "cnnviz --help"), 0.25, "s"),
     _at_most("import cnnviz_fast", Figure(START, "import cnnviz_fast"), 0.15, "s"),
     # Issue 2 of 6: pixels and files at memory speed.
-    replace(
-        Bar(_RENDERED, _render, "times", Figure(RENDER, "fill"), "filling the same memory", False, 2, "x", head=True),
-        note=_UNSTEADY,
-    ),
-    replace(_faster(_RENDERED, _render, "cv2.resize loop", "a loop of cv2.resize", 8, head=True), note=_UNSTEADY),
+    _faster(_RENDERED, _render, "cv2.resize loop, 2 threads", "a loop of cv2.resize", 8, head=True),
     _faster(_WRITTEN, _write, "cv2.resize loop + cv2.imwrite", "cv2.resize + cv2.imwrite", 10, head=True),
     _faster(_WRITTEN, _write, "Pillow, default (drawn beforehand)", "Pillow's default save alone", 60, head=True),
     Bar(
         "size of that file", _write._replace(field="file_bytes"), "times",
         Figure(WRITE, "cv2.resize loop + cv2.imwrite", "file_bytes"), "OpenCV's", False, 1, "x",
     ),
-    Bar(_ENCODED, Figure(ENCODE, "native", "gb_per_s"), "", None, "", True, 1, "GB/s", head=True),
-    _at_most(f"{_ENCODED}: size", Figure(ENCODE, "native", "file_bytes"), 30, "MB"),
     Bar(f"{_ENCODED}: all zero", Figure(ENCODE_DEAD, "native", "gb_per_s"), "", None, "", True, 3, "GB/s"),
     Bar(
         f"{_ENCODED}: size of all zero", Figure(ENCODE_DEAD, "native", "file_bytes"), "times",
@@ -169,21 +131,11 @@ BARS = (
         "peak memory of save_sheet on a sheet of 20,000 px",
         Figure(WRITE_HUGE, "save_sheet, 2 threads", "peak_bytes"), 64, "MB", head=True,
     ),
-    replace(
-        _faster("save_sheet by 2 workers", _write, "save_sheet, 1 thread", "1 worker", 1.7, head=True),
-        note="Drawing and encoding alone scale by 1.77 (34.8 to 19.7 ms). Serial around them are the plan (0.5 ms), "
-        "the manifest (1.7 ms) and two files; the writer is a third thread on two cores. Tried: the manifest made in "
-        "a thread beside the workers (no gain, it holds the interpreter's lock), strips of 2^18 to 2^22 px (2^21 is "
-        "best).",
-    ),
+    _faster("save_sheet by 2 workers", _write, "save_sheet, 1 thread", "1 worker", 1.7, head=True),
     Bar(
         "cnnviz render", Figure(MAIN_JOB, "cnnviz render"), "more than",
         Figure(MAIN_JOB, "import torch and torchvision, build, forward pass"), "imports, model and forward pass alone",
         False, 0.5, "s", head=True,
-        note="Loading numba and its cached kernels takes 0.26 s, of which 0.2 s are numba's own registries; the rest "
-        "is capture, plan, file and a longer interpreter exit. Done: the garbage collector is paused while packages "
-        "load (0.3 s less), kernels compile ahead in a process of their own. Ending by os._exit would save more and "
-        "skip others' exit handlers.",
     ),
     # Issue 3 of 6: any model, any layer.
     replace(
@@ -206,6 +158,28 @@ BARS = (
         Figure(WEIGHTS, "statistics, histograms, file, 2 threads"), "times",
         Figure(WEIGHTS, "torch.histc alone"), "torch.histc alone", False, 10, "x", head=True,
     ),
+    # Issue 4 of 9: speed on every shape.
+    *(bar for workload in WORKLOADS for bar in _drawing(workload)),
+    Bar(
+        f"{_RENDERED}, one thread", Figure(RENDER, "native, 1 thread"), "times", _fill, _FILLED, False, 2.2, "x",
+        head=True,
+    ),
+    Bar(_RENDERED, _render, "times", _fill, _FILLED, False, 1.5, "x", head=True),
+    *map(_saving, WORKLOADS),
+    Bar(_WRITTEN, _write, "times", Figure(WRITE, "copy"), "numpy.copyto of its pixels", False, 3, "x", head=True),
+    _at_most(_SMALL_WRITTEN, _write_layer1, 3, "ms"),
+    _faster(_SMALL_WRITTEN, _write_layer1, "cv2.resize loop + cv2.imwrite", "cv2.resize + cv2.imwrite", 12, head=True),
+    Bar(
+        "cnnviz render, first time in a new environment",
+        Figure(MAIN_JOB, "cnnviz render, first time in a new environment"), "times", Figure(MAIN_JOB, "cnnviz render"),
+        "the second time", False, 1.15, "x", head=True,
+    ),
+    # What it was before: 19.0 to 19.3 times as fast as OpenCV's in four runs, and chunks of 18.5816 MB.
+    _faster(_ENCODED, Figure(ENCODE, "native"), "OpenCV, default", "OpenCV's encoder", 19, head=True),
+    _at_most(f"{_ENCODED}: size", Figure(ENCODE, "native", "file_bytes"), 18.582, "MB"),
+    EveryPeer("drawing, every shape", tuple(map(render_of, WORKLOADS)), head=True),
+    EveryPeer("tensor to PNG file, every shape", tuple(map(write_of, WORKLOADS)), head=True),
+    EveryPeer("encoder, large and small sheets", (ENCODE, ENCODE_SMALL, ENCODE_DEAD), head=True),
     # Issue 6 of 6: large image batches.
     _keeps_up(RUN, "sheets", 95),
     _keeps_up(RUN, "atlases", 95),

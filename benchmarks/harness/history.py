@@ -91,7 +91,7 @@ def record_of(report: dict[str, Any], second_core: Sequence[float]) -> Record:
         if info["bytes"]:
             entry["gb_per_s"] = info["bytes"] / entry["median_s"] / 1e9
         table, contender = info.pop("table"), info.pop("contender")
-        left_out = {"bytes": 0, "threads": 1, "of": 1, "ran": info["of"]}
+        left_out = {"bytes": 0, "threads": 1, "of": 1, "ran": info["of"], "version": ""}
         entry.update({key: value for key, value in info.items() if value != left_out.get(key)})
         tables.setdefault(table, {})[contender] = {
             key: float(f"{value:.4g}") if isinstance(value, float) else value for key, value in entry.items()

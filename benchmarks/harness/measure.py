@@ -17,10 +17,15 @@ import cv2
 import pytest
 import torch
 
-from benchmarks.harness import outputs
+from benchmarks.harness import installed, outputs
 from cnnviz_fast.diagnostics.stopwatch import in_turns
 
 OURS, PEER, FLOOR = "ours", "peer", "floor"
+
+
+def held_to(name: str, threads: int) -> str:
+    """Name a contender after the threads that it is held to."""
+    return f"{name}, {threads} thread{'s' * (threads > 1)}"
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,8 @@ class Contender:
     size: the size of what `run` returned in bytes, where that is a file in memory.
     ran, of: it ran on so many channels (or images) of so many; its times are extrapolated.
     slow: left out of the short form.
+    packages: installed distributions whose versions stand in its row.
+    load: imports and compiles what it needs, on something small; never timed, also where the checked run counts.
     """
 
     name: str
@@ -74,6 +81,8 @@ class Contender:
     ran: int = 1
     of: int = 1
     slow: bool = False
+    packages: tuple[str, ...] = ()
+    load: Callable[[], object] = dict
 
     @property
     def factor(self) -> float:
@@ -141,6 +150,7 @@ class Table:
             if contender.slow and leave_out_slow:
                 continue
             try:
+                contender.load()
                 result, seconds = contender.once()
                 contender.check(result)
             except Exception as error:  # shown by the contender's own case; the others go on
@@ -198,7 +208,7 @@ def play_back(benchmark: Any, table: Table, name: str) -> None:
         raise measured.error
     benchmark.extra_info.update(
         table=table.name, contender=name, role=contender.role, bytes=contender.bytes, threads=contender.threads,
-        ran=contender.ran, of=contender.of, **measured.facts,
+        ran=contender.ran, of=contender.of, version=installed.versions_of(contender.packages), **measured.facts,
     )  # fmt: skip
     remaining = iter(measured.seconds)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -27,6 +28,12 @@ class Workload:
         """Name the workload, such as 2048x7x7 to 224 px."""
         return f"{self.channels}x{self.map_px}x{self.map_px} to {self.tile_px} px{', all zero' if self.dead else ''}"
 
+    @property
+    def sheet_px(self) -> int:
+        """Pixels of its sheet, which is about as many tiles high as wide."""
+        cols = math.isqrt(self.channels - 1) + 1
+        return -(-self.channels // cols) * cols * self.tile_px**2
+
 
 LAYER4 = Workload(2048, 7, 224)  # ResNet-50 layer4 at 224 px of input, x32
 LAYER4_SMALL = Workload(2048, 7, 56)  # the same, x8
@@ -38,7 +45,6 @@ ARTICLE_003 = Workload(2048, 12, 96)  # layer4 at 384 px of input, x8
 WORKLOADS = (
     LAYER4,
     LAYER4_SMALL,
-    ARTICLE_003,
     LAYER3,
     LAYER2,
     LAYER1,

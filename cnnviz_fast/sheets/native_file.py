@@ -34,22 +34,39 @@ def write_png(plan: Plan, path: Path) -> None:
         WriteError: the file cannot be written.
         MemoryError: there is no memory for the strips that are being worked on.
     """
+    with whole_file(path) as file:
+        file.write(png.head(plan.grid.height, plan.grid.width, None if plan.overlay else plan.palette))
+        file.flush()
+        file.write(png.tail(write_strips(plan, file.fileno())))
+
+
+def write_strips(plan: Plan, descriptor: int) -> int:
+    """Draw, colour, letter, encode and write the strips of a sheet, without what stands around them in a PNG.
+
+    Args:
+        plan: of a sheet that `takes` takes.
+        descriptor: of a file that is open for writing.
+
+    Returns:
+        Adler-32 of all filtered bytes.
+
+    Raises:
+        OSError: the file cannot be written.
+        MemoryError: there is no memory for the strips that are being worked on.
+    """
     module, _ = native()
     assert module is not None
     grid, overlay, paint = plan.grid, plan.overlay, plan.paint
     strip = plan.strips(png.RGB_STRIP_PX if overlay else png.STRIP_PX)[0]
-    with whole_file(path) as file:
-        file.write(png.head(grid.height, grid.width, None if overlay else plan.palette))
-        file.flush()
-        with record() as seconds:
-            adler, seconds["render"], seconds["encode"], seconds["write"] = module.write_sheet(
-                file.fileno(), grid.height, grid.width,
-                plan.maps, plan.vmin, plan.vmax,
-                plan.rows.index, plan.rows.fraction, plan.cols.index, plan.cols.fraction,
-                grid.numbers,
-                (paint.levels, paint.background, paint.bad), paint.flat, plan.palette.colors,
-                (overlay.weights, overlay.photo) if overlay else None,
-                plan.annotation.all_blocks() if plan.annotation else [],
-                strip.stop - strip.start, plan.threads,
-            )  # fmt: skip
-        file.write(png.tail(adler))
+    with record() as seconds:
+        adler, seconds["render"], seconds["encode"], seconds["write"] = module.write_sheet(
+            descriptor, grid.height, grid.width,
+            plan.maps, plan.vmin, plan.vmax,
+            plan.rows.index, plan.rows.fraction, plan.cols.index, plan.cols.fraction,
+            grid.numbers,
+            (paint.levels, paint.background, paint.bad), paint.flat, plan.palette.colors,
+            (overlay.weights, overlay.photo) if overlay else None,
+            plan.annotation.all_blocks() if plan.annotation else [],
+            strip.stop - strip.start, plan.threads,
+        )  # fmt: skip
+    return int(adler)
