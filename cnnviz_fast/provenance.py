@@ -24,6 +24,7 @@ class Provenance:
         categories: names of the model's classes, for a vector with one entry per class. The manifest has only the
             names of the strongest entries.
         atlas: name of the atlas file that the maps were read from.
+        weights_digest: what tells the weights from others of their name, 16 hexadecimal digits.
     """
 
     model: str | None = None
@@ -36,6 +37,7 @@ class Provenance:
     plane: int | None = None
     categories: Sequence[str] | None = None
     atlas: str | None = None
+    weights_digest: str | None = None
 
     def facts(self) -> dict[str, Any]:
         """Return what a manifest says of it: everything except the names of all classes."""
