@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OptionError
+from ..provenance import MANIFEST_NAME
 from ..runtime.disk import HeldFolder
 from ..runtime.files import make_folder
 from ..runtime.untrusted import MOST_JSON_BYTES, read_regular
-from .manifest_files import MANIFEST_NAME, manifest_at, manifests_in
+from .manifest_files import manifest_at, manifests_in
 from .names import output_path
 from .older_names import refuse_older_names
 from .picture import format_of
