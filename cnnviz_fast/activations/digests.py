@@ -6,16 +6,18 @@ import hashlib
 import json
 import weakref
 from collections.abc import Iterator
-from typing import Any
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
 from ..models.loaded import LoadedModel
+from ..runtime.plain import is_fake
 from .tensors import gathered, tensors_in
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+    from torch import nn
 
 _SAMPLE = 1 << 14
 """Values of each tensor that a sheet's digest takes, evenly spaced: 20 ms for ResNet-50, whose full digest takes
@@ -73,17 +75,21 @@ def bytes_of(tensor: torch.Tensor) -> memoryview:
     """Return the values of a tensor in order.
 
     Args:
-        tensor: (any shape) any dtype, on any device. A sparse or quantised one is made dense first.
+        tensor: (any shape) real dtype or complex, on any device. A sparse or quantised one is made dense first.
 
     Returns:
         Its values, on the CPU.
     """
+    import torch
+
     flat = _dense(tensor).cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
     raw: NDArray[np.uint8] = flat.view(torch.uint8).numpy()
     return raw.data
 
 
 def _dense(tensor: torch.Tensor) -> torch.Tensor:
+    import torch
+
     dense = gathered(tensor.detach())
     if dense.is_quantized:
         return dense.dequantize()
@@ -99,7 +105,9 @@ def _tensors_of(module: nn.Module) -> Iterator[tuple[str, str, torch.Tensor]]:
 
 
 def _has_no_values(tensor: torch.Tensor) -> bool:
-    return tensor.is_meta or nn.parameter.is_lazy(tensor)
+    from torch.nn.parameter import is_lazy
+
+    return tensor.is_meta or is_fake(tensor) or bool(is_lazy(tensor))
 
 
 def _heading(name: str, path: str, tensor: torch.Tensor) -> bytes:
