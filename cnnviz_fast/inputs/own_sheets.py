@@ -9,6 +9,7 @@ from typing import Any
 
 from ..provenance import MANIFEST_NAME, size_in_manifest
 from ..runtime.untrusted import read_json
+from .decoding.process_wide import libraries_silenced, pillow_limit_lifted
 
 SHEETS = "sheets of this package"
 """What they are counted as, where other files are counted by their extension."""
@@ -83,7 +84,7 @@ def _has_size(path: str, size: tuple[int, int]) -> bool:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with libraries_silenced.changed(), pillow_limit_lifted.changed(), Image.open(path) as image:
             return (image.height, image.width) == size
     except Exception:  # Pillow raises whatever a damaged file leads to
         return True

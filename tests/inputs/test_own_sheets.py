@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,20 @@ def test_count_in_words_names_sheets_and_runs() -> None:
         "1 file is no image and was passed over: 1 .txt. 1 sheet of this package and 1 folder of runs were passed over."
     )
     assert count_in_words({SHEETS: 1, ".txt": 1, RUNS: 1}) == said
+
+
+def test_sheets_above_pillows_limit_are_passed_over_without_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photo,) = make_images(tmp_path, 1)
+    cf.save_sheet(MAPS, tmp_path / "sheet.png", tile=4)
+    cf.save_sheet(MAPS, photo.with_suffix(".webp"), tile=4)
+    for limit in (1, 20):  # an error of Pillow, and a warning
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            assert list(list_images(tmp_path).keys()) == [str(photo)]
+        assert said == []
 
 
 def test_own_sheets_of_a_damaged_image_go_by_their_manifest(tmp_path: Path) -> None:
