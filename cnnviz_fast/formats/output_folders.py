@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ..errors import OptionError
+from ..errors import OptionError, advice
 from ..provenance import MANIFEST_NAME
 from ..runtime.disk import HeldFolder
 from ..runtime.files import make_folder
@@ -122,7 +122,7 @@ class OutputFolder:
             shown += ", whose weights have other values"
         raise OptionError(
             f"out must not hold what another model made where this one's goes, got {str(path)!r} of {shown}. Give "
-            f"another folder, or overwrite."
+            f"another folder, or {advice('pass overwrite=True', 'add --overwrite')}."
         )
 
 
