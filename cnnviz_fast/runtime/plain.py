@@ -82,7 +82,7 @@ def without_mask(tensor: torch.Tensor) -> torch.Tensor:
     """Return a tensor, and of one of torch.masked its values.
 
     Args:
-        tensor: (...) any dtype. Not modified.
+        tensor: (...) real dtype or complex. Not modified.
 
     Returns:
         (...) the tensor itself; or its values, NaN where they are masked, as float32 where they are no floats.
