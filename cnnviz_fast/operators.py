@@ -22,13 +22,14 @@ import torch
 
 from .channels.entrance import enter_tensor, read_axes, row_layout
 from .channels.ranges import drawing_range
-from .channels.values import check_values, dense, shrink, squash
+from .channels.values import check_values, shrink, squash
 from .errors import BackendError, DTypeError, OptionError, ShapeError
 from .geometry import Grid, Strip, cut_strips, plan_grid, sampling_positions, tile_size
 from .kernels import Paint, backends
 from .options.declared import takes
 from .options.drawing import EntryOptions, RenderOptions
 from .options.parsers import share
+from .runtime.plain import dense, without_mask
 from .runtime.workers import in_order
 
 TAKEN = ("tile", "scale", "grid", "gap", "margin", "normalize", "vmin", "vmax", "percentile", "align", "upsampling")
@@ -214,6 +215,8 @@ def render_index(
         raise DTypeError(
             f"maps must be a tensor, got {type(maps).__name__}. Pass torch.as_tensor(maps), or use render."
         )
+    if not torch.compiler.is_compiling():
+        maps = without_mask(maps)
     if not maps.is_meta:  # which has the shape of the result
         dense(maps, opened=False)
     entries, wanted, (order, plane) = _checked(levels, background, bad, axes, planes, **options)

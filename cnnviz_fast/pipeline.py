@@ -100,7 +100,8 @@ def visualize(
             frame); or another image, as in render.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
         statistics: layer name -> statistics over a data set, with normalize dataset; see read_statistics.
-        overwrite: True replaces sheets of other models that `out` holds. Those of the same model are always replaced.
+        overwrite: True replaces sheets of other models that `out` holds, and of other weights. Those of the same model
+            with the same weights are always replaced.
         **options: see below.
 
     Returns:

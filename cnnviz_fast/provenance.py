@@ -1,11 +1,27 @@
-"""Where a sheet's maps came from, and which version of this package drew them."""
+"""Where a sheet's maps came from, which version of this package drew them, and how its manifest is recognised."""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+
+from .runtime.untrusted import open_regular
+
+MANIFEST_NAME = "manifest.json"
+"""Of the manifest in a folder of single files."""
+
+_HEAD_BYTES = 4096
+"""Of a manifest: what comes before its tiles is shorter."""
+
+_HEAD = re.compile(
+    rb'\{(?:"a":\{"model":.+,)?"cnnviz_fast":.+,"maps":\{"shape":\[.+,"sheet":\{"height":(\d{1,9}),"width":(\d{1,9}),',
+    re.DOTALL,
+)
+"""How the manifests of sheets, single files and comparisons begin, and no other document of this package."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +40,7 @@ class Provenance:
         categories: names of the model's classes, for a vector with one entry per class. The manifest has only the
             names of the strongest entries.
         atlas: name of the atlas file that the maps were read from.
+        weights_digest: what tells the weights from others of their name, 16 hexadecimal digits.
     """
 
     model: str | None = None
@@ -36,6 +53,7 @@ class Provenance:
     plane: int | None = None
     categories: Sequence[str] | None = None
     atlas: str | None = None
+    weights_digest: str | None = None
 
     def facts(self) -> dict[str, Any]:
         """Return what a manifest says of it: everything except the names of all classes."""
@@ -55,3 +73,20 @@ def package_version() -> str:
     from importlib.metadata import version
 
     return version("cnnviz_fast")
+
+
+def size_in_manifest(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """Read the size of a sheet from the beginning of its manifest: all of one of 2048 tiles takes longer than to draw.
+
+    Args:
+        path: of a file, which may be anybody's.
+
+    Returns:
+        (height, width) in px; None where the file cannot be read, or does not begin as manifests do.
+    """
+    try:
+        with open_regular(path) as file:
+            found = _HEAD.match(file.read(_HEAD_BYTES))
+    except OSError:
+        return None
+    return (int(found[1]), int(found[2])) if found else None

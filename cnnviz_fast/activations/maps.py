@@ -16,6 +16,7 @@ from .axes.evidence import Evidence
 from .axes.find import find_axes, to_maps
 from .axes.proven import out_of_place
 from .axes.record import Axes
+from .digests import sample_digest
 
 if TYPE_CHECKING:
     import torch
@@ -69,6 +70,7 @@ class LayerMaps(NamedTuple):
             time_step=None if self.axes.name == "ncdhw" else self.step,
             plane=self.step if self.axes.name == "ncdhw" else None,
             categories=model.categories,
+            weights_digest=sample_digest(model),
         )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CaptureError
 from ..options.drawing import REDUCTIONS
 from ..options.parsers import channel_list, choice
+from ..runtime.plain import is_fake, without_mask
 from .buffers import pool
 
 if TYPE_CHECKING:
@@ -151,14 +152,15 @@ def only_tensor(output: Any, layer: str, *, taken_in: bool = False) -> torch.Ten
         named = ", ".join(repr(layer + path) for path in list(found)[:4])
         advice = f" Name one: {named}{', ...' if len(found) > 4 else ''}." if found else ""
         raise CaptureError(f"layer {layer!r} must {puts} one tensor, got {len(found)} ({what} of type {kind}).{advice}")
-    (tensor,) = found.values()
+    (tensor,) = map(without_mask, found.values())
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         raise CaptureError(
             f"layer {layer!r} ran inside vmap, grad or jvp of torch.func, where its output has no values of its own. "
             f"Capture what the model makes of it afterwards."
         )
-    if tensor.is_meta:
-        raise CaptureError(f"layer {layer!r} {put} a meta tensor, which has no values. Load the model with weights.")
+    if tensor.is_meta or is_fake(tensor):
+        kind = "meta" if tensor.is_meta else "fake"
+        raise CaptureError(f"layer {layer!r} {put} a {kind} tensor, which has no values. Load the model with weights.")
     if tensor.is_nested or not (tensor.layout is torch.strided or tensor.is_mkldnn):
         raise CaptureError(f"layer {layer!r} {put} a sparse or nested tensor; only dense ones have maps.")
     if tensor.is_complex():
@@ -177,7 +179,7 @@ def gathered(tensor: torch.Tensor) -> torch.Tensor:
         tensor: (any shape) real dtype. A DTensor, of which a process holds a part, is asked for in each process.
 
     Returns:
-        The tensor itself, or (same shape) what it stands for: whole, and dequantised.
+        The tensor itself, or (same shape) what it stands for: whole, dequantised, and NaN where it is masked.
     """
     import torch
 
@@ -186,7 +188,7 @@ def gathered(tensor: torch.Tensor) -> torch.Tensor:
             tensor = tensor.full_tensor()
         if type(tensor).dequantize is not torch.Tensor.dequantize:  # torchao's classes
             tensor = tensor.dequantize()
-    return tensor
+        return without_mask(tensor)
 
 
 def _parts(output: Any) -> dict[str, Any]:

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from ..errors import DTypeError, InputError, OptionError, ShapeError, closest
 from ..options.drawing import RenderOptions
 from ..options.parsers import LARGEST_CHANNEL, share, whole_within
+from ..runtime.plain import dense
 from .moments import Moments, measure_moments, no_moments
 from .quantile_sketch import QuantileSketch
-from .values import check_values, dense, json_numbers
+from .values import check_values, json_numbers
 
 Ranges = tuple[NDArray[np.float32], NDArray[np.float32]]
 """vmin, vmax: (C,) float32. The range on which each channel of a layer is drawn; NaN without a finite value."""

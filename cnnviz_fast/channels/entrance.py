@@ -16,7 +16,8 @@ import torch
 
 from ..errors import DTypeError, OptionError, ShapeError
 from ..options.parsers import channel_list, choice
-from .values import dense, widened
+from ..runtime.plain import plain
+from .values import widened
 
 if TYPE_CHECKING:
     from ..options.drawing import RenderOptions
@@ -250,7 +251,7 @@ def as_rows(options: RenderOptions, length: int) -> RenderOptions:
 def _plain(maps: Any) -> Any:
     """Return a tensor with plain numbers, an array that is no matrix, and anything else as it is."""
     if isinstance(maps, torch.Tensor):
-        return dense(maps)
+        return plain(maps)
     return np.asarray(maps) if isinstance(maps, np.matrix) else maps
 
 
@@ -261,7 +262,7 @@ def _stacked(maps: list[Any] | tuple[Any, ...]) -> Any:
     try:
         if not any(hasattr(each, "shape") for each in maps):
             return np.asarray(maps, dtype=np.float32)
-        parts = [dense(each) if isinstance(each, torch.Tensor) else widened(np.asanyarray(each)) for each in maps]
+        parts = [plain(each) if isinstance(each, torch.Tensor) else widened(np.asanyarray(each)) for each in maps]
         return torch.cat(parts) if all(part.ndim == 3 for part in parts) else torch.stack(parts)
     except DTypeError:
         raise

@@ -12,6 +12,7 @@ from ..errors import DTypeError, ShapeError
 from ..kernels.backends import BACKENDS
 from ..runtime.arrays import as_float32
 from ..runtime.native import native
+from ..runtime.plain import dense, plain
 
 
 def json_numbers(column: torch.Tensor) -> list[Any]:
@@ -63,7 +64,7 @@ def as_tensor(maps: Any) -> torch.Tensor:
         maps = widened(maps)
     if not isinstance(maps, torch.Tensor):
         raise DTypeError(f"maps must be a tensor or a numpy array, got {type(maps).__name__}.")
-    maps = dense(maps)
+    maps = plain(maps)
     if maps.ndim == 4:
         raise ShapeError(f"maps must have shape (C, H, W), got {tuple(maps.shape)}. Pass one sample: maps[0].")
     if maps.ndim not in (1, 3):
@@ -91,33 +92,6 @@ def widened(array: np.ndarray[Any, Any]) -> torch.Tensor:
         raise DTypeError(f"maps must be of a real dtype, got {array.dtype}. Pass maps.real or abs(maps), say.")
     # A copy, since torch supports neither foreign byte orders nor negative strides, nor all of numpy's dtypes.
     return torch.from_numpy(as_float32(array))
-
-
-def dense(maps: torch.Tensor, *, opened: bool = True) -> torch.Tensor:
-    """Return a tensor that holds its values as plain numbers.
-
-    Args:
-        maps: (...) real dtype, of any layout, or one that is refused. Not modified.
-        opened: whether quantised values may become what they stand for.
-
-    Returns:
-        (...) real dtype: `maps` itself, or dequantised.
-
-    Raises:
-        DTypeError: `maps` is complex, sparse, nested or on the meta device; or quantised, and not to be opened.
-    """
-    if maps.is_nested:
-        raise DTypeError("maps must be one tensor of one size, got a nested tensor. Pass its parts: maps.unbind().")
-    if maps.is_complex():
-        raise DTypeError(f"maps must be of a real dtype, got {maps.dtype}. Pass maps.abs() or maps.real.")
-    if maps.layout != torch.strided or maps.is_meta:
-        kind = "the meta device" if maps.is_meta else str(maps.layout)
-        raise DTypeError(f"maps must hold their values densely, got {kind}. Pass maps.to_dense() or a real tensor.")
-    if maps.is_quantized:
-        if not opened:
-            raise DTypeError(f"maps must hold plain numbers, got {maps.dtype}. Pass maps.dequantize().")
-        return maps.dequantize()
-    return maps
 
 
 def check_values(maps: torch.Tensor) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,10 +36,12 @@ def _declare(parser: CommandParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, and print a table."""
+    began_s = time.monotonic()  # on a busy machine torch alone takes seconds to be imported
+
     from ..diagnostics import bench
 
     with tempfile.TemporaryDirectory() as folder:
-        setup = bench.setup_of(arguments.device, arguments.threads, Path(folder))
+        setup = bench.setup_of(arguments.device, arguments.threads, Path(folder), began_s)
         machine = bench.machine(setup)
         everything_is_loaded()
         rows = _measured(setup)
@@ -52,24 +55,34 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _measured(setup: BenchSetup) -> list[Row]:
-    """Measure every row, and print on stderr which is done."""
+    """Measure the rows for which there is time, the first one always, and print on stderr which is done."""
     from ..diagnostics import bench
 
     rows: list[Row] = []
     for number, case in enumerate(cases := bench.cases(setup), 1):
-        note(f"row {number} of {len(cases)}: {(case.__doc__ or '').splitlines()[0]}")
-        rows.append(bench.measure(setup, case))
+        label = f"row {number} of {len(cases)}"
+        note(f"{label}: {(case.__doc__ or '').splitlines()[0]}")
+        if (not rows or setup.left_s() > 0) and (row := bench.measure(setup, case)):
+            rows.append(row)
+        else:
+            note(f"{label} is left out: this machine is slow or busy, and the time is over.")
     return rows
 
 
 def _lines(row: Row) -> list[list[str]]:
     """Return a row as lines of a table, one for each of its ratios."""
+    from ..diagnostics.stopwatch import LEAST
+
     rate = f"{row.rate:.2f} {row.unit}/s" if row.rate < 100 else f"{row.rate:,.0f} {row.unit}/s"
     median = f"{row.seconds * 1e3:.3g} ms" if row.seconds < 1 else f"{row.seconds:.3g} s"
+    if row.runs < LEAST:
+        median += f" ({row.runs} run{'s' if row.runs > 1 else ''})"
     first, *more = (_ratio(row.seconds, seconds, name) for name, seconds in row.beside.items())
     return [[row.what, median, rate, first], *(["", "", "", ratio] for ratio in more)]
 
 
-def _ratio(ours: float, other: float, name: str) -> str:
+def _ratio(ours: float, other: float | None, name: str) -> str:
     """Return the ratio of two times in words, as a number above 1."""
+    if other is None:
+        return f"{name} left out, as it takes long"
     return f"{other / ours:.3g} x faster than {name}" if ours < other else f"{ours / other:.3g} x the time of {name}"

@@ -73,7 +73,7 @@ def _declare(parser: CommandParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Draw the layers of the images."""
     _refuse_sets(arguments)
-    _refuse_what_is_missing(arguments.images)
+    _refuse_what_is_missing(arguments.model, arguments.images)
     files = files_of(arguments, len(arguments.images))
     options = drawing_options(arguments)
     axes = options_of(arguments, AxesOptions)
@@ -138,9 +138,12 @@ def draw(
     return results.finish(len(images), folder.path if arguments.open else None)
 
 
-def _refuse_what_is_missing(images: Sequence[str]) -> None:
+def _refuse_what_is_missing(model: str, images: Sequence[str]) -> None:
     """Refuse images of which none is there, before a model is loaded; of several, those that are there are drawn."""
     if not any(os.path.lexists(image) for image in images):
+        from ..models.specs import split_spec
+
+        split_spec(model)  # which refuses an image that was named first
         raise ImageError(f"no file {images[0]!r}.")
 
 

@@ -91,6 +91,7 @@ def _write_sheets(
     options: KernelOptions,
 ) -> Iterator[tuple[str | None, Path]]:
     """Write all sheets; yield the parameter that each shows (None for the histograms of all) and its path."""
+    from ..activations.digests import sample_digest
     from ..formats.names import layer_parts
     from ..provenance import Provenance
     from ..runtime.progress import with_bar
@@ -101,7 +102,7 @@ def _write_sheets(
 
     backends.load("auto")
     everything_is_loaded()
-    provenance = Provenance(model.spec, model.weights)
+    provenance = Provenance(model.spec, model.weights, weights_digest=sample_digest(model))
     histograms = plan_histograms(infos, provenance=provenance, threads=options.threads)
     yield None, write_sheet(histograms, folder.place("", HISTOGRAMS, ".png", histograms.describe))
     if options.kernels == "none":

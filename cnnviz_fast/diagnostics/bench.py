@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,14 @@ HEAD = ("cnnviz_fast", "python", "torch", "numba", "encoder native")
 """What of doctor's findings stands above the table."""
 
 
-def setup_of(device: str, threads: Any, folder: Path) -> BenchSetup:
+def setup_of(device: str, threads: Any, folder: Path, began_s: float | None = None) -> BenchSetup:
     """Find where to measure.
 
     Args:
         device: auto, cpu, cuda, mps, or another that torch knows.
         threads: number of workers on the CPU, also as text; None for one a core.
         folder: for files.
+        began_s: when the command began, by time.monotonic(); None for now.
 
     Returns:
         The setup.
@@ -40,7 +42,7 @@ def setup_of(device: str, threads: Any, folder: Path) -> BenchSetup:
     found = resolve_device(device)
     if found.type == "meta":
         raise OptionError("device must be one that computes, got 'meta'. Leave it out, or pass cpu.")
-    return BenchSetup(found, workers, folder)
+    return BenchSetup(found, workers, folder, time.monotonic() if began_s is None else began_s)
 
 
 def machine(setup: BenchSetup) -> dict[str, str]:
@@ -56,7 +58,7 @@ def machine(setup: BenchSetup) -> dict[str, str]:
     }
 
 
-def measure(setup: BenchSetup, case: Callable[[BenchSetup], Row]) -> Row:
+def measure(setup: BenchSetup, case: Callable[[BenchSetup], Row | None]) -> Row | None:
     """Measure one of the CASES.
 
     Args:
@@ -64,7 +66,7 @@ def measure(setup: BenchSetup, case: Callable[[BenchSetup], Row]) -> Row:
         case: which.
 
     Returns:
-        Its row.
+        Its row; None where there is no time left for it.
 
     Raises:
         KernelError: a result is wrong.

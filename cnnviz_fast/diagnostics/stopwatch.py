@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import statistics
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -40,14 +40,16 @@ class Row:
     what: was measured.
     seconds: the median time of ours.
     amount: how much was made in that time, in `unit`.
-    beside: floor or peer -> its median time for the same.
+    beside: floor or peer -> its median time for the same; None where that would have taken too long.
+    runs: timed runs of ours.
     """
 
     what: str
     seconds: float
     amount: float
     unit: str
-    beside: dict[str, float] = field(default_factory=dict)
+    beside: dict[str, float | None] = field(default_factory=dict)
+    runs: int = 1
 
     @property
     def rate(self) -> float:
@@ -81,41 +83,47 @@ def in_turns(runs: Sequence[Callable[[], float]], goes_on: Callable[[int, list[f
     return seconds
 
 
-def medians(
-    ways: Sequence[Way], wait: Callable[[], None], budget_s: float = BUDGET_S, least: int | None = None
-) -> list[float]:
+def timed(
+    ways: Sequence[Way],
+    wait: Callable[[], None],
+    budget_s: float = BUDGET_S,
+    left_s: Callable[[], float] = lambda: math.inf,
+) -> list[list[float]]:
     """Check ways, and time them in turns.
 
     Args:
         ways: what to run. Each runs once to be checked, which warms it up.
         wait: returns when the device has done all it was given.
         budget_s: see BUDGET_S.
-        least: timed runs of each way at least; None for LEAST.
+        left_s: returns the seconds that are left for all; once they are over no way runs again.
 
     Returns:
-        The median seconds of each.
+        The seconds of the runs of each. Where there is no time for a run more, they are those of the first.
 
     Raises:
         KernelError: the result of a way is wrong; nothing was timed.
     """
-    for way in ways:
-        if not way.check(way.run()):
-            raise KernelError(f"{way.name} gives a wrong result on this machine, so nothing was timed.")
-
-    least = LEAST if least is None else least
+    first = [_seconds(way.run, wait, partial(_check, way)) for way in ways]
+    if left_s() < sum(first):
+        return [[seconds] for seconds in first]
 
     def goes_on(_: int, taken: list[float]) -> bool:
-        return len(taken) < least or (sum(taken) < budget_s and len(taken) < MOST)
+        return left_s() > 0 and (len(taken) < LEAST or (sum(taken) < budget_s and len(taken) < MOST))
 
-    return list(map(statistics.median, in_turns([partial(_seconds, way.run, wait) for way in ways], goes_on)))
+    return in_turns([partial(_seconds, way.run, wait) for way in ways], goes_on)
 
 
-def _seconds(run: Callable[[], Any], wait: Callable[[], None]) -> float:
-    """Time one run. What it returned is let go of afterwards: that takes time too, and is no part of it."""
+def _check(way: Way, result: Any) -> None:
+    if not way.check(result):
+        raise KernelError(f"{way.name} gives a wrong result on this machine, so nothing was timed.")
+
+
+def _seconds(run: Callable[[], Any], wait: Callable[[], None], look: Callable[[Any], object] = id) -> float:
+    """Time one run. What it returned is looked at and let go of afterwards: that is no part of its time."""
     wait()
     start = time.perf_counter()
     result = run()
     wait()
     seconds = time.perf_counter() - start
-    del result
+    look(result)
     return seconds

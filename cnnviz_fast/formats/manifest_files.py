@@ -8,14 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import WriteError
-from ..runtime.untrusted import open_regular, read_json
+from ..provenance import MANIFEST_NAME, size_in_manifest
+from ..runtime.untrusted import read_json
 from .picture import FORMATS
-
-MANIFEST_NAME = "manifest.json"
-"""Of the manifest in a folder of single files."""
-
-HEAD_BYTES = 4096
-"""Of a manifest: more than what comes before it speaks of maps, which no other document of this package does."""
 
 
 def manifests_in(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -59,16 +54,6 @@ def manifest_at(path: Path) -> dict[str, Any] | None:
     return document if is_ours else None
 
 
-def _begins_as_ours(path: Path) -> bool:
-    """Return whether a file begins as manifests do: to read all of one of 2048 tiles takes longer than to draw them."""
-    try:
-        with open_regular(path) as file:
-            head = file.read(HEAD_BYTES)
-    except OSError:
-        return False
-    return head.startswith(b'{"cnnviz_fast":') and b',"maps":{"shape":[' in head
-
-
 def refuse_other_json(path: Path) -> None:
     """Refuse to write a manifest over a file that is no manifest: somebody's results, or the settings of a run.
 
@@ -78,7 +63,7 @@ def refuse_other_json(path: Path) -> None:
     Raises:
         WriteError: there is such a file.
     """
-    if os.path.lexists(path) and not _begins_as_ours(path) and manifest_at(path) is None:
+    if os.path.lexists(path) and size_in_manifest(path) is None and manifest_at(path) is None:
         raise WriteError(
             f"cannot write {path}: it is no manifest of this package, and would be lost. Give the sheet another name, "
             f"or leave its manifest out with manifest=False."

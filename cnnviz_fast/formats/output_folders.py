@@ -13,11 +13,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ..errors import OptionError
+from ..errors import OptionError, advice
+from ..provenance import MANIFEST_NAME
 from ..runtime.disk import HeldFolder
 from ..runtime.files import make_folder
 from ..runtime.untrusted import MOST_JSON_BYTES, read_regular
-from .manifest_files import MANIFEST_NAME, manifest_at, manifests_in
+from .manifest_files import manifest_at, manifests_in
 from .names import output_path
 from .older_names import refuse_older_names
 from .picture import format_of
@@ -111,18 +112,37 @@ class OutputFolder:
             OptionError: an output of another model is there.
         """
         there = manifest_at(path / MANIFEST_NAME if is_folder else path.with_suffix(".json"))
-        if there is not None and not self._overwrite and _models_of(there) != _models_of(describe()):
-            shown = "; ".join(f"{model}, {weights}" for model, weights in _models_of(there))
-            raise OptionError(
-                f"out must not hold what another model made where this one's goes, got {str(path)!r} of {shown}. Give "
-                f"another folder, or overwrite."
-            )
+        if there is None or self._overwrite:
+            return
+        others, these = _models_of(there), _models_of(describe())
+        if len(others) == len(these) and all(map(_may_be_one, others, these)):
+            return
+        shown = "; ".join(f"{model}, {weights}" for model, weights, _ in others)
+        if [model[:2] for model in others] == [model[:2] for model in these]:
+            shown += ", whose weights have other values"
+        raise OptionError(
+            f"out must not hold what another model made where this one's goes, got {str(path)!r} of {shown}. Give "
+            f"another folder, or {advice('pass overwrite=True', 'add --overwrite')}."
+        )
 
 
-def _models_of(manifest: Mapping[str, Any]) -> list[tuple[Any, Any]]:
-    """Return the models that a sheet shows and their weights; a comparison shows two."""
+_Model = tuple[Any, Any, Any]
+"""Of a manifest: the model, the name of its weights and their digest."""
+
+
+def _models_of(manifest: Mapping[str, Any]) -> list[_Model]:
+    """Return the models that a sheet shows; a comparison shows two."""
     sides = [manifest.get("a"), manifest.get("b")] if "a" in manifest else [manifest]
-    return [(side.get("model"), side.get("weights")) for side in sides if isinstance(side, Mapping)]
+    return [
+        (side.get("model"), side.get("weights"), side.get("weights_digest"))
+        for side in sides
+        if isinstance(side, Mapping)
+    ]
+
+
+def _may_be_one(a: _Model, b: _Model) -> bool:
+    """Return whether two models may be the same: digests count where both have one, as older manifests have none."""
+    return a[:2] == b[:2] and (a[2] == b[2] or None in (a[2], b[2]))
 
 
 def output_folder(

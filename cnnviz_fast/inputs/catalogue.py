@@ -107,7 +107,8 @@ class Catalogue(Sequence[ListedImage]):
     Attributes:
         repeats: how many images were dropped because their key was already there.
         failures: what could not be listed, such as a truncated shard or a folder that cannot be read.
-        passed_over: how many files of folders are no images, by their extension.
+        passed_over: how many files of folders are no images, by their extension; and how many sheets and runs of this
+            package they hold.
     """
 
     def __init__(self) -> None:

@@ -19,6 +19,7 @@ from ..models.no_images import words_for
 from ..models.own_preprocess import ArrayPreprocess, OwnPreprocess
 from ..models.preprocess import Preprocess, imagenet_preset
 from ..options.reading import AS_USUAL, MAX_PIXELS, ImageOptions
+from ..runtime.plain import plain
 from .arrays import is_array_file, read_array
 from .find import find_images
 from .in_memory import Encoded, Source, decode_for, is_tensor
@@ -70,6 +71,8 @@ class InputSpec:
         """
         import torch
 
+        if is_tensor(source):
+            source = plain(source, "image")  # type: ignore[arg-type]
         if not self.expected.is_known:
             as_array = self.takes_arrays or is_array_file(source)
             if (fitted := self._fitted_to(self._array(source) if as_array else source)) is not self:
@@ -150,7 +153,7 @@ class InputSpec:
     def _array(self, source: Any) -> Any:
         """Return a source as an array: of a tensor, of a file, or of the bands of a PIL image."""
         if is_tensor(source):
-            return source.detach().cpu().numpy()
+            return source.numpy(force=True)
         return source if isinstance(source, np.ndarray) else read_array(source, self.max_pixels)
 
 

@@ -118,7 +118,7 @@ def _wrapped(source: Any) -> PilImage:
         source = np.floor(source * 255 + 0.5).astype(np.uint8)
     _check_array(source)
     if is_tensor(source):
-        source = source.detach().cpu().permute(1, 2, 0).numpy()
+        source = source.permute(1, 2, 0).numpy(force=True)
     pixels = np.ascontiguousarray(source)
     return Image.fromarray(pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from ..errors import ImageError, reason_of
+from . import unnamed_memory
 
 Result = TypeVar("Result")
 
@@ -128,11 +129,11 @@ def serve(task: Task[Result], notes: Notes, pipe: Connection) -> None:
             notes.enter(BETWEEN)
             index, lost = asked
             try:
-                pipe.send((task(index, lost, notes), ""))
+                unnamed_memory.send(pipe, (task(index, lost, notes), ""))
             except Stopped:
                 return
             except BaseException as error:
-                pipe.send((None, reason_of(error, named=True)))
+                unnamed_memory.send(pipe, (None, reason_of(error, named=True)))
                 return
 
 

@@ -10,9 +10,7 @@ A reader that dies is replaced. The image that it was at is lost; its tasks are 
 from __future__ import annotations
 
 import contextlib
-import glob
 import heapq
-import os
 import signal
 import threading
 import time
@@ -26,6 +24,7 @@ from torch.multiprocessing import get_context
 
 from ..errors import ImageError, reason_of
 from .reader_process import BETWEEN, Notes, Result, Stopped, Task, cannot_start, serve
+from .unnamed_memory import receive
 
 POLL_S = 0.2
 """How often deaths, hangs and the end are looked for: seldom enough to cost nothing."""
@@ -42,9 +41,6 @@ FRUITLESS = 5
 
 AHEAD = 2
 """Tasks that a reader holds at most: the one that it runs and the next one."""
-
-_SEGMENTS = "/dev/shm"
-"""Where Linux shows shared memory; torch 2.14 names it torch_PID_NUMBER_NUMBER and takes the name away at once."""
 
 _DYING_S = 0.3
 """How long a process that has closed its pipe may take to end by itself, so that its exit code is its own."""
@@ -66,7 +62,6 @@ class _Reader:
             self.process.kill()
             self.process.join()
         self.pipe.close()
-        _remove_segments(self.process.pid)
 
     def ending(self) -> str:
         """Return how the process ended: SIGKILL, exit code 3."""
@@ -76,13 +71,6 @@ class _Reader:
         with contextlib.suppress(ValueError):
             return signal.Signals(-code).name
         return f"signal {-code}"
-
-
-def _remove_segments(pid: int | None) -> None:
-    """Remove the shared memory of a process that has ended: killed between two calls, torch leaves its name behind."""
-    for path in glob.glob(f"{_SEGMENTS}/torch_{pid}_*"):
-        with contextlib.suppress(OSError):
-            os.unlink(path)
 
 
 class Readers(Generic[Result]):
@@ -188,7 +176,7 @@ class Readers(Generic[Result]):
     def _receive(self, reader: _Reader) -> bool:
         """Take one message from a reader; return False where the reader is of no more use."""
         try:
-            result, reader.why = reader.pipe.recv()
+            result, reader.why = receive(reader.pipe)
         except Exception as error:  # it has died, or this process cannot map what it sent
             reader.process.join(_DYING_S)
             if reader.process.exitcode is None:
@@ -254,6 +242,5 @@ class Readers(Generic[Result]):
         for reader in readers:
             reader.process.join()  # the watch kills those that take too long
             reader.pipe.close()
-            _remove_segments(reader.process.pid)
         self._ended.set()
         watch.join()

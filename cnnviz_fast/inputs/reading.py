@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from ..errors import InputError, ShapeError, reason_of
+from . import unnamed_memory
 from .catalogue import Catalogue
 from .images import InputSpec, usual_spec
 from .in_memory import is_tensor
@@ -243,8 +244,7 @@ def _stacked(images: list[torch.Tensor], shared: bool) -> torch.Tensor:
     """Stack images (3, ...) float32 into a batch, in shared memory where it goes to another process."""
     if not shared:
         return torch.stack(images)
-    batch = torch.empty((len(images), *images[0].shape))
-    batch.share_memory_()  # type: ignore[no-untyped-call]  # before it is filled: sending it then copies nothing
+    batch = unnamed_memory.empty((len(images), *images[0].shape))  # before it is filled: sending it copies nothing
     return torch.stack(images, out=batch)
 
 

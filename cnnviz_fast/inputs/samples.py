@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import ImageError, ShapeError
 from ..runtime.arrays import as_float32
+from ..runtime.plain import plain
 from .in_memory import Encoded, is_pil_image, is_tensor
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ def is_stream(images: Any) -> bool:
 
 def _split(values: Any, expected: ExpectedInput) -> Any:
     """Return the samples of a batch, or the one image that it is."""
+    if is_tensor(values):
+        values = plain(values, "images")
     if is_preprocessed(values, expected):
         batch = preprocessed_input(values, expected)
         return [batch[i : i + 1] for i in range(len(batch))]
@@ -86,7 +89,7 @@ def _split(values: Any, expected: ExpectedInput) -> Any:
     if values.ndim != expected.spatial_axes + 2:
         return values
     if is_tensor(values) and values.shape[1] not in (1, 3, 4) and values.shape[-1] in (1, 3, 4):
-        values = values.cpu().numpy()  # arrays of images that a loader has collated
+        values = values.numpy(force=True)  # arrays of images that a loader has collated
     return list(values)
 
 

@@ -16,8 +16,9 @@ from ..errors import ImageError, OptionError, reason_of
 from ..runtime.untrusted import open_regular
 from .catalogue import Catalogue, Failure, Files, InMemoryImage, normalised
 from .decoding.formats import EXTENSIONS
-from .find import ending_of, find_images, has_extension, matching_files, natural_key
+from .find import find_images, has_extension, images_among, matching_files, natural_key
 from .in_memory import Encoded, is_pil_image, is_tensor
+from .own_sheets import RUNS, SHEETS, counted
 from .parquet_tables import list_table
 from .sets import COMPRESSED, LISTS, PARQUET, TAR
 from .tar_shards import list_shard
@@ -44,7 +45,8 @@ def list_images(
 
     Besides the files, globs and in-memory images that `load_images` takes, a source may be:
 
-    - a folder: the images in it and in all folders below it; linked folders once, after the others.
+    - a folder: the images in it and in all folders below it; linked folders once, after the others. Sheets of this
+      package, known by their manifests, are passed over.
     - `.txt`, `.lst`: one path a line, relative to the list's own folder; blank lines and lines that begin with # are
       ignored. `-` is such a list on standard input, relative to the working folder. Paths may also be separated by NUL.
     - `.tar`: a shard in the form of webdataset; see list_shard. `.parquet`: a table; see list_table.
@@ -159,7 +161,10 @@ def _list_folder(folder: str, catalogue: Catalogue, search: _Search) -> None:
         return
     if len(catalogue.failures) > failed:
         raise ImageError(catalogue.failures[failed].reason)
-    raise ImageError(f"folder {folder!r} holds no images ({' '.join(EXTENSIONS)}). Shards and lists are named singly.")
+    drawn = f" but {counted(SHEETS, catalogue.passed_over[SHEETS])}" if catalogue.passed_over[SHEETS] else ""
+    raise ImageError(
+        f"folder {folder!r} holds no images ({' '.join(EXTENSIONS)}){drawn}. Shards and lists are named singly."
+    )
 
 
 def _identity(folder: str | os.PathLike[str]) -> tuple[int, int]:
@@ -170,8 +175,8 @@ def _identity(folder: str | os.PathLike[str]) -> tuple[int, int]:
 def _images_below(folder: str, catalogue: Catalogue, apart: tuple[int, int] | None, search: _Search) -> Iterator[str]:
     """Walk a folder: its images, then those of its folders. Linked folders come last, and none is entered twice.
 
-    The outputs of other runs are passed over, and so are pipes and devices. A broken link with an image's extension
-    counts as an image that is missing.
+    The outputs of other runs are passed over, and so are sheets of this package, pipes and devices. A broken link with
+    an image's extension counts as an image that is missing.
     """
     folders, linked = [folder], deque[str]()
     entered = {apart}
@@ -182,6 +187,7 @@ def _images_below(folder: str, catalogue: Catalogue, apart: tuple[int, int] | No
                 continue
             entered.add(identity)
             if path != folder and search.is_run(path):
+                catalogue.passed_over[RUNS] += 1
                 continue
             images, inner, links = _inside(path, search.arrays, catalogue.passed_over)
         except OSError as error:
@@ -194,7 +200,7 @@ def _images_below(folder: str, catalogue: Catalogue, apart: tuple[int, int] | No
 
 def _inside(folder: str, arrays: bool, passed_over: Counter[str]) -> tuple[list[str], list[str], list[str]]:
     """Return the images, folders and linked folders directly in a folder, each in natural order; count the others."""
-    images: list[str] = []
+    names: list[str] = []
     inner: list[str] = []
     links: list[str] = []
     with os.scandir(folder) as entries:
@@ -204,10 +210,9 @@ def _inside(folder: str, arrays: bool, passed_over: Counter[str]) -> tuple[list[
             link = entry.is_symlink()
             if os.path.isdir(entry.path) if link else entry.is_dir():  # os.path takes links to themselves, entry raises
                 (links if link else inner).append(entry.path)
-            elif has_extension(entry.name, arrays):
-                missing = link and not os.path.exists(entry.path)
-                if missing or os.path.isfile(entry.path):
-                    images.append(entry.path)
-            elif os.path.isfile(entry.path):
-                passed_over[ending_of(entry.name)] += 1
+            elif os.path.isfile(entry.path) or (
+                link and has_extension(entry.name, arrays) and not os.path.exists(entry.path)
+            ):
+                names.append(entry.name)
+    images = images_among(folder, names, arrays, passed_over)
     return sorted(images, key=natural_key), sorted(inner, key=natural_key), sorted(links, key=natural_key)

@@ -39,6 +39,9 @@ _NOT_PYTORCH = {
 }
 """Endings of files that hold no model of PyTorch, and what they hold."""
 
+_IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".heic")
+"""Endings of what is meant as the image."""
+
 
 def split_spec(spec: str) -> tuple[str, str]:
     """Split a spec at its last colon, which is not the one of `C:\\models\\net.py:make`.
@@ -100,6 +103,9 @@ def _refuse_path(spec: str) -> None:
             f"model must be {expected}, got {spec!r}, {_NOT_PYTORCH[ending]}, which has no modules of PyTorch. "
             f"Name the model that it was made from, or convert it in Python and pass the module."
         )
+    if ending in _IMAGES:
+        order = advice("visualize(model, images, layers)", "cnnviz render MODEL IMAGE")
+        raise ModelError(f"model must be {expected}, got {spec!r}, an image. The model comes first: {order}.")
     if os.path.isdir(spec) and re.search(r"[/\\]", spec):
         raise ModelError(f"model must be {expected}, got the folder {spec!r}. {_folder_advice(spec)}")
     if ending not in _WEIGHTS:

@@ -225,5 +225,5 @@ def _digest(image: Any) -> bytes:
     """Return the SHA-256 of the pixels of an image in memory, and of their shape."""
     if isinstance(image, Encoded):
         return hashlib.sha256(image.content).digest()
-    values = np.asarray(image.detach().cpu().float() if is_tensor(image) else image)
+    values = np.asarray(image.float().numpy(force=True) if is_tensor(image) else image)
     return hashlib.sha256(repr((values.shape, values.dtype)).encode() + values.tobytes()).digest()

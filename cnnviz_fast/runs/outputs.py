@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..channels.selection import reduced
 from ..formats.atlas import SUFFIX, write_atlas
-from ..formats.manifest_files import MANIFEST_NAME
 from ..formats.maps import write_maps
 from ..formats.picture import format_of
 from ..pipeline import LayerInput
+from ..provenance import MANIFEST_NAME
 from ..runtime.files import make_folder
 from ..runtime.stage_times import stage
 from ..sheets.manifest import describe_grid

@@ -117,7 +117,7 @@ class RunSummary:
         complete: whether the run went on to the end.
         seconds: that the run took.
         stages: seconds in decode, forward, render, encode and write, of all threads and processes together.
-        passed_over: files of the folders that are no images.
+        passed_over: files of the folders that are no images, sheets of this package and folders of other runs.
         statistics: file of the statistics, or None. Of several processes, the last one to end has the file of all
             images, the others those of their own shares.
     """

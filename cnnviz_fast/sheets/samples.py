@@ -16,13 +16,14 @@ from ..channels.dataset import LayerStatistics, Ranges, ranges_of
 from ..channels.entrance import as_rows, enter_batch, read_axes
 from ..channels.selection import pick
 from ..channels.statistics import ChannelStatistics, channel_statistics
-from ..channels.values import check_values, dense
+from ..channels.values import check_values
 from ..errors import DTypeError, InputError, repr_of
 from ..kernels import backends
 from ..options.declared import takes
 from ..options.drawing import RenderOptions
 from ..provenance import Provenance
 from ..runtime.device import Fitting, device_at
+from ..runtime.plain import plain
 from .pixels import PendingSheet, begin_whole
 from .plan import plan_sheet
 from .sheet import Sheet
@@ -215,7 +216,7 @@ def _checked_batch(
     what = "maps" if layer is None else f"maps of {layer}"
     if not isinstance(maps, torch.Tensor):
         raise DTypeError(f"{what} must be a tensor, got {type(maps).__name__}. Pass torch.as_tensor(maps).")
-    values = enter_batch(dense(maps, opened=False), *read, what)
+    values = enter_batch(plain(maps, what, opened=False), *read, what)
     check_values(values)
     if provenances is not None and len(provenances) != len(values):
         raise InputError(f"provenances must hold one per sample, {len(values)}, got {len(provenances)}.")

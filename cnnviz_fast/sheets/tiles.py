@@ -19,13 +19,13 @@ from ..channels.entrance import enter
 from ..errors import OptionError, ShapeError, repr_of
 from ..formats import picture as formats
 from ..formats import png
-from ..formats.manifest_files import MANIFEST_NAME, refuse_other_json
+from ..formats.manifest_files import refuse_other_json
 from ..geometry import Strip
 from ..options.declared import takes
 from ..options.drawing import RenderOptions
 from ..options.parsers import path as path_of
 from ..options.parsers import refuse
-from ..provenance import Provenance
+from ..provenance import MANIFEST_NAME, Provenance
 from ..runtime.files import check_path, json_bytes, make_folder, whole_file
 from ..runtime.workers import in_order
 from .overlay import Backdrop, read_overlay

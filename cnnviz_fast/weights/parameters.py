@@ -19,6 +19,7 @@ from ..errors import DTypeError, OptionError
 from ..models.layers import every_module, layer_list, uncompiled
 from ..models.loaded import LoadedModel, module_of
 from ..models.missing import missing_in
+from ..runtime.plain import plain
 from .effective import effective_weights
 from .histograms import Measured, measure
 
@@ -177,7 +178,7 @@ def _values(name: str, tensor: torch.Tensor) -> torch.Tensor:
     if not torch.nn.parameter.is_lazy(tensor):
         tensor = gathered(tensor)
     _check(name, tensor)
-    return tensor.detach()
+    return plain(tensor, f"parameter {name!r}").detach().resolve_neg()
 
 
 def _is_measured(buffer: torch.Tensor) -> bool:

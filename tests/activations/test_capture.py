@@ -763,9 +763,9 @@ def no_real_pass(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_list_layers_resnet50_gives_shapes_calls_and_parameters() -> None:
     with torch.device("meta"):
         model = torchvision.models.resnet50(weights=None)
-    start = time.perf_counter()
+    start = time.process_time()  # whatever else the machine does
     listed = list_layers(model)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert [info.name for info in listed] == [name for name, _ in model.named_modules()][1:]
     assert [info.index for info in listed] == list(range(len(listed)))
     by_name = {info.name: info for info in listed}

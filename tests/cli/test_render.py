@@ -458,3 +458,8 @@ def test_render_reads_damaged_and_narrow_images_where_that_is_asked_for(
     assert said.startswith("cnnviz: image ")
     assert said.count("\n") == 1
     assert "cut.bmp' is damaged, " in said
+
+
+def test_render_image_named_before_the_model_says_the_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("render", tmp_path / "cat.png", "squeezenet1_1") == cli.FAILED
+    assert "an image. The model comes first: cnnviz render MODEL IMAGE." in error_of(capsys)

@@ -194,6 +194,43 @@ def test_visualize_keeps_sheets_of_other_models_unless_told_otherwise(tmp_path: 
     assert draw("c") == "c"
 
 
+def test_visualize_keeps_sheets_of_another_module_of_the_same_class(tmp_path: Path) -> None:
+    def net(seed: int) -> torch.nn.Module:
+        torch.manual_seed(seed)
+        return torch.nn.Sequential(torch.nn.LazyConv2d(4, 3), torch.nn.BatchNorm2d(4)).eval()
+
+    (image,) = make_images(tmp_path / "in", 1)
+    first = net(0)
+    for model in (first, first, net(0)):  # lazy layers have their values after the first pass
+        torch.manual_seed(0)
+        cf.visualize(model, image, "0", tmp_path / "out", tile=8)
+    before = digests(tmp_path / "out")
+    torch.manual_seed(1)
+    other = net(1)
+    said = r"got '.*p0000\.png' of Sequential, as given, whose weights have other values\. Give another folder, or"
+    with pytest.raises(OptionError, match=said):
+        cf.visualize(other, image, "0", tmp_path / "out", tile=8)
+    first[1].running_mean += 1  # trained on, it is another
+    with pytest.raises(OptionError, match=said):
+        cf.visualize(first, image, "0", tmp_path / "out", tile=8)
+    assert digests(tmp_path / "out") == before
+    cf.visualize(other, image, "0", tmp_path / "out", tile=8, overwrite=True)
+    assert digests(tmp_path / "out") != before
+
+
+def test_check_takes_older_manifests_without_digests(tmp_path: Path) -> None:
+    folder = output_folder(tmp_path)
+    known = {"model": "a", "weights": "w"}
+    older, newer = cf.Provenance(**known), cf.Provenance(**known, weights_digest="1")
+    for n, there in enumerate((older, newer)):
+        path = folder.place("0", str(n), ".png", dict)
+        cf.save_sheet(noise(2, 3, 3), path, tile=4, provenance=there)
+        for digest in (None, "1"):
+            folder.check(path, lambda digest=digest: known | {"weights_digest": digest})
+    with pytest.raises(OptionError, match="whose weights have other values"):
+        folder.check(path, lambda: known | {"weights_digest": "2"})
+
+
 def test_visualize_in_a_folder_that_is_swapped_meanwhile_is_an_error(tmp_path: Path) -> None:
     images = make_images(tmp_path / "in", 2)
     out = tmp_path / "out"

@@ -45,6 +45,14 @@ def test_load_model_arguments_reach_every_source_and_the_record(tmp_path: Path) 
     assert model.spec == "torchvision:squeezenet1_1(num_classes=7)"
 
 
+@pytest.mark.parametrize("spec", ["cat.png", "photos/Cat.JPG", "./cat.tiff"])
+def test_load_model_image_in_its_place_says_the_order(spec: str) -> None:
+    with pytest.raises(ModelError, match=r"an image\. The model comes first: visualize\(model, images, layers"):
+        load_model(spec)
+    with advising_flags(), pytest.raises(ModelError, match=r"The model comes first: cnnviz render MODEL IMAGE\.$"):
+        load_model(spec)
+
+
 @pytest.mark.parametrize(("spec", "weights", "said"), [
     ("squeezenet1_1", "none", r"torchvision:squeezenet1_1 cannot be built: TypeError: .*'depht'"),
     (nn.Identity(), None, r"arguments must not be given with a module\. Give them to what makes it\."),

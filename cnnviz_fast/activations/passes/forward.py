@@ -23,6 +23,7 @@ from ...models.lazy import fit_to, seed_first_pass
 from ...models.missing import missing_in, noticing_use
 from ...models.no_images import taken_instead
 from ...runtime.caller import warn_caller
+from ...runtime.plain import without_mask
 from .arguments import arguments, callable_of, dtypes_for, placed
 from .arguments import weight_of as weight_of
 from .copies import PassHook
@@ -114,6 +115,7 @@ def run_pass(
             "a model must be captured from outside of torch.func, got a call inside vmap, grad or jvp. "
             "Call capture on the whole batch, without the transform."
         )
+    batch = without_mask(batch)
     call = callable_of(_runnable(model), forward)
     fit_to(model, batch)
     guard = _Guard()

@@ -16,11 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from ...activations.tensors import gathered, tensors_in
-from ...errors import ModelError
+from ...activations.digests import bytes_of, weights_digest
 from ...provenance import package_version
 
 if TYPE_CHECKING:
@@ -28,42 +26,6 @@ if TYPE_CHECKING:
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # address of an object, which differs from process to process
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
-
-
-def weights_digest(module: nn.Module) -> str:
-    """Hash the weights of a model; their device and the order of their dimensions in memory do not count.
-
-    Args:
-        module: any. Shared parameters count under each of their names.
-
-    Returns:
-        SHA-256 of the names, dtypes, shapes and values of all parameters and buffers, and of packed weights of
-        quantised layers; 64 hexadecimal digits.
-
-    Raises:
-        ModelError: some have no values yet.
-    """
-    held = dict(module.named_buffers(remove_duplicate=False)) | module.state_dict()
-    digest = hashlib.sha256()
-    for name in sorted(held):
-        for path, tensor in tensors_in(held[name]).items():
-            if tensor.is_meta or nn.parameter.is_lazy(tensor):
-                raise ModelError(f"weights must have values, but {name!r} has none yet. Load the model with weights.")
-            digest.update(json.dumps([name, path, str(tensor.dtype), list(tensor.shape)]).encode())
-            digest.update(_bytes_of(tensor))
-    return digest.hexdigest()
-
-
-def _bytes_of(tensor: torch.Tensor) -> memoryview:
-    """Return the values of a tensor in order; a sparse or quantised one is made dense first."""
-    dense = gathered(tensor.detach())
-    if dense.is_quantized:
-        dense = dense.dequantize()
-    elif dense.layout is not torch.strided:
-        dense = dense.to_dense()
-    flat = dense.cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
-    raw: NDArray[np.uint8] = flat.view(torch.uint8).numpy()
-    return raw.data
 
 
 def fingerprint_of(model: LoadedModel, layers: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,7 +129,7 @@ def _array_described(value: Any) -> Any:
     return {
         "dtype": str(tensor.dtype),
         "shape": list(tensor.shape),
-        "sha256": hashlib.sha256(_bytes_of(tensor)).hexdigest(),
+        "sha256": hashlib.sha256(bytes_of(tensor)).hexdigest(),
     }
 
 
