@@ -70,6 +70,19 @@ def move_file(source: bytes, target: bytes) -> int:
         ValueError: a path holds a zero byte.
     """
 
+def zlib_compress(parts: Sequence[NDArray[np.uint8] | bytes | memoryview]) -> bytes:
+    """Deflate bytes into one zlib stream, which any inflater reads. The GIL is released throughout.
+
+    Args:
+        parts: (n,) uint8, C-contiguous each, or bytes. What follows each other in the stream; each part gets codes of
+            its own. Not modified.
+
+    Raises:
+        TypeError: a part is something else.
+        ValueError: they are more than 2^31 - 1 bytes.
+        MemoryError: there is no memory for the stream.
+    """
+
 def adler32(data: NDArray[np.uint8], adler: int = 1) -> int:
     """Return the Adler-32 checksum of (n,) uint8 `data`, continuing from `adler`."""
 

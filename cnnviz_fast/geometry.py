@@ -248,7 +248,7 @@ def plan_grid(
     return planned
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)
 def sampling_positions(n: int, size: int, align: str, upsampling: str = "bilinear") -> Positions:
     """Compute where the rows (or columns) of a tile sample a map.
 

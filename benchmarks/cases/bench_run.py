@@ -1,13 +1,13 @@
-"""A run over 240 photos through ResNet-18, layer4 of each to files, beside reading them and running the model alone."""
+"""Runs over 240 photos through ResNet-18, one stage or five of each to files, beside reading them and running the model
+alone."""
 
 from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ PHOTO_PX = (500, 375)  # width, height: ImageNet's usual size
 BATCH = 16
 TILE_PX = 56
 LAYER = "layer4"
+STAGES = ("conv1", "layer1", "layer2", "layer3", "layer4")
 THREADS = 2
 CHECKED = 4  # photos whose files are compared with what is made of them one by one
 
@@ -94,67 +95,85 @@ def bare_with_loader() -> None:
             model().module(batch)
 
 
-def folder_of(save: str) -> Path:
+def folder_of(save: str, layers: Sequence[str]) -> Path:
     """Return the folder that a run writes to."""
-    return outputs.path(f"run-{save}")
+    return outputs.path(f"run-{save}-{len(layers)}")
 
 
-def run(save: str) -> Inside:
+def run(save: str, layers: Sequence[str]) -> Inside:
     """Run; the stages' seconds are those of all threads and processes together."""
     start = time.perf_counter()
     summary = cf.run(
-        model(), photos(), LAYER, folder_of(save), save=save, batch=BATCH, tile=TILE_PX, progress="none"
+        model(), photos(), layers, folder_of(save, layers), save=save, batch=BATCH, tile=TILE_PX, progress="none"
     )  # fmt: skip
     seconds = time.perf_counter() - start
     assert summary.finished == PHOTOS
     return Inside(seconds, {f"{stage}_s": spent for stage, spent in summary.stages.items()})
 
 
-def some() -> list[tuple[Path, torch.Tensor]]:
-    """Capture some photos, each for itself."""
-    chosen = photos()[:: PHOTOS // CHECKED]
-    return [(path, cf.capture(model(), cf.load_images(path, model()), LAYER)[LAYER][0]) for path in chosen]
+def some(layers: Sequence[str]) -> Iterator[tuple[str, str, torch.Tensor]]:
+    """Capture some photos, each for itself: layer, stem of the file, and maps."""
+    for path in photos()[:: PHOTOS // CHECKED]:
+        for layer, maps in cf.capture(model(), cf.load_images(path, model()), layers).items():
+            yield layer, path.stem, maps[0]
 
 
-def check_sheets(_: Inside) -> None:
+def check_sheets(folder: Path, layers: Sequence[str]) -> None:
     """Assert that sheets show what `render` makes, within a level: convolutions differ with the size of the batch."""
-    assert len(list(folder_of("sheets").glob(f"{LAYER}/*.png"))) == PHOTOS
-    for path, maps in some():
-        with Image.open(folder_of("sheets") / LAYER / f"{path.stem}.png") as sheet:
+    assert len(list(folder.glob("*/*.png"))) == PHOTOS * len(layers)
+    for layer, stem, maps in some(layers):
+        with Image.open(folder / layer / f"{stem}.png") as sheet:
             assert sheet.mode == "P"
             difference = np.abs(np.asarray(sheet).astype(int) - cf.render(maps, tile=TILE_PX).index)
         assert difference.max() <= 1
         assert (difference > 0).mean() < 0.001
 
 
-def check_atlases(_: Inside) -> None:
+def check_atlases(folder: Path, layers: Sequence[str]) -> None:
     """Assert that atlases hold the ranges of the maps."""
-    assert len(list(folder_of("atlases").glob(f"{LAYER}/*.atlas"))) == PHOTOS
-    for path, maps in some():
-        atlas = cf.read_atlas(folder_of("atlases") / LAYER / f"{path.stem}.atlas")
+    assert len(list(folder.glob("*/*.atlas"))) == PHOTOS * len(layers)
+    for layer, stem, maps in some(layers):
+        atlas = cf.read_atlas(folder / layer / f"{stem}.atlas")
         torch.testing.assert_close(atlas.vmax, maps.amax(dim=(1, 2)), rtol=1e-4, atol=1e-5)
 
 
-def ours(save: str, check: Callable[[Any], None]) -> Contender:
+CHECKS = {"sheets": check_sheets, "atlases": check_atlases}
+
+
+def ours(save: str, layers: Sequence[str]) -> Contender:
+    def check(_: Inside) -> None:
+        for kind in save.split(","):
+            CHECKS[kind](folder_of(save, layers), layers)
+
     return Contender(
-        f"cf.run, {save}", lambda: run(save), check, OURS, 0, threads=THREADS, output=lambda: folder_of(save)
-    )
+        f"cf.run, {save}", lambda: run(save, layers), check, OURS, 0, threads=THREADS,
+        output=lambda: folder_of(save, layers),
+    )  # fmt: skip
 
 
 NAME = f"{PHOTOS} photos through ResNet-18, {LAYER} at {TILE_PX} px"
+NAME_OF_STAGES = f"{PHOTOS} photos through ResNet-18, {STAGES[0]} to {STAGES[-1]} at {TILE_PX} px"
+
+BARE = Contender("load_images + forward", bare, anything, FLOOR, 0, threads=THREADS)
 
 TABLES = [
     Table(
         NAME,
         [
-            Contender("load_images + forward", bare, anything, FLOOR, 0, threads=THREADS),
-            ours("sheets", check_sheets),
-            ours("atlases", check_atlases),
+            BARE,
+            ours("sheets", [LAYER]),
+            ours("atlases", [LAYER]),
             Contender("DataLoader, 1 worker, + forward", bare_with_loader, anything, PEER, 0, threads=THREADS),
         ],
         prepare=photos,
         full_only=True,
-    )
+    ),
+    Table(
+        NAME_OF_STAGES,
+        [BARE, *(ours(save, STAGES) for save in ("sheets", "atlases", "sheets,atlases"))],
+        prepare=photos,
+        full_only=True,
+    ),
 ]
 
 

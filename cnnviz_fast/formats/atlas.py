@@ -140,18 +140,24 @@ def save_atlas(
     """
     path = path_of("path", path)
     handed = enter(maps, axes, planes)
-    packed = atlas_bytes(handed.maps, handed.placed(provenance or Provenance()))
-    with whole_file(path) as file:
-        file.write(packed)
+    write_atlas(handed.maps, path, handed.placed(provenance or Provenance()))
     return path
 
 
-def atlas_bytes(maps: Any, provenance: Provenance) -> bytes:
+def write_atlas(maps: Any, path: Path, provenance: Provenance, measured: ChannelStatistics | None = None) -> None:
+    """Write the file of an atlas; see atlas_bytes for its arguments, and save_atlas for what it raises."""
+    packed = atlas_bytes(maps, provenance, measured)
+    with whole_file(path) as file:
+        file.write(packed)
+
+
+def atlas_bytes(maps: Any, provenance: Provenance, measured: ChannelStatistics | None = None) -> bytes:
     """Make the bytes of an atlas. Kernels measure and quantise the maps on their device.
 
     Args:
         maps: (C, H, W) real dtype, an array or a tensor, or (C,) for a vector. See save_atlas. Not modified.
         provenance: where the maps came from. Names of classes are kept only if they name the entries of a vector.
+        measured: statistics of all channels by the backend "auto", on any device, where they are known already.
 
     Returns:
         The bytes: the same for the same maps and the same provenance.
@@ -162,7 +168,7 @@ def atlas_bytes(maps: Any, provenance: Provenance) -> bytes:
     """
     values = as_maps(maps)
     backend = backends.choose("auto", str(values.device))
-    statistics = channel_statistics(backend, values)
+    statistics = measured or channel_statistics(backend, values)
     cells = values[0].numel()
     tensors = {
         "index": _quantized(values, statistics, backend),
@@ -194,7 +200,8 @@ def _quantized(maps: torch.Tensor, statistics: ChannelStatistics, backend: Backe
     count, cells = len(maps), maps[0].numel()
     grid = Grid(count, rows=count, cols=1, tile_h=1, tile_w=cells)
     index = torch.empty((count, cells), dtype=torch.uint8, device=maps.device)
-    arrays = [backend.to_array(tensor) for tensor in (maps.reshape(count, 1, cells), statistics.vmin, statistics.vmax)]
+    ends = (end.to(maps.device) for end in (statistics.vmin, statistics.vmax))
+    arrays = [backend.to_array(tensor) for tensor in (maps.reshape(count, 1, cells), *ends)]
     out = backend.to_array(index)  # shares the memory of `index`
     down, across = (sampling_positions(size, size, "left", "nearest") for size in (1, cells))
     paint = Paint(LEVELS, flat=0.0, background=0, bad=NAN)

@@ -11,7 +11,10 @@ import zlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..errors import AtlasError, EncodeError
+from ..runtime.native import native as native
 from ..runtime.untrusted import parse_json
 
 if TYPE_CHECKING:
@@ -21,6 +24,9 @@ RECORD = "cnnviz_fast"
 
 MOST_BYTES = 2**30
 """Most bytes that are packed or unpacked: 64 channels in 4K take half. A small file can claim to hold more."""
+
+_DTYPES = {"uint8": "U8", "float16": "F16", "int32": "I32", "float32": "F32"}
+"""numpy's and safetensors' names of what is packed."""
 
 MOST_HEADER_BYTES = 2**22
 """Most bytes of the names of tensors and the record; the names of 21,841 classes take a tenth."""
@@ -44,11 +50,11 @@ def tensor_bytes(tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any])
 def pack(tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> bytes:
     """Make the bytes of a safetensors file, and deflate them into one zlib stream.
 
-    Matches are sought only at a distance of one byte (zlib's Z_RLE): index planes are noise except for runs of zeros.
-    2048x7x7 of a ResNet-50 become 102 kB in 0.7 ms; at level 1 105 kB in 1.6 ms, at level 6 103 kB in 3.5 ms.
+    Matches are sought only at a distance of one byte: index planes are noise except for runs of zeros. The native
+    module takes a fifth of zlib's time (Z_RLE, its fastest way), for files between 1 % smaller and 3 % larger.
 
     Args:
-        tensors: name -> dense tensor; see tensor_bytes.
+        tensors: name -> dense uint8, float16, int32 or float32 tensor, on any device; at least one. Not modified.
         record: what the file says about them; see tensor_bytes.
 
     Returns:
@@ -57,11 +63,36 @@ def pack(tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> byte
     Raises:
         EncodeError: the tensors or the record are larger than `unpack` takes.
     """
-    plain = tensor_bytes(tensors, record)
-    if len(plain) > MOST_BYTES or _header_end(plain) > MOST_HEADER_BYTES:
-        raise EncodeError(f"an atlas holds at most {MOST_BYTES:,} bytes, got {len(plain):,}. Choose fewer channels.")
+    head, body = _parts(tensors, record)
+    size = len(head) + body.nbytes
+    if size > MOST_BYTES or _header_end(head) > MOST_HEADER_BYTES:
+        raise EncodeError(f"an atlas holds at most {MOST_BYTES:,} bytes, got {size:,}. Choose fewer channels.")
+    module, _ = native()
+    if module is not None:
+        return bytes(module.zlib_compress((head, body)))
     deflater = zlib.compressobj(1, strategy=zlib.Z_RLE)
-    return deflater.compress(plain) + deflater.flush()
+    return deflater.compress(head) + deflater.compress(body) + deflater.flush()
+
+
+def _parts(tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> tuple[bytes, memoryview]:
+    """Return the bytes of a safetensors file, those of `tensor_bytes`: all but the last tensor, and that one.
+
+    The last one, of the smallest items, is by far the largest of an atlas, and is not copied.
+    """
+    arrays = {name: np.ascontiguousarray(tensor.cpu().numpy()) for name, tensor in tensors.items()}
+    header: dict[str, Any] = {"__metadata__": {RECORD: json.dumps(record)}}
+    contents, at = [], 0
+    for name, array in sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0])):
+        header[name] = {
+            "dtype": _DTYPES[array.dtype.name],
+            "shape": array.shape,
+            "data_offsets": (at, at + array.nbytes),
+        }
+        contents.append(array.reshape(-1).view(np.uint8).data)
+        at += array.nbytes
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join([len(text).to_bytes(8, "little"), text, *contents[:-1]]), contents[-1]
 
 
 def unpack(packed: bytes, label: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..channels.selection import reduced
-from ..formats.atlas import SUFFIX, save_atlas
+from ..formats.atlas import SUFFIX, write_atlas
 from ..formats.manifest_files import MANIFEST_NAME
 from ..formats.maps import write_maps
 from ..formats.picture import format_of
@@ -95,8 +95,10 @@ class Atlases:
         """Write the atlas; see Output."""
         file = f"{part}/{stem}{SUFFIX}"
         make_folder(folder / part)
+        options = layer.options
+        measured = layer.measured if options.channels is None and options.backend == "auto" else None
         with stage("encode"):
-            save_atlas(layer.maps, folder / file, provenance=layer.provenance)
+            write_atlas(layer.maps, folder / file, layer.provenance, measured)
         return [file], {}
 
 

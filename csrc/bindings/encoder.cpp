@@ -15,6 +15,7 @@
 #include "encoder/move_file.h"
 #include "encoder/png_file.h"
 #include "encoder/strip.h"
+#include "encoder/zlib_stream.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -103,6 +104,36 @@ nb::tuple write_png_files(const Images& pixels, const std::optional<nb::bytes>& 
     return nb::make_tuple(written.count, written.error);
 }
 
+// The most bytes whose symbols still add up to less than 2^32.
+constexpr size_t ZLIB_LIMIT = 0x7FFFFFFF;
+
+nb::object zlib_compress(const nb::sequence& parts) {
+    std::vector<Bytes> held;
+    std::vector<cnnviz::Contents> contents;
+    size_t count = 0;
+    for (const nb::handle part : parts) {
+        Bytes bytes;
+        if (!nb::try_cast(part, bytes, false)) throw nb::type_error("parts must be (n,) uint8 or bytes.");
+        held.push_back(bytes);
+        contents.push_back({bytes.data(), bytes.shape(0)});
+        count += bytes.shape(0);
+    }
+    if (count > ZLIB_LIMIT) refuse("parts must hold at most 2^31 - 1 bytes, got " + std::to_string(count) + ".");
+    // The stream is made in the memory of the result, which shrinks to what is used.
+    const size_t bound = cnnviz::zlib_stream_bound(contents);
+    PyObject* stream = PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(bound));
+    if (stream == nullptr) throw nb::python_error();
+    uint8_t* out = reinterpret_cast<uint8_t*>(PyBytes_AS_STRING(stream));
+    const cnnviz::Dispatch& dispatch = active_level();
+    size_t size;
+    {
+        nb::gil_scoped_release released;
+        size = cnnviz::put_zlib_stream(dispatch, contents, out);
+    }
+    if (_PyBytes_Resize(&stream, static_cast<Py_ssize_t>(size)) != 0) throw nb::python_error();
+    return nb::steal(stream);
+}
+
 void filter_row(unsigned filter, const Bytes& row, const Bytes& above, size_t bytes_per_pixel,
                 const Output& residuals) {
     if (filter > 4 || filter == 3) refuse("filter must be 0, 1, 2 or 4, got " + std::to_string(filter) + ".");
@@ -145,6 +176,7 @@ void bind_encoder(nb::module_& m) {
             return cnnviz::move_file(source, target);
         },
         "source"_a, "target"_a, "Move a file to a name in its folder.");
+    m.def("zlib_compress", &zlib_compress, "parts"_a, "Deflate bytes into one zlib stream.");
     m.def("adler32", &adler32, "data"_a.noconvert(), "adler"_a = cnnviz::ADLER32_START,
           "Return the Adler-32 checksum.");
     m.def("adler32_combine", &cnnviz::adler32_combine, "adler1"_a, "adler2"_a, "len2"_a,

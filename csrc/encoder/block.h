@@ -17,6 +17,7 @@ constexpr size_t BLOCK_SYMBOLS = 286;
 constexpr size_t END_OF_BLOCK = 256;
 constexpr size_t MIN_MATCH = 3;
 constexpr size_t MAX_MATCH = 258;
+constexpr size_t STORED_BLOCK_BYTES = 65535;
 
 // The codes of a block. A match is one put: length code, extra bits, and the single bit of the only distance code.
 struct BlockCodes {

@@ -6,7 +6,7 @@
 #include "encoder/block.h"
 #include "encoder/checksums.h"
 #include "encoder/chunk.h"
-#include "encoder/runs.h"
+#include "encoder/walk.h"
 
 namespace cnnviz {
 namespace {
@@ -26,58 +26,11 @@ constexpr size_t EXACT_BYTES = 64 << 10;
 // Measured: 2 to 4 gives the smallest sheets; below 4 a strip of zeros exceeds 0.17 % of its size.
 constexpr uint32_t COUNTED_WEIGHT = 4;
 
-constexpr size_t STORED_BLOCK_BYTES = 65535;
-
 constexpr size_t ROW_ALIGNMENT = 64;
 
 size_t filtered_size(const Strip& strip) { return strip.rows * (strip.row_bytes + 1); }
 
 size_t stored_size(size_t bytes) { return bytes + (bytes + STORED_BLOCK_BYTES - 1) / STORED_BLOCK_BYTES * 5; }
-
-// Passes one row to the sink as literals and matches at distance 1. The rule is in runs.h.
-template <class Sink>
-void walk_row(const Dispatch& dispatch, const uint8_t* row, size_t count, Sink& sink) {
-    for (size_t i = 0; i < count;) {
-        const size_t span = dispatch.literal_span(row + i, count - i);
-        if (span > 0) sink.literals(row + i, span);
-        i += span;
-        if (i == count) break;
-        size_t left = dispatch.run_length(row + i, count - i);
-        const uint8_t* end = row + i + left;
-        if (span == 0 || row[i - 1] != row[i]) {
-            sink.literals(row + i, 1);
-            left--;
-        }
-        if (left >= MAX_MATCH) sink.matches(MAX_MATCH, left / MAX_MATCH);
-        left %= MAX_MATCH;
-        if (left >= MIN_MATCH) {
-            sink.matches(left, 1);
-        } else if (left > 0) {
-            sink.literals(end - left, left);
-        }
-        i = static_cast<size_t>(end - row);
-    }
-}
-
-class BlockWriter {
-  public:
-    BlockWriter(const Dispatch& dispatch, const BlockCodes& codes, uint8_t* out)
-        : dispatch_(dispatch), codes_(codes), writer_{out} {}
-
-    BitWriter& bits() { return writer_; }
-    void symbol(size_t symbol) { writer_.put(codes_.codes[symbol], codes_.lengths[symbol]); }
-    void literals(const uint8_t* bytes, size_t count) {
-        dispatch_.put_literals(writer_, codes_.literals, bytes, count);
-    }
-    void matches(size_t length, size_t times) {
-        for (; times > 0; times--) writer_.put(codes_.match_bits[length], codes_.match_widths[length]);
-    }
-
-  private:
-    const Dispatch& dispatch_;
-    const BlockCodes& codes_;
-    BitWriter writer_;
-};
 
 // Filters pieces of rows into a buffer of its own.
 class RowFilter {
@@ -131,7 +84,7 @@ void count_piece(const Dispatch& dispatch, const Strip& strip, Filter filter, si
     const size_t y = scatter(number, PLASTIC_32, strip.rows);
     const size_t pixel = scatter(number, PLASTIC_SQUARED_32, (strip.row_bytes - count) / strip.bytes_per_pixel + 1);
     rows.run(row_filter(filter, y), y, pixel * strip.bytes_per_pixel, count);
-    walk_row(dispatch, rows.residuals(), count, counts);
+    walk(dispatch, rows.residuals(), count, counts);
 }
 
 Filter choose_filter(const Dispatch& dispatch, const Strip& strip, RowFilter& rows) {
@@ -160,7 +113,7 @@ bool make_codes(const Dispatch& dispatch, const Strip& strip, Filter filter, Row
         for (size_t y = 0; y < strip.rows; y++) {
             rows.run(row_filter(filter, y), y, 0, strip.row_bytes);
             counts.literals(rows.filter_byte(), 1);
-            walk_row(dispatch, rows.residuals(), strip.row_bytes, counts);
+            walk(dispatch, rows.residuals(), strip.row_bytes, counts);
         }
     } else {
         for (size_t i = 0; i < CODE_PIECES; i++) count_piece(dispatch, strip, filter, i, rows, counts);
@@ -231,7 +184,7 @@ EncodedStrip deflate_strip(const Dispatch& dispatch, const Strip& strip, uint8_t
     BlockCodes codes;
     if (!make_codes(dispatch, strip, filter, rows, codes)) return store(dispatch, strip, rows, out);
 
-    BlockWriter block(dispatch, codes, out);
+    BlockWriter block(dispatch, codes, {out});
     put_block_header(block.bits(), codes);
     const uint8_t* limit = out + stored_size(filtered_size(strip));
     uint32_t adler = ADLER32_START;
@@ -240,7 +193,7 @@ EncodedStrip deflate_strip(const Dispatch& dispatch, const Strip& strip, uint8_t
         adler = dispatch.adler32(adler, rows.filter_byte(), strip.row_bytes + 1);
         if (y + 1 < strip.rows) prefetch(strip.pixels + (y + 1) * strip.row_bytes, strip.row_bytes);
         block.symbol(*rows.filter_byte());
-        walk_row(dispatch, rows.residuals(), strip.row_bytes, block);
+        walk(dispatch, rows.residuals(), strip.row_bytes, block);
         if (block.bits().next > limit) return store(dispatch, strip, rows, out);
     }
     block.symbol(END_OF_BLOCK);

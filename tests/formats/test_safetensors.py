@@ -48,6 +48,13 @@ def test_pack_comes_back_from_unpack_and_by_hand() -> None:
     assert list(header["__metadata__"]) == [container.RECORD]
 
 
+def test_pack_without_the_native_module_is_a_zlib_stream_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(container, "native", lambda: (None, "not built"))
+    packed = container.pack(TENSORS, RECORD)
+    assert zlib.decompress(packed) == container.tensor_bytes(TENSORS, RECORD)
+    assert_same_file(*container.unpack(packed, "x"))
+
+
 def test_tensor_bytes_are_the_same_every_time_in_any_order() -> None:
     first = container.tensor_bytes(TENSORS, RECORD)
     assert container.tensor_bytes(dict(reversed(TENSORS.items())), RECORD) == first

@@ -71,8 +71,8 @@ def read(stream: IO[bytes], size: int) -> bytes:
 
 
 def confirm_record(stream: IO[bytes]) -> None:
-    height, width, bytes_per_pixel, idat_size, adler, file_size = struct.unpack("=6I", read(stream, 24))
-    idat, file = read(stream, idat_size), read(stream, file_size)
+    height, width, bytes_per_pixel, idat_size, adler, *sizes = struct.unpack("=7I", read(stream, 28))
+    idat, (file, deflated) = read(stream, idat_size), (read(stream, size) for size in sizes)
     shape = (height, width) if bytes_per_pixel == 1 else (height, width, bytes_per_pixel)
     pixels = np.frombuffer(read(stream, height * width * bytes_per_pixel), np.uint8).reshape(shape)
     header = struct.pack(">IIBBBBB", width, height, 8, COLOUR_TYPE[bytes_per_pixel], 0, 0, 0)
@@ -80,6 +80,8 @@ def confirm_record(stream: IO[bytes]) -> None:
     confirm(SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", b"\x78\x01") + idat + last, pixels)
     if bytes_per_pixel == 1:
         confirm(file, pixels)
+    if zlib.decompress(deflated) != pixels.tobytes():
+        raise AssertionError("wrong bytes in a zlib stream")
 
 
 def fuzz(program: Path, seed: int, count: int) -> None:

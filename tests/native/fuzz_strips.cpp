@@ -18,6 +18,7 @@
 #include "encoder/chunk.h"
 #include "encoder/png_file.h"
 #include "encoder/strip.h"
+#include "encoder/zlib_stream.h"
 
 namespace {
 
@@ -147,18 +148,34 @@ std::vector<uint8_t> encode_file(const cnnviz::Dispatch& dispatch, const Image& 
     return {out.get(), out.get() + size};
 }
 
-// A record: height, width, bytes_per_pixel, size of the first part, Adler-32, size of the second part, as 32 bits each;
-// then the IDAT chunks of the strips, a whole file (grey images only), and the pixels.
-void put_record(const Image& image, const Joined& joined, const std::vector<uint8_t>& file) {
-    const uint32_t head[6] = {static_cast<uint32_t>(image.height),
+// The pixels as a zlib stream of two parts, the second of which may be empty.
+std::vector<uint8_t> deflate_pixels(const cnnviz::Dispatch& dispatch, const Image& image, size_t seed) {
+    const size_t first = image.bytes() - seed % (image.bytes() + 1);
+    // Copies of their own, so that reading past a part is noticed.
+    const std::vector<uint8_t> a(image.pixels.get(), image.pixels.get() + first);
+    const std::vector<uint8_t> b(image.pixels.get() + first, image.pixels.get() + image.bytes());
+    const std::vector<cnnviz::Contents> parts = {{a.data(), a.size()}, {b.data(), b.size()}};
+    Buffer out(new uint8_t[cnnviz::zlib_stream_bound(parts)]);
+    const size_t size = cnnviz::put_zlib_stream(dispatch, parts, out.get());
+    return {out.get(), out.get() + size};
+}
+
+// A record: height, width, bytes_per_pixel, size of the first part, Adler-32, sizes of the second and the third part, as
+// 32 bits each; then the IDAT chunks of the strips, a whole file (grey images only), the pixels as a zlib stream, and
+// the pixels.
+void put_record(const Image& image, const Joined& joined, const std::vector<uint8_t>& file,
+                const std::vector<uint8_t>& stream) {
+    const uint32_t head[7] = {static_cast<uint32_t>(image.height),
                               static_cast<uint32_t>(image.width),
                               static_cast<uint32_t>(image.bytes_per_pixel),
                               static_cast<uint32_t>(joined.idat.size()),
                               joined.adler,
-                              static_cast<uint32_t>(file.size())};
+                              static_cast<uint32_t>(file.size()),
+                              static_cast<uint32_t>(stream.size())};
     std::fwrite(head, sizeof head, 1, stdout);
     std::fwrite(joined.idat.data(), 1, joined.idat.size(), stdout);
     if (!file.empty()) std::fwrite(file.data(), 1, file.size(), stdout);
+    std::fwrite(stream.data(), 1, stream.size(), stdout);
     std::fwrite(image.pixels.get(), 1, image.bytes(), stdout);
 }
 
@@ -191,13 +208,15 @@ int main(int argc, char** argv) {
         const Joined joined = encode_strips(*levels[0], image, seed);
         const std::vector<uint8_t> file =
             image.bytes_per_pixel == 1 ? encode_file(*levels[0], image) : std::vector<uint8_t>();
+        const std::vector<uint8_t> stream = deflate_pixels(*levels[0], image, seed);
         for (size_t level = 1; level < level_count; level++) {
             const Joined other = encode_strips(*levels[level], image, seed);
             if (other.idat != joined.idat || other.adler != joined.adler) fail(levels[level]->name, seed);
             if (image.bytes_per_pixel == 1 && encode_file(*levels[level], image) != file)
                 fail(levels[level]->name, seed);
+            if (deflate_pixels(*levels[level], image, seed) != stream) fail(levels[level]->name, seed);
         }
-        put_record(image, joined, file);
+        put_record(image, joined, file, stream);
         if (seed % 500 == 0) write_files(*levels[level_count - 1], image, argv[3], seed);
     }
     return 0;

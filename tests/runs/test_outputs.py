@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -46,6 +48,19 @@ def test_maps_and_what_they_are_reduced_to_are_the_models_own(images: Path, tmp_
     assert torch.equal(load_file(tmp_path / "2" / "p0003.safetensors")["2"], maps)
     total = load_file(tmp_path / "2" / "sum" / "p0003.safetensors")["2"]
     assert_close(total, maps.double().sum(0, keepdim=True).float(), FLOAT32_SUMS)
+
+
+@pytest.mark.parametrize("drawn", [{}, {"channels": "1,3"}, {"backend": "reference"}], ids=repr)
+def test_atlases_hold_all_channels_as_they_are_whatever_is_drawn(
+    drawn: dict[str, Any], images: Path, tmp_path: Path
+) -> None:
+    """What is measured for the sheets serves the atlases only where it is the same."""
+    model = small_model()
+    cf.run(model, images / "p0003.png", ["2"], tmp_path, save="sheets,atlases", **QUICK, **drawn)
+    maps = cf.capture(model, cf.load_images(images / "p0003.png", model), ["2"])["2"][0]
+    atlas = cf.read_atlas(tmp_path / "2" / "p0003.atlas")
+    alone = cf.save_atlas(maps, tmp_path / "alone.atlas", provenance=replace(atlas.provenance, atlas=None))
+    assert (tmp_path / "2" / "p0003.atlas").read_bytes() == alone.read_bytes()
 
 
 def test_images_whose_names_look_like_files_of_a_run_do_not_meet(images: Path, tmp_path: Path) -> None:
