@@ -2,7 +2,7 @@
 //
 // Usage: fuzz_kernels FIRST_SEED COUNT. Shapes from 1x1, scales from 1 to 64 and below 1, every alignment, strips of any
 // height, any dtype and strides, NaN and infinities. Every array lies in memory of exactly its size. Ranges, moments,
-// overlays and maps made smaller are compared likewise.
+// overlays, maps made smaller and the records of tiles are compared likewise.
 
 #include <algorithm>
 #include <cmath>
@@ -12,12 +12,14 @@
 #include <limits>
 #include <memory>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "kernels/measure.h"
 #include "kernels/overlay.h"
 #include "kernels/render.h"
 #include "kernels/shrink.h"
+#include "sheets/manifest.h"
 
 namespace {
 
@@ -348,6 +350,66 @@ void check_shrink(Case& drawn, const cnnviz::Dispatch* const* levels, size_t lev
     }
 }
 
+// A JSON array of random numbers in memory of exactly its size; the numbers are kept in `values`.
+Exact<char> some_array(Random& random, size_t count, std::vector<std::string>& values) {
+    const char* const numbers[] = {"0", "-1", "null", "0.125", "-1.2345678901234567e-308", "16777216.0"};
+    std::string text = "[";
+    for (size_t i = 0; i < count; i++) {
+        values.emplace_back(numbers[random() % 6]);
+        text += (i > 0 ? "," : "") + values.back();
+    }
+    text += "]";
+    Exact<char> array(text.size());
+    std::memcpy(array.get(), text.data(), text.size());
+    return array;
+}
+
+void check_tiles(size_t seed) {
+    Random random(seed);
+    const size_t count = pick(random, 1, 12);
+    const bool own_ranges = one_in(random, 2);
+    const size_t missing = one_in(random, 8) ? 1 : 0;
+    std::vector<std::string> channel, number, reduction, score;
+    const Exact<char> channels = some_array(random, count, channel);
+    const Exact<char> numbers = some_array(random, count * (own_ranges ? 5 : 7) - missing, number);
+    const Exact<char> reductions = some_array(random, one_in(random, 2) ? count : 0, reduction);
+    const Exact<char> scores = some_array(random, one_in(random, 2) ? count : 0, score);
+    const Exact<int64_t> nan(count), infinite(count);
+    const Exact<bool> flat(count), dead(count);
+    for (size_t i = 0; i < count; i++) {
+        nan[i] = one_in(random, 2) ? std::numeric_limits<int64_t>::max() : 0;
+        infinite[i] = static_cast<int64_t>(random() % 3);
+        flat[i] = one_in(random, 2);
+        dead[i] = one_in(random, 2);
+    }
+    const cnnviz::Grid grid = {pick(random, 1, 5), 7, 8, 0x7FFFFFFF, 9, 10, 11};
+    const cnnviz::TileColumns columns = {
+        count, grid, {channels.get(), channels.size}, own_ranges, {numbers.get(), numbers.size}, nan.get(), infinite.get(),
+        flat.get(), dead.get(), {reductions.get(), reductions.size}, {scores.get(), scores.size}};
+    const Exact<char> out(cnnviz::tiles_bound(columns));
+    const size_t size = cnnviz::write_tiles(columns, out.get());
+    std::string expected;
+    for (size_t i = 0, at = 0; i < count && missing == 0; i++) {
+        const size_t y = 10 + i / grid.columns * grid.step_y;
+        const size_t x = 11 + i % grid.columns * grid.step_x;
+        const std::string range[] = {number[at], number[at + 1]};
+        at += own_ranges ? 0 : 2;
+        std::string flags = std::string(flat[i] ? ",\"flat\"" : "") + (dead[i] ? ",\"dead\"" : "") +
+                            (nan[i] > 0 || infinite[i] > 0 ? ",\"nonfinite\"" : "");
+        expected += (i > 0 ? ",{\"channel\":" : "[{\"channel\":") + channel[i] + ",\"box\":[" + std::to_string(y) + "," +
+                    std::to_string(x) + "," + std::to_string(y + 7) + "," + std::to_string(x + 8) + "],\"vmin\":" +
+                    range[0] + ",\"vmax\":" + range[1] + ",\"min\":" + number[at] + ",\"max\":" + number[at + 1] +
+                    ",\"mean\":" + number[at + 2] + ",\"std\":" + number[at + 3] + ",\"zeros\":" + number[at + 4] +
+                    ",\"nan\":" + std::to_string(nan[i]) + ",\"inf\":" + std::to_string(infinite[i]) + ",\"flags\":[" +
+                    (flags.empty() ? flags : flags.substr(1)) + "]";
+        if (!reduction.empty()) expected += ",\"reduce\":" + reduction[i];
+        if (!score.empty()) expected += ",\"rank\":" + score[i];
+        expected += i + 1 < count ? "}" : "}]";
+        at += 5;
+    }
+    if (expected != std::string(out.get(), size)) fail("the records of tiles differ", "", seed);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -369,6 +431,7 @@ int main(int argc, char** argv) {
         }
         check_overlay(drawn, expected, levels[0]->name, seed);
         check_shrink(drawn, levels, level_count, seed);
+        check_tiles(seed);
     }
     return 0;
 }
