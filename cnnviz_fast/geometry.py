@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -243,7 +242,6 @@ def plan_grid(
     return planned
 
 
-@lru_cache(maxsize=64)  # a run samples maps of a few sizes again and again
 def sampling_positions(n: int, size: int, align: str, upsampling: str = "bilinear") -> Positions:
     """Compute where the rows (or columns) of a tile sample a map.
 

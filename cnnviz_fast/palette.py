@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -66,14 +65,6 @@ def make_palette(
     Raises:
         OptionError: the colormap or a colour does not exist.
     """
-    made = _made(colormap, background, bad, shows_background, shows_bad, shows_ink)
-    return replace(made, colors=made.colors.copy())
-
-
-@lru_cache(maxsize=64)  # making one takes as long as drawing a small sheet
-def _made(
-    colormap: str, background: str, bad: str, shows_background: bool, shows_bad: bool, shows_ink: bool
-) -> Palette:
     ramp = _colormap(colormap)
     background_rgb, bad_rgb = _color("background", background), _color("bad", bad)
     ink_rgb = _ink_on(background_rgb) if shows_ink else background_rgb

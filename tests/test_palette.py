@@ -185,9 +185,3 @@ def test_make_palette_unknown_colormap_names_the_nearest(name: str, message: str
 def test_make_palette_unknown_colour_is_refused(option: str, color: str) -> None:
     with pytest.raises(OptionError, match=rf"^{option} must be the name of a colour or #rrggbb, got '.*'\.$"):
         make_palette("gray", **{option: color}, shows_background=False, shows_bad=False)
-
-
-def test_make_palette_each_has_colours_of_its_own() -> None:
-    kept = palette("viridis").colors.copy()
-    palette("viridis").colors[:] = 7
-    assert_same_palette(palette("viridis").colors, kept)

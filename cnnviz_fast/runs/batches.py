@@ -7,13 +7,11 @@ save      the outputs of each image and layer become files, in workers, on a str
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import torch
 
 from ..activations.capture import capture
@@ -261,14 +259,14 @@ class BatchWorker:
 
 def _row_of(image: ImageId, layer: LayerInput, measured: ChannelStatistics) -> IndexRow:
     """Return the row of a layer before any file is written."""
-    low, high = (float(find.reduce(end.numpy())) for find, end in ((np.fmin, measured.vmin), (np.fmax, measured.vmax)))
+    finite = ~measured.vmin.isnan()
     return IndexRow(
         image=image.name,
         layer=layer.name,
         shape=list(layer.maps.shape),
         dtype=str(layer.maps.dtype).removeprefix("torch."),
-        min=None if math.isnan(low) else low,
-        max=None if math.isnan(high) else high,
-        dead=int(np.count_nonzero(measured.dead.numpy())),
-        nonfinite=int(np.count_nonzero(measured.nonfinite.numpy())),
+        min=float(measured.vmin[finite].min()) if finite.any() else None,
+        max=float(measured.vmax[finite].max()) if finite.any() else None,
+        dead=int(measured.dead.sum()),
+        nonfinite=int(measured.nonfinite.sum()),
     )
