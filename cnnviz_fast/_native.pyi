@@ -70,6 +70,15 @@ def move_file(source: bytes, target: bytes) -> int:
         ValueError: a path holds a zero byte.
     """
 
+def adler32(data: NDArray[np.uint8], adler: int = 1) -> int:
+    """Return the Adler-32 checksum of (n,) uint8 `data`, continuing from `adler`."""
+
+def adler32_combine(adler1: int, adler2: int, len2: int) -> int:
+    """Return the Adler-32 checksum of two byte strings joined, the second of `len2` bytes."""
+
+def crc32(data: NDArray[np.uint8], crc: int = 0) -> int:
+    """Return the CRC-32 checksum of (n,) uint8 `data`, continuing from `crc`."""
+
 def zlib_compress(parts: Sequence[NDArray[np.uint8] | bytes | memoryview]) -> bytes:
     """Deflate bytes into one zlib stream, which any inflater reads. The GIL is released throughout.
 
@@ -82,15 +91,6 @@ def zlib_compress(parts: Sequence[NDArray[np.uint8] | bytes | memoryview]) -> by
         ValueError: they are more than 2^31 - 1 bytes.
         MemoryError: there is no memory for the stream.
     """
-
-def adler32(data: NDArray[np.uint8], adler: int = 1) -> int:
-    """Return the Adler-32 checksum of (n,) uint8 `data`, continuing from `adler`."""
-
-def adler32_combine(adler1: int, adler2: int, len2: int) -> int:
-    """Return the Adler-32 checksum of two byte strings joined, the second of `len2` bytes."""
-
-def crc32(data: NDArray[np.uint8], crc: int = 0) -> int:
-    """Return the CRC-32 checksum of (n,) uint8 `data`, continuing from `crc`."""
 
 def filter_row(
     filter: int, row: NDArray[np.uint8], above: NDArray[np.uint8], bytes_per_pixel: int, residuals: NDArray[np.uint8]

@@ -145,7 +145,17 @@ def save_atlas(
 
 
 def write_atlas(maps: Any, path: Path, provenance: Provenance, measured: ChannelStatistics | None = None) -> None:
-    """Write the file of an atlas; see atlas_bytes for its arguments, and save_atlas for what it raises."""
+    """Write an atlas of maps that are in the form that is drawn.
+
+    Args:
+        maps: (C, H, W) real dtype, an array or a tensor, or (C,) for a vector. See save_atlas. Not modified.
+        path: the file.
+        provenance: where the maps came from; see atlas_bytes.
+        measured: statistics of all channels; see atlas_bytes.
+
+    Raises:
+        CnnvizError: see save_atlas.
+    """
     packed = atlas_bytes(maps, provenance, measured)
     with whole_file(path) as file:
         file.write(packed)

@@ -176,12 +176,12 @@ void bind_encoder(nb::module_& m) {
             return cnnviz::move_file(source, target);
         },
         "source"_a, "target"_a, "Move a file to a name in its folder.");
-    m.def("zlib_compress", &zlib_compress, "parts"_a, "Deflate bytes into one zlib stream.");
     m.def("adler32", &adler32, "data"_a.noconvert(), "adler"_a = cnnviz::ADLER32_START,
           "Return the Adler-32 checksum.");
     m.def("adler32_combine", &cnnviz::adler32_combine, "adler1"_a, "adler2"_a, "len2"_a,
           "Return the Adler-32 checksum of two byte strings joined.");
     m.def("crc32", &crc32, "data"_a.noconvert(), "crc"_a = cnnviz::CRC32_START, "Return the CRC-32 checksum.");
+    m.def("zlib_compress", &zlib_compress, "parts"_a, "Deflate bytes into one zlib stream.");
     m.def("filter_row", &filter_row, "filter"_a, "row"_a.noconvert(), "above"_a.noconvert(), "bytes_per_pixel"_a,
           "residuals"_a.noconvert(), "Write the residuals of one row.");
 }
