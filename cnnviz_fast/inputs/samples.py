@@ -49,9 +49,49 @@ def samples_in(images: Any, expected: ExpectedInput) -> Any:
 
 
 def _of_item(item: Any, expected: ExpectedInput, is_sample: bool = True) -> Any:
-    """Return the images of an item of a set: of a sample its first part, which may be a batch; of paths all."""
-    paths = isinstance(item, tuple | list) and all(isinstance(each, str | os.PathLike) for each in item)
-    return samples_in(image_in(item) if is_sample and not paths else item, expected)
+    """Return the images of an item of a set, or of a list."""
+    return samples_in(images_of(item, expected) if is_sample else item, expected)
+
+
+def images_of(item: Any, expected: ExpectedInput) -> Any:
+    """Return the images of an item of a set or a loader.
+
+    Args:
+        item: a sample or a batch. What a loader has collated into tensors begins with the images; a list of samples, of
+            images in memory or of paths is a batch that is not collated.
+        expected: the channels and axes of one sample.
+
+    Returns:
+        Of a sample its image; of a collated batch its images; of a list of them all.
+
+    Raises:
+        ImageError: see image_in.
+    """
+    if isinstance(item, tuple | list) and item and all(isinstance(each, str | os.PathLike) for each in item):
+        return item
+    if isinstance(item, list) and item and all(_is_whole_sample(each, expected) for each in item):
+        return [image_in(each) for each in item]
+    return image_in(item)
+
+
+def _is_whole_sample(value: Any, expected: ExpectedInput) -> bool:
+    """Check for a sample that was not collated: a mapping or a tuple with one image, or one image by itself.
+
+    torch's own function to collate makes lists of what were tuples, batches of what were images, and tuples of texts.
+    """
+    if isinstance(value, tuple) and value and isinstance(value[0], str | os.PathLike):
+        return not all(isinstance(each, str | os.PathLike) for each in value)
+    if isinstance(value, Mapping):
+        value = next(iter(_in_mapping(value)), None)
+        return isinstance(value, bytes | Mapping) or _is_one_image(value, expected)
+    return _is_one_image(value[0] if isinstance(value, tuple) and value else value, expected)
+
+
+def _is_one_image(value: Any, expected: ExpectedInput) -> bool:
+    if not isinstance(value, np.ndarray) and not is_tensor(value):
+        return _is_in_memory(value)
+    shape, rank = tuple(value.shape), expected.spatial_axes
+    return len(shape) == rank + 1 and expected.channels in ((shape[0],) if is_tensor(value) else (shape[0], shape[-1]))
 
 
 def takes_positions(images: Any) -> bool:
