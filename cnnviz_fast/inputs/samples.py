@@ -121,7 +121,7 @@ def _split(values: Any, expected: ExpectedInput) -> Any:
         batch = preprocessed_input(values, expected)
         return [batch[i : i + 1] for i in range(len(batch))]
     bare = expected.is_known and expected.channels == 1 and values.ndim == expected.spatial_axes + 1
-    if bare and not _has_colours(values):
+    if bare and not _has_colours(values) and not expected.looks_like_colours(values.shape):
         return [each[None] if is_tensor(values) else each for each in values]
     if values.ndim != expected.spatial_axes + 2:
         return values
@@ -144,7 +144,7 @@ def is_preprocessed(source: Any, expected: ExpectedInput) -> bool:
 
     Returns:
         True for a float tensor, and for a float array with its channels first. An array with its channels last is a
-        photo, with values in [0, 1], where the model takes photos; other models take it as it is.
+        photo, with values in [0, 1], where the model takes photos; others, of depth maps too, take it as it is.
     """
     if is_tensor(source):
         return bool(source.is_floating_point())
@@ -152,7 +152,7 @@ def is_preprocessed(source: Any, expected: ExpectedInput) -> bool:
         return False
     channels = expected.channels
     at_front = source.ndim > 2 and source.shape[-3] == channels and source.shape[-1] != channels
-    return at_front or not expected.is_photo
+    return at_front or not expected.is_photo or not expected.channel_axis
 
 
 def with_channels_of(array: Any, expected: ExpectedInput) -> ExpectedInput:
@@ -198,16 +198,20 @@ def preprocessed_input(values: torch.Tensor | NDArray[Any], expected: ExpectedIn
     if 0 not in shape:
         if not expected.channel_axis and values.ndim in (rank, rank + 1):
             return (values if values.ndim == rank + 1 else values[None]).float()
-        if values.ndim == rank and expected.channels == 1:
+        bare = expected.channels == 1 and not expected.looks_like_colours(shape)
+        if values.ndim == rank and bare:
             return values[None, None].float()
         if values.ndim == rank + 1 and (shape[0] == expected.channels or not expected.is_known):
             return values[None].float()
-        if values.ndim == rank + 1 and expected.channels == 1:
+        if values.ndim == rank + 1 and bare:
             return values[:, None].float()
         if values.ndim >= rank + 2 or (not expected.is_known and values.ndim == 2):
             return values.float()
+    colours = expected.channels == 1 and expected.looks_like_colours(shape)
+    advice = " Put the axis of its channels in front." if colours else ""
     raise ShapeError(
         f"a preprocessed tensor must have shape ({expected.axes}) or (N, {expected.axes}) for this model, got {shape}."
+        f"{advice}"
     )
 
 
