@@ -62,6 +62,12 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture
+def quick_collections() -> None:
+    """Set aside what earlier tests and their imports left, which has become as much again."""
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _outside_the_checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Make processes that tests start find the package under test, not the checkout in their working folder."""

@@ -276,7 +276,7 @@ def enlarged_as_in_003(values: Floats, rate: int, align: str) -> Floats:
     return goal
 
 
-@pytest.mark.parametrize("align", ["center", "left"])
+@pytest.mark.parametrize("align", ["center", pytest.param("left", marks=pytest.mark.long)])
 def test_003_every_channel_as_a_file_and_the_sum(align: str, folder: Path, photo: Path, tmp_path: Path) -> None:
     model = save_weights(folder, "Siamese", "net_120.pth")
     command = (

@@ -190,7 +190,7 @@ def test_save_sheet_failing_worker_leaves_no_file_and_no_thread(
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells a process its peak memory")
 def test_save_sheet_takes_little_memory_beyond_the_maps(tmp_path: Path) -> None:
     code = f"""
-import itertools, re, torch, cnnviz_fast as cf
+import re, torch, cnnviz_fast as cf
 from pathlib import Path
 
 def megabytes(name):
@@ -198,7 +198,7 @@ def megabytes(name):
 
 maps = torch.rand(2048, 7, 7)
 photo = torch.zeros(3, 9, 9, dtype=torch.uint8)
-for backend, overlay in itertools.product(["native", "numba", "torch"], [None, photo]):
+for backend, overlay in [("native", None), ("native", photo), ("numba", None), ("torch", photo)]:
     cf.save_sheet(maps[:8], {str(tmp_path / "warm.png")!r}, backend=backend, tile=20, overlay=overlay)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     before = megabytes("VmRSS")
@@ -207,7 +207,7 @@ for backend, overlay in itertools.product(["native", "numba", "torch"], [None, p
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     taken = list(map(float, done.stdout.split()))
-    assert len(taken) == 6
+    assert len(taken) == 4
     assert max(taken) < 64
 
 

@@ -129,7 +129,7 @@ class RenderOptions(SelfChecking):
         group="text",
     )
     backend: str = option(
-        "auto", choice(*BACKENDS), "kernels: auto (default), reference, torch, numba, native, triton", "NAME", "running"
+        "auto", choice(*BACKENDS), "auto (default), native, numba, triton, torch, reference", "NAME", "running"
     )
     threads: int | None = option(None, whole(1), "workers that draw and encode (default: one a core)", "N", "running")
 

@@ -70,6 +70,7 @@ def test_memory_is_used_again_once_the_copy_is_gone() -> None:
     ],
     ids=["slice", "numpy", "view", "storage", "dlpack", "memoryview", "graph"],
 )
+@pytest.mark.usefixtures("quick_collections")
 def test_memory_stays_while_anything_sees_it(hold: object) -> None:
     pool, source = Pool(), torch.randn(LARGE)
     copied = pool.copy(source)

@@ -487,6 +487,7 @@ def test_capture_every_way_out_leaves_the_model_as_it_was(
     assert not torch._C._is_torch_function_mode_enabled()
 
 
+@pytest.mark.usefixtures("quick_collections")
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_capture_every_way_out_lets_the_model_go(way: Callable[..., None], batch: torch.Tensor) -> None:
     model = Small()

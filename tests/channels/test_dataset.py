@@ -268,8 +268,8 @@ def test_merge_of_two_is_the_same_to_the_last_bit_both_ways() -> None:
 
 
 def test_merge_of_many_keeps_its_precision() -> None:
-    # 4,000 records of one image, as of 4,000 workers, whose mean is large beside their deviation.
-    batch = noise(4000, 2, 2, 2) + 1e3
+    # 1,000 records of one image, as of 1,000 workers, whose mean is large beside their deviation.
+    batch = noise(1000, 2, 2, 2) + 1e3
     merged = LayerStatistics(2)
     for image in batch:
         merged.merge(statistics_of(image[None]))

@@ -267,6 +267,7 @@ def test_compile_ahead_loaded_kernels_compile_nothing(
     assert started == []
 
 
+@pytest.mark.long
 def test_compile_ahead_fills_the_cache_that_the_kernels_load_from(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.assertions import assert_equal_planes
 from support.cases import INF, NAN, SMALLEST, noise
-from support.kernel_jobs import ALL_LEVELS, Job, any_jobs, draw, make_job
+from support.kernel_jobs import ALL_LEVELS, Job, Plane, any_jobs, draw, make_job
 from support.native_module import load_native
 
 from cnnviz_fast.geometry import Grid, plan_grid
@@ -39,6 +40,13 @@ def odd_maps(channels: int = 19, height: int = 5, width: int = 37) -> torch.Tens
     return maps
 
 
+def odd_maps_of(dtype: torch.dtype) -> torch.Tensor:
+    values = odd_maps() if dtype.is_floating_point else (noise(19, 5, 37) * 80).clamp(0, 255)
+    return values.to(dtype)
+
+
+ODD_GRID = plan_grid(19, 11, 90, gap=3)
+
 STRIDES = {
     "contiguous": lambda maps: maps.contiguous(),
     "channels last": lambda maps: maps.permute(1, 2, 0).contiguous().permute(2, 0, 1),
@@ -51,13 +59,18 @@ STRIDES = {
 }
 
 
+@functools.cache
+def plane_of_odd_maps(dtype: torch.dtype, expanded: bool) -> Plane:
+    maps = odd_maps_of(dtype)
+    return draw("reference", make_job((STRIDES["expanded"](maps) if expanded else maps).float(), ODD_GRID))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.uint8])
 @pytest.mark.parametrize("strides", STRIDES)
 @pytest.mark.parametrize("level", LEVELS)
 def test_maps_of_any_dtype_and_strides_are_read_as_they_lie(level: str, strides: str, dtype: torch.dtype) -> None:
     native.set_vector_level(level)
-    values = odd_maps() if dtype.is_floating_point else (noise(19, 5, 37) * 80).clamp(0, 255)
-    maps = STRIDES[strides](values.to(dtype))
+    maps = STRIDES[strides](odd_maps_of(dtype))
     widened = maps.float().contiguous()
     read = BACKENDS["native"].to_array(maps)
     assert BACKENDS["native"].readable(maps) is maps
@@ -65,10 +78,9 @@ def test_maps_of_any_dtype_and_strides_are_read_as_they_lie(level: str, strides:
         np.testing.assert_array_equal(ours, theirs)
     for ours, theirs in zip(KERNELS.channel_moments(read), KERNELS.channel_moments(widened.numpy()), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    grid = plan_grid(19, 11, 90, gap=3)
-    job = make_job(widened, grid)
-    as_it_lies = Job(maps, job.vmin, job.vmax, job.rows, job.cols, grid, job.paint)
-    assert_equal_planes(draw("native", as_it_lies, 13), draw("reference", job))
+    job = make_job(widened, ODD_GRID)
+    as_it_lies = Job(maps, job.vmin, job.vmax, job.rows, job.cols, ODD_GRID, job.paint)
+    assert_equal_planes(draw("native", as_it_lies, 13), plane_of_odd_maps(dtype, strides == "expanded"))
 
 
 @settings(max_examples=100)

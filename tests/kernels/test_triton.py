@@ -183,7 +183,7 @@ def compile_all(launches: list[Launch], target: GPUTarget, every: int = 1) -> It
 
 @compiles_as_3_9
 @pytest.mark.parametrize(
-    ("capability", "every"), [(90, 5), *(pytest.param(each, 1, marks=pytest.mark.long) for each in (80, 90, 100))]
+    ("capability", "every"), [(90, 50), *(pytest.param(each, 1, marks=pytest.mark.long) for each in (80, 90, 100))]
 )
 @pytest.mark.usefixtures("compiled_anew")
 def test_programs_compile_for_cuda_without_spills(

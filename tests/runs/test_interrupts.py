@@ -31,7 +31,7 @@ from cnnviz_fast.channels.dataset_files import read_statistics
 from cnnviz_fast.runs.folder.journal import Journal
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM])
 def test_the_first_signal_finishes_what_is_under_way(number: signal.Signals, net: Path, tmp_path: Path) -> None:
     make_images(tmp_path / "in", 200)
     arguments = command(net, tmp_path / "in", tmp_path / "out", "--save", "sheets,statistics")

@@ -130,6 +130,7 @@ def test_in_order_exit_in_a_worker_is_raised_here() -> None:
         list(in_order(work, range(10), 2))
 
 
+@pytest.mark.usefixtures("quick_collections")
 @pytest.mark.parametrize("threads", [1, 3])
 def test_in_order_abandoned_iterator_ends_its_workers(threads: int) -> None:
     started = []
@@ -147,6 +148,7 @@ def test_in_order_never_started_iterator_starts_nothing() -> None:
     results.close()
 
 
+@pytest.mark.usefixtures("quick_collections")
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, SystemExit])
 def test_in_order_error_in_the_consumer_ends_its_workers(error: type[BaseException]) -> None:
     def consume() -> None:

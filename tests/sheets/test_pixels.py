@@ -22,6 +22,7 @@ from cnnviz_fast.errors import KernelError, WriteError
 from cnnviz_fast.geometry import Strip
 from cnnviz_fast.options.drawing import RenderOptions
 from cnnviz_fast.sheets import device_bands as bands
+from cnnviz_fast.sheets import native_file
 from cnnviz_fast.sheets import pixels as drawing
 from cnnviz_fast.sheets.overlay import read_overlay
 from cnnviz_fast.sheets.plan import Plan, plan_sheet
@@ -52,6 +53,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> FakeDevice:
 
     monkeypatch.setattr(Plan, "draw_tiles", drawn_on_a_stream)
     monkeypatch.setattr(drawing, "device_at", lambda _: fake)
+    monkeypatch.setattr(native_file, "takes", lambda plan: False)  # which draws what the CPU can read
     monkeypatch.setattr(drawing, "WHOLE_STRIP_PX", 1 << 12)
     monkeypatch.setattr(bands, "BAND_BYTES", 1 << 14)
     monkeypatch.setattr("cnnviz_fast.geometry.SMALLEST_STRIP_PX", 1 << 12)

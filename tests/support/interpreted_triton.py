@@ -87,20 +87,20 @@ def assert_same_moments(maps: torch.Tensor) -> None:
 NAMES = [name for name in CASES if name != "huge"]
 
 
-@pytest.mark.parametrize("name", quick(NAMES, NAMES[::4]))
+@pytest.mark.parametrize("name", quick(NAMES, NAMES[::8]))
 def test_measurements_every_case_equal_reference(name: str) -> None:
     maps = as_maps(CASES[name].maps)
     assert_same_range(triton_gpu.channel_range(maps), reference.channel_range(maps.contiguous().numpy()))
     assert_same_moments(maps)
 
 
-# Alignment is data to the programs: of nearest, one is enough. By default every fourth case has one sampling.
+# Alignment is data to the programs: of nearest, one is enough. By default every eighth case has one sampling.
 SAMPLINGS = [sampling for sampling in kernels.SAMPLINGS if sampling[1] == "bilinear" or sampling[0] == "center"]
 SAMPLED = [case for case in kernels.EVERY_CASE if case[1:] in SAMPLINGS]
 IN_TURNS = [(name, *SAMPLINGS[i % len(SAMPLINGS)]) for i, name in enumerate(CASES) if name != "huge"]
 
 
-@pytest.mark.parametrize(("name", "align", "upsampling"), quick(SAMPLED, IN_TURNS[::4]))
+@pytest.mark.parametrize(("name", "align", "upsampling"), quick(SAMPLED, IN_TURNS[::8]))
 def test_render_strip_every_case_equals_reference(
     name: str, align: str, upsampling: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,7 +52,7 @@ class Extremes:
         """Add rows of samples, but for their alpha.
 
         Args:
-            rows: (rows, width) or (rows, width, samples), any real dtype.
+            rows: (rows, width[, samples]) real dtype.
             has_alpha: whether the last sample is alpha.
 
         Returns:

@@ -186,15 +186,20 @@ class Byol(nn.Module):
         elif kind == "registered":
             self.register_module("target", None)
         elif kind == "hidden":
-            self.hidden = [copy.deepcopy(self.online).requires_grad_(False)]
+            self.hidden = [self.halved()]
+
+    def halved(self) -> nn.Module:
+        target = copy.deepcopy(self.online).requires_grad_(False)
+        with torch.no_grad():
+            for p in target.parameters():
+                p.mul_(0.5)
+        return target
 
     def followed(self) -> nn.Module:
         if self.kind == "hidden":
             return self.hidden[0]
         if getattr(self, "target", None) is None:
-            self.target = copy.deepcopy(self.online).requires_grad_(False)
-            for p in self.target.parameters():
-                p.mul_(0.5)
+            self.target = self.halved()
         target: nn.Module = self.target
         return target
 
