@@ -104,12 +104,15 @@ def dense(maps: torch.Tensor, *, opened: bool = True) -> torch.Tensor:
         (...) real dtype: `maps` itself, or dequantised.
 
     Raises:
-        DTypeError: `maps` is complex, sparse, nested or on the meta device; or quantised, and not to be opened.
+        DTypeError: `maps` is complex, sparse, nested, on the meta device, or inside a transform of torch.func; or
+            quantised, and not to be opened.
     """
     if maps.is_nested:
         raise DTypeError("maps must be one tensor of one size, got a nested tensor. Pass its parts: maps.unbind().")
     if maps.is_complex():
         raise DTypeError(f"maps must be of a real dtype, got {maps.dtype}. Pass maps.abs() or maps.real.")
+    if torch._C._functorch.is_functorch_wrapped_tensor(maps):
+        raise DTypeError("maps must hold their values, got a tensor inside vmap, grad or jvp. Draw outside of them.")
     if maps.layout != torch.strided or maps.is_meta:
         kind = "the meta device" if maps.is_meta else str(maps.layout)
         raise DTypeError(f"maps must hold their values densely, got {kind}. Pass maps.to_dense() or a real tensor.")

@@ -34,13 +34,20 @@ def samples_in(images: Any, expected: ExpectedInput) -> Any:
 
     Returns:
         The same, each batch and each data set replaced by a list.
+
+    Raises:
+        ImageError: a mapping holds several images by names of their own; or see image_in.
     """
+    if isinstance(images, np.ndarray) and images.dtype.kind in "OSU":  # of paths, or of images
+        return samples_in(images.tolist(), expected)
     if isinstance(images, np.ndarray) or is_tensor(images):
         return _split(images, expected)
+    if isinstance(images, Mapping):
+        _refuse_named_images(images)
     if isinstance(images, Mapping | bytes | io.IOBase) or is_sample(images):
         return samples_in(image_in(images), expected)
     if isinstance(images, list | tuple):
-        return [_of_item(each, expected, isinstance(each, tuple)) for each in images]
+        return [_of_item(each, expected, isinstance(each, tuple | Mapping)) for each in images]
     if takes_positions(images):
         return [_of_item(images[position], expected) for position in range(len(images))]
     if is_stream(images):
@@ -238,6 +245,15 @@ def _is_in_memory(value: Any) -> bool:
     if isinstance(value, np.ndarray) or is_tensor(value):
         return bool(value.ndim)
     return isinstance(value, Encoded) or is_pil_image(value)
+
+
+def _refuse_named_images(images: Mapping[Any, Any]) -> None:
+    """Refuse a mapping of names to images, of which the first alone would be taken, as that of a sample."""
+    found = [value for value in images.values() if _is_in_memory(value) and getattr(value, "ndim", 2) > 1]
+    if not any(name in images for name in _NAMES) and len(found) == len(images) > 1:
+        raise ImageError(
+            f"images must not be a mapping of {len(found)} images. Pass the one, or all: list(images.values())."
+        )
 
 
 _NAMES = ("image", "pixel_values", "img", "images", "bytes")

@@ -196,12 +196,18 @@ def untrained(model: LoadedModel) -> str | None:
         return None
     sample = _sample(model.preprocess)
     if sample is None:  # arrays come in any size
-        size = f"{expected_input(model).channels} channels"
+        size = _channels(model)
     else:
         size = "x".join(map(str, sample.shape[1:] if sample.shape[0] == 3 else sample.shape))
-    lazy = f"; lazy layers are made for {expected_input(model).channels} channels, until the input has others"
+    lazy = f"; lazy layers are made for {_channels(model)}, until the input has others"
     said = f"{'random weights' if kind == 'random' else 'weights ' + kind} (seed {seed}), {size}"
     return said + lazy if is_guessed(model.module) else said
+
+
+def _channels(model: LoadedModel) -> str:
+    """Return in words how many channels a model takes."""
+    count = expected_input(model).channels
+    return f"{count} channel{'s' * (count != 1)}"
 
 
 def fitting_preprocess(model: LoadedModel, arguments: Mapping[str, Any]) -> Preprocess:

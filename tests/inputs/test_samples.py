@@ -130,6 +130,22 @@ def test_load_images_tensor_with_its_channels_last_is_refused_by_a_grey_model(sh
     assert cf.load_images(torch.zeros(3, 4, 4), model).shape == (3, 1, 4, 4)
 
 
+def test_samples_in_arrays_of_paths_and_images_are_lists() -> None:
+    images = np.empty(2, object)
+    images[:] = [Image.fromarray(PHOTO)] * 2
+    assert samples_in(images, IMAGE) == list(images)
+    assert samples_in(np.array(["a.png", "b.png"]), IMAGE) == ["a.png", "b.png"]
+
+
+def test_samples_in_mapping_of_names_to_images_is_refused_and_of_one_sample_taken() -> None:
+    for image in (PHOTO, Image.fromarray(PHOTO), torch.zeros(3, 4, 5)):
+        with pytest.raises(ImageError, match=r"a mapping of 2 images\. Pass the one, or all: list"):
+            samples_in({"cat": image, "dog": image}, IMAGE)
+        assert len(samples_in([{"input": image, "target": image}], IMAGE)) == 1
+        assert samples_in({"image": PHOTO, "mask": image}, IMAGE) is PHOTO
+    assert samples_in({"path": "a.png", "label": "cat"}, IMAGE) == "a.png"
+
+
 def test_load_images_photo_is_no_volume(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Conv3d(1, 2, 3))
     photo, path = np.zeros((20, 24, 3), np.uint8), tmp_path / "photo.png"
