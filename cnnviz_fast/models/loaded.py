@@ -12,6 +12,7 @@ from ..options.reading import PreprocessOptions
 from . import expected
 from .expected import ExpectedInput, expected_of, is_guessed
 from .layers import uncompiled
+from .no_images import taken_instead
 from .own_preprocess import ArrayPreprocess, OwnPreprocess
 from .preprocess import Bare, Preprocess, grey_preset, imagenet_preset, with_options
 
@@ -168,9 +169,15 @@ def as_given(module: nn.Module) -> LoadedModel:
 
 
 def called_with(model: LoadedModel, inputs: Any = None, forward: Any = None) -> LoadedModel:
-    """Return the record of a model with what it takes beside the batch, and the method that runs, where given."""
+    """Return the record of a model with what it takes beside the batch, and the method that runs, where given.
+
+    Where a function makes all that a model takes, and that is no image, any image will do to call it with.
+    """
     given = {"inputs": inputs, "forward": forward}
-    return replace(model, **{name: value for name, value in given.items() if value is not None})
+    called = replace(model, **{name: value for name, value in given.items() if value is not None})
+    if callable(inputs) and isinstance(model.preprocess, ArrayPreprocess) and taken_instead(model.module):
+        return replace(called, preprocess=imagenet_preset())
+    return called
 
 
 def calling(model: LoadedModel | nn.Module, inputs: Any, forward: Any) -> tuple[Any, Any]:
