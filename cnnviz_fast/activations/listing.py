@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -77,12 +76,9 @@ def _first_that_runs(root: nn.Module, candidates: Iterator[torch.Tensor], inputs
         except CaptureError as error:
             first = first or error
     assert first is not None  # there is always a candidate
-    lacks = re.search(r"missing \d+ required (positional|keyword)", str(first))
-    say = (
-        f"Give the others: {advice('inputs=...', '--inputs')}."
-        if lacks
-        else f"Say what goes in: {advice('input=torch.zeros(...)', '--input-shape')}."
-    )
+    if "Give the others" in str(first):
+        raise first
+    say = f"Say what goes in: {advice('input=torch.zeros(...)', '--input-shape')}."
     raise type(first)(f"{first}. {say}") from first.__cause__
 
 

@@ -155,4 +155,4 @@ def _dtype_advice(dtype: str, tensor: bool) -> str:
         return "Convert it to uint8 if its values are 0 to 255."
     if tensor:
         return "A float tensor counts as preprocessed: pass it to load_images or to capture."
-    return "Scale it to 0..255, round, and convert it to uint8; or pass a preprocessed float tensor (3, H, W)."
+    return "Scale it to 0..255, round, and convert it to uint8; or pass a preprocessed float tensor (C, H, W)."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import dataclasses
-import os
 import queue
 import threading
 import time
@@ -22,7 +21,7 @@ from .images import InputSpec, usual_spec
 from .in_memory import is_tensor
 from .reader_process import BETWEEN, Notes
 from .readers import POLL_S, Readers
-from .samples import image_in, is_preprocessed, preprocessed_input, samples_in
+from .samples import image_in, images_of, is_preprocessed, preprocessed_input, samples_in
 
 Read = Callable[[int], torch.Tensor]
 """Position -> (3, H, W) float32, or (3, T, H, W)."""
@@ -119,8 +118,8 @@ def read_loader(
 
     Args:
         loader: gives float tensors (N, C, H, W), which count as preprocessed and stay together; other batches and
-            single samples, which are preprocessed one by one; or tuples or lists that begin with one of these; or
-            mappings that hold one; see `samples.image_in`.
+            single samples, which are preprocessed one by one; or tuples or lists that begin with one of these, or are
+            samples themselves; or mappings that hold one; see `samples.images_of`.
         skip: whether the sample at a position, counted from 0 over all batches, is left out.
         spec: how an image becomes the model's input; None for ImageNet's.
         batch: how many single samples make a batch.
@@ -138,7 +137,7 @@ def read_loader(
     while True:
         started = time.perf_counter()
         try:
-            images = _images_in(next(source))
+            images = images_of(next(source), spec.expected)
         except StopIteration:
             break
         except Exception:
@@ -169,20 +168,22 @@ def read_loader(
         yield waiting.batch()
 
 
-def _images_in(batch: Any) -> Any:
-    """Return the images of a batch; paths, which a loader puts into a list, are all images."""
-    paths = isinstance(batch, tuple | list) and batch and all(isinstance(each, str | os.PathLike) for each in batch)
-    return batch if paths else image_in(batch)
-
-
 def _detached(images: Any) -> Any:
     return images.detach() if is_tensor(images) else images
 
 
 def _listed(images: Any, spec: InputSpec) -> list[Any]:
     """Return the samples of a batch that still has to be preprocessed, or the one sample that it is."""
-    split = samples_in(images, spec.expected)
-    return split if isinstance(split, list) else [split]
+    return list(_flat(samples_in(images, spec.expected)))
+
+
+def _flat(split: Any) -> Iterator[Any]:
+    """List what lies in lists, at any depth: the float images of a list are batches of one, each in a list."""
+    if isinstance(split, list):
+        for each in split:
+            yield from _flat(each)
+    else:
+        yield split
 
 
 class _Samples:

@@ -35,13 +35,20 @@ def samples_in(images: Any, expected: ExpectedInput) -> Any:
 
     Returns:
         The same, each batch and each data set replaced by a list.
+
+    Raises:
+        ImageError: a mapping holds several images by names of their own; or see image_in.
     """
+    if isinstance(images, np.ndarray) and images.dtype.kind in "OSU":  # of paths, or of images
+        return samples_in(images.tolist(), expected)
     if isinstance(images, np.ndarray) or is_tensor(images):
         return _split(images, expected)
+    if isinstance(images, Mapping):
+        _refuse_named_images(images)
     if isinstance(images, Mapping | bytes | io.IOBase) or is_sample(images):
         return samples_in(image_in(images), expected)
     if isinstance(images, list | tuple):
-        return [_of_item(each, expected, isinstance(each, tuple)) for each in images]
+        return [_of_item(each, expected, isinstance(each, tuple | Mapping)) for each in images]
     if takes_positions(images):
         return [_of_item(images[position], expected) for position in range(len(images))]
     if is_stream(images):
@@ -50,9 +57,49 @@ def samples_in(images: Any, expected: ExpectedInput) -> Any:
 
 
 def _of_item(item: Any, expected: ExpectedInput, is_sample: bool = True) -> Any:
-    """Return the images of an item of a set: of a sample its first part, which may be a batch; of paths all."""
-    paths = isinstance(item, tuple | list) and all(isinstance(each, str | os.PathLike) for each in item)
-    return samples_in(image_in(item) if is_sample and not paths else item, expected)
+    """Return the images of an item of a set, or of a list."""
+    return samples_in(images_of(item, expected) if is_sample else item, expected)
+
+
+def images_of(item: Any, expected: ExpectedInput) -> Any:
+    """Return the images of an item of a set or a loader.
+
+    Args:
+        item: a sample or a batch. What a loader has collated into tensors begins with the images; a list of samples, of
+            images in memory or of paths is a batch that is not collated.
+        expected: the channels and axes of one sample.
+
+    Returns:
+        Of a sample its image; of a collated batch its images; of a list of them all.
+
+    Raises:
+        ImageError: see image_in.
+    """
+    if isinstance(item, tuple | list) and item and all(isinstance(each, str | os.PathLike) for each in item):
+        return item
+    if isinstance(item, list) and item and all(_is_whole_sample(each, expected) for each in item):
+        return [image_in(each) for each in item]
+    return image_in(item)
+
+
+def _is_whole_sample(value: Any, expected: ExpectedInput) -> bool:
+    """Check for a sample that was not collated: a mapping or a tuple with one image, or one image by itself.
+
+    torch's own function to collate makes lists of what were tuples, batches of what were images, and tuples of texts.
+    """
+    if isinstance(value, tuple) and value and isinstance(value[0], str | os.PathLike):
+        return not all(isinstance(each, str | os.PathLike) for each in value)
+    if isinstance(value, Mapping):
+        value = next(iter(_in_mapping(value)), None)
+        return isinstance(value, bytes | Mapping) or _is_one_image(value, expected)
+    return _is_one_image(value[0] if isinstance(value, tuple) and value else value, expected)
+
+
+def _is_one_image(value: Any, expected: ExpectedInput) -> bool:
+    if not isinstance(value, np.ndarray) and not is_tensor(value):
+        return _is_in_memory(value)
+    shape, rank = tuple(value.shape), expected.spatial_axes
+    return len(shape) == rank + 1 and expected.channels in ((shape[0],) if is_tensor(value) else (shape[0], shape[-1]))
 
 
 def takes_positions(images: Any) -> bool:
@@ -84,7 +131,7 @@ def _split(values: Any, expected: ExpectedInput) -> Any:
         batch = preprocessed_input(values, expected)
         return [batch[i : i + 1] for i in range(len(batch))]
     bare = expected.is_known and expected.channels == 1 and values.ndim == expected.spatial_axes + 1
-    if bare and not _has_colours(values):
+    if bare and not _has_colours(values) and not expected.looks_like_colours(values.shape):
         return [each[None] if is_tensor(values) else each for each in values]
     if values.ndim != expected.spatial_axes + 2:
         return values
@@ -107,7 +154,7 @@ def is_preprocessed(source: Any, expected: ExpectedInput) -> bool:
 
     Returns:
         True for a float tensor, and for a float array with its channels first. An array with its channels last is a
-        photo, with values in [0, 1], where the model takes photos; other models take it as it is.
+        photo, with values in [0, 1], where the model takes photos; others, of depth maps too, take it as it is.
     """
     if is_tensor(source):
         return bool(source.is_floating_point())
@@ -115,7 +162,7 @@ def is_preprocessed(source: Any, expected: ExpectedInput) -> bool:
         return False
     channels = expected.channels
     at_front = source.ndim > 2 and source.shape[-3] == channels and source.shape[-1] != channels
-    return at_front or not expected.is_photo
+    return at_front or not expected.is_photo or not expected.channel_axis
 
 
 def with_channels_of(array: Any, expected: ExpectedInput) -> ExpectedInput:
@@ -161,16 +208,20 @@ def preprocessed_input(values: torch.Tensor | NDArray[Any], expected: ExpectedIn
     if 0 not in shape:
         if not expected.channel_axis and values.ndim in (rank, rank + 1):
             return (values if values.ndim == rank + 1 else values[None]).float()
-        if values.ndim == rank and expected.channels == 1:
+        bare = expected.channels == 1 and not expected.looks_like_colours(shape)
+        if values.ndim == rank and bare:
             return values[None, None].float()
         if values.ndim == rank + 1 and (shape[0] == expected.channels or not expected.is_known):
             return values[None].float()
-        if values.ndim == rank + 1 and expected.channels == 1:
+        if values.ndim == rank + 1 and bare:
             return values[:, None].float()
         if values.ndim >= rank + 2 or (not expected.is_known and values.ndim == 2):
             return values.float()
+    colours = expected.channels == 1 and expected.looks_like_colours(shape)
+    advice = " Put the axis of its channels in front." if colours else ""
     raise ShapeError(
         f"a preprocessed tensor must have shape ({expected.axes}) or (N, {expected.axes}) for this model, got {shape}."
+        f"{advice}"
     )
 
 
@@ -197,6 +248,15 @@ def _is_in_memory(value: Any) -> bool:
     if isinstance(value, np.ndarray) or is_tensor(value):
         return bool(value.ndim)
     return isinstance(value, Encoded) or is_pil_image(value)
+
+
+def _refuse_named_images(images: Mapping[Any, Any]) -> None:
+    """Refuse a mapping of names to images, of which the first alone would be taken, as that of a sample."""
+    found = [value for value in images.values() if _is_in_memory(value) and getattr(value, "ndim", 2) > 1]
+    if not any(name in images for name in _NAMES) and len(found) == len(images) > 1:
+        raise ImageError(
+            f"images must not be a mapping of {len(found)} images. Pass the one, or all: list(images.values())."
+        )
 
 
 _NAMES = ("image", "pixel_values", "img", "images", "bytes")

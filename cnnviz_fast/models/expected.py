@@ -43,6 +43,18 @@ class ExpectedInput:
         """Whether it is an image in colour or in grey, as files of images hold it."""
         return self.spatial_axes == 2 and self.channels in (1, 3)
 
+    def looks_like_colours(self, shape: Sequence[int]) -> bool:
+        """Check whether a shape without an axis of channels rather has one, of colours, at its end.
+
+        Args:
+            shape: of an array or a tensor that may be one sample, or samples, of one channel.
+
+        Returns:
+            True for a photo (H, W, 3) in place of a volume (D, H, W), and for an image (H, W, 1) in place of H images.
+        """
+        colours = (1,) if self.spatial_axes == 1 else (1, 3, 4)
+        return len(shape) > 1 and shape[-1] in colours and shape[-1] < min(shape[:-1])
+
     @property
     def axes(self) -> str:
         """Return the axes of a sample, for messages: "3, H, W"."""

@@ -12,6 +12,7 @@ from ..options.reading import PreprocessOptions
 from . import expected
 from .expected import ExpectedInput, expected_of, is_guessed
 from .layers import uncompiled
+from .no_images import taken_instead
 from .own_preprocess import ArrayPreprocess, OwnPreprocess
 from .preprocess import Bare, Preprocess, grey_preset, imagenet_preset, with_options
 
@@ -168,9 +169,15 @@ def as_given(module: nn.Module) -> LoadedModel:
 
 
 def called_with(model: LoadedModel, inputs: Any = None, forward: Any = None) -> LoadedModel:
-    """Return the record of a model with what it takes beside the batch, and the method that runs, where given."""
+    """Return the record of a model with what it takes beside the batch, and the method that runs, where given.
+
+    Where a function makes all that a model takes, and that is no image, any image will do to call it with.
+    """
     given = {"inputs": inputs, "forward": forward}
-    return replace(model, **{name: value for name, value in given.items() if value is not None})
+    called = replace(model, **{name: value for name, value in given.items() if value is not None})
+    if callable(inputs) and isinstance(model.preprocess, ArrayPreprocess) and taken_instead(model.module):
+        return replace(called, preprocess=imagenet_preset())
+    return called
 
 
 def calling(model: LoadedModel | nn.Module, inputs: Any, forward: Any) -> tuple[Any, Any]:
@@ -196,12 +203,18 @@ def untrained(model: LoadedModel) -> str | None:
         return None
     sample = _sample(model.preprocess)
     if sample is None:  # arrays come in any size
-        size = f"{expected_input(model).channels} channels"
+        size = _channels(model)
     else:
         size = "x".join(map(str, sample.shape[1:] if sample.shape[0] == 3 else sample.shape))
-    lazy = f"; lazy layers are made for {expected_input(model).channels} channels, until the input has others"
+    lazy = f"; lazy layers are made for {_channels(model)}, until the input has others"
     said = f"{'random weights' if kind == 'random' else 'weights ' + kind} (seed {seed}), {size}"
     return said + lazy if is_guessed(model.module) else said
+
+
+def _channels(model: LoadedModel) -> str:
+    """Return in words how many channels a model takes."""
+    count = expected_input(model).channels
+    return f"{count} channel{'s' * (count != 1)}"
 
 
 def fitting_preprocess(model: LoadedModel, arguments: Mapping[str, Any]) -> Preprocess:

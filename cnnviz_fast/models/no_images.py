@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DTypeError, ImageError, ShapeError
+from ..errors import DTypeError, ImageError, ShapeError, advice
 from .expected import IMAGE, zeros
 from .layers import meta_copy
 
@@ -41,11 +41,12 @@ def words_for(module: nn.Module, images: Any) -> Iterator[None]:
         of_shape = any(isinstance(each, ShapeError | DTypeError) for each in (error, error.__cause__))
         if not of_shape or not (said := taken_instead(module)):
             raise
+        flag = advice("inputs=function", "--inputs file.py:function")
         shape = getattr(images, "shape", None)
         got = type(images).__name__ if shape is None else f"{str(images.dtype).removeprefix('torch.')} {tuple(shape)}"
         raise ShapeError(
             f"this model takes {said}, which are no images, got {got}. In Python capture(model, batch, layers) takes a "
-            f"batch of those, and render_batch draws what it returns."
+            f"batch of those, and render_batch draws what it returns; with any image, {flag} makes them."
         ) from error
 
 

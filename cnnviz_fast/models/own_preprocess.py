@@ -80,6 +80,11 @@ def channels_first(array: np.ndarray[Any, Any], expected: ExpectedInput) -> np.n
     """
     rank, channels = expected.spatial_axes, expected.channels
     if array.ndim == rank and channels == 1:
+        if expected.looks_like_colours(array.shape):
+            raise ShapeError(
+                f"an array for this model must have shape ({expected.axes}), got {array.shape}, which looks like an "
+                f"image. If it is none, say so with the axis of its channel: array[None]."
+            )
         return array[None]
     at_ends = {axis for axis in (0, array.ndim - 1) if array.ndim == rank + 1 and array.shape[axis] == channels}
     if len(at_ends) != 1 or 0 in array.shape:

@@ -234,3 +234,17 @@ def test_batches_that_look_like_images_are_refused() -> None:
         cf.render_index(photos, axes="cl")
     with pytest.raises(ShapeError, match=r"^maps must have shape \(N, H, W, C\), got \(20, 30, 3\)\. For one sample"):
         list(cf.render_batch(photos[0], axes="hwc"))
+
+
+@pytest.mark.parametrize("draw", [cf.render, cf.layer_report, cf.save_atlas, cf.compare, cf.save_sheet])
+def test_functions_that_draw_refuse_tensors_inside_transforms_of_torch_func(draw: Any, tmp_path: Path) -> None:
+    others = {cf.save_atlas: (tmp_path / "a.atlas",), cf.save_sheet: (tmp_path / "a.png",)}
+    maps = torch.rand(2, 3, 4, 4)
+
+    def inside(each: torch.Tensor) -> torch.Tensor:
+        draw(each, *((each,) if draw is cf.compare else others.get(draw, ())))
+        return each.sum()
+
+    for transformed in (torch.vmap(inside), torch.func.grad(lambda x: inside(x[0]))):
+        with pytest.raises(DTypeError, match=r"^maps must hold their values, got a tensor inside vmap, grad or jvp\. "):
+            transformed(maps)

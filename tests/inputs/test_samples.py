@@ -11,8 +11,10 @@ import pytest
 import torch
 from PIL import Image
 from support.assertions import assert_equal_tensors
+from torch import nn
 
-from cnnviz_fast.errors import ImageError, ShapeError
+import cnnviz_fast as cf
+from cnnviz_fast.errors import ImageError, InputError, ShapeError
 from cnnviz_fast.inputs.samples import image_in, is_stream, preprocessed_input, samples_in, takes_positions
 from cnnviz_fast.models.expected import GUESS, IMAGE, ExpectedInput
 
@@ -41,7 +43,8 @@ def test_preprocessed_input_tells_samples_from_batches(
 
 @pytest.mark.parametrize(("expected", "shape"), [
     (IMAGE, (4, 5)), (IMAGE, (4, 5, 3)), (IMAGE, (0, 3, 4, 5)), (BANDS, (3, 4, 5)), (SIGNAL, (9,)),
-    (SIGNAL, (3, 9)), (VOLUME, (4, 5)),
+    (SIGNAL, (3, 9)), (VOLUME, (4, 5)), (GREY, (4, 5, 1)), (GREY, (9, 8, 3)), (VOLUME, (6, 5, 3)),
+    (VOLUME, (6, 5, 7, 1)), (ExpectedInput(1, 1), (9, 1)),
 ])  # fmt: skip
 def test_preprocessed_input_of_another_shape_is_refused(expected: ExpectedInput, shape: tuple[int, ...]) -> None:
     with pytest.raises(
@@ -115,6 +118,60 @@ def test_samples_in_grey_takes_batches_without_an_axis_of_channels() -> None:
         found = samples_in(given, GREY)
         assert len(found) == 5
         assert np.array_equal(np.asarray(found[3]).reshape(28, 28), digits[3])
+
+
+@pytest.mark.parametrize("shape", [(20, 24, 1), (20, 24, 3), (20, 24, 4)])
+def test_load_images_tensor_with_its_channels_last_is_refused_by_a_grey_model(shape: tuple[int, ...]) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3))
+    for given in (torch.zeros(shape), torch.zeros(shape, dtype=torch.uint8)):
+        with pytest.raises(ShapeError, match=r"in front|channels first"):
+            cf.load_images(given, model)
+    assert cf.load_images(torch.zeros(shape[::-1])[:1], model).shape == (1, 1, 24, 20)
+    assert cf.load_images(torch.zeros(3, 4, 4), model).shape == (3, 1, 4, 4)
+
+
+def test_samples_in_arrays_of_paths_and_images_are_lists() -> None:
+    images = np.empty(2, object)
+    images[:] = [Image.fromarray(PHOTO)] * 2
+    assert samples_in(images, IMAGE) == list(images)
+    assert samples_in(np.array(["a.png", "b.png"]), IMAGE) == ["a.png", "b.png"]
+
+
+def test_samples_in_mapping_of_names_to_images_is_refused_and_of_one_sample_taken() -> None:
+    for image in (PHOTO, Image.fromarray(PHOTO), torch.zeros(3, 4, 5)):
+        with pytest.raises(ImageError, match=r"a mapping of 2 images\. Pass the one, or all: list"):
+            samples_in({"cat": image, "dog": image}, IMAGE)
+        assert len(samples_in([{"input": image, "target": image}], IMAGE)) == 1
+        assert samples_in({"image": PHOTO, "mask": image}, IMAGE) is PHOTO
+    assert samples_in({"path": "a.png", "label": "cat"}, IMAGE) == "a.png"
+
+
+def test_load_images_photo_is_no_volume(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv3d(1, 2, 3))
+    photo, path = np.zeros((20, 24, 3), np.uint8), tmp_path / "photo.png"
+    Image.fromarray(photo).save(path)
+    for given in (path, Image.fromarray(photo), photo, photo.astype(np.float32), torch.zeros(20, 24, 3)):
+        with pytest.raises(InputError, match=r"must have shape \(1, D, H, W\)"):
+            cf.load_images(given, model)
+    assert cf.load_images(photo[None], model).shape == (1, 1, 20, 24, 3)
+    assert cf.load_images(photo.swapaxes(0, 2), model).shape == (1, 1, 3, 24, 20)
+
+
+def test_load_images_arrays_of_depth_count_as_preprocessed_as_tensors_do() -> None:
+    class Depth(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 2, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert x.ndim == 3
+            found: torch.Tensor = self.conv(x.unsqueeze(1))
+            return found
+
+    metres = np.linspace(0, 80, 3 * 6 * 7, dtype=np.float32).reshape(3, 6, 7)
+    for given in (metres, list(metres), torch.from_numpy(metres)):
+        assert_equal_tensors(cf.load_images(given, Depth()), torch.from_numpy(metres))
+    assert_equal_tensors(cf.load_images(metres[0], Depth()), torch.from_numpy(metres[:1]))
 
 
 def test_is_stream_takes_what_has_positions_and_no_length() -> None:

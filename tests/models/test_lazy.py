@@ -304,7 +304,8 @@ def test_load_model_first_layer_that_is_lazy_tells_its_axes_alone(kind: str, fir
     assert expected_of(model.module) == ExpectedInput(channels, rank, is_known=False)
     assert not has_lazy(model.module)
     assert model.module[0].weight.shape[1] == channels
-    assert str(untrained(model)).endswith(f"; lazy layers are made for {channels} channels, until the input has others")
+    words = f"{channels} channels" if channels > 1 else "1 channel"
+    assert str(untrained(model)).endswith(f"; lazy layers are made for {words}, until the input has others")
     assert [layer.calls for layer in cf.list_layers(model)] == [1] * len(model.module)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import cnnviz_fast as cf
-from cnnviz_fast.errors import ModelFailedError, ShapeError
+from cnnviz_fast.errors import ModelFailedError, OptionError, ShapeError
 from cnnviz_fast.models.expected import expected_of
 from cnnviz_fast.models.no_images import taken_instead
 
@@ -101,6 +101,17 @@ def test_what_is_no_image_is_refused_in_words_of_the_model(call: str, what: str,
 def test_what_the_message_advises_works() -> None:
     assert len(list(cf.render_batch(cf.capture(Latents(), torch.zeros(4, 64), "out"), tile=4))) == 4
     assert len(list(cf.render_batch(cf.capture(Ids(), torch.ones(2, 7).long(), "out"), axes="ncl"))) == 2
+
+
+def test_function_makes_latents_whatever_the_image_is(tmp_path: Path) -> None:
+    model, latents = Latents(), torch.linspace(-1, 1, 128).view(2, 64)
+    expected = [sheet.index for sheet in cf.render_batch(cf.capture(model, latents[1:], "out"), tile=8)]
+    drawn = cf.visualize(model, PHOTO, "out", tile=8, inputs=lambda batch: latents[1:])
+    assert [sheet.index.tobytes() for sheet in drawn] == [index.tobytes() for index in expected]
+    summary = cf.run(model, [PHOTO], "out", tmp_path, workers=0, progress="none", inputs=lambda batch: latents[1:])
+    assert summary.finished == 1
+    with pytest.raises(OptionError, match="overlay must go with maps of the image"):
+        cf.visualize(model, PHOTO, "out", tile=8, inputs=lambda batch: latents[1:], overlay=True)
 
 
 def test_pass_that_fails_says_what_the_model_takes() -> None:

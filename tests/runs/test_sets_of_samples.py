@@ -48,6 +48,37 @@ class Stream(IterableDataset[Any]):
         return iter([{"image": photo} for photo in PHOTOS])
 
 
+class Floats(Dataset[Any]):
+    """A data set of torch, with preprocessed images and what detectors are trained on."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, position: int) -> tuple[Any, dict[str, Any]]:
+        image = cf.load_images(PHOTOS[position], MODEL)[0]
+        return image, {"boxes": torch.zeros(position, 4), "mask": image[0] > 0}
+
+
+def as_they_are(samples: list[Any]) -> list[Any]:
+    return samples
+
+
+def in_two_tuples(samples: list[Any]) -> tuple[Any, ...]:
+    return tuple(zip(*samples, strict=True))
+
+
+def in_two_lists(samples: list[Any]) -> list[Any]:
+    return [list(each) for each in zip(*samples, strict=True)]
+
+
+def without_targets(samples: list[Any]) -> list[Any]:
+    return [image for image, _ in samples]
+
+
+def pairs(first: list[Any]) -> Any:
+    return list(zip(first, range(3), strict=True))
+
+
 def written(folder: Path) -> list[Path]:
     paths = []
     for number, photo in enumerate(PHOTOS):
@@ -72,6 +103,22 @@ SETS: dict[str, Any] = {
     "a tensor of bytes": lambda folder: torch.from_numpy(PHOTOS).permute(0, 3, 1, 2),
     "a loader of arrays": lambda folder: DataLoader(Torch(), batch_size=2),
     "a loader of paths": lambda folder: DataLoader([str(path) for path in written(folder)], batch_size=2),  # type: ignore[arg-type]
+    "a loader of dicts, not collated": lambda folder: DataLoader(MapStyle(), batch_size=2, collate_fn=as_they_are),  # type: ignore[arg-type]
+    "a loader of pairs, not collated": lambda folder: DataLoader(Torch(), batch_size=2, collate_fn=as_they_are),
+    "a loader of paths, not collated": lambda folder: DataLoader(
+        pairs(written(folder)), batch_size=2, collate_fn=as_they_are
+    ),
+    "a loader of images, not collated": lambda folder: DataLoader(
+        [Image.fromarray(photo) for photo in PHOTOS],
+        batch_size=2,
+        collate_fn=as_they_are,  # type: ignore[arg-type]
+    ),
+    "a loader for detectors": lambda folder: DataLoader(Floats(), batch_size=2, collate_fn=in_two_tuples),
+    "a loader for detectors, in lists": lambda folder: DataLoader(Floats(), batch_size=2, collate_fn=in_two_lists),
+    "a loader of a list of floats": lambda folder: DataLoader(Floats(), batch_size=2, collate_fn=without_targets),
+    "a loader of floats and masks, not collated": lambda folder: DataLoader(
+        Floats(), batch_size=2, collate_fn=as_they_are
+    ),
 }
 
 
@@ -88,11 +135,20 @@ def test_run_takes_what_users_have(name: str, tmp_path: Path) -> None:
             assert np.array_equal(np.asarray(image.convert("RGB")), sheet.rgb())
 
 
-@pytest.mark.parametrize("name", [name for name in SETS if "loader" not in name])
+@pytest.mark.parametrize("name", [name for name in SETS if "loader" not in name or "collated" in name])
 def test_visualize_takes_what_users_have(name: str, tmp_path: Path) -> None:
     sheets = cf.visualize(MODEL, SETS[name](tmp_path), "0", tile=32)
     expected = cf.visualize(MODEL, list(PHOTOS), "0", tile=32)
     assert [sheet.index.tobytes() for sheet in sheets] == [sheet.index.tobytes() for sheet in expected]
+
+
+def test_run_takes_the_images_that_torch_has_collated_alone(tmp_path: Path) -> None:
+    names = [(str(path), str(path)) for path in written(tmp_path)]
+    floats = [(cf.load_images(photo, MODEL)[0], torch.zeros(2, 2)) for photo in PHOTOS]
+    masks = [(image, image[0]) for image, _ in floats]
+    for number, samples in enumerate((names, floats, masks, [{"image": a, "mask": b} for a, b in masks])):
+        loader = DataLoader(samples, batch_size=2)  # type: ignore[arg-type]
+        assert cf.run(MODEL, loader, "0", tmp_path / f"{number}", progress="none", workers=0, tile=8).finished == 3
 
 
 def test_run_of_a_stream_goes_on_where_it_was_and_notes_what_fails(tmp_path: Path) -> None:

@@ -183,7 +183,9 @@ def _place(state: Any) -> tuple[Any, ...]:
 
 
 def _input_advice(error: Exception, asked: _Pass) -> str:
-    """Return what to do where a model takes no images, or those of one size only, so far as it tells."""
+    """Return what to do where a model takes more than images, none, or those of one size only, so far as it tells."""
+    if isinstance(error, TypeError) and re.search(r"missing \d+ required (positional|keyword)", str(error)):
+        return f". Give the others: {advice('inputs=...', '--inputs')}"
     if asked.inputs is None and re.search("mat1 and mat2|indices", str(error)) and (said := taken_instead(asked.model)):
         return f". It takes {said}"
     words = (

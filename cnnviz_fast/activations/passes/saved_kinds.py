@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import collections
 import copy
 import functools
@@ -35,6 +36,7 @@ def kinds() -> dict[type, Kind]:
         collections.deque: ordered,
         set: Kind(set, lambda value, saved: bool(value == saved), _refill),
         **dict.fromkeys((dict, collections.OrderedDict, collections.defaultdict, collections.Counter), table),
+        **dict.fromkeys((bytearray, array.array), Kind(_copied_items, _begins_with, _write_items)),
         np.ndarray: Kind(_copied_array, _is_same_array, _write_array),
         torch.Generator: Kind(
             lambda generator: generator.get_state(),
@@ -81,15 +83,28 @@ def _refill(container: Any, saved: Any) -> None:
         container.extend(saved)
 
 
-def _copied_array(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
-    return array.copy() if array.nbytes <= _MOST_BYTES and array.flags.writeable else None
+def _copied_items(values: Any) -> Any:
+    return values[:] if memoryview(values).nbytes <= _MOST_BYTES else None
 
 
-def _is_same_array(array: np.ndarray[Any, Any], saved: np.ndarray[Any, Any] | None) -> bool:
-    if saved is None or array.shape != saved.shape:  # too large, or resized, which cannot be undone beside its views
+def _begins_with(values: Any, saved: Any) -> bool:
+    """Check whether an array of Python's own holds what it did; notes behind that stay."""
+    return saved is None or bool(values[: len(saved)] == saved)
+
+
+def _write_items(values: Any, saved: Any) -> None:
+    values[: len(saved)] = saved
+
+
+def _copied_array(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
+    return values.copy() if values.nbytes <= _MOST_BYTES and values.flags.writeable else None
+
+
+def _is_same_array(values: np.ndarray[Any, Any], saved: np.ndarray[Any, Any] | None) -> bool:
+    if saved is None or values.shape != saved.shape:  # too large, or resized, which cannot be undone beside its views
         return True
-    return array.tobytes() == saved.tobytes() if array.dtype.kind != "O" else False
+    return values.tobytes() == saved.tobytes() if values.dtype.kind != "O" else False
 
 
-def _write_array(array: np.ndarray[Any, Any], saved: np.ndarray[Any, Any]) -> None:
-    array[...] = saved
+def _write_array(values: np.ndarray[Any, Any], saved: np.ndarray[Any, Any]) -> None:
+    values[...] = saved

@@ -8,8 +8,9 @@
                         objects and classes of one's own, variables around functions; see saved_objects.py
     new layers          that the pass has made where there was none are taken out again, and so are parameters and
                         buffers; see grown.py
-    plain attributes    numbers, texts, tensors, and containers of these that were replaced: counters, hidden states;
-                        not of torch's own layers, which keep none
+    gradients           are taken off for the time of the pass: a model may run backward in its forward
+    plain attributes    numbers, texts, tensors, and containers of these that were replaced: counters, hidden states; of
+                        torch's own layers, which keep none, numbers that the model writes: a rate of dropout, momentum
 
 The values of trained parameters are not copied: a change of them is said in a warning. Where something cannot be
 undone, or the model has replaced layers of its own, objects and plain attributes stay as the pass left them, since they
@@ -24,7 +25,7 @@ import dataclasses
 import itertools
 import operator
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -121,6 +122,9 @@ class Snapshot:
         own = [module for module in modules if type(module) in own_kinds]
         self._attributes = list(map(vars, own))
         self._attributes_before = list(map(dict.copy, self._attributes))
+        layers = {kind for kind in kinds - own_kinds if not hasattr(kind, "cls_to_become")}  # lazy ones find theirs
+        self._layers = [vars(module) for module in modules if type(module) in layers]
+        self._layers_before = list(map(dict.copy, self._layers))
         hooks = _values([*map(_HOOKS, modules), *map(_PRE_HOOKS, modules)])
         self._objects = SavedObjects(
             self._attributes, [*around(own), *(hook for hook in hooks if isinstance(hook, FunctionType))], self.modules
@@ -138,6 +142,10 @@ class Snapshot:
         parameters = [one for one in _values(self._own) if one is not None]
         if any(kind.__name__ in _SHARDED for kind in kinds):
             parameters = []
+        self._gradients = [(one, one.grad) for one in parameters]
+        for one, gradient in self._gradients:
+            if gradient is not None:
+                one.grad = None
         followers = followers_in(modules, parameters)
         buffers, statistics = split_buffers(modules, set(map(id, followers)), is_training)
         self._tensors = SavedTensors([*buffers, *plain, *followers], parameters, statistics)
@@ -156,7 +164,7 @@ class Snapshot:
             module.device_ids = []
 
     def put_back(self) -> list[str]:
-        """Restore the modules.
+        """Restore the modules, and what they hold.
 
         Returns:
             The names of weights that were changed and cannot be restored.
@@ -167,6 +175,12 @@ class Snapshot:
                 module.training = flag
         for module, device_ids in self._parallel:
             module.device_ids = device_ids
+        for one, gradient in self._gradients:
+            if one.grad is not gradient:
+                one.grad = gradient
+        if _differ(self._layers_before, self._layers):
+            for own, before in zip(self._layers, self._layers_before, strict=True):
+                own.update({name: value for name, value in before.items() if type(value) in (int, float)})
         self._grown.take_out(self._attributes_before)
         is_whole = _are_same(self._structure, _values(self._tables)) and self._put_back_parameters()
         if not _are_same(_values(self._buffers_before), _values(self._buffers)):
@@ -251,6 +265,14 @@ def _is_state(before: Any, now: Any) -> bool:
     if before is None or is_empty(before):  # a hidden state, or a bank, that began
         return holds_values(now) and is_plain(now)
     return is_plain(before) and (now is None or is_plain(now))
+
+
+def _differ(before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> bool:
+    """Check whether attributes may have changed: in a quarter of the time that it takes to compare objects."""
+    try:
+        return before != now
+    except Exception:  # a tensor was replaced, and tensors compare value by value
+        return True
 
 
 def _values(mappings: Iterable[Mapping[str, Any]]) -> list[Any]:

@@ -21,7 +21,7 @@ from ..passes.forward import Watched, run_pass
 from ..tensors import tensors_in
 from .functions import following_functions
 from .moves import roles_of, set_roles
-from .roles import BATCH, CHANNELS, COLUMNS, LENGTH, ROWS, TIME, Axis, Roles, whole
+from .roles import BATCH, CHANNELS, COLUMNS, LENGTH, ROWS, TIME, Axis, Part, Roles, whole
 from .rules import follow
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ Called = tuple[Any, Any]
 """What a model takes beside the batch, and what runs instead of its forward; see capture."""
 
 _IMAGES = 2
-"""Images in the batch: with one its axis could not be told from others of length 1."""
+"""Images in the batch: with one its axis could not be told from others of length 1. A model that takes only as many as
+it was given, one for which a forward was written, say, is followed with those."""
 _INPUTS = {2: (LENGTH,), 3: (CHANNELS, LENGTH), 4: (CHANNELS, ROWS, COLUMNS), 5: (CHANNELS, TIME, ROWS, COLUMNS)}
 """Number of axes of an input -> what those behind the images hold."""
 _MOST_SIZES = 8
@@ -51,16 +52,21 @@ class Trace:
         first: every name of every layer -> its first name.
         failed: whether the pass ended before the model did.
         called: what the model took beside the batch, and what ran.
+        images: how many went in.
     """
 
     outputs: dict[str, list[dict[str, Roles | None]]] = field(default_factory=dict)
     first: dict[str, str] = field(default_factory=dict)
     failed: bool = False
     called: Called = (None, None)
+    images: int = _IMAGES
 
     def note(self, name: str, output: Any) -> None:
         """Note the roles of every tensor in an output."""
-        self.outputs.setdefault(name, []).append({path: roles_of(t) for path, t in tensors_in(output).items()})
+        found = {path: roles_of(tensor) for path, tensor in tensors_in(output).items()}
+        if self.images == 1:
+            found = {path: None if roles is None else _with_images(roles) for path, roles in found.items()}
+        self.outputs.setdefault(name, []).append(found)
 
     def saw(self, layer: str) -> bool:
         """Check whether the pass came to a layer."""
@@ -83,7 +89,7 @@ class Trace:
             for call in self._calls(layer)
             for at, roles in call.items()
             if at == path or (not path and len(call) == 1)
-            if roles is not None and _shape(roles, images) == shape
+            if roles is not None and _shape(roles, images, self.images) == shape
         }
         return found.pop() if len(found) == 1 else None
 
@@ -108,6 +114,12 @@ class Trace:
         return []
 
 
+def _with_images(roles: Roles) -> Roles:
+    """Return roles of which the first axis of length 1, which has no parts, holds the one image."""
+    at = next((at for at, axis in enumerate(roles) if not axis), None)
+    return roles if at is None else (*roles[:at], (Part(BATCH, 1),), *roles[at + 1 :])
+
+
 def _is_whole(axis: Axis) -> bool:
     return len(axis) == 1 and axis[0].covers
 
@@ -118,13 +130,13 @@ def _parts(layer: str) -> tuple[str, str | None, str]:
     return (found["layer"], found["call"], found["path"]) if found else (layer, None, "")
 
 
-def _shape(roles: Roles, images: int) -> tuple[int, ...]:
-    """Return the shape of a tensor with these roles, of a batch of another size."""
+def _shape(roles: Roles, images: int, seen: int) -> tuple[int, ...]:
+    """Return the shape of a tensor with these roles, which a pass over `seen` images showed, of another batch."""
     sizes = []
     for axis in roles:
         size = 1
         for part in axis:
-            size = size * (part.size * images // _IMAGES if part.kind == BATCH else part.size)
+            size = size * (part.size * images // seen if part.kind == BATCH else part.size)
         sizes.append(size)
     return tuple(sizes)
 
@@ -174,14 +186,19 @@ def lost_sight(model: nn.Module, layer: str, input_shape: tuple[int, ...], calle
 
 def traced_grids(model: nn.Module, input_shape: tuple[int, ...], called: Called = (None, None)) -> set[tuple[int, int]]:
     """Return rows and columns of all maps that a pass without values shows."""
-    return _known_trace(uncompiled(model), input_shape, called, values=False).grids()
+    return _trace_to("output", uncompiled(model), input_shape, called, values=False).grids()
 
 
 def _trace_to(layer: str, model: nn.Module, input_shape: tuple[int, ...], called: Called, values: bool) -> Trace:
-    """Return the trace of a pass without values; where it does not come to a layer, that of the model itself."""
-    trace = _known_trace(model, input_shape, called, values=False)
-    if values and trace.failed and not trace.saw(layer):
-        return _known_trace(model, input_shape, called, values=True)
+    """Return the trace of a pass without values; where it does not come to a layer, that of the model itself.
+
+    Each is tried with images of our own number and then, if the model does not take these, with as many as went in.
+    """
+    counts = dict.fromkeys((_IMAGES, input_shape[0]))
+    for with_values, images in itertools.product((False, True) if values else (False,), counts):
+        trace = _known_trace(model, (images, *input_shape[1:]), called, with_values)
+        if not trace.failed or trace.saw(layer):
+            break
     return trace
 
 
@@ -195,7 +212,7 @@ def _takes_depth(model: nn.Module, axes: int) -> bool:
 
 def _known_trace(model: nn.Module, input_shape: tuple[int, ...], called: Called, values: bool) -> Trace:
     # A model that got other layers meanwhile is another model.
-    key = (values, input_shape[1:], tuple(map(id, every_module(model).values())), *map(id, called))
+    key = (values, input_shape, tuple(map(id, every_module(model).values())), *map(id, called))
     with _lock:
         known = _traces.setdefault(model, {})
         if key not in known:
@@ -209,10 +226,10 @@ def _known_trace(model: nn.Module, input_shape: tuple[int, ...], called: Called,
 def _trace(
     model: nn.Module, input_shape: tuple[int, ...], values: bool = False, called: Called = (None, None)
 ) -> Trace:
-    """Run a pass of a copy without values, or of the model itself."""
+    """Run a pass of a copy without values, or of the model itself, over a batch of this shape."""
     import torch
 
-    trace = Trace()
+    trace = Trace(images=input_shape[0])
     if len(input_shape) not in _INPUTS:
         return trace
     try:
@@ -233,7 +250,7 @@ def _trace(
             operation=trace.note,
             result=lambda output: trace.note("output", output),
         )
-        batch = torch.zeros((_IMAGES, *input_shape[1:]), device=None if values else "meta")
+        batch = torch.zeros(input_shape, device=None if values else "meta")
         kinds = (BATCH, *((ROWS, COLUMNS) if _takes_depth(runs, batch.ndim) else _INPUTS[batch.ndim]))
         set_roles(batch, tuple(whole(kind, size) for kind, size in zip(kinds, batch.shape, strict=True)))
         with following():

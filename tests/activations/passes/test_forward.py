@@ -68,6 +68,11 @@ def test_inputs_reach_a_model_that_takes_several(inputs: Any, batch: torch.Tenso
     assert list_layers(net, batch, inputs=inputs)[1].shape == (4, 4, 6, 5)
 
 
+def test_capture_model_that_takes_more_says_how_to_give_it(batch: torch.Tensor) -> None:
+    with pytest.raises(CaptureError, match=r"missing 1 required positional argument: .* Give the others: inputs="):
+        capture(Two(), batch, "output")
+
+
 def test_inputs_function_may_return_the_one_tensor(batch: torch.Tensor) -> None:
     net = Plain()
     flipped = capture(net, batch, "stem", inputs=lambda x: x.flip(3))["stem"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import collections
 import copy
 import random
@@ -134,6 +135,36 @@ class Resizes(nn.Module):
         return out - self.least[:, None, None]
 
 
+class Schedules(BatchNorms):
+    """Writes numbers of torch's own layers, as a rate of dropout that grows with each forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.drop = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Dropout(0.1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.norm.momentum = 0.9 * (self.norm.momentum or 0)
+        self.drop.p = min(0.5, 1.5 * self.drop.p)
+        out: torch.Tensor = self.drop(self.norm(self.conv(x)))
+        return out
+
+
+class Backward(nn.Module):
+    """Runs backward in its forward, as adversarial training and Grad-CAM do, and clears gradients."""
+
+    def __init__(self, clears: bool) -> None:
+        super().__init__()
+        self.conv, self.clears = nn.Conv2d(3, 4, 1), clears
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.enable_grad():
+            self.conv(x).square().mean().backward()
+        if self.clears:
+            self.conv.weight.grad = None
+        out: torch.Tensor = self.conv(x)
+        return out
+
+
 def quantised(prepare: str) -> nn.Module:
     """Make a model with the observers, or the fake quantisation, of torch.ao."""
     from torch.ao import quantization
@@ -158,6 +189,9 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "codebook": Codebook,
     "counter": Counter,
     "resized buffer": Resizes,
+    "numbers of torch's layers": Schedules,
+    "backward in forward": lambda: Backward(clears=False),
+    "gradients that are cleared": lambda: Backward(clears=True),
 }
 
 
@@ -173,6 +207,7 @@ def trained(make: Callable[[], nn.Module], batch: torch.Tensor, *, between: Call
         loss = model(batch).square().mean()
         between(model)
         loss.backward()
+        between(model)
         optimizer.step()
         losses.append(bits(loss))
     numbers = {
@@ -299,6 +334,7 @@ class Keeps(Counter):
         self.sizes = {8}
         self.codes = np.zeros((3, 2), np.float32)
         self.named = np.array(["a", None], dtype=object)
+        self.packed, self.numbers = bytearray(b"ab"), array.array("d", [1.5, float("nan")])
         self.replaced: list[int] = [1]
         self.mode = "fresh"
         self.own, self.shuffled = torch.Generator(), random.Random(0)
@@ -317,6 +353,8 @@ class Keeps(Counter):
         self.sizes.add(int(x.shape[-1]) * 2)
         self.codes += 1
         self.named[0] = "b"
+        self.packed[0] += 1
+        self.numbers[0] += 1
         self.replaced = [*self.replaced, 2]
         self.mode = "used"
         noise = torch.rand((), generator=self.own).item() + self.shuffled.random() + self.draws.random()

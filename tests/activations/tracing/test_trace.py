@@ -110,6 +110,44 @@ def test_find_axes_attention_matrix_is_read_as_matrix() -> None:
     assert told(model, "keys", (2, 16, 4, 4)) == Axes("nchw")
 
 
+class ForOneImage(nn.Module):
+    """A model that takes one image, as examples and exported models do, and whose matrices are maps in no way."""
+
+    def __init__(self, tokens: bool) -> None:
+        super().__init__()
+        self.cut, self.weights, self.norm, self.tokens = nn.Conv2d(3, 16, 4, 4), nn.Softmax(-1), nn.Identity(), tokens
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = self.cut(x).flatten(2).view(1, 2, 8, 64)
+        tokens = tokens.transpose(2, 3) if self.tokens else tokens
+        return self.norm(((self.weights(tokens @ tokens.transpose(2, 3))) @ tokens).view(1, 64, 16))
+
+
+@pytest.mark.parametrize("tokens", [True, False], ids=["tokens by tokens", "channels by channels"])
+def test_out_of_place_model_that_takes_one_image_is_followed_with_one(tokens: bool) -> None:
+    model, given = ForOneImage(tokens), (1, 3, 32, 32)
+    side = 64 if tokens else 8  # as many as the grid has rows
+    shape = (1, 2, side, side)
+    found = told(model, "weights", shape, given)
+    assert (found.name == "matrix") is tokens
+    assert out_of_place(found, shape, Evidence("weights", model.weights, model, given)) == "has no place in it"
+    if tokens:
+        assert traced_roles(model, "cut", (1, 16, 8, 8), given) == traced_roles(
+            nn.Sequential(model.cut), "0", (1, 16, 8, 8), given
+        )
+
+
+def test_out_of_place_inputs_for_all_images_of_a_batch_do_not_hide_what_a_layer_holds() -> None:
+    class Conditioned(ForOneImage):
+        def forward(self, x: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+            tokens = self.cut(x).flatten(2)[:, None] * others[0].view(3, 1, 1, 1)
+            return self.weights(tokens.transpose(2, 3) @ tokens)
+
+    model, given, shape = Conditioned(True), (3, 3, 32, 32), (3, 1, 64, 64)
+    evidence = Evidence("weights", model.weights, model, given, ((torch.rand(3),), None))
+    assert out_of_place(find_axes(shape, evidence), shape, evidence) == "has no place in it"
+
+
 def test_find_axes_matrix_of_one_window_that_is_the_whole_image_is_no_map() -> None:
     class OneWindow(nn.Module):
         def __init__(self) -> None:
