@@ -59,6 +59,7 @@ LOOK_CUDA = "look into ResNet-50, batch 64, on CUDA"
 START, MAIN_JOB = "start-up", "the main job as a command"
 CAPTURE_ONE, CAPTURE_ALL = "capture one layer of ResNet-50", "capture all 53 convolutions of ResNet-50"
 RUN = "240 photos through ResNet-18, layer4 at 56 px"
+RUN_STAGES = "240 photos through ResNet-18, conv1 to layer4 at 56 px"
 ARTICLE = "2048 files of 96 px and their sum (article 003)"
 
 _render = Figure(RENDER, "native, 2 threads")
@@ -183,6 +184,9 @@ BARS = (
     # Issue 6 of 6: large image batches.
     _keeps_up(RUN, "sheets", 95),
     _keeps_up(RUN, "atlases", 95),
+    _keeps_up(RUN_STAGES, "sheets", 85),
+    _keeps_up(RUN_STAGES, "atlases", 90),
+    _keeps_up(RUN_STAGES, "sheets,atlases", 80),
 )  # fmt: skip
 
 

@@ -246,5 +246,5 @@ def test_functions_that_draw_refuse_tensors_inside_transforms_of_torch_func(draw
         return each.sum()
 
     for transformed in (torch.vmap(inside), torch.func.grad(lambda x: inside(x[0]))):
-        with pytest.raises(DTypeError, match=r"^maps must hold their values, got a tensor inside vmap, grad or jvp\. "):
+        with pytest.raises(DTypeError, match=r"must hold values that can be read, got a tensor inside vmap, grad"):
             transformed(maps)
