@@ -127,7 +127,9 @@ def run_pass(
         pass
     finally:
         if changes.lost:
-            _warn_of(changes.lost)
+            _warn_of_lost(changes.lost)
+        if changes.taken_out:
+            _warn_of_taken_out(changes.taken_out)
     if guard.failures:
         raise guard.failures[0]
     return changes.copied
@@ -269,10 +271,24 @@ class _Guard:
             raise Enough from None
 
 
-def _warn_of(lost: list[str]) -> None:
+def _warn_of_lost(weights: list[str]) -> None:
     """Warn of weights that the model itself has changed."""
-    named = ", ".join(map(repr, lost[:4])) + (", ..." if len(lost) > 4 else "")
-    warn_caller(f"the model changed {len(lost)} of its weights in a pass in eval mode, which cannot be undone: {named}")
+    warn_caller(
+        f"the model changed {len(weights)} of its weights in a pass in eval mode, which cannot be undone: "
+        f"{_some(weights)}"
+    )
+
+
+def _warn_of_taken_out(layers: list[str]) -> None:
+    """Warn of layers that are not there to be looked at."""
+    warn_caller(
+        f"the model builds layers in its first forward, and is left without them: {_some(layers)}. To look at them, "
+        f"run it once yourself, where it is made: model(batch)"
+    )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(map(repr, names[:4])) + (", ..." if len(names) > 4 else "")
 
 
 @contextlib.contextmanager

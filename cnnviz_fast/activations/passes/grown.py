@@ -29,23 +29,28 @@ class Grown:
         self._tables: list[dict[str, Any]] = list(itertools.chain.from_iterable(map(_TABLES, modules)))
         self._before = list(map(dict, self._tables))
 
-    def take_out(self, attributes: Sequence[Mapping[str, Any]]) -> None:
+    def take_out(self, attributes: Sequence[Mapping[str, Any]]) -> list[tuple[nn.Module, str]]:
         """Take out what the modules have got where there was nothing, or None.
 
         It stays where layers were replaced or removed, since it may stand for them: a fused convolution, say.
 
         Args:
             attributes: of each module, before the pass.
+
+        Returns:
+            The layers among them, each by the module that got it and its name there.
         """
+        layers: list[tuple[nn.Module, str]] = []
         now, before = (list(itertools.chain.from_iterable(map(_VALUES, each))) for each in (self._tables, self._before))
         if len(now) == len(before) and all(map(operator.is_, now, before)):
-            return
+            return layers
         pairs = list(zip(self._tables, self._before, strict=True))
         if any(_has_lost(table, earlier) for table, earlier in pairs[::3]):  # those of layers
-            return
+            return layers
         for position, (table, earlier) in enumerate(pairs):
             added = [name for name, value in table.items() if value is not None and earlier.get(name) is None]
             module, had = self._modules[position // 3], attributes[position // 3]
+            layers += [(module, name) for name in added if position % 3 == 0]
             for name in added:
                 if name in earlier:
                     table[name] = None
@@ -54,6 +59,7 @@ class Grown:
                     module._non_persistent_buffers_set.discard(name)
                 if name in had:  # None, in a plain attribute
                     vars(module).setdefault(name, had[name])
+        return layers
 
 
 def _has_lost(table: Mapping[str, Any], before: Mapping[str, Any]) -> bool:

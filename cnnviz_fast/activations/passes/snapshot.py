@@ -60,9 +60,11 @@ class Changes:
     Attributes:
         lost: names of weights that were changed and cannot be restored.
         copied: deep copies that the model has made of its modules -> what each is a copy of.
+        taken_out: names of layers that the model has built, and no longer has.
     """
 
     lost: list[str] = dataclasses.field(default_factory=list)
+    taken_out: list[str] = dataclasses.field(default_factory=list)
     copied: dict[nn.Module, nn.Module] = dataclasses.field(default_factory=dict)
 
 
@@ -97,6 +99,7 @@ def evaluating(modules: Mapping[str, nn.Module], changes: Changes | None = None)
                     for module in snapshot.modules:
                         del _held[module]
                     changes.lost += snapshot.put_back()
+                    changes.taken_out += snapshot.taken_out
                 changes.copied |= snapshot.copied()
 
 
@@ -112,6 +115,7 @@ class Snapshot:
 
         self.modules = modules
         self.passes = 0
+        self.taken_out: list[str] = []
         # TorchScript makes new objects of what it holds each time that it is asked.
         kinds = set(map(type, modules))  # few, of which each question is asked once
         if any(issubclass(kind, torch.jit.ScriptModule) for kind in kinds):
@@ -181,7 +185,8 @@ class Snapshot:
         if _differ(self._layers_before, self._layers):
             for own, before in zip(self._layers, self._layers_before, strict=True):
                 own.update({name: value for name, value in before.items() if type(value) in (int, float)})
-        self._grown.take_out(self._attributes_before)
+        for module, name in self._grown.take_out(self._attributes_before):
+            self.taken_out.append(f"{self.modules[module]}.{name}".lstrip("."))
         is_whole = _are_same(self._structure, _values(self._tables)) and self._put_back_parameters()
         if not _are_same(_values(self._buffers_before), _values(self._buffers)):
             for now, before in zip(self._buffers, self._buffers_before, strict=True):

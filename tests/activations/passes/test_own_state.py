@@ -294,6 +294,7 @@ def trained(make: Callable[[], nn.Module], batch: torch.Tensor, between: Callabl
     return losses, {name: value.tolist() for name, value in model.state_dict().items()}
 
 
+@pytest.mark.filterwarnings("ignore:the model builds layers in its first forward")
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 def test_capture_between_the_steps_of_a_training_changes_no_bit(
     make: Callable[[], nn.Module], batch: torch.Tensor
@@ -409,3 +410,11 @@ def test_counter_at_of_odd_numbers_is_none() -> None:
     from fractions import Fraction
 
     assert counter_at(next_of(itertools.count(Fraction(1, 2)))) is None
+
+
+def test_layers_that_the_first_forward_builds_are_said(batch: torch.Tensor) -> None:
+    model = nn.Sequential(Builds())
+    with pytest.warns(UserWarning, match=r"^the model builds layers in its first forward.*: '0\.head'\. To"):
+        assert "0.head" not in {layer.name for layer in cf.list_layers(model, batch)}
+    model(batch)
+    assert "0.head" in {layer.name for layer in cf.list_layers(model, batch)}
