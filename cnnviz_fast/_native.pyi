@@ -118,8 +118,9 @@ def render_strip(
     flat: float,
     start: int,
     out: NDArray[np.uint8],
+    threads: int = 1,
 ) -> None:
-    """Draw a band of rows of a sheet; see kernels.reference.render_strip.
+    """Draw a band of rows of a sheet; see kernels.reference.render_strip. The GIL is released meanwhile.
 
     Args:
         maps: (C, H, W) float32, float16, bfloat16 or uint8, of any strides. Not modified.
@@ -134,6 +135,7 @@ def render_strip(
         flat: of that paint.
         start: first row of the band.
         out: (rows, width) uint8, C-contiguous. Written.
+        threads: at most as many draw at once.
 
     Raises:
         TypeError: an array has another dtype or number of dimensions.

@@ -33,7 +33,7 @@ def _keeps_up(table: str, save: str, limit: float) -> Bar:
     """Make a bar of "at least so much of the speed of reading the photos and running the model alone"."""
     return Bar(
         f"{table}: {save}", Figure(table, f"cf.run, {save}"), "at the speed of", Figure(table, "load_images + forward"),
-        "reading and forward pass alone, one process", True, limit, "%", head=True,
+        "reading and forward pass alone, one process", True, limit, "%", head=save == "sheets",
     )  # fmt: skip
 
 
@@ -79,10 +79,10 @@ def _drawing(workload: Workload) -> list[Bar]:
     """Make the bars of drawing a shape: by one thread, and for a sheet that two can share by two."""
     what, table = f"draw {workload.name}", render_of(workload)
     one, two = Figure(table, "native, 1 thread"), Figure(table, "native, 2 threads")
-    loop, is_head = "cv2.resize loop, 1 thread", workload is LAYER1
+    loop = "cv2.resize loop, 1 thread"
     made = [
         Bar(f"{what}, one thread", one._replace(field="gb_per_s"), "", None, "", True, 5, "GB/s"),
-        _faster(f"{what}, one thread", one, loop, "a loop of cv2.resize", 4, is_head),
+        _faster(f"{what}, one thread", one, loop, "a loop of cv2.resize", 4),
     ]
     if workload.sheet_px >= SHARED_PX:
         made.append(Bar(f"{what}, two threads", two, "times", one, "one thread", False, 0.6, "x"))
@@ -95,7 +95,6 @@ def _saving(workload: Workload) -> Bar:
     return Bar(
         f"save_sheet of {workload.name}", Figure(table, "save_sheet, 2 threads"), "times",
         Figure(table, "drawing and encoding alone, 2 threads"), "drawing and encoding alone", False, 2, "x",
-        workload is LAYER1,
     )  # fmt: skip
 
 
@@ -114,7 +113,7 @@ BARS = (
     # Issue 2 of 6: pixels and files at memory speed.
     _faster(_RENDERED, _render, "cv2.resize loop, 2 threads", "a loop of cv2.resize", 8, head=True),
     _faster(_WRITTEN, _write, "cv2.resize loop + cv2.imwrite", "cv2.resize + cv2.imwrite", 10, head=True),
-    _faster(_WRITTEN, _write, "Pillow, default (drawn beforehand)", "Pillow's default save alone", 60, head=True),
+    _faster(_WRITTEN, _write, "Pillow, default (drawn beforehand)", "Pillow's default save alone", 60),
     Bar(
         "size of that file", _write._replace(field="file_bytes"), "times",
         Figure(WRITE, "cv2.resize loop + cv2.imwrite", "file_bytes"), "OpenCV's", False, 1, "x",
@@ -124,15 +123,15 @@ BARS = (
         f"{_ENCODED}: size of all zero", Figure(ENCODE_DEAD, "native", "file_bytes"), "times",
         Figure(ENCODE_DEAD, "native", "bytes"), "its pixels", False, 0.2, "%",
     ),
-    _faster(_MANY, _files, "cv2.imwrite (drawn beforehand)", "a loop of cv2.imwrite alone", 4, head=True),
+    _faster(_MANY, _files, "cv2.imwrite (drawn beforehand)", "a loop of cv2.imwrite alone", 4),
     _faster(_MANY, _files, "Pillow, default (drawn beforehand)", "Pillow's default save alone", 25),
     _faster(_SMALL, _write_small, "matplotlib, all 2048 subplots", "matplotlib's subplots", 1000, head=True),
-    _faster(_SMALL, _write_small, "F.interpolate + make_grid + save_image", "make_grid + save_image", 50, head=True),
+    _faster(_SMALL, _write_small, "F.interpolate + make_grid + save_image", "make_grid + save_image", 50),
     _at_most(
         "peak memory of save_sheet on a sheet of 20,000 px",
         Figure(WRITE_HUGE, "save_sheet, 2 threads", "peak_bytes"), 64, "MB", head=True,
     ),
-    _faster("save_sheet by 2 workers", _write, "save_sheet, 1 thread", "1 worker", 1.7, head=True),
+    _faster("save_sheet by 2 workers", _write, "save_sheet, 1 thread", "1 worker", 1.7),
     Bar(
         "cnnviz render", Figure(MAIN_JOB, "cnnviz render"), "more than",
         Figure(MAIN_JOB, "import torch and torchvision, build, forward pass"), "imports, model and forward pass alone",
@@ -161,13 +160,10 @@ BARS = (
     ),
     # Issue 4 of 9: speed on every shape.
     *(bar for workload in WORKLOADS for bar in _drawing(workload)),
-    Bar(
-        f"{_RENDERED}, one thread", Figure(RENDER, "native, 1 thread"), "times", _fill, _FILLED, False, 2.2, "x",
-        head=True,
-    ),
+    Bar(f"{_RENDERED}, one thread", Figure(RENDER, "native, 1 thread"), "times", _fill, _FILLED, False, 2.2, "x"),
     Bar(_RENDERED, _render, "times", _fill, _FILLED, False, 1.5, "x", head=True),
     *map(_saving, WORKLOADS),
-    Bar(_WRITTEN, _write, "times", Figure(WRITE, "copy"), "numpy.copyto of its pixels", False, 3, "x", head=True),
+    Bar(_WRITTEN, _write, "times", Figure(WRITE, "copy"), "numpy.copyto of its pixels", False, 3, "x"),
     _at_most(_SMALL_WRITTEN, _write_layer1, 3, "ms"),
     _faster(_SMALL_WRITTEN, _write_layer1, "cv2.resize loop + cv2.imwrite", "cv2.resize + cv2.imwrite", 12, head=True),
     Bar(
@@ -176,7 +172,7 @@ BARS = (
         "the second time", False, 1.15, "x", head=True,
     ),
     # What it was before: 19.0 to 19.3 times as fast as OpenCV's in four runs, and chunks of 18.5816 MB.
-    _faster(_ENCODED, Figure(ENCODE, "native"), "OpenCV, default", "OpenCV's encoder", 19, head=True),
+    _faster(_ENCODED, Figure(ENCODE, "native"), "OpenCV, default", "OpenCV's encoder", 19),
     _at_most(f"{_ENCODED}: size", Figure(ENCODE, "native", "file_bytes"), 18.582, "MB"),
     EveryPeer("drawing, every shape", tuple(map(render_of, WORKLOADS)), head=True),
     EveryPeer("tensor to PNG file, every shape", tuple(map(write_of, WORKLOADS)), head=True),

@@ -20,6 +20,7 @@ from cnnviz_fast.options.drawing import RenderOptions
 from cnnviz_fast.provenance import Provenance
 from cnnviz_fast.runtime.native import native
 from cnnviz_fast.runtime.workers import in_order
+from cnnviz_fast.sheets.pixels import draw_at_once
 from cnnviz_fast.sheets.plan import Plan, plan_sheet
 
 Plane = NDArray[np.uint8]
@@ -103,6 +104,9 @@ class Drawing:
         self.array, self.plane, self.expected  # noqa: B018  # made when first used
 
     def _draw(self, plan: Plan, plane: Plane) -> Plane:
+        if plan.backend.shares_work:
+            draw_at_once(plan, plane)
+            return plane
         for _ in in_order(lambda s: plan.draw(s, plane[s.start : s.stop]), plan.strips(), plan.threads):
             pass
         return plane

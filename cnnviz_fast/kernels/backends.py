@@ -34,7 +34,8 @@ class Backend:
     dtypes: dtypes of maps that the kernels read; all others must be widened to float32.
     batches: whether render_strip and channel_range take the maps of several samples at once, (N, C, H, W). Such a
         render_strip needs no working memory, and draws whole sheets.
-    measures_at_once: whether it has channel_measures too: channel_range and channel_moments in one call, by threads.
+    shares_work: whether its kernels have native threads: render_strip_by is render_strip by several at once, and
+        channel_measures is channel_range and channel_moments in one call, by several.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Backend:
     to_array: Callable[[torch.Tensor], Any]
     dtypes: tuple[str, ...] = ("float32",)
     batches: bool = False
-    measures_at_once: bool = False
+    shares_work: bool = False
 
     @property
     def kernels(self) -> ModuleType:
@@ -56,13 +57,13 @@ class Backend:
 
         Args:
             array: (C, H, W), what `to_array` returns.
-            threads: at most as many work at once, where the backend measures at once; the others use one.
+            threads: at most as many work at once, where the backend shares work; the others use one.
 
         Returns:
             What channel_range returns, followed by what channel_moments returns.
         """
         kernels = self.kernels
-        if self.measures_at_once:
+        if self.shares_work:
             measures: tuple[Any, ...] = kernels.channel_measures(array, threads)
             return measures
         return *kernels.channel_range(array), *kernels.channel_moments(array)
@@ -106,7 +107,7 @@ BACKENDS = {
             1 << 22,
             _to_native,
             dtypes=("float32", "float16", "bfloat16", "uint8"),
-            measures_at_once=True,
+            shares_work=True,
         ),
         Backend(
             "triton",

@@ -34,9 +34,38 @@ def render_strip(
     out: NDArray[np.uint8],
 ) -> None:
     """Draw a band of rows of a sheet. Same as `reference.render_strip`."""
+    render_strip_by(1, maps, vmin, vmax, rows, cols, grid, paint, strip, out)
+
+
+def render_strip_by(
+    threads: int,
+    maps: Any,
+    vmin: Any,
+    vmax: Any,
+    rows: Positions,
+    cols: Positions,
+    grid: Grid,
+    paint: Paint,
+    strip: Strip,
+    out: NDArray[np.uint8],
+) -> None:
+    """Draw a band of rows of a sheet by native threads.
+
+    Args:
+        threads: at most as many draw at once.
+        maps: (C, H, W) float32, float16, bfloat16 or uint8, of any strides. Not modified.
+        vmin: (C,) float32. What becomes 0.
+        vmax: (C,) float32. What becomes 1.
+        rows: where the rows of a tile sample a map.
+        cols: where its columns do.
+        grid: of the sheet.
+        paint: what the palette entries stand for.
+        strip: which rows.
+        out: (stop - start, width) uint8, C-contiguous. Written.
+    """
     _native.render_strip(
         maps, vmin, vmax, rows.index, rows.fraction, cols.index, cols.fraction, grid.numbers,
-        (paint.levels, paint.background, paint.bad), paint.flat, strip[0], out,
+        (paint.levels, paint.background, paint.bad), paint.flat, strip[0], out, threads,
     )  # fmt: skip
 
 

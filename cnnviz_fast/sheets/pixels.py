@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..formats import png
-from ..geometry import Strip
+from ..geometry import Strip, cut_rows
 from ..runtime.device import device_at
 from ..runtime.stage_times import stage
 from ..runtime.workers import in_order
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 WHOLE_STRIP_PX = 1 << 22
 """Pixels of a strip where a whole sheet is drawn into memory: what a worker draws at once, an eighth of a band."""
+
+_AT_ONCE_PX = 1 << 29
+"""Pixels that native threads draw before Ctrl-C is heard again: a tenth of a second."""
 
 
 class Pixels(NamedTuple):
@@ -120,14 +123,29 @@ def begin_whole(plan: Plan) -> PendingSheet:
 
     def finish() -> NDArray[np.uint8]:
         with opened:
-            return _gathered(plan, strips, pixels)
+            index = np.empty((plan.grid.height, plan.grid.width), dtype=np.uint8)
+            if plan.backend.shares_work and device_at(plan.device).is_host:
+                draw_at_once(plan, index)
+            else:
+                _gather(plan, strips, pixels, index)
+            return index
 
     return PendingSheet(plan, finish, opened.close)
 
 
-def _gathered(plan: Plan, strips: Sequence[Strip], pixels: Pixels) -> NDArray[np.uint8]:
-    """Return an index plane put together from its strips: drawn into it, or copied into it from a staging buffer."""
-    index = np.empty((plan.grid.height, plan.grid.width), dtype=np.uint8)
+def draw_at_once(plan: Plan, index: NDArray[np.uint8]) -> None:
+    """Draw an index plane, (height, width) uint8, by the native threads of the backend of its plan.
+
+    Raises:
+        MemoryError: there is no memory for a row of the sheet.
+    """
+    with stage("render"):
+        for strip in cut_rows(plan.grid.height, max(1, _AT_ONCE_PX // plan.grid.width)):
+            plan.draw(strip, index[strip.start : strip.stop], plan.threads)
+
+
+def _gather(plan: Plan, strips: Sequence[Strip], pixels: Pixels, index: NDArray[np.uint8]) -> None:
+    """Put an index plane together from its strips: drawn into it, or copied into it from a staging buffer."""
 
     def take(strip: Strip) -> None:
         try:
@@ -139,7 +157,6 @@ def _gathered(plan: Plan, strips: Sequence[Strip], pixels: Pixels) -> NDArray[np
 
     for _ in in_order(take, strips, plan.threads):
         pass
-    return index
 
 
 def draw_on_device(plan: Plan) -> torch.Tensor | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -84,17 +85,23 @@ class Plan:
         """Return the manifest as JSON, made faster than by `describe`."""
         return sheet_json(self.facts) if self.own_manifest is None else json_bytes(self.own_manifest(self.facts))
 
-    def draw(self, strip: Strip, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Draw one strip into `out`, (rows of the strip, width) uint8, and return it."""
-        self.draw_tiles(strip, out)
+    def draw(self, strip: Strip, out: NDArray[np.uint8], threads: int = 1) -> NDArray[np.uint8]:
+        """Draw one strip into `out`, (rows of the strip, width) uint8, and return it; see draw_tiles for `threads`."""
+        self.draw_tiles(strip, out, threads)
         self.annotate(strip, out)
         return out
 
-    def draw_tiles(self, strip: Strip, out: Any) -> None:
-        """Draw the tiles of a strip, without text, into `out`, (rows of the strip, width) uint8, on any device."""
-        self.backend.kernels.render_strip(
-            self.maps, self.vmin, self.vmax, self.rows, self.cols, self.grid, self.paint, strip, out
-        )
+    def draw_tiles(self, strip: Strip, out: Any, threads: int = 1) -> None:
+        """Draw the tiles of a strip, without text.
+
+        Args:
+            strip: which rows.
+            out: (rows of the strip, width) uint8, on any device. Written.
+            threads: at most as many draw at once, where the backend shares work; the others use one.
+        """
+        kernels = self.backend.kernels
+        draw = partial(kernels.render_strip_by, threads) if self.backend.shares_work else kernels.render_strip
+        draw(self.maps, self.vmin, self.vmax, self.rows, self.cols, self.grid, self.paint, strip, out)
 
     def annotate(self, strip: Strip, out: NDArray[np.uint8]) -> None:
         """Paint what is written around the tiles over a drawn strip, (rows, width) uint8 or (rows, width, 3) RGB."""

@@ -124,7 +124,7 @@ cnnviz::Sheet sheet_of(const AnyMaps& maps, const Floats& vmin, const Floats& vm
 void render_strip(const AnyMaps& maps, const Floats& vmin, const Floats& vmax, const Indices& row_index,
                   const Floats& row_fraction, const Indices& col_index, const Floats& col_fraction,
                   const GridNumbers& grid, const PaintEntries& entries, float flat, size_t start,
-                  const Array<uint8_t, 2>& out) {
+                  const Array<uint8_t, 2>& out, size_t threads) {
     const size_t stop = start + out.shape(0);
     const cnnviz::Sheet sheet = sheet_of(maps, vmin, vmax, row_index, row_fraction, col_index, col_fraction, grid,
                                          entries, flat, stop, out.shape(1));
@@ -132,7 +132,7 @@ void render_strip(const AnyMaps& maps, const Floats& vmin, const Floats& vmax, c
     bool done = false;
     {
         nb::gil_scoped_release released;
-        done = cnnviz::render_strip(dispatch, sheet, start, stop, out.data());
+        done = cnnviz::render_strip(dispatch, sheet, start, stop, threads, out.data());
     }
     if (!done) throw std::bad_alloc();
 }
@@ -359,7 +359,7 @@ void gather_nonzero(const Array<const int64_t, 2>& counts, const Array<const int
 void bind_kernels(nb::module_& m) {
     m.def("render_strip", &render_strip, "maps"_a, "vmin"_a, "vmax"_a, "row_index"_a, "row_fraction"_a, "col_index"_a,
           "col_fraction"_a, "grid"_a, "paint"_a, "flat"_a, "start"_a, "out"_a.noconvert(),
-          "Draw a band of rows of a sheet.");
+          "threads"_a = 1, "Draw a band of rows of a sheet.");
     m.def("blend_strip", &blend_strip, "index"_a, "colors"_a, "weights"_a, "photo"_a, "grid"_a, "count"_a, "start"_a,
           "out"_a.noconvert(), "Colour a band of rows of a sheet over a photo.");
     m.def("write_sheet", &write_sheet, "file"_a, "height"_a, "width"_a, "maps"_a, "vmin"_a, "vmax"_a, "row_index"_a,

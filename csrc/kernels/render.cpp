@@ -1,13 +1,19 @@
 #include "kernels/render.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <memory>
 #include <new>
 #include <utility>
 
+#include "workers.h"
+
 namespace cnnviz {
 namespace {
+
+// Pixels for which it is worth to wake another thread, at least.
+constexpr size_t BAND_PX = size_t{1} << 18;
 
 template <class Value>
 using Buffer = std::unique_ptr<Value[]>;
@@ -165,11 +171,24 @@ class StripPainter {
 
 }  // namespace
 
-bool render_strip(const Dispatch& dispatch, const Sheet& sheet, size_t start, size_t stop, uint8_t* out) {
-    StripPainter painter(dispatch, sheet);
-    if (!painter.allocated()) return false;
-    painter.paint(start, stop, out);
-    return true;
+bool render_strip(const Dispatch& dispatch, const Sheet& sheet, size_t start, size_t stop, size_t threads,
+                  uint8_t* out) {
+    const size_t rows = stop - start;
+    const size_t bands = threads < 2 ? 1 : std::clamp<size_t>(rows * sheet.width / BAND_PX, 1, 4 * threads);
+    const size_t band_rows = (rows + bands - 1) / bands;
+    std::atomic<size_t> next{0};
+    std::atomic<bool> enough_memory{true};
+    run_in_threads(std::min(threads, bands), [&] {
+        StripPainter painter(dispatch, sheet);
+        if (!painter.allocated()) {
+            enough_memory = false;
+            return;
+        }
+        for (size_t y = next.fetch_add(band_rows); y < rows; y = next.fetch_add(band_rows)) {
+            painter.paint(start + y, start + std::min(y + band_rows, rows), out + y * sheet.width);
+        }
+    });
+    return enough_memory;
 }
 
 }  // namespace cnnviz

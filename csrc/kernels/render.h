@@ -49,7 +49,9 @@ struct Sheet {
     size_t width;
 };
 
-// Draws rows start..stop-1 of the sheet into `out`, (stop - start, width). Returns false where there was no memory.
-bool render_strip(const Dispatch& dispatch, const Sheet& sheet, size_t start, size_t stop, uint8_t* out);
+// Draws rows start..stop-1 of the sheet into `out`, (stop - start, width), by up to so many threads. Returns false where
+// there was no memory.
+bool render_strip(const Dispatch& dispatch, const Sheet& sheet, size_t start, size_t stop, size_t threads,
+                  uint8_t* out);
 
 }  // namespace cnnviz

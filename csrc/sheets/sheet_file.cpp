@@ -101,7 +101,7 @@ class SheetWriter {
     bool ended() const { return written_.error != 0 || written_.stopped || next_ == strips_; }
 
     const uint8_t* draw(size_t start, size_t stop, uint8_t* entries, uint8_t* colored) const {
-        if (!render_strip(dispatch_, picture_.sheet, start, stop, entries)) return nullptr;
+        if (!render_strip(dispatch_, picture_.sheet, start, stop, 1, entries)) return nullptr;
         if (picture_.overlay && !blend_strip(*picture_.overlay, entries, start, stop, colored)) return nullptr;
         for (const TextBlock& block : picture_.blocks) stamp(block, start, stop, entries, colored);
         return picture_.overlay ? colored : entries;

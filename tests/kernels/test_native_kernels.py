@@ -16,7 +16,7 @@ from support.cases import INF, NAN, SMALLEST, noise
 from support.kernel_jobs import ALL_LEVELS, Job, Plane, any_jobs, draw, make_job
 from support.native_module import load_native
 
-from cnnviz_fast.geometry import Grid, plan_grid
+from cnnviz_fast.geometry import Grid, Strip, plan_grid
 from cnnviz_fast.kernels import reference
 from cnnviz_fast.kernels.backends import BACKENDS
 
@@ -246,3 +246,17 @@ def test_blend_strip_refuses_what_does_not_fit() -> None:
     for name, value in wrong.items():
         with pytest.raises(ValueError, match="must"):
             native.blend_strip(**sound | {name: value})
+
+
+@pytest.mark.parametrize("threads", [2, 3, 64])
+@pytest.mark.parametrize("start", [0, 17])
+def test_bands_of_threads_are_the_strip_of_one(start: int, threads: int) -> None:
+    maps = odd_maps(64, 5, 37)
+    grid = plan_grid(64, 200, 333, gap=3, margin=5)  # some ten bands
+    job = make_job(maps, grid)
+    strip = Strip(start, grid.height - start)
+    planes = np.full((2, strip.stop - strip.start, grid.width), 7, np.uint8)
+    arrays = BACKENDS["native"].to_array(maps), job.vmin.numpy(), job.vmax.numpy()
+    for plane, wanted in zip(planes, (1, threads), strict=True):
+        KERNELS.render_strip_by(wanted, *arrays, job.rows, job.cols, grid, job.paint, strip, plane)
+    assert_equal_planes(*planes)

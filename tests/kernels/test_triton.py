@@ -269,7 +269,9 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
     device = SimpleNamespace(stream=7, arrays=[])
     monkeypatch.setattr("torch.cuda.current_stream", lambda _: SimpleNamespace(cuda_stream=device.stream))
     monkeypatch.setattr(triton_gpu, "_sent", lambda array, _: device.arrays.append(array) or torch.as_tensor(array))
+    sampling_positions.cache_clear()
     yield device
+    sampling_positions.cache_clear()
     assert len(triton_gpu._copies) == 0, "copies outlive their positions"
 
 

@@ -213,7 +213,7 @@ void check_render(Case& drawn, const cnnviz::Dispatch& dispatch, const std::vect
     for (size_t start = 0; start < drawn.rows; start += strip_rows) {
         const size_t stop = std::min(start + strip_rows, drawn.rows);
         const Exact<uint8_t> out((stop - start) * drawn.sheet.width);
-        if (!cnnviz::render_strip(dispatch, drawn.sheet, start, stop, out.get())) fail("no memory", dispatch.name, seed);
+        if (!cnnviz::render_strip(dispatch, drawn.sheet, start, stop, 2, out.get())) fail("no memory", dispatch.name, seed);
         if (!std::equal(out.get(), out.get() + out.size, expected.begin() + static_cast<ptrdiff_t>(start * drawn.sheet.width)))
             fail("a pixel differs", dispatch.name, seed);
     }

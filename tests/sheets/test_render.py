@@ -399,13 +399,14 @@ def test_render_backend_draws_by_its_own_kernels(
 ) -> None:
     used = set()
     for backend in (BACKENDS[on_cpu] for on_cpu in ON_CPU):
-        original = backend.kernels.render_strip
+        kernel = "render_strip_by" if backend.shares_work else "render_strip"
+        original = getattr(backend.kernels, kernel)
 
         def spy(*arguments: Any, called: str = backend.name, original: Any = original) -> None:
             used.add(called)
             original(*arguments)
 
-        monkeypatch.setattr(backend.kernels, "render_strip", spy)
+        monkeypatch.setattr(backend.kernels, kernel, spy)
     sheet = cf.render(maps, tile=20, backend=name)
     assert used == {sheet.manifest["backend"]} == {name}
     assert_same_plane(sheet.index, cf.render(maps, tile=20).index)

@@ -202,7 +202,7 @@ def test_an_abandoned_batch_on_the_cpu_draws_nothing_more(
 ) -> None:
     drawn: list[Strip] = []
     draw = Plan.draw
-    monkeypatch.setattr(Plan, "draw", lambda plan, strip, out: drawn.append(strip) or draw(plan, strip, out))
+    monkeypatch.setattr(Plan, "draw", lambda plan, strip, *given: drawn.append(strip) or draw(plan, strip, *given))
     sheets = cf.render_batch(samples, tile=20)
     next(sheets)
     assert len(drawn) == 1
