@@ -108,6 +108,10 @@ class Snapshot:
 
     Args:
         modules: module -> its name.
+
+    Attributes:
+        passes: how many are under way.
+        taken_out: as in Changes, once the modules are put back.
     """
 
     def __init__(self, modules: Mapping[nn.Module, str]) -> None:
