@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import OptionError
-from .options.drawing import DEFAULT_TILE_PX
+from .options.drawing import PLAIN_TILE_PX
 
 LONGEST_PX = 2**31 - 1
 """Most px a side of a sheet: the limit of PNG."""
@@ -191,7 +191,7 @@ def tile_size(map_h: int, map_w: int, tile: int | tuple[int, int] | None, scale:
         return tile_h, tile_w
     if isinstance(tile, tuple):
         return tile
-    longer = DEFAULT_TILE_PX if tile is None else tile
+    longer = PLAIN_TILE_PX if tile is None else tile
     return max(1, round(longer * map_h / max(map_h, map_w))), max(1, round(longer * map_w / max(map_h, map_w)))
 
 
@@ -204,6 +204,7 @@ def plan_grid(
     gap: int = 0,
     margin: int = 0,
     room: Room = NO_ROOM,
+    ratio: float = 1.0,
 ) -> Grid:
     """Lay `count` tiles out on a grid.
 
@@ -211,11 +212,12 @@ def plan_grid(
         count: number of tiles.
         tile_h: height of a tile in px.
         tile_w: width of a tile in px.
-        grid: (rows, cols); 0 means as many as needed, and (0, 0) the grid that makes the sheet nearly square, with no
-            more columns than its rows need.
+        grid: (rows, cols); 0 means as many as needed, and (0, 0) the grid that comes near `ratio`, with no more columns
+            than its rows need.
         gap: px between tiles.
         margin: px around the grid.
         room: px for the text around the tiles.
+        ratio: of the sheet's width to its height.
 
     Returns:
         The grid. Its last row may have empty cells; no tile is ever dropped.
@@ -225,7 +227,7 @@ def plan_grid(
     """
     rows, cols = grid
     if not rows and not cols:
-        cols = min(count, math.ceil(math.sqrt(count * (room.label_h + tile_h) / max(room.label_w, tile_w))))
+        cols = min(count, math.ceil(math.sqrt(ratio * count * (room.label_h + tile_h) / max(room.label_w, tile_w))))
         cols = math.ceil(count / math.ceil(count / cols))  # no more columns than these rows need
     rows = rows or math.ceil(count / cols)
     cols = cols or math.ceil(count / rows)

@@ -27,7 +27,7 @@ from .errors import BackendError, DTypeError, OptionError, ShapeError
 from .geometry import Grid, Strip, cut_strips, plan_grid, sampling_positions, tile_size
 from .kernels import Paint, backends
 from .options.declared import takes
-from .options.drawing import EntryOptions, RenderOptions
+from .options.drawing import PLAIN, EntryOptions, RenderOptions
 from .options.parsers import share
 from .runtime.plain import dense, without_mask
 from .runtime.workers import in_order
@@ -74,10 +74,10 @@ def draw_index(
     *,
     rows: int = 0,
     cols: int = 0,
-    gap: int = RenderOptions.gap,
-    margin: int = RenderOptions.margin,
+    gap: int = 0,
+    margin: int = 0,
     align: str = RenderOptions.align,
-    upsampling: str = RenderOptions.upsampling,
+    upsampling: str = "bilinear",
     levels: int = EntryOptions.levels,
     flat: float = 0.0,
     background: int = EntryOptions.background,
@@ -114,9 +114,11 @@ def draw_index(
     """
     _refuse_capture(maps.device)
     # A record that exists is valid.
-    RenderOptions.of(
-        {"tile": (tile_h, tile_w), "grid": (rows, cols), "gap": gap, "margin": margin, "align": align}
-        | {"upsampling": upsampling}
+    _refuse_auto(
+        RenderOptions.of(
+            {"tile": (tile_h, tile_w), "grid": (rows, cols), "gap": gap, "margin": margin, "align": align}
+            | {"upsampling": upsampling}
+        )
     )
     EntryOptions(levels=levels, background=background, bad=bad)
     paint = Paint(levels, share("flat", flat), background, bad)
@@ -166,13 +168,13 @@ channel_range.register_autograd(
 @draw_index.register_fake
 def _draw_index_fake(
     maps: torch.Tensor, vmin: torch.Tensor, vmax: torch.Tensor, tile_h: int, tile_w: int, *,
-    rows: int = 0, cols: int = 0, gap: int = RenderOptions.gap, margin: int = RenderOptions.margin, **_: Any,
+    rows: int = 0, cols: int = 0, gap: int = 0, margin: int = 0, **_: Any,
 ) -> torch.Tensor:  # fmt: skip
     grid = _grid_of(maps, vmin, vmax, tile_h, tile_w, rows, cols, gap, margin)
     return maps.new_empty((*maps.shape[:-3], grid.height, grid.width), dtype=torch.uint8)
 
 
-@takes(RenderOptions, without=REFUSED)
+@takes(RenderOptions, without=REFUSED, defaults=PLAIN)
 def render_index(
     maps: torch.Tensor,
     *,
@@ -189,7 +191,8 @@ def render_index(
     entries, and entry 0 also stands for background and for values that are not finite, since the entries in use must
     not depend on the values. To distinguish them, pass levels=254, background=254, bad=255.
 
-    The pixels are those of `render(...).index` if levels, background and bad are those of its palette. But maps of
+    The pixels are those of `render(..., plain=True).index` if levels, background and bad are those of its palette:
+    tiles of 224 px, bilinear, on a nearly square plane, where options do not say otherwise. But maps of
     single cells are drawn like any other maps, each on its own range unless `normalize` says otherwise.
 
     Args:
@@ -250,13 +253,20 @@ def _checked(
                 f"{name} belongs to render; render_index draws every map it is given and leaves colours to its caller. "
                 f"Leave it out."
             )
-    wanted = RenderOptions(**options)
+    wanted = RenderOptions(**{"plain": True, **options})
+    _refuse_auto(wanted)
     if wanted.normalize == "dataset":
         raise OptionError(
             "normalize 'dataset' needs statistics, which render_index does not take. Pass their ranges, one entry for "
             "each channel, to torch.ops.cnnviz_fast.render_index."
         )
     return EntryOptions(levels=levels, background=background, bad=bad), wanted, read_axes(axes, planes)
+
+
+def _refuse_auto(options: RenderOptions) -> None:
+    """Refuse an upsampling that is chosen by the looks of a sheet."""
+    if options.upsampling == "auto":
+        raise OptionError("upsampling must be 'bilinear' or 'nearest' here, got 'auto', which belongs to render.")
 
 
 def _refuse_capture(device: torch.device) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import OptionError
 from ..options.drawing import DEFAULT_ALPHA, WITHOUT_STATISTICS, RenderOptions
+from ..options.parsers import flag
 from ..options.reading import MAX_PIXELS
 from .parser import CommandParser
 from .terminal import note
@@ -21,7 +22,7 @@ ON_ONE_LINE = {"vmin": "vmax", "gap": "margin", "mean": "std"}
 
 _SHARED = {
     "vmin": "ends of the range, both (normalize fixed)",
-    "gap": "px between tiles, and around the grid (default 0)",
+    "gap": "px between tiles, and around the grid (default 4 and 8)",
     "mean": "taken off each channel in [0, 1], and its divisor then",
 }
 
@@ -111,17 +112,22 @@ def add_options(
     for field in dataclasses.fields(record):
         if field.name in without:
             continue
-        is_flag = field.default is False
+        is_flag = field.metadata["parse"] is flag
         text = {**_SHARED, **(texts or {})}.get(field.name, field.metadata["description"])
         if field.default is not None and not is_flag and field.name not in _SHARED and "default" not in text:
             text = f"{text} (default {field.default})"
-        parser.add(
-            field.metadata["group"],
-            *(f"--{name.replace('_', '-')}" for name in (field.name, field.metadata["older"]) if name),
-            default=argparse.SUPPRESS,
-            text=None if field.name in ON_ONE_LINE.values() else text,
-            **({"action": "store_true"} if is_flag else {"metavar": field.metadata["metavar"]}),
-        )
+        group = field.metadata["group"]
+        shown: dict[str, Any] = {"default": argparse.SUPPRESS}
+        shown["text"] = None if field.name in ON_ONE_LINE.values() else text
+        names = [f"--{name.replace('_', '-')}" for name in (field.name, field.metadata["older"]) if name]
+        if not is_flag:
+            parser.add(group, *names, metavar=field.metadata["metavar"], **shown)
+            continue
+        if field.default is not True:
+            parser.add(group, *names, action="store_true", **shown)
+            shown["text"] = None
+        if field.default is not False:
+            parser.add(group, f"--no-{field.name}", dest=field.name, action="store_false", **shown)
 
 
 def options_of(arguments: argparse.Namespace, record: Any) -> Any:

@@ -29,8 +29,8 @@ from .parsers import (
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-DEFAULT_TILE_PX = 224
-"""Longer side of a tile where neither `tile` nor `scale` is given: the input size of most classification models."""
+PLAIN_TILE_PX = 224
+"""Longer side of a tile with `plain` and of a single file: the input size of most classification models."""
 
 DEFAULT_ALPHA = 0.5
 """Weight of the maps' colours where they lie over an image."""
@@ -40,9 +40,15 @@ NORMALIZATIONS = ("channel", "layer", "percentile", "symmetric", "sigmoid", "fix
 REDUCTIONS = ("sum", "mean", "max", "strongest")
 RANKS = ("mean", "abs-mean", "max", "variance", "nonzero", "norm")
 ALIGNMENTS = ("left", "center", "corners")
-UPSAMPLINGS = ("bilinear", "nearest")
+UPSAMPLINGS = ("auto", "bilinear", "nearest")
 BACKENDS = ("auto", "reference", "torch", "numba", "native", "triton")
 TITLE_FIELDS = ("model", "weights", "layer", "image")
+"""What a title may say of where maps came from; {shape} is that of the layer."""
+
+PLAIN: Mapping[str, object] = {
+    "gap": 0, "margin": 0, "upsampling": "bilinear", "background": "black", "label": False, "title": "", "marks": False,
+}  # fmt: skip
+"""What `plain` stands for, beside tiles of PLAIN_TILE_PX on a nearly square sheet. Each is overruled by its option."""
 
 SINGLE_SHEETS = ("topk", "sort", "rank", "reduce", "beside", "report")
 """Render options that a comparison of two layers does not take."""
@@ -66,18 +72,32 @@ class RenderOptions(SelfChecking):
 
         def __init__(self, **options: Unpack[RenderKeywords]) -> None: ...
 
+    plain: bool = option(
+        False,
+        flag,
+        f"tiles alone, as files are compared: {PLAIN_TILE_PX} px, bilinear, no gap, text or mark",
+        group="size",
+    )
     tile: int | tuple[int, int] | None = option(
-        None, pixels, f"px of a tile's longer side, or HxW exactly (default {DEFAULT_TILE_PX})", "PX", "size"
+        None,
+        pixels,
+        "px of a tile's longer side, or HxW exactly (default: 224, 112, 64 or 32, to fit a screen)",
+        "PX",
+        "size",
     )
     scale: float | None = option(None, positive, "tile size as a factor of the map's, instead of tile", "F", "size")
     grid: tuple[int, int] = option("auto", grid, "rows and columns: auto, RxC, Rx or xC", "RxC", "size")
-    gap: int = option(0, whole(0), "px between tiles", "PX", "size")
-    margin: int = option(0, whole(0), "px around the grid", "PX", "size")
+    gap: int = option(4, whole(0), "px between tiles", "PX", "size")
+    margin: int = option(8, whole(0), "px around the grid", "PX", "size")
     align: str = option(
         "center", choice(*ALIGNMENTS), "sample positions: left, center (default) or corners", "WHERE", "size"
     )
     upsampling: str = option(
-        "bilinear", choice(*UPSAMPLINGS), "bilinear (default), or nearest for the map's own cells", "HOW", "size"
+        "auto",
+        choice(*UPSAMPLINGS),
+        "bilinear, nearest for the map's own cells, or auto (default), by their size",
+        "HOW",
+        "size",
     )
     normalize: str = option(
         "channel",
@@ -94,7 +114,7 @@ class RenderOptions(SelfChecking):
         "LOW,HIGH", "range",
     )  # fmt: skip
     colormap: str = option("viridis", text, "name, such as gray, magma or coolwarm", "NAME", "range")
-    background: str = option("black", text, "colour around tiles: name or #rrggbb", "COLOUR", "range")
+    background: str = option("#202020", text, "colour around tiles: name or #rrggbb", "COLOUR", "range")
     bad: str = option("magenta", text, "colour of NaN and infinities", "COLOUR", "range")
     channels: tuple[int, ...] | None = option(
         None, channel_list, "numbers to draw, such as 0-63,128 (default: all)", "LIST", "channels"
@@ -114,14 +134,19 @@ class RenderOptions(SelfChecking):
         "HOW", "channels",
     )  # fmt: skip
     beside: bool = option(False, flag, "with reduce: draw the channels too, behind it", group="channels")
-    label: bool = option(False, flag, "write above each tile which channel it shows", group="text")
+    label: bool | None = option(
+        None, flag, "write above each tile which channel it shows (default: from 64 px on)", group="text"
+    )
     title: str | None = option(
         None,
-        template(*TITLE_FIELDS),
-        "line on top; may hold {model} {weights} {layer} {image}",
+        template(*TITLE_FIELDS, "shape"),
+        "line on top, '' for none; may hold {model} {weights} {layer} {image} {shape}",
         "TEXT", "text",
     )  # fmt: skip
     colorbar: bool = option(False, flag, "draw the colormap and its range below the grid", group="text")
+    marks: bool = option(
+        True, flag, "cross out channels of one value, and frame reductions beside channels", group="text"
+    )
     report: bool = option(
         False,
         flag,
@@ -136,7 +161,7 @@ class RenderOptions(SelfChecking):
     @staticmethod
     def implied(given: Mapping[str, object]) -> dict[str, object]:
         """Return the modes that options imply: fixed of vmin and vmax, percentile of percentile, sort of rank."""
-        modes: dict[str, object] = {}
+        modes: dict[str, object] = dict(PLAIN) if given.get("plain") is True else {}
         if "vmin" in given or "vmax" in given:
             modes["normalize"] = "fixed"
         elif "percentile" in given:

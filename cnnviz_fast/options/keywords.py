@@ -17,6 +17,7 @@ Numbers: TypeAlias = str | Sequence[float]
 class SheetKeywords(TypedDict, total=False):
     """The options of `RenderOptions` that every drawing takes."""
 
+    plain: bool
     tile: Pixels | None
     scale: float | str | None
     grid: str | tuple[int | None, int | None] | list[int]
@@ -27,14 +28,15 @@ class SheetKeywords(TypedDict, total=False):
     vmax: float | str | None
     percentile: Numbers | None
     align: Literal["left", "center", "corners"]
-    upsampling: Literal["bilinear", "nearest"]
+    upsampling: Literal["auto", "bilinear", "nearest"]
     colormap: str
     background: str
     bad: str
     channels: int | str | Sequence[int | str] | None
-    label: bool
+    label: bool | None
     title: str | None
     colorbar: bool
+    marks: bool
     backend: Literal["auto", "reference", "torch", "numba", "native", "triton"]
     threads: int | str | None
 

@@ -198,11 +198,11 @@ LONGEST_LINE = 1000
 
 
 def template(*fields: str) -> Parser:
-    """Take a line of text that may hold {field} for each of `fields`, and nothing else in braces."""
+    """Take a line of text that may hold {field} for each of `fields`, and nothing else in braces; or none, ""."""
     taken = " and ".join(", ".join(f"{{{field}}}" for field in fields).rsplit(", ", 1))
 
     def parse(name: str, value: Any) -> str:
-        if not isinstance(value, str) or not value.strip():
+        if not isinstance(value, str):
             raise refuse(name, "a line of text", value)
         if len(value) > LONGEST_LINE:
             raise OptionError(f"{name} must have at most {LONGEST_LINE:,} characters, got {len(value):,}.")

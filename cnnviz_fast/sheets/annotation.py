@@ -18,6 +18,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -44,6 +45,10 @@ BAR_EMS = (6, 24)
 longer one moves its two ends too far apart."""
 
 
+SEPARATOR = "  |  "
+"""Between the parts of a title that is not given: model, layer, shape, image."""
+
+
 @dataclass(frozen=True)
 class Wording:
     """What is written on a sheet; by default nothing.
@@ -61,7 +66,13 @@ class Wording:
 
 
 def word_sheet(
-    options: RenderOptions, provenance: Provenance, tiles: Sequence[int | str], vmin: torch.Tensor, vmax: torch.Tensor
+    options: RenderOptions,
+    provenance: Provenance,
+    tiles: Sequence[int | str],
+    vmin: torch.Tensor,
+    vmax: torch.Tensor,
+    *,
+    shape: str = "",
 ) -> Wording:
     """Return what the options ask to be written.
 
@@ -71,14 +82,19 @@ def word_sheet(
         tiles: what each tile shows: a channel's number, or a name such as "sum".
         vmin: (C,) float32. Lower end of the range that each tile is drawn on; NaN where there is none.
         vmax: (C,) float32. Its upper end.
+        shape: of the layer, for the title.
 
     Returns:
         The wording.
     """
-    parts = {field: getattr(provenance, field) or "" for field in TITLE_FIELDS}
+    parts = {field: str(getattr(provenance, field) or "") for field in TITLE_FIELDS} | {"shape": shape}
+    if options.title is None:
+        title = SEPARATOR.join(filter(None, (parts["model"], parts["layer"], shape, os.path.basename(parts["image"]))))
+    else:
+        title = options.title.format(**parts).strip()
     return Wording(
         labels=tuple(map(str, tiles)) if options.label else (),
-        title=(options.title or "").format(**parts).strip(),
+        title=title,
         ends=_ends(options, vmin, vmax) if options.colorbar else None,
     )
 
@@ -174,20 +190,23 @@ class Lettering:
             widths.append(self._texts_w + pad + bar_ems * self.size)
         return 2 * self.inset + max(widths)
 
-    def place(self, grid: Grid, palette: Palette) -> Annotation | None:
+    def place(self, grid: Grid, palette: Palette, marks: Sequence[Block] = ()) -> Annotation | None:
         """Return the lettering in its places on a sheet.
 
         Args:
             grid: of the sheet, planned with this `room`.
             palette: its colours.
+            marks: what else is painted over tiles and gaps.
 
         Returns:
             The annotation, ready to be painted; None where nothing is written.
         """
-        if self.room == NO_ROOM:
+        if self.room == NO_ROOM and not marks:
             return None
-        margin, width = grid.margin, min(grid.width - 2 * grid.margin, self._width(BAR_EMS[1]))
-        blocks = []
+        margin, width = grid.margin, 0
+        if grid.head or grid.foot:
+            width = min(grid.width - 2 * margin, self._width(BAR_EMS[1]))
+        blocks = list(marks)
         if self.title is not None:
             head = np.full((grid.head, width), palette.background, dtype=np.uint8)
             _stamp(head, self.inset, self.inset, self.title, palette)
@@ -246,13 +265,13 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Annotation:
-    """What is written on a sheet, in its places. None of it lies on a tile.
+    """What is written on a sheet, in its places. Of it only marks lie on tiles.
 
     grid: of the sheet.
     palette: its colours.
     labels: (C, H, W) bool, or None. One per tile.
     below: px between a label and its tile.
-    blocks: of other text.
+    blocks: of other text, and of marks.
     """
 
     grid: Grid
@@ -269,7 +288,8 @@ class Annotation:
             out: (stop - start, width) uint8, or (stop - start, width, 3) for RGB. The strip as the kernels drew it.
         """
         for y, x, block in (*self.blocks, *self._label_bands(strip)):
-            self._copy(block, y, x, strip, out)
+            if y < strip.stop and y + len(block) > strip.start:
+                self._copy(block, y, x, strip, out)
 
     def all_blocks(self) -> list[Block]:
         """Return everything that is written on the sheet, as blocks."""
@@ -294,7 +314,6 @@ class Annotation:
     def _copy(self, block: Plane, y: int, x: int, strip: Strip, out: Plane) -> None:
         """Copy the rows of `block`, (H, W) uint8, that lie in a strip; its top left pixel is at (y, x) of the sheet."""
         first, last = max(strip.start, y), min(strip.stop, y + block.shape[0])
-        if first < last:
-            rows = block[first - y : last - y]
-            place = out[first - strip.start : last - strip.start, x : x + block.shape[1]]
-            place[:] = rows if out.ndim == 2 else self.palette.colors[rows]
+        rows = block[first - y : last - y]
+        place = out[first - strip.start : last - strip.start, x : x + block.shape[1]]
+        place[:] = rows if out.ndim == 2 else self.palette.colors[rows]

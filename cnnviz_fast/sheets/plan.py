@@ -29,7 +29,9 @@ from ..runtime.device import device_at
 from ..runtime.files import json_bytes
 from ..runtime.workers import default_threads
 from .annotation import Annotation, letter, word_sheet
+from .look import SCREEN_RATIO, settled
 from .manifest import SheetFacts, describe_sheet, sheet_json
+from .marks import place_marks
 from .overlay import Backdrop, Overlay
 
 if TYPE_CHECKING:
@@ -163,8 +165,11 @@ def plan_sheet(
             categories=provenance.categories,
             list_entries=not isinstance(ranges, SharedRanges),  # the lists of two sheets would differ in size
         )
+        open_size = (len(chosen.maps), *chosen.maps.shape[1:])
+        chosen = replace(chosen, options=settled(chosen.options, *open_size, over_image=backdrop is not None))
         drawn_on = decide_ranges(chosen, backend, ranges)
-        design = _lay_out(chosen, drawn_on, provenance, names=names, backdrop=backdrop, backend=backend.name)
+        shape = " x ".join(map(str, maps.shape))
+        design = _lay_out(chosen, drawn_on, provenance, shape, names=names, backdrop=backdrop, backend=backend.name)
         facts = SheetFacts(
             provenance, chosen.options, backend.name, maps, design.grid, design.palette, chosen.selection,
             chosen.statistics, drawn_on.vmin, drawn_on.vmax, chosen.report, chosen.entries, design.overlay,
@@ -185,6 +190,7 @@ def _lay_out(
     chosen: ChosenChannels,
     drawn_on: TileRanges,
     provenance: Provenance,
+    shape: str,
     *,
     names: Sequence[str] | None,
     backdrop: Backdrop | None,
@@ -195,7 +201,7 @@ def _lay_out(
     tile_h, tile_w = tile_size(chosen.maps.shape[1], chosen.maps.shape[2], options.tile, options.scale)
     # Names of a million kernels take as long as the rest of the plan, so they are made only where they are written.
     labels = (names or chosen.selection.labels) if options.label else ()
-    wording = word_sheet(options, provenance, labels, drawn_on.vmin, drawn_on.vmax)
+    wording = word_sheet(options, provenance, labels, drawn_on.vmin, drawn_on.vmax, shape=shape)
     if chosen.entries:
         wording = replace(wording, lines=tuple((entry.line, entry.share) for entry in chosen.entries))
     lettering = letter(wording, tile_h, tile_w, options.margin)
@@ -207,17 +213,35 @@ def _lay_out(
         gap=options.gap,
         margin=options.margin,
         room=lettering.room,
+        ratio=1.0 if options.plain else SCREEN_RATIO,
     )
+    crossed, framed = _marked(chosen, drawn_on) if options.marks else ([], [])
     palette = make_palette(
         options.colormap,
         background=options.background,
         bad=options.bad,
-        shows_background=grid.shows_background or drawn_on.shared,  # between two sheets side by side there is a gap
+        # Between two sheets side by side there is a gap.
+        shows_background=grid.shows_background or drawn_on.shared or bool(crossed),
         shows_bad=not drawn_on.all_finite,
-        shows_ink=lettering.room != NO_ROOM,
+        shows_ink=lettering.room != NO_ROOM or bool(crossed or framed),
     )
     overlay = backdrop.under(grid, palette, backend) if backdrop else None
-    return _Design(grid, palette, lettering.place(grid, palette), overlay)
+    marks = place_marks(grid, palette, crossed, framed)
+    return _Design(grid, palette, lettering.place(grid, palette, marks), overlay)
+
+
+def _marked(chosen: ChosenChannels, drawn_on: TileRanges) -> tuple[list[int], list[int]]:
+    """Return the positions of the tiles to cross out and of those to frame.
+
+    Crossed out is a channel that is zero everywhere, and one whose colour says nothing, since its range has no width.
+    Framed is a reduction, where channels stand beside it.
+    """
+    if chosen.is_vector:
+        return [], []
+    statistics, reductions = chosen.statistics, chosen.selection.reductions or []
+    crossed = ((drawn_on.vmin == drawn_on.vmax) | statistics.dead) & ~statistics.nonfinite
+    framed = [position for position, reduction in enumerate(reductions) if reduction is not None]
+    return crossed.nonzero()[:, 0].tolist(), framed if len(framed) < len(reductions) else []
 
 
 def _assemble(

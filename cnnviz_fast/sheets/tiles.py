@@ -22,7 +22,7 @@ from ..formats import png
 from ..formats.manifest_files import refuse_other_json
 from ..geometry import Strip
 from ..options.declared import takes
-from ..options.drawing import RenderOptions
+from ..options.drawing import PLAIN_TILE_PX, RenderOptions
 from ..options.parsers import path as path_of
 from ..options.parsers import refuse
 from ..provenance import MANIFEST_NAME, Provenance
@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 _WIDE = re.compile(r"[{}]|\d{3}")
 """What no number format in a file name has: a field of its own, or a width beyond 99."""
 
-SHEET_OPTIONS = ("grid", "gap", "margin", "label", "title", "colorbar")
+SHEET_OPTIONS = ("grid", "gap", "margin", "label", "title", "colorbar", "marks")
+"""Options of what lies around tiles, or over several of them."""
 
 
 @takes(RenderOptions)
@@ -128,11 +129,12 @@ def plan_tiles(
         OptionError: one of SHEET_OPTIONS is given.
         ShapeError: the maps are single cells.
     """
-    defaults = RenderOptions(grid=(0, 1)) if options.grid == (0, 1) else RenderOptions()  # which is that of signals
+    defaults = RenderOptions(plain=options.plain, grid=(0, 1) if options.grid == (0, 1) else "auto")  # that of signals
     for option in SHEET_OPTIONS:
         if getattr(options, option) != getattr(defaults, option):
             raise OptionError(f"{option} belongs to sheets; single tiles have none. Leave it out.")
-    alone = replace(options, grid=(0, 1))
+    tile = PLAIN_TILE_PX if options.tile is None and options.scale is None else options.tile
+    alone = replace(options, tile=tile, grid=(0, 1), gap=0, margin=0, label=False, title="", marks=False)
     plan = plan_sheet(maps, alone, provenance, backdrop, measured=measured, ranges=ranges)
     if plan.entries is not None:
         raise ShapeError("maps of single cells, a vector, make no tiles worth a file each. Draw a sheet of them.")

@@ -51,7 +51,7 @@ def plan_histograms(
         raise InputError("infos must hold at least one parameter, got none. A model without parameters has no sheet.")
     bars = draw_bars(np.array([info.histogram for info in infos], dtype=np.int64))
     options = RenderOptions(
-        tile=(TILE_H_PX, BINS * BAR_PX), gap=GAP_PX, margin=GAP_PX, background=GAP_COLOR, colormap="gray",
+        plain=True, tile=(TILE_H_PX, BINS * BAR_PX), gap=GAP_PX, margin=GAP_PX, background=GAP_COLOR, colormap="gray",
         upsampling="nearest", normalize="fixed", vmin=0, vmax=1, label=True, threads=threads,
     )  # fmt: skip
     names = [_label(info) for info in infos]

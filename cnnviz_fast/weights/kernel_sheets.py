@@ -124,7 +124,7 @@ def plan_kernels(
     tiles = _choose(kernels, options.kernels)
     grid = _fitting_grid(tiles, options.scale)
     drawing = RenderOptions(
-        tile=(grid.tile_h, grid.tile_w), grid=(grid.rows, grid.cols), gap=grid.gap, upsampling="nearest",
+        plain=True, tile=(grid.tile_h, grid.tile_w), grid=(grid.rows, grid.cols), gap=grid.gap, upsampling="nearest",
         colormap=options.colormap or ("coolwarm" if tiles.signed else "viridis"),
         normalize="symmetric" if tiles.signed else "layer", threads=options.threads,
     )  # fmt: skip
