@@ -25,6 +25,7 @@ class Palette:
     background: entry of pixels that belong to no tile.
     bad: entry of pixels that a NaN or an infinity touches.
     ink: entry of text on the background; the same as `background` without text.
+    own: entry of the first of the colours that the sheet needs as they are.
     """
 
     colors: NDArray[np.uint8]
@@ -32,6 +33,7 @@ class Palette:
     background: int
     bad: int
     ink: int = 0
+    own: int = ENTRIES
 
     @property
     def is_gray(self) -> bool:
@@ -47,6 +49,7 @@ def make_palette(
     shows_background: bool,
     shows_bad: bool,
     shows_ink: bool = False,
+    own: NDArray[np.uint8] | None = None,
 ) -> Palette:
     """Build the palette of a sheet.
 
@@ -61,6 +64,7 @@ def make_palette(
         shows_background: whether the sheet has pixels that belong to no tile.
         shows_bad: whether the maps hold NaN or infinities.
         shows_ink: whether anything is written on the background.
+        own: (N, 3) uint8, RGB. Colours that the sheet needs as they are, such as those of an image on it.
 
     Returns:
         The palette.
@@ -68,31 +72,35 @@ def make_palette(
     Raises:
         OptionError: the colormap or a colour does not exist.
     """
-    palette = _kept(colormap, background, bad, shows_background, shows_bad, shows_ink)
-    return replace(palette, colors=palette.colors.copy())
+    kept = 0 if own is None else len(own)
+    palette = _kept(colormap, background, bad, shows_background, shows_bad, shows_ink, kept)
+    colors = palette.colors.copy()
+    if own is not None:
+        colors[palette.own : palette.own + kept] = own
+    return replace(palette, colors=colors)
 
 
 @lru_cache(maxsize=64)
 def _kept(
-    colormap: str, background: str, bad: str, shows_background: bool, shows_bad: bool, shows_ink: bool
+    colormap: str, background: str, bad: str, shows_background: bool, shows_bad: bool, shows_ink: bool, own: int
 ) -> Palette:
-    """Build a palette, once: that takes as long as it takes to measure 256 maps of 56 x 56."""
+    """Build a palette, with room for `own` colours, once: that takes as long as to measure 256 maps of 56 x 56."""
     ramp = _colormap(colormap)
     background_rgb, bad_rgb = _color("background", background), _color("bad", bad)
     ink_rgb = _ink_on(background_rgb) if shows_ink else background_rgb
     shown = [background_rgb] * shows_background + [ink_rgb] * shows_ink
     reserved: list[NDArray[np.uint8]] = []
     while True:  # with fewer levels the colormap may no longer hold a colour that it held before
-        levels = ENTRIES - shows_bad - len(reserved)
+        levels = ENTRIES - shows_bad - own - len(reserved)
         colors = np.concatenate([_table(ramp, levels), *reserved])
         missing = [color for color in shown if _find(color, colors) is None]
         if not missing:
             break
         reserved.append(missing[0])
     background_entry, ink_entry = (_find(color, colors) or 0 for color in (background_rgb, ink_rgb))
-    if shows_bad:
-        colors = np.concatenate([colors, bad_rgb])
-    return Palette(colors, levels, background_entry, ENTRIES - 1, ink_entry)
+    first_own = len(colors)
+    colors = np.concatenate([colors, np.zeros((own, 3), dtype=np.uint8), *[bad_rgb] * shows_bad])
+    return Palette(colors, levels, background_entry, ENTRIES - 1, ink_entry, first_own)
 
 
 def _ink_on(background: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -74,6 +74,7 @@ def visualize(
     forward: Any = None,
     overlay: Any = None,
     alpha: float | None = None,
+    show_input: Any = None,
     statistics: Mapping[str, LayerStatistics] | None = None,
     overwrite: bool = False,
     **options: Unpack[RenderKeywords],
@@ -99,6 +100,7 @@ def visualize(
         overlay: True to lay the maps over the image as the model saw it, resized and cropped (of a clip, its first
             frame); or another image, as in render.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
+        show_input: True to show the image as the model saw it above the grid, in 64 colours of the palette.
         statistics: layer name -> statistics over a data set, with normalize dataset; see read_statistics.
         overwrite: True replaces sheets of other models that `out` holds, and of other weights. Those of the same model
             with the same weights are always replaced.
@@ -119,7 +121,7 @@ def visualize(
     ranges = None
     if statistics is not None:
         ranges = {layer: found for layer, each in statistics.items() if (found := ranges_of(each, checked))}
-    backdrop = read_overlay(overlay, alpha, max_pixels=max_pixels)
+    backdrop = read_overlay(overlay, alpha, show_input, max_pixels=max_pixels)
     drawing = Drawing(checked, AxesOptions(axes=axes, planes=planes), backdrop, ranges)
     loaded = load_model(model) if isinstance(model, str) else model
     loaded = called_with(loaded if isinstance(loaded, LoadedModel) else as_given(module_of(loaded)), inputs, forward)
@@ -220,14 +222,14 @@ class Drawing:
             OptionError: maps that have no place in the image are to be laid over it.
         """
         under = self.backdrop
-        if under is not None and (reason := read.out_of_place()):
+        if under is not None and under.alpha is not None and (reason := read.out_of_place()):
             raise OptionError(
                 f"overlay must go with maps of the image, got layer {read.layer!r} read as {read.axes.name}, which "
                 f"{reason}. Leave overlay out."
             )
         if under is not None and sample is not None:
             if expected_input(model).spatial_axes == 1:
-                raise OptionError("overlay goes with images and volumes, and this model takes signals.")
+                raise OptionError("overlay and show_input go with images and volumes; this model takes signals.")
             frame = frame_of(sample, read.step, read.axes.steps)
             under = under.filled_with(partial(as_image, frame, model.preprocess))
         ranges = ranges_of_layer(read.layer, self.ranges)

@@ -23,6 +23,7 @@ ON_ONE_LINE = {"vmin": "vmax", "gap": "margin", "mean": "std"}
 _SHARED = {
     "vmin": "ends of the range, both (normalize fixed)",
     "gap": "px between tiles, and around the grid (default 4 and 8)",
+    "marks": "no cross on dead and flat channels, no frame",
     "mean": "taken off each channel in [0, 1], and its divisor then",
 }
 
@@ -86,11 +87,19 @@ def add_overlay(parser: CommandParser, text: str = "lay maps over IMAGE, or over
     parser.add("text", "--alpha", metavar="A", text=f"weight of the maps over it, 0 to 1 (default {DEFAULT_ALPHA})")
 
 
+def add_input(parser: CommandParser) -> None:
+    """Add the image above the grid."""
+    parser.add(
+        "text", "--input", dest="show_input", action="store_true", default=None,
+        text="show the image as the model saw it above the grid",
+    )  # fmt: skip
+
+
 def add_tiles(parser: CommandParser) -> None:
     """Add single files."""
     parser.add("tiles", "--each", action="store_true", text="a file for each: DIR/LAYER/tiles/IMAGE/CHANNEL.png")
-    parser.add("tiles", "--name", metavar="PATTERN", text="of these: a pattern with {channel} and {suffix}")
-    parser.add("tiles", "--suffix", metavar="TEXT", default="", text="of these: what stands for {suffix}")
+    parser.add("tiles", "--name", metavar="PATTERN", text="of these, with {channel}; and what {suffix} in it is")
+    parser.add("tiles", "--suffix", metavar="TEXT", default="", text=None)
 
 
 def add_drawing(parser: CommandParser, without: Sequence[str] = ()) -> None:
@@ -169,7 +178,8 @@ def overlay_of(arguments: argparse.Namespace, max_pixels: int) -> Any:
     """Read the image that maps are drawn over, if there is one; print a line where it has to be stretched."""
     from ..sheets.overlay import read_overlay
 
-    return read_overlay(arguments.overlay, arguments.alpha, max_pixels=max_pixels, say=note)
+    shown = getattr(arguments, "show_input", None)
+    return read_overlay(arguments.overlay, arguments.alpha, shown, max_pixels=max_pixels, say=note)
 
 
 def add_overwrite(parser: CommandParser) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import ModelError
 from ..kernels import backends
 from ..options.reading import MAX_PIXELS
-from .arguments import add_drawing, add_layers, add_output, add_overlay, drawing_options, overlay_of
+from .arguments import add_drawing, add_input, add_layers, add_output, add_overlay, drawing_options, overlay_of
 from .outputs import output_folder
 from .parser import CommandParser, add_command
 from .render import draw
@@ -33,6 +33,7 @@ def _declare(parser: CommandParser) -> None:
     add_output(parser, "DIR/LAYER/chart.png", out="cnnviz_demo")
     add_drawing(parser)
     add_overlay(parser)
+    add_input(parser)
     parser.set_defaults(max_pixels=MAX_PIXELS)
 
 

@@ -14,6 +14,7 @@ from ..kernels import backends
 from ..options.reading import AxesOptions, ImageOptions, PreprocessOptions
 from .arguments import (
     add_drawing,
+    add_input,
     add_layers,
     add_max_pixels,
     add_options,
@@ -63,6 +64,7 @@ def _declare(parser: CommandParser) -> None:
     add_tiles(parser)
     add_drawing(parser)
     add_overlay(parser)
+    add_input(parser)
     add_options(parser, PreprocessOptions)
     add_calling(parser)
     add_options(parser, AxesOptions)

@@ -15,6 +15,7 @@ from ..options.reading import AxesOptions, ImageOptions, PreprocessOptions
 from ..options.runs import RunOptions
 from .arguments import (
     OUT,
+    add_input,
     add_layers,
     add_max_pixels,
     add_options,
@@ -66,6 +67,7 @@ def _declare(parser: CommandParser) -> None:
     add_options(parser, RunOptions)
     add_options(parser, RenderOptions)
     add_overlay(parser)
+    add_input(parser)
     add_options(parser, PreprocessOptions)
     add_calling(parser)
     add_options(parser, AxesOptions)

@@ -54,8 +54,7 @@ SINGLE_SHEETS = ("topk", "sort", "rank", "reduce", "beside", "report")
 """Render options that a comparison of two layers does not take."""
 
 _OWN_RANGES = (
-    "range of the colours: channel (default; each its own), layer (one for all), percentile, symmetric (about 0), "
-    "sigmoid (0 to 1)"
+    "of colours: channel (default), layer, percentile, symmetric (about 0), sigmoid (0 to 1)"
 )
 _PERCENTILES = "with normalize percentile (default 1,99)"
 
@@ -75,13 +74,13 @@ class RenderOptions(SelfChecking):
     plain: bool = option(
         False,
         flag,
-        f"tiles alone, as files are compared: {PLAIN_TILE_PX} px, bilinear, no gap, text or mark",
+        f"tiles of {PLAIN_TILE_PX} px alone: no gap, text or mark",
         group="size",
     )
     tile: int | tuple[int, int] | None = option(
         None,
         pixels,
-        "px of a tile's longer side, or HxW exactly (default: 224, 112, 64 or 32, to fit a screen)",
+        "px of its longer side, or HxW (default: to fit a screen)",
         "PX",
         "size",
     )
@@ -95,7 +94,7 @@ class RenderOptions(SelfChecking):
     upsampling: str = option(
         "auto",
         choice(*UPSAMPLINGS),
-        "bilinear, nearest for the map's own cells, or auto (default), by their size",
+        "bilinear, nearest, or auto (default): by size of cell",
         "HOW",
         "size",
     )
@@ -134,19 +133,15 @@ class RenderOptions(SelfChecking):
         "HOW", "channels",
     )  # fmt: skip
     beside: bool = option(False, flag, "with reduce: draw the channels too, behind it", group="channels")
-    label: bool | None = option(
-        None, flag, "write above each tile which channel it shows (default: from 64 px on)", group="text"
-    )
+    label: bool | None = option(None, flag, "number each tile (default: from 64 px on)", group="text")
     title: str | None = option(
         None,
         template(*TITLE_FIELDS, "shape"),
-        "line on top, '' for none; may hold {model} {weights} {layer} {image} {shape}",
+        "line on top: {model} {layer} {weights} {image} {shape}",
         "TEXT", "text",
     )  # fmt: skip
     colorbar: bool = option(False, flag, "draw the colormap and its range below the grid", group="text")
-    marks: bool = option(
-        True, flag, "cross out channels of one value, and frame reductions beside channels", group="text"
-    )
+    marks: bool = option(True, flag, "cross out dead and flat channels, frame reductions beside others", group="text")
     report: bool = option(
         False,
         flag,

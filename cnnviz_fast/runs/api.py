@@ -55,6 +55,7 @@ def run(
     forward: Any = None,
     overlay: Any = None,
     alpha: float | None = None,
+    show_input: Any = None,
     on_file: Callable[[Path], object] | None = None,
     **options: Unpack[RunKeywords],
 ) -> RunSummary:
@@ -85,6 +86,7 @@ def run(
         overlay: True to lay maps over the image as the model saw it, or another image, as in render; or what
             read_overlay returned.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
+        show_input: True to show the image as the model saw it above the grid, in 64 colours of the palette.
         on_file: called with the path of each file, or of each tar, once it is complete.
         **options: see below.
 
@@ -108,7 +110,7 @@ def run(
         format=format,
         max_pixels=max_pixels,
         axes=AxesOptions(axes=axes, planes=planes),
-        backdrop=overlay if isinstance(overlay, Backdrop) else read_overlay(overlay, alpha, max_pixels=max_pixels),
+        backdrop=_backdrop(overlay, alpha, show_input, max_pixels),
         run=wanted,
         drawing=drawing,
         ranks=ranks_in(),
@@ -126,3 +128,8 @@ def run(
     with words_for(loaded.module, images):
         found = images_of(images, usual_spec(loaded, max_pixels, spec.decoding), spec.folder)
     return run_here(LocalEngine(), loaded, found, spec, on_file)
+
+
+def _backdrop(overlay: Any, alpha: float | None, show_input: Any, max_pixels: int) -> Backdrop | None:
+    """Return the image of all sheets; the command line has read it already."""
+    return overlay if isinstance(overlay, Backdrop) else read_overlay(overlay, alpha, show_input, max_pixels=max_pixels)

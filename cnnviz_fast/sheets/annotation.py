@@ -113,7 +113,9 @@ def _ends(options: RenderOptions, vmin: torch.Tensor, vmax: torch.Tensor) -> tup
     return "min", f"max of each channel{over}"
 
 
-def letter(wording: Wording, tile_h: int, tile_w: int, margin: int) -> Lettering:
+def letter(
+    wording: Wording, tile_h: int, tile_w: int, margin: int, image: NDArray[np.uint8] | None = None
+) -> Lettering:
     """Draw the wording as masks.
 
     Args:
@@ -121,6 +123,7 @@ def letter(wording: Wording, tile_h: int, tile_w: int, margin: int) -> Lettering
         tile_h: height of a tile in px, which the size of text goes with.
         tile_w: width of a tile in px.
         margin: px around the grid. Where it is too narrow to keep text off the edge, head and foot add the rest.
+        image: (H, W) uint8, or None. The image above the grid, in colours of its own.
 
     Returns:
         The masks.
@@ -133,6 +136,7 @@ def letter(wording: Wording, tile_h: int, tile_w: int, margin: int) -> Lettering
         title=draw_line(wording.title, size * 5 // 4) if wording.title else None,
         ends=tuple(draw_line(end, size) for end in wording.ends or ()),
         lines=tuple((draw_line(text, size), share) for text, share in wording.lines),
+        image=image,
     )
 
 
@@ -146,6 +150,7 @@ class Lettering:
     title: (H, W) bool, or None.
     ends: two (H, W) bool, of the colour bar; empty without one.
     lines: (H, W) bool each, with a share of 0 to 1.
+    image: (H, W) uint8, or None. The image above the grid, in colours of its own.
     """
 
     size: int
@@ -154,6 +159,7 @@ class Lettering:
     title: Mask | None
     ends: tuple[Mask, ...]
     lines: tuple[tuple[Mask, float], ...]
+    image: Plane | None = None
 
     @cached_property
     def room(self) -> Room:
@@ -165,6 +171,8 @@ class Lettering:
             label_h, label_w = pad + self.labels.shape[1] + self._below, self.labels.shape[2] + pad
         if self.title is not None:
             head = self.inset + self.title.shape[0] + pad
+        if self.image is not None:
+            head += self.image.shape[0] + pad
         if self.ends or self.lines:
             foot = sum(pad + n * line_px(self.size) for n in (len(self.ends) // 2, len(self.lines)) if n) + self.inset
         return Room(label_h, label_w, head, foot, self._width(BAR_EMS[0]) if head or foot else 0)
@@ -183,7 +191,7 @@ class Lettering:
     def _width(self, bar_ems: int) -> int:
         """Return the width of head and foot in px, with bars of `bar_ems` times the size of the text."""
         pad = self.size // 2
-        widths = [0 if self.title is None else self.title.shape[1]]
+        widths = [0 if block is None else block.shape[1] for block in (self.title, self.image)]
         if self.ends:
             widths.append(sum(end.shape[1] + pad for end in self.ends) + bar_ems * self.size)
         if self.lines:
@@ -207,9 +215,13 @@ class Lettering:
         if grid.head or grid.foot:
             width = min(grid.width - 2 * margin, self._width(BAR_EMS[1]))
         blocks = list(marks)
-        if self.title is not None:
+        if grid.head:
             head = np.full((grid.head, width), palette.background, dtype=np.uint8)
-            _stamp(head, self.inset, self.inset, self.title, palette)
+            if self.title is not None:
+                _stamp(head, self.inset, self.inset, self.title, palette)
+            if self.image is not None:
+                y = grid.head - self.size // 2 - self.image.shape[0]
+                head[y : y + self.image.shape[0], : self.image.shape[1]] = self.image + palette.own
             blocks.append(Block(margin, margin, head))
         if grid.foot:
             foot = np.full((grid.foot, width), palette.background, dtype=np.uint8)

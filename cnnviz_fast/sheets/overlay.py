@@ -1,4 +1,6 @@
-"""The image under the tiles: read once, fitted to each size of tile, and blended with the tiles by kernels.
+"""The image of a sheet, under its tiles or above its grid: read once, and fitted to each size of tile.
+
+Under the tiles it is blended with them by kernels.
 
 A pixel of a tile shows alpha * colour + (1 - alpha) * photo, rounded as in `kernels.reference.over`. Pixels outside all
 tiles, and those that a NaN or an infinity touches, keep the colour that they have without a photo.
@@ -25,6 +27,7 @@ from ..options.parsers import share
 from ..options.reading import MAX_PIXELS
 from ..runtime.caller import warn_caller
 from ..runtime.workers import default_threads, in_order
+from .input_image import InputImage, in_few_colors
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -75,24 +78,32 @@ class Overlay:
 
 
 class Backdrop:
-    """An image to lay maps over. It is resized once for each size of tile."""
+    """An image to lay maps over, or to show above them. It is resized once for each size of tile."""
 
     def __init__(
-        self, image: Image | None, alpha: float, source: str | None, say: Callable[[str], None] | None
+        self,
+        image: Image | None,
+        alpha: float | None,
+        source: str | None,
+        say: Callable[[str], None] | None,
+        shown: bool = False,
     ) -> None:
         """Keep the image.
 
         Args:
             image: of mode RGB; None stands for the image that a model runs on, which `filled_with` puts in its place.
-            alpha: weight of the maps' colours over it.
+            alpha: weight of the maps' colours over it; None where it does not lie under them.
             source: what it is, for the manifest.
             say: called with a sentence the first time that the image has to be stretched; None for no sentence.
+            shown: whether it stands above the grid.
         """
         self.image = image
         self.alpha = alpha
         self.source = source
+        self.shown = shown
         self._say = say
         self._fitted: dict[tuple[int, int], NDArray[np.uint8]] = {}
+        self._above: dict[int, InputImage] = {}
 
     def filled_with(self, seen: Callable[[], NDArray[np.uint8]]) -> Backdrop:
         """Return a backdrop that holds the image that the model saw, if this one holds no other image.
@@ -108,14 +119,35 @@ class Backdrop:
         from PIL import Image
 
         # The maps cover the whole input. To stretch it to their tiles aligns the two, so nothing is said of that.
-        return Backdrop(Image.fromarray(seen()), self.alpha, "input", None)
+        return Backdrop(Image.fromarray(seen()), self.alpha, "input", None, self.shown)
 
     def digest(self) -> str:
         """Return text that differs for other images and other weights."""
-        shown = "input" if self.image is None else hashlib.sha256(self.image.tobytes()).hexdigest()
-        return f"{shown} {self.alpha:g}"
+        image = "input" if self.image is None else hashlib.sha256(self.image.tobytes()).hexdigest()
+        places = [] if self.alpha is None else [f"{self.alpha:g}"]
+        return " ".join([image, *places, *["shown"] * self.shown])
 
-    def under(self, grid: Grid, palette: Palette, backend: str) -> Overlay:
+    def above(self, tile_px: int) -> InputImage | None:
+        """Return the image as it stands above the grid of a sheet; None where it does not.
+
+        Args:
+            tile_px: longer side of the sheet's tiles.
+
+        Raises:
+            OptionError: the image is to be that of a model's run, and no model ran.
+        """
+        if not self.shown:
+            return None
+        if tile_px not in self._above:
+            self._above[tile_px] = in_few_colors(np.asarray(self._image_for("show_input")), tile_px)
+        return self._above[tile_px]
+
+    def _image_for(self, option: str) -> Image:
+        if self.image is None:
+            raise OptionError(f"{option} True stands for the image that visualize runs a model on. Pass an image.")
+        return self.image
+
+    def under(self, grid: Grid, palette: Palette, backend: str) -> Overlay | None:
         """Lay the image under the tiles of a sheet.
 
         Args:
@@ -124,22 +156,22 @@ class Backdrop:
             backend: name of the backend that draws it.
 
         Returns:
-            The overlay, which colours the pixels of the sheet.
+            The overlay, which colours the pixels of the sheet; None where it does not lie under tiles.
 
         Raises:
             OptionError: the image is to be that of a model's run, and no model ran.
         """
-        if self.image is None:
-            raise OptionError("overlay True stands for the image that visualize runs a model on. Pass an image.")
-        size = (grid.tile_h, grid.tile_w)
+        if self.alpha is None:
+            return None
+        image, size = self._image_for("overlay"), (grid.tile_h, grid.tile_w)
         if size not in self._fitted:
-            self._fitted[size] = self._fit(self.image, size)
+            self._fitted[size] = self._fit(image, size)
         weights = np.full(len(palette.colors), round(self.alpha * OPAQUE), dtype=np.uint16)
         weights[palette.levels :] = OPAQUE  # background and bad: a NaN has to stand out whatever lies under it
         described = {
             "alpha": self.alpha,
             "source": self.source,
-            "size": [self.image.height, self.image.width],
+            "size": [image.height, image.width],
             "drawn_at": list(size),
         }
         return Overlay(backend, grid, palette.colors, weights, self._fitted[size], described)
@@ -162,16 +194,18 @@ class Backdrop:
 def read_overlay(
     overlay: Any,
     alpha: Any,
+    show_input: Any = None,
     *,
     max_pixels: int = MAX_PIXELS,
     say: Callable[[str], None] | None = None,
 ) -> Backdrop | None:
-    """Read the image that maps are to be laid over.
+    """Read the image that maps are to be laid over, or that is to stand above them.
 
     Args:
         overlay: a path, PIL image, array or tensor, see `decode_image`; True for the image that a model runs on; None
             or False for none.
         alpha: weight of the maps' colours over it, 0 to 1; None for DEFAULT_ALPHA.
+        show_input: the same for the image above the grid. Where both are given they are one image.
         max_pixels: refuse images of more pixels, before they are decoded.
         say: called with a sentence if the image has to be stretched; None for a warning.
 
@@ -179,19 +213,23 @@ def read_overlay(
         The backdrop, or None without an image.
 
     Raises:
-        OptionError: `alpha` is out of range, or is given without an overlay.
+        OptionError: `alpha` is out of range, or is given without an overlay; or there are to be two images.
         InputError: the image cannot be read.
     """
-    if overlay is None or overlay is False:
-        if alpha is not None:
-            raise OptionError(f"alpha goes with overlay, got alpha {alpha!r} alone.")
+    lies_under, shown = (given is not None and given is not False for given in (overlay, show_input))
+    if not lies_under and alpha is not None:
+        raise OptionError(f"alpha goes with overlay, got alpha {alpha!r} alone.")
+    if not lies_under and not shown:
         return None
-    weight = share("alpha", DEFAULT_ALPHA if alpha is None else alpha)
-    if overlay is True:
-        return Backdrop(None, weight, None, None)
+    weight = share("alpha", DEFAULT_ALPHA if alpha is None else alpha) if lies_under else None
+    if lies_under and shown and overlay is not show_input:
+        raise OptionError("overlay and the input above the grid must be one image, got two. Leave one out.")
+    name, origin = ("overlay", overlay) if lies_under else ("show_input", show_input)
+    if origin is True:
+        return Backdrop(None, weight, None, None, shown)
     try:
-        image = decode_image(overlay, max_pixels=max_pixels)
+        image = decode_image(origin, max_pixels=max_pixels)
     except InputError as error:
-        raise type(error)(f"overlay: {error}") from error
-    source = os.fspath(overlay) if isinstance(overlay, (str, os.PathLike)) else None
-    return Backdrop(image, weight, source, say or warn_caller)
+        raise type(error)(f"{name}: {error}") from error
+    source = os.fspath(origin) if isinstance(origin, (str, os.PathLike)) else None
+    return Backdrop(image, weight, source, say or warn_caller, shown)

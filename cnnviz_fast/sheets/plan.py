@@ -134,7 +134,7 @@ def plan_sheet(
             modified.
         options: how to draw them.
         provenance: where they came from, for the manifest.
-        backdrop: the image to lay them over.
+        backdrop: the image to lay them over, or to show above them.
         names: of the tiles, for labels, where they show something else than channels.
         measured: statistics of the channels that `options` picks, on the CPU, where they are known already.
         ranges: where the ranges of the tiles come from, see `tile_ranges`; None for what the maps hold.
@@ -166,7 +166,8 @@ def plan_sheet(
             list_entries=not isinstance(ranges, SharedRanges),  # the lists of two sheets would differ in size
         )
         open_size = (len(chosen.maps), *chosen.maps.shape[1:])
-        chosen = replace(chosen, options=settled(chosen.options, *open_size, over_image=backdrop is not None))
+        over_image = backdrop is not None and backdrop.alpha is not None
+        chosen = replace(chosen, options=settled(chosen.options, *open_size, over_image=over_image))
         drawn_on = decide_ranges(chosen, backend, ranges)
         shape = " x ".join(map(str, maps.shape))
         design = _lay_out(chosen, drawn_on, provenance, shape, names=names, backdrop=backdrop, backend=backend.name)
@@ -204,7 +205,8 @@ def _lay_out(
     wording = word_sheet(options, provenance, labels, drawn_on.vmin, drawn_on.vmax, shape=shape)
     if chosen.entries:
         wording = replace(wording, lines=tuple((entry.line, entry.share) for entry in chosen.entries))
-    lettering = letter(wording, tile_h, tile_w, options.margin)
+    above = backdrop.above(max(tile_h, tile_w)) if backdrop else None
+    lettering = letter(wording, tile_h, tile_w, options.margin, above and above.pixels)
     grid = plan_grid(
         len(chosen.maps),
         tile_h,
@@ -224,6 +226,7 @@ def _lay_out(
         shows_background=grid.shows_background or drawn_on.shared or bool(crossed),
         shows_bad=not drawn_on.all_finite,
         shows_ink=lettering.room != NO_ROOM or bool(crossed or framed),
+        own=above and above.colors,
     )
     overlay = backdrop.under(grid, palette, backend) if backdrop else None
     marks = place_marks(grid, palette, crossed, framed)

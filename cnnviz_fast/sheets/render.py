@@ -104,6 +104,7 @@ def render(
     provenance: Provenance | None = None,
     overlay: Any = None,
     alpha: float | None = None,
+    show_input: Any = None,
     statistics: LayerStatistics | None = None,
     **options: Unpack[RenderKeywords],
 ) -> Sheet:
@@ -117,6 +118,7 @@ def render(
         provenance: where the maps came from, for the manifest.
         overlay: image to lay the maps over: a path, PIL image, or (H, W[, 3]) uint8 array, resized to the tiles.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
+        show_input: image to show above the grid, which takes 64 of the palette's colours; as for overlay.
         statistics: of the layer over a data set, with normalize dataset.
         **options: see below.
 
@@ -134,7 +136,7 @@ def render(
     """
     checked = RenderOptions.of(options)
     ranges = ranges_of(statistics, checked)
-    plan = _planned(enter(maps, axes, planes), checked, provenance, read_overlay(overlay, alpha), ranges)
+    plan = _planned(enter(maps, axes, planes), checked, provenance, read_overlay(overlay, alpha, show_input), ranges)
     return draw_sheet(plan)
 
 
@@ -148,6 +150,7 @@ def save_sheet(
     provenance: Provenance | None = None,
     overlay: Any = None,
     alpha: float | None = None,
+    show_input: Any = None,
     statistics: LayerStatistics | None = None,
     manifest: bool = True,
     **options: Unpack[RenderKeywords],
@@ -165,6 +168,7 @@ def save_sheet(
         provenance: where the maps came from, for the manifest.
         overlay: image to lay the maps over, as in render. A PNG is then RGB; .npy is still the index plane.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
+        show_input: image to show above the grid, which takes 64 of the palette's colours; as for overlay.
         statistics: of the layer over a data set, with normalize dataset.
         manifest: False writes the sheet alone.
         **options: see below.
@@ -184,5 +188,5 @@ def save_sheet(
     formats.format_of(path)
     checked = RenderOptions.of(options)
     ranges = ranges_of(statistics, checked)
-    plan = _planned(enter(maps, axes, planes), checked, provenance, read_overlay(overlay, alpha), ranges)
+    plan = _planned(enter(maps, axes, planes), checked, provenance, read_overlay(overlay, alpha, show_input), ranges)
     return write_sheet(plan, path, manifest=manifest)

@@ -134,6 +134,8 @@ def plan_tiles(
         if getattr(options, option) != getattr(defaults, option):
             raise OptionError(f"{option} belongs to sheets; single tiles have none. Leave it out.")
     tile = PLAIN_TILE_PX if options.tile is None and options.scale is None else options.tile
+    if backdrop is not None and backdrop.shown:
+        raise OptionError("show_input belongs to sheets; single tiles have none. Leave it out.")
     alone = replace(options, tile=tile, grid=(0, 1), gap=0, margin=0, label=False, title="", marks=False)
     plan = plan_sheet(maps, alone, provenance, backdrop, measured=measured, ranges=ranges)
     if plan.entries is not None:
