@@ -53,9 +53,7 @@ PLAIN: Mapping[str, object] = {
 SINGLE_SHEETS = ("topk", "sort", "rank", "reduce", "beside", "report")
 """Render options that a comparison of two layers does not take."""
 
-_OWN_RANGES = (
-    "of colours: channel (default), layer, percentile, symmetric (about 0), sigmoid (0 to 1)"
-)
+_OWN_RANGES = "of colours: channel (default), layer, percentile, symmetric (about 0), sigmoid"
 _PERCENTILES = "with normalize percentile (default 1,99)"
 
 WITHOUT_STATISTICS = {"normalize": f"{_OWN_RANGES} or fixed (vmin to vmax)", "percentile": _PERCENTILES}

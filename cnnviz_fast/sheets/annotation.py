@@ -45,7 +45,7 @@ BAR_EMS = (6, 24)
 longer one moves its two ends too far apart."""
 
 
-SEPARATOR = "  |  "
+SEPARATOR = "  ·  "
 """Between the parts of a title that is not given: model, layer, shape, image."""
 
 

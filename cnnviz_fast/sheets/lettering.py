@@ -1,16 +1,27 @@
-"""Text as masks, in Pillow's own font: one line, or the numbers of thousands of tiles at once."""
+"""Text as masks, in the font of the package: one line, or the numbers of thousands of tiles at once."""
 
 from __future__ import annotations
 
 import math
+import os
+import unicodedata
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import OptionError
+
 Mask = NDArray[np.bool_]
+
+FONT = Path(__file__).with_name("font") / "DejaVuSans.ttf"
+"""Latin, Greek, Cyrillic and signs."""
+
+FONT_VARIABLE = "CNNVIZ_FONT"
+"""Environment variable with the path of another font, for letters that FONT lacks."""
 
 SMALLEST_PX = 12
 """Without grey edges, a 6 and an 8 of 10 px would differ in only 3 pixels."""
@@ -42,7 +53,7 @@ def draw_line(text: str, size: int) -> Mask:
     """Draw a line of text.
 
     Args:
-        text: what to draw. A character that the font lacks becomes an empty box, a line break a space.
+        text: what to draw. A character that the font lacks becomes its code, such as <U+732B>, a line break a space.
         size: of the font in px.
 
     Returns:
@@ -50,7 +61,7 @@ def draw_line(text: str, size: int) -> Mask:
     """
     from PIL import Image, ImageDraw
 
-    text = " ".join(text.splitlines())
+    text = "".join(map(_shown, " ".join(text.splitlines())))
     font = _font(size)
     first, _, last, _ = font.getbbox(text, mode="1", anchor="ls")
     before = max(0, -int(first))
@@ -106,7 +117,29 @@ def _advance(text: str, size: int) -> int:
 
 
 @cache
+def _shown(character: str) -> str:
+    """Return a character, or its code where it cannot be seen: where the font lacks it, and where it steers text."""
+    if character.isascii() and character.isprintable():
+        return character
+    steers = unicodedata.category(character).startswith("C")
+    return f"<U+{ord(character):04X}>" if steers or _drawn(character) == _drawn(NO_CHARACTER) else character
+
+
+NO_CHARACTER = "\uffff"
+"""What Unicode promises never to be a character, so that every font draws its sign for missing ones."""
+
+
+def _drawn(character: str) -> bytes:
+    """Return the pixels of a character."""
+    return bytes(_font(LARGEST_PX).getmask(character, mode="1"))
+
+
+@cache
 def _font(size: int) -> Any:
     from PIL import ImageFont
 
-    return ImageFont.load_default(size)
+    path = os.environ.get(FONT_VARIABLE) or FONT
+    try:
+        return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
+    except OSError as error:
+        raise OptionError(f"{FONT_VARIABLE} must be the path of a font file, got {str(path)!r}: {error}.") from error

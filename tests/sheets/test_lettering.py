@@ -10,13 +10,31 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from cnnviz_fast.sheets.lettering import LARGEST_PX, SMALLEST_PX, capitals, draw_labels, draw_line, line_px, text_px
+from cnnviz_fast.errors import OptionError
+from cnnviz_fast.sheets.lettering import (
+    FONT,
+    FONT_VARIABLE,
+    LARGEST_PX,
+    SMALLEST_PX,
+    _font,
+    _shown,
+    capitals,
+    draw_labels,
+    draw_line,
+    line_px,
+    text_px,
+)
+
+
+def pillows(size: int) -> ImageFont.FreeTypeFont:
+    """Return the package's font as Pillow reads it."""
+    return ImageFont.truetype(FONT, size, layout_engine=ImageFont.Layout.BASIC)
 
 
 def drawn_by_pillow(text: str, size: int, baseline: int, shape: tuple[int, int], x: int = 0) -> NDArray[np.bool_]:
     """Draw a line of text that begins in column `x`, (height, width) bool."""
     image = Image.new("1", shape[::-1])
-    font = ImageFont.load_default(size)
+    font = pillows(size)
     ImageDraw.Draw(image).text((x, baseline), text, fill=1, font=font, anchor="ls")
     return np.asarray(image)
 
@@ -41,14 +59,18 @@ def test_smallest_px_is_where_digits_differ() -> None:
 
 
 @pytest.mark.parametrize("size", [12, 15, 16, 40])
-@pytest.mark.parametrize("text", ["resnet50 (none)  layer4.2", "|Qgjpqy,", "-1.631", "Ärger: 中 π", "\udcff\x00", "x"])
-def test_draw_line_equals_pillow(text: str, size: int) -> None:
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [(text, text) for text in ("resnet50 (none)  layer4.2", "|Qgjpqy,", "-1.631", "Ärger πθ Ёж ≥ · ×", "x")]
+    + [("a 猫", "a <U+732B>"), ("\udcff\x00", "<U+DCFF><U+0000>"), ("a\u202eb", "a<U+202E>b"), ("🐈", "<U+1F408>")],
+)
+def test_draw_line_equals_pillow(text: str, shown: str, size: int) -> None:
     mask = draw_line(text, size)
-    ascent, descent = ImageFont.load_default(size).getmetrics()
+    ascent, descent = pillows(size).getmetrics()
     assert (mask.dtype, mask.shape[0]) == (np.bool_, line_px(size))
     assert line_px(size) == ascent + descent
     # Some letters, such as x, reach to the left of where they begin.
-    expected = drawn_by_pillow(text, size, ascent, (line_px(size), mask.shape[1] + 100), x=50)
+    expected = drawn_by_pillow(shown, size, ascent, (line_px(size), mask.shape[1] + 100), x=50)
     first = min(50, int(expected.any(axis=0).argmax()))
     assert (mask == expected[:, first : first + mask.shape[1]]).all()
     assert mask.sum() == expected.sum() > 0, "cut off"
@@ -96,3 +118,24 @@ def test_draw_labels_that_are_no_numbers(labels: Any) -> None:
 def test_capitals_are_the_rows_of_digits_in_a_line(size: int) -> None:
     rows = np.flatnonzero(draw_line("0", size).any(axis=1))
     assert (capitals(size).start, capitals(size).stop) == (rows[0], rows[-1] + 1)
+
+
+def test_another_font_has_other_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    import matplotlib
+
+    before = draw_line("7", 12)
+    monkeypatch.setenv(FONT_VARIABLE, f"{matplotlib.get_data_path()}/fonts/ttf/STIXGeneral.ttf")
+    for kept in (_font, _shown):
+        kept.cache_clear()
+    try:
+        assert draw_line("7", 12).shape != before.shape
+    finally:
+        for kept in (_font, _shown):
+            kept.cache_clear()
+
+
+def test_a_font_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FONT_VARIABLE, __file__)
+    _font.cache_clear()
+    with pytest.raises(OptionError, match=r"CNNVIZ_FONT must be the path of a font file, got .*test_lettering"):
+        draw_line("7", 12)
