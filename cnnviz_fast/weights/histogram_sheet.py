@@ -23,6 +23,9 @@ BAR_PX = 4
 """Width of a bar: 50 of them make a tile of 200 px, about as wide as the name above it."""
 
 TILE_H_PX = 96
+ZERO_GRAY = 0.3
+"""Value above the bar that holds zero, where 1 is white."""
+
 GAP_PX = 8
 GAP_COLOR = "#404040"
 
@@ -32,7 +35,8 @@ def plan_histograms(
 ) -> Plan:
     """Plan the sheet of histograms: a tile of 96 x 200 px for each parameter, with white bars on black.
 
-    Above each tile stand the name of its parameter and the values at its left and right side. The tallest bar of a tile
+    Above each tile stand the name of its parameter, the values at its left and right side, and how many values there
+    are in all and in the tallest bar. Grey stands above the bar that holds zero. The tallest bar of a tile
     is as high as the tile, and a bin that is not empty is 1 px high at least. The manifest says which tile is which
     parameter, with its statistics.
 
@@ -50,6 +54,9 @@ def plan_histograms(
     if not infos:
         raise InputError("infos must hold at least one parameter, got none. A model without parameters has no sheet.")
     bars = draw_bars(np.array([info.histogram for info in infos], dtype=np.int64))
+    for tile, info in zip(bars, infos, strict=True):
+        if (column := _zero_bin(info)) is not None:
+            tile[:, column] = tile[:, column].clip(min=ZERO_GRAY)
     options = RenderOptions(
         plain=True, tile=(TILE_H_PX, BINS * BAR_PX), gap=GAP_PX, margin=GAP_PX, background=GAP_COLOR, colormap="gray",
         upsampling="nearest", normalize="fixed", vmin=0, vmax=1, label=True, threads=threads,
@@ -91,11 +98,19 @@ def manifest_head(facts: SheetFacts) -> dict[str, Any]:
 
 
 def _label(info: ParameterInfo) -> str:
-    """Return the name of a parameter and the two ends of its histogram, since every tile has a scale of its own."""
+    """Return the name of a parameter, and the ends and the counts of its histogram: every tile has its own scales."""
     if info.min is None:
         return f"{info.name}: no finite value"
     low, high = info.edges
-    return f"{info.name}: {low:.3g} to {high:.3g}"
+    return f"{info.name}: {low:.3g} to {high:.3g}, {info.count:,} values, {max(info.histogram):,} in a bar"
+
+
+def _zero_bin(info: ParameterInfo) -> int | None:
+    """Return the bin of a histogram that holds zero; None where none does."""
+    low, high = info.edges
+    if info.min is None or not low <= 0 <= high:
+        return None
+    return min(int(-low / (high - low) * BINS), BINS - 1)
 
 
 def _describe_histograms(infos: Sequence[ParameterInfo], facts: SheetFacts) -> dict[str, Any]:

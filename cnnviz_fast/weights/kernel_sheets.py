@@ -4,7 +4,8 @@
     grid        rows are output channels and columns input channels; all on one range, 0 in the middle
     single      1 input channel (depthwise or grey): a tile for each output channel; all on one range, 0 in the middle
     norm, mean  a tile for each output channel: Euclidean norm or mean over its input channels, on one range
-    matrix      1x1 kernels and the weights of linear layers: one tile, rows are outputs and columns inputs
+    matrix      1x1 kernels and the weights of linear layers: one tile, rows are outputs and columns inputs; of more
+                than SHEET_PX of either, a pixel is the mean of its share of them
 
 `auto` is matrix, rgb or single where the weight has the shape for it, and otherwise grid, or norm where the grid would
 have more than GRID_PX. 1x1 kernels are always drawn as a matrix: each of their tiles would be a single weight.
@@ -51,11 +52,11 @@ GRID_PX = 1 << 24
 3 x 3 take a quarter of it."""
 
 SHEET_PX = 2048
-"""Longer side of a sheet that is enlarged no further."""
+"""Longer side of a sheet that is enlarged no further, and of a matrix at most."""
 
 LARGEST_SCALE = 16
 
-RGB = "rgb"
+RGB, MATRIX = "rgb", "matrix"
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,8 @@ def plan_kernels(
     tiles = _choose(kernels, options.kernels)
     grid = _fitting_grid(tiles, options.scale)
     drawing = RenderOptions(
-        plain=True, tile=(grid.tile_h, grid.tile_w), grid=(grid.rows, grid.cols), gap=grid.gap, upsampling="nearest",
+        plain=True, tile=(grid.tile_h, grid.tile_w), grid=(grid.rows, grid.cols), gap=grid.gap,
+        upsampling="nearest" if tiles.maps[0].numel() <= grid.tile_h * grid.tile_w else "bilinear",
         colormap=options.colormap or ("coolwarm" if tiles.signed else "viridis"),
         normalize="symmetric" if tiles.signed else "layer", threads=options.threads,
     )  # fmt: skip
@@ -207,7 +209,7 @@ def _choose(kernels: torch.Tensor, wanted: str) -> _Tiles:
     if wanted == "none":
         raise OptionError("kernels must name a kind of sheet, got 'none'. Take auto.")
     if height * width == 1:
-        return _Tiles("matrix", kernels[None, :, :, 0, 0], 1, 1, signed=True)
+        return _Tiles(MATRIX, kernels[None, :, :, 0, 0], 1, 1, signed=True)
     if wanted == "auto" and inputs == 1:
         return _Tiles("single", kernels[:, 0], 0, 0, signed=True)
     if wanted == "auto" and inputs == 3:
@@ -222,7 +224,10 @@ def _choose(kernels: torch.Tensor, wanted: str) -> _Tiles:
 
 
 def _fitting_grid(tiles: _Tiles, scale: int | None) -> Grid:
-    """Lay tiles out at `scale` px a weight, or at the largest scale at which no side is longer than SHEET_PX."""
+    """Lay tiles out at `scale` px a weight, or at the largest scale at which no side is longer than SHEET_PX.
+
+    A matrix of more weights is reduced to that.
+    """
     count, height, width = tiles.maps.shape
 
     def grid(px: int) -> Grid:
@@ -231,6 +236,8 @@ def _fitting_grid(tiles: _Tiles, scale: int | None) -> Grid:
 
     if scale:
         return grid(scale)
+    if tiles.shows == MATRIX and max(height, width) > SHEET_PX:
+        return plan_grid(1, min(height, SHEET_PX), min(width, SHEET_PX))
     fitting = (grid(px) for px in range(LARGEST_SCALE, 0, -1))
     return next((found for found in fitting if max(found.height, found.width) <= SHEET_PX), grid(1))
 
