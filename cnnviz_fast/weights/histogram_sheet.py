@@ -23,8 +23,8 @@ BAR_PX = 4
 """Width of a bar: 50 of them make a tile of 200 px, about as wide as the name above it."""
 
 TILE_H_PX = 96
-ZERO_GRAY = 0.3
-"""Value above the bar that holds zero, where 1 is white."""
+ZERO_GRAYS = (0.6, 0.3)
+"""The bar that holds zero, and what is above it, where 1 is white: together a line."""
 
 GAP_PX = 8
 GAP_COLOR = "#404040"
@@ -36,7 +36,7 @@ def plan_histograms(
     """Plan the sheet of histograms: a tile of 96 x 200 px for each parameter, with white bars on black.
 
     Above each tile stand the name of its parameter, the values at its left and right side, and how many values there
-    are in all and in the tallest bar. Grey stands above the bar that holds zero. The tallest bar of a tile
+    are in all and in the tallest bar. The bar that holds zero is grey, and so is what is above it. The tallest bar of a tile
     is as high as the tile, and a bin that is not empty is 1 px high at least. The manifest says which tile is which
     parameter, with its statistics.
 
@@ -56,7 +56,7 @@ def plan_histograms(
     bars = draw_bars(np.array([info.histogram for info in infos], dtype=np.int64))
     for tile, info in zip(bars, infos, strict=True):
         if (column := _zero_bin(info)) is not None:
-            tile[:, column] = tile[:, column].clip(min=ZERO_GRAY)
+            tile[:, column] = np.where(tile[:, column] > 0, *ZERO_GRAYS)
     options = RenderOptions(
         plain=True, tile=(TILE_H_PX, BINS * BAR_PX), gap=GAP_PX, margin=GAP_PX, background=GAP_COLOR, colormap="gray",
         upsampling="nearest", normalize="fixed", vmin=0, vmax=1, label=True, threads=threads,
