@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ..models.cnnviz_zoo import NAMES
 from ..options.drawing import ALIGNMENTS, BACKENDS, NORMALIZATIONS, RANKS, REDUCTIONS, UPSAMPLINGS
 from ..options.reading import AXES, RESIZE_FILTERS
 from ..options.runs import ENGINES, PROGRESS, SAVES
@@ -61,8 +62,9 @@ def models(prefix: str, **_: Any) -> Iterable[str]:
     """Return models that begin with a prefix, and files that may hold one."""
     source = next(source for source in _LIBRARIES if prefix.startswith(source))
     found = [f"{source}{name}" for name in registered(_LIBRARIES[source])]
-    files = [str(path) for path in Path().glob("*.py")] + [name for name in ("timm:", "hf:") if not source]
-    return [name for name in (*found, *files) if name.startswith(prefix)]
+    files = [str(path) for path in Path().glob("*.py")]
+    others = () if source else ("timm:", "hf:", *(f"cnnviz:{name}" for name in NAMES))
+    return [name for name in (*found, *files, *others) if name.startswith(prefix)]
 
 
 def registered(library: str) -> list[str]:

@@ -192,7 +192,8 @@ def _import(source: str) -> ModuleType:
         if lacking and f"{source}.".startswith(f"{lacking}."):
             raise ModelError(
                 f"no model source or Python module {source!r}. "
-                f"A model is NAME, torchvision:NAME, timm:NAME, hf:NAME, package.module:factory or file.py:factory."
+                f"A model is NAME, torchvision:NAME, timm:NAME, hf:NAME, cnnviz:small, package.module:factory "
+                f"or file.py:factory."
             ) from error
         raise ModelError(f"module {source!r} cannot be imported: {reason_of(error, named=True)}.") from error
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import InputError, ModelError, OptionError, reason_of
 from ..options.parsers import refuse, whole
 from ..options.reading import PreprocessOptions
-from . import hf_zoo, timm_zoo
+from . import cnnviz_zoo, hf_zoo, timm_zoo
 from . import torchvision_zoo as zoo
 from .checkpoints import Checkpoint, best_fit, classes_of, load_checkpoint, read_checkpoint, renamed_by
 from .factories import find_factory
@@ -47,10 +47,10 @@ def load_model(
     """Load a model with its weights and its own preprocessing.
 
     Args:
-        spec: `torchvision:NAME` or just NAME, `timm:NAME`, `hf:NAME` or `hf:FOLDER`, `package.module:factory`,
-            `file.py:factory`, a module, or a program of torch.export. The factory may be a function, a class or a ready
-            module, which is copied. A module is not copied: it is put in eval mode and moved if `device` names another
-            one.
+        spec: `torchvision:NAME` or just NAME, `timm:NAME`, `hf:NAME` or `hf:FOLDER`, `cnnviz:small` or
+            `cnnviz:filters`, `package.module:factory`, `file.py:factory`, a module, or a program of torch.export. The
+            factory may be a function, a class or a ready module, which is copied. A module is not copied: it is put in
+            eval mode and moved if `device` names another one.
         weights: DEFAULT (also where not given), a name such as IMAGENET1K_V1 or timm's a1_in1k, "none" for random
             weights, or the path of a checkpoint: a file of torch.save or of safetensors, or a folder with one, with
             shards and their index, or of torch.distributed.checkpoint. For a factory, DEFAULT and none both mean the
@@ -102,7 +102,7 @@ def load_model(
         loaded = _from_module(_unflattened(spec), weights, build, arguments)
     elif isinstance(spec, str):
         source, name = split_spec(spec)
-        zoos = {"torchvision": _from_torchvision, "timm": _from_timm, "hf": _from_hf}
+        zoos = {"torchvision": _from_torchvision, "timm": _from_timm, "hf": _from_hf, "cnnviz": _from_cnnviz}
         given = dict(arguments or {})
         if source in zoos:
             loaded = zoos[source](name, weights, build, given)
@@ -272,6 +272,22 @@ def _from_hf(name: str, weights: str | os.PathLike[str] | None, build: _Builder,
     return LoadedModel(module, hf_zoo.preprocess_of(name, config, module), f"hf:{name}", "DEFAULT")
 
 
+def _from_cnnviz(
+    name: str, weights: str | os.PathLike[str] | None, build: _Builder, given: dict[str, Any]
+) -> LoadedModel:
+    name = cnnviz_zoo.check_name(name)
+    chosen = cnnviz_zoo.choose_weights(name, weights)
+    is_trained = chosen == cnnviz_zoo.TRAINED
+    loaded = _random_or_checkpoint(
+        lambda: cnnviz_zoo.build(name, given),
+        lambda module: imagenet_preset(),
+        f"cnnviz:{name}",
+        str(cnnviz_zoo.trained_file(name)) if is_trained else chosen,
+        build,
+    )
+    return replace(loaded, weights=chosen, categories=cnnviz_zoo.categories_of(name)) if is_trained else loaded
+
+
 def _random_or_checkpoint(
     make: Callable[[], nn.Module],
     preprocess_of: Callable[[nn.Module], Preprocess],
@@ -280,7 +296,7 @@ def _random_or_checkpoint(
     build: _Builder,
     named_as_in: Callable[[nn.Module, Checkpoint], Checkpoint] = lambda module, checkpoint: checkpoint,
 ) -> LoadedModel:
-    """Build a model of timm or of the hub with random weights, or with those of a file."""
+    """Build a model of timm, of the hub or of the package with random weights, or with those of a file."""
     if weights.lower() == "none":
         module = build(make)
         return LoadedModel(module, preprocess_of(module), spec, f"random, seed {build.seed}")

@@ -12,7 +12,7 @@ from ..errors import ModelError, advice
 from ..runtime.untrusted import read_json
 from .torch_files import kind_of_torch_file
 
-ZOOS = ("torchvision", "timm", "hf")
+ZOOS = ("torchvision", "timm", "hf", "cnnviz")
 """Prefixes of specs. What follows them may hold colons and paths."""
 
 _WEIGHTS = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".pt2", ".ptl", ".pkl", ".pickle")
