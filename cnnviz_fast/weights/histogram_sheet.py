@@ -37,8 +37,8 @@ def plan_histograms(
 
     Above each tile stand the name of its parameter, the values at its left and right side, and how many values there
     are in all and in the tallest bar. The bar that holds zero is grey, and so is what is above it. The tallest
-    bar of a tile is as high as the tile, and a bin that is not empty is 1 px high at least. The manifest says which tile is which
-    parameter, with its statistics.
+    bar of a tile is as high as the tile, and a bin that is not empty is 1 px high at least. The manifest says which
+    tile is which parameter, with its statistics.
 
     Args:
         infos: what parameter_statistics returns.
