@@ -1,60 +1,85 @@
-"""`cnnviz demo`: what `cnnviz render` does, for an image and a model that need no preparation, offline too."""
+"""`cnnviz demo`: what there is to see in a network, on one page; the network and the photos come with the package."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from ..errors import ModelError
 from ..kernels import backends
-from ..options.reading import MAX_PIXELS
-from .arguments import add_drawing, add_input, add_layers, add_output, add_overlay, drawing_options, overlay_of
+from .arguments import add_device, add_json, add_layers
+from .loading import layers_of
 from .outputs import output_folder
 from .parser import CommandParser, add_command
-from .render import draw
-from .results import files_of
-from .terminal import note
+from .terminal import DONE, note, print_json, print_path
+from .viewer import open_path
 
-LAYERS = ("conv1", "layer1", "layer2", "layer3", "layer4")
+MODEL = "cnnviz:small"
+LAYERS = ("stage1", "stage3", "stage5")
+"""The layers of MODEL that are drawn."""
 
 
 def add(commands: Any) -> None:
     """Add the command."""
     add_command(
-        commands, "demo", run, "draw a test chart's way through ResNet-50; works offline",
+        commands, "demo", run, "draw what a trained network sees in a test chart and two photos; works offline",
         declare=_declare,
         usage="[options]",
-        examples=["cnnviz demo", "cnnviz demo --layer layer4 --tile 56 --out demo/", "cnnviz demo --overlay"],
+        examples=["cnnviz demo --open", "cnnviz demo --model resnet18 --layer layer1 layer4 --out resnet18_demo/"],
     )  # fmt: skip
 
 
 def _declare(parser: CommandParser) -> None:
-    add_layers(parser, " ".join(LAYERS))
-    add_output(parser, "DIR/LAYER/chart.png", out="cnnviz_demo")
-    add_drawing(parser)
-    add_overlay(parser)
-    add_input(parser)
-    parser.set_defaults(max_pixels=MAX_PIXELS)
+    parser.add("job", "--model", default=MODEL, metavar="MODEL", text=f"another model (default {MODEL})")
+    add_layers(parser, "three stages")
+    parser.add("job", "-o", "--out", default="cnnviz_demo", metavar="DIR", text="(default cnnviz_demo)")
+    parser.add("job", "--open", action="store_true", text="show the page in the browser")
+    add_device(parser)
+    add_json(parser)
+    parser.set_defaults(format="png")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Draw the layers of the test chart."""
-    arguments.layer = arguments.layer or LAYERS
-    files = files_of(arguments)
-    options = drawing_options(arguments)
-    backdrop = overlay_of(arguments, arguments.max_pixels)
+    """Draw the demo and write its page."""
     folder = output_folder(arguments)
+    backends.compile_ahead("auto")
 
-    backends.compile_ahead(options.backend)
-
-    from ..diagnostics.demo_chart import draw_chart
+    from ..diagnostics.demo import make_demo
+    from ..diagnostics.demo_page import write_page
     from ..models.load import load_model
-    from ..pipeline import Drawing, NamedImage
 
-    try:
-        model = load_model("resnet50", weights="DEFAULT", device=arguments.device)
-    except ModelError:
-        model = load_model("resnet50", weights="none", seed=0, device=arguments.device)
-    note(f"resnet50 with weights: {model.weights}")
-    chart = NamedImage(draw_chart(), "test chart", "chart")
-    return draw(arguments, files, model, [chart], folder, Drawing(options, backdrop=backdrop))
+    model = load_model(arguments.model, device=arguments.device)
+    note(f"{model.spec} with weights: {model.weights}")
+    if arguments.model == MODEL and not arguments.layer:
+        arguments.layer = LAYERS
+    made = []
+    for each in make_demo(model, layers_of(arguments, model), folder):
+        made.append(each)
+        if not arguments.json:
+            print_path(each.path)
+    page = write_page(
+        folder.path / "index.html",
+        f"What {model.spec} sees",
+        f"{model.spec}, weights {model.weights}: a test chart, which shows what a channel prefers, and two photos. "
+        f"Click a picture for its full size; the JSON beside it says which tile is which channel.",
+        [(each.section, each.figure) for each in made],
+        _next(arguments.model),
+    )
+    if arguments.json:
+        print_json({"page": str(page), "files": [str(each.path) for each in made]})
+    else:
+        print_path(page)
+    for line in ("now your own:", *_next(arguments.model)):
+        note(line)
+    if arguments.open:
+        open_path(page)
+    return DONE
+
+
+def _next(model: str) -> list[str]:
+    """Return commands to go on with."""
+    return [
+        f"cnnviz layers {model}",
+        f"cnnviz render {model} YOUR_PHOTO.jpg --input --out sheets/",
+        "cnnviz render resnet50 YOUR_PHOTO.jpg --layer layer4 --report --out sheets/",
+        "cnnviz render YOUR_MODEL.py:FUNCTION YOUR_PHOTO.jpg --weights YOUR_CHECKPOINT.pth --out sheets/",
+    ]
