@@ -25,7 +25,7 @@ from typing import IO
 import pytest
 
 IMPORTED = [
-    "torch", "torchvision.transforms.v2", "cnnviz_fast.cli.main", "cnnviz_fast.inputs.reading",
+    "support.processes", "torch", "torchvision.transforms.v2", "cnnviz_fast.cli.main", "cnnviz_fast.inputs.reading",
     "cnnviz_fast.models.load", "cnnviz_fast.pipeline", "cnnviz_fast.runs.local",
 ]  # fmt: skip
 """Modules that a process finds imported."""
