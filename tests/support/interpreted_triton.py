@@ -94,7 +94,7 @@ def test_measurements_every_case_equal_reference(name: str) -> None:
     assert_same_moments(maps)
 
 
-# Alignment is data to the programs: of nearest, one is enough. By default every ninth case has one sampling, each in turn.
+# Alignment is data to the programs: of nearest, one is enough. By default every ninth case has one of them in turn.
 SAMPLINGS = [sampling for sampling in kernels.SAMPLINGS if sampling[1] == "bilinear" or sampling[0] == "center"]
 SAMPLED = [case for case in kernels.EVERY_CASE if case[1:] in SAMPLINGS]
 IN_TURNS = [(name, *SAMPLINGS[i % len(SAMPLINGS)]) for i, name in enumerate(CASES) if name != "huge"]
