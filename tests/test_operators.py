@@ -539,7 +539,7 @@ def test_render_index_compiles_whole(backend: str, normalize: str) -> None:
         return cf.render_index(maps.relu(), tile=9, gap=1, **options_of(normalize))
 
     compiled = torch.compile(draw, fullgraph=True, backend=backend)
-    every = [noise(2, 3, 5, 4).mT.requires_grad_(), noise(3, 4, 5), noise(2, 3, 4, 5).half()]
+    every = [noise(2, 3, 5, 4).mT.requires_grad_(), noise(3, 4, 5).half()]
     for maps in every if normalize == "percentile" or backend == "eager" else every[:1]:
         assert torch.equal(compiled(maps), draw(maps))
 
