@@ -283,7 +283,7 @@ def test_compile_ahead_fills_the_cache_that_the_kernels_load_from(
     assert list(tmp_path.rglob("numba_cpu._render_strip-*.nbc"))
 
 
-# To compile every kernel takes 7 s, and the first of them shows how all are.
+# All are compiled in one way, so by default one module of two shows it: to compile every kernel takes 7 s.
 @pytest.mark.parametrize(
     ("module", "kernel"),
     [("numba_sketch", "_count"), pytest.param("numba_cpu", "_render_strip", marks=pytest.mark.long)],
