@@ -57,7 +57,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish() -> None:
     """Set aside what is there before the first test: a collection of garbage, of which many tests ask for one, then
-    looks only at what tests made, in milliseconds, not at all libraries and all 12,000 tests in nearly a second."""
+    looks only at what tests made, in milliseconds, not at all libraries and all 10,000 tests in nearly a second."""
     gc.collect()
     gc.freeze()
 

@@ -72,15 +72,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def save_weights(folder: Path, make: str, file: str) -> torch.nn.Module:
-    """Make a model of `models.py` with seeded weights, save them, and return the model as the article loads it."""
+    """Make a model of `models.py` with seeded weights, save them, and return it, ready to run."""
     namespace: dict[str, Any] = {}
     exec(MODELS, namespace)
     torch.manual_seed(7)
     model = namespace[make]()
     torch.save(model.state_dict(), folder / file)
-    again = namespace[make]()
-    again.load_state_dict(torch.load(folder / file, weights_only=True))
-    return again.eval()
+    return model.eval()
 
 
 def run(command: str, **places: Any) -> list[Path]:

@@ -290,13 +290,11 @@ def test_render_index_operator_checks_its_arguments(
 @pytest.mark.parametrize(
     "maps",
     [
-        noise(3, 4, 5),
         noise(2, 3, 4, 5).requires_grad_(),
         noise(2, 3, 4, 5).half().to(memory_format=torch.channels_last),
-        noise(5, 6, 4).permute(2, 0, 1)[::2],
-        CASES["one_nan"].maps,
+        CASES["nan_in_a_corner"].maps.permute(0, 2, 1)[::2],
     ],
-    ids=["one sample", "batch with gradients", "half, channels last", "strided", "NaN"],
+    ids=["batch with gradients", "half, channels last", "one sample, strided, with NaN"],
 )
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # of copies that opcheck makes
 def test_operators_pass_opcheck(maps: torch.Tensor) -> None:
@@ -541,7 +539,7 @@ def test_render_index_compiles_whole(backend: str, normalize: str) -> None:
         return cf.render_index(maps.relu(), tile=9, gap=1, **options_of(normalize))
 
     compiled = torch.compile(draw, fullgraph=True, backend=backend)
-    every = [noise(2, 3, 5, 4).mT.requires_grad_(), noise(3, 4, 5), noise(2, 3, 4, 5).half()]
+    every = [noise(2, 3, 5, 4).mT.requires_grad_(), noise(3, 4, 5).half()]
     for maps in every if normalize == "percentile" or backend == "eager" else every[:1]:
         assert torch.equal(compiled(maps), draw(maps))
 

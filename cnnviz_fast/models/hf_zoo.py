@@ -10,6 +10,7 @@ import copy
 import inspect
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,7 @@ def read_config(name: str, arguments: Mapping[str, Any]) -> Any:
     if os.path.isdir(name) and not Path(name, "config.json").is_file():
         raise ModelError(f"folder {name!r} holds no config.json. Write it with model.save_pretrained({name!r}).")
     try:
-        with hub_or_cache(), _quietly():
+        with _reached(name), _quietly():
             config = transformers.AutoConfig.from_pretrained(name, **_SAFE)
     except Exception as error:  # the hub's client raises anything
         _refuse_own_code(name, error)
@@ -120,7 +121,7 @@ def pretrained(name: str, config: Any) -> nn.Module:
     """
     kind = class_of(config)
     try:
-        with hub_or_cache(), _quietly():
+        with _reached(name), _quietly():
             module, found = kind.from_pretrained(name, config=config, output_loading_info=True, **_SAFE)
     except Exception as error:  # the hub's client and damaged files raise anything
         raise ModelError(
@@ -225,13 +226,18 @@ def _with_values(name: str, kind: Any, config: Any, part: Any) -> nn.Module:
     return vision_part(name, _from_config(kind, config))[1]
 
 
+def _reached(name: str) -> AbstractContextManager[None]:
+    """Return the context that a model is read in: of the hub, or of a local folder, for which no server is asked."""
+    return contextlib.nullcontext() if os.path.isdir(name) else hub_or_cache()
+
+
 def _processor(name: str) -> HfPreprocess | None:
     """Load the image processor of a model, else its video processor; None if there is none, or none that works."""
     transformers = import_extra("transformers", "hf")
     reasons = []
     for auto in (transformers.AutoImageProcessor, transformers.AutoVideoProcessor):
         try:
-            with hub_or_cache(), _quietly():
+            with _reached(name), _quietly():
                 processor = auto.from_pretrained(name, **_SAFE)
         except Exception as error:  # the hub's client and users' files raise anything
             reasons.append(error)

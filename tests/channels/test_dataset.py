@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -55,14 +55,17 @@ def in_memory(batches: tuple[torch.Tensor, ...]) -> NDArray[np.float64]:
 
 def assert_same_sums(mean: Any, variance: Any, channels: NDArray[np.float64]) -> None:
     """Compare with numpy's two passes, on the scale that the module promises."""
+    compared = []
     for ours_mean, ours_variance, values in zip(mean, variance, channels, strict=True):
         finite = values[np.isfinite(values)]
         if not finite.size:
             assert np.isnan([ours_mean, ours_variance]).all()
             continue
         magnitude, rms = np.abs(finite).mean() or 1.0, np.sqrt(np.square(finite).mean()) or 1.0
-        assert_same_statistics(np.array(ours_mean / magnitude), finite.mean() / magnitude)
-        assert_same_statistics(np.array(np.sqrt(ours_variance) / rms), finite.std() / rms)
+        compared.append((ours_mean / magnitude, finite.mean() / magnitude))
+        compared.append((np.sqrt(ours_variance) / rms, finite.std() / rms))
+    ours, theirs = np.array(compared).reshape(-1, 2).T
+    assert_same_statistics(ours, theirs)
 
 
 def assert_measured(statistics: LayerStatistics, *batches: torch.Tensor) -> None:
@@ -81,10 +84,11 @@ def assert_measured(statistics: LayerStatistics, *batches: torch.Tensor) -> None
     np.testing.assert_array_equal(statistics.vmin, ends[:, 0])
     np.testing.assert_array_equal(statistics.vmax, ends[:, 1])
     assert statistics.vmin.dtype == statistics.vmax.dtype == np.float32
-    for q in QUANTILES:
-        exact = [np.quantile(each, q, method="lower") if each.size else NAN for each in kept]
+    none = np.full(len(QUANTILES), NAN)
+    exact = np.array([np.quantile(each, QUANTILES, method="lower") if each.size else none for each in kept])
+    for q, values in zip(QUANTILES, exact.T, strict=True):
         found = statistics.quantile(q)
-        assert_same_quantiles(found, exact)
+        assert_same_quantiles(found, values)
         known = statistics.finite > 0
         assert ((statistics.vmin <= found) & (found <= statistics.vmax))[known].all()
     np.testing.assert_array_equal(statistics.quantile(0), statistics.vmin)
@@ -123,7 +127,7 @@ BATCHES = {
     "several of one size": (noise(4, 6, 5, 7), noise(1, 6, 5, 7), noise(3, 6, 5, 7) * 3),
     "of several sizes": (noise(2, 3, 8, 8), noise(2, 3, 1, 1), noise(1, 3, 5, 2)),
     "one channel": (noise(3, 1, 4, 4),),
-    "2048 channels": (noise(2, 2048, 7, 7), noise(1, 2048, 7, 7).relu()),
+    "many channels": (noise(2, 300, 7, 7), noise(1, 300, 7, 7).relu()),
     "single cells": (noise(50, 10, 1, 1),),
     "one value": (noise(1, 2, 1, 1),),
     "odd": (odd_channels(), odd_channels().flip(0)),
@@ -169,7 +173,7 @@ def test_update_more_than_a_piece_at_once_is_cut() -> None:
     assert DEVICE_PIECE > PIECE
 
 
-@pytest.mark.parametrize("name", ["odd", "several of one size", "2048 channels"])
+@pytest.mark.parametrize("name", ["odd", "several of one size", "many channels"])
 def test_update_on_torch_alone_counts_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = statistics_of(*BATCHES[name])
     monkeypatch.setattr(backends, "cannot_load", lambda module: "switched off")
@@ -178,7 +182,7 @@ def test_update_on_torch_alone_counts_the_same(name: str, monkeypatch: pytest.Mo
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", ["odd", "several of one size", "2048 channels", "half", "channels last"])
+@pytest.mark.parametrize("name", ["odd", "several of one size", "many channels", "half", "channels last"])
 def test_update_on_a_device_counts_the_same(name: str) -> None:
     found = LayerStatistics(BATCHES[name][0].shape[1])
     for batch in BATCHES[name]:
@@ -239,6 +243,7 @@ def test_least_value_has_no_sign_where_it_is_0() -> None:
 # merge
 
 
+@settings(max_examples=50)
 @given(seed=st.integers(0, 2**32), parts=st.integers(1, 9))
 def test_merge_in_any_tree_and_order_is_the_same_record(seed: int, parts: int) -> None:
     choose, generator = random.Random(seed), torch.Generator().manual_seed(seed)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.assertions import ROUNDED, assert_close, assert_same_floats, assert_same_plane, assert_same_statistics
 from support.cases import CASES, INF, LARGEST, NAN, noise
@@ -112,6 +112,7 @@ def test_channel_scores_of_the_largest_values_are_finite_and_ordered(rank: str) 
 
 
 @pytest.mark.parametrize("rank", RANKS)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_select_sort_orders_as_numpy_does(rank: str, data: st.DataObject) -> None:
     # Few values, so that channels tie; NaN and infinities among them, so that some are left with nothing.
@@ -130,6 +131,7 @@ def test_select_sort_orders_as_numpy_does(rank: str, data: st.DataObject) -> Non
 
 
 @pytest.mark.parametrize("rank", RANKS)
+@settings(max_examples=30)
 @given(permutation=st.permutations(range(35)), backend=st.sampled_from(["torch", "numba", "native"]))
 def test_select_sort_order_of_summing_does_not_break_a_tie(rank: str, permutation: list[int], backend: str) -> None:
     values = noise(35).abs()

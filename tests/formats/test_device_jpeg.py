@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from support.assertions import assert_similar_image
 
+from cnnviz_fast import formats as package
 from cnnviz_fast.diagnostics import installation as doctor
 from cnnviz_fast.errors import EncodeError, OptionError, WriteError
 from cnnviz_fast.formats import device_jpeg
@@ -268,13 +269,12 @@ def test_write_device_jpeg_failing_leaves_the_older_file(
     assert (tmp_path / "sheet.jpg").read_bytes() == b"older"
 
 
-def test_missing_without_cuda_loads_no_torchcodec() -> None:
-    code = (
-        "import sys; from cnnviz_fast.formats import device_jpeg as d; print(d.missing(), 'torchcodec' in sys.modules)"
-    )
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    assert done.stdout == "torch sees no CUDA device False\n"
+def test_missing_without_cuda_loads_no_torchcodec(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setitem(sys.modules, "torchcodec", None)  # to load it fails
+    monkeypatch.setattr(package, "device_jpeg", device_jpeg)  # the one that comes back
+    monkeypatch.delitem(sys.modules, device_jpeg.__name__)
+    assert importlib.import_module(device_jpeg.__name__).missing() == "torch sees no CUDA device"
 
 
 @pytest.mark.usefixtures("torchcodec")

@@ -141,8 +141,8 @@ def test_output_stems_any_keys_in_any_order(keys: list[str], order: random.Rando
     assert dict(zip(shuffled, output_stems(shuffled), strict=True)) == dict(zip(keys, stems, strict=True))
 
 
-def test_output_stems_50_000_keys_take_little_memory() -> None:
-    keys = [f"train/n{i % 1000:08d}/n{i % 1000:08d}_{i // 2}.JPEG" for i in range(50_000)]
+def test_output_stems_of_many_keys_take_little_memory() -> None:
+    keys = [f"train/n{i % 1000:08d}/n{i % 1000:08d}_{i // 2}.JPEG" for i in range(10_000)]
     tracemalloc.start()
     stems = output_stems(keys)
     peak = tracemalloc.get_traced_memory()[1]
@@ -174,11 +174,11 @@ def test_names_of_two_images_together_fit_into_a_file_name() -> None:
     assert 2 * LONGEST_BYTES + len("_") + len(".safetensors") <= 255
 
 
-@pytest.mark.parametrize("code", [*range(0, 0x250), *range(0x2000, 0x2070), 0xD800, 0xDFFF, 0xFEFF, 0x1F600])
-def test_safe_part_of_any_character_is_safe_and_settled(code: int) -> None:
-    part = safe_part(f"a{chr(code)}b")
-    check_stems(["a"], [part])
-    assert safe_part(part) == part
+def test_safe_part_of_any_character_is_safe_and_settled() -> None:
+    for code in (*range(0, 0x250), *range(0x2000, 0x2070), 0xD800, 0xDFFF, 0xFEFF, 0x1F600):
+        part = safe_part(f"a{chr(code)}b")
+        check_stems(["a"], [part])
+        assert safe_part(part) == part
 
 
 def test_output_stems_forms_of_a_letter_are_told_apart() -> None:

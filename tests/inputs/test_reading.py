@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.processes import forking
 from support.shards import png, write_tar
 from support.waiting import hang, wait_until
 from torch.utils.data import DataLoader, TensorDataset
@@ -279,9 +280,9 @@ def died(how: str) -> str:
 
 
 @pytest.mark.parametrize("how", CRASHES)
-@pytest.mark.parametrize("position", [0, 4, 8])
-def test_read_batches_crash_costs_its_image(how: str, position: int) -> None:
-    check(read_all(Scripted({position: CRASHES[how]})), {position: died(how)})
+def test_read_batches_crash_costs_its_image(how: str) -> None:
+    positions = (0, 4, 8)  # the first of a batch, one between and the last
+    check(read_all(Scripted(dict.fromkeys(positions, CRASHES[how]))), dict.fromkeys(positions, died(how)))
 
 
 def test_read_batches_crashes_in_one_batch_and_in_the_last() -> None:
@@ -444,12 +445,26 @@ ENDS = {
     "for _ in reads: os.kill(0, signal.SIGINT)": (-signal.SIGINT, "KeyboardInterrupt"),
     "next(reads); os.kill(0, signal.SIGINT)": (-signal.SIGINT, "KeyboardInterrupt"),
     "next(reads); os.kill(os.getpid(), signal.SIGKILL)": (-signal.SIGKILL, ""),
-}
+    # One of its readers begins when it is gone.
+    "reader_process.begin = late; next(reads); os.read(begun, 1); os.kill(os.getpid(), signal.SIGKILL)": (
+        -signal.SIGKILL, "",
+    ),
+}  # fmt: skip
 
 # Imports once and forks once for each end. A child runs it in a process group of its own and leaves the script there.
 SCRIPT = """
 import os, signal, sys, time, torch
+from cnnviz_fast.inputs import reader_process
 from cnnviz_fast.inputs.reading import read_batches
+begin, (begun, begins) = reader_process.begin, os.pipe()
+def late(reader):
+    parent = os.getppid()
+    os.write(1, b"%d\\n" % os.getpid())
+    begin(reader)
+    if reader == 1:
+        os.write(begins, b".")
+        while os.getppid() == parent:
+            time.sleep(0.01)
 def read(i):
     os.write(1, b"%d\\n" % os.getpid())
     if i == 9: signal.alarm(100), signal.pause()
@@ -513,46 +528,21 @@ def test_read_batches_end_of_python_leaves_no_process(end: str, ended: dict[str,
         assert not is_running(process)
 
 
-LATE = """
-import os, signal, sys, time, torch
-from cnnviz_fast.inputs import reader_process
-from cnnviz_fast.inputs.reading import read_batches
-def read(i):
-    return torch.zeros(3, 2, 2)
-begin = reader_process.begin
-def late(reader):
-    parent = os.getppid()
-    os.write(1, b"%d\\n" % os.getpid())
-    begin(reader)
-    while reader == 1 and os.getppid() == parent:
-        time.sleep(0.01)
-reader_process.begin = late
-reads = read_batches(read, [[i] for i in range(1000)], workers=2, timeout_s=60)
-next(reads)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def test_read_batches_reader_that_begins_after_the_end_of_its_parent_ends_too() -> None:
-    with subprocess.Popen([sys.executable, "-c", LATE], stdout=subprocess.PIPE, text=True) as process:
-        readers = [int(process.stdout.readline()) for _ in range(2)]
-    assert process.returncode == -signal.SIGKILL
-    wait_until(lambda: not any(map(is_running, readers)))
-
-
 # Processes that are not forked.
 
 
-@pytest.fixture
-def _spawned() -> Iterator[None]:
+@pytest.fixture(params=["forkserver", pytest.param("spawn", marks=pytest.mark.long)])
+def _not_forked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Begin readers as processes that are sent all that they need: `spawn` alone imports torch once more for each."""
+    forking()
     before = multiprocessing.get_start_method(allow_none=True)
-    multiprocessing.set_start_method("spawn", force=True)
+    multiprocessing.set_start_method(request.param, force=True)
     yield
     multiprocessing.set_start_method(before, force=True)
 
 
-@pytest.mark.usefixtures("_spawned")
-def test_read_batches_spawned_readers_do_the_same(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("_not_forked")
+def test_read_batches_readers_that_are_not_forked_do_the_same(tmp_path: Path) -> None:
     write_tar(tmp_path / "s.tar", {f"{i}.png": png(40 * i) for i in range(3)})
     reader = ImageReader(list_images(tmp_path / "s.tar"), InputSpec(imagenet_preset(), max_pixels=10**7))
     reads = read_all(reader, [[0, 1], [2]], workers=1)
@@ -560,7 +550,7 @@ def test_read_batches_spawned_readers_do_the_same(tmp_path: Path) -> None:
     assert torch.equal(torch.cat([part for read in reads for _, part in read.parts]), expected)
 
 
-@pytest.mark.usefixtures("_spawned")
+@pytest.mark.usefixtures("_not_forked")
 def test_read_batches_reader_that_cannot_be_sent_is_an_error() -> None:
     with pytest.raises(
         ImageError, match=r"processes that read images cannot be started: .*lambda.*\. Set workers to 0\."

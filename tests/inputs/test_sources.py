@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import multiprocessing
 import os
 import pickle
 import subprocess
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.processes import forking
 from support.shards import greys, png, write_tar
 
 from cnnviz_fast.errors import ImageError
@@ -265,7 +265,7 @@ def test_listed_images_are_read_in_other_processes(folder: Path) -> None:
     tar = write_tar(folder.parent / "s.tar", {"a.png": png(1), "b.png": png(8)})
     array = np.full((4, 4, 3), 5, np.uint8)
     sent = [pickle.dumps(image) for image in list_images([folder / "img2.png", tar, array])]
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    with forking().Pool(1) as pool:
         read = pool.map(open_in_child, sent)
     assert read == [(f"{folder}/img2.png", 1), (f"{tar}/a.png", 1), (f"{tar}/b.png", 8), ("image3", 5)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cnnviz_fast import kernels
 from cnnviz_fast.diagnostics import installation as doctor
 from cnnviz_fast.errors import BackendUnavailableError
 from cnnviz_fast.kernels import backends
@@ -146,13 +148,13 @@ def test_doctor_says_what_auto_takes_on_cuda_and_why_not_triton(
     assert found["backend triton"]["detail"].startswith("RuntimeError: Failed to find C compiler. Please")
 
 
-def test_missing_triton_without_cuda_is_not_even_loaded() -> None:
-    code = (
-        "import sys; from cnnviz_fast.kernels import backends as b; print(b.missing('triton'), 'triton' in sys.modules)"
-    )
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    assert done.stdout == "torch sees no CUDA device False\n"
+def test_missing_triton_without_cuda_is_not_even_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for module in ("triton", "cnnviz_fast.kernels.triton_gpu"):
+        monkeypatch.setitem(sys.modules, module, None)  # to load it fails
+    monkeypatch.setattr(kernels, "backends", backends)  # the one that comes back
+    monkeypatch.delitem(sys.modules, backends.__name__)
+    assert importlib.import_module(backends.__name__).missing("triton") == "torch sees no CUDA device"
 
 
 def test_choose_triton_for_maps_on_the_cpu_is_refused() -> None:
@@ -281,18 +283,32 @@ def test_compile_ahead_fills_the_cache_that_the_kernels_load_from(
     assert list(tmp_path.rglob("numba_cpu._render_strip-*.nbc"))
 
 
-def test_numba_without_a_writable_cache_folder_compiles_in_memory(tmp_path: Path) -> None:
+# All are compiled in one way, so by default one module of two shows it: to compile every kernel takes 7 s.
+@pytest.mark.parametrize(
+    ("module", "kernel"),
+    [("numba_sketch", "_count"), pytest.param("numba_cpu", "_render_strip", marks=pytest.mark.long)],
+)
+def test_numba_without_a_writable_cache_folder_compiles_in_memory(module: str, kernel: str, tmp_path: Path) -> None:
     # A copy of the package that numba can cache nowhere: a file lies where each of the folders would be made.
     package = tmp_path / "cnnviz_fast"
     shutil.copytree(Path(backends.__file__).parents[1], package, ignore=shutil.ignore_patterns("__pycache__"))
     (package / "kernels" / "__pycache__").touch()
     blocked = tmp_path / "blocked"
     blocked.touch()
-    code = "import cnnviz_fast.kernels.numba_cpu as k; print(k.__file__, repr(k.cache_folder()))"
+    code = f"import cnnviz_fast.kernels.{module} as k; print(k.__file__, k.{kernel}._cache.cache_path)"
     environment = {**os.environ, "HOME": str(blocked), "XDG_CACHE_HOME": str(blocked), "PYTHONPATH": str(tmp_path)}
     environment.pop("NUMBA_CACHE_DIR", None)
     done = subprocess.run(
         [sys.executable, "-B", "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path, check=False
     )
     assert done.stderr == ""
-    assert done.stdout == f"{package / 'kernels' / 'numba_cpu.py'} ''\n"
+    assert done.stdout == f"{package / 'kernels' / module}.py None\n"
+
+
+def test_cache_folder_where_nothing_is_cached_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    from numba.core.caching import NullCache
+
+    from cnnviz_fast.kernels import numba_cpu
+
+    monkeypatch.setattr(numba_cpu._render_strip, "_cache", NullCache())
+    assert numba_cpu.cache_folder() == ""

@@ -274,14 +274,15 @@ def test_channel_range_every_case_equals_reference_exactly(backend: str, name: s
     assert_same_range(actual, reference.channel_range(maps.contiguous().numpy()))
 
 
-@pytest.mark.parametrize(("name", "align", "upsampling"), EVERY_CASE)
+@pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("backend", FAST)
-def test_render_strip_every_case_equals_reference(backend: str, name: str, align: str, upsampling: str) -> None:
-    job, expected = case_job(name, align, upsampling), case_plane(name, align, upsampling)
-    actual = draw(backend, job)
-    assert_same_plane(actual, expected, levels=job.paint.levels)
-    if backend in EXACT:
-        assert_equal_planes(actual, expected)
+def test_render_strip_every_case_equals_reference(backend: str, name: str) -> None:
+    for sampled in [sampled for sampled in EVERY_CASE if sampled[0] == name]:
+        job, expected = case_job(*sampled), case_plane(*sampled)
+        actual = draw(backend, job)
+        assert_same_plane(actual, expected, levels=job.paint.levels)
+        if backend in EXACT:
+            assert_equal_planes(actual, expected)
 
 
 @pytest.mark.gpu
@@ -300,12 +301,12 @@ def test_kernels_on_cuda_every_case_equals_reference() -> None:
 # Strips.
 
 
-@pytest.mark.parametrize("strip_rows", [1, 2, 3, 4, 5, 7, 9, 10, 11, 13])
 @pytest.mark.parametrize("name", STRIP_CASES)
 @pytest.mark.parametrize("backend", MODULES)
-def test_render_strip_any_height_gives_the_same_plane(backend: str, name: str, strip_rows: int) -> None:
-    expected = case_plane(name, "center", "bilinear")
-    assert_equal_planes(draw(backend, case_job(name, "center", "bilinear"), strip_rows), expected)
+def test_render_strip_any_height_gives_the_same_plane(backend: str, name: str) -> None:
+    job, expected = case_job(name, "center", "bilinear"), case_plane(name, "center", "bilinear")
+    for strip_rows in (1, 2, 3, 4, 5, 7, 9, 10, 11, 13):
+        assert_equal_planes(draw(backend, job, strip_rows), expected)
 
 
 @pytest.mark.parametrize("backend", FAST)
@@ -374,7 +375,7 @@ def test_channel_range_any_maps_equals_reference_exactly(maps: torch.Tensor) -> 
         assert_same_range(MODULES[backend].channel_range(BACKENDS[backend].to_array(maps)), expected)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(job=any_jobs(), strip_rows=st.integers(1, 40))
 def test_render_strip_any_job_equals_reference(job: Job, strip_rows: int) -> None:
     expected = draw("reference", job)

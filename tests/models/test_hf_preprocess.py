@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.assertions import FEW_LEVELS, ONE_LEVEL, close_to
+from support.assertions import FEW_LEVELS, ONE_LEVEL, assert_close, close_to
 
 from cnnviz_fast.errors import ModelError, OptionError
 from cnnviz_fast.models.hf_packed import pack
@@ -179,7 +179,7 @@ def test_with_options_size_resizes_the_whole_image_and_keeps_the_colours(name: s
     values = preprocess(image)
     assert tuple(values.shape[-2:]) == (96, 128)
     expected = np.asarray(image.resize((128, 96), Image.Resampling.BILINEAR))
-    assert as_image(values, preprocess).astype(int) == close_to(expected, ONE_LEVEL)
+    assert_close(as_image(values, preprocess), expected, ONE_LEVEL)
 
 
 def test_with_options_mean_and_std_are_used_by_the_processor(image: Image.Image) -> None:
@@ -202,7 +202,7 @@ def test_with_options_mean_and_std_are_those_of_colours(name: str, image: Image.
     raw = with_options(own, PreprocessOptions(mean=(0, 0, 0), std=(1, 1, 1)))
     values = raw(image)[list(raw.order)]  # red first
     colours = values.permute(1, 2, 0).numpy() * 255.0
-    assert colours == close_to(as_image(own(image), own), ONE_LEVEL)
+    assert_close(colours, as_image(own(image), own), ONE_LEVEL)
 
 
 def test_with_options_interpolation_is_the_processors(image: Image.Image) -> None:
@@ -244,7 +244,7 @@ def test_preprocess_with_processor_of_one_channel(image: Image.Image) -> None:
     preprocess = preprocess_with(Grey())
     assert (preprocess.mean, preprocess.std, preprocess.order) == ((0.5,), (0.25,), (0,))
     shown = as_image(preprocess(image), preprocess)
-    assert shown[..., 0] == close_to(np.array(image.convert("L")), ONE_LEVEL)
+    assert_close(shown[..., 0], np.array(image.convert("L")), ONE_LEVEL)
 
 
 VIDEOS = (

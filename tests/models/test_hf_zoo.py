@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +50,13 @@ def test_load_model_folder_brings_weights_and_preprocessing(folder: Path, photo:
         assert_close(model.preprocess(image), expected, FLOAT32_PIXELS)
     assert example_input(model).shape == (1, 3, 64, 64)
     assert (model.spec, model.weights) == (f"hf:{folder}", "DEFAULT")
+
+
+def test_load_model_folder_asks_no_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(download, "knock", asked.append)
+    cf.load_model(f"hf:{folder}", device="cpu")
+    assert asked == []
 
 
 def test_load_model_folder_without_weights_or_processor(folder: Path, tmp_path: Path) -> None:
@@ -160,20 +166,22 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("weights", [None, "none"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_load_model_kinds_that_users_have_run_and_say_what_is_left_out(
-    kind: str, weights: str | None, tmp_path: Path, photo: Path, said: list[str]
+    kind: str, tmp_path: Path, photo: Path, said: list[str]
 ) -> None:
     part, shape, notes = KINDS[kind]
-    model = cf.load_model(f"hf:{saved(kind, tmp_path)}", weights=weights, device="cpu")
-    assert type(model.module).__name__ == part
-    batch = cf.load_images(photo, model)
+    spec = f"hf:{saved(kind, tmp_path)}"
+    trained, random = (cf.load_model(spec, weights=weights, device="cpu") for weights in (None, "none"))
+    assert type(trained.module).__name__ == part
+    batch = cf.load_images(photo, trained)
     assert tuple(batch.shape) == (1, *shape)
-    assert sum(bool(layer.calls) for layer in cf.list_layers(model, batch)) > 10
-    assert len(said) == len(notes)
-    assert all(expected in note for note, expected in zip(said, notes, strict=True))
-    assert all(note.startswith(f"hf:{tmp_path}: ") and "\n" not in note for note in said)
+    assert sum(bool(layer.calls) for layer in cf.list_layers(trained, batch)) > 10
+    assert str(random.module) == str(trained.module)  # layer by layer, so that this one runs too
+    assert torch.equal(cf.load_images(photo, random), batch)
+    assert len(said) == 2 * len(notes)
+    assert all(expected in note for note, expected in zip(said, 2 * notes, strict=True))
+    assert all(note.startswith(f"{spec}: ") and "\n" not in note for note in said)
 
 
 @pytest.mark.parametrize("kind", ["classifier", "llava", "clip"])
@@ -325,14 +333,17 @@ def test_load_model_own_code_beside_a_known_type_is_not_run_either(
     assert answers.tell() == 0
 
 
-def test_command_line_own_code_does_not_read_answers_from_a_list_of_images(tmp_path: Path) -> None:
+def test_command_line_own_code_does_not_read_answers_from_a_list_of_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     mark = _with_own_code(tmp_path / "own", known=False)
+    answers = io.StringIO(YES)
+    monkeypatch.setattr(sys, "stdin", answers)
     argv = ["run", f"hf:{tmp_path / 'own'}", "-", "--layer", "0", "--out", str(tmp_path / "out"), "--weights", "none"]
-    program = [sys.executable, "-m", "cnnviz_fast", *argv]
-    done = subprocess.run(program, input=YES, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == cli.FAILED
-    assert "needs code of its own, which is never run" in done.stderr
-    assert "Do you wish" not in done.stdout + done.stderr
+    assert cli.main(argv) == cli.FAILED
+    said = capsys.readouterr()
+    assert "needs code of its own, which is never run" in said.err
+    assert "Do you wish" not in said.out + said.err
     assert not mark.exists()
 
 

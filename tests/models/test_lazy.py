@@ -231,6 +231,7 @@ def test_meta_copy_of_a_lazy_module_is_lazy_and_can_be_initialised() -> None:
     assert has_lazy(module)
 
 
+@pytest.mark.usefixtures("quick_collections")
 def test_initialised_models_are_forgotten_with_the_model(net: str) -> None:
     gc.collect()  # models of other tests
     model: Any = cf.load_model(net, device="cpu")

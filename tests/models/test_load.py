@@ -257,7 +257,10 @@ def test_load_model_checkpoint_by_path(tmp_path: Path, suffix: str) -> None:
         assert not model.module.training
 
 
-@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "alexnet"])
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", "squeezenet1_1", "mobilenet_v2", pytest.param("alexnet", marks=pytest.mark.long)],  # 228 MB
+)
 def test_load_model_checkpoint_of_ones_own_classes_by_path(name: str, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
@@ -433,7 +436,10 @@ def test_load_model_on_cuda_leaves_its_random_state(net: str) -> None:
     assert next(load_model(nn.Conv2d(1, 1, 1)).module.parameters()).device.type == "cpu"
 
 
-META = ["resnet50", "regnet_y_400mf", "swin_v2_t", "inception_v3", "googlenet", "fasterrcnn_resnet50_fpn", "maxvit_t"]
+META = [
+    "resnet18", "regnet_y_400mf", "swin_v2_t", "inception_v3", "googlenet", "fasterrcnn_mobilenet_v3_large_320_fpn",
+    "maxvit_t",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", META)

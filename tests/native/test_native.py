@@ -44,7 +44,7 @@ def fastest_level() -> Iterator[None]:
     seed=st.integers(0, 2**32 - 1),
     level=st.sampled_from(LEVELS),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_encode_strip_random_grey_images_decode_equal(
     kind: str, height: int, width: int, strip_rows: int, seed: int, level: str
 ) -> None:
@@ -88,7 +88,8 @@ def test_encode_strip_every_width_decodes_equal_at_every_level(kind: str, width:
         for height in range(1, 8 if width < 1000 else 3):
             image = draw(kind, height, width, width)
             png = encode_png(image)
-            assert_decodes(png, image)
+            if (height, png) not in files:
+                assert_decodes(png, image)
             files.add((height, png))
     assert len(files) == (7 if width < 1000 else 2), "levels differ"
 

@@ -6,12 +6,12 @@ import contextlib
 import json
 import os
 import struct
-import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 from support.command_line import run
+from support.processes import Python
 from support.runs import COUNT, command, make_images, rows
 
 Captured = pytest.CaptureFixture[str]
@@ -105,15 +105,15 @@ def test_paths_and_the_bar_share_a_terminal(net: Path, images: Path, tmp_path: P
     import pty
     import termios
 
-    child, terminal = pty.fork()
-    if not child:
-        os.execv(sys.executable, [sys.executable, "-m", "cnnviz_fast", *command(net, images, tmp_path / "out")])
-    said = b""
+    ours, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 30, 300, 0, 0))
-    with open(terminal, "rb", buffering=0) as file, contextlib.suppress(OSError):  # how Linux reports the end
+    process = Python("-m", "cnnviz_fast", *command(net, images, tmp_path / "out"), terminal=terminal)
+    os.close(terminal)
+    said = b""
+    with open(ours, "rb", buffering=0) as file, contextlib.suppress(OSError):  # how Linux reports the end
         while some := file.read(1 << 16):
             said += some
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert process.end() == 0
     lines = said.decode().replace("\r\n", "\n").split("\n")
     shown = {line.rpartition("\r")[2] for line in lines}  # what is left of a line after the bar was wiped off it
     assert {str(tmp_path / "out" / row["files"][0]) for row in rows(tmp_path / "out")} <= shown

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.command_line import error_of, run
+from support.processes import Python
 from support.runs import (
     NET,
     assert_same_statistics,
-    begun,
     command,
     digests,
     make_images,
@@ -35,16 +32,16 @@ from cnnviz_fast.runs.folder.journal import Journal
 def test_the_first_signal_finishes_what_is_under_way(number: signal.Signals, net: Path, tmp_path: Path) -> None:
     make_images(tmp_path / "in", 200)
     arguments = command(net, tmp_path / "in", tmp_path / "out", "--save", "sheets,statistics")
-    process = begun(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = Python("-m", "cnnviz_fast", *arguments)
     wait_for_rows(tmp_path / "out", 16, process)
-    process.send_signal(number)
-    printed, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert "stopping after what is under way" in said
+    process.send(number)
+    assert process.end() == 130, process.said
+    assert "stopping after what is under way" in process.said
     done = rows(tmp_path / "out")
     assert 16 <= len(done) < 400
-    assert len(printed.splitlines()) == len(done)
-    assert {str(tmp_path / "out" / row["files"][0]) for row in done} == set(printed.splitlines())
+    printed = process.printed.splitlines()
+    assert len(printed) == len(done)
+    assert {str(tmp_path / "out" / row["files"][0]) for row in done} == set(printed)
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["complete"] is False
     assert run(*arguments) == 0
     assert len(rows(tmp_path / "out")) == 400
@@ -82,16 +79,13 @@ except KeyboardInterrupt:
 
 
 def test_the_first_signal_does_not_wait_for_an_image_that_hangs(tmp_path: Path) -> None:
-    arguments = [sys.executable, "-c", HANGING, str(tmp_path / "out"), str(tmp_path / "hangs")]
-    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    process = subprocess.Popen(arguments, env=os.environ | {"PYTHONPATH": path}, stderr=subprocess.PIPE, text=True)
+    process = Python("-c", HANGING, str(tmp_path / "out"), str(tmp_path / "hangs"))
     wait_until(lambda: (tmp_path / "hangs").exists() and len(rows(tmp_path / "out")) == 40, 120)
     begin = time.monotonic()
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
+    process.send(signal.SIGINT)
+    assert process.end() == 130
     assert time.monotonic() - begin < 20
-    assert said == (
+    assert process.said == (
         "cnnviz: stopping after what is under way; once more to stop at once\n"
         "cnnviz: stopped after 20 images; the same call goes on with the others\n"
     )
@@ -120,16 +114,13 @@ def test_the_second_signal_stops_at_once(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(SLOW_NET)
     make_images(tmp_path / "in", 40)
     arguments = command(tmp_path / "net.py", tmp_path / "in", tmp_path / "out", "--layer", "1")
-    process = begun(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    assert process.stderr is not None
+    process = Python("-m", "cnnviz_fast", *arguments)
     wait_for_rows(tmp_path / "out", 2, process)
-    process.send_signal(signal.SIGINT)
-    while "stopping after" not in (line := process.stderr.readline()):
-        assert line
+    process.send(signal.SIGINT)
+    wait_until(lambda: "stopping after" in process.said)
     begin = time.monotonic()
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 130, error
+    process.send(signal.SIGINT)
+    assert process.end() == 130, process.said
     assert time.monotonic() - begin < 20
 
 
@@ -140,12 +131,11 @@ def test_kills_at_random_moments_leave_what_a_run_alone_makes(net: Path, tmp_pat
     arguments = command(net, tmp_path / "in", tmp_path / "out", *save)
     random = np.random.default_rng(5)
     for kill in range(1, 3):
-        process = begun(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = Python("-m", "cnnviz_fast", *arguments)
         wait_for_rows(tmp_path / "out", 80 * kill, process)
         await_random_moment(random, 0.02)
-        assert process.poll() is None, "it ended before it was killed"
         process.kill()
-        process.wait()
+        assert process.end() == -signal.SIGKILL, "it ended before it was killed"
         (tmp_path / "out" / "0" / f".p0001.png.0123456{kill}.part").write_bytes(b"half")  # as a kill may leave it
         (tmp_path / "out" / "0" / f".cnnviz-{process.pid}-0-0.tmp").write_bytes(b"half")  # and the compiled encoder
         for path in (tmp_path / "out").glob("*/[!.]*.png"):

@@ -122,6 +122,12 @@ SETS: dict[str, Any] = {
 }
 
 
+@functools.cache
+def expected_sheets() -> list[cf.Sheet]:
+    """Return the sheets of PHOTOS as images in memory."""
+    return cf.visualize(MODEL, list(PHOTOS), "0", tile=32)
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_run_takes_what_users_have(name: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
@@ -129,8 +135,7 @@ def test_run_takes_what_users_have(name: str, tmp_path: Path) -> None:
     summary = cf.run(MODEL, given, "0", out, save="sheets", progress="none", workers=0, batch=2, tile=32)
     assert (summary.finished, summary.failed) == (3, 0)
     sheets = sorted((out / "0").glob("*.png"))
-    expected = cf.visualize(MODEL, list(PHOTOS), "0", tile=32)
-    for path, sheet in zip(sheets, expected, strict=True):
+    for path, sheet in zip(sheets, expected_sheets(), strict=True):
         with Image.open(path) as image:
             assert np.array_equal(np.asarray(image.convert("RGB")), sheet.rgb())
 
@@ -138,8 +143,7 @@ def test_run_takes_what_users_have(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [name for name in SETS if "loader" not in name or "collated" in name])
 def test_visualize_takes_what_users_have(name: str, tmp_path: Path) -> None:
     sheets = cf.visualize(MODEL, SETS[name](tmp_path), "0", tile=32)
-    expected = cf.visualize(MODEL, list(PHOTOS), "0", tile=32)
-    assert [sheet.index.tobytes() for sheet in sheets] == [sheet.index.tobytes() for sheet in expected]
+    assert [sheet.index.tobytes() for sheet in sheets] == [sheet.index.tobytes() for sheet in expected_sheets()]
 
 
 def test_run_takes_the_images_that_torch_has_collated_alone(tmp_path: Path) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 from support.assertions import FLOAT32_RATIO, assert_close
+from support.processes import Python
 from support.waiting import wait_until
 from torch import nn
 from torch.utils.data import Dataset
@@ -169,17 +168,12 @@ def command(net: Path, images: Path, out: Path, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
-def begun(arguments: list[str], **streams: Any) -> subprocess.Popen[str]:
-    """Begin a command in a process of its own."""
-    return subprocess.Popen([sys.executable, "-m", "cnnviz_fast", *arguments], text=True, **streams)
-
-
-def wait_for_rows(out: Path, count: int, process: subprocess.Popen[str]) -> None:
+def wait_for_rows(out: Path, count: int, process: Python) -> None:
     """Wait until the index of a run has so many lines; fail where the run ends first."""
     index = out / "index.jsonl"
 
     def has_rows() -> bool:
-        assert process.poll() is None, "it ended first"
+        assert process.code is None, process.said or "it ended first"
         return index.exists() and index.read_bytes().count(b"\n") >= count
 
     wait_until(has_rows, 120)

@@ -5,9 +5,6 @@ from __future__ import annotations
 import enum
 import functools
 import json
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.processes import Python
 from torch import nn
 from torchvision.transforms import v2
 
@@ -41,14 +39,15 @@ from cnnviz_fast.models.load import load_model
 from cnnviz_fast.options.drawing import RenderOptions
 from cnnviz_fast.options.reading import PreprocessOptions
 model = load_model("resnet18", weights="none", seed=3, preprocess=PreprocessOptions(size=64, mean=(0.5, 0.5, 0.5)))
+assert [hash("a")] != [int(sys.argv[1])]  # as in any process that Python begins
 print(json.dumps(fingerprint_of(model, ["layer1"], {"render": RenderOptions(tile=56), "names": {"b", "a", "c"}})))
 """
 
 
 def test_fingerprint_is_the_same_in_other_processes() -> None:
-    command, environment = [sys.executable, "-c", MAKE], os.environ | {"PYTHONHASHSEED": "1"}  # here it is another
-    said = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    first = json.loads(said.stdout)
+    process = Python("-c", MAKE, str(hash("a")))
+    assert process.end() == 0, process.said
+    first = json.loads(process.printed)
     model = load_model("resnet18", weights="none", seed=3, preprocess=PreprocessOptions(size=64, mean=(0.5, 0.5, 0.5)))
     here = fingerprint_of(model, ["layer1"], {"render": RenderOptions(tile=56), "names": {"c", "b", "a"}})
     assert differences(here, first) == []

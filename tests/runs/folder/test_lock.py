@@ -7,14 +7,14 @@ import pickle
 import re
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.processes import Python
+from support.waiting import wait_until
 
 from cnnviz_fast.errors import OptionError, WriteError
 from cnnviz_fast.runs.folder.lock import FolderLock
@@ -43,13 +43,10 @@ def take(folder: Path, rank: int = 0, world_size: int = 1) -> FolderLock:
 @contextmanager
 def holder(folder: Path, rank: int = 0, world_size: int = 1, *, fork: bool = False) -> Iterator[Any]:
     """Run a process that holds a folder until its stdin is closed; `child` is the one that it forked, or itself."""
-    command = [sys.executable, "-c", HOLD, str(folder), str(rank), str(world_size), str(int(fork))]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            process.child = int(process.stdout.readline())  # type: ignore[attr-defined]
-            yield process
-        finally:
-            process.kill()
+    with Python("-c", HOLD, str(folder), str(rank), str(world_size), str(int(fork))) as process:
+        wait_until(lambda: process.printed.endswith("\n"))
+        process.child = int(process.printed)  # type: ignore[attr-defined]
+        yield process
 
 
 def left(folder: Path) -> list[str]:
@@ -74,8 +71,7 @@ def test_lock_of_another_process_is_refused_with_its_number_and_host(tmp_path: P
             with pytest.raises(OptionError, match=re.escape(said)) as caught:
                 take(tmp_path, 0, world_size)
         assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
-        process.communicate()
-        assert process.returncode == 0
+        assert process.end() == 0
     assert left(tmp_path) == []
     take(tmp_path).release()
 
@@ -88,9 +84,9 @@ def test_lock_of_the_same_process_is_refused_and_stays_held(tmp_path: Path) -> N
         with pytest.raises(OptionError, match=rf"in use by another run \(pid {os.getpid()} on "):
             take(folder, rank, world_size)
     # To have looked at the files must not have cost this process its lock.
-    command = [sys.executable, "-c", HOLD, str(tmp_path), "0", "2", "0"]
-    tried = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert f"in use by another run (pid {os.getpid()} on" in tried.stderr
+    with Python("-c", HOLD, str(tmp_path), "0", "2", "0") as tried:
+        assert tried.end() == 1
+        assert f"in use by another run (pid {os.getpid()} on" in tried.said
     lock.release()
 
 
@@ -111,7 +107,7 @@ def test_lock_goes_with_a_killed_process_even_where_its_child_lives_on(tmp_path:
         with pytest.raises(OptionError, match=f"pid {process.pid} "):
             take(tmp_path)  # the child's release has changed nothing
         process.kill()
-        process.wait()
+        process.end()
         os.kill(process.child, 0)  # it is alive, and has the file open
         assert left(tmp_path) == [".lock", ".lock-0-of-1"]
         lock = take(tmp_path)
@@ -169,9 +165,7 @@ print(taken)
 """
     folder = tmp_path / "out"
     folder.mkdir()
-    command = [sys.executable, "-c", code, str(folder), str(tmp_path / "inside"), "2"]
-    together = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
-    said = [process.communicate() for process in together]
-    assert [process.returncode for process in together] == [0] * 4, said
-    assert sum(int(out) for out, _ in said) > 20
+    together = [Python("-c", code, str(folder), str(tmp_path / "inside"), "0.7") for _ in range(4)]
+    assert [process.end() for process in together] == [0] * 4, [process.said for process in together]
+    assert sum(int(process.printed) for process in together) > 20
     assert left(folder) == []

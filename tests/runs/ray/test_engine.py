@@ -112,11 +112,16 @@ def disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
 # The same outcome.
 
 
-def test_two_actors_come_to_what_a_run_without_ray_does(ray: Any, images: Path, alone: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("actors", [1, pytest.param(2, marks=pytest.mark.cluster)])  # each takes seconds to begin
+def test_actors_come_to_what_a_run_without_ray_does(
+    actors: int, ray: Any, images: Path, alone: Path, tmp_path: Path
+) -> None:
     told: list[Path] = []
     some = sorted(images.iterdir())[:9]
     cf.run(small_model(), some, LAYERS, tmp_path, readers=0, **QUICK)  # what is there is taken up
-    summary = cf.run(small_model(), images, LAYERS, tmp_path, engine="ray", readers=2, on_file=told.append, **QUICK)
+    summary = cf.run(
+        small_model(), images, LAYERS, tmp_path, engine="ray", readers=actors, on_file=told.append, **QUICK
+    )
     assert_same_outcome(tmp_path, alone)
     assert (summary.finished, summary.skipped, summary.failed) == (COUNT - 9, 9, 0)
     assert sorted(told) == sorted(tmp_path / file for row in rows(alone)[18:] for file in row["files"])

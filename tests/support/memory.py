@@ -1,0 +1,32 @@
+"""How much more memory a call takes at its peak, in this process: no other has to be started for it."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+needs_peaks = pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="only Linux tells a process its peak memory"
+)
+
+
+def peak_bytes(call: Callable[[], object]) -> int:
+    """Make a call, and return by how much the resident memory of this process rose above what it was before."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # or the call would begin with memory that earlier tests freed
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    before = _status_bytes("VmRSS")
+    call()
+    return _status_bytes("VmHWM") - before
+
+
+def _status_bytes(name: str) -> int:
+    """Return one of the sizes in a process's status."""
+    found = re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.M)
+    assert found is not None
+    return int(found[1]) * 1024
