@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnviz_fast.cli import main as cli
+from cnnviz_fast.diagnostics.demo import PHOTOS
 
 FOLDER = Path(__file__).parent / "pictures"
-PHOTO = "flower.jpg"
 
 
 @dataclass(frozen=True)
@@ -27,40 +27,30 @@ class Shot:
 
 
 SHOTS = {
-    "conv1.png": Shot(f"cnnviz render resnet50 {PHOTO} --weights none --layer conv1 --tile 96 --gap 2", "*.png"),
+    "stage1.png": Shot("cnnviz render cnnviz:small cat.jpg --layer stage1 --tile 96 --input", "*.png"),
     "strongest.png": Shot(
-        f"cnnviz render resnet50 {PHOTO} --weights none --layer layer1 --topk 12 --rank variance --label --colorbar "
-        f"--title '{{layer}}: the channels that vary most' --normalize layer --colormap magma --grid 2x6 --tile 112 "
-        f"--gap 4 --margin 8",
+        "cnnviz render cnnviz:small coffee.jpg --layer stage5 --topk 12 --rank variance --normalize layer --colorbar "
+        "--colormap magma --grid 2x6 --tile 112",
         "*.png",
     ),
     "overlay.png": Shot(
-        f"cnnviz render resnet50 {PHOTO} --weights none --layer layer2 --reduce sum,mean,max,strongest --overlay "
-        f"--alpha 0.6 --label --grid 1x4 --tile 168 --gap 4",
+        "cnnviz render cnnviz:small cat.jpg --layer stage5 --topk 8 --rank variance --overlay --grid 2x4 --tile 144",
         "*.png",
     ),
     "compare.png": Shot(
-        f"cnnviz compare resnet18 {PHOTO} --weights none --against-seed 1 --layer conv1 --channels 0-17 --grid 3x6 "
-        f"--tile 56 --gap 2",
+        "cnnviz compare cnnviz:small cat.jpg coffee.jpg --layer stage5 --channels 4,34,51,103,110,144,163,180 "
+        "--grid 2x4 --tile 96",
         "*_compare.png",
     ),
-    "histograms.png": Shot(
-        "cnnviz weights resnet18 --weights none --layer type:Conv2d --kernels none", "histograms.png"
-    ),
+    "filters.png": Shot("cnnviz weights cnnviz:filters --layer conv --scale 8", "conv.weight.png"),
 }
-
-
-def photo() -> Path:
-    """Return the path of a photo of a flower, 640 x 427 px, that comes with scikit-learn."""
-    import sklearn.datasets
-
-    return Path(sklearn.datasets.__file__).parent / "images" / PHOTO
 
 
 def make(name: str, target: Path) -> None:
     """Draw one sheet."""
     with tempfile.TemporaryDirectory() as folder:
-        argv = [str(photo()) if word == PHOTO else word for word in shlex.split(SHOTS[name].command)[1:]]
+        words = shlex.split(SHOTS[name].command)[1:]
+        argv = [str(PHOTOS / word) if word.endswith(".jpg") else word for word in words]
         if code := cli.main([*argv, "--out", folder]):
             raise SystemExit(code)
         (drawn,) = Path(folder).rglob(SHOTS[name].file)
