@@ -13,9 +13,9 @@ import cnnviz_fast as cf
 from cnnviz_fast.cli import main as cli
 
 
-def test_main_of_a_program_leaves_nothing_to_collect_at_its_end() -> None:
+def test_main_of_a_program_leaves_nothing_to_collect_at_its_end(model: str) -> None:
     code = (
-        "import atexit, gc, sys; from cnnviz_fast.cli import main as cli; sys.argv[1:] = ['doctor', '--json'];"
+        f"import atexit, gc, sys; from cnnviz_fast.cli import main as cli; sys.argv[1:] = ['layers', '{model}'];"
         "atexit.register(lambda: print(gc.get_freeze_count() > 10_000, gc.isenabled(), file=sys.stderr)); cli.main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -38,8 +38,8 @@ def test_errors_advise_flags_on_the_command_line_and_arguments_in_python(
         cf.visualize(model, cat, "qqqqq")
 
 
-def test_closed_pipe_ends_quietly() -> None:
-    command = f"{sys.executable} -m cnnviz_fast layers resnet50"
+def test_closed_pipe_ends_quietly(model: str) -> None:
+    command = f"{sys.executable} -m cnnviz_fast layers {model}"
     done = subprocess.run(["bash", "-c", f"{command} | head -1"], capture_output=True, text=True, check=True)
     assert done.stderr == ""
 
