@@ -10,8 +10,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
-import pytest
 from support import rules, rules_of_tests, rules_of_words
 from support.rules import MODULES, ORDER, PACKAGE, faults_of_imports, full_name_of, name_of, package_of
 
@@ -50,21 +50,43 @@ HEAVY = {
 }  # fmt: skip
 
 
+RULES_OF_MODULES = (rules.imports_by_name_of, rules.prints_of)
+RULES_OF_TESTS = (rules_of_tests.tolerances_of, rules_of_tests.fixed_waits_of, rules_of_words.vague_docstrings_of)
+
+
+class Source(NamedTuple):
+    """What is found in a source, which is read once for all rules.
+
+    imports, at_load: of a module, anywhere or while it is loaded: 'torch', or '.layout' for a module of this package.
+    faults: what each rule finds, as `line: what stands there`.
+    """
+
+    imports: set[str]
+    at_load: set[str]
+    faults: dict[Callable[[str], list[str]], list[str]]
+
+
 @functools.cache
-def imports_of(path: Path, *, at_load: bool = False) -> set[str]:
-    """Return what a module imports: 'torch', or '.layout' for a module of this package."""
-    found = rules.imports_of(path.read_text(), full_name_of(path), at_load=at_load)
-    return {n.replace("cnnviz_fast", "", 1) if n.split(".")[0] == "cnnviz_fast" else n for n in found}
+def read(path: Path) -> Source:
+    """Return what is found in a module of the package, a test or a benchmark."""
+    text = path.read_text()
+    if not path.is_relative_to(PACKAGE):
+        return Source(set(), set(), {rule: rule(text) for rule in RULES_OF_TESTS})
+    imports, at_load = (
+        {name.removeprefix("cnnviz_fast") if name.split(".")[0] == "cnnviz_fast" else name for name in found}
+        for found in (rules.imports_of(text, full_name_of(path), at_load=only) for only in (False, True))
+    )
+    return Source(imports, at_load, {rule: rule(text) for rule in RULES_OF_MODULES})
 
 
 def own_imports_of(path: Path) -> set[str]:
     """Return the modules of this package that a module imports anywhere: deferred and under TYPE_CHECKING too."""
-    return {imported[1:] for imported in imports_of(path) if imported.startswith(".")}
+    return {imported[1:] for imported in read(path).imports if imported.startswith(".")}
 
 
 def faults_in(paths: Iterable[Path], rule: Callable[[str], list[str]]) -> list[str]:
     """Return what a rule finds in sources, as `path:line: what stands there`."""
-    return [f"{path}:{fault}" for path in paths for fault in rule(path.read_text())]
+    return [f"{path}:{fault}" for path in paths for fault in read(path).faults[rule]]
 
 
 def test_folder_holds_few_entries_and_each_has_its_place_in_the_order() -> None:
@@ -107,35 +129,35 @@ def test_no_module_has_the_name_of_a_public_function() -> None:
 
 def test_heavy_imports_only_where_used() -> None:
     for path in MODULES:
-        loaded = {imported.split(".")[0] for imported in imports_of(path, at_load=True)}
+        loaded = {imported.split(".")[0] for imported in read(path).at_load}
         for package, allowed in HEAVY.items():
             assert package not in loaded or name_of(path) in allowed, f"{name_of(path)} loads {package}"
 
 
-@pytest.mark.parametrize(
-    ("code", "forbidden"),
-    [
-        ("import cnnviz_fast", ["torch", "numba", "triton", "torchvision", "numpy", "PIL"]),
-        (
-            "import cnnviz_fast.cli.main; cnnviz_fast.cli.main._parser()",
-            ["torch", "numba", "torchvision", "PIL", "numpy", "orjson", "tqdm", "cmap"],
-        ),
-        ("import cnnviz_fast as cf; cf.render, cf.save_sheet", ["numba", "triton", "torchvision"]),
-        ("import cnnviz_fast as cf; cf.load_model, cf.load_images, cf.capture", ["torchvision", "numba"]),
-        ("import cnnviz_fast as cf; cf.load_model('resnet18', weights='none')", ["timm", "transformers", "numba"]),
-    ],
-)
-def test_import_loads_nothing_heavy(code: str, forbidden: list[str]) -> None:
+STEPS = [
+    ("import cnnviz_fast as cf", ["torch", "numba", "triton", "torchvision", "numpy", "PIL"]),
+    (
+        "import cnnviz_fast.cli.main; cnnviz_fast.cli.main._parser()",
+        ["torch", "numba", "torchvision", "PIL", "numpy", "orjson", "tqdm", "cmap"],
+    ),
+    ("cf.load_model, cf.load_images, cf.capture", ["torchvision", "numba"]),
+    ("cf.render, cf.save_sheet", ["numba", "triton", "torchvision"]),
+    ("cf.load_model('resnet18', weights='none')", ["timm", "transformers", "numba"]),
+]
+"""What a program does, one after another, and what must not have been loaded after each."""
+
+
+def test_import_loads_nothing_heavy() -> None:
     listing = "; import sys, json; print(json.dumps(sorted(sys.modules)))"
-    loaded = json.loads(subprocess.run([sys.executable, "-c", code + listing], capture_output=True, check=True).stdout)
-    assert not set(forbidden) & set(loaded)
+    program = "\n".join(code + listing for code, _ in STEPS)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    for (code, forbidden), loaded in zip(STEPS, done.stdout.splitlines(), strict=True):
+        assert not set(forbidden) & set(json.loads(loaded)), code
 
 
 def test_print_only_on_the_command_line() -> None:
-    for path in MODULES:
-        calls = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
-        prints = [n for n in calls if isinstance(n.func, ast.Name) and n.func.id == "print"]
-        assert not prints or package_of(name_of(path)) == "cli", f"{name_of(path)} prints"
+    modules = [path for path in MODULES if package_of(name_of(path)) != "cli"]
+    assert faults_in(modules, rules.prints_of) == []
 
 
 def test_sources_hold_no_unfinished_business() -> None:
@@ -168,4 +190,4 @@ def test_nothing_waits_for_a_fixed_time() -> None:
 
 def test_words_of_tests_and_benchmarks_are_those_of_the_package() -> None:
     assert faults_in(WORDED, rules_of_words.vague_docstrings_of) == []
-    assert faults_in(WORDED, rules_of_words.old_words_in) == []
+    assert [f"{path}:{line}" for path in WORDED for line in rules_of_words.old_words_in(path.read_text())] == []

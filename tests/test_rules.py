@@ -79,6 +79,11 @@ def test_imports_of_what_stands_below_pass(planted: str) -> None:
     assert not faults(planted)
 
 
+def test_prints_are_found() -> None:
+    assert rules.prints_of("def f():\n    print(1)")
+    assert not rules.prints_of("stream.print(1)\npprint(1)")
+
+
 @pytest.mark.parametrize(
     "planted",
     [

@@ -62,7 +62,7 @@ def figures(d: Drawing, name: str, folder: Callable[[], Path], write: Callable[.
     """Make a contender that goes through matplotlib, from the first `count` maps."""
     return Contender(
         name, lambda: write(d.array[:count], d.tile_px, folder()), partial(are_as_many, count), PEER, d.tiles_bytes,
-        output=folder, ran=count, of=d.workload.channels, slow=True,
+        output=folder, ran=count, of=d.workload.channels, slow=True, load=old_ways.pyplot,
     )  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def files_table() -> Table:
             figures(d, "matplotlib, a figure a file", folder, old_ways.matplotlib_files, FIGURES),
             figures(d, "pixel loop + matplotlib (article 003)", folder, old_ways.article_003_files, LOOP_FILES),
         ],
-        prepare=lambda: (d.prepare(), d.tiles, old_ways.pyplot()),
+        prepare=lambda: (d.prepare(), d.tiles),
     )
 
 
@@ -122,7 +122,7 @@ def article_003_table() -> Table:
             Contender("save_tiles, 2 threads", ours, are_right, OURS, d.tiles_bytes, threads=2, output=folder),
             figures(d, "the article's loop", folder, old_ways.article_003_files, LOOP_FILES),
         ],
-        prepare=lambda: (d.prepare(), d.tiles, old_ways.pyplot()),
+        prepare=lambda: (d.prepare(), d.tiles),
         full_only=True,
     )
 

@@ -55,7 +55,7 @@ def render_table(workload: Workload) -> Table:
         *(peer(d, drawer, n) for drawer in installed.of(DRAWERS) for n in drawer.threads),
         Contender(
             "F.interpolate + make_grid", lambda: peers.interpolate_make_grid(d.maps, px, d.cols),
-            grid_is_close(workload), PEER, d.bytes, threads=2,
+            grid_is_close(workload), PEER, d.bytes, threads=2, slow=True,
         ),
     ]  # fmt: skip
     if workload is LAYER4:

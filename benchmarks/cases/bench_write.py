@@ -115,7 +115,7 @@ def write_table(workload: Workload) -> Table:
         raw(d),
         Contender(
             "cv2.resize loop + cv2.imwrite", lambda: peers.cv2_sheet(d.array, px, d.cols, d.plane, sheet_path()),
-            d.file_is_close, PEER, d.bytes, threads=2, output=sheet_path,
+            d.file_is_close, PEER, d.bytes, threads=2, output=sheet_path, slow=large,
         ),
         Contender(
             "Pillow, level 1 (drawn beforehand)", lambda: peers.pillow_sheet(d.expected, sheet_path(), 1),
@@ -123,12 +123,12 @@ def write_table(workload: Workload) -> Table:
         ),
         Contender(
             "Pillow, default (drawn beforehand)", lambda: peers.pillow_sheet(d.expected, sheet_path()),
-            d.file_is_expected, PEER, d.bytes, output=sheet_path, slow=large,
+            d.file_is_expected, PEER, d.bytes, output=sheet_path, slow=True,
         ),
         Contender(
             "F.interpolate + make_grid + save_image",
             lambda: peers.make_grid_save_image(d.maps, px, d.cols, sheet_path()),
-            lambda _: d.file_is_close(sheet_path()), PEER, d.bytes, threads=2, output=sheet_path, slow=large,
+            lambda _: d.file_is_close(sheet_path()), PEER, d.bytes, threads=2, output=sheet_path, slow=True,
         ),
         *(by(writer, d) for writer in installed.of(WRITERS)),
     ]  # fmt: skip
@@ -137,12 +137,8 @@ def write_table(workload: Workload) -> Table:
     if workload is LAYER4_SMALL:
         contenders += figures(d)
 
-    def prepare() -> None:
-        d.prepare()
-        old_ways.pyplot()
-
     short = workload in (LAYER4, LAYER4_SMALL)
-    return Table(f"write {workload.name}", contenders, prepare, full_only=not short)
+    return Table(f"write {workload.name}", contenders, d.prepare, full_only=not short)
 
 
 def figures(d: Drawing) -> list[Contender]:
@@ -158,7 +154,7 @@ def figures(d: Drawing) -> list[Contender]:
     subset = [
         Contender(
             name, draw(way), is_pil_image, PEER, d.bytes, threads=2, output=sheet_path, ran=FIGURE_CHANNELS,
-            of=d.workload.channels,
+            of=d.workload.channels, slow=True, load=old_ways.pyplot,
         )
         for name, way in (
             ("matplotlib, a subplot a channel", old_ways.matplotlib_subplots),
@@ -168,7 +164,7 @@ def figures(d: Drawing) -> list[Contender]:
     whole = Contender(
         f"matplotlib, all {d.workload.channels} subplots",
         lambda: old_ways.matplotlib_subplots(d.array, d.tile_px, d.cols, sheet_path()), is_pil_image, PEER, d.bytes,
-        threads=2, output=sheet_path, slow=True,
+        threads=2, output=sheet_path, slow=True, load=old_ways.pyplot,
     )  # fmt: skip
     return [*subset, whole]
 

@@ -65,7 +65,7 @@ class Contender:
     output: the file or folder it writes, removed before each run, and measured for `file_bytes`.
     size: the size of what `run` returned in bytes, where that is a file in memory.
     ran, of: it ran on so many channels (or images) of so many; its times are extrapolated.
-    slow: left out of the short form.
+    slow: left out of the short form, where faster peers and floors show as well whether ours became slower.
     packages: installed distributions whose versions stand in its row.
     load: imports and compiles what it needs, on something small; never timed, also where the checked run counts.
     """

@@ -6,6 +6,7 @@ of transformers, and prints what each gave (with -s). timm's own `forward_interm
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -116,6 +117,7 @@ def test_places_of_layers_of_small_networks_are_right(model: nn.Module) -> None:
     assert check_places(type(model).__name__, enlivened(model), patched((1, 3, pixels, pixels)))["right"] > 0
 
 
+@functools.lru_cache(maxsize=len(QUICK_TIMM))
 def timm_model(name: str) -> tuple[nn.Module, torch.Tensor]:
     """Make a model of timm with random weights, and the batch that it is checked with."""
     timm = pytest.importorskip("timm")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -371,15 +370,18 @@ def test_render_bad_input_says_so_in_one_line(
     assert not out.exists() or os.listdir(out) == []
 
 
-def test_render_full_disk_leaves_no_sheet(model: str, cat: Path, out: Path) -> None:
-    limit = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-    limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
-    code = limit + "from cnnviz_fast.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    argv = ["render", model, str(cat), "--layer", "conv", "--out", str(out), "--scale", "900", "--backend", "torch"]
-    done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, check=False)
-    assert done.returncode == cli.FAILED, done.stderr
-    assert "cannot write" in done.stderr
-    assert "too large" in done.stderr
+def test_render_full_disk_leaves_no_sheet(model: str, cat: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # Python ignores the signal that this limit is told by, so that a write fails as on a full disk.
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, unlimited[1]))
+    try:
+        code = run("render", model, cat, "--layer", "conv", "--out", out, "--scale", 900, "--backend", "torch")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    said = capsys.readouterr().err
+    assert code == cli.FAILED, said
+    assert "cannot write" in said
+    assert "too large" in said
     assert [path for path in out.rglob("*") if path.is_file()] == []
 
 

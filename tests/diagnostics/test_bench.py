@@ -23,7 +23,9 @@ WHAT = ("render", "save_sheet", "save_tiles", "encode", "index planes")
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make everything small, and run it once."""
+    """Make everything small, the model too, and run it once."""
+    load = bench_cases.load_model
+    monkeypatch.setattr(bench_cases, "load_model", lambda _, **options: load("resnet18", **options))
     for name, size in {"CHANNELS": 20, "TILE_PX": 14, "FILE_TILE_PX": 28, "FILES": 6, "CPU_IMAGES": 1}.items():
         monkeypatch.setattr(bench_cases, name, size)
     monkeypatch.setattr(stopwatch, "LEAST", 1)
@@ -156,7 +158,7 @@ def test_bench_prints_the_machine_and_a_table(capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.usefixtures("small")
 def test_bench_json_holds_the_same(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("bench", "--device", "cpu", "--json") == cli.DONE
+    assert run("bench", "--device", "cpu", "--threads", 1, "--json") == cli.DONE
     document = json.loads(capsys.readouterr().out)
     assert document["machine"]["device"] == "cpu"
     assert [set(row) for row in document["rows"]] == [{"what", "seconds", "amount", "unit", "beside", "runs"}] * len(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +55,17 @@ KNOWN = {f"cnnviz_fast.{name_of(path)}" for path in MODULES if name_of(path)} | 
 """Full names of the modules of the package."""
 
 
+@functools.lru_cache(maxsize=1)
+def nodes_of(source: str) -> list[ast.AST]:
+    """Return all nodes of a source as `ast.walk` has them, without contexts: once for all rules that look at it."""
+    nodes: list[ast.AST] = [ast.parse(source)]
+    for node in nodes:  # which grows meanwhile
+        for value in vars(node).values():
+            children = value if isinstance(value, list) else [value]
+            nodes += [each for each in children if isinstance(each, ast.AST) and not isinstance(each, ast.expr_context)]
+    return nodes
+
+
 def imports_of(source: str, module: str, *, at_load: bool = False) -> set[str]:
     """Return what a module imports by statements.
 
@@ -66,7 +78,7 @@ def imports_of(source: str, module: str, *, at_load: bool = False) -> set[str]:
         Full names of modules; FACADE where a name of the public surface is imported, or the package itself.
     """
     found = set()
-    for node in _statements(ast.parse(source), at_load):
+    for node in _at_load(nodes_of(source)[0]) if at_load else nodes_of(source):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
             # `import package.module` binds the package itself.
@@ -79,13 +91,13 @@ def imports_of(source: str, module: str, *, at_load: bool = False) -> set[str]:
     return {FACADE if name == PACKAGE.name else name for name in found}
 
 
-def _statements(tree: ast.AST, at_load: bool) -> Iterator[ast.AST]:
+def _at_load(tree: ast.AST) -> Iterator[ast.AST]:
     pending = [tree]
     while pending:
         node = pending.pop()
         yield node
-        type_checking = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        if not (at_load and (type_checking or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))):
+        type_checking = isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        if not (type_checking or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.expr))):
             pending.extend(ast.iter_child_nodes(node))
 
 
@@ -100,7 +112,7 @@ def imports_by_name_of(source: str) -> list[str]:
         given with this package's name in it, or relative to a package.
     """
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes_of(source):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in KNOWN:
             found.append(f"{node.lineno}: {node.value}")
         elif isinstance(node, ast.Call) and name_of_call(node) in IMPORTERS and _names_this_package(node):
@@ -119,6 +131,12 @@ def _first_text(node: ast.AST) -> str:
     while isinstance(node, (ast.JoinedStr, ast.BinOp)):
         node = node.left if isinstance(node, ast.BinOp) else node.values[0]
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+def prints_of(source: str) -> list[str]:
+    """Return where a module prints, as `line: call`."""
+    calls = [node for node in nodes_of(source) if isinstance(node, ast.Call)]
+    return [f"{call.lineno}: {ast.unparse(call)}" for call in calls if getattr(call.func, "id", "") == "print"]
 
 
 def name_of_call(call: ast.Call) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from support.rules import name_of_call
+from support.rules import name_of_call, nodes_of
 
 LOOSE = {
     "approx", "isclose", "allclose", "assert_allclose", "assert_close", "assert_almost_equal", "assert_approx_equal",
@@ -34,11 +34,11 @@ def tolerances_of(source: str) -> list[str]:
         `line: what stands there` for: functions that compare loosely, arguments rtol and atol, tolerances made on the
         spot, bounds on a difference, decimal places, and numbers with a point as bounds on a summary.
     """
-    tree = ast.parse(source)
-    own = {alias.name for alias in _imported_from(tree, "support.assertions")}
-    apart = _names_of_differences(tree)
+    nodes = nodes_of(source)
+    own = {alias.name for alias in _imported_from(nodes, "support.assertions")}
+    apart = _names_of_differences(nodes)
     found = []
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Call):
             name = name_of_call(node)
             qualified = isinstance(node.func, ast.Attribute)
@@ -53,8 +53,8 @@ def tolerances_of(source: str) -> list[str]:
     return [f"{node.lineno}: {ast.unparse(node)}" for node in found]
 
 
-def _imported_from(tree: ast.AST, module: str) -> Iterator[ast.alias]:
-    for node in ast.walk(tree):
+def _imported_from(nodes: Sequence[ast.AST], module: str) -> Iterator[ast.alias]:
+    for node in nodes:
         if isinstance(node, ast.ImportFrom) and node.module == module:
             yield from node.names
 
@@ -99,29 +99,34 @@ def _measures_difference(node: ast.AST, apart: set[str]) -> bool:
     return _calls(node, DIFFERENCES) or named or (_calls(node, SUMMARIES) and _subtracts(node))
 
 
-def _names_of_differences(tree: ast.AST) -> set[str]:
+def _names_of_differences(nodes: Sequence[ast.AST]) -> set[str]:
     """Return the names of variables and functions of a module that hold or return how far values lie apart."""
+    given = [(_names_in(node.targets), node.value) for node in nodes if isinstance(node, ast.Assign)]
+    for function in (node for node in nodes if isinstance(node, ast.FunctionDef)):
+        returned = [each.value for each in ast.walk(function) if isinstance(each, ast.Return) and each.value]
+        given += [({function.name}, value) for value in returned]
+    parts = [(names, list(ast.walk(value))) for names, value in given]
     named: set[str] = set()
     while True:
-        found = set(named)
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Assign) and _is_difference(node.value, named):
-                found |= {each.id for target in node.targets for each in ast.walk(target) if isinstance(each, ast.Name)}
-            elif isinstance(node, ast.FunctionDef):
-                returned = [each.value for each in ast.walk(node) if isinstance(each, ast.Return) and each.value]
-                found |= {node.name} if any(_is_difference(value, named) for value in returned) else set()
+        found = named.union(*(names for names, value in parts if not names <= named and _is_difference(value, named)))
         if found == named:
             return named
         named = found
 
 
-def _is_difference(node: ast.AST, apart: set[str]) -> bool:
-    parts = list(ast.walk(node))
-    summary = _calls(node, SUMMARIES) and not any(isinstance(each, ast.Compare) for each in parts)
+def _names_in(nodes: Sequence[ast.AST]) -> set[str]:
+    return {each.id for node in nodes for each in ast.walk(node) if isinstance(each, ast.Name)}
+
+
+def _is_difference(parts: Sequence[ast.AST], apart: set[str]) -> bool:
+    """Whether a value, as all nodes that it is made of, is how far others lie apart."""
+    calls = {name_of_call(each) for each in parts if isinstance(each, ast.Call)}
+    if calls & (DIFFERENCES | apart):
+        return True
+    if calls & {"abs", "absolute", "fabs"} and _subtracts(parts[0]):
+        return True
     named = any(isinstance(each, ast.Name) and each.id in apart for each in parts)
-    called = any(isinstance(each, ast.Call) and name_of_call(each) in apart for each in parts)
-    magnitude = _calls(node, {"abs", "absolute", "fabs"}) and _subtracts(node)
-    return magnitude or called or _calls(node, DIFFERENCES) or (summary and named)
+    return named and bool(calls & SUMMARIES) and not any(isinstance(each, ast.Compare) for each in parts)
 
 
 def fixed_waits_of(source: str) -> list[str]:
@@ -134,9 +139,11 @@ def fixed_waits_of(source: str) -> list[str]:
         Calls and imports of `sleep`, and waits of less than a second. In texts that hold a program too, except for
         loops that wait until something has happened.
     """
-    tree = ast.parse(source)
-    found = [f"{node.lineno}: {ast.unparse(node)}" for node in ast.walk(tree) if _is_fixed_wait(node)]
-    for text in (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)):
+    nodes = nodes_of(source)
+    found = [f"{node.lineno}: {ast.unparse(node)}" for node in nodes if _is_fixed_wait(node)]
+    for text in (node for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)):
+        if not ("sleep" in text.value or "wait" in text.value):
+            continue
         program = _program_in(text.value)
         polls = {inside for loop in _conditional_loops(program) for inside in ast.walk(loop)}
         waits = [node for node in ast.walk(program) if isinstance(node, ast.Call) and _is_fixed_wait(node)]
@@ -162,6 +169,6 @@ def _conditional_loops(tree: ast.AST) -> Iterator[ast.While]:
 
 def _program_in(text: str) -> ast.Module:
     try:
-        return ast.parse(textwrap.dedent(text)) if "sleep" in text or "wait" in text else ast.Module([], [])
+        return ast.parse(textwrap.dedent(text))
     except SyntaxError:
         return ast.Module([], [])

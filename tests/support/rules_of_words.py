@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import re
 
+from support.rules import nodes_of
+
 VAGUE = ("Say", "Tell", "Give", "Word", "Let", "Have")
 """Verbs that docstrings do not begin with: Return, Check, Format, Wait say more."""
 
@@ -22,7 +24,7 @@ def vague_docstrings_of(source: str) -> list[str]:
         Those of functions, methods and classes.
     """
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes_of(source):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             docstring = ast.get_docstring(node) or ""
             if docstring.startswith(tuple(f"{verb} " for verb in VAGUE)):

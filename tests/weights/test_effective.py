@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -179,37 +177,29 @@ def test_parameter_statistics_quantised_class_gives_dequantised_values() -> None
     assert (weight.min, weight.max, weight.mean, weight.zeros) == (-1, 2, 0.1875, 0.375)
 
 
-SHARDED = """
-import sys, torch, torch.distributed as dist
-from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
-import cnnviz_fast as cf
-
-dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=0, world_size=1)
-torch.manual_seed(0)
-model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 3))
-batch = torch.randn(1, 3, 8, 8)
-plain, maps = cf.parameter_statistics(model), cf.capture(model, batch, ["0", "2"])
-mesh = init_device_mesh("cpu", (1,))
-for module in (model[0], model[2], model):
-    fully_shard(module, mesh=mesh)
-assert type(model[0].weight).__name__ == "DTensor" or hasattr(model[0].weight, "full_tensor")
-assert cf.parameter_statistics(model) == plain
-for _ in range(2):
-    found = cf.capture(model, batch, ["0", "2"])
-    assert all(torch.equal(found[name], maps[name]) for name in maps)
-model.train()(batch).sum().backward()
-assert model[0].weight.grad is not None
-assert cf.parameter_statistics(model, "0")[0] == plain[0]
-dist.destroy_process_group()
-print("as without")
-"""
-
-
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed package")
+@pytest.mark.filterwarnings("ignore")
 def test_parameter_statistics_and_capture_of_sharded_parameters(tmp_path: Path) -> None:
-    # In a process of its own: a process group stays with a process.
-    command = [sys.executable, "-W", "ignore", "-c", SHARDED, str(tmp_path / "rendezvous")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.stdout == "as without\n", done.stderr
+    from torch import distributed
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 3))
+    batch = torch.randn(1, 3, 8, 8)
+    plain, maps = cf.parameter_statistics(model), cf.capture(model, batch, ["0", "2"])
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'rendezvous'}", rank=0, world_size=1)
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        for module in (model[0], model[2], model):
+            fully_shard(module, mesh=mesh)
+        assert hasattr(model[0].weight, "full_tensor")
+        assert cf.parameter_statistics(model) == plain
+        for _ in range(2):
+            found = cf.capture(model, batch, ["0", "2"])
+            assert all(torch.equal(found[name], maps[name]) for name in maps)
+        model.train()(batch).sum().backward()
+        assert model[0].weight.grad is not None
+        assert cf.parameter_statistics(model, "0")[0] == plain[0]
+    finally:
+        distributed.destroy_process_group()

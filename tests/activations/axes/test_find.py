@@ -10,6 +10,7 @@ import torch
 import torchvision
 from support.token_models import Attention, Mixer, PooledKeys, Tokens, TokensFirst, Unfolded, Windows
 from torch import nn
+from torchvision.models.convnext import CNBlockConfig
 from torchvision.models.video.mvit import MSBlockConfig, MViT
 
 import cnnviz_fast as cf
@@ -247,26 +248,36 @@ def test_find_axes_unknown_name_is_refused(axes: object) -> None:
         find_axes((1, 2, 3, 4), None, axes)  # type: ignore[arg-type]
 
 
+SMALL_VIT = """
+from torchvision.models import VisionTransformer
+
+def make():
+    return VisionTransformer(224, 16, num_layers=1, num_heads=2, hidden_dim=32, mlp_dim=64)
+"""
+
+
 def test_torchvision_vit_block_is_drawn_without_its_class_token(photo: Path, tmp_path: Path) -> None:
-    layer = "encoder.layers.encoder_layer_0"
-    argv = ["render", "vit_b_16", str(photo), "--weights", "none", "--layer", layer, "--out", str(tmp_path)]
+    (tmp_path / "vit.py").write_text(SMALL_VIT)
+    layer, out = "encoder.layers.encoder_layer_0", tmp_path / "sheets"
+    argv = ["render", f"{tmp_path / 'vit.py'}:make", str(photo), "--layer", layer, "--out", str(out)]
     assert cli.main([*argv, "--tile", "14", "--channels", "0-3"]) == cli.DONE
-    manifest = json.loads(next(tmp_path.rglob("*.json")).read_text())
+    manifest = json.loads(next(out.rglob("*.json")).read_text())
     assert (manifest["axes"], manifest["prefix_tokens"]) == ("tokens", 1)
-    assert manifest["maps"]["shape"] == [768, 14, 14]
+    assert manifest["maps"]["shape"] == [32, 14, 14]
 
 
 def test_torchvision_swin_and_convnext_are_channels_last_where_they_are() -> None:
     batch = torch.rand(1, 3, 64, 64)
-    for name, layers in {
-        "swin_t": {"features.1": "nhwc", "features.2.norm": "nhwc", "norm": "nhwc", "permute": "nchw"},
-        "convnext_tiny": {
+    swin = torchvision.models.SwinTransformer([4, 4], 24, [2, 2], [2, 4], [7, 7])
+    convnext = torchvision.models.ConvNeXt([CNBlockConfig(24, 48, 1), CNBlockConfig(48, None, 1)])
+    for model, layers in (
+        (swin, {"features.1": "nhwc", "features.2.norm": "nhwc", "norm": "nhwc", "permute": "nchw"}),
+        (convnext, {
             "features.1": "nchw", "features.1.0.block.0": "nchw", "features.1.0.block.1": "nhwc",
             "features.1.0.block.2": "nhwc", "features.1.0.block.4": "nhwc", "features.1.0.block.6": "nchw",
-        },
-    }.items():  # fmt: skip
-        model = torchvision.models.get_model(name, weights=None).eval()
-        maps = cf.capture(model, batch, list(layers))
+        }),
+    ):  # fmt: skip
+        maps = cf.capture(model.eval(), batch, list(layers))
         found = {layer: told(tuple(maps[layer].shape), layer, model, (1, 3, 64, 64)).name for layer in layers}
         assert found == layers
 
