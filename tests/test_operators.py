@@ -192,6 +192,7 @@ def test_render_index_refuses_what_belongs_to_render(name: str, maps: torch.Tens
         ({"bad": 256}, "bad must be a whole number from 0 to 255, got 256."),
         ({"background": -1}, "background must be a whole number of at least 0, got -1."),
         ({"gap": -1}, "gap must be a whole number of at least 0, got -1."),
+        ({"upsampling": "auto"}, "upsampling must be one of bilinear, nearest, got 'auto'."),
         ({"tile": 9, "scale": 2}, "tile and scale both set the tile size. Give one of them."),
         (
             {"grid": "2x2"},
@@ -274,7 +275,8 @@ def test_render_index_operator_draws_on_the_ranges_given() -> None:
         ({"tile_h": 0}, OptionError, "^tile must be a whole number of at least 1, got 0"),
         ({"gap": -1}, OptionError, "^gap must be a whole number of at least 0, got -1"),
         ({"align": "centre"}, OptionError, r"^align must be one of left, center, corners, got 'centre'\. Closest"),
-        ({"upsampling": "cubic"}, OptionError, "^upsampling must be one of bilinear, nearest"),
+        ({"upsampling": "cubic"}, OptionError, "^upsampling must be one of bilinear, nearest, got 'cubic'"),
+        ({"upsampling": "auto"}, OptionError, "^upsampling must be one of bilinear, nearest, got 'auto'"),
         ({"levels": 300}, OptionError, "^levels must be a whole number from 2 to 256, got 300"),
         ({"flat": 2.0}, OptionError, "^flat must be a number from 0 to 1, got 2.0"),
     ],
