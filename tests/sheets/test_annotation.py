@@ -196,6 +196,31 @@ def test_word_sheet_title_is_filled_from_the_provenance(title: str, provenance: 
     assert word_sheet(RenderOptions(title=title), provenance, [0], one, one).title == expected
 
 
+@pytest.mark.parametrize("image", ["", "Straße.jpg", "photos/2026/Straße.jpg"])
+@pytest.mark.parametrize("shape", ["", "6 x 5 x 7"])
+@pytest.mark.parametrize("layer", ["", "layer4.2"])
+@pytest.mark.parametrize("model", ["", "resnet50"])
+def test_word_sheet_title_by_default_is_what_is_known(model: str, layer: str, shape: str, image: str) -> None:
+    provenance = Provenance(model=model or None, weights="none", layer=layer or None, image=image or None)
+    title = word_sheet(RenderOptions(), provenance, [0], torch.ones(1), torch.ones(1), shape=shape).title
+    known = [model, layer, shape, "Straße.jpg" if image else ""]
+    assert title == "  ·  ".join(part for part in known if part)
+    empty = word_sheet(RenderOptions(title=""), provenance, [0], torch.ones(1), torch.ones(1), shape=shape)
+    assert empty.title == ""
+
+
+def test_title_shows_the_shape_of_the_layer_whatever_is_drawn_of_it(maps: torch.Tensor) -> None:
+    by_default, given = (
+        cf.render(maps, tile=30, channels="1", title=title, provenance=PROVENANCE).index
+        for title in (None, "resnet50  ·  layer4.2  ·  {shape}  ·  Straße.jpg")
+    )
+    assert_equal_planes(by_default, given)
+    written = word_sheet(RenderOptions(title="{shape}"), PROVENANCE, [], torch.ones(1), torch.ones(1), shape="6 x 5")
+    assert written.title == "6 x 5"
+    other = cf.render(maps, tile=30, channels="1", title="resnet50  ·  layer4.2  ·  6 x 5 x 7  ·  Straße.jpg")
+    assert_equal_planes(by_default, other.index)
+
+
 def test_title_that_comes_out_empty_takes_no_room(maps: torch.Tensor) -> None:
     sheet = render(maps, tile=9, title="{model}")
     assert_equal_planes(sheet.index, render(maps, tile=9).index)

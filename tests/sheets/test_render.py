@@ -99,6 +99,31 @@ def test_render_grid_sets_rows_and_columns(maps: torch.Tensor) -> None:
     assert shapes == {"2x3": (10, 21), "1x": (5, 42), "x1": (30, 7), "4x4": (20, 28)}
 
 
+@shows("plain")
+def test_render_plain_draws_tiles_alone(maps: torch.Tensor) -> None:
+    sheet = cf.render(maps, tile=(5, 7), plain=True)
+    assert sheet.index.shape == (2 * 5, 3 * 7)
+    assert_equal_planes(sheet.index, tiles_of(sheet).reshape(2, 3, 5, 7).swapaxes(1, 2).reshape(10, 21))
+    assert cf.render(maps, tile=(5, 7)).index.size > sheet.index.size
+
+
+@shows("marks")
+def test_render_marks_cross_out_what_is_dead(maps: torch.Tensor) -> None:
+    maps[2] = 0
+    without, marked = (render(maps, tile=(30, 42), marks=marks) for marks in (False, True))
+    assert len(np.unique(tile_of(without, 2))) == 1
+    assert len(np.unique(tile_of(marked, 2))) == 2
+    assert not set(np.unique(tile_of(marked, 2))) & set(range(marked.colors.levels))
+
+
+@shows("show_input")
+def test_render_show_input_stands_above_the_grid(maps: torch.Tensor) -> None:
+    image = np.full((56, 112, 3), (10, 120, 250), np.uint8)
+    sheet = render(maps, tile=(5, 7), show_input=image)
+    assert (sheet.rgb()[:56, :112] == image).all()
+    assert min(tile["box"][0] for tile in sheet.manifest["tiles"]) > 56
+
+
 @shows("overlay")
 def test_render_overlay_lies_under_every_tile(maps: torch.Tensor) -> None:
     photo = np.full((5, 7, 3), (10, 120, 250), np.uint8)

@@ -92,6 +92,12 @@ FINE_JPEG = Tolerance(0.0, 8.0)
 LOSSY_NOISE = Tolerance(0.0, 8.0)
 """Levels, on average, of noise in a lossy format, which keeps least of that."""
 
+DITHERED = Tolerance(0.0, 6.0)
+"""Levels, on average, of a photo in 64 colours of its own beside the photo."""
+
+DITHERED_FROM_AFAR = Tolerance(0.0, 2.0)
+"""The same, of the means of 4 x 4 px: what the eye takes in."""
+
 APART = 0.01
 """What other values have at least somewhere: far more than rounding makes of values about 1."""
 
