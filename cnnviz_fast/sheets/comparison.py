@@ -283,9 +283,10 @@ def _draw_pair(
     for tile in right.manifest["tiles"]:
         y0, x0, y1, x1 = tile["box"]
         tiles.append({"of": "b", **tile, "box": [y0, x0 + moved, y1, x1 + moved]})
+    joined = np.hstack([left.index, gap, right.index])  # a title may be wider than one of them
     manifest = provenances | _shared(left.manifest)
-    manifest |= {"sheet": {**manifest["sheet"], "width": moved + width, "between": between}, "tiles": tiles}
-    return Sheet(np.hstack([left.index, gap, right.index]), left.colors, manifest)
+    manifest |= {"sheet": {**manifest["sheet"], "width": joined.shape[1], "between": between}, "tiles": tiles}
+    return Sheet(joined, left.colors, manifest)
 
 
 def _on_zero(options: RenderOptions, change: Change, diverging: str) -> RenderOptions:

@@ -387,6 +387,13 @@ def test_compare_title_that_only_one_side_can_fill_stands_on_both(
     assert boxes[0] == boxes[1]
 
 
+def test_compare_manifest_knows_the_size_where_one_title_is_wider(maps: torch.Tensor, other: torch.Tensor) -> None:
+    sides = {"provenance_a": cf.Provenance(model="net"), "provenance_b": cf.Provenance(model="net " * 30)}
+    pair = cf.compare(maps, other, tile=9, **sides).pair
+    assert (pair.manifest["sheet"]["height"], pair.manifest["sheet"]["width"]) == pair.index.shape
+    assert pair.index.shape[1] > 2 * max(tile["box"][3] for tile in pair.manifest["tiles"] if tile["of"] == "a")
+
+
 def test_compare_titles_name_the_side_and_the_difference() -> None:
     a, b = cf.Provenance(layer="conv", image="cat"), cf.Provenance(layer="conv", image="dog", model="net")
     titled = MODULE._titled(a, b)
