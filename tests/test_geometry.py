@@ -126,7 +126,7 @@ def test_plan_grid_makes_cells_with_their_labels_a_square(
         (64, (10, 10), 4.0, (4, 16)),
         (64, (10, 10), 0.25, (16, 4)),
         (12, (10, 10), 1.6, (3, 4)),  # five columns fit a screen better, of which three rows need four
-        (8, (10, 40), 2.0, (3, 3)),
+        (8, (10, 40), 2.0, (4, 2)),
     ],
 )
 def test_plan_grid_comes_near_a_ratio_of_width_to_height(
