@@ -153,7 +153,8 @@ def plan_sheet(
     tensor = as_tensor(maps)
     if not isinstance(provenance, Provenance):
         raise InputError(f"provenance must be a Provenance, got {repr_of(provenance)}.")
-    if backdrop is not None and is_vector(tensor):
+    over_image = backdrop is not None and backdrop.alpha is not None
+    if over_image and is_vector(tensor):
         raise ShapeError("maps of single cells, a vector, cannot be laid over an image. Leave out overlay.")
     with device_at(tensor.device).faults():
         backend = backends.choose(options.backend, str(tensor.device))
@@ -166,7 +167,6 @@ def plan_sheet(
             list_entries=not isinstance(ranges, SharedRanges),  # the lists of two sheets would differ in size
         )
         open_size = (len(chosen.maps), *chosen.maps.shape[1:])
-        over_image = backdrop is not None and backdrop.alpha is not None
         chosen = replace(chosen, options=settled(chosen.options, *open_size, over_image=over_image))
         drawn_on = decide_ranges(chosen, backend, ranges)
         shape = " x ".join(map(str, maps.shape))
