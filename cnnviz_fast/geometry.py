@@ -171,7 +171,7 @@ def tile_size(map_h: int, map_w: int, tile: int | tuple[int, int] | None, scale:
     Args:
         map_h: height of a map in px.
         map_w: width of a map in px.
-        tile: px of the longer side (the map's shape is kept), or (height, width), or None.
+        tile: px of the longer side (the map's shape is kept), or (height, width); None for PLAIN_TILE_PX.
         scale: factor of the map's own size, or None.
 
     Returns:

@@ -30,7 +30,7 @@ Plane = NDArray[np.uint8]
 
 def drawn(maps: torch.Tensor, **options: object) -> Plane:
     """Draw four channels as a row of four tiles."""
-    return cf.render(maps, tile=TILE_PX, grid="1x", backend="torch", **options).index
+    return cf.render(maps, plain=True, tile=TILE_PX, grid="1x", backend="torch", **options).index
 
 
 @pytest.fixture

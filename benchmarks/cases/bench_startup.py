@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import cnnviz_fast
-from benchmarks.gallery import photo
 from benchmarks.harness import outputs, processes
 from benchmarks.harness.drawing import anything, decoded
 from benchmarks.harness.measure import FLOOR, OURS, PEER, Contender, Inside, Table, cases
@@ -39,6 +38,13 @@ def startup_table() -> Table:
             Contender("python -c pass", lambda: processes.run("-c", "pass"), anything, FLOOR, 0),
         ],
     )
+
+
+def photo() -> Path:
+    """Return the path of a photo of a flower, 640 x 427 px, that comes with scikit-learn."""
+    import sklearn.datasets
+
+    return Path(sklearn.datasets.__file__).parent / "images" / "flower.jpg"
 
 
 def render(**environment: str) -> Path:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..errors import ModelError, reason_of
 from ..kernels import backends
 from .arguments import add_device, add_json, add_layers
 from .loading import layers_of
@@ -12,6 +13,9 @@ from .outputs import output_folder
 from .parser import CommandParser, add_command
 from .terminal import DONE, note, print_json, print_path
 from .viewer import open_path
+
+if TYPE_CHECKING:
+    from ..models.loaded import LoadedModel
 
 MODEL = "cnnviz:small"
 LAYERS = ("stage1", "stage3", "stage5")
@@ -45,9 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     from ..diagnostics.demo import make_demo
     from ..diagnostics.demo_page import write_page
-    from ..models.load import load_model
 
-    model = load_model(arguments.model, device=arguments.device)
+    model = _load(arguments.model, arguments.device)
     note(f"{model.spec} with weights: {model.weights}")
     if arguments.model == MODEL and not arguments.layer:
         arguments.layer = LAYERS
@@ -73,6 +76,18 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.open:
         open_path(page)
     return DONE
+
+
+def _load(spec: str, device: str) -> LoadedModel:
+    """Load the model, with random weights where trained ones cannot be had, as without a network."""
+    from ..models.load import load_model
+
+    try:
+        return load_model(spec, device=device)
+    except ModelError as error:
+        model = load_model(spec, weights="none", device=device)
+        note(f"trained weights cannot be had: {reason_of(error.__cause__ or error)}")
+        return model
 
 
 def _next(model: str) -> list[str]:

@@ -21,7 +21,7 @@ def add_model(parser: CommandParser) -> None:
     """Add the model."""
     parser.add(
         "job", "model", metavar="MODEL",
-        text="resnet50, timm:NAME, hf:NAME, cnnviz:small, file.py:MAKE, pkg.net:MAKE",
+        text="resnet50, timm:NAME, hf:NAME, cnnviz:small, file.py:MAKE",
     )  # fmt: skip
     parser.add(
         "job", "--model-args", metavar="N=V", nargs="+", action="extend", default=[],

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..activations.capture import capture
+from ..channels.values import as_tensor
+from ..channels.vectors import is_vector
 from ..formats.output_folders import OutputFolder
-from ..inputs.images import load_images
 from ..options.drawing import RenderOptions
 from ..options.reading import MAX_PIXELS
 from ..options.weights import KernelOptions
-from ..pipeline import Drawing, NamedImage, planned_layers
+from ..pipeline import Drawing, NamedImage, PlannedLayer, planned_layers
 from ..provenance import Provenance
 from ..sheets.comparison import compare
 from ..sheets.overlay import read_overlay
@@ -65,78 +65,85 @@ def make_demo(model: LoadedModel, layers: Sequence[str], folder: OutputFolder) -
     """
     images = demo_images()
     yield from _filters(model, folder)
-    yield from _sheets(model, images, layers, folder)
-    yield from _overlays(model, images[1:], layers[-1], folder)
-    yield from _comparison(model, images[1:], layers[-1], folder)
+    drawing = Drawing(RenderOptions(), backdrop=read_overlay(None, None, True))
+    drawn = list(planned_layers(model, images, list(layers), MAX_PIXELS, drawing))
+    by_layer = [drawn[n :: len(drawn) // len(images)] for n in range(len(drawn) // len(images))]
+    for of_images in by_layer:
+        yield from _sheets(of_images, folder)
+    with_places = [of_images for of_images in by_layer if not is_vector(_maps(of_images[0]))]
+    if with_places:
+        photos = with_places[-1][1:]
+        yield from _overlays(model, photos, folder)
+        yield from _comparison(photos, folder)
 
 
 def _filters(model: LoadedModel, folder: OutputFolder) -> Iterator[Made]:
     """Draw the kernels of the first convolution; none of a model that has none."""
-    found = ((name, each.detach()) for name, each in model.module.named_parameters() if each.ndim == 4)
+    from torch import nn
+
+    found = ((name, each) for name, each in model.module.named_modules() if isinstance(each, nn.Conv2d))
     if (first := next(found, None)) is None:
         return
-    name, weight = first
+    name, convolution = first
     provenance = Provenance(model=model.spec, weights=model.weights)
-    plan = plan_kernels(weight, KernelOptions(), name=name, provenance=provenance)
+    plan = plan_kernels(convolution.weight.detach(), KernelOptions(), name=f"{name}.weight", provenance=provenance)
     path = write_kernels(plan, folder.path / "filters.png")
-    yield Made(path, Figure(path, name), Section(
+    yield Made(path, Figure(path, f"{name}.weight"), Section(
         "What the first layer looks for",
         "Each tile is a filter: the pattern it answers to, in its colours. Trained ones are edges, bars and spots of "
         "colour; random ones are noise.",
     ))  # fmt: skip
 
 
-def _sheets(
-    model: LoadedModel, images: Sequence[NamedImage], layers: Sequence[str], folder: OutputFolder
-) -> Iterator[Made]:
-    """Draw every channel of each layer for each image."""
-    drawing = Drawing(RenderOptions(), backdrop=read_overlay(None, None, True))
-    paths = {}
-    for drawn in planned_layers(model, images, list(layers), MAX_PIXELS, drawing):
-        path = folder.place(drawn.folder, drawn.image.stem, ".png", drawn.plan.describe)
-        paths[drawn.name, drawn.image.name] = write_sheet(drawn.plan, path)
-    for layer in layers:
-        for place, image in enumerate(images):
-            path = paths[layer, image.name]
-            section = Section(
-                f"Every channel of {layer}",
-                "A tile shows where one channel answers: yellow where most, purple where least. A cross stands where "
-                "it does not answer at all.",
-            )  # fmt: skip
-            yield Made(path, Figure(path, image.name), None if place else section)
-
-
-def _overlays(model: LoadedModel, photos: Sequence[NamedImage], layer: str, folder: OutputFolder) -> Iterator[Made]:
-    """Lay the channels that vary most over each photo."""
-    options = RenderOptions(topk=STRONGEST, rank="variance", tile=224, grid=(0, 4))
-    over = Drawing(options, backdrop=read_overlay(True, None))
+def _sheets(of_images: Sequence[PlannedLayer], folder: OutputFolder) -> Iterator[Made]:
+    """Draw every channel of a layer for each image."""
     section: Section | None = Section(
-        f"Where {layer} answers in the photo",
-        f"The {STRONGEST} channels that vary most, over what the model saw.",
+        f"Every channel of {of_images[0].name}",
+        "A tile shows where one channel answers: yellow where most, purple where least. A cross stands where "
+        "it does not answer at all.",
     )  # fmt: skip
-    for drawn in planned_layers(model, photos, [layer], MAX_PIXELS, over):
-        path = folder.place("overlay", drawn.image.stem, ".png", drawn.plan.describe)
-        write_sheet(drawn.plan, path)
-        yield Made(path, Figure(path, drawn.image.name), section)
+    for drawn in of_images:
+        path = folder.place(drawn.folder, drawn.image.stem, ".png", drawn.plan.describe)
+        yield Made(write_sheet(drawn.plan, path), Figure(path, drawn.image.name), section)
         section = None
 
 
-def _comparison(model: LoadedModel, photos: Sequence[NamedImage], layer: str, folder: OutputFolder) -> Iterator[Made]:
-    """Compare the maps of the two photos, in the channels in which they differ most."""
-    a, b = (_maps(model, photo, layer) for photo in photos)
-    differ = (a.float() - b.float()).abs().mean(dim=(1, 2)).topk(min(COMPARED, len(a))).indices
-    provenances = (Provenance(model=model.spec, layer=layer, image=photo.name) for photo in photos)
-    first, second = provenances
-    compared = compare(a, b, provenance_a=first, provenance_b=second, channels=sorted(differ.tolist()), tile=112)
-    pair, difference = compared.save(folder.path / f"{photos[0].stem}_{photos[1].stem}.png")
-    section = Section(
-        f"{photos[0].name} beside {photos[1].name}",
-        f"The {COMPARED} channels of {layer} that tell them apart, each on one scale for both; then the difference.",
+def _overlays(model: LoadedModel, photos: Sequence[PlannedLayer], folder: OutputFolder) -> Iterator[Made]:
+    """Lay the channels of a layer that vary most over each photo."""
+    layer, most = photos[0].name, min(STRONGEST, len(_maps(photos[0])))
+    options = RenderOptions(topk=most, rank="variance", tile=224, grid=(0, 4))
+    over = Drawing(options, backdrop=read_overlay(True, None))
+    section: Section | None = Section(
+        f"Where {layer} answers in the photo",
+        f"The {most} channels that vary most, over what the model saw.",
     )  # fmt: skip
-    yield Made(pair, Figure(pair, f"{photos[0].name} | {photos[1].name}"), section)
-    yield Made(difference, Figure(difference, f"{photos[1].name} - {photos[0].name}"))
+    whole = photos[0].plan.facts.provenance.layer  # of a clip, `layer` is one of its time steps
+    for drawn in planned_layers(model, [photo.image for photo in photos], [whole], MAX_PIXELS, over):
+        if drawn.name != layer:
+            continue
+        path = folder.place("overlay", drawn.image.stem, ".png", drawn.plan.describe)
+        yield Made(write_sheet(drawn.plan, path), Figure(path, drawn.image.name), section)
+        section = None
 
 
-def _maps(model: LoadedModel, photo: NamedImage, layer: str) -> torch.Tensor:
-    """Return the maps of a photo, (C, H, W) on the CPU."""
-    return capture(model, load_images(photo.origin, model), [layer])[layer][0].cpu()
+def _comparison(photos: Sequence[PlannedLayer], folder: OutputFolder) -> Iterator[Made]:
+    """Compare the maps of the two photos, in the channels in which they differ most."""
+    (a, b), (first, second) = map(_maps, photos), (photo.image for photo in photos)
+    differ = (a.float() - b.float()).abs().mean(dim=(1, 2)).topk(min(COMPARED, len(a))).indices
+    compared = compare(
+        a, b, provenance_a=photos[0].plan.facts.provenance, provenance_b=photos[1].plan.facts.provenance,
+        channels=sorted(differ.tolist()), tile=112,
+    )  # fmt: skip
+    pair, difference = compared.save(folder.path / f"{first.stem}_{second.stem}.png")
+    section = Section(
+        f"{first.name} beside {second.name}",
+        f"The {len(differ)} channels of {photos[0].name} that tell them apart, each on one scale for both; then the "
+        f"difference.",
+    )  # fmt: skip
+    yield Made(pair, Figure(pair, f"{first.name} | {second.name}"), section)
+    yield Made(difference, Figure(difference, f"{second.name} - {first.name}"))
+
+
+def _maps(drawn: PlannedLayer) -> torch.Tensor:
+    """Return the maps of a layer, (C, H, W) real dtype, on the CPU."""
+    return as_tensor(drawn.plan.facts.maps).cpu()

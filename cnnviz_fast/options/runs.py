@@ -30,8 +30,8 @@ class RunOptions(SelfChecking):
     save: tuple[str, ...] = option(
         "sheets",
         choices(*SAVES),
-        "sheets (default), tiles (a file for each channel), atlases (to be drawn later), maps, their sum, mean or max "
-        "over the channels, statistics (of all images); several as sheets,statistics",
+        "sheets (default), tiles (a file for each channel), atlases (to be drawn later), maps, their sum, mean or max, "
+        "statistics (of all images); such as sheets,statistics",
         "KINDS", "run",
     )  # fmt: skip
     batch: int | None = option(None, whole(1), "images at once, as memory allows (default 16, CUDA 64)", "N", "run")
@@ -49,7 +49,7 @@ class RunOptions(SelfChecking):
     statistics: str | None = option(
         None,
         text,
-        "for normalize dataset, of an earlier run (default: measured first)",
+        "of an earlier run, for normalize dataset (else measured)",
         "FILE", "run",
     )  # fmt: skip
     progress: str = option(

@@ -19,6 +19,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -47,6 +48,9 @@ longer one moves its two ends too far apart."""
 
 SEPARATOR = "  ·  "
 """Between the parts of a title that is not given: model, layer, shape, image."""
+
+_FOLDERS = re.compile(r"^.*[/\\](?=[^/\\]+\.py:)")
+"""The folders of a file that makes a model: too long for a title, and they say nothing of the model."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,8 @@ def word_sheet(
     """
     parts = {field: str(getattr(provenance, field) or "") for field in TITLE_FIELDS} | {"shape": shape}
     if options.title is None:
-        title = SEPARATOR.join(filter(None, (parts["model"], parts["layer"], shape, os.path.basename(parts["image"]))))
+        model, image = _FOLDERS.sub("", parts["model"]), os.path.basename(parts["image"])
+        title = SEPARATOR.join(filter(None, (model, parts["layer"], shape, image)))
     else:
         title = options.title.format(**parts).strip()
     return Wording(

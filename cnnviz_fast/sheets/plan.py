@@ -222,7 +222,7 @@ def _lay_out(
         options.colormap,
         background=options.background,
         bad=options.bad,
-        # Two sheets side by side have one palette: there is a gap between them, and either may have marks.
+        # Two sheets side by side have one palette, whichever of them has marks, and a gap between them.
         shows_background=grid.shows_background or drawn_on.shared or bool(crossed),
         shows_bad=not drawn_on.all_finite,
         shows_ink=lettering.room != NO_ROOM or bool(crossed or framed) or (drawn_on.shared and options.marks),

@@ -5,7 +5,7 @@
     single      1 input channel (depthwise or grey): a tile for each output channel; all on one range, 0 in the middle
     norm, mean  a tile for each output channel: Euclidean norm or mean over its input channels, on one range
     matrix      1x1 kernels and the weights of linear layers: one tile, rows are outputs and columns inputs; of more
-                than SHEET_PX of either, a pixel is the mean of its share of them
+                than SHEET_PX of either, a pixel is a mean of those at its place, the nearest of which count most
 
 `auto` is matrix, rgb or single where the weight has the shape for it, and otherwise grid, or norm where the grid would
 have more than GRID_PX. 1x1 kernels are always drawn as a matrix: each of their tiles would be a single weight.

@@ -30,7 +30,7 @@ def commands(tmp_path: Path) -> dict[str, list[object]]:
         "atlas": [atlas, "--tile", 9],
         "compare": [model, first, second, "--layer", "0", *size],
         "weights": [model],
-        "demo": ["--layer", "conv1", "--tile", 9],
+        "demo": ["--layer", "stage1"],
         "run": [model, first, "--layer", "0", *size, "--readers", 0],
     }
 
@@ -89,9 +89,9 @@ def test_options_imply_their_mode(
 
 
 def test_options_that_are_given_are_not_replaced_by_what_others_imply(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("demo", "--percentile", "10,90", "--normalize", "layer") == cli.USAGE
+    assert run("atlas", "x", "--percentile", "10,90", "--normalize", "layer") == cli.USAGE
     assert "percentile goes with normalize 'percentile' or 'dataset', got normalize 'layer'." in error_of(capsys)
-    assert run("demo", "--vmin", "1") == cli.USAGE
+    assert run("atlas", "x", "--vmin", "1") == cli.USAGE
     assert "normalize 'fixed' needs vmin and vmax. Give both." in error_of(capsys)
 
 

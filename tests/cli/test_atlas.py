@@ -80,9 +80,8 @@ def test_atlas_draws_a_sheet_that_says_where_it_came_from(
     assert captured.out == f"{out / 'layer4' / 'cat_layer4.png'}\n"
     assert without_notes(captured.err) == ""
     assert sorted(os.listdir(out / "layer4")) == ["cat_layer4.json", "cat_layer4.png"]
-    assert_equal_planes(
-        pixels_of(out / "layer4" / "cat_layer4.png"), cf.render(cf.read_atlas(atlas).maps, tile=40).index
-    )
+    direct = cf.render(cf.read_atlas(atlas).maps, tile=40, provenance=SOURCE)
+    assert_equal_planes(pixels_of(out / "layer4" / "cat_layer4.png"), direct.index)
     manifest = json.loads((out / "layer4" / "cat_layer4.json").read_text())
     wanted = {"model": "resnet50", "layer": "layer4", "image": "photos/cat.jpg", "atlas": str(atlas)}
     assert {key: manifest[key] for key in wanted} == wanted
@@ -308,7 +307,7 @@ def test_atlas_over_an_image(atlas: Path, out: Path, tmp_path: Path) -> None:
     Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(photo)
     argv = ["atlas", atlas, "--out", out, "--tile", "32", "--overlay", photo, "--alpha", "0.3"]
     assert run(*argv, "--max-pixels", 48 * 64) == cli.DONE
-    direct = cf.render(cf.read_atlas(atlas).maps, tile=32, overlay=photo, alpha=0.3)
+    direct = cf.render(cf.read_atlas(atlas).maps, tile=32, overlay=photo, alpha=0.3, provenance=SOURCE)
     assert_equal_planes(pixels_of(out / "layer4" / "cat_layer4.png"), direct.rgb())
 
 

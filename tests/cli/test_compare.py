@@ -100,7 +100,8 @@ def test_compare_two_models_writes_two_files_a_layer(
     # The pixels and the manifest are those of cf.compare on what cf.capture gives.
     both = [cf.load_model(f"{models}{name}") for name in ("net", "changed")]
     a, b = (cf.capture(model, cf.load_images(images[0], model), ["conv"])["conv"][0] for model in both)
-    expected = cf.compare(a, b, tile=20)
+    origins = [cf.Provenance(model.spec, model.weights, "conv", str(images[0])) for model in both]
+    expected = cf.compare(a, b, tile=20, provenance_a=origins[0], provenance_b=origins[1])
     for kind, sheet in (("compare", expected.pair), ("difference", expected.difference)):
         with Image.open(out / "conv" / f"cat_{kind}.png") as image:
             assert_equal_planes(np.asarray(image.convert("RGB")), sheet.rgb())
@@ -169,7 +170,8 @@ def test_compare_equal_models_says_so(
 
 def test_compare_options_reach_the_sheets(models: str, images: list[Path], out: Path) -> None:
     argv = ["compare", f"{models}net", *images, "--layer", "conv", "--out", out, "--tile", "20"]
-    assert run(*argv, "--format", "npy", "--channels", "1,5", "--grid", "1x2", "--gap", "12", "--size", "40x40") == 0
+    plain = ["--plain", "--format", "npy", "--channels", "1,5"]
+    assert run(*argv, *plain, "--grid", "1x2", "--gap", "12", "--size", "40x40") == 0
     assert np.load(out / "conv" / "cat_dog_compare.npy").shape == (20, 52 + 24 + 52)
     assert run(*argv, "--diverging", "gray", "--colormap", "gray", "--max-pixels", 64 * 96) == cli.DONE
     for kind in ("compare", "difference"):
@@ -236,8 +238,8 @@ def test_compare_options_of_single_sheets_do_not_exist(
     with pytest.raises(SystemExit) as exit_:
         run("compare", f"{models}net", *images, "--layer", "conv", "--out", out, "--topk", "3")
     assert exit_.value.code == cli.USAGE
-    said = "cnnviz compare has no option --topk: it belongs to 'cnnviz render', 'cnnviz run', 'cnnviz atlas' and "
-    assert capsys.readouterr().err.splitlines()[0] == f"{said}'cnnviz demo'."
+    said = "cnnviz compare has no option --topk: it belongs to 'cnnviz render', 'cnnviz run' and 'cnnviz atlas'."
+    assert capsys.readouterr().err.splitlines()[0] == said
 
 
 def test_compare_layers_of_one_file_name_get_folders_of_their_own(models: str, images: list[Path], out: Path) -> None:

@@ -15,7 +15,6 @@ import cnnviz_fast as cf
 from cnnviz_fast.activations.stages import default_layers
 from cnnviz_fast.cli import main as cli
 from cnnviz_fast.cli import viewer
-from cnnviz_fast.cli.demo import LAYERS
 from cnnviz_fast.models.load import load_model
 
 
@@ -44,7 +43,7 @@ def test_compare_and_run_without_layer_and_out(model: str, cat: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(("name", "layers"), [
-    ("resnet18", ["conv1", "layer1", "layer2", "layer3", "layer4"]), ("resnet50", list(LAYERS)),
+    *((name, ["conv1", "layer1", "layer2", "layer3", "layer4"]) for name in ("resnet18", "resnet50")),
     ("vgg11", ["features.0", "features.3", "features.8", "features.13", "features.18", "features"]),
     ("vit_b_16", ["conv_proj", "encoder"]), ("timm:resnet18", ["act1", "layer1", "layer2", "layer3", "layer4"]),
     ("timm:convnext_atto", [f"stages.{n}" for n in range(4)]),

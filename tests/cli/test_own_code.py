@@ -48,6 +48,7 @@ OWN = ["--preprocess", "net.py:small", "--inputs", "net.py:both"]
 def test_own_preprocessing_and_inputs_are_used(command: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = ["photos/a.png", "photos/b.png"] if command == "render" else ["photos"]
     arguments = [command, "net.py:Timed", *images, "--layer", "stem", "--out", "out", "--scale", "1", "--format", "npy"]
+    arguments.append("--plain")
     assert cli.main([*arguments, *OWN]) == 0
     assert np.load(here / "out" / "stem" / "b.npy").shape == (24, 20)
     assert "net.py:Timed, weights as built (seed 0), 1x12x10" in capsys.readouterr().err

@@ -21,7 +21,7 @@ from cnnviz_fast.options.reading import AxesOptions, PreprocessOptions
 def test_render_prints_the_path_of_each_file(
     model: str, cat: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("render", model, cat, "--layer", "conv", "--out", out, "--tile", "20") == cli.DONE
+    assert run("render", model, cat, "--layer", "conv", "--out", out, "--plain", "--tile", "20") == cli.DONE
     captured = capsys.readouterr()
     assert captured.out == f"{out / 'conv' / 'cat.png'}\n"
     assert without_notes(captured.err) == ""
@@ -107,8 +107,9 @@ CHANGES = {
     "tile": ("13", lambda m: (m["sheet"]["tile_h"], m["sheet"]["tile_w"])),
     "scale": ("3", lambda m: m["sheet"]["tile_h"]),
     "grid": ("1x6", lambda m: (m["sheet"]["rows"], m["sheet"]["cols"])),
-    "gap": ("3", lambda m: m["sheet"]["width"]),
-    "margin": ("4", lambda m: m["sheet"]["width"]),
+    "plain": (None, lambda m: m["sheet"]["head"]),
+    "gap": ("3", lambda m: m["sheet"]["height"]),
+    "margin": ("4", lambda m: m["sheet"]["height"]),
     "normalize": ("layer", lambda m: m["tiles"][0]["vmin"]),
     "percentile": ("10,90", lambda m: m["tiles"][0]["vmin"]),
     "vmin": ("-1", lambda m: m["tiles"][0]["vmin"]),
@@ -121,7 +122,8 @@ CHANGES = {
     "beside": (None, lambda m: len(m["tiles"])),
     "report": (None, lambda m: "report" in m),
     "label": (None, lambda m: m["sheet"]["label_h"]),
-    "title": ("{layer} of {image}", lambda m: m["sheet"]["head"]),
+    "title": ("", lambda m: m["sheet"]["head"]),
+    "no-marks": (None, None),
     "colorbar": (None, lambda m: m["sheet"]["foot"]),
     "backend": ("torch", lambda m: m["backend"]),
     "align": ("left", None),
@@ -150,9 +152,18 @@ COMPANIONS = {
 }
 
 
+ODD = {
+    # Models with what the option is about: a channel that is not a number, one that is dead.
+    "bad": "m.conv.bias.data[2] = float('nan')",
+    "no-marks": "m.conv.weight.data[2] = m.conv.bias.data[2] = 0",
+}
+
+
 def test_changes_cover_every_option() -> None:
     fields = {f for record in (RenderOptions, PreprocessOptions, AxesOptions) for f in record.__dataclass_fields__}
-    assert set(CHANGES) == fields - {"planes"}  # which volumes have, see activations/test_signals_and_volumes.py
+    assert {name.removeprefix("no-") for name in CHANGES} == fields - {
+        "planes"
+    }  # which volumes have, see activations/test_signals_and_volumes.py
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -162,15 +173,15 @@ def test_render_option_reaches_the_sheet(name: str, model: str, cat: Path, tmp_p
 
     def sheet(folder: str, *more: str) -> tuple[dict[str, object], bytes]:
         argv = ["render", model, cat, "--layer", "conv", "--out", tmp_path / folder, *common, *more]
-        if name == "bad":
-            argv[1] = model.replace(":make", ":nan")
+        if name in ODD:
+            argv[1] = model.replace(":make", ":odd")
         assert run(*argv) == cli.DONE
         with Image.open(tmp_path / folder / "conv" / "cat.png") as image:
             return json.loads((tmp_path / folder / "conv" / "cat.json").read_text()), image.convert("RGB").tobytes()
 
-    if name == "bad":
+    if name in ODD:
         path = Path(model.split(":make")[0])
-        path.write_text(TINY + "\ndef nan():\n    m = make()\n    m.conv.bias.data[2] = float('nan')\n    return m\n")
+        path.write_text(f"{TINY}\ndef odd():\n    m = make()\n    {ODD[name]}\n    return m\n")
     needed = {"percentile": "1,99", "vmin": "-2", "vmax": "2"}.get(name)
     before, pixels_before = sheet("before", *([f"--{name}", needed] if needed else []))
     after, pixels_after = sheet("after", f"--{name}", *([] if value is None else [value]))

@@ -105,8 +105,8 @@ def test_what_the_message_advises_works() -> None:
 
 def test_function_makes_latents_whatever_the_image_is(tmp_path: Path) -> None:
     model, latents = Latents(), torch.linspace(-1, 1, 128).view(2, 64)
-    expected = [sheet.index for sheet in cf.render_batch(cf.capture(model, latents[1:], "out"), tile=8)]
-    drawn = cf.visualize(model, PHOTO, "out", tile=8, inputs=lambda batch: latents[1:])
+    expected = [sheet.index for sheet in cf.render_batch(cf.capture(model, latents[1:], "out"), tile=8, plain=True)]
+    drawn = cf.visualize(model, PHOTO, "out", tile=8, plain=True, inputs=lambda batch: latents[1:])
     assert [sheet.index.tobytes() for sheet in drawn] == [index.tobytes() for index in expected]
     summary = cf.run(model, [PHOTO], "out", tmp_path, workers=0, progress="none", inputs=lambda batch: latents[1:])
     assert summary.finished == 1

@@ -131,7 +131,7 @@ def test_load_model_takes_a_preprocessing_of_the_users() -> None:
     own = T.Compose([T.Grayscale(), T.Resize((28, 28)), T.ToTensor(), T.Normalize((0.1307,), (0.3081,))])
     model = cf.load_model(nn.Sequential(nn.Conv2d(1, 8, 3, padding=1)), preprocess=own)
     assert_equal_tensors(cf.load_images(RGB, model), own(Image.fromarray(RGB))[None])
-    (sheet,) = cf.visualize(model, RGB, "0", overlay=True, alpha=0, tile=28)
+    (sheet,) = cf.visualize(model, RGB, "0", overlay=True, alpha=0, tile=28, plain=True)
     seen = sheet.rgb()[:28, :28]
     grey = T.functional.to_tensor(own.transforms[1](own.transforms[0](Image.fromarray(RGB))))
     assert_plane_within_a_level(seen[..., 0], (grey[0] * 255).round().numpy().astype(np.uint8))

@@ -32,7 +32,7 @@ def test_every_sheet_is_the_one_that_save_sheet_writes(images: Path, alone: Path
     for path in sorted(images.iterdir())[:5]:
         maps = cf.capture(model, cf.load_images(path, model), LAYERS)
         for layer in LAYERS:
-            cf.save_sheet(maps[layer][0], tmp_path / "sheet.png", tile=12)
+            cf.save_sheet(maps[layer][0], tmp_path / "sheet.png", tile=12, plain=True)
             # Within a level: a batch of four goes through other code of torch than one image alone.
             assert_same_plane(plane_of(alone / layer / f"{path.stem}.png"), plane_of(tmp_path / "sheet.png"))
             atlas = cf.read_atlas(alone / layer / f"{path.stem}.atlas")
@@ -89,6 +89,7 @@ def test_statistics_are_those_of_all_activations_together(images: Path, alone: P
 def test_every_drawing_option_and_an_overlay_reach_the_sheets(images: Path, tmp_path: Path) -> None:
     model, path = small_model(), images / "p0001.png"
     options: dict[str, Any] = {"tile": 48, "gap": 2, "normalize": "layer", "label": True, "colormap": "gray", "topk": 4}
+    options["plain"] = False
     cf.run(model, path, ["2"], tmp_path / "run", overlay=True, **{**QUICK, **options})
     (expected,) = cf.visualize(model, path, ["2"], overlay=True, **options)
     with Image.open(tmp_path / "run" / "2" / "p0001.png") as image:

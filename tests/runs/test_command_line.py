@@ -9,10 +9,14 @@ import struct
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from support.command_line import run
 from support.processes import Python
 from support.runs import COUNT, command, make_images, rows
+
+from cnnviz_fast.sheets.input_image import LEAST_PX
 
 Captured = pytest.CaptureFixture[str]
 
@@ -98,6 +102,23 @@ def test_options_of_render_are_told_from_those_of_a_run(
 def test_tiles_are_a_file_for_each_channel(net: Path, images: Path, tmp_path: Path) -> None:
     assert run(*command(net, images, tmp_path / "out", "--save", "tiles", "--readers", "0")) == 0
     assert (tmp_path / "out" / "0" / "tiles" / "p0000" / "5.png").exists()
+
+
+def test_each_sheet_shows_its_own_image_with_input(net: Path, tmp_path: Path) -> None:
+    colors = {"red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255)}
+    for name, color in colors.items():
+        Image.new("RGB", (30, 30), color).save(tmp_path / f"{name}.png")
+    photos = [str(tmp_path / f"{name}.png") for name in colors]
+    more = ["--title", "", "--readers", "0", *photos[1:]]
+    assert run(*command(net, Path(photos[0]), tmp_path / "out", "--input", *more)) == 0
+    assert run(*command(net, Path(photos[0]), tmp_path / "without", *more)) == 0
+    for name, color in colors.items():
+        with Image.open(tmp_path / "out" / "0" / f"{name}.png") as sheet:
+            above = np.asarray(sheet.convert("RGB"))[8 : 8 + LEAST_PX, 8 : 8 + LEAST_PX]
+            height = sheet.height
+        assert (above == color).all()
+        with Image.open(tmp_path / "without" / "0" / f"{name}.png") as sheet:
+            assert sheet.height < height - LEAST_PX
 
 
 def test_paths_and_the_bar_share_a_terminal(net: Path, images: Path, tmp_path: Path) -> None:

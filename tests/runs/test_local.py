@@ -25,7 +25,7 @@ def test_normalize_dataset_draws_every_sheet_on_the_range_of_all(images: Path, a
     for path in sorted(images.iterdir())[:3]:
         maps = cf.capture(model, cf.load_images(path, model), ["0"])["0"][0]
         expected = cf.save_sheet(
-            maps, tmp_path / "expected.png", tile=12, threads=1, normalize="dataset", statistics=statistics
+            maps, tmp_path / "expected.png", tile=12, plain=True, threads=1, normalize="dataset", statistics=statistics
         )
         assert (tmp_path / "0" / path.name).read_bytes() == expected.read_bytes()
 

@@ -20,7 +20,7 @@ COUNT = 5
 BATCH = torch.randn(COUNT, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 LATENTS = torch.arange(1.0, 1 + 4 * COUNT).view(COUNT, 4)
 STEPS = torch.arange(COUNT) * 10
-FIXED = {"normalize": "fixed", "vmin": -100, "vmax": 100, "tile": 6}
+FIXED = {"normalize": "fixed", "vmin": -100, "vmax": 100, "tile": 6, "plain": True}
 
 
 class Guided(nn.Module):

@@ -19,6 +19,8 @@ from cnnviz_fast.errors import ImageError
 
 PHOTOS = np.random.default_rng(0).integers(0, 256, (3, 20, 24, 3), np.uint8)
 MODEL = nn.Sequential(nn.Conv2d(3, 4, 3))
+LOOK: dict[str, Any] = {"tile": 32, "title": ""}
+"""Without the name of the image, which is another where it comes from a file."""
 
 
 class MapStyle:
@@ -125,14 +127,14 @@ SETS: dict[str, Any] = {
 @functools.cache
 def expected_sheets() -> list[cf.Sheet]:
     """Return the sheets of PHOTOS as images in memory."""
-    return cf.visualize(MODEL, list(PHOTOS), "0", tile=32)
+    return cf.visualize(MODEL, list(PHOTOS), "0", **LOOK)
 
 
 @pytest.mark.parametrize("name", SETS)
 def test_run_takes_what_users_have(name: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     given = SETS[name](tmp_path)
-    summary = cf.run(MODEL, given, "0", out, save="sheets", progress="none", workers=0, batch=2, tile=32)
+    summary = cf.run(MODEL, given, "0", out, save="sheets", progress="none", workers=0, batch=2, **LOOK)
     assert (summary.finished, summary.failed) == (3, 0)
     sheets = sorted((out / "0").glob("*.png"))
     for path, sheet in zip(sheets, expected_sheets(), strict=True):
@@ -142,7 +144,7 @@ def test_run_takes_what_users_have(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [name for name in SETS if "loader" not in name or "collated" in name])
 def test_visualize_takes_what_users_have(name: str, tmp_path: Path) -> None:
-    sheets = cf.visualize(MODEL, SETS[name](tmp_path), "0", tile=32)
+    sheets = cf.visualize(MODEL, SETS[name](tmp_path), "0", **LOOK)
     assert [sheet.index.tobytes() for sheet in sheets] == [sheet.index.tobytes() for sheet in expected_sheets()]
 
 
@@ -195,9 +197,9 @@ def test_run_takes_other_channels_from_files_tensors_sets_and_loaders(channels: 
         "tensor": batch, "set": Samples(), "loader": DataLoader(Samples(), batch_size=2),
         "files": sorted(files.iterdir()), "list": list(batch),
     }  # fmt: skip
-    expected = [sheet.index for sheet in cf.visualize(model, batch, "0", tile=16)]
+    expected = [sheet.index for sheet in cf.visualize(model, batch, "0", **LOOK)]
     for name, images in given.items():
-        summary = cf.run(model, images, "0", tmp_path / name, format="npy", progress="none", workers=0, tile=16)
+        summary = cf.run(model, images, "0", tmp_path / name, format="npy", progress="none", workers=0, **LOOK)
         assert (summary.finished, summary.failed) == (3, 0), name
         planes = [np.load(path) for path in sorted((tmp_path / name / "0").glob("*.npy"))]
         assert all(np.array_equal(*pair) for pair in zip(planes, expected, strict=True)), name

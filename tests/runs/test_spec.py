@@ -23,7 +23,18 @@ from cnnviz_fast.runs.spec import split_options
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"tile": 13}, "tile: 13 here, 12 there"), ({"save": "tiles"}, "save"), ({"align": "left"}, "align")],
+    [
+        ({"tile": 13}, "tile: 13 here, 12 there"),
+        ({"save": "tiles"}, "save"),
+        ({"align": "left"}, "align"),
+        ({"plain": False}, "plain: false here, true there"),
+        ({"gap": 2}, "gap: 2 here, 0 there"),
+        ({"label": True}, "label: true here, false there"),
+        ({"title": "{image}"}, "title"),
+        ({"marks": True}, "marks: true here, false there"),
+        ({"upsampling": "nearest"}, "upsampling"),
+        ({"show_input": True}, "overlay"),
+    ],
 )
 def test_a_folder_of_another_run_is_refused(change: dict[str, Any], message: str, images: Path, tmp_path: Path) -> None:
     cf.run(small_model(), images, ["0"], tmp_path, **QUICK)

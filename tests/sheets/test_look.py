@@ -64,9 +64,7 @@ def test_settled_tile_is_the_largest_with_which_the_sheet_fits_the_screen(shape:
     for count, tile in chosen.items():
         assert tile == TILES_PX[-1] or longer_side(count, tile) <= SCREEN_PX
         larger = [px for px in TILES_PX if px > tile]
-        assert not larger or longer_side(count, larger[-1]) > SCREEN_PX - 2 * LABELLED_PX, (
-            "but for rounded heights of labels"
-        )
+        assert not larger or longer_side(count, larger[-1]) > SCREEN_PX - 2 * LABELLED_PX, "labels' heights are rounded"
 
 
 @pytest.mark.parametrize("count", [100_000, 10**7, 10**12])

@@ -38,8 +38,8 @@ LAYERS = ["0", "2"]
 COUNT = 23
 """Images of the folder that most tests share: not a multiple of the batch."""
 
-QUICK: dict[str, Any] = {"batch": 4, "readers": 0, "tile": 12, "progress": "none"}
-"""Options of a run without processes."""
+QUICK: dict[str, Any] = {"batch": 4, "readers": 0, "tile": 12, "plain": True, "progress": "none"}
+"""Options of a run without processes, whose sheets hold no text, so that they depend on values alone."""
 
 VERB = "run"
 """The command that makes runs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -13,8 +14,12 @@ from torch import nn
 
 import cnnviz_fast as cf
 from cnnviz_fast.errors import InputError
+from cnnviz_fast.sheets.lettering import FONT
 from cnnviz_fast.sheets.render import draw_sheet, write_sheet
 from cnnviz_fast.weights.histogram_sheet import draw_bars, plan_histograms
+
+ZERO_BAR, ZERO_LINE = 153, 77
+"""Greys of 0.6 and 0.3 of white: the bar that holds zero, and what is above it."""
 
 
 @pytest.fixture
@@ -42,6 +47,10 @@ def test_histogram_sheet_as_a_file_shows_every_bar(infos: list[cf.ParameterInfo]
         expected = np.zeros((96, 200), np.uint8)
         for place, height in enumerate(heights):
             expected[96 - height :, 4 * place : 4 * place + 4] = 255
+        holds_zero = np.histogram([] if info.min is None else [0.0], bins=50, range=info.edges)[0]  # if any bin does
+        for place in np.flatnonzero(holds_zero):
+            line = expected[:, 4 * place : 4 * place + 4]
+            line[:] = np.where(line == 255, ZERO_BAR, ZERO_LINE)
         np.testing.assert_array_equal(pixels[y0:y1, x0:x1], expected)
         drawn[y0:y1, x0:x1] = True
     assert set(pixels[~drawn]) == {0x40, 255}, "names in white on the gaps' grey"
@@ -54,13 +63,44 @@ def test_histogram_sheet_in_memory_is_the_same(infos: list[cf.ParameterInfo], tm
     assert [tile["name"] for tile in sheet.manifest["tiles"]] == [info.name for info in infos]
 
 
-def test_histogram_says_its_name_and_where_its_sides_lie(infos: list[cf.ParameterInfo]) -> None:
+def info_of(histogram_at: float, edges: tuple[float, float]) -> cf.ParameterInfo:
+    """Return what is known of a parameter of 1,500 values, all at one place between the edges."""
+    (info,) = cf.parameter_statistics(nn.Linear(50, 30, bias=False))
+    counts = np.histogram([histogram_at], bins=50, range=edges)[0] * 1500
+    return dataclasses.replace(info, edges=edges, histogram=tuple(counts.tolist()))
+
+
+@pytest.mark.parametrize(
+    ("edges", "column"),
+    [
+        ((-1.0, 1.0), 25),
+        ((-1.0, 3.0), 12),
+        ((0.0, 1.0), 0),
+        ((-1.0, 0.0), 49),
+        ((0.5, 1.5), None),
+        ((-3.0, -1.0), None),
+    ],
+)
+def test_histogram_shows_where_zero_is_if_it_lies_inside(edges: tuple[float, float], column: int | None) -> None:
+    sheet = draw_sheet(plan_histograms([info_of(edges[0] + 0.7 * (edges[1] - edges[0]), edges)]))
+    ((y0, x0, y1, x1),) = [tile["box"] for tile in sheet.manifest["tiles"]]
+    grey = (sheet.rgb()[y0:y1, x0:x1, 0] == ZERO_LINE).all(axis=0)
+    assert np.flatnonzero(grey).tolist() == ([] if column is None else list(range(4 * column, 4 * column + 4)))
+
+
+def test_histogram_says_its_name_its_sides_and_its_counts(infos: list[cf.ParameterInfo]) -> None:
+    infos.append(info_of(0.5, (0.0, 1.0)))
     sheet = draw_sheet(plan_histograms(infos))
-    said = [f"{i.name}: {i.edges[0]:.3g} to {i.edges[1]:.3g}" for i in infos[:-1]] + ["2.bias: no finite value"]
-    assert "1.weight: 0.5 to 1.5" in said  # all ones: half a unit on either side
+    said = [
+        f"{i.name}: {i.edges[0]:.3g} to {i.edges[1]:.3g}, {i.count:,} values, {max(i.histogram):,} in a bar"
+        for i in infos
+    ]
+    said[-2] = "2.bias: no finite value"
+    assert "1.weight: 0.5 to 1.5, 8 values, 8 in a bar" in said  # all ones: half a unit on either side
+    assert said[-1] == "weight: 0 to 1, 1,500 values, 1,500 in a bar"
     for tile, text in zip(sheet.manifest["tiles"], said, strict=True):
         y0, x0, _, _ = tile["box"]
-        font = ImageFont.load_default(12)
+        font = ImageFont.truetype(FONT, 12, layout_engine=ImageFont.Layout.BASIC)
         image = Image.new("1", (int(font.getlength(text, mode="1")), 40))
         ImageDraw.Draw(image).text((0, 20), text, fill=1, font=font, anchor="ls")
         expected = np.asarray(image)

@@ -171,7 +171,34 @@ def test_default_scale_is_whole_and_fits_the_screen(tmp_path: Path) -> None:
     sheet = draw(noise(100, 90, 3, 3), tmp_path)[1]["sheet"]
     assert sheet["tile_h"] == 18
     assert sheet["height"] <= 2048 < 100 * (7 * 3 + 1)
-    assert draw(noise(3000, 2), tmp_path)[1]["sheet"]["tile_h"] == 3000
+    assert draw(noise(2048, 2), tmp_path)[1]["sheet"]["tile_h"] == 2048
+
+
+def nearness(count: int, px: int) -> NDArray[np.float64]:
+    """Return how much each of `count` weights takes part in each of `px` fewer pixels, (px, count), in sums of 1."""
+    scale = count / px
+    middles = (np.arange(px) + 0.5) * scale
+    near = (1 - np.abs(np.arange(count) + 0.5 - middles[:, None]) / scale).clip(0)
+    return near / near.sum(axis=1, keepdims=True)
+
+
+def test_large_matrices_are_reduced_to_means_of_near_weights(tmp_path: Path) -> None:
+    weight = noise(3000, 2500)
+    pixels, manifest = draw(weight, tmp_path)
+    assert manifest["shape"] == [3000, 2500]
+    assert pixels.shape == (2048, 2048, 3)
+    mean = nearness(3000, 2048) @ weight.double().numpy() @ nearness(2500, 2048).T
+    largest = weight.abs().max().item()
+    assert_close(pixels[..., 0], levels(mean, -largest, largest), A_LEVEL)
+    pixels, _ = draw(noise(4096, 3), tmp_path)
+    assert pixels.shape == (2048, 3, 3)
+
+
+def test_large_matrices_are_drawn_whole_with_a_scale(tmp_path: Path) -> None:
+    weight = noise(2050, 2)
+    pixels, _ = draw(weight, tmp_path, scale=1)
+    largest = weight.abs().max().item()
+    np.testing.assert_array_equal(pixels[..., 0], levels(weight.numpy(), -largest, largest))
 
 
 def test_zero_weights_are_the_middle_and_zero_norms_the_lower_end(tmp_path: Path) -> None:
