@@ -6,7 +6,6 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, reason_of
-from ..formats.output_folders import output_folder
 from ..kernels import backends
 from .arguments import add_device, add_json, add_layers
 from .loading import layers_of
@@ -43,6 +42,8 @@ def _declare(parser: CommandParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw the demo and write its page."""
+    from ..formats.output_folders import output_folder
+
     folder = output_folder(arguments.out, overwrite=True)
     backends.compile_ahead("auto")
 

@@ -44,7 +44,7 @@ def few():
 
 @pytest.fixture(autouse=True)
 def _offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nothing be fetched, whether or not there is a network: by a proxy that nobody serves."""
+    """Name a proxy that nobody serves, so that nothing is fetched whether or not there is a network."""
     for name in ("http_proxy", "https_proxy", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -58,7 +58,7 @@ def nets(tmp_path: Path) -> str:
 
 
 def page_of(out: Path) -> Page:
-    """Read the page of a demo, whose pictures are all there, in its folder, and can be opened."""
+    """Read the page of a demo, whose figures are all there, in its folder, and can be opened."""
     page = Page(out / "index.html")
     assert page.images == page.links
     for path in page.images:

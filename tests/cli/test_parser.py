@@ -10,6 +10,7 @@ import pytest
 from support.command_line import error_of, run
 
 from cnnviz_fast.cli import main as cli
+from cnnviz_fast.cli.parser import GROUPS
 
 
 def test_wrong_usage_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,6 +89,15 @@ def test_help_fits(command: str, capsys: pytest.CaptureFixture[str], monkeypatch
     assert len(lines) <= MOST_LINES[command]
     assert max(map(len, lines)) <= 80
     assert all(line == line.rstrip() for line in lines)
+
+
+@pytest.mark.parametrize("command", [name for name in MOST_LINES if name])
+def test_help_has_its_groups_in_order(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = help_of(command, capsys)
+    assert lines[0].startswith(f"usage: cnnviz {command} ")
+    headings = [line for line in lines[1:] if line.endswith(":") and not line.startswith(" ")]
+    assert headings == [heading for heading in [*filter(None, GROUPS.values()), "Examples:"] if heading in headings]
+    assert "Where and how it runs:" in headings
 
 
 @pytest.mark.parametrize("command", ["render", "run", "atlas", "compare", "weights", "demo"])

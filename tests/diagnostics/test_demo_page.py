@@ -1,4 +1,4 @@
-"""The page of `cnnviz demo`: well formed whatever it names, with every picture where it says."""
+"""The page of `cnnviz demo`: well formed whatever it names, with every figure where it says."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def test_write_page_names_sections_figures_and_commands_in_order(tmp_path: Path)
 
 
 def test_write_page_escapes_whatever_it_is_given(tmp_path: Path) -> None:
-    picture = tmp_path / "a&b" / "100% \"<i>\" #1?x=y 'ü' javascript:0.png"
-    picture.parent.mkdir()
-    picture.touch()
-    parts = [(Section(HOSTILE, HOSTILE), Figure(picture, HOSTILE))]
+    figure = tmp_path / "a&b" / "100% \"<i>\" #1?x=y 'ü' javascript:0.png"
+    figure.parent.mkdir()
+    figure.touch()
+    parts = [(Section(HOSTILE, HOSTILE), Figure(figure, HOSTILE))]
     page = Page(write_page(tmp_path / "index.html", HOSTILE, HOSTILE, parts, [HOSTILE]))
     assert not {"script", "i"} & set(page.tags)
-    assert page.images == page.links == [picture]
+    assert page.images == page.links == [figure]
     assert page.images[0].is_file()
     assert page.shown_instead == page.texts["figcaption"] == page.texts["h1"] == page.texts["pre"] == [HOSTILE]
     assert page.texts["p"] == [HOSTILE, HOSTILE]
@@ -49,11 +49,11 @@ def test_write_page_shows_names_that_are_no_text(tmp_path: Path) -> None:
     assert page.texts["h1"] == ["net?.py"]
 
 
-def test_write_page_can_be_moved_with_its_pictures(tmp_path: Path) -> None:
+def test_write_page_can_be_moved_with_its_figures(tmp_path: Path) -> None:
     (tmp_path / "before" / "layer").mkdir(parents=True)
-    picture = tmp_path / "before" / "layer" / "a.png"
-    picture.touch()
-    write_page(tmp_path / "before" / "index.html", "", "", [(None, Figure(picture, ""))], [])
+    figure = tmp_path / "before" / "layer" / "a.png"
+    figure.touch()
+    write_page(tmp_path / "before" / "index.html", "", "", [(None, Figure(figure, ""))], [])
     page = Page((tmp_path / "before").rename(tmp_path / "after") / "index.html")
     assert page.images == [tmp_path / "after" / "layer" / "a.png"]
 
