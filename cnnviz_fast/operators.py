@@ -27,8 +27,8 @@ from .errors import BackendError, DTypeError, OptionError, ShapeError
 from .geometry import Grid, Strip, cut_strips, plan_grid, sampling_positions, tile_size
 from .kernels import Paint, backends
 from .options.declared import takes
-from .options.drawing import PLAIN, EntryOptions, RenderOptions
-from .options.parsers import share
+from .options.drawing import PLAIN, UPSAMPLINGS, EntryOptions, RenderOptions
+from .options.parsers import choice, share
 from .runtime.plain import dense, without_mask
 from .runtime.workers import in_order
 
@@ -36,6 +36,9 @@ TAKEN = ("tile", "scale", "grid", "gap", "margin", "normalize", "vmin", "vmax", 
 """The render options that `render_index` takes."""
 
 REFUSED = tuple(field.name for field in dataclasses.fields(RenderOptions) if field.name not in TAKEN)
+
+_SETTLED = choice(*(name for name in UPSAMPLINGS if name != "auto"))
+"""Checks an upsampling: auto is chosen by the looks of a sheet, which belongs to render."""
 
 
 @torch.library.custom_op("cnnviz_fast::channel_range", mutates_args=())
@@ -114,11 +117,9 @@ def draw_index(
     """
     _refuse_capture(maps.device)
     # A record that exists is valid.
-    _refuse_auto(
-        RenderOptions.of(
-            {"tile": (tile_h, tile_w), "grid": (rows, cols), "gap": gap, "margin": margin, "align": align}
-            | {"upsampling": upsampling}
-        )
+    RenderOptions.of(
+        {"tile": (tile_h, tile_w), "grid": (rows, cols), "gap": gap, "margin": margin, "align": align}
+        | {"upsampling": _SETTLED("upsampling", upsampling)}
     )
     EntryOptions(levels=levels, background=background, bad=bad)
     paint = Paint(levels, share("flat", flat), background, bad)
@@ -253,20 +254,15 @@ def _checked(
                 f"{name} belongs to render; render_index draws every map it is given and leaves colours to its caller. "
                 f"Leave it out."
             )
+    if "upsampling" in options:
+        _SETTLED("upsampling", options["upsampling"])
     wanted = RenderOptions(**{"plain": True, **options})
-    _refuse_auto(wanted)
     if wanted.normalize == "dataset":
         raise OptionError(
             "normalize 'dataset' needs statistics, which render_index does not take. Pass their ranges, one entry for "
             "each channel, to torch.ops.cnnviz_fast.render_index."
         )
     return EntryOptions(levels=levels, background=background, bad=bad), wanted, read_axes(axes, planes)
-
-
-def _refuse_auto(options: RenderOptions) -> None:
-    """Refuse an upsampling that is chosen by the looks of a sheet."""
-    if options.upsampling == "auto":
-        raise OptionError("upsampling must be 'bilinear' or 'nearest' here, got 'auto', which belongs to render.")
 
 
 def _refuse_capture(device: torch.device) -> None:

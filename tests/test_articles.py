@@ -18,6 +18,7 @@ import torch
 import torchvision
 from PIL import Image
 from support.assertions import A_LEVEL, ROUNDED, assert_apart, assert_close, close_to
+from support.plain import render
 from torchvision import transforms as T
 
 import cnnviz_fast as cf
@@ -85,7 +86,7 @@ def run(command: str, **places: Any) -> list[Path]:
     """Run a command as it stands in the documents, and return the files of its layers in {out}."""
     argv = [part.format(**places) for part in shlex.split(command)]
     assert argv[0] == "cnnviz"
-    assert cli.main(argv[1:]) == cli.DONE
+    assert cli.main([*argv[1:], "--plain"]) == cli.DONE
     return sorted(path for folder in Path(places["out"]).iterdir() for path in folder.iterdir())
 
 
@@ -187,7 +188,7 @@ def test_001_nothing_is_dropped_and_a_dead_channel_is_not_divided_by_0() -> None
         article = grid_gray_image(maps, 8)
     assert article.shape == (5, 40)  # two maps are gone
     assert np.isnan(article[:, 15:20]).all()
-    sheet = cf.render(maps, scale=1, grid="x8", colormap="gray")
+    sheet = render(maps, scale=1, grid="x8", colormap="gray")
     assert sheet.index.shape == (10, 40)
     right = np.ones(40, dtype=bool)
     right[15:20] = False
@@ -309,7 +310,7 @@ def test_003_frame_is_black_and_ours_is_not() -> None:
     constant = np.full((7, 7), 200.0)
     article = enlarged_as_in_003(constant, 8, "center")
     assert np.mean(article == 0) == close_to(1 - (48 / 56) ** 2, ROUNDED)  # 26.5 %
-    sheet = cf.render(constant[None], scale=8, normalize="fixed", vmin=0, vmax=255, colormap="gray")
+    sheet = render(constant[None], scale=8, normalize="fixed", vmin=0, vmax=255, colormap="gray")
     assert (sheet.index == 200).all()
 
 
@@ -322,7 +323,7 @@ def test_003_cast_overflows_and_the_sum_is_added_into_channel_0() -> None:
         total += channel
     assert not np.array_equal(maps[0], before[0])  # the article's own map is gone
     maps = before.copy()
-    sheet = cf.render(maps, reduce="sum", scale=1, colormap="gray")
+    sheet = render(maps, reduce="sum", scale=1, colormap="gray")
     assert np.array_equal(maps, before)
     expected = before.sum(axis=0)
     assert_close(sheet.index, (expected - expected.min()) / (expected.max() - expected.min()) * 255, A_LEVEL)

@@ -24,6 +24,7 @@ from support.assertions import (
     assert_same_range,
 )
 from support.cases import CASES, INF, NAN, mixed, noise
+from support.plain import compare, render
 from torch._dynamo.testing import CompileCounter
 
 import cnnviz_fast as cf
@@ -44,7 +45,7 @@ def options_of(normalize: str) -> dict[str, Any]:
 
 def rendered(maps: Any, **options: Any) -> tuple[np.ndarray, dict[str, int]]:
     """Return the plane that `render` draws, and the entries of its palette."""
-    sheet = cf.render(maps, **options)
+    sheet = render(maps, **options)
     colors = sheet.colors
     return sheet.index, {"levels": colors.levels, "background": colors.background, "bad": colors.bad}
 
@@ -191,6 +192,7 @@ def test_render_index_refuses_what_belongs_to_render(name: str, maps: torch.Tens
         ({"bad": 256}, "bad must be a whole number from 0 to 255, got 256."),
         ({"background": -1}, "background must be a whole number of at least 0, got -1."),
         ({"gap": -1}, "gap must be a whole number of at least 0, got -1."),
+        ({"upsampling": "auto"}, "upsampling must be one of bilinear, nearest, got 'auto'."),
         ({"tile": 9, "scale": 2}, "tile and scale both set the tile size. Give one of them."),
         (
             {"grid": "2x2"},
@@ -273,7 +275,8 @@ def test_render_index_operator_draws_on_the_ranges_given() -> None:
         ({"tile_h": 0}, OptionError, "^tile must be a whole number of at least 1, got 0"),
         ({"gap": -1}, OptionError, "^gap must be a whole number of at least 0, got -1"),
         ({"align": "centre"}, OptionError, r"^align must be one of left, center, corners, got 'centre'\. Closest"),
-        ({"upsampling": "cubic"}, OptionError, "^upsampling must be one of bilinear, nearest"),
+        ({"upsampling": "cubic"}, OptionError, "^upsampling must be one of bilinear, nearest, got 'cubic'"),
+        ({"upsampling": "auto"}, OptionError, "^upsampling must be one of bilinear, nearest, got 'auto'"),
         ({"levels": 300}, OptionError, "^levels must be a whole number from 2 to 256, got 300"),
         ({"flat": 2.0}, OptionError, "^flat must be a number from 0 to 1, got 2.0"),
     ],
@@ -402,10 +405,10 @@ def test_render_gives_halves_as_they_are_to_kernels_that_read_them(
     maps = (30 * mixed().nan_to_num(1)).clamp(-999, 999).to(dtype)
     maps[3, 1, 2], maps[4, 0, 0] = NAN, INF
     options = {"tile": 9, "gap": 1, **options}
-    sheet = cf.render(maps, **options)
+    sheet = render(maps, **options)
     reduced_only = "reduce" in options and "beside" not in options
     assert (dtype in {read for _, read, _ in half_reader.given}) == (not reduced_only)
-    wide = cf.render(maps.float(), **options)
+    wide = render(maps.float(), **options)
     assert_equal_planes(sheet.index, wide.index)
     for manifest in (sheet.manifest, wide.manifest):
         del manifest["maps"]["dtype"]
@@ -417,7 +420,7 @@ def test_render_gives_halves_as_they_are_to_kernels_that_read_them(
 @pytest.mark.usefixtures("half_reader")
 def test_render_halves_of_a_vector_as_widened_ones(dtype: torch.dtype, normalize: str) -> None:
     vector = (noise(70) * 3).to(dtype)
-    sheet, wide = (cf.render(given, **options_of(normalize)) for given in (vector, vector.float()))
+    sheet, wide = (render(given, **options_of(normalize)) for given in (vector, vector.float()))
     assert_equal_planes(sheet.index, wide.index)
     assert sheet.manifest["strongest"] == wide.manifest["strongest"]
     assert sheet.manifest["tiles"] == wide.manifest["tiles"]
@@ -427,7 +430,7 @@ def test_render_halves_of_a_vector_as_widened_ones(dtype: torch.dtype, normalize
 @pytest.mark.parametrize("normalize", OWN)
 def test_compare_halves_as_widened_ones(normalize: str) -> None:
     a, b = noise(4, 5, 6).half(), (noise(6, 5, 4).mT.reshape(4, 5, 6)).half()
-    ours, wide = (cf.compare(*given, **options_of(normalize)) for given in ((a, b), (a.float(), b.float())))
+    ours, wide = (compare(*given, **options_of(normalize)) for given in ((a, b), (a.float(), b.float())))
     assert_equal_planes(ours.pair.index, wide.pair.index)
     assert_equal_planes(ours.difference.index, wide.difference.index)
     assert ours.manifest["channels"] == wide.manifest["channels"]
@@ -639,7 +642,7 @@ def test_a_foreign_library_compiles_with_it(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-W", "error", tmp_path / "program.py", tmp_path / "features.pt"], check=True)
     sheets, on_the_first = torch.load(tmp_path / "features.pt")
     for sample, sheet in zip(features, sheets, strict=True):
-        assert_equal_planes(sheet, cf.render(sample.clamp(min=0), tile=8, gap=1).index)
+        assert_equal_planes(sheet, render(sample.clamp(min=0), tile=8, gap=1).index)
     low, high = features[0].amin((1, 2), keepdim=True), features[0].amax((1, 2), keepdim=True)
     values = torch.nn.functional.interpolate(((features - low) / (high - low)).clamp(0, 1), (8, 10), mode="bilinear")
     tiles = (values * 255 + 0.5).byte()

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from support.assertions import assert_same_plane
 from support.memory import needs_peaks, peak_bytes
+from support.plain import render, save_sheet, visualize
 from support.waiting import wait_until
 
 import cnnviz_fast as cf
@@ -53,7 +54,7 @@ def activations(model: cf.LoadedModel, photo: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("stage", STAGES)
 def test_main_job_every_tile_equals_torch(stage: str, activations: dict[str, torch.Tensor]) -> None:
     maps = activations[stage][0]
-    sheet = cf.render(maps, tile=224)
+    sheet = render(maps, tile=224)
     assert [tile["channel"] for tile in sheet.manifest["tiles"]] == list(range(STAGES[stage]))
     if stage == "layer4":
         assert sheet.index.shape == (10_080, 10_304)
@@ -74,9 +75,20 @@ def test_main_job_every_tile_equals_torch(stage: str, activations: dict[str, tor
 def test_main_job_file_holds_what_render_gives(
     photo: Path, tmp_path: Path, activations: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    argv = ["render", "resnet50", str(photo), "--weights", "none", "--layer", "layer4", "--out", str(tmp_path)]
+    argv = [
+        "render",
+        "resnet50",
+        str(photo),
+        "--weights",
+        "none",
+        "--layer",
+        "layer4",
+        "--plain",
+        "--out",
+        str(tmp_path),
+    ]
     assert cli.main(argv) == cli.DONE
-    sheet = cf.render(activations["layer4"][0])
+    sheet = render(activations["layer4"][0])
     # 104 megapixels are above the 89 at which Pillow suspects a bomb.
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     with Image.open(tmp_path / "layer4" / f"{photo.stem}.png") as image:
@@ -89,7 +101,7 @@ def test_main_job_file_holds_what_render_gives(
 
 def test_visualize_gives_the_sheets_it_writes(photo: Path, tmp_path: Path) -> None:
     model = cf.load_model("squeezenet1_1", weights="none")
-    sheets = cf.visualize(model, [photo, photo], ["features.0", "features.12"], tmp_path, tile=32)
+    sheets = visualize(model, [photo, photo], ["features.0", "features.12"], tmp_path, tile=32)
     assert [sheet.manifest["layer"] for sheet in sheets] == ["features.0", "features.12"] * 2
     for layer, drawn in (("features.0", sheets[::2]), ("features.12", sheets[1::2])):
         paths = sorted((tmp_path / layer).glob("*.png"))
@@ -98,7 +110,7 @@ def test_visualize_gives_the_sheets_it_writes(photo: Path, tmp_path: Path) -> No
         for path, sheet in zip(paths, drawn, strict=True):
             with Image.open(path) as image:
                 assert (np.asarray(image.convert("RGB")) == sheet.rgb()).all()
-    assert cf.visualize(model, photo, "features.0", tile=32)[0].index.shape == sheets[0].index.shape
+    assert visualize(model, photo, "features.0", tile=32)[0].index.shape == sheets[0].index.shape
 
 
 def test_visualize_refuses_a_layer_that_cannot_be_drawn_before_a_file_is_made(photo: Path, tmp_path: Path) -> None:
@@ -106,7 +118,7 @@ def test_visualize_refuses_a_layer_that_cannot_be_drawn_before_a_file_is_made(ph
 
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, stride=16), torch.nn.Flatten(0))
     with pytest.raises(ShapeError, match=r"layer '1' puts out \(784,\); only outputs of 2 to 5 axes can be drawn"):
-        cf.visualize(model, photo, ["0", "1"], tmp_path)
+        visualize(model, photo, ["0", "1"], tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -114,7 +126,7 @@ def test_visualize_layers_of_one_file_name_get_folders_of_their_own(photo: Path,
     model = torch.nn.Sequential()
     model.add_module("a/b", torch.nn.Conv2d(3, 2, 3, stride=16))
     model.add_module("a-b", torch.nn.ReLU())
-    assert [sheet.manifest["layer"] for sheet in cf.visualize(model, photo, ["a/b", "a-b"], tmp_path)] == ["a/b", "a-b"]
+    assert [sheet.manifest["layer"] for sheet in visualize(model, photo, ["a/b", "a-b"], tmp_path)] == ["a/b", "a-b"]
     manifests = [json.loads(path.read_text()) for path in sorted(tmp_path.glob(f"a-b-????????/{photo.stem}.json"))]
     assert {manifest["layer"] for manifest in manifests} == {"a/b", "a-b"}
     assert len(list(tmp_path.iterdir())) == 2
@@ -124,16 +136,16 @@ def test_visualize_refuses_a_folder_of_the_older_layout(photo: Path, tmp_path: P
     from cnnviz_fast.errors import OptionError
 
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, stride=16))
-    (sheet,) = cf.visualize(model, photo, "0")
+    (sheet,) = visualize(model, photo, "0")
     sheet.save(tmp_path / f"{photo.stem}_0.png")
-    cf.visualize(model, photo, "0", tmp_path)  # today's sheet, however it is called
+    visualize(model, photo, "0", tmp_path)  # today's sheet, however it is called
     manifest = tmp_path / f"{photo.stem}_0.json"
     manifest.write_text(manifest.read_text().replace('"axes"', '"layout"'))  # as 0.1 called them
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(
         OptionError, match=rf"older layout, IMAGE_LAYER: it holds '{photo.stem}_0'\. Files are LAYER/IM"
     ):
-        cf.visualize(model, photo, "0", tmp_path)
+        visualize(model, photo, "0", tmp_path)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -141,7 +153,7 @@ def test_visualize_leaves_a_module_of_ones_own_as_it_was(photo: Path) -> None:
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, stride=4), torch.nn.BatchNorm2d(4))
     module[1].eval()
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    (sheet,) = cf.visualize(module, photo, "1", tile=16)
+    (sheet,) = visualize(module, photo, "1", tile=16)
     assert sheet.manifest["model"] == "Sequential"
     assert [child.training for child in (module, *module)] == [True, True, False]
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
@@ -153,10 +165,10 @@ def test_save_sheet_interrupted_leaves_no_file_and_keeps_the_old_one(tmp_path: P
     code = f"""
 import torch, cnnviz_fast as cf
 maps = torch.rand(512, 7, 7)
-cf.render(maps[:1])
+render(maps[:1])
 print("ready", flush=True)
 while True:
-    cf.save_sheet(maps, {str(target)!r}, tile=2000)
+    cf.save_sheet(maps, {str(target)!r}, plain=True, tile=2000)
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
@@ -182,7 +194,7 @@ def test_save_sheet_failing_worker_leaves_no_file_and_no_thread(
     monkeypatch.setattr(png, "encode_strip", fail_later)
     (tmp_path / "sheet.png").write_bytes(b"old")
     with pytest.raises(RuntimeError, match="planted"):
-        cf.save_sheet(torch.rand(512, 7, 7), tmp_path / "sheet.png", threads=3, backend="numba")
+        save_sheet(torch.rand(512, 7, 7), tmp_path / "sheet.png", threads=3, backend="numba")
     assert os.listdir(tmp_path) == ["sheet.png"]
     assert (tmp_path / "sheet.png").read_bytes() == b"old"
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("cnnviz")]
@@ -198,7 +210,7 @@ def test_save_sheet_takes_little_memory_beyond_the_maps(backend: str, tile: int,
     maps, photo = torch.rand(2048, 7, 7), torch.zeros(3, 9, 9, dtype=torch.uint8) if overlay else None
 
     def save(maps: torch.Tensor, tile: int) -> None:
-        cf.save_sheet(maps, tmp_path / "sheet.png", backend=backend, tile=tile, threads=2, overlay=photo)
+        save_sheet(maps, tmp_path / "sheet.png", backend=backend, tile=tile, threads=2, overlay=photo)
 
     save(maps[:8], 20)  # loads what it needs
     assert peak_bytes(lambda: save(maps, tile)) < 64 * 2**20
@@ -221,7 +233,7 @@ def test_maps_of_an_image_are_gone_before_the_next_is_looked_at(
     monkeypatch.setattr(pipeline, "look_at", spy)
     layers = ["conv1", "layer1", "layer2", "layer3"]
     if way == "visualize":
-        cf.visualize(cf.load_model("resnet18", weights="none"), [photo] * 3, layers, tile=2)
+        visualize(cf.load_model("resnet18", weights="none"), [photo] * 3, layers, tile=2)
     else:
         argv = ["render", "resnet18", photo, photo, photo, "--weights", "none", "--tile", 2, "--out", tmp_path]
         assert cli.main([*map(str, argv), "--layer", *layers]) == 0

@@ -18,7 +18,7 @@ from cnnviz_fast.models.small_networks import CATEGORIES
 PROBED = 360
 """Windows that the probe is fitted on; half as many are held out. A few seconds of one core."""
 
-MARGIN = 0.1
+MARGIN = 0.15
 """By how much more of the held-out windows the trained network has to get right than the same network untrained."""
 
 
@@ -117,4 +117,4 @@ def test_stored_network_tells_held_out_places_better_than_untrained() -> None:
         for weights in ("DEFAULT", "none")
     )
     assert trained["stage5"] > random["stage5"] + MARGIN
-    assert trained["head"] > 0.8
+    assert trained["head"] > 0.75

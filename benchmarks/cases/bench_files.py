@@ -27,7 +27,7 @@ def save_tiles(d: Drawing, threads: int, folder: Callable[[], Path]) -> Contende
     """What this package does, from the maps."""
     return Contender(
         held_to("save_tiles", threads),
-        lambda: cf.save_tiles(d.maps, folder(), tile=d.tile_px, colormap=COLORMAP, threads=threads),
+        lambda: cf.save_tiles(d.maps, folder(), tile=d.tile_px, plain=True, colormap=COLORMAP, threads=threads),
         partial(are_tiles, d), OURS, d.tiles_bytes, threads=threads, output=folder,
     )  # fmt: skip
 
@@ -109,11 +109,15 @@ def article_003_table() -> Table:
     d, folder = drawing_of(ARTICLE_003), lambda: outputs.path("tiles")
 
     def ours() -> Any:
-        return cf.save_tiles(d.maps, folder(), tile=d.tile_px, colormap=COLORMAP, threads=2, reduce="sum", beside=True)
+        return cf.save_tiles(
+            d.maps, folder(), tile=d.tile_px, plain=True, colormap=COLORMAP, threads=2, reduce="sum", beside=True
+        )
 
     def are_right(written: Any) -> None:
         assert [path.name for path in written[:2]] == ["sum.png", "0.png"]
-        assert np.array_equal(decoded(written[0]), cf.render(d.maps.sum(0, keepdim=True), tile=d.tile_px).index)
+        assert np.array_equal(
+            decoded(written[0]), cf.render(d.maps.sum(0, keepdim=True), tile=d.tile_px, plain=True).index
+        )
         are_tiles(d, written[1:])
 
     return Table(

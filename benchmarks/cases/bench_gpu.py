@@ -95,7 +95,7 @@ class OnDevice:
 
     def _plan(self) -> Plan:
         return plan_sheet(
-            self.maps(), RenderOptions(tile=self.tile_px, colormap=COLORMAP, backend=BACKEND), Provenance()
+            self.maps(), RenderOptions(tile=self.tile_px, plain=True, colormap=COLORMAP, backend=BACKEND), Provenance()
         )
 
     def draw(self) -> None:

@@ -104,7 +104,8 @@ def run(save: str, layers: Sequence[str]) -> Inside:
     """Run; the stages' seconds are those of all threads and processes together."""
     start = time.perf_counter()
     summary = cf.run(
-        model(), photos(), layers, folder_of(save, layers), save=save, batch=BATCH, tile=TILE_PX, progress="none"
+        model(), photos(), layers, folder_of(save, layers), save=save, batch=BATCH, tile=TILE_PX, plain=True,
+        progress="none",
     )  # fmt: skip
     seconds = time.perf_counter() - start
     assert summary.finished == PHOTOS
@@ -124,7 +125,7 @@ def check_sheets(folder: Path, layers: Sequence[str]) -> None:
     for layer, stem, maps in some(layers):
         with Image.open(folder / layer / f"{stem}.png") as sheet:
             assert sheet.mode == "P"
-            difference = np.abs(np.asarray(sheet).astype(int) - cf.render(maps, tile=TILE_PX).index)
+            difference = np.abs(np.asarray(sheet).astype(int) - cf.render(maps, tile=TILE_PX, plain=True).index)
         assert difference.max() <= 1
         assert (difference > 0).mean() < 0.001
 

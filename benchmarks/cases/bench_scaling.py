@@ -28,7 +28,7 @@ def sheet_of(workload: Workload, name: str, threads: int = 2) -> Contender:
 
     return Contender(
         name,
-        lambda: cf.save_sheet(d.maps, path(), tile=d.tile_px, colormap=COLORMAP, threads=threads),
+        lambda: cf.save_sheet(d.maps, path(), tile=d.tile_px, plain=True, colormap=COLORMAP, threads=threads),
         d.file_is_expected, OURS, d.bytes, threads=threads, output=path,
     )  # fmt: skip
 
@@ -89,7 +89,9 @@ def own_size_table() -> Table:
         return old_ways.article_001(d.array, ARTICLE_COLS)
 
     def ours() -> object:
-        return cf.render(maps_of(workload), tile=d.tile_px, grid=f"x{ARTICLE_COLS}", colormap=COLORMAP, threads=2).index
+        return cf.render(
+            maps_of(workload), tile=d.tile_px, plain=True, grid=f"x{ARTICLE_COLS}", colormap=COLORMAP, threads=2
+        ).index
 
     def is_right(sheet: object) -> None:
         assert abs(sheet - (article() * 255)).max() <= 1

@@ -44,7 +44,7 @@ def startup_table() -> Table:
 def render(**environment: str) -> Path:
     """Run the main job: a sheet of 10,080 x 10,304 px from a photo and a model with random weights."""
     folder = outputs.path("startup")
-    arguments = ["resnet50", str(photo()), "--weights", "none", "--layer", "layer4", "--out", str(folder)]
+    arguments = ["resnet50", str(photo()), "--weights", "none", "--layer", "layer4", "--plain", "--out", str(folder)]
     return Path(cnnviz("render", *arguments, "--device", "cpu", **environment).split("\n")[0])
 
 

@@ -37,7 +37,7 @@ def save_sheet(d: Drawing, threads: int, colormap: str = COLORMAP) -> Contender:
     name = held_to("save_sheet", threads) + (f", {colormap}" if colormap != COLORMAP else "")
     return Contender(
         name,
-        lambda: cf.save_sheet(d.maps, sheet_path(), tile=d.tile_px, colormap=colormap, threads=threads),
+        lambda: cf.save_sheet(d.maps, sheet_path(), tile=d.tile_px, plain=True, colormap=colormap, threads=threads),
         d.file_is_expected if colormap == COLORMAP else lambda path: shows_sheet_in_color(d, path),
         OURS, d.bytes, threads=threads, output=sheet_path,
     )  # fmt: skip
@@ -45,7 +45,7 @@ def save_sheet(d: Drawing, threads: int, colormap: str = COLORMAP) -> Contender:
 
 def shows_sheet_in_color(d: Drawing, path: Path) -> None:
     """Assert that a file is what `render` gives in the same colormap, by OpenCV's decoder."""
-    sheet = cf.render(d.maps, tile=d.tile_px)
+    sheet = cf.render(d.maps, tile=d.tile_px, plain=True)
     assert np.array_equal(cv2.imread(str(path), cv2.IMREAD_COLOR_RGB), sheet.rgb())
 
 
@@ -201,7 +201,7 @@ def batch_table() -> Table:
 
     def ours() -> None:
         for i, maps in enumerate(batch(IMAGES)):
-            cf.save_sheet(maps, file(i), tile=workload.tile_px, colormap=COLORMAP, threads=2)
+            cf.save_sheet(maps, file(i), tile=workload.tile_px, plain=True, colormap=COLORMAP, threads=2)
 
     def opencv() -> None:
         for i, maps in enumerate(batch(IMAGES)):
@@ -215,7 +215,7 @@ def batch_table() -> Table:
         written = sorted(folder().glob("*.png"))
         assert len(written) in (IMAGES, TORCH_IMAGES)
         for path in written[:: max(1, len(written) // 4)]:
-            sheet = cf.render(maps_of(workload, int(path.stem)), tile=workload.tile_px, colormap=COLORMAP)
+            sheet = cf.render(maps_of(workload, int(path.stem)), tile=workload.tile_px, plain=True, colormap=COLORMAP)
             assert cv2.absdiff(decoded(path), sheet.index).max() <= 1
 
     size = IMAGES * d.bytes

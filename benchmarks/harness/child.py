@@ -61,9 +61,9 @@ def sheet(way: str, file: str) -> dict[str, float]:
         peers.cv2_sheet(maps.numpy(), HUGE.tile_px, cols, plane, path)
 
     def ours() -> None:
-        cf.save_sheet(maps, path, tile=HUGE.tile_px, colormap="gray", threads=2)
+        cf.save_sheet(maps, path, tile=HUGE.tile_px, plain=True, colormap="gray", threads=2)
 
-    cf.save_sheet(maps_of(TINY), path, tile=TINY.tile_px, colormap="gray", threads=2)
+    cf.save_sheet(maps_of(TINY), path, tile=TINY.tile_px, plain=True, colormap="gray", threads=2)
     outputs.remove(path)
     seconds, peak = peak_above({"save_sheet": ours, "cv2": opencv}[way])
     return {"seconds": seconds, "peak_bytes": peak, "file_bytes": path.stat().st_size}

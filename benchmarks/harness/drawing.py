@@ -58,7 +58,7 @@ class Drawing:
         return self.maps.numpy()
 
     def _plan(self, backend: str = "auto", threads: int = 2) -> Plan:
-        options = RenderOptions(tile=self.tile_px, colormap=COLORMAP, backend=backend, threads=threads)
+        options = RenderOptions(tile=self.tile_px, plain=True, colormap=COLORMAP, backend=backend, threads=threads)
         return plan_sheet(self.maps, options, Provenance())
 
     @property

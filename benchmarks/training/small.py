@@ -7,7 +7,6 @@ import time
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional
 
 from cnnviz_fast.models.small_networks import SmallNetwork
@@ -18,8 +17,13 @@ from .photos import UNNAMED, windows
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, as the usual preprocessing has them."""
 
+WINDOWS, WINDOW_PX, SIDES_PX = 3300, 136, (64, 420)
+"""Windows that are cut once, the side that they are resampled to, and the smallest and largest side in a photo."""
+
 VIEW_PX = 96
-WINDOW_PX = 136
+PLACES = VIEW_PX // 16
+"""Side of the last maps of a view."""
+
 TEMPERATURE = 0.2
 CONTRAST, REDUNDANCY = 0.5, 10.0
 """Weights of the second and the third loss."""
@@ -45,10 +49,8 @@ def train(steps: int, batch: int, seed: int) -> SmallNetwork:
         Wang et al., Non-negative Contrastive Learning, 2024, and Zbontar et al., Barlow Twins, 2021.
     """
     torch.manual_seed(seed)
-    images, labels = (
-        torch.from_numpy(array) for array in windows(3300, (64, 420), WINDOW_PX, held_out=False, seed=seed)
-    )
-    images = images.permute(0, 3, 1, 2)
+    cut = windows(WINDOWS, SIDES_PX, WINDOW_PX, held_out=False, seed=seed)
+    images, labels = torch.from_numpy(cut[0]).permute(0, 3, 1, 2), torch.from_numpy(cut[1])
     network = SmallNetwork().to(memory_format=torch.channels_last)
     with torch.no_grad():
         network.stage1.conv1.weight.copy_(torch.from_numpy(filters.learn(filters.patches(3000, 7, seed), 48, seed)))
@@ -109,7 +111,10 @@ def augment(images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, t
         (N, 3, VIEW_PX, VIEW_PX) float32 views, and the labels at the places of the last maps.
     """
     n = len(images)
-    uniform = lambda low, high, *shape: low + (high - low) * torch.rand(n, *shape)  # noqa: E731
+
+    def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
+        return low + (high - low) * torch.rand(n, *shape)
+
     zoom, angle = uniform(0.55, 0.85), uniform(-0.35, 0.35)
     mirror = torch.where(torch.rand(n) < 0.5, -1.0, 1.0)
     cos, sin = zoom * angle.cos(), zoom * angle.sin()
@@ -117,7 +122,7 @@ def augment(images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, t
     matrix = torch.stack([cos * mirror, -sin, shift[:, 0], sin * mirror, cos, shift[:, 1]], 1).view(n, 2, 3)
     grid = functional.affine_grid(matrix, [n, 3, VIEW_PX, VIEW_PX], align_corners=False)
     views = functional.grid_sample(images.float() / 255, grid, padding_mode="reflection", align_corners=False)
-    places = functional.affine_grid(matrix, [n, 1, VIEW_PX // 16, VIEW_PX // 16], align_corners=False)
+    places = functional.affine_grid(matrix, [n, 1, PLACES, PLACES], align_corners=False)
     seen = functional.grid_sample(labels[:, None].float(), places, "nearest", "reflection", align_corners=False)
 
     views = (views * uniform(0.75, 1.25, 1, 1, 1) * uniform(0.85, 1.15, 3, 1, 1)).clamp(0, 1)
@@ -137,9 +142,3 @@ def normalized(images: torch.Tensor) -> torch.Tensor:
 def as_input(images: np.ndarray) -> torch.Tensor:
     """Return windows, (N, H, W, 3) uint8, as the network takes them, without augmentation."""
     return normalized(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
-
-
-def untrained(seed: int) -> nn.Module:
-    """Return the network as it is before training, in eval mode."""
-    torch.manual_seed(seed)
-    return SmallNetwork().eval()

@@ -113,7 +113,7 @@ def write_sheet(setup: BenchSetup) -> Row:
     ways = [
         Way(
             "save_sheet",
-            lambda: save_sheet(maps, ours, plain=True, tile=FILE_TILE_PX, colormap="gray", threads=setup.threads),
+            lambda: save_sheet(maps, ours, tile=FILE_TILE_PX, plain=True, colormap="gray", threads=setup.threads),
             lambda path: _is_close(_decoded(path), plane),
         ),
         Way("Pillow, level 1, drawn beforehand", lambda: _pillow(plane, theirs), lambda path: path.exists()),
@@ -148,7 +148,7 @@ def write_tiles(setup: BenchSetup) -> Row:
     ways = [
         Way(
             "save_tiles",
-            lambda: save_tiles(maps, ours, tile=FILE_TILE_PX, colormap="gray", threads=setup.threads),
+            lambda: save_tiles(maps, ours, tile=FILE_TILE_PX, plain=True, colormap="gray", threads=setup.threads),
             lambda paths: len(paths) == FILES and _is_close(_decoded(paths[-1]), tiles[-1]),
         ),
         Way(

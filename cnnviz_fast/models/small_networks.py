@@ -19,7 +19,7 @@ class FilterBank(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(3, 64, 11, stride=2, padding=5, bias=False)
+        self.conv = _convolution(3, 64, 11, 2)
         self.relu = nn.ReLU()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -57,7 +57,12 @@ def _stage(*convolutions: tuple[int, int, int, int]) -> nn.Sequential:
     """Make a stage of (input channels, output channels, side, stride), each with its normalisation and ReLU."""
     modules: OrderedDict[str, nn.Module] = OrderedDict()
     for number, (inputs, outputs, side, stride) in enumerate(convolutions, 1):
-        modules[f"conv{number}"] = nn.Conv2d(inputs, outputs, side, stride, side // 2, bias=False)
+        modules[f"conv{number}"] = _convolution(inputs, outputs, side, stride)
         modules[f"norm{number}"] = nn.BatchNorm2d(outputs)
         modules[f"relu{number}"] = nn.ReLU()
     return nn.Sequential(modules)
+
+
+def _convolution(inputs: int, outputs: int, side: int, stride: int) -> nn.Conv2d:
+    """Make a convolution that repeats the border of its input: zeros there would look like an edge in every map."""
+    return nn.Conv2d(inputs, outputs, side, stride, side // 2, bias=False, padding_mode="replicate")

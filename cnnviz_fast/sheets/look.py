@@ -47,7 +47,7 @@ def settled(options: RenderOptions, count: int, map_h: int, map_w: int, *, over_
     if tile is None and options.scale is None and not options.plain:
         tile = _fitting_tile(options, count, map_h, map_w)
     tile_h, tile_w = tile_size(map_h, map_w, tile, options.scale)
-    label = min(tile_h, tile_w) >= LABELLED_PX if options.label is None else options.label
+    label = _has_labels(options, tile_h, tile_w)
     upsampling = options.upsampling
     if upsampling == "auto":
         cells = [size / n for n, size in ((map_h, tile_h), (map_w, tile_w)) if n > 1]
@@ -55,12 +55,17 @@ def settled(options: RenderOptions, count: int, map_h: int, map_w: int, *, over_
     return replace(options, tile=tile, label=label, upsampling=upsampling)
 
 
+def _has_labels(options: RenderOptions, tile_h: int, tile_w: int) -> bool:
+    """Return whether tiles of a size have labels."""
+    return min(tile_h, tile_w) >= LABELLED_PX if options.label is None else options.label
+
+
 def _fitting_tile(options: RenderOptions, count: int, map_h: int, map_w: int) -> int:
     """Return the largest of TILES_PX with which the sheet fits a screen; the smallest where none does."""
     for px in TILES_PX[:-1]:
         tile_h, tile_w = tile_size(map_h, map_w, px, None)
         # A label takes about one and a half times the size of its text.
-        room = NO_ROOM if options.label is False else Room(label_h=text_px(tile_h, tile_w) * 3 // 2)
+        room = Room(label_h=text_px(tile_h, tile_w) * 3 // 2) if _has_labels(options, tile_h, tile_w) else NO_ROOM
         with contextlib.suppress(OptionError):  # a sheet that is too large
             grid = plan_grid(
                 count, tile_h, tile_w, grid=options.grid, gap=options.gap, margin=options.margin,

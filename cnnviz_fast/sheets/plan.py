@@ -222,10 +222,10 @@ def _lay_out(
         options.colormap,
         background=options.background,
         bad=options.bad,
-        # Between two sheets side by side there is a gap.
+        # Two sheets side by side have one palette, whichever of them has marks, and a gap between them.
         shows_background=grid.shows_background or drawn_on.shared or bool(crossed),
         shows_bad=not drawn_on.all_finite,
-        shows_ink=lettering.room != NO_ROOM or bool(crossed or framed),
+        shows_ink=lettering.room != NO_ROOM or bool(crossed or framed) or (drawn_on.shared and options.marks),
         own=above and above.colors,
     )
     overlay = backdrop.under(grid, palette, backend) if backdrop else None

@@ -25,6 +25,7 @@ from support.assertions import (
     assert_same_statistics,
 )
 from support.cases import CASES, INF, LARGEST, NAN, noise
+from support.plain import render, save_sheet, save_tiles, visualize
 
 import cnnviz_fast as cf
 from cnnviz_fast.channels.dataset import DEVICE_PIECE, PIECE, LayerStatistics, merge_layers
@@ -378,7 +379,7 @@ def range_in_memory(maps: torch.Tensor) -> tuple[NDArray[Any], NDArray[Any]]:
 def test_render_dataset_draws_every_sheet_on_the_range_of_all(maps: torch.Tensor, statistics: LayerStatistics) -> None:
     low, high = range_in_memory(maps)
     for image in (maps * 2, maps, maps - 1, maps * 9):  # the last is none of the set: clamped
-        sheet = cf.render(image, statistics=statistics, **ONE_TO_ONE)
+        sheet = render(image, statistics=statistics, **ONE_TO_ONE)
         assert_equal_planes(tiles_of(sheet).reshape(-1, 7), drawn(image, low, high).reshape(-1, 7))
         assert [(tile["vmin"], tile["vmax"]) for tile in sheet.manifest["tiles"]] == list(
             zip(low.tolist(), high.tolist(), strict=True)
@@ -399,7 +400,7 @@ def test_render_dataset_ranges_follow_the_channels(
     options: dict[str, Any], maps: torch.Tensor, statistics: LayerStatistics
 ) -> None:
     low, high = range_in_memory(maps)
-    sheet = cf.render(maps, statistics=statistics, **ONE_TO_ONE, **options)
+    sheet = render(maps, statistics=statistics, **ONE_TO_ONE, **options)
     shown = [tile["channel"] for tile in sheet.manifest["tiles"]]
     assert shown != list(range(6))
     expected = drawn(maps[shown], low[shown], high[shown])
@@ -408,7 +409,7 @@ def test_render_dataset_ranges_follow_the_channels(
 
 def test_render_dataset_percentiles_are_those_of_the_set(maps: torch.Tensor, statistics: LayerStatistics) -> None:
     values = torch.stack([maps * 2, maps, maps - 1]).transpose(0, 1).flatten(1).numpy()
-    sheet = cf.render(maps, statistics=statistics, percentile="5,90", **ONE_TO_ONE)
+    sheet = render(maps, statistics=statistics, percentile="5,90", **ONE_TO_ONE)
     for end, percent in (("vmin", 0.05), ("vmax", 0.9)):
         found = np.array([tile[end] for tile in sheet.manifest["tiles"]], np.float32)
         assert_same_quantiles(found, np.quantile(values, percent, axis=1, method="lower"))
@@ -425,24 +426,24 @@ def test_drawing_range_percentiles_that_coincide_fall_back_to_the_whole_range() 
 def test_render_dataset_channel_unknown_in_the_set_is_drawn_on_its_own(maps: torch.Tensor) -> None:
     seen = maps.clone()
     seen[2] = NAN
-    sheet = cf.render(maps, statistics=statistics_of(seen[None]), **ONE_TO_ONE)
-    assert_equal_planes(sheet.index, cf.render(maps, **{**ONE_TO_ONE, "normalize": "channel"}).index)
+    sheet = render(maps, statistics=statistics_of(seen[None]), **ONE_TO_ONE)
+    assert_equal_planes(sheet.index, render(maps, **{**ONE_TO_ONE, "normalize": "channel"}).index)
 
 
 def test_render_dataset_flat_channel_of_the_set_is_flat_everywhere(maps: torch.Tensor) -> None:
-    sheet = cf.render(maps, statistics=statistics_of(torch.zeros(1, 6, 5, 7)), **ONE_TO_ONE)
+    sheet = render(maps, statistics=statistics_of(torch.zeros(1, 6, 5, 7)), **ONE_TO_ONE)
     assert not sheet.index.any()
 
 
 def test_render_dataset_what_is_not_finite_is_bad(maps: torch.Tensor, statistics: LayerStatistics) -> None:
     maps[1, 2, 3] = NAN
-    sheet = cf.render(maps, statistics=statistics, **{**ONE_TO_ONE, "colormap": "viridis"})
+    sheet = render(maps, statistics=statistics, **{**ONE_TO_ONE, "colormap": "viridis"})
     assert (sheet.index == sheet.colors.bad).sum() == 1
 
 
 def test_render_dataset_of_a_vector_gives_each_cell_its_own_range() -> None:
     logits = noise(40, 8, 1, 1)
-    sheet = cf.render(
+    sheet = render(
         logits[3], statistics=statistics_of(logits), tile=1, grid="1x8", colormap="gray", normalize="dataset"
     )
     values = logits[:, :, 0, 0].numpy()
@@ -454,11 +455,11 @@ def test_render_dataset_of_a_vector_gives_each_cell_its_own_range() -> None:
 def test_save_sheet_and_save_tiles_take_statistics(
     maps: torch.Tensor, statistics: LayerStatistics, tmp_path: Path
 ) -> None:
-    expected = cf.render(maps, statistics=statistics, **ONE_TO_ONE)
-    with Image.open(cf.save_sheet(maps, tmp_path / "sheet.png", statistics=statistics, **ONE_TO_ONE)) as image:
+    expected = render(maps, statistics=statistics, **ONE_TO_ONE)
+    with Image.open(save_sheet(maps, tmp_path / "sheet.png", statistics=statistics, **ONE_TO_ONE)) as image:
         assert_equal_planes(np.asarray(image), expected.index)
     for path, tile in zip(
-        cf.save_tiles(maps, tmp_path, statistics=statistics, **ONE_TO_ONE), tiles_of(expected), strict=True
+        save_tiles(maps, tmp_path, statistics=statistics, **ONE_TO_ONE), tiles_of(expected), strict=True
     ):
         with Image.open(path) as image:
             assert_equal_planes(np.asarray(image), tile)
@@ -469,7 +470,7 @@ def test_visualize_takes_statistics_by_layer() -> None:
     images = [torch.randn(3, 8, 9, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
     with torch.inference_mode():
         seen = {"0": statistics_of(model[0](torch.stack(images))), "1": statistics_of(model(torch.stack(images)))}
-    sheets = cf.visualize(model, images, ["0", "1"], normalize="dataset", tile=9, statistics=seen)
+    sheets = visualize(model, images, ["0", "1"], normalize="dataset", tile=9, statistics=seen)
     assert len(sheets) == 6
     for sheet in sheets:
         vmin, vmax = seen[sheet.manifest["layer"]].drawing_range()
@@ -477,7 +478,7 @@ def test_visualize_takes_statistics_by_layer() -> None:
         assert_close([tile["vmax"] for tile in sheet.manifest["tiles"]], vmax, PRINTED)
     del seen["1"]
     with pytest.raises(OptionError, match=r"^statistics have no layer '1'\."):
-        cf.visualize(model, images, ["0", "1"], normalize="dataset", statistics=seen)
+        visualize(model, images, ["0", "1"], normalize="dataset", statistics=seen)
 
 
 @pytest.mark.parametrize(
@@ -509,7 +510,7 @@ def test_render_statistics_that_do_not_fit_are_refused(
     given: dict[str, Any], error: type[Exception], message: str, maps: torch.Tensor
 ) -> None:
     with pytest.raises(error) as caught:
-        cf.render(maps, **given)
+        render(maps, **given)
     assert str(caught.value) == message
 
 

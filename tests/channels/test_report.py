@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.assertions import ROUNDED, assert_same_statistics, close_to
 from support.cases import CASES, INF, LARGEST, NAN, noise
+from support.plain import visualize
 
 import cnnviz_fast as cf
 from cnnviz_fast.channels.statistics import channel_statistics
@@ -156,7 +157,7 @@ def test_visualize_leaves_the_report_in_the_manifest() -> None:
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3), torch.nn.ReLU())
     torch.nn.init.zeros_(model[0].weight[2])
     torch.nn.init.zeros_(model[0].bias)
-    (sheet,) = cf.visualize(model, noise(1, 3, 9, 9), "1", tile=9, report=True)
+    (sheet,) = visualize(model, noise(1, 3, 9, 9), "1", tile=9, report=True)
     report = sheet.manifest["report"]
     assert (report["channels"], report["dead"]) == (5, [2])
     assert report["sparsity"] == close_to(np.mean([tile["zeros"] for tile in sheet.manifest["tiles"]]), ROUNDED)

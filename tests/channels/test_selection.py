@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.assertions import ROUNDED, assert_close, assert_same_floats, assert_same_plane, assert_same_statistics
 from support.cases import CASES, INF, LARGEST, NAN, noise
+from support.plain import render
 
-import cnnviz_fast as cf
 from cnnviz_fast.channels.selection import Selection, best_first, channel_scores, select
 from cnnviz_fast.channels.statistics import ChannelStatistics, channel_statistics
 from cnnviz_fast.channels.values import as_maps
@@ -274,7 +274,7 @@ def test_render_sum_equals_the_sum_of_the_article(count: int) -> None:
     maps = noise(count, 7, 9).relu()
     added = sum(ele for ele in maps.numpy())
     expected = np.floor((added - added.min()) / (added.max() - added.min()) * 255 + 0.5).astype(np.uint8)
-    sheet = cf.render(maps, scale=1, reduce="sum")
+    sheet = render(maps, scale=1, reduce="sum")
     assert_same_plane(sheet.index, expected)
 
 
@@ -286,7 +286,7 @@ def test_render_sum_leaves_the_first_channel_alone(maps: torch.Tensor) -> None:
         total += array[c]
     assert not np.array_equal(array[0], maps[0])  # its fault
     before = maps.clone()
-    sheet = cf.render(maps, scale=1, reduce="sum", beside=True, grid="1x", normalize="fixed", vmin=-9, vmax=9)
+    sheet = render(maps, scale=1, reduce="sum", beside=True, grid="1x", normalize="fixed", vmin=-9, vmax=9)
     assert torch.equal(maps, before)
     expected = np.stack([array[0], *before.numpy()])  # its sum is right all the same
     levels = np.floor(((expected + 9) / 18).clip(0, 1) * 255 + 0.5).astype(np.uint8)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from support.assertions import A_LEVEL, FLOAT32_RATIO, assert_close, close_to
+from support.plain import render, visualize
 from torch import nn
 
 import cnnviz_fast as cf
@@ -29,7 +30,7 @@ def vector() -> torch.Tensor:
 
 
 def test_render_vector_is_a_bar_of_cells_on_one_range(vector: torch.Tensor) -> None:
-    sheet = cf.render(vector, colormap="gray")
+    sheet = render(vector, colormap="gray")
     assert bar_of(sheet) == (2 * 16, 64 * 16)
     span = vector.max() - vector.min()
     for channel, tile in enumerate(sheet.manifest["tiles"]):
@@ -41,8 +42,8 @@ def test_render_vector_is_a_bar_of_cells_on_one_range(vector: torch.Tensor) -> N
 
 
 def test_render_short_vector_is_as_wide_as_it_is_long() -> None:
-    assert bar_of(cf.render(np.arange(5.0))) == (16, 5 * 16)
-    assert bar_of(cf.render(np.arange(1.0))) == (16, 16)
+    assert bar_of(render(np.arange(5.0))) == (16, 5 * 16)
+    assert bar_of(render(np.arange(1.0))) == (16, 16)
 
 
 @pytest.mark.parametrize(
@@ -52,31 +53,31 @@ def test_render_short_vector_is_as_wide_as_it_is_long() -> None:
 def test_render_vector_takes_the_options_that_are_given(
     options: dict[str, object], shape: tuple[int, int], vector: torch.Tensor
 ) -> None:
-    assert bar_of(cf.render(vector, **options)) == shape
+    assert bar_of(render(vector, **options)) == shape
 
 
 def test_render_vector_keeps_a_range_that_is_given(vector: torch.Tensor) -> None:
     largest = float(vector.abs().max())
     ends = {"symmetric": (-largest, largest), "percentile": tuple(np.percentile(vector.numpy(), (1, 99)))}
     for normalize, (low, high) in ends.items():
-        sheet = cf.render(vector, normalize=normalize, colormap="gray")
+        sheet = render(vector, normalize=normalize, colormap="gray")
         assert sheet.manifest["options"]["normalize"] == normalize
         shown = sheet.index[:32:16, ::16].ravel()[:100].astype(int)
         assert_close(shown, (vector.numpy().clip(low, high) - low) / (high - low) * 255, A_LEVEL)
         assert [(tile["vmin"], tile["vmax"]) for tile in sheet.manifest["tiles"]] == [
             close_to((low, high), FLOAT32_RATIO)
         ] * 100
-    fixed = cf.render(vector, normalize="fixed", vmin=0, vmax=1, colormap="gray")
+    fixed = render(vector, normalize="fixed", vmin=0, vmax=1, colormap="gray")
     expected = np.floor(vector.clamp(0, 1).numpy() * 255 + 0.5)
     assert (fixed.index[:32:16, ::16].ravel()[:100] == expected).all()
 
 
 def test_render_map_of_one_cell_is_drawn_as_a_vector(vector: torch.Tensor) -> None:
-    assert (cf.render(vector[:, None, None]).index == cf.render(vector).index).all()
+    assert (render(vector[:, None, None]).index == render(vector).index).all()
 
 
 def test_render_list_has_a_bar_for_each_of_the_strongest(vector: torch.Tensor) -> None:
-    sheet = cf.render(vector, colormap="gray", provenance=cf.Provenance(categories=[f"class {i}" for i in range(100)]))
+    sheet = render(vector, colormap="gray", provenance=cf.Provenance(categories=[f"class {i}" for i in range(100)]))
     foot = sheet.index[2 * 16 :]
     ink = sheet.manifest["palette"]["ink"]
     longest = [len(list(run)) for run in _runs(foot == ink)]
@@ -119,7 +120,7 @@ def test_visualize_fully_connected_layers_of_alexnet(photo: Path, tmp_path: Path
     model = cf.load_model("alexnet", weights="none", device="cpu")
     named = type(model)(**{**vars(model), "categories": tuple(f"class {i}" for i in range(1000))})
     layers = ["classifier.1", "classifier.4", "classifier.6"]
-    sheets = cf.visualize(named, photo, layers, tmp_path)
+    sheets = visualize(named, photo, layers, tmp_path)
     assert [len(sheet.manifest["tiles"]) for sheet in sheets] == [4096, 4096, 1000]
     acts = cf.capture(model, cf.load_images(photo, model), layers)
     for sheet, output in zip(sheets, acts.values(), strict=True):
@@ -141,15 +142,13 @@ def test_report_of_a_vector_calls_no_channel_flat() -> None:
 
 def test_capture_head_in_a_model_of_ones_own_is_drawn(photo: Path) -> None:
     model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 7))
-    (pooled, head) = cf.visualize(model, photo, ["0", "2"])
+    (pooled, head) = visualize(model, photo, ["0", "2"])
     assert bar_of(pooled) == (16, 3 * 16)
     assert bar_of(head) == (16, 7 * 16)
 
 
 def test_render_list_is_of_the_channels_that_are_picked(vector: torch.Tensor) -> None:
-    sheet = cf.render(
-        vector, channels="3,0-6,3", provenance=cf.Provenance(categories=[f"class {i}" for i in range(100)])
-    )
+    sheet = render(vector, channels="3,0-6,3", provenance=cf.Provenance(categories=[f"class {i}" for i in range(100)]))
     entries = sheet.manifest["strongest"]
     assert [entry["channel"] for entry in entries] == vector[:7].argsort(descending=True).tolist()
     assert [entry["category"] for entry in entries] == [f"class {entry['channel']}" for entry in entries]
@@ -158,4 +157,4 @@ def test_render_list_is_of_the_channels_that_are_picked(vector: torch.Tensor) ->
 
 def test_render_vector_over_an_image_is_refused(vector: torch.Tensor) -> None:
     with pytest.raises(ShapeError, match="a vector, cannot be laid over an image"):
-        cf.render(vector, overlay=np.zeros((9, 9, 3), dtype=np.uint8))
+        render(vector, overlay=np.zeros((9, 9, 3), dtype=np.uint8))

@@ -29,6 +29,7 @@ from support.assertions import (
     assert_within_half_a_level,
 )
 from support.cases import CASES, INF, NAN, noise
+from support.plain import render
 
 import cnnviz_fast as cf
 from cnnviz_fast.errors import AtlasError, CnnvizError, DTypeError, EncodeError, OptionError, ShapeError, WriteError
@@ -157,8 +158,8 @@ DRAWINGS = {
 def test_render_from_an_atlas_is_within_a_level_of_the_direct_sheet(name: str, drawing: str) -> None:
     options: dict[str, Any] = {"colormap": "gray", **DRAWINGS[drawing]}
     maps = CASES[name].maps
-    direct = cf.render(maps, **options)
-    again = cf.render(there_and_back(maps).maps, **options)
+    direct = render(maps, **options)
+    again = render(there_and_back(maps).maps, **options)
     assert again.colors.levels == direct.colors.levels
     assert_plane_within_a_level(again.index, direct.index, levels=direct.colors.levels)
     for ours, theirs in zip(again.manifest["tiles"], direct.manifest["tiles"], strict=True):
@@ -176,7 +177,7 @@ def test_render_from_an_atlas_at_its_own_levels_and_size_is_the_direct_sheet(nam
 def test_render_from_an_atlas_ranks_and_reports_as_the_direct_sheet() -> None:
     maps = noise(20, 7, 7).relu() * torch.arange(20.0)[:, None, None]
     options: dict[str, Any] = {"tile": 9, "topk": 5, "rank": "max", "report": True}
-    direct, again = cf.render(maps, **options).manifest, cf.render(there_and_back(maps).maps, **options).manifest
+    direct, again = render(maps, **options).manifest, render(there_and_back(maps).maps, **options).manifest
     assert [tile["channel"] for tile in again["tiles"]] == [tile["channel"] for tile in direct["tiles"]]
     for kind in ("dead", "flat", "nonfinite", "min", "max", "ranges"):
         assert again["report"][kind] == direct["report"][kind]
@@ -198,8 +199,8 @@ def test_save_atlas_vector_keeps_values_and_names_of_classes(tmp_path: Path) -> 
     path = cf.save_atlas(vector, tmp_path / "x.atlas", provenance=cf.Provenance(layer="fc", categories=names))
     atlas = cf.read_atlas(path)
     assert torch.equal(atlas.maps[:, 0, 0], vector)
-    direct = cf.render(vector, provenance=cf.Provenance(categories=names))
-    assert cf.render(atlas.maps, provenance=atlas.provenance).manifest["strongest"] == direct.manifest["strongest"]
+    direct = render(vector, provenance=cf.Provenance(categories=names))
+    assert render(atlas.maps, provenance=atlas.provenance).manifest["strongest"] == direct.manifest["strongest"]
     assert there_and_back(noise(12, 2, 2), cf.Provenance(categories=names)).provenance.categories is None
 
 
@@ -209,7 +210,7 @@ def test_read_atlas_says_where_the_maps_came_from(tmp_path: Path) -> None:
     assert atlas.provenance == dataclasses.replace(SOURCE, atlas=str(path))
     assert atlas.dtype == "float16"
     plain = cf.Provenance(layer="conv1", atlas=str(path))
-    assert cf.render(atlas.maps, tile=9, provenance=plain).manifest["atlas"] == str(path)
+    assert render(atlas.maps, tile=9, provenance=plain).manifest["atlas"] == str(path)
     assert cf.read_atlas(cf.save_atlas(noise(1, 1, 1), path)).provenance == cf.Provenance(atlas=str(path))
 
 
@@ -360,7 +361,7 @@ def test_read_atlas_takes_little_more_memory_than_the_atlas_holds(tmp_path: Path
     code = f"""
 import resource, sys
 import cnnviz_fast as cf
-cf.render(cf.read_atlas(sys.argv[2]).maps, tile=4)
+cf.render(cf.read_atlas(sys.argv[2]).maps, tile=4, plain=True)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 cf.read_atlas(sys.argv[1]).maps
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / {maps.numel()})

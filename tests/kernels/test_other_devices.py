@@ -20,6 +20,7 @@ from support.assertions import (
     close_to,
 )
 from support.cases import CASES, Case, mixed, noise
+from support.plain import compare, render, save_sheet, save_tiles
 from support.pretend_device import MPS, Pretending, There, sent
 
 import cnnviz_fast as cf
@@ -72,10 +73,10 @@ def test_pretended_device_refuses_what_mps_does() -> None:
 def sheets(maps: torch.Tensor, **options: Any) -> tuple[cf.Sheet, cf.Sheet]:
     """Draw maps on the device, and on the CPU by the reference."""
     with Pretending():
-        actual = cf.render(sent(maps.detach()), threads=1, **options)
+        actual = render(sent(maps.detach()), threads=1, **options)
     assert actual.manifest["backend"] == "torch"
     assert actual.manifest["maps"]["device"] == "mps:0"
-    return actual, cf.render(maps, backend="reference", **options)
+    return actual, render(maps, backend="reference", **options)
 
 
 @pytest.mark.parametrize("name", FITTING)
@@ -137,8 +138,8 @@ def test_files_equal_those_of_the_cpu(tmp_path: Path) -> None:
     for folder, given in (("there", sent(maps)), ("here", maps)):
         (tmp_path / folder).mkdir()
         with Pretending():
-            cf.save_sheet(given, tmp_path / folder / "sheet.png", tile=20, threads=1, overlay=photo)
-            cf.save_tiles(given, tmp_path / folder / "tiles", tile=20, threads=1)
+            save_sheet(given, tmp_path / folder / "sheet.png", tile=20, threads=1, overlay=photo)
+            save_tiles(given, tmp_path / folder / "tiles", tile=20, threads=1)
     files = [path.relative_to(tmp_path / "here") for path in (tmp_path / "here").rglob("*.png")]
     assert len(files) == 13
     for file in files:
@@ -149,8 +150,8 @@ def test_files_equal_those_of_the_cpu(tmp_path: Path) -> None:
 def test_compare_draws_both_sides() -> None:
     maps, other = ordinary(), ordinary() * 2
     with Pretending():
-        actual = cf.compare(sent(maps), sent(other), tile=12, threads=1)
-    expected = cf.compare(maps, other, tile=12)
+        actual = compare(sent(maps), sent(other), tile=12, threads=1)
+    expected = compare(maps, other, tile=12)
     for ours, theirs in ((actual.pair, expected.pair), (actual.difference, expected.difference)):
         assert_same_plane(ours.index, theirs.index)
 

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from support.assertions import assert_equal_planes
 from support.cases import INF, NAN, noise
+from support.fonts import pillows
+from support.plain import render, save_sheet
 
 import cnnviz_fast as cf
 from cnnviz_fast.geometry import NO_ROOM, Room, Strip, plan_grid
@@ -40,7 +42,7 @@ class Paper:
         self.ink = ink
 
     def write(self, x: int, baseline: int, text: str, size: int) -> None:
-        self.pen.text((x, baseline), text, fill=self.ink, font=ImageFont.load_default(size), anchor="ls")
+        self.pen.text((x, baseline), text, fill=self.ink, font=pillows(size), anchor="ls")
 
     @property
     def plane(self) -> Plane:
@@ -85,8 +87,8 @@ def without_tiles(sheet: cf.Sheet) -> Plane:
 def test_label_sheet_is_the_tiles_and_the_numbers_of_pillow(
     maps: torch.Tensor, tile: tuple[int, int], size: int, options: dict[str, Any]
 ) -> None:
-    plain = cf.render(maps, tile=tile, colormap="gray", **options)
-    sheet = cf.render(maps, tile=tile, colormap="gray", label=True, **options)
+    plain = render(maps, tile=tile, colormap="gray", **options)
+    sheet = render(maps, tile=tile, colormap="gray", label=True, **options)
     assert_equal_planes(tiles_of(sheet), tiles_of(plain))
     white = options.get("background") == "white"
     paper = Paper(*sheet.index.shape, *((255, 0) if white else (0, 255)))
@@ -96,13 +98,13 @@ def test_label_sheet_is_the_tiles_and_the_numbers_of_pillow(
 
 
 def test_label_2048_numbers_keep_apart_above_tiles_of_one_pixel() -> None:
-    sheet = cf.render(noise(2048, 2, 2), tile=1, colormap="gray", label=True, normalize="layer")
+    sheet = render(noise(2048, 2, 2), tile=1, colormap="gray", label=True, normalize="layer")
     paper = Paper(*sheet.index.shape)
     for channel, (y0, x0, _, _) in enumerate(boxes_of(sheet)):
         paper.write(x0, y0 - 2, str(channel), 12)
     assert_equal_planes(without_tiles(sheet), paper.plane)
-    # The widest number takes 4 digits of 7 px; half its size is left free before the next.
-    assert np.diff([x0 for _, x0, _, _ in boxes_of(sheet)][:3]).tolist() == [28 + 6] * 2
+    # The widest number takes 4 digits of 8 px; half its size is left free before the next.
+    assert np.diff([x0 for _, x0, _, _ in boxes_of(sheet)][:3]).tolist() == [32 + 6] * 2
     assert 0.8 < sheet.index.shape[0] / sheet.index.shape[1] < 1.25, "cells with their labels fill a square"
 
 
@@ -134,7 +136,7 @@ def test_text_has_the_ink_that_the_background_needs(
     maps: torch.Tensor, colormap: str, background: str, ink: int
 ) -> None:
     maps[0, 0, 0] = NAN
-    sheet = cf.render(maps, tile=9, colormap=colormap, background=background, label=True, title="Title")
+    sheet = render(maps, tile=9, colormap=colormap, background=background, label=True, title="Title")
     colors = np.unique(sheet.palette[without_tiles(sheet)].reshape(-1, 3), axis=0).tolist()
     behind = sheet.palette[sheet.manifest["palette"]["background"]].tolist()
     assert sorted(colors) == sorted([behind, [ink] * 3])
@@ -148,10 +150,10 @@ def test_text_has_the_ink_that_the_background_needs(
 
 
 def test_title_stands_above_the_grid_in_larger_text(maps: torch.Tensor) -> None:
-    plain = cf.render(maps, tile=60, margin=8, colormap="gray")
-    sheet = cf.render(maps, tile=60, margin=8, colormap="gray", title=" {model} / {layer} ", provenance=PROVENANCE)
+    plain = render(maps, tile=60, margin=8, colormap="gray")
+    sheet = render(maps, tile=60, margin=8, colormap="gray", title=" {model} / {layer} ", provenance=PROVENANCE)
     head = sheet.manifest["sheet"]["head"]
-    ascent, descent = ImageFont.load_default(15).getmetrics()
+    ascent, descent = pillows(15).getmetrics()
     assert head == ascent + descent + 6
     paper = Paper(*sheet.index.shape)
     paper.write(8, 8 + ascent, "resnet50 / layer4.2", 15)
@@ -161,7 +163,7 @@ def test_title_stands_above_the_grid_in_larger_text(maps: torch.Tensor) -> None:
 
 
 def test_title_without_a_margin_keeps_off_the_edge(maps: torch.Tensor) -> None:
-    sheet = cf.render(maps, tile=60, colormap="gray", title="|Title|")
+    sheet = render(maps, tile=60, colormap="gray", title="|Title|")
     written = np.argwhere(without_tiles(sheet))
     assert written.min() >= 6
     assert boxes_of(sheet)[0][1] == 0, "tiles do not"
@@ -169,13 +171,13 @@ def test_title_without_a_margin_keeps_off_the_edge(maps: torch.Tensor) -> None:
 
 def test_title_longer_than_the_sheet_widens_it(maps: torch.Tensor) -> None:
     title = "a title of many words " * 10
-    sheet = cf.render(maps, tile=9, grid="2x3", colormap="gray", title=title)
+    sheet = render(maps, tile=9, grid="2x3", colormap="gray", title=title)
     paper = Paper(*sheet.index.shape)
-    paper.write(6, 6 + ImageFont.load_default(15).getmetrics()[0], title.strip(), 15)
+    paper.write(6, 6 + pillows(15).getmetrics()[0], title.strip(), 15)
     assert_equal_planes(without_tiles(sheet), paper.plane)
     assert paper.plane.any(axis=0).nonzero()[0].max() < sheet.index.shape[1] - 5, "it ends before the sheet does"
     assert sheet.manifest["sheet"]["least_w"] == sheet.index.shape[1] > 1000
-    assert_equal_planes(tiles_of(sheet), tiles_of(cf.render(maps, tile=9, colormap="gray")))
+    assert_equal_planes(tiles_of(sheet), tiles_of(render(maps, tile=9, colormap="gray")))
 
 
 @pytest.mark.parametrize(
@@ -195,8 +197,8 @@ def test_word_sheet_title_is_filled_from_the_provenance(title: str, provenance: 
 
 
 def test_title_that_comes_out_empty_takes_no_room(maps: torch.Tensor) -> None:
-    sheet = cf.render(maps, tile=9, title="{model}")
-    assert_equal_planes(sheet.index, cf.render(maps, tile=9).index)
+    sheet = render(maps, tile=9, title="{model}")
+    assert_equal_planes(sheet.index, render(maps, tile=9).index)
 
 
 # The colour bar.
@@ -235,9 +237,9 @@ def test_word_sheet_ends_are_numbers_where_all_tiles_have_one_range(
 @pytest.mark.parametrize(("grid", "bar_w"), [("1x6", 24 * 12), ("6x1", 6 * 12)])
 def test_colorbar_shows_every_level_between_the_ends(maps: torch.Tensor, colormap: str, grid: str, bar_w: int) -> None:
     options = {"normalize": "fixed", "vmin": -1.5, "vmax": 2, "colormap": colormap, "margin": 9, "tile": 80}
-    sheet = cf.render(maps, grid=grid, colorbar=True, **options)
+    sheet = render(maps, grid=grid, colorbar=True, **options)
     height, width = sheet.index.shape
-    colors, line_h = sheet.colors, sum(ImageFont.load_default(12).getmetrics())
+    colors, line_h = sheet.colors, sum(pillows(12).getmetrics())
     assert sheet.manifest["sheet"]["foot"] == 6 + line_h
     top = height - 9 - line_h
     paper = Paper(height, width, colors.background, colors.ink)
@@ -257,13 +259,13 @@ def test_colorbar_shows_every_level_between_the_ends(maps: torch.Tensor, colorma
 
 def draw_width(text: str) -> int:
     """Return how far a text of 12 px reaches, in px."""
-    font = ImageFont.load_default(12)
+    font = pillows(12)
     return max(int(np.ceil(font.getlength(text, mode="1"))), int(font.getbbox(text, mode="1", anchor="ls")[2]))
 
 
 @pytest.mark.parametrize("values", [NAN, INF, 0.0])
 def test_colorbar_of_maps_without_a_range(values: float) -> None:
-    sheet = cf.render(torch.full((3, 4, 5), values), tile=9, colorbar=True, normalize="layer")
+    sheet = render(torch.full((3, 4, 5), values), tile=9, colorbar=True, normalize="layer")
     assert without_tiles(sheet).max() == sheet.colors.ink
 
 
@@ -279,7 +281,7 @@ def test_lines_stand_below_each_other_with_their_bars() -> None:
     out = np.zeros((grid.height, grid.width), np.uint8)
     assert annotation is not None
     annotation.paint(Strip(0, grid.height), out)
-    line_h = sum(ImageFont.load_default(12).getmetrics())
+    line_h = sum(pillows(12).getmetrics())
     assert grid.foot == 6 + line_h + 6 + 3 * line_h
     paper, top = Paper(*out.shape), 10 + 20 + 6 + line_h + 6
     x = 10 + draw_width(lines[0][0]) + 6
@@ -297,7 +299,7 @@ def test_lines_stand_below_each_other_with_their_bars() -> None:
 
 
 def plan_of(maps: Any, **options: Any) -> Any:
-    return MAIN_PATH.plan_sheet(maps, RenderOptions(**options), PROVENANCE)
+    return MAIN_PATH.plan_sheet(maps, RenderOptions(plain=True, **options), PROVENANCE)
 
 
 @pytest.mark.parametrize("options", [EVERYTHING, {"label": True}, {"title": "x"}, {"colorbar": True}])
@@ -317,8 +319,8 @@ def test_draw_strips_of_any_height_give_the_same_sheet(
 @pytest.mark.parametrize("backend", [name for name, backend in BACKENDS.items() if backend.takes("cpu")])
 def test_draw_every_backend_writes_the_same(maps: torch.Tensor, backend: str) -> None:
     options = {"tile": 11, "gap": 2, "margin": 3, **EVERYTHING}
-    expected = cf.render(maps, backend="numba", **options)
-    assert_equal_planes(without_tiles(cf.render(maps, backend=backend, **options)), without_tiles(expected))
+    expected = render(maps, backend="numba", **options)
+    assert_equal_planes(without_tiles(render(maps, backend=backend, **options)), without_tiles(expected))
 
 
 @pytest.mark.parametrize("tile", [1, 7, 90])
@@ -330,8 +332,8 @@ def test_save_sheet_png_shows_what_is_written(
     tmp_path: Path, tile: int, channels: int, options: dict[str, Any]
 ) -> None:
     maps = noise(channels, 4, 4)
-    sheet = cf.render(maps, tile=tile, provenance=PROVENANCE, **EVERYTHING, **options)
-    path = cf.save_sheet(maps, tmp_path / "sheet.png", tile=tile, provenance=PROVENANCE, **EVERYTHING, **options)
+    sheet = render(maps, tile=tile, provenance=PROVENANCE, **EVERYTHING, **options)
+    path = save_sheet(maps, tmp_path / "sheet.png", tile=tile, provenance=PROVENANCE, **EVERYTHING, **options)
     with Image.open(path) as image:
         assert_equal_planes(np.asarray(image.convert("RGB")), sheet.rgb())
 
@@ -345,9 +347,9 @@ def test_plan_without_text_has_no_annotation(maps: torch.Tensor) -> None:
 
 
 def test_manifest_says_how_much_room_text_takes(maps: torch.Tensor) -> None:
-    sheet = cf.render(maps, tile=9, provenance=PROVENANCE, **EVERYTHING)
+    sheet = render(maps, tile=9, provenance=PROVENANCE, **EVERYTHING)
     told = sheet.manifest["sheet"]
     assert set(Room._fields) < set(told)
     assert all(told[name] > 0 for name in Room._fields)
     assert (told["height"], told["width"]) == sheet.index.shape
-    assert sheet.manifest["options"] == dataclasses.asdict(RenderOptions(tile=9, **EVERYTHING))
+    assert sheet.manifest["options"] == dataclasses.asdict(RenderOptions(plain=True, tile=9, **EVERYTHING))

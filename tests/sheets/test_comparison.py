@@ -27,6 +27,7 @@ from support.assertions import (
     close_to,
 )
 from support.cases import INF, LARGEST, NAN, SMALLEST, noise
+from support.plain import compare, render
 
 import cnnviz_fast as cf
 from cnnviz_fast.errors import DTypeError, InputError, OptionError, ShapeError
@@ -84,7 +85,7 @@ NORMALIZE: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("normalize", NORMALIZE)
 def test_compare_pair_is_drawn_on_the_range_of_both(normalize: str, maps: torch.Tensor, other: torch.Tensor) -> None:
     maps[1, 2, 3], other[4, 0, 0] = NAN, -INF
-    pair = cf.compare(maps, other, normalize=normalize, **NORMALIZE[normalize], **ONE_TO_ONE).pair
+    pair = compare(maps, other, normalize=normalize, **NORMALIZE[normalize], **ONE_TO_ONE).pair
     low, high = joint_range(maps.numpy(), other.numpy(), normalize)
     levels, bad = pair.manifest["palette"]["levels"], pair.manifest["palette"]["bad"]
     for of, values in {"a": maps, "b": other}.items():
@@ -98,8 +99,8 @@ def test_compare_pair_is_drawn_on_the_range_of_both(normalize: str, maps: torch.
 
 
 def test_compare_pair_lies_side_by_side(maps: torch.Tensor, other: torch.Tensor) -> None:
-    pair = cf.compare(maps, other, grid="2x4", gap=10, margin=3, **ONE_TO_ONE).pair
-    one = cf.render(maps, grid="2x4", gap=10, margin=3, **ONE_TO_ONE)
+    pair = compare(maps, other, grid="2x4", gap=10, margin=3, **ONE_TO_ONE).pair
+    one = render(maps, grid="2x4", gap=10, margin=3, **ONE_TO_ONE)
     height, width = one.index.shape
     assert pair.index.shape == (height, width + 20 + width)
     assert pair.index.flags.c_contiguous
@@ -120,13 +121,13 @@ def test_compare_pair_lies_side_by_side(maps: torch.Tensor, other: torch.Tensor)
 
 
 def test_compare_pair_without_gap_is_still_told_apart(maps: torch.Tensor, other: torch.Tensor) -> None:
-    pair = cf.compare(maps, other, grid="2x3", colormap="gray", **ONE_TO_ONE).pair
+    pair = compare(maps, other, grid="2x3", colormap="gray", **ONE_TO_ONE).pair
     assert pair.index.shape == (10, 21 + MODULE.BETWEEN_PX + 21)
     assert pair.colors.is_gray
 
 
 def test_compare_difference_is_b_less_a_with_zero_in_the_middle(maps: torch.Tensor, other: torch.Tensor) -> None:
-    comparison = cf.compare(maps, other, gap=2, grid="2x3", normalize="percentile", **ONE_TO_ONE)
+    comparison = compare(maps, other, gap=2, grid="2x3", normalize="percentile", **ONE_TO_ONE)
     difference = comparison.difference
     values = other.double().numpy() - maps.double().numpy()
     largest = np.full(6, np.abs(values).max())
@@ -134,7 +135,7 @@ def test_compare_difference_is_b_less_a_with_zero_in_the_middle(maps: torch.Tens
     assert levels == 255
     assert_same_plane(tiles_of(difference).reshape(-1, 7), drawn(values, -largest, largest, levels).reshape(-1, 7))
     assert {tile["vmax"] for tile in difference.manifest["tiles"]} == {np.float32(largest[0])}
-    assert difference.index.shape == cf.render(maps, gap=2, grid="2x3", **ONE_TO_ONE).index.shape
+    assert difference.index.shape == render(maps, gap=2, grid="2x3", **ONE_TO_ONE).index.shape
     # coolwarm: blue where b is less, red where it is greater, nearly grey in the middle.
     low, middle, high = (difference.palette[entry].astype(int) for entry in (0, 127, 254))
     assert low[2] > low[0] + 100
@@ -143,16 +144,16 @@ def test_compare_difference_is_b_less_a_with_zero_in_the_middle(maps: torch.Tens
 
 
 def test_compare_diverging_names_the_colormap_of_the_difference(maps: torch.Tensor, other: torch.Tensor) -> None:
-    comparison = cf.compare(maps, other, diverging="RdBu_r", colormap="gray", **ONE_TO_ONE)
-    assert_equal_planes(comparison.difference.palette, cf.render(maps, colormap="RdBu_r", **ONE_TO_ONE).palette)
+    comparison = compare(maps, other, diverging="RdBu_r", colormap="gray", **ONE_TO_ONE)
+    assert_equal_planes(comparison.difference.palette, render(maps, colormap="RdBu_r", **ONE_TO_ONE).palette)
     assert comparison.pair.colors.is_gray
     with pytest.raises(OptionError, match=r"^no colormap 'RdBuu'"):
-        cf.compare(maps, other, diverging="RdBuu")
+        compare(maps, other, diverging="RdBuu")
 
 
 @pytest.mark.parametrize("gap", [0, 1])
 def test_compare_equal_maps_differ_nowhere(maps: torch.Tensor, gap: int) -> None:
-    comparison = cf.compare(maps, maps.clone(), gap=gap, grid="2x3", **ONE_TO_ONE)
+    comparison = compare(maps, maps.clone(), gap=gap, grid="2x3", **ONE_TO_ONE)
     levels = comparison.difference.manifest["palette"]["levels"]
     assert levels == 256 - gap
     assert set(tiles_of(comparison.difference).ravel()) == {int(np.floor((levels - 1) / 2 + 0.5))}
@@ -167,7 +168,7 @@ def test_compare_planted_change_is_ranked_first(maps: torch.Tensor) -> None:
     changed = maps + 0.01
     changed[4] += 0.5
     changed[2, 1, 1] += 1
-    assert cf.compare(maps, changed, tile=20).manifest["most_changed"][:2] == [4, 2]
+    assert compare(maps, changed, tile=20).manifest["most_changed"][:2] == [4, 2]
 
 
 def test_compare_channels_that_changed_equally_are_ranked_by_number() -> None:
@@ -175,7 +176,7 @@ def test_compare_channels_that_changed_equally_are_ranked_by_number() -> None:
     changed = maps.clone()
     changed[5:] = 1
     changed[12, 0, 0] = NAN
-    found = cf.compare(maps, changed, tile=2).manifest["most_changed"]
+    found = compare(maps, changed, tile=2).manifest["most_changed"]
     assert found == [12, 5, 6, 7, 8, 9, 10, 11, 13, 14]
     assert len(found) == MODULE.MOST_CHANGED
 
@@ -189,7 +190,7 @@ def test_compare_figures_equal_those_of_numpy(monkeypatch: pytest.MonkeyPatch) -
     b[5] *= 1e30
 
     def check() -> None:
-        channels = cf.compare(a, b, tile=10).manifest["channels"]
+        channels = compare(a, b, tile=10).manifest["channels"]
         assert [channel["channel"] for channel in channels] == list(range(7))
         for c, channel in enumerate(channels):
             x, y = a[c].double().numpy(), b[c].double().numpy()
@@ -216,7 +217,7 @@ def test_compare_shows_what_is_not_finite_as_bad() -> None:
     a, b = noise(3, 4, 5), noise(3, 4, 5)
     a[0, 0, 0], a[1, 1, 1], a[2, 3, 4] = NAN, INF, -INF
     b[0, 2, 2], b[1, 1, 1], b[2, 3, 4] = -INF, INF, INF
-    comparison = cf.compare(a, b, tile=(4, 5), bad="white")
+    comparison = compare(a, b, tile=(4, 5), bad="white")
     bad = 255
     for sheet in (comparison.pair, comparison.difference):
         assert sheet.palette[bad].tolist() == [255, 255, 255]
@@ -228,7 +229,7 @@ def test_compare_shows_what_is_not_finite_as_bad() -> None:
 
 
 def test_compare_maps_without_a_finite_value() -> None:
-    comparison = cf.compare(torch.full((2, 2, 2), NAN), torch.full((2, 2, 2), INF), tile=2)
+    comparison = compare(torch.full((2, 2, 2), NAN), torch.full((2, 2, 2), INF), tile=2)
     assert (tiles_of(comparison.pair) == comparison.pair.manifest["palette"]["bad"]).all()
     assert (tiles_of(comparison.difference) == comparison.difference.manifest["palette"]["bad"]).all()
     assert comparison.manifest["most_changed"] == []
@@ -236,7 +237,7 @@ def test_compare_maps_without_a_finite_value() -> None:
 
 def test_compare_difference_beyond_float32_is_infinite() -> None:
     a, b = torch.tensor([LARGEST, 0.0]).reshape(1, 1, 2), torch.tensor([-LARGEST, LARGEST]).reshape(1, 1, 2)
-    difference = cf.compare(a, b, tile=(1, 2)).difference
+    difference = compare(a, b, tile=(1, 2)).difference
     assert difference.manifest["tiles"][0]["inf"] == 1
     assert difference.index.tolist() == [[255, 254]]
 
@@ -244,20 +245,20 @@ def test_compare_difference_beyond_float32_is_infinite() -> None:
 def test_compare_smallest_difference_is_drawn_over_the_whole_range() -> None:
     a = torch.zeros(1, 1, 3)
     b = torch.tensor([[[SMALLEST, 0, -SMALLEST]]])
-    assert cf.compare(a, b, tile=(1, 3)).difference.index.tolist() == [[255, 128, 0]]
+    assert compare(a, b, tile=(1, 3)).difference.index.tolist() == [[255, 128, 0]]
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 9), (5, 1, 1)])
 def test_compare_small_maps(shape: tuple[int, ...]) -> None:
     a = noise(*shape)
-    comparison = cf.compare(a, a + 1, tile=shape[1:])
+    comparison = compare(a, a + 1, tile=shape[1:])
     assert (tiles_of(comparison.difference) == comparison.difference.manifest["palette"]["levels"] - 1).all()
     assert comparison.manifest["channels"][0]["rms"] == close_to(1, FLOAT32_RATIO)
 
 
 def test_compare_takes_any_real_dtype_and_layout(maps: torch.Tensor, other: torch.Tensor) -> None:
     maps, other = maps.half(), other.bfloat16()
-    expected = cf.compare(maps.float(), other.float(), tile=20)
+    expected = compare(maps.float(), other.float(), tile=20)
     strided = torch.empty(7, 5, 12, dtype=torch.bfloat16)[:, :, ::2].permute(2, 1, 0).copy_(other)
     for a, b in (
         (maps, other),
@@ -265,40 +266,40 @@ def test_compare_takes_any_real_dtype_and_layout(maps: torch.Tensor, other: torc
         (maps.float().numpy().astype(">f4"), strided),
         (maps.float().numpy()[::-1][::-1], other.clone().requires_grad_()),
     ):
-        comparison = cf.compare(a, b, tile=20)
+        comparison = compare(a, b, tile=20)
         assert_equal_planes(comparison.pair.index, expected.pair.index)
         assert_equal_planes(comparison.difference.index, expected.difference.index)
-    manifest = cf.compare(maps, other.double().numpy(), tile=20).manifest
+    manifest = compare(maps, other.double().numpy(), tile=20).manifest
     assert (manifest["a"]["dtype"], manifest["b"]["dtype"]) == ("float16", "float64")
 
 
 def test_compare_leaves_the_maps_as_they_were(maps: torch.Tensor, other: torch.Tensor) -> None:
     before = maps.clone(), other.clone()
-    cf.compare(maps, other, tile=3, normalize="sigmoid")
+    compare(maps, other, tile=3, normalize="sigmoid")
     assert torch.equal(maps, before[0])
     assert torch.equal(other, before[1])
 
 
 @pytest.mark.gpu
 def test_compare_on_two_devices_equals_on_one(maps: torch.Tensor, other: torch.Tensor) -> None:
-    expected = cf.compare(maps, other, tile=20)
+    expected = compare(maps, other, tile=20)
     for a, b in ((maps.cuda(), other), (maps, other.cuda()), (maps.cuda(), other.numpy())):
-        comparison = cf.compare(a, b, tile=20)
+        comparison = compare(a, b, tile=20)
         assert_same_plane(comparison.pair.index, expected.pair.index)
         assert comparison.manifest["most_changed"] == expected.manifest["most_changed"]
 
 
 @pytest.mark.parametrize("backend", ["reference", "torch", "numba", "native"])
 def test_compare_backends_agree(backend: str, maps: torch.Tensor, other: torch.Tensor) -> None:
-    expected = cf.compare(maps, other, tile=20, backend="reference", gap=1)
-    comparison = cf.compare(maps, other, tile=20, backend=backend, gap=1, threads=2)
+    expected = compare(maps, other, tile=20, backend="reference", gap=1)
+    comparison = compare(maps, other, tile=20, backend=backend, gap=1, threads=2)
     assert_same_plane(comparison.pair.index, expected.pair.index, levels=255)
     assert_same_plane(comparison.difference.index, expected.difference.index, levels=255)
     assert comparison.pair.manifest["backend"] == backend
 
 
 def test_compare_channels_are_those_asked_for(maps: torch.Tensor, other: torch.Tensor) -> None:
-    comparison = cf.compare(maps, other, channels="4,0-1", normalize="layer", **ONE_TO_ONE)
+    comparison = compare(maps, other, channels="4,0-1", normalize="layer", **ONE_TO_ONE)
     low, high = joint_range(maps[[4, 0, 1]].numpy(), other[[4, 0, 1]].numpy(), "layer")
     for tiles in (comparison.pair.manifest["tiles"], comparison.manifest["channels"]):
         assert [tile["channel"] for tile in tiles[:3]] == [4, 0, 1]
@@ -308,28 +309,28 @@ def test_compare_channels_are_those_asked_for(maps: torch.Tensor, other: torch.T
     assert comparison.difference.manifest["tiles"][0]["vmax"] == largest
     assert set(comparison.manifest["most_changed"]) == {4, 0, 1}
     with pytest.raises(OptionError, match=r"^channels must lie in 0\.\.5, got 6\."):
-        cf.compare(maps, other, channels="6")
+        compare(maps, other, channels="6")
 
 
 def test_compare_options_reach_both_sheets(maps: torch.Tensor, other: torch.Tensor) -> None:
-    plain = cf.compare(maps, other, tile=30)
+    plain = compare(maps, other, tile=30)
     for name, value in {"align": "corners", "upsampling": "nearest", "tile": 8, "grid": "1x", "margin": 4}.items():
-        changed = cf.compare(maps, other, **{"tile": 30, name: value})
+        changed = compare(maps, other, **{"tile": 30, name: value})
         for before, after in ((plain.pair, changed.pair), (plain.difference, changed.difference)):
             assert before.index.shape != after.index.shape or (before.index != after.index).any(), name
-    scaled = cf.compare(maps, other, scale=2, grid="2x3")
+    scaled = compare(maps, other, scale=2, grid="2x3")
     assert scaled.difference.index.shape == (20, 42)
-    white = cf.compare(maps, other, tile=30, background="white")
+    white = compare(maps, other, tile=30, background="white")
     assert white.pair.palette[white.pair.manifest["palette"]["background"]].tolist() == [255, 255, 255]
 
 
 def test_compare_maps_of_other_shapes_are_refused(maps: torch.Tensor) -> None:
     with pytest.raises(ShapeError, match=r"^a and b must have the same shape, got \(6, 5, 7\) and \(6, 7, 5\)\.$"):
-        cf.compare(maps, maps.mT)
+        compare(maps, maps.mT)
     with pytest.raises(ShapeError, match=r"^maps must have shape \(C, H, W\), got \(2, 6, 5, 7\)"):
-        cf.compare(maps, torch.stack([maps, maps]))
+        compare(maps, torch.stack([maps, maps]))
     with pytest.raises(DTypeError, match=r"^maps must be a tensor or a numpy array, got str\."):
-        cf.compare("a.npy", maps)
+        compare("a.npy", maps)
 
 
 GIVEN = {
@@ -349,7 +350,7 @@ def test_compare_options_of_single_sheets_are_refused(name: str, maps: torch.Ten
     with pytest.raises(
         OptionError, match=rf"^({name}|{needed}) belongs to single sheets; a comparison has none\. Leave"
     ):
-        cf.compare(maps, maps, **given)
+        compare(maps, maps, **given)
 
 
 def test_compare_shows_the_options_that_it_takes() -> None:
@@ -362,12 +363,12 @@ def test_compare_shows_the_options_that_it_takes() -> None:
 
 def test_compare_labels_title_and_colorbar_leave_the_tiles_as_they_are(maps: torch.Tensor, other: torch.Tensor) -> None:
     options = {"tile": 40, "normalize": "layer", "background": "white", "colormap": "gray"}
-    plain = cf.compare(maps, other, **options)
+    plain = compare(maps, other, **options)
     sides = {
         "provenance_a": cf.Provenance(layer="conv1", image="a rather long name of a photo.jpg"),
         "provenance_b": cf.Provenance(layer="conv1", image="b.jpg", model="net"),
     }
-    written = cf.compare(maps, other, label=True, title="{layer} {image} {model}", colorbar=True, **sides, **options)
+    written = compare(maps, other, label=True, title="{layer} {image} {model}", colorbar=True, **sides, **options)
     for before, after in ((plain.pair, written.pair), (plain.difference, written.difference)):
         assert_close(tiles_of(after), tiles_of(before), TWO_LEVELS)  # the ink of the text takes an entry
         tops = {tile["channel"]: tile["box"][0] for tile in after.manifest["tiles"]}
@@ -381,7 +382,7 @@ def test_compare_labels_title_and_colorbar_leave_the_tiles_as_they_are(maps: tor
 def test_compare_title_that_only_one_side_can_fill_stands_on_both(
     title: str, known: dict[str, str], maps: torch.Tensor, other: torch.Tensor
 ) -> None:
-    comparison = cf.compare(maps, other, tile=9, title=title, provenance_b=cf.Provenance(**known))
+    comparison = compare(maps, other, tile=9, title=title, provenance_b=cf.Provenance(**known))
     boxes = [[t["box"][0] for t in comparison.pair.manifest["tiles"] if t["of"] == side] for side in "ab"]
     assert boxes[0] == boxes[1]
 
@@ -395,18 +396,18 @@ def test_compare_titles_name_the_side_and_the_difference() -> None:
 
 def test_compare_of_what_is_no_provenance_is_refused(maps: torch.Tensor) -> None:
     with pytest.raises(InputError, match=r"^provenance must be a Provenance, got 'resnet18'\."):
-        cf.compare(maps, maps, provenance_a="resnet18")
+        compare(maps, maps, provenance_a="resnet18")
 
 
 def test_comparison_is_one_line_and_html_in_a_notebook(maps: torch.Tensor, other: torch.Tensor) -> None:
-    comparison = cf.compare(maps, other, tile=9)
+    comparison = compare(maps, other, tile=9)
     assert repr(comparison).startswith("Comparison(6 channels, most changed [")
     assert "\n" not in repr(comparison)
     html = comparison._repr_html_()
     assert html.count("<img src=") == 2
     assert ("<figcaption>a | b<" in html, "<figcaption>b - a<" in html) == (True, True)
     assert comparison == comparison
-    assert comparison != cf.compare(maps, other, tile=9)
+    assert comparison != compare(maps, other, tile=9)
 
 
 def test_compare_manifests_name_both_sources(maps: torch.Tensor, other: torch.Tensor) -> None:
@@ -414,7 +415,7 @@ def test_compare_manifests_name_both_sources(maps: torch.Tensor, other: torch.Te
         cf.Provenance(model="resnet18", weights=f"random, seed {seed}", layer="conv1", categories=("cat", "dog"))
         for seed in (0, 1)
     ]
-    comparison = cf.compare(maps, other, provenance_a=provenances[0], provenance_b=provenances[1], tile=9)
+    comparison = compare(maps, other, provenance_a=provenances[0], provenance_b=provenances[1], tile=9)
     for manifest in (comparison.manifest, comparison.pair.manifest, comparison.difference.manifest):
         for side, provenance in zip("ab", provenances, strict=True):
             known = {name: value for name, value in dataclasses.asdict(provenance).items() if name != "categories"}
@@ -423,11 +424,11 @@ def test_compare_manifests_name_both_sources(maps: torch.Tensor, other: torch.Te
         assert manifest["cnnviz_fast"] == cf.__version__
     assert comparison.difference.manifest.items() >= comparison.manifest.items()
     assert [tile["channel"] for tile in comparison.difference.manifest["tiles"]] == list(range(6))
-    assert cf.compare(maps, other, tile=9).manifest["a"]["model"] is None
+    assert compare(maps, other, tile=9).manifest["a"]["model"] is None
 
 
 def test_save_writes_both_sheets_with_their_manifests(maps: torch.Tensor, other: torch.Tensor, tmp_path: Path) -> None:
-    comparison = cf.compare(maps, other, tile=9)
+    comparison = compare(maps, other, tile=9)
     paths = comparison.save(tmp_path / "layer4.2.png")
     assert paths == (tmp_path / "layer4.2_compare.png", tmp_path / "layer4.2_difference.png")
     for path, sheet in zip(paths, (comparison.pair, comparison.difference), strict=True):
@@ -438,7 +439,7 @@ def test_save_writes_both_sheets_with_their_manifests(maps: torch.Tensor, other:
 
 
 def test_comparison_cannot_be_changed(maps: torch.Tensor) -> None:
-    comparison = cf.compare(maps, maps, tile=3)
+    comparison = compare(maps, maps, tile=3)
     with pytest.raises(dataclasses.FrozenInstanceError):
         comparison.pair = comparison.difference
 
@@ -447,7 +448,7 @@ def test_comparison_cannot_be_changed(maps: torch.Tensor) -> None:
 def test_compare_vectors_has_two_bars_of_one_size(lost: float) -> None:
     """A list of strongest entries would be of another length on the side that has a NaN, and of another width."""
     a, b = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([-20000.5, 1.0, lost])
-    comparison = cf.compare(a, b, colormap="gray")
+    comparison = compare(a, b, colormap="gray")
     sheet = comparison.pair.manifest["sheet"]
     assert comparison.pair.index.shape == (sheet["height"], sheet["width"]) == (16, 3 * 16 + 16 + 3 * 16)
     assert "strongest" not in comparison.pair.manifest
@@ -462,4 +463,4 @@ def test_compare_vectors_has_two_bars_of_one_size(lost: float) -> None:
 def test_compare_refuses_the_range_of_a_data_set(maps: torch.Tensor) -> None:
     message = "^normalize 'dataset' belongs to single sheets: a comparison draws on the range of both"
     with pytest.raises(OptionError, match=message):
-        cf.compare(maps, maps, normalize="dataset")
+        compare(maps, maps, normalize="dataset")

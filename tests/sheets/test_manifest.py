@@ -14,6 +14,7 @@ import pytest
 import torch
 from support.cases import INF, LARGEST, NAN, SMALLEST
 from support.native_module import load_native
+from support.plain import render
 
 import cnnviz_fast as cf
 from cnnviz_fast.channels.selection import Selection
@@ -69,8 +70,8 @@ def test_manifest_flags_say_what_is_flat_dead_and_not_finite() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"gap": 3, "margin": 2}, {"label": True}, {"title": "x", "colorbar": True}])
 def test_manifest_box_holds_the_tile_and_nothing_else(options: dict[str, Any]) -> None:
-    sheet = cf.render(MAPS[:3], tile=6, **options)
-    expected = cf.render(MAPS[:3], tile=6, grid="x1", colormap="viridis").rgb().reshape(3, 6, 6, 3)
+    sheet = render(MAPS[:3], tile=6, **options)
+    expected = render(MAPS[:3], tile=6, grid="x1", colormap="viridis").rgb().reshape(3, 6, 6, 3)
     for tile, pixels in zip(sheet.manifest["tiles"], expected, strict=True):
         y0, x0, y1, x1 = tile["box"]
         assert (y1 - y0, x1 - x0) == (6, 6)

@@ -15,8 +15,8 @@ import pytest
 import torch
 from support.cases import INF, NAN, noise
 from support.native_module import load_native
+from support.plain import render, save_sheet
 
-import cnnviz_fast as cf
 from cnnviz_fast.errors import WriteError
 from cnnviz_fast.formats import png
 from cnnviz_fast.sheets import native_file
@@ -52,7 +52,7 @@ def written(path: Path, monkeypatch: pytest.MonkeyPatch, *, natively: bool, **op
     with monkeypatch.context() as patch:
         patch.setattr(native_file, "takes", lambda plan: natively)
         patch.setattr(native_file, "write_png", lambda *arguments: (calls.append(arguments), whole(*arguments))[1])
-        cf.save_sheet(odd_maps(), path, backend="native", **options)
+        save_sheet(odd_maps(), path, backend="native", **options)
     assert bool(calls) == natively
     return path.read_bytes()
 
@@ -73,18 +73,18 @@ def test_file_is_the_one_that_workers_write(
 def test_maps_of_other_dtypes_make_the_file_of_the_same_values(dtype: torch.dtype, tmp_path: Path) -> None:
     maps = (noise(20, 6, 5) * 40).clamp(0, 255).to(dtype)
     for values, name in ((maps, "a"), (maps.float(), "b"), (maps[None].to(memory_format=torch.channels_last)[0], "c")):
-        cf.save_sheet(values, tmp_path / f"{name}.png", tile=40)
+        save_sheet(values, tmp_path / f"{name}.png", tile=40)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes() == (tmp_path / "c.png").read_bytes()
 
 
 def test_sheets_of_many_callers_at_once_are_all_right(tmp_path: Path) -> None:
-    expected = cf.save_sheet(odd_maps(), tmp_path / "expected.png", tile=90, threads=1).read_bytes()
+    expected = save_sheet(odd_maps(), tmp_path / "expected.png", tile=90, threads=1).read_bytes()
     barrier = threading.Barrier(6)
 
     def save(number: int) -> None:
         barrier.wait()
         for turn in range(5):
-            cf.save_sheet(odd_maps(), tmp_path / f"{number}-{turn}.png", tile=90, threads=1 + number)
+            save_sheet(odd_maps(), tmp_path / f"{number}-{turn}.png", tile=90, threads=1 + number)
 
     callers = [threading.Thread(target=save, args=(number,)) for number in range(6)]
     for caller in callers:
@@ -131,7 +131,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(native_file, "native", lambda: (Full, ""))
     with pytest.raises(WriteError, match=r"cannot write .*sheet\.png: .*No space left"):
-        cf.save_sheet(odd_maps(), tmp_path / "sheet.png", backend="native", manifest=False)
+        save_sheet(odd_maps(), tmp_path / "sheet.png", backend="native", manifest=False)
     assert os.listdir(tmp_path) == ["sheet.png"]
     assert (tmp_path / "sheet.png").read_bytes() == b"old"
 
@@ -179,10 +179,10 @@ def test_a_forked_process_has_threads_of_its_own(tmp_path: Path) -> None:
     code = f"""
 import os, sys, numpy as np, cnnviz_fast as cf
 maps = np.random.default_rng(0).random((16, 5, 5), np.float32)
-cf.save_sheet(maps, {str(tmp_path / "parent.png")!r}, tile=200, threads=3)
+cf.save_sheet(maps, {str(tmp_path / "parent.png")!r}, plain=True, tile=200, threads=3)
 child = os.fork()
 if not child:
-    cf.save_sheet(maps, {str(tmp_path / "child.png")!r}, tile=200, threads=3)
+    cf.save_sheet(maps, {str(tmp_path / "child.png")!r}, plain=True, tile=200, threads=3)
     os._exit(0)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
@@ -196,15 +196,15 @@ def test_stages_are_recorded(tmp_path: Path) -> None:
 
     stages = Stages()
     with watched(stages):
-        cf.save_sheet(odd_maps(), tmp_path / "sheet.png", tile=100, backend="native")
+        save_sheet(odd_maps(), tmp_path / "sheet.png", tile=100, backend="native")
     seconds = stages.seconds()
     assert min(seconds["render"], seconds["encode"], seconds["write"]) > 0
 
 
 def test_takes_only_where_the_encoder_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(png, "native", lambda: (None, "switched off"))
-    expected = cf.render(odd_maps(), tile=50).pil().convert("RGB")
-    cf.save_sheet(odd_maps(), tmp_path / "sheet.png", tile=50)
+    expected = render(odd_maps(), tile=50).pil().convert("RGB")
+    save_sheet(odd_maps(), tmp_path / "sheet.png", tile=50)
     from PIL import Image
 
     with Image.open(tmp_path / "sheet.png") as image:

@@ -28,11 +28,11 @@ from support.cases import NAN
 from support.command_line import without_notes
 from support.kernel_jobs import MODULES
 from support.overlay_jobs import GRIDS, Bytes, blend_job, mixed, random_bytes, under_tiles
+from support.plain import render, save_sheet, save_tiles, visualize
 from torchvision import transforms
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 from torchvision.models.video import R3D_18_Weights
 
-import cnnviz_fast as cf
 from cnnviz_fast.cli import main as cli
 from cnnviz_fast.errors import DTypeError, ImageError, OptionError, ShapeError
 from cnnviz_fast.formats import png
@@ -113,7 +113,7 @@ def photo(photo: Path) -> Bytes:
 
 def expected_rgb(maps: torch.Tensor, photo: Bytes, alpha: float, **options: Any) -> Bytes:
     """Compute the sheet from the plain one, with Pillow's resize and numpy."""
-    plain = cf.render(maps, **options)
+    plain = render(maps, **options)
     grid = Grid(**{k: v for k, v in plain.manifest["sheet"].items() if k not in ("height", "width")})
     resized = np.asarray(Image.fromarray(photo).resize((grid.tile_w, grid.tile_h), Image.Resampling.BILINEAR))
     under, inside = under_tiles(resized, grid)
@@ -134,14 +134,14 @@ def expected_rgb(maps: torch.Tensor, photo: Bytes, alpha: float, **options: Any)
 def test_render_overlay_equals_pillow_and_numpy(
     maps: torch.Tensor, photo: Bytes, backend: str, options: dict[str, Any]
 ) -> None:
-    sheet = cf.render(maps, overlay=photo, alpha=0.25, backend=backend, **options)
+    sheet = render(maps, overlay=photo, alpha=0.25, backend=backend, **options)
     assert_equal_planes(sheet.rgb(), expected_rgb(maps, photo, 0.25, backend=backend, **options))
-    assert_equal_planes(sheet.index, cf.render(maps, backend=backend, **options).index)
+    assert_equal_planes(sheet.index, render(maps, backend=backend, **options).index)
 
 
 @pytest.mark.parametrize("alpha", [0, 0.1, 0.3, 1 / 3, 0.499, 0.5, 0.9, 1])
 def test_render_any_alpha_is_within_a_level_of_the_formula(maps: torch.Tensor, photo: Bytes, alpha: float) -> None:
-    sheet = cf.render(maps, tile=(50, 70), overlay=photo, alpha=alpha)
+    sheet = render(maps, tile=(50, 70), overlay=photo, alpha=alpha)
     expected = expected_rgb(maps, photo, alpha, tile=(50, 70))
     assert_close(sheet.rgb(), expected, A_LEVEL)
     assert sheet.manifest["overlay"]["alpha"] == alpha
@@ -151,7 +151,7 @@ def test_render_overlay_nan_stays_the_bad_colour(maps: torch.Tensor, photo: Byte
     maps[2, 3, 4] = NAN
     options = {"tile": (5, 7), "gap": 1, "bad": "#ff8000", "background": "#0080ff"}
     for alpha in (0, 0.5):
-        sheet = cf.render(maps, overlay=photo, alpha=alpha, **options)
+        sheet = render(maps, overlay=photo, alpha=alpha, **options)
         assert_equal_planes(sheet.rgb(), expected_rgb(maps, photo, alpha, **options))
         y0, x0, *_ = sheet.manifest["tiles"][2]["box"]
         assert sheet.rgb()[y0 + 3, x0 + 4].tolist() == [0xFF, 0x80, 0]
@@ -162,7 +162,7 @@ def test_render_overlay_nan_stays_the_bad_colour(maps: torch.Tensor, photo: Byte
 def test_render_overlay_of_every_kind_is_the_same(maps: torch.Tensor, photo: Bytes, tmp_path: Path, make: Any) -> None:
     path = tmp_path / "photo.png"
     Image.fromarray(photo).save(path)
-    sheet = cf.render(maps, tile=(10, 14), overlay=make(path))
+    sheet = render(maps, tile=(10, 14), overlay=make(path))
     assert_equal_planes(sheet.rgb(), expected_rgb(maps, photo, 0.5, tile=(10, 14)))
     source = str(path) if make in (str, Path) else None
     expected = {"alpha": 0.5, "source": source, "size": [50, 70], "drawn_at": [10, 14]}
@@ -171,13 +171,13 @@ def test_render_overlay_of_every_kind_is_the_same(maps: torch.Tensor, photo: Byt
 
 def test_render_overlay_grey_array_is_grey(maps: torch.Tensor, photo: Bytes) -> None:
     grey = photo[:, ::-1, 1]  # not contiguous either
-    sheet = cf.render(maps, tile=(50, 70), overlay=grey)
+    sheet = render(maps, tile=(50, 70), overlay=grey)
     assert_equal_planes(sheet.rgb(), expected_rgb(maps, np.repeat(grey[..., None], 3, axis=2), 0.5, tile=(50, 70)))
 
 
 def test_render_without_overlay_has_none_in_the_manifest(maps: torch.Tensor) -> None:
     for none in (None, False):
-        assert cf.render(maps, tile=9, overlay=none).manifest["overlay"] is None
+        assert render(maps, tile=9, overlay=none).manifest["overlay"] is None
 
 
 @pytest.mark.parametrize(
@@ -195,11 +195,11 @@ def test_render_overlay_of_another_shape_is_stretched_with_a_warning(
     )
     if warned:
         with pytest.warns(UserWarning, match=message) as caught:
-            sheet = cf.render(maps, tile=(50, 70), overlay=overlay)
+            sheet = render(maps, tile=(50, 70), overlay=overlay)
         assert len(caught) == 1
         assert caught[0].filename == __file__
     else:
-        sheet = cf.render(maps, tile=(50, 70), overlay=overlay)
+        sheet = render(maps, tile=(50, 70), overlay=overlay)
     assert_equal_planes(sheet.rgb(), expected_rgb(maps, overlay, 0.5, tile=(50, 70)))
     assert sheet.manifest["overlay"]["size"] == list(size)
 
@@ -225,15 +225,15 @@ def test_overlay_that_cannot_be_used_is_refused_before_anything_is_written(
     maps: torch.Tensor, tmp_path: Path, overlay: Any, alpha: Any, error: type[Exception], message: str
 ) -> None:
     for call in (
-        lambda **o: cf.render(maps, **o),
-        lambda **o: cf.save_sheet(maps, tmp_path / "sheet.png", **o),
-        lambda **o: cf.save_tiles(maps, tmp_path / "tiles", **o),
+        lambda **o: render(maps, **o),
+        lambda **o: save_sheet(maps, tmp_path / "sheet.png", **o),
+        lambda **o: save_tiles(maps, tmp_path / "tiles", **o),
     ):
         with pytest.raises(error, match=message):
             call(overlay=overlay, alpha=alpha, tile=9)
     if overlay is not True:
         with pytest.raises(error, match=message):
-            cf.visualize(torch.nn.Identity(), random_bytes(9, 9, 3), "0", tmp_path / "v", overlay=overlay, alpha=alpha)
+            visualize(torch.nn.Identity(), random_bytes(9, 9, 3), "0", tmp_path / "v", overlay=overlay, alpha=alpha)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -260,9 +260,9 @@ def test_png_of_sheet_and_of_save_sheet_is_the_rgb(
     maps: torch.Tensor, photo: Bytes, tmp_path: Path, backend: str
 ) -> None:
     options = {"tile": (20, 28), "gap": 1, "backend": backend, "overlay": photo, "alpha": 0.75}
-    sheet = cf.render(maps, **options)
+    sheet = render(maps, **options)
     saved = sheet.save(tmp_path / "saved.png")
-    streamed = cf.save_sheet(maps, tmp_path / "streamed.png", **options)
+    streamed = save_sheet(maps, tmp_path / "streamed.png", **options)
     for path in (saved, streamed):
         with Image.open(path) as image:
             assert image.mode == "RGB"
@@ -275,8 +275,8 @@ def test_save_sheet_of_many_strips_is_the_same_for_any_number_of_workers(
     photo: Bytes, tmp_path: Path, threads: int
 ) -> None:
     maps = torch.rand(300, 5, 7, generator=torch.Generator().manual_seed(0))
-    path = cf.save_sheet(maps, tmp_path / "s.png", tile=(60, 84), gap=1, overlay=photo, threads=threads)
-    sheet = cf.render(maps, tile=(60, 84), gap=1, overlay=photo)
+    path = save_sheet(maps, tmp_path / "s.png", tile=(60, 84), gap=1, overlay=photo, threads=threads)
+    sheet = render(maps, tile=(60, 84), gap=1, overlay=photo)
     with Image.open(path) as image:
         assert_equal_planes(np.asarray(image), sheet.rgb())
     assert path.read_bytes() == sheet.save(tmp_path / "t.png").read_bytes()
@@ -285,30 +285,30 @@ def test_save_sheet_of_many_strips_is_the_same_for_any_number_of_workers(
 @pytest.mark.parametrize("suffix", [".jpg", ".webp"])
 def test_lossy_formats_show_the_photo(maps: torch.Tensor, photo: Bytes, tmp_path: Path, suffix: str) -> None:
     smooth = Image.fromarray(photo).resize((7, 5), Image.Resampling.BOX).resize((140, 100))
-    sheet = cf.render(maps, tile=(100, 140), overlay=smooth, colormap="gray")
-    streamed = cf.save_sheet(maps, tmp_path / f"b{suffix}", tile=(100, 140), overlay=smooth, colormap="gray")
+    sheet = render(maps, tile=(100, 140), overlay=smooth, colormap="gray")
+    streamed = save_sheet(maps, tmp_path / f"b{suffix}", tile=(100, 140), overlay=smooth, colormap="gray")
     for path in (sheet.save(tmp_path / f"a{suffix}", quality=100), streamed):
         with Image.open(path) as image:
             assert_similar_image(np.asarray(image.convert("RGB")), sheet.rgb())
 
 
 def test_npy_still_holds_the_index_plane(maps: torch.Tensor, photo: Bytes, tmp_path: Path) -> None:
-    sheet = cf.render(maps, tile=(10, 14), overlay=photo)
+    sheet = render(maps, tile=(10, 14), overlay=photo)
     saved = sheet.save(tmp_path / "a.npy")
-    streamed = cf.save_sheet(maps, tmp_path / "b.npy", tile=(10, 14), overlay=photo)
+    streamed = save_sheet(maps, tmp_path / "b.npy", tile=(10, 14), overlay=photo)
     for path in (saved, streamed):
-        assert_equal_planes(np.load(path), cf.render(maps, tile=(10, 14)).index)
+        assert_equal_planes(np.load(path), render(maps, tile=(10, 14)).index)
 
 
 @pytest.mark.parametrize("colormap", ["gray", "viridis"])
 def test_pil_and_notebook_show_the_photo(maps: torch.Tensor, photo: Bytes, tmp_path: Path, colormap: str) -> None:
-    sheet = cf.render(maps, tile=(10, 14), overlay=photo, colormap=colormap)
+    sheet = render(maps, tile=(10, 14), overlay=photo, colormap=colormap)
     assert sheet.pil().mode == "RGB"
     assert_equal_planes(np.asarray(sheet.pil()), sheet.rgb())
     (tmp_path / "shown.png").write_bytes(sheet._repr_png_())
     with Image.open(tmp_path / "shown.png") as image:
         assert_equal_planes(np.asarray(image), sheet.rgb())
-    large = cf.render(maps, tile=(1000, 1400), overlay=Image.fromarray(photo), colormap=colormap)
+    large = render(maps, tile=(1000, 1400), overlay=Image.fromarray(photo), colormap=colormap)
     (tmp_path / "large.png").write_bytes(large._repr_png_())
     with Image.open(tmp_path / "large.png") as image:
         assert image.mode == "RGB"
@@ -319,7 +319,7 @@ def test_pil_and_notebook_show_the_photo(maps: torch.Tensor, photo: Bytes, tmp_p
 
 
 def test_sheet_with_overlay_pickles(maps: torch.Tensor, photo: Bytes) -> None:
-    sheet = cf.render(maps, tile=(10, 14), overlay=photo)
+    sheet = render(maps, tile=(10, 14), overlay=photo)
     assert_equal_planes(pickle.loads(pickle.dumps(sheet)).rgb(), sheet.rgb())
 
 
@@ -329,8 +329,8 @@ def test_save_tiles_files_are_the_tiles_of_the_sheet(
     maps: torch.Tensor, photo: Bytes, tmp_path: Path, suffix: str
 ) -> None:
     options = {"tile": (50, 70), "overlay": photo, "alpha": 0.5}
-    paths = cf.save_tiles(maps, tmp_path, name=f"{{channel}}.{suffix}", **options)
-    sheet = cf.render(maps, grid="x1", **options)
+    paths = save_tiles(maps, tmp_path, name=f"{{channel}}.{suffix}", **options)
+    sheet = render(maps, grid="x1", **options)
     for c, path in enumerate(paths):
         rows = slice(c * 50, c * 50 + 50)
         if suffix == "npy":
@@ -372,15 +372,15 @@ def test_visualize_overlay_true_is_the_image_as_the_model_saw_it(quadrant: Image
     seen = np.asarray(quadrant.resize((384, 256), Image.Resampling.BILINEAR).crop((80, 16, 304, 240)))
     for tile in (224, 112):
         resized = np.asarray(Image.fromarray(seen).resize((tile, tile), Image.Resampling.BILINEAR))
-        (sheet,) = cf.visualize(Red(), quadrant, "layer", overlay=True, alpha=0, tile=tile)
+        (sheet,) = visualize(Red(), quadrant, "layer", overlay=True, alpha=0, tile=tile)
         assert_equal_planes(sheet.rgb(), resized)
         expected = {"alpha": 0, "source": "input", "size": [224, 224], "drawn_at": [tile, tile]}
         assert sheet.manifest["overlay"] == expected
 
 
 def test_visualize_overlay_true_lies_in_register(quadrant: Image.Image) -> None:
-    (sheet,) = cf.visualize(Red(), quadrant, "layer", overlay=True, tile=224, colormap="gray")
-    (photo_alone,) = cf.visualize(Red(), quadrant, "layer", overlay=True, alpha=0, tile=224, colormap="gray")
+    (sheet,) = visualize(Red(), quadrant, "layer", overlay=True, tile=224, colormap="gray")
+    (photo_alone,) = visualize(Red(), quadrant, "layer", overlay=True, alpha=0, tile=224, colormap="gray")
     red = photo_alone.rgb()[..., 0]
     assert ((sheet.index > 127) == (red > 120)).all()
     assert (red > 120).mean() == close_to(0.25, OF_A_SAMPLE)
@@ -389,7 +389,7 @@ def test_visualize_overlay_true_lies_in_register(quadrant: Image.Image) -> None:
 
 def test_visualize_overlay_true_gives_every_image_its_own(quadrant: Image.Image) -> None:
     images = [quadrant, quadrant.transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
-    sheets = cf.visualize(Red(), images, "layer", overlay=True, alpha=0, tile=224)
+    sheets = visualize(Red(), images, "layer", overlay=True, alpha=0, tile=224)
     assert_equal_planes(sheets[1].rgb()[:, ::-1], sheets[0].rgb())
     assert (sheets[0].rgb() != sheets[1].rgb()).any()
 
@@ -398,7 +398,7 @@ def test_visualize_overlay_true_of_an_oblong_input_says_nothing(quadrant: Image.
     # A map of 13 x 20 stands for 400 x 600 px: its tile is higher than the image, which is stretched to it.
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), torch.nn.AvgPool2d(30))
     values = transforms.functional.to_tensor(quadrant)
-    (sheet,) = cf.visualize(model, values, "1", overlay=True, tile=200)
+    (sheet,) = visualize(model, values, "1", overlay=True, tile=200)
     assert sheet.manifest["overlay"]["size"] == [400, 600]
     assert sheet.manifest["overlay"]["drawn_at"] == [130, 200]
 
@@ -408,7 +408,7 @@ def test_visualize_another_image_is_read_once_and_warned_of_once(quadrant: Image
     quadrant.save(path)
     model = torch.nn.Sequential(OrderedDict(red=Red(), pool=torch.nn.AvgPool2d(2)))
     with pytest.warns(UserWarning, match="400 x 600 px is stretched to tiles of 112 x 112 px") as caught:
-        sheets = cf.visualize(model, [quadrant, quadrant], ["red.layer", "pool"], overlay=path, alpha=0, scale=0.5)
+        sheets = visualize(model, [quadrant, quadrant], ["red.layer", "pool"], overlay=path, alpha=0, scale=0.5)
     assert len(caught) == 1
     assert caught[0].filename == __file__
     assert [sheet.manifest["overlay"]["drawn_at"] for sheet in sheets] == [[112, 112], [56, 56]] * 2
@@ -418,7 +418,7 @@ def test_visualize_another_image_is_read_once_and_warned_of_once(quadrant: Image
 def test_visualize_overlay_true_of_a_clip_is_the_frame_of_its_step() -> None:
     frames = torch.rand(1, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     model = torch.nn.Conv3d(3, 2, 1)
-    sheets = cf.visualize(torch.nn.Sequential(model), frames, "0", overlay=True, alpha=0, tile=8, axes="ncthw")
+    sheets = visualize(torch.nn.Sequential(model), frames, "0", overlay=True, alpha=0, tile=8, axes="ncthw")
     assert len(sheets) == 4
     for step, sheet in enumerate(sheets):
         values = frames[0, :, step]
@@ -478,7 +478,17 @@ def command(tmp_path: Path, quadrant: Image.Image) -> list[str]:
     """Return the beginning of a command: a model, an image, its layers and a folder."""
     (tmp_path / "own.py").write_text(MODEL)
     quadrant.save(tmp_path / "cat.png")
-    argv = ["render", f"{tmp_path / 'own.py'}:make", str(tmp_path / "cat.png"), "--layer", "0", "1", "--tile", "56"]
+    argv = [
+        "render",
+        f"{tmp_path / 'own.py'}:make",
+        str(tmp_path / "cat.png"),
+        "--layer",
+        "0",
+        "1",
+        "--tile",
+        "56",
+        "--plain",
+    ]
     return [*argv, "--out", str(tmp_path / "out")]
 
 

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from support.assertions import A_LEVEL, assert_close, assert_same_colours
 from support.fake_device import FakeDevice, device_copies
+from support.plain import compare, render, render_batch, save_sheet, save_tiles
 from support.waiting import PATIENCE_S, watch_waiting
 
 import cnnviz_fast as cf
@@ -79,10 +80,10 @@ def made(folder: Path, overlay: Any, **options: Any) -> dict[str, bytes]:
     """Make every kind of output, and return the files."""
     folder.mkdir()
     maps = maps_of()
-    cf.save_sheet(maps, folder / "sheet.png", overlay=overlay, **options)
-    cf.render(maps, overlay=overlay, **options).save(folder / "rendered.png")
+    save_sheet(maps, folder / "sheet.png", overlay=overlay, **options)
+    render(maps, overlay=overlay, **options).save(folder / "rendered.png")
     if "label" not in options and "gap" not in options:
-        cf.save_tiles(maps, folder / "tiles", overlay=overlay, **options)
+        save_tiles(maps, folder / "tiles", overlay=overlay, **options)
         for path in (folder / "tiles").iterdir():
             path.rename(folder / f"tile {path.name}")
         (folder / "tiles").rmdir()
@@ -108,10 +109,10 @@ def test_what_is_fetched_is_byte_for_byte_what_is_drawn_on_the_host(
 
 
 def test_a_lost_device_leaves_no_half_file(device: FakeDevice, tmp_path: Path) -> None:
-    cf.save_sheet(maps_of(), tmp_path / "first.png", tile=40, backend="torch")
+    save_sheet(maps_of(), tmp_path / "first.png", tile=40, backend="torch")
     device.lost_at_copy = len(device_copies(device)) + 2
     with pytest.raises(KernelError, match="was lost"):
-        cf.save_sheet(maps_of(), tmp_path / "second.png", tile=40, backend="torch")
+        save_sheet(maps_of(), tmp_path / "second.png", tile=40, backend="torch")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first.json", "first.png"]
     with Image.open(tmp_path / "first.png") as file:
         file.load()
@@ -123,7 +124,7 @@ def test_a_lost_device_leaves_the_single_files_that_were_finished(
     monkeypatch.setattr("cnnviz_fast.formats.png.STRIP_PX", 8 * 100 * 78)  # eight tiles a batch
     device.lost_at_copy = 3
     with pytest.raises(KernelError, match="was lost"):
-        cf.save_tiles(maps_of(64), tmp_path, tile=100, threads=1, backend="torch")
+        save_tiles(maps_of(64), tmp_path, tile=100, threads=1, backend="torch")
     left = list(tmp_path.iterdir())
     assert len(left) == 3 * 8
     for path in left:
@@ -132,7 +133,7 @@ def test_a_lost_device_leaves_the_single_files_that_were_finished(
 
 
 def test_sheets_in_memory_arrive_in_bands_and_keep_no_staging_buffer(device: FakeDevice) -> None:
-    sheet = cf.render(maps_of(), tile=40, backend="torch")
+    sheet = render(maps_of(), tile=40, backend="torch")
     assert len(device.stagings) == bands.STAGING_BUFFERS
     for staging in device.stagings:
         assert staging.numel() <= bands.BAND_BYTES < sheet.index.size
@@ -146,11 +147,11 @@ FAULTS = [
     RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered"),
 ]
 CALLS: dict[str, Callable[[torch.Tensor, Path], object]] = {
-    "render": lambda maps, _: cf.render(maps),
-    "save_sheet": lambda maps, folder: cf.save_sheet(maps, folder / "sheet.png"),
-    "save_tiles": lambda maps, folder: cf.save_tiles(maps, folder),
-    "render_batch": lambda maps, _: list(cf.render_batch(maps[None])),
-    "compare": lambda maps, _: cf.compare(maps, maps),
+    "render": lambda maps, _: render(maps),
+    "save_sheet": lambda maps, folder: save_sheet(maps, folder / "sheet.png"),
+    "save_tiles": lambda maps, folder: save_tiles(maps, folder),
+    "render_batch": lambda maps, _: list(render_batch(maps[None])),
+    "compare": lambda maps, _: compare(maps, maps),
 }
 
 
@@ -176,7 +177,7 @@ def test_a_fault_while_measuring_is_reported(
 def test_a_fault_while_changes_are_measured_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.import_module("cnnviz_fast.sheets.comparison"), "measure_change", raises(FAULTS[0]))
     with pytest.raises(KernelError, match="was lost"):
-        cf.compare(maps_of(), maps_of())
+        compare(maps_of(), maps_of())
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -203,7 +204,7 @@ def test_a_fault_while_drawing_is_reported(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("save", [cf.save_sheet, cf.save_tiles, cf.render], ids=lambda save: save.__name__)
+@pytest.mark.parametrize("save", [save_sheet, save_tiles, render], ids=["save_sheet", "save_tiles", "render"])
 def test_an_error_over_the_first_strip_ends_workers_that_wait_for_later_bands(
     save: Callable[..., Any], device: FakeDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,7 +219,7 @@ def test_an_error_over_the_first_strip_ends_workers_that_wait_for_later_bands(
     monkeypatch.setattr(Plan, "annotate", late)
     monkeypatch.setattr("cnnviz_fast.formats.png.STRIP_PX", 1 << 12)
     monkeypatch.setattr(bands, "BAND_BYTES", 1)  # one strip a band
-    where = [] if save is cf.render else [tmp_path / "to.png"]
+    where = [] if save is render else [tmp_path / "to.png"]
     caught: list[BaseException] = []
 
     def work() -> None:
@@ -243,7 +244,7 @@ def test_an_error_of_the_disk_is_not_hidden_by_a_device_that_is_lost_too(
 
     monkeypatch.setattr("cnnviz_fast.formats.png.encode_strip", full)
     with pytest.raises(WriteError, match="No space left"):
-        cf.save_sheet(maps_of(), tmp_path / "sheet.png", tile=40, backend="torch", threads=1)
+        save_sheet(maps_of(), tmp_path / "sheet.png", tile=40, backend="torch", threads=1)
     assert not list(tmp_path.iterdir())
 
 
@@ -252,7 +253,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing_pending(
 ) -> None:
     monkeypatch.setattr("cnnviz_fast.formats.png.encode_strip", raises(OSError(28, "No space left on device")))
     with pytest.raises(WriteError, match="No space left"):
-        cf.save_sheet(maps_of(), tmp_path / "sheet.png", tile=40, backend="torch", threads=1)
+        save_sheet(maps_of(), tmp_path / "sheet.png", tile=40, backend="torch", threads=1)
     assert len(device_copies(device)) > 1
     assert not device.pending
 
@@ -260,22 +261,22 @@ def test_a_file_that_cannot_be_written_leaves_nothing_pending(
 def test_a_lost_device_is_reported_by_render(device: FakeDevice) -> None:
     device.lost_at_copy = 1
     with pytest.raises(KernelError, match="was lost"):
-        cf.render(maps_of(), tile=40, backend="torch")
+        render(maps_of(), tile=40, backend="torch")
 
 
 def test_a_device_with_little_memory_draws_the_same(device: FakeDevice, monkeypatch: pytest.MonkeyPatch) -> None:
     device.most_bytes = 1 << 13
-    scarce = cf.render(maps_of(), tile=40, backend="torch")
+    scarce = render(maps_of(), tile=40, backend="torch")
     assert ("give back",) in device.log
     monkeypatch.undo()
-    assert np.array_equal(scarce.index, cf.render(maps_of(), tile=40, backend="torch").index)
+    assert np.array_equal(scarce.index, render(maps_of(), tile=40, backend="torch").index)
 
 
 def test_draw_on_device_is_the_plane_of_the_sheet() -> None:
-    options = RenderOptions(tile=36, gap=3, margin=5, backend="torch")
+    options = RenderOptions(plain=True, tile=36, gap=3, margin=5, backend="torch")
     index = drawing.draw_on_device(plan_sheet(maps_of(), options, cf.Provenance()))
     assert index is not None
-    assert np.array_equal(index.numpy(), cf.render(maps_of(), **vars(options)).index)
+    assert np.array_equal(index.numpy(), render(maps_of(), **vars(options)).index)
 
 
 @pytest.mark.parametrize(
@@ -294,7 +295,9 @@ def test_a_jpeg_of_a_plain_sheet_on_cuda_is_encoded_there(
     monkeypatch.setattr("cnnviz_fast.formats.picture.write_device_jpeg", encode)
     backdrop = read_overlay(image, None) if options.get("overlay") else None
     options = {name: value for name, value in options.items() if name != "overlay"}
-    plan = plan_sheet(maps_of(), RenderOptions(tile=36, backend="torch", **options), cf.Provenance(), backdrop)
+    plan = plan_sheet(
+        maps_of(), RenderOptions(plain=True, tile=36, backend="torch", **options), cf.Provenance(), backdrop
+    )
     plan = replace(plan, device=torch.device("cuda:1"))
     monkeypatch.setattr(drawing, "device_at", lambda _: FakeDevice())
     monkeypatch.setattr(MAIN_PATH, "draw_on_device", lambda plan: torch.zeros(2, 2, dtype=torch.uint8))
@@ -310,7 +313,7 @@ def jpeg_plan(monkeypatch: pytest.MonkeyPatch) -> Plan:
     there = FakeDevice()
     for module in (drawing, MAIN_PATH):
         monkeypatch.setattr(module, "device_at", lambda _: there)
-    plan = plan_sheet(maps_of(), RenderOptions(tile=36, backend="torch"), cf.Provenance())
+    plan = plan_sheet(maps_of(), RenderOptions(plain=True, tile=36, backend="torch"), cf.Provenance())
     return replace(plan, device=torch.device("cuda"))
 
 
@@ -324,7 +327,7 @@ def test_a_jpeg_of_a_sheet_that_does_not_fit_on_the_device_is_encoded_on_the_hos
     plan = jpeg_plan(monkeypatch)
     monkeypatch.setattr(MAIN_PATH, "draw_on_device", lambda plan: None)
     MAIN_PATH.write_picture(plan, tmp_path / "sheet.jpg")
-    cf.save_sheet(maps_of(), tmp_path / "host.jpg", tile=36, backend="torch")
+    save_sheet(maps_of(), tmp_path / "host.jpg", tile=36, backend="torch")
     assert (tmp_path / "sheet.jpg").read_bytes() == (tmp_path / "host.jpg").read_bytes()
 
 
@@ -352,7 +355,7 @@ def test_files_of_maps_on_cuda_show_what_those_of_the_cpu_show(
     overlay = image if over else None
     sheets = [tmp_path / "cpu.png", tmp_path / "cuda.png"]
     for path, maps in zip(sheets, (maps_of(), maps_of().cuda()), strict=True):
-        cf.save_sheet(maps, path, overlay=overlay, **OPTIONS[name])
+        save_sheet(maps, path, overlay=overlay, **OPTIONS[name])
     here, there = (np.asarray(Image.open(path).convert("RGB")) for path in sheets)
     assert_same_colours(there, here)
 
@@ -360,10 +363,10 @@ def test_files_of_maps_on_cuda_show_what_those_of_the_cpu_show(
 @pytest.mark.gpu
 def test_sheets_of_a_stream_of_the_callers_own_wait_for_it() -> None:
     maps = maps_of()
-    expected = cf.render(maps, tile=40).index
+    expected = render(maps, tile=40).index
     own = torch.cuda.Stream()
     with torch.cuda.stream(own):
         torch.cuda._sleep(50_000_000)
         late = torch.zeros_like(maps, device="cuda").copy_(maps.pin_memory(), non_blocking=True)
-        drawn = cf.render(late, tile=40).index
+        drawn = render(late, tile=40).index
     assert_close(drawn, expected, A_LEVEL)

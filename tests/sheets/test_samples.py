@@ -14,6 +14,7 @@ import pytest
 import torch
 from support.assertions import A_LEVEL, assert_close
 from support.fake_device import FakeDevice, device_copies
+from support.plain import render, render_batch, save_tiles
 
 import cnnviz_fast as cf
 from cnnviz_fast.errors import DTypeError, InputError, KernelError, OptionError, ShapeError
@@ -71,10 +72,10 @@ def device(monkeypatch: pytest.MonkeyPatch) -> FakeDevice:
 def test_every_sheet_is_the_one_that_render_draws(name: str, dtype: torch.dtype, samples: torch.Tensor) -> None:
     options = {"tile": 20, **OPTIONS[name]}
     maps = samples.to(dtype)
-    sheets = list(cf.render_batch(maps, **options))
+    sheets = list(render_batch(maps, **options))
     assert len(sheets) == 5
     for sheet, sample in zip(sheets, maps, strict=True):
-        expected = cf.render(sample, **options)
+        expected = render(sample, **options)
         assert np.array_equal(sheet.index, expected.index)
         assert sheet.manifest == expected.manifest
 
@@ -82,34 +83,34 @@ def test_every_sheet_is_the_one_that_render_draws(name: str, dtype: torch.dtype,
 def test_maps_that_are_not_contiguous_are_drawn_as_they_are(samples: torch.Tensor) -> None:
     channels_last = samples.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
     for maps in (channels_last, samples[::2], samples[:, ::2], samples.flip(3)):
-        for sheet, sample in zip(cf.render_batch(maps, tile=20), maps, strict=True):
-            assert np.array_equal(sheet.index, cf.render(sample, tile=20).index)
+        for sheet, sample in zip(render_batch(maps, tile=20), maps, strict=True):
+            assert np.array_equal(sheet.index, render(sample, tile=20).index)
 
 
 def test_vectors_are_drawn_as_bars(samples: torch.Tensor) -> None:
     vectors = samples.flatten(1)[:, :, None, None]
-    for sheet, sample in zip(cf.render_batch(vectors), vectors, strict=True):
-        assert np.array_equal(sheet.index, cf.render(sample).index)
+    for sheet, sample in zip(render_batch(vectors), vectors, strict=True):
+        assert np.array_equal(sheet.index, render(sample).index)
 
 
 @pytest.mark.parametrize("as_pairs", [False, True])
 def test_layers_come_one_after_the_other_with_their_provenance(as_pairs: bool, samples: torch.Tensor) -> None:
     layers = {"a": samples, "b": samples[:, :2, :3, :3] + 1}
     provenances = [cf.Provenance(model="net", image=f"{n}.jpg") for n in range(5)]
-    sheets = list(cf.render_batch(iter(layers.items()) if as_pairs else layers, provenances=provenances, tile=20))
+    sheets = list(render_batch(iter(layers.items()) if as_pairs else layers, provenances=provenances, tile=20))
     named = [(sheet.manifest["layer"], sheet.manifest["image"], sheet.manifest["model"]) for sheet in sheets]
     assert named == [(layer, f"{n}.jpg", "net") for layer in "ab" for n in range(5)]
-    assert np.array_equal(sheets[7].index, cf.render(layers["b"][2], tile=20).index)
+    assert np.array_equal(sheets[7].index, render(layers["b"][2], tile=20).index)
     assert list(layers) == ["a", "b"]
 
 
 def test_plans_of_single_tiles_and_overlays(samples: torch.Tensor, tmp_path: Path) -> None:
     photos = [np.full((50, 70, 3), 40 * n, dtype=np.uint8) for n in range(5)]
     backdrops = [read_overlay(photo, 0.5) for photo in photos]
-    plans = plan_batch(samples, RenderOptions(tile=70), [cf.Provenance()] * 5, backdrops, plan_tiles)
+    plans = plan_batch(samples, RenderOptions(plain=True, tile=70), [cf.Provenance()] * 5, backdrops, plan_tiles)
     for n, plan in enumerate(plans):
         files = write_tiles(plan, [tmp_path / str(n) / file for file in tile_names(plan, "{channel}.png", "")])
-        expected = cf.save_tiles(samples[n], tmp_path / "one" / str(n), tile=70, overlay=photos[n])
+        expected = save_tiles(samples[n], tmp_path / "one" / str(n), tile=70, overlay=photos[n])
         assert [path.read_bytes() for path in files] == [path.read_bytes() for path in expected]
 
 
@@ -137,27 +138,27 @@ def counted(monkeypatch: pytest.MonkeyPatch, most: int = 10**9) -> list[int]:
 
 def test_all_samples_are_measured_at_once(samples: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = counted(monkeypatch)
-    list(cf.render_batch(samples, tile=20, report=True, sort=True))
+    list(render_batch(samples, tile=20, report=True, sort=True))
     assert sizes == [5 * 6]
 
 
 def test_only_what_is_picked_is_measured(samples: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = counted(monkeypatch)
-    list(cf.render_batch(samples, tile=20, channels="1,3"))
+    list(render_batch(samples, tile=20, channels="1,3"))
     assert sizes == [5 * 2]
 
 
 def test_more_than_the_budget_is_measured_in_parts(samples: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = counted(monkeypatch)
     monkeypatch.setattr(batch, "MEASURED_BYTES", 2 * 6 * 5 * 7 * 4)
-    list(cf.render_batch(samples, tile=20))
+    list(render_batch(samples, tile=20))
     assert sizes == [12, 12, 6]
 
 
 def test_out_of_memory_halves_the_samples(samples: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = [sheet.index for sheet in cf.render_batch(samples, tile=20)]
+    expected = [sheet.index for sheet in render_batch(samples, tile=20)]
     sizes = counted(monkeypatch, most=6)
-    sheets = list(cf.render_batch(samples, tile=20))
+    sheets = list(render_batch(samples, tile=20))
     assert sizes == [30, 12, 6, 6, 6, 6, 6]
     assert all(np.array_equal(sheet.index, index) for sheet, index in zip(sheets, expected, strict=True))
 
@@ -165,23 +166,23 @@ def test_out_of_memory_halves_the_samples(samples: torch.Tensor, monkeypatch: py
 def test_one_sample_that_does_not_fit_is_reported(samples: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     counted(monkeypatch, most=5)
     with pytest.raises(MemoryError, match=r"^cpu has too little memory: CUDA out of memory\.$"):
-        next(cf.render_batch(samples, tile=20))
+        next(render_batch(samples, tile=20))
 
 
 # One ahead.
 
 
 def test_the_next_sheet_is_begun_before_one_is_yielded(device: FakeDevice, samples: torch.Tensor) -> None:
-    sheets = cf.render_batch(samples, tile=20, backend="torch")
+    sheets = render_batch(samples, tile=20, backend="torch")
     copies = [len(device_copies(device)) for _ in sheets]
     assert copies == [2, 3, 4, 5, 5]
     assert not device.pending
 
 
 def test_a_batch_on_a_late_device_is_the_same(device: FakeDevice, samples: torch.Tensor) -> None:
-    sheets = list(cf.render_batch(samples, tile=20, backend="torch", label=True))
+    sheets = list(render_batch(samples, tile=20, backend="torch", label=True))
     for sheet, sample in zip(sheets, samples, strict=True):
-        assert np.array_equal(sheet.index, cf.render(sample, tile=20, backend="torch", label=True).index)
+        assert np.array_equal(sheet.index, render(sample, tile=20, backend="torch", label=True).index)
 
 
 def test_an_abandoned_batch_leaves_nothing_unfinished(
@@ -190,7 +191,7 @@ def test_an_abandoned_batch_leaves_nothing_unfinished(
     pending: list[Any] = []  # held, so that nothing ends only because its last reference goes
     begin_whole = batch.begin_whole
     monkeypatch.setattr(batch, "begin_whole", lambda plan: pending.append(begin_whole(plan)) or pending[-1])
-    sheets = cf.render_batch(samples, tile=20, backend="torch")
+    sheets = render_batch(samples, tile=20, backend="torch")
     next(sheets)
     assert device.pending
     sheets.close()  # type: ignore[attr-defined]
@@ -203,7 +204,7 @@ def test_an_abandoned_batch_on_the_cpu_draws_nothing_more(
     drawn: list[Strip] = []
     draw = Plan.draw
     monkeypatch.setattr(Plan, "draw", lambda plan, strip, *given: drawn.append(strip) or draw(plan, strip, *given))
-    sheets = cf.render_batch(samples, tile=20)
+    sheets = render_batch(samples, tile=20)
     next(sheets)
     assert len(drawn) == 1
     sheets.close()  # type: ignore[attr-defined]
@@ -218,9 +219,9 @@ def test_a_batch_that_fails_yields_what_was_begun_before(
         yield "conv", samples[:2]
         raise error
 
-    sheets = cf.render_batch(layers(), tile=20, backend="torch")
+    sheets = render_batch(layers(), tile=20, backend="torch")
     for sample in samples[:2]:
-        expected = cf.render(sample, tile=20, backend="torch")
+        expected = render(sample, tile=20, backend="torch")
         assert np.array_equal(next(sheets).index, expected.index)
     with pytest.raises(type(error), match=str(error)):
         next(sheets)
@@ -229,7 +230,7 @@ def test_a_batch_that_fails_yields_what_was_begun_before(
 
 def test_a_lost_device_ends_the_batch(device: FakeDevice, samples: torch.Tensor) -> None:
     device.lost_at_copy = 2
-    sheets = cf.render_batch(samples, tile=20, backend="torch")
+    sheets = render_batch(samples, tile=20, backend="torch")
     assert len(list(itertools.islice(sheets, 2))) == 2
     with pytest.raises(KernelError, match="was lost"):
         next(sheets)
@@ -249,7 +250,7 @@ def test_maps_are_released_once_their_sheets_are_drawn() -> None:
 
     gc.disable()
     try:
-        assert len([None for _ in cf.render_batch(layers(), tile=8)]) == 8
+        assert len([None for _ in render_batch(layers(), tile=8)]) == 8
     finally:
         gc.enable()
     # The last sheet of a layer is not finished yet while the maps of the next layer are made.
@@ -267,7 +268,7 @@ def test_maps_are_released_while_the_caller_has_their_last_sheet(as_pairs: bool,
     gc.disable()
     try:
         pairs = layers()
-        sheets = cf.render_batch(pairs if as_pairs else next(pairs)[1], tile=8, backend="torch")
+        sheets = render_batch(pairs if as_pairs else next(pairs)[1], tile=8, backend="torch")
         if not as_pairs:
             pairs.close()
         sheet = next(sheets)
@@ -296,19 +297,19 @@ def test_maps_are_released_while_the_caller_has_their_last_sheet(as_pairs: bool,
 )
 def test_what_is_not_maps_is_refused(maps: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        list(cf.render_batch(maps))
+        list(render_batch(maps))
 
 
 def test_provenances_of_another_number_are_refused(samples: torch.Tensor) -> None:
     with pytest.raises(InputError, match=r"^provenances must hold one per sample, 5, got 2\.$"):
-        list(cf.render_batch(samples, provenances=[cf.Provenance()] * 2))
+        list(render_batch(samples, provenances=[cf.Provenance()] * 2))
 
 
 def test_options_are_checked_before_anything_is_drawn(samples: torch.Tensor) -> None:
     with pytest.raises(OptionError, match="gap"):
-        cf.render_batch(samples, gap=-1)
+        render_batch(samples, gap=-1)
     with pytest.raises(OptionError, match=r"^channels must lie in 0\.\.5, got 9"):
-        list(cf.render_batch(samples, channels="9"))
+        list(render_batch(samples, channels="9"))
 
 
 # On a GPU.
@@ -318,16 +319,14 @@ def test_options_are_checked_before_anything_is_drawn(samples: torch.Tensor) -> 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_batch_on_cuda_is_that_of_the_cpu(name: str, samples: torch.Tensor) -> None:
     options = {"tile": 20, **OPTIONS[name]}
-    for sheet, expected in zip(
-        cf.render_batch(samples.cuda(), **options), cf.render_batch(samples, **options), strict=True
-    ):
+    for sheet, expected in zip(render_batch(samples.cuda(), **options), render_batch(samples, **options), strict=True):
         assert_close(sheet.index, expected.index, A_LEVEL)
 
 
 @pytest.mark.gpu
 def test_the_models_stream_never_waits_for_the_drawing_of_an_earlier_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     maps = torch.rand(2, 64, 7, 7, device="cuda")
-    assert len(list(cf.render_batch(maps, tile=224))) == 2  # compiles
+    assert len(list(render_batch(maps, tile=224))) == 2  # compiles
     draw_tiles, models, drawing_on = Plan.draw_tiles, torch.cuda.current_stream(), []
 
     def slowly(plan: Plan, strip: Strip, out: Any) -> None:
@@ -336,7 +335,7 @@ def test_the_models_stream_never_waits_for_the_drawing_of_an_earlier_batch(monke
         draw_tiles(plan, strip, out)
 
     monkeypatch.setattr(Plan, "draw_tiles", slowly)
-    sheets = cf.render_batch(maps, tile=224)
+    sheets = render_batch(maps, tile=224)
     next(sheets)  # the second one is being drawn now
     torch.mm(torch.rand(64, 64, device="cuda"), torch.rand(64, 64, device="cuda"))
     models.synchronize()

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from support.assertions import LOSSY_NOISE, assert_close_on_average
+from support.plain import render, save_tiles
 
 import cnnviz_fast as cf
 from cnnviz_fast.errors import EncodeError, OptionError, WriteError
@@ -43,10 +44,10 @@ def test_save_tiles_files_are_the_tiles_of_the_sheet(
     maps: torch.Tensor, tmp_path: Path, encoder: str, colormap: str, threads: int
 ) -> None:
     options = {"tile": 31, "colormap": colormap, "align": "left"}
-    paths = cf.save_tiles(maps, tmp_path / "new" / "folder", threads=threads, **options)
+    paths = save_tiles(maps, tmp_path / "new" / "folder", threads=threads, **options)
     assert [path.name for path in paths] == [f"{c}.png" for c in range(37)]
     assert sorted(os.listdir(paths[0].parent)) == sorted([*(p.name for p in paths), "manifest.json"])
-    sheet = cf.render(maps, grid="x1", **options)
+    sheet = render(maps, grid="x1", **options)
     for c, path in enumerate(paths):
         with Image.open(path) as image:
             assert image.size == (22, 31)
@@ -55,9 +56,9 @@ def test_save_tiles_files_are_the_tiles_of_the_sheet(
 
 def test_save_tiles_of_many_channels_in_batches(tmp_path: Path) -> None:
     maps = torch.rand(2048, 7, 7, generator=torch.Generator().manual_seed(0))
-    paths = cf.save_tiles(maps, tmp_path, tile=56)
+    paths = save_tiles(maps, tmp_path, tile=56)
     assert len(paths) == len(set(paths)) == 2048
-    sheet = cf.render(maps, tile=56, grid="x1").rgb()
+    sheet = render(maps, tile=56, grid="x1").rgb()
     for c in (0, 1, 777, 2046, 2047):
         with Image.open(paths[c]) as image:
             assert (np.asarray(image.convert("RGB")) == sheet[c * 56 : c * 56 + 56]).all()
@@ -65,9 +66,9 @@ def test_save_tiles_of_many_channels_in_batches(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("suffix", "format_"), [("jpg", "JPEG"), ("webp", "WEBP")])
 def test_save_tiles_other_formats(maps: torch.Tensor, tmp_path: Path, suffix: str, format_: str) -> None:
-    paths = cf.save_tiles(maps, tmp_path, tile=64, name=f"c{{channel:04d}}.{suffix}", channels="0-3")
+    paths = save_tiles(maps, tmp_path, tile=64, name=f"c{{channel:04d}}.{suffix}", channels="0-3")
     assert [path.name for path in paths] == [f"c{c:04d}.{suffix}" for c in range(4)]
-    sheet = cf.render(maps, tile=64, grid="x1", channels="0-3").rgb()
+    sheet = render(maps, tile=64, grid="x1", channels="0-3").rgb()
     for c, path in enumerate(paths):
         with Image.open(path) as image:
             assert image.format == format_
@@ -76,12 +77,12 @@ def test_save_tiles_other_formats(maps: torch.Tensor, tmp_path: Path, suffix: st
 
 
 def test_save_tiles_npy_holds_the_index_plane(maps: torch.Tensor, tmp_path: Path) -> None:
-    paths = cf.save_tiles(maps, tmp_path, scale=3, name="{channel}.npy", channels=[5])
-    assert (np.load(paths[0]) == cf.render(maps, scale=3, channels=[5]).index).all()
+    paths = save_tiles(maps, tmp_path, scale=3, name="{channel}.npy", channels=[5])
+    assert (np.load(paths[0]) == render(maps, scale=3, channels=[5]).index).all()
 
 
 def test_save_tiles_manifest_says_which_file_is_which(maps: torch.Tensor, tmp_path: Path) -> None:
-    paths = cf.save_tiles(maps, tmp_path, tile=9, channels="9,4", provenance=cf.Provenance(layer="layer4"))
+    paths = save_tiles(maps, tmp_path, tile=9, channels="9,4", provenance=cf.Provenance(layer="layer4"))
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["layer"] == "layer4"
     assert [(t["file"], t["channel"]) for t in manifest["tiles"]] == [("9.png", 9), ("4.png", 4)]
@@ -92,9 +93,9 @@ def test_save_tiles_manifest_says_which_file_is_which(maps: torch.Tensor, tmp_pa
 
 def test_save_tiles_names_of_article_003(maps: torch.Tensor, tmp_path: Path) -> None:
     options = {"name": "{channel}_{suffix}.png", "suffix": "drone", "reduce": "sum", "beside": True, "scale": 8}
-    paths = cf.save_tiles(maps, tmp_path, **options)
+    paths = save_tiles(maps, tmp_path, **options)
     assert [path.name for path in paths] == ["sum_drone.png", *(f"{c}_drone.png" for c in range(37))]
-    sheet = cf.render(maps, scale=8, reduce="sum", beside=True, grid="x1").rgb()
+    sheet = render(maps, scale=8, reduce="sum", beside=True, grid="x1").rgb()
     for position in (0, 1, 38 - 1):
         with Image.open(paths[position]) as image:
             assert (np.asarray(image.convert("RGB")) == sheet[position * 56 : position * 56 + 56]).all()
@@ -118,13 +119,13 @@ def test_save_tiles_names_of_article_003(maps: torch.Tensor, tmp_path: Path) -> 
 def test_save_tiles_name_is_filled_in(
     maps: torch.Tensor, tmp_path: Path, options: dict[str, object], names: list[str]
 ) -> None:
-    assert [path.name for path in cf.save_tiles(maps, tmp_path, tile=9, **options)] == names
+    assert [path.name for path in save_tiles(maps, tmp_path, tile=9, **options)] == names
     assert sorted(os.listdir(tmp_path)) == sorted([*names, "manifest.json"])
 
 
 def test_save_tiles_topk_decides_the_files_and_their_order(maps: torch.Tensor, tmp_path: Path) -> None:
     order = [c for c in maps.double().numpy().max(axis=(1, 2)).argsort()[::-1].tolist() if c != 9]  # 9 holds a NaN
-    paths = cf.save_tiles(maps, tmp_path, tile=9, channels=[c for c in range(37) if c != 9], topk=5, rank="max")
+    paths = save_tiles(maps, tmp_path, tile=9, channels=[c for c in range(37) if c != 9], topk=5, rank="max")
     assert [path.name for path in paths] == [f"{c}.png" for c in order[:5]]
     assert sorted(os.listdir(tmp_path)) == sorted([*(path.name for path in paths), "manifest.json"])
     tiles = json.loads((tmp_path / "manifest.json").read_text())["tiles"]
@@ -175,20 +176,20 @@ def test_save_tiles_wrong_argument_writes_nothing(
     maps: torch.Tensor, tmp_path: Path, options: dict[str, object], said: str
 ) -> None:
     with pytest.raises(OptionError, match=re.escape(said)):
-        cf.save_tiles(maps, tmp_path / "out", tile=9, **options)
+        save_tiles(maps, tmp_path / "out", tile=9, **options)
     assert not (tmp_path / "out").exists()
 
 
 def test_save_tiles_names_that_differ_only_in_case_count_as_one(tmp_path: Path) -> None:
     maps = torch.rand(98, 2, 2, generator=torch.Generator().manual_seed(0))
     with pytest.raises(OptionError, match=r"^every file must have a name of its own, got 'a\.png' 2 times\."):
-        cf.save_tiles(maps, tmp_path / "out", tile=9, name="{channel:c}.png", channels=[65, 97])  # A and a
+        save_tiles(maps, tmp_path / "out", tile=9, name="{channel:c}.png", channels=[65, 97])  # A and a
     assert not (tmp_path / "out").exists()
 
 
 def test_save_tiles_too_large_for_the_format_writes_nothing(maps: torch.Tensor, tmp_path: Path) -> None:
     with pytest.raises(EncodeError, match="16,383"):
-        cf.save_tiles(maps[:1], tmp_path / "out", tile=16_384, name="{channel}.webp")
+        save_tiles(maps[:1], tmp_path / "out", tile=16_384, name="{channel}.webp")
     assert not (tmp_path / "out").exists()
 
 
@@ -198,7 +199,7 @@ def test_save_tiles_failure_names_the_file_and_leaves_whole_ones(
     (tmp_path / "20.png").mkdir()  # a folder where a file should go
     (tmp_path / "20.png" / "kept").touch()
     with pytest.raises(WriteError, match=r"cannot write .*20\.png: "):
-        cf.save_tiles(maps, tmp_path, tile=31, threads=2)
+        save_tiles(maps, tmp_path, tile=31, threads=2)
     left = [entry for entry in os.listdir(tmp_path) if entry != "20.png"]
     assert all(entry.endswith(".png") for entry in left), left
     for entry in left:
@@ -213,7 +214,7 @@ def test_save_tiles_full_disk_leaves_no_partial_file(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))  # Python ignores the signal for it
     try:
         with pytest.raises(WriteError, match=r"^cannot write .*File too large"):
-            cf.save_tiles(torch.rand(64, 50, 50), tmp_path, tile=400)
+            save_tiles(torch.rand(64, 50, 50), tmp_path, tile=400)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert os.listdir(tmp_path) == []
@@ -228,18 +229,18 @@ def test_save_tiles_pattern_of_another_form_is_refused(name: str, maps: torch.Te
     with pytest.raises(
         OptionError, match=r"^name may hold \{channel\} and \{suffix\} and nothing else in braces, got "
     ):
-        cf.save_tiles(maps, tmp_path / "out", tile=9, name=name)
+        save_tiles(maps, tmp_path / "out", tile=9, name=name)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", ["\ud800{channel}.png", "a\0{channel}.png"])
 def test_save_tiles_names_that_no_file_can_have_are_refused(name: str, maps: torch.Tensor, tmp_path: Path) -> None:
     with pytest.raises((OptionError, WriteError)):
-        cf.save_tiles(maps, tmp_path / "out", tile=9, name=name)
+        save_tiles(maps, tmp_path / "out", tile=9, name=name)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("folder", [3, None, b"out"])
 def test_save_tiles_folder_that_is_no_path_is_refused(folder: Any, maps: torch.Tensor) -> None:
     with pytest.raises(OptionError, match=r"^folder must be a path, got "):
-        cf.save_tiles(maps, folder, tile=9)
+        save_tiles(maps, folder, tile=9)
