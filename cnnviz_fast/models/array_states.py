@@ -5,8 +5,8 @@ Elsewhere the order does, in which all convolutions must have the shapes of the 
 weights are loaded.
 
 How a network takes its images is in no such file. Colours from 0 to 255 minus a mean, as Caffe's and Keras' VGG take
-them, are mean=(0.485, 0.458, 0.408), std=(1 / 255,) * 3; blue before red takes a function as `preprocess`. Kernels that
-Theano turned by 180 degrees look like all others, and are read as they are.
+them, are mean=(0.485, 0.458, 0.408), std=(1 / 255,) * 3; blue before red is channel_order="bgr". Kernels that Theano
+turned by 180 degrees look like all others, and are read as they are.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def state_for(module: nn.Module, state: StateDict, label: str, key: str | None = None) -> StateDict | None:
-    """Give arrays of another library the names and the axes that they have in a module.
+    """Return arrays of another library under the names, and with the axes, that they have in a module.
 
     Args:
         module: that they are meant for. It is left as it was.

@@ -97,7 +97,7 @@ def read_states(path: str | os.PathLike[str], label: str, trusted: bool = False)
     if is_zip(head):
         inside = _entries(path)
         if IN_KERAS in inside:
-            return _read_hdf5(path, label, head)
+            return _read_hdf5(path, label, head, in_archive=True)
         if holds_arrays(inside):
             return [StateDict("", _reading(label, lambda: read_npz(path)), order="names")]
     check_torch_reads_safely(label, trusted)
@@ -113,10 +113,10 @@ def _entries(path: str | os.PathLike[str]) -> list[str]:
         return []
 
 
-def _read_hdf5(path: str | os.PathLike[str], label: str, head: bytes) -> list[StateDict]:
-    if found := "" if is_hdf5(head) or is_zip(head) else what_it_is(head):
+def _read_hdf5(path: str | os.PathLike[str], label: str, head: bytes, *, in_archive: bool = False) -> list[StateDict]:
+    if found := "" if is_hdf5(head) or in_archive else what_it_is(head):
         raise ModelError(f"{label} cannot be read: it is {found}")
-    values, order = _reading(label, lambda: read_hdf5(path))
+    values, order = _reading(label, lambda: read_hdf5(path, in_archive))
     if not values:
         raise ModelError(f"{label} must hold arrays, got none.")
     return [StateDict("", values, order=order)]

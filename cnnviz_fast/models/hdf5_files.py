@@ -40,11 +40,12 @@ def is_hdf5(head: bytes) -> bool:
     return head.startswith(_SIGNATURE)
 
 
-def read_hdf5(path: str | os.PathLike[str]) -> tuple[dict[str, StoredTensor], str]:
+def read_hdf5(path: str | os.PathLike[str], in_archive: bool = False) -> tuple[dict[str, StoredTensor], str]:
     """Read a file of HDF5, or the one in a .keras archive.
 
     Args:
         path: of the file.
+        in_archive: whether it is such an archive.
 
     Returns:
         Path in the file -> array, and what their order is that of: "layer_names", as Keras writes, or "names".
@@ -57,7 +58,7 @@ def read_hdf5(path: str | os.PathLike[str]) -> tuple[dict[str, StoredTensor], st
     h5py: Any = import_extra("h5py", "h5", "weights in files of HDF5")
 
     def opened() -> Any:
-        return h5py.File(_in_archive(path) if zipfile.is_zipfile(path) else path, "r")
+        return h5py.File(_in_archive(path) if in_archive else path, "r")
 
     with opened() as file:
         walk = _Walk(h5py, opened)
@@ -159,7 +160,7 @@ def _texts(group: Any, name: str) -> list[str]:
     texts: list[str] = []
     for part in itertools.takewhile(group.attrs.__contains__, parts):
         kept = group.attrs.get_id(part)
-        if kept.dtype.kind not in "SO" or len(kept.shape) != 1 or kept.shape[0] > _MOST_OBJECTS:
+        if kept.dtype.kind not in "SO" or len(kept.shape or ()) != 1 or kept.shape[0] > _MOST_OBJECTS:
             return []
         texts += [each.decode(errors="replace") if isinstance(each, bytes) else str(each) for each in group.attrs[part]]
     return texts
