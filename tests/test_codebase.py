@@ -44,7 +44,7 @@ HEAVY = {
         name: set[str]()
         for name in (
             "torchvision", "PIL", "cmap", "tqdm", "safetensors", "timm", "transformers", "huggingface_hub",
-            "torchcodec", "pyarrow", "ray", "tifffile",
+            "torchcodec", "pyarrow", "ray", "tifffile", "h5py",
         )
     },
 }  # fmt: skip

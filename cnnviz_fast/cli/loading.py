@@ -57,7 +57,7 @@ def load(arguments: argparse.Namespace, /, **settings: Any) -> LoadedModel:
     chosen = vars(arguments)
     if chosen.get("preprocess"):
         replaced = vars(settings.get("preprocess") or PreprocessOptions())
-        if named := ", ".join(f"--{name}" for name, value in replaced.items() if value is not None):
+        if named := ", ".join(f"--{name.replace('_', '-')}" for name, value in replaced.items() if value is not None):
             raise OptionError(
                 f"{named} must not be given beside preprocess, which makes the whole input. Do that in "
                 f"{chosen['preprocess']}."

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,14 +16,16 @@ from typing import Any
 from ..errors import ModelError, reason_of, shown
 from ..runtime.untrusted import open_regular
 from .dcp_folders import METADATA, read_dcp
-from .foreign_files import HEAD_BYTES, is_safetensors, is_torch_file, what_it_is
+from .foreign_files import HEAD_BYTES, is_safetensors, is_torch_file, is_zip, what_it_is
+from .hdf5_files import IN_KERAS, is_hdf5, read_hdf5
 from .notes import note
+from .npz_files import holds_arrays, read_npz
 from .stored_tensors import StoredTensor, in_memory
 from .torch_archives import Archive, ForeignFileError, TorchScriptError, opener_of, read_archive
 from .torch_floor import check_torch_reads_safely
 from .unpickling import Record
 
-_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar", ".h5", ".hdf5", ".keras", ".npz")
 _BESIDE = (
     "optim", "sched", "random_states", "rng_state", "scaler", "sampler", "dl_state", "training_args", "trainer_state",
 )  # fmt: skip
@@ -50,19 +53,24 @@ class StateDict:
         key: where it lies in the file: keys with dots between them, "" for the file itself.
         values: name -> tensor, or whatever else has a name.
         versions: module -> what torch keeps for it beside the tensors, such as {"version": 2}.
+        order: for arrays of other libraries by their paths, whose names and axes are not torch's yet: what says in
+            which order they are; "" for torch's own.
+        mapped: what has been done to give them torch's names and axes.
     """
 
     key: str
     values: dict[str, Any]
     versions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    order: str = ""
+    mapped: str = ""
 
 
 def read_states(path: str | os.PathLike[str], label: str, trusted: bool = False) -> list[StateDict]:
     """List the state dicts of a file or a folder, in order.
 
     Args:
-        path: a file of torch or of safetensors, an index of Hugging Face, or a folder with one of these, of
-            accelerate, or of torch.distributed.checkpoint.
+        path: a file of torch, of safetensors, of HDF5 or Keras, or of several arrays of NumPy (.npz), an index of
+            Hugging Face, or a folder with one of these, of accelerate, or of torch.distributed.checkpoint.
         label: what to call it in messages.
         trusted: whether files of torch's own format are read with any torch; see torch_floor.
 
@@ -84,8 +92,34 @@ def read_states(path: str | os.PathLike[str], label: str, trusted: bool = False)
         return _read_shards(Path(path), label, trusted)
     if is_safetensors(head, os.path.getsize(path)) or (name.endswith(".safetensors") and not is_torch_file(head)):
         return _read_safetensors(path, label, head)
+    if is_hdf5(head) or (name.endswith((".h5", ".hdf5")) and not is_torch_file(head)):
+        return _read_hdf5(path, label, head)
+    if is_zip(head):
+        inside = _entries(path)
+        if IN_KERAS in inside:
+            return _read_hdf5(path, label, head, in_archive=True)
+        if holds_arrays(inside):
+            return [StateDict("", _reading(label, lambda: read_npz(path)), order="names")]
     check_torch_reads_safely(label, trusted)
     return _read_torch(path, label)
+
+
+def _entries(path: str | os.PathLike[str]) -> list[str]:
+    """List the entries of a zip archive; none of one that is damaged, which its reader says."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError):
+        return []
+
+
+def _read_hdf5(path: str | os.PathLike[str], label: str, head: bytes, *, in_archive: bool = False) -> list[StateDict]:
+    if found := "" if is_hdf5(head) or in_archive else what_it_is(head):
+        raise ModelError(f"{label} cannot be read: it is {found}")
+    values, order = _reading(label, lambda: read_hdf5(path, in_archive))
+    if not values:
+        raise ModelError(f"{label} must hold arrays, got none.")
+    return [StateDict("", values, order=order)]
 
 
 def _head_of(path: str | os.PathLike[str], label: str) -> bytes:
@@ -187,6 +221,8 @@ def _reading(label: str, read: Callable[[], Any]) -> Any:
             f"{label} is a TorchScript archive, which holds code. Save its state dict: "
             f"torch.save(torch.jit.load(path).state_dict(), other_path)."
         ) from error
+    except ModelError:  # a package is not installed
+        raise
     except ForeignFileError as error:
         raise ModelError(f"{label} is damaged or not a checkpoint: {error}") from error
     except OSError as error:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, OptionError, shown
+from .array_states import state_for
 from .checkpoint_files import StateDict, read_states
 from .filling import Plan, plan_for, shapes_of, values_of
 from .matching import Fit, fits, plain, shape_differs
@@ -121,7 +122,7 @@ def renamed_by(
         The checkpoint with the names under which more fit.
     """
     fit = best_fit(module, checkpoint)
-    if fit.count == len(shapes_of(module)):
+    if fit.count == len(shapes_of(module)) or fit.state.mapped:
         return checkpoint
     states = []
     for state in checkpoint.states:
@@ -153,7 +154,7 @@ def best_fit(module: nn.Module, checkpoint: Checkpoint) -> Fit:
 
 
 def _fits(module: nn.Module, checkpoint: Checkpoint) -> list[Fit]:
-    found = fits(checkpoint.states, shapes_of(module), checkpoint.key)
+    found = fits(*_states_for(module, checkpoint))
     if not found:
         keys = ", ".join(f"'{shown(state.key)}'" for state in checkpoint.states[:_LISTED] if state.key) or "none"
         raise OptionError(
@@ -161,6 +162,15 @@ def _fits(module: nn.Module, checkpoint: Checkpoint) -> list[Fit]:
             f"State dicts in it: {keys}; prefixes of names count too."
         )
     return found
+
+
+def _states_for(module: nn.Module, checkpoint: Checkpoint) -> tuple[list[StateDict], dict[str, Any], str | None]:
+    """Return state dicts with torch's names, the shapes of the module, and the key under which to look."""
+    shapes, key = shapes_of(module), checkpoint.key
+    if not any(state.order for state in checkpoint.states):
+        return checkpoint.states, shapes, key
+    mapped = (state_for(module, state, checkpoint.label, key) for state in checkpoint.states)
+    return [state for state in mapped if state is not None], shapes, None
 
 
 def _misfit(module: nn.Module, checkpoint: Checkpoint, plan: Plan) -> ModelError:
@@ -177,7 +187,7 @@ def _misfit(module: nn.Module, checkpoint: Checkpoint, plan: Plan) -> ModelError
 
 def _say(checkpoint: Checkpoint, plan: Plan, others: list[Fit]) -> None:
     """Note what the user should know: which weights were chosen, what was left over and what was missing."""
-    said = []
+    said = [plan.fit.state.mapped] if plan.fit.state.mapped else []
     if others:
         listed = _first([_quoted(fit) for fit in others])
         said.append(f"{_quoted(plan.fit)} is used and not {listed} (weights_key chooses)")

@@ -90,14 +90,17 @@ def preprocessed(image: FloatImage, preprocess: Preprocess) -> torch.Tensor:
     mean, std = getattr(preprocess, "mean", (0.0,) * 3), getattr(preprocess, "std", (1.0,) * 3)
     of_a_band = _unnormalised(preprocess)
     values = torch.cat([of_a_band(band) for band in image.bands]).clamp(0, 1)  # some filters overshoot
-    normalized: torch.Tensor = normalize(values.expand(max(len(mean), len(values)), -1, -1), list(mean), list(std))
+    values = values.expand(max(len(mean), len(values)), -1, -1)
+    if (order := getattr(preprocess, "order", None)) is not None:
+        values = values[list(order)]
+    normalized: torch.Tensor = normalize(values, list(mean), list(std))
     return normalized
 
 
 def _unnormalised(preprocess: Any) -> Preprocess:
     """Return a preprocessing for one band, with mean 0 and deviation 1."""
     if isinstance(preprocess, Preprocessing):
-        return replace(preprocess, preset=_unnormalised(preprocess.preset), mean=(0.0,), std=(1.0,))
+        return replace(preprocess, preset=_unnormalised(preprocess.preset), mean=(0.0,), std=(1.0,), order=None)
     bare: Preprocess = copy.copy(preprocess)
     if hasattr(bare, "mean"):
         bare.mean, bare.std = [0.0], [1.0]  # type: ignore[attr-defined]

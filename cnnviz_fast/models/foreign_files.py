@@ -24,7 +24,6 @@ _FETCH = "Its download has failed: fetch it again"
 _LARGEST_HEADER_BYTES = 100_000_000  # of safetensors 0.6, which refuses longer ones
 
 _KINDS = (
-    Kind("HDF5, as Keras saves", rb"\x89HDF\r\n", _CONVERT),
     Kind("a graph of TensorFlow Lite", rb".{4}TFL3", _CONVERT),
     Kind("a program of ExecuTorch", rb".{4}ET\d\d", _CONVERT),
     Kind("a file of llama.cpp (GGUF)", rb"GGUF", _CONVERT),
@@ -98,11 +97,4 @@ def what_zip_is(names: Collection[str]) -> str:
     files = [name for name in names if not name.endswith("/")]
     if any(name.rpartition("/")[2].startswith(("serialized_exported_program", "archive_format")) for name in files):
         return "a program of torch.export. Save the state dict of torch.export.load(path) with torch.save."
-    if "model.weights.h5" in files:
-        return f"a model of Keras. {_CONVERT}."
-    if files and all(name.endswith(".npy") for name in files):
-        return (
-            "arrays of NumPy. Save them as tensors: "
-            "torch.save({name: torch.from_numpy(array) for name, array in numpy.load(path).items()}, other_path)."
-        )
     return f"an archive of other files. {_UNPACK}." if files else ""

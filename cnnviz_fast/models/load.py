@@ -52,9 +52,9 @@ def load_model(
             factory may be a function, a class or a ready module, which is copied. A module is not copied: it is put in
             eval mode and moved if `device` names another one.
         weights: DEFAULT (also where not given), a name such as IMAGENET1K_V1 or timm's a1_in1k, "none" for random
-            weights, or the path of a checkpoint: a file of torch.save or of safetensors, or a folder with one, with
-            shards and their index, or of torch.distributed.checkpoint. For a factory, DEFAULT and none both mean the
-            model as it makes it. Not for a module.
+            weights, or the path of a checkpoint: a file of torch.save, of safetensors, of Keras or HDF5 (.h5), or of
+            arrays (.npz); or a folder with one, with shards and their index, or of torch.distributed.checkpoint. For a
+            factory, DEFAULT and none both mean the model as it makes it. Not for a module.
         seed: of random weights, and of lazy layers, which get theirs here; a factory runs under it too. The random
             state of the program does not change.
         device: auto (CUDA where there is one; a module stays where it is), cpu, cuda, cuda:1, or meta for the

@@ -86,8 +86,9 @@ class Preprocessing:
         preset: its resize and crop are used without `size`; it returns values in [0, 1].
         size: (height, width) in px to which the whole image is resized, or None.
         interpolation: how it is resized, one of torchvision's InterpolationMode.
-        mean: subtracted from red, green and blue.
+        mean: subtracted from each channel of the input.
         std: divisor after that.
+        order: which channels of the input are red, green and blue; None for the first, second and third, or for grey.
     """
 
     preset: Preprocess
@@ -95,6 +96,7 @@ class Preprocessing:
     interpolation: Any
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    order: tuple[int, ...] | None = None
 
     def __call__(self, image: Image) -> torch.Tensor:
         """Turn one image into (3, H, W) float32."""
@@ -106,6 +108,7 @@ class Preprocessing:
         else:
             resized = functional.resize(image, list(self.size), interpolation=self.interpolation)
             values = functional.convert_image_dtype(functional.pil_to_tensor(resized), torch.float32)
+        values = values if self.order is None else values[list(self.order)]
         normalized: torch.Tensor = functional.normalize(values, list(self.mean), list(self.std))
         return normalized
 
@@ -244,7 +247,8 @@ def with_options(preset: Preprocess, options: PreprocessOptions | Callable[..., 
         Image -> (3, H, W) float32.
 
     Raises:
-        OptionError: an interpolation is given, and neither the preset nor `size` resizes.
+        OptionError: an interpolation is given, and neither the preset nor `size` resizes; or blue is to be first where
+            the input has no three colours, or an image processor decides on their order.
     """
     if options is None or options == PreprocessOptions():
         return preset
@@ -253,6 +257,10 @@ def with_options(preset: Preprocess, options: PreprocessOptions | Callable[..., 
             kind = type(options).__name__
             raise OptionError(f"preprocess must be PreprocessOptions or a function of an image, got {kind}.")
         return options if isinstance(options, OwnPreprocess) else OwnPreprocess(options)
+    if options.channel_order is not None and isinstance(preset, ArrayPreprocess | HfPreprocess):
+        raise OptionError(
+            "channel_order must not be given for this model: its arrays or its image processor decide on the order."
+        )
     if isinstance(preset, ArrayPreprocess):
         return preset.with_options(options)
     if isinstance(preset, OwnPreprocess):
@@ -282,8 +290,13 @@ def with_options(preset: Preprocess, options: PreprocessOptions | Callable[..., 
             raise OptionError(f"{name} must have {len(mean)} numbers for this model, got {len(numbers)}.")
     zero, one = [0.0] * len(mean), [1.0] * len(mean)
     mean, std = options.mean or mean, options.std or std
+    order = None
+    if options.channel_order == "bgr":
+        if len(mean) != 3:
+            raise OptionError(f"channel_order must be given for three colours, and this model takes {len(mean)}.")
+        order, mean, std = (2, 1, 0), mean[::-1], std[::-1]
     bare = copy.deepcopy(preset)
     for step, value in (("interpolation", interpolation), ("mean", zero), ("std", one)):
         if hasattr(bare, step):
             setattr(bare, step, value)
-    return Preprocessing(bare, size, interpolation, mean, std)
+    return Preprocessing(bare, size, interpolation, mean, std, order)

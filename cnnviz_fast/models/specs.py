@@ -17,12 +17,13 @@ ZOOS = ("torchvision", "timm", "hf", "cnnviz")
 
 _WEIGHTS = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".pt2", ".ptl", ".pkl", ".pickle")
 
+_NAME_MODEL = "Name the model that they belong to, and the file with"
+
+_ARRAYS = (".h5", ".hdf5", ".keras", ".npz")
+
 _NOT_PYTORCH = {
     ".onnx": "an ONNX graph",
     ".tflite": "a TensorFlow Lite graph",
-    ".h5": "a file of Keras or HDF5",
-    ".hdf5": "a file of Keras or HDF5",
-    ".keras": "a file of Keras",
     ".pb": "a TensorFlow graph",
     ".mlmodel": "a Core ML model",
     ".mlpackage": "a Core ML model",
@@ -35,7 +36,6 @@ _NOT_PYTORCH = {
     ".caffemodel": "a file of Caffe",
     ".msgpack": "a file of Flax",
     ".pdparams": "a file of Paddle",
-    ".npz": "arrays of NumPy",
 }
 """Endings of files that hold no model of PyTorch, and what they hold."""
 
@@ -98,6 +98,11 @@ def _refuse_path(spec: str) -> None:
     """Refuse what is plainly a file or a folder: say what it holds, and what to name instead."""
     ending = os.path.splitext(spec.rstrip("/\\"))[1].lower()
     expected = "a model that can be built"
+    if ending in _ARRAYS:
+        raise ModelError(
+            f"model must be {expected}, got {spec!r}, weights without the model. {_NAME_MODEL} "
+            f"{advice('weights=PATH', '--weights')}."
+        )
     if ending in _NOT_PYTORCH:
         raise ModelError(
             f"model must be {expected}, got {spec!r}, {_NOT_PYTORCH[ending]}, which has no modules of PyTorch. "

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-CHECKPOINT_SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+CHECKPOINT_SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".h5", ".hdf5", ".keras", ".npz")
 
 
 def known_models() -> list[str]:

@@ -101,6 +101,7 @@ class PreprocessKeywords(TypedDict, total=False):
     interpolation: Literal["nearest", "nearest-exact", "bilinear", "bicubic", "box", "hamming", "lanczos"] | None
     mean: float | Numbers | None
     std: float | Numbers | None
+    channel_order: Literal["rgb", "bgr"] | None
 
 
 class KernelKeywords(TypedDict, total=False):

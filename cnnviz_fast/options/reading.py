@@ -112,6 +112,9 @@ class PreprocessOptions(SelfChecking):
     std: tuple[float, ...] | None = option(
         None, positive_numbers, "divisor after that; 1,1,1 with mean 0,0,0 does nothing", "R,G,B", "reading"
     )
+    channel_order: str | None = option(
+        None, choice("rgb", "bgr"), "bgr: blue goes in first, as for weights of Caffe", "ORDER", "reading"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -21,7 +21,8 @@ _OURS = __name__.partition(".")[0]
 
 LIBRARIES = {
     _OURS, "torch", "torchvision", "numpy", "numba", "PIL", "cmap", "safetensors", "orjson", "tqdm", "tifffile",
-    "triton", "torchcodec", "timm", "transformers", "huggingface_hub", "pyarrow", "ray", *sys.stdlib_module_names,
+    "triton", "torchcodec", "timm", "transformers", "huggingface_hub", "pyarrow", "ray", "h5py",
+    *sys.stdlib_module_names,
 }  # fmt: skip
 """What runs on this package's behalf. A frame of any other module is the caller's own code."""
 

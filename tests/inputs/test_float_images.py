@@ -115,6 +115,16 @@ def test_load_images_grey_for_colour_and_colour_for_grey(tmp_path: Path) -> None
     assert_close(cf.load_images(tmp_path / "b.png", whole(1))[0, 0], weighted, FLOAT32_PIXELS)
 
 
+def test_load_images_in_16_bits_with_blue_first_turns_the_colours(tmp_path: Path) -> None:
+    png_16(COLOURS, tmp_path / "a.png")
+    given = {"size": COLOURS.shape[:2], "mean": (0.4, 0.5, 0.6), "std": (0.1, 0.2, 0.3)}
+    found, turned = (
+        cf.load_images(tmp_path / "a.png", cf.load_model("resnet18", weights="none", device="meta", preprocess=options))
+        for options in (cf.PreprocessOptions(**given), cf.PreprocessOptions(**given, channel_order="bgr"))
+    )
+    assert_equal_tensors(turned, found.flip(1))
+
+
 @pytest.mark.parametrize("spec", ["resnet18", "fcn_resnet50", "fasterrcnn_resnet50_fpn", "timm:resnet18"])
 def test_load_images_of_models_with_their_own_presets_differ_by_the_rounding_alone(spec: str, tmp_path: Path) -> None:
     assert takes_floats(cf.load_model(spec, weights="none", device="meta").preprocess)

@@ -272,7 +272,6 @@ def zipped(*names: str) -> bytes:
 
 
 FOREIGN = {
-    "HDF5, as Keras saves": b"\x89HDF\r\n\x1a\n" + bytes(90),
     "a graph of TensorFlow Lite": b"\x1c\0\0\0TFL3" + bytes(90),
     "a file of llama.cpp (GGUF)": b"GGUF\3\0\0\0" + bytes(90),
     "a graph of ONNX": b"\x08\x08\x12\x07pytorch\x1a\x052.0.0" + bytes(90),
@@ -281,8 +280,6 @@ FOREIGN = {
     "a pointer of Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 100\n",
     "a web page (HTML)": b"<!DOCTYPE html>\n<html><head>",
     "text": b"hello",
-    "arrays of NumPy": zipped("a.npy", "b.npy"),
-    "a model of Keras": zipped("metadata.json", "config.json", "model.weights.h5"),
     "a program of torch.export": zipped("w/archive_format", "w/models/model.json"),
     "an archive of other files": zipped("net/epoch_3.pth"),
 }

@@ -15,7 +15,9 @@ from support.assertions import FLOAT32_NORMALISED, FLOAT32_PIXELS, Tolerance, as
 from torchvision import models
 
 from cnnviz_fast.errors import OptionError
-from cnnviz_fast.models.preprocess import imagenet_preset, with_options
+from cnnviz_fast.models.expected import ExpectedInput
+from cnnviz_fast.models.own_preprocess import ArrayPreprocess, OwnPreprocess
+from cnnviz_fast.models.preprocess import as_image, grey_preset, imagenet_preset, with_options
 from cnnviz_fast.options.reading import PreprocessOptions
 
 MEAN = np.array([0.485, 0.456, 0.406])
@@ -74,6 +76,27 @@ def test_with_options_mean_and_std_replace_one_or_both(coffee: Image.Image) -> N
     assert_prepared(only_mean, by_hand(resized, mean, STD))
     only_std = with_options(imagenet_preset(), PreprocessOptions(std=std))(coffee)
     assert_prepared(only_std, by_hand(resized, MEAN, std))
+
+
+def test_with_options_blue_first_turns_the_colours_and_what_is_subtracted(coffee: Image.Image) -> None:
+    given = {"size": (400, 600), "mean": (0.4, 0.5, 0.6), "std": (0.1, 0.2, 0.3)}
+    blue_first = with_options(imagenet_preset(), PreprocessOptions(**given, channel_order="bgr"))
+    assert_prepared(blue_first(coffee), by_hand(coffee, given["mean"], given["std"])[::-1].copy())
+    assert np.array_equal(as_image(blue_first(coffee), blue_first), np.asarray(coffee))
+    assert torch.equal(
+        with_options(imagenet_preset(), PreprocessOptions(**given, channel_order="rgb"))(coffee),
+        blue_first(coffee).flip(0),
+    )
+
+
+@pytest.mark.parametrize(("preset", "message"), [
+    (grey_preset(), "channel_order must be given for three colours, and this model takes 1"),
+    (ArrayPreprocess(ExpectedInput(5)), "channel_order must not be given for this model"),
+    (OwnPreprocess(np.asarray), "channel_order must not be given beside a preprocessing of your own"),
+])  # fmt: skip
+def test_with_options_blue_first_without_three_colours_is_refused(preset: Any, message: str) -> None:
+    with pytest.raises(OptionError, match=f"^{message}"):
+        with_options(preset, PreprocessOptions(channel_order="bgr"))
 
 
 def test_with_options_mean_0_and_std_1_is_no_normalisation(coffee: Image.Image) -> None:

@@ -114,7 +114,7 @@ def _saved(folder: Path, kind: str) -> Path:
     ("broken.pth", r"a file that is no checkpoint of torch"),
     ("net.onnx", r"an ONNX graph, which has no modules of PyTorch\. Name the model that it was made from,"),
     ("net.tflite", r"a TensorFlow Lite graph"),
-    ("net.h5", r"a file of Keras or HDF5"),
+    ("net.h5", r"weights without the model. Name the model that they belong to, and the file with weights=PATH"),
 ])  # fmt: skip
 def test_load_model_file_that_builds_nothing_says_what_it_is(tmp_path: Path, kind: str, said: str) -> None:
     path = _saved(tmp_path, kind)

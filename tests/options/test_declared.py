@@ -60,7 +60,7 @@ def test_takes_leaves_own_parameters_first() -> None:
         """
 
     assert list(inspect.signature(prepare).parameters) == [
-        "image", "strict", "size", "interpolation", "mean", "std",
+        "image", "strict", "size", "interpolation", "mean", "std", "channel_order",
     ]  # fmt: skip
 
 

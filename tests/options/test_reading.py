@@ -21,6 +21,7 @@ from cnnviz_fast.options.reading import AXES, AxesOptions, PreprocessOptions
         ("mean", (0, 0, 0), (0.0, 0.0, 0.0)),
         ("std", ["1", 2, 0.5], (1.0, 2.0, 0.5)),
         ("std", None, None),
+        ("channel_order", "bgr", "bgr"),
     ],
 )
 def test_preprocess_options_accepted_forms_are_held_as_one(field: str, value: Any, expected: Any) -> None:
@@ -35,6 +36,7 @@ def test_preprocess_options_accepted_forms_are_held_as_one(field: str, value: An
         ("size", "20000x20000", "size must make at most 178,000,000 px, got 20000x20000."),
         ("size", (600, 600, 600), "size must make at most 178,000,000 px, got 600x600x600."),
         ("interpolation", "bilinera", "Closest: 'bilinear'"),
+        ("channel_order", "brg", "channel_order must be one of rgb, bgr, got 'brg'."),
         ("size", "2x3x4x5x6", "size must be N, or a length for each axis"),
         ("mean", [], "mean must be a number for each channel, got []."),
         ("mean", 1j, "mean must be a number for each channel, got 1j."),
