@@ -55,6 +55,7 @@ def test_models_are_offered_by_source(tmp_path: Path, monkeypatch: pytest.Monkey
     assert models("net") == ["net.py"]
     assert models("timm:convnext_at") == ["timm:convnext_atto", "timm:convnext_atto_ols", "timm:convnext_atto_rms"]
     assert models("tim") == ["timm:"]
+    assert models("cnnviz") == ["cnnviz:filters", "cnnviz:small"]
     assert "torchvision:vgg11" in models("torchvision:vgg")
 
 

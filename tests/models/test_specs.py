@@ -21,6 +21,7 @@ from cnnviz_fast.runs.folder.fingerprint import fingerprint_of
 @pytest.mark.parametrize(("spec", "parts"), [
     ("ResNet50", ("torchvision", "ResNet50")),
     ("timm:vit_tiny.augreg", ("timm", "vit_tiny.augreg")),
+    ("cnnviz:small", ("cnnviz", "small")),
     ("hf:/models/a:b", ("hf", "/models/a:b")),
     ("hf:whole.pth", ("hf", "whole.pth")),
     ("pkg.net:make", ("pkg.net", "make")),
