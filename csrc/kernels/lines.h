@@ -28,6 +28,7 @@ constexpr size_t LINE_PADDING = 64;
 //     index: (tile_w,) column of the map at or before each sample.
 //     fraction: (tile_w,) how far the sample lies towards the next column; padded with zeros to whole blocks.
 //     in_blocks: whether the blocks below are there; a map that is made smaller has none.
+//     in_fours: whether all samples of a block even lie within four columns.
 //     first: column of the map at which each block begins.
 //     offset: (tile_w,) index less `first` of the block; padded with zeros to whole blocks.
 struct Columns {
@@ -35,6 +36,7 @@ struct Columns {
     const float* fraction;
     size_t tile_w;
     bool in_blocks;
+    bool in_fours;
     const int32_t* first;
     const int32_t* offset;
 };

@@ -32,11 +32,12 @@ class ColumnBlocks {
           first_(allocate<int32_t>(cols.count / std::max<size_t>(block, 1) + 1)) {
         if (!allocated()) return;
         std::copy(cols.fraction, cols.fraction + cols.count, fraction_.get());
-        columns_ = {cols.index, fraction_.get(), cols.count, block > 0, first_.get(), offset_.get()};
+        columns_ = {cols.index, fraction_.get(), cols.count, block > 0, true, first_.get(), offset_.get()};
         for (size_t x = 0; x < cols.count && columns_.in_blocks; x++) {
             if (x % block == 0) first_[x / block] = cols.index[x];
             offset_[x] = cols.index[x] - first_[x / block];
             columns_.in_blocks = offset_[x] >= 0 && offset_[x] < static_cast<int32_t>(block);
+            columns_.in_fours &= offset_[x] < 4;
         }
     }
 
