@@ -62,8 +62,10 @@ CNNVIZ_INLINE uint8_t pixel_of(float v, float scale) {
 // Pixels of a piece of two lines that stays in the fastest cache while all rows of the piece are written.
 constexpr size_t PIECE_PX = 2048;
 
-// Rows at once: a piece is then loaded once for all of them.
-constexpr size_t ROWS_AT_ONCE = 4;
+// Rows at once: a piece is then loaded once for all of them. Rows of some widths, such as 4096, fall into the same set of
+// the fastest cache, which holds 8 pieces: more rows at once push one another out.
+constexpr size_t ROWS_AT_ONCE = 8;
+constexpr size_t ROWS_AT_ONCE_512 = 4;
 
 }  // namespace
 
@@ -271,22 +273,26 @@ CNNVIZ_TARGET_AVX2 inline void blend_columns_256(const float* line, const float*
     }
 }
 
+// The same for any number of rows: ROWS at once while there are as many, then half as many at once, and so on.
+template <size_t ROWS, bool FUSED>
+CNNVIZ_TARGET_AVX2 inline void blend_piece_256(const float* line, const float* below, size_t begin, size_t end,
+                                               const float* fractions, size_t rows, __m256 scale, uint8_t* out,
+                                               size_t width) {
+    size_t y = 0;
+    for (; y + ROWS <= rows; y += ROWS) {
+        blend_columns_256<ROWS, FUSED>(line, below, begin, end, fractions + y, scale, out + y * width, width);
+    }
+    if constexpr (ROWS > 1) {
+        blend_piece_256<ROWS / 2, FUSED>(line, below, begin, end, fractions + y, rows - y, scale, out + y * width, width);
+    }
+}
+
 template <bool FUSED>
 CNNVIZ_TARGET_AVX2 inline void blend_rows_256(const float* line, const float* below, size_t width,
                                               const float* fractions, size_t rows, float scale, uint8_t* out) {
-    const __m256 scales = _mm256_set1_ps(scale);
     for (size_t begin = 0; begin < width; begin += PIECE_PX) {
         const size_t end = std::min(begin + PIECE_PX, width);
-        size_t y = 0;
-        for (; y + 4 <= rows; y += 4) {
-            blend_columns_256<4, FUSED>(line, below, begin, end, fractions + y, scales, out + y * width, width);
-        }
-        for (; y + 2 <= rows; y += 2) {
-            blend_columns_256<2, FUSED>(line, below, begin, end, fractions + y, scales, out + y * width, width);
-        }
-        if (y < rows) {
-            blend_columns_256<1, FUSED>(line, below, begin, end, fractions + y, scales, out + y * width, width);
-        }
+        blend_piece_256<ROWS_AT_ONCE, FUSED>(line, below, begin, end, fractions, rows, _mm256_set1_ps(scale), out, width);
     }
 }
 
@@ -329,8 +335,8 @@ CNNVIZ_TARGET_AVX512 void blend_rows_avx512(const float* line, const float* belo
     const __m512 scales = _mm512_set1_ps(scale);
     for (size_t piece = 0; piece < width; piece += PIECE_PX) {
         const size_t piece_end = std::min(piece + PIECE_PX, width);
-        for (size_t y = 0; y < rows; y += ROWS_AT_ONCE) {
-            const size_t end = std::min(y + ROWS_AT_ONCE, rows);
+        for (size_t y = 0; y < rows; y += ROWS_AT_ONCE_512) {
+            const size_t end = std::min(y + ROWS_AT_ONCE_512, rows);
             for (size_t x = piece; x < piece_end; x += PIXELS) {
                 __m512 before[4];
                 __m512 step[4];
