@@ -23,6 +23,12 @@ Buffer<Value> allocate(size_t count) {
     return Buffer<Value>(new (std::nothrow) Value[count]());
 }
 
+// Asks for values that will be read. The rows of a line lie a map apart, which processors do not foresee.
+void prefetch(const float* values, size_t count) {
+    constexpr size_t CACHE_LINE_FLOATS = 16;
+    for (size_t x = 0; x < count; x += CACHE_LINE_FLOATS) __builtin_prefetch(values + x);
+}
+
 // The blocks of Columns, and their memory.
 class ColumnBlocks {
   public:
@@ -139,6 +145,7 @@ class StripPainter {
         // All values then have entry 0, while the background is drawn with a scale of 1.
         const bool one_level = sheet_.paint.levels == 1;
         const Block block = read_block(sheet_.maps, first, last, i, i + 1, scratch_.get());
+        const bool next_is_there = block.values != scratch_.get() && i + 1 < sheet_.maps.height;
         std::fill(line.values, line.values + grid.left, background);
         line.has_nan = false;
         size_t end = grid.left;
@@ -146,6 +153,7 @@ class StripPainter {
             const size_t begin = grid.left + (c - first) * grid.step_x;
             std::fill(line.values + end, line.values + begin, background);  // also over what the last block wrote there
             const float* values = block.values + static_cast<ptrdiff_t>(c - first) * block.step;
+            if (next_is_there) prefetch(values + sheet_.maps.step_y, sheet_.maps.width);
             const bool has_nan = loops_.normalize_row(values, sheet_.maps.width, {sheet_.low[c], sheet_.high[c]},
                                                       sheet_.paint.flat, row_.get());
             loops_.enlarge_row(blocks_.columns(), row_.get(), has_nan, line.values + begin);
