@@ -15,6 +15,9 @@ namespace {
 // Pixels for which it is worth to wake another thread, at least.
 constexpr size_t BAND_PX = size_t{1} << 18;
 
+// Bands for each thread, at most. Fewer keep threads waiting for the one that took the last band.
+constexpr size_t BANDS_PER_THREAD = 16;
+
 template <class Value>
 using Buffer = std::unique_ptr<Value[]>;
 
@@ -183,7 +186,8 @@ class StripPainter {
 bool render_strip(const Dispatch& dispatch, const Sheet& sheet, size_t start, size_t stop, size_t threads,
                   uint8_t* out) {
     const size_t rows = stop - start;
-    const size_t bands = threads < 2 ? 1 : std::clamp<size_t>(rows * sheet.width / BAND_PX, 1, 4 * threads);
+    const size_t most_bands = threads < 2 ? 1 : BANDS_PER_THREAD * threads;
+    const size_t bands = std::clamp<size_t>(rows * sheet.width / BAND_PX, 1, most_bands);
     const size_t band_rows = (rows + bands - 1) / bands;
     std::atomic<size_t> next{0};
     std::atomic<bool> enough_memory{true};
