@@ -46,12 +46,16 @@ CNNVIZ_INLINE bool fill_flat(const float* values, size_t count, float flat, floa
 
 CNNVIZ_INLINE float between(float before, float after, float fraction) { return before + fraction * (after - before); }
 
-// A row that has no blocks or a NaN, which a fraction of 0 keeps out; at the scalar level any row.
-CNNVIZ_INLINE void gather_row(const Columns& columns, const float* values, float* out) {
-    for (size_t x = 0; x < columns.tile_w; x++) {
-        const float before = values[columns.index[x]];
-        const float fraction = columns.fraction[x];
-        out[x] = fraction == 0 ? before : between(before, values[columns.index[x] + 1], fraction);
+// Rows that have no blocks or a NaN, which a fraction of 0 keeps out; at the scalar level any rows.
+CNNVIZ_INLINE void gather_rows(const Columns& columns, const Rows& rows, float* out, size_t out_step) {
+    for (size_t row = 0; row < rows.count; row++) {
+        const float* values = rows.values + row * rows.step;
+        for (size_t x = 0; x < columns.tile_w; x++) {
+            const float before = values[columns.index[x]];
+            const float fraction = columns.fraction[x];
+            const float v = fraction == 0 ? before : between(before, values[columns.index[x] + 1], fraction);
+            out[row * out_step + x] = v;
+        }
     }
 }
 
@@ -81,8 +85,8 @@ bool normalize_row_scalar(const float* values, size_t count, Range range, float 
     return !finite;
 }
 
-void enlarge_row_scalar(const Columns& columns, const float* values, bool, float* out) {
-    gather_row(columns, values, out);
+void enlarge_rows_scalar(const Columns& columns, const Rows& rows, bool, float* out, size_t out_step) {
+    gather_rows(columns, rows, out, out_step);
 }
 
 void blend_rows_scalar(const float* line, const float* below, size_t width, const float* fractions, size_t rows,
@@ -156,47 +160,59 @@ CNNVIZ_TARGET_AVX512 bool normalize_row_avx512(const float* values, size_t count
 
 namespace {
 
-// Takes a copy of the columns: its fields then stay in registers, whatever is written.
+// A block of columns of all rows. IN_FOURS: within 128 bits a permutation costs half as much.
 template <bool IN_FOURS>
-CNNVIZ_TARGET_AVX2 inline void enlarge_row_256(const Columns columns, const float* values, float* out) {
-    for (size_t x = 0; x < columns.tile_w; x += 8) {
-        const float* source = values + columns.first[x / 8];
-        const __m256i offset = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(columns.offset + x));
+CNNVIZ_TARGET_AVX2 inline void enlarge_block_256(__m256i offset, __m256 fraction, const float* values, size_t step,
+                                                 size_t count, float* out, size_t out_step) {
+    for (size_t row = 0; row < count; row++, values += step, out += out_step) {
         __m256 before;
         __m256 after;
-        if (IN_FOURS) {  // within 128 bits a permutation costs half as much
-            before = _mm256_permutevar_ps(_mm256_broadcast_ps(reinterpret_cast<const __m128*>(source)), offset);
-            after = _mm256_permutevar_ps(_mm256_broadcast_ps(reinterpret_cast<const __m128*>(source + 1)), offset);
+        if (IN_FOURS) {
+            before = _mm256_permutevar_ps(_mm256_broadcast_ps(reinterpret_cast<const __m128*>(values)), offset);
+            after = _mm256_permutevar_ps(_mm256_broadcast_ps(reinterpret_cast<const __m128*>(values + 1)), offset);
         } else {
-            before = _mm256_permutevar8x32_ps(_mm256_loadu_ps(source), offset);
-            after = _mm256_permutevar8x32_ps(_mm256_loadu_ps(source + 1), offset);
+            before = _mm256_permutevar8x32_ps(_mm256_loadu_ps(values), offset);
+            after = _mm256_permutevar8x32_ps(_mm256_loadu_ps(values + 1), offset);
         }
-        const __m256 step = _mm256_mul_ps(_mm256_loadu_ps(columns.fraction + x), _mm256_sub_ps(after, before));
-        _mm256_storeu_ps(out + x, _mm256_add_ps(before, step));
+        const __m256 part = _mm256_mul_ps(fraction, _mm256_sub_ps(after, before));
+        _mm256_storeu_ps(out, _mm256_add_ps(before, part));
     }
 }
 
 }  // namespace
 
-CNNVIZ_TARGET_AVX2 void enlarge_row_avx2(const Columns& columns, const float* values, bool has_nan, float* out) {
-    if (!columns.in_blocks || has_nan) {
-        gather_row(columns, values, out);
-    } else if (columns.in_fours) {
-        enlarge_row_256<true>(columns, values, out);
-    } else {
-        enlarge_row_256<false>(columns, values, out);
+CNNVIZ_TARGET_AVX2 void enlarge_rows_avx2(const Columns& columns, const Rows& rows, bool has_nan, float* out,
+                                          size_t out_step) {
+    if (!columns.in_blocks || has_nan) return gather_rows(columns, rows, out, out_step);
+    const size_t last = columns.tile_w > 8 ? columns.tile_w - 8 : 0;
+    for (size_t block = 0; block * 8 < columns.tile_w; block++) {
+        const size_t x = std::min(8 * block, last);
+        const __m256i offset = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(columns.offset + 8 * block));
+        const __m256 fraction = _mm256_loadu_ps(columns.fraction + x);
+        const float* values = rows.values + columns.first[block];
+        if (columns.in_fours) {
+            enlarge_block_256<true>(offset, fraction, values, rows.step, rows.count, out + x, out_step);
+        } else {
+            enlarge_block_256<false>(offset, fraction, values, rows.step, rows.count, out + x, out_step);
+        }
     }
 }
 
-CNNVIZ_TARGET_AVX512 void enlarge_row_avx512(const Columns& columns, const float* values, bool has_nan, float* out) {
-    if (!columns.in_blocks || has_nan) return gather_row(columns, values, out);
-    for (size_t x = 0; x < columns.tile_w; x += 16) {
-        const float* source = values + columns.first[x / 16];
-        const __m512i offset = _mm512_loadu_si512(columns.offset + x);
-        const __m512 before = _mm512_permutexvar_ps(offset, _mm512_loadu_ps(source));
-        const __m512 after = _mm512_permutexvar_ps(offset, _mm512_loadu_ps(source + 1));
-        const __m512 step = _mm512_mul_ps(_mm512_loadu_ps(columns.fraction + x), _mm512_sub_ps(after, before));
-        _mm512_storeu_ps(out + x, _mm512_add_ps(before, step));
+CNNVIZ_TARGET_AVX512 void enlarge_rows_avx512(const Columns& columns, const Rows& rows, bool has_nan, float* out,
+                                              size_t out_step) {
+    if (!columns.in_blocks || has_nan) return gather_rows(columns, rows, out, out_step);
+    const size_t last = columns.tile_w > 16 ? columns.tile_w - 16 : 0;
+    for (size_t block = 0; block * 16 < columns.tile_w; block++) {
+        const size_t x = std::min(16 * block, last);
+        const __m512i offset = _mm512_loadu_si512(columns.offset + 16 * block);
+        const __m512 fraction = _mm512_loadu_ps(columns.fraction + x);
+        const float* values = rows.values + columns.first[block];
+        for (size_t row = 0; row < rows.count; row++, values += rows.step) {
+            const __m512 before = _mm512_permutexvar_ps(offset, _mm512_loadu_ps(values));
+            const __m512 after = _mm512_permutexvar_ps(offset, _mm512_loadu_ps(values + 1));
+            const __m512 part = _mm512_mul_ps(fraction, _mm512_sub_ps(after, before));
+            _mm512_storeu_ps(out + row * out_step + x, _mm512_add_ps(before, part));
+        }
     }
 }
 
@@ -219,8 +235,8 @@ CNNVIZ_TARGET_AVX2 inline bool may_fuse(float scale) {
     return _mm256_movemask_epi8(same) == -1;
 }
 
-// 32 columns of two lines. Packing takes four pixels each from the lower halves of four vectors, then from the upper ones.
-// They are put in order before that, while they are loaded, or afterwards, which costs less if there are few rows.
+// 32 columns of two lines. Packing takes four pixels each from the lower halves of four vectors, then from the upper
+// ones. They are put in order before that, while they are loaded, or afterwards, which costs less if there are few rows.
 template <bool LOADED_IN_ORDER, bool FUSED>
 struct Columns256 {
     __m256 before[4];
@@ -283,7 +299,8 @@ CNNVIZ_TARGET_AVX2 inline void blend_piece_256(const float* line, const float* b
         blend_columns_256<ROWS, FUSED>(line, below, begin, end, fractions + y, scale, out + y * width, width);
     }
     if constexpr (ROWS > 1) {
-        blend_piece_256<ROWS / 2, FUSED>(line, below, begin, end, fractions + y, rows - y, scale, out + y * width, width);
+        blend_piece_256<ROWS / 2, FUSED>(line, below, begin, end, fractions + y, rows - y, scale, out + y * width,
+                                         width);
     }
 }
 
@@ -292,7 +309,8 @@ CNNVIZ_TARGET_AVX2 inline void blend_rows_256(const float* line, const float* be
                                               const float* fractions, size_t rows, float scale, uint8_t* out) {
     for (size_t begin = 0; begin < width; begin += PIECE_PX) {
         const size_t end = std::min(begin + PIECE_PX, width);
-        blend_piece_256<ROWS_AT_ONCE, FUSED>(line, below, begin, end, fractions, rows, _mm256_set1_ps(scale), out, width);
+        blend_piece_256<ROWS_AT_ONCE, FUSED>(line, below, begin, end, fractions, rows, _mm256_set1_ps(scale), out,
+                                             width);
     }
 }
 

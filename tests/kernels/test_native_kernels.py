@@ -140,6 +140,15 @@ def test_rows_of_every_width_and_scale_equal_the_reference(width: int, level: st
 
 
 @pytest.mark.parametrize("level", LEVELS)
+def test_nan_does_not_reach_the_last_tile_of_a_shorter_row_below(level: str) -> None:
+    native.set_vector_level(level)
+    maps = noise(3, 2, 16)
+    maps[1, :, 0] = NAN  # lies behind the row of the first tile, and later behind that of the last
+    job = make_job(maps, plan_grid(3, 4, 32, grid=(2, 2)), paint=ALL_LEVELS)
+    assert_equal_planes(draw("native", job), draw("reference", job))
+
+
+@pytest.mark.parametrize("level", LEVELS)
 def test_values_about_every_step_have_the_entry_of_two_roundings(level: str) -> None:
     # For some numbers of levels, 254 among them, one rounding would give another entry.
     native.set_vector_level(level)
