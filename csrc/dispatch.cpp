@@ -16,7 +16,7 @@ constexpr Dispatch SCALAR = {
     literal_span_scalar,
     run_length_scalar,
     put_literals_scalar,
-    {0, normalize_row_scalar, enlarge_row_scalar, blend_rows_scalar},
+    {0, normalize_row_scalar, enlarge_rows_scalar, blend_rows_scalar},
     {least_and_greatest_scalar, overview_scalar, squares_scalar},
     {average_rows_scalar},
 };
@@ -30,7 +30,7 @@ constexpr Dispatch AVX2 = {
     literal_span_avx2,
     run_length_avx2,
     put_literals_avx2,
-    {8, normalize_row_avx2, enlarge_row_avx2, blend_rows_avx2},
+    {8, normalize_row_avx2, enlarge_rows_avx2, blend_rows_avx2},
     {least_and_greatest_avx2, overview_avx2, squares_avx2},
     {average_rows_avx2},
 };
@@ -43,14 +43,14 @@ constexpr Dispatch AVX512 = {
     literal_span_avx512,
     run_length_avx512,
     put_literals_avx512,
-    {16, normalize_row_avx512, enlarge_row_avx512, blend_rows_avx512},
+    {16, normalize_row_avx512, enlarge_rows_avx512, blend_rows_avx512},
     {least_and_greatest_avx512, overview_avx512, squares_avx512},
     {average_rows_avx512},
 };
 
 bool has_avx2() {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
-           __builtin_cpu_supports("pclmul");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+           __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("pclmul");
 }
 
 bool has_avx512() {

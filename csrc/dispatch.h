@@ -24,9 +24,9 @@
 // Vector versions are written with GCC's and Clang's target attributes for x86-64. Other machines use the scalar ones.
 #if defined(__x86_64__) && defined(__GNUC__)
 #define CNNVIZ_X86 1
-#define CNNVIZ_TARGET_AVX2 __attribute__((target("avx2,bmi,bmi2,pclmul")))
+#define CNNVIZ_TARGET_AVX2 __attribute__((target("avx2,fma,bmi,bmi2,pclmul")))
 #define CNNVIZ_TARGET_AVX512 \
-    __attribute__((target("avx2,bmi,bmi2,pclmul,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")))
+    __attribute__((target("avx2,fma,bmi,bmi2,pclmul,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")))
 #else
 #define CNNVIZ_X86 0
 #endif

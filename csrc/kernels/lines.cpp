@@ -46,12 +46,16 @@ CNNVIZ_INLINE bool fill_flat(const float* values, size_t count, float flat, floa
 
 CNNVIZ_INLINE float between(float before, float after, float fraction) { return before + fraction * (after - before); }
 
-// A row that has no blocks or a NaN, which a fraction of 0 keeps out; at the scalar level any row.
-CNNVIZ_INLINE void gather_row(const Columns& columns, const float* values, float* out) {
-    for (size_t x = 0; x < columns.tile_w; x++) {
-        const float before = values[columns.index[x]];
-        const float fraction = columns.fraction[x];
-        out[x] = fraction == 0 ? before : between(before, values[columns.index[x] + 1], fraction);
+// Rows that have no blocks or a NaN, which a fraction of 0 keeps out; at the scalar level any rows.
+CNNVIZ_INLINE void gather_rows(const Columns& columns, const Rows& rows, float* out, size_t out_step) {
+    for (size_t row = 0; row < rows.count; row++) {
+        const float* values = rows.values + row * rows.step;
+        for (size_t x = 0; x < columns.tile_w; x++) {
+            const float before = values[columns.index[x]];
+            const float fraction = columns.fraction[x];
+            const float v = fraction == 0 ? before : between(before, values[columns.index[x] + 1], fraction);
+            out[row * out_step + x] = v;
+        }
     }
 }
 
@@ -59,16 +63,13 @@ CNNVIZ_INLINE uint8_t pixel_of(float v, float scale) {
     return static_cast<uint8_t>(static_cast<int32_t>(v * scale + 0.5f));
 }
 
-CNNVIZ_INLINE void blend(const float* line, const float* below, size_t begin, size_t width, float fraction, float scale,
-                         uint8_t* out) {
-    for (size_t x = begin; x < width; x++) out[x] = pixel_of(between(line[x], below[x], fraction), scale);
-}
-
 // Pixels of a piece of two lines that stays in the fastest cache while all rows of the piece are written.
 constexpr size_t PIECE_PX = 2048;
 
-// Rows at once: a piece is then loaded once for all of them.
-constexpr size_t ROWS_AT_ONCE = 4;
+// Rows at once: a piece is then loaded once for all of them. Rows of some widths, such as 4096, fall into the same set of
+// the fastest cache, which holds 8 pieces: more rows at once push one another out.
+constexpr size_t ROWS_AT_ONCE = 8;
+constexpr size_t ROWS_AT_ONCE_512 = 4;
 
 }  // namespace
 
@@ -84,13 +85,17 @@ bool normalize_row_scalar(const float* values, size_t count, Range range, float 
     return !finite;
 }
 
-void enlarge_row_scalar(const Columns& columns, const float* values, bool, float* out) {
-    gather_row(columns, values, out);
+void enlarge_rows_scalar(const Columns& columns, const Rows& rows, bool, float* out, size_t out_step) {
+    gather_rows(columns, rows, out, out_step);
 }
 
 void blend_rows_scalar(const float* line, const float* below, size_t width, const float* fractions, size_t rows,
                        float scale, uint8_t* out) {
-    for (size_t y = 0; y < rows; y++) blend(line, below, 0, width, fractions[y], scale, out + y * width);
+    for (size_t y = 0; y < rows; y++) {
+        for (size_t x = 0; x < width; x++) {
+            out[y * width + x] = pixel_of(between(line[x], below[x], fractions[y]), scale);
+        }
+    }
 }
 
 void blend_rows_with_nan(const float* line, const float* below, size_t width, const float* fractions, size_t rows,
@@ -153,80 +158,179 @@ CNNVIZ_TARGET_AVX512 bool normalize_row_avx512(const float* values, size_t count
     return unsound != 0;
 }
 
-CNNVIZ_TARGET_AVX2 void enlarge_row_avx2(const Columns& columns, const float* values, bool has_nan, float* out) {
-    if (!columns.in_blocks || has_nan) return gather_row(columns, values, out);
-    for (size_t x = 0; x < columns.tile_w; x += 8) {
-        const float* source = values + columns.first[x / 8];
-        const __m256i offset = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(columns.offset + x));
-        const __m256 before = _mm256_permutevar8x32_ps(_mm256_loadu_ps(source), offset);
-        const __m256 after = _mm256_permutevar8x32_ps(_mm256_loadu_ps(source + 1), offset);
-        const __m256 step = _mm256_mul_ps(_mm256_loadu_ps(columns.fraction + x), _mm256_sub_ps(after, before));
-        _mm256_storeu_ps(out + x, _mm256_add_ps(before, step));
+namespace {
+
+// A block of columns of all rows. IN_FOURS: within 128 bits a permutation costs half as much.
+template <bool IN_FOURS>
+CNNVIZ_TARGET_AVX2 inline void enlarge_block_256(__m256i offset, __m256 fraction, const float* values, size_t step,
+                                                 size_t count, float* out, size_t out_step) {
+    for (size_t row = 0; row < count; row++, values += step, out += out_step) {
+        __m256 before;
+        __m256 after;
+        if (IN_FOURS) {
+            before = _mm256_permutevar_ps(_mm256_broadcast_ps(reinterpret_cast<const __m128*>(values)), offset);
+            after = _mm256_permutevar_ps(_mm256_broadcast_ps(reinterpret_cast<const __m128*>(values + 1)), offset);
+        } else {
+            before = _mm256_permutevar8x32_ps(_mm256_loadu_ps(values), offset);
+            after = _mm256_permutevar8x32_ps(_mm256_loadu_ps(values + 1), offset);
+        }
+        const __m256 part = _mm256_mul_ps(fraction, _mm256_sub_ps(after, before));
+        _mm256_storeu_ps(out, _mm256_add_ps(before, part));
     }
 }
 
-CNNVIZ_TARGET_AVX512 void enlarge_row_avx512(const Columns& columns, const float* values, bool has_nan, float* out) {
-    if (!columns.in_blocks || has_nan) return gather_row(columns, values, out);
-    for (size_t x = 0; x < columns.tile_w; x += 16) {
-        const float* source = values + columns.first[x / 16];
-        const __m512i offset = _mm512_loadu_si512(columns.offset + x);
-        const __m512 before = _mm512_permutexvar_ps(offset, _mm512_loadu_ps(source));
-        const __m512 after = _mm512_permutexvar_ps(offset, _mm512_loadu_ps(source + 1));
-        const __m512 step = _mm512_mul_ps(_mm512_loadu_ps(columns.fraction + x), _mm512_sub_ps(after, before));
-        _mm512_storeu_ps(out + x, _mm512_add_ps(before, step));
+}  // namespace
+
+CNNVIZ_TARGET_AVX2 void enlarge_rows_avx2(const Columns& columns, const Rows& rows, bool has_nan, float* out,
+                                          size_t out_step) {
+    if (!columns.in_blocks || has_nan) return gather_rows(columns, rows, out, out_step);
+    const size_t last = columns.tile_w > 8 ? columns.tile_w - 8 : 0;
+    for (size_t block = 0; block * 8 < columns.tile_w; block++) {
+        const size_t x = std::min(8 * block, last);
+        const __m256i offset = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(columns.offset + 8 * block));
+        const __m256 fraction = _mm256_loadu_ps(columns.fraction + x);
+        const float* values = rows.values + columns.first[block];
+        if (columns.in_fours) {
+            enlarge_block_256<true>(offset, fraction, values, rows.step, rows.count, out + x, out_step);
+        } else {
+            enlarge_block_256<false>(offset, fraction, values, rows.step, rows.count, out + x, out_step);
+        }
+    }
+}
+
+CNNVIZ_TARGET_AVX512 void enlarge_rows_avx512(const Columns& columns, const Rows& rows, bool has_nan, float* out,
+                                              size_t out_step) {
+    if (!columns.in_blocks || has_nan) return gather_rows(columns, rows, out, out_step);
+    const size_t last = columns.tile_w > 16 ? columns.tile_w - 16 : 0;
+    for (size_t block = 0; block * 16 < columns.tile_w; block++) {
+        const size_t x = std::min(16 * block, last);
+        const __m512i offset = _mm512_loadu_si512(columns.offset + 16 * block);
+        const __m512 fraction = _mm512_loadu_ps(columns.fraction + x);
+        const float* values = rows.values + columns.first[block];
+        for (size_t row = 0; row < rows.count; row++, values += rows.step) {
+            const __m512 before = _mm512_permutexvar_ps(offset, _mm512_loadu_ps(values));
+            const __m512 after = _mm512_permutexvar_ps(offset, _mm512_loadu_ps(values + 1));
+            const __m512 part = _mm512_mul_ps(fraction, _mm512_sub_ps(after, before));
+            _mm512_storeu_ps(out + row * out_step + x, _mm512_add_ps(before, part));
+        }
     }
 }
 
 namespace {
 
-CNNVIZ_TARGET_AVX2 inline __m256i entries_256(__m256 line, __m256 step, __m256 fraction, __m256 scale) {
-    const __m256 v = _mm256_add_ps(line, _mm256_mul_ps(fraction, step));
-    return _mm256_cvttps_epi32(_mm256_add_ps(_mm256_mul_ps(v, scale), _mm256_set1_ps(0.5f)));
+// floor(v * scale + 0.5), where FUSED rounded once instead of twice.
+template <bool FUSED>
+CNNVIZ_TARGET_AVX2 inline __m256i entries_256(__m256 v, __m256 scale) {
+    const __m256 half = _mm256_set1_ps(0.5f);
+    return _mm256_cvttps_epi32(FUSED ? _mm256_fmadd_ps(v, scale, half) : _mm256_add_ps(_mm256_mul_ps(v, scale), half));
 }
 
-CNNVIZ_TARGET_AVX512 inline __m512i entries_512(__m512 line, __m512 step, __m512 fraction, __m512 scale) {
-    const __m512 v = _mm512_add_ps(line, _mm512_mul_ps(fraction, step));
-    return _mm512_cvttps_epi32(_mm512_add_ps(_mm512_mul_ps(v, scale), _mm512_set1_ps(0.5f)));
+// Whether all values from 0 to 1 have the same entry either way. For some scales the largest whose entry is 0 has not:
+// two roundings lift it to 1. A test tries the values about every step of every scale.
+CNNVIZ_TARGET_AVX2 inline bool may_fuse(float scale) {
+    const __m256i near = _mm256_castps_si256(_mm256_set1_ps(0.5f / scale));
+    const __m256 v = _mm256_castsi256_ps(_mm256_add_epi32(near, _mm256_setr_epi32(-4, -3, -2, -1, 0, 1, 2, 3)));
+    const __m256 scales = _mm256_set1_ps(scale);
+    const __m256i same = _mm256_cmpeq_epi32(entries_256<true>(v, scales), entries_256<false>(v, scales));
+    return _mm256_movemask_epi8(same) == -1;
+}
+
+// 32 columns of two lines. Packing takes four pixels each from the lower halves of four vectors, then from the upper
+// ones. They are put in order before that, while they are loaded, or afterwards, which costs less if there are few rows.
+template <bool LOADED_IN_ORDER, bool FUSED>
+struct Columns256 {
+    __m256 before[4];
+    __m256 step[4];
+
+    CNNVIZ_TARGET_AVX2 Columns256(const float* line, const float* below) {
+        for (size_t k = 0; k < 4; k++) {
+            before[k] = load(line, k);
+            step[k] = _mm256_sub_ps(load(below, k), before[k]);
+        }
+    }
+
+    CNNVIZ_TARGET_AVX2 static __m256 load(const float* line, size_t k) {
+        if (!LOADED_IN_ORDER) return _mm256_loadu_ps(line + 8 * k);
+        const __m256 lower = _mm256_castps128_ps256(_mm_loadu_ps(line + 4 * k));
+        return _mm256_insertf128_ps(lower, _mm_loadu_ps(line + 16 + 4 * k), 1);
+    }
+
+    CNNVIZ_TARGET_AVX2 __m256i pixels(__m256 fraction, __m256 scale) const {
+        __m256i entries[4];
+        for (size_t k = 0; k < 4; k++) {
+            const __m256 v = _mm256_add_ps(before[k], _mm256_mul_ps(fraction, step[k]));
+            entries[k] = entries_256<FUSED>(v, scale);
+        }
+        const __m256i packed = _mm256_packus_epi16(_mm256_packs_epi32(entries[0], entries[1]),
+                                                   _mm256_packs_epi32(entries[2], entries[3]));
+        if (LOADED_IN_ORDER) return packed;
+        return _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    }
+};
+
+// Columns begin..end-1 of ROWS rows: a piece of the lines is loaded once for all of them.
+template <size_t ROWS, bool FUSED>
+CNNVIZ_TARGET_AVX2 inline void blend_columns_256(const float* line, const float* below, size_t begin, size_t end,
+                                                 const float* fractions, __m256 scale, uint8_t* out, size_t width) {
+    using Loaded = Columns256<(ROWS >= 4), FUSED>;
+    size_t x = begin;
+    for (; x + 32 <= end; x += 32) {
+        const Loaded columns(line + x, below + x);
+        for (size_t row = 0; row < ROWS; row++) {
+            const __m256i pixels = columns.pixels(_mm256_broadcast_ss(fractions + row), scale);
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + row * width + x), pixels);
+        }
+    }
+    if (x == end) return;
+    const Loaded columns(line + x, below + x);
+    for (size_t row = 0; row < ROWS; row++) {
+        const __m256i pixels = columns.pixels(_mm256_broadcast_ss(fractions + row), scale);
+        std::memcpy(out + row * width + x, &pixels, end - x);
+    }
+}
+
+// The same for any number of rows: ROWS at once while there are as many, then half as many at once, and so on.
+template <size_t ROWS, bool FUSED>
+CNNVIZ_TARGET_AVX2 inline void blend_piece_256(const float* line, const float* below, size_t begin, size_t end,
+                                               const float* fractions, size_t rows, __m256 scale, uint8_t* out,
+                                               size_t width) {
+    size_t y = 0;
+    for (; y + ROWS <= rows; y += ROWS) {
+        blend_columns_256<ROWS, FUSED>(line, below, begin, end, fractions + y, scale, out + y * width, width);
+    }
+    if constexpr (ROWS > 1) {
+        blend_piece_256<ROWS / 2, FUSED>(line, below, begin, end, fractions + y, rows - y, scale, out + y * width,
+                                         width);
+    }
+}
+
+template <bool FUSED>
+CNNVIZ_TARGET_AVX2 inline void blend_rows_256(const float* line, const float* below, size_t width,
+                                              const float* fractions, size_t rows, float scale, uint8_t* out) {
+    for (size_t begin = 0; begin < width; begin += PIECE_PX) {
+        const size_t end = std::min(begin + PIECE_PX, width);
+        blend_piece_256<ROWS_AT_ONCE, FUSED>(line, below, begin, end, fractions, rows, _mm256_set1_ps(scale), out,
+                                             width);
+    }
 }
 
 }  // namespace
 
 CNNVIZ_TARGET_AVX2 void blend_rows_avx2(const float* line, const float* below, size_t width, const float* fractions,
                                         size_t rows, float scale, uint8_t* out) {
-    constexpr size_t PIXELS = 32;
-    const __m256 scales = _mm256_set1_ps(scale);
-    // Packing works within 128 bits: this puts the fours of pixels back in order.
-    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    const size_t whole = width - width % PIXELS;
-    for (size_t piece = 0; piece < whole; piece += PIECE_PX) {
-        const size_t piece_end = std::min(piece + PIECE_PX, whole);
-        for (size_t y = 0; y < rows; y += ROWS_AT_ONCE) {
-            const size_t end = std::min(y + ROWS_AT_ONCE, rows);
-            for (size_t x = piece; x < piece_end; x += PIXELS) {
-                __m256 before[4];
-                __m256 step[4];
-                for (size_t k = 0; k < 4; k++) {
-                    before[k] = _mm256_loadu_ps(line + x + 8 * k);
-                    step[k] = _mm256_sub_ps(_mm256_loadu_ps(below + x + 8 * k), before[k]);
-                }
-                for (size_t row = y; row < end; row++) {
-                    const __m256 fraction = _mm256_broadcast_ss(fractions + row);
-                    const __m256i words_0 = _mm256_packs_epi32(entries_256(before[0], step[0], fraction, scales),
-                                                               entries_256(before[1], step[1], fraction, scales));
-                    const __m256i words_1 = _mm256_packs_epi32(entries_256(before[2], step[2], fraction, scales),
-                                                               entries_256(before[3], step[3], fraction, scales));
-                    const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(words_0, words_1), order);
-                    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + row * width + x), bytes);
-                }
-            }
-        }
-    }
-    for (size_t row = 0; row < rows; row++) {
-        blend(line, below, whole, width, fractions[row], scale, out + row * width);
+    if (may_fuse(scale)) {
+        blend_rows_256<true>(line, below, width, fractions, rows, scale, out);
+    } else {
+        blend_rows_256<false>(line, below, width, fractions, rows, scale, out);
     }
 }
 
 namespace {
+
+CNNVIZ_TARGET_AVX512 inline __m512i entries_512(__m512 line, __m512 step, __m512 fraction, __m512 scale) {
+    const __m512 v = _mm512_add_ps(line, _mm512_mul_ps(fraction, step));
+    return _mm512_cvttps_epi32(_mm512_add_ps(_mm512_mul_ps(v, scale), _mm512_set1_ps(0.5f)));
+}
 
 // 64 pixels of a row, from the two lines.
 CNNVIZ_TARGET_AVX512 inline __m512i pixels_512(const __m512 (&before)[4], const __m512 (&step)[4], float fraction,
@@ -249,8 +353,8 @@ CNNVIZ_TARGET_AVX512 void blend_rows_avx512(const float* line, const float* belo
     const __m512 scales = _mm512_set1_ps(scale);
     for (size_t piece = 0; piece < width; piece += PIECE_PX) {
         const size_t piece_end = std::min(piece + PIECE_PX, width);
-        for (size_t y = 0; y < rows; y += ROWS_AT_ONCE) {
-            const size_t end = std::min(y + ROWS_AT_ONCE, rows);
+        for (size_t y = 0; y < rows; y += ROWS_AT_ONCE_512) {
+            const size_t end = std::min(y + ROWS_AT_ONCE_512, rows);
             for (size_t x = piece; x < piece_end; x += PIXELS) {
                 __m512 before[4];
                 __m512 step[4];

@@ -14,27 +14,30 @@ struct Range {
     float high;
 };
 
-// Most columns that a block of enlarge_row has, at any level.
+// Most columns that a block of enlarge_rows has, at any level.
 constexpr size_t MOST_BLOCK_COLUMNS = 16;
 
-// Floats behind the end of a row that enlarge_row may read: it loads whole blocks, and those one column further on.
+// Floats behind the end of a row that enlarge_rows may read: it loads whole blocks, and those one column further on.
 constexpr size_t ROW_PADDING = MOST_BLOCK_COLUMNS + 1;
 
 // Floats behind the end of a line that may be read or written: blend_rows reads 64 at once.
 constexpr size_t LINE_PADDING = 64;
 
 // How the columns of a tile sample those of a map. In blocks of columns all samples of a block lie within as many
-// neighbouring columns of the map, so that one load and one permutation fetch them.
+// neighbouring columns of the map, so that one load and one permutation fetch them. The last block ends with the tile,
+// unless the tile is narrower than a block.
 //     index: (tile_w,) column of the map at or before each sample.
-//     fraction: (tile_w,) how far the sample lies towards the next column; padded with zeros to whole blocks.
+//     fraction: (tile_w,) how far the sample lies towards the next column; padded with zeros to a whole block.
 //     in_blocks: whether the blocks below are there; a map that is made smaller has none.
-//     first: column of the map at which each block begins.
-//     offset: (tile_w,) index less `first` of the block; padded with zeros to whole blocks.
+//     in_fours: whether all samples of a block even lie within four columns.
+//     first: (blocks,) column of the map at which each block begins.
+//     offset: (blocks, columns of a block) index less `first` of the block; padded with zeros.
 struct Columns {
     const int32_t* index;
     const float* fraction;
     size_t tile_w;
     bool in_blocks;
+    bool in_fours;
     const int32_t* first;
     const int32_t* offset;
 };
@@ -45,11 +48,18 @@ bool normalize_row_scalar(const float* values, size_t count, Range range, float 
 bool normalize_row_avx2(const float* values, size_t count, Range range, float flat, float* out);
 bool normalize_row_avx512(const float* values, size_t count, Range range, float flat, float* out);
 
-// Interpolates a row along x: before + fraction * (after - before), or `before` alone where the fraction is 0. has_nan:
-// whether a value is NaN. Writes whole blocks.
-void enlarge_row_scalar(const Columns& columns, const float* values, bool has_nan, float* out);
-void enlarge_row_avx2(const Columns& columns, const float* values, bool has_nan, float* out);
-void enlarge_row_avx512(const Columns& columns, const float* values, bool has_nan, float* out);
+// Some rows, each `step` floats behind the one before.
+struct Rows {
+    float* values;
+    size_t count;
+    size_t step;
+};
+
+// Interpolates rows along x: before + fraction * (after - before), or `before` alone where the fraction is 0. has_nan:
+// whether a value is NaN. out_step: floats from row to row. Writes at least a block of each row, before the next row.
+void enlarge_rows_scalar(const Columns& columns, const Rows& rows, bool has_nan, float* out, size_t out_step);
+void enlarge_rows_avx2(const Columns& columns, const Rows& rows, bool has_nan, float* out, size_t out_step);
+void enlarge_rows_avx512(const Columns& columns, const Rows& rows, bool has_nan, float* out, size_t out_step);
 
 // Writes a row of pixels for each fraction: floor((line + fraction * (below - line)) * scale + 0.5). All values finite.
 void blend_rows_scalar(const float* line, const float* below, size_t width, const float* fractions, size_t rows,
@@ -63,11 +73,11 @@ void blend_rows_avx512(const float* line, const float* below, size_t width, cons
 void blend_rows_with_nan(const float* line, const float* below, size_t width, const float* fractions, size_t rows,
                          float scale, uint8_t bad, uint8_t* out);
 
-// One level's versions. block_columns: columns of a block of its enlarge_row; 0 if it has no blocks.
+// One level's versions. block_columns: columns of a block of its enlarge_rows; 0 if it has no blocks.
 struct LineLoops {
     size_t block_columns;
     bool (*normalize_row)(const float* values, size_t count, Range range, float flat, float* out);
-    void (*enlarge_row)(const Columns& columns, const float* values, bool has_nan, float* out);
+    void (*enlarge_rows)(const Columns& columns, const Rows& rows, bool has_nan, float* out, size_t out_step);
     void (*blend_rows)(const float* line, const float* below, size_t width, const float* fractions, size_t rows,
                        float scale, uint8_t* out);
 };

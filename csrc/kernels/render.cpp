@@ -15,12 +15,21 @@ namespace {
 // Pixels for which it is worth to wake another thread, at least.
 constexpr size_t BAND_PX = size_t{1} << 18;
 
+// Bands for each thread, at most. Fewer keep threads waiting for the one that took the last band.
+constexpr size_t BANDS_PER_THREAD = 16;
+
 template <class Value>
 using Buffer = std::unique_ptr<Value[]>;
 
 template <class Value>
 Buffer<Value> allocate(size_t count) {
     return Buffer<Value>(new (std::nothrow) Value[count]());
+}
+
+// Asks for values that will be read. The rows of a line lie a map apart, which processors do not foresee.
+void prefetch(const float* values, size_t count) {
+    constexpr size_t CACHE_LINE_FLOATS = 16;
+    for (size_t x = 0; x < count; x += CACHE_LINE_FLOATS) __builtin_prefetch(values + x);
 }
 
 // The blocks of Columns, and their memory.
@@ -32,11 +41,17 @@ class ColumnBlocks {
           first_(allocate<int32_t>(cols.count / std::max<size_t>(block, 1) + 1)) {
         if (!allocated()) return;
         std::copy(cols.fraction, cols.fraction + cols.count, fraction_.get());
-        columns_ = {cols.index, fraction_.get(), cols.count, block > 0, first_.get(), offset_.get()};
-        for (size_t x = 0; x < cols.count && columns_.in_blocks; x++) {
-            if (x % block == 0) first_[x / block] = cols.index[x];
-            offset_[x] = cols.index[x] - first_[x / block];
-            columns_.in_blocks = offset_[x] >= 0 && offset_[x] < static_cast<int32_t>(block);
+        columns_ = {cols.index, fraction_.get(), cols.count, block > 0, true, first_.get(), offset_.get()};
+        const size_t last = cols.count > block ? cols.count - block : 0;
+        for (size_t b = 0; b * block < cols.count && columns_.in_blocks; b++) {
+            const size_t begin = std::min(b * block, last);
+            first_[b] = cols.index[begin];
+            for (size_t x = begin; x < std::min(begin + block, cols.count); x++) {
+                const int32_t offset = cols.index[x] - first_[b];
+                columns_.in_blocks &= offset >= 0 && offset < static_cast<int32_t>(block);
+                columns_.in_fours &= offset < 4;
+                offset_[b * block + x - begin] = offset;
+            }
         }
     }
 
@@ -63,12 +78,12 @@ class StripPainter {
           sheet_(sheet),
           blocks_(sheet.cols, loops_.block_columns),
           scratch_(allocate<float>(needs_scratch(sheet.maps, false) ? tiles_in_a_row() * sheet.maps.width : 1)),
-          row_(allocate<float>(sheet.maps.width + ROW_PADDING)),
+          rows_(allocate<float>(tiles_in_a_row() * sheet.maps.width + ROW_PADDING)),
           lines_(allocate<float>(2 * line_size())),
           line_{lines_.get(), false},
           below_{lines_.get() + line_size(), false} {}
 
-    bool allocated() const { return blocks_.allocated() && scratch_ && row_ && lines_; }
+    bool allocated() const { return blocks_.allocated() && scratch_ && rows_ && lines_; }
 
     void paint(size_t start, size_t stop, uint8_t* out) {
         const Grid& grid = sheet_.grid;
@@ -133,24 +148,29 @@ class StripPainter {
         const Grid& grid = sheet_.grid;
         const size_t first = grid_row * grid.columns;
         const size_t last = std::min(first + grid.columns, sheet_.maps.count);
+        const size_t width = sheet_.maps.width;
         // Where no tile is, the line holds the value whose pixel is the background.
         const float background = sheet_.paint.background / scale();
         // All values then have entry 0, while the background is drawn with a scale of 1.
         const bool one_level = sheet_.paint.levels == 1;
         const Block block = read_block(sheet_.maps, first, last, i, i + 1, scratch_.get());
-        std::fill(line.values, line.values + grid.left, background);
+        const bool next_is_there = block.values != scratch_.get() && i + 1 < sheet_.maps.height;
+        const Rows rows = {rows_.get(), last - first, width};
         line.has_nan = false;
-        size_t end = grid.left;
-        for (size_t c = first; c < last; c++) {
-            const size_t begin = grid.left + (c - first) * grid.step_x;
-            std::fill(line.values + end, line.values + begin, background);  // also over what the last block wrote there
-            const float* values = block.values + static_cast<ptrdiff_t>(c - first) * block.step;
-            const bool has_nan = loops_.normalize_row(values, sheet_.maps.width, {sheet_.low[c], sheet_.high[c]},
-                                                      sheet_.paint.flat, row_.get());
-            loops_.enlarge_row(blocks_.columns(), row_.get(), has_nan, line.values + begin);
-            line.has_nan |= has_nan;
-            for (size_t x = begin; x < begin + grid.tile_w && one_level; x++) line.values[x] *= 0;
+        for (size_t tile = 0; tile < rows.count; tile++) {
+            const float* values = block.values + static_cast<ptrdiff_t>(tile) * block.step;
+            if (next_is_there) prefetch(values + sheet_.maps.step_y, width);
+            const Range range = {sheet_.low[first + tile], sheet_.high[first + tile]};
+            line.has_nan |= loops_.normalize_row(values, width, range, sheet_.paint.flat, rows.values + tile * width);
+        }
+        rows.values[rows.count * width] = 0;  // is read behind the last row, with a weight of 0
+        loops_.enlarge_rows(blocks_.columns(), rows, line.has_nan, line.values + grid.left, grid.step_x);
+        size_t end = 0;
+        for (size_t tile = 0; tile < rows.count; tile++) {
+            const size_t begin = grid.left + tile * grid.step_x;
+            std::fill(line.values + end, line.values + begin, background);
             end = begin + grid.tile_w;
+            for (size_t x = begin; x < end && one_level; x++) line.values[x] *= 0;
         }
         std::fill(line.values + end, line.values + line_size(), background);
     }
@@ -161,7 +181,7 @@ class StripPainter {
     const Sheet& sheet_;
     ColumnBlocks blocks_;
     Buffer<float> scratch_;
-    Buffer<float> row_;
+    Buffer<float> rows_;
     Buffer<float> lines_;
     Line line_;
     Line below_;
@@ -174,7 +194,8 @@ class StripPainter {
 bool render_strip(const Dispatch& dispatch, const Sheet& sheet, size_t start, size_t stop, size_t threads,
                   uint8_t* out) {
     const size_t rows = stop - start;
-    const size_t bands = threads < 2 ? 1 : std::clamp<size_t>(rows * sheet.width / BAND_PX, 1, 4 * threads);
+    const size_t most_bands = threads < 2 ? 1 : BANDS_PER_THREAD * threads;
+    const size_t bands = std::clamp<size_t>(rows * sheet.width / BAND_PX, 1, most_bands);
     const size_t band_rows = (rows + bands - 1) / bands;
     std::atomic<size_t> next{0};
     std::atomic<bool> enough_memory{true};

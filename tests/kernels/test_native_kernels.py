@@ -140,6 +140,29 @@ def test_rows_of_every_width_and_scale_equal_the_reference(width: int, level: st
 
 
 @pytest.mark.parametrize("level", LEVELS)
+def test_nan_does_not_reach_the_last_tile_of_a_shorter_row_below(level: str) -> None:
+    native.set_vector_level(level)
+    maps = noise(3, 2, 16)
+    maps[1, :, 0] = NAN  # lies behind the row of the first tile, and later behind that of the last
+    job = make_job(maps, plan_grid(3, 4, 32, grid=(2, 2)), paint=ALL_LEVELS)
+    assert_equal_planes(draw("native", job), draw("reference", job))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_values_about_every_step_have_the_entry_of_two_roundings(level: str) -> None:
+    # For some numbers of levels, 254 among them, one rounding would give another entry.
+    native.set_vector_level(level)
+    for levels in range(2, 257):
+        scale, half = np.float32(levels - 1), np.float32(0.5)
+        steps = ((np.arange(1, levels) - 0.5) / (levels - 1)).astype(np.float32)
+        near = (steps.view(np.int32)[:, None] + np.arange(-4, 5, dtype=np.int32)).view(np.float32)
+        values = np.concatenate([[np.float32(0), np.float32(1)], near.ravel()])
+        maps = torch.from_numpy(values)[None, None]
+        job = make_job(maps, plan_grid(1, 1, len(values)), paint=ALL_LEVELS._replace(levels=levels))
+        assert_equal_planes(draw("native", job), np.floor(values * scale + half).astype(np.uint8)[None])
+
+
+@pytest.mark.parametrize("level", LEVELS)
 def test_float16_is_widened_exactly_at_every_value(level: str) -> None:
     native.set_vector_level(level)
     bits = torch.arange(2**16, dtype=torch.int32).to(torch.uint16).view(torch.float16)
