@@ -17,13 +17,14 @@ from .terminal import note
 OUT = "cnnviz_out"
 """Folder of the files where --out is not given."""
 
-ON_ONE_LINE = {"vmin": "vmax", "gap": "margin", "mean": "std"}
+ON_ONE_LINE = {"vmin": "vmax", "gap": "margin", "mean": "std", "sort": "rank"}
 """Options that share a line of the help -> the one behind them."""
 
 _SHARED = {
     "vmin": "ends of the range, both (normalize fixed)",
     "gap": "px between tiles, and around the grid (default 4 and 8)",
     "marks": "no cross on dead and flat channels, no frame",
+    "sort": "by mean (default), abs-mean, max, variance, nonzero, norm",
     "mean": "taken off each channel in [0, 1], and its divisor then",
 }
 
