@@ -24,7 +24,7 @@ _SHARED = {
     "vmin": "ends of the range, both (normalize fixed)",
     "gap": "px between tiles, and around the grid (default 4 and 8)",
     "marks": "no cross on dead and flat channels, no frame",
-    "sort": "by mean (default), abs-mean, max, variance, nonzero, norm",
+    "sort": "mean (default), abs-mean, max, variance, nonzero, norm",
     "mean": "taken off each channel in [0, 1], and its divisor then",
 }
 
