@@ -25,7 +25,7 @@ from .activations.maps import LayerMaps, frame_of, read_activations
 from .activations.passes.rows import inputs_at, with_rows
 from .channels.dataset import LayerStatistics, ranges_of, ranges_of_layer
 from .channels.entrance import as_rows
-from .errors import CaptureError, CnnvizError, ImageError, InputError, OptionError
+from .errors import CaptureError, CnnvizError, ImageError, InputError, OptionError, advice
 from .formats.names import layer_parts, output_stems
 from .formats.output_folders import output_folder
 from .formats.picture import format_of
@@ -229,7 +229,8 @@ class Drawing:
             )
         if under is not None and sample is not None:
             if expected_input(model).spatial_axes == 1:
-                raise OptionError("overlay and show_input go with images and volumes; this model takes signals.")
+                option = advice("show_input", "input")
+                raise OptionError(f"overlay and {option} go with images and volumes; this model takes signals.")
             frame = frame_of(sample, read.step, read.axes.steps)
             under = under.filled_with(partial(as_image, frame, model.preprocess))
         ranges = ranges_of_layer(read.layer, self.ranges)

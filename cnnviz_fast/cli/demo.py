@@ -9,7 +9,6 @@ from ..errors import ModelError, reason_of
 from ..kernels import backends
 from .arguments import add_device, add_json, add_layers
 from .loading import layers_of
-from .outputs import output_folder
 from .parser import CommandParser, add_command
 from .terminal import DONE, note, print_json, print_path
 from .viewer import open_path
@@ -39,12 +38,13 @@ def _declare(parser: CommandParser) -> None:
     parser.add("job", "--open", action="store_true", text="show the page in the browser")
     add_device(parser)
     add_json(parser)
-    parser.set_defaults(format="png")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw the demo and write its page."""
-    folder = output_folder(arguments)
+    from ..formats.output_folders import output_folder
+
+    folder = output_folder(arguments.out, overwrite=True)
     backends.compile_ahead("auto")
 
     from ..diagnostics.demo import make_demo

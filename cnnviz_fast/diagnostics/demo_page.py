@@ -76,5 +76,5 @@ def write_page(
         )
     shown = {"title": escape(title), "lead": escape(lead), "commands": escape("\n".join(commands))}
     with whole_file(path) as file:
-        file.write(_PAGE.format(sections="\n".join(lines), **shown).encode())
+        file.write(_PAGE.format(sections="\n".join(lines), **shown).encode(errors="replace"))
     return path

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..channels.dataset import LayerStatistics, Ranges, ranges_of
 from ..channels.entrance import enter
-from ..errors import OptionError, ShapeError, repr_of
+from ..errors import OptionError, ShapeError, advice, repr_of
 from ..formats import picture as formats
 from ..formats import png
 from ..formats.manifest_files import refuse_other_json
@@ -135,7 +135,8 @@ def plan_tiles(
             raise OptionError(f"{option} belongs to sheets; single tiles have none. Leave it out.")
     tile = PLAIN_TILE_PX if options.tile is None and options.scale is None else options.tile
     if backdrop is not None and backdrop.shown:
-        raise OptionError("show_input belongs to sheets; single tiles have none. Leave it out.")
+        option = advice("show_input", "input")
+        raise OptionError(f"{option} belongs to sheets; single tiles have none. Leave it out.")
     alone = replace(options, tile=tile, grid=(0, 1), gap=0, margin=0, label=False, title="", marks=False)
     plan = plan_sheet(maps, alone, provenance, backdrop, measured=measured, ranges=ranges)
     if plan.entries is not None:

@@ -1,4 +1,4 @@
-"""cnnviz demo: a model drawn without a network connection."""
+"""cnnviz demo: one page on what a network sees, without a network connection."""
 
 from __future__ import annotations
 
@@ -6,20 +6,164 @@ import json
 from pathlib import Path
 
 import pytest
-from support.command_line import run
+from PIL import Image
+from support.command_line import error_of, run
+from support.pages import Page
+from support.runs import digests
 
 from cnnviz_fast.cli import main as cli
 
+Captured = pytest.CaptureFixture[str]
 
-def test_demo_draws_all_channels_offline(
-    out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Whether or not there is a network: a proxy that nobody serves.
+NETS = """
+import torch
+from torch import nn
+
+class Flat(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.pool, self.head = nn.AvgPool2d(32), nn.Linear(3 * 7 * 7, 5)
+
+    def forward(self, x):
+        return self.head(self.pool(x).flatten(1))
+
+def flat():
+    return Flat()
+
+def hostile():
+    net = nn.Sequential(nn.AvgPool2d(32))
+    for name in ('<b>&"conv', "<i>'conv"):
+        net.add_module(name, nn.Conv2d(3, 3, 3, padding=1))
+    return net
+
+def few():
+    return nn.Sequential(nn.AvgPool2d(32), nn.Conv2d(3, 2, 3))
+"""
+"""Models that differ from what is usual, each in one way."""
+
+
+@pytest.fixture(autouse=True)
+def _offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Name a proxy that nobody serves, so that nothing is fetched whether or not there is a network."""
     for name in ("http_proxy", "https_proxy", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    monkeypatch.setenv("TORCH_HOME", str(out.parent))
-    assert run("demo", "--out", out, "--tile", "16", "--layer", "conv1", "layer4") == cli.DONE
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+
+
+@pytest.fixture
+def nets(tmp_path: Path) -> str:
+    """Write a file of models; return what comes before the name of one."""
+    (tmp_path / "nets.py").write_text(NETS)
+    return f"{tmp_path / 'nets.py'}:"
+
+
+def page_of(out: Path) -> Page:
+    """Read the page of a demo, whose figures are all there, in its folder, and can be opened."""
+    page = Page(out / "index.html")
+    assert page.images == page.links
+    for path in page.images:
+        assert path.resolve().is_relative_to(out.resolve())
+        with Image.open(path) as image:
+            image.load()
+        assert path.with_suffix(".json").is_file()
+    return page
+
+
+def test_demo_shows_the_trained_network_and_can_be_repeated(out: Path, capsys: Captured) -> None:
+    assert run("demo", "--out", out) == cli.DONE
     captured = capsys.readouterr()
-    assert captured.out.splitlines() == [str(out / "conv1" / "chart.png"), str(out / "layer4" / "chart.png")]
-    assert captured.err.splitlines() == ["cnnviz: resnet50 with weights: random, seed 0"]
-    assert len(json.loads((out / "layer4" / "chart.json").read_text())["tiles"]) == 2048
+    layers, images = ("stage1", "stage3", "stage5"), ("chart", "cat", "coffee")
+    names = ["filters.png", *(f"{layer}/{image}.png" for layer in layers for image in images)]
+    names += ["overlay/cat.png", "overlay/coffee.png", "cat_coffee_compare.png", "cat_coffee_difference.png"]
+    assert captured.out.splitlines() == [str(out / name) for name in [*names, "index.html"]]
+    said = captured.err.splitlines()
+    assert said[0] == "cnnviz: cnnviz:small with weights: PHOTOS_V1"
+    assert said[1] == "cnnviz: now your own:"
+    assert all(line.startswith("cnnviz: cnnviz ") for line in said[2:])
+
+    page = page_of(out)
+    assert page.images == [out / name for name in names]
+    assert page.texts["h1"] == ["What cnnviz:small sees"]
+    assert page.texts["h2"][:3] == [
+        "What the first layer looks for",
+        "Every channel of stage1",
+        "Every channel of stage3",
+    ]
+    assert page.texts["pre"] == ["\n".join(line.removeprefix("cnnviz: ") for line in said[2:])]
+    manifest = json.loads((out / "stage5" / "cat.json").read_text())
+    assert (manifest["model"], manifest["layer"], manifest["image"]) == ("cnnviz:small", "stage5", "cat.jpg")
+    with Image.open(out / "stage5" / "cat.png") as sheet:
+        assert max(sheet.size) <= 2560
+
+    before = digests(out.parent)
+    assert run("demo", "--out", out, "--json") == cli.DONE
+    captured = capsys.readouterr()
+    files = [str(out / name) for name in names]
+    assert json.loads(captured.out) == {"page": str(out / "index.html"), "files": files}
+    assert digests(out.parent) == before
+
+
+def test_demo_draws_another_model_with_random_weights_where_there_are_no_others(out: Path, capsys: Captured) -> None:
+    assert run("demo", "--model", "squeezenet1_1", "--layer", "features.0", "features.5", "--out", out) == cli.DONE
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("cnnviz: trained weights cannot be had: ")
+    assert said[1] == "cnnviz: torchvision:squeezenet1_1 with weights: random, seed 0"
+    page = page_of(out)
+    assert "random, seed 0" in page.texts["p"][0]
+    assert [path.parent.name for path in page.images[1:7]] == ["features.0"] * 3 + ["features.5"] * 3
+
+
+def test_demo_of_an_unknown_model_is_one_line(out: Path, capsys: Captured) -> None:
+    assert run("demo", "--model", "resnet5O", "--out", out) == cli.FAILED
+    assert "no model 'resnet5O'" in error_of(capsys)
+    assert list(out.iterdir()) == []
+
+
+def test_demo_of_a_model_without_convolutions_has_no_filters(nets: str, out: Path) -> None:
+    assert run("demo", "--model", f"{nets}flat", "--layer", "pool", "head", "--out", out) == cli.DONE
+    page = page_of(out)
+    assert page.images[0] == out / "pool" / "chart.png"
+    assert page.texts["h2"][:3] == ["Every channel of pool", "Every channel of head", "Where pool answers in the photo"]
+
+
+def test_demo_of_vectors_alone_lays_nothing_over_the_photos(nets: str, out: Path) -> None:
+    assert run("demo", "--model", f"{nets}flat", "--layer", "head", "--out", out) == cli.DONE
+    assert [path.name for path in page_of(out).images] == ["chart.png", "cat.png", "coffee.png"]
+
+
+def test_demo_of_a_model_of_which_no_layer_makes_maps_says_so(nets: str, out: Path, capsys: Captured) -> None:
+    assert run("demo", "--model", f"{nets}flat", "--out", out, "--quiet") == cli.USAGE
+    assert "layer must be given" in error_of(capsys)
+    assert not (out / "index.html").exists()
+
+
+def test_demo_escapes_names_of_layers_and_takes_patterns(nets: str, out: Path) -> None:
+    assert run("demo", "--model", f"{nets}hostile", "--layer", "*conv", "--out", out) == cli.DONE
+    page = page_of(out)
+    assert not {"b", "i"} & set(page.tags)
+    assert page.texts["h2"][1:4] == [
+        "Every channel of <b>&\"conv", "Every channel of <i>'conv", "Where <i>'conv answers in the photo",
+    ]  # fmt: skip
+
+
+def test_demo_of_few_channels_draws_those(nets: str, out: Path) -> None:
+    assert run("demo", "--model", f"{nets}few", "--layer", "1", "--out", out) == cli.DONE
+    assert "The 2 channels that vary most, over what the model saw." in page_of(out).texts["p"]
+
+
+@pytest.mark.parametrize("name", ["file", "file/demo", "file.png"])
+def test_demo_into_a_folder_that_cannot_be_written_is_one_line(name: str, tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / Path(name).parts[0]).write_text("in the way")
+    before = sorted(tmp_path.rglob("*"))
+    assert run("demo", "--out", tmp_path / name) == cli.FAILED
+    assert str(tmp_path / name) in error_of(capsys)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("option", ["--plain", "--no-label", "--no-marks", "--title=", "--input", "--tile=9"])
+def test_demo_has_no_options_of_sheets(option: str, out: Path, capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run("demo", option, "--out", out)
+    assert ended.value.code == cli.USAGE
+    assert f"cnnviz demo has no option {option.rstrip('=9')}: it belongs to 'cnnviz render'" in capsys.readouterr().err
+    assert not out.exists()

@@ -10,6 +10,7 @@ import pytest
 from support.command_line import error_of, run
 
 from cnnviz_fast.cli import main as cli
+from cnnviz_fast.cli.parser import GROUPS
 
 
 def test_wrong_usage_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
@@ -25,6 +26,12 @@ FOREIGN = {
     "of a run, with =": ("render", ["--save=tiles"], "render has no option --save: it belongs to 'cnnviz run'."),
     "of two": ("atlas", ["--size", "9"], "atlas has no option --size: it belongs to 'cnnviz render', 'cnnviz run', "
                "'cnnviz compare' and 'cnnviz layers'."),
+    "of images, for an atlas": ("atlas", ["--input"], "atlas has no option --input: it belongs to 'cnnviz render' and "
+                                "'cnnviz run'."),
+    "of images, for two": ("compare", ["--input"], "compare has no option --input: it belongs to 'cnnviz render' and "
+                           "'cnnviz run'."),
+    "of sheets, for weights": ("weights", ["--plain"], "weights has no option --plain: it belongs to 'cnnviz render', "
+                               "'cnnviz run', 'cnnviz atlas' and 'cnnviz compare'."),
     "of single files": ("run", ["--each"], "run has no option --each: it belongs to 'cnnviz render' and "
                         "'cnnviz atlas'. Here single files are: --save tiles"),
     "of 0.1": ("render", ["--from-atlas", "x"], "render has no option --from-atlas: atlases are drawn with: "
@@ -82,6 +89,15 @@ def test_help_fits(command: str, capsys: pytest.CaptureFixture[str], monkeypatch
     assert len(lines) <= MOST_LINES[command]
     assert max(map(len, lines)) <= 80
     assert all(line == line.rstrip() for line in lines)
+
+
+@pytest.mark.parametrize("command", [name for name in MOST_LINES if name])
+def test_help_has_its_groups_in_order(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = help_of(command, capsys)
+    assert lines[0].startswith(f"usage: cnnviz {command} ")
+    headings = [line for line in lines[1:] if line.endswith(":") and not line.startswith(" ")]
+    assert headings == [heading for heading in [*filter(None, GROUPS.values()), "Examples:"] if heading in headings]
+    assert "Where and how it runs:" in headings
 
 
 @pytest.mark.parametrize("command", ["render", "run", "atlas", "compare", "weights", "demo"])

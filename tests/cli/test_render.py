@@ -7,15 +7,19 @@ import os
 import resource
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from support.assertions import assert_equal_planes
 from support.command_line import TINY, error_of, run, without_notes
 
+import cnnviz_fast as cf
 from cnnviz_fast.cli import main as cli
 from cnnviz_fast.options.drawing import RenderOptions
 from cnnviz_fast.options.reading import AxesOptions, PreprocessOptions
+from cnnviz_fast.sheets.input_image import LEAST_PX
 
 
 def test_render_prints_the_path_of_each_file(
@@ -192,6 +196,81 @@ def test_render_option_reaches_the_sheet(name: str, model: str, cat: Path, tmp_p
         assert pixels_before != pixels_after
     else:
         assert look(before) != look(after)
+
+
+def test_render_as_users_see_it_is_labelled_titled_and_apart(model: str, cat: Path, out: Path) -> None:
+    def sheet(*more: str) -> dict[str, Any]:
+        assert run("render", model, cat, "--layer", "conv", "--size", "64", "--out", out, *more) == cli.DONE
+        manifest: dict[str, Any] = json.loads((out / "conv" / "cat.json").read_text())
+        return manifest
+
+    usual = sheet()
+    # Maps of 8 x 8: the largest tiles fit a screen, and cells of 28 px are shown as they are.
+    wanted = {"tile_h": 224, "tile_w": 224, "gap": 4, "margin": 8}
+    assert {name: usual["sheet"][name] for name in wanted} == wanted
+    assert usual["sheet"]["label_h"] > 0
+    assert usual["sheet"]["head"] > 0
+    assert (usual["options"]["label"], usual["options"]["upsampling"]) == (True, "nearest")
+    assert sheet("--label")["sheet"] == usual["sheet"]
+    assert sheet("--no-label")["sheet"]["label_h"] == 0
+    assert sheet("--title", "")["sheet"]["head"] == 0
+    plain = sheet("--plain")
+    names = ("tile_h", "tile_w", "gap", "margin", "label_h", "head", "foot", "rows", "cols")
+    assert [plain["sheet"][name] for name in names] == [224, 224, 0, 0, 0, 0, 0, 2, 3]
+    assert plain["options"]["upsampling"] == "bilinear"
+    assert sheet("--plain", "--gap", "2", "--label")["sheet"]["gap"] == 2
+    assert sheet("--plain", "--label")["sheet"]["label_h"] == usual["sheet"]["label_h"]
+
+
+def test_render_plain_is_the_sheet_of_the_maps_alone(model: str, cat: Path, out: Path) -> None:
+    assert run("render", model, cat, "--layer", "conv", "--out", out, "--plain", "--tile", "30") == cli.DONE
+    loaded = cf.load_model(model)
+    maps = cf.capture(loaded, cf.load_images(cat, loaded), "conv")["conv"][0]
+    with Image.open(out / "conv" / "cat.png") as image:
+        assert_equal_planes(np.asarray(image), cf.render_index(maps, tile=30).numpy())
+
+
+def test_render_title_leaves_out_the_folders_of_the_models_file(model: str, cat: Path, out: Path) -> None:
+    deep = cat.parent / ("long" * 20) / "tiny.py"
+    deep.parent.mkdir()
+    deep.write_text(TINY)
+    sheets = []
+    for spec in (model, f"{deep}:make"):
+        assert run("render", spec, cat, "--layer", "conv", "--tile", "9", "--out", out, "--overwrite") == cli.DONE
+        with Image.open(out / "conv" / "cat.png") as image:
+            sheets.append(np.asarray(image))
+    assert_equal_planes(*sheets)
+
+
+@pytest.mark.parametrize("layer", ["conv", "head"])
+def test_render_input_stands_above_the_grid(layer: str, model: str, cat: Path, out: Path) -> None:
+    Image.new("RGB", (40, 40), "red").save(cat)
+    sizes = []
+    for more in ([], ["--input"]):
+        argv = ["--layer", layer, "--tile", "9", "--title", "", "--out", out, *more]
+        assert run("render", model, cat, *argv) == cli.DONE
+        with Image.open(out / layer / "cat.png") as image:
+            sizes.append(image.size)
+            pixels = np.asarray(image.convert("RGB"))
+    assert sizes[1][1] > sizes[0][1] + LEAST_PX
+    assert (pixels[8 : 8 + LEAST_PX, 8 : 8 + LEAST_PX] == [255, 0, 0]).all()
+
+
+def test_render_input_where_it_means_nothing_is_refused(
+    model: str, cat: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["render", model, cat, "--layer", "conv", "--out", out, "--input"]
+    assert run(*argv, "--each") == cli.USAGE
+    assert "input belongs to sheets; single tiles have none. Leave it out." in error_of(capsys)
+    assert run(*argv, "--overlay", cat) == cli.USAGE
+    assert "overlay and the input above the grid must be one image, got two." in error_of(capsys)
+    signals = cat.with_name("signals.py")
+    signals.write_text("import torch\ndef make():\n    return torch.nn.Sequential(torch.nn.Conv1d(1, 2, 3))\n")
+    np.save(cat.with_name("signal.npy"), np.zeros((1, 9), np.float32))
+    argv[1:5] = [f"{signals}:make", cat.with_name("signal.npy"), "--layer", "0"]
+    assert run(*argv) == cli.USAGE
+    assert "overlay and input go with images and volumes; this model takes signals." in error_of(capsys)
+    assert not list(out.rglob("*.png"))
 
 
 def test_render_format_decides_the_file(model: str, cat: Path, out: Path) -> None:

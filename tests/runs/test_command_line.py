@@ -8,14 +8,17 @@ import os
 import struct
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from support.assertions import assert_equal_planes
 from support.command_line import run
 from support.processes import Python
-from support.runs import COUNT, command, make_images, rows
+from support.runs import COUNT, NET, command, make_images, plane_of, rows
 
+import cnnviz_fast as cf
 from cnnviz_fast.sheets.input_image import LEAST_PX
 
 Captured = pytest.CaptureFixture[str]
@@ -102,6 +105,30 @@ def test_options_of_render_are_told_from_those_of_a_run(
 def test_tiles_are_a_file_for_each_channel(net: Path, images: Path, tmp_path: Path) -> None:
     assert run(*command(net, images, tmp_path / "out", "--save", "tiles", "--readers", "0")) == 0
     assert (tmp_path / "out" / "0" / "tiles" / "p0000" / "5.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "same"),
+    [
+        (["--plain"], {"plain": True}),
+        (["--plain", "--gap", "3"], {"plain": True, "gap": 3}),
+        (["--title", "", "--no-marks"], {"title": "", "marks": False}),
+        (["--title", "", "--label"], {"title": "", "label": True}),
+        (["--title", "", "--tile", "70", "--no-label"], {"title": "", "tile": 70, "label": False}),
+    ],
+)
+def test_looks_reach_the_sheets(flags: list[str], same: dict[str, Any], net: Path, tmp_path: Path) -> None:
+    net.write_text(
+        f"{NET}\ndef dead():\n    net = make()\n    net[0].weight.data[1] = 0\n    net[0].bias.data[1] = 0\n"
+    )
+    net.write_text(f"{net.read_text()}    return net\n")
+    (image,) = make_images(tmp_path / "in", 1)
+    argv = command(net, image, tmp_path / "out", "--readers", "0", *flags)
+    argv[1] = f"{net}:dead"
+    assert run(*argv) == 0
+    model = cf.load_model(argv[1], preprocess=cf.PreprocessOptions(size=24))
+    maps = cf.capture(model, cf.load_images(image, model), "0")["0"][0]
+    assert_equal_planes(plane_of(tmp_path / "out" / "0" / "p0000.png"), cf.render(maps, **{"tile": 12, **same}).index)
 
 
 def test_each_sheet_shows_its_own_image_with_input(net: Path, tmp_path: Path) -> None:
