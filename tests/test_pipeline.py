@@ -165,7 +165,7 @@ def test_save_sheet_interrupted_leaves_no_file_and_keeps_the_old_one(tmp_path: P
     code = f"""
 import torch, cnnviz_fast as cf
 maps = torch.rand(512, 7, 7)
-render(maps[:1])
+cf.render(maps[:1], plain=True)
 print("ready", flush=True)
 while True:
     cf.save_sheet(maps, {str(target)!r}, plain=True, tile=2000)
