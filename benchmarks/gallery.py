@@ -29,16 +29,16 @@ class Shot:
 SHOTS = {
     "stage1.png": Shot("cnnviz render cnnviz:small cat.jpg --layer stage1 --tile 96 --input", "*.png"),
     "strongest.png": Shot(
-        "cnnviz render cnnviz:small coffee.jpg --layer stage5 --topk 12 --rank variance --normalize layer --colorbar "
+        "cnnviz render cnnviz:small cat.jpg --layer stage5 --topk 12 --rank variance --normalize layer --colorbar "
         "--colormap magma --grid 2x6 --tile 112",
         "*.png",
     ),
     "overlay.png": Shot(
-        "cnnviz render cnnviz:small cat.jpg --layer stage5 --topk 8 --rank variance --overlay --grid 2x4 --tile 144",
+        "cnnviz render cnnviz:small coffee.jpg --layer stage5 --topk 8 --rank variance --overlay --grid 2x4 --tile 144",
         "*.png",
     ),
     "compare.png": Shot(
-        "cnnviz compare cnnviz:small cat.jpg coffee.jpg --layer stage5 --channels 4,34,51,103,110,144,163,180 "
+        "cnnviz compare cnnviz:small cat.jpg coffee.jpg --layer stage5 --channels 43,51,128,163,60,65,110,144 "
         "--grid 2x4 --tile 96",
         "*_compare.png",
     ),
