@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from support.assertions import assert_equal_planes
+from support.plain import render, visualize
 from torch import nn
 
 import cnnviz_fast as cf
@@ -27,42 +28,42 @@ def convolutions(kind: Any, channels: int) -> nn.Module:
 @pytest.mark.parametrize("channels", [1, 2, 4, 13])
 def test_visualize_draws_a_sheet_for_each_sample_of_any_number_of_channels(channels: int) -> None:
     model, batch = convolutions(nn.Conv2d, channels), torch.rand(3, channels, 12, 10)
-    sheets = cf.visualize(model, batch, ["0", "2"], tile=24)
+    sheets = visualize(model, batch, ["0", "2"], tile=24)
     alone = [cf.capture(model, each[None], ["0", "2"]) for each in batch]
-    expected = [cf.render(maps[layer][0], tile=24) for maps in alone for layer in ("0", "2")]
+    expected = [render(maps[layer][0], tile=24) for maps in alone for layer in ("0", "2")]
     assert [sheet.manifest["image"] for sheet in sheets] == ["image0"] * 2 + ["image1"] * 2 + ["image2"] * 2
     for sheet, other in zip(sheets, expected, strict=True):
         assert_equal_planes(sheet.index, other.index)
-    (laid_over,) = cf.visualize(model, batch[0], "2", overlay=True, tile=24)
+    (laid_over,) = visualize(model, batch[0], "2", overlay=True, tile=24)
     assert laid_over.rgb().shape == (*laid_over.index.shape, 3)
 
 
 def test_visualize_volume_has_a_sheet_for_each_plane() -> None:
     model, volume = convolutions(nn.Conv3d, 1), torch.rand(2, 1, 5, 12, 10)
     maps = torch.cat([cf.capture(model, each[None], ["2"])["2"] for each in volume])
-    sheets = cf.visualize(model, volume, "2", tile=24)
+    sheets = visualize(model, volume, "2", tile=24)
     assert len(sheets) == 10
     for n, sheet in enumerate(sheets):
-        assert_equal_planes(sheet.index, cf.render(maps[n // 5, :, n % 5], tile=24).index)
+        assert_equal_planes(sheet.index, render(maps[n // 5, :, n % 5], tile=24).index)
         assert (sheet.manifest["plane"], sheet.manifest["time_step"], sheet.manifest["axes"]) == (n % 5, None, "ncdhw")
 
 
 def test_visualize_planes_chooses_some_and_writes_them_apart(tmp_path: Path) -> None:
     model, volume = convolutions(nn.Conv3d, 1), torch.rand(1, 5, 12, 10)
     np.save(tmp_path / "scan.npy", volume.numpy())
-    sheets = cf.visualize(model, tmp_path / "scan.npy", "2", tmp_path / "out", planes="1,3-4", tile=24)
+    sheets = visualize(model, tmp_path / "scan.npy", "2", tmp_path / "out", planes="1,3-4", tile=24)
     assert [sheet.manifest["plane"] for sheet in sheets] == [1, 3, 4]
     assert sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.png")) == [
         "2-d1/scan.png", "2-d3/scan.png", "2-d4/scan.png",
     ]  # fmt: skip
     with pytest.raises(OptionError, match="planes must be 0 to 4 for layer '2', got 7"):
-        cf.visualize(model, volume, "2", planes=7)
+        visualize(model, volume, "2", planes=7)
 
 
 def test_visualize_volume_lies_over_its_own_planes() -> None:
     model = nn.Sequential(nn.Conv3d(1, 2, 1))
     volume = torch.linspace(0, 1, 4)[None, :, None, None].expand(1, 4, 6, 6).contiguous()
-    for plane, sheet in enumerate(cf.visualize(model, volume, "0", overlay=True, alpha=0, tile=6)):
+    for plane, sheet in enumerate(visualize(model, volume, "0", overlay=True, alpha=0, tile=6)):
         assert int(sheet.rgb()[0, 0, 0]) == round(255 * plane / 3)
 
 
@@ -78,13 +79,13 @@ def test_frame_of_is_the_plane_in_the_middle_of_what_a_step_covers(step: int | N
 def test_visualize_signal_draws_a_row_for_each_channel() -> None:
     model, batch = convolutions(nn.Conv1d, 2), torch.randn(3, 2, 700)
     maps = torch.cat([cf.capture(model, each[None], ["2"])["2"] for each in batch])
-    sheets = cf.visualize(model, batch, "2")
+    sheets = visualize(model, batch, "2")
     assert len(sheets) == 3
     for n, sheet in enumerate(sheets):
-        assert_equal_planes(sheet.index, cf.render(maps[n]).index)
+        assert_equal_planes(sheet.index, render(maps[n]).index)
         assert sheet.index.shape == (6 * 8, 700)
-    with pytest.raises(OptionError, match="overlay goes with images and volumes, and this model takes signals"):
-        cf.visualize(model, batch, "2", overlay=True)
+    with pytest.raises(OptionError, match="overlay and .* go with images and volumes; this model takes signals"):
+        visualize(model, batch, "2", overlay=True)
 
 
 def test_run_of_signals_writes_sheets_tiles_and_statistics(tmp_path: Path) -> None:
@@ -125,12 +126,12 @@ class Depth(nn.Module):
 
 def test_visualize_depth_is_one_map() -> None:
     model, batch = Depth().eval(), torch.rand(2, 3, 10, 12)
-    sheets = cf.visualize(model, batch, "squeeze", tile=24)
+    sheets = visualize(model, batch, "squeeze", tile=24)
     maps = torch.cat([cf.capture(model, each[None], ["squeeze"])["squeeze"] for each in batch])
     assert maps.shape == (2, 10, 12)
     for n, sheet in enumerate(sheets):
         assert sheet.manifest["axes"] == "nhw"
-        assert_equal_planes(sheet.index, cf.render(maps[n : n + 1], axes="chw", tile=24).index)
+        assert_equal_planes(sheet.index, render(maps[n : n + 1], axes="chw", tile=24).index)
 
 
 @pytest.mark.parametrize(("module", "shape", "input_shape", "axes"), [
@@ -175,9 +176,9 @@ class AddsTheChannel(nn.Module):
 @pytest.mark.parametrize(("kind", "shape"), [(nn.Conv2d, (3, 10, 12)), (nn.Conv1d, (3, 600))])
 def test_visualize_takes_samples_without_an_axis_of_channels(kind: Any, shape: tuple[int, ...], tmp_path: Path) -> None:
     model, batch = AddsTheChannel(kind), torch.rand(shape)
-    sheets = cf.visualize(model, batch, "net", tile=(16, 24))
+    sheets = visualize(model, batch, "net", tile=(16, 24))
     assert len(sheets) == 3
-    assert_equal_planes(cf.visualize(model, batch[1], "net", tile=(16, 24))[0].index, sheets[1].index)
+    assert_equal_planes(visualize(model, batch[1], "net", tile=(16, 24))[0].index, sheets[1].index)
     np.save(tmp_path / "a.npy", batch[2].numpy())
     assert torch.equal(cf.load_images(tmp_path / "a.npy", model), batch[2:])
     assert cf.list_layers(model)[0].calls == 1
@@ -185,7 +186,7 @@ def test_visualize_takes_samples_without_an_axis_of_channels(kind: Any, shape: t
 
 def test_visualize_depth_model_takes_photos_and_lies_over_them(tmp_path: Path) -> None:
     photo = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
-    (sheet,) = cf.visualize(AddsTheChannel(nn.Conv2d), photo, "net", overlay=True)
+    (sheet,) = visualize(AddsTheChannel(nn.Conv2d), photo, "net", overlay=True)
     assert sheet.rgb().shape[2] == 3
 
 
@@ -193,8 +194,8 @@ def test_visualize_file_of_several_samples_is_a_batch(tmp_path: Path) -> None:
     batch = np.random.default_rng(0).standard_normal((4, 3, 10, 12)).astype(np.float32)
     np.save(tmp_path / "b.npy", batch)
     model = convolutions(nn.Conv2d, 3)
-    sheets = cf.visualize(model, tmp_path / "b.npy", "0", tmp_path / "out", tile=16)
-    expected = cf.visualize(model, torch.from_numpy(batch), "0", tile=16)
+    sheets = visualize(model, tmp_path / "b.npy", "0", tmp_path / "out", tile=16)
+    expected = visualize(model, torch.from_numpy(batch), "0", tile=16)
     assert [sheet.index.tobytes() for sheet in sheets] == [sheet.index.tobytes() for sheet in expected]
     assert len(list((tmp_path / "out" / "0").glob("*.png"))) == 4
 
@@ -210,7 +211,7 @@ def test_load_images_grey_arrays_keep_wide_values(tmp_path: Path) -> None:
 
 def test_visualize_planes_of_images_are_refused() -> None:
     with pytest.raises(OptionError, match="planes go with volumes and clips"):
-        cf.visualize(convolutions(nn.Conv2d, 3), torch.rand(1, 3, 9, 9), "0", planes="0")
+        visualize(convolutions(nn.Conv2d, 3), torch.rand(1, 3, 9, 9), "0", planes="0")
 
 
 class TurnsWithSize(nn.Module):
@@ -229,5 +230,5 @@ class TurnsWithSize(nn.Module):
 def test_visualize_order_that_depends_on_the_size_of_the_input_is_followed_for_each() -> None:
     model = TurnsWithSize()
     for side, axes in ((12, "nchw"), (20, "nhwc"), (14, "nchw"), (24, "nhwc")):
-        (sheet,) = cf.visualize(model, torch.rand(1, 3, side, side), "turn")
+        (sheet,) = visualize(model, torch.rand(1, 3, side, side), "turn")
         assert sheet.manifest["axes"] == axes

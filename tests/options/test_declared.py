@@ -11,6 +11,7 @@ import pytest
 
 from cnnviz_fast.options.declared import takes
 from cnnviz_fast.options.drawing import EntryOptions, RenderOptions
+from cnnviz_fast.options.parsers import flag
 from cnnviz_fast.options.reading import AxesOptions, PreprocessOptions
 from cnnviz_fast.options.runs import RunOptions
 from cnnviz_fast.options.weights import KernelOptions
@@ -34,7 +35,7 @@ def test_option_records_every_field_has_its_parser_and_its_sentence(record: type
         assert callable(field.metadata["parse"]), field.name
         assert field.metadata["description"], field.name
         assert not field.metadata["description"].endswith("."), field.name
-        assert field.metadata["metavar"] or field.default is False, field.name
+        assert field.metadata["metavar"] or field.metadata["parse"] is flag, field.name
 
 
 @pytest.mark.parametrize("function", [render, save_sheet])

@@ -14,7 +14,7 @@ from cnnviz_fast.options.drawing import RenderOptions
 GRID = "grid must be 'auto', 'ROWSxCOLS', 'ROWSx', 'xCOLS' or (rows, cols)"
 PIXELS = "tile must be pixels: N, HEIGHTxWIDTH or (height, width)"
 WHOLE = "tile must be a whole number of at least 1"
-TITLE = "title may hold {model}, {weights}, {layer} and {image} and nothing else in braces"
+TITLE = "title may hold {model}, {weights}, {layer}, {image} and {shape} and nothing else in braces"
 PERCENTILE = "percentile must be two percentages LOW,HIGH with 0 <= LOW < HIGH <= 100"
 
 
@@ -90,6 +90,7 @@ def held(field: str, value: Any) -> Any:
         ("title", " {layer} of {model} ", "{layer} of {model}"),
         ("title", "{{braces}}", "{{braces}}"),
         ("title", None, None),
+        ("title", " ", ""),
         ("colorbar", True, True),
         ("backend", "torch", "torch"),
         ("threads", "2", 2),
@@ -153,7 +154,7 @@ def test_render_options_accepted_forms_are_held_as_one(field: str, value: Any, e
         ("percentile", "1,high", "percentile must be a number, got 'high'."),
         ("align", None, "align must be one of left, center, corners, got None."),
         ("align", "centre", "align must be one of left, center, corners, got 'centre'. Closest: 'center'."),
-        ("upsampling", 3, "upsampling must be one of bilinear, nearest, got 3."),
+        ("upsampling", 3, "upsampling must be one of auto, bilinear, nearest, got 3."),
         ("colormap", "", "colormap must be a name, got ''."),
         ("colormap", 3, "colormap must be a name, got 3."),
         ("background", "  ", "background must be a name, got '  '."),
@@ -184,7 +185,6 @@ def test_render_options_accepted_forms_are_held_as_one(field: str, value: Any, e
         ("report", None, "report must be True or False, got None."),
         ("label", "yes", "label must be True or False, got 'yes'."),
         ("colorbar", 1, "colorbar must be True or False, got 1."),
-        ("title", " ", "title must be a line of text, got ' '."),
         ("title", 3, "title must be a line of text, got 3."),
         ("title", "{name}", f"{TITLE}, got '{{name}}'."),
         ("title", "{}", f"{TITLE}, got '{{}}'."),
@@ -268,19 +268,20 @@ def test_render_options_that_contradict_are_refused(given: dict[str, Any], messa
 
 def test_render_options_defaults_are_those_of_the_design() -> None:
     assert dataclasses.asdict(RenderOptions()) == {
+        "plain": False,
         "tile": None,
         "scale": None,
         "grid": (0, 0),
-        "gap": 0,
-        "margin": 0,
+        "gap": 4,
+        "margin": 8,
         "normalize": "channel",
         "vmin": None,
         "vmax": None,
         "percentile": None,
         "align": "center",
-        "upsampling": "bilinear",
+        "upsampling": "auto",
         "colormap": "viridis",
-        "background": "black",
+        "background": "#202020",
         "bad": "magenta",
         "channels": None,
         "topk": None,
@@ -288,9 +289,10 @@ def test_render_options_defaults_are_those_of_the_design() -> None:
         "rank": None,
         "reduce": None,
         "beside": False,
-        "label": False,
+        "label": None,
         "title": None,
         "colorbar": False,
+        "marks": True,
         "report": False,
         "backend": "auto",
         "threads": None,

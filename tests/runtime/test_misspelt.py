@@ -33,7 +33,7 @@ def test_nearest_names_what_is_spelt_much_like_it() -> None:
     assert nearest("--zzz", options) == []
 
 
-@pytest.mark.parametrize("command", ["render", "run", "atlas", "compare", "demo"])
+@pytest.mark.parametrize("command", ["render", "run", "atlas", "compare"])
 def test_misspelt_option_is_refused_in_two_lines(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         run(command, "--cmap", "gray")

@@ -265,7 +265,7 @@ def test_names_that_a_function_takes_without_showing_them_reach_it(folder: Path)
 
 
 def test_generator_fails_with_an_error_of_this_package(folder: Path) -> None:
-    drawn = cf.render_batch([("a", MAPS[None]), ("b", MAPS[0])], tile=4)
+    drawn = cf.render_batch([("a", MAPS[None]), ("b", MAPS[0])], tile=4, plain=True)
     assert next(drawn).index.shape == (6, 8)
     with pytest.raises(ShapeError, match=r"^maps of b must have shape \(N, C, H, W\)"):
         list(drawn)
