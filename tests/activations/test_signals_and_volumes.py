@@ -84,7 +84,7 @@ def test_visualize_signal_draws_a_row_for_each_channel() -> None:
     for n, sheet in enumerate(sheets):
         assert_equal_planes(sheet.index, render(maps[n]).index)
         assert sheet.index.shape == (6 * 8, 700)
-    with pytest.raises(OptionError, match="overlay and .* go with images and volumes; this model takes signals"):
+    with pytest.raises(OptionError, match=r"overlay and .* go with images and volumes; this model takes signals"):
         visualize(model, batch, "2", overlay=True)
 
 
