@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import cnnviz_fast
 from benchmarks import ROOT, report
 from benchmarks.harness import calm, compare, history
 
@@ -81,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--short", action="store_true", help="half a minute; compares, records nothing")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the record there, not to the history")
     arguments = parser.parse_args(argv)
+    print(f"measured is the package in {Path(cnnviz_fast.__file__).parent}")
     record = measure(arguments.short)
     if arguments.out:
         arguments.out.write_text(history.dumps(record))
