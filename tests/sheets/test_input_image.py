@@ -79,6 +79,19 @@ def test_in_few_colors_longer_side_is_a_tile_s_or_the_least(
     assert found.pixels.max() < COLORS
 
 
+def test_in_few_colors_chooses_them_from_few_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    quantize, chosen_from = Image.Image.quantize, []
+
+    def watched(image: Image.Image, *arguments: Any, **options: Any) -> Image.Image:
+        if options.get("palette") is None:
+            chosen_from.append(image.size)
+        return quantize(image, *arguments, **options)
+
+    monkeypatch.setattr(Image.Image, "quantize", watched)
+    in_few_colors(slopes(150, 200), 224)
+    assert chosen_from == [(64, 48)]
+
+
 def test_in_few_colors_keeps_few_colours_as_they_are() -> None:
     parts = np.array([[[255, 0, 0], [0, 0, 255]], [[10, 20, 30], [255, 255, 255]]], np.uint8)
     image = parts.repeat(40, axis=0).repeat(56, axis=1)
