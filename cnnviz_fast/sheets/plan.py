@@ -226,6 +226,7 @@ def _lay_out(
         shows_background=grid.shows_background or drawn_on.shared or bool(crossed),
         shows_bad=not drawn_on.all_finite,
         shows_ink=lettering.room != NO_ROOM or bool(crossed or framed) or (drawn_on.shared and options.marks),
+        apart=bool(crossed) and backdrop is not None and backdrop.alpha is not None,  # a cross lies over no image
         own=above and above.colors,
     )
     overlay = backdrop.under(grid, palette, backend) if backdrop else None
