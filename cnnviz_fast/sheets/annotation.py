@@ -225,8 +225,8 @@ class Lettering:
             if self.title is not None:
                 _stamp(head, self.inset, self.inset, self.title, palette)
             if self.image is not None:
-                y = grid.head - self.size // 2 - self.image.shape[0]
-                head[y : y + self.image.shape[0], : self.image.shape[1]] = self.image + palette.own
+                y0, x0, y1, x1 = (edge - margin for edge in self.image_box(grid) or ())
+                head[y0:y1, x0:x1] = self.image + palette.own
             blocks.append(Block(margin, margin, head))
         if grid.foot:
             foot = np.full((grid.foot, width), palette.background, dtype=np.uint8)
@@ -237,6 +237,14 @@ class Lettering:
             self._draw_lines(foot[y:], palette)
             blocks.append(Block(grid.height - margin - grid.foot, margin, foot))
         return Annotation(grid, palette, self.labels, self._below, tuple(blocks))
+
+    def image_box(self, grid: Grid) -> list[int] | None:
+        """Return where the image stands on a sheet, [y0, x0, y1, x1] in px, the ends exclusive; None without one."""
+        if self.image is None:
+            return None
+        height, width = self.image.shape
+        bottom = grid.margin + grid.head - self.size // 2
+        return [bottom - height, grid.margin, bottom, grid.margin + width]
 
     def _draw_colorbar(self, foot: Plane, palette: Palette) -> None:
         """Draw the lower end, a frame with the entries of all levels from left to right, and the upper end."""

@@ -174,6 +174,7 @@ def plan_sheet(
         facts = SheetFacts(
             provenance, chosen.options, backend.name, maps, design.grid, design.palette, chosen.selection,
             chosen.statistics, drawn_on.vmin, drawn_on.vmax, chosen.report, chosen.entries, design.overlay,
+            design.image,
         )  # fmt: skip
         return _assemble(backend, chosen, drawn_on, design, facts, describe)
 
@@ -185,6 +186,7 @@ class _Design(NamedTuple):
     palette: Palette
     annotation: Annotation | None
     overlay: Overlay | None
+    image: dict[str, Any] | None
 
 
 def _lay_out(
@@ -231,7 +233,8 @@ def _lay_out(
     )
     overlay = backdrop.under(grid, palette, backend) if backdrop else None
     marks = place_marks(grid, palette, crossed, framed)
-    return _Design(grid, palette, lettering.place(grid, palette, marks), overlay)
+    image = {"source": backdrop.source, "box": lettering.image_box(grid)} if backdrop and above else None
+    return _Design(grid, palette, lettering.place(grid, palette, marks), overlay, image)
 
 
 def _marked(chosen: ChosenChannels, drawn_on: TileRanges) -> tuple[list[int], list[int]]:
