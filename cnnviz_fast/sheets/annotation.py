@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from ..geometry import NO_ROOM, Grid, Room, Strip
 from ..options.drawing import TITLE_FIELDS
-from .lettering import Mask, capitals, draw_labels, draw_line, line_px, text_px
+from .lettering import Mask, capitals, draw_labels, draw_line, line_px, shortened, text_px
 
 if TYPE_CHECKING:
     import torch
@@ -48,6 +48,9 @@ longer one moves its two ends too far apart."""
 
 SEPARATOR = "  ·  "
 """Between the parts of a title that is not given: model, layer, shape, image."""
+
+MOST_CHARACTERS = 60
+"""Of each of them. With four of that length a title is still no wider than a screen."""
 
 _FOLDERS = re.compile(r"^.*[/\\](?=[^/\\]+\.py:)")
 """The folders of a file that makes a model: too long for a title, and they say nothing of the model."""
@@ -94,7 +97,8 @@ def word_sheet(
     parts = {field: str(getattr(provenance, field) or "") for field in TITLE_FIELDS} | {"shape": shape}
     if options.title is None:
         model, image = _FOLDERS.sub("", parts["model"]), os.path.basename(parts["image"])
-        title = SEPARATOR.join(filter(None, (model, parts["layer"], shape, image)))
+        shown = (shortened(part, MOST_CHARACTERS) for part in (model, parts["layer"], shape, image) if part)
+        title = SEPARATOR.join(shown)
     else:
         title = options.title.format(**parts).strip()
     return Wording(

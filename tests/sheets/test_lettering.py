@@ -22,6 +22,7 @@ from cnnviz_fast.sheets.lettering import (
     draw_labels,
     draw_line,
     line_px,
+    shortened,
     text_px,
 )
 
@@ -134,3 +135,17 @@ def test_a_font_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     _font.cache_clear()
     with pytest.raises(OptionError, match=r"CNNVIZ_FONT must be the path of a font file, got .*test_lettering"):
         draw_line("7", 12)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ""),
+        ("abcdefghijkl", "abcdefghijkl"),
+        ("abcdefghijklm", "abcde…ijklm"),
+        ("\u732b\u732b\u732b", "…"),  # of eight characters each
+        ("ab\u732bcdefgh", "ab…defgh"),
+    ],
+)
+def test_shortened_keeps_both_ends_of_what_would_be_seen(text: str, expected: str) -> None:
+    assert shortened(text, 12) == expected
