@@ -153,8 +153,14 @@ def _drawn(character: str) -> bytes:
 def _font(size: int) -> Any:
     from PIL import ImageFont
 
-    path = os.environ.get(FONT_VARIABLE) or FONT
+    named = os.environ.get(FONT_VARIABLE)
+    path = named or FONT
     try:
         return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
     except OSError as error:
+        if not named:
+            raise OptionError(
+                f"the font of the package is missing: {str(path)!r}. Install the package again, or name another font "
+                f"file by {FONT_VARIABLE}."
+            ) from error
         raise OptionError(f"{FONT_VARIABLE} must be the path of a font file, got {str(path)!r}: {error}.") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -134,6 +135,14 @@ def test_a_font_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv(FONT_VARIABLE, __file__)
     _font.cache_clear()
     with pytest.raises(OptionError, match=r"CNNVIZ_FONT must be the path of a font file, got .*test_lettering"):
+        draw_line("7", 12)
+
+
+def test_without_the_font_of_the_package_the_error_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv(FONT_VARIABLE, raising=False)
+    monkeypatch.setattr("cnnviz_fast.sheets.lettering.FONT", tmp_path / "no such font.ttf")
+    _font.cache_clear()
+    with pytest.raises(OptionError, match=r"the font of the package is missing: .*Install the package again"):
         draw_line("7", 12)
 
 
