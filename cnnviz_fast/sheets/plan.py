@@ -167,7 +167,9 @@ def plan_sheet(
             list_entries=not isinstance(ranges, SharedRanges),  # the lists of two sheets would differ in size
         )
         open_size = (len(chosen.maps), *chosen.maps.shape[1:])
-        chosen = replace(chosen, options=settled(chosen.options, *open_size, over_image=over_image))
+        is_half = isinstance(ranges, SharedRanges)
+        looks = settled(chosen.options, *open_size, over_image=over_image, side_by_side=is_half)
+        chosen = replace(chosen, options=looks)
         drawn_on = decide_ranges(chosen, backend, ranges)
         shape = " x ".join(map(str, maps.shape))
         design = _lay_out(chosen, drawn_on, provenance, shape, names=names, backdrop=backdrop, backend=backend.name)
@@ -217,7 +219,7 @@ def _lay_out(
         gap=options.gap,
         margin=options.margin,
         room=lettering.room,
-        ratio=1.0 if options.plain else SCREEN_RATIO,
+        ratio=1.0 if options.plain else SCREEN_RATIO / (2 if drawn_on.shared else 1),
     )
     crossed, framed = _marked(chosen, drawn_on) if options.marks else ([], [])
     palette = make_palette(
