@@ -49,6 +49,7 @@ def make_palette(
     shows_background: bool,
     shows_bad: bool,
     shows_ink: bool = False,
+    apart: bool = False,
     own: NDArray[np.uint8] | None = None,
 ) -> Palette:
     """Build the palette of a sheet.
@@ -64,6 +65,7 @@ def make_palette(
         shows_background: whether the sheet has pixels that belong to no tile.
         shows_bad: whether the maps hold NaN or infinities.
         shows_ink: whether anything is written on the background.
+        apart: whether background and ink have entries of their own even so.
         own: (N, 3) uint8, RGB. Colours that the sheet needs as they are, such as those of an image on it.
 
     Returns:
@@ -73,7 +75,7 @@ def make_palette(
         OptionError: the colormap or a colour does not exist.
     """
     kept = 0 if own is None else len(own)
-    palette = _kept(colormap, background, bad, shows_background, shows_bad, shows_ink, kept)
+    palette = _kept(colormap, background, bad, shows_background, shows_bad, shows_ink, apart, kept)
     colors = palette.colors.copy()
     if own is not None:
         colors[palette.own : palette.own + kept] = own
@@ -82,14 +84,21 @@ def make_palette(
 
 @lru_cache(maxsize=64)
 def _kept(
-    colormap: str, background: str, bad: str, shows_background: bool, shows_bad: bool, shows_ink: bool, own: int
+    colormap: str,
+    background: str,
+    bad: str,
+    shows_background: bool,
+    shows_bad: bool,
+    shows_ink: bool,
+    apart: bool,
+    own: int,
 ) -> Palette:
     """Build a palette, with room for `own` colours, once: that takes as long as to measure 256 maps of 56 x 56."""
     ramp = _colormap(colormap)
     background_rgb, bad_rgb = _color("background", background), _color("bad", bad)
     ink_rgb = _ink_on(background_rgb) if shows_ink else background_rgb
     shown = [background_rgb] * shows_background + [ink_rgb] * shows_ink
-    reserved: list[NDArray[np.uint8]] = []
+    reserved: list[NDArray[np.uint8]] = list(shown) if apart else []
     while True:  # with fewer levels the colormap may no longer hold a colour that it held before
         levels = ENTRIES - shows_bad - own - len(reserved)
         colors = np.concatenate([_table(ramp, levels), *reserved])
@@ -97,7 +106,8 @@ def _kept(
         if not missing:
             break
         reserved.append(missing[0])
-    background_entry, ink_entry = (_find(color, colors) or 0 for color in (background_rgb, ink_rgb))
+    first = levels if apart else 0
+    background_entry, ink_entry = (first + (_find(color, colors[first:]) or 0) for color in (background_rgb, ink_rgb))
     first_own = len(colors)
     colors = np.concatenate([colors, np.zeros((own, 3), dtype=np.uint8), *[bad_rgb] * shows_bad])
     return Palette(colors, levels, background_entry, ENTRIES - 1, ink_entry, first_own)

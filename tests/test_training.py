@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 import numpy as np
@@ -52,6 +53,12 @@ def test_windows_have_the_labels_of_their_places() -> None:
 
 def test_categories_are_those_of_the_regions() -> None:
     assert sorted({name for photo in photos.PHOTOS for name, _ in photo.regions}) == list(CATEGORIES)
+
+
+def test_weights_have_their_digests_beside_them() -> None:
+    text = (FOLDER / "README.md").read_text("utf-8")
+    said = dict(re.findall(r"^\| `(\S+)` \| `([0-9a-f]{64})` \|$", text, re.MULTILINE))
+    assert said == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in FOLDER.glob("*.safetensors")}
 
 
 def test_photos_have_their_sources_and_licences_beside_the_weights() -> None:

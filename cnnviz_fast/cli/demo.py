@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..models.loaded import LoadedModel
 
 MODEL = "cnnviz:small"
+PAGE = "index.html"
 LAYERS = ("stage1", "stage3", "stage5")
 """The layers of MODEL that are drawn."""
 
@@ -42,13 +43,14 @@ def _declare(parser: CommandParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw the demo and write its page."""
+    from ..diagnostics.demo_page import refuse_other_page, write_page
     from ..formats.output_folders import output_folder
 
     folder = output_folder(arguments.out, overwrite=True)
+    refuse_other_page(folder.path / PAGE)
     backends.compile_ahead("auto")
 
     from ..diagnostics.demo import make_demo
-    from ..diagnostics.demo_page import write_page
 
     model = _load(arguments.model, arguments.device)
     note(f"{model.spec} with weights: {model.weights}")
@@ -60,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.json:
             print_path(each.path)
     page = write_page(
-        folder.path / "index.html",
+        folder.path / PAGE,
         f"What {model.spec} sees",
         f"{model.spec}, weights {model.weights}: a test chart, which shows what a channel prefers, and two photos. "
         f"Click a picture for its full size; the JSON beside it says which tile is which channel.",

@@ -132,7 +132,7 @@ def _comparison(photos: Sequence[PlannedLayer], folder: OutputFolder) -> Iterato
     differ = (a.float() - b.float()).abs().mean(dim=(1, 2)).topk(min(COMPARED, len(a))).indices
     compared = compare(
         a, b, provenance_a=photos[0].plan.facts.provenance, provenance_b=photos[1].plan.facts.provenance,
-        channels=sorted(differ.tolist()), tile=112,
+        channels=sorted(differ.tolist()), tile=112, grid=(0, min(6, len(differ))),
     )  # fmt: skip
     pair, difference = compared.save(folder.path / f"{first.stem}_{second.stem}.png")
     section = Section(

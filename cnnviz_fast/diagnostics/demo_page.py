@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from html import escape
@@ -9,12 +10,21 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
+from ..errors import WriteError
 from ..runtime.files import whole_file
+from ..runtime.untrusted import read_regular
+
+_MARK = '<meta name="generator" content="cnnviz demo">'
+"""By which a page is known as one of the demo, and may be replaced."""
+
+_MOST_BYTES = 2**20
+"""Of such a page; it has about 5,000."""
 
 _PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
+{mark}
 <title>{title}</title>
 <style>
   body {{ margin: 0 auto; max-width: 1400px; padding: 2rem; background: #202020 }}
@@ -46,6 +56,23 @@ class Section(NamedTuple):
     text: str
 
 
+def refuse_other_page(path: Path) -> None:
+    """Refuse to write the page over a file that is no page of the demo.
+
+    Args:
+        path: where the page is to go.
+
+    Raises:
+        WriteError: there is such a file.
+    """
+    if not os.path.lexists(path):
+        return
+    with contextlib.suppress(OSError):
+        if _MARK.encode() in read_regular(path, _MOST_BYTES):
+            return
+    raise WriteError(f"cannot write {path}: it is no page of the demo, and would be lost. Give another --out.")
+
+
 def write_page(
     path: Path, title: str, lead: str, parts: Sequence[tuple[Section | None, Figure]], commands: Sequence[str]
 ) -> Path:
@@ -74,7 +101,7 @@ def write_page(
             f'<figure><a href="{source}"><img src="{source}" alt="{caption}" loading="lazy"></a>'
             f"<figcaption>{caption}</figcaption></figure>"
         )
-    shown = {"title": escape(title), "lead": escape(lead), "commands": escape("\n".join(commands))}
+    shown = {"mark": _MARK, "title": escape(title), "lead": escape(lead), "commands": escape("\n".join(commands))}
     with whole_file(path) as file:
         file.write(_PAGE.format(sections="\n".join(lines), **shown).encode(errors="replace"))
     return path

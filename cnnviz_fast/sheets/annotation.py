@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from ..geometry import NO_ROOM, Grid, Room, Strip
 from ..options.drawing import TITLE_FIELDS
-from .lettering import Mask, capitals, draw_labels, draw_line, line_px, text_px
+from .lettering import Mask, capitals, draw_labels, draw_line, line_px, shortened, text_px
 
 if TYPE_CHECKING:
     import torch
@@ -48,6 +48,9 @@ longer one moves its two ends too far apart."""
 
 SEPARATOR = "  ·  "
 """Between the parts of a title that is not given: model, layer, shape, image."""
+
+MOST_CHARACTERS = 60
+"""Of each of them. With four of that length a title is still no wider than a screen."""
 
 _FOLDERS = re.compile(r"^.*[/\\](?=[^/\\]+\.py:)")
 """The folders of a file that makes a model: too long for a title, and they say nothing of the model."""
@@ -94,7 +97,8 @@ def word_sheet(
     parts = {field: str(getattr(provenance, field) or "") for field in TITLE_FIELDS} | {"shape": shape}
     if options.title is None:
         model, image = _FOLDERS.sub("", parts["model"]), os.path.basename(parts["image"])
-        title = SEPARATOR.join(filter(None, (model, parts["layer"], shape, image)))
+        shown = (shortened(part, MOST_CHARACTERS) for part in (model, parts["layer"], shape, image) if part)
+        title = SEPARATOR.join(shown)
     else:
         title = options.title.format(**parts).strip()
     return Wording(
@@ -225,8 +229,8 @@ class Lettering:
             if self.title is not None:
                 _stamp(head, self.inset, self.inset, self.title, palette)
             if self.image is not None:
-                y = grid.head - self.size // 2 - self.image.shape[0]
-                head[y : y + self.image.shape[0], : self.image.shape[1]] = self.image + palette.own
+                y0, x0, y1, x1 = (edge - margin for edge in self.image_box(grid) or ())
+                head[y0:y1, x0:x1] = self.image + palette.own
             blocks.append(Block(margin, margin, head))
         if grid.foot:
             foot = np.full((grid.foot, width), palette.background, dtype=np.uint8)
@@ -237,6 +241,14 @@ class Lettering:
             self._draw_lines(foot[y:], palette)
             blocks.append(Block(grid.height - margin - grid.foot, margin, foot))
         return Annotation(grid, palette, self.labels, self._below, tuple(blocks))
+
+    def image_box(self, grid: Grid) -> list[int] | None:
+        """Return where the image stands on a sheet, [y0, x0, y1, x1] in px, the ends exclusive; None without one."""
+        if self.image is None:
+            return None
+        height, width = self.image.shape
+        bottom = grid.margin + grid.head - self.size // 2
+        return [bottom - height, grid.margin, bottom, grid.margin + width]
 
     def _draw_colorbar(self, foot: Plane, palette: Palette) -> None:
         """Draw the lower end, a frame with the entries of all levels from left to right, and the upper end."""

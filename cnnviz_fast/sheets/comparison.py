@@ -213,7 +213,9 @@ def compare(
             "most_changed": [changes[position]["channel"] for position in change.order()[:MOST_CHANGED]],
             "channels": changes,
         }
-        difference = draw_sheet(plan_sheet(second - first, _on_zero(wanted, change, diverging), titled.difference))
+        halves = pair.manifest["sheet"]
+        as_pair = replace(wanted, tile=pair.manifest["options"]["tile"], grid=(halves["rows"], halves["cols"]))
+        difference = draw_sheet(plan_sheet(second - first, _on_zero(as_pair, change, diverging), titled.difference))
         return Comparison(pair, replace(difference, manifest=manifest | _shared(difference.manifest)), manifest)
 
 

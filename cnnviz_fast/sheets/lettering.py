@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import os
 import unicodedata
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,19 @@ def capitals(size: int) -> slice:
     """Return the rows of a line of text that digits and capitals take up, for a font of `size` px."""
     inked = np.flatnonzero(draw_line("0", size).any(axis=1))
     return slice(int(inked[0]), int(inked[-1]) + 1)
+
+
+def shortened(text: str, most: int) -> str:
+    """Cut the middle out of a text of which more than `most` characters would be seen, and put an ellipsis there.
+
+    A character that is written as its code counts as what is seen of it.
+    """
+    ends = list(accumulate(len(_shown(character)) for character in text))
+    if not ends or ends[-1] <= most:
+        return text
+    half = (most - 1) // 2
+    before, after = bisect_right(ends, half), bisect_left(ends, ends[-1] - half)
+    return f"{text[:before]}…{text[after + 1 :]}"
 
 
 def draw_line(text: str, size: int) -> Mask:
@@ -138,8 +153,14 @@ def _drawn(character: str) -> bytes:
 def _font(size: int) -> Any:
     from PIL import ImageFont
 
-    path = os.environ.get(FONT_VARIABLE) or FONT
+    named = os.environ.get(FONT_VARIABLE)
+    path = named or FONT
     try:
         return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
     except OSError as error:
+        if not named:
+            raise OptionError(
+                f"the font of the package is missing: {str(path)!r}. Install the package again, or name another font "
+                f"file by {FONT_VARIABLE}."
+            ) from error
         raise OptionError(f"{FONT_VARIABLE} must be the path of a font file, got {str(path)!r}: {error}.") from error

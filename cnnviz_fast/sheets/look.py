@@ -30,7 +30,9 @@ CELL_PX = 8
 and would be a blur of no shape of its own."""
 
 
-def settled(options: RenderOptions, count: int, map_h: int, map_w: int, *, over_image: bool) -> RenderOptions:
+def settled(
+    options: RenderOptions, count: int, map_h: int, map_w: int, *, over_image: bool, side_by_side: bool = False
+) -> RenderOptions:
     """Fill in what options leave open: the size of tiles, whether they have labels, and how they are enlarged.
 
     Args:
@@ -39,13 +41,14 @@ def settled(options: RenderOptions, count: int, map_h: int, map_w: int, *, over_
         map_h: height of a map in px.
         map_w: width of a map in px.
         over_image: whether they lie over an image, which they then cover smoothly.
+        side_by_side: whether the sheet is one half of a comparison, which fits a screen as a whole.
 
     Returns:
         Options that leave nothing open but what `plain` settles: its tiles.
     """
     tile = options.tile
     if tile is None and options.scale is None and not options.plain:
-        tile = _fitting_tile(options, count, map_h, map_w)
+        tile = _fitting_tile(options, count, map_h, map_w, 2 if side_by_side else 1)
     tile_h, tile_w = tile_size(map_h, map_w, tile, options.scale)
     label = _has_labels(options, tile_h, tile_w)
     upsampling = options.upsampling
@@ -60,8 +63,8 @@ def _has_labels(options: RenderOptions, tile_h: int, tile_w: int) -> bool:
     return min(tile_h, tile_w) >= LABELLED_PX if options.label is None else options.label
 
 
-def _fitting_tile(options: RenderOptions, count: int, map_h: int, map_w: int) -> int:
-    """Return the largest of TILES_PX with which the sheet fits a screen; the smallest where none does."""
+def _fitting_tile(options: RenderOptions, count: int, map_h: int, map_w: int, sheets: int) -> int:
+    """Return the largest of TILES_PX with which `sheets` side by side fit a screen; the smallest where none does."""
     for px in TILES_PX[:-1]:
         tile_h, tile_w = tile_size(map_h, map_w, px, None)
         # A label takes about one and a half times the size of its text.
@@ -69,8 +72,8 @@ def _fitting_tile(options: RenderOptions, count: int, map_h: int, map_w: int) ->
         with contextlib.suppress(OptionError):  # a sheet that is too large
             grid = plan_grid(
                 count, tile_h, tile_w, grid=options.grid, gap=options.gap, margin=options.margin,
-                room=room, ratio=SCREEN_RATIO,
+                room=room, ratio=SCREEN_RATIO / sheets,
             )  # fmt: skip
-            if max(grid.height, grid.width) <= SCREEN_PX:
+            if max(grid.height, sheets * grid.width) <= SCREEN_PX:
                 return px
     return TILES_PX[-1]

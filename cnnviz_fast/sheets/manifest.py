@@ -45,6 +45,7 @@ class SheetFacts:
         report: on the whole layer, where the options want it.
         entries: the strongest entries of a vector.
         overlay: what lies under the tiles.
+        image: what stands above the grid: its source and its box.
     """
 
     provenance: Provenance
@@ -60,6 +61,7 @@ class SheetFacts:
     report: LayerReport | None = None
     entries: Sequence[Entry] | None = None
     overlay: Overlay | None = None
+    image: dict[str, Any] | None = None
 
 
 def describe_sheet(facts: SheetFacts) -> dict[str, Any]:
@@ -73,7 +75,7 @@ def describe_sheet(facts: SheetFacts) -> dict[str, Any]:
         the ends exclusive; `vmin` and `vmax` are the range it is drawn on, `min` and `max` its own finite extremes.
         Where anything is reduced, every tile has a `reduce`, which is None for a channel as it is. Where channels are
         ranked, it has a `rank`, its score. The `channel` of a sum, mean or max is None; of the strongest it is that
-        channel's number.
+        channel's number. Where an image stands above the grid, `input` is its source and its box.
     """
     return _manifest(facts, _describe_tiles(facts))
 
@@ -104,6 +106,7 @@ def _manifest(facts: SheetFacts, tiles: Any) -> dict[str, Any]:
         "backend": facts.backend,
         "options": dict(vars(facts.options)),
         "overlay": facts.overlay.description if facts.overlay else None,
+        **({} if facts.image is None else {"input": facts.image}),
         **({} if facts.report is None else {"report": dataclasses.asdict(facts.report)}),
         **({} if entries is None else {"strongest": [dict(vars(entry)) for entry in entries]}),
         "tiles": tiles,

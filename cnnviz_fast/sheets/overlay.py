@@ -222,7 +222,7 @@ def read_overlay(
     if not lies_under and not shown:
         return None
     weight = share("alpha", DEFAULT_ALPHA if alpha is None else alpha) if lies_under else None
-    if lies_under and shown and overlay is not show_input:
+    if lies_under and shown and not _same(overlay, show_input):
         raise OptionError("overlay and the input above the grid must be one image, got two. Leave one out.")
     name, origin = ("overlay", overlay) if lies_under else ("show_input", show_input)
     if origin is True:
@@ -233,3 +233,9 @@ def read_overlay(
         raise type(error)(f"{name}: {error}") from error
     source = os.fspath(origin) if isinstance(origin, (str, os.PathLike)) else None
     return Backdrop(image, weight, source, say or warn_caller, shown)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Return whether two arguments are one image: the same object, or the same path."""
+    paths = [os.fspath(each) for each in (one, other) if isinstance(each, (str, os.PathLike))]
+    return one is other or (len(paths) == 2 and paths[0] == paths[1])

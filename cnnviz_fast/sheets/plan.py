@@ -167,13 +167,16 @@ def plan_sheet(
             list_entries=not isinstance(ranges, SharedRanges),  # the lists of two sheets would differ in size
         )
         open_size = (len(chosen.maps), *chosen.maps.shape[1:])
-        chosen = replace(chosen, options=settled(chosen.options, *open_size, over_image=over_image))
+        is_half = isinstance(ranges, SharedRanges)
+        looks = settled(chosen.options, *open_size, over_image=over_image, side_by_side=is_half)
+        chosen = replace(chosen, options=looks)
         drawn_on = decide_ranges(chosen, backend, ranges)
         shape = " x ".join(map(str, maps.shape))
         design = _lay_out(chosen, drawn_on, provenance, shape, names=names, backdrop=backdrop, backend=backend.name)
         facts = SheetFacts(
             provenance, chosen.options, backend.name, maps, design.grid, design.palette, chosen.selection,
             chosen.statistics, drawn_on.vmin, drawn_on.vmax, chosen.report, chosen.entries, design.overlay,
+            design.image,
         )  # fmt: skip
         return _assemble(backend, chosen, drawn_on, design, facts, describe)
 
@@ -185,6 +188,7 @@ class _Design(NamedTuple):
     palette: Palette
     annotation: Annotation | None
     overlay: Overlay | None
+    image: dict[str, Any] | None
 
 
 def _lay_out(
@@ -215,7 +219,7 @@ def _lay_out(
         gap=options.gap,
         margin=options.margin,
         room=lettering.room,
-        ratio=1.0 if options.plain else SCREEN_RATIO,
+        ratio=1.0 if options.plain else SCREEN_RATIO / (2 if drawn_on.shared else 1),
     )
     crossed, framed = _marked(chosen, drawn_on) if options.marks else ([], [])
     palette = make_palette(
@@ -226,11 +230,13 @@ def _lay_out(
         shows_background=grid.shows_background or drawn_on.shared or bool(crossed),
         shows_bad=not drawn_on.all_finite,
         shows_ink=lettering.room != NO_ROOM or bool(crossed or framed) or (drawn_on.shared and options.marks),
+        apart=bool(crossed) and backdrop is not None and backdrop.alpha is not None,  # a cross lies over no image
         own=above and above.colors,
     )
     overlay = backdrop.under(grid, palette, backend) if backdrop else None
     marks = place_marks(grid, palette, crossed, framed)
-    return _Design(grid, palette, lettering.place(grid, palette, marks), overlay)
+    image = {"source": backdrop.source, "box": lettering.image_box(grid)} if backdrop and above else None
+    return _Design(grid, palette, lettering.place(grid, palette, marks), overlay, image)
 
 
 def _marked(chosen: ChosenChannels, drawn_on: TileRanges) -> tuple[list[int], list[int]]:

@@ -56,6 +56,9 @@ SHEET_PX = 2048
 
 LARGEST_SCALE = 16
 
+GAP_COLOR = "#202020"
+"""Between tiles, and where the last row has none: black, as flat kernels are, would pass for one."""
+
 RGB, MATRIX = "rgb", "matrix"
 
 
@@ -126,6 +129,7 @@ def plan_kernels(
     grid = _fitting_grid(tiles, options.scale)
     drawing = RenderOptions(
         plain=True, tile=(grid.tile_h, grid.tile_w), grid=(grid.rows, grid.cols), gap=grid.gap,
+        background=GAP_COLOR,
         upsampling="nearest" if tiles.maps[0].numel() <= grid.tile_h * grid.tile_w else "bilinear",
         colormap=options.colormap or ("coolwarm" if tiles.signed else "viridis"),
         normalize="symmetric" if tiles.signed else "layer", threads=options.threads,

@@ -160,6 +160,15 @@ def test_demo_into_a_folder_that_cannot_be_written_is_one_line(name: str, tmp_pa
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_demo_leaves_a_page_of_somebody_else_alone(out: Path, capsys: Captured) -> None:
+    out.mkdir()
+    (out / "index.html").write_text("<h1>mine</h1>")
+    assert run("demo", "--out", out) == cli.FAILED
+    assert "it is no page of the demo, and would be lost" in error_of(capsys)
+    assert [path.name for path in out.iterdir()] == ["index.html"]
+    assert (out / "index.html").read_text() == "<h1>mine</h1>"
+
+
 @pytest.mark.parametrize("option", ["--plain", "--no-label", "--no-marks", "--title=", "--input", "--tile=9"])
 def test_demo_has_no_options_of_sheets(option: str, out: Path, capsys: Captured) -> None:
     with pytest.raises(SystemExit) as ended:

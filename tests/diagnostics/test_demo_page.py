@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.pages import Page
 
-from cnnviz_fast.diagnostics.demo_page import Figure, Section, write_page
+from cnnviz_fast.diagnostics.demo_page import Figure, Section, refuse_other_page, write_page
 from cnnviz_fast.errors import WriteError
 
 HOSTILE = "\"><script>alert('a & b')</script>{title}"
@@ -62,3 +62,16 @@ def test_write_page_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "index.html").mkdir()
     with pytest.raises(WriteError, match=r"index\.html"):
         write_page(tmp_path / "index.html", "", "", [], [])
+
+
+def test_refuse_other_page_lets_only_pages_of_the_demo_be_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "index.html"
+    refuse_other_page(path)
+    refuse_other_page(write_page(path, "", "", [], []))
+    path.write_text("<title>mine</title>")
+    with pytest.raises(WriteError, match="it is no page of the demo, and would be lost"):
+        refuse_other_page(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(WriteError, match="no page of the demo"):
+        refuse_other_page(path)

@@ -209,6 +209,16 @@ def test_word_sheet_title_by_default_is_what_is_known(model: str, layer: str, sh
     assert empty.title == ""
 
 
+def test_word_sheet_title_by_default_cuts_long_names_and_one_that_is_given_does_not() -> None:
+    provenance = Provenance(model="net", image="photos/" + "x" * 200 + "_7.jpg")
+    by_default, given = (
+        word_sheet(RenderOptions(title=title), provenance, [0], torch.ones(1), torch.ones(1)).title
+        for title in (None, "{image}")
+    )
+    assert by_default == "net  ·  " + "x" * 29 + "…" + "x" * 23 + "_7.jpg"
+    assert given == provenance.image
+
+
 def test_title_shows_the_shape_of_the_layer_whatever_is_drawn_of_it(maps: torch.Tensor) -> None:
     by_default, given = (
         cf.render(maps, tile=30, channels="1", title=title, provenance=PROVENANCE).index

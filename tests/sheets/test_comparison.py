@@ -32,6 +32,7 @@ from support.plain import compare, render
 import cnnviz_fast as cf
 from cnnviz_fast.errors import DTypeError, InputError, OptionError, ShapeError
 from cnnviz_fast.options.drawing import SINGLE_SHEETS, RenderOptions
+from cnnviz_fast.sheets.look import SCREEN_PX
 
 MODULE = importlib.import_module("cnnviz_fast.sheets.comparison")  # the package's own `compare` is the function
 Floats = NDArray[np.floating[Any]]
@@ -471,3 +472,13 @@ def test_compare_refuses_the_range_of_a_data_set(maps: torch.Tensor) -> None:
     message = "^normalize 'dataset' belongs to single sheets: a comparison draws on the range of both"
     with pytest.raises(OptionError, match=message):
         compare(maps, maps, normalize="dataset")
+
+
+@pytest.mark.parametrize(("shape", "tile"), [((48, 112, 112), 112), ((192, 14, 14), 64), ((3, 9, 9), 224)])
+def test_compare_both_halves_fit_a_screen_together(shape: tuple[int, int, int], tile: int) -> None:
+    a, b = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
+    found = cf.compare(a, b)
+    assert max(found.pair.index.shape) <= SCREEN_PX
+    assert found.pair.manifest["options"]["tile"] == tile
+    grids = [sheet.manifest["sheet"] for sheet in (found.pair, found.difference)]
+    assert len({(grid["rows"], grid["cols"], grid["tile_w"]) for grid in grids}) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def box_of(sheet: cf.Sheet, image: InputImage) -> tuple[slice, slice]:
     told = sheet.manifest["sheet"]
     height, width = image.pixels.shape
     bottom = told["margin"] + told["head"] - text_px(told["tile_h"], told["tile_w"]) // 2
+    assert sheet.manifest["input"]["box"] == [bottom - height, told["margin"], bottom, told["margin"] + width]
     return slice(bottom - height, bottom), slice(told["margin"], told["margin"] + width)
 
 
@@ -77,6 +79,19 @@ def test_in_few_colors_longer_side_is_a_tile_s_or_the_least(
     assert found.pixels.shape == expected
     assert (found.pixels.dtype, found.colors.dtype, found.colors.shape) == (np.uint8, np.uint8, (COLORS, 3))
     assert found.pixels.max() < COLORS
+
+
+def test_in_few_colors_chooses_them_from_few_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    quantize, chosen_from = Image.Image.quantize, []
+
+    def watched(image: Image.Image, *arguments: Any, **options: Any) -> Image.Image:
+        if options.get("palette") is None:
+            chosen_from.append(image.size)
+        return quantize(image, *arguments, **options)
+
+    monkeypatch.setattr(Image.Image, "quantize", watched)
+    in_few_colors(slopes(150, 200), 224)
+    assert chosen_from == [(64, 48)]
 
 
 def test_in_few_colors_keeps_few_colours_as_they_are() -> None:
@@ -147,9 +162,21 @@ def test_render_image_makes_room_for_itself_and_for_the_title() -> None:
 
 def test_render_image_in_the_manifest_is_no_overlay() -> None:
     manifest = cf.render(noise(2, 4, 4), tile=24, show_input=slopes()).manifest
-    assert manifest["overlay"] is None
+    assert (manifest["overlay"], manifest["input"]["source"]) == (None, None)
     assert manifest["palette"]["levels"] == 256 - COLORS - 2
     assert manifest["sheet"]["head"] > LEAST_PX * 45 // 60
+
+
+def test_save_sheet_one_path_may_lie_under_and_above(tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    Image.fromarray(slopes()).save(path)
+    sheet = cf.render(noise(2, 4, 4), tile=(18, 24), overlay=path, show_input=str(path))
+    sources = [sheet.manifest[key]["source"] for key in ("overlay", "input")]
+    assert sources == [str(path)] * 2
+    written = cf.save_sheet(noise(2, 4, 4), tmp_path / "s.png", tile=(18, 24), overlay=str(path), show_input=path)
+    assert json.loads(written.with_suffix(".json").read_text())["input"] == sheet.manifest["input"]
+    with pytest.raises(OptionError, match="must be one image, got two"):
+        cf.render(noise(2, 4, 4), overlay=path, show_input=tmp_path / "other.png")
 
 
 @pytest.mark.parametrize("backend", ["native", "numba", "reference"])

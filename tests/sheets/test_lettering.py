@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from cnnviz_fast.sheets.lettering import (
     draw_labels,
     draw_line,
     line_px,
+    shortened,
     text_px,
 )
 
@@ -134,3 +136,25 @@ def test_a_font_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     _font.cache_clear()
     with pytest.raises(OptionError, match=r"CNNVIZ_FONT must be the path of a font file, got .*test_lettering"):
         draw_line("7", 12)
+
+
+def test_without_the_font_of_the_package_the_error_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv(FONT_VARIABLE, raising=False)
+    monkeypatch.setattr("cnnviz_fast.sheets.lettering.FONT", tmp_path / "no such font.ttf")
+    _font.cache_clear()
+    with pytest.raises(OptionError, match=r"the font of the package is missing: .*Install the package again"):
+        draw_line("7", 12)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ""),
+        ("abcdefghijkl", "abcdefghijkl"),
+        ("abcdefghijklm", "abcde…ijklm"),
+        ("\u732b\u732b\u732b", "…"),  # of eight characters each
+        ("ab\u732bcdefgh", "ab…defgh"),
+    ],
+)
+def test_shortened_keeps_both_ends_of_what_would_be_seen(text: str, expected: str) -> None:
+    assert shortened(text, 12) == expected

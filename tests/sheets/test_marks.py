@@ -208,10 +208,11 @@ def test_render_every_backend_marks_the_same(backend: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", [False, True])
+@pytest.mark.parametrize("colormap", ["magma", "gray"])
 @pytest.mark.parametrize("backend", ["native", "numba", "reference"])
-def test_save_sheet_file_shows_the_marks(backend: str, overlay: bool, tmp_path: Path) -> None:
+def test_save_sheet_file_shows_the_marks(backend: str, colormap: str, overlay: bool, tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (20, 28, 3), dtype=np.uint8) if overlay else None
-    options = marked_options(overlay=image, threads=2)
+    options = marked_options(overlay=image, threads=2, colormap=colormap)
     expected = cf.render(odd(), backend="reference", **options).rgb()
     with Image.open(cf.save_sheet(odd(), tmp_path / "sheet.png", backend=backend, **options)) as written:
         assert_equal_planes(np.asarray(written.convert("RGB")), expected)
@@ -237,9 +238,10 @@ def test_draw_strips_of_any_height_give_the_same_marks() -> None:
             assert_equal_planes(out, expected[strip.start : strip.stop])
 
 
-def test_render_cross_hides_the_image_under_it() -> None:
+@pytest.mark.parametrize("colormap", ["viridis", "gray"])
+def test_render_cross_hides_the_image_under_it(colormap: str) -> None:
     image = np.full((20, 20, 3), (10, 120, 250), np.uint8)
-    sheet = cf.render(odd(), tile=20, overlay=image, alpha=0)
+    sheet = cf.render(odd(), tile=20, overlay=image, alpha=0, colormap=colormap)
     shown = sheet.rgb()
     for position, described in enumerate(sheet.manifest["tiles"]):
         y0, x0, y1, x1 = described["box"]
