@@ -33,7 +33,8 @@ def main() -> None:
         "--photos", type=Path, default=package / "diagnostics" / "photos", help="folder of the demo's photos"
     )
     arguments = parser.parse_args()
-    torch.set_num_threads(1)  # sums in one order: the same weights again
+    # One order of torch's sums. NumPy's follow the threads of its BLAS: another number moves filters by a last digit.
+    torch.set_num_threads(1)
     for folder in (arguments.out, arguments.photos):
         folder.mkdir(parents=True, exist_ok=True)
 
