@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.architectures import TIMM, RepeatedWeights, shrunk
+from support.architectures import SHALLOWER, TIMM, RepeatedWeights, shrunk
 from torch import nn
 
 import cnnviz_fast as cf
@@ -95,7 +95,8 @@ def test_architecture_is_listed_captured_and_drawn(spec: str) -> None:
     if spec.startswith("timm:"):
         pytest.importorskip("timm")
     with RepeatedWeights():
-        model = cf.load_model(spec, weights="none", device="cpu")
+        arguments = SHALLOWER.get(spec.removeprefix("timm:"))
+        model = cf.load_model(spec, weights="none", device="cpu", arguments=arguments)
     shrunk(model.module)
     listed = {layer.name: layer for layer in cf.list_layers(model, example_input(model))}
     convolutions = [name for name, module in model.module.named_modules() if isinstance(module, nn.Conv2d)]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.architectures import STEMS, TIMM, TRANSFORMERS, small_transformer
+from support.architectures import SHALLOWER, STEMS, TIMM, TRANSFORMERS, small_transformer
 from support.patches import change_of, enlivened, keeps_aspect, patched
 from support.token_models import (
     SS2D,
@@ -134,7 +134,7 @@ def of_timm(request: pytest.FixtureRequest) -> tuple[str, nn.Module, torch.Tenso
     """
     timm = pytest.importorskip("timm")
     torch.manual_seed(0)
-    model = timm.create_model(request.param)
+    model = timm.create_model(request.param, **SHALLOWER.get(request.param, {}))
     channels, *size = model.default_cfg["input_size"]
     if max(size) > LARGEST_PX and not model.default_cfg.get("fixed_input_size"):
         size = [224, 224]

@@ -39,6 +39,9 @@ MODULES = (
 STEMS = "csatv2 tresnet_m"
 """Those whose first convolution is not the first that they list, so that it does not tell the channels of an input."""
 
+SHALLOWER = {name: {"depth": 4} for name in ("deepseek_vit_412m", "gemma4_vit_167m", "qwen3_vit_88m")}
+"""Arguments for timm that leave out most of many blocks of one kind."""
+
 TIMM = [name for group in (CNN, LAST, TOKENS, HYBRID, MODULES) for name in group.split()]
 
 TRANSFORMERS = (
