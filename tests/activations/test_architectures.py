@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.architectures import TIMM
+from support.architectures import SHALLOWER, TIMM, RepeatedWeights, shrunk
 from torch import nn
 
 import cnnviz_fast as cf
@@ -64,9 +64,9 @@ def stages_of(model: nn.Module) -> list[str]:
 
 
 def small_input(model: cf.LoadedModel) -> torch.Tensor:
-    """Return an image of noise, seeded; detectors get a small one, which they enlarge."""
+    """Return an image of noise, seeded, of 224 px where the model takes more and need not."""
     shape = list(example_input(model).shape)
-    if shape[-1] > 518:
+    if shape[-1] > 256 and not getattr(model.module, "default_cfg", {}).get("fixed_input_size"):
         shape[-2:] = [224, 224]
     return torch.rand(shape, generator=torch.Generator().manual_seed(1))
 
@@ -94,7 +94,10 @@ def seen_by_hooks(model: nn.Module, batch: torch.Tensor, names: list[str]) -> di
 def test_architecture_is_listed_captured_and_drawn(spec: str) -> None:
     if spec.startswith("timm:"):
         pytest.importorskip("timm")
-    model = cf.load_model(spec, weights="none", device="cpu")
+    with RepeatedWeights():
+        arguments = SHALLOWER.get(spec.removeprefix("timm:"))
+        model = cf.load_model(spec, weights="none", device="cpu", arguments=arguments)
+    shrunk(model.module)
     listed = {layer.name: layer for layer in cf.list_layers(model, example_input(model))}
     convolutions = [name for name, module in model.module.named_modules() if isinstance(module, nn.Conv2d)]
     wanted = dict.fromkeys([*convolutions, *stages_of(model.module)])
@@ -113,12 +116,13 @@ def test_architecture_is_listed_captured_and_drawn(spec: str) -> None:
     equal = sum(torch.equal(captured[name], expected[name]) for name in expected)
 
     modules = dict(model.module.named_modules(remove_duplicate=False))
+    known = (model.module, tuple(batch.shape), (None, None), tuple(map(id, modules.values())))
     told: list[str] = []
     refused: dict[str, str] = {}
     for name, output in captured.items():
         module = modules[name.partition(":")[0]]
         try:
-            axes = find_axes(tuple(output.shape), Evidence(name, module, model.module, tuple(batch.shape)))
+            axes = find_axes(tuple(output.shape), Evidence(name, module, *known))
         except ShapeError as error:
             refused[name] = str(error)
             continue
@@ -133,6 +137,6 @@ def test_architecture_is_listed_captured_and_drawn(spec: str) -> None:
     assert bool(refused) == (spec in REFUSED), refused
     last = told[-1]
     module = modules[last.partition(":")[0]]
-    axes = find_axes(tuple(captured[last].shape), Evidence(last, module, model.module, tuple(batch.shape)))
+    axes = find_axes(tuple(captured[last].shape), Evidence(last, module, *known))
     sheet = cf.render(to_maps(captured[last], axes)[0], tile=16)
     assert len(sheet.manifest["tiles"]) == to_maps(captured[last], axes).shape[1]

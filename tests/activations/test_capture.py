@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from support.architectures import RepeatedWeights
 from support.assertions import FLOAT32_SUMS, OTHER_DEVICE, assert_close
 from torch import nn
 
@@ -30,6 +31,7 @@ from cnnviz_fast.activations.listing import list_layers
 from cnnviz_fast.activations.passes import snapshot
 from cnnviz_fast.activations.passes.snapshot import evaluating
 from cnnviz_fast.errors import CaptureError, InputError, LayerNotFoundError
+from cnnviz_fast.models.load import load_model
 
 
 class Small(nn.Module):
@@ -687,9 +689,8 @@ def test_capture_from_eight_threads_at_once_never_mixes_maps(small: Small) -> No
 
 # Against a cloning hook, over a zoo
 
-ONE_SIZE = ["vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32", "vit_h_14", "maxvit_t"]
-BIG_INPUT = {**dict.fromkeys(ONE_SIZE, 224), "inception_v3": 96}
-"""px. 64 does for all others; the ViTs and MaxViT are built for one size, Inception needs 75."""
+BIG_INPUT = {"vit_h_14": 70, "maxvit_t": 224, "inception_v3": 96}
+"""px. 64 does for all others; MaxViT is built for one size, Inception needs 75."""
 QUICK = [
     "alexnet",
     "convnext_tiny",
@@ -708,11 +709,12 @@ QUICK = [
 def equal_layers(name: str) -> int:
     """Compare the convolutions, stages and blocks of a torchvision model with cloning hooks; return how many."""
     torch.manual_seed(0)
-    with warnings.catch_warnings():
+    size = BIG_INPUT.get(name, 64)
+    built_for = {"image_size": size} if name.startswith("vit_") else {}
+    with warnings.catch_warnings(), RepeatedWeights():
         # GoogLeNet and Inception announce a change of their initialisation.
         warnings.simplefilter("ignore", FutureWarning)
-        model = torchvision.models.get_model(name, weights=None)
-    size = BIG_INPUT.get(name, 64)
+        model = torchvision.models.get_model(name, weights=None, **built_for)
     batch = torch.randn(1, 3, size, size)
     convs = [layer for layer, module in model.named_modules() if isinstance(module, nn.Conv2d)]
     stages = [layer for layer, _ in model.named_modules() if layer and layer.count(".") <= 2]
@@ -872,9 +874,7 @@ def test_list_layers_interrupt_ends_it_at_once() -> None:
 @pytest.mark.zoo
 @pytest.mark.parametrize("name", torchvision.models.list_models(module=torchvision.models))
 def test_list_layers_every_torchvision_classifier_runs_on_meta(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with warnings.catch_warnings(), contextlib.nullcontext() if name.startswith("regnet") else torch.device("meta"):
-        warnings.simplefilter("ignore", FutureWarning)
-        model = torchvision.models.get_model(name, weights=None)
+    model = load_model(name, weights="none", device="meta")
     with no_real_pass(monkeypatch):
         listed = list_layers(model)
     assert listed[0].calls == 1 or name == "maxvit_t"

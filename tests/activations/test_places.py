@@ -6,14 +6,13 @@ of transformers, and prints what each gave (with -s). timm's own `forward_interm
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
-from support.architectures import STEMS, TIMM, TRANSFORMERS, small_transformer
+from support.architectures import SHALLOWER, STEMS, TIMM, TRANSFORMERS, small_transformer
 from support.patches import change_of, enlivened, keeps_aspect, patched
 from support.token_models import (
     SS2D,
@@ -33,9 +32,9 @@ from cnnviz_fast.activations.axes.find import find_axes, to_maps
 from cnnviz_fast.activations.axes.record import Axes
 from cnnviz_fast.activations.tensors import tensors_in
 from cnnviz_fast.errors import ShapeError
+from cnnviz_fast.models.layers import every_module
 
 QUICK_TIMM = {"convnext_atto", "vit_tiny_patch16_224", "pvt_v2_b0"}
-OF_TIMM = [pytest.param(n, marks=() if n in QUICK_TIMM else pytest.mark.zoo) for n in (*TIMM, *STEMS.split())]
 IN_ORDER_FOR_FEATURES_ALONE = {"hiera_tiny_224"}
 """No layer of these puts out its tokens row by row."""
 
@@ -73,21 +72,28 @@ def each_output(model: nn.Module, batch: torch.Tensor, see: Callable[[str, nn.Mo
         handle.remove()
 
 
-def axes_of(name: str, module: nn.Module, output: torch.Tensor, model: nn.Module, batch: torch.Tensor) -> Axes | None:
-    """Return the axes of an output, None where they are refused."""
-    try:
-        return find_axes(tuple(output.shape), Evidence(name, module, model, tuple(batch.shape)))
-    except ShapeError:
-        return None
+def axes_in(model: nn.Module, batch: torch.Tensor) -> Callable[[str, nn.Module, torch.Tensor], Axes | None]:
+    """Return what finds the axes of an output of a layer, None where they are refused."""
+    layers = tuple(map(id, every_module(model).values()))
+
+    def axes_of(layer: str, module: nn.Module, output: torch.Tensor) -> Axes | None:
+        evidence = Evidence(layer, module, model, tuple(batch.shape), layers=layers)
+        try:
+            return find_axes(tuple(output.shape), evidence)
+        except ShapeError:
+            return None
+
+    return axes_of
 
 
 def check_places(name: str, model: nn.Module, batch: torch.Tensor) -> Counter[str]:
     """Check the places of the maps of every layer whose axes are told, and count them."""
     counts: Counter[str] = Counter()
     wrong: list[str] = []
+    axes_of = axes_in(model, batch)
 
     def see(layer: str, module: nn.Module, output: torch.Tensor) -> None:
-        axes = axes_of(layer, module, output, model, batch)
+        axes = axes_of(layer, module, output)
         if axes is None or axes.name in ("matrix", "nc"):
             counts["refused" if axes is None else "no map"] += 1
             return
@@ -117,24 +123,26 @@ def test_places_of_layers_of_small_networks_are_right(model: nn.Module) -> None:
     assert check_places(type(model).__name__, enlivened(model), patched((1, 3, pixels, pixels)))["right"] > 0
 
 
-@functools.lru_cache(maxsize=len(QUICK_TIMM))
-def timm_model(name: str) -> tuple[nn.Module, torch.Tensor]:
-    """Make a model of timm with random weights, and the batch that it is checked with."""
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(n, marks=() if n in QUICK_TIMM else pytest.mark.zoo) for n in (*TIMM, *STEMS.split())],
+)
+def of_timm(request: pytest.FixtureRequest) -> tuple[str, nn.Module, torch.Tensor]:
+    """Return the name of a model of timm, the model with random weights, and the batch that it is checked with.
+
+    Of this scope, so that pytest runs the tests of one model after another, and makes it once.
+    """
     timm = pytest.importorskip("timm")
     torch.manual_seed(0)
-    model = timm.create_model(name)
+    model = timm.create_model(request.param, **SHALLOWER.get(request.param, {}))
     channels, *size = model.default_cfg["input_size"]
     if max(size) > LARGEST_PX and not model.default_cfg.get("fixed_input_size"):
         size = [224, 224]
-    return enlivened(model), patched((1, channels, *size))
+    return request.param, enlivened(model), patched((1, channels, *size))
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n in QUICK_TIMM else pytest.mark.zoo) for n in (*TIMM, *STEMS.split())]
-)
-def test_places_of_layers_of_timm_are_right(name: str) -> None:
-    counts = check_places(name, *timm_model(name))
-    assert counts["right"] > 0
+def test_places_of_layers_of_timm_are_right(of_timm: tuple[str, nn.Module, torch.Tensor]) -> None:
+    assert check_places(*of_timm)["right"] > 0
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.zoo) for name in TRANSFORMERS.split()])
@@ -146,19 +154,17 @@ def test_places_of_layers_of_transformers_are_right(name: str) -> None:
     assert counts["right"] > 0
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n in QUICK_TIMM else pytest.mark.zoo) for n in (*TIMM, *STEMS.split())]
-)
-def test_maps_equal_what_timm_calls_intermediate_features(name: str) -> None:
-    model, batch = timm_model(name)
+def test_maps_equal_what_timm_calls_intermediate_features(of_timm: tuple[str, nn.Module, torch.Tensor]) -> None:
+    name, model, batch = of_timm
     if not hasattr(model, "forward_intermediates"):
         pytest.skip("timm has no intermediate features of it")
     with torch.no_grad():
         features = model.forward_intermediates(batch[:1], output_fmt="NCHW", intermediates_only=True)
     lacking = dict(enumerate(features))
+    axes_of = axes_in(model, batch[:1])
 
     def see(layer: str, module: nn.Module, output: torch.Tensor) -> None:
-        axes = axes_of(layer, module, output, model, batch[:1])
+        axes = axes_of(layer, module, output)
         maps = None if axes is None else to_maps(output, axes)
         for index in [index for index, wanted in lacking.items() if maps is not None and torch.equal(maps, wanted)]:
             del lacking[index]

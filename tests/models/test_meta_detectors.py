@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from support.architectures import RepeatedWeights, shrunk
 from torch import nn
 
 from cnnviz_fast.activations.listing import list_layers
@@ -20,8 +21,11 @@ from cnnviz_fast.models.meta_detectors import run_without_values
 ])  # fmt: skip
 def test_list_layers_without_values_is_as_with_them(name: str) -> None:
     batch = torch.zeros(1, 3, 96, 128)
-    on_meta = list_layers(load_model(name, weights="none", device="meta"), batch)
-    for_real = list_layers(load_model(name, weights="none", device="cpu"), batch)
+    with RepeatedWeights():
+        models = [load_model(name, weights="none", device=device) for device in ("meta", "cpu")]
+    for model in models:
+        shrunk(model.module)
+    on_meta, for_real = (list_layers(model, batch) for model in models)
     assert [(layer.name, layer.calls) for layer in on_meta] == [(layer.name, layer.calls) for layer in for_real]
     for ours, truth in zip(on_meta, for_real, strict=True):
         # From the proposals on, the first axis counts boxes, which values decide.

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 CNN = (
     "resnet18 resnetv2_50 mobilenetv3_small_050 efficientnet_b0 densenet121 regnety_002 hrnet_w18_small ghostnet_100 "
@@ -35,6 +39,9 @@ MODULES = (
 STEMS = "csatv2 tresnet_m"
 """Those whose first convolution is not the first that they list, so that it does not tell the channels of an input."""
 
+SHALLOWER = {name: {"depth": 4} for name in ("deepseek_vit_412m", "gemma4_vit_167m", "qwen3_vit_88m")}
+"""Arguments for timm that leave out most of many blocks of one kind."""
+
 TIMM = [name for group in (CNN, LAST, TOKENS, HYBRID, MODULES) for name in group.split()]
 
 TRANSFORMERS = (
@@ -65,3 +72,31 @@ def small_transformer(name: str) -> tuple[nn.Module, int]:
             setattr(config, option, value)
     size = getattr(config, "image_size", 224)
     return kind(config), size if isinstance(size, int) else size[0]
+
+
+_DRAWN = 65_537
+"""Random numbers that are drawn for a weight. A prime, so that no two rows of a weight are the same."""
+
+
+class RepeatedWeights(TorchDispatchMode):
+    """Draw only the first random numbers of each large weight and repeat them: a large model is built in a third of
+    the time, and puts out other values everywhere all the same."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        drawn = function in (torch.ops.aten.uniform_.default, torch.ops.aten.normal_.default)
+        weight = args[0] if args else None
+        if not drawn or weight.is_meta or weight.numel() <= _DRAWN or not weight.is_contiguous():
+            return function(*args, **(kwargs or {}))
+        flat, done = weight.view(-1), _DRAWN
+        function(flat[:done], *args[1:], **(kwargs or {}))
+        while done < len(flat):
+            flat[done : 2 * done] = flat[: min(done, len(flat) - done)]
+            done *= 2
+        return weight
+
+
+def shrunk(detector: nn.Module) -> nn.Module:
+    """Make a detector of torchvision enlarge images to 224 px, not to 800."""
+    if (transform := getattr(detector, "transform", None)) is not None:
+        transform.min_size = (224,)
+    return detector

@@ -97,7 +97,7 @@ def change_of(maps: torch.Tensor) -> Change | None:
     """
     if min(maps.shape[-2:]) < 2 or maps.shape[1] < FEWEST_CHANNELS:
         return None
-    changed = (maps[1:] - maps[:1]).double().abs().sum(1)
+    changed = (maps[1:] - maps[:1]).abs_().sum(1).double()
     total = changed.sum((1, 2), keepdim=True)
     if not total.isfinite().all() or not (total > 0).all():
         return None

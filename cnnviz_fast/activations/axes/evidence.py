@@ -187,7 +187,8 @@ def known_grids(evidence: Evidence) -> list[TokenGrid]:
             known.append(grid)
         if patch and height >= patch[0] and width >= patch[1]:
             known.append((height // patch[0], width // patch[1]))
-    return list(dict.fromkeys([*known, *sorted(traced_grids(evidence.model, evidence.input_shape, evidence.called))]))
+    traced = traced_grids(evidence.model, evidence.input_shape, evidence.called, evidence.layers)
+    return list(dict.fromkeys([*known, *sorted(traced)]))
 
 
 def prefix_counts(evidence: Evidence) -> list[int]:

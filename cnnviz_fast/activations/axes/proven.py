@@ -104,7 +104,7 @@ def out_of_place(axes: Axes, shape: tuple[int, ...], evidence: Evidence) -> str:
         return why_out_of_place(roles, name) if name in NAMES else ""
     if evidence.model is None or evidence.input_shape is None:
         return ""
-    lost = lost_sight(evidence.model, evidence.layer, evidence.input_shape, evidence.called)
+    lost = lost_sight(evidence.model, evidence.layer, evidence.input_shape, evidence.called, evidence.layers)
     return "holds nothing that a pass of the model could follow from the input" if lost else ""
 
 
@@ -143,7 +143,9 @@ def _roles(shape: tuple[int, ...], evidence: Evidence, values: bool = False) -> 
         return None
     # A pass with values takes as long as the user's own: not for the order of axes that the class of a layer says.
     values = values or channels_position(evidence.module, shape) != "first"
-    return traced_roles(evidence.model, evidence.layer, shape, evidence.input_shape, values, evidence.called)
+    return traced_roles(
+        evidence.model, evidence.layer, shape, evidence.input_shape, values, evidence.called, evidence.layers
+    )
 
 
 def _begins_inside(shape: tuple[int, ...], evidence: Evidence, proof: Proof) -> bool:

@@ -8,6 +8,7 @@ Where a forward looks at values, one pass of the model itself shows the layers b
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import re
 import threading
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 Called = tuple[Any, Any]
 """What a model takes beside the batch, and what runs instead of its forward; see capture."""
+ModuleIds = tuple[int, ...] | None
+"""Ids of all modules of a model, which tell whether it is still the same; None to look them up."""
 
 _IMAGES = 2
 """Images in the batch: with one its axis could not be told from others of length 1. A model that takes only as many as
@@ -99,12 +102,13 @@ class Trace:
         found = [roles for call in self._calls(layer) for at, roles in call.items() if at == path or not path]
         return bool(found) and not any(found)
 
-    def grids(self) -> set[tuple[int, int]]:
-        """Return rows and columns of all maps that were put out, wherever their channels are."""
+    @functools.cached_property
+    def grids(self) -> frozenset[tuple[int, int]]:
+        """Return rows and columns of all maps that were put out, wherever their channels are, once the pass is over."""
         put_out = [calls for name, calls in self.outputs.items() if not name.startswith("input:")]
         known = [roles for calls in put_out for call in calls for roles in call.values() if roles]
         pairs = [pair for roles in known for pair in itertools.pairwise(roles) if all(map(_is_whole, pair))]
-        return {(a[0].size, b[0].size) for a, b in pairs if (a[0].kind, b[0].kind) == (ROWS, COLUMNS)}
+        return frozenset((a[0].size, b[0].size) for a, b in pairs if (a[0].kind, b[0].kind) == (ROWS, COLUMNS))
 
     def _calls(self, layer: str) -> list[dict[str, Roles | None]]:
         """Return the outputs of a layer's calls, or of the one that its name says."""
@@ -152,6 +156,7 @@ def traced_roles(
     input_shape: tuple[int, ...],
     values: bool = True,
     called: Called = (None, None),
+    layers: ModuleIds = None,
 ) -> Roles | None:
     """Return what the axes of an output hold, from a pass that is run once for each model and size of input.
 
@@ -162,14 +167,21 @@ def traced_roles(
         input_shape: shape of the batch, (N, C, H, W), (N, C, T, H, W), (N, H, W), (N, C, L) or (N, L).
         values: whether the model itself may run, once, where a pass without values does not come to this layer.
         called: `inputs` and `forward` of the capture.
+        layers: ids of all its modules, None to look them up.
 
     Returns:
         The roles; None where no pass came to this layer or showed this shape.
     """
-    return _trace_to(layer, uncompiled(model), input_shape, called, values).roles(layer, shape, input_shape[0])
+    return _trace_to(layer, model, input_shape, called, values, layers).roles(layer, shape, input_shape[0])
 
 
-def lost_sight(model: nn.Module, layer: str, input_shape: tuple[int, ...], called: Called = (None, None)) -> bool:
+def lost_sight(
+    model: nn.Module,
+    layer: str,
+    input_shape: tuple[int, ...],
+    called: Called = (None, None),
+    layers: ModuleIds = None,
+) -> bool:
     """Check whether a pass, of the model itself if need be, saw nothing in an output that came from the input.
 
     Args:
@@ -177,26 +189,34 @@ def lost_sight(model: nn.Module, layer: str, input_shape: tuple[int, ...], calle
         layer: name of a captured output.
         input_shape: shape of the batch.
         called: `inputs` and `forward` of the capture.
+        layers: ids of all its modules, None to look them up.
 
     Returns:
         True for what went through numpy, for example.
     """
-    return _trace_to(layer, uncompiled(model), input_shape, called, values=True).lost(layer)
+    return _trace_to(layer, model, input_shape, called, True, layers).lost(layer)
 
 
-def traced_grids(model: nn.Module, input_shape: tuple[int, ...], called: Called = (None, None)) -> set[tuple[int, int]]:
+def traced_grids(
+    model: nn.Module, input_shape: tuple[int, ...], called: Called = (None, None), layers: ModuleIds = None
+) -> frozenset[tuple[int, int]]:
     """Return rows and columns of all maps that a pass without values shows."""
-    return _trace_to("output", uncompiled(model), input_shape, called, values=False).grids()
+    return _trace_to("output", model, input_shape, called, False, layers).grids
 
 
-def _trace_to(layer: str, model: nn.Module, input_shape: tuple[int, ...], called: Called, values: bool) -> Trace:
+def _trace_to(
+    layer: str, model: nn.Module, input_shape: tuple[int, ...], called: Called, values: bool, layers: ModuleIds
+) -> Trace:
     """Return the trace of a pass without values; where it does not come to a layer, that of the model itself.
 
     Each is tried with images of our own number and then, if the model does not take these, with as many as went in.
     """
+    model = uncompiled(model)
+    if layers is None:
+        layers = tuple(map(id, every_module(model).values()))
     counts = dict.fromkeys((_IMAGES, input_shape[0]))
     for with_values, images in itertools.product((False, True) if values else (False,), counts):
-        trace = _known_trace(model, (images, *input_shape[1:]), called, with_values)
+        trace = _known_trace(model, (images, *input_shape[1:]), called, with_values, layers)
         if not trace.failed or trace.saw(layer):
             break
     return trace
@@ -210,9 +230,11 @@ def _takes_depth(model: nn.Module, axes: int) -> bool:
     return axes == 3 and kernels[:1] == [4]
 
 
-def _known_trace(model: nn.Module, input_shape: tuple[int, ...], called: Called, values: bool) -> Trace:
+def _known_trace(
+    model: nn.Module, input_shape: tuple[int, ...], called: Called, values: bool, layers: tuple[int, ...]
+) -> Trace:
     # A model that got other layers meanwhile is another model.
-    key = (values, input_shape, tuple(map(id, every_module(model).values())), *map(id, called))
+    key = (values, input_shape, layers, *map(id, called))
     with _lock:
         known = _traces.setdefault(model, {})
         if key not in known:

@@ -25,12 +25,18 @@ from support.token_models import (
 from torch import nn
 from torch.nn import functional
 
+from cnnviz_fast.activations.axes import proven
 from cnnviz_fast.activations.axes.evidence import Evidence
 from cnnviz_fast.activations.axes.find import find_axes, to_maps
 from cnnviz_fast.activations.axes.proven import out_of_place
 from cnnviz_fast.activations.axes.record import Axes
+from cnnviz_fast.activations.capture import capture
+from cnnviz_fast.activations.maps import read_activations
+from cnnviz_fast.activations.tracing import trace
 from cnnviz_fast.activations.tracing.trace import traced_grids, traced_roles
 from cnnviz_fast.errors import ShapeError
+from cnnviz_fast.models.load import load_model
+from cnnviz_fast.options.reading import AxesOptions
 
 INPUT = (2, 3, 32, 32)
 
@@ -387,8 +393,6 @@ def test_traced_roles_every_name_call_and_part_of_a_layer_is_known() -> None:
 
 
 def test_find_axes_of_maps_traces_one_size_of_each_structure(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cnnviz_fast.activations.tracing import trace
-
     passes: list[tuple[int, ...]] = []
     run_pass = trace.run_pass
     monkeypatch.setattr(
@@ -408,8 +412,6 @@ def test_find_axes_of_maps_traces_one_size_of_each_structure(monkeypatch: pytest
 def test_traced_roles_model_itself_runs_once_and_only_where_the_class_of_a_layer_says_too_little(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from cnnviz_fast.activations.tracing import trace
-
     model, devices, run_pass = LooksAtValues(), list[str](), trace.run_pass
     model.norm, model.behind = nn.Identity(), nn.Conv2d(8, 8, 1)  # type: ignore[assignment]
 
@@ -423,6 +425,21 @@ def test_traced_roles_model_itself_runs_once_and_only_where_the_class_of_a_layer
     for _ in range(2):
         assert told(model, "norm", (2, 8, 8, 8)) == Axes("nhwc")
     assert devices == ["meta", "cpu"]
+
+
+def test_read_activations_looks_up_the_modules_of_a_model_once_not_for_every_layer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = load_model(Tokens(16, 4))
+    batch = torch.zeros(INPUT)
+    activations = capture(model, batch, "*")
+    assert len(list(read_activations(model, activations, INPUT, AxesOptions()))) > 3  # the pass is made here
+    looked: list[nn.Module] = []
+    for module in (trace, proven):
+        monkeypatch.setattr(module, "every_module", looked.append)
+    for maps in read_activations(model, activations, INPUT, AxesOptions()):
+        maps.out_of_place()
+    assert looked == []
 
 
 def test_traced_roles_model_is_left_as_it_was() -> None:
