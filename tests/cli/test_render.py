@@ -141,6 +141,7 @@ CHANGES = {
     "interpolation": ("nearest", None),
     "mean": ("0,0,0", None),
     "std": ("1,1,1", None),
+    "channel-order": ("bgr", None),
 }
 
 
@@ -165,7 +166,7 @@ ODD = {
 
 def test_changes_cover_every_option() -> None:
     fields = {f for record in (RenderOptions, PreprocessOptions, AxesOptions) for f in record.__dataclass_fields__}
-    assert {name.removeprefix("no-") for name in CHANGES} == fields - {
+    assert {name.removeprefix("no-").replace("-", "_") for name in CHANGES} == fields - {
         "planes"
     }  # which volumes have, see activations/test_signals_and_volumes.py
 
