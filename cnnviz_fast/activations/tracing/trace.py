@@ -200,7 +200,14 @@ def lost_sight(
 def traced_grids(
     model: nn.Module, input_shape: tuple[int, ...], called: Called = (None, None), layers: ModuleIds = None
 ) -> frozenset[tuple[int, int]]:
-    """Return rows and columns of all maps that a pass without values shows."""
+    """Return rows and columns of all maps that a pass without values shows.
+
+    Args:
+        model: any module. It is left as it was.
+        input_shape: shape of the batch.
+        called: `inputs` and `forward` of the capture.
+        layers: ids of all its modules, None to look them up.
+    """
     return _trace_to("output", model, input_shape, called, False, layers).grids
 
 
