@@ -222,7 +222,7 @@ class Drawing:
             OptionError: maps that have no place in the image are to be laid over it.
         """
         under = self.backdrop
-        if under is not None and under.alpha is not None and (reason := read.out_of_place()):
+        if under is not None and under.lies_under and (reason := read.out_of_place()):
             raise OptionError(
                 f"overlay must go with maps of the image, got layer {read.layer!r} read as {read.axes.name}, which "
                 f"{reason}. Leave overlay out."

@@ -35,7 +35,9 @@ def add(commands: Any) -> None:
 def _declare(parser: CommandParser) -> None:
     parser.add("job", "--model", default=MODEL, metavar="MODEL", text=f"another model (default {MODEL})")
     add_layers(parser, "three stages")
-    parser.add("job", "-o", "--out", default="cnnviz_demo", metavar="DIR", text="(default cnnviz_demo)")
+    parser.add(
+        "job", "-o", "--out", default="cnnviz_demo", metavar="DIR", text="folder of the page (default cnnviz_demo)"
+    )
     parser.add("job", "--open", action="store_true", text="show the page in the browser")
     add_device(parser)
     add_json(parser)

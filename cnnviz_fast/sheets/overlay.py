@@ -127,6 +127,11 @@ class Backdrop:
         places = [] if self.alpha is None else [f"{self.alpha:g}"]
         return " ".join([image, *places, *["shown"] * self.shown])
 
+    @property
+    def lies_under(self) -> bool:
+        """Return whether the image lies under the tiles, rather than only above the grid."""
+        return self.alpha is not None
+
     def above(self, tile_px: int) -> InputImage | None:
         """Return the image as it stands above the grid of a sheet; None where it does not.
 

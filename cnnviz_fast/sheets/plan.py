@@ -153,7 +153,7 @@ def plan_sheet(
     tensor = as_tensor(maps)
     if not isinstance(provenance, Provenance):
         raise InputError(f"provenance must be a Provenance, got {repr_of(provenance)}.")
-    over_image = backdrop is not None and backdrop.alpha is not None
+    over_image = backdrop is not None and backdrop.lies_under
     if over_image and is_vector(tensor):
         raise ShapeError("maps of single cells, a vector, cannot be laid over an image. Leave out overlay.")
     with device_at(tensor.device).faults():
@@ -166,9 +166,8 @@ def plan_sheet(
             categories=provenance.categories,
             list_entries=not isinstance(ranges, SharedRanges),  # the lists of two sheets would differ in size
         )
-        open_size = (len(chosen.maps), *chosen.maps.shape[1:])
         is_half = isinstance(ranges, SharedRanges)
-        looks = settled(chosen.options, *open_size, over_image=over_image, side_by_side=is_half)
+        looks = settled(chosen.options, *chosen.maps.shape, over_image=over_image, side_by_side=is_half)
         chosen = replace(chosen, options=looks)
         drawn_on = decide_ranges(chosen, backend, ranges)
         shape = " x ".join(map(str, maps.shape))
@@ -230,7 +229,7 @@ def _lay_out(
         shows_background=grid.shows_background or drawn_on.shared or bool(crossed),
         shows_bad=not drawn_on.all_finite,
         shows_ink=lettering.room != NO_ROOM or bool(crossed or framed) or (drawn_on.shared and options.marks),
-        apart=bool(crossed) and backdrop is not None and backdrop.alpha is not None,  # a cross lies over no image
+        apart=bool(crossed) and backdrop is not None and backdrop.lies_under,  # a cross lies over no image
         own=above and above.colors,
     )
     overlay = backdrop.under(grid, palette, backend) if backdrop else None

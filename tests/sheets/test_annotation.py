@@ -12,7 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from support.assertions import assert_equal_planes
+from support.assertions import assert_equal_planes, assert_strips_of_any_height_give_the_same
 from support.cases import INF, NAN, noise
 from support.fonts import pillows
 from support.plain import render, save_sheet
@@ -342,13 +342,7 @@ def plan_of(maps: Any, **options: Any) -> Any:
 def test_draw_strips_of_any_height_give_the_same_sheet(
     maps: torch.Tensor, options: dict[str, Any], grid: dict[str, Any]
 ) -> None:
-    plan = plan_of(maps, tile=11, **options, **grid)
-    height, width = plan.grid.height, plan.grid.width
-    expected = plan.draw(Strip(0, height), np.full((height, width), 0xA5, np.uint8))
-    for rows in range(1, height):
-        for strip in plan.grid.strips(rows):
-            out = plan.draw(strip, np.full((strip.stop - strip.start, width), 0xA5, np.uint8))
-            assert_equal_planes(out, expected[strip.start : strip.stop])
+    assert_strips_of_any_height_give_the_same(plan_of(maps, tile=11, **options, **grid))
 
 
 @pytest.mark.parametrize("backend", [name for name, backend in BACKENDS.items() if backend.takes("cpu")])

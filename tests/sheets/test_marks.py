@@ -10,11 +10,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from support.assertions import assert_equal_planes
+from support.assertions import assert_equal_planes, assert_strips_of_any_height_give_the_same
 from support.cases import INF, NAN, noise
 
 import cnnviz_fast as cf
-from cnnviz_fast.geometry import Grid, Strip
+from cnnviz_fast.geometry import Grid
 from cnnviz_fast.options.drawing import RenderOptions
 from cnnviz_fast.palette import make_palette
 from cnnviz_fast.provenance import Provenance
@@ -229,13 +229,7 @@ def test_save_sheet_strips_that_cut_a_cross_and_a_frame_show_them_whole(
 
 
 def test_draw_strips_of_any_height_give_the_same_marks() -> None:
-    plan = plan_sheet(odd(), RenderOptions(**marked_options()), Provenance())
-    height, width = plan.grid.height, plan.grid.width
-    expected = plan.draw(Strip(0, height), np.full((height, width), 0xA5, np.uint8))
-    for rows in range(1, height):
-        for strip in plan.grid.strips(rows):
-            out = plan.draw(strip, np.full((strip.stop - strip.start, width), 0xA5, np.uint8))
-            assert_equal_planes(out, expected[strip.start : strip.stop])
+    assert_strips_of_any_height_give_the_same(plan_sheet(odd(), RenderOptions(**marked_options()), Provenance()))
 
 
 @pytest.mark.parametrize("colormap", ["viridis", "gray"])

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+
+from cnnviz_fast.geometry import Strip
+
+if TYPE_CHECKING:
+    from cnnviz_fast.sheets.plan import Plan
 
 LARGEST_DIFFERENCE_LEVELS = 1
 LEAST_SHARE_EQUAL = 0.999
@@ -214,6 +219,16 @@ def assert_equal_planes(actual: Any, expected: Any) -> None:
     """
     actual, expected = _as_planes(actual, expected)
     np.testing.assert_array_equal(actual, expected)
+
+
+def assert_strips_of_any_height_give_the_same(plan: Plan) -> None:
+    """Draw a planned sheet in strips of every height, over what is no pixel of it, and as a whole."""
+    height, width = plan.grid.height, plan.grid.width
+    expected = plan.draw(Strip(0, height), np.full((height, width), 0xA5, np.uint8))
+    for rows in range(1, height):
+        for strip in plan.grid.strips(rows):
+            out = plan.draw(strip, np.full((strip.stop - strip.start, width), 0xA5, np.uint8))
+            assert_equal_planes(out, expected[strip.start : strip.stop])
 
 
 def assert_same_range(actual: Any, expected: Any) -> None:
