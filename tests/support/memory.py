@@ -1,4 +1,5 @@
-"""How much more memory a call takes at its peak, in this process: no other has to be started for it."""
+"""How much more memory a call takes at its peak in this process, which should be one of its own: what others leave
+behind, in caches and heaps, counts as well."""
 
 from __future__ import annotations
 
