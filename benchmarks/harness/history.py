@@ -1,6 +1,6 @@
 """Records of runs: one small JSON file a run, in a folder for each class of machine.
 
-Such as history/amd-epyc-2-cores/2025-01-31T1200-0a1b2c3.json, which holds
+Such as history/amd-epyc-2-cores-avx2/2025-01-31T1200-0a1b2c3.json, which holds
 {"date", "commit", "machine", "second_core", "versions", "tables": {table: {contender: {"median_s", ...}}}}.
 """
 
@@ -43,11 +43,12 @@ def machine() -> dict[str, Any]:
     cpu, cores = cpu_model(), default_threads()
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     native, _ = png.native()
+    vectors = native.vector_level() if native else "no native encoder"
     return {
-        "class": re.sub(r"[^a-z0-9]+", "-", f"{cpu} {cores} cores {gpu}".lower()).strip("-"),
+        "class": re.sub(r"[^a-z0-9]+", "-", f"{cpu} {cores} cores {vectors} {gpu}".lower()).strip("-"),
         "cpu": cpu,
         "cores": cores,
-        "vectors": native.vector_level() if native else "no native encoder",
+        "vectors": vectors,
         "system": f"{platform.system()} {platform.machine()}",
         "files_in": outputs.place(),
         **({"gpu": gpu} if gpu else {}),
