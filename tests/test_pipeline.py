@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from support.assertions import assert_same_plane
 from support.memory import needs_peaks
-from support.processes import Python
 from support.plain import render, save_sheet, visualize
+from support.processes import Python
 from support.waiting import wait_until
 
 import cnnviz_fast as cf

@@ -7,10 +7,10 @@ import os
 import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,7 @@ def text_px(tile_h: int, tile_w: int) -> int:
     return min(SMALLEST_PX + min(tile_h, tile_w) // 112 * 2, LARGEST_PX)
 
 
+@cache
 def line_px(size: int) -> int:
     """Return the height of a line of text in px, for a font of `size` px."""
     return sum(_font(size).getmetrics())
@@ -65,7 +66,7 @@ def shortened(text: str, most: int) -> str:
 
 
 def draw_line(text: str, size: int) -> Mask:
-    """Draw a line of text.
+    """Draw a line of text, word by word: the titles of a run's sheets have most words in common, and those are kept.
 
     Args:
         text: what to draw. A character that the font lacks becomes its code, such as <U+732B>, a line break a space.
@@ -74,16 +75,34 @@ def draw_line(text: str, size: int) -> Mask:
     Returns:
         (line_px(size), W) bool. True where the text is.
     """
+    words = [_word(word, size) for word in "".join(map(_shown, " ".join(text.splitlines()))).split(" ")]
+    origins = list(accumulate((word.advance + _advance(" ", size) for word in words), initial=words[0].before))
+    starts = [origin - word.before for origin, word in zip(origins, words, strict=False)]
+    width = max(start + word.mask.shape[1] for start, word in zip(starts, words, strict=True))
+    line = np.zeros((line_px(size), width), dtype=np.bool_)
+    for start, word in zip(starts, words, strict=True):
+        line[:, start : start + word.mask.shape[1]] |= word.mask
+    return line
+
+
+class _Word(NamedTuple):
+    """A word as a mask, (line_px(size), W) bool; what lies before its origin, and the way to what follows, in px."""
+
+    mask: Mask
+    before: int
+    advance: int
+
+
+@lru_cache(maxsize=1024)
+def _word(text: str, size: int) -> _Word:
     from PIL import Image, ImageDraw
 
-    text = "".join(map(_shown, " ".join(text.splitlines())))
     font = _font(size)
     first, _, last, _ = font.getbbox(text, mode="1", anchor="ls")
-    before = max(0, -int(first))
-    image = Image.new("1", (before + max(int(last), _advance(text, size)), line_px(size)))
+    before, advance = max(0, -int(first)), _advance(text, size)
+    image = Image.new("1", (before + max(int(last), advance), line_px(size)))
     ImageDraw.Draw(image).text((before, font.getmetrics()[0]), text, fill=1, font=font, anchor="ls")
-    mask: Mask = np.asarray(image)
-    return mask
+    return _Word(np.asarray(image), before, advance)
 
 
 def draw_labels(labels: Sequence[str], size: int) -> Mask:
@@ -125,6 +144,7 @@ def _digits(size: int) -> Mask:
     return np.stack([draw_line(digit, size)[:, : _advance("0", size)] for digit in "0123456789"])
 
 
+@lru_cache(maxsize=1024)
 def _advance(text: str, size: int) -> int:
     """Return the distance in px from the start of `text` to the start of what follows it."""
     length: float = _font(size).getlength(text, mode="1")

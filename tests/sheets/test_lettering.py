@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,11 @@ from PIL import Image, ImageDraw
 from support.fonts import pillows
 
 from cnnviz_fast.errors import OptionError
+from cnnviz_fast.sheets import lettering
 from cnnviz_fast.sheets.lettering import (
     FONT_VARIABLE,
     LARGEST_PX,
     SMALLEST_PX,
-    _font,
-    _shown,
     capitals,
     draw_labels,
     draw_line,
@@ -117,31 +118,53 @@ def test_capitals_are_the_rows_of_digits_in_a_line(size: int) -> None:
     assert (capitals(size).start, capitals(size).stop) == (rows[0], rows[-1] + 1)
 
 
+@pytest.mark.parametrize("size", [12, 15])
+@pytest.mark.parametrize("words", ["resnet18  ·  layer4  ·  a.jpg", "Tea. AVATAR YAWN j Ty 4WA", " two  spaces "])
+def test_line_is_drawn_word_by_word(words: str, size: int) -> None:
+    line, x = draw_line(words, size), 0
+    for word in words.split(" "):
+        mask = drawn_by_pillow(word, size, pillows(size).getmetrics()[0], (line_px(size), 400))
+        seen = line[:, x : x + math.ceil(pillows(size).getlength(word, mode="1"))]
+        assert np.array_equal(seen, mask[:, : seen.shape[1]]), word
+        x += seen.shape[1] + int(pillows(size).getlength(" ", mode="1"))
+    assert x >= line.shape[1]
+
+
+def forget() -> None:
+    """Forget everything that was drawn, and the font."""
+    for kept in vars(lettering).values():
+        if hasattr(kept, "cache_clear"):
+            kept.cache_clear()
+
+
+@pytest.fixture
+def anew() -> Iterator[None]:
+    forget()
+    yield
+    forget()
+
+
+@pytest.mark.usefixtures("anew")
 def test_another_font_has_other_letters(monkeypatch: pytest.MonkeyPatch) -> None:
     import matplotlib
 
     before = draw_line("7", 12)
+    forget()
     monkeypatch.setenv(FONT_VARIABLE, f"{matplotlib.get_data_path()}/fonts/ttf/STIXGeneral.ttf")
-    for kept in (_font, _shown):
-        kept.cache_clear()
-    try:
-        assert draw_line("7", 12).shape != before.shape
-    finally:
-        for kept in (_font, _shown):
-            kept.cache_clear()
+    assert draw_line("7", 12).shape != before.shape
 
 
+@pytest.mark.usefixtures("anew")
 def test_a_font_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(FONT_VARIABLE, __file__)
-    _font.cache_clear()
     with pytest.raises(OptionError, match=r"CNNVIZ_FONT must be the path of a font file, got .*test_lettering"):
         draw_line("7", 12)
 
 
+@pytest.mark.usefixtures("anew")
 def test_without_the_font_of_the_package_the_error_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv(FONT_VARIABLE, raising=False)
     monkeypatch.setattr("cnnviz_fast.sheets.lettering.FONT", tmp_path / "no such font.ttf")
-    _font.cache_clear()
     with pytest.raises(OptionError, match=r"the font of the package is missing: .*Install the package again"):
         draw_line("7", 12)
 
