@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ..errors import OptionError
@@ -30,10 +31,13 @@ CELL_PX = 8
 and would be a blur of no shape of its own."""
 
 
+@lru_cache(maxsize=64)
 def settled(
     options: RenderOptions, count: int, map_h: int, map_w: int, *, over_image: bool, side_by_side: bool = False
 ) -> RenderOptions:
     """Fill in what options leave open: the size of tiles, whether they have labels, and how they are enlarged.
+
+    The sheets of a run have few sizes, and what was found for the last of them is kept.
 
     Args:
         options: as given.
