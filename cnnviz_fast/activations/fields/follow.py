@@ -49,7 +49,14 @@ class Follower:
         return found[1] if found is not None and found[0] is self else None
 
     def see(self, function: Any, args: Sequence[Any], kwargs: dict[str, Any], output: Any) -> None:
-        """Note the reach of what an operation put out."""
+        """Note the reach of what an operation put out.
+
+        Args:
+            function: the operation, an overload of torch's.
+            args: its positional arguments.
+            kwargs: its named arguments.
+            output: what it put out.
+        """
         name = function._schema.name.rpartition("::")[2]
         outputs = list(tensors_in(output).values())
         given = _by_name(function, args, kwargs)
