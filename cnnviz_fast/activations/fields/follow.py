@@ -7,6 +7,7 @@ functions of its own is seen too, and no value is needed: a copy of the model wi
 from __future__ import annotations
 
 import contextlib
+import functools
 import weakref
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -164,6 +165,7 @@ def _by_name(function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> dict
     return found
 
 
+@functools.cache
 def _is_pointwise(function: Any, name: str) -> bool:
     """Check whether torch marks an operation, or the one that it does in place, as one that works entry by entry."""
     import torch

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .lines import adaptive, hull, repeated, resized, shifted, spread, window
-from .reach import Axis, Reach, Whole, combined, joined, plain, plain_reach, regrouped, words
+from .reach import Axis, Reach, Whole, combined, joined, length, plain, plain_reach, regrouped, words
 
 if TYPE_CHECKING:
     import torch
@@ -67,7 +67,11 @@ Rule = Callable[[Call], Found]
 
 def elementwise(call: Call) -> Found:
     """Follow what works entry by entry."""
-    return combined([call.reach(tensor) for tensor in tensors(call.given.values())], call.shape)
+    taken = [call.reach(tensor) for tensor in tensors(call.given.values())]
+    placed = [reach for reach in taken if reach.holds_positions()]
+    if len(placed) == 1 and tuple(map(length, placed[0].axes)) == call.shape:
+        return placed[0]
+    return combined(taken, call.shape)
 
 
 def tensors(values: Any) -> list[torch.Tensor]:
@@ -114,13 +118,13 @@ def _repeated(call: Call) -> Found:
 def _sliced(call: Call) -> Found:
     (dim,), size = call.dims("dim"), call.given["self"].shape[call.number("dim")]
     start, _, step = slice(call.given["start"], call.given["end"], call.given["step"]).indices(size)
-    return call.first.reading(dim, shifted(start, step), call.shape[dim], "a cut")
+    return call.first.cut(dim, start, step, call.shape[dim])
 
 
 def _split(call: Call) -> Found:
     (dim,), start, found = call.dims("dim"), 0, []
     for output in call.outputs:
-        found.append(call.first.reading(dim, shifted(start), output.shape[dim], "a cut"))
+        found.append(call.first.cut(dim, start, 1, output.shape[dim]))
         start += output.shape[dim]
     return found
 
@@ -149,17 +153,19 @@ def _padded(call: Call) -> Found:
 
 def _joined(call: Call) -> Found:
     """Follow cat: channels of several tensors, or rows of one with constants around it, as padding puts them."""
-    parts = [part for part in call.given["tensors"] if part.numel()]
+    given = [part for part in call.given["tensors"] if part.numel()]
     dim = call.number("dim") % len(call.shape)
-    reaches = [call.reach(part) for part in parts]
+    reaches = [call.reach(part) for part in given]
     with_positions = [at for at, reach in enumerate(reaches) if reach.kinds(dim)]
     if not with_positions:
-        return combined([reach.with_axis(dim, plain(call.shape[dim])) for reach in reaches], call.shape)
+        both = combined([reach.with_axis(dim, plain(call.shape[dim])) for reach in reaches], call.shape)
+        parts = tuple((part.shape[dim], reach) for part, reach in zip(given, reaches, strict=True))
+        return Reach(both.axes, joined=(dim, parts))
     others = [reach for at, reach in enumerate(reaches) if at not in with_positions]
     if len(with_positions) > 1 or any(reach.holds_positions() for reach in others):
         raise Whole(f"{words(reaches[with_positions[0]].kinds(dim))} of several maps joined")
     at = with_positions[0]
-    before = sum(part.shape[dim] for part in parts[:at])
+    before = sum(part.shape[dim] for part in given[:at])
     return reaches[at].reading(dim, shifted(-before), call.shape[dim], "tokens joined")
 
 
