@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..tensors import tensors_in
 from ..tracing.trace import run_operation
+from .calls import Call, elementwise, tensors
 from .lines import Line
 from .reach import Digit, Reach, Whole, combined, plain
-from .rules import RULES, Call, elementwise, tensors
+from .rules import RULES
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 _ATTRIBUTE = "_cnnviz_reach"
 _SHAPES_ALONE = ("new_", "empty", "zeros", "ones", "full", "arange", "scalar_tensor", "rand")
 """What operations are called that make new tensors: of others they take the shape, if anything."""
-_READS_VALUES = {"_local_scalar_dense", "nonzero", "masked_select"}
+_READS_VALUES = {"nonzero", "masked_select"}
+"""Operations whose outputs have as many entries as values say; what puts out no tensor at all reads values too."""
+_READS_NOTHING = {"is_same_size", "_assert_async", "_assert_tensor_metadata", "record_stream"}
 _TO_PYTHON = {"numpy", "tolist", "__array__"}
 
 
@@ -69,8 +72,8 @@ class Follower:
             if self._read:
                 self._set_whole(outputs, (self._read,))
             return
-        if name in _READS_VALUES:
-            self._read = f"values of a tensor that the model reads ({name.strip('_')})"
+        if name in _READS_VALUES or (not outputs and name not in _READS_NOTHING):
+            self.lose(name)
         written = {id(tensor) for tensor in taken if any(tensor is one for one in outputs)}
         before = {id(tensor): self.reach_of(tensor) for tensor in outputs if id(tensor) in written}
         reasons = tuple(dict.fromkeys(reason for reach in known for reason in reach.reasons))

@@ -187,7 +187,7 @@ def adaptive(size: int, out: int) -> Reads:
     )
 
 
-def resized(size: int, out: int, kind: str, scale: float | None, align_corners: bool) -> Reads:
+def resampled(size: int, out: int, kind: str, scale: float | None, align_corners: bool) -> Reads:
     """Return what an axis reads that was resized from `size` to `out` positions.
 
     Args:

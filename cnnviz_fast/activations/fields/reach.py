@@ -68,7 +68,20 @@ class Reach:
         return Reach((*self.axes[:dim], *self.axes[dim + 1 :]), self.reasons)
 
     def cut(self, dim: int, start: int, step: int, size: int) -> Reach:
-        """Return it with every `step`-th entry of an axis, `size` of them; only what those were joined from counts."""
+        """Return it with some entries of an axis; of what was joined along it only the parts that they are of count.
+
+        Args:
+            dim: the axis.
+            start: the first of them.
+            step: entries from one to the next.
+            size: their number.
+
+        Returns:
+            The reach.
+
+        Raises:
+            Whole: the axis holds positions of several kinds.
+        """
         if self.joined is None or self.joined[0] != dim:
             return self.reading(dim, shifted(start, step), size, "a cut")
         taken, at, stop = [], 0, start + (size - 1) * step + 1

@@ -205,6 +205,15 @@ WHOLE = {
         "softmax (attention) over rows and columns",
     ),
     "roll": (lambda x: x.roll(1, 2), "a roll around the ends of rows"),
+    "roll of all": (lambda x: x.roll(1), "a roll around the ends of rows and columns"),
+    "equal": (lambda x: x * float(torch.equal(x, x * 2)), "values of a tensor that the model reads (equal)"),
+    "means of a normalisation": (
+        lambda x: x * torch.native_layer_norm(x, x.shape[-1:], None, None, 1e-5)[1], "layer normalisation over columns",
+    ),
+    "means of channels": (
+        lambda x: x * torch.native_layer_norm(x.movedim(1, 3), x.shape[1:2], None, None, 1e-5)[1].movedim(3, 1),
+        "a second output of native_layer_norm",
+    ),
     "grid_sample": (
         lambda x: F.grid_sample(x, torch.zeros(1, 4, 4, 2), align_corners=False), "not followed (grid_sampler_2d)",
     ),
