@@ -210,7 +210,14 @@ def test_field_that_is_none_is_named() -> None:
         cf.render(maps, align="field")
     with pytest.raises(OptionError, match="field must be a ReceptiveField, got 3"):
         cf.render(maps, align="field", field=3)
-    for bad in ({}, {"stride": [1, 1], "offset": [0, 0], "input_size": None}, {"stride": "ab", "offset": [0, 0]}):
+    for bad in (
+        {},
+        {"whole": True},
+        {"stride": [1, 1], "offset": [0, 0], "input_size": None},
+        {"stride": [1, 1, 1], "offset": [0, 0], "input_size": [8, 8]},
+        {"stride": [1e-320, 1], "offset": [0, 0], "input_size": [8, 8]},
+        {"stride": "ab", "offset": [0, 0], "input_size": [8, 8]},
+    ):
         with pytest.raises(OptionError, match="field must tell stride, offset and input_size"):
             cf.render(maps, align="field", field=bad)
     with pytest.raises(OptionError, match="belongs to render"):
