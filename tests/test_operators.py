@@ -274,7 +274,11 @@ def test_render_index_operator_draws_on_the_ranges_given() -> None:
         ({"maps": noise(4, 5)}, ShapeError, r"^maps must have shape \(C, H, W\), or \(N, C, H, W\)"),
         ({"tile_h": 0}, OptionError, "^tile must be a whole number of at least 1, got 0"),
         ({"gap": -1}, OptionError, "^gap must be a whole number of at least 0, got -1"),
-        ({"align": "centre"}, OptionError, r"^align must be one of left, center, corners, got 'centre'\. Closest"),
+        (
+            {"align": "centre"},
+            OptionError,
+            r"^align must be one of left, center, corners, field, got 'centre'\. Closest",
+        ),
         ({"upsampling": "cubic"}, OptionError, "^upsampling must be one of bilinear, nearest, got 'cubic'"),
         ({"upsampling": "auto"}, OptionError, "^upsampling must be one of bilinear, nearest, got 'auto'"),
         ({"levels": 300}, OptionError, "^levels must be a whole number from 2 to 256, got 300"),
