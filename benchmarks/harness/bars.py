@@ -60,7 +60,6 @@ START, MAIN_JOB = "start-up", "the main job as a command"
 CAPTURE_ONE, CAPTURE_ALL = "capture one layer of ResNet-50", "capture all 53 convolutions of ResNet-50"
 RUN = "240 photos through ResNet-18, layer4 at 56 px"
 RUN_STAGES = "240 photos through ResNet-18, conv1 to layer4 at 56 px"
-TOP = "the strongest images of five stages of ResNet-18"
 ARTICLE = "2048 files of 96 px and their sum (article 003)"
 
 _render = Figure(RENDER, "native, 2 threads")
@@ -184,11 +183,6 @@ BARS = (
     _keeps_up(RUN_STAGES, "sheets", 85),
     _keeps_up(RUN_STAGES, "atlases", 90),
     _keeps_up(RUN_STAGES, "sheets,atlases", 80),
-    # Issue 6 of 9: what each channel looks for.
-    Bar(
-        TOP, Figure(TOP, "TopResponses"), "times", Figure(TOP, "forward pass and capture alone"),
-        "the forward pass with capture alone", False, 1.1, "x",
-    ),
 )  # fmt: skip
 
 
