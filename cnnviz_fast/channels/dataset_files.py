@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -16,7 +16,10 @@ from ..options.parsers import path as path_of
 from ..provenance import package_version
 from ..runtime.files import whole_file
 from ..runtime.untrusted import open_regular, parse_json
-from .dataset import LayerStatistics
+from .dataset import LayerStatistics, Ranges, ranges_of
+
+if TYPE_CHECKING:
+    from ..options.drawing import RenderOptions
 
 Array = NDArray[Any]
 
@@ -94,6 +97,22 @@ def read_statistics(path: str | os.PathLike[str]) -> dict[str, LayerStatistics]:
         return {layer: LayerStatistics.from_arrays(_part(arrays, f"{i}.")) for i, layer in enumerate(layers)}
     except (ValueError, LookupError, TypeError) as error:
         raise InputError(f"{label} is damaged: {str(error).rstrip('.')}.") from error
+
+
+def ranges_for(path: str | os.PathLike[str], options: RenderOptions) -> dict[str, Ranges]:
+    """Read the ranges that sheets are drawn on from a statistics file.
+
+    Args:
+        path: the file.
+        options: `percentile`.
+
+    Returns:
+        Layer -> range of each channel.
+
+    Raises:
+        InputError: it is not a statistics file.
+    """
+    return {layer: ranges for layer, each in read_statistics(path).items() if (ranges := ranges_of(each, options))}
 
 
 def facts_of(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -74,6 +74,13 @@ class OwnRunKeywords(TypedDict, total=False):
     progress: Literal["auto", "bar", "json", "none"]
     engine: Literal["local", "ray"]
     address: str | None
+    top_k: int | str
+    top_by: Literal["max", "mean", "min"]
+    top_repeat: int | str
+    top_random: int | str
+    top_bands: int | str
+    top_seed: int | str
+    labels: str | None
 
 
 class RunKeywords(OwnRunKeywords, RenderKeywords, total=False):

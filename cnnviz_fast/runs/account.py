@@ -174,7 +174,7 @@ class Account:
             "save": self._spec.run.save,
             "options": dict(vars(self._spec.drawing)),
             **dataclasses.asdict(summary),
-            "statistics": None if summary.statistics is None else summary.statistics.name,
+            **{kind: path and path.name for kind, path in (("statistics", summary.statistics), ("top", summary.top))},
         }
         del document["folder"]
         with whole_file(_manifest_of(self._spec)) as file:

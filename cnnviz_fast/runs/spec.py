@@ -23,7 +23,6 @@ from .folder.fingerprint import fingerprint_of
 from .images import Images
 from .outputs import outputs_of
 from .ranks import Ranks
-from .statistics import ranges_for
 
 if TYPE_CHECKING:
     from torch import nn
@@ -71,6 +70,7 @@ class RunSpec:
             "statistics": statistics and hashlib.sha256(statistics.read_bytes()).hexdigest(),
             **{name: value for name, value in vars(self.drawing).items() if name != "threads"},
             **({} if self.decoding == AS_USUAL else vars(self.decoding)),  # runs of before know of neither
+            **({**self.run.top, "labels": XXX} if "top" in self.run.save else {}),
         }
         return fingerprint_of(model, list(map(str, self.layers)), settings)
 
@@ -97,7 +97,7 @@ class RunSpec:
             drawing=Drawing(self.drawing, self.axes, self.backdrop, ranges),
             outputs=outputs_of(self.run.save, self.format),
             folder=folder,
-            collects="statistics" in self.run.save,
+            collects=self.collects,
             batch=batch,
             images=images,
             fills=(images or 0) > batch,
@@ -132,6 +132,7 @@ class RunSummary:
     stages: dict[str, float] = field(default_factory=dict)
     passed_over: int = 0
     statistics: Path | None = None
+    top: Path | None = None
 
     @property
     def rate(self) -> float:
