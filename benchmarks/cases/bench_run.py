@@ -138,7 +138,21 @@ def check_atlases(folder: Path, layers: Sequence[str]) -> None:
         torch.testing.assert_close(atlas.vmax, maps.amax(dim=(1, 2)), rtol=1e-4, atol=1e-5)
 
 
-CHECKS = {"sheets": check_sheets, "atlases": check_atlases}
+def check_top(folder: Path, layers: Sequence[str]) -> None:
+    """Assert that some photos stand among the strongest with the maxima of their maps, or are weaker than the last."""
+    found = cf.read_top(folder)
+    assert list(found) == list(layers)
+    for layer, stem, maps in some(layers):
+        top, response = found[layer], maps.amax(dim=(1, 2)).numpy()
+        assert top.seen == PHOTOS
+        own = np.vectorize(lambda key: Path(key).stem)(top.images) == stem
+        values = np.where(own.any(axis=1), np.where(own, top.values, -np.inf).max(axis=1), response)
+        np.testing.assert_allclose(response, values, rtol=1e-4, atol=1e-5)
+        weaker = response <= top.values[:, -1] * 1.0001 + 1e-5
+        assert (own.any(axis=1) | weaker | top.dead).all()
+
+
+CHECKS = {"sheets": check_sheets, "atlases": check_atlases, "top": check_top}
 
 
 def ours(save: str, layers: Sequence[str]) -> Contender:
@@ -171,7 +185,7 @@ TABLES = [
     ),
     Table(
         NAME_OF_STAGES,
-        [BARE, *(ours(save, STAGES) for save in ("sheets", "atlases", "sheets,atlases"))],
+        [BARE, *(ours(save, STAGES) for save in ("sheets", "atlases", "sheets,atlases", "top"))],
         prepare=photos,
         full_only=True,
     ),

@@ -183,6 +183,11 @@ BARS = (
     _keeps_up(RUN_STAGES, "sheets", 85),
     _keeps_up(RUN_STAGES, "atlases", 90),
     _keeps_up(RUN_STAGES, "sheets,atlases", 80),
+    # Issue 6 of 9: what each channel looks for.
+    Bar(
+        f"{RUN_STAGES}: top", Figure(RUN_STAGES, "cf.run, top"), "times", Figure(RUN_STAGES, "load_images + forward"),
+        "reading and forward pass alone, one process", False, 1.1, "x",
+    ),
 )  # fmt: skip
 
 

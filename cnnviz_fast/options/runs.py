@@ -79,15 +79,15 @@ class RunOptions(SelfChecking):
         super().__post_init__()
         if self.address is not None and self.engine != "ray":
             raise OptionError(f"address goes with engine 'ray', got engine {self.engine!r}.")
-        if "top" not in self.save and (given := [name for name, value in self.top.items() if value != TOP[name]]):
+        if "top" not in self.save and (given := [name for name, value in TOP.items() if getattr(self, name) != value]):
             raise OptionError(f"{given[0]} goes with save 'top', got save {','.join(self.save)!r}.")
         if self.top_bands and not self.top_random:
             raise OptionError("top_bands go with top_random, the images of each band. Give both.")
 
     @property
     def top(self) -> dict[str, Any]:
-        """Return the options of the images that excite each channel most."""
-        return {name: getattr(self, name) for name in TOP}
+        """Return the options of the images that excite each channel most, without labels."""
+        return {name: getattr(self, name) for name in TOP if name != "labels"}
 
 
 TOP = {field.name: field.default for field in dataclasses.fields(RunOptions) if field.metadata["group"] == "top"}

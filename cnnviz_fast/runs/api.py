@@ -27,6 +27,7 @@ from ..options.runs import RunOptions
 from ..runtime.extras import import_extra
 from ..sheets.overlay import Backdrop, read_overlay
 from .images import images_of
+from .labels import read_labels
 from .local import LocalEngine, run_here
 from .outputs import outputs_of
 from .ranks import ranks_in
@@ -115,7 +116,10 @@ def run(
         drawing=drawing,
         ranks=ranks_in(),
         decoding=ImageOptions(truncated=truncated, input_range=input_range),  # type: ignore[arg-type]
+        labels=None if wanted.labels is None else read_labels(wanted.labels),
     )
+    for kind in spec.collects:
+        kind.record(0)  # refuses options that do not go together
     outputs_of(wanted.save, format)
     if wanted.parquet:
         import_extra("pyarrow", "parquet", "Parquet tables", OptionError)

@@ -29,6 +29,7 @@ from ..runtime.device import Fitting, device_at
 from ..runtime.stage_times import stage
 from ..runtime.workers import default_threads, in_order
 from ..sheets.samples import measure_batch
+from .collected import MeasuredMaps
 from .folder.rows import IndexRow
 from .outcomes import FailedImage, FinishedImage, ImageId, Outcome
 from .outputs import Output
@@ -208,7 +209,8 @@ class BatchWorker:
 
         rows = list(in_order(make, pairs, self.output_spec.drawing.options.threads or default_threads()))
         with self.device.faults(), stream.active(), stage("render"):
-            collected = self._collect(found, [image.key for image in captured.images])
+            collected = self._collect(found, measured, [image.key for image in captured.images])
+            stream.wait()  # others take the records, on streams of their own
         self.findings.done += len(captured.images)
         each = len(found)
         finished = [FinishedImage(image, rows[n * each : (n + 1) * each]) for n, image in enumerate(captured.images)]
@@ -227,15 +229,20 @@ class BatchWorker:
                 )
         return found
 
-    def _collect(self, found: Sequence[LayerMaps], keys: Sequence[str]) -> dict[str, Records]:
+    def _collect(
+        self, found: Sequence[LayerMaps], measured: Sequence[Sequence[ChannelStatistics]], keys: Sequence[str]
+    ) -> dict[str, Records]:
         """Measure the layers; the time steps of a clip and the planes of a volume count as one image."""
+        is_whole = self.output_spec.drawing.options.channels is None
+        steps: dict[str, list[MeasuredMaps]] = {}
+        for read, channels in zip(found, measured, strict=True):
+            steps.setdefault(read.layer, []).append(MeasuredMaps(read, channels if is_whole else None))
         collected: dict[str, Records] = {kind.name: {} for kind in self.output_spec.collects}
-        for read, kind in product(found, self.output_spec.collects):
-            records, like = collected[kind.name], self.findings.like.setdefault(kind.name, {})
-            if not (again := read.layer in records):
-                records[read.layer] = (like.get(read.layer) or kind.record(read.maps.shape[1])).blank()
-            kind.feed(records[read.layer], read.maps, keys, again=again)
-            like[read.layer] = records[read.layer]
+        for (layer, maps), kind in product(steps.items(), self.output_spec.collects):
+            like = self.findings.like.setdefault(kind.name, {})
+            record = (like.get(layer) or kind.record(maps[0].read.maps.shape[1])).blank()
+            kind.feed(record, maps, keys)
+            like[layer] = collected[kind.name][layer] = record
         return collected
 
     def _name_folders(self, names: list[str]) -> None:

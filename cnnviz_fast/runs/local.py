@@ -14,7 +14,7 @@ from ..channels.dataset_files import read_statistics
 from ..errors import OptionError
 from ..models.loaded import LoadedModel
 from ..options.drawing import RenderOptions
-from ..options.runs import TOP
+from ..options.runs import CLASS_FOLDERS, TOP
 from ..runtime.progress import Progress
 from .batches import BatchWorker
 from .checkpoints import gathered, merged
@@ -86,6 +86,8 @@ def run_here(
         What was done.
     """
     with_rows(model, images.count)  # refuses what has other rows before a folder is made
+    if spec.run.labels == CLASS_FOLDERS and images.catalogue is None:
+        raise OptionError(f"labels {CLASS_FOLDERS!r} go with files, got images without folders. Give a file of labels.")
     statistics = statistics_of(engine, model, images, spec)
     return Runner(engine, model, images, spec, statistics, on_file).run()
 

@@ -26,7 +26,7 @@ from ..runtime.stage_times import Stages, watched
 from .account import Account
 from .batches import findings_for
 from .checkpoints import Checkpoints
-from .collected import Records
+from .collected import Kind, Records
 from .engine import Engine, EngineTask
 from .folder.index import index_to_parquet
 from .folder.journal import Journal
@@ -187,7 +187,7 @@ class Runner:
         files: dict[str, Path] = {}
         for checkpoints in opened.checkpoints:
             if not stopped:
-                files[checkpoints.kind.name] = checkpoints.finish(ABOUT)
+                files[checkpoints.kind.name] = checkpoints.finish(partial(self._about, opened, checkpoints.kind))
             elif account.finished:  # so that the next run has nothing to measure again
                 checkpoints.keep()
         account.show()  # also where nothing was left to do
@@ -200,6 +200,12 @@ class Runner:
         self._write_manifest(opened, summary)
         opened.journal.check()  # nothing that was written is elsewhere
         return summary
+
+    def _about(self, opened: _OpenRun, kind: Kind, records: Records) -> dict[str, Any]:
+        """Return what else is written with the records of all images, and print what is to be known of them."""
+        for line in kind.remarks(records):
+            opened.progress.say(line)
+        return kind.about(records, opened.task)
 
     def _summary(self, opened: _OpenRun, *, seconds: float = 0.0, **facts: Any) -> RunSummary:
         passed_over = sum(self._images.passed_over.values())

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..channels.dataset_files import ranges_for
 from ..models.load import load_model
 from ..models.loaded import LoadedModel, as_given, module_of
 from ..options.declared import older_names
@@ -19,13 +20,17 @@ from ..pipeline import Drawing
 from ..runtime.workers import default_threads
 from ..sheets.overlay import Backdrop
 from .batches import OutputSpec
+from .collected import Kind, Statistics
 from .folder.fingerprint import fingerprint_of
 from .images import Images
 from .outputs import outputs_of
 from .ranks import Ranks
+from .top import Top
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from .labels import Labels
 
 CPU_BATCH, CUDA_BATCH = 16, 64
 """Images that go through the model at once."""
@@ -45,6 +50,13 @@ class RunSpec:
     drawing: RenderOptions
     ranks: Ranks
     decoding: ImageOptions = AS_USUAL
+    labels: Labels | None = None
+
+    @property
+    def collects(self) -> list[Kind]:
+        """The kinds of records over all images that are kept."""
+        kinds: dict[str, Kind] = {"statistics": Statistics(), "top": Top(self.run.top, self.labels)}
+        return [kinds[name] for name in self.run.save if name in kinds]
 
     @property
     def readers(self) -> int:
@@ -70,7 +82,7 @@ class RunSpec:
             "statistics": statistics and hashlib.sha256(statistics.read_bytes()).hexdigest(),
             **{name: value for name, value in vars(self.drawing).items() if name != "threads"},
             **({} if self.decoding == AS_USUAL else vars(self.decoding)),  # runs of before know of neither
-            **({**self.run.top, "labels": XXX} if "top" in self.run.save else {}),
+            **({} if "top" not in self.run.save else self.run.top | {"labels": self.labels and self.labels.digest}),
         }
         return fingerprint_of(model, list(map(str, self.layers)), settings)
 
