@@ -1,4 +1,4 @@
-"""`run`: makes sheets, atlases, maps or statistics of any number of images, and takes up a run that was stopped.
+"""`run`: makes sheets, atlases, maps, statistics or lists of the strongest of any number of images; takes up a run.
 
 RunSpec        what is asked for                                      spec.py
 images_of      the images                                             images.py
@@ -60,7 +60,7 @@ def run(
     on_file: Callable[[Path], object] | None = None,
     **options: Unpack[RunKeywords],
 ) -> RunSummary:
-    """Make sheets, atlases, maps or statistics of any number of images, in memory that does not grow with them.
+    """Make sheets, atlases, maps, statistics or lists of the strongest images, in memory that does not grow with them.
 
     An image that cannot be read or run is noted in failed.jsonl, and the others are done. A run that was stopped or
     killed is taken up by calling it again: finished images are skipped, and no file under its final name is ever half

@@ -132,6 +132,7 @@ class RunSummary:
         passed_over: files of the folders that are no images, sheets of this package and folders of other runs.
         statistics: file of the statistics, or None. Of several processes, the last one to end has the file of all
             images, the others those of their own shares.
+        top: file of the images that excite each channel most, or None; see read_top. As with statistics.
     """
 
     folder: Path
