@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from .operators import render_index as render_index
     from .options.drawing import RenderOptions as RenderOptions
     from .options.reading import PreprocessOptions as PreprocessOptions
+    from .patches.top import TopResponses as TopResponses
+    from .patches.top_files import read_top as read_top
     from .pipeline import visualize as visualize
     from .provenance import Provenance as Provenance
     from .runs.api import run as run
@@ -70,6 +72,8 @@ _HOMES = {
     "read_statistics": "channels.dataset_files",
     "LayerReport": "channels.report",
     "layer_report": "channels.report",
+    "TopResponses": "patches.top",
+    "read_top": "patches.top_files",
     "RunSummary": "runs.spec",
     "run": "runs.api",
     "Sheet": "sheets.sheet",
