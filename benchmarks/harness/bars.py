@@ -60,6 +60,7 @@ START, MAIN_JOB = "start-up", "the main job as a command"
 CAPTURE_ONE, CAPTURE_ALL = "capture one layer of ResNet-50", "capture all 53 convolutions of ResNet-50"
 RUN = "240 photos through ResNet-18, layer4 at 56 px"
 RUN_STAGES = "240 photos through ResNet-18, conv1 to layer4 at 56 px"
+PATCHES = "512 channels x 9 patches of 96 px from 1000 photos"
 ARTICLE = "2048 files of 96 px and their sum (article 003)"
 
 _render = Figure(RENDER, "native, 2 threads")
@@ -183,6 +184,11 @@ BARS = (
     _keeps_up(RUN_STAGES, "sheets", 85),
     _keeps_up(RUN_STAGES, "atlases", 90),
     _keeps_up(RUN_STAGES, "sheets,atlases", 80),
+    # Issue 6 of 9: image patches.
+    Bar(
+        PATCHES, Figure(PATCHES, "patch_sheet, 2 threads"), "times", Figure(PATCHES, "decoding the photos, 2 threads"),
+        "decoding those photos once", False, 1.5, "x",
+    ),
 )  # fmt: skip
 
 
