@@ -45,8 +45,12 @@ def model() -> cf.LoadedModel:
 
 @cache
 def photos() -> list[Path]:
+    """Cut the photos."""
+    return cut_photos(PHOTOS, outputs.path("photos"))
+
+
+def cut_photos(count: int, folder: Path) -> list[Path]:
     """Cut photos out of the samples that come with scikit-learn and scikit-image: JPEG, 100 KB or so each."""
-    folder = outputs.path("photos")
     folder.mkdir()
     samples = []
     for package, names in _SAMPLES.items():
@@ -57,7 +61,7 @@ def photos() -> list[Path]:
             with Image.open(Path(spec.origin).parent / name) as image:
                 samples.append(image.convert("RGB"))
     random = np.random.default_rng(0)
-    return [_cut(samples[n % len(samples)], random, folder / f"{n:03d}.jpg") for n in range(PHOTOS)]
+    return [_cut(samples[n % len(samples)], random, folder / f"{n:03d}.jpg") for n in range(count)]
 
 
 def _cut(sample: Image.Image, random: np.random.Generator, path: Path) -> Path:

@@ -118,3 +118,20 @@ class KernelKeywords(TypedDict, total=False):
     scale: int | str | None
     colormap: str | None
     threads: int | str | None
+
+
+class PatchKeywords(TypedDict, total=False):
+    """The options of `PatchOptions`."""
+
+    channels: int | str | Sequence[int | str] | None
+    per_channel: int | str
+    draw: Literal["top", "random", "bands"]
+    mean_patch: bool
+    tile: int | str
+    gap: int | str
+    margin: int | str
+    background: str
+    label: bool
+    title: str | None
+    marks: bool
+    threads: int | str | None
