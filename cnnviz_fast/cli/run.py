@@ -144,5 +144,7 @@ def _lines(summary: RunSummary, failed: str) -> list[str]:
     spent = ", ".join(f"{name} {summary.stages[name]:.1f} s" for name in _STAGES if name in summary.stages)
     lines = ["; ".join(parts), *([f"time of all readers and workers: {spent}"] if spent else [])]
     if summary.top is not None:
-        lines.append(f"{summary.top} has the images of each channel; draw them: cnnviz patches {quote(str(summary.folder))}")
+        lines.append(
+            f"{summary.top} has the images of each channel; draw them: cnnviz patches {quote(str(summary.folder))}"
+        )
     return lines

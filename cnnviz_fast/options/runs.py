@@ -35,8 +35,8 @@ class RunOptions(SelfChecking):
     save: tuple[str, ...] = option(
         "sheets",
         choices(*SAVES),
-        "sheets (default), tiles (a file for each channel), atlases (to be drawn later), maps, their sum, mean or max, "
-        "statistics (of all images), top (the images that excite each channel most); such as sheets,statistics",
+        "sheets (default), tiles (a file a channel), atlases (to be drawn later), maps, their sum, mean or max, "
+        "statistics, top (see below); such as sheets,statistics",
         "KINDS", "run",
     )  # fmt: skip
     batch: int | None = option(None, whole(1), "images at once, as memory allows (default 16, CUDA 64)", "N", "run")
@@ -63,15 +63,15 @@ class RunOptions(SelfChecking):
     engine: str = option("local", choice(*ENGINES), "local: this process; ray: Ray's actors", "NAME", "run")
     address: str | None = option(None, text, "of a Ray cluster (default: one on this machine)", "HOST", "run")
     top_k: int = option(16, whole(1), "images of each channel, strongest first", "K", "top")
-    top_by: str = option("max", choice(*TOP_BY), "response to an image: max (default), mean or min of the map", "H", "top")
+    top_by: str = option("max", choice(*TOP_BY), "response to it: max (default), mean or min of a map", "H", "top")
     top_repeat: int = option(1, whole(1), "places at most in one image", "N", "top")
     top_random: int = option(0, whole(0), "images drawn from all that excite it", "N", "top")
-    top_bands: int = option(0, whole(0), "bands of its responses to draw from too, as many of each", "N", "top")
+    top_bands: int = option(0, whole(0), "as many again from each of N bands", "N", "top")
     top_seed: int = option(0, whole(0), "of the draws", "N", "top")
     labels: str | None = option(
         None,
         text,
-        "classes: folders, or a .csv, .tsv or .json file of image,class",
+        "folders, or a .csv, .tsv, .json file of image,class",
         "FILE", "top",
     )  # fmt: skip
 

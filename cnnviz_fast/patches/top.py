@@ -25,7 +25,7 @@ from ..options.parsers import LARGEST_CHANNEL, choice, refuse, whole, whole_with
 from ..runtime.array_files import check_arrays, part_of, prefixed
 from ..runtime.plain import dense
 from .entries import LARGEST_SIDE, Entries, EntryLists
-from .responses import MapPlaces, measure
+from .responses import MapPlaces, Responses, measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -195,13 +195,14 @@ class TopResponses:
         rank = np.argsort(np.argsort(values, axis=1, kind="stable"), axis=1)
         return np.where(rank < count, rank * self.bands // np.maximum(count, 1), -1)
 
-    def update(self, maps: torch.Tensor, images: Sequence[str]) -> torch.Tensor:
+    def update(self, maps: torch.Tensor, images: Sequence[str], measured: Responses | None = None) -> torch.Tensor:
         """Take in the maps of a batch of images. Their size may differ from batch to batch.
 
         Args:
             maps: (N, C, H, W) real dtype, or (N, C) for vectors; any strides, any device, finite or not; compared as
                 float32. N may be 0. Not modified.
             images: the N keys by which images are told apart. An image of the same key is taken for the same.
+            measured: what `measure` returns of these maps, where it is known without a look at them.
 
         Returns:
             (N, C) float32. The response of each channel to each image, on the device of `maps`; NaN where no value is
@@ -217,7 +218,7 @@ class TopResponses:
         keys = _keys(images, len(values))
         if not len(values):
             return torch.empty(0, self.channels, device=values.device)
-        found = measure(values, self.by)
+        found = measure(values, self.by) if measured is None else measured
         score = -found.response + 0.0 if self.by == "min" else found.response
         places = MapPlaces(values, self.by, found)
         self._strongest.offer(score, keys, places)

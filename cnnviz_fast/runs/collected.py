@@ -1,7 +1,7 @@
 """What a run collects of its images: records of layers that batches add to, and that merge over processes.
 
-    statistics   what each channel held                    statistics.safetensors
-    top          the images that excite each channel most  top.safetensors
+statistics   what each channel held                    statistics.safetensors
+top          the images that excite each channel most  top.safetensors
 """
 
 from __future__ import annotations

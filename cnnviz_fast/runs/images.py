@@ -130,9 +130,7 @@ class ListedImages(Images):
 
     def identity(self) -> str | None:
         """Return a digest of the images that lie in memory; None where there are none."""
-        held = (
-            [item.open() for item in self.catalogue if isinstance(item.holder, InMemoryImage)] if self._holds else []
-        )
+        held = [item.open() for item in self.catalogue if isinstance(item.holder, InMemoryImage)] if self._holds else []
         return hashlib.sha256(b"".join(map(_digest, held))).hexdigest() if held else None
 
     def key(self, position: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..activations.fields.find import receptive_field
 from ..errors import CnnvizError
 from ..patches.classes import ClassResponses
 from ..patches.photos import describe
@@ -92,7 +92,9 @@ class Top:
     def write(self, path: Path, records: Records, facts: Mapping[str, Any] | None = None, **about: Any) -> Path:
         """See Kind."""
         classes = {layer: record.classes for layer, record in records.items() if record.classes is not None}
-        return write_top(path, {layer: record.top for layer, record in records.items()}, facts, classes=classes, **about)
+        return write_top(
+            path, {layer: record.top for layer, record in records.items()}, facts, classes=classes, **about
+        )
 
     def about(self, records: Records, task: EngineTask) -> dict[str, Any]:
         """See Kind. Returns where the images in the lists lie, and what the units of each layer see."""
@@ -109,16 +111,16 @@ class Top:
 def _update(top: TopResponses, step: MeasuredMaps, keys: Sequence[str]) -> torch.Tensor:
     """Add maps to the strongest; return the responses, (N, C) float32."""
     maps = step.read.maps
-    known = None if step.measured is None or top.by == "mean" else _responses(step.measured, top.by)
+    known = None if step.measured is None or top.by == "mean" else _responses(step.measured, top.by, maps.device)
     return top.update(maps[:, :, 0, 0] if step.read.axes.name == "nc" else maps, keys, known)
 
 
-def _responses(measured: Sequence[ChannelStatistics], by: str) -> Responses:
+def _responses(measured: Sequence[ChannelStatistics], by: str, device: torch.device) -> Responses:
     """Return what was measured of a batch for the index, as TopResponses takes it."""
-    of_each = torch.stack([each.vmax if by == "max" else each.vmin for each in measured])
+    peak = torch.stack([each.vmax if by == "max" else each.vmin for each in measured]) + 0.0  # -0 is 0
     alive = torch.stack([~each.dead for each in measured]).any(dim=0)
     nonfinite = torch.stack([each.nan + each.inf for each in measured]).sum(dim=0)
-    return Responses(of_each.to(torch.float32) + 0.0, alive, nonfinite)  # -0 is 0
+    return Responses(peak.to(device), peak.to(device), alive.to(device), nonfinite.to(device))
 
 
 def _images_in(top: TopResponses) -> set[str]:
@@ -128,7 +130,11 @@ def _images_in(top: TopResponses) -> set[str]:
 
 def _fields_of(layers: list[str], model: LoadedModel, size: tuple[int, int] | None) -> dict[str, dict[str, Any]]:
     """Return what the units of each layer see; nothing of layers of which that cannot be said."""
-    fields = {}
+    fields: dict[str, dict[str, Any]] = {}
+    if importlib.util.find_spec("cnnviz_fast.activations.fields") is None:
+        return fields
+    from ..activations.fields.find import receptive_field
+
     for layer in layers:
         with contextlib.suppress(CnnvizError):
             fields[layer] = receptive_field(model, layer, size).to_json()

@@ -53,7 +53,11 @@ def test_longest_end_counts(tmp_path: Path) -> None:
 def test_whole_path_is_one_however_the_images_are_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.csv").write_text(f"{tmp_path}/in/1.jpg,cat\n")
     monkeypatch.chdir(tmp_path)
-    assert [read_labels("a.csv").of(key) for key in ("in/1.jpg", f"{tmp_path}/in/1.jpg", "1.jpg")] == ["cat", "cat", None]
+    assert [read_labels("a.csv").of(key) for key in ("in/1.jpg", f"{tmp_path}/in/1.jpg", "1.jpg")] == [
+        "cat",
+        "cat",
+        None,
+    ]
 
 
 def test_numbers_may_be_classes(tmp_path: Path) -> None:
@@ -82,7 +86,9 @@ def test_digest_is_of_the_content(tmp_path: Path) -> None:
         ("a.tsv", None, r"cannot be read: No such file"),
     ],
 )
-def test_file_that_is_no_labels_is_refused(name: str, content: str | bytes | None, message: str, tmp_path: Path) -> None:
+def test_file_that_is_no_labels_is_refused(
+    name: str, content: str | bytes | None, message: str, tmp_path: Path
+) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(OptionError, match=message):

@@ -67,14 +67,18 @@ def paths_in(photos: Path) -> list[Path]:
 
 @functools.cache
 def maps_of(path: Path) -> Mapping[str, torch.Tensor]:
-    return {layer: maps[0] for layer, maps in cf.capture(exact_model(), cf.load_images(path, exact_model()), LAYERS).items()}
+    return {
+        layer: maps[0] for layer, maps in cf.capture(exact_model(), cf.load_images(path, exact_model()), LAYERS).items()
+    }
 
 
 def digest(key: str) -> int:
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big", signed=True)
 
 
-def strongest(paths: Sequence[Path], layer: str, channel: int, by: str = "max") -> list[tuple[float, str, tuple[int, int]]]:
+def strongest(
+    paths: Sequence[Path], layer: str, channel: int, by: str = "max"
+) -> list[tuple[float, str, tuple[int, int]]]:
     """Sort all images as they should be: value, key and position of each."""
     sign = -1 if by == "min" else 1
     entries = []
@@ -103,7 +107,7 @@ def test_lists_are_those_of_all_activations_in_memory(by: str, photos: Path, tmp
 
 @pytest.mark.parametrize(
     "options",
-    [{"batch": 1}, {"batch": 64}, {"save": "top,sheets,statistics"}, {"channels": "0", "save": "sheets,top"}, {"readers": 1}],
+    [{"batch": 1}, {"batch": 64}, {"save": "top,statistics", "readers": 1}, {"save": "sheets,top", "channels": "0"}],
     ids=repr,
 )
 def test_lists_do_not_depend_on_how_the_run_goes_about_it(
@@ -188,7 +192,9 @@ def test_a_finished_run_writes_the_same_file_again(photos: Path, left_alone: Pat
 def test_the_index_and_the_files_are_those_of_statistics_alone(photos: Path, left_alone: Path, tmp_path: Path) -> None:
     cf.run(exact_model(), photos, LAYERS, tmp_path, save="statistics", **QUICK)
     assert rows(left_alone) == rows(tmp_path)
-    assert {path.name for path in left_alone.iterdir()} - {path.name for path in tmp_path.iterdir()} == {"top.safetensors"}
+    assert {path.name for path in left_alone.iterdir()} - {path.name for path in tmp_path.iterdir()} == {
+        "top.safetensors"
+    }
     assert json.loads((left_alone / "manifest.json").read_text())["top"] == "top.safetensors"
 
 
@@ -283,9 +289,7 @@ def test_images_without_a_class_are_counted_and_said(
         ({"labels": None}, "labels: null here, folders there"),
     ],
 )
-def test_another_choice_is_another_run(
-    changed: dict[str, Any], message: str, photos: Path, left_alone: Path
-) -> None:
+def test_another_choice_is_another_run(changed: dict[str, Any], message: str, photos: Path, left_alone: Path) -> None:
     with pytest.raises(OptionError, match=message):
         cf.run(exact_model(), photos, LAYERS, left_alone, **{**TOP, **changed})
 

@@ -158,12 +158,15 @@ def assert_same_top(folder: Path, alone: Path) -> None:
     assert list(found) == list(expected)
     for layer, top in expected.items():
         for name, array in top.to_arrays().items():
-            assert np.array_equal(found[layer].to_arrays()[name], array, equal_nan=array.dtype.kind == "f"), (layer, name)
+            assert np.array_equal(found[layer].to_arrays()[name], array, equal_nan=array.dtype.kind == "f"), (
+                layer,
+                name,
+            )
     for layer, classes in expected.classes.items():
-        ours, theirs = found.classes[layer].to_arrays(), classes.to_arrays()
-        assert np.array_equal(ours["class_bytes"], theirs["class_bytes"])
-        assert np.array_equal(ours["count"], theirs["count"])
-        assert_close(ours["mean"], theirs["mean"], MERGED)
+        of_each, wanted = found.classes[layer].to_arrays(), classes.to_arrays()
+        assert np.array_equal(of_each["class_bytes"], wanted["class_bytes"])
+        assert np.array_equal(of_each["count"], wanted["count"])
+        assert_close(of_each["mean"], wanted["mean"], MERGED)
 
 
 def assert_same_statistics(found: dict[str, LayerStatistics], alone: Path) -> None:
