@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from .options.reading import PreprocessOptions as PreprocessOptions
     from .patches.api import patch_sheet as patch_sheet
     from .patches.sheet import PatchSheet as PatchSheet
+    from .patches.top import TopResponses as TopResponses
+    from .patches.top_files import read_top as read_top
     from .pipeline import visualize as visualize
     from .provenance import Provenance as Provenance
     from .runs.api import run as run
@@ -72,6 +74,8 @@ _HOMES = {
     "read_statistics": "channels.dataset_files",
     "LayerReport": "channels.report",
     "layer_report": "channels.report",
+    "TopResponses": "patches.top",
+    "read_top": "patches.top_files",
     "RunSummary": "runs.spec",
     "run": "runs.api",
     "Sheet": "sheets.sheet",

@@ -252,18 +252,89 @@ def write_sheet(
         KeyboardInterrupt: or what else a signal handler raises.
     """
 
-def channel_range(maps: Any, vmin: NDArray[np.float32], vmax: NDArray[np.float32]) -> None:
+def channel_range(
+    maps: Any,
+    vmin: NDArray[np.float32],
+    vmax: NDArray[np.float32],
+    nonfinite: NDArray[np.int64] | None = None,
+) -> None:
     """Write the least and the greatest finite value of each channel, NaN where there is none.
 
     Args:
         maps: (C, H, W), as for render_strip.
         vmin: (C,) float32. Written.
         vmax: (C,) float32. Written.
+        nonfinite: (C,) int64. Number of NaN and infinities. Written, unless it is None.
 
     Raises:
         TypeError: an array has another dtype or number of dimensions.
         ValueError: a size does not fit.
         MemoryError: there is no memory for a copy of 16 channels, where one is needed.
+    """
+
+def enter_entries(
+    scores: NDArray[np.float32],
+    digests: NDArray[np.int64],
+    positions: NDArray[np.int32],
+    drawn: bool,
+    new_scores: NDArray[np.float32],
+    new_digests: NDArray[np.int64],
+    touched: NDArray[np.bool_],
+) -> None:
+    """Enter a batch of images into the lists of each channel, one entry an image; see cnnviz_fast.patches.entries.
+
+    Args:
+        scores: (C, w) float32. Of the entries, in order; NaN behind the last. Written, as the next two.
+        digests: (C, w) int64. Of their images.
+        positions: (C, w) int32. A new entry has -2 - n, where n is its image in the batch.
+        drawn: whether entries are in the order of their digests; otherwise greater scores come first, and of equal ones
+            the lesser digest.
+        new_scores: (N, C) float32. Of the batch; NaN for no entry. Not modified.
+        new_digests: (N,) int64. Of its images. Not modified.
+        touched: (C,) bool. Set where a channel has a new entry.
+
+    Raises:
+        TypeError: an array has another dtype, memory order or number of dimensions.
+        ValueError: a size does not fit.
+    """
+
+def merge_entries(
+    scores: NDArray[np.float32],
+    digests: NDArray[np.int64],
+    positions: NDArray[np.int32],
+    drawn: bool,
+    other_scores: NDArray[np.float32],
+    other_digests: NDArray[np.int64],
+    other_positions: NDArray[np.int32],
+) -> None:
+    """Enter the entries of other lists into lists, one entry an image.
+
+    Args:
+        scores: (C, w) float32. As for enter_entries. Written, as the next two.
+        digests: (C, w) int64. As for enter_entries.
+        positions: (C, w) int32. Where the entries are.
+        drawn: as for enter_entries.
+        other_scores: (C, v) float32. Of the others, in the same order. Not modified, as the next two.
+        other_digests: (C, v) int64. Of the others.
+        other_positions: (C, v) int32. Of the others.
+
+    Raises:
+        TypeError, ValueError: as for enter_entries.
+    """
+
+def first_places(maps: Any, channel: NDArray[np.int64], values: NDArray[np.float32], places: NDArray[np.int64]) -> None:
+    """Find where some maps first have a value.
+
+    Args:
+        maps: (C, H, W), as for render_strip.
+        channel: (M,) int64. Which maps.
+        values: (M,) float32. The value that is looked for in each.
+        places: (M,) int64. y * W + x of the first place; 0 where there is none. Written.
+
+    Raises:
+        TypeError: an array has another dtype or number of dimensions.
+        ValueError: a size does not fit, or a channel is not in the maps.
+        MemoryError: there is no memory for a copy of a channel, where one is needed.
     """
 
 def channel_measures(

@@ -61,6 +61,7 @@ CAPTURE_ONE, CAPTURE_ALL = "capture one layer of ResNet-50", "capture all 53 con
 RUN = "240 photos through ResNet-18, layer4 at 56 px"
 RUN_STAGES = "240 photos through ResNet-18, conv1 to layer4 at 56 px"
 PATCHES = "512 channels x 9 patches of 96 px from 1000 photos"
+TOP = "the strongest images of five stages of ResNet-18"
 ARTICLE = "2048 files of 96 px and their sum (article 003)"
 
 _render = Figure(RENDER, "native, 2 threads")
@@ -184,7 +185,11 @@ BARS = (
     _keeps_up(RUN_STAGES, "sheets", 85),
     _keeps_up(RUN_STAGES, "atlases", 90),
     _keeps_up(RUN_STAGES, "sheets,atlases", 80),
-    # Issue 6 of 9: image patches.
+    # Issue 6 of 9: what each channel looks for.
+    Bar(
+        TOP, Figure(TOP, "TopResponses"), "times", Figure(TOP, "forward pass and capture alone"),
+        "the forward pass with capture alone", False, 1.1, "x",
+    ),
     Bar(
         PATCHES, Figure(PATCHES, "patch_sheet, 2 threads"), "times", Figure(PATCHES, "decoding the photos, 2 threads"),
         "decoding those photos once", False, 1.5, "x",

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "bindings/bindings.h"
+#include "kernels/entries.h"
 #include "kernels/measure.h"
 #include "kernels/overlay.h"
 #include "kernels/render.h"
@@ -215,15 +216,17 @@ nb::tuple write_sheet(int file, size_t height, size_t width, const AnyMaps& maps
     return nb::make_tuple(written.adler, written.seconds.render, written.seconds.encode, written.seconds.write);
 }
 
-void channel_range(const AnyMaps& maps, const Array<float, 1>& vmin, const Array<float, 1>& vmax) {
+void channel_range(const AnyMaps& maps, const Array<float, 1>& vmin, const Array<float, 1>& vmax,
+                   const std::optional<Array<int64_t, 1>>& nonfinite) {
     const cnnviz::Maps read = maps_of(maps);
     check_length("vmin", vmin.shape(0), read.count);
     check_length("vmax", vmax.shape(0), read.count);
+    if (nonfinite) check_length("nonfinite", nonfinite->shape(0), read.count);
     const cnnviz::Dispatch& dispatch = active_level();
     bool done = false;
     {
         nb::gil_scoped_release released;
-        done = cnnviz::channel_range(dispatch, read, vmin.data(), vmax.data());
+        done = cnnviz::channel_range(dispatch, read, vmin.data(), vmax.data(), nonfinite ? nonfinite->data() : nullptr);
     }
     if (!done) throw std::bad_alloc();
 }
@@ -354,6 +357,63 @@ void gather_nonzero(const Array<const int64_t, 2>& counts, const Array<const int
                            place.shape(0), place.data(), count.data());
 }
 
+using Scores = Array<float, 2>;
+using Digests = Array<int64_t, 2>;
+using Places = Array<int32_t, 2>;
+
+cnnviz::EntryLists lists_of(const Scores& scores, const Digests& digests, const Places& positions, bool drawn) {
+    const size_t channels = scores.shape(0);
+    const size_t size = scores.shape(1);
+    check_length("digests", digests.shape(0), channels);
+    check_length("a row of digests", digests.shape(1), size);
+    check_length("positions", positions.shape(0), channels);
+    check_length("a row of positions", positions.shape(1), size);
+    if (size == 0) refuse("lists must have room for at least 1 entry, got 0.");
+    return {scores.data(), digests.data(), positions.data(), channels, size, drawn};
+}
+
+void enter(const Scores& scores, const Digests& digests, const Places& positions, bool drawn,
+           const Array<const float, 2>& new_scores, const Array<const int64_t, 1>& new_digests,
+           const Array<bool, 1>& touched) {
+    const cnnviz::EntryLists lists = lists_of(scores, digests, positions, drawn);
+    const size_t images = new_scores.shape(0);
+    if (images >= LONGEST) refuse("new_scores must be of fewer than 2^31 images.");
+    check_length("a row of new_scores", new_scores.shape(1), lists.channels);
+    check_length("new_digests", new_digests.shape(0), images);
+    check_length("touched", touched.shape(0), lists.channels);
+    nb::gil_scoped_release released;
+    cnnviz::enter(lists, new_scores.data(), new_digests.data(), images, touched.data());
+}
+
+void merge_entries(const Scores& scores, const Digests& digests, const Places& positions, bool drawn,
+                   const Scores& other_scores, const Digests& other_digests, const Places& other_positions) {
+    const cnnviz::EntryLists lists = lists_of(scores, digests, positions, drawn);
+    const cnnviz::EntryLists others = lists_of(other_scores, other_digests, other_positions, drawn);
+    check_length("other_scores", others.channels, lists.channels);
+    nb::gil_scoped_release released;
+    cnnviz::merge(lists, others);
+}
+
+void first_places(const AnyMaps& maps, const Array<const int64_t, 1>& channel, const Floats& values,
+                  const Array<int64_t, 1>& places) {
+    const cnnviz::Maps read = maps_of(maps);
+    const size_t count = channel.shape(0);
+    check_length("values", values.shape(0), count);
+    check_length("places", places.shape(0), count);
+    for (size_t i = 0; i < count; i++) {
+        if (channel.data()[i] < 0 || static_cast<size_t>(channel.data()[i]) >= read.count) {
+            refuse("channel must lie within the maps' " + number(read.count) + ", got " +
+                   std::to_string(channel.data()[i]) + ".");
+        }
+    }
+    bool done = false;
+    {
+        nb::gil_scoped_release released;
+        done = cnnviz::first_places(read, channel.data(), values.data(), count, places.data());
+    }
+    if (!done) throw std::bad_alloc();
+}
+
 }  // namespace
 
 void bind_kernels(nb::module_& m) {
@@ -366,7 +426,13 @@ void bind_kernels(nb::module_& m) {
           "row_fraction"_a, "col_index"_a, "col_fraction"_a, "grid"_a, "paint"_a, "flat"_a, "colors"_a,
           "photo"_a.none(), "blocks"_a, "strip_rows"_a, "threads"_a, "Draw, encode and write all strips of a sheet.");
     m.def("channel_range", &channel_range, "maps"_a, "vmin"_a.noconvert(), "vmax"_a.noconvert(),
-          "Find the least and the greatest finite value of each channel.");
+          "nonfinite"_a.noconvert() = nb::none(), "Find the least and the greatest finite value of each channel.");
+    m.def("enter_entries", &enter, "scores"_a.noconvert(), "digests"_a.noconvert(), "positions"_a.noconvert(), "drawn"_a,
+          "new_scores"_a, "new_digests"_a, "touched"_a.noconvert(), "Enter a batch into lists of entries.");
+    m.def("merge_entries", &merge_entries, "scores"_a.noconvert(), "digests"_a.noconvert(), "positions"_a.noconvert(),
+          "drawn"_a, "other_scores"_a, "other_digests"_a, "other_positions"_a, "Merge lists of entries.");
+    m.def("first_places", &first_places, "maps"_a, "channel"_a, "values"_a, "places"_a.noconvert(),
+          "Find where some maps first have a value.");
     m.def("channel_measures", &channel_measures, "maps"_a, "threads"_a, "vmin"_a.noconvert(), "vmax"_a.noconvert(),
           "mean"_a.noconvert(), "std"_a.noconvert(), "zeros"_a.noconvert(), "nan"_a.noconvert(), "inf"_a.noconvert(),
           "Measure what each channel holds.");

@@ -280,16 +280,18 @@ Sifted sift(const float* values, size_t count, float* finite) {
 
 }  // namespace
 
-bool channel_range(const Dispatch& dispatch, const Maps& maps, float* low, float* high) {
+bool channel_range(const Dispatch& dispatch, const Maps& maps, float* low, float* high, int64_t* nonfinite) {
     const size_t size = maps.height * maps.width;
     const Floats finite = allocate(size);
     return finite && for_each_channel(maps, 0, maps.count, [&](size_t c, const float* values) {
         Keys keys = dispatch.measure.least_and_greatest(values, size);
+        Sifted sifted = {size, 0, 0};
         if (!all_finite(keys)) {
-            const Sifted sifted = sift(values, size, finite.get());
+            sifted = sift(values, size, finite.get());
             keys = dispatch.measure.least_and_greatest(finite.get(), sifted.count);
         }
         put_range(keys, low[c], high[c]);
+        if (nonfinite) nonfinite[c] = sifted.nan + sifted.infinite;
     });
 }
 

@@ -42,9 +42,9 @@ struct MeasureLoops {
     double (*squares)(const float* values, size_t count, double mean);
 };
 
-// Fills low and high, (count,), with the least and the greatest finite value of each channel; NaN where there is none.
-// Returns false where there was no memory.
-bool channel_range(const Dispatch& dispatch, const Maps& maps, float* low, float* high);
+// Fills low and high, (count,), with the least and the greatest finite value of each channel, NaN where there is none;
+// and nonfinite, unless it is null, with the number of its other values. Returns false where there was no memory.
+bool channel_range(const Dispatch& dispatch, const Maps& maps, float* low, float* high, int64_t* nonfinite);
 
 // The results of channel_measures, (count,) each: range, mean and deviation (divisor n) of the finite values, NaN where
 // there is none; the share of zeros; the number of NaN and of infinities.

@@ -252,7 +252,7 @@ void check_measures(const Case& drawn, const cnnviz::Dispatch& dispatch, size_t 
     const Exact<int64_t> nan(drawn.count), infinite(drawn.count);
     const cnnviz::Maps& maps = drawn.sheet.maps;
     const Exact<float> low_alone(drawn.count), high_alone(drawn.count);
-    if (!cnnviz::channel_range(dispatch, maps, low_alone.get(), high_alone.get()) ||
+    if (!cnnviz::channel_range(dispatch, maps, low_alone.get(), high_alone.get(), nullptr) ||
         !cnnviz::channel_measures(dispatch, maps, 1 + seed % 3,
                                   {low.get(), high.get(), mean.get(), deviation.get(), zeros.get(), nan.get(),
                                    infinite.get()}))

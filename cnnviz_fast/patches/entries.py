@@ -1,0 +1,380 @@
+"""The entries that each channel of a layer keeps of the images it has seen: the first few in an order that is total.
+
+An entry is an image with the place on its map and the value there: a float32, a 64-bit digest of the image's key and
+both coordinates in an int32, 16 bytes. Entries live on the device of the maps; the keys behind the digests, on the
+host. What is kept is a function of the set of entries offered: neither their order, nor how they were divided into
+batches and records, nor offering them twice changes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..runtime.array_files import check_arrays, texts_from_arrays, texts_to_arrays
+from ..runtime.device import device_at
+from ..runtime.native import native
+
+LAST = 2**63 - 1
+"""Digest of an entry that is none. Its score is NaN, its position -1."""
+
+COORDINATE_BITS = 16
+"""Of an int32 position: y above them, x in them."""
+
+LARGEST_SIDE = 2**15 - 1
+"""Of a map, so that both coordinates fit into a position."""
+
+_KEYS_AT_LEAST = 4096
+"""Keys that are held before it is asked which of them still have entries: 0.5 MB."""
+
+_COLUMNS = {"scores": ("float32", 2), "digests": ("int64", 2), "positions": ("int32", 2)}
+_KEYS = {"key_lengths": ("int64", 1), "key_bytes": ("uint8", 1)}
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Entries of each channel, in order.
+
+    values: (C, n) float32. Response of the channel; NaN where there are fewer.
+    images: (C, n) object. Keys of the images; "" where there are fewer.
+    positions: (C, n, 2) int32. (y, x) on the image's map; -1 where there are fewer.
+    """
+
+    values: NDArray[np.float32]
+    images: NDArray[Any]
+    positions: NDArray[np.int32]
+
+    def taken(self, order: NDArray[np.int64], kept: NDArray[np.bool_]) -> Entries:
+        """Return some entries of each channel.
+
+        Args:
+            order: (C, m) int64. Their columns.
+            kept: (C, m) bool. Where there is one; elsewhere there are fewer.
+
+        Returns:
+            Entries: (C, m) of them.
+        """
+        return Entries(
+            np.where(kept, np.take_along_axis(self.values, order, 1), np.float32(np.nan)),
+            np.where(kept, np.take_along_axis(self.images, order, 1), ""),
+            np.where(kept[..., None], np.take_along_axis(self.positions, order[..., None], 1), np.int32(-1)),
+        )
+
+
+class Places(Protocol):
+    """Looks up where the maps of a batch are strongest."""
+
+    def at(self, n: torch.Tensor, c: torch.Tensor, repeat: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the scores and the positions, (M, repeat), of the strongest places of M maps, given by index."""
+
+    def everywhere(self, repeat: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the same of all maps, (N, C, repeat)."""
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Lists of entries as tensors.
+
+    scores: (C, w) float32. The greater the stronger; NaN for no entry.
+    digests: (C, w) int64.
+    positions: (C, w) int32. See COORDINATE_BITS.
+    """
+
+    scores: torch.Tensor
+    digests: torch.Tensor
+    positions: torch.Tensor
+
+    @classmethod
+    def empty(cls, channels: int, width: int, device: torch.device) -> Lists:
+        """Return lists without entries."""
+        return cls(
+            torch.full((channels, width), torch.nan, device=device),
+            torch.full((channels, width), LAST, dtype=torch.int64, device=device),
+            torch.full((channels, width), -1, dtype=torch.int32, device=device),
+        )
+
+    @property
+    def columns(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return scores, digests and positions."""
+        return self.scores, self.digests, self.positions
+
+    @property
+    def width(self) -> int:
+        """Return the number of entries for which there is room."""
+        return self.scores.shape[1]
+
+    def to(self, device: torch.device) -> Lists:
+        """Return the lists on a device."""
+        return Lists(*(column.to(device) for column in self.columns))
+
+    def rows(self, channels: torch.Tensor | slice) -> Lists:
+        """Return the lists of some channels."""
+        return Lists(*(column[channels] for column in self.columns))
+
+    def ordered(self, by: torch.Tensor) -> Lists:
+        """Sort each list by numbers, (C, w), in ascending order. What is equal stays in order."""
+        order = by.argsort(dim=1, stable=True)
+        return Lists(*(column.gather(1, order) for column in self.columns))
+
+    def beside(self, other: Lists) -> Lists:
+        """Return lists that hold the entries of both, one behind the other."""
+        return Lists(*(torch.cat(both, dim=1) for both in zip(self.columns, other.columns, strict=True)))
+
+
+def digest_of(key: str, seed: int | None = None) -> int:
+    """Hash the key of an image.
+
+    Args:
+        key: of the image.
+        seed: another seed gives another hash; None for the digest by which ties are decided.
+
+    Returns:
+        64 bits of BLAKE2b, with sign.
+    """
+    salt = b"" if seed is None else seed.to_bytes(16, "big", signed=True)
+    digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, salt=salt).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+class EntryLists:
+    """The first entries of each channel: the strongest, or of all entries above zero those of the smallest hash."""
+
+    def __init__(self, channels: int, size: int, repeat: int = 1, seed: int | None = None) -> None:
+        """Start without entries. Room is made as entries come.
+
+        Args:
+            channels: number of channels.
+            size: most entries of a channel.
+            repeat: most entries of an image in a channel.
+            seed: of the hash by which entries are drawn; None for the strongest. Equal scores are in the order of
+                digests, and then of positions.
+        """
+        self.size, self.repeat, self.seed = size, repeat, seed
+        self._lists = Lists.empty(channels, 0, torch.device("cpu"))
+        self._keys: dict[int, str] = {}
+        self._most_keys = _KEYS_AT_LEAST
+
+    def blank(self) -> EntryLists:
+        """Return lists of the same kind without entries."""
+        return EntryLists(len(self._lists.scores), self.size, self.repeat, self.seed)
+
+    def offer(self, scores: torch.Tensor, images: Sequence[str], places: Places) -> None:
+        """Take in what belongs into the lists of a batch of images.
+
+        Args:
+            scores: (N, C) float32. Score of each map; NaN for none. On any device, to which the lists move.
+            images: keys of the N images.
+            places: looks up positions, of those maps only which may enter, where the host can tell.
+        """
+        device = scores.device
+        digests = [digest_of(key, self.seed) for key in images]
+        column = torch.tensor(digests).to(device, non_blocking=True)[:, None]
+        if self._lists.scores.device != device:
+            self._lists = self._lists.to(device)
+        module, _ = native()
+        if device.type == "cpu" and self.repeat == 1 and module is not None and hasattr(module, "enter_entries"):
+            self._enter(module, scores, np.array(digests), images, places)
+            return
+        entering = self._entering(scores, column)
+        if device.type != "cpu":  # to ask whether any image enters would be to wait for the device
+            found, positions = (each[..., : self.repeat] for each in places.everywhere(self.repeat))
+            known = column[..., None].expand_as(found)
+            new = (found.where(entering[..., None], torch.nan), known, positions)
+            self._merge(Lists(*(each.transpose(0, 1).flatten(1) for each in new)))
+            self._remember(zip(digests, images, strict=True))
+            return
+        n, c = entering.nonzero(as_tuple=True)
+        if not len(n):
+            return
+        channels, row = c.unique(return_inverse=True)
+        found, positions = places.at(n, c, self.repeat)
+        lists = Lists.empty(len(channels), len(images) * self.repeat, device)
+        known = column[n].expand_as(found)
+        for one, each in zip(lists.columns, (found, known, positions), strict=True):
+            one.view(len(channels), len(images), self.repeat)[row, n] = each
+        self._merge(lists, channels)
+        self._remember((digests[i], images[i]) for i in n.unique().tolist())
+
+    def _enter(
+        self, module: Any, scores: torch.Tensor, digests: NDArray[np.int64], images: Sequence[str], places: Places
+    ) -> None:
+        """Take in a batch on the host by csrc/kernels/entries.cpp."""
+        self._widen(len(images))
+        eligible = scores if self.seed is None else scores.where(scores > 0, torch.nan)
+        touched = np.zeros(len(self._lists.scores), np.bool_)
+        lists = Lists(*(column.clone() for column in self._lists.columns))  # until their positions are known too
+        columns = [column.numpy() for column in lists.columns]
+        module.enter_entries(*columns, self.seed is not None, eligible.contiguous().numpy(), digests, touched)
+        channels = np.flatnonzero(touched)
+        positions = columns[2]
+        row, slot = np.nonzero(positions[channels] < -1)
+        if not len(row):
+            return
+        c = channels[row]
+        n = -2 - positions[c, slot].astype(np.int64)
+        _, found = places.at(torch.from_numpy(n), torch.from_numpy(c), 1)
+        positions[c, slot] = found[:, 0].numpy()
+        self._lists = lists
+        self._remember((int(digests[i]), images[i]) for i in np.unique(n))
+
+    def merge(self, other: EntryLists) -> None:
+        """Take in the entries of another record of the same kind.
+
+        Args:
+            other: not modified.
+        """
+        here = self._lists.scores.device
+        theirs = other._lists.to(here)
+        device_at(here).uses(*self._lists.columns, *theirs.columns)  # may have been made on another stream
+        module, _ = native()
+        if here.type == "cpu" and self.repeat == 1 and module is not None and hasattr(module, "enter_entries"):
+            self._widen(theirs.width)
+            if theirs.width:
+                mine, others = ([column.numpy() for column in lists.columns] for lists in (self._lists, theirs))
+                module.merge_entries(*mine, self.seed is not None, *others)
+        else:
+            self._merge(theirs)
+        self._remember(other._keys.items())
+
+    def entries(self) -> Entries:
+        """Return the entries, in order: `size` of each channel."""
+        scores, digests, packed = (column.cpu().numpy() for column in self._lists.columns)
+        channels, width = scores.shape
+        values = np.full((channels, self.size), np.nan, np.float32)
+        images = np.full((channels, self.size), "", object)
+        positions = np.full((channels, self.size, 2), -1, np.int32)
+        held = np.isfinite(scores)
+        different, place = np.unique(digests[held], return_inverse=True)
+        keys = np.array([self._keys[digest] for digest in different.tolist()], object)
+        values[:, :width] = scores
+        images[:, :width][held] = keys[place]
+        positions[:, :width][held] = np.stack(unpacked(packed[held]), axis=-1)
+        return Entries(values, images, positions)
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the entries and the keys of their images. The same entries give the same arrays."""
+        self._prune()
+        scores, digests, positions = (column.cpu().numpy() for column in self._lists.columns)
+        used = int(np.isfinite(scores).sum(axis=1).max(initial=0))
+        lengths, keys = texts_to_arrays([key for _, key in sorted(self._keys.items())])
+        return {
+            "scores": np.ascontiguousarray(scores[:, :used]),
+            "digests": np.ascontiguousarray(digests[:, :used]),
+            "positions": np.ascontiguousarray(positions[:, :used]),
+            "key_lengths": lengths,
+            "key_bytes": keys,
+        }
+
+    def fill(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take in what `to_arrays` returned, into lists without entries.
+
+        Args:
+            arrays: name -> array.
+
+        Raises:
+            InputError: `to_arrays` of such lists cannot have returned these arrays.
+        """
+        check_arrays(arrays, _COLUMNS | _KEYS)
+        lists = Lists(*(torch.from_numpy(arrays[name].copy()) for name in _COLUMNS))
+        keys = {digest_of(key, self.seed): key for key in texts_from_arrays(*(arrays[name] for name in _KEYS))}
+        if not self._may_hold(lists, keys):
+            raise InputError("arrays must be those that to_arrays returned, got other entries.")
+        self._lists, self._keys = lists, keys
+
+    def _may_hold(self, lists: Lists, keys: Mapping[int, str]) -> bool:
+        """Return whether lists may be those of this record: in order, without an image too often or unknown."""
+        shape = (len(self._lists.scores), lists.width)
+        if any(tuple(column.shape) != shape for column in lists.columns) or lists.width > self.size:
+            return False
+        held = ~lists.scores.isnan()
+        known = set(lists.digests[held].tolist()) == set(keys)
+        sound = known and not lists.scores.isinf().any() and not (lists.positions[held] < 0).any()
+        return sound and all(
+            torch.equal(column.nan_to_num(), sorted_column.nan_to_num())
+            for column, sorted_column in zip(lists.columns, self._firsts(lists, lists.width).columns, strict=True)
+        )
+
+    def _rank(self, scores: torch.Tensor, digests: torch.Tensor) -> torch.Tensor:
+        """Return the numbers by which entries are in ascending order, before digests and positions decide."""
+        if self.seed is None:
+            return (-scores).where(~scores.isnan(), torch.inf)
+        return digests.where(~scores.isnan(), LAST)
+
+    def _entering(self, scores: torch.Tensor, digests: torch.Tensor) -> torch.Tensor:
+        """Return which maps, (N, C), may enter the lists: those that do not come behind the last entry."""
+        eligible = ~scores.isnan() if self.seed is None else scores > 0
+        if self._lists.width < self.size:
+            return eligible
+        last_digest = self._lists.digests[:, -1]
+        last, rank = self._rank(self._lists.scores[:, -1], last_digest), self._rank(scores, digests)
+        return eligible & ((rank < last) | ((rank == last) & (digests <= last_digest)))
+
+    def _merge(self, new: Lists, channels: torch.Tensor | None = None) -> None:
+        """Take entries into the lists of some channels; None for all."""
+        self._widen(new.width)
+        width = self._lists.width
+        if channels is None:
+            self._lists = self._firsts(self._lists.beside(new), width)
+            return
+        merged = self._firsts(self._lists.rows(channels).beside(new), width)
+        for column, part in zip(self._lists.columns, merged.columns, strict=True):
+            column[channels] = part
+
+    def _widen(self, more: int) -> None:
+        """Make room for as many further entries of each channel, up to all that they may have."""
+        if (more := min(more, self.size - self._lists.width)) > 0:
+            room = Lists.empty(len(self._lists.scores), more, self._lists.scores.device)
+            self._lists = self._lists.beside(room)
+
+    def _firsts(self, lists: Lists, width: int) -> Lists:
+        """Return the first entries of each list in order, at most `repeat` of an image."""
+        lists = lists.ordered(lists.positions)
+        lists = lists.ordered(self._rank(lists.scores, lists.digests))
+        lists = lists.ordered(lists.digests)  # now the entries of an image follow one another, the first one first
+        same = torch.zeros_like(lists.digests, dtype=torch.bool)
+        same[:, 1:] = lists.digests[:, 1:] == lists.digests[:, :-1]
+        if self.repeat == 1:
+            surplus = same
+        else:
+            twice = same.clone()
+            twice[:, 1:] &= lists.positions[:, 1:] == lists.positions[:, :-1]
+            count = (~twice).cumsum(dim=1)
+            before = (count - 1).where(~same, 0).cummax(dim=1).values
+            surplus = twice | (count - before > self.repeat)
+        surplus = surplus | lists.scores.isnan()
+        lists = Lists(
+            lists.scores.masked_fill(surplus, torch.nan),
+            lists.digests.masked_fill(surplus, LAST),
+            lists.positions.masked_fill(surplus, -1),
+        )
+        lists = lists.ordered(self._rank(lists.scores, lists.digests))
+        return Lists(*(column[:, :width].contiguous() for column in lists.columns))
+
+    def _remember(self, keys: Iterable[tuple[int, str]]) -> None:
+        """Keep the keys of images that may have entries."""
+        self._keys.update(keys)
+        if len(self._keys) > self._most_keys:
+            self._prune()
+            self._most_keys = max(_KEYS_AT_LEAST, 2 * len(self._keys))
+
+    def _prune(self) -> None:
+        """Forget the keys of images without entries."""
+        digests = self._lists.digests.unique().tolist()
+        self._keys = {digest: self._keys[digest] for digest in digests if digest != LAST}
+
+
+def packed(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Return positions, (...) int32, in the order of rows and columns whatever the size of the map."""
+    return (y << COORDINATE_BITS | x).to(torch.int32)
+
+
+def unpacked(positions: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return y and x of positions, (...) int32."""
+    return positions >> COORDINATE_BITS, positions & (1 << COORDINATE_BITS) - 1

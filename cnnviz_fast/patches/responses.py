@@ -1,0 +1,178 @@
+"""How strongly each channel answers to each image of a batch, and where on its map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..kernels.backends import BACKENDS
+from ..runtime.native import native
+from .entries import packed
+
+PIECE = 1 << 20
+"""Values that are copied at once, to look up where maps are greatest: 4 MB."""
+
+
+@dataclass(frozen=True)
+class Responses:
+    """What a batch of maps shows, without its places; on the device of the maps.
+
+    response: (N, C) float32. Maximum, mean or minimum of the finite values of each map; NaN if there is none.
+    peak: (N, C) float32. The value whose place is that of the response: the response itself; by 'mean' the maximum.
+    alive: (C,) bool. Whether any value is not 0.
+    nonfinite: (C,) int64. Number of NaN and infinities.
+    """
+
+    response: torch.Tensor
+    peak: torch.Tensor
+    alive: torch.Tensor
+    nonfinite: torch.Tensor
+
+
+def measure(maps: torch.Tensor, by: str) -> Responses:
+    """Measure a batch of maps.
+
+    Args:
+        maps: (N, C, H, W) float32, float16 or bfloat16, any strides, any device, finite or not; N at least 1. Not
+            modified.
+        by: 'max', 'mean' or 'min'.
+
+    Returns:
+        The responses.
+    """
+    low, high, nonfinite = _extremes(maps)
+    alive = ((low != 0) | (high != 0) | (nonfinite > 0)).any(dim=0)
+    peak = low if by == "min" else high
+    response = _means(maps, nonfinite) if by == "mean" else peak
+    return Responses(response, peak, alive, nonfinite.sum(dim=0))
+
+
+def _extremes(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the least and the greatest finite value of each map, (N, C) float32, and how many are not finite."""
+    module, _ = native()
+    if maps.device.type == "cpu" and hasattr(module, "first_places"):
+        low, high = np.empty(maps.shape[:2], np.float32), np.empty(maps.shape[:2], np.float32)
+        nonfinite = np.empty(maps.shape[:2], np.int64)
+        for some, rows in batches_of_channels(maps):
+            module.channel_range(some, *(each[rows].reshape(-1) for each in (low, high, nonfinite)))
+        return (
+            torch.from_numpy(low + np.float32(0)),
+            torch.from_numpy(high + np.float32(0)),
+            torch.from_numpy(nonfinite),
+        )
+    highest, lowest = maps.amax(dim=(2, 3)), maps.amin(dim=(2, 3))  # both are NaN where any value is
+    if maps.device.type == "cpu" and bool((highest.isfinite() & lowest.isfinite()).all()):
+        return _as_float32(lowest), _as_float32(highest), torch.zeros_like(highest, dtype=torch.int64)
+    finite = maps.isfinite()
+    count = finite.sum(dim=(2, 3))
+    lowest, highest = maps.where(finite, torch.inf).amin(dim=(2, 3)), maps.where(finite, -torch.inf).amax(dim=(2, 3))
+    known = (_as_float32(each).where(count > 0, torch.nan) for each in (lowest, highest))
+    return *known, maps.shape[2] * maps.shape[3] - count
+
+
+def batches_of_channels(maps: torch.Tensor) -> Iterator[tuple[Any, slice]]:
+    """Cut maps on the host into what the native kernels take: many channels at once, without a copy.
+
+    Args:
+        maps: (N, C, H, W) float32, float16 or bfloat16, any strides. Not modified.
+
+    Yields:
+        (M, H, W) maps, all at once or those of one image, and the images that they are of.
+    """
+    to_array = BACKENDS["native"].to_array
+    if len(maps) == 1 or maps.stride(0) == maps.shape[1] * maps.stride(1):
+        yield to_array(maps.flatten(0, 1)), slice(0, len(maps))
+    else:
+        for n, each in enumerate(maps):
+            yield to_array(each), slice(n, n + 1)
+
+
+def _means(maps: torch.Tensor, nonfinite: torch.Tensor) -> torch.Tensor:
+    """Return the mean of the finite values of each map, (N, C) float32.
+
+    Summed in float64, where the device has it, means hardly depend on the order: rounded to float32 they are the same for
+    any memory order and batch size.
+    """
+    if maps.device.type != "cpu" or bool(nonfinite.any()):
+        maps = maps.where(maps.isfinite(), 0)
+    wide = torch.float32 if maps.device.type == "mps" else torch.float64
+    total = maps.sum(dim=(2, 3), dtype=wide)
+    return _as_float32(total / (maps.shape[2] * maps.shape[3] - nonfinite))
+
+
+def _as_float32(response: torch.Tensor) -> torch.Tensor:
+    return response.to(torch.float32) + 0.0  # which turns -0 into 0
+
+
+class MapPlaces:
+    """Where the maps of a batch are strongest; see `entries.Places`."""
+
+    def __init__(self, maps: torch.Tensor, by: str, responses: Responses) -> None:
+        """Look up nothing yet.
+
+        Args:
+            maps: (N, C, H, W) float32, float16 or bfloat16; as for `measure`.
+            by: 'max', 'mean' or 'min'.
+            responses: what `measure` returned.
+        """
+        self._maps, self._responses = maps, responses
+        self._sign = -1 if by == "min" else 1
+        self._found: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def at(self, n: torch.Tensor, c: torch.Tensor, repeat: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """See Places."""
+        module, _ = native()
+        if repeat == 1 and hasattr(module, "first_places"):
+            place = torch.from_numpy(self._firsts(module, n.numpy(), c.numpy()))[:, None]
+            return self._sign * self._responses.response[n, c][:, None] + 0.0, self._packed(place)
+        most = max(1, PIECE // (self._maps.shape[2] * self._maps.shape[3]))
+        pieces = [
+            self._strongest(self._maps[some].flatten(1), some, repeat)
+            for some in zip(n.split(most), c.split(most), strict=True)
+        ]
+        scores, positions = (torch.cat(column) for column in zip(*pieces, strict=True))
+        return scores, positions
+
+    def _firsts(self, module: Any, n: NDArray[np.int64], c: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the place of the peak on some maps on the host, (M,) int64, y * W + x."""
+        place = np.empty(len(n), np.int64)
+        peaks = self._responses.peak.numpy()[n, c]
+        for maps, images in batches_of_channels(self._maps):
+            inside = np.flatnonzero((n >= images.start) & (n < images.stop))
+            channel = (n[inside] - images.start) * self._maps.shape[1] + c[inside]
+            found = np.empty(len(inside), np.int64)
+            module.first_places(maps, channel, peaks[inside], found)
+            place[inside] = found
+        return place
+
+    def everywhere(self, repeat: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """See Places. What was found last is kept: the draws need one place where the strongest may need several."""
+        if self._found is None or self._found[0].shape[-1] < repeat:
+            self._found = self._strongest(self._maps.flatten(2), (), repeat)
+        return self._found
+
+    def _strongest(self, maps: torch.Tensor, which: tuple[Any, ...], repeat: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return scores and positions, (..., repeat), of some maps, (..., H * W); of equal values the first."""
+        first = (maps == self._responses.peak[which][..., None]).to(torch.uint8).argmax(dim=-1, keepdim=True)
+        scores, places = [self._sign * self._responses.response[which][..., None]], [first]
+        if repeat > 1:
+            left = self._sign * maps.to(torch.float32)
+            left = left.where(left.isfinite(), -torch.inf)
+        while len(places) < min(repeat, maps.shape[-1]):
+            left.scatter_(-1, places[-1], -torch.inf)
+            places.append(left.argmax(dim=-1, keepdim=True))
+            scores.append(left.gather(-1, places[-1]))
+        score, place = torch.cat(scores, dim=-1), torch.cat(places, dim=-1)
+        score, position = score.where(score.isfinite(), torch.nan) + 0.0, self._packed(place)
+        room = (0, repeat - len(places))  # of maps that have fewer places
+        return nn.functional.pad(score, room, value=torch.nan), nn.functional.pad(position, room, value=-1)
+
+    def _packed(self, place: torch.Tensor) -> torch.Tensor:
+        width = self._maps.shape[3]
+        return packed(place // width, place % width)
