@@ -60,8 +60,8 @@ START, MAIN_JOB = "start-up", "the main job as a command"
 CAPTURE_ONE, CAPTURE_ALL = "capture one layer of ResNet-50", "capture all 53 convolutions of ResNet-50"
 RUN = "240 photos through ResNet-18, layer4 at 56 px"
 RUN_STAGES = "240 photos through ResNet-18, conv1 to layer4 at 56 px"
-TOP = "the strongest images of five stages of ResNet-18"
 PATCHES = "512 channels x 9 patches of 96 px from 1000 photos"
+TOP = "the strongest images of five stages of ResNet-18"
 ARTICLE = "2048 files of 96 px and their sum (article 003)"
 
 _render = Figure(RENDER, "native, 2 threads")

@@ -8,9 +8,9 @@ preprocessing is measured: it is run on images whose brightness tells where each
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,6 @@ from .bounds import bounded
 from .hf_preprocess import HfPreprocess
 from .own_preprocess import ArrayPreprocess, OwnPreprocess
 from .preprocess import Bare, Clip, Grey, Preprocess, Preprocessing, Still, TimmPreprocess
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 Box = tuple[float, float, float, float]
 Floats = NDArray[np.float64]
@@ -36,15 +33,28 @@ _STILL = {
 }  # fmt: skip
 """Steps that move nothing."""
 
-_SWING = 62
-"""Levels by which each of the two slopes of an image that is measured goes up and down from grey: bicubic and Lanczos
-filters overshoot neither black nor white."""
+_SWING = 50
+"""Levels by which each of the two slopes of an image that is measured goes up and down from grey. With them and noise no
+filter overshoots black or white."""
+
+_NOISE, _MOST_NOISE = 0.5, 12.0
+"""Levels up and down for each pixel of the photo that one of the input is made of, and at most: enough of it is left to
+make the rounding of levels even out."""
+
+_BEYOND = 1.1
+"""How far planes go on beyond the part that is measured, of half of it: filters read there."""
+
+_LEAST_PX, _MOST_TIMES = 100_000, 8
+"""Pixels that a plane is laid through: those of a small photo come several times, each time with other noise."""
 
 _MOST_TURN = 0.005
 """Of a pixel a pixel: what a measured slope may lean towards the other axis. A turn of a third of a degree."""
 
 _MOST_LEVELS = 0.75
-"""Root mean square of what is left beside a plane: an image of 8 bits that is resized and rounded leaves 0.4."""
+"""Root mean square of what is left beside a plane, and beside the noise, where levels are rounded twice."""
+
+_SAME_LEVELS = 0.25
+"""Mean difference of what is made twice of one image, where nothing is left to chance."""
 
 
 class View(NamedTuple):
@@ -213,50 +223,88 @@ _RULES: dict[str, Callable[[Any, Region], Region | None]] = {
 
 
 def _measured(preprocess: Preprocess, photo: Region) -> View | None:
-    """Find out what a preprocessing shows of a photo from what it makes of five images of that size.
+    """Find out what a preprocessing shows of a photo: roughly, and then of that part alone, which is more exact."""
+    whole = (0.0, 0.0, float(photo.height), float(photo.width))
+    found = _measured_over(preprocess, photo.height, photo.width, whole)
+    if found is not None and (part := _overlap(found.box, whole)) != whole:
+        found = _measured_over(preprocess, photo.height, photo.width, part)
+    if found is None:
+        return None
+    y, x = photo.box[:2]
+    return View((found.box[0] + y, found.box[1] + x, found.box[2] + y, found.box[3] + x), found.size)
 
-    Two are planes, bright towards one corner and towards the one beside it, so that their sum and their difference tell
-    column and row of each pixel in fractions of one: rounded levels differ from pixel to pixel, and a plane is laid
-    through thousands. Black and white tell how bright a level comes out, and what is padding. The first plane goes
+
+def _overlap(a: Box, b: Box) -> Box:
+    return max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])
+
+
+def _measured_over(preprocess: Preprocess, height: int, width: int, part: Box) -> View | None:
+    """Measure a preprocessing by what it makes of images of a size.
+
+    Three are planes, bright towards three corners of a part of them. Their differences tell column and row of each
+    pixel, and what rounding up adds is in all of them. Noise makes levels that are rounded right on average: a plane is
+    laid through thousands. Black and white tell how bright a level comes out, and what is padding. The first plane goes
     through twice, to tell chance.
     """
-    y, x = (2 * (np.arange(n) + 0.5) / n - 1 for n in (photo.height, photo.width))
-    levels = [128 + _SWING * (x + sign * y[:, None]) for sign in (1, -1)]
-    levels += [np.zeros_like(levels[0]), np.full_like(levels[0], 255)]
     try:
-        rising, falling, black, white, again = (_values(preprocess, plane) for plane in (*levels, levels[0]))
+        black, white = (_values(preprocess, np.full((height, width, 1), level)) for level in (0.0, 255.0))
         contrast = white - black
         weight = np.square(contrast).sum(0)
         shown = weight > 0
         if not shown.any():
             return None
+        # What averages over more pixels leaves less of the noise.
+        noise = min(_NOISE * max(1, height / shown.shape[0], width / shown.shape[1]), _MOST_NOISE)
         scale = contrast / np.where(shown, weight, 1)
-        planes = [255 * ((values - black) * scale).sum(0) for values in (rising, falling, again)]
+        rows, cols = _middle(shown)
+
+        def seen(number: int) -> Floats:
+            """Return the levels in which a plane comes out; of small images, of several with other noise."""
+            times = min(max(_LEAST_PX // (height * width), 1), _MOST_TIMES)
+            planes = (_plane_of(number, height, width, part, noise, seed) for seed in range(times))
+            made = sum(((_values(preprocess, plane) - black) * scale).sum(0)[rows, cols] for plane in planes)
+            return 255 / times * np.asarray(made)
+
+        parts = [seen(number) for number in (0, 1, 2, 0)]
     except Exception:  # a user's own may raise anything, and make any shape
         return None
-    rows, cols = _middle(shown)
-    fits = [_plane(plane[rows, cols], rows.start, cols.start) for plane in planes[:2]]
-    same = float(np.abs(planes[0] - planes[2])[rows, cols].mean())
-    # A filter that takes the nearest pixel is off by up to half of one.
-    tolerance = _MOST_LEVELS + _SWING / min(photo.height, photo.width)
-    if same > _MOST_LEVELS or max(left for _, left in fits) > tolerance:
+    fits = [_plane(each, rows.start, cols.start) for each in parts]
+    # A filter that takes the nearest pixel is off by up to half of one, and averages no noise.
+    tolerance = _MOST_LEVELS + noise + _SWING / min(part[2] - part[0], part[3] - part[1])
+    if max(left for _, left in fits) > tolerance or np.abs(parts[0] - parts[3]).mean() > _SAME_LEVELS:
         return None
-    (up, _), (down, _) = fits
-    along_x = ((up + down) / (2 * _SWING) - [0, 0, 256 / (2 * _SWING) - 1]) * photo.width / 2
-    along_y = ((up - down) / (2 * _SWING) + [0, 0, 1]) * photo.height / 2
-    turn = max(abs(along_x[0]) / abs(along_x[1]), abs(along_y[1]) / abs(along_y[0]))
-    if not (along_x[1] > 0 < along_y[0] and turn < _MOST_TURN):
+    first, second, third, _ = (fit for fit, _ in fits)
+    across = ((first - second) / (2 * _SWING) + [0, 0, 1]) * (part[3] - part[1]) / 2
+    down = ((second - third) / (2 * _SWING) + [0, 0, 1]) * (part[2] - part[0]) / 2
+    if abs(across[0]) >= _MOST_TURN * across[1] or abs(down[1]) >= _MOST_TURN * down[0]:
         return None
-    y0, x0 = photo.box[0] + float(along_y[2]), photo.box[1] + float(along_x[2])
-    height, width = shown.shape
-    return View((y0, x0, y0 + float(along_y[0]) * height, x0 + float(along_x[1]) * width), (height, width))
+    y0, x0 = part[0] + float(down[2]), part[1] + float(across[2])
+    size = shown.shape[0], shown.shape[1]
+    return View((y0, x0, y0 + float(down[0]) * size[0], x0 + float(across[1]) * size[1]), size)
 
 
-def _values(preprocess: Preprocess, plane: Floats) -> Floats:
-    """Return what a preprocessing makes of a grey image, (height, width) levels, as (channels, height, width)."""
+_CORNERS = ((1, 1), (-1, 1), (-1, -1))
+"""Towards which planes are bright: right and down, left and down, left and up."""
+
+
+def _plane_of(number: int, height: int, width: int, part: Box, noise: float, seed: int) -> Floats:
+    """Return a plane over a part of an image, level beside it, (height, width, 3) levels."""
+    y, x = (
+        (2 * (np.arange(count) + 0.5 - first) / (last - first) - 1).clip(-_BEYOND, _BEYOND)
+        for count, first, last in ((height, part[0], part[2]), (width, part[1], part[3]))
+    )
+    across, down = _CORNERS[number]
+    random = np.random.default_rng((number, seed))
+    plane = 127.5 + _SWING * (across * x + down * y[:, None])
+    return np.asarray(plane[..., None] + noise * random.uniform(-1, 1, (height, width, 3)))
+
+
+def _values(preprocess: Preprocess, levels: Floats) -> Floats:
+    """Return what a preprocessing makes of an image, (height, width, 1 or 3) levels, as (channels, height, width)."""
     from PIL import Image
 
-    image: Image = Image.fromarray(np.floor(plane + 0.5).clip(0, 255).astype(np.uint8)).convert("RGB")
+    pixels = np.floor(levels + 0.5).clip(0, 255).astype(np.uint8)
+    image = Image.fromarray(np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3))))
     made: Floats = preprocess(image).double().numpy(force=True)
     made = made[None] if made.ndim == 2 else made.mean(1) if made.ndim == 4 else made
     if made.ndim != 3 or not np.isfinite(made).all():
@@ -265,9 +313,9 @@ def _values(preprocess: Preprocess, plane: Floats) -> Floats:
 
 
 def _middle(shown: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """Return the rows and columns in the middle of what is no padding, half of either: filters end at its edges."""
+    """Return the rows and columns in the middle of what is no padding, three quarters: filters end at its edges."""
     rows, cols = (np.flatnonzero(shown.any(axis)) for axis in (1, 0))
-    return tuple(slice(part[0] + len(part) // 4, part[-1] + 1 - len(part) // 4) for part in (rows, cols))  # type: ignore[return-value]
+    return tuple(slice(part[0] + len(part) // 8, part[-1] + 1 - len(part) // 8) for part in (rows, cols))  # type: ignore[return-value]
 
 
 def _plane(levels: Floats, top: int, left: int) -> tuple[Floats, float]:

@@ -36,7 +36,9 @@ class PatchOptions(SelfChecking):
         "top", choice(*DRAWS), "top: the strongest (default), random, or bands: random ones of each band", "KIND",
         "channels",
     )  # fmt: skip
-    mean_patch: bool = option(False, flag, "the mean of a channel's patches, weighted by response, first", group="channels")
+    mean_patch: bool = option(
+        False, flag, "the mean of a channel's patches, weighted by response, first", group="channels"
+    )
     tile: int = option(PATCH_TILE_PX, whole(8), "px of a patch's longer side", "PX", "size")
     gap: int = option(4, whole(0), "px between patches", "PX", "size")
     margin: int = option(8, whole(0), "px around the grid", "PX", "size")

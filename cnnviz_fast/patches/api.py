@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from ..activations.fields.record import ReceptiveField
 from ..errors import LayerNotFoundError, OptionError, closest
 from ..geometry import tile_size
 from ..options.declared import takes
+from ..options.drawing import DEFAULT_ALPHA
+from ..options.parsers import share
 from ..options.patches import PatchOptions
 from ..options.reading import MAX_PIXELS, ImageOptions
 from ..provenance import package_version
@@ -25,14 +28,17 @@ from ..runtime.workers import default_threads
 from ..sheets.lettering import shortened, text_px
 from .cut import Cut, Place, cut_all, input_box, place
 from .entries import Entries
+from .overlay import MapsAgain, refuse_other_weights
 from .photos import Photo
 from .sheet import Colours, PatchSheet, Row, empty_tiles, label_of, look_of
 from .table import records_of
 from .top_files import TopFile, read_top
 
 if TYPE_CHECKING:
+    from torch import nn
     from typing_extensions import Unpack
 
+    from ..models.loaded import LoadedModel
     from ..options.keywords import PatchKeywords
     from .classes import ClassResponses
     from .top import TopResponses
@@ -51,6 +57,8 @@ def patch_sheet(
     max_pixels: int = MAX_PIXELS,
     truncated: str = "refuse",
     input_range: Any = None,
+    overlay: LoadedModel | nn.Module | None = None,
+    alpha: float | None = None,
     **options: Unpack[PatchKeywords],
 ) -> PatchSheet:
     """Cut the image patches that excite the channels of a layer from the photos of a run, for a sheet of them.
@@ -68,6 +76,9 @@ def patch_sheet(
         max_pixels: largest photo to read, in px.
         truncated: "allow" to take damaged photos as far as they go, as the run did.
         input_range: values that become black and white, as for the run.
+        overlay: the model of the run, to lay the map of a channel over its patches. It runs once more on each photo of
+            the sheet, since a run keeps no maps.
+        alpha: weight of the map's colour where a channel answers as strongly as in the patch, 0 to 1 (default 0.5).
         **options: see below.
 
     Returns:
@@ -76,11 +87,15 @@ def patch_sheet(
     Raises:
         LayerNotFoundError: there is no such layer.
         OptionError: an option cannot be used, or asks for channels or draws that there are not.
-        InputError: the run kept no responses, or their file is damaged.
+        InputError: the run kept no responses, or their file is damaged; or the model has other weights than the run's.
+        CaptureError: the model or its preprocessing is another than that of the run.
     """
     wanted = PatchOptions.of(options)
     decoding = ImageOptions(truncated=truncated, input_range=input_range)  # type: ignore[arg-type]
     colours = Colours.named(wanted.background)
+    if alpha is not None and overlay is None:
+        raise OptionError(f"alpha goes with overlay, got alpha {alpha!r} alone.")
+    weight = share("alpha", DEFAULT_ALPHA if alpha is None else alpha)
     file = top if isinstance(top, TopFile) else read_top(top)
     name = _layer_in(file, layer)
     responses = file[name]
@@ -91,10 +106,18 @@ def patch_sheet(
     shape = _shape_of(field, photos.values(), wanted.tile)
     places = _places(entries, photos, field, shape, responses.map_size)
 
+    over = None
+    if overlay is not None:
+        if not isinstance(top, TopFile):
+            refuse_other_weights(Path(top), overlay)
+        strongest = zip(
+            np.repeat(channels, entries.values.shape[1]).tolist(), entries.values.reshape(-1).tolist(), strict=True
+        )
+        over = MapsAgain(overlay, name, field, list(strongest), weight).over
     tiles = empty_tiles(entries.values.size, *shape)
     missing = cut_all(
-        _cuts(entries, places, photos), tiles, colours.background,
-        max_pixels=max_pixels, options=decoding, threads=wanted.threads or default_threads(),
+        _cuts(entries, places, photos), tiles, colours.background, max_pixels=max_pixels, options=decoding,
+        threads=wanted.threads or default_threads(), over=over,
     )  # fmt: skip
     drawn = np.array([[each is not None for each in row] for row in places], bool)
     drawn.reshape(-1)[[number for each in missing for number in each.tiles]] = False
@@ -113,7 +136,12 @@ def patch_sheet(
         )
         for row, channel in enumerate(channels)
     ]
-    facts = {"model": file.facts.get("model"), "layer": name, "field": _field_text(field), "draw": _draw_text(wanted, responses)}
+    facts = {
+        "model": file.facts.get("model"),
+        "layer": name,
+        "field": _field_text(field),
+        "draw": _draw_text(wanted, responses),
+    }
     look = look_of(
         rows, shape, gap=wanted.gap, margin=wanted.margin, title=_title(wanted, facts), label=wanted.label,
         mean=f"mean of {entries.values.shape[1]}" if wanted.mean_patch else "", marks=wanted.marks, colours=colours,
@@ -212,9 +240,7 @@ def _cuts(entries: Entries, places: Sequence[Sequence[Place | None]], photos: Ma
     return [Cut(photos.get(key, Photo(key)), found) for key, found in wanted.items()]
 
 
-def _told(
-    responses: TopResponses, channels: Sequence[int], classes: ClassResponses | None
-) -> list[tuple[str, ...]]:
+def _told(responses: TopResponses, channels: Sequence[int], classes: ClassResponses | None) -> list[tuple[str, ...]]:
     """Return the lines below the number of each channel: dead, NaN, and the class that it tells apart best."""
     lines: list[tuple[str, ...]] = []
     best, apart = (classes.best_class, classes.selectivity()) if classes is not None else ([], [])
@@ -224,7 +250,9 @@ def _told(
             continue
         nan = (f"{responses.nonfinite[channel]:,} NaN",) if responses.nonfinite[channel] else ()
         known = best and best[channel]
-        lines.append((*nan, *((shortened(best[channel], CLASS_CHARACTERS), f"d' {apart[channel]:.2g}") if known else ())))
+        lines.append(
+            (*nan, *((shortened(best[channel], CLASS_CHARACTERS), f"d' {apart[channel]:.2g}") if known else ()))
+        )
     return lines
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -183,6 +183,7 @@ def cut_all(
     max_pixels: int,
     options: ImageOptions,
     threads: int,
+    over: Callable[[Image, Photo], Callable[[int, Place, Pixels], None] | None] | None = None,
 ) -> list[Missing]:
     """Cut patches out of photos, each photo read and decoded once, in the order in which they lie on the disk.
 
@@ -193,6 +194,8 @@ def cut_all(
         max_pixels: refuse larger photos.
         options: how files are decoded.
         threads: number of workers.
+        over: called with each photo; returns what paints over its patches, given the number of a tile, its place and
+            its pixels. None where nothing is painted.
 
     Returns:
         The photos that are gone, cannot be read, or have changed since the run.
@@ -212,9 +215,12 @@ def cut_all(
                 raise ImageError(f"image {cut.photo.name!r} is of another size, {decoded.width} x {decoded.height} px.")
         except ImageError as error:
             return Missing(cut.photo.name, str(error), [number for number, _ in cut.places])
+        paint = over(decoded, cut.photo) if over is not None else None  # type: ignore[arg-type]  # no floats were asked for
         for number, place in cut.places:
             tiles[number] = background
-            draw(decoded, place, tiles[number])  # type: ignore[arg-type]  # without floats it is a PIL image
+            draw(decoded, place, tiles[number])  # type: ignore[arg-type]
+            if paint is not None:
+                paint(number, place, tiles[number])
         return None
 
     located.sort(key=lambda item: (item[0].photo.path or "", getattr(item[1], "start", 0)))

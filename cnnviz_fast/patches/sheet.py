@@ -260,7 +260,10 @@ class PatchSheet:
                 continue
             for at, mask in enumerate(look.heads[number]):
                 _stamp(out, top + at * line_px(look.size), grid.margin, mask, look.colours.ink)
-            shown = [(row.labels[rank], self._tile(row=number, rank=rank), row.places[rank]) for rank in range(len(row.labels))]
+            shown = [
+                (row.labels[rank], self._tile(row=number, rank=rank), row.places[rank])
+                for rank in range(len(row.labels))
+            ]
             if look.mean:
                 shown.insert(0, (look.mean, self.mean_patch(number), None))
             for col, (label, tile, place) in enumerate(shown):
@@ -355,7 +358,9 @@ def look_of(
         OptionError: the sheet is larger than any format can hold.
     """
     size = text_px(*tile)
-    heads = [[draw_line(str(row.channel), size * 5 // 4), *(draw_line(line, size) for line in row.lines)] for row in rows]
+    heads = [
+        [draw_line(str(row.channel), size * 5 // 4), *(draw_line(line, size) for line in row.lines)] for row in rows
+    ]
     beside = max(mask.shape[1] for masks in heads for mask in masks) + size // 2
     written = draw_line(title, size * 5 // 4) if title else None
     inset = max(0, size // 2 - margin)

@@ -62,7 +62,10 @@ def test_each_and_parquet_write_files_beside(kept: Path, out: Path, capsys: pyte
     assert run("patches", kept, "--layer", "1", "--channels", BLUE, "--each", "--parquet", "--out", out, "--json") == 0
     document = json.loads(capsys.readouterr().out)
     tiles = [f"{out}/1/tiles/patches/0_{rank}.png" for rank in range(3)]
-    assert document == {"files": [{"layer": "1", "path": path} for path in [*tiles, f"{out}/1/patches.parquet"]], "failed": []}
+    assert document == {
+        "files": [{"layer": "1", "path": path} for path in [*tiles, f"{out}/1/patches.parquet"]],
+        "failed": [],
+    }
     assert all(Path(file["path"]).exists() for file in document["files"])
 
 
@@ -80,7 +83,9 @@ def test_photo_that_is_gone_is_named_once_and_the_rest_drawn(
     assert len(json.loads(capsys.readouterr().out)["failed"]) == 3
 
 
-def test_wrong_use_is_refused_in_one_line(kept: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_use_is_refused_in_one_line(
+    kept: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     cases = {
         ("--layer", "layer1"): "no layer 'layer1' in this run",
         ("--layer", "1", "--channels", "99"): "channels must be below 4",

@@ -32,7 +32,7 @@ from cnnviz_fast.models.preprocess import (
 from cnnviz_fast.models.views import Region, View, view_of
 from cnnviz_fast.options.reading import MAX_PIXELS, PreprocessOptions
 
-SIZES = [(375, 500), (500, 375), (640, 427), (301, 299), (257, 1023), (97, 61), (224, 224), (33, 41), (1201, 801)]
+SIZES = [(375, 500), (301, 299), (257, 1023), (97, 61), (33, 41)]
 """Heights and widths, odd ones, of which some are smaller than what is cut out of them."""
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -93,8 +93,9 @@ def test_rule_and_measurement_agree_for_odd_sizes(name: str) -> None:
         assert followed is not None
         assert measured is not None
         assert (followed.height, followed.width) == measured.size
-        input_px = (followed.box[2] - followed.box[0]) / followed.height
-        assert_close(np.array(measured.box) / input_px, np.array(followed.box) / input_px, VIEW_PX)
+        y0, x0, y1, x1 = followed.box
+        pixel = np.maximum([(y1 - y0) / followed.height, (x1 - x0) / followed.width] * 2, 1)
+        assert_close(np.array(measured.box) / pixel, np.array(followed.box) / pixel, VIEW_PX)
 
 
 def test_view_is_the_rule_and_not_the_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,11 +191,14 @@ def test_what_is_no_box_has_no_view(name: str) -> None:
 
 
 def test_random_steps_of_torchvision_have_no_view() -> None:
-    assert view_of(OwnPreprocess(transforms.Compose([transforms.RandomCrop(64), transforms.ToTensor()])), 99, 99, 10**6) is None
+    assert (
+        view_of(OwnPreprocess(transforms.Compose([transforms.RandomCrop(64), transforms.ToTensor()])), 99, 99, 10**6)
+        is None
+    )
 
 
 def test_unknown_module_of_torch_is_measured() -> None:
-    seen = view_of(OwnPreprocess(nn.Sequential(transforms.ToTensor(), nn.AvgPool2d(2))), 64, 96, MAX_PIXELS)
+    seen = view_of(OwnPreprocess(transforms.Compose([transforms.ToTensor(), nn.AvgPool2d(2)])), 64, 96, MAX_PIXELS)
     assert seen is not None
     assert seen.size == (32, 48)
     assert_close(np.array(seen.box) / 2, np.array([0, 0, 64, 96]) / 2, VIEW_PX)

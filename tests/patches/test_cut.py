@@ -95,7 +95,9 @@ def test_small_photo_that_the_crop_pads_has_background_beyond_it(tmp_path: Path)
     places = {BLUE: (3, 40), VERTICAL: (20, 10)}
     photo = planted(31, 90, places)
     padded = OwnPreprocess(transforms.Compose([transforms.CenterCrop((64, 80)), transforms.ToTensor()]))
-    sheet = sheet_of(top_file(planted_network(padded), saved(photo, tmp_path / "a.png"), tmp_path / "top.safetensors"), tile=KERNEL)
+    sheet = sheet_of(
+        top_file(planted_network(padded), saved(photo, tmp_path / "a.png"), tmp_path / "top.safetensors"), tile=KERNEL
+    )
     assert box_of(sheet, BLUE)[0] < 0
     assert_found(sheet, places, photo, 1)
 

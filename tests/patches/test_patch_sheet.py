@@ -57,7 +57,9 @@ def test_layer_may_be_left_out_where_there_is_one(top: Path) -> None:
 def test_photo_is_read_and_decoded_once_in_the_order_of_the_files(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     decode = cut.decode_bytes
-    monkeypatch.setattr(cut, "decode_bytes", lambda content, name, *more: read.append(name) or decode(content, name, *more))
+    monkeypatch.setattr(
+        cut, "decode_bytes", lambda content, name, *more: read.append(name) or decode(content, name, *more)
+    )
     cf.patch_sheet(top, threads=1, draw="bands")
     assert read == sorted(set(read))
     assert len(read) >= 3
@@ -106,7 +108,9 @@ def test_save_writes_the_sheet_and_its_manifest(top: Path, tmp_path: Path, suffi
     assert manifest["patches"] == json.loads(json.dumps(made.table))
 
 
-def test_saved_sheet_is_passed_over_when_its_folder_is_searched_for_images(top: Path, photos: Path, tmp_path: Path) -> None:
+def test_saved_sheet_is_passed_over_when_its_folder_is_searched_for_images(
+    top: Path, photos: Path, tmp_path: Path
+) -> None:
     saved(planted(9, 9, {}), tmp_path / "only.png")
     cf.patch_sheet(top).save(tmp_path / "patches.png")
     assert [Path(key).name for key in cf_images(tmp_path)] == ["only.png"]
@@ -118,7 +122,9 @@ def cf_images(folder: Path) -> list[str]:
     return list(list_images(str(folder)).keys())
 
 
-def test_sheet_written_in_strips_is_the_sheet_drawn_whole(top: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sheet_written_in_strips_is_the_sheet_drawn_whole(
+    top: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = cf.patch_sheet(top, title="of all").rgb()
     monkeypatch.setattr(sheet.png, "RGB_STRIP_PX", 1)
     monkeypatch.setattr(sheet, "IN_MEMORY_BYTES", 0)
@@ -177,7 +183,9 @@ def test_mean_patch_is_the_mean_weighted_by_response(top: Path) -> None:
 def test_mean_patch_leaves_out_what_lies_beyond_a_photo(model: Any, tmp_path: Path) -> None:
     for name, place in (("in", (40, 50)), ("corner", (2, 2))):
         saved(planted(80, 100, {BLUE: place}), tmp_path / f"{name}.png")
-    made = cf.patch_sheet(top_file(model, str(tmp_path), tmp_path / "top.safetensors"), tile=KERNEL, background="#ff0000")
+    made = cf.patch_sheet(
+        top_file(model, str(tmp_path), tmp_path / "top.safetensors"), tile=KERNEL, background="#ff0000"
+    )
     inside = [rank for rank in (0, 1) if (made.patch(BLUE, rank) != (255, 0, 0)).any(-1).all()]
     assert len(inside) == 1
     np.testing.assert_array_equal(made.mean_patch(BLUE)[0, 0], made.patch(BLUE, inside[0])[0, 0])
@@ -194,7 +202,9 @@ def test_save_each_writes_every_patch_without_marks(top: Path, tmp_path: Path) -
 def test_classes_stand_beside_their_channels(top: Path, tmp_path: Path) -> None:
     file = read_top(top)
     classes = ClassResponses(4)
-    classes.update(torch.tensor([[9.0, 1, 1, 0], [8, 2, 1, 0], [1, 1, 9, 0], [2, 2, 8, 0]]), ["cat", "cat", "dog", "dog"])
+    classes.update(
+        torch.tensor([[9.0, 1, 1, 0], [8, 2, 1, 0], [1, 1, 9, 0], [2, 2, 8, 0]]), ["cat", "cat", "dog", "dog"]
+    )
     with_classes = TopFile(file.layers, file.photos, file.fields, {"1": classes}, file.facts)
     lines = [row.lines for row in cf.patch_sheet(with_classes)._rows]
     assert lines[BLUE][0] == "cat"

@@ -42,7 +42,9 @@ def jpeg(height: int, width: int, orientation: int = 1) -> bytes:
     return file.getvalue()
 
 
-def test_describe_says_where_a_file_lies_and_what_the_model_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_describe_says_where_a_file_lies_and_what_the_model_saw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     content = jpeg(60, 80)
     (tmp_path / "a.jpg").write_bytes(content)
     monkeypatch.chdir(tmp_path)
