@@ -90,5 +90,7 @@ class RunOptions(SelfChecking):
         return {name: getattr(self, name) for name in TOP if name != "labels"}
 
 
-TOP = {field.name: field.default for field in dataclasses.fields(RunOptions) if field.metadata["group"] == "top"}
+TOP: dict[str, Any] = {
+    field.name: field.default for field in dataclasses.fields(RunOptions) if field.metadata["group"] == "top"
+}
 """Options of the images that excite each channel most -> what they are where they are left out."""

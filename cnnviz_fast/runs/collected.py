@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from ..activations.maps import LayerMaps
     from ..channels.statistics import ChannelStatistics
-    from .engine import EngineTask
+    from ..models.loaded import LoadedModel
+    from .images import Images
 
 
 class Record(Protocol):
@@ -52,12 +53,11 @@ class MeasuredMaps(NamedTuple):
 
 
 class Kind(Protocol):
-    """A kind of record. It pickles, so that other processes collect the same.
+    """A kind of record. It pickles, so that other processes collect the same."""
 
-    name: of the kind in `save`, and of its files.
-    """
-
-    name: str
+    @property
+    def name(self) -> str:
+        """Return the name of the kind in `save`, and of its files."""
 
     def record(self, channels: int) -> Any:
         """Return a record without images of a layer with so many channels."""
@@ -90,12 +90,13 @@ class Kind(Protocol):
             The path.
         """
 
-    def about(self, records: Records, task: EngineTask) -> dict[str, Any]:
+    def about(self, records: Records, model: LoadedModel, images: Images) -> dict[str, Any]:
         """Return what else their file says once the records are of all images, as keywords for `write`.
 
         Args:
             records: layer -> record.
-            task: of the run.
+            model: of the run.
+            images: of the run.
         """
 
     def remarks(self, records: Records) -> list[str]:
@@ -125,11 +126,11 @@ class Statistics:
         """See Kind."""
         return facts_of(path)
 
-    def write(self, path: Path, records: Records, facts: Mapping[str, Any] | None = None) -> Path:
+    def write(self, path: Path, records: Records, facts: Mapping[str, Any] | None = None, **about: Any) -> Path:
         """See Kind."""
-        return write_statistics(path, records, facts)
+        return write_statistics(path, records, facts, **about)
 
-    def about(self, records: Records, task: EngineTask) -> dict[str, Any]:
+    def about(self, records: Records, model: LoadedModel, images: Images) -> dict[str, Any]:
         """See Kind."""
         return {}
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..channels.dataset import merge_layers
-from .collected import Records
 from .folder.rows import IndexRow
 
 
@@ -43,12 +42,12 @@ class FailedImage(NamedTuple):
 class Outcome:
     """What became of a batch.
 
-    collected: kind of record -> records of the finished images, where the run keeps them.
+    collected: kind of record -> layer -> record of the finished images, where the run keeps any; see collected.py.
     """
 
     finished: list[FinishedImage] = field(default_factory=list)
     failed: list[FailedImage] = field(default_factory=list)
-    collected: dict[str, Records] = field(default_factory=dict)
+    collected: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add(self, other: Outcome) -> None:
         """Add the outcome of other images; `other` must not be used afterwards."""

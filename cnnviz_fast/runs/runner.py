@@ -205,7 +205,7 @@ class Runner:
         """Return what else is written with the records of all images, and print what is to be known of them."""
         for line in kind.remarks(records):
             opened.progress.say(line)
-        return kind.about(records, opened.task)
+        return kind.about(records, self._model, self._images)
 
     def _summary(self, opened: _OpenRun, *, seconds: float = 0.0, **facts: Any) -> RunSummary:
         passed_over = sum(self._images.passed_over.values())

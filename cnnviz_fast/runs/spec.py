@@ -55,8 +55,8 @@ class RunSpec:
     @property
     def collects(self) -> list[Kind]:
         """The kinds of records over all images that are kept."""
-        kinds: dict[str, Kind] = {"statistics": Statistics(), "top": Top(self.run.top, self.labels)}
-        return [kinds[name] for name in self.run.save if name in kinds]
+        top = Top(self.run.top, self.labels, self.max_pixels, self.decoding)
+        return [kind for kind in (Statistics(), top) if kind.name in self.run.save]
 
     @property
     def readers(self) -> int:

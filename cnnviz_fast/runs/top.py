@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ..activations.fields.find import receptive_field
 from ..errors import CnnvizError
 from ..patches.classes import ClassResponses
 from ..patches.photos import describe
@@ -23,8 +23,9 @@ from ..patches.top_files import read_top, top_facts_of, write_top
 if TYPE_CHECKING:
     from ..channels.statistics import ChannelStatistics
     from ..models.loaded import LoadedModel
+    from ..options.reading import ImageOptions
     from .collected import MeasuredMaps, Records
-    from .engine import EngineTask
+    from .images import Images
     from .labels import Labels
 
 
@@ -42,7 +43,8 @@ class LayerTop:
     @property
     def channels(self) -> int:
         """Return the number of channels of the layer."""
-        return self.top.channels
+        channels: int = self.top.channels
+        return channels
 
     def blank(self) -> LayerTop:
         """Return a record of the same layer without images."""
@@ -61,10 +63,13 @@ class Top:
 
     options: those of `options.runs.TOP`, without labels.
     labels: the classes of the images; None without.
+    max_pixels, decoding: how the images are read.
     """
 
     options: Mapping[str, Any]
-    labels: Labels | None = None
+    labels: Labels | None
+    max_pixels: int
+    decoding: ImageOptions
     name: str = "top"
 
     def record(self, channels: int) -> LayerTop:
@@ -96,12 +101,11 @@ class Top:
             path, {layer: record.top for layer, record in records.items()}, facts, classes=classes, **about
         )
 
-    def about(self, records: Records, task: EngineTask) -> dict[str, Any]:
+    def about(self, records: Records, model: LoadedModel, images: Images) -> dict[str, Any]:
         """See Kind. Returns where the images in the lists lie, and what the units of each layer see."""
         keys = {key for record in records.values() for key in _images_in(record.top)}
-        images, spec = task.images, task.spec
-        photos = describe(images.catalogue, keys, task.model, spec.max_pixels, spec.decoding)
-        return {"photos": photos, "fields": _fields_of(list(records), task.model, images.input_size(keys))}
+        photos = describe(images.catalogue, keys, model, self.max_pixels, self.decoding)
+        return {"photos": photos, "fields": _fields_of(list(records), model, images.input_size(keys))}
 
     def remarks(self, records: Records) -> list[str]:
         """See Kind."""
@@ -131,10 +135,6 @@ def _images_in(top: TopResponses) -> set[str]:
 def _fields_of(layers: list[str], model: LoadedModel, size: tuple[int, int] | None) -> dict[str, dict[str, Any]]:
     """Return what the units of each layer see; nothing of layers of which that cannot be said."""
     fields: dict[str, dict[str, Any]] = {}
-    if importlib.util.find_spec("cnnviz_fast.activations.fields") is None:
-        return fields
-    from ..activations.fields.find import receptive_field
-
     for layer in layers:
         with contextlib.suppress(CnnvizError):
             fields[layer] = receptive_field(model, layer, size).to_json()

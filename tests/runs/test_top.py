@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.assertions import MERGED, assert_close
 from support.command_line import run
 from support.processes import Python
 from support.runs import NET, QUICK, assert_same_top, command, interpolation, make_images, rows, wait_for_rows
@@ -237,7 +238,7 @@ def test_planes_of_a_volume_are_one_image(by: str, tmp_path: Path) -> None:
     assert np.array_equal(top.values, order.T.numpy())
     assert all(len(set(keys)) == K for keys in top.images)
     known = {name: n for n, name in enumerate(file.classes["1"].classes)}
-    assert np.allclose(file.classes["1"].mean[known["odd"]], expected[1::2].double().mean(dim=0))
+    assert_close(file.classes["1"].mean[known["odd"]], expected[1::2].double().mean(dim=0).numpy(), MERGED)
 
 
 class Broken(Frames):
