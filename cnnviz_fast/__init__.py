@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from .activations.capture import capture as capture
     from .activations.capture import capture_stream as capture_stream
+    from .activations.fields.find import receptive_field as receptive_field
+    from .activations.fields.record import ReceptiveField as ReceptiveField
     from .activations.listing import list_layers as list_layers
     from .channels.dataset import LayerStatistics as LayerStatistics
     from .channels.dataset_files import read_statistics as read_statistics
@@ -54,6 +56,8 @@ _HOMES = {
     "save_atlas": "formats.atlas",
     "capture": "activations.capture",
     "capture_stream": "activations.capture",
+    "receptive_field": "activations.fields.find",
+    "ReceptiveField": "activations.fields.record",
     "list_layers": "activations.listing",
     "Comparison": "sheets.comparison",
     "compare": "sheets.comparison",

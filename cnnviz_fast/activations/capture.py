@@ -80,9 +80,9 @@ def capture(
     """
     root, (inputs, forward) = root_of(model), calling(model, inputs, forward)
     kept = Kept(keep=keep, channels=channels, reduce=reduce)
-    keeper = _Keeper(_targets(root, batch, layers, inputs, forward), kept)
+    keeper = Keeper(targets_of(root, batch, layers, inputs, forward), kept)
     keeper.run(root, batch, inputs, forward)
-    return _by_name(keeper, root)
+    return by_name(keeper, root)
 
 
 def capture_stream(
@@ -121,14 +121,14 @@ def capture_stream(
     """
     root, (inputs, forward) = root_of(model), calling(model, inputs, forward)
     kept = Kept(keep=keep, channels=channels, reduce=reduce)
-    keeper = _Keeper(_targets(root, batch, layers, inputs, forward), kept, consumer)
+    keeper = Keeper(targets_of(root, batch, layers, inputs, forward), kept, consumer)
     keeper.run(root, batch, inputs, forward)
     if not keeper.stopped:
         _check_ran(keeper, root)
     return keeper.delivered
 
 
-def _targets(model: nn.Module, batch: torch.Tensor, layers: Any, inputs: Inputs, forward: Forward) -> list[Target]:
+def targets_of(model: nn.Module, batch: torch.Tensor, layers: Any, inputs: Inputs, forward: Forward) -> list[Target]:
     """Find what the patterns name, and refuse layers that take no hooks."""
 
     def operations() -> list[str]:
@@ -150,8 +150,11 @@ def _targets(model: nn.Module, batch: torch.Tensor, layers: Any, inputs: Inputs,
     return targets
 
 
-class _Keeper:
-    """Looks at a pass and keeps copies of what the wanted calls put out or took in, or passes them to a consumer."""
+class Keeper:
+    """Looks at a pass and keeps copies of what the wanted calls put out or took in, or passes them to a consumer.
+
+    What is kept of a call is for `keep` to say.
+    """
 
     def __init__(self, targets: Sequence[Target], kept: Kept, consumer: Consumer | None = None) -> None:
         self.targets = targets
@@ -159,7 +162,7 @@ class _Keeper:
         self.consumer = consumer
         self.wanted: dict[What, list[Target]] = {}
         self.calls: collections.Counter[What] = collections.Counter()
-        self.activations: dict[tuple[What, int, tuple[str, ...]], torch.Tensor] = {}
+        self.activations: dict[tuple[What, int, tuple[str, ...]], Any] = {}
         self.delivered: list[str] = []
         self.stopped = False
         self.elsewhere: set[nn.Module] = set()
@@ -213,17 +216,20 @@ class _Keeper:
             if not self.awaited:
                 raise Enough
 
-    def _take_part(self, what: What, call: int, target: Target, seen: Any) -> None:
+    def keep(self, target: Target, seen: Any) -> Any:
+        """Return what is kept of a call: a copy of its tensor."""
         import torch
 
-        part = (what, call, target.path)
-        if part in self.activations:
-            return
         name = target.key(None)
         # Outside inference mode, which a model may enter by itself: the caller may want gradients of what it computes.
         with torch.inference_mode(False):
-            tensor = only_tensor(part_of(seen, target.path, target.name), name, taken_in=target.side == "input")
-            activations = self.kept.copy(tensor, name)
+            return self.kept.copy(only_tensor(seen, name, taken_in=target.side == "input"), name)
+
+    def _take_part(self, what: What, call: int, target: Target, seen: Any) -> None:
+        part = (what, call, target.path)
+        if part in self.activations:
+            return
+        activations = self.keep(target, part_of(seen, target.path, target.name))
         if self.consumer is None:
             self.activations[part] = activations
             return
@@ -243,9 +249,9 @@ def _has_one_call(target: Target) -> bool:
     return target.side in ("operation", "result") or target.call is not None
 
 
-def _by_name(keeper: _Keeper, model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the captured activations by name, in the order asked for; check that every pattern captured something."""
-    captured: dict[str, torch.Tensor] = {}
+def by_name(keeper: Keeper, model: nn.Module) -> dict[str, Any]:
+    """Return what was kept by name, in the order asked for; check that every pattern found something that ran."""
+    captured: dict[str, Any] = {}
     for target in keeper.targets:
         what = _what(target)
         for call in _calls_of(target, keeper):
@@ -255,12 +261,12 @@ def _by_name(keeper: _Keeper, model: nn.Module) -> dict[str, torch.Tensor]:
     return captured
 
 
-def _calls_of(target: Target, keeper: _Keeper) -> range:
+def _calls_of(target: Target, keeper: Keeper) -> range:
     calls = keeper.calls[_what(target)]
     return range(calls) if target.call is None else range(target.call, min(target.call + 1, calls))
 
 
-def _check_ran(keeper: _Keeper, model: nn.Module) -> None:
+def _check_ran(keeper: Keeper, model: nn.Module) -> None:
     """Refuse a pattern if nothing that it names ran; warn of other layers that never ran."""
     absent = [target for target in keeper.targets if not _calls_of(target, keeper)]
     answered = {pattern for t in keeper.targets if _calls_of(t, keeper) for pattern in t.patterns}

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import json
 import re
+import shutil
 import sys
 import warnings
 from collections import Counter
@@ -117,12 +118,14 @@ def print_json(document: Any) -> None:
     print(json.dumps(document))
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print columns, each as wide as its widest entry."""
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], fit: bool = False) -> None:
+    """Print columns, each as wide as its widest entry; on a terminal that is narrower, lines are cut if `fit`."""
     shown = [header, *rows] if any(header) else list(rows)
     widths = [max(len(row[i]) for row in shown) for i in range(len(header))]
+    room = shutil.get_terminal_size().columns if fit and sys.stdout.isatty() else sys.maxsize
     for row in shown:
-        print("  ".join(entry.ljust(width) for entry, width in zip(row, widths, strict=True)).rstrip())
+        line = "  ".join(entry.ljust(width) for entry, width in zip(row, widths, strict=True)).rstrip()
+        print(f"{line[: room - 1]}…" if len(line) > room else line)
 
 
 def everything_is_loaded() -> None:

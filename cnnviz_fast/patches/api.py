@@ -172,7 +172,7 @@ def _layer_in(file: TopFile, layer: str | None) -> str:
         if len(file) == 1:
             return next(iter(file))
         raise OptionError(f"layer must be one of {', '.join(file)}, got none.")
-    if layer not in file:
+    if layer not in file.layers:
         raise LayerNotFoundError(f"no layer {layer!r} in this run.{closest(layer, file)} It kept {', '.join(file)}.")
     return layer
 
@@ -263,10 +263,11 @@ def _label(
     key = str(entries.images[row, rank])
     if not key:
         return ""
+    if not drawn[row, rank]:
+        return "missing"
     name = photos[key].name if key in photos else key
     stem = os.path.splitext(os.path.basename(name))[0]
-    shown = stem if drawn[row, rank] else f"missing: {stem}"
-    return label_of(float(entries.values[row, rank]), shown, shape[1], text_px(*shape))
+    return label_of(float(entries.values[row, rank]), stem, shape[1], text_px(*shape))
 
 
 def _field_text(field: ReceptiveField) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.planted import BLUE, DEAD, KERNEL, VERTICAL, planted, planted_network, saved, top_file
+from support.planted import BLUE, DEAD, KERNEL, STRIDE, VERTICAL, planted, planted_network, saved, top_file
 from support.shards import write_tar
 from torchvision.transforms._presets import ObjectDetection
 
@@ -75,7 +75,7 @@ def test_table_lists_every_patch_and_where_it_lies(top: Path, photos: Path) -> N
         assert record["image"] == entries.images[channel, rank]
         assert record["path"] == str(Path(record["image"]))
         assert (record["y"], record["x"]) == tuple(entries.positions[channel, rank])
-        assert (record["y0"], record["x1"]) == (4 * record["y"] - 5, 4 * record["x"] + 6)
+        assert (record["y0"], record["x1"]) == (STRIDE * record["y"] - KERNEL // 2, STRIDE * record["x"] + KERNEL // 2 + 1)
     assert made.manifest["patches"] == made.table
 
 
@@ -157,7 +157,7 @@ def test_marks_stand_around_the_unit_and_leave_its_centre_free(top: Path) -> Non
     plain, marked = (cells(cf.patch_sheet(top, marks=marks, tile=48))[BLUE, 0] for marks in (False, True))
     changed = (plain != marked).any(axis=-1)
     assert changed.any()
-    assert not changed[22:27, 22:27].any()
+    assert not changed[23:26, 23:26].any()
     assert not changed[:14].any()
 
 
@@ -244,7 +244,7 @@ def test_photo_that_changed_is_named_and_the_rest_drawn(photos: Path, model: Any
     for rank, name in enumerate(shown):
         is_background = (made.patch(BLUE, rank) == made._look.colours.background).all()
         assert is_background == (name != "a")
-        assert ("missing" in made._rows[BLUE].labels[rank]) == (name != "a")
+        assert (made._rows[BLUE].labels[rank] == "missing") == (name != "a")
     assert made.drawn == 3
 
 

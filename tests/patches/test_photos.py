@@ -88,7 +88,8 @@ def test_describe_measures_each_size_once(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_describe_of_some_keys_reads_no_other(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(jpeg(30, 40))
-    images = list_images([str(tmp_path / "a.jpg"), str(tmp_path / "gone.jpg")])
+    (tmp_path / "b.jpg").write_bytes(b"")
+    images = list_images([str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg")])
     assert list(describe(images, [images.key(0)], MODEL)) == [images.key(0)]
 
 

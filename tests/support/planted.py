@@ -20,14 +20,14 @@ from cnnviz_fast.patches.photos import describe
 from cnnviz_fast.patches.top import TopResponses
 from cnnviz_fast.patches.top_files import write_top
 
-KERNEL, STRIDE = 11, 4
+KERNEL, STRIDE = 11, 2
 FIELD = ReceptiveField((KERNEL, KERNEL), (float(STRIDE), float(STRIDE)), (0.0, 0.0))
 """Of the units of the network, whose convolution is padded by half its kernel."""
 
 BLUE, VERTICAL, HORIZONTAL, DEAD = range(4)
 """The channels: a colour, stripes of two directions, and one without weights."""
 
-PERIOD = 5.0
+PERIOD = 8.0
 """Of the stripes that two filters look for, px of the input."""
 
 
@@ -47,20 +47,17 @@ def planted_network(preprocess: Any) -> LoadedModel:
 
 
 def planted(height: int, width: int, places: Mapping[int, tuple[int, int]], scale: float = 1.0) -> Image.Image:
-    """Return a photo of a soft ramp with what channels look for at (y, x) of its pixels, `scale` px for one of the input.
-
-    Blue lies within the ramp's own grey, so that a pixel still tells where it comes from.
-    """
+    """Return a dark photo with what channels look for at (y, x) of its pixels, `scale` px for one of the input."""
     y, x = np.mgrid[:height, :width].astype(float)
-    grey = 90 + 40 * x / width + 20 * y / height
+    grey = 20 + 20 * x / width + 10 * y / height  # dark, so that the edge of an input answers to no filter much
     pixels = np.stack([grey, grey, grey], axis=-1)
     for channel, (at_y, at_x) in places.items():
         near = np.exp(-(np.square((y - at_y) / scale) + np.square((x - at_x) / scale)) / 30.0)
         if channel == BLUE:
-            pixels += near[..., None] * np.array([-80, -80, 100])
+            pixels += near[..., None] * np.array([-20, -20, 150])
         else:
             along = x - at_x if channel == VERTICAL else y - at_y
-            pixels += (near * 80 * np.cos(2 * np.pi * along / scale / PERIOD))[..., None]
+            pixels += (near * 80 * (1 + np.cos(2 * np.pi * along / scale / PERIOD)))[..., None]
     return Image.fromarray(np.floor(pixels.clip(0, 255) + 0.5).astype(np.uint8))
 
 

@@ -296,7 +296,7 @@ def following() -> Iterator[None]:
 
     class Follow(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            output = _run(function, args, kwargs or {})
+            output = run_operation(function, args, kwargs or {})
             follow(function._schema.name.rpartition("::")[2], args, list(tensors_in(output).values()))
             return output
 
@@ -304,7 +304,7 @@ def following() -> Iterator[None]:
         yield
 
 
-def _run(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def run_operation(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run an operation; tensors that the model made in memory lose their values where others have none."""
     import torch
     from torch.utils._pytree import tree_leaves, tree_map_only
