@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -133,12 +132,13 @@ def _images_in(top: TopResponses) -> set[str]:
 
 
 def _fields_of(layers: list[str], model: LoadedModel, size: tuple[int, int] | None) -> dict[str, dict[str, Any]]:
-    """Return what the units of each layer see; nothing of layers of which that cannot be said."""
-    fields: dict[str, dict[str, Any]] = {}
-    for layer in layers:
-        with contextlib.suppress(CnnvizError):
-            fields[layer] = receptive_field(model, layer, size).to_json()
-    return fields
+    """Return what the units of each layer see; nothing where no example goes through the model."""
+    try:
+        fields = receptive_field(model, layers, size)
+    except CnnvizError:
+        return {}
+    assert isinstance(fields, dict)
+    return {layer: field.to_json() for layer, field in fields.items()}
 
 
 def _remarks_on(layer: str, record: LayerTop) -> Iterator[str]:
