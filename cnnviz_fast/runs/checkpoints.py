@@ -177,8 +177,8 @@ class Checkpoints:
     def _write(self, path: Path, records: Records, about: Mapping[str, Any] = NOTHING) -> None:
         self._settle()
         with stage("write"):
-            keys = self._keys.hexdigest()
-            self.kind.write(path, records, {"covers": self._last, "keys": keys, "listed": self._listed}, **about)
+            facts = {"covers": self._last, "keys": self._keys.hexdigest(), "listed": self._listed}
+            self.kind.write(path, records, facts=facts, **about)
 
     def _keep_in(self, path: Path, about: Mapping[str, Any] = NOTHING) -> None:
         """Write all that is kept into one file, and remove the others."""

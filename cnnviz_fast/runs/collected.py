@@ -6,7 +6,7 @@ top          the images that excite each channel most  top.safetensors
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -77,14 +77,13 @@ class Kind(Protocol):
     def facts(self, path: Path) -> dict[str, Any]:
         """Return the facts that a file was written with; none where it is something else."""
 
-    def write(self, path: Path, records: Records, facts: Mapping[str, Any] | None = None, **about: Any) -> Path:
+    def write(self, path: Path, records: Records, **content: Any) -> Path:
         """Write records into one file, which appears whole or not at all.
 
         Args:
             path: the file.
-            records: what is written.
-            facts: see `facts`.
-            about: see `about`.
+            records: layer -> record.
+            content: `facts` that can be read on their own, and what `about` returned.
 
         Returns:
             The path.
@@ -126,9 +125,9 @@ class Statistics:
         """See Kind."""
         return facts_of(path)
 
-    def write(self, path: Path, records: Records, facts: Mapping[str, Any] | None = None, **about: Any) -> Path:
+    def write(self, path: Path, records: Records, **content: Any) -> Path:
         """See Kind."""
-        return write_statistics(path, records, facts, **about)
+        return write_statistics(path, records, **content)
 
     def about(self, records: Records, model: LoadedModel, images: Images) -> dict[str, Any]:
         """See Kind."""

@@ -93,12 +93,11 @@ class Top:
         """See Kind."""
         return top_facts_of(path)
 
-    def write(self, path: Path, records: Records, facts: Mapping[str, Any] | None = None, **about: Any) -> Path:
+    def write(self, path: Path, records: Records, **content: Any) -> Path:
         """See Kind."""
         classes = {layer: record.classes for layer, record in records.items() if record.classes is not None}
-        return write_top(
-            path, {layer: record.top for layer, record in records.items()}, facts, classes=classes, **about
-        )
+        layers = {layer: record.top for layer, record in records.items()}
+        return write_top(path, layers, classes=classes, **content)
 
     def about(self, records: Records, model: LoadedModel, images: Images) -> dict[str, Any]:
         """See Kind. Returns where the images in the lists lie, and what the units of each layer see."""

@@ -118,11 +118,10 @@ def test_lists_do_not_depend_on_how_the_run_goes_about_it(
     assert_same_top(tmp_path, left_alone)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
 def test_lists_are_the_same_for_a_shuffled_list_of_the_same_files(
-    seed: int, photos: Path, left_alone: Path, tmp_path: Path
+    photos: Path, left_alone: Path, tmp_path: Path
 ) -> None:
-    shuffled = np.random.default_rng(seed).permutation([str(path) for path in paths_in(photos)])
+    shuffled = np.random.default_rng(1).permutation([str(path) for path in paths_in(photos)])
     (tmp_path / "list.txt").write_text("\n".join(shuffled))
     cf.run(exact_model(), tmp_path / "list.txt", LAYERS, tmp_path / "out", **TOP)
     assert rows(tmp_path / "out")[0]["key"] == shuffled[0]
@@ -203,8 +202,8 @@ def test_images_in_the_lists_and_fields_of_layers_are_described(photos: Path, le
     found = cf.read_top(left_alone)
     listed = {key for top in found.values() for kind in top.kinds for key in top.draws(kind).images.flat}
     assert set(found.photos) == listed - {""}
-    photo = found.photos[str(paths_in(photos)[0])]
-    assert photo["path"] == str(paths_in(photos)[0])
+    assert all(photo["path"] == key for key, photo in found.photos.items())
+    photo = next(iter(found.photos.values()))
     assert (photo["size"], photo["view"], photo["input"]) == ([24, 24], [0, 0, 24, 24], [24, 24])
     assert [found.fields[layer]["size"] for layer in LAYERS] == [[4, 4], [4, 4]]
 
