@@ -17,7 +17,7 @@ constexpr Dispatch SCALAR = {
     run_length_scalar,
     put_literals_scalar,
     {0, normalize_row_scalar, enlarge_rows_scalar, blend_rows_scalar},
-    {least_and_greatest_scalar, overview_scalar, squares_scalar},
+    {least_and_greatest_scalar, take_in_scalar, overview_scalar, squares_scalar},
     {average_rows_scalar},
 };
 
@@ -31,7 +31,7 @@ constexpr Dispatch AVX2 = {
     run_length_avx2,
     put_literals_avx2,
     {8, normalize_row_avx2, enlarge_rows_avx2, blend_rows_avx2},
-    {least_and_greatest_avx2, overview_avx2, squares_avx2},
+    {least_and_greatest_avx2, take_in_avx2, overview_avx2, squares_avx2},
     {average_rows_avx2},
 };
 // Checksums are far from being the bottleneck, so the 256-bit ones serve here too.
@@ -44,7 +44,7 @@ constexpr Dispatch AVX512 = {
     run_length_avx512,
     put_literals_avx512,
     {16, normalize_row_avx512, enlarge_rows_avx512, blend_rows_avx512},
-    {least_and_greatest_avx512, overview_avx512, squares_avx512},
+    {least_and_greatest_avx512, take_in_avx512, overview_avx512, squares_avx512},
     {average_rows_avx512},
 };
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -71,6 +72,10 @@ class Entries:
 class Places(Protocol):
     """Looks up where the maps of a batch are strongest."""
 
+    @property
+    def scores(self) -> torch.Tensor:
+        """Return the score of each map, (N, C) float32, the greater the stronger; NaN for none."""
+
     def at(self, n: torch.Tensor, c: torch.Tensor, repeat: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the scores and the positions, (M, repeat), of the strongest places of M maps, given by index."""
 
@@ -128,6 +133,7 @@ class Lists:
         return Lists(*(torch.cat(both, dim=1) for both in zip(self.columns, other.columns, strict=True)))
 
 
+@lru_cache(maxsize=1 << 12)  # a batch comes to every layer
 def digest_of(key: str, seed: int | None = None) -> int:
     """Hash the key of an image.
 
@@ -165,64 +171,62 @@ class EntryLists:
         """Return lists of the same kind without entries."""
         return EntryLists(len(self._lists.scores), self.size, self.repeat, self.seed)
 
-    def offer(self, scores: torch.Tensor, images: Sequence[str], places: Places) -> None:
-        """Take in what belongs into the lists of a batch of images.
+    def offer(self, places: Places, images: Sequence[str]) -> None:
+        """Take in what belongs into the lists of a batch of images. The lists move to the device of its scores.
 
         Args:
-            scores: (N, C) float32. Score of each map; NaN for none. On any device, to which the lists move.
+            places: the maps of the batch. Positions are looked up of those only that may enter, where the host can tell.
             images: keys of the N images.
-            places: looks up positions, of those maps only which may enter, where the host can tell.
         """
-        device = scores.device
+        device = places.scores.device
         digests = [digest_of(key, self.seed) for key in images]
-        column = torch.tensor(digests).to(device, non_blocking=True)[:, None]
         if self._lists.scores.device != device:
             self._lists = self._lists.to(device)
-        module, _ = native()
-        if device.type == "cpu" and self.repeat == 1 and module is not None and hasattr(module, "enter_entries"):
-            self._enter(module, scores, np.array(digests), images, places)
-            return
-        entering = self._entering(scores, column)
-        if device.type != "cpu":  # to ask whether any image enters would be to wait for the device
-            found, positions = (each[..., : self.repeat] for each in places.everywhere(self.repeat))
-            known = column[..., None].expand_as(found)
-            new = (found.where(entering[..., None], torch.nan), known, positions)
-            self._merge(Lists(*(each.transpose(0, 1).flatten(1) for each in new)))
+        if device.type != "cpu":
+            self._offer_all(places, torch.tensor(digests).to(device, non_blocking=True))
             self._remember(zip(digests, images, strict=True))
             return
-        n, c = entering.nonzero(as_tuple=True)
-        if not len(n):
-            return
-        channels, row = c.unique(return_inverse=True)
-        found, positions = places.at(n, c, self.repeat)
-        lists = Lists.empty(len(channels), len(images) * self.repeat, device)
-        known = column[n].expand_as(found)
-        for one, each in zip(lists.columns, (found, known, positions), strict=True):
-            one.view(len(channels), len(images), self.repeat)[row, n] = each
-        self._merge(lists, channels)
-        self._remember((digests[i], images[i]) for i in n.unique().tolist())
+        module = native()[0] if self.repeat == 1 else None
+        offer = self._offer_some if module is None else partial(self._offer_natively, module)
+        self._remember((digests[n], images[n]) for n in offer(places, torch.tensor(digests)))
 
-    def _enter(
-        self, module: Any, scores: torch.Tensor, digests: NDArray[np.int64], images: Sequence[str], places: Places
-    ) -> None:
-        """Take in a batch on the host by csrc/kernels/entries.cpp."""
-        self._widen(len(images))
-        eligible = scores if self.seed is None else scores.where(scores > 0, torch.nan)
+    def _offer_all(self, places: Places, digests: torch.Tensor) -> None:
+        """Take in a batch on a device: to ask whether any of it enters would be to wait for the device."""
+        found, positions = (each[..., : self.repeat] for each in places.everywhere(self.repeat))
+        known = digests[:, None, None].expand_as(found)
+        found = found.where(self._entering(places.scores, digests)[..., None], torch.nan)
+        self._merge(Lists(*(each.transpose(0, 1).flatten(1) for each in (found, known, positions))))
+
+    def _offer_some(self, places: Places, digests: torch.Tensor) -> list[int]:
+        """Take in a batch on the host; return which of its images may have entered."""
+        n, c = self._entering(places.scores, digests).nonzero(as_tuple=True)
+        if not len(n):
+            return []
+        channels, row = np.unique(c.numpy(), return_inverse=True)
+        found, positions = places.at(n, c, self.repeat)
+        new = Lists.empty(len(channels), len(digests) * self.repeat, n.device)
+        for column, each in zip(new.columns, (found, digests[n, None].expand_as(found), positions), strict=True):
+            column.view(len(channels), len(digests), self.repeat)[torch.from_numpy(row), n] = each
+        self._merge(new, torch.from_numpy(channels))
+        return np.unique(n.numpy()).tolist()
+
+    def _offer_natively(self, module: Any, places: Places, digests: torch.Tensor) -> list[int]:
+        """Take in a batch on the host by csrc/kernels/entries.cpp; return which of its images have entered."""
+        self._widen(len(digests))
+        scores = places.scores if self.seed is None else places.scores.where(places.scores > 0, torch.nan)
         touched = np.zeros(len(self._lists.scores), np.bool_)
         lists = Lists(*(column.clone() for column in self._lists.columns))  # until their positions are known too
         columns = [column.numpy() for column in lists.columns]
-        module.enter_entries(*columns, self.seed is not None, eligible.contiguous().numpy(), digests, touched)
-        channels = np.flatnonzero(touched)
-        positions = columns[2]
+        module.enter_entries(*columns, self.seed is not None, scores.contiguous().numpy(), digests.numpy(), touched)
+        channels, positions = np.flatnonzero(touched), columns[2]
         row, slot = np.nonzero(positions[channels] < -1)
         if not len(row):
-            return
-        c = channels[row]
-        n = -2 - positions[c, slot].astype(np.int64)
+            return []
+        c, n = channels[row], -2 - positions[channels[row], slot].astype(np.int64)
         _, found = places.at(torch.from_numpy(n), torch.from_numpy(c), 1)
         positions[c, slot] = found[:, 0].numpy()
         self._lists = lists
-        self._remember((int(digests[i]), images[i]) for i in np.unique(n))
+        return np.unique(n).tolist()
 
     def merge(self, other: EntryLists) -> None:
         """Take in the entries of another record of the same kind.
@@ -234,11 +238,10 @@ class EntryLists:
         theirs = other._lists.to(here)
         device_at(here).uses(*self._lists.columns, *theirs.columns)  # may have been made on another stream
         module, _ = native()
-        if here.type == "cpu" and self.repeat == 1 and module is not None and hasattr(module, "enter_entries"):
+        if here.type == "cpu" and self.repeat == 1 and theirs.width and module is not None:
             self._widen(theirs.width)
-            if theirs.width:
-                mine, others = ([column.numpy() for column in lists.columns] for lists in (self._lists, theirs))
-                module.merge_entries(*mine, self.seed is not None, *others)
+            mine, others = ([column.numpy() for column in lists.columns] for lists in (self._lists, theirs))
+            module.merge_entries(*mine, self.seed is not None, *others)
         else:
             self._merge(theirs)
         self._remember(other._keys.items())
@@ -310,6 +313,7 @@ class EntryLists:
     def _entering(self, scores: torch.Tensor, digests: torch.Tensor) -> torch.Tensor:
         """Return which maps, (N, C), may enter the lists: those that do not come behind the last entry."""
         eligible = ~scores.isnan() if self.seed is None else scores > 0
+        digests = digests[:, None]
         if self._lists.width < self.size:
             return eligible
         last_digest = self._lists.digests[:, -1]
@@ -366,8 +370,8 @@ class EntryLists:
 
     def _prune(self) -> None:
         """Forget the keys of images without entries."""
-        digests = self._lists.digests.unique().tolist()
-        self._keys = {digest: self._keys[digest] for digest in digests if digest != LAST}
+        held = np.unique(self._lists.digests.cpu().numpy()).tolist()
+        self._keys = {digest: self._keys[digest] for digest in held if digest != LAST}
 
 
 def packed(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

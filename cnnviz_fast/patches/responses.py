@@ -24,15 +24,19 @@ class Responses:
     """What a batch of maps shows, without its places; on the device of the maps.
 
     response: (N, C) float32. Maximum, mean or minimum of the finite values of each map; NaN if there is none.
-    peak: (N, C) float32. The value whose place is that of the response: the response itself; by 'mean' the maximum.
-    alive: (C,) bool. Whether any value is not 0.
-    nonfinite: (C,) int64. Number of NaN and infinities.
+    low: (N, C) float32. Least finite value of each map; NaN if there is none.
+    high: (N, C) float32. Greatest one.
+    nonfinite: (N, C) int64. Number of NaN and infinities.
     """
 
     response: torch.Tensor
-    peak: torch.Tensor
-    alive: torch.Tensor
+    low: torch.Tensor
+    high: torch.Tensor
     nonfinite: torch.Tensor
+
+    def alive(self) -> torch.Tensor:
+        """Return which channels have any value that is not 0, (C,) bool."""
+        return ((self.low != 0) | (self.high != 0) | (self.nonfinite > 0)).any(dim=0)
 
 
 def measure(maps: torch.Tensor, by: str) -> Responses:
@@ -46,34 +50,31 @@ def measure(maps: torch.Tensor, by: str) -> Responses:
     Returns:
         The responses.
     """
-    low, high, nonfinite = _extremes(maps)
-    alive = ((low != 0) | (high != 0) | (nonfinite > 0)).any(dim=0)
-    peak = low if by == "min" else high
-    response = _means(maps, nonfinite) if by == "mean" else peak
-    return Responses(response, peak, alive, nonfinite.sum(dim=0))
+    module, _ = native() if maps.device.type == "cpu" else (None, "")
+    low, high, nonfinite = _extremes(maps) if module is None else _native_extremes(module, maps)
+    response = _means(maps, nonfinite) if by == "mean" else high if by == "max" else low
+    return Responses(response, low, high, nonfinite)
 
 
 def _extremes(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the least and the greatest finite value of each map, (N, C) float32, and how many are not finite."""
-    module, _ = native()
-    if maps.device.type == "cpu" and hasattr(module, "first_places"):
-        low, high = np.empty(maps.shape[:2], np.float32), np.empty(maps.shape[:2], np.float32)
-        nonfinite = np.empty(maps.shape[:2], np.int64)
-        for some, rows in batches_of_channels(maps):
-            module.channel_range(some, *(each[rows].reshape(-1) for each in (low, high, nonfinite)))
-        return (
-            torch.from_numpy(low + np.float32(0)),
-            torch.from_numpy(high + np.float32(0)),
-            torch.from_numpy(nonfinite),
-        )
-    highest, lowest = maps.amax(dim=(2, 3)), maps.amin(dim=(2, 3))  # both are NaN where any value is
-    if maps.device.type == "cpu" and bool((highest.isfinite() & lowest.isfinite()).all()):
-        return _as_float32(lowest), _as_float32(highest), torch.zeros_like(highest, dtype=torch.int64)
+    low, high = maps.amin(dim=(2, 3)), maps.amax(dim=(2, 3))  # both are NaN where any value is
+    if maps.device.type == "cpu" and bool((low.isfinite() & high.isfinite()).all()):
+        return _as_float32(low), _as_float32(high), torch.zeros_like(low, dtype=torch.int64)
     finite = maps.isfinite()
     count = finite.sum(dim=(2, 3))
-    lowest, highest = maps.where(finite, torch.inf).amin(dim=(2, 3)), maps.where(finite, -torch.inf).amax(dim=(2, 3))
-    known = (_as_float32(each).where(count > 0, torch.nan) for each in (lowest, highest))
-    return *known, maps.shape[2] * maps.shape[3] - count
+    low, high = maps.where(finite, torch.inf).amin(dim=(2, 3)), maps.where(finite, -torch.inf).amax(dim=(2, 3))
+    low, high = (_as_float32(end).where(count > 0, torch.nan) for end in (low, high))
+    return low, high, maps.shape[2] * maps.shape[3] - count
+
+
+def _native_extremes(module: Any, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return what `_extremes` returns, of maps on the host, in one pass."""
+    low, high = np.empty(maps.shape[:2], np.float32), np.empty(maps.shape[:2], np.float32)
+    nonfinite = np.empty(maps.shape[:2], np.int64)
+    for some, images in batches_of_channels(maps):
+        module.channel_range(some, *(found[images].reshape(-1) for found in (low, high, nonfinite)))
+    return _as_float32(torch.from_numpy(low)), _as_float32(torch.from_numpy(high)), torch.from_numpy(nonfinite)
 
 
 def batches_of_channels(maps: torch.Tensor) -> Iterator[tuple[Any, slice]]:
@@ -118,31 +119,43 @@ class MapPlaces:
 
         Args:
             maps: (N, C, H, W) float32, float16 or bfloat16; as for `measure`.
-            by: 'max', 'mean' or 'min'.
+            by: 'max', 'mean' or 'min'. By 'mean' the place is that of the maximum.
             responses: what `measure` returned.
         """
-        self._maps, self._responses = maps, responses
+        self._maps = maps
         self._sign = -1 if by == "min" else 1
+        self._scores = self._sign * responses.response + 0.0
+        self._peaks = responses.low if by == "min" else responses.high
         self._found: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    @property
+    def scores(self) -> torch.Tensor:
+        """Return the responses, (N, C) float32, by which the stronger one is the greater; NaN for none."""
+        return self._scores
 
     def at(self, n: torch.Tensor, c: torch.Tensor, repeat: int) -> tuple[torch.Tensor, torch.Tensor]:
         """See Places."""
-        module, _ = native()
-        if repeat == 1 and hasattr(module, "first_places"):
+        if repeat == 1 and (module := native()[0]) is not None:
             place = torch.from_numpy(self._firsts(module, n.numpy(), c.numpy()))[:, None]
-            return self._sign * self._responses.response[n, c][:, None] + 0.0, self._packed(place)
+            return self._scores[n, c][:, None], self._packed(place)
         most = max(1, PIECE // (self._maps.shape[2] * self._maps.shape[3]))
         pieces = [
-            self._strongest(self._maps[some].flatten(1), some, repeat)
-            for some in zip(n.split(most), c.split(most), strict=True)
+            self._strongest(self._maps[n[some], c[some]].flatten(1), (n[some], c[some]), repeat)
+            for some in (slice(start, start + most) for start in range(0, len(n), most))
         ]
         scores, positions = (torch.cat(column) for column in zip(*pieces, strict=True))
         return scores, positions
 
+    def everywhere(self, repeat: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """See Places. What was found last is kept: the draws need one place where the strongest may need several."""
+        if self._found is None or self._found[0].shape[-1] < repeat:
+            self._found = self._strongest(self._maps.flatten(2), (), repeat)
+        return self._found
+
     def _firsts(self, module: Any, n: NDArray[np.int64], c: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the place of the peak on some maps on the host, (M,) int64, y * W + x."""
         place = np.empty(len(n), np.int64)
-        peaks = self._responses.peak.numpy()[n, c]
+        peaks = self._peaks.numpy()[n, c]
         for maps, images in batches_of_channels(self._maps):
             inside = np.flatnonzero((n >= images.start) & (n < images.stop))
             channel = (n[inside] - images.start) * self._maps.shape[1] + c[inside]
@@ -151,25 +164,19 @@ class MapPlaces:
             place[inside] = found
         return place
 
-    def everywhere(self, repeat: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """See Places. What was found last is kept: the draws need one place where the strongest may need several."""
-        if self._found is None or self._found[0].shape[-1] < repeat:
-            self._found = self._strongest(self._maps.flatten(2), (), repeat)
-        return self._found
-
     def _strongest(self, maps: torch.Tensor, which: tuple[Any, ...], repeat: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return scores and positions, (..., repeat), of some maps, (..., H * W); of equal values the first."""
-        first = (maps == self._responses.peak[which][..., None]).to(torch.uint8).argmax(dim=-1, keepdim=True)
-        scores, places = [self._sign * self._responses.response[which][..., None]], [first]
+        first = (maps == self._peaks[which][..., None]).to(torch.uint8).argmax(dim=-1, keepdim=True)
+        scores, places = [self._scores[which][..., None]], [first]
         if repeat > 1:
-            left = self._sign * maps.to(torch.float32)
+            left = self._sign * maps.to(torch.float32) + 0.0
             left = left.where(left.isfinite(), -torch.inf)
         while len(places) < min(repeat, maps.shape[-1]):
             left.scatter_(-1, places[-1], -torch.inf)
             places.append(left.argmax(dim=-1, keepdim=True))
             scores.append(left.gather(-1, places[-1]))
-        score, place = torch.cat(scores, dim=-1), torch.cat(places, dim=-1)
-        score, position = score.where(score.isfinite(), torch.nan) + 0.0, self._packed(place)
+        score, position = torch.cat(scores, dim=-1), self._packed(torch.cat(places, dim=-1))
+        score = score.where(score.isfinite(), torch.nan)
         room = (0, repeat - len(places))  # of maps that have fewer places
         return nn.functional.pad(score, room, value=torch.nan), nn.functional.pad(position, room, value=-1)
 

@@ -111,6 +111,7 @@ class TopResponses:
         self._sample = EntryLists(self.channels, sample, seed=self.seed)
         self._nonfinite = torch.zeros(self.channels, dtype=torch.int64)
         self._alive = torch.zeros(self.channels, dtype=torch.bool)
+        self._all_alive = False  # which nobody needs to ask any more, where it is known without waiting for a device
         self._map_size = (0, 0)
 
     def __repr__(self) -> str:
@@ -219,14 +220,14 @@ class TopResponses:
         if not len(values):
             return torch.empty(0, self.channels, device=values.device)
         found = measure(values, self.by) if measured is None else measured
-        score = -found.response + 0.0 if self.by == "min" else found.response
         places = MapPlaces(values, self.by, found)
-        self._strongest.offer(score, keys, places)
+        self._strongest.offer(places, keys)
         if self.random:
-            self._sample.offer(score, keys, places)
-        device = values.device
-        self._nonfinite = self._nonfinite.to(device) + found.nonfinite
-        self._alive = self._alive.to(device) | found.alive
+            self._sample.offer(places, keys)
+        self._nonfinite = self._nonfinite.to(values.device) + found.nonfinite.sum(dim=0)
+        if not self._all_alive:
+            self._alive = self._alive.to(values.device) | found.alive()
+            self._all_alive = values.device.type == "cpu" and bool(self._alive.all())
         if maps.ndim == 4:
             self._grow(values.shape[2], values.shape[3])
         self.seen += len(values)
@@ -253,7 +254,7 @@ class TopResponses:
         self._strongest.merge(other._strongest)
         self._sample.merge(other._sample)
         self._nonfinite = self._nonfinite + other._nonfinite.to(self._nonfinite.device)
-        self._alive = self._alive | other._alive.to(self._alive.device)
+        self._alive = self._alive.to(self._nonfinite.device) | other._alive.to(self._nonfinite.device)
         self._grow(*other._map_size)
         self.seen += other.seen
 

@@ -63,6 +63,23 @@ size_t first_place(const float* values, size_t count, float value) {
     return place < count ? place : 0;
 }
 
+// Finds places in maps whose channels lie side by side, in the order of memory.
+void first_places_across(const Maps& maps, const int64_t* channel, const float* values, size_t count, int64_t* places) {
+    std::fill_n(places, count, -1);
+    for (size_t y = 0; y < maps.height; y++) {
+        for (size_t x = 0; x < maps.width; x++) {
+            const float* cell = static_cast<const float*>(maps.data) + static_cast<ptrdiff_t>(y) * maps.step_y +
+                                static_cast<ptrdiff_t>(x) * maps.step_x;
+            for (size_t i = 0; i < count; i++) {
+                if (cell[channel[i]] == values[i] && places[i] < 0) {
+                    places[i] = static_cast<int64_t>(y * maps.width + x);
+                }
+            }
+        }
+    }
+    std::replace(places, places + count, int64_t{-1}, int64_t{0});
+}
+
 }  // namespace
 
 void enter(const EntryLists& lists, const float* scores, const int64_t* digests, size_t images, bool* touched) {
@@ -87,6 +104,10 @@ void merge(const EntryLists& lists, const EntryLists& others) {
 }
 
 bool first_places(const Maps& maps, const int64_t* channel, const float* values, size_t count, int64_t* places) {
+    if (maps.dtype == Dtype::Float32 && maps.step_c == 1) {
+        first_places_across(maps, channel, values, count, places);
+        return true;
+    }
     const size_t size = maps.height * maps.width;
     std::unique_ptr<float[]> scratch;
     if (needs_scratch(maps, true)) {

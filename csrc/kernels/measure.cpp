@@ -58,6 +58,14 @@ CNNVIZ_INLINE Keys find_keys(const float* values, size_t count) {
     return {least, greatest};
 }
 
+CNNVIZ_INLINE void take_in(const float* values, size_t count, int32_t* __restrict least, int32_t* __restrict greatest) {
+    for (size_t c = 0; c < count; c++) {
+        const int32_t key = key_of(bits_of(values[c]));
+        least[c] = std::min(least[c], key);
+        greatest[c] = std::max(greatest[c], key);
+    }
+}
+
 CNNVIZ_INLINE double sum_of(const double* parts) {
     double sums[LANES / 2];
     for (size_t part = 0; part < LANES / 2; part++) sums[part] = parts[part] + parts[part + LANES / 2];
@@ -107,6 +115,10 @@ CNNVIZ_INLINE void add_squares(double* parts, const float* values, size_t count,
 
 Keys least_and_greatest_scalar(const float* values, size_t count) { return find_keys(values, count); }
 
+void take_in_scalar(const float* values, size_t count, int32_t* least, int32_t* greatest) {
+    take_in(values, count, least, greatest);
+}
+
 Overview overview_scalar(const float* values, size_t count) {
     Parts parts = {};
     std::fill_n(parts.least, LANES, INT32_MAX);
@@ -129,6 +141,13 @@ double squares_scalar(const float* values, size_t count, double mean) {
 CNNVIZ_TARGET_AVX2 Keys least_and_greatest_avx2(const float* values, size_t count) { return find_keys(values, count); }
 CNNVIZ_TARGET_AVX512 Keys least_and_greatest_avx512(const float* values, size_t count) {
     return find_keys(values, count);
+}
+
+CNNVIZ_TARGET_AVX2 void take_in_avx2(const float* values, size_t count, int32_t* least, int32_t* greatest) {
+    take_in(values, count, least, greatest);
+}
+CNNVIZ_TARGET_AVX512 void take_in_avx512(const float* values, size_t count, int32_t* least, int32_t* greatest) {
+    take_in(values, count, least, greatest);
 }
 
 CNNVIZ_TARGET_AVX2 Overview overview_avx2(const float* values, size_t count) {
@@ -280,10 +299,28 @@ Sifted sift(const float* values, size_t count, float* finite) {
 
 }  // namespace
 
+namespace {
+
+// Finds the keys of channels that lie side by side, in the order of memory.
+void find_keys_across(const Dispatch& dispatch, const Maps& maps, int32_t* least, int32_t* greatest) {
+    std::fill_n(least, maps.count, INT32_MAX);
+    std::fill_n(greatest, maps.count, INT32_MIN);
+    for (size_t y = 0; y < maps.height; y++) {
+        for (size_t x = 0; x < maps.width; x++) {
+            const float* cell = static_cast<const float*>(maps.data) + static_cast<ptrdiff_t>(y) * maps.step_y +
+                                static_cast<ptrdiff_t>(x) * maps.step_x;
+            dispatch.measure.take_in(cell, maps.count, least, greatest);
+        }
+    }
+}
+
+}  // namespace
+
 bool channel_range(const Dispatch& dispatch, const Maps& maps, float* low, float* high, int64_t* nonfinite) {
     const size_t size = maps.height * maps.width;
     const Floats finite = allocate(size);
-    return finite && for_each_channel(maps, 0, maps.count, [&](size_t c, const float* values) {
+    if (!finite) return false;
+    const auto see = [&](size_t c, const float* values) {
         Keys keys = dispatch.measure.least_and_greatest(values, size);
         Sifted sifted = {size, 0, 0};
         if (!all_finite(keys)) {
@@ -292,7 +329,25 @@ bool channel_range(const Dispatch& dispatch, const Maps& maps, float* low, float
         }
         put_range(keys, low[c], high[c]);
         if (nonfinite) nonfinite[c] = sifted.nan + sifted.infinite;
-    });
+    };
+    if (maps.dtype != Dtype::Float32 || maps.step_c != 1 || maps.count < LANES) {
+        return for_each_channel(maps, 0, maps.count, see);
+    }
+    const std::unique_ptr<int32_t[]> ends(new (std::nothrow) int32_t[2 * maps.count]);
+    if (!ends) return false;
+    int32_t* const least = ends.get();
+    int32_t* const greatest = least + maps.count;
+    find_keys_across(dispatch, maps, least, greatest);
+    for (size_t c = 0; c < maps.count; c++) {
+        const Keys keys = {least[c], greatest[c]};
+        if (!all_finite(keys)) {
+            if (!for_each_channel(maps, c, c + 1, see)) return false;
+            continue;
+        }
+        put_range(keys, low[c], high[c]);
+        if (nonfinite) nonfinite[c] = 0;
+    }
+    return true;
 }
 
 namespace {

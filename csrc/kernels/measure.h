@@ -21,6 +21,11 @@ Keys least_and_greatest_scalar(const float* values, size_t count);
 Keys least_and_greatest_avx2(const float* values, size_t count);
 Keys least_and_greatest_avx512(const float* values, size_t count);
 
+// The same of `count` channels that lie side by side, a value of each at a time: takes one value of each into their keys.
+void take_in_scalar(const float* values, size_t count, int32_t* least, int32_t* greatest);
+void take_in_avx2(const float* values, size_t count, int32_t* least, int32_t* greatest);
+void take_in_avx512(const float* values, size_t count, int32_t* least, int32_t* greatest);
+
 // What one pass over the values of a channel shows; the sum only where all of them are finite.
 struct Overview {
     Keys keys;
@@ -38,6 +43,7 @@ double squares_avx512(const float* values, size_t count, double mean);
 
 struct MeasureLoops {
     Keys (*least_and_greatest)(const float* values, size_t count);
+    void (*take_in)(const float* values, size_t count, int32_t* least, int32_t* greatest);
     Overview (*overview)(const float* values, size_t count);
     double (*squares)(const float* values, size_t count, double mean);
 };

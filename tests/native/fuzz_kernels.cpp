@@ -2,7 +2,7 @@
 //
 // Usage: fuzz_kernels FIRST_SEED COUNT. Shapes from 1x1, scales from 1 to 64 and below 1, every alignment, strips of any
 // height, any dtype and strides, NaN and infinities. Every array lies in memory of exactly its size. Ranges, moments,
-// overlays, maps made smaller and the records of tiles are compared likewise.
+// overlays, maps made smaller, lists of entries and the records of tiles are compared likewise.
 
 #include <algorithm>
 #include <cmath>
@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/entries.h"
 #include "kernels/measure.h"
 #include "kernels/overlay.h"
 #include "kernels/render.h"
@@ -252,7 +253,9 @@ void check_measures(const Case& drawn, const cnnviz::Dispatch& dispatch, size_t 
     const Exact<int64_t> nan(drawn.count), infinite(drawn.count);
     const cnnviz::Maps& maps = drawn.sheet.maps;
     const Exact<float> low_alone(drawn.count), high_alone(drawn.count);
-    if (!cnnviz::channel_range(dispatch, maps, low_alone.get(), high_alone.get(), nullptr) ||
+    const Exact<int64_t> nonfinite(drawn.count);
+    int64_t* const asked = seed % 2 ? nonfinite.get() : nullptr;
+    if (!cnnviz::channel_range(dispatch, maps, low_alone.get(), high_alone.get(), asked) ||
         !cnnviz::channel_measures(dispatch, maps, 1 + seed % 3,
                                   {low.get(), high.get(), mean.get(), deviation.get(), zeros.get(), nan.get(),
                                    infinite.get()}))
@@ -287,8 +290,93 @@ void check_measures(const Case& drawn, const cnnviz::Dispatch& dispatch, size_t 
         const auto count = [&](auto test) { return std::count_if(values, values + size, test); };
         if (!sound || nan[c] != count([](float v) { return std::isnan(v); }) ||
             infinite[c] != count([](float v) { return std::isinf(v); }) ||
+            (asked && nonfinite[c] != nan[c] + infinite[c]) ||
             std::llround(zeros[c] * static_cast<double>(size)) != count([](float v) { return v == 0; }))
             fail("a measure differs", dispatch.name, seed);
+    }
+}
+
+void check_places(const Case& drawn, Random& random, size_t seed) {
+    const size_t size = drawn.height * drawn.width;
+    const Exact<int64_t> channel(pick(random, 1, 9)), places(channel.size);
+    const Exact<float> values(channel.size);
+    for (size_t i = 0; i < channel.size; i++) {
+        channel[i] = static_cast<int64_t>(random() % drawn.count);
+        values[i] = drawn.values[static_cast<size_t>(channel[i]) * size + random() % size];
+    }
+    if (!cnnviz::first_places(drawn.sheet.maps, channel.get(), values.get(), channel.size, places.get()))
+        fail("no memory", "", seed);
+    for (size_t i = 0; i < channel.size; i++) {
+        const float* map = drawn.values.get() + static_cast<size_t>(channel[i]) * size;
+        const size_t expected = static_cast<size_t>(std::find(map, map + size, values[i]) - map);
+        if (places[i] != static_cast<int64_t>(expected < size ? expected : 0)) fail("a place differs", "", seed);
+    }
+}
+
+// Lists of entries, filled by batches and merges, beside all entries sorted. Few scores, so that many are equal, and few
+// images, so that many come twice.
+void check_entries(Random& random, size_t seed) {
+    struct Entry {
+        float score;
+        int64_t digest;
+    };
+    const size_t channels = pick(random, 1, 20), size = pick(random, 1, 9);
+    const bool drawn = one_in(random, 2);
+    const auto score_of = [&](int64_t image, size_t c) {
+        const uint64_t mixed = (static_cast<uint64_t>(image) + 7 * c + seed) * 0x9E3779B97F4A7C15u >> 60;
+        return mixed ? static_cast<float>(mixed / 3) : std::numeric_limits<float>::quiet_NaN();
+    };
+    struct Held {
+        Held(size_t channels, size_t size) : scores(channels * size), digests(scores.size), positions(scores.size) {
+            std::fill_n(scores.get(), scores.size, std::numeric_limits<float>::quiet_NaN());
+            std::fill_n(digests.get(), digests.size, INT64_MAX);
+            std::fill_n(positions.get(), positions.size, -1);
+        }
+        Exact<float> scores;
+        Exact<int64_t> digests;
+        Exact<int32_t> positions;
+    };
+    std::vector<int64_t> seen;
+    const auto fill = [&](const Held& held, size_t width) {
+        const cnnviz::EntryLists lists = {held.scores.get(), held.digests.get(), held.positions.get(), channels, width, drawn};
+        for (size_t batch = pick(random, 0, 3); batch > 0; batch--) {
+            const size_t images = pick(random, 1, 6);
+            const Exact<float> scores(images * channels);
+            const Exact<int64_t> digests(images);
+            const Exact<bool> touched(channels);
+            for (size_t n = 0; n < images; n++) {
+                seen.push_back(digests[n] = static_cast<int64_t>(random() % 15) - 7);
+                for (size_t c = 0; c < channels; c++) scores[n * channels + c] = score_of(digests[n], c);
+            }
+            cnnviz::enter(lists, scores.get(), digests.get(), images, touched.get());
+            for (size_t i = 0; i < held.positions.size; i++) {
+                if (held.positions[i] >= -1) continue;
+                const size_t n = static_cast<size_t>(-2 - held.positions[i]);
+                if (!touched[i / width] || n >= images || held.digests[i] != digests[n]) fail("an entry is of another image", "", seed);
+                held.positions[i] = static_cast<int32_t>(held.digests[i]) + 7;
+            }
+        }
+        return lists;
+    };
+    const Held held(channels, size), others(channels, size);
+    const cnnviz::EntryLists lists = fill(held, size);
+    cnnviz::merge(lists, fill(others, size));
+    std::sort(seen.begin(), seen.end());
+    seen.erase(std::unique(seen.begin(), seen.end()), seen.end());
+    for (size_t c = 0; c < channels; c++) {
+        std::vector<Entry> expected;
+        for (const int64_t digest : seen) {
+            if (!std::isnan(score_of(digest, c))) expected.push_back({score_of(digest, c), digest});
+        }
+        if (!drawn) std::stable_sort(expected.begin(), expected.end(), [](auto& a, auto& b) { return a.score > b.score; });
+        for (size_t slot = 0; slot < size; slot++) {
+            const size_t i = c * size + slot;
+            const bool none = slot >= expected.size();
+            if (none != std::isnan(held.scores[i]) ||
+                (!none && (held.scores[i] != expected[slot].score || held.digests[i] != expected[slot].digest ||
+                           held.positions[i] != static_cast<int32_t>(held.digests[i]) + 7)))
+                fail("an entry differs", "", seed);
+        }
     }
 }
 
@@ -431,6 +519,8 @@ int main(int argc, char** argv) {
         }
         check_overlay(drawn, expected, levels[0]->name, seed);
         check_shrink(drawn, levels, level_count, seed);
+        check_places(drawn, drawn.random, seed);
+        check_entries(drawn.random, seed);
         check_tiles(seed);
     }
     return 0;

@@ -362,7 +362,7 @@ def test_arrays_come_back_as_they_were_and_go_on() -> None:
 @pytest.mark.parametrize("name", sorted(TopResponses(2).to_arrays()))
 def test_arrays_of_other_dtypes_and_lengths_are_refused(name: str) -> None:
     for other in (None, stored()[name].astype("complex64"), stored()[name][None], stored()[name][:-1]):
-        with pytest.raises(InputError, match="arrays must|whole number"):
+        with pytest.raises(InputError, match=r"arrays must|whole number"):
             TopResponses.from_arrays(stored() | {name: other})
 
 

@@ -57,7 +57,7 @@ def test_read_top_returns_what_was_written(path: Path, layers: dict[str, TopResp
     assert list(read.classes) == ["layer4/../1"]
     assert read.classes["layer4/../1"].count.tolist() == [[2] * 5, [1] * 5]
     assert top_facts_of(path) == {"keys": "abc"}
-    with pytest.raises(LayerNotFoundError, match="no layer 'comv' in this file. Closest: 'conv'"):
+    with pytest.raises(LayerNotFoundError, match=r"no layer 'comv' in this file. Closest: 'conv'"):
         read["comv"]
 
 
