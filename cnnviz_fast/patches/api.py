@@ -78,7 +78,7 @@ def patch_sheet(
         input_range: values that become black and white, as for the run.
         overlay: the model of the run, to lay the map of a channel over its patches. It runs once more on each photo of
             the sheet, since a run keeps no maps.
-        alpha: weight of the map's colour where a channel answers as strongly as in the patch, 0 to 1 (default 0.5).
+        alpha: weight of the map's colours over the patch, 0 to 1 (default 0.5).
         **options: see below.
 
     Returns:

@@ -40,8 +40,8 @@ Pixels = NDArray[np.uint8]
 Paint = Callable[[int, Place, Pixels], None]
 """Paints the map over a patch: the number of its tile, its place, and its pixels."""
 
-COLORMAP = "inferno"
-"""From black to yellow: where a channel answers weakly the photo is merely darker."""
+COLORMAP = "viridis"
+"""As sheets have it: no photo is likely to hold its purple, for no answer, or its yellow, for the strongest."""
 
 
 class MapsAgain:
@@ -62,7 +62,7 @@ class MapsAgain:
             layer: name of what is drawn; of a clip or a volume with the step.
             field: of the layer's units.
             strongest: channel and response of each tile, which stands for the end of the colormap.
-            alpha: weight of the colour where a channel answers as strongly as in that.
+            alpha: weight of the colours over the photo.
         """
         self._model = model if isinstance(model, LoadedModel) else as_given(module_of(model))
         self._spec = usual_spec(self._model)
@@ -100,9 +100,9 @@ class MapsAgain:
             ]
             shown = _sampled(values, *at) / strongest if strongest else np.zeros(tile.shape[:2])
             shown = np.nan_to_num(shown).clip(0, 1)
-            weight = self._alpha * shown[..., None]
             inside = drawn_rows(place, (tile.shape[0], tile.shape[1]))
-            blended = (1 - weight) * tile + weight * self._colors[np.floor(255 * shown + 0.5).astype(np.intp)]
+            colours = self._colors[np.floor(255 * shown + 0.5).astype(np.intp)]
+            blended = self._alpha * colours + (1 - self._alpha) * tile
             tile[inside] = np.floor(blended[inside] + 0.5)
 
         return paint

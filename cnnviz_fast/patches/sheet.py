@@ -13,6 +13,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -376,10 +377,21 @@ def look_of(
 
 def label_of(value: float, image: str, tile_w: int, size: int) -> str:
     """Return what stands over a patch: the response, and as much of the image's name as there is room for."""
-    number = f"{value:.3g}"
-    digit = draw_line("0", size).shape[1]
-    room = tile_w // digit - len(number) - 1
-    return f"{number} {shortened(image, room)}" if room > 2 else number
+    number = f"{value:.3g} "
+    room, most = tile_w - _width(number, size), len(image)
+    while most > 2 and _width(shortened(image, most), size) > room:
+        most -= 1
+    return number + shortened(image, most) if most > 2 else number.strip()
+
+
+def _width(text: str, size: int) -> int:
+    """Return about how wide a line of text is, px: it is asked for thousands of lines."""
+    return sum(_character_width(character, size) for character in text)
+
+
+@cache
+def _character_width(character: str, size: int) -> int:
+    return draw_line(character, size).shape[1]
 
 
 def _stamp(out: Pixels, y: int, x: int, mask: Mask, ink: Pixels) -> None:
