@@ -71,7 +71,7 @@ def run(
         images: files, folders, globs, lists, "-", tar shards, Parquet tables, images in memory; see list_images. Or a
             data set that takes positions, of torch, of Hugging Face or of your own; a DataLoader; or any iterable of
             samples or batches, such as a generator. A sample is an image, a tuple that begins with one, or a mapping
-            that has one.
+            that has one. Files are known by their paths, in any order; samples and images in memory by their place.
         layers: layer patterns; see capture.
         out: folder of the run, made where it is missing. Nothing is written anywhere else.
         format: of sheets and tiles: png, jpg, webp or npy.

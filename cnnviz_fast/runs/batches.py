@@ -208,9 +208,11 @@ class BatchWorker:
                 return self._make(captured, found[at], measured[at][n], n)
 
         rows = list(in_order(make, pairs, self.output_spec.drawing.options.threads or default_threads()))
-        with self.device.faults(), stream.active(), stage("render"):
-            collected = self._collect(found, measured, [image.key for image in captured.images])
-            stream.wait()  # others take the records, on streams of their own
+        collected: dict[str, Records] = {}
+        if self.output_spec.collects:
+            with self.device.faults(), stream.active(), stage("render"):
+                collected = self._collect(found, measured, [image.key for image in captured.images])
+                stream.wait()  # they are merged on another stream
         self.findings.done += len(captured.images)
         each = len(found)
         finished = [FinishedImage(image, rows[n * each : (n + 1) * each]) for n, image in enumerate(captured.images)]

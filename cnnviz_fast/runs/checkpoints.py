@@ -178,7 +178,7 @@ class Checkpoints:
         self._settle()
         with stage("write"):
             facts = {"covers": self._last, "keys": self._keys.hexdigest(), "listed": self._listed}
-            self.kind.write(path, records, facts=facts, **about)
+            self.kind.write(path, records, **{**about, "facts": {**about.get("facts", {}), **facts}})
 
     def _keep_in(self, path: Path, about: Mapping[str, Any] = NOTHING) -> None:
         """Write all that is kept into one file, and remove the others."""

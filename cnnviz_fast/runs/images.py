@@ -87,16 +87,17 @@ class Images:
         """Return height and width, in px, of what the model gets of the first of some images.
 
         Args:
-            keys: of the images, which could be read before.
+            keys: of the images.
 
         Returns:
-            The size; None where images cannot be read again.
+            The size; None where none of them can be read again.
         """
-        position = next((p for p in range(self.count or 0) if self.key(p) in keys), None)
-        if position is None:
-            return None
-        height, width = self._read(position).shape[-2:]
-        return int(height), int(width)
+        for position in range(self.count or 0):
+            if self.key(position) in keys:
+                with contextlib.suppress(Exception):  # it has gone since; and a data set raises what it likes
+                    height, width = self._read(position).shape[-2:]
+                    return int(height), int(width)
+        return None
 
     def read_these(self, batches: Sequence[Sequence[int]], **how: Any) -> Reads:
         """Read some batches; see read_batches."""

@@ -1,4 +1,8 @@
-"""The images that excite each channel most, as a run collects them: `--save top`."""
+"""The images that excite each channel most, as a run collects them: `--save top`.
+
+Equal responses are in an order of the images' keys, so that the same files give the same lists in whatever order they
+come. Samples of data sets and images in memory have their position for a key: shuffled, they are others.
+"""
 
 from __future__ import annotations
 
@@ -102,8 +106,11 @@ class Top:
     def about(self, records: Records, model: LoadedModel, images: Images) -> dict[str, Any]:
         """See Kind. Returns where the images in the lists lie, and what the units of each layer see."""
         keys = {key for record in records.values() for key in _images_in(record.top)}
-        photos = describe(images.catalogue, keys, model, self.max_pixels, self.decoding)
-        return {"photos": photos, "fields": _fields_of(list(records), model, images.input_size(keys))}
+        return {
+            "facts": {"model": model.spec, "weights": model.weights},
+            "photos": describe(images.catalogue, keys, model, self.max_pixels, self.decoding),
+            "fields": _fields_of(list(records), model, images.input_size(keys)),
+        }
 
     def remarks(self, records: Records) -> list[str]:
         """See Kind."""

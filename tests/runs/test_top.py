@@ -206,6 +206,20 @@ def test_images_in_the_lists_and_fields_of_layers_are_described(photos: Path, le
     photo = next(iter(found.photos.values()))
     assert (photo["size"], photo["view"], photo["input"]) == ([24, 24], [0, 0, 24, 24], [24, 24])
     assert [found.fields[layer]["size"] for layer in LAYERS] == [[4, 4], [4, 4]]
+    assert found.facts["model"] == "exact"
+
+
+def test_a_finished_image_that_is_gone_is_no_error(photos: Path, tmp_path: Path) -> None:
+    image = tmp_path / "in" / "a.png"
+    image.parent.mkdir()
+    image.write_bytes(paths_in(photos)[0].read_bytes())
+    (tmp_path / "list.txt").write_text(str(image))
+    for _ in range(2):
+        cf.run(exact_model(), tmp_path / "list.txt", ["0"], tmp_path / "out", save="top", **QUICK)
+        image.unlink(missing_ok=True)
+    found = cf.read_top(tmp_path / "out")
+    assert found["0"].seen == 1
+    assert found.photos[str(image)]["size"] is None
 
 
 class Frames(Dataset[torch.Tensor]):
