@@ -61,7 +61,6 @@ CAPTURE_ONE, CAPTURE_ALL = "capture one layer of ResNet-50", "capture all 53 con
 RUN = "240 photos through ResNet-18, layer4 at 56 px"
 RUN_STAGES = "240 photos through ResNet-18, conv1 to layer4 at 56 px"
 PATCHES = "512 channels x 9 patches of 96 px from 1000 photos"
-TOP = "the strongest images of five stages of ResNet-18"
 ARTICLE = "2048 files of 96 px and their sum (article 003)"
 
 _render = Figure(RENDER, "native, 2 threads")
@@ -189,10 +188,6 @@ BARS = (
     Bar(
         f"{RUN_STAGES}: top", Figure(RUN_STAGES, "cf.run, top"), "times", Figure(RUN_STAGES, "load_images + forward"),
         "reading and forward pass alone, one process", False, 1.1, "x",
-    ),
-    Bar(
-        TOP, Figure(TOP, "TopResponses"), "times", Figure(TOP, "forward pass and capture alone"),
-        "the forward pass with capture alone", False, 1.1, "x",
     ),
     Bar(
         PATCHES, Figure(PATCHES, "patch_sheet, 2 threads"), "times", Figure(PATCHES, "decoding the photos, 2 threads"),

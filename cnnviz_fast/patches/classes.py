@@ -113,8 +113,8 @@ class ClassResponses:
         """Take in the responses to a batch of images.
 
         Args:
-            responses: (N, C) real dtype, any device; what `TopResponses.update` returns. Those that are not finite do not
-                count. Not modified.
+            responses: (N, C) real dtype, any device; what `TopResponses.update` returns. Those that are not finite do
+                not count. Not modified.
             classes: names of the classes of the N images; "" for an image of none, which does not count.
 
         Raises:

@@ -1,17 +1,14 @@
 """The entries that each channel of a layer keeps of the images it has seen: the first few in an order that is total.
 
-An entry is an image with the place on its map and the value there: a float32, a 64-bit digest of the image's key and
-both coordinates in an int32, 16 bytes. Entries live on the device of the maps; the keys behind the digests, on the
-host. What is kept is a function of the set of entries offered: neither their order, nor how they were divided into
-batches and records, nor offering them twice changes it.
+Entries live on the device of the maps; the keys behind their digests, on the host. What is kept is a function of the
+set of entries offered: neither their order, nor how they were divided into batches and records, nor offering them twice
+changes it.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,15 +19,7 @@ from ..errors import InputError
 from ..runtime.array_files import check_arrays, texts_from_arrays, texts_to_arrays
 from ..runtime.device import device_at
 from ..runtime.native import native
-
-LAST = 2**63 - 1
-"""Digest of an entry that is none. Its score is NaN, its position -1."""
-
-COORDINATE_BITS = 16
-"""Of an int32 position: y above them, x in them."""
-
-LARGEST_SIDE = 2**15 - 1
-"""Of a map, so that both coordinates fit into a position."""
+from .lists import LAST, Lists, digest_of, unpacked
 
 _KEYS_AT_LEAST = 4096
 """Keys that are held before it is asked which of them still have entries: 0.5 MB."""
@@ -83,72 +72,6 @@ class Places(Protocol):
         """Return the same of all maps, (N, C, repeat)."""
 
 
-@dataclass(frozen=True)
-class Lists:
-    """Lists of entries as tensors.
-
-    scores: (C, w) float32. The greater the stronger; NaN for no entry.
-    digests: (C, w) int64.
-    positions: (C, w) int32. See COORDINATE_BITS.
-    """
-
-    scores: torch.Tensor
-    digests: torch.Tensor
-    positions: torch.Tensor
-
-    @classmethod
-    def empty(cls, channels: int, width: int, device: torch.device) -> Lists:
-        """Return lists without entries."""
-        return cls(
-            torch.full((channels, width), torch.nan, device=device),
-            torch.full((channels, width), LAST, dtype=torch.int64, device=device),
-            torch.full((channels, width), -1, dtype=torch.int32, device=device),
-        )
-
-    @property
-    def columns(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return scores, digests and positions."""
-        return self.scores, self.digests, self.positions
-
-    @property
-    def width(self) -> int:
-        """Return the number of entries for which there is room."""
-        return self.scores.shape[1]
-
-    def to(self, device: torch.device) -> Lists:
-        """Return the lists on a device."""
-        return Lists(*(column.to(device) for column in self.columns))
-
-    def rows(self, channels: torch.Tensor | slice) -> Lists:
-        """Return the lists of some channels."""
-        return Lists(*(column[channels] for column in self.columns))
-
-    def ordered(self, by: torch.Tensor) -> Lists:
-        """Sort each list by numbers, (C, w), in ascending order. What is equal stays in order."""
-        order = by.argsort(dim=1, stable=True)
-        return Lists(*(column.gather(1, order) for column in self.columns))
-
-    def beside(self, other: Lists) -> Lists:
-        """Return lists that hold the entries of both, one behind the other."""
-        return Lists(*(torch.cat(both, dim=1) for both in zip(self.columns, other.columns, strict=True)))
-
-
-@lru_cache(maxsize=1 << 12)  # a batch comes to every layer
-def digest_of(key: str, seed: int | None = None) -> int:
-    """Hash the key of an image.
-
-    Args:
-        key: of the image.
-        seed: another seed gives another hash; None for the digest by which ties are decided.
-
-    Returns:
-        64 bits of BLAKE2b, with sign.
-    """
-    salt = b"" if seed is None else seed.to_bytes(16, "big", signed=True)
-    digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, salt=salt).digest()
-    return int.from_bytes(digest, "big", signed=True)
-
-
 class EntryLists:
     """The first entries of each channel: the strongest, or of all entries above zero those of the smallest hash."""
 
@@ -175,58 +98,60 @@ class EntryLists:
         """Take in what belongs into the lists of a batch of images. The lists move to the device of its scores.
 
         Args:
-            places: the maps of the batch. Positions are looked up of those only that may enter, where the host can tell.
+            places: the maps of the batch. Positions are looked up of those that may enter, where the host can tell.
             images: keys of the N images.
         """
         device = places.scores.device
         digests = [digest_of(key, self.seed) for key in images]
         if self._lists.scores.device != device:
             self._lists = self._lists.to(device)
+        module = native()[0] if device.type == "cpu" and self.repeat == 1 else None
         if device.type != "cpu":
-            self._offer_all(places, torch.tensor(digests).to(device, non_blocking=True))
-            self._remember(zip(digests, images, strict=True))
-            return
-        module = native()[0] if self.repeat == 1 else None
-        offer = self._offer_some if module is None else partial(self._offer_natively, module)
-        self._remember((digests[n], images[n]) for n in offer(places, torch.tensor(digests)))
+            self._offer_all(places, torch.tensor(digests).to(device, non_blocking=True), images)
+        elif module is None:
+            self._offer_some(places, torch.tensor(digests), images)
+        else:
+            self._offer_natively(module, places, np.array(digests), images)
+        self._forget()
 
-    def _offer_all(self, places: Places, digests: torch.Tensor) -> None:
+    def _offer_all(self, places: Places, digests: torch.Tensor, images: Sequence[str]) -> None:
         """Take in a batch on a device: to ask whether any of it enters would be to wait for the device."""
+        self._keys |= {digest_of(key, self.seed): key for key in images}
         found, positions = (each[..., : self.repeat] for each in places.everywhere(self.repeat))
         known = digests[:, None, None].expand_as(found)
         found = found.where(self._entering(places.scores, digests)[..., None], torch.nan)
         self._merge(Lists(*(each.transpose(0, 1).flatten(1) for each in (found, known, positions))))
 
-    def _offer_some(self, places: Places, digests: torch.Tensor) -> list[int]:
-        """Take in a batch on the host; return which of its images may have entered."""
+    def _offer_some(self, places: Places, digests: torch.Tensor, images: Sequence[str]) -> None:
+        """Take in a batch on the host."""
         n, c = self._entering(places.scores, digests).nonzero(as_tuple=True)
         if not len(n):
-            return []
+            return
         channels, row = np.unique(c.numpy(), return_inverse=True)
         found, positions = places.at(n, c, self.repeat)
         new = Lists.empty(len(channels), len(digests) * self.repeat, n.device)
         for column, each in zip(new.columns, (found, digests[n, None].expand_as(found), positions), strict=True):
             column.view(len(channels), len(digests), self.repeat)[torch.from_numpy(row), n] = each
+        self._remember(images, n.numpy())
         self._merge(new, torch.from_numpy(channels))
-        return np.unique(n.numpy()).tolist()
 
-    def _offer_natively(self, module: Any, places: Places, digests: torch.Tensor) -> list[int]:
-        """Take in a batch on the host by csrc/kernels/entries.cpp; return which of its images have entered."""
+    def _offer_natively(self, module: Any, places: Places, digests: NDArray[np.int64], images: Sequence[str]) -> None:
+        """Take in a batch on the host by csrc/kernels/entries.cpp."""
         self._widen(len(digests))
         scores = places.scores if self.seed is None else places.scores.where(places.scores > 0, torch.nan)
         touched = np.zeros(len(self._lists.scores), np.bool_)
         lists = Lists(*(column.clone() for column in self._lists.columns))  # until their positions are known too
         columns = [column.numpy() for column in lists.columns]
-        module.enter_entries(*columns, self.seed is not None, scores.contiguous().numpy(), digests.numpy(), touched)
+        module.enter_entries(*columns, self.seed is not None, scores.contiguous().numpy(), digests, touched)
         channels, positions = np.flatnonzero(touched), columns[2]
         row, slot = np.nonzero(positions[channels] < -1)
         if not len(row):
-            return []
+            return
         c, n = channels[row], -2 - positions[channels[row], slot].astype(np.int64)
         _, found = places.at(torch.from_numpy(n), torch.from_numpy(c), 1)
         positions[c, slot] = found[:, 0].numpy()
+        self._remember(images, n)
         self._lists = lists
-        return np.unique(n).tolist()
 
     def merge(self, other: EntryLists) -> None:
         """Take in the entries of another record of the same kind.
@@ -234,17 +159,20 @@ class EntryLists:
         Args:
             other: not modified.
         """
+        if not other._lists.width:
+            return
         here = self._lists.scores.device
         theirs = other._lists.to(here)
+        self._keys |= other._keys
         device_at(here).uses(*self._lists.columns, *theirs.columns)  # may have been made on another stream
         module, _ = native()
-        if here.type == "cpu" and self.repeat == 1 and theirs.width and module is not None:
+        if here.type == "cpu" and self.repeat == 1 and module is not None:
             self._widen(theirs.width)
             mine, others = ([column.numpy() for column in lists.columns] for lists in (self._lists, theirs))
             module.merge_entries(*mine, self.seed is not None, *others)
         else:
             self._merge(theirs)
-        self._remember(other._keys.items())
+        self._forget()
 
     def entries(self) -> Entries:
         """Return the entries, in order: `size` of each channel."""
@@ -361,9 +289,12 @@ class EntryLists:
         lists = lists.ordered(self._rank(lists.scores, lists.digests))
         return Lists(*(column[:, :width].contiguous() for column in lists.columns))
 
-    def _remember(self, keys: Iterable[tuple[int, str]]) -> None:
-        """Keep the keys of images that may have entries."""
-        self._keys.update(keys)
+    def _remember(self, images: Sequence[str], which: NDArray[np.int64]) -> None:
+        """Keep the keys of images that are about to enter."""
+        self._keys |= {digest_of(images[n], self.seed): images[n] for n in np.unique(which)}
+
+    def _forget(self) -> None:
+        """Prune the keys once many are held: then they are at most twice as many as are needed."""
         if len(self._keys) > self._most_keys:
             self._prune()
             self._most_keys = max(_KEYS_AT_LEAST, 2 * len(self._keys))
@@ -372,13 +303,3 @@ class EntryLists:
         """Forget the keys of images without entries."""
         held = np.unique(self._lists.digests.cpu().numpy()).tolist()
         self._keys = {digest: self._keys[digest] for digest in held if digest != LAST}
-
-
-def packed(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Return positions, (...) int32, in the order of rows and columns whatever the size of the map."""
-    return (y << COORDINATE_BITS | x).to(torch.int32)
-
-
-def unpacked(positions: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Return y and x of positions, (...) int32."""
-    return positions >> COORDINATE_BITS, positions & (1 << COORDINATE_BITS) - 1

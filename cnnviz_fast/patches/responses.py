@@ -11,9 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ..channels.values import check_values
+from ..errors import DTypeError, ShapeError
 from ..kernels.backends import BACKENDS
 from ..runtime.native import native
-from .entries import packed
+from ..runtime.plain import dense
+from .lists import LARGEST_SIDE, packed
 
 PIECE = 1 << 20
 """Values that are copied at once, to look up where maps are greatest: 4 MB."""
@@ -24,19 +27,45 @@ class Responses:
     """What a batch of maps shows, without its places; on the device of the maps.
 
     response: (N, C) float32. Maximum, mean or minimum of the finite values of each map; NaN if there is none.
-    low: (N, C) float32. Least finite value of each map; NaN if there is none.
-    high: (N, C) float32. Greatest one.
-    nonfinite: (N, C) int64. Number of NaN and infinities.
+    peak: (N, C) float32. The value whose place is that of the response: the response itself; by 'mean' the maximum.
+    alive: (C,) bool. Whether any value is not 0.
+    nonfinite: (C,) int64. Number of NaN and infinities.
     """
 
     response: torch.Tensor
-    low: torch.Tensor
-    high: torch.Tensor
+    peak: torch.Tensor
+    alive: torch.Tensor
     nonfinite: torch.Tensor
 
-    def alive(self) -> torch.Tensor:
-        """Return which channels have any value that is not 0, (C,) bool."""
-        return ((self.low != 0) | (self.high != 0) | (self.nonfinite > 0)).any(dim=0)
+
+def checked(maps: torch.Tensor, channels: int) -> torch.Tensor:
+    """Check the maps of a batch.
+
+    Args:
+        maps: (N, C, H, W) real dtype, or (N, C) for vectors; any strides, any device. Not modified.
+        channels: that they must have.
+
+    Returns:
+        (N, C, H, W) float32, float16 or bfloat16, detached. `maps` itself if nothing had to change.
+
+    Raises:
+        ShapeError: `maps` has another number of channels or of dimensions, no pixels, or a side of more than 32,767.
+        DTypeError: `maps` is not a tensor, or complex, sparse, nested, quantised or on the meta device.
+    """
+    if not isinstance(maps, torch.Tensor):
+        raise DTypeError(f"maps must be a tensor, got {type(maps).__name__}. Pass torch.as_tensor(maps).")
+    dense(maps, opened=False)
+    if maps.ndim not in (2, 4) or maps.shape[1] != channels:
+        expected = f"(N, {channels}, H, W) or (N, {channels})"
+        raise ShapeError(f"maps must have shape {expected}, got {tuple(maps.shape)}.")
+    values = maps.detach().resolve_neg()
+    values = values[:, :, None, None] if maps.ndim == 2 else values
+    if not len(values):
+        return values
+    check_values(values)
+    if max(values.shape[2:]) > LARGEST_SIDE:
+        raise ShapeError(f"maps must have sides of at most {LARGEST_SIDE:,}, got {tuple(maps.shape)}.")
+    return values if values.dtype in (torch.float16, torch.bfloat16) else values.to(torch.float32)
 
 
 def measure(maps: torch.Tensor, by: str) -> Responses:
@@ -52,8 +81,13 @@ def measure(maps: torch.Tensor, by: str) -> Responses:
     """
     module, _ = native() if maps.device.type == "cpu" else (None, "")
     low, high, nonfinite = _extremes(maps) if module is None else _native_extremes(module, maps)
-    response = _means(maps, nonfinite) if by == "mean" else high if by == "max" else low
-    return Responses(response, low, high, nonfinite)
+    peak = low if by == "min" else high
+    return Responses(
+        response=_means(maps, nonfinite) if by == "mean" else peak,
+        peak=peak,
+        alive=((low != 0) | (high != 0) | (nonfinite > 0)).any(dim=0),
+        nonfinite=nonfinite.sum(dim=0),
+    )
 
 
 def _extremes(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -97,8 +131,8 @@ def batches_of_channels(maps: torch.Tensor) -> Iterator[tuple[Any, slice]]:
 def _means(maps: torch.Tensor, nonfinite: torch.Tensor) -> torch.Tensor:
     """Return the mean of the finite values of each map, (N, C) float32.
 
-    Summed in float64, where the device has it, means hardly depend on the order: rounded to float32 they are the same for
-    any memory order and batch size.
+    Summed in float64, where the device has it, means hardly depend on the order: rounded to float32 they are the same
+    for any memory order and batch size.
     """
     if maps.device.type != "cpu" or bool(nonfinite.any()):
         maps = maps.where(maps.isfinite(), 0)
@@ -125,7 +159,7 @@ class MapPlaces:
         self._maps = maps
         self._sign = -1 if by == "min" else 1
         self._scores = self._sign * responses.response + 0.0
-        self._peaks = responses.low if by == "min" else responses.high
+        self._peaks = responses.peak
         self._found: tuple[torch.Tensor, torch.Tensor] | None = None
 
     @property

@@ -19,16 +19,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..channels.values import check_values
-from ..errors import DTypeError, InputError, OptionError, ShapeError
+from ..errors import InputError, OptionError, ShapeError
 from ..options.parsers import LARGEST_CHANNEL, choice, refuse, whole, whole_within
 from ..runtime.array_files import check_arrays, part_of, prefixed
-from ..runtime.plain import dense
-from .entries import LARGEST_SIDE, Entries, EntryLists
-from .responses import MapPlaces, Responses, measure
+from .entries import Entries, EntryLists
+from .lists import LARGEST_SIDE
+from .responses import MapPlaces, Responses, checked, measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from ..activations.fields.record import ReceptiveField
 
 BY = ("max", "mean", "min")
 """What of a map is the response of its channel."""
@@ -57,13 +58,14 @@ class TopResponses:
     Attributes:
         channels: number of channels of the layer.
         k: most entries of a channel among the strongest.
-        by: what of a map is its response: 'max', 'mean' or 'min' of its finite values. By 'mean' the position is that of
-            the maximum.
+        by: what of a map is its response: 'max', 'mean' or 'min' of its finite values. By 'mean' the position is where
+            the maximum is.
         repeat: most entries of an image in a channel, at different positions.
         random: images drawn for each channel, from those whose response is above 0; by 'min' below 0.
         bands: bands of equal share of a channel's responses, from each of which as many are drawn.
         seed: of the draws.
         seen: number of images given, those given twice counted twice.
+        field: receptive field of the layer, where it is known: a run's file has it, or set it. Not pickled.
     """
 
     def __init__(
@@ -111,8 +113,8 @@ class TopResponses:
         self._sample = EntryLists(self.channels, sample, seed=self.seed)
         self._nonfinite = torch.zeros(self.channels, dtype=torch.int64)
         self._alive = torch.zeros(self.channels, dtype=torch.bool)
-        self._all_alive = False  # which nobody needs to ask any more, where it is known without waiting for a device
         self._map_size = (0, 0)
+        self.field: ReceptiveField | None = None
 
     def __repr__(self) -> str:
         """Return what is kept, in one line; and that there are fewer images than entries, if so."""
@@ -143,6 +145,26 @@ class TopResponses:
         return self.draws("top").positions
 
     @property
+    def boxes(self) -> NDArray[np.int32]:
+        """Return what units at these positions see of the model's input.
+
+        Returns:
+            (C, k, 4) int32, px. y0, x0, y1, x1, the ends exclusive, beyond the input where a field is; -1 where there
+            are fewer images.
+
+        Raises:
+            InputError: the receptive field of the layer is not known.
+        """
+        if self.field is None:
+            raise InputError(
+                "boxes need the receptive field of the layer. Set it: top.field = cf.receptive_field(model, layer)."
+            )
+        positions = self.positions
+        places, place = np.unique(positions.reshape(-1, 2), axis=0, return_inverse=True)
+        boxes = np.array([self.field.box(y, x) if y >= 0 else (-1,) * 4 for y, x in places.tolist()], np.int32)
+        return boxes.reshape(-1, 4)[place.reshape(-1)].reshape(*positions.shape[:2], 4)
+
+    @property
     def map_size(self) -> tuple[int, int]:
         """Return height and width of the maps, the greatest of each where they vary; (0, 0) for vectors."""
         return self._map_size
@@ -169,8 +191,8 @@ class TopResponses:
         """Return the entries of one kind.
 
         Args:
-            kind: 'top' for the strongest; 'random' for a draw among all images whose response is above 0, in the order of
-                their hash; 'band:I' for one among band I of such a sample, from 0 for the weakest.
+            kind: 'top' for the strongest; 'random' for a draw among all images whose response is above 0, in the order
+                of their hash; 'band:I' for one among band I of such a sample, from 0 for the weakest.
 
         Returns:
             The entries of each channel, none for those that are dead.
@@ -215,7 +237,7 @@ class TopResponses:
             DTypeError: `maps` is not a tensor, or complex, sparse, nested, quantised or on the meta device.
             InputError: `images` holds something else than strings.
         """
-        values = self._checked(maps)
+        values = checked(maps, self.channels)
         keys = _keys(images, len(values))
         if not len(values):
             return torch.empty(0, self.channels, device=values.device)
@@ -224,10 +246,8 @@ class TopResponses:
         self._strongest.offer(places, keys)
         if self.random:
             self._sample.offer(places, keys)
-        self._nonfinite = self._nonfinite.to(values.device) + found.nonfinite.sum(dim=0)
-        if not self._all_alive:
-            self._alive = self._alive.to(values.device) | found.alive()
-            self._all_alive = values.device.type == "cpu" and bool(self._alive.all())
+        self._nonfinite = self._nonfinite.to(values.device) + found.nonfinite
+        self._alive = self._alive.to(values.device) | found.alive
         if maps.ndim == 4:
             self._grow(values.shape[2], values.shape[3])
         self.seen += len(values)
@@ -302,25 +322,6 @@ class TopResponses:
         top._strongest.fill(part_of(arrays, "top."))
         top._sample.fill(part_of(arrays, "sample."))
         return top
-
-    def _checked(self, maps: torch.Tensor) -> torch.Tensor:
-        """Return maps as (N, C, H, W) of a dtype that has NaN, or refuse them."""
-        if not isinstance(maps, torch.Tensor):
-            raise DTypeError(f"maps must be a tensor, got {type(maps).__name__}. Pass torch.as_tensor(maps).")
-        dense(maps, opened=False)
-        if maps.ndim not in (2, 4) or maps.shape[1] != self.channels:
-            raise ShapeError(
-                f"maps must have shape (N, {self.channels}, H, W) or (N, {self.channels}), got {tuple(maps.shape)}."
-            )
-        values = maps.detach().resolve_neg()
-        values = values[:, :, None, None] if maps.ndim == 2 else values
-        if not len(values):
-            return values
-        check_values(values)
-        if max(values.shape[2:]) > LARGEST_SIDE:
-            raise ShapeError(f"maps must have sides of at most {LARGEST_SIDE:,}, got {tuple(maps.shape)}.")
-        half = values.dtype in (torch.float16, torch.bfloat16)
-        return values if half else values.to(torch.float32)
 
     def _grow(self, height: int, width: int) -> None:
         self._map_size = (max(self._map_size[0], height), max(self._map_size[1], width))

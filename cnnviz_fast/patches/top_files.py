@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..activations.fields.record import ReceptiveField
 from ..errors import InputError, LayerNotFoundError, closest
 from ..options.parsers import path as path_of
 from ..provenance import package_version
@@ -141,6 +142,9 @@ def _built(content: dict[str, Any], arrays: dict[str, Array]) -> TopFile:
     layers, classes = {}, {}
     for position, layer in enumerate(content["layers"]):
         layers[layer] = TopResponses.from_arrays(part_of(arrays, f"{position}."))
+        if layer in fields:
+            layers[layer].field = receptive_field = ReceptiveField.from_json(_entries_of(fields, layer))
+            receptive_field.box(0, 0)  # which fails where it is none
         if layer in content["with_classes"]:
             classes[layer] = ClassResponses.from_arrays(part_of(arrays, f"{position}.classes."))
     return TopFile(layers, photos, fields, classes, facts)

@@ -126,10 +126,10 @@ def _update(top: TopResponses, step: MeasuredMaps, keys: Sequence[str]) -> torch
 
 def _responses(measured: Sequence[ChannelStatistics], by: str, device: torch.device) -> Responses:
     """Return what was measured of a batch for the index, as TopResponses takes it."""
-    columns = ([getattr(each, name) for each in measured] for name in ("vmin", "vmax", "nan", "inf"))
-    low, high, nan, inf = (torch.stack(column).to(device) for column in columns)
-    low, high = low + 0.0, high + 0.0  # -0 is 0
-    return Responses(low if by == "min" else high, low, high, nan + inf)
+    peak = torch.stack([each.vmax if by == "max" else each.vmin for each in measured]).to(device) + 0.0  # -0 is 0
+    alive = torch.stack([~each.dead for each in measured]).any(dim=0)
+    nonfinite = torch.stack([each.nan + each.inf for each in measured]).sum(dim=0)
+    return Responses(peak, peak, alive.to(device), nonfinite.to(device))
 
 
 def _images_in(top: TopResponses) -> set[str]:

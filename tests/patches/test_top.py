@@ -23,6 +23,7 @@ from support.strongest_images import as_arrays, band, drawn, strongest
 import cnnviz_fast as cf
 from cnnviz_fast.errors import DTypeError, InputError, OptionError, ShapeError
 from cnnviz_fast.patches import entries, responses
+from cnnviz_fast.patches.responses import measure
 from cnnviz_fast.patches.top import TopResponses
 
 Images = dict[str, NDArray[np.float32]]
@@ -256,6 +257,24 @@ def test_keys_of_images_that_left_the_lists_are_forgotten(monkeypatch: pytest.Mo
         top.update(torch.full((1, 1), float(n)), [f"image {n}"])
         assert len(top._strongest._keys) <= 9
     assert top.images.tolist() == [["image 199", "image 198"]]
+
+
+def test_memory_is_that_of_the_entries_whatever_the_number_of_images() -> None:
+    top = TopResponses(3, k=4)
+    for n in range(50):
+        top.update(noise(8, 3, 2, 2), [f"{n} {i}" for i in range(8)])
+        other = top.blank()
+        other.update(noise(8, 3, 2, 2) + n, [f"other {n} {i}" for i in range(8)])
+        top.merge(other)
+    assert sum(column.nbytes for column in top._strongest._lists.columns) == 4 * 3 * 16
+
+
+def test_update_takes_what_was_measured_already() -> None:
+    images = photos(8)
+    maps = torch.from_numpy(np.stack(list(images.values())))
+    top = TopResponses(CHANNELS, 3, "min")
+    top.update(maps, list(images), measure(maps, "min"))
+    assert_same(top, fed(images, k=3, by="min"))
 
 
 def test_positions_are_not_looked_up_where_nothing_enters(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,20 @@ def test_read_top_returns_what_was_written(path: Path, layers: dict[str, TopResp
         read["comv"]
 
 
+def test_read_top_boxes_are_those_of_the_receptive_field(path: Path) -> None:
+    read = read_top(path)
+    assert read["conv"].field is not None
+    assert (read["conv"].boxes == -1).all()  # it has seen nothing finite
+    top = read["layer4/../1"]
+    with pytest.raises(InputError, match=r"boxes need the receptive field of the layer\. Set it: top\.field = "):
+        _ = top.boxes
+    top.field = cf.ReceptiveField((3, 5), (4.0, 2.0), (0.5, 1.0))
+    assert top.boxes.shape == (5, 2, 4)
+    for (c, rank), key in np.ndenumerate(top.images):
+        assert key in KEYS
+        assert top.boxes[c, rank].tolist() == list(top.field.box(*top.positions[c, rank].tolist()))
+
+
 def test_read_top_takes_the_folder_of_a_run(path: Path) -> None:
     assert list(cf.read_top(path.parent)) == list(read_top(path))
 
@@ -138,7 +152,8 @@ def test_read_top_of_pipes_and_devices_is_refused_and_not_waited_for(tmp_path: P
 
 @pytest.mark.parametrize("entry", [
     {"layers": 5}, {"layers": [["x"]]}, {"layers": ["x", "y"]}, {"photos": []}, {"fields": 3}, {"with_classes": ["x"]},
-    {"facts": None},
+    {"facts": None}, {"fields": {"x": 3}}, {"fields": {"x": {"size": "wide"}}},
+    {"fields": {"x": {"size": [1], "stride": [1], "offset": [1]}}},
 ], ids=str)  # fmt: skip
 def test_read_top_of_a_forged_record_is_refused(tmp_path: Path, entry: dict[str, Any]) -> None:
     """The digest is right, so the record itself must be looked at."""
