@@ -342,3 +342,12 @@ def test_the_command_names_the_file_and_what_draws_it(
     line = f"{out / 'top.safetensors'} has the images of each channel; draw them: cnnviz patches {out}"
     assert line in said.splitlines()
     assert cf.read_top(out)["0"].k == 3
+    assert run("patches", str(out), "--out", str(tmp_path / "sheets")) == 0
+
+
+def test_vectors_have_no_places(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten())
+    cf.run(model, [torch.full((3, 8, 8), float(n)) for n in range(6)], ["1"], tmp_path, save="top", top_k=K, **QUICK)
+    top = cf.read_top(tmp_path)["1"]
+    assert top.map_size == (0, 0)
+    assert top.values.tolist() == [[5, 4, 3, 2, 1]] * 3
