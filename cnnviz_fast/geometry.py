@@ -45,6 +45,21 @@ class Positions:
     fraction: NDArray[np.float32]
 
 
+class Lattice(NamedTuple):
+    """Where the samples of a map lie along a side of the model's input.
+
+    span: samples that fit between its ends, at the distance that they have: its length by the stride.
+    start: samples that fit between the input's first pixel and the first sample.
+    """
+
+    span: float
+    start: float
+
+    def shrunk(self, before: int, after: int) -> Lattice:
+        """Return that of a map of `before` rows that was made smaller, to `after` rows."""
+        return self if before == after else Lattice(self.span * after / before, self.start * after / before)
+
+
 class Room(NamedTuple):
     """The px of a sheet that text around the tiles takes up; by default none.
 
@@ -251,14 +266,17 @@ def plan_grid(
 
 
 @lru_cache(maxsize=64)
-def sampling_positions(n: int, size: int, align: str, upsampling: str = "bilinear") -> Positions:
+def sampling_positions(
+    n: int, size: int, align: str, upsampling: str = "bilinear", lattice: Lattice | None = None
+) -> Positions:
     """Compute where the rows (or columns) of a tile sample a map.
 
     Args:
         n: rows of the map.
         size: rows of the tile, N.
-        align: 'left', 'center' or 'corners'.
+        align: 'left', 'center', 'corners' or 'field'.
         upsampling: 'bilinear', or 'nearest' for fractions of 0.
+        lattice: with 'field', where the samples lie on the input.
 
     Returns:
         The positions, computed in float64 and then split into index and fraction. They are kept, since most sheets have
@@ -266,7 +284,9 @@ def sampling_positions(n: int, size: int, align: str, upsampling: str = "bilinea
 
     Formula:
         left d*n/N, center (d+0.5)*n/N-0.5, corners d*(n-1)/(N-1) (0 where N = 1), clamped to [0, n-1].
-        nearest: floor(position) for left, floor(position+0.5) for the others, so that whole-number scales
+        field: row d shows the input at p = d*H/N px, of height H. Sample i has its receptive field centred at
+        offset + i*stride px, so the position is (p-offset)/stride. That is left where offset is 0 and n*stride is H.
+        nearest: floor(position) for left and field, floor(position+0.5) for the others, so that whole-number scales
         repeat every row of the map equally often.
 
     Source:
@@ -277,12 +297,16 @@ def sampling_positions(n: int, size: int, align: str, upsampling: str = "bilinea
     d = np.arange(size, dtype=np.float64)
     if align == "left":
         position = d * n / size
+    elif align == "field":
+        if lattice is None:
+            raise OptionError("align 'field' needs to know where samples lie on the input. Take another one here.")
+        position = d * lattice.span / size - lattice.start
     elif align == "center":
         position = (d + 0.5) * n / size - 0.5
     else:
         position = d * (n - 1) / (size - 1) if size > 1 else d * 0.0
     if upsampling == "nearest":
-        position = np.floor(position if align == "left" else position + 0.5)
+        position = np.floor(position if align in ("left", "field") else position + 0.5)
     position = position.clip(0, n - 1)
     index = np.floor(position)
     fraction = (position - index).astype(np.float32)

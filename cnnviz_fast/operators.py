@@ -257,6 +257,11 @@ def _checked(
     if "upsampling" in options:
         _SETTLED("upsampling", options["upsampling"])
     wanted = RenderOptions(**{"plain": True, **options})
+    if wanted.align == "field":
+        raise OptionError(
+            "align 'field' belongs to render: render_index does not take what it needs to know of the input. "
+            "Take left, center or corners."
+        )
     if wanted.normalize == "dataset":
         raise OptionError(
             "normalize 'dataset' needs statistics, which render_index does not take. Pass their ranges, one entry for "

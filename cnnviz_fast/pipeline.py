@@ -188,12 +188,15 @@ class Drawing:
         axes: how to read the layers' outputs.
         backdrop: the image to lay maps over.
         ranges: layer -> range of each channel, with normalize dataset.
+        tells_fields: whether provenances tell the layers' receptive fields, for what is drawn later. With align "field"
+            they do.
     """
 
     options: RenderOptions
     axes: AxesOptions = field(default_factory=AxesOptions)
     backdrop: Backdrop | None = None
     ranges: Mapping[str, Ranges] | None = None
+    tells_fields: bool = False
 
     def layer_input(
         self,
@@ -236,7 +239,8 @@ class Drawing:
         ranges = ranges_of_layer(read.layer, self.ranges)
         signal = read.axes.name in ("ncl", "nlc")
         options = as_rows(self.options, read.maps.shape[-1]) if signal else self.options
-        return LayerInput(read.name, read.maps[n], read.provenance(model, image), options, under, ranges, measured)
+        origin = read.provenance(model, image, self.tells_fields or options.align == "field")
+        return LayerInput(read.name, read.maps[n], origin, options, under, ranges, measured)
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from .errors import OptionError, repr_of
 from .runtime.untrusted import open_regular
 
 MANIFEST_NAME = "manifest.json"
@@ -41,6 +42,7 @@ class Provenance:
             names of the strongest entries.
         atlas: name of the atlas file that the maps were read from.
         weights_digest: what tells the weights from others of their name, 16 hexadecimal digits.
+        field: the layer's receptive field, as `ReceptiveField.to_json` tells it, for align "field".
     """
 
     model: str | None = None
@@ -54,10 +56,21 @@ class Provenance:
     categories: Sequence[str] | None = None
     atlas: str | None = None
     weights_digest: str | None = None
+    field: Mapping[str, Any] | None = None
 
     def facts(self) -> dict[str, Any]:
-        """Return what a manifest says of it: everything except the names of all classes."""
-        return {name: value for name, value in vars(self).items() if name != "categories"}
+        """Return what a manifest says of it: everything except the names of all classes, and no field if unknown."""
+        hidden = ("categories",) if self.field is not None else ("categories", "field")
+        return {name: value for name, value in vars(self).items() if name not in hidden}
+
+    def with_field(self, field: Any) -> Provenance:
+        """Return it with a receptive field, a ReceptiveField or what its `to_json` returns; None leaves it."""
+        if field is None:
+            return self
+        told = field.to_json() if hasattr(field, "to_json") else field
+        if not isinstance(told, Mapping):
+            raise OptionError(f"field must be a ReceptiveField, got {repr_of(field)}. Make one: receptive_field(...).")
+        return replace(self, field=told)
 
 
 def layer_at(layer: str, time_step: int | None = None, plane: int | None = None) -> str:

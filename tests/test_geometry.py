@@ -21,7 +21,7 @@ from cnnviz_fast.geometry import (
     sampling_positions,
     tile_size,
 )
-from cnnviz_fast.options.drawing import ALIGNMENTS, PLAIN_TILE_PX
+from cnnviz_fast.options.drawing import BY_SIZE_ALONE, PLAIN_TILE_PX
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_sampling_positions_equal_those_of_torch(n: int, size: int, align: str, 
 @given(
     n=st.integers(1, 3000),
     size=st.integers(1, 3000),
-    align=st.sampled_from(ALIGNMENTS),
+    align=st.sampled_from(BY_SIZE_ALONE),
     upsampling=st.sampled_from(["bilinear", "nearest"]),
 )
 def test_sampling_positions_stay_inside_and_go_upwards(n: int, size: int, align: str, upsampling: str) -> None:

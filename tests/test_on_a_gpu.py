@@ -24,7 +24,7 @@ from cnnviz_fast.channels.ranges import drawing_range
 from cnnviz_fast.channels.values import squash
 from cnnviz_fast.geometry import Grid, Strip, sampling_positions
 from cnnviz_fast.kernels import Paint, backends, numba_cpu, torch_ops
-from cnnviz_fast.options.drawing import ALIGNMENTS, NORMALIZATIONS, UPSAMPLINGS, RenderOptions
+from cnnviz_fast.options.drawing import BY_SIZE_ALONE, NORMALIZATIONS, UPSAMPLINGS, RenderOptions
 
 ON_A_GPU, ON_THE_CPU = 10_000, 200
 BLOCK = 100
@@ -70,7 +70,7 @@ def random_case(number: int) -> RandomCase:
     vmin, vmax = (side.contiguous() for side in drawing_range(maps, vmin, vmax, options))
     levels = int(random.choice([256, 255, 254, 17, 2]))
     background, bad = ((254, 255), (0, 255), (255, 0))[random.integers(3)]
-    align, upsampling = str(random.choice(ALIGNMENTS)), str(random.choice(UPSAMPLINGS))
+    align, upsampling = str(random.choice(BY_SIZE_ALONE)), str(random.choice(UPSAMPLINGS))
     down, across = (sampling_positions(n, size, align, upsampling) for n, size in ((height, tile_h), (width, tile_w)))
     job = kernels.Job(maps, vmin, vmax, down, across, grid, Paint(levels, options.flat, background, bad))
     return RandomCase(base, view, job, int(random.integers(1, grid.height + 1)))

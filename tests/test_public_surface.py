@@ -35,10 +35,11 @@ PROGRAM = Path(__file__).with_name("support") / "user_program.py"
 def test_public_names_are_exact() -> None:
     assert cnnviz_fast.__all__ == [
         "Atlas", "CnnvizError", "Comparison", "LayerInfo", "LayerReport", "LayerStatistics", "LoadedModel",
-        "ParameterInfo", "PreprocessOptions", "Provenance", "RenderOptions", "RunSummary", "Sheet", "TopResponses",
-        "__version__", "capture", "capture_stream", "compare", "layer_report", "list_layers", "load_images",
-        "load_model", "parameter_statistics", "read_atlas", "read_statistics", "read_top", "render", "render_batch",
-        "render_index", "run", "save_atlas", "save_sheet", "save_tiles", "visualize",
+        "ParameterInfo", "PreprocessOptions", "Provenance", "ReceptiveField", "RenderOptions", "RunSummary", "Sheet",
+        "TopResponses", "__version__", "capture", "capture_stream", "compare", "layer_report", "list_layers",
+        "load_images", "load_model", "parameter_statistics", "read_atlas", "read_statistics", "read_top",
+        "receptive_field", "render", "render_batch", "render_index", "run", "save_atlas", "save_sheet", "save_tiles",
+        "visualize",
     ]  # fmt: skip
     for name in cnnviz_fast.__all__:
         assert getattr(cnnviz_fast, name) is not None

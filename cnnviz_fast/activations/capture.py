@@ -129,7 +129,22 @@ def capture_stream(
 
 
 def targets_of(model: nn.Module, batch: torch.Tensor, layers: Any, inputs: Inputs, forward: Forward) -> list[Target]:
-    """Find what the patterns name, and refuse layers that take no hooks."""
+    """Find what patterns name, and refuse layers that take no hooks.
+
+    Args:
+        model: any module.
+        batch: (N, C, H, W) float, any device. What goes in, where operations have to be looked for. Not modified.
+        layers: layer patterns; see capture.
+        inputs: what the model takes beside the batch; see capture.
+        forward: what runs in place of the model's forward; see capture.
+
+    Returns:
+        The targets.
+
+    Raises:
+        LayerNotFoundError: a pattern matches nothing.
+        CaptureError: a layer is TorchScript.
+    """
 
     def operations() -> list[str]:
         try:
@@ -174,7 +189,14 @@ class Keeper:
         self.awaited = {(_what(t), t.call) for t in targets} if all(_has_one_call(t) for t in targets) else None
 
     def run(self, model: nn.Module, batch: torch.Tensor, inputs: Inputs, forward: Forward) -> None:
-        """Run the pass."""
+        """Run the pass.
+
+        Args:
+            model: the module to run. It is left as it was.
+            batch: (N, C, H, W) float, any device. What goes in. Not modified.
+            inputs: what the model takes beside the batch; see capture.
+            forward: what runs in place of the model's forward; see capture.
+        """
         of: dict[str, list[Any]] = collections.defaultdict(list)
         for side, it in self.wanted:
             of[side].append(it)

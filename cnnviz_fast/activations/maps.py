@@ -17,9 +17,12 @@ from .axes.find import find_axes, to_maps
 from .axes.proven import out_of_place
 from .axes.record import Axes
 from .digests import sample_digest
+from .fields.known import known_field
 
 if TYPE_CHECKING:
     import torch
+
+    from .fields.record import ReceptiveField
 
 
 def frame_of(sample: torch.Tensor, step: int | None, steps: int) -> torch.Tensor:
@@ -49,6 +52,7 @@ class LayerMaps(NamedTuple):
     step: plane of a volume or time step of a clip, from 0; None for images.
     out_of_place: finds why the maps do not lie in the image as they are drawn, as attention matrices, windows and
         pieces of maps do not; "" where they do. It may take a pass of the model.
+    field: finds the layer's receptive field, which may take a pass too; None where there is none.
     """
 
     name: str
@@ -57,10 +61,11 @@ class LayerMaps(NamedTuple):
     axes: Axes
     step: int | None
     out_of_place: Callable[[], str] = str
+    field: Callable[[], ReceptiveField | None] = lambda: None
 
-    def provenance(self, model: LoadedModel, image: str) -> Provenance:
-        """Return where the maps of one image came from."""
-        return Provenance(
+    def provenance(self, model: LoadedModel, image: str, with_field: bool = False) -> Provenance:
+        """Return where the maps of one image came from, with the layer's receptive field where that is wanted."""
+        known = Provenance(
             model=model.spec,
             weights=model.weights,
             layer=self.layer,
@@ -72,6 +77,7 @@ class LayerMaps(NamedTuple):
             categories=model.categories,
             weights_digest=sample_digest(model),
         )
+        return known.with_field(self.field()) if with_field else known
 
 
 def read_activations(
@@ -111,7 +117,7 @@ def read_activations(
             at = step if clip else None
             name = layer_at(layer, plane=at) if found.name == "ncdhw" else layer_at(layer, at)
             reason = _of_windows if windows else cache(partial(out_of_place, found, tuple(output.shape), evidence))
-            yield LayerMaps(name, layer, maps, found, at, reason)
+            yield LayerMaps(name, layer, maps, found, at, reason, partial(known_field, model, layer, shape))
 
 
 def _of_windows() -> str:

@@ -29,7 +29,7 @@ from .terminal import DONE, note, print_json, print_path
 from .viewer import open_drawn
 
 if TYPE_CHECKING:
-    from ..pipeline import LayerInput
+    from ..pipeline import Drawing, LayerInput
 
 
 class _Model(NamedTuple):
@@ -103,9 +103,11 @@ def run(arguments: argparse.Namespace) -> int:
     backends.compile_ahead(options.backend)
 
     from ..formats.names import layer_parts
+    from ..pipeline import Drawing
     from ..sheets.comparison import compare
 
-    a, b = _sides(arguments, models, images, axes, preprocess)
+    drawing = Drawing(RenderOptions.of({"align": options.align}), axes)
+    a, b = _sides(arguments, models, images, drawing, preprocess)
     _check_layers(a, b)
     refuse_several(file, len(a.layers))
     stem = a.stem if a.stem == b.stem else f"{a.stem}_{b.stem}"
@@ -164,13 +166,13 @@ def _sides(
     arguments: argparse.Namespace,
     models: list[_Model],
     images: list[str],
-    axes: AxesOptions,
+    drawing: Drawing,
     preprocess: PreprocessOptions,
 ) -> list[_Side]:
     """Run each image through each model: two passes in all."""
-    from ..pipeline import Drawing, look_at, name_images
+    from ..pipeline import look_at, name_images
 
-    drawing, decoding = Drawing(RenderOptions(), axes), options_of(arguments, ImageOptions)
+    decoding = options_of(arguments, ImageOptions)
     named = name_images(images)
     if len(named) != len(images):
         raise OptionError(f"each IMAGE must be one image, got {len(named)} from {len(images)}. Name single files.")

@@ -324,7 +324,7 @@ def _provenance_of(facts: dict[str, Any], label: str) -> Provenance:
     """Read the provenance in a record, without fields that only a later version knows."""
     if "layout" in facts:  # as older atlases call it
         facts = {"axes": facts["layout"], **facts}
-    kinds = {"prefix_tokens": int, "time_step": int, "plane": int, "categories": list}
+    kinds = {"prefix_tokens": int, "time_step": int, "plane": int, "categories": list, "field": dict}
     known = {name: facts[name] for name in vars(Provenance()) if facts.get(name) is not None}
     for name, value in known.items():
         kind = kinds.get(name, str)

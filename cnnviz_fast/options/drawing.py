@@ -39,7 +39,9 @@ DEFAULT_ALPHA = 0.5
 NORMALIZATIONS = ("channel", "layer", "percentile", "symmetric", "sigmoid", "fixed", "dataset")
 REDUCTIONS = ("sum", "mean", "max", "strongest")
 RANKS = ("mean", "abs-mean", "max", "variance", "nonzero", "norm")
-ALIGNMENTS = ("left", "center", "corners")
+BY_SIZE_ALONE = ("left", "center", "corners")
+"""Alignments for which the sizes of map and tile are enough."""
+ALIGNMENTS = (*BY_SIZE_ALONE, "field")
 UPSAMPLINGS = ("auto", "bilinear", "nearest")
 BACKENDS = ("auto", "reference", "torch", "numba", "native", "triton")
 TITLE_FIELDS = ("model", "weights", "layer", "image")
@@ -87,8 +89,11 @@ class RenderOptions(SelfChecking):
     gap: int = option(4, whole(0), "px between tiles", "PX", "size")
     margin: int = option(8, whole(0), "px around the grid", "PX", "size")
     align: str = option(
-        "center", choice(*ALIGNMENTS), "sample positions: left, center (default) or corners", "WHERE", "size"
-    )
+        "center",
+        choice(*ALIGNMENTS),
+        "sample positions: left, center (default), corners, field",
+        "WHERE", "size",
+    )  # fmt: skip
     upsampling: str = option(
         "auto",
         choice(*UPSAMPLINGS),

@@ -27,7 +27,7 @@ class SheetKeywords(TypedDict, total=False):
     vmin: float | str | None
     vmax: float | str | None
     percentile: Numbers | None
-    align: Literal["left", "center", "corners"]
+    align: Literal["left", "center", "corners", "field"]
     upsampling: Literal["auto", "bilinear", "nearest"]
     colormap: str
     background: str

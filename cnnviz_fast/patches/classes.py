@@ -79,16 +79,14 @@ class ClassResponses:
     @property
     def variance(self) -> Doubles:
         """Return their variance (divisor n), (K, C) float64, NaN without any."""
-        return _variance(self._count, self._squares)
+        return np.where(self._count > 0, self._squares / np.maximum(self._count, 1), np.nan)
 
     @property
     def best_class(self) -> list[str]:
-        """Return the class that each channel tells apart best; "" for a channel of which nothing can be said."""
-        apart = self._discriminability()
-        return [
-            self.classes[int(np.nanargmax(column))] if np.isfinite(column).any() or np.isinf(column).any() else ""
-            for column in apart.T
-        ]
+        """Return the class that each channel tells apart best, of equals the first name; "" where there is none."""
+        rows = sorted(range(len(self.classes)), key=lambda row: self.classes[row])
+        apart = np.nan_to_num(self._discriminability()[rows], nan=-np.inf, posinf=np.inf)
+        return [self.classes[rows[int(column.argmax())]] if (column > 0).any() else "" for column in apart.T]
 
     def selectivity(self) -> Doubles:
         """Return how well each channel tells its best class from all other images.
@@ -104,10 +102,8 @@ class ClassResponses:
             Simpson, Fitter: What is the best index of detectability? Psychological Bulletin 80, 1973. It is their d_a,
             with the root mean square of both deviations.
         """
-        apart = self._discriminability()
-        known = ~np.isnan(apart)
-        best: Doubles = np.where(known, apart, -np.inf).max(axis=0, initial=-np.inf)
-        return np.where(known.any(axis=0), best, np.nan)
+        best: Doubles = np.fmax.reduce(self._discriminability(), axis=0, initial=np.nan)
+        return best
 
     def update(self, responses: torch.Tensor, classes: Sequence[str]) -> None:
         """Take in the responses to a batch of images.
@@ -137,8 +133,8 @@ class ClassResponses:
         labelled = [n for n, name in enumerate(classes) if name]
         values = responses.detach().cpu().to(torch.float64).numpy()[labelled]
         names = [classes[n] for n in labelled]
-        known = list(dict.fromkeys(names))
-        place = np.array([known.index(name) for name in names], np.int64)
+        known = {name: place for place, name in enumerate(dict.fromkeys(names))}
+        place = np.array([known[name] for name in names], np.int64)
         finite = np.isfinite(values)
         values = np.where(finite, values, 0)
         count, total, squares = np.zeros((3, len(known), self.channels))
@@ -146,7 +142,7 @@ class ClassResponses:
         np.add.at(total, place, values)
         mean = total / np.maximum(count, 1)
         np.add.at(squares, place, np.where(finite, np.square(values - mean[place]), 0))
-        self._join(known, count.astype(np.int64), mean, squares)
+        self._join(list(known), count.astype(np.int64), mean, squares)
 
     def merge(self, other: ClassResponses) -> None:
         """Take in the responses to other images.
@@ -238,12 +234,8 @@ class ClassResponses:
 def _joined(
     one: tuple[Counts, Doubles, Doubles], other: tuple[Counts, Doubles, Doubles]
 ) -> tuple[Counts, Doubles, Doubles]:
-    """Return the moments of two sets of responses; as channels.moments.Moments.joined."""
+    """Return the moments of two sets of responses; see channels.moments.Moments.joined. What is constant stays so."""
     (n_a, mean_a, squares_a), (n_b, mean_b, squares_b) = one, other
     n = np.maximum(n_a + n_b, 1)
-    mean = mean_a * (n_a / n) + mean_b * (n_b / n)
+    mean = mean_a + (mean_b - mean_a) * (n_b / n)
     return n_a + n_b, mean, squares_a + squares_b + np.square(mean_b - mean_a) * (n_a * (n_b / n))
-
-
-def _variance(count: Counts, squares: Doubles) -> Doubles:
-    return np.where(count > 0, squares / np.maximum(count, 1), np.nan)

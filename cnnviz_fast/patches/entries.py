@@ -257,7 +257,7 @@ class EntryLists:
             return
         merged = self._firsts(self._lists.rows(channels).beside(new), width)
         for column, part in zip(self._lists.columns, merged.columns, strict=True):
-            column[channels] = part
+            column.numpy()[channels.numpy()] = part.numpy()  # torch would not outside of the mode that made it
 
     def _widen(self, more: int) -> None:
         """Make room for as many further entries of each channel, up to all that they may have."""

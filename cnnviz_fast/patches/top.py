@@ -52,8 +52,8 @@ _SETTINGS = ("channels", "k", "by", "repeat", "random", "bands", "seed")
 class TopResponses:
     """The entries of each channel of one layer. Only one thread at a time may update a record.
 
-    It takes k x C x 16 bytes on the device of the maps for the strongest, as much for each random draw, and the keys
-    of the images in the lists.
+    It takes k x C x 16 bytes on the device of the maps for the strongest, as much again for k images drawn (with bands,
+    for k images of the sample), and the keys of the images in the lists.
 
     Attributes:
         channels: number of channels of the layer.
@@ -124,10 +124,10 @@ class TopResponses:
         return f"TopResponses({self.channels:,} channels, {self.seen:,} images, {kept}, {int(self.dead.sum()):,} dead)"
 
     def blank(self) -> TopResponses:
-        """Return a record of the same kind without images."""
-        return TopResponses(
-            self.channels, self.k, self.by, repeat=self.repeat, random=self.random, bands=self.bands, seed=self.seed
-        )
+        """Return a record of the same layer and settings without images."""
+        other = TopResponses(**{name: getattr(self, name) for name in _SETTINGS})
+        other.field = self.field
+        return other
 
     @property
     def values(self) -> NDArray[np.float32]:

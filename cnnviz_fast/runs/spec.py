@@ -106,7 +106,7 @@ class RunSpec:
         batch = self.run.batch or (CUDA_BATCH if on_cuda else CPU_BATCH)
         return OutputSpec(
             layers=self.layers,
-            drawing=Drawing(self.drawing, self.axes, self.backdrop, ranges),
+            drawing=Drawing(self.drawing, self.axes, self.backdrop, ranges, "atlases" in self.run.save),
             outputs=outputs_of(self.run.save, self.format),
             folder=folder,
             collects=self.collects,

@@ -159,6 +159,7 @@ def compare(
     planes: Any = None,
     provenance_a: Provenance | None = None,
     provenance_b: Provenance | None = None,
+    field: Any = None,
     diverging: str = "coolwarm",
     **options: Unpack[SheetKeywords],
 ) -> Comparison:
@@ -180,6 +181,7 @@ def compare(
         planes: of volumes, the plane to compare; see render.
         provenance_a: where `a` came from, for the manifest.
         provenance_b: where `b` came from.
+        field: receptive field of the layers, which must be one for both; see render.
         diverging: colormap of the difference, such as coolwarm, RdBu_r or berlin; its upper end means b is greater.
         **options: see below.
 
@@ -202,8 +204,11 @@ def compare(
         raise ShapeError(f"a and b must have the same shape, got {tuple(first.shape)} and {tuple(second.shape)}.")
     with device_at(first.device).faults():
         second = second.to(first.device)
+        provenance_a, provenance_b = (_checked_side(side, field) for side in (provenance_a, provenance_b))
         provenances = {"a": _describe(provenance_a, handed_a), "b": _describe(provenance_b, handed_b)}
-        titled = _titled(provenance_a or Provenance(), provenance_b or Provenance())
+        titled = _titled(provenance_a, provenance_b)
+        if wanted.align == "field" and provenance_a.field != provenance_b.field:
+            raise OptionError("align 'field' must have one receptive field for a and b, got two. Take another align.")
         pair = _draw_pair(first, second, wanted, provenances, titled)
         change = measure_change(*(pick(maps, wanted.channels)[0] for maps in (first, second)))
         changes = _describe_changes(pair, change)
@@ -230,11 +235,16 @@ def _checked(options: Mapping[str, object]) -> RenderOptions:
     return wanted
 
 
-def _describe(provenance: Provenance | None, handed: Handed) -> dict[str, Any]:
-    """Describe one of the two for a manifest."""
+def _checked_side(provenance: Any, field: Any) -> Provenance:
+    """Return where one of the two came from, with its receptive field."""
     if not isinstance(provenance, Provenance | None):
         raise InputError(f"provenance must be a Provenance, got {repr_of(provenance)}.")
-    facts = handed.placed(provenance or Provenance()).facts()
+    return (provenance or Provenance()).with_field(field)
+
+
+def _describe(provenance: Provenance, handed: Handed) -> dict[str, Any]:
+    """Describe one of the two for a manifest."""
+    facts = handed.placed(provenance).facts()
     return {**facts, "dtype": str(handed.maps.dtype).removeprefix("torch.")}
 
 
@@ -259,9 +269,9 @@ def _titled(a: Provenance, b: Provenance) -> _Titled:
         n: first if first == second else f"{second} - {first}" for n, (first, second) in sides.items()
     }
     return _Titled(
-        Provenance(**{name: first for name, (first, _) in sides.items()}),
-        Provenance(**{name: second for name, (_, second) in sides.items()}),
-        Provenance(**both),
+        Provenance(**{name: first for name, (first, _) in sides.items()}, field=a.field),
+        Provenance(**{name: second for name, (_, second) in sides.items()}, field=b.field),
+        Provenance(**both, field=a.field),
     )
 
 

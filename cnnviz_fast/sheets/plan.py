@@ -33,6 +33,7 @@ from .look import SCREEN_RATIO, settled
 from .manifest import SheetFacts, describe_sheet, sheet_json
 from .marks import place_marks
 from .overlay import Backdrop, Overlay
+from .registration import lattices
 
 if TYPE_CHECKING:
     import torch
@@ -265,16 +266,23 @@ def _assemble(
     vmin, vmax = (end.to(cells.device, non_blocking=True) for end in (drawn_on.vmin, drawn_on.vmax))
     if options.normalize == "sigmoid":
         cells = squash(cells)
+    native = cells.shape[1:]
     if options.upsampling == "bilinear":
         cells = shrink(cells, vmin, vmax, grid.tile_h, grid.tile_w)
+    align = "center" if chosen.is_vector and options.align == "field" else options.align  # a bar is no map of the input
+    places = lattices(facts.provenance) if align == "field" else (None, None)
+    rows, cols = (
+        sampling_positions(n, size, align, options.upsampling, place and place.shrunk(before, n))
+        for n, size, place, before in zip(cells.shape[1:], (grid.tile_h, grid.tile_w), places, native, strict=True)
+    )
     return Plan(
         backend=backend,
         device=cells.device,
         maps=backend.to_array(cells),
         vmin=backend.to_array(vmin),
         vmax=backend.to_array(vmax),
-        rows=sampling_positions(cells.shape[1], grid.tile_h, options.align, options.upsampling),
-        cols=sampling_positions(cells.shape[2], grid.tile_w, options.align, options.upsampling),
+        rows=rows,
+        cols=cols,
         grid=grid,
         palette=palette,
         paint=Paint(palette.levels, options.flat, palette.background, palette.bad),

@@ -40,11 +40,13 @@ def _planned(
     handed: Handed,
     options: RenderOptions,
     provenance: Provenance | None,
+    field: Any,
     backdrop: Backdrop | None,
     ranges: Ranges | None,
 ) -> Plan:
     """Plan the sheet of maps that were handed in."""
-    given = (handed.maps, handed.completed(options), handed.placed(provenance or Provenance()), backdrop)
+    known = handed.placed(provenance or Provenance()).with_field(field)
+    given = (handed.maps, handed.completed(options), known, backdrop)
     return plan_sheet(*given, ranges=ranges)
 
 
@@ -106,6 +108,7 @@ def render(
     alpha: float | None = None,
     show_input: Any = None,
     statistics: LayerStatistics | None = None,
+    field: Any = None,
     **options: Unpack[RenderKeywords],
 ) -> Sheet:
     """Draw every channel of a layer into one sheet.
@@ -120,6 +123,7 @@ def render(
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
         show_input: image to show above the grid, which takes 64 of the palette's colours; as for overlay.
         statistics: of the layer over a data set, with normalize dataset.
+        field: receptive field of the layer, of `receptive_field`, with align field, unless `provenance` tells it.
         **options: see below.
 
     Returns:
@@ -136,7 +140,8 @@ def render(
     """
     checked = RenderOptions.of(options)
     ranges = ranges_of(statistics, checked)
-    plan = _planned(enter(maps, axes, planes), checked, provenance, read_overlay(overlay, alpha, show_input), ranges)
+    backdrop = read_overlay(overlay, alpha, show_input)
+    plan = _planned(enter(maps, axes, planes), checked, provenance, field, backdrop, ranges)
     return draw_sheet(plan)
 
 
@@ -153,6 +158,7 @@ def save_sheet(
     show_input: Any = None,
     statistics: LayerStatistics | None = None,
     manifest: bool = True,
+    field: Any = None,
     **options: Unpack[RenderKeywords],
 ) -> Path:
     """Draw every channel of a layer into one file, with its manifest beside it.
@@ -171,6 +177,7 @@ def save_sheet(
         show_input: image to show above the grid, which takes 64 of the palette's colours; as for overlay.
         statistics: of the layer over a data set, with normalize dataset.
         manifest: False writes the sheet alone.
+        field: receptive field of the layer; see render.
         **options: see below.
 
     Returns:
@@ -188,5 +195,6 @@ def save_sheet(
     formats.format_of(path)
     checked = RenderOptions.of(options)
     ranges = ranges_of(statistics, checked)
-    plan = _planned(enter(maps, axes, planes), checked, provenance, read_overlay(overlay, alpha, show_input), ranges)
+    backdrop = read_overlay(overlay, alpha, show_input)
+    plan = _planned(enter(maps, axes, planes), checked, provenance, field, backdrop, ranges)
     return write_sheet(plan, path, manifest=manifest)

@@ -6,7 +6,8 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from dataclasses import field as attribute
 from pathlib import Path
 from string import Formatter
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,7 @@ def save_tiles(
     overlay: Any = None,
     alpha: float | None = None,
     statistics: LayerStatistics | None = None,
+    field: Any = None,
     **options: Unpack[RenderKeywords],
 ) -> list[Path]:
     """Draw every channel of a layer into a file of its own, and write one manifest beside them.
@@ -80,6 +82,7 @@ def save_tiles(
         overlay: image to lay the maps over, as in render. A PNG is then RGB; .npy is still the index plane.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
         statistics: of the layer over a data set, with normalize dataset.
+        field: receptive field of the layer; see render.
         **options: see below.
 
     Returns:
@@ -97,7 +100,7 @@ def save_tiles(
     checked = RenderOptions.of(options)
     ranges = ranges_of(statistics, checked)
     handed = enter(maps, axes, planes)
-    shown = handed.placed(provenance or Provenance())
+    shown = handed.placed(provenance or Provenance()).with_field(field)
     plan = plan_tiles(handed.maps, handed.completed(checked), shown, read_overlay(overlay, alpha), ranges=ranges)
     refuse_other_json(folder / MANIFEST_NAME)
     return write_tiles(plan, [folder / file for file in tile_names(plan, name, suffix)])
@@ -179,7 +182,7 @@ class _Batch:
     paths: list[Path]
     pixels: Pixels
     palette: Palette | None
-    scratch: png.Scratch = field(default_factory=png.Scratch)
+    scratch: png.Scratch = attribute(default_factory=png.Scratch)
 
     def __call__(self, strip: Strip) -> None:
         grid = self.plan.grid

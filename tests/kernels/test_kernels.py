@@ -37,7 +37,7 @@ from cnnviz_fast.channels.values import as_maps
 from cnnviz_fast.geometry import Grid, Strip
 from cnnviz_fast.kernels import Paint, reference, torch_ops
 from cnnviz_fast.kernels.backends import BACKENDS
-from cnnviz_fast.options.drawing import ALIGNMENTS
+from cnnviz_fast.options.drawing import BY_SIZE_ALONE
 
 FAST = [name for name in MODULES if name != "reference"]
 
@@ -243,7 +243,7 @@ def test_render_strip_center_equals_pillow_resize(size: tuple[int, int], tile: t
 
 
 @pytest.mark.parametrize(("size", "tile"), SIZES)
-@pytest.mark.parametrize("align", ALIGNMENTS)
+@pytest.mark.parametrize("align", BY_SIZE_ALONE)
 def test_render_strip_bilinear_equals_numpy_interp(size: tuple[int, int], tile: tuple[int, int], align: str) -> None:
     def positions(n: int, count: int) -> NDArray[np.float64]:
         """The design's formulas, once more."""

@@ -269,6 +269,17 @@ def test_memory_is_that_of_the_entries_whatever_the_number_of_images() -> None:
     assert sum(column.nbytes for column in top._strongest._lists.columns) == 4 * 3 * 16
 
 
+def test_update_goes_on_outside_of_inference_mode() -> None:
+    images = photos(16)
+    top = TopResponses(CHANNELS, k=5, random=2)
+    keys = list(images)
+    for start in range(0, 16, 4):
+        with torch.inference_mode(start < 8):
+            feed(top, {key: images[key] for key in keys[start : start + 4]})
+    top.merge(top.blank())
+    assert_entries(top, strongest(images, 5))
+
+
 def test_update_takes_what_was_measured_already() -> None:
     images = photos(8)
     maps = torch.from_numpy(np.stack(list(images.values())))

@@ -355,7 +355,7 @@ def test_compare_options_of_single_sheets_are_refused(name: str, maps: torch.Ten
 
 
 def test_compare_shows_the_options_that_it_takes() -> None:
-    own = {"a", "b", "axes", "planes", "provenance_a", "provenance_b", "diverging"}
+    own = {"a", "b", "axes", "planes", "provenance_a", "provenance_b", "field", "diverging"}
     shown = set(inspect.signature(cf.compare).parameters) - own
     assert shown == {field.name for field in dataclasses.fields(RenderOptions)} - set(SINGLE_SHEETS)
     assert "        colormap: " in (cf.compare.__doc__ or "")
@@ -426,7 +426,11 @@ def test_compare_manifests_name_both_sources(maps: torch.Tensor, other: torch.Te
     comparison = compare(maps, other, provenance_a=provenances[0], provenance_b=provenances[1], tile=9)
     for manifest in (comparison.manifest, comparison.pair.manifest, comparison.difference.manifest):
         for side, provenance in zip("ab", provenances, strict=True):
-            known = {name: value for name, value in dataclasses.asdict(provenance).items() if name != "categories"}
+            known = {
+                name: value
+                for name, value in dataclasses.asdict(provenance).items()
+                if name not in ("categories", "field")
+            }
             assert manifest[side] == {**known, "dtype": "float32"}  # not a thousand names of classes
         assert "model" not in manifest
         assert manifest["cnnviz_fast"] == cf.__version__

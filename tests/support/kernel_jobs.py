@@ -19,7 +19,7 @@ from cnnviz_fast.channels.values import as_maps, squash
 from cnnviz_fast.geometry import Grid, Positions, plan_grid, sampling_positions
 from cnnviz_fast.kernels import Paint, numba_cpu, reference, torch_ops
 from cnnviz_fast.kernels.backends import BACKENDS
-from cnnviz_fast.options.drawing import ALIGNMENTS, NORMALIZATIONS, UPSAMPLINGS, RenderOptions
+from cnnviz_fast.options.drawing import BY_SIZE_ALONE, NORMALIZATIONS, UPSAMPLINGS, RenderOptions
 
 MODULES = {"reference": reference, "torch": torch_ops, "numba": numba_cpu}
 if is_built():
@@ -35,7 +35,7 @@ ALL_LEVELS = Paint(levels=256, flat=0.0, background=0, bad=255)
 WITH_ENTRIES = Paint(levels=254, flat=0.0, background=254, bad=255)
 
 
-SAMPLINGS = [(align, upsampling) for upsampling in UPSAMPLINGS for align in ALIGNMENTS]
+SAMPLINGS = [(align, upsampling) for upsampling in UPSAMPLINGS for align in BY_SIZE_ALONE]
 
 
 Plane = NDArray[np.uint8]
@@ -174,7 +174,7 @@ def any_jobs(draw_value: Any) -> Job:
     return make_job(
         maps,
         grid,
-        draw_value(st.sampled_from(ALIGNMENTS)),
+        draw_value(st.sampled_from(BY_SIZE_ALONE)),
         draw_value(st.sampled_from(UPSAMPLINGS)),
         Paint(levels, 0.0, background, bad),
         **draw_value(any_ranges()),

@@ -24,6 +24,9 @@ def look(path: Path) -> list[Path]:
 
     sheet: cf.Sheet = cf.render(maps["layer4"][0], tile=224, normalize="layer", topk=12, rank="variance", label=True)
     cf.render(maps["layer4"][0], tile="56x112", grid=(2, None), channels="0-63,128", reduce="sum,max", beside=True)
+    fields = cf.receptive_field(model, ["layer4"], effective=0.95)
+    field: cf.ReceptiveField | None = fields["layer4"] if isinstance(fields, dict) else None
+    cf.render(maps["layer4"][0], align="field", field=field)
     cf.render(maps["layer4"][0], tiel=224)  # type: ignore[call-arg]
     cf.render(maps["layer4"][0], normalize="chanel")  # type: ignore[arg-type]
     cf.save_sheet(maps["layer4"][0], path.with_suffix(".png"), scale=3, colormap="magma")

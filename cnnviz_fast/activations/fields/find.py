@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -54,8 +53,9 @@ def receptive_field(
     Args:
         model: a record of `load_model`, or any module. It is left as it was.
         layer: one layer pattern or several, as for `capture`: `layer4`, `relu:2`, `layer4.2.add`.
-        input_size: height and width of the input in px, one number for both; None for that of the model's own
-            preprocessing. Fields depend on it only where a model does, as behind a resize to a fixed size.
+        input_size: height and width of the input in px, one number for both; None for that of `images`, else that of
+            the model's own preprocessing. Fields depend on it only where a model does, as behind a resize to a fixed
+            size.
         effective: a share of the gradient's energy, such as 0.95, for the effective field in place of the exact one:
             `size` is then that of the smallest box around the field's centre with this share of the squared gradient
             of the middle unit, by the pixels of the input; a layer whose field is whole gets the stride of its map.
@@ -178,9 +178,7 @@ def _first_that_runs(
 def _seen(root: nn.Module, batch: torch.Tensor, patterns: list[str], inputs: Inputs, forward: Forward) -> _Seen:
     """Follow a pass: of a copy without values where that works, else of the model itself."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of layers that never ran: they are said again below
-            return _followed(meta_copy(root), batch.to("meta"), patterns, inputs, forward)
+        return _followed(meta_copy(root), batch.to("meta"), patterns, inputs, forward)
     except LayerNotFoundError:
         raise
     except Exception:  # a foreign model may raise anything here; the pass with values decides

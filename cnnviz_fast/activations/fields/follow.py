@@ -7,15 +7,17 @@ functions of its own is seen too, and no value is needed: a copy of the model wi
 from __future__ import annotations
 
 import contextlib
+import functools
 import weakref
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..tensors import tensors_in
 from ..tracing.trace import run_operation
+from .calls import Call, elementwise, tensors
 from .lines import Line
 from .reach import Digit, Reach, Whole, combined, plain
-from .rules import RULES, Call, elementwise, tensors
+from .rules import RULES
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
 _ATTRIBUTE = "_cnnviz_reach"
 _SHAPES_ALONE = ("new_", "empty", "zeros", "ones", "full", "arange", "scalar_tensor", "rand")
 """What operations are called that make new tensors: of others they take the shape, if anything."""
-_READS_VALUES = {"_local_scalar_dense", "nonzero", "masked_select"}
+_READS_VALUES = {"nonzero", "masked_select"}
+"""Operations whose outputs have as many entries as values say; what puts out no tensor at all reads values too."""
+_READS_NOTHING = {"is_same_size", "_assert_async", "_assert_tensor_metadata", "record_stream"}
 _TO_PYTHON = {"numpy", "tolist", "__array__"}
 
 
@@ -49,7 +53,14 @@ class Follower:
         return found[1] if found is not None and found[0] is self else None
 
     def see(self, function: Any, args: Sequence[Any], kwargs: dict[str, Any], output: Any) -> None:
-        """Note the reach of what an operation put out."""
+        """Note the reach of what an operation put out.
+
+        Args:
+            function: the operation, an overload of torch's.
+            args: its positional arguments.
+            kwargs: its named arguments.
+            output: what it put out.
+        """
         name = function._schema.name.rpartition("::")[2]
         outputs = list(tensors_in(output).values())
         given = _by_name(function, args, kwargs)
@@ -61,8 +72,8 @@ class Follower:
             if self._read:
                 self._set_whole(outputs, (self._read,))
             return
-        if name in _READS_VALUES:
-            self._read = f"values of a tensor that the model reads ({name.strip('_')})"
+        if name in _READS_VALUES or (not outputs and name not in _READS_NOTHING):
+            self.lose(name)
         written = {id(tensor) for tensor in taken if any(tensor is one for one in outputs)}
         before = {id(tensor): self.reach_of(tensor) for tensor in outputs if id(tensor) in written}
         reasons = tuple(dict.fromkeys(reason for reach in known for reason in reach.reasons))
@@ -157,6 +168,7 @@ def _by_name(function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> dict
     return found
 
 
+@functools.cache
 def _is_pointwise(function: Any, name: str) -> bool:
     """Check whether torch marks an operation, or the one that it does in place, as one that works entry by entry."""
     import torch

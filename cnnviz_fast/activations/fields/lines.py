@@ -134,7 +134,17 @@ def _shortest(first: NDArray[np.int64], last: NDArray[np.int64], shift: int) -> 
 
 
 def window(kernel: int, stride: int, padding: int, dilation: int = 1) -> Reads:
-    """Return what the units of a convolution or pooling read along an axis."""
+    """Return what the units of a convolution or pooling read along an axis.
+
+    Args:
+        kernel: its length.
+        stride: positions between units.
+        padding: positions before the first.
+        dilation: positions between the taps of the kernel.
+
+    Returns:
+        The reads: the range from the first tap to the last, with the holes of a dilated kernel.
+    """
     return Reads((-padding,), (-padding + dilation * (kernel - 1),), stride)
 
 
@@ -145,6 +155,15 @@ def shifted(start: int, step: int = 1) -> Reads:
 
 def spread(kernel: int, stride: int, padding: int, dilation: int = 1) -> Reads:
     """Return what the units of a transposed convolution read along an axis.
+
+    Args:
+        kernel: its length.
+        stride: units between those of neighbouring positions.
+        padding: units that are left out at the beginning.
+        dilation: units between the taps of the kernel.
+
+    Returns:
+        The reads, which differ between phases: units that lie otherwise to the positions read.
 
     Formula:
         Unit i reads all j with i = j * stride - padding + k * dilation for a k from 0 to kernel - 1. Where there is
@@ -168,7 +187,7 @@ def adaptive(size: int, out: int) -> Reads:
     )
 
 
-def resized(size: int, out: int, kind: str, scale: float | None, align_corners: bool) -> Reads:
+def resampled(size: int, out: int, kind: str, scale: float | None, align_corners: bool) -> Reads:
     """Return what an axis reads that was resized from `size` to `out` positions.
 
     Args:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from .lines import Line, Reads, hull, read, repeated, union
+from .lines import Line, Reads, hull, read, repeated, shifted, union
 
 KINDS = ("rows", "columns")
 
@@ -43,10 +43,13 @@ class Reach:
     Attributes:
         axes: what each axis holds; () for an axis of length 1.
         reasons: why it may depend on the whole input; () where it does not.
+        joined: of what was joined along an axis without positions, such as the channels of branches, that axis, and the
+            size and the reach of each part, until an operation mixes them; None for other tensors.
     """
 
     axes: tuple[Axis, ...]
     reasons: tuple[str, ...] = ()
+    joined: tuple[int, tuple[tuple[int, Reach], ...]] | None = None
 
     def kinds(self, dim: int) -> set[int]:
         """Return which positions an axis holds."""
@@ -58,11 +61,35 @@ class Reach:
 
     def with_axis(self, dim: int, axis: Axis) -> Reach:
         """Return it with another axis."""
-        return replace(self, axes=(*self.axes[:dim], axis, *self.axes[dim + 1 :]))
+        return Reach((*self.axes[:dim], axis, *self.axes[dim + 1 :]), self.reasons)
 
     def without_axis(self, dim: int) -> Reach:
         """Return it without an axis, which holds no positions."""
-        return replace(self, axes=(*self.axes[:dim], *self.axes[dim + 1 :]))
+        return Reach((*self.axes[:dim], *self.axes[dim + 1 :]), self.reasons)
+
+    def cut(self, dim: int, start: int, step: int, size: int) -> Reach:
+        """Return it with some entries of an axis; of what was joined along it only the parts that they are of count.
+
+        Args:
+            dim: the axis.
+            start: the first of them.
+            step: entries from one to the next.
+            size: their number.
+
+        Returns:
+            The reach.
+
+        Raises:
+            Whole: the axis holds positions of several kinds.
+        """
+        if self.joined is None or self.joined[0] != dim:
+            return self.reading(dim, shifted(start, step), size, "a cut")
+        taken, at, stop = [], 0, start + (size - 1) * step + 1
+        for count, reach in self.joined[1]:
+            if at < stop and start < at + count:
+                taken.append(reach.with_axis(dim, plain(size)))
+            at += count
+        return combined(taken, [length(axis) for axis in self.with_axis(dim, plain(size)).axes])
 
     def reading(self, dim: int, reads: Reads, size: int, what: str) -> Reach:
         """Return it with an axis of which new positions read old ones.

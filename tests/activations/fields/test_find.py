@@ -117,6 +117,9 @@ FUNCTIONS = {
     "every second": lambda x: torch.cat([x[..., ::2, ::2], x[..., 1::2, 1::2]], 1),
     "flip": lambda x: x.flip(-1),
     "branches": _concatenated,
+    "branches cut apart again": lambda x: _concatenated(x).relu()[:, :4],
+    "branches split again": lambda x: torch.cat(_concatenated(x).chunk(2, 1)[::-1], 1),
+    "a branch of each, in part": lambda x: _concatenated(x)[:, 2:6],
     "sum with a wider branch": lambda x: x + F.avg_pool2d(x, 5, 1, 2),
     "in place": lambda x: x.add_(F.avg_pool2d(x, 5, 1, 2)).relu_(),
     "written into": _written,
@@ -133,7 +136,10 @@ FUNCTIONS = {
 }
 BORDER = {"replicated padding": 1, "negative padding": 1, "cut": 1}
 """Units at the ends of the maps of which padding leaves less than a field: as much of the image is cut off there."""
-CHANNELS = {"branches": 8, "every second": 8, "space to depth": 16, "pixel_unshuffle": 16, "pixel_shuffle": 1}
+CHANNELS = {
+    "branches": 8, "branches split again": 8, "every second": 8, "space to depth": 16, "pixel_unshuffle": 16,
+    "pixel_shuffle": 1,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -199,6 +205,15 @@ WHOLE = {
         "softmax (attention) over rows and columns",
     ),
     "roll": (lambda x: x.roll(1, 2), "a roll around the ends of rows"),
+    "roll of all": (lambda x: x.roll(1), "a roll around the ends of rows and columns"),
+    "equal": (lambda x: x * float(torch.equal(x, x * 2)), "values of a tensor that the model reads (equal)"),
+    "means of a normalisation": (
+        lambda x: x * torch.native_layer_norm(x, x.shape[-1:], None, None, 1e-5)[1], "layer normalisation over columns",
+    ),
+    "means of channels": (
+        lambda x: x * torch.native_layer_norm(x.movedim(1, 3), x.shape[1:2], None, None, 1e-5)[1].movedim(3, 1),
+        "a second output of native_layer_norm",
+    ),
     "grid_sample": (
         lambda x: F.grid_sample(x, torch.zeros(1, 4, 4, 2), align_corners=False), "not followed (grid_sampler_2d)",
     ),
