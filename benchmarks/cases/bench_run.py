@@ -49,8 +49,17 @@ def photos() -> list[Path]:
     return cut_photos(PHOTOS, outputs.path("photos"))
 
 
-def cut_photos(count: int, folder: Path) -> list[Path]:
-    """Cut photos out of the samples that come with scikit-learn and scikit-image: JPEG, 100 KB or so each."""
+def cut_photos(count: int, folder: Path, size: tuple[int, int] = PHOTO_PX) -> list[Path]:
+    """Cut photos out of the samples that come with scikit-learn and scikit-image: JPEG, 100 KB or so each.
+
+    Args:
+        count: number of photos.
+        folder: that is made for them.
+        size: width and height, px.
+
+    Returns:
+        Their paths.
+    """
     folder.mkdir()
     samples = []
     for package, names in _SAMPLES.items():
@@ -61,16 +70,16 @@ def cut_photos(count: int, folder: Path) -> list[Path]:
             with Image.open(Path(spec.origin).parent / name) as image:
                 samples.append(image.convert("RGB"))
     random = np.random.default_rng(0)
-    return [_cut(samples[n % len(samples)], random, folder / f"{n:03d}.jpg") for n in range(count)]
+    return [_cut(samples[n % len(samples)], random, folder / f"{n:03d}.jpg", size) for n in range(count)]
 
 
-def _cut(sample: Image.Image, random: np.random.Generator, path: Path) -> Path:
-    """Write a random part of a sample, at least half as wide, in PHOTO_PX."""
-    most = min(sample.width, sample.height * PHOTO_PX[0] / PHOTO_PX[1])
+def _cut(sample: Image.Image, random: np.random.Generator, path: Path, size: tuple[int, int]) -> Path:
+    """Write a random part of a sample, at least half as wide, in a size."""
+    most = min(sample.width, sample.height * size[0] / size[1])
     width = random.uniform(0.5, 1) * most
-    height = width * PHOTO_PX[1] / PHOTO_PX[0]
+    height = width * size[1] / size[0]
     left, top = random.uniform(0, sample.width - width), random.uniform(0, sample.height - height)
-    part = sample.resize(PHOTO_PX, Image.Resampling.BICUBIC, (left, top, left + width, top + height))
+    part = sample.resize(size, Image.Resampling.BICUBIC, (left, top, left + width, top + height))
     part.save(path, quality=90)
     return path
 

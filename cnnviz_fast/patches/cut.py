@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.uint8]
 
-REDUCING_GAP = 3.0
-"""Photos that shrink are first averaged in whole steps to this many times the size of the tile: Pillow's documentation
-calls the result of 3 close to that of a fair resampling, and a photo of 12 megapixels takes a tenth of the time."""
+REDUCING_GAP = 2.0
+"""Photos that shrink are first averaged in whole steps to this many times the size of the tile. Measured from 464 px to
+96: 0.9 ms in place of 1.5, 0.3 levels apart in the mean and 4 at most; with 1.5 it is 0.5 ms, and 18 levels."""
 
 _WHOLE_PX = 1e-6
 """Of a pixel of a tile: what a pixel may lie outside of the photo by, since boxes are computed in floats."""
@@ -132,19 +132,21 @@ def drawn_rows(place: Place, shape: tuple[int, int]) -> tuple[slice, slice]:
     return found[0], found[1]
 
 
-def draw(image: Image, place: Place, out: Pixels) -> None:
+def draw(image: Image, place: Place, background: Pixels, out: Pixels) -> None:
     """Draw a patch of a photo.
 
     Args:
         image: the photo, upright, RGB.
         place: of the patch.
-        out: (tile_h, tile_w, 3) uint8, the colour of the background. What the model saw is drawn over it. Where a
-            pixel of it is a pixel of the photo it has its value.
+        background: (3,) uint8, RGB. Shown beyond what the model saw.
+        out: (tile_h, tile_w, 3) uint8. Every pixel is written. Where a pixel of it is one of the photo it has its value.
     """
     from PIL.Image import Resampling
 
     rows, cols = drawn_rows(place, out.shape[:2])
     height, width = rows.stop - rows.start, cols.stop - cols.start
+    if (height, width) != out.shape[:2]:
+        out[:] = background
     if height <= 0 or width <= 0:
         return
     y0, x0, y1, x1 = place.box
@@ -155,8 +157,9 @@ def draw(image: Image, place: Place, out: Pixels) -> None:
         min(float(image.width), x0 + cols.stop * across),
         min(float(image.height), y0 + rows.stop * down),
     )
-    drawn = image.resize((width, height), Resampling.BICUBIC, box, reducing_gap=REDUCING_GAP)
-    out[rows, cols] = np.asarray(drawn)
+    # Both give a pixel that is neither enlarged nor reduced its own value. Hamming's reaches half as far.
+    filter = Resampling.HAMMING if min(down, across) > 1 else Resampling.BICUBIC
+    out[rows, cols] = np.asarray(image.resize((width, height), filter, box, reducing_gap=REDUCING_GAP))
 
 
 @dataclass(frozen=True)
@@ -217,8 +220,7 @@ def cut_all(
             return Missing(cut.photo.name, str(error), [number for number, _ in cut.places])
         paint = over(decoded, cut.photo) if over is not None else None  # type: ignore[arg-type]  # no floats were asked for
         for number, place in cut.places:
-            tiles[number] = background
-            draw(decoded, place, tiles[number])  # type: ignore[arg-type]
+            draw(decoded, place, background, tiles[number])  # type: ignore[arg-type]
             if paint is not None:
                 paint(number, place, tiles[number])
         return None

@@ -189,16 +189,16 @@ def test_patch_of_another_shape_has_room_beside_it() -> None:
 
 def test_draw_leaves_out_pixels_that_are_only_partly_photo() -> None:
     photo = Image.new("RGB", (10, 10), (200, 100, 50))
-    out = np.tile(BACKGROUND, (8, 8, 1))
+    out = np.empty((8, 8, 3), np.uint8)
     there = Place((-3.0, -3.0, 13.0, 13.0), (0.0, 0.0, 10.0, 10.0), None)
     assert drawn_rows(there, (8, 8)) == (slice(2, 6), slice(2, 6))
-    draw(photo, there, out)
+    draw(photo, there, BACKGROUND, out)
     assert (out[2:6, 2:6] == (200, 100, 50)).all()
     out[2:6, 2:6] = BACKGROUND
     assert (out == BACKGROUND).all()
 
 
 def test_draw_of_what_nobody_saw_is_background() -> None:
-    out = np.tile(BACKGROUND, (4, 4, 1))
-    draw(Image.new("RGB", (10, 10), "white"), Place((20.0, 0.0, 30.0, 10.0), (20.0, 0.0, 20.0, 10.0), None), out)
+    out = np.empty((4, 4, 3), np.uint8)
+    draw(Image.new("RGB", (10, 10), "white"), Place((20.0, 0.0, 30.0, 10.0), (20.0, 0.0, 20.0, 10.0), None), BACKGROUND, out)
     assert (out == BACKGROUND).all()

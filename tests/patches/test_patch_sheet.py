@@ -130,7 +130,7 @@ def test_sheet_written_in_strips_is_the_sheet_drawn_whole(
     monkeypatch.setattr(sheet, "IN_MEMORY_BYTES", 0)
     made = cf.patch_sheet(top, title="of all")
     assert len(made._look.strips(4)) == 4
-    assert isinstance(made._tiles, np.memmap)
+    assert isinstance(made._tiles.base, np.memmap)
     written = Image.open(made.save(tmp_path / "out.png"))
     np.testing.assert_array_equal(np.asarray(written), whole)
 
