@@ -169,7 +169,7 @@ class Checkpoints:
         """
         alone = self._ranks.world_size == 1
         self._count_as_kept()
-        self._keep_in(self._whole, about(self.kept) if alone else {})
+        self._keep_in(self._whole, about(self.kept) if alone else NOTHING)
         if alone or _missing(self.kind, self._folder, self._ranks, self._listed):
             return self._whole
         return _merge(self.kind, self._folder, self._ranks, about)
