@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from .operators import render_index as render_index
     from .options.drawing import RenderOptions as RenderOptions
     from .options.reading import PreprocessOptions as PreprocessOptions
+    from .patches.api import patch_sheet as patch_sheet
+    from .patches.sheet import PatchSheet as PatchSheet
     from .patches.top import TopResponses as TopResponses
     from .patches.top_files import read_top as read_top
     from .pipeline import visualize as visualize
@@ -82,6 +84,8 @@ _HOMES = {
     "run": "runs.api",
     "Sheet": "sheets.sheet",
     "visualize": "pipeline",
+    "PatchSheet": "patches.sheet",
+    "patch_sheet": "patches.api",
     "ParameterInfo": "weights.parameters",
     "parameter_statistics": "weights.parameters",
 }

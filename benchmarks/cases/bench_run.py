@@ -45,8 +45,21 @@ def model() -> cf.LoadedModel:
 
 @cache
 def photos() -> list[Path]:
-    """Cut photos out of the samples that come with scikit-learn and scikit-image: JPEG, 100 KB or so each."""
-    folder = outputs.path("photos")
+    """Cut the photos."""
+    return cut_photos(PHOTOS, outputs.path("photos"))
+
+
+def cut_photos(count: int, folder: Path, size: tuple[int, int] = PHOTO_PX) -> list[Path]:
+    """Cut photos out of the samples that come with scikit-learn and scikit-image: JPEG, 100 KB or so each.
+
+    Args:
+        count: number of photos.
+        folder: that is made for them.
+        size: width and height, px.
+
+    Returns:
+        Their paths.
+    """
     folder.mkdir()
     samples = []
     for package, names in _SAMPLES.items():
@@ -57,16 +70,16 @@ def photos() -> list[Path]:
             with Image.open(Path(spec.origin).parent / name) as image:
                 samples.append(image.convert("RGB"))
     random = np.random.default_rng(0)
-    return [_cut(samples[n % len(samples)], random, folder / f"{n:03d}.jpg") for n in range(PHOTOS)]
+    return [_cut(samples[n % len(samples)], random, folder / f"{n:03d}.jpg", size) for n in range(count)]
 
 
-def _cut(sample: Image.Image, random: np.random.Generator, path: Path) -> Path:
-    """Write a random part of a sample, at least half as wide, in PHOTO_PX."""
-    most = min(sample.width, sample.height * PHOTO_PX[0] / PHOTO_PX[1])
+def _cut(sample: Image.Image, random: np.random.Generator, path: Path, size: tuple[int, int]) -> Path:
+    """Write a random part of a sample, at least half as wide, in a size."""
+    most = min(sample.width, sample.height * size[0] / size[1])
     width = random.uniform(0.5, 1) * most
-    height = width * PHOTO_PX[1] / PHOTO_PX[0]
+    height = width * size[1] / size[0]
     left, top = random.uniform(0, sample.width - width), random.uniform(0, sample.height - height)
-    part = sample.resize(PHOTO_PX, Image.Resampling.BICUBIC, (left, top, left + width, top + height))
+    part = sample.resize(size, Image.Resampling.BICUBIC, (left, top, left + width, top + height))
     part.save(path, quality=90)
     return path
 
@@ -138,7 +151,21 @@ def check_atlases(folder: Path, layers: Sequence[str]) -> None:
         torch.testing.assert_close(atlas.vmax, maps.amax(dim=(1, 2)), rtol=1e-4, atol=1e-5)
 
 
-CHECKS = {"sheets": check_sheets, "atlases": check_atlases}
+def check_top(folder: Path, layers: Sequence[str]) -> None:
+    """Assert that some photos stand among the strongest with the maxima of their maps, or are weaker than the last."""
+    found = cf.read_top(folder)
+    assert list(found) == list(layers)
+    for layer, stem, maps in some(layers):
+        top, response = found[layer], maps.amax(dim=(1, 2)).numpy()
+        assert top.seen == PHOTOS
+        own = np.vectorize(lambda key: Path(key).stem)(top.images) == stem
+        values = np.where(own.any(axis=1), np.where(own, top.values, -np.inf).max(axis=1), response)
+        np.testing.assert_allclose(response, values, rtol=1e-4, atol=1e-5)
+        weaker = response <= top.values[:, -1] * 1.0001 + 1e-5
+        assert (own.any(axis=1) | weaker | top.dead).all()
+
+
+CHECKS = {"sheets": check_sheets, "atlases": check_atlases, "top": check_top}
 
 
 def ours(save: str, layers: Sequence[str]) -> Contender:
@@ -171,7 +198,7 @@ TABLES = [
     ),
     Table(
         NAME_OF_STAGES,
-        [BARE, *(ours(save, STAGES) for save in ("sheets", "atlases", "sheets,atlases"))],
+        [BARE, *(ours(save, STAGES) for save in ("sheets", "atlases", "sheets,atlases", "top"))],
         prepare=photos,
         full_only=True,
     ),

@@ -258,18 +258,18 @@ class LayerStatistics:
         return statistics
 
 
-def merge_layers(into: dict[str, LayerStatistics], others: Mapping[str, LayerStatistics]) -> None:
-    """Add the statistics of other images, layer by layer.
+def merge_layers(into: dict[str, Any], others: Mapping[str, Any]) -> None:
+    """Add the records of other images, layer by layer: statistics, or others that have a method `merge`.
 
     Args:
-        into: layer -> statistics. Changed in place; a layer that it lacks is taken from `others`.
-        others: layer -> statistics. Not to be used afterwards.
+        into: layer -> record. Changed in place; a layer that it lacks is taken from `others`.
+        others: layer -> record. Not to be used afterwards.
     """
-    for layer, statistics in others.items():
+    for layer, record in others.items():
         if layer in into:
-            into[layer].merge(statistics)
+            into[layer].merge(record)
         else:
-            into[layer] = statistics
+            into[layer] = record
 
 
 def _by_channel(maps: torch.Tensor) -> torch.Tensor:

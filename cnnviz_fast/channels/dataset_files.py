@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..options.parsers import path as path_of
 from ..provenance import package_version
 from ..runtime.array_files import Array, ArrayFile, part_of, prefixed
-from .dataset import LayerStatistics
+from .dataset import LayerStatistics, Ranges, ranges_of
+
+if TYPE_CHECKING:
+    from ..options.drawing import RenderOptions
 
 _FILE = ArrayFile(
     "dataset_statistics", "statistics", "write_statistics", covered=lambda content: list(content["layers"])
@@ -61,6 +64,22 @@ def read_statistics(path: str | os.PathLike[str]) -> dict[str, LayerStatistics]:
         return {layer: LayerStatistics.from_arrays(part_of(arrays, f"{position}.")) for position, layer in names}
 
     return _FILE.read(path_of("path", path), build)
+
+
+def ranges_for(path: str | os.PathLike[str], options: RenderOptions) -> dict[str, Ranges]:
+    """Read the ranges that sheets are drawn on from a statistics file.
+
+    Args:
+        path: the file.
+        options: `percentile`.
+
+    Returns:
+        Layer -> range of each channel.
+
+    Raises:
+        InputError: it is not a statistics file.
+    """
+    return {layer: ranges for layer, each in read_statistics(path).items() if (ranges := ranges_of(each, options))}
 
 
 def facts_of(path: str | os.PathLike[str]) -> dict[str, Any]:

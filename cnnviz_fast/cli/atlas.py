@@ -90,8 +90,8 @@ def run(arguments: argparse.Namespace) -> int:
     backends.compile_ahead(options.backend)
 
     from ..channels.dataset import ranges_of_layer
+    from ..channels.dataset_files import ranges_for
     from ..models.load import resolve_device
-    from ..runs.statistics import ranges_for
     from ..runtime.progress import with_bar
 
     ranges = ranges_for(Path(statistics), options) if statistics else None

@@ -16,13 +16,13 @@ from typing import Any
 from ..models.cnnviz_zoo import NAMES
 from ..options.drawing import ALIGNMENTS, BACKENDS, NORMALIZATIONS, RANKS, REDUCTIONS, UPSAMPLINGS
 from ..options.reading import AXES, RESIZE_FILTERS
-from ..options.runs import ENGINES, PROGRESS, SAVES
+from ..options.runs import ENGINES, PROGRESS, SAVES, TOP_BY
 from ..options.weights import KERNEL_SHEETS
 
 CHOICES = {
     "--normalize": NORMALIZATIONS, "--align": ALIGNMENTS, "--upsampling": UPSAMPLINGS, "--rank": RANKS,
     "--reduce": REDUCTIONS, "--backend": BACKENDS, "--axes": AXES, "--interpolation": RESIZE_FILTERS, "--save": SAVES,
-    "--progress": PROGRESS, "--engine": ENGINES, "--kernels": KERNEL_SHEETS,
+    "--progress": PROGRESS, "--engine": ENGINES, "--top-by": TOP_BY, "--kernels": KERNEL_SHEETS,
     "--format": ("png", "jpg", "webp", "npy"), "--device": ("auto", "cpu", "cuda", "cuda:0", "cuda:1", "mps"),
     "--colormap": ("viridis", "gray", "magma", "inferno", "plasma", "cividis", "turbo", "coolwarm", "hot"),
 }  # fmt: skip

@@ -64,7 +64,7 @@ def load(arguments: argparse.Namespace, /, **settings: Any) -> LoadedModel:
             )
         settings["preprocess"] = find_function("preprocess", chosen["preprocess"])
     inputs = find_function("inputs", chosen["inputs"]) if chosen.get("inputs") else None
-    spec = settings.pop("spec", arguments.model)
+    spec = settings.pop("spec", chosen.get("model"))
     given = settings.pop("arguments", None)
     given = model_arguments("model-args", arguments.model_args) if given is None else given
     for name in ("weights_key", "strict_weights", "trust_checkpoint"):

@@ -19,6 +19,7 @@ GROUPS = {
     "job": "What goes in, and where it comes out:",
     "tiles": None,
     "run": "What comes out, and how the run goes on:",
+    "top": "The images that excite each channel most (--save top):",
     "second": "The second model; what is not given is as for the first:",
     "kernels": "Weights as sheets:",
     "channels": "Which channels are drawn, in which order, and how large; each is one tile:",

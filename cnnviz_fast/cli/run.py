@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import os
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ImagesFailedError, OptionError
@@ -141,4 +142,9 @@ def _lines(summary: RunSummary, failed: str) -> list[str]:
     if summary.failed:
         parts.append(f"{summary.failed} failed: see {summary.folder / failed}")
     spent = ", ".join(f"{name} {summary.stages[name]:.1f} s" for name in _STAGES if name in summary.stages)
-    return ["; ".join(parts), *([f"time of all readers and workers: {spent}"] if spent else [])]
+    lines = ["; ".join(parts), *([f"time of all readers and workers: {spent}"] if spent else [])]
+    if summary.top is not None:
+        lines.append(
+            f"{summary.top} has the images of each channel; draw them: cnnviz patches {quote(str(summary.folder))}"
+        )
+    return lines

@@ -97,6 +97,45 @@ def decode_bytes(
         raise ImageError(f"{label} cannot be read: {reason_of(error)}.") from error
 
 
+_SIZE_IN_HEADER = ("Jpeg", "WebP")
+"""Formats whose size and orientation Pillow knows once they are opened."""
+
+_ON_THEIR_SIDES = (5, 6, 7, 8)  # orientations whose rows are columns of the upright image
+
+
+def upright_size(content: bytes, name: str, max_pixels: int, options: ImageOptions = AS_USUAL) -> tuple[int, int]:
+    """Return the height and the width of the image that `decode_bytes` makes of a file; mostly from its header.
+
+    Args:
+        content: the bytes of the file.
+        name: of the image in messages.
+        max_pixels: refuse images of more pixels.
+        options: what is done with damage.
+
+    Returns:
+        The height and the width in px, upright.
+
+    Raises:
+        ImageError: it is none of the formats, damaged, or of more than `max_pixels`.
+    """
+    entry = format_of(content[:HEAD_BYTES])
+    if entry is not None and entry.stem == "Png" and not png.tells_orientation(io.BytesIO(content)):
+        width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))  # of IHDR, which comes first
+        return height, width
+    if entry is None or entry.stem not in _SIZE_IN_HEADER:
+        decoded = decode_bytes(content, name, max_pixels, options)
+        return decoded.height, decoded.width
+    try:
+        with libraries_silenced.changed(), plugin_of(entry)(io.BytesIO(content), name) as image:
+            refuse_size(image.size, f"image {name!r}", max_pixels)
+            lies = _orientation(image) in _ON_THEIR_SIDES
+            return image.size if lies else (image.height, image.width)
+    except ImageError:
+        raise
+    except Exception as error:  # as in decode_file
+        raise ImageError(f"image {name!r} cannot be read: {reason_of(error)}.") from error
+
+
 def _decode_stream(
     file: BinaryIO, name: str, label: str, max_pixels: int, options: ImageOptions, floats: int
 ) -> PilImage | FloatImage:
@@ -262,13 +301,17 @@ def _raw_mode(image: PilImage) -> str:
 
 def _upright(image: PilImage, decoded: AnyImage) -> AnyImage:
     """Apply the EXIF orientation of a loaded image to what was made of it."""
+    return turned(decoded, _orientation(image))
+
+
+def _orientation(image: PilImage) -> object:
+    """Return the EXIF orientation of an image; None without one."""
     from PIL import ExifTags
 
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
+        return image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # metadata that cannot be parsed says nothing about the pixels
-        return decoded
-    return turned(decoded, orientation)
+        return None
 
 
 def turned(image: AnyImage, orientation: object) -> AnyImage:

@@ -131,12 +131,16 @@ class TimmPreprocess:
 
     def __call__(self, image: Image) -> torch.Tensor:
         """Turn one image into (3, H, W) float32."""
+        return self.transform()(image)
+
+    def transform(self) -> Preprocess:
+        """Return timm's transform, with its steps."""
         from timm.data import create_transform
 
-        transform: Preprocess = create_transform(
+        made: Preprocess = create_transform(
             **self.config, interpolation=self.interpolation.value, mean=self.mean, std=self.std
         )
-        return transform(image)
+        return made
 
 
 @dataclass

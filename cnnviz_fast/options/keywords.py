@@ -74,6 +74,13 @@ class OwnRunKeywords(TypedDict, total=False):
     progress: Literal["auto", "bar", "json", "none"]
     engine: Literal["local", "ray"]
     address: str | None
+    top_k: int | str
+    top_by: Literal["max", "mean", "min"]
+    top_repeat: int | str
+    top_random: int | str
+    top_bands: int | str
+    top_seed: int | str
+    labels: str | None
 
 
 class RunKeywords(OwnRunKeywords, RenderKeywords, total=False):
@@ -110,4 +117,21 @@ class KernelKeywords(TypedDict, total=False):
     kernels: Literal["auto", "grid", "norm", "mean", "none"]
     scale: int | str | None
     colormap: str | None
+    threads: int | str | None
+
+
+class PatchKeywords(TypedDict, total=False):
+    """The options of `PatchOptions`."""
+
+    channels: int | str | Sequence[int | str] | None
+    per_channel: int | str
+    draw: Literal["top", "random", "bands"]
+    mean_patch: bool
+    tile: int | str
+    gap: int | str
+    margin: int | str
+    background: str
+    label: bool
+    title: str | None
+    marks: bool
     threads: int | str | None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError
 from .declared import SelfChecking, option, takes_keywords
@@ -13,9 +14,13 @@ from .parsers import choice, choices, flag, positive, text, whole
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-SAVES = ("sheets", "tiles", "atlases", "maps", "sum", "mean", "max", "statistics")
+SAVES = ("sheets", "tiles", "atlases", "maps", "sum", "mean", "max", "statistics", "top")
 PROGRESS = ("auto", "bar", "json", "none")
 ENGINES = ("local", "ray")
+TOP_BY = ("max", "mean", "min")
+
+CLASS_FOLDERS = "folders"
+"""Of `labels`: the class of an image is the folder that it lies in."""
 
 
 @takes_keywords(OwnRunKeywords)
@@ -30,8 +35,8 @@ class RunOptions(SelfChecking):
     save: tuple[str, ...] = option(
         "sheets",
         choices(*SAVES),
-        "sheets (default), tiles (a file for each channel), atlases (to be drawn later), maps, their sum, mean or max, "
-        "statistics (of all images); such as sheets,statistics",
+        "sheets (default), tiles (a file a channel), atlases (to be drawn later), maps, their sum, mean or max, "
+        "statistics, top (see below); such as sheets,statistics",
         "KINDS", "run",
     )  # fmt: skip
     batch: int | None = option(None, whole(1), "images at once, as memory allows (default 16, CUDA 64)", "N", "run")
@@ -57,8 +62,35 @@ class RunOptions(SelfChecking):
     )
     engine: str = option("local", choice(*ENGINES), "local: this process; ray: Ray's actors", "NAME", "run")
     address: str | None = option(None, text, "of a Ray cluster (default: one on this machine)", "HOST", "run")
+    top_k: int = option(16, whole(1), "images of each channel, strongest first", "K", "top")
+    top_by: str = option("max", choice(*TOP_BY), "response to it: max (default), mean or min of a map", "H", "top")
+    top_repeat: int = option(1, whole(1), "places at most in one image", "N", "top")
+    top_random: int = option(0, whole(0), "images drawn from all that excite it", "N", "top")
+    top_bands: int = option(0, whole(0), "as many again from each of N bands", "N", "top")
+    top_seed: int = option(0, whole(0), "of the draws", "N", "top")
+    labels: str | None = option(
+        None,
+        text,
+        "folders, or a .csv, .tsv, .json file of image,class",
+        "FILE", "top",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.address is not None and self.engine != "ray":
             raise OptionError(f"address goes with engine 'ray', got engine {self.engine!r}.")
+        if "top" not in self.save and (given := [name for name, value in TOP.items() if getattr(self, name) != value]):
+            raise OptionError(f"{given[0]} goes with save 'top', got save {','.join(self.save)!r}.")
+        if self.top_bands and not self.top_random:
+            raise OptionError("top_bands go with top_random, the images of each band. Give both.")
+
+    @property
+    def top(self) -> dict[str, Any]:
+        """Return the options of the images that excite each channel most, without labels."""
+        return {name: getattr(self, name) for name in TOP if name != "labels"}
+
+
+TOP: dict[str, Any] = {
+    field.name: field.default for field in dataclasses.fields(RunOptions) if field.metadata["group"] == "top"
+}
+"""Options of the images that excite each channel most -> what they are where they are left out."""

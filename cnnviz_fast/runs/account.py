@@ -174,7 +174,8 @@ class Account:
             "save": self._spec.run.save,
             "options": dict(vars(self._spec.drawing)),
             **dataclasses.asdict(summary),
-            "statistics": None if summary.statistics is None else summary.statistics.name,
+            "statistics": summary.statistics and summary.statistics.name,
+            "top": summary.top and summary.top.name,
         }
         del document["folder"]
         with whole_file(_manifest_of(self._spec)) as file:

@@ -1,4 +1,4 @@
-"""`run`: makes sheets, atlases, maps or statistics of any number of images, and takes up a run that was stopped.
+"""`run`: makes sheets, atlases, maps, statistics or lists of the strongest of any number of images; takes up a run.
 
 RunSpec        what is asked for                                      spec.py
 images_of      the images                                             images.py
@@ -27,6 +27,7 @@ from ..options.runs import RunOptions
 from ..runtime.extras import import_extra
 from ..sheets.overlay import Backdrop, read_overlay
 from .images import images_of
+from .labels import read_labels
 from .local import LocalEngine, run_here
 from .outputs import outputs_of
 from .ranks import ranks_in
@@ -59,7 +60,7 @@ def run(
     on_file: Callable[[Path], object] | None = None,
     **options: Unpack[RunKeywords],
 ) -> RunSummary:
-    """Make sheets, atlases, maps or statistics of any number of images, in memory that does not grow with them.
+    """Make sheets, atlases, maps, statistics or lists of the strongest images, in memory that does not grow with them.
 
     An image that cannot be read or run is noted in failed.jsonl, and the others are done. A run that was stopped or
     killed is taken up by calling it again: finished images are skipped, and no file under its final name is ever half
@@ -70,7 +71,7 @@ def run(
         images: files, folders, globs, lists, "-", tar shards, Parquet tables, images in memory; see list_images. Or a
             data set that takes positions, of torch, of Hugging Face or of your own; a DataLoader; or any iterable of
             samples or batches, such as a generator. A sample is an image, a tuple that begins with one, or a mapping
-            that has one.
+            that has one. Files are known by their paths, in any order; samples and images in memory by their place.
         layers: layer patterns; see capture.
         out: folder of the run, made where it is missing. Nothing is written anywhere else.
         format: of sheets and tiles: png, jpg, webp or npy.
@@ -115,7 +116,10 @@ def run(
         drawing=drawing,
         ranks=ranks_in(),
         decoding=ImageOptions(truncated=truncated, input_range=input_range),  # type: ignore[arg-type]
+        labels=None if wanted.labels is None else read_labels(wanted.labels),
     )
+    for kind in spec.collects:
+        kind.record(0)  # refuses options that do not go together
     outputs_of(wanted.save, format)
     if wanted.parquet:
         import_extra("pyarrow", "parquet", "Parquet tables", OptionError)

@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,7 +21,6 @@ from ..activations.capture import capture
 from ..activations.maps import LayerMaps, read_activations
 from ..activations.passes.forward import weight_of
 from ..activations.passes.rows import inputs_at, with_rows
-from ..channels.dataset import LayerStatistics
 from ..errors import ShapeError
 from ..formats.names import layer_parts
 from ..kernels import backends
@@ -29,6 +29,7 @@ from ..runtime.device import Fitting, device_at
 from ..runtime.stage_times import stage
 from ..runtime.workers import default_threads, in_order
 from ..sheets.samples import measure_batch
+from .collected import MeasuredMaps
 from .folder.rows import IndexRow
 from .outcomes import FailedImage, FinishedImage, ImageId, Outcome
 from .outputs import Output
@@ -36,6 +37,7 @@ from .outputs import Output
 if TYPE_CHECKING:
     from ..channels.statistics import ChannelStatistics
     from ..models.loaded import LoadedModel
+    from .collected import Kind, Records
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class OutputSpec:
         drawing: how they are read and drawn.
         outputs: the kinds of files.
         folder: where they go.
-        collects: whether statistics over all images are kept.
+        collects: the kinds of records over all images that are kept.
         batch: images at once.
         images: how many there are in the run; None where that is not known.
         fills: whether a batch that is not full is filled up for the model. torch and cuDNN choose their algorithms by
@@ -59,7 +61,7 @@ class OutputSpec:
     drawing: Drawing
     outputs: Sequence[Output]
     folder: Path
-    collects: bool
+    collects: Sequence[Kind]
     batch: int
     images: int | None = None
     fills: bool = False
@@ -75,7 +77,7 @@ class Findings:
             error of every image.
         captured: images on which the model ran.
         refused: images on which the model failed before it ran on any.
-        like: layer -> statistics that those of the next batch resemble: as many channels, in the same octaves.
+        like: kind -> layer -> record that those of the next batch resemble: as many channels, in the same octaves.
         grids: layer -> the grid that rows leave out, since the manifest has it.
     """
 
@@ -83,7 +85,7 @@ class Findings:
     done: int = 0
     captured: int = 0
     refused: int = 0
-    like: dict[str, LayerStatistics] = field(default_factory=dict)
+    like: dict[str, Records] = field(default_factory=dict)
     grids: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def is_new_grid(self, layer: str, grid: dict[str, int]) -> bool:
@@ -206,38 +208,44 @@ class BatchWorker:
                 return self._make(captured, found[at], measured[at][n], n)
 
         rows = list(in_order(make, pairs, self.output_spec.drawing.options.threads or default_threads()))
-        statistics: dict[str, LayerStatistics] = {}
+        collected: dict[str, Records] = {}
         if self.output_spec.collects:
             with self.device.faults(), stream.active(), stage("render"):
-                statistics = self._collect(found)
+                collected = self._collect(found, measured, [image.key for image in captured.images])
+                stream.wait()  # they are merged on another stream
         self.findings.done += len(captured.images)
         each = len(found)
         finished = [FinishedImage(image, rows[n * each : (n + 1) * each]) for n, image in enumerate(captured.images)]
-        return Outcome(finished, statistics=statistics)
+        return Outcome(finished, collected=collected)
 
     def _read(self, captured: CapturedBatch) -> list[LayerMaps]:
-        """Return the maps of each layer; raise ShapeError where statistics are kept and its channels have changed."""
+        """Return the maps of each layer; raise ShapeError where records are kept and its channels have changed."""
         axes = self.output_spec.drawing.axes
         found = list(read_activations(self.model, captured.activations, captured.shape, axes))
-        for read in found if self.output_spec.collects else ():
-            like = self.findings.like.get(read.layer)
+        for kind, read in product(self.output_spec.collects, found):
+            like = self.findings.like.get(kind.name, {}).get(read.layer)
             if like is not None and like.channels != read.maps.shape[1]:
                 raise ShapeError(
                     f"layer {read.layer!r} must have as many channels for every image, {like.channels}, got "
-                    f"{read.maps.shape[1]}. Leave statistics out."
+                    f"{read.maps.shape[1]}. Leave {kind.name} out."
                 )
         return found
 
-    def _collect(self, found: Sequence[LayerMaps]) -> dict[str, LayerStatistics]:
+    def _collect(
+        self, found: Sequence[LayerMaps], measured: Sequence[Sequence[ChannelStatistics]], keys: Sequence[str]
+    ) -> dict[str, Records]:
         """Measure the layers; the time steps of a clip and the planes of a volume count as one image."""
-        statistics: dict[str, LayerStatistics] = {}
-        for read in found:
-            if not (again := read.layer in statistics):
-                like = self.findings.like.get(read.layer) or LayerStatistics(read.maps.shape[1])
-                statistics[read.layer] = like.blank()
-            statistics[read.layer].update(read.maps, again=again)
-        self.findings.like.update(statistics)
-        return statistics
+        is_whole = self.output_spec.drawing.options.channels is None
+        steps: dict[str, list[MeasuredMaps]] = {}
+        for read, channels in zip(found, measured, strict=True):
+            steps.setdefault(read.layer, []).append(MeasuredMaps(read, channels if is_whole else None))
+        collected: dict[str, Records] = {kind.name: {} for kind in self.output_spec.collects}
+        for (layer, maps), kind in product(steps.items(), self.output_spec.collects):
+            like = self.findings.like.setdefault(kind.name, {})
+            record = (like.get(layer) or kind.record(maps[0].read.maps.shape[1])).blank()
+            kind.feed(record, maps, keys)
+            like[layer] = collected[kind.name][layer] = record
+        return collected
 
     def _name_folders(self, names: list[str]) -> None:
         if list(self._folders) != names:

@@ -8,7 +8,7 @@ import itertools
 import os
 import re
 from array import array
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,8 @@ class Images:
 
     failures: Sequence[Failure] = ()
     passed_over: Mapping[str, int] = MappingProxyType({})
+
+    catalogue: Catalogue | None = None
 
     def __init__(self, read: Callable[[int], Any], count: int | None, identity: str | None = None) -> None:
         self._read = read
@@ -81,6 +83,22 @@ class Images:
         )
         return list(filter(None, batches))
 
+    def input_size(self, keys: Collection[str]) -> tuple[int, int] | None:
+        """Return height and width, in px, of what the model gets of the first of some images.
+
+        Args:
+            keys: of the images.
+
+        Returns:
+            The size; None where none of them can be read again.
+        """
+        for position in range(self.count or 0):
+            if self.key(position) in keys:
+                with contextlib.suppress(Exception):  # it has gone since; and a data set raises what it likes
+                    height, width = self._read(position).shape[-2:]
+                    return int(height), int(width)
+        return None
+
     def read_these(self, batches: Sequence[Sequence[int]], **how: Any) -> Reads:
         """Read some batches; see read_batches."""
         yield from read_batches(self._read, batches, **how)
@@ -107,24 +125,22 @@ class ListedImages(Images):
         super().__init__(ImageReader(catalogue, spec), len(catalogue))
         self.failures = catalogue.failures
         self.passed_over = catalogue.passed_over
-        self._catalogue = catalogue
+        self.catalogue: Catalogue = catalogue
         self._stems = output_stems(catalogue.keys())
         self._holds = catalogue.holds_memory
 
     def identity(self) -> str | None:
         """Return a digest of the images that lie in memory; None where there are none."""
-        held = (
-            [item.open() for item in self._catalogue if isinstance(item.holder, InMemoryImage)] if self._holds else []
-        )
+        held = [item.open() for item in self.catalogue if isinstance(item.holder, InMemoryImage)] if self._holds else []
         return hashlib.sha256(b"".join(map(_digest, held))).hexdigest() if held else None
 
     def key(self, position: int) -> str:
         """Return the key that the catalogue has."""
-        return self._catalogue.key(position)
+        return self.catalogue.key(position)
 
     def named(self, position: int) -> ImageId:
         """Return its key, name, and the stem of its files."""
-        item = self._catalogue[position]
+        item = self.catalogue[position]
         return ImageId(item.key, item.name, self._stems[position], position)
 
 

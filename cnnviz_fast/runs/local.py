@@ -14,8 +14,11 @@ from ..channels.dataset_files import read_statistics
 from ..errors import OptionError
 from ..models.loaded import LoadedModel
 from ..options.drawing import RenderOptions
+from ..options.runs import CLASS_FOLDERS, TOP
 from ..runtime.progress import Progress
 from .batches import BatchWorker
+from .checkpoints import gathered, merged
+from .collected import Statistics
 from .engine import Engine, EngineTask
 from .folder.run_file import fingerprint_in, refuse_others
 from .images import Images
@@ -23,7 +26,6 @@ from .outcomes import Outcome
 from .runner import Runner
 from .shard import render_shard
 from .spec import RunSpec, RunSummary
-from .statistics import gathered, merged
 
 if TYPE_CHECKING:
     from ..inputs.reading import ImageBatch
@@ -84,6 +86,8 @@ def run_here(
         What was done.
     """
     with_rows(model, images.count)  # refuses what has other rows before a folder is made
+    if spec.run.labels == CLASS_FOLDERS and images.catalogue is None:
+        raise OptionError(f"labels {CLASS_FOLDERS!r} go with files, got images without folders. Give a file of labels.")
     statistics = statistics_of(engine, model, images, spec)
     return Runner(engine, model, images, spec, statistics, on_file).run()
 
@@ -112,11 +116,11 @@ def statistics_of(engine: Engine, model: LoadedModel, images: Images, spec: RunS
         return Path(spec.run.statistics)
     if not {"sheets", "tiles"} & set(spec.run.save):
         return None  # nothing is drawn
-    only = dataclasses.replace(spec.run, save=("statistics",), shards=None, parquet=False)
+    only = dataclasses.replace(spec.run, save=("statistics",), shards=None, parquet=False, **TOP)
     drawing = RenderOptions(threads=spec.drawing.threads)
     first = dataclasses.replace(spec, folder=spec.folder / DATASET, run=only, drawing=drawing, backdrop=None)
     if (there := fingerprint_in(spec.folder)) is not None:
-        if (kept := merged(first.folder)).exists():
+        if (kept := merged(Statistics(), first.folder)).exists():
             return kept  # a run keeps the scale that it began with, whatever images have come since
         here = spec.fingerprint(model, images, None) | {"statistics": there.get("statistics")}  # not known yet
         refuse_others(spec.folder, here, there)  # before all images are measured for nothing
@@ -124,4 +128,4 @@ def statistics_of(engine: Engine, model: LoadedModel, images: Images, spec: RunS
     if spec.ranks.world_size == 1:
         return summary.statistics
     with Progress("none", None) as progress:
-        return gathered(first.folder, spec.ranks, images.count, progress.say)
+        return gathered(Statistics(), first.folder, spec.ranks, images.count, progress.say)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from ..channels.dataset import LayerStatistics, merge_layers
+from ..channels.dataset import merge_layers
 from .folder.rows import IndexRow
 
 
@@ -42,15 +42,16 @@ class FailedImage(NamedTuple):
 class Outcome:
     """What became of a batch.
 
-    statistics: layer -> statistics of the finished images, where the run keeps them.
+    collected: kind of record -> layer -> record of the finished images, where the run keeps any; see collected.py.
     """
 
     finished: list[FinishedImage] = field(default_factory=list)
     failed: list[FailedImage] = field(default_factory=list)
-    statistics: dict[str, LayerStatistics] = field(default_factory=dict)
+    collected: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add(self, other: Outcome) -> None:
         """Add the outcome of other images; `other` must not be used afterwards."""
         self.finished.extend(other.finished)
         self.failed.extend(other.failed)
-        merge_layers(self.statistics, other.statistics)
+        for kind, records in other.collected.items():
+            merge_layers(self.collected.setdefault(kind, {}), records)

@@ -130,7 +130,7 @@ def outputs_of(save: Sequence[str], format: str) -> list[Output]:
     """Return the kinds of files that names of `options.runs.SAVES` stand for.
 
     Args:
-        save: the names. Statistics are of all images, and so not among the kinds.
+        save: the names. Statistics and the strongest images are of all images, and so not among the kinds.
         format: of sheets and tiles: png, jpg, webp or npy.
 
     Returns:
@@ -147,4 +147,4 @@ def outputs_of(save: Sequence[str], format: str) -> list[Output]:
         "maps": Maps(),
         **{reduction: Maps(reduction) for reduction in ("sum", "mean", "max")},
     }
-    return [kinds[name] for name in save if name != "statistics"]
+    return [kinds[name] for name in save if name in kinds]

@@ -3,7 +3,7 @@
 Journal      which images are finished already; refuses a folder of another run
 Engine       reads images, runs the model and writes files
 Account      what becomes of each batch is appended to the journal, which is the index too
-Checkpoints  statistics over all images, kept while the run goes on
+Checkpoints  records over all images, kept while the run goes on
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..channels.dataset import LayerStatistics, merge_layers
+from ..channels.dataset import merge_layers
 from ..inputs.find import count_in_words
 from ..models.loaded import LoadedModel
 from ..runtime.files import sweep
@@ -25,6 +25,8 @@ from ..runtime.progress import Progress
 from ..runtime.stage_times import Stages, watched
 from .account import Account
 from .batches import findings_for
+from .checkpoints import Checkpoints
+from .collected import Kind, Records
 from .engine import Engine, EngineTask
 from .folder.index import index_to_parquet
 from .folder.journal import Journal
@@ -33,7 +35,6 @@ from .folder.tars import TarWriter
 from .images import Images
 from .interrupts import softened
 from .spec import RunSpec, RunSummary
-from .statistics import Checkpoints
 
 MEGABYTE = 1_000_000
 
@@ -51,7 +52,7 @@ class _OpenRun:
     journal: Journal
     progress: Progress
     account: Account
-    checkpoints: Checkpoints | None
+    checkpoints: list[Checkpoints]
     task: EngineTask
 
 
@@ -101,7 +102,7 @@ class Runner:
         """Take the folder, and what an earlier run left in it; `stack` gives everything back."""
         spec, ranks = self._spec, self._spec.ranks
         fingerprint = spec.fingerprint(self._model, self._images, self._statistics)
-        keeps_ranks = spec.run.shards is not None or "statistics" in spec.run.save
+        keeps_ranks = spec.run.shards is not None or bool(spec.collects)
         journal = stack.enter_context(
             Journal(spec.folder, fingerprint, rank=ranks.rank, world_size=ranks.world_size, keeps_ranks=keeps_ranks)
         )
@@ -127,9 +128,9 @@ class Runner:
             stop=self._stop,
             stages=self._stages,
         )
-        checkpoints = (
-            Checkpoints(spec.folder, ranks, self._images.count, account.settle) if output_spec.collects else None
-        )
+        checkpoints = [
+            Checkpoints(kind, spec.folder, ranks, self._images.count, account.settle) for kind in output_spec.collects
+        ]
         return _OpenRun(journal, progress, account, checkpoints, task)
 
     def _sweep_up_after_kills(self, stack: ExitStack) -> None:
@@ -144,15 +145,15 @@ class Runner:
         stack.callback(mark.unlink, missing_ok=True)
 
     def _do_all(self, opened: _OpenRun) -> None:
-        """Do what is left; before that, measure again what the statistics have missed."""
-        account, checkpoints, task = opened.account, opened.checkpoints, opened.task
+        """Do what is left; before that, measure again what the records have missed."""
+        account, task = opened.account, opened.task
         if self._images.passed_over and self._spec.ranks.rank == 0:
             opened.progress.say(count_in_words(self._images.passed_over))
         for failure in self._images.failures if self._spec.ranks.rank == 0 else ():
             account.fail(failure.name, failure.name, failure.reason)
-        if checkpoints is not None:
+        for checkpoints in opened.checkpoints:
             missed = checkpoints.restore(opened.journal)
-            task.findings.like.update(checkpoints.kept)
+            task.findings.like[checkpoints.kind.name] = dict(checkpoints.kept)
             self._measure_again(opened, checkpoints, missed)
         with closing(self._engine.outcomes(task)) as outcomes:
             for outcome in outcomes:
@@ -160,42 +161,51 @@ class Runner:
                 account.keep(outcome, task.findings.grids)
                 if first and account.finished:
                     self._write_manifest(opened, self._summary(opened, complete=False))  # it has the rows' grids
-                if checkpoints is not None:
-                    checkpoints.add(outcome.statistics, [image.image.key for image in outcome.finished])
+                for checkpoints in opened.checkpoints:
+                    records = outcome.collected.get(checkpoints.kind.name, {})
+                    checkpoints.add(records, [image.image.key for image in outcome.finished])
 
     def _measure_again(self, opened: _OpenRun, checkpoints: Checkpoints, missed: set[str]) -> None:
-        """Measure images that are finished, but are not in the statistics; no files are written."""
+        """Measure images that are finished, but are not in the records of a kind; no files are written."""
         if not missed:
             return
-        only_measured = dataclasses.replace(opened.task.output_spec, outputs=())
+        kind = checkpoints.kind
+        only_measured = dataclasses.replace(opened.task.output_spec, outputs=(), collects=[kind])
         task = dataclasses.replace(opened.task, output_spec=only_measured, is_done=lambda key: key not in missed)
-        statistics: dict[str, LayerStatistics] = {}
+        records: Records = {}
         with closing(self._engine.outcomes(task)) as outcomes:
             for outcome in outcomes:
-                merge_layers(statistics, outcome.statistics)
+                merge_layers(records, outcome.collected.get(kind.name, {}))
                 for failed in outcome.failed:
-                    opened.progress.say(f"{failed.image.name} is not in the statistics: {failed.reason}")
+                    opened.progress.say(f"{failed.image.name} is not in the {kind.name}: {failed.reason}")
         if not self._stop.is_set():
-            checkpoints.add(statistics)
+            checkpoints.add(records)
 
     def _sum_up(self, opened: _OpenRun, begin: float) -> RunSummary:
-        account, checkpoints, stopped = opened.account, opened.checkpoints, self._stop.is_set()
+        account, stopped = opened.account, self._stop.is_set()
         seconds = time.monotonic() - begin
-        statistics = None
-        if checkpoints is not None and not stopped:
-            statistics = checkpoints.finish()
-        elif checkpoints is not None and account.finished:  # so that the next run has nothing to measure again
-            checkpoints.keep()
+        files: dict[str, Path] = {}
+        for checkpoints in opened.checkpoints:
+            if not stopped:
+                files[checkpoints.kind.name] = checkpoints.finish(partial(self._about, opened, checkpoints.kind))
+            elif account.finished:  # so that the next run has nothing to measure again
+                checkpoints.keep()
         account.show()  # also where nothing was left to do
         if stopped:
             opened.progress.say(f"stopped after {account.finished} images; the same call goes on with the others")
         elif self._spec.run.parquet:
             with alone(self._spec.folder):  # the last one of several processes has seen the rows of all
                 index_to_parquet(self._spec.folder)
-        summary = self._summary(opened, complete=not stopped, seconds=seconds, statistics=statistics)
+        summary = self._summary(opened, complete=not stopped, seconds=seconds, **files)
         self._write_manifest(opened, summary)
         opened.journal.check()  # nothing that was written is elsewhere
         return summary
+
+    def _about(self, opened: _OpenRun, kind: Kind, records: Records) -> dict[str, Any]:
+        """Return what else is written with the records of all images, and print what is to be known of them."""
+        for line in kind.remarks(records):
+            opened.progress.say(line)
+        return kind.about(records, self._model, self._images)
 
     def _summary(self, opened: _OpenRun, *, seconds: float = 0.0, **facts: Any) -> RunSummary:
         passed_over = sum(self._images.passed_over.values())

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..channels.dataset_files import ranges_for
 from ..models.load import load_model
 from ..models.loaded import LoadedModel, as_given, module_of
 from ..options.declared import older_names
@@ -19,14 +20,17 @@ from ..pipeline import Drawing
 from ..runtime.workers import default_threads
 from ..sheets.overlay import Backdrop
 from .batches import OutputSpec
+from .collected import Kind, Statistics
 from .folder.fingerprint import fingerprint_of
 from .images import Images
 from .outputs import outputs_of
 from .ranks import Ranks
-from .statistics import ranges_for
+from .top import Top
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from .labels import Labels
 
 CPU_BATCH, CUDA_BATCH = 16, 64
 """Images that go through the model at once."""
@@ -46,6 +50,13 @@ class RunSpec:
     drawing: RenderOptions
     ranks: Ranks
     decoding: ImageOptions = AS_USUAL
+    labels: Labels | None = None
+
+    @property
+    def collects(self) -> list[Kind]:
+        """The kinds of records over all images that are kept."""
+        top = Top(self.run.top, self.labels, self.max_pixels, self.decoding)
+        return [kind for kind in (Statistics(), top) if kind.name in self.run.save]
 
     @property
     def readers(self) -> int:
@@ -71,6 +82,7 @@ class RunSpec:
             "statistics": statistics and hashlib.sha256(statistics.read_bytes()).hexdigest(),
             **{name: value for name, value in vars(self.drawing).items() if name != "threads"},
             **({} if self.decoding == AS_USUAL else vars(self.decoding)),  # runs of before know of neither
+            **({} if "top" not in self.run.save else self.run.top | {"labels": self.labels and self.labels.digest}),
         }
         return fingerprint_of(model, list(map(str, self.layers)), settings)
 
@@ -97,7 +109,7 @@ class RunSpec:
             drawing=Drawing(self.drawing, self.axes, self.backdrop, ranges, "atlases" in self.run.save),
             outputs=outputs_of(self.run.save, self.format),
             folder=folder,
-            collects="statistics" in self.run.save,
+            collects=self.collects,
             batch=batch,
             images=images,
             fills=(images or 0) > batch,
@@ -120,6 +132,7 @@ class RunSummary:
         passed_over: files of the folders that are no images, sheets of this package and folders of other runs.
         statistics: file of the statistics, or None. Of several processes, the last one to end has the file of all
             images, the others those of their own shares.
+        top: file of the images that excite each channel most, or None; see read_top. As with statistics.
     """
 
     folder: Path
@@ -132,6 +145,7 @@ class RunSummary:
     stages: dict[str, float] = field(default_factory=dict)
     passed_over: int = 0
     statistics: Path | None = None
+    top: Path | None = None
 
     @property
     def rate(self) -> float:

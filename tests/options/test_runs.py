@@ -23,6 +23,7 @@ from cnnviz_fast.options.runs import RunOptions
         ("statistics", " a.safetensors ", "a.safetensors"),
         ("progress", "json", "json"),
         ("engine", "ray", "ray"),
+        ("save", "top", ("top",)),
     ],
 )
 def test_run_options_accepted_forms_are_held_as_one(field: str, value: Any, expected: Any) -> None:
@@ -34,7 +35,7 @@ def test_run_options_accepted_forms_are_held_as_one(field: str, value: Any, expe
     [
         (
             {"save": "sheet"},
-            "save must be one of sheets, tiles, atlases, maps, sum, mean, max, statistics, got ",
+            "save must be one of sheets, tiles, atlases, maps, sum, mean, max, statistics, top, got ",
         ),
         ({"save": "maps,maps"}, "save must be different ones of sheets, tiles, atlases, maps, sum, mean, max, "),
         ({"batch": 0}, "batch must be a whole number of at least 1, got 0."),
@@ -43,6 +44,11 @@ def test_run_options_accepted_forms_are_held_as_one(field: str, value: Any, expe
         ({"strict": "yes"}, "strict must be True or False, got 'yes'."),
         ({"engine": "dask"}, "engine must be one of local, ray, got 'dask'."),
         ({"address": "host:1"}, "address goes with engine 'ray', got engine 'local'."),
+        ({"top_k": 5}, "top_k goes with save 'top', got save 'sheets'."),
+        ({"labels": "folders", "save": "maps,sum"}, "labels goes with save 'top', got save 'maps,sum'."),
+        ({"save": "top", "top_k": 0}, "top_k must be a whole number of at least 1, got 0."),
+        ({"save": "top", "top_by": "sum"}, "top_by must be one of max, mean, min, got 'sum'."),
+        ({"save": "top", "top_bands": 4}, "top_bands go with top_random, the images of each band. Give both."),
     ],
 )
 def test_run_options_wrong_value_is_refused(given: dict[str, Any], message: str) -> None:

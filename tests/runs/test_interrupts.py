@@ -15,6 +15,7 @@ from support.processes import Python
 from support.runs import (
     NET,
     assert_same_statistics,
+    assert_same_top,
     command,
     digests,
     make_images,
@@ -126,7 +127,7 @@ def test_the_second_signal_stops_at_once(tmp_path: Path) -> None:
 
 def test_kills_at_random_moments_leave_what_a_run_alone_makes(net: Path, tmp_path: Path) -> None:
     make_images(tmp_path / "in", 120)
-    save = ("--save", "sheets,atlases,statistics")
+    save = ("--save", "sheets,atlases,statistics,top")
     assert run(*command(net, tmp_path / "in", tmp_path / "alone", *save)) == 0
     arguments = command(net, tmp_path / "in", tmp_path / "out", *save)
     random = np.random.default_rng(5)
@@ -148,6 +149,7 @@ def test_kills_at_random_moments_leave_what_a_run_alone_makes(net: Path, tmp_pat
     }
     assert sorted_rows(tmp_path / "out") == sorted_rows(tmp_path / "alone")
     assert_same_statistics(read_statistics(tmp_path / "out" / "statistics.safetensors"), tmp_path / "alone")
+    assert_same_top(tmp_path / "out", tmp_path / "alone")
 
 
 def test_a_folder_that_another_run_is_in_is_refused(

@@ -204,7 +204,14 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc, which knows the high-water mark")
-@pytest.mark.parametrize("options", [{"save": "sheets,statistics"}, {"save": "sheets,statistics", "shards": 1}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"save": "sheets,statistics"},
+        {"save": "sheets,statistics", "shards": 1},
+        {"save": "top", "top_random": 4, "top_bands": 3, "labels": "folders"},
+    ],
+)
 def test_memory_does_not_grow_with_the_images(options: dict[str, Any], many: Path, tmp_path: Path) -> None:
     few, all_of_them = (peak_bytes(many, tmp_path / str(count), count, options) for count in (500, 5000))
     assert all_of_them < 1.05 * few

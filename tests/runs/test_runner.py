@@ -87,7 +87,7 @@ def test_a_run_that_is_stopped_measures_nothing_again(
     images: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for share in ("PART_SHARE", "WHOLE_SHARE"):
-        monkeypatch.setattr(f"cnnviz_fast.runs.statistics.{share}", 1e-9)  # nothing is kept after the first time
+        monkeypatch.setattr(f"cnnviz_fast.runs.checkpoints.{share}", 1e-9)  # nothing is kept after the first time
     options = {"save": "sheets,atlases,statistics", **QUICK}
 
     def interrupt(path: Path) -> None:

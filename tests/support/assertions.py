@@ -55,6 +55,13 @@ NO_FLOAT64_MEAN = Tolerance(1e-4)
 OTHER_DEVICE = Tolerance(1e-2, 1e-2)
 """A convolution on a GPU, which may take TF32, beside the CPU's."""
 
+VIEW_PX = Tolerance(0.0, 0.2)
+"""Edges of what a model's input shows of a photo, by rule and as measured, in pixels of the one or the other,
+whichever are larger."""
+
+RESAMPLED_LEVELS = 4.0
+"""Mean difference of soft pixels that two filters have resampled; shifted by a pixel they differ by more than twice it."""
+
 ONE_LEVEL = Tolerance(0.0, 1.0)
 """Pixels of 0 to 255, rounded in two ways."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from support.assertions import FLOAT32_RATIO, assert_close
+from support.assertions import FLOAT32_RATIO, MERGED, assert_close
 from support.processes import Python
 from support.waiting import wait_until
 from torch import nn
@@ -21,6 +21,8 @@ from cnnviz_fast.channels.dataset import LayerStatistics
 from cnnviz_fast.channels.dataset_files import read_statistics
 from cnnviz_fast.models.loaded import LoadedModel
 from cnnviz_fast.models.preprocess import Preprocessing
+from cnnviz_fast.patches.top_files import NAME as TOP_FILE
+from cnnviz_fast.patches.top_files import read_top
 
 NET = '''
 """A net of two convolutions for images of 24 px."""
@@ -142,10 +144,29 @@ def sorted_rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def assert_same_outcome(folder: Path, alone: Path) -> None:
-    """Assert that a run has come to the same files, rows and statistics as the one left alone."""
+    """Assert that a run has come to the same files, rows, statistics and lists as the one left alone."""
     assert digests(folder) == digests(alone)
     assert sorted_rows(folder) == sorted_rows(alone)
     assert_same_statistics(read_statistics(folder / "statistics.safetensors"), alone)
+    if (alone / TOP_FILE).exists():
+        assert_same_top(folder, alone)
+
+
+def assert_same_top(folder: Path, alone: Path) -> None:
+    """Assert that all lists of strongest images are the same to the last bit, and classes are of the same images."""
+    found, expected = read_top(folder), read_top(alone)
+    assert list(found) == list(expected)
+    for layer, top in expected.items():
+        for name, array in top.to_arrays().items():
+            assert np.array_equal(found[layer].to_arrays()[name], array, equal_nan=array.dtype.kind == "f"), (
+                layer,
+                name,
+            )
+    for layer, classes in expected.classes.items():
+        of_each, wanted = found.classes[layer].to_arrays(), classes.to_arrays()
+        assert np.array_equal(of_each["class_bytes"], wanted["class_bytes"])
+        assert np.array_equal(of_each["count"], wanted["count"])
+        assert_close(of_each["mean"], wanted["mean"], MERGED)
 
 
 def assert_same_statistics(found: dict[str, LayerStatistics], alone: Path) -> None:

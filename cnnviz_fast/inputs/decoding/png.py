@@ -65,6 +65,11 @@ def without_metadata(file: BinaryIO) -> PlainPng:
     return PlainPng(file, bits, fault)
 
 
+def tells_orientation(file: BinaryIO) -> bool:
+    """Check for anything in a PNG that may turn it."""
+    return any(_tells_orientation(file, chunk) for chunk in _chunks(file))
+
+
 def _fault(file: BinaryIO, chunks: list[Chunk]) -> str:
     """Return why pixels cannot be known: an unknown chunk, such as Apple's CgBI, that changes them, or no palette."""
     unknown = next((c.kind for c in chunks if not c.kind[0] & 32 and c.kind not in _NEEDED), None)

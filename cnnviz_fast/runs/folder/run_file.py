@@ -45,7 +45,7 @@ def agree(folder: Path, fingerprint: Mapping[str, Any], world_size: int | None) 
     for path, _, of in files_of(folder, "index") if world_size is not None else ():
         if of != world_size and path.stat().st_size:
             raise OptionError(
-                f"a run with statistics or tars must be taken up by as many processes as began it, {of}, got "
+                f"a run with statistics, top or tars must be taken up by as many processes as began it, {of}, got "
                 f"{world_size}. Give another out."
             )
 

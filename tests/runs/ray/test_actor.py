@@ -20,6 +20,7 @@ from cnnviz_fast.errors import BackendError, OptionError
 from cnnviz_fast.inputs.images import usual_spec
 from cnnviz_fast.pipeline import Drawing
 from cnnviz_fast.runs.batches import OutputSpec
+from cnnviz_fast.runs.collected import Statistics
 from cnnviz_fast.runs.images import images_of
 from cnnviz_fast.runs.outputs import outputs_of
 from cnnviz_fast.runs.ray import actor as ray_actor
@@ -32,7 +33,7 @@ def task(images: Path, tmp_path: Path) -> ActorTask:
     model = small_model()
     drawing = Drawing(cf.RenderOptions(tile=12))
     outputs = outputs_of(("sheets",), "png")
-    output_spec = OutputSpec(["0"], drawing, outputs, tmp_path, collects=True, batch=16)
+    output_spec = OutputSpec(["0"], drawing, outputs, tmp_path, collects=[Statistics()], batch=16)
     (tmp_path / NOTES).mkdir()
     chunks = [[range(0, 4), range(4, 8)], [range(8, 12)]]
     listed = images_of(images, usual_spec(model, 10**6))
@@ -59,7 +60,7 @@ def test_chunk_gives_the_result_of_each_batch(task: ActorTask) -> None:
     first, second = do(task, 0)
     assert stems(first) == ["p0000", "p0001", "p0002", "p0003"]
     assert stems(second) == ["p0004", "p0005", "p0006", "p0007"]
-    assert [one.outcome.statistics["0"].values for one in (first, second)] == [4 * 144] * 2
+    assert [one.outcome.collected["statistics"]["0"].values for one in (first, second)] == [4 * 144] * 2
     assert {"decode", "forward", "render", "encode", "write"} == set(first.seconds)
     assert min(second.seconds.values()) >= 0
 

@@ -50,7 +50,7 @@ from cnnviz_fast.runs.ray.cluster import ActorPool
 from cnnviz_fast.runs.ray.engine import RayEngine
 from cnnviz_fast.runs.spec import RunSpec, RunSummary
 
-QUICK: dict[str, Any] = {"batch": 4, "tile": 12, "progress": "none", "save": "sheets,atlases,statistics"}
+QUICK: dict[str, Any] = {"batch": 4, "tile": 12, "progress": "none", "save": "sheets,atlases,statistics,top"}
 STORE_BYTES = 80_000_000  # Ray takes no less
 
 NET = '''

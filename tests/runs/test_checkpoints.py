@@ -1,4 +1,4 @@
-"""Statistics of a run: however it ended, they are of each finished image, once."""
+"""Records of a run, statistics for one: however it ended, they are of each finished image, once."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from support.cases import noise
 
 from cnnviz_fast.channels.dataset import LayerStatistics
 from cnnviz_fast.channels.dataset_files import read_statistics, write_statistics
-from cnnviz_fast.runs import statistics as run_statistics
+from cnnviz_fast.runs import checkpoints as run_checkpoints
+from cnnviz_fast.runs.checkpoints import Checkpoints, gathered
+from cnnviz_fast.runs.collected import Statistics
 from cnnviz_fast.runs.ranks import Ranks
-from cnnviz_fast.runs.statistics import Checkpoints, gathered
 
 BATCHES = 6
 EACH = 4  # images in a batch
@@ -27,8 +28,8 @@ CHANNELS = 3
 @pytest.fixture
 def keeps_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """Allow time for a part with every batch, and for the whole at the start alone."""
-    monkeypatch.setattr(run_statistics, "PART_SHARE", 1e9)
-    monkeypatch.setattr(run_statistics, "WHOLE_SHARE", 1e-9)
+    monkeypatch.setattr(run_checkpoints, "PART_SHARE", 1e9)
+    monkeypatch.setattr(run_checkpoints, "WHOLE_SHARE", 1e-9)
 
 
 def maps_of(batch: int) -> torch.Tensor:
@@ -54,7 +55,7 @@ def keys_of(*batches: int) -> list[str]:
 
 def begun(folder: Path, batches: int) -> Checkpoints:
     """Return the checkpoints of a run that has added so many batches."""
-    checkpoints = Checkpoints(folder, Ranks())
+    checkpoints = Checkpoints(Statistics(), folder, Ranks())
     assert checkpoints.restore(journal_of(0)) == set()
     for batch in range(batches):
         checkpoints.add(measured(batch), keys_of(batch))
@@ -63,7 +64,7 @@ def begun(folder: Path, batches: int) -> Checkpoints:
 
 def finished(folder: Path, journal: Any, missed: Collection[str]) -> LayerStatistics:
     """Take up what is in a folder, measure again what is missed, finish, and return the statistics."""
-    checkpoints = Checkpoints(folder, Ranks())
+    checkpoints = Checkpoints(Statistics(), folder, Ranks())
     assert checkpoints.restore(journal) == set(missed)
     if missed:
         checkpoints.add(measured(*sorted({int(key) // EACH for key in missed})))
@@ -123,7 +124,7 @@ def test_a_kill_while_the_others_are_removed_leaves_nothing_twice(left: int, tmp
 @pytest.mark.usefixtures("keeps_all")
 def test_a_finished_run_goes_on_with_what_has_come_since(tmp_path: Path) -> None:
     assert_of(read_statistics(begun(tmp_path, 2).finish())["layer"], 2)
-    checkpoints = Checkpoints(tmp_path, Ranks())
+    checkpoints = Checkpoints(Statistics(), tmp_path, Ranks())
     assert checkpoints.restore(journal_of(2)) == set()
     assert names(tmp_path) == [".statistics.0-8.safetensors"]  # it is no longer of all images
     checkpoints.add(measured(2), keys_of(2))
@@ -131,7 +132,7 @@ def test_a_finished_run_goes_on_with_what_has_come_since(tmp_path: Path) -> None
 
 
 def test_the_whole_is_written_now_and_then_and_the_others_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_statistics, "PART_SHARE", 1e9)
+    monkeypatch.setattr(run_checkpoints, "PART_SHARE", 1e9)
     clock = slow_clock(monkeypatch)
     checkpoints = begun(tmp_path, 1)  # takes a second: the whole is due again after 50
     for batch in range(1, BATCHES):
@@ -149,7 +150,7 @@ def slow_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         now[0] += 1
         return now[0]
 
-    monkeypatch.setattr("cnnviz_fast.runs.statistics.time.monotonic", look)
+    monkeypatch.setattr("cnnviz_fast.runs.checkpoints.time.monotonic", look)
 
     def steps() -> Iterator[None]:
         while True:
@@ -162,7 +163,7 @@ def slow_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_parts_that_take_long_are_of_several_batches_and_lose_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_statistics, "WHOLE_SHARE", 1e-9)
+    monkeypatch.setattr(run_checkpoints, "WHOLE_SHARE", 1e-9)
     clock = slow_clock(monkeypatch)
     checkpoints = begun(tmp_path, 1)
     for batch in range(1, BATCHES):
@@ -197,7 +198,7 @@ def test_a_whole_file_with_an_absurd_number_of_images_is_measured_anew(covers: A
 
 
 def test_images_that_failed_make_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_statistics, "WHOLE_SHARE", 1e-9)
+    monkeypatch.setattr(run_checkpoints, "WHOLE_SHARE", 1e-9)
     checkpoints = begun(tmp_path, 1)
     before = names(tmp_path)
     checkpoints.add({})
@@ -206,12 +207,12 @@ def test_images_that_failed_make_no_part(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_ranks_keep_to_their_own_files(tmp_path: Path) -> None:
     for rank in range(2):
-        checkpoints = Checkpoints(tmp_path, Ranks(rank, 2, rank))
+        checkpoints = Checkpoints(Statistics(), tmp_path, Ranks(rank, 2, rank))
         checkpoints.restore(journal_of(0))
         checkpoints.add(measured(rank), keys_of(0))
         checkpoints.keep()
     assert names(tmp_path) == [f".statistics-{rank}-of-2.0-4.safetensors" for rank in range(2)]
-    first = Checkpoints(tmp_path, Ranks(0, 2, 0))
+    first = Checkpoints(Statistics(), tmp_path, Ranks(0, 2, 0))
     assert first.restore(journal_of(1)) == set()
     first.finish()
     assert names(tmp_path) == [".statistics-1-of-2.0-4.safetensors", "statistics-0-of-2.safetensors"]
@@ -221,7 +222,7 @@ def test_statistics_of_other_images_are_waited_for_until_they_are_renewed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def finish(rank: int, listed: int) -> None:
-        checkpoints = Checkpoints(tmp_path, Ranks(rank, 2, rank), listed)
+        checkpoints = Checkpoints(Statistics(), tmp_path, Ranks(rank, 2, rank), listed)
         checkpoints.restore(journal_of(0))
         checkpoints.add(measured(rank), keys_of(0))
         checkpoints.finish()
@@ -236,9 +237,9 @@ def test_statistics_of_other_images_are_waited_for_until_they_are_renewed(
         if len(waited) == 3:
             finish(1, 2 * EACH)
 
-    monkeypatch.setattr("cnnviz_fast.runs.statistics.time.sleep", sleep)
-    monkeypatch.setattr(run_statistics, "PATIENCE_S", 0)
-    path = gathered(tmp_path, Ranks(0, 2, 0), 2 * EACH, said.append)
+    monkeypatch.setattr("cnnviz_fast.runs.checkpoints.time.sleep", sleep)
+    monkeypatch.setattr(run_checkpoints, "PATIENCE_S", 0)
+    path = gathered(Statistics(), tmp_path, Ranks(0, 2, 0), 2 * EACH, said.append)
     assert len(waited) == 3
     assert said == ["waiting for the statistics of process 1 of 2, counted from 0"]
     assert_of(read_statistics(path)["layer"], 2)

@@ -1,7 +1,9 @@
-"""Statistics of a run: kept while it goes on, taken up after a kill, merged over processes, drawn on by another run.
+"""What a run collects of its images: kept while it goes on, taken up after a kill, merged over processes.
 
 .statistics.A-B.safetensors   while the run goes on: of the images A to B-1, in the order of the index
 statistics.safetensors        of all images, once they are done
+
+Each kind of record has files of its own name; see collected.py.
 """
 
 from __future__ import annotations
@@ -14,19 +16,22 @@ import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
-from ..channels.dataset import LayerStatistics, Ranges, merge_layers, ranges_of
-from ..channels.dataset_files import facts_of, read_statistics, write_statistics
+from ..channels.dataset import merge_layers
 from ..errors import InputError
 from ..runtime.compact import digest_of
 from ..runtime.disk import flush_files
 from ..runtime.stage_times import stage
+from .collected import Kind, Records
 
 if TYPE_CHECKING:
-    from ..options.drawing import RenderOptions
     from .folder.journal import Journal
     from .ranks import Ranks
+
+About = Callable[[Records], Mapping[str, Any]]
+"""Records of all images -> what else goes into their file; see `Kind.write`."""
 
 PART_SHARE = 0.05
 """Share of a run's time that writing what batches add may take: 2048 channels of both signs take 70 ms, and are written
@@ -42,11 +47,13 @@ POLL_S = 0.5
 PATIENCE_S = 30.0
 """After which a process names those it waits for, since one that has died never comes."""
 
-_STEM, _SUFFIX = "statistics", ".safetensors"
+_SUFFIX = ".safetensors"
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Checkpoints:
-    """The statistics of this process's share, in memory and on disk: what is measured is soon safe from a kill.
+    """Records of this process's share, in memory and on disk: what is measured is soon safe from a kill.
 
     Each file is of some images, and begins where another file ends. Now and then one file of all images so far is
     written, and the others are removed.
@@ -54,28 +61,36 @@ class Checkpoints:
     Each file names the images that it is of by a digest of all keys in the index up to its end. An image that was lost
     meanwhile, and stands elsewhere in the index once it is done again, makes that another one; it would count twice.
 
-    kept: layer -> statistics that are on disk.
+    kind: of the records.
+    kept: layer -> record that is on disk.
     """
 
     def __init__(
-        self, folder: Path, ranks: Ranks, listed: int | None = None, settle: Callable[[], object] = lambda: None
+        self,
+        kind: Kind,
+        folder: Path,
+        ranks: Ranks,
+        listed: int | None = None,
+        settle: Callable[[], object] = lambda: None,
     ) -> None:
         """Begin with nothing; see restore.
 
         Args:
+            kind: of the records.
             folder: of the run.
             ranks: of this process.
             listed: number of images of all processes, where that is known.
             settle: enters the images that were added into the index. Called before a file says that it is of them.
         """
+        self.kind = kind
         self._settle = settle
         self._folder = folder
         self._ranks = ranks
         self._listed = listed
-        self._whole = folder / ranks.file(_STEM, _SUFFIX)
-        self.kept: dict[str, LayerStatistics] = {}
-        self._unsaved: dict[str, LayerStatistics] = {}
-        self._first = self._last = 0  # images of the index that the unsaved statistics are of
+        self._whole = folder / ranks.file(kind.name, _SUFFIX)
+        self.kept: Records = {}
+        self._unsaved: Records = {}
+        self._first = self._last = 0  # images of the index that the unsaved records are of
         self._keys = hashlib.sha256()  # of the images up to the last one
         self._part_at = self._whole_at = time.monotonic()
         self._part_took = 0.0
@@ -90,16 +105,16 @@ class Checkpoints:
             Keys of finished images that are not in it. They are to be measured again, and added without keys.
         """
         if self._whole.exists():  # until this run is done it is not of all images
-            os.replace(self._whole, self._file(0, _covered_by(self._whole)))
+            os.replace(self._whole, self._file(0, _covered_by(self.kind.facts(self._whole))))
         done = list(dict.fromkeys(row["key"] for row in journal.rows()))
         files = sorted(self._files(), key=lambda file: (file[0], -file[1]))
         digests = self._digests_at(done, {last for _, last, _ in files})
         covered = 0
         for first, last, path in files:
             # The index was truncated where a file goes beyond it, so this part covers images no longer in it.
-            if first == covered < last <= len(done) and facts_of(path).get("keys") in (digests[last], None):
+            if first == covered < last <= len(done) and self.kind.facts(path).get("keys") in (digests[last], None):
                 with contextlib.suppress(InputError):  # of another version: measured anew
-                    merge_layers(self.kept, read_statistics(path))
+                    merge_layers(self.kept, self.kind.read(path))
                     covered = last
                     continue
             path.unlink()
@@ -116,14 +131,14 @@ class Checkpoints:
                 digests[count] = self._keys.hexdigest()
         return digests
 
-    def add(self, statistics: dict[str, LayerStatistics], keys: Sequence[str] = ()) -> None:
-        """Add the statistics of a batch, and write them to disk unless that would be too often.
+    def add(self, records: Records, keys: Sequence[str] = ()) -> None:
+        """Add the records of a batch, and write them to disk unless that would be too often.
 
         Args:
-            statistics: layer -> statistics of its images; not to be used afterwards.
+            records: layer -> record of its images; not to be used afterwards.
             keys: of the images that it has added to the index.
         """
-        merge_layers(self._unsaved, statistics)
+        merge_layers(self._unsaved, records)
         self._last += len(keys)
         for key in keys:
             self._keys.update(digest_of(key))
@@ -140,29 +155,34 @@ class Checkpoints:
 
     def keep(self) -> None:
         """Write all that was added into one file of images so far."""
+        self._count_as_kept()
         self._keep_in(self._file(0, self._last))
 
-    def finish(self) -> Path:
-        """Write the statistics of this share, and if it is the last one, those of all shares together.
+    def finish(self, about: About = lambda _: NOTHING) -> Path:
+        """Write the records of this share, and if it is the last one, those of all shares together.
+
+        Args:
+            about: called with the records of all images, where they are written.
 
         Returns:
             The file.
         """
-        self._keep_in(self._whole)
-        if self._ranks.world_size == 1 or _missing(self._folder, self._ranks, self._listed):
+        alone = self._ranks.world_size == 1
+        self._count_as_kept()
+        self._keep_in(self._whole, about(self.kept) if alone else NOTHING)
+        if alone or _missing(self.kind, self._folder, self._ranks, self._listed):
             return self._whole
-        return _merge(self._folder, self._ranks)
+        return _merge(self.kind, self._folder, self._ranks, about)
 
-    def _write(self, path: Path, statistics: Mapping[str, LayerStatistics]) -> None:
+    def _write(self, path: Path, records: Records, about: Mapping[str, Any] = NOTHING) -> None:
         self._settle()
         with stage("write"):
-            keys = self._keys.hexdigest()
-            write_statistics(path, statistics, {"covers": self._last, "keys": keys, "listed": self._listed})
+            facts = {"covers": self._last, "keys": self._keys.hexdigest(), "listed": self._listed}
+            self.kind.write(path, records, **{**about, "facts": {**about.get("facts", {}), **facts}})
 
-    def _keep_in(self, path: Path) -> None:
-        """Write all that was added into one file, and remove the others."""
-        self._count_as_kept()
-        self._write(path, self.kept)
+    def _keep_in(self, path: Path, about: Mapping[str, Any] = NOTHING) -> None:
+        """Write all that is kept into one file, and remove the others."""
+        self._write(path, self.kept, about)
         flush_files(self._folder, [path.name])  # before what it replaces is gone
         for _, _, other in self._files():
             if other != path:
@@ -174,32 +194,32 @@ class Checkpoints:
         self._first = self._last
 
     def _file(self, first: int, last: int) -> Path:
-        return self._folder / f".{self._ranks.file(_STEM, f'.{first}-{last}{_SUFFIX}')}"
+        return self._folder / f".{self._ranks.file(self.kind.name, f'.{first}-{last}{_SUFFIX}')}"
 
     def _files(self) -> list[tuple[int, int, Path]]:
         """List the files of this share while the run goes on: first image, the one behind the last, path."""
-        name = re.compile(
-            re.escape(f".{self._ranks.file(_STEM, '')}") + rf"\.(\d+)-(\d+){re.escape(_SUFFIX)}", re.ASCII
-        )
+        own = re.escape(f".{self._ranks.file(self.kind.name, '')}")
+        name = re.compile(rf"{own}\.(\d+)-(\d+){re.escape(_SUFFIX)}", re.ASCII)
         found = [(name.fullmatch(path.name), path) for path in self._folder.iterdir()]
         return [(int(match[1]), int(match[2]), path) for match, path in found if match]
 
 
-def _covered_by(path: Path) -> int:
-    """Return how many images of the index a file is of; 0 where it is damaged."""
-    covers = facts_of(path).get("covers")
+def _covered_by(facts: Mapping[str, Any]) -> int:
+    """Return how many images of the index a file with these facts is of; 0 where it is damaged."""
+    covers = facts.get("covers")
     return covers if isinstance(covers, int) and 0 < covers < 1 << 63 else 0
 
 
-def merged(folder: Path) -> Path:
-    """Return the path of the statistics of all processes together."""
-    return folder / f"{_STEM}{_SUFFIX}"
+def merged(kind: Kind, folder: Path) -> Path:
+    """Return the path of the records of all processes together."""
+    return folder / f"{kind.name}{_SUFFIX}"
 
 
-def gathered(folder: Path, ranks: Ranks, listed: int | None, say: Callable[[str], None]) -> Path:
-    """Wait until all processes have their statistics, and return the file of all of them together.
+def gathered(kind: Kind, folder: Path, ranks: Ranks, listed: int | None, say: Callable[[str], None]) -> Path:
+    """Wait until all processes have their records, and return the file of all of them together.
 
     Args:
+        kind: of the records.
         folder: of the run that makes them.
         ranks: of this process.
         listed: number of images of all processes. A file of another number is an earlier run's, and is waited to be
@@ -210,40 +230,24 @@ def gathered(folder: Path, ranks: Ranks, listed: int | None, say: Callable[[str]
         The file.
     """
     say_at = time.monotonic() + PATIENCE_S
-    while missing := _missing(folder, ranks, listed):
+    while missing := _missing(kind, folder, ranks, listed):
         if time.monotonic() > say_at:
             numbers = ", ".join(map(str, missing))
-            say(f"waiting for the statistics of process {numbers} of {ranks.world_size}, counted from 0")
+            say(f"waiting for the {kind.name} of process {numbers} of {ranks.world_size}, counted from 0")
             say_at = math.inf
         time.sleep(POLL_S)
-    return _merge(folder, ranks)
+    return _merge(kind, folder, ranks)
 
 
-def ranges_for(path: Path, options: RenderOptions) -> dict[str, Ranges]:
-    """Read the ranges that sheets are drawn on from a statistics file.
-
-    Args:
-        path: of the file; see write_statistics.
-        options: `percentile`.
-
-    Returns:
-        Layer -> range of each channel.
-
-    Raises:
-        InputError: it is not a statistics file.
-    """
-    return {layer: ranges for layer, each in read_statistics(path).items() if (ranges := ranges_of(each, options))}
+def _merge(kind: Kind, folder: Path, ranks: Ranks, about: About = lambda _: NOTHING) -> Path:
+    """Merge the records of all processes. Several may do it at once: they write the same file."""
+    together: Records = {}
+    for name in ranks.files(kind.name, _SUFFIX):
+        merge_layers(together, kind.read(folder / name))
+    return kind.write(merged(kind, folder), together, **about(together))
 
 
-def _merge(folder: Path, ranks: Ranks) -> Path:
-    """Merge the statistics of all processes. Several may do it at once: they write the same file."""
-    together: dict[str, LayerStatistics] = {}
-    for name in ranks.files(_STEM, _SUFFIX):
-        merge_layers(together, read_statistics(folder / name))
-    return write_statistics(merged(folder), together)
-
-
-def _missing(folder: Path, ranks: Ranks, listed: int | None) -> list[int]:
-    """Return the ranks whose statistics are not there, or are of a run with another number of images."""
-    facts = [facts_of(folder / name) for name in ranks.files(_STEM, _SUFFIX)]
+def _missing(kind: Kind, folder: Path, ranks: Ranks, listed: int | None) -> list[int]:
+    """Return the ranks whose records are not there, or are of a run with another number of images."""
+    facts = [kind.facts(folder / name) for name in ranks.files(kind.name, _SUFFIX)]
     return [rank for rank, each in enumerate(facts) if not each or each.get("listed") != listed]

@@ -1,0 +1,291 @@
+"""`patch_sheet`: what the channels of a layer look for, cut from the photos of a run.
+
+read_top     entries of each channel, the photos, the receptive field    top_files.py
+place        entry -> box of the photo                                   cut.py
+cut_all      photos -> tiles                                             cut.py
+PatchSheet   tiles -> sheet, files, table                                sheet.py
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..activations.fields.record import ReceptiveField
+from ..errors import LayerNotFoundError, OptionError, closest
+from ..geometry import tile_size
+from ..options.declared import takes
+from ..options.drawing import DEFAULT_ALPHA
+from ..options.parsers import share
+from ..options.patches import PatchOptions
+from ..options.reading import MAX_PIXELS, ImageOptions
+from ..provenance import package_version
+from ..runtime.workers import default_threads
+from ..sheets.lettering import shortened, text_px
+from .cut import Cut, Place, cut_all, input_box, place
+from .entries import Entries
+from .overlay import MapsAgain, refuse_other_weights
+from .photos import Photo
+from .sheet import Colours, PatchSheet, Row, empty_tiles, label_of, look_of
+from .table import records_of
+from .top_files import TopFile, read_top
+
+if TYPE_CHECKING:
+    from torch import nn
+    from typing_extensions import Unpack
+
+    from ..models.loaded import LoadedModel
+    from ..options.keywords import PatchKeywords
+    from .classes import ClassResponses
+    from .top import TopResponses
+
+CLASS_CHARACTERS = 16
+"""Of the name of a class beside a row."""
+
+_UNKNOWN = ReceptiveField((1, 1), (0.0, 0.0), (0.0, 0.0), whole=True, reasons=("it was not recorded",))
+
+
+@takes(PatchOptions)
+def patch_sheet(
+    top: TopFile | str | os.PathLike[str],
+    layer: str | None = None,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    truncated: str = "refuse",
+    input_range: Any = None,
+    overlay: LoadedModel | nn.Module | None = None,
+    alpha: float | None = None,
+    **options: Unpack[PatchKeywords],
+) -> PatchSheet:
+    """Cut the image patches that excite the channels of a layer from the photos of a run, for a sheet of them.
+
+    A patch is the receptive field of a unit. It is cut from the file of the photo, at its full resolution, through the
+    geometry of the model's own preprocessing: resizing, cropping and EXIF rotation are undone. What lies beyond the
+    photo, or beyond what the model saw of it, has the colour of the background. Where the field covers the whole input
+    along an axis, so does the patch; where preprocessing did more than resize, crop and pad, the whole photo is shown.
+
+    Each photo is read once. One that is gone or has changed is named in `missing`, and the others are drawn.
+
+    Args:
+        top: folder of a run that kept `top`, the file of it, or what `read_top` returned.
+        layer: name of the layer; None where there is one alone.
+        max_pixels: largest photo to read, in px.
+        truncated: "allow" to take damaged photos as far as they go, as the run did.
+        input_range: values that become black and white, as for the run.
+        overlay: the model of the run, to lay the map of a channel over its patches. It runs once more on each photo of
+            the sheet, since a run keeps no maps.
+        alpha: weight of the map's colours over the patch, 0 to 1 (default 0.5).
+        **options: see below.
+
+    Returns:
+        The sheet, to be saved.
+
+    Raises:
+        LayerNotFoundError: there is no such layer.
+        OptionError: an option cannot be used, or asks for channels or draws that there are not.
+        InputError: the run kept no responses, or their file is damaged; or the model has other weights than the run's.
+        CaptureError: the model or its preprocessing is another than that of the run.
+    """
+    wanted = PatchOptions.of(options)
+    decoding = ImageOptions(truncated=truncated, input_range=input_range)  # type: ignore[arg-type]
+    colours = Colours.named(wanted.background)
+    if alpha is not None and overlay is None:
+        raise OptionError(f"alpha goes with overlay, got alpha {alpha!r} alone.")
+    weight = share("alpha", DEFAULT_ALPHA if alpha is None else alpha)
+    file = top if isinstance(top, TopFile) else read_top(top)
+    name = _layer_in(file, layer)
+    responses = file[name]
+    channels = _channels(wanted, responses)
+    entries = _drawn(wanted, responses, channels)
+    photos = {key: Photo.from_json(record) for key, record in file.photos.items()}
+    field = ReceptiveField.from_json(dict(file.fields[name])) if name in file.fields else _UNKNOWN
+    shape = _shape_of(field, photos.values(), wanted.tile)
+    places = _places(entries, photos, field, shape, responses.map_size)
+
+    over = None
+    if overlay is not None:
+        if not isinstance(top, TopFile):
+            refuse_other_weights(Path(top), overlay)
+        strongest = zip(
+            np.repeat(channels, entries.values.shape[1]).tolist(), entries.values.reshape(-1).tolist(), strict=True
+        )
+        over = MapsAgain(overlay, name, field, list(strongest), weight).over
+    tiles = empty_tiles(entries.values.size, *shape)
+    missing = cut_all(
+        _cuts(entries, places, photos), tiles, colours.background, max_pixels=max_pixels, options=decoding,
+        threads=wanted.threads or default_threads(), over=over,
+    )  # fmt: skip
+    drawn = np.array([[each is not None for each in row] for row in places], bool)
+    drawn.reshape(-1)[[number for each in missing for number in each.tiles]] = False
+
+    told = _told(responses, channels, file.classes.get(name))
+    rows = [
+        Row(
+            channel,
+            told[row],
+            tuple(
+                _label(entries, drawn, photos, row, rank, shape) if wanted.label else ""
+                for rank in range(entries.values.shape[1])
+            ),
+            tuple(places[row]),
+            np.abs(np.nan_to_num(entries.values[row].astype(np.float64))),
+        )
+        for row, channel in enumerate(channels)
+    ]
+    facts = {
+        "model": file.facts.get("model"),
+        "layer": name,
+        "field": _field_text(field),
+        "draw": _draw_text(wanted, responses),
+    }
+    look = look_of(
+        rows, shape, gap=wanted.gap, margin=wanted.margin, title=_title(wanted, facts), label=wanted.label,
+        mean=f"mean of {entries.values.shape[1]}" if wanted.mean_patch else "", marks=wanted.marks, colours=colours,
+        threads=wanted.threads,
+    )  # fmt: skip
+    table = records_of(channels, entries, places, photos)
+    manifest = {
+        "cnnviz_fast": package_version(),
+        "model": facts["model"],
+        "layer": name,
+        "maps": {"shape": [responses.channels, *responses.map_size]},
+        "sheet": {"height": look.height, "width": look.width, "rows": len(rows), "cols": len(rows[0].labels)},
+        "tile": list(shape),
+        "field": field.to_json(),
+        "by": responses.by,
+        "draw": wanted.draw,
+        "images": responses.seen,
+        "dead": [channel for channel in channels if responses.dead[channel]],
+        "missing": [{"image": each.name, "reason": each.reason} for each in missing],
+        "patches": table,
+    }
+    return PatchSheet(name, table, missing, manifest, rows, tiles, drawn, look)
+
+
+def _layer_in(file: TopFile, layer: str | None) -> str:
+    """Return the name of the layer; raise LayerNotFoundError where the file has none of that name."""
+    if layer is None:
+        if len(file) == 1:
+            return next(iter(file))
+        raise OptionError(f"layer must be one of {', '.join(file)}, got none.")
+    if layer not in file.layers:
+        raise LayerNotFoundError(f"no layer {layer!r} in this run.{closest(layer, file)} It kept {', '.join(file)}.")
+    return layer
+
+
+def _channels(wanted: PatchOptions, responses: TopResponses) -> list[int]:
+    """Return the channels to draw; raise OptionError for those that there are not."""
+    chosen = list(range(responses.channels)) if wanted.channels is None else list(wanted.channels)
+    if not chosen:
+        raise OptionError("the layer has no channels, so there is nothing to draw.")
+    if max(chosen) >= responses.channels:
+        raise OptionError(f"channels must be below {responses.channels} for this layer, got {max(chosen)}.")
+    return chosen
+
+
+def _drawn(wanted: PatchOptions, responses: TopResponses, channels: Sequence[int]) -> Entries:
+    """Return the entries to draw, (rows, columns), without columns that are empty in all rows."""
+    kinds = {"top": ["top"], "random": ["random"]}.get(
+        wanted.draw, [kind for kind in responses.kinds if kind.startswith("band:")]
+    )
+    if not set(kinds) <= set(responses.kinds) or not kinds:
+        options = "--top-random 9" + " --top-bands 4" * (wanted.draw == "bands")
+        raise OptionError(
+            f"draw {wanted.draw!r} needs a run that kept it. Keep it in another folder: "
+            f"cnnviz run MODEL SOURCE --layer L --save top {options} --out DIR"
+        )
+    rows = np.asarray(channels)
+    kept = [responses.draws(kind) for kind in kinds]
+    parts = [Entries(*(part[rows, : wanted.per_channel] for part in vars(each).values())) for each in kept]
+    joined = [np.concatenate(columns, axis=1) for columns in zip(*(vars(part).values() for part in parts), strict=True)]
+    held = np.isfinite(joined[0]).any(axis=0)
+    held[0] = True
+    return Entries(*(column[:, held] for column in joined))
+
+
+def _shape_of(field: ReceptiveField, photos: Any, tile: int) -> tuple[int, int]:
+    """Return height and width of a patch, px: that of the field in the input; square where no photo has geometry."""
+    inputs = (photo.input for photo in photos if photo.input is not None)
+    if (size := next(inputs, None)) is None:
+        return tile, tile
+    y0, x0, y1, x1 = input_box(field, size, 0, 0)
+    return tile_size(y1 - y0, x1 - x0, tile, None)
+
+
+def _places(
+    entries: Entries, photos: Mapping[str, Photo], field: ReceptiveField, shape: tuple[int, int], maps: tuple[int, int]
+) -> list[list[Place | None]]:
+    """Return where each patch lies; None for entries that there are not, and for photos that are not known."""
+    nobody = Photo("")
+    return [
+        [
+            place(field, photos.get(key, nobody), (y, x), shape, maps) if key else None
+            for key, (y, x) in zip(keys, positions, strict=True)
+        ]
+        for keys, positions in zip(entries.images.tolist(), entries.positions.tolist(), strict=True)
+    ]
+
+
+def _cuts(entries: Entries, places: Sequence[Sequence[Place | None]], photos: Mapping[str, Photo]) -> list[Cut]:
+    """Return what is to be cut from each photo."""
+    wanted: dict[str, list[tuple[int, Place | None]]] = {}
+    flat = (each for row in places for each in row)
+    for number, (key, there) in enumerate(zip(entries.images.reshape(-1).tolist(), flat, strict=True)):
+        if key:
+            wanted.setdefault(key, []).append((number, there))
+    return [Cut(photos.get(key, Photo(key)), found) for key, found in wanted.items()]
+
+
+def _told(responses: TopResponses, channels: Sequence[int], classes: ClassResponses | None) -> list[tuple[str, ...]]:
+    """Return the lines below the number of each channel: dead, NaN, and the class that it tells apart best."""
+    lines: list[tuple[str, ...]] = []
+    best, apart = (classes.best_class, classes.selectivity()) if classes is not None else ([], [])
+    for channel in channels:
+        if responses.dead[channel]:
+            lines.append(("dead",))
+            continue
+        nan = (f"{responses.nonfinite[channel]:,} NaN",) if responses.nonfinite[channel] else ()
+        known = best and best[channel]
+        lines.append(
+            (*nan, *((shortened(best[channel], CLASS_CHARACTERS), f"d' {apart[channel]:.2g}") if known else ()))
+        )
+    return lines
+
+
+def _label(
+    entries: Entries, drawn: Any, photos: Mapping[str, Photo], row: int, rank: int, shape: tuple[int, int]
+) -> str:
+    """Return what stands over a patch."""
+    key = str(entries.images[row, rank])
+    if not key:
+        return ""
+    if not drawn[row, rank]:
+        return "missing"
+    name = photos[key].name if key in photos else key
+    stem = os.path.splitext(os.path.basename(name))[0]
+    return label_of(float(entries.values[row, rank]), stem, shape[1], text_px(*shape))
+
+
+def _field_text(field: ReceptiveField) -> str:
+    """Return a receptive field in words."""
+    if field.whole:
+        return "whole images"
+    height, width = field.size
+    return f"fields of {height} px" if height == width else f"fields of {height} x {width} px"
+
+
+def _draw_text(wanted: PatchOptions, responses: TopResponses) -> str:
+    """Return in words which entries are drawn."""
+    if wanted.draw == "top":
+        return f"strongest by {responses.by} of {responses.seen:,} images"
+    return "drawn at random" if wanted.draw == "random" else f"drawn from {responses.bands} bands, weak to strong"
+
+
+def _title(wanted: PatchOptions, facts: Mapping[str, Any]) -> str:
+    if wanted.title is None:
+        return "  ·  ".join(str(fact) for fact in facts.values() if fact)
+    return wanted.title.format(**{name: fact or "" for name, fact in facts.items()})

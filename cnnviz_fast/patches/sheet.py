@@ -1,0 +1,412 @@
+"""A sheet of patches: a row for each channel, drawn strip by strip from tiles that lie in a file of their own.
+
+A photo holds patches of many channels and is decoded once, while a sheet is written channel by channel. So patches are
+cut first, each into its tile, and the tiles, 510 MB for 2048 channels with nine of 96 px each, are memory that the
+system may put on the disk.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..formats import picture, png
+from ..formats.manifest_files import refuse_other_json
+from ..geometry import Grid, Room, Strip, plan_grid
+from ..options.parsers import path as path_of
+from ..palette import make_palette
+from ..runtime.files import json_bytes, make_folder, whole_file
+from ..runtime.workers import default_threads, in_order
+from ..sheets.lettering import Mask, draw_line, line_px, shortened, text_px
+from ..sheets.sheet import NOTEBOOK_PX, write_manifest
+from .cut import Place, drawn_rows
+from .table import write_table
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from .cut import Missing
+
+Pixels = NDArray[np.uint8]
+
+IN_MEMORY_BYTES = 1 << 28
+"""Tiles that take more lie in a file without a name."""
+
+MARK_PX = (3, 8)
+"""Distance from the unit's centre at which the strokes of its mark begin and end: what lies in the middle stays free."""
+
+
+@dataclass(frozen=True)
+class Colours:
+    """Colours of a sheet, (3,) uint8 each, RGB."""
+
+    background: Pixels
+    ink: Pixels
+
+    @classmethod
+    def named(cls, background: str) -> Colours:
+        """Make those of a background by name or #rrggbb, on which ink is white or black."""
+        palette = make_palette("gray", background=background, shows_background=True, shows_bad=False, shows_ink=True)
+        return cls(palette.colors[palette.background], palette.colors[palette.ink])
+
+
+@dataclass(frozen=True)
+class Row:
+    """A channel.
+
+    channel: its number.
+    lines: further lines beside its patches.
+    labels: over each of its patches; "" for none.
+    places: of its patches; None where there is none.
+    weights: (n,) float64. Of each patch in the mean.
+    """
+
+    channel: int
+    lines: tuple[str, ...]
+    labels: tuple[str, ...]
+    places: tuple[Place | None, ...]
+    weights: NDArray[np.float64]
+
+
+def empty_tiles(count: int, tile_h: int, tile_w: int) -> Pixels:
+    """Return memory for tiles, (count, tile_h, tile_w, 3) uint8, of any content: in a file where they are many."""
+    shape = (count, tile_h, tile_w, 3)
+    if math.prod(shape) <= IN_MEMORY_BYTES:
+        return np.empty(shape, np.uint8)
+    with tempfile.TemporaryFile() as file:
+        return np.asarray(np.memmap(file, np.uint8, "w+", shape=shape))  # which holds the file, without its methods
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PatchSheet:
+    """The patches of a layer's channels, cut and ready to be drawn.
+
+    Attributes:
+        layer: name of the layer.
+        table: a record for each patch: channel, rank, value, image, and where it lies in the photo.
+        missing: photos whose patches could not be cut, with the reason.
+        manifest: what the sheet shows, with the table.
+    """
+
+    layer: str
+    table: list[dict[str, Any]]
+    missing: list[Missing]
+    manifest: dict[str, Any]
+    _rows: Sequence[Row]
+    _tiles: Pixels
+    _drawn: NDArray[np.bool_]
+    _look: Look
+
+    def __repr__(self) -> str:
+        """Return what it is, in one line."""
+        height, width = self._look.height, self._look.width
+        return f"PatchSheet({self.layer}, {len(self._rows):,} channels, {len(self.table):,} patches, {height:,} x {width:,} px)"
+
+    def patch(self, row: int, rank: int) -> Pixels:
+        """Return one patch as (tile_h, tile_w, 3) uint8, RGB, without marks.
+
+        Args:
+            row: of the sheet, from 0.
+            rank: of the patch in it, from 0.
+        """
+        return np.array(self._tile(row, rank))
+
+    def mean_patch(self, row: int) -> Pixels:
+        """Return the mean of a channel's patches, weighted by their responses, (tile_h, tile_w, 3) uint8, RGB.
+
+        A pixel is the mean of the patches that show the photo there; the background where none does.
+
+        Args:
+            row: of the sheet, from 0.
+        """
+        shape = self._tiles.shape[1:]
+        total, weight = np.zeros(shape), np.zeros((*shape[:2], 1))
+        for rank, place in enumerate(self._rows[row].places):
+            share = self._rows[row].weights[rank]
+            if place is None or not self._drawn[row, rank] or not share:
+                continue
+            inside = drawn_rows(place, shape[:2])  # type: ignore[arg-type]
+            total[inside] += share * self._tile(row, rank)[inside]
+            weight[inside] += share
+        mean = np.where(weight > 0, total / np.where(weight > 0, weight, 1), self._look.colours.background)
+        return np.floor(mean + 0.5).astype(np.uint8)
+
+    def rgb(self) -> Pixels:
+        """Return the sheet as (height, width, 3) uint8, RGB."""
+        out = np.empty((self._look.height, self._look.width, 3), np.uint8)
+        for strip in self._look.strips(len(self._rows)):
+            self._draw(strip, out[strip.start : strip.stop])
+        return out
+
+    def pil(self) -> Image:
+        """Return the sheet as a PIL image of mode RGB."""
+        from PIL import Image
+
+        return Image.fromarray(self.rgb())
+
+    def save(self, path: str | os.PathLike[str], *, quality: int = 90, manifest: bool = True) -> Path:
+        """Write the sheet, and its manifest with the table beside it under the same name with the suffix .json.
+
+        Args:
+            path: the file; its suffix decides the format: .png of any size, .jpg or .webp.
+            quality: of JPEG and WebP, 1 to 100.
+            manifest: False writes the sheet alone.
+
+        Returns:
+            The path.
+
+        Raises:
+            OptionError: the suffix names no format, or `quality` is out of range.
+            EncodeError: the sheet is too large for the format.
+            WriteError: a file cannot be written.
+        """
+        path = path_of("path", path)
+        height, width = self._look.height, self._look.width
+        chosen = picture.check_size(path, height, width)
+        if manifest:
+            refuse_other_json(path.with_suffix(".json"))
+        if chosen.name == "PNG":
+            strips = self._look.strips(len(self._rows))
+            png.write_png(path, height, width, None, strips, self._draw, self._look.threads)
+        else:
+            picture.write_picture(path, self.rgb(), None, quality=quality)
+        if manifest:
+            write_manifest(path, json_bytes(self.manifest))
+        return path
+
+    @property
+    def drawn(self) -> int:
+        """Return the number of patches that could be cut."""
+        return int(self._drawn.sum())
+
+    def save_table(self, path: str | os.PathLike[str]) -> Path:
+        """Write the table as a Parquet file, which needs the extra `parquet`.
+
+        Args:
+            path: the file.
+
+        Returns:
+            The path.
+
+        Raises:
+            OptionError: pyarrow is not installed.
+            WriteError: the file cannot be written.
+        """
+        return write_table(path_of("path", path), self.table)
+
+    def save_each(self, folder: str | os.PathLike[str], format: str = "png") -> list[Path]:
+        """Write each patch into a file of its own, CHANNEL_RANK.png, without marks; and means, CHANNEL_mean.png.
+
+        Args:
+            folder: made where it is missing.
+            format: png, jpg or webp.
+
+        Returns:
+            The paths.
+
+        Raises:
+            CnnvizError: see save.
+        """
+        folder = path_of("folder", folder)
+        make_folder(folder)
+        ranks = [(row, rank) for row, _ in enumerate(self._rows) for rank in range(self._drawn.shape[1])]
+        jobs = [(row, rank) for row, rank in ranks if self._drawn[row, rank]]
+        if self._look.mean:
+            jobs += [(row, -1) for row in range(len(self._rows)) if self._drawn[row].any()]
+
+        def write(job: tuple[int, int]) -> Path:
+            row, rank = job
+            name = "mean" if rank < 0 else str(rank)
+            path = folder / f"{self._rows[row].channel}_{name}.{format}"
+            picture.write_picture(path, self.mean_patch(row) if rank < 0 else self.patch(row, rank), None, threads=1)
+            return path
+
+        return list(in_order(write, jobs, self._look.threads))
+
+    def _repr_png_(self) -> bytes:
+        """Return a PNG for a notebook: the first rows, as far as they go."""
+        fitting = max(1, NOTEBOOK_PX // (self._look.width * self._look.grid.step_y))
+        strip = self._look.strips(len(self._rows), fitting)[0]
+        out = np.empty((strip.stop, self._look.width, 3), np.uint8)
+        self._draw(strip, out)
+        from PIL import Image
+
+        buffer = io.BytesIO()
+        Image.fromarray(out).save(buffer, "PNG", compress_level=1)
+        return buffer.getvalue()
+
+    def _tile(self, row: int, rank: int) -> Pixels:
+        tile: Pixels = self._tiles[row * self._drawn.shape[1] + rank]
+        return tile if self._drawn[row, rank] else np.broadcast_to(self._look.colours.background, tile.shape)
+
+    def _draw(self, strip: Strip, out: Pixels) -> Pixels:
+        """Draw whole rows of the sheet into (rows of the strip, width, 3) uint8, and return it."""
+        look, grid = self._look, self._look.grid
+        # A row of the colour, since filling three bytes at a time takes ten times as long.
+        out.reshape(len(out), -1)[:] = np.tile(look.colours.background, look.width)
+        if look.title is not None and strip.start == 0:
+            _stamp(out, grid.margin + look.inset, grid.margin + look.inset, look.title, look.colours.ink)
+        for number, row in enumerate(self._rows):
+            top = grid.top + number * grid.step_y - strip.start
+            if not 0 <= top < strip.stop - strip.start:
+                continue
+            for at, mask in enumerate(look.heads[number]):
+                _stamp(out, top + at * line_px(look.size), grid.margin, mask, look.colours.ink)
+            shown = [
+                (row.labels[rank], self._tile(row=number, rank=rank), row.places[rank])
+                for rank in range(len(row.labels))
+            ]
+            if look.mean:
+                shown.insert(0, (look.mean, self.mean_patch(number), None))
+            for col, (label, tile, place) in enumerate(shown):
+                x = look.left + col * grid.step_x
+                cell = out[top : top + grid.tile_h, x : x + grid.tile_w]
+                cell[:] = tile
+                if look.marks and place is not None and place.unit is not None:
+                    _mark(cell, *place.unit)
+                if grid.label_h and label:
+                    mask = np.concatenate([_glyph(character, look.size) for character in label], axis=1)[:, : grid.tile_w]
+                    _stamp(out, top - len(mask), x, mask, look.colours.ink)
+        return out
+
+
+@dataclass(frozen=True)
+class Look:
+    """Where things lie on a sheet, and in which colours.
+
+    grid: of the patches, which stand further right than the grid says, by what is written beside them.
+    left: column of the first patch, px.
+    width: of the sheet, px.
+    size: of the text, px.
+    heads: the lines beside each row, as masks.
+    title: (H, W) bool, or None.
+    inset: px between the title and the margin.
+    mean: label of the mean patches; "" without them.
+    marks: whether units are marked.
+    """
+
+    grid: Grid
+    left: int
+    width: int
+    size: int
+    heads: Sequence[Sequence[Mask]] = field(repr=False)
+    title: Mask | None
+    inset: int
+    mean: str
+    marks: bool
+    colours: Colours
+    threads: int
+
+    @property
+    def height(self) -> int:
+        """Height of the sheet, px."""
+        return self.grid.height
+
+    def strips(self, rows: int, at_once: int | None = None) -> list[Strip]:
+        """Cut the sheet between rows of patches, so that none is drawn twice.
+
+        Args:
+            rows: of patches.
+            at_once: rows of a strip; None for as many as a strip of RGB has pixels.
+        """
+        step = self.grid.step_y
+        at_once = at_once or max(1, png.RGB_STRIP_PX // (self.width * step))
+        first = self.grid.top - self.grid.label_h
+        edges = [0, *(first + row * step for row in range(at_once, rows, at_once)), self.height]
+        return [Strip(start, stop) for start, stop in zip(edges, edges[1:], strict=False)]
+
+
+def look_of(
+    rows: Sequence[Row],
+    tile: tuple[int, int],
+    *,
+    gap: int,
+    margin: int,
+    title: str,
+    label: bool,
+    mean: str,
+    marks: bool,
+    colours: Colours,
+    threads: int | None,
+) -> Look:
+    """Lay out a sheet.
+
+    Args:
+        rows: the channels.
+        tile: (height, width) of a patch, px.
+        gap: px between patches.
+        margin: px around the grid.
+        title: above the grid; "" for none.
+        label: whether something is written over patches.
+        mean: over mean patches; "" without them.
+        marks: whether units are marked.
+        colours: of the sheet.
+        threads: workers; None for one on each core.
+
+    Returns:
+        The layout.
+
+    Raises:
+        OptionError: the sheet is larger than any format can hold.
+    """
+    size = text_px(*tile)
+    heads = [
+        [draw_line(str(row.channel), size * 5 // 4), *(draw_line(line, size) for line in row.lines)] for row in rows
+    ]
+    beside = max(mask.shape[1] for masks in heads for mask in masks) + size // 2
+    written = draw_line(title, size * 5 // 4) if title else None
+    inset = max(0, size // 2 - margin)
+    head = 0 if written is None else inset + len(written) + size // 2
+    room = Room(label_h=line_px(size) + size // 5 if label else 0, head=head)
+    cols = len(rows[0].labels) + bool(mean)
+    grid = plan_grid(len(rows) * cols, *tile, grid=(len(rows), cols), gap=gap, margin=margin, room=room)
+    width = max(grid.width + beside, 0 if written is None else 2 * (margin + inset) + written.shape[1])
+    return Look(
+        grid, margin + beside, width, size, heads, written, inset, mean, marks, colours, threads or default_threads()
+    )  # fmt: skip
+
+
+def label_of(value: float, image: str, tile_w: int, size: int) -> str:
+    """Return what stands over a patch: the response, and as much of the image's name as there is room for."""
+    number = f"{value:.3g} "
+    room, most = tile_w - _width(number, size), len(image)
+    while most > 2 and _width(shortened(image, most), size) > room:
+        most -= 1
+    return number + shortened(image, most) if most > 2 else number.strip()
+
+
+def _width(text: str, size: int) -> int:
+    """Return how wide a text of glyphs is, px."""
+    return sum(_glyph(character, size).shape[1] for character in text)
+
+
+@cache
+def _glyph(character: str, size: int) -> Mask:
+    """Return a character as (H, W) bool: put together, they make thousands of labels in a tenth of the time."""
+    return draw_line(character, size)
+
+
+def _stamp(out: Pixels, y: int, x: int, mask: Mask, ink: Pixels) -> None:
+    """Write `mask`, (H, W) bool, into RGB with its top left pixel at (y, x), as far as there is room."""
+    area = out[max(y, 0) : y + mask.shape[0], x : x + mask.shape[1]]
+    area[mask[max(-y, 0) :][: area.shape[0], : area.shape[1]]] = ink
+
+
+def _mark(cell: Pixels, down: float, across: float) -> None:
+    """Mark a place in a tile, from 0 to 1, by four strokes around it, white within black, so that any photo shows it."""
+    y, x = int(down * cell.shape[0]), int(across * cell.shape[1])
+    first, last = MARK_PX
+    for colour, thick, longer in ((0, 1, 1), (255, 0, 0)):
+        for start, stop in ((first - longer, last + longer), (-last - longer, longer - first)):
+            for rows, cols in (((start, stop), (-thick, thick + 1)), ((-thick, thick + 1), (start, stop))):
+                cell[max(y + rows[0], 0) : max(y + rows[1], 0), max(x + cols[0], 0) : max(x + cols[1], 0)] = colour

@@ -1,0 +1,102 @@
+"""`cnnviz patches` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.command_line import error_of, run
+from support.planted import BLUE, VERTICAL, planted, planted_network, saved, top_file
+from torchvision.transforms._presets import ObjectDetection
+
+import cnnviz_fast as cf
+from cnnviz_fast.cli import main as cli
+from cnnviz_fast.patches.top_files import read_top, write_top
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(3):
+        saved(planted(80, 100, {BLUE: (30 + 5 * i, 40), VERTICAL: (50, 70 - 8 * i)}), folder / f"p{i}.png")
+    return folder
+
+
+@pytest.fixture
+def kept(photos: Path, tmp_path: Path) -> Path:
+    """The folder of a run that kept two layers, 1 and 2."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    path = top_file(planted_network(ObjectDetection()), str(photos), folder / "top.safetensors", random=2)
+    file = read_top(path)
+    write_top(path, {"1": file["1"], "2": file["1"]}, file.facts, file.photos, {"1": file.fields["1"]})
+    return folder
+
+
+def test_patches_draws_a_sheet_of_each_layer(kept: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("patches", kept, "--out", out) == cli.DONE
+    assert capsys.readouterr().out.split() == [f"{out}/1/patches.png", f"{out}/2/patches.png"]
+    np.testing.assert_array_equal(np.asarray(Image.open(out / "1" / "patches.png")), cf.patch_sheet(kept, "1").rgb())
+    assert json.loads((out / "2" / "patches.json").read_text())["layer"] == "2"
+
+
+def test_options_are_those_of_patch_sheet(kept: Path, tmp_path: Path) -> None:
+    options = [
+        "--layer", "1", "--channels", "0-1", "--per-channel", "2", "--draw", "random", "--mean-patch", "--tile", "40",
+        "--gap", "3", "--margin", "5", "--background", "navy", "--no-label", "--title", "of {layer}", "--no-marks",
+        "--threads", "1",
+    ]  # fmt: skip
+    assert run("patches", kept / "top.safetensors", *options, "--out", tmp_path / "one.png") == cli.DONE
+    expected = cf.patch_sheet(
+        kept, "1", channels=[0, 1], per_channel=2, draw="random", mean_patch=True, tile=40, gap=3, margin=5,
+        background="navy", label=False, title="of {layer}", marks=False,
+    )  # fmt: skip
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "one.png")), expected.rgb())
+
+
+def test_each_and_parquet_write_files_beside(kept: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("patches", kept, "--layer", "1", "--channels", BLUE, "--each", "--parquet", "--out", out, "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    tiles = [f"{out}/1/tiles/patches/0_{rank}.png" for rank in range(3)]
+    assert document == {
+        "files": [{"layer": "1", "path": path} for path in [*tiles, f"{out}/1/patches.parquet"]],
+        "failed": [],
+    }
+    assert all(Path(file["path"]).exists() for file in document["files"])
+
+
+def test_photo_that_is_gone_is_named_once_and_the_rest_drawn(
+    kept: Path, photos: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "p1.png").unlink()
+    assert run("patches", kept, "--out", out) == cli.PARTLY
+    said = capsys.readouterr()
+    assert said.err.count("p1.png") == 1
+    assert (out / "1" / "patches.png").exists()
+    for i in (0, 2):
+        (photos / f"p{i}.png").write_bytes(b"nothing")
+    assert run("patches", kept, "--out", out, "--json") == 1
+    assert len(json.loads(capsys.readouterr().out)["failed"]) == 3
+
+
+def test_wrong_use_is_refused_in_one_line(
+    kept: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = {
+        ("--layer", "layer1"): "no layer 'layer1' in this run",
+        ("--layer", "1", "--channels", "99"): "channels must be below 4",
+        ("--tile", "2"): "tile must be a whole number of at least 8",
+        ("--draw", "bands"): "--top-bands",
+        ("--format", "npy"): "format must be png, jpg or webp",
+        ("--layer", "1", "--each", "--out", str(tmp_path / "one.png")): "out must be a folder with each",
+        ("--out", str(tmp_path / "one.png")): "out must be a folder for 2 sheets",
+    }
+    for options, reason in cases.items():
+        assert run("patches", kept, "--out", out, *options) == 2, options
+        assert reason in error_of(capsys)
+    assert run("patches", tmp_path / "photos", "--out", out) == 2
+    assert "--save top" in error_of(capsys)

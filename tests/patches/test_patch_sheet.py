@@ -1,0 +1,309 @@
+"""Sheets of patches: what is on them, what is written beside them, and what is said of photos that are gone."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from support.planted import BLUE, DEAD, KERNEL, STRIDE, VERTICAL, planted, planted_network, saved, top_file
+from support.shards import write_tar
+from torchvision.transforms._presets import ObjectDetection
+
+import cnnviz_fast as cf
+from cnnviz_fast.errors import EncodeError, InputError, LayerNotFoundError, OptionError, WriteError
+from cnnviz_fast.patches import cut, sheet
+from cnnviz_fast.patches.classes import ClassResponses
+from cnnviz_fast.patches.sheet import PatchSheet
+from cnnviz_fast.patches.top_files import TopFile, read_top, write_top
+
+NAMES = ["a", "b", "c", "d"]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of four photos, in which blue and upright stripes lie at different places."""
+    folder = tmp_path_factory.mktemp("photos")
+    for i, name in enumerate(NAMES):
+        saved(planted(80, 100, {BLUE: (30 + 5 * i, 40), VERTICAL: (50, 70 - 8 * i)}), folder / f"{name}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return planted_network(ObjectDetection())
+
+
+@pytest.fixture
+def top(photos: Path, model: Any, tmp_path: Path) -> Path:
+    """A file of the three strongest, two at random and two bands."""
+    return top_file(model, str(photos), tmp_path / "top.safetensors", random=2, bands=2)
+
+
+def test_patch_sheet_takes_a_file_its_path_and_the_folder_of_a_run(top: Path) -> None:
+    sheets = [cf.patch_sheet(each, "1") for each in (top, str(top), top.parent, read_top(top))]
+    assert len({each.rgb().tobytes() for each in sheets}) == 1
+
+
+def test_layer_may_be_left_out_where_there_is_one(top: Path) -> None:
+    assert cf.patch_sheet(top).layer == "1"
+
+
+def test_photo_is_read_and_decoded_once_in_the_order_of_the_files(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    decode = cut.decode_bytes
+    monkeypatch.setattr(
+        cut, "decode_bytes", lambda content, name, *more: read.append(name) or decode(content, name, *more)
+    )
+    cf.patch_sheet(top, threads=1, draw="bands")
+    assert read == sorted(set(read))
+    assert len(read) >= 3
+
+
+def test_table_lists_every_patch_and_where_it_lies(top: Path, photos: Path) -> None:
+    made = cf.patch_sheet(top, channels=[VERTICAL, BLUE], per_channel=2)
+    entries = read_top(top)["1"]
+    assert [(record["channel"], record["rank"]) for record in made.table] == [(1, 0), (1, 1), (0, 0), (0, 1)]
+    for record in made.table:
+        channel, rank = record["channel"], record["rank"]
+        assert record["value"] == entries.values[channel, rank]
+        assert record["image"] == entries.images[channel, rank]
+        assert record["path"] == str(Path(record["image"]))
+        assert (record["y"], record["x"]) == tuple(entries.positions[channel, rank])
+        assert (record["y0"], record["x1"]) == (STRIDE * record["y"] - KERNEL // 2, STRIDE * record["x"] + KERNEL // 2 + 1)
+    assert made.manifest["patches"] == made.table
+
+
+def test_table_is_written_as_parquet(top: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    made = cf.patch_sheet(top)
+    assert parquet.read_table(made.save_table(tmp_path / "t.parquet")).to_pylist() == made.table
+
+
+@pytest.mark.parametrize("draw", ["top", "random", "bands"])
+def test_draws_are_those_of_the_file(top: Path, draw: str) -> None:
+    made = cf.patch_sheet(top, draw=draw, channels=BLUE)
+    entries = read_top(top)["1"]
+    kinds = {"top": ["top"], "random": ["random"], "bands": ["band:0", "band:1"]}[draw]
+    images = itertools.chain(*(entries.draws(kind).images[BLUE].tolist() for kind in kinds))
+    assert [record["image"] for record in made.table] == [image for image in images if image]
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+def test_save_writes_the_sheet_and_its_manifest(top: Path, tmp_path: Path, suffix: str) -> None:
+    made = cf.patch_sheet(top)
+    path = made.save(tmp_path / f"out.{suffix}")
+    written = np.asarray(Image.open(path).convert("RGB"))
+    assert written.shape == made.rgb().shape
+    if suffix == "png":
+        np.testing.assert_array_equal(written, made.rgb())
+    manifest = json.loads(path.with_suffix(".json").read_text())
+    assert manifest["sheet"] == {"height": written.shape[0], "width": written.shape[1], "rows": 4, "cols": 3}
+    assert manifest["dead"] == [DEAD]
+    assert manifest["patches"] == json.loads(json.dumps(made.table))
+
+
+def test_saved_sheet_is_passed_over_when_its_folder_is_searched_for_images(
+    top: Path, photos: Path, tmp_path: Path
+) -> None:
+    saved(planted(9, 9, {}), tmp_path / "only.png")
+    cf.patch_sheet(top).save(tmp_path / "patches.png")
+    assert [Path(key).name for key in cf_images(tmp_path)] == ["only.png"]
+
+
+def cf_images(folder: Path) -> list[str]:
+    from cnnviz_fast.inputs.sources import list_images
+
+    return list(list_images(str(folder)).keys())
+
+
+def test_sheet_written_in_strips_is_the_sheet_drawn_whole(
+    top: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = cf.patch_sheet(top, title="of all").rgb()
+    monkeypatch.setattr(sheet.png, "RGB_STRIP_PX", 1)
+    monkeypatch.setattr(sheet, "IN_MEMORY_BYTES", 0)
+    made = cf.patch_sheet(top, title="of all")
+    assert len(made._look.strips(4)) == 4
+    assert isinstance(made._tiles.base, np.memmap)
+    written = Image.open(made.save(tmp_path / "out.png"))
+    np.testing.assert_array_equal(np.asarray(written), whole)
+
+
+def cells(made: PatchSheet) -> np.ndarray:
+    """Return the tiles of a sheet, (rows, columns, tile_h, tile_w, 3), as they stand on it."""
+    look, pixels = made._look, made.rgb()
+    grid = look.grid
+    tops = [grid.top + row * grid.step_y for row in range(grid.rows)]
+    lefts = [look.left + col * grid.step_x for col in range(grid.cols)]
+    return np.array([[pixels[y : y + grid.tile_h, x : x + grid.tile_w] for x in lefts] for y in tops])
+
+
+def test_patches_stand_in_rows_of_channels_in_their_order(top: Path) -> None:
+    made = cf.patch_sheet(top, marks=False, tile=40)
+    shown = cells(made)
+    assert shown.shape == (4, 3, 40, 40, 3)
+    for row, rank in itertools.product(range(3), range(3)):
+        np.testing.assert_array_equal(shown[row, rank], made.patch(row, rank))
+    assert (shown[DEAD] == shown[DEAD, 0, 0, 0]).all()
+
+
+def test_marks_stand_around_the_unit_and_leave_its_centre_free(top: Path) -> None:
+    plain, marked = (cells(cf.patch_sheet(top, marks=marks, tile=48))[BLUE, 0] for marks in (False, True))
+    changed = (plain != marked).any(axis=-1)
+    assert changed.any()
+    assert not changed[23:26, 23:26].any()
+    assert not changed[:14].any()
+
+
+def test_labels_and_title_are_written_only_where_they_are_wanted(top: Path) -> None:
+    written = cf.patch_sheet(top)
+    bare = cf.patch_sheet(top, label=False, title="")
+    assert bare.rgb().shape[0] < written.rgb().shape[0]
+    np.testing.assert_array_equal(cells(bare), cells(written))
+    assert cf.patch_sheet(top, title="{layer} of {model}, {field}, {draw}")._look.title is not None
+
+
+def test_mean_patch_is_the_mean_weighted_by_response(top: Path) -> None:
+    made = cf.patch_sheet(top, mean_patch=True, marks=False, tile=KERNEL)
+    weights = read_top(top)["1"].values[BLUE].astype(float)
+    patches = np.stack([made.patch(BLUE, rank) for rank in range(3)]).astype(float)
+    expected = np.floor(np.average(patches, axis=0, weights=weights) + 0.5)
+    np.testing.assert_array_equal(made.mean_patch(BLUE), expected)
+    np.testing.assert_array_equal(cells(made)[BLUE, 0], expected)
+    np.testing.assert_array_equal(cells(made)[BLUE, 1], made.patch(BLUE, 0))
+    assert (made.mean_patch(DEAD) == made._look.colours.background).all()
+
+
+def test_mean_patch_leaves_out_what_lies_beyond_a_photo(model: Any, tmp_path: Path) -> None:
+    for name, place in (("in", (40, 50)), ("corner", (2, 2))):
+        saved(planted(80, 100, {BLUE: place}), tmp_path / f"{name}.png")
+    made = cf.patch_sheet(
+        top_file(model, str(tmp_path), tmp_path / "top.safetensors"), tile=KERNEL, background="#ff0000"
+    )
+    inside = [rank for rank in (0, 1) if (made.patch(BLUE, rank) != (255, 0, 0)).any(-1).all()]
+    assert len(inside) == 1
+    np.testing.assert_array_equal(made.mean_patch(BLUE)[0, 0], made.patch(BLUE, inside[0])[0, 0])
+
+
+def test_save_each_writes_every_patch_without_marks(top: Path, tmp_path: Path) -> None:
+    made = cf.patch_sheet(top, channels=[VERTICAL, DEAD], mean_patch=True)
+    paths = made.save_each(tmp_path / "each")
+    assert [path.name for path in paths] == ["1_0.png", "1_1.png", "1_2.png", "1_mean.png"]
+    np.testing.assert_array_equal(np.asarray(Image.open(paths[1])), made.patch(0, 1))
+    np.testing.assert_array_equal(np.asarray(Image.open(paths[3])), made.mean_patch(0))
+
+
+def test_classes_stand_beside_their_channels(top: Path, tmp_path: Path) -> None:
+    file = read_top(top)
+    classes = ClassResponses(4)
+    classes.update(
+        torch.tensor([[9.0, 1, 1, 0], [8, 2, 1, 0], [1, 1, 9, 0], [2, 2, 8, 0]]), ["cat", "cat", "dog", "dog"]
+    )
+    with_classes = TopFile(file.layers, file.photos, file.fields, {"1": classes}, file.facts)
+    lines = [row.lines for row in cf.patch_sheet(with_classes)._rows]
+    assert lines[BLUE][0] == "cat"
+    assert lines[BLUE][1].startswith("d' ")
+    assert lines[2][0] == "dog"
+    assert lines[DEAD] == ("dead",)
+
+
+def test_notebook_shows_a_png_of_bounded_size(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = cf.patch_sheet(top)
+    monkeypatch.setattr(sheet, "NOTEBOOK_PX", 1)
+    import io
+
+    shown = Image.open(io.BytesIO(made._repr_png_()))
+    assert shown.width == made.rgb().shape[1]
+    assert shown.height < made.rgb().shape[0]
+    assert repr(made).startswith("PatchSheet(1, 4 channels, 9 patches, ")
+
+
+def test_photo_that_changed_is_named_and_the_rest_drawn(photos: Path, model: Any, tmp_path: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    path = top_file(model, str(folder), tmp_path / "top.safetensors", k=4)
+    content = (folder / "b.png").read_bytes()
+    (folder / "b.png").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    (folder / "c.png").write_bytes(b"shorter")
+    (folder / "d.png").unlink()
+    made = cf.patch_sheet(path)
+    reasons = {Path(each.name).name: each.reason for each in made.missing}
+    assert sorted(reasons) == ["b.png", "c.png", "d.png"]
+    assert "has changed since the run: its content is another" in reasons["b.png"]
+    assert "has changed since the run: it had" in reasons["c.png"]
+    assert "d.png" in reasons["d.png"]
+    shown = [Path(record["image"]).stem for record in made.table if record["channel"] == BLUE]
+    for rank, name in enumerate(shown):
+        is_background = (made.patch(BLUE, rank) == made._look.colours.background).all()
+        assert is_background == (name != "a")
+        assert (made._rows[BLUE].labels[rank] == "missing") == (name != "a")
+    assert made.drawn == 3
+
+
+def test_tar_that_is_gone_is_named(photos: Path, model: Any, tmp_path: Path) -> None:
+    tar = write_tar(tmp_path / "s.tar", {f"{name}.png": (photos / f"{name}.png").read_bytes() for name in NAMES})
+    path = top_file(model, str(tar), tmp_path / "top.safetensors")
+    loose = top_file(model, str(photos), tmp_path / "loose.safetensors")
+    np.testing.assert_array_equal(cells(cf.patch_sheet(path)), cells(cf.patch_sheet(loose)))
+    tar.unlink()
+    made = cf.patch_sheet(path)
+    assert made.drawn == 0
+    assert all("s.tar" in each.reason for each in made.missing)
+
+
+def test_image_that_was_no_file_is_named(model: Any, tmp_path: Path) -> None:
+    made = cf.patch_sheet(top_file(model, [np.asarray(planted(80, 100, {}))], tmp_path / "top.safetensors"))
+    assert [each.reason for each in made.missing] == ["image 'image0' was no file in the run."]
+
+
+def test_layer_without_a_recorded_field_is_shown_whole(photos: Path, model: Any, tmp_path: Path) -> None:
+    path = top_file(model, str(photos), tmp_path / "top.safetensors", fields={"other": {}})
+    assert [cf.patch_sheet(path).table[0][name] for name in ("y0", "x0", "y1", "x1")] == [0, 0, 80, 100]
+
+
+def test_wrong_options_are_refused(top: Path, tmp_path: Path) -> None:
+    with pytest.raises(LayerNotFoundError, match=r"no layer 'layer1' in this run.*It kept 1"):
+        cf.patch_sheet(top, "layer1")
+    with pytest.raises(OptionError, match="channels must be below 4 for this layer, got 7"):
+        cf.patch_sheet(top, channels=[1, 7])
+    with pytest.raises(OptionError, match="background"):
+        cf.patch_sheet(top, background="no such colour")
+    with pytest.raises(InputError, match=r"--save top"):
+        (tmp_path / "empty").mkdir()
+        cf.patch_sheet(tmp_path / "empty")
+    with pytest.raises(OptionError, match="layer must be one of 1, 2, got none"):
+        both = read_top(top)
+        cf.patch_sheet(TopFile({"1": both["1"], "2": both["1"]}))
+
+
+@pytest.mark.parametrize(("draw", "option"), [("random", "--top-random"), ("bands", "--top-bands")])
+def test_draw_that_the_run_did_not_keep_is_refused_with_the_option_that_keeps_it(
+    photos: Path, model: Any, tmp_path: Path, draw: str, option: str
+) -> None:
+    path = top_file(model, str(photos), tmp_path / "top.safetensors")
+    with pytest.raises(OptionError, match=option):
+        cf.patch_sheet(path, draw=draw)
+
+
+def test_sheet_that_a_format_cannot_hold_is_refused(top: Path, tmp_path: Path) -> None:
+    with pytest.raises(EncodeError, match="JPEG holds at most"):
+        cf.patch_sheet(top, channels=[BLUE] * 800, per_channel=1).save(tmp_path / "a.jpg")
+    (tmp_path / "b.json").write_text("[1]")
+    with pytest.raises(WriteError, match="no manifest"):
+        cf.patch_sheet(top).save(tmp_path / "b.png")
+
+
+def test_file_without_any_image_is_drawn_empty(tmp_path: Path) -> None:
+    from cnnviz_fast.patches.top import TopResponses
+
+    made = cf.patch_sheet(write_top(tmp_path / "top.safetensors", {"1": TopResponses(3)}))
+    assert made.table == []
+    assert cells(made).shape[:2] == (3, 1)
