@@ -53,6 +53,8 @@ def run(module: nn.Module, folder: Path) -> None:
     if summary.statistics is not None:
         statistics: cf.LayerStatistics = cf.read_statistics(summary.statistics)["layer4"]
         print(statistics.mean)
+    patches: cf.PatchSheet = cf.patch_sheet(folder / "run", "layer4", channels="0-63", tile=96, mean_patch=True)
+    print(patches.save(folder / "patches.png"), patches.table[0]["image"], patches.missing)
     infos: list[cf.ParameterInfo] = cf.parameter_statistics(module)
     print(len(sheets), infos[0].name, cf.__version__)
     options = cf.RenderOptions(tile="56", grid="2x6", channels="0-63", percentile=None, reduce="sum", beside=True)
