@@ -22,7 +22,7 @@ import pytest
 from support.rules_of_words import VAGUE
 
 import cnnviz_fast
-from cnnviz_fast.options import drawing, keywords, reading, runs, weights
+from cnnviz_fast.options import drawing, keywords, patches, reading, runs, weights
 from cnnviz_fast.options.drawing import SINGLE_SHEETS
 
 PACKAGE = Path(cnnviz_fast.__file__).parent
@@ -35,11 +35,11 @@ PROGRAM = Path(__file__).with_name("support") / "user_program.py"
 def test_public_names_are_exact() -> None:
     assert cnnviz_fast.__all__ == [
         "Atlas", "CnnvizError", "Comparison", "LayerInfo", "LayerReport", "LayerStatistics", "LoadedModel",
-        "ParameterInfo", "PreprocessOptions", "Provenance", "ReceptiveField", "RenderOptions", "RunSummary", "Sheet",
-        "TopResponses", "__version__", "capture", "capture_stream", "compare", "layer_report", "list_layers",
-        "load_images", "load_model", "parameter_statistics", "read_atlas", "read_statistics", "read_top",
-        "receptive_field", "render", "render_batch", "render_index", "run", "save_atlas", "save_sheet", "save_tiles",
-        "visualize",
+        "ParameterInfo", "PatchSheet", "PreprocessOptions", "Provenance", "ReceptiveField", "RenderOptions",
+        "RunSummary", "Sheet", "TopResponses", "__version__", "capture", "capture_stream", "compare",
+        "layer_report", "list_layers", "load_images", "load_model", "parameter_statistics", "patch_sheet",
+        "read_atlas", "read_statistics", "read_top", "receptive_field", "render", "render_batch",
+        "render_index", "run", "save_atlas", "save_sheet", "save_tiles", "visualize",
     ]  # fmt: skip
     for name in cnnviz_fast.__all__:
         assert getattr(cnnviz_fast, name) is not None
@@ -81,6 +81,7 @@ def test_users_program_passes_mypy_strict() -> None:
         ("visualize", [drawing.RenderOptions], keywords.RenderKeywords),
         ("compare", [drawing.RenderOptions], keywords.SheetKeywords),
         ("run", [runs.RunOptions, drawing.RenderOptions], keywords.RunKeywords),
+        ("patch_sheet", [patches.PatchOptions], keywords.PatchKeywords),
     ],
 )
 def test_options_are_named_in_signatures(function: str, records: list[type], record: type) -> None:
@@ -107,6 +108,7 @@ def test_options_are_named_in_signatures(function: str, records: list[type], rec
         (reading.AxesOptions, keywords.AxesKeywords),
         (reading.PreprocessOptions, keywords.PreprocessKeywords),
         (weights.KernelOptions, keywords.KernelKeywords),
+        (patches.PatchOptions, keywords.PatchKeywords),
     ],
 )
 def test_option_records_show_what_they_take_and_type_what_they_hold(record: type, taken: type) -> None:
@@ -138,6 +140,7 @@ def test_choices_of_options_are_those_that_type_checkers_know() -> None:
         },
         keywords.PreprocessKeywords: {"interpolation": reading.RESIZE_FILTERS},
         keywords.KernelKeywords: {"kernels": weights.KERNEL_SHEETS},
+        keywords.PatchKeywords: {"draw": patches.DRAWS},
     }.items():  # fmt: skip
         hints = typing.get_type_hints(record)
         for name, known in choices.items():

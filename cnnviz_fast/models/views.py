@@ -8,7 +8,7 @@ preprocessing is measured: it is run on images whose brightness tells where each
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -34,8 +34,8 @@ _STILL = {
 """Steps that move nothing."""
 
 _SWING = 50
-"""Levels by which each of the two slopes of an image that is measured goes up and down from grey. With them and noise no
-filter overshoots black or white."""
+"""Levels by which each of the two slopes of an image that is measured goes up and down from grey. With them and noise
+no filter overshoots black or white."""
 
 _NOISE, _MOST_NOISE = 0.5, 12.0
 """Levels up and down for each pixel of the photo that one of the input is made of, and at most: enough of it is left to

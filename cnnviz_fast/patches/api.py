@@ -9,6 +9,7 @@ PatchSheet   tiles -> sheet, files, table                                sheet.p
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,7 +123,8 @@ def patch_sheet(
     drawn = np.array([[each is not None for each in row] for row in places], bool)
     drawn.reshape(-1)[[number for each in missing for number in each.tiles]] = False
 
-    told = _told(responses, channels, file.classes.get(name))
+    classes = file.classes.get(name)
+    told = _told(responses, channels, classes)
     rows = [
         Row(
             channel,
@@ -160,6 +162,7 @@ def patch_sheet(
         "draw": wanted.draw,
         "images": responses.seen,
         "dead": [channel for channel in channels if responses.dead[channel]],
+        "classes": [] if classes is None else _class_records(classes, channels, table),
         "missing": [{"image": each.name, "reason": each.reason} for each in missing],
         "patches": table,
     }
@@ -243,7 +246,8 @@ def _cuts(entries: Entries, places: Sequence[Sequence[Place | None]], photos: Ma
 def _told(responses: TopResponses, channels: Sequence[int], classes: ClassResponses | None) -> list[tuple[str, ...]]:
     """Return the lines below the number of each channel: dead, NaN, and the class that it tells apart best."""
     lines: list[tuple[str, ...]] = []
-    best, apart = (classes.best_class, classes.selectivity()) if classes is not None else ([], [])
+    best = [] if classes is None else classes.best_class
+    apart = np.empty(0) if classes is None else classes.selectivity()
     for channel in channels:
         if responses.dead[channel]:
             lines.append(("dead",))
@@ -256,6 +260,26 @@ def _told(responses: TopResponses, channels: Sequence[int], classes: ClassRespon
     return lines
 
 
+def _class_records(
+    classes: ClassResponses, channels: Sequence[int], table: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return for each channel the class that it tells apart best, how well (d'), and the classes of its patches."""
+    best, apart = classes.best_class, classes.selectivity()
+    shown: dict[int, Counter[str]] = {channel: Counter() for channel in channels}
+    for record in table:
+        if record["class"]:
+            shown[record["channel"]][record["class"]] += 1
+    return [
+        {
+            "channel": channel,
+            "best": best[channel] or None,
+            "selectivity": float(apart[channel]),
+            "shown": shown[channel],
+        }
+        for channel in channels
+    ]
+
+
 def _label(
     entries: Entries, drawn: Any, photos: Mapping[str, Photo], row: int, rank: int, shape: tuple[int, int]
 ) -> str:
@@ -265,9 +289,9 @@ def _label(
         return ""
     if not drawn[row, rank]:
         return "missing"
-    name = photos[key].name if key in photos else key
-    stem = os.path.splitext(os.path.basename(name))[0]
-    return label_of(float(entries.values[row, rank]), stem, shape[1], text_px(*shape))
+    photo = photos[key]
+    shown = photo.label or os.path.splitext(os.path.basename(photo.name))[0]
+    return label_of(float(entries.values[row, rank]), shown, shape[1], text_px(*shape))
 
 
 def _field_text(field: ReceptiveField) -> str:

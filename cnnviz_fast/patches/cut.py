@@ -132,14 +132,15 @@ def drawn_rows(place: Place, shape: tuple[int, int]) -> tuple[slice, slice]:
     return found[0], found[1]
 
 
-def draw(image: Image, place: Place, background: Pixels, out: Pixels) -> None:
+def draw(image: Image, photo: Photo, place: Place, background: Pixels, out: Pixels) -> None:
     """Draw a patch of a photo.
 
     Args:
-        image: the photo, upright, RGB.
+        image: the photo, upright, RGB; or in a fraction of its size, where that is a multiple of it.
+        photo: what is known of it.
         place: of the patch.
         background: (3,) uint8, RGB. Shown beyond what the model saw.
-        out: (tile_h, tile_w, 3) uint8. Every pixel is written. Where a pixel of it is one of the photo it has its value.
+        out: (tile_h, tile_w, 3) uint8. Every pixel is written. Where one of them is one of the photo it has its value.
     """
     from PIL.Image import Resampling
 
@@ -149,7 +150,8 @@ def draw(image: Image, place: Place, background: Pixels, out: Pixels) -> None:
         out[:] = background
     if height <= 0 or width <= 0:
         return
-    y0, x0, y1, x1 = place.box
+    assert photo.size is not None
+    y0, x0, y1, x1 = (edge * image.height / photo.size[0] for edge in place.box)
     down, across = (y1 - y0) / out.shape[0], (x1 - x0) / out.shape[1]
     box = (
         max(0.0, x0 + cols.start * across),
@@ -164,10 +166,10 @@ def draw(image: Image, place: Place, background: Pixels, out: Pixels) -> None:
 
 @dataclass(frozen=True)
 class Cut:
-    """The patches of one photo: where each lies, and the number of its tile."""
+    """The patches of one photo: the number of the tile of each, and where it lies; None where that is not known."""
 
     photo: Photo
-    places: Sequence[tuple[int, Place]]
+    places: Sequence[tuple[int, Place | None]]
 
 
 class Missing(NamedTuple):
@@ -206,6 +208,8 @@ def cut_all(
     lying = [cut for cut in cuts if cut.photo.path is not None]
     located = list(zip(lying, find([cut.photo for cut in lying]), strict=True))
 
+    shape = tiles.shape[1], tiles.shape[2]
+
     def work(item: tuple[Cut, ListedImage | ImageError]) -> Missing | None:
         cut, image = item
         try:
@@ -213,14 +217,15 @@ def cut_all(
                 raise image
             content = content_of(image)
             _refuse_changed(cut.photo, content)
-            decoded = decode_bytes(content, cut.photo.name, max_pixels, options)
-            if (decoded.height, decoded.width) != cut.photo.size:
-                raise ImageError(f"image {cut.photo.name!r} is of another size, {decoded.width} x {decoded.height} px.")
+            decoded = decode_bytes(
+                content, cut.photo.name, max_pixels, options, shrink=1 if over else _shrink(cut, shape)
+            )
         except ImageError as error:
             return Missing(cut.photo.name, str(error), [number for number, _ in cut.places])
         paint = over(decoded, cut.photo) if over is not None else None  # type: ignore[arg-type]  # no floats were asked for
         for number, place in cut.places:
-            draw(decoded, place, background, tiles[number])  # type: ignore[arg-type]
+            assert place is not None  # the photo's size is known
+            draw(decoded, cut.photo, place, background, tiles[number])  # type: ignore[arg-type]
             if paint is not None:
                 paint(number, place, tiles[number])
         return None
@@ -234,8 +239,27 @@ def cut_all(
     return never + [missing for missing in in_order(work, located, threads) if missing is not None]
 
 
+def _shrink(cut: Cut, shape: tuple[int, int]) -> int:
+    """Return into how many times fewer rows and columns a photo may be decoded, as REDUCING_GAP allows: 1, 2, 4 or 8.
+
+    Its sides are multiples of it, so that pixels of the smaller image are whole blocks of the photo.
+    """
+    least = min(
+        (place.box[axis + 2] - place.box[axis]) / shape[axis]
+        for _, place in cut.places
+        if place is not None
+        for axis in (0, 1)
+    )
+    fits = (n for n in (8, 4, 2) if least >= n * REDUCING_GAP and not any(side % n for side in cut.photo.size or (1,)))
+    return next(fits, 1)
+
+
 def _refuse_changed(photo: Photo, content: bytes) -> None:
-    """Raise ImageError for a file that is not the one that the model saw."""
+    """Raise ImageError for a file that is not the one that the model saw, or that could not be read even then."""
+    if photo.size is None:
+        raise ImageError(
+            f"image {photo.name!r} could not be read at the end of the run: where its patches lie is not known."
+        )
     if photo.bytes is not None and len(content) != photo.bytes:
         raise ImageError(
             f"image {photo.name!r} has changed since the run: it had {photo.bytes:,} bytes, and has {len(content):,}."

@@ -26,7 +26,6 @@ from ..models.views import View, view_of
 from ..options.reading import AxesOptions
 from ..palette import make_palette
 from ..runtime.untrusted import read_json
-
 from .cut import Place, drawn_rows
 
 if TYPE_CHECKING:

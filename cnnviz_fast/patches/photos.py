@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,7 @@ class Photo:
         input: (height, width) of the model's input, px; None where `view` is.
         digest: BLAKE2b of the file's bytes, in hex.
         bytes: length of the file.
+        label: its class; None where it has none.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Photo:
     input: tuple[int, int] | None = None
     digest: str | None = None
     bytes: int | None = None
+    label: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON."""
@@ -62,7 +64,8 @@ class Photo:
     def from_json(cls, record: Mapping[str, Any]) -> Photo:
         """Make it of JSON; entries of later versions are passed over."""
         known = {field.name for field in dataclasses.fields(cls)} & set(record)
-        return cls(**{name: tuple(v) if isinstance(v := record[name], list) else v for name in known})
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v := record[name], list) else v for name in known}
+        return cls(**values)
 
 
 def describe(
@@ -71,6 +74,7 @@ def describe(
     model: LoadedModel,
     max_pixels: int = MAX_PIXELS,
     options: ImageOptions = AS_USUAL,
+    label_of: Callable[[str], str | None] = lambda key: None,
 ) -> dict[str, dict[str, Any]]:
     """Describe images of a run as they are now, each file read once; of most of them only the header is decoded.
 
@@ -80,6 +84,7 @@ def describe(
         model: whose preprocessing made the inputs.
         max_pixels: largest image that the run read, in px.
         options: how the run decoded them.
+        label_of: key -> class of the image, or None.
 
     Returns:
         Key -> Photo as JSON, in the order of the images. What cannot be found is described by its name alone.
@@ -96,8 +101,8 @@ def describe(
                 views[photo.size] = view_of(model.preprocess, *photo.size, max_pixels)
             if (seen := views[photo.size]) is not None:
                 photo = dataclasses.replace(photo, view=seen.box, input=seen.size)
-        found[image.key] = photo.to_json()
-    return found | {key: Photo(key).to_json() for key in sorted(wanted - found.keys())}
+        found[image.key] = dataclasses.replace(photo, label=label_of(image.key)).to_json()
+    return found | {key: Photo(key, label=label_of(key)).to_json() for key in sorted(wanted - found.keys())}
 
 
 def _as_it_is(image: ListedImage, max_pixels: int, options: ImageOptions) -> Photo:

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from ..formats.manifest_files import refuse_other_json
 from ..geometry import Grid, Room, Strip, plan_grid
 from ..options.parsers import path as path_of
 from ..palette import make_palette
-from ..runtime.files import json_bytes, make_folder, whole_file
+from ..runtime.files import json_bytes, make_folder
 from ..runtime.workers import default_threads, in_order
 from ..sheets.lettering import Mask, draw_line, line_px, shortened, text_px
 from ..sheets.sheet import NOTEBOOK_PX, write_manifest
@@ -42,8 +43,11 @@ Pixels = NDArray[np.uint8]
 IN_MEMORY_BYTES = 1 << 28
 """Tiles that take more lie in a file without a name."""
 
+LEAST_CHARACTERS = 3
+"""Of a longer name, which says nothing in fewer: a letter and the last one, with an ellipsis between."""
+
 MARK_PX = (3, 8)
-"""Distance from the unit's centre at which the strokes of its mark begin and end: what lies in the middle stays free."""
+"""Distance from the unit's centre at which the strokes of its mark begin and end: the middle stays free."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,8 @@ class PatchSheet:
     def __repr__(self) -> str:
         """Return what it is, in one line."""
         height, width = self._look.height, self._look.width
-        return f"PatchSheet({self.layer}, {len(self._rows):,} channels, {len(self.table):,} patches, {height:,} x {width:,} px)"
+        counts = f"{len(self._rows):,} channels, {len(self.table):,} patches"
+        return f"PatchSheet({self.layer}, {counts}, {height:,} x {width:,} px)"
 
     def patch(self, row: int, rank: int) -> Pixels:
         """Return one patch as (tile_h, tile_w, 3) uint8, RGB, without marks.
@@ -135,7 +140,7 @@ class PatchSheet:
             share = self._rows[row].weights[rank]
             if place is None or not self._drawn[row, rank] or not share:
                 continue
-            inside = drawn_rows(place, shape[:2])  # type: ignore[arg-type]
+            inside = drawn_rows(place, shape[:2])
             total[inside] += share * self._tile(row, rank)[inside]
             weight[inside] += share
         mean = np.where(weight > 0, total / np.where(weight > 0, weight, 1), self._look.colours.background)
@@ -275,7 +280,9 @@ class PatchSheet:
                 if look.marks and place is not None and place.unit is not None:
                     _mark(cell, *place.unit)
                 if grid.label_h and label:
-                    mask = np.concatenate([_glyph(character, look.size) for character in label], axis=1)[:, : grid.tile_w]
+                    mask = np.concatenate([_glyph(character, look.size) for character in label], axis=1)[
+                        :, : grid.tile_w
+                    ]
                     _stamp(out, top - len(mask), x, mask, look.colours.ink)
         return out
 
@@ -323,7 +330,7 @@ class Look:
         at_once = at_once or max(1, png.RGB_STRIP_PX // (self.width * step))
         first = self.grid.top - self.grid.label_h
         edges = [0, *(first + row * step for row in range(at_once, rows, at_once)), self.height]
-        return [Strip(start, stop) for start, stop in zip(edges, edges[1:], strict=False)]
+        return [Strip(start, stop) for start, stop in pairwise(edges)]
 
 
 def look_of(
@@ -380,9 +387,9 @@ def label_of(value: float, image: str, tile_w: int, size: int) -> str:
     """Return what stands over a patch: the response, and as much of the image's name as there is room for."""
     number = f"{value:.3g} "
     room, most = tile_w - _width(number, size), len(image)
-    while most > 2 and _width(shortened(image, most), size) > room:
+    while most and _width(shortened(image, most), size) > room:
         most -= 1
-    return number + shortened(image, most) if most > 2 else number.strip()
+    return number + shortened(image, most) if most >= min(LEAST_CHARACTERS, len(image)) else number.strip()
 
 
 def _width(text: str, size: int) -> int:
@@ -403,7 +410,7 @@ def _stamp(out: Pixels, y: int, x: int, mask: Mask, ink: Pixels) -> None:
 
 
 def _mark(cell: Pixels, down: float, across: float) -> None:
-    """Mark a place in a tile, from 0 to 1, by four strokes around it, white within black, so that any photo shows it."""
+    """Mark a place in a tile, from 0 to 1, by four strokes around it, white within black, seen on any photo."""
     y, x = int(down * cell.shape[0]), int(across * cell.shape[1])
     first, last = MARK_PX
     for colour, thick, longer in ((0, 1, 1), (255, 0, 0)):

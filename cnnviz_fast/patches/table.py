@@ -34,8 +34,8 @@ def records_of(
         photos: key -> photo.
 
     Returns:
-        Records of channel, rank from 0, value, key of the image, path and member of its photo, the unit's y and x on
-        the map, and the box; None for what is not known.
+        Records of channel, rank from 0, value, key of the image, path and member of its photo, its class, the unit's
+        y and x on the map, and the box; None for what is not known.
     """
     found = []
     columns = entries.values.tolist(), entries.images.tolist(), entries.positions.tolist(), places
@@ -45,7 +45,8 @@ def records_of(
                 continue
             photo = photos.get(key)
             record = {"channel": channel, "rank": rank, "value": value, "image": key}
-            record |= {"path": photo and photo.path, "member": photo and photo.member, "y": y, "x": x}
+            record |= {name: photo and getattr(photo, name) for name in ("path", "member")}
+            record |= {"class": photo and photo.label, "y": y, "x": x}
             found.append(record | dict(zip(BOX, there.box if there else [None] * 4, strict=True)))
     return found
 
@@ -67,7 +68,7 @@ def write_table(path: Path, table: Sequence[Mapping[str, Any]]) -> Path:
     arrow = import_extra("pyarrow", "parquet", "Parquet tables", OptionError)
     parquet = import_extra("pyarrow.parquet", "parquet", "Parquet tables", OptionError)
     kinds = {"channel": arrow.int32(), "rank": arrow.int32(), "value": arrow.float32()}
-    kinds |= dict.fromkeys(("image", "path", "member"), arrow.string())
+    kinds |= dict.fromkeys(("image", "path", "member", "class"), arrow.string())
     kinds |= dict.fromkeys(("y", "x"), arrow.int32()) | dict.fromkeys(BOX, arrow.float64())
     try:
         columns = {name: arrow.array([record[name] for record in table], kind) for name, kind in kinds.items()}

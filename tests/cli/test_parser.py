@@ -77,8 +77,8 @@ def help_of(command: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 MOST_LINES = {
-    "": 32, "render": 80, "run": 105, "atlas": 70, "compare": 79, "demo": 20, "weights": 40, "layers": 25, "doctor": 24,
-    "bench": 24,
+    "": 33, "render": 80, "run": 105, "atlas": 70, "patches": 70, "compare": 79, "demo": 20, "weights": 40,
+    "layers": 25, "doctor": 24, "bench": 24,
 }  # fmt: skip
 
 
@@ -100,7 +100,7 @@ def test_help_has_its_groups_in_order(command: str, capsys: pytest.CaptureFixtur
     assert "Where and how it runs:" in headings
 
 
-@pytest.mark.parametrize("command", ["render", "run", "atlas", "compare", "weights", "demo"])
+@pytest.mark.parametrize("command", ["render", "run", "atlas", "patches", "compare", "weights", "demo"])
 def test_help_ends_with_examples_that_parse(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     lines = help_of(command, capsys)
     examples = lines[lines.index("Examples:") + 1 :]

@@ -1,4 +1,4 @@
-"""What a model's input shows of a photo: the rules of torchvision and timm against what preprocessing does to pixels."""
+"""What a model's input shows of a photo: rules for torchvision and timm against what is done to pixels."""
 
 from __future__ import annotations
 

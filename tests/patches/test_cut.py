@@ -17,6 +17,7 @@ from torchvision.transforms._presets import ImageClassification, ObjectDetection
 from cnnviz_fast.activations.fields.record import ReceptiveField
 from cnnviz_fast.models.own_preprocess import OwnPreprocess
 from cnnviz_fast.models.preprocess import as_image
+from cnnviz_fast.patches import cut
 from cnnviz_fast.patches.api import patch_sheet
 from cnnviz_fast.patches.cut import Place, draw, drawn_rows, input_box, place
 from cnnviz_fast.patches.photos import Photo
@@ -54,9 +55,9 @@ def assert_found(sheet: PatchSheet, places: Mapping[int, tuple[int, int]], photo
     """Check that each channel's patch is the right one, with the pixels of the file where none is resampled."""
     for channel, (y, x) in places.items():
         box = box_of(sheet, channel)
-        reach = scale * STRIDE / 2 + 1
-        assert abs((box[0] + box[2]) / 2 - 0.5 - y) <= reach
-        assert abs((box[1] + box[3]) / 2 - 0.5 - x) <= reach
+        reach = scale * STRIDE / 2 + 1  # units stand this far from what they found at most
+        assert y - reach <= (box[0] + box[2] - 1) / 2 <= y + reach
+        assert x - reach <= (box[1] + box[3] - 1) / 2 <= x + reach
         np.testing.assert_array_equal(sheet.patch(channel, 0), expected(photo, box))
 
 
@@ -105,10 +106,10 @@ def test_small_photo_that_the_crop_pads_has_background_beyond_it(tmp_path: Path)
 def test_what_the_crop_cut_off_is_not_shown(tmp_path: Path) -> None:
     places = {BLUE: (50, 33)}  # at the edge of the crop, which begins at column 32
     photo = planted(100, 128, places)
-    cut = OwnPreprocess(transforms.Compose([transforms.CenterCrop((100, 64)), transforms.ToTensor()]))
-    path = top_file(planted_network(cut), saved(photo, tmp_path / "a.png"), tmp_path / "top.safetensors")
+    middle = OwnPreprocess(transforms.Compose([transforms.CenterCrop((100, 64)), transforms.ToTensor()]))
+    path = top_file(planted_network(middle), saved(photo, tmp_path / "a.png"), tmp_path / "top.safetensors")
     sheet = sheet_of(path, tile=KERNEL)
-    y0, x0, _, x1 = box_of(sheet, BLUE)
+    _, x0, _, x1 = box_of(sheet, BLUE)
     assert x0 < 32 < x1
     shown = expected(photo, box_of(sheet, BLUE))
     shown[:, : 32 - round(x0)] = BACKGROUND
@@ -192,7 +193,7 @@ def test_draw_leaves_out_pixels_that_are_only_partly_photo() -> None:
     out = np.empty((8, 8, 3), np.uint8)
     there = Place((-3.0, -3.0, 13.0, 13.0), (0.0, 0.0, 10.0, 10.0), None)
     assert drawn_rows(there, (8, 8)) == (slice(2, 6), slice(2, 6))
-    draw(photo, there, BACKGROUND, out)
+    draw(photo, Photo("", size=(10, 10)), there, BACKGROUND, out)
     assert (out[2:6, 2:6] == (200, 100, 50)).all()
     out[2:6, 2:6] = BACKGROUND
     assert (out == BACKGROUND).all()
@@ -200,5 +201,30 @@ def test_draw_leaves_out_pixels_that_are_only_partly_photo() -> None:
 
 def test_draw_of_what_nobody_saw_is_background() -> None:
     out = np.empty((4, 4, 3), np.uint8)
-    draw(Image.new("RGB", (10, 10), "white"), Place((20.0, 0.0, 30.0, 10.0), (20.0, 0.0, 20.0, 10.0), None), BACKGROUND, out)
+    nowhere = Place((20.0, 0.0, 30.0, 10.0), (20.0, 0.0, 20.0, 10.0), None)
+    draw(Image.new("RGB", (10, 10), "white"), Photo("", size=(10, 10)), nowhere, BACKGROUND, out)
     assert (out == BACKGROUND).all()
+
+
+@pytest.mark.parametrize(("height", "width", "shrink"), [(480, 640, 2), (960, 1280, 4), (481, 640, 1), (160, 200, 1)])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_large_jpeg_is_decoded_as_small_as_its_patches_allow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, height: int, width: int, shrink: int, orientation: int
+) -> None:
+    places = {BLUE: (height // 2 - 20, width // 2 + 30)}
+    photo = planted(height, width, places, height / 80)
+    files = [saved(photo, tmp_path / f"a.{suffix}", orientation) for suffix in ("jpg", "png")]
+    model = planted_network(ImageClassification(crop_size=72, resize_size=80))
+    sizes = []
+    decode = cut.decode_bytes
+
+    def noted(*given: Any, **more: Any) -> Any:
+        decoded = decode(*given, **more)
+        sizes.append(decoded.size)
+        return decoded
+
+    monkeypatch.setattr(cut, "decode_bytes", noted)
+    small, exact = (sheet_of(top_file(model, file, tmp_path / "top.safetensors"), tile=KERNEL) for file in files)
+    assert sizes == [(width // shrink, height // shrink), (width, height)]
+    assert box_of(small, BLUE) == box_of(exact, BLUE)
+    assert np.abs(small.patch(BLUE, 0).astype(int) - exact.patch(BLUE, 0)).mean() <= RESAMPLED_LEVELS

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +13,23 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.assertions import ONE_LEVEL, assert_close
 from support.planted import BLUE, DEAD, KERNEL, STRIDE, VERTICAL, planted, planted_network, saved, top_file
 from support.shards import write_tar
+from torchvision import transforms
 from torchvision.transforms._presets import ObjectDetection
 
 import cnnviz_fast as cf
-from cnnviz_fast.errors import EncodeError, InputError, LayerNotFoundError, OptionError, WriteError
+from cnnviz_fast.errors import CaptureError, EncodeError, InputError, LayerNotFoundError, OptionError, WriteError
+from cnnviz_fast.inputs.sources import list_images
+from cnnviz_fast.models.own_preprocess import OwnPreprocess
+from cnnviz_fast.models.preprocess import imagenet_preset
+from cnnviz_fast.palette import make_palette
 from cnnviz_fast.patches import cut, sheet
 from cnnviz_fast.patches.classes import ClassResponses
+from cnnviz_fast.patches.photos import describe
 from cnnviz_fast.patches.sheet import PatchSheet
+from cnnviz_fast.patches.top import TopResponses
 from cnnviz_fast.patches.top_files import TopFile, read_top, write_top
 
 NAMES = ["a", "b", "c", "d"]
@@ -58,7 +68,7 @@ def test_photo_is_read_and_decoded_once_in_the_order_of_the_files(top: Path, mon
     read: list[str] = []
     decode = cut.decode_bytes
     monkeypatch.setattr(
-        cut, "decode_bytes", lambda content, name, *more: read.append(name) or decode(content, name, *more)
+        cut, "decode_bytes", lambda content, name, *more, **by: read.append(name) or decode(content, name, *more, **by)
     )
     cf.patch_sheet(top, threads=1, draw="bands")
     assert read == sorted(set(read))
@@ -75,7 +85,10 @@ def test_table_lists_every_patch_and_where_it_lies(top: Path, photos: Path) -> N
         assert record["image"] == entries.images[channel, rank]
         assert record["path"] == str(Path(record["image"]))
         assert (record["y"], record["x"]) == tuple(entries.positions[channel, rank])
-        assert (record["y0"], record["x1"]) == (STRIDE * record["y"] - KERNEL // 2, STRIDE * record["x"] + KERNEL // 2 + 1)
+        assert (record["y0"], record["x1"]) == (
+            STRIDE * record["y"] - KERNEL // 2,
+            STRIDE * record["x"] + KERNEL // 2 + 1,
+        )
     assert made.manifest["patches"] == made.table
 
 
@@ -113,13 +126,7 @@ def test_saved_sheet_is_passed_over_when_its_folder_is_searched_for_images(
 ) -> None:
     saved(planted(9, 9, {}), tmp_path / "only.png")
     cf.patch_sheet(top).save(tmp_path / "patches.png")
-    assert [Path(key).name for key in cf_images(tmp_path)] == ["only.png"]
-
-
-def cf_images(folder: Path) -> list[str]:
-    from cnnviz_fast.inputs.sources import list_images
-
-    return list(list_images(str(folder)).keys())
+    assert [Path(key).name for key in list_images(str(tmp_path)).iter_keys()] == ["only.png"]
 
 
 def test_sheet_written_in_strips_is_the_sheet_drawn_whole(
@@ -216,8 +223,6 @@ def test_classes_stand_beside_their_channels(top: Path, tmp_path: Path) -> None:
 def test_notebook_shows_a_png_of_bounded_size(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = cf.patch_sheet(top)
     monkeypatch.setattr(sheet, "NOTEBOOK_PX", 1)
-    import io
-
     shown = Image.open(io.BytesIO(made._repr_png_()))
     assert shown.width == made.rgb().shape[1]
     assert shown.height < made.rgb().shape[0]
@@ -225,8 +230,6 @@ def test_notebook_shows_a_png_of_bounded_size(top: Path, monkeypatch: pytest.Mon
 
 
 def test_photo_that_changed_is_named_and_the_rest_drawn(photos: Path, model: Any, tmp_path: Path) -> None:
-    import shutil
-
     folder = tmp_path / "photos"
     shutil.copytree(photos, folder)
     path = top_file(model, str(folder), tmp_path / "top.safetensors", k=4)
@@ -269,19 +272,20 @@ def test_layer_without_a_recorded_field_is_shown_whole(photos: Path, model: Any,
     assert [cf.patch_sheet(path).table[0][name] for name in ("y0", "x0", "y1", "x1")] == [0, 0, 80, 100]
 
 
-def test_wrong_options_are_refused(top: Path, tmp_path: Path) -> None:
-    with pytest.raises(LayerNotFoundError, match=r"no layer 'layer1' in this run.*It kept 1"):
-        cf.patch_sheet(top, "layer1")
+def test_wrong_options_are_refused(top: Path, photos: Path) -> None:
+    both = TopFile({"1": read_top(top)["1"], "2": read_top(top)["1"]})
+    with pytest.raises(LayerNotFoundError, match=r"no layer 'layer1' in this run\. It kept 1, 2"):
+        cf.patch_sheet(both, "layer1")
+    with pytest.raises(OptionError, match="layer must be one of 1, 2, got none"):
+        cf.patch_sheet(both)
     with pytest.raises(OptionError, match="channels must be below 4 for this layer, got 7"):
         cf.patch_sheet(top, channels=[1, 7])
-    with pytest.raises(OptionError, match="background"):
+    with pytest.raises(OptionError, match="no such colour"):
         cf.patch_sheet(top, background="no such colour")
     with pytest.raises(InputError, match=r"--save top"):
-        (tmp_path / "empty").mkdir()
-        cf.patch_sheet(tmp_path / "empty")
-    with pytest.raises(OptionError, match="layer must be one of 1, 2, got none"):
-        both = read_top(top)
-        cf.patch_sheet(TopFile({"1": both["1"], "2": both["1"]}))
+        cf.patch_sheet(photos)
+    with pytest.raises(OptionError, match="alpha goes with overlay"):
+        cf.patch_sheet(top, alpha=0.3)
 
 
 @pytest.mark.parametrize(("draw", "option"), [("random", "--top-random"), ("bands", "--top-bands")])
@@ -301,9 +305,70 @@ def test_sheet_that_a_format_cannot_hold_is_refused(top: Path, tmp_path: Path) -
         cf.patch_sheet(top).save(tmp_path / "b.png")
 
 
-def test_file_without_any_image_is_drawn_empty(tmp_path: Path) -> None:
-    from cnnviz_fast.patches.top import TopResponses
+def test_class_of_an_image_stands_in_table_and_label(photos: Path, model: Any, tmp_path: Path) -> None:
+    images = list_images(str(photos))
+    described = describe(images, list(images.keys()), model, label_of=lambda key: Path(key).stem.upper())
+    path = top_file(model, str(photos), tmp_path / "top.safetensors", photos=described)
+    made = cf.patch_sheet(path, channels=BLUE)
+    assert [record["class"] for record in made.table] == [Path(record["image"]).stem.upper() for record in made.table]
+    assert made._rows[0].labels[0].split()[1] == made.table[0]["class"]
 
+
+def test_photo_that_could_not_be_read_at_the_end_of_the_run_is_named(photos: Path, model: Any, tmp_path: Path) -> None:
+    images = list_images(str(photos))
+    described = describe(images, list(images.keys()), model)
+    described[images.key(0)] |= {"size": None, "digest": None, "bytes": None}
+    made = cf.patch_sheet(top_file(model, str(photos), tmp_path / "top.safetensors", photos=described, k=4))
+    assert "could not be read at the end of the run" in made.missing[0].reason
+    assert made.drawn == 9
+
+
+def test_overlay_lays_the_map_of_the_channel_over_its_patches(top: Path, photos: Path, model: Any) -> None:
+    plain, over = (cf.patch_sheet(top, tile=KERNEL, **more) for more in ({}, {"overlay": model, "alpha": 1}))
+    viridis = make_palette("viridis", shows_background=False, shows_bad=False).colors
+    for channel in (BLUE, VERTICAL):
+        record = next(each for each in over.table if each["channel"] == channel)
+        batch = cf.load_images(record["path"], model)
+        maps = cf.capture(model, batch, "1")["1"][0, channel].numpy()
+        # Every other pixel lies over a unit, and those between in the middle of two.
+        around = maps[record["y"] - 2 : record["y"] + 3, record["x"] - 2 : record["x"] + 3] / record["value"]
+        entries = np.floor(255 * around.clip(0, 1) + 0.5).astype(int)
+        assert_close(over.patch(channel, 0)[1::2, 1::2], viridis[entries], ONE_LEVEL)
+        assert (over.patch(channel, 0) != plain.patch(channel, 0)).any()
+    half = cf.patch_sheet(top, tile=KERNEL, overlay=model)
+    mixed = (over.patch(BLUE, 0).astype(float) + plain.patch(BLUE, 0)) / 2
+    assert_close(half.patch(BLUE, 0), mixed, ONE_LEVEL)
+
+
+def test_overlay_of_a_whole_field_spreads_the_map_over_the_input(photos: Path, model: Any, tmp_path: Path) -> None:
+    path = top_file(model, str(photos), tmp_path / "top.safetensors", fields={"other": {}})
+    over = cf.patch_sheet(path, overlay=model, alpha=1, tile=100)
+    record = next(each for each in over.table if each["channel"] == BLUE)
+    brightest = over.patch(BLUE, 0).astype(int).sum(-1).argmax()
+    y, x = divmod(int(brightest), 100)
+    assert y // 2 in range(record["y"] - 1, record["y"] + 2)
+    assert x // 2 in range(record["x"] - 1, record["x"] + 2)
+
+
+def test_overlay_by_another_model_is_refused(top: Path, photos: Path, tmp_path: Path) -> None:
+    other = planted_network(imagenet_preset())
+    with pytest.raises(CaptureError, match="sees another part of"):
+        cf.patch_sheet(top, overlay=other, threads=1)
+    (tmp_path / "run.json").write_text(json.dumps({"fingerprint": {"weights": "another"}}))
+    with pytest.raises(OptionError, match="has other weights"):
+        cf.patch_sheet(tmp_path, overlay=planted_network(ObjectDetection()))
+
+
+def test_overlay_is_left_out_where_geometry_is_not_known(photos: Path, tmp_path: Path) -> None:
+    mirrored = planted_network(
+        OwnPreprocess(transforms.Compose([transforms.RandomHorizontalFlip(1.0), transforms.ToTensor()]))
+    )
+    path = top_file(mirrored, str(photos), tmp_path / "top.safetensors")
+    sheets = [cf.patch_sheet(path, overlay=overlay).rgb() for overlay in (None, mirrored)]
+    np.testing.assert_array_equal(*sheets)
+
+
+def test_file_without_any_image_is_drawn_empty(tmp_path: Path) -> None:
     made = cf.patch_sheet(write_top(tmp_path / "top.safetensors", {"1": TopResponses(3)}))
     assert made.table == []
     assert cells(made).shape[:2] == (3, 1)

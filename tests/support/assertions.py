@@ -60,7 +60,7 @@ VIEW_PX = Tolerance(0.0, 0.2)
 whichever are larger."""
 
 RESAMPLED_LEVELS = 4.0
-"""Mean difference of soft pixels that two filters have resampled; shifted by a pixel they differ by more than twice it."""
+"""Mean difference of soft pixels that two filters have resampled; shifted by a pixel they differ by twice as much."""
 
 ONE_LEVEL = Tolerance(0.0, 1.0)
 """Pixels of 0 to 255, rounded in two ways."""

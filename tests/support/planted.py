@@ -83,7 +83,7 @@ def top_file(
 
 
 def saved(image: Image.Image, path: Path, orientation: int = 1) -> Path:
-    """Write an image without loss, lying as an EXIF orientation says."""
+    """Write an image lying as an EXIF orientation says, without loss where the format has none."""
     way = Image.Transpose
     lies: Sequence[Any] = (
         None, None, way.FLIP_LEFT_RIGHT, way.ROTATE_180, way.FLIP_TOP_BOTTOM, way.TRANSPOSE, way.ROTATE_90,
@@ -91,5 +91,5 @@ def saved(image: Image.Image, path: Path, orientation: int = 1) -> Path:
     )  # fmt: skip
     exif = Image.Exif()
     exif[0x0112] = orientation
-    (image if orientation == 1 else image.transpose(lies[orientation])).save(path, exif=exif)
+    (image if orientation == 1 else image.transpose(lies[orientation])).save(path, exif=exif, quality=95)
     return path

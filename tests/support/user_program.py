@@ -59,6 +59,8 @@ def run(module: nn.Module, folder: Path) -> None:
     top = cf.TopResponses(512, k=9, by="max")
     responses: torch.Tensor = top.update(torch.rand(2, 512, 7, 7), ["cat.jpg", "dog.jpg"])
     print(responses.shape, top.values.shape, top.images[0], cf.read_top(folder / "run")["layer4"].positions)
+    patches: cf.PatchSheet = cf.patch_sheet(folder / "run", "layer4", channels="0-63", tile=96, mean_patch=True)
+    print(patches.save(folder / "patches.png"), patches.table[0]["image"], patches.missing)
     infos: list[cf.ParameterInfo] = cf.parameter_statistics(module)
     print(len(sheets), infos[0].name, cf.__version__)
     options = cf.RenderOptions(tile="56", grid="2x6", channels="0-63", percentile=None, reduce="sum", beside=True)
