@@ -150,7 +150,7 @@ def _fields_of(layers: list[str], model: LoadedModel, size: tuple[int, int] | No
 def _remarks_on(layer: str, record: LayerTop) -> Iterator[str]:
     """Yield lines on what a user of a layer's lists should know."""
     top = record.top
-    if top.seen < top.k:
+    if top.seen * top.repeat < top.k:
         yield f"{layer} has {top.seen} images for each channel, not {top.k}, since there are no more"
     if broken := int(np.count_nonzero(top.nonfinite)):
         yield f"{layer} has NaN or infinite values in {broken} channels, which are never among the strongest"
