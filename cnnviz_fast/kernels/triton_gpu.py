@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 
 from ..geometry import Grid, Positions, Strip, sampling_positions
@@ -18,13 +19,16 @@ from . import triton_programs as programs
 BLOCK_PX = 256
 """Columns of a program that draws, which is one warp: each lane stores 8 px at once; all share the cost of a row."""
 
+GROUPS = (8, 4), (4, 5)
+"""How many columns may form a group, and of how many columns of the map at most. In instructions for sm_90, groups of
+8 over 6 columns, as doubling needs, cost as much as groups of 4 over 4, and take more registers."""
+
 LEAST_ROWS, MOST_ROWS = 8, 128
-"""Rows of a program that draws. In instructions for sm_90, drawing a row costs 9 for each pixel, and each row of the
-maps that the program loads costs 79, and 5 more."""
+"""Rows of a program that draws. benchmarks/INSTRUCTIONS.md has what a row costs, and a row of the maps."""
 
 PROGRAMS = 2048
-"""Programs to reach: smaller sheets are cut into fewer rows for it. A program takes 210 registers on sm_90, so the 132
-multiprocessors of an H200 hold 9 each, 1188 at once."""
+"""Programs to reach: smaller sheets are cut into fewer rows for it. A program takes 88 to 128 registers on sm_90 where
+columns form groups, so the 132 multiprocessors of an H200 hold at least 16 each, 2112 at once."""
 
 CHANNELS, VALUES = 8, 64
 """What a program that measures reads at once: of contiguous maps 256 bytes for each channel, of channels-last maps 32
@@ -86,15 +90,16 @@ def render_strip(
     """
     target = torch.as_tensor(out)
     plane = _there(target, maps.device)
-    positions = *_uploaded(rows, maps.device), *_uploaded(cols, maps.device)
+    positions = *_uploaded(rows, maps.device), *_uploaded(cols, maps.device)[:2]
+    group, sources = _group(grid, cols)
     maps, sheets = (maps, plane) if maps.ndim == 4 else (maps[None], plane[None])
     cut, steps = _cut(grid, strip, grid.width, len(maps)), paint.levels - 1
     with torch.cuda.device(maps.get_device()):
         programs.render_block[cut.grid](
             maps, *maps.stride(), *maps.shape[2:], vmin.contiguous(), vmax.contiguous(), *positions,
             cut, float(steps), float(paint.flat), paint.bad / steps, paint.background / steps, paint.background,
-            plane, sheets.stride(0) // grid.width, grid.width,
-            BLOCK=BLOCK_PX, num_warps=1, **FLAGS,
+            plane, sheets.stride(0) // grid.width, grid.width // group,
+            BLOCK=BLOCK_PX, GROUP=group, SOURCES=sources, num_warps=1, **FLAGS,
         )  # fmt: skip
     if plane is not target:
         target.copy_(plane)
@@ -181,23 +186,45 @@ def _cut(grid: Grid, strip: Strip, columns: int, samples: int = 1) -> programs.C
     )  # fmt: skip
 
 
-def _uploaded(positions: Positions, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the index and the fraction of sampling positions on the device, sent there on first use.
+def _group(grid: Grid, cols: Positions) -> tuple[int, int]:
+    """Return how many columns of a sheet form a group, and how many columns of a map it needs at most.
+
+    A group lies within a tile, or beside all. The larger it is and the fewer columns of the map it needs, the less
+    often a value of the maps is normalised; where neither helps, columns are drawn one by one.
+    """
+    for group, most in GROUPS:
+        if not any(px % group for px in (grid.left, grid.step_x, grid.tile_w, grid.width)):
+            index = cols.index.reshape(-1, group)
+            needed = int((index[:, -1] - index[:, 0]).max()) + 2
+            if needed <= most:
+                return group, max(needed, 3)
+    return 1, 2
+
+
+def _uploaded(positions: Positions, device: torch.device) -> _Tables:
+    """Return the tables of sampling positions on the device, sent there on first use.
 
     Each stream has its own copies, so nothing has to wait: its later work follows them anyway. Once the positions are
     gone, torch reuses their memory in the order of that stream. They cannot be sent while a CUDA graph is captured.
     """
     if device.type != "cuda":
-        return _sent(positions.index, device), _sent(positions.fraction, device)
+        return _tables(positions, device)
     place = device, torch.cuda.current_stream(device).cuda_stream
     copies = _copies.setdefault(positions, {})
     if place not in copies:
-        copies[place] = _sent(positions.index, device), _sent(positions.fraction, device)
+        copies[place] = _tables(positions, device)
     return copies[place]
 
 
-_Copies = dict[tuple[torch.device, int], tuple[torch.Tensor, torch.Tensor]]
-_copies: WeakKeyDictionary[Positions, _Copies] = WeakKeyDictionary()
+def _tables(positions: Positions, device: torch.device) -> _Tables:
+    """Send index and fraction of each position, and the next position that lies between other samples."""
+    course = 2 * positions.index + (positions.fraction != 0)
+    until = np.searchsorted(course, course, side="right").astype(np.int32)
+    return _sent(positions.index, device), _sent(positions.fraction, device), _sent(until, device)
+
+
+_Tables = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+_copies: WeakKeyDictionary[Positions, dict[tuple[torch.device, int], _Tables]] = WeakKeyDictionary()
 
 
 def _there(target: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -2,8 +2,9 @@
 
 Every program that draws has a block of columns of the sheet, whatever tiles they belong to, and some adjacent rows
 within one row of cells. So small tiles waste nothing, and gaps are written in the same pass. A row of the maps is
-normalised and enlarged along x once; for each row drawn it is only blended with the next one. Several sheets with the
-same grid are drawn in one launch, each by its own programs.
+normalised and enlarged along x once; for each row drawn it is only blended with the next one. Adjacent columns form
+groups, which share what they read of the maps. Several sheets with the same grid are drawn in one launch, each by its
+own programs. benchmarks/INSTRUCTIONS.md counts what all this takes on a GPU.
 
 Roundings are those of the reference: divisions are `div_rn`, and no multiplication is fused with an addition (a flag of
 the launch, see `triton_gpu`). Offsets into memory are int64.
@@ -83,39 +84,59 @@ def _columns_of(cut, cell, x):
 
 
 @triton.jit
-def _normalized(at, inside, low, high, half, flat):
-    """Load values and bring them into [0, 1]; NaN if they are not finite, or outside. See reference.normalize."""
-    value = tl.load(at, mask=inside, other=float("nan")).to(tl.float32)
-    share = tl.div_rn(value * half - low * half, high * half - low * half)
-    share = tl.minimum(tl.maximum(share, 0.0), 1.0)
-    share = tl.where(low == high, flat, share)
-    return tl.where(tl.abs(value) < float("inf"), share, float("nan"))
+def _scale_of(low, high, flat):
+    """Return half, offset and span of a range: (value * half - offset) / span lies in [0, 1]. See reference.normalize.
 
-
-@triton.jit
-def _blended(before, step, fraction):
-    """Interpolate towards before + step; a neighbour with weight 0 has no effect. See reference.blend."""
-    return tl.where(fraction == 0, before, before + fraction * step)
-
-
-@triton.jit
-def _line(
-    maps, stride_c, stride_h, stride_w, map_width,
-    vmin, vmax, col_index, col_fraction, channel, x, inside, row, flat,
-):  # fmt: skip
-    """Enlarge a row of the maps along x.
-
-    The data of a column is read again for each row: kept, it would fill the registers.
+    For a flat channel it is `flat`, whatever the value.
     """
-    low, high = tl.load(vmin + channel, mask=inside, other=0), tl.load(vmax + channel, mask=inside, other=1)
     half = tl.where(tl.abs(high - low) == float("inf"), 0.5, 1.0)
-    col = tl.load(col_index + x, mask=inside, other=0)
-    fraction = tl.load(col_fraction + x, mask=inside, other=0)
-    # The offset of the whole row is added first: added last, ptxas 13.4 spills registers on sm_100.
-    at = (maps + row.to(tl.int64) * stride_h) + (channel.to(tl.int64) * stride_c + col.to(tl.int64) * stride_w)
-    left = _normalized(at, inside, low, high, half, flat)
-    right = _normalized(at + tl.where(col + 1 < map_width, stride_w, 0), inside, low, high, half, flat)
-    return _blended(left, right - left, fraction)
+    offset, span, same = low * half, high * half - low * half, low == high
+    return tl.where(same, 0.0, half), tl.where(same, -flat, offset), tl.where(same, 1.0, span)
+
+
+@triton.jit
+def _normalized(at, half, offset, span):
+    """Load values and bring them into [0, 1]; NaN if they are not finite. See reference.normalize.
+
+    They are clamped before the division, and to 2^-64 in place of 0: a dividend of 0, which half the values give after
+    a ReLU, would take the division's subroutine for rare cases. Entries stay the same. The least share that is not
+    entry 0 is near 0.5 / 255: 2^-64 beside such a one is lost in rounding, and beside smaller ones it is entry 0 still.
+    """
+    value = tl.load(at).to(tl.float32)
+    share = tl.minimum(tl.div_rn(tl.maximum(value * half - offset, span * 2.0**-64), span), 1.0)
+    return share + value * 0.0  # NaN for an infinity
+
+
+@triton.jit
+def _where(mask, chosen, other):
+    """Return `chosen` where the mask is -1 and `other` where it is 0.
+
+    By bits: conditions that are needed again and again would take more predicates than there are.
+    """
+    bits = other.to(tl.int32, bitcast=True)
+    return (bits ^ ((bits ^ chosen.to(tl.int32, bitcast=True)) & mask)).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _line(row, stride_w, map_width, half, offset, span, col, ahead, fraction, SOURCES: tl.constexpr):
+    """Normalise a row of the maps and enlarge it along x.
+
+    Each group of columns reads SOURCES values, from `col` on. A column lies between the one `ahead` of that and the
+    next. A neighbour with weight 0 has no effect, as in reference.blend.
+    """
+    at = row + col.to(tl.int64) * stride_w
+    before = _normalized(at, half, offset, span)
+    at += tl.where(col + 1 < map_width, stride_w, 0)
+    right = _normalized(at, half, offset, span)
+    after = right
+    for k in tl.static_range(2, SOURCES):
+        left = right
+        at += tl.where(col + k < map_width, stride_w, 0)
+        right = _normalized(at, half, offset, span)
+        reached = (k - 2 - ahead) >> 31
+        before, after = _where(reached, left, before), _where(reached, right, after)
+    after = _where((fraction.to(tl.int32, bitcast=True) - 1) >> 31, before, after)
+    return before + fraction * (after - before)
 
 
 @triton.jit
@@ -137,54 +158,63 @@ def _course(before, after, fraction, odd):
 )  # fmt: skip
 def render_block(
     maps, stride_n, stride_c, stride_h, stride_w, height, map_width,
-    vmin, vmax, row_index, row_fraction, col_index, col_fraction,
-    cut, steps, flat, bad, background, blank, out, sheet_rows, width, BLOCK: tl.constexpr,
+    vmin, vmax, row_index, row_fraction, row_until, col_index, col_fraction,
+    cut, steps, flat, bad, background, blank, out, sheet_rows, width,
+    BLOCK: tl.constexpr, GROUP: tl.constexpr, SOURCES: tl.constexpr,
 ):  # fmt: skip
-    """Draw BLOCK columns of some rows of a strip of a sheet.
+    """Draw BLOCK columns of some rows of a strip of a sheet, in groups of GROUP columns.
 
-    `bad` and `background` are the values that become those entries; `blank` is the entry of the background itself. In
-    `out` the sheets lie `sheet_rows` rows apart.
+    A group belongs to one tile, or to none. Tensors are (GROUP, groups), or (1, groups) for what its columns share; the
+    other way round Triton 3.8 passes rows of groups of 1 through shared memory.
+
+    `row_until` is, for each row of a tile, the first below it that lies between other rows of the maps. `bad` and
+    `background` are the values that become those entries; `blank` is the entry of the background itself. In `out` the
+    sheets lie `sheet_rows` rows apart; `width` is in groups.
     """
     sample, cell, origin, first, last = _rows_of(cut)
-    start = (tl.program_id(0) % cut.blocks) * BLOCK
-    lane = tl.arange(0, BLOCK)
-    drawn = lane < width - start
-    channel, x, inside = _columns_of(cut, cell, start + lane)
+    group = (tl.program_id(0) % cut.blocks) * (BLOCK // GROUP) + tl.arange(0, BLOCK // GROUP)[None, :]
+    drawn = group < width
+    channel, x, inside = _columns_of(cut, cell, group * GROUP)
     inside = inside & drawn
-    maps += sample.to(tl.int64) * stride_n
-    vmin += sample.to(tl.int64) * cut.count
-    vmax += sample.to(tl.int64) * cut.count
-    top = sample.to(tl.int64) * sheet_rows + origin
-    place = out + start + lane
+    # Outside tiles the first values of the maps are read, with NaN as the fraction.
+    channel, x = tl.where(inside, channel, 0), tl.multiple_of(tl.where(inside, x, 0), (GROUP, GROUP))
+    ends = sample.to(tl.int64) * cut.count + channel
+    half, offset, span = _scale_of(tl.load(vmin + ends), tl.load(vmax + ends), flat)
+    maps += sample.to(tl.int64) * stride_n + channel.to(tl.int64) * stride_c
+    col = tl.load(col_index + x)
+    nth = tl.arange(0, GROUP)[:, None]
+    ahead = tl.load(col_index + x + nth) - col
+    x_fraction = tl.load(col_fraction + x + nth, mask=inside, other=float("nan"))
+    odd = tl.where(inside, bad, background)
+    pitch = width.to(tl.int64) * GROUP
+    place, lane = out + (sample.to(tl.int64) * sheet_rows + origin + first) * pitch, group * GROUP + nth
 
-    held = -4  # which two rows of the maps are held: twice the first, and 1 more if the second has an effect
-    before = tl.zeros([BLOCK], tl.float32)
-    after = tl.zeros([BLOCK], tl.float32)
-    base = tl.zeros([BLOCK], tl.float32)
-    step = tl.zeros([BLOCK], tl.float32)
-    for y in range(first, tl.minimum(last, cut.tile_h)):
+    held = -2  # the row of the maps in `after`; that in `before` is the one above
+    before = tl.zeros([GROUP, BLOCK // GROUP], tl.float32)
+    after = tl.zeros([GROUP, BLOCK // GROUP], tl.float32)
+    y, end = first, tl.minimum(last, cut.tile_h)
+    while y < end:
         row, fraction = tl.load(row_index + y), tl.load(row_fraction + y)
-        needed = 2 * row + (fraction != 0).to(tl.int32)
-        if needed != held:
-            if row != held >> 1:
-                if row == (held >> 1) + 1:
-                    before = after
-                else:
-                    before = _line(
-                        maps, stride_c, stride_h, stride_w, map_width,
-                        vmin, vmax, col_index, col_fraction, channel, x, inside, row, flat,
-                    )  # fmt: skip
-                after = _line(
-                    maps, stride_c, stride_h, stride_w, map_width,
-                    vmin, vmax, col_index, col_fraction, channel, x, inside, tl.minimum(row + 1, height - 1), flat,
-                )  # fmt: skip
-            base, step = _course(before, after, fraction, tl.where(inside, bad, background))
-            held = needed
-        entry = (base + fraction * step) * steps + 0.5  # never negative, so the conversion rounds down
-        tl.store(place + (top + y) * width, entry.to(tl.int32).to(tl.uint8), mask=drawn)
-    entry = tl.full([BLOCK], blank, tl.int32).to(tl.uint8)
-    for y in range(tl.maximum(first, cut.tile_h), last):
-        tl.store(place + (top + y) * width, entry, mask=drawn)
+        held = tl.maximum(held, row - 1)
+        while held <= row:
+            held += 1
+            before = after
+            after = _line(
+                maps + tl.minimum(held, height - 1).to(tl.int64) * stride_h, stride_w, map_width,
+                half, offset, span, col, ahead, x_fraction, SOURCES,
+            )  # fmt: skip
+        base, step = _course(before, after, fraction, odd)
+        until = tl.minimum(tl.load(row_until + y), end)
+        for drawn_y in tl.range(y, until, loop_unroll_factor=2):
+            entry = (base + tl.load(row_fraction + drawn_y) * step) * steps + 0.5
+            # It is never negative, so the conversion rounds down.
+            tl.store(place + lane, entry.to(tl.int32).to(tl.uint8), mask=drawn)
+            place += pitch
+        y = until
+    entry = tl.full([GROUP, BLOCK // GROUP], blank, tl.int32).to(tl.uint8)
+    for _ in range(tl.maximum(first, cut.tile_h), last):
+        tl.store(place + lane, entry, mask=drawn)
+        place += pitch
 
 
 @triton.jit(do_not_specialize=["cut"])

@@ -13,14 +13,19 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from support import kernel_jobs as kernels
 from support import overlay_jobs as overlays
-from support.assertions import assert_equal_planes, assert_same_plane, assert_same_range, assert_same_statistics
+from support.assertions import (
+    MORE_INSTRUCTIONS,
+    assert_equal_planes,
+    assert_same_plane,
+    assert_same_range,
+    assert_same_statistics,
+)
 from support.cases import noise
 
 import cnnviz_fast as cf
@@ -32,14 +37,16 @@ if importlib.util.find_spec("triton") is None:
 
 import triton
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource, CompiledKernel, make_backend
-from triton.runtime import jit
+from triton.compiler import CompiledKernel
 
+from benchmarks import instructions
+from benchmarks.harness import cubins
+from benchmarks.harness.cubins import Launch
+from benchmarks.harness.workloads import WORKLOADS, Workload
 from cnnviz_fast.kernels import triton_gpu, triton_programs
 
-# What turns a launch into a source is Triton's own affair: other versions do it in other ways.
 compiles_as_3_9 = pytest.mark.skipif(
-    not (hasattr(jit, "create_function_from_signature") and hasattr(jit.JITFunction, "_pack_args")),
+    not cubins.CAN_COMPILE,
     reason=f"Triton {triton.__version__} makes sources of launches in another way than 3.9, which this follows",
 )
 
@@ -65,25 +72,6 @@ def test_programs_under_the_interpreter_equal_reference(chosen: list[str]) -> No
 # Compiled for GPUs that are not there: what the backend launches, recorded and handed to Triton's compiler.
 
 
-class Launch(NamedTuple):
-    """A program and what it was launched with."""
-
-    program: str
-    arguments: tuple[Any, ...]
-    options: dict[str, Any]
-
-
-class Recorder:
-    """Stands where a program does and notes its launches."""
-
-    def __init__(self, name: str, launches: list[Launch]) -> None:
-        self.name, self.launches = name, launches
-
-    def __getitem__(self, grid: tuple[int, ...]) -> Any:
-        assert grid[0] < 2**31
-        return lambda *arguments, **options: self.launches.append(Launch(self.name, arguments, options))
-
-
 def held(count: int, height: int, width: int) -> Iterator[torch.Tensor]:
     """Return maps of every dtype that is read, in both orders, and such as begin at no multiple of 16 bytes."""
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
@@ -105,6 +93,8 @@ def launch_everything() -> None:
     maps of 7 x 7, the last ones of most networks, none is.
     """
     square, odd = Grid(32, 4, 8, 24, 24), Grid(32, 4, 8, 23, 23, gap=1)
+    for size, tile in ((7, 56), (7, 28), (12, 24), (12, 48)):
+        draw(torch.zeros(32, size, size), Grid(32, 4, 8, tile, tile), plane_of(Grid(32, 4, 8, tile, tile)))
     for height, width in ((16, 16), (7, 7)):
         for number, maps in enumerate(held(32, height, width)):
             if number % 3 == 2 and height == 16:
@@ -136,12 +126,7 @@ def draw(maps: torch.Tensor, grid: Grid, out: torch.Tensor) -> None:
 @pytest.fixture(scope="module")
 def launches() -> list[Launch]:
     """What the backend launches."""
-    found: list[Launch] = []
-    with pytest.MonkeyPatch.context() as patch:
-        for name in PROGRAMS:
-            patch.setattr(triton_programs, name, Recorder(name, found))
-        launch_everything()
-    return found
+    return cubins.launches_of(launch_everything, PROGRAMS)
 
 
 @pytest.fixture
@@ -153,7 +138,7 @@ def compiled_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[N
 
 
 def compile_all(launches: list[Launch], target: GPUTarget, every: int = 1) -> Iterator[tuple[Launch, CompiledKernel]]:
-    """Compile every launch as Triton does at run time (JITFunction.run, Triton 3.9), each distinct one once.
+    """Compile every launch, each distinct one once.
 
     Args:
         launches: what the backend launches.
@@ -163,22 +148,15 @@ def compile_all(launches: list[Launch], target: GPUTarget, every: int = 1) -> It
     Yields:
         The launches, and what was compiled of each.
     """
-    backend, seen = make_backend(target), set()
-    distinct: collections.Counter[str] = collections.Counter()
+    seen, distinct = set(), collections.Counter[str]()
     for launch in launches:
-        program = getattr(triton_programs, launch.program)
-        bind = jit.create_function_from_signature(program.signature, program.params, backend)
-        options = {**launch.options, "debug": False}
-        bound, specialization, rest = bind(*launch.arguments, **options)
-        if (key := (launch.program, str(specialization))) in seen:
+        source = cubins.source_of(launch, target)
+        if source.key in seen:
             continue
-        seen.add(key)
+        seen.add(source.key)
         distinct[launch.program] += 1
-        if distinct[launch.program] % every != 1 % every:
-            continue
-        parsed, signature, constants, attributes = program._pack_args(backend, options, bound, specialization, rest)
-        source = ASTSource(program, signature, constants, attributes)
-        yield launch, triton.compile(source, target=target, options=parsed.__dict__)
+        if distinct[launch.program] % every == 1 % every:
+            yield launch, source.compile()
 
 
 @compiles_as_3_9
@@ -215,6 +193,20 @@ def test_programs_compile_for_amd_without_spills(launches: list[Launch]) -> None
         assert kernel.asm["hsaco"].startswith(b"\x7fELF")
         assert kernel.metadata.shared <= SHARED_BYTES
         assert set(re.findall(r"\.[sv]gpr_spill_count: +(\d+)", kernel.asm["amdgcn"])) == {"0"}
+
+
+@compiles_as_3_9
+@pytest.mark.skipif(
+    triton.__version__ != instructions.recorded()[0],
+    reason=f"the instructions recorded are those of Triton {instructions.recorded()[0]}",
+)
+@pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: workload.name)
+@pytest.mark.usefixtures("compiled_anew")
+def test_drawing_takes_no_more_instructions_than_recorded(workload: Workload) -> None:
+    count = instructions.count_of(workload)
+    assert count.total <= instructions.recorded()[1][workload.name] * MORE_INSTRUCTIONS
+    assert count.bytes_of("store") >= 4
+    assert count.of("conversion") < 1.25  # one a pixel, and some for where a program draws
 
 
 def test_sheets_of_every_shape_share_their_programs(launches: list[Launch]) -> None:
@@ -260,6 +252,34 @@ def test_cut_of_several_samples_has_programs_for_each() -> None:
     assert three == one._replace(samples=3)
 
 
+GROUPS = {
+    # of a map's columns, the grid
+    (2, Grid(6, 2, 3, 16, 16)): (8, 3),
+    (4, Grid(6, 2, 3, 16, 16)): (8, 4),
+    (1, Grid(6, 2, 3, 16, 16)): (8, 3),
+    (2, Grid(6, 2, 3, 8, 8, gap=4, margin=4)): (4, 3),
+    (8, Grid(6, 2, 3, 16, 16)): (4, 4),
+    (16, Grid(6, 2, 3, 16, 16)): (4, 5),
+    (24, Grid(6, 2, 3, 16, 16)): (1, 2),
+    (2, Grid(6, 2, 3, 16, 15)): (1, 2),
+    (2, Grid(6, 2, 3, 16, 16, gap=1)): (1, 2),
+    (2, Grid(6, 2, 3, 16, 16, margin=2)): (1, 2),
+    (2, Grid(6, 2, 3, 16, 16, least_w=50)): (1, 2),
+}
+
+
+@pytest.mark.parametrize(("columns", "grid"), GROUPS)
+def test_columns_form_groups_that_lie_in_one_tile_and_need_few_values(columns: int, grid: Grid) -> None:
+    cols = sampling_positions(columns, grid.tile_w, "center")
+    group, sources = triton_gpu._group(grid, cols)
+    assert (group, sources) == GROUPS[columns, grid]
+    for x in range(0, grid.width, group):
+        inside = [(x + i - grid.left) % grid.step_x < grid.tile_w and x + i >= grid.left for i in range(group)]
+        assert len(set(inside)) == 1
+    for x in range(0, grid.tile_w, group):
+        assert cols.index[x + group - 1] + 1 < cols.index[x] + sources
+
+
 # Copies on the device. Streams are numbers here, and copies are noted.
 
 
@@ -279,13 +299,14 @@ def test_positions_are_sent_once_to_each_stream_of_each_device(sent: SimpleNames
     first, second = torch.device("cuda", 0), torch.device("cuda", 1)
     positions = sampling_positions(4, 9, "center")
     copies = triton_gpu._uploaded(positions, first)
-    assert [copy.tolist() for copy in copies] == [positions.index.tolist(), positions.fraction.tolist()]
+    until = [1, 3, 3, 6, 6, 6, 8, 8, 9]  # samples lie at 0, 0.17, 0.61, 1.06, 1.5, 1.94, 2.39, 2.83, 3
+    assert [copy.tolist() for copy in copies] == [positions.index.tolist(), positions.fraction.tolist(), until]
     assert triton_gpu._uploaded(positions, first) is copies
-    assert len(sent.arrays) == 2
+    assert len(sent.arrays) == 3
     assert triton_gpu._uploaded(positions, second) is not copies
     sent.stream = 8
     assert triton_gpu._uploaded(positions, first) is not copies
-    assert len(sent.arrays) == 6
+    assert len(sent.arrays) == 9
     sent.stream = 7
     assert triton_gpu._uploaded(positions, first) is copies
     assert triton_gpu._uploaded(sampling_positions(4, 9, "left"), first)[1].tolist() != copies[1].tolist()

@@ -103,6 +103,9 @@ DITHERED = Tolerance(0.0, 6.0)
 DITHERED_FROM_AFAR = Tolerance(0.0, 2.0)
 """The same, of the means of 4 x 4 px: what the eye takes in."""
 
+MORE_INSTRUCTIONS = 1.03
+"""How many times the instructions recorded of a program it may take: a few per cent of a page rounded to 0.1."""
+
 APART = 0.01
 """What other values have at least somewhere: far more than rounding makes of values about 1."""
 

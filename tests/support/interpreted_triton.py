@@ -25,7 +25,7 @@ from support.cases import CASES, noise
 
 import cnnviz_fast as cf
 from cnnviz_fast.channels.values import as_maps
-from cnnviz_fast.geometry import Strip
+from cnnviz_fast.geometry import Grid, Strip, sampling_positions
 from cnnviz_fast.kernels import backends, reference, triton_gpu
 from cnnviz_fast.kernels.backends import BACKENDS
 
@@ -131,6 +131,51 @@ STRIPS = [(name, rows) for name in kernels.STRIP_CASES for rows in (3, 10)]
 def test_render_strip_any_height_gives_the_same_plane(name: str, strip_rows: int) -> None:
     expected = kernels.case_plane(name, "center", "bilinear")
     assert_equal_planes(draw(kernels.case_job(name, "center", "bilinear"), strip_rows), expected)
+
+
+GROUPED = [
+    # columns of the maps, of a tile, lengths that are multiples of a group, and the group and what it reads
+    (2, 16, {}, (8, 3)),
+    (4, 16, {}, (8, 4)),
+    (2, 8, {"gap": 4, "margin": 4}, (4, 3)),
+    (8, 16, {"label_w": 24}, (4, 4)),
+    (16, 16, {"least_w": 64}, (4, 5)),
+    (24, 16, {}, (1, 2)),
+]
+
+
+@pytest.mark.parametrize(("align", "upsampling"), quick(SAMPLINGS, SAMPLINGS[:1]))
+@pytest.mark.parametrize(("columns", "tile_w", "lengths", "group"), GROUPED)
+def test_render_strip_of_columns_in_groups_equals_reference(
+    columns: int, tile_w: int, lengths: dict[str, int], group: tuple[int, int], align: str, upsampling: str
+) -> None:
+    maps = noise(6, 5, columns)
+    maps[0, :, 1], maps[1, 2], maps[2, 0, 0], maps[2, 4, -1] = torch.nan, 3, torch.inf, -torch.inf
+    maps[3], maps[4] = maps[3].relu(), 0
+    maps[5] = maps[5].sign() * 3e38  # the range overflows
+    grid = Grid(6, 3, 4, 9, tile_w, **lengths)
+    job = kernels.make_job(maps, grid, align, upsampling, kernels.WITH_ENTRIES)
+    assert triton_gpu._group(grid, sampling_positions(columns, tile_w, "center")) == group
+    assert_equal_planes(draw(job, 7), kernels.draw("reference", job))
+
+
+def test_render_strip_reads_rows_longer_than_31_bits() -> None:
+    memory = torch.empty(2**31 + 8, dtype=torch.float16)  # of which three values are touched
+    far = memory.as_strided((1, 1, 3), (1, 1, 2**30 + 2))
+    far.copy_(noise(1, 1, 3))
+    job = kernels.make_job(far.float(), Grid(1, 1, 1, 1, 16))
+    assert_equal_planes(draw(job, maps=far), kernels.draw("reference", job))
+
+
+def test_shares_too_small_for_an_entry_do_not_change_one() -> None:
+    # Values are clamped to 2^-64 of the range, not to 0: beside them are such as round to an entry at a tie.
+    tiny = torch.tensor([0, -1, 2.0**-70, 2.0**-64, 2.0**-41, 2.0**-24, 1e-45])
+    ties = (torch.arange(7) + 0.5) / 255
+    maps = torch.stack([tiny.expand(7, 7), tiny[:, None].expand(7, 7), torch.stack([tiny, ties] * 4)[:7]])
+    for scale in (1.0, 2.0**-120):
+        for size in (14, 16):
+            job = kernels.make_job(maps * scale, Grid(3, 1, 3, size, size), normalize="fixed", vmin=0.0, vmax=scale)
+            assert_equal_planes(draw(job), kernels.draw("reference", job))
 
 
 HALVES = [(name, dtype) for name in ("mixed", "channels_last", "every_other") for dtype in kernels.DTYPES[1:3]]
