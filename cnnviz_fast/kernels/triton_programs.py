@@ -124,12 +124,15 @@ def _line(row, stride_w, map_width, half, offset, span, col, ahead, fraction, SO
     Each group of columns reads SOURCES values, from `col` on. A column lies between the one `ahead` of that and the
     next. A neighbour with weight 0 has no effect, as in reference.blend.
     """
-    before = _normalized(row + col.to(tl.int64) * stride_w, half, offset, span)
-    right = _normalized(row + tl.minimum(col + 1, map_width - 1).to(tl.int64) * stride_w, half, offset, span)
+    at = row + col.to(tl.int64) * stride_w
+    before = _normalized(at, half, offset, span)
+    at += tl.where(col + 1 < map_width, stride_w, 0)
+    right = _normalized(at, half, offset, span)
     after = right
     for k in tl.static_range(2, SOURCES):
         left = right
-        right = _normalized(row + tl.minimum(col + k, map_width - 1).to(tl.int64) * stride_w, half, offset, span)
+        at += tl.where(col + k < map_width, stride_w, 0)
+        right = _normalized(at, half, offset, span)
         reached = (k - 2 - ahead) >> 31
         before, after = _where(reached, left, before), _where(reached, right, after)
     after = _where((fraction.to(tl.int32, bitcast=True) - 1) >> 31, before, after)
