@@ -32,7 +32,7 @@ HEAVY = {
         "diagnostics.bench_cases", "formats.atlas", "inputs.reader_process", "inputs.readers", "inputs.reading",
         "inputs.unnamed_memory", "models.small_networks",
         "kernels.torch_ops", "kernels.torch_sketch", "kernels.torch_values", "kernels.triton_gpu", "operators",
-        "patches.classes", "patches.entries", "patches.overlay", "patches.responses", "patches.top",
+        "patches.api", "patches.classes", "patches.entries", "patches.overlay", "patches.responses", "patches.top",
         "pipeline", "runs.api",
         "runs.batches", "runs.folder.fingerprint", "runtime.device", "sheets.comparison", "sheets.manifest",
         "sheets.pixels", "sheets.plan", "sheets.samples", "weights.kernel_sheets",

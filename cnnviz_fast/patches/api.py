@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import nn
 
 from ..activations.fields.record import ReceptiveField
 from ..errors import LayerNotFoundError, OptionError, closest
 from ..geometry import tile_size
+from ..models.loaded import LoadedModel
 from ..options.declared import takes
 from ..options.drawing import DEFAULT_ALPHA
 from ..options.parsers import share
@@ -36,10 +38,8 @@ from .table import records_of
 from .top_files import TopFile, read_top
 
 if TYPE_CHECKING:
-    from torch import nn
     from typing_extensions import Unpack
 
-    from ..models.loaded import LoadedModel
     from ..options.keywords import PatchKeywords
     from .classes import ClassResponses
     from .top import TopResponses

@@ -110,7 +110,8 @@ class MapsAgain:
         """Raise CaptureError where the model sees another part of a photo than in the run."""
         if image.size not in self._views:
             self._views[image.size] = view_of(self._spec.preprocess, image.height, image.width, self._spec.max_pixels)
-        if self._views[image.size] != (photo.view, photo.input):
+        seen = self._views[image.size]
+        if seen is None or not _is_about(seen, photo):
             raise CaptureError(
                 f"the model sees another part of {photo.name!r} than in the run. Give the preprocessing of the run."
             )
@@ -137,6 +138,14 @@ class MapsAgain:
         if self._field.whole:
             return inside / size[axis] * count - 0.5
         return (inside - 0.5 - self._field.offset[axis]) / self._field.stride[axis]
+
+
+def _is_about(seen: View, photo: Photo) -> bool:
+    """Check that a model sees what it saw of a photo in the run, within half a pixel: what is measured is not exact."""
+    if photo.view is None or seen.size != photo.input:
+        return False
+    pixels = [max(1.0, (seen.box[axis + 2] - seen.box[axis]) / seen.size[axis]) for axis in (0, 1)] * 2
+    return all(abs(a - b) <= pixel / 2 for a, b, pixel in zip(seen.box, photo.view, pixels, strict=True))
 
 
 def _centres(place: Place, axis: int, count: int) -> NDArray[np.float64]:
