@@ -28,14 +28,15 @@ from ..options.patches import PatchOptions
 from ..options.reading import MAX_PIXELS, ImageOptions
 from ..provenance import package_version
 from ..runtime.workers import default_threads
-from ..sheets.lettering import shortened, text_px
+from ..sheets.lettering import text_px
 from .cut import Cut, Place, cut_all, input_box, place
 from .entries import Entries
 from .overlay import MapsAgain, refuse_other_weights
 from .photos import Photo
-from .sheet import Colours, PatchSheet, Row, empty_tiles, label_of, look_of
+from .sheet import Colours, PatchSheet, Row, empty_tiles, look_of
 from .table import records_of
 from .top_files import TopFile, read_top
+from .wording import draw_text, field_text, label_of, lines_beside, title_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -43,9 +44,6 @@ if TYPE_CHECKING:
     from ..options.keywords import PatchKeywords
     from .classes import ClassResponses
     from .top import TopResponses
-
-CLASS_CHARACTERS = 16
-"""Of the name of a class beside a row."""
 
 _UNKNOWN = ReceptiveField((1, 1), (0.0, 0.0), (0.0, 0.0), whole=True, reasons=("it was not recorded",))
 
@@ -124,7 +122,7 @@ def patch_sheet(
     drawn.reshape(-1)[[number for each in missing for number in each.tiles]] = False
 
     classes = file.classes.get(name)
-    told = _told(responses, channels, classes)
+    told = lines_beside(responses, channels, classes)
     rows = [
         Row(
             channel,
@@ -141,11 +139,11 @@ def patch_sheet(
     facts = {
         "model": file.facts.get("model"),
         "layer": name,
-        "field": _field_text(field),
-        "draw": _draw_text(wanted, responses),
+        "field": field_text(field),
+        "draw": draw_text(wanted, responses),
     }
     look = look_of(
-        rows, shape, gap=wanted.gap, margin=wanted.margin, title=_title(wanted, facts), label=wanted.label,
+        rows, shape, gap=wanted.gap, margin=wanted.margin, title=title_of(wanted, facts), label=wanted.label,
         mean=f"mean of {entries.values.shape[1]}" if wanted.mean_patch else "", marks=wanted.marks, colours=colours,
         threads=wanted.threads,
     )  # fmt: skip
@@ -243,23 +241,6 @@ def _cuts(entries: Entries, places: Sequence[Sequence[Place | None]], photos: Ma
     return [Cut(photos.get(key, Photo(key)), found) for key, found in wanted.items()]
 
 
-def _told(responses: TopResponses, channels: Sequence[int], classes: ClassResponses | None) -> list[tuple[str, ...]]:
-    """Return the lines below the number of each channel: dead, NaN, and the class that it tells apart best."""
-    lines: list[tuple[str, ...]] = []
-    best = [] if classes is None else classes.best_class
-    apart = np.empty(0) if classes is None else classes.selectivity()
-    for channel in channels:
-        if responses.dead[channel]:
-            lines.append(("dead",))
-            continue
-        nan = (f"{responses.nonfinite[channel]:,} NaN",) if responses.nonfinite[channel] else ()
-        known = best and best[channel]
-        lines.append(
-            (*nan, *((shortened(best[channel], CLASS_CHARACTERS), f"d' {apart[channel]:.2g}") if known else ()))
-        )
-    return lines
-
-
 def _class_records(
     classes: ClassResponses, channels: Sequence[int], table: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
@@ -292,24 +273,3 @@ def _label(
     photo = photos[key]
     shown = photo.label or os.path.splitext(os.path.basename(photo.name))[0]
     return label_of(float(entries.values[row, rank]), shown, shape[1], text_px(*shape))
-
-
-def _field_text(field: ReceptiveField) -> str:
-    """Return a receptive field in words."""
-    if field.whole:
-        return "whole images"
-    height, width = field.size
-    return f"fields of {height} px" if height == width else f"fields of {height} x {width} px"
-
-
-def _draw_text(wanted: PatchOptions, responses: TopResponses) -> str:
-    """Return in words which entries are drawn."""
-    if wanted.draw == "top":
-        return f"strongest by {responses.by} of {responses.seen:,} images"
-    return "drawn at random" if wanted.draw == "random" else f"drawn from {responses.bands} bands, weak to strong"
-
-
-def _title(wanted: PatchOptions, facts: Mapping[str, Any]) -> str:
-    if wanted.title is None:
-        return "  ·  ".join(str(fact) for fact in facts.values() if fact)
-    return wanted.title.format(**{name: fact or "" for name, fact in facts.items()})

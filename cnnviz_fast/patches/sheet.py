@@ -13,7 +13,6 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,10 +27,11 @@ from ..options.parsers import path as path_of
 from ..palette import make_palette
 from ..runtime.files import json_bytes, make_folder
 from ..runtime.workers import default_threads, in_order
-from ..sheets.lettering import Mask, draw_line, line_px, shortened, text_px
+from ..sheets.lettering import Mask, draw_line, line_px, text_px
 from ..sheets.sheet import NOTEBOOK_PX, write_manifest
 from .cut import Place, drawn_rows
 from .table import write_table
+from .wording import glyph
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -42,9 +42,6 @@ Pixels = NDArray[np.uint8]
 
 IN_MEMORY_BYTES = 1 << 28
 """Tiles that take more lie in a file without a name."""
-
-LEAST_CHARACTERS = 3
-"""Of a longer name, which says nothing in fewer: a letter and the last one, with an ellipsis between."""
 
 MARK_PX = (3, 8)
 """Distance from the unit's centre at which the strokes of its mark begin and end: the middle stays free."""
@@ -280,7 +277,7 @@ class PatchSheet:
                 if look.marks and place is not None and place.unit is not None:
                     _mark(cell, *place.unit)
                 if grid.label_h and label:
-                    mask = np.concatenate([_glyph(character, look.size) for character in label], axis=1)[
+                    mask = np.concatenate([glyph(character, look.size) for character in label], axis=1)[
                         :, : grid.tile_w
                     ]
                     _stamp(out, top - len(mask), x, mask, look.colours.ink)
@@ -381,26 +378,6 @@ def look_of(
     return Look(
         grid, margin + beside, width, size, heads, written, inset, mean, marks, colours, threads or default_threads()
     )  # fmt: skip
-
-
-def label_of(value: float, image: str, tile_w: int, size: int) -> str:
-    """Return what stands over a patch: the response, and as much of the image's name as there is room for."""
-    number = f"{value:.3g} "
-    room, most = tile_w - _width(number, size), len(image)
-    while most and _width(shortened(image, most), size) > room:
-        most -= 1
-    return number + shortened(image, most) if most >= min(LEAST_CHARACTERS, len(image)) else number.strip()
-
-
-def _width(text: str, size: int) -> int:
-    """Return how wide a text of glyphs is, px."""
-    return sum(_glyph(character, size).shape[1] for character in text)
-
-
-@cache
-def _glyph(character: str, size: int) -> Mask:
-    """Return a character as (H, W) bool: put together, they make thousands of labels in a tenth of the time."""
-    return draw_line(character, size)
 
 
 def _stamp(out: Pixels, y: int, x: int, mask: Mask, ink: Pixels) -> None:
