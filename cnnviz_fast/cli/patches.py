@@ -150,7 +150,8 @@ def _model(arguments: argparse.Namespace, top: TopFile) -> LoadedModel | None:
     given = {
         "weights": arguments.weights, "weights-key": arguments.weights_key, "strict-weights": arguments.strict_weights,
         "trust-checkpoint": arguments.trust_checkpoint, "seed": arguments.seed, "model-args": arguments.model_args,
-        "device": arguments.device != "auto", "preprocess": arguments.preprocess, **given_options(arguments, PreprocessOptions),
+        "device": arguments.device != "auto", "preprocess": arguments.preprocess,
+        **given_options(arguments, PreprocessOptions),
     }  # fmt: skip
     if arguments.overlay is None:
         if named := ", ".join(name for name, value in given.items() if value):

@@ -31,9 +31,10 @@ from ..runtime.workers import default_threads
 from ..sheets.lettering import text_px
 from .cut import Cut, Place, cut_all, input_box, place
 from .entries import Entries
+from .look import Colours, Row, look_of
 from .overlay import MapsAgain, refuse_other_weights
 from .photos import Photo
-from .sheet import Colours, PatchSheet, Row, empty_tiles, look_of
+from .sheet import PatchSheet, empty_tiles
 from .table import records_of
 from .top_files import TopFile, read_top
 from .wording import draw_text, field_text, label_of, lines_beside, title_of

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..sheets.annotation import SEPARATOR
 from ..sheets.lettering import Mask, draw_line, shortened
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def glyph(character: str, size: int) -> Mask:
 def title_of(wanted: PatchOptions, facts: Mapping[str, Any]) -> str:
     """Return the title: what is known, or as the option says."""
     if wanted.title is None:
-        return "  ·  ".join(str(fact) for fact in facts.values() if fact)
+        return SEPARATOR.join(str(fact) for fact in facts.values() if fact)
     return wanted.title.format(**{name: fact or "" for name, fact in facts.items()})
 
 
