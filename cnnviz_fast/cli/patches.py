@@ -97,11 +97,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise OptionError(f"out must be a folder with each and parquet, got {str(file)!r}.")
 
     from ..formats.names import layer_parts
-    from ..patches.api import patch_sheet
-    from ..patches.top_files import read_top
+    from ..patches.api import open_top, patch_sheet
     from ..runtime.progress import with_bar
 
-    top = read_top(arguments.folder)
+    top = open_top(arguments.folder)
     overlay = _model(arguments, top)
     layers = list(dict.fromkeys(arguments.layer or top))
     refuse_several(file, len(layers))
@@ -145,8 +144,6 @@ def _model(arguments: argparse.Namespace, top: TopFile) -> LoadedModel | None:
     Raises:
         OptionError: what belongs to a model is given without overlay, or the run does not name its model.
     """
-    from ..patches.overlay import refuse_other_weights
-
     given = {
         "weights": arguments.weights, "weights-key": arguments.weights_key, "strict-weights": arguments.strict_weights,
         "trust-checkpoint": arguments.trust_checkpoint, "seed": arguments.seed, "model-args": arguments.model_args,
@@ -160,9 +157,7 @@ def _model(arguments: argparse.Namespace, top: TopFile) -> LoadedModel | None:
     spec = top.facts.get("model") if arguments.overlay is True else arguments.overlay
     if not spec:
         raise OptionError("overlay needs the model here, since the run does not name its own. Give it: --overlay MODEL")
-    model = load(
+    return load(
         arguments, spec=spec, weights=arguments.weights, seed=arguments.seed, device=arguments.device,
         preprocess=options_of(arguments, PreprocessOptions),
     )  # fmt: skip
-    refuse_other_weights(Path(arguments.folder), model)
-    return model

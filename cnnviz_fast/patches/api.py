@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from torch import nn
 
 from ..activations.fields.record import ReceptiveField
 from ..errors import LayerNotFoundError, OptionError, closest
+from ..formats.output_folders import RUN
 from ..geometry import tile_size
 from ..models.loaded import LoadedModel
 from ..options.declared import takes
@@ -27,6 +29,7 @@ from ..options.parsers import share
 from ..options.patches import PatchOptions
 from ..options.reading import MAX_PIXELS, ImageOptions
 from ..provenance import package_version
+from ..runtime.untrusted import read_json
 from ..runtime.workers import default_threads
 from ..sheets.lettering import text_px
 from .cut import Cut, Place, cut_all, input_box, place
@@ -96,7 +99,7 @@ def patch_sheet(
     if alpha is not None and overlay is None:
         raise OptionError(f"alpha goes with overlay, got alpha {alpha!r} alone.")
     weight = share("alpha", DEFAULT_ALPHA if alpha is None else alpha)
-    file = top if isinstance(top, TopFile) else read_top(top)
+    file = top if isinstance(top, TopFile) else open_top(top)
     name = _layer_in(file, layer)
     responses = file[name]
     channels = _channels(wanted, responses)
@@ -108,8 +111,7 @@ def patch_sheet(
 
     over = None
     if overlay is not None:
-        if not isinstance(top, TopFile):
-            refuse_other_weights(Path(top), overlay)
+        refuse_other_weights(file.facts.get("weights"), overlay)
         strongest = zip(
             np.repeat(channels, entries.values.shape[1]).tolist(), entries.values.reshape(-1).tolist(), strict=True
         )
@@ -166,6 +168,27 @@ def patch_sheet(
         "patches": table,
     }
     return PatchSheet(name, table, missing, manifest, rows, tiles, drawn, look)
+
+
+def open_top(path: str | os.PathLike[str]) -> TopFile:
+    """Read the strongest responses of a run, and from run.json beside them the model and the digest of its weights.
+
+    Args:
+        path: folder of the run, or the file.
+
+    Returns:
+        The content of the file, with `model` and `weights` among its facts as far as they are known.
+
+    Raises:
+        InputError: the run kept none, or the file is damaged.
+    """
+    file, place = read_top(path), Path(path)
+    try:
+        run = dict(read_json((place if place.is_dir() else place.parent) / RUN)["fingerprint"])
+    except (OSError, ValueError, LookupError, TypeError):  # responses that no run kept
+        return file
+    known = {name: run[name] for name in ("model", "weights") if name in run}
+    return replace(file, facts={**known, **file.facts})
 
 
 def _layer_in(file: TopFile, layer: str | None) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,13 +18,11 @@ from ..activations.capture import capture
 from ..activations.digests import weights_digest
 from ..activations.maps import read_activations
 from ..errors import CaptureError, OptionError
-from ..formats.output_folders import RUN
 from ..inputs.images import usual_spec
 from ..models.loaded import LoadedModel, as_given, module_of
 from ..models.views import View, view_of
 from ..options.reading import AxesOptions
 from ..palette import make_palette
-from ..runtime.untrusted import read_json
 from .cut import Place, drawn_rows
 
 if TYPE_CHECKING:
@@ -167,16 +164,7 @@ def _sampled(values: NDArray[np.float32], rows: NDArray[np.float64], cols: NDArr
     return sampled
 
 
-def refuse_other_weights(run: Path, model: LoadedModel | nn.Module) -> None:
-    """Raise OptionError where a model has other weights than the run whose folder is given.
-
-    Args:
-        run: folder of the run, or its file of responses.
-        model: the model.
-    """
-    try:
-        known = dict(read_json((run if run.is_dir() else run.parent) / RUN)["fingerprint"]).get("weights")
-    except (OSError, ValueError, LookupError, TypeError):  # responses that were not kept by a run
-        return
+def refuse_other_weights(known: str | None, model: LoadedModel | nn.Module) -> None:
+    """Raise OptionError where a model has other weights than that of the run, whose digest is known."""
     if known is not None and known != weights_digest(module_of(model)):
         raise OptionError("overlay must be the model of the run, and has other weights. Give those of the run.")
