@@ -111,7 +111,7 @@ def patch_sheet(
 
     over = None
     if overlay is not None:
-        refuse_other_weights(file.facts.get("weights"), overlay)
+        refuse_other_weights(file.facts.get("weights_digest"), overlay)
         strongest = zip(
             np.repeat(channels, entries.values.shape[1]).tolist(), entries.values.reshape(-1).tolist(), strict=True
         )
@@ -177,7 +177,7 @@ def open_top(path: str | os.PathLike[str]) -> TopFile:
         path: folder of the run, or the file.
 
     Returns:
-        The content of the file, with `model` and `weights` among its facts as far as they are known.
+        The content of the file, with `model` and `weights_digest` among its facts as far as they are known.
 
     Raises:
         InputError: the run kept none, or the file is damaged.
@@ -187,7 +187,7 @@ def open_top(path: str | os.PathLike[str]) -> TopFile:
         run = dict(read_json((place if place.is_dir() else place.parent) / RUN)["fingerprint"])
     except (OSError, ValueError, LookupError, TypeError):  # responses that no run kept
         return file
-    known = {name: run[name] for name in ("model", "weights") if name in run}
+    known = {"model": run.get("model"), "weights_digest": run.get("weights")}
     return replace(file, facts={**known, **file.facts})
 
 

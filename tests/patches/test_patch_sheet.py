@@ -356,7 +356,7 @@ def test_overlay_by_another_model_is_refused(top: Path, photos: Path, tmp_path: 
     with pytest.raises(CaptureError, match="sees another part of"):
         cf.patch_sheet(top, overlay=other, threads=1)
     (tmp_path / "run.json").write_text(json.dumps({"fingerprint": {"model": "of the run", "weights": "another"}}))
-    assert dict(open_top(tmp_path).facts) == {"model": "planted", "weights": "another"}
+    assert dict(open_top(tmp_path).facts) == {"model": "planted", "weights_digest": "another"}
     with pytest.raises(OptionError, match="has other weights"):
         cf.patch_sheet(tmp_path, overlay=planted_network(ObjectDetection()))
 
