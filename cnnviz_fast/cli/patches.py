@@ -14,7 +14,6 @@ from .arguments import (
     OUT,
     add_device,
     add_json,
-    add_layers,
     add_max_pixels,
     add_options,
     add_overwrite,
@@ -36,6 +35,13 @@ STEM = "patches"
 """Of the files of a layer: DIR/LAYER/patches.png."""
 
 
+_TEXTS = {
+    "label": "no response and image over patches",
+    "marks": "no mark around the unit",
+    "gap": "px between patches, and around the grid (default 4 and 8)",
+}
+
+
 def add(commands: Any) -> None:
     """Add the command."""
     add_command(
@@ -44,7 +50,7 @@ def add(commands: Any) -> None:
         usage="RUN [options]",
         examples=[
             "cnnviz patches run/ --layer layer4 --out patches/",
-            "cnnviz patches run/ --layer layer3 --channels 0-31 --per-channel 16 --mean-patch --out layer3.png",
+            "cnnviz patches run/ --layer layer3 --channels 0-31 --mean-patch --out 3.png",
             "cnnviz patches run/ --draw bands --each --parquet --out patches/",
         ],
     )  # fmt: skip
@@ -52,14 +58,14 @@ def add(commands: Any) -> None:
 
 def _declare(parser: CommandParser) -> None:
     parser.add("job", "folder", metavar="RUN", text="folder of the run, or its file of strongest responses")
-    add_layers(parser, "all that the run kept")
+    parser.add("job", "-l", "--layer", metavar="L", nargs="+", action="extend", text="default: all that the run kept")
     parser.add("job", "-o", "--out", metavar="DIR", default=OUT, text=f"files are DIR/LAYER/{STEM}.png (default {OUT})")
     parser.add("job", "--format", metavar="F", text="png (default), jpg or webp")
     parser.add("job", "--open", action="store_true", text="show what was drawn in the desktop's viewer")
     add_overwrite(parser)
     parser.add("tiles", "--each", action="store_true", text=f"a file for each: DIR/LAYER/tiles/{STEM}/CHANNEL_RANK.png")
     parser.add("tiles", "--parquet", action="store_true", text=f"the table as DIR/LAYER/{STEM}.parquet too")
-    add_options(parser, PatchOptions)
+    add_options(parser, PatchOptions, texts=_TEXTS)
     parser.add(
         "text", "--overlay", metavar="MODEL", nargs="?", const=True,
         text="the channel's map over each patch; the model, the run's own or MODEL, runs on each photo again",
@@ -71,6 +77,7 @@ def _declare(parser: CommandParser) -> None:
     )  # fmt: skip
     add_weights(parser)
     add_options(parser, PreprocessOptions)
+    parser.add("reading", "--preprocess", metavar="F", text="your own: file.py:FUNCTION of an image, or a transform")
     add_device(parser)
     add_max_pixels(parser)
     add_options(parser, ImageOptions)
@@ -90,11 +97,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise OptionError(f"out must be a folder with each and parquet, got {str(file)!r}.")
 
     from ..formats.names import layer_parts
-    from ..patches.api import patch_sheet
-    from ..patches.top_files import read_top
+    from ..patches.api import open_top, patch_sheet
     from ..runtime.progress import with_bar
 
-    top = read_top(arguments.folder)
+    top = open_top(arguments.folder)
     overlay = _model(arguments, top)
     layers = list(dict.fromkeys(arguments.layer or top))
     refuse_several(file, len(layers))
@@ -138,12 +144,11 @@ def _model(arguments: argparse.Namespace, top: TopFile) -> LoadedModel | None:
     Raises:
         OptionError: what belongs to a model is given without overlay, or the run does not name its model.
     """
-    from ..patches.overlay import refuse_other_weights
-
     given = {
         "weights": arguments.weights, "weights-key": arguments.weights_key, "strict-weights": arguments.strict_weights,
         "trust-checkpoint": arguments.trust_checkpoint, "seed": arguments.seed, "model-args": arguments.model_args,
-        "device": arguments.device != "auto", **given_options(arguments, PreprocessOptions),
+        "device": arguments.device != "auto", "preprocess": arguments.preprocess,
+        **given_options(arguments, PreprocessOptions),
     }  # fmt: skip
     if arguments.overlay is None:
         if named := ", ".join(name for name, value in given.items() if value):
@@ -152,9 +157,7 @@ def _model(arguments: argparse.Namespace, top: TopFile) -> LoadedModel | None:
     spec = top.facts.get("model") if arguments.overlay is True else arguments.overlay
     if not spec:
         raise OptionError("overlay needs the model here, since the run does not name its own. Give it: --overlay MODEL")
-    model = load(
+    return load(
         arguments, spec=spec, weights=arguments.weights, seed=arguments.seed, device=arguments.device,
         preprocess=options_of(arguments, PreprocessOptions),
     )  # fmt: skip
-    refuse_other_weights(Path(arguments.folder), model)
-    return model

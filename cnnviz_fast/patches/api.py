@@ -11,41 +11,43 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import nn
 
 from ..activations.fields.record import ReceptiveField
 from ..errors import LayerNotFoundError, OptionError, closest
+from ..formats.output_folders import RUN
 from ..geometry import tile_size
+from ..models.loaded import LoadedModel
 from ..options.declared import takes
 from ..options.drawing import DEFAULT_ALPHA
 from ..options.parsers import share
 from ..options.patches import PatchOptions
 from ..options.reading import MAX_PIXELS, ImageOptions
 from ..provenance import package_version
+from ..runtime.untrusted import read_json
 from ..runtime.workers import default_threads
-from ..sheets.lettering import shortened, text_px
+from ..sheets.lettering import text_px
 from .cut import Cut, Place, cut_all, input_box, place
 from .entries import Entries
+from .look import Colours, Row, look_of
 from .overlay import MapsAgain, refuse_other_weights
 from .photos import Photo
-from .sheet import Colours, PatchSheet, Row, empty_tiles, label_of, look_of
+from .sheet import PatchSheet, empty_tiles
 from .table import records_of
 from .top_files import TopFile, read_top
+from .wording import draw_text, field_text, label_of, lines_beside, title_of
 
 if TYPE_CHECKING:
-    from torch import nn
     from typing_extensions import Unpack
 
-    from ..models.loaded import LoadedModel
     from ..options.keywords import PatchKeywords
     from .classes import ClassResponses
     from .top import TopResponses
-
-CLASS_CHARACTERS = 16
-"""Of the name of a class beside a row."""
 
 _UNKNOWN = ReceptiveField((1, 1), (0.0, 0.0), (0.0, 0.0), whole=True, reasons=("it was not recorded",))
 
@@ -97,7 +99,7 @@ def patch_sheet(
     if alpha is not None and overlay is None:
         raise OptionError(f"alpha goes with overlay, got alpha {alpha!r} alone.")
     weight = share("alpha", DEFAULT_ALPHA if alpha is None else alpha)
-    file = top if isinstance(top, TopFile) else read_top(top)
+    file = top if isinstance(top, TopFile) else open_top(top)
     name = _layer_in(file, layer)
     responses = file[name]
     channels = _channels(wanted, responses)
@@ -109,8 +111,7 @@ def patch_sheet(
 
     over = None
     if overlay is not None:
-        if not isinstance(top, TopFile):
-            refuse_other_weights(Path(top), overlay)
+        refuse_other_weights(file.facts.get("weights_digest"), overlay)
         strongest = zip(
             np.repeat(channels, entries.values.shape[1]).tolist(), entries.values.reshape(-1).tolist(), strict=True
         )
@@ -124,7 +125,7 @@ def patch_sheet(
     drawn.reshape(-1)[[number for each in missing for number in each.tiles]] = False
 
     classes = file.classes.get(name)
-    told = _told(responses, channels, classes)
+    told = lines_beside(responses, channels, classes)
     rows = [
         Row(
             channel,
@@ -141,11 +142,11 @@ def patch_sheet(
     facts = {
         "model": file.facts.get("model"),
         "layer": name,
-        "field": _field_text(field),
-        "draw": _draw_text(wanted, responses),
+        "field": field_text(field),
+        "draw": draw_text(wanted, responses),
     }
     look = look_of(
-        rows, shape, gap=wanted.gap, margin=wanted.margin, title=_title(wanted, facts), label=wanted.label,
+        rows, shape, gap=wanted.gap, margin=wanted.margin, title=title_of(wanted, facts), label=wanted.label,
         mean=f"mean of {entries.values.shape[1]}" if wanted.mean_patch else "", marks=wanted.marks, colours=colours,
         threads=wanted.threads,
     )  # fmt: skip
@@ -167,6 +168,27 @@ def patch_sheet(
         "patches": table,
     }
     return PatchSheet(name, table, missing, manifest, rows, tiles, drawn, look)
+
+
+def open_top(path: str | os.PathLike[str]) -> TopFile:
+    """Read the strongest responses of a run, and from run.json beside them the model and the digest of its weights.
+
+    Args:
+        path: folder of the run, or the file.
+
+    Returns:
+        The content of the file, with `model` and `weights_digest` among its facts as far as they are known.
+
+    Raises:
+        InputError: the run kept none, or the file is damaged.
+    """
+    file, place = read_top(path), Path(path)
+    try:
+        run = dict(read_json((place if place.is_dir() else place.parent) / RUN)["fingerprint"])
+    except (OSError, ValueError, LookupError, TypeError):  # responses that no run kept
+        return file
+    known = {"model": run.get("model"), "weights_digest": run.get("weights")}
+    return replace(file, facts={**known, **file.facts})
 
 
 def _layer_in(file: TopFile, layer: str | None) -> str:
@@ -243,23 +265,6 @@ def _cuts(entries: Entries, places: Sequence[Sequence[Place | None]], photos: Ma
     return [Cut(photos.get(key, Photo(key)), found) for key, found in wanted.items()]
 
 
-def _told(responses: TopResponses, channels: Sequence[int], classes: ClassResponses | None) -> list[tuple[str, ...]]:
-    """Return the lines below the number of each channel: dead, NaN, and the class that it tells apart best."""
-    lines: list[tuple[str, ...]] = []
-    best = [] if classes is None else classes.best_class
-    apart = np.empty(0) if classes is None else classes.selectivity()
-    for channel in channels:
-        if responses.dead[channel]:
-            lines.append(("dead",))
-            continue
-        nan = (f"{responses.nonfinite[channel]:,} NaN",) if responses.nonfinite[channel] else ()
-        known = best and best[channel]
-        lines.append(
-            (*nan, *((shortened(best[channel], CLASS_CHARACTERS), f"d' {apart[channel]:.2g}") if known else ()))
-        )
-    return lines
-
-
 def _class_records(
     classes: ClassResponses, channels: Sequence[int], table: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
@@ -292,24 +297,3 @@ def _label(
     photo = photos[key]
     shown = photo.label or os.path.splitext(os.path.basename(photo.name))[0]
     return label_of(float(entries.values[row, rank]), shown, shape[1], text_px(*shape))
-
-
-def _field_text(field: ReceptiveField) -> str:
-    """Return a receptive field in words."""
-    if field.whole:
-        return "whole images"
-    height, width = field.size
-    return f"fields of {height} px" if height == width else f"fields of {height} x {width} px"
-
-
-def _draw_text(wanted: PatchOptions, responses: TopResponses) -> str:
-    """Return in words which entries are drawn."""
-    if wanted.draw == "top":
-        return f"strongest by {responses.by} of {responses.seen:,} images"
-    return "drawn at random" if wanted.draw == "random" else f"drawn from {responses.bands} bands, weak to strong"
-
-
-def _title(wanted: PatchOptions, facts: Mapping[str, Any]) -> str:
-    if wanted.title is None:
-        return "  ·  ".join(str(fact) for fact in facts.values() if fact)
-    return wanted.title.format(**{name: fact or "" for name, fact in facts.items()})

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,13 +18,11 @@ from ..activations.capture import capture
 from ..activations.digests import weights_digest
 from ..activations.maps import read_activations
 from ..errors import CaptureError, OptionError
-from ..formats.output_folders import RUN
 from ..inputs.images import usual_spec
 from ..models.loaded import LoadedModel, as_given, module_of
 from ..models.views import View, view_of
 from ..options.reading import AxesOptions
 from ..palette import make_palette
-from ..runtime.untrusted import read_json
 from .cut import Place, drawn_rows
 
 if TYPE_CHECKING:
@@ -110,7 +107,8 @@ class MapsAgain:
         """Raise CaptureError where the model sees another part of a photo than in the run."""
         if image.size not in self._views:
             self._views[image.size] = view_of(self._spec.preprocess, image.height, image.width, self._spec.max_pixels)
-        if self._views[image.size] != (photo.view, photo.input):
+        seen = self._views[image.size]
+        if seen is None or not _is_about(seen, photo):
             raise CaptureError(
                 f"the model sees another part of {photo.name!r} than in the run. Give the preprocessing of the run."
             )
@@ -139,6 +137,14 @@ class MapsAgain:
         return (inside - 0.5 - self._field.offset[axis]) / self._field.stride[axis]
 
 
+def _is_about(seen: View, photo: Photo) -> bool:
+    """Check that a model sees what it saw of a photo in the run, within half a pixel: what is measured is not exact."""
+    if photo.view is None or seen.size != photo.input:
+        return False
+    pixels = [max(1.0, (seen.box[axis + 2] - seen.box[axis]) / seen.size[axis]) for axis in (0, 1)] * 2
+    return all(abs(a - b) <= pixel / 2 for a, b, pixel in zip(seen.box, photo.view, pixels, strict=True))
+
+
 def _centres(place: Place, axis: int, count: int) -> NDArray[np.float64]:
     """Return where the centres of a tile's rows (or columns), `count` of them, lie in the photo, px from its edge."""
     first, last = place.box[axis], place.box[axis + 2]
@@ -158,16 +164,7 @@ def _sampled(values: NDArray[np.float32], rows: NDArray[np.float64], cols: NDArr
     return sampled
 
 
-def refuse_other_weights(run: Path, model: LoadedModel | nn.Module) -> None:
-    """Raise OptionError where a model has other weights than the run whose folder is given.
-
-    Args:
-        run: folder of the run, or its file of responses.
-        model: the model.
-    """
-    try:
-        known = dict(read_json((run if run.is_dir() else run.parent) / RUN)["fingerprint"]).get("weights")
-    except (OSError, ValueError, LookupError, TypeError):  # responses that were not kept by a run
-        return
+def refuse_other_weights(known: str | None, model: LoadedModel | nn.Module) -> None:
+    """Raise OptionError where a model has other weights than that of the run, whose digest is known."""
     if known is not None and known != weights_digest(module_of(model)):
         raise OptionError("overlay must be the model of the run, and has other weights. Give those of the run.")

@@ -12,9 +12,7 @@ import math
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cache
-from itertools import pairwise
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,15 +21,16 @@ from numpy.typing import NDArray
 
 from ..formats import picture, png
 from ..formats.manifest_files import refuse_other_json
-from ..geometry import Grid, Room, Strip, plan_grid
+from ..geometry import Strip
 from ..options.parsers import path as path_of
-from ..palette import make_palette
 from ..runtime.files import json_bytes, make_folder
-from ..runtime.workers import default_threads, in_order
-from ..sheets.lettering import Mask, draw_line, line_px, shortened, text_px
+from ..runtime.workers import in_order
+from ..sheets.lettering import Mask, line_px
 from ..sheets.sheet import NOTEBOOK_PX, write_manifest
-from .cut import Place, drawn_rows
+from .cut import drawn_rows
+from .look import Look, Row
 from .table import write_table
+from .wording import glyph
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -43,43 +42,8 @@ Pixels = NDArray[np.uint8]
 IN_MEMORY_BYTES = 1 << 28
 """Tiles that take more lie in a file without a name."""
 
-LEAST_CHARACTERS = 3
-"""Of a longer name, which says nothing in fewer: a letter and the last one, with an ellipsis between."""
-
 MARK_PX = (3, 8)
 """Distance from the unit's centre at which the strokes of its mark begin and end: the middle stays free."""
-
-
-@dataclass(frozen=True)
-class Colours:
-    """Colours of a sheet, (3,) uint8 each, RGB."""
-
-    background: Pixels
-    ink: Pixels
-
-    @classmethod
-    def named(cls, background: str) -> Colours:
-        """Make those of a background by name or #rrggbb, on which ink is white or black."""
-        palette = make_palette("gray", background=background, shows_background=True, shows_bad=False, shows_ink=True)
-        return cls(palette.colors[palette.background], palette.colors[palette.ink])
-
-
-@dataclass(frozen=True)
-class Row:
-    """A channel.
-
-    channel: its number.
-    lines: further lines beside its patches.
-    labels: over each of its patches; "" for none.
-    places: of its patches; None where there is none.
-    weights: (n,) float64. Of each patch in the mean.
-    """
-
-    channel: int
-    lines: tuple[str, ...]
-    labels: tuple[str, ...]
-    places: tuple[Place | None, ...]
-    weights: NDArray[np.float64]
 
 
 def empty_tiles(count: int, tile_h: int, tile_w: int) -> Pixels:
@@ -280,127 +244,11 @@ class PatchSheet:
                 if look.marks and place is not None and place.unit is not None:
                     _mark(cell, *place.unit)
                 if grid.label_h and label:
-                    mask = np.concatenate([_glyph(character, look.size) for character in label], axis=1)[
+                    mask = np.concatenate([glyph(character, look.size) for character in label], axis=1)[
                         :, : grid.tile_w
                     ]
                     _stamp(out, top - len(mask), x, mask, look.colours.ink)
         return out
-
-
-@dataclass(frozen=True)
-class Look:
-    """Where things lie on a sheet, and in which colours.
-
-    grid: of the patches, which stand further right than the grid says, by what is written beside them.
-    left: column of the first patch, px.
-    width: of the sheet, px.
-    size: of the text, px.
-    heads: the lines beside each row, as masks.
-    title: (H, W) bool, or None.
-    inset: px between the title and the margin.
-    mean: label of the mean patches; "" without them.
-    marks: whether units are marked.
-    """
-
-    grid: Grid
-    left: int
-    width: int
-    size: int
-    heads: Sequence[Sequence[Mask]] = field(repr=False)
-    title: Mask | None
-    inset: int
-    mean: str
-    marks: bool
-    colours: Colours
-    threads: int
-
-    @property
-    def height(self) -> int:
-        """Height of the sheet, px."""
-        return self.grid.height
-
-    def strips(self, rows: int, at_once: int | None = None) -> list[Strip]:
-        """Cut the sheet between rows of patches, so that none is drawn twice.
-
-        Args:
-            rows: of patches.
-            at_once: rows of a strip; None for as many as a strip of RGB has pixels.
-        """
-        step = self.grid.step_y
-        at_once = at_once or max(1, png.RGB_STRIP_PX // (self.width * step))
-        first = self.grid.top - self.grid.label_h
-        edges = [0, *(first + row * step for row in range(at_once, rows, at_once)), self.height]
-        return [Strip(start, stop) for start, stop in pairwise(edges)]
-
-
-def look_of(
-    rows: Sequence[Row],
-    tile: tuple[int, int],
-    *,
-    gap: int,
-    margin: int,
-    title: str,
-    label: bool,
-    mean: str,
-    marks: bool,
-    colours: Colours,
-    threads: int | None,
-) -> Look:
-    """Lay out a sheet.
-
-    Args:
-        rows: the channels.
-        tile: (height, width) of a patch, px.
-        gap: px between patches.
-        margin: px around the grid.
-        title: above the grid; "" for none.
-        label: whether something is written over patches.
-        mean: over mean patches; "" without them.
-        marks: whether units are marked.
-        colours: of the sheet.
-        threads: workers; None for one on each core.
-
-    Returns:
-        The layout.
-
-    Raises:
-        OptionError: the sheet is larger than any format can hold.
-    """
-    size = text_px(*tile)
-    heads = [
-        [draw_line(str(row.channel), size * 5 // 4), *(draw_line(line, size) for line in row.lines)] for row in rows
-    ]
-    beside = max(mask.shape[1] for masks in heads for mask in masks) + size // 2
-    written = draw_line(title, size * 5 // 4) if title else None
-    inset = max(0, size // 2 - margin)
-    head = 0 if written is None else inset + len(written) + size // 2
-    room = Room(label_h=line_px(size) + size // 5 if label else 0, head=head)
-    cols = len(rows[0].labels) + bool(mean)
-    grid = plan_grid(len(rows) * cols, *tile, grid=(len(rows), cols), gap=gap, margin=margin, room=room)
-    width = max(grid.width + beside, 0 if written is None else 2 * (margin + inset) + written.shape[1])
-    return Look(
-        grid, margin + beside, width, size, heads, written, inset, mean, marks, colours, threads or default_threads()
-    )  # fmt: skip
-
-
-def label_of(value: float, image: str, tile_w: int, size: int) -> str:
-    """Return what stands over a patch: the response, and as much of the image's name as there is room for."""
-    number = f"{value:.3g} "
-    room, most = tile_w - _width(number, size), len(image)
-    while most and _width(shortened(image, most), size) > room:
-        most -= 1
-    return number + shortened(image, most) if most >= min(LEAST_CHARACTERS, len(image)) else number.strip()
-
-
-def _width(text: str, size: int) -> int:
-    """Return how wide a text of glyphs is, px."""
-    return sum(_glyph(character, size).shape[1] for character in text)
-
-
-@cache
-def _glyph(character: str, size: int) -> Mask:
-    """Return a character as (H, W) bool: put together, they make thousands of labels in a tenth of the time."""
-    return draw_line(character, size)
 
 
 def _stamp(out: Pixels, y: int, x: int, mask: Mask, ink: Pixels) -> None:

@@ -51,6 +51,10 @@ class TopFile(Mapping[str, TopResponses]):
             raise LayerNotFoundError(f"no layer {layer!r} in this file.{closest(str(layer), self.layers)}")
         return self.layers[layer]
 
+    def __contains__(self, layer: object) -> bool:
+        """Check whether a layer is in the file."""
+        return layer in self.layers
+
     def __iter__(self) -> Iterator[str]:
         """Return the names of the layers, in order."""
         return iter(self.layers)

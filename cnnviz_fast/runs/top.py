@@ -86,7 +86,7 @@ class Top:
         record.top.seen -= len(keys) * (len(steps) - 1)
         if self.labels is not None and record.classes is not None:
             strongest = functools.reduce(torch.fmin if record.top.by == "min" else torch.fmax, responses)
-            record.classes.update(strongest, [self.labels.of(key) or "" for key in keys])
+            record.classes.update(strongest, [self._label_of(key) or "" for key in keys])
 
     def read(self, path: Path) -> Records:
         """See Kind."""
@@ -108,9 +108,12 @@ class Top:
         keys = {key for record in records.values() for key in _images_in(record.top)}
         return {
             "facts": {"model": model.spec, "weights": model.weights},
-            "photos": describe(images.catalogue, keys, model, self.max_pixels, self.decoding),
+            "photos": describe(images.catalogue, keys, model, self.max_pixels, self.decoding, self._label_of),
             "fields": _fields_of(list(records), model, images.input_size(keys)),
         }
+
+    def _label_of(self, key: str) -> str | None:
+        return self.labels.of(key) if self.labels is not None else None
 
     def remarks(self, records: Records) -> list[str]:
         """See Kind."""

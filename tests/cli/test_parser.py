@@ -25,15 +25,15 @@ FOREIGN = {
     "of a run": ("render", ["--save", "tiles"], "render has no option --save: it belongs to 'cnnviz run'."),
     "of a run, with =": ("render", ["--save=tiles"], "render has no option --save: it belongs to 'cnnviz run'."),
     "of two": ("atlas", ["--size", "9"], "atlas has no option --size: it belongs to 'cnnviz render', 'cnnviz run', "
-               "'cnnviz compare' and 'cnnviz layers'."),
+               "'cnnviz patches', 'cnnviz compare' and 'cnnviz layers'."),
     "of images, for an atlas": ("atlas", ["--input"], "atlas has no option --input: it belongs to 'cnnviz render' and "
                                 "'cnnviz run'."),
     "of images, for two": ("compare", ["--input"], "compare has no option --input: it belongs to 'cnnviz render' and "
                            "'cnnviz run'."),
     "of sheets, for weights": ("weights", ["--plain"], "weights has no option --plain: it belongs to 'cnnviz render', "
                                "'cnnviz run', 'cnnviz atlas' and 'cnnviz compare'."),
-    "of single files": ("run", ["--each"], "run has no option --each: it belongs to 'cnnviz render' and "
-                        "'cnnviz atlas'. Here single files are: --save tiles"),
+    "of single files": ("run", ["--each"], "run has no option --each: it belongs to 'cnnviz render', "
+                        "'cnnviz atlas' and 'cnnviz patches'. Here single files are: --save tiles"),
     "of 0.1": ("render", ["--from-atlas", "x"], "render has no option --from-atlas: atlases are drawn with: "
                "cnnviz atlas ATLAS... --out DIR"),
     "of another name": ("run", ["--layout", "nhwc"], "run has no option --layout: it is called --axes."),

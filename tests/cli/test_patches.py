@@ -100,3 +100,40 @@ def test_wrong_use_is_refused_in_one_line(
         assert reason in error_of(capsys)
     assert run("patches", tmp_path / "photos", "--out", out) == 2
     assert "--save top" in error_of(capsys)
+
+
+MODULE = """
+from support.planted import planted_network
+from torchvision.transforms._presets import ObjectDetection
+
+def make():
+    return planted_network(ObjectDetection()).module
+
+def preprocess(image):
+    return ObjectDetection()(image)
+"""
+
+
+def test_overlay_runs_the_model_of_the_run_or_one_that_is_named(
+    kept: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("patches", kept, "--layer", "1", "--overlay", "--out", out) == 1
+    assert "planted" in error_of(capsys)  # which is no spec, since the run had a module
+    (tmp_path / "net.py").write_text(MODULE)
+    options = ["--layer", "1", "--overlay", f"{tmp_path / 'net.py'}:make"]
+    assert run("patches", kept, *options, "--out", tmp_path / "other.png") == 1
+    assert "sees another part of" in capsys.readouterr().err
+    same = ["--preprocess", f"{tmp_path / 'net.py'}:preprocess", "--alpha", "0.7"]
+    assert run("patches", kept, *options, *same, "--out", tmp_path / "over.png") == cli.DONE
+    expected = cf.patch_sheet(kept, "1", overlay=planted_network(ObjectDetection()), alpha=0.7).rgb()
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "over.png")), expected)
+
+
+def test_what_belongs_to_a_model_is_refused_without_overlay(
+    kept: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option, value in (("--weights", "none"), ("--size", 64), ("--device", "cpu"), ("--preprocess", "x.py:f")):
+        assert run("patches", kept, option, value, "--out", out) == 2
+        assert f"{option[2:]} must go with overlay" in error_of(capsys)
+    assert run("patches", kept, "--alpha", "0.5", "--out", out) == 2
+    assert "alpha goes with overlay" in error_of(capsys)

@@ -26,6 +26,7 @@ from cnnviz_fast.models.own_preprocess import OwnPreprocess
 from cnnviz_fast.models.preprocess import imagenet_preset
 from cnnviz_fast.palette import make_palette
 from cnnviz_fast.patches import cut, sheet
+from cnnviz_fast.patches.api import open_top
 from cnnviz_fast.patches.classes import ClassResponses
 from cnnviz_fast.patches.photos import describe
 from cnnviz_fast.patches.sheet import PatchSheet
@@ -354,7 +355,8 @@ def test_overlay_by_another_model_is_refused(top: Path, photos: Path, tmp_path: 
     other = planted_network(imagenet_preset())
     with pytest.raises(CaptureError, match="sees another part of"):
         cf.patch_sheet(top, overlay=other, threads=1)
-    (tmp_path / "run.json").write_text(json.dumps({"fingerprint": {"weights": "another"}}))
+    (tmp_path / "run.json").write_text(json.dumps({"fingerprint": {"model": "of the run", "weights": "another"}}))
+    assert dict(open_top(tmp_path).facts) == {"model": "planted", "weights_digest": "another"}
     with pytest.raises(OptionError, match="has other weights"):
         cf.patch_sheet(tmp_path, overlay=planted_network(ObjectDetection()))
 
