@@ -20,10 +20,12 @@ class Shot:
 
     command: as the README has it, without the folder to write to.
     file: which of the files that it writes; the rest is not kept.
+    before: the command that makes the run that it draws, `run/`.
     """
 
     command: str
     file: str
+    before: str | None = None
 
 
 SHOTS = {
@@ -37,6 +39,11 @@ SHOTS = {
         "cnnviz render cnnviz:small coffee.jpg --layer stage5 --topk 8 --rank variance --overlay --grid 2x4 --tile 144",
         "*.png",
     ),
+    "patches.png": Shot(
+        "cnnviz patches run/ --layer stage3 --channels 0,1,2,5,7,10,12,14 --tile 64",
+        "*.png",
+        "cnnviz run cnnviz:small cat.jpg coffee.jpg --layer stage3 --size 320x480 --save top --top-k 9 --top-repeat 9",
+    ),
     "compare.png": Shot(
         "cnnviz compare cnnviz:small cat.jpg coffee.jpg --layer stage5 --channels 43,51,128,163,60,65,110,144 "
         "--grid 2x4 --tile 96",
@@ -48,13 +55,22 @@ SHOTS = {
 
 def make(name: str, target: Path) -> None:
     """Draw one sheet."""
+    shot = SHOTS[name]
     with tempfile.TemporaryDirectory() as folder:
-        words = shlex.split(SHOTS[name].command)[1:]
-        argv = [str(PHOTOS / word) if word.endswith(".jpg") else word for word in words]
-        if code := cli.main([*argv, "--out", folder]):
-            raise SystemExit(code)
-        (drawn,) = Path(folder).rglob(SHOTS[name].file)
-        shutil.move(drawn, target)
+        run, drawn = Path(folder, "run"), Path(folder, "drawn")
+        if shot.before is not None:
+            _call(shot.before, run, run)
+        _call(shot.command, drawn, run)
+        (found,) = drawn.rglob(shot.file)
+        shutil.move(found, target)
+
+
+def _call(command: str, out: Path, run: Path) -> None:
+    """Run a command as the README has it, on the photos of the package."""
+    words = [str(run) if word == "run/" else word for word in shlex.split(command)[1:]]
+    argv = [str(PHOTOS / word) if word.endswith(".jpg") else word for word in words]
+    if code := cli.main([*argv, "--out", str(out)]):
+        raise SystemExit(code)
 
 
 if __name__ == "__main__":

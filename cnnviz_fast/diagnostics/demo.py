@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,8 +13,10 @@ from ..formats.output_folders import OutputFolder
 from ..options.drawing import RenderOptions
 from ..options.reading import MAX_PIXELS
 from ..options.weights import KernelOptions
+from ..patches.api import patch_sheet
 from ..pipeline import Drawing, NamedImage, PlannedLayer, planned_layers
 from ..provenance import Provenance
+from ..runs.api import run
 from ..sheets.comparison import compare
 from ..sheets.overlay import read_overlay
 from ..sheets.render import write_sheet
@@ -30,6 +33,9 @@ PHOTOS = Path(__file__).parent / "photos"
 
 STRONGEST = 12
 """Channels that are laid over a photo: those of the greatest variance."""
+
+PATCHES = 9
+"""Patches of each channel."""
 
 COMPARED = 24
 """Channels that are compared: those whose maps of the two photos differ most."""
@@ -73,6 +79,7 @@ def make_demo(model: LoadedModel, layers: Sequence[str], folder: OutputFolder) -
     with_places = [of_images for of_images in by_layer if not is_vector(_maps(of_images[0]))]
     if with_places:
         photos = with_places[-1][1:]
+        yield from _patches(model, with_places[len(with_places) // 2][1:], folder)
         yield from _overlays(model, photos, folder)
         yield from _comparison(photos, folder)
 
@@ -106,6 +113,25 @@ def _sheets(of_images: Sequence[PlannedLayer], folder: OutputFolder) -> Iterator
         path = folder.place(drawn.folder, drawn.image.stem, ".png", drawn.plan.describe)
         yield Made(write_sheet(drawn.plan, path), Figure(path, drawn.image.name), section)
         section = None
+
+
+def _patches(model: LoadedModel, photos: Sequence[PlannedLayer], folder: OutputFolder) -> Iterator[Made]:
+    """Cut out what the channels of a layer that vary most look for in the photos."""
+    layer = photos[0].plan.facts.provenance.layer or photos[0].name  # of a clip, `name` is one of its time steps
+    first, second = (_maps(photo).float().var(dim=(1, 2)) for photo in photos)
+    channels = (first + second).nan_to_num().topk(min(STRONGEST, len(first))).indices
+    with tempfile.TemporaryDirectory() as kept:
+        run(
+            model, [photo.image.origin for photo in photos], [layer], kept,
+            save="top", top_k=PATCHES, top_repeat=PATCHES, progress="none", readers=0,
+        )  # fmt: skip
+        drawn = patch_sheet(kept, layer, channels=sorted(channels.tolist()))
+    path = drawn.save(folder.path / "patches.png")
+    yield Made(path, Figure(path, "what excites a channel most"), Section(
+        f"What channels of {photos[0].name} look for",
+        f"The {len(channels)} channels that vary most, each with the {PATCHES} parts of the two photos that excite it "
+        f"most: what a unit of that layer sees, cut from the photo.",
+    ))  # fmt: skip
 
 
 def _overlays(model: LoadedModel, photos: Sequence[PlannedLayer], folder: OutputFolder) -> Iterator[Made]:

@@ -74,7 +74,13 @@ def test_demo_shows_the_trained_network_and_can_be_repeated(out: Path, capsys: C
     captured = capsys.readouterr()
     layers, images = ("stage1", "stage3", "stage5"), ("chart", "cat", "coffee")
     names = ["filters.png", *(f"{layer}/{image}.png" for layer in layers for image in images)]
-    names += ["overlay/cat.png", "overlay/coffee.png", "cat_coffee_compare.png", "cat_coffee_difference.png"]
+    names += [
+        "patches.png",
+        "overlay/cat.png",
+        "overlay/coffee.png",
+        "cat_coffee_compare.png",
+        "cat_coffee_difference.png",
+    ]
     assert captured.out.splitlines() == [str(out / name) for name in [*names, "index.html"]]
     said = captured.err.splitlines()
     assert said[0] == "cnnviz: cnnviz:small with weights: PHOTOS_V1"
@@ -123,7 +129,10 @@ def test_demo_of_a_model_without_convolutions_has_no_filters(nets: str, out: Pat
     assert run("demo", "--model", f"{nets}flat", "--layer", "pool", "head", "--out", out) == cli.DONE
     page = page_of(out)
     assert page.images[0] == out / "pool" / "chart.png"
-    assert page.texts["h2"][:3] == ["Every channel of pool", "Every channel of head", "Where pool answers in the photo"]
+    assert page.texts["h2"][:4] == [
+        "Every channel of pool", "Every channel of head", "What channels of pool look for",
+        "Where pool answers in the photo",
+    ]  # fmt: skip
 
 
 def test_demo_of_vectors_alone_lays_nothing_over_the_photos(nets: str, out: Path) -> None:
@@ -141,8 +150,9 @@ def test_demo_escapes_names_of_layers_and_takes_patterns(nets: str, out: Path) -
     assert run("demo", "--model", f"{nets}hostile", "--layer", "*conv", "--out", out) == cli.DONE
     page = page_of(out)
     assert not {"b", "i"} & set(page.tags)
-    assert page.texts["h2"][1:4] == [
-        "Every channel of <b>&\"conv", "Every channel of <i>'conv", "Where <i>'conv answers in the photo",
+    assert page.texts["h2"][1:5] == [
+        "Every channel of <b>&\"conv", "Every channel of <i>'conv", "What channels of <i>'conv look for",
+        "Where <i>'conv answers in the photo",
     ]  # fmt: skip
 
 
