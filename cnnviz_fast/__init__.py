@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .activations.capture import capture as capture
     from .activations.capture import capture_stream as capture_stream
     from .activations.listing import list_layers as list_layers
+    from .attribution.api import attribute as attribute
     from .channels.dataset import LayerStatistics as LayerStatistics
     from .channels.dataset_files import read_statistics as read_statistics
     from .channels.report import LayerReport as LayerReport
@@ -51,6 +52,7 @@ _HOMES = {
     "capture": "activations.capture",
     "capture_stream": "activations.capture",
     "list_layers": "activations.listing",
+    "attribute": "attribution.api",
     "Comparison": "sheets.comparison",
     "compare": "sheets.comparison",
     "LayerStatistics": "channels.dataset",

@@ -36,7 +36,7 @@ def test_public_names_are_exact() -> None:
     assert cnnviz_fast.__all__ == [
         "Atlas", "CnnvizError", "Comparison", "LayerInfo", "LayerReport", "LayerStatistics", "LoadedModel",
         "ParameterInfo", "PreprocessOptions", "Provenance", "RenderOptions", "RunSummary", "Sheet", "__version__",
-        "capture", "capture_stream", "compare", "layer_report", "list_layers", "load_images", "load_model",
+        "attribute", "capture", "capture_stream", "compare", "layer_report", "list_layers", "load_images", "load_model",
         "parameter_statistics", "read_atlas", "read_statistics", "render", "render_batch", "render_index",
         "run", "save_atlas", "save_sheet", "save_tiles", "visualize",
     ]  # fmt: skip

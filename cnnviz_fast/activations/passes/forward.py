@@ -45,6 +45,9 @@ class Enough(BaseException):
 class Watched:
     """What is looked at in a pass, and by which functions. A function ends the pass by raising `Enough`.
 
+    What `output`, `input` or `operation` returns takes the place of what it was called with, unless it is None; `input`
+    returns positional and named arguments.
+
     Attributes:
         outputs_of: modules whose outputs are looked at.
         output: called with such a module and its output.
@@ -55,17 +58,19 @@ class Watched:
         elsewhere: called with a module of either kind where it runs in another thread, and nothing else is.
         missing: called with the name of a weight that the model's checkpoint did not have, when the pass uses it.
         any_thread: whether what other threads run is looked at like the rest: for a model that nobody else runs.
+        batch: called with the copy of the batch that the model would get; what it returns is what the model gets.
     """
 
     outputs_of: Iterable[nn.Module] = ()
-    output: Callable[[nn.Module, Any], None] | None = None
+    output: Callable[[nn.Module, Any], Any] | None = None
     inputs_of: Iterable[nn.Module] = ()
-    input: Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None] | None = None
-    operation: Callable[[str, Any], None] | None = None
+    input: Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Any] | None = None
+    operation: Callable[[str, Any], Any] | None = None
     result: Callable[[Any], None] | None = None
     elsewhere: Callable[[nn.Module], None] | None = None
     missing: Callable[[str], None] | None = None
     any_thread: bool = False
+    batch: Callable[[torch.Tensor], torch.Tensor] | None = None
 
 
 @dataclass
@@ -212,9 +217,11 @@ def _attempt(asked: _Pass, batch: torch.Tensor) -> None:
         stack.enter_context(evaluating(every_module(model), asked.changes))
         stack.enter_context(hooked(watched))
         device = weight_of(model, batch).device
-        positional, named = arguments(placed(batch, device), asked.inputs)
+        given = placed(batch, device)
+        positional, named = arguments(given if watched.batch is None else watched.batch(given), asked.inputs)
         if asked.inputs is not None:
-            positional, named = placed(positional, device), placed(named, device)
+            linked = watched.batch is not None
+            positional, named = placed(positional, device, linked=linked), placed(named, device, linked=linked)
         # For models that use random numbers in eval mode too. What other threads draw meanwhile is undone as well.
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else [], device_type="cuda"))
         stack.enter_context(_other_generators_kept())
@@ -260,12 +267,12 @@ class _Guard:
         }
         return dataclasses.replace(watched, **guarded)
 
-    def _call(self, function: Callable[..., None], *seen: Any) -> None:
+    def _call(self, function: Callable[..., Any], *seen: Any) -> Any:
         if getattr(_running, "guard", self) not in (self, None):
-            return
+            return None
         self.has_seen = True
         try:
-            function(*seen)
+            return function(*seen)
         except Exception as error:
             self.failures.append(error)
             raise Enough from None
