@@ -11,7 +11,7 @@ from ..activations.stages import default_layers
 from ..errors import OptionError, ShapeError, UnknownOptionError, closest, repr_of
 from ..models.loaded import LoadedModel, as_given, called_with, module_of
 from ..options.reading import AxesOptions
-from . import cam
+from . import cam, masking
 from .cam import Attribution
 from .head import Request
 from .targets import parse_targets
@@ -49,6 +49,8 @@ METHODS = {
     "xgradcam": Method(cam.xgradcam, "layers", "channels weighted by their gradient where they are active"),
     "eigencam": Method(cam.eigencam, "layers", "the first principal component of the channels; no target"),
     "cam": Method(cam.cam, "layers", "channels weighted by the classifier's weights; no gradients, signed"),
+    "scorecam": Method(masking.scorecam, "layers", "channels weighted by the score of what they show", ("chunk",)),
+    "ablationcam": Method(masking.ablationcam, "layers", "channels weighted by the score without them", ("chunk",)),
 }
 """Name -> method, in Python and on the command line."""
 

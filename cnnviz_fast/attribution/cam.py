@@ -58,7 +58,7 @@ class Attribution:
 
 def gradcam(request: Request) -> Attribution:
     """Return Grad-CAM."""
-    return _weighted(request, lambda maps, gradients: _sum(maps, gradients.mean((2, 3))).relu())
+    return _weighted(request, lambda maps, gradients: weighted_sum(maps, gradients.mean((2, 3))).relu())
 
 
 def gradcam_plus_plus(request: Request) -> Attribution:
@@ -67,8 +67,8 @@ def gradcam_plus_plus(request: Request) -> Attribution:
     def rule(maps: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
         squares = gradients.square()
         # G^2 / (2 G^2 + S G^3) = 1 / (2 + S G) where G is not 0: so small gradients do not vanish when squared.
-        share = _quotient(squares.sign(), 2 + maps.sum((2, 3), keepdim=True) * gradients)
-        return _sum(maps, (share * gradients.relu()).sum((2, 3))).relu()
+        share = quotient(squares.sign(), 2 + maps.sum((2, 3), keepdim=True) * gradients)
+        return weighted_sum(maps, (share * gradients.relu()).sum((2, 3))).relu()
 
     return _weighted(request, rule)
 
@@ -77,7 +77,7 @@ def xgradcam(request: Request) -> Attribution:
     """Return XGrad-CAM."""
 
     def rule(maps: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
-        return _sum(maps, _quotient((maps * gradients).sum((2, 3)), maps.sum((2, 3)))).relu()
+        return weighted_sum(maps, quotient((maps * gradients).sum((2, 3)), maps.sum((2, 3)))).relu()
 
     return _weighted(request, rule)
 
@@ -165,15 +165,15 @@ def _no_gradient(request: Request, layer: str, axes: Axes) -> str:
     return f"layer {layer!r}: their gradient is 0, as where only a class token is read behind it. {advice}"
 
 
-def _sum(maps: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def weighted_sum(maps: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Return the sum of the channels of maps (N, C, h, w), with weights (N, C): (N, h, w)."""
     import torch
 
     return torch.einsum("nchw,nc->nhw", maps, weights)
 
 
-def _quotient(above: torch.Tensor, below: torch.Tensor) -> torch.Tensor:
-    """Return a quotient that is 0 where the divisor is."""
+def quotient(above: torch.Tensor, below: torch.Tensor) -> torch.Tensor:
+    """Return a quotient of real dtype, of any shape, that is 0 where the divisor is."""
     return (above / below).masked_fill_(below == 0, 0.0)
 
 

@@ -21,11 +21,12 @@ from ..errors import CaptureError
 from ..models.loaded import LoadedModel, root_of
 from ..options.reading import AxesOptions
 from .layer_maps import all_maps
-from .targets import Scores, Targets, Unit
+from .targets import Scores, Targets
 
 if TYPE_CHECKING:
     import torch
 
+    from ..activations.capture import Keep
     from ..activations.patterns import Layers, Target
 
     Grad = Callable[..., tuple[torch.Tensor | None, ...]]
@@ -44,6 +45,7 @@ class Request:
         layers: layer patterns; None for the input.
         targets: whose causes are looked for.
         axes: how the outputs of layers are read.
+        inner: the layers of the units among the targets, where they are known already; see `located`.
     """
 
     model: LoadedModel
@@ -51,10 +53,35 @@ class Request:
     layers: Layers | None
     targets: Targets
     axes: AxesOptions = dataclasses.field(default_factory=AxesOptions)
+    inner: Mapping[str, InnerLayer] | None = None
 
     def inputs(self, images: Sequence[int] | None = None) -> Any:
         """Return what the model takes beside the batch, for some of its images; None for all."""
         return inputs_at(self.model, range(len(self.batch)) if images is None else images)
+
+    def variants(self, image: int, batch: torch.Tensor, layers: Layers | None = None) -> Request:
+        """Return the request for variants of one image.
+
+        Args:
+            image: its position in the batch.
+            batch: (K, C, H, W) float. The variants.
+            layers: see Request.
+
+        Returns:
+            The same in everything else.
+        """
+        model = dataclasses.replace(self.model, inputs=self.inputs([image] * len(batch)))
+        return dataclasses.replace(
+            self, model=model, batch=batch, layers=layers, targets=self.targets.at(image, len(batch))
+        )
+
+
+@dataclass(frozen=True)
+class InnerLayer:
+    """The layer of units: what to hang hooks on, and how its output is read."""
+
+    target: Target
+    axes: Axes
 
 
 @dataclass(frozen=True)
@@ -105,7 +132,7 @@ def differentiate(request: Request, grad: Grad | None = None) -> Gradients:
         activations = {name: place.detach() for name, place in places.items()}
         found.append(Gradients(activations, gradients, scores.detached()))
 
-    record(request, finish)
+    record(request, finish, _linked, from_input=_leaf)
     return found[0]
 
 
@@ -122,20 +149,23 @@ def forward_only(request: Request) -> tuple[dict[str, torch.Tensor], Scores]:
         CnnvizError: see differentiate.
     """
     found: list[tuple[dict[str, torch.Tensor], Scores]] = []
-    record(request, lambda places, scores: found.append((dict(places), scores)), linked=False)
+    record(request, lambda places, scores: found.append((dict(places), scores)), _copied)
     return found[0]
 
 
 def record(
-    request: Request, finish: Callable[[Mapping[str, torch.Tensor], Scores], object], *, linked: bool = True
+    request: Request,
+    finish: Callable[[Mapping[str, torch.Tensor], Scores], object],
+    keep: Keep,
+    from_input: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> None:
-    """Run the model once, with autograd from the layers on that are asked for, or from the input on.
+    """Run the model once, and finish inside the pass.
 
     Args:
         request: what to run.
-        finish: called inside the pass with the layers' activations, or the input under INPUT, by name; and with the
-            scores.
-        linked: whether gradients of the scores with respect to these can be taken.
+        finish: called inside the pass with what was kept of the layers, by name, and with the scores.
+        keep: what is kept of a layer, and what the model goes on with; see Keeper.
+        from_input: makes a leaf of the batch, where gradients are taken with respect to that: it is kept under INPUT.
 
     Raises:
         CnnvizError: see differentiate; and whatever `finish` raises.
@@ -147,37 +177,36 @@ def record(
     if request.layers is not None:
         wanted = find_targets(root, request.batch, request.layers, inputs, forward)
     names = {target.key(None) for target in wanted}
-    units = _units(request)
-    batches: list[torch.Tensor] = []
+    inner = located(request)
+    leaves: list[torch.Tensor] = []
     kept_names: set[str] = set()
 
-    def keep(tensor: torch.Tensor, name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def keep_one(tensor: torch.Tensor, name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
         kept_names.add(name)
-        # Copies for us and for the model: what comes next may work in place.
-        if linked and name in names:
-            kept = tensor.clone() if tensor.requires_grad else tensor.detach().clone().requires_grad_()
-            return kept, kept.clone()
-        return tensor.clone(), None
+        return keep(tensor, name) if name in names else _copied(tensor, name)
 
-    ends = None if request.targets.need_output else [unit.target for unit in units.values()]
-    keeper = Keeper([*wanted, *(unit.target for unit in units.values())], keep, until=ends or ())
+    ends = () if request.targets.need_output else [layer.target for layer in inner.values()]
+    keeper = Keeper([*wanted, *(layer.target for layer in inner.values())], keep_one, until=ends)
     watched = keeper.watched(root)
 
     def end(output: Any) -> None:
         if watched.result is not None and output is not None:  # the output itself is a layer that is asked for
             watched.result(output)
-        if late := names - kept_names if ends else ():
+        if ends and (late := names - kept_names):
             raise CaptureError(
-                f"layer {min(late)!r} must run before that of the target {request.targets.units[-1].label!r}, got one "
-                f"that does not. Name an earlier layer."
+                f"layer {min(late)!r} must run before that of the target, {request.targets.layers[-1]!r}, got one that "
+                f"does not. Name an earlier layer."
             )
-        places = by_name(keeper, root, wanted) if wanted else {INPUT: batches[-1]}
-        with torch.set_grad_enabled(linked):
-            maps = {unit: _maps(by_name(keeper, root, [located.target]), located) for unit, located in units.items()}
+        places = by_name(keeper, root, wanted) if wanted else {INPUT: leaves[-1]} if leaves else {}
+        maps = {
+            name: all_maps(next(iter(by_name(keeper, root, [layer.target]).values())), layer.axes)
+            for name, layer in inner.items()
+        }
+        with torch.set_grad_enabled(from_input is not None):
             finish(places, request.targets.scores(output, maps, len(request.batch)))
 
     def linking(function: Callable[..., Any] | None) -> Callable[..., Any] | None:
-        """Record what comes after the layer; where that was the last, finish before the pass ends."""
+        """Record what comes after a leaf; where a layer was the last that is needed, finish before the pass ends."""
 
         def call(*seen: Any) -> Any:
             try:
@@ -185,61 +214,77 @@ def record(
             except Enough:
                 end(None)
                 raise
-            if other is not None:
+            if from_input is not None and other is not None:
                 torch.set_grad_enabled(True)  # until the pass ends
             return other
 
         return None if function is None else call
 
-    def from_input(batch: torch.Tensor) -> torch.Tensor:
-        torch.set_grad_enabled(linked)
-        batches.append(batch.detach().requires_grad_(linked))
-        return batches[-1].clone()
+    def begin(batch: torch.Tensor) -> torch.Tensor:
+        assert from_input is not None
+        torch.set_grad_enabled(True)
+        leaves.append(from_input(batch))
+        return leaves[-1].clone()
 
     looked_at = dataclasses.replace(
         watched,
         output=linking(watched.output),
         input=linking(watched.input),
         operation=linking(watched.operation),
-        result=end if ends is None else linking(watched.result),
-        batch=None if wanted else from_input,
+        result=linking(watched.result) if ends else end,
+        batch=None if wanted or from_input is None else begin,
     )
     keeper.copied = run_pass(root, request.batch, looked_at, inputs, forward)
     by_name(keeper, root)
 
 
-@dataclass(frozen=True)
-class _Located:
-    """The layer of a unit: what to hang hooks on, and how its output is read."""
+def located(request: Request) -> Mapping[str, InnerLayer]:
+    """Find the layers of the units among the targets. A pass of one image shows the axes of their outputs.
 
-    target: Target
-    axes: Axes
+    Args:
+        request: with the targets.
 
+    Returns:
+        Layer as it was written -> what it is.
 
-def _units(request: Request) -> dict[Unit, _Located]:
-    """Find the layers of the units among the targets. A pass of one image shows the axes of their outputs."""
-    units = request.targets.units
-    if not units:
+    Raises:
+        LayerNotFoundError: there is no such layer.
+        CaptureError: several layers are named by one unit, or the layer never ran.
+        ShapeError: the axes of the output cannot be told.
+    """
+    if request.inner is not None:
+        return request.inner
+    layers = request.targets.layers
+    if not layers:
         return {}
-    model, first = request.model, request.batch[:1]
-    inputs = request.inputs([0])
-    located = {}
-    for unit in units:
-        target, *others = find_targets(root_of(model), first, unit.layer, inputs, model.forward)
+    model, first, inputs = request.model, request.batch[:1], request.inputs([0])
+    targets = {}
+    for layer in layers:
+        target, *others = find_targets(root_of(model), first, layer, inputs, model.forward)
         if others:
             raise CaptureError(
-                f"target must be a unit of one layer, and {unit.layer!r} names {1 + len(others)}. Name one of them."
+                f"target must be a unit of one layer, and {layer!r} names {1 + len(others)}. Name one of them."
             )
         # The first call of a module, so that the pass can end there.
         call = target.call or (0 if target.side in ("output", "input") else None)
-        located[unit] = dataclasses.replace(target, call=call)
-    names = {unit: target.key(target.call) for unit, target in located.items()}
+        targets[layer] = dataclasses.replace(target, call=call)
+    names = {layer: target.key(target.call) for layer, target in targets.items()}
     seen = capture(model, first, list(names.values()), inputs=inputs)
     shapes = {name: tuple(output.shape) for name, output in seen.items()}
     axes = {name: axes for name, axes, _ in axes_of(model, shapes, tuple(first.shape), request.axes)}
-    return {unit: _Located(target, axes[names[unit]]) for unit, target in located.items()}
+    return {layer: InnerLayer(target, axes[names[layer]]) for layer, target in targets.items()}
 
 
-def _maps(seen: Mapping[str, torch.Tensor], located: _Located) -> torch.Tensor:
-    (output,) = seen.values()
-    return all_maps(output, located.axes)
+def _copied(tensor: torch.Tensor, name: str) -> tuple[torch.Tensor, None]:
+    """Keep a copy, since the next layer may work in place; it stays linked to what it was made of."""
+    return tensor.clone(), None
+
+
+def _linked(tensor: torch.Tensor, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keep a copy, a leaf unless it comes after one, that the model goes on with a copy of."""
+    kept = tensor.clone() if tensor.requires_grad else _leaf(tensor.clone())
+    return kept, kept.clone()
+
+
+def _leaf(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().requires_grad_()

@@ -15,6 +15,9 @@ from ..options.reading import AxesOptions
 if TYPE_CHECKING:
     import torch
 
+CHANNELS_LAST = ("nhwc", "tokens", "tnc", "nthwc", "nlc")
+"""Axes of which the last is that of the channels; of others it is the second."""
+
 _PLACELESS = {"nc": "vectors", "matrix": "attention matrices"}
 """Axes without positions in the image, and what outputs with them are."""
 

@@ -110,14 +110,14 @@ class Targets:
     categories: tuple[str, ...] | None = None
 
     @property
-    def units(self) -> tuple[Unit, ...]:
-        """Return the units of inner layers among the targets."""
-        return tuple(dict.fromkeys(each for each in self.wanted if isinstance(each, Unit)))
+    def layers(self) -> tuple[str, ...]:
+        """Return the inner layers whose units are among the targets."""
+        return tuple(dict.fromkeys(each.layer for each in self.wanted if isinstance(each, Unit)))
 
     @property
     def need_output(self) -> bool:
         """Return whether any target is a score of what the model itself puts out."""
-        return len(self.units) < len(set(self.wanted))
+        return not all(isinstance(each, Unit) for each in self.wanted)
 
     def at(self, image: int, count: int) -> Targets:
         """Return the targets of one image, for a batch of `count` variants of it."""
@@ -127,12 +127,12 @@ class Targets:
         )
         return dataclasses.replace(self, wanted=wanted)
 
-    def scores(self, output: Any, maps: Mapping[Unit, torch.Tensor], images: int) -> Scores:
+    def scores(self, output: Any, maps: Mapping[str, torch.Tensor], images: int) -> Scores:
         """Return the scores of a pass.
 
         Args:
             output: what the model put out; None where no target needs it.
-            maps: of each unit, the maps (N, C, H, W) of its layer.
+            maps: of each of `layers`, its maps (N, C, H, W).
             images: N.
 
         Returns:
@@ -156,7 +156,7 @@ class Targets:
                 name = getattr(each.call, "__name__", type(each.call).__name__).strip("<>")
                 names = [[name if values.shape[1] == 1 else f"{name} {t}" for t in range(values.shape[1])]] * images
             elif isinstance(each, Unit):
-                values, names = _of_unit(each, maps[each])[:, None], [[each.label]] * images
+                values, names = _of_unit(each, maps[each.layer])[:, None], [[each.label]] * images
             else:
                 classes = class_scores(output, images)
                 fixed = _fixed(each, classes)
