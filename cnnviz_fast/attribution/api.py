@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..activations.passes.rows import with_rows
 from ..activations.stages import default_layers
-from ..errors import OptionError, ShapeError, UnknownOptionError, closest, repr_of
+from ..errors import OptionError, ShapeError, closest, repr_of
 from ..models.loaded import LoadedModel, as_given, called_with, module_of
+from ..options.attribution import AttributionOptions
 from ..options.reading import AxesOptions
 from . import cam, masking
 from .cam import Attribution
@@ -92,8 +93,8 @@ def attribute(
         ShapeError: a layer has no maps, or the output no classes.
         CaptureError: the model failed, or the target does not depend on a layer.
     """
-    options = {"chunk": chunk}
-    found, single = attribution(model, batch, method, layer, target, axes, inputs, forward, options)
+    options = AttributionOptions(chunk=chunk)
+    found, single = attribution(model, batch, method, layer, target, AxesOptions(axes=axes), inputs, forward, options)
     maps = {name: each[:, 0] if single else each for name, each in found.maps.items()}
     several = len(maps) > 1 or isinstance(layer, (list, tuple))
     return maps if several else next(iter(maps.values()))
@@ -105,10 +106,10 @@ def attribution(
     method: str,
     layer: Layers | None,
     target: Any,
-    axes: str = "auto",
+    axes: AxesOptions | None = None,
     inputs: Inputs = None,
     forward: Forward = None,
-    options: Mapping[str, Any] | None = None,
+    options: AttributionOptions | None = None,
 ) -> tuple[Attribution, bool]:
     """Return what `attribute` returns, with an axis of targets and with the names of targets.
 
@@ -121,7 +122,7 @@ def attribution(
         axes: see attribute.
         inputs: see attribute.
         forward: see attribute.
-        options: name -> value of the options of the method; those that are None are left out.
+        options: of the method.
 
     Returns:
         What the method found, and whether there is one target, not a list of them.
@@ -130,11 +131,11 @@ def attribution(
         CnnvizError: see attribute.
     """
     chosen = method_of(method)
-    given = {name: value for name, value in (options or {}).items() if value is not None}
+    given = {name: value for name, value in vars(options or AttributionOptions()).items() if value is not None}
     for name in given:
         if name not in chosen.options:
-            takes = ", ".join(chosen.options) or "none"
-            raise UnknownOptionError(f"{method} takes no option {repr_of(name)}. Options of {method}: {takes}.")
+            takers = ", ".join(name_of for name_of, other in METHODS.items() if name in other.options)
+            raise OptionError(f"{name} goes with {takers}, got method {method!r}.")
     loaded = called_with(model if isinstance(model, LoadedModel) else as_given(module_of(model)), inputs, forward)
     if chosen.of == "layers" and layer is None:
         layer = default_layers(loaded)[-1]
@@ -144,7 +145,7 @@ def attribution(
     if not images:
         raise ShapeError("batch must be a (N, C, H, W) tensor of at least one image. Make one with load_images.")
     targets = parse_targets(target, loaded.categories, images)
-    request = Request(with_rows(loaded, images), batch, layer, targets, AxesOptions(axes=axes))
+    request = Request(with_rows(loaded, images), batch, layer, targets, axes or AxesOptions())
     found = chosen.run(request, **given)
     return found, targets.single if found.scores is None else found.scores.single
 
