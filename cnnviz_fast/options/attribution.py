@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from .declared import SelfChecking, option
 from .parsers import whole
 
+METHOD_NAMES = (
+    "gradcam", "gradcam++", "hirescam", "layercam", "xgradcam", "eigencam", "cam", "scorecam", "ablationcam",
+)  # fmt: skip
+"""Names of the methods, the usual one first; `attribution.api` has what each is."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AttributionOptions(SelfChecking):

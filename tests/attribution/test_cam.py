@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from support.heat import DEFINITIONS, ClassToken, Residual, activations_and_grad
 from torch import nn
 
 import cnnviz_fast as cf
+from cnnviz_fast.attribution.api import METHODS
 from cnnviz_fast.errors import CaptureError, OptionError, ShapeError
+from cnnviz_fast.options.attribution import METHOD_NAMES, AttributionOptions
 
 
 def by_definition(method: str, model: nn.Module, batch: torch.Tensor, layer: str, classes: list[int]) -> torch.Tensor:
@@ -140,6 +143,12 @@ def test_attribute_signals_and_volumes_keep_their_axes() -> None:
     activations, gradient = activations_and_gradient(volumes.eval(), batch, "0", [1, 1])
     expected = (gradient.mean((2, 3, 4), keepdim=True) * activations).sum(1).relu()
     assert_close(cf.attribute(volumes, batch, "gradcam", "0", 1), expected, FLOAT32_SUMS)
+
+
+def test_methods_are_those_of_the_command_line() -> None:
+    assert tuple(METHODS) == METHOD_NAMES
+    takers = {name for method in METHODS.values() for name in method.options}
+    assert takers == {field.name for field in dataclasses.fields(AttributionOptions)}
 
 
 BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
