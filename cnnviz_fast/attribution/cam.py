@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from ..activations.axes.record import Axes
 from ..activations.capture import capture, find_targets
 from ..activations.passes.forward import Watched, run_pass
-from ..errors import CaptureError, OptionError
+from ..errors import CaptureError, NoGradientError, OptionError
 from ..models.layers import layer_names
 from ..models.loaded import root_of
 from ..runtime.caller import warn_caller
@@ -148,8 +148,7 @@ def _weighted(request: Request, rule: Rule) -> Attribution:
             if there is None or not there.any():
                 label = gradients.scores.labels[0][t]
                 if gradient is None or gradient.any():
-                    said = "is not computed from" if gradient is None else "does not depend on the places of"
-                    raise CaptureError(f"target {label!r} {said} {_no_gradient(request, layer, axes)}")
+                    raise _no_gradient(request, layer, axes, label, is_there=gradient is not None)
                 warn_caller(
                     f"the gradient of target {label!r} is 0 throughout layer {layer!r}: it is dead or saturated"
                 )
@@ -158,11 +157,13 @@ def _weighted(request: Request, rule: Rule) -> Attribution:
     return Attribution(found, gradients.scores)
 
 
-def _no_gradient(request: Request, layer: str, axes: Axes) -> str:
-    """Return the end of the message for a layer with maps that a target does not depend on."""
-    other = layer_that_works(request, layer, axes)
-    advice = "Name an earlier one." if other is None else f"This one works: {other!r}."
-    return f"layer {layer!r}: their gradient is 0, as where only a class token is read behind it. {advice}"
+def _no_gradient(request: Request, layer: str, axes: Axes, label: str, *, is_there: bool) -> NoGradientError:
+    """Return the error for a layer with maps that a target does not depend on, or not at their places."""
+    works = layer_that_works(request, layer, axes)
+    advice = "Name an earlier one." if works is None else f"This one works: {works!r}."
+    what = "depends on no place of" if is_there else "is not computed from"
+    why = ": their gradient is 0, as where only a class token is read behind it" if is_there else ""
+    return NoGradientError(f"target {label!r} {what} layer {layer!r}{why}. {advice}", works)
 
 
 def weighted_sum(maps: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
