@@ -143,27 +143,28 @@ def _weighted(request: Request, rule: Rule) -> Attribution:
     for layer, axes in axes_of_maps(request.model, gradients.activations, shape, request.axes).items():
         maps = all_maps(gradients.activations[layer], axes).float()
         each = []
-        for t, gradient in enumerate(gradients.of[layer]):
-            there = None if gradient is None else all_maps(gradient, axes).float()
-            if there is None or not there.any():
-                label = gradients.scores.labels[0][t]
-                if gradient is None or gradient.any():
-                    raise _no_gradient(request, layer, axes, label, is_there=gradient is not None)
+        for label, gradient in zip(gradients.scores.labels[0], gradients.of[layer], strict=True):
+            if gradient is None:
+                raise _no_gradient(request, layer, axes, f"target {label!r} is not computed from layer {layer!r}.")
+            slopes = all_maps(gradient, axes).float()
+            if not slopes.any():
+                if gradient.any():
+                    said = f"target {label!r} depends on no place of layer {layer!r}: their gradient is 0, as where"
+                    raise _no_gradient(request, layer, axes, f"{said} only a class token is read behind it.")
                 warn_caller(
                     f"the gradient of target {label!r} is 0 throughout layer {layer!r}: it is dead or saturated"
                 )
-            each.append(torch.zeros_like(maps[:, 0]) if there is None else rule(maps, there))
+            each.append(rule(maps, slopes))
         found[layer] = as_steps(torch.stack(each, 1), axes)
     return Attribution(found, gradients.scores)
 
 
-def _no_gradient(request: Request, layer: str, axes: Axes, label: str, *, is_there: bool) -> NoGradientError:
-    """Return the error for a layer with maps that a target does not depend on, or not at their places."""
+def _no_gradient(request: Request, layer: str, axes: Axes, said: str) -> NoGradientError:
+    """Return the error for a layer without a gradient, with what is said of it and the layer that works."""
     works = layer_that_works(request, layer, axes)
-    advice = "Name an earlier one." if works is None else f"This one works: {works!r}."
-    what = "depends on no place of" if is_there else "is not computed from"
-    why = ": their gradient is 0, as where only a class token is read behind it" if is_there else ""
-    return NoGradientError(f"target {label!r} {what} layer {layer!r}{why}. {advice}", works)
+    return NoGradientError(
+        f"{said} {'Name an earlier one.' if works is None else f'This one works: {works!r}.'}", works
+    )
 
 
 def weighted_sum(maps: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

@@ -29,12 +29,7 @@ def layer_that_works(request: Request, layer: str, axes: Axes) -> str | None:
     Returns:
         The name; None where there is none.
     """
-    one = dataclasses.replace(
-        request,
-        batch=request.batch[:1],
-        targets=request.targets.at(0, 1),
-        model=dataclasses.replace(request.model, inputs=request.inputs([0])),
-    )
+    one = request.variants(0, request.batch[:1])
     before = [f"{name}:0" for name in _before(one, layer)]
     if not before:
         return None

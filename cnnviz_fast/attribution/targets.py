@@ -119,8 +119,8 @@ class Targets:
         """Return whether any target is a score of what the model itself puts out."""
         return not all(isinstance(each, Unit) for each in self.wanted)
 
-    def at(self, image: int, count: int) -> Targets:
-        """Return the targets of one image, for a batch of `count` variants of it."""
+    def at(self, image: int) -> Targets:
+        """Return the targets of one image, for a batch of variants of it."""
         wanted = tuple(
             Classes((each.rows[image],)) if isinstance(each, Classes) and len(each.rows) > 1 else each
             for each in self.wanted
