@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .activations.fields.find import receptive_field as receptive_field
     from .activations.fields.record import ReceptiveField as ReceptiveField
     from .activations.listing import list_layers as list_layers
+    from .attribution.api import attribute as attribute
     from .channels.dataset import LayerStatistics as LayerStatistics
     from .channels.dataset_files import read_statistics as read_statistics
     from .channels.report import LayerReport as LayerReport
@@ -59,6 +60,7 @@ _HOMES = {
     "receptive_field": "activations.fields.find",
     "ReceptiveField": "activations.fields.record",
     "list_layers": "activations.listing",
+    "attribute": "attribution.api",
     "Comparison": "sheets.comparison",
     "compare": "sheets.comparison",
     "LayerStatistics": "channels.dataset",

@@ -36,7 +36,7 @@ def test_public_names_are_exact() -> None:
     assert cnnviz_fast.__all__ == [
         "Atlas", "CnnvizError", "Comparison", "LayerInfo", "LayerReport", "LayerStatistics", "LoadedModel",
         "ParameterInfo", "PatchSheet", "PreprocessOptions", "Provenance", "ReceptiveField", "RenderOptions",
-        "RunSummary", "Sheet", "TopResponses", "__version__", "capture", "capture_stream", "compare",
+        "RunSummary", "Sheet", "TopResponses", "__version__", "attribute", "capture", "capture_stream", "compare",
         "layer_report", "list_layers", "load_images", "load_model", "parameter_statistics", "patch_sheet",
         "read_atlas", "read_statistics", "read_top", "receptive_field", "render", "render_batch",
         "render_index", "run", "save_atlas", "save_sheet", "save_tiles", "visualize",

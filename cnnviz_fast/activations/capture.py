@@ -19,7 +19,7 @@ from .listing import observe
 from .passes.absent import why_absent
 from .passes.forward import Enough, Watched, run_pass
 from .patterns import Target, resolve
-from .tensors import Kept, only_tensor, part_of
+from .tensors import Kept, only_tensor, part_of, replaced
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .patterns import Layers
 
     Consumer = Callable[[str, torch.Tensor], object]
+    Keep = Callable[[torch.Tensor, str], tuple[Any, torch.Tensor | None]]
     What = tuple[str, nn.Module | str]
 
 # It takes a pass to know the operations of a model. Only a capture that asks for one needs them. A name that is not
@@ -80,7 +81,7 @@ def capture(
     """
     root, (inputs, forward) = root_of(model), calling(model, inputs, forward)
     kept = Kept(keep=keep, channels=channels, reduce=reduce)
-    keeper = Keeper(targets_of(root, batch, layers, inputs, forward), kept)
+    keeper = Keeper(find_targets(root, batch, layers, inputs, forward), kept.of)
     keeper.run(root, batch, inputs, forward)
     return by_name(keeper, root)
 
@@ -121,29 +122,31 @@ def capture_stream(
     """
     root, (inputs, forward) = root_of(model), calling(model, inputs, forward)
     kept = Kept(keep=keep, channels=channels, reduce=reduce)
-    keeper = Keeper(targets_of(root, batch, layers, inputs, forward), kept, consumer)
+    keeper = Keeper(find_targets(root, batch, layers, inputs, forward), kept.of, consumer)
     keeper.run(root, batch, inputs, forward)
     if not keeper.stopped:
         _check_ran(keeper, root)
     return keeper.delivered
 
 
-def targets_of(model: nn.Module, batch: torch.Tensor, layers: Any, inputs: Inputs, forward: Forward) -> list[Target]:
-    """Find what patterns name, and refuse layers that take no hooks.
+def find_targets(
+    model: nn.Module, batch: torch.Tensor, layers: Any, inputs: Inputs = None, forward: Forward = None
+) -> list[Target]:
+    """Find what layer patterns name, and refuse layers that take no hooks.
 
     Args:
-        model: any module.
-        batch: (N, C, H, W) float, any device. What goes in, where operations have to be looked for. Not modified.
-        layers: layer patterns; see capture.
-        inputs: what the model takes beside the batch; see capture.
-        forward: what runs in place of the model's forward; see capture.
+        model: the module that runs.
+        batch: (N, C, H, W) float, for the pass that it takes to know the operations of a model.
+        layers: see capture.
+        inputs: see capture.
+        forward: see capture.
 
     Returns:
-        The targets.
+        The targets, in the order asked for.
 
     Raises:
         LayerNotFoundError: a pattern matches nothing.
-        CaptureError: a layer is TorchScript.
+        CaptureError: a layer takes no hooks.
     """
 
     def operations() -> list[str]:
@@ -166,18 +169,30 @@ def targets_of(model: nn.Module, batch: torch.Tensor, layers: Any, inputs: Input
 
 
 class Keeper:
-    """Looks at a pass and keeps copies of what the wanted calls put out or took in, or passes them to a consumer.
+    """Looks at a pass and keeps what the wanted calls put out or took in, or passes it to a consumer.
 
-    What is kept of a call is for `keep` to say.
+    Args:
+        targets: what is wanted.
+        keep: called with a tensor and its name; returns what is kept of it, and what the model goes on with in its
+            place, or None for the tensor itself.
+        consumer: see capture_stream.
+        until: targets that name their calls, with the last of which the pass ends. Whether a module will run again
+            cannot be known, so without these it ends there only if every target names its call.
     """
 
-    def __init__(self, targets: Sequence[Target], kept: Kept, consumer: Consumer | None = None) -> None:
+    def __init__(
+        self,
+        targets: Sequence[Target],
+        keep: Keep,
+        consumer: Consumer | None = None,
+        until: Sequence[Target] | None = None,
+    ) -> None:
         self.targets = targets
-        self.kept = kept
+        self.keep = keep
         self.consumer = consumer
         self.wanted: dict[What, list[Target]] = {}
         self.calls: collections.Counter[What] = collections.Counter()
-        self.activations: dict[tuple[What, int, tuple[str, ...]], Any] = {}
+        self.activations: dict[tuple[What, int, tuple[str, ...]], torch.Tensor] = {}
         self.delivered: list[str] = []
         self.stopped = False
         self.elsewhere: set[nn.Module] = set()
@@ -185,44 +200,56 @@ class Keeper:
         self.missing: str | None = None  # the first weight used that the checkpoint did not have
         for target in targets:
             self.wanted.setdefault(_what(target), []).append(target)
-        # Whether a module will run again cannot be known. So the pass ends early only if every target names its call.
-        self.awaited = {(_what(t), t.call) for t in targets} if all(_has_one_call(t) for t in targets) else None
+        if until is None:
+            until = targets if all(_has_one_call(target) for target in targets) else ()
+        self.awaited = {(_what(target), target.call) for target in until} or None
 
     def run(self, model: nn.Module, batch: torch.Tensor, inputs: Inputs, forward: Forward) -> None:
         """Run the pass.
 
         Args:
-            model: the module to run. It is left as it was.
-            batch: (N, C, H, W) float, any device. What goes in. Not modified.
-            inputs: what the model takes beside the batch; see capture.
-            forward: what runs in place of the model's forward; see capture.
+            model: the module that runs.
+            batch: (N, C, H, W) float. See capture.
+            inputs: see capture.
+            forward: see capture.
         """
+        self.copied = run_pass(model, batch, self.watched(model), inputs, forward)
+
+    def watched(self, model: nn.Module) -> Watched:
+        """Return what is looked at in a pass of a model."""
         of: dict[str, list[Any]] = collections.defaultdict(list)
         for side, it in self.wanted:
             of[side].append(it)
-        watched = Watched(
+        return Watched(
             outputs_of=of["output"],
             output=lambda module, output: self._take(("output", module), output),
             inputs_of=of["input"],
-            # Positional and named arguments in one: `input:NAME[0]` and `input:NAME[mask]` are parts of it.
-            input=lambda module, given, named: self._take(
-                ("input", module), {**dict(enumerate(given)), **named} if named else given
-            ),
+            input=self._take_input,
             operation=(lambda name, output: self._take(("operation", name), output)) if of["operation"] else None,
             result=(lambda output: self._take(("result", model), output)) if of["result"] else None,
             elsewhere=self.elsewhere.add,
             missing=self._note_missing,
         )
-        self.copied = run_pass(model, batch, watched, inputs, forward)
 
     def _note_missing(self, name: str) -> None:
         self.missing = self.missing or name
 
-    def _take(self, what: What, seen: Any) -> None:
-        """Count a call, keep what its targets want, and end the pass after the last call that is awaited."""
+    def _take_input(self, module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """Take positional and named arguments in one: `input:NAME[0]` and `input:NAME[mask]` are parts of it."""
+        other = self._take(("input", module), {**dict(enumerate(given)), **named} if named else given)
+        if other is None or not named:
+            return None if other is None else (other, {})
+        return tuple(other[at] for at in range(len(given))), {name: other[name] for name in named}
+
+    def _take(self, what: What, seen: Any) -> Any:
+        """Count a call, keep what its targets want, and end the pass after the last call that is awaited.
+
+        Returns:
+            What the model goes on with in place of what was seen; None for that itself.
+        """
         targets = self.wanted.get(what)
         if targets is None:
-            return
+            return None
         call = self.calls[what]
         self.calls[what] += 1
         if self.missing is not None:
@@ -230,36 +257,37 @@ class Keeper:
                 f"layer {targets[0].key(None)!r} must come before weights that are missing, got a pass that uses "
                 f"{self.missing} first. Load a checkpoint that has them."
             )
+        other = seen
         for target in targets:
             if target.call in (None, call):
-                self._take_part(what, call, target, seen)
+                other = self._take_part(what, call, target, other)
         if self.awaited is not None:
             self.awaited -= {(what, call), (what, None)}
             if not self.awaited:
                 raise Enough
+        return None if other is seen else other
 
-    def keep(self, target: Target, seen: Any) -> Any:
-        """Return what is kept of a call: a copy of its tensor."""
+    def _take_part(self, what: What, call: int, target: Target, seen: Any) -> Any:
+        """Keep the part of what was seen that a target wants; return what the model goes on with."""
         import torch
 
+        part = (what, call, target.path)
+        if part in self.activations:
+            return seen
         name = target.key(None)
         # Outside inference mode, which a model may enter by itself: the caller may want gradients of what it computes.
         with torch.inference_mode(False):
-            return self.kept.copy(only_tensor(seen, name, taken_in=target.side == "input"), name)
-
-    def _take_part(self, what: What, call: int, target: Target, seen: Any) -> None:
-        part = (what, call, target.path)
-        if part in self.activations:
-            return
-        activations = self.keep(target, part_of(seen, target.path, target.name))
+            tensor = only_tensor(part_of(seen, target.path, target.name), name, taken_in=target.side == "input")
+            activations, other = self.keep(tensor, name)
         if self.consumer is None:
             self.activations[part] = activations
-            return
+            return seen if other is None else replaced(seen, tensor, other, name)
         key = target.key(call if target.call is not None or call else None)
         self.delivered.append(key)
         if self.consumer(key, activations) is False:
             self.stopped = True
             raise Enough
+        return seen
 
 
 def _what(target: Target) -> What:
@@ -271,10 +299,22 @@ def _has_one_call(target: Target) -> bool:
     return target.side in ("operation", "result") or target.call is not None
 
 
-def by_name(keeper: Keeper, model: nn.Module) -> dict[str, Any]:
-    """Return what was kept by name, in the order asked for; check that every pattern found something that ran."""
+def by_name(keeper: Keeper, model: nn.Module, targets: Sequence[Target] | None = None) -> dict[str, Any]:
+    """Return what was kept by name, in the order asked for; check that every pattern has found something.
+
+    Args:
+        keeper: after its pass.
+        model: that ran.
+        targets: those of the keeper's that are asked for; None for all.
+
+    Returns:
+        Name -> what was kept. See capture.
+
+    Raises:
+        CaptureError: nothing that a pattern names ran.
+    """
     captured: dict[str, Any] = {}
-    for target in keeper.targets:
+    for target in keeper.targets if targets is None else targets:
         what = _what(target)
         for call in _calls_of(target, keeper):
             plain = target.call is None and keeper.calls[what] == 1

@@ -101,13 +101,9 @@ def read_activations(
     """
     if axes.planes is not None and len(shape) != 5:
         raise OptionError(f"planes go with volumes and clips, and the input of this model has shape {shape}.")
-    modules, called = layer_names(model.module), (model.inputs, model.forward)
-    layers = tuple(map(id, every_module(model.module).values()))
-    for layer, output in activations.items():
-        # None for a part of an output or an operation.
-        module = modules.get(layer) or modules.get(re.sub(r":\d+$", "", layer))
-        evidence = Evidence(layer, module, model.module, shape, called, layers)
-        found = find_axes(tuple(output.shape), evidence, axes.axes)
+    shapes = {layer: tuple(output.shape) for layer, output in activations.items()}
+    for layer, found, evidence in axes_of(model, shapes, shape, axes):
+        output = activations[layer]
         clip = output.ndim == 5 or found.steps > 1
         for step in _steps(layer, found.steps, axes.planes if clip else None):
             maps = to_maps(output, found, step)
@@ -118,6 +114,32 @@ def read_activations(
             name = layer_at(layer, plane=at) if found.name == "ncdhw" else layer_at(layer, at)
             reason = _of_windows if windows else cache(partial(out_of_place, found, tuple(output.shape), evidence))
             yield LayerMaps(name, layer, maps, found, at, reason, partial(known_field, model, layer, shape))
+
+
+def axes_of(
+    model: LoadedModel, outputs: Mapping[str, tuple[int, ...]], shape: tuple[int, ...], axes: AxesOptions
+) -> Iterator[tuple[str, Axes, Evidence]]:
+    """Find what the axes of layers' outputs mean.
+
+    Args:
+        model: the model that ran.
+        outputs: layer name, as `capture` gives it -> shape of its output.
+        shape: of the batch that went in.
+        axes: how to read them.
+
+    Yields:
+        The name of each layer, its axes, and what is known of it.
+
+    Raises:
+        ShapeError: the output of a layer cannot be drawn, or its axes cannot be told.
+    """
+    modules, called = layer_names(model.module), (model.inputs, model.forward)
+    layers = tuple(map(id, every_module(model.module).values()))
+    for layer, output in outputs.items():
+        # None for a part of an output or an operation.
+        module = modules.get(layer) or modules.get(re.sub(r":\d+$", "", layer))
+        evidence = Evidence(layer, module, model.module, shape, called, layers)
+        yield layer, find_axes(output, evidence, axes.axes), evidence
 
 
 def _of_windows() -> str:

@@ -12,6 +12,7 @@ from ..options.drawing import REDUCTIONS
 from ..options.parsers import channel_list, choice
 from ..runtime.plain import is_fake, without_mask
 from .buffers import pool
+from .passes.leaves import changed
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +43,10 @@ class Kept:
             object.__setattr__(self, "channels", channel_list("channels", self.channels))
         if self.reduce is not None:
             choice(*KEPT_REDUCTIONS)("reduce", self.reduce)
+
+    def of(self, tensor: torch.Tensor, layer: str) -> tuple[torch.Tensor, None]:
+        """Return a copy of what is kept, as `copy` does, and that the model goes on with the tensor itself."""
+        return self.copy(tensor, layer), None
 
     def copy(self, tensor: torch.Tensor, layer: str) -> torch.Tensor:
         """Copy what is kept of a tensor.
@@ -170,6 +175,36 @@ def only_tensor(output: Any, layer: str, *, taken_in: bool = False) -> torch.Ten
     if tensor.is_quantized:
         return tensor.dequantize()
     return tensor.to_dense() if tensor.is_mkldnn else tensor
+
+
+def replaced(output: Any, tensor: torch.Tensor, other: torch.Tensor, layer: str) -> Any:
+    """Return an output in which a tensor is another one.
+
+    Args:
+        output: what a layer put out. Not modified.
+        tensor: (any shape) real dtype. One of its tensors.
+        other: (same shape) real dtype. Takes its place.
+        layer: name of the layer, for messages.
+
+    Returns:
+        The output, of the same types.
+
+    Raises:
+        CaptureError: the output holds the tensor where it cannot be replaced, such as in an object of a class.
+    """
+    at = []
+
+    def change(leaf: Any) -> Any:
+        at.append(leaf is tensor)
+        return other if leaf is tensor else leaf
+
+    made = changed(output, change)
+    if not any(at):
+        kind = type(output).__name__
+        raise CaptureError(
+            f"layer {layer!r} puts out a {kind}, in which no tensor can be replaced. Name a layer before or behind it."
+        )
+    return made
 
 
 def gathered(tensor: torch.Tensor) -> torch.Tensor:

@@ -17,6 +17,7 @@ from .terminal import USAGE
 
 GROUPS = {
     "job": "What goes in, and where it comes out:",
+    "attribution": "Which scores are attributed, and how:",
     "tiles": None,
     "run": "What comes out, and how the run goes on:",
     "top": "The images that excite each channel most (--save top):",

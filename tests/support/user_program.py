@@ -43,6 +43,10 @@ def look(path: Path) -> list[Path]:
     report: cf.LayerReport = cf.layer_report(maps["layer4"][0])
     print(sheet.index.shape, plane.shape, comparison.manifest["most_changed"], report.lines())
 
+    heat = cf.attribute(model, batch, "gradcam", "layer4", target=["top", 281, ("layer3", 12)])
+    cf.attribute(model, batch, "gradcam", lyaer="layer4")  # type: ignore[call-arg]
+    print(heat if isinstance(heat, torch.Tensor) else list(heat))
+
     packed: Path = cf.save_atlas(maps["layer4"][0], path.with_suffix(".atlas"), provenance=cf.Provenance(model="own"))
     atlas: cf.Atlas = cf.read_atlas(packed)
     print(atlas.maps.shape)

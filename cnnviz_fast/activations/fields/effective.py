@@ -13,7 +13,6 @@ from ...errors import CaptureError, InputError
 from ..axes.find import to_maps
 from ..capture import Keeper, by_name
 from ..passes.arguments import callable_of
-from ..tensors import Kept, only_tensor
 from .record import ReceptiveField
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ class EnergyKeeper(Keeper):
 
     def __init__(self, targets: Sequence[Target], measure: Measure, axes: Mapping[str, Axes]) -> None:
         """Keep what is measured, and the axes of each layer's output, by the layer's name without its call."""
-        super().__init__(targets, Kept())
+        super().__init__(targets, self._energy)
         self._measure = measure
         self._axes = axes
         self._input: torch.Tensor | None = None
@@ -104,12 +103,10 @@ class EnergyKeeper(Keeper):
         found: dict[str, _Energy] = by_name(self, model)
         return {name: _effective(field, found[name], self._measure.share) for name, field in fields.items()}
 
-    def keep(self, target: Target, seen: Any) -> _Energy:
+    def _energy(self, output: torch.Tensor, name: str) -> tuple[_Energy, None]:
         """Return the energy of the middle unit: of its channels with signs drawn at random, so that none cancel."""
         import torch
 
-        name = target.key(None)
-        output = only_tensor(seen, name, taken_in=target.side == "input")
         x = self._input
         assert x is not None  # the pass began with it
         if not output.requires_grad:
@@ -123,7 +120,7 @@ class EnergyKeeper(Keeper):
         energy = gradient.double().square().sum(dim=(0, 1)).cpu().numpy()
         if not energy.sum() > 0:
             raise CaptureError(f"layer {name!r} has a gradient of zero by the input. Give other images.")
-        return _Energy(energy, (y, x_at), (maps.shape[-2], maps.shape[-1]))
+        return _Energy(energy, (y, x_at), (maps.shape[-2], maps.shape[-1])), None
 
 
 def _effective(field: ReceptiveField, found: _Energy, share: float) -> ReceptiveField:

@@ -12,9 +12,8 @@ from ...models.loaded import LoadedModel, as_given, calling, example_inputs, roo
 from ...options.parsers import lengths, share
 from ..axes.evidence import Evidence
 from ..axes.find import find_axes
-from ..capture import Keeper, by_name, targets_of
+from ..capture import Keeper, by_name, find_targets
 from ..patterns import resolve
-from ..tensors import Kept, only_tensor, tensors_in
 from .effective import EnergyKeeper, Measure
 from .follow import Follower, following
 from .lines import Line
@@ -90,7 +89,7 @@ def receptive_field(
         axes = {
             name: find_axes(shape, Evidence(name, module, *known)) for name, (module, shape) in seen.outputs.items()
         }
-        keeper = EnergyKeeper(targets_of(root, measure.images, patterns, inputs, forward), measure, axes)
+        keeper = EnergyKeeper(find_targets(root, measure.images, patterns, inputs, forward), measure, axes)
         fields = keeper.measured(root, fields, inputs, forward)
     if not _asks_for_several(layer, root) and len(fields) == 1:
         return next(iter(fields.values()))
@@ -147,18 +146,16 @@ class _ReachKeeper(Keeper):
     """Looks at a pass and keeps the reach of what the wanted calls put out or took in."""
 
     def __init__(self, targets: Sequence[Target], follower: Follower) -> None:
-        super().__init__(targets, Kept())
+        super().__init__(targets, self._reach)
+        self._modules = {target.key(None): target.module for target in targets}
         self.follower = follower
         self.outputs: dict[str, tuple[nn.Module | None, tuple[int, ...]]] = {}
 
-    def keep(self, target: Target, seen: Any) -> Reach:
-        """Return the reach of a call's tensor."""
-        found = tensors_in(seen)
-        if len(found) != 1:
-            only_tensor(seen, target.key(None), taken_in=target.side == "input")  # which raises
-        (tensor,) = found.values()
-        self.outputs[target.key(None)] = (target.module, tuple(tensor.shape))
-        return self.follower.reach_of(tensor) or Reach((), ("nothing in it comes from the input, so far as is seen",))
+    def _reach(self, tensor: torch.Tensor, name: str) -> tuple[Reach, None]:
+        """Return the reach of a call's tensor, and that the model goes on with the tensor itself."""
+        self.outputs[name] = (self._modules[name], tuple(tensor.shape))
+        nothing = Reach((), ("nothing in it comes from the input, so far as is seen",))
+        return self.follower.reach_of(tensor) or nothing, None
 
 
 def _first_that_runs(
@@ -187,7 +184,7 @@ def _seen(root: nn.Module, batch: torch.Tensor, patterns: list[str], inputs: Inp
 
 def _followed(model: nn.Module, batch: torch.Tensor, patterns: list[str], inputs: Inputs, forward: Forward) -> _Seen:
     follower = Follower()
-    keeper = _ReachKeeper(targets_of(model, batch, patterns, inputs, forward), follower)
+    keeper = _ReachKeeper(find_targets(model, batch, patterns, inputs, forward), follower)
     marked = batch.clone()  # what is noted on it is not for its owner
     follower.begin(marked)
     with following(follower):

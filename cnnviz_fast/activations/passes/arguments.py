@@ -132,7 +132,7 @@ def dtypes_for(model: nn.Module, batch: torch.Tensor) -> list[torch.dtype]:
     return sorted(weights, key=lambda dtype: dtype != own) or [own]
 
 
-def placed(value: Any, device: torch.device) -> Any:
+def placed(value: Any, device: torch.device, *, linked: bool = False) -> Any:
     """Copy the tensors in a value to a device; their dtype stays.
 
     They are copied even where nothing changes, so that no in-place layer writes into the caller's tensors.
@@ -140,6 +140,7 @@ def placed(value: Any, device: torch.device) -> Any:
     Args:
         value: a tensor, or anything that may hold some in tuples, lists and mappings.
         device: where the copies go.
+        linked: whether tensors that gradients go back from stay linked to what they were made of.
 
     Returns:
         The value, of the same types.
@@ -149,6 +150,8 @@ def placed(value: Any, device: torch.device) -> Any:
     def copied(tensor: Any) -> Any:
         if not isinstance(tensor, torch.Tensor):
             return tensor
+        if linked and tensor.requires_grad:
+            return tensor.to(device)
         mine = tensor.detach()
         moved = mine.to(device)
         return pool.copy(moved) if moved is mine else moved

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import random
 import re
 import sys
 import threading
@@ -23,6 +22,7 @@ from ...models.lazy import fit_to, seed_first_pass
 from ...models.missing import missing_in, noticing_use
 from ...models.no_images import taken_instead
 from ...runtime.caller import warn_caller
+from ...runtime.generators import generators_kept
 from ...runtime.plain import without_mask
 from .arguments import arguments, callable_of, dtypes_for, placed
 from .arguments import weight_of as weight_of
@@ -45,6 +45,9 @@ class Enough(BaseException):
 class Watched:
     """What is looked at in a pass, and by which functions. A function ends the pass by raising `Enough`.
 
+    What `output`, `input` or `operation` returns takes the place of what it was called with, unless it is None; `input`
+    returns positional and named arguments.
+
     Attributes:
         outputs_of: modules whose outputs are looked at.
         output: called with such a module and its output.
@@ -55,17 +58,19 @@ class Watched:
         elsewhere: called with a module of either kind where it runs in another thread, and nothing else is.
         missing: called with the name of a weight that the model's checkpoint did not have, when the pass uses it.
         any_thread: whether what other threads run is looked at like the rest: for a model that nobody else runs.
+        batch: called with the copy of the batch that the model would get; what it returns is what the model gets.
     """
 
     outputs_of: Iterable[nn.Module] = ()
-    output: Callable[[nn.Module, Any], None] | None = None
+    output: Callable[[nn.Module, Any], Any] | None = None
     inputs_of: Iterable[nn.Module] = ()
-    input: Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None] | None = None
-    operation: Callable[[str, Any], None] | None = None
+    input: Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Any] | None = None
+    operation: Callable[[str, Any], Any] | None = None
     result: Callable[[Any], None] | None = None
     elsewhere: Callable[[nn.Module], None] | None = None
     missing: Callable[[str], None] | None = None
     any_thread: bool = False
+    batch: Callable[[torch.Tensor], torch.Tensor] | None = None
 
 
 @dataclass
@@ -163,27 +168,6 @@ def _try_dtypes(asked: _Pass, batch: torch.Tensor, guard: _Guard) -> None:
             raise ModelFailedError(f"{failed}{_input_advice(error, asked)}") from error
 
 
-@contextlib.contextmanager
-def _other_generators_kept() -> Iterator[None]:
-    """Restore the random states of Python and of numpy, where a model has drawn from them."""
-    import numpy as np
-
-    python, numpy = random.getstate(), np.random.get_state(legacy=False)
-    try:
-        yield
-    finally:
-        if random.getstate() != python:
-            random.setstate(python)
-        if _place(np.random.get_state(legacy=False)) != _place(numpy):
-            np.random.set_state(numpy)
-
-
-def _place(state: Any) -> tuple[Any, ...]:
-    """Return where in its sequence a generator of numpy is."""
-    inner = state["state"]
-    return inner["pos"], inner["key"][:4].tobytes(), state["has_gauss"]
-
-
 def _input_advice(error: Exception, asked: _Pass) -> str:
     """Return what to do where a model takes more than images, none, or those of one size only, so far as it tells."""
     if isinstance(error, TypeError) and re.search(r"missing \d+ required (positional|keyword)", str(error)):
@@ -212,12 +196,14 @@ def _attempt(asked: _Pass, batch: torch.Tensor) -> None:
         stack.enter_context(evaluating(every_module(model), asked.changes))
         stack.enter_context(hooked(watched))
         device = weight_of(model, batch).device
-        positional, named = arguments(placed(batch, device), asked.inputs)
+        given = placed(batch, device)
+        positional, named = arguments(given if watched.batch is None else watched.batch(given), asked.inputs)
         if asked.inputs is not None:
-            positional, named = placed(positional, device), placed(named, device)
+            linked = watched.batch is not None
+            positional, named = placed(positional, device, linked=linked), placed(named, device, linked=linked)
         # For models that use random numbers in eval mode too. What other threads draw meanwhile is undone as well.
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else [], device_type="cuda"))
-        stack.enter_context(_other_generators_kept())
+        stack.enter_context(generators_kept())
         seed_first_pass(model)
         if watched.operation is not None:
             stack.enter_context(watching(model, watched.operation))
@@ -260,12 +246,12 @@ class _Guard:
         }
         return dataclasses.replace(watched, **guarded)
 
-    def _call(self, function: Callable[..., None], *seen: Any) -> None:
+    def _call(self, function: Callable[..., Any], *seen: Any) -> Any:
         if getattr(_running, "guard", self) not in (self, None):
-            return
+            return None
         self.has_seen = True
         try:
-            function(*seen)
+            return function(*seen)
         except Exception as error:
             self.failures.append(error)
             raise Enough from None

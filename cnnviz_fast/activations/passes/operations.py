@@ -25,12 +25,13 @@ _PROPERTIES = ("get", "set", "delete")  # attributes such as x.shape are read by
 
 
 @contextlib.contextmanager
-def watching(model: nn.Module, report: Callable[[str, Any], None]) -> Iterator[None]:
+def watching(model: nn.Module, report: Callable[[str, Any], Any]) -> Iterator[None]:
     """Report every operation of a pass that runs in the block, in this thread only.
 
     Args:
         model: the model that runs. Its modules give operations the first part of their names.
-        report: called with the name and the output of an operation, before the model uses the output.
+        report: called with the name and the output of an operation, before the model uses the output. What it returns
+            takes the place of the output, unless it is None.
     """
     from torch.overrides import TorchFunctionMode
 
@@ -57,7 +58,8 @@ def watching(model: nn.Module, report: Callable[[str, Any], None]) -> Iterator[N
                 path = f"{names[running[-1]]}.{name}".removeprefix(".") if running else name
                 earlier = counts[path]
                 counts[path] += 1
-                report(f"{path}_{earlier}" if earlier else path, output)
+                other = report(f"{path}_{earlier}" if earlier else path, output)
+                return output if other is None else other
             return output
 
     hooks = PassHook(enter), PassHook(leave)

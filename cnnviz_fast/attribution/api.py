@@ -1,0 +1,177 @@
+"""`attribute`: which parts of images a score of a model depends on, by the method that is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ..activations.passes.rows import with_rows
+from ..activations.stages import default_layers
+from ..errors import NoGradientError, OptionError, ShapeError, closest, repr_of
+from ..models.loaded import LoadedModel, as_given, called_with, module_of
+from ..options.attribution import AttributionOptions
+from ..options.reading import AxesOptions
+from ..runtime.caller import warn_caller
+from . import cam, masking
+from .cam import Attribution
+from .head import Request
+from .targets import parse_targets
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from ..activations.passes.arguments import Forward, Inputs
+    from ..activations.patterns import Layers
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of attribution.
+
+    Attributes:
+        run: called with the request and the options.
+        of: what its maps are of: "layers" that have to be named, or the "input".
+        options: names of the options that it takes beside those of all methods.
+        about: what it is, in a few words.
+    """
+
+    run: Callable[..., Attribution]
+    of: str
+    about: str
+    options: tuple[str, ...] = ()
+
+
+METHODS = {
+    "gradcam": Method(cam.gradcam, "layers", "channels weighted by their mean gradient"),
+    "gradcam++": Method(cam.gradcam_plus_plus, "layers", "the same, weighted towards every place where a class shows"),
+    "hirescam": Method(cam.hirescam, "layers", "gradient times activation, place by place; signed"),
+    "layercam": Method(cam.layercam, "layers", "positive gradient times activation; goes with early layers"),
+    "xgradcam": Method(cam.xgradcam, "layers", "channels weighted by their gradient where they are active"),
+    "eigencam": Method(cam.eigencam, "layers", "the first principal component of the channels; no target"),
+    "cam": Method(cam.cam, "layers", "channels weighted by the classifier's weights; no gradients, signed"),
+    "scorecam": Method(masking.scorecam, "layers", "channels weighted by the score of what they show", ("chunk",)),
+    "ablationcam": Method(masking.ablationcam, "layers", "channels weighted by the score without them", ("chunk",)),
+}
+"""Name -> method, in Python and on the command line."""
+
+
+def attribute(
+    model: LoadedModel | nn.Module,
+    batch: torch.Tensor,
+    method: str = "gradcam",
+    layer: Layers | None = None,
+    target: Any = "top",
+    *,
+    axes: str = "auto",
+    inputs: Inputs = None,
+    forward: Forward = None,
+    chunk: int | None = None,
+) -> torch.Tensor | dict[str, torch.Tensor]:
+    """Attribute a score of a model to the places of a layer's maps, or to the pixels of the input.
+
+    Args:
+        model: a record of `load_model`, or any module. It runs in eval mode and is left as it was; see capture.
+        batch: (N, C, H, W) float, any device, as load_images gives it. Not modified.
+        method: name of the method; `cnnviz attribute --help` lists them.
+        layer: one layer pattern or several, for the methods that are of layers; see capture. None for the last stage.
+        target: a class by index or name; "top" or "top5"; a function of the output; ("layer3", channel) or ("layer3",
+            channel, y, x); a list of these; a list of lists, or an array of integers, for a row of each image.
+        axes: of the layers' outputs; see visualize.
+        inputs: what the model takes beside the batch; see capture. A tensor has a row for each image, or one for all.
+        forward: method of the model to run instead of `forward`; see capture.
+        chunk: most images in a pass, for methods that make many variants of each.
+
+    Returns:
+        (N, h, w) float32 at the size of the layer's maps, or (N, C, H, W) of the input: detached, on the model's
+        device, unnormalised, and signed where the definition of the method is. Several targets: with an axis of them,
+        (N, T, h, w). Volumes and clips have one of planes or time steps, (N, D, h, w). Several layers, or a list of
+        one: name -> maps.
+
+    Raises:
+        OptionError: there is no such method or class, or the method does not take an option.
+        ShapeError: a layer has no maps, or the output no classes.
+        CaptureError: the model failed, or the target does not depend on a layer.
+    """
+    options = AttributionOptions(chunk=chunk)
+    found, single = attribution(model, batch, method, layer, target, AxesOptions(axes=axes), inputs, forward, options)
+    maps = {name: each[:, 0] if single else each for name, each in found.maps.items()}
+    several = len(maps) > 1 or isinstance(layer, (list, tuple))
+    return maps if several else next(iter(maps.values()))
+
+
+def attribution(
+    model: LoadedModel | nn.Module,
+    batch: torch.Tensor,
+    method: str,
+    layer: Layers | None,
+    target: Any,
+    axes: AxesOptions | None = None,
+    inputs: Inputs = None,
+    forward: Forward = None,
+    options: AttributionOptions | None = None,
+) -> tuple[Attribution, bool]:
+    """Return what `attribute` returns, with an axis of targets and with the names of targets.
+
+    Args:
+        model: see attribute.
+        batch: (N, C, H, W) float. See attribute.
+        method: see attribute.
+        layer: see attribute.
+        target: see attribute.
+        axes: see attribute.
+        inputs: see attribute.
+        forward: see attribute.
+        options: of the method.
+
+    Returns:
+        What the method found, and whether there is one target, not a list of them.
+
+    Raises:
+        CnnvizError: see attribute.
+    """
+    chosen = method_of(method)
+    given = {name: value for name, value in vars(options or AttributionOptions()).items() if value is not None}
+    for name in given:
+        if name not in chosen.options:
+            takers = ", ".join(name_of for name_of, other in METHODS.items() if name in other.options)
+            raise OptionError(f"{name} goes with {takers}, got method {method!r}.")
+    loaded = called_with(model if isinstance(model, LoadedModel) else as_given(module_of(model)), inputs, forward)
+    is_free = chosen.of == "layers" and layer is None
+    if is_free:
+        layer = default_layers(loaded)[-1]
+    if chosen.of == "input" and layer is not None:
+        raise OptionError(f"layer must be left out for {method}, which is of the input, got {repr_of(layer)}.")
+    images = len(batch) if getattr(batch, "ndim", 0) else 0
+    if not images:
+        raise ShapeError("batch must be a (N, C, H, W) tensor of at least one image. Make one with load_images.")
+    targets = parse_targets(target, loaded.categories, images)
+    request = Request(with_rows(loaded, images), batch, layer, targets, axes or AxesOptions())
+    try:
+        found = chosen.run(request, **given)
+    except NoGradientError as error:
+        if not is_free or error.works is None:
+            raise
+        warn_caller(f"{layer!r}, the last stage, has no gradient at its places; taking {error.works!r}")
+        found = chosen.run(replace(request, layers=error.works), **given)
+    return found, targets.single if found.scores is None else found.scores.single
+
+
+def method_of(name: str) -> Method:
+    """Return the method of a name.
+
+    Args:
+        name: as in METHODS.
+
+    Returns:
+        The method.
+
+    Raises:
+        OptionError: there is none.
+    """
+    if name not in METHODS:
+        raise OptionError(
+            f"method must be one of {', '.join(METHODS)}, got {repr_of(name)}.{closest(str(name), METHODS)}"
+        )
+    return METHODS[name]
