@@ -267,6 +267,10 @@ class Keeper:
                 raise Enough
         return None if other is seen else other
 
+    def tensor_in(self, seen: Any, name: str, *, taken_in: bool) -> torch.Tensor:
+        """Return the tensor of what was seen; see only_tensor."""
+        return only_tensor(seen, name, taken_in=taken_in)
+
     def _take_part(self, what: What, call: int, target: Target, seen: Any) -> Any:
         """Keep the part of what was seen that a target wants; return what the model goes on with."""
         import torch
@@ -277,7 +281,7 @@ class Keeper:
         name = target.key(None)
         # Outside inference mode, which a model may enter by itself: the caller may want gradients of what it computes.
         with torch.inference_mode(False):
-            tensor = only_tensor(part_of(seen, target.path, target.name), name, taken_in=target.side == "input")
+            tensor = self.tensor_in(part_of(seen, target.path, target.name), name, taken_in=target.side == "input")
             activations, other = self.keep(tensor, name)
         if self.consumer is None:
             self.activations[part] = activations

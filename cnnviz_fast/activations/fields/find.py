@@ -14,6 +14,7 @@ from ..axes.evidence import Evidence
 from ..axes.find import find_axes
 from ..capture import Keeper, by_name, find_targets
 from ..patterns import resolve
+from ..tensors import only_tensor, tensors_in
 from .effective import EnergyKeeper, Measure
 from .follow import Follower, following
 from .lines import Line
@@ -150,6 +151,11 @@ class _ReachKeeper(Keeper):
         self._modules = {target.key(None): target.module for target in targets}
         self.follower = follower
         self.outputs: dict[str, tuple[nn.Module | None, tuple[int, ...]]] = {}
+
+    def tensor_in(self, seen: Any, name: str, *, taken_in: bool) -> torch.Tensor:
+        """Return the tensor of what was seen, which has no values; see only_tensor."""
+        found = list(tensors_in(seen).values())
+        return found[0] if len(found) == 1 else only_tensor(seen, name, taken_in=taken_in)  # which raises
 
     def _reach(self, tensor: torch.Tensor, name: str) -> tuple[Reach, None]:
         """Return the reach of a call's tensor, and that the model goes on with the tensor itself."""
