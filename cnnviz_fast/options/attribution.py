@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from .declared import SelfChecking, option
-from .parsers import whole
+from .parsers import float32, share, whole, whole_within
+
+MOST_STEPS = 1000
+"""Of a way that is integrated: the places on it are the roots of a polynomial of this degree, which take 1 s to find."""
+
+
+def _number_or_image(name: str, value: Any) -> Any:
+    """Take a number, or an array or tensor, whose shape shows later."""
+    return value if getattr(value, "ndim", 0) else float32(name, value)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttributionOptions(SelfChecking):
     """What methods take beside model, images, layers and targets; None leaves it to the method."""
 
+    steps: int | None = option(
+        None, whole_within(1, MOST_STEPS), "of integrated-gradients (default: 50)", "N", "attribution"
+    )
+    baseline: Any = option(None, _number_or_image, "value they begin at, normalised (default: 0)", "X", "attribution")
+    samples: int | None = option(None, whole(1), "noisy images of smoothgrad (default: 50)", "N", "attribution")
+    noise: float | None = option(
+        None, share, "their deviation, of the range of the image (default: 0.15)", "X", "attribution"
+    )
+    seed: int | None = option(None, whole(0), "of their noise (default: 0)", "N", "attribution")
     chunk: int | None = option(
-        None, whole(1), "variants in a pass of scorecam and ablationcam (default: 8, or the batch)", "N", "attribution"
+        None, whole(1), "most variants or channels in a pass (default: 8 variants, or the batch)", "N", "attribution"
     )
