@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -108,7 +109,10 @@ def planned_heat_maps(
         for folder, (layer, maps) in zip(layer_parts(list(found.maps)), found.maps.items(), strict=True):
             of_pixels = method_of(asked.method).of != "layers"
             tiles, names = _tiles(maps[0].sum(1) if of_pixels else maps[0], found.scores)
-            look = heat_look(asked.look, asked.method, layer, image.name, tiles)
+            of = layer
+            if of_pixels and "normalize" not in {**asked.look, **RenderOptions.implied(asked.look)}:
+                tiles, of = _without_outliers(tiles), f"{layer}, {_SHOWN:.1%} of values"
+            look = heat_look(asked.look, asked.method, of, image.name, tiles)
             provenance = Provenance(model.spec, model.weights, layer, image.name, weights_digest=sample_digest(model))
             describe = partial(_described, asked.method, found)
             made = plan(tiles, look, provenance, backdrop, names=names, describe=describe)
@@ -148,6 +152,22 @@ def _tiles(maps: torch.Tensor, scores: Scores | None) -> tuple[torch.Tensor, lis
         return maps, names
     steps = maps.shape[1]
     return maps.flatten(0, 1), [f"{name} {step}" for name in names for step in range(steps)]
+
+
+_SHOWN = 0.995
+"""The share of the values of pixels that get colours of their own: a few at the border may be ten times as large."""
+
+
+def _without_outliers(tiles: torch.Tensor) -> torch.Tensor:
+    """Return tiles (K, h, w), each cut off where a few of its values that are not 0 are larger."""
+    import torch
+
+    most = []
+    for tile in tiles.abs():
+        values = tile[tile > 0]
+        most.append(values.kthvalue(math.ceil(_SHOWN * len(values))).values if len(values) else tile.max())
+    ends = torch.stack(most)[:, None, None]
+    return tiles.clamp(-ends, ends)
 
 
 def _described(method: str, found: Attribution, facts: SheetFacts) -> dict[str, Any]:

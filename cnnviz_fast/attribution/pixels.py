@@ -86,7 +86,7 @@ def _differentiated(request: Request, grad: Grad | None, rows: int) -> InputGrad
         for first in range(0, len(columns), rows):
             group = columns[first : first + rows]
             # In eval mode no row depends on another one: the gradient of the sum holds that of each.
-            total = torch.stack([column.unflatten(0, (rows, images))[row] for row, column in enumerate(group)]).sum()
+            total = torch.stack([column.reshape(rows, images)[row] for row, column in enumerate(group)]).sum()
             more = first + rows < len(columns)
             of = grad(total, [leaf], retain_graph=more, allow_unused=True)[0] if total.requires_grad else None
             if of is None:
@@ -94,8 +94,8 @@ def _differentiated(request: Request, grad: Grad | None, rows: int) -> InputGrad
                     f"target {scores.labels[0][first]!r} does not depend on the pixels of the input: there is no "
                     f"gradient. Name another one."
                 )
-            for row, gradient in enumerate(of.unflatten(0, (rows, images))[: len(group)]):
-                maps[:, first + row] = gradient
+            for t, gradient in enumerate(of.split(images)[: len(group)], first):
+                maps[:, t] = gradient
         kept = tuple(column[:images] for column in scores.detached().columns)
         found.append(InputGradients(batch, maps, replace(scores, columns=kept, labels=scores.labels[:images])))
 

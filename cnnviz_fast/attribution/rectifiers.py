@@ -1,8 +1,9 @@
 """Rules for the way back through rectifiers: guided backpropagation and deconvolution.
 
 Autograd calls one operation for each rectifier on its way back, in whatever form the network wrote that: as a module,
-a function, in place, or one module in many places. A mode around `torch.autograd.grad` sees these operations and changes
-what they return; the model, which has run already, is not touched. With g, what comes back to a rectifier:
+a function, in place, or one module in many places. A mode around `torch.autograd.grad` sees these operations, in the
+threads of autograd too, and changes what they return; the model, which has run already, is not touched. With g, what
+comes back to a rectifier:
 
     guided         relu(gradient of the rectifier)    Springenberg et al., arXiv 1412.6806
     deconvolution  relu(g)                            Zeiler and Fergus, arXiv 1311.2901
@@ -44,7 +45,7 @@ _NOT_COVERED = {
 _CLAMPS = ("ClampBackward1", "ClampMinBackward0")
 
 
-class Rectifying(TorchDispatchMode):
+class Rectifying(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Changes what comes back from rectifiers, and counts them.
 
     Args:
@@ -56,7 +57,7 @@ class Rectifying(TorchDispatchMode):
     """
 
     def __init__(self, rule: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.rule = rule
         self.caught = 0
         self.not_covered: collections.Counter[str] = collections.Counter()
@@ -66,7 +67,8 @@ class Rectifying(TorchDispatchMode):
         self.caught = 0
         self.not_covered.clear()
         with self:
-            return torch.autograd.grad(*args, **kwargs)
+            gradients: tuple[torch.Tensor | None, ...] = torch.autograd.grad(*args, **kwargs)
+        return gradients
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation of the way back; change what it returns where it is that of a rectifier."""

@@ -10,9 +10,9 @@ With s the score of the target of an image x:
     guided, deconvolution ds/dx under a rule for rectifiers; see rectifiers.py
     guided-gradcam        guided times Grad-CAM of a layer, resized to x        Selvaraju et al., arXiv 1610.02391
 
-Noise is normal, its deviation a share of the range of x; sample k has the same noise in every image, whatever the chunks.
-The mean over the way is that of Gauss and Legendre. Its values add up to s(x) - s(b) as far as the steps suffice: what is
-missing of that is the gap of completeness, which stands in the manifest and is warned of where it is large.
+Noise is normal, its deviation a share of the range of x; sample k has the same noise in every image, however many go
+through the network at once. The mean over the way is that of Gauss and Legendre. Integrated gradients add up to
+s(x) - s(b) as far as the steps suffice: the gap is in the manifest, and there is a warning where it is large.
 """
 
 from __future__ import annotations
@@ -183,11 +183,11 @@ def _weighted_sum(
         part = maps.mul_(factors[first:last].reshape(-1, *[1] * (maps.ndim - 1))).sum(0)
         sums[image] = sums[image].add_(part) if image in sums else part
 
-    for image in range(len(request.batch)):
-        in_chunks(
-            partial(add, image), len(weights), device, max(AT_ONCE, len(request.batch)) if chunk is None else chunk
-        )
-    return torch.stack([sums[image] for image in range(len(request.batch))])
+    images = range(len(request.batch))
+    most = max(AT_ONCE, len(images)) if chunk is None else chunk
+    for image in images:
+        in_chunks(partial(add, image), len(weights), device, most)
+    return torch.stack([sums[image] for image in images])
 
 
 def _completeness(maps: torch.Tensor, scores: torch.Tensor, below: torch.Tensor) -> dict[str, Any]:

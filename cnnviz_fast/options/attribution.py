@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .declared import SelfChecking, option
 from .parsers import float32, share, whole, whole_within
 
+if TYPE_CHECKING:
+    import torch
+
 MOST_STEPS = 1000
-"""Of a way that is integrated: the places on it are the roots of a polynomial of this degree, which take 1 s to find."""
+"""Of integrated-gradients: they lie at the roots of a polynomial of this degree, which takes a second to find."""
 
 
 def _number_or_image(name: str, value: Any) -> Any:
@@ -24,7 +27,9 @@ class AttributionOptions(SelfChecking):
     steps: int | None = option(
         None, whole_within(1, MOST_STEPS), "of integrated-gradients (default: 50)", "N", "attribution"
     )
-    baseline: Any = option(None, _number_or_image, "value they begin at, normalised (default: 0)", "X", "attribution")
+    baseline: float | torch.Tensor | None = option(
+        None, _number_or_image, "value they begin at, normalised (default: 0)", "X", "attribution"
+    )
     samples: int | None = option(None, whole(1), "noisy images of smoothgrad (default: 50)", "N", "attribution")
     noise: float | None = option(
         None, share, "their deviation, of the range of the image (default: 0.15)", "X", "attribution"
