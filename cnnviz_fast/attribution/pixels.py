@@ -94,8 +94,8 @@ def _differentiated(request: Request, grad: Grad | None, rows: int) -> InputGrad
                     f"target {scores.labels[0][first]!r} does not depend on the pixels of the input: there is no "
                     f"gradient. Name another one."
                 )
-            for t, gradient in enumerate(of.split(images)[: len(group)], first):
-                maps[:, t] = gradient
+            for row in range(len(group)):
+                maps[:, first + row] = of[row * images : (row + 1) * images]
         kept = tuple(column[:images] for column in scores.detached().columns)
         found.append(InputGradients(batch, maps, replace(scores, columns=kept, labels=scores.labels[:images])))
 
