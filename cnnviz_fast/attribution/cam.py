@@ -127,7 +127,7 @@ def cam(request: Request) -> Attribution:
                 f"cam must be of a layer whose global mean goes into {name!r}, the linear layer that scores the "
                 f"classes, and {layer!r} is none. Take gradcam, which goes with any layer."
             )
-        found[layer] = as_steps(torch.einsum("nchw,ntc->nthw", maps, weights), axes)
+        found[layer] = as_steps(weighted_sum(maps, weights), axes)
     return Attribution(found, scores)
 
 
@@ -168,10 +168,14 @@ def _no_gradient(request: Request, layer: str, axes: Axes) -> str:
 
 
 def weighted_sum(maps: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Return the sum of the channels of maps (N, C, h, w), with weights (N, C): (N, h, w)."""
+    """Return the sums of the channels of maps (N, C, h, w) with weights (N, C) or (N, T, C): (N, [T,] h, w).
+
+    In float32, even where the caller's autocast would have it done in a half.
+    """
     import torch
 
-    return torch.einsum("nchw,nc->nhw", maps, weights)
+    with torch.autocast(maps.device.type, enabled=False):
+        return torch.einsum("nchw,n...c->n...hw", maps, weights)
 
 
 def quotient(above: torch.Tensor, below: torch.Tensor) -> torch.Tensor:
@@ -186,14 +190,15 @@ def _first_component(maps: torch.Tensor) -> torch.Tensor:
     """
     import torch
 
-    matrix = maps.flatten(2).double().mT  # (N, positions, C)
+    wide = maps if maps.device.type in ("cpu", "cuda") else maps.cpu()  # others may have no float64
+    matrix = wide.flatten(2).double().mT  # (N, positions, C)
     if matrix.shape[1] <= matrix.shape[2]:
         values, vectors = torch.linalg.eigh(matrix @ matrix.mT)
         along = vectors[..., -1] * values[..., -1:].clamp(min=0).sqrt()
     else:
         along = (matrix @ torch.linalg.eigh(matrix.mT @ matrix).eigenvectors[..., -1:]).squeeze(-1)
     along = torch.where(along.sum(1, keepdim=True) < 0, -along, along)
-    return along.reshape(len(maps), 1, *maps.shape[2:]).float()
+    return along.reshape(len(maps), 1, *maps.shape[2:]).float().to(maps.device)
 
 
 def _last_linear(request: Request) -> tuple[str, torch.Tensor]:

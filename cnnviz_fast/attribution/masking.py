@@ -105,7 +105,7 @@ def _weighted(request: Request, weights: Callable[[_Asked, int], torch.Tensor]) 
     for layer, axes in axes_of_maps(request.model, activations, tuple(request.batch.shape), request.axes).items():
         asked = _Asked(fixed, layer, axes, all_maps(activations[layer], axes).float(), scores)
         each = torch.stack([weights(asked, image) for image in range(len(request.batch))])
-        found[layer] = as_steps(torch.stack([weighted_sum(asked.maps, w) for w in each.unbind(2)], 1).relu(), axes)
+        found[layer] = as_steps(weighted_sum(asked.maps, each.mT).relu(), axes)
     return Attribution(found, scores)
 
 

@@ -84,7 +84,7 @@ class Rectifying(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _changed(self, came: torch.Tensor, returned: Any) -> Any:
         self.caught += 1
         gradient, *others = returned if isinstance(returned, tuple) else (returned,)
-        changed = (gradient if self.rule == "guided" else came).clamp(min=0)
+        changed = gradient.clamp_(min=0) if self.rule == "guided" else came.clamp(min=0)
         return (changed, *others) if others else changed
 
 

@@ -10,10 +10,9 @@ from ..attribution.api import METHODS, method_of
 from ..errors import ImageError
 from ..kernels import backends
 from ..options.attribution import AttributionOptions
-from ..options.drawing import RenderOptions
+from ..options.drawing import SINGLE_SHEETS, WITHOUT_STATISTICS, RenderOptions
 from ..options.reading import AxesOptions, ImageOptions, PreprocessOptions
 from .arguments import (
-    add_drawing,
     add_input,
     add_layers,
     add_max_pixels,
@@ -36,6 +35,12 @@ if TYPE_CHECKING:
     from ..pipeline import NamedImage
 
 
+_NOT_TAKEN = (*SINGLE_SHEETS, "channels", "colorbar", "marks")
+"""Options of drawing that heat maps do not take: each target is a tile, and the colour bar is always there."""
+
+_TEXTS = {**WITHOUT_STATISTICS, "colormap": "name (default inferno; with both signs coolwarm, about 0)"}
+
+
 def add(commands: Any) -> None:
     """Add the command."""
     add_command(
@@ -45,8 +50,8 @@ def add(commands: Any) -> None:
         examples=[
             "cnnviz attribute resnet50 cat.jpg --layer layer4 --target top3 --out heat/",
             'cnnviz attribute resnet50 cat.jpg --target tabby "tiger cat" --out heat/',
-            "cnnviz attribute resnet50 cat.jpg --method scorecam --target layer3@12 --out h/",
-            "cnnviz attribute resnet50 cat.jpg -m deconvolution -t layer3@0-63,max --out h/",
+            "cnnviz attribute resnet50 cat.jpg --method layercam --target layer3@12",
+            "cnnviz attribute resnet50 cat.jpg --method guided --target layer3@0-63,max",
         ],
     )  # fmt: skip
 
@@ -66,7 +71,7 @@ def _declare(parser: CommandParser) -> None:
     add_output(parser, "DIR/METHOD/LAYER/IMAGE.png")
     add_overwrite(parser)
     add_weights(parser)
-    add_drawing(parser)
+    add_options(parser, RenderOptions, _NOT_TAKEN, _TEXTS)
     add_overlay(parser, "lay maps over IMAGE (default: over what the model saw)")
     add_input(parser)
     add_options(parser, PreprocessOptions)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ..runtime.generators import generators_kept
 from .layers import has_lazy, meta_copy
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ def reaches(module: nn.Module, batch: torch.Tensor, *, is_known: bool = True) ->
         lazy = {part for part, _ in _convolutions(twin) if not _channels(part)}
         for part, _ in _convolutions(twin):
             part.register_forward_hook(reached)
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), generators_kept():
             twin(batch.to("meta"))
     except _Reached as first:
         is_lazy: bool = first.args[0]

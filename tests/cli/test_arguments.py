@@ -28,6 +28,7 @@ def commands(tmp_path: Path) -> dict[str, list[object]]:
     return {
         "render": [model, first, "--layer", "0", *size],
         "atlas": [atlas, "--tile", 9],
+        "attribute": [model, first, "--layer", "0", "--target", "0@0", *size],
         "compare": [model, first, second, "--layer", "0", *size],
         "weights": [model],
         "demo": ["--layer", "stage1"],
@@ -35,7 +36,7 @@ def commands(tmp_path: Path) -> dict[str, list[object]]:
     }
 
 
-@pytest.mark.parametrize("name", ["render", "atlas", "compare", "weights", "demo"])
+@pytest.mark.parametrize("name", ["render", "atlas", "compare", "attribute", "weights", "demo"])
 def test_output_folder_of_a_run_takes_no_other_files(
     name: str, commands: dict[str, list[object]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -63,7 +64,7 @@ def test_output_folder_of_render_takes_no_run(
     assert digests(tmp_path) == before
 
 
-@pytest.mark.parametrize("name", ["render", "atlas", "compare", "weights", "demo", "run"])
+@pytest.mark.parametrize("name", ["render", "atlas", "compare", "attribute", "weights", "demo", "run"])
 def test_output_folder_of_the_older_layout_is_refused_by_every_command(
     name: str, commands: dict[str, list[object]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -103,6 +103,12 @@ DITHERED = Tolerance(0.0, 6.0)
 DITHERED_FROM_AFAR = Tolerance(0.0, 2.0)
 """The same, of the means of 4 x 4 px: what the eye takes in."""
 
+PEERS = Tolerance(0.0, 1e-4)
+"""Heat maps of whole networks in float32, summed in other orders, on the scale of their largest value."""
+
+BFLOAT16 = Tolerance(0.1, 0.02)
+"""What a network of a few layers computes in bfloat16, of values about 1, beside float32."""
+
 APART = 0.01
 """What other values have at least somewhere: far more than rounding makes of values about 1."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import random
 import re
 import sys
 import threading
@@ -23,6 +22,7 @@ from ...models.lazy import fit_to, seed_first_pass
 from ...models.missing import missing_in, noticing_use
 from ...models.no_images import taken_instead
 from ...runtime.caller import warn_caller
+from ...runtime.generators import generators_kept
 from ...runtime.plain import without_mask
 from .arguments import arguments, callable_of, dtypes_for, placed
 from .arguments import weight_of as weight_of
@@ -168,27 +168,6 @@ def _try_dtypes(asked: _Pass, batch: torch.Tensor, guard: _Guard) -> None:
             raise ModelFailedError(f"{failed}{_input_advice(error, asked)}") from error
 
 
-@contextlib.contextmanager
-def _other_generators_kept() -> Iterator[None]:
-    """Restore the random states of Python and of numpy, where a model has drawn from them."""
-    import numpy as np
-
-    python, numpy = random.getstate(), np.random.get_state(legacy=False)
-    try:
-        yield
-    finally:
-        if random.getstate() != python:
-            random.setstate(python)
-        if _place(np.random.get_state(legacy=False)) != _place(numpy):
-            np.random.set_state(numpy)
-
-
-def _place(state: Any) -> tuple[Any, ...]:
-    """Return where in its sequence a generator of numpy is."""
-    inner = state["state"]
-    return inner["pos"], inner["key"][:4].tobytes(), state["has_gauss"]
-
-
 def _input_advice(error: Exception, asked: _Pass) -> str:
     """Return what to do where a model takes more than images, none, or those of one size only, so far as it tells."""
     if isinstance(error, TypeError) and re.search(r"missing \d+ required (positional|keyword)", str(error)):
@@ -224,7 +203,7 @@ def _attempt(asked: _Pass, batch: torch.Tensor) -> None:
             positional, named = placed(positional, device, linked=linked), placed(named, device, linked=linked)
         # For models that use random numbers in eval mode too. What other threads draw meanwhile is undone as well.
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else [], device_type="cuda"))
-        stack.enter_context(_other_generators_kept())
+        stack.enter_context(generators_kept())
         seed_first_pass(model)
         if watched.operation is not None:
             stack.enter_context(watching(model, watched.operation))

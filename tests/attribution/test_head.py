@@ -1,0 +1,194 @@
+"""What attribution leaves behind, which is nothing, however it ends, and the callers and models it works for."""
+
+from __future__ import annotations
+
+import gc
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support.assertions import BFLOAT16, FLOAT32_SUMS, assert_close
+from support.heat import Residual, images, made
+from torch import nn
+
+import cnnviz_fast as cf
+from cnnviz_fast.errors import ModelFailedError
+
+
+def gradcam(model: nn.Module, target: Any = 2, layer: Any = "third", **how: Any) -> torch.Tensor:
+    heat = cf.attribute(model, images(), "gradcam", layer, target, **how)
+    assert isinstance(heat, torch.Tensor)
+    return heat
+
+
+def state_of(model: nn.Module) -> list[Any]:
+    """Return what a call must leave as it was."""
+    own = [
+        (module.training, list(module._forward_hooks), list(module._forward_pre_hooks), list(module._backward_hooks))
+        for module in model.modules()
+    ]
+    tensors = [*model.parameters(), *model.buffers()]
+    return [
+        own,
+        [(one.requires_grad, None if one.grad is None else one.grad.sum().item()) for one in tensors],
+        [one.sum().item() for one in tensors],
+        [one._version for one in tensors],
+        torch.get_rng_state().numpy().tobytes(), random.getstate(), np.random.get_state()[1].tobytes(),
+        torch.is_grad_enabled(), torch.is_inference_mode_enabled(),
+    ]  # fmt: skip
+
+
+def interrupt(output: torch.Tensor) -> torch.Tensor:
+    raise KeyboardInterrupt
+
+
+def fail(output: torch.Tensor) -> torch.Tensor:
+    raise ZeroDivisionError("my own")
+
+
+class Drawing(Residual):
+    """Draws random numbers, and fails on an image of ones."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        torch.rand(3), random.random(), np.random.rand()
+        if bool((x == 1).all()):
+            raise ValueError("no ones")
+        return super().forward(x)
+
+
+ENDS: dict[str, tuple[Any, type[BaseException] | None]] = {
+    "result": (2, None),
+    "error in the target": (fail, ZeroDivisionError),
+    "interrupt": (interrupt, KeyboardInterrupt),
+    "unit": (("norm", 1), None),
+}
+
+
+@pytest.mark.parametrize("method", ["gradcam", "scorecam", "ablationcam", "eigencam", "cam"])
+@pytest.mark.parametrize("end", ENDS)
+def test_attribute_leaves_everything_as_it_was(end: str, method: str) -> None:
+    target, error = ENDS[end]
+    if method == "eigencam" or (method == "cam" and end == "unit"):
+        target, error = 2, None
+    model = made(Drawing).train()
+    model(images()).sum().backward()
+    model.norm.requires_grad_(False)
+    before = state_of(model)
+    layer = "relu:2" if method == "cam" else "third"
+    if error is None:
+        cf.attribute(model, images(), method, layer, target)
+    else:
+        with pytest.raises(error):
+            cf.attribute(model, images(), method, layer, target)
+    assert state_of(model) == before
+
+
+def test_attribute_error_in_the_model_leaves_everything_as_it_was() -> None:
+    model = made(Drawing)
+    before = state_of(model)
+    with pytest.raises(ModelFailedError, match="no ones"):
+        cf.attribute(model, torch.ones(1, 3, 32, 32), "gradcam", "third", 1)
+    assert state_of(model) == before
+
+
+def test_attribute_frozen_model_and_every_caller_get_the_same() -> None:
+    model = made(Residual)
+    expected = gradcam(model)
+    with torch.no_grad():
+        assert torch.equal(gradcam(model), expected)
+    with torch.inference_mode():
+        assert torch.equal(gradcam(model), expected)
+        assert torch.equal(cf.attribute(model, images(), "gradcam", "third", 2), expected)  # of an inference tensor
+    batch = images().requires_grad_()
+    assert torch.equal(cf.attribute(model, batch, "gradcam", "third", 2), expected)
+    assert batch.grad is None
+    assert torch.equal(gradcam(nn.DataParallel(model), layer="module.third"), expected)
+    assert torch.equal(gradcam(model.train()), expected)
+    assert torch.equal(gradcam(model.requires_grad_(False)), expected)
+    assert torch.equal(gradcam(torch.compile(model)), expected)
+
+
+def test_attribute_inside_a_forward_without_gradients() -> None:
+    class Frozen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = made(Residual)
+
+        @torch.no_grad()
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.inner(x)
+
+    assert torch.equal(gradcam(Frozen(), layer="inner.third"), gradcam(made(Residual)))
+
+
+def test_attribute_halves_are_added_up_in_float32() -> None:
+    expected = gradcam(made(Residual))
+    for heat in (gradcam(made(Residual).bfloat16()), autocast()):
+        assert heat.dtype == torch.float32
+        assert_close(heat, expected, BFLOAT16)
+
+
+def autocast() -> torch.Tensor:
+    model = made(Residual)
+    with torch.autocast("cpu", torch.bfloat16):
+        heat = gradcam(model)
+        loss = model(images()).sum()
+    loss.backward()  # the casts of a pass without gradients must not be kept for this one
+    assert model.first.weight.grad is not None
+    return heat
+
+
+def test_attribute_operations_inputs_and_parts_are_layers_too() -> None:
+    model = made(Residual)
+    whole = gradcam(model, layer="relu:2")
+    assert torch.equal(gradcam(model, layer="input:norm").relu(), gradcam(model, layer="add"))
+    assert whole.shape == (3, 8, 8)
+
+    class Pair(Residual):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pair = Two()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            first, other = self.pair(self.second(self.relu(self.first(x))))
+            return self.head(self.third(first)[:, :, 0, 0] + 2 * other["deep"].mean((2, 3)))
+
+    model = made(Pair)
+    both = cf.attribute(model, images(), "hirescam", ["pair[0]", "pair[1][deep]"], 2)
+    deep = cf.capture(model, images(), "pair[1][deep]")["pair[1][deep]"]
+    expected = (deep * 2 * model.head.weight[2][:, None, None] / 64).sum(1)
+    assert_close(both["pair[1][deep]"], expected, FLOAT32_SUMS)
+    assert both["pair[0]"].any()
+
+
+class Two(nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        return x.relu(), {"deep": x.tanh()}
+
+
+def test_attribute_model_gets_other_inputs_and_another_forward() -> None:
+    class Scaled(Residual):
+        def scaled(self, x: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) * by
+
+    model, by = made(Scaled), torch.tensor([[1.0], [2.0], [3.0]])
+    heat = gradcam(model, inputs={"by": by}, forward="scaled")
+    assert_close(heat, gradcam(model) * by[:, :, None], FLOAT32_SUMS)
+    for method in ("scorecam", "ablationcam"):
+        given = {"inputs": {"by": by}, "forward": "scaled"}
+        assert cf.attribute(model, images(), method, "third", 2, **given).shape == (3, 8, 8)
+
+
+def test_attribute_many_calls_do_not_grow() -> None:
+    model, batch = made(Residual), images(1)
+
+    def objects_after(calls: int) -> int:
+        for _ in range(calls):
+            cf.attribute(model, batch, "gradcam", "third", [1, ("norm", 2)])
+        gc.collect()
+        return len(gc.get_objects())
+
+    first = objects_after(5)
+    assert objects_after(50) <= first + 10
