@@ -16,7 +16,7 @@ from ..errors import CaptureError, DTypeError
 from ..models.loaded import root_of
 from ..runtime.device import device_at
 from .chunks import in_chunks
-from .head import INPUT, Request, record
+from .head import INPUT, Request, located, record
 
 if TYPE_CHECKING:
     import torch
@@ -66,6 +66,7 @@ def differentiate_input(request: Request, grad: Grad | None = None, rows: int | 
         rows = 1
     elif rows is None:
         rows = 1 if device_at(device).is_host else _ROWS
+    request = replace(request, inner=located(request))
     found: list[InputGradients] = []
     in_chunks(lambda first, last: found.append(_differentiated(request, grad, last - first)), rows, device, rows)
     return found[0]

@@ -300,9 +300,11 @@ def _channels(value: Any) -> range | None:
     """Return channels: of 12, "12", "0-63", range(64) or "all", which is None."""
     if isinstance(value, str) and value == "all":
         return None
+    found = value if isinstance(value, range) else range(0)
     if isinstance(value, str) and (ends := re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", value)):
-        value = range(int(ends[1]), int(ends[2] or ends[1]) + 1)
-    found = value if isinstance(value, range) else range(_index(value), _index(value) + 1)
+        found = range(int(ends[1]), int(ends[2] or ends[1]) + 1)
+    elif not isinstance(value, str | range):
+        found = range(_index(value), _index(value) + 1)
     if not found or found.step != 1 or found.start < 0:
         raise OptionError(f"target must have channels such as 12, '0-63' or 'all', got {repr_of(value)}.")
     return found

@@ -73,6 +73,12 @@ OF_A_SAMPLE = Tolerance(0.2)
 OF_WHOLE_PX = Tolerance(0.0, 0.01)
 """The ratio of two sides of some hundred px, each rounded to whole px."""
 
+SLOPES = Tolerance(1e-5, 1e-9)
+"""Finite differences in float64 of a score that is linear nearby, beside gradients that were rounded to float32."""
+
+SLOPES_OF_A_ZOO = Tolerance(1e-3)
+"""The same of whole networks, with some rectifiers that change within the step."""
+
 FLOAT32_PIXELS = Tolerance(0.0, 1e-6)
 """Pixels in [0, 1], as float32."""
 
