@@ -41,7 +41,10 @@ RULES = {"guided": "GuidedBackprop", "deconvolution": "Deconvolution"}
 def made(make: Callable[[], nn.Module]) -> tuple[nn.Module, torch.Tensor]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return make().eval(), torch.randn(2, 3, PX, PX)
+        model, batch = make().eval(), torch.randn(2, 3, PX, PX)
+        head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+        nn.init.normal_(head.weight)  # which is 0 in a new ViT
+    return model, batch
 
 
 def ours(model: nn.Module, batch: torch.Tensor, method: str, **how: Any) -> torch.Tensor:
