@@ -23,7 +23,7 @@ from benchmarks.harness import calm, compare, history
 # In the order of the tables.
 CASES = (
     "bench_render", "bench_encode", "bench_write", "bench_files", "bench_startup", "bench_scaling", "bench_capture",
-    "bench_weights", "bench_run", "bench_gpu",
+    "bench_attribution", "bench_weights", "bench_run", "bench_gpu",
 )  # fmt: skip
 
 SHORT_SLACK = 2.0

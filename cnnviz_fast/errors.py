@@ -12,6 +12,7 @@
       ModelError                   a model spec, its weights or a checkpoint
       CaptureError(RuntimeError)   the model ran, but a hook saw nothing usable
         ModelFailedError           the model raised in its own forward pass
+        NoGradientError            what was asked for does not depend on a layer
       BackendError(RuntimeError)
         BackendUnavailableError    a named backend does not work here; the message says why
         KernelError                a kernel failed while it ran
@@ -90,6 +91,14 @@ class CaptureError(CnnvizError, RuntimeError):
 
 class ModelFailedError(CaptureError):
     """The model raised in its own forward pass. `__cause__` is what it raised."""
+
+
+class NoGradientError(CaptureError):
+    """A score does not depend on the maps of a layer. `works` names one before it that it depends on, or is None."""
+
+    def __init__(self, message: object = "", works: str | None = None) -> None:
+        super().__init__(message)
+        self.works = works
 
 
 class BackendError(CnnvizError, RuntimeError):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..activations.passes.rows import with_rows
 from ..activations.stages import default_layers
-from ..errors import OptionError, ShapeError, closest, repr_of
+from ..errors import NoGradientError, OptionError, ShapeError, closest, repr_of
 from ..models.loaded import LoadedModel, as_given, called_with, module_of
 from ..options.attribution import AttributionOptions
 from ..options.reading import AxesOptions
+from ..runtime.caller import warn_caller
 from . import cam, masking, saliency
 from .cam import Attribution
 from .head import Request
@@ -160,7 +161,8 @@ def attribution(
             takers = ", ".join(name_of for name_of, other in METHODS.items() if name in other.options)
             raise OptionError(f"{name} goes with {takers}, got method {method!r}.")
     loaded = called_with(model if isinstance(model, LoadedModel) else as_given(module_of(model)), inputs, forward)
-    if chosen.of != "input" and layer is None:
+    is_free = chosen.of != "input" and layer is None
+    if is_free:
         layer = default_layers(loaded)[-1]
     if chosen.of == "input" and layer is not None:
         raise OptionError(
@@ -172,7 +174,13 @@ def attribution(
         raise ShapeError("batch must be a (N, C, H, W) tensor of at least one image. Make one with load_images.")
     targets = parse_targets(target, loaded.categories, images)
     request = Request(with_rows(loaded, images), batch, layer, targets, axes or AxesOptions())
-    found = chosen.run(request, **given)
+    try:
+        found = chosen.run(request, **given)
+    except NoGradientError as error:
+        if not is_free or error.works is None:
+            raise
+        warn_caller(f"{layer!r}, the last stage, has no gradient at its places; taking {error.works!r}")
+        found = chosen.run(replace(request, layers=error.works), **given)
     return found, targets.single if found.scores is None else found.scores.single
 
 

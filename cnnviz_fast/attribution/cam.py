@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from ..activations.axes.record import Axes
 from ..activations.capture import capture, find_targets
 from ..activations.passes.forward import Watched, run_pass
-from ..errors import CaptureError, OptionError
+from ..errors import CaptureError, NoGradientError, OptionError
 from ..models.layers import layer_names
 from ..models.loaded import root_of
 from ..runtime.caller import warn_caller
@@ -145,26 +145,28 @@ def _weighted(request: Request, rule: Rule) -> Attribution:
     for layer, axes in axes_of_maps(request.model, gradients.activations, shape, request.axes).items():
         maps = all_maps(gradients.activations[layer], axes).float()
         each = []
-        for t, gradient in enumerate(gradients.of[layer]):
-            there = None if gradient is None else all_maps(gradient, axes).float()
-            if there is None or not there.any():
-                label = gradients.scores.labels[0][t]
-                if gradient is None or gradient.any():
-                    said = "is not computed from" if gradient is None else "does not depend on the places of"
-                    raise CaptureError(f"target {label!r} {said} {_no_gradient(request, layer, axes)}")
+        for label, gradient in zip(gradients.scores.labels[0], gradients.of[layer], strict=True):
+            if gradient is None:
+                raise _no_gradient(request, layer, axes, f"target {label!r} is not computed from layer {layer!r}.")
+            slopes = all_maps(gradient, axes).float()
+            if not slopes.any():
+                if gradient.any():
+                    said = f"target {label!r} depends on no place of layer {layer!r}: their gradient is 0, as where"
+                    raise _no_gradient(request, layer, axes, f"{said} only a class token is read behind it.")
                 warn_caller(
                     f"the gradient of target {label!r} is 0 throughout layer {layer!r}: it is dead or saturated"
                 )
-            each.append(torch.zeros_like(maps[:, 0]) if there is None else rule(maps, there))
+            each.append(rule(maps, slopes))
         found[layer] = as_steps(torch.stack(each, 1), axes)
     return Attribution(found, gradients.scores)
 
 
-def _no_gradient(request: Request, layer: str, axes: Axes) -> str:
-    """Return the end of the message for a layer with maps that a target does not depend on."""
-    other = layer_that_works(request, layer, axes)
-    advice = "Name an earlier one." if other is None else f"This one works: {other!r}."
-    return f"layer {layer!r}: their gradient is 0, as where only a class token is read behind it. {advice}"
+def _no_gradient(request: Request, layer: str, axes: Axes, said: str) -> NoGradientError:
+    """Return the error for a layer without a gradient, with what is said of it and the layer that works."""
+    works = layer_that_works(request, layer, axes)
+    return NoGradientError(
+        f"{said} {'Name an earlier one.' if works is None else f'This one works: {works!r}.'}", works
+    )
 
 
 def weighted_sum(maps: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

@@ -29,20 +29,16 @@ def layer_that_works(request: Request, layer: str, axes: Axes) -> str | None:
     Returns:
         The name; None where there is none.
     """
-    one = dataclasses.replace(
-        request,
-        batch=request.batch[:1],
-        targets=request.targets.at(0, 1),
-        model=dataclasses.replace(request.model, inputs=request.inputs([0])),
-    )
+    one = request.variants(0, request.batch[:1])
     before = [f"{name}:0" for name in _before(one, layer)]
     if not before:
         return None
-    gradients = differentiate(dataclasses.replace(one, layers=before))
-    for name in reversed(before):
-        if all(of is not None and all_maps(of, axes).any() for of in gradients.of[name]):
-            return name.removesuffix(":0")
-    return None
+    found = differentiate(dataclasses.replace(one, layers=before)).of
+    working = [name for name in before if all(of is not None and all_maps(of, axes).any() for of in found[name])]
+    # Not a part of an attention or the like that has none as a whole: its maps would be those of no stage.
+    silent = tuple(f"{name.removesuffix(':0')}." for name in before if name not in working)
+    outside = [name.removesuffix(":0") for name in working if not name.startswith(silent)]
+    return outside[-1] if outside else None
 
 
 def _before(request: Request, layer: str) -> list[str]:

@@ -71,9 +71,7 @@ class Request:
             The same in everything else.
         """
         model = dataclasses.replace(self.model, inputs=self.inputs([image] * len(batch)))
-        return dataclasses.replace(
-            self, model=model, batch=batch, layers=layers, targets=self.targets.at(image, len(batch))
-        )
+        return dataclasses.replace(self, model=model, batch=batch, layers=layers, targets=self.targets.at(image))
 
 
 @dataclass(frozen=True)
@@ -208,9 +206,12 @@ def record(
     def linking(function: Callable[..., Any] | None) -> Callable[..., Any] | None:
         """Record what comes after a leaf; where a layer was the last that is needed, finish before the pass ends."""
 
+        if function is None:
+            return None
+
         def call(*seen: Any) -> Any:
             try:
-                other = function(*seen) if function is not None else None
+                other = function(*seen)
             except Enough:
                 end(None)
                 raise
@@ -218,7 +219,7 @@ def record(
                 torch.set_grad_enabled(True)  # until the pass ends
             return other
 
-        return None if function is None else call
+        return call
 
     def begin(batch: torch.Tensor) -> torch.Tensor:
         assert from_input is not None

@@ -127,8 +127,8 @@ class Targets:
         """Return whether any target is a score of what the model itself puts out."""
         return not all(isinstance(each, Unit) for each in self.wanted)
 
-    def at(self, image: int, count: int) -> Targets:
-        """Return the targets of one image, for a batch of `count` variants of it."""
+    def at(self, image: int) -> Targets:
+        """Return the targets of one image, for a batch of variants of it."""
         wanted = tuple(
             Classes((each.rows[image],)) if isinstance(each, Classes) and len(each.rows) > 1 else each
             for each in self.wanted
@@ -288,7 +288,7 @@ def _unit(target: tuple[Any, ...]) -> Unit:
     layer, *unit = target or (None,)
     if len(unit) not in (1, 2, 3) or not isinstance(layer, str) or (len(unit) == 2 and unit[1] != "max"):
         raise OptionError(
-            f"target must be (layer, channel), (layer, channel, 'max') or (layer, channel, y, x) where it is a tuple, "
+            f"target must be (layer, channel), (layer, channel, y, x) or (layer, channel, 'max') where it is a tuple, "
             f"got {repr_of(target)}. Several targets are a list."
         )
     if len(unit) == 3:

@@ -6,10 +6,9 @@ import argparse
 import os
 from typing import TYPE_CHECKING, Any
 
-from ..attribution.api import METHODS, method_of
 from ..errors import ImageError
 from ..kernels import backends
-from ..options.attribution import AttributionOptions
+from ..options.attribution import METHOD_NAMES, AttributionOptions
 from ..options.drawing import SINGLE_SHEETS, WITHOUT_STATISTICS, RenderOptions
 from ..options.reading import AxesOptions, ImageOptions, PreprocessOptions
 from .arguments import (
@@ -60,8 +59,9 @@ def _declare(parser: CommandParser) -> None:
     add_model(parser)
     parser.add("job", "images", metavar="IMAGE", nargs="+", text="image files")
     parser.add(
-        "attribution", "-m", "--method", metavar="NAME", default="gradcam", text=f"gradcam (default), {_others()}"
-    )
+        "attribution", "-m", "--method", metavar="NAME", default=METHOD_NAMES[0],
+        text=f"{METHOD_NAMES[0]} (default), {', '.join(METHOD_NAMES[1:])}",
+    )  # fmt: skip
     parser.add(
         "attribution", "-t", "--target", metavar="T", nargs="+", action="extend",
         text="top (default), top5, a class's number or name, LAYER@CHANNEL, LAYER@CHANNEL,Y,X, LAYER@0-63,max",
@@ -81,19 +81,15 @@ def _declare(parser: CommandParser) -> None:
     add_options(parser, ImageOptions)
 
 
-def _others() -> str:
-    return ", ".join(name for name in METHODS if name != "gradcam")
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Draw the heat maps of the images; one that cannot be read or run does not stop the others."""
-    for image in arguments.images[:1]:
-        if not os.path.lexists(image):
-            raise ImageError(f"no file {image!r}.")
+    if not any(map(os.path.lexists, arguments.images)):
+        raise ImageError(f"no file {arguments.images[0]!r}.")
+    from ..attribution.api import method_of
+
     files = files_of(arguments, len(arguments.images))
-    of_layers = method_of(arguments.method).of == "layers"
     drawing_options(arguments)  # what is wrong with them shows before a model is loaded
-    if arguments.overlay is None and of_layers:
+    if arguments.overlay is None and method_of(arguments.method).of == "layers":
         arguments.overlay = True
     backdrop = overlay_of(arguments, arguments.max_pixels)
     preprocess, axes = options_of(arguments, PreprocessOptions), options_of(arguments, AxesOptions)

@@ -20,6 +20,12 @@ def _number_or_image(name: str, value: Any) -> Any:
     return value if getattr(value, "ndim", 0) else float32(name, value)
 
 
+METHOD_NAMES = (
+    "gradcam", "gradcam++", "hirescam", "layercam", "xgradcam", "eigencam", "cam", "scorecam", "ablationcam",
+)  # fmt: skip
+"""Names of the methods, the usual one first; `attribution.api` has what each is."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class AttributionOptions(SelfChecking):
     """What methods take beside model, images, layers and targets; None leaves it to the method."""

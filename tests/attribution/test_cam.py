@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from support.heat import DEFINITIONS, ClassToken, Residual, activations_and_grad
 from torch import nn
 
 import cnnviz_fast as cf
+from cnnviz_fast.attribution.api import METHODS
 from cnnviz_fast.errors import CaptureError, OptionError, ShapeError
+from cnnviz_fast.options.attribution import METHOD_NAMES, AttributionOptions
 
 
 def by_definition(method: str, model: nn.Module, batch: torch.Tensor, layer: str, classes: list[int]) -> torch.Tensor:
@@ -107,9 +110,20 @@ def test_attribute_tokens_are_read_as_maps(method: str) -> None:
 @pytest.mark.parametrize("layer", ["blocks.1", "blocks.1.linear2", "blocks.1.norm2"])
 def test_attribute_of_patches_that_the_head_does_not_read_names_the_layer_that_works(layer: str) -> None:
     # What goes into the attention of a torch layer is the output of the block before.
-    with pytest.raises(CaptureError, match=r"their gradient is 0, as where .* This one works: 'blocks.0'."):
+    with pytest.raises(CaptureError, match=r"their gradient is 0, as where .* This one works: 'blocks.0'\."):
         cf.attribute(made(ClassToken), images(), "gradcam", layer, 3)
     assert cf.attribute(made(ClassToken), images(), "gradcam", "blocks.0", 3).any()
+
+
+def test_attribute_without_a_layer_takes_the_one_that_works() -> None:
+    timm = pytest.importorskip("timm")
+    model = timm.create_model("vit_tiny_patch16_224", img_size=64, depth=2, num_classes=4).eval()
+    torch.nn.init.normal_(model.head.weight)
+    with pytest.warns(
+        UserWarning, match="'blocks.1', the last stage, has no gradient at its places; taking 'blocks.1.n"
+    ):
+        heat = cf.attribute(model, images(1, 64), target=2)
+    assert torch.equal(heat, cf.attribute(model, images(1, 64), "gradcam", "blocks.1.norm1", 2))
 
 
 def test_attribute_layer_that_nothing_comes_of_is_refused() -> None:
@@ -140,6 +154,12 @@ def test_attribute_signals_and_volumes_keep_their_axes() -> None:
     activations, gradient = activations_and_gradient(volumes.eval(), batch, "0", [1, 1])
     expected = (gradient.mean((2, 3, 4), keepdim=True) * activations).sum(1).relu()
     assert_close(cf.attribute(volumes, batch, "gradcam", "0", 1), expected, FLOAT32_SUMS)
+
+
+def test_methods_are_those_of_the_command_line() -> None:
+    assert tuple(METHODS) == METHOD_NAMES
+    takers = {name for method in METHODS.values() for name in method.options}
+    assert takers == {field.name for field in dataclasses.fields(AttributionOptions)}
 
 
 BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {

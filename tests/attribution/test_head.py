@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import random
 from typing import Any
@@ -14,7 +15,7 @@ from support.heat import Residual, images, made
 from torch import nn
 
 import cnnviz_fast as cf
-from cnnviz_fast.errors import ModelFailedError
+from cnnviz_fast.errors import CaptureError, ModelFailedError
 
 
 def gradcam(model: nn.Module, target: Any = 2, layer: Any = "third", **how: Any) -> torch.Tensor:
@@ -174,6 +175,44 @@ def test_attribute_operations_inputs_and_parts_are_layers_too() -> None:
     expected = (deep * 2 * model.head.weight[2][:, None, None] / 64).sum(1)
     assert_close(both["pair[1][deep]"], expected, FLOAT32_SUMS)
     assert both["pair[0]"].any()
+
+
+def test_attribute_layer_whose_tensor_cannot_be_replaced_is_refused() -> None:
+    @dataclasses.dataclass
+    class Held:
+        maps: torch.Tensor
+
+    class Holding(Residual):
+        def __init__(self) -> None:
+            super().__init__()
+            self.hold = Holder(Held)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(self.hold(x).maps)
+
+    with pytest.raises(CaptureError, match="'hold' puts out a Held, in which no tensor can be replaced"):
+        gradcam(made(Holding), layer="hold")
+
+
+class Holder(nn.Module):
+    """Puts out an object."""
+
+    def __init__(self, kind: Any) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.kind(x)
+
+
+def test_attribute_records_nothing_before_the_first_layer() -> None:
+    model, recorded = made(Residual), {}
+    for name in ("first", "second", "norm"):
+        model.get_submodule(name).register_forward_hook(
+            lambda module, inputs, output, name=name: recorded.update({name: output.requires_grad})
+        )
+    cf.attribute(model, images(), "gradcam", ["third", "norm"], 2)
+    assert recorded == {"first": False, "second": False, "norm": True}
 
 
 class Two(nn.Module):

@@ -21,7 +21,6 @@ import cnnviz_fast as cf
 pytestmark = [pytest.mark.zoo, pytest.mark.filterwarnings("ignore")]  # what peers have to say
 
 PX = 64
-CLASSES = [3, 7]
 
 
 class Case(NamedTuple):
@@ -50,11 +49,21 @@ MODELS = {
     "vit_b_16": Case(lambda: zoo.vit_b_16(image_size=PX), "encoder.layers.encoder_layer_11.ln_1", tokens),
     "swin_t": Case(zoo.swin_t, "norm", channels_last),
 }
-SIGNED = ("convnext_tiny", "vit_b_16", "swin_t")
-"""Layers with values of both signs: their sums, by which XGrad-CAM divides, are nearly 0."""
+SIGNED = ("mobilenet_v3_large", "convnext_tiny", "vit_b_16", "swin_t")
+"""Layers with values of both signs. Of these XGrad-CAM and Grad-CAM++ divide by sums that are nearly 0."""
+
+DIVIDING = ("xgradcam", "gradcam++")
 
 
-def made(name: str) -> tuple[nn.Module, torch.Tensor]:
+class Made(NamedTuple):
+    """A network, a batch of two images, and the highest class of each."""
+
+    model: nn.Module
+    batch: torch.Tensor
+    classes: list[int]
+
+
+def made(name: str) -> Made:
     """Make a network and a batch. Scores are large, so that what peers add to a divisor does not show."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -62,11 +71,12 @@ def made(name: str) -> tuple[nn.Module, torch.Tensor]:
         batch = torch.randn(2, 3, PX, PX)
         head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
         nn.init.normal_(head.weight, std=1e5)
-    return model, batch
+    with torch.no_grad():
+        return Made(model, batch, model(batch).argmax(1).tolist())
 
 
-def ours(method: str, name: str, model: nn.Module, batch: torch.Tensor, layer: str | None = None) -> torch.Tensor:
-    heat = cf.attribute(model, batch, method, layer or MODELS[name].layer, torch.tensor(CLASSES))
+def ours(method: str, layer: str, of: Made) -> torch.Tensor:
+    heat = cf.attribute(of.model, of.batch, method, layer, torch.tensor(of.classes))
     assert isinstance(heat, torch.Tensor)
     return heat
 
@@ -78,51 +88,59 @@ def assert_same(actual: Any, expected: Any) -> None:
     assert_close(actual / largest, expected / largest, PEERS)
 
 
-def from_torchcam(kind: str, model: nn.Module, batch: torch.Tensor, layer: str) -> torch.Tensor:
+def from_torchcam(kind: str, layer: str, of: Made, *more: str) -> torch.Tensor:
     peer = pytest.importorskip("torchcam.methods")
-    extractor = getattr(peer, kind)(model, layer)
-    (heat,) = extractor(CLASSES, model(batch), normalized=False)
+    extractor = getattr(peer, kind)(of.model, layer, *more)
+    (heat,) = extractor(of.classes, of.model(of.batch), normalized=False)
     extractor.remove_hooks()
     found: torch.Tensor = heat.detach()
     return found
 
 
-def from_grad_cam(
-    kind: str, model: nn.Module, batch: torch.Tensor, layer: str, reshape: Callable[..., Any] | None
-) -> np.ndarray[Any, Any]:
+def from_grad_cam(kind: str, layer: str, of: Made, reshape: Callable[..., Any] | None = None) -> np.ndarray[Any, Any]:
     peer = pytest.importorskip("pytorch_grad_cam")
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-    targets, module = [ClassifierOutputTarget(index) for index in CLASSES], model.get_submodule(layer)
-    with getattr(peer, kind)(model=model, target_layers=[module], reshape_transform=reshape) as cam:
-        cam(batch, targets)
+    targets, module = [ClassifierOutputTarget(index) for index in of.classes], of.model.get_submodule(layer)
+    with getattr(peer, kind)(model=of.model, target_layers=[module], reshape_transform=reshape) as cam:
+        cam(of.batch, targets)
         (activations,), (gradients,) = (
             [each.detach().numpy() for each in of]
             for of in (cam.activations_and_grads.activations, cam.activations_and_grads.gradients)
         )
-        found: np.ndarray[Any, Any] = cam.get_cam_image(batch, module, targets, activations, gradients)
+        found: np.ndarray[Any, Any] = cam.get_cam_image(of.batch, module, targets, activations, gradients, False)
     return found
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if MODELS[name].reshape is None])
 def test_gradcam_equals_captum(name: str) -> None:
     attr = pytest.importorskip("captum.attr")
-    model, batch = made(name)
-    layer = model.get_submodule(MODELS[name].layer)
-    expected = attr.LayerGradCam(model, layer).attribute(batch, target=CLASSES, relu_attributions=True)
-    assert_same(ours("gradcam", name, model, batch), expected[:, 0].detach())
+    of, layer = made(name), MODELS[name].layer
+    peer = attr.LayerGradCam(of.model, of.model.get_submodule(layer))
+    expected = peer.attribute(of.batch, target=of.classes, relu_attributions=True)
+    assert_same(ours("gradcam", layer, of), expected[:, 0].detach())
 
 
-TORCHCAM = {"gradcam": "GradCAM", "gradcam++": "GradCAMpp", "xgradcam": "XGradCAM", "layercam": "LayerCAM"}
+TORCHCAM = {"gradcam": "GradCAM", "xgradcam": "XGradCAM", "layercam": "LayerCAM"}
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if MODELS[name].reshape is None])
 def test_equals_torchcam(name: str) -> None:
+    of, layer = made(name), MODELS[name].layer
     for method, kind in TORCHCAM.items():
-        if method != "xgradcam" or name not in SIGNED:
-            model, batch = made(name)
-            expected = from_torchcam(kind, model, batch, MODELS[name].layer)
-            assert_same(ours(method, name, model, batch), expected)
+        if method not in DIVIDING or name not in SIGNED:
+            assert_same(ours(method, layer, of), from_torchcam(kind, layer, of))
+
+
+def test_gradcam_plus_plus_of_torchcam_does_not_divide() -> None:
+    """It divides a copy, which it drops: its weights are the sums of cubes. The definition tells who is right."""
+    of = made("resnet50")
+    pair = activations_and_gradient(of.model, of.batch, "layer4", of.classes)
+    defined = np.stack([DEFINITIONS["gradcam++"](*(each[n].double().numpy() for each in pair)) for n in range(2)])
+    assert_same(ours("gradcam++", "layer4", of), torch.from_numpy(defined).float())
+    activations, gradient = pair
+    cubes = (gradient.relu() ** 3).sum((2, 3), keepdim=True)
+    assert_same(from_torchcam("GradCAMpp", "layer4", of), (cubes * activations).sum(1).relu())
 
 
 GRAD_CAM = {
@@ -133,47 +151,41 @@ GRAD_CAM = {
 
 @pytest.mark.parametrize("name", MODELS)
 def test_equals_pytorch_grad_cam(name: str) -> None:
+    of, (_, layer, reshape) = made(name), MODELS[name]
     for method, kind in GRAD_CAM.items():
-        if method != "xgradcam" or name not in SIGNED:
-            model, batch = made(name)
-            expected = from_grad_cam(kind, model, batch, MODELS[name].layer, MODELS[name].reshape)
+        if method not in DIVIDING or name not in SIGNED:
+            expected = from_grad_cam(kind, layer, of, reshape)
             rectified = expected if method == "hirescam" else np.maximum(expected, 0)
-            assert_same(ours(method, name, model, batch), torch.from_numpy(rectified))
+            assert_same(ours(method, layer, of), torch.from_numpy(rectified))
 
 
 def test_cam_equals_torchcam() -> None:
-    peer = pytest.importorskip("torchcam.methods")
-    model, batch = made("resnet50")
-    extractor = peer.CAM(model, "layer4", "fc")
-    with torch.no_grad():
-        (expected,) = extractor(CLASSES, model(batch), normalized=False)
-    extractor.remove_hooks()
-    assert_same(ours("cam", "resnet50", model, batch), expected)
+    of = made("resnet50")
+    assert_same(ours("cam", "layer4", of), from_torchcam("CAM", "layer4", of, "fc"))
 
 
 @pytest.mark.parametrize("peer", ["torchcam", "pytorch-grad-cam"])
 def test_layer_that_is_written_over_is_as_the_definition_has_it(peer: str) -> None:
     """DenseNet rectifies `features` in place: peers weight what is left, ours is what the layer put out."""
-    model, batch = made("densenet121")
-    pair = activations_and_gradient(model, batch, "features", CLASSES)
-    expected = np.stack([DEFINITIONS["hirescam"](*(of[n].double().numpy() for of in pair)) for n in range(2)])
-    assert_same(ours("hirescam", "densenet121", model, batch, "features"), torch.from_numpy(expected).float())
-    rectified = np.stack([DEFINITIONS["layercam"](*(of[n].double().numpy() for of in pair)) for n in range(2)])
-    assert_same(ours("layercam", "densenet121", model, batch, "features"), torch.from_numpy(rectified).float())
+    of = made("densenet121")
+    pair = activations_and_gradient(of.model, of.batch, "features", of.classes)
+    for method in ("hirescam", "gradcam"):
+        maps = [DEFINITIONS[method](*(each[n].double().numpy() for each in pair)) for n in range(2)]
+        expected = torch.from_numpy(np.stack(maps)).float()
+        assert_same(ours(method, "features", of), expected)
     if peer == "torchcam":
-        theirs = from_torchcam("LayerCAM", model, batch, "features").numpy()
+        theirs = from_torchcam("GradCAM", "features", of)
     else:
-        theirs = np.maximum(from_grad_cam("LayerCAM", model, batch, "features", None), 0)
-    largest = abs(rectified).max()
-    assert_apart((theirs / largest).astype(np.float32), (rectified / largest).astype(np.float32))
+        theirs = torch.from_numpy(from_grad_cam("GradCAM", "features", of)).relu()
+    assert_apart(theirs / expected.max(), expected / expected.max())
 
 
 def test_gradient_of_a_layer_is_the_slope_of_the_score() -> None:
-    """Finite differences in float64: HiResCAM of one channel is the activation times the slope of the score there."""
-    model, batch = made("resnet50")
-    model, batch = model.double(), batch.double()
-    heat = cf.attribute(model, batch[:1], "hirescam", "layer4", 3)
-    maps = cf.capture(model, batch[:1], "layer4")["layer4"]
+    """Finite differences in float64: HiResCAM is what the score changes by as a place of all channels grows."""
+    model, batch, (index, _) = made("resnet50")
+    model, batch = model.double(), batch[:1].double()
+    heat = cf.attribute(model, batch, "hirescam", "layer4", index)
+    maps = cf.capture(model, batch, "layer4")["layer4"]
     module, step = model.get_submodule("layer4"), 1e-4
 
     def scored(y: int, x: int, by: float) -> float:
@@ -181,7 +193,7 @@ def test_gradient_of_a_layer_is_the_slope_of_the_score() -> None:
         changed[:, :, y, x] *= 1 + by
         handle = module.register_forward_hook(lambda *seen: changed)
         with torch.no_grad():
-            score = float(model(batch[:1])[0, 3])
+            score = float(model(batch)[0, index])
         handle.remove()
         return score
 
