@@ -82,7 +82,18 @@ def guided_gradcam(request: Request, chunk: int | None = None) -> Attribution:
 def smoothgrad(
     request: Request, samples: int = _SAMPLES, noise: float = _NOISE, seed: int = 0, chunk: int | None = None
 ) -> Attribution:
-    """Return SmoothGrad."""
+    """Return SmoothGrad.
+
+    Args:
+        request: what is attributed.
+        samples: noisy images for each.
+        noise: their deviation, as a share of the range of the image.
+        seed: of the noise.
+        chunk: noisy images in a pass.
+
+    Returns:
+        Maps of the input.
+    """
     import torch
 
     def noisy(image: int, first: int, last: int) -> torch.Tensor:
@@ -97,7 +108,20 @@ def smoothgrad(
 def integrated_gradients(
     request: Request, steps: int = _STEPS, baseline: float | torch.Tensor = 0.0, chunk: int | None = None
 ) -> Attribution:
-    """Return integrated gradients."""
+    """Return integrated gradients.
+
+    Args:
+        request: what is attributed.
+        steps: on the way from the baseline to the image.
+        baseline: a number, or (C, H, W) or (N, C, H, W) float.
+        chunk: steps in a pass.
+
+    Returns:
+        Maps of the input. The facts hold the difference of the scores, and what the maps miss of it.
+
+    Raises:
+        ShapeError: the baseline has another shape.
+    """
     import torch
 
     batch = request.batch

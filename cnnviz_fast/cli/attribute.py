@@ -49,7 +49,6 @@ def add(commands: Any) -> None:
         examples=[
             "cnnviz attribute resnet50 cat.jpg --layer layer4 --target top3 --out heat/",
             'cnnviz attribute resnet50 cat.jpg --target tabby "tiger cat" --out heat/',
-            "cnnviz attribute resnet50 cat.jpg --method layercam --target layer3@12",
             "cnnviz attribute resnet50 cat.jpg --method guided --target layer3@0-63,max",
         ],
     )  # fmt: skip

@@ -22,6 +22,7 @@ def _number_or_image(name: str, value: Any) -> Any:
 
 METHOD_NAMES = (
     "gradcam", "gradcam++", "hirescam", "layercam", "xgradcam", "eigencam", "cam", "scorecam", "ablationcam",
+    "gradient", "input-x-gradient", "smoothgrad", "integrated-gradients", "guided", "deconvolution", "guided-gradcam",
 )  # fmt: skip
 """Names of the methods, the usual one first; `attribution.api` has what each is."""
 
@@ -38,9 +39,7 @@ class AttributionOptions(SelfChecking):
     )
     samples: int | None = option(None, whole(1), "noisy images of smoothgrad (default: 50)", "N", "attribution")
     noise: float | None = option(
-        None, share, "their deviation, of the range of the image (default: 0.15)", "X", "attribution"
+        None, share, "of an image's range (default: 0.15), drawn from --seed", "X", "attribution"
     )
     seed: int | None = option(None, whole(0), "of their noise (default: 0)", "N", "attribution")
-    chunk: int | None = option(
-        None, whole(1), "most variants or channels in a pass (default: 8 variants, or the batch)", "N", "attribution"
-    )
+    chunk: int | None = option(None, whole(1), "variants or channels at once (default: 8 variants)", "N", "attribution")
