@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..errors import ModelFailedError
-from ..runtime.device import Fitting, device_at
+from ..runtime.device import Device, Fitting, device_at
 
 if TYPE_CHECKING:
     import torch
@@ -28,13 +28,33 @@ def in_chunks(work: Callable[[int, int], object], count: int, device: torch.devi
         MemoryError: one unit does not fit.
     """
     memory = device_at(device)
+    Fitting(memory, most).run(_raising(work, memory), 0, count)
 
-    def attempt(first: int, last: int) -> None:
+
+def at_once(work: Callable[[int], object], device: torch.device, most: int) -> None:
+    """Do some work once, on as many units as fit into memory.
+
+    Args:
+        work: does a number of units; it may run a model. Called again with half of them if memory runs out.
+        device: whose memory may run out.
+        most: units to try.
+
+    Raises:
+        MemoryError: one unit does not fit.
+    """
+    memory = device_at(device)
+    Fitting(memory, most).fit(_raising(work, memory), most)
+
+
+def _raising(work: Callable[..., object], memory: Device) -> Callable[..., None]:
+    """Return the work, which raises what a model has raised itself where that means that memory ran out."""
+
+    def attempt(*units: int) -> None:
         try:
-            work(first, last)
+            work(*units)
         except ModelFailedError as error:
             if error.__cause__ is not None and memory.is_full(error.__cause__):
                 raise error.__cause__ from None
             raise
 
-    Fitting(memory, most).run(attempt, 0, count)
+    return attempt

@@ -15,7 +15,7 @@ from ..activations.passes.arguments import weight_of
 from ..errors import CaptureError, DTypeError
 from ..models.loaded import root_of
 from ..runtime.device import device_at
-from .chunks import in_chunks
+from .chunks import at_once
 from .head import INPUT, Request, located, record
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def differentiate_input(request: Request, grad: Grad | None = None, rows: int | 
         rows = 1 if device_at(device).is_host else _ROWS
     request = replace(request, inner=located(request))
     found: list[InputGradients] = []
-    in_chunks(lambda first, last: found.append(_differentiated(request, grad, last - first)), rows, device, rows)
+    at_once(lambda count: found.append(_differentiated(request, grad, count)), device, rows)
     return found[0]
 
 

@@ -103,20 +103,21 @@ def test_channels_that_are_none_are_refused(target: Any, said: str) -> None:
         attributed("gradient", target)
 
 
-class Limited(Residual):
-    """Has memory for so many images only."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if len(x) > 3:
-            raise torch.OutOfMemoryError("out of memory")
-        return super().forward(x)
-
-
 def test_fewer_channels_go_at_once_where_memory_runs_out() -> None:
+    sizes: list[int] = []
+
+    class Limited(Residual):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            sizes.append(len(x))
+            if len(x) > 3:
+                raise torch.OutOfMemoryError("out of memory")
+            return super().forward(x)
+
     expected = attributed("gradient", ("third", "all"), images(1))
     found = cf.attribute(made(Limited), images(1), "gradient", target=("third", "all"), chunk=8)
     assert isinstance(found, torch.Tensor)
     assert_close(found, expected, FLOAT32_SUMS)
+    assert sizes[-3:] == [8, 4, 2]
 
 
 def test_sheet_of_channels_has_a_tile_for_each(tmp_path: Path) -> None:
