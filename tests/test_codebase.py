@@ -26,7 +26,7 @@ MOST_ENTRIES = 26
 # Foreign packages that cost time, and the only modules that may import them while they are being loaded.
 HEAVY = {
     "torch": {
-        "attribution.tail",
+        "attribution.rectifiers", "attribution.tail",
         "channels.dataset", "channels.entrance", "channels.moments", "channels.quantile_sketch", "channels.ranges",
         "channels.selection",
         "channels.statistics", "channels.tile_ranges", "channels.values", "diagnostics.bench",

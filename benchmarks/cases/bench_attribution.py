@@ -1,6 +1,6 @@
-"""What Grad-CAM costs beside the forward pass of ResNet-50 on eight images: of the last stage, and of five layers.
+"""What Grad-CAM costs beside the forward pass of ResNet-50 on eight images, and guided backpropagation beside captum's.
 
-Peers differentiate the whole network, or keep its graph; ours only what is behind the first of the layers.
+For Grad-CAM peers differentiate the whole network, or keep its graph; ours only what is behind the first of the layers.
 """
 
 from __future__ import annotations
@@ -83,6 +83,38 @@ def check(heat: torch.Tensor) -> None:
     torch.testing.assert_close(heat, expected(), rtol=1e-4, atol=1e-6)
 
 
+def guided() -> Any:
+    return attribute(resnet50(), batch(), "guided", target=TARGET)
+
+
+def captums_guided() -> torch.Tensor:
+    from captum.attr import GuidedBackprop
+
+    found: torch.Tensor = GuidedBackprop(resnet50()).attribute(batch().clone().requires_grad_(), target=TARGET)
+    return found
+
+
+@cache
+def expected_guided() -> torch.Tensor:
+    """Return guided backpropagation by its definition: a hook on each rectifier of the graph."""
+    leaf = batch().clone().requires_grad_()
+    score = resnet50()(leaf)[:, TARGET].sum()
+    nodes, seen = [score.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            nodes += [before for before, _ in node.next_functions]
+            if node.name() == "ReluBackward0":
+                node.register_hook(lambda gradients, came: (gradients[0].relu(),))
+    return torch.autograd.grad(score, leaf)[0]
+
+
+def check_guided(maps: torch.Tensor) -> None:
+    """Assert that it is guided backpropagation."""
+    assert torch.equal(maps, expected_guided())
+
+
 def contender(name: str, run: Callable[[], Any], role: str, right: Callable[[Any], None], **more: Any) -> Contender:
     return Contender(name, run, right, role, 0, threads=THREADS, **more)
 
@@ -108,6 +140,18 @@ TABLES = [
     Table(
         "Grad-CAM of five layers of ResNet-50's last two stages",
         [FORWARD, contender("attribute", lambda: ours(FIVE), OURS, lambda heat: check(heat[LAST]))],
+        full_only=True,
+    ),
+    Table(
+        "Guided backpropagation of ResNet-50",
+        [
+            FORWARD,
+            contender("attribute", guided, OURS, check_guided),
+            *(
+                contender("captum", peer.run, PEER, check_guided, packages=peer.packages)
+                for peer in installed.of((Peer(captums_guided, ("captum",)),))
+            ),
+        ],
         full_only=True,
     ),
 ]

@@ -13,7 +13,7 @@ from ..models.loaded import LoadedModel, as_given, called_with, module_of
 from ..options.attribution import AttributionOptions
 from ..options.reading import AxesOptions
 from ..runtime.caller import warn_caller
-from . import cam, masking
+from . import cam, masking, saliency
 from .cam import Attribution
 from .head import Request
 from .targets import parse_targets
@@ -32,7 +32,7 @@ class Method:
 
     Attributes:
         run: called with the request and the options.
-        of: what its maps are of: "layers" that have to be named, or the "input".
+        of: what its maps are of: "layers" that have to be named, the "input", or "both": of the input, for each layer.
         options: names of the options that it takes beside those of all methods.
         about: what it is, in a few words.
     """
@@ -53,6 +53,17 @@ METHODS = {
     "cam": Method(cam.cam, "layers", "channels weighted by the classifier's weights; no gradients, signed"),
     "scorecam": Method(masking.scorecam, "layers", "channels weighted by the score of what they show", ("chunk",)),
     "ablationcam": Method(masking.ablationcam, "layers", "channels weighted by the score without them", ("chunk",)),
+    "gradient": Method(saliency.gradient, "input", "of the score, pixel by pixel; signed", ("chunk",)),
+    "input-x-gradient": Method(saliency.input_x_gradient, "input", "the same times the pixels", ("chunk",)),
+    "smoothgrad": Method(
+        saliency.smoothgrad, "input", "the mean gradient of noisy images", ("samples", "noise", "seed", "chunk")
+    ),
+    "integrated-gradients": Method(
+        saliency.integrated_gradients, "input", "shares of the score above a baseline", ("steps", "baseline", "chunk")
+    ),
+    "guided": Method(saliency.guided, "input", "gradients that stay positive in every rectifier", ("chunk",)),
+    "deconvolution": Method(saliency.deconvolution, "input", "rectifiers act on what comes back only", ("chunk",)),
+    "guided-gradcam": Method(saliency.guided_gradcam, "both", "guided, where Grad-CAM of a layer is warm", ("chunk",)),
 }
 """Name -> method, in Python and on the command line."""
 
@@ -67,6 +78,11 @@ def attribute(
     axes: str = "auto",
     inputs: Inputs = None,
     forward: Forward = None,
+    steps: int | None = None,
+    baseline: float | torch.Tensor | None = None,
+    samples: int | None = None,
+    noise: float | None = None,
+    seed: int | None = None,
     chunk: int | None = None,
 ) -> torch.Tensor | dict[str, torch.Tensor]:
     """Attribute a score of a model to the places of a layer's maps, or to the pixels of the input.
@@ -77,11 +93,18 @@ def attribute(
         method: name of the method; `cnnviz attribute --help` lists them.
         layer: one layer pattern or several, for the methods that are of layers; see capture. None for the last stage.
         target: a class by index or name; "top" or "top5"; a function of the output; ("layer3", channel) or ("layer3",
-            channel, y, x); a list of these; a list of lists, or an array of integers, for a row of each image.
+            channel, y, x); ("layer3", "0-63", "max") for the strongest unit of each of these channels; a list of
+            these; a list of lists, or an array of integers, for a row of each image.
         axes: of the layers' outputs; see visualize.
         inputs: what the model takes beside the batch; see capture. A tensor has a row for each image, or one for all.
         forward: method of the model to run instead of `forward`; see capture.
-        chunk: most images in a pass, for methods that make many variants of each.
+        steps: from the baseline to the image, of integrated-gradients: 50.
+        baseline: where they begin: a number, an image of the batch's dtype or one for each. 0.
+        samples: noisy images of smoothgrad: 50.
+        noise: their deviation as a share of the range of the image: 0.15.
+        seed: of the noise: 0.
+        chunk: most images in a pass, for methods that make many variants of each; most channels that go back at once,
+            for methods of the input. Halved where memory runs out.
 
     Returns:
         (N, h, w) float32 at the size of the layer's maps, or (N, C, H, W) of the input: detached, on the model's
@@ -94,7 +117,7 @@ def attribute(
         ShapeError: a layer has no maps, or the output no classes.
         CaptureError: the model failed, or the target does not depend on a layer.
     """
-    options = AttributionOptions(chunk=chunk)
+    options = AttributionOptions(steps=steps, baseline=baseline, samples=samples, noise=noise, seed=seed, chunk=chunk)
     found, single = attribution(model, batch, method, layer, target, AxesOptions(axes=axes), inputs, forward, options)
     maps = {name: each[:, 0] if single else each for name, each in found.maps.items()}
     several = len(maps) > 1 or isinstance(layer, (list, tuple))
@@ -138,11 +161,14 @@ def attribution(
             takers = ", ".join(name_of for name_of, other in METHODS.items() if name in other.options)
             raise OptionError(f"{name} goes with {takers}, got method {method!r}.")
     loaded = called_with(model if isinstance(model, LoadedModel) else as_given(module_of(model)), inputs, forward)
-    is_free = chosen.of == "layers" and layer is None
+    is_free = chosen.of != "input" and layer is None
     if is_free:
         layer = default_layers(loaded)[-1]
     if chosen.of == "input" and layer is not None:
-        raise OptionError(f"layer must be left out for {method}, which is of the input, got {repr_of(layer)}.")
+        raise OptionError(
+            f"layer must be left out for {method}, which is of the input, got {repr_of(layer)}. For the causes of a "
+            f"layer's channels: target=(layer, '0-63', 'max')."
+        )
     images = len(batch) if getattr(batch, "ndim", 0) else 0
     if not images:
         raise ShapeError("batch must be a (N, C, H, W) tensor of at least one image. Make one with load_images.")

@@ -20,8 +20,8 @@ is, and weights with a divisor of 0 are 0.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from ..activations.axes.record import Axes
 from ..activations.capture import capture, find_targets
@@ -50,10 +50,12 @@ class Attribution:
         maps: layer name -> (N, T, h, w) float32, with planes or time steps (N, T, steps, h, w); INPUT ->
             (N, T, C, H, W). Unnormalised.
         scores: of the targets; None where the method needs none, and T is 1.
+        facts: what else is known, for the manifest.
     """
 
     maps: Mapping[str, torch.Tensor]
     scores: Scores | None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def gradcam(request: Request) -> Attribution:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,13 +28,14 @@ from ..sheets.lettering import shortened
 from ..sheets.manifest import describe_sheet
 from ..sheets.overlay import Backdrop
 from ..sheets.plan import Plan, plan_sheet
-from .api import attribution
+from .api import attribution, method_of
 from .head import INPUT
 
 if TYPE_CHECKING:
     import torch
 
     from ..sheets.manifest import SheetFacts
+    from .cam import Attribution
     from .targets import Scores
 
 
@@ -105,10 +107,14 @@ def planned_heat_maps(
         if backdrop is not None and expected_input(model).spatial_axes > 1:
             backdrop = backdrop.filled_with(partial(as_image, frame_of(batch[0], None, 1), model.preprocess))
         for folder, (layer, maps) in zip(layer_parts(list(found.maps)), found.maps.items(), strict=True):
-            tiles, names = _tiles(maps[0], found.scores)
-            look = heat_look(asked.look, asked.method, layer, image.name, tiles)
+            of_pixels = method_of(asked.method).of != "layers"
+            tiles, names = _tiles(maps[0].sum(1) if of_pixels else maps[0], found.scores)
+            of = layer
+            if of_pixels and "normalize" not in {**asked.look, **RenderOptions.implied(asked.look)}:
+                tiles, of = _without_outliers(tiles), f"{layer}, {_SHOWN:.1%} of values"
+            look = heat_look(asked.look, asked.method, of, image.name, tiles)
             provenance = Provenance(model.spec, model.weights, layer, image.name, weights_digest=sample_digest(model))
-            describe = partial(_described, asked.method, found.scores)
+            describe = partial(_described, asked.method, found)
             made = plan(tiles, look, provenance, backdrop, names=names, describe=describe)
             yield PlannedLayer(image, layer, asked.method if layer == INPUT else f"{asked.method}/{folder}", made)
 
@@ -140,10 +146,7 @@ def heat_look(options: Mapping[str, Any], method: str, layer: str, image: str, m
 
 
 def _tiles(maps: torch.Tensor, scores: Scores | None) -> tuple[torch.Tensor, list[str]]:
-    """Return the maps (T, [steps or C,] h, w) of an image as tiles (K, h, w), and their labels.
-
-    Maps of the input are added up over its channels; planes and time steps get tiles of their own.
-    """
+    """Return the maps (T, [steps,] h, w) of an image as tiles (K, h, w), a tile for each step, and their labels."""
     names = ["all targets"] if scores is None else list(scores.labels[0])
     if maps.ndim == 3:
         return maps, names
@@ -151,10 +154,26 @@ def _tiles(maps: torch.Tensor, scores: Scores | None) -> tuple[torch.Tensor, lis
     return maps.flatten(0, 1), [f"{name} {step}" for name in names for step in range(steps)]
 
 
-def _described(method: str, scores: Scores | None, facts: SheetFacts) -> dict[str, Any]:
+_SHOWN = 0.995
+"""The share of the values of pixels that get colours of their own: a few at the border may be ten times as large."""
+
+
+def _without_outliers(tiles: torch.Tensor) -> torch.Tensor:
+    """Return tiles (K, h, w), each cut off where a few of its values that are not 0 are larger."""
+    import torch
+
+    most = []
+    for tile in tiles.abs():
+        values = tile[tile > 0]
+        most.append(values.kthvalue(math.ceil(_SHOWN * len(values))).values if len(values) else tile.max())
+    ends = torch.stack(most)[:, None, None]
+    return tiles.clamp(-ends, ends)
+
+
+def _described(method: str, found: Attribution, facts: SheetFacts) -> dict[str, Any]:
     """Return the manifest of a sheet, with what is on it."""
-    targets = None
+    targets, scores = None, found.scores
     if scores is not None:
         values = scores.values[0].tolist()
         targets = [{"target": name, "score": value} for name, value in zip(scores.labels[0], values, strict=True)]
-    return {**describe_sheet(facts), "attribution": {"method": method, "targets": targets}}
+    return {**describe_sheet(facts), "attribution": {"method": method, "targets": targets, **found.facts}}

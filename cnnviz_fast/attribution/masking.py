@@ -18,9 +18,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..activations.axes.record import Axes
-from ..errors import ModelFailedError
-from ..runtime.device import Fitting, device_at
 from .cam import Attribution, quotient, weighted_sum
+from .chunks import AT_ONCE, in_chunks
 from .head import Request, forward_only, located, record
 from .layer_maps import CHANNELS_LAST, all_maps, as_steps, axes_of_maps
 
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
 
     from .tail import Tail
     from .targets import Scores
-
-_AT_ONCE = 8
-"""Variants of an image in a pass: the more, the faster a GPU is; of a larger batch as many as it has images."""
 
 
 @dataclass(frozen=True)
@@ -61,19 +57,13 @@ class _Asked:
         """
         import torch
 
-        device = device_at(self.maps.device)
         found: dict[int, torch.Tensor] = {}
 
         def work(first: int, last: int) -> None:
-            try:
-                found[first] = scores(first, last)
-            except ModelFailedError as error:
-                if error.__cause__ is not None and device.is_full(error.__cause__):
-                    raise error.__cause__ from None
-                raise
+            found[first] = scores(first, last)
 
-        most = max(_AT_ONCE, len(self.maps)) if chunk is None else chunk
-        Fitting(device, most).run(work, 0, self.maps.shape[1])
+        most = max(AT_ONCE, len(self.maps)) if chunk is None else chunk
+        in_chunks(work, self.maps.shape[1], self.maps.device, most)
         return torch.cat([found[first] for first in sorted(found)])
 
 

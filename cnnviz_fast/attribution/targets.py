@@ -5,7 +5,9 @@
 function                of the output: a pixel of a segmentation, a box of a detection, a similarity; it returns a
                         score, (N,), or T scores, (N, T), for each row of the output, however many these are
 ("layer3", 12)          a channel of an inner layer, averaged over its map; as text "layer3@12"
+("layer3", 12, "max")   the unit of it that is strongest in an image; as text "layer3@12,max"
 ("layer3", 12, 4, 5)    one unit of it, at row 4 and column 5; as text "layer3@12,4,5"
+("layer3", "0-63")      several channels, each a target; as text "layer3@0-63", "layer3@0-63,max", "layer3@all,max"
 [281, "top", ...]       several targets
 [[281, 282], [5, 6]]    several classes for each image: a row for each; also an array of integers, (N,) or (N, T)
 """
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     import torch
 
 _TOP = re.compile(r"top([1-9]\d{0,5})?")
-_UNIT = re.compile(r"(.+)@(\d{1,9})(?:,(\d{1,9}),(\d{1,9}))?", re.DOTALL)
+_UNIT = re.compile(r"(.+)@(all|\d{1,9}(?:-\d{1,9})?)(?:,(max)|,(\d{1,9}),(\d{1,9}))?", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -52,16 +54,22 @@ class Function:
 
 @dataclass(frozen=True)
 class Unit:
-    """A channel of the layer that a pattern names, or its unit at a row and a column."""
+    """Channels of the layer that a pattern names, each a target: averaged, or one unit of each.
+
+    Attributes:
+        layer: the pattern.
+        channels: of the layer; None for all.
+        at: None for the average of the map, "max" for its strongest unit, or the row and the column of one.
+    """
 
     layer: str
-    channel: int
-    at: tuple[int, int] | None = None
+    channels: range | None
+    at: tuple[int, int] | str | None = None
 
-    @property
-    def label(self) -> str:
-        """Return how the unit is written as text."""
-        return f"{self.layer}@{self.channel}" + ("" if self.at is None else f",{self.at[0]},{self.at[1]}")
+    def label(self, channel: int) -> str:
+        """Return how the unit of a channel is written as text."""
+        at = () if self.at is None else (self.at,) if isinstance(self.at, str) else self.at
+        return ",".join(map(str, (f"{self.layer}@{channel}", *at)))
 
 
 Wanted = Classes | Top | Function | Unit
@@ -156,7 +164,8 @@ class Targets:
                 name = getattr(each.call, "__name__", type(each.call).__name__).strip("<>")
                 names = [[name if values.shape[1] == 1 else f"{name} {t}" for t in range(values.shape[1])]] * images
             elif isinstance(each, Unit):
-                values, names = _of_unit(each, maps[each.layer])[:, None], [[each.label]] * images
+                values, channels = _of_unit(each, maps[each.layer])
+                names = [[each.label(channel) for channel in channels]] * images
             else:
                 classes = class_scores(output, images)
                 fixed = _fixed(each, classes)
@@ -202,6 +211,8 @@ def parse_targets(target: Any, categories: Sequence[str] | None, images: int) ->
             return Targets((_rows(target, names, images),), False, names)
         return Targets(tuple(_one(each, names) for each in target), False, names)
     one = _one(target, names)
+    if isinstance(one, Unit):
+        return Targets((one,), one.channels is not None and len(one.channels) == 1, names)
     return Targets((one,), not isinstance(one, Top) or str(target) == "top", names)
 
 
@@ -246,7 +257,7 @@ def _of_text(text: str, categories: tuple[str, ...] | None) -> Wanted:
     if text.isascii() and text.isdigit():
         return Classes(((_index(int(text)),),))
     if unit := _UNIT.fullmatch(text):
-        return Unit(unit[1], int(unit[2]), None if unit[3] is None else (int(unit[3]), int(unit[4])))
+        return Unit(unit[1], _channels(unit[2]), (int(unit[4]), int(unit[5])) if unit[4] else unit[3])
     return Classes(((_named(text, categories),),))
 
 
@@ -274,13 +285,29 @@ def _named(name: str, categories: tuple[str, ...] | None) -> int:
 
 
 def _unit(target: tuple[Any, ...]) -> Unit:
-    if len(target) not in (2, 4) or not isinstance(target[0], str):
+    layer, *unit = target or (None,)
+    if len(unit) not in (1, 2, 3) or not isinstance(layer, str) or (len(unit) == 2 and unit[1] != "max"):
         raise OptionError(
-            f"target must be (layer, channel) or (layer, channel, y, x) where it is a tuple, got {repr_of(target)}. "
-            f"Several targets are a list."
+            f"target must be (layer, channel), (layer, channel, y, x) or (layer, channel, 'max') where it is a tuple, "
+            f"got {repr_of(target)}. Several targets are a list."
         )
-    channel, *at = map(_index, target[1:])
-    return Unit(target[0], channel, (at[0], at[1]) if at else None)
+    if len(unit) == 3:
+        return Unit(layer, _channels(unit[0]), (_index(unit[1]), _index(unit[2])))
+    return Unit(layer, _channels(unit[0]), *unit[1:])
+
+
+def _channels(value: Any) -> range | None:
+    """Return channels: of 12, "12", "0-63", range(64) or "all", which is None."""
+    if isinstance(value, str) and value == "all":
+        return None
+    found = value if isinstance(value, range) else range(0)
+    if isinstance(value, str) and (ends := re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", value)):
+        found = range(int(ends[1]), int(ends[2] or ends[1]) + 1)
+    elif not isinstance(value, str | range):
+        found = range(_index(value), _index(value) + 1)
+    if not found or found.step != 1 or found.start < 0:
+        raise OptionError(f"target must have channels such as 12, '0-63' or 'all', got {repr_of(value)}.")
+    return found
 
 
 def _index(value: Any) -> int:
@@ -327,17 +354,24 @@ def _fixed(wanted: Classes | Top, scores: torch.Tensor) -> Classes:
     return wanted
 
 
-def _of_unit(unit: Unit, maps: torch.Tensor) -> torch.Tensor:
-    """Return the values of a unit in each image, (N,), from the maps (N, C, H, W) of its layer."""
-    channels, rows, cols = maps.shape[1:]
-    y, x = unit.at or (0, 0)
-    if unit.channel >= channels or y >= rows or x >= cols:
+def _of_unit(unit: Unit, maps: torch.Tensor) -> tuple[torch.Tensor, range]:
+    """Return the values of a unit in each image, (N, K), from the maps (N, C, H, W) of its layer; and its channels."""
+    count, rows, cols = maps.shape[1:]
+    channels = range(count) if unit.channels is None else unit.channels
+    y, x = unit.at if isinstance(unit.at, tuple) else (0, 0)
+    if channels[-1] >= count or y >= rows or x >= cols:
         raise OptionError(
-            f"target must be a unit of layer {unit.layer!r}, which has {channels} channels of {rows}x{cols}, "
-            f"got {unit.label}."
+            f"target must be a unit of layer {unit.layer!r}, which has {count} channels of {rows}x{cols}, "
+            f"got {unit.label(channels[-1])}."
         )
-    channel = maps[:, unit.channel]
-    return channel.float().mean((1, 2)) if unit.at is None else channel[:, y, x]
+    chosen = maps[:, channels.start : channels.stop]
+    if unit.at is None:
+        return chosen.float().mean((2, 3)), channels
+    if isinstance(unit.at, tuple):
+        return chosen[:, :, y, x], channels
+    # No unit of a dead channel is the strongest: its score is cut off, so that no rule makes up a cause of it.
+    places = chosen.flatten(2)
+    return places.max(2).values * places.any(2), channels
 
 
 def _returned(function: Callable[[Any], Any], output: Any, images: int) -> torch.Tensor:

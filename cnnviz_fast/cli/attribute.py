@@ -49,7 +49,7 @@ def add(commands: Any) -> None:
         examples=[
             "cnnviz attribute resnet50 cat.jpg --layer layer4 --target top3 --out heat/",
             'cnnviz attribute resnet50 cat.jpg --target tabby "tiger cat" --out heat/',
-            "cnnviz attribute resnet50 cat.jpg --method layercam --target layer3@12",
+            "cnnviz attribute resnet50 cat.jpg --method guided --target layer3@0-63,max",
         ],
     )  # fmt: skip
 
@@ -63,9 +63,9 @@ def _declare(parser: CommandParser) -> None:
     )  # fmt: skip
     parser.add(
         "attribution", "-t", "--target", metavar="T", nargs="+", action="extend",
-        text="top (default), top5, a class's number or name, LAYER@CHANNEL, LAYER@CHANNEL,Y,X",
+        text="top (default), top5, a class's number or name, LAYER@CHANNEL, LAYER@CHANNEL,Y,X, LAYER@0-63,max",
     )  # fmt: skip
-    add_options(parser, AttributionOptions)
+    add_options(parser, AttributionOptions, without=("seed",))
     add_layers(parser, default="the last stage")
     add_output(parser, "DIR/METHOD/LAYER/IMAGE.png")
     add_overwrite(parser)
@@ -92,7 +92,9 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.overlay = True
     backdrop = overlay_of(arguments, arguments.max_pixels)
     preprocess, axes = options_of(arguments, PreprocessOptions), options_of(arguments, AxesOptions)
-    options = options_of(arguments, AttributionOptions)
+    options = given_options(arguments, AttributionOptions)
+    if "seed" not in method_of(arguments.method).options:
+        del options["seed"]  # that of the weights
     folder = output_folder(arguments)
     backends.compile_ahead("auto")
 
@@ -101,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     targets = arguments.target or ["top"]
     look = given_options(arguments, RenderOptions)
-    asked = HeatMaps(arguments.method, arguments.layer, targets, options, axes, look, backdrop)
+    asked = HeatMaps(arguments.method, arguments.layer, targets, AttributionOptions(**options), axes, look, backdrop)
     images = name_images(arguments.images)
     model = load(
         arguments, weights=arguments.weights, seed=arguments.seed, device=arguments.device, preprocess=preprocess

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from .declared import SelfChecking, option
-from .parsers import whole
+from .parsers import float32, share, whole, whole_within
+
+if TYPE_CHECKING:
+    import torch
+
+MOST_STEPS = 1000
+"""Of integrated-gradients: they lie at the roots of a polynomial of this degree, which takes a second to find."""
+
+
+def _number_or_image(name: str, value: Any) -> Any:
+    """Take a number, or an array or tensor, whose shape shows later."""
+    return value if getattr(value, "ndim", 0) else float32(name, value)
+
 
 METHOD_NAMES = (
     "gradcam", "gradcam++", "hirescam", "layercam", "xgradcam", "eigencam", "cam", "scorecam", "ablationcam",
+    "gradient", "input-x-gradient", "smoothgrad", "integrated-gradients", "guided", "deconvolution", "guided-gradcam",
 )  # fmt: skip
 """Names of the methods, the usual one first; `attribution.api` has what each is."""
 
@@ -17,6 +31,15 @@ METHOD_NAMES = (
 class AttributionOptions(SelfChecking):
     """What methods take beside model, images, layers and targets; None leaves it to the method."""
 
-    chunk: int | None = option(
-        None, whole(1), "variants in a pass of scorecam and ablationcam (default: 8, or the batch)", "N", "attribution"
+    steps: int | None = option(
+        None, whole_within(1, MOST_STEPS), "of integrated-gradients (default: 50)", "N", "attribution"
     )
+    baseline: float | torch.Tensor | None = option(  # noqa: RUF009 (which exempts options of plain types)
+        None, _number_or_image, "value they begin at, normalised (default: 0)", "X", "attribution"
+    )
+    samples: int | None = option(None, whole(1), "noisy images of smoothgrad (default: 50)", "N", "attribution")
+    noise: float | None = option(
+        None, share, "of an image's range (default: 0.15), drawn from --seed", "X", "attribution"
+    )
+    seed: int | None = option(None, whole(0), "of their noise (default: 0)", "N", "attribution")
+    chunk: int | None = option(None, whole(1), "variants or channels at once (default: 8 variants)", "N", "attribution")

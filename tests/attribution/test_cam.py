@@ -165,7 +165,7 @@ def test_methods_are_those_of_the_command_line() -> None:
 BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "no such method": ({"method": "grad-cam"}, OptionError, "method must be one of gradcam, .* Closest: 'gradcam'"),
     "a vector": ({"layer": "head"}, ShapeError, r"layer 'head' puts out \(3, 6\), vectors without maps"),
-    "an option of others": ({"chunk": 2}, OptionError, "chunk goes with scorecam, ablationcam, got method 'gradcam'"),
+    "an option of others": ({"chunk": 2}, OptionError, "chunk goes with scorecam, ablationcam, gradient, "),
     "a layer behind the unit": ({"target": ("first", 1)}, CaptureError, "'third' must run before that of the target"),
 }  # fmt: skip
 

@@ -67,7 +67,20 @@ ENDS: dict[str, tuple[Any, type[BaseException] | None]] = {
 }
 
 
-@pytest.mark.parametrize("method", ["gradcam", "scorecam", "ablationcam", "eigencam", "cam"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "gradcam",
+        "scorecam",
+        "ablationcam",
+        "eigencam",
+        "cam",
+        "gradient",
+        "smoothgrad",
+        "integrated-gradients",
+        "guided",
+    ],
+)
 @pytest.mark.parametrize("end", ENDS)
 def test_attribute_leaves_everything_as_it_was(end: str, method: str) -> None:
     target, error = ENDS[end]
@@ -77,7 +90,7 @@ def test_attribute_leaves_everything_as_it_was(end: str, method: str) -> None:
     model(images()).sum().backward()
     model.norm.requires_grad_(False)
     before = state_of(model)
-    layer = "relu:2" if method == "cam" else "third"
+    layer = {"cam": "relu:2"}.get(method, "third" if "cam" in method else None)
     if error is None:
         cf.attribute(model, images(), method, layer, target)
     else:
@@ -226,6 +239,7 @@ def test_attribute_many_calls_do_not_grow() -> None:
     def objects_after(calls: int) -> int:
         for _ in range(calls):
             cf.attribute(model, batch, "gradcam", "third", [1, ("norm", 2)])
+            cf.attribute(model, batch, "deconvolution", target=[1, ("norm", "all", "max")])
         gc.collect()
         return len(gc.get_objects())
 

@@ -124,7 +124,7 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
     "an array of another batch": (torch.tensor([1, 2]), ShapeError, "for each of 3 images, got 2 rows of 1"),
     "rows of several lengths": ([[1], [2, 3], [1]], ShapeError, "got 3 rows of 1, 2"),
     "rows of tops": ([["top"]] * 3, OptionError, "must be classes where each image has its own"),
-    "a tuple of classes": ((1, 2), OptionError, r"\(layer, channel\) or .* Several targets are a list"),
+    "a tuple of classes": ((1, 2), OptionError, r"\(layer, channel\), .* Several targets are a list"),
     "a channel that is not there": (("third", 8), OptionError, "8 channels of 8x8, got third@8"),
     "a place that is not there": (("third", 1, 8, 0), OptionError, "8 channels of 8x8, got third@1,8,0"),
     "a function that returns none": (lambda output: 3.0, InputError, "must return a tensor of scores.*, got float"),

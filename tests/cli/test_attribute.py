@@ -75,7 +75,7 @@ REFUSED = {
     "a name without names": (["--target", "tabby"], "as this model's classes have no names, got 'tabby'"),
     "a class that is not there": (["--target", "4"], "target must be a class from 0 to 3 for this model, got 4"),
     "no such layer": (["--layer", "convv"], "no layer 'convv'"),
-    "another method's option": (["--chunk", "2"], "chunk goes with scorecam, ablationcam, got method 'gradcam'"),
+    "another method's option": (["--chunk", "2"], "chunk goes with scorecam, ablationcam, gradient, "),
     "no chunk": (["--chunk", "0"], "chunk must be"),
 }
 

@@ -80,6 +80,18 @@ OF_A_SAMPLE = Tolerance(0.2)
 OF_WHOLE_PX = Tolerance(0.0, 0.01)
 """The ratio of two sides of some hundred px, each rounded to whole px."""
 
+SLOPES = Tolerance(1e-5, 1e-9)
+"""Finite differences in float64 of a score that is linear nearby, beside gradients that were rounded to float32."""
+
+COMPLETE = Tolerance(1e-3)
+"""Integrated gradients of 256 steps, added up, beside the difference of the scores."""
+
+COMPLETE_OF_A_FEW = Tolerance(2e-3)
+"""The same of a network of so few rectifiers that each changes the slope by much."""
+
+SLOPES_OF_A_ZOO = Tolerance(1e-3)
+"""The same of whole networks, with some rectifiers that change within the step."""
+
 FLOAT32_PIXELS = Tolerance(0.0, 1e-6)
 """Pixels in [0, 1], as float32."""
 

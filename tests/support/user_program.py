@@ -45,6 +45,9 @@ def look(path: Path) -> list[Path]:
 
     heat = cf.attribute(model, batch, "gradcam", "layer4", target=["top", 281, ("layer3", 12)])
     cf.attribute(model, batch, "gradcam", lyaer="layer4")  # type: ignore[call-arg]
+    cf.attribute(model, batch, "guided", target=("layer3", "0-63", "max"), chunk=8)
+    cf.attribute(model, batch, "integrated-gradients", steps=64, baseline=batch.mean((0, 2, 3), keepdim=True)[0])
+    cf.attribute(model, batch, "smoothgrad", noise="little")  # type: ignore[arg-type]
     print(heat if isinstance(heat, torch.Tensor) else list(heat))
 
     packed: Path = cf.save_atlas(maps["layer4"][0], path.with_suffix(".atlas"), provenance=cf.Provenance(model="own"))
