@@ -20,6 +20,7 @@ GROUPS = {
     "attribution": "Which scores are attributed, and how:",
     "tiles": None,
     "run": "What comes out, and how the run goes on:",
+    "search": "How images are found:",
     "second": "The second model; what is not given is as for the first:",
     "kernels": "Weights as sheets:",
     "channels": "Which channels are drawn, in which order, and how large; each is one tile:",

@@ -111,3 +111,23 @@ class KernelKeywords(TypedDict, total=False):
     scale: int | str | None
     colormap: str | None
     threads: int | str | None
+
+
+class InvertKeywords(TypedDict, total=False):
+    """The options of `InvertOptions`."""
+
+    steps: int | str
+    smooth: float | str
+
+
+class MaximizeKeywords(TypedDict, total=False):
+    """The options of `MaximizeOptions`."""
+
+    at: str | tuple[int, int] | list[int]
+    size: Pixels | None
+    steps: int | str
+    jitter: int | str
+    stretch: float | str
+    rotate: float | str
+    rectified: bool
+    chunk: int | str
