@@ -26,6 +26,7 @@ MOST_ENTRIES = 26
 # Foreign packages that cost time, and the only modules that may import them while they are being loaded.
 HEAVY = {
     "torch": {
+        "attribution.bends", "attribution.descent", "attribution.inversion", "attribution.maximization",
         "attribution.tail",
         "channels.dataset", "channels.entrance", "channels.moments", "channels.quantile_sketch", "channels.ranges",
         "channels.selection",
@@ -34,7 +35,7 @@ HEAVY = {
         "inputs.unnamed_memory", "models.small_networks",
         "kernels.torch_ops", "kernels.torch_sketch", "kernels.torch_values", "kernels.triton_gpu", "operators",
         "pipeline", "runs.api", "runs.batches", "runs.folder.fingerprint", "runtime.device", "sheets.comparison",
-        "sheets.manifest", "sheets.pixels", "sheets.plan", "sheets.samples", "weights.kernel_sheets",
+        "sheets.manifest", "sheets.pixels", "sheets.plan", "sheets.rgb", "sheets.samples", "weights.kernel_sheets",
     },
     "triton": {"kernels.triton_programs"},
     "numba": {

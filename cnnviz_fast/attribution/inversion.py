@@ -75,7 +75,7 @@ class Inverted:
     options: InvertOptions
 
     def rgb(self, image: int = 0) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """Return one of the images as (tiles, H, W, 3) uint8, RGB: the original, where there is one, and each layer's."""
+        """Return the original of one image, where there is one, and that of each layer, (tiles, H, W, 3) uint8, RGB."""
         shown = [] if self.original is None else [self.original[image]]
         return as_levels(torch.stack([*shown, *(each[image] for each in self.pixels.values())]))
 
@@ -94,7 +94,8 @@ class Inverted:
         Raises:
             OptionError: an option cannot be used.
         """
-        names, tiles = [], []
+        names: list[str] = []
+        tiles: list[dict[str, Any]] = []
         if self.original is not None:
             names.append("image")
             tiles.append({"layer": None})
@@ -122,7 +123,7 @@ def invert(
     layers: Layers | None = None,
     *,
     size: Any = None,
-    statistics: torch.Tensor | None = None,
+    like: torch.Tensor | None = None,
     inputs: Inputs = None,
     forward: Forward = None,
     **options: Unpack[InvertKeywords],
@@ -135,7 +136,7 @@ def invert(
             -> (N, ...) float. Not modified.
         layers: one layer pattern or several; see capture. None for those of maps.
         size: height and width of the images, where maps are given: N, "HxW" or (H, W); None for the model's own.
-        statistics: (N, C, H, W) float, as load_images gives them. Images whose colours and spectrum the result is to
+        like: (N, C, H, W) float, as load_images gives them. Images whose colours and spectrum the result is to
             have; None for those of photos.
         inputs: what the model takes beside the batch; see capture.
         forward: method of the model to run instead of `forward`; see capture.
@@ -164,10 +165,7 @@ def invert(
     loaded = with_rows(loaded, count)
     first = colours.inputs(torch.full((count, len(colours.matrix), *size), 0.5)) if original is None else original
     shown = None if original is None else colours.pixels(original.detach().cpu())
-    if statistics is not None:
-        found = Statistics.of(colours.pixels(statistics.detach().float().cpu()))
-    else:
-        found = Statistics.usual(len(colours.matrix))
+    found = colours.statistics(like)
     jobs = []
     for image in range(count):
         own, only = called_with(loaded, inputs_at(loaded, [image])), first[image : image + 1]

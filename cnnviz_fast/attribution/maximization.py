@@ -74,6 +74,7 @@ class Maximized:
         responses: (len(steps), K) float32. What each image excites by then, unshifted, at the best step measured so
             far: the images kept are those of the last row.
         provenance: the model and the layer.
+        seed: as given.
         options: as given.
     """
 
@@ -85,6 +86,7 @@ class Maximized:
     steps: tuple[int, ...]
     responses: torch.Tensor = field(repr=False)
     provenance: Provenance = field(repr=False)
+    seed: int
     options: MaximizeOptions
 
     def rgb(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -119,7 +121,7 @@ class Maximized:
         facts = zip(self.channels, self.responses.T.tolist(), self.digests(), strict=True)
         return {
             "shows": "maximized",
-            "options": {**vars(self.options)},
+            "options": {**vars(self.options), "seed": self.seed},
             "steps": list(self.steps),
             "tiles": [{"channel": c, "responses": measured, "digest": digest} for c, measured, digest in facts],
         }
@@ -133,7 +135,7 @@ def maximize(
     *,
     classes: Any = None,
     seed: int = 0,
-    statistics: torch.Tensor | None = None,
+    like: torch.Tensor | None = None,
     axes: str = "auto",
     inputs: Inputs = None,
     forward: Forward = None,
@@ -148,7 +150,7 @@ def maximize(
         classes: in place of a layer: by number or name, such as "cat,face" or [281, 282].
         seed: of the noise that images begin with, and of the shifts. The image of a channel does not depend on which
             others are asked for, but for rounding.
-        statistics: (N, C, H, W) float, as load_images gives them. Images whose colours and spectrum the result is to
+        like: (N, C, H, W) float, as load_images gives them. Images whose colours and spectrum the result is to
             have; None for those of photos.
         axes: of the layer's output; see visualize.
         inputs: what the model takes beside the batch, one row for all; see capture.
@@ -169,10 +171,7 @@ def maximize(
     loaded = called_with(model if isinstance(model, LoadedModel) else as_given(module_of(model)), inputs, forward)
     loaded = with_rows(loaded, 1)
     colours = Colours.of(loaded)
-    if statistics is not None:
-        found = Statistics.of(colours.pixels(statistics.detach().float().cpu()))
-    else:
-        found = Statistics.usual(len(colours.matrix))
+    found = colours.statistics(like)
     search = _Search(
         loaded, OUTPUT if layer is None else layer, _classes(classes, loaded) if layer is None else _channels(channels),
         checked, seed, AxesOptions(axes=axes), colours, found,
@@ -185,7 +184,7 @@ def maximize(
     provenance = Provenance(loaded.spec, loaded.weights, search.layer, weights_digest=sample_digest(loaded))
     return Maximized(
         search.layer, search.channels, labels, colours.inputs(pixels), pixels, tuple(checkpoints(checked.steps)),
-        responses, provenance, checked,
+        responses, provenance, seed, checked,
     )  # fmt: skip
 
 

@@ -81,7 +81,8 @@ class Statistics:
 
 
 def _unit_columns(matrix: torch.Tensor) -> torch.Tensor:
-    return matrix / matrix.norm(dim=0).max()
+    scaled: torch.Tensor = matrix / matrix.norm(dim=0).max()
+    return scaled
 
 
 def _decay(pixels: torch.Tensor) -> float:
@@ -189,7 +190,7 @@ class Colours:
             matrix = matrix.sum(1, keepdim=True)
         if matrix.shape != (planes, planes) or float(torch.linalg.det(matrix).abs()) < 1e-12:
             raise ShapeError(
-                f"the preprocessing of the model must make colours of colours, got {planes} values of {matrix.shape[1]}."
+                f"preprocess must make {planes} values of as many colours, got {matrix.shape[1]}. Use the usual one."
             )
         return cls(matrix, black, size)
 
@@ -206,6 +207,12 @@ class Colours:
 
         centred = inputs.float() - self.offset.to(inputs.device)[:, None, None]
         return torch.einsum("cp,nphw->nchw", torch.linalg.inv(self.matrix).to(inputs.device), centred)
+
+    def statistics(self, like: torch.Tensor | None) -> Statistics:
+        """Return how images vary: as given ones do, (N, C, H, W) float, or as photos do."""
+        if like is None:
+            return Statistics.usual(len(self.matrix))
+        return Statistics.of(self.pixels(like.detach().float().cpu()))
 
 
 def _seen(preprocess: Any, colour: tuple[int, int, int]) -> torch.Tensor:
@@ -232,7 +239,7 @@ def as_levels(pixels: torch.Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Return the peak signal-to-noise ratio of two images, (P, H, W) float32, 0 to 1, in dB; infinity for equal ones."""
+    """Return the peak signal-to-noise ratio of images (P, H, W) float32, 0 to 1, in dB; infinity for equal ones."""
     error = float((a.clamp(0, 1) - b.clamp(0, 1)).double().square().mean())
     return math.inf if error == 0 else -10 * math.log10(error)
 

@@ -19,10 +19,11 @@ import torch
 from numpy.typing import NDArray
 
 from ..channels.tile_ranges import GivenRanges
+from ..errors import OptionError
 from ..formats import picture, png
 from ..formats.manifest_files import refuse_other_json
 from ..geometry import Grid, Strip, cut_strips
-from ..options.drawing import RenderOptions
+from ..options.drawing import RGB_OPTIONS, RenderOptions
 from ..options.parsers import path as path_of
 from ..provenance import Provenance, package_version
 from ..runtime.files import json_bytes
@@ -33,13 +34,6 @@ from .sheet import NOTEBOOK_PX, write_manifest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-RGB_OPTIONS = (
-    "plain", "tile", "scale", "grid", "gap", "margin", "upsampling", "background", "label", "title", "backend",
-    "threads",
-)  # fmt: skip
-"""Options of `RenderOptions` that mean something where tiles have their colours already."""
-
 
 @dataclass(frozen=True)
 class RgbPlan:
@@ -120,6 +114,8 @@ class RgbSheet:
         path = path_of("path", path)
         grid = self.plan.grid
         chosen = picture.check_size(path, grid.height, grid.width)
+        if chosen.name == "NPY":
+            raise OptionError(f"path must be that of a picture for a sheet in colour, got {path.name!r}. Take .png.")
         if manifest:
             refuse_other_json(path.with_suffix(".json"))
         if chosen.name == "PNG":
@@ -160,7 +156,7 @@ def rgb_sheet(
         names: what stands over each.
         provenance: where they came from, for the title and the manifest.
         described: what the manifest says beside that; `tiles` has a record for each image.
-        options: those of RGB_OPTIONS that are given, by name.
+        options: those of `RGB_OPTIONS` that are given, by name.
 
     Returns:
         The sheet.
