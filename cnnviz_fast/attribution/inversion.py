@@ -8,12 +8,13 @@ goes on from there by L-BFGS. See priors.py for what images are made of.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from ..activations.capture import capture
 from ..activations.digests import sample_digest
@@ -31,11 +32,8 @@ from .priors import Colours, Spectrum, Statistics, as_levels, checkpoints, psnr,
 from .trunk import Trunk, inside_pass
 
 if TYPE_CHECKING:
-    from torch import nn
     from typing_extensions import Unpack
 
-    from ..activations.passes.arguments import Forward, Inputs
-    from ..activations.patterns import Layers
     from ..options.keywords import InvertKeywords, RenderKeywords
 
     Function = Callable[[torch.Tensor], torch.Tensor]
@@ -120,20 +118,20 @@ class Inverted:
 def invert(
     model: LoadedModel | nn.Module,
     of: torch.Tensor | Mapping[str, torch.Tensor],
-    layers: Layers | None = None,
+    layers: str | int | Sequence[str | int] | None = None,
     *,
     size: Any = None,
     like: torch.Tensor | None = None,
-    inputs: Inputs = None,
-    forward: Forward = None,
+    inputs: Any = None,
+    forward: Any = None,
     **options: Unpack[InvertKeywords],
 ) -> Inverted:
     """Find images for which layers put out what they put out for given ones.
 
     Args:
         model: a record of `load_model`, or any module. It runs in eval mode and is left as it was; see capture.
-        of: images, (N, C, H, W) float, as load_images gives them; or their maps, as `capture` gives them: layer name
-            -> (N, ...) float. Not modified.
+        of: (N, C, H, W) float. Images, as load_images gives them; or their maps, as `capture` gives them: layer name ->
+            (N, ...) float. Not modified.
         layers: one layer pattern or several; see capture. None for those of maps.
         size: height and width of the images, where maps are given: N, "HxW" or (H, W); None for the model's own.
         like: (N, C, H, W) float, as load_images gives them. Images whose colours and spectrum the result is to
@@ -152,29 +150,34 @@ def invert(
         CaptureError: the model failed, or a layer does not depend on its input by gradients.
     """
     checked = InvertOptions.of(options)
-    loaded = called_with(model if isinstance(model, LoadedModel) else as_given(module_of(model)), inputs, forward)
-    colours = Colours.of(loaded)
-    maps, original = _given(of, layers)
-    if original is None:
-        layers = list(maps) if layers is None else layers
-        size = colours.size if size is None else pixels_of("size", size)
-        size = (size, size) if isinstance(size, int) else size
-    elif size is not None:
-        raise OptionError("size must be left out where images are given: the result has theirs.")
-    count = len(next(iter(maps.values()))) if original is None else len(original)
-    loaded = with_rows(loaded, count)
-    first = colours.inputs(torch.full((count, len(colours.matrix), *size), 0.5)) if original is None else original
-    shown = None if original is None else colours.pixels(original.detach().cpu())
-    found = colours.statistics(like)
-    jobs = []
-    for image in range(count):
-        own, only = called_with(loaded, inputs_at(loaded, [image])), first[image : image + 1]
-        wanted = {layer: each[image : image + 1] for layer, each in maps.items()} or capture(own, only, layers or ())
-        jobs += [_Job(own, only, layer, each, colours, found, checked) for layer, each in wanted.items()]
-    results: dict[str, list[_Result]] = {}
-    for number, job in enumerate(with_bar(jobs, "layer")):
-        image = number * count // len(jobs)
-        results.setdefault(job.layer, []).append(job.run(None if shown is None else shown[image]))
+    with torch.inference_mode(False):  # its tensors take part in no gradients
+        loaded = called_with(model if isinstance(model, LoadedModel) else as_given(module_of(model)), inputs, forward)
+        colours = Colours.of(loaded)
+        maps, original = _given(of, layers)
+        if original is None:
+            layers = list(maps) if layers is None else layers
+            size = colours.size if size is None else pixels_of("size", size)
+            size = (size, size) if isinstance(size, int) else size
+        elif size is not None:
+            raise OptionError("size must be left out where images are given: the result has theirs.")
+        count = len(next(iter(maps.values()))) if original is None else len(original)
+        loaded = with_rows(loaded, count)
+        first = colours.inputs(torch.full((count, len(colours.matrix), *size), 0.5)) if original is None else original
+        shown = None if original is None else colours.pixels(original.detach().cpu())
+        found = colours.statistics(like)
+        jobs: list[_Job] = []
+        for image in range(count):
+            own, only = called_with(loaded, inputs_at(loaded, [image])), first[image : image + 1]
+            wanted = {layer: each[image : image + 1] for layer, each in maps.items()} or capture(
+                own, only, layers or ()
+            )
+            jobs += [
+                _Job(own, only, layer, each, None if shown is None else shown[image], colours, found, checked)
+                for layer, each in wanted.items()
+            ]
+        results: dict[str, list[_Result]] = {}
+        for job in with_bar(jobs, "layer"):
+            results.setdefault(job.layer, []).append(job.run())
     pixels = {layer: torch.stack([each.pixels for each in of_layer]) for layer, of_layer in results.items()}
     return Inverted(
         {layer: colours.inputs(each) for layer, each in pixels.items()}, pixels, shown,
@@ -217,28 +220,28 @@ class _Job:
 
     batch: (1, C, H, W) float32. Of the size that the image is to have.
     maps: (1, ...) float. What the layer is to put out.
+    original: (C, H, W) float32. The pixels that the image is compared with, or None.
     """
 
     model: LoadedModel
     batch: torch.Tensor
     layer: str
     maps: torch.Tensor
+    original: torch.Tensor | None
     colours: Colours
     statistics: Statistics
     options: InvertOptions
 
-    def run(self, original: torch.Tensor | None) -> _Result:
-        """Find the image; `original`, (C, H, W) float32, is what it is compared with."""
+    def run(self) -> _Result:
+        """Find the image."""
         results: list[_Result] = []
         inside_pass(
             self.model, self.batch, self.layer,
-            lambda trunk, seen, batch: results.append(self._search(trunk, seen, batch, original)),
+            lambda trunk, seen, batch: results.append(self._search(trunk, seen, batch)),
         )  # fmt: skip
         return results[0]
 
-    def _search(
-        self, trunk: Trunk, seen: Mapping[str, torch.Tensor], batch: torch.Tensor, original: torch.Tensor | None
-    ) -> _Result:
+    def _search(self, trunk: Trunk, seen: Mapping[str, torch.Tensor], batch: torch.Tensor) -> _Result:
         ((layer, output),) = seen.items()
         if output.shape != self.maps.shape:
             raise ShapeError(
@@ -276,7 +279,7 @@ class _Job:
                 pixels = pixels_at(coefficients).clamp(0, 1)
                 result.errors.append(float((output_of(pixels) - maps).square().mean()) / scale)
             result.pixels = pixels[0].cpu()
-            result.psnr.append(math.nan if original is None else psnr(result.pixels, original))
+            result.psnr.append(math.nan if self.original is None else psnr(result.pixels, self.original))
 
         coefficients = self._quick(torch.zeros(1, *spectrum.shape, device=batch.device), pixels_at, output_of, maps)
         look(coefficients)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from ..activations.axes.record import Axes
 from ..activations.digests import sample_digest
@@ -38,10 +39,8 @@ from .targets import Classes, parse_targets
 from .trunk import Trunk, inside_pass
 
 if TYPE_CHECKING:
-    from torch import nn
     from typing_extensions import Unpack
 
-    from ..activations.passes.arguments import Forward, Inputs
     from ..options.keywords import MaximizeKeywords, RenderKeywords
 
     Respond = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -137,8 +136,8 @@ def maximize(
     seed: int = 0,
     like: torch.Tensor | None = None,
     axes: str = "auto",
-    inputs: Inputs = None,
-    forward: Forward = None,
+    inputs: Any = None,
+    forward: Any = None,
     **options: Unpack[MaximizeKeywords],
 ) -> Maximized:
     """Find images that excite channels, units or classes of a model most.
@@ -168,15 +167,15 @@ def maximize(
     checked = MaximizeOptions.of(options)
     if (layer is None) == (classes is None) or (classes is not None and channels is not None):
         raise OptionError("what is maximised must be a layer's channels, or classes. Give layer, or classes.")
-    loaded = called_with(model if isinstance(model, LoadedModel) else as_given(module_of(model)), inputs, forward)
-    loaded = with_rows(loaded, 1)
-    colours = Colours.of(loaded)
-    found = colours.statistics(like)
-    search = _Search(
-        loaded, OUTPUT if layer is None else layer, _classes(classes, loaded) if layer is None else _channels(channels),
-        checked, seed, AxesOptions(axes=axes), colours, found,
-    )  # fmt: skip
-    search.run(_sizes(checked, colours, of_classes=layer is None))
+    with torch.inference_mode(False):  # its tensors take part in no gradients
+        loaded = called_with(model if isinstance(model, LoadedModel) else as_given(module_of(model)), inputs, forward)
+        loaded = with_rows(loaded, 1)
+        colours = Colours.of(loaded)
+        found = colours.statistics(like)
+        wanted = _classes(classes, loaded) if layer is None else _channels(channels)
+        pattern = OUTPUT if layer is None else layer
+        search = _Search(loaded, pattern, wanted, checked, seed, AxesOptions(axes=axes), colours, found)
+        search.run(_sizes(checked, colours, of_classes=layer is None))
     names = (loaded.categories if layer is None else None) or ()
     labels = tuple(f"{c} {names[c]}" if c < len(names) else str(c) for c in search.channels)
     pixels = torch.cat([search.pixels[first] for first in sorted(search.pixels)])

@@ -35,6 +35,7 @@ from .sheet import NOTEBOOK_PX, write_manifest
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+
 @dataclass(frozen=True)
 class RgbPlan:
     """A sheet in colour: one plan each for red, green and blue, on the same grid and ranges."""
