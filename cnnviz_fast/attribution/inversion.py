@@ -284,8 +284,8 @@ class _Job:
         coefficients = self._quick(torch.zeros(1, *spectrum.shape, device=batch.device), pixels_at, output_of, maps)
         look(coefficients)
         looks = set(checkpoints(self.options.steps))
-        descent = lbfgs(slope, coefficients, self.options.steps)
-        for step, coefficients in enumerate(descent, 1):
+        steps = range(1, self.options.steps + 1)
+        for step, coefficients in zip(with_bar(steps, "step"), lbfgs(slope, coefficients, len(steps)), strict=True):
             if step in looks:
                 look(coefficients)
         return result

@@ -59,6 +59,8 @@ class Trunk:
         Returns:
             Layer name -> (N, ...) real dtype: a copy, with gradients where the images have them.
         """
+        import torch
+
         bends = Bends() if self._before_bends else None
 
         def keep(tensor: torch.Tensor, name: str) -> tuple[torch.Tensor, None]:
@@ -67,7 +69,9 @@ class Trunk:
         targets = list(self._layers.values())
         keeper = Keeper(targets, keep, until=targets)
         watched = keeper.watched(self._root)
-        positional, named = arguments(images.clone(), self._inputs)
+        # A copy, for models that work in place. Convolutions on the CPU are faster by a fifth with channels behind.
+        copy = images.clone(memory_format=torch.channels_last)
+        positional, named = arguments(copy, self._inputs)
         if self._inputs is not None:
             positional = placed(positional, images.device, linked=True)
             named = placed(named, images.device, linked=True)

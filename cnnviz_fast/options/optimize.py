@@ -64,7 +64,7 @@ class MaximizeOptions(SelfChecking):
         "mean", place, "mean of the channel's map, center: its middle unit, or a unit Y,X", "PLACE", "search"
     )
     size: int | tuple[int, int] | None = option(
-        None, pixels, "of the images, N or HxW px (default: 128, or what the model needs)", "PX", "search"
+        None, pixels, "of the images, N or HxW px (default: 96, or what the model needs)", "PX", "search"
     )
     steps: int = option(64, whole(1), "of the optimisation", "N", "search")
     jitter: int = option(8, whole_within(0, 4096), "px by which images are moved at random, at most", "PX", "search")
