@@ -281,11 +281,11 @@ class _Job:
             result.pixels = pixels[0].cpu()
             result.psnr.append(math.nan if self.original is None else psnr(result.pixels, self.original))
 
-        coefficients = self._quick(torch.zeros(1, *spectrum.shape, device=batch.device), pixels_at, output_of, maps)
-        look(coefficients)
+        quick = self._quick(torch.zeros(1, *spectrum.shape, device=batch.device), pixels_at, output_of, maps)
+        look(quick)
         looks = set(checkpoints(self.options.steps))
         steps = range(1, self.options.steps + 1)
-        for step, coefficients in zip(with_bar(steps, "step"), lbfgs(slope, coefficients, len(steps)), strict=True):
+        for step, coefficients in zip(with_bar(steps, "step"), lbfgs(slope, quick, len(steps)), strict=True):
             if step in looks:
                 look(coefficients)
         return result

@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise OptionError("what is maximised must be given: --layer L with --channels, or --classes.")
     folder, file, ending = output_folder(arguments), single_file(arguments.out), f".{format_name(arguments)}"
     if ending == ".npy":
-        raise OptionError("format must be that of a picture for sheets in colour, got 'npy'. Take png.")
+        raise OptionError("format must be png, jpg or webp for sheets in colour, got 'npy'. Take png.")
     backends.compile_ahead("auto")
 
     from ..attribution.maximization import maximize

@@ -116,7 +116,7 @@ class RgbSheet:
         grid = self.plan.grid
         chosen = picture.check_size(path, grid.height, grid.width)
         if chosen.name == "NPY":
-            raise OptionError(f"path must be that of a picture for a sheet in colour, got {path.name!r}. Take .png.")
+            raise OptionError(f"path must end in .png, .jpg or .webp for a sheet in colour, got {path.name!r}.")
         if manifest:
             refuse_other_json(path.with_suffix(".json"))
         if chosen.name == "PNG":

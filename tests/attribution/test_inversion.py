@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 import torch
-from support.assertions import FLOAT32_RATIO, assert_close, assert_equal_tensors
+from support.assertions import FLOAT32_RATIO, TWO_LEVELS, assert_close, assert_equal_tensors
 from torch import nn
 
 import cnnviz_fast as cf
@@ -135,5 +135,5 @@ def test_sheet_has_the_image_and_the_psnr_of_each_layer() -> None:
     sheet = inverted().sheet(name="cat", tile=80)
     assert [tile["layer"] for tile in sheet.manifest["tiles"]] == [None, *LAYERS]
     box = sheet.manifest["tiles"][0]["box"]
-    shown = torch.from_numpy(sheet.rgb()[box[0] : box[2], box[1] : box[3]]).permute(2, 0, 1) / 255
-    assert (shown - small_pixels(cat())[0]).abs().max() < 1 / 64
+    shown = torch.from_numpy(sheet.rgb()[box[0] : box[2], box[1] : box[3]]).permute(2, 0, 1)
+    assert_close(shown, small_pixels(cat())[0] * 255, TWO_LEVELS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from PIL import Image
-from support.assertions import FLOAT32_SUMS, assert_close
+from support.assertions import FLOAT32_RATIO, FLOAT32_SUMS, MEASURED, assert_close, close_to
 from torch import nn
 
 import cnnviz_fast as cf
@@ -25,9 +25,9 @@ def drawn(statistics: Statistics, side: int = 96) -> torch.Tensor:
 def test_statistics_of_images_are_those_that_they_were_drawn_with(decay: float) -> None:
     usual = Statistics.usual(3)
     found = Statistics.of(drawn(Statistics(usual.mean, usual.colours, decay)))
-    assert abs(found.decay - decay) < 0.15
+    assert found.decay == close_to(decay, MEASURED)
     a, b = (each.colours @ each.colours.T for each in (found, usual))
-    assert (a / a.norm() - b / b.norm()).abs().max() < 0.1
+    assert_close(a / a.norm(), b / b.norm(), MEASURED)
 
 
 def test_statistics_need_images_that_vary() -> None:
@@ -37,7 +37,7 @@ def test_statistics_need_images_that_vary() -> None:
 
 def test_total_variation_is_the_length_of_a_ramps_gradient() -> None:
     ramp = torch.arange(8.0)[:, None].expand(8, 8) * 3
-    assert abs(float(total_variation(ramp[None, None])) - 3) < 1e-3
+    assert float(total_variation(ramp[None, None])) == close_to(3, FLOAT32_RATIO)
 
 
 @pytest.mark.parametrize("options", [{}, {"channel_order": "bgr"}, {"mean": "0,0,0", "std": "1,1,1"}])
@@ -68,4 +68,4 @@ def test_checkpoints_end_with_the_last_step() -> None:
     assert checkpoints(100)[-1] == 100
     assert checkpoints(3) == [1, 2, 3]
     assert checkpoints(0) == []
-    assert psnr(torch.zeros(1, 2, 2), torch.full((1, 2, 2), 0.1)) == pytest.approx(20)
+    assert psnr(torch.zeros(1, 2, 2), torch.full((1, 2, 2), 0.1)) == close_to(20, FLOAT32_RATIO)

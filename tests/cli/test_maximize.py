@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from support.assertions import FLOAT32_RATIO, close_to
 from support.command_line import error_of, run
 
 from cnnviz_fast.cli import main as cli
@@ -45,7 +46,7 @@ def test_inverted_layers_stand_side_by_side(
     assert entry["path"] == str(out / "cat_inverted.png")
     manifest = json.loads((out / "cat_inverted.json").read_text())
     assert [tile["layer"] for tile in manifest["tiles"]] == [None, "conv", "mean"]
-    assert manifest["tiles"][1]["psnr"][-1] == pytest.approx(entry["psnr"]["conv"])
+    assert manifest["tiles"][1]["psnr"][-1] == close_to(entry["psnr"]["conv"], FLOAT32_RATIO)
     assert (manifest["image"], manifest["shows"]) == (str(cat), "inverted")
 
 
@@ -61,7 +62,7 @@ def test_single_file(model: str, cat: Path, tmp_path: Path) -> None:
     [
         (("maximize", "no_such_model"), "--layer L with --channels, or --classes"),
         (("maximize", "no_such_model", "--layer", "conv", "--at", "corner"), "at must be"),
-        (("maximize", "no_such_model", "--layer", "conv", "--format", "npy"), "picture"),
+        (("maximize", "no_such_model", "--layer", "conv", "--format", "npy"), "Take png"),
         (("invert", "no_such_model", "cat.png", "--smooth", "2"), "smooth must be"),
         (("invert", "no_such_model", "cat.png", "--tile", "0"), "tile must be"),
     ],

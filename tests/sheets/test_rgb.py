@@ -58,5 +58,5 @@ def test_labels_are_white_in_all_colours() -> None:
 def test_what_means_nothing_in_colour_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnknownOptionError, match="colormap"):
         sheet(colormap="magma")
-    with pytest.raises(OptionError, match="picture"):
+    with pytest.raises(OptionError, match="webp"):
         sheet().save(tmp_path / "plane.npy")
