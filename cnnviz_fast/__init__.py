@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from .activations.fields.record import ReceptiveField as ReceptiveField
     from .activations.listing import list_layers as list_layers
     from .attribution.api import attribute as attribute
+    from .attribution.inversion import Inverted as Inverted
+    from .attribution.inversion import invert as invert
+    from .attribution.maximization import Maximized as Maximized
+    from .attribution.maximization import maximize as maximize
     from .channels.dataset import LayerStatistics as LayerStatistics
     from .channels.dataset_files import read_statistics as read_statistics
     from .channels.report import LayerReport as LayerReport
@@ -61,6 +65,10 @@ _HOMES = {
     "ReceptiveField": "activations.fields.record",
     "list_layers": "activations.listing",
     "attribute": "attribution.api",
+    "Inverted": "attribution.inversion",
+    "invert": "attribution.inversion",
+    "Maximized": "attribution.maximization",
+    "maximize": "attribution.maximization",
     "Comparison": "sheets.comparison",
     "compare": "sheets.comparison",
     "LayerStatistics": "channels.dataset",

@@ -26,7 +26,8 @@ MOST_ENTRIES = 26
 # Foreign packages that cost time, and the only modules that may import them while they are being loaded.
 HEAVY = {
     "torch": {
-        "attribution.rectifiers", "attribution.tail",
+         "attribution.bends", "attribution.descent", "attribution.inversion", "attribution.maximization",
+         "attribution.rectifiers", "attribution.tail",
         "channels.dataset", "channels.entrance", "channels.moments", "channels.quantile_sketch", "channels.ranges",
         "channels.selection",
         "channels.statistics", "channels.tile_ranges", "channels.values", "diagnostics.bench",
@@ -36,7 +37,7 @@ HEAVY = {
          "patches.api", "patches.classes", "patches.entries", "patches.lists", "patches.overlay", "patches.responses",
          "patches.top", "pipeline", "runs.api", "runs.batches", "runs.folder.fingerprint", "runs.top", "runtime.device",
          "sheets.comparison", "sheets.manifest",
-        "sheets.pixels", "sheets.plan", "sheets.samples", "weights.kernel_sheets",
+        "sheets.pixels", "sheets.plan", "sheets.rgb", "sheets.samples", "weights.kernel_sheets",
     },
     "triton": {"kernels.triton_programs"},
     "numba": {

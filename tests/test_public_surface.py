@@ -22,7 +22,7 @@ import pytest
 from support.rules_of_words import VAGUE
 
 import cnnviz_fast
-from cnnviz_fast.options import drawing, keywords, patches, reading, runs, weights
+from cnnviz_fast.options import drawing, keywords, optimize, patches, reading, runs, weights
 from cnnviz_fast.options.drawing import SINGLE_SHEETS
 
 PACKAGE = Path(cnnviz_fast.__file__).parent
@@ -34,11 +34,12 @@ PROGRAM = Path(__file__).with_name("support") / "user_program.py"
 
 def test_public_names_are_exact() -> None:
     assert cnnviz_fast.__all__ == [
-        "Atlas", "CnnvizError", "Comparison", "LayerInfo", "LayerReport", "LayerStatistics", "LoadedModel",
-        "ParameterInfo", "PatchSheet", "PreprocessOptions", "Provenance", "ReceptiveField", "RenderOptions",
-        "RunSummary", "Sheet", "TopResponses", "__version__", "attribute", "capture", "capture_stream", "compare",
-        "layer_report", "list_layers", "load_images", "load_model", "parameter_statistics", "patch_sheet",
-        "read_atlas", "read_statistics", "read_top", "receptive_field", "render", "render_batch",
+        "Atlas", "CnnvizError", "Comparison", "Inverted", "LayerInfo", "LayerReport", "LayerStatistics", "LoadedModel",
+        "Maximized", "ParameterInfo", "PatchSheet", "PreprocessOptions", "Provenance", "ReceptiveField",
+        "RenderOptions", "RunSummary", "Sheet", "TopResponses", "__version__", "attribute", "capture",
+        "capture_stream", "compare", "invert", "layer_report", "list_layers", "load_images", "load_model", "maximize",
+        "parameter_statistics", "patch_sheet", "read_atlas", "read_statistics", "read_top", "receptive_field",
+        "render", "render_batch",
         "render_index", "run", "save_atlas", "save_sheet", "save_tiles", "visualize",
     ]  # fmt: skip
     for name in cnnviz_fast.__all__:
@@ -82,6 +83,8 @@ def test_users_program_passes_mypy_strict() -> None:
         ("compare", [drawing.RenderOptions], keywords.SheetKeywords),
         ("run", [runs.RunOptions, drawing.RenderOptions], keywords.RunKeywords),
         ("patch_sheet", [patches.PatchOptions], keywords.PatchKeywords),
+        ("invert", [optimize.InvertOptions], keywords.InvertKeywords),
+        ("maximize", [optimize.MaximizeOptions], keywords.MaximizeKeywords),
     ],
 )
 def test_options_are_named_in_signatures(function: str, records: list[type], record: type) -> None:
@@ -109,6 +112,8 @@ def test_options_are_named_in_signatures(function: str, records: list[type], rec
         (reading.PreprocessOptions, keywords.PreprocessKeywords),
         (weights.KernelOptions, keywords.KernelKeywords),
         (patches.PatchOptions, keywords.PatchKeywords),
+        (optimize.InvertOptions, keywords.InvertKeywords),
+        (optimize.MaximizeOptions, keywords.MaximizeKeywords),
     ],
 )
 def test_option_records_show_what_they_take_and_type_what_they_hold(record: type, taken: type) -> None:

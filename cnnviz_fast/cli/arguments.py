@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import OptionError
-from ..options.drawing import DEFAULT_ALPHA, WITHOUT_STATISTICS, RenderOptions
+from ..options.drawing import DEFAULT_ALPHA, RGB_OPTIONS, WITHOUT_STATISTICS, RenderOptions
 from ..options.parsers import flag
 from ..options.reading import MAX_PIXELS
 from .parser import CommandParser
@@ -16,6 +16,9 @@ from .terminal import note
 
 OUT = "cnnviz_out"
 """Folder of the files where --out is not given."""
+
+FORMATS = "png (default), jpg, webp or npy, the index plane"
+RGB_FORMATS = "png (default), jpg or webp"
 
 ON_ONE_LINE = {"vmin": "vmax", "gap": "margin", "mean": "std", "sort": "rank"}
 """Options that share a line of the help -> the one behind them."""
@@ -37,8 +40,8 @@ def add_layers(parser: CommandParser, default: str = "the stages") -> None:
     )  # fmt: skip
 
 
-def add_weights(parser: CommandParser) -> None:
-    """Add what decides which weights a model gets."""
+def add_weights(parser: CommandParser, seeds: str = "of the random weights of none") -> None:
+    """Add what decides which weights a model gets, and what else the seed is of."""
     parser.add(
         "job", "--weights", "--checkpoint", metavar="W",
         text="DEFAULT, none, a name or a file (or --checkpoint W)",
@@ -46,19 +49,20 @@ def add_weights(parser: CommandParser) -> None:
     parser.add("job", "--weights-key", metavar="K", text="where in a file they are: state_dict_ema, model.teacher")
     parser.add("job", "--strict-weights", action="store_true", text="names left over or missing in a file are errors")
     parser.add("job", "--trust-checkpoint", action="store_true", text="read one of torch before torch 2.10 too")
-    parser.add("job", "--seed", type=int, default=0, metavar="N", text="of the random weights of none (default 0)")
+    parser.add("job", "--seed", type=int, default=0, metavar="N", text=f"{seeds} (default 0)")
 
 
-def add_output(parser: CommandParser, shape: str, out: str = OUT) -> None:
+def add_output(parser: CommandParser, shape: str, out: str = OUT, formats: str = FORMATS) -> None:
     """Add where files go, in which format, and what is printed of them.
 
     Args:
         parser: of the command.
         shape: how the paths of the files are made, such as DIR/LAYER/IMAGE.png.
         out: default of --out.
+        formats: of the files.
     """
     parser.add("job", "-o", "--out", metavar="DIR", default=out, text=f"files are {shape} (default {out})")
-    parser.add("job", "--format", metavar="F", text="png (default), jpg, webp or npy, the index plane")
+    parser.add("job", "--format", metavar="F", text=formats)
     parser.add("job", "--open", action="store_true", text="show what was drawn in the desktop's viewer")
     add_device(parser)
     add_json(parser)
@@ -108,8 +112,28 @@ def add_drawing(parser: CommandParser, without: Sequence[str] = ()) -> None:
     add_options(parser, RenderOptions, without, WITHOUT_STATISTICS)
 
 
+def add_rgb_drawing(parser: CommandParser) -> None:
+    """Add how sheets of images are drawn, which have their colours already, and what images are to look like."""
+    fields = [field.name for field in dataclasses.fields(RenderOptions)]
+    add_options(parser, RenderOptions, [name for name in fields if name not in RGB_OPTIONS], group="sheet")
+    parser.add(
+        "search", "--like", metavar="IMAGE", nargs="+", text="photos whose colours and spectrum images are to have"
+    )
+
+
+def rgb_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of add_rgb_drawing that were given, once they are checked."""
+    given = {name: value for name, value in vars(arguments).items() if name in RGB_OPTIONS}
+    RenderOptions(**given)
+    return given
+
+
 def add_options(
-    parser: CommandParser, record: type, without: Sequence[str] = (), texts: Mapping[str, str] | None = None
+    parser: CommandParser,
+    record: type,
+    without: Sequence[str] = (),
+    texts: Mapping[str, str] | None = None,
+    group: str | None = None,
 ) -> None:
     """Add an argument for each field of an option record, which checks the values and holds the defaults.
 
@@ -118,6 +142,7 @@ def add_options(
         record: whose fields.
         without: names of fields that the command does not take.
         texts: field -> its sentence, where it is not the record's.
+        group: of the help; None for those of the fields.
     """
     for field in dataclasses.fields(record):
         if field.name in without:
@@ -126,18 +151,18 @@ def add_options(
         text = {**_SHARED, **(texts or {})}.get(field.name, field.metadata["description"])
         if field.default is not None and not is_flag and field.name not in _SHARED and "default" not in text:
             text = f"{text} (default {field.default})"
-        group = field.metadata["group"]
+        place = group or field.metadata["group"]
         shown: dict[str, Any] = {"default": argparse.SUPPRESS}
         shown["text"] = None if field.name in ON_ONE_LINE.values() else text
         names = [f"--{name.replace('_', '-')}" for name in (field.name, field.metadata["older"]) if name]
         if not is_flag:
-            parser.add(group, *names, metavar=field.metadata["metavar"], **shown)
+            parser.add(place, *names, metavar=field.metadata["metavar"], **shown)
             continue
         if field.default is not True:
-            parser.add(group, *names, action="store_true", **shown)
+            parser.add(place, *names, action="store_true", **shown)
             shown["text"] = None
         if field.default is not False:
-            parser.add(group, f"--no-{field.name}", dest=field.name, action="store_false", **shown)
+            parser.add(place, f"--no-{field.name}", dest=field.name, action="store_false", **shown)
 
 
 def options_of(arguments: argparse.Namespace, record: Any) -> Any:

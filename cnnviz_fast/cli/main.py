@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..errors import AtlasError, CnnvizError, ImageError, InputError, advising_flags, reason_of
-from . import atlas, attribute, bench, compare, demo, doctor, layers, patches, render, run, weights
+from . import atlas, attribute, bench, compare, demo, doctor, invert, layers, maximize, patches, render, run, weights
 from .completion import complete
 from .parser import CommandParser, ProgramParser
 from .streams import fill_closed_descriptors, lasting_streams
@@ -21,7 +21,9 @@ from .terminal import DONE as DONE
 from .terminal import FAILED, INTERRUPTED, USAGE, be_quiet, complain, drop_kept, notes_as_lines, say_kept
 from .terminal import PARTLY as PARTLY
 
-COMMANDS = (render, run, atlas, patches, compare, attribute, layers, weights, demo, doctor, bench)
+COMMANDS = (
+    render, run, atlas, patches, compare, attribute, invert, maximize, layers, weights, demo, doctor, bench,
+)  # fmt: skip
 """The modules of the commands, the most used first."""
 
 

@@ -21,6 +21,8 @@ GROUPS = {
     "tiles": None,
     "run": "What comes out, and how the run goes on:",
     "top": "The images that excite each channel most (--save top):",
+    "search": "How images are found:",
+    "sheet": "How the sheet looks:",
     "second": "The second model; what is not given is as for the first:",
     "kernels": "Weights as sheets:",
     "channels": "Which channels are drawn, in which order, and how large; each is one tile:",

@@ -55,6 +55,12 @@ PLAIN: Mapping[str, object] = {
 SINGLE_SHEETS = ("topk", "sort", "rank", "reduce", "beside", "report")
 """Render options that a comparison of two layers does not take."""
 
+RGB_OPTIONS = (
+    "plain", "tile", "scale", "grid", "gap", "margin", "upsampling", "background", "label", "title", "backend",
+    "threads",
+)  # fmt: skip
+"""Render options that mean something where tiles have their colours already."""
+
 _OWN_RANGES = "of colours: channel (default), layer, percentile, symmetric (about 0), sigmoid"
 _PERCENTILES = "with normalize percentile (default 1,99)"
 

@@ -135,3 +135,23 @@ class PatchKeywords(TypedDict, total=False):
     title: str | None
     marks: bool
     threads: int | str | None
+
+
+class InvertKeywords(TypedDict, total=False):
+    """The options of `InvertOptions`."""
+
+    steps: int | str
+    smooth: float | str
+
+
+class MaximizeKeywords(TypedDict, total=False):
+    """The options of `MaximizeOptions`."""
+
+    at: str | tuple[int, int] | list[int]
+    size: Pixels | None
+    steps: int | str
+    jitter: int | str
+    stretch: float | str
+    rotate: float | str
+    rectified: bool
+    chunk: int | str

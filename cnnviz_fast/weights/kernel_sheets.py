@@ -24,15 +24,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ..channels.statistics import ChannelStatistics, channel_statistics
 from ..channels.tile_ranges import GivenRanges
 from ..channels.values import as_maps
 from ..errors import OptionError, ShapeError
-from ..formats import png
 from ..formats.manifest_files import refuse_other_json
-from ..geometry import Grid, Strip, cut_strips, plan_grid
+from ..geometry import Grid, plan_grid
 from ..kernels import backends
 from ..options.drawing import RenderOptions
 from ..options.weights import KernelOptions
@@ -41,6 +39,7 @@ from ..runtime.files import json_bytes
 from ..sheets.manifest import SheetFacts
 from ..sheets.plan import Plan, plan_sheet
 from ..sheets.render import write_sheet
+from ..sheets.rgb import RgbPlan, write_png
 from ..sheets.sheet import write_manifest
 from .histogram_sheet import manifest_head
 
@@ -60,29 +59,6 @@ GAP_COLOR = "#202020"
 """Between tiles, and where the last row has none: black, as flat kernels are, would pass for one."""
 
 RGB, MATRIX = "rgb", "matrix"
-
-
-@dataclass(frozen=True)
-class RgbPlan:
-    """A sheet in colour: one plan each for red, green and blue, on the same grid and ranges."""
-
-    planes: tuple[Plan, ...]
-
-    @property
-    def grid(self) -> Grid:
-        """The grid of all three."""
-        return self.planes[0].grid
-
-    def describe(self) -> dict[str, Any]:
-        """Return the manifest."""
-        return self.planes[0].describe()
-
-    def draw(self, strip: Strip, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Draw one strip into `out`, (rows of the strip, width, 3) uint8, and return it."""
-        index = np.empty(out.shape[:2], dtype=np.uint8)
-        for color, plane in enumerate(self.planes):
-            out[..., color] = plane.palette.colors[plane.draw(strip, index), color]
-        return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,9 +150,7 @@ def write_kernels(plan: Plan | RgbPlan, path: Path) -> Path:
     if isinstance(plan, Plan):
         return write_sheet(plan, path)
     refuse_other_json(path.with_suffix(".json"))
-    height, width = plan.grid.height, plan.grid.width
-    strips = cut_strips(height, width, png.RGB_STRIP_PX)
-    png.write_png(path, height, width, None, strips, plan.draw, plan.planes[0].threads)
+    write_png(plan, path)
     write_manifest(path, json_bytes(plan.describe()))
     return path
 

@@ -25,24 +25,26 @@ FOREIGN = {
     "of a run": ("render", ["--save", "tiles"], "render has no option --save: it belongs to 'cnnviz run'."),
     "of a run, with =": ("render", ["--save=tiles"], "render has no option --save: it belongs to 'cnnviz run'."),
     "of two": ("atlas", ["--size", "9"], "atlas has no option --size: it belongs to 'cnnviz render', 'cnnviz run', "
-               "'cnnviz patches', 'cnnviz compare', 'cnnviz attribute' and 'cnnviz layers'."),
+               "'cnnviz patches', 'cnnviz compare', 'cnnviz attribute', 'cnnviz invert', 'cnnviz maximize' and 'cnnviz "
+               "layers'."),
     "of images, for an atlas": ("atlas", ["--input"], "atlas has no option --input: it belongs to 'cnnviz render', "
                                 "'cnnviz run' and 'cnnviz attribute'."),
     "of images, for two": ("compare", ["--input"], "compare has no option --input: it belongs to 'cnnviz render', "
                            "'cnnviz run' and 'cnnviz attribute'."),
     "of sheets, for weights": ("weights", ["--plain"], "weights has no option --plain: it belongs to 'cnnviz render', "
-                               "'cnnviz run', 'cnnviz atlas', 'cnnviz compare' and 'cnnviz attribute'."),
+                               "'cnnviz run', 'cnnviz atlas', 'cnnviz compare', 'cnnviz attribute', 'cnnviz invert' "
+                               "and 'cnnviz maximize'."),
     "of single files": ("run", ["--each"], "run has no option --each: it belongs to 'cnnviz render', "
                         "'cnnviz atlas' and 'cnnviz patches'. Here single files are: --save tiles"),
     "of 0.1": ("render", ["--from-atlas", "x"], "render has no option --from-atlas: atlases are drawn with: "
                "cnnviz atlas ATLAS... --out DIR"),
     "of another name": ("run", ["--layout", "nhwc"], "run has no option --layout: it is called --axes."),
     "of another name and command": ("layers", ["--layout", "nchw"], "layers has no option --layout: it is called "
-                                    "--axes, and it belongs to 'cnnviz render', 'cnnviz run', 'cnnviz compare' and "
-                                    "'cnnviz attribute'."),
+                                    "--axes, and it belongs to 'cnnviz render', 'cnnviz run', 'cnnviz compare', "
+                                    "'cnnviz attribute' and 'cnnviz maximize'."),
     "of another name, with =": ("atlas", ["x", "--layout=nchw"], "atlas has no option --layout: it is called --axes, "
-                                "and it belongs to 'cnnviz render', 'cnnviz run', 'cnnviz compare' and "
-                                "'cnnviz attribute'."),
+                                "and it belongs to 'cnnviz render', 'cnnviz run', 'cnnviz compare', 'cnnviz attribute' "
+                                "and 'cnnviz maximize'."),
     "misspelt, of another command": ("render", ["--egnine", "ray"], "render has no option --egnine. Closest: --engine, "
                                      "which belongs to 'cnnviz run'."),
     "misspelt, of a comparison": ("render", ["--againstseed", "1"], "render has no option --againstseed: it is called "
@@ -79,8 +81,8 @@ def help_of(command: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 MOST_LINES = {
-    "": 34, "render": 80, "run": 105, "atlas": 70, "patches": 70, "compare": 79, "attribute": 84, "demo": 20,
-    "weights": 40, "layers": 27, "doctor": 24, "bench": 24,
+    "": 36, "render": 80, "run": 105, "atlas": 70, "patches": 70, "compare": 79, "attribute": 84, "demo": 20,
+    "weights": 40, "layers": 27, "doctor": 24, "bench": 24, "invert": 61, "maximize": 72,
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from cnnviz_fast.options.declared import takes
 from cnnviz_fast.options.drawing import EntryOptions, RenderOptions
+from cnnviz_fast.options.optimize import InvertOptions, MaximizeOptions
 from cnnviz_fast.options.parsers import flag
 from cnnviz_fast.options.patches import PatchOptions
 from cnnviz_fast.options.reading import AxesOptions, PreprocessOptions
@@ -18,7 +19,10 @@ from cnnviz_fast.options.runs import RunOptions
 from cnnviz_fast.options.weights import KernelOptions
 from cnnviz_fast.sheets.render import render, save_sheet
 
-RECORDS = [RenderOptions, EntryOptions, RunOptions, AxesOptions, PreprocessOptions, KernelOptions, PatchOptions]
+RECORDS = [
+    RenderOptions, EntryOptions, RunOptions, AxesOptions, PreprocessOptions, KernelOptions, InvertOptions,
+    MaximizeOptions, PatchOptions,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("record", RECORDS)

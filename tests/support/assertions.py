@@ -46,6 +46,12 @@ FLOAT32_SUMS = Tolerance(1.3e-6, 1e-5)
 PRINTED = Tolerance(1e-7)
 """float32, through text."""
 
+OPTIMIZED = Tolerance(1e-3, 1e-3)
+"""What an optimisation in float32 ends at, with other images beside it or seen in another pass."""
+
+MEASURED = Tolerance(0.1, 0.1)
+"""Statistics measured of a few random images, beside those that they were drawn with."""
+
 NO_FLOAT64 = Tolerance(1e-5, 1e-6)
 """Statistics on a device that has no float64."""
 

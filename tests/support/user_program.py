@@ -50,6 +50,13 @@ def look(path: Path) -> list[Path]:
     cf.attribute(model, batch, "smoothgrad", noise="little")  # type: ignore[arg-type]
     print(heat if isinstance(heat, torch.Tensor) else list(heat))
 
+    strongest: cf.Maximized = cf.maximize(model, "layer3", "0-7", at="center", size=96, steps=32)
+    cf.maximize(model, classes=["tabby", 281], jiter=4)  # type: ignore[call-arg]
+    strongest.sheet(tile=96, grid="2x4").save(path.with_name("maximized.png"))
+    inverted: cf.Inverted = cf.invert(model, batch, ["conv1", "layer1"], steps=0)
+    inverted.sheet(name="cat").save(path.with_name("inverted.png"))
+    print(strongest.digests(), cf.invert(model, maps, smooth=0.1).psnr["layer4"])
+
     packed: Path = cf.save_atlas(maps["layer4"][0], path.with_suffix(".atlas"), provenance=cf.Provenance(model="own"))
     atlas: cf.Atlas = cf.read_atlas(packed)
     print(atlas.maps.shape)

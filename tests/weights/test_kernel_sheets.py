@@ -15,6 +15,7 @@ from support.assertions import A_LEVEL, FLOAT32_RATIO, assert_close, close_to
 from torch import nn
 
 from cnnviz_fast.errors import DTypeError, OptionError, ShapeError
+from cnnviz_fast.geometry import Strip
 from cnnviz_fast.options.weights import KernelOptions
 from cnnviz_fast.provenance import Provenance
 from cnnviz_fast.weights import kernel_sheets
@@ -261,8 +262,8 @@ def test_threads_do_not_change_the_file(tmp_path: Path) -> None:
 def test_rgb_plan_draws_any_strip() -> None:
     plan = plan_kernels(noise(9, 3, 5, 5), KernelOptions())
     assert isinstance(plan, RgbPlan)
-    whole = plan.draw(kernel_sheets.Strip(0, 40), np.empty((40, plan.grid.width, 3), np.uint8))
-    part = plan.draw(kernel_sheets.Strip(13, 29), np.empty((16, plan.grid.width, 3), np.uint8))
+    whole = plan.draw(Strip(0, 40), np.empty((40, plan.grid.width, 3), np.uint8))
+    part = plan.draw(Strip(13, 29), np.empty((16, plan.grid.width, 3), np.uint8))
     np.testing.assert_array_equal(whole[13:29], part)
 
 
