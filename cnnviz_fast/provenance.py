@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from .errors import OptionError, repr_of
+from .errors import InputError, OptionError, repr_of
 from .runtime.untrusted import open_regular
 
 MANIFEST_NAME = "manifest.json"
@@ -71,6 +71,18 @@ class Provenance:
         if not isinstance(told, Mapping):
             raise OptionError(f"field must be a ReceptiveField, got {repr_of(field)}. Make one: receptive_field(...).")
         return replace(self, field=told)
+
+
+def given_provenance(provenance: Any, field: Any = None) -> Provenance:
+    """Return the provenance that a function was given, with a receptive field; see with_field.
+
+    Raises:
+        InputError: it is none.
+        OptionError: `field` is none.
+    """
+    if not isinstance(provenance, Provenance | None):
+        raise InputError(f"provenance must be a Provenance, got {repr_of(provenance)}.")
+    return (provenance or Provenance()).with_field(field)
 
 
 def layer_at(layer: str, time_step: int | None = None, plane: int | None = None) -> str:

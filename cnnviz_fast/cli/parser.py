@@ -139,7 +139,8 @@ class CommandParser(argparse.ArgumentParser):
         if option in GONE:
             return f": {GONE[option]}"
         everywhere = dict.fromkeys(name for parser in self._siblings.values() for name in parser.options())
-        name = option if option in everywhere else known_as(option, everywhere) or option
+        own = known_as(option, self.options())  # such as --topk for --top-k, which another command has
+        name = own or (option if option in everywhere else known_as(option, everywhere) or option)
         called = f"it is called {name}" if name != option else ""
         if name in self.options():
             return f": {called}."

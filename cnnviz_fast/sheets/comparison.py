@@ -16,12 +16,12 @@ from ..channels.entrance import Handed, enter
 from ..channels.selection import pick
 from ..channels.tile_ranges import SharedRanges
 from ..channels.values import as_maps, json_numbers
-from ..errors import InputError, OptionError, ShapeError, repr_of
+from ..errors import OptionError, ShapeError
 from ..kernels.torch_ops import widest
 from ..options.declared import takes
 from ..options.drawing import SINGLE_SHEETS, TITLE_FIELDS, RenderOptions
 from ..options.parsers import path as path_of
-from ..provenance import Provenance, package_version
+from ..provenance import Provenance, given_provenance, package_version
 from ..runtime.device import device_at
 from .notebook import html_of
 from .plan import plan_sheet
@@ -204,7 +204,7 @@ def compare(
         raise ShapeError(f"a and b must have the same shape, got {tuple(first.shape)} and {tuple(second.shape)}.")
     with device_at(first.device).faults():
         second = second.to(first.device)
-        provenance_a, provenance_b = (_checked_side(side, field) for side in (provenance_a, provenance_b))
+        provenance_a, provenance_b = (given_provenance(side, field) for side in (provenance_a, provenance_b))
         provenances = {"a": _describe(provenance_a, handed_a), "b": _describe(provenance_b, handed_b)}
         titled = _titled(provenance_a, provenance_b)
         if wanted.align == "field" and provenance_a.field != provenance_b.field:
@@ -233,13 +233,6 @@ def _checked(options: Mapping[str, object]) -> RenderOptions:
     if wanted.normalize == "dataset":
         raise OptionError("normalize 'dataset' belongs to single sheets: a comparison draws on the range of both.")
     return wanted
-
-
-def _checked_side(provenance: Any, field: Any) -> Provenance:
-    """Return where one of the two came from, with its receptive field."""
-    if not isinstance(provenance, Provenance | None):
-        raise InputError(f"provenance must be a Provenance, got {repr_of(provenance)}.")
-    return (provenance or Provenance()).with_field(field)
 
 
 def _describe(provenance: Provenance, handed: Handed) -> dict[str, Any]:

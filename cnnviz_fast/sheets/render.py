@@ -22,7 +22,7 @@ from ..formats.manifest_files import refuse_other_json
 from ..options.declared import takes
 from ..options.drawing import RenderOptions
 from ..options.parsers import path as path_of
-from ..provenance import Provenance
+from ..provenance import Provenance, given_provenance
 from ..runtime.device import device_at
 from . import native_file
 from .overlay import Backdrop, read_overlay
@@ -45,7 +45,7 @@ def _planned(
     ranges: Ranges | None,
 ) -> Plan:
     """Plan the sheet of maps that were handed in."""
-    known = handed.placed(provenance or Provenance()).with_field(field)
+    known = handed.placed(given_provenance(provenance, field))
     given = (handed.maps, handed.completed(options), known, backdrop)
     return plan_sheet(*given, ranges=ranges)
 

@@ -26,7 +26,7 @@ from ..options.declared import takes
 from ..options.drawing import PLAIN_TILE_PX, RenderOptions
 from ..options.parsers import path as path_of
 from ..options.parsers import refuse
-from ..provenance import MANIFEST_NAME, Provenance
+from ..provenance import MANIFEST_NAME, Provenance, given_provenance
 from ..runtime.files import check_path, json_bytes, make_folder, whole_file
 from ..runtime.workers import in_order
 from .overlay import Backdrop, read_overlay
@@ -100,7 +100,7 @@ def save_tiles(
     checked = RenderOptions.of(options)
     ranges = ranges_of(statistics, checked)
     handed = enter(maps, axes, planes)
-    shown = handed.placed(provenance or Provenance()).with_field(field)
+    shown = handed.placed(given_provenance(provenance, field))
     plan = plan_tiles(handed.maps, handed.completed(checked), shown, read_overlay(overlay, alpha), ranges=ranges)
     refuse_other_json(folder / MANIFEST_NAME)
     return write_tiles(plan, [folder / file for file in tile_names(plan, name, suffix)])

@@ -28,5 +28,5 @@ def test_make_demo_of_clips_lays_one_time_step_over_the_photos(tmp_path: Path) -
     assert len({path.split("/")[0] for path in steps}) == 3, "a folder for each time step"
     assert [path.split("/")[1] for path in steps] == ["chart.png", "cat.png", "coffee.png"] * 3
     assert sheets[9:] == [
-        "overlay/cat.png", "overlay/coffee.png", "cat_coffee_compare.png", "cat_coffee_difference.png",
+        "patches.png", "overlay/cat.png", "overlay/coffee.png", "cat_coffee_compare.png", "cat_coffee_difference.png",
     ]  # fmt: skip

@@ -27,7 +27,7 @@ from cnnviz_fast.errors import BackendUnavailableError, DTypeError, EncodeError,
 from cnnviz_fast.formats import picture as formats
 from cnnviz_fast.kernels import numba_cpu
 from cnnviz_fast.kernels.backends import BACKENDS, choose
-from cnnviz_fast.options.drawing import ALIGNMENTS, NORMALIZATIONS, RenderOptions
+from cnnviz_fast.options.drawing import BY_SIZE_ALONE, NORMALIZATIONS, RenderOptions
 from cnnviz_fast.provenance import Provenance
 from cnnviz_fast.sheets.sheet import Sheet
 
@@ -73,7 +73,7 @@ def tiles_of(sheet: Sheet) -> Plane:
 
 def test_render_every_parameter_has_a_test_that_shows_what_it_does() -> None:
     parameters = set(inspect.signature(render).parameters) - {"maps"}
-    own = {"axes", "planes", "provenance", "overlay", "alpha", "show_input", "statistics"}
+    own = {"axes", "planes", "provenance", "field", "overlay", "alpha", "show_input", "statistics"}
     assert parameters == {field.name for field in dataclasses.fields(RenderOptions)} | own
     assert set(SHOWN) == parameters
 
@@ -218,8 +218,18 @@ def test_render_percentile_cuts_off_both_tails(maps: torch.Tensor) -> None:
 
 @shows("align")
 def test_render_align_moves_the_samples() -> None:
-    rows = {align: render(np.array([[[0.0, 1.0]]]), tile=(1, 4), align=align).index[0].tolist() for align in ALIGNMENTS}
+    rows = {
+        align: render(np.array([[[0.0, 1.0]]]), tile=(1, 4), align=align).index[0].tolist() for align in BY_SIZE_ALONE
+    }
     assert rows == {"left": [0, 128, 255, 255], "center": [0, 64, 191, 255], "corners": [0, 85, 170, 255]}
+
+
+@shows("field")
+def test_render_field_places_the_samples_in_the_input() -> None:
+    field = cf.ReceptiveField(size=(3, 3), stride=(2.0, 2.0), offset=(0.0, 0.0), input_size=(2, 4))
+    sheet = render(np.array([[[0.0, 1.0]]]), tile=(1, 4), align="field", field=field)
+    assert sheet.index[0].tolist() == render(np.array([[[0.0, 1.0]]]), tile=(1, 4), align="left").index[0].tolist()
+    assert sheet.manifest["field"]["stride"] == [2.0, 2.0]
 
 
 @shows("upsampling")
@@ -459,7 +469,9 @@ def test_render_threads_work_at_once(threads: int, maps: torch.Tensor, monkeypat
 def test_render_provenance_is_in_the_manifest(maps: torch.Tensor) -> None:
     provenance = Provenance(model="resnet50", weights="none", layer="layer4", image="cat.jpg")
     manifest = render(maps, tile=9, provenance=provenance).manifest
-    facts = {name: value for name, value in dataclasses.asdict(provenance).items() if name != "categories"}
+    facts = {
+        name: value for name, value in dataclasses.asdict(provenance).items() if name not in ("categories", "field")
+    }
     assert {name: manifest[name] for name in facts} == facts
     assert render(maps, tile=9).manifest["layer"] is None
 
@@ -526,7 +538,7 @@ def test_render_smaller_tile_equals_antialiased_interpolation() -> None:
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     small = torch.nn.functional.interpolate(maps[None], size=(8, 12), mode="bilinear", antialias=True)[0]
     expected = (((small - low) / (high - low)) * 255 + 0.5).floor().to(torch.uint8).numpy()
-    for align in ALIGNMENTS:
+    for align in BY_SIZE_ALONE:
         assert_same_plane(tiles_of(render(maps, tile=12, align=align)), expected)
 
 

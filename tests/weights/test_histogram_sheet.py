@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -101,9 +102,11 @@ def test_histogram_says_its_name_its_sides_and_its_counts(infos: list[cf.Paramet
     for tile, text in zip(sheet.manifest["tiles"], said, strict=True):
         y0, x0, _, _ = tile["box"]
         font = ImageFont.truetype(FONT, 12, layout_engine=ImageFont.Layout.BASIC)
-        image = Image.new("1", (int(font.getlength(text, mode="1")), 40))
-        ImageDraw.Draw(image).text((0, 20), text, fill=1, font=font, anchor="ls")
-        expected = np.asarray(image)
+        image, x = Image.new("1", (600, 40)), 0
+        for word in text.split(" "):
+            ImageDraw.Draw(image).text((x, 20), word, fill=1, font=font, anchor="ls")
+            x += math.ceil(font.getlength(word, mode="1")) + int(font.getlength(" ", mode="1"))
+        expected = np.asarray(image)[:, :x]
         expected = expected[np.flatnonzero(expected.any(axis=1))[0] : 20]  # down to the base line
         above = sheet.rgb()[y0 - 20 : y0, x0 : x0 + expected.shape[1], 0] == 255
         places = [above[y : y + len(expected)] for y in range(len(above) - len(expected) + 1)]
