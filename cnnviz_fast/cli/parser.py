@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from ..errors import OptionError, closest
-from ..runtime.misspelt import known_as, nearest
+from ..runtime.misspelt import known_as, nearest, plain
 from .completion import add_completer, is_completing
 from .sorting import UnknownFlagError, sorted_out
 from .terminal import USAGE
@@ -139,7 +139,8 @@ class CommandParser(argparse.ArgumentParser):
         if option in GONE:
             return f": {GONE[option]}"
         everywhere = dict.fromkeys(name for parser in self._siblings.values() for name in parser.options())
-        own = known_as(option, self.options())  # such as --topk for --top-k, which another command has
+        # Such as --topk for --top-k, which another command has.
+        own = next((name for name in self.options() if plain(name) == plain(option)), None)
         name = own or (option if option in everywhere else known_as(option, everywhere) or option)
         called = f"it is called {name}" if name != option else ""
         if name in self.options():

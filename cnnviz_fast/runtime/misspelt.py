@@ -47,9 +47,9 @@ def known_as(option: str, known: Iterable[str]) -> str | None:
     Returns:
         The one of `known` that only has another name, spelling, number, or letters in another case; None without one.
     """
-    names = {_plain(name): name for name in known}
-    asked = _plain(option)
-    meant = [_plain(name) for other, name in ELSEWHERE.items() if asked in (_plain(other), f"{_plain(other)}s")]
+    names = {plain(name): name for name in known}
+    asked = plain(option)
+    meant = [plain(name) for other, name in ELSEWHERE.items() if asked in (plain(other), f"{plain(other)}s")]
     for spelt in (*meant, *(f"{name}s" for name in meant), asked, asked.removesuffix("s"), f"{asked}s"):
         if spelt in names:
             return names[spelt]
@@ -81,7 +81,7 @@ def nearest(option: str, known: Iterable[str]) -> list[str]:
     return found or [f"--{name}" for name in names if len(asked) > 2 and name.startswith(asked)]
 
 
-def _plain(option: str) -> str:
+def plain(option: str) -> str:
     """Return an option without what spellings differ in: case, dashes, British or American."""
     plain = option.lstrip("-").lower().replace("_", "-")
     for theirs, ours in _SPELLINGS.items():

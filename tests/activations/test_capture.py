@@ -24,6 +24,7 @@ import torchvision
 from support.architectures import RepeatedWeights
 from support.assertions import FLOAT32_SUMS, OTHER_DEVICE, assert_close
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from cnnviz_fast.activations import listing
 from cnnviz_fast.activations.capture import capture, capture_stream
@@ -539,9 +540,14 @@ def test_capture_stream_hands_layers_over_as_they_run(small: Small, batch: torch
 
 def test_capture_stream_holds_one_layer_at_a_time() -> None:
     model = nn.Sequential(*(nn.Conv2d(4, 4, 1) for _ in range(20)))
-    addresses: set[int] = set()
-    capture_stream(model, torch.randn(1, 4, 128, 128), "*", lambda name, maps: addresses.add(maps.data_ptr()))
-    assert len(addresses) == 1
+    kept: list[StorageWeakRef] = []
+
+    def consumer(name: str, maps: torch.Tensor) -> None:
+        assert all(earlier.expired() for earlier in kept), name
+        kept.append(StorageWeakRef(maps.untyped_storage()))
+
+    capture_stream(model, torch.randn(1, 4, 128, 128), "*", consumer)
+    assert len(kept) == 20
 
 
 def test_capture_stream_of_a_layer_that_never_runs_is_refused(small: Small, batch: torch.Tensor) -> None:

@@ -387,6 +387,7 @@ def options_of(*records: type) -> list[str]:
 
 OF_A_MODEL = ["layer", "weights", "seed", *options_of(PreprocessOptions, AxesOptions, RunOptions)]
 OF_A_MODEL.remove("statistics")
+OF_A_MODEL.remove("top_k")  # which is an atlas's own, spelt in another way
 OF_A_MODEL = [name.replace("_", "-") for name in OF_A_MODEL]
 
 
