@@ -84,7 +84,13 @@ FOLLOWED: dict[str, Callable[[], Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FOLLOWED)
+LARGE = ("segmentation", "large")
+"""Whose inputs take long to measure."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long) if name in LARGE else name for name in FOLLOWED]
+)
 def test_rule_and_measurement_agree_for_odd_sizes(name: str) -> None:
     preprocess = FOLLOWED[name]()
     for height, width in SIZES:
