@@ -161,7 +161,7 @@ class _ReachKeeper(Keeper):
         """Return the reach of a call's tensor, and that the model goes on with the tensor itself."""
         self.outputs[name] = (self._modules[name], tuple(tensor.shape))
         nothing = Reach((), ("nothing in it comes from the input, so far as is seen",))
-        return self.follower.reach_of(tensor) or nothing, None
+        return self.follower.reach_now(tensor) or nothing, None
 
 
 def _first_that_runs(

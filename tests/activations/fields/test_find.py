@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from support.nan_fields import judged
+from support.nan_fields import judged, strays
 from torch import nn
 
 import cnnviz_fast as cf
@@ -246,6 +248,46 @@ def test_what_takes_all_positions_or_is_unknown_is_whole_and_says_why(name: str)
     assert field.size == (16, 24)
     assert any(reason in said for said in field.reasons), field.reasons
     assert field.box(3, 5) == (0, 0, 16, 24)
+
+
+CHOICES = {
+    "bool": lambda y: y.mean() > 0,
+    "item": lambda y: y.max().item() > 0,
+    "tolist": lambda y: y.detach().flatten().tolist()[0] > 0,
+    "numpy": lambda y: y.detach().numpy().sum() > 0,
+    "asarray": lambda y: np.asarray(y.detach()).sum() > 0,
+    "dlpack": lambda y: np.from_dlpack(y.detach()).sum() > 0,
+    "copy": lambda y: copy.deepcopy(y.detach()).untyped_storage().tolist() == [],
+    "mask": lambda y: len(y[y > 0]) == y.numel(),
+    "nonzero": lambda y: len((y > 0).nonzero()) == y.numel(),
+    "counts": lambda y: len(torch.bincount((y > 0).flatten().long())) > 1,
+    "distinct": lambda y: len(torch.unique(y.isnan())) == 1,
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_tensor_chosen_by_values_that_were_read_is_whole_though_it_was_made_before(name: str) -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.before, self.layer = nn.Conv2d(1, 2, 3, padding=1), nn.Identity()
+            nn.init.constant_(self.before.weight, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.before(x)
+            other = -y
+            return self.layer(y if CHOICES[name](y) else other)
+
+    model = Model().eval()
+    field = field_of(model, "layer", 12)
+    assert strays(model, "layer", field, (1, 12, 12)) == []
+    assert any("values of a tensor that the model reads" in reason for reason in field.reasons)
+    assert not field_of(model.float(), "before", 12).whole
+
+
+def test_values_from_tensors_in_a_list_are_followed_no_further() -> None:
+    model = Does(lambda x: x * torch.tensor([x.max(), x.min()]).sum()).eval()
+    assert "values of a tensor that the model reads (tensor)" in field_of(model, "after").reasons
 
 
 def test_squeeze_and_excitation_makes_what_follows_whole() -> None:
