@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from cnnviz_fast.activations.capture import capture
-from cnnviz_fast.activations.fields.find import as_field, reaches_of
+from cnnviz_fast.activations.fields.boxes import as_field
+from cnnviz_fast.activations.fields.find import reaches_of
 from cnnviz_fast.activations.fields.reach import Reach
 from cnnviz_fast.activations.fields.record import ReceptiveField
 

@@ -290,6 +290,55 @@ def test_values_from_tensors_in_a_list_are_followed_no_further() -> None:
     assert "values of a tensor that the model reads (tensor)" in field_of(model, "after").reasons
 
 
+MISPLACED = {
+    "transposed": (lambda x: x.transpose(2, 3), "columns before rows"),
+    "turned by 90 degrees": (lambda x: x.transpose(2, 3).flip(2), "columns before rows"),
+    "columns as channels": (lambda x: x.permute(0, 3, 2, 1), "columns before rows"),
+    "rows as channels": (lambda x: x.permute(0, 2, 1, 3), "do not lie side by side"),
+    "windows as images": (
+        lambda x: x.reshape(1, 2, 4, 4, 6, 4).permute(0, 2, 4, 1, 3, 5).reshape(24, 2, 4, 4),
+        "along the axis of images",
+    ),
+    "rows packed side by side": (lambda x: x.reshape(1, 2, 8, 48), "columns that share an axis with others"),
+    "halves of rows, one over another": (lambda x: x.reshape(1, 2, 32, 12), "rows and columns in one axis of a map"),
+    "a map of one row": (lambda x: x.reshape(1, 2, 1, -1), "rows and columns in one axis of a map"),
+    "channels one over another": (lambda x: x.reshape(1, 1, 32, 24), "rows and columns that share an axis"),
+    "halves as channels": (lambda x: x.reshape(1, 4, 8, 24), "rows and columns that share an axis"),
+    "halves of one channel as channels": (lambda x: x[:, :1].reshape(1, 2, 8, 24), "do not lie side by side"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISPLACED)
+def test_map_whose_axes_are_not_rows_and_columns_of_the_input_is_whole(name: str) -> None:
+    function, reason = MISPLACED[name]
+    model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), Step(function), nn.Identity()).eval()
+    for layer in ("1", "2"):
+        field = field_of(model, layer, (16, 24))
+        assert strays(model, layer, field, (1, 16, 24)) == []
+        assert field.whole
+        assert any(reason in said for said in field.reasons), field.reasons
+        model.float()
+
+
+@pytest.mark.parametrize("function", [
+    lambda x: x.mT.relu().mT, lambda x: x.mT.flip(2).mT.contiguous(), lambda x: x.flip(2, 3),
+    lambda x: x.permute(0, 3, 1, 2).permute(0, 2, 3, 1),
+])  # fmt: skip
+def test_map_whose_axes_come_back_in_order_keeps_its_field(function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), Step(function)).eval()
+    field = field_of(model, "1", (16, 24))
+    assert (field.size, field.whole) == ((3, 3), False)
+    assert strays(model, "1", field, (1, 16, 24)) == []
+
+
+@pytest.mark.parametrize("function", [
+    lambda x: x.permute(0, 2, 3, 1), lambda x: x.flatten(2), lambda x: x.flatten(2).permute(2, 0, 1),
+])  # fmt: skip
+def test_channels_last_and_tokens_keep_their_field(function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    field = field_of(nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), Step(function)), "1", (16, 24))
+    assert (field.size, field.stride, field.whole) == ((3, 3), (1.0, 1.0), False)
+
+
 def test_squeeze_and_excitation_makes_what_follows_whole() -> None:
     with torch.device("meta"):
         model = torchvision.models.mobilenet_v3_small()
