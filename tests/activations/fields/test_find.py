@@ -131,6 +131,10 @@ FUNCTIONS = {
     "channel shuffle": _shuffled,
     "tokens": _tokens,
     "channels last": lambda x: F.layer_norm(x.permute(0, 2, 3, 1), (x.shape[1],)).permute(0, 3, 1, 2),
+    "halves of rows joined again": lambda x: torch.cat([x[:, :, :9].relu(), x[:, :, 9:].neg()], 2),
+    "columns joined again, with others around": lambda x: torch.cat(
+        [torch.zeros(len(x), 4, 20, 2), *x.split(7, 3), torch.zeros(len(x), 4, 20, 1)], 3
+    ),
     "repeated": lambda x: x.repeat_interleave(2, dim=2).repeat_interleave(3, dim=3),
     "data": lambda x: x.data * 2,
     "gate of one position": lambda x: x * x.mean(1, keepdim=True).sigmoid(),
@@ -224,6 +228,11 @@ WHOLE = {
     "dynamic weights": (lambda x: F.conv2d(x, x[:, :, :3, :3].detach()), "weights are made of positions"),
     "item": (lambda x: x * x.max().item(), "values of a tensor that the model reads"),
     "numpy": (lambda x: x + float(x.detach().numpy().sum()), "values of a tensor that the model reads (numpy)"),
+    "maps one over another": (lambda x: torch.cat([x, x], 2), "rows of several maps joined"),
+    "halves changed about": (lambda x: torch.cat([x[:, :, 8:], x[:, :, :8]], 2), "rows of several maps joined"),
+    "class token": (
+        lambda x: torch.cat([torch.zeros(1, 1, 4), x.flatten(2).transpose(1, 2)], 1), "such as a class token",
+    ),
     "fft": (lambda x: torch.fft.rfft2(x).real, "not followed (fft_r2c)"),
 }  # fmt: skip
 
@@ -395,6 +404,8 @@ def test_bad_input_is_named() -> None:
         cf.receptive_field(model, "conv1", 16)
     with pytest.raises(OptionError, match="input_size must be"):
         cf.receptive_field(model, "0", 0)
+    with pytest.raises(OptionError, match=r"input_size must be N, or a length for each axis.*, got 'x'\."):
+        cf.receptive_field(model, "0", "x")  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="effective must be a number from 0 to 1"):
         cf.receptive_field(model, "0", 16, effective=95)
     with pytest.raises(CaptureError, match="the model failed"):
