@@ -16,7 +16,7 @@ works for any number of samples; grid 'auto' is recomputed for other numbers of 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -39,6 +39,9 @@ REFUSED = tuple(field.name for field in dataclasses.fields(RenderOptions) if fie
 
 _SETTLED = choice(*(name for name in UPSAMPLINGS if name != "auto"))
 """Checks an upsampling: auto is chosen by the looks of a sheet, which belongs to render."""
+
+_NARROWER = {"align": Literal["left", "center", "corners"], "upsampling": Literal["bilinear", "nearest"]}
+"""What `render_index` takes of these options: field needs the receptive field of the maps, which belongs to render."""
 
 
 @torch.library.custom_op("cnnviz_fast::channel_range", mutates_args=())
@@ -175,7 +178,7 @@ def _draw_index_fake(
     return maps.new_empty((*maps.shape[:-3], grid.height, grid.width), dtype=torch.uint8)
 
 
-@takes(RenderOptions, without=REFUSED, defaults=PLAIN)
+@takes(RenderOptions, without=REFUSED, defaults=PLAIN, types=_NARROWER)
 def render_index(
     maps: torch.Tensor,
     *,
@@ -194,7 +197,8 @@ def render_index(
 
     The pixels are those of `render(..., plain=True).index` if levels, background and bad are those of its palette:
     tiles of 224 px, bilinear, on a nearly square plane, where options do not say otherwise. But maps of
-    single cells are drawn like any other maps, each on its own range unless `normalize` says otherwise.
+    single cells are drawn like any other maps, each on its own range unless `normalize` says otherwise. Align field and
+    upsampling auto belong to `render`.
 
     Args:
         maps: (C, H, W) real dtype, or (N, C, H, W), any strides, any device, finite or not; others where `axes` or

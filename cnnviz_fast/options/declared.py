@@ -119,7 +119,10 @@ def takes_keywords(keywords: type) -> Callable[[type[R]], type[R]]:
 
 
 def takes(
-    *records: type, without: Sequence[str] = (), defaults: Mapping[str, object] | None = None
+    *records: type,
+    without: Sequence[str] = (),
+    defaults: Mapping[str, object] | None = None,
+    types: Mapping[str, object] | None = None,
 ) -> Callable[[T], T]:
     """Show the fields of option records in the signature and docstring of a function that takes them as **options.
 
@@ -129,6 +132,7 @@ def takes(
         records: whose fields.
         without: names of fields that the function refuses, and says why.
         defaults: name -> what it is where the function's default is not the record's.
+        types: name -> what the function takes where it refuses some of what the record does.
 
     Returns:
         The decorator. Names that the function knows without showing them stand in its attribute `also_takes`.
@@ -139,7 +143,13 @@ def takes(
         kept = {p.name: p for p in own.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD}
         fields = [f for record in records for f in dataclasses.fields(record) if f.name not in without]
         shown = {name: p for record in records for name, p in inspect.signature(record).parameters.items()}
-        options = {f.name: shown[f.name].replace(default=(defaults or {}).get(f.name, f.default)) for f in fields}
+        options = {
+            f.name: shown[f.name].replace(
+                default=(defaults or {}).get(f.name, f.default),
+                annotation=(types or {}).get(f.name, shown[f.name].annotation),
+            )
+            for f in fields
+        }
         function.__signature__ = own.replace(parameters=[*kept.values(), *options.values()])  # type: ignore[attr-defined]
         function.__annotations__ = {
             name: annotation for name, annotation in function.__annotations__.items() if name in (*kept, "return")

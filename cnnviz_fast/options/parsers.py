@@ -307,10 +307,15 @@ def positive_numbers(name: str, value: Any) -> tuple[float, ...]:
 
 def lengths(name: str, value: Any) -> int | tuple[int, ...]:
     """Take N, or the length of each axis as 'AxB', 'A,B,C' or a sequence, each at least 1."""
+    parts = value
     if isinstance(value, str) and ("x" in value or "," in value):
-        value = value.replace(",", "x").split("x")
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        if not 1 <= len(value) <= 4:
-            raise refuse(name, "N, or a length for each axis such as HEIGHTxWIDTH", value)
-        return tuple(_whole(name, length, 1) for length in value)
-    return _whole(name, value, 1)
+        parts = value.replace(",", "x").split("x")
+    if not isinstance(parts, Sequence) or isinstance(parts, str):
+        return _whole(name, value, 1)
+    refused = refuse(name, "N, or a length for each axis such as HEIGHTxWIDTH, each at least 1", value)
+    if not 1 <= len(parts) <= 4:
+        raise refused
+    try:
+        return tuple(_whole(name, length, 1) for length in parts)
+    except OptionError:
+        raise refused from None

@@ -111,6 +111,7 @@ def render_batch(
     planes: Any = None,
     provenances: Sequence[Provenance] | None = None,
     statistics: Mapping[str, LayerStatistics] | LayerStatistics | None = None,
+    field: Any = None,
     **options: Unpack[RenderKeywords],
 ) -> Iterator[Sheet]:
     """Draw a sheet for each of N samples, of one layer or of several.
@@ -126,6 +127,8 @@ def render_batch(
         planes: of volumes (N, C, D, H, W), the plane to draw, counted from 0.
         provenances: where each of the N samples came from; the name of the layer is filled in.
         statistics: of the layer over a data set, with normalize dataset; a mapping from names for several layers.
+        field: receptive field of the layer, with align field, unless `provenances` tell it; a mapping from names for
+            several layers, as `receptive_field` returns it for those.
         **options: see below.
 
     Yields:
@@ -140,13 +143,14 @@ def render_batch(
     checked, read = RenderOptions.of(options), read_axes(axes, planes)
     several = maps.items() if isinstance(maps, Mapping) else _pairs_in(maps)
     pairs = iter([(None, maps)]) if isinstance(maps, torch.Tensor) else several
-    return _one_ahead(_pending_sheets(pairs, provenances, statistics, checked, read))
+    return _one_ahead(_pending_sheets(pairs, provenances, statistics, field, checked, read))
 
 
 def _pending_sheets(
     pairs: Iterable[tuple[str | None, torch.Tensor]],
     provenances: Sequence[Provenance] | None,
     statistics: Mapping[str, LayerStatistics] | LayerStatistics | None,
+    field: Any,
     options: RenderOptions,
     read: tuple[str, int | None],
 ) -> Iterator[PendingSheet]:
@@ -158,7 +162,11 @@ def _pending_sheets(
         stream = device_at(maps.device).stream()
         known: dict[str, Any] = {} if layer is None else {"layer": layer}
         known |= {} if plane is None else {"plane": plane}
-        named = [replace(provenance, **known) for provenance in provenances or [Provenance()] * len(maps)]
+        own_field = field.get(layer) if layer is not None and isinstance(field, Mapping) else field
+        named = [
+            replace(provenance, **known).with_field(own_field)
+            for provenance in provenances or [Provenance()] * len(maps)
+        ]
         of_layer = statistics.get(str(layer)) if isinstance(statistics, Mapping) else statistics
         plans = plan_batch(maps, drawn, named, ranges=ranges_of(of_layer, options))
         del maps  # now only the generator of the plans holds them

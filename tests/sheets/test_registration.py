@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ import cnnviz_fast as cf
 from cnnviz_fast.cli import main as cli
 from cnnviz_fast.errors import OptionError
 from cnnviz_fast.geometry import Lattice, sampling_positions
-from cnnviz_fast.options.drawing import UPSAMPLINGS
+from cnnviz_fast.options.drawing import ALIGNMENTS, UPSAMPLINGS
 
 SIZE = 64
 UNPADDED = """
@@ -160,6 +161,35 @@ def test_files_of_all_kinds_are_drawn_by_the_field(file: Path, tmp_path: Path) -
         y0, x0, y1, x1 = drawn.manifest["tiles"][1]["box"]
         shown = drawn.index[y0:y1, x0:x1]
         assert np.array_equal(np.asarray(written) == 0, shown == 0)
+
+
+def test_batches_are_drawn_by_the_fields_of_their_layers(file: Path) -> None:
+    model = cf.load_model(f"{file}:make", weights="none")
+    fields = cf.receptive_field(model, ["0", "2"], SIZE)
+    assert isinstance(fields, dict)
+    seen = cf.capture(model, torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(3)), ["0", "2"])
+    look: dict[str, Any] = {"tile": SIZE, "align": "field", "plain": True}
+    expected = [cf.render(sample, field=fields[layer], **look).index for layer, maps in seen.items() for sample in maps]
+    assert not np.array_equal(expected[0], cf.render(seen["0"][0], tile=SIZE, plain=True).index)
+    several = [sheet.index for sheet in cf.render_batch(seen, field=fields, **look)]
+    one = [sheet.index for layer in seen for sheet in cf.render_batch(seen[layer], field=fields[layer], **look)]
+    record = [sheet.index for sheet in cf.render_batch(seen["0"], field=fields["0"].to_json(), **look)]
+    assert all(map(np.array_equal, several, expected))
+    assert all(map(np.array_equal, one, expected))
+    assert all(map(np.array_equal, record, expected))
+    with pytest.raises(OptionError, match="needs the receptive field of the maps, got maps without"):
+        list(cf.render_batch(seen, field={"0": fields["0"]}, **look))
+
+
+def test_drawings_without_a_field_do_not_show_the_choice() -> None:
+    shown = inspect.signature(cf.render_index).parameters
+    for name, values in (("align", ALIGNMENTS), ("upsampling", UPSAMPLINGS)):
+        for value in values:
+            if value in get_args(shown[name].annotation):
+                cf.render_index(torch.rand(1, 4, 4), **{name: value})
+            else:
+                with pytest.raises(OptionError, match=value):
+                    cf.render_index(torch.rand(1, 4, 4), **{name: value})
 
 
 def test_run_keeps_fields_in_atlases_which_are_drawn_by_them(

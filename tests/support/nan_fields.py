@@ -15,8 +15,10 @@ import torch
 from torch import nn
 
 from cnnviz_fast.activations.capture import capture
-from cnnviz_fast.activations.fields.find import as_field, reaches_of
+from cnnviz_fast.activations.fields.boxes import as_field
+from cnnviz_fast.activations.fields.find import reaches_of
 from cnnviz_fast.activations.fields.reach import Reach
+from cnnviz_fast.activations.fields.record import ReceptiveField
 
 
 class Verdict(NamedTuple):
@@ -64,6 +66,33 @@ def judged(model: nn.Module, shape: Sequence[int], names: Sequence[str], cuts: i
     wrong = [name for name, agrees in agreement.items() if "no" in agrees]
     exact = sum(agrees == {"everywhere"} for agrees in agreement.values())
     return Verdict(wrong, exact, len(agreement) - exact - len(wrong), whole, overclaimed)
+
+
+def strays(
+    model: nn.Module, layer: str, field: ReceptiveField, shape: Sequence[int]
+) -> list[tuple[str, int, int, int]]:
+    """List units of a layer that NaN in a row or a column of the input changes, though it lies outside of their boxes.
+
+    Args:
+        model: in eval mode. Its layer puts out (1, C, H, W).
+        layer: the name of one that runs once.
+        field: what was found for it.
+        shape: (C, H, W) of one image.
+
+    Returns:
+        `row` or `column` and its number, and the (y, x) of the first unit that it changes.
+    """
+    wide, image, found = model.double(), torch.ones(1, *shape, dtype=torch.float64), list[tuple[str, int, int, int]]()
+    before = _run(wide, image, [layer])[layer]
+    boxes = np.array([[field.box(y, x) for x in range(before.shape[-1])] for y in range(before.shape[-2])])
+    for axis, name in ((0, "row"), (1, "column")):
+        for place in range(shape[1 + axis]):
+            spoilt = image.clone()
+            spoilt.narrow(2 + axis, place, 1).fill_(float("nan"))
+            changed = (_run(wide, spoilt, [layer])[layer] != before)[0].any(0).numpy()
+            outside = (place < boxes[..., axis]) | (place >= boxes[..., 2 + axis])
+            found += [(name, place, int(y), int(x)) for y, x in np.argwhere(changed & outside)[:1]]
+    return found
 
 
 def _outputs(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,10 +14,10 @@ from ..axes.find import find_axes
 from ..capture import Keeper, by_name, find_targets
 from ..patterns import resolve
 from ..tensors import only_tensor, tensors_in
+from .boxes import as_field
 from .effective import EnergyKeeper, Measure
 from .follow import Follower, following
-from .lines import Line
-from .reach import KINDS, Reach, words
+from .reach import Reach
 from .record import ReceptiveField
 
 if TYPE_CHECKING:
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
 
     from ..passes.arguments import Forward, Inputs
     from ..patterns import Layers, Target
-
-_ROUNDING = 1e-9
-"""Of a length in px, which is a ratio of whole numbers."""
 
 
 def receptive_field(
@@ -161,7 +157,7 @@ class _ReachKeeper(Keeper):
         """Return the reach of a call's tensor, and that the model goes on with the tensor itself."""
         self.outputs[name] = (self._modules[name], tuple(tensor.shape))
         nothing = Reach((), ("nothing in it comes from the input, so far as is seen",))
-        return self.follower.reach_of(tensor) or nothing, None
+        return self.follower.reach_now(tensor) or nothing, None
 
 
 def _first_that_runs(
@@ -196,41 +192,3 @@ def _followed(model: nn.Module, batch: torch.Tensor, patterns: list[str], inputs
     with following(follower):
         keeper.run(model, marked, inputs, forward)
     return _Seen(batch, by_name(keeper, model), keeper.outputs)
-
-
-def as_field(reach: Reach, shape: Sequence[int]) -> ReceptiveField:
-    """Return the field of the units of an output.
-
-    Args:
-        reach: of the output.
-        shape: of the input, (N, C, H, W) or (N, C, L).
-
-    Returns:
-        The record; of a signal it is one row high.
-    """
-    height, width = (shape[-2] if len(shape) > 3 else 1), shape[-1]
-    lines: list[Line | None] = [None if len(shape) > 3 else Line(shift=0), None]
-    reasons = list(reach.reasons)
-    for digit in (digit for axis in reach.axes for digit in axis):
-        if digit.kind is not None:
-            if lines[digit.kind] is not None:
-                reasons.append(f"{KINDS[digit.kind]} along several axes, as in attention")
-            lines[digit.kind] = digit.line
-    if not reasons:
-        missing = {kind for kind, line in enumerate(lines) if line is None}
-        reasons += [f"no axis of {words(missing)}"] if missing else []
-    if reasons or lines[0] is None or lines[1] is None:
-        centre = ((height - 1) / 2, (width - 1) / 2)
-        return ReceptiveField((height, width), (0.0, 0.0), centre, True, tuple(reasons), input_size=(height, width))
-    boxes = [line.box() for line in (lines[0], lines[1])]
-    return ReceptiveField(
-        (_px(boxes[0]), _px(boxes[1])),
-        (lines[0].stride, lines[1].stride),
-        ((boxes[0][1] - boxes[0][0]) / 2, (boxes[1][1] - boxes[1][0]) / 2),
-        uneven=any(line.period > 1 for line in (lines[0], lines[1])),
-        input_size=(height, width),
-    )
-
-
-def _px(box: tuple[float, float]) -> int:
-    return math.ceil(sum(box) - _ROUNDING) + 1

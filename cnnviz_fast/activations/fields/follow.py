@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 _ATTRIBUTE = "_cnnviz_reach"
 _SHAPES_ALONE = ("new_", "empty", "zeros", "ones", "full", "arange", "scalar_tensor", "rand")
 """What operations are called that make new tensors: of others they take the shape, if anything."""
-_READS_VALUES = {"nonzero", "masked_select"}
-"""Operations whose outputs have as many entries as values say; what puts out no tensor at all reads values too."""
+_READS_VALUES = {"nms"}
+"""Operations whose outputs have as many entries as values say and that torch does not mark as such."""
 _READS_NOTHING = {"is_same_size", "_assert_async", "_assert_tensor_metadata", "record_stream"}
-_TO_PYTHON = {"numpy", "tolist", "__array__"}
+_TO_PYTHON = {"numpy", "tolist", "__array__", "__dlpack__", "__deepcopy__"}
+_FROM_VALUES = {"tensor", "as_tensor", "asarray", "new_tensor"}
+"""Functions that may read values of tensors below where operations are seen."""
 
 
 class Follower:
@@ -52,6 +54,13 @@ class Follower:
         found: tuple[Follower, Reach] | None = getattr(tensor, _ATTRIBUTE, None)
         return found[1] if found is not None and found[0] is self else None
 
+    def reach_now(self, tensor: torch.Tensor) -> Reach | None:
+        """Return the reach of a tensor that a layer puts out now: the model may have chosen it by values it read."""
+        found = self.reach_of(tensor)
+        if self._read and (found is None or not found.reasons):
+            return Reach((), (self._read,))
+        return found
+
     def see(self, function: Any, args: Sequence[Any], kwargs: dict[str, Any], output: Any) -> None:
         """Note the reach of what an operation put out.
 
@@ -72,7 +81,7 @@ class Follower:
             if self._read:
                 self._set_whole(outputs, (self._read,))
             return
-        if name in _READS_VALUES or (not outputs and name not in _READS_NOTHING):
+        if _reads_values(function, name, given) or (not outputs and name not in _READS_NOTHING):
             self.lose(name)
         written = {id(tensor) for tensor in taken if any(tensor is one for one in outputs)}
         before = {id(tensor): self.reach_of(tensor) for tensor in outputs if id(tensor) in written}
@@ -152,6 +161,15 @@ def _written_into(tensor: torch.Tensor, written: Reach, other: torch.Tensor, bef
     return combined([Reach(tuple(axes)), *([] if before is None else [before])], other.shape)
 
 
+def _reads_values(function: Any, name: str, given: dict[str, Any]) -> bool:
+    """Check whether an operation puts out as many entries as values say."""
+    import torch
+
+    if name == "index":  # only masks do; lists of indices say by their shape how many
+        return any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in given["indices"])
+    return name in _READS_VALUES or torch.Tag.dynamic_output_shape in function.tags
+
+
 def _memory_of(tensor: torch.Tensor) -> int:
     try:
         return int(tensor.untyped_storage()._cdata)
@@ -196,7 +214,9 @@ def following(follower: Follower) -> Iterator[None]:
         def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             output = function(*args, **(kwargs or {}))
             name = getattr(function, "__name__", "")
-            if name in _TO_PYTHON and follower.reach_of(args[0]) is not None:
+            if name in _TO_PYTHON | _FROM_VALUES and any(
+                map(follower.reach_of, tensors([args, [*(kwargs or {}).values()]]))
+            ):
                 follower.lose(name)
             if name == "__get__" and hasattr(output, "untyped_storage"):
                 follower.share(args[0], output)

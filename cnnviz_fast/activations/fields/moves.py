@@ -91,11 +91,17 @@ def joined(call: Call) -> Found:
         parts = tuple((part.shape[dim], reach) for part, reach in zip(given, reaches, strict=True))
         return Reach(both.axes, joined=(dim, parts))
     others = [reach for at, reach in enumerate(reaches) if at not in with_positions]
-    if len(with_positions) > 1 or any(reach.holds_positions() for reach in others):
-        raise Whole(f"{words(reaches[with_positions[0]].kinds(dim))} of several maps joined")
-    at = with_positions[0]
-    before = sum(part.shape[dim] for part in given[:at])
-    return reaches[at].reading(dim, shifted(-before), call.shape[dim], "tokens joined")
+    if any(reach.holds_positions() for reach in others):
+        raise Whole(f"{words(reaches[with_positions[0]].kinds(dim))} joined to what lies elsewhere")
+    if any(len(reaches[at].axes[dim]) > 1 for at in with_positions):
+        raise Whole("tokens of the map joined to others, such as a class token")
+    placed = []
+    for at in with_positions:
+        before = sum(part.shape[dim] for part in given[:at])
+        placed.append(reaches[at].reading(dim, shifted(-before), call.shape[dim], "parts joined"))
+    if any(reach.axes[dim] != placed[0].axes[dim] for reach in placed):
+        raise Whole(f"{words(placed[0].kinds(dim))} of several maps joined")
+    return combined(placed, call.shape)
 
 
 def stacked(call: Call) -> Found:

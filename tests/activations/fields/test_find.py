@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from support.nan_fields import judged
+from support.nan_fields import judged, strays
 from torch import nn
 
 import cnnviz_fast as cf
@@ -129,6 +131,10 @@ FUNCTIONS = {
     "channel shuffle": _shuffled,
     "tokens": _tokens,
     "channels last": lambda x: F.layer_norm(x.permute(0, 2, 3, 1), (x.shape[1],)).permute(0, 3, 1, 2),
+    "halves of rows joined again": lambda x: torch.cat([x[:, :, :9].relu(), x[:, :, 9:].neg()], 2),
+    "columns joined again, with others around": lambda x: torch.cat(
+        [torch.zeros(len(x), 4, 20, 2), *x.split(7, 3), torch.zeros(len(x), 4, 20, 1)], 3
+    ),
     "repeated": lambda x: x.repeat_interleave(2, dim=2).repeat_interleave(3, dim=3),
     "data": lambda x: x.data * 2,
     "gate of one position": lambda x: x * x.mean(1, keepdim=True).sigmoid(),
@@ -222,6 +228,11 @@ WHOLE = {
     "dynamic weights": (lambda x: F.conv2d(x, x[:, :, :3, :3].detach()), "weights are made of positions"),
     "item": (lambda x: x * x.max().item(), "values of a tensor that the model reads"),
     "numpy": (lambda x: x + float(x.detach().numpy().sum()), "values of a tensor that the model reads (numpy)"),
+    "maps one over another": (lambda x: torch.cat([x, x], 2), "rows of several maps joined"),
+    "halves changed about": (lambda x: torch.cat([x[:, :, 8:], x[:, :, :8]], 2), "rows of several maps joined"),
+    "class token": (
+        lambda x: torch.cat([torch.zeros(1, 1, 4), x.flatten(2).transpose(1, 2)], 1), "such as a class token",
+    ),
     "fft": (lambda x: torch.fft.rfft2(x).real, "not followed (fft_r2c)"),
 }  # fmt: skip
 
@@ -246,6 +257,95 @@ def test_what_takes_all_positions_or_is_unknown_is_whole_and_says_why(name: str)
     assert field.size == (16, 24)
     assert any(reason in said for said in field.reasons), field.reasons
     assert field.box(3, 5) == (0, 0, 16, 24)
+
+
+CHOICES = {
+    "bool": lambda y: y.mean() > 0,
+    "item": lambda y: y.max().item() > 0,
+    "tolist": lambda y: y.detach().flatten().tolist()[0] > 0,
+    "numpy": lambda y: y.detach().numpy().sum() > 0,
+    "asarray": lambda y: np.asarray(y.detach()).sum() > 0,
+    "dlpack": lambda y: np.from_dlpack(y.detach()).sum() > 0,
+    "copy": lambda y: copy.deepcopy(y.detach()).untyped_storage().tolist() == [],
+    "mask": lambda y: len(y[y > 0]) == y.numel(),
+    "nonzero": lambda y: len((y > 0).nonzero()) == y.numel(),
+    "counts": lambda y: len(torch.bincount((y > 0).flatten().long())) > 1,
+    "distinct": lambda y: len(torch.unique(y.isnan())) == 1,
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_tensor_chosen_by_values_that_were_read_is_whole_though_it_was_made_before(name: str) -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.before, self.layer = nn.Conv2d(1, 2, 3, padding=1), nn.Identity()
+            nn.init.constant_(self.before.weight, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.before(x)
+            other = -y
+            return self.layer(y if CHOICES[name](y) else other)
+
+    model = Model().eval()
+    field = field_of(model, "layer", 12)
+    assert strays(model, "layer", field, (1, 12, 12)) == []
+    assert any("values of a tensor that the model reads" in reason for reason in field.reasons)
+    assert not field_of(model.float(), "before", 12).whole
+
+
+def test_values_from_tensors_in_a_list_are_followed_no_further() -> None:
+    model = Does(lambda x: x * torch.tensor([x.max(), x.min()]).sum()).eval()
+    assert "values of a tensor that the model reads (tensor)" in field_of(model, "after").reasons
+
+
+MISPLACED = {
+    "transposed": (lambda x: x.transpose(2, 3), "columns before rows"),
+    "turned by 90 degrees": (lambda x: x.transpose(2, 3).flip(2), "columns before rows"),
+    "columns as channels": (lambda x: x.permute(0, 3, 2, 1), "columns before rows"),
+    "rows as channels": (lambda x: x.permute(0, 2, 1, 3), "do not lie side by side"),
+    "windows as images": (
+        lambda x: x.reshape(1, 2, 4, 4, 6, 4).permute(0, 2, 4, 1, 3, 5).reshape(24, 2, 4, 4),
+        "along the axis of images",
+    ),
+    "rows packed side by side": (lambda x: x.reshape(1, 2, 8, 48), "columns that share an axis with others"),
+    "halves of rows, one over another": (lambda x: x.reshape(1, 2, 32, 12), "rows and columns in one axis of a map"),
+    "a map of one row": (lambda x: x.reshape(1, 2, 1, -1), "rows and columns in one axis of a map"),
+    "channels one over another": (lambda x: x.reshape(1, 1, 32, 24), "rows and columns that share an axis"),
+    "halves as channels": (lambda x: x.reshape(1, 4, 8, 24), "rows and columns that share an axis"),
+    "halves of one channel as channels": (lambda x: x[:, :1].reshape(1, 2, 8, 24), "do not lie side by side"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISPLACED)
+def test_map_whose_axes_are_not_rows_and_columns_of_the_input_is_whole(name: str) -> None:
+    function, reason = MISPLACED[name]
+    model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), Step(function), nn.Identity()).eval()
+    for layer in ("1", "2"):
+        field = field_of(model, layer, (16, 24))
+        assert strays(model, layer, field, (1, 16, 24)) == []
+        assert field.whole
+        assert any(reason in said for said in field.reasons), field.reasons
+        model.float()
+
+
+@pytest.mark.parametrize("function", [
+    lambda x: x.mT.relu().mT, lambda x: x.mT.flip(2).mT.contiguous(), lambda x: x.flip(2, 3),
+    lambda x: x.permute(0, 3, 1, 2).permute(0, 2, 3, 1),
+])  # fmt: skip
+def test_map_whose_axes_come_back_in_order_keeps_its_field(function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), Step(function)).eval()
+    field = field_of(model, "1", (16, 24))
+    assert (field.size, field.whole) == ((3, 3), False)
+    assert strays(model, "1", field, (1, 16, 24)) == []
+
+
+@pytest.mark.parametrize("function", [
+    lambda x: x.permute(0, 2, 3, 1), lambda x: x.flatten(2), lambda x: x.flatten(2).permute(2, 0, 1),
+])  # fmt: skip
+def test_channels_last_and_tokens_keep_their_field(function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    field = field_of(nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), Step(function)), "1", (16, 24))
+    assert (field.size, field.stride, field.whole) == ((3, 3), (1.0, 1.0), False)
 
 
 def test_squeeze_and_excitation_makes_what_follows_whole() -> None:
@@ -304,6 +404,8 @@ def test_bad_input_is_named() -> None:
         cf.receptive_field(model, "conv1", 16)
     with pytest.raises(OptionError, match="input_size must be"):
         cf.receptive_field(model, "0", 0)
+    with pytest.raises(OptionError, match=r"input_size must be N, or a length for each axis.*, got 'x'\."):
+        cf.receptive_field(model, "0", "x")  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="effective must be a number from 0 to 1"):
         cf.receptive_field(model, "0", 16, effective=95)
     with pytest.raises(CaptureError, match="the model failed"):
