@@ -170,6 +170,11 @@ class TopResponses:
         return self._map_size
 
     @property
+    def keys(self) -> set[str]:
+        """Return the keys of all images in the lists, and of some that have left them: no list is looked at."""
+        return {*self._strongest.keys, *self._sample.keys}
+
+    @property
     def nonfinite(self) -> NDArray[np.int64]:
         """Return the number of NaN and infinities, (C,) int64. They are never a response."""
         count: NDArray[np.int64] = self._nonfinite.cpu().numpy()

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import os
+import shutil
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,9 +28,14 @@ import cnnviz_fast as cf
 from cnnviz_fast.errors import OptionError
 from cnnviz_fast.models.loaded import LoadedModel
 from cnnviz_fast.models.preprocess import Preprocessing
+from cnnviz_fast.patches.top import TopResponses
+from cnnviz_fast.runs.top import LayerTop
 
 K = 5
 TOP: dict[str, Any] = {**QUICK, "save": "top", "top_k": K, "top_random": 2, "top_bands": 2, "labels": "folders"}
+ALL = {**TOP, "top_k": 30}
+"""As many as there are images, all of which are in the lists."""
+
 LAYERS = ["0", "1"]
 LEVELS = (0, 85, 170, 255)
 """Of which all images are made, so that most responses are equal to others."""
@@ -220,6 +226,46 @@ def test_a_finished_image_that_is_gone_is_no_error(photos: Path, tmp_path: Path)
     found = cf.read_top(tmp_path / "out")
     assert found["0"].seen == 1
     assert found.photos[str(image)]["size"] is None
+
+
+def test_photo_that_changed_after_the_model_read_it_is_named_and_not_drawn(photos: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(photos, folder)
+    paths = paths_in(folder)
+    cf.run(exact_model(), paths[:12], ["0"], out, **ALL)
+    before = paths[0].stat()
+    Image.new("RGB", (24, 24), "magenta").save(paths[0])
+    os.utime(paths[0], ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert cf.run(exact_model(), folder, ["0"], out, **{**ALL, "batch": 2}).finished == len(paths) - 12
+    made = cf.patch_sheet(out)
+    assert {each.name: each.reason for each in made.missing} == {
+        str(paths[0]): f"image {str(paths[0])!r} had changed by the end of the run since the model read it."
+    }
+    assert 0 < made.drawn < len(made.table)
+
+
+def test_photo_that_changes_before_the_run_ends_is_named(photos: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(photos, folder)
+
+    def change(path: Path) -> None:
+        if path.stem == "p22":
+            Image.new("RGB", (24, 24), "magenta").save(paths_in(folder)[0])
+
+    cf.run(exact_model(), folder, ["0"], out, on_file=change, **{**ALL, "save": "sheets,top"})
+    assert [each.name for each in cf.patch_sheet(out).missing] == [str(paths_in(folder)[0])]
+
+
+def test_stamps_of_images_that_left_the_lists_are_forgotten(photos: Path) -> None:
+    record = LayerTop(TopResponses(1, 1))
+    for n, path in enumerate(map(str, paths_in(photos))):
+        one = record.blank()
+        one.top.update(torch.full((1, 1, 2, 2), float(n + 1)), [path])
+        one.stamp([path])
+        record.merge(one)
+    record.top.to_arrays()  # which asks what is in the lists
+    record.forget()
+    assert list(record.stamps) == [str(paths_in(photos)[-1])]
 
 
 class Frames(Dataset[torch.Tensor]):
