@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,14 +151,20 @@ def _model(arguments: argparse.Namespace, top: TopFile) -> LoadedModel | None:
         "device": arguments.device != "auto", "preprocess": arguments.preprocess,
         **given_options(arguments, PreprocessOptions),
     }  # fmt: skip
+    from ..models.preprocess import options_in
+
     if arguments.overlay is None:
         if named := ", ".join(name for name, value in given.items() if value):
             raise OptionError(f"{named} must go with overlay: without it no model runs.")
         return None
     spec = top.facts.get("model") if arguments.overlay is True else arguments.overlay
+    preprocess = options_of(arguments, PreprocessOptions)
+    if preprocess == PreprocessOptions() and not arguments.preprocess:
+        with suppress(OptionError, LookupError, TypeError, AttributeError):  # no text of a run
+            preprocess = options_in(top.facts.get("preprocess"))
     if not spec:
         raise OptionError("overlay needs the model here, since the run does not name its own. Give it: --overlay MODEL")
     return load(
         arguments, spec=spec, weights=arguments.weights, seed=arguments.seed, device=arguments.device,
-        preprocess=options_of(arguments, PreprocessOptions),
+        preprocess=preprocess,
     )  # fmt: skip

@@ -35,7 +35,7 @@ from ..sheets.lettering import text_px
 from .cut import Cut, Place, cut_all, input_box, place
 from .entries import Entries
 from .look import Colours, Row, look_of
-from .overlay import MapsAgain, refuse_other_weights
+from .overlay import MapsAgain, Unit, refuse_other_weights
 from .photos import Photo
 from .sheet import PatchSheet, empty_tiles
 from .table import records_of
@@ -112,10 +112,10 @@ def patch_sheet(
     over = None
     if overlay is not None:
         refuse_other_weights(file.facts.get("weights_digest"), overlay)
-        strongest = zip(
-            np.repeat(channels, entries.values.shape[1]).tolist(), entries.values.reshape(-1).tolist(), strict=True
-        )
-        over = MapsAgain(overlay, name, field, list(strongest), weight).over
+        columns = entries.values.shape[1]
+        flat = np.repeat(channels, columns).tolist(), entries.positions.reshape(-1, 2).tolist(), entries.values.flat
+        units = [Unit(channel, (y, x), float(value)) for channel, (y, x), value in zip(*flat, strict=True)]
+        over = MapsAgain(overlay, name, field, units, responses.by, weight).over
     tiles = empty_tiles(entries.values.size, *shape)
     missing = cut_all(
         _cuts(entries, places, photos), tiles, colours.background, max_pixels=max_pixels, options=decoding,
@@ -171,13 +171,14 @@ def patch_sheet(
 
 
 def open_top(path: str | os.PathLike[str]) -> TopFile:
-    """Read the strongest responses of a run, and from run.json beside them the model and the digest of its weights.
+    """Read the strongest responses of a run, and from run.json beside them its model, weights and preprocessing.
 
     Args:
         path: folder of the run, or the file.
 
     Returns:
-        The content of the file, with `model` and `weights_digest` among its facts as far as they are known.
+        The content of the file, with `model`, `weights_digest` and `preprocess` among its facts as far as they are
+        known.
 
     Raises:
         InputError: the run kept none, or the file is damaged.
@@ -187,7 +188,8 @@ def open_top(path: str | os.PathLike[str]) -> TopFile:
         run = dict(read_json((place if place.is_dir() else place.parent) / RUN)["fingerprint"])
     except (OSError, ValueError, LookupError, TypeError):  # responses that no run kept
         return file
-    known = {"model": run.get("model"), "weights_digest": run.get("weights")}
+    named = {"model": "model", "weights_digest": "weights", "preprocess": "preprocess"}
+    known = {fact: run[name] for fact, name in named.items() if name in run}
     return replace(file, facts={**known, **file.facts})
 
 

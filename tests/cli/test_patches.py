@@ -137,3 +137,22 @@ def test_what_belongs_to_a_model_is_refused_without_overlay(
         assert f"{option[2:]} must go with overlay" in error_of(capsys)
     assert run("patches", kept, "--alpha", "0.5", "--out", out) == 2
     assert "alpha goes with overlay" in error_of(capsys)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--size", "48x64", "--mean", "0,0,0.1"),
+        ("--channel-order", "bgr"),
+        ("--size", 64, "--interpolation", "lanczos"),
+    ],
+)
+def test_overlay_of_the_run_has_its_preprocessing(
+    options: tuple[str, ...], photos: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "of_small"
+    arguments = ["cnnviz:small", photos, "-l", "stage1", "--save", "top", "--readers", "0", "--out", folder]
+    assert run("run", *arguments, *options) == cli.DONE
+    assert run("patches", folder, "--channels", "0-3", "--overlay", "--out", out) == cli.DONE
+    other = ("--channels", "0-3", "--overlay", "--mean", "0,0,0", "--overwrite")
+    assert run("patches", folder, *other, "--out", out) == cli.FAILED

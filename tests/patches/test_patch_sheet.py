@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
 import json
@@ -359,6 +360,24 @@ def test_overlay_by_another_model_is_refused(top: Path, photos: Path, tmp_path: 
     assert dict(open_top(tmp_path).facts) == {"model": "planted", "weights_digest": "another"}
     with pytest.raises(OptionError, match="has other weights"):
         cf.patch_sheet(tmp_path, overlay=planted_network(ObjectDetection()))
+
+
+@pytest.mark.parametrize("by", ["max", "mean"])
+def test_overlay_by_another_preprocessing_of_the_same_view_is_refused(
+    photos: Path, model: Any, tmp_path: Path, by: str
+) -> None:
+    path = top_file(model, str(photos), tmp_path / "top.safetensors", by=by)
+    assert cf.patch_sheet(path, overlay=model).missing == []
+    brighter = dataclasses.replace(model, preprocess=OwnPreprocess(Brighter()))
+    with pytest.raises(CaptureError, match="another preprocessing than the run's"):
+        cf.patch_sheet(path, overlay=brighter, threads=1)
+
+
+class Brighter:
+    """The preprocessing of the run, and values that are larger by a tenth."""
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        return ObjectDetection()(image) * 1.1
 
 
 def test_overlay_is_left_out_where_geometry_is_not_known(photos: Path, tmp_path: Path) -> None:
