@@ -61,6 +61,7 @@ def _declare(parser: CommandParser) -> None:
     parser.add("job", "folder", metavar="RUN", text="folder of the run, or its file of strongest responses")
     parser.add("job", "-l", "--layer", metavar="L", nargs="+", action="extend", text="default: all that the run kept")
     parser.add("job", "-o", "--out", metavar="DIR", default=OUT, text=f"files are DIR/LAYER/{STEM}.png (default {OUT})")
+    parser.add("job", "--photos", metavar="DIR", text="where the photos lie now, by the ends of their paths")
     parser.add("job", "--format", metavar="F", text="png (default), jpg or webp")
     parser.add("job", "--open", action="store_true", text="show what was drawn in the desktop's viewer")
     add_overwrite(parser)
@@ -112,7 +113,14 @@ def run(arguments: argparse.Namespace) -> int:
     drawn = 0
     for layer, folder in zip(with_bar(layers, "layer"), layer_parts(layers), strict=True):
         sheet = patch_sheet(
-            top, layer, max_pixels=arguments.max_pixels, overlay=overlay, alpha=arguments.alpha, **decoding, **options
+            top,
+            layer,
+            max_pixels=arguments.max_pixels,
+            photos=arguments.photos,
+            overlay=overlay,
+            alpha=arguments.alpha,
+            **decoding,
+            **options,
         )
         failed |= {each.name: each.reason for each in sheet.missing}
         if file is not None:

@@ -19,12 +19,13 @@ import numpy as np
 from torch import nn
 
 from ..activations.fields.record import ReceptiveField
-from ..errors import LayerNotFoundError, OptionError, closest
+from ..errors import ImageError, LayerNotFoundError, OptionError, closest
 from ..formats.output_folders import RUN
 from ..geometry import tile_size
 from ..models.loaded import LoadedModel
 from ..options.declared import takes
 from ..options.drawing import DEFAULT_ALPHA
+from ..options.parsers import path as path_of
 from ..options.parsers import share
 from ..options.patches import PatchOptions
 from ..options.reading import MAX_PIXELS, ImageOptions
@@ -36,7 +37,7 @@ from .cut import Cut, Place, cut_all, input_box, place
 from .entries import Entries
 from .look import Colours, Row, look_of
 from .overlay import MapsAgain, Unit, refuse_other_weights
-from .photos import Photo
+from .photos import Photo, moved
 from .sheet import PatchSheet, empty_tiles
 from .table import records_of
 from .top_files import TopFile, read_top
@@ -60,6 +61,7 @@ def patch_sheet(
     max_pixels: int = MAX_PIXELS,
     truncated: str = "refuse",
     input_range: Any = None,
+    photos: str | os.PathLike[str] | None = None,
     overlay: LoadedModel | nn.Module | None = None,
     alpha: float | None = None,
     **options: Unpack[PatchKeywords],
@@ -79,6 +81,8 @@ def patch_sheet(
         max_pixels: largest photo to read, in px.
         truncated: "allow" to take damaged photos as far as they go, as the run did.
         input_range: values that become black and white, as for the run.
+        photos: folder where the photos, tars or tables of the run lie now, where they have been moved. They are found
+            by the ends of their paths, and must be of the same content.
         overlay: the model of the run, to lay the map of a channel over its patches. It runs once more on each photo of
             the sheet, since a run keeps no maps.
         alpha: weight of the map's colours over the patch, 0 to 1 (default 0.5).
@@ -91,6 +95,7 @@ def patch_sheet(
         LayerNotFoundError: there is no such layer.
         OptionError: an option cannot be used, or asks for channels or draws that there are not.
         InputError: the run kept no responses, or their file is damaged; or the model has other weights than the run's.
+        ImageError: none of the photos is where it was in the run.
         CaptureError: the model or its preprocessing is another than that of the run.
     """
     wanted = PatchOptions.of(options)
@@ -104,10 +109,15 @@ def patch_sheet(
     responses = file[name]
     channels = _channels(wanted, responses)
     entries = _drawn(wanted, responses, channels)
-    photos = {key: Photo.from_json(record) for key, record in file.photos.items()}
+    there = {key: Photo.from_json(record) for key, record in file.photos.items()}
+    if photos is not None:
+        folder = path_of("photos", photos)
+        there = {key: moved(photo, folder) for key, photo in there.items()}
     field = ReceptiveField.from_json(dict(file.fields[name])) if name in file.fields else _UNKNOWN
-    shape = _shape_of(field, photos.values(), wanted.tile)
-    places = _places(entries, photos, field, shape, responses.map_size)
+    shape = _shape_of(field, there.values(), wanted.tile)
+    places = _places(entries, there, field, shape, responses.map_size)
+    cuts = _cuts(entries, places, there)
+    _refuse_none([cut.photo for cut in cuts])
 
     over = None
     if overlay is not None:
@@ -118,7 +128,7 @@ def patch_sheet(
         over = MapsAgain(overlay, name, field, units, responses.by, weight).over
     tiles = empty_tiles(entries.values.size, *shape)
     missing = cut_all(
-        _cuts(entries, places, photos), tiles, colours.background, max_pixels=max_pixels, options=decoding,
+        cuts, tiles, colours.background, max_pixels=max_pixels, options=decoding,
         threads=wanted.threads or default_threads(), over=over,
     )  # fmt: skip
     drawn = np.array([[each is not None for each in row] for row in places], bool)
@@ -131,7 +141,7 @@ def patch_sheet(
             channel,
             told[row],
             tuple(
-                _label(entries, drawn, photos, row, rank, shape) if wanted.label else ""
+                _label(entries, drawn, there, row, rank, shape) if wanted.label else ""
                 for rank in range(entries.values.shape[1])
             ),
             tuple(places[row]),
@@ -150,7 +160,7 @@ def patch_sheet(
         mean=f"mean of {entries.values.shape[1]}" if wanted.mean_patch else "", marks=wanted.marks, colours=colours,
         threads=wanted.threads,
     )  # fmt: skip
-    table = records_of(channels, entries, places, photos)
+    table = records_of(channels, entries, places, there)
     manifest = {
         "cnnviz_fast": package_version(),
         "model": facts["model"],
@@ -265,6 +275,16 @@ def _cuts(entries: Entries, places: Sequence[Sequence[Place | None]], photos: Ma
         if key:
             wanted.setdefault(key, []).append((number, there))
     return [Cut(photos.get(key, Photo(key)), found) for key, found in wanted.items()]
+
+
+def _refuse_none(photos: Sequence[Photo]) -> None:
+    """Raise ImageError where none of the photos of a sheet is where it was."""
+    paths = {photo.path for photo in photos if photo.path is not None}
+    if paths and not any(map(os.path.exists, paths)):
+        raise ImageError(
+            f"none of the {len(photos):,} photos is where it was in the run, such as {min(paths)!r}. "
+            f"Say where they lie now: --photos FOLDER, photos=FOLDER in Python."
+        )
 
 
 def _class_records(

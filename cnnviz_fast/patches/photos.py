@@ -179,6 +179,24 @@ def digest_of(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES).hexdigest()
 
 
+def moved(photo: Photo, folder: Path) -> Photo:
+    """Return a photo as it lies in another folder than in the run, found by the end of its path.
+
+    Args:
+        photo: of the run.
+        folder: where photos lie now, with as many of the folders above them as they had.
+
+    Returns:
+        The photo there: of the longest end of its path, and of its length in bytes before others; unchanged where there
+        is none. That its content is the same is checked when it is cut.
+    """
+    parts = Path(photo.path or "").parts[1:]
+    places = [place for n in range(len(parts)) if (place := folder.joinpath(*parts[n:])).is_file()]
+    of_its_length = [place for place in places if photo.member is None and place.stat().st_size == photo.bytes]
+    there = next(iter(of_its_length + places), None)
+    return photo if there is None else dataclasses.replace(photo, path=os.path.abspath(there))
+
+
 def find(photos: Sequence[Photo]) -> Iterator[ListedImage | ImageError]:
     """Find photos again, each tar and each table listed once.
 

@@ -83,6 +83,16 @@ def test_photo_that_is_gone_is_named_once_and_the_rest_drawn(
     assert len(json.loads(capsys.readouterr().out)["failed"]) == 3
 
 
+def test_photos_that_were_moved_are_one_line_and_drawn_from_where_they_are(
+    kept: Path, photos: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos.rename(photos.with_name("elsewhere"))
+    assert run("patches", kept, "--out", out) == cli.FAILED
+    assert "--photos" in error_of(capsys)
+    assert not list(out.rglob("*.png"))
+    assert run("patches", kept, "--out", out, "--photos", photos.with_name("elsewhere")) == cli.DONE
+
+
 def test_wrong_use_is_refused_in_one_line(
     kept: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

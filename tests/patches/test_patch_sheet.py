@@ -21,7 +21,15 @@ from torchvision import transforms
 from torchvision.transforms._presets import ObjectDetection
 
 import cnnviz_fast as cf
-from cnnviz_fast.errors import CaptureError, EncodeError, InputError, LayerNotFoundError, OptionError, WriteError
+from cnnviz_fast.errors import (
+    CaptureError,
+    EncodeError,
+    ImageError,
+    InputError,
+    LayerNotFoundError,
+    OptionError,
+    WriteError,
+)
 from cnnviz_fast.inputs.sources import list_images
 from cnnviz_fast.models.own_preprocess import OwnPreprocess
 from cnnviz_fast.models.preprocess import imagenet_preset
@@ -258,10 +266,35 @@ def test_tar_that_is_gone_is_named(photos: Path, model: Any, tmp_path: Path) -> 
     path = top_file(model, str(tar), tmp_path / "top.safetensors")
     loose = top_file(model, str(photos), tmp_path / "loose.safetensors")
     np.testing.assert_array_equal(cells(cf.patch_sheet(path)), cells(cf.patch_sheet(loose)))
-    tar.unlink()
-    made = cf.patch_sheet(path)
+    (tmp_path / "now").mkdir()
+    tar.rename(tmp_path / "now" / "s.tar")
+    with pytest.raises(ImageError, match=r"none of the \d photos .*s\.tar'\. .*--photos FOLDER"):
+        cf.patch_sheet(path)
+    there = cf.patch_sheet(path, photos=tmp_path / "now")
+    np.testing.assert_array_equal(cells(there), cells(cf.patch_sheet(loose)))
+    write_tar(tmp_path / "now" / "s.tar", {"other.png": b""})
+    made = cf.patch_sheet(path, photos=tmp_path / "now")
     assert made.drawn == 0
     assert all("s.tar" in each.reason for each in made.missing)
+
+
+def test_photos_that_were_moved_are_found_by_the_end_of_their_path(photos: Path, model: Any, tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    for name in NAMES:
+        (old / "in" / name).mkdir(parents=True)  # all of one name
+        shutil.copy(photos / f"{name}.png", old / "in" / name / "photo.png")
+    path = top_file(model, str(old), tmp_path / "top.safetensors", k=4)
+    expected = cells(cf.patch_sheet(path))
+    old.rename(new)
+    for folder in (new, new / "in"):
+        made = cf.patch_sheet(path, photos=folder)
+        assert made.missing == []
+        np.testing.assert_array_equal(cells(made), expected)
+        assert {record["path"] for record in made.table} == set(map(str, new.glob("in/*/photo.png")))
+    (new / "in" / "a" / "photo.png").unlink()
+    shutil.copy(photos / "b.png", new / "photo.png")
+    (missing,) = cf.patch_sheet(path, photos=new).missing
+    assert "has changed since the run" in missing.reason
 
 
 def test_image_that_was_no_file_is_named(model: Any, tmp_path: Path) -> None:
