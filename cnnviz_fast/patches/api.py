@@ -95,7 +95,7 @@ def patch_sheet(
         LayerNotFoundError: there is no such layer.
         OptionError: an option cannot be used, or asks for channels or draws that there are not.
         InputError: the run kept no responses, or their file is damaged; or the model has other weights than the run's.
-        ImageError: none of the photos is where it was in the run.
+        ImageError: none of the photos was a file, or none is where it was in the run.
         CaptureError: the model or its preprocessing is another than that of the run.
     """
     wanted = PatchOptions.of(options)
@@ -278,8 +278,13 @@ def _cuts(entries: Entries, places: Sequence[Sequence[Place | None]], photos: Ma
 
 
 def _refuse_none(photos: Sequence[Photo]) -> None:
-    """Raise ImageError where none of the photos of a sheet is where it was."""
+    """Raise ImageError where none of the photos of a sheet was a file, or is where it was."""
     paths = {photo.path for photo in photos if photo.path is not None}
+    if photos and not paths:
+        raise ImageError(
+            "no image of this run was a file, so that there is nothing to cut patches from. Run over files, or look at "
+            "read_top(run)[layer].images, the positions of the samples."
+        )
     if paths and not any(map(os.path.exists, paths)):
         raise ImageError(
             f"none of the {len(photos):,} photos is where it was in the run, such as {min(paths)!r}. "

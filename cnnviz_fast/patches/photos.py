@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 DIGEST_BYTES = 16
 
+ON_DISK = (Files, Shard, Table)
+"""Holders of images that can be read again after the run."""
+
 Stamp = tuple[int, int]
 """Length of a file in bytes, and when it was last written, in ns: a file that is written anew has another."""
 
@@ -147,7 +150,7 @@ def describe(
 def _as_it_is(image: ListedImage, max_pixels: int, options: ImageOptions, stamp: Stamp | None) -> Photo:
     """Return where an image lies, its size and its digest; as far as it can be read."""
     holder = image.holder
-    if not isinstance(holder, Files | Shard | Table):
+    if not isinstance(holder, ON_DISK):
         return Photo(image.name)
     path, member = (image.key, None) if isinstance(holder, Files) else (holder.path, image.key[len(holder.path) + 1 :])
     photo = Photo(image.name, os.path.abspath(path), member)

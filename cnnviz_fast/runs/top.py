@@ -18,7 +18,7 @@ import torch
 from ..activations.fields.find import receptive_field
 from ..errors import CnnvizError
 from ..patches.classes import ClassResponses
-from ..patches.photos import CHANGED, Photo, Stamp, describe, stamp_of
+from ..patches.photos import CHANGED, ON_DISK, Photo, Stamp, describe, stamp_of
 from ..patches.responses import Responses
 from ..patches.top import TopResponses
 from ..patches.top_files import read_top, top_facts_of, write_top
@@ -146,9 +146,12 @@ class Top:
     def _label_of(self, key: str) -> str | None:
         return self.labels.of(key) if self.labels is not None else None
 
-    def remarks(self, records: Records) -> list[str]:
+    def remarks(self, records: Records, images: Images) -> list[str]:
         """See Kind."""
-        return [line for layer, record in records.items() for line in _remarks_on(layer, record)]
+        remarks = [line for layer, record in records.items() for line in _remarks_on(layer, record)]
+        if not any(isinstance(image.holder, ON_DISK) for image in images.catalogue or ()):
+            remarks.append("patches cannot be cut from this run, since no image of it is a file")
+        return remarks
 
 
 def _update(top: TopResponses, step: MeasuredMaps, keys: Sequence[str]) -> torch.Tensor:

@@ -297,8 +297,12 @@ def test_photos_that_were_moved_are_found_by_the_end_of_their_path(photos: Path,
     assert "has changed since the run" in missing.reason
 
 
-def test_image_that_was_no_file_is_named(model: Any, tmp_path: Path) -> None:
-    made = cf.patch_sheet(top_file(model, [np.asarray(planted(80, 100, {}))], tmp_path / "top.safetensors"))
+def test_image_that_was_no_file_is_named(photos: Path, model: Any, tmp_path: Path) -> None:
+    held = np.asarray(planted(80, 100, {BLUE: (40, 40)}))
+    with pytest.raises(ImageError, match="no image of this run was a file"):
+        cf.patch_sheet(top_file(model, [held], tmp_path / "top.safetensors"))
+    made = cf.patch_sheet(top_file(model, [held, str(photos / "a.png")], tmp_path / "top.safetensors"))
+    assert made.drawn
     assert [each.reason for each in made.missing] == ["image 'image0' was no file in the run."]
 
 

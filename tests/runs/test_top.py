@@ -317,6 +317,7 @@ def test_values_that_are_not_finite_are_counted_and_said(tmp_path: Path, capsys:
     assert np.isfinite(top.values).all()
     assert capsys.readouterr().err == (
         "cnnviz: 0 has NaN or infinite values in 1 channels, which are never among the strongest\n"
+        "cnnviz: patches cannot be cut from this run, since no image of it is a file\n"
     )
 
 
