@@ -20,7 +20,6 @@ from torch import nn
 
 from ..activations.fields.record import ReceptiveField
 from ..errors import ImageError, LayerNotFoundError, OptionError, closest
-from ..formats.output_folders import RUN
 from ..geometry import tile_size
 from ..models.loaded import LoadedModel
 from ..options.declared import takes
@@ -30,7 +29,6 @@ from ..options.parsers import share
 from ..options.patches import PatchOptions
 from ..options.reading import MAX_PIXELS, ImageOptions
 from ..provenance import package_version
-from ..runtime.untrusted import read_json
 from ..runtime.workers import default_threads
 from ..sheets.lettering import text_px
 from .cut import Cut, Place, cut_all, input_box, place
@@ -40,7 +38,7 @@ from .overlay import MapsAgain, Unit, refuse_other_weights
 from .photos import Photo, moved
 from .sheet import PatchSheet, empty_tiles
 from .table import records_of
-from .top_files import TopFile, read_top
+from .top_files import TopFile, read_top, run_of
 from .wording import draw_text, field_text, label_of, lines_beside, title_of
 
 if TYPE_CHECKING:
@@ -194,10 +192,7 @@ def open_top(path: str | os.PathLike[str]) -> TopFile:
         InputError: the run kept none, or the file is damaged.
     """
     file, place = read_top(path), Path(path)
-    try:
-        run = dict(read_json((place if place.is_dir() else place.parent) / RUN)["fingerprint"])
-    except (OSError, ValueError, LookupError, TypeError):  # responses that no run kept
-        return file
+    run = run_of(place if place.is_dir() else place.parent)
     named = {"model": "model", "weights_digest": "weights", "preprocess": "preprocess"}
     known = {fact: run[name] for fact, name in named.items() if name in run}
     return replace(file, facts={**known, **file.facts})

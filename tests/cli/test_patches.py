@@ -109,7 +109,26 @@ def test_wrong_use_is_refused_in_one_line(
         assert run("patches", kept, "--out", out, *options) == 2, options
         assert reason in error_of(capsys)
     assert run("patches", tmp_path / "photos", "--out", out) == 2
-    assert "--save top" in error_of(capsys)
+    assert "is not the folder of a run. Make one: cnnviz run MODEL" in error_of(capsys)
+
+
+def test_command_that_is_named_for_a_run_without_responses_makes_them(
+    photos: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, other = tmp_path / "of_small", tmp_path / "other"
+    arguments = ["cnnviz:small", photos, "-l", "stage1", "stage5", "--readers", "0", "--out", folder]
+    assert run("run", *arguments, "--save", "statistics") == cli.DONE
+    capsys.readouterr()
+    assert run("patches", folder, "--out", out) == 2
+    said = error_of(capsys).strip()
+    assert said.endswith("cnnviz run cnnviz:small SOURCE --layer stage1 stage5 --save top --out ANOTHER_FOLDER")
+    named = {"SOURCE": photos, "ANOTHER_FOLDER": other}
+    words = [named.get(word, word) for word in said.partition(": cnnviz ")[2].split()]
+    assert run(*words, "--readers", "0") == cli.DONE
+    assert run("patches", other, "--channels", "0", "--out", out) == cli.DONE
+    (other / "top.safetensors").unlink()
+    assert run("patches", other, "--out", out, "--overwrite") == 2
+    assert "has not ended" in error_of(capsys)
 
 
 MODULE = """
