@@ -155,7 +155,7 @@ def patch_sheet(
     }
     look = look_of(
         rows, shape, gap=wanted.gap, margin=wanted.margin, title=title_of(wanted, facts), label=wanted.label,
-        mean=f"mean of {entries.values.shape[1]}" if wanted.mean_patch else "", marks=wanted.marks, colours=colours,
+        mean=wanted.mean_patch, marks=wanted.marks, colours=colours,
         threads=wanted.threads,
     )  # fmt: skip
     table = records_of(channels, entries, places, there)
@@ -317,5 +317,5 @@ def _label(
     if not drawn[row, rank]:
         return "missing"
     photo = photos[key]
-    shown = photo.label or os.path.splitext(os.path.basename(photo.name))[0]
-    return label_of(float(entries.values[row, rank]), shown, shape[1], text_px(*shape))
+    name = os.path.splitext(os.path.basename(photo.name))[0]
+    return label_of(float(entries.values[row, rank]), name, photo.label, shape[1], text_px(*shape))

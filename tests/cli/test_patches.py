@@ -127,6 +127,7 @@ def test_command_that_is_named_for_a_run_without_responses_makes_them(
     assert run(*words, "--readers", "0") == cli.DONE
     assert run("patches", other, "--channels", "0", "--out", out) == cli.DONE
     (other / "top.safetensors").unlink()
+    capsys.readouterr()
     assert run("patches", other, "--out", out, "--overwrite") == 2
     assert "has not ended" in error_of(capsys)
 
