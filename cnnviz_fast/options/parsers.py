@@ -308,7 +308,10 @@ def positive_numbers(name: str, value: Any) -> tuple[float, ...]:
 def lengths(name: str, value: Any) -> int | tuple[int, ...]:
     """Take N, or the length of each axis as 'AxB', 'A,B,C' or a sequence, each at least 1."""
     if isinstance(value, str) and ("x" in value or "," in value):
-        value = value.replace(",", "x").split("x")
+        parts = value.replace(",", "x").split("x")
+        if not all(part.strip() for part in parts):
+            raise refuse(name, "N, or a length for each axis such as HEIGHTxWIDTH", value)
+        value = parts
     if isinstance(value, Sequence) and not isinstance(value, str):
         if not 1 <= len(value) <= 4:
             raise refuse(name, "N, or a length for each axis such as HEIGHTxWIDTH", value)

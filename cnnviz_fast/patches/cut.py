@@ -215,7 +215,7 @@ def cut_all(
         try:
             if isinstance(image, ImageError):
                 raise image
-            content = content_of(image)
+            content = content_of(image, cut.photo.name)
             _refuse_changed(cut.photo, content)
             decoded = decode_bytes(
                 content, cut.photo.name, max_pixels, options, shrink=1 if over else _shrink(cut, shape)

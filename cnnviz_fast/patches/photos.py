@@ -164,8 +164,13 @@ def _as_it_is(image: ListedImage, max_pixels: int, options: ImageOptions, stamp:
     return dataclasses.replace(photo, size=size, digest=digest_of(content), bytes=len(content))
 
 
-def content_of(image: ListedImage) -> bytes:
-    """Return the bytes of the file of an image, wherever it is stored; raise ImageError where it cannot be read."""
+def content_of(image: ListedImage, name: str | None = None) -> bytes:
+    """Return the bytes of the file of an image, wherever it is stored; raise ImageError where it cannot be read.
+
+    Args:
+        image: the image.
+        name: as messages call it; None for its own name.
+    """
     source = image.open()
     if isinstance(source, Encoded):
         return source.content
@@ -174,7 +179,7 @@ def content_of(image: ListedImage) -> bytes:
         with open_regular(source) as file:
             return file.read()
     except OSError as error:
-        raise ImageError(f"image {image.name!r} cannot be read: {reason_of(error)}.") from error
+        raise ImageError(f"image {(name or image.name)!r} cannot be read: {reason_of(error)}.") from error
 
 
 def digest_of(content: bytes) -> str:

@@ -297,6 +297,18 @@ def test_photo_that_changed_is_named_and_the_rest_drawn(photos: Path, model: Any
     assert made.drawn == 3
 
 
+def test_photos_are_named_as_in_the_run(
+    photos: Path, model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(photos, tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    path = top_file(model, "photos", tmp_path / "top.safetensors", k=4)
+    Path("photos/a.png").unlink()
+    Path("photos/b.png").write_bytes(b"shorter")
+    missing = cf.patch_sheet(path).missing
+    assert [each.reason.split("'")[1] for each in missing] == ["photos/a.png", "photos/b.png"]
+
+
 def test_tar_that_is_gone_is_named(photos: Path, model: Any, tmp_path: Path) -> None:
     tar = write_tar(tmp_path / "s.tar", {f"{name}.png": (photos / f"{name}.png").read_bytes() for name in NAMES})
     path = top_file(model, str(tar), tmp_path / "top.safetensors")

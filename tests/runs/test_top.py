@@ -372,8 +372,15 @@ def test_folders_are_no_classes_of_a_data_set(tmp_path: Path) -> None:
 
 
 def test_options_that_do_not_go_together_are_refused_before_anything_is_done(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="repeat must be 1 by 'mean'"):
-        cf.run(exact_model(), photos, ["0"], tmp_path / "out", save="top", top_by="mean", top_repeat=2)
+    for options, said in (
+        ({"top_by": "mean", "top_repeat": 2}, "top_repeat must be 1 with top_by 'mean', since a map has one, got 2"),
+        ({"top_k": 99_999_999}, "top_k must be a whole number from 1 to 65536, got 99999999"),
+        ({"top_repeat": 999}, "top_repeat must be a whole number from 1 to 256"),
+        ({"top_random": 5000, "top_bands": 60}, "top_random must be at most 136 with 60 top_bands, got 5,000"),
+        ({"top_random": 1, "top_bands": 99}, "top_bands must be a whole number from 0 to 64"),
+    ):
+        with pytest.raises(OptionError, match=f"^{said}"):
+            cf.run(exact_model(), photos, ["0"], tmp_path / "out", save="top", **options)
     assert not (tmp_path / "out").exists()
 
 
