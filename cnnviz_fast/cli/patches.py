@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,7 @@ def _declare(parser: CommandParser) -> None:
     parser.add("job", "folder", metavar="RUN", text="folder of the run, or its file of strongest responses")
     parser.add("job", "-l", "--layer", metavar="L", nargs="+", action="extend", text="default: all that the run kept")
     parser.add("job", "-o", "--out", metavar="DIR", default=OUT, text=f"files are DIR/LAYER/{STEM}.png (default {OUT})")
+    parser.add("job", "--photos", metavar="DIR", text="where the photos lie now, by the ends of their paths")
     parser.add("job", "--format", metavar="F", text="png (default), jpg or webp")
     parser.add("job", "--open", action="store_true", text="show what was drawn in the desktop's viewer")
     add_overwrite(parser)
@@ -111,7 +113,14 @@ def run(arguments: argparse.Namespace) -> int:
     drawn = 0
     for layer, folder in zip(with_bar(layers, "layer"), layer_parts(layers), strict=True):
         sheet = patch_sheet(
-            top, layer, max_pixels=arguments.max_pixels, overlay=overlay, alpha=arguments.alpha, **decoding, **options
+            top,
+            layer,
+            max_pixels=arguments.max_pixels,
+            photos=arguments.photos,
+            overlay=overlay,
+            alpha=arguments.alpha,
+            **decoding,
+            **options,
         )
         failed |= {each.name: each.reason for each in sheet.missing}
         if file is not None:
@@ -150,14 +159,20 @@ def _model(arguments: argparse.Namespace, top: TopFile) -> LoadedModel | None:
         "device": arguments.device != "auto", "preprocess": arguments.preprocess,
         **given_options(arguments, PreprocessOptions),
     }  # fmt: skip
+    from ..models.preprocess import options_in
+
     if arguments.overlay is None:
         if named := ", ".join(name for name, value in given.items() if value):
             raise OptionError(f"{named} must go with overlay: without it no model runs.")
         return None
     spec = top.facts.get("model") if arguments.overlay is True else arguments.overlay
+    preprocess = options_of(arguments, PreprocessOptions)
+    if preprocess == PreprocessOptions() and not arguments.preprocess:
+        with suppress(OptionError, LookupError, TypeError, AttributeError):  # no text of a run
+            preprocess = options_in(top.facts.get("preprocess"))
     if not spec:
         raise OptionError("overlay needs the model here, since the run does not name its own. Give it: --overlay MODEL")
     return load(
         arguments, spec=spec, weights=arguments.weights, seed=arguments.seed, device=arguments.device,
-        preprocess=options_of(arguments, PreprocessOptions),
+        preprocess=preprocess,
     )  # fmt: skip

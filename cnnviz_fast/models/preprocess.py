@@ -239,6 +239,31 @@ def _normalization(preprocess: Any) -> tuple[Any, Any] | None:
     return next((found for each in inner if each is not None and (found := _normalization(each))), None)
 
 
+def options_in(described: Any) -> PreprocessOptions:
+    """Return the options that made a preprocessing, as a run describes it; none where it is the preset of the weights.
+
+    Args:
+        described: JSON of `runs.folder.fingerprint`.
+
+    Raises:
+        OptionError, TypeError, LookupError: it is something else.
+    """
+    while isinstance(described, dict) and str(described.get("is")).rpartition(".")[2] != Preprocessing.__name__:
+        described = described.get("frame") or described.get("preset")
+    if described is None:
+        return PreprocessOptions()
+    size, order, preset = (described[name] for name in ("size", "order", "preset"))
+    ways = slice(None, None, None if order is None else -1)
+    resizes = size is not None or "interpolation" in preset
+    return PreprocessOptions(
+        size=size and tuple(size),
+        interpolation=described["interpolation"].partition(".")[2].lower().replace("_", "-") if resizes else None,
+        mean=tuple(described["mean"][ways]),
+        std=tuple(described["std"][ways]),
+        channel_order=None if order is None else "bgr",
+    )
+
+
 def with_options(preset: Preprocess, options: PreprocessOptions | Callable[..., Any] | None) -> Preprocess:
     """Replace the steps of a preset that options name, or all of it.
 

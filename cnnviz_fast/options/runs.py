@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import OptionError
 from .declared import SelfChecking, option, takes_keywords
 from .keywords import OwnRunKeywords
-from .parsers import choice, choices, flag, positive, text, whole
+from .parsers import choice, choices, flag, positive, text, whole, whole_within
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -19,8 +19,22 @@ PROGRESS = ("auto", "bar", "json", "none")
 ENGINES = ("local", "ray")
 TOP_BY = ("max", "mean", "min")
 
+MOST_ENTRIES = 2**16
+"""Of a channel: far more than anybody looks at, and few enough to be held."""
+
+MOST_REPEATS = 2**8
+MOST_BANDS = 2**6
+
+SAMPLE_OF_A_BAND = 8
+"""Images of the sample behind bands for each that is drawn."""
+
 CLASS_FOLDERS = "folders"
 """Of `labels`: the class of an image is the folder that it lies in."""
+
+
+def most_drawn(bands: int) -> int:
+    """Return the most images that can be drawn from each of so many bands; 0 bands are draws from all images."""
+    return MOST_ENTRIES // (SAMPLE_OF_A_BAND * bands) if bands else MOST_ENTRIES
 
 
 @takes_keywords(OwnRunKeywords)
@@ -62,11 +76,11 @@ class RunOptions(SelfChecking):
     )
     engine: str = option("local", choice(*ENGINES), "local: this process; ray: Ray's actors", "NAME", "run")
     address: str | None = option(None, text, "of a Ray cluster (default: one on this machine)", "HOST", "run")
-    top_k: int = option(16, whole(1), "images of each channel, strongest first", "K", "top")
+    top_k: int = option(16, whole_within(1, MOST_ENTRIES), "images of each channel, strongest first", "K", "top")
     top_by: str = option("max", choice(*TOP_BY), "response to it: max (default), mean or min of a map", "H", "top")
-    top_repeat: int = option(1, whole(1), "places at most in one image", "N", "top")
-    top_random: int = option(0, whole(0), "images drawn from all that excite it", "N", "top")
-    top_bands: int = option(0, whole(0), "as many again from each of N bands", "N", "top")
+    top_repeat: int = option(1, whole_within(1, MOST_REPEATS), "places at most in one image", "N", "top")
+    top_random: int = option(0, whole_within(0, MOST_ENTRIES), "images drawn from all that excite it", "N", "top")
+    top_bands: int = option(0, whole_within(0, MOST_BANDS), "as many again from each of N bands", "N", "top")
     top_seed: int = option(0, whole(0), "of the draws", "N", "top")
     labels: str | None = option(
         None,
@@ -83,6 +97,12 @@ class RunOptions(SelfChecking):
             raise OptionError(f"{given[0]} goes with save 'top', got save {','.join(self.save)!r}.")
         if self.top_bands and not self.top_random:
             raise OptionError("top_bands go with top_random, the images of each band. Give both.")
+        if self.top_by == "mean" and self.top_repeat > 1:
+            raise OptionError(f"top_repeat must be 1 with top_by 'mean', since a map has one, got {self.top_repeat}.")
+        if self.top_random > (most := most_drawn(self.top_bands)):
+            raise OptionError(
+                f"top_random must be at most {most:,} with {self.top_bands} top_bands, got {self.top_random:,}."
+            )
 
     @property
     def top(self) -> dict[str, Any]:

@@ -19,27 +19,26 @@ import numpy as np
 from torch import nn
 
 from ..activations.fields.record import ReceptiveField
-from ..errors import LayerNotFoundError, OptionError, closest
-from ..formats.output_folders import RUN
+from ..errors import ImageError, LayerNotFoundError, OptionError, closest
 from ..geometry import tile_size
 from ..models.loaded import LoadedModel
 from ..options.declared import takes
 from ..options.drawing import DEFAULT_ALPHA
+from ..options.parsers import path as path_of
 from ..options.parsers import share
 from ..options.patches import PatchOptions
 from ..options.reading import MAX_PIXELS, ImageOptions
 from ..provenance import package_version
-from ..runtime.untrusted import read_json
 from ..runtime.workers import default_threads
 from ..sheets.lettering import text_px
 from .cut import Cut, Place, cut_all, input_box, place
 from .entries import Entries
 from .look import Colours, Row, look_of
-from .overlay import MapsAgain, refuse_other_weights
-from .photos import Photo
+from .overlay import MapsAgain, Unit, refuse_other_weights
+from .photos import Photo, moved
 from .sheet import PatchSheet, empty_tiles
 from .table import records_of
-from .top_files import TopFile, read_top
+from .top_files import TopFile, read_top, run_of
 from .wording import draw_text, field_text, label_of, lines_beside, title_of
 
 if TYPE_CHECKING:
@@ -60,6 +59,7 @@ def patch_sheet(
     max_pixels: int = MAX_PIXELS,
     truncated: str = "refuse",
     input_range: Any = None,
+    photos: str | os.PathLike[str] | None = None,
     overlay: LoadedModel | nn.Module | None = None,
     alpha: float | None = None,
     **options: Unpack[PatchKeywords],
@@ -79,6 +79,8 @@ def patch_sheet(
         max_pixels: largest photo to read, in px.
         truncated: "allow" to take damaged photos as far as they go, as the run did.
         input_range: values that become black and white, as for the run.
+        photos: folder where the photos, tars or tables of the run lie now, where they have been moved. They are found
+            by the ends of their paths, and must be of the same content.
         overlay: the model of the run, to lay the map of a channel over its patches. It runs once more on each photo of
             the sheet, since a run keeps no maps.
         alpha: weight of the map's colours over the patch, 0 to 1 (default 0.5).
@@ -91,6 +93,7 @@ def patch_sheet(
         LayerNotFoundError: there is no such layer.
         OptionError: an option cannot be used, or asks for channels or draws that there are not.
         InputError: the run kept no responses, or their file is damaged; or the model has other weights than the run's.
+        ImageError: none of the photos was a file, or none is where it was in the run.
         CaptureError: the model or its preprocessing is another than that of the run.
     """
     wanted = PatchOptions.of(options)
@@ -104,21 +107,26 @@ def patch_sheet(
     responses = file[name]
     channels = _channels(wanted, responses)
     entries = _drawn(wanted, responses, channels)
-    photos = {key: Photo.from_json(record) for key, record in file.photos.items()}
+    there = {key: Photo.from_json(record) for key, record in file.photos.items()}
+    if photos is not None:
+        folder = path_of("photos", photos)
+        there = {key: moved(photo, folder) for key, photo in there.items()}
     field = ReceptiveField.from_json(dict(file.fields[name])) if name in file.fields else _UNKNOWN
-    shape = _shape_of(field, photos.values(), wanted.tile)
-    places = _places(entries, photos, field, shape, responses.map_size)
+    shape = _shape_of(field, there.values(), wanted.tile)
+    places = _places(entries, there, field, shape, responses.map_size)
+    cuts = _cuts(entries, places, there)
+    _refuse_none([cut.photo for cut in cuts])
 
     over = None
     if overlay is not None:
         refuse_other_weights(file.facts.get("weights_digest"), overlay)
-        strongest = zip(
-            np.repeat(channels, entries.values.shape[1]).tolist(), entries.values.reshape(-1).tolist(), strict=True
-        )
-        over = MapsAgain(overlay, name, field, list(strongest), weight).over
+        columns = entries.values.shape[1]
+        flat = np.repeat(channels, columns).tolist(), entries.positions.reshape(-1, 2).tolist(), entries.values.flat
+        units = [Unit(channel, (y, x), float(value)) for channel, (y, x), value in zip(*flat, strict=True)]
+        over = MapsAgain(overlay, name, field, units, responses.by, weight).over
     tiles = empty_tiles(entries.values.size, *shape)
     missing = cut_all(
-        _cuts(entries, places, photos), tiles, colours.background, max_pixels=max_pixels, options=decoding,
+        cuts, tiles, colours.background, max_pixels=max_pixels, options=decoding,
         threads=wanted.threads or default_threads(), over=over,
     )  # fmt: skip
     drawn = np.array([[each is not None for each in row] for row in places], bool)
@@ -131,7 +139,7 @@ def patch_sheet(
             channel,
             told[row],
             tuple(
-                _label(entries, drawn, photos, row, rank, shape) if wanted.label else ""
+                _label(entries, drawn, there, row, rank, shape) if wanted.label else ""
                 for rank in range(entries.values.shape[1])
             ),
             tuple(places[row]),
@@ -147,10 +155,10 @@ def patch_sheet(
     }
     look = look_of(
         rows, shape, gap=wanted.gap, margin=wanted.margin, title=title_of(wanted, facts), label=wanted.label,
-        mean=f"mean of {entries.values.shape[1]}" if wanted.mean_patch else "", marks=wanted.marks, colours=colours,
+        mean=wanted.mean_patch, marks=wanted.marks, colours=colours,
         threads=wanted.threads,
     )  # fmt: skip
-    table = records_of(channels, entries, places, photos)
+    table = records_of(channels, entries, places, there)
     manifest = {
         "cnnviz_fast": package_version(),
         "model": facts["model"],
@@ -171,23 +179,22 @@ def patch_sheet(
 
 
 def open_top(path: str | os.PathLike[str]) -> TopFile:
-    """Read the strongest responses of a run, and from run.json beside them the model and the digest of its weights.
+    """Read the strongest responses of a run, and from run.json beside them its model, weights and preprocessing.
 
     Args:
         path: folder of the run, or the file.
 
     Returns:
-        The content of the file, with `model` and `weights_digest` among its facts as far as they are known.
+        The content of the file, with `model`, `weights_digest` and `preprocess` among its facts as far as they are
+        known.
 
     Raises:
         InputError: the run kept none, or the file is damaged.
     """
     file, place = read_top(path), Path(path)
-    try:
-        run = dict(read_json((place if place.is_dir() else place.parent) / RUN)["fingerprint"])
-    except (OSError, ValueError, LookupError, TypeError):  # responses that no run kept
-        return file
-    known = {"model": run.get("model"), "weights_digest": run.get("weights")}
+    run = run_of(place if place.is_dir() else place.parent)
+    named = {"model": "model", "weights_digest": "weights", "preprocess": "preprocess"}
+    known = {fact: run[name] for fact, name in named.items() if name in run}
     return replace(file, facts={**known, **file.facts})
 
 
@@ -265,6 +272,21 @@ def _cuts(entries: Entries, places: Sequence[Sequence[Place | None]], photos: Ma
     return [Cut(photos.get(key, Photo(key)), found) for key, found in wanted.items()]
 
 
+def _refuse_none(photos: Sequence[Photo]) -> None:
+    """Raise ImageError where none of the photos of a sheet was a file, or is where it was."""
+    paths = {photo.path for photo in photos if photo.path is not None}
+    if photos and not paths:
+        raise ImageError(
+            "no image of this run was a file, so that there is nothing to cut patches from. Run over files, or look at "
+            "read_top(run)[layer].images, the positions of the samples."
+        )
+    if paths and not any(map(os.path.exists, paths)):
+        raise ImageError(
+            f"none of the {len(photos):,} photos is where it was in the run, such as {min(paths)!r}. "
+            f"Say where they lie now: --photos FOLDER, photos=FOLDER in Python."
+        )
+
+
 def _class_records(
     classes: ClassResponses, channels: Sequence[int], table: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
@@ -295,5 +317,5 @@ def _label(
     if not drawn[row, rank]:
         return "missing"
     photo = photos[key]
-    shown = photo.label or os.path.splitext(os.path.basename(photo.name))[0]
-    return label_of(float(entries.values[row, rank]), shown, shape[1], text_px(*shape))
+    name = os.path.splitext(os.path.basename(photo.name))[0]
+    return label_of(float(entries.values[row, rank]), name, photo.label, shape[1], text_px(*shape))

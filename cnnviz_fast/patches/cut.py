@@ -215,7 +215,7 @@ def cut_all(
         try:
             if isinstance(image, ImageError):
                 raise image
-            content = content_of(image)
+            content = content_of(image, cut.photo.name)
             _refuse_changed(cut.photo, content)
             decoded = decode_bytes(
                 content, cut.photo.name, max_pixels, options, shrink=1 if over else _shrink(cut, shape)
@@ -256,6 +256,8 @@ def _shrink(cut: Cut, shape: tuple[int, int]) -> int:
 
 def _refuse_changed(photo: Photo, content: bytes) -> None:
     """Raise ImageError for a file that is not the one that the model saw, or that could not be read even then."""
+    if photo.changed:
+        raise ImageError(f"image {photo.name!r} had changed by the end of the run since the model read it.")
     if photo.size is None:
         raise ImageError(
             f"image {photo.name!r} could not be read at the end of the run: where its patches lie is not known."

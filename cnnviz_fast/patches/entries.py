@@ -7,7 +7,7 @@ changes it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -188,6 +188,11 @@ class EntryLists:
         images[:, :width][held] = keys[place]
         positions[:, :width][held] = np.stack(unpacked(packed[held]), axis=-1)
         return Entries(values, images, positions)
+
+    @property
+    def keys(self) -> Collection[str]:
+        """Return the keys that are held: those of all images with entries, and of some without."""
+        return self._keys.values()
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return the entries and the keys of their images. The same entries give the same arrays."""

@@ -42,7 +42,7 @@ class Row:
 
     channel: its number.
     lines: further lines beside its patches.
-    labels: over each of its patches; "" for none.
+    labels: over each of its patches, in one or two lines; "" for none.
     places: of its patches; None where there is none.
     weights: (n,) float64. Of each patch in the mean.
     """
@@ -65,7 +65,7 @@ class Look:
     heads: the lines beside each row, as masks.
     title: (H, W) bool, or None.
     inset: px between the title and the margin.
-    mean: label of the mean patches; "" without them.
+    mean: whether mean patches come first.
     marks: whether units are marked.
     """
 
@@ -76,7 +76,7 @@ class Look:
     heads: Sequence[Sequence[Mask]] = field(repr=False)
     title: Mask | None
     inset: int
-    mean: str
+    mean: bool
     marks: bool
     colours: Colours
     threads: int
@@ -108,7 +108,7 @@ def look_of(
     margin: int,
     title: str,
     label: bool,
-    mean: str,
+    mean: bool,
     marks: bool,
     colours: Colours,
     threads: int | None,
@@ -122,7 +122,7 @@ def look_of(
         margin: px around the grid.
         title: above the grid; "" for none.
         label: whether something is written over patches.
-        mean: over mean patches; "" without them.
+        mean: whether mean patches come first.
         marks: whether units are marked.
         colours: of the sheet.
         threads: workers; None for one on each core.
@@ -141,8 +141,9 @@ def look_of(
     written = draw_line(title, size * 5 // 4) if title else None
     inset = max(0, size // 2 - margin)
     head = 0 if written is None else inset + len(written) + size // 2
-    room = Room(label_h=line_px(size) + size // 5 if label else 0, head=head)
-    cols = len(rows[0].labels) + bool(mean)
+    lines = max((text.count("\n") for row in rows for text in row.labels), default=0) + 1
+    room = Room(label_h=lines * line_px(size) + size // 5 if label else 0, head=head)
+    cols = len(rows[0].labels) + mean
     grid = plan_grid(len(rows) * cols, *tile, grid=(len(rows), cols), gap=gap, margin=margin, room=room)
     width = max(grid.width + beside, 0 if written is None else 2 * (margin + inset) + written.shape[1])
     return Look(

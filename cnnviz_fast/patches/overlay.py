@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -36,8 +36,25 @@ Pixels = NDArray[np.uint8]
 Paint = Callable[[int, Place, Pixels], None]
 """Paints the map over a patch: the number of its tile, its place, and its pixels."""
 
+NEAR = 0.01
+"""Of a response, or of a tenth of a map's largest value: how far it may be from that of the run, since batches of
+another size, other devices and shorter floats are rounded otherwise."""
+
 COLORMAP = "viridis"
 """As sheets have it: no photo is likely to hold its purple, for no answer, or its yellow, for the strongest."""
+
+
+class Unit(NamedTuple):
+    """The unit of a tile.
+
+    channel: its channel.
+    position: (y, x) on the map.
+    response: in the run. It stands for the end of the colormap.
+    """
+
+    channel: int
+    position: tuple[int, int]
+    response: float
 
 
 class MapsAgain:
@@ -48,7 +65,8 @@ class MapsAgain:
         model: LoadedModel | nn.Module,
         layer: str,
         field: ReceptiveField,
-        strongest: Sequence[tuple[int, float]],
+        units: Sequence[Unit],
+        by: str,
         alpha: float,
     ) -> None:
         """Prepare the passes.
@@ -57,12 +75,13 @@ class MapsAgain:
             model: that the run was over.
             layer: name of what is drawn; of a clip or a volume with the step.
             field: of the layer's units.
-            strongest: channel and response of each tile, which stands for the end of the colormap.
+            units: of each tile.
+            by: what of a map is the response.
             alpha: weight of the colours over the photo.
         """
         self._model = model if isinstance(model, LoadedModel) else as_given(module_of(model))
         self._spec = usual_spec(self._model)
-        self._layer, self._field, self._strongest, self._alpha = layer, field, strongest, alpha
+        self._layer, self._field, self._units, self._by, self._alpha = layer, field, units, by, alpha
         self._colors = make_palette(COLORMAP, shows_background=False, shows_bad=False).colors.astype(np.float64)
         self._views: dict[tuple[int, int], View | None] = {}
         self._one_at_a_time = threading.Lock()
@@ -88,10 +107,11 @@ class MapsAgain:
         view, size = photo.view, photo.input
 
         def paint(number: int, place: Place, tile: Pixels) -> None:
-            channel, strongest = self._strongest[number]
-            values = maps[channel]
+            unit = self._units[number]
+            values, strongest = maps[unit.channel], unit.response
+            self._refuse_other_response(values, unit, photo)
             at = [
-                self._units(axis, _centres(place, axis, tile.shape[axis]), view, size, values.shape[axis])
+                self._on_map(axis, _centres(place, axis, tile.shape[axis]), view, size, values.shape[axis])
                 for axis in (0, 1)
             ]
             shown = _sampled(values, *at) / strongest if strongest else np.zeros(tile.shape[:2])
@@ -113,6 +133,17 @@ class MapsAgain:
                 f"the model sees another part of {photo.name!r} than in the run. Give the preprocessing of the run."
             )
 
+    def _refuse_other_response(self, values: NDArray[np.float32], unit: Unit, photo: Photo) -> None:
+        """Raise CaptureError where a unit answers otherwise than in the run."""
+        finite = np.where(np.isfinite(values), values, np.nan)
+        there = all(at < side for at, side in zip(unit.position, values.shape, strict=True))
+        found = (np.nanmean(finite) if self._by == "mean" else finite[unit.position]) if there else np.nan
+        if not abs(found - unit.response) <= NEAR * max(abs(unit.response), np.nanmax(np.abs(finite)) / 10):
+            raise CaptureError(
+                f"channel {unit.channel} of {self._layer!r} answers to {photo.name!r} with {found:.4g}, and with "
+                f"{unit.response:.4g} in the run: another preprocessing than the run's. Give that of the run."
+            )
+
     def _maps(self, image: Image) -> NDArray[np.float32]:
         """Return the maps of the layer, (C, H, W) float32."""
         batch = self._spec.preprocess(image)[None]
@@ -122,11 +153,11 @@ class MapsAgain:
         for read in read_activations(self._model, found, tuple(batch.shape), axes):
             if read.name == self._layer:
                 maps: NDArray[np.float32] = read.maps[0].to(torch.float32).numpy(force=True)
-                if len(maps) > max(channel for channel, _ in self._strongest):
+                if len(maps) > max(unit.channel for unit in self._units):
                     return maps
         raise CaptureError(f"layer {self._layer!r} of this model puts out no such maps. Give the model of the run.")
 
-    def _units(
+    def _on_map(
         self, axis: int, at: NDArray[np.float64], view: tuple[float, ...], size: tuple[int, int], count: int
     ) -> NDArray[np.float64]:
         """Return where on a map of `count` rows (or columns) places of the photo lie, in units."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ImageError, reason_of
@@ -27,6 +29,17 @@ if TYPE_CHECKING:
 
 DIGEST_BYTES = 16
 
+ON_DISK = (Files, Shard, Table)
+"""Holders of images that can be read again after the run."""
+
+Stamp = tuple[int, int]
+"""Length of a file in bytes, and when it was last written, in ns: a file that is written anew has another."""
+
+NO_STAMPS: Mapping[str, Stamp] = MappingProxyType({})
+
+CHANGED: Stamp = (-1, -1)
+"""Stamp of an image that was read twice, from files that differ: no file has it."""
+
 
 @dataclass(frozen=True)
 class Photo:
@@ -43,6 +56,8 @@ class Photo:
         digest: BLAKE2b of the file's bytes, in hex.
         bytes: length of the file.
         label: its class; None where it has none.
+        stamp: of its file, or of the tar or the table, when the model had read it; None where that is not known.
+        changed: whether that file was another one at the end of the run. Nothing else is known of it then.
     """
 
     name: str
@@ -54,6 +69,8 @@ class Photo:
     digest: str | None = None
     bytes: int | None = None
     label: str | None = None
+    stamp: Stamp | None = None
+    changed: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON."""
@@ -68,6 +85,23 @@ class Photo:
         return cls(**values)
 
 
+def stamp_of(key: str) -> Stamp | None:
+    """Return the stamp of the file of an image, or of the tar or the table that holds it; None where there is none.
+
+    Args:
+        key: of the image, which begins with the path of the file.
+    """
+    path = key
+    while path:
+        try:
+            found = os.stat(path)
+        except (OSError, ValueError):  # a name in a tar; or no path at all
+            path = os.path.dirname(path) if os.path.dirname(path) != path else ""
+            continue
+        return (found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
+    return None
+
+
 def describe(
     images: Catalogue | None,
     keys: Collection[str],
@@ -75,6 +109,7 @@ def describe(
     max_pixels: int = MAX_PIXELS,
     options: ImageOptions = AS_USUAL,
     label_of: Callable[[str], str | None] = lambda key: None,
+    stamps: Mapping[str, Stamp] = NO_STAMPS,
 ) -> dict[str, dict[str, Any]]:
     """Describe images of a run as they are now, each file read once; of most of them only the header is decoded.
 
@@ -85,6 +120,7 @@ def describe(
         max_pixels: largest image that the run read, in px.
         options: how the run decoded them.
         label_of: key -> class of the image, or None.
+        stamps: key -> stamp of its file when the model had read it, as far as that is known.
 
     Returns:
         Key -> Photo as JSON, in the order of the images. What cannot be found is described by its name alone.
@@ -93,22 +129,28 @@ def describe(
     positions = [i for i, key in enumerate(images.iter_keys()) if key in wanted] if images is not None else []
     listed = [images[i] for i in positions] if images is not None else []
     views: dict[tuple[int, int], View | None] = {}
-    found: dict[str, dict[str, Any]] = {}
-    read = in_order(lambda image: _as_it_is(image, max_pixels, options), listed, default_threads())
+    found: dict[str, Photo] = {}
+    read = in_order(
+        lambda image: _as_it_is(image, max_pixels, options, stamps.get(image.key)), listed, default_threads()
+    )
     for image, photo in zip(listed, read, strict=True):
         if photo.size is not None:
             if photo.size not in views:  # most images of a set share their size, and some preprocessing is measured
                 views[photo.size] = view_of(model.preprocess, *photo.size, max_pixels)
             if (seen := views[photo.size]) is not None:
                 photo = dataclasses.replace(photo, view=seen.box, input=seen.size)
-        found[image.key] = dataclasses.replace(photo, label=label_of(image.key)).to_json()
-    return found | {key: Photo(key, label=label_of(key)).to_json() for key in sorted(wanted - found.keys())}
+        found[image.key] = photo
+    photos = found | {key: Photo(key) for key in sorted(wanted - found.keys())}
+    return {
+        key: dataclasses.replace(photo, label=label_of(key), stamp=stamps.get(key)).to_json()
+        for key, photo in photos.items()
+    }
 
 
-def _as_it_is(image: ListedImage, max_pixels: int, options: ImageOptions) -> Photo:
+def _as_it_is(image: ListedImage, max_pixels: int, options: ImageOptions, stamp: Stamp | None) -> Photo:
     """Return where an image lies, its size and its digest; as far as it can be read."""
     holder = image.holder
-    if not isinstance(holder, Files | Shard | Table):
+    if not isinstance(holder, ON_DISK):
         return Photo(image.name)
     path, member = (image.key, None) if isinstance(holder, Files) else (holder.path, image.key[len(holder.path) + 1 :])
     photo = Photo(image.name, os.path.abspath(path), member)
@@ -117,11 +159,18 @@ def _as_it_is(image: ListedImage, max_pixels: int, options: ImageOptions) -> Pho
         size = upright_size(content, image.name, max_pixels, options)
     except ImageError:  # it has gone or changed since the model saw it, which is said when patches are cut
         return photo
+    if stamp is not None and stamp_of(image.key) != stamp:
+        return dataclasses.replace(photo, changed=True)
     return dataclasses.replace(photo, size=size, digest=digest_of(content), bytes=len(content))
 
 
-def content_of(image: ListedImage) -> bytes:
-    """Return the bytes of the file of an image, wherever it is stored; raise ImageError where it cannot be read."""
+def content_of(image: ListedImage, name: str | None = None) -> bytes:
+    """Return the bytes of the file of an image, wherever it is stored; raise ImageError where it cannot be read.
+
+    Args:
+        image: the image.
+        name: as messages call it; None for its own name.
+    """
     source = image.open()
     if isinstance(source, Encoded):
         return source.content
@@ -130,12 +179,30 @@ def content_of(image: ListedImage) -> bytes:
         with open_regular(source) as file:
             return file.read()
     except OSError as error:
-        raise ImageError(f"image {image.name!r} cannot be read: {reason_of(error)}.") from error
+        raise ImageError(f"image {(name or image.name)!r} cannot be read: {reason_of(error)}.") from error
 
 
 def digest_of(content: bytes) -> str:
     """Return the BLAKE2b of a file's bytes, in hex."""
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES).hexdigest()
+
+
+def moved(photo: Photo, folder: Path) -> Photo:
+    """Return a photo as it lies in another folder than in the run, found by the end of its path.
+
+    Args:
+        photo: of the run.
+        folder: where photos lie now, with as many of the folders above them as they had.
+
+    Returns:
+        The photo there: of the longest end of its path, and of its length in bytes before others; unchanged where there
+        is none. That its content is the same is checked when it is cut.
+    """
+    parts = Path(photo.path or "").parts[1:]
+    places = [place for n in range(len(parts)) if (place := folder.joinpath(*parts[n:])).is_file()]
+    of_its_length = [place for place in places if photo.member is None and place.stat().st_size == photo.bytes]
+    there = next(iter(of_its_length + places), None)
+    return photo if there is None else dataclasses.replace(photo, path=os.path.abspath(there))
 
 
 def find(photos: Sequence[Photo]) -> Iterator[ListedImage | ImageError]:

@@ -93,22 +93,29 @@ class PatchSheet:
     def mean_patch(self, row: int) -> Pixels:
         """Return the mean of a channel's patches, weighted by their responses, (tile_h, tile_w, 3) uint8, RGB.
 
-        A pixel is the mean of the patches that show the photo there; the background where none does.
+        A pixel is the mean of the patches that show the photo there. It fades into the background where those have less
+        than half of the weight of all: a single one there is not what the channel looks for.
 
         Args:
             row: of the sheet, from 0.
         """
         shape = self._tiles.shape[1:]
-        total, weight = np.zeros(shape), np.zeros((*shape[:2], 1))
-        for rank, place in enumerate(self._rows[row].places):
-            share = self._rows[row].weights[rank]
-            if place is None or not self._drawn[row, rank] or not share:
-                continue
+        total, weight, whole = np.zeros(shape), np.zeros((*shape[:2], 1)), 0.0
+        for rank in self._averaged(row):
+            share, place = self._rows[row].weights[rank], self._rows[row].places[rank]
+            assert place is not None
             inside = drawn_rows(place, shape[:2])
             total[inside] += share * self._tile(row, rank)[inside]
             weight[inside] += share
-        mean = np.where(weight > 0, total / np.where(weight > 0, weight, 1), self._look.colours.background)
-        return np.floor(mean + 0.5).astype(np.uint8)
+            whole += share
+        mean = total / np.where(weight > 0, weight, 1)
+        shown = np.minimum(1, 2 * weight / (whole or 1))
+        return np.floor(shown * mean + (1 - shown) * self._look.colours.background + 0.5).astype(np.uint8)
+
+    def _averaged(self, row: int) -> list[int]:
+        """Return the ranks of the patches that the mean of a channel is of."""
+        of_row = zip(self._rows[row].places, self._drawn[row], self._rows[row].weights, strict=True)
+        return [rank for rank, (place, drawn, share) in enumerate(of_row) if place is not None and drawn and share]
 
     def rgb(self) -> Pixels:
         """Return the sheet as (height, width, 3) uint8, RGB."""
@@ -191,7 +198,7 @@ class PatchSheet:
         ranks = [(row, rank) for row, _ in enumerate(self._rows) for rank in range(self._drawn.shape[1])]
         jobs = [(row, rank) for row, rank in ranks if self._drawn[row, rank]]
         if self._look.mean:
-            jobs += [(row, -1) for row in range(len(self._rows)) if self._drawn[row].any()]
+            jobs += [(row, -1) for row in range(len(self._rows)) if self._averaged(row)]
 
         def write(job: tuple[int, int]) -> Path:
             row, rank = job
@@ -236,18 +243,17 @@ class PatchSheet:
                 for rank in range(len(row.labels))
             ]
             if look.mean:
-                shown.insert(0, (look.mean, self.mean_patch(number), None))
+                count = len(self._averaged(number))
+                shown.insert(0, (f"mean of {count}" if count else "", self.mean_patch(number), None))
             for col, (label, tile, place) in enumerate(shown):
                 x = look.left + col * grid.step_x
                 cell = out[top : top + grid.tile_h, x : x + grid.tile_w]
                 cell[:] = tile
                 if look.marks and place is not None and place.unit is not None:
                     _mark(cell, *place.unit)
-                if grid.label_h and label:
-                    mask = np.concatenate([glyph(character, look.size) for character in label], axis=1)[
-                        :, : grid.tile_w
-                    ]
-                    _stamp(out, top - len(mask), x, mask, look.colours.ink)
+                for above, line in enumerate(reversed(label.split("\n")) if grid.label_h and label else ()):
+                    mask = np.concatenate([glyph(character, look.size) for character in line], axis=1)[:, : grid.tile_w]
+                    _stamp(out, top - len(mask) - above * line_px(look.size), x, mask, look.colours.ink)
         return out
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, OptionError, ShapeError
 from ..options.parsers import LARGEST_CHANNEL, choice, refuse, whole, whole_within
+from ..options.runs import MOST_BANDS, MOST_ENTRIES, MOST_REPEATS, SAMPLE_OF_A_BAND, TOP_BY, most_drawn
 from ..runtime.array_files import check_arrays, part_of, prefixed
 from .entries import Entries, EntryLists
 from .lists import LARGEST_SIDE
@@ -31,18 +32,8 @@ if TYPE_CHECKING:
 
     from ..activations.fields.record import ReceptiveField
 
-BY = ("max", "mean", "min")
-"""What of a map is the response of its channel."""
-
-MOST_ENTRIES = 2**16
-"""Of a channel: far more than anybody looks at, and few enough to be held."""
-
-MOST_REPEATS = 2**8
-MOST_BANDS = 2**6
-
 SAMPLE_AT_LEAST = 64
-SAMPLE_OF_A_BAND = 8
-"""Bands are those of a sample of this many images for each that is drawn, and of SAMPLE_AT_LEAST in all: a band then
+"""Bands are those of a sample of SAMPLE_OF_A_BAND images for each that is drawn, and of so many in all: a band then
 holds some 8 R images, of which R are drawn."""
 
 _ARRAYS = {"settings": ("int64", 1), "nonfinite": ("int64", 1), "alive": ("uint8", 1)}
@@ -95,7 +86,7 @@ class TopResponses:
         """
         self.channels = whole_within(0, LARGEST_CHANNEL + 1)("channels", channels)
         self.k = whole_within(1, MOST_ENTRIES)("k", k)
-        self.by = choice(*BY)("by", by)
+        self.by = choice(*TOP_BY)("by", by)
         self.repeat = whole_within(1, MOST_REPEATS)("repeat", repeat)
         self.random = whole_within(0, MOST_ENTRIES)("random", random)
         self.bands = whole_within(0, MOST_BANDS)("bands", bands)
@@ -105,8 +96,7 @@ class TopResponses:
         if self.bands and not self.random:
             raise OptionError("random must be at least 1 with bands: it is what is drawn from each. Pass random=4.")
         sample = max(SAMPLE_AT_LEAST, SAMPLE_OF_A_BAND * self.bands * self.random) if self.bands else self.random
-        if sample > MOST_ENTRIES:
-            most = MOST_ENTRIES // (SAMPLE_OF_A_BAND * self.bands)
+        if self.random > (most := most_drawn(self.bands)):
             raise OptionError(f"random must be at most {most:,} with {self.bands} bands, got {self.random:,}.")
         self.seen = 0
         self._strongest = EntryLists(self.channels, self.k, self.repeat)
@@ -168,6 +158,11 @@ class TopResponses:
     def map_size(self) -> tuple[int, int]:
         """Return height and width of the maps, the greatest of each where they vary; (0, 0) for vectors."""
         return self._map_size
+
+    @property
+    def keys(self) -> set[str]:
+        """Return the keys of all images in the lists, and of some that have left them: no list is looked at."""
+        return {*self._strongest.keys, *self._sample.keys}
 
     @property
     def nonfinite(self) -> NDArray[np.int64]:
@@ -280,7 +275,7 @@ class TopResponses:
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return everything as arrays, to store or to send. The same set of images gives the same entries and keys."""
-        settings = [self.channels, self.k, BY.index(self.by), self.repeat, self.random, self.bands, self.seed]
+        settings = [self.channels, self.k, TOP_BY.index(self.by), self.repeat, self.random, self.bands, self.seed]
         return {
             "settings": np.array([*settings, self.seen, *self._map_size], np.int64),
             "nonfinite": self.nonfinite.copy(),
@@ -309,10 +304,10 @@ class TopResponses:
         check_arrays(arrays, _ARRAYS)
         settings = arrays["settings"].tolist()
         counts = settings[len(_SETTINGS) :]
-        if len(counts) != 3 or min(counts) < 0 or max(counts[1:]) > LARGEST_SIDE or not 0 <= settings[2] < len(BY):
+        if len(counts) != 3 or min(counts) < 0 or max(counts[1:]) > LARGEST_SIDE or not 0 <= settings[2] < len(TOP_BY):
             raise InputError("arrays must be those that to_arrays returned, got other settings.")
         channels, k, by, *rest = settings[: len(_SETTINGS)]
-        top = cls(channels, k, BY[by], **dict(zip(_SETTINGS[3:], rest, strict=True)))
+        top = cls(channels, k, TOP_BY[by], **dict(zip(_SETTINGS[3:], rest, strict=True)))
         if len(arrays["nonfinite"]) != channels or len(arrays["alive"]) != channels or (arrays["nonfinite"] < 0).any():
             raise InputError("arrays must be those that to_arrays returned, got arrays of other lengths.")
         top.seen, *size = counts

@@ -27,7 +27,7 @@ LEAST_CHARACTERS = 3
 def lines_beside(
     responses: TopResponses, channels: Sequence[int], classes: ClassResponses | None
 ) -> list[tuple[str, ...]]:
-    """Return the lines below the number of each channel: dead, NaN, and the class that it tells apart best."""
+    """Return the lines below the number of each channel: dead, not finite, and the class that it tells apart best."""
     lines: list[tuple[str, ...]] = []
     best = [] if classes is None else classes.best_class
     apart = np.empty(0) if classes is None else classes.selectivity()
@@ -35,7 +35,7 @@ def lines_beside(
         if responses.dead[channel]:
             lines.append(("dead",))
             continue
-        nan = (f"{responses.nonfinite[channel]:,} NaN",) if responses.nonfinite[channel] else ()
+        nan = (f"{responses.nonfinite[channel]:,} not finite",) if responses.nonfinite[channel] else ()
         known = best and best[channel]
         lines.append(
             (*nan, *((shortened(best[channel], CLASS_CHARACTERS), f"d' {apart[channel]:.2g}") if known else ()))
@@ -43,12 +43,13 @@ def lines_beside(
     return lines
 
 
-def label_of(value: float, image: str, tile_w: int, size: int) -> str:
+def label_of(value: float, image: str, of_class: str | None, tile_w: int, size: int) -> str:
     """Return what stands over a patch: the response, and as much of the image's name as there is room for.
 
     Args:
         value: the response.
-        image: name of the image, or its class.
+        image: name of the image.
+        of_class: its class, which stands beside the response, and the name below; None for one line.
         tile_w: width of a patch, px.
         size: of the text, px.
 
@@ -56,10 +57,16 @@ def label_of(value: float, image: str, tile_w: int, size: int) -> str:
         The label.
     """
     number = f"{value:.3g} "
-    room, most = tile_w - _width(number, size), len(image)
-    while most and _width(shortened(image, most), size) > room:
+    first = (number + _fitting(of_class or image, tile_w - _width(number, size), size)).strip()
+    return first if of_class is None else f"{first}\n{_fitting(image, tile_w, size)}".strip()
+
+
+def _fitting(text: str, room: int, size: int) -> str:
+    """Return as much of a text as fits into so many px; nothing where that is too little to say anything."""
+    most = len(text)
+    while most and _width(shortened(text, most), size) > room:
         most -= 1
-    return number + shortened(image, most) if most >= min(LEAST_CHARACTERS, len(image)) else number.strip()
+    return shortened(text, most) if most >= min(LEAST_CHARACTERS, len(text)) else ""
 
 
 def _width(text: str, size: int) -> int:

@@ -98,8 +98,8 @@ class Kind(Protocol):
             images: of the run.
         """
 
-    def remarks(self, records: Records) -> list[str]:
-        """Return lines on what a user of these records, which are of all images, should know."""
+    def remarks(self, records: Records, images: Images) -> list[str]:
+        """Return lines on what a user of these records, which are of all images of the run, should know."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,6 @@ class Statistics:
         """See Kind."""
         return {}
 
-    def remarks(self, records: Records) -> list[str]:
+    def remarks(self, records: Records, images: Images) -> list[str]:
         """See Kind."""
         return []

@@ -203,7 +203,7 @@ class Runner:
 
     def _about(self, opened: _OpenRun, kind: Kind, records: Records) -> dict[str, Any]:
         """Return what else is written with the records of all images, and print what is to be known of them."""
-        for line in kind.remarks(records):
+        for line in kind.remarks(records, self._images):
             opened.progress.say(line)
         return kind.about(records, self._model, self._images)
 

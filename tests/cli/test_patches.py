@@ -83,6 +83,16 @@ def test_photo_that_is_gone_is_named_once_and_the_rest_drawn(
     assert len(json.loads(capsys.readouterr().out)["failed"]) == 3
 
 
+def test_photos_that_were_moved_are_one_line_and_drawn_from_where_they_are(
+    kept: Path, photos: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos.rename(photos.with_name("elsewhere"))
+    assert run("patches", kept, "--out", out) == cli.FAILED
+    assert "--photos" in error_of(capsys)
+    assert not list(out.rglob("*.png"))
+    assert run("patches", kept, "--out", out, "--photos", photos.with_name("elsewhere")) == cli.DONE
+
+
 def test_wrong_use_is_refused_in_one_line(
     kept: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -99,7 +109,27 @@ def test_wrong_use_is_refused_in_one_line(
         assert run("patches", kept, "--out", out, *options) == 2, options
         assert reason in error_of(capsys)
     assert run("patches", tmp_path / "photos", "--out", out) == 2
-    assert "--save top" in error_of(capsys)
+    assert "is not the folder of a run. Make one: cnnviz run MODEL" in error_of(capsys)
+
+
+def test_command_that_is_named_for_a_run_without_responses_makes_them(
+    photos: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, other = tmp_path / "of_small", tmp_path / "other"
+    arguments = ["cnnviz:small", photos, "-l", "stage1", "stage5", "--readers", "0", "--out", folder]
+    assert run("run", *arguments, "--save", "statistics") == cli.DONE
+    capsys.readouterr()
+    assert run("patches", folder, "--out", out) == 2
+    said = error_of(capsys).strip()
+    assert said.endswith("cnnviz run cnnviz:small SOURCE --layer stage1 stage5 --save top --out ANOTHER_FOLDER")
+    named = {"SOURCE": photos, "ANOTHER_FOLDER": other}
+    words = [named.get(word, word) for word in said.partition(": cnnviz ")[2].split()]
+    assert run(*words, "--readers", "0") == cli.DONE
+    assert run("patches", other, "--channels", "0", "--out", out) == cli.DONE
+    (other / "top.safetensors").unlink()
+    capsys.readouterr()
+    assert run("patches", other, "--out", out, "--overwrite") == 2
+    assert "has not ended" in error_of(capsys)
 
 
 MODULE = """
@@ -137,3 +167,22 @@ def test_what_belongs_to_a_model_is_refused_without_overlay(
         assert f"{option[2:]} must go with overlay" in error_of(capsys)
     assert run("patches", kept, "--alpha", "0.5", "--out", out) == 2
     assert "alpha goes with overlay" in error_of(capsys)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--size", "48x64", "--mean", "0,0,0.1"),
+        ("--channel-order", "bgr"),
+        ("--size", 64, "--interpolation", "lanczos"),
+    ],
+)
+def test_overlay_of_the_run_has_its_preprocessing(
+    options: tuple[str, ...], photos: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "of_small"
+    arguments = ["cnnviz:small", photos, "-l", "stage1", "--save", "top", "--readers", "0", "--out", folder]
+    assert run("run", *arguments, *options) == cli.DONE
+    assert run("patches", folder, "--channels", "0-3", "--overlay", "--out", out) == cli.DONE
+    other = ("--channels", "0-3", "--overlay", "--mean", "0,0,0", "--overwrite")
+    assert run("patches", folder, *other, "--out", out) == cli.FAILED

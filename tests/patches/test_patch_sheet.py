@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
 import json
@@ -20,18 +21,27 @@ from torchvision import transforms
 from torchvision.transforms._presets import ObjectDetection
 
 import cnnviz_fast as cf
-from cnnviz_fast.errors import CaptureError, EncodeError, InputError, LayerNotFoundError, OptionError, WriteError
+from cnnviz_fast.errors import (
+    CaptureError,
+    EncodeError,
+    ImageError,
+    InputError,
+    LayerNotFoundError,
+    OptionError,
+    WriteError,
+)
 from cnnviz_fast.inputs.sources import list_images
 from cnnviz_fast.models.own_preprocess import OwnPreprocess
 from cnnviz_fast.models.preprocess import imagenet_preset
 from cnnviz_fast.palette import make_palette
-from cnnviz_fast.patches import cut, sheet
+from cnnviz_fast.patches import cut, sheet, wording
 from cnnviz_fast.patches.api import open_top
 from cnnviz_fast.patches.classes import ClassResponses
 from cnnviz_fast.patches.photos import describe
 from cnnviz_fast.patches.sheet import PatchSheet
 from cnnviz_fast.patches.top import TopResponses
 from cnnviz_fast.patches.top_files import TopFile, read_top, write_top
+from cnnviz_fast.sheets.lettering import line_px
 
 NAMES = ["a", "b", "c", "d"]
 
@@ -189,14 +199,49 @@ def test_mean_patch_is_the_mean_weighted_by_response(top: Path) -> None:
 
 
 def test_mean_patch_leaves_out_what_lies_beyond_a_photo(model: Any, tmp_path: Path) -> None:
-    for name, place in (("in", (40, 50)), ("corner", (2, 2))):
+    for name, place in (("in", (40, 50)), ("in_too", (42, 60)), ("corner", (2, 2))):
         saved(planted(80, 100, {BLUE: place}), tmp_path / f"{name}.png")
     made = cf.patch_sheet(
         top_file(model, str(tmp_path), tmp_path / "top.safetensors"), tile=KERNEL, background="#ff0000"
     )
-    inside = [rank for rank in (0, 1) if (made.patch(BLUE, rank) != (255, 0, 0)).any(-1).all()]
-    assert len(inside) == 1
-    np.testing.assert_array_equal(made.mean_patch(BLUE)[0, 0], made.patch(BLUE, inside[0])[0, 0])
+    inside = [rank for rank in range(3) if (made.patch(BLUE, rank) != (255, 0, 0)).any(-1).all()]
+    assert len(inside) == 2
+    weights = np.abs(read_top(tmp_path / "top.safetensors")["1"].values[BLUE, inside]).astype(float)
+    expected = np.average([made.patch(BLUE, rank)[0, 0] for rank in inside], axis=0, weights=weights)
+    np.testing.assert_array_equal(made.mean_patch(BLUE)[0, 0], np.floor(expected + 0.5))
+
+
+def test_mean_patch_fades_where_few_patches_show_the_photo(model: Any, tmp_path: Path) -> None:
+    for name, place in (("in", (40, 50)), ("corner", (2, 2)), ("edge", (2, 50)), ("edge_too", (2, 60))):
+        saved(planted(80, 100, {BLUE: place}), tmp_path / f"{name}.png")
+    path = top_file(model, str(tmp_path), tmp_path / "top.safetensors", k=4)
+    made = cf.patch_sheet(path, tile=KERNEL, background="#ff0000", mean_patch=True)
+    (alone,) = [rank for rank in range(4) if (made.patch(BLUE, rank) != (255, 0, 0)).any(-1).all()]
+    weights = np.abs(read_top(path)["1"].values[BLUE]).astype(float)
+    share = 2 * weights[alone] / weights.sum()
+    assert 0.3 < share < 0.9
+    expected = share * made.patch(BLUE, alone)[0, 5] + (1 - share) * np.array([255, 0, 0])
+    np.testing.assert_array_equal(made.mean_patch(BLUE)[0, 5], np.floor(expected + 0.5))
+
+
+def test_mean_patch_says_of_how_many_it_is(photos: Path, model: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    path = top_file(model, str(folder), tmp_path / "top.safetensors", k=4)
+    (folder / "a.png").unlink()
+    made = cf.patch_sheet(path, mean_patch=True)
+    wide = made._look.grid.tile_w
+
+    def above(row: int) -> np.ndarray:
+        top = made._look.grid.top + row * made._look.grid.step_y
+        return made.rgb()[top - made._look.grid.label_h : top, made._look.left : made._look.left + wide]
+
+    background = made._look.colours.background
+    ink = np.concatenate([wording.glyph(character, made._look.size) for character in "mean of 3"], axis=1)
+    written = (above(BLUE) != background).any(-1)
+    assert written.any()
+    np.testing.assert_array_equal(written[-len(ink) :, : ink.shape[1]], ink)
+    assert (above(DEAD) == background).all()
 
 
 def test_save_each_writes_every_patch_without_marks(top: Path, tmp_path: Path) -> None:
@@ -252,19 +297,60 @@ def test_photo_that_changed_is_named_and_the_rest_drawn(photos: Path, model: Any
     assert made.drawn == 3
 
 
+def test_photos_are_named_as_in_the_run(
+    photos: Path, model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(photos, tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    path = top_file(model, "photos", tmp_path / "top.safetensors", k=4)
+    Path("photos/a.png").unlink()
+    Path("photos/b.png").write_bytes(b"shorter")
+    missing = cf.patch_sheet(path).missing
+    assert [each.reason.split("'")[1] for each in missing] == ["photos/a.png", "photos/b.png"]
+
+
 def test_tar_that_is_gone_is_named(photos: Path, model: Any, tmp_path: Path) -> None:
     tar = write_tar(tmp_path / "s.tar", {f"{name}.png": (photos / f"{name}.png").read_bytes() for name in NAMES})
     path = top_file(model, str(tar), tmp_path / "top.safetensors")
     loose = top_file(model, str(photos), tmp_path / "loose.safetensors")
     np.testing.assert_array_equal(cells(cf.patch_sheet(path)), cells(cf.patch_sheet(loose)))
-    tar.unlink()
-    made = cf.patch_sheet(path)
+    (tmp_path / "now").mkdir()
+    tar.rename(tmp_path / "now" / "s.tar")
+    with pytest.raises(ImageError, match=r"none of the \d photos .*s\.tar'\. .*--photos FOLDER"):
+        cf.patch_sheet(path)
+    there = cf.patch_sheet(path, photos=tmp_path / "now")
+    np.testing.assert_array_equal(cells(there), cells(cf.patch_sheet(loose)))
+    write_tar(tmp_path / "now" / "s.tar", {"other.png": b""})
+    made = cf.patch_sheet(path, photos=tmp_path / "now")
     assert made.drawn == 0
     assert all("s.tar" in each.reason for each in made.missing)
 
 
-def test_image_that_was_no_file_is_named(model: Any, tmp_path: Path) -> None:
-    made = cf.patch_sheet(top_file(model, [np.asarray(planted(80, 100, {}))], tmp_path / "top.safetensors"))
+def test_photos_that_were_moved_are_found_by_the_end_of_their_path(photos: Path, model: Any, tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    for name in NAMES:
+        (old / "in" / name).mkdir(parents=True)  # all of one name
+        shutil.copy(photos / f"{name}.png", old / "in" / name / "photo.png")
+    path = top_file(model, str(old), tmp_path / "top.safetensors", k=4)
+    expected = cells(cf.patch_sheet(path))
+    old.rename(new)
+    for folder in (new, new / "in"):
+        made = cf.patch_sheet(path, photos=folder)
+        assert made.missing == []
+        np.testing.assert_array_equal(cells(made), expected)
+        assert {record["path"] for record in made.table} == set(map(str, new.glob("in/*/photo.png")))
+    (new / "in" / "a" / "photo.png").unlink()
+    shutil.copy(photos / "b.png", new / "photo.png")
+    (missing,) = cf.patch_sheet(path, photos=new).missing
+    assert "has changed since the run" in missing.reason
+
+
+def test_image_that_was_no_file_is_named(photos: Path, model: Any, tmp_path: Path) -> None:
+    held = np.asarray(planted(80, 100, {BLUE: (40, 40)}))
+    with pytest.raises(ImageError, match="no image of this run was a file"):
+        cf.patch_sheet(top_file(model, [held], tmp_path / "top.safetensors"))
+    made = cf.patch_sheet(top_file(model, [held, str(photos / "a.png")], tmp_path / "top.safetensors"))
+    assert made.drawn
     assert [each.reason for each in made.missing] == ["image 'image0' was no file in the run."]
 
 
@@ -312,7 +398,17 @@ def test_class_of_an_image_stands_in_table_and_label(photos: Path, model: Any, t
     path = top_file(model, str(photos), tmp_path / "top.safetensors", photos=described)
     made = cf.patch_sheet(path, channels=BLUE)
     assert [record["class"] for record in made.table] == [Path(record["image"]).stem.upper() for record in made.table]
-    assert made._rows[0].labels[0].split()[1] == made.table[0]["class"]
+    for record, label in zip(made.table, made._rows[0].labels, strict=True):
+        assert label == f"{record['value']:.3g} {record['class']}\n{Path(record['image']).stem}"
+    plain = cf.patch_sheet(top_file(model, str(photos), tmp_path / "plain.safetensors"), channels=BLUE)
+    assert made._look.grid.label_h == plain._look.grid.label_h + line_px(made._look.size)
+    np.testing.assert_array_equal(cells(made), cells(plain))
+
+
+def test_values_that_are_not_finite_stand_beside_their_channel(top: Path) -> None:
+    file = read_top(top)
+    file["1"].update(torch.tensor([[[[torch.inf, 1]], [[1, 1]], [[1, 1]], [[0, 0]]]]), ["other"])
+    assert cf.patch_sheet(file)._rows[BLUE].lines == ("1 not finite",)
 
 
 def test_photo_that_could_not_be_read_at_the_end_of_the_run_is_named(photos: Path, model: Any, tmp_path: Path) -> None:
@@ -359,6 +455,24 @@ def test_overlay_by_another_model_is_refused(top: Path, photos: Path, tmp_path: 
     assert dict(open_top(tmp_path).facts) == {"model": "planted", "weights_digest": "another"}
     with pytest.raises(OptionError, match="has other weights"):
         cf.patch_sheet(tmp_path, overlay=planted_network(ObjectDetection()))
+
+
+@pytest.mark.parametrize("by", ["max", "mean"])
+def test_overlay_by_another_preprocessing_of_the_same_view_is_refused(
+    photos: Path, model: Any, tmp_path: Path, by: str
+) -> None:
+    path = top_file(model, str(photos), tmp_path / "top.safetensors", by=by)
+    assert cf.patch_sheet(path, overlay=model).missing == []
+    brighter = dataclasses.replace(model, preprocess=OwnPreprocess(Brighter()))
+    with pytest.raises(CaptureError, match="another preprocessing than the run's"):
+        cf.patch_sheet(path, overlay=brighter, threads=1)
+
+
+class Brighter:
+    """The preprocessing of the run, and values that are larger by a tenth."""
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        return ObjectDetection()(image) * 1.1
 
 
 def test_overlay_is_left_out_where_geometry_is_not_known(photos: Path, tmp_path: Path) -> None:

@@ -79,9 +79,9 @@ def test_read_top_takes_the_folder_of_a_run(path: Path) -> None:
     assert list(cf.read_top(path.parent)) == list(read_top(path))
 
 
-def test_read_top_of_a_run_without_top_names_the_command_that_makes_it(tmp_path: Path) -> None:
+def test_read_top_of_another_folder_names_the_command_that_makes_it(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"^'.*' must be the folder of a run .* cnnviz run MODEL IMAGES --save top --out"
+        InputError, match=r"^'.*' is not the folder of a run. .* cnnviz run MODEL SOURCE --layer L --save top --out"
     ):
         read_top(tmp_path)
 

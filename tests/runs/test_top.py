@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import os
+import shutil
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,9 +28,14 @@ import cnnviz_fast as cf
 from cnnviz_fast.errors import OptionError
 from cnnviz_fast.models.loaded import LoadedModel
 from cnnviz_fast.models.preprocess import Preprocessing
+from cnnviz_fast.patches.top import TopResponses
+from cnnviz_fast.runs.top import LayerTop
 
 K = 5
 TOP: dict[str, Any] = {**QUICK, "save": "top", "top_k": K, "top_random": 2, "top_bands": 2, "labels": "folders"}
+ALL = {**TOP, "top_k": 30}
+"""As many as there are images, all of which are in the lists."""
+
 LAYERS = ["0", "1"]
 LEVELS = (0, 85, 170, 255)
 """Of which all images are made, so that most responses are equal to others."""
@@ -222,6 +228,46 @@ def test_a_finished_image_that_is_gone_is_no_error(photos: Path, tmp_path: Path)
     assert found.photos[str(image)]["size"] is None
 
 
+def test_photo_that_changed_after_the_model_read_it_is_named_and_not_drawn(photos: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(photos, folder)
+    paths = paths_in(folder)
+    cf.run(exact_model(), paths[:12], ["0"], out, **ALL)
+    before = paths[0].stat()
+    Image.new("RGB", (24, 24), "magenta").save(paths[0])
+    os.utime(paths[0], ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert cf.run(exact_model(), folder, ["0"], out, **{**ALL, "batch": 2}).finished == len(paths) - 12
+    made = cf.patch_sheet(out)
+    assert {each.name: each.reason for each in made.missing} == {
+        str(paths[0]): f"image {str(paths[0])!r} had changed by the end of the run since the model read it."
+    }
+    assert 0 < made.drawn < len(made.table)
+
+
+def test_photo_that_changes_before_the_run_ends_is_named(photos: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(photos, folder)
+
+    def change(path: Path) -> None:
+        if path.stem == "p22":
+            Image.new("RGB", (24, 24), "magenta").save(paths_in(folder)[0])
+
+    cf.run(exact_model(), folder, ["0"], out, on_file=change, **{**ALL, "save": "sheets,top"})
+    assert [each.name for each in cf.patch_sheet(out).missing] == [str(paths_in(folder)[0])]
+
+
+def test_stamps_of_images_that_left_the_lists_are_forgotten(photos: Path) -> None:
+    record = LayerTop(TopResponses(1, 1))
+    for n, path in enumerate(map(str, paths_in(photos))):
+        one = record.blank()
+        one.top.update(torch.full((1, 1, 2, 2), float(n + 1)), [path])
+        one.stamp([path])
+        record.merge(one)
+    record.top.to_arrays()  # which asks what is in the lists
+    record.forget()
+    assert list(record.stamps) == [str(paths_in(photos)[-1])]
+
+
 class Frames(Dataset[torch.Tensor]):
     """Volumes of two planes."""
 
@@ -271,6 +317,7 @@ def test_values_that_are_not_finite_are_counted_and_said(tmp_path: Path, capsys:
     assert np.isfinite(top.values).all()
     assert capsys.readouterr().err == (
         "cnnviz: 0 has NaN or infinite values in 1 channels, which are never among the strongest\n"
+        "cnnviz: patches cannot be cut from this run, since no image of it is a file\n"
     )
 
 
@@ -325,8 +372,15 @@ def test_folders_are_no_classes_of_a_data_set(tmp_path: Path) -> None:
 
 
 def test_options_that_do_not_go_together_are_refused_before_anything_is_done(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="repeat must be 1 by 'mean'"):
-        cf.run(exact_model(), photos, ["0"], tmp_path / "out", save="top", top_by="mean", top_repeat=2)
+    for options, said in (
+        ({"top_by": "mean", "top_repeat": 2}, "top_repeat must be 1 with top_by 'mean', since a map has one, got 2"),
+        ({"top_k": 99_999_999}, "top_k must be a whole number from 1 to 65536, got 99999999"),
+        ({"top_repeat": 999}, "top_repeat must be a whole number from 1 to 256"),
+        ({"top_random": 5000, "top_bands": 60}, "top_random must be at most 136 with 60 top_bands, got 5,000"),
+        ({"top_random": 1, "top_bands": 99}, "top_bands must be a whole number from 0 to 64"),
+    ):
+        with pytest.raises(OptionError, match=f"^{said}"):
+            cf.run(exact_model(), photos, ["0"], tmp_path / "out", save="top", **options)
     assert not (tmp_path / "out").exists()
 
 
