@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..tensors import tensors_in
 from ..tracing.trace import run_operation
 from .calls import Call, elementwise, tensors
-from .lines import Line
+from .lines import Line, shifted
 from .reach import Digit, Reach, Whole, combined, plain
 from .rules import RULES
 
@@ -146,19 +146,52 @@ class Follower:
                 self._set_whole([other], written.reasons)
                 continue
             try:
-                self._set(other, _written_into(tensor, written, other, self.reach_of(other)))
+                found = _written_into(tensor, written, other, self.reach_of(other))
             except Whole as error:
-                self._set_whole([other], (str(error),))
+                found = Reach((), (str(error),))
+            if found is not None:
+                self._set(other, found)
 
 
-def _written_into(tensor: torch.Tensor, written: Reach, other: torch.Tensor, before: Reach | None) -> Reach:
-    """Return the reach of a tensor, of which another one is a view that was written into: its channels, for example."""
-    if tensor.ndim != other.ndim or any(
-        written.kinds(dim) and tensor.shape[dim] != other.shape[dim] for dim in range(tensor.ndim)
-    ):
+def _written_into(tensor: torch.Tensor, written: Reach, other: torch.Tensor, before: Reach | None) -> Reach | None:
+    """Return the reach of a tensor, of which another one is a view that was written into: its channels, or some rows.
+
+    Raises:
+        Whole: positions that were written in part lie otherwise than those that were there.
+    """
+    starts = _starts(tensor, other)
+    if starts is None:
         raise Whole("maps that are written in parts")
-    axes = [axis if written.kinds(dim) else plain(other.shape[dim]) for dim, axis in enumerate(written.axes)]
-    return combined([Reach(tuple(axes)), *([] if before is None else [before])], other.shape)
+    if any(at >= m or at + n <= 0 for at, n, m in zip(starts, tensor.shape, other.shape, strict=True)):
+        return before  # two parts that have no entry in common
+    parts = [
+        dim for dim, at in enumerate(starts) if written.kinds(dim) and (at or tensor.shape[dim] != other.shape[dim])
+    ]
+    found = Reach(
+        tuple(axis if written.kinds(dim) else plain(other.shape[dim]) for dim, axis in enumerate(written.axes))
+    )
+    for dim in parts:
+        found = found.reading(dim, shifted(-starts[dim]), other.shape[dim], "maps that are written in parts")
+    both = combined([found, *([] if before is None else [before])], other.shape)
+    if any(both.axes[dim] != found.axes[dim] for dim in parts):
+        raise Whole("maps that are written in parts")
+    return both
+
+
+def _starts(tensor: torch.Tensor, other: torch.Tensor) -> tuple[int, ...] | None:
+    """Return where a tensor begins along each axis of another one in the same memory; None where axes are others."""
+    strides = [int(stride) for stride in other.stride()]
+    if tensor.ndim != other.ndim or any(
+        n > 1 and (a != b or b == 0) for n, a, b in zip(other.shape, tensor.stride(), strides, strict=True)
+    ):
+        return None
+    starts = [0] * other.ndim
+    left = [int(one.storage_offset()) for one in (tensor, other)]
+    for dim in sorted((dim for dim in range(other.ndim) if other.shape[dim] > 1), key=lambda dim: -strides[dim]):
+        places = [offset // strides[dim] for offset in left]
+        left = [offset % strides[dim] for offset in left]
+        starts[dim] = places[0] - places[1]
+    return tuple(starts) if left[0] == left[1] else None
 
 
 def _reads_values(function: Any, name: str, given: dict[str, Any]) -> bool:

@@ -87,6 +87,45 @@ def _written(x: torch.Tensor) -> torch.Tensor:
     return out
 
 
+def _written_in_parts(x: torch.Tensor) -> torch.Tensor:
+    n, c, h, w = x.shape
+    out = x.new_zeros(n, c, h + 3, w + 2)
+    out[:, :, 1 : h - 8, 2:] = x[:, :, : h - 9]
+    out[:, :, h - 8 : -2, 2:] = x[:, :, h - 9 :].relu()
+    return out
+
+
+def _middle_pooled(x: torch.Tensor) -> torch.Tensor:
+    out = x.clone()
+    out[:, :, 1:-1, 1:-1] = F.max_pool2d(x, 3, 1)
+    return out
+
+
+def _moved_by_a_row(x: torch.Tensor) -> torch.Tensor:
+    out = x.clone()
+    out[:, :, 1:] = x[:, :, :-1]
+    return out
+
+
+def _seen_through_another_part(x: torch.Tensor) -> torch.Tensor:
+    out = x.new_zeros(*x.shape[:2], x.shape[2] + 4, x.shape[3])
+    part = out[:, :, :-4]
+    out[:, :, 4:] = x
+    return part
+
+
+def _written_through_another_view(x: torch.Tensor) -> torch.Tensor:
+    out = torch.zeros_like(x)
+    out.unsqueeze(0)[..., 1:].copy_(x[None, ..., 1:])
+    return out
+
+
+def _every_second_written(x: torch.Tensor) -> torch.Tensor:
+    out = torch.zeros_like(x)
+    out[:, :, ::2] = x[:, :, ::2]
+    return out
+
+
 def _space_to_depth(x: torch.Tensor) -> torch.Tensor:
     n, c, h, w = x.shape
     return x.view(n, c, h // 2, 2, w // 2, 2).permute(0, 3, 5, 1, 2, 4).reshape(n, 4 * c, h // 2, w // 2)
@@ -135,12 +174,21 @@ FUNCTIONS = {
     "columns joined again, with others around": lambda x: torch.cat(
         [torch.zeros(len(x), 4, 20, 2), *x.split(7, 3), torch.zeros(len(x), 4, 20, 1)], 3
     ),
+    "written in parts": _written_in_parts,
+    "another part than that written": _seen_through_another_part,
+    "middle written": _middle_pooled,
     "repeated": lambda x: x.repeat_interleave(2, dim=2).repeat_interleave(3, dim=3),
     "data": lambda x: x.data * 2,
     "gate of one position": lambda x: x * x.mean(1, keepdim=True).sigmoid(),
     "no gradient": lambda x: x.detach() + x.argmax(1, keepdim=True),
 }
-BORDER = {"replicated padding": 1, "negative padding": 1, "cut": 1}
+BORDER = {
+    "middle written": 3,
+    "another part than that written": 1,
+    "replicated padding": 1,
+    "negative padding": 1,
+    "cut": 1,
+}
 """Units at the ends of the maps of which padding leaves less than a field: as much of the image is cut off there."""
 CHANNELS = {
     "branches": 8, "branches split again": 8, "every second": 8, "space to depth": 16, "pixel_unshuffle": 16,
@@ -228,6 +276,9 @@ WHOLE = {
     "dynamic weights": (lambda x: F.conv2d(x, x[:, :, :3, :3].detach()), "weights are made of positions"),
     "item": (lambda x: x * x.max().item(), "values of a tensor that the model reads"),
     "numpy": (lambda x: x + float(x.detach().numpy().sum()), "values of a tensor that the model reads (numpy)"),
+    "moved by a row": (_moved_by_a_row, "maps that are written in parts"),
+    "a view of more axes": (_written_through_another_view, "maps that are written in parts"),
+    "every second row": (_every_second_written, "maps that are written in parts"),
     "maps one over another": (lambda x: torch.cat([x, x], 2), "rows of several maps joined"),
     "halves changed about": (lambda x: torch.cat([x[:, :, 8:], x[:, :, :8]], 2), "rows of several maps joined"),
     "class token": (
