@@ -80,7 +80,7 @@ class RunOptions(SelfChecking):
     top_by: str = option("max", choice(*TOP_BY), "response to it: max (default), mean or min of a map", "H", "top")
     top_repeat: int = option(1, whole_within(1, MOST_REPEATS), "places at most in one image", "N", "top")
     top_random: int = option(0, whole_within(0, MOST_ENTRIES), "images drawn from all that excite it", "N", "top")
-    top_bands: int = option(0, whole_within(0, MOST_BANDS), "as many again from each of N bands", "N", "top")
+    top_bands: int = option(0, whole_within(0, MOST_BANDS), "as many from each of N bands of a sample", "N", "top")
     top_seed: int = option(0, whole(0), "of the draws", "N", "top")
     labels: str | None = option(
         None,

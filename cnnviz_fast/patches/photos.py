@@ -96,7 +96,8 @@ def stamp_of(key: str) -> Stamp | None:
         try:
             found = os.stat(path)
         except (OSError, ValueError):  # a name in a tar; or no path at all
-            path = os.path.dirname(path) if os.path.dirname(path) != path else ""
+            above = os.path.dirname(path)
+            path = above if above != path else ""
             continue
         return (found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
     return None

@@ -53,7 +53,7 @@ class TopResponses:
             the maximum is.
         repeat: most entries of an image in a channel, at different positions.
         random: images drawn for each channel, from those whose response is above 0; by 'min' below 0.
-        bands: bands of equal share of a channel's responses, from each of which as many are drawn.
+        bands: bands of equal share of the responses of a sample of images, from each of which as many are drawn.
         seed: of the draws.
         seen: number of images given, those given twice counted twice.
         field: receptive field of the layer, where it is known: a run's file has it, or set it. Not pickled.

@@ -66,12 +66,18 @@ def run(
     killed is taken up by calling it again: finished images are skipped, and no file under its final name is ever half
     written. Processes that torchrun or srun start share the images among them.
 
+    Lists of the strongest images are the same for any order, number of processes and resume. With batches of another
+    size a network of floats may put out values that differ in their last bits, and images that are so close may change
+    places; to compare lists bit by bit, keep the size of the batch.
+
     Args:
         model: from load_model, a module of one's own, or a spec for load_model.
         images: files, folders, globs, lists, "-", tar shards, Parquet tables, images in memory; see list_images. Or a
             data set that takes positions, of torch, of Hugging Face or of your own; a DataLoader; or any iterable of
             samples or batches, such as a generator. A sample is an image, a tuple that begins with one, or a mapping
-            that has one. Files are known by their paths, in any order; samples and images in memory by their place.
+            that has one. Files are known by their paths as they are given, in any order; samples and images in memory
+            by their place. A file that is given by two spellings of its path, such as a relative and an absolute one,
+            is two images: it is drawn, counted and listed twice.
         layers: layer patterns; see capture.
         out: folder of the run, made where it is missing. Nothing is written anywhere else.
         format: of sheets and tiles: png, jpg, webp or npy.

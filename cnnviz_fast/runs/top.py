@@ -127,7 +127,7 @@ class Top:
 
     def write(self, path: Path, records: Records, **content: Any) -> Path:
         """See Kind. While the run goes on, all that is said of a photo is its stamp."""
-        photos = {key: Photo(key, stamp=stamp).to_json() for key, stamp in _stamps_in(records).items()}
+        photos = {key: {"name": key, "stamp": stamp} for key, stamp in _stamps_in(records).items()}
         content = {"photos": photos, **content}
         classes = {layer: record.classes for layer, record in records.items() if record.classes is not None}
         layers = {layer: record.top for layer, record in records.items()}
