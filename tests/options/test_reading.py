@@ -31,7 +31,7 @@ def test_preprocess_options_accepted_forms_are_held_as_one(field: str, value: An
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("size", "0x3", "size must be a whole number of at least 1, got 0."),
+        ("size", "0x3", "size must be N, or a length for each axis such as HEIGHTxWIDTH, each at least 1, got '0x3'."),
         ("size", 178_000_001, "size must make at most 178,000,000 px, got 178000001."),
         ("size", "20000x20000", "size must make at most 178,000,000 px, got 20000x20000."),
         ("size", (600, 600, 600), "size must make at most 178,000,000 px, got 600x600x600."),
