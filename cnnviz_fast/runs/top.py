@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from ..activations.fields.find import receptive_field
+from ..activations.fields.record import ReceptiveField
 from ..errors import CnnvizError
 from ..patches.classes import ClassResponses
 from ..patches.photos import CHANGED, ON_DISK, Photo, Stamp, describe, stamp_of
@@ -184,11 +185,13 @@ def _images_in(top: TopResponses) -> set[str]:
 
 
 def _fields_of(layers: list[str], model: LoadedModel, size: tuple[int, int] | None) -> dict[str, dict[str, Any]]:
-    """Return what the units of each layer see; nothing where no example goes through the model."""
+    """Return what the units of each layer see: the whole image where the model cannot be followed, with the reason."""
     try:
         fields = receptive_field(model, layers, size)
-    except CnnvizError:
-        return {}
+    except CnnvizError as error:
+        if size is None:
+            return {}
+        return dict.fromkeys(layers, ReceptiveField.of_whole(size, (str(error),)).to_json())
     assert isinstance(fields, dict)
     return {layer: field.to_json() for layer, field in fields.items()}
 

@@ -25,10 +25,12 @@ from torch import nn
 from torch.utils.data import Dataset
 
 import cnnviz_fast as cf
-from cnnviz_fast.errors import OptionError
+from cnnviz_fast.activations.fields.record import ReceptiveField
+from cnnviz_fast.errors import CaptureError, OptionError
 from cnnviz_fast.models.loaded import LoadedModel
 from cnnviz_fast.models.preprocess import Preprocessing
 from cnnviz_fast.patches.top import TopResponses
+from cnnviz_fast.runs import top as top_of_runs
 from cnnviz_fast.runs.top import LayerTop
 
 K = 5
@@ -202,6 +204,19 @@ def test_the_index_and_the_files_are_those_of_statistics_alone(photos: Path, lef
         "top.safetensors"
     }
     assert json.loads((left_alone / "manifest.json").read_text())["top"] == "top.safetensors"
+
+
+def test_model_that_cannot_be_followed_has_whole_fields_and_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*given: object) -> None:
+        raise CaptureError("no input goes through the model.")
+
+    monkeypatch.setattr(top_of_runs, "receptive_field", fail)
+    fields = top_of_runs._fields_of(["a", "b"], exact_model(), (8, 12))
+    assert set(fields) == {"a", "b"}
+    assert (fields["b"]["size"], fields["b"]["whole"]) == ([8, 12], True)
+    assert fields["b"]["reasons"] == ["no input goes through the model."]
+    assert ReceptiveField.from_json(fields["b"]).box(0, 0) == (0, 0, 8, 12)
+    assert top_of_runs._fields_of(["a"], exact_model(), None) == {}
 
 
 def test_images_in_the_lists_and_fields_of_layers_are_described(photos: Path, left_alone: Path) -> None:

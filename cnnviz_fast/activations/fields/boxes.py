@@ -30,8 +30,7 @@ def as_field(reach: Reach, shape: Sequence[int]) -> ReceptiveField:
             lines[digit.kind] = digit.line
     reasons = reach.reasons or _misplaced(reach, len(shape))
     if reasons or lines[0] is None or lines[1] is None:
-        centre = ((height - 1) / 2, (width - 1) / 2)
-        return ReceptiveField((height, width), (0.0, 0.0), centre, True, reasons, input_size=(height, width))
+        return ReceptiveField.of_whole((height, width), reasons)
     boxes = [line.box() for line in (lines[0], lines[1])]
     return ReceptiveField(
         (_px(boxes[0]), _px(boxes[1])),

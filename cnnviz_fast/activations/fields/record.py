@@ -53,6 +53,12 @@ class ReceptiveField:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
+    def of_whole(cls, size: tuple[int, int], reasons: tuple[str, ...]) -> ReceptiveField:
+        """Return the field of units that may depend on a whole input of (height, width) px, and why."""
+        centre = ((size[0] - 1) / 2, (size[1] - 1) / 2)
+        return cls(size, (0.0, 0.0), centre, True, reasons, input_size=size)
+
+    @classmethod
     def from_json(cls, record: dict[str, Any]) -> ReceptiveField:
         """Make it of what `to_json` returned; names that this version does not know are left out."""
         known: dict[str, Any] = {name: record[name] for name in cls.__dataclass_fields__ if name in record}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .calls import Call, Found, Rule, refuse
-from .lines import adaptive, hull, repeated, resampled, spread, window
+from .lines import Reads, adaptive, hull, repeated, resampled, spread, window
 from .reach import Axis, Reach, Whole, joined, plain
 
 
@@ -74,19 +74,18 @@ def resized(kind: str) -> Rule:
 
 def shuffled_up(call: Call) -> Found:
     """Follow channels that are moved into rows and columns."""
-    times, found = call.number("upscale_factor"), call.first
-    found = found.with_axis(len(call.shape) - 3, plain(call.shape[-3]))
-    for dim in (len(call.shape) - 2, len(call.shape) - 1):
-        found = found.reading(dim, repeated(times), call.shape[dim], "a shuffle")
-    return found
+    return _shuffled(call, repeated(call.number("upscale_factor")))
 
 
 def shuffled_down(call: Call) -> Found:
     """Follow rows and columns that are moved into channels."""
-    times, found = call.number("downscale_factor"), call.first
-    found = found.with_axis(len(call.shape) - 3, plain(call.shape[-3]))
+    return _shuffled(call, hull(call.number("downscale_factor")))
+
+
+def _shuffled(call: Call, reads: Reads) -> Found:
+    found = call.first.with_axis(len(call.shape) - 3, plain(call.shape[-3]))
     for dim in (len(call.shape) - 2, len(call.shape) - 1):
-        found = found.reading(dim, hull(times), call.shape[dim], "a shuffle")
+        found = found.reading(dim, reads, call.shape[dim], "a shuffle")
     return found
 
 
