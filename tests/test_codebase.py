@@ -26,8 +26,8 @@ MOST_ENTRIES = 26
 # Foreign packages that cost time, and the only modules that may import them while they are being loaded.
 HEAVY = {
     "torch": {
-         "attribution.bends", "attribution.descent", "attribution.inversion", "attribution.maximization",
-         "attribution.rectifiers", "attribution.tail",
+         "attribution.attending", "attribution.bends", "attribution.descent", "attribution.inversion",
+         "attribution.maximization", "attribution.rectifiers", "attribution.tail",
         "channels.dataset", "channels.entrance", "channels.moments", "channels.quantile_sketch", "channels.ranges",
         "channels.selection",
         "channels.statistics", "channels.tile_ranges", "channels.values", "diagnostics.bench",

@@ -13,10 +13,10 @@ from ..models.loaded import LoadedModel, as_given, called_with, module_of
 from ..options.attribution import AttributionOptions
 from ..options.reading import AxesOptions
 from ..runtime.caller import warn_caller
-from . import cam, masking, saliency
+from . import attention, cam, masking, saliency
 from .cam import Attribution
 from .head import Request
-from .targets import parse_targets
+from .targets import NO_TARGETS, parse_targets
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +32,8 @@ class Method:
 
     Attributes:
         run: called with the request and the options.
-        of: what its maps are of: "layers" that have to be named, the "input", or "both": of the input, for each layer.
+        of: what its maps are of: "layers" that have to be named, the "input", or "both": of the input, for each layer;
+            or the "attention" of layers, which needs no target.
         options: names of the options that it takes beside those of all methods.
         about: what it is, in a few words.
     """
@@ -41,6 +42,11 @@ class Method:
     of: str
     about: str
     options: tuple[str, ...] = ()
+
+    @property
+    def of_pixels(self) -> bool:
+        """Whether its maps have the pixels of the input."""
+        return self.of in ("input", "both")
 
 
 METHODS = {
@@ -64,6 +70,8 @@ METHODS = {
     "guided": Method(saliency.guided, "input", "gradients that stay positive in every rectifier", ("chunk",)),
     "deconvolution": Method(saliency.deconvolution, "input", "rectifiers act on what comes back only", ("chunk",)),
     "guided-gradcam": Method(saliency.guided_gradcam, "both", "guided, where Grad-CAM of a layer is warm", ("chunk",)),
+    "rollout": Method(attention.rollout, "attention", "attention of all layers, one after the other", ("query",)),
+    "attention": Method(attention.attention, "attention", "weights of a layer, head by head", ("query",)),
 }
 """Name -> method, in Python and on the command line."""
 
@@ -73,7 +81,7 @@ def attribute(
     batch: torch.Tensor,
     method: str = "gradcam",
     layer: Layers | None = None,
-    target: Any = "top",
+    target: Any = None,
     *,
     axes: str = "auto",
     inputs: Inputs = None,
@@ -84,6 +92,7 @@ def attribute(
     noise: float | None = None,
     seed: int | None = None,
     chunk: int | None = None,
+    query: tuple[int, int] | None = None,
 ) -> torch.Tensor | dict[str, torch.Tensor]:
     """Attribute a score of a model to the places of a layer's maps, or to the pixels of the input.
 
@@ -92,9 +101,11 @@ def attribute(
         batch: (N, C, H, W) float, any device, as load_images gives it. Not modified.
         method: name of the method; `cnnviz attribute --help` lists them.
         layer: one layer pattern or several, for the methods that are of layers; see capture. None for the last stage.
+            For attention and rollout each stands for all attention inside it, and None for the last and for all.
         target: a class by index or name; "top" or "top5"; a function of the output; ("layer3", channel) or ("layer3",
             channel, y, x); ("layer3", "0-63", "max") for the strongest unit of each of these channels; a list of
-            these; a list of lists, or an array of integers, for a row of each image.
+            these; a list of lists, or an array of integers, for a row of each image. None for "top"; but attention and
+            rollout have no target then: with one, attention is weighted with its positive gradient.
         axes: of the layers' outputs; see visualize.
         inputs: what the model takes beside the batch; see capture. A tensor has a row for each image, or one for all.
         forward: method of the model to run instead of `forward`; see capture.
@@ -105,19 +116,23 @@ def attribute(
         seed: of the noise: 0.
         chunk: most images in a pass, for methods that make many variants of each; most channels that go back at once,
             for methods of the input. Halved where memory runs out.
+        query: row and column of the patch whose attention is shown: that of the class token, or without such a token
+            the mean over all patches.
 
     Returns:
         (N, h, w) float32 at the size of the layer's maps, or (N, C, H, W) of the input: detached, on the model's
         device, unnormalised, and signed where the definition of the method is. Several targets: with an axis of them,
-        (N, T, h, w). Volumes and clips have one of planes or time steps, (N, D, h, w). Several layers, or a list of
-        one: name -> maps.
+        (N, T, h, w); attention without a target has one of heads. Volumes and clips have one of planes or time steps,
+        (N, D, h, w). Several layers, or a list of one: name -> maps.
 
     Raises:
         OptionError: there is no such method or class, or the method does not take an option.
         ShapeError: a layer has no maps, or the output no classes.
         CaptureError: the model failed, or the target does not depend on a layer.
     """
-    options = AttributionOptions(steps=steps, baseline=baseline, samples=samples, noise=noise, seed=seed, chunk=chunk)
+    options = AttributionOptions(
+        steps=steps, baseline=baseline, samples=samples, noise=noise, seed=seed, chunk=chunk, query=query
+    )
     found, single = attribution(model, batch, method, layer, target, AxesOptions(axes=axes), inputs, forward, options)
     maps = {name: each[:, 0] if single else each for name, each in found.maps.items()}
     several = len(maps) > 1 or isinstance(layer, (list, tuple))
@@ -161,7 +176,7 @@ def attribution(
             takers = ", ".join(name_of for name_of, other in METHODS.items() if name in other.options)
             raise OptionError(f"{name} goes with {takers}, got method {method!r}.")
     loaded = called_with(model if isinstance(model, LoadedModel) else as_given(module_of(model)), inputs, forward)
-    is_free = chosen.of != "input" and layer is None
+    is_free = chosen.of in ("layers", "both") and layer is None
     if is_free:
         layer = default_layers(loaded)[-1]
     if chosen.of == "input" and layer is not None:
@@ -172,7 +187,9 @@ def attribution(
     images = len(batch) if getattr(batch, "ndim", 0) else 0
     if not images:
         raise ShapeError("batch must be a (N, C, H, W) tensor of at least one image. Make one with load_images.")
-    targets = parse_targets(target, loaded.categories, images)
+    if target is None and chosen.of != "attention":
+        target = "top"
+    targets = NO_TARGETS if target is None else parse_targets(target, loaded.categories, images)
     request = Request(with_rows(loaded, images), batch, layer, targets, axes or AxesOptions())
     try:
         found = chosen.run(request, **given)
@@ -181,7 +198,9 @@ def attribution(
             raise
         warn_caller(f"{layer!r}, the last stage, has no gradient at its places; taking {error.works!r}")
         found = chosen.run(replace(request, layers=error.works), **given)
-    return found, targets.single if found.scores is None else found.scores.single
+    if found.scores is not None:
+        return found, found.scores.single
+    return found, targets.single and found.entries is None
 
 
 def method_of(name: str) -> Method:

@@ -49,13 +49,15 @@ class Attribution:
     Attributes:
         maps: layer name -> (N, T, h, w) float32, with planes or time steps (N, T, steps, h, w); INPUT ->
             (N, T, C, H, W). Unnormalised.
-        scores: of the targets; None where the method needs none, and T is 1.
+        scores: of the targets; None where the method has none.
         facts: what else is known, for the manifest.
+        entries: what the entries of T are where there are no scores, such as "head"; None for a single map.
     """
 
     maps: Mapping[str, torch.Tensor]
     scores: Scores | None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    entries: str | None = None
 
 
 def gradcam(request: Request) -> Attribution:

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from ..sheets.manifest import SheetFacts
     from .cam import Attribution
-    from .targets import Scores
 
 
 @dataclass(frozen=True)
@@ -107,8 +106,8 @@ def planned_heat_maps(
         if backdrop is not None and expected_input(model).spatial_axes > 1:
             backdrop = backdrop.filled_with(partial(as_image, frame_of(batch[0], None, 1), model.preprocess))
         for folder, (layer, maps) in zip(layer_parts(list(found.maps)), found.maps.items(), strict=True):
-            of_pixels = method_of(asked.method).of != "layers"
-            tiles, names = _tiles(maps[0].sum(1) if of_pixels else maps[0], found.scores)
+            of_pixels = method_of(asked.method).of_pixels
+            tiles, names = _tiles(maps[0].sum(1) if of_pixels else maps[0], found)
             of = layer
             if of_pixels and "normalize" not in {**asked.look, **RenderOptions.implied(asked.look)}:
                 tiles, of = _without_outliers(tiles), f"{layer}, {_SHOWN:.1%} of values"
@@ -145,9 +144,12 @@ def heat_look(options: Mapping[str, Any], method: str, layer: str, image: str, m
     return RenderOptions(**{**usual, **options})
 
 
-def _tiles(maps: torch.Tensor, scores: Scores | None) -> tuple[torch.Tensor, list[str]]:
+def _tiles(maps: torch.Tensor, found: Attribution) -> tuple[torch.Tensor, list[str]]:
     """Return the maps (T, [steps,] h, w) of an image as tiles (K, h, w), a tile for each step, and their labels."""
-    names = ["all targets"] if scores is None else list(scores.labels[0])
+    if found.scores is not None:
+        names = list(found.scores.labels[0])
+    else:
+        names = [f"{found.entries} {k}" for k in range(len(maps))] if found.entries else ["all targets"]
     if maps.ndim == 3:
         return maps, names
     steps = maps.shape[1]

@@ -147,7 +147,7 @@ def forward_only(request: Request) -> tuple[dict[str, torch.Tensor], Scores]:
         CnnvizError: see differentiate.
     """
     found: list[tuple[dict[str, torch.Tensor], Scores]] = []
-    record(request, lambda places, scores: found.append((dict(places), scores)), _copied)
+    record(request, lambda places, scores: found.append((dict(places), scores)), copied)
     return found[0]
 
 
@@ -156,6 +156,7 @@ def record(
     finish: Callable[[Mapping[str, torch.Tensor], Scores], object],
     keep: Keep,
     from_input: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    linked: bool = False,
 ) -> None:
     """Run the model once, and finish inside the pass.
 
@@ -164,6 +165,7 @@ def record(
         finish: called inside the pass with what was kept of the layers, by name, and with the scores.
         keep: what is kept of a layer, and what the model goes on with; see Keeper.
         from_input: makes a leaf of the batch, where gradients are taken with respect to that: it is kept under INPUT.
+        linked: whether the model's forward records gradients by itself.
 
     Raises:
         CnnvizError: see differentiate; and whatever `finish` raises.
@@ -181,7 +183,7 @@ def record(
 
     def keep_one(tensor: torch.Tensor, name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
         kept_names.add(name)
-        return keep(tensor, name) if name in names else _copied(tensor, name)
+        return keep(tensor, name) if name in names else copied(tensor, name)
 
     ends = () if request.targets.need_output else [layer.target for layer in inner.values()]
     keeper = Keeper([*wanted, *(layer.target for layer in inner.values())], keep_one, until=ends)
@@ -200,7 +202,7 @@ def record(
             name: all_maps(next(iter(by_name(keeper, root, [layer.target]).values())), layer.axes)
             for name, layer in inner.items()
         }
-        with torch.set_grad_enabled(from_input is not None):
+        with torch.set_grad_enabled(from_input is not None or linked):
             finish(places, request.targets.scores(output, maps, len(request.batch)))
 
     def linking(function: Callable[..., Any] | None) -> Callable[..., Any] | None:
@@ -276,7 +278,7 @@ def located(request: Request) -> Mapping[str, InnerLayer]:
     return {layer: InnerLayer(target, axes[names[layer]]) for layer, target in targets.items()}
 
 
-def _copied(tensor: torch.Tensor, name: str) -> tuple[torch.Tensor, None]:
+def copied(tensor: torch.Tensor, name: str) -> tuple[torch.Tensor, None]:
     """Keep a copy, since the next layer may work in place; it stays linked to what it was made of."""
     return tensor.clone(), None
 

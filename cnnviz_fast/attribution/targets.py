@@ -184,6 +184,10 @@ class Targets:
         return f"{index} {self.categories[index]}" if named and self.categories else str(index)
 
 
+NO_TARGETS = Targets((), single=True)
+"""For methods that go without."""
+
+
 def parse_targets(target: Any, categories: Sequence[str] | None, images: int) -> Targets:
     """Read what a user writes for targets.
 

@@ -50,6 +50,8 @@ def add(commands: Any) -> None:
             "cnnviz attribute resnet50 cat.jpg --layer layer4 --target top3 --out heat/",
             'cnnviz attribute resnet50 cat.jpg --target tabby "tiger cat" --out heat/',
             "cnnviz attribute resnet50 cat.jpg --method guided --target layer3@0-63,max",
+            "cnnviz attribute vit_b_16 cat.jpg --method attention --layer encoder.layers.encoder_layer_11",
+            "cnnviz attribute vit_b_16 cat.jpg --method rollout --target top",
         ],
     )  # fmt: skip
 
@@ -63,10 +65,10 @@ def _declare(parser: CommandParser) -> None:
     )  # fmt: skip
     parser.add(
         "attribution", "-t", "--target", metavar="T", nargs="+", action="extend",
-        text="top (default), top5, a class's number or name, LAYER@CHANNEL, LAYER@CHANNEL,Y,X, LAYER@0-63,max",
+        text="top (default; none for attention, rollout), top5, a class, LAYER@CHANNEL[,Y,X], LAYER@0-63,max",
     )  # fmt: skip
     add_options(parser, AttributionOptions, without=("seed",))
-    add_layers(parser, default="the last stage")
+    add_layers(parser, default="the last stage; the last attention, and for rollout every one")
     add_output(parser, "DIR/METHOD/LAYER/IMAGE.png")
     add_overwrite(parser)
     add_weights(parser)
@@ -88,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     files = files_of(arguments, len(arguments.images))
     drawing_options(arguments)  # what is wrong with them shows before a model is loaded
-    if arguments.overlay is None and method_of(arguments.method).of == "layers":
+    if arguments.overlay is None and not method_of(arguments.method).of_pixels:
         arguments.overlay = True
     backdrop = overlay_of(arguments, arguments.max_pixels)
     preprocess, axes = options_of(arguments, PreprocessOptions), options_of(arguments, AxesOptions)
@@ -101,9 +103,9 @@ def run(arguments: argparse.Namespace) -> int:
     from ..attribution.drawing import HeatMaps, planned_heat_maps
     from ..pipeline import name_images
 
-    targets = arguments.target or ["top"]
     look = given_options(arguments, RenderOptions)
-    asked = HeatMaps(arguments.method, arguments.layer, targets, AttributionOptions(**options), axes, look, backdrop)
+    of_method = AttributionOptions(**options)
+    asked = HeatMaps(arguments.method, arguments.layer, arguments.target, of_method, axes, look, backdrop)
     images = name_images(arguments.images)
     model = load(
         arguments, weights=arguments.weights, seed=arguments.seed, device=arguments.device, preprocess=preprocess

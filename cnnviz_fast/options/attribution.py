@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .declared import SelfChecking, option
-from .parsers import float32, share, whole, whole_within
+from .parsers import float32, refuse, share, whole, whole_within
 
 if TYPE_CHECKING:
     import torch
@@ -20,9 +20,18 @@ def _number_or_image(name: str, value: Any) -> Any:
     return value if getattr(value, "ndim", 0) else float32(name, value)
 
 
+def _patch(name: str, value: Any) -> tuple[int, int]:
+    """Take the row and column of a patch: 'Y,X' or (y, x)."""
+    found = value.split(",") if isinstance(value, str) else value
+    if not isinstance(found, (tuple, list)) or len(found) != 2:
+        raise refuse(name, "the row and column of a patch, such as '3,5'", value)
+    return whole(0)(name, found[0]), whole(0)(name, found[1])
+
+
 METHOD_NAMES = (
     "gradcam", "gradcam++", "hirescam", "layercam", "xgradcam", "eigencam", "cam", "scorecam", "ablationcam",
     "gradient", "input-x-gradient", "smoothgrad", "integrated-gradients", "guided", "deconvolution", "guided-gradcam",
+    "rollout", "attention",
 )  # fmt: skip
 """Names of the methods, the usual one first; `attribution.api` has what each is."""
 
@@ -43,3 +52,6 @@ class AttributionOptions(SelfChecking):
     )
     seed: int | None = option(None, whole(0), "of their noise (default: 0)", "N", "attribution")
     chunk: int | None = option(None, whole(1), "variants or channels at once (default: 8 variants)", "N", "attribution")
+    query: tuple[int, int] | None = option(
+        None, _patch, "patch whose attention is shown (default: class token, or the mean)", "Y,X", "attribution"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import random
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from support.assertions import BFLOAT16, FLOAT32_SUMS, assert_close
+from support.attention import FORMS, transformer
 from support.heat import Residual, images, made
 from torch import nn
 
@@ -96,6 +98,21 @@ def test_attribute_leaves_everything_as_it_was(end: str, method: str) -> None:
     else:
         with pytest.raises(error):
             cf.attribute(model, images(), method, layer, target)
+    assert state_of(model) == before
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("form", FORMS)
+def test_attribute_attention_leaves_everything_as_it_was(form: str, end: str) -> None:
+    target, error = ENDS[end]
+    model = transformer(form).train()
+    model(images()).sum().backward()
+    model.head.requires_grad_(False)
+    before = state_of(model)
+    for method in ("attention", "rollout"):
+        cf.attribute(model, images(), method)
+        with contextlib.nullcontext() if error is None else pytest.raises(error):
+            cf.attribute(model, images(), method, "blocks.1", ("blocks.2", 1) if end == "unit" else target)
     assert state_of(model) == before
 
 

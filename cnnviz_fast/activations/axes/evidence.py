@@ -12,8 +12,9 @@ from ..tracing.trace import traced_grids
 if TYPE_CHECKING:
     from torch import nn
 
-_PREFIXES = ("cls_token", "class_token", "class_embedding", "dist_token", "distillation_token", "reg_token",
-             "register_token", "register_tokens")  # fmt: skip
+_CLASS_TOKENS = ("cls_token", "class_token", "class_embedding")
+_REGISTERS = ("reg_token", "register_token", "register_tokens")
+_PREFIXES = (*_CLASS_TOKENS, "dist_token", "distillation_token", *_REGISTERS)
 """Names of the parameters that become prefix tokens, in timm, torchvision and transformers."""
 
 TokenGrid = tuple[int, int]
@@ -201,3 +202,9 @@ def prefix_counts(evidence: Evidence) -> list[int]:
         tokens = {name.rpartition(".")[2]: parameter for name, parameter in model.named_parameters()}
         said = sum(p.shape[-2] if p.ndim > 1 else 1 for name, p in tokens.items() if name in _PREFIXES)
     return sorted({0, said})
+
+
+def has_class_token(model: nn.Module) -> bool:
+    """Check whether the first prefix token of a model is a class token, as it is unless it only has registers."""
+    names = {name.rpartition(".")[2] for name, _ in model.named_parameters()}
+    return bool(names.intersection(_CLASS_TOKENS)) or not names.intersection(_REGISTERS)
