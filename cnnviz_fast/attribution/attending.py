@@ -32,12 +32,12 @@ class Matrix(NamedTuple):
     Attributes:
         values: (..., heads, T, S) float. How much each of T queries takes from each of S keys.
         at: where autograd has it; None where no gradients are recorded.
-        is_certain: whether it is attention; a softmax may be anything.
+        function: name of what was called. A softmax may be of anything, not attention.
     """
 
     values: torch.Tensor
     at: GradientEdge | None
-    is_certain: bool = True
+    function: str
 
 
 class Attending(TorchFunctionMode):
@@ -101,7 +101,7 @@ def _as_leaves(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]
 def _written_out(function: Any, args: Any, kwargs: Any) -> tuple[Any, Matrix]:
     """Run a softmax, which puts out its matrix."""
     output = function(*args, **kwargs)
-    return output, Matrix(output, _edge(output), is_certain=False)
+    return output, Matrix(output, _edge(output), "softmax")
 
 
 def _projected(function: Any, args: Any, kwargs: Any) -> tuple[Any, Matrix]:
@@ -111,7 +111,7 @@ def _projected(function: Any, args: Any, kwargs: Any) -> tuple[Any, Matrix]:
     needed, averaged = given.arguments["need_weights"], given.arguments["average_attn_weights"]
     given.arguments.update(need_weights=True, average_attn_weights=False)
     output, weights = function(*given.args, **given.kwargs)
-    matrix = Matrix(weights, _softmax_behind(weights) if weights.requires_grad else None)
+    matrix = Matrix(weights, _softmax_behind(weights) if weights.requires_grad else None, function.__name__)
     # The heads are the axis before the last two, with a batch or without.
     return (output, (weights.mean(-3) if averaged else weights) if needed else None), matrix
 
@@ -132,10 +132,10 @@ def _fused(function: Any, args: Any, kwargs: Any) -> tuple[Any, Matrix]:
     """Run fused attention, and compute its matrix beside it; where gradients are wanted, the output from the matrix."""
     weights, value = weights_of(*args, **kwargs)
     if not torch.is_grad_enabled():
-        return function(*args, **kwargs), Matrix(weights, None)
+        return function(*args, **kwargs), Matrix(weights, None, function.__name__)
     with torch.autocast(value.device.type, enabled=False):
         output = (weights @ value.to(weights.dtype)).to(value.dtype)
-    return output, Matrix(weights, _edge(weights))
+    return output, Matrix(weights, _edge(weights), function.__name__)
 
 
 def weights_of(

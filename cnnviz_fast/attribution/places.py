@@ -12,6 +12,8 @@ from ..activations.maps import axes_of
 from ..activations.passes.arguments import callable_of
 from ..activations.passes.forward import Watched, run_pass
 from ..activations.tensors import tensors_in
+from ..activations.tracing.roles import CHANNELS
+from ..activations.tracing.trace import traced_roles
 from ..errors import CaptureError, ShapeError
 from ..models.layers import layer_list, takes_hooks
 from ..models.loaded import LoadedModel, root_of
@@ -59,13 +61,16 @@ class Place:
 
 @dataclass
 class _Seen:
-    """A matrix as a pass has shown it, and the tensors of layers around it that may be its tokens, innermost first."""
+    """A matrix as a pass has shown it: a softmax that is not square may be anything, such as a gate.
+
+    inputs: names and shapes of what went into the layers around it, the innermost first, which its tokens are among.
+    """
 
     name: str
     operation: str
     number: int
     shape: tuple[int, ...]
-    is_certain: bool
+    is_attention: bool
     inputs: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
 
 
@@ -98,15 +103,17 @@ def places_of(request: Request, *, all_of_them: bool) -> list[Place]:
     if not seen:
         raise CaptureError(
             f"the model must have attention for this method, got {type(root_of(request.model)).__name__}, which shows "
-            f"no softmax over keys: it has convolutions only, a linear attention, or kernels of another package."
+            f"no softmax over keys: it has convolutions only, a linear attention, or kernels that show none. Those of "
+            f"transformers are replaced by model.set_attn_implementation('sdpa')."
         )
     places = {each.number: _place(request, each) for each in seen}
     usable = [place for place in places.values() if isinstance(place, Place)]
     if request.layers is None:
-        # A softmax that is over something else, as a gate's, is no reason to refuse the rest.
-        refused = [place for each in seen if each.is_certain and isinstance(place := places[each.number], ShapeError)]
-        if not usable or (all_of_them and refused):
+        refused = [place for each in seen if each.is_attention and isinstance(place := places[each.number], ShapeError)]
+        if not usable:
             raise refused[0] if refused else next(each for each in places.values() if isinstance(each, ShapeError))
+        if all_of_them and refused:
+            raise ShapeError(f"all attention must be over the image unless layers are named, and {refused[0]}")
         return usable if all_of_them else usable[-1:]
     chosen: dict[int, Place] = {}
     for pattern, within in _by_pattern(request, seen).items():
@@ -153,19 +160,21 @@ def _seen_in(request: Request) -> list[_Seen]:
         running.append((module, inputs))
 
     def leave(module: nn.Module, output: Any) -> None:
-        while running.pop()[0] is not module:  # modules that ended in an error which the model caught
+        while running and running.pop()[0] is not module:  # modules that ended in an error which the model caught
             pass
 
     def see(number: int, matrix: Matrix) -> None:
-        operation = "scaled_dot_product_attention" if matrix.is_certain else "softmax"
-        around = [module for module, _ in running if not isinstance(module, nn.Softmax)]
-        name = names[around[-1]] if around else ""
+        around = [names[module] for module, _ in running if not isinstance(module, nn.Softmax)]
         inputs = [each for _, taken in reversed(running) for each in taken]
-        path, shape = f"{name}.{operation}".removeprefix("."), tuple(matrix.values.shape)
-        seen.append(_Seen(name or operation, path, number, shape, matrix.is_certain, inputs))
+        operation = f"{names[running[-1][0]]}.{matrix.function}" if running else matrix.function
+        shape = tuple(matrix.values.shape)
+        is_attention = matrix.function != "softmax" or shape[-2] == shape[-1]
+        name = around[-1] if around else operation
+        seen.append(_Seen(name, operation, number, shape, is_attention, inputs))
 
     def mode() -> Attending:
         seen.clear()
+        running.clear()
         return Attending(lambda number: True, see)
 
     watched = Watched(outputs_of=list(names), output=leave, inputs_of=list(names), input=enter)
@@ -187,7 +196,7 @@ def _place(request: Request, seen: _Seen) -> Place | ShapeError:
     queries, keys = seen.shape[-2:]
     shape = (1, *request.batch.shape[1:])
     reason: ShapeError | None = None
-    for name, of in seen.inputs:
+    for name, of in [] if _is_over_channels(request, seen, shape) else seen.inputs:
         if not _may_hold(keys, of):
             continue
         try:
@@ -205,6 +214,13 @@ def _place(request: Request, seen: _Seen) -> Place | ShapeError:
         f"the attention of layer {seen.name!r} has {' x '.join(map(str, seen.shape))} weights, over windows, pooled "
         f"keys, channels or other queries and not over all positions of an image that go into it: no maps show it."
     )
+
+
+def _is_over_channels(request: Request, seen: _Seen, shape: tuple[int, ...]) -> bool:
+    """Check whether what an attention takes its shares of are channels, of which there may be as many as tokens."""
+    model = request.model
+    roles = traced_roles(model.module, seen.operation, seen.shape, shape, called=(model.inputs, model.forward))
+    return roles is not None and any(part.kind == CHANNELS for part in roles[-1])
 
 
 def _may_hold(keys: int, shape: tuple[int, ...]) -> bool:

@@ -72,6 +72,9 @@ def test_attribute_attention_is_the_row_of_the_class_token_in_every_form(form: s
         assert_close(heat, expected, FLOAT32_SUMS)
     assert_close(cf.attribute(model, batch, "attention"), rows[2], FLOAT32_SUMS)
     assert_close(cf.attribute(model, batch, "attention", "blocks.1.attn"), rows[1], FLOAT32_SUMS)
+    if form != FORMS[2]:  # whose function is called by a layer inside
+        called = {"fused": "scaled_dot_product_attention", "written out": "softmax"}[form]
+        assert_close(cf.attribute(model, batch, "attention", f"blocks.0.attn.{called}"), rows[0], FLOAT32_SUMS)
     weighted = [(each * of.clamp(min=0)).mean(1)[:, 0, 1:] for each, of in zip(weights, gradients, strict=True)]
     heat = cf.attribute(model, batch, "attention", "blocks.1", [5, 2])
     assert_close(heat[:, 1], weighted[1].reshape(3, 4, 4), FLOAT32_SUMS)
@@ -199,6 +202,27 @@ class Linear(nn.Module):
         return self.head((tokens.relu() @ (tokens.relu().mT @ tokens)).mean(1))
 
 
+class MixedChannels(nn.Module):
+    """Attention of the channels of tokens (N, T, C) to each other."""
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        channels = tokens.mT[:, None]
+        return ((channels @ channels.mT).softmax(-1) @ channels)[:, 0].mT
+
+
+class OverChannels(nn.Module):
+    """A network of such attention, with as many patches as channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cut = nn.Conv2d(3, 16, 8, 8)
+        self.mixed = MixedChannels()
+        self.head = nn.Linear(16, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.mixed(self.cut(x).flatten(2).mT).mean(1))
+
+
 def swin() -> nn.Module:
     from torchvision.models import SwinTransformer
 
@@ -212,6 +236,7 @@ REFUSED: dict[str, tuple[Any, int, dict[str, Any], type[Exception], str]] = {
                         r"must have an attention matrix inside, got none. Layers with one: 'blocks.0.attn', "),
     "no such layer": (transformer, 32, {"layer": "blocks.7"}, LayerNotFoundError, "blocks.7"),
     "windows": (swin, 64, {}, ShapeError, r"'features.1.0.attn' has 16 x 2 x 16 x 16 weights, over windows, "),
+    "channels": (lambda: made(OverChannels), 32, {}, ShapeError, "'mixed' has 1 x 1 x 16 x 16 weights, over windows, "),
     "windows by name": (swin, 64, {"layer": "features.1.1"}, ShapeError, "over windows"),
     "a unit before": (transformer, 32, {"layer": "blocks.2", "target": ("blocks.1", 3)}, CaptureError,
                       "'blocks.2.attn' must run before that of the target, 'blocks.1', got one that does not"),

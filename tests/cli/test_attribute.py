@@ -58,6 +58,32 @@ def test_attribute_one_file_and_json(model: str, cat: Path, out: Path, capsys: p
     assert json.loads(capsys.readouterr().out)["files"] == [{"image": str(cat), "layer": "conv", "path": str(file)}]
 
 
+VIT = """
+from torchvision.models import VisionTransformer
+
+def make():
+    return VisionTransformer(64, 16, 2, 2, 32, 64, num_classes=4)
+"""
+
+
+def test_attribute_attention_is_a_tile_for_each_head_and_with_targets_for_each_of_these(
+    cat: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = cat.with_name("vit.py")
+    file.write_text(VIT)
+    argv = ["attribute", f"{file}:make", cat, "--size", 64, "--weights", "none", "--out", out]
+    last = "encoder.layers.encoder_layer_1"
+    assert run(*argv, "--method", "attention", "--layer", last, "--query", "1,2") == cli.DONE
+    assert run(*argv, "--method", "rollout", "--target", "1", "3") == cli.DONE
+    written = [out / method / f"{last}.self_attention" / "cat.png" for method in ("attention", "rollout")]
+    assert capsys.readouterr().out.split() == list(map(str, written))
+    attention, rollout = (json.loads(each.with_suffix(".json").read_text()) for each in written)
+    assert attention["maps"]["shape"] == [2, 4, 4]
+    assert attention["attribution"] == {"method": "attention", "targets": None}
+    assert [target["target"] for target in rollout["attribution"]["targets"]] == ["1", "3"]
+    assert attention["overlay"]["source"] == rollout["overlay"]["source"] == "input"
+
+
 def test_attribute_image_that_cannot_be_read_does_not_stop_the_others(
     model: str, cat: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -76,6 +102,7 @@ REFUSED = {
     "a class that is not there": (["--target", "4"], "target must be a class from 0 to 3 for this model, got 4"),
     "no such layer": (["--layer", "convv"], "no layer 'convv'"),
     "another method's option": (["--chunk", "2"], "chunk goes with scorecam, ablationcam, gradient, "),
+    "no patch": (["--method", "attention", "--query", "7"], "query must be the row and column of a patch"),
     "no chunk": (["--chunk", "0"], "chunk must be"),
 }
 
