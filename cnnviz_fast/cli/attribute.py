@@ -48,10 +48,8 @@ def add(commands: Any) -> None:
         usage="MODEL IMAGE... [options]",
         examples=[
             "cnnviz attribute resnet50 cat.jpg --layer layer4 --target top3 --out heat/",
-            'cnnviz attribute resnet50 cat.jpg --target tabby "tiger cat" --out heat/',
             "cnnviz attribute resnet50 cat.jpg --method guided --target layer3@0-63,max",
-            "cnnviz attribute vit_b_16 cat.jpg --method attention --layer encoder.layers.encoder_layer_11",
-            "cnnviz attribute vit_b_16 cat.jpg --method rollout --target top",
+            "cnnviz attribute vit_b_16 cat.jpg --method rollout --target tabby",
         ],
     )  # fmt: skip
 
@@ -65,10 +63,11 @@ def _declare(parser: CommandParser) -> None:
     )  # fmt: skip
     parser.add(
         "attribution", "-t", "--target", metavar="T", nargs="+", action="extend",
-        text="top (default; none for attention, rollout), top5, a class, LAYER@CHANNEL[,Y,X], LAYER@0-63,max",
+        text="top (default), top5, a class's number or name, LAYER@CHANNEL[,Y,X], LAYER@0-63,max; attention and "
+        "rollout need none, and are weighted with its gradient",
     )  # fmt: skip
     add_options(parser, AttributionOptions, without=("seed",))
-    add_layers(parser, default="the last stage; the last attention, and for rollout every one")
+    add_layers(parser, default="the last stage; attention: last, rollout: all")
     add_output(parser, "DIR/METHOD/LAYER/IMAGE.png")
     add_overwrite(parser)
     add_weights(parser)

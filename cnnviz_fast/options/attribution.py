@@ -53,5 +53,5 @@ class AttributionOptions(SelfChecking):
     seed: int | None = option(None, whole(0), "of their noise (default: 0)", "N", "attribution")
     chunk: int | None = option(None, whole(1), "variants or channels at once (default: 8 variants)", "N", "attribution")
     query: tuple[int, int] | None = option(
-        None, _patch, "patch whose attention is shown (default: class token, or the mean)", "Y,X", "attribution"
+        None, _patch, "patch whose attention is shown (default: class token)", "Y,X", "attribution"
     )
