@@ -16,7 +16,7 @@ they are kept until the way back, as autograd keeps them.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -107,15 +107,18 @@ def _see_each(request: Request, places: Sequence[Place], see: Callable[[Place, t
 
     wanted = {place.number: place for place in places}
     images = len(request.batch)
+    seen: set[Place] = set()
 
     def take(number: int, matrix: Matrix) -> None:
         place = wanted[number]
+        seen.add(place)
         see(place, _of_images(matrix.values, place, images))
         if place is places[-1]:
             raise Enough
 
     model = with_mode(request.model, lambda: Attending(wanted.__contains__, take))
     run_pass(root_of(model), request.batch, Watched(), request.inputs(), model.forward)
+    _check_seen(places, seen)
 
 
 def _weigh(request: Request, places: Sequence[Place], take: Callable[[Mapping[Place, torch.Tensor]], object]) -> Scores:
@@ -146,23 +149,15 @@ def _weigh(request: Request, places: Sequence[Place], take: Callable[[Mapping[Pl
         return Attending(wanted.__contains__, lambda number, seen: matrices.update({wanted[number]: seen}), linked=True)
 
     def finish(_: Any, scores: Scores) -> None:
-        if late := [place.name for place in places if place not in matrices]:
-            raise CaptureError(
-                f"layer {late[0]!r} must run before that of the target, {request.targets.layers[-1]!r}, got one that "
-                f"does not. Name an earlier layer."
-            )
+        _check_seen(places, matrices, request.targets.layers)
         for t, column in enumerate(scores.columns):
             label, more = scores.labels[0][t], t < len(scores.columns) - 1
-            edges = {place: edge for place in places if (edge := matrices[place].at) is not None}
-            gradients: Sequence[torch.Tensor | None] = ()
-            if column.requires_grad and edges:
-                gradients = torch.autograd.grad(
-                    column.sum(), list(edges.values()), retain_graph=more, allow_unused=True
-                )
-            slopes = dict(zip(edges, gradients, strict=False))
+            at = [edge for place in places if (edge := matrices[place].at) is not None]
+            gradients: Sequence[torch.Tensor | None] = (None,) * len(places)
+            if column.requires_grad and len(at) == len(places):
+                gradients = torch.autograd.grad(column.sum(), at, retain_graph=more, allow_unused=True)
             weighted = {}
-            for place in places:
-                gradient = slopes.get(place)
+            for place, gradient in zip(places, gradients, strict=True):
                 if gradient is None:
                     raise CaptureError(
                         f"target {label!r} is not computed from the attention of layer {place.name!r}. "
@@ -178,6 +173,21 @@ def _weigh(request: Request, places: Sequence[Place], take: Callable[[Mapping[Pl
     request = replace(request, layers=None, inner=located(request))
     record(replace(request, model=with_mode(request.model, mode)), finish, copied, linked=True)
     return found[0]
+
+
+def _check_seen(places: Sequence[Place], seen: Container[Place], until: Sequence[str] = ()) -> None:
+    """Refuse places that a pass did not come to; with units as targets it ends with the last of their layers."""
+    for place in places:
+        if place in seen:
+            continue
+        if until:
+            raise CaptureError(
+                f"layer {place.name!r} must run before that of the target, {until[-1]!r}, got one that does not. "
+                f"Name an earlier layer."
+            )
+        raise CaptureError(
+            f"layer {place.name!r} must run for the batch as for its first image, got one that does not."
+        )
 
 
 def _of_images(values: torch.Tensor, place: Place, images: int) -> torch.Tensor:
