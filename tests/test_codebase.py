@@ -35,7 +35,7 @@ HEAVY = {
         "inputs.unnamed_memory", "models.small_networks",
         "kernels.torch_ops", "kernels.torch_sketch", "kernels.torch_values", "kernels.triton_gpu", "operators",
          "patches.api", "patches.classes", "patches.entries", "patches.lists", "patches.overlay", "patches.responses",
-         "patches.top", "pipeline", "runs.api", "runs.batches", "runs.folder.fingerprint", "runs.top", "runtime.device",
+         "patches.top", "pipeline", "runs.api", "runs.attributed", "runs.batches", "runs.folder.fingerprint", "runs.top", "runtime.device",
          "sheets.comparison", "sheets.manifest",
         "sheets.pixels", "sheets.plan", "sheets.rgb", "sheets.samples", "weights.kernel_sheets",
     },
