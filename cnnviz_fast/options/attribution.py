@@ -40,7 +40,9 @@ class AttributionOptions(SelfChecking):
     steps: int | None = option(
         None, whole_within(1, MOST_STEPS), "of integrated-gradients (default: 50)", "N", "attribution"
     )
-    baseline: Any = option(None, _number_or_image, "value they begin at, normalised (default: 0)", "X", "attribution")
+    baseline: Any = option(  # noqa: RUF009 (which exempts options of plain types)
+        None, _number_or_image, "value they begin at, normalised (default: 0)", "X", "attribution"
+    )
     samples: int | None = option(None, whole(1), "noisy images of smoothgrad (default: 50)", "N", "attribution")
     noise: float | None = option(
         None, share, "of an image's range (default: 0.15), drawn from --seed", "X", "attribution"
