@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..activations.digests import sample_digest
+from ..activations.fields.known import known_field
 from ..activations.maps import frame_of
 from ..activations.passes.rows import inputs_at, with_rows
 from ..errors import CaptureError, CnnvizError, ImageError
@@ -132,7 +133,7 @@ def heat_layer(
     found: Attribution,
     layer: str,
     image: str,
-    sample: torch.Tensor | None,
+    sample: torch.Tensor,
     ranges: Ranges | None = None,
 ) -> LayerInput:
     """Return the heat maps of an image as they are drawn, a tile for each target.
@@ -143,15 +144,14 @@ def heat_layer(
         found: for this one image.
         layer: among those that were found.
         image: its name.
-        sample: (C, H, W) float32, or of a volume or a clip (C, D, H, W). What went into the model; None where nothing
-            is laid under the maps.
+        sample: (C, H, W) float32, or of a volume or a clip (C, D, H, W). What went into the model.
         ranges: of the targets, with normalize dataset.
 
     Returns:
         The tiles, with everything that decides how they are drawn.
     """
     backdrop, maps = asked.backdrop, found.maps[layer][0]
-    if backdrop is not None and sample is not None and expected_input(model).spatial_axes > 1:
+    if backdrop is not None and expected_input(model).spatial_axes > 1:
         backdrop = backdrop.filled_with(partial(as_image, frame_of(sample, None, 1), model.preprocess))
     of_pixels = method_of(asked.method).of != "layers"
     tiles, names = _tiles(maps.sum(1) if of_pixels else maps, found.scores)
@@ -160,6 +160,10 @@ def heat_layer(
         tiles, of = _without_outliers(tiles), f"{layer}, {_SHOWN:.1%} of values"
     look = heat_look(asked.look, asked.method, of, image, tiles)
     provenance = Provenance(model.spec, model.weights, layer, image, weights_digest=sample_digest(model))
+    if look.align == "field" and of_pixels:
+        look = replace(look, align="center")  # where pixels lie
+    elif look.align == "field":
+        provenance = provenance.with_field(known_field(model, layer, (1, *sample.shape)))
     return LayerInput(layer, tiles, provenance, look, backdrop, ranges, names=names)
 
 

@@ -101,6 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..runs.api import run as run_over
     from ..runs.ranks import ranks_in
 
+    method_options = attribution_options(arguments, method_of(arguments.method or METHOD_NAMES[0]).options)
     ranks = ranks_in()
     model = load(
         arguments,
@@ -123,7 +124,7 @@ def run(arguments: argparse.Namespace) -> int:
             overlay=backdrop,
             method=arguments.method,
             target=arguments.target,
-            **attribution_options(arguments, method_of(arguments.method or METHOD_NAMES[0]).options),
+            **method_options,
             on_file=None if arguments.json else print_path,
             **wanted,
             **given_options(arguments, RenderOptions),

@@ -101,7 +101,8 @@ def run(
             read_overlay returned.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
         show_input: True to show the image as the model saw it above the grid, in 64 colours of the palette.
-        method: with save "attribution", the name of the method; see attribute. gradcam.
+        method: with save "attribution", the name of the method; see attribute. gradcam. Methods of layers share a pass
+            with what else is made of the layers; guided-gradcam and methods of the input take their own.
         target: what is explained: see attribute; the class with the highest score of each image. The rows of the index
             say which class that was. A list of lists, or an array of integers, has a row for each image of the run.
         on_file: called with the path of each file, or of each tar, once it is complete.
@@ -136,7 +137,16 @@ def run(
         ranks=ranks_in(),
         decoding=ImageOptions(truncated=truncated, input_range=input_range),  # type: ignore[arg-type]
         labels=None if wanted.labels is None else read_labels(wanted.labels),
-        heat=heat_of_run(wanted.save, patterns, method, target, attribution, read, look, backdrop),
+        heat=heat_of_run(
+            wanted.save,
+            patterns,
+            method=method,
+            target=target,
+            options=attribution,
+            axes=read,
+            look=look,
+            backdrop=backdrop,
+        ),
     )
     for kind in spec.collects:
         kind.record(0)  # refuses options that do not go together

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,7 +27,6 @@ from ..activations.passes.rows import inputs_at
 from ..attribution.api import attribution, method_of
 from ..attribution.cam import Attribution
 from ..attribution.drawing import HeatMaps, heat_facts, heat_folders, heat_layer
-from ..attribution.head import INPUT
 from ..channels.dataset import ranges_of_layer
 from ..errors import OptionError, ShapeError
 from ..formats.names import folded_stem, told_apart
@@ -103,16 +103,12 @@ class HeatBatch(NamedTuple):
             Maps with a channel for each channel of an atlas, as float32. Those of an image that float16 keeps have the
             values that this leaves of them.
         """
-        read = []
+        of_pixels, read = method_of(self.asked.method).of != "layers", []
         for name, (layer, found) in zip(self.names, self.found.maps.items(), strict=True):
-            wide = found.unsqueeze(-2) if layer == INPUT and found.ndim == 4 else found  # of a signal: one row
+            wide = found.unsqueeze(-2) if of_pixels and found.ndim == 4 else found  # of a signal: one row
             maps = wide.reshape(len(wide), -1, *wide.shape[-2:])
-            keeps = torch.tensor([_fits_float16(each) for each in maps], device=maps.device)
-            rounded = torch.where(keeps[:, None, None, None], maps.half().float(), maps)
-
-            def field(layer: str = layer) -> Any:
-                return None if layer == INPUT else known_field(model, layer, shape)
-
+            rounded = torch.where(_kept_by_float16(maps)[:, None, None, None], maps.half().float(), maps)
+            field = _no_field if of_pixels else partial(known_field, model, layer, shape)
             read.append(LayerMaps(name, name, rounded, Axes("nchw"), None, field=field))
         return read
 
@@ -141,8 +137,8 @@ class HeatBatch(NamedTuple):
         Returns:
             The maps, with everything that decides how they are drawn.
         """
-        if drawing.backdrop is None:
-            maps = read.maps[n].half() if _fits_float16(read.maps[n]) else read.maps[n]
+        if sample is None:
+            maps = read.maps[n].half() if _kept_by_float16(read.maps[n : n + 1]) else read.maps[n]
             origin = read.provenance(model, image, with_field=True)
             return LayerInput(read.name, maps, origin, drawing.options, None, None, measured)
         layer = read.name.partition("/")[2]
@@ -179,6 +175,7 @@ def attributed(model: LoadedModel, batch: torch.Tensor, asked: HeatMaps, positio
 def heat_of_run(
     save: Sequence[str],
     layers: Sequence[str | int] | None,
+    *,
     method: str | None,
     target: Any,
     options: AttributionOptions,
@@ -251,8 +248,12 @@ def _rows_in(target: Any) -> list[list[Any]] | None:
     return target if is_rows else None
 
 
-def _fits_float16(maps: torch.Tensor) -> bool:
-    """Check whether float16 keeps maps (C, H, W) float32 to 1/2048 of the largest value of each; see _FLOAT16."""
-    peaks = maps.abs().nan_to_num(0.0, 0.0, 0.0).amax((1, 2))
+def _no_field() -> None:
+    """Return no receptive field: maps of pixels lie where the pixels do."""
+
+
+def _kept_by_float16(maps: torch.Tensor) -> torch.Tensor:
+    """Return whether float16 keeps maps (N, C, H, W) float32 to 1/2048 of the peak of each channel: (N,) bool."""
+    peaks = maps.abs().nan_to_num(0.0, 0.0, 0.0).amax((2, 3))
     least, most = _FLOAT16
-    return bool(((peaks == 0) | ((peaks >= least) & (peaks <= most))).all())
+    return ((peaks == 0) | ((peaks >= least) & (peaks <= most))).all(1)

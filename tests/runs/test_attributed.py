@@ -12,6 +12,7 @@ import pytest
 import torch
 from support.assertions import FLOAT16, assert_close
 from support.command_line import run
+from support.heat import ClassToken, made
 from support.processes import Python
 from support.runs import (
     QUICK,
@@ -30,10 +31,11 @@ from torch import nn
 import cnnviz_fast as cf
 from cnnviz_fast.attribution.api import METHODS
 from cnnviz_fast.cli import main as cli
-from cnnviz_fast.errors import CnnvizError, OptionError, ShapeError
+from cnnviz_fast.errors import CaptureError, CnnvizError, OptionError, ShapeError
 from cnnviz_fast.formats.atlas import parse_atlas
 from cnnviz_fast.models.loaded import LoadedModel
 from cnnviz_fast.models.preprocess import Preprocessing
+from cnnviz_fast.runtime.caller import Note
 
 HEAT: dict[str, Any] = {**QUICK, "save": "attribution"}
 LAYER = "2"
@@ -324,6 +326,15 @@ def test_without_layers_the_last_stage_is_explained(images: Path, tmp_path: Path
     assert torch.equal(maps_in(tmp_path)[:, 0], expected.half().float())
 
 
+def test_a_layer_without_a_gradient_ends_the_run_and_the_one_that_works_is_named(tmp_path: Path) -> None:
+    model, batch = made(ClassToken), torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(CaptureError, match=r"This one works: 'blocks\.0'"):
+        cf.run(model, batch, "blocks.1", tmp_path / "named", **HEAT, target=3)
+    with pytest.warns(Note, match=r"has no gradient at its places; taking 'blocks\.0'"):
+        cf.run(model, batch, None, tmp_path / "free", **{**HEAT, "batch": 2}, target=3)
+    assert [row["layer"] for row in rows(tmp_path / "free")] == ["gradcam/blocks.0"] * 4
+
+
 def test_gradients_that_float16_would_lose_stay_float32(images: Path, tmp_path: Path) -> None:
     def faint(output: torch.Tensor) -> torch.Tensor:
         return output[:, 1] * 1e-9
@@ -339,26 +350,13 @@ def test_gradients_that_float16_would_lose_stay_float32(images: Path, tmp_path: 
 
 def test_overlays_are_the_pictures_of_the_command_attribute(tmp_path: Path) -> None:
     photos = [Path(cf.__file__).parent / "diagnostics" / "photos" / f"{name}.jpg" for name in ("cat", "coffee")]
-    shared = ("cnnviz:small", *photos, "--layer", "stage5", "--method", "hirescam", "--target", "top2", "--tile", 40)
+    shared = ("cnnviz:small", *photos, "--layer", "stage2", "--method", "hirescam", "--target", "top2", "--tile", 40,
+              "--align", "field")  # fmt: skip
     assert run("attribute", *shared, "--out", tmp_path / "few") == cli.DONE
-    assert (
-        run(
-            "run",
-            *shared,
-            "--save",
-            "attribution",
-            "--overlay",
-            "--batch",
-            1,
-            "--readers",
-            0,
-            "--out",
-            tmp_path / "run",
-        )
-        == cli.DONE
-    )
+    assert run("run", *shared, "--save", "attribution", "--overlay", "--batch", 1, "--readers", 0,
+               "--out", tmp_path / "run") == cli.DONE  # fmt: skip
     for name in ("cat", "coffee"):
-        path = f"hirescam/stage5/{name}.png"
+        path = f"hirescam/stage2/{name}.png"
         assert (tmp_path / "run" / path).read_bytes() == (tmp_path / "few" / path).read_bytes()
 
 
