@@ -255,6 +255,7 @@ class LayerInput:
         backdrop: the image to lay them over.
         ranges: range of each channel, with normalize dataset.
         measured: statistics of the channels that `options` picks, on the CPU, where they are known already.
+        names: of the tiles, where they show something else than channels.
     """
 
     name: str
@@ -264,11 +265,13 @@ class LayerInput:
     backdrop: Backdrop | None
     ranges: Ranges | None
     measured: ChannelStatistics | None = None
+    names: Sequence[str] | None = None
 
     def plan(self, plan: Callable[..., Plan] = plan_sheet) -> Plan:
         """Plan a sheet of the maps, or with `plan_tiles` a file for each channel."""
         given = (self.maps, self.options, self.provenance, self.backdrop)
-        return plan(*given, measured=self.measured, ranges=self.ranges)
+        named = {} if self.names is None else {"names": self.names}
+        return plan(*given, measured=self.measured, ranges=self.ranges, **named)
 
 
 def look_at(

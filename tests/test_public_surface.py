@@ -22,7 +22,7 @@ import pytest
 from support.rules_of_words import VAGUE
 
 import cnnviz_fast
-from cnnviz_fast.options import drawing, keywords, optimize, patches, reading, runs, weights
+from cnnviz_fast.options import attribution, drawing, keywords, optimize, patches, reading, runs, weights
 from cnnviz_fast.options.drawing import SINGLE_SHEETS
 
 PACKAGE = Path(cnnviz_fast.__file__).parent
@@ -81,7 +81,7 @@ def test_users_program_passes_mypy_strict() -> None:
         ("render_batch", [drawing.RenderOptions], keywords.RenderKeywords),
         ("visualize", [drawing.RenderOptions], keywords.RenderKeywords),
         ("compare", [drawing.RenderOptions], keywords.SheetKeywords),
-        ("run", [runs.RunOptions, drawing.RenderOptions], keywords.RunKeywords),
+        ("run", [runs.RunOptions, attribution.AttributionOptions, drawing.RenderOptions], keywords.RunKeywords),
         ("patch_sheet", [patches.PatchOptions], keywords.PatchKeywords),
         ("invert", [optimize.InvertOptions], keywords.InvertKeywords),
         ("maximize", [optimize.MaximizeOptions], keywords.MaximizeKeywords),
@@ -108,6 +108,7 @@ def test_options_are_named_in_signatures(function: str, records: list[type], rec
         (drawing.RenderOptions, keywords.RenderKeywords),
         (drawing.EntryOptions, keywords.EntryKeywords),
         (runs.RunOptions, keywords.OwnRunKeywords),
+        (attribution.AttributionOptions, keywords.AttributionKeywords),
         (reading.AxesOptions, keywords.AxesKeywords),
         (reading.PreprocessOptions, keywords.PreprocessKeywords),
         (weights.KernelOptions, keywords.KernelKeywords),

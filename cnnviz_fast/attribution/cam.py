@@ -52,12 +52,22 @@ class Attribution:
         scores: of the targets; None where the method has none.
         facts: what else is known, for the manifest.
         entries: what the entries of T are where there are no scores, such as "head"; None for a single map.
+        activations: layer name -> what the layer put out in the pass, as capture returns it, where the method looked.
     """
 
     maps: Mapping[str, torch.Tensor]
     scores: Scores | None
     facts: Mapping[str, Any] = field(default_factory=dict)
     entries: str | None = None
+    activations: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    def part(self, first: int, last: int) -> Attribution:
+        """Return what was found for images first..last-1, without activations."""
+        maps = {name: each[first:last] for name, each in self.maps.items()}
+        facts = dict(self.facts)
+        if "completeness" in facts:
+            facts["completeness"] = {name: rows[first:last] for name, rows in facts["completeness"].items()}
+        return Attribution(maps, self.scores and self.scores.part(first, last), facts, self.entries)
 
 
 def gradcam(request: Request) -> Attribution:
@@ -101,9 +111,8 @@ def eigencam(request: Request) -> Attribution:
     model, layers = request.model, request.layers or ()
     activations = capture(model, request.batch, layers, inputs=request.inputs())
     axes = axes_of_maps(model, activations, tuple(request.batch.shape), request.axes)
-    return Attribution(
-        {name: as_steps(_first_component(all_maps(activations[name], axes[name])), axes[name]) for name in axes}, None
-    )
+    found = {name: as_steps(_first_component(all_maps(activations[name], axes[name])), axes[name]) for name in axes}
+    return Attribution(found, None, activations=activations)
 
 
 def cam(request: Request) -> Attribution:
@@ -124,13 +133,14 @@ def cam(request: Request) -> Attribution:
     for layer, axes in axes_of_maps(request.model, activations, tuple(request.batch.shape), request.axes).items():
         maps = all_maps(activations[layer], axes).float()
         mean = maps.mean((2, 3))
-        if mean.shape != given.shape or not (mean - given).norm() <= _SAME * given.norm():
+        # An image with values that are not finite has no part in it: the others show what the layer is.
+        if mean.shape != given.shape or not _finite(mean - given).norm() <= _SAME * _finite(given).norm():
             raise CaptureError(
                 f"cam must be of a layer whose global mean goes into {name!r}, the linear layer that scores the "
                 f"classes, and {layer!r} is none. Take gradcam, which goes with any layer."
             )
         found[layer] = as_steps(weighted_sum(maps, weights), axes)
-    return Attribution(found, scores)
+    return Attribution(found, scores, activations=activations)
 
 
 _SAME = 1e-2
@@ -160,7 +170,7 @@ def _weighted(request: Request, rule: Rule) -> Attribution:
                 )
             each.append(rule(maps, slopes))
         found[layer] = as_steps(torch.stack(each, 1), axes)
-    return Attribution(found, gradients.scores)
+    return Attribution(found, gradients.scores, activations=gradients.activations)
 
 
 def _no_gradient(request: Request, layer: str, axes: Axes, said: str) -> NoGradientError:
@@ -187,13 +197,21 @@ def quotient(above: torch.Tensor, below: torch.Tensor) -> torch.Tensor:
     return (above / below).masked_fill_(below == 0, 0.0)
 
 
+def _finite(values: torch.Tensor) -> torch.Tensor:
+    """Return values of real dtype, of any shape, with 0 in place of those that are not finite."""
+    return values.nan_to_num(0.0, 0.0, 0.0)
+
+
 def _first_component(maps: torch.Tensor) -> torch.Tensor:
     """Return how far each position of maps (N, C, h, w) lies along their first singular vector: (N, 1, h, w).
 
     From the smaller of the two products of the matrix with itself, in float64, which keeps as many digits as float32.
+    NaN for an image with values that are not finite.
     """
     import torch
 
+    sound = maps.isfinite().flatten(1).all(1)
+    maps = _finite(maps)
     wide = maps if maps.device.type in ("cpu", "cuda") else maps.cpu()  # others may have no float64
     matrix = wide.flatten(2).double().mT  # (N, positions, C)
     if matrix.shape[1] <= matrix.shape[2]:
@@ -202,6 +220,7 @@ def _first_component(maps: torch.Tensor) -> torch.Tensor:
     else:
         along = (matrix @ torch.linalg.eigh(matrix.mT @ matrix).eigenvectors[..., -1:]).squeeze(-1)
     along = torch.where(along.sum(1, keepdim=True) < 0, -along, along)
+    along = along.masked_fill(~sound.to(along.device)[:, None], torch.nan)
     return along.reshape(len(maps), 1, *maps.shape[2:]).float().to(maps.device)
 
 
@@ -221,7 +240,8 @@ def _last_linear(request: Request) -> tuple[str, torch.Tensor]:
 
     def compare(output: torch.Tensor) -> None:
         scores = class_scores(output, 1)
-        found.extend(module for module, each in seen.items() if each.shape == scores.shape and each.equal(scores))
+        alike = (module for module, each in seen.items() if each.shape == scores.shape)
+        found.extend(module for module in alike if _finite(seen[module]).equal(_finite(scores)))
 
     run_pass(model, first, Watched(linears, see, result=compare), request.inputs([0]), request.model.forward)
     if not found:

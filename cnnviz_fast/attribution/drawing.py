@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..activations.digests import sample_digest
+from ..activations.fields.known import known_field
 from ..activations.maps import frame_of
 from ..activations.passes.rows import inputs_at, with_rows
 from ..errors import CaptureError, CnnvizError, ImageError
@@ -20,7 +21,7 @@ from ..models.preprocess import as_image
 from ..options.attribution import AttributionOptions
 from ..options.drawing import RenderOptions
 from ..options.reading import AS_USUAL, MAX_PIXELS, AxesOptions, ImageOptions
-from ..pipeline import NamedImage, PlannedLayer
+from ..pipeline import LayerInput, NamedImage, PlannedLayer
 from ..provenance import Provenance
 from ..runtime.progress import with_bar
 from ..sheets.annotation import MOST_CHARACTERS, SEPARATOR
@@ -34,6 +35,7 @@ from .head import INPUT
 if TYPE_CHECKING:
     import torch
 
+    from ..channels.dataset import Ranges
     from ..sheets.manifest import SheetFacts
     from .cam import Attribution
 
@@ -102,20 +104,66 @@ def planned_heat_maps(
                 raise
             failed(image, error)
             continue
-        backdrop = asked.backdrop
-        if backdrop is not None and expected_input(model).spatial_axes > 1:
-            backdrop = backdrop.filled_with(partial(as_image, frame_of(batch[0], None, 1), model.preprocess))
-        for folder, (layer, maps) in zip(layer_parts(list(found.maps)), found.maps.items(), strict=True):
-            of_pixels = method_of(asked.method).of_pixels
-            tiles, names = _tiles(maps[0].sum(1) if of_pixels else maps[0], found)
-            of = layer
-            if of_pixels and "normalize" not in {**asked.look, **RenderOptions.implied(asked.look)}:
-                tiles, of = _without_outliers(tiles), f"{layer}, {_SHOWN:.1%} of values"
-            look = heat_look(asked.look, asked.method, of, image.name, tiles)
-            provenance = Provenance(model.spec, model.weights, layer, image.name, weights_digest=sample_digest(model))
+        for folder, layer in zip(heat_folders(asked.method, found.maps), found.maps, strict=True):
+            heat = heat_layer(model, asked, found, layer, image.name, batch[0])
             describe = partial(_described, asked.method, found)
-            made = plan(tiles, look, provenance, backdrop, names=names, describe=describe)
-            yield PlannedLayer(image, layer, asked.method if layer == INPUT else f"{asked.method}/{folder}", made)
+            made = plan(heat.maps, heat.options, heat.provenance, heat.backdrop, names=heat.names, describe=describe)
+            yield PlannedLayer(image, layer, folder, made)
+
+
+def heat_folders(method: str, layers: Iterable[str]) -> list[str]:
+    """Return the folders of the files of heat maps: METHOD/LAYER, or METHOD for maps of the input.
+
+    Args:
+        method: its name.
+        layers: names of the layers.
+
+    Returns:
+        A folder for each.
+    """
+    layers = list(layers)
+    parts = zip(layers, layer_parts(layers), strict=True)
+    return [method if layer == INPUT else f"{method}/{part}" for layer, part in parts]
+
+
+def heat_layer(
+    model: LoadedModel,
+    asked: HeatMaps,
+    found: Attribution,
+    layer: str,
+    image: str,
+    sample: torch.Tensor,
+    ranges: Ranges | None = None,
+) -> LayerInput:
+    """Return the heat maps of an image as they are drawn, a tile for each target.
+
+    Args:
+        model: that ran.
+        asked: how to draw them.
+        found: for this one image.
+        layer: among those that were found.
+        image: its name.
+        sample: (C, H, W) float32, or of a volume or a clip (C, D, H, W). What went into the model.
+        ranges: of the targets, with normalize dataset.
+
+    Returns:
+        The tiles, with everything that decides how they are drawn.
+    """
+    backdrop, maps = asked.backdrop, found.maps[layer][0]
+    if backdrop is not None and expected_input(model).spatial_axes > 1:
+        backdrop = backdrop.filled_with(partial(as_image, frame_of(sample, None, 1), model.preprocess))
+    of_pixels = method_of(asked.method).of_pixels
+    tiles, names = _tiles(maps.sum(1) if of_pixels else maps, found)
+    of = layer
+    if of_pixels and "normalize" not in {**asked.look, **RenderOptions.implied(asked.look)}:
+        tiles, of = _without_outliers(tiles), f"{layer}, {_SHOWN:.1%} of values"
+    look = heat_look(asked.look, asked.method, of, image, tiles)
+    provenance = Provenance(model.spec, model.weights, layer, image, weights_digest=sample_digest(model))
+    if look.align == "field" and of_pixels:
+        look = replace(look, align="center")  # where pixels lie
+    elif look.align == "field":
+        provenance = provenance.with_field(known_field(model, layer, (1, *sample.shape)))
+    return LayerInput(layer, tiles, provenance, look, backdrop, ranges, names=names)
 
 
 def heat_look(options: Mapping[str, Any], method: str, layer: str, image: str, maps: torch.Tensor) -> RenderOptions:
@@ -174,8 +222,13 @@ def _without_outliers(tiles: torch.Tensor) -> torch.Tensor:
 
 def _described(method: str, found: Attribution, facts: SheetFacts) -> dict[str, Any]:
     """Return the manifest of a sheet, with what is on it."""
+    return {**describe_sheet(facts), "attribution": heat_facts(method, found)}
+
+
+def heat_facts(method: str, found: Attribution) -> dict[str, Any]:
+    """Return what is told of the heat maps of one image: the method, the targets with their scores, and its facts."""
     targets, scores = None, found.scores
     if scores is not None:
         values = scores.values[0].tolist()
         targets = [{"target": name, "score": value} for name, value in zip(scores.labels[0], values, strict=True)]
-    return {**describe_sheet(facts), "attribution": {"method": method, "targets": targets, **found.facts}}
+    return {"method": method, "targets": targets, **found.facts}

@@ -106,7 +106,7 @@ def _weighted(request: Request, weights: Callable[[_Asked, int], torch.Tensor]) 
         asked = _Asked(fixed, layer, axes, all_maps(activations[layer], axes).float(), scores)
         each = torch.stack([weights(asked, image) for image in range(len(request.batch))])
         found[layer] = as_steps(weighted_sum(asked.maps, each.mT).relu(), axes)
-    return Attribution(found, scores)
+    return Attribution(found, scores, activations=activations)
 
 
 def _masks(maps: torch.Tensor, size: Sequence[int]) -> torch.Tensor:

@@ -97,8 +97,7 @@ def _differentiated(request: Request, grad: Grad | None, rows: int) -> InputGrad
                 )
             for row in range(len(group)):
                 maps[:, first + row] = of[row * images : (row + 1) * images]
-        kept = tuple(column[:images] for column in scores.detached().columns)
-        found.append(InputGradients(batch, maps, replace(scores, columns=kept, labels=scores.labels[:images])))
+        found.append(InputGradients(batch, maps, scores.detached().part(0, images)))
 
     repeated = request
     if rows > 1:

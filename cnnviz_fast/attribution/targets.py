@@ -102,6 +102,11 @@ class Scores:
         """Return the scores without what they were computed from."""
         return dataclasses.replace(self, columns=tuple(column.detach() for column in self.columns))
 
+    def part(self, first: int, last: int) -> Scores:
+        """Return the scores of images first..last-1, of the same targets."""
+        columns = tuple(column[first:last] for column in self.columns)
+        return dataclasses.replace(self, columns=columns, labels=self.labels[first:last])
+
 
 @dataclass(frozen=True)
 class Targets:

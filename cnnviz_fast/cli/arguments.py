@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import OptionError
+from ..options.attribution import AttributionOptions
 from ..options.drawing import DEFAULT_ALPHA, RGB_OPTIONS, WITHOUT_STATISTICS, RenderOptions
 from ..options.parsers import flag
 from ..options.reading import MAX_PIXELS
@@ -98,6 +99,35 @@ def add_input(parser: CommandParser) -> None:
         "text", "--input", dest="show_input", action="store_true", default=None,
         text="show the image as the model saw it above the grid",
     )  # fmt: skip
+
+
+def add_attribution(parser: CommandParser, methods: str, targets: str) -> None:
+    """Add which scores are attributed to what, and how; the seed of the noise is that of the weights.
+
+    Args:
+        parser: of the command.
+        methods: sentence of --method.
+        targets: sentence of --target.
+    """
+    parser.add("attribution", "-m", "--method", metavar="NAME", text=methods)
+    parser.add("attribution", "-t", "--target", metavar="T", nargs="+", action="extend", text=targets)
+    add_options(parser, AttributionOptions, without=("seed",))
+
+
+def attribution_options(arguments: argparse.Namespace, known: Sequence[str]) -> dict[str, Any]:
+    """Return the options of a method that were given.
+
+    Args:
+        arguments: of the command.
+        known: options that the method takes; the seed is among them where it draws noise.
+
+    Returns:
+        Name -> value.
+    """
+    options = given_options(arguments, AttributionOptions)
+    if "seed" not in known:
+        del options["seed"]  # that of the weights
+    return options
 
 
 def add_tiles(parser: CommandParser) -> None:

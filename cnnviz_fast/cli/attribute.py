@@ -12,6 +12,7 @@ from ..options.attribution import METHOD_NAMES, AttributionOptions
 from ..options.drawing import SINGLE_SHEETS, WITHOUT_STATISTICS, RenderOptions
 from ..options.reading import AxesOptions, ImageOptions, PreprocessOptions
 from .arguments import (
+    add_attribution,
     add_input,
     add_layers,
     add_max_pixels,
@@ -20,6 +21,7 @@ from .arguments import (
     add_overlay,
     add_overwrite,
     add_weights,
+    attribution_options,
     drawing_options,
     given_options,
     options_of,
@@ -57,16 +59,12 @@ def add(commands: Any) -> None:
 def _declare(parser: CommandParser) -> None:
     add_model(parser)
     parser.add("job", "images", metavar="IMAGE", nargs="+", text="image files")
-    parser.add(
-        "attribution", "-m", "--method", metavar="NAME", default=METHOD_NAMES[0],
-        text=f"{METHOD_NAMES[0]} (default), {', '.join(METHOD_NAMES[1:])}",
-    )  # fmt: skip
-    parser.add(
-        "attribution", "-t", "--target", metavar="T", nargs="+", action="extend",
-        text="top (default), top5, a class's number or name, LAYER@CHANNEL[,Y,X], LAYER@0-63,max; attention and "
+    add_attribution(
+        parser,
+        f"{METHOD_NAMES[0]} (default), {', '.join(METHOD_NAMES[1:])}",
+        "top (default), top5, a class's number or name, LAYER@CHANNEL[,Y,X], LAYER@0-63,max; attention and "
         "rollout need none, and are weighted with its gradient",
-    )  # fmt: skip
-    add_options(parser, AttributionOptions, without=("seed",))
+    )
     add_layers(parser, default="the last stage; attention: last, rollout: all")
     add_output(parser, "DIR/METHOD/LAYER/IMAGE.png")
     add_overwrite(parser)
@@ -87,15 +85,14 @@ def run(arguments: argparse.Namespace) -> int:
         raise ImageError(f"no file {arguments.images[0]!r}.")
     from ..attribution.api import method_of
 
+    method = arguments.method or METHOD_NAMES[0]
     files = files_of(arguments, len(arguments.images))
     drawing_options(arguments)  # what is wrong with them shows before a model is loaded
-    if arguments.overlay is None and not method_of(arguments.method).of_pixels:
+    if arguments.overlay is None and not method_of(method).of_pixels:
         arguments.overlay = True
     backdrop = overlay_of(arguments, arguments.max_pixels)
     preprocess, axes = options_of(arguments, PreprocessOptions), options_of(arguments, AxesOptions)
-    options = given_options(arguments, AttributionOptions)
-    if "seed" not in method_of(arguments.method).options:
-        del options["seed"]  # that of the weights
+    options = attribution_options(arguments, method_of(method).options)
     folder = output_folder(arguments)
     backends.compile_ahead("auto")
 
@@ -104,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     look = given_options(arguments, RenderOptions)
     of_method = AttributionOptions(**options)
-    asked = HeatMaps(arguments.method, arguments.layer, arguments.target, of_method, axes, look, backdrop)
+    asked = HeatMaps(method, arguments.layer, arguments.target, of_method, axes, look, backdrop)
     images = name_images(arguments.images)
     model = load(
         arguments, weights=arguments.weights, seed=arguments.seed, device=arguments.device, preprocess=preprocess

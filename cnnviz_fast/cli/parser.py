@@ -17,10 +17,10 @@ from .terminal import USAGE
 
 GROUPS = {
     "job": "What goes in, and where it comes out:",
-    "attribution": "Which scores are attributed, and how:",
     "tiles": None,
     "run": "What comes out, and how the run goes on:",
     "top": "The images that excite each channel most (--save top):",
+    "attribution": "Which scores are attributed, and how:",
     "search": "How images are found:",
     "sheet": "How the sheet looks:",
     "second": "The second model; what is not given is as for the first:",

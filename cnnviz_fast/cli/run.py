@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ImagesFailedError, OptionError
 from ..kernels import backends
+from ..options.attribution import METHOD_NAMES
 from ..options.drawing import RenderOptions
 from ..options.reading import AxesOptions, ImageOptions, PreprocessOptions
 from ..options.runs import RunOptions
 from .arguments import (
     OUT,
+    add_attribution,
     add_input,
     add_layers,
     add_max_pixels,
@@ -23,6 +25,7 @@ from .arguments import (
     add_output,
     add_overlay,
     add_weights,
+    attribution_options,
     check_colours,
     given_options,
     options_of,
@@ -66,6 +69,11 @@ def _declare(parser: CommandParser) -> None:
     add_output(parser, "DIR/LAYER/IMAGE.png", f"{OUT}/run")
     add_weights(parser)
     add_options(parser, RunOptions)
+    add_attribution(
+        parser,
+        f"with --save attribution: {METHOD_NAMES[0]} (default), ...",
+        "top (default), top5, class or LAYER@C; see attribute",
+    )
     add_options(parser, RenderOptions)
     add_overlay(parser)
     add_input(parser)
@@ -82,16 +90,18 @@ def run(arguments: argparse.Namespace) -> int:
     on_ray = wanted.get("engine") == "ray"
     if on_ray and arguments.device != "auto":
         raise OptionError("device goes with engine 'local': Ray gives its actors the GPUs that the cluster has.")
-    options_of(arguments, RunOptions)
+    save = options_of(arguments, RunOptions).save
     options = options_of(arguments, RenderOptions)
     check_colours(options)
     backdrop = overlay_of(arguments, arguments.max_pixels)
     folder = output_folder(arguments, of_run=True).path
     backends.compile_ahead(options.backend)
 
+    from ..attribution.api import method_of
     from ..runs.api import run as run_over
     from ..runs.ranks import ranks_in
 
+    method_options = attribution_options(arguments, method_of(arguments.method or METHOD_NAMES[0]).options)
     ranks = ranks_in()
     model = load(
         arguments,
@@ -105,13 +115,16 @@ def run(arguments: argparse.Namespace) -> int:
         summary = run_over(
             model,
             arguments.images,
-            layers_of(arguments, model),
+            arguments.layer if save == ("attribution",) else layers_of(arguments, model),
             folder,
             format=format_name(arguments),
             max_pixels=arguments.max_pixels,
             **given_options(arguments, ImageOptions),
             **vars(options_of(arguments, AxesOptions)),
             overlay=backdrop,
+            method=arguments.method,
+            target=arguments.target,
+            **method_options,
             on_file=None if arguments.json else print_path,
             **wanted,
             **given_options(arguments, RenderOptions),

@@ -15,6 +15,7 @@ The file is a safetensors file in one zlib stream, so it can be read without thi
     vmin, vmax   (C,) float32. Least and greatest finite value of each channel, exact; NaN if there is none.
     mean, std    (C,) float32. Of the finite values, divisor n; rounded from float64.
     zeros        (C,) int32. Number of values that are 0. The index does not show them: it rounds small values.
+    maps         (C, H, W) real dtype. The maps themselves, unrounded, in atlases of heat maps; others are without.
 
 Its metadata hold, under "cnnviz_fast", a JSON record: format "atlas", version, package (the version that wrote it),
 dtype (of the original maps) and source (the fields of `Provenance`).
@@ -77,12 +78,14 @@ class Atlas:
     statistics: statistics of the original maps: exact, but for mean and std, which are rounded to float32.
     provenance: where the maps came from, with this file.
     dtype: dtype of the original maps, such as "float16".
+    unrounded: (C, H, W) real dtype. The original maps, where the atlas has kept them.
     """
 
     index: torch.Tensor
     statistics: ChannelStatistics
     provenance: Provenance
     dtype: str
+    unrounded: torch.Tensor | None = None
 
     @property
     def vmin(self) -> torch.Tensor:
@@ -96,7 +99,12 @@ class Atlas:
 
     @cached_property
     def maps(self) -> torch.Tensor:
-        """Return the maps, (C, H, W) float32, rebuilt on first use: within half a level, extremes exact."""
+        """Return the maps, (C, H, W) float32, rebuilt on first use: within half a level, extremes exact.
+
+        Where the atlas has kept the maps themselves, they are these.
+        """
+        if self.unrounded is not None:
+            return self.unrounded.float()
         entries = torch.empty(len(self.index), 256)
         fraction = torch.arange(LEVELS, dtype=torch.float64) / (LEVELS - 1)
         # In float64 no range overflows. At each end one of the products is 0, so the other is exact.
@@ -144,7 +152,14 @@ def save_atlas(
     return path
 
 
-def write_atlas(maps: Any, path: Path, provenance: Provenance, measured: ChannelStatistics | None = None) -> None:
+def write_atlas(
+    maps: Any,
+    path: Path,
+    provenance: Provenance,
+    measured: ChannelStatistics | None = None,
+    *,
+    unrounded: bool = False,
+) -> None:
     """Write an atlas of maps that are in the form that is drawn.
 
     Args:
@@ -152,22 +167,26 @@ def write_atlas(maps: Any, path: Path, provenance: Provenance, measured: Channel
         path: the file.
         provenance: where the maps came from; see atlas_bytes.
         measured: statistics of all channels; see atlas_bytes.
+        unrounded: whether the maps are kept as they are too; see atlas_bytes.
 
     Raises:
         CnnvizError: see save_atlas.
     """
-    packed = atlas_bytes(maps, provenance, measured)
+    packed = atlas_bytes(maps, provenance, measured, unrounded=unrounded)
     with whole_file(path) as file:
         file.write(packed)
 
 
-def atlas_bytes(maps: Any, provenance: Provenance, measured: ChannelStatistics | None = None) -> bytes:
+def atlas_bytes(
+    maps: Any, provenance: Provenance, measured: ChannelStatistics | None = None, *, unrounded: bool = False
+) -> bytes:
     """Make the bytes of an atlas. Kernels measure and quantise the maps on their device.
 
     Args:
         maps: (C, H, W) real dtype, an array or a tensor, or (C,) for a vector. See save_atlas. Not modified.
         provenance: where the maps came from. Names of classes are kept only if they name the entries of a vector.
         measured: statistics of all channels by the backend "auto", on any device, where they are known already.
+        unrounded: whether the maps, a tensor then, are kept as they are beside their index.
 
     Returns:
         The bytes: the same for the same maps and the same provenance.
@@ -188,6 +207,8 @@ def atlas_bytes(maps: Any, provenance: Provenance, measured: ChannelStatistics |
         "std": statistics.std.to(torch.float32),
         "zeros": (statistics.zeros * cells).round().to(torch.int32),
     }
+    if unrounded:
+        tensors["maps"] = maps.detach().clone(memory_format=torch.contiguous_format)
     facts = provenance.facts()
     if cells == 1 and provenance.categories is not None and len(provenance.categories) == len(values):
         facts["categories"] = list(provenance.categories)
@@ -281,7 +302,7 @@ def parse_atlas(packed: bytes, name: str) -> Atlas:
         inf=_counts(index > NAN),
     )
     provenance = replace(_provenance_of(facts, label), atlas=name)
-    return Atlas(index, statistics, provenance, str(record.get("dtype")))
+    return Atlas(index, statistics, provenance, str(record.get("dtype")), tensors.get("maps"))
 
 
 def layer_in(packed: bytes, name: str) -> str | None:
@@ -313,6 +334,9 @@ def _check(tensors: dict[str, torch.Tensor], label: str) -> None:
     index = tensors.get("index")
     if index is None or index.ndim != 3 or index.dtype != torch.uint8 or index.numel() == 0:
         raise AtlasError(f"{label} is damaged: index must be (C, H, W) uint8.")
+    maps = tensors.get("maps")
+    if maps is not None and (maps.shape != index.shape or maps.is_complex()):
+        raise AtlasError(f"{label} is damaged: maps must have the shape of index, {tuple(index.shape)}.")
     for name, dtype in _COLUMNS.items():
         column = tensors.get(name)
         if column is None or column.shape != index.shape[:1] or column.dtype != dtype:

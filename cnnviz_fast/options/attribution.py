@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .declared import SelfChecking, option
+from .declared import SelfChecking, option, takes_keywords
+from .keywords import AttributionKeywords
 from .parsers import float32, refuse, share, whole, whole_within
 
 if TYPE_CHECKING:
-    import torch
+    from typing_extensions import Unpack
 
 MOST_STEPS = 1000
 """Of integrated-gradients: they lie at the roots of a polynomial of this degree, which takes a second to find."""
@@ -36,14 +37,19 @@ METHOD_NAMES = (
 """Names of the methods, the usual one first; `attribution.api` has what each is."""
 
 
+@takes_keywords(AttributionKeywords)
 @dataclass(frozen=True, kw_only=True)
 class AttributionOptions(SelfChecking):
     """What methods take beside model, images, layers and targets; None leaves it to the method."""
 
+    if TYPE_CHECKING:
+
+        def __init__(self, **options: Unpack[AttributionKeywords]) -> None: ...
+
     steps: int | None = option(
         None, whole_within(1, MOST_STEPS), "of integrated-gradients (default: 50)", "N", "attribution"
     )
-    baseline: float | torch.Tensor | None = option(  # noqa: RUF009 (which exempts options of plain types)
+    baseline: Any = option(  # noqa: RUF009 (which exempts options of plain types)
         None, _number_or_image, "value they begin at, normalised (default: 0)", "X", "attribution"
     )
     samples: int | None = option(None, whole(1), "noisy images of smoothgrad (default: 50)", "N", "attribution")

@@ -7,7 +7,7 @@ are checked. A test holds the names here to those of the fields.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict
 
 Pixels: TypeAlias = int | str | tuple[int, int] | list[int]
 Names: TypeAlias = str | Sequence[str]
@@ -83,8 +83,20 @@ class OwnRunKeywords(TypedDict, total=False):
     labels: str | None
 
 
-class RunKeywords(OwnRunKeywords, RenderKeywords, total=False):
-    """The options of `RunOptions` and of `RenderOptions`."""
+class AttributionKeywords(TypedDict, total=False):
+    """The options of `AttributionOptions`."""
+
+    steps: int | str | None
+    baseline: Any
+    samples: int | str | None
+    noise: float | str | None
+    seed: int | str | None
+    chunk: int | str | None
+    query: tuple[int, int] | str | None
+
+
+class RunKeywords(OwnRunKeywords, AttributionKeywords, RenderKeywords, total=False):
+    """The options of `RunOptions`, of `AttributionOptions` and of `RenderOptions`."""
 
 
 class AxesKeywords(TypedDict, total=False):

@@ -14,7 +14,7 @@ from .parsers import choice, choices, flag, positive, text, whole, whole_within
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-SAVES = ("sheets", "tiles", "atlases", "maps", "sum", "mean", "max", "statistics", "top")
+SAVES = ("sheets", "tiles", "atlases", "maps", "sum", "mean", "max", "statistics", "top", "attribution")
 PROGRESS = ("auto", "bar", "json", "none")
 ENGINES = ("local", "ray")
 TOP_BY = ("max", "mean", "min")
@@ -50,7 +50,7 @@ class RunOptions(SelfChecking):
         "sheets",
         choices(*SAVES),
         "sheets (default), tiles (a file a channel), atlases (to be drawn later), maps, their sum, mean or max, "
-        "statistics, top (see below); such as sheets,statistics",
+        "statistics, top, attribution (see below); such as sheets,statistics",
         "KINDS", "run",
     )  # fmt: skip
     batch: int | None = option(None, whole(1), "images at once, as memory allows (default 16, CUDA 64)", "N", "run")

@@ -1,4 +1,4 @@
-"""`run`: makes sheets, atlases, maps, statistics or lists of the strongest of any number of images; takes up a run.
+"""`run`: makes sheets, atlases, maps, heat maps, statistics, lists of the strongest of any number of images.
 
 RunSpec        what is asked for                                      spec.py
 images_of      the images                                             images.py
@@ -20,12 +20,14 @@ from ..formats.output_folders import refuse_mixing
 from ..inputs.images import usual_spec
 from ..models.loaded import LoadedModel, called_with
 from ..models.no_images import words_for
+from ..options.attribution import AttributionOptions
 from ..options.declared import takes
 from ..options.drawing import RenderOptions
 from ..options.reading import MAX_PIXELS, AxesOptions, ImageOptions
 from ..options.runs import RunOptions
 from ..runtime.extras import import_extra
 from ..sheets.overlay import Backdrop, read_overlay
+from .attributed import heat_of_run
 from .images import images_of
 from .labels import read_labels
 from .local import LocalEngine, run_here
@@ -39,11 +41,11 @@ if TYPE_CHECKING:
     from ..options.keywords import RunKeywords
 
 
-@takes(RunOptions, RenderOptions)
+@takes(RunOptions, AttributionOptions, RenderOptions)
 def run(
     model: LoadedModel | nn.Module | str,
     images: Any,
-    layers: str | int | Sequence[str | int],
+    layers: str | int | Sequence[str | int] | None,
     out: str | os.PathLike[str],
     *,
     format: str = "png",
@@ -57,10 +59,14 @@ def run(
     overlay: Any = None,
     alpha: float | None = None,
     show_input: Any = None,
+    method: str | None = None,
+    target: Any = None,
     on_file: Callable[[Path], object] | None = None,
     **options: Unpack[RunKeywords],
 ) -> RunSummary:
-    """Make sheets, atlases, maps, statistics or lists of the strongest images, in memory that does not grow with them.
+    """Make sheets, atlases, maps, statistics, heat maps or lists of the strongest of any number of images.
+
+    The memory does not grow with them.
 
     An image that cannot be read or run is noted in failed.jsonl, and the others are done. A run that was stopped or
     killed is taken up by calling it again: finished images are skipped, and no file under its final name is ever half
@@ -78,7 +84,8 @@ def run(
             that has one. Files are known by their paths as they are given, in any order; samples and images in memory
             by their place. A file that is given by two spellings of its path, such as a relative and an absolute one,
             is two images: it is drawn, counted and listed twice.
-        layers: layer patterns; see capture.
+        layers: layer patterns; see capture. None with save "attribution" alone, for the last stage or for methods that
+            are of the input.
         out: folder of the run, made where it is missing. Nothing is written anywhere else.
         format: of sheets and tiles: png, jpg, webp or npy.
         max_pixels: largest image to read, in px.
@@ -94,6 +101,10 @@ def run(
             read_overlay returned.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
         show_input: True to show the image as the model saw it above the grid, in 64 colours of the palette.
+        method: with save "attribution", the name of the method; see attribute. gradcam. Methods of layers share a pass
+            with what else is made of the layers; guided-gradcam and methods of the input take their own.
+        target: what is explained: see attribute; the class with the highest score of each image. The rows of the index
+            say which class that was. A list of lists, or an array of integers, has a row for each image of the run.
         on_file: called with the path of each file, or of each tar, once it is complete.
         **options: see below.
 
@@ -108,21 +119,34 @@ def run(
         KeyboardInterrupt: the first Ctrl-C, once what was under way is finished; the second one, at once.
         CnnvizError: an error of every image; see load_model, list_images, capture and render.
     """
-    wanted, drawing = split_options(options)
+    wanted, drawing, attribution, look = split_options(options)
     folder = Path(out)
     refuse_mixing(folder, of_run=True)
+    patterns = None if layers is None else [layers] if isinstance(layers, str | int) else list(layers)
+    read = AxesOptions(axes=axes, planes=planes)
+    backdrop = _backdrop(overlay, alpha, show_input, max_pixels)
     spec = RunSpec(
-        layers=list(layers) if isinstance(layers, Sequence) and not isinstance(layers, str) else [layers],
+        layers=patterns,
         folder=folder,
         format=format,
         max_pixels=max_pixels,
-        axes=AxesOptions(axes=axes, planes=planes),
-        backdrop=_backdrop(overlay, alpha, show_input, max_pixels),
+        axes=read,
+        backdrop=backdrop,
         run=wanted,
         drawing=drawing,
         ranks=ranks_in(),
         decoding=ImageOptions(truncated=truncated, input_range=input_range),  # type: ignore[arg-type]
         labels=None if wanted.labels is None else read_labels(wanted.labels),
+        heat=heat_of_run(
+            wanted.save,
+            patterns,
+            method=method,
+            target=target,
+            options=attribution,
+            axes=read,
+            look=look,
+            backdrop=backdrop,
+        ),
     )
     for kind in spec.collects:
         kind.record(0)  # refuses options that do not go together

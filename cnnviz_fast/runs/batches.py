@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,20 +21,25 @@ from ..activations.capture import capture
 from ..activations.maps import LayerMaps, read_activations
 from ..activations.passes.forward import weight_of
 from ..activations.passes.rows import inputs_at, with_rows
+from ..attribution.head import INPUT
 from ..errors import ShapeError
 from ..formats.names import layer_parts
 from ..kernels import backends
 from ..pipeline import Drawing, LayerInput
+from ..runtime.caller import each_note_once
 from ..runtime.device import Fitting, device_at
 from ..runtime.stage_times import stage
 from ..runtime.workers import default_threads, in_order
 from ..sheets.samples import measure_batch
+from .attributed import HeatBatch, attributed
+from .captured import CapturedBatch, part_of
 from .collected import MeasuredMaps
 from .folder.rows import IndexRow
 from .outcomes import FailedImage, FinishedImage, ImageId, Outcome
 from .outputs import Output
 
 if TYPE_CHECKING:
+    from ..attribution.drawing import HeatMaps
     from ..channels.statistics import ChannelStatistics
     from ..models.loaded import LoadedModel
     from .collected import Kind, Records
@@ -45,26 +50,40 @@ class OutputSpec:
     """What is made of every image.
 
     Attributes:
-        layers: layer patterns; see capture.
+        layers: layer patterns; see capture. None where heat maps alone are made.
         drawing: how they are read and drawn.
         outputs: the kinds of files.
         folder: where they go.
         collects: the kinds of records over all images that are kept.
         batch: images at once.
+        heat: what heat maps are made; None without.
+        heat_outputs: the kinds of files of these.
         images: how many there are in the run; None where that is not known.
         fills: whether a batch that is not full is filled up for the model. torch and cuDNN choose their algorithms by
             the size of the batch, and those differ in the last bit: filled up, an image always gives the same maps,
             whatever other images are in its batch.
     """
 
-    layers: Sequence[str | int]
+    layers: Sequence[str | int] | None
     drawing: Drawing
     outputs: Sequence[Output]
     folder: Path
     collects: Sequence[Kind]
     batch: int
+    heat: HeatMaps | None = None
+    heat_outputs: Sequence[Output] = ()
     images: int | None = None
     fills: bool = False
+
+    @property
+    def reads_layers(self) -> bool:
+        """Whether anything is made of what the layers put out."""
+        return bool(self.outputs or self.collects)
+
+    @property
+    def reads_heat(self) -> bool:
+        """Whether anything is made of heat maps."""
+        return self.heat is not None and bool(self.heat_outputs or any(kind.takes_heat for kind in self.collects))
 
 
 @dataclass
@@ -111,32 +130,6 @@ def findings_for(
     return Findings(Fitting(device, batch), done=done, grids=dict(grids or {}))
 
 
-class CapturedBatch(NamedTuple):
-    """The activations of the layers for some images.
-
-    ready: mark on the model's stream behind all of it.
-    """
-
-    images: list[ImageId]
-    activations: dict[str, torch.Tensor]
-    shape: tuple[int, ...]
-    samples: torch.Tensor | None
-    ready: Any
-
-    def part(self, first: int, last: int) -> CapturedBatch:
-        """Return the part of images first..last-1."""
-        count = len(self.images)
-        activations = {layer: _part(each, count, first, last) for layer, each in self.activations.items()}
-        samples = None if self.samples is None else self.samples[first:last]
-        return CapturedBatch(self.images[first:last], activations, (last - first, *self.shape[1:]), samples, self.ready)
-
-
-def _part(activations: torch.Tensor, count: int, first: int, last: int) -> torch.Tensor:
-    """Return the activations for images first..last-1 of `count`; those of windows have several entries each."""
-    each = len(activations) // count
-    return activations[first * each : last * each]
-
-
 class BatchWorker:
     """Runs a model on batches and writes what an `OutputSpec` asks for. What it learns goes into `findings`."""
 
@@ -148,6 +141,8 @@ class BatchWorker:
         # One worker an image: files are many, and each is small.
         options = dataclasses.replace(output_spec.drawing.options, threads=1)
         self._drawing = dataclasses.replace(output_spec.drawing, options=options)
+        self._heat = output_spec.heat if output_spec.reads_heat else None
+        self._notes: set[object] = set()
         self._folders: dict[str, str] = {}
         backends.load(output_spec.drawing.options.backend)
         backends.cpu_kernels("sketch")
@@ -163,12 +158,28 @@ class BatchWorker:
         filled = batch if size == count else torch.cat([batch, batch[-1:].expand(size - count, *batch.shape[1:])])
         with stage("forward"):
             positions = [image.position for image in images]
-            inputs = inputs_at(self.model, positions + positions[-1:] * (size - count))
-            activations = capture(self.model, filled, list(self.output_spec.layers), inputs=inputs)
+            positions += positions[-1:] * (size - count)
+            inputs = inputs_at(self.model, positions)
+            heat, activations = self._attributed(filled, positions, count)
+            if not activations and self.output_spec.reads_layers:
+                activations = capture(self.model, filled, list(self.output_spec.layers or ()), inputs=inputs)
             if size > count:  # copied, so that the images that filled it up take no memory
-                activations = {layer: _part(each, size, 0, count).clone() for layer, each in activations.items()}
+                activations = {layer: part_of(each, size, 0, count).clone() for layer, each in activations.items()}
             samples = batch if self.output_spec.drawing.backdrop else None
-            return CapturedBatch(images, activations, tuple(batch.shape), samples, self.device.mark())
+            return CapturedBatch(images, activations, tuple(batch.shape), samples, self.device.mark(), heat)
+
+    def _attributed(
+        self, batch: torch.Tensor, positions: Sequence[int], count: int
+    ) -> tuple[HeatBatch | None, dict[str, torch.Tensor]]:
+        """Return the heat maps of the first images of a batch, and what the layers put out where the method looked."""
+        if self._heat is None:
+            return None, {}
+        with each_note_once(self._notes):
+            found = attributed(self.model, batch, self._heat, positions)
+        if self._heat.layers is None and INPUT not in found.maps:
+            self._heat = dataclasses.replace(self._heat, layers=list(found.maps))  # the same for all images
+        activations = dict(found.activations) if self.output_spec.reads_layers else {}
+        return HeatBatch(self._heat, found.part(0, count)), activations
 
     def save(self, captured: CapturedBatch) -> Outcome:
         """Write the files of the images, in workers; half of the images at a time where memory runs out.
@@ -192,73 +203,104 @@ class BatchWorker:
         stream = self.device.stream(captured.ready)
         with self.device.faults(), stream.active(), stage("render"):
             try:
-                found = self._read(captured)
+                found, heat = self._read(captured)
             except ShapeError as error:
                 if not self.findings.done:
                     raise
                 return Outcome(failed=[FailedImage(image, str(error)) for image in captured.images])
-            self._name_folders([read.name for read in found])
-            measured = [measure_batch(read.maps, self.output_spec.drawing.options) for read in found]
+            self._name_folders([read.name for read in found], captured.heat)
+            options = self.output_spec.drawing.options
+            measured = [measure_batch(read.maps, options) for read in found]
+            measured += [measure_batch(read.maps, dataclasses.replace(options, channels=None)) for read in heat]
+            layers = len(found)
+            found += heat
             ready = self.device.mark()
         pairs = [(n, at) for n in range(len(captured.images)) for at in range(len(found))]
 
         def make(pair: tuple[int, int]) -> IndexRow:
             n, at = pair
             with self.device.faults(), self.device.stream(ready).active():
-                return self._make(captured, found[at], measured[at][n], n)
+                return self._make(captured, found[at], measured[at][n], n, is_heat=at >= layers)
 
         rows = list(in_order(make, pairs, self.output_spec.drawing.options.threads or default_threads()))
         collected: dict[str, Records] = {}
         if self.output_spec.collects:
             with self.device.faults(), stream.active(), stage("render"):
-                collected = self._collect(found, measured, [image.key for image in captured.images])
+                keys = [image.key for image in captured.images]
+                collected = self._collect(found, measured, keys, {read.layer for read in heat})
                 stream.wait()  # they are merged on another stream
         self.findings.done += len(captured.images)
         each = len(found)
         finished = [FinishedImage(image, rows[n * each : (n + 1) * each]) for n, image in enumerate(captured.images)]
         return Outcome(finished, collected=collected)
 
-    def _read(self, captured: CapturedBatch) -> list[LayerMaps]:
-        """Return the maps of each layer; raise ShapeError where records are kept and its channels have changed."""
+    def _read(self, captured: CapturedBatch) -> tuple[list[LayerMaps], list[LayerMaps]]:
+        """Return maps of layers, and heat maps; raise ShapeError where records are kept and channels have changed."""
         axes = self.output_spec.drawing.axes
         found = list(read_activations(self.model, captured.activations, captured.shape, axes))
-        for kind, read in product(self.output_spec.collects, found):
+        heat = [] if captured.heat is None else captured.heat.maps(self.model, captured.shape)
+        for kind, read in product(self.output_spec.collects, [*found, *heat]):
             like = self.findings.like.get(kind.name, {}).get(read.layer)
             if like is not None and like.channels != read.maps.shape[1]:
                 raise ShapeError(
                     f"layer {read.layer!r} must have as many channels for every image, {like.channels}, got "
                     f"{read.maps.shape[1]}. Leave {kind.name} out."
                 )
-        return found
+        return found, heat
 
     def _collect(
-        self, found: Sequence[LayerMaps], measured: Sequence[Sequence[ChannelStatistics]], keys: Sequence[str]
+        self,
+        found: Sequence[LayerMaps],
+        measured: Sequence[Sequence[ChannelStatistics]],
+        keys: Sequence[str],
+        heat: Collection[str],
     ) -> dict[str, Records]:
-        """Measure the layers; the time steps of a clip and the planes of a volume count as one image."""
+        """Measure the layers; the time steps of a clip and the planes of a volume count as one image.
+
+        Args:
+            found: the maps of each.
+            measured: what their channels hold, for each image.
+            keys: of the images.
+            heat: those of the layers that are heat maps.
+
+        Returns:
+            Kind of record -> layer -> record.
+        """
         is_whole = self.output_spec.drawing.options.channels is None
         steps: dict[str, list[MeasuredMaps]] = {}
         for read, channels in zip(found, measured, strict=True):
             steps.setdefault(read.layer, []).append(MeasuredMaps(read, channels if is_whole else None))
         collected: dict[str, Records] = {kind.name: {} for kind in self.output_spec.collects}
         for (layer, maps), kind in product(steps.items(), self.output_spec.collects):
+            if layer in heat and not kind.takes_heat:
+                continue
             like = self.findings.like.setdefault(kind.name, {})
             record = (like.get(layer) or kind.record(maps[0].read.maps.shape[1])).blank()
             kind.feed(record, maps, keys)
             like[layer] = collected[kind.name][layer] = record
         return collected
 
-    def _name_folders(self, names: list[str]) -> None:
-        if list(self._folders) != names:
+    def _name_folders(self, names: list[str], heat: HeatBatch | None) -> None:
+        if list(self._folders) != [*names, *(heat.names if heat else ())]:
             self._folders = dict(zip(names, layer_parts(names), strict=True))
+            self._folders |= heat.folders(list(self._folders.values())) if heat else {}
 
-    def _make(self, captured: CapturedBatch, read: LayerMaps, measured: ChannelStatistics, n: int) -> IndexRow:
+    def _make(
+        self, captured: CapturedBatch, read: LayerMaps, measured: ChannelStatistics, n: int, *, is_heat: bool
+    ) -> IndexRow:
         """Write all files of a layer of image n; return its row of the index."""
         image = captured.images[n]
         sample = None if captured.samples is None else captured.samples[n]
-        layer = self._drawing.layer_input(self.model, read, n, image.name, sample, measured)
-        files: list[str] = []
+        shown = (self.model, read, n, image.name, sample, measured)
         facts: dict[str, Any] = {}
-        for output in self.output_spec.outputs:
+        if is_heat:
+            assert captured.heat is not None
+            layer = captured.heat.layer_input(*shown, self._drawing)
+            facts["attribution"] = captured.heat.facts(n)
+        else:
+            layer = self._drawing.layer_input(*shown)
+        files: list[str] = []
+        for output in self.output_spec.heat_outputs if is_heat else self.output_spec.outputs:
             written, more = output.make(layer, self.output_spec.folder, self._folders[read.name], image.stem)
             files += written
             facts |= more

@@ -59,6 +59,10 @@ class Kind(Protocol):
     def name(self) -> str:
         """Return the name of the kind in `save`, and of its files."""
 
+    @property
+    def takes_heat(self) -> bool:
+        """Return whether heat maps are collected as the layers are."""
+
     def record(self, channels: int) -> Any:
         """Return a record without images of a layer with so many channels."""
 
@@ -107,6 +111,7 @@ class Statistics:
     """Statistics of each channel."""
 
     name: str = "statistics"
+    takes_heat: bool = True
 
     def record(self, channels: int) -> LayerStatistics:
         """See Kind."""

@@ -16,6 +16,7 @@ from ..models.loaded import LoadedModel
 from ..options.drawing import RenderOptions
 from ..options.runs import CLASS_FOLDERS, TOP
 from ..runtime.progress import Progress
+from .attributed import check_rows
 from .batches import BatchWorker
 from .checkpoints import gathered, merged
 from .collected import Statistics
@@ -86,6 +87,7 @@ def run_here(
         What was done.
     """
     with_rows(model, images.count)  # refuses what has other rows before a folder is made
+    check_rows(spec.heat, images.count)
     if spec.run.labels == CLASS_FOLDERS and images.catalogue is None:
         raise OptionError(f"labels {CLASS_FOLDERS!r} go with files, got images without folders. Give a file of labels.")
     statistics = statistics_of(engine, model, images, spec)
@@ -114,11 +116,19 @@ def statistics_of(engine: Engine, model: LoadedModel, images: Images, spec: RunS
     if spec.run.statistics is not None:
         read_statistics(spec.run.statistics)  # so that an error in it shows before anything else
         return Path(spec.run.statistics)
-    if not {"sheets", "tiles"} & set(spec.run.save):
+    draws_heat = spec.heat is not None and spec.heat.backdrop is not None
+    if not draws_heat and not {"sheets", "tiles"} & set(spec.run.save):
         return None  # nothing is drawn
     only = dataclasses.replace(spec.run, save=("statistics",), shards=None, parquet=False, **TOP)
     drawing = RenderOptions(threads=spec.drawing.threads)
-    first = dataclasses.replace(spec, folder=spec.folder / DATASET, run=only, drawing=drawing, backdrop=None)
+    first = dataclasses.replace(
+        spec,
+        folder=spec.folder / DATASET,
+        run=only,
+        drawing=drawing,
+        backdrop=None,
+        heat=dataclasses.replace(spec.heat, backdrop=None) if draws_heat and spec.heat else None,
+    )
     if (there := fingerprint_in(spec.folder)) is not None:
         if (kept := merged(Statistics(), first.folder)).exists():
             return kept  # a run keeps the scale that it began with, whatever images have come since

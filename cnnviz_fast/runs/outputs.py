@@ -3,6 +3,7 @@
     sheets      LAYER/IMAGE.png                 all channels in one sheet
     tiles       LAYER/tiles/IMAGE/CHANNEL.png   a file for each channel, with their manifest
     atlases     LAYER/IMAGE.atlas               every channel at its own resolution; see formats/atlas.py
+    attribution METHOD/LAYER/IMAGE.atlas        heat maps; see attributed.py
     maps        LAYER/IMAGE.safetensors         the maps themselves
     sum, ...    LAYER/sum/IMAGE.safetensors     the maps reduced over their channels, (1, H, W)
 
@@ -89,7 +90,12 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Atlases:
-    """Every channel at its own resolution."""
+    """Every channel at its own resolution.
+
+    unrounded: whether the maps are kept as they are too.
+    """
+
+    unrounded: bool = False
 
     def make(self, layer: LayerInput, folder: Path, part: str, stem: str) -> tuple[list[str], dict[str, Any]]:
         """Write the atlas; see Output."""
@@ -98,7 +104,7 @@ class Atlases:
         options = layer.options
         measured = layer.measured if options.channels is None and options.backend == "auto" else None
         with stage("encode"):
-            write_atlas(layer.maps, folder / file, layer.provenance, measured)
+            write_atlas(layer.maps, folder / file, layer.provenance, measured, unrounded=self.unrounded)
         return [file], {}
 
 
@@ -148,3 +154,19 @@ def outputs_of(save: Sequence[str], format: str) -> list[Output]:
         **{reduction: Maps(reduction) for reduction in ("sum", "mean", "max")},
     }
     return [kinds[name] for name in save if name in kinds]
+
+
+def heat_outputs_of(save: Sequence[str], format: str, *, drawn: bool) -> list[Output]:
+    """Return the kinds of files that are written of heat maps.
+
+    Args:
+        save: names of `options.runs.SAVES`.
+        format: of sheets.
+        drawn: whether they are drawn over the image.
+
+    Returns:
+        The kinds; none where `save` names no attribution.
+    """
+    if "attribution" not in save:
+        return []
+    return [Sheets(format) if drawn else Atlases(unrounded=True)]

@@ -170,7 +170,7 @@ class Runner:
         if not missed:
             return
         kind = checkpoints.kind
-        only_measured = dataclasses.replace(opened.task.output_spec, outputs=(), collects=[kind])
+        only_measured = dataclasses.replace(opened.task.output_spec, outputs=(), heat_outputs=(), collects=[kind])
         task = dataclasses.replace(opened.task, output_spec=only_measured, is_done=lambda key: key not in missed)
         records: Records = {}
         with closing(self._engine.outcomes(task)) as outcomes:

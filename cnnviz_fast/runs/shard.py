@@ -9,9 +9,10 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from ..errors import CaptureError, ModelFailedError, reason_of
+from ..errors import CaptureError, InputError, ModelFailedError, reason_of
 from ..runtime.prefetch import Ahead
-from .batches import BatchWorker, CapturedBatch
+from .batches import BatchWorker
+from .captured import CapturedBatch
 from .outcomes import FailedImage, ImageId, Outcome
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class _Step:
 
     def _run(self, first: int, last: int, size: int) -> str | None:
         """Run the model on images first..last-1; return why it fails, and None where it does not."""
+        findings = self.worker.findings
         try:
             captured = self.worker.capture(self.images[first:last], self.batch[first:last], size)
         except ModelFailedError as error:
@@ -118,8 +120,12 @@ class _Step:
             return f"the model failed: {reason_of(raised, named=True)}"
         except CaptureError as error:
             return str(error)
-        self.worker.findings.captured += last - first
-        self.results.append(captured)
+        except InputError as error:  # of a target: once others had it, it is this image that has not
+            if self.worker.output_spec.heat is None or not (findings.done or findings.captured):
+                raise
+            return str(error)
+        findings.captured += last - first
+        self.results += captured.sound()
         return None
 
     def _note(self, n: int, reason: str) -> None:

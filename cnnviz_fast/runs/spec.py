@@ -7,11 +7,12 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..channels.dataset_files import ranges_for
 from ..models.load import load_model
 from ..models.loaded import LoadedModel, as_given, module_of
+from ..options.attribution import AttributionOptions
 from ..options.declared import older_names
 from ..options.drawing import RenderOptions
 from ..options.reading import AS_USUAL, AxesOptions, ImageOptions
@@ -23,13 +24,14 @@ from .batches import OutputSpec
 from .collected import Kind, Statistics
 from .folder.fingerprint import fingerprint_of
 from .images import Images
-from .outputs import outputs_of
+from .outputs import heat_outputs_of, outputs_of
 from .ranks import Ranks
 from .top import Top
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from ..attribution.drawing import HeatMaps
     from .labels import Labels
 
 CPU_BATCH, CUDA_BATCH = 16, 64
@@ -40,7 +42,7 @@ CPU_BATCH, CUDA_BATCH = 16, 64
 class RunSpec:
     """Everything that `run` is asked for but the model and the images; the names are those of its arguments."""
 
-    layers: list[str | int]
+    layers: list[str | int] | None
     folder: Path
     format: str
     max_pixels: int
@@ -51,6 +53,7 @@ class RunSpec:
     ranks: Ranks
     decoding: ImageOptions = AS_USUAL
     labels: Labels | None = None
+    heat: HeatMaps | None = None
 
     @property
     def collects(self) -> list[Kind]:
@@ -83,8 +86,19 @@ class RunSpec:
             **{name: value for name, value in vars(self.drawing).items() if name != "threads"},
             **({} if self.decoding == AS_USUAL else vars(self.decoding)),  # runs of before know of neither
             **({} if "top" not in self.run.save else self.run.top | {"labels": self.labels and self.labels.digest}),
+            **({} if self.heat is None else {"attribution": self._attribution(self.heat)}),
         }
-        return fingerprint_of(model, list(map(str, self.layers)), settings)
+        return fingerprint_of(model, list(map(str, self.layers or ())), settings)
+
+    @staticmethod
+    def _attribution(heat: HeatMaps) -> dict[str, Any]:
+        """Return what heat maps depend on, but for what all outputs depend on.
+
+        Where they are drawn, that is which options of drawing were given too: others are as they suit the maps.
+        """
+        options = {name: value for name, value in vars(heat.options).items() if name != "chunk"}
+        look = sorted(heat.look) if heat.backdrop else []
+        return {"method": heat.method, "target": heat.target, **options, "look": look}
 
     def output_spec(self, model: LoadedModel, statistics: Path | None, folder: Path, images: int | None) -> OutputSpec:
         """Return what is made of every image.
@@ -108,6 +122,8 @@ class RunSpec:
             layers=self.layers,
             drawing=Drawing(self.drawing, self.axes, self.backdrop, ranges, "atlases" in self.run.save),
             outputs=outputs_of(self.run.save, self.format),
+            heat=self.heat,
+            heat_outputs=heat_outputs_of(self.run.save, self.format, drawn=self.backdrop is not None),
             folder=folder,
             collects=self.collects,
             batch=batch,
@@ -153,11 +169,26 @@ class RunSummary:
         return (self.finished + self.failed) / self.seconds if self.seconds else 0.0
 
 
-def split_options(options: Mapping[str, object]) -> tuple[RunOptions, RenderOptions]:
-    """Make the two records of options from the keywords of `run`."""
+class SplitOptions(NamedTuple):
+    """The keywords of `run` by what they are about, those of drawing as they were given too."""
+
+    run: RunOptions
+    drawing: RenderOptions
+    attribution: AttributionOptions
+    look: dict[str, object]
+
+
+def split_options(options: Mapping[str, object]) -> SplitOptions:
+    """Make the records of options from the keywords of `run`."""
     own = {f.name for f in dataclasses.fields(RunOptions)} | set(older_names(RunOptions).values())
-    wanted = RunOptions.of({name: value for name, value in options.items() if name in own})
-    return wanted, RenderOptions.of({name: value for name, value in options.items() if name not in own})
+    of_methods = {f.name for f in dataclasses.fields(AttributionOptions)}
+    look = {name: value for name, value in options.items() if name not in own | of_methods}
+    return SplitOptions(
+        RunOptions.of({name: value for name, value in options.items() if name in own}),
+        RenderOptions.of(look),
+        AttributionOptions.of({name: value for name, value in options.items() if name in of_methods}),
+        look,
+    )
 
 
 def loaded_model(model: LoadedModel | nn.Module | str, device: str) -> LoadedModel:

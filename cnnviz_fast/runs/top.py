@@ -98,6 +98,7 @@ class Top:
     max_pixels: int
     decoding: ImageOptions
     name: str = "top"
+    takes_heat: bool = False
 
     def record(self, channels: int) -> LayerTop:
         """See Kind; raises OptionError where the options do not go together."""

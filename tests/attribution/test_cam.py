@@ -175,3 +175,17 @@ def test_attribute_bad_input_is_refused(case: str) -> None:
     options, kind, message = BAD[case]
     with pytest.raises(kind, match=message):
         cf.attribute(made(Residual), images(), **{"method": "gradcam", "layer": "third", **options})
+
+
+@pytest.mark.parametrize("method", ["eigencam", "cam"])
+def test_attribute_an_image_that_is_not_finite_costs_the_others_nothing(method: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
+    batch = torch.rand(3, 3, 8, 8)
+    expected = cf.attribute(model, batch, method, "0", 1)
+    batch[0, 0, 0, 0] = torch.nan
+    found = cf.attribute(model, batch, method, "0", 1)
+    assert isinstance(found, torch.Tensor)
+    assert isinstance(expected, torch.Tensor)
+    assert found[0].isnan().any()
+    assert torch.equal(found[1:], expected[1:])

@@ -51,6 +51,19 @@ def test_attribute_lies_over_the_photo_in_colours_of_its_sign(out: Path) -> None
     assert np.asarray(Image.open(out / "hirescam/stage3/cat.png")).ndim == 3
 
 
+def test_attribute_heat_lies_at_the_receptive_fields_where_it_is_asked_to(model: str, cat: Path, out: Path) -> None:
+    argv = ["attribute", model, cat, "--size", 64, "--tile", 64, "--plain"]
+    for align in ("center", "field"):
+        for more in (("--layer", "conv"), ("--method", "gradient")):
+            assert run(*argv, *more, "--align", align, "--out", out / align) == cli.DONE
+    of_layers, of_pixels = (
+        [(out / align / path).read_bytes() for align in ("center", "field")]
+        for path in ("gradcam/conv/cat.png", "gradient/cat.png")
+    )
+    assert of_layers[0] != of_layers[1]
+    assert of_pixels[0] == of_pixels[1]
+
+
 def test_attribute_one_file_and_json(model: str, cat: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = out.with_suffix(".png")
     argv = ["attribute", model, cat, "--layer", "conv", "--method", "scorecam", "--chunk", 4, "--size", 64]

@@ -120,6 +120,17 @@ def test_atlas_of_an_atlas_is_the_same(name: str) -> None:
     assert_same_range((second.vmin, second.vmax), (first.vmin, first.vmax))
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_atlas_that_keeps_its_maps_gives_them_back_to_the_last_bit(name: str) -> None:
+    maps = torch.from_numpy(widened(CASES[name].maps))
+    packed = atlas_bytes(maps, SOURCE, unrounded=True)
+    atlas = parse_atlas(packed, "x.atlas")
+    np.testing.assert_array_equal(atlas.maps.numpy(), maps.numpy())
+    plain = there_and_back(maps)
+    assert_equal_planes(atlas.index.flatten(1), plain.index.flatten(1))
+    np.testing.assert_array_equal(plain.maps.numpy(), as_documented(packed))  # as those read it who know nothing of it
+
+
 @pytest.mark.parametrize("backend", ["reference", "torch", "numba", "native"])
 def test_atlas_index_is_the_same_of_every_backend(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     maps = CASES["mixed"].maps
@@ -324,6 +335,7 @@ FOREIGN = {
     "index of floats": (packed_with(index=torch.zeros(2, 3, 4)), "index must be (C, H, W) uint8"),
     "flat index": (packed_with(index=torch.zeros(2, 12, dtype=torch.uint8)), "index must be (C, H, W) uint8"),
     "empty index": (packed_with(index=torch.zeros(2, 0, 4, dtype=torch.uint8)), "index must be (C, H, W) uint8"),
+    "maps of another shape": (packed_with(maps=torch.zeros(2, 3, 5)), "maps must have the shape of index, (2, 3, 4)"),
     "no mean": (packed_with(mean=None), "mean must be (2,) float32"),
     "short range": (packed_with(vmax=COLUMN[:1]), "vmax must be (2,) float32"),
     "zeros as shares": (packed_with(zeros=COLUMN), "zeros must be (2,) int32"),

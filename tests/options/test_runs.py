@@ -35,7 +35,7 @@ def test_run_options_accepted_forms_are_held_as_one(field: str, value: Any, expe
     [
         (
             {"save": "sheet"},
-            "save must be one of sheets, tiles, atlases, maps, sum, mean, max, statistics, top, got ",
+            "save must be one of sheets, tiles, atlases, maps, sum, mean, max, statistics, top, attribution, got ",
         ),
         ({"save": "maps,maps"}, "save must be different ones of sheets, tiles, atlases, maps, sum, mean, max, "),
         ({"batch": 0}, "batch must be a whole number of at least 1, got 0."),

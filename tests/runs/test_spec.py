@@ -103,7 +103,7 @@ def test_a_folder_of_a_run_of_an_older_version_is_refused(
 
 def test_split_options_takes_the_older_name_of_readers() -> None:
     for name in ("readers", "workers"):
-        wanted, drawing = split_options({name: "3", "tile": 9, "batch": 2})
+        wanted, drawing, _, _ = split_options({name: "3", "tile": 9, "batch": 2})
         assert (wanted.readers, wanted.batch, drawing.tile) == (3, 2, 9)
     with pytest.raises(OptionError, match=r"^readers and workers are one option, got both\. Give readers\.$"):
         split_options({"readers": 1, "workers": 1})

@@ -134,6 +134,9 @@ MORE_INSTRUCTIONS = 1.03
 PEERS = Tolerance(0.0, 1e-4)
 """Heat maps of whole networks in float32, summed in other orders, on the scale of their largest value."""
 
+FLOAT16 = Tolerance(1e-3, 1e-6)
+"""Between values rounded to float16, whose steps are 2^-10 of them, from some that differ by last bits in float32."""
+
 BFLOAT16 = Tolerance(0.1, 0.02)
 """What a network of a few layers computes in bfloat16, of values about 1, beside float32."""
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_OPTIONAL = ("sheet", "grid", "tiles", "report", "strongest", "sizes", "shard", "end")
+_OPTIONAL = ("sheet", "grid", "tiles", "report", "strongest", "sizes", "attribution", "shard", "end")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +28,7 @@ class IndexRow:
         tiles: names of the tiles, where they are not simply all channels.
         report: health of the layer.
         strongest: the channels that stand out most.
+        attribution: of heat maps, the method, and what it explained: targets with their scores.
         files: paths, relative to the folder of the run.
         sizes: of files that are in no tar, in bytes.
         shard: tar file that holds the files.
@@ -47,6 +48,7 @@ class IndexRow:
     tiles: Sequence[str] | None = None
     report: dict[str, Any] | None = None
     strongest: Sequence[dict[str, Any]] | None = None
+    attribution: dict[str, Any] | None = None
     files: Sequence[str] = ()
     sizes: Sequence[int] | None = None
     shard: str | None = None
