@@ -54,8 +54,7 @@ def add(commands: Any) -> None:
         usage="RUN [options]",
         examples=[
             "cnnviz patches run/ --layer layer4 --out patches/",
-            "cnnviz patches run/ --layer layer3 --channels 0-31 --mean-patch --out 3.png",
-            "cnnviz patches run/ --layer layer4 --deconvolve --per-channel 5 --out patches/",
+            "cnnviz patches run/ --layer layer3 --channels 0-31 --deconvolve --out 3.png",
             "cnnviz patches run/ --draw bands --each --parquet --out patches/",
         ],
     )  # fmt: skip
