@@ -1,4 +1,4 @@
-"""Make the sheets of the README, each by one command: `python -m benchmarks.gallery`."""
+"""Make the sheets of the README and of pictures/README.md, each by one command: `python -m benchmarks.gallery`."""
 
 from __future__ import annotations
 
@@ -18,15 +18,21 @@ FOLDER = Path(__file__).parent / "pictures"
 class Shot:
     """A sheet of the gallery.
 
-    command: as the README has it, without the folder to write to.
+    command: as the document has it, without the folder to write to.
     file: which of the files that it writes; the rest is not kept.
     before: the command that makes the run that it draws, `run/`.
+    page: the document that shows it.
+    optimised: whether its images are found step by step, which takes half a minute.
     """
 
     command: str
     file: str
     before: str | None = None
+    page: str = "README.md"
+    optimised: bool = False
 
+
+MORE = "benchmarks/pictures/README.md"
 
 SHOTS = {
     "stage1.png": Shot("cnnviz render cnnviz:small cat.jpg --layer stage1 --tile 96 --input", "*.png"),
@@ -39,17 +45,49 @@ SHOTS = {
         "cnnviz render cnnviz:small coffee.jpg --layer stage5 --topk 8 --rank variance --overlay --grid 2x4 --tile 144",
         "*.png",
     ),
-    "patches.png": Shot(
-        "cnnviz patches run/ --layer stage3 --channels 0,1,2,5,7,10,12,14 --tile 64",
+    "gradcam.png": Shot(
+        "cnnviz attribute cnnviz:small coffee.jpg --target cup wood --layer stage5 --size 320x480 --tile 200x300",
         "*.png",
-        "cnnviz run cnnviz:small cat.jpg coffee.jpg --layer stage3 --size 320x480 --save top --top-k 9 --top-repeat 9",
+    ),
+    "patches.png": Shot(
+        "cnnviz patches run/ --layer stage5 --channels 43,60,110,128 --per-channel 3 --deconvolve --tile 80",
+        "*.png",
+        "cnnviz run cnnviz:small cat.jpg coffee.jpg --layer stage5 --size 320x480 --save top --top-k 4 --top-repeat 4",
     ),
     "compare.png": Shot(
         "cnnviz compare cnnviz:small cat.jpg coffee.jpg --layer stage5 --channels 43,51,128,163,60,65,110,144 "
         "--grid 2x4 --tile 96",
         "*_compare.png",
     ),
+    "inverted.png": Shot(
+        "cnnviz invert cnnviz:small cat.jpg --layer stage2 stage3 stage4 stage5 --tile 128 --grid 1x5",
+        "*.png",
+        optimised=True,
+    ),
     "filters.png": Shot("cnnviz weights cnnviz:filters --layer conv --scale 8", "conv.weight.png"),
+    "kernels.png": Shot(
+        "cnnviz patches run/ --layer stage1 --channels 1,2,4,6,7 --per-channel 3 --deconvolve --tile 80",
+        "*.png",
+        "cnnviz run cnnviz:small cat.jpg coffee.jpg --layer stage1 --size 320x480 --save top --top-k 4 --top-repeat 4",
+        page=MORE,
+    ),
+    "units.png": Shot(
+        "cnnviz attribute cnnviz:small cat.jpg --method guided --target stage5@128-131,max --grid 1x4 --tile 160",
+        "*.png",
+        page=MORE,
+    ),
+    "maximized.png": Shot(
+        "cnnviz maximize cnnviz:small --layer stage3 --channels 1,2,5,10 --at center --tile 128",
+        "*.png",
+        page=MORE,
+        optimised=True,
+    ),
+    "beside.png": Shot(
+        "cnnviz patches run/ --layer stage3 --channels 1,2,5,10 --per-channel 5 --tile 80",
+        "*.png",
+        "cnnviz run cnnviz:small cat.jpg coffee.jpg --layer stage3 --size 320x480 --save top --top-k 5 --top-repeat 5",
+        page=MORE,
+    ),
 }
 
 
@@ -66,7 +104,7 @@ def make(name: str, target: Path) -> None:
 
 
 def _call(command: str, out: Path, run: Path) -> None:
-    """Run a command as the README has it, on the photos of the package."""
+    """Run a command as a document has it, on the photos of the package."""
     words = [str(run) if word == "run/" else word for word in shlex.split(command)[1:]]
     argv = [str(PHOTOS / word) if word.endswith(".jpg") else word for word in words]
     if code := cli.main([*argv, "--out", str(out)]):

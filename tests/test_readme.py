@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from pathlib import Path
@@ -14,6 +15,7 @@ from support.assertions import A_LEVEL, assert_close_on_average
 import cnnviz_fast as cf
 from benchmarks import gallery
 from cnnviz_fast.cli import main as cli
+from cnnviz_fast.options.attribution import METHOD_NAMES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -86,16 +88,32 @@ def test_map_of_the_package_is_complete_and_short() -> None:
 
 @pytest.mark.parametrize("name", gallery.SHOTS)
 def test_gallery_command_stands_under_its_sheet(name: str) -> None:
-    section = README.split(f"benchmarks/pictures/{name})", 1)[1]
+    shot = gallery.SHOTS[name]
+    picture = os.path.relpath(gallery.FOLDER / name, (ROOT / shot.page).parent)
+    section = (ROOT / shot.page).read_text().split(f"]({picture})", 1)[1]
     block = re.search(r"```bash\n(.*?)```", section, re.S)
     assert block
-    shot = gallery.SHOTS[name]
     before = [] if shot.before is None else [*shlex.split(shot.before), "--out", "run/"]
     shown = shlex.split(block[1].replace("\\\n", " "))
     assert shown == [*before, *shlex.split(shot.command), "--out", "sheets/"]
 
 
-@pytest.mark.parametrize("name", gallery.SHOTS)
+def test_gallery_has_no_picture_that_no_command_draws_and_none_is_large() -> None:
+    sizes = {path.name: path.stat().st_size for path in gallery.FOLDER.glob("*.png")}
+    assert set(sizes) == set(gallery.SHOTS)
+    assert max(sizes.values()) <= 300_000
+
+
+def test_each_method_of_attribution_has_a_command_among_the_pictures() -> None:
+    commands = re.findall(r"`(cnnviz .+)`", (ROOT / gallery.MORE).read_text())
+    parsed = [cli._parser().parse_args(shlex.split(command)[1:]) for command in commands]
+    assert {arguments.method for arguments in parsed if "method" in arguments} == set(METHOD_NAMES)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.long] if shot.optimised else []) for name, shot in gallery.SHOTS.items()],
+)
 def test_gallery_is_what_its_command_draws(name: str, tmp_path: Path) -> None:
     gallery.make(name, tmp_path / name)
     with Image.open(tmp_path / name) as made, Image.open(gallery.FOLDER / name) as kept:

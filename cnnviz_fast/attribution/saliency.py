@@ -36,6 +36,7 @@ from .pixels import differentiate_input
 if TYPE_CHECKING:
     import torch
 
+    from .pixels import InputGradients
     from .targets import Scores
 
 _STEPS = 50
@@ -61,12 +62,12 @@ def input_x_gradient(request: Request, chunk: int | None = None) -> Attribution:
 
 def guided(request: Request, chunk: int | None = None) -> Attribution:
     """Return guided backpropagation."""
-    return _under_rule(request, "guided", chunk)
+    return _of_rule(request, "guided", chunk)
 
 
 def deconvolution(request: Request, chunk: int | None = None) -> Attribution:
     """Return the deconvolution of Zeiler and Fergus."""
-    return _under_rule(request, "deconvolution", chunk)
+    return _of_rule(request, "deconvolution", chunk)
 
 
 def guided_gradcam(request: Request, chunk: int | None = None) -> Attribution:
@@ -145,8 +146,20 @@ def integrated_gradients(
     return replace(_attribution(maps, scores), facts=_completeness(maps, scores.values, below))
 
 
-def _under_rule(request: Request, rule: str, chunk: int | None) -> Attribution:
-    """Return gradients under a rule for rectifiers, after a check that there were any."""
+def under_rule(request: Request, rule: str, chunk: int | None = None) -> tuple[InputGradients, dict[str, Any]]:
+    """Return gradients under a rule for rectifiers, and what was caught.
+
+    Args:
+        request: what is attributed.
+        rule: "guided" or "deconvolution".
+        chunk: channels that go back at once.
+
+    Returns:
+        The gradients, and facts for the manifest.
+
+    Raises:
+        CaptureError: the network has no rectifiers; or see differentiate_input.
+    """
     from .rectifiers import Rectifying
 
     rectifying = Rectifying(rule)
@@ -159,7 +172,11 @@ def _under_rule(request: Request, rule: str, chunk: int | None) -> Attribution:
         )
     if others:
         warn_caller(f"{rule} is a rule for rectifiers: {rectifying.caught} were caught. {others} go by their gradients")
-    facts = {"rectifiers": rectifying.caught, "not_covered": dict(rectifying.not_covered)}
+    return found, {"rectifiers": rectifying.caught, "not_covered": dict(rectifying.not_covered)}
+
+
+def _of_rule(request: Request, rule: str, chunk: int | None) -> Attribution:
+    found, facts = under_rule(request, rule, chunk)
     return replace(_attribution(found.maps, found.scores), facts=facts)
 
 

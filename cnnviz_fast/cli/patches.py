@@ -1,4 +1,7 @@
-"""`cnnviz patches`: the image patches that excite each channel most, cut from the photos of a run; no model runs."""
+"""`cnnviz patches`: the image patches that excite each channel most, cut from the photos of a run.
+
+The model runs again only to lay maps over them, or for which of their pixels units answer to.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ def add(commands: Any) -> None:
         usage="RUN [options]",
         examples=[
             "cnnviz patches run/ --layer layer4 --out patches/",
-            "cnnviz patches run/ --layer layer3 --channels 0-31 --mean-patch --out 3.png",
+            "cnnviz patches run/ --layer layer3 --channels 0-31 --deconvolve --out 3.png",
             "cnnviz patches run/ --draw bands --each --parquet --out patches/",
         ],
     )  # fmt: skip
@@ -73,6 +76,11 @@ def _declare(parser: CommandParser) -> None:
         text="the channel's map over each patch; the model, the run's own or MODEL, runs on each photo again",
     )  # fmt: skip
     parser.add("text", "--alpha", metavar="A", text=f"weight of the map's colours, 0 to 1 (default {DEFAULT_ALPHA})")
+    parser.add(
+        "text", "--deconvolve", metavar="MODEL", nargs="?", const=True,
+        text="beside each patch, which of its pixels the unit answers to; kernels first, of a layer that reads images",
+    )  # fmt: skip
+    parser.add("text", "--method", metavar="NAME", text="of --deconvolve: guided (default) or deconvolution")
     parser.add(
         "job", "--model-args", metavar="N=V", nargs="+", action="extend", default=[],
         text="arguments of what builds it, such as num_classes=10",
@@ -103,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..runtime.progress import with_bar
 
     top = open_top(arguments.folder)
-    overlay = _model(arguments, top)
+    model = _model(arguments, top)
     layers = list(dict.fromkeys(arguments.layer or top))
     refuse_several(file, len(layers))
     out = output_folder(arguments)
@@ -117,8 +125,10 @@ def run(arguments: argparse.Namespace) -> int:
             layer,
             max_pixels=arguments.max_pixels,
             photos=arguments.photos,
-            overlay=overlay,
+            overlay=model if arguments.overlay else None,
             alpha=arguments.alpha,
+            deconvolve=model if arguments.deconvolve else None,
+            method=arguments.method,
             **decoding,
             **options,
         )
@@ -148,10 +158,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _model(arguments: argparse.Namespace, top: TopFile) -> LoadedModel | None:
-    """Load the model whose maps lie over patches: the one that is named, or that of the run; None without overlay.
+    """Load the model that runs again: the one that is named, or that of the run; None where none is to run.
 
     Raises:
-        OptionError: what belongs to a model is given without overlay, or the run does not name its model.
+        OptionError: what belongs to a model is given and none runs, two are named, or the run does not name its own.
     """
     given = {
         "weights": arguments.weights, "weights-key": arguments.weights_key, "strict-weights": arguments.strict_weights,
@@ -161,17 +171,24 @@ def _model(arguments: argparse.Namespace, top: TopFile) -> LoadedModel | None:
     }  # fmt: skip
     from ..models.preprocess import options_in
 
-    if arguments.overlay is None:
+    asked = {name: spec for name in ("overlay", "deconvolve") if (spec := getattr(arguments, name)) is not None}
+    if not asked:
         if named := ", ".join(name for name, value in given.items() if value):
-            raise OptionError(f"{named} must go with overlay: without it no model runs.")
+            raise OptionError(f"{named} must go with overlay or deconvolve: without them no model runs.")
         return None
-    spec = top.facts.get("model") if arguments.overlay is True else arguments.overlay
+    specs = [spec for spec in dict.fromkeys(asked.values()) if spec is not True]
+    if len(specs) > 1:
+        raise OptionError(f"deconvolve must be the model of overlay, {specs[0]!r}, got {specs[1]!r}. Name it once.")
+    spec = specs[0] if specs else top.facts.get("model")
     preprocess = options_of(arguments, PreprocessOptions)
     if preprocess == PreprocessOptions() and not arguments.preprocess:
         with suppress(OptionError, LookupError, TypeError, AttributeError):  # no text of a run
             preprocess = options_in(top.facts.get("preprocess"))
     if not spec:
-        raise OptionError("overlay needs the model here, since the run does not name its own. Give it: --overlay MODEL")
+        option = next(iter(asked))
+        raise OptionError(
+            f"{option} needs the model here, since the run does not name its own. Give it: --{option} MODEL"
+        )
     return load(
         arguments, spec=spec, weights=arguments.weights, seed=arguments.seed, device=arguments.device,
         preprocess=preprocess,

@@ -40,15 +40,15 @@ class _Sorted:
     rest: model and images, in their order.
     layers: first and last of the options that hold layers given at once, of which the last may be none; and how many
         of the rest stand before them.
-    overlay: what follows an option whose value may be left out: its value, or an image; and how many of the rest stand
-        before it.
+    overlays: what follows each option whose value may be left out: its value, or an image; and how many of the rest
+        stand before it.
     """
 
     most: float
     options: list[str] = field(default_factory=list)
     rest: list[str] = field(default_factory=list)
     layers: tuple[int, int, int] | None = None
-    overlay: tuple[str, str, int] | None = None
+    overlays: list[tuple[str, str, int]] = field(default_factory=list)
 
 
 def sorted_out(argv: Iterable[str], actions: Sequence[argparse.Action]) -> list[str]:
@@ -120,7 +120,7 @@ def _take(found: _Sorted, action: argparse.Action, name: str, left: list[str]) -
         return
     if action.nargs == "?":
         if is_path(left[0]) or os.path.exists(left[0]):
-            found.overlay = name, left.pop(0), len(found.rest)
+            found.overlays.append((name, left.pop(0), len(found.rest)))
         else:
             found.options.append(name)
         return
@@ -142,8 +142,7 @@ def _belongs(argument: str, action: argparse.Action) -> bool:
 def _settle(found: _Sorted, needed: int) -> None:
     """Decide on what only the number of the other arguments can tell."""
     rest = found.rest
-    if found.overlay is not None:
-        name, value, before = found.overlay
+    for name, value, before in found.overlays:
         if len(rest) < needed:
             found.options.append(name)
             rest.insert(before, value)

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..attribution.drawing import HeatMaps, planned_heat_maps
 from ..channels.values import as_tensor
 from ..channels.vectors import is_vector
+from ..errors import CaptureError, InputError
 from ..formats.output_folders import OutputFolder
 from ..options.drawing import RenderOptions
 from ..options.reading import MAX_PIXELS
@@ -34,8 +36,11 @@ PHOTOS = Path(__file__).parent / "photos"
 STRONGEST = 12
 """Channels that are laid over a photo: those of the greatest variance."""
 
-PATCHES = 9
+PATCHES = 5
 """Patches of each channel."""
+
+TARGETS = "top2"
+"""What heat maps are of: of the small network, what the photo shows, and what else it might be."""
 
 COMPARED = 24
 """Channels that are compared: those whose maps of the two photos differ most."""
@@ -81,6 +86,7 @@ def make_demo(model: LoadedModel, layers: Sequence[str], folder: OutputFolder) -
         photos = with_places[-1][1:]
         yield from _patches(model, with_places[len(with_places) // 2][1:], folder)
         yield from _overlays(model, photos, folder)
+        yield from _heat_maps(model, photos, folder)
         yield from _comparison(photos, folder)
 
 
@@ -125,12 +131,17 @@ def _patches(model: LoadedModel, photos: Sequence[PlannedLayer], folder: OutputF
             model, [photo.image.origin for photo in photos], [layer], kept,
             save="top", top_k=PATCHES, top_repeat=PATCHES, progress="none", readers=0,
         )  # fmt: skip
-        drawn = patch_sheet(kept, layer, channels=sorted(channels.tolist()))
+        chosen = sorted(channels.tolist())
+        try:
+            drawn, back = patch_sheet(kept, layer, channels=chosen, deconvolve=model), True
+        except CaptureError:  # a network without rectifiers
+            drawn, back = patch_sheet(kept, layer, channels=chosen), False
     path = drawn.save(folder.path / "patches.png")
     yield Made(path, Figure(path, "what excites a channel most"), Section(
         f"What channels of {photos[0].name} look for",
         f"The {len(channels)} channels that vary most, each with the {PATCHES} parts of the two photos that excite it "
-        f"most: what a unit of that layer sees, cut from the photo.",
+        f"most: what a unit of that layer sees, cut from the photo."
+        + " Beside it, by guided backpropagation, what the unit answers to in it: red for more, blue for less." * back,
     ))  # fmt: skip
 
 
@@ -149,6 +160,24 @@ def _overlays(model: LoadedModel, photos: Sequence[PlannedLayer], folder: Output
             continue
         path = folder.place("overlay", drawn.image.stem, ".png", drawn.plan.describe)
         yield Made(write_sheet(drawn.plan, path), Figure(path, drawn.image.name), section)
+        section = None
+
+
+def _heat_maps(model: LoadedModel, photos: Sequence[PlannedLayer], folder: OutputFolder) -> Iterator[Made]:
+    """Draw what the highest classes depend on in each photo; nothing of a model without classes."""
+    layer = photos[0].plan.facts.provenance.layer
+    asked = HeatMaps("gradcam", layer, TARGETS, look={"tile": 336}, backdrop=read_overlay(True, None))
+    section: Section | None = Section(
+        "What a class depends on",
+        f"Grad-CAM: the places of {layer} that speak for each of the highest classes, brightest where most.",
+    )
+    try:
+        drawn = list(planned_heat_maps(model, [photo.image for photo in photos], asked))
+    except (CaptureError, InputError):  # without classes, or the layer matters to none
+        return
+    for each in drawn:
+        path = folder.place("gradcam", each.image.stem, ".png", each.plan.describe)
+        yield Made(write_sheet(each.plan, path), Figure(path, each.image.name), section)
         section = None
 
 

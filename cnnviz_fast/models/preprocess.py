@@ -213,8 +213,8 @@ def as_image(values: torch.Tensor, preprocess: Preprocess) -> NDArray[np.uint8]:
     if (normalization := _normalization(preprocess)) is not None:
         mean, std = (torch.as_tensor(part, dtype=torch.float32).reshape(-1, 1, 1) for part in normalization)
         values = values * std + mean
-        order = getattr(getattr(preprocess, "frame", preprocess), "order", None)
-        values = values if order is None else values[list(order)]
+        order = colour_order(preprocess)
+        values = values if order is None else values[order]
     if len(values) != 3:
         values = values.mean(0, keepdim=True).expand(3, -1, -1)
     if normalization is None:
@@ -225,6 +225,12 @@ def as_image(values: torch.Tensor, preprocess: Preprocess) -> NDArray[np.uint8]:
     levels = torch.floor(values.where(values.isfinite(), 0).clamp(0, 1) * 255 + 0.5)
     pixels: NDArray[np.uint8] = levels.to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
     return pixels
+
+
+def colour_order(preprocess: Preprocess) -> list[int] | None:
+    """Return which channels of a model's input are red, green and blue; None where no order was given."""
+    order = getattr(getattr(preprocess, "frame", preprocess), "order", None)
+    return None if order is None else list(order)
 
 
 def _normalization(preprocess: Any) -> tuple[Any, Any] | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,22 +19,26 @@ import numpy as np
 from torch import nn
 
 from ..activations.fields.record import ReceptiveField
-from ..errors import ImageError, LayerNotFoundError, OptionError, closest
+from ..errors import ImageError, OptionError
 from ..geometry import tile_size
 from ..models.loaded import LoadedModel
 from ..options.declared import takes
 from ..options.drawing import DEFAULT_ALPHA
+from ..options.parsers import choice, share
 from ..options.parsers import path as path_of
-from ..options.parsers import share
 from ..options.patches import PatchOptions
 from ..options.reading import MAX_PIXELS, ImageOptions
 from ..provenance import package_version
 from ..runtime.workers import default_threads
 from ..sheets.lettering import text_px
+from .again import ModelAgain, Unit, refuse_other_weights
+from .chosen import channels_of, drawn_of, layer_in
 from .cut import Cut, Place, cut_all, input_box, place
+from .deconvolved import RULES, Deconvolved
 from .entries import Entries
+from .kernels import kernels_of
 from .look import Colours, Row, look_of
-from .overlay import MapsAgain, Unit, refuse_other_weights
+from .overlay import MapsAgain
 from .photos import Photo, moved
 from .sheet import PatchSheet, empty_tiles
 from .table import records_of
@@ -42,11 +46,11 @@ from .top_files import TopFile, read_top, run_of
 from .wording import draw_text, field_text, label_of, lines_beside, title_of
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from typing_extensions import Unpack
 
     from ..options.keywords import PatchKeywords
     from .classes import ClassResponses
-    from .top import TopResponses
 
 _UNKNOWN = ReceptiveField((1, 1), (0.0, 0.0), (0.0, 0.0), whole=True, reasons=("it was not recorded",))
 
@@ -62,6 +66,8 @@ def patch_sheet(
     photos: str | os.PathLike[str] | None = None,
     overlay: LoadedModel | nn.Module | None = None,
     alpha: float | None = None,
+    deconvolve: LoadedModel | nn.Module | None = None,
+    method: str | None = None,
     **options: Unpack[PatchKeywords],
 ) -> PatchSheet:
     """Cut the image patches that excite the channels of a layer from the photos of a run, for a sheet of them.
@@ -84,6 +90,12 @@ def patch_sheet(
         overlay: the model of the run, to lay the map of a channel over its patches. It runs once more on each photo of
             the sheet, since a run keeps no maps.
         alpha: weight of the map's colours over the patch, 0 to 1 (default 0.5).
+        deconvolve: the model of the run, to draw beside each patch which of its pixels the unit answers to, signed,
+            with grey for 0. It runs once more on each photo, and back once for each patch. Where the layer is a
+            convolution of the image, its kernels come first, in their colours; deeper kernels have no colours, and are
+            left out.
+        method: of attribute, by which they are made: "guided" (default), or "deconvolution", which in networks without
+            max pooling shows the weights alone.
         **options: see below.
 
     Returns:
@@ -94,19 +106,22 @@ def patch_sheet(
         OptionError: an option cannot be used, or asks for channels or draws that there are not.
         InputError: the run kept no responses, or their file is damaged; or the model has other weights than the run's.
         ImageError: none of the photos was a file, or none is where it was in the run.
-        CaptureError: the model or its preprocessing is another than that of the run.
+        CaptureError: the model or its preprocessing is another than that of the run, or has no rectifiers.
     """
     wanted = PatchOptions.of(options)
     decoding = ImageOptions(truncated=truncated, input_range=input_range)  # type: ignore[arg-type]
     colours = Colours.named(wanted.background)
     if alpha is not None and overlay is None:
         raise OptionError(f"alpha goes with overlay, got alpha {alpha!r} alone.")
+    if method is not None and deconvolve is None:
+        raise OptionError(f"method goes with deconvolve, got method {method!r} alone.")
+    rule = choice(*RULES)("method", RULES[0] if method is None else method)
     weight = share("alpha", DEFAULT_ALPHA if alpha is None else alpha)
     file = top if isinstance(top, TopFile) else open_top(top)
-    name = _layer_in(file, layer)
+    name = layer_in(file, layer)
     responses = file[name]
-    channels = _channels(wanted, responses)
-    entries = _drawn(wanted, responses, channels)
+    channels = channels_of(wanted, responses)
+    entries = drawn_of(wanted, responses, channels)
     there = {key: Photo.from_json(record) for key, record in file.photos.items()}
     if photos is not None:
         folder = path_of("photos", photos)
@@ -117,14 +132,24 @@ def patch_sheet(
     cuts = _cuts(entries, places, there)
     _refuse_none([cut.photo for cut in cuts])
 
-    over = None
-    if overlay is not None:
-        refuse_other_weights(file.facts.get("weights_digest"), overlay)
-        columns = entries.values.shape[1]
-        flat = np.repeat(channels, columns).tolist(), entries.positions.reshape(-1, 2).tolist(), entries.values.flat
-        units = [Unit(channel, (y, x), float(value)) for channel, (y, x), value in zip(*flat, strict=True)]
-        over = MapsAgain(overlay, name, field, units, responses.by, weight).over
+    columns = entries.values.shape[1]
+    flat = np.repeat(channels, columns).tolist(), entries.positions.reshape(-1, 2).tolist(), entries.values.flat
+    units = [Unit(channel, (y, x), float(value)) for channel, (y, x), value in zip(*flat, strict=True)]
+
+    def again(option: str, model: LoadedModel | nn.Module) -> ModelAgain:
+        refuse_other_weights(option, file.facts.get("weights_digest"), model)
+        return ModelAgain(model, name, units, responses.by)
+
     tiles = empty_tiles(entries.values.size, *shape)
+    over: list[Callable[[Image, Cut], None]] = []
+    deconvolved = kernels = None
+    if overlay is not None:
+        over.append(MapsAgain(again("overlay", overlay), field, weight, tiles).paint)
+    if deconvolve is not None:
+        model_again = again("deconvolve", deconvolve)
+        deconvolved = empty_tiles(entries.values.size, *shape)
+        over.append(Deconvolved(model_again, rule, colours.background, deconvolved).paint)
+        kernels = kernels_of(model_again.model, name, field, channels, shape)
     missing = cut_all(
         cuts, tiles, colours.background, max_pixels=max_pixels, options=decoding,
         threads=wanted.threads or default_threads(), over=over,
@@ -138,10 +163,7 @@ def patch_sheet(
         Row(
             channel,
             told[row],
-            tuple(
-                _label(entries, drawn, there, row, rank, shape) if wanted.label else ""
-                for rank in range(entries.values.shape[1])
-            ),
+            tuple(_label(entries, drawn, there, row, rank, shape) if wanted.label else "" for rank in range(columns)),
             tuple(places[row]),
             np.abs(np.nan_to_num(entries.values[row].astype(np.float64))),
         )
@@ -155,6 +177,7 @@ def patch_sheet(
     }
     look = look_of(
         rows, shape, gap=wanted.gap, margin=wanted.margin, title=title_of(wanted, facts), label=wanted.label,
+        cols=columns * (1 if deconvolved is None else 2) + wanted.mean_patch + (kernels is not None),
         mean=wanted.mean_patch, marks=wanted.marks, colours=colours,
         threads=wanted.threads,
     )  # fmt: skip
@@ -169,13 +192,14 @@ def patch_sheet(
         "field": field.to_json(),
         "by": responses.by,
         "draw": wanted.draw,
+        "deconvolved": None if deconvolve is None else {"method": rule, "kernels": kernels is not None},
         "images": responses.seen,
         "dead": [channel for channel in channels if responses.dead[channel]],
         "classes": [] if classes is None else _class_records(classes, channels, table),
         "missing": [{"image": each.name, "reason": each.reason} for each in missing],
         "patches": table,
     }
-    return PatchSheet(name, table, missing, manifest, rows, tiles, drawn, look)
+    return PatchSheet(name, table, missing, manifest, rows, tiles, drawn, look, kernels, deconvolved)
 
 
 def open_top(path: str | os.PathLike[str]) -> TopFile:
@@ -196,47 +220,6 @@ def open_top(path: str | os.PathLike[str]) -> TopFile:
     named = {"model": "model", "weights_digest": "weights", "preprocess": "preprocess"}
     known = {fact: run[name] for fact, name in named.items() if name in run}
     return replace(file, facts={**known, **file.facts})
-
-
-def _layer_in(file: TopFile, layer: str | None) -> str:
-    """Return the name of the layer; raise LayerNotFoundError where the file has none of that name."""
-    if layer is None:
-        if len(file) == 1:
-            return next(iter(file))
-        raise OptionError(f"layer must be one of {', '.join(file)}, got none.")
-    if layer not in file.layers:
-        raise LayerNotFoundError(f"no layer {layer!r} in this run.{closest(layer, file)} It kept {', '.join(file)}.")
-    return layer
-
-
-def _channels(wanted: PatchOptions, responses: TopResponses) -> list[int]:
-    """Return the channels to draw; raise OptionError for those that there are not."""
-    chosen = list(range(responses.channels)) if wanted.channels is None else list(wanted.channels)
-    if not chosen:
-        raise OptionError("the layer has no channels, so there is nothing to draw.")
-    if max(chosen) >= responses.channels:
-        raise OptionError(f"channels must be below {responses.channels} for this layer, got {max(chosen)}.")
-    return chosen
-
-
-def _drawn(wanted: PatchOptions, responses: TopResponses, channels: Sequence[int]) -> Entries:
-    """Return the entries to draw, (rows, columns), without columns that are empty in all rows."""
-    kinds = {"top": ["top"], "random": ["random"]}.get(
-        wanted.draw, [kind for kind in responses.kinds if kind.startswith("band:")]
-    )
-    if not set(kinds) <= set(responses.kinds) or not kinds:
-        options = "--top-random 9" + " --top-bands 4" * (wanted.draw == "bands")
-        raise OptionError(
-            f"draw {wanted.draw!r} needs a run that kept it. Keep it in another folder: "
-            f"cnnviz run MODEL SOURCE --layer L --save top {options} --out DIR"
-        )
-    rows = np.asarray(channels)
-    kept = [responses.draws(kind) for kind in kinds]
-    parts = [Entries(*(part[rows, : wanted.per_channel] for part in vars(each).values())) for each in kept]
-    joined = [np.concatenate(columns, axis=1) for columns in zip(*(vars(part).values() for part in parts), strict=True)]
-    held = np.isfinite(joined[0]).any(axis=0)
-    held[0] = True
-    return Entries(*(column[:, held] for column in joined))
 
 
 def _shape_of(field: ReceptiveField, photos: Any, tile: int) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,15 +132,16 @@ def drawn_rows(place: Place, shape: tuple[int, int]) -> tuple[slice, slice]:
     return found[0], found[1]
 
 
-def draw(image: Image, photo: Photo, place: Place, background: Pixels, out: Pixels) -> None:
-    """Draw a patch of a photo.
+def draw(image: Image, photo: Photo, place: Place, background: Any, out: NDArray[Any]) -> None:
+    """Draw a patch of a photo, or of a plane of floats.
 
     Args:
-        image: the photo, upright, RGB; or in a fraction of its size, where that is a multiple of it.
+        image: the photo, upright, RGB; or in a fraction of its size, where that is a multiple of it; or the plane.
         photo: what is known of it.
         place: of the patch.
-        background: (3,) uint8, RGB. Shown beyond what the model saw.
-        out: (tile_h, tile_w, 3) uint8. Every pixel is written. Where one of them is one of the photo it has its value.
+        background: (3,) uint8, RGB, or a float. Shown beyond what the model saw.
+        out: (tile_h, tile_w, 3) uint8, or (tile_h, tile_w) float32. Every pixel is written. Where one of them is one of
+            the photo it has its value.
     """
     from PIL.Image import Resampling
 
@@ -188,7 +189,7 @@ def cut_all(
     max_pixels: int,
     options: ImageOptions,
     threads: int,
-    over: Callable[[Image, Photo], Callable[[int, Place, Pixels], None] | None] | None = None,
+    over: Sequence[Callable[[Image, Cut], None]] = (),
 ) -> list[Missing]:
     """Cut patches out of photos, each photo read and decoded once, in the order in which they lie on the disk.
 
@@ -199,8 +200,7 @@ def cut_all(
         max_pixels: refuse larger photos.
         options: how files are decoded.
         threads: number of workers.
-        over: called with each photo; returns what paints over its patches, given the number of a tile, its place and
-            its pixels. None where nothing is painted.
+        over: called with each photo, upright and RGB, once its patches are drawn: they may be painted over.
 
     Returns:
         The photos that are gone, cannot be read, or have changed since the run.
@@ -222,12 +222,11 @@ def cut_all(
             )
         except ImageError as error:
             return Missing(cut.photo.name, str(error), [number for number, _ in cut.places])
-        paint = over(decoded, cut.photo) if over is not None else None  # type: ignore[arg-type]  # no floats were asked for
         for number, place in cut.places:
             assert place is not None  # the photo's size is known
-            draw(decoded, cut.photo, place, background, tiles[number])  # type: ignore[arg-type]
-            if paint is not None:
-                paint(number, place, tiles[number])
+            draw(decoded, cut.photo, place, background, tiles[number])  # type: ignore[arg-type]  # no floats were asked for
+        for paint in over:
+            paint(decoded, cut)  # type: ignore[arg-type]
         return None
 
     located.sort(key=lambda item: (item[0].photo.path or "", getattr(item[1], "start", 0)))

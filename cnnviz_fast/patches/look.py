@@ -108,6 +108,7 @@ def look_of(
     margin: int,
     title: str,
     label: bool,
+    cols: int,
     mean: bool,
     marks: bool,
     colours: Colours,
@@ -122,6 +123,7 @@ def look_of(
         margin: px around the grid.
         title: above the grid; "" for none.
         label: whether something is written over patches.
+        cols: of the grid.
         mean: whether mean patches come first.
         marks: whether units are marked.
         colours: of the sheet.
@@ -143,7 +145,6 @@ def look_of(
     head = 0 if written is None else inset + len(written) + size // 2
     lines = max((text.count("\n") for row in rows for text in row.labels), default=0) + 1
     room = Room(label_h=lines * line_px(size) + size // 5 if label else 0, head=head)
-    cols = len(rows[0].labels) + mean
     grid = plan_grid(len(rows) * cols, *tile, grid=(len(rows), cols), gap=gap, margin=margin, room=room)
     width = max(grid.width + beside, 0 if written is None else 2 * (margin + inset) + written.shape[1])
     return Look(

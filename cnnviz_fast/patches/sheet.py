@@ -11,14 +11,16 @@ import io
 import math
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import OptionError
 from ..formats import picture, png
 from ..formats.manifest_files import refuse_other_json
 from ..geometry import Strip
@@ -35,7 +37,7 @@ from .wording import glyph
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from .cut import Missing
+    from .cut import Missing, Place
 
 Pixels = NDArray[np.uint8]
 
@@ -74,6 +76,8 @@ class PatchSheet:
     _tiles: Pixels
     _drawn: NDArray[np.bool_]
     _look: Look
+    _kernels: Sequence[Pixels] | None = None
+    _deconvolved: Pixels | None = None
 
     def __repr__(self) -> str:
         """Return what it is, in one line."""
@@ -89,6 +93,25 @@ class PatchSheet:
             rank: of the patch in it, from 0.
         """
         return np.array(self._tile(row, rank))
+
+    def deconvolved(self, row: int, rank: int) -> Pixels:
+        """Return one deconvolved patch as (tile_h, tile_w, 3) uint8, RGB, of a sheet that has them.
+
+        Args:
+            row: of the sheet, from 0.
+            rank: of the patch in it, from 0.
+        """
+        if self._deconvolved is None:
+            raise OptionError("deconvolve must be given to patch_sheet for deconvolved patches, got none.")
+        return np.array(self._tile(row, rank, self._deconvolved))
+
+    def kernel(self, row: int) -> Pixels | None:
+        """Return the kernel of a channel, (tile_h, tile_w, 3) uint8, RGB; None where the sheet has none.
+
+        Args:
+            row: of the sheet, from 0.
+        """
+        return None if self._kernels is None else self._kernels[row]
 
     def mean_patch(self, row: int) -> Pixels:
         """Return the mean of a channel's patches, weighted by their responses, (tile_h, tile_w, 3) uint8, RGB.
@@ -181,7 +204,9 @@ class PatchSheet:
         return write_table(path_of("path", path), self.table)
 
     def save_each(self, folder: str | os.PathLike[str], format: str = "png") -> list[Path]:
-        """Write each patch into a file of its own, CHANNEL_RANK.png, without marks; and means, CHANNEL_mean.png.
+        """Write each patch into a file of its own, CHANNEL_RANK.png, without marks.
+
+        With it go CHANNEL_RANK_deconvolved.png, CHANNEL_mean.png and CHANNEL_kernel.png, as far as the sheet has them.
 
         Args:
             folder: made where it is missing.
@@ -196,15 +221,21 @@ class PatchSheet:
         folder = path_of("folder", folder)
         make_folder(folder)
         ranks = [(row, rank) for row, _ in enumerate(self._rows) for rank in range(self._drawn.shape[1])]
-        jobs = [(row, rank) for row, rank in ranks if self._drawn[row, rank]]
+        cut = [(row, rank) for row, rank in ranks if self._drawn[row, rank]]
+        rows = range(len(self._rows))
+        jobs: list[tuple[int, str, Callable[[], Pixels]]] = []
+        jobs += [(row, str(rank), partial(self.patch, row, rank)) for row, rank in cut]
+        if self._deconvolved is not None:
+            jobs += [(row, f"{rank}_deconvolved", partial(self.deconvolved, row, rank)) for row, rank in cut]
         if self._look.mean:
-            jobs += [(row, -1) for row in range(len(self._rows)) if self._averaged(row)]
+            jobs += [(row, "mean", partial(self.mean_patch, row)) for row in rows if self._averaged(row)]
+        if self._kernels is not None:
+            jobs += [(row, "kernel", partial(self._kernels.__getitem__, row)) for row in rows]
 
-        def write(job: tuple[int, int]) -> Path:
-            row, rank = job
-            name = "mean" if rank < 0 else str(rank)
+        def write(job: tuple[int, str, Callable[[], Pixels]]) -> Path:
+            row, name, pixels = job
             path = folder / f"{self._rows[row].channel}_{name}.{format}"
-            picture.write_picture(path, self.mean_patch(row) if rank < 0 else self.patch(row, rank), None, threads=1)
+            picture.write_picture(path, pixels(), None, threads=1)
             return path
 
         return list(in_order(write, jobs, self._look.threads))
@@ -221,8 +252,8 @@ class PatchSheet:
         Image.fromarray(out).save(buffer, "PNG", compress_level=1)
         return buffer.getvalue()
 
-    def _tile(self, row: int, rank: int) -> Pixels:
-        tile: Pixels = self._tiles[row * self._drawn.shape[1] + rank]
+    def _tile(self, row: int, rank: int, tiles: Pixels | None = None) -> Pixels:
+        tile: Pixels = (self._tiles if tiles is None else tiles)[row * self._drawn.shape[1] + rank]
         return tile if self._drawn[row, rank] else np.broadcast_to(self._look.colours.background, tile.shape)
 
     def _draw(self, strip: Strip, out: Pixels) -> Pixels:
@@ -238,13 +269,16 @@ class PatchSheet:
                 continue
             for at, mask in enumerate(look.heads[number]):
                 _stamp(out, top + at * line_px(look.size), grid.margin, mask, look.colours.ink)
-            shown = [
-                (row.labels[rank], self._tile(row=number, rank=rank), row.places[rank])
-                for rank in range(len(row.labels))
-            ]
+            shown: list[tuple[str, Pixels, Place | None]] = []
+            if self._kernels is not None:
+                shown.append(("kernel", self._kernels[number], None))
             if look.mean:
                 count = len(self._averaged(number))
-                shown.insert(0, (f"mean of {count}" if count else "", self.mean_patch(number), None))
+                shown.append((f"mean of {count}" if count else "", self.mean_patch(number), None))
+            for rank, (label, place) in enumerate(zip(row.labels, row.places, strict=True)):
+                shown.append((label, self._tile(number, rank), place))
+                if self._deconvolved is not None:
+                    shown.append(("", self._tile(number, rank, self._deconvolved), None))
             for col, (label, tile, place) in enumerate(shown):
                 x = look.left + col * grid.step_x
                 cell = out[top : top + grid.tile_h, x : x + grid.tile_w]

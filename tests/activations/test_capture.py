@@ -8,13 +8,11 @@ import copy
 import dataclasses
 import gc
 import json
-import resource
 import threading
 import time
 import warnings
 import weakref
 from collections.abc import Callable, Generator, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +21,7 @@ import torch
 import torchvision
 from support.architectures import RepeatedWeights
 from support.assertions import FLOAT32_SUMS, OTHER_DEVICE, assert_close
+from support.memory import resident_bytes
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
@@ -517,14 +516,6 @@ def test_capture_a_thousand_times_grows_the_process_by_less_than_2_mb(batch: tor
     passes(500)
     gc.collect()
     assert resident_bytes() - before < 2 * 2**20
-
-
-def resident_bytes() -> int:
-    """Return what of this process lies in memory."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    except OSError:
-        pytest.skip("only Linux says how much memory a process holds now")
 
 
 # Streams

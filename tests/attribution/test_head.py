@@ -14,6 +14,7 @@ import torch
 from support.assertions import BFLOAT16, FLOAT32_SUMS, assert_close
 from support.attention import FORMS, transformer
 from support.heat import Residual, images, made
+from support.memory import resident_bytes
 from torch import nn
 
 import cnnviz_fast as cf
@@ -262,3 +263,23 @@ def test_attribute_many_calls_do_not_grow() -> None:
 
     first = objects_after(5)
     assert objects_after(50) <= first + 10
+
+
+@pytest.mark.filterwarnings("ignore:integrated gradients add up")  # four steps do not suffice
+@pytest.mark.parametrize("calls", [300, pytest.param(1000, marks=pytest.mark.long)])
+def test_attribute_a_thousand_times_grows_the_process_by_less_than_2_mb(calls: int) -> None:
+    model, batches = made(Residual), [images(1)[..., :side] for side in (24, 28, 32)]
+    ways: list[dict[str, Any]] = [
+        {"method": "gradcam", "layer": "third"}, {"method": "guided"}, {"method": "integrated-gradients", "steps": 4},
+    ]  # fmt: skip
+
+    def attribute(count: int) -> None:
+        for turn in range(count):
+            cf.attribute(model, batches[turn % 3], **ways[turn // 3 % 3], target=1)
+
+    attribute(20)
+    gc.collect()
+    before = resident_bytes()
+    attribute(calls)
+    gc.collect()
+    assert resident_bytes() - before < 2 * 2**20

@@ -78,6 +78,8 @@ def test_demo_shows_the_trained_network_and_can_be_repeated(out: Path, capsys: C
         "patches.png",
         "overlay/cat.png",
         "overlay/coffee.png",
+        "gradcam/cat.png",
+        "gradcam/coffee.png",
         "cat_coffee_compare.png",
         "cat_coffee_difference.png",
     ]

@@ -159,12 +159,30 @@ def test_overlay_runs_the_model_of_the_run_or_one_that_is_named(
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "over.png")), expected)
 
 
+def test_deconvolve_is_what_python_draws_by_the_method_that_is_named(
+    kept: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "net.py").write_text(MODULE)
+    spec = f"{tmp_path / 'net.py'}:make"
+    options = ["--layer", "1", "--preprocess", f"{tmp_path / 'net.py'}:preprocess", "--method", "deconvolution"]
+    sheet = tmp_path / "back.png"
+    assert run("patches", kept, *options, "--deconvolve", spec, "--overlay", spec, "--out", sheet) == cli.DONE
+    model = planted_network(ObjectDetection())
+    expected = cf.patch_sheet(kept, "1", overlay=model, deconvolve=model, method="deconvolution").rgb()
+    np.testing.assert_array_equal(np.asarray(Image.open(sheet)), expected)
+    capsys.readouterr()
+    assert run("patches", kept, *options, "--out", out) == cli.USAGE
+    assert "must go with overlay or deconvolve" in error_of(capsys)
+    assert run("patches", kept, *options, "--deconvolve", spec, "--overlay=resnet18", "--out", out) == cli.USAGE
+    assert "deconvolve must be the model of overlay" in error_of(capsys)
+
+
 def test_what_belongs_to_a_model_is_refused_without_overlay(
     kept: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for option, value in (("--weights", "none"), ("--size", 64), ("--device", "cpu"), ("--preprocess", "x.py:f")):
         assert run("patches", kept, option, value, "--out", out) == 2
-        assert f"{option[2:]} must go with overlay" in error_of(capsys)
+        assert f"{option[2:]} must go with overlay or deconvolve" in error_of(capsys)
     assert run("patches", kept, "--alpha", "0.5", "--out", out) == 2
     assert "alpha goes with overlay" in error_of(capsys)
 

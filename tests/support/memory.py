@@ -26,6 +26,14 @@ def peak_bytes(call: Callable[[], object]) -> int:
     return _status_bytes("VmHWM") - before
 
 
+def resident_bytes() -> int:
+    """Return what of this process lies in memory."""
+    try:
+        return _status_bytes("VmRSS")
+    except OSError:
+        pytest.skip("only Linux says how much memory a process holds now")
+
+
 def _status_bytes(name: str) -> int:
     """Return one of the sizes in a process's status."""
     found = re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.M)

@@ -69,9 +69,10 @@ def top_file(
     photos: Mapping[str, dict[str, Any]] | None = None,
     fields: Mapping[str, dict[str, Any]] | None = None,
     facts: Mapping[str, Any] | None = None,
+    layer: str = "1",
     **settings: Any,
 ) -> Path:
-    """Run a network over files, and write the strongest responses of its last layer, 1, as a run does."""
+    """Run a network over files, and write the strongest responses of its last layer as a run does."""
     catalogue = list_images(images)
     spec = usual_spec(model)
     top = TopResponses(4, **{"k": 3, **settings})
@@ -79,7 +80,7 @@ def top_file(
         with torch.no_grad():
             top.update(model.module(spec.read(image.open())), [image.key])
     described = describe(catalogue, list(catalogue.keys()), model) if photos is None else photos
-    return write_top(path, {"1": top}, facts or {"model": "planted"}, described, fields or {"1": FIELD.to_json()})
+    return write_top(path, {layer: top}, facts or {"model": "planted"}, described, fields or {layer: FIELD.to_json()})
 
 
 def saved(image: Image.Image, path: Path, orientation: int = 1) -> Path:
