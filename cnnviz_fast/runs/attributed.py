@@ -221,7 +221,7 @@ def heat_of_run(
     return HeatMaps(
         method=name,
         layers=None if layers is None or of == "input" else list(layers),
-        target=target,
+        target="top" if target is None and of != "attention" else target,
         options=options,
         axes=AxesOptions(axes=axes.axes),
         look={**look, "threads": 1},  # one worker an image, as with other sheets
