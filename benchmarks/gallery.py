@@ -1,4 +1,4 @@
-"""Make the sheets of the README and of pictures/README.md, each by one command: `python -m benchmarks.gallery`."""
+"""Make the sheets of the README and of the page beside them, each by one command: `python -m benchmarks.gallery`."""
 
 from __future__ import annotations
 

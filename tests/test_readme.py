@@ -89,8 +89,8 @@ def test_map_of_the_package_is_complete_and_short() -> None:
 @pytest.mark.parametrize("name", gallery.SHOTS)
 def test_gallery_command_stands_under_its_sheet(name: str) -> None:
     shot = gallery.SHOTS[name]
-    picture = os.path.relpath(gallery.FOLDER / name, (ROOT / shot.page).parent)
-    section = (ROOT / shot.page).read_text().split(f"]({picture})", 1)[1]
+    place = os.path.relpath(gallery.FOLDER / name, (ROOT / shot.page).parent)
+    section = (ROOT / shot.page).read_text().split(f"]({place})", 1)[1]
     block = re.search(r"```bash\n(.*?)```", section, re.S)
     assert block
     before = [] if shot.before is None else [*shlex.split(shot.before), "--out", "run/"]
@@ -98,13 +98,13 @@ def test_gallery_command_stands_under_its_sheet(name: str) -> None:
     assert shown == [*before, *shlex.split(shot.command), "--out", "sheets/"]
 
 
-def test_gallery_has_no_picture_that_no_command_draws_and_none_is_large() -> None:
+def test_gallery_has_no_sheet_that_no_command_draws_and_none_is_large() -> None:
     sizes = {path.name: path.stat().st_size for path in gallery.FOLDER.glob("*.png")}
     assert set(sizes) == set(gallery.SHOTS)
     assert max(sizes.values()) <= 300_000
 
 
-def test_each_method_of_attribution_has_a_command_among_the_pictures() -> None:
+def test_each_method_of_attribution_has_a_command_beside_the_gallery() -> None:
     commands = re.findall(r"`(cnnviz .+)`", (ROOT / gallery.MORE).read_text())
     parsed = [cli._parser().parse_args(shlex.split(command)[1:]) for command in commands]
     assert {arguments.method for arguments in parsed if "method" in arguments} == set(METHOD_NAMES)

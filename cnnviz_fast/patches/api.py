@@ -3,6 +3,7 @@
 read_top     entries of each channel, the photos, the receptive field    top_files.py
 place        entry -> box of the photo                                   cut.py
 cut_all      photos -> tiles                                             cut.py
+ModelAgain   maps over tiles, causes beside them       again.py, overlay.py, deconvolved.py
 PatchSheet   tiles -> sheet, files, table                                sheet.py
 """
 
