@@ -14,6 +14,7 @@ from support.assertions import FLOAT16, assert_close
 from support.command_line import run
 from support.heat import ClassToken, made
 from support.processes import Python
+from support.attention import transformer
 from support.runs import (
     QUICK,
     Picky,
@@ -87,20 +88,31 @@ def batch_of(images: Path, count: int | None = None) -> torch.Tensor:
 def test_maps_are_those_of_attribute_to_the_last_bit(method: str, images: Path, tmp_path: Path) -> None:
     known = {"steps": 256, "samples": 3, "noise": 0.1, "seed": 5, "chunk": 64}
     options = {name: value for name, value in known.items() if name in METHODS[method].options}
-    layer = None if METHODS[method].of == "input" else LAYER
+    layer = LAYER if METHODS[method].of in ("layers", "both") else None
+    model = classifier(transformer() if METHODS[method].of == "attention" else None)
     some = sorted(images.iterdir())[:4]
-    cf.run(classifier(), some, layer, tmp_path, **HEAT, method=method, target=["top2", 1], **options)
+    cf.run(model, some, layer, tmp_path, **HEAT, method=method, target=["top2", 1], **options)
     found = maps_in(tmp_path, method)
-    expected = cf.attribute(classifier(), batch_of(images, 4), method, layer, ["top2", 1], **options)
+    expected = cf.attribute(model, batch_of(images, 4), method, layer, ["top2", 1], **options)
     assert isinstance(expected, torch.Tensor)
     expected = expected.reshape(found.shape)
     for n, row in enumerate(rows(tmp_path)):
         assert torch.equal(found[n], expected[n].half().float())
         assert row["attribution"]["method"] == method
-        assert row["layer"] == f"{method}/{layer or 'input'}"
+        of = "blocks.2.attn" if METHODS[method].of == "attention" else layer or "input"
+        assert row["layer"] == f"{method}/{of}"
     assert {row["dtype"] for row in rows(tmp_path)} == {"float16"}
     if method in ("hirescam", "gradient"):
         assert (found < 0).any()
+
+
+def test_attention_without_a_target_has_a_channel_for_each_head(images: Path, tmp_path: Path) -> None:
+    some, model = sorted(images.iterdir())[:2], classifier(transformer())
+    cf.run(model, some, None, tmp_path, **HEAT, method="attention")
+    expected = cf.attribute(model, batch_of(images, 2), "attention")
+    assert isinstance(expected, torch.Tensor)
+    assert torch.equal(maps_in(tmp_path, "attention"), expected.half().float())
+    assert all(row["attribution"]["targets"] is None for row in rows(tmp_path))
 
 
 def test_rows_tell_which_class_was_explained(images: Path, left_alone: Path) -> None:
