@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 from support.assertions import FLOAT16, assert_close
+from support.attention import transformer
 from support.command_line import run
 from support.heat import ClassToken, made
 from support.processes import Python
-from support.attention import transformer
 from support.runs import (
     QUICK,
     Picky,
