@@ -1,6 +1,6 @@
 """Class activation maps beside captum's, torchcam's and pytorch-grad-cam's, before any normalisation.
 
-Run where these are installed: pip install captum torchcam grad-cam; pytest -m zoo tests/attribution/test_peers.py
+Run where these are installed: pip install captum torchcam grad-cam; pytest -m long tests/attribution/test_peers.py
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import nn
 
 import cnnviz_fast as cf
 
-pytestmark = [pytest.mark.zoo, pytest.mark.filterwarnings("ignore")]  # what peers have to say
+pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore")]  # what peers have to say
 
 PX = 64
 

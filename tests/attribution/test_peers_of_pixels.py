@@ -1,6 +1,6 @@
 """Gradients of pixels beside captum's, to the last bit on networks of modules; and where captum is wrong, who is right.
 
-Run where it is installed: pip install captum; pytest -m zoo tests/attribution/test_peers_of_pixels.py
+Run where it is installed: pip install captum; pytest -m long tests/attribution/test_peers_of_pixels.py
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 import cnnviz_fast as cf
 from cnnviz_fast.errors import CaptureError
 
-pytestmark = [pytest.mark.zoo, pytest.mark.filterwarnings("ignore")]  # what peers have to say
+pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore")]  # what peers have to say
 
 PX = 64
 CLASSES = [3, 7]
