@@ -84,6 +84,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device"))
 
 
+DEAR_S = 4.0
+"""CPU seconds beyond which a test is named at the end: share what it loads, make it smaller, or mark it `long`."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Note how long a dear test keeps a core busy, in this process and in those that it waits for."""
+    begin = sum(os.times()[:4])
+    yield
+    if (spent := sum(os.times()[:4]) - begin) > DEAR_S and not item.get_closest_marker("long"):
+        item.user_properties.append(("cpu_s", spent))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the dear tests."""
+    for report in terminalreporter.getreports("passed"):
+        for _, spent in (each for each in report.user_properties if each[0] == "cpu_s" and report.when == "call"):
+            terminalreporter.write_line(f"DEAR [{spent:.1f} CPU s] {report.nodeid}")
+
+
 def pytest_collection_finish() -> None:
     """Set aside what is there before the first test: a collection of garbage, of which many tests ask for one, then
     looks only at what tests made, in milliseconds, not at all libraries and all 10,000 tests in nearly a second."""

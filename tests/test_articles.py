@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
-from support.architectures import RepeatedWeights
 from support.assertions import A_LEVEL, ROUNDED, assert_apart, assert_close, close_to
 from support.plain import render
 from torchvision import transforms as T
@@ -79,8 +77,7 @@ def save_weights(folder: Path, make: str, file: str) -> torch.nn.Module:
     namespace: dict[str, Any] = {}
     exec(MODELS, namespace)
     torch.manual_seed(7)
-    with RepeatedWeights():
-        model = namespace[make]()
+    model = namespace[make]()
     torch.save(model.state_dict(), folder / file)
     return model.eval()
 
@@ -159,8 +156,7 @@ def grid_gray_image(maps: Floats, each_row: int) -> Floats:
 @pytest.fixture(scope="module")
 def resnet34(folder: Path) -> torch.nn.Module:
     torch.manual_seed(3)
-    with RepeatedWeights():
-        model = torchvision.models.resnet34(weights=None).eval()
+    model = torchvision.models.resnet34(weights=None).eval()
     torch.save(model.state_dict(), folder / "resnet34.pth")
     return model
 
@@ -223,14 +219,6 @@ def test_001_forgets_eval_mode_and_ours_does_not(resnet34: torch.nn.Module) -> N
 # 002: the trunk of ResNet-101, the first 20 maps, and their sum
 
 
-@pytest.fixture
-def repeated_weights() -> Iterator[None]:
-    """Have large models made of repeated random numbers, which takes a third of the time."""
-    with RepeatedWeights():
-        yield
-
-
-@pytest.mark.usefixtures("repeated_weights")
 def test_002_first_20_maps_and_their_sum(photo: Path, tmp_path: Path) -> None:
     places = {"photo": photo, "out": tmp_path / "maps"}
     command = "cnnviz render resnet101 {photo} --weights none --layer layer4 --channels 0-19 --scale 1 --out {out}"
