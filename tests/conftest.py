@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 if TYPE_CHECKING:
     import torch
@@ -34,12 +34,24 @@ _CI = bool(os.environ.get("CI"))
 settings.register_profile(
     "cnnviz_fast",
     settings.get_profile("default"),
+    max_examples=30,
     deadline=None,
     derandomize=_CI,
     database=None if _CI else settings.get_profile("default").database,
     suppress_health_check=[HealthCheck.too_slow],
 )
+settings.register_profile("long", settings.get_profile("cnnviz_fast"), max_examples=150)
 settings.load_profile("cnnviz_fast")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With `-m long`, draw as many random examples as take minutes."""
+    if _asks_for_long(config):
+        settings.load_profile("long")
+
+
+def _asks_for_long(config: pytest.Config) -> bool:
+    return config.getoption("markexpr").split() == ["long"]
 
 
 def pytest_collection(session: pytest.Session) -> None:
@@ -53,7 +65,13 @@ def pytest_collection(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the zoo, clusters and what is long unless `-m` names them; skip what needs a CUDA device elsewhere."""
+    """Leave out the zoo, clusters and what is long unless `-m` names them; skip what needs a CUDA device elsewhere.
+
+    Tests of random examples are among the long ones too, with more of them.
+    """
+    for item in items if _asks_for_long(config) else []:
+        if is_hypothesis_test(getattr(item, "obj", None)):
+            item.add_marker("long")
     for long in {"zoo", "cluster", "long"} - set(config.getoption("markexpr").split()):
         left = [item for item in items if item.get_closest_marker(long)]
         config.hook.pytest_deselected(items=left)
@@ -64,6 +82,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
         for item in gpu:
             item.add_marker(pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device"))
+
+
+DEAR_S = 4.0
+"""CPU seconds beyond which a test is named at the end: share what it loads, make it smaller, or mark it `long`."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Note how long a dear test keeps a core busy, in this process and in those that it waits for."""
+    begin = sum(os.times()[:4])
+    yield
+    if (spent := sum(os.times()[:4]) - begin) > DEAR_S and not item.get_closest_marker("long"):
+        item.user_properties.append(("cpu_s", spent))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the dear tests."""
+    for report in terminalreporter.getreports("passed"):
+        for _, spent in (each for each in report.user_properties if each[0] == "cpu_s" and report.when == "call"):
+            terminalreporter.write_line(f"DEAR [{spent:.1f} CPU s] {report.nodeid}")
 
 
 def pytest_collection_finish() -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from support import kernel_jobs as kernels
 from support.assertions import assert_same_plane, assert_same_range
+from support.looping import case
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -116,17 +117,17 @@ def assert_block_is_right(first: int, module: ModuleType, device: str) -> None:
         assert_same_as_numba(random_case(number), module, device)
 
 
-def assert_same_as_numba(case: RandomCase, module: ModuleType, device: str) -> None:
+def assert_same_as_numba(drawn: RandomCase, module: ModuleType, device: str) -> None:
     """Compare a backend's ranges and strips of a case; on CUDA halves are read as they are."""
-    job = case.job
-    maps = case.view(case.base.to(device))
+    job = drawn.job
+    maps = drawn.view(drawn.base.to(device))
     maps = maps.float() if device == "cpu" else maps
     found = module.channel_range(maps)
     assert_same_range([side.cpu() for side in found], numba_cpu.channel_range(job.maps.contiguous().numpy()))
     plane = torch.full((job.grid.height, job.grid.width), 0xA5, dtype=torch.uint8, device=device)
     ends = job.vmin.to(device), job.vmax.to(device)
-    for start in range(0, job.grid.height, case.strip_rows):
-        strip = Strip(start, min(start + case.strip_rows, job.grid.height))
+    for start in range(0, job.grid.height, drawn.strip_rows):
+        strip = Strip(start, min(start + drawn.strip_rows, job.grid.height))
         out = plane[strip.start : strip.stop]
         module.render_strip(maps, *ends, job.rows, job.cols, job.grid, job.paint, strip, out)
     assert_same_plane(plane.cpu(), kernels.draw("numba", job), levels=min(job.paint.levels, 255))
@@ -160,10 +161,11 @@ def test_random_cases_find_a_wrong_plane(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("first", range(0, ON_A_GPU, BLOCK))
-def test_random_cases_triton_equals_numba(first: int) -> None:
+def test_random_cases_triton_equals_numba() -> None:
     assert not backends.missing("triton")
-    assert_block_is_right(first, backends.BACKENDS["triton"].kernels, "cuda")
+    for first in range(0, ON_A_GPU, BLOCK):
+        with case(first):
+            assert_block_is_right(first, backends.BACKENDS["triton"].kernels, "cuda")
 
 
 # Batches of more elements than 31 bits count.

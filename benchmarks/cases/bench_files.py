@@ -75,7 +75,7 @@ def files_table() -> Table:
             save_tiles(d, 1, folder),
             save_tiles(d, 2, folder),
             raw(d, folder),
-            peer(d, "cv2.imwrite", folder, peers.cv2_files),
+            peer(d, "cv2.imwrite", folder, peers.cv2_files, slow=True),
             peer(d, "cv2.imwrite, no compression", folder, peers.cv2_files, NO_COMPRESSION, slow=True),
             peer(d, "Pillow, level 1", folder, peers.pillow_files, 1, slow=True),
             peer(d, "Pillow, default", folder, peers.pillow_files, slow=True),

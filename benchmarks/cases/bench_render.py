@@ -49,7 +49,7 @@ def render_table(workload: Workload) -> Table:
     d, px = drawing_of(workload), workload.tile_px
     contenders = [
         *ours(d),
-        Contender("torch, 2 threads", d.draw("torch", 2), d.is_expected, OURS, d.bytes, threads=2),
+        Contender("torch, 2 threads", d.draw("torch", 2), d.is_expected, OURS, d.bytes, threads=2, slow=True),
         d.fill(),
         d.copy(),
         *(peer(d, drawer, n) for drawer in installed.of(DRAWERS) for n in drawer.threads),

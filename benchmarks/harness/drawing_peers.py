@@ -141,7 +141,7 @@ class Drawer:
 
 
 DRAWERS = (
-    Drawer("cv2.resize loop", cv2_loop, short=True),
+    Drawer("cv2.resize loop", cv2_loop),
     Drawer("cv2.resize loop on uint8", cv2_uint8_loop, short=True),
     Drawer("F.interpolate", torch_interpolate),
     Drawer("torchvision's resize of uint8", torchvision_resize),

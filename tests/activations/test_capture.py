@@ -688,19 +688,7 @@ def test_capture_from_eight_threads_at_once_never_mixes_maps(small: Small) -> No
 
 BIG_INPUT = {"vit_h_14": 70, "maxvit_t": 224, "inception_v3": 96}
 """px. 64 does for all others; MaxViT is built for one size, Inception needs 75."""
-QUICK = [
-    "alexnet",
-    "convnext_tiny",
-    "densenet121",
-    "efficientnet_b0",
-    "googlenet",
-    "mobilenet_v3_small",
-    "resnet18",
-    "shufflenet_v2_x0_5",
-    "squeezenet1_1",
-    "swin_t",
-    "vit_b_32",
-]
+QUICK = ["densenet121", "googlenet", "mobilenet_v3_small", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1"]
 
 
 def equal_layers(name: str) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -244,7 +244,6 @@ def test_least_value_has_no_sign_where_it_is_0() -> None:
 # merge
 
 
-@settings(max_examples=50)
 @given(seed=st.integers(0, 2**32), parts=st.integers(1, 9))
 def test_merge_in_any_tree_and_order_is_the_same_record(seed: int, parts: int) -> None:
     choose, generator = random.Random(seed), torch.Generator().manual_seed(seed)

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.assertions import ROUNDED, assert_close, assert_same_floats, assert_same_plane, assert_same_statistics
 from support.cases import CASES, INF, LARGEST, NAN, noise
+from support.looping import case
 from support.plain import render
 
 from cnnviz_fast.channels.selection import Selection, best_first, channel_scores, select
@@ -94,13 +95,14 @@ def test_select_channel_that_is_not_there_is_refused(maps: torch.Tensor) -> None
 
 @pytest.mark.parametrize("backend", ON_CPU)
 @pytest.mark.parametrize("rank", RANKS)
-@pytest.mark.parametrize("name", ["plain", "mixed", "one_pixel", "infinities", "dead", "single_channel", "half"])
-def test_channel_scores_equal_numpy(name: str, rank: str, backend: str) -> None:
-    maps = as_maps(CASES[name].maps)
-    expected = np.array([numpy_score(channel, rank) for channel in maps.numpy()])
-    scores = channel_scores(maps, channel_statistics(BACKENDS[backend], maps), rank)
-    unit = max(1.0, np.nanmax(np.abs(expected)))
-    assert_same_statistics(scores / unit, expected / unit)
+def test_channel_scores_equal_numpy(rank: str, backend: str) -> None:
+    for name in ("plain", "mixed", "one_pixel", "infinities", "dead", "single_channel", "half"):
+        maps = as_maps(CASES[name].maps)
+        expected = np.array([numpy_score(channel, rank) for channel in maps.numpy()])
+        scores = channel_scores(maps, channel_statistics(BACKENDS[backend], maps), rank)
+        unit = max(1.0, np.nanmax(np.abs(expected)))
+        with case(name):
+            assert_same_statistics(scores / unit, expected / unit)
 
 
 @pytest.mark.parametrize("rank", RANKS)
@@ -111,9 +113,7 @@ def test_channel_scores_of_the_largest_values_are_finite_and_ordered(rank: str) 
     assert best_first(scores, range(3)).tolist() == ([0, 1, 2] if rank == "nonzero" else [1, 2, 0])
 
 
-@pytest.mark.parametrize("rank", RANKS)
-@settings(max_examples=40)
-@given(data=st.data())
+@given(rank=st.sampled_from(RANKS), data=st.data())
 def test_select_sort_orders_as_numpy_does(rank: str, data: st.DataObject) -> None:
     # Few values, so that channels tie; NaN and infinities among them, so that some are left with nothing.
     count, height, width = (data.draw(st.integers(1, most)) for most in (7, 3, 4))
@@ -130,9 +130,7 @@ def test_select_sort_orders_as_numpy_does(rank: str, data: st.DataObject) -> Non
     assert_same_statistics(np.array([np.nan if s is None else s for s in selection.scores]), expected)
 
 
-@pytest.mark.parametrize("rank", RANKS)
-@settings(max_examples=30)
-@given(permutation=st.permutations(range(35)), backend=st.sampled_from(["torch", "numba", "native"]))
+@given(st.sampled_from(RANKS), st.permutations(range(35)), st.sampled_from(["torch", "numba", "native"]))
 def test_select_sort_order_of_summing_does_not_break_a_tie(rank: str, permutation: list[int], backend: str) -> None:
     values = noise(35).abs()
     maps = torch.stack([values[permutation], values, values.flip(0)]).reshape(3, 5, 7)

@@ -122,8 +122,7 @@ def test_stems_of_a_key_that_is_there_twice_are_refused(make: Callable[[Sequence
     st.lists(
         st.one_of(
             st.sampled_from(HOSTILE),
-            st.text(max_size=8),
-            st.text(st.characters(), max_size=200),  # lone surrogates among them
+            st.text(st.characters(), max_size=200),  # with lone surrogates: to leave them out takes seconds
             st.lists(st.sampled_from(["a", "A", "ss", "ß", "/", "..", ".", " ", "con", "e\u0301", "é", ".png"])).map(
                 "".join
             ),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -32,6 +32,7 @@ from support.kernel_jobs import (
     draw,
     make_job,
 )
+from support.looping import case
 
 from cnnviz_fast.channels.values import as_maps
 from cnnviz_fast.geometry import Grid, Strip
@@ -266,23 +267,24 @@ def test_render_strip_bilinear_equals_numpy_interp(size: tuple[int, int], tile: 
 # Layer 2: every backend, every case, against the reference.
 
 
-@pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("backend", FAST)
-def test_channel_range_every_case_equals_reference_exactly(backend: str, name: str) -> None:
-    maps = as_maps(CASES[name].maps)
-    actual = MODULES[backend].channel_range(BACKENDS[backend].to_array(maps))
-    assert_same_range(actual, reference.channel_range(maps.contiguous().numpy()))
+def test_channel_range_every_case_equals_reference_exactly(backend: str) -> None:
+    for name in CASES:
+        maps = as_maps(CASES[name].maps)
+        with case(name):
+            actual = MODULES[backend].channel_range(BACKENDS[backend].to_array(maps))
+            assert_same_range(actual, reference.channel_range(maps.contiguous().numpy()))
 
 
-@pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("backend", FAST)
-def test_render_strip_every_case_equals_reference(backend: str, name: str) -> None:
-    for sampled in [sampled for sampled in EVERY_CASE if sampled[0] == name]:
+def test_render_strip_every_case_equals_reference(backend: str) -> None:
+    for sampled in EVERY_CASE:
         job, expected = case_job(*sampled), case_plane(*sampled)
-        actual = draw(backend, job)
-        assert_same_plane(actual, expected, levels=job.paint.levels)
-        if backend in EXACT:
-            assert_equal_planes(actual, expected)
+        with case(*sampled):
+            actual = draw(backend, job)
+            assert_same_plane(actual, expected, levels=job.paint.levels)
+            if backend in EXACT:
+                assert_equal_planes(actual, expected)
 
 
 @pytest.mark.gpu
@@ -366,7 +368,6 @@ def test_measure_returns_what_both_kernels_return(backend: str) -> None:
 # Properties: whatever the maps, the options and the grid are, fast backends equal the reference.
 
 
-@settings(max_examples=150)
 @given(any_maps())
 @example(torch.full((1, 1, 1), NAN))
 def test_channel_range_any_maps_equals_reference_exactly(maps: torch.Tensor) -> None:
@@ -375,7 +376,6 @@ def test_channel_range_any_maps_equals_reference_exactly(maps: torch.Tensor) -> 
         assert_same_range(MODULES[backend].channel_range(BACKENDS[backend].to_array(maps)), expected)
 
 
-@settings(max_examples=100)
 @given(job=any_jobs(), strip_rows=st.integers(1, 40))
 def test_render_strip_any_job_equals_reference(job: Job, strip_rows: int) -> None:
     expected = draw("reference", job)
@@ -384,7 +384,6 @@ def test_render_strip_any_job_equals_reference(job: Job, strip_rows: int) -> Non
     assert_same_plane(draw("torch", job, strip_rows), expected, levels=min(job.paint.levels, 255))
 
 
-@settings(max_examples=100)
 @given(any_maps())
 @example(torch.full((1, 1, 1), NAN))
 def test_channel_moments_any_maps_equal_reference(maps: torch.Tensor) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.assertions import assert_equal_planes, assert_same_statistics
 from support.cases import INF, NAN, SMALLEST, noise
@@ -119,7 +119,6 @@ def test_channels_measured_by_several_threads_are_the_same(shape: tuple[int, int
             assert measured.tobytes() == expected.tobytes()
 
 
-@settings(max_examples=100)
 @given(job=any_jobs(), strip_rows=st.integers(1, 40))
 def test_every_level_draws_the_same_plane(job: Job, strip_rows: int) -> None:
     expected = draw("reference", job)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.assertions import FLOAT32, assert_close, assert_equal_tensors
 from support.cases import INF, LARGEST, NAN, noise
@@ -55,7 +55,6 @@ def sides(draw: st.DrawFn) -> tuple[int, int]:
 
 
 @given(sides(), sides(), st.integers(0, 2**32 - 1), st.sampled_from(["finite", "odd", "clamped"]))
-@settings(max_examples=120, deadline=None)
 def test_shrink_equals_torch_at_every_level(rows: tuple[int, int], cols: tuple[int, int], seed: int, kind: str) -> None:
     rng = np.random.default_rng(seed)
     maps = torch.from_numpy(rng.normal(size=(3, rows[0], cols[0])).astype(np.float32))

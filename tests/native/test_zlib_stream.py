@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.pngs import KINDS, LEVELS, draw, native
 
@@ -45,7 +45,6 @@ def compressed(*parts: bytes) -> bytes:
     parts=st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 3 * PIECE_BYTES), st.integers(0, 2**32 - 1))),
     cut=st.integers(0, 100),
 )
-@settings(max_examples=60, deadline=None)
 def test_zlib_compress_contents_of_many_kinds_come_back(parts: list[tuple[str, int, int]], cut: int) -> None:
     drawn = [draw(kind, 1, size, seed).tobytes()[cut:] for kind, size, seed in parts if size]
     compressed(b"".join(drawn))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from support.assertions import assert_equal_planes, assert_same_floats, assert_same_plane, assert_same_statistics
 from support.cases import CASES, INF, NAN, noise
+from support.looping import case
 from support.plain import render, save_sheet
 
 import cnnviz_fast as cf
@@ -480,12 +481,17 @@ def test_render_provenance_is_in_the_manifest(maps: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "huge"])
-@pytest.mark.parametrize("backend", ["torch", "numba", "native"])
-def test_render_every_case_equals_the_reference(backend: str, name: str) -> None:
-    case = CASES[name]
-    grid = {"tile": case.tile, "grid": case.grid, "gap": case.gap, "margin": case.margin}
-    expected = render(case.maps, backend="reference", **grid)
-    sheet = render(case.maps, backend=backend, threads=2, **grid)
+def test_render_every_case_equals_the_reference(name: str) -> None:
+    drawn = CASES[name]
+    grid = {"tile": drawn.tile, "grid": drawn.grid, "gap": drawn.gap, "margin": drawn.margin}
+    expected = render(drawn.maps, backend="reference", **grid)
+    for backend in ("torch", "numba", "native"):
+        with case(backend):
+            assert_same_sheet(render(drawn.maps, backend=backend, threads=2, **grid), expected)
+
+
+def assert_same_sheet(sheet: cf.Sheet, expected: cf.Sheet) -> None:
+    """Compare a sheet by another backend with that by the reference, its manifest too."""
     assert_same_plane(sheet.index, expected.index, levels=expected.colors.levels)
     assert_equal_planes(sheet.palette, expected.palette)
     # Backends sum in different orders, so means and deviations may differ in their last bits; all else is exact.
@@ -499,16 +505,17 @@ def test_render_every_case_equals_the_reference(backend: str, name: str) -> None
 
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
 @pytest.mark.parametrize("name", ["mixed", "overflow_with_infinities", "range_overflows_float32", "flat", "bfloat16"])
-@pytest.mark.parametrize("backend", ["torch", "numba", "native"])
-def test_render_every_normalization_equals_the_reference(backend: str, name: str, normalize: str) -> None:
+def test_render_every_normalization_equals_the_reference(name: str, normalize: str) -> None:
     options: dict[str, Any] = {"tile": (9, 11), "normalize": normalize, "gap": 1}
     if normalize == "fixed":
         options |= {"vmin": -1, "vmax": 2}
     if normalize == "dataset":
         options["statistics"] = statistics_of(CASES[name].maps.roll(1, dims=0))  # ranges that are not the maps' own
     expected = render(CASES[name].maps, backend="reference", **options)
-    sheet = render(CASES[name].maps, backend=backend, **options)
-    assert_same_plane(sheet.index, expected.index, levels=expected.colors.levels)
+    for backend in ("torch", "numba", "native"):
+        with case(backend):
+            sheet = render(CASES[name].maps, backend=backend, **options)
+            assert_same_plane(sheet.index, expected.index, levels=expected.colors.levels)
 
 
 def test_render_layer4_every_tile_equals_torch_interpolate() -> None:

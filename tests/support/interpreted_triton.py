@@ -153,10 +153,10 @@ def test_render_strip_of_columns_in_groups_equals_reference(
     maps[0, :, 1], maps[1, 2], maps[2, 0, 0], maps[2, 4, -1] = torch.nan, 3, torch.inf, -torch.inf
     maps[3], maps[4] = maps[3].relu(), 0
     maps[5] = maps[5].sign() * 3e38  # the range overflows
-    grid = Grid(6, 3, 4, 9, tile_w, **lengths)
+    grid = Grid(6, 2, 4, 7, tile_w, **lengths)  # few pixels: each program takes long
     job = kernels.make_job(maps, grid, align, upsampling, kernels.WITH_ENTRIES)
     assert triton_gpu._group(grid, sampling_positions(columns, tile_w, "center")) == group
-    assert_equal_planes(draw(job, 7), kernels.draw("reference", job))
+    assert_equal_planes(draw(job, 5), kernels.draw("reference", job))
 
 
 def test_render_strip_reads_rows_longer_than_31_bits() -> None:

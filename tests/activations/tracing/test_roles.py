@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-import pytest
 import torch
 import torchvision
+from support.looping import case
 from torch import nn
 
 from cnnviz_fast.activations.axes.find import to_maps
@@ -98,8 +98,14 @@ def permutation(ndim: int, rng: random.Random) -> tuple[Move, Move]:
     return reorder, lambda x: x.permute([order.index(i) for i in range(ndim)])
 
 
-@pytest.mark.parametrize("seed", range(300))
-def test_prove_chain_of_random_moves_is_never_wrong(seed: int) -> None:
+def test_prove_chain_of_random_moves_is_never_wrong() -> None:
+    for seed in range(300):
+        with case(seed):
+            check_random_moves(seed)
+
+
+def check_random_moves(seed: int) -> None:
+    """Follow a chain of random moves, and back: what is proven of the places has to be so."""
     rng, tensor = random.Random(seed), start()
     undo: list[Move] = []
     reordered = True
@@ -151,8 +157,14 @@ def piece_move(tensor: torch.Tensor, rng: random.Random) -> torch.Tensor:
     return tensor.narrow(at, count if kind == "crop" and size > 4 else 0, size - count if size > 4 else size)
 
 
-@pytest.mark.parametrize("seed", range(150))
-def test_why_out_of_place_chain_of_cuts_and_joins_is_placed_only_where_all_lies_within_a_cell(seed: int) -> None:
+def test_why_out_of_place_chain_of_cuts_and_joins_is_placed_only_where_all_lies_within_a_cell() -> None:
+    for seed in range(150):
+        with case(seed):
+            check_cuts_and_joins(seed)
+
+
+def check_cuts_and_joins(seed: int) -> None:
+    """Follow a chain of cuts and joins: where it is placed, each value lies within its cell."""
     rng, tensor = random.Random(seed), start()
     with following():
         for _ in range(rng.randrange(1, 6)):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.processes import Python
 from support.waiting import wait_until
@@ -385,7 +385,6 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=50)
 @given(steps=st.lists(STEPS, max_size=15))
 def test_journal_keeps_exactly_what_was_finished(steps: list[Any], tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("run")
