@@ -64,18 +64,23 @@ def pytest_collection(session: pytest.Session) -> None:
                 _ = pytest.Module.from_parent(session, path=path).obj
 
 
+LONGEST = ("test_public_surface.py", "test_triton.py")
+"""Files with a test of half a minute: mypy reads all of torch, Triton's interpreter draws."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the zoo, clusters and what is long unless `-m` names them; skip what needs a CUDA device elsewhere.
 
-    Tests of random examples are among the long ones too, with more of them.
+    Tests of random examples are among the long ones too, with more of them. Files that take longest begin first: near
+    the end one process would wait for the other.
     """
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     for item in items if _asks_for_long(config) else []:
         if is_hypothesis_test(getattr(item, "obj", None)):
             item.add_marker("long")
     for long in {"zoo", "cluster", "long"} - set(config.getoption("markexpr").split()):
-        left = [item for item in items if item.get_closest_marker(long)]
-        config.hook.pytest_deselected(items=left)
-        items[:] = [item for item in items if item not in left]
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker(long)])
+        items[:] = [item for item in items if not item.get_closest_marker(long)]
     gpu = [item for item in items if item.get_closest_marker("gpu")]
     if gpu:
         import torch
