@@ -163,18 +163,19 @@ CNNVIZ_TARGET_AVX2 inline void put_blocks_256(BitWriter& out, const LiteralCodes
 CNNVIZ_TARGET_AVX2 void put_literals_avx2(BitWriter& out, const LiteralCodes& codes, const uint8_t* bytes,
                                           size_t count) {
     if (codes.wide) {
-        put_blocks_256<64>(out, codes, bytes, count, [&](BitWriter& writer, __m256i v, __m256i index) CNNVIZ_TARGET_AVX2 {
+        const auto put = [&](BitWriter& writer, __m256i v, __m256i index) CNNVIZ_TARGET_AVX2 {
             put_32(writer, look_up_wide_256(codes.low, index, v), look_up_wide_256(codes.high, index, v),
                    look_up_wide_256(codes.length, index, v));
-        });
-        return;
+        };
+        return put_blocks_256<64>(out, codes, bytes, count, put);
     }
     const Table32 low = load_table_256(codes.low);
     const Table32 high = load_table_256(codes.high);
     const Table32 length = load_table_256(codes.length);
-    put_blocks_256<16>(out, codes, bytes, count, [&](BitWriter& writer, __m256i v, __m256i index) CNNVIZ_TARGET_AVX2 {
+    const auto put = [&](BitWriter& writer, __m256i v, __m256i index) CNNVIZ_TARGET_AVX2 {
         put_32(writer, look_up_256(low, index, v), look_up_256(high, index, v), look_up_256(length, index, v));
-    });
+    };
+    put_blocks_256<16>(out, codes, bytes, count, put);
 }
 
 namespace {
