@@ -80,15 +80,40 @@ def describe_sheet(facts: SheetFacts) -> dict[str, Any]:
     return _manifest(facts, _describe_tiles(facts))
 
 
-def sheet_json(facts: SheetFacts) -> bytes:
-    """Return the manifest of a sheet as JSON: the same text as that of `describe_sheet`, in a fraction of the time."""
+def sheet_json(facts: SheetFacts, files: Sequence[str] | None = None) -> bytes:
+    """Return the manifest of a sheet as JSON: the same text as that of `describe_sheet`, in a fraction of the time.
+
+    Args:
+        facts: what it says.
+        files: the file of each tile, where tiles have files of their own; see `with_files`.
+
+    Returns:
+        The text.
+    """
     module, _ = native()
     if module is not None:
         import orjson
 
         with contextlib.suppress(TypeError):  # a text that is not UTF-8, see json_bytes
-            return orjson.dumps(_manifest(facts, orjson.Fragment(_tile_records(module, facts))))
-    return json_bytes(describe_sheet(facts))
+            records = _tile_records(module, facts)
+            if files is not None:
+                records = _with_files(records, orjson.dumps(files))
+            return orjson.dumps(_manifest(facts, orjson.Fragment(records)))
+    return json_bytes(with_files(describe_sheet(facts), files))
+
+
+def _with_files(records: bytes, files: bytes) -> bytes:
+    # Neither text holds what it is split at anywhere else: in a name a quotation mark follows a backslash.
+    names, rests = files[2:-2].split(b'","'), records.split(b'{"channel":')[1:]
+    tiles = (b'{"file":"%b","channel":%b' % pair for pair in zip(names, rests, strict=True))
+    return b"[" + b"".join(tiles)
+
+
+def with_files(manifest: dict[str, Any], files: Sequence[str] | None) -> dict[str, Any]:
+    """Return a manifest in which the first entry of each tile is its `file`; as it is where there are no files."""
+    if files is None:
+        return manifest
+    return {**manifest, "tiles": [{"file": name, **tile} for name, tile in zip(files, manifest["tiles"], strict=True)]}
 
 
 def _manifest(facts: SheetFacts, tiles: Any) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from ..options.drawing import PLAIN_TILE_PX, RenderOptions
 from ..options.parsers import path as path_of
 from ..options.parsers import refuse
 from ..provenance import MANIFEST_NAME, Provenance, given_provenance
-from ..runtime.files import check_path, json_bytes, make_folder, whole_file
+from ..runtime.files import check_path, make_folder, whole_file
 from ..runtime.workers import in_order
 from .overlay import Backdrop, read_overlay
 from .pixels import Pixels, pixels_of
@@ -167,10 +167,8 @@ def write_tiles(plan: Plan, paths: list[Path]) -> list[Path]:
     with pixels_of(plan, batches, overlay) as pixels:
         for _ in in_order(_Batch(plan, paths, pixels, None if overlay else plan.palette), batches, plan.threads):
             pass
-    manifest = plan.describe()
-    manifest["tiles"] = [{"file": path.name, **tile} for path, tile in zip(paths, manifest["tiles"], strict=True)]
     with whole_file(folder / MANIFEST_NAME) as file:
-        file.write(json_bytes(manifest))
+        file.write(plan.manifest_json([path.name for path in paths]))
     return paths
 
 

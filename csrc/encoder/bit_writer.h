@@ -26,12 +26,33 @@ struct BitWriter {
         count &= 7;
     }
 
+    // Puts what was put between two earlier states of this writer again.
+    void repeat(const BitWriter& start, const BitWriter& end) {
+        constexpr uint64_t ALL = (uint64_t{1} << MAX_PUT) - 1;
+        const uint8_t* from = start.next;
+        size_t left = 8 * static_cast<size_t>(end.next - start.next) + end.count - start.count;
+        for (; left >= MAX_PUT; left -= MAX_PUT, from += MAX_PUT / 8) {
+            put(load_little_endian(from) >> start.count & ALL, MAX_PUT);
+        }
+        put(load_little_endian(from) >> start.count & ((uint64_t{1} << left) - 1), static_cast<unsigned>(left));
+    }
+
     // Fills the last byte with zero bits.
     void align() {
         if (count > 0) put(0, 8 - count);
     }
 
   private:
+    static uint64_t load_little_endian(const uint8_t* bytes) {
+        uint64_t value = 0;
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+        for (unsigned i = 0; i < 8; i++) value |= static_cast<uint64_t>(bytes[i]) << (8 * i);
+#else
+        std::memcpy(&value, bytes, sizeof value);
+#endif
+        return value;
+    }
+
     void store_little_endian() {
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
         for (unsigned i = 0; i < 8; i++) next[i] = static_cast<uint8_t>(bits >> (8 * i));

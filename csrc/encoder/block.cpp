@@ -35,6 +35,9 @@ constexpr size_t HEADER_SYMBOLS = 19;
 constexpr unsigned MAX_HEADER_CODE_LENGTH = 7;
 constexpr uint8_t HEADER_ORDER[HEADER_SYMBOLS] = {16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15};
 
+// One residual of so many beyond -16 to 15 makes it likely for a third of all blocks of 32 to hold one.
+constexpr uint64_t FREQUENT = 64;
+
 struct HeaderItem {
     uint8_t symbol;
     uint8_t extra;
@@ -106,12 +109,17 @@ uint64_t SymbolCounts::bits(const BlockCodes& codes) const {
 void make_block_codes(const uint32_t* symbols, BlockCodes& codes) {
     huffman_lengths(symbols, BLOCK_SYMBOLS, MAX_LITERAL_LENGTH, codes.lengths);
     huffman_codes(codes.lengths, BLOCK_SYMBOLS, codes.codes);
+    uint64_t all = 0;
+    uint64_t far = 0;
     for (size_t value = 0; value < 256; value++) {
+        all += symbols[value];
+        far += value >= 16 && value < 256 - 16 ? symbols[value] : 0;
         codes.literals.low[value] = static_cast<uint8_t>(codes.codes[value]);
         codes.literals.high[value] = static_cast<uint8_t>(codes.codes[value] >> 8);
         codes.literals.length[value] = codes.lengths[value];
         codes.literals.joined[value] = codes.codes[value] | static_cast<uint32_t>(codes.lengths[value]) << 16;
     }
+    codes.literals.wide = far > all / FREQUENT;
     for (size_t length = MIN_MATCH; length <= MAX_MATCH; length++) {
         const LengthSymbol& symbol = LENGTH_SYMBOLS[length];
         const unsigned width = codes.lengths[symbol.symbol];

@@ -104,10 +104,13 @@ struct Table32 {
     __m256i positive;
 };
 
+CNNVIZ_TARGET_AVX2 inline __m256i load_sixteen_256(const uint8_t* entries) {
+    return _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(entries)));
+}
+
 // The entries of the residuals -16 to 15.
 CNNVIZ_TARGET_AVX2 inline Table32 load_table_256(const uint8_t* plane) {
-    return {_mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(plane + 256 - 16))),
-            _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(plane)))};
+    return {load_sixteen_256(plane + 256 - 16), load_sixteen_256(plane)};
 }
 
 // index: the lowest four bits. residuals: their signs choose the half.
@@ -116,28 +119,63 @@ CNNVIZ_TARGET_AVX2 inline __m256i look_up_256(const Table32& table, __m256i inde
                               residuals);
 }
 
-}  // namespace
+// The entries of the residuals -64 to 63: bits 4, 5 and the sign choose among eight sixteens.
+CNNVIZ_TARGET_AVX2 inline __m256i look_up_wide_256(const uint8_t* plane, __m256i index, __m256i residuals) {
+    const auto sixteen = [&](size_t first) CNNVIZ_TARGET_AVX2 {
+        return _mm256_shuffle_epi8(load_sixteen_256(plane + first), index);
+    };
+    const auto half = [&](size_t first) CNNVIZ_TARGET_AVX2 {
+        const __m256i bit_4 = _mm256_slli_epi16(residuals, 3);
+        const __m256i low = _mm256_blendv_epi8(sixteen(first), sixteen(first + 16), bit_4);
+        const __m256i high = _mm256_blendv_epi8(sixteen(first + 32), sixteen(first + 48), bit_4);
+        return _mm256_blendv_epi8(low, high, _mm256_slli_epi16(residuals, 2));
+    };
+    return _mm256_blendv_epi8(half(0), half(256 - 64), residuals);
+}
 
-CNNVIZ_TARGET_AVX2 void put_literals_avx2(BitWriter& out, const LiteralCodes& codes, const uint8_t* bytes,
-                                          size_t count) {
-    const Table32 low = load_table_256(codes.low);
-    const Table32 high = load_table_256(codes.high);
-    const Table32 length = load_table_256(codes.length);
-    const __m256i sixteen = _mm256_set1_epi8(16);
-    const __m256i beyond = _mm256_set1_epi8(static_cast<char>(0xE0));
+// Whether all residuals are at least -REACH and less than REACH.
+template <int REACH>
+CNNVIZ_TARGET_AVX2 inline bool within_256(__m256i residuals) {
+    const __m256i beyond = _mm256_set1_epi8(static_cast<char>(-2 * REACH));
+    return _mm256_testz_si256(_mm256_add_epi8(residuals, _mm256_set1_epi8(REACH)), beyond);
+}
+
+// Puts blocks of 32 residuals: those within REACH by `put_block`, the others one by one.
+template <int REACH, class PutBlock>
+CNNVIZ_TARGET_AVX2 inline void put_blocks_256(BitWriter& out, const LiteralCodes& codes, const uint8_t* bytes,
+                                              size_t count, PutBlock put_block) {
     BitWriter writer = out;
     size_t i = 0;
     for (; i + 32 <= count; i += 32) {
         const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes + i));
-        if (_mm256_testz_si256(_mm256_add_epi8(v, sixteen), beyond)) {
-            const __m256i index = _mm256_and_si256(v, _mm256_set1_epi8(15));
-            put_32(writer, look_up_256(low, index, v), look_up_256(high, index, v), look_up_256(length, index, v));
+        if (within_256<REACH>(v)) {
+            put_block(writer, v, _mm256_and_si256(v, _mm256_set1_epi8(15)));
         } else {
             put_literals_scalar(writer, codes, bytes + i, 32);
         }
     }
     put_literals_scalar(writer, codes, bytes + i, count - i);
     out = writer;
+}
+
+}  // namespace
+
+CNNVIZ_TARGET_AVX2 void put_literals_avx2(BitWriter& out, const LiteralCodes& codes, const uint8_t* bytes,
+                                          size_t count) {
+    if (codes.wide) {
+        const auto put = [&](BitWriter& writer, __m256i v, __m256i index) CNNVIZ_TARGET_AVX2 {
+            put_32(writer, look_up_wide_256(codes.low, index, v), look_up_wide_256(codes.high, index, v),
+                   look_up_wide_256(codes.length, index, v));
+        };
+        return put_blocks_256<64>(out, codes, bytes, count, put);
+    }
+    const Table32 low = load_table_256(codes.low);
+    const Table32 high = load_table_256(codes.high);
+    const Table32 length = load_table_256(codes.length);
+    const auto put = [&](BitWriter& writer, __m256i v, __m256i index) CNNVIZ_TARGET_AVX2 {
+        put_32(writer, look_up_256(low, index, v), look_up_256(high, index, v), look_up_256(length, index, v));
+    };
+    put_blocks_256<16>(out, codes, bytes, count, put);
 }
 
 namespace {

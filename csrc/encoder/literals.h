@@ -20,6 +20,8 @@ struct LiteralCodes {
     alignas(64) uint8_t length[256];
     // The same again, code | length << 16, for one symbol at a time.
     alignas(64) uint32_t joined[256];
+    // Whether residuals beyond -16 to 15 are frequent.
+    bool wide;
 };
 
 void put_literals_scalar(BitWriter& writer, const LiteralCodes& codes, const uint8_t* bytes, size_t count);

@@ -188,12 +188,30 @@ EncodedStrip deflate_strip(const Dispatch& dispatch, const Strip& strip, uint8_t
     put_block_header(block.bits(), codes);
     const uint8_t* limit = out + stored_size(filtered_size(strip));
     uint32_t adler = ADLER32_START;
+    // A row that repeats the two before it has the residuals of the last of them, and so its bits and its checksum.
+    size_t repeats = 0;
+    BitWriter row_start = block.bits();
+    BitWriter row_end = row_start;
+    uint32_t row_adler = ADLER32_START;
     for (size_t y = 0; y < strip.rows; y++) {
-        rows.run(row_filter(filter, y), y, 0, strip.row_bytes);
-        adler = dispatch.adler32(adler, rows.filter_byte(), strip.row_bytes + 1);
-        if (y + 1 < strip.rows) prefetch(strip.pixels + (y + 1) * strip.row_bytes, strip.row_bytes);
-        block.symbol(*rows.filter_byte());
-        walk(dispatch, rows.residuals(), strip.row_bytes, block);
+        const uint8_t* row = strip.pixels + y * strip.row_bytes;
+        repeats = y > 0 && std::memcmp(row - strip.row_bytes, row, strip.row_bytes) == 0 ? repeats + 1 : 0;
+        if (repeats < 2) {
+            rows.run(row_filter(filter, y), y, 0, strip.row_bytes);
+            adler = dispatch.adler32(adler, rows.filter_byte(), strip.row_bytes + 1);
+        } else {
+            if (repeats == 2) row_adler = dispatch.adler32(ADLER32_START, rows.filter_byte(), strip.row_bytes + 1);
+            adler = adler32_combine(adler, row_adler, strip.row_bytes + 1);
+        }
+        if (y + 1 < strip.rows) prefetch(row + strip.row_bytes, strip.row_bytes);
+        if (repeats < 2) {
+            row_start = block.bits();
+            block.symbol(*rows.filter_byte());
+            walk(dispatch, rows.residuals(), strip.row_bytes, block);
+            row_end = block.bits();
+        } else {
+            block.bits().repeat(row_start, row_end);
+        }
         if (block.bits().next > limit) return store(dispatch, strip, rows, out);
     }
     block.symbol(END_OF_BLOCK);

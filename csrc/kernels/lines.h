@@ -30,6 +30,8 @@ constexpr size_t LINE_PADDING = 64;
 //     fraction: (tile_w,) how far the sample lies towards the next column; padded with zeros to a whole block.
 //     in_blocks: whether the blocks below are there; a map that is made smaller has none.
 //     in_fours: whether all samples of a block even lie within four columns.
+//     doubled: whether the samples 2i lie on column i of the map, and the samples 2i + 1 all as far behind it, but for
+//         the last, which lies on the last column. There are at least 8 columns then.
 //     first: (blocks,) column of the map at which each block begins.
 //     offset: (blocks, columns of a block) index less `first` of the block; padded with zeros.
 struct Columns {
@@ -38,6 +40,7 @@ struct Columns {
     size_t tile_w;
     bool in_blocks;
     bool in_fours;
+    bool doubled;
     const int32_t* first;
     const int32_t* offset;
 };

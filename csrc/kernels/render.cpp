@@ -32,6 +32,17 @@ void prefetch(const float* values, size_t count) {
     for (size_t x = 0; x < count; x += CACHE_LINE_FLOATS) __builtin_prefetch(values + x);
 }
 
+// See Columns.
+bool is_doubled(const Positions& cols) {
+    const size_t last = cols.count - 1;
+    bool doubled = cols.count % 2 == 0 && cols.count >= 16;
+    for (size_t x = 0; x < cols.count && doubled; x++) {
+        const float fraction = x % 2 == 0 || x == last ? 0 : cols.fraction[1];
+        doubled = cols.index[x] == static_cast<int32_t>(x / 2) && cols.fraction[x] == fraction;
+    }
+    return doubled;
+}
+
 // The blocks of Columns, and their memory.
 class ColumnBlocks {
   public:
@@ -41,7 +52,8 @@ class ColumnBlocks {
           first_(allocate<int32_t>(cols.count / std::max<size_t>(block, 1) + 1)) {
         if (!allocated()) return;
         std::copy(cols.fraction, cols.fraction + cols.count, fraction_.get());
-        columns_ = {cols.index, fraction_.get(), cols.count, block > 0, true, first_.get(), offset_.get()};
+        columns_ = {cols.index, fraction_.get(),  cols.count,   block > 0,
+                    true,       is_doubled(cols), first_.get(), offset_.get()};
         const size_t last = cols.count > block ? cols.count - block : 0;
         for (size_t b = 0; b * block < cols.count && columns_.in_blocks; b++) {
             const size_t begin = std::min(b * block, last);

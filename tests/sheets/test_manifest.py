@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from cnnviz_fast.options.drawing import RenderOptions
 from cnnviz_fast.provenance import Provenance
 from cnnviz_fast.runtime.files import json_bytes
 from cnnviz_fast.sheets import manifest as manifests
-from cnnviz_fast.sheets.manifest import SheetFacts, describe_grid, describe_sheet, sheet_json
+from cnnviz_fast.sheets.manifest import SheetFacts, describe_grid, describe_sheet, sheet_json, with_files
 from cnnviz_fast.sheets.plan import plan_sheet
 
 MAPS = torch.tensor([
@@ -119,12 +120,12 @@ def facts_of(maps: torch.Tensor = MAPS, provenance: Provenance | None = None, **
     return plan_sheet(maps, RenderOptions.of(options), provenance or Provenance()).facts
 
 
-def written_natively(facts: SheetFacts, monkeypatch: pytest.MonkeyPatch) -> bytes:
+def written_natively(facts: SheetFacts, monkeypatch: pytest.MonkeyPatch, files: Sequence[str] | None = None) -> bytes:
     """Return sheet_json of facts, which may not fall back to records in Python."""
     load_native()
     with monkeypatch.context() as patched:
         patched.setattr(manifests, "_describe_tiles", None)
-        return sheet_json(facts)
+        return sheet_json(facts, files)
 
 
 @pytest.mark.parametrize(
@@ -196,6 +197,21 @@ def check_any_numbers(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     expected = json_bytes(describe_sheet(facts))
     assert written_natively(facts, monkeypatch) == expected
+
+
+ODD_NAMES = ["0.png", 'a","b', '","', '"', "\\", '\\","', '\\\\"', '{"channel":', "\u00e9 \u2603", "a\tb", ""]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_manifest_with_files_written_natively_is_the_text_of_its_records(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for options in ({}, {"reduce": ("sum", "max"), "beside": True}, {"channels": (4,)}):
+        facts = facts_of(**options)
+        files = [name, *ODD_NAMES][: len(facts.vmin)]
+        expected = json_bytes(with_files(describe_sheet(facts), files))
+        assert [tile["file"] for tile in json.loads(expected)["tiles"]] == files
+        assert written_natively(facts, monkeypatch, files) == expected
 
 
 def test_manifest_with_a_name_that_is_not_utf_8_is_ascii() -> None:
