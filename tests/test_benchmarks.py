@@ -352,6 +352,7 @@ def test_bars_are_the_ones_asked_for() -> None:
     asked += [5] * 6 + [4] * 6 + [0.6] * 5 + [2.2, 1.5] + [2] * 6 + [3, 3, 12, 1.15, 19, 18.582]  # of every shape
     asked += [95, 95, 85, 90, 80]
     asked += [1.1, 1.5, 1.5]  # what channels look for
+    asked += [1.05, 1.3, 1.3, 1]  # attribution
     assert limits == sorted(asked)
     assert [(bar.limit, bar.unit, bar.at_least) for bar in bars.GPU_BARS] == [
         (70, "%", True), (70, "%", True), (1.15, "x", False), (30, "x", True)

@@ -13,13 +13,15 @@ from typing import Any
 import torch
 
 from benchmarks.cases.bench_capture import resnet50
-from benchmarks.harness import installed
+from benchmarks.harness import bars, installed
 from benchmarks.harness.measure import FLOOR, OURS, PEER, Contender, Table, cases
 from cnnviz_fast.attribution.api import attribute
 
 THREADS = 1
 IMAGES, INPUT_PX, TARGET = 8, 224, 281
-LAST, FIVE = "layer4", ["layer3", "layer4.0", "layer4.1", "layer4.2.bn2", "layer4"]
+LAST = "layer4"
+LATE = ["layer3", "layer4.0", "layer4.1", "layer4.2.bn2", LAST]
+STAGES = ["conv1", "layer1", "layer2", "layer3", LAST]
 
 
 @cache
@@ -126,7 +128,7 @@ def anything(result: Any) -> None:
 FORWARD = contender("forward pass alone", forward, FLOOR, anything)
 TABLES = [
     Table(
-        "Grad-CAM of the last stage of ResNet-50",
+        bars.GRADCAM,
         [
             FORWARD,
             contender("attribute", lambda: ours(LAST), OURS, check),
@@ -138,12 +140,17 @@ TABLES = [
         full_only=True,
     ),
     Table(
-        "Grad-CAM of five layers of ResNet-50's last two stages",
-        [FORWARD, contender("attribute", lambda: ours(FIVE), OURS, lambda heat: check(heat[LAST]))],
+        bars.GRADCAM_LATE,
+        [FORWARD, contender("attribute", lambda: ours(LATE), OURS, lambda heat: check(heat[LAST]))],
         full_only=True,
     ),
     Table(
-        "Guided backpropagation of ResNet-50",
+        bars.GRADCAM_STAGES,
+        [FORWARD, contender("attribute", lambda: ours(STAGES), OURS, lambda heat: check(heat[LAST]))],
+        full_only=True,
+    ),
+    Table(
+        bars.GUIDED,
         [
             FORWARD,
             contender("attribute", guided, OURS, check_guided),

@@ -45,6 +45,14 @@ def _patches(table: str) -> Bar:
     )  # fmt: skip
 
 
+def _gradcam(table: str, limit: float) -> Bar:
+    """Make a bar of "at most so many times what the forward pass takes alone"."""
+    return Bar(
+        table, Figure(table, "attribute"), "times", Figure(table, "forward pass alone"), "the forward pass alone",
+        False, limit, "x",
+    )  # fmt: skip
+
+
 def render_of(workload: Workload) -> str:
     """Return the name of the table of drawing a workload."""
     return f"render {workload.name}"
@@ -70,6 +78,10 @@ RUN = "240 photos through ResNet-18, layer4 at 56 px"
 RUN_STAGES = "240 photos through ResNet-18, conv1 to layer4 at 56 px"
 PATCHES = "512 channels x 9 patches of 96 px from 1000 photos of 1600x1200 px"
 PATCHES_SMALL = "512 channels x 9 patches of 96 px from 1000 photos of 500x375 px"
+GRADCAM = "Grad-CAM of the last stage of ResNet-50"
+GRADCAM_LATE = "Grad-CAM of five layers of ResNet-50's last two stages"
+GRADCAM_STAGES = "Grad-CAM of ResNet-50, conv1 to layer4"
+GUIDED = "guided backpropagation of ResNet-50"
 ARTICLE = "2048 files of 96 px and their sum (article 003)"
 
 _render = Figure(RENDER, "native, 2 threads")
@@ -203,6 +215,17 @@ BARS = (
         _patches(PATCHES_SMALL),
         note="Photos of 0.2 megapixels are decoded in 1.5 ms. Pillow takes 0.2 ms to resample each of the 4.6 patches "
         "that a photo holds, and what is written of them another 0.1.",
+    ),
+    # Issue 7 of 9: attribution.
+    _gradcam(GRADCAM, 1.05),
+    _gradcam(GRADCAM_LATE, 1.3),
+    replace(
+        _gradcam(GRADCAM_STAGES, 1.3),
+        note="The gradient at conv1 has come through every other layer, which takes as long as the forward pass.",
+    ),
+    Bar(
+        GUIDED, Figure(GUIDED, "attribute"), "times", Figure(GUIDED, "captum"), "captum's, in the same run", False, 1,
+        "x",
     ),
 )  # fmt: skip
 
