@@ -3,7 +3,13 @@
 import { render } from "preact";
 
 import type { Catalogue } from "../catalogue";
+import { putPayload } from "../data/payloads";
+import { App } from "./app";
+import { Session } from "./session";
 import "./viewer.css";
 
+Object.assign(window, { cnnviz: { put: putPayload } }); // for data files
+
 const catalogue = JSON.parse(document.getElementById("catalogue")!.textContent!) as Catalogue;
-render(<h1>{catalogue.title}</h1>, document.getElementById("app")!);
+document.title = catalogue.title;
+render(<App session={new Session(catalogue)} />, document.getElementById("app")!);
