@@ -3,12 +3,10 @@
 import { render } from "preact";
 
 import type { Catalogue } from "../catalogue";
-import { putPayload } from "../data/payloads";
+import "../library";
 import { App } from "./app";
 import { Session } from "./session";
 import "./viewer.css";
-
-Object.assign(window, { cnnviz: { put: putPayload } }); // for data files
 
 const catalogue = JSON.parse(document.getElementById("catalogue")!.textContent!) as Catalogue;
 document.title = catalogue.title;
