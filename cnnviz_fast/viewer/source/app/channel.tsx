@@ -1,6 +1,6 @@
 /* One channel: large over the photo, its values, what it sees, its numbers, and the same channel elsewhere. */
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import type { Tensor } from "../data/tensors";
 import type { Hit } from "../drawing/wall";
@@ -36,6 +36,7 @@ function Channel({ session, shown, channel }: Props & { channel: number }) {
   const pinned = state.pins.includes(channel);
   const step = (by: number) => session.set({ channel: beside(order, channel, by) });
   const patches = layer.patches ? session.picture(`${layer.patches}-${channel}`).value : undefined;
+  const values = useMemo(() => histogram(known.a, channel, 64), [known.a, channel]);
   const kernel = session.tensors(layer.kernels)?.kernel;
   return (
     <>
@@ -52,7 +53,7 @@ function Channel({ session, shown, channel }: Props & { channel: number }) {
         <button aria-pressed={pinned} onClick={() => togglePin(session, channel)}>{pinned ? "Unpin" : "Pin"}</button>
         <button onClick={() => session.set({ sort: "-similarity", like: channel })}>Sort by likeness</button>
       </div>
-      <HistogramChart histogram={histogram(known.a, channel, 64)} label="values" />
+      <HistogramChart histogram={values} label="values" />
       <Numbers {...{ shown, channel }} />
       {patches && <section><h3>Strongest patches</h3><img class="patches" src={patches} alt={`strongest patches of channel ${channel}`} /></section>}
       {kernel && channel < kernel.shape[0]! && <section><h3>Kernel</h3><Kernel {...{ kernel, channel }} /></section>}
@@ -67,7 +68,6 @@ function Large({ session, shown, channel }: Props & { channel: number }) {
   const { state, image } = session;
   const { known, look, changes, second, photo, layer } = shown;
   const [hit, setHit] = useState<Hit | null>(null);
-  const over = photo.value && { photo: photo.value.bitmap, opacity: state.opacity };
   const box = hit && layer.field && image && fieldOf(layer.field, hit);
   const share = (px: number, of: number) => `${(100 * px) / of}%`;
   const field = box && (
@@ -79,13 +79,13 @@ function Large({ session, shown, channel }: Props & { channel: number }) {
   return (
     <figure class="large">
       <div class="frame">
-        <Tile atlas={known.a} channel={channel} look={{ ...look, mode: "a", ...over }} label={`map of channel ${channel}`} onHit={setHit} />
+        <Tile atlas={known.a} {...{ channel, look }} photo={photo.value?.bitmap} opacity={state.opacity} label={`map of channel ${channel}`} onHit={setHit} />
         {field}
       </div>
       {second && (
         <div class="trio">
           {(Object.keys(parts) as (keyof typeof parts)[]).map((mode) => (
-            <figure key={mode}><Tile atlas={known.a} second={second} channel={channel} look={mode === "difference" ? changes! : { ...look, mode }} label={`${parts[mode]}, channel ${channel}`} /><figcaption>{parts[mode]}</figcaption></figure>
+            <figure key={mode}><Tile atlas={known.a} {...{ second, channel, mode }} look={mode === "difference" ? changes! : look} label={`${parts[mode]}, channel ${channel}`} /><figcaption>{parts[mode]}</figcaption></figure>
           ))}
         </div>
       )}

@@ -1,9 +1,9 @@
 /* The channel elsewhere: in other images, beside pinned ones, and what the score depends on in this image. */
 
-import { useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 
 import type { Image } from "../catalogue";
-import { decodeAtlas } from "../data/atlas";
+import { decodeAtlas, type Atlas } from "../data/atlas";
 import { rangeFor } from "./ranges";
 import type { Session } from "./session";
 import type { Shown } from "./shown";
@@ -31,11 +31,10 @@ export function Across({ session, shown, channel }: Props & { channel: number })
           const image = session.imageAt(run, i);
           const atlas = image && session.atlas(run, shown.layer, image).value;
           if (!image || !atlas) return <li key={i} class="soft">{i + 1}</li>;
-          const look = { ...shown.look, ...rangeFor(state, [atlas], shown.known.columns), mode: "a" as const };
           return (
             <li key={i}>
               <button aria-current={i === state.image} title={image.name} aria-label={`Channel ${channel} in ${image.name}`} onClick={() => session.set({ image: i })}>
-                <Tile atlas={atlas} channel={channel} look={look} label="" />
+                <OwnRange {...{ session, shown, atlas, channel }} />
               </button>
             </li>
           );
@@ -43,6 +42,16 @@ export function Across({ session, shown, channel }: Props & { channel: number })
       </ul>
     </details>
   );
+}
+
+/** A channel of another image, on the range that it has there. */
+function OwnRange({ session, shown, atlas, channel }: Props & { atlas: Atlas; channel: number }) {
+  const { range, ends } = session.state;
+  const look = useMemo(
+    () => ({ ...shown.look, ...rangeFor(session.state, [atlas], shown.known.columns) }),
+    [atlas, shown.look, shown.known.columns, range, ends],
+  );
+  return <Tile {...{ atlas, channel, look }} label="" />;
 }
 
 export function Pins({ session, shown }: Props) {
@@ -55,7 +64,7 @@ export function Pins({ session, shown }: Props) {
         {pins.map((pin) => (
           <li key={pin}>
             <button aria-current={pin === session.state.channel} aria-label={`Pinned channel ${pin}`} onClick={() => session.set({ channel: pin })}>
-              <Tile atlas={shown.known.a} channel={pin} look={{ ...shown.look, mode: "a" }} label="" />
+              <Tile atlas={shown.known.a} channel={pin} look={shown.look} label="" />
               <span>{pin}</span>
             </button>
           </li>
@@ -69,9 +78,9 @@ export function Attributions({ session, shown, image }: Props & { image: Image }
   const here = image.attribution.filter(({ layer }) => layer === null || layer === shown.layer.id);
   const [at, setAt] = useState(0);
   const chosen = here[Math.min(at, here.length - 1)];
+  const atlas = chosen && session.find(chosen.key, (bytes) => decodeAtlas(bytes, chosen.name)).value;
+  const look = useMemo(() => atlas && { ...shown.look, ...rangeFor({ ...START, range: "symmetric" }, [atlas], {}) }, [atlas, shown.look]);
   if (!chosen) return null;
-  const atlas = session.find(chosen.key, (bytes) => decodeAtlas(bytes, chosen.name)).value;
-  const photo = shown.photo.value && { photo: shown.photo.value.bitmap, opacity: session.state.opacity };
   return (
     <section class="attribution">
       <h3>Attribution</h3>
@@ -80,7 +89,7 @@ export function Attributions({ session, shown, image }: Props & { image: Image }
           {here.map(({ name }, i) => <option value={i}>{name}</option>)}
         </select>
       ) : <p class="soft" dir="auto">{chosen.name}</p>}
-      {atlas && <Tile atlas={atlas} channel={0} look={{ ...shown.look, ...rangeFor({ ...START, range: "symmetric" }, [atlas], {}), mode: "a", ...photo }} label={`attribution ${chosen.name}`} />}
+      {atlas && <Tile {...{ atlas, look: look! }} channel={0} photo={shown.photo.value?.bitmap} opacity={session.state.opacity} label={`attribution ${chosen.name}`} />}
     </section>
   );
 }

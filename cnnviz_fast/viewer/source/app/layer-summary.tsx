@@ -1,5 +1,7 @@
 /* The layer as a whole, where no channel is chosen. */
 
+import { useMemo } from "preact/hooks";
+
 import { HistogramChart } from "./histogram";
 import { histogram, kinds, type Kind } from "./measures";
 import type { Session } from "./session";
@@ -9,6 +11,7 @@ const KINDS: Kind[] = ["dead", "flat", "saturated", "nonfinite"];
 
 export function LayerSummary({ session, shown }: { session: Session; shown: Shown }) {
   const { known: { a }, layer } = shown;
+  const values = useMemo(() => histogram(a, null, 64), [a]);
   const of_kind = kinds(a);
   const [height, width] = layer.field?.size ?? [];
   return (
@@ -18,7 +21,7 @@ export function LayerSummary({ session, shown }: { session: Session; shown: Show
         {a.channels} channels of {a.height} × {a.width}{layer.axes && `, ${layer.axes}`}
         {layer.field && <><br />each cell sees {height} × {width} px</>}
       </p>
-      <HistogramChart histogram={histogram(a, null, 64)} label="values of the layer" />
+      <HistogramChart histogram={values} label="values of the layer" />
       <div class="row kinds">
         {KINDS.map((kind) => {
           const count = of_kind.filter((each) => each.has(kind)).length;

@@ -25,6 +25,8 @@ export interface Shown {
   /** Name of the colours of what the wall shows. */
   colors: string;
   photo: Found<Photo>;
+  /** Why nothing can be compared, if so. */
+  unlike: string;
   /** Whether the maps asked for are not there yet, and those before them are still shown. */
   late: boolean;
 }
@@ -38,7 +40,8 @@ export function useShown(session: Session): { shown?: Shown; error?: string } {
   const { state, run, layer, image, other } = session;
   const last = useRef<{ a: Atlas; layer: Layer; photo: Found<Photo> }>(null);
   const found: Found<Atlas> = run && layer && image ? session.atlas(run, layer, image) : {};
-  const second = (other && session.atlas(other.run, other.layer, other.image).value) ?? null;
+  const beside: Found<Atlas> = other ? session.atlas(other.run, other.layer, other.image) : {};
+  const second = beside.value ?? null;
   if (found.value) last.current = { a: found.value, layer: layer!, photo: session.photo(image!) };
   const columns = useColumns(session, layer);
   const layout = useLayout(session, layer);
@@ -64,10 +67,11 @@ export function useShown(session: Session): { shown?: Shown; error?: string } {
     [a, both, columns, mode, ...drawn],
   );
   const changes = useMemo(() => changed && lookOf(rangeAbout0(state, changed), diverging, "difference"), [changed, ...drawn]);
+  const unlike = beside.error ?? (second && !both ? "maps of another shape" : state.other && !other ? "no such layer or image" : "");
   if (!at || !known || !order || !look) {
     return { error: found.error ?? (session.catalogue.runs.length ? undefined : "There are no maps yet.") };
   }
-  const shown = { layer: at.layer, known, second: both, order, look, changes: changes ?? null, colors: mode === "difference" ? diverging : own, photo: at.photo, late: at.a !== found.value };
+  const shown = { layer: at.layer, known, second: both, order, look, changes: changes ?? null, colors: mode === "difference" ? diverging : own, photo: at.photo, unlike, late: at.a !== found.value };
   return { shown };
 }
 

@@ -86,6 +86,7 @@ export function Toolbar({ session, shown }: { session: Session; shown: Shown }) 
       )}
       {state.other && (
         <Select label="Compare" value={second ? state.mode : "a"} of={MODES} onChange={(mode) => session.set({ mode })}>
+          {shown.unlike && <span class="soft" role="status">{shown.unlike}</span>}
           <button class="icon" aria-label="End the comparison" onClick={() => session.set({ other: null, mode: "a" })}>×</button>
         </Select>
       )}

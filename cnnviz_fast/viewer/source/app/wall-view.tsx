@@ -1,7 +1,7 @@
 /* The wall on the page: pointer and wheel, marks over tiles, and what a screen reader hears of the grid. */
 
 import type { RefObject } from "preact";
-import { useEffect, useImperativeHandle, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useImperativeHandle, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { Wall, type Hit } from "../drawing/wall";
 import { kinds } from "./measures";
@@ -41,7 +41,7 @@ export function WallView({ session, shown, handle }: {
   }, [order, known.layout, state.sort, size, a.height, a.width, look.mode]);
   const bitmap = state.overlay ? photo.value?.bitmap : undefined;
 
-  useEffect(() => {
+  useLayoutEffect(() => {
     const made = (wall.current = new Wall(canvas.current!, {
       onMethod: (name, why) => setMethod([name, why]),
     }));
@@ -52,15 +52,15 @@ export function WallView({ session, shown, handle }: {
     observer.observe(canvas.current!);
     return () => (observer.disconnect(), made.close());
   }, []);
-  useEffect(() => wall.current!.setAtlas(a, second), [a, second]);
-  useEffect(() => {
+  useLayoutEffect(() => wall.current!.setAtlas(a, second), [a, second]);
+  useLayoutEffect(() => {
     wall.current!.setOrder(order);
     wall.current!.setGrid({ tile_px: TILE_PX, gap_px: GAP_PX, columns });
   }, [order, columns, a.height, a.width]);
-  useEffect(() => {
+  useLayoutEffect(() => {
     wall.current!.setLook({ ...look, ...(bitmap && { photo: bitmap, opacity: state.opacity }) });
   }, [look, bitmap, state.opacity]);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (state.view) wall.current!.setView({ x: state.view[0], y: state.view[1], zoom: state.view[2] });
     else wall.current!.fit();
     moved({});
