@@ -399,7 +399,8 @@ def test_read_head_layer_is_the_layer_of_the_atlas() -> None:
     assert read_head(atlas_bytes(noise(2, 3, 4), SOURCE), "a.atlas").layer == "layer4.2@t3"
     assert read_head(atlas_bytes(noise(2, 3, 4), cf.Provenance()), "a.atlas").layer is None
     names = [f"class {n}" for n in range(5000)]
-    assert read_head(atlas_bytes(noise(5000, 1, 1), cf.Provenance(layer="fc", categories=names)), "a.atlas").layer == "fc"
+    packed = atlas_bytes(noise(5000, 1, 1), cf.Provenance(layer="fc", categories=names))
+    assert read_head(packed, "a.atlas").layer == "fc"
 
 
 def test_read_head_of_another_file_is_none_or_refused() -> None:
