@@ -3,6 +3,7 @@
 import { render } from "preact";
 
 import type { Catalogue } from "../catalogue";
+import "../library";
 import "./viewer.css";
 
 const catalogue = JSON.parse(document.getElementById("catalogue")!.textContent!) as Catalogue;
