@@ -108,7 +108,7 @@ def planned_heat_maps(
             backdrop = backdrop.filled_with(partial(as_image, frame_of(batch[0], None, 1), model.preprocess))
         for folder, (layer, maps) in zip(layer_parts(list(found.maps)), found.maps.items(), strict=True):
             of_pixels = method_of(asked.method).of != "layers"
-            tiles, names = _tiles(maps[0].sum(1) if of_pixels else maps[0], found.scores)
+            tiles, names = tiles_of(maps[0].sum(1) if of_pixels else maps[0], found.scores)
             of = layer
             if of_pixels and "normalize" not in {**asked.look, **RenderOptions.implied(asked.look)}:
                 tiles, of = _without_outliers(tiles), f"{layer}, {_SHOWN:.1%} of values"
@@ -145,8 +145,16 @@ def heat_look(options: Mapping[str, Any], method: str, layer: str, image: str, m
     return RenderOptions(**{**usual, **options})
 
 
-def _tiles(maps: torch.Tensor, scores: Scores | None) -> tuple[torch.Tensor, list[str]]:
-    """Return the maps (T, [steps,] h, w) of an image as tiles (K, h, w), a tile for each step, and their labels."""
+def tiles_of(maps: torch.Tensor, scores: Scores | None) -> tuple[torch.Tensor, list[str]]:
+    """Return the maps of an image as tiles, one for each step of each target, and their labels.
+
+    Args:
+        maps: (T, h, w) or (T, steps, h, w) float32. Not modified.
+        scores: of the targets; None where the method needs none.
+
+    Returns:
+        (K, h, w), and K names.
+    """
     names = ["all targets"] if scores is None else list(scores.labels[0])
     if maps.ndim == 3:
         return maps, names

@@ -45,7 +45,7 @@ from ..options.parsers import path as path_of
 from ..provenance import Provenance, layer_at, package_version
 from ..runtime.files import whole_file
 from ..runtime.untrusted import open_regular
-from .safetensors import pack, read_record, unpack
+from .safetensors import pack, read_header, unpack
 
 if TYPE_CHECKING:
     from ..kernels.backends import Backend
@@ -237,16 +237,12 @@ def read_atlas(path: str | os.PathLike[str]) -> Atlas:
         AtlasError: the file is missing, damaged or not an atlas, or a newer version of this package wrote it.
     """
     path = path_of("path", path)  # a number would be an open file's, which would be closed
-    return parse_atlas(atlas_content(path), os.fspath(path))
-
-
-def atlas_content(path: str | os.PathLike[str], limit: int = -1) -> bytes:
-    """Read the bytes of an atlas file, or with a limit its first ones; raise AtlasError where that fails."""
     try:
         with open_regular(path) as file:
-            return file.read(limit)
+            packed = file.read()
     except OSError as error:
         raise AtlasError(f"atlas {os.fspath(path)!r} cannot be read: {reason_of(error)}.") from error
+    return parse_atlas(packed, os.fspath(path))
 
 
 def parse_atlas(packed: bytes, name: str) -> Atlas:
@@ -284,23 +280,45 @@ def parse_atlas(packed: bytes, name: str) -> Atlas:
     return Atlas(index, statistics, provenance, str(record.get("dtype")))
 
 
-def layer_in(packed: bytes, name: str) -> str | None:
-    """Read only which layer an atlas shows.
+@dataclass(frozen=True)
+class AtlasHead:
+    """What the head of an atlas says, unchecked but for its types.
+
+    shape: (C, H, W) of the maps.
+    provenance: where they came from; nothing where the atlas does not say.
+    """
+
+    shape: tuple[int, int, int]
+    provenance: Provenance
+
+    @property
+    def layer(self) -> str | None:
+        """Return the layer, of a clip with the time step as LAYER@tSTEP; None where the atlas does not say."""
+        origin = self.provenance
+        return None if origin.layer is None else layer_at(origin.layer, origin.time_step, origin.plane)
+
+
+def read_head(packed: bytes, name: str) -> AtlasHead:
+    """Read only what an atlas shows.
 
     Args:
-        packed: bytes of an atlas; they need not be trusted.
+        packed: bytes of an atlas, or the first ones; they need not be trusted.
         name: name of the file, for messages.
 
     Returns:
-        The layer, of a clip with the time step as LAYER@tSTEP; None where the atlas does not say.
+        The head.
 
     Raises:
-        AtlasError: what says it is damaged or not an atlas.
+        AtlasError: it is damaged or not that of an atlas.
     """
     label = f"atlas {name!r}"
-    facts = read_record(packed, label).get("source")
-    provenance = _provenance_of(facts, label) if isinstance(facts, dict) else Provenance()
-    return None if provenance.layer is None else layer_at(provenance.layer, provenance.time_step, provenance.plane)
+    header, record = read_header(packed, label)
+    facts, index = record.get("source"), header.get("index")
+    match index:
+        case {"shape": [int(channels), int(height), int(width)]} if min(channels, height, width) > 0:
+            origin = _provenance_of(facts, label) if isinstance(facts, dict) else Provenance()
+            return AtlasHead((channels, height, width), origin)
+    raise AtlasError(f"{label} is not an atlas: it holds other tensors.")
 
 
 def _counts(mask: torch.Tensor) -> torch.Tensor:

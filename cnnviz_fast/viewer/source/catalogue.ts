@@ -13,6 +13,9 @@ Payloads, by key. None is decoded before it is looked at.
 Where they lie: `inline`: `<script type="text/plain" id="KEY">`, base64; `scripts`: `data/KEY.js`, which calls
 `cnnviz.put("KEY", "base64")`, and may put several; `server`: `GET data/KEY`.
 
+A server also answers `GET sheet/RUN/LAYER/IMAGE?colormap=magma&normalize=layer&channels=5,3,8&...` with the PNG that the
+package draws, options named as those of `cf.render`, and `GET images/RUN?first=N`, see Run.
+
 The page has `<div id="app">`, the style sheet and this program in one `<style>` and one `<script>` behind it. */
 
 export interface Catalogue {
@@ -34,10 +37,12 @@ export interface Run {
   name: string;
   model: string;
   layers: Layer[];
-  /** With a server the first page; further ones by `GET images/RUN?first=N`, 1,000 at a time: `{"images": Image[]}`. */
+  /** With a server the first page; further ones by `GET images/RUN?first=N`, 1,000 at a time: `{"images": Image[]}`.
+  An address names an image by its place here. */
   images: Image[];
   image_count: number;
-  /** Templates with {image}, {layer}, {channels} and {options} (command line: `--normalize layer`, Python: `, normalize="layer"`). */
+  /** Templates with {image}, {layer} and {options}, for which the page puts in quoted text: `'cat.jpg'` and
+  ` --normalize 'layer'` in a shell, `"cat.jpg"` and `, normalize="layer"` in Python. */
   command: { python: string; shell: string } | null;
 }
 
