@@ -22,7 +22,7 @@ export class CanvasPainter implements Painter {
   private draw(scene: Scene): void {
     const [height, width] = [scene.down.length, scene.across.length];
     if (this.image.height !== height || this.image.width !== width) this.image = new ImageData(width, height);
-    drawScene(scene, new Uint32Array(this.image.data.buffer));
+    drawScene(scene, new Int32Array(this.image.data.buffer));
   }
 
   close(): void {
@@ -31,84 +31,127 @@ export class CanvasPainter implements Painter {
 }
 
 /** Draw a scene into (height, width) pixels of RGBA. */
-function drawScene(scene: Scene, out: Uint32Array): void {
+function drawScene(scene: Scene, out: Int32Array): void {
   out.fill(0);
   const sides = scene.atlases.length;
   const columns = stretchesOf(scene.across);
-  for (const rows of stretchesOf(scene.down)) {
-    for (const stretch of columns) {
-      const position = rows.tile * scene.columns + Math.floor(stretch.tile / sides);
-      if (position < scene.order.length) drawTile(scene, stretch.tile % sides, scene.order[position]!, rows, stretch, out);
+  const rows = stretchesOf(scene.down);
+  const room = roomFor(scene, rows, columns);
+  for (const row of rows) {
+    for (const column of columns) {
+      const position = row.tile * scene.columns + Math.floor(column.tile / sides);
+      if (position < scene.order.length) drawTile(scene, column.tile % sides, scene.order[position]!, row, column, room, out);
     }
   }
 }
 
-function drawTile(scene: Scene, side: number, channel: number, rows: Stretch, columns: Stretch, out: Uint32Array): void {
+/** Memory that all tiles use, one after another. */
+interface Room {
+  /** Levels of a row of a map. */
+  row: Float64Array;
+  /** Rows of a map, averaged along x to the pixels of a tile. */
+  wide: Float64Array;
+  sums: Float64Array;
+  line: Uint16Array;
+}
+
+function roomFor({ atlases }: Scene, rows: Stretch[], columns: Stretch[]): Room {
+  const widest = Math.max(0, ...columns.map(({ start, stop }) => stop - start));
+  return {
+    row: new Float64Array(atlases[0]!.width),
+    wide: new Float64Array(rows.length ? atlases[0]!.height * widest : 0),
+    sums: new Float64Array(widest),
+    line: new Uint16Array(widest),
+  };
+}
+
+function drawTile(scene: Scene, side: number, channel: number, rows: Stretch, columns: Stretch, room: Room, out: Int32Array): void {
   const { down, across, colors, backdrop } = scene;
   const { height, width, index } = scene.atlases[side]!;
   const map = index.subarray(channel * height * width, (channel + 1) * height * width);
   const levels = scene.levels[side]!.subarray(channel * 256, (channel + 1) * 256);
-  const entries = entriesOf(levels);
-  const line = new Uint16Array(columns.stop - columns.start);
-  const averages = new Float32Array(width);
+  const { line } = room;
+  const size = columns.stop - columns.start;
   const single = down.taps === 1 && across.taps === 1;
+  if (!single) widen(map, levels, down, rows, across, columns, room);
   for (let y = rows.start; y < rows.stop; y++) {
-    if (!single) {
-      averageRows(map, levels, down, y, averages);
-      averageColumns(averages, across, columns.start, line, (x) => notFinite(map, width, down, y, across, x));
-    } else if (y === rows.start || down.columns[y] !== down.columns[y - 1]) {
-      const row = down.columns[y]! * width;
-      for (let i = 0; i < line.length; i++) line[i] = entries[map[row + across.columns[columns.start + i]!]!]!;
+    if (!single) average(room, down, y, size, (i) => notFinite(map, width, down, y, across, columns.start + i));
+    else if (y === rows.start || down.columns[y] !== down.columns[y - 1]) {
+      const from = down.columns[y]! * width;
+      for (let i = 0; i < size; i++) {
+        const entry = map[from + across.columns[columns.start + i]!]!;
+        line[i] = entry > LAST_LEVEL ? 256 + entry - NAN : levels[entry]! + 0.5;
+      }
     }
     const start = y * across.length + columns.start;
-    for (let i = 0; i < line.length; i++) out[start + i] = colors[line[i]!]!;
-    if (backdrop) layOver(backdrop, scene, y, columns.start, line, out.subarray(start, start + line.length));
+    for (let i = 0; i < size; i++) out[start + i] = colors[line[i]!]!;
+    if (backdrop) layOver(backdrop, scene, y, columns, line, out.subarray(start, start + size));
   }
 }
 
-/** Return the entry of `colors` for each entry of an index, where nothing is averaged. */
-function entriesOf(levels: Float32Array): Uint16Array {
-  const entries = new Uint16Array(256);
-  for (let i = 0; i < 256; i++) entries[i] = i > LAST_LEVEL ? 256 + i - NAN : levels[i]! + 0.5;
-  return entries;
-}
-
-/** Average rows of a map into one row of levels. */
-function averageRows(map: Uint8Array, levels: Float32Array, { taps, columns: rows, weights }: Axis, y: number, out: Float32Array): void {
-  const width = out.length;
-  for (let k = 0; k < taps; k++) {
-    const [from, weight] = [rows[y * taps + k]! * width, weights[y * taps + k]!];
-    if (k === 0) for (let x = 0; x < width; x++) out[x] = weight * levels[map[from + x]!]!;
-    else for (let x = 0; x < width; x++) out[x]! += weight * levels[map[from + x]!]!;
+/** Average along x the rows of a map that a stretch of a tile shows. */
+function widen(map: Uint8Array, levels: Float32Array, down: Axis, rows: Stretch, across: Axis, columns: Stretch, { row, wide }: Room): void {
+  const { taps, columns: x, weights } = across;
+  const first = columns.start * taps;
+  const last = columns.stop * taps;
+  const shown = down.columns.subarray(rows.start * down.taps, rows.stop * down.taps);
+  let at = shown.reduce(lesser) * (columns.stop - columns.start);
+  for (let y = shown.reduce(lesser), end = shown.reduce(greater); y <= end; y++) {
+    const from = y * row.length;
+    for (let j = 0; j < row.length; j++) row[j] = levels[map[from + j]!]!;
+    if (taps === 2) {
+      for (let k = first; k < last; k += 2) wide[at++] = weights[k]! * row[x[k]!]! + weights[k + 1]! * row[x[k + 1]!]!;
+      continue;
+    }
+    for (let k = first; k < last; ) {
+      let level = 0;
+      for (const stop = k + taps; k < stop; k++) level += weights[k]! * row[x[k]!]!;
+      wide[at++] = level;
+    }
   }
 }
 
-/** Average columns of a row of levels into entries of `colors`. */
-function averageColumns(row: Float32Array, { taps, columns, weights }: Axis, first: number, out: Uint16Array, bad: (x: number) => number): void {
-  for (let i = 0; i < out.length; i++) {
-    const at = (first + i) * taps;
-    let level = weights[at]! * row[columns[at]!]!;
-    for (let k = at + 1; k < at + taps; k++) level += weights[k]! * row[columns[k]!]!;
-    out[i] = level === level ? level + 0.5 : bad(first + i);
+/** Average widened rows along y into a line of entries of `colors`. */
+function average({ wide, sums, line }: Room, { taps, columns: rows, weights }: Axis, y: number, size: number, bad: (i: number) => number): void {
+  sums.fill(0);
+  const last = (y + 1) * taps - 1;
+  for (let k = y * taps; k < last; k++) {
+    const from = rows[k]! * size;
+    const weight = weights[k]!;
+    for (let i = 0; i < size; i++) sums[i]! += weight * wide[from + i]!;
+  }
+  const from = rows[last]! * size;
+  const weight = weights[last]!;
+  for (let i = 0; i < size; i++) {
+    const level = sums[i]! + weight * wide[from + i]!;
+    line[i] = level === level ? level + 0.5 : bad(i);
   }
 }
 
 /** Return the entry of `colors` of a pixel that something touches that is not finite. */
 function notFinite(map: Uint8Array, width: number, down: Axis, y: number, across: Axis, x: number): number {
-  let greatest = 0;
+  let most = 0;
   for (let j = y * down.taps; j < (y + 1) * down.taps; j++) {
     for (let k = x * across.taps; k < (x + 1) * across.taps; k++) {
-      greatest = Math.max(greatest, map[down.columns[j]! * width + across.columns[k]!]!);
+      most = Math.max(most, map[down.columns[j]! * width + across.columns[k]!]!);
     }
   }
-  return 256 + greatest - NAN;
+  return 256 + most - NAN;
 }
 
 /** Lay colours over the photo; what is not finite stands out whatever lies under it. */
-function layOver(backdrop: Backdrop, { down, across, weight }: Scene, y: number, first: number, line: Uint16Array, out: Uint32Array): void {
+function layOver(backdrop: Backdrop, { down, across, weight }: Scene, y: number, columns: Stretch, line: Uint16Array, out: Int32Array): void {
   const row = backdrop.rowOf.get(down.within[y]!)! * backdrop.columns;
-  for (let i = 0; i < line.length; i++) {
-    const under = backdrop.pixels[row + backdrop.columnOf.get(across.within[first + i]!)!]!;
+  for (let i = 0; i < out.length; i++) {
+    const under = backdrop.pixels[row + backdrop.columnOf.get(across.within[columns.start + i]!)!]!;
     if (line[i]! < 256) out[i] = over(weight, out[i]!, under);
   }
+}
+
+function lesser(a: number, b: number): number {
+  return Math.min(a, b);
+}
+
+function greater(a: number, b: number): number {
+  return Math.max(a, b);
 }

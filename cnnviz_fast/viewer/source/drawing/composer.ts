@@ -27,7 +27,7 @@ export interface Look extends Range {
 }
 
 /** Cells in view that are averaged within a frame, 30 a second, without a GPU. */
-const MOST_CELLS = 2 ** 21;
+const MOST_CELLS = 2 ** 20;
 
 export interface Composed {
   scene: Scene;
@@ -38,7 +38,7 @@ export interface Composed {
 export class Composer {
   private readonly atlases = new Kept<Atlas[]>();
   private readonly levels = new Kept<Float32Array[]>();
-  private readonly colors = new Kept<Uint32Array>();
+  private readonly colors = new Kept<Int32Array>();
   private readonly down = new Kept<Axis>();
   private readonly across = new Kept<Axis>();
   private readonly photo = new Kept<ImageData>();

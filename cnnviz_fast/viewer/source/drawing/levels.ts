@@ -37,9 +37,9 @@ export function levelsOf(atlas: Atlas, { low, high, flat, squash }: Range): Floa
 export type Rgb = [number, number, number];
 
 /** Return the colours of levels, and of NaN, -inf and inf, as they lie in the memory of a canvas. */
-export function colorsOf(palette: Uint8Array, ...others: [Rgb, Rgb, Rgb]): Uint32Array {
+export function colorsOf(palette: Uint8Array, ...others: [Rgb, Rgb, Rgb]): Int32Array {
   const bytes = new Uint8Array(4 * COLORS).fill(255);
   for (let i = 0; i < 256; i++) bytes.set(palette.subarray(3 * i, 3 * i + 3), 4 * i);
   others.forEach((color, i) => bytes.set(color, 4 * (256 + i)));
-  return new Uint32Array(bytes.buffer);
+  return new Int32Array(bytes.buffer);
 }

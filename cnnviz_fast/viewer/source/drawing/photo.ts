@@ -6,7 +6,7 @@ import { triangle, type Taps } from "./positions";
 /** A photo at the size of a tile, or the part of it that is in view. */
 export interface Backdrop {
   /** RGBA as it lies in the memory of a canvas, (rows, columns). */
-  pixels: Uint32Array;
+  pixels: Int32Array;
   columns: number;
   /** Row and column of each px of a tile that is in view. */
   rowOf: Map<number, number>;
@@ -26,7 +26,7 @@ export function backdropOf(photo: ImageData, down: Axis, across: Axis): Backdrop
     const taps = triangle(d, photo.height, down.tile_px);
     for (let x = 0; x < columns; x++) average(narrow, 4 * x, 4 * columns, taps, pixels, 4 * (row * columns + x));
   }
-  return { pixels: new Uint32Array(pixels.buffer), columns, rowOf, columnOf };
+  return { pixels: new Int32Array(pixels.buffer), columns, rowOf, columnOf };
 }
 
 /** Return the place of each px of a tile among those that are in view. */
@@ -54,5 +54,5 @@ export function over(weight: number, color: number, under: number): number {
   const red = (weight * (color & 255) + rest * (under & 255) + 128) >> 8;
   const green = (weight * ((color >> 8) & 255) + rest * ((under >> 8) & 255) + 128) >> 8;
   const blue = (weight * ((color >> 16) & 255) + rest * ((under >> 16) & 255) + 128) >> 8;
-  return (0xff000000 | (blue << 16) | (green << 8) | red) >>> 0;
+  return 0xff000000 | (blue << 16) | (green << 8) | red;
 }

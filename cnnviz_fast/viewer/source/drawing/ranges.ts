@@ -53,19 +53,21 @@ function greater(a: number, b: number): number {
 
 /** Return percentiles of a channel's finite values, linear between neighbours as in numpy.nanpercentile. */
 export function percentilesOf(atlases: Atlas[], channel: number, percents: number[]): number[] {
-  const steps: { value: number; count: number }[] = [];
-  for (const atlas of atlases) {
-    countsOf(atlas, channel).forEach((count, entry) => {
-      if (count) steps.push({ value: valueOf(atlas, channel, entry), count });
-    });
-  }
-  steps.sort((a, b) => a.value - b.value);
-  const last = steps.reduce((sum, { count }) => sum + count, 0) - 1;
+  const levels = LAST_LEVEL + 1;
+  const counts = new Uint32Array(atlases.length * levels);
+  atlases.forEach((atlas, i) => counts.set(countsOf(atlas, channel), i * levels));
+  const valueAt = (i: number): number => valueOf(atlases[Math.floor(i / levels)]!, channel, i % levels);
+  // Those of one atlas are in order.
+  const order = atlases.length > 1 ? Uint16Array.from(counts.keys()).sort((a, b) => valueAt(a) - valueAt(b)) : null;
+  let last = -1;
+  for (let i = 0; i < counts.length; i++) last += counts[i]!;
   const at = (position: number): number => {
-    let passed = 0;
-    return steps.find(({ count }) => (passed += count) > position)?.value ?? NaN;
+    let [i, passed] = [-1, 0];
+    while (passed <= position) passed += counts[order ? order[++i]! : ++i]!;
+    return valueAt(order ? order[i]! : i);
   };
   return percents.map((percent) => {
+    if (last < 0) return NaN;
     const position = (last * percent) / 100;
     const below = Math.floor(position);
     const [before, after] = [at(below), at(Math.min(below + 1, last))];

@@ -15,7 +15,7 @@ export interface Scene {
   order: Int32Array;
   columns: number;
   /** See colorsOf. */
-  colors: Uint32Array;
+  colors: Int32Array;
   /** What lies under the tiles, and the weight of their colours over it, 0 to 256. */
   backdrop: Backdrop | null;
   weight: number;

@@ -80,11 +80,11 @@ export class WebglPainter implements Painter {
     if (gl.drawingBufferHeight !== height || gl.drawingBufferWidth !== width) throw new Error("the canvas is too large for WebGL2");
     this.tables.values.set([atlases], () => joined(atlases.map(({ index }) => index), Uint8Array));
     this.tables.levels.set([scene.levels], () => bitsOf(joined(scene.levels, Float32Array)));
-    this.tables.order.set([scene.order], () => new Uint32Array(scene.order));
+    this.tables.order.set([scene.order], () => bitsOf(scene.order));
     this.tables.down.set([down, backdrop], () => axisTable(down, backdrop?.rowOf));
     this.tables.across.set([across, backdrop], () => axisTable(across, backdrop?.columnOf));
-    this.tables.colors.set([scene.colors], () => scene.colors);
-    this.tables.backdrop.set([backdrop], () => backdrop?.pixels ?? new Uint32Array(1));
+    this.tables.colors.set([scene.colors], () => bitsOf(scene.colors));
+    this.tables.backdrop.set([backdrop], () => bitsOf(backdrop?.pixels ?? new Int32Array(1)));
     const { channels, height: map_h, width: map_w } = atlases[0] as Atlas;
     const integers = { rows: height, sides: atlases.length, columns: scene.columns, count: scene.order.length, backdrop_columns: backdrop?.columns ?? 0, weight: scene.weight };
     for (const [name, number] of Object.entries(integers)) gl.uniform1i(gl.getUniformLocation(program, name), number);
@@ -157,8 +157,8 @@ function axisTable({ length, tile, within, taps, columns, weights }: Axis, backd
   return table;
 }
 
-function bitsOf(floats: Float32Array): Uint32Array {
-  return new Uint32Array(floats.buffer, floats.byteOffset, floats.length);
+function bitsOf({ buffer, byteOffset, length }: Float32Array | Int32Array): Uint32Array {
+  return new Uint32Array(buffer, byteOffset, length);
 }
 
 function joined<T extends Uint8Array | Float32Array>(arrays: T[], Kind: new (length: number) => T): T {
