@@ -4,7 +4,10 @@ import { render } from "preact";
 
 import type { Catalogue } from "../catalogue";
 import "../library";
+import { App } from "./app";
+import { Session } from "./session";
 import "./viewer.css";
 
 const catalogue = JSON.parse(document.getElementById("catalogue")!.textContent!) as Catalogue;
-render(<h1>{catalogue.title}</h1>, document.getElementById("app")!);
+document.title = catalogue.title;
+render(<App session={new Session(catalogue)} />, document.getElementById("app")!);

@@ -1,0 +1,45 @@
+/* One channel on a canvas of its own, drawn as on the wall. */
+
+import { useLayoutEffect, useRef } from "preact/hooks";
+
+import type { Atlas } from "../data/atlas";
+import { Wall, type Hit, type Look } from "../drawing/wall";
+
+interface Props {
+  atlas: Atlas;
+  second?: Atlas | null;
+  channel: number;
+  look: Look;
+  mode?: Look["mode"];
+  photo?: ImageBitmap | undefined;
+  opacity?: number;
+  /** "" where what is around says it. */
+  label: string;
+  onHit?: (hit: Hit | null) => void;
+}
+
+export function Tile({ atlas, second = null, channel, look, mode = "a", photo, opacity = 1, label, onHit }: Props) {
+  const canvas = useRef<HTMLCanvasElement>(null);
+  const wall = useRef<Wall>(null);
+  useLayoutEffect(() => {
+    // Canvas2D: browsers allow few contexts of WebGL in a page, and one tile needs none.
+    const made = (wall.current = new Wall(canvas.current!, { method: "canvas2d" }));
+    return () => made.close();
+  }, []);
+  useLayoutEffect(() => {
+    const made = wall.current!;
+    made.setAtlas(atlas, second);
+    made.setOrder(Int32Array.of(channel));
+    made.setGrid({ tile_px: 100, gap_px: 0, columns: 1 });
+    made.setLook({ ...look, mode, photo: photo ?? null, opacity });
+    made.fit();
+  }, [atlas, second, channel, look, mode, photo, opacity]);
+  const point = (event: PointerEvent) => onHit!(wall.current!.hit(event.offsetX, event.offsetY));
+  return (
+    <canvas
+      ref={canvas} class="tile" style={{ aspectRatio: `${atlas.width} / ${atlas.height}` }}
+      {...(label ? { role: "img", "aria-label": label } : { "aria-hidden": true })}
+      {...(onHit && { onPointerMove: point, onPointerDown: point, onPointerLeave: () => onHit(null) })}
+    />
+  );
+}
