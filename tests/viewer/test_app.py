@@ -381,8 +381,8 @@ def test_link_and_code_are_copied(tab: Page, anew: Open) -> None:
     tab.get_by_text("Take along").click()
     tab.get_by_role("button", name="Copy command").click()
     assert tab.evaluate("window.copied") == (
-        "cnnviz render net 'cat.jpg' --layer 'body.0.conv' --colormap 'gray' --normalize 'layer' --upsampling 'bilinear' "
-        "--channels '0-2,5'"
+        "cnnviz render net 'cat.jpg' --layer 'body.0.conv' --colormap 'gray' --normalize 'layer' --upsampling "
+        "'bilinear' --channels '0-2,5'"
     )
     tab.get_by_text("Take along").click()
     tab.get_by_role("button", name="Copy Python").click()

@@ -37,9 +37,9 @@ export function rangeOf(atlases: Atlas[], normalize: Normalize): Range {
       };
     }
     case "fixed":
-      return { low: low.fill(normalize.vmin), high: high.fill(normalize.vmax), flat: 0 };
+      return { low: low.map(() => normalize.vmin), high: high.map(() => normalize.vmax), flat: 0 };
     case "sigmoid":
-      return { low: low.fill(0), high: high.fill(1), flat: 0, squash: true };
+      return { low: low.map(() => 0), high: high.map(() => 1), flat: 0, squash: true };
   }
 }
 
