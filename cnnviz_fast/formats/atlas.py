@@ -42,16 +42,14 @@ from ..errors import AtlasError, reason_of
 from ..geometry import Grid, cut_rows, sampling_positions
 from ..kernels import Paint, backends
 from ..options.parsers import path as path_of
-from ..provenance import Provenance, layer_at, package_version
+from ..provenance import Provenance, package_version
 from ..runtime.files import whole_file
 from ..runtime.untrusted import open_regular
-from .safetensors import pack, read_header, unpack
+from .atlas_head import VERSION, provenance_of
+from .safetensors import pack, unpack
 
 if TYPE_CHECKING:
     from ..kernels.backends import Backend
-
-SUFFIX = ".atlas"
-VERSION = 1
 
 LEVELS = 253
 NAN, MINUS_INF, PLUS_INF = 253, 254, 255
@@ -276,49 +274,8 @@ def parse_atlas(packed: bytes, name: str) -> Atlas:
         nan=_counts(index == NAN),
         inf=_counts(index > NAN),
     )
-    provenance = replace(_provenance_of(facts, label), atlas=name)
+    provenance = replace(provenance_of(facts, label), atlas=name)
     return Atlas(index, statistics, provenance, str(record.get("dtype")))
-
-
-@dataclass(frozen=True)
-class AtlasHead:
-    """What the head of an atlas says, unchecked but for its types.
-
-    shape: (C, H, W) of the maps.
-    provenance: where they came from; nothing where the atlas does not say.
-    """
-
-    shape: tuple[int, int, int]
-    provenance: Provenance
-
-    @property
-    def layer(self) -> str | None:
-        """Return the layer, of a clip with the time step as LAYER@tSTEP; None where the atlas does not say."""
-        origin = self.provenance
-        return None if origin.layer is None else layer_at(origin.layer, origin.time_step, origin.plane)
-
-
-def read_head(packed: bytes, name: str) -> AtlasHead:
-    """Read only what an atlas shows.
-
-    Args:
-        packed: bytes of an atlas, or the first ones; they need not be trusted.
-        name: name of the file, for messages.
-
-    Returns:
-        The head.
-
-    Raises:
-        AtlasError: it is damaged or not that of an atlas.
-    """
-    label = f"atlas {name!r}"
-    header, record = read_header(packed, label)
-    facts, index = record.get("source"), header.get("index")
-    match index:
-        case {"shape": [int(channels), int(height), int(width)]} if min(channels, height, width) > 0:
-            origin = _provenance_of(facts, label) if isinstance(facts, dict) else Provenance()
-            return AtlasHead((channels, height, width), origin)
-    raise AtlasError(f"{label} is not an atlas: it holds other tensors.")
 
 
 def _counts(mask: torch.Tensor) -> torch.Tensor:
@@ -336,16 +293,3 @@ def _check(tensors: dict[str, torch.Tensor], label: str) -> None:
         if column is None or column.shape != index.shape[:1] or column.dtype != dtype:
             kind = str(dtype).removeprefix("torch.")
             raise AtlasError(f"{label} is damaged: {name} must be ({len(index)},) {kind}, one entry for each channel.")
-
-
-def _provenance_of(facts: dict[str, Any], label: str) -> Provenance:
-    """Read the provenance in a record, without fields that only a later version knows."""
-    if "layout" in facts:  # as older atlases call it
-        facts = {"axes": facts["layout"], **facts}
-    kinds = {"prefix_tokens": int, "time_step": int, "plane": int, "categories": list, "field": dict}
-    known = {name: facts[name] for name in vars(Provenance()) if facts.get(name) is not None}
-    for name, value in known.items():
-        kind = kinds.get(name, str)
-        if not isinstance(value, kind):
-            raise AtlasError(f"{label} is damaged: {name} of its source must be of type {kind.__name__}.")
-    return Provenance(**known)

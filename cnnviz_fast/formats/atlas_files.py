@@ -7,12 +7,15 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import AtlasError, ImageError, reason_of
 from ..inputs.tar_shards import members_of
 from ..runtime.untrusted import open_regular
-from .atlas import SUFFIX, Atlas, AtlasHead, parse_atlas, read_head
+from .atlas_head import SUFFIX, AtlasHead, read_head
+
+if TYPE_CHECKING:
+    from .atlas import Atlas
 
 HEAD_BYTES = 4096
 """Of an atlas are read to name its files; 720 were enough at a path of 240. With names of classes all of it is read."""
@@ -55,6 +58,8 @@ class AtlasFile:
 
     def read(self) -> Atlas:
         """Read the atlas; raise AtlasError where it is damaged."""
+        from .atlas import parse_atlas
+
         return parse_atlas(self.content(), self.name)
 
     def head(self) -> AtlasHead:

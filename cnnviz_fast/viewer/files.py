@@ -6,11 +6,10 @@ import os
 from collections.abc import Iterable, Sequence
 
 from ..errors import AtlasError
-from ..formats.atlas import AtlasHead
 from ..formats.atlas_files import AtlasFile
-from .memory import name_apart
+from ..formats.atlas_head import AtlasHead
 from .payloads import similarity_payload
-from .shown import ShownImage, ShownLayer, command_of, view_size
+from .shown import ShownImage, ShownLayer, command_of, name_apart, view_size
 
 
 class FilesRun:

@@ -8,14 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..channels.dataset_files import read_statistics
+from ..channels.dataset_files import facts_of, read_statistics
 from ..errors import AtlasError, CnnvizError, InputError
-from ..formats.atlas import SUFFIX, AtlasHead
 from ..formats.atlas_files import AtlasFile
+from ..formats.atlas_head import SUFFIX, AtlasHead
 from ..models.views import view_as_described
-from ..patches.api import patch_sheet
 from ..patches.top_files import NAME as TOP_NAME
-from ..patches.top_files import TopFile, read_top
+from ..patches.top_files import TopFile, read_top, top_layers_of
 from ..provenance import Provenance
 from ..runs.folder.index import Line
 from ..runs.folder.run_file import fingerprint_in, refuse_older
@@ -38,7 +37,11 @@ PATCH_PX, PATCHES = 64, 8
 
 
 class RunFolder:
-    """A run in a folder; see ShownRun. What it holds is read when it is looked at."""
+    """A run in a folder; see ShownRun. What it holds is read when it is looked at.
+
+    Images are listed, and their atlases and photos found, without torch, which takes 500 MB and seconds to load: only
+    what is computed of a run loads it, its statistics, patches and similarity.
+    """
 
     def __init__(self, folder: Path, photos: Photos | None = None) -> None:
         """Find the images of a run and its layers.
@@ -62,6 +65,8 @@ class RunFolder:
         self.name = folder.name or str(folder)
         self.model = model_of(facts)
         self.image_count = len(self._index)
+        self._of_top = top_layers_of(folder / TOP_NAME)
+        self._measured = facts_of(folder / STATISTICS_NAME).get("layers", [])
         self._sizes: dict[tuple[Any, ...], tuple[int, int]] = {}
         first = self._first_atlases()
         if not first:
@@ -172,11 +177,11 @@ class RunFolder:
 
     def _kinds_of(self, layer: str) -> frozenset[str]:
         """Return what there is of a layer beside atlases, as far as the files of the run say."""
+        ranked, with_classes = self._of_top
         kinds = {"similarity"}
-        top = self._top
-        if layer in self._statistics or (top is not None and layer in top.classes):
+        if layer in self._measured or layer in with_classes:
             kinds.add("statistics")
-        if top is not None and layer in top and self._photos is not None:
+        if layer in ranked and self._photos is not None:
             kinds.add("patches")
         return frozenset(kinds)
 
@@ -202,6 +207,8 @@ class RunFolder:
         top = self._top
         if top is None:
             return None
+        from ..patches.api import patch_sheet
+
         sheet = patch_sheet(
             top, layer, channels=[channel], per_channel=PATCHES, tile=PATCH_PX, label=False, title="", threads=1
         )

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..channels.entrance import enter
 from ..errors import OptionError, ShapeError
-from ..formats.atlas import Atlas, AtlasHead, atlas_bytes, parse_atlas, read_head
+from ..formats.atlas import Atlas, atlas_bytes, parse_atlas
+from ..formats.atlas_head import AtlasHead, read_head
 from ..inputs.in_memory import decode_image
 from ..provenance import Provenance
 from .payloads import as_jpeg, similarity_payload
-from .shown import ShownImage, ShownLayer, command_of, view_size
+from .shown import ShownImage, ShownLayer, command_of, name_apart, view_size
 
 
 @dataclass
@@ -137,16 +137,6 @@ def _of_atlases(atlases: Sequence[Atlas]) -> dict[str, dict[str, bytes]]:
         name = name_apart(origin.image or "image", lambda name, layer=layer: layer in named.get(name, ()))  # type: ignore[misc]
         named.setdefault(name, {})[layer] = packed
     return named
-
-
-def name_apart(name: str, taken: Callable[[str], bool]) -> str:
-    """Return a name, with a number behind it where it is taken."""
-    found = name
-    for number in itertools.count(2):
-        if not taken(found):
-            break
-        found = f"{name} ({number})"
-    return found
 
 
 def _of_arrays(layers: Mapping[str, Any], origin: Provenance, axes: str) -> dict[str, dict[str, bytes]]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import AtlasError
-from ..formats.atlas import SUFFIX
 from ..formats.atlas_files import find_atlases, is_tar
+from ..formats.atlas_head import SUFFIX
 from ..formats.output_folders import RUN
 from .collection import Collection
 from .files import runs_of_files

@@ -29,6 +29,9 @@ from .photos import Photos
 MOST_BYTES = 50_000_000
 """Of a page: larger ones take seconds to open, and some browsers and most mail servers refuse them."""
 
+SHARD_BYTES = 2_000_000
+"""Of a payload are in one script at most: Firefox refuses scripts that are much larger."""
+
 SUFFIXES = (".html", ".htm")
 
 INDEX = "index.html"
@@ -133,13 +136,14 @@ def _all_of(shown: Collection, catalogue: dict[str, Any], similarity: bool) -> d
 
 
 def _write_data(shown: Collection, catalogue: dict[str, Any], similarity: bool, folder: Path) -> None:
-    """Write each payload as a script that hands it over."""
+    """Write each payload as a script that hands it over: KEY.js, and where it is large KEY.1.js and so on."""
     for key, payload in _payloads(shown, catalogue, similarity):
-        with whole_file(folder / f"{key}.js") as file:
-            file.write(f'cnnviz.put("{key}","'.encode())
-            for part in html.as_base64(payload):
-                file.write(part)
-            file.write(b'")\n')
+        parts = range(0, max(len(payload), 1), SHARD_BYTES)
+        for number, first in enumerate(parts):
+            with whole_file(folder / (f"{key}.{number}.js" if number else f"{key}.js")) as file:
+                file.write(f'cnnviz.put("{key}","'.encode())
+                file.writelines(html.as_base64(payload[first : first + SHARD_BYTES]))
+                file.write(f'",{number},{len(parts)})\n'.encode())
 
 
 def _payloads(shown: Collection, catalogue: Mapping[str, Any], similarity: bool) -> Iterator[tuple[str, bytes]]:

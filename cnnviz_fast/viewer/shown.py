@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -11,8 +12,8 @@ from typing import Any, Protocol, TypeAlias
 
 from ..activations.fields.record import ReceptiveField
 from ..errors import AtlasError
-from ..formats.atlas import AtlasHead
 from ..formats.atlas_files import AtlasFile
+from ..formats.atlas_head import AtlasHead
 from ..provenance import Provenance
 
 Content: TypeAlias = AtlasFile | bytes
@@ -146,7 +147,7 @@ def command_of(provenance: Provenance, size: Sequence[int] | None = None) -> dic
         size: (height, width) in px that images were resized to; None for the model's own preprocessing.
 
     Returns:
-        "shell" and "python", in which the page fills in {image}, {layer}, {channels} and {options}.
+        "shell" and "python", in which the page fills in {image}, {layer} and {options}.
     """
     model, weights = provenance.model, provenance.weights or ""
     if not model or set(model) & set("{}"):
@@ -161,10 +162,9 @@ def command_of(provenance: Provenance, size: Sequence[int] | None = None) -> dic
     if size is not None:
         flags += f" --size {'x'.join(map(str, size))}"
         loaded = f"cf.load_model({model!r}{arguments}, preprocess=cf.PreprocessOptions(size={tuple(size)!r}))"
-    shell = f"cnnviz render {quote(model)}{flags} {{image}} --layer {{layer}} --channels {{channels}} {{options}}"
     return {
-        "shell": shell,
-        "python": f"cf.visualize({loaded}, {{image}}, {{layer}}, channels={{channels}}{{options}})",
+        "shell": f"cnnviz render {quote(model)}{flags} {{image}} --layer {{layer}}{{options}}",
+        "python": f"cf.visualize({loaded}, {{image}}, {{layer}}{{options}})",
     }
 
 
@@ -172,3 +172,13 @@ def model_of(facts: Mapping[str, Any]) -> str:
     """Return the model that a fingerprint names, or ""."""
     model = facts.get("model")
     return model if isinstance(model, str) else ""
+
+
+def name_apart(name: str, taken: Callable[[str], bool]) -> str:
+    """Return a name, with a number behind it where it is taken."""
+    found = name
+    for number in itertools.count(2):
+        if not taken(found):
+            break
+        found = f"{name} ({number})"
+    return found

@@ -34,7 +34,8 @@ from support.plain import render
 import cnnviz_fast as cf
 from cnnviz_fast.errors import AtlasError, CnnvizError, DTypeError, EncodeError, OptionError, ShapeError, WriteError
 from cnnviz_fast.formats import safetensors as container
-from cnnviz_fast.formats.atlas import LEVELS, VERSION, atlas_bytes, parse_atlas, read_head
+from cnnviz_fast.formats.atlas import LEVELS, atlas_bytes, parse_atlas
+from cnnviz_fast.formats.atlas_head import VERSION, read_head
 from cnnviz_fast.kernels import backends
 
 SOURCE = cf.Provenance("resnet50", "none", "layer4.2", 'tab\t"quoted" \udcff/Straße.jpg', "tokens", 1, 3)

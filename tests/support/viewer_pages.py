@@ -1,13 +1,13 @@
-"""A page of the viewer over maps that are made up, small enough to be worked out by hand."""
+"""A page of the viewer over maps that are made up, small enough to be worked out by hand, and tabs to open it in."""
 
 from __future__ import annotations
 
 import base64
 import io
-import json
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,8 +16,11 @@ from safetensors.numpy import save
 
 import cnnviz_fast as cf
 from cnnviz_fast.palette import make_palette
+from cnnviz_fast.viewer import html
 
-STATIC = Path(cf.__file__).parent / "viewer" / "static"
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
 CHANNELS = 6
 
 
@@ -33,7 +36,9 @@ def maps_of(image: int) -> torch.Tensor:
     return maps
 
 
-def demo(folder: Path, *, store: str = "inline", names: tuple[str, str] = ("cat.jpg", "dog.jpg")) -> tuple[dict[str, Any], dict[str, bytes]]:
+def demo(
+    folder: Path, *, store: str = "inline", names: tuple[str, str] = ("cat.jpg", "dog.jpg")
+) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Return a catalogue of two runs of two images and four layers, and its payloads.
 
     Args:
@@ -62,22 +67,54 @@ def demo(folder: Path, *, store: str = "inline", names: tuple[str, str] = ("cat.
             payloads |= {f"a-{run}-{n}-{i}": _atlas(maps_of(i + 10 * run) * (n + 1), folder) for run in (0, 1)}
         attribution = [{"layer": None, "name": f"score {s}", "key": f"t-{i}"} for s in "xy"]
         images.append(
-            {"id": i, "name": name, "width": 16, "height": 16, "photo": f"p-0-{i}", "absent": [3] if i else [], "attribution": attribution}
+            {
+                "id": i,
+                "name": name,
+                "width": 16,
+                "height": 16,
+                "photo": f"p-0-{i}",
+                "absent": [3] if i else [],
+                "attribution": attribution,
+            }
         )
     payloads["s"] = _tensors(min=-np.ones(CHANNELS), max=20 * np.ones(CHANNELS), selectivity=np.arange(CHANNELS)[::-1])
     payloads["k"] = zlib.compress(save({"kernel": np.full((CHANNELS, 3, 2, 2), 200, np.uint8)}))
-    payloads["y"] = zlib.compress(save({"order": np.array([5, 3, 1, 0, 2, 4], np.int32), "columns": np.array([2], np.int32)}))
+    payloads["y"] = zlib.compress(
+        save({"order": np.array([5, 3, 1, 0, 2, 4], np.int32), "columns": np.array([2], np.int32)})
+    )
     strip = io.BytesIO()
     Image.new("RGB", (24, 8), "red").save(strip, "JPEG")
     payloads |= {f"q-{c}": strip.getvalue() for c in range(CHANNELS)}
-    command = {"shell": "cnnviz render net {image} --layer {layer}{options}", "python": "render({image}, {layer}{options})"}
+    command = {
+        "shell": "cnnviz render net {image} --layer {layer}{options}",
+        "python": "render({image}, {layer}{options})",
+    }
     runs = [
-        {"id": n, "name": f"run {n}", "model": "net", "layers": layers, "images": images, "image_count": len(names), "command": command}
+        {
+            "id": n,
+            "name": f"run {n}",
+            "model": "net",
+            "layers": layers,
+            "images": images,
+            "image_count": len(names),
+            "command": command,
+        }
         for n in (0, 1)
     ]
     colors = ("viridis", "gray", "coolwarm")
-    palettes = {name: base64.b64encode(make_palette(name, shows_background=False, shows_bad=False).colors.tobytes()).decode() for name in colors}
-    catalogue = {"version": 1, "package": "0", "title": "net", "store": store, "palettes": palettes, "notes": [], "runs": runs}
+    palettes = {
+        name: base64.b64encode(make_palette(name, shows_background=False, shows_bad=False).colors.tobytes()).decode()
+        for name in colors
+    }
+    catalogue = {
+        "version": 1,
+        "package": "0",
+        "title": "net",
+        "store": store,
+        "palettes": palettes,
+        "notes": [],
+        "runs": runs,
+    }
     return catalogue, payloads
 
 
@@ -90,15 +127,18 @@ def _tensors(**columns: Any) -> bytes:
 
 
 def page_of(catalogue: dict[str, Any], payloads: dict[str, bytes]) -> str:
-    """Return a page with its payloads inside."""
-    record = json.dumps(catalogue).replace("<", "\\u003c")
-    blocks = [
-        f'<script type="text/plain" id="{key}">{base64.b64encode(payload).decode()}</script>'
-        for key, payload in payloads.items()
-    ]
-    style, program = ((STATIC / name).read_text() for name in ("viewer.css", "viewer.js"))
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>page</title><style>{style}</style>'
-        '<meta name="viewport" content="width=device-width"><div id="app"></div>'
-        f'<script type="application/json" id="catalogue">{record}</script>{"".join(blocks)}<script>{program}</script>'
-    )
+    """Return a page, with payloads inside it where there are any."""
+    return b"".join(html.page(catalogue, payloads.items())).decode()
+
+
+def tab_of(browser: Browser) -> Iterator[Page]:
+    """Return an empty tab, and look at the end for what it threw."""
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    context.set_default_timeout(30_000)
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    yield page
+    context.close()
+    assert faults == []

@@ -13,7 +13,7 @@ import dataclasses
 import io
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -23,17 +23,19 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from ...errors import CnnvizError, OptionError
-from ...formats.atlas import parse_atlas
 from ...formats.atlas_files import AtlasFile
 from ...options.drawing import RenderOptions
 from ...runtime.untrusted import open_regular
-from ...sheets.plan import plan_sheet
-from ...sheets.render import draw_sheet
 from .. import html
 from ..collection import PAGE, Collection, bytes_of
 from ..shown import Content
-from .live import LIMIT_BYTES, LiveRun
 from .safety import Access, App, Guard
+
+if TYPE_CHECKING:
+    from .live import LiveRun
+
+LIMIT_BYTES = 32_000_000
+"""Of an upload."""
 
 PART_BYTES = 1 << 20
 """Of a file are read and sent at once."""
@@ -61,7 +63,7 @@ def application(shown: Collection, access: Access, live: LiveRun | None = None) 
         Route("/", served.page),
         Route("/images/{run}", served.images),
         Route("/data/{key}", served.data),
-        Route("/sheet/{run}/{layer}/{image}", served.sheet),
+        Route("/sheet/{key}", served.sheet),
     ]
     if live is not None:
         routes.append(Route("/live", served.upload, methods=["POST"]))
@@ -81,7 +83,7 @@ class _Served:
         catalogue = self._shown.catalogue("server", PAGE)
         if self._live is not None:
             catalogue["runs"].pop()  # which the page gets when there is an image
-            catalogue["live"] = self._live.facts(self._access.upload_token)
+            catalogue["live"] = self._live.facts(self._access.upload_token, LIMIT_BYTES)
         return Response(b"".join(html.page(catalogue)), media_type="text/html")
 
     def images(self, request: Request) -> Response:
@@ -99,15 +101,15 @@ class _Served:
 
     def sheet(self, request: Request) -> Response:
         """Answer with a sheet."""
-        numbers = request.path_params
-        run = self._number(numbers["run"], len(self._shown.runs))
-        layer = self._number(numbers["layer"], len(self._shown.runs[run].layers))
-        image = self._number(numbers["image"], self._shown.runs[run].image_count)
-        options = _options_of(request.query_params.multi_items())
-        content = self._shown.runs[run].atlas(layer, image)
+        key, options = request.path_params["key"], _options_of(request.query_params.multi_items())
+        content = self._shown.content(key) if key.startswith("a-") else None
         if content is None:
-            raise HTTPException(404, "There are no maps of that image and layer.")
-        atlas = parse_atlas(bytes_of(content), self._shown.runs[run].layers[layer].name)
+            raise HTTPException(404, "There is no atlas under that key.")
+        from ...formats.atlas import parse_atlas
+        from ...sheets.plan import plan_sheet
+        from ...sheets.render import draw_sheet
+
+        atlas = parse_atlas(bytes_of(content), content.name if isinstance(content, AtlasFile) else key)
         plan = plan_sheet(atlas.maps, options, atlas.provenance)
         if plan.grid.height * plan.grid.width > MOST_SHEET_PX:
             raise OptionError(f"a sheet may have at most {MOST_SHEET_PX // 1_000_000} megapixels here.")

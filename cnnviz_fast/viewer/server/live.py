@@ -29,9 +29,6 @@ from ..shown import ShownImage, ShownLayer, command_of, view_size
 if TYPE_CHECKING:
     import torch
 
-LIMIT_BYTES = 32_000_000
-"""Of an upload."""
-
 MOST_PIXELS = 50_000_000
 """Of an image that is uploaded: 150 MB once it is decoded."""
 
@@ -66,15 +63,15 @@ class LiveRun:
         self.size = int(min(example.shape[-2:])) if example.ndim == 4 else 0
         atlases_of(model, example, self.chosen, "", AxesOptions())
 
-    def facts(self, token: str) -> dict[str, Any]:
-        """Return the entry of the catalogue, with the token of uploads."""
+    def facts(self, token: str, limit_bytes: int) -> dict[str, Any]:
+        """Return the entry of the catalogue, with the token of uploads, and how large they may be."""
         return {
             "token": token,
             "layers": list(dict.fromkeys([*self.names, *self.chosen])),
             "chosen": self.chosen,
             "size": self.size,
             "crop": CROPS[0],
-            "limit_bytes": LIMIT_BYTES,
+            "limit_bytes": limit_bytes,
         }
 
     def look(self, number: int, content: bytes, layers: Sequence[str], size: int | None, crop: str) -> dict[str, Any]:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import OptionError, reason_of
 from ...runtime.extras import import_extra
 from ..collection import Collection
-from .live import LiveRun
 from .safety import LOOPBACK, Access, new_token
+
+if TYPE_CHECKING:
+    from .live import LiveRun
 
 PORT = 8720
 """Of the server where none is given: one that no well-known service has."""
 
 TRIES = 20
 """Ports that are tried, one after the other, where the one before is in use."""
+
+EVERYWHERE = ("0.0.0.0", "::", "")
+"""Hosts that stand for all addresses of this machine."""
 
 
 def refuse_without_extra() -> None:
@@ -82,7 +88,8 @@ def serve(
     port = listening.getsockname()[1]
     needs_token = host not in LOOPBACK or token is not None
     access = Access(host, port, (token or new_token()) if needs_token else None)
-    name = f"[{host}]" if ":" in host else host
+    shown_host = socket.gethostname() if host in EVERYWHERE else host
+    name = f"[{shown_host}]" if ":" in shown_host else shown_host
     address = f"http://{name}:{port}/" + (f"?token={access.token}" if access.token else "")
 
     class Told(uvicorn.Server):
@@ -94,4 +101,5 @@ def serve(
         application(shown, access, live), log_level="error", access_log=False, lifespan="off", server_header=False,
         timeout_graceful_shutdown=1, timeout_keep_alive=30, h11_max_incomplete_event_size=1 << 15,
     )  # fmt: skip
-    Told(config).run(sockets=[listening])
+    with contextlib.suppress(KeyboardInterrupt):  # which is how a server ends
+        Told(config).run(sockets=[listening])

@@ -53,7 +53,8 @@ export function codeOf(session: Session, language: "shell" | "python", options: 
 
 /** One row a channel, in the order shown: measures, statistics over the set, kinds. */
 export function tableOf(known: Known, order: Int32Array): string {
-  const columns = { ...measures(known.a), ...known.columns };
+  const of_set = Object.entries(known.columns).map(([name, column]) => [`set ${name}`, column]);
+  const columns: Record<string, ArrayLike<number>> = { ...measures(known.a), ...Object.fromEntries(of_set) };
   const head = ["channel", ...Object.keys(columns).map(cell), "kinds"];
   const rows = Array.from(order, (c) =>
     [c, ...Object.values(columns).map((column) => column[c]), [...kinds(known.a)[c]!].join(" ")].join(","),

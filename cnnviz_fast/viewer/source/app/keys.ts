@@ -48,7 +48,12 @@ function actionOf(
   key: string, session: Session, shown: Shown | undefined, wall: RefObject<WallHandle>, onHelp: () => void,
 ): (() => void) | undefined {
   const { state } = session;
-  const walk = (by: number) => () => shown && session.set({ channel: beside(shown.order, state.channel, by) }, "replace");
+  const walk = (by: number) => () => {
+    const channel = shown ? beside(shown.order, state.channel, by) : null;
+    if (channel === null) return;
+    session.set({ channel }, "replace");
+    wall.current?.reveal(channel);
+  };
   const columns = wall.current?.columns ?? 1;
   switch (key) {
     case "ArrowLeft": return walk(-1);

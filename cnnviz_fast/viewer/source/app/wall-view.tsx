@@ -19,6 +19,8 @@ export interface WallHandle {
   zoom(factor: number): void;
   /** Fill the view with the chosen channel; or show all again. */
   toggleZoom(): void;
+  /** Bring a channel into view. */
+  reveal(channel: number): void;
   pixels(): ImageData;
 }
 
@@ -74,6 +76,14 @@ export function WallView({ session, shown, handle }: {
     columns,
     zoom: (factor) => (wall.current!.zoomAt(size.width / 2, size.height / 2, factor), keepView()),
     toggleZoom: () => (state.view || state.channel === null ? session.set({ view: null }, "replace") : fill(state.channel)),
+    reveal: (channel) => {
+      const tile = wall.current!.tile(channel);
+      if (!tile || !state.view) return;
+      const by = (start: number, length: number, room: number) =>
+        start < 0 ? -start : start + length > room ? Math.max(room - start - length, -start) : 0;
+      const [dx, dy] = [by(tile.x, tile.width, size.width), by(tile.y, tile.height, size.height)];
+      if (dx || dy) (wall.current!.pan(dx, dy), keepView());
+    },
     pixels: () => wall.current!.pixels(),
   }));
   const fill = (channel: number) => {
@@ -95,15 +105,6 @@ export function WallView({ session, shown, handle }: {
     },
   });
   const chosen = state.channel !== null && order.includes(state.channel) ? state.channel : null;
-  useEffect(() => {
-    // A channel that is walked to comes into view.
-    const tile = chosen !== null && state.view && wall.current!.tile(chosen);
-    if (!tile) return;
-    const by = (start: number, length: number, room: number) =>
-      start < 0 ? -start : start + length > room ? Math.max(room - start - length, -start) : 0;
-    const [dx, dy] = [by(tile.x, tile.width, size.width), by(tile.y, tile.height, size.height)];
-    if (dx || dy) (wall.current!.pan(dx, dy), keepView());
-  }, [chosen]);
   const of_kind = kinds(a);
   const place = chosen === null ? -1 : order.indexOf(chosen);
   return (
