@@ -13,6 +13,7 @@ export class CanvasPainter implements Painter {
     onto.putImageData(this.image, 0, 0);
   }
 
+  /** Return how long drawing takes, in ms. */
   time(scene: Scene): number {
     const start = performance.now();
     this.draw(scene);
