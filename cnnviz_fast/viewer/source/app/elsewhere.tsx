@@ -2,7 +2,6 @@
 
 import { useMemo, useState } from "preact/hooks";
 
-import type { Image } from "../catalogue";
 import { decodeAtlas, type Atlas } from "../data/atlas";
 import { rangeFor } from "./ranges";
 import type { Session } from "./session";
@@ -74,8 +73,8 @@ export function Pins({ session, shown }: Props) {
   );
 }
 
-export function Attributions({ session, shown, image }: Props & { image: Image }) {
-  const here = image.attribution.filter(({ layer }) => layer === null || layer === shown.layer.id);
+export function Attributions({ session, shown }: Props) {
+  const here = shown.image.attribution.filter(({ layer }) => layer === null || layer === shown.layer.id);
   const [at, setAt] = useState(0);
   const chosen = here[Math.min(at, here.length - 1)];
   const atlas = chosen && session.find(chosen.key, (bytes) => decodeAtlas(bytes, chosen.name)).value;
