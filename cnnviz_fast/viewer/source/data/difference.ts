@@ -2,7 +2,7 @@
 
 import { LAST_LEVEL, MINUS_INF, NAN, PLUS_INF, valueOf, type Atlas } from "./atlas";
 
-/** Return b - a, in float32, NaN where either is not finite. Each value is kept within half a level of its channel. */
+/** Return b - a, in float32. Each value is kept within half a level of its channel. */
 export function difference(a: Atlas, b: Atlas): Atlas {
   const { channels, height, width } = a;
   const cells = height * width;
@@ -13,8 +13,8 @@ export function difference(a: Atlas, b: Atlas): Atlas {
   const [before, after] = [new Float32Array(256), new Float32Array(256)];
   for (let c = 0; c < channels; c++) {
     for (let entry = 0; entry < 256; entry++) {
-      before[entry] = entry > LAST_LEVEL ? NaN : valueOf(a, c, entry);
-      after[entry] = entry > LAST_LEVEL ? NaN : valueOf(b, c, entry);
+      before[entry] = valueOf(a, c, entry);
+      after[entry] = valueOf(b, c, entry);
     }
     let [low, high, sum, count] = [Infinity, -Infinity, 0, 0];
     for (let i = 0; i < cells; i++) {

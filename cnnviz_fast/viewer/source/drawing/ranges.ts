@@ -12,35 +12,43 @@ export type Normalize =
 export function rangeOf(atlases: Atlas[], normalize: Normalize): Range {
   const low = atlases.map(({ vmin }) => vmin).reduce((ends, more) => ends.map((end, c) => lesser(end, more[c]!)));
   const high = atlases.map(({ vmax }) => vmax).reduce((ends, more) => ends.map((end, c) => greater(end, more[c]!)));
+  const { height, width } = atlases[0]!;
+  if (height * width > 1) return ranged(low, high, normalize, (c, percents) => percentilesOf(atlases, c, percents));
+  // The cells of a vector have the range of all of them.
+  const cells = Float32Array.from(atlases.flatMap(({ vmin }) => [...vmin.filter((end) => !Number.isNaN(end))])).sort();
+  const all = ranged(cells.slice(0, 1), cells.slice(-1), normalize, (_, percents) => between((i) => cells[i]!, cells.length - 1, percents));
+  return { ...all, low: spread(all.low[0]!, low), high: spread(all.high[0]!, high) };
+}
+
+function ranged(low: Float32Array, high: Float32Array, normalize: Normalize, percentiles: (c: number, percents: number[]) => number[]): Range {
+  const flat = normalize.by === "symmetric" ? 0.5 : 0;
   switch (normalize.by) {
     case "channel":
-      return { low, high, flat: 0 };
-    case "layer": {
-      const [bottom, top] = [low.reduce(lesser), high.reduce(greater)];
-      const whole = (end: number) => (ends: number): number => (Number.isNaN(ends) ? NaN : end);
-      return { low: low.map(whole(bottom)), high: high.map(whole(top)), flat: 0 };
-    }
+      return { low, high, flat };
+    case "layer":
+      return { low: spread(low.reduce(lesser, NaN), low), high: spread(high.reduce(greater, NaN), high), flat };
     case "symmetric": {
-      const reach = low.map((end, c) => Math.max(Math.abs(end), Math.abs(high[c]!)));
       // A flat channel keeps its range without width: it is drawn in the middle colour.
-      const wide = reach.map((_, c) => (low[c] === high[c] ? 0 : 1));
-      return { low: low.map((end, c) => (wide[c] ? -reach[c]! : end)), high: high.map((end, c) => (wide[c] ? reach[c]! : end)), flat: 0.5 };
+      const reach = low.map((end, c) => Math.max(Math.abs(end), Math.abs(high[c]!)));
+      const end = (sign: number) => (_: number, c: number) => low[c] === high[c] ? low[c]! : sign * reach[c]!;
+      return { low: low.map(end(-1)), high: high.map(end(1)), flat };
     }
     case "percentile": {
-      const ends = Array.from(low, (_, c) => percentilesOf(atlases, c, normalize.percentile));
       // Where most values are equal both ends may be. The full range then shows the others.
-      const level = ends.map(([bottom, top]) => bottom === top);
-      return {
-        low: low.map((end, c) => (level[c] ? end : ends[c]![0]!)),
-        high: high.map((end, c) => (level[c] ? end : ends[c]![1]!)),
-        flat: 0,
-      };
+      const ends = Array.from(low, (_, c) => percentiles(c, normalize.percentile));
+      const end = (i: 0 | 1) => (own: number, c: number) => ends[c]![0] === ends[c]![1] ? own : ends[c]![i]!;
+      return { low: low.map(end(0)), high: high.map(end(1)), flat };
     }
     case "fixed":
-      return { low: low.map(() => normalize.vmin), high: high.map(() => normalize.vmax), flat: 0 };
+      return { low: low.map(() => normalize.vmin), high: high.map(() => normalize.vmax), flat };
     case "sigmoid":
-      return { low: low.map(() => 0), high: high.map(() => 1), flat: 0, squash: true };
+      return { low: low.map(() => 0), high: high.map(() => 1), flat, squash: true };
   }
+}
+
+/** Return an end of a range for each channel that has finite values. */
+function spread(end: number, own: Float32Array): Float32Array {
+  return own.map((each) => (Number.isNaN(each) ? NaN : end));
 }
 
 function lesser(a: number, b: number): number {
@@ -66,6 +74,11 @@ export function percentilesOf(atlases: Atlas[], channel: number, percents: numbe
     while (passed <= position) passed += counts[order ? order[++i]! : ++i]!;
     return valueAt(order ? order[i]! : i);
   };
+  return between(at, last, percents);
+}
+
+/** Return percentiles of sorted values 0 .. last. */
+function between(at: (position: number) => number, last: number, percents: number[]): number[] {
   return percents.map((percent) => {
     if (last < 0) return NaN;
     const position = (last * percent) / 100;
