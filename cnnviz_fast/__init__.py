@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from .sheets.samples import render_batch as render_batch
     from .sheets.sheet import Sheet as Sheet
     from .sheets.tiles import save_tiles as save_tiles
-    from .viewer.notebook import View as View
+    from .viewer.notebook import PageView as PageView
     from .viewer.notebook import view as view
     from .viewer.page import save_page as save_page
     from .weights.parameters import ParameterInfo as ParameterInfo
@@ -99,7 +99,7 @@ _HOMES = {
     "visualize": "pipeline",
     "PatchSheet": "patches.sheet",
     "patch_sheet": "patches.api",
-    "View": "viewer.notebook",
+    "PageView": "viewer.notebook",
     "view": "viewer.notebook",
     "save_page": "viewer.page",
     "ParameterInfo": "weights.parameters",

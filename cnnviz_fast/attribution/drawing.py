@@ -149,7 +149,7 @@ def tiles_of(maps: torch.Tensor, scores: Scores | None) -> tuple[torch.Tensor, l
     """Return the maps of an image as tiles, one for each step of each target, and their labels.
 
     Args:
-        maps: (T, h, w) or (T, steps, h, w) float32. Not modified.
+        maps: (T, h, w) float32, or (T, steps, h, w). Not modified.
         scores: of the targets; None where the method needs none.
 
     Returns:

@@ -101,8 +101,8 @@ def run_of_maps(maps: Any, photos: Any = None, provenance: Provenance | None = N
     """Make a run of maps.
 
     Args:
-        maps: layer name -> (N, C, H, W) or (C, H, W) real dtype, as capture returns them; one such array; an Atlas or a
-            list of them. Not modified.
+        maps: (C, H, W) real dtype, or (N, C, H, W) of N images; layer name -> either, as capture returns them; an Atlas
+            or a list of them. Not modified.
         photos: images, or one, that the maps are of, as the model saw them; what load_images takes. None for none.
         provenance: where the maps came from.
         axes: of the maps of one image; see render.

@@ -16,7 +16,7 @@ from .page import collection_of, inline_page, write_page
 HEIGHT_PX = 720
 
 
-class View:
+class PageView:
     """A page that notebooks show where it is the value of a cell, in Jupyter, Colab and VS Code."""
 
     def __init__(self, shown: Collection, height_px: int, similarity: bool) -> None:
@@ -26,7 +26,7 @@ class View:
     def __repr__(self) -> str:
         """Return what it is, in one line."""
         counts = [f"{len(run.layers)} layers of {run.image_count:,} images" for run in self._shown.runs]
-        return f"View({self._shown.title}: {', '.join(counts)})"
+        return f"PageView({self._shown.title}: {', '.join(counts)})"
 
     def _repr_html_(self) -> str:
         """Return the frame.
@@ -55,7 +55,7 @@ def view(
     height_px: int = HEIGHT_PX,
     provenance: Provenance | None = None,
     axes: str = "auto",
-) -> View:
+) -> PageView:
     """Show every channel of maps in a notebook: the page of `save_page`, as the value of a cell.
 
     Args:
@@ -74,4 +74,4 @@ def view(
         InputError: see save_page.
     """
     height = whole(1)("height_px", height_px)
-    return View(collection_of(maps, photos, title, provenance, axes), height, similarity)
+    return PageView(collection_of(maps, photos, title, provenance, axes), height, similarity)

@@ -54,9 +54,9 @@ def save_page(
     """Write a page that shows every channel in a browser, without network and server.
 
     Args:
-        maps: layer name -> (N, C, H, W) or (C, H, W) real dtype, as capture returns them; one such array; an Atlas or a
-            list of them; what `run` returned; or paths of runs, atlases, folders and tars of these, one or a list. Not
-            modified.
+        maps: (C, H, W) real dtype, or (N, C, H, W) of N images; layer name -> either, as capture returns them; an Atlas
+            or a list of them; what `run` returned; or paths of runs, atlases, folders and tars of these, one or a list.
+            Not modified.
         path: the file, .html; or a folder, for many images: its data is loaded when it is looked at.
         photos: of maps in memory, the images as the model saw them, one for each; of runs, the folder where their
             photos lie.
@@ -78,7 +78,15 @@ def save_page(
 
 
 def collection_of(maps: Any, photos: Any, title: str | None, provenance: Provenance | None, axes: str) -> Collection:
-    """Return what is shown of what `save_page` takes."""
+    """Return what is shown of what `save_page` takes.
+
+    Args:
+        maps: (C, H, W) real dtype, or what else save_page takes. Not modified.
+        photos: see save_page.
+        title: see save_page.
+        provenance: see save_page.
+        axes: see save_page.
+    """
     maps = maps.folder if isinstance(maps, RunSummary) else maps
     names = list(maps) if isinstance(maps, (list, tuple)) else [maps]
     if names and all(isinstance(name, (str, os.PathLike)) for name in names):

@@ -19,7 +19,7 @@ from cnnviz_fast.palette import make_palette
 from cnnviz_fast.viewer import html
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, ConsoleMessage, Page
 
 CHANNELS = 6
 
@@ -138,7 +138,12 @@ def tab_of(browser: Browser) -> Iterator[Page]:
     page = context.new_page()
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    page.on("console", lambda message: faults.append(message.text) if _is_fault(message) else None)
     yield page
     context.close()
     assert faults == []
+
+
+def _is_fault(message: ConsoleMessage) -> bool:
+    """Return whether the page logged an error; the browser itself logs each answer of a server that is a refusal."""
+    return message.type == "error" and not message.text.startswith("Failed to load resource")

@@ -28,6 +28,7 @@ def browser() -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright
 
     switches = ["--no-sandbox", "--enable-unsafe-swiftshader", "--force-color-profile=srgb"]
+    switches.append("--use-fake-device-for-media-stream")  # a camera
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=switches)
         yield chromium

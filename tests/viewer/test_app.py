@@ -549,3 +549,41 @@ def test_phone_has_one_column_and_nothing_beside_it(anew: Open) -> None:
     assert letters(tab)["l"] == "body.0.norm"
     assert not tab.get_by_role("tree").is_visible()
     assert tab.get_by_label("map of channel 0").bounding_box()["width"] > 300
+
+
+AXE = Path(__file__).parents[2] / "cnnviz_fast" / "viewer" / "source" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+@pytest.mark.skipif(not AXE.is_file(), reason="`npm ci` has not been run in cnnviz_fast/viewer/source")
+def test_axe_finds_nothing_serious(anew: Open) -> None:
+    address = "#1;c=1;b=0,1;d=pair;p=2;n=fixed;i=0"
+    tab = anew(address)
+    tab.get_by_text("In other images").click()
+    tab.evaluate(AXE.read_text())
+    faults = {}
+    for scheme in ("light", "dark"):
+        tab.emulate_media(color_scheme=scheme)
+        faults[scheme] = serious(tab)
+    tab.evaluate("location.hash = '#1'")
+    faults["no channel"] = serious(tab)
+    tab.get_by_text("Take along").click()
+    faults["menu"] = serious(tab)
+    tab.keyboard.press("?")
+    faults["help"] = serious(tab)
+    tab.keyboard.press("Escape")
+    tab.set_viewport_size({"width": 390, "height": 844})
+    tab.get_by_role("button", name="Layers and images").click()
+    faults["phone"] = serious(tab)
+    assert not any(faults.values()), faults
+
+
+def serious(tab: Page) -> list[str]:
+    """Return what axe finds that is serious or worse, where."""
+    tab.evaluate(FRAMES)
+    found = tab.evaluate("axe.run().then(({ violations }) => violations)")
+    return [
+        f"{fault['id']}: {node['html'][:120]} {node['failureSummary']}"
+        for fault in found
+        if fault["impact"] in ("serious", "critical")
+        for node in fault["nodes"]
+    ]

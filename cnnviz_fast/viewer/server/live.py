@@ -16,7 +16,7 @@ from ...inputs.decode import decode_bytes
 from ...inputs.images import load_images
 from ...inputs.in_memory import Encoded
 from ...models.loaded import LoadedModel, example_input
-from ...models.preprocess import with_options
+from ...models.preprocess import Preprocess, Preprocessing, with_options
 from ...models.views import view_of
 from ...options.reading import AxesOptions, PreprocessOptions
 from ...provenance import Provenance
@@ -138,8 +138,11 @@ class LiveRun:
             side = max(image.size)
             left, top = (side - image.width) // 2, (side - image.height) // 2
             image = image.crop((-left, -top, side - left, side - top))
-        sides = (size or self.size,) * 2
-        preprocess = with_options(self._model.preprocess, PreprocessOptions(size=sides))
+        sides, own = (size or self.size,) * 2, self._model.preprocess
+        if isinstance(own, Preprocessing):  # by the options of the command
+            preprocess: Preprocess = replace(own, size=sides)
+        else:
+            preprocess = with_options(own, PreprocessOptions(size=sides))
         return load_images(image, replace(self._model, preprocess=preprocess), max_pixels=MOST_PIXELS)
 
     def image(self, number: int) -> ShownImage:

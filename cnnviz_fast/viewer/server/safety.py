@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -35,6 +36,7 @@ _HEADERS = {
     "cache-control": "no-store",
 }
 
+_HOST = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([^\s:\[\]]+))(?::(\d{1,5}))?", re.ASCII)
 _SAME_SITE = ("same-origin", "none")
 
 
@@ -66,10 +68,10 @@ class Access:
 
     def is_host(self, given: str) -> bool:
         """Check whether a Host header is one of this server's own names."""
-        name, colon, port = given.rpartition(":") if not given.endswith("]") else (given, "", "")
-        if (port if colon else "80") != str(self.port):
+        found = _HOST.fullmatch(given)
+        if found is None or (found[3] or "80") != str(self.port):
             return False
-        name = name.removeprefix("[").removesuffix("]").lower()
+        name = (found[1] or found[2]).lower()
         if self.host in LOOPBACK:
             return name in LOOPBACK
         try:

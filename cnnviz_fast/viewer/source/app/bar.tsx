@@ -7,6 +7,7 @@ import { codeOf, copy, optionsOf, save, sheetOf, tableOf } from "./exports";
 import { stepLayer } from "./keys";
 import type { Session } from "./session";
 import type { Shown } from "./shown";
+import { shortName } from "./text";
 import type { WallHandle } from "./wall-view";
 
 interface Props {
@@ -23,20 +24,18 @@ export function Bar({ session, shown, wall, say, menu, onMenu, onHelp }: Props) 
   const { run, layer, catalogue } = session;
   const [dark, setDark] = useState(() => matchMedia("(prefers-color-scheme: dark)").matches);
   const menuOf = useRef<HTMLDetailsElement>(null);
-  const options = () => optionsOf(session, shown!.order, shown!.known.a.channels);
   const copied = (what: string, text: string | null) => text !== null && copy(text).then(() => say(`${what} copied`));
-  const name = () => `${layer!.name}_${session.image!.name}`;
+  const name = shown && `${shown.layer.name}_${shortName(shown.image.name)}`;
   const png = () =>
-    sheetOf(session, options(), () => wall.current!.pixels()).then(
-      (blob) => save(`${name()}.png`, blob),
+    sheetOf(session, shown!, () => wall.current!.pixels()).then(
+      (blob) => save(`${name}.png`, blob),
       (error: Error) => say(error.message),
     );
   const turn = () => {
     document.documentElement.style.colorScheme = dark ? "light" : "dark";
     setDark(!dark);
   };
-  const shell = shown && codeOf(session, "shell", options());
-  const python = shown && codeOf(session, "python", options());
+  const [shell, python] = (["shell", "python"] as const).map((language) => shown && codeOf(shown, language, optionsOf(session, shown)));
   return (
     <header>
       <button class="icon burger" aria-label="Layers and images" aria-expanded={menu} onClick={onMenu}>☰</button>
@@ -63,7 +62,7 @@ export function Bar({ session, shown, wall, say, menu, onMenu, onHelp }: Props) 
               {shell && <button onClick={() => void copied("command", shell)}>Copy command</button>}
               {python && <button onClick={() => void copied("Python", python)}>Copy Python</button>}
               <button onClick={() => void png()}>Save PNG</button>
-              <button onClick={() => save(`${name()}.csv`, tableOf(shown.known, shown.order))}>Save CSV</button>
+              <button onClick={() => save(`${name}.csv`, tableOf(shown))}>Save CSV</button>
             </div>
           </details>
         )}

@@ -31,7 +31,7 @@ export function ChannelPanel({ session, shown }: Props) {
 }
 
 function Channel({ session, shown, channel }: Props & { channel: number }) {
-  const { state, image } = session;
+  const { state } = session;
   const { known, layer, order } = shown;
   const pinned = state.pins.includes(channel);
   const step = (by: number) => session.set({ channel: beside(order, channel, by) });
@@ -57,7 +57,7 @@ function Channel({ session, shown, channel }: Props & { channel: number }) {
       <Numbers {...{ shown, channel }} />
       {patches && <section><h3>Strongest patches</h3><img class="patches" src={patches} alt={`strongest patches of channel ${channel}`} /></section>}
       {kernel && channel < kernel.shape[0]! && <section><h3>Kernel</h3><Kernel {...{ kernel, channel }} /></section>}
-      {image && <Attributions {...{ session, shown, image }} />}
+      <Attributions {...{ session, shown }} />
       <Across {...{ session, shown, channel }} />
     </>
   );
@@ -65,10 +65,10 @@ function Channel({ session, shown, channel }: Props & { channel: number }) {
 
 /** The map over the photo; under the pointer its value, and what that cell sees. */
 function Large({ session, shown, channel }: Props & { channel: number }) {
-  const { state, image } = session;
-  const { known, look, changes, second, photo, layer } = shown;
+  const { state } = session;
+  const { known, look, changes, second, photo, layer, image } = shown;
   const [hit, setHit] = useState<Hit | null>(null);
-  const box = hit && layer.field && image && fieldOf(layer.field, hit);
+  const box = hit && layer.field && fieldOf(layer.field, hit);
   const share = (px: number, of: number) => `${(100 * px) / of}%`;
   const field = box && (
     <span class="seen" aria-hidden="true" style={{

@@ -2,7 +2,6 @@
 
 import { useMemo, useState } from "preact/hooks";
 
-import type { Image } from "../catalogue";
 import { decodeAtlas, type Atlas } from "../data/atlas";
 import { rangeFor } from "./ranges";
 import type { Session } from "./session";
@@ -56,16 +55,21 @@ function OwnRange({ session, shown, atlas, channel }: Props & { atlas: Atlas; ch
 
 export function Pins({ session, shown }: Props) {
   const pins = session.state.pins.filter((pin) => pin < shown.known.a.channels);
-  if (!pins.length) return null;
+  return <Row {...{ session, shown }} title="Pinned" channels={pins} />;
+}
+
+/** Channels as small tiles to choose from. */
+export function Row({ session, shown, title, channels }: Props & { title: string; channels: number[] }) {
+  if (!channels.length) return null;
   return (
-    <section class="pins" aria-label="Pinned channels">
-      <h3>Pinned</h3>
+    <section>
+      <h3>{title}</h3>
       <ul class="tiles">
-        {pins.map((pin) => (
-          <li key={pin}>
-            <button aria-current={pin === session.state.channel} aria-label={`Pinned channel ${pin}`} onClick={() => session.set({ channel: pin })}>
-              <Tile atlas={shown.known.a} channel={pin} look={shown.look} label="" />
-              <span>{pin}</span>
+        {channels.map((channel) => (
+          <li key={channel}>
+            <button aria-current={channel === session.state.channel} aria-label={`${title} channel ${channel}`} onClick={() => session.set({ channel })}>
+              <Tile atlas={shown.known.a} {...{ channel }} look={shown.look} label="" />
+              <span>{channel}</span>
             </button>
           </li>
         ))}
@@ -74,8 +78,8 @@ export function Pins({ session, shown }: Props) {
   );
 }
 
-export function Attributions({ session, shown, image }: Props & { image: Image }) {
-  const here = image.attribution.filter(({ layer }) => layer === null || layer === shown.layer.id);
+export function Attributions({ session, shown }: Props) {
+  const here = shown.image.attribution.filter(({ layer }) => layer === null || layer === shown.layer.id);
   const [at, setAt] = useState(0);
   const chosen = here[Math.min(at, here.length - 1)];
   const atlas = chosen && session.find(chosen.key, (bytes) => decodeAtlas(bytes, chosen.name)).value;

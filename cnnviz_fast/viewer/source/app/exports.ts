@@ -2,18 +2,16 @@
 
 import { kinds, measures } from "./measures";
 import { PERCENTILES } from "./ranges";
-import type { Known } from "./selection";
 import type { Session } from "./session";
+import type { Shown } from "./shown";
 
 /** Options of `cf.render` that make the sheet that is shown, without those that are as they are anyway. */
-export function optionsOf(session: Session, order: Int32Array, count: number): Record<string, string> {
-  const { state, catalogue, layer } = session;
-  const [first] = Object.keys(catalogue.palettes);
+export function optionsOf({ state }: Session, { order, layer, colors }: Shown): Record<string, string> {
   const [low, high] = state.ends ?? PERCENTILES;
-  const natural = order.length === count && order.every((c, i) => c === i);
-  const align = state.align || layer!.align;
+  const natural = order.length === layer.channels && order.every((c, i) => c === i);
+  const align = state.align || layer.align;
   return {
-    ...((state.colormap || first) && { colormap: state.colormap || first! }),
+    ...(colors && { colormap: colors }),
     ...(state.range === "percentile" && { percentile: `${low},${high}` }),
     ...(state.range === "fixed" && state.ends && { vmin: `${low}`, vmax: `${high}` }),
     ...(["layer", "symmetric", "sigmoid"].includes(state.range) && { normalize: state.range }),
@@ -35,8 +33,8 @@ export function listed(order: ArrayLike<number>): string {
 }
 
 /** The command, or the line of Python, that draws this sheet; null where the run does not say how. */
-export function codeOf(session: Session, language: "shell" | "python", options: Record<string, string>): string | null {
-  const template = session.run?.command?.[language];
+export function codeOf({ run, layer, image }: Shown, language: "shell" | "python", options: Record<string, string>): string | null {
+  const template = run.command?.[language];
   if (!template) return null;
   const quoted = (text: string) =>
     language === "shell" ? `'${text.replaceAll("'", `'\\''`)}'` : JSON.stringify(text);
@@ -44,15 +42,15 @@ export function codeOf(session: Session, language: "shell" | "python", options: 
     language === "shell" ? ` --${name} ${quoted(value)}` : `, ${name}=${Number.isFinite(Number(value)) ? value : quoted(value)}`,
   );
   const parts: Record<string, string> = {
-    image: quoted(session.image!.name),
-    layer: quoted(session.layer!.name),
+    image: quoted(image.name),
+    layer: quoted(layer.name),
     options: written.join(""),
   };
   return template.replace(/\{(image|layer|options)\}/g, (_, name: string) => parts[name]!);
 }
 
 /** One row a channel, in the order shown: measures, statistics over the set, kinds. */
-export function tableOf(known: Known, order: Int32Array): string {
+export function tableOf({ known, order }: Shown): string {
   const of_set = Object.entries(known.columns).map(([name, column]) => [`set ${name}`, column]);
   const columns: Record<string, ArrayLike<number>> = { ...measures(known.a), ...Object.fromEntries(of_set) };
   const head = ["channel", ...Object.keys(columns).map(cell), "kinds"];
@@ -85,9 +83,10 @@ export function save(name: string, content: Blob | string): void {
 }
 
 /** The sheet as the package draws it, from the server; without one, what the canvas shows. */
-export async function sheetOf(session: Session, options: Record<string, string>, pixels: () => ImageData): Promise<Blob> {
+export async function sheetOf(session: Session, shown: Shown, pixels: () => ImageData): Promise<Blob> {
   if (session.catalogue.store === "server") {
-    const place = [session.run!, session.layer!, session.image!].map(({ id }) => id).join("/");
+    const place = [shown.run, shown.layer, shown.image].map(({ id }) => id).join("/");
+    const options = optionsOf(session, shown);
     const answer = await fetch(`sheet/${place}?${new URLSearchParams(options)}`);
     if (!answer.ok) throw new Error(await answer.text());
     return answer.blob();

@@ -2,7 +2,7 @@
 
 import { useMemo, useRef } from "preact/hooks";
 
-import type { Layer } from "../catalogue";
+import type { Image, Layer, Run } from "../catalogue";
 import type { Atlas } from "../data/atlas";
 import { fromBase64 } from "../data/base64";
 import { difference } from "../data/difference";
@@ -13,7 +13,10 @@ import { orderOf, type Known, type Order } from "./selection";
 import type { Found, Photo, Session } from "./session";
 
 export interface Shown {
+  /** What is on the page, which while others load are not those that the state names. */
+  run: Run;
   layer: Layer;
+  image: Image;
   known: Known;
   /** Of the image that is compared with. */
   second: Atlas | null;
@@ -38,15 +41,17 @@ const DIVERGING = "coolwarm";
 /** Everything shown, or why nothing is. */
 export function useShown(session: Session): { shown?: Shown; error?: string } {
   const { state, run, layer, image, other } = session;
-  const last = useRef<{ a: Atlas; layer: Layer; photo: Found<Photo> }>(null);
+  const last = useRef<Pick<Shown, "run" | "layer" | "image" | "photo"> & { a: Atlas }>(null);
   const found: Found<Atlas> = run && layer && image ? session.atlas(run, layer, image) : {};
   const beside: Found<Atlas> = other ? session.atlas(other.run, other.layer, other.image) : {};
   const second = beside.value ?? null;
-  if (found.value) last.current = { a: found.value, layer: layer!, photo: session.photo(image!) };
-  const columns = useColumns(session, layer);
-  const layout = useLayout(session, layer);
+  if (found.value) {
+    last.current = { a: found.value, run: run!, layer: layer!, image: image!, photo: session.photo(image!) };
+  }
   const at = found.error ? null : last.current;
   const a = at?.a;
+  const columns = useColumns(session, at?.layer);
+  const layout = useLayout(session, at?.layer);
   const both = a && second && sameShape(a, second) ? second : null;
   const changed = useMemo(() => a && both && difference(a, both), [a, both]);
   const known = useMemo(() => a && { a, difference: changed ?? null, columns, layout }, [a, changed, columns, layout]);
@@ -55,7 +60,7 @@ export function useShown(session: Session): { shown?: Shown; error?: string } {
   const { palettes } = session.catalogue;
   const own = state.colormap || Object.keys(palettes)[0] || "";
   const diverging = state.colormap || DIVERGING;
-  const align = state.align || layer?.align || "center";
+  const align = state.align || at?.layer.align || "center";
   const lookOf = (range: Range, colors: string, mode: Look["mode"]): Look => ({
     ...range, palette: paletteOf(palettes, colors), align, mode, interpolation: state.upsampling,
     nan: BAD, minus_inf: BAD, plus_inf: BAD,
@@ -71,8 +76,8 @@ export function useShown(session: Session): { shown?: Shown; error?: string } {
   if (!at || !known || !order || !look) {
     return { error: found.error ?? (session.catalogue.runs.length ? undefined : "There are no maps yet.") };
   }
-  const shown = { layer: at.layer, known, second: both, order, look, changes: changes ?? null, colors: mode === "difference" ? diverging : own, photo: at.photo, unlike, late: at.a !== found.value };
-  return { shown };
+  const colors = mode === "difference" ? diverging : own;
+  return { shown: { ...at, known, second: both, order, look, changes: changes ?? null, colors, unlike, late: a !== found.value } };
 }
 
 /** Statistics over the data set by name. */
@@ -85,7 +90,8 @@ function useColumns(session: Session, layer: Layer | undefined): Record<string, 
 }
 
 function useLayout(session: Session, layer: Layer | undefined): Known["layout"] {
-  const tensors = session.tensors(layer?.similarity ?? null);
+  // Python computes it when it is asked for.
+  const tensors = session.tensors(session.state.sort === "layout" ? layer?.similarity ?? null : null);
   return useMemo(() => {
     const { order, columns } = tensors ?? {};
     return order && columns ? { order: Int32Array.from(order.values), columns: columns.values[0]! } : null;

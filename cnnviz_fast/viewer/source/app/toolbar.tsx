@@ -38,7 +38,7 @@ export function Toolbar({ session, shown }: { session: Session; shown: Shown }) 
   const down = state.sort.startsWith("-");
   const by = state.sort.replace(/^-/, "");
   const sorts = [
-    ...SORTS, ...(known.difference ? ["difference"] : []), "similarity", ...(known.layout ? ["layout"] : []),
+    ...SORTS, ...(known.difference ? ["difference"] : []), "similarity", ...(layer.similarity ? ["layout"] : []),
     ...Object.keys(known.columns).map((name) => `set.${name}`),
   ];
   const palettes = Object.keys(session.catalogue.palettes);
