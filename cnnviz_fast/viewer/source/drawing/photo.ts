@@ -3,35 +3,26 @@
 import type { Axis } from "./axis";
 import { triangle, type Taps } from "./positions";
 
-/** A photo at the size of a tile, or the part of it that is in view. */
+/** A photo at the size of a tile, of which it holds what is in view. */
 export interface Backdrop {
   /** RGBA as it lies in the memory of a canvas, (rows, columns). */
   pixels: Int32Array;
   columns: number;
-  /** Row and column of each px of a tile that is in view. */
-  rowOf: Map<number, number>;
-  columnOf: Map<number, number>;
 }
 
 export function backdropOf(photo: ImageData, down: Axis, across: Axis): Backdrop {
-  const [rowOf, columnOf] = [placesOf(down), placesOf(across)];
-  const [rows, columns] = [rowOf.size, columnOf.size];
+  const [rows, columns] = [down.shown.length, across.shown.length];
   const narrow = new Uint8Array(photo.height * columns * 4);
-  for (const [d, column] of columnOf) {
+  across.shown.forEach((d, column) => {
     const taps = triangle(d, photo.width, across.tile_px);
     for (let y = 0; y < photo.height; y++) average(photo.data, 4 * y * photo.width, 4, taps, narrow, 4 * (y * columns + column));
-  }
+  });
   const pixels = new Uint8Array(rows * columns * 4);
-  for (const [d, row] of rowOf) {
+  down.shown.forEach((d, row) => {
     const taps = triangle(d, photo.height, down.tile_px);
     for (let x = 0; x < columns; x++) average(narrow, 4 * x, 4 * columns, taps, pixels, 4 * (row * columns + x));
-  }
-  return { pixels: new Int32Array(pixels.buffer), columns, rowOf, columnOf };
-}
-
-/** Return the place of each px of a tile among those that are in view. */
-function placesOf({ shown }: Axis): Map<number, number> {
-  return new Map(Array.from(shown, (d, place) => [d, place]));
+  });
+  return { pixels: new Int32Array(pixels.buffer), columns };
 }
 
 /** Average three colours, rounded to bytes as Pillow does after each direction. */
