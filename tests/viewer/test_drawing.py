@@ -417,4 +417,4 @@ def test_what_takes_longer_than_a_frame_is_drawn_coarsely_first(walls: Page) -> 
     walls.evaluate("globalThis.seen = () => [...wall.onto.getImageData(0, 0, 100, 70).data]")
     coarse = walls.evaluate("(wall.setLook({ ...look }), new Promise(requestAnimationFrame).then(seen))")
     assert_close(np.array(coarse), nearest.flatten().astype(float), ONE_LEVEL)
-    walls.evaluate(f"until(() => seen().join() === {str(exact.flatten().tolist())}.join())")  # once nothing changes
+    walls.evaluate(f"until(() => seen().join() === {exact.flatten().tolist()!s}.join())")  # once nothing changes
