@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import io
 import json
 import re
 import zlib
@@ -22,7 +23,9 @@ from support.runs import make_images, small_model
 import cnnviz_fast as cf
 from cnnviz_fast.errors import AtlasError, OptionError, ShapeError, WriteError
 from cnnviz_fast.viewer import html, page
+from cnnviz_fast.viewer.opening import open_collection
 from cnnviz_fast.viewer.payloads import kernels_payload, similarity_payload
+from cnnviz_fast.viewer.photos import Photos
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -141,6 +144,20 @@ def test_page_of_a_run_holds_what_the_run_does(folder: Path, tmp_path: Path, nam
         expected = cf.read_statistics(folder / "tars" / "statistics.safetensors")["0"]
         assert_equal(statistics["mean"], expected.mean.astype(np.float32))
         assert {"std", "min", "max", "sparsity", "p99"} <= set(statistics)
+
+
+def test_page_of_a_run_may_hold_patches(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "CUT_AT_ONCE", 4)  # of 6 and of 10 channels
+    photos = folder / "photos"
+    path = cf.save_page(folder / "tars", tmp_path / "page.html", photos=photos, patches=True)
+    one_by_one = open_collection([folder / "tars"], Photos(photos))
+    (run,) = catalogue_in(path)["runs"]
+    for layer in run["layers"]:
+        for channel in (0, 3, 5, layer["channels"] - 1):
+            key = f"{layer['patches']}-{channel}"
+            assert payload_in(path, key) == one_by_one.content(key)
+            with Image.open(io.BytesIO(payload_in(path, key))) as strip:
+                assert strip.size == (5 * 64, 64)  # of five photos
 
 
 def test_folder_of_a_page_has_a_script_for_each_payload(
