@@ -7,6 +7,7 @@ import { codeOf, copy, optionsOf, save, sheetOf, tableOf } from "./exports";
 import { stepLayer } from "./keys";
 import type { Session } from "./session";
 import type { Shown } from "./shown";
+import { shortName } from "./text";
 import type { WallHandle } from "./wall-view";
 
 interface Props {
@@ -24,7 +25,7 @@ export function Bar({ session, shown, wall, say, menu, onMenu, onHelp }: Props) 
   const [dark, setDark] = useState(() => matchMedia("(prefers-color-scheme: dark)").matches);
   const menuOf = useRef<HTMLDetailsElement>(null);
   const copied = (what: string, text: string | null) => text !== null && copy(text).then(() => say(`${what} copied`));
-  const name = shown && `${shown.layer.name}_${shown.image.name}`;
+  const name = shown && `${shown.layer.name}_${shortName(shown.image.name)}`;
   const png = () =>
     sheetOf(session, shown!, () => wall.current!.pixels()).then(
       (blob) => save(`${name}.png`, blob),

@@ -55,16 +55,21 @@ function OwnRange({ session, shown, atlas, channel }: Props & { atlas: Atlas; ch
 
 export function Pins({ session, shown }: Props) {
   const pins = session.state.pins.filter((pin) => pin < shown.known.a.channels);
-  if (!pins.length) return null;
+  return <Row {...{ session, shown }} title="Pinned" channels={pins} />;
+}
+
+/** Channels as small tiles to choose from. */
+export function Row({ session, shown, title, channels }: Props & { title: string; channels: number[] }) {
+  if (!channels.length) return null;
   return (
-    <section class="pins" aria-label="Pinned channels">
-      <h3>Pinned</h3>
+    <section>
+      <h3>{title}</h3>
       <ul class="tiles">
-        {pins.map((pin) => (
-          <li key={pin}>
-            <button aria-current={pin === session.state.channel} aria-label={`Pinned channel ${pin}`} onClick={() => session.set({ channel: pin })}>
-              <Tile atlas={shown.known.a} channel={pin} look={shown.look} label="" />
-              <span>{pin}</span>
+        {channels.map((channel) => (
+          <li key={channel}>
+            <button aria-current={channel === session.state.channel} aria-label={`${title} channel ${channel}`} onClick={() => session.set({ channel })}>
+              <Tile atlas={shown.known.a} {...{ channel }} look={shown.look} label="" />
+              <span>{channel}</span>
             </button>
           </li>
         ))}

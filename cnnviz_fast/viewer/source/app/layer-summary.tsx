@@ -2,16 +2,21 @@
 
 import { useMemo } from "preact/hooks";
 
+import { Row } from "./elsewhere";
 import { HistogramChart } from "./histogram";
 import { histogram, kinds, type Kind } from "./measures";
+import { orderOf } from "./selection";
 import type { Session } from "./session";
 import type { Shown } from "./shown";
+import { START } from "./state";
 
+const STRONGEST = 12;
 const KINDS: Kind[] = ["dead", "flat", "saturated", "nonfinite"];
 
 export function LayerSummary({ session, shown }: { session: Session; shown: Shown }) {
   const { known: { a }, layer } = shown;
   const values = useMemo(() => histogram(a, null, 64), [a]);
+  const strongest = useMemo(() => [...orderOf({ ...START, sort: "-mean" }, shown.known).subarray(0, STRONGEST)], [shown.known]);
   const of_kind = kinds(a);
   const [height, width] = layer.field?.size ?? [];
   return (
@@ -34,6 +39,7 @@ export function LayerSummary({ session, shown }: { session: Session; shown: Show
         })}
       </div>
       <p class="soft">Choose a channel: click a tile, or walk with the arrow keys.</p>
+      <Row {...{ session, shown }} title="Strongest" channels={strongest} />
     </>
   );
 }

@@ -9,6 +9,11 @@ export function number(value: number): string {
   return value.toExponential(2).replaceAll("-", "−");
 }
 
+/** A file's name without its folders, for where there is little room. */
+export function shortName(name: string): string {
+  return name.replace(/^.*[/\\](?=.)/, "");
+}
+
 export interface Box {
   y: number;
   x: number;

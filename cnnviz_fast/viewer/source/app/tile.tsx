@@ -28,10 +28,11 @@ export function Tile({ atlas, second = null, channel, look, mode = "a", photo, o
   }, []);
   useLayoutEffect(() => {
     const made = wall.current!;
-    made.setAtlas(atlas, second);
-    made.setOrder(Int32Array.of(channel));
+    const ends = { low: look.low.subarray(channel, channel + 1), high: look.high.subarray(channel, channel + 1) };
+    made.setAtlas(only(atlas, channel), second && only(second, channel));
+    made.setOrder(Int32Array.of(0));
     made.setGrid({ tile_px: 100, gap_px: 0, columns: 1 });
-    made.setLook({ ...look, mode, photo: photo ?? null, opacity });
+    made.setLook({ ...look, ...ends, mode, photo: photo ?? null, opacity });
     made.fit();
   }, [atlas, second, channel, look, mode, photo, opacity]);
   const point = (event: PointerEvent) => onHit!(wall.current!.hit(event.offsetX, event.offsetY));
@@ -42,4 +43,13 @@ export function Tile({ atlas, second = null, channel, look, mode = "a", photo, o
       {...(onHit && { onPointerMove: point, onPointerDown: point, onPointerLeave: () => onHit(null) })}
     />
   );
+}
+
+/** An atlas of one channel of another: nothing is computed for the rest. */
+function only(atlas: Atlas, channel: number): Atlas {
+  const area = atlas.height * atlas.width;
+  const part = <T extends Float32Array | Int32Array>(column: T): T => column.subarray(channel, channel + 1) as T;
+  const { vmin, vmax, mean, std, zeros } = atlas;
+  const index = atlas.index.subarray(channel * area, (channel + 1) * area);
+  return { ...atlas, channels: 1, index, vmin: part(vmin), vmax: part(vmax), mean: part(mean), std: part(std), zeros: part(zeros) };
 }
