@@ -57,6 +57,7 @@ def _declare(parser: CommandParser) -> None:
     parser.add("attribution", "--attribute", metavar="METHOD", text=f"show that too: {', '.join(METHOD_NAMES)}")
     parser.add("attribution", "--target", metavar="T", nargs="+", action="extend", text="of attribute (default top)")
     parser.add("channels", "--similarity", action="store_true", text="arrange channels by similarity too")
+    parser.add("channels", "--patches", action="store_true", text="the strongest too, of a run with --save top")
     add_options(parser, PreprocessOptions)
     add_calling(parser)
     add_options(parser, AxesOptions)
@@ -77,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     shown = _of_files(arguments) if is_shown(arguments.model) else _of_model(arguments)
     shown.title = arguments.title or shown.title
     everything_is_loaded()
-    path = write_page(shown, out, arguments.similarity)
+    path = write_page(shown, out, arguments.similarity, arguments.patches)
     if arguments.json:
         print_json({"page": str(path), "failed": shown.notes})
     else:
@@ -92,11 +93,14 @@ def run(arguments: argparse.Namespace) -> int:
 def _of_files(arguments: argparse.Namespace) -> Collection:
     """Return what runs and atlases hold; refuse what belongs to a model, as none runs."""
     from ..viewer.opening import open_collection
+    from ..viewer.page import CUT_AT_ONCE
     from ..viewer.photos import Photos
 
+    if arguments.patches and arguments.photos is None:
+        raise OptionError("patches are cut from the photos of a run. Say where they lie: --photos DIR.")
     refuse_of_models(arguments)
     photos = None if arguments.photos is None else Photos(Path(arguments.photos), arguments.max_pixels)
-    return open_collection([arguments.model, *arguments.images], photos)
+    return open_collection([arguments.model, *arguments.images], photos, CUT_AT_ONCE)
 
 
 def refuse_of_models(arguments: argparse.Namespace) -> None:
@@ -118,8 +122,8 @@ def _of_model(arguments: argparse.Namespace) -> Collection:
         raise ImageError(f"no image for {arguments.model!r}: name one, or the folder of a run, or an atlas.")
     if not any(map(os.path.lexists, arguments.images)):
         raise ImageError(f"no file {arguments.images[0]!r}.")
-    if arguments.photos is not None:
-        raise OptionError("photos go with a run. The page of a model shows what the model saw.")
+    if arguments.photos is not None or arguments.patches:
+        raise OptionError("photos and patches go with a run. The page of a model shows what the model saw.")
     if arguments.target and not arguments.attribute:
         raise OptionError("target must go with attribute: say which method.")
     from ..activations.passes.rows import with_rows

@@ -141,7 +141,7 @@ def view_as_described(described: Any, height: int, width: int) -> View | None:
         rule = _RULES.get(str(step.get("is")).rpartition(".")[2])
         try:
             seen = image.resized(*step["size"]) if step.get("size") else rule and rule(SimpleNamespace(**step), image)
-            if seen is not None:
+            if seen is not None and min(seen.size) > 0:
                 return View(seen.box, (int(seen.height), int(seen.width)))
         except (TypeError, ValueError, AttributeError, ZeroDivisionError, OverflowError):
             return None

@@ -114,9 +114,11 @@ class Collection:
 
 
 def keys_of(run: Mapping[str, Any]) -> list[str]:
-    """Return the keys of all payloads of a run that a page may hold: all but patches, which are cut when asked for."""
+    """Return the keys of all payloads of the entry of a run."""
     layers, images = run["layers"], run["images"]
     keys = [layer[kind] for layer in layers for kind in ("statistics", "kernels", "similarity") if layer[kind]]
+    for layer in filter(lambda layer: layer["patches"], layers):
+        keys += [f"{layer['patches']}-{channel}" for channel in range(layer["channels"])]
     for image in images:
         keys += [f"a-{run['id']}-{layer['id']}-{image['id']}" for layer in layers if layer["id"] not in image["absent"]]
         keys += [image["photo"]] if image["photo"] else []

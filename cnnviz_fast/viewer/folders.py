@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..channels.dataset_files import facts_of, read_statistics
 from ..errors import AtlasError, CnnvizError, InputError
@@ -23,6 +23,9 @@ from .index import RunIndex
 from .payloads import patches_payload, similarity_payload, statistics_payload
 from .photos import Photos
 from .shown import ShownImage, ShownLayer, command_of, inside, model_of, view_size
+
+if TYPE_CHECKING:
+    from ..patches.sheet import PatchSheet
 
 STATISTICS_NAME = "statistics.safetensors"
 
@@ -43,12 +46,13 @@ class RunFolder:
     what is computed of a run loads it, its statistics, patches and similarity.
     """
 
-    def __init__(self, folder: Path, photos: Photos | None = None) -> None:
+    def __init__(self, folder: Path, photos: Photos | None = None, cut_at_once: int = 1) -> None:
         """Find the images of a run and its layers.
 
         Args:
             folder: of the run.
             photos: where its photos lie now; None shows none.
+            cut_at_once: channels whose patches are cut together, for which each photo is decoded once.
 
         Raises:
             InputError: it is no run, one of an older version, or one without atlases.
@@ -58,6 +62,8 @@ class RunFolder:
             raise InputError(f"folder {str(folder)!r} is not that of a run: it has no run.json.")
         refuse_older(folder, facts)
         self._folder, self._photos, self._facts = folder, photos, facts
+        self._cut_at_once = cut_at_once
+        self._cut: dict[tuple[str, int], PatchSheet] = {}
         try:
             self._index = RunIndex(folder)
         except OSError as error:
@@ -204,16 +210,23 @@ class RunFolder:
         return None
 
     def _patches(self, layer: str, channel: int) -> bytes | None:
+        """Cut the patches of a channel, and of others with it, which are kept until further ones are cut."""
         top = self._top
         if top is None:
             return None
         from ..patches.api import patch_sheet
 
-        sheet = patch_sheet(
-            top, layer, channels=[channel], per_channel=PATCHES, tile=PATCH_PX, label=False, title="", threads=1
-        )
-        count = len(sheet.table)
-        return patches_payload(sheet, 0, count) if count else None
+        row = channel % self._cut_at_once
+        key = layer, channel - row
+        sheet = self._cut.get(key)
+        if sheet is None:
+            channels = range(channel - row, min(channel - row + self._cut_at_once, top[layer].channels))
+            sheet = patch_sheet(
+                top, layer, channels=channels, per_channel=PATCHES, tile=PATCH_PX, label=False, title="", threads=1
+            )
+            self._cut = {key: sheet}
+        count = sum(record["channel"] == channel for record in sheet.table)
+        return patches_payload(sheet, row, count) if count else None
 
     def _some_maps(self, layer: int) -> list[Any]:
         """Return the maps of a layer over which its channels are compared."""

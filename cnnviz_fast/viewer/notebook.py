@@ -59,7 +59,7 @@ def view(
     """Show every channel of maps in a notebook: the page of `save_page`, as the value of a cell.
 
     Args:
-        maps: (C, H, W) or (N, C, H, W) real dtype, or what else save_page takes. Not modified.
+        maps: (C, H, W) real dtype, or what else save_page takes. Not modified.
         photos: see save_page.
         title: see save_page.
         similarity: see save_page.

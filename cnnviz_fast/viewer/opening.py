@@ -22,12 +22,15 @@ def is_shown(name: str) -> bool:
     return os.path.isdir(name) or (os.path.exists(name) and (name.endswith(SUFFIX) or is_tar(name)))
 
 
-def open_collection(names: Sequence[str | os.PathLike[str]], photos: Photos | None = None) -> Collection:
+def open_collection(
+    names: Sequence[str | os.PathLike[str]], photos: Photos | None = None, cut_at_once: int = 1
+) -> Collection:
     """Find what is shown; nothing is read before it is looked at but indexes and heads of atlases.
 
     Args:
         names: folders of runs; atlases, folders and tars of them.
         photos: where the photos of the runs lie now.
+        cut_at_once: channels whose patches are cut together; see RunFolder.
 
     Returns:
         The collection. An atlas that cannot be used is named in its notes.
@@ -40,7 +43,7 @@ def open_collection(names: Sequence[str | os.PathLike[str]], photos: Photos | No
     loose: list[str | os.PathLike[str]] = []
     for name in names:
         if os.path.lexists(os.path.join(name, RUN)):
-            runs.append(RunFolder(Path(name), photos))
+            runs.append(RunFolder(Path(name), photos, cut_at_once))
         else:
             loose.append(name)
     if loose:

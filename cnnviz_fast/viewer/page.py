@@ -25,6 +25,7 @@ from .collection import Collection, bytes_of, keys_of, without
 from .memory import run_of_maps
 from .opening import open_collection
 from .photos import Photos
+from .shown import KINDS
 
 MOST_BYTES = 50_000_000
 """Of a page: larger ones take seconds to open, and some browsers and most mail servers refuse them."""
@@ -33,6 +34,9 @@ SHARD_BYTES = 2_000_000
 """Of a payload are in one script at most: Firefox refuses scripts that are much larger."""
 
 SUFFIXES = (".html", ".htm")
+
+CUT_AT_ONCE = 256
+"""Channels whose patches are cut together: 8 of 64 px of each take 25 MB."""
 
 INDEX = "index.html"
 DATA = "data"
@@ -48,6 +52,7 @@ def save_page(
     photos: Any = None,
     title: str | None = None,
     similarity: bool = False,
+    patches: bool = False,
     provenance: Provenance | None = None,
     axes: str = "auto",
 ) -> Path:
@@ -62,6 +67,7 @@ def save_page(
             photos lie.
         title: of the page; None for the name of the run or the model.
         similarity: True adds an arrangement of the channels of each layer by the similarity of their maps.
+        patches: True adds the strongest patches of each channel, of a run that kept `top`, cut from `photos`.
         provenance: where maps in memory came from.
         axes: of maps in memory; see render.
 
@@ -74,7 +80,7 @@ def save_page(
         WriteError: it cannot be written, or the path is that of another file.
     """
     target = path_of("path", path)
-    return write_page(collection_of(maps, photos, title, provenance, axes), target, similarity)
+    return write_page(collection_of(maps, photos, title, provenance, axes), target, similarity, patches)
 
 
 def collection_of(maps: Any, photos: Any, title: str | None, provenance: Provenance | None, axes: str) -> Collection:
@@ -93,7 +99,7 @@ def collection_of(maps: Any, photos: Any, title: str | None, provenance: Provena
         if provenance is not None or axes != "auto":
             raise OptionError("provenance and axes go with maps in memory. Atlases say both themselves.")
         folder = None if photos is None else Photos(path_of("photos", photos))
-        found = open_collection(names, folder)
+        found = open_collection(names, folder, CUT_AT_ONCE)
     else:
         run = run_of_maps(maps, photos, provenance, axes)
         found = Collection(run.name, [run])
@@ -101,19 +107,27 @@ def collection_of(maps: Any, photos: Any, title: str | None, provenance: Provena
     return found
 
 
-def write_page(shown: Collection, path: Path, similarity: bool = False) -> Path:
-    """Write a page, or a folder of one; see save_page. What cannot be read is named in the notes of the collection."""
+def write_page(shown: Collection, path: Path, similarity: bool = False, patches: bool = False) -> Path:
+    """Write a page, or a folder of one. What cannot be read is named in the notes of the collection.
+
+    Args:
+        shown: what it shows.
+        path: see save_page.
+        similarity: see save_page.
+        patches: see save_page.
+    """
+    wanted = {"statistics", "kernels", *(["similarity"] if similarity else []), *(["patches"] if patches else [])}
     is_file = path.suffix.lower() in SUFFIXES
     target = path if is_file else path / INDEX
     refuse_other_file(target)
     catalogue = shown.catalogue("inline" if is_file else "scripts")
     before = len(shown.notes)
     if is_file:
-        payloads = _all_of(shown, catalogue, similarity)
+        payloads = _all_of(shown, catalogue, wanted)
     else:
         make_folder(path / DATA)
         payloads = {}
-        _write_data(shown, catalogue, similarity, path / DATA)
+        _write_data(shown, catalogue, wanted, path / DATA)
     catalogue["notes"] = shown.catalogue("inline", 0)["notes"] if len(shown.notes) > before else catalogue["notes"]
     with whole_file(target) as file:
         for part in html.page(catalogue, payloads.items()):
@@ -123,16 +137,17 @@ def write_page(shown: Collection, path: Path, similarity: bool = False) -> Path:
 
 def inline_page(shown: Collection, similarity: bool = False) -> str:
     """Return a page in one text."""
+    wanted = {"statistics", "kernels", *(["similarity"] if similarity else [])}
     catalogue = shown.catalogue("inline")
-    payloads = _all_of(shown, catalogue, similarity)
+    payloads = _all_of(shown, catalogue, wanted)
     return b"".join(html.page(catalogue, payloads.items())).decode()
 
 
-def _all_of(shown: Collection, catalogue: dict[str, Any], similarity: bool) -> dict[str, bytes]:
+def _all_of(shown: Collection, catalogue: dict[str, Any], kinds: set[str]) -> dict[str, bytes]:
     """Return all payloads of a page; raise OptionError as soon as they are too large for one."""
     payloads: dict[str, bytes] = {}
     total = 0
-    for key, payload in _payloads(shown, catalogue, similarity):
+    for key, payload in _payloads(shown, catalogue, kinds):
         payloads[key] = payload
         total += (len(payload) + 2) // 3 * 4
         if total > MOST_BYTES:
@@ -143,9 +158,9 @@ def _all_of(shown: Collection, catalogue: dict[str, Any], similarity: bool) -> d
     return payloads
 
 
-def _write_data(shown: Collection, catalogue: dict[str, Any], similarity: bool, folder: Path) -> None:
+def _write_data(shown: Collection, catalogue: dict[str, Any], kinds: set[str], folder: Path) -> None:
     """Write each payload as a script that hands it over: KEY.js, and where it is large KEY.1.js and so on."""
-    for key, payload in _payloads(shown, catalogue, similarity):
+    for key, payload in _payloads(shown, catalogue, kinds):
         parts = range(0, max(len(payload), 1), SHARD_BYTES)
         for number, first in enumerate(parts):
             with whole_file(folder / (f"{key}.{number}.js" if number else f"{key}.js")) as file:
@@ -154,15 +169,16 @@ def _write_data(shown: Collection, catalogue: dict[str, Any], similarity: bool, 
                 file.write(f'",{number},{len(parts)})\n'.encode())
 
 
-def _payloads(shown: Collection, catalogue: Mapping[str, Any], similarity: bool) -> Iterator[tuple[str, bytes]]:
+def _payloads(shown: Collection, catalogue: Mapping[str, Any], kinds: set[str]) -> Iterator[tuple[str, bytes]]:
     """Yield key and bytes of all that a page holds; what cannot be read is noted, and taken out of the catalogue."""
     for run in catalogue["runs"]:
         for layer in run["layers"]:
-            layer["patches"] = None  # which are cut from photos when they are asked for
-            layer["similarity"] = layer["similarity"] if similarity else None
+            layer |= {kind: None for kind in KINDS if kind not in kinds}
         for key in keys_of(run):
             try:
                 content = shown.content(key)
+                if content is None and key.startswith("x-"):
+                    continue  # a channel that never responded
                 if content is None:
                     raise AtlasError(f"{key} is not there.")
                 payload = bytes_of(content)

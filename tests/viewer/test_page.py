@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import io
 import json
 import re
 import zlib
@@ -22,7 +23,9 @@ from support.runs import make_images, small_model
 import cnnviz_fast as cf
 from cnnviz_fast.errors import AtlasError, OptionError, ShapeError, WriteError
 from cnnviz_fast.viewer import html, page
+from cnnviz_fast.viewer.opening import open_collection
 from cnnviz_fast.viewer.payloads import kernels_payload, similarity_payload
+from cnnviz_fast.viewer.photos import Photos
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -97,7 +100,8 @@ def test_page_lets_no_name_out_of_its_data(tmp_path: Path, maps: torch.Tensor) -
     text = path.read_text("utf-8")
     (run,) = catalogue_in(path)["runs"]
     assert run["images"][0]["name"] == run["layers"][0]["name"] == HOSTILE
-    assert text.count("<script") == text.count("</script>") == 3  # the catalogue, an atlas, the program
+    # The catalogue, an atlas, the program as data, and what starts it.
+    assert text.count("<script") == text.count("</script>") == 4
     for never in ("<!-- ", "\u2028", "\u202e", "alert(1)</script>", "\ud800"):
         assert never not in text
 
@@ -108,12 +112,15 @@ def test_page_may_load_nothing(tmp_path: Path, maps: torch.Tensor) -> None:
     assert found is not None
     rules = dict(rule.split(" ", 1) for rule in found[1].split("; "))
     assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
-    program = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
-    style = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
-    for part, rule in ((program, "script-src"), (style, "style-src")):
-        digest = base64.b64encode(hashlib.sha256(part[0].encode()).digest()).decode()
-        assert rules[rule] == f"'sha256-{digest}'"
-        assert len(part) == 1
+    starter, style = (re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL) for tag in ("script", "style"))
+    program = zlib.decompress(payload_in(tmp_path / "page.html", "program")).decode()
+    assert rules["script-src"] == f"{digest_of(*starter)} {digest_of(program)}"
+    assert rules["style-src"] == digest_of(*style)
+
+
+def digest_of(text: str) -> str:
+    """Return how a policy names a text."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def test_page_of_2048_channels_is_small(tmp_path: Path) -> None:
@@ -141,6 +148,20 @@ def test_page_of_a_run_holds_what_the_run_does(folder: Path, tmp_path: Path, nam
         expected = cf.read_statistics(folder / "tars" / "statistics.safetensors")["0"]
         assert_equal(statistics["mean"], expected.mean.astype(np.float32))
         assert {"std", "min", "max", "sparsity", "p99"} <= set(statistics)
+
+
+def test_page_of_a_run_may_hold_patches(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "CUT_AT_ONCE", 4)  # of 6 and of 10 channels
+    photos = folder / "photos"
+    path = cf.save_page(folder / "tars", tmp_path / "page.html", photos=photos, patches=True)
+    one_by_one = open_collection([folder / "tars"], Photos(photos))
+    (run,) = catalogue_in(path)["runs"]
+    for layer in run["layers"]:
+        for channel in (0, 3, 5, layer["channels"] - 1):
+            key = f"{layer['patches']}-{channel}"
+            assert payload_in(path, key) == one_by_one.content(key)
+            with Image.open(io.BytesIO(payload_in(path, key))) as strip:
+                assert strip.size == (5 * 64, 64)  # of five photos
 
 
 def test_folder_of_a_page_has_a_script_for_each_payload(
