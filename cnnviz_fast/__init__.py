@@ -52,6 +52,9 @@ if TYPE_CHECKING:
     from .sheets.samples import render_batch as render_batch
     from .sheets.sheet import Sheet as Sheet
     from .sheets.tiles import save_tiles as save_tiles
+    from .viewer.notebook import PageView as PageView
+    from .viewer.notebook import view as view
+    from .viewer.page import save_page as save_page
     from .weights.parameters import ParameterInfo as ParameterInfo
     from .weights.parameters import parameter_statistics as parameter_statistics
 
@@ -96,6 +99,9 @@ _HOMES = {
     "visualize": "pipeline",
     "PatchSheet": "patches.sheet",
     "patch_sheet": "patches.api",
+    "PageView": "viewer.notebook",
+    "view": "viewer.notebook",
+    "save_page": "viewer.page",
     "ParameterInfo": "weights.parameters",
     "parameter_statistics": "weights.parameters",
 }

@@ -35,12 +35,12 @@ PROGRAM = Path(__file__).with_name("support") / "user_program.py"
 def test_public_names_are_exact() -> None:
     assert cnnviz_fast.__all__ == [
         "Atlas", "CnnvizError", "Comparison", "Inverted", "LayerInfo", "LayerReport", "LayerStatistics", "LoadedModel",
-        "Maximized", "ParameterInfo", "PatchSheet", "PreprocessOptions", "Provenance", "ReceptiveField",
+        "Maximized", "PageView", "ParameterInfo", "PatchSheet", "PreprocessOptions", "Provenance", "ReceptiveField",
         "RenderOptions", "RunSummary", "Sheet", "TopResponses", "__version__", "attribute", "capture",
         "capture_stream", "compare", "invert", "layer_report", "list_layers", "load_images", "load_model", "maximize",
         "parameter_statistics", "patch_sheet", "read_atlas", "read_statistics", "read_top", "receptive_field",
         "render", "render_batch",
-        "render_index", "run", "save_atlas", "save_sheet", "save_tiles", "visualize",
+        "render_index", "run", "save_atlas", "save_page", "save_sheet", "save_tiles", "view", "visualize",
     ]  # fmt: skip
     for name in cnnviz_fast.__all__:
         assert getattr(cnnviz_fast, name) is not None

@@ -153,7 +153,7 @@ def heat_layer(
     if backdrop is not None and expected_input(model).spatial_axes > 1:
         backdrop = backdrop.filled_with(partial(as_image, frame_of(sample, None, 1), model.preprocess))
     of_pixels = method_of(asked.method).of_pixels
-    tiles, names = _tiles(maps.sum(1) if of_pixels else maps, found)
+    tiles, names = tiles_of(maps.sum(1) if of_pixels else maps, found)
     of = layer
     if of_pixels and "normalize" not in {**asked.look, **RenderOptions.implied(asked.look)}:
         tiles, of = _without_outliers(tiles), f"{layer}, {_SHOWN:.1%} of values"
@@ -192,8 +192,16 @@ def heat_look(options: Mapping[str, Any], method: str, layer: str, image: str, m
     return RenderOptions(**{**usual, **options})
 
 
-def _tiles(maps: torch.Tensor, found: Attribution) -> tuple[torch.Tensor, list[str]]:
-    """Return the maps (T, [steps,] h, w) of an image as tiles (K, h, w), a tile for each step, and their labels."""
+def tiles_of(maps: torch.Tensor, found: Attribution) -> tuple[torch.Tensor, list[str]]:
+    """Return the maps of an image as tiles, one for each step of each target, and their labels.
+
+    Args:
+        maps: (T, h, w) float32, or (T, steps, h, w). Not modified.
+        found: of this image.
+
+    Returns:
+        (K, h, w), and K names.
+    """
     if found.scores is not None:
         names = list(found.scores.labels[0])
     else:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from ..options.parsers import path as path_of
 from ..provenance import package_version
 from ..runtime.array_files import Array, ArrayFile, part_of, prefixed
-from .dataset import LayerStatistics, Ranges, ranges_of
 
 if TYPE_CHECKING:
     from ..options.drawing import RenderOptions
+    from .dataset import LayerStatistics, Ranges
 
 _FILE = ArrayFile(
     "dataset_statistics", "statistics", "write_statistics", covered=lambda content: list(content["layers"])
@@ -59,6 +59,8 @@ def read_statistics(path: str | os.PathLike[str]) -> dict[str, LayerStatistics]:
         InputError: the file is missing, damaged, or of another kind.
     """
 
+    from .dataset import LayerStatistics
+
     def build(content: dict[str, Any], arrays: dict[str, Array]) -> dict[str, LayerStatistics]:
         names = enumerate(content["layers"])
         return {layer: LayerStatistics.from_arrays(part_of(arrays, f"{position}.")) for position, layer in names}
@@ -79,6 +81,8 @@ def ranges_for(path: str | os.PathLike[str], options: RenderOptions) -> dict[str
     Raises:
         InputError: it is not a statistics file.
     """
+    from .dataset import ranges_of
+
     return {layer: ranges for layer, each in read_statistics(path).items() if (ranges := ranges_of(each, options))}
 
 

@@ -23,6 +23,11 @@ def add_model(parser: CommandParser) -> None:
         "job", "model", metavar="MODEL",
         text="resnet50, timm:NAME, hf:NAME, cnnviz:small, file.py:MAKE",
     )  # fmt: skip
+    add_model_arguments(parser)
+
+
+def add_model_arguments(parser: CommandParser) -> None:
+    """Add the arguments of what builds a model."""
     parser.add(
         "job", "--model-args", metavar="N=V", nargs="+", action="extend", default=[],
         text="arguments of what builds it, such as num_classes=10",

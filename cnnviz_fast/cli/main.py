@@ -13,7 +13,23 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..errors import AtlasError, CnnvizError, ImageError, InputError, advising_flags, reason_of
-from . import atlas, attribute, bench, compare, demo, doctor, invert, layers, maximize, patches, render, run, weights
+from . import (
+    atlas,
+    attribute,
+    bench,
+    compare,
+    demo,
+    doctor,
+    invert,
+    layers,
+    maximize,
+    page,
+    patches,
+    render,
+    run,
+    view,
+    weights,
+)
 from .completion import complete
 from .parser import CommandParser, ProgramParser
 from .streams import fill_closed_descriptors, lasting_streams
@@ -22,7 +38,7 @@ from .terminal import FAILED, INTERRUPTED, USAGE, be_quiet, complain, drop_kept,
 from .terminal import PARTLY as PARTLY
 
 COMMANDS = (
-    render, run, atlas, patches, compare, attribute, invert, maximize, layers, weights, demo, doctor, bench,
+    render, run, atlas, page, view, patches, compare, attribute, invert, maximize, layers, weights, demo, doctor, bench,
 )  # fmt: skip
 """The modules of the commands, the most used first."""
 

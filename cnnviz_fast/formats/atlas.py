@@ -43,16 +43,14 @@ from ..errors import AtlasError, reason_of
 from ..geometry import Grid, cut_rows, sampling_positions
 from ..kernels import Paint, backends
 from ..options.parsers import path as path_of
-from ..provenance import Provenance, layer_at, package_version
+from ..provenance import Provenance, package_version
 from ..runtime.files import whole_file
 from ..runtime.untrusted import open_regular
-from .safetensors import pack, read_record, unpack
+from .atlas_head import VERSION, provenance_of
+from .safetensors import pack, unpack
 
 if TYPE_CHECKING:
     from ..kernels.backends import Backend
-
-SUFFIX = ".atlas"
-VERSION = 1
 
 LEVELS = 253
 NAN, MINUS_INF, PLUS_INF = 253, 254, 255
@@ -258,16 +256,12 @@ def read_atlas(path: str | os.PathLike[str]) -> Atlas:
         AtlasError: the file is missing, damaged or not an atlas, or a newer version of this package wrote it.
     """
     path = path_of("path", path)  # a number would be an open file's, which would be closed
-    return parse_atlas(atlas_content(path), os.fspath(path))
-
-
-def atlas_content(path: str | os.PathLike[str], limit: int = -1) -> bytes:
-    """Read the bytes of an atlas file, or with a limit its first ones; raise AtlasError where that fails."""
     try:
         with open_regular(path) as file:
-            return file.read(limit)
+            packed = file.read()
     except OSError as error:
         raise AtlasError(f"atlas {os.fspath(path)!r} cannot be read: {reason_of(error)}.") from error
+    return parse_atlas(packed, os.fspath(path))
 
 
 def parse_atlas(packed: bytes, name: str) -> Atlas:
@@ -301,27 +295,8 @@ def parse_atlas(packed: bytes, name: str) -> Atlas:
         nan=_counts(index == NAN),
         inf=_counts(index > NAN),
     )
-    provenance = replace(_provenance_of(facts, label), atlas=name)
+    provenance = replace(provenance_of(facts, label), atlas=name)
     return Atlas(index, statistics, provenance, str(record.get("dtype")), tensors.get("maps"))
-
-
-def layer_in(packed: bytes, name: str) -> str | None:
-    """Read only which layer an atlas shows.
-
-    Args:
-        packed: bytes of an atlas; they need not be trusted.
-        name: name of the file, for messages.
-
-    Returns:
-        The layer, of a clip with the time step as LAYER@tSTEP; None where the atlas does not say.
-
-    Raises:
-        AtlasError: what says it is damaged or not an atlas.
-    """
-    label = f"atlas {name!r}"
-    facts = read_record(packed, label).get("source")
-    provenance = _provenance_of(facts, label) if isinstance(facts, dict) else Provenance()
-    return None if provenance.layer is None else layer_at(provenance.layer, provenance.time_step, provenance.plane)
 
 
 def _counts(mask: torch.Tensor) -> torch.Tensor:
@@ -342,16 +317,3 @@ def _check(tensors: dict[str, torch.Tensor], label: str) -> None:
         if column is None or column.shape != index.shape[:1] or column.dtype != dtype:
             kind = str(dtype).removeprefix("torch.")
             raise AtlasError(f"{label} is damaged: {name} must be ({len(index)},) {kind}, one entry for each channel.")
-
-
-def _provenance_of(facts: dict[str, Any], label: str) -> Provenance:
-    """Read the provenance in a record, without fields that only a later version knows."""
-    if "layout" in facts:  # as older atlases call it
-        facts = {"axes": facts["layout"], **facts}
-    kinds = {"prefix_tokens": int, "time_step": int, "plane": int, "categories": list, "field": dict}
-    known = {name: facts[name] for name in vars(Provenance()) if facts.get(name) is not None}
-    for name, value in known.items():
-        kind = kinds.get(name, str)
-        if not isinstance(value, kind):
-            raise AtlasError(f"{label} is damaged: {name} of its source must be of type {kind.__name__}.")
-    return Provenance(**known)

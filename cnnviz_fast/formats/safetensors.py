@@ -142,15 +142,15 @@ def unpack(packed: bytes, label: str) -> tuple[dict[str, torch.Tensor], dict[str
         raise AtlasError(f"{label} is not an atlas, or damaged: {type(error).__name__} in its header.") from error
 
 
-def read_record(packed: bytes, label: str) -> dict[str, Any]:
-    """Read only the record of what `pack` made, in a small part of the time that `unpack` takes.
+def read_header(packed: bytes, label: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read only the header of what `pack` made, in a small part of the time that `unpack` takes.
 
     Args:
-        packed: bytes of a file; they need not be trusted.
+        packed: bytes of a file, or the first ones; they need not be trusted.
         label: what to call them in messages.
 
     Returns:
-        The record.
+        What it says of each tensor, and the record.
 
     Raises:
         AtlasError: the header is damaged or not that of an atlas.
@@ -159,8 +159,8 @@ def read_record(packed: bytes, label: str) -> dict[str, Any]:
     try:
         start = inflater.decompress(packed, 8)
         rest = min(max(1, _header_end(start) - 8), MOST_HEADER_BYTES)
-        header = parse_json(inflater.decompress(inflater.unconsumed_tail, rest))
-        return dict(parse_json(header["__metadata__"][RECORD].encode()))
+        header = dict(parse_json(inflater.decompress(inflater.unconsumed_tail, rest)))
+        return header, dict(parse_json(header.pop("__metadata__")[RECORD].encode()))
     # A header of other bytes may cause any of these in the lines above.
     except (zlib.error, ValueError, LookupError, TypeError, AttributeError) as error:
         raise AtlasError(f"{label} is not an atlas, or damaged: {type(error).__name__} in its header.") from error

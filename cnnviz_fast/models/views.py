@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -121,6 +122,31 @@ def view_of(preprocess: Preprocess, height: int, width: int, max_pixels: int) ->
     if seen is None:
         return _measured(preprocess, photo)
     return View(seen.box, (seen.height, seen.width))
+
+
+def view_as_described(described: Any, height: int, width: int) -> View | None:
+    """Return which part of a photo an input shows, by what a run says of its preprocessing; `view_of` for a model.
+
+    Args:
+        described: JSON of `runs.folder.fingerprint`, which may be anybody's.
+        height: of the upright photo, px.
+        width: of the upright photo, px.
+
+    Returns:
+        The view; None for anything but resizing to a size, and torchvision's presets.
+    """
+    image = Region(height, width, (0.0, 0.0, float(height), float(width)))
+    step = described
+    while isinstance(step, dict):
+        rule = _RULES.get(str(step.get("is")).rpartition(".")[2])
+        try:
+            seen = image.resized(*step["size"]) if step.get("size") else rule and rule(SimpleNamespace(**step), image)
+            if seen is not None and min(seen.size) > 0:
+                return View(seen.box, (int(seen.height), int(seen.width)))
+        except (TypeError, ValueError, AttributeError, ZeroDivisionError, OverflowError):
+            return None
+        step = step.get("frame") or step.get("preset")
+    return None
 
 
 def _followed(step: Any, image: Region) -> Region | None:

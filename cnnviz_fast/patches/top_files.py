@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..activations.fields.record import ReceptiveField
 from ..errors import InputError, LayerNotFoundError, closest
@@ -16,8 +16,10 @@ from ..options.parsers import path as path_of
 from ..provenance import package_version
 from ..runtime.array_files import DIGEST, Array, ArrayFile, part_of, prefixed
 from ..runtime.untrusted import read_json
-from .classes import ClassResponses
-from .top import TopResponses
+
+if TYPE_CHECKING:
+    from .classes import ClassResponses
+    from .top import TopResponses
 
 NAME = "top.safetensors"
 """Of the file in a run's folder."""
@@ -31,7 +33,7 @@ _FILE = ArrayFile(
 
 
 @dataclass(frozen=True)
-class TopFile(Mapping[str, TopResponses]):
+class TopFile(Mapping[str, "TopResponses"]):
     """What a file of strongest responses holds: layer -> TopResponses, in the order written.
 
     Attributes:
@@ -163,7 +165,25 @@ def top_facts_of(path: str | os.PathLike[str]) -> dict[str, Any]:
     return facts if isinstance(facts, dict) else {}
 
 
+def top_layers_of(path: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
+    """Return the layers that a file of `write_top` has, and those with responses by class, without their entries.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Names, unchecked; none if the file is missing or of another kind.
+    """
+    record = _FILE.record_of(path)
+    found = (record.get(name) for name in ("layers", "with_classes"))
+    layers, classes = (names if isinstance(names, list) else [] for names in found)
+    return layers, classes
+
+
 def _built(content: dict[str, Any], arrays: dict[str, Array]) -> TopFile:
+    from .classes import ClassResponses
+    from .top import TopResponses
+
     photos, fields, facts = (_entries_of(content, name) for name in ("photos", "fields", "facts"))
     layers, classes = {}, {}
     for position, layer in enumerate(content["layers"]):

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..channels.selection import reduced
-from ..formats.atlas import SUFFIX, write_atlas
+from ..formats.atlas import write_atlas
+from ..formats.atlas_head import SUFFIX
 from ..formats.maps import write_maps
 from ..formats.picture import format_of
 from ..pipeline import LayerInput

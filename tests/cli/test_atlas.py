@@ -148,15 +148,15 @@ def test_atlas_of_a_vector_with_names_of_classes_is_named_by_its_layer(out: Path
 def test_atlas_reads_little_of_each_file_before_the_first_is_drawn(
     runs: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cnnviz_fast.formats import atlas as formats
+    from cnnviz_fast.formats.atlas_files import AtlasFile
 
-    original, read = formats.atlas_content, []
+    original, read = AtlasFile.content, []
 
-    def spy(path: Path, limit: int = -1) -> bytes:
+    def spy(self: AtlasFile, limit: int = -1) -> bytes:
         read.append(limit)
-        return original(path, limit)
+        return original(self, limit)
 
-    monkeypatch.setattr(formats, "atlas_content", spy)
+    monkeypatch.setattr(AtlasFile, "content", spy)
     assert run("atlas", runs / "loose", "--out", out, "--tile", "9") == cli.DONE
     assert read == [4096] * 6 + [-1] * 6
 

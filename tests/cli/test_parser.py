@@ -25,8 +25,8 @@ FOREIGN = {
     "of a run": ("render", ["--save", "tiles"], "render has no option --save: it belongs to 'cnnviz run'."),
     "of a run, with =": ("render", ["--save=tiles"], "render has no option --save: it belongs to 'cnnviz run'."),
     "of two": ("atlas", ["--size", "9"], "atlas has no option --size: it belongs to 'cnnviz render', 'cnnviz run', "
-               "'cnnviz patches', 'cnnviz compare', 'cnnviz attribute', 'cnnviz invert', 'cnnviz maximize' and 'cnnviz "
-               "layers'."),
+               "'cnnviz page', 'cnnviz view', 'cnnviz patches', 'cnnviz compare', 'cnnviz attribute', 'cnnviz invert', "
+               "'cnnviz maximize' and 'cnnviz layers'."),
     "of images, for an atlas": ("atlas", ["--input"], "atlas has no option --input: it belongs to 'cnnviz render', "
                                 "'cnnviz run' and 'cnnviz attribute'."),
     "of images, for two": ("compare", ["--input"], "compare has no option --input: it belongs to 'cnnviz render', "
@@ -40,11 +40,11 @@ FOREIGN = {
                "cnnviz atlas ATLAS... --out DIR"),
     "of another name": ("run", ["--layout", "nhwc"], "run has no option --layout: it is called --axes."),
     "of another name and command": ("layers", ["--layout", "nchw"], "layers has no option --layout: it is called "
-                                    "--axes, and it belongs to 'cnnviz render', 'cnnviz run', 'cnnviz compare', "
-                                    "'cnnviz attribute' and 'cnnviz maximize'."),
+                                    "--axes, and it belongs to 'cnnviz render', 'cnnviz run', 'cnnviz page', "
+                                    "'cnnviz compare', 'cnnviz attribute' and 'cnnviz maximize'."),
     "of another name, with =": ("atlas", ["x", "--layout=nchw"], "atlas has no option --layout: it is called --axes, "
-                                "and it belongs to 'cnnviz render', 'cnnviz run', 'cnnviz compare', 'cnnviz attribute' "
-                                "and 'cnnviz maximize'."),
+                                "and it belongs to 'cnnviz render', 'cnnviz run', 'cnnviz page', 'cnnviz compare', "
+                                "'cnnviz attribute' and 'cnnviz maximize'."),
     "misspelt, of another command": ("render", ["--egnine", "ray"], "render has no option --egnine. Closest: --engine, "
                                      "which belongs to 'cnnviz run'."),
     "misspelt, of a comparison": ("render", ["--againstseed", "1"], "render has no option --againstseed: it is called "
@@ -82,7 +82,7 @@ def help_of(command: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 MOST_LINES = {
     "": 36, "render": 80, "run": 116, "atlas": 70, "patches": 70, "compare": 79, "attribute": 86, "demo": 20,
-    "weights": 40, "layers": 27, "doctor": 24, "bench": 24, "invert": 61, "maximize": 72,
+    "weights": 40, "layers": 27, "doctor": 24, "bench": 24, "invert": 61, "maximize": 72, "page": 60, "view": 44,
 }  # fmt: skip
 
 
@@ -104,7 +104,9 @@ def test_help_has_its_groups_in_order(command: str, capsys: pytest.CaptureFixtur
     assert "Where and how it runs:" in headings
 
 
-@pytest.mark.parametrize("command", ["render", "run", "atlas", "patches", "compare", "attribute", "weights", "demo"])
+@pytest.mark.parametrize("command", [
+    "render", "run", "atlas", "page", "view", "patches", "compare", "attribute", "weights", "demo",
+])  # fmt: skip
 def test_help_ends_with_examples_that_parse(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     lines = help_of(command, capsys)
     examples = lines[lines.index("Examples:") + 1 :]

@@ -34,7 +34,8 @@ from support.plain import render
 import cnnviz_fast as cf
 from cnnviz_fast.errors import AtlasError, CnnvizError, DTypeError, EncodeError, OptionError, ShapeError, WriteError
 from cnnviz_fast.formats import safetensors as container
-from cnnviz_fast.formats.atlas import LEVELS, VERSION, atlas_bytes, layer_in, parse_atlas
+from cnnviz_fast.formats.atlas import LEVELS, atlas_bytes, parse_atlas
+from cnnviz_fast.formats.atlas_head import VERSION, read_head
 from cnnviz_fast.kernels import backends
 
 SOURCE = cf.Provenance("resnet50", "none", "layer4.2", 'tab\t"quoted" \udcff/Straße.jpg', "tokens", 1, 3)
@@ -405,28 +406,29 @@ def test_read_atlas_inflates_no_more_than_its_header_announces() -> None:
         tracemalloc.stop()
 
 
-def test_layer_in_is_the_layer_of_the_atlas() -> None:
+def test_read_head_layer_is_the_layer_of_the_atlas() -> None:
     packed = atlas_bytes(noise(2, 3, 4), dataclasses.replace(SOURCE, time_step=None))
-    assert layer_in(packed, "a.atlas") == "layer4.2"
-    assert layer_in(atlas_bytes(noise(2, 3, 4), SOURCE), "a.atlas") == "layer4.2@t3"
-    assert layer_in(atlas_bytes(noise(2, 3, 4), cf.Provenance()), "a.atlas") is None
+    assert read_head(packed, "a.atlas").layer == "layer4.2"
+    assert read_head(atlas_bytes(noise(2, 3, 4), SOURCE), "a.atlas").layer == "layer4.2@t3"
+    assert read_head(atlas_bytes(noise(2, 3, 4), cf.Provenance()), "a.atlas").layer is None
     names = [f"class {n}" for n in range(5000)]
-    assert layer_in(atlas_bytes(noise(5000, 1, 1), cf.Provenance(layer="fc", categories=names)), "a.atlas") == "fc"
+    packed = atlas_bytes(noise(5000, 1, 1), cf.Provenance(layer="fc", categories=names))
+    assert read_head(packed, "a.atlas").layer == "fc"
 
 
-def test_layer_in_another_file_is_none_or_refused() -> None:
+def test_read_head_of_another_file_is_none_or_refused() -> None:
     whole = atlas_bytes(noise(2, 3, 4), SOURCE)
     for packed in (*(packed for packed, _ in FOREIGN.values()), *(whole[:size] for size in range(len(whole)))):
         with contextlib.suppress(AtlasError):
-            assert layer_in(packed, "a.atlas") in (None, "layer4.2@t3")
+            assert read_head(packed, "a.atlas").layer in (None, "layer4.2@t3")
 
 
-def test_layer_in_a_header_without_end_inflates_no_more_than_a_header_may_have() -> None:
+def test_read_head_of_a_header_without_end_inflates_no_more_than_a_header_may_have() -> None:
     packed = zlib.compress((2**60).to_bytes(8, "little") + bytes(200 * 2**20), 1)
     tracemalloc.start()
     try:
         with pytest.raises(AtlasError, match="in its header"):
-            layer_in(packed, "a.atlas")
+            read_head(packed, "a.atlas")
         assert tracemalloc.get_traced_memory()[1] < 8 * container.MOST_HEADER_BYTES < 100 * 2**20
     finally:
         tracemalloc.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -29,8 +30,9 @@ from cnnviz_fast.models.preprocess import (
     imagenet_preset,
     with_options,
 )
-from cnnviz_fast.models.views import Region, View, view_of
+from cnnviz_fast.models.views import Region, View, view_as_described, view_of
 from cnnviz_fast.options.reading import MAX_PIXELS, PreprocessOptions
+from cnnviz_fast.runs.folder.fingerprint import described
 
 SIZES = [(375, 500), (301, 299), (257, 1023), (97, 61), (33, 41)]
 """Heights and widths, odd ones, of which some are smaller than what is cut out of them."""
@@ -239,3 +241,24 @@ def test_image_processor_is_measured(make: Callable[[Any], Any]) -> None:
     assert seen is not None
     assert seen.size == expected.size
     assert_close(np.array(seen.box) / 2.5, np.array(expected.box) / 2.5, VIEW_PX)
+
+
+TOLD = ("imagenet", "grey", "bare", "large", "segmentation", "segmentation as it is", "detection", "video", "size",
+        "mean", "size of a clip")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_view_of_a_preprocessing_as_a_run_describes_it_is_that_of_the_preprocessing(name: str) -> None:
+    preprocess = FOLLOWED[name]()
+    told = json.loads(json.dumps(described(preprocess)))
+    for height, width in SIZES:
+        assert view_as_described(told, height, width) == view_of(preprocess, height, width, MAX_PIXELS)
+
+
+@pytest.mark.parametrize("told", [
+    None, 3, [], {}, {"is": "a.b"}, {"is": "x.ImageClassification", "crop_size": "large"}, {"size": [3]},
+    {"is": "x.ImageClassification", "resize_size": [0]}, {"size": ["a", "b"]}, {"is": "x.CenterCrop"},
+    {"preset": {"preset": {"is": "timm.Unknown"}}},
+])  # fmt: skip
+def test_view_of_what_a_damaged_run_describes_is_not_known(told: Any) -> None:
+    assert view_as_described(told, 60, 80) is None

@@ -15,9 +15,9 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # From the command line down to what everybody may use: a module imports only from packages that stand below its own.
 ORDER = [
-    "__main__", "cli", "diagnostics", "runs", "patches", "attribution", "pipeline", "weights", "operators", "sheets",
-    "formats", "channels", "activations", "inputs", "models", "kernels", "palette", "geometry", "provenance", "options",
-    "runtime", "errors", "_native",
+    "__main__", "cli", "diagnostics", "viewer", "runs", "patches", "attribution", "pipeline", "weights", "operators",
+    "sheets", "formats", "channels", "activations", "inputs", "models", "kernels", "palette", "geometry", "provenance",
+    "options", "runtime", "errors", "_native",
 ]  # fmt: skip
 
 # What these packages never import, although it stands below them.

@@ -60,6 +60,10 @@ def look(path: Path) -> list[Path]:
     packed: Path = cf.save_atlas(maps["layer4"][0], path.with_suffix(".atlas"), provenance=cf.Provenance(model="own"))
     atlas: cf.Atlas = cf.read_atlas(packed)
     print(atlas.maps.shape)
+    page: Path = cf.save_page(maps, path.with_suffix(".html"), photos=[path], title="cat", similarity=True)
+    shown: cf.PageView = cf.view(atlas, height_px=500)
+    cf.save_page(maps, path, titel="cat")  # type: ignore[call-arg]
+    print(page, shown.save(path.parent / "folder"))
     return tiles
 
 

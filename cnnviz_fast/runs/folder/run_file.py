@@ -68,12 +68,23 @@ def fingerprint_in(folder: Path) -> dict[str, Any] | None:
 
 def refuse_others(folder: Path, fingerprint: Mapping[str, Any], there: Mapping[str, Any]) -> None:
     """Raise OptionError where the fingerprint in a folder is of an older version, or differs, with what differs."""
-    if old := [name for name in OLD_KEYS if name in there]:
-        raise OptionError(
-            f"folder {str(folder)!r} holds a run of an older version, whose run.json has {old[0]!r} where runs now "
-            f"have {OLD_KEYS[old[0]]!r}. Give another out."
-        )
+    refuse_older(folder, there, "Give another out.")
     if found := differences(fingerprint, there):
         raise OptionError(
             f"folder {str(folder)!r} holds a run with other settings: {'; '.join(found)}. Give another out."
+        )
+
+
+def refuse_older(folder: Path, there: Mapping[str, Any], advice: str = "Run it again, into another folder.") -> None:
+    """Raise OptionError where the fingerprint in a folder is of an older version.
+
+    Args:
+        folder: of the run.
+        there: its fingerprint.
+        advice: what to do instead.
+    """
+    if old := [name for name in OLD_KEYS if name in there]:
+        raise OptionError(
+            f"folder {str(folder)!r} holds a run of an older version, whose run.json has {old[0]!r} where runs now "
+            f"have {OLD_KEYS[old[0]]!r}. {advice}"
         )

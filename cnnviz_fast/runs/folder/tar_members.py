@@ -45,17 +45,21 @@ def ends_at(path: Path, end: int) -> bool:
 
 
 class TarMembers:
-    """Walks over the files in a tar, in their order, and reads nothing but what stands before each."""
+    """Walks over the files in a tar, in their order, and reads nothing but what stands before each.
 
-    def __init__(self, path: Path) -> None:
-        """Begin before the first file.
+    last: first byte and size of the file that was walked over last.
+    """
+
+    def __init__(self, path: Path, start: int = 0) -> None:
+        """Begin before the first file, or before the one at a byte.
 
         Raises:
             OSError: it cannot be read, or is no regular file.
         """
         self._file = open_regular(path)
         self._size = os.fstat(self._file.fileno()).st_size
-        self._end = 0
+        self._end = start
+        self.last = (start, 0)
 
     def go_on(self, names: Sequence[str]) -> int | None:
         """Walk over the next files.
@@ -79,6 +83,7 @@ class TarMembers:
                 return False
         except (OSError, ValueError):  # there is no head of a file, or no file can have the name
             return False
+        self.last = (self._end + len(found), size)
         self._end += len(found) + size + len(padding_of(size))
         return True
 
@@ -97,9 +102,14 @@ def open_members(folder: Path, name: str) -> TarMembers | None:
     Returns:
         The walk.
     """
-    for path in (folder / name, part_of(folder, name)) if _SHARD.fullmatch(name) else ():
+    for path in paths_of(folder, name):
         try:
             return TarMembers(path)
         except OSError:
             continue
     return None
+
+
+def paths_of(folder: Path, name: str) -> list[Path]:
+    """Return where a tar of a run lies, once it is whole and while it is written; none for what is no name of one."""
+    return [folder / name, part_of(folder, name)] if _SHARD.fullmatch(name) else []

@@ -1,0 +1,256 @@
+"""A run in a folder as it is shown: its index says which images there are, its atlases lie in files and tars."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..channels.dataset_files import facts_of, read_statistics
+from ..errors import AtlasError, CnnvizError, InputError
+from ..formats.atlas_files import AtlasFile
+from ..formats.atlas_head import SUFFIX, AtlasHead
+from ..models.views import view_as_described
+from ..patches.top_files import NAME as TOP_NAME
+from ..patches.top_files import TopFile, read_top, top_layers_of
+from ..provenance import Provenance
+from ..runs.folder.index import Line
+from ..runs.folder.run_file import fingerprint_in, refuse_older
+from ..runs.folder.tar_members import TarMembers, paths_of
+from .index import RunIndex
+from .payloads import patches_payload, similarity_payload, statistics_payload
+from .photos import Photos
+from .shown import ShownImage, ShownLayer, command_of, inside, model_of, view_size
+
+if TYPE_CHECKING:
+    from ..patches.sheet import PatchSheet
+
+STATISTICS_NAME = "statistics.safetensors"
+
+FIRST_IMAGES = 100
+"""Of a run are looked at for the layers that it has."""
+
+SIMILAR_IMAGES, SIMILAR_VALUES = 16, 20_000
+"""Images over which channels are compared, and values of each channel that are enough."""
+
+PATCH_PX, PATCHES = 64, 8
+"""Longer side of a patch, and how many of a channel are shown."""
+
+
+class RunFolder:
+    """A run in a folder; see ShownRun. What it holds is read when it is looked at.
+
+    Images are listed, and their atlases and photos found, without torch, which takes 500 MB and seconds to load: only
+    what is computed of a run loads it, its statistics, patches and similarity.
+    """
+
+    def __init__(self, folder: Path, photos: Photos | None = None, cut_at_once: int = 1) -> None:
+        """Find the images of a run and its layers.
+
+        Args:
+            folder: of the run.
+            photos: where its photos lie now; None shows none.
+            cut_at_once: channels whose patches are cut together, for which each photo is decoded once.
+
+        Raises:
+            InputError: it is no run, one of an older version, or one without atlases.
+        """
+        facts = fingerprint_in(folder)
+        if facts is None:
+            raise InputError(f"folder {str(folder)!r} is not that of a run: it has no run.json.")
+        refuse_older(folder, facts)
+        self._folder, self._photos, self._facts = folder, photos, facts
+        self._cut_at_once = cut_at_once
+        self._cut: dict[tuple[str, int], PatchSheet] = {}
+        try:
+            self._index = RunIndex(folder)
+        except OSError as error:
+            raise InputError(f"the index of run {str(folder)!r} cannot be read: {error.strerror}.") from error
+        self.name = folder.name or str(folder)
+        self.model = model_of(facts)
+        self.image_count = len(self._index)
+        self._of_top = top_layers_of(folder / TOP_NAME)
+        self._measured = facts_of(folder / STATISTICS_NAME).get("layers", [])
+        self._sizes: dict[tuple[Any, ...], tuple[int, int]] = {}
+        first = self._first_atlases()
+        if not first:
+            raise InputError(
+                f"run {str(folder)!r} holds no atlases, which are what is shown. Make another: "
+                f"cnnviz run MODEL SOURCE --layer L --save atlases --out DIR"
+            )
+        heads = {name: head for name, file in first.items() if (head := _head_of(file)) is not None}
+        self.layers = [ShownLayer.of(name, heads[name], self._kinds_of(name)) for name in heads]
+        self._numbers = {layer.name: number for number, layer in enumerate(self.layers)}
+        self.command = self._command(next((head.provenance for head in heads.values()), Provenance()))
+
+    def image(self, number: int) -> ShownImage:
+        """See ShownRun."""
+        lines = self._index.lines(number)
+        there = {line.get("layer"): line for line in lines if _atlas_in(line) is not None}
+        absent = tuple(n for n, layer in enumerate(self.layers) if layer.name not in there)
+        name = lines[0].get("image") if lines else None
+        shapes = tuple(tuple(line["shape"]) for line in there.values() if isinstance(line.get("shape"), list))
+        if shapes not in self._sizes:  # most images of a run are of one size, which the first of them tells
+            heads = [self._head(number, layer) for layer in there]
+            self._sizes[shapes] = view_size([head for head in heads if head is not None])
+        photo = self._photo_path(lines)
+        return ShownImage(str(name or f"image {number}"), self._sizes[shapes], photo is not None, absent)
+
+    def atlas(self, layer: int, image: int) -> AtlasFile | None:
+        """See ShownRun."""
+        return self._atlas_of(self.layers[layer].name, image)
+
+    def photo(self, image: int) -> bytes | None:
+        """See ShownRun."""
+        path = self._photo_path(self._index.lines(image))
+        if path is None or self._photos is None:
+            return None
+        return self._photos.view(path, lambda *size: view_as_described(self._facts.get("preprocess"), *size))
+
+    def payload(self, kind: str, layer: int, channel: int | None = None) -> bytes | None:
+        """See ShownRun."""
+        name = self.layers[layer].name
+        if kind == "similarity":
+            return similarity_payload(self._some_maps(layer))
+        if kind == "patches" and channel is not None:
+            return self._patches(name, channel)
+        if kind == "statistics":
+            top = self._top
+            return statistics_payload(self._statistics.get(name), None if top is None else top.classes.get(name))
+        return None
+
+    def attribution(self, image: int, number: int) -> None:
+        """See ShownRun. Runs keep no maps of what scores depend on."""
+
+    def _command(self, origin: Provenance) -> dict[str, str] | None:
+        """Return the lines that draw a sheet of the run again, with the size that its images were resized to."""
+        described = self._facts.get("preprocess")
+        size = described.get("size") if isinstance(described, dict) else None
+        return command_of(origin, size if isinstance(size, list) and len(size) == 2 else None)
+
+    def _first_atlases(self) -> dict[str, AtlasFile]:
+        """Return layer -> an atlas of it, of the first images of the run."""
+        found: dict[str, AtlasFile] = {}
+        for number in range(min(FIRST_IMAGES, self.image_count)):
+            for line in self._index.lines(number):
+                name = line.get("layer")
+                if isinstance(name, str) and name not in found and _atlas_in(line) is not None:
+                    with contextlib.suppress(AtlasError):
+                        if (file := self._atlas_of(name, number)) is not None and _head_of(file) is not None:
+                            found[name] = file
+        return found
+
+    def _atlas_of(self, layer: str, image: int) -> AtlasFile | None:
+        """Return where the atlas of a layer of an image lies; raise AtlasError where that is not in the folder."""
+        lines = self._index.lines(image)
+        line = next((line for line in lines if line.get("layer") == layer), None)
+        member = None if line is None else _atlas_in(line)
+        if line is None or member is None:
+            return None
+        if "shard" not in line:
+            return AtlasFile(member, inside(self._folder, member))
+        position = lines.index(line)
+        before = lines[position - 1] if position else self._index.before(image)
+        return self._in_tar(line, member, before)
+
+    def _in_tar(self, line: Line, member: str, before: Line | None) -> AtlasFile:
+        """Find an atlas in a tar: behind the files of the line before it, as its own line lists them."""
+        shard, files = str(line["shard"]), line["files"]
+        start = before["end"] if before is not None and before.get("shard") == shard else 0
+        for path in paths_of(self._folder, shard):
+            with contextlib.suppress(OSError):
+                real = inside(self._folder, path.name)
+                tar = TarMembers(real, int(start))
+                try:
+                    if tar.go_on(files[: files.index(member) + 1]) is not None:
+                        return AtlasFile(f"{path}/{member}", real, *tar.last)
+                finally:
+                    tar.close()
+        raise AtlasError(f"atlas {member!r} is not where the index of run {str(self._folder)!r} has it, in {shard!r}.")
+
+    def _head(self, image: int, layer: Any) -> AtlasHead | None:
+        with contextlib.suppress(AtlasError):
+            if isinstance(layer, str) and (file := self._atlas_of(layer, image)) is not None:
+                return _head_of(file)
+        return None
+
+    def _photo_path(self, lines: list[Line]) -> Path | None:
+        if self._photos is None or not lines:
+            return None
+        return self._photos.find(lines[0]["key"])
+
+    def _kinds_of(self, layer: str) -> frozenset[str]:
+        """Return what there is of a layer beside atlases, as far as the files of the run say."""
+        ranked, with_classes = self._of_top
+        kinds = {"similarity"}
+        if layer in self._measured or layer in with_classes:
+            kinds.add("statistics")
+        if layer in ranked and self._photos is not None:
+            kinds.add("patches")
+        return frozenset(kinds)
+
+    @cached_property
+    def _statistics(self) -> Mapping[str, Any]:
+        path = self._folder / STATISTICS_NAME
+        with contextlib.suppress(CnnvizError):  # a run that goes on, or damage: then there are none
+            if path.is_file():
+                return read_statistics(inside(self._folder, STATISTICS_NAME))
+        return {}
+
+    @cached_property
+    def _top(self) -> TopFile | None:
+        """Return the strongest images of the run, whose photos all lie where the user says."""
+        path = self._folder / TOP_NAME
+        with contextlib.suppress(CnnvizError):
+            if path.is_file():
+                top = read_top(inside(self._folder, TOP_NAME))
+                return top if self._photos is None else self._photos.of_top(top)
+        return None
+
+    def _patches(self, layer: str, channel: int) -> bytes | None:
+        """Cut the patches of a channel, and of others with it, which are kept until further ones are cut."""
+        top = self._top
+        if top is None:
+            return None
+        from ..patches.api import patch_sheet
+
+        row = channel % self._cut_at_once
+        key = layer, channel - row
+        sheet = self._cut.get(key)
+        if sheet is None:
+            channels = range(channel - row, min(channel - row + self._cut_at_once, top[layer].channels))
+            sheet = patch_sheet(
+                top, layer, channels=channels, per_channel=PATCHES, tile=PATCH_PX, label=False, title="", threads=1
+            )
+            self._cut = {key: sheet}
+        count = sum(record["channel"] == channel for record in sheet.table)
+        return patches_payload(sheet, row, count) if count else None
+
+    def _some_maps(self, layer: int) -> list[Any]:
+        """Return the maps of a layer over which its channels are compared."""
+        found: list[Any] = []
+        for image in range(min(SIMILAR_IMAGES, self.image_count)):
+            with contextlib.suppress(AtlasError):
+                file = self.atlas(layer, image)
+                if file is not None and (maps := file.read().maps).shape[0] == self.layers[layer].shape[0]:
+                    found.append(maps)
+            if sum(maps[0].numel() for maps in found) >= SIMILAR_VALUES:
+                break
+        if not found:
+            raise AtlasError(f"no atlas of layer {self.layers[layer].name!r} can be read.")
+        return found
+
+
+def _atlas_in(line: Line) -> str | None:
+    """Return the name of the atlas among the files of a line, which may be damaged."""
+    files = line.get("files")
+    names = files if isinstance(files, list) else []
+    return next((name for name in names if isinstance(name, str) and name.endswith(SUFFIX)), None)
+
+
+def _head_of(file: AtlasFile) -> AtlasHead | None:
+    with contextlib.suppress(AtlasError):
+        return file.head()
+    return None

@@ -1,0 +1,53 @@
+"""What a user names becomes what is shown: folders of runs, atlases, and tars of atlases."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import AtlasError
+from ..formats.atlas_files import find_atlases, is_tar
+from ..formats.atlas_head import SUFFIX
+from ..formats.output_folders import RUN
+from .collection import Collection
+from .files import runs_of_files
+from .folders import RunFolder
+from .photos import Photos
+from .shown import ShownRun
+
+
+def is_shown(name: str) -> bool:
+    """Check whether a name is that of a folder, of an atlas or of a tar that is there, and not that of a model."""
+    return os.path.isdir(name) or (os.path.exists(name) and (name.endswith(SUFFIX) or is_tar(name)))
+
+
+def open_collection(
+    names: Sequence[str | os.PathLike[str]], photos: Photos | None = None, cut_at_once: int = 1
+) -> Collection:
+    """Find what is shown; nothing is read before it is looked at but indexes and heads of atlases.
+
+    Args:
+        names: folders of runs; atlases, folders and tars of them.
+        photos: where the photos of the runs lie now.
+        cut_at_once: channels whose patches are cut together; see RunFolder.
+
+    Returns:
+        The collection. An atlas that cannot be used is named in its notes.
+
+    Raises:
+        InputError: there is nothing to show, or a run is of an older version.
+    """
+    runs: list[ShownRun] = []
+    notes: list[str] = []
+    loose: list[str | os.PathLike[str]] = []
+    for name in names:
+        if os.path.lexists(os.path.join(name, RUN)):
+            runs.append(RunFolder(Path(name), photos, cut_at_once))
+        else:
+            loose.append(name)
+    if loose:
+        runs.extend(runs_of_files(find_atlases(loose), notes))
+    if not any(run.image_count for run in runs):
+        raise AtlasError(notes[0] if notes else f"{os.fspath(names[0])!r} holds no atlases.")
+    return Collection(" + ".join(dict.fromkeys(run.name for run in runs)), runs, notes)

@@ -1,0 +1,201 @@
+"""`save_page`: what is shown as one file that needs nothing else, or as a folder whose data is loaded when looked at.
+
+page.html                one file: opens from a disk, without network and server
+folder/index.html        the same for many images
+folder/data/*.js         scripts that hand over base64: a page from a disk may load scripts, and nothing else
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import AtlasError, CnnvizError, OptionError, WriteError
+from ..formats.atlas import parse_atlas
+from ..options.parsers import path as path_of
+from ..provenance import Provenance
+from ..runs.spec import RunSummary
+from ..runtime.files import make_folder, whole_file
+from ..runtime.untrusted import open_regular
+from . import html
+from .collection import Collection, bytes_of, keys_of, without
+from .memory import run_of_maps
+from .opening import open_collection
+from .photos import Photos
+from .shown import KINDS
+
+MOST_BYTES = 50_000_000
+"""Of a page: larger ones take seconds to open, and some browsers and most mail servers refuse them."""
+
+SHARD_BYTES = 2_000_000
+"""Of a payload are in one script at most: Firefox refuses scripts that are much larger."""
+
+SUFFIXES = (".html", ".htm")
+
+CUT_AT_ONCE = 256
+"""Channels whose patches are cut together: 8 of 64 px of each take 25 MB."""
+
+INDEX = "index.html"
+DATA = "data"
+
+_HEAD_BYTES = 4096
+"""Of a file, in which the mark of a page stands."""
+
+
+def save_page(
+    maps: Any,
+    path: str | os.PathLike[str],
+    *,
+    photos: Any = None,
+    title: str | None = None,
+    similarity: bool = False,
+    patches: bool = False,
+    provenance: Provenance | None = None,
+    axes: str = "auto",
+) -> Path:
+    """Write a page that shows every channel in a browser, without network and server.
+
+    Args:
+        maps: (C, H, W) real dtype, or (N, C, H, W) of N images; layer name -> either, as capture returns them; an Atlas
+            or a list of them; what `run` returned; or paths of runs, atlases, folders and tars of these, one or a list.
+            Not modified.
+        path: the file, .html; or a folder, for many images: its data is loaded when it is looked at.
+        photos: of maps in memory, the images as the model saw them, one for each; of runs, the folder where their
+            photos lie.
+        title: of the page; None for the name of the run or the model.
+        similarity: True adds an arrangement of the channels of each layer by the similarity of their maps.
+        patches: True adds the strongest patches of each channel, of a run that kept `top`, cut from `photos`.
+        provenance: where maps in memory came from.
+        axes: of maps in memory; see render.
+
+    Returns:
+        The path: of a folder, that of its index.html.
+
+    Raises:
+        InputError: the maps cannot be used, or there are none.
+        OptionError: the page would be larger than 50 MB.
+        WriteError: it cannot be written, or the path is that of another file.
+    """
+    target = path_of("path", path)
+    return write_page(collection_of(maps, photos, title, provenance, axes), target, similarity, patches)
+
+
+def collection_of(maps: Any, photos: Any, title: str | None, provenance: Provenance | None, axes: str) -> Collection:
+    """Return what is shown of what `save_page` takes.
+
+    Args:
+        maps: (C, H, W) real dtype, or what else save_page takes. Not modified.
+        photos: see save_page.
+        title: see save_page.
+        provenance: see save_page.
+        axes: see save_page.
+    """
+    maps = maps.folder if isinstance(maps, RunSummary) else maps
+    names = list(maps) if isinstance(maps, (list, tuple)) else [maps]
+    if names and all(isinstance(name, (str, os.PathLike)) for name in names):
+        if provenance is not None or axes != "auto":
+            raise OptionError("provenance and axes go with maps in memory. Atlases say both themselves.")
+        folder = None if photos is None else Photos(path_of("photos", photos))
+        found = open_collection(names, folder, CUT_AT_ONCE)
+    else:
+        run = run_of_maps(maps, photos, provenance, axes)
+        found = Collection(run.name, [run])
+    found.title = found.title if title is None else title
+    return found
+
+
+def write_page(shown: Collection, path: Path, similarity: bool = False, patches: bool = False) -> Path:
+    """Write a page, or a folder of one. What cannot be read is named in the notes of the collection.
+
+    Args:
+        shown: what it shows.
+        path: see save_page.
+        similarity: see save_page.
+        patches: see save_page.
+    """
+    wanted = {"statistics", "kernels", *(["similarity"] if similarity else []), *(["patches"] if patches else [])}
+    is_file = path.suffix.lower() in SUFFIXES
+    target = path if is_file else path / INDEX
+    refuse_other_file(target)
+    catalogue = shown.catalogue("inline" if is_file else "scripts")
+    before = len(shown.notes)
+    if is_file:
+        payloads = _all_of(shown, catalogue, wanted)
+    else:
+        make_folder(path / DATA)
+        payloads = {}
+        _write_data(shown, catalogue, wanted, path / DATA)
+    catalogue["notes"] = shown.catalogue("inline", 0)["notes"] if len(shown.notes) > before else catalogue["notes"]
+    with whole_file(target) as file:
+        for part in html.page(catalogue, payloads.items()):
+            file.write(part)
+    return target
+
+
+def inline_page(shown: Collection, similarity: bool = False) -> str:
+    """Return a page in one text."""
+    wanted = {"statistics", "kernels", *(["similarity"] if similarity else [])}
+    catalogue = shown.catalogue("inline")
+    payloads = _all_of(shown, catalogue, wanted)
+    return b"".join(html.page(catalogue, payloads.items())).decode()
+
+
+def _all_of(shown: Collection, catalogue: dict[str, Any], kinds: set[str]) -> dict[str, bytes]:
+    """Return all payloads of a page; raise OptionError as soon as they are too large for one."""
+    payloads: dict[str, bytes] = {}
+    total = 0
+    for key, payload in _payloads(shown, catalogue, kinds):
+        payloads[key] = payload
+        total += (len(payload) + 2) // 3 * 4
+        if total > MOST_BYTES:
+            raise OptionError(
+                f"a page holds at most {MOST_BYTES // 1_000_000} MB, and this one would have more. Give a folder in "
+                f"place of a file (its data is loaded when it is looked at), fewer images or fewer layers."
+            )
+    return payloads
+
+
+def _write_data(shown: Collection, catalogue: dict[str, Any], kinds: set[str], folder: Path) -> None:
+    """Write each payload as a script that hands it over: KEY.js, and where it is large KEY.1.js and so on."""
+    for key, payload in _payloads(shown, catalogue, kinds):
+        parts = range(0, max(len(payload), 1), SHARD_BYTES)
+        for number, first in enumerate(parts):
+            with whole_file(folder / (f"{key}.{number}.js" if number else f"{key}.js")) as file:
+                file.write(f'cnnviz.put("{key}","'.encode())
+                file.writelines(html.as_base64(payload[first : first + SHARD_BYTES]))
+                file.write(f'",{number},{len(parts)})\n'.encode())
+
+
+def _payloads(shown: Collection, catalogue: Mapping[str, Any], kinds: set[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield key and bytes of all that a page holds; what cannot be read is noted, and taken out of the catalogue."""
+    for run in catalogue["runs"]:
+        for layer in run["layers"]:
+            layer |= {kind: None for kind in KINDS if kind not in kinds}
+        for key in keys_of(run):
+            try:
+                content = shown.content(key)
+                if content is None and key.startswith("x-"):
+                    continue  # a channel that never responded
+                if content is None:
+                    raise AtlasError(f"{key} is not there.")
+                payload = bytes_of(content)
+                if not isinstance(content, bytes):
+                    parse_atlas(payload, content.name)
+            except CnnvizError as error:
+                shown.notes.append(str(error))
+                without(run, key)
+                continue
+            yield key, payload
+
+
+def refuse_other_file(path: Path) -> None:
+    """Raise WriteError where a path is that of a file that is no page of this package, and would be lost."""
+    if not os.path.lexists(path):
+        return
+    with contextlib.suppress(OSError), open_regular(path) as file:
+        if html.MARK.encode() in file.read(_HEAD_BYTES):
+            return
+    raise WriteError(f"cannot write {path}: it is no page of the viewer, and would be lost. Give another path.")

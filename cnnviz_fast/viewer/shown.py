@@ -1,0 +1,184 @@
+"""What is shown, wherever it lies: runs with their layers and images, and the bytes of what they hold."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+from typing import Any, Protocol, TypeAlias
+
+from ..activations.fields.record import ReceptiveField
+from ..errors import AtlasError
+from ..formats.atlas_files import AtlasFile
+from ..formats.atlas_head import AtlasHead
+from ..provenance import Provenance
+
+Content: TypeAlias = AtlasFile | bytes
+"""Bytes, or where they lie."""
+
+KINDS = ("statistics", "patches", "kernels", "similarity")
+"""What there may be of a layer beside its atlases."""
+
+
+@dataclass(frozen=True)
+class ShownLayer:
+    """A layer: its name, (C, H, W) of its maps, how they were read, its field where that is known, and its KINDS."""
+
+    name: str
+    shape: tuple[int, int, int]
+    axes: str = "nchw"
+    field: ReceptiveField | None = None
+    kinds: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, name: str, head: AtlasHead, kinds: frozenset[str] = frozenset()) -> ShownLayer:
+        """Make it of the head of one of its atlases."""
+        return cls(name, head.shape, head.provenance.axes or "nchw", field_of(head.provenance), kinds)
+
+
+@dataclass(frozen=True)
+class ShownImage:
+    """An image.
+
+    size: (height, width) in px of the view that the model saw.
+    has_photo: whether the view can be shown.
+    absent: numbers of the layers that it has no maps of.
+    attribution: the layer by its number, or None for all, and what the score is of; one for each map.
+    """
+
+    name: str
+    size: tuple[int, int]
+    has_photo: bool = False
+    absent: tuple[int, ...] = ()
+    attribution: tuple[tuple[int | None, str], ...] = ()
+
+
+class ShownRun(Protocol):
+    """What one model made of images: in a folder, in single files, or in memory."""
+
+    @property
+    def name(self) -> str:
+        """Return what the page calls it."""
+
+    @property
+    def model(self) -> str:
+        """Return the spec of the model; "" where it is not known."""
+
+    @property
+    def layers(self) -> Sequence[ShownLayer]:
+        """Return the layers, in order."""
+
+    @property
+    def image_count(self) -> int:
+        """Return the number of images."""
+
+    @property
+    def command(self) -> Mapping[str, str] | None:
+        """Return the lines that draw a sheet of it again; see `command_of`."""
+
+    def image(self, number: int) -> ShownImage:
+        """Return an image by its number."""
+
+    def atlas(self, layer: int, image: int) -> Content | None:
+        """Return the atlas of a layer of an image; None where there is none; raise AtlasError where it is damaged."""
+
+    def photo(self, image: int) -> bytes | None:
+        """Return the view that the model saw as JPEG; None where it cannot be shown."""
+
+    def payload(self, kind: str, layer: int, channel: int | None = None) -> bytes | None:
+        """Return one of KINDS of a layer, of patches those of a channel; None where there is none."""
+
+    def attribution(self, image: int, number: int) -> bytes | None:
+        """Return an atlas of what a score depends on, by its number among those of an image; None for none."""
+
+
+def field_of(provenance: Provenance) -> ReceptiveField | None:
+    """Return the receptive field that an atlas tells, which may be anybody's; None where it tells none."""
+    if provenance.field is None:
+        return None
+    try:
+        field = ReceptiveField.from_json(dict(provenance.field))
+        field.box(0, 0)  # which fails where it is none
+    except (TypeError, ValueError, LookupError, OverflowError):
+        return None
+    return field
+
+
+def view_size(heads: Sequence[AtlasHead]) -> tuple[int, int]:
+    """Return (height, width) in px of the view that a model saw; where atlases do not tell, of the largest maps."""
+    for head in heads:
+        field = field_of(head.provenance)
+        if field is not None and field.input_size is not None:
+            return field.input_size
+    return max((head.shape[1:] for head in heads), default=(1, 1))
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Return where a file of a folder really lies.
+
+    Args:
+        folder: the folder.
+        name: of the file, as a list in the folder has it, which may be anybody's.
+
+    Returns:
+        Its path without links.
+
+    Raises:
+        AtlasError: it lies outside of the folder.
+    """
+    home = os.path.realpath(folder)
+    try:
+        real = os.path.realpath(os.path.join(home, name))
+    except ValueError as error:  # a NUL
+        raise AtlasError(f"{name!r} is no name of a file.") from error
+    if not real.startswith(home.rstrip(os.sep) + os.sep):
+        raise AtlasError(f"{name!r} leads out of the folder {str(folder)!r}.")
+    return Path(real)
+
+
+def command_of(provenance: Provenance, size: Sequence[int] | None = None) -> dict[str, str] | None:
+    """Return the lines that draw a sheet of a layer again; None where the model is not known.
+
+    Args:
+        provenance: of an atlas of the run.
+        size: (height, width) in px that images were resized to; None for the model's own preprocessing.
+
+    Returns:
+        "shell" and "python", in which the page fills in {image}, {layer} and {options}.
+    """
+    model, weights = provenance.model, provenance.weights or ""
+    if not model or set(model) & set("{}"):
+        return None
+    flags, arguments = "", ""
+    if weights.startswith("random, seed ") and weights.removeprefix("random, seed ").isdigit():
+        seed = int(weights.removeprefix("random, seed "))
+        flags, arguments = f" --weights none --seed {seed}", f', weights="none", seed={seed}'
+    elif weights.isidentifier():
+        flags, arguments = f" --weights {weights}", f", weights={weights!r}"
+    loaded = f"cf.load_model({model!r}{arguments})"
+    if size is not None:
+        flags += f" --size {'x'.join(map(str, size))}"
+        loaded = f"cf.load_model({model!r}{arguments}, preprocess=cf.PreprocessOptions(size={tuple(size)!r}))"
+    return {
+        "shell": f"cnnviz render {quote(model)}{flags} {{image}} --layer {{layer}}{{options}}",
+        "python": f"cf.visualize({loaded}, {{image}}, {{layer}}{{options}})",
+    }
+
+
+def model_of(facts: Mapping[str, Any]) -> str:
+    """Return the model that a fingerprint names, or ""."""
+    model = facts.get("model")
+    return model if isinstance(model, str) else ""
+
+
+def name_apart(name: str, taken: Callable[[str], bool]) -> str:
+    """Return a name, with a number behind it where it is taken."""
+    found = name
+    for number in itertools.count(2):
+        if not taken(found):
+            break
+        found = f"{name} ({number})"
+    return found

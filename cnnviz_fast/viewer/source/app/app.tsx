@@ -1,0 +1,56 @@
+/* The page: layers and images on the left, the wall in the middle, one channel on the right. */
+
+import { useEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
+
+import { Bar } from "./bar";
+import { ChannelPanel } from "./channel";
+import { Help } from "./help";
+import { Images } from "./images";
+import { useKeys } from "./keys";
+import { LivePanel } from "./live";
+import type { Session } from "./session";
+import { useShown } from "./shown";
+import { Toolbar } from "./toolbar";
+import { Tree } from "./tree";
+import { WallView, type WallHandle } from "./wall-view";
+
+export function App({ session }: { session: Session }) {
+  const [, redraw] = useReducer((count: number) => count + 1, 0);
+  session.onChange = redraw as () => void;
+  const [notice, say] = useState("");
+  const [help, setHelp] = useState(false);
+  const [menu, setMenu] = useState(false);
+  const wall = useRef<WallHandle>(null);
+  const { shown, error } = useShown(session);
+  const { catalogue, run, layer } = session;
+  const names = useMemo(() => catalogue.live?.layers ?? run?.layers.map(({ name }) => name) ?? [], [run]);
+  useKeys(session, shown, wall, () => setHelp(true));
+  useEffect(() => setMenu(false), [session.state.layer]);
+  return (
+    <div class={menu ? "page menu" : "page"}>
+      <Bar {...{ session, shown, wall, say, menu }} onMenu={() => setMenu(!menu)} onHelp={() => setHelp(true)} />
+      <aside class="left" aria-label="Layers and images">
+        {catalogue.live && <LivePanel {...{ session, say }} />}
+        <Tree {...{ session, names, say }} />
+        <Images session={session} />
+      </aside>
+      <main>
+        {catalogue.notes.length > 0 && (
+          <details class="notes">
+            <summary>{catalogue.notes.length} {catalogue.notes.length > 1 ? "notes" : "note"}</summary>
+            <ul>{catalogue.notes.map((note) => <li>{note}</li>)}</ul>
+          </details>
+        )}
+        {shown && <Toolbar {...{ session, shown }} />}
+        {shown ? (
+          <WallView {...{ session, shown }} handle={wall} />
+        ) : (
+          <p class="empty" role={error ? "alert" : "status"}>{error ?? (layer ? "Loading…" : catalogue.live ? "Drop or paste an image anywhere: its channels appear here." : "There are no maps.")}</p>
+        )}
+      </main>
+      {shown && <ChannelPanel {...{ session, shown }} />}
+      <p class={notice ? "notice on" : "notice"} role="status" onAnimationEnd={() => say("")}>{notice}</p>
+      {help && <Help onClose={() => setHelp(false)} />}
+    </div>
+  );
+}

@@ -1,0 +1,74 @@
+/* The head of the page: which model, run and layer, and what is taken along. */
+
+import type { RefObject } from "preact";
+import { useRef, useState } from "preact/hooks";
+
+import { codeOf, copy, optionsOf, save, sheetOf, tableOf } from "./exports";
+import { stepLayer } from "./keys";
+import type { Session } from "./session";
+import type { Shown } from "./shown";
+import { shortName } from "./text";
+import type { WallHandle } from "./wall-view";
+
+interface Props {
+  session: Session;
+  shown: Shown | undefined;
+  wall: RefObject<WallHandle>;
+  say: (text: string) => void;
+  menu: boolean;
+  onMenu: () => void;
+  onHelp: () => void;
+}
+
+export function Bar({ session, shown, wall, say, menu, onMenu, onHelp }: Props) {
+  const { run, layer, catalogue } = session;
+  const [dark, setDark] = useState(() => matchMedia("(prefers-color-scheme: dark)").matches);
+  const menuOf = useRef<HTMLDetailsElement>(null);
+  const copied = (what: string, text: string | null) => text !== null && copy(text).then(() => say(`${what} copied`));
+  const name = shown && `${shown.layer.name}_${shortName(shown.image.name)}`;
+  const png = () =>
+    sheetOf(session, shown!, () => wall.current!.pixels()).then(
+      (blob) => save(`${name}.png`, blob),
+      (error: Error) => say(error.message),
+    );
+  const turn = () => {
+    document.documentElement.style.colorScheme = dark ? "light" : "dark";
+    setDark(!dark);
+  };
+  const [shell, python] = (["shell", "python"] as const).map((language) => shown && codeOf(shown, language, optionsOf(session, shown)));
+  return (
+    <header>
+      <button class="icon burger" aria-label="Layers and images" aria-expanded={menu} onClick={onMenu}>☰</button>
+      <h1 dir="auto">{catalogue.title}</h1>
+      {catalogue.runs.length > 1 && (
+        <select aria-label="Run" value={run?.id} onChange={(event) => session.set({ run: Number(event.currentTarget.value), view: null })}>
+          {catalogue.runs.map((each) => <option value={each.id}>{each.name}</option>)}
+        </select>
+      )}
+      {layer && (
+        <div class="row here">
+          <button class="icon" aria-label="Layer before" onClick={() => stepLayer(session, -1)}>‹</button>
+          <b dir="auto">{layer.name}</b>
+          <button class="icon" aria-label="Layer after" onClick={() => stepLayer(session, 1)}>›</button>
+        </div>
+      )}
+      <span class="room" />
+      <div class="row">
+        <button onClick={() => void copied("link", location.href)}>Copy link</button>
+        {shown && (
+          <details class="drop-down" ref={menuOf} onClick={(event) => event.target instanceof HTMLButtonElement && menuOf.current!.removeAttribute("open")}>
+            <summary role="button">Take along</summary>
+            <div>
+              {shell && <button onClick={() => void copied("command", shell)}>Copy command</button>}
+              {python && <button onClick={() => void copied("Python", python)}>Copy Python</button>}
+              <button onClick={() => void png()}>Save PNG</button>
+              <button onClick={() => save(`${name}.csv`, tableOf(shown))}>Save CSV</button>
+            </div>
+          </details>
+        )}
+        <button class="icon" aria-label={dark ? "Light colours" : "Dark colours"} onClick={turn}>{dark ? "☀" : "☾"}</button>
+        <button class="icon" aria-label="Keys" onClick={onHelp}>?</button>
+      </div>
+    </header>
+  );
+}

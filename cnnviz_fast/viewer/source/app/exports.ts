@@ -1,0 +1,104 @@
+/* What is taken along: the link, the code that draws this sheet, its pixels, its numbers. */
+
+import { atlasKey } from "../catalogue";
+import { kinds, measures } from "./measures";
+import { PERCENTILES } from "./ranges";
+import type { Session } from "./session";
+import type { Shown } from "./shown";
+
+/** Options of `cf.render` that make the sheet that is shown, without those that are as they are anyway. */
+export function optionsOf({ state }: Session, { order, layer, colors }: Shown): Record<string, string> {
+  const [low, high] = state.ends ?? PERCENTILES;
+  const natural = order.length === layer.channels && order.every((c, i) => c === i);
+  const align = state.align || layer.align;
+  return {
+    ...(colors && { colormap: colors }),
+    ...(state.range === "percentile" && { percentile: `${low},${high}` }),
+    ...(state.range === "fixed" && state.ends && { vmin: `${low}`, vmax: `${high}` }),
+    ...(["layer", "symmetric", "sigmoid"].includes(state.range) && { normalize: state.range }),
+    ...(align !== "center" && { align }),
+    upsampling: state.upsampling,
+    ...(!natural && { channels: listed(order) }),
+  };
+}
+
+/** Channels as a list in which those that follow one another are ranges: 0-63,128. */
+export function listed(order: ArrayLike<number>): string {
+  const parts: string[] = [];
+  for (let i = 0; i < order.length; i++) {
+    const first = order[i]!;
+    while (i + 1 < order.length && order[i + 1] === order[i]! + 1) i++;
+    parts.push(order[i] === first ? `${first}` : `${first}-${order[i]}`);
+  }
+  return parts.join(",");
+}
+
+/** The command, or the line of Python, that draws this sheet; null where the run does not say how. */
+export function codeOf({ run, layer, image }: Shown, language: "shell" | "python", options: Record<string, string>): string | null {
+  const template = run.command?.[language];
+  if (!template) return null;
+  const quoted = (text: string) =>
+    language === "shell" ? `'${text.replaceAll("'", `'\\''`)}'` : JSON.stringify(text);
+  const written = Object.entries(options).map(([name, value]) =>
+    language === "shell" ? ` --${name} ${quoted(value)}` : `, ${name}=${Number.isFinite(Number(value)) ? value : quoted(value)}`,
+  );
+  const parts: Record<string, string> = {
+    image: quoted(image.name),
+    layer: quoted(layer.name),
+    options: written.join(""),
+  };
+  return template.replace(/\{(image|layer|options)\}/g, (_, name: string) => parts[name]!);
+}
+
+/** One row a channel, in the order shown: measures, statistics over the set, kinds. */
+export function tableOf({ known, order }: Shown): string {
+  const of_set = Object.entries(known.columns).map(([name, column]) => [`set ${name}`, column]);
+  const columns: Record<string, ArrayLike<number>> = { ...measures(known.a), ...Object.fromEntries(of_set) };
+  const head = ["channel", ...Object.keys(columns).map(cell), "kinds"];
+  const rows = Array.from(order, (c) =>
+    [c, ...Object.values(columns).map((column) => column[c]), [...kinds(known.a)[c]!].join(" ")].join(","),
+  );
+  return [head.join(","), ...rows, ""].join("\r\n");
+}
+
+export async function copy(text: string): Promise<void> {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const area = document.createElement("textarea"); // where the page may not use the clipboard
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+}
+
+export function save(name: string, content: Blob | string): void {
+  const link = document.createElement("a");
+  const blob = typeof content === "string" ? new Blob([content], { type: "text/csv" }) : content;
+  link.href = URL.createObjectURL(blob);
+  link.download = name.replace(/[^\w.-]+/g, "_").slice(-120);
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000); // the browser is done with it by then
+}
+
+/** The sheet as the package draws it, from the server; without one, what the canvas shows. */
+export async function sheetOf(session: Session, shown: Shown, pixels: () => ImageData): Promise<Blob> {
+  if (session.catalogue.store === "server") {
+    const key = atlasKey(shown.run, shown.layer, shown.image);
+    const options = optionsOf(session, shown);
+    const answer = await fetch(`sheet/${key}?${new URLSearchParams(options)}`);
+    if (!answer.ok) throw new Error(await answer.text());
+    return answer.blob();
+  }
+  const image = pixels();
+  const canvas = new OffscreenCanvas(image.width, image.height);
+  canvas.getContext("2d")!.putImageData(image, 0, 0);
+  return canvas.convertToBlob();
+}
+
+/** Text as a cell of a table: quoted, and no formula to a spreadsheet. */
+function cell(text: string): string {
+  return `"${text.replace(/^(?=[=+\-@])/, "'").replaceAll('"', '""')}"`;
+}

@@ -1,0 +1,125 @@
+/* A model behind the server: an image that is dropped, pasted, chosen or taken goes through it, and its maps are shown. */
+
+import { useEffect, useRef, useState } from "preact/hooks";
+
+import type { Live, Run } from "../catalogue";
+import type { Session } from "./session";
+
+interface Request {
+  image: Blob | null;
+  layers: string[];
+  size: number;
+  crop: Live["crop"];
+}
+
+const CROPS: Record<Live["crop"], string> = { center: "the middle", squash: "squashed", pad: "with borders" };
+
+/** What is asked for in each session; it stays until the next image or change. */
+const requests = new WeakMap<Session, Request>();
+let under_way = 0;
+
+function requestOf(session: Session): Request {
+  const { chosen, size, crop } = session.catalogue.live!;
+  const known = requests.get(session) ?? { image: null, layers: [...chosen], size, crop };
+  requests.set(session, known);
+  return known;
+}
+
+/** Ask again with a change: another image, a layer more, another size. The last answer asked for is shown. */
+export async function capture(
+  session: Session, say: (text: string) => void, change: Partial<Omit<Request, "layers">> & { and?: string },
+): Promise<void> {
+  const request = requestOf(session);
+  const { and, ...rest } = change;
+  Object.assign(request, rest);
+  if (and && !request.layers.includes(and)) request.layers = [...request.layers, and];
+  const live = session.catalogue.live!;
+  if (!request.image) return say("Drop an image first.");
+  if (request.image.size > live.limit_bytes) return say(`The image must have at most ${live.limit_bytes.toLocaleString("en")} bytes.`);
+  const number = ++under_way;
+  const query = new URLSearchParams({ size: `${request.size}`, crop: request.crop });
+  request.layers.forEach((layer) => query.append("layer", layer));
+  try {
+    const answer = await fetch(`live?${query}`, { method: "POST", body: request.image, headers: { "X-Cnnviz-Token": live.token } });
+    if (!answer.ok) {
+      if (and) request.layers = request.layers.filter((layer) => layer !== and);
+      return say(await answer.text());
+    }
+    const run = (await answer.json()) as Run;
+    if (number !== under_way) return;
+    session.replaceRun(run);
+    session.set({ run: run.id, image: 0, ...(and && { layer: and, view: null }) }, and ? "push" : "replace");
+  } catch {
+    say("The server does not answer. It may have been stopped.");
+  }
+}
+
+export function LivePanel({ session, say }: { session: Session; say: (text: string) => void }) {
+  const request = requestOf(session);
+  const [over, setOver] = useState(false);
+  const [camera, setCamera] = useState<MediaStream | null>(null);
+  const file = useRef<HTMLInputElement>(null);
+  const take = (files: FileList | undefined | null) => {
+    const image = [...(files ?? [])].find(({ type }) => type.startsWith("image/")) ?? files?.[0];
+    if (image) void capture(session, say, { image });
+  };
+  useEffect(() => {
+    const drag = (event: DragEvent) => (event.preventDefault(), setOver(event.type === "dragover"));
+    const drop = (event: DragEvent) => (drag(event), take(event.dataTransfer?.files));
+    const paste = (event: ClipboardEvent) => take(event.clipboardData?.files);
+    addEventListener("dragover", drag);
+    addEventListener("dragleave", drag);
+    addEventListener("drop", drop);
+    addEventListener("paste", paste);
+    return () => {
+      removeEventListener("dragover", drag);
+      removeEventListener("dragleave", drag);
+      removeEventListener("drop", drop);
+      removeEventListener("paste", paste);
+    };
+  }, []);
+  const openCamera = () =>
+    navigator.mediaDevices?.getUserMedia({ video: true }).then(setCamera, (error: Error) => say(`No camera: ${error.message}`));
+  return (
+    <section class={over ? "live over" : "live"} aria-label="Image for the model">
+      <h2>Image</h2>
+      <button class="drop" onClick={() => file.current!.click()}>Drop or paste an image, or choose a file</button>
+      <input ref={file} id="file" type="file" accept="image/*" class="hidden" aria-label="Image file" tabIndex={-1} onChange={(event) => take(event.currentTarget.files)} />
+      {camera ? (
+        <Camera stream={camera} onImage={(image) => void capture(session, say, { image })} onClose={() => setCamera(null)} />
+      ) : (
+        <button onClick={() => void openCamera()}>Camera</button>
+      )}
+      <div class="row">
+        <label>Size <input id="size" type="number" min={8} max={4096} step={1} value={request.size} onChange={(event) => {
+          const size = event.currentTarget.valueAsNumber;
+          if (size >= 8 && size <= 4096) void capture(session, say, { size });
+        }} /></label>
+        <label>Crop <select id="crop" value={request.crop} onChange={(event) => void capture(session, say, { crop: event.currentTarget.value as Live["crop"] })}>
+          {Object.entries(CROPS).map(([crop, meaning]) => <option value={crop}>{meaning}</option>)}
+        </select></label>
+      </div>
+    </section>
+  );
+}
+
+function Camera({ stream, onImage, onClose }: { stream: MediaStream; onImage: (image: Blob) => void; onClose: () => void }) {
+  const video = useRef<HTMLVideoElement>(null);
+  useEffect(() => {
+    video.current!.srcObject = stream;
+    return () => stream.getTracks().forEach((track) => track.stop());
+  }, [stream]);
+  const take = () => {
+    const { videoWidth, videoHeight } = video.current!;
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [videoWidth, videoHeight];
+    canvas.getContext("2d")!.drawImage(video.current!, 0, 0);
+    canvas.toBlob((image) => image && onImage(image), "image/png");
+  };
+  return (
+    <div class="camera">
+      <video ref={video} autoplay muted playsInline aria-label="Camera" />
+      <div class="row"><button onClick={take}>Take</button><button onClick={onClose}>Close</button></div>
+    </div>
+  );
+}

@@ -1,0 +1,30 @@
+/* The range that the state asks for. */
+
+import type { Atlas } from "../data/atlas";
+import type { Range } from "../drawing/levels";
+import { rangeOf } from "../drawing/ranges";
+import type { State } from "./state";
+
+export const PERCENTILES: [number, number] = [1, 99];
+
+/** Range of the maps of one image, or of two on one scale. `columns`: statistics over the data set. */
+export function rangeFor({ range, ends }: State, atlases: Atlas[], columns: Record<string, Float32Array>): Range {
+  switch (range) {
+    case "percentile":
+      return rangeOf(atlases, { by: range, percentile: ends ?? PERCENTILES });
+    case "fixed":
+      return ends ? rangeOf(atlases, { by: range, vmin: ends[0], vmax: ends[1] }) : rangeOf(atlases, { by: "layer" });
+    case "dataset":
+      return columns.min && columns.max ? { low: columns.min, high: columns.max, flat: 0 } : rangeOf(atlases, { by: "channel" });
+    default:
+      return rangeOf(atlases, { by: range });
+  }
+}
+
+/** Range of a difference: about 0, each channel on its own, or all on that of the greatest. */
+export function rangeAbout0({ range }: State, difference: Atlas): Range {
+  const own = rangeOf([difference], { by: "symmetric" });
+  if (range === "channel") return own;
+  const most = own.high.reduce((found, end) => Math.max(found, Math.abs(end) || 0), 0);
+  return { low: own.low.map(() => -most), high: own.high.map(() => most), flat: 0.5 };
+}

@@ -1,0 +1,148 @@
+/* What the page knows: the catalogue, the state with its history, and payloads, kept while they are looked at. */
+
+import { atlasKey, type Catalogue, type Image, type Layer, type Run } from "../catalogue";
+import { decodeAtlas, type Atlas } from "../data/atlas";
+import { Payloads } from "../data/payloads";
+import { readTensors, type Tensor } from "../data/tensors";
+import { readHash, writeHash, type State } from "./state";
+
+export const PAGE_OF_IMAGES = 1000; // what one answer of the server holds
+const MOST_KEPT = 48;
+
+/** Something that is fetched and decoded: neither yet, or one of the two. */
+export interface Found<T> {
+  value?: T;
+  error?: string;
+}
+
+export interface Photo {
+  bitmap: ImageBitmap;
+  url: string;
+}
+
+export class Session {
+  state: State;
+  /** Called after every change. */
+  onChange: () => void = () => {};
+  private readonly payloads: Payloads;
+  private readonly kept = new Map<string, Found<unknown>>();
+  private readonly asked = new Set<string>();
+
+  constructor(readonly catalogue: Catalogue) {
+    this.payloads = new Payloads(catalogue.store);
+    this.state = readHash(location.hash);
+    addEventListener("popstate", () => {
+      this.state = readHash(location.hash);
+      this.onChange();
+    });
+  }
+
+  /** Change the state; with `push` the address before it stays in the history, to go back to. */
+  set(change: Partial<State>, how: "push" | "replace" = "push"): void {
+    this.state = { ...this.state, ...change };
+    try {
+      const hash = writeHash(this.state);
+      if (hash !== location.hash) history[how === "push" ? "pushState" : "replaceState"](null, "", hash);
+    } catch {
+      // A page inside another one, as in a notebook, has no address of its own.
+    }
+    this.onChange();
+  }
+
+  get run(): Run | undefined {
+    return this.catalogue.runs.find((run) => run.id === this.state.run) ?? this.catalogue.runs[0];
+  }
+
+  get layer(): Layer | undefined {
+    return this.layerOf(this.run);
+  }
+
+  get image(): Image | undefined {
+    return this.run && this.imageAt(this.run, Math.min(this.state.image, this.run.image_count - 1));
+  }
+
+  /** The run and image that are compared with; the layer of the same name in it. */
+  get other(): { run: Run; layer: Layer; image: Image } | undefined {
+    const [id, at] = this.state.other ?? [];
+    const run = this.catalogue.runs.find((each) => each.id === id);
+    const layer = run?.layers.find((each) => each.name === this.layer?.name);
+    const image = run && layer && this.imageAt(run, at!);
+    return image ? { run, layer: layer!, image } : undefined;
+  }
+
+  layerOf(run: Run | undefined): Layer | undefined {
+    return run?.layers.find((layer) => layer.name === this.state.layer) ?? run?.layers[0];
+  }
+
+  /** An image by its number, which is its id; undefined until the server has answered. */
+  imageAt(run: Run, at: number): Image | undefined {
+    const page = Math.floor(at / PAGE_OF_IMAGES) * PAGE_OF_IMAGES;
+    const key = `images/${run.id}?first=${page}`;
+    if (!run.images[at] && at >= 0 && at < run.image_count && this.catalogue.store === "server" && !this.asked.has(key)) {
+      this.asked.add(key);
+      void fetch(key).then(async (answer) => {
+        const { images } = (await answer.json()) as { images: Image[] };
+        images.forEach((image, i) => (run.images[page + i] = image));
+        this.onChange();
+      }, () => this.asked.delete(key));
+    }
+    return run.images[at];
+  }
+
+  atlas(run: Run, layer: Layer, image: Image): Found<Atlas> {
+    if (image.absent.includes(layer.id)) return { error: `${image.name} has no maps of ${layer.name}` };
+    return this.find(atlasKey(run, layer, image), (bytes) => decodeAtlas(bytes, `${layer.name} of ${image.name}`));
+  }
+
+  photo(image: Image): Found<Photo> {
+    if (!image.photo) return { error: "no photo" };
+    return this.find(image.photo, async (bytes) => {
+      const blob = new Blob([bytes as BlobPart]);
+      return { bitmap: await createImageBitmap(blob), url: URL.createObjectURL(blob) };
+    });
+  }
+
+  /** The address of a picture in a payload. */
+  picture(key: string): Found<string> {
+    return this.find(key, async (bytes) => URL.createObjectURL(new Blob([bytes as BlobPart])));
+  }
+
+  tensors(key: string | null): Record<string, Tensor> | undefined {
+    return key ? this.find(key, async (bytes) => (await readTensors(bytes, key)).tensors).value : undefined;
+  }
+
+  find<T>(key: string, decode: (bytes: Uint8Array) => Promise<T>): Found<T> {
+    const known = this.kept.get(key) as Found<T> | undefined;
+    if (known) {
+      this.kept.delete(key); // and to the end, since the first one goes first
+      this.kept.set(key, known);
+      return known;
+    }
+    const found: Found<T> = {};
+    this.kept.set(key, found);
+    while (this.kept.size > MOST_KEPT) this.drop(this.kept.keys().next().value!);
+    this.payloads
+      .bytes(key)
+      .then(decode)
+      .then(
+        (value) => (found.value = value),
+        (error: Error) => (found.error = error.message),
+      )
+      .finally(() => this.onChange());
+    return found;
+  }
+
+  /** Put a run in the place of the one with its id, which a new image in live mode makes. */
+  replaceRun(run: Run): void {
+    const { runs } = this.catalogue;
+    const at = runs.findIndex((each) => each.id === run.id);
+    runs[at < 0 ? runs.length : at] = run;
+  }
+
+  private drop(key: string): void {
+    const value = this.kept.get(key)?.value as { url?: string } | string | undefined;
+    const url = typeof value === "string" ? value : value?.url;
+    if (url) URL.revokeObjectURL(url);
+    this.kept.delete(key);
+  }
+}

@@ -1,0 +1,48 @@
+/* From entries of an atlas to levels of the palette, and from levels to colours. */
+
+import { LAST_LEVEL, valueOf, type Atlas } from "../data/atlas";
+
+/** Range of values that the palette spans, for each channel; see ranges.ts. */
+export interface Range {
+  /** NaN for a channel without finite values. */
+  low: Float32Array;
+  high: Float32Array;
+  /** Where between 0 and 1 a channel is drawn whose ends are equal. */
+  flat: number;
+  /** Whether values go through a sigmoid first. */
+  squash?: boolean;
+}
+
+/** Colours that are not of the palette come behind it, in the order of the entries of an atlas. */
+export const COLORS = 256 + 3;
+
+/** Return the level of each entry that a channel holds, (channels, 256), 0 to 255 and not rounded; NaN for what is not
+finite: kernels.reference.normalize. */
+export function levelsOf(atlas: Atlas, { low, high, flat, squash }: Range): Float32Array {
+  const { channels, height, width, index } = atlas;
+  const levels = new Float32Array(channels * 256).fill(NaN);
+  const cells = height * width;
+  for (let c = 0; c < channels; c++) {
+    const [bottom, top] = [low[c]!, high[c]!];
+    // Small maps hold fewer entries than there are.
+    for (let i = 0, end = Math.min(cells, LAST_LEVEL + 1); i < end; i++) {
+      const entry = cells <= LAST_LEVEL ? index[c * cells + i]! : i;
+      if (entry > LAST_LEVEL) continue;
+      let v = valueOf(atlas, c, entry);
+      if (squash) v = 1 / (1 + Math.exp(-v));
+      v = bottom === top ? flat : (v - bottom) / (top - bottom);
+      levels[c * 256 + entry] = 255 * Math.min(Math.max(v, 0), 1);
+    }
+  }
+  return levels;
+}
+
+export type Rgb = [number, number, number];
+
+/** Return the colours of levels, and of NaN, -inf and inf, as they lie in the memory of a canvas. */
+export function colorsOf(palette: Uint8Array, ...others: [Rgb, Rgb, Rgb]): Int32Array {
+  const bytes = new Uint8Array(4 * COLORS).fill(255);
+  for (let i = 0; i < 256; i++) bytes.set(palette.subarray(3 * i, 3 * i + 3), 4 * i);
+  others.forEach((color, i) => bytes.set(color, 4 * (256 + i)));
+  return new Int32Array(bytes.buffer);
+}

@@ -1,0 +1,189 @@
+/* The wall: the channels of a layer as tiles on one canvas. What is in view is drawn on the frame after a change. */
+
+import { value, type Atlas } from "../data/atlas";
+import type { Axis } from "./axis";
+import { ChosenPainter, type Method } from "./choice";
+import { Composer, type Composed, type Look } from "./composer";
+import type { Scene } from "./scene";
+import { Layout, type Box, type Grid, type View } from "./view";
+
+export type { Box, Grid, Look, Method, View };
+
+export interface Hit {
+  channel: number;
+  /** Position in the order. */
+  index: number;
+  /** The cell of the map that has most weight there. */
+  y: number;
+  x: number;
+  value: number;
+  /** Of a pair, which; and "a" else. */
+  side: "a" | "b";
+}
+
+export interface WallOptions {
+  /** Chosen by the time of the first frames, if not given. */
+  method?: Method;
+  /** Told which method draws, once that is settled, and when it changes. */
+  onMethod?: (method: Method, why: string) => void;
+  /** Told the view whenever it is another one. */
+  onView?: (view: View) => void;
+}
+
+/** How long nothing has to change until what was drawn coarsely is drawn again. */
+const SETTLED_MS = 120;
+
+export class Wall {
+  view: View = { x: 0, y: 0, zoom: 1 };
+
+  private atlas: Atlas | null = null;
+  private second: Atlas | null = null;
+  private order = new Int32Array(0);
+  private grid: Grid = { tile_px: 56, gap_px: 4, columns: 0 };
+  private look: Look | null = null;
+
+  private readonly onto: CanvasRenderingContext2D;
+  private readonly composer = new Composer();
+  private readonly painter: ChosenPainter;
+  private readonly sizes = new ResizeObserver(() => this.ask());
+  private frame = 0;
+  private settling = 0;
+
+  constructor(
+    readonly canvas: HTMLCanvasElement,
+    private readonly options: WallOptions = {},
+  ) {
+    this.onto = canvas.getContext("2d")!;
+    this.painter = new ChosenPainter(options.method, (method, why) => options.onMethod?.(method, why), () => this.ask());
+    this.sizes.observe(canvas);
+  }
+
+  get method(): Method {
+    return this.painter.method;
+  }
+
+  /** Show an atlas; `second`, of the same shape, for the modes that compare. */
+  setAtlas(atlas: Atlas | null, second: Atlas | null = null): void {
+    [this.atlas, this.second] = [atlas, second];
+    this.ask();
+  }
+
+  setOrder(channels: Int32Array<ArrayBuffer>): void {
+    this.order = channels;
+    this.ask();
+  }
+
+  setGrid(grid: Grid): void {
+    this.grid = grid;
+    this.ask();
+  }
+
+  setLook(look: Look): void {
+    this.look = look;
+    this.ask();
+  }
+
+  setView(view: View): void {
+    this.view = view;
+    this.options.onView?.(view);
+    this.ask();
+  }
+
+  /** Show all of the wall. */
+  fit(): void {
+    this.setView(this.layout.whole);
+  }
+
+  /** Move what is seen, in CSS px. */
+  pan(dx: number, dy: number): void {
+    this.setView(this.layout.pannedBy(dx, dy));
+  }
+
+  /** Zoom about a point of the canvas, in CSS px. */
+  zoomAt(x: number, y: number, factor: number): void {
+    const { layout } = this;
+    const farthest = Math.min(layout.whole.zoom, this.view.zoom);
+    this.setView(layout.zoomedAt(x, y, Math.min(Math.max(this.view.zoom * factor, farthest), layout.closest)));
+  }
+
+  /** Return where the tiles of a channel lie on the canvas, in CSS px, in view or not; null where it is not shown. */
+  tile(channel: number): Box | null {
+    const position = this.order.indexOf(channel);
+    return position < 0 ? null : this.layout.box(position);
+  }
+
+  /** Return what lies under a point of the canvas, in CSS px; null between tiles. */
+  hit(x: number, y: number): Hit | null {
+    const scene = this.compose(false)?.scene;
+    if (!scene) return null;
+    const { down, across, atlases, columns, order } = scene;
+    const [row, column] = [Math.floor(y * devicePixelRatio), Math.floor(x * devicePixelRatio)];
+    const [tile_row, tile] = [down.tile[row] ?? -1, across.tile[column] ?? -1];
+    const index = tile_row * columns + Math.floor(tile / atlases.length);
+    if (tile_row < 0 || tile < 0 || index >= order.length) return null;
+    const side = tile % atlases.length;
+    const [cell_y, cell_x] = [heaviest(down, row), heaviest(across, column)];
+    const [channel, atlas] = [order[index]!, atlases[side]!];
+    return { channel, index, y: cell_y, x: cell_x, value: value(atlas, channel, cell_y, cell_x), side: side ? "b" : "a" };
+  }
+
+  /** Return the canvas, as exact as it gets. */
+  pixels(): ImageData {
+    const composed = this.compose(false);
+    if (!composed) return new ImageData(1, 1);
+    this.paint(composed.scene);
+    return this.onto.getImageData(0, 0, this.canvas.width, this.canvas.height);
+  }
+
+  private get atlases(): Atlas[] {
+    return this.atlas ? this.composer.shown(this.atlas, this.second, this.look?.mode ?? "a") : [];
+  }
+
+  private get layout(): Layout {
+    const { atlases } = this;
+    const { height, width } = atlases[0] ?? { height: 1, width: 1 };
+    const content = { count: this.order.length, height, width, sides: Math.max(1, atlases.length) };
+    const canvas = { height: this.canvas.clientHeight, width: this.canvas.clientWidth, ratio: devicePixelRatio };
+    return new Layout(this.grid, content, canvas, this.view);
+  }
+
+  private compose(coarse: boolean): Composed | null {
+    const { atlases, layout, look } = this;
+    const something = look && atlases.length && this.order.length && layout.down.length && layout.across.length;
+    return something ? this.composer.compose(atlases, this.order, look, layout, coarse) : null;
+  }
+
+  /** Have all drawn on the next frame. */
+  private ask(): void {
+    clearTimeout(this.settling);
+    this.frame ||= requestAnimationFrame(() => this.draw(true));
+  }
+
+  private draw(coarse: boolean): void {
+    this.frame = 0;
+    const composed = this.compose(coarse);
+    if (!composed) return this.onto.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    this.paint(composed.scene);
+    if (composed.is_coarse) this.settling = setTimeout(() => this.draw(false), SETTLED_MS);
+  }
+
+  private paint(scene: Scene): void {
+    const [height, width] = [scene.down.length, scene.across.length];
+    if (this.canvas.height !== height || this.canvas.width !== width) [this.canvas.height, this.canvas.width] = [height, width];
+    this.painter.paint(scene, this.onto);
+  }
+
+  close(): void {
+    cancelAnimationFrame(this.frame);
+    clearTimeout(this.settling);
+    this.sizes.disconnect();
+    this.painter.close();
+  }
+}
+
+/** Return the column of the map that has most weight in a pixel. */
+function heaviest({ taps, columns, weights }: Axis, pixel: number): number {
+  let most = pixel * taps;
+  for (let k = most; k < (pixel + 1) * taps; k++) if (weights[k]! > weights[most]!) most = k;
+  return columns[most]!;
+}

@@ -1,0 +1,104 @@
+"""`cnnviz page`: pages of models and of what runs have kept, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.command_line import error_of, run, without_notes
+
+import cnnviz_fast as cf
+from cnnviz_fast.cli import main as cli
+
+
+def catalogue_in(path: Path) -> dict[str, Any]:
+    found = re.search(r'id="catalogue">(.*?)</script>', path.read_text(), re.DOTALL)
+    assert found is not None
+    return dict(json.loads(found[1]))
+
+
+def test_page_of_a_model_shows_layers_photo_kernels_and_attribution(
+    model: str, cat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "page.html"
+    argv = ["--layer", "conv", "--name", "a cat", "--attribute", "gradcam", "--target", "1", "3", "--similarity"]
+    assert run("page", model, cat, *argv, "--out", path) == cli.DONE
+    assert capsys.readouterr().out == f"{path}\n"
+    catalogue = catalogue_in(path)
+    assert catalogue["title"] == "a cat"
+    (shown,) = catalogue["runs"]
+    (layer,), (image,) = shown["layers"], shown["images"]
+    assert (layer["name"], layer["channels"], layer["height"]) == ("conv", 6, 28)
+    assert layer["field"] == {"size": [3, 3], "stride": [8, 8], "offset": [0, 0]}
+    assert layer["kernels"]
+    assert layer["similarity"]
+    assert (image["name"], image["width"], image["photo"]) == (str(cat), 224, "p-0-0")
+    assert [each["name"] for each in image["attribution"]] == ["gradcam: 1", "gradcam: 3"]
+    assert shown["command"]["shell"].startswith(f"cnnviz render {model} ")
+
+
+def test_page_of_a_run_and_of_its_atlases_are_told_from_models(model: str, cat: Path, tmp_path: Path) -> None:
+    folder, page = tmp_path / "run", tmp_path / "page.html"
+    assert run("run", model, cat, "--layer", "conv", "--save", "atlases", "--out", folder, "-q") == cli.DONE
+    for what in (folder, folder / "conv", folder / "conv" / "cat.atlas"):
+        assert run("page", what, "--out", page) == cli.DONE
+        (shown,) = catalogue_in(page)["runs"]
+        assert [layer["name"] for layer in shown["layers"]] == ["conv"]
+    assert run("page", folder, "--photos", tmp_path, "--out", tmp_path / "pages") == cli.DONE
+    (shown,) = catalogue_in(tmp_path / "pages" / "index.html")["runs"]
+    assert shown["images"][0]["photo"] == "p-0-0"
+    assert (tmp_path / "pages" / "data" / "p-0-0.js").is_file()
+
+
+def test_page_names_what_cannot_be_shown_and_shows_the_rest(
+    model: str, cat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, broken = tmp_path / "page.html", tmp_path / "broken.png"
+    broken.write_bytes(cat.read_bytes()[:100])
+    assert run("page", model, cat, broken, "--layer", "conv", "--out", page, "--json") == cli.PARTLY
+    said = capsys.readouterr()
+    document = json.loads(said.out)
+    assert document["page"] == str(page)
+    assert "broken.png" in document["failed"][0]
+    assert "broken.png" in without_notes(said.err)
+    catalogue = catalogue_in(page)
+    assert catalogue["notes"] == document["failed"]
+    assert len(catalogue["runs"][0]["images"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "said"),
+    [
+        (["{model}"], cli.FAILED, "no image for"),
+        (["{model}", "nothing.png"], cli.FAILED, "no file 'nothing.png'"),
+        (["{model}", "{cat}", "--target", "1"], cli.USAGE, "target must go with attribute"),
+        (["{model}", "{cat}", "--photos", "."], cli.USAGE, "photos and patches go with a run"),
+        (["{model}", "{cat}", "--out", "{taken}"], cli.FAILED, "is no page of the viewer"),
+        (["{atlas}", "--size", "64"], cli.USAGE, "size must go with a model"),
+        (["{atlas}", "--weights", "x", "--layer", "a"], cli.USAGE, "layer, weights must go with a model"),
+        (["{atlas}", "--patches"], cli.USAGE, "Say where they lie: --photos DIR"),
+        (["{atlas}", "--photos", "nothing"], cli.USAGE, "photos must be a folder"),
+        (["{folder}"], cli.FAILED, "holds no atlases"),
+    ],
+)
+def test_page_refuses_in_one_line(
+    argv: list[str],
+    code: int,
+    said: str,
+    model: str,
+    cat: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "taken.html").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    atlas = cf.save_atlas(torch.ones(2, 3, 3), tmp_path / "a.atlas")
+    known = {"model": model, "cat": cat, "taken": tmp_path / "taken.html", "folder": tmp_path / "folder"}
+    out = [] if "--out" in argv else ["--out", str(tmp_path / "page.html")]
+    assert run("page", *(part.format(**known, atlas=atlas) for part in argv), *out) == code
+    assert said in error_of(capsys)
+    assert not (tmp_path / "page.html").exists()

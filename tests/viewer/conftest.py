@@ -1,0 +1,41 @@
+"""A browser for the tests of the viewer: the system's Chromium, driven by Playwright."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from support.viewer_pages import tab_of
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    """Return a Chromium that all tests of this folder share, and that is closed before other tests start event loops.
+
+    WebGL2 is drawn by SwiftShader, on the CPU.
+    """
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        if os.environ.get("CNNVIZ_REQUIRE_BROWSER"):
+            pytest.fail("CNNVIZ_REQUIRE_BROWSER is set, and no Chromium is installed")
+        pytest.skip("no Chromium is installed")
+    from playwright.sync_api import sync_playwright
+
+    switches = ["--no-sandbox", "--enable-unsafe-swiftshader", "--force-color-profile=srgb"]
+    switches.append("--use-fake-device-for-media-stream")  # a camera
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=switches)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def tab(browser: Browser) -> Iterator[Page]:
+    """Return an empty tab of 1400 x 900 px. What it throws or logs as an error fails the test."""
+    yield from tab_of(browser)

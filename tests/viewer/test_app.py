@@ -1,0 +1,600 @@
+"""The application in a browser: what is clicked and typed, and what is then shown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from support.viewer_pages import demo, page_of, tab_of
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+    Open = Callable[..., Page]
+
+FRAMES = "new Promise((then) => requestAnimationFrame(() => requestAnimationFrame(then)))"
+WALL = "document.querySelector('.wall canvas')"
+NO_WEBGL = """for (const kind of [HTMLCanvasElement, OffscreenCanvas]) {
+    const getContext = kind.prototype.getContext;
+    kind.prototype.getContext = function (name, ...rest) {
+        return name === "webgl2" ? null : getContext.call(this, name, ...rest);
+    };
+}"""
+"""Drawn on the CPU, WebGL2 takes most of a test's time; `test_drawing` has it."""
+COPIED = (
+    "Object.defineProperty(navigator, 'clipboard', {value: {writeText: async (text) => void (window.copied = text)}})"
+)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a page of two runs with everything in it."""
+    folder = tmp_path_factory.mktemp("page")
+    page = folder / "page.html"
+    page.write_text(page_of(*demo(folder)))
+    return page
+
+
+@pytest.fixture(scope="module")
+def kept(browser: Browser) -> Iterator[Page]:
+    """Return a tab that tests share which only change what the address holds."""
+    for tab in tab_of(browser):
+        tab.add_init_script(NO_WEBGL)
+        yield tab
+
+
+@pytest.fixture
+def opened(kept: Page, path: Path) -> Open:
+    """Return what shows the page from disk at an address in the shared tab."""
+    return lambda address="#1": drawn(kept, path, address)
+
+
+@pytest.fixture
+def anew(tab: Page, path: Path) -> Open:
+    """Return what loads a page, that of all tests unless another is given, in a tab of its own."""
+    tab.add_init_script(NO_WEBGL)
+    return lambda address="", file=path: drawn(tab, file, address)
+
+
+def drawn(tab: Page, file: Path, address: str) -> Page:
+    """Open a page from disk at an address, and return its tab once the wall is drawn."""
+    tab.goto(file.as_uri() + address)
+    tab.wait_for_function("() => document.querySelector('.wall canvas')?.width > 300")
+    tab.evaluate(FRAMES)
+    return tab
+
+
+def letters(tab: Page) -> dict[str, str]:
+    """Return what the address holds."""
+    return dict(part.split("=", 1) for part in tab.evaluate("location.hash").split(";")[1:])
+
+
+def order(tab: Page) -> list[int]:
+    """Return the channels on the wall in their order, as the table that is saved has them."""
+    return [int(row["channel"]) for row in table(tab)]
+
+
+def table(tab: Page) -> list[dict[str, str]]:
+    """Return the rows of the table that is saved."""
+    tab.get_by_text("Take along").click()
+    with tab.expect_download() as saved:
+        tab.get_by_role("button", name="Save CSV").click()
+    return list(csv.DictReader(io.StringIO(saved.value.path().read_text())))
+
+
+def pixels(tab: Page, canvas: str = WALL) -> str:
+    """Return what a canvas shows once what was asked for is drawn."""
+    tab.evaluate(FRAMES)
+    return str(tab.evaluate(f"{canvas}.toDataURL()"))
+
+
+def press_at(tab: Page, channel: int, columns: int = 3) -> tuple[float, float]:
+    """Return the middle of a tile of the wall of six channels, which fills its canvas, in px of the tab."""
+    box = tab.locator(".wall canvas").bounding_box()
+    assert box is not None
+    side = min(box["width"] / columns, box["height"] / 2)
+    row, column = divmod(channel, columns)
+    x = box["x"] + box["width"] / 2 + (column - (columns - 1) / 2) * side
+    return x, box["y"] + box["height"] / 2 + (row - 0.5) * side
+
+
+def test_page_needs_nothing_but_its_file(tab: Page, anew: Open) -> None:
+    asked: list[str] = []
+    tab.on("request", lambda request: asked.append(request.url))
+    anew()
+    assert [url for url in asked if not url.startswith("blob:")] == [tab.url]
+    assert tab.get_by_role("heading", level=1).inner_text() == tab.title() == "net"
+    assert tab.get_by_text("6 channels of 4 × 4", exact=True).is_visible()
+
+
+def test_tree_chooses_layers_and_closes_groups(anew: Open) -> None:
+    tab = anew()
+    tree = tab.get_by_role("tree")
+    assert tree.get_by_role("treeitem").all_inner_texts()[0].split() == ["stem", "6"]
+    tree.get_by_title("body.0.norm").click()
+    assert letters(tab)["l"] == "body.0.norm"
+    tree.get_by_title("body.0.norm").press("ArrowUp")
+    tab.keyboard.press("Enter")
+    assert letters(tab)["l"] == "body.0.conv"
+    tree.get_by_title("body", exact=True).click()
+    assert tree.get_by_title("body", exact=True).get_attribute("aria-expanded") == "false"
+    assert tree.get_by_title("body.0.norm").count() == 0
+    tab.keyboard.press("ArrowRight")
+    assert tree.get_by_title("body.0.norm").is_visible()
+
+
+def test_search_finds_layers_by_text(anew: Open) -> None:
+    tab = anew()
+    tab.keyboard.press("/")
+    tab.keyboard.type("NORM")
+    assert [item.get_attribute("title") for item in tab.get_by_role("treeitem").all()] == ["body.0.norm"]
+    tab.keyboard.press("Enter")
+    assert letters(tab)["l"] == "body.0.norm"
+    tab.keyboard.type("x")
+    assert tab.get_by_text("no layer has").is_visible()
+    tab.keyboard.press("Escape")
+    assert tab.get_by_role("treeitem").count() == 6
+
+
+@pytest.mark.parametrize(
+    ("sort", "greatest_first"),
+    [
+        ("mean", [4, 0, 3, 2, 1, 5]),
+        ("max", [4, 0, 3, 2, 1, 5]),
+        ("variance", [4, 3, 0, 5, 1, 2]),
+        ("sparsity", [1, 0, 3, 4, 5, 2]),
+        ("norm", [4, 0, 5, 3, 2, 1]),
+        ("set.selectivity", [0, 1, 2, 3, 4, 5]),
+        ("similarity", [0, 4, 3, 5, 1, 2]),
+    ],
+)
+def test_sort_puts_the_greatest_first(opened: Open, sort: str, greatest_first: list[int]) -> None:
+    tab = opened()
+    tab.get_by_label("Sort", exact=True).select_option(sort)
+    assert order(tab) == greatest_first
+    tab.get_by_role("button", name="Greatest first").click()
+    assert letters(tab) == {"s": sort}
+    if sort != "similarity":
+        column = [float(row[sort.replace(".", " ")]) for row in table(tab)]
+        assert column == sorted(column)
+    else:  # correlations with what is flat are none, and stay at the end
+        assert order(tab) == [5, 3, 0, 4, 1, 2]
+
+
+def test_sort_by_likeness_to_the_chosen_channel_and_its_map(opened: Open) -> None:
+    tab = opened("#1;c=5")
+    tab.get_by_role("button", name="Sort by likeness").click()
+    assert order(tab)[0] == 5
+    assert order(tab)[-1] == 2
+    tab.get_by_label("Sort", exact=True).select_option("layout")
+    assert order(tab) == [5, 3, 1, 0, 2, 4]
+    assert tab.get_by_role("grid").get_attribute("aria-colcount") == "2"
+
+
+@pytest.mark.parametrize(
+    ("kind", "left"),
+    [("alive", [0, 2, 3, 4, 5]), ("dead", [1]), ("flat", [1, 2]), ("saturated", []), ("nonfinite", [3])],
+)
+def test_filter_leaves_channels_of_a_kind(opened: Open, kind: str, left: list[int]) -> None:
+    tab = opened()
+    tab.get_by_label("Show", exact=True).select_option(kind)
+    assert order(tab) == left
+    assert tab.get_by_text("No channel is left by the filter.").is_visible() == (left == [])
+
+
+def test_list_of_channels_is_typed(opened: Open) -> None:
+    tab = opened()
+    field = tab.get_by_role("textbox", name="Channels")
+    field.fill("4,0-1,99")
+    assert order(tab) == [4, 0, 1]
+    field.fill("4,0-")
+    assert field.evaluate("field => field.validationMessage") == "a list such as 0-63,128"
+    assert order(tab) == [4, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("label", "option", "letter"),
+    [
+        ("Colours", "gray", "m"),
+        *(("Range", name, "n") for name in ("layer", "symmetric", "sigmoid", "percentile", "dataset")),
+        *(("Align", name, "a") for name in ("left", "corners", "field")),
+        ("Pixels", "nearest", "u"),
+    ],
+)
+def test_choice_redraws_the_wall_and_is_in_the_address(opened: Open, label: str, option: str, letter: str) -> None:
+    tab = opened()
+    before = pixels(tab)
+    tab.get_by_label(label, exact=True).select_option(option)
+    assert letters(tab) == {letter: option}
+    if option not in ("percentile", "field"):  # which are as they were where there are 16 values, and no lattice
+        assert pixels(tab) != before
+
+
+def test_percentiles_and_ends_of_a_fixed_range_are_set(opened: Open) -> None:
+    tab = opened("#1;n=percentile")
+    before = pixels(tab)
+    tab.get_by_label("Upper percentile").fill("60")
+    tab.get_by_label("Upper percentile").press("Tab")
+    assert letters(tab)["e"] == "1,60"
+    assert pixels(tab) != before
+    tab.get_by_label("Range", exact=True).select_option("fixed")
+    before = pixels(tab)
+    tab.get_by_label("Upper end").press("PageDown")
+    low, high = map(float, letters(tab)["e"].split(","))
+    assert low == -15
+    assert -15 < high < 30
+    assert pixels(tab) != before
+
+
+def test_channel_is_clicked_and_read(opened: Open) -> None:
+    tab = opened()
+    tab.mouse.click(*press_at(tab, 4))
+    panel = tab.get_by_role("complementary", name="Channel 4")
+    assert letters(tab)["c"] == "4"
+    row = panel.get_by_role("row").filter(has=tab.get_by_role("rowheader", name="mean", exact=True))
+    assert row.inner_text().split() == ["mean", "15", "1"]
+    assert panel.get_by_role("row").filter(has_text="set: selectivity").inner_text().split()[-2:] == ["1", "5"]
+    large = panel.get_by_label("map of channel 4")
+    box = large.bounding_box()
+    assert box is not None
+    tab.mouse.move(box["x"] + box["width"] * 0.625, box["y"] + box["height"] * 0.375)
+    assert "(1, 2) = 12" in panel.locator(".value").inner_text()
+    assert "sees 8 × 8 px about (6, 10)" in panel.locator(".value").inner_text()
+    seen = panel.locator(".small .seen").evaluate("seen => [seen.style.left, seen.style.top, seen.style.width]")
+    assert seen == ["37.5%", "12.5%", "50%"]
+    assert panel.get_by_alt_text("strongest patches of channel 4").evaluate("image => image.naturalWidth") == 24
+    kernel = panel.get_by_label("kernel of channel 4")
+    assert kernel.evaluate("c => [...c.getContext('2d').getImageData(1, 1, 1, 1).data]") == [200, 200, 200, 255]
+
+
+def test_pointer_on_the_wall_reads_values(opened: Open) -> None:
+    tab = opened()
+    x, y = press_at(tab, 4)
+    tab.mouse.move(x + 5, y + 5)
+    assert tab.locator(".readout").inner_text().startswith("4 (2, 2) = 20 sees 8 × 8 px")
+
+
+def test_kinds_of_a_layer_are_filters_and_of_a_channel_badges(opened: Open) -> None:
+    tab = opened()
+    tab.get_by_role("button", name="1 dead").click()
+    assert order(tab) == [1]
+    tab.keyboard.press("ArrowRight")
+    assert tab.locator(".badge").all_inner_texts() == ["dead", "flat"]
+
+
+def test_attribution_and_opacity_over_the_photo(anew: Open) -> None:
+    tab = anew("#1;c=0")
+    tab.get_by_label("Attribution", exact=True).select_option("score y")
+    attribution = "document.querySelector('.attribution canvas')"
+    before = pixels(tab, attribution)
+    tab.get_by_label("Map over photo").fill("0.2")
+    assert letters(tab)["t"] == "0.2"
+    assert pixels(tab, attribution) != before
+    before = pixels(tab)
+    tab.get_by_label("over the photo", exact=True).check()
+    assert pixels(tab) != before
+
+
+def test_pins_are_kept_and_chosen(opened: Open) -> None:
+    tab = opened("#1;c=4")
+    tab.get_by_role("button", name="Pin", exact=True).click()
+    tab.get_by_role("button", name="Channel after").click()
+    tab.keyboard.press("p")
+    assert letters(tab)["p"] == "4,5"
+    tab.get_by_label("Pinned channel 4").click()
+    assert letters(tab)["c"] == "4"
+    tab.get_by_role("button", name="Unpin").click()
+    assert letters(tab)["p"] == "5"
+
+
+def test_channel_across_images(anew: Open) -> None:
+    tab = anew("#1;c=0")
+    tab.get_by_text("In other images").click()
+    tab.get_by_label("Channel 0 in dog.jpg").click()
+    assert letters(tab)["i"] == "1"
+    assert tab.locator(".name").inner_text() == "dog.jpg"
+
+
+def test_two_images_side_by_side_and_their_difference(opened: Open) -> None:
+    tab = opened("#1;c=0")
+    tab.get_by_label("Compare with dog.jpg").click()
+    assert letters(tab) == {"c": "0", "b": "0,1", "d": "pair"}
+    seen = {pixels(tab)}
+    for mode in ("a", "b", "difference"):
+        tab.get_by_label("Compare", exact=True).select_option(mode)
+        seen.add(pixels(tab))
+    assert len(seen) == 4
+    assert tab.get_by_label("Colours", exact=True).input_value() == "coolwarm"
+    assert [tile.get_attribute("aria-label") for tile in tab.locator(".trio canvas").all()] == [
+        "this, channel 0", "other, channel 0", "difference, channel 0",
+    ]  # fmt: skip
+    tab.get_by_label("Sort", exact=True).select_option("difference")
+    assert order(tab) == [0, 4, 5, 1, 2, 3]  # 1 in those three, 0 in the others
+    tab.get_by_label("End the comparison").click()
+    assert "b" not in letters(tab)
+
+
+def test_two_runs_side_by_side(opened: Open) -> None:
+    tab = opened()
+    tab.get_by_label("Compare with a run").select_option("run 1")
+    assert letters(tab) == {"b": "1,0", "d": "pair"}
+    tab.get_by_label("Run", exact=True).select_option("run 1")
+    assert letters(tab)["r"] == "1"
+
+
+def test_what_cannot_be_compared_says_so(opened: Open) -> None:
+    tab = opened("#1;l=body.1;b=0,1;d=pair")
+    assert tab.get_by_text("dog.jpg has no maps of body.1").is_visible()
+    assert order(tab) == [0, 1, 2, 3, 4, 5]
+
+
+def test_address_brings_everything_back(opened: Open) -> None:
+    address = "#1;r=1;i=1;l=body.0.conv;c=3;b=1,0;d=difference;s=-variance;k=2;f=alive;h=0-4;m=gray;n=layer;a=corners"
+    address += ";u=nearest;o=true;t=0.3;p=1,2;z=1.5,2,3"
+    tab = opened(address)
+    tab.keyboard.press("p")  # which writes it anew
+    tab.keyboard.press("p")
+    assert tab.evaluate("location.hash") == address
+    assert tab.get_by_label("Sort", exact=True).input_value() == "variance"
+    assert tab.get_by_label("Range", exact=True).input_value() == "layer"
+
+
+def test_back_and_forward(anew: Open) -> None:
+    tab = anew()
+    tab.keyboard.press("]")
+    tab.keyboard.press(".")
+    assert letters(tab) == {"l": "body.0.conv", "i": "1"}
+    tab.go_back()
+    assert tab.locator(".name").inner_text() == "cat.jpg"
+    tab.go_back()
+    assert letters(tab) == {}
+    assert tab.get_by_title("stem", exact=True).get_attribute("aria-selected") == "true"
+    tab.go_forward()
+    assert tab.locator(".here b").inner_text() == "body.0.conv"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "#",
+        "#2;c=1",
+        "#1;;;=;c",
+        "#1;c=-1;i=1e9;r=99",
+        "#1;c=99999999;z=1,2,0;z=a,b,c",
+        "#1;%;l=%E0%A4%A;c=%",
+        "#1;l=__proto__;m=__proto__",
+        "#1;constructor=1;__proto__=x;toString=1",
+        "#1;s=set.nothing;n=dataset2;e=2,1;p=1,x",
+        "#1;s=constructor;u=toString",
+        "#1;h=" + "9" * 3000,
+        "#1;i=4000000;r=7;b=9,9;d=pair",
+        "#1;l=<img src=x onerror=alert(1)>;m=<b>",
+    ],
+)
+def test_hostile_address_is_left_out(opened: Open, address: str) -> None:
+    tab = opened(address)
+    assert tab.get_by_title("stem", exact=True).get_attribute("aria-selected") == "true"
+    assert order(tab) == [0, 1, 2, 3, 4, 5]
+
+
+def test_link_and_code_are_copied(tab: Page, anew: Open) -> None:
+    tab.add_init_script(COPIED)
+    anew("#1;l=body.0.conv;h=0-2,5;n=layer;m=gray")
+    tab.get_by_role("button", name="Copy link").click()
+    assert tab.get_by_text("link copied").is_visible()
+    assert tab.evaluate("window.copied") == tab.url
+    tab.get_by_text("Take along").click()
+    tab.get_by_role("button", name="Copy command").click()
+    assert tab.evaluate("window.copied") == (
+        "cnnviz render net 'cat.jpg' --layer 'body.0.conv' --colormap 'gray' --normalize 'layer' --upsampling "
+        "'bilinear' --channels '0-2,5'"
+    )
+    tab.get_by_text("Take along").click()
+    tab.get_by_role("button", name="Copy Python").click()
+    assert tab.evaluate("window.copied") == (
+        'render("cat.jpg", "body.0.conv", colormap="gray", normalize="layer", upsampling="bilinear", channels="0-2,5")'
+    )
+
+
+def test_table_has_measures_and_statistics(opened: Open) -> None:
+    rows = table(opened())
+    assert rows[4] | {"variance": "", "norm": ""} == {
+        "channel": "4", "mean": "15", "max": "30", "min": "0", "variance": "", "sparsity": "0.0625", "norm": "",
+        "set selectivity": "1", "kinds": "",
+    } | ({"set min": "-1", "set max": "20"})  # fmt: skip
+    assert rows[1]["kinds"] == "dead flat"
+
+
+def test_png_is_what_the_canvas_shows(opened: Open) -> None:
+    from PIL import Image
+
+    tab = opened()
+    tab.get_by_text("Take along").click()
+    with tab.expect_download() as saved:
+        tab.get_by_role("button", name="Save PNG").click()
+    assert saved.value.suggested_filename == "stem_cat.jpg.png"
+    width, height = tab.evaluate(f"[{WALL}.width, {WALL}.height]")
+    with Image.open(saved.value.path()) as image:
+        assert image.size == (width, height)
+
+
+def test_wall_is_zoomed_and_moved(opened: Open) -> None:
+    tab = opened()
+    x, y = press_at(tab, 4)
+    tab.mouse.move(x, y)
+    tab.mouse.wheel(0, -300)
+    tab.wait_for_function("() => location.hash.includes('z=')")
+    zoom = [float(each) for each in letters(tab)["z"].split(",")]
+    tab.mouse.down()
+    tab.mouse.move(x - 60, y - 40, steps=3)
+    tab.mouse.up()
+    moved = [float(each) for each in letters(tab)["z"].split(",")]
+    assert moved[2] == zoom[2]
+    assert moved[0] > zoom[0]
+    assert moved[1] > zoom[1]
+    assert "c" not in letters(tab)  # a drag is no click
+    tab.keyboard.press("0")
+    assert "z" not in letters(tab)
+    tab.mouse.dblclick(*press_at(tab, 4))
+    tile = tab.locator(".mark.chosen").bounding_box()
+    canvas = tab.locator(".wall canvas").bounding_box()
+    assert tile is not None
+    assert canvas is not None
+    assert canvas["height"] / 2 < tile["height"] < canvas["height"]
+
+
+def test_keys_do_what_the_help_says(anew: Open) -> None:
+    tab = anew()
+    pressed = {}
+    for key in (
+        "ArrowRight",
+        "ArrowRight",
+        "ArrowDown",
+        "ArrowLeft",
+        "ArrowUp",
+        "c",
+        "n",
+        "o",
+        "]",
+        "[",
+        ".",
+        ",",
+        "+",
+        "-",
+        "p",
+        "Enter",
+        "0",
+    ):
+        tab.keyboard.press(key)
+        pressed[key] = letters(tab)
+    assert pressed["ArrowRight"] == {"c": "1"}
+    assert pressed["ArrowDown"] == {"c": "4"}
+    assert pressed["ArrowLeft"] == {"c": "3"}
+    assert pressed["ArrowUp"] == {"c": "0"}
+    assert pressed["c"]["m"] == "gray"
+    assert pressed["n"]["n"] == "layer"
+    assert pressed["o"]["o"] == "true"
+    assert pressed["]"]["l"] == "body.0.conv"
+    assert pressed["["]["l"] == "stem"
+    assert (pressed["."].get("i"), pressed[","].get("i")) == ("1", None)
+    assert float(pressed["+"]["z"].split(",")[2]) > float(pressed["-"]["z"].split(",")[2])
+    assert pressed["p"]["p"] == "0"
+    assert "z" not in pressed["0"]
+    tab.keyboard.press("?")
+    assert tab.get_by_role("dialog").get_by_text("search layers").is_visible()
+    tab.keyboard.press("Escape")
+    tab.locator("dialog").wait_for(state="detached")
+    tab.keyboard.press("Escape")
+    assert "c" not in letters(tab)
+
+
+def test_screen_reader_hears_the_chosen_channel(opened: Open) -> None:
+    tab = opened("#1;c=1")
+    grid = tab.get_by_role("grid")
+    assert re.match("6 channels of stem", str(grid.get_attribute("aria-label")))
+    assert grid.get_attribute("aria-activedescendant") == grid.get_by_role("gridcell").get_attribute("id")
+    assert grid.get_by_role("gridcell").inner_text() == "channel 1, mean 0, dead, flat"
+
+
+def test_image_is_chosen_by_number_and_thumbnail(opened: Open) -> None:
+    tab = opened()
+    tab.get_by_label("Image number").fill("2")
+    tab.get_by_label("Image number").press("Enter")
+    assert letters(tab)["i"] == "1"
+    tab.get_by_label("Image number").fill("7")
+    tab.get_by_label("Image number").press("Enter")
+    assert tab.get_by_label("Image number").input_value() == "2"
+    tab.get_by_label("Show cat.jpg").click()
+    assert "i" not in letters(tab)
+
+
+def test_hostile_names_are_text(anew: Open, tmp_path: Path) -> None:
+    name = "</script><img src=x onerror=document.title='run'>\u2028<!--"
+    catalogue, payloads = demo(tmp_path, names=(name, "dog.jpg"))
+    catalogue["runs"][0]["layers"][0]["name"] = name
+    page = tmp_path / "page.html"
+    page.write_text(page_of(catalogue, payloads))
+    tab = anew("", page)
+    assert "onerror" in tab.locator(".name").inner_text()
+    assert tab.locator("img[src=x]").count() == 0
+    assert tab.title() == "net"
+
+
+def test_damaged_atlas_is_named_and_the_rest_shown(anew: Open, tmp_path: Path) -> None:
+    catalogue, payloads = demo(tmp_path)
+    payloads["a-0-0-0"] = payloads["a-0-0-0"][:100]
+    page = tmp_path / "page.html"
+    page.write_text(page_of(catalogue | {"notes": ["One thing is missing."]}, payloads))
+    tab = anew("#1;i=1", page)
+    tab.get_by_text("1 note").click()
+    assert tab.get_by_text("One thing is missing.").is_visible()
+    tab.keyboard.press(",")
+    assert "stem of cat.jpg" in tab.get_by_role("alert").inner_text()
+    tab.keyboard.press("]")
+    assert tab.get_by_role("grid").is_visible()
+
+
+def test_colours_are_turned_dark_and_light(anew: Open) -> None:
+    tab = anew()
+    ground = "getComputedStyle(document.body.parentElement).backgroundColor"
+    light = tab.evaluate(ground)
+    tab.get_by_role("button", name="Dark colours").click()
+    assert tab.evaluate(ground) != light
+    tab.get_by_role("button", name="Light colours").click()
+    assert tab.evaluate(ground) == light
+
+
+def test_phone_has_one_column_and_nothing_beside_it(anew: Open) -> None:
+    tab = anew("#1;c=0")
+    tab.set_viewport_size({"width": 390, "height": 844})
+    assert tab.evaluate("document.documentElement.scrollWidth") == 390
+    assert not tab.get_by_role("tree").is_visible()
+    tab.get_by_role("button", name="Layers and images").click()
+    tab.get_by_title("body.0.norm").click()
+    assert letters(tab)["l"] == "body.0.norm"
+    assert not tab.get_by_role("tree").is_visible()
+    assert tab.get_by_label("map of channel 0").bounding_box()["width"] > 300
+
+
+AXE = Path(__file__).parents[2] / "cnnviz_fast" / "viewer" / "source" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+@pytest.mark.skipif(not AXE.is_file(), reason="`npm ci` has not been run in cnnviz_fast/viewer/source")
+def test_axe_finds_nothing_serious(anew: Open) -> None:
+    address = "#1;c=1;b=0,1;d=pair;p=2;n=fixed;i=0"
+    tab = anew(address)
+    tab.get_by_text("In other images").click()
+    tab.evaluate(AXE.read_text())
+    faults = {}
+    for scheme in ("light", "dark"):
+        tab.emulate_media(color_scheme=scheme)
+        faults[scheme] = serious(tab)
+    tab.evaluate("location.hash = '#1'")
+    faults["no channel"] = serious(tab)
+    tab.get_by_text("Take along").click()
+    faults["menu"] = serious(tab)
+    tab.keyboard.press("?")
+    faults["help"] = serious(tab)
+    tab.keyboard.press("Escape")
+    tab.locator("dialog").wait_for(state="detached")
+    tab.set_viewport_size({"width": 390, "height": 844})
+    tab.get_by_role("button", name="Layers and images").click()
+    faults["phone"] = serious(tab)
+    assert not any(faults.values()), faults
+
+
+def serious(tab: Page) -> list[str]:
+    """Return what axe finds that is serious or worse, where."""
+    tab.evaluate(FRAMES)
+    found = tab.evaluate("axe.run().then(({ violations }) => violations)")
+    return [
+        f"{fault['id']}: {node['html'][:120]} {node['failureSummary']}"
+        for fault in found
+        if fault["impact"] in ("serious", "critical")
+        for node in fault["nodes"]
+    ]

@@ -1,0 +1,214 @@
+"""The application where data lie beside the page or behind a server, and with a model behind it that takes images."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlparse
+
+import pytest
+from support.viewer_pages import demo, page_of
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page, Request, Route
+
+    Serve = Callable[..., list[Request]]
+
+SITE = "http://localhost:8999/"
+"""Of a server that is not there: its answers are made here."""
+
+IMAGES = 2500
+
+
+@pytest.fixture
+def serve(tab: Page, tmp_path: Path) -> Serve:
+    """Return what answers the tab's requests, and lists them."""
+
+    def answer(
+        catalogue: dict[str, Any], payloads: dict[str, bytes], live: Callable[[Request], Any] = str
+    ) -> list[Request]:
+        asked: list[Request] = []
+
+        def reply(route: Route) -> None:
+            request = route.request
+            asked.append(request)
+            url = urlparse(request.url)
+            kind, _, rest = url.path[1:].partition("/")
+            if kind == "":
+                route.fulfill(body=page_of(catalogue, {}), content_type="text/html")
+            elif kind == "data" and rest in payloads:
+                route.fulfill(body=payloads[rest])
+            elif kind == "images":
+                first = int(parse_qs(url.query)["first"][0])
+                route.fulfill(json={"images": [image_of(n) for n in range(first, min(first + 1000, IMAGES))]})
+            elif kind == "sheet":
+                route.fulfill(body=b"png of the package")
+            elif kind == "live":
+                body = live(request)
+                route.fulfill(
+                    status=200 if isinstance(body, dict) else 400,
+                    body=json.dumps(body) if isinstance(body, dict) else body,
+                )
+            else:
+                route.fulfill(status=404, body="There is nothing under that key.")
+
+        tab.route(f"{SITE}**", reply)
+        return asked
+
+    return answer
+
+
+def image_of(number: int) -> dict[str, Any]:
+    """Return an image of a long list, whose maps are those of one of two images."""
+    return {
+        "id": number % 2,
+        "name": f"image {number}",
+        "width": 16,
+        "height": 16,
+        "photo": None,
+        "absent": [],
+        "attribution": [],
+    }
+
+
+def paths(asked: list[Request], kind: str) -> list[str]:
+    """Return what of a kind was asked for, each once."""
+    return sorted({request.url.removeprefix(SITE) for request in asked if request.url.startswith(SITE + kind)})
+
+
+def test_folder_loads_what_is_looked_at(tab: Page, tmp_path: Path) -> None:
+    catalogue, payloads = demo(tmp_path, store="scripts")
+    (tmp_path / "data").mkdir()
+    for key, payload in payloads.items():
+        (tmp_path / "data" / f"{key}.js").write_text(f'cnnviz.put("{key}","{base64.b64encode(payload).decode()}")')
+    (tmp_path / "index.html").write_text(page_of(catalogue, {}))
+    loaded: list[str] = []
+    tab.on("request", lambda request: loaded.append(Path(request.url).name))
+    tab.goto((tmp_path / "index.html").as_uri())
+    tab.get_by_text("6 channels of 4 × 4", exact=True).wait_for()
+    assert {name for name in loaded if name.startswith("a-")} == {"a-0-0-0.js"}
+    tab.keyboard.press("]")
+    tab.get_by_role("grid", name="6 channels of body.0.conv").wait_for()
+    assert {name for name in loaded if name.startswith("a-")} == {"a-0-0-0.js", "a-0-1-0.js"}
+
+
+def test_server_is_asked_for_what_is_looked_at(tab: Page, serve: Serve, tmp_path: Path) -> None:
+    catalogue, payloads = demo(tmp_path, store="server")
+    run = catalogue["runs"][0]
+    catalogue["runs"] = [run | {"images": [image_of(n) for n in range(1000)], "image_count": IMAGES}]
+    asked = serve(catalogue, payloads)
+    tab.goto(SITE)
+    tab.get_by_text("6 channels of 4 × 4", exact=True).wait_for()
+    assert paths(asked, "data/a") == ["data/a-0-0-0"]
+    tab.get_by_label("Image number").fill("2346")
+    tab.get_by_label("Image number").press("Enter")
+    tab.get_by_text("image 2345", exact=True).wait_for()
+    assert paths(asked, "images") == ["images/0?first=2000"]
+    tab.get_by_text("Take along").click()
+    with tab.expect_download() as saved:
+        tab.get_by_role("button", name="Save PNG").click()
+    assert saved.value.path().read_bytes() == b"png of the package"
+    assert paths(asked, "sheet") == ["sheet/a-0-0-1?colormap=viridis&upsampling=bilinear"]
+
+
+def test_live_image_is_chosen_and_followed(tab: Page, serve: Serve, tmp_path: Path) -> None:
+    catalogue, payloads = demo(tmp_path, store="server")
+    (run, _), catalogue["runs"] = catalogue["runs"], []
+    names = [layer["name"] for layer in run["layers"]]
+    catalogue["live"] = {
+        "token": "secret",
+        "layers": names,
+        "chosen": names[:1],
+        "size": 224,
+        "crop": "center",
+        "limit_bytes": 9000,
+    }
+
+    def look(request: Request) -> Any:
+        asked_for = parse_qs(urlparse(request.url).query)["layer"]
+        if request.post_data_buffer == b"damaged":
+            return "the image cannot be read."
+        layers = [layer for layer in run["layers"] if layer["name"] in asked_for]
+        return run | {"layers": layers, "images": run["images"][:1], "image_count": 1}
+
+    asked = serve(catalogue, payloads, look)
+    tab.goto(SITE)
+    assert tab.get_by_text("Drop or paste an image anywhere").is_visible()
+    photo = {"name": "cat.png", "mimeType": "image/png", "buffer": payloads["p-0-0"]}
+    tab.locator("#file").set_input_files(photo)
+    tab.get_by_role("grid", name="6 channels of stem").wait_for()
+    sent = [request for request in asked if request.method == "POST"]
+    assert sent[0].headers["x-cnnviz-token"] == "secret"
+    assert sent[0].post_data_buffer == payloads["p-0-0"]
+    tab.get_by_title("body.0.norm").click()  # another layer of the same image
+    tab.get_by_role("grid", name="6 channels of body.0.norm").wait_for()
+    tab.get_by_label("Size").fill("96")
+    tab.get_by_label("Size").press("Enter")
+    tab.get_by_label("Crop").select_option("pad")
+    tab.get_by_role("grid", name="6 channels of body.0.norm").wait_for()
+    tab.wait_for_function(
+        "() => performance.getEntriesByType('resource').filter(({name}) => name.includes('/live')).length >= 4"
+    )
+    assert paths(asked, "live")[-1] == "live?size=96&crop=pad&layer=stem&layer=body.0.norm"
+    tab.locator("#file").set_input_files(photo | {"buffer": b"damaged"})
+    tab.get_by_text("the image cannot be read.").wait_for()
+    tab.locator("#file").set_input_files(photo | {"buffer": bytes(9001)})
+    tab.get_by_text("at most 9,000 bytes").wait_for()
+
+
+@pytest.mark.parametrize("kind", ["drop", "paste"])
+def test_live_image_is_dropped_and_pasted(tab: Page, serve: Serve, tmp_path: Path, kind: str) -> None:
+    catalogue, payloads = demo(tmp_path, store="server")
+    (run, _), catalogue["runs"] = catalogue["runs"], []
+    catalogue["live"] = {
+        "token": "t",
+        "layers": ["stem"],
+        "chosen": ["stem"],
+        "size": 224,
+        "crop": "center",
+        "limit_bytes": 9000,
+    }
+    asked = serve(catalogue, payloads, lambda request: run | {"images": run["images"][:1], "image_count": 1})
+    tab.goto(SITE)
+    tab.get_by_role("button", name="Drop or paste").wait_for()
+    tab.evaluate(
+        """kind => {
+            const files = new DataTransfer();
+            files.items.add(new File(["bytes"], "cat.png", { type: "image/png" }));
+            const event = kind === "drop"
+                ? new DragEvent(kind, { dataTransfer: files, bubbles: true, cancelable: true })
+                : new ClipboardEvent(kind, { clipboardData: files, bubbles: true });
+            document.body.dispatchEvent(event);
+        }""",
+        kind,
+    )
+    tab.get_by_role("grid", name="6 channels of stem").wait_for()
+    assert [request.post_data for request in asked if request.method == "POST"] == ["bytes"]
+
+
+def test_live_image_is_taken_by_the_camera(tab: Page, serve: Serve, tmp_path: Path) -> None:
+    catalogue, payloads = demo(tmp_path, store="server")
+    (run, _), catalogue["runs"] = catalogue["runs"], []
+    catalogue["live"] = {
+        "token": "t",
+        "layers": ["stem"],
+        "chosen": ["stem"],
+        "size": 224,
+        "crop": "center",
+        "limit_bytes": 9_000_000,
+    }
+    asked = serve(catalogue, payloads, lambda request: run | {"images": run["images"][:1], "image_count": 1})
+    tab.context.grant_permissions(["camera"])
+    tab.goto(SITE)
+    tab.get_by_role("button", name="Camera").click()
+    tab.wait_for_function("() => document.querySelector('video')?.videoWidth > 0")
+    tab.get_by_role("button", name="Take").click()
+    tab.get_by_role("grid", name="6 channels of stem").wait_for()
+    (sent,) = [request for request in asked if request.method == "POST"]
+    assert sent.post_data_buffer is not None
+    assert sent.post_data_buffer[1:4] == b"PNG"
+    tab.get_by_role("button", name="Close").click()
+    assert tab.locator("video").count() == 0
