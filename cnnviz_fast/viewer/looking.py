@@ -121,10 +121,10 @@ def _scores_of(
 ) -> list[tuple[str | None, str, bytes]]:
     """Return what scores depend on: for each target a map over the view, of the layers or of the input."""
     found, _ = attribution(model, batch, method, None, target)
-    of_layers = method_of(method).of == "layers"
+    of_pixels = method_of(method).of_pixels
     scores: list[tuple[str | None, str, bytes]] = []
     for layer, maps in found.maps.items():
-        tiles, labels = tiles_of(maps[0] if of_layers else maps[0].sum(1), found)
+        tiles, labels = tiles_of(maps[0].sum(1) if of_pixels else maps[0], found)
         for label, heat in zip(labels, tiles, strict=True):
             packed = atlas_bytes(heat[None], Provenance(model=model.spec, layer=layer, image=name))
             scores.append((None, f"{method}: {label}", packed))
