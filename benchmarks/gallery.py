@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import shlex
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
 
 from cnnviz_fast.cli import main as cli
 from cnnviz_fast.diagnostics.demo import PHOTOS
+
+if TYPE_CHECKING:
+    from playwright.sync_api import ViewportSize
 
 FOLDER = Path(__file__).parent / "pictures"
 
@@ -23,6 +30,7 @@ class Shot:
     before: the command that makes the run that it draws, `run/`.
     page: the document that shows it.
     optimised: whether its images are found step by step, which takes half a minute.
+    address: of a page in the browser, the hash that says what of it is shown; None for sheets.
     """
 
     command: str
@@ -30,9 +38,18 @@ class Shot:
     before: str | None = None
     page: str = "README.md"
     optimised: bool = False
+    address: str | None = None
+
+    @property
+    def out(self) -> str:
+        """Return where the document writes it."""
+        return "sheets/" if self.address is None else "page.html"
 
 
 MORE = "benchmarks/pictures/README.md"
+
+WINDOW_PX: ViewportSize = {"width": 1360, "height": 780}
+"""Of the browser in which pages are shown."""
 
 SHOTS = {
     "stage1.png": Shot("cnnviz render cnnviz:small cat.jpg --layer stage1 --tile 96 --input", "*.png"),
@@ -63,6 +80,16 @@ SHOTS = {
         "cnnviz invert cnnviz:small cat.jpg --layer stage2 stage3 stage4 stage5 --tile 128 --grid 1x5",
         "*.png",
         optimised=True,
+    ),
+    "page.png": Shot(
+        "cnnviz page cnnviz:small cat.jpg coffee.jpg --attribute gradcam --similarity",
+        "*.html",
+        address="#1;l=stage5;c=43;s=-variance",
+    ),
+    "difference.png": Shot(
+        "cnnviz page cnnviz:small cat.jpg coffee.jpg --layer stage4",
+        "*.html",
+        address="#1;b=0,1;d=difference;s=-difference;m=coolwarm",
     ),
     "filters.png": Shot("cnnviz weights cnnviz:filters --layer conv --scale 8", "conv.weight.png"),
     "kernels.png": Shot(
@@ -98,9 +125,26 @@ def make(name: str, target: Path) -> None:
         run, drawn = Path(folder, "run"), Path(folder, "drawn")
         if shot.before is not None:
             _call(shot.before, run, run)
-        _call(shot.command, drawn, run)
+        _call(shot.command, drawn if shot.address is None else drawn / shot.out, run)
         (found,) = drawn.rglob(shot.file)
-        shutil.move(found, target)
+        if shot.address is None:
+            shutil.move(found, target)
+        else:
+            _photograph(found, shot.address, target)
+
+
+def _photograph(page: Path, address: str, target: Path) -> None:
+    """Open a page in Chromium as somebody would who likes it dark, and keep what the window shows, in 256 colours."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        tab = browser.new_page(viewport=WINDOW_PX, color_scheme="dark", reduced_motion="reduce")
+        tab.goto(f"{page.as_uri()}{address}")
+        tab.wait_for_load_state("networkidle")
+        shown = tab.screenshot()
+        browser.close()
+    Image.open(io.BytesIO(shown)).convert("RGB").quantize().save(target, optimize=True)
 
 
 def _call(command: str, out: Path, run: Path) -> None:

@@ -95,7 +95,7 @@ def test_gallery_command_stands_under_its_sheet(name: str) -> None:
     assert block
     before = [] if shot.before is None else [*shlex.split(shot.before), "--out", "run/"]
     shown = shlex.split(block[1].replace("\\\n", " "))
-    assert shown == [*before, *shlex.split(shot.command), "--out", "sheets/"]
+    assert shown == [*before, *shlex.split(shot.command), "--out", shot.out]
 
 
 def test_gallery_has_no_sheet_that_no_command_draws_and_none_is_large() -> None:

@@ -122,10 +122,10 @@ def write_page(shown: Collection, path: Path, similarity: bool = False, patches:
     refuse_other_file(target)
     catalogue = shown.catalogue("inline" if is_file else "scripts")
     before = len(shown.notes)
+    make_folder(path.parent if is_file else path / DATA)
     if is_file:
         payloads = _all_of(shown, catalogue, wanted)
     else:
-        make_folder(path / DATA)
         payloads = {}
         _write_data(shown, catalogue, wanted, path / DATA)
     catalogue["notes"] = shown.catalogue("inline", 0)["notes"] if len(shown.notes) > before else catalogue["notes"]
