@@ -32,7 +32,7 @@ export function App({ session }: { session: Session }) {
       <aside class="left" aria-label="Layers and images">
         {catalogue.live && <LivePanel {...{ session, say }} />}
         <Tree {...{ session, names, say }} />
-        <Images session={session} />
+        <Images session={session} busy={!shown || shown.late} />
       </aside>
       <main>
         {catalogue.notes.length > 0 && (

@@ -54,7 +54,7 @@ export function Bar({ session, shown, wall, say, menu, onMenu, onHelp }: Props) 
       )}
       <span class="room" />
       <div class="row">
-        <button onClick={() => void copied("link", location.href)}>Copy link</button>
+        {location.protocol !== "about:" && <button onClick={() => void copied("link", location.href)}>Copy link</button>}
         {shown && (
           <details class="drop-down" ref={menuOf} onClick={(event) => event.target instanceof HTMLButtonElement && menuOf.current!.removeAttribute("open")}>
             <summary role="button">Take along</summary>

@@ -6,7 +6,8 @@ import { shortName } from "./text";
 
 const AROUND = 9; // thumbnails, of which each is a photo that is loaded
 
-export function Images({ session }: { session: Session }) {
+/** `busy`: maps are waited for, which photos must not hold up. */
+export function Images({ session, busy }: { session: Session; busy: boolean }) {
   const { run, state, other } = session;
   if (!run?.image_count) return null;
   const count = run.image_count;
@@ -37,17 +38,19 @@ export function Images({ session }: { session: Session }) {
       <p class="name" dir="auto" title={session.image?.name}>{shortName(session.image?.name ?? "…")}</p>
       {(count > 1 || session.image?.photo) && (
         <ul class={count > 1 ? "thumbnails" : "thumbnails single"}>
-          {around.map((i) => <Thumbnail key={i} {...{ session, i }} current={i === at} compared={other?.run === run && state.other![1] === i} />)}
+          {around.map((i) => <Thumbnail key={i} {...{ session, i, busy }} current={i === at} compared={other?.run === run && state.other![1] === i} />)}
         </ul>
       )}
     </section>
   );
 }
 
-function Thumbnail({ session, i, current, compared }: { session: Session; i: number; current: boolean; compared: boolean }) {
+function Thumbnail({ session, i, busy, current, compared }: {
+  session: Session; i: number; busy: boolean; current: boolean; compared: boolean;
+}) {
   const { run, state } = session;
   const image = session.imageAt(run!, i);
-  const photo = image?.photo ? session.photo(image).value : undefined;
+  const photo = image?.photo ? session.photo(image, busy).value : undefined;
   const name = shortName(image?.name ?? `image ${i + 1}`);
   const compare = () => session.set(compared ? { other: null, mode: "a" } : { other: [run!.id, i], mode: state.mode === "a" ? "pair" : state.mode });
   return (

@@ -94,8 +94,10 @@ export class Session {
     return this.find(atlasKey(run, layer, image), (bytes) => decodeAtlas(bytes, `${layer.name} of ${image.name}`));
   }
 
-  photo(image: Image): Found<Photo> {
+  /** `later`: take it only where it is there, since something else is waited for. */
+  photo(image: Image, later = false): Found<Photo> {
     if (!image.photo) return { error: "no photo" };
+    if (later && !this.kept.has(image.photo)) return {};
     return this.find(image.photo, async (bytes) => {
       const blob = new Blob([bytes as BlobPart]);
       return { bitmap: await createImageBitmap(blob), url: URL.createObjectURL(blob) };
