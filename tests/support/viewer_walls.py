@@ -14,11 +14,16 @@ from .viewer_pages import page_of
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-EMPTY = {"version": 1, "title": "", "store": "inline", "palettes": {"gray": ""}, "notes": [], "runs": []}
+EMPTY = {"version": 1, "title": "", "palettes": {"gray": ""}, "notes": [], "runs": []}
 
 NAN_RGB, MINUS_INF_RGB, PLUS_INF_RGB = (255, 0, 255), (0, 255, 255), (255, 255, 0)
 
+# The page's policy allows no text to be run as a program, as Playwright's own waiting does.
 SET_UP = """
+globalThis.until = (holds) => new Promise((resolve) => {
+  const look = () => holds() ? resolve() : requestAnimationFrame(look);
+  look();
+});
 globalThis.bytesOf = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
 globalThis.make = async ({ packed, height, width, method, normalize, look, grid, view, order, photo }) => {
   document.querySelector("canvas.tried")?.remove();
@@ -50,12 +55,13 @@ globalThis.pixels = () => {
 """
 
 
-def open_tab(tab: Page, folder: Path) -> Page:
-    """Open a page without runs, whose program is then called."""
+def open_tab(tab: Page, folder: Path, *, store: str = "inline") -> Page:
+    """Open a page without runs, whose program is then called. `store`: where it may read payloads."""
     path = folder / "walls.html"
-    path.write_text(page_of(EMPTY, {}))
+    path.write_text(page_of({**EMPTY, "store": store}, {}))
     tab.goto(path.as_uri())
     tab.evaluate(f"() => {{ {SET_UP} }}")
+    tab.evaluate("until(() => globalThis.cnnviz?.Wall)")
     return tab
 
 

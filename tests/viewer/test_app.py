@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 
 FRAMES = "new Promise((then) => requestAnimationFrame(() => requestAnimationFrame(then)))"
 WALL = "document.querySelector('.wall canvas')"
+NO_WEBGL = """for (const kind of [HTMLCanvasElement, OffscreenCanvas]) {
+    const getContext = kind.prototype.getContext;
+    kind.prototype.getContext = function (name, ...rest) {
+        return name === "webgl2" ? null : getContext.call(this, name, ...rest);
+    };
+}"""
+"""Drawn on the CPU, WebGL2 takes most of a test's time; `test_drawing` has it."""
 COPIED = (
     "Object.defineProperty(navigator, 'clipboard', {value: {writeText: async (text) => void (window.copied = text)}})"
 )
@@ -36,7 +43,9 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def kept(browser: Browser) -> Iterator[Page]:
     """Return a tab that tests share which only change what the address holds."""
-    yield from tab_of(browser)
+    for tab in tab_of(browser):
+        tab.add_init_script(NO_WEBGL)
+        yield tab
 
 
 @pytest.fixture
@@ -48,6 +57,7 @@ def opened(kept: Page, path: Path) -> Open:
 @pytest.fixture
 def anew(tab: Page, path: Path) -> Open:
     """Return what loads a page, that of all tests unless another is given, in a tab of its own."""
+    tab.add_init_script(NO_WEBGL)
     return lambda address="", file=path: drawn(tab, file, address)
 
 
@@ -77,7 +87,7 @@ def table(tab: Page) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(saved.value.path().read_text())))
 
 
-def picture(tab: Page, canvas: str = WALL) -> str:
+def pixels(tab: Page, canvas: str = WALL) -> str:
     """Return what a canvas shows once what was asked for is drawn."""
     tab.evaluate(FRAMES)
     return str(tab.evaluate(f"{canvas}.toDataURL()"))
@@ -198,27 +208,27 @@ def test_list_of_channels_is_typed(opened: Open) -> None:
 )
 def test_choice_redraws_the_wall_and_is_in_the_address(opened: Open, label: str, option: str, letter: str) -> None:
     tab = opened()
-    before = picture(tab)
+    before = pixels(tab)
     tab.get_by_label(label, exact=True).select_option(option)
     assert letters(tab) == {letter: option}
     if option not in ("percentile", "field"):  # which are as they were where there are 16 values, and no lattice
-        assert picture(tab) != before
+        assert pixels(tab) != before
 
 
 def test_percentiles_and_ends_of_a_fixed_range_are_set(opened: Open) -> None:
     tab = opened("#1;n=percentile")
-    before = picture(tab)
+    before = pixels(tab)
     tab.get_by_label("Upper percentile").fill("60")
     tab.get_by_label("Upper percentile").press("Tab")
     assert letters(tab)["e"] == "1,60"
-    assert picture(tab) != before
+    assert pixels(tab) != before
     tab.get_by_label("Range", exact=True).select_option("fixed")
-    before = picture(tab)
+    before = pixels(tab)
     tab.get_by_label("Upper end").press("PageDown")
     low, high = map(float, letters(tab)["e"].split(","))
     assert low == -15
     assert -15 < high < 30
-    assert picture(tab) != before
+    assert pixels(tab) != before
 
 
 def test_channel_is_clicked_and_read(opened: Open) -> None:
@@ -261,13 +271,13 @@ def test_attribution_and_opacity_over_the_photo(anew: Open) -> None:
     tab = anew("#1;c=0")
     tab.get_by_label("Attribution", exact=True).select_option("score y")
     attribution = "document.querySelector('.attribution canvas')"
-    before = picture(tab, attribution)
+    before = pixels(tab, attribution)
     tab.get_by_label("Map over photo").fill("0.2")
     assert letters(tab)["t"] == "0.2"
-    assert picture(tab, attribution) != before
-    before = picture(tab)
+    assert pixels(tab, attribution) != before
+    before = pixels(tab)
     tab.get_by_label("over the photo", exact=True).check()
-    assert picture(tab) != before
+    assert pixels(tab) != before
 
 
 def test_pins_are_kept_and_chosen(opened: Open) -> None:
@@ -294,11 +304,11 @@ def test_two_images_side_by_side_and_their_difference(opened: Open) -> None:
     tab = opened("#1;c=0")
     tab.get_by_label("Compare with dog.jpg").click()
     assert letters(tab) == {"c": "0", "b": "0,1", "d": "pair"}
-    pictures = {picture(tab)}
+    seen = {pixels(tab)}
     for mode in ("a", "b", "difference"):
         tab.get_by_label("Compare", exact=True).select_option(mode)
-        pictures.add(picture(tab))
-    assert len(pictures) == 4
+        seen.add(pixels(tab))
+    assert len(seen) == 4
     assert tab.get_by_label("Colours", exact=True).input_value() == "coolwarm"
     assert [tile.get_attribute("aria-label") for tile in tab.locator(".trio canvas").all()] == [
         "this, channel 0", "other, channel 0", "difference, channel 0",
@@ -435,7 +445,7 @@ def test_wall_is_zoomed_and_moved(opened: Open) -> None:
     canvas = tab.locator(".wall canvas").bounding_box()
     assert tile is not None
     assert canvas is not None
-    assert max(tile["width"] / canvas["width"], tile["height"] / canvas["height"]) == pytest.approx(0.9, abs=0.05)
+    assert canvas["height"] / 2 < tile["height"] < canvas["height"]
 
 
 def test_keys_do_what_the_help_says(anew: Open) -> None:
@@ -478,7 +488,7 @@ def test_keys_do_what_the_help_says(anew: Open) -> None:
     tab.keyboard.press("?")
     assert tab.get_by_role("dialog").get_by_text("search layers").is_visible()
     tab.keyboard.press("Escape")
-    assert tab.get_by_role("dialog").count() == 0
+    tab.locator("dialog").wait_for(state="detached")
     tab.keyboard.press("Escape")
     assert "c" not in letters(tab)
 
@@ -571,6 +581,7 @@ def test_axe_finds_nothing_serious(anew: Open) -> None:
     tab.keyboard.press("?")
     faults["help"] = serious(tab)
     tab.keyboard.press("Escape")
+    tab.locator("dialog").wait_for(state="detached")
     tab.set_viewport_size({"width": 390, "height": 844})
     tab.get_by_role("button", name="Layers and images").click()
     faults["phone"] = serious(tab)

@@ -172,7 +172,7 @@ def test_payloads_of_a_folder_come_from_its_scripts(browser: Browser, tmp_path: 
     for part, text in enumerate(others, 1):
         (tmp_path / "data" / f"a-0-0-0.{part}.js").write_text(f'cnnviz.put("a-0-0-0", "{text}", {part}, 3)')
     (tmp_path / "data" / "wrong.js").write_text('cnnviz.put("right", "AAAA")')
-    tab = open_tab(browser.new_page(), tmp_path)
+    tab = open_tab(browser.new_page(), tmp_path, store="scripts")
     tab.evaluate(
         """() => {
           const payloads = new cnnviz.Payloads("scripts");

@@ -111,7 +111,7 @@ def test_server_is_asked_for_what_is_looked_at(tab: Page, serve: Serve, tmp_path
     with tab.expect_download() as saved:
         tab.get_by_role("button", name="Save PNG").click()
     assert saved.value.path().read_bytes() == b"png of the package"
-    assert paths(asked, "sheet") == ["sheet/0/0/1?colormap=viridis&upsampling=bilinear"]
+    assert paths(asked, "sheet") == ["sheet/a-0-0-1?colormap=viridis&upsampling=bilinear"]
 
 
 def test_live_image_is_chosen_and_followed(tab: Page, serve: Serve, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_live_image_is_chosen_and_followed(tab: Page, serve: Serve, tmp_path: Pa
 
     asked = serve(catalogue, payloads, look)
     tab.goto(SITE)
-    assert tab.get_by_text("There are no maps yet.").is_visible()
+    assert tab.get_by_text("Drop or paste an image anywhere").is_visible()
     photo = {"name": "cat.png", "mimeType": "image/png", "buffer": payloads["p-0-0"]}
     tab.locator("#file").set_input_files(photo)
     tab.get_by_role("grid", name="6 channels of stem").wait_for()

@@ -13,7 +13,7 @@ Payloads, by key. None is decoded before it is looked at.
 Where they lie: `inline`: `<script type="text/plain" id="KEY">`, base64; `scripts`: `data/KEY.js`, which calls
 `cnnviz.put("KEY", "base64")`, and may put several; `server`: `GET data/KEY`.
 
-A server also answers `GET sheet/RUN/LAYER/IMAGE?colormap=magma&normalize=layer&channels=5,3,8&...` with the PNG that the
+A server also answers `GET sheet/ATLAS-KEY?colormap=magma&normalize=layer&channels=5,3,8&...` with the PNG that the
 package draws, options named as those of `cf.render`, and `GET images/RUN?first=N`, see Run.
 
 The page has `<div id="app">`, the style sheet and this program in one `<style>` and one `<script>` behind it. */

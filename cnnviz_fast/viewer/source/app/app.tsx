@@ -45,7 +45,7 @@ export function App({ session }: { session: Session }) {
         {shown ? (
           <WallView {...{ session, shown }} handle={wall} />
         ) : (
-          <p class="empty" role={error ? "alert" : "status"}>{error ?? (layer ? "Loading…" : "")}</p>
+          <p class="empty" role={error ? "alert" : "status"}>{error ?? (layer ? "Loading…" : catalogue.live ? "Drop or paste an image anywhere: its channels appear here." : "There are no maps.")}</p>
         )}
       </main>
       {shown && <ChannelPanel {...{ session, shown }} />}

@@ -1,5 +1,6 @@
 /* What is taken along: the link, the code that draws this sheet, its pixels, its numbers. */
 
+import { atlasKey } from "../catalogue";
 import { kinds, measures } from "./measures";
 import { PERCENTILES } from "./ranges";
 import type { Session } from "./session";
@@ -85,9 +86,9 @@ export function save(name: string, content: Blob | string): void {
 /** The sheet as the package draws it, from the server; without one, what the canvas shows. */
 export async function sheetOf(session: Session, shown: Shown, pixels: () => ImageData): Promise<Blob> {
   if (session.catalogue.store === "server") {
-    const place = [shown.run, shown.layer, shown.image].map(({ id }) => id).join("/");
+    const key = atlasKey(shown.run, shown.layer, shown.image);
     const options = optionsOf(session, shown);
-    const answer = await fetch(`sheet/${place}?${new URLSearchParams(options)}`);
+    const answer = await fetch(`sheet/${key}?${new URLSearchParams(options)}`);
     if (!answer.ok) throw new Error(await answer.text());
     return answer.blob();
   }

@@ -12,7 +12,7 @@ interface Request {
   crop: Live["crop"];
 }
 
-const CROPS: Record<Live["crop"], string> = { center: "middle cut out", squash: "squashed", pad: "with borders" };
+const CROPS: Record<Live["crop"], string> = { center: "the middle", squash: "squashed", pad: "with borders" };
 
 /** What is asked for in each session; it stays until the next image or change. */
 const requests = new WeakMap<Session, Request>();

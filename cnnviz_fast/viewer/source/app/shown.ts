@@ -74,7 +74,7 @@ export function useShown(session: Session): { shown?: Shown; error?: string } {
   const changes = useMemo(() => changed && lookOf(rangeAbout0(state, changed), diverging, "difference"), [changed, ...drawn]);
   const unlike = beside.error ?? (second && !both ? "maps of another shape" : state.other && !other ? "no such layer or image" : "");
   if (!at || !known || !order || !look) {
-    return { error: found.error ?? (session.catalogue.runs.length ? undefined : "There are no maps yet.") };
+    return found.error ? { error: found.error } : {};
   }
   const colors = mode === "difference" ? diverging : own;
   return { shown: { ...at, known, second: both, order, look, changes: changes ?? null, colors, unlike, late: a !== found.value } };

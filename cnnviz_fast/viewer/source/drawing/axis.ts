@@ -30,11 +30,13 @@ export interface Axis {
   weights: Float32Array;
 }
 
-/** Stretch of the canvas within one tile, from `start` to before `stop`. */
+/** Pixels of one tile, from `start` to before `stop`, and the first and last column of the map that they show. */
 export interface Stretch {
   tile: number;
   start: number;
   stop: number;
+  first: number;
+  last: number;
 }
 
 export function layAxis({ length, origin, tile, gap, tiles }: Side, sampling: Sampling): Axis {
@@ -63,11 +65,13 @@ export function layAxis({ length, origin, tile, gap, tiles }: Side, sampling: Sa
   return { length, tile_px: tile, tile: tileOf, within, shown: Int32Array.from(found.keys()).sort(), taps, columns, weights };
 }
 
-export function stretchesOf({ length, tile }: Axis): Stretch[] {
+export function stretchesOf({ length, tile, taps, columns }: Axis): Stretch[] {
   const stretches: Stretch[] = [];
   for (let start = 0, stop = 0; start < length; start = stop) {
     while (stop < length && tile[stop] === tile[start]) stop++;
-    if (tile[start]! >= 0) stretches.push({ tile: tile[start]!, start, stop });
+    const shown = columns.subarray(start * taps, stop * taps);
+    const [first, last] = [shown.reduce((a, b) => Math.min(a, b)), shown.reduce((a, b) => Math.max(a, b))];
+    if (tile[start]! >= 0) stretches.push({ tile: tile[start]!, start, stop, first, last });
   }
   return stretches;
 }

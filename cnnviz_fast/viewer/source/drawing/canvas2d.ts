@@ -13,6 +13,7 @@ export class CanvasPainter implements Painter {
     onto.putImageData(this.image, 0, 0);
   }
 
+  /** Return how long drawing takes, in ms. */
   time(scene: Scene): number {
     const start = performance.now();
     this.draw(scene);
@@ -35,9 +36,8 @@ function drawScene(scene: Scene, out: Int32Array): void {
   out.fill(0);
   const sides = scene.atlases.length;
   const columns = stretchesOf(scene.across);
-  const rows = stretchesOf(scene.down);
-  const room = roomFor(scene, rows, columns);
-  for (const row of rows) {
+  const room = roomFor(scene, columns);
+  for (const row of stretchesOf(scene.down)) {
     for (const column of columns) {
       const position = row.tile * scene.columns + Math.floor(column.tile / sides);
       if (position < scene.order.length) drawTile(scene, column.tile % sides, scene.order[position]!, row, column, room, out);
@@ -48,18 +48,20 @@ function drawScene(scene: Scene, out: Int32Array): void {
 /** Memory that all tiles use, one after another. */
 interface Room {
   /** Levels of a row of a map. */
-  row: Float64Array;
+  levels: Float64Array;
   /** Rows of a map, averaged along x to the pixels of a tile. */
   wide: Float64Array;
   sums: Float64Array;
+  /** Entries of `colors` of a row of a tile. */
   line: Uint16Array;
 }
 
-function roomFor({ atlases }: Scene, rows: Stretch[], columns: Stretch[]): Room {
+function roomFor({ atlases }: Scene, columns: Stretch[]): Room {
+  const { height, width } = atlases[0]!;
   const widest = Math.max(0, ...columns.map(({ start, stop }) => stop - start));
   return {
-    row: new Float64Array(atlases[0]!.width),
-    wide: new Float64Array(rows.length ? atlases[0]!.height * widest : 0),
+    levels: new Float64Array(width),
+    wide: new Float64Array(height * widest),
     sums: new Float64Array(widest),
     line: new Uint16Array(widest),
   };
@@ -68,72 +70,75 @@ function roomFor({ atlases }: Scene, rows: Stretch[], columns: Stretch[]): Room 
 function drawTile(scene: Scene, side: number, channel: number, rows: Stretch, columns: Stretch, room: Room, out: Int32Array): void {
   const { down, across, colors, backdrop } = scene;
   const { height, width, index } = scene.atlases[side]!;
-  const map = index.subarray(channel * height * width, (channel + 1) * height * width);
-  const levels = scene.levels[side]!.subarray(channel * 256, (channel + 1) * 256);
-  const { line } = room;
+  const levels = scene.levels[side]!;
+  const map = channel * height * width;
   const size = columns.stop - columns.start;
   const single = down.taps === 1 && across.taps === 1;
-  if (!single) widen(map, levels, down, rows, across, columns, room);
+  const { line, wide, sums } = room;
+  if (!single) widen(index, map, levels, channel, across, rows, columns, room);
   for (let y = rows.start; y < rows.stop; y++) {
-    if (!single) average(room, down, y, size, (i) => notFinite(map, width, down, y, across, columns.start + i));
-    else if (y === rows.start || down.columns[y] !== down.columns[y - 1]) {
-      const from = down.columns[y]! * width;
+    const start = y * across.length + columns.start;
+    if (single && !backdrop && y > rows.start && down.columns[y] === down.columns[y - 1]) {
+      out.copyWithin(start, start - across.length, start - across.length + size);
+    } else if (single) {
+      const from = map + down.columns[y]! * width;
       for (let i = 0; i < size; i++) {
-        const entry = map[from + across.columns[columns.start + i]!]!;
-        line[i] = entry > LAST_LEVEL ? 256 + entry - NAN : levels[entry]! + 0.5;
+        const entry = index[from + across.columns[columns.start + i]!]!;
+        line[i] = entry > LAST_LEVEL ? 256 + entry - NAN : levels[channel * 256 + entry]! + 0.5;
+        out[start + i] = colors[line[i]!]!;
+      }
+    } else {
+      // All taps but the last, which for up to two is one row as it is.
+      const [first, last] = [y * down.taps, (y + 1) * down.taps - 1];
+      const several = down.taps > 2;
+      if (several) addRows(down, first, last, rows.first, size, room);
+      const before = several ? sums : wide;
+      const at = several ? 0 : (down.columns[first]! - rows.first) * size;
+      const weight = several ? 1 : down.weights[first]!;
+      const last_at = (down.columns[last]! - rows.first) * size;
+      const last_weight = first === last ? 0 : down.weights[last]!;
+      for (let i = 0; i < size; i++) {
+        const level = weight * before[at + i]! + last_weight * wide[last_at + i]!;
+        line[i] = level === level ? level + 0.5 : notFinite(index, map, width, down, y, across, columns.start + i);
+        out[start + i] = colors[line[i]!]!;
       }
     }
-    const start = y * across.length + columns.start;
-    for (let i = 0; i < size; i++) out[start + i] = colors[line[i]!]!;
     if (backdrop) layOver(backdrop, scene, y, columns, line, out.subarray(start, start + size));
   }
 }
 
 /** Average along x the rows of a map that a stretch of a tile shows. */
-function widen(map: Uint8Array, levels: Float32Array, down: Axis, rows: Stretch, across: Axis, columns: Stretch, { row, wide }: Room): void {
+function widen(index: Uint8Array, map: number, table: Float32Array, channel: number, across: Axis, rows: Stretch, columns: Stretch, { levels, wide }: Room): void {
   const { taps, columns: x, weights } = across;
-  const first = columns.start * taps;
-  const last = columns.stop * taps;
-  const shown = down.columns.subarray(rows.start * down.taps, rows.stop * down.taps);
-  let at = shown.reduce(lesser) * (columns.stop - columns.start);
-  for (let y = shown.reduce(lesser), end = shown.reduce(greater); y <= end; y++) {
-    const from = y * row.length;
-    for (let j = 0; j < row.length; j++) row[j] = levels[map[from + j]!]!;
-    if (taps === 2) {
-      for (let k = first; k < last; k += 2) wide[at++] = weights[k]! * row[x[k]!]! + weights[k + 1]! * row[x[k + 1]!]!;
-      continue;
-    }
-    for (let k = first; k < last; ) {
-      let level = 0;
-      for (const stop = k + taps; k < stop; k++) level += weights[k]! * row[x[k]!]!;
+  const [begin, end] = [columns.start * taps, columns.stop * taps];
+  let at = 0;
+  for (let y = rows.first; y <= rows.last; y++) {
+    const from = map + y * levels.length;
+    for (let j = columns.first; j <= columns.last; j++) levels[j] = table[channel * 256 + index[from + j]!]!;
+    for (let k = begin; k < end; ) {
+      let level = weights[k]! * levels[x[k]!]!;
+      for (const stop = k++ + taps; k < stop; k++) level += weights[k]! * levels[x[k]!]!;
       wide[at++] = level;
     }
   }
 }
 
-/** Average widened rows along y into a line of entries of `colors`. */
-function average({ wide, sums, line }: Room, { taps, columns: rows, weights }: Axis, y: number, size: number, bad: (i: number) => number): void {
+/** Add widened rows up, from tap `k` to before `last`. */
+function addRows({ columns: rows, weights }: Axis, k: number, last: number, first_row: number, size: number, { wide, sums }: Room): void {
   sums.fill(0);
-  const last = (y + 1) * taps - 1;
-  for (let k = y * taps; k < last; k++) {
-    const from = rows[k]! * size;
+  for (; k < last; k++) {
+    const from = (rows[k]! - first_row) * size;
     const weight = weights[k]!;
     for (let i = 0; i < size; i++) sums[i]! += weight * wide[from + i]!;
-  }
-  const from = rows[last]! * size;
-  const weight = weights[last]!;
-  for (let i = 0; i < size; i++) {
-    const level = sums[i]! + weight * wide[from + i]!;
-    line[i] = level === level ? level + 0.5 : bad(i);
   }
 }
 
 /** Return the entry of `colors` of a pixel that something touches that is not finite. */
-function notFinite(map: Uint8Array, width: number, down: Axis, y: number, across: Axis, x: number): number {
+function notFinite(index: Uint8Array, map: number, width: number, down: Axis, y: number, across: Axis, x: number): number {
   let most = 0;
   for (let j = y * down.taps; j < (y + 1) * down.taps; j++) {
     for (let k = x * across.taps; k < (x + 1) * across.taps; k++) {
-      most = Math.max(most, map[down.columns[j]! * width + across.columns[k]!]!);
+      most = Math.max(most, index[map + down.columns[j]! * width + across.columns[k]!]!);
     }
   }
   return 256 + most - NAN;
@@ -146,12 +151,4 @@ function layOver(backdrop: Backdrop, { down, across, weight }: Scene, y: number,
     const under = backdrop.pixels[row + backdrop.columnOf.get(across.within[columns.start + i]!)!]!;
     if (line[i]! < 256) out[i] = over(weight, out[i]!, under);
   }
-}
-
-function lesser(a: number, b: number): number {
-  return Math.min(a, b);
-}
-
-function greater(a: number, b: number): number {
-  return Math.max(a, b);
 }

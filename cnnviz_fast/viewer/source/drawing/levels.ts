@@ -16,15 +16,18 @@ export interface Range {
 /** Colours that are not of the palette come behind it, in the order of the entries of an atlas. */
 export const COLORS = 256 + 3;
 
-/** Return the level of each entry of each channel, (channels, 256), 0 to 255 and not rounded; NaN for what is not
+/** Return the level of each entry that a channel holds, (channels, 256), 0 to 255 and not rounded; NaN for what is not
 finite: kernels.reference.normalize. */
 export function levelsOf(atlas: Atlas, { low, high, flat, squash }: Range): Float32Array {
-  const levels = new Float32Array(atlas.channels * 256).fill(NaN);
-  for (let c = 0; c < atlas.channels; c++) {
+  const { channels, height, width, index } = atlas;
+  const levels = new Float32Array(channels * 256).fill(NaN);
+  const cells = height * width;
+  for (let c = 0; c < channels; c++) {
     const [bottom, top] = [low[c]!, high[c]!];
-    // A channel of one value has no other entry than 0.
-    const last = atlas.vmin[c] === atlas.vmax[c] ? 0 : LAST_LEVEL;
-    for (let entry = 0; entry <= last; entry++) {
+    // Small maps hold fewer entries than there are.
+    for (let i = 0, end = Math.min(cells, LAST_LEVEL + 1); i < end; i++) {
+      const entry = cells <= LAST_LEVEL ? index[c * cells + i]! : i;
+      if (entry > LAST_LEVEL) continue;
       let v = valueOf(atlas, c, entry);
       if (squash) v = 1 / (1 + Math.exp(-v));
       v = bottom === top ? flat : (v - bottom) / (top - bottom);

@@ -25,7 +25,5 @@ export interface Scene {
 export interface Painter {
   /** Draw onto a canvas of the size of the scene. */
   paint(scene: Scene, onto: CanvasRenderingContext2D): void;
-  /** Return how long drawing takes, in ms. */
-  time(scene: Scene): number;
   close(): void;
 }
