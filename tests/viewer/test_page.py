@@ -166,6 +166,16 @@ def test_page_of_a_run_may_hold_patches(folder: Path, tmp_path: Path, monkeypatc
                 assert strip.size == (5 * 64, 64)  # of five photos
 
 
+def test_page_says_where_photos_and_patches_are_missing(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    path = cf.save_page(folder / "loose", tmp_path / "page.html", photos=tmp_path / "elsewhere")
+    (note,) = catalogue_in(path)["notes"]
+    assert re.search(r"^photo '.*p0000.png' of run 'loose' is not in '.*elsewhere'\.$", note)
+    for run, photos in (("loose", folder / "photos"), ("tars", None)):
+        with pytest.raises(OptionError, match="patches need photos, and a run that kept the strongest images"):
+            cf.save_page(folder / run, path, photos=photos, patches=True)
+
+
 def test_folder_of_a_page_has_a_script_for_each_payload(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
