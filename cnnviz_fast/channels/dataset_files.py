@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..options.parsers import path as path_of
 from ..provenance import package_version
 from ..runtime.array_files import Array, ArrayFile, part_of, prefixed
@@ -66,6 +69,39 @@ def read_statistics(path: str | os.PathLike[str]) -> dict[str, LayerStatistics]:
         return {layer: LayerStatistics.from_arrays(part_of(arrays, f"{position}.")) for position, layer in names}
 
     return _FILE.read(path_of("path", path), build)
+
+
+def read_columns(path: str | os.PathLike[str]) -> dict[str, dict[str, NDArray[Any]]]:
+    """Read of a statistics file what one number says of each channel, without torch.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Layer name -> mean, std, min, max and sparsity (the share of zeros), (C,) float64 or float32 each.
+
+    Raises:
+        InputError: see read_statistics.
+    """
+
+    def build(content: dict[str, Any], arrays: dict[str, Array]) -> dict[str, dict[str, NDArray[Any]]]:
+        names = enumerate(content["layers"])
+        return {layer: _columns_of(part_of(arrays, f"{position}.")) for position, layer in names}
+
+    return _FILE.read(path_of("path", path), build)
+
+
+def _columns_of(arrays: dict[str, Array]) -> dict[str, NDArray[Any]]:
+    """Return the columns of a layer; see LayerStatistics, whose properties these are."""
+    values = int(arrays["seen"][1])
+    finite = values - arrays["nan"] - arrays["inf"]
+    return {
+        "mean": arrays["mean"],
+        "std": np.sqrt(np.where(finite, arrays["squares"] / np.maximum(finite, 1), np.nan)),
+        "min": arrays["vmin"],
+        "max": arrays["vmax"],
+        "sparsity": arrays["zero"] / max(values, 1),
+    }
 
 
 def ranges_for(path: str | os.PathLike[str], options: RenderOptions) -> dict[str, Ranges]:

@@ -1,4 +1,7 @@
-"""`cnnviz demo`: what there is to see in a network, on one page; the network and the photos come with the package."""
+"""`cnnviz demo`: what there is to see in a network: the viewer with every channel, and a page of sheets beside it.
+
+The network and the photos come with the package.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
 MODEL = "cnnviz:small"
 PAGE = "index.html"
+SHEETS = "sheets.html"
 LAYERS = ("stage1", "stage3", "stage5")
 """The layers of MODEL that are drawn."""
 
@@ -47,33 +51,37 @@ def run(arguments: argparse.Namespace) -> int:
     """Draw the demo and write its page."""
     from ..diagnostics.demo_page import refuse_other_page, write_page
     from ..formats.output_folders import output_folder
+    from ..viewer.page import refuse_other_file
 
     folder = output_folder(arguments.out, overwrite=True)
-    refuse_other_page(folder.path / PAGE)
+    refuse_other_file(folder.path / PAGE)
+    refuse_other_page(folder.path / SHEETS)
     backends.compile_ahead("auto")
 
-    from ..diagnostics.demo import make_demo
+    from ..diagnostics.demo import make_demo, write_viewer
 
     model = _load(arguments.model, arguments.device)
     note(f"{model.spec} with weights: {model.weights}")
     if arguments.model == MODEL and not arguments.layer:
         arguments.layer = LAYERS
-    made = []
-    for each in make_demo(model, layers_of(arguments, model), folder):
+    made, layers = [], layers_of(arguments, model)
+    for each in make_demo(model, layers, folder):
         made.append(each)
         if not arguments.json:
             print_path(each.path)
-    page = write_page(
-        folder.path / PAGE,
+    sheets = write_page(
+        folder.path / SHEETS,
         f"What {model.spec} sees",
         f"{model.spec}, weights {model.weights}: a test chart, which shows what a channel prefers, and two photos. "
         f"Click a picture for its full size; the JSON beside it says which tile is which channel.",
         [(each.section, each.figure) for each in made],
         _next(arguments.model),
     )
+    page = write_viewer(model, layers, folder.path / PAGE)
     if arguments.json:
-        print_json({"page": str(page), "files": [str(each.path) for each in made]})
+        print_json({"page": str(page), "files": [str(path) for path in (*(each.path for each in made), sheets)]})
     else:
+        print_path(sheets)
         print_path(page)
     for line in ("now your own:", *_next(arguments.model)):
         note(line)

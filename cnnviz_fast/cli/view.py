@@ -61,6 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise OptionError(f"port must be 0 to 65535, got {port}.")
     if not arguments.runs and arguments.model is None:
         raise OptionError("run must name what to show, got nothing. Name the folder of a run, or give --model.")
+    if arguments.photos is not None and not arguments.runs:
+        raise OptionError("photos go with a run, got none. A model shows what it saw itself.")
 
     from ..viewer.collection import Collection
     from ..viewer.opening import open_collection

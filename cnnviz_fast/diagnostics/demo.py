@@ -1,4 +1,4 @@
-"""What `cnnviz demo` shows: a model's way through a test chart and two photos, its filters, and one page of it all."""
+"""What `cnnviz demo` shows: a model's way through a test chart and two photos, its filters, and two pages of it all."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ from ..runs.api import run
 from ..sheets.comparison import compare
 from ..sheets.overlay import read_overlay
 from ..sheets.render import write_sheet
+from ..viewer.collection import Collection
+from ..viewer.looking import look
+from ..viewer.memory import MemoryRun
+from ..viewer.page import write_page
 from ..weights.kernel_sheets import plan_kernels, write_kernels
 from .demo_chart import draw_chart
 from .demo_page import Figure, Section
@@ -88,6 +92,24 @@ def make_demo(model: LoadedModel, layers: Sequence[str], folder: OutputFolder) -
         yield from _overlays(model, photos, folder)
         yield from _heat_maps(model, photos, folder)
         yield from _comparison(photos, folder)
+
+
+def write_viewer(model: LoadedModel, layers: Sequence[str], path: Path) -> Path:
+    """Write a page of the viewer, of every channel of the layers for all images.
+
+    Args:
+        model: to look into.
+        layers: names of its layers.
+        path: of the page.
+
+    Returns:
+        The path.
+
+    Raises:
+        CnnvizError: the model cannot be run, or the file cannot be written.
+    """
+    looked = [look(model, image, list(layers), MAX_PIXELS) for image in demo_images()]
+    return write_page(Collection(f"What {model.spec} sees", [MemoryRun.of(looked)]), path)
 
 
 def _filters(model: LoadedModel, folder: OutputFolder) -> Iterator[Made]:

@@ -1,4 +1,4 @@
-"""The page of `cnnviz demo`: its pictures in order, each with a sentence, and what to try next."""
+"""The page of the sheets of `cnnviz demo`: its pictures in order, each with a sentence, and what to try next."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ class Collection:
             return None
         run, letter, second = self.runs[int(found[2])], found[1], int(found[3])
         third = None if found[4] is None else int(found[4])
-        if (third is None) is (letter in "axt"):
+        if (third is not None) != (letter in "axt"):
             return None
         if letter in "pt":
             if second >= run.image_count:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..channels.dataset_files import facts_of, read_statistics
+from ..channels.dataset_files import facts_of, read_columns
 from ..errors import AtlasError, CnnvizError, InputError
 from ..formats.atlas_files import AtlasFile
 from ..formats.atlas_head import SUFFIX, AtlasHead
@@ -43,7 +43,7 @@ class RunFolder:
     """A run in a folder; see ShownRun. What it holds is read when it is looked at.
 
     Images are listed, and their atlases and photos found, without torch, which takes 500 MB and seconds to load: only
-    what is computed of a run loads it, its statistics, patches and similarity.
+    what is computed of a run loads it: its patches, the similarity and the selectivity of channels.
     """
 
     def __init__(self, folder: Path, photos: Photos | None = None, cut_at_once: int = 1) -> None:
@@ -117,8 +117,10 @@ class RunFolder:
         if kind == "patches" and channel is not None:
             return self._patches(name, channel)
         if kind == "statistics":
-            top = self._top
-            return statistics_payload(self._statistics.get(name), None if top is None else top.classes.get(name))
+            columns = dict(self._statistics.get(name, {}))
+            if name in self._of_top[1] and self._top is not None:
+                columns["selectivity"] = self._top.classes[name].selectivity()
+            return statistics_payload(columns)
         return None
 
     def attribution(self, image: int, number: int) -> None:
@@ -196,7 +198,7 @@ class RunFolder:
         path = self._folder / STATISTICS_NAME
         with contextlib.suppress(CnnvizError):  # a run that goes on, or damage: then there are none
             if path.is_file():
-                return read_statistics(inside(self._folder, STATISTICS_NAME))
+                return read_columns(inside(self._folder, STATISTICS_NAME))
         return {}
 
     @cached_property

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import AtlasError
+from ..errors import AtlasError, OptionError
 from ..formats.atlas_files import find_atlases, is_tar
 from ..formats.atlas_head import SUFFIX
 from ..formats.output_folders import RUN
@@ -33,19 +33,25 @@ def open_collection(
         cut_at_once: channels whose patches are cut together; see RunFolder.
 
     Returns:
-        The collection. An atlas that cannot be used is named in its notes.
+        The collection. An atlas that cannot be used is named in its notes, and photos that are not where they should.
 
     Raises:
         InputError: there is nothing to show, or a run is of an older version.
+        OptionError: there are photos, and no run.
     """
     runs: list[ShownRun] = []
     notes: list[str] = []
     loose: list[str | os.PathLike[str]] = []
     for name in names:
         if os.path.lexists(os.path.join(name, RUN)):
-            runs.append(RunFolder(Path(name), photos, cut_at_once))
+            run = RunFolder(Path(name), photos, cut_at_once)
+            runs.append(run)
+            if photos is not None and run.image_count and not (first := run.image(0)).has_photo:
+                notes.append(f"photo {first.name!r} of run {run.name!r} is not in {str(photos.folder)!r}.")
         else:
             loose.append(name)
+    if photos is not None and not runs:
+        raise OptionError("photos go with the folder of a run, whose index says which image is which. Leave them out.")
     if loose:
         runs.extend(runs_of_files(find_atlases(loose), notes))
     if not any(run.image_count for run in runs):

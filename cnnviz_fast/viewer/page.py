@@ -121,6 +121,11 @@ def write_page(shown: Collection, path: Path, similarity: bool = False, patches:
     target = path if is_file else path / INDEX
     refuse_other_file(target)
     catalogue = shown.catalogue("inline" if is_file else "scripts")
+    if patches and not any(layer["patches"] for run in catalogue["runs"] for layer in run["layers"]):
+        raise OptionError(
+            "patches need photos, and a run that kept the strongest images: cnnviz run MODEL SOURCE --layer L "
+            "--save atlases,top --out DIR"
+        )
     before = len(shown.notes)
     make_folder(path.parent if is_file else path / DATA)
     if is_file:

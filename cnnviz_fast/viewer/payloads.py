@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import io
+import json
 import math
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..formats.safetensors import pack
+from ..formats.safetensors import RECORD
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-    from ..channels.dataset import LayerStatistics
-    from ..patches.classes import ClassResponses
     from ..patches.sheet import PatchSheet
 
 QUALITY = 90
@@ -34,20 +34,8 @@ def as_jpeg(image: Image) -> bytes:
     return file.getvalue()
 
 
-def statistics_payload(statistics: LayerStatistics | None, classes: ClassResponses | None = None) -> bytes:
-    """Return what a layer held over a data set, float32 columns of its channels by name.
-
-    Args:
-        statistics: of the layer; None where there are none.
-        classes: its responses by class, of which the selectivity comes.
-    """
-    columns: dict[str, NDArray[Any]] = {}
-    if statistics is not None:
-        deviation = np.sqrt(statistics.variance)
-        columns |= {"mean": statistics.mean, "std": deviation, "min": statistics.vmin, "max": statistics.vmax}
-        columns |= {"sparsity": statistics.zeros, "p99": statistics.quantile(0.99)}
-    if classes is not None:
-        columns["selectivity"] = classes.selectivity()
+def statistics_payload(columns: Mapping[str, NDArray[Any]]) -> bytes:
+    """Return what a layer held over a data set: by name, a number for each of its channels."""
     return _packed({name: column.astype(np.float32) for name, column in columns.items()}, "statistics")
 
 
@@ -120,6 +108,6 @@ def patches_payload(sheet: PatchSheet, row: int, count: int) -> bytes:
 
 
 def _packed(arrays: dict[str, NDArray[Any]], kind: str) -> bytes:
-    import torch
+    from safetensors.numpy import save
 
-    return pack({name: torch.from_numpy(array) for name, array in arrays.items()}, {"format": kind})
+    return zlib.compress(save(arrays, {RECORD: json.dumps({"format": kind})}))

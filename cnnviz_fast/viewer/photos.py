@@ -22,7 +22,10 @@ MOST_SIDE_PX = 8192
 
 
 class Photos:
-    """A folder of photos. A run may be anybody's, so that what it says of their paths is not believed."""
+    """A folder of photos. A run may be anybody's, so that what it says of their paths is not believed.
+
+    folder: the folder.
+    """
 
     def __init__(self, folder: Path, max_pixels: int = MAX_PIXELS) -> None:
         """Take a folder.
@@ -36,14 +39,14 @@ class Photos:
         """
         if not folder.is_dir():
             raise InputError(f"photos must be a folder, got {str(folder)!r}.")
-        self._folder, self._max_pixels = folder, max_pixels
+        self.folder, self._max_pixels = folder, max_pixels
 
     def find(self, key: str) -> Path | None:
         """Return where the photo of a key lies, by the longest end of it that is there; None where none is."""
         parts = Path(key).parts[os.path.isabs(key) :]
         for first in range(len(parts)):
             try:
-                path = inside(self._folder, os.path.join(*parts[first:]))
+                path = inside(self.folder, os.path.join(*parts[first:]))
             except AtlasError:
                 continue
             if path.is_file():
@@ -79,7 +82,7 @@ class Photos:
         return replace(top, photos=photos)
 
     def _held(self, photo: Photo) -> Photo:
-        there = moved(photo, self._folder)
-        home = os.path.realpath(self._folder) + os.sep
+        there = moved(photo, self.folder)
+        home = os.path.realpath(self.folder) + os.sep
         held = there.path is not None and os.path.realpath(there.path).startswith(home)
         return there if held else replace(photo, path=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -58,8 +59,8 @@ def nets(tmp_path: Path) -> str:
 
 
 def page_of(out: Path) -> Page:
-    """Read the page of a demo, whose figures are all there, in its folder, and can be opened."""
-    page = Page(out / "index.html")
+    """Read the page of sheets of a demo, whose figures are all there, in its folder, and can be opened."""
+    page = Page(out / "sheets.html")
     assert page.images == page.links
     for path in page.images:
         assert path.resolve().is_relative_to(out.resolve())
@@ -83,7 +84,7 @@ def test_demo_shows_the_trained_network_and_can_be_repeated(out: Path, capsys: C
         "cat_coffee_compare.png",
         "cat_coffee_difference.png",
     ]
-    assert captured.out.splitlines() == [str(out / name) for name in [*names, "index.html"]]
+    assert captured.out.splitlines() == [str(out / name) for name in [*names, "sheets.html", "index.html"]]
     said = captured.err.splitlines()
     assert said[0] == "cnnviz: cnnviz:small with weights: PHOTOS_V1"
     assert said[1] == "cnnviz: now your own:"
@@ -91,6 +92,11 @@ def test_demo_shows_the_trained_network_and_can_be_repeated(out: Path, capsys: C
 
     page = page_of(out)
     assert page.images == [out / name for name in names]
+    found = re.search(r'id="catalogue">(.*?)</script>', (out / "index.html").read_text(), re.DOTALL)
+    assert found is not None
+    (shown,) = json.loads(found[1])["runs"]
+    assert [layer["name"] for layer in shown["layers"]] == list(layers)
+    assert [image["name"] for image in shown["images"]] == ["test chart", "cat.jpg", "coffee.jpg"]
     assert page.texts["h1"] == ["What cnnviz:small sees"]
     assert page.texts["h2"][:3] == [
         "What the first layer looks for",
@@ -106,7 +112,7 @@ def test_demo_shows_the_trained_network_and_can_be_repeated(out: Path, capsys: C
     before = digests(out.parent)
     assert run("demo", "--out", out, "--json") == cli.DONE
     captured = capsys.readouterr()
-    files = [str(out / name) for name in names]
+    files = [str(out / name) for name in [*names, "sheets.html"]]
     assert json.loads(captured.out) == {"page": str(out / "index.html"), "files": files}
     assert digests(out.parent) == before
 
@@ -146,6 +152,7 @@ def test_demo_of_a_model_of_which_no_layer_makes_maps_says_so(nets: str, out: Pa
     assert run("demo", "--model", f"{nets}flat", "--out", out, "--quiet") == cli.USAGE
     assert "layer must be given" in error_of(capsys)
     assert not (out / "index.html").exists()
+    assert not (out / "sheets.html").exists()
 
 
 def test_demo_escapes_names_of_layers_and_takes_patterns(nets: str, out: Path) -> None:
@@ -172,13 +179,14 @@ def test_demo_into_a_folder_that_cannot_be_written_is_one_line(name: str, tmp_pa
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_demo_leaves_a_page_of_somebody_else_alone(out: Path, capsys: Captured) -> None:
+@pytest.mark.parametrize(("name", "kind"), [("index.html", "viewer"), ("sheets.html", "demo")])
+def test_demo_leaves_a_page_of_somebody_else_alone(name: str, kind: str, out: Path, capsys: Captured) -> None:
     out.mkdir()
-    (out / "index.html").write_text("<h1>mine</h1>")
+    (out / name).write_text("<h1>mine</h1>")
     assert run("demo", "--out", out) == cli.FAILED
-    assert "it is no page of the demo, and would be lost" in error_of(capsys)
-    assert [path.name for path in out.iterdir()] == ["index.html"]
-    assert (out / "index.html").read_text() == "<h1>mine</h1>"
+    assert f"it is no page of the {kind}, and would be lost" in error_of(capsys)
+    assert [path.name for path in out.iterdir()] == [name]
+    assert (out / name).read_text() == "<h1>mine</h1>"
 
 
 @pytest.mark.parametrize("option", ["--plain", "--no-label", "--no-marks", "--title=", "--input", "--tile=9"])

@@ -52,6 +52,8 @@ def test_view_serves_until_it_is_interrupted(tmp_path: Path) -> None:
         ([], cli.USAGE, "Name the folder of a run, or give --model"),
         (["{atlas}", "--port", "70000"], cli.USAGE, "port must be 0 to 65535"),
         (["{atlas}", "--host", "no such host.invalid"], cli.USAGE, "name or an address of this machine"),
+        (["--model", "resnet18", "--photos", "."], cli.USAGE, "photos go with a run"),
+        (["{atlas}", "--photos", "."], cli.USAGE, "photos go with the folder of a run"),
         (["{atlas}", "--layer", "a"], cli.USAGE, "layer must go with a model"),
         (["{folder}"], cli.FAILED, "holds no atlases"),
         (["{folder}/nothing"], cli.FAILED, "cannot be read"),

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...errors import OptionError, reason_of
 from ...runtime.extras import import_extra
@@ -92,14 +92,10 @@ def serve(
     name = f"[{shown_host}]" if ":" in shown_host else shown_host
     address = f"http://{name}:{port}/" + (f"?token={access.token}" if access.token else "")
 
-    class Told(uvicorn.Server):
-        async def startup(self, sockets: Any = None) -> None:
-            await super().startup(sockets)
-            started(address)
-
     config = uvicorn.Config(
         application(shown, access, live), log_level="error", access_log=False, lifespan="off", server_header=False,
         timeout_graceful_shutdown=1, timeout_keep_alive=30, h11_max_incomplete_event_size=1 << 15,
     )  # fmt: skip
+    started(address)  # who asks from now on waits until the server takes what comes to the socket
     with contextlib.suppress(KeyboardInterrupt):  # which is how a server ends
-        Told(config).run(sockets=[listening])
+        uvicorn.Server(config).run(sockets=[listening])
