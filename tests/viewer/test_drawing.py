@@ -12,7 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from support.assertions import ONE_LEVEL, assert_close, assert_equal_planes
+from support.assertions import ONE_LEVEL, assert_apart, assert_close, assert_equal_planes
 from support.cases import CASES, INF, NAN, noise
 from support.viewer_pages import demo, page_of
 from support.viewer_walls import MINUS_INF_RGB, NAN_RGB, PLUS_INF_RGB, make_wall, open_tab, pixels_of
@@ -404,3 +404,17 @@ def first_wall_ms(browser: Browser, page: Path) -> float:
     spent_ms = main_thread_ms(session)
     tab.close()
     return spent_ms
+
+
+def test_what_takes_longer_than_a_frame_is_drawn_coarsely_first(walls: Page) -> None:
+    packed, atlas = packed_and_read(noise(70, 128, 128))  # 1.1 M values in view
+    make_wall(walls, packed, size=(70, 100), tile_px=10, columns=10, interpolation="nearest")
+    nearest = pixels_of(walls)
+    make_wall(walls, packed, size=(70, 100), tile_px=10, columns=10)
+    exact = pixels_of(walls)
+    assert_apart(exact.astype(np.float32), nearest.astype(np.float32))
+    assert_same_pixels(exact, cf.render(atlas.maps, plain=True, tile=10, grid=(7, 10), colormap="gray").rgb())
+    walls.evaluate("globalThis.seen = () => [...wall.onto.getImageData(0, 0, 100, 70).data]")
+    coarse = walls.evaluate("(wall.setLook({ ...look }), new Promise(requestAnimationFrame).then(seen))")
+    assert_close(np.array(coarse), nearest.flatten().astype(float), ONE_LEVEL)
+    walls.evaluate(f"until(() => seen().join() === {exact.flatten().tolist()!s}.join())")  # once nothing changes

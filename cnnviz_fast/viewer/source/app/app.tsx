@@ -32,24 +32,39 @@ export function App({ session }: { session: Session }) {
       <aside class="left" aria-label="Layers and images">
         {catalogue.live && <LivePanel {...{ session, say }} />}
         <Tree {...{ session, names, say }} />
-        <Images session={session} />
+        <Images session={session} busy={!shown || shown.late} />
       </aside>
       <main>
         {catalogue.notes.length > 0 && (
           <details class="notes">
-            <summary>{catalogue.notes.length} {catalogue.notes.length > 1 ? "notes" : "note"}</summary>
-            <ul>{catalogue.notes.map((note) => <li>{note}</li>)}</ul>
+            <summary>
+              {catalogue.notes.length} {catalogue.notes.length > 1 ? "notes" : "note"}
+            </summary>
+            <ul>
+              {catalogue.notes.map((note) => (
+                <li>{note}</li>
+              ))}
+            </ul>
           </details>
         )}
         {shown && <Toolbar {...{ session, shown }} />}
         {shown ? (
           <WallView {...{ session, shown }} handle={wall} />
         ) : (
-          <p class="empty" role={error ? "alert" : "status"}>{error ?? (layer ? "Loading…" : catalogue.live ? "Drop or paste an image anywhere: its channels appear here." : "There are no maps.")}</p>
+          <p class="empty" role={error ? "alert" : "status"}>
+            {error ??
+              (layer
+                ? "Loading…"
+                : catalogue.live
+                  ? "Drop or paste an image anywhere: its channels appear here."
+                  : "There are no maps.")}
+          </p>
         )}
       </main>
       {shown && <ChannelPanel {...{ session, shown }} />}
-      <p class={notice ? "notice on" : "notice"} role="status" onAnimationEnd={() => say("")}>{notice}</p>
+      <p class={notice ? "notice on" : "notice"} role="status" onAnimationEnd={() => say("")}>
+        {notice}
+      </p>
       {help && <Help onClose={() => setHelp(false)} />}
     </div>
   );

@@ -35,28 +35,48 @@ export function Bar({ session, shown, wall, say, menu, onMenu, onHelp }: Props) 
     document.documentElement.style.colorScheme = dark ? "light" : "dark";
     setDark(!dark);
   };
-  const [shell, python] = (["shell", "python"] as const).map((language) => shown && codeOf(shown, language, optionsOf(session, shown)));
+  const [shell, python] = (["shell", "python"] as const).map(
+    (language) => shown && codeOf(shown, language, optionsOf(session, shown)),
+  );
   return (
     <header>
-      <button class="icon burger" aria-label="Layers and images" aria-expanded={menu} onClick={onMenu}>☰</button>
+      <button class="icon burger" aria-label="Layers and images" aria-expanded={menu} onClick={onMenu}>
+        ☰
+      </button>
       <h1 dir="auto">{catalogue.title}</h1>
       {catalogue.runs.length > 1 && (
-        <select aria-label="Run" value={run?.id} onChange={(event) => session.set({ run: Number(event.currentTarget.value), view: null })}>
-          {catalogue.runs.map((each) => <option value={each.id}>{each.name}</option>)}
+        <select
+          aria-label="Run"
+          value={run?.id}
+          onChange={(event) => session.set({ run: Number(event.currentTarget.value), view: null })}
+        >
+          {catalogue.runs.map((each) => (
+            <option value={each.id}>{each.name}</option>
+          ))}
         </select>
       )}
       {layer && (
         <div class="row here">
-          <button class="icon" aria-label="Layer before" onClick={() => stepLayer(session, -1)}>‹</button>
+          <button class="icon" aria-label="Layer before" onClick={() => stepLayer(session, -1)}>
+            ‹
+          </button>
           <b dir="auto">{layer.name}</b>
-          <button class="icon" aria-label="Layer after" onClick={() => stepLayer(session, 1)}>›</button>
+          <button class="icon" aria-label="Layer after" onClick={() => stepLayer(session, 1)}>
+            ›
+          </button>
         </div>
       )}
       <span class="room" />
       <div class="row">
-        <button onClick={() => void copied("link", location.href)}>Copy link</button>
+        {location.protocol !== "about:" && (
+          <button onClick={() => void copied("link", location.href)}>Copy link</button>
+        )}
         {shown && (
-          <details class="drop-down" ref={menuOf} onClick={(event) => event.target instanceof HTMLButtonElement && menuOf.current!.removeAttribute("open")}>
+          <details
+            class="drop-down"
+            ref={menuOf}
+            onClick={(event) => event.target instanceof HTMLButtonElement && menuOf.current!.removeAttribute("open")}
+          >
             <summary role="button">Take along</summary>
             <div>
               {shell && <button onClick={() => void copied("command", shell)}>Copy command</button>}
@@ -66,8 +86,12 @@ export function Bar({ session, shown, wall, say, menu, onMenu, onHelp }: Props) 
             </div>
           </details>
         )}
-        <button class="icon" aria-label={dark ? "Light colours" : "Dark colours"} onClick={turn}>{dark ? "☀" : "☾"}</button>
-        <button class="icon" aria-label="Keys" onClick={onHelp}>?</button>
+        <button class="icon" aria-label={dark ? "Light colours" : "Dark colours"} onClick={turn}>
+          {dark ? "☀" : "☾"}
+        </button>
+        <button class="icon" aria-label="Keys" onClick={onHelp}>
+          ?
+        </button>
       </div>
     </header>
   );

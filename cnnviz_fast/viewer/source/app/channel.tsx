@@ -24,7 +24,11 @@ export function ChannelPanel({ session, shown }: Props) {
   const channel = chosen !== null && chosen < shown.known.a.channels ? chosen : null;
   return (
     <aside class="right" aria-label={channel === null ? "Layer" : `Channel ${channel}`}>
-      {channel === null ? <LayerSummary {...{ session, shown }} /> : <Channel key={shown.layer.id} {...{ session, shown, channel }} />}
+      {channel === null ? (
+        <LayerSummary {...{ session, shown }} />
+      ) : (
+        <Channel key={shown.layer.id} {...{ session, shown, channel }} />
+      )}
       <Pins {...{ session, shown }} />
     </aside>
   );
@@ -42,21 +46,41 @@ function Channel({ session, shown, channel }: Props & { channel: number }) {
     <>
       <div class="row head">
         <h2>Channel {channel}</h2>
-        {[...kinds(known.a)[channel]!].map((kind) => <span class="badge">{kind === "nonfinite" ? "not finite" : kind}</span>)}
+        {[...kinds(known.a)[channel]!].map((kind) => (
+          <span class="badge">{kind === "nonfinite" ? "not finite" : kind}</span>
+        ))}
         <span class="room" />
-        <button class="icon" aria-label="Channel before" onClick={() => step(-1)}>‹</button>
-        <button class="icon" aria-label="Channel after" onClick={() => step(1)}>›</button>
-        <button class="icon" aria-label="Close the channel" onClick={() => session.set({ channel: null })}>×</button>
+        <button class="icon" aria-label="Channel before" onClick={() => step(-1)}>
+          ‹
+        </button>
+        <button class="icon" aria-label="Channel after" onClick={() => step(1)}>
+          ›
+        </button>
+        <button class="icon" aria-label="Close the channel" onClick={() => session.set({ channel: null })}>
+          ×
+        </button>
       </div>
       <Large {...{ session, shown, channel }} />
       <div class="row">
-        <button aria-pressed={pinned} onClick={() => togglePin(session, channel)}>{pinned ? "Unpin" : "Pin"}</button>
+        <button aria-pressed={pinned} onClick={() => togglePin(session, channel)}>
+          {pinned ? "Unpin" : "Pin"}
+        </button>
         <button onClick={() => session.set({ sort: "-similarity", like: channel })}>Sort by likeness</button>
       </div>
       <HistogramChart histogram={values} label="values" />
       <Numbers {...{ shown, channel }} />
-      {patches && <section><h3>Strongest patches</h3><img class="patches" src={patches} alt={`strongest patches of channel ${channel}`} /></section>}
-      {kernel && channel < kernel.shape[0]! && <section><h3>Kernel</h3><Kernel {...{ kernel, channel }} /></section>}
+      {patches && (
+        <section>
+          <h3>Strongest patches</h3>
+          <img class="patches" src={patches} alt={`strongest patches of channel ${channel}`} />
+        </section>
+      )}
+      {kernel && channel < kernel.shape[0]! && (
+        <section>
+          <h3>Kernel</h3>
+          <Kernel {...{ kernel, channel }} />
+        </section>
+      )}
       <Attributions {...{ session, shown }} />
       <Across {...{ session, shown, channel }} />
     </>
@@ -71,31 +95,73 @@ function Large({ session, shown, channel }: Props & { channel: number }) {
   const box = hit && layer.field && fieldOf(layer.field, hit);
   const share = (px: number, of: number) => `${(100 * px) / of}%`;
   const field = box && (
-    <span class="seen" aria-hidden="true" style={{
-      left: share(box.x, image.width), top: share(box.y, image.height), width: share(box.width, image.width), height: share(box.height, image.height),
-    }} />
+    <span
+      class="seen"
+      aria-hidden="true"
+      style={{
+        left: share(box.x, image.width),
+        top: share(box.y, image.height),
+        width: share(box.width, image.width),
+        height: share(box.height, image.height),
+      }}
+    />
   );
   const parts = { a: "this", b: "other", difference: "difference" } as const;
   return (
     <figure class="large">
       <div class="frame">
-        <Tile atlas={known.a} {...{ channel, look }} photo={photo.value?.bitmap} opacity={state.opacity} label={`map of channel ${channel}`} onHit={setHit} />
+        <Tile
+          atlas={known.a}
+          {...{ channel, look }}
+          photo={photo.value?.bitmap}
+          opacity={state.opacity}
+          label={`map of channel ${channel}`}
+          onHit={setHit}
+        />
         {field}
       </div>
       {second && (
         <div class="trio">
           {(Object.keys(parts) as (keyof typeof parts)[]).map((mode) => (
-            <figure key={mode}><Tile atlas={known.a} {...{ second, channel, mode }} look={mode === "difference" ? changes! : look} label={`${parts[mode]}, channel ${channel}`} /><figcaption>{parts[mode]}</figcaption></figure>
+            <figure key={mode}>
+              <Tile
+                atlas={known.a}
+                {...{ second, channel, mode }}
+                look={mode === "difference" ? changes! : look}
+                label={`${parts[mode]}, channel ${channel}`}
+              />
+              <figcaption>{parts[mode]}</figcaption>
+            </figure>
           ))}
         </div>
       )}
       <figcaption class="value">
-        {hit ? <>({hit.y}, {hit.x}) = <b>{number(hit.value)}</b><span class="soft">{fieldText(layer.field, hit)}</span></> : <span class="soft">point at the map to read its values</span>}
+        {hit ? (
+          <>
+            ({hit.y}, {hit.x}) = <b>{number(hit.value)}</b>
+            <span class="soft">{fieldText(layer.field, hit)}</span>
+          </>
+        ) : (
+          <span class="soft">point at the map to read its values</span>
+        )}
       </figcaption>
       {photo.value && (
         <div class="row over">
-          <span class="frame small"><img src={photo.value.url} alt="the photo" />{field}</span>
-          <label>Map over photo <input type="range" min={0} max={1} step={0.05} value={state.opacity} onInput={(event) => session.set({ opacity: event.currentTarget.valueAsNumber }, "replace")} /></label>
+          <span class="frame small">
+            <img src={photo.value.url} alt="the photo" />
+            {field}
+          </span>
+          <label>
+            Map over photo{" "}
+            <input
+              type="range"
+              min={0}
+              max={1}
+              step={0.05}
+              value={state.opacity}
+              onInput={(event) => session.set({ opacity: event.currentTarget.valueAsNumber }, "replace")}
+            />
+          </label>
         </div>
       )}
     </figure>
@@ -110,10 +176,20 @@ function Numbers({ shown, channel }: { shown: Shown; channel: number }) {
   ];
   return (
     <table class="numbers">
-      <thead><tr><th scope="col">of the map</th><th scope="col">value</th><th scope="col">rank of {known.a.channels}</th></tr></thead>
+      <thead>
+        <tr>
+          <th scope="col">of the map</th>
+          <th scope="col">value</th>
+          <th scope="col">rank of {known.a.channels}</th>
+        </tr>
+      </thead>
       <tbody>
         {rows.map(([name, column]) => (
-          <tr key={name}><th scope="row">{name}</th><td>{number(column[channel]!)}</td><td>{rank(column, channel) ?? "–"}</td></tr>
+          <tr key={name}>
+            <th scope="row">{name}</th>
+            <td>{number(column[channel]!)}</td>
+            <td>{rank(column, channel) ?? "–"}</td>
+          </tr>
         ))}
       </tbody>
     </table>
@@ -129,8 +205,18 @@ function Kernel({ kernel, channel }: { kernel: Tensor; channel: number }) {
     const area = height * width;
     for (let i = 0; i < area; i++)
       for (let plane = 0; plane < 4; plane++)
-        image.data[i * 4 + plane] = plane === 3 ? 255 : kernel.values[(channel * planes + Math.min(plane, planes - 1)) * area + i]!;
+        image.data[i * 4 + plane] =
+          plane === 3 ? 255 : kernel.values[(channel * planes + Math.min(plane, planes - 1)) * area + i]!;
     canvas.current!.getContext("2d")!.putImageData(image, 0, 0);
   }, [kernel, channel]);
-  return <canvas ref={canvas} class="kernel" width={width} height={height} role="img" aria-label={`kernel of channel ${channel}`} />;
+  return (
+    <canvas
+      ref={canvas}
+      class="kernel"
+      width={width}
+      height={height}
+      role="img"
+      aria-label={`kernel of channel ${channel}`}
+    />
+  );
 }

@@ -26,18 +26,29 @@ export function Across({ session, shown, channel }: Props & { channel: number })
     <details class="across" open={open} onToggle={(event) => setOpen(event.currentTarget.open)}>
       <summary>In other images</summary>
       <ul class="tiles">
-        {open && around.map((i) => {
-          const image = session.imageAt(run, i);
-          const atlas = image && session.atlas(run, shown.layer, image).value;
-          if (!image || !atlas) return <li key={i} class="soft">{i + 1}</li>;
-          return (
-            <li key={i}>
-              <button aria-current={i === state.image} title={image.name} aria-label={`Channel ${channel} in ${image.name}`} onClick={() => session.set({ image: i })}>
-                <OwnRange {...{ session, shown, atlas, channel }} />
-              </button>
-            </li>
-          );
-        })}
+        {open &&
+          around.map((i) => {
+            const image = session.imageAt(run, i);
+            const atlas = image && session.atlas(run, shown.layer, image).value;
+            if (!image || !atlas)
+              return (
+                <li key={i} class="soft">
+                  {i + 1}
+                </li>
+              );
+            return (
+              <li key={i}>
+                <button
+                  aria-current={i === state.image}
+                  title={image.name}
+                  aria-label={`Channel ${channel} in ${image.name}`}
+                  onClick={() => session.set({ image: i })}
+                >
+                  <OwnRange {...{ session, shown, atlas, channel }} />
+                </button>
+              </li>
+            );
+          })}
       </ul>
     </details>
   );
@@ -67,7 +78,11 @@ export function Row({ session, shown, title, channels }: Props & { title: string
       <ul class="tiles">
         {channels.map((channel) => (
           <li key={channel}>
-            <button aria-current={channel === session.state.channel} aria-label={`${title} channel ${channel}`} onClick={() => session.set({ channel })}>
+            <button
+              aria-current={channel === session.state.channel}
+              aria-label={`${title} channel ${channel}`}
+              onClick={() => session.set({ channel })}
+            >
               <Tile atlas={shown.known.a} {...{ channel }} look={shown.look} label="" />
               <span>{channel}</span>
             </button>
@@ -83,17 +98,34 @@ export function Attributions({ session, shown }: Props) {
   const [at, setAt] = useState(0);
   const chosen = here[Math.min(at, here.length - 1)];
   const atlas = chosen && session.find(chosen.key, (bytes) => decodeAtlas(bytes, chosen.name)).value;
-  const look = useMemo(() => atlas && { ...shown.look, ...rangeFor({ ...START, range: "symmetric" }, [atlas], {}) }, [atlas, shown.look]);
+  const look = useMemo(
+    () => atlas && { ...shown.look, ...rangeFor({ ...START, range: "symmetric" }, [atlas], {}) },
+    [atlas, shown.look],
+  );
   if (!chosen) return null;
   return (
     <section class="attribution">
       <h3>Attribution</h3>
       {here.length > 1 ? (
         <select aria-label="Attribution" value={at} onChange={(event) => setAt(Number(event.currentTarget.value))}>
-          {here.map(({ name }, i) => <option value={i}>{name}</option>)}
+          {here.map(({ name }, i) => (
+            <option value={i}>{name}</option>
+          ))}
         </select>
-      ) : <p class="soft" dir="auto">{chosen.name}</p>}
-      {atlas && <Tile {...{ atlas, look: look! }} channel={0} photo={shown.photo.value?.bitmap} opacity={session.state.opacity} label={`attribution ${chosen.name}`} />}
+      ) : (
+        <p class="soft" dir="auto">
+          {chosen.name}
+        </p>
+      )}
+      {atlas && (
+        <Tile
+          {...{ atlas, look: look! }}
+          channel={0}
+          photo={shown.photo.value?.bitmap}
+          opacity={session.state.opacity}
+          label={`attribution ${chosen.name}`}
+        />
+      )}
     </section>
   );
 }

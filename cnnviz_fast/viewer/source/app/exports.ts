@@ -23,7 +23,7 @@ export function optionsOf({ state }: Session, { order, layer, colors }: Shown): 
 }
 
 /** Channels as a list in which those that follow one another are ranges: 0-63,128. */
-export function listed(order: ArrayLike<number>): string {
+function listed(order: ArrayLike<number>): string {
   const parts: string[] = [];
   for (let i = 0; i < order.length; i++) {
     const first = order[i]!;
@@ -34,13 +34,18 @@ export function listed(order: ArrayLike<number>): string {
 }
 
 /** The command, or the line of Python, that draws this sheet; null where the run does not say how. */
-export function codeOf({ run, layer, image }: Shown, language: "shell" | "python", options: Record<string, string>): string | null {
+export function codeOf(
+  { run, layer, image }: Shown,
+  language: "shell" | "python",
+  options: Record<string, string>,
+): string | null {
   const template = run.command?.[language];
   if (!template) return null;
-  const quoted = (text: string) =>
-    language === "shell" ? `'${text.replaceAll("'", `'\\''`)}'` : JSON.stringify(text);
+  const quoted = (text: string) => (language === "shell" ? `'${text.replaceAll("'", `'\\''`)}'` : JSON.stringify(text));
   const written = Object.entries(options).map(([name, value]) =>
-    language === "shell" ? ` --${name} ${quoted(value)}` : `, ${name}=${Number.isFinite(Number(value)) ? value : quoted(value)}`,
+    language === "shell"
+      ? ` --${name} ${quoted(value)}`
+      : `, ${name}=${Number.isFinite(Number(value)) ? value : quoted(value)}`,
   );
   const parts: Record<string, string> = {
     image: quoted(image.name),

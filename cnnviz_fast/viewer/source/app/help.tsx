@@ -13,12 +13,24 @@ export function Help({ onClose }: { onClose: () => void }) {
       <table>
         <tbody>
           {KEYS.map(([keys, meaning]) => (
-            <tr><th scope="row">{keys.split(" ").map((key) => <kbd>{key}</kbd>)}</th><td>{meaning}</td></tr>
+            <tr>
+              <th scope="row">
+                {keys.split(" ").map((key) => (
+                  <kbd>{key}</kbd>
+                ))}
+              </th>
+              <td>{meaning}</td>
+            </tr>
           ))}
         </tbody>
       </table>
-      <p class="soft">Drag to move, turn the wheel or pinch to zoom, double-click a tile to fill the view. The address names all that is shown.</p>
-      <form method="dialog"><button autofocus>Close</button></form>
+      <p class="soft">
+        Drag to move, turn the wheel or pinch to zoom, double-click a tile to fill the view. The address names all that
+        is shown.
+      </p>
+      <form method="dialog">
+        <button autofocus>Close</button>
+      </form>
     </dialog>
   );
 }

@@ -20,7 +20,11 @@ export function HistogramChart({ histogram: { low, high, bins }, label, ends, on
   const at = (value: number) => (high > low ? Math.min(1, Math.max(0, (value - low) / (high - low))) : 0);
   const handle = (end: 0 | 1) => (
     <input
-      type="range" min={0} max={STEPS} value={Math.round(at(ends![end]) * STEPS)} aria-label={end ? "Upper end" : "Lower end"}
+      type="range"
+      min={0}
+      max={STEPS}
+      value={Math.round(at(ends![end]) * STEPS)}
+      aria-label={end ? "Upper end" : "Lower end"}
       aria-valuetext={number(ends![end])}
       onInput={(event) => {
         const value = low + (event.currentTarget.valueAsNumber / STEPS) * (high - low);
@@ -33,14 +37,30 @@ export function HistogramChart({ histogram: { low, high, bins }, label, ends, on
   return (
     <figure class="histogram">
       <div class="chart">
-        <svg viewBox={`0 0 ${bins.length} 100`} preserveAspectRatio="none" role="img" aria-label={`${label}: from ${number(low)} to ${number(high)}`}>
-          {ends && <rect x={at(ends[0]) * bins.length} width={Math.max(0, at(ends[1]) - at(ends[0])) * bins.length} height="100" class="within" />}
+        <svg
+          viewBox={`0 0 ${bins.length} 100`}
+          preserveAspectRatio="none"
+          role="img"
+          aria-label={`${label}: from ${number(low)} to ${number(high)}`}
+        >
+          {ends && (
+            <rect
+              x={at(ends[0]) * bins.length}
+              width={Math.max(0, at(ends[1]) - at(ends[0])) * bins.length}
+              height="100"
+              class="within"
+            />
+          )}
           <path d={path} />
         </svg>
         {ends && handle(0)}
         {ends && handle(1)}
       </div>
-      <figcaption><span>{number(low)}</span><span class="soft">{label}</span><span>{number(high)}</span></figcaption>
+      <figcaption>
+        <span>{number(low)}</span>
+        <span class="soft">{label}</span>
+        <span>{number(high)}</span>
+      </figcaption>
     </figure>
   );
 }

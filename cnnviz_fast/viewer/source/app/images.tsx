@@ -6,7 +6,8 @@ import { shortName } from "./text";
 
 const AROUND = 9; // thumbnails, of which each is a photo that is loaded
 
-export function Images({ session }: { session: Session }) {
+/** `busy`: maps are waited for, which photos must not hold up. */
+export function Images({ session, busy }: { session: Session; busy: boolean }) {
   const { run, state, other } = session;
   if (!run?.image_count) return null;
   const count = run.image_count;
@@ -18,11 +19,17 @@ export function Images({ session }: { session: Session }) {
       <h2>Images</h2>
       {count > 1 && (
         <div class="row">
-          <button class="icon" aria-label="Image before" disabled={at === 0} onClick={() => stepImage(session, -1)}>‹</button>
+          <button class="icon" aria-label="Image before" disabled={at === 0} onClick={() => stepImage(session, -1)}>
+            ‹
+          </button>
           <label class="jump">
             <span class="hidden">Image number</span>
             <input
-              type="number" id="image-number" min={1} max={count} value={at + 1}
+              type="number"
+              id="image-number"
+              min={1}
+              max={count}
+              value={at + 1}
               onChange={(event) => {
                 const to = Math.trunc(event.currentTarget.valueAsNumber) - 1;
                 if (to >= 0 && to < count) session.set({ image: to });
@@ -31,32 +38,71 @@ export function Images({ session }: { session: Session }) {
             />
           </label>
           <span class="soft">of {count.toLocaleString("en")}</span>
-          <button class="icon" aria-label="Image after" disabled={at === count - 1} onClick={() => stepImage(session, 1)}>›</button>
+          <button
+            class="icon"
+            aria-label="Image after"
+            disabled={at === count - 1}
+            onClick={() => stepImage(session, 1)}
+          >
+            ›
+          </button>
         </div>
       )}
-      <p class="name" dir="auto" title={session.image?.name}>{shortName(session.image?.name ?? "…")}</p>
+      <p class="name" dir="auto" title={session.image?.name}>
+        {shortName(session.image?.name ?? "…")}
+      </p>
       {(count > 1 || session.image?.photo) && (
         <ul class={count > 1 ? "thumbnails" : "thumbnails single"}>
-          {around.map((i) => <Thumbnail key={i} {...{ session, i }} current={i === at} compared={other?.run === run && state.other![1] === i} />)}
+          {around.map((i) => (
+            <Thumbnail
+              key={i}
+              {...{ session, i, busy }}
+              current={i === at}
+              compared={other?.run === run && state.other![1] === i}
+            />
+          ))}
         </ul>
       )}
     </section>
   );
 }
 
-function Thumbnail({ session, i, current, compared }: { session: Session; i: number; current: boolean; compared: boolean }) {
+function Thumbnail({
+  session,
+  i,
+  busy,
+  current,
+  compared,
+}: {
+  session: Session;
+  i: number;
+  busy: boolean;
+  current: boolean;
+  compared: boolean;
+}) {
   const { run, state } = session;
   const image = session.imageAt(run!, i);
-  const photo = image?.photo ? session.photo(image).value : undefined;
+  const photo = image?.photo ? session.photo(image, busy).value : undefined;
   const name = shortName(image?.name ?? `image ${i + 1}`);
-  const compare = () => session.set(compared ? { other: null, mode: "a" } : { other: [run!.id, i], mode: state.mode === "a" ? "pair" : state.mode });
+  const compare = () =>
+    session.set(
+      compared ? { other: null, mode: "a" } : { other: [run!.id, i], mode: state.mode === "a" ? "pair" : state.mode },
+    );
   return (
     <li>
       <button aria-current={current} title={name} aria-label={`Show ${name}`} onClick={() => session.set({ image: i })}>
         {photo ? <img src={photo.url} alt="" /> : <span class="soft">{i + 1}</span>}
       </button>
       {!current && (
-        <button class="versus" aria-pressed={compared} title={`Compare with ${name}`} aria-label={`Compare with ${name}`} onClick={compare}>⇄</button>
+        <button
+          class="versus"
+          aria-pressed={compared}
+          title={`Compare with ${name}`}
+          aria-label={`Compare with ${name}`}
+          onClick={compare}
+        >
+          ⇄
+        </button>
       )}
     </li>
   );

@@ -19,12 +19,15 @@ export const KEYS: [keys: string, meaning: string][] = [
   ["o", "over the photo"],
   ["p", "pin the channel"],
   ["+ − 0", "zoom in, out, all"],
-  ["Esc", "close"],
+  ["Esc", "leave the channel, or what is open"],
   ["?", "this help"],
 ];
 
 export function useKeys(
-  session: Session, shown: Shown | undefined, wall: RefObject<WallHandle>, onHelp: () => void,
+  session: Session,
+  shown: Shown | undefined,
+  wall: RefObject<WallHandle>,
+  onHelp: () => void,
 ): void {
   const latest = useRef<(event: KeyboardEvent) => void>(() => {});
   latest.current = (event) => {
@@ -33,7 +36,12 @@ export function useKeys(
     if (target.closest("input:not([type=range], [type=checkbox]), select, textarea, dialog")) return;
     const arrows = target.closest("[type=range], [role=tree], [role=separator]");
     const act = actionOf(event.key, session, shown, wall, onHelp);
-    if (!act || (arrows && event.key.startsWith("Arrow")) || (event.key === "Enter" && target.closest("button, a, summary, [role=tree]"))) return;
+    if (
+      !act ||
+      (arrows && event.key.startsWith("Arrow")) ||
+      (event.key === "Enter" && target.closest("button, a, summary, [role=tree]"))
+    )
+      return;
     event.preventDefault();
     act();
   };
@@ -45,7 +53,11 @@ export function useKeys(
 }
 
 function actionOf(
-  key: string, session: Session, shown: Shown | undefined, wall: RefObject<WallHandle>, onHelp: () => void,
+  key: string,
+  session: Session,
+  shown: Shown | undefined,
+  wall: RefObject<WallHandle>,
+  onHelp: () => void,
 ): (() => void) | undefined {
   const { state } = session;
   const walk = (by: number) => () => {
@@ -56,27 +68,49 @@ function actionOf(
   };
   const columns = wall.current?.columns ?? 1;
   switch (key) {
-    case "ArrowLeft": return walk(-1);
-    case "ArrowRight": return walk(1);
-    case "ArrowUp": return walk(-columns);
-    case "ArrowDown": return walk(columns);
-    case "Enter": return () => wall.current?.toggleZoom();
-    case "/": return () => document.getElementById("search")?.focus();
-    case "[": return () => stepLayer(session, -1);
-    case "]": return () => stepLayer(session, 1);
-    case ",": return () => stepImage(session, -1);
-    case ".": return () => stepImage(session, 1);
-    case "c": return () => session.set({ colormap: next(Object.keys(session.catalogue.palettes), state.colormap, 1) });
-    case "C": return () => session.set({ colormap: next(Object.keys(session.catalogue.palettes), state.colormap, -1) });
-    case "n": return () => session.set({ range: next(rangesFor(shown), state.range, 1), ends: null });
-    case "o": return () => session.set({ overlay: !state.overlay });
-    case "p": return () => state.channel !== null && togglePin(session, state.channel);
-    case "+": case "=": return () => wall.current?.zoom(1.5);
-    case "-": return () => wall.current?.zoom(1 / 1.5);
-    case "0": return () => session.set({ view: null });
-    case "Escape": return () => session.set({ channel: null });
-    case "?": return onHelp;
-    default: return undefined;
+    case "ArrowLeft":
+      return walk(-1);
+    case "ArrowRight":
+      return walk(1);
+    case "ArrowUp":
+      return walk(-columns);
+    case "ArrowDown":
+      return walk(columns);
+    case "Enter":
+      return () => wall.current?.toggleZoom();
+    case "/":
+      return () => document.getElementById("search")?.focus();
+    case "[":
+      return () => stepLayer(session, -1);
+    case "]":
+      return () => stepLayer(session, 1);
+    case ",":
+      return () => stepImage(session, -1);
+    case ".":
+      return () => stepImage(session, 1);
+    case "c":
+      return () => session.set({ colormap: next(Object.keys(session.catalogue.palettes), state.colormap, 1) });
+    case "C":
+      return () => session.set({ colormap: next(Object.keys(session.catalogue.palettes), state.colormap, -1) });
+    case "n":
+      return () => session.set({ range: next(rangesFor(shown), state.range, 1), ends: null });
+    case "o":
+      return () => session.set({ overlay: !state.overlay });
+    case "p":
+      return () => state.channel !== null && togglePin(session, state.channel);
+    case "+":
+    case "=":
+      return () => wall.current?.zoom(1.5);
+    case "-":
+      return () => wall.current?.zoom(1 / 1.5);
+    case "0":
+      return () => session.set({ view: null });
+    case "Escape":
+      return () => session.set({ channel: null });
+    case "?":
+      return onHelp;
+    default:
+      return undefined;
   }
 }
 
@@ -100,7 +134,9 @@ export function stepImage(session: Session, by: number): void {
 
 export function togglePin(session: Session, channel: number): void {
   const { pins } = session.state;
-  session.set({ pins: pins.includes(channel) ? pins.filter((pin) => pin !== channel) : [...pins, channel].slice(-100) });
+  session.set({
+    pins: pins.includes(channel) ? pins.filter((pin) => pin !== channel) : [...pins, channel].slice(-100),
+  });
 }
 
 /** The channel `by` places further in the order, as far as there are any; the first one where none is chosen. */

@@ -27,7 +27,9 @@ function requestOf(session: Session): Request {
 
 /** Ask again with a change: another image, a layer more, another size. The last answer asked for is shown. */
 export async function capture(
-  session: Session, say: (text: string) => void, change: Partial<Omit<Request, "layers">> & { and?: string },
+  session: Session,
+  say: (text: string) => void,
+  change: Partial<Omit<Request, "layers">> & { and?: string },
 ): Promise<void> {
   const request = requestOf(session);
   const { and, ...rest } = change;
@@ -35,12 +37,17 @@ export async function capture(
   if (and && !request.layers.includes(and)) request.layers = [...request.layers, and];
   const live = session.catalogue.live!;
   if (!request.image) return say("Drop an image first.");
-  if (request.image.size > live.limit_bytes) return say(`The image must have at most ${live.limit_bytes.toLocaleString("en")} bytes.`);
+  if (request.image.size > live.limit_bytes)
+    return say(`The image must have at most ${live.limit_bytes.toLocaleString("en")} bytes.`);
   const number = ++under_way;
   const query = new URLSearchParams({ size: `${request.size}`, crop: request.crop });
   request.layers.forEach((layer) => query.append("layer", layer));
   try {
-    const answer = await fetch(`live?${query}`, { method: "POST", body: request.image, headers: { "X-Cnnviz-Token": live.token } });
+    const answer = await fetch(`live?${query}`, {
+      method: "POST",
+      body: request.image,
+      headers: { "X-Cnnviz-Token": live.token },
+    });
     if (!answer.ok) {
       if (and) request.layers = request.layers.filter((layer) => layer !== and);
       return say(await answer.text());
@@ -79,31 +86,76 @@ export function LivePanel({ session, say }: { session: Session; say: (text: stri
     };
   }, []);
   const openCamera = () =>
-    navigator.mediaDevices?.getUserMedia({ video: true }).then(setCamera, (error: Error) => say(`No camera: ${error.message}`));
+    navigator.mediaDevices
+      ?.getUserMedia({ video: true })
+      .then(setCamera, (error: Error) => say(`No camera: ${error.message}`));
   return (
     <section class={over ? "live over" : "live"} aria-label="Image for the model">
       <h2>Image</h2>
-      <button class="drop" onClick={() => file.current!.click()}>Drop or paste an image, or choose a file</button>
-      <input ref={file} id="file" type="file" accept="image/*" class="hidden" aria-label="Image file" tabIndex={-1} onChange={(event) => take(event.currentTarget.files)} />
+      <button class="drop" onClick={() => file.current!.click()}>
+        Drop or paste an image, or choose a file
+      </button>
+      <input
+        ref={file}
+        id="file"
+        type="file"
+        accept="image/*"
+        class="hidden"
+        aria-label="Image file"
+        tabIndex={-1}
+        onChange={(event) => take(event.currentTarget.files)}
+      />
       {camera ? (
-        <Camera stream={camera} onImage={(image) => void capture(session, say, { image })} onClose={() => setCamera(null)} />
+        <Camera
+          stream={camera}
+          onImage={(image) => void capture(session, say, { image })}
+          onClose={() => setCamera(null)}
+        />
       ) : (
         <button onClick={() => void openCamera()}>Camera</button>
       )}
       <div class="row">
-        <label>Size <input id="size" type="number" min={8} max={4096} step={1} value={request.size} onChange={(event) => {
-          const size = event.currentTarget.valueAsNumber;
-          if (size >= 8 && size <= 4096) void capture(session, say, { size });
-        }} /></label>
-        <label>Crop <select id="crop" value={request.crop} onChange={(event) => void capture(session, say, { crop: event.currentTarget.value as Live["crop"] })}>
-          {Object.entries(CROPS).map(([crop, meaning]) => <option value={crop}>{meaning}</option>)}
-        </select></label>
+        <label>
+          Size{" "}
+          <input
+            id="size"
+            type="number"
+            min={8}
+            max={4096}
+            step={1}
+            value={request.size}
+            onChange={(event) => {
+              const size = event.currentTarget.valueAsNumber;
+              if (size >= 8 && size <= 4096) void capture(session, say, { size });
+            }}
+          />
+        </label>
+        <label>
+          Crop{" "}
+          <select
+            id="crop"
+            value={request.crop}
+            onChange={(event) => void capture(session, say, { crop: event.currentTarget.value as Live["crop"] })}
+          >
+            {Object.entries(CROPS).map(([crop, meaning]) => (
+              <option value={crop}>{meaning}</option>
+            ))}
+          </select>
+        </label>
       </div>
     </section>
   );
 }
 
-function Camera({ stream, onImage, onClose }: { stream: MediaStream; onImage: (image: Blob) => void; onClose: () => void }) {
+function Camera({
+  stream,
+  onImage,
+  onClose,
+}: {
+  stream: MediaStream;
+  onImage: (image: Blob) => void;
+  onClose: () => void;
+}) {
   const video = useRef<HTMLVideoElement>(null);
   useEffect(() => {
     video.current!.srcObject = stream;
@@ -119,7 +171,10 @@ function Camera({ stream, onImage, onClose }: { stream: MediaStream; onImage: (i
   return (
     <div class="camera">
       <video ref={video} autoplay muted playsInline aria-label="Camera" />
-      <div class="row"><button onClick={take}>Take</button><button onClick={onClose}>Close</button></div>
+      <div class="row">
+        <button onClick={take}>Take</button>
+        <button onClick={onClose}>Close</button>
+      </div>
     </div>
   );
 }

@@ -19,7 +19,8 @@ function perAtlas<T>(compute: (atlas: Atlas) => T): (atlas: Atlas) => T {
 export const counts = perAtlas((atlas) => {
   const area = atlas.height * atlas.width;
   const found = new Uint32Array(atlas.channels * 256);
-  for (let c = 0, i = 0; c < atlas.channels; c++) for (let end = i + area; i < end; i++) found[c * 256 + atlas.index[i]!]!++;
+  for (let c = 0, i = 0; c < atlas.channels; c++)
+    for (let end = i + area; i < end; i++) found[c * 256 + atlas.index[i]!]!++;
   return found;
 });
 
@@ -73,7 +74,9 @@ export function likeness(atlas: Atlas, like: number): Float64Array {
   const reference = deviations(atlas, like);
   return Float64Array.from({ length: atlas.channels }, (_, c) => {
     const other = deviations(atlas, c);
-    let product = 0, own = 0, theirs = 0;
+    let product = 0,
+      own = 0,
+      theirs = 0;
     for (let i = 0; i < area; i++) {
       product += reference[i]! * other[i]!;
       own += reference[i]! ** 2;
@@ -87,8 +90,9 @@ export function likeness(atlas: Atlas, like: number): Float64Array {
 function deviations(atlas: Atlas, c: number): Float32Array {
   const area = atlas.height * atlas.width;
   const levels = atlas.index.subarray(c * area, (c + 1) * area);
-  let sum = 0, n = 0;
-  for (const level of levels) if (level < LEVELS) (sum += level), n++;
+  let sum = 0,
+    n = 0;
+  for (const level of levels) if (level < LEVELS) ((sum += level), n++);
   return Float32Array.from(levels, (level) => (level < LEVELS ? level - sum / n : 0));
 }
 

@@ -15,7 +15,9 @@ export function rangeFor({ range, ends }: State, atlases: Atlas[], columns: Reco
     case "fixed":
       return ends ? rangeOf(atlases, { by: range, vmin: ends[0], vmax: ends[1] }) : rangeOf(atlases, { by: "layer" });
     case "dataset":
-      return columns.min && columns.max ? { low: columns.min, high: columns.max, flat: 0 } : rangeOf(atlases, { by: "channel" });
+      return columns.min && columns.max
+        ? { low: columns.min, high: columns.max, flat: 0 }
+        : rangeOf(atlases, { by: "channel" });
     default:
       return rangeOf(atlases, { by: range });
   }

@@ -44,6 +44,8 @@ export function orderOf(state: State, known: Known): Order {
   if (!column) return Int32Array.from(sort === "-index" ? shown.reverse() : shown);
   const sign = sort.startsWith("-") ? -1 : 1;
   const rest = shown.filter((c) => Number.isNaN(column[c]!));
-  const numbers = shown.filter((c) => !Number.isNaN(column[c]!)).sort((p, q) => sign * (column[p]! - column[q]!) || p - q);
+  const numbers = shown
+    .filter((c) => !Number.isNaN(column[c]!))
+    .sort((p, q) => sign * (column[p]! - column[q]!) || p - q);
   return Int32Array.from([...numbers, ...rest]);
 }

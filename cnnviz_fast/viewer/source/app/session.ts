@@ -6,7 +6,7 @@ import { Payloads } from "../data/payloads";
 import { readTensors, type Tensor } from "../data/tensors";
 import { readHash, writeHash, type State } from "./state";
 
-export const PAGE_OF_IMAGES = 1000; // what one answer of the server holds
+const PAGE_OF_IMAGES = 1000; // what one answer of the server holds
 const MOST_KEPT = 48;
 
 /** Something that is fetched and decoded: neither yet, or one of the two. */
@@ -78,13 +78,22 @@ export class Session {
   imageAt(run: Run, at: number): Image | undefined {
     const page = Math.floor(at / PAGE_OF_IMAGES) * PAGE_OF_IMAGES;
     const key = `images/${run.id}?first=${page}`;
-    if (!run.images[at] && at >= 0 && at < run.image_count && this.catalogue.store === "server" && !this.asked.has(key)) {
+    if (
+      !run.images[at] &&
+      at >= 0 &&
+      at < run.image_count &&
+      this.catalogue.store === "server" &&
+      !this.asked.has(key)
+    ) {
       this.asked.add(key);
-      void fetch(key).then(async (answer) => {
-        const { images } = (await answer.json()) as { images: Image[] };
-        images.forEach((image, i) => (run.images[page + i] = image));
-        this.onChange();
-      }, () => this.asked.delete(key));
+      void fetch(key).then(
+        async (answer) => {
+          const { images } = (await answer.json()) as { images: Image[] };
+          images.forEach((image, i) => (run.images[page + i] = image));
+          this.onChange();
+        },
+        () => this.asked.delete(key),
+      );
     }
     return run.images[at];
   }
@@ -94,8 +103,10 @@ export class Session {
     return this.find(atlasKey(run, layer, image), (bytes) => decodeAtlas(bytes, `${layer.name} of ${image.name}`));
   }
 
-  photo(image: Image): Found<Photo> {
+  /** `later`: take it only where it is there, since something else is waited for. */
+  photo(image: Image, later = false): Found<Photo> {
     if (!image.photo) return { error: "no photo" };
+    if (later && !this.kept.has(image.photo)) return {};
     return this.find(image.photo, async (bytes) => {
       const blob = new Blob([bytes as BlobPart]);
       return { bitmap: await createImageBitmap(blob), url: URL.createObjectURL(blob) };

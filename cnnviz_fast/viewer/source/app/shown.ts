@@ -62,8 +62,14 @@ export function useShown(session: Session): { shown?: Shown; error?: string } {
   const diverging = state.colormap || DIVERGING;
   const align = state.align || at?.layer.align || "center";
   const lookOf = (range: Range, colors: string, mode: Look["mode"]): Look => ({
-    ...range, palette: paletteOf(palettes, colors), align, mode, interpolation: state.upsampling,
-    nan: BAD, minus_inf: BAD, plus_inf: BAD,
+    ...range,
+    palette: paletteOf(palettes, colors),
+    align,
+    mode,
+    interpolation: state.upsampling,
+    nan: BAD,
+    minus_inf: BAD,
+    plus_inf: BAD,
   });
   const mode = both ? state.mode : "a";
   const drawn = [state.range, state.ends, align, state.upsampling, state.colormap];
@@ -71,13 +77,29 @@ export function useShown(session: Session): { shown?: Shown; error?: string } {
     () => a && lookOf(rangeFor(state, both ? [a, both] : [a], columns), own, mode === "difference" ? "a" : mode),
     [a, both, columns, mode, ...drawn],
   );
-  const changes = useMemo(() => changed && lookOf(rangeAbout0(state, changed), diverging, "difference"), [changed, ...drawn]);
-  const unlike = beside.error ?? (second && !both ? "maps of another shape" : state.other && !other ? "no such layer or image" : "");
+  const changes = useMemo(
+    () => changed && lookOf(rangeAbout0(state, changed), diverging, "difference"),
+    [changed, ...drawn],
+  );
+  const unlike =
+    beside.error ?? (second && !both ? "maps of another shape" : state.other && !other ? "no such layer or image" : "");
   if (!at || !known || !order || !look) {
     return found.error ? { error: found.error } : {};
   }
   const colors = mode === "difference" ? diverging : own;
-  return { shown: { ...at, known, second: both, order, look, changes: changes ?? null, colors, unlike, late: a !== found.value } };
+  return {
+    shown: {
+      ...at,
+      known,
+      second: both,
+      order,
+      look,
+      changes: changes ?? null,
+      colors,
+      unlike,
+      late: a !== found.value,
+    },
+  };
 }
 
 /** Statistics over the data set by name. */
@@ -91,7 +113,7 @@ function useColumns(session: Session, layer: Layer | undefined): Record<string, 
 
 function useLayout(session: Session, layer: Layer | undefined): Known["layout"] {
   // Python computes it when it is asked for.
-  const tensors = session.tensors(session.state.sort === "layout" ? layer?.similarity ?? null : null);
+  const tensors = session.tensors(session.state.sort === "layout" ? (layer?.similarity ?? null) : null);
   return useMemo(() => {
     const { order, columns } = tensors ?? {};
     return order && columns ? { order: Int32Array.from(order.values), columns: columns.values[0]! } : null;

@@ -44,8 +44,24 @@ export interface State {
 }
 
 export const START: Readonly<State> = {
-  run: 0, image: 0, layer: "", channel: null, other: null, mode: "a", sort: "index", like: 0, kind: "all", channels: "",
-  colormap: "", range: "channel", ends: null, align: "", upsampling: "bilinear", overlay: false, opacity: 0.6, pins: [],
+  run: 0,
+  image: 0,
+  layer: "",
+  channel: null,
+  other: null,
+  mode: "a",
+  sort: "index",
+  like: 0,
+  kind: "all",
+  channels: "",
+  colormap: "",
+  range: "channel",
+  ends: null,
+  align: "",
+  upsampling: "bilinear",
+  overlay: false,
+  opacity: 0.6,
+  pins: [],
   view: null,
 };
 
@@ -59,11 +75,16 @@ const whole: Reader<number> = (text) => (/^\d{1,7}$/.test(text) ? Number(text) :
 const real: Reader<number> = (text) =>
   /^-?\d{1,9}(\.\d{1,9})?(e[+-]?\d{1,2})?$/.test(text) ? Number(text) : undefined;
 const short: Reader<string> = (text) => (text.length <= 300 ? text : undefined);
-const one = <T extends string>(of: readonly T[]): Reader<T> => (text) => of.find((each) => each === text);
-const list = <T>(reader: Reader<T>, least: number, most: number) => (text: string): T[] | undefined => {
-  const parts = text.split(",", most + 1).map(reader);
-  return parts.length >= least && parts.length <= most && !parts.includes(undefined) ? (parts as T[]) : undefined;
-};
+const one =
+  <T extends string>(of: readonly T[]): Reader<T> =>
+  (text) =>
+    of.find((each) => each === text);
+const list =
+  <T>(reader: Reader<T>, least: number, most: number) =>
+  (text: string): T[] | undefined => {
+    const parts = text.split(",", most + 1).map(reader);
+    return parts.length >= least && parts.length <= most && !parts.includes(undefined) ? (parts as T[]) : undefined;
+  };
 
 const FIELDS: { [K in keyof State]: [letter: string, reader: Reader<State[K]>] } = {
   run: ["r", whole],
@@ -84,10 +105,13 @@ const FIELDS: { [K in keyof State]: [letter: string, reader: Reader<State[K]>] }
   overlay: ["o", (text) => (text === "true" ? true : undefined)],
   opacity: ["t", (text) => within(real(text), 0, 1)],
   pins: ["p", list(whole, 1, MOST_PINS)],
-  view: ["z", (text) => {
-    const view = list(real, 3, 3)(text) as [number, number, number] | undefined;
-    return view && within(view[2], 1e-3, 1e4) ? view : undefined;
-  }],
+  view: [
+    "z",
+    (text) => {
+      const view = list(real, 3, 3)(text) as [number, number, number] | undefined;
+      return view && within(view[2], 1e-3, 1e4) ? view : undefined;
+    },
+  ],
 };
 const ENTRIES = Object.entries(FIELDS) as [keyof State, [string, Reader<never>]][];
 

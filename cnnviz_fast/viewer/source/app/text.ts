@@ -5,7 +5,8 @@ import type { Field } from "../catalogue";
 export function number(value: number): string {
   if (Number.isNaN(value)) return "NaN";
   if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
-  if (value === 0 || (Math.abs(value) >= 1e-3 && Math.abs(value) < 1e6)) return `${Number(value.toPrecision(4))}`.replace("-", "−");
+  if (value === 0 || (Math.abs(value) >= 1e-3 && Math.abs(value) < 1e6))
+    return `${Number(value.toPrecision(4))}`.replace("-", "−");
   return value.toExponential(2).replaceAll("-", "−");
 }
 

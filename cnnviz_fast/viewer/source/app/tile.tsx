@@ -38,7 +38,9 @@ export function Tile({ atlas, second = null, channel, look, mode = "a", photo, o
   const point = (event: PointerEvent) => onHit!(wall.current!.hit(event.offsetX, event.offsetY));
   return (
     <canvas
-      ref={canvas} class="tile" style={{ aspectRatio: `${atlas.width} / ${atlas.height}` }}
+      ref={canvas}
+      class="tile"
+      style={{ aspectRatio: `${atlas.width} / ${atlas.height}` }}
       {...(label ? { role: "img", "aria-label": label } : { "aria-hidden": true })}
       {...(onHit && { onPointerMove: point, onPointerDown: point, onPointerLeave: () => onHit(null) })}
     />
@@ -51,5 +53,14 @@ function only(atlas: Atlas, channel: number): Atlas {
   const part = <T extends Float32Array | Int32Array>(column: T): T => column.subarray(channel, channel + 1) as T;
   const { vmin, vmax, mean, std, zeros } = atlas;
   const index = atlas.index.subarray(channel * area, (channel + 1) * area);
-  return { ...atlas, channels: 1, index, vmin: part(vmin), vmax: part(vmax), mean: part(mean), std: part(std), zeros: part(zeros) };
+  return {
+    ...atlas,
+    channels: 1,
+    index,
+    vmin: part(vmin),
+    vmax: part(vmax),
+    mean: part(mean),
+    std: part(std),
+    zeros: part(zeros),
+  };
 }

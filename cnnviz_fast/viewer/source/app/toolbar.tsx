@@ -12,19 +12,40 @@ import type { Shown } from "./shown";
 import { ALIGNS, isChannels, KINDS, MODES, SORTS, UPSAMPLINGS, type State } from "./state";
 
 const MEANINGS: Record<string, string> = {
-  index: "number", nonfinite: "not finite", a: "this image", b: "the other", pair: "side by side", channel: "each channel",
-  layer: "whole layer", symmetric: "about 0", dataset: "over the data set", similarity: "likeness", layout: "map of likeness",
+  index: "number",
+  nonfinite: "not finite",
+  a: "this image",
+  b: "the other",
+  pair: "side by side",
+  channel: "each channel",
+  layer: "whole layer",
+  symmetric: "about 0",
+  dataset: "over the data set",
+  similarity: "likeness",
+  layout: "map of likeness",
 };
 
-function Select<T extends string>({ label, value, of, onChange, children }: {
-  label: string; value: string; of: readonly T[]; onChange: (value: T) => void; children?: ComponentChildren;
+function Select<T extends string>({
+  label,
+  value,
+  of,
+  onChange,
+  children,
+}: {
+  label: string;
+  value: string;
+  of: readonly T[];
+  onChange: (value: T) => void;
+  children?: ComponentChildren;
 }) {
   return (
     <div class="field">
       <label>
         <span>{label}</span>
         <select aria-label={label} value={value} onChange={(event) => onChange(event.currentTarget.value as T)}>
-          {of.map((each) => <option value={each}>{MEANINGS[each] ?? each.replace(/^set\./, "set: ")}</option>)}
+          {of.map((each) => (
+            <option value={each}>{MEANINGS[each] ?? each.replace(/^set\./, "set: ")}</option>
+          ))}
         </select>
       </label>
       {children}
@@ -38,23 +59,34 @@ export function Toolbar({ session, shown }: { session: Session; shown: Shown }) 
   const down = state.sort.startsWith("-");
   const by = state.sort.replace(/^-/, "");
   const sorts = [
-    ...SORTS, ...(known.difference ? ["difference"] : []), "similarity", ...(layer.similarity ? ["layout"] : []),
+    ...SORTS,
+    ...(known.difference ? ["difference"] : []),
+    "similarity",
+    ...(layer.similarity ? ["layout"] : []),
     ...Object.keys(known.columns).map((name) => `set.${name}`),
   ];
   const palettes = Object.keys(session.catalogue.palettes);
   const sortBy = (name: string) => {
     // From the greatest, which is what is looked for; numbers from the first.
     const sort = name === "index" || name === "layout" ? name : `-${name}`;
-    session.set({ sort, ...(name === "similarity" && { like: state.channel ?? state.like }), ...(name === "layout" && { view: null }) });
+    session.set({
+      sort,
+      ...(name === "similarity" && { like: state.channel ?? state.like }),
+      ...(name === "layout" && { view: null }),
+    });
   };
   return (
     <div class="toolbar" role="toolbar" aria-label="What is shown">
       <Select label="Sort" value={by} of={sorts} onChange={sortBy}>
         {by !== "layout" && (
           <button
-            class="icon" aria-label={down ? "Greatest first" : "Least first"} title={down ? "greatest first" : "least first"}
+            class="icon"
+            aria-label={down ? "Greatest first" : "Least first"}
+            title={down ? "greatest first" : "least first"}
             onClick={() => session.set({ sort: down ? by : `-${by}` })}
-          >{down ? "↓" : "↑"}</button>
+          >
+            {down ? "↓" : "↑"}
+          </button>
         )}
       </Select>
       <Select label="Show" value={state.kind} of={KINDS} onChange={(kind) => session.set({ kind, view: null })} />
@@ -62,7 +94,11 @@ export function Toolbar({ session, shown }: { session: Session; shown: Shown }) 
         <label>
           <span>Channels</span>
           <input
-            type="text" size={8} placeholder="0-63,128" aria-label="Channels" value={state.channels}
+            type="text"
+            size={8}
+            placeholder="0-63,128"
+            aria-label="Channels"
+            value={state.channels}
             onInput={(event) => {
               const text = event.currentTarget.value;
               event.currentTarget.setCustomValidity(isChannels(text) ? "" : "a list such as 0-63,128");
@@ -74,20 +110,42 @@ export function Toolbar({ session, shown }: { session: Session; shown: Shown }) 
       <Select label="Colours" value={shown.colors} of={palettes} onChange={(colormap) => session.set({ colormap })}>
         <Swatch palette={(state.mode === "difference" && shown.changes ? shown.changes : shown.look).palette} />
       </Select>
-      <Select label="Range" value={state.range} of={rangesFor(shown)} onChange={(range) => session.set({ range, ends: null })}>
+      <Select
+        label="Range"
+        value={state.range}
+        of={rangesFor(shown)}
+        onChange={(range) => session.set({ range, ends: null })}
+      >
         {state.range === "percentile" && <Percentiles session={session} />}
       </Select>
-      <Select<NonNullable<State["align"]>> label="Align" value={state.align || layer.align} of={ALIGNS.filter((each) => each !== "field" || layer.field)} onChange={(align) => session.set({ align })} />
-      <Select label="Pixels" value={state.upsampling} of={UPSAMPLINGS} onChange={(upsampling) => session.set({ upsampling })} />
+      <Select<NonNullable<State["align"]>>
+        label="Align"
+        value={state.align || layer.align}
+        of={ALIGNS.filter((each) => each !== "field" || layer.field)}
+        onChange={(align) => session.set({ align })}
+      />
+      <Select
+        label="Pixels"
+        value={state.upsampling}
+        of={UPSAMPLINGS}
+        onChange={(upsampling) => session.set({ upsampling })}
+      />
       {shown.photo.value && (
         <label class="field check">
-          <input type="checkbox" checked={state.overlay} onChange={() => session.set({ overlay: !state.overlay })} /> over the photo
+          <input type="checkbox" checked={state.overlay} onChange={() => session.set({ overlay: !state.overlay })} />{" "}
+          over the photo
         </label>
       )}
       {state.other && (
         <Select label="Compare" value={second ? state.mode : "a"} of={MODES} onChange={(mode) => session.set({ mode })}>
-          {shown.unlike && <span class="soft" role="status">{shown.unlike}</span>}
-          <button class="icon" aria-label="End the comparison" onClick={() => session.set({ other: null, mode: "a" })}>×</button>
+          {shown.unlike && (
+            <span class="soft" role="status">
+              {shown.unlike}
+            </span>
+          )}
+          <button class="icon" aria-label="End the comparison" onClick={() => session.set({ other: null, mode: "a" })}>
+            ×
+          </button>
         </Select>
       )}
       {!state.other && session.catalogue.runs.length > 1 && <OtherRun session={session} />}
@@ -102,11 +160,17 @@ function OtherRun({ session }: { session: Session }) {
     <div class="field">
       <label>
         <span>Compare</span>
-        <select aria-label="Compare with a run" value="" onChange={(event) => {
-          session.set({ other: [Number(event.currentTarget.value), session.state.image], mode: "pair" });
-        }}>
+        <select
+          aria-label="Compare with a run"
+          value=""
+          onChange={(event) => {
+            session.set({ other: [Number(event.currentTarget.value), session.state.image], mode: "pair" });
+          }}
+        >
           <option value="">with a run…</option>
-          {others.map((run) => <option value={run.id}>{run.name}</option>)}
+          {others.map((run) => (
+            <option value={run.id}>{run.name}</option>
+          ))}
         </select>
       </label>
     </div>
@@ -117,7 +181,12 @@ function Percentiles({ session }: { session: Session }) {
   const ends = session.state.ends ?? PERCENTILES;
   const field = (end: 0 | 1) => (
     <input
-      type="number" min={0} max={100} step={0.5} value={ends[end]} aria-label={end ? "Upper percentile" : "Lower percentile"}
+      type="number"
+      min={0}
+      max={100}
+      step={0.5}
+      value={ends[end]}
+      aria-label={end ? "Upper percentile" : "Lower percentile"}
       onChange={(event) => {
         const value = event.currentTarget.valueAsNumber;
         const changed: [number, number] = end ? [ends[0], value] : [value, ends[1]];
@@ -126,13 +195,25 @@ function Percentiles({ session }: { session: Session }) {
       }}
     />
   );
-  return <>{field(0)}{field(1)}</>;
+  return (
+    <>
+      {field(0)}
+      {field(1)}
+    </>
+  );
 }
 
 function FixedRange({ session, shown }: { session: Session; shown: Shown }) {
   const of_layer = useMemo(() => histogram(shown.known.a, null, 128), [shown.known.a]);
   const ends = session.state.ends ?? [of_layer.low, of_layer.high];
-  return <HistogramChart histogram={of_layer} label="values of the layer" ends={ends} onEnds={(changed) => session.set({ ends: changed }, "replace")} />;
+  return (
+    <HistogramChart
+      histogram={of_layer}
+      label="values of the layer"
+      ends={ends}
+      onEnds={(changed) => session.set({ ends: changed }, "replace")}
+    />
+  );
 }
 
 function Swatch({ palette }: { palette: Uint8Array }) {

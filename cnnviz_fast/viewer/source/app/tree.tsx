@@ -22,7 +22,9 @@ export function Tree({ session, names, say }: { session: Session; names: string[
   const nodes = useMemo(() => nodesOf(names), [names]);
   const wanted = search.trim().toLowerCase();
   const visible = wanted
-    ? nodes.filter((node) => node.is_layer && node.name.toLowerCase().includes(wanted)).map((node) => ({ ...node, label: node.name, depth: 0 }))
+    ? nodes
+        .filter((node) => node.is_layer && node.name.toLowerCase().includes(wanted))
+        .map((node) => ({ ...node, label: node.name, depth: 0 }))
     : nodes.filter((node) => !node.parents.some((parent) => closed.has(parent)));
   const has_children = new Set(wanted ? [] : nodes.flatMap((node) => node.parents.slice(-1)));
   const toggle = (name: string) => {
@@ -47,17 +49,25 @@ export function Tree({ session, names, say }: { session: Session; names: string[
     else if (event.key === "Home") focus(0);
     else if (event.key === "End") focus(visible.length - 1);
     else if (event.key === "ArrowRight") open || !has_children.has(node.name) ? focus(at + 1) : toggle(node.name);
-    else if (event.key === "ArrowLeft") open ? toggle(node.name) : focus(visible.findIndex(({ name }) => name === parent));
+    else if (event.key === "ArrowLeft")
+      open ? toggle(node.name) : focus(visible.findIndex(({ name }) => name === parent));
     else if (event.key === "Enter" || event.key === " ") choose(node);
     else return;
     event.preventDefault();
   };
-  const current = Math.max(0, visible.findIndex(({ name }) => name === layer?.name));
+  const current = Math.max(
+    0,
+    visible.findIndex(({ name }) => name === layer?.name),
+  );
   return (
     <nav aria-label="Layers">
       <h2>Layers</h2>
       <input
-        id="search" type="search" placeholder="Search layers  /" aria-label="Search layers" value={search}
+        id="search"
+        type="search"
+        placeholder="Search layers  /"
+        aria-label="Search layers"
+        value={search}
         onInput={(event) => setSearch(event.currentTarget.value)}
         onKeyDown={(event) => {
           if (event.key === "Escape") (setSearch(""), event.currentTarget.blur());
@@ -70,12 +80,24 @@ export function Tree({ session, names, say }: { session: Session; names: string[
           const group = has_children.has(node.name);
           return (
             <li
-              role="treeitem" key={node.name} dir="auto" title={node.name} tabIndex={i === current ? 0 : -1} aria-level={node.depth + 1}
-              aria-selected={node.is_layer && node.name === layer?.name} aria-expanded={group ? !closed.has(node.name) : undefined}
-              class={known || !node.is_layer ? "" : "absent"} style={{ paddingInlineStart: `${node.depth * 0.9 + 0.4}rem` }}
-              onClick={() => choose(node)} onKeyDown={(event) => move(event, i)}
+              role="treeitem"
+              key={node.name}
+              dir="auto"
+              title={node.name}
+              tabIndex={i === current ? 0 : -1}
+              aria-level={node.depth + 1}
+              aria-selected={node.is_layer && node.name === layer?.name}
+              aria-expanded={group ? !closed.has(node.name) : undefined}
+              class={known || !node.is_layer ? "" : "absent"}
+              style={{ paddingInlineStart: `${node.depth * 0.9 + 0.4}rem` }}
+              onClick={() => choose(node)}
+              onKeyDown={(event) => move(event, i)}
             >
-              <span class="twist" aria-hidden="true" onClick={(event) => group && (toggle(node.name), event.stopPropagation())}>
+              <span
+                class="twist"
+                aria-hidden="true"
+                onClick={(event) => group && (toggle(node.name), event.stopPropagation())}
+              >
                 {group ? (closed.has(node.name) ? "▸" : "▾") : ""}
               </span>
               <span class="label">{node.label}</span>
@@ -83,7 +105,11 @@ export function Tree({ session, names, say }: { session: Session; names: string[
             </li>
           );
         })}
-        {visible.length === 0 && <li role="none" class="soft">no layer has “{search}” in its name</li>}
+        {visible.length === 0 && (
+          <li role="none" class="soft">
+            no layer has “{search}” in its name
+          </li>
+        )}
       </ul>
     </nav>
   );

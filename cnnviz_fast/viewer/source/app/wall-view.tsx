@@ -1,10 +1,11 @@
 /* The wall on the page: pointer and wheel, marks over tiles, and what a screen reader hears of the grid. */
 
 import type { RefObject } from "preact";
-import { useEffect, useImperativeHandle, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useImperativeHandle, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { Wall, type Hit } from "../drawing/wall";
 import { kinds } from "./measures";
+import { usePointers } from "./pointers";
 import type { Session } from "./session";
 import type { Shown } from "./shown";
 import { brief } from "./state";
@@ -12,7 +13,6 @@ import { fieldText, number } from "./text";
 
 const TILE_PX = 64;
 const GAP_PX = 4;
-const CLICK_PX = 4; // a pointer that moves less means a tile
 
 export interface WallHandle {
   columns: number;
@@ -24,8 +24,14 @@ export interface WallHandle {
   pixels(): ImageData;
 }
 
-export function WallView({ session, shown, handle }: {
-  session: Session; shown: Shown; handle: RefObject<WallHandle>;
+export function WallView({
+  session,
+  shown,
+  handle,
+}: {
+  session: Session;
+  shown: Shown;
+  handle: RefObject<WallHandle>;
 }) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const wall = useRef<Wall>(null);
@@ -39,7 +45,9 @@ export function WallView({ session, shown, handle }: {
   const { a } = known;
   const columns = useMemo(() => {
     const layout = state.sort === "layout" && known.layout?.order.length === order.length ? known.layout.columns : null;
-    return layout ?? columnsFor(order.length, size.width / size.height, a.height / a.width / (look.mode === "pair" ? 2 : 1));
+    return (
+      layout ?? columnsFor(order.length, size.width / size.height, a.height / a.width / (look.mode === "pair" ? 2 : 1))
+    );
   }, [order, known.layout, state.sort, size, a.height, a.width, look.mode]);
   const bitmap = state.overlay ? photo.value?.bitmap : undefined;
 
@@ -75,7 +83,8 @@ export function WallView({ session, shown, handle }: {
   useImperativeHandle(handle, () => ({
     columns,
     zoom: (factor) => (wall.current!.zoomAt(size.width / 2, size.height / 2, factor), keepView()),
-    toggleZoom: () => (state.view || state.channel === null ? session.set({ view: null }, "replace") : fill(state.channel)),
+    toggleZoom: () =>
+      state.view || state.channel === null ? session.set({ view: null }, "replace") : fill(state.channel),
     reveal: (channel) => {
       const tile = wall.current!.tile(channel);
       if (!tile || !state.view) return;
@@ -110,8 +119,13 @@ export function WallView({ session, shown, handle }: {
   return (
     <section class="wall" aria-label="Channels">
       <div
-        role="grid" tabIndex={0} class="canvas" aria-label={`${order.length} channels of ${shown.layer.name}; walk with the arrow keys`}
-        aria-rowcount={Math.ceil(order.length / columns)} aria-colcount={columns} aria-activedescendant={chosen === null ? undefined : "cell"}
+        role="grid"
+        tabIndex={0}
+        class="canvas"
+        aria-label={`${order.length} channels of ${shown.layer.name}; walk with the arrow keys`}
+        aria-rowcount={Math.ceil(order.length / columns)}
+        aria-colcount={columns}
+        aria-activedescendant={chosen === null ? undefined : "cell"}
         onDblClick={(event) => {
           const hit = wall.current!.hit(event.offsetX, event.offsetY);
           if (hit) fill(hit.channel);
@@ -119,24 +133,45 @@ export function WallView({ session, shown, handle }: {
       >
         <div class="inner">
           <canvas ref={canvas} aria-hidden="true" class={shown.late ? "late" : ""} {...pointers} />
-          {state.pins.map((pin) => <Mark key={pin} kind="pin" wall={wall.current} channel={pin} order={order} />)}
-          {hover && hover.channel !== chosen && <Mark kind="hover" wall={wall.current} channel={hover.channel} order={order} />}
+          {state.pins.map((pin) => (
+            <Mark key={pin} kind="pin" wall={wall.current} channel={pin} order={order} />
+          ))}
+          {hover && hover.channel !== chosen && (
+            <Mark kind="hover" wall={wall.current} channel={hover.channel} order={order} />
+          )}
           {chosen !== null && <Mark kind="chosen" wall={wall.current} channel={chosen} order={order} />}
         </div>
         <div role="row" class="hidden" aria-rowindex={Math.floor(Math.max(0, place) / columns) + 1}>
-          <div role="gridcell" id="cell" aria-selected={chosen !== null} aria-colindex={(Math.max(0, place) % columns) + 1}>
-            {chosen === null ? "no channel chosen" : `channel ${chosen}, mean ${number(a.mean[chosen]!)}, ${[...of_kind[chosen]!].join(", ")}`}
+          <div
+            role="gridcell"
+            id="cell"
+            aria-selected={chosen !== null}
+            aria-colindex={(Math.max(0, place) % columns) + 1}
+          >
+            {chosen === null
+              ? "no channel chosen"
+              : `channel ${chosen}, mean ${number(a.mean[chosen]!)}, ${[...of_kind[chosen]!].join(", ")}`}
           </div>
         </div>
         {order.length === 0 && <p class="empty">No channel is left by the filter.</p>}
       </div>
       <p class="readout">
         {hover ? (
-          <><b>{hover.channel}</b> ({hover.y}, {hover.x}) = <b>{number(hover.value)}</b><span class="soft">{fieldText(shown.layer.field, hover)}</span></>
+          <>
+            <b>{hover.channel}</b> ({hover.y}, {hover.x}) = <b>{number(hover.value)}</b>
+            <span class="soft">{fieldText(shown.layer.field, hover)}</span>
+          </>
         ) : (
-          <span class="soft">{order.length === a.channels ? `${a.channels} channels` : `${order.length} of ${a.channels} channels`} of {a.height} × {a.width}</span>
+          <span class="soft">
+            {order.length === a.channels ? `${a.channels} channels` : `${order.length} of ${a.channels} channels`} of{" "}
+            {a.height} × {a.width}
+          </span>
         )}
-        {method && <span class="soft method" title={why}>{method === "webgl2" ? "WebGL2" : "Canvas2D"}</span>}
+        {method && (
+          <span class="soft method" title={why}>
+            {method === "webgl2" ? "WebGL2" : "Canvas2D"}
+          </span>
+        )}
       </p>
     </section>
   );
@@ -150,70 +185,12 @@ function Mark({ kind, wall, channel, order }: { kind: string; wall: Wall | null;
   return <span class={`mark ${kind}`} aria-hidden="true" style={style} />;
 }
 
-interface Gestures {
-  onHover: (hit: Hit | null) => void;
-  onMove: () => void;
-  onEnd: () => void;
-  onClick: (x: number, y: number) => void;
-}
-
-/** Drag with one pointer, pinch with two, turn the wheel. */
-function usePointers(canvas: RefObject<HTMLCanvasElement>, wall: RefObject<Wall>, gestures: Gestures) {
-  const latest = useRef(gestures);
-  latest.current = gestures;
-  const down = useRef(new Map<number, { x: number; y: number }>());
-  const travelled = useRef(0);
-  useEffect(() => {
-    let ending = 0;
-    const turn = (event: WheelEvent) => {
-      event.preventDefault(); // which a listener of Preact's, being passive, may not
-      const unit = event.deltaMode ? 20 : 1;
-      wall.current!.zoomAt(event.offsetX, event.offsetY, Math.exp(-event.deltaY * unit * 0.002));
-      latest.current.onMove();
-      clearTimeout(ending);
-      ending = setTimeout(() => latest.current.onEnd(), 200); // no event says that a wheel has come to rest
-    };
-    const at = canvas.current!;
-    at.addEventListener("wheel", turn, { passive: false });
-    return () => (clearTimeout(ending), at.removeEventListener("wheel", turn));
-  }, []);
-  const release = (event: PointerEvent) => {
-    if (!down.current.delete(event.pointerId) || down.current.size) return;
-    if (travelled.current >= CLICK_PX) latest.current.onEnd();
-    else if (event.type === "pointerup") latest.current.onClick(event.offsetX, event.offsetY);
-  };
-  return {
-    onPointerDown: (event: PointerEvent) => {
-      canvas.current!.setPointerCapture(event.pointerId);
-      if (!down.current.size) travelled.current = 0;
-      down.current.set(event.pointerId, { x: event.offsetX, y: event.offsetY });
-    },
-    onPointerMove: (event: PointerEvent) => {
-      const before = down.current.get(event.pointerId);
-      if (!before) return latest.current.onHover(wall.current!.hit(event.offsetX, event.offsetY));
-      const here = { x: event.offsetX, y: event.offsetY };
-      travelled.current += Math.hypot(here.x - before.x, here.y - before.y);
-      down.current.set(event.pointerId, here);
-      if (travelled.current < CLICK_PX) return;
-      const other = [...down.current].find(([id]) => id !== event.pointerId)?.[1];
-      if (other) {
-        const factor = Math.hypot(here.x - other.x, here.y - other.y) / Math.hypot(before.x - other.x, before.y - other.y);
-        wall.current!.zoomAt(other.x, other.y, Number.isFinite(factor) && factor > 0 ? factor : 1);
-      } else {
-        wall.current!.pan(here.x - before.x, here.y - before.y);
-      }
-      latest.current.onMove();
-    },
-    onPointerUp: release,
-    onPointerCancel: release,
-    onPointerLeave: () => latest.current.onHover(null),
-  };
-}
-
 /** The number of columns with which tiles are largest in a room of this shape. */
 function columnsFor(count: number, room_aspect: number, tile_aspect: number): number {
   const guess = Math.sqrt(count * tile_aspect * (room_aspect || 1));
   const side = (columns: number) => Math.min(room_aspect / columns, 1 / (tile_aspect * Math.ceil(count / columns)));
-  const candidates = [Math.floor(guess), Math.ceil(guess), Math.ceil(guess) + 1].map((each) => Math.max(1, Math.min(each, count || 1)));
+  const candidates = [Math.floor(guess), Math.ceil(guess), Math.ceil(guess) + 1].map((each) =>
+    Math.max(1, Math.min(each, count || 1)),
+  );
   return candidates.reduce((best, each) => (side(each) > side(best) ? each : best));
 }

@@ -20,10 +20,9 @@ export interface Axis {
   tile_px: number;
   /** Column of tiles of each pixel; -1 where there is none. */
   tile: Int32Array;
-  /** Px of the tile before it. */
-  within: Int32Array;
-  /** Which px of a tile are in view, in order. */
+  /** Which px of a tile are in view, in order, and which of these each pixel is. */
   shown: Int32Array;
+  place: Int32Array;
   /** Each pixel shows the sum of `taps` columns of the map: `columns` times `weights`, (length, taps). */
   taps: number;
   columns: Int32Array;
@@ -43,7 +42,6 @@ export function layAxis({ length, origin, tile, gap, tiles }: Side, sampling: Sa
   const tileOf = new Int32Array(length).fill(-1);
   const within = new Int32Array(length);
   const found = new Map<number, Taps>();
-  let taps = 1;
   for (let p = 0; p < length; p++) {
     const at = Math.floor((origin + p) / (tile + gap));
     const d = origin + p - at * (tile + gap);
@@ -51,18 +49,22 @@ export function layAxis({ length, origin, tile, gap, tiles }: Side, sampling: Sa
     tileOf[p] = at;
     within[p] = d;
     if (!found.has(d)) found.set(d, tapsAt(d, sampling));
-    taps = Math.max(taps, found.get(d)!.rows.length);
   }
+  const shown = Int32Array.from(found.keys()).sort();
+  const places = new Map(Array.from(shown, (d, place) => [d, place]));
+  const taps = Math.max(1, ...Array.from(found.values(), ({ rows }) => rows.length));
+  const place = new Int32Array(length);
   const columns = new Int32Array(length * taps);
   const weights = new Float32Array(length * taps);
   for (let p = 0; p < length; p++) {
-    const own = tileOf[p]! < 0 ? undefined : found.get(within[p]!);
-    if (!own) continue;
+    if (tileOf[p]! < 0) continue;
+    const own = found.get(within[p]!)!;
+    place[p] = places.get(within[p]!)!;
     columns.fill(own.rows[0]!, p * taps, (p + 1) * taps); // what is left over has no weight
     columns.set(own.rows, p * taps);
     weights.set(own.weights, p * taps);
   }
-  return { length, tile_px: tile, tile: tileOf, within, shown: Int32Array.from(found.keys()).sort(), taps, columns, weights };
+  return { length, tile_px: tile, tile: tileOf, shown, place, taps, columns, weights };
 }
 
 export function stretchesOf({ length, tile, taps, columns }: Axis): Stretch[] {

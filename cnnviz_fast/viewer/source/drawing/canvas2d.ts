@@ -146,9 +146,9 @@ function notFinite(index: Uint8Array, map: number, width: number, down: Axis, y:
 
 /** Lay colours over the photo; what is not finite stands out whatever lies under it. */
 function layOver(backdrop: Backdrop, { down, across, weight }: Scene, y: number, columns: Stretch, line: Uint16Array, out: Int32Array): void {
-  const row = backdrop.rowOf.get(down.within[y]!)! * backdrop.columns;
+  const row = down.place[y]! * backdrop.columns;
   for (let i = 0; i < out.length; i++) {
-    const under = backdrop.pixels[row + backdrop.columnOf.get(across.within[columns.start + i]!)!]!;
+    const under = backdrop.pixels[row + across.place[columns.start + i]!]!;
     if (line[i]! < 256) out[i] = over(weight, out[i]!, under);
   }
 }

@@ -44,12 +44,12 @@ export class Composer {
   private readonly photo = new Kept<ImageData>();
   private readonly backdrop = new Kept<Backdrop>();
 
-  /** Return the atlases that a mode shows. */
+  /** Return the atlases that a mode shows; those of two shapes cannot be compared, and the first one is shown. */
   shown(atlas: Atlas, second: Atlas | null, mode: Look["mode"]): Atlas[] {
     return this.atlases.of([atlas, second, mode], () => {
-      if (!second || mode === "a") return [atlas];
-      if (mode === "difference") return [difference(atlas, second)];
-      return mode === "b" ? [second] : [atlas, second];
+      if (second && mode === "b") return [second];
+      if (!second || mode === "a" || second.index.length !== atlas.index.length || second.width !== atlas.width) return [atlas];
+      return mode === "pair" ? [atlas, second] : [difference(atlas, second)];
     });
   }
 

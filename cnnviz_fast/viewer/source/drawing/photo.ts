@@ -3,56 +3,57 @@
 import type { Axis } from "./axis";
 import { triangle, type Taps } from "./positions";
 
-/** A photo at the size of a tile, or the part of it that is in view. */
+/** A photo at the size of a tile, of which it holds what is in view. */
 export interface Backdrop {
   /** RGBA as it lies in the memory of a canvas, (rows, columns). */
   pixels: Int32Array;
   columns: number;
-  /** Row and column of each px of a tile that is in view. */
-  rowOf: Map<number, number>;
-  columnOf: Map<number, number>;
 }
 
 export function backdropOf(photo: ImageData, down: Axis, across: Axis): Backdrop {
-  const [rowOf, columnOf] = [placesOf(down), placesOf(across)];
-  const [rows, columns] = [rowOf.size, columnOf.size];
+  const [rows, columns] = [down.shown.length, across.shown.length];
   const narrow = new Uint8Array(photo.height * columns * 4);
-  for (const [d, column] of columnOf) {
+  across.shown.forEach((d, column) => {
     const taps = triangle(d, photo.width, across.tile_px);
-    for (let y = 0; y < photo.height; y++) average(photo.data, 4 * y * photo.width, 4, taps, narrow, 4 * (y * columns + column));
-  }
+    for (let y = 0; y < photo.height; y++) averagePixels(photo.data, 4 * y * photo.width, taps, narrow, 4 * (y * columns + column));
+  });
   const pixels = new Uint8Array(rows * columns * 4);
-  for (const [d, row] of rowOf) {
-    const taps = triangle(d, photo.height, down.tile_px);
-    for (let x = 0; x < columns; x++) average(narrow, 4 * x, 4 * columns, taps, pixels, 4 * (row * columns + x));
-  }
-  return { pixels: new Int32Array(pixels.buffer), columns, rowOf, columnOf };
+  const sums = new Float64Array(columns * 4);
+  down.shown.forEach((d, row) => {
+    averageRows(narrow, triangle(d, photo.height, down.tile_px), sums);
+    pixels.set(sums, row * sums.length);
+  });
+  return { pixels: new Int32Array(pixels.buffer), columns };
 }
 
-/** Return the place of each px of a tile among those that are in view. */
-function placesOf({ shown }: Axis): Map<number, number> {
-  return new Map(Array.from(shown, (d, place) => [d, place]));
-}
+/* Pillow rounds to bytes after each direction. Here sums begin at 0.5, and bytes are cut off. */
 
-/** Average three colours, rounded to bytes as Pillow does after each direction. */
-function average(from: Uint8Array | Uint8ClampedArray, at: number, step: number, { rows, weights }: Taps, to: Uint8Array, place: number): void {
+function averagePixels(row: Uint8ClampedArray, at: number, { rows: columns, weights }: Taps, to: Uint8Array, place: number): void {
   let [red, green, blue] = [0.5, 0.5, 0.5];
-  for (let k = 0; k < rows.length; k++) {
-    const i = at + rows[k]! * step;
-    red += weights[k]! * from[i]!;
-    green += weights[k]! * from[i + 1]!;
-    blue += weights[k]! * from[i + 2]!;
+  for (let k = 0; k < columns.length; k++) {
+    const i = at + 4 * columns[k]!;
+    red += weights[k]! * row[i]!;
+    green += weights[k]! * row[i + 1]!;
+    blue += weights[k]! * row[i + 2]!;
   }
   to[place] = red;
   to[place + 1] = green;
   to[place + 2] = blue;
 }
 
-/** Lay a colour over another by a weight of 0 to 256: kernels.reference.over, for the components of an opaque colour. */
+function averageRows(from: Uint8Array, { rows, weights }: Taps, sums: Float64Array): void {
+  sums.fill(0.5);
+  for (let k = 0; k < rows.length; k++) {
+    const at = rows[k]! * sums.length;
+    const weight = weights[k]!;
+    for (let i = 0; i < sums.length; i++) sums[i]! += weight * from[at + i]!;
+  }
+}
+
+/** Lay a colour over another by a weight of 0 to 256: kernels.reference.over, of red and blue at once. */
 export function over(weight: number, color: number, under: number): number {
   const rest = 256 - weight;
-  const red = (weight * (color & 255) + rest * (under & 255) + 128) >> 8;
-  const green = (weight * ((color >> 8) & 255) + rest * ((under >> 8) & 255) + 128) >> 8;
-  const blue = (weight * ((color >> 16) & 255) + rest * ((under >> 16) & 255) + 128) >> 8;
-  return 0xff000000 | (blue << 16) | (green << 8) | red;
+  const red_blue = (Math.imul(weight, color & 0xff00ff) + Math.imul(rest, under & 0xff00ff) + 0x800080) >>> 8;
+  const green = Math.imul(weight, (color >>> 8) & 255) + Math.imul(rest, (under >>> 8) & 255) + 128;
+  return 0xff000000 | (red_blue & 0xff00ff) | (green & 0xff00);
 }

@@ -8,8 +8,8 @@ void main() {
   gl_Position = vec4(vec2(gl_VertexID & 1, gl_VertexID >> 1) * 4.0 - 1.0, 0, 1); // one triangle over everything
 }`;
 
-/* An axis holds for each of its pixels: column of tiles + 1 (0 for none), px of the backdrop, then taps, each a column of
-the map and a weight. */
+/* An axis holds for each of its pixels: column of tiles + 1 (0 for none), place in the backdrop, then taps, each a column
+of the map and a weight. */
 export const PIXELS = `#version 300 es
 precision highp float;
 precision highp int;

@@ -140,8 +140,9 @@ export class Wall {
   }
 
   private get layout(): Layout {
-    const { height, width } = this.atlas ?? { height: 1, width: 1 };
-    const content = { count: this.order.length, height, width, sides: Math.max(1, this.atlases.length) };
+    const { atlases } = this;
+    const { height, width } = atlases[0] ?? { height: 1, width: 1 };
+    const content = { count: this.order.length, height, width, sides: Math.max(1, atlases.length) };
     const canvas = { height: this.canvas.clientHeight, width: this.canvas.clientWidth, ratio: devicePixelRatio };
     return new Layout(this.grid, content, canvas, this.view);
   }

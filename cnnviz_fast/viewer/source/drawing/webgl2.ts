@@ -86,8 +86,8 @@ export class WebglPainter implements Painter {
     this.tables.values.set([atlases], () => joined(atlases.map(({ index }) => index), Uint8Array));
     this.tables.levels.set([scene.levels], () => bitsOf(joined(scene.levels, Float32Array)));
     this.tables.order.set([scene.order], () => bitsOf(scene.order));
-    this.tables.down.set([down, backdrop], () => axisTable(down, backdrop?.rowOf));
-    this.tables.across.set([across, backdrop], () => axisTable(across, backdrop?.columnOf));
+    this.tables.down.set([down], () => axisTable(down));
+    this.tables.across.set([across], () => axisTable(across));
     this.tables.colors.set([scene.colors], () => bitsOf(scene.colors));
     this.tables.backdrop.set([backdrop], () => bitsOf(backdrop?.pixels ?? new Int32Array(1)));
     const { channels, height: map_h, width: map_w } = atlases[0] as Atlas;
@@ -148,12 +148,12 @@ class Table {
 }
 
 /** Return an axis as the shader reads it. */
-function axisTable({ length, tile, within, taps, columns, weights }: Axis, backdrop?: Map<number, number>): Uint32Array {
+function axisTable({ length, tile, place, taps, columns, weights }: Axis): Uint32Array {
   const table = new Uint32Array(length * (2 + 2 * taps));
   const bits = bitsOf(weights);
   for (let p = 0, i = 0; p < length; p++) {
     table[i++] = tile[p]! + 1;
-    table[i++] = backdrop?.get(within[p]!) ?? 0;
+    table[i++] = place[p]!;
     for (let k = p * taps; k < (p + 1) * taps; k++) {
       table[i++] = columns[k]!;
       table[i++] = bits[k]!;
