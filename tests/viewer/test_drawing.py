@@ -418,3 +418,13 @@ def test_what_takes_longer_than_a_frame_is_drawn_coarsely_first(walls: Page) -> 
     coarse = walls.evaluate("(wall.setLook({ ...look }), new Promise(requestAnimationFrame).then(seen))")
     assert_close(np.array(coarse), nearest.flatten().astype(float), ONE_LEVEL)
     walls.evaluate(f"until(() => seen().join() === {exact.flatten().tolist()!s}.join())")  # once nothing changes
+
+
+def test_layer_that_a_graphics_card_has_no_room_for_is_drawn_by_canvas2d(browser: Browser, tmp_path: Path) -> None:
+    tab = open_tab(browser.new_page(), tmp_path)
+    tab.evaluate("() => { WebGL2RenderingContext.prototype.getError = function () { return this.OUT_OF_MEMORY; }; }")
+    packed, _ = packed_and_read(torch.arange(1600.0).expand(2, 1600, 1600))
+    make_wall(tab, packed, size=(20, 40), tile_px=1600, columns=2, method="webgl2")
+    assert (pixels_of(tab)[..., 3] == 255).all()
+    assert tab.evaluate("said.at(-1)") == ["canvas2d", "the graphics card has no room for this layer"]
+    tab.close()

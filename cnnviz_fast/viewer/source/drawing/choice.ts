@@ -58,14 +58,10 @@ export class ChosenPainter {
   /** Time both ways, after a first frame that shows something. */
   private compare(scene: Scene): void {
     const rival = WebglPainter.open(true, this.lose);
-    verdict = { method: "canvas2d", why: "this browser has no WebGL2 on a graphics card" };
-    if (rival) {
-      const js_ms = new CanvasPainter().time(scene);
-      rival.time(scene, TRIED); // sends it the maps
-      let [share, gl_ms] = [TRIED, rival.time(scene, TRIED)];
-      if (gl_ms < js_ms) [share, gl_ms] = [1, rival.time(scene, 1)];
-      const why = `WebGL2 took ${gl_ms.toFixed(1)} ms for ${share} of a frame, Canvas2D ${js_ms.toFixed(1)} ms for all of it`;
-      verdict = { method: gl_ms < js_ms ? "webgl2" : "canvas2d", why };
+    try {
+      verdict = rival ? faster(rival, scene) : { method: "canvas2d", why: "this browser has no WebGL2 on a graphics card" };
+    } catch (error) {
+      verdict = { method: "canvas2d", why: (error as Error).message };
     }
     if (verdict.method === "canvas2d") rival?.close();
     this.settle(verdict, verdict.method === "webgl2" ? rival : this.painter);
@@ -85,4 +81,13 @@ export class ChosenPainter {
     verdict = { method: "canvas2d", why };
     this.settle(verdict, new CanvasPainter());
   }
+}
+
+function faster(rival: WebglPainter, scene: Scene): Verdict {
+  const js_ms = new CanvasPainter().time(scene);
+  rival.time(scene, TRIED); // sends it the maps
+  let [share, gl_ms] = [TRIED, rival.time(scene, TRIED)];
+  if (gl_ms < js_ms) [share, gl_ms] = [1, rival.time(scene, 1)];
+  const why = `WebGL2 took ${gl_ms.toFixed(1)} ms for ${share} of a frame, Canvas2D ${js_ms.toFixed(1)} ms for all of it`;
+  return { method: gl_ms < js_ms ? "webgl2" : "canvas2d", why };
 }

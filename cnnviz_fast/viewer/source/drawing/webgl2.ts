@@ -135,6 +135,7 @@ class Table {
     const { gl } = this;
     const [internal, format, type] = array instanceof Uint8Array ? [gl.R8, gl.RED, gl.UNSIGNED_BYTE] : [gl.R32UI, gl.RED_INTEGER, gl.UNSIGNED_INT];
     gl.texImage3D(gl.TEXTURE_2D_ARRAY, 0, internal, PAGE, height, depth, 0, format, type, padded);
+    if (depth > 1 && gl.getError() === gl.OUT_OF_MEMORY) throw new Error("the graphics card has no room for this layer");
   }
 
   private bind(): void {
