@@ -116,7 +116,7 @@ def write_page(shown: Collection, path: Path, similarity: bool = False, patches:
         similarity: see save_page.
         patches: see save_page.
     """
-    wanted = {"statistics", "kernels", *(["similarity"] if similarity else []), *(["patches"] if patches else [])}
+    wanted = _kinds(similarity, patches)
     is_file = path.suffix.lower() in SUFFIXES
     target = path if is_file else path / INDEX
     refuse_other_file(target)
@@ -142,10 +142,16 @@ def write_page(shown: Collection, path: Path, similarity: bool = False, patches:
 
 def inline_page(shown: Collection, similarity: bool = False) -> str:
     """Return a page in one text."""
-    wanted = {"statistics", "kernels", *(["similarity"] if similarity else [])}
+    wanted = _kinds(similarity)
     catalogue = shown.catalogue("inline")
     payloads = _all_of(shown, catalogue, wanted)
     return b"".join(html.page(catalogue, payloads.items())).decode()
+
+
+def _kinds(similarity: bool, patches: bool = False) -> set[str]:
+    """Return which of KINDS a page holds: those that take time or room only where they are asked for."""
+    left_out = {"similarity": not similarity, "patches": not patches}
+    return {kind for kind in KINDS if not left_out.get(kind)}
 
 
 def _all_of(shown: Collection, catalogue: dict[str, Any], kinds: set[str]) -> dict[str, bytes]:
