@@ -65,8 +65,10 @@ VALID: dict[str, dict[str, Any]] = {
     "run": {"model": NET, "images": [IMAGE[0]], "layers": "0", "out": "run", "readers": 0, "tile": 4,
             "progress": "none"},
     "save_atlas": {"maps": MAPS, "path": "a.atlas"},
+    "save_page": {"maps": MAPS, "path": "a.html"},
     "save_sheet": {"maps": MAPS, "path": "a.png", "tile": 4},
     "save_tiles": {"maps": MAPS, "folder": "tiles", "tile": 4},
+    "view": {"maps": MAPS},
     "visualize": {"model": NET, "images": [IMAGE[0]], "layers": "0", "tile": 4},
 }  # fmt: skip
 
