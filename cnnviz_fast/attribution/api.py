@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..activations.passes.rows import with_rows
+from ..activations.passes.rows import inputs_at, with_rows
 from ..activations.stages import default_layers
 from ..errors import NoGradientError, OptionError, ShapeError, closest, repr_of
 from ..models.loaded import LoadedModel, as_given, called_with, module_of
@@ -176,9 +176,6 @@ def attribution(
             takers = ", ".join(name_of for name_of, other in METHODS.items() if name in other.options)
             raise OptionError(f"{name} goes with {takers}, got method {method!r}.")
     loaded = called_with(model if isinstance(model, LoadedModel) else as_given(module_of(model)), inputs, forward)
-    is_free = chosen.of in ("layers", "both") and layer is None
-    if is_free:
-        layer = default_layers(loaded)[-1]
     if chosen.of == "input" and layer is not None:
         raise OptionError(
             f"layer must be left out for {method}, which is of the input, got {repr_of(layer)}. For the causes of a "
@@ -187,10 +184,14 @@ def attribution(
     images = len(batch) if getattr(batch, "ndim", 0) else 0
     if not images:
         raise ShapeError("batch must be a (N, C, H, W) tensor of at least one image. Make one with load_images.")
+    loaded = with_rows(loaded, images)
+    is_free = chosen.of in ("layers", "both") and layer is None
+    if is_free:
+        layer = default_layers(replace(loaded, inputs=inputs_at(loaded, [0])), batch[:1])[-1]
     if target is None and chosen.of != "attention":
         target = "top"
     targets = NO_TARGETS if target is None else parse_targets(target, loaded.categories, images)
-    request = Request(with_rows(loaded, images), batch, layer, targets, axes or AxesOptions())
+    request = Request(loaded, batch, layer, targets, axes or AxesOptions())
     try:
         found = chosen.run(request, **given)
     except NoGradientError as error:

@@ -107,7 +107,7 @@ def test_attribute_tokens_are_read_as_maps(method: str) -> None:
     assert_close(heat, expected, FLOAT32_SUMS)
 
 
-@pytest.mark.parametrize("layer", ["blocks.1", "blocks.1.linear2", "blocks.1.norm2"])
+@pytest.mark.parametrize("layer", ["blocks.1", "blocks.1.linear2", "blocks.1.norm2", "blocks"])
 def test_attribute_of_patches_that_the_head_does_not_read_names_the_layer_that_works(layer: str) -> None:
     # What goes into the attention of a torch layer is the output of the block before.
     with pytest.raises(CaptureError, match=r"their gradient is 0, as where .* This one works: 'blocks.0'\."):
@@ -124,6 +124,11 @@ def test_attribute_without_a_layer_takes_the_one_that_works() -> None:
     ):
         heat = cf.attribute(model, images(1, 64), target=2)
     assert torch.equal(heat, cf.attribute(model, images(1, 64), "gradcam", "blocks.1.norm1", 2))
+
+
+def test_attribute_without_a_layer_looks_at_the_images_that_are_given() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 15 * 15, 6)).eval()  # of 32 px
+    assert torch.equal(cf.attribute(model, images(), target=1), cf.attribute(model, images(), "gradcam", "0", 1))
 
 
 def test_attribute_layer_that_nothing_comes_of_is_refused() -> None:
