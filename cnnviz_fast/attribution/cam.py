@@ -120,7 +120,9 @@ def cam(request: Request) -> Attribution:
     import torch
 
     name, scoring = _last_linear(request)
-    wanted = find_targets(root_of(request.model), request.batch, request.layers or (), request.inputs())
+    wanted = find_targets(
+        root_of(request.model), request.batch, request.layers or (), request.inputs(), request.model.forward
+    )
     into = f"input:{name}"
     activations, scores = forward_only(replace(request, layers=[*(each.key(each.call) for each in wanted), into]))
     given = activations.pop(into).float()
