@@ -155,6 +155,17 @@ def test_attribute_inside_a_forward_without_gradients() -> None:
     assert torch.equal(gradcam(Frozen(), layer="inner.third"), gradcam(made(Residual)))
 
 
+def test_attribute_gradients_that_the_model_cuts_are_said() -> None:
+    class Frozen(Residual):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with torch.no_grad():
+                x = self.third(self.second(self.first(x)))
+            return self.head(x.mean((2, 3)))
+
+    with pytest.raises(CaptureError, match=r"or the model cuts gradients in between\. Name another one\."):
+        gradcam(made(Frozen))
+
+
 def test_attribute_halves_are_added_up_in_float32() -> None:
     expected = gradcam(made(Residual))
     for heat in (gradcam(made(Residual).bfloat16()), autocast()):
