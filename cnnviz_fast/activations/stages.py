@@ -12,10 +12,11 @@ from .listing import list_layers
 from .patterns import stages_of
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 
-def default_layers(model: LoadedModel) -> list[str]:
+def default_layers(model: LoadedModel, input: torch.Tensor | None = None) -> list[str]:
     """Return the stages of a model, the largest maps first.
 
     They are those that it declares (see `stage:` of the patterns). For other models they are, for each size of
@@ -23,19 +24,20 @@ def default_layers(model: LoadedModel) -> list[str]:
 
     Args:
         model: to look at, on any device. It is left as it was.
+        input: (N, C, H, W) float, any device. What goes in; None for what the preprocessing makes.
 
     Returns:
         Names of layers.
 
     Raises:
         OptionError: no layer puts out maps.
-        CaptureError: the model cannot run on the input that its preprocessing makes.
+        CaptureError: the model cannot run on this input.
     """
     declared = stages_of(model.module, layer_names(model.module))
     if declared:
         return declared
     chosen: dict[tuple[int, ...], LayerInfo] = {}
-    for layer in list_layers(model):
+    for layer in list_layers(model, input):
         size = _size_of(layer.shape)
         if size is None or not _has_kernels(model.module.get_submodule(layer.name)):
             continue

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..activations.passes.rows import with_rows
+from ..activations.passes.rows import inputs_at, with_rows
 from ..activations.stages import default_layers
 from ..errors import NoGradientError, OptionError, ShapeError, closest, repr_of
 from ..models.loaded import LoadedModel, as_given, called_with, module_of
@@ -33,15 +33,17 @@ class Method:
     Attributes:
         run: called with the request and the options.
         of: what its maps are of: "layers" that have to be named, the "input", or "both": of the input, for each layer;
-            or the "attention" of layers, which needs no target.
+            or the "attention" of layers.
         options: names of the options that it takes beside those of all methods.
         about: what it is, in a few words.
+        target: whether one is "needed", so that there is a usual one; "optional"; or there is "none".
     """
 
     run: Callable[..., Attribution]
     of: str
     about: str
     options: tuple[str, ...] = ()
+    target: str = "needed"
 
     @property
     def of_pixels(self) -> bool:
@@ -55,7 +57,7 @@ METHODS = {
     "hirescam": Method(cam.hirescam, "layers", "gradient times activation, place by place; signed"),
     "layercam": Method(cam.layercam, "layers", "positive gradient times activation; goes with early layers"),
     "xgradcam": Method(cam.xgradcam, "layers", "channels weighted by their gradient where they are active"),
-    "eigencam": Method(cam.eigencam, "layers", "the first principal component of the channels; no target"),
+    "eigencam": Method(cam.eigencam, "layers", "the first principal component of the channels", target="none"),
     "cam": Method(cam.cam, "layers", "channels weighted by the classifier's weights; no gradients, signed"),
     "scorecam": Method(masking.scorecam, "layers", "channels weighted by the score of what they show", ("chunk",)),
     "ablationcam": Method(masking.ablationcam, "layers", "channels weighted by the score without them", ("chunk",)),
@@ -70,8 +72,10 @@ METHODS = {
     "guided": Method(saliency.guided, "input", "gradients that stay positive in every rectifier", ("chunk",)),
     "deconvolution": Method(saliency.deconvolution, "input", "rectifiers act on what comes back only", ("chunk",)),
     "guided-gradcam": Method(saliency.guided_gradcam, "both", "guided, where Grad-CAM of a layer is warm", ("chunk",)),
-    "rollout": Method(attention.rollout, "attention", "attention of all layers, one after the other", ("query",)),
-    "attention": Method(attention.attention, "attention", "weights of a layer, head by head", ("query",)),
+    "rollout": Method(
+        attention.rollout, "attention", "attention of all layers, one after the other", ("query",), "optional"
+    ),
+    "attention": Method(attention.attention, "attention", "weights of a layer, head by head", ("query",), "optional"),
 }
 """Name -> method, in Python and on the command line."""
 
@@ -105,7 +109,7 @@ def attribute(
         target: a class by index or name; "top" or "top5"; a function of the output; ("layer3", channel) or ("layer3",
             channel, y, x); ("layer3", "0-63", "max") for the strongest unit of each of these channels; a list of
             these; a list of lists, or an array of integers, for a row of each image. None for "top"; but attention and
-            rollout have no target then: with one, attention is weighted with its positive gradient.
+            rollout have no target then: with one, attention is weighted with its positive gradient. eigencam has none.
         axes: of the layers' outputs; see visualize.
         inputs: what the model takes beside the batch; see capture. A tensor has a row for each image, or one for all.
         forward: method of the model to run instead of `forward`; see capture.
@@ -126,7 +130,7 @@ def attribute(
         (N, D, h, w). Several layers, or a list of one: name -> maps.
 
     Raises:
-        OptionError: there is no such method or class, or the method does not take an option.
+        OptionError: there is no such method or class, or the method does not take an option or a target.
         ShapeError: a layer has no maps, or the output no classes.
         CaptureError: the model failed, or the target does not depend on a layer.
     """
@@ -169,16 +173,8 @@ def attribution(
     Raises:
         CnnvizError: see attribute.
     """
-    chosen = method_of(method)
-    given = {name: value for name, value in vars(options or AttributionOptions()).items() if value is not None}
-    for name in given:
-        if name not in chosen.options:
-            takers = ", ".join(name_of for name_of, other in METHODS.items() if name in other.options)
-            raise OptionError(f"{name} goes with {takers}, got method {method!r}.")
+    chosen, given = method_of(method), options_given(method, target, options or AttributionOptions())
     loaded = called_with(model if isinstance(model, LoadedModel) else as_given(module_of(model)), inputs, forward)
-    is_free = chosen.of in ("layers", "both") and layer is None
-    if is_free:
-        layer = default_layers(loaded)[-1]
     if chosen.of == "input" and layer is not None:
         raise OptionError(
             f"layer must be left out for {method}, which is of the input, got {repr_of(layer)}. For the causes of a "
@@ -187,10 +183,14 @@ def attribution(
     images = len(batch) if getattr(batch, "ndim", 0) else 0
     if not images:
         raise ShapeError("batch must be a (N, C, H, W) tensor of at least one image. Make one with load_images.")
-    if target is None and chosen.of != "attention":
+    loaded = with_rows(loaded, images)
+    is_free = chosen.of in ("layers", "both") and layer is None
+    if is_free:
+        layer = default_layers(replace(loaded, inputs=inputs_at(loaded, [0])), batch[:1])[-1]
+    if target is None and chosen.target == "needed":
         target = "top"
     targets = NO_TARGETS if target is None else parse_targets(target, loaded.categories, images)
-    request = Request(with_rows(loaded, images), batch, layer, targets, axes or AxesOptions())
+    request = Request(loaded, batch, layer, targets, axes or AxesOptions())
     try:
         found = chosen.run(request, **given)
     except NoGradientError as error:
@@ -220,3 +220,28 @@ def method_of(name: str) -> Method:
             f"method must be one of {', '.join(METHODS)}, got {repr_of(name)}.{closest(str(name), METHODS)}"
         )
     return METHODS[name]
+
+
+def options_given(method: str, target: Any, options: AttributionOptions) -> dict[str, Any]:
+    """Return the options that are given, by name; check that a method takes them, and the target.
+
+    Args:
+        method: its name.
+        target: as given; None for none.
+        options: of the method.
+
+    Returns:
+        Name -> value.
+
+    Raises:
+        OptionError: the method does not take one.
+    """
+    chosen = method_of(method)
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    for name in given:
+        if name not in chosen.options:
+            takers = ", ".join(name_of for name_of, other in METHODS.items() if name in other.options)
+            raise OptionError(f"{name} goes with {takers}, got method {method!r}.")
+    if target is not None and chosen.target == "none":
+        raise OptionError(f"target must be left out for {method}, whose maps are of no score, got {repr_of(target)}.")
+    return given

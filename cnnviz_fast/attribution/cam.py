@@ -120,7 +120,9 @@ def cam(request: Request) -> Attribution:
     import torch
 
     name, scoring = _last_linear(request)
-    wanted = find_targets(root_of(request.model), request.batch, request.layers or (), request.inputs())
+    wanted = find_targets(
+        root_of(request.model), request.batch, request.layers or (), request.inputs(), request.model.forward
+    )
     into = f"input:{name}"
     activations, scores = forward_only(replace(request, layers=[*(each.key(each.call) for each in wanted), into]))
     given = activations.pop(into).float()
@@ -159,7 +161,8 @@ def _weighted(request: Request, rule: Rule) -> Attribution:
         each = []
         for label, gradient in zip(gradients.scores.labels[0], gradients.of[layer], strict=True):
             if gradient is None:
-                raise _no_gradient(request, layer, axes, f"target {label!r} is not computed from layer {layer!r}.")
+                said = f"target {label!r} is not computed from layer {layer!r}, or the model cuts gradients in between."
+                raise _no_gradient(request, layer, axes, said)
             slopes = all_maps(gradient, axes).float()
             if not slopes.any():
                 if gradient.any():
@@ -176,9 +179,7 @@ def _weighted(request: Request, rule: Rule) -> Attribution:
 def _no_gradient(request: Request, layer: str, axes: Axes, said: str) -> NoGradientError:
     """Return the error for a layer without a gradient, with what is said of it and the layer that works."""
     works = layer_that_works(request, layer, axes)
-    return NoGradientError(
-        f"{said} {'Name an earlier one.' if works is None else f'This one works: {works!r}.'}", works
-    )
+    return NoGradientError(f"{said} {'Name another one.' if works is None else f'This one works: {works!r}.'}", works)
 
 
 def weighted_sum(maps: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

@@ -29,6 +29,8 @@ def layer_that_works(request: Request, layer: str, axes: Axes) -> str | None:
     Returns:
         The name; None where there is none.
     """
+    from torch import nn
+
     one = request.variants(0, request.batch[:1])
     before = [f"{name}:0" for name in _before(one, layer)]
     if not before:
@@ -36,7 +38,9 @@ def layer_that_works(request: Request, layer: str, axes: Axes) -> str | None:
     found = differentiate(dataclasses.replace(one, layers=before)).of
     working = [name for name in before if all(of is not None and all_maps(of, axes).any() for of in found[name])]
     # Not a part of an attention or the like that has none as a whole: its maps would be those of no stage.
-    silent = tuple(f"{name.removesuffix(':0')}." for name in before if name not in working)
+    modules = layer_names(root_of(request.model))
+    within = [name.removesuffix(":0") for name in before if name not in working]
+    silent = tuple(f"{name}." for name in within if not isinstance(modules[name], nn.Sequential))
     outside = [name.removesuffix(":0") for name in working if not name.startswith(silent)]
     return outside[-1] if outside else None
 

@@ -26,7 +26,7 @@ from ..errors import CaptureError, ModelFailedError, OptionError, repr_of
 from ..models.loaded import LoadedModel, as_given, called_with, module_of
 from ..options.declared import takes
 from ..options.optimize import MaximizeOptions
-from ..options.parsers import channel_list
+from ..options.parsers import channel_list, whole_within
 from ..options.reading import AxesOptions
 from ..provenance import Provenance
 from ..runtime.device import Fitting, device_at
@@ -55,6 +55,8 @@ takes five times as long, the same patterns are only repeated."""
 RATE = 0.1
 """Of Adam. On cnnviz:small 48 steps of 0.1 come as far as 128 of 0.05, with images of the same kind; 0.2 is no faster
 in the end, and its colours are all at their ends."""
+
+_LARGEST_SEED = 2**64 - 1  # of torch.Generator.manual_seed
 
 NOISE = 0.05
 """Deviation of the coefficients at the beginning."""
@@ -165,7 +167,7 @@ def maximize(
         ShapeError: the model takes no images, or the layer has no channels.
         CaptureError: the model failed, or the layer does not depend on its input by gradients.
     """
-    checked = MaximizeOptions.of(options)
+    checked, seed = MaximizeOptions.of(options), whole_within(0, _LARGEST_SEED)("seed", seed)
     if (layer is None) == (classes is None) or (classes is not None and channels is not None):
         raise OptionError("what is maximised must be a layer's channels, or classes. Give layer, or classes.")
     with torch.inference_mode(False):  # its tensors take part in no gradients
@@ -204,6 +206,8 @@ def _classes(classes: Any, model: LoadedModel) -> tuple[int, ...]:
         if not isinstance(wanted, Classes):
             raise OptionError(f"classes must be named or numbered, got {repr_of(part)}.")
         found += wanted.rows[0]
+    if not found:
+        raise OptionError("classes must name at least one, got none.")
     return tuple(found)
 
 
@@ -259,8 +263,9 @@ class _Search:
         maps = _maps(output, axes)
         self.channels = tuple(range(maps.shape[1])) if self.channels is None else self.channels
         if max(self.channels) >= maps.shape[1]:
+            asked = "classes" if self.pattern == OUTPUT else "channels"
             raise OptionError(
-                f"channels must be 0 to {maps.shape[1] - 1} for layer {self.layer!r}, got {max(self.channels)}."
+                f"{asked} must be 0 to {maps.shape[1] - 1} for layer {self.layer!r}, got {max(self.channels)}."
             )
         unit = _unit(self.options.at, maps)
 

@@ -127,8 +127,8 @@ def integrated_gradients(
     """
     import torch
 
-    batch = request.batch
-    start = torch.as_tensor(baseline, dtype=batch.dtype, device=batch.device)
+    batch = request.batch.detach()
+    start = torch.as_tensor(baseline, dtype=batch.dtype, device=batch.device).detach()
     if start.ndim and start.shape not in (batch.shape, batch.shape[1:]):
         raise ShapeError(
             f"baseline must be a number, an image of shape {tuple(batch.shape[1:])} or one for each, "

@@ -40,7 +40,7 @@ class _Sorted:
     rest: model and images, in their order.
     layers: first and last of the options that hold layers given at once, of which the last may be none; and how many
         of the rest stand before them.
-    overlays: what follows each option whose value may be left out: its value, or an image; and how many of the rest
+    overlays: what follows each option whose value may be left out: its value, or one of the rest; and how many of these
         stand before it.
     """
 
@@ -119,7 +119,7 @@ def _take(found: _Sorted, action: argparse.Action, name: str, left: list[str]) -
         found.options.append(name)  # which argparse refuses unless the value may be left out
         return
     if action.nargs == "?":
-        if is_path(left[0]) or os.path.exists(left[0]):
+        if action.metavar == "MODEL" or is_path(left[0]) or os.path.exists(left[0]):
             found.overlays.append((name, left.pop(0), len(found.rest)))
         else:
             found.options.append(name)

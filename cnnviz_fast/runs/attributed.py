@@ -24,9 +24,10 @@ from ..activations.axes.record import Axes
 from ..activations.fields.known import known_field
 from ..activations.maps import LayerMaps
 from ..activations.passes.rows import inputs_at
-from ..attribution.api import attribution, method_of
+from ..attribution.api import attribution, method_of, options_given
 from ..attribution.cam import Attribution
 from ..attribution.drawing import HeatMaps, heat_facts, heat_folders, heat_layer
+from ..attribution.targets import parse_targets
 from ..channels.dataset import ranges_of_layer
 from ..errors import OptionError, ShapeError
 from ..formats.names import folded_stem, told_apart
@@ -208,6 +209,7 @@ def heat_of_run(
             raise OptionError(f"{named[0]} goes with save {SAVE!r}, got save {','.join(save)!r}.")
         return None
     name = METHOD_NAMES[0] if method is None else method
+    options_given(name, target, options)
     of = method_of(name).of
     if tuple(save) == (SAVE,):
         if axes.planes is not None:
@@ -221,7 +223,7 @@ def heat_of_run(
     return HeatMaps(
         method=name,
         layers=None if layers is None or of == "input" else list(layers),
-        target="top" if target is None and of != "attention" else target,
+        target="top" if target is None and method_of(name).target == "needed" else target,
         options=options,
         axes=AxesOptions(axes=axes.axes),
         look={**look, "threads": 1},  # one worker an image, as with other sheets
@@ -229,15 +231,28 @@ def heat_of_run(
     )
 
 
-def check_rows(asked: HeatMaps | None, images: int | None) -> None:
-    """Raise ShapeError where a target has rows, but not one for each image of the run; None if their number is open."""
-    rows = None if asked is None else _rows_in(asked.target)
+def check_target(asked: HeatMaps | None, model: LoadedModel, images: int | None) -> None:
+    """Refuse a target that is none, before anything is written.
+
+    Args:
+        asked: what is attributed; None for nothing.
+        model: whose classes have names.
+        images: their number in the run; None where that is open.
+
+    Raises:
+        OptionError: the target is none, no class has this name, or several have.
+        ShapeError: it has rows, but not one for each image.
+    """
+    if asked is None or asked.target is None:
+        return
+    rows = _rows_in(asked.target)
     if rows is not None and len(rows) != images:
         known = "images whose number is not known" if images is None else f"{images} images"
         raise ShapeError(
             f"target must have a row of classes for each image, got {len(rows)} rows for {known}. One class or one "
             f"list of them goes for all images."
         )
+    parse_targets(asked.target, model.categories, images or 1)
 
 
 def _rows_in(target: Any) -> list[list[Any]] | None:

@@ -16,7 +16,7 @@ from ..models.loaded import LoadedModel
 from ..options.drawing import RenderOptions
 from ..options.runs import CLASS_FOLDERS, TOP
 from ..runtime.progress import Progress
-from .attributed import check_rows
+from .attributed import check_target
 from .batches import BatchWorker
 from .checkpoints import gathered, merged
 from .collected import Statistics
@@ -87,7 +87,7 @@ def run_here(
         What was done.
     """
     with_rows(model, images.count)  # refuses what has other rows before a folder is made
-    check_rows(spec.heat, images.count)
+    check_target(spec.heat, model, images.count)
     if spec.run.labels == CLASS_FOLDERS and images.catalogue is None:
         raise OptionError(f"labels {CLASS_FOLDERS!r} go with files, got images without folders. Give a file of labels.")
     statistics = statistics_of(engine, model, images, spec)

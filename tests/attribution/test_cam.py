@@ -107,7 +107,7 @@ def test_attribute_tokens_are_read_as_maps(method: str) -> None:
     assert_close(heat, expected, FLOAT32_SUMS)
 
 
-@pytest.mark.parametrize("layer", ["blocks.1", "blocks.1.linear2", "blocks.1.norm2"])
+@pytest.mark.parametrize("layer", ["blocks.1", "blocks.1.linear2", "blocks.1.norm2", "blocks"])
 def test_attribute_of_patches_that_the_head_does_not_read_names_the_layer_that_works(layer: str) -> None:
     # What goes into the attention of a torch layer is the output of the block before.
     with pytest.raises(CaptureError, match=r"their gradient is 0, as where .* This one works: 'blocks.0'\."):
@@ -124,6 +124,11 @@ def test_attribute_without_a_layer_takes_the_one_that_works() -> None:
     ):
         heat = cf.attribute(model, images(1, 64), target=2)
     assert torch.equal(heat, cf.attribute(model, images(1, 64), "gradcam", "blocks.1.norm1", 2))
+
+
+def test_attribute_without_a_layer_looks_at_the_images_that_are_given() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 15 * 15, 6)).eval()  # of 32 px
+    assert torch.equal(cf.attribute(model, images(), target=1), cf.attribute(model, images(), "gradcam", "0", 1))
 
 
 def test_attribute_layer_that_nothing_comes_of_is_refused() -> None:
@@ -166,6 +171,7 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "no such method": ({"method": "grad-cam"}, OptionError, "method must be one of gradcam, .* Closest: 'gradcam'"),
     "a vector": ({"layer": "head"}, ShapeError, r"layer 'head' puts out \(3, 6\), vectors without maps"),
     "an option of others": ({"chunk": 2}, OptionError, "chunk goes with scorecam, ablationcam, gradient, "),
+    "a target of none": ({"method": "eigencam", "target": 1}, OptionError, "target must be left out for eigencam"),
     "a layer behind the unit": ({"target": ("first", 1)}, CaptureError, "'third' must run before that of the target"),
 }  # fmt: skip
 
@@ -177,14 +183,29 @@ def test_attribute_bad_input_is_refused(case: str) -> None:
         cf.attribute(made(Residual), images(), **{"method": "gradcam", "layer": "third", **options})
 
 
+def test_attribute_cam_of_an_operation_of_another_forward() -> None:
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+
+        def encode(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(torch.relu(self.conv(x)).mean((2, 3)))
+
+    model, batch = made(Encoder), images()
+    heat = cf.attribute(model, batch, "cam", "relu", 1, forward="encode")
+    assert torch.equal(heat, cf.attribute(model, batch, "cam", "relu", [1], forward="encode")[:, 0])
+    assert heat.shape == (3, 30, 30)
+
+
 @pytest.mark.parametrize("method", ["eigencam", "cam"])
 def test_attribute_an_image_that_is_not_finite_costs_the_others_nothing(method: str) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
     batch = torch.rand(3, 3, 8, 8)
-    expected = cf.attribute(model, batch, method, "0", 1)
+    expected = cf.attribute(model, batch, method, "0")
     batch[0, 0, 0, 0] = torch.nan
-    found = cf.attribute(model, batch, method, "0", 1)
+    found = cf.attribute(model, batch, method, "0")
     assert isinstance(found, torch.Tensor)
     assert isinstance(expected, torch.Tensor)
     assert found[0].isnan().any()

@@ -88,7 +88,7 @@ ENDS: dict[str, tuple[Any, type[BaseException] | None]] = {
 def test_attribute_leaves_everything_as_it_was(end: str, method: str) -> None:
     target, error = ENDS[end]
     if method == "eigencam" or (method == "cam" and end == "unit"):
-        target, error = 2, None
+        target, error = None if method == "eigencam" else 2, None
     model = made(Drawing).train()
     model(images()).sum().backward()
     model.norm.requires_grad_(False)
@@ -153,6 +153,17 @@ def test_attribute_inside_a_forward_without_gradients() -> None:
             return self.inner(x)
 
     assert torch.equal(gradcam(Frozen(), layer="inner.third"), gradcam(made(Residual)))
+
+
+def test_attribute_gradients_that_the_model_cuts_are_said() -> None:
+    class Frozen(Residual):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with torch.no_grad():
+                x = self.third(self.second(self.first(x)))
+            return self.head(x.mean((2, 3)))
+
+    with pytest.raises(CaptureError, match=r"or the model cuts gradients in between\. Name another one\."):
+        gradcam(made(Frozen))
 
 
 def test_attribute_halves_are_added_up_in_float32() -> None:

@@ -128,16 +128,59 @@ class Written(Residual):
         return self.head(self.relu(other).mean(2))
 
 
-@pytest.mark.parametrize("kind", [Looking, Written])
-def test_ablationcam_network_whose_tail_cannot_be_played_runs_as_a_whole(kind: type[nn.Module]) -> None:
+class Reading(Residual):
+    """Reads values as numbers, which no operation shows."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.second(self.relu(self.first(x)))
+        return self.head(self.third(x).mean((2, 3))) * torch.tensor(x.abs().mean((1, 2, 3)).tolist())[:, None]
+
+
+class Remembering(Residual):
+    """Scales by a buffer that it writes in each pass, after which it gets its old value back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.scale.fill_(2)
+        return super().forward(x) * self.scale
+
+
+class Overwriting(Residual):
+    """Writes into a tensor from before the layer that it has used behind it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.second(self.relu(self.first(x)))
+        skip = x.clone()
+        x = skip + self.third(x)
+        skip += x
+        return self.head(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("kind", [Looking, Written, Reading, Remembering, Overwriting])
+def test_ablationcam_network_whose_tail_changes_equals_brute_force(kind: type[nn.Module]) -> None:
     model, batch = made(kind), images()
     with torch.no_grad():
         model.head.bias.fill_(3)  # so that no score is near 0: it is divided by
-    layer = "second" if kind is Looking else "third"
+    layer = "third" if kind in (Written, Overwriting) else "second"
     heat = cf.attribute(model, batch, "ablationcam", layer, torch.tensor(CLASSES), chunk=1)
     activations, _ = activations_and_gradient(model, batch, layer, CLASSES)
     weights = ablation_weights(model, batch, layer, [(slice(None), c) for c in range(8)])
     assert_close(heat, (weights[:, :, None, None] * activations).sum(1).relu(), FLOAT32_SUMS)
+
+
+def test_ablationcam_network_that_draws_draws_in_each_pass_what_it_draws_in_the_first() -> None:
+    class Drawing(Residual):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.third(self.second(self.relu(self.first(x))))
+            return self.head(nn.functional.dropout(x.mean((2, 3)), training=True))
+
+    model, state = made(Drawing), torch.get_rng_state()
+    first = cf.attribute(model, images(1), "ablationcam", "third", 1, chunk=1)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(cf.attribute(model, images(1), "ablationcam", "third", 1, chunk=1), first)
 
 
 @pytest.mark.parametrize("method", ["scorecam", "ablationcam"])

@@ -179,6 +179,9 @@ def test_frozen_weights_and_every_caller_work(method: str) -> None:
         assert torch.equal(attributed(model, method, **how), expected)
     with torch.no_grad():
         assert torch.equal(attributed(model.requires_grad_(False), method, **how), expected)
+    linked = attributed(model, method, batch=images().requires_grad_(), **how)
+    assert torch.equal(linked, expected)
+    assert not linked.requires_grad
 
 
 @pytest.mark.parametrize("method", [method for method in OF_PIXELS if "cam" not in method])

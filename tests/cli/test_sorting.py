@@ -42,6 +42,18 @@ def test_render_layers_end_where_images_begin(given: str, images: list[str], lay
     assert (arguments.model, arguments.images, arguments.layer) == ("resnet18", images, layers)
 
 
+@pytest.mark.parametrize(("given", "model"), [
+    ("run/ --deconvolve resnet18", "resnet18"),
+    ("--deconvolve cnnviz:small run/", "cnnviz:small"),
+    ("run/ --overlay --deconvolve timm:vit --each", "timm:vit"),
+    ("run/ --deconvolve", True),
+    ("--deconvolve run/", True),
+])  # fmt: skip
+def test_patches_deconvolve_takes_a_model_and_leaves_the_run(given: str, model: str | bool) -> None:
+    arguments = cli._parser().parse_args(["patches", *given.split()])
+    assert (arguments.folder, arguments.deconvolve) == ("run/", model)
+
+
 def test_run_layers_end_where_a_folder_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
