@@ -62,8 +62,8 @@ def _declare(parser: CommandParser) -> None:
     add_attribution(
         parser,
         f"{METHOD_NAMES[0]} (default), {', '.join(METHOD_NAMES[1:])}",
-        "top (default), top5, a class's number or name, LAYER@CHANNEL[,Y,X], LAYER@0-63,max; eigencam has none; "
-        "attention and rollout need none, and are weighted with its gradient",
+        "top (default), top5, a class's number or name, LAYER@CHANNEL[,Y,X], LAYER@0-63,max; none for eigencam; "
+        "attention and rollout are weighted with its gradient",
     )
     add_layers(parser, default="the last stage; attention: last, rollout: all")
     add_output(parser, "DIR/METHOD/LAYER/IMAGE.png")
