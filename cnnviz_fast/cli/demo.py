@@ -107,6 +107,7 @@ def _next(model: str) -> list[str]:
     return [
         f"cnnviz layers {model}",
         f"cnnviz render {model} YOUR_PHOTO.jpg --input --out sheets/",
+        f"cnnviz page {model} YOUR_PHOTO.jpg --open",
         "cnnviz render resnet50 YOUR_PHOTO.jpg --layer layer4 --report --out sheets/",
         "cnnviz render YOUR_MODEL.py:FUNCTION YOUR_PHOTO.jpg --weights YOUR_CHECKPOINT.pth --out sheets/",
     ]

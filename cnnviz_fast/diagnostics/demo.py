@@ -108,7 +108,8 @@ def write_viewer(model: LoadedModel, layers: Sequence[str], path: Path) -> Path:
     Raises:
         CnnvizError: the model cannot be run, or the file cannot be written.
     """
-    looked = [look(model, image, list(layers), MAX_PIXELS) for image in demo_images()]
+    chart, *photos = demo_images()
+    looked = [look(model, image, list(layers), MAX_PIXELS) for image in (*photos, chart)]
     return write_page(Collection(f"What {model.spec} sees", [MemoryRun.of(looked)]), path)
 
 

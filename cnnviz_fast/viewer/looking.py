@@ -37,7 +37,7 @@ def look(
     axes: AxesOptions | None = None,
     decoding: ImageOptions = AS_USUAL,
     method: str | None = None,
-    target: Any = "top",
+    target: Any = None,
     position: int = 0,
 ) -> MemoryImage:
     """Run the model on an image.

@@ -21,6 +21,13 @@ def catalogue_in(path: Path) -> dict[str, Any]:
     return dict(json.loads(found[1]))
 
 
+def test_page_takes_methods_without_a_target(model: str, cat: Path, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    assert run("page", model, cat, "--layer", "conv", "--attribute", "eigencam", "--out", path) == cli.DONE
+    (image,) = catalogue_in(path)["runs"][0]["images"]
+    assert [each["name"] for each in image["attribution"]] == ["eigencam: all targets"]
+
+
 def test_page_of_a_model_shows_layers_photo_kernels_and_attribution(
     model: str, cat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
