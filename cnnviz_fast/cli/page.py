@@ -55,7 +55,7 @@ def _declare(parser: CommandParser) -> None:
     parser.add("job", "--open", action="store_true", text="show the page in the browser")
     add_weights(parser)
     parser.add("attribution", "--attribute", metavar="METHOD", text=f"show that too: {', '.join(METHOD_NAMES)}")
-    parser.add("attribution", "--target", metavar="T", nargs="+", action="extend", text="of attribute (see cnnviz attribute)")
+    parser.add("attribution", "--target", metavar="T", nargs="+", action="extend", text="see cnnviz attribute")
     parser.add("channels", "--similarity", action="store_true", text="arrange channels by similarity too")
     parser.add("channels", "--patches", action="store_true", text="the strongest too, of a run with --save top")
     add_options(parser, PreprocessOptions)

@@ -96,7 +96,7 @@ def test_demo_shows_the_trained_network_and_can_be_repeated(out: Path, capsys: C
     assert found is not None
     (shown,) = json.loads(found[1])["runs"]
     assert [layer["name"] for layer in shown["layers"]] == list(layers)
-    assert [image["name"] for image in shown["images"]] == ["test chart", "cat.jpg", "coffee.jpg"]
+    assert [image["name"] for image in shown["images"]] == ["cat.jpg", "coffee.jpg", "test chart"]
     assert page.texts["h1"] == ["What cnnviz:small sees"]
     assert page.texts["h2"][:3] == [
         "What the first layer looks for",
