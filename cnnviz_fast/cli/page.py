@@ -127,6 +127,7 @@ def _of_model(arguments: argparse.Namespace) -> Collection:
     if arguments.target and not arguments.attribute:
         raise OptionError("target must go with attribute: say which method.")
     from ..activations.passes.rows import with_rows
+    from ..models.preprocess import Preprocessing
     from ..pipeline import name_images
     from ..runtime.progress import with_bar
     from ..viewer.collection import Collection
@@ -156,5 +157,6 @@ def _of_model(arguments: argparse.Namespace) -> Collection:
     if not looked:
         raise ImageError(notes[0])
     shown = MemoryRun.of(looked)
-    shown = MemoryRun.of(looked, kernels_of(model, [layer.name for layer in shown.layers]))
+    size = model.preprocess.size if isinstance(model.preprocess, Preprocessing) else None
+    shown = MemoryRun.of(looked, kernels_of(model, [layer.name for layer in shown.layers]), size)
     return Collection(model.spec, [shown], notes)

@@ -38,6 +38,8 @@ SIMILAR_IMAGES, SIMILAR_VALUES = 16, 20_000
 PATCH_PX, PATCHES = 64, 8
 """Longer side of a patch, and how many of a channel are shown."""
 
+_MOST_TAR_BYTES = 1 << 62
+
 
 class RunFolder:
     """A run in a folder; see ShownRun. What it holds is read when it is looked at.
@@ -73,7 +75,7 @@ class RunFolder:
         self.image_count = len(self._index)
         self._of_top = top_layers_of(folder / TOP_NAME)
         self._measured = facts_of(folder / STATISTICS_NAME).get("layers", [])
-        self._sizes: dict[tuple[Any, ...], tuple[int, int]] = {}
+        self._sizes: dict[tuple[str, ...], tuple[int, int]] = {}
         first = self._first_atlases()
         if not first:
             raise InputError(
@@ -88,10 +90,11 @@ class RunFolder:
     def image(self, number: int) -> ShownImage:
         """See ShownRun."""
         lines = self._index.lines(number)
-        there = {line.get("layer"): line for line in lines if _atlas_in(line) is not None}
+        named = [line for line in lines if isinstance(line.get("layer"), str) and _atlas_in(line) is not None]
+        there = {line["layer"]: line for line in named}
         absent = tuple(n for n, layer in enumerate(self.layers) if layer.name not in there)
         name = lines[0].get("image") if lines else None
-        shapes = tuple(tuple(line["shape"]) for line in there.values() if isinstance(line.get("shape"), list))
+        shapes = tuple(str(line.get("shape")) for line in there.values())  # of a damaged line anything
         if shapes not in self._sizes:  # most images of a run are of one size, which the first of them tells
             heads = [self._head(number, layer) for layer in there]
             self._sizes[shapes] = view_size([head for head in heads if head is not None])
@@ -130,7 +133,7 @@ class RunFolder:
         """Return the lines that draw a sheet of the run again, with the size that its images were resized to."""
         described = self._facts.get("preprocess")
         size = described.get("size") if isinstance(described, dict) else None
-        return command_of(origin, size if isinstance(size, list) and len(size) == 2 else None)
+        return command_of(origin, size if isinstance(size, list) else None)
 
     def _first_atlases(self) -> dict[str, AtlasFile]:
         """Return layer -> an atlas of it, of the first images of the run."""
@@ -160,11 +163,13 @@ class RunFolder:
     def _in_tar(self, line: Line, member: str, before: Line | None) -> AtlasFile:
         """Find an atlas in a tar: behind the files of the line before it, as its own line lists them."""
         shard, files = str(line["shard"]), line["files"]
-        start = before["end"] if before is not None and before.get("shard") == shard else 0
+        start = before.get("end") if before is not None and before.get("shard") == shard else 0
+        if not (isinstance(start, int) and 0 <= start < _MOST_TAR_BYTES):
+            start = 0  # of a damaged line
         for path in paths_of(self._folder, shard):
             with contextlib.suppress(OSError):
                 real = inside(self._folder, path.name)
-                tar = TarMembers(real, int(start))
+                tar = TarMembers(real, start)
                 try:
                     if tar.go_on(files[: files.index(member) + 1]) is not None:
                         return AtlasFile(f"{path}/{member}", real, *tar.last)

@@ -41,6 +41,14 @@ def test_page_of_a_model_shows_layers_photo_kernels_and_attribution(
     assert shown["command"]["shell"].startswith(f"cnnviz render {model} ")
 
 
+def test_command_in_a_page_has_the_size_of_its_images(model: str, cat: Path, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    assert run("page", model, cat, "--layer", "conv", "--size", "64x96", "--out", path) == cli.DONE
+    command = catalogue_in(path)["runs"][0]["command"]
+    assert " --size 64x96 " in command["shell"]
+    assert "size=(64, 96)" in command["python"]
+
+
 def test_page_of_a_run_and_of_its_atlases_are_told_from_models(model: str, cat: Path, tmp_path: Path) -> None:
     folder, page = tmp_path / "run", tmp_path / "page.html"
     assert run("run", model, cat, "--layer", "conv", "--save", "atlases", "--out", folder, "-q") == cli.DONE

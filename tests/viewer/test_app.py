@@ -391,14 +391,42 @@ def test_link_and_code_are_copied(tab: Page, anew: Open) -> None:
     tab.get_by_text("Take along").click()
     tab.get_by_role("button", name="Copy command").click()
     assert tab.evaluate("window.copied") == (
-        "cnnviz render net 'cat.jpg' --layer 'body.0.conv' --colormap 'gray' --normalize 'layer' --upsampling "
+        "cnnviz render net 'cat.jpg' --layer 'body.0.conv' --colormap 'gray' --vmin='-30' --vmax '60' --upsampling "
         "'bilinear' --channels '0-2,5'"
     )
     tab.get_by_text("Take along").click()
     tab.get_by_role("button", name="Copy Python").click()
     assert tab.evaluate("window.copied") == (
-        'render("cat.jpg", "body.0.conv", colormap="gray", normalize="layer", upsampling="bilinear", channels="0-2,5")'
+        'render("cat.jpg", "body.0.conv", colormap="gray", vmin=-30, vmax=60, upsampling="bilinear", channels="0-2,5")'
     )
+
+
+@pytest.mark.parametrize(
+    ("address", "code"),
+    [
+        (
+            "#1;o=true;t=0.3",
+            'render("-.jpg", "stem", colormap="viridis", upsampling="bilinear", overlay=True, alpha=0.3)',
+        ),
+        ("#1;n=fixed", 'render("-.jpg", "stem", colormap="viridis", normalize="layer", upsampling="bilinear")'),
+        ("#1;b=0,1;d=difference", None),
+        ("#1;n=dataset", None),
+    ],
+)
+def test_code_draws_what_is_shown_or_is_not_offered(
+    tab: Page, anew: Open, tmp_path: Path, address: str, code: str | None
+) -> None:
+    tab.add_init_script(COPIED)
+    page = tmp_path / "page.html"
+    page.write_text(page_of(*demo(tmp_path, names=("-.jpg", "dog.jpg"))))
+    anew(address, page)
+    tab.get_by_text("Take along").click()
+    assert tab.get_by_role("button", name="Save PNG").is_visible()
+    for language in ("command", "Python"):
+        assert tab.get_by_role("button", name=f"Copy {language}").is_visible() == (code is not None)
+    if code is not None:
+        tab.get_by_role("button", name="Copy Python").click()
+        assert tab.evaluate("window.copied") == code.replace("-.jpg", "./-.jpg")
 
 
 def test_table_has_measures_and_statistics(opened: Open) -> None:
