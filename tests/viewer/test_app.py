@@ -373,6 +373,7 @@ def test_back_and_forward(anew: Open) -> None:
         "#1;s=constructor;u=toString",
         "#1;h=" + "9" * 3000,
         "#1;i=4000000;r=7;b=9,9;d=pair",
+        "#1;n=percentile;e=-5,700",
         "#1;l=<img src=x onerror=alert(1)>;m=<b>",
     ],
 )

@@ -2,7 +2,7 @@
 
 import { atlasKey } from "../catalogue";
 import { kinds, measures } from "./measures";
-import { PERCENTILES } from "./ranges";
+import { percentilesIn } from "./ranges";
 import type { Session } from "./session";
 import type { Shown } from "./shown";
 
@@ -12,7 +12,7 @@ type Options = Record<string, string>;
 draws no such sheet: of two images, or on the range of a data set. */
 export function optionsOf({ state }: Session, { order, layer, colors, look, second }: Shown): Options | null {
   if (second || state.range === "dataset") return null;
-  const [low, high] = state.ends ?? PERCENTILES;
+  const [low, high] = percentilesIn(state);
   const natural = order.length === layer.channels && order.every((c, i) => c === i);
   const align = state.align || layer.align;
   // The range of a layer is that of all of its channels, also where a few are drawn.
