@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 from support.viewer_pages import demo, page_of, tab_of
 
+from cnnviz_fast.activations.fields.record import ReceptiveField
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
@@ -246,7 +248,9 @@ def test_channel_is_clicked_and_read(opened: Open) -> None:
     assert "(1, 2) = 12" in panel.locator(".value").inner_text()
     assert "sees 8 × 8 px about (6, 10)" in panel.locator(".value").inner_text()
     seen = panel.locator(".small .seen").evaluate("seen => [seen.style.left, seen.style.top, seen.style.width]")
-    assert seen == ["37.5%", "12.5%", "50%"]
+    field = ReceptiveField((8, 8), (4.0, 4.0), (2.0, 2.0), False, ())
+    top, left, _, right = (100 * px / 16 for px in field.box(1, 2))
+    assert seen == [f"{left:g}%", f"{top:g}%", f"{right - left:g}%"]
     assert panel.get_by_alt_text("strongest patches of channel 4").evaluate("image => image.naturalWidth") == 24
     kernel = panel.get_by_label("kernel of channel 4")
     assert kernel.evaluate("c => [...c.getContext('2d').getImageData(1, 1, 1, 1).data]") == [200, 200, 200, 255]
@@ -594,6 +598,16 @@ AXE = Path(__file__).parents[2] / "cnnviz_fast" / "viewer" / "source" / "node_mo
 
 
 @pytest.mark.skipif(not AXE.is_file(), reason="`npm ci` has not been run in cnnviz_fast/viewer/source")
+def test_channel_fills_its_frame_at_every_width(anew: Open) -> None:
+    tab = anew("#1;c=4")
+    frame = tab.locator(".large > .frame")
+    filled = "c => c.width > 400 && c.getContext('2d').getImageData(c.width - 9, 9, 1, 1).data[3] === 255"
+    tab.set_viewport_size({"width": 600, "height": 844})
+    large = tab.get_by_label("map of channel 4")
+    tab.wait_for_function(filled, arg=large.element_handle())
+    assert large.bounding_box() == frame.bounding_box()
+
+
 def test_axe_finds_nothing_serious(anew: Open) -> None:
     address = "#1;c=1;b=0,1;d=pair;p=2;n=fixed;i=0"
     tab = anew(address)
