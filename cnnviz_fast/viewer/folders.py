@@ -99,7 +99,8 @@ class RunFolder:
             heads = [self._head(number, layer) for layer in there]
             self._sizes[shapes] = view_size([head for head in heads if head is not None])
         photo = self._photo_path(lines)
-        return ShownImage(str(name or f"image {number}"), self._sizes[shapes], photo is not None, absent)
+        scores = tuple((None, said) for _, _, said in _scores_in(named))
+        return ShownImage(str(name or f"image {number}"), self._sizes[shapes], photo is not None, absent, scores)
 
     def atlas(self, layer: int, image: int) -> AtlasFile | None:
         """See ShownRun."""
@@ -126,8 +127,17 @@ class RunFolder:
             return statistics_payload(columns)
         return None
 
-    def attribution(self, image: int, number: int) -> None:
-        """See ShownRun. Runs keep no maps of what scores depend on."""
+    def attribution(self, image: int, number: int) -> bytes | None:
+        """See ShownRun. The heat maps of a run are layers too, with a channel for each target."""
+        from ..formats.atlas import atlas_bytes
+
+        scores = _scores_in(self._index.lines(image))
+        layer, target, _ = scores[number] if number < len(scores) else ("", 0, "")
+        file = self._atlas_of(layer, image)
+        maps = None if file is None else file.read().maps
+        if maps is None or target >= len(maps):
+            return None
+        return atlas_bytes(maps[target : target + 1], Provenance(model=self.model, layer=layer))
 
     def _command(self, origin: Provenance) -> dict[str, str] | None:
         """Return the lines that draw a sheet of the run again, with the size that its images were resized to."""
@@ -255,6 +265,18 @@ def _atlas_in(line: Line) -> str | None:
     files = line.get("files")
     names = files if isinstance(files, list) else []
     return next((name for name in names if isinstance(name, str) and name.endswith(SUFFIX)), None)
+
+
+def _scores_in(lines: list[Line]) -> list[tuple[str, int, str]]:
+    """Return layer, channel and name of each heat map that lines, which may be damaged, tell of."""
+    found = []
+    for line in lines:
+        layer, record = line.get("layer"), line.get("attribution")
+        targets = record.get("targets") if isinstance(record, dict) else None
+        if isinstance(layer, str) and isinstance(targets, list) and _atlas_in(line) is not None:
+            names = [each.get("target") if isinstance(each, dict) else None for each in targets]
+            found += [(layer, n, f"{layer.partition('/')[0]}: {name}") for n, name in enumerate(names)]
+    return found
 
 
 def _head_of(file: AtlasFile) -> AtlasHead | None:
