@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +117,11 @@ def refuse_of_models(arguments: argparse.Namespace) -> None:
         raise OptionError(f"{shown} must go with a model, and none runs here. Leave it out.")
 
 
+def _told(path: str) -> str:
+    """Return what a page calls an image: pages are sent to others, whom the folders of this machine do not concern."""
+    return os.path.basename(path) if os.path.isabs(path) else path
+
+
 def _of_model(arguments: argparse.Namespace) -> Collection:
     """Return what the layers of a model hold; images that cannot be read or run are noted."""
     if not arguments.images:
@@ -127,6 +133,7 @@ def _of_model(arguments: argparse.Namespace) -> Collection:
     if arguments.target and not arguments.attribute:
         raise OptionError("target must go with attribute: say which method.")
     from ..activations.passes.rows import with_rows
+    from ..models.preprocess import Preprocessing
     from ..pipeline import name_images
     from ..runtime.progress import with_bar
     from ..viewer.collection import Collection
@@ -134,7 +141,7 @@ def _of_model(arguments: argparse.Namespace) -> Collection:
     from ..viewer.memory import MemoryRun
 
     axes, decoding = options_of(arguments, AxesOptions), options_of(arguments, ImageOptions)
-    images = name_images(arguments.images)
+    images = [replace(image, name=_told(image.name)) for image in name_images(arguments.images)]
     model = load(
         arguments, weights=arguments.weights, seed=arguments.seed, device=arguments.device,
         preprocess=options_of(arguments, PreprocessOptions),
@@ -156,5 +163,6 @@ def _of_model(arguments: argparse.Namespace) -> Collection:
     if not looked:
         raise ImageError(notes[0])
     shown = MemoryRun.of(looked)
-    shown = MemoryRun.of(looked, kernels_of(model, [layer.name for layer in shown.layers]))
+    size = model.preprocess.size if isinstance(model.preprocess, Preprocessing) else None
+    shown = MemoryRun.of(looked, kernels_of(model, [layer.name for layer in shown.layers]), size)
     return Collection(model.spec, [shown], notes)

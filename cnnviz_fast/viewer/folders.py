@@ -38,6 +38,8 @@ SIMILAR_IMAGES, SIMILAR_VALUES = 16, 20_000
 PATCH_PX, PATCHES = 64, 8
 """Longer side of a patch, and how many of a channel are shown."""
 
+_MOST_TAR_BYTES = 1 << 62
+
 
 class RunFolder:
     """A run in a folder; see ShownRun. What it holds is read when it is looked at.
@@ -73,7 +75,7 @@ class RunFolder:
         self.image_count = len(self._index)
         self._of_top = top_layers_of(folder / TOP_NAME)
         self._measured = facts_of(folder / STATISTICS_NAME).get("layers", [])
-        self._sizes: dict[tuple[Any, ...], tuple[int, int]] = {}
+        self._sizes: dict[tuple[str, ...], tuple[int, int]] = {}
         first = self._first_atlases()
         if not first:
             raise InputError(
@@ -88,15 +90,17 @@ class RunFolder:
     def image(self, number: int) -> ShownImage:
         """See ShownRun."""
         lines = self._index.lines(number)
-        there = {line.get("layer"): line for line in lines if _atlas_in(line) is not None}
+        named = [line for line in lines if isinstance(line.get("layer"), str) and _atlas_in(line) is not None]
+        there = {line["layer"]: line for line in named}
         absent = tuple(n for n, layer in enumerate(self.layers) if layer.name not in there)
         name = lines[0].get("image") if lines else None
-        shapes = tuple(tuple(line["shape"]) for line in there.values() if isinstance(line.get("shape"), list))
+        shapes = tuple(str(line.get("shape")) for line in there.values())  # of a damaged line anything
         if shapes not in self._sizes:  # most images of a run are of one size, which the first of them tells
             heads = [self._head(number, layer) for layer in there]
             self._sizes[shapes] = view_size([head for head in heads if head is not None])
         photo = self._photo_path(lines)
-        return ShownImage(str(name or f"image {number}"), self._sizes[shapes], photo is not None, absent)
+        scores = tuple((None, said) for _, _, said in _scores_in(named))
+        return ShownImage(str(name or f"image {number}"), self._sizes[shapes], photo is not None, absent, scores)
 
     def atlas(self, layer: int, image: int) -> AtlasFile | None:
         """See ShownRun."""
@@ -123,14 +127,23 @@ class RunFolder:
             return statistics_payload(columns)
         return None
 
-    def attribution(self, image: int, number: int) -> None:
-        """See ShownRun. Runs keep no maps of what scores depend on."""
+    def attribution(self, image: int, number: int) -> bytes | None:
+        """See ShownRun. The heat maps of a run are layers too, with a channel for each target."""
+        from ..formats.atlas import atlas_bytes
+
+        scores = _scores_in(self._index.lines(image))
+        layer, target, _ = scores[number] if number < len(scores) else ("", 0, "")
+        file = self._atlas_of(layer, image)
+        maps = None if file is None else file.read().maps
+        if maps is None or target >= len(maps):
+            return None
+        return atlas_bytes(maps[target : target + 1], Provenance(model=self.model, layer=layer))
 
     def _command(self, origin: Provenance) -> dict[str, str] | None:
         """Return the lines that draw a sheet of the run again, with the size that its images were resized to."""
         described = self._facts.get("preprocess")
         size = described.get("size") if isinstance(described, dict) else None
-        return command_of(origin, size if isinstance(size, list) and len(size) == 2 else None)
+        return command_of(origin, size if isinstance(size, list) else None)
 
     def _first_atlases(self) -> dict[str, AtlasFile]:
         """Return layer -> an atlas of it, of the first images of the run."""
@@ -160,11 +173,13 @@ class RunFolder:
     def _in_tar(self, line: Line, member: str, before: Line | None) -> AtlasFile:
         """Find an atlas in a tar: behind the files of the line before it, as its own line lists them."""
         shard, files = str(line["shard"]), line["files"]
-        start = before["end"] if before is not None and before.get("shard") == shard else 0
+        start = before.get("end") if before is not None and before.get("shard") == shard else 0
+        if not (isinstance(start, int) and 0 <= start < _MOST_TAR_BYTES):
+            start = 0  # of a damaged line
         for path in paths_of(self._folder, shard):
             with contextlib.suppress(OSError):
                 real = inside(self._folder, path.name)
-                tar = TarMembers(real, int(start))
+                tar = TarMembers(real, start)
                 try:
                     if tar.go_on(files[: files.index(member) + 1]) is not None:
                         return AtlasFile(f"{path}/{member}", real, *tar.last)
@@ -250,6 +265,18 @@ def _atlas_in(line: Line) -> str | None:
     files = line.get("files")
     names = files if isinstance(files, list) else []
     return next((name for name in names if isinstance(name, str) and name.endswith(SUFFIX)), None)
+
+
+def _scores_in(lines: list[Line]) -> list[tuple[str, int, str]]:
+    """Return layer, channel and name of each heat map that lines, which may be damaged, tell of."""
+    found = []
+    for line in lines:
+        layer, record = line.get("layer"), line.get("attribution")
+        targets = record.get("targets") if isinstance(record, dict) else None
+        if isinstance(layer, str) and isinstance(targets, list) and _atlas_in(line) is not None:
+            names = [each.get("target") if isinstance(each, dict) else None for each in targets]
+            found += [(layer, n, f"{layer.partition('/')[0]}: {name}") for n, name in enumerate(names)]
+    return found
 
 
 def _head_of(file: AtlasFile) -> AtlasHead | None:

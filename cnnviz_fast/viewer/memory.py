@@ -28,8 +28,13 @@ class MemoryRun:
     payloads: dict[tuple[str, str], bytes] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, images: list[MemoryImage], payloads: dict[tuple[str, str], bytes] | None = None) -> MemoryRun:
-        """Make it of images, by what their atlases say of model and layers."""
+    def of(
+        cls,
+        images: list[MemoryImage],
+        payloads: dict[tuple[str, str], bytes] | None = None,
+        size: Sequence[int] | None = None,
+    ) -> MemoryRun:
+        """Make it of images, by what their atlases say of model and layers; `size` is that of `command_of`."""
         payloads = payloads or {}
         heads = {name: head for image in reversed(images) for name, head in image.heads.items()}
         first = {name: heads[name] for image in images for name in image.heads}
@@ -38,7 +43,7 @@ class MemoryRun:
             ShownLayer.of(name, head, frozenset({"similarity", *(kind for kind, layer in payloads if layer == name)}))
             for name, head in first.items()
         ]
-        return cls(origin.model or "maps", origin.model or "", layers, images, command_of(origin), payloads)
+        return cls(origin.model or "maps", origin.model or "", layers, images, command_of(origin, size), payloads)
 
     @property
     def image_count(self) -> int:

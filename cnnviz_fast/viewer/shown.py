@@ -159,7 +159,7 @@ def command_of(provenance: Provenance, size: Sequence[int] | None = None) -> dic
     elif weights.isidentifier():
         flags, arguments = f" --weights {weights}", f", weights={weights!r}"
     loaded = f"cf.load_model({model!r}{arguments})"
-    if size is not None:
+    if size is not None and len(size) == 2 and all(type(side) is int for side in size):  # a run may be anybody's
         flags += f" --size {'x'.join(map(str, size))}"
         loaded = f"cf.load_model({model!r}{arguments}, preprocess=cf.PreprocessOptions(size={tuple(size)!r}))"
     return {

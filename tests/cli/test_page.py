@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,12 @@ def catalogue_in(path: Path) -> dict[str, Any]:
     found = re.search(r'id="catalogue">(.*?)</script>', path.read_text(), re.DOTALL)
     assert found is not None
     return dict(json.loads(found[1]))
+
+
+def _plain(page: Path) -> str:
+    """Return all text of a page, that in its payloads too."""
+    blocks = re.findall(r'type="text/plain" id="a[^"]*">([^<]*)<', page.read_text())
+    return page.read_text() + "".join(zlib.decompress(base64.b64decode(block)).decode("latin-1") for block in blocks)
 
 
 def test_page_takes_methods_without_a_target(model: str, cat: Path, tmp_path: Path) -> None:
@@ -43,9 +51,18 @@ def test_page_of_a_model_shows_layers_photo_kernels_and_attribution(
     assert layer["field"] == {"size": [3, 3], "stride": [8, 8], "offset": [0, 0]}
     assert layer["kernels"]
     assert layer["similarity"]
-    assert (image["name"], image["width"], image["photo"]) == (str(cat), 224, "p-0-0")
+    assert (image["name"], image["width"], image["photo"]) == (cat.name, 224, "p-0-0")
+    assert str(cat) not in _plain(path)
     assert [each["name"] for each in image["attribution"]] == ["gradcam: 1", "gradcam: 3"]
     assert shown["command"]["shell"].startswith(f"cnnviz render {model} ")
+
+
+def test_command_in_a_page_has_the_size_of_its_images(model: str, cat: Path, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    assert run("page", model, cat, "--layer", "conv", "--size", "64x96", "--out", path) == cli.DONE
+    command = catalogue_in(path)["runs"][0]["command"]
+    assert " --size 64x96 " in command["shell"]
+    assert "size=(64, 96)" in command["python"]
 
 
 def test_page_of_a_run_and_of_its_atlases_are_told_from_models(model: str, cat: Path, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 from support.viewer_pages import demo, page_of, tab_of
 
+from cnnviz_fast.activations.fields.record import ReceptiveField
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
@@ -246,7 +248,9 @@ def test_channel_is_clicked_and_read(opened: Open) -> None:
     assert "(1, 2) = 12" in panel.locator(".value").inner_text()
     assert "sees 8 × 8 px about (6, 10)" in panel.locator(".value").inner_text()
     seen = panel.locator(".small .seen").evaluate("seen => [seen.style.left, seen.style.top, seen.style.width]")
-    assert seen == ["37.5%", "12.5%", "50%"]
+    field = ReceptiveField((8, 8), (4.0, 4.0), (2.0, 2.0), False, ())
+    top, left, _, right = (100 * px / 16 for px in field.box(1, 2))
+    assert seen == [f"{left:g}%", f"{top:g}%", f"{right - left:g}%"]
     assert panel.get_by_alt_text("strongest patches of channel 4").evaluate("image => image.naturalWidth") == 24
     kernel = panel.get_by_label("kernel of channel 4")
     assert kernel.evaluate("c => [...c.getContext('2d').getImageData(1, 1, 1, 1).data]") == [200, 200, 200, 255]
@@ -373,6 +377,7 @@ def test_back_and_forward(anew: Open) -> None:
         "#1;s=constructor;u=toString",
         "#1;h=" + "9" * 3000,
         "#1;i=4000000;r=7;b=9,9;d=pair",
+        "#1;n=percentile;e=-5,700",
         "#1;l=<img src=x onerror=alert(1)>;m=<b>",
     ],
 )
@@ -391,14 +396,42 @@ def test_link_and_code_are_copied(tab: Page, anew: Open) -> None:
     tab.get_by_text("Take along").click()
     tab.get_by_role("button", name="Copy command").click()
     assert tab.evaluate("window.copied") == (
-        "cnnviz render net 'cat.jpg' --layer 'body.0.conv' --colormap 'gray' --normalize 'layer' --upsampling "
+        "cnnviz render net 'cat.jpg' --layer 'body.0.conv' --colormap 'gray' --vmin='-30' --vmax '60' --upsampling "
         "'bilinear' --channels '0-2,5'"
     )
     tab.get_by_text("Take along").click()
     tab.get_by_role("button", name="Copy Python").click()
     assert tab.evaluate("window.copied") == (
-        'render("cat.jpg", "body.0.conv", colormap="gray", normalize="layer", upsampling="bilinear", channels="0-2,5")'
+        'render("cat.jpg", "body.0.conv", colormap="gray", vmin=-30, vmax=60, upsampling="bilinear", channels="0-2,5")'
     )
+
+
+@pytest.mark.parametrize(
+    ("address", "code"),
+    [
+        (
+            "#1;o=true;t=0.3",
+            'render("-.jpg", "stem", colormap="viridis", upsampling="bilinear", overlay=True, alpha=0.3)',
+        ),
+        ("#1;n=fixed", 'render("-.jpg", "stem", colormap="viridis", normalize="layer", upsampling="bilinear")'),
+        ("#1;b=0,1;d=difference", None),
+        ("#1;n=dataset", None),
+    ],
+)
+def test_code_draws_what_is_shown_or_is_not_offered(
+    tab: Page, anew: Open, tmp_path: Path, address: str, code: str | None
+) -> None:
+    tab.add_init_script(COPIED)
+    page = tmp_path / "page.html"
+    page.write_text(page_of(*demo(tmp_path, names=("-.jpg", "dog.jpg"))))
+    anew(address, page)
+    tab.get_by_text("Take along").click()
+    assert tab.get_by_role("button", name="Save PNG").is_visible()
+    for language in ("command", "Python"):
+        assert tab.get_by_role("button", name=f"Copy {language}").is_visible() == (code is not None)
+    if code is not None:
+        tab.get_by_role("button", name="Copy Python").click()
+        assert tab.evaluate("window.copied") == code.replace("-.jpg", "./-.jpg")
 
 
 def test_table_has_measures_and_statistics(opened: Open) -> None:
@@ -565,6 +598,16 @@ AXE = Path(__file__).parents[2] / "cnnviz_fast" / "viewer" / "source" / "node_mo
 
 
 @pytest.mark.skipif(not AXE.is_file(), reason="`npm ci` has not been run in cnnviz_fast/viewer/source")
+def test_channel_fills_its_frame_at_every_width(anew: Open) -> None:
+    tab = anew("#1;c=4")
+    frame = tab.locator(".large > .frame")
+    filled = "c => c.width > 400 && c.getContext('2d').getImageData(c.width - 9, 9, 1, 1).data[3] === 255"
+    tab.set_viewport_size({"width": 600, "height": 844})
+    large = tab.get_by_label("map of channel 4")
+    tab.wait_for_function(filled, arg=large.element_handle())
+    assert large.bounding_box() == frame.bounding_box()
+
+
 def test_axe_finds_nothing_serious(anew: Open) -> None:
     address = "#1;c=1;b=0,1;d=pair;p=2;n=fixed;i=0"
     tab = anew(address)

@@ -22,7 +22,9 @@ from support.runs import make_images, small_model
 
 import cnnviz_fast as cf
 from cnnviz_fast.errors import AtlasError, OptionError, ShapeError, WriteError
+from cnnviz_fast.formats.atlas import parse_atlas
 from cnnviz_fast.viewer import html, page
+from cnnviz_fast.viewer.collection import bytes_of
 from cnnviz_fast.viewer.opening import open_collection
 from cnnviz_fast.viewer.payloads import kernels_payload, similarity_payload
 from cnnviz_fast.viewer.photos import Photos
@@ -164,6 +166,22 @@ def test_page_of_a_run_may_hold_patches(folder: Path, tmp_path: Path, monkeypatc
             assert payload_in(path, key) == one_by_one.content(key)
             with Image.open(io.BytesIO(payload_in(path, key))) as strip:
                 assert strip.size == (5 * 64, 64)  # of five photos
+
+
+def test_page_of_a_run_has_its_heat_maps_beside_channels(folder: Path, tmp_path: Path) -> None:
+    cf.run(
+        small_model(), str(folder / "photos"), ["2"], tmp_path / "run", save="atlases,attribution",
+        target=["2@0", "2@1"], readers=0, progress="none",
+    )  # fmt: skip
+    (run,) = (shown := open_collection([tmp_path / "run"])).runs
+    assert [name.rpartition(": ")[0] for _, name in run.image(0).attribution] == ["gradcam"] * 2
+    heat = next(n for n, layer in enumerate(run.layers) if layer.name.startswith("gradcam/"))
+    whole = parse_atlas(bytes_of(shown.content(f"a-0-{heat}-0")), "").maps
+    for target in (0, 1):
+        maps = parse_atlas(bytes_of(shown.content(f"t-0-0-{target}")), "").maps
+        assert maps.shape == (1, *whole.shape[1:])
+        assert maps.argmax() == whole[target].argmax()
+    assert shown.content("t-0-0-2") is None
 
 
 def test_page_says_where_photos_and_patches_are_missing(folder: Path, tmp_path: Path) -> None:

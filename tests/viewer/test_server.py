@@ -22,6 +22,7 @@ from support.runs import make_images, small_model
 
 import cnnviz_fast as cf
 from cnnviz_fast.errors import AtlasError, OptionError
+from cnnviz_fast.provenance import Provenance
 from cnnviz_fast.runtime import extras
 from cnnviz_fast.viewer.opening import open_collection
 from cnnviz_fast.viewer.photos import Photos
@@ -30,6 +31,7 @@ from cnnviz_fast.viewer.server.app import application
 from cnnviz_fast.viewer.server.live import LiveRun
 from cnnviz_fast.viewer.server.safety import Access
 from cnnviz_fast.viewer.server.serving import bound_socket, refuse_without_extra
+from cnnviz_fast.viewer.shown import command_of
 
 SECRET = b"what no answer may hold"
 
@@ -305,6 +307,30 @@ def test_damaged_runs_are_answered_without_a_fault(folder: Path, tmp_path: Path)
     statuses = [ask(app, f"/data/{key}-0-{n}-{m}").status for key in "aosx" for n in range(2) for m in range(5)]
     assert max(statuses) < 500
     assert ask(app, "/data/a-0-0-0").status == 200
+
+
+@pytest.mark.parametrize("junk", [[[1]], {}, "x", 10**30, 1e400, -1])
+def test_any_field_of_a_line_may_be_damaged(folder: Path, tmp_path: Path, junk: Any) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(folder / "tars", run)
+    rows = list(map(json.loads, (run / "index.jsonl").read_text().splitlines()))
+    for row, name in zip(rows, ("image", "layer", "shape", "end", "files", "shard"), strict=False):
+        row[name] = junk
+    (run / "index.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    app = application(open_collection([run]), Access("127.0.0.1", 8720))
+    assert catalogue_in(ask(app, "/"))["runs"][0]["image_count"] == 5
+    assert max(ask(app, f"/data/a-0-{n}-{m}").status for n in range(2) for m in range(5)) < 500
+
+
+@pytest.mark.parametrize("size", [["1; touch x", 2], [1, 2, 3], [None, 1]])
+def test_size_in_a_run_is_no_command(folder: Path, tmp_path: Path, size: list[Any]) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(folder / "loose", run)
+    facts = json.loads((run / "run.json").read_text())
+    facts["fingerprint"]["preprocess"] = {"size": size}
+    (run / "run.json").write_text(json.dumps(facts))
+    assert "size" not in str(open_collection([run]).runs[0].command)
+    assert "--size 2x3 " in command_of(Provenance(model="net"), [2, 3])["shell"]  # type: ignore[index]
 
 
 @pytest.fixture(scope="module")

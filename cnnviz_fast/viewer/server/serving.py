@@ -22,6 +22,9 @@ PORT = 8720
 TRIES = 20
 """Ports that are tried, one after the other, where the one before is in use."""
 
+MOST_HEAD_BYTES = 1 << 18
+"""Of a request: the address of a sheet names its channels, 7 bytes each where a layer of 30,000 is sorted."""
+
 EVERYWHERE = ("0.0.0.0", "::", "")
 """Hosts that stand for all addresses of this machine."""
 
@@ -94,7 +97,7 @@ def serve(
 
     config = uvicorn.Config(
         application(shown, access, live), log_level="error", access_log=False, lifespan="off", server_header=False,
-        timeout_graceful_shutdown=1, timeout_keep_alive=30, h11_max_incomplete_event_size=1 << 15,
+        timeout_graceful_shutdown=1, timeout_keep_alive=30, h11_max_incomplete_event_size=MOST_HEAD_BYTES,
     )  # fmt: skip
     started(address)  # who asks from now on waits until the server takes what comes to the socket
     with contextlib.suppress(KeyboardInterrupt):  # which is how a server ends

@@ -3,7 +3,7 @@
 import type { RefObject } from "preact";
 import { useRef, useState } from "preact/hooks";
 
-import { codeOf, copy, optionsOf, save, sheetOf, tableOf } from "./exports";
+import { codeOf, copy, save, sheetOf, tableOf } from "./exports";
 import { stepLayer } from "./keys";
 import type { Session } from "./session";
 import type { Shown } from "./shown";
@@ -36,7 +36,7 @@ export function Bar({ session, shown, wall, say, menu, onMenu, onHelp }: Props) 
     setDark(!dark);
   };
   const [shell, python] = (["shell", "python"] as const).map(
-    (language) => shown && codeOf(shown, language, optionsOf(session, shown)),
+    (language) => shown && codeOf(session, shown, language),
   );
   return (
     <header>

@@ -14,6 +14,8 @@ import type { Shown } from "./shown";
 import { fieldOf, fieldText, number } from "./text";
 import { Tile } from "./tile";
 
+const MOST_HIGH_PX = 420; // the frame has the tile's shape, so that what is drawn over it lies where it should
+
 interface Props {
   session: Session;
   shown: Shown;
@@ -109,7 +111,7 @@ function Large({ session, shown, channel }: Props & { channel: number }) {
   const parts = { a: "this", b: "other", difference: "difference" } as const;
   return (
     <figure class="large">
-      <div class="frame">
+      <div class="frame" style={{ maxWidth: `${(MOST_HIGH_PX * known.a.width) / known.a.height}px` }}>
         <Tile
           atlas={known.a}
           {...{ channel, look }}

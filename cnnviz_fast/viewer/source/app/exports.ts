@@ -2,20 +2,29 @@
 
 import { atlasKey } from "../catalogue";
 import { kinds, measures } from "./measures";
-import { PERCENTILES } from "./ranges";
+import { percentilesIn } from "./ranges";
 import type { Session } from "./session";
 import type { Shown } from "./shown";
 
-/** Options of `cf.render` that make the sheet that is shown, without those that are as they are anyway. */
-export function optionsOf({ state }: Session, { order, layer, colors }: Shown): Record<string, string> {
-  const [low, high] = state.ends ?? PERCENTILES;
+type Options = Record<string, string>;
+
+/** Options of `cf.render` that make the sheet that is shown, without those that are as they are anyway; null where it
+draws no such sheet: of two images, or on the range of a data set. */
+export function optionsOf({ state }: Session, { order, layer, colors, look, second }: Shown): Options | null {
+  if (second || state.range === "dataset") return null;
+  const [low, high] = percentilesIn(state);
   const natural = order.length === layer.channels && order.every((c, i) => c === i);
   const align = state.align || layer.align;
+  // The range of a layer is that of all of its channels, also where a few are drawn.
+  const of_layer = state.range === "layer" || (state.range === "fixed" && !state.ends);
+  const whole = look.low.findIndex((low, c) => low < look.high[c]!);
   return {
     ...(colors && { colormap: colors }),
     ...(state.range === "percentile" && { percentile: `${low},${high}` }),
     ...(state.range === "fixed" && state.ends && { vmin: `${low}`, vmax: `${high}` }),
-    ...(["layer", "symmetric", "sigmoid"].includes(state.range) && { normalize: state.range }),
+    ...(of_layer && natural && { normalize: "layer" }),
+    ...(of_layer && !natural && whole >= 0 && { vmin: `${look.low[whole]}`, vmax: `${look.high[whole]}` }),
+    ...(["symmetric", "sigmoid"].includes(state.range) && { normalize: state.range }),
     ...(align !== "center" && { align }),
     upsampling: state.upsampling,
     ...(!natural && { channels: listed(order) }),
@@ -33,22 +42,22 @@ function listed(order: ArrayLike<number>): string {
   return parts.join(",");
 }
 
-/** The command, or the line of Python, that draws this sheet; null where the run does not say how. */
-export function codeOf(
-  { run, layer, image }: Shown,
-  language: "shell" | "python",
-  options: Record<string, string>,
-): string | null {
+/** The command, or the line of Python, that draws this sheet; null where there is none, or the run does not say how. */
+export function codeOf(session: Session, shown: Shown, language: "shell" | "python"): string | null {
+  const { run, layer, image, photo } = shown;
+  const { overlay, opacity } = session.state;
   const template = run.command?.[language];
-  if (!template) return null;
+  const drawn = optionsOf(session, shown);
+  if (!template || !drawn) return null;
   const quoted = (text: string) => (language === "shell" ? `'${text.replaceAll("'", `'\\''`)}'` : JSON.stringify(text));
-  const written = Object.entries(options).map(([name, value]) =>
-    language === "shell"
-      ? ` --${name} ${quoted(value)}`
-      : `, ${name}=${Number.isFinite(Number(value)) ? value : quoted(value)}`,
-  );
+  const options: Options = { ...drawn, ...(overlay && photo.value && { overlay: "", alpha: `${opacity}` }) };
+  const written = Object.entries(options).map(([name, value]) => {
+    if (value === "") return language === "shell" ? ` --${name}` : `, ${name}=True`;
+    if (language === "shell") return ` --${name}${value.startsWith("-") ? "=" : " "}${quoted(value)}`;
+    return `, ${name}=${Number.isFinite(Number(value)) ? value : quoted(value)}`;
+  });
   const parts: Record<string, string> = {
-    image: quoted(image.name),
+    image: quoted(image.name.replace(/^(?=-)/, "./")), // which is no option then
     layer: quoted(layer.name),
     options: written.join(""),
   };
@@ -88,11 +97,11 @@ export function save(name: string, content: Blob | string): void {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000); // the browser is done with it by then
 }
 
-/** The sheet as the package draws it, from the server; without one, what the canvas shows. */
+/** The sheet as the package draws it, from the server; without one, or where it draws none, what the canvas shows. */
 export async function sheetOf(session: Session, shown: Shown, pixels: () => ImageData): Promise<Blob> {
-  if (session.catalogue.store === "server") {
+  const options = optionsOf(session, shown);
+  if (session.catalogue.store === "server" && options && !(session.state.overlay && shown.photo.value)) {
     const key = atlasKey(shown.run, shown.layer, shown.image);
-    const options = optionsOf(session, shown);
     const answer = await fetch(`sheet/${key}?${new URLSearchParams(options)}`);
     if (!answer.ok) throw new Error(await answer.text());
     return answer.blob();

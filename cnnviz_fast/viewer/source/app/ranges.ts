@@ -5,13 +5,19 @@ import type { Range } from "../drawing/levels";
 import { rangeOf } from "../drawing/ranges";
 import type { State } from "./state";
 
-export const PERCENTILES: [number, number] = [1, 99];
+const PERCENTILES: [number, number] = [1, 99];
+
+/** The percentiles that the state asks for: an address may hold other ends, such as those of a fixed range. */
+export function percentilesIn({ ends }: State): [number, number] {
+  return ends && ends[0] >= 0 && ends[1] <= 100 ? ends : PERCENTILES;
+}
 
 /** Range of the maps of one image, or of two on one scale. `columns`: statistics over the data set. */
-export function rangeFor({ range, ends }: State, atlases: Atlas[], columns: Record<string, Float32Array>): Range {
+export function rangeFor(state: State, atlases: Atlas[], columns: Record<string, Float32Array>): Range {
+  const { range, ends } = state;
   switch (range) {
     case "percentile":
-      return rangeOf(atlases, { by: range, percentile: ends ?? PERCENTILES });
+      return rangeOf(atlases, { by: range, percentile: percentilesIn(state) });
     case "fixed":
       return ends ? rangeOf(atlases, { by: range, vmin: ends[0], vmax: ends[1] }) : rangeOf(atlases, { by: "layer" });
     case "dataset":

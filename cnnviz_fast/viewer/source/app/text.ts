@@ -15,6 +15,8 @@ export function shortName(name: string): string {
   return name.replace(/^.*[/\\](?=.)/, "");
 }
 
+const ROUNDING = 1e-6; // of sums of strides
+
 export interface Box {
   y: number;
   x: number;
@@ -22,16 +24,21 @@ export interface Box {
   width: number;
 }
 
-/** The receptive field of a cell, in px of the view: it may reach beyond it. */
+/** The receptive field of a cell, in px of the view, as ReceptiveField.box: it may reach beyond it. */
 export function fieldOf(field: Field, cell: { y: number; x: number }): Box {
   const [height, width] = field.size;
-  const y = field.offset[0] + cell.y * field.stride[0] - height / 2;
-  const x = field.offset[1] + cell.x * field.stride[1] - width / 2;
-  return { y, x, height, width };
+  const [y, x] = middleOf(field, cell);
+  // The middle is that of a pixel, which begins half of one before it.
+  const first = (middle: number, size: number) => Math.ceil(middle - (size - 1) / 2 - ROUNDING);
+  return { y: first(y, height), x: first(x, width), height, width };
+}
+
+function middleOf({ offset, stride }: Field, { y, x }: { y: number; x: number }): [number, number] {
+  return [offset[0] + y * stride[0], offset[1] + x * stride[1]];
 }
 
 export function fieldText(field: Field | null, cell: { y: number; x: number }): string {
   if (!field) return "";
-  const { y, x, height, width } = fieldOf(field, cell);
-  return ` sees ${height} × ${width} px about (${number(y + height / 2)}, ${number(x + width / 2)})`;
+  const [y, x] = middleOf(field, cell);
+  return ` sees ${field.size[0]} × ${field.size[1]} px about (${number(y)}, ${number(x)})`;
 }

@@ -24,7 +24,9 @@ export function Tile({ atlas, second = null, channel, look, mode = "a", photo, o
   useLayoutEffect(() => {
     // Canvas2D: browsers allow few contexts of WebGL in a page, and one tile needs none.
     const made = (wall.current = new Wall(canvas.current!, { method: "canvas2d" }));
-    return () => made.close();
+    const observer = new ResizeObserver(() => made.fit());
+    observer.observe(canvas.current!);
+    return () => (observer.disconnect(), made.close());
   }, []);
   useLayoutEffect(() => {
     const made = wall.current!;

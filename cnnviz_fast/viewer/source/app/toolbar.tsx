@@ -6,7 +6,7 @@ import { useEffect, useMemo, useRef } from "preact/hooks";
 import { HistogramChart } from "./histogram";
 import { rangesFor } from "./keys";
 import { histogram } from "./measures";
-import { PERCENTILES } from "./ranges";
+import { percentilesIn } from "./ranges";
 import type { Session } from "./session";
 import type { Shown } from "./shown";
 import { ALIGNS, isChannels, KINDS, MODES, SORTS, UPSAMPLINGS, type State } from "./state";
@@ -178,7 +178,7 @@ function OtherRun({ session }: { session: Session }) {
 }
 
 function Percentiles({ session }: { session: Session }) {
-  const ends = session.state.ends ?? PERCENTILES;
+  const ends = percentilesIn(session.state);
   const field = (end: 0 | 1) => (
     <input
       type="number"
