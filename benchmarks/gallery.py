@@ -6,6 +6,7 @@ import io
 import shlex
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -130,7 +131,8 @@ def make(name: str, target: Path) -> None:
         if shot.address is None:
             shutil.move(found, target)
         else:
-            _photograph(found, shot.address, target)
+            with ThreadPoolExecutor(1) as thread:  # Playwright may be at work in this one
+                thread.submit(_photograph, found, shot.address, target).result()
 
 
 def _photograph(page: Path, address: str, target: Path) -> None:

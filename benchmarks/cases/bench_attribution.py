@@ -5,6 +5,7 @@ For Grad-CAM peers differentiate the whole network, or keep its graph; ours only
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -92,7 +93,9 @@ def guided() -> Any:
 def captums_guided() -> torch.Tensor:
     from captum.attr import GuidedBackprop
 
-    found: torch.Tensor = GuidedBackprop(resnet50()).attribute(batch().clone().requires_grad_(), target=TARGET)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it sets hooks
+        found: torch.Tensor = GuidedBackprop(resnet50()).attribute(batch().clone().requires_grad_(), target=TARGET)
     return found
 
 

@@ -117,11 +117,6 @@ def refuse_of_models(arguments: argparse.Namespace) -> None:
         raise OptionError(f"{shown} must go with a model, and none runs here. Leave it out.")
 
 
-def _told(path: str) -> str:
-    """Return what a page calls an image: pages are sent to others, whom the folders of this machine do not concern."""
-    return os.path.basename(path) if os.path.isabs(path) else path
-
-
 def _of_model(arguments: argparse.Namespace) -> Collection:
     """Return what the layers of a model hold; images that cannot be read or run are noted."""
     if not arguments.images:
@@ -139,9 +134,10 @@ def _of_model(arguments: argparse.Namespace) -> Collection:
     from ..viewer.collection import Collection
     from ..viewer.looking import kernels_of, look
     from ..viewer.memory import MemoryRun
+    from ..viewer.shown import told
 
     axes, decoding = options_of(arguments, AxesOptions), options_of(arguments, ImageOptions)
-    images = [replace(image, name=_told(image.name)) for image in name_images(arguments.images)]
+    images = [replace(image, name=told(image.name)) for image in name_images(arguments.images)]
     model = load(
         arguments, weights=arguments.weights, seed=arguments.seed, device=arguments.device,
         preprocess=options_of(arguments, PreprocessOptions),

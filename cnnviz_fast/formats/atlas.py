@@ -299,6 +299,21 @@ def parse_atlas(packed: bytes, name: str) -> Atlas:
     return Atlas(index, statistics, provenance, str(record.get("dtype")), tensors.get("maps"))
 
 
+def with_image(packed: bytes, name: str, image: str) -> bytes:
+    """Return an atlas that names its image otherwise.
+
+    Args:
+        packed: bytes of an atlas that `parse_atlas` takes.
+        name: name of the file, for messages.
+        image: the new name.
+
+    Returns:
+        The bytes of an atlas that is otherwise the same.
+    """
+    tensors, record = unpack(packed, f"atlas {name!r}")
+    return pack(tensors, {**record, "source": {**record["source"], "image": image}})
+
+
 def _counts(mask: torch.Tensor) -> torch.Tensor:
     """Count what is True in each channel of (C, H, W) bool; by numpy, as torch takes 8 bytes for each value."""
     return torch.from_numpy(np.count_nonzero(mask.numpy(), axis=(1, 2)))

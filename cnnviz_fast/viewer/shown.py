@@ -107,6 +107,11 @@ def field_of(provenance: Provenance) -> ReceptiveField | None:
     return field
 
 
+def told(path: str) -> str:
+    """Return what a page calls an image: pages are sent to others, whom the folders of this machine do not concern."""
+    return os.path.basename(path) if os.path.isabs(path) else path
+
+
 def view_size(heads: Sequence[AtlasHead]) -> tuple[int, int]:
     """Return (height, width) in px of the view that a model saw; where atlases do not tell, of the largest maps."""
     for head in heads:

@@ -15,6 +15,7 @@ from support.command_line import error_of, run, without_notes
 
 import cnnviz_fast as cf
 from cnnviz_fast.cli import main as cli
+from cnnviz_fast.formats.atlas import parse_atlas
 
 
 def catalogue_in(path: Path) -> dict[str, Any]:
@@ -55,6 +56,25 @@ def test_page_of_a_model_shows_layers_photo_kernels_and_attribution(
     assert str(cat) not in _plain(path)
     assert [each["name"] for each in image["attribution"]] == ["gradcam: 1", "gradcam: 3"]
     assert shown["command"]["shell"].startswith(f"cnnviz render {model} ")
+
+
+@pytest.mark.parametrize("out", ["page.html", "page"])
+def test_page_of_atlases_does_not_tell_where_their_images_lay(out: str, tmp_path: Path) -> None:
+    maps = torch.arange(24.0).reshape(2, 3, 4)
+    atlas = tmp_path / "a.atlas"
+    cf.save_atlas(maps, atlas, provenance=cf.Provenance(layer="conv", image="/home/somebody/cat.jpg"))
+    assert run("page", atlas, "--out", tmp_path / out) == cli.DONE
+    if out == "page.html":
+        text = _plain(tmp_path / out)
+        (payload,) = re.findall(r'type="text/plain" id="a[^"]*">([^<]*)<', text)
+    else:
+        text = (tmp_path / out / "index.html").read_text()
+        (payload,) = re.findall(r'"a-0-0-0","([^"]*)"', (tmp_path / out / "data" / "a-0-0-0.js").read_text())
+    packed = base64.b64decode(payload)
+    assert "somebody" not in text + zlib.decompress(packed).decode("latin-1")
+    read = parse_atlas(packed, "a")
+    assert read.provenance.image == "cat.jpg"
+    assert torch.equal(read.index, cf.read_atlas(atlas).index)
 
 
 def test_command_in_a_page_has_the_size_of_its_images(model: str, cat: Path, tmp_path: Path) -> None:

@@ -348,6 +348,13 @@ def test_address_brings_everything_back(opened: Open) -> None:
     assert tab.get_by_label("Range", exact=True).input_value() == "layer"
 
 
+def test_address_holds_large_ends(opened: Open) -> None:
+    tab = opened(address := "#1;c=0;n=fixed;e=-12340000000,5600000000000")
+    tab.keyboard.press("p")
+    tab.keyboard.press("p")
+    assert tab.evaluate("location.hash") == address
+
+
 def test_back_and_forward(anew: Open) -> None:
     tab = anew()
     tab.keyboard.press("]")

@@ -175,6 +175,12 @@ def test_sheet_is_that_of_the_renderer(app: Any, folder: Path, tmp_path: Path) -
     assert ask(app, "/sheet/p-0-0").status == 404
 
 
+def test_sheet_of_huge_tiles_is_refused_before_it_is_planned(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cnnviz_fast.sheets.plan.plan_sheet", None)
+    for huge in ("tile=99999999", "tile=20000x9000", "scale=50000"):
+        assert ask(app, f"/sheet/a-0-1-2?{huge}").status == 400
+
+
 TRAVERSALS = [
     f"{start}{step * 4}{name}"
     for start in ("/", "/data/", "/sheet/", "/images/")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from starlette.routing import Route
 
 from ...errors import CnnvizError, OptionError
 from ...formats.atlas_files import AtlasFile
+from ...geometry import tile_size
 from ...options.drawing import RenderOptions
 from ...runtime.untrusted import open_regular
 from .. import html
@@ -110,9 +112,13 @@ class _Served:
         from ...sheets.render import draw_sheet
 
         atlas = parse_atlas(bytes_of(content), content.name if isinstance(content, AtlasFile) else key)
+        too_large = OptionError(f"a sheet may have at most {MOST_SHEET_PX // 1_000_000} megapixels here.")
+        map_h, map_w = atlas.index.shape[1:]
+        if math.prod(tile_size(map_h, map_w, options.tile, options.scale)) > MOST_SHEET_PX:
+            raise too_large  # planned, each column and row of a tile takes memory
         plan = plan_sheet(atlas.maps, options, atlas.provenance)
         if plan.grid.height * plan.grid.width > MOST_SHEET_PX:
-            raise OptionError(f"a sheet may have at most {MOST_SHEET_PX // 1_000_000} megapixels here.")
+            raise too_large
         file = io.BytesIO()
         draw_sheet(plan).pil().save(file, "PNG")
         return Response(file.getvalue(), media_type="image/png")

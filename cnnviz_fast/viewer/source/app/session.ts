@@ -86,14 +86,13 @@ export class Session {
       !this.asked.has(key)
     ) {
       this.asked.add(key);
-      void fetch(key).then(
-        async (answer) => {
-          const { images } = (await answer.json()) as { images: Image[] };
+      fetch(key)
+        .then((answer) => answer.json() as Promise<{ images: Image[] }>)
+        .then(({ images }) => {
           images.forEach((image, i) => (run.images[page + i] = image));
           this.onChange();
-        },
-        () => this.asked.delete(key),
-      );
+        })
+        .catch(() => this.asked.delete(key)); // to be asked for again
     }
     return run.images[at];
   }

@@ -73,7 +73,7 @@ type Reader<T> = (text: string) => T | undefined;
 
 const whole: Reader<number> = (text) => (/^\d{1,7}$/.test(text) ? Number(text) : undefined);
 const real: Reader<number> = (text) =>
-  /^-?\d{1,9}(\.\d{1,9})?(e[+-]?\d{1,2})?$/.test(text) ? Number(text) : undefined;
+  /^-?\d{1,21}(\.\d{1,9})?(e[+-]?\d{1,2})?$/.test(text) ? Number(text) : undefined;
 const short: Reader<string> = (text) => (text.length <= 300 ? text : undefined);
 const one =
   <T extends string>(of: readonly T[]): Reader<T> =>
