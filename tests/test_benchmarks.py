@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import importlib
+import importlib.util
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -330,6 +330,11 @@ def test_measure_times_what_runs_and_nothing_else(tmp_path: Path, monkeypatch: p
 def test_bars_name_figures_that_exist(bar: Bar) -> None:
     known = {(t.name, c.name): c for t in TABLES for c in t.contenders}
     for figure in filter(None, (bar.ours, bar.other)):
+        if (
+            figure.contender == "captum" and importlib.util.find_spec("captum") is None
+        ):  # a peer that only the extra `bench` brings
+            assert figure.of(RUNS[-1]) is not None
+            continue
         assert figure[:2] in known
         measured_inside = {"peak_bytes"} if figure.table == bars.WRITE_HUGE else set()
         has_file = known[figure[:2]].output or known[figure[:2]].size

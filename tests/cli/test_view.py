@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.command_line import error_of, run
+from support.loopback import DIRECT
 from support.waiting import wait_until
 
 import cnnviz_fast as cf
@@ -32,10 +33,10 @@ def test_view_serves_until_it_is_interrupted(tmp_path: Path) -> None:
                 address = server.stdout.readline().strip()
                 assert address.startswith("http://127.0.0.1:")
                 assert f"port {port} is in use" in server.stderr.readline()
-                with urllib.request.urlopen(f"{address}data/a-0-0-0") as answer:
+                with DIRECT.open(f"{address}data/a-0-0-0") as answer:
                     assert answer.read() == atlas.read_bytes()
                 with pytest.raises(urllib.error.HTTPError, match="421"):
-                    urllib.request.urlopen(urllib.request.Request(address, headers={"Host": "evil.example"}))
+                    DIRECT.open(urllib.request.Request(address, headers={"Host": "evil.example"}))
                 # Runs are served without torch, which takes 500 MB.
                 if os.path.exists("/proc/self/maps"):
                     assert "libtorch" not in Path(f"/proc/{server.pid}/maps").read_text()

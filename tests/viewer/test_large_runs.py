@@ -9,11 +9,11 @@ import re
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
 import torch
+from support.loopback import DIRECT
 from support.runs import make_images, small_model
 
 import cnnviz_fast as cf
@@ -73,7 +73,7 @@ def test_server_of_a_large_run_stays_small(large: Path) -> None:
                 return int(found[1])
 
             def get(target: str) -> bytes:
-                with urllib.request.urlopen(f"{address}{target}") as answer:
+                with DIRECT.open(f"{address}{target}") as answer:
                     return bytes(answer.read())
 
             get("")
