@@ -116,6 +116,9 @@ TWO_LEVELS = Tolerance(0.0, 2.0)
 A_LEVEL_AS_COLOUR = Tolerance(0.0, 3.0)
 """A level of a palette in its colours: one is up to 3 of a colour's 256."""
 
+OTHER_FONTS = Tolerance(0.0, 6.0)
+"""Mean of a page in a browser whose words are set in another font: they are a few hundredths of it."""
+
 FINE_JPEG = Tolerance(0.0, 8.0)
 """Levels at the edges of blocks of one colour, in a JPEG of quality 100 without subsampling."""
 
