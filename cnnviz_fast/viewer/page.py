@@ -195,8 +195,8 @@ def _payloads(shown: Collection, catalogue: Mapping[str, Any], kinds: set[str]) 
                 if content is None:
                     raise AtlasError(f"{key} is not there.")
                 payload = bytes_of(content)
-                if not isinstance(content, bytes):
-                    payload = without_folders(payload, content.name)
+                if key.startswith(("a-", "t-")):
+                    payload = without_folders(payload, key if isinstance(content, bytes) else content.name)
             except CnnvizError as error:
                 shown.notes.append(str(error))
                 without(run, key)

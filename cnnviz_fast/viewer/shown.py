@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import ntpath
 import os
+import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +111,9 @@ def field_of(provenance: Provenance) -> ReceptiveField | None:
 
 def told(path: str) -> str:
     """Return what a page calls an image: pages are sent to others, whom the folders of this machine do not concern."""
-    return os.path.basename(path) if os.path.isabs(path) else path
+    if posixpath.isabs(path):
+        return posixpath.basename(path)
+    return ntpath.basename(path) if ntpath.isabs(path) else path  # a run may have been made on another system
 
 
 def view_size(heads: Sequence[AtlasHead]) -> tuple[int, int]:

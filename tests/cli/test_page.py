@@ -58,6 +58,14 @@ def test_page_of_a_model_shows_layers_photo_kernels_and_attribution(
     assert shown["command"]["shell"].startswith(f"cnnviz render {model} ")
 
 
+@pytest.mark.parametrize("image", ["/home/somebody/cat.jpg", r"C:\Users\somebody\cat.jpg"])
+def test_page_of_maps_in_memory_does_not_tell_where_their_images_lay(image: str, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    cf.save_page(torch.rand(2, 3, 4), path, provenance=cf.Provenance(layer="conv", image=image))
+    assert [each["name"] for each in catalogue_in(path)["runs"][0]["images"]] == ["cat.jpg"]
+    assert "somebody" not in _plain(path)
+
+
 @pytest.mark.parametrize("out", ["page.html", "page"])
 def test_page_of_atlases_does_not_tell_where_their_images_lay(out: str, tmp_path: Path) -> None:
     maps = torch.arange(24.0).reshape(2, 3, 4)

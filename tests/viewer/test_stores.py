@@ -159,8 +159,8 @@ def test_live_image_is_chosen_and_followed(tab: Page, serve: Serve, tmp_path: Pa
     tab.get_by_text("at most 9,000 bytes").wait_for()
 
 
-@pytest.mark.parametrize("kind", ["drop", "paste"])
-def test_live_image_is_dropped_and_pasted(tab: Page, serve: Serve, tmp_path: Path, kind: str) -> None:
+def open_live(tab: Page, serve: Serve, tmp_path: Path) -> list[Request]:
+    """Open the page of a model that shows one layer of any image, and return what is asked of its server."""
     catalogue, payloads = demo(tmp_path, store="server")
     (run, _), catalogue["runs"] = catalogue["runs"], []
     catalogue["live"] = {
@@ -169,10 +169,16 @@ def test_live_image_is_dropped_and_pasted(tab: Page, serve: Serve, tmp_path: Pat
         "chosen": ["stem"],
         "size": 224,
         "crop": "center",
-        "limit_bytes": 9000,
+        "limit_bytes": 9_000_000,
     }
     asked = serve(catalogue, payloads, lambda request: run | {"images": run["images"][:1], "image_count": 1})
     tab.goto(SITE)
+    return asked
+
+
+@pytest.mark.parametrize("kind", ["drop", "paste"])
+def test_live_image_is_dropped_and_pasted(tab: Page, serve: Serve, tmp_path: Path, kind: str) -> None:
+    asked = open_live(tab, serve, tmp_path)
     tab.get_by_role("button", name="Drop or paste").wait_for()
     tab.evaluate(
         """kind => {
@@ -190,19 +196,8 @@ def test_live_image_is_dropped_and_pasted(tab: Page, serve: Serve, tmp_path: Pat
 
 
 def test_live_image_is_taken_by_the_camera(tab: Page, serve: Serve, tmp_path: Path) -> None:
-    catalogue, payloads = demo(tmp_path, store="server")
-    (run, _), catalogue["runs"] = catalogue["runs"], []
-    catalogue["live"] = {
-        "token": "t",
-        "layers": ["stem"],
-        "chosen": ["stem"],
-        "size": 224,
-        "crop": "center",
-        "limit_bytes": 9_000_000,
-    }
-    asked = serve(catalogue, payloads, lambda request: run | {"images": run["images"][:1], "image_count": 1})
     tab.context.grant_permissions(["camera"])
-    tab.goto(SITE)
+    asked = open_live(tab, serve, tmp_path)
     tab.get_by_role("button", name="Camera").click()
     tab.wait_for_function("() => document.querySelector('video')?.videoWidth > 0")
     tab.get_by_role("button", name="Take").click()

@@ -3,7 +3,7 @@
 GET  /                             the page, with the catalogue inside
 GET  images/RUN?first=N            the next images of a run
 GET  data/KEY                      a payload, or with a Range header a part of it
-GET  sheet/RUN/LAYER/IMAGE?...     a sheet as PNG, by the package's renderer; the names are those of RenderOptions
+GET  sheet/KEY?...                 a sheet as PNG, by the package's renderer; the names are those of RenderOptions
 POST live?layer=L&size=S&crop=C    an image for the model, with the header X-Cnnviz-Token
 """
 
@@ -151,7 +151,7 @@ def _options_of(given: list[tuple[str, str]]) -> RenderOptions:
     options: dict[str, Any] = {}
     for name, value in given:
         if name not in known or name in options:
-            raise OptionError(f"a sheet has no option {name!r}, or has it once.")
+            raise OptionError(f"option {name!r} is not one of sheets, or is given twice.")
         options[name] = {"true": True, "false": False}.get(value, value)
     return RenderOptions(**options)
 
