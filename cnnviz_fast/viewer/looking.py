@@ -16,7 +16,7 @@ from ..formats.atlas import atlas_bytes
 from ..inputs.images import load_images
 from ..models.layers import layer_names
 from ..models.loaded import LoadedModel
-from ..models.preprocess import as_image
+from ..models.preprocess import as_image, colour_order
 from ..options.reading import AS_USUAL, AxesOptions, ImageOptions
 from ..provenance import Provenance
 from .memory import MemoryImage
@@ -106,10 +106,12 @@ def view_in(model: LoadedModel, batch: torch.Tensor) -> tuple[bytes | None, tupl
 
 def kernels_of(model: LoadedModel, layers: Sequence[str]) -> dict[tuple[str, str], bytes]:
     """Return the kernels of the layers that look at colours, as payloads of a MemoryRun."""
-    modules = layer_names(model.module)
+    modules, order = layer_names(model.module), colour_order(model.preprocess)
     found = {}
     for layer in layers:
         weight = getattr(modules.get(re.sub(r"[:@].*$", "", layer)), "weight", None)
+        if weight is not None and order is not None and weight.ndim == 4 and weight.shape[1] == len(order):
+            weight = weight[:, order]
         payload = None if weight is None else kernels_payload(weight)
         if payload is not None:
             found["kernels", layer] = payload

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.numpy import load
 from support.command_line import error_of, run, without_notes
 
 import cnnviz_fast as cf
@@ -83,6 +84,19 @@ def test_page_of_atlases_does_not_tell_where_their_images_lay(out: str, tmp_path
     read = parse_atlas(packed, "a")
     assert read.provenance.image == "cat.jpg"
     assert torch.equal(read.index, cf.read_atlas(atlas).index)
+
+
+def test_kernels_of_a_model_that_takes_blue_first_are_shown_in_their_colours(
+    model: str, cat: Path, tmp_path: Path
+) -> None:
+    kernels = []
+    for order in ("rgb", "bgr"):
+        path = tmp_path / f"{order}.html"
+        assert run("page", model, cat, "--layer", "conv", "--channel-order", order, "--out", path) == cli.DONE
+        (packed,) = re.findall(r'type="text/plain" id="k-0-0">([^<]*)<', path.read_text())
+        kernels.append(load(zlib.decompress(base64.b64decode(packed)))["kernel"])
+    assert (kernels[0][:, ::-1] == kernels[1]).all()
+    assert (kernels[0] != kernels[1]).any()
 
 
 def test_command_in_a_page_has_the_size_of_its_images(model: str, cat: Path, tmp_path: Path) -> None:
