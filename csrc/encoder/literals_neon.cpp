@@ -87,11 +87,13 @@ void put_blocks(BitWriter& out, const LiteralCodes& codes, const uint8_t* bytes,
             put_16(writer, low.look_up(index_0), high.look_up(index_0), length.look_up(index_0));
             put_16(writer, low.look_up(index_1), high.look_up(index_1), length.look_up(index_1));
         } else {
-            put_literals_scalar(writer, codes, bytes + i, 32);
+            BitWriter copy = writer;  // so that the writer itself stays in registers
+            put_literals_scalar(copy, codes, bytes + i, 32);
+            writer = copy;
         }
     }
-    put_literals_scalar(writer, codes, bytes + i, count - i);
     out = writer;
+    put_literals_scalar(out, codes, bytes + i, count - i);
 }
 
 }  // namespace
