@@ -1,8 +1,8 @@
 """How many instructions a 64-bit ARM processor executes, counted without one: `python -m benchmarks.arm_instructions`.
 
-csrc is compiled for it by Debian's g++-aarch64-linux-gnu, twice: as it is, and with the compiler's own vectors off. Each
-inner loop then runs in qemu-user once and twice; the difference is what it executes. Instructions are no times: a vector
-instruction may take longer than one of a single number.
+csrc is compiled for it by Debian's g++-aarch64-linux-gnu, twice: as it is, and with the compiler's own vectors off.
+Each inner loop then runs in qemu-user once and twice; the difference is what it executes. Instructions are no times: a
+vector instruction may take longer than one of a single number.
 """
 
 from __future__ import annotations
