@@ -21,7 +21,7 @@
 #define CNNVIZ_INLINE inline
 #endif
 
-// Vector versions are written with GCC's and Clang's target attributes for x86-64. Other machines use the scalar ones.
+// Vector versions for x86-64 are written with GCC's and Clang's target attributes.
 #if defined(__x86_64__) && defined(__GNUC__)
 #define CNNVIZ_X86 1
 #define CNNVIZ_TARGET_AVX2 __attribute__((target("avx2,fma,bmi,bmi2,pclmul")))
@@ -29,6 +29,14 @@
     __attribute__((target("avx2,fma,bmi,bmi2,pclmul,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")))
 #else
 #define CNNVIZ_X86 0
+#endif
+
+// Every processor of 64-bit ARM has NEON. Its versions take the bytes of a number to lie lowest first. Other machines use
+// the scalar ones.
+#if defined(__aarch64__) && defined(__GNUC__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define CNNVIZ_NEON 1
+#else
+#define CNNVIZ_NEON 0
 #endif
 
 namespace cnnviz {
@@ -50,7 +58,7 @@ struct Dispatch {
     ShrinkLoops shrink;
 };
 
-// The levels this processor can run, slowest first: "scalar", then "avx2" and "avx512" where they work.
+// The levels this processor can run, slowest first: "scalar", then "avx2" and "avx512" where they work, or "neon".
 constexpr size_t MAX_LEVELS = 3;
 size_t supported_levels(const Dispatch* levels[MAX_LEVELS]);
 
