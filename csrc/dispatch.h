@@ -17,11 +17,14 @@
 // What versions of a loop for several levels have in common is a function of this kind, which each of them inlines.
 #if defined(__GNUC__)
 #define CNNVIZ_INLINE __attribute__((always_inline)) inline
+#define CNNVIZ_PREFETCH(address) __builtin_prefetch(address)
 #else
 #define CNNVIZ_INLINE inline
+#define CNNVIZ_PREFETCH(address) static_cast<void>(address)
 #endif
 
-// Vector versions are written with GCC's and Clang's target attributes for x86-64. Other machines use the scalar ones.
+// Vector versions are written with GCC's and Clang's target attributes for x86-64. Other machines use the scalar ones,
+// and so does what Microsoft's compiler or clang-cl makes, whose headers lack what was not asked for by a flag.
 #if defined(__x86_64__) && defined(__GNUC__)
 #define CNNVIZ_X86 1
 #define CNNVIZ_TARGET_AVX2 __attribute__((target("avx2,fma,bmi,bmi2,pclmul")))
