@@ -5,6 +5,12 @@
 #include "encoder/checksums.h"
 #include "encoder/runs.h"
 
+#if CNNVIZ_NEON && defined(__linux__)
+#include <sys/auxv.h>
+#elif CNNVIZ_NEON && defined(_WIN32)
+#include <windows.h>
+#endif
+
 namespace cnnviz {
 namespace {
 
@@ -60,6 +66,38 @@ bool has_avx512() {
 }
 #endif
 
+#if CNNVIZ_NEON
+// What is scalar here compilers make NEON of as it is: see benchmarks/ARM.md.
+constexpr Dispatch neon_with(decltype(Dispatch::crc32) crc32) {
+    return {
+        "neon",
+        filter_row_neon,
+        adler32_neon,
+        crc32,
+        literal_span_neon,
+        run_length_neon,
+        put_literals_neon,
+        {8, normalize_row_neon, enlarge_rows_neon, blend_rows_neon},
+        {least_and_greatest_scalar, take_in_scalar, overview_neon, squares_neon},
+        {average_rows_scalar},
+    };
+}
+constexpr Dispatch NEON = neon_with(crc32_scalar);
+constexpr Dispatch NEON_WITH_CRC32 = neon_with(crc32_arm);
+
+bool has_crc32() {
+#if defined(__linux__)
+    return (getauxval(AT_HWCAP) & HWCAP_CRC32) != 0;
+#elif defined(_WIN32)
+    return IsProcessorFeaturePresent(PF_ARM_V8_CRC32_INSTRUCTIONS_AVAILABLE) != 0;
+#elif defined(__APPLE__)
+    return true;  // since the first Macs with such a processor
+#else
+    return false;
+#endif
+}
+#endif
+
 }  // namespace
 
 size_t supported_levels(const Dispatch* levels[MAX_LEVELS]) {
@@ -69,6 +107,9 @@ size_t supported_levels(const Dispatch* levels[MAX_LEVELS]) {
     __builtin_cpu_init();
     if (has_avx2()) levels[count++] = &AVX2;
     if (has_avx512()) levels[count++] = &AVX512;
+#endif
+#if CNNVIZ_NEON
+    levels[count++] = has_crc32() ? &NEON_WITH_CRC32 : &NEON;
 #endif
     return count;
 }

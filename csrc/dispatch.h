@@ -23,8 +23,8 @@
 #define CNNVIZ_PREFETCH(address) static_cast<void>(address)
 #endif
 
-// Vector versions are written with GCC's and Clang's target attributes for x86-64. Other machines use the scalar ones,
-// and so does what Microsoft's compiler or clang-cl makes, whose headers lack what was not asked for by a flag.
+// Vector versions for x86-64 are written with GCC's and Clang's target attributes. What Microsoft's compiler and clang-cl
+// make is scalar: their headers lack the instructions that no flag asks for.
 #if defined(__x86_64__) && defined(__GNUC__)
 #define CNNVIZ_X86 1
 #define CNNVIZ_TARGET_AVX2 __attribute__((target("avx2,fma,bmi,bmi2,pclmul")))
@@ -32,6 +32,14 @@
     __attribute__((target("avx2,fma,bmi,bmi2,pclmul,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")))
 #else
 #define CNNVIZ_X86 0
+#endif
+
+// Every processor of 64-bit ARM has NEON. Its versions take the bytes of a number to lie lowest first. Other machines use
+// the scalar ones.
+#if defined(__aarch64__) && defined(__GNUC__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define CNNVIZ_NEON 1
+#else
+#define CNNVIZ_NEON 0
 #endif
 
 namespace cnnviz {
@@ -53,7 +61,7 @@ struct Dispatch {
     ShrinkLoops shrink;
 };
 
-// The levels this processor can run, slowest first: "scalar", then "avx2" and "avx512" where they work.
+// The levels this processor can run, slowest first: "scalar", then "avx2" and "avx512" where they work, or "neon".
 constexpr size_t MAX_LEVELS = 3;
 size_t supported_levels(const Dispatch* levels[MAX_LEVELS]);
 

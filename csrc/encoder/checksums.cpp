@@ -12,9 +12,6 @@
 namespace cnnviz {
 namespace {
 
-// Adler-32: a = 1 + sum of the bytes, b = sum of all values a has had; both modulo the largest prime below 2^16.
-constexpr uint32_t ADLER_PRIME = 65521;
-
 // The most bytes after which b cannot have passed 2^32: the largest n with
 // 255 n (n + 1) / 2 + (n + 1) (ADLER_PRIME - 1) < 2^32.
 constexpr size_t ADLER_BYTES = 5552;

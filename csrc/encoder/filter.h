@@ -18,5 +18,7 @@ void filter_row_avx2(Filter filter, const uint8_t* row, const uint8_t* above, si
                      uint8_t* residuals);
 void filter_row_avx512(Filter filter, const uint8_t* row, const uint8_t* above, size_t row_bytes,
                        size_t bytes_per_pixel, uint8_t* residuals);
+void filter_row_neon(Filter filter, const uint8_t* row, const uint8_t* above, size_t row_bytes, size_t bytes_per_pixel,
+                     uint8_t* residuals);
 
 }  // namespace cnnviz

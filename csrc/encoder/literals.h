@@ -27,5 +27,6 @@ struct LiteralCodes {
 void put_literals_scalar(BitWriter& writer, const LiteralCodes& codes, const uint8_t* bytes, size_t count);
 void put_literals_avx2(BitWriter& writer, const LiteralCodes& codes, const uint8_t* bytes, size_t count);
 void put_literals_avx512(BitWriter& writer, const LiteralCodes& codes, const uint8_t* bytes, size_t count);
+void put_literals_neon(BitWriter& writer, const LiteralCodes& codes, const uint8_t* bytes, size_t count);
 
 }  // namespace cnnviz

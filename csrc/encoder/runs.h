@@ -19,10 +19,12 @@ constexpr size_t RUN_BLOCK = 32;
 size_t literal_span_scalar(const uint8_t* bytes, size_t count);
 size_t literal_span_avx2(const uint8_t* bytes, size_t count);
 size_t literal_span_avx512(const uint8_t* bytes, size_t count);
+size_t literal_span_neon(const uint8_t* bytes, size_t count);
 
 // How many bytes at the start are equal to the first. count >= 1.
 size_t run_length_scalar(const uint8_t* bytes, size_t count);
 size_t run_length_avx2(const uint8_t* bytes, size_t count);
 size_t run_length_avx512(const uint8_t* bytes, size_t count);
+size_t run_length_neon(const uint8_t* bytes, size_t count);
 
 }  // namespace cnnviz

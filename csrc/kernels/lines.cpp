@@ -20,19 +20,6 @@ CNNVIZ_INLINE bool is_finite(float value) {
     return (bits & 0x7F800000) != 0x7F800000;
 }
 
-// (value * half - low) / span: if the width of a range overflows, everything is halved first.
-struct Span {
-    float half;
-    float low;
-    float span;
-};
-
-CNNVIZ_INLINE Span span_of(Range range) {
-    const float half = std::isinf(range.high - range.low) ? 0.5f : 1.0f;
-    const float low = range.low * half;
-    return {half, low, range.high * half - low};
-}
-
 constexpr float NOTHING = std::numeric_limits<float>::quiet_NaN();
 
 CNNVIZ_INLINE bool fill_flat(const float* values, size_t count, float flat, float* out) {

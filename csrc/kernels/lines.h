@@ -3,6 +3,7 @@
 
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
@@ -13,6 +14,19 @@ struct Range {
     float low;
     float high;
 };
+
+// (value * half - low) / span: if the width of a range overflows, everything is halved first.
+struct Span {
+    float half;
+    float low;
+    float span;
+};
+
+inline Span span_of(Range range) {
+    const float half = std::isinf(range.high - range.low) ? 0.5f : 1.0f;
+    const float low = range.low * half;
+    return {half, low, range.high * half - low};
+}
 
 // Most columns that a block of enlarge_rows has, at any level.
 constexpr size_t MOST_BLOCK_COLUMNS = 16;
@@ -50,6 +64,7 @@ struct Columns {
 bool normalize_row_scalar(const float* values, size_t count, Range range, float flat, float* out);
 bool normalize_row_avx2(const float* values, size_t count, Range range, float flat, float* out);
 bool normalize_row_avx512(const float* values, size_t count, Range range, float flat, float* out);
+bool normalize_row_neon(const float* values, size_t count, Range range, float flat, float* out);
 
 // Some rows, each `step` floats behind the one before.
 struct Rows {
@@ -63,6 +78,7 @@ struct Rows {
 void enlarge_rows_scalar(const Columns& columns, const Rows& rows, bool has_nan, float* out, size_t out_step);
 void enlarge_rows_avx2(const Columns& columns, const Rows& rows, bool has_nan, float* out, size_t out_step);
 void enlarge_rows_avx512(const Columns& columns, const Rows& rows, bool has_nan, float* out, size_t out_step);
+void enlarge_rows_neon(const Columns& columns, const Rows& rows, bool has_nan, float* out, size_t out_step);
 
 // Writes a row of pixels for each fraction: floor((line + fraction * (below - line)) * scale + 0.5). All values finite.
 void blend_rows_scalar(const float* line, const float* below, size_t width, const float* fractions, size_t rows,
@@ -71,6 +87,8 @@ void blend_rows_avx2(const float* line, const float* below, size_t width, const 
                      float scale, uint8_t* out);
 void blend_rows_avx512(const float* line, const float* below, size_t width, const float* fractions, size_t rows,
                        float scale, uint8_t* out);
+void blend_rows_neon(const float* line, const float* below, size_t width, const float* fractions, size_t rows,
+                     float scale, uint8_t* out);
 
 // The same where values may be NaN: such pixels show `bad`, unless the NaN has the weight 0.
 void blend_rows_with_nan(const float* line, const float* below, size_t width, const float* fractions, size_t rows,

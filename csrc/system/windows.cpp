@@ -25,8 +25,8 @@ namespace {
 constexpr DWORD PATIENCE_MS = 1000;
 constexpr DWORD POLL_MS = 10;
 
-// FileRenameInfoEx and two of its flags, which not every SDK names: from Windows 10 on, NTFS replaces a file that is
-// open, where those who opened it share its removal.
+// FileRenameInfoEx and two of its flags, which not every SDK names: from Windows 10 on, NTFS replaces by it a file that
+// is open, where those who opened it share its removal.
 constexpr auto RENAME_CLASS = static_cast<FILE_INFO_BY_HANDLE_CLASS>(22);
 constexpr DWORD RENAME_REPLACES = 1;
 constexpr DWORD RENAME_LIKE_POSIX = 2;
@@ -105,11 +105,11 @@ int move_file(const char* from, const char* to) {
     const std::wstring source = wide(from);
     const std::wstring target = wide(to);
     for (DWORD waited = 0;; waited += POLL_MS) {
-        if (rename_like_posix(source, target)) return 0;
-        // File systems other than NTFS have no such call.
         if (MoveFileExW(source.c_str(), target.c_str(), MOVEFILE_REPLACE_EXISTING) != 0) return 0;
         const int error = errno_of(GetLastError());
-        if (error != EACCES || waited >= PATIENCE_MS) return error;
+        if (error != EACCES) return error;
+        if (rename_like_posix(source, target)) return 0;
+        if (waited >= PATIENCE_MS) return error;
         Sleep(POLL_MS);
     }
 }

@@ -2,7 +2,7 @@
 //
 // Usage: fuzz_kernels FIRST_SEED COUNT. Shapes from 1x1, scales from 1 to 64 and below 1, every alignment, strips of any
 // height, any dtype and strides, NaN and infinities. Every array lies in memory of exactly its size. Ranges, moments,
-// overlays, maps made smaller, lists of entries and the records of tiles are compared likewise.
+// overlays, maps made smaller, lists of entries and the records of tiles are compared likewise. Prints the levels.
 
 #include <algorithm>
 #include <cmath>
@@ -523,5 +523,6 @@ int main(int argc, char** argv) {
         check_entries(drawn.random, seed);
         check_tiles(seed);
     }
+    for (size_t level = 0; level < level_count; level++) std::printf("%s\n", levels[level]->name);
     return 0;
 }
