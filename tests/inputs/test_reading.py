@@ -24,7 +24,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.processes import forking
 from support.shards import png, write_tar
 from support.waiting import hang, wait_until
 from torch.utils.data import DataLoader, TensorDataset
@@ -529,16 +528,6 @@ def test_read_batches_end_of_python_leaves_no_process(end: str, ended: dict[str,
 
 
 # Processes that are not forked.
-
-
-@pytest.fixture(params=["forkserver", pytest.param("spawn", marks=pytest.mark.long)])
-def _not_forked(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Begin readers as processes that are sent all that they need: `spawn` alone imports torch once more for each."""
-    forking()
-    before = multiprocessing.get_start_method(allow_none=True)
-    multiprocessing.set_start_method(request.param, force=True)
-    yield
-    multiprocessing.set_start_method(before, force=True)
 
 
 @pytest.mark.usefixtures("_not_forked")

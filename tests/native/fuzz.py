@@ -60,7 +60,7 @@ TARGETS = {
 
 @contextlib.contextmanager
 def wine(folder: str) -> Iterator[None]:
-    """Let wine keep what it makes in a folder, and end its processes before that is removed."""
+    """Keep what wine makes in a folder, and end its processes before that is removed."""
     os.environ.update(WINEPREFIX=f"{folder}/wine", WINEDEBUG="-all", WINEDLLOVERRIDES="mscoree,mshtml=")
     try:
         yield
