@@ -30,7 +30,7 @@ def fault_of(path: str | os.PathLike[str]) -> str:
     Returns:
         A reason without a full stop.
     """
-    given = PureWindowsPath(path)
+    given = PureWindowsPath(os.fspath(path))
     for part in given.parts[1:] if given.anchor else given.parts:
         if found := _REFUSED.search(part):
             return f"Windows takes no {found[0]!a} in a name"

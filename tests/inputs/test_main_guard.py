@@ -71,7 +71,7 @@ multiprocessing.set_start_method(sys.argv[1], force=True)
 
 def draw():
     conv = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
-    print(cf.run(conv, "photos", ["0"], sys.argv[1], readers=2, tile=4).done)
+    print(cf.run(conv, "photos", ["0"], sys.argv[1], readers=2, tile=4).finished)
 
 """
 
