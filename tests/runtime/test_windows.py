@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -87,11 +86,9 @@ def test_replace_patiently_waits_on_windows_for_who_has_the_file(
     assert target.read_bytes() == b"new"
     refusals += [PermissionError()] * 1000
     monkeypatch.setattr(windows, "_PATIENCE_S", 0.02)
-    begin = time.monotonic()
     with pytest.raises(PermissionError):
         replace_patiently(source, target)
-    assert 0.02 < time.monotonic() - begin < 10
-    assert len(refusals) > 1
+    assert 1 < len(refusals) < 1000
 
 
 def test_package_does_without_what_windows_lacks(tmp_path: Path) -> None:
