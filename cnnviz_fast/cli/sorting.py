@@ -22,7 +22,6 @@ _FILE = re.compile(
 )
 """Endings of what is drawn, or is refused by name. No layer ends so, since the last part of its name is a module's."""
 
-
 _ROOT = re.compile(r"(\.{0,2}|[A-Za-z]:)[/\\]|~")
 """How paths begin that are told by that alone, also those of Windows."""
 
@@ -159,7 +158,7 @@ def _settle(found: _Sorted, needed: int) -> None:
             )
     if found.layers is not None:
         first, last, before = found.layers
-        is_image = bool(rest) and is_path(rest[0]) and ":" not in rest[0][2:]  # file.py:factory, but not C:\\cat.jpg
+        is_image = bool(rest) and is_path(rest[0]) and ":" not in rest[0][2:]  # file.py:factory, but not C:\cat.jpg
         if before == 0 and (len(rest) == needed - 1 or is_image):
             rest.insert(0, found.options.pop(last).partition("=")[2])  # --layer layer4 resnet50 cat.jpg
             return
