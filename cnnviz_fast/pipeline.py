@@ -30,6 +30,7 @@ from .formats.names import layer_parts, output_stems
 from .formats.output_folders import output_folder
 from .formats.picture import format_of
 from .inputs.arrays import is_array_file
+from .inputs.catalogue import normalised
 from .inputs.find import find_images
 from .inputs.images import InputSpec, load_images, usual_spec
 from .inputs.samples import samples_in
@@ -166,9 +167,9 @@ def name_images(images: Any, spec: InputSpec | None = None) -> list[NamedImage]:
         batch = known.read(origin) if spec is not None and is_array_file(origin) else ()
         if len(batch) > 1:  # a file of several samples
             origins += [batch[n : n + 1] for n in range(len(batch))]
-            names += [f"{os.fspath(origin)}#{n}" for n in range(len(batch))]  # type: ignore[arg-type]
+            names += [f"{normalised(os.fspath(origin))}#{n}" for n in range(len(batch))]  # type: ignore[arg-type]
         else:
-            names.append(os.fspath(origin) if is_path else f"image{len(origins)}")  # type: ignore[arg-type]
+            names.append(normalised(os.fspath(origin)) if is_path else f"image{len(origins)}")  # type: ignore[arg-type]
             origins.append(origin)
     before: Counter[str] = Counter()
     keys = []

@@ -17,11 +17,14 @@
 // What versions of a loop for several levels have in common is a function of this kind, which each of them inlines.
 #if defined(__GNUC__)
 #define CNNVIZ_INLINE __attribute__((always_inline)) inline
+#define CNNVIZ_PREFETCH(address) __builtin_prefetch(address)
 #else
 #define CNNVIZ_INLINE inline
+#define CNNVIZ_PREFETCH(address) static_cast<void>(address)
 #endif
 
-// Vector versions for x86-64 are written with GCC's and Clang's target attributes.
+// Vector versions for x86-64 are written with GCC's and Clang's target attributes. What Microsoft's compiler and clang-cl
+// make is scalar: their headers lack the instructions that no flag asks for.
 #if defined(__x86_64__) && defined(__GNUC__)
 #define CNNVIZ_X86 1
 #define CNNVIZ_TARGET_AVX2 __attribute__((target("avx2,fma,bmi,bmi2,pclmul")))

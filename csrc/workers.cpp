@@ -1,13 +1,12 @@
 #include "workers.h"
 
-#include <pthread.h>
-#include <unistd.h>
-
 #include <atomic>
 #include <condition_variable>
 #include <iterator>
 #include <list>
 #include <mutex>
+
+#include "system/threads.h"
 
 namespace cnnviz {
 namespace {
@@ -21,7 +20,7 @@ struct Task {
 
 class Pool {
   public:
-    const pid_t owner = getpid();
+    const long owner = process_id();
 
     void run(size_t helpers, const std::function<void()>& work) {
         std::unique_lock<std::mutex> lock(mutex_);
@@ -41,21 +40,9 @@ class Pool {
     // Where no more threads can be had, there are fewer helpers.
     void start(size_t helpers) {
         while (threads_ < helpers && may_start_) {
-            may_start_ = start_one();
+            may_start_ = start_thread([](void* pool) { static_cast<Pool*>(pool)->serve(); }, this);
             if (may_start_) threads_++;
         }
-    }
-
-    // By POSIX, which reports that no thread can be had; std::thread would throw.
-    bool start_one() {
-        const auto begin = [](void* pool) -> void* {
-            static_cast<Pool*>(pool)->serve();
-            return nullptr;
-        };
-        pthread_t thread;
-        if (pthread_create(&thread, nullptr, begin, this) != 0) return false;
-        pthread_detach(thread);
-        return true;
     }
 
     void serve() {
@@ -90,7 +77,7 @@ class Pool {
 Pool& pool_of_this_process() {
     static std::atomic<Pool*> current{nullptr};
     Pool* pool = current.load();
-    while (pool == nullptr || pool->owner != getpid()) {
+    while (pool == nullptr || pool->owner != process_id()) {
         Pool* made = new Pool();
         if (current.compare_exchange_strong(pool, made)) return *made;
         delete made;

@@ -274,3 +274,10 @@ def test_planned_layers_goes_on_behind_an_image_that_fails(goes_on: bool, photo:
         assert "is empty" in str(failed[0][1])
     else:
         assert (seen, failed) == (wanted, [])
+
+
+def test_name_images_takes_the_last_part_of_paths_of_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "normalised", lambda path: path.replace("\\", "/"))
+    Image.new("RGB", (4, 4)).save(tmp_path / "photos\\cat.png")
+    (named,) = pipeline.name_images(tmp_path / "photos\\cat.png")
+    assert (named.name, named.stem) == (f"{tmp_path}/photos/cat.png", "cat")

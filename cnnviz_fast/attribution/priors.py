@@ -240,7 +240,7 @@ def as_levels(pixels: torch.Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
     """Return the peak signal-to-noise ratio of images (P, H, W) float32, 0 to 1, in dB; infinity for equal ones."""
-    error = float((a.clamp(0, 1) - b.clamp(0, 1)).double().square().mean())
+    error = float((a.clamp(0, 1) - b.clamp(0, 1)).cpu().double().square().mean())  # MPS has no float64
     return math.inf if error == 0 else -10 * math.log10(error)
 
 

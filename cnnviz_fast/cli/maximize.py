@@ -96,7 +96,8 @@ def run(arguments: argparse.Namespace) -> int:
             **options,
         )  # fmt: skip
         sheet = result.sheet(**look)
-        (part,) = layer_parts([result.layer])
+        named = list(dict.fromkeys([*(entry["layer"] for entry in found), result.layer]))
+        part = layer_parts(named)[named.index(result.layer)]  # with digits if one before differs in case alone
         path = file or folder.path_of(part, STEM, ending)
         folder.check(path, lambda sheet=sheet: sheet.manifest)  # type: ignore[misc]
         sheet.save(path)

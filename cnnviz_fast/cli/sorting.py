@@ -22,6 +22,9 @@ _FILE = re.compile(
 )
 """Endings of what is drawn, or is refused by name. No layer ends so, since the last part of its name is a module's."""
 
+_ROOT = re.compile(r"(\.{0,2}|[A-Za-z]:)[/\\]|~")
+"""How paths begin that are told by that alone, also those of Windows."""
+
 
 class UnknownFlagError(OptionError):
     """An option that the command does not have; `option` is its name."""
@@ -92,7 +95,7 @@ def is_path(argument: str) -> bool:
     """Check whether an argument is a file or a folder rather than a layer, by how it looks; `-` is standard input."""
     if argument.startswith("re:"):
         return False
-    if argument == "-" or _FILE.search(argument) or argument.endswith("/") or re.match(r"\.{0,2}/|~", argument):
+    if argument == "-" or _FILE.search(argument) or argument.endswith(("/", "\\")) or _ROOT.match(argument):
         return True
     return (os.sep in argument or "/" in argument) and os.path.exists(argument)  # a module may be called a/b
 
@@ -155,7 +158,8 @@ def _settle(found: _Sorted, needed: int) -> None:
             )
     if found.layers is not None:
         first, last, before = found.layers
-        if before == 0 and (len(rest) == needed - 1 or (rest and is_path(rest[0]) and ":" not in rest[0])):
+        is_image = bool(rest) and is_path(rest[0]) and ":" not in rest[0][2:]  # file.py:factory, but not C:\cat.jpg
+        if before == 0 and (len(rest) == needed - 1 or is_image):
             rest.insert(0, found.options.pop(last).partition("=")[2])  # --layer layer4 resnet50 cat.jpg
             return
         while len(rest) < needed and last > first and os.path.exists(value := found.options[last].partition("=")[2]):

@@ -23,18 +23,28 @@ class Lasting:
         self.lost: Exception | None = None
 
     def write(self, text: str) -> int:
-        """Write text. What the encoding of the stream cannot hold, such as some file names, is written as its bytes."""
+        """Write text. What the encoding of the stream cannot hold, such as some file names, is written as it can be."""
         if self._stream is None or self.muted or self.lost is not None:
             return len(text)
         try:
             try:
                 self._stream.write(text)
             except UnicodeEncodeError:
-                self._stream.flush()
-                self._stream.buffer.write(text.encode(sys.getfilesystemencoding(), "surrogateescape"))
+                self._write_otherwise(self._stream, text)
         except (OSError, ValueError) as error:  # ValueError: it was closed by Python
             self._lose(error)
         return len(text)
+
+    def _write_otherwise(self, stream: TextIO, text: str) -> None:
+        """Write names of files as the bytes that they are; on Windows, and where those cannot be, write escapes."""
+        if sys.platform == "win32":  # whose names are no bytes, and whose pages of 256 letters differ
+            stream.write(text.encode(stream.encoding, "backslashreplace").decode(stream.encoding))
+            return
+        stream.flush()
+        try:
+            stream.buffer.write(os.fsencode(text))
+        except UnicodeEncodeError:
+            stream.buffer.write(text.encode(sys.getfilesystemencoding(), "backslashreplace"))
 
     def flush(self) -> None:
         """Write what waits to be written."""

@@ -295,7 +295,7 @@ def parse_atlas(packed: bytes, name: str) -> Atlas:
         nan=_counts(index == NAN),
         inf=_counts(index > NAN),
     )
-    provenance = replace(provenance_of(facts, label), atlas=name)
+    provenance = replace(provenance_of(facts, label), atlas=name and name.replace(os.sep, "/"))
     return Atlas(index, statistics, provenance, str(record.get("dtype")), tensors.get("maps"))
 
 

@@ -96,7 +96,7 @@ def find_atlases(names: Sequence[str | os.PathLike[str]]) -> list[AtlasFile]:
         elif is_tar(path.name):
             kind, inside = "tar", list(_in_tar(path))
         else:
-            kind, inside = "file", [AtlasFile(str(path), path)]
+            kind, inside = "file", [AtlasFile(path.as_posix(), path)]
         if not inside:
             raise AtlasError(f"{kind} {str(path)!r} holds no atlases ({SUFFIX}).")
         found += inside
@@ -116,7 +116,7 @@ def _in_folder(folder: Path) -> Iterator[AtlasFile]:
             if name.startswith("."):
                 continue
             if path.suffix == SUFFIX:
-                yield AtlasFile(str(path), path)
+                yield AtlasFile(path.as_posix(), path)
             elif is_tar(name):
                 yield from _in_tar(path)
 
@@ -144,7 +144,7 @@ def _in_tar(path: Path) -> Iterator[AtlasFile]:
     for member, (start, size) in places.items():
         parts = (part for part in member.split("/") if part not in (".", ".."))
         if not any(part.startswith(".") for part in parts):
-            yield AtlasFile(f"{path}/{member}", path, start, size)
+            yield AtlasFile(f"{path.as_posix()}/{member}", path, start, size)
     if damage is not None:
         why = f"tar {str(path)!r} cannot be read to its end: {reason_of(damage)}."
-        yield AtlasFile(str(path), path, damage=why)
+        yield AtlasFile(path.as_posix(), path, damage=why)

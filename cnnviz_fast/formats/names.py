@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..runtime.compact import Texts
+from ..runtime.windows import DEVICE
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -29,7 +30,6 @@ _UNSAFE = re.compile(
     '[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff/\\\\:*?"<>|@\\[\\]]'
 )
 _SUFFIX = re.compile(r"(?<=.)\.[^.]*$", re.DOTALL)
-_DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\.|$)", re.IGNORECASE)
 _DIGITS = (0, 8, 16, 24)  # hexadecimal digits of SHA-256 after a stem: a step further with each collision
 
 
@@ -45,7 +45,7 @@ def safe_part(text: str) -> str:
     """
     safe = text if text.isascii() else unicodedata.normalize("NFC", text)
     safe = _UNSAFE.sub("-", safe).strip(". ") or "_"
-    if _DEVICE.match(safe):
+    if DEVICE.match(safe):
         safe = f"_{safe}"
     if len(safe) * 4 <= PART_BYTES:
         return safe

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 import struct
+import sys
 import threading
 import zlib
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry import Strip
-from ..runtime.files import cannot_write, whole_file
+from ..runtime.files import cannot_write, check_path, whole_file
 from ..runtime.native import native as native
 from ..runtime.stage_times import stage
 from ..runtime.workers import in_order
@@ -170,6 +171,8 @@ def write_png_batch(paths: Sequence[Path], pixels: NDArray[np.uint8], palette: P
     """
     encoder, reason = native()
     assert encoder is not None, reason
+    for path in paths if sys.platform == "win32" else ():
+        check_path(path)
     table = None if palette.is_gray else palette.colors.tobytes()
     with stage("encode"):  # most of the time; the same call writes the files
         written, error = encoder.write_png_files(pixels, table, [os.fsencode(path) for path in paths])

@@ -23,6 +23,7 @@ from typing import Generic
 from torch.multiprocessing import get_context
 
 from ..errors import ImageError, reason_of
+from .main_guard import RAN_AGAIN, READER, no_guard
 from .reader_process import BETWEEN, Notes, Result, Stopped, Task, cannot_start, serve
 from .unnamed_memory import receive
 
@@ -155,8 +156,10 @@ class Readers(Generic[Result]):
             ours, theirs = context.Pipe()
             with contextlib.closing(theirs):  # so that the death of the reader ends the pipe
                 arguments = (self._task, self._notes.of(slot), theirs)
-                process = context.Process(target=serve, args=arguments, name="cnnviz reader", daemon=True)
+                process = context.Process(target=serve, args=arguments, name=READER, daemon=True)
                 process.start()
+        except EOFError as error:  # of the process that forks them, which has ended while it began
+            raise no_guard() from error
         except Exception as error:
             raise cannot_start(error) from error
         return _Reader(process, ours)
@@ -191,6 +194,8 @@ class Readers(Generic[Result]):
     def _bury(self, slot: int, reader: _Reader) -> None:
         """Blame the image that a reader died at, and keep its tasks to be run again."""
         reader.end()
+        if reader.process.exitcode == RAN_AGAIN:
+            raise no_guard()
         self._slots[slot] = None
         for index in reader.tasks:
             heapq.heappush(self._again, index)

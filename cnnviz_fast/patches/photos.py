@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ImageError, reason_of
-from ..inputs.catalogue import Catalogue, Files, ListedImage
+from ..inputs.catalogue import Catalogue, Files, ListedImage, normalised
 from ..inputs.decode import upright_size
 from ..inputs.in_memory import Encoded
 from ..inputs.parquet_tables import Table
@@ -154,7 +154,7 @@ def _as_it_is(image: ListedImage, max_pixels: int, options: ImageOptions, stamp:
     if not isinstance(holder, ON_DISK):
         return Photo(image.name)
     path, member = (image.key, None) if isinstance(holder, Files) else (holder.path, image.key[len(holder.path) + 1 :])
-    photo = Photo(image.name, os.path.abspath(path), member)
+    photo = Photo(image.name, normalised(os.path.abspath(path)), member)
     try:
         content = content_of(image)
         size = upright_size(content, image.name, max_pixels, options)

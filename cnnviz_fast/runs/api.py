@@ -18,6 +18,7 @@ from torch import nn
 from ..errors import OptionError
 from ..formats.output_folders import refuse_mixing
 from ..inputs.images import usual_spec
+from ..inputs.main_guard import leave_if_run_again
 from ..models.loaded import LoadedModel, called_with
 from ..models.no_images import words_for
 from ..options.attribution import AttributionOptions
@@ -119,6 +120,7 @@ def run(
         KeyboardInterrupt: the first Ctrl-C, once what was under way is finished; the second one, at once.
         CnnvizError: an error of every image; see load_model, list_images, capture and render.
     """
+    leave_if_run_again()
     wanted, drawing, attribution, look = split_options(options)
     folder = Path(out)
     refuse_mixing(folder, of_run=True)

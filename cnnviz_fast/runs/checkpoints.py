@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-import os
 import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -23,6 +22,7 @@ from ..channels.dataset import merge_layers
 from ..errors import InputError
 from ..runtime.compact import digest_of
 from ..runtime.disk import flush_files
+from ..runtime.files import move_file
 from ..runtime.stage_times import stage
 from .collected import Kind, Records
 
@@ -105,7 +105,7 @@ class Checkpoints:
             Keys of finished images that are not in it. They are to be measured again, and added without keys.
         """
         if self._whole.exists():  # until this run is done it is not of all images
-            os.replace(self._whole, self._file(0, _covered_by(self.kind.facts(self._whole))))
+            move_file(self._whole, self._file(0, _covered_by(self.kind.facts(self._whole))))
         done = list(dict.fromkeys(row["key"] for row in journal.rows()))
         files = sorted(self._files(), key=lambda file: (file[0], -file[1]))
         digests = self._digests_at(done, {last for _, last, _ in files})

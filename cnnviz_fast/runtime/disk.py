@@ -98,7 +98,7 @@ def flush_folders(folders: Iterable[Path]) -> None:
     Raises:
         WriteError: a folder is missing, or the disk refuses it.
     """
-    for folder in folders if os.name == "posix" else ():
+    for folder in folders if sys.platform != "win32" else ():  # which flushes no folder
         try:
             with _opened(folder) as descriptor:
                 os.fsync(descriptor)
@@ -118,7 +118,7 @@ def _flush_file(path: Path) -> int:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    descriptor = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
     try:
         yield descriptor
     finally:
@@ -140,7 +140,7 @@ class HeldFolder:
         """
         self.path = path
         try:
-            self._descriptor = os.open(path, os.O_RDONLY) if os.name == "posix" else None
+            self._descriptor = None if sys.platform == "win32" else os.open(path, os.O_RDONLY)
             self._identity = self._identified()
         except OSError as error:
             raise cannot_write(path, error) from error

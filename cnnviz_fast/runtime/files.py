@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, BinaryIO
 from ..errors import WriteError, reason_of
 from .native import native
 from .stage_times import stage
+from .windows import advice_on, fault_of, replace_patiently
 
 _PART = re.compile(r"\..*\.[0-9a-f]{8}\.part|\.cnnviz-\d+-\d+-\d+\.tmp", re.ASCII | re.DOTALL)
 """Names of unfinished files: those of `whole_file`, and those of the compiled encoder, csrc/encoder/png_file.cpp."""
@@ -58,7 +60,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         with open(temporary, "xb") as file:
             yield file
         with stage("write"):
-            _move(temporary, path)
+            move_file(temporary, path)
     except BaseException as error:
         with contextlib.suppress(OSError, ValueError):
             os.unlink(temporary)
@@ -67,11 +69,19 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def _move(source: Path, target: Path) -> None:
-    """Move a file to a name in the same folder; the native module does so without a flush of what is written."""
+def move_file(source: Path, target: Path) -> None:
+    """Move a file to a name in the same folder; the native module does so without a flush of what is written.
+
+    Args:
+        source: the file.
+        target: an older file of this name is there until it is this one.
+
+    Raises:
+        OSError: it cannot be moved.
+    """
     module, _ = native()
     if module is None:
-        os.replace(source, target)
+        replace_patiently(source, target)
     elif error := module.move_file(os.fsencode(source), os.fsencode(target)):
         raise OSError(error, os.strerror(error))
 
@@ -79,14 +89,15 @@ def _move(source: Path, target: Path) -> None:
 def cannot_write(path: Path, error: BaseException) -> WriteError:
     """Return the error for a file that cannot be written, in one line whatever it is called."""
     shown = str(path) if str(path).isprintable() else repr(str(path))
-    return WriteError(f"cannot write {shown}: {reason_of(error)}.")
+    return WriteError(f"cannot write {shown}: {reason_of(error)}.{advice_on(path, error)}")
 
 
 def check_path(path: Path) -> None:
-    """Refuse a path that no file can have, which Python would refuse with an error of its own.
+    """Refuse a path that no file can have: Python would refuse it with an error of its own, Windows write elsewhere.
 
     Raises:
-        WriteError: the path holds a NUL, or a character that the file system's encoding lacks.
+        WriteError: the path holds a NUL, or a character that the file system's encoding lacks; or Windows has another
+            use for it.
     """
     try:
         encoded = os.fsencode(path)
@@ -94,6 +105,8 @@ def check_path(path: Path) -> None:
         raise WriteError(f"cannot write {path}: {reason_of(error)}.") from error
     if b"\0" in encoded:
         raise WriteError(f"cannot write {path}: a path cannot hold the character NUL.")
+    if sys.platform == "win32" and (fault := fault_of(path)):
+        raise WriteError(f"cannot write {path}: {fault}.")
 
 
 def json_bytes(document: Any) -> bytes:

@@ -236,7 +236,7 @@ def read_overlay(
         image = decode_image(origin, max_pixels=max_pixels)
     except InputError as error:
         raise type(error)(f"{name}: {error}") from error
-    source = os.fspath(origin) if isinstance(origin, (str, os.PathLike)) else None
+    source = os.fspath(origin).replace(os.sep, "/") if isinstance(origin, (str, os.PathLike)) else None
     return Backdrop(image, weight, source, say or warn_caller, shown)
 
 

@@ -12,10 +12,10 @@
 
 #include "encoder/checksums.h"
 #include "encoder/filter.h"
-#include "encoder/move_file.h"
 #include "encoder/png_file.h"
 #include "encoder/strip.h"
 #include "encoder/zlib_stream.h"
+#include "system/files.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;

@@ -9,6 +9,11 @@
 
 #include "bindings/bindings.h"
 
+// Python hands over descriptors, which are numbers of the universal C runtime; in another one they are other files.
+#if defined(__MINGW32__) && !defined(_UCRT)
+#error "needs a MinGW of the universal C runtime (UCRT), as Python's"
+#endif
+
 namespace nb = nanobind;
 using namespace nb::literals;
 

@@ -1,21 +1,16 @@
 #include "encoder/png_file.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
-#include <climits>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <string>
 
 #include "encoder/checksums.h"
 #include "encoder/chunk.h"
-#include "encoder/move_file.h"
 #include "encoder/strip.h"
-#include "encoder/write_all.h"
+#include "system/files.h"
+#include "system/threads.h"
 
 namespace cnnviz {
 namespace {
@@ -55,40 +50,40 @@ uint8_t* put_header(const Dispatch& dispatch, const ImageBatch& batch, uint8_t* 
     return finish_chunk(dispatch, chunk, "PLTE", 3 * batch.palette_size);
 }
 
-// A name in the folder of `path` that no other process or thread uses at this time. False when it is too long.
-bool make_temporary_name(const char* path, size_t number, unsigned attempt, char (&name)[PATH_MAX]) {
-    const char* slash = std::strrchr(path, '/');
-    const size_t folder = slash ? static_cast<size_t>(slash - path) + 1 : 0;
-    if (folder >= sizeof name) return false;
-    std::memcpy(name, path, folder);
-    const int added = std::snprintf(name + folder, sizeof name - folder, ".cnnviz-%ld-%zu-%u.tmp",
-                                    static_cast<long>(getpid()), number, attempt);
-    return added > 0 && static_cast<size_t>(added) < sizeof name - folder;
+#if defined(_WIN32)
+constexpr char SEPARATORS[] = "/\\:";
+#else
+constexpr char SEPARATORS[] = "/";
+#endif
+
+// A name in the folder of `path` that no other process uses at this time.
+std::string temporary_name(const std::string& path, size_t number, unsigned attempt) {
+    const std::string folder = path.substr(0, path.find_last_of(SEPARATORS) + 1);
+    return folder + ".cnnviz-" + std::to_string(process_id()) + "-" + std::to_string(number) + "-" +
+           std::to_string(attempt) + ".tmp";
 }
 
-// Opens a new file beside `path`. Returns its descriptor, or -1 with errno set.
-int open_temporary(const char* path, size_t number, char (&name)[PATH_MAX]) {
+// Opens a new file beside `path`, and sets its name. Returns its descriptor, or -1 with errno set.
+int open_temporary(const char* path, size_t number, std::string& name) {
     for (unsigned attempt = 0;; attempt++) {
-        if (!make_temporary_name(path, number, attempt, name)) {
-            errno = ENAMETOOLONG;
-            return -1;
-        }
-        const int file = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        name = temporary_name(path, number, attempt);
+        const int file = create_file(name.c_str());
         // Another thread of this process may be at an image of the same number, or an earlier process of the same id
         // was killed.
-        if (file >= 0 || (errno != EEXIST && errno != EINTR)) return file;
+        if (file >= 0 || errno != EEXIST) return file;
     }
 }
 
 // Returns 0 or errno.
 int write_file(const char* path, size_t number, const uint8_t* bytes, size_t count) {
-    char name[PATH_MAX];
+    std::string name;
     const int file = open_temporary(path, number, name);
     if (file < 0) return errno;
     int error = write_all(file, bytes, count);
-    if (close(file) != 0 && error == 0) error = errno;
-    if (error == 0) error = move_file(name, path);
-    if (error != 0) unlink(name);
+    const int not_closed = close_file(file);
+    if (error == 0) error = not_closed;
+    if (error == 0) error = move_file(name.c_str(), path);
+    if (error != 0) remove_file(name.c_str());
     return error;
 }
 

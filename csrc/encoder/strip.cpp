@@ -36,17 +36,19 @@ size_t stored_size(size_t bytes) { return bytes + (bytes + STORED_BLOCK_BYTES - 
 class RowFilter {
   public:
     RowFilter(const Dispatch& dispatch, const Strip& strip) : dispatch_(dispatch), strip_(strip) {
-        const size_t bytes = (ROW_ALIGNMENT + strip.row_bytes + ROW_ALIGNMENT - 1) / ROW_ALIGNMENT * ROW_ALIGNMENT;
-        buffer_ = static_cast<uint8_t*>(std::aligned_alloc(ROW_ALIGNMENT, bytes));
+        // Windows and older versions of macOS lack std::aligned_alloc.
+        memory_ = static_cast<uint8_t*>(std::malloc(2 * ROW_ALIGNMENT + strip.row_bytes));
+        if (memory_ != nullptr)
+            residuals_ = memory_ + 2 * ROW_ALIGNMENT - reinterpret_cast<uintptr_t>(memory_) % ROW_ALIGNMENT;
     }
-    ~RowFilter() { std::free(buffer_); }
+    ~RowFilter() { std::free(memory_); }
     RowFilter(const RowFilter&) = delete;
     RowFilter& operator=(const RowFilter&) = delete;
 
-    bool allocated() const { return buffer_ != nullptr; }
-    uint8_t* residuals() { return buffer_ + ROW_ALIGNMENT; }
+    bool allocated() const { return memory_ != nullptr; }
+    uint8_t* residuals() { return residuals_; }
     // The byte before the residuals, as in the file.
-    uint8_t* filter_byte() { return residuals() - 1; }
+    uint8_t* filter_byte() { return residuals_ - 1; }
 
     void run(Filter filter, size_t y, size_t begin, size_t count) {
         const uint8_t* row = strip_.pixels + y * strip_.row_bytes + begin;
@@ -58,7 +60,8 @@ class RowFilter {
   private:
     const Dispatch& dispatch_;
     const Strip& strip_;
-    uint8_t* buffer_;
+    uint8_t* memory_;
+    uint8_t* residuals_ = nullptr;
 };
 
 // The first row of a strip must not look at the strip above.
@@ -129,12 +132,7 @@ bool make_codes(const Dispatch& dispatch, const Strip& strip, Filter filter, Row
 
 // Where the pixels are not in a cache yet, the next row arrives while this one is encoded.
 void prefetch(const uint8_t* bytes, size_t count) {
-#if defined(__GNUC__)
-    for (size_t i = 0; i < count; i += 64) __builtin_prefetch(bytes + i);
-#else
-    (void)bytes;
-    (void)count;
-#endif
+    for (size_t i = 0; i < count; i += 64) CNNVIZ_PREFETCH(bytes + i);
 }
 
 // Stored blocks of unfiltered rows.

@@ -29,7 +29,7 @@ Buffer<Value> allocate(size_t count) {
 // Asks for values that will be read. The rows of a line lie a map apart, which processors do not foresee.
 void prefetch(const float* values, size_t count) {
     constexpr size_t CACHE_LINE_FLOATS = 16;
-    for (size_t x = 0; x < count; x += CACHE_LINE_FLOATS) __builtin_prefetch(values + x);
+    for (size_t x = 0; x < count; x += CACHE_LINE_FLOATS) CNNVIZ_PREFETCH(values + x);
 }
 
 // See Columns.

@@ -12,7 +12,7 @@
 
 #include "encoder/checksums.h"
 #include "encoder/strip.h"
-#include "encoder/write_all.h"
+#include "system/files.h"
 #include "workers.h"
 
 namespace cnnviz {

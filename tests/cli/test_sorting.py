@@ -34,6 +34,8 @@ def test_render_layer_leaves_model_and_image(given: str, model: str) -> None:
     ("resnet18 a.jpg --layer layer1 --layer layer4 b.JPG", ["a.jpg", "b.JPG"], ["layer1", "layer4"]),
     ("resnet18 --layer a/b conv -", ["-"], ["a/b", "conv"]),
     ("resnet18 --layer conv ./cat ../dog ~/bird", ["./cat", "../dog", "~/bird"], ["conv"]),
+    ("resnet18 --layer conv .\\cat C:\\dog C:/bird photos\\", [".\\cat", "C:\\dog", "C:/bird", "photos\\"], ["conv"]),
+    ("--layer conv fc resnet18 C:\\cat.jpg D:\\dog.jpg", ["C:\\cat.jpg", "D:\\dog.jpg"], ["conv", "fc"]),
     ("resnet18 --layer conv -- conv", ["conv"], ["conv"]),
     ("resnet18 a.jpg --gap 2 b.jpg --each c.jpg", ["a.jpg", "b.jpg", "c.jpg"], None),
 ])  # fmt: skip

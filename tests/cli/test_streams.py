@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,36 @@ def test_lasting_writes_names_that_are_no_text_as_their_bytes() -> None:
     stream.write("a\udcff.png\n")
     stream.flush()
     assert raw.getvalue() == b"a\xff.png\n"
+
+
+@pytest.mark.parametrize(("platform", "encoding", "written"), [
+    ("linux", "utf-8", "2 × 3 … \N{CJK UNIFIED IDEOGRAPH-6F22} café".encode()),
+    ("linux", "ascii", "2 × 3 … \N{CJK UNIFIED IDEOGRAPH-6F22} café".encode()),  # as the names of its files are
+    ("win32", "cp1252", b"2 \xd7 3 \x85 \\u6f22 caf\xe9"),
+    ("win32", "ascii", b"2 \\xd7 3 \\u2026 \\u6f22 caf\\xe9"),
+])  # fmt: skip
+def test_lasting_writes_letters_that_the_stream_lacks(
+    platform: str, encoding: str, written: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = io.BytesIO()
+    stream = Lasting(io.TextIOWrapper(raw, encoding=encoding))
+    monkeypatch.setattr(sys, "platform", platform)
+    text = "2 × 3 … \N{CJK UNIFIED IDEOGRAPH-6F22} café"
+    assert stream.write(text) == len(text)
+    stream.flush()
+    assert stream.lost is None
+    assert raw.getvalue() == written
+
+
+def test_lasting_where_files_have_ascii_names_writes_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    stream = Lasting(io.TextIOWrapper(raw, encoding="ascii"))
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
+    monkeypatch.setattr(os, "fsencode", lambda text: text.encode("ascii", "surrogateescape"))
+    stream.write("2 × 3")
+    stream.flush()
+    assert stream.lost is None
+    assert raw.getvalue() == b"2 \\xd7 3"
 
 
 def test_lasting_streams_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -262,7 +262,7 @@ def test_write_device_jpeg_failing_leaves_the_older_file(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files, "_move", full)
+    monkeypatch.setattr(files, "move_file", full)
     with pytest.raises(WriteError, match=r"sheet\.jpg: No space left on device\.$"):
         formats.write_device_jpeg(tmp_path / "sheet.jpg", slope(8, 8), palette)
     assert os.listdir(tmp_path) == ["sheet.jpg"]

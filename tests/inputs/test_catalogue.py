@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import sys
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 import pytest
 
+from cnnviz_fast.inputs import catalogue as module
 from cnnviz_fast.inputs.catalogue import Catalogue, Files, InMemoryImage, ListedImage, normalised
 from cnnviz_fast.inputs.sources import list_images
 from cnnviz_fast.runtime.compact import Texts
@@ -100,6 +102,20 @@ def test_listed_image_name_can_always_be_printed(key: str, name: str) -> None:
     ("a.b/c..png", "a.b/c..png"),
 ])  # fmt: skip
 def test_normalised_drops_what_says_nothing(path: str, key: str) -> None:
+    assert normalised(path) == key
+
+
+@pytest.mark.parametrize(("path", "key"), [
+    ("photos\\cat.png", "photos/cat.png"),
+    (".\\cat.png", "cat.png"),
+    ("C:\\photos\\.\\cat.png", "C:/photos/cat.png"),
+    ("C:cat.png", "C:cat.png"),
+    ("\\\\server\\share\\cat.png", "//server/share/cat.png"),
+    ("..\\cat.png", "../cat.png"),
+])  # fmt: skip
+def test_normalised_joins_the_parts_of_paths_of_windows(path: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sep", "\\")
+    monkeypatch.setattr(module, "Path", PureWindowsPath)
     assert normalised(path) == key
 
 

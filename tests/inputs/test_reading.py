@@ -24,14 +24,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.processes import forking
 from support.shards import png, write_tar
 from support.waiting import hang, wait_until
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms.functional import pil_to_tensor
 
 from cnnviz_fast.errors import DTypeError, ImageError, ShapeError
-from cnnviz_fast.inputs import reader_process, readers
+from cnnviz_fast.inputs import reader_process, readers, unnamed_memory
 from cnnviz_fast.inputs.images import InputSpec, load_images
 from cnnviz_fast.inputs.reading import DatasetReader, ImageBatch, ImageReader, read_batches, read_loader
 from cnnviz_fast.inputs.sources import list_images
@@ -531,14 +530,15 @@ def test_read_batches_end_of_python_leaves_no_process(end: str, ended: dict[str,
 # Processes that are not forked.
 
 
-@pytest.fixture(params=["forkserver", pytest.param("spawn", marks=pytest.mark.long)])
-def _not_forked(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Begin readers as processes that are sent all that they need: `spawn` alone imports torch once more for each."""
-    forking()
-    before = multiprocessing.get_start_method(allow_none=True)
-    multiprocessing.set_start_method(request.param, force=True)
-    yield
-    multiprocessing.set_start_method(before, force=True)
+@pytest.mark.parametrize("strategy", sorted(torch.multiprocessing.get_all_sharing_strategies()))
+def test_read_batches_without_unnamed_files_do_the_same(strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unnamed_memory, "sys", SimpleNamespace(platform="darwin"))
+    before = torch.multiprocessing.get_sharing_strategy()
+    torch.multiprocessing.set_sharing_strategy(strategy)
+    try:
+        check(read_all(Scripted()), {})
+    finally:
+        torch.multiprocessing.set_sharing_strategy(before)
 
 
 @pytest.mark.usefixtures("_not_forked")

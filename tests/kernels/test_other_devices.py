@@ -24,6 +24,7 @@ from support.plain import compare, render, save_sheet, save_tiles
 from support.pretend_device import MPS, Pretending, There, sent
 
 import cnnviz_fast as cf
+from cnnviz_fast.attribution.priors import psnr
 from cnnviz_fast.channels.statistics import channel_statistics
 from cnnviz_fast.channels.values import as_maps
 from cnnviz_fast.kernels import backends, reference, torch_ops
@@ -210,3 +211,12 @@ def test_render_index_stays_on_the_device(normalize: str) -> None:
         assert type(actual) is There
         assert actual.dtype == torch.uint8
     assert_same_plane(actual.cpu().flatten(0, 1), cf.render_index(batch, tile=9, normalize=normalize).flatten(0, 1))
+
+
+# What has sums in float64 of its own.
+
+
+@pretending
+def test_psnr_equals_that_of_the_cpu() -> None:
+    one, other = noise(3, 6, 7).clamp(0, 1), noise(3, 6, 7).flip(1).clamp(0, 1)
+    assert psnr(sent(one), sent(other)) == psnr(one, other)

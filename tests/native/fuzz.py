@@ -3,16 +3,17 @@
 Each pixel of a sheet is compared with its definition, and each encoded image is decoded by zlib and Pillow. At every
 vector level the results have to be the same.
 
-    python tests/native/fuzz.py [--target aarch64] [--count 10000] [--seed 0] [--build-dir DIR]
+    python tests/native/fuzz.py [--target aarch64|windows] [--count 10000] [--seed 0] [--build-dir DIR]
 
-Needs cmake and a C++ compiler with the sanitizers; no Python headers. With --target it is built for another processor,
-without sanitizers, and runs in an emulator: needs Debian's g++-aarch64-linux-gnu and qemu-user. Exit code 0 when
-everything is confirmed.
+Needs cmake and a C++ compiler with the sanitizers; no Python headers. With --target it is built for another processor
+or another system, without sanitizers, and runs in an emulator: needs Debian's g++-aarch64-linux-gnu and qemu-user, or
+g++-mingw-w64-x86-64-posix and wine64. Exit code 0 when everything is confirmed.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
 import struct
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -32,11 +34,12 @@ COLOUR_TYPE = {1: 0, 3: 2}
 
 
 class Target(NamedTuple):
-    """A machine to build for: options of CMake, what a program is run by, and a level that it must have."""
+    """A machine to build for: options of CMake, what a program is run by, a level that it must have, and suffixes."""
 
     options: list[str]
     emulator: list[str]
     level: str
+    suffix: str = ""
 
 
 TARGETS = {
@@ -46,7 +49,23 @@ TARGETS = {
         ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"],
         "neon",
     ),
+    "windows": Target(
+        [f"-DCMAKE_TOOLCHAIN_FILE={ROOT / 'csrc/toolchains/x86_64-w64-mingw32.cmake'}"],
+        ["/usr/lib/wine/wine64"],
+        "scalar",
+        ".exe",
+    ),
 }
+
+
+@contextlib.contextmanager
+def wine(folder: str) -> Iterator[None]:
+    """Keep what wine makes in a folder, and end its processes before that is removed."""
+    os.environ.update(WINEPREFIX=f"{folder}/wine", WINEDEBUG="-all", WINEDLLOVERRIDES="mscoree,mshtml=")
+    try:
+        yield
+    finally:
+        subprocess.run(["/usr/lib/wine/wineserver", "--kill", "--wait"], check=False)
 
 
 def build(folder: Path, options: list[str]) -> Path:
@@ -124,19 +143,26 @@ def fuzz(command: list[str | Path], seed: int, count: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--target", choices=TARGETS, default="here", help="the processor (default: this one)")
+    parser.add_argument("--target", choices=TARGETS, default="here", help="the machine (default: this one)")
     parser.add_argument("--count", type=int, default=10_000, help="sheets and images (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first (default %(default)s)")
     parser.add_argument("--build-dir", type=Path, help="keep the build here (default: a temporary folder)")
     arguments = parser.parse_args()
     target, seed, count = TARGETS[arguments.target], arguments.seed, arguments.count
     with tempfile.TemporaryDirectory() as temporary:
-        programs = build(arguments.build_dir or Path(temporary), target.options)
-        command = [*target.emulator, programs / "fuzz_kernels", str(seed), str(count)]
-        levels = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
-        if target.level not in levels:
-            raise SystemExit(f"the level {target.level} is not among {levels}")
-        fuzz([*target.emulator, programs / "fuzz_strips"], seed, count)
+        programs = build(arguments.build_dir or Path(temporary) / "build", target.options)
+        files, strips, kernels = (
+            [*target.emulator, programs / f"{name}{target.suffix}"]
+            for name in ("check_files", "fuzz_strips", "fuzz_kernels")
+        )
+        with wine(temporary) if target.suffix else contextlib.nullcontext():
+            (Path(temporary) / "files").mkdir()
+            subprocess.run([*files, f"{temporary}/files"], check=True)
+            command = [*kernels, str(seed), str(count)]
+            levels = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+            if target.level not in levels:
+                raise SystemExit(f"the level {target.level} is not among {levels}")
+            fuzz(strips, seed, count)
     sys.stdout.write(f"{count} sheets and images confirmed at the levels {', '.join(levels)}\n")
 
 

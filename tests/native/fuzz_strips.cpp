@@ -14,6 +14,11 @@
 #include <string>
 #include <vector>
 
+#if defined(_WIN32)
+#include <fcntl.h>
+#include <io.h>
+#endif
+
 #include "encoder/checksums.h"
 #include "encoder/chunk.h"
 #include "encoder/png_file.h"
@@ -199,6 +204,9 @@ int main(int argc, char** argv) {
         std::fprintf(stderr, "usage: fuzz_strips FIRST_SEED COUNT FOLDER\n");
         return 2;
     }
+#if defined(_WIN32)
+    _setmode(_fileno(stdout), _O_BINARY);  // or each byte 10 would become two
+#endif
     const cnnviz::Dispatch* levels[cnnviz::MAX_LEVELS];
     const size_t level_count = cnnviz::supported_levels(levels);
     const size_t first = std::strtoull(argv[1], nullptr, 10);

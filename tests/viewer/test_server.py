@@ -7,6 +7,7 @@ import os
 import random
 import re
 import shutil
+import socket
 import string
 from collections.abc import Iterator
 from pathlib import Path
@@ -424,6 +425,13 @@ def test_port_in_use_gives_the_next_one() -> None:
             assert port < second.getsockname()[1] <= port + 20
     with pytest.raises(OptionError, match="name or an address of this machine"):
         bound_socket("no such host.invalid", 0)
+
+
+def test_port_is_shared_with_nobody_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_KEEPALIVE, raising=False)  # any that is there
+    with bound_socket("127.0.0.1", 0) as listening:
+        assert listening.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert listening.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR) == 0
 
 
 def test_missing_extra_names_its_install_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,7 +117,7 @@ class EnergyKeeper(Keeper):
             generator = torch.Generator().manual_seed(0)
             signs = torch.randint(0, 2, maps.shape[:2], generator=generator).to(maps) * 2 - 1
             (gradient,) = torch.autograd.grad((maps[:, :, y, x_at] * signs).sum(), x, retain_graph=True)
-        energy = gradient.double().square().sum(dim=(0, 1)).cpu().numpy()
+        energy = gradient.cpu().double().square().sum(dim=(0, 1)).numpy()  # MPS has no float64
         if not energy.sum() > 0:
             raise CaptureError(f"layer {name!r} has a gradient of zero by the input. Give other images.")
         return _Energy(energy, (y, x_at), (maps.shape[-2], maps.shape[-1])), None

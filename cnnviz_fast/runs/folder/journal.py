@@ -248,7 +248,8 @@ class Journal:
                 start = last
             new.flush()
             os.fsync(new.fileno())  # a disk that loses the new index must still have the old one
-        self._file.close()
+            file.close()  # Windows replaces no file that is open
+            self._file.close()
         self._file = self._open_index(undo)
 
     def _note(self, key: str, stem: str, number: int, start: int) -> None:

@@ -9,6 +9,7 @@ when it closes that. So the files that this process holds are known, and are not
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import socket
@@ -32,12 +33,17 @@ if sys.platform == "win32":
         """Lock a byte far behind what is written: on Windows a locked byte cannot be read."""
         file.seek(1 << 20)
         try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
+            while True:
+                try:
+                    msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+                    return True
+                except OSError as error:
+                    if error.errno not in (errno.EACCES, errno.EDEADLOCK):
+                        raise
+                    if not wait:  # otherwise LK_LOCK has given up, as it does after 10 s
+                        return False
         finally:
             file.seek(0)
-        return True
 
 else:
     import fcntl

@@ -15,7 +15,7 @@ from typing import Any
 
 from ...errors import WriteError
 from ...runtime.disk import flush_folders
-from ...runtime.files import cannot_write, make_folder
+from ...runtime.files import cannot_write, make_folder, move_file
 from ...runtime.stage_times import stage
 from .tar_members import END, NUMBER, ends_at, header_of, padding_of, part_of
 
@@ -111,7 +111,7 @@ class TarWriter:
             if whole.exists() and ends_at(whole, self._end):
                 self._number, self._end = self._number + 1, 0
             elif whole.exists():
-                os.replace(whole, self._part)
+                move_file(whole, self._part)
 
     def _mend(self, name: str, end: int) -> None:
         """Cut off what follows the last file of a tar that later ones follow, and end it."""
@@ -119,12 +119,12 @@ class TarWriter:
         if whole.exists() and ends_at(whole, end):
             return
         if whole.exists():
-            os.replace(whole, part)
+            move_file(whole, part)
         with open(part, "r+b") as file:
             file.truncate(end)
             file.seek(end)
             file.write(END)
-        os.replace(part, whole)
+        move_file(part, whole)
 
     def turn(self) -> list[str]:
         """Begin a new tar where this one is large enough. Its files must be in the index.
@@ -152,7 +152,7 @@ class TarWriter:
                 self.flush()
             self._file.close()
             if self._end:
-                os.replace(self._part, self._folder / self.name)
+                move_file(self._part, self._folder / self.name)
                 flush_folders([self._folder])
                 return self._reported([self.name])
             self._part.unlink()

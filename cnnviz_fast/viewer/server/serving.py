@@ -49,11 +49,12 @@ def bound_socket(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
         raise OptionError(f"host must be a name or an address of this machine, got {host!r}.") from error
+    # Windows means by SO_REUSEADDR that others may listen on the same port.
+    alone = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
     for candidate in range(port, min(port + TRIES, 65536)):
         found = socket.socket(family, socket.SOCK_STREAM)
         try:
-            if hasattr(socket, "SO_REUSEADDR"):
-                found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            found.setsockopt(socket.SOL_SOCKET, alone, 1)
             found.bind((address[0], candidate, *address[2:]))
             found.listen()
         except OSError as error:

@@ -1,0 +1,80 @@
+"""Files of any command on systems that take names for the same which differ in case or in how letters are composed."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.command_line import run
+from support.shards import png
+
+from cnnviz_fast.runtime.windows import fault_of
+
+NET = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.Conv, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Linear(4, 3)
+        self.nul = nn.Conv2d(4, 4, 3)
+
+    def forward(self, x):
+        return self.head(self.nul(self.Conv(self.conv(x))).mean((2, 3)))
+"""
+IMAGES = ["cat.png", "Cat.png", "caf\u00e9.png", "cafe\u0301.png", "aux.png", "a:b.png", "b. .png", "other/CAT.png"]
+LAYERS = ["conv", "Conv", "nul"]
+DRAWN = ["NET", "PHOTOS", "--layer", *LAYERS, "--size", "16"]
+COMMANDS = {
+    "sheets": ["render", *DRAWN, "--tile", "4"],
+    "tiles": ["render", *DRAWN, "--tile", "4", "--each"],
+    "heat": ["attribute", *DRAWN, "--target", "0"],
+    "weights": ["weights", "NET"],
+    "inverted": ["invert", *DRAWN, "--steps", "1"],
+    "maximized": ["maximize", "NET", "--layer", *LAYERS, "--steps", "1", "--size", "16"],
+    "run": ["run", *DRAWN, "--tile", "4", "--save", "sheets,maps,top", "--readers", "0"],
+    "packed": ["run", *DRAWN, "--save", "atlases", "--readers", "0"],
+    "atlases": ["atlas", "PACKED", "--tile", "4"],
+    "page": ["page", *DRAWN],
+    "compared": ["compare", "NET", "PAIR", "--layer", *LAYERS, "--size", "16", "--tile", "4"],
+    "patches": ["patches", "RUN", "--layer", *LAYERS, "--channels", "0-1", "--each", "--tile", "9"],
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of what all commands have made of images and layers that are called almost the same."""
+    home = tmp_path_factory.mktemp("names")
+    (home / "net.py").write_text(NET)
+    photos = [home / "photos" / name for name in IMAGES]
+    for number, photo in enumerate(photos):
+        photo.parent.mkdir(parents=True, exist_ok=True)
+        photo.write_bytes(png(20 * number))
+    meant = {
+        "NET": [f"{home / 'net.py'}:Net"], "PHOTOS": list(map(str, photos)), "PAIR": list(map(str, photos[:2])),
+        "RUN": [str(home / "out" / "run")], "PACKED": [str(home / "out" / "packed")],
+    }  # fmt: skip
+    for out, command in COMMANDS.items():
+        filled = [part for word in command for part in meant.get(word, [word])]
+        assert run(*filled, "--quiet", "--out", str(home / "out" / out)) == 0, out
+    return home / "out"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("fold", [str.lower, str.upper, str.casefold])
+def test_command_makes_no_two_files_that_are_one_elsewhere(
+    command: str, fold: Callable[[str], str], made: Path
+) -> None:
+    names = [path.relative_to(made / command).as_posix() for path in (made / command).rglob("*")]
+    for form in ("NFC", "NFD"):
+        assert len({unicodedata.normalize(form, fold(name)) for name in names}) == len(names)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_makes_files_that_windows_takes(command: str, made: Path) -> None:
+    made_files = list((made / command).rglob("*"))
+    assert made_files
+    for path in made_files:
+        assert fault_of(path.relative_to(made)) == ""
