@@ -163,23 +163,29 @@ CNNVIZ_TARGET_AVX2 inline void enlarge_block_256(__m256i offset, __m256 fraction
     }
 }
 
-// Rows twice as long, in which every other value is one of the map: half of the loads, and no permutation by an index.
+// Rows twice as long, two values from each column on: half of the loads, and no permutation by an index. ON_COLUMNS: the
+// first of the two lies on the column itself.
+template <bool ON_COLUMNS>
 CNNVIZ_TARGET_AVX2 inline void double_rows_256(const Columns& columns, const Rows& rows, float* out, size_t out_step) {
-    const size_t count = columns.tile_w / 2;
-    const __m256 fraction = _mm256_set1_ps(columns.fraction[1]);
+    const size_t lead = columns.pairs_begin;
+    const size_t last = columns.tile_w / 2 - 1;
+    const __m256 fraction_0 = _mm256_set1_ps(columns.fraction[lead]);
+    const __m256 fraction_1 = _mm256_set1_ps(columns.fraction[lead + 1]);
     for (size_t row = 0; row < rows.count; row++, out += out_step) {
         const float* values = rows.values + row * rows.step;
-        for (size_t begin = 0; begin < count; begin += 8) {
-            const size_t x = std::min(begin, count - 8);
+        out[0] = values[0];
+        for (size_t begin = 0; begin < last; begin += 8) {
+            const size_t x = std::min(begin, last - 8);
             const __m256 before = _mm256_loadu_ps(values + x);
-            const __m256 part = _mm256_mul_ps(fraction, _mm256_sub_ps(_mm256_loadu_ps(values + x + 1), before));
-            const __m256 between = _mm256_add_ps(before, part);
-            const __m256 low = _mm256_unpacklo_ps(before, between);
-            const __m256 high = _mm256_unpackhi_ps(before, between);
-            _mm256_storeu_ps(out + 2 * x, _mm256_permute2f128_ps(low, high, 0x20));
-            _mm256_storeu_ps(out + 2 * x + 8, _mm256_permute2f128_ps(low, high, 0x31));
+            const __m256 step = _mm256_sub_ps(_mm256_loadu_ps(values + x + 1), before);
+            const __m256 first = ON_COLUMNS ? before : _mm256_add_ps(before, _mm256_mul_ps(fraction_0, step));
+            const __m256 second = _mm256_add_ps(before, _mm256_mul_ps(fraction_1, step));
+            const __m256 low = _mm256_unpacklo_ps(first, second);
+            const __m256 high = _mm256_unpackhi_ps(first, second);
+            _mm256_storeu_ps(out + lead + 2 * x, _mm256_permute2f128_ps(low, high, 0x20));
+            _mm256_storeu_ps(out + lead + 2 * x + 8, _mm256_permute2f128_ps(low, high, 0x31));
         }
-        out[2 * count - 1] = values[count - 1];  // nothing is behind the last value
+        for (size_t x = lead + 2 * last; x < columns.tile_w; x++) out[x] = values[last];
     }
 }
 
@@ -188,7 +194,11 @@ CNNVIZ_TARGET_AVX2 inline void double_rows_256(const Columns& columns, const Row
 CNNVIZ_TARGET_AVX2 void enlarge_rows_avx2(const Columns& columns, const Rows& rows, bool has_nan, float* out,
                                           size_t out_step) {
     if (!columns.in_blocks || has_nan) return gather_rows(columns, rows, out, out_step);
-    if (columns.doubled) return double_rows_256(columns, rows, out, out_step);
+    if (columns.in_pairs) {
+        const bool on_columns = columns.fraction[columns.pairs_begin] == 0;
+        return on_columns ? double_rows_256<true>(columns, rows, out, out_step)
+                          : double_rows_256<false>(columns, rows, out, out_step);
+    }
     const size_t last = columns.tile_w > 8 ? columns.tile_w - 8 : 0;
     for (size_t block = 0; block * 8 < columns.tile_w; block++) {
         const size_t x = std::min(8 * block, last);

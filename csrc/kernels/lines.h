@@ -44,8 +44,9 @@ constexpr size_t LINE_PADDING = 64;
 //     fraction: (tile_w,) how far the sample lies towards the next column; padded with zeros to a whole block.
 //     in_blocks: whether the blocks below are there; a map that is made smaller has none.
 //     in_fours: whether all samples of a block even lie within four columns.
-//     doubled: whether the samples 2i lie on column i of the map, and the samples 2i + 1 all as far behind it, but for
-//         the last, which lies on the last column. There are at least 8 columns then.
+//     in_pairs: whether the map is made twice as wide: two samples lie between each column and the next, both as far
+//         behind each one as behind the first, and the others on the map's edges. There are at least 9 columns then.
+//     pairs_begin: the first of those samples, 0 or 1.
 //     first: (blocks,) column of the map at which each block begins.
 //     offset: (blocks, columns of a block) index less `first` of the block; padded with zeros.
 struct Columns {
@@ -54,7 +55,8 @@ struct Columns {
     size_t tile_w;
     bool in_blocks;
     bool in_fours;
-    bool doubled;
+    bool in_pairs;
+    size_t pairs_begin;
     const int32_t* first;
     const int32_t* offset;
 };

@@ -33,14 +33,16 @@ void prefetch(const float* values, size_t count) {
 }
 
 // See Columns.
-bool is_doubled(const Positions& cols) {
-    const size_t last = cols.count - 1;
-    bool doubled = cols.count % 2 == 0 && cols.count >= 16;
-    for (size_t x = 0; x < cols.count && doubled; x++) {
-        const float fraction = x % 2 == 0 || x == last ? 0 : cols.fraction[1];
-        doubled = cols.index[x] == static_cast<int32_t>(x / 2) && cols.fraction[x] == fraction;
+bool is_in_pairs(const Positions& cols, size_t begin) {
+    if (cols.count % 2 != 0 || cols.count < 18) return false;
+    const size_t last = cols.count / 2 - 1;
+    for (size_t x = 0; x < cols.count; x++) {
+        const bool is_between = x >= begin && x < begin + 2 * last;
+        const size_t index = x < begin ? 0 : std::min((x - begin) / 2, last);
+        const float fraction = is_between ? cols.fraction[begin + (x - begin) % 2] : 0;
+        if (cols.index[x] != static_cast<int32_t>(index) || cols.fraction[x] != fraction) return false;
     }
-    return doubled;
+    return true;
 }
 
 // The blocks of Columns, and their memory.
@@ -52,8 +54,9 @@ class ColumnBlocks {
           first_(allocate<int32_t>(cols.count / std::max<size_t>(block, 1) + 1)) {
         if (!allocated()) return;
         std::copy(cols.fraction, cols.fraction + cols.count, fraction_.get());
-        columns_ = {cols.index, fraction_.get(),  cols.count,   block > 0,
-                    true,       is_doubled(cols), first_.get(), offset_.get()};
+        const size_t pairs_begin = is_in_pairs(cols, 0) ? 0 : 1;
+        columns_ = {cols.index,  fraction_.get(), cols.count, block > 0, true, is_in_pairs(cols, pairs_begin),
+                    pairs_begin, first_.get(),    offset_.get()};
         const size_t last = cols.count > block ? cols.count - block : 0;
         for (size_t b = 0; b * block < cols.count && columns_.in_blocks; b++) {
             const size_t begin = std::min(b * block, last);

@@ -139,14 +139,15 @@ def test_rows_of_every_width_and_scale_equal_the_reference(width: int, level: st
 
 
 @pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("align", ["left", "center"])
 @pytest.mark.parametrize("width", [7, 8, 9, 15, 16, 17, 56])
-def test_rows_of_twice_the_width_equal_the_reference(width: int, level: str) -> None:
+def test_rows_of_twice_the_width_equal_the_reference(width: int, align: str, level: str) -> None:
     # Aligned left every other column is one of the map; with gaps, a NaN, and a sheet's last pixel at a tile's end.
     native.set_vector_level(level)
     for gap in (0, 1):
         maps = noise(5, 3, width)
         for _ in range(2):
-            job = make_job(maps, plan_grid(5, 6, 2 * width, gap=gap, grid=(2, 3)), "left", paint=ALL_LEVELS)
+            job = make_job(maps, plan_grid(5, 6, 2 * width, gap=gap, grid=(2, 3)), align, paint=ALL_LEVELS)
             assert_equal_planes(draw("native", job), draw("reference", job))
             maps[1, 1, width - 1] = NAN
 
