@@ -6,6 +6,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <cstring>
+#include <memory>
 #include <new>
 #include <optional>
 #include <vector>
@@ -107,7 +108,7 @@ nb::tuple write_png_files(const Images& pixels, const std::optional<nb::bytes>& 
 // The most bytes whose symbols still add up to less than 2^32.
 constexpr size_t ZLIB_LIMIT = 0x7FFFFFFF;
 
-nb::object zlib_compress(const nb::sequence& parts) {
+nb::bytes zlib_compress(const nb::sequence& parts) {
     std::vector<Bytes> held;
     std::vector<cnnviz::Contents> contents;
     size_t count = 0;
@@ -119,19 +120,14 @@ nb::object zlib_compress(const nb::sequence& parts) {
         count += bytes.shape(0);
     }
     if (count > ZLIB_LIMIT) refuse("parts must hold at most 2^31 - 1 bytes, got " + std::to_string(count) + ".");
-    // The stream is made in the memory of the result, which shrinks to what is used.
-    const size_t bound = cnnviz::zlib_stream_bound(contents);
-    PyObject* stream = PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(bound));
-    if (stream == nullptr) throw nb::python_error();
-    uint8_t* out = reinterpret_cast<uint8_t*>(PyBytes_AS_STRING(stream));
+    const std::unique_ptr<uint8_t[]> out(new uint8_t[cnnviz::zlib_stream_bound(contents)]);
     const cnnviz::Dispatch& dispatch = active_level();
     size_t size;
     {
         nb::gil_scoped_release released;
-        size = cnnviz::put_zlib_stream(dispatch, contents, out);
+        size = cnnviz::put_zlib_stream(dispatch, contents, out.get());
     }
-    if (_PyBytes_Resize(&stream, static_cast<Py_ssize_t>(size)) != 0) throw nb::python_error();
-    return nb::steal(stream);
+    return nb::bytes(out.get(), size);
 }
 
 void filter_row(unsigned filter, const Bytes& row, const Bytes& above, size_t bytes_per_pixel,

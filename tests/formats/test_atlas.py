@@ -201,6 +201,16 @@ def test_save_atlas_takes_about_100_kb_for_2048_maps() -> None:
     assert len(atlas_bytes(torch.zeros(2048, 7, 7), SOURCE)) < 3_000
 
 
+@pytest.mark.parametrize(("channels", "side"), [(16, 112), (64, 28), (512, 7)])
+def test_atlas_by_the_native_module_is_hardly_larger_than_by_zlib(channels: int, side: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.nn.functional.avg_pool2d(torch.randn(1, 3, side + 6, side + 6, generator=generator), 3, 1)
+    kernels = torch.randn(channels, 3, 5, 5, generator=generator)
+    packed = atlas_bytes(torch.nn.functional.conv2d(image, kernels).relu()[0], cf.Provenance())
+    deflater = zlib.compressobj(1, strategy=zlib.Z_RLE)
+    assert len(packed) < 1.05 * len(deflater.compress(zlib.decompress(packed)) + deflater.flush())
+
+
 def test_save_atlas_gives_the_same_bytes_every_time() -> None:
     maps = noise(5, 4, 3)
     assert len({atlas_bytes(maps.clone(), dataclasses.replace(SOURCE)) for _ in range(20)}) == 1

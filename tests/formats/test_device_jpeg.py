@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from support.assertions import assert_similar_image
+from support.fake_device import DEVICE_ERROR
 
 from cnnviz_fast import formats as package
 from cnnviz_fast.diagnostics import installation as doctor
@@ -187,7 +188,7 @@ def test_write_device_jpeg_where_torchcodec_fails_is_left_to_pillow_and_logged_o
     assert (tmp_path / "three.jpg").read_bytes() != by_pillow(tmp_path, index, palette)
 
 
-LOST = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+LOST = DEVICE_ERROR("CUDA error: an illegal memory access was encountered")
 
 
 def test_write_device_jpeg_on_a_lost_device_is_not_left_to_pillow(
@@ -195,12 +196,12 @@ def test_write_device_jpeg_on_a_lost_device_is_not_left_to_pillow(
 ) -> None:
     torchcodec.error = LOST
     for _ in range(2):
-        with pytest.raises(torch.AcceleratorError, match="illegal memory access"):
+        with pytest.raises(DEVICE_ERROR, match="illegal memory access"):
             device_jpeg.missing()
     torchcodec.error = None
     assert not device_jpeg.missing()
     torchcodec.error = LOST
-    with pytest.raises(torch.AcceleratorError, match="illegal memory access"):
+    with pytest.raises(DEVICE_ERROR, match="illegal memory access"):
         formats.write_device_jpeg(tmp_path / "sheet.jpg", slope(8, 8), palette)
     assert not os.listdir(tmp_path)
     assert not caplog.records

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.fake_device import FakeDevice
+from support.fake_device import DEVICE_ERROR, FakeDevice
 
 from cnnviz_fast.errors import CaptureError, KernelError
 from cnnviz_fast.runtime.device import CudaDevice, Device, Fitting, device_at
@@ -53,7 +53,7 @@ def test_torch_refuses_too_much_in_words_that_is_full_knows() -> None:
 def test_a_lost_device_is_an_error_of_this_package_in_one_line() -> None:
     with pytest.raises(KernelError, match=r"^cpu was lost while it worked: CUDA error: gone\. Files .*=1\.$"):  # noqa: SIM117
         with CPU.faults():
-            raise torch.AcceleratorError("CUDA error: gone\nCUDA kernel errors might be asynchronously reported")
+            raise DEVICE_ERROR("CUDA error: gone\nCUDA kernel errors might be asynchronously reported")
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_faults_that_have_no_type_of_their_own_are_told_by_how_they_begin(error:
 
 def test_faults_says_that_memory_ran_out() -> None:
     with pytest.raises(MemoryError, match=r"^cpu has too little memory: CUDA error: out of memory\.$"), CPU.faults():
-        raise torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be reported later")
+        raise DEVICE_ERROR("CUDA error: out of memory\nCUDA kernel errors might be reported later")
 
 
 @pytest.mark.parametrize(
@@ -213,8 +213,8 @@ def test_a_cuda_stream_fetches_behind_what_it_holds_and_lets_the_host_wait_for_t
 
 
 @pytest.mark.parametrize(
-    ("error", "lost"), [(torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), True),
-                        (torch.AcceleratorError("CUDA error: no kernel image is available for execution"), False)]
+    ("error", "lost"), [(DEVICE_ERROR("CUDA error: an illegal memory access was encountered"), True),
+                        (DEVICE_ERROR("CUDA error: no kernel image is available for execution"), False)]
 )  # fmt: skip
 def test_a_cuda_device_that_still_answers_is_not_lost(error: Exception, lost: bool, cuda: StandIn) -> None:
     cuda.lost = error if lost else None
@@ -230,7 +230,7 @@ def test_a_cuda_staging_buffer_is_page_locked_or_else_ordinary_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[bool] = []
-    empty, error = torch.empty, torch.AcceleratorError("CUDA error: out of memory\nmore of it")
+    empty, error = torch.empty, DEVICE_ERROR("CUDA error: out of memory\nmore of it")
 
     def scarce(size: int, *, dtype: torch.dtype, pin_memory: bool = False) -> torch.Tensor:
         asked.append(pin_memory)
@@ -241,8 +241,8 @@ def test_a_cuda_staging_buffer_is_page_locked_or_else_ordinary_memory(
     monkeypatch.setattr(torch, "empty", scarce)
     assert CUDA.staging_buffer(70).shape == (70,)
     assert asked == [True, False]
-    error = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
-    with pytest.raises(torch.AcceleratorError):
+    error = DEVICE_ERROR("CUDA error: an illegal memory access was encountered")
+    with pytest.raises(DEVICE_ERROR):
         CUDA.staging_buffer(70)
 
 

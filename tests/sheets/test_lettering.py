@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
@@ -155,9 +156,12 @@ def test_another_font_has_other_letters(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.usefixtures("anew")
-def test_a_font_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(FONT_VARIABLE, __file__)
-    with pytest.raises(OptionError, match=r"CNNVIZ_FONT must be the path of a font file, got .*test_lettering"):
+@pytest.mark.parametrize(
+    "named", [__file__, "no such font.ttf", str(Path(__file__).parent), os.devnull, " ", "x" * 5000]
+)
+def test_a_font_that_is_none_is_refused(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FONT_VARIABLE, named)
+    with pytest.raises(OptionError, match=rf"CNNVIZ_FONT must be the path of a font file, got '{named[:40]}"):
         draw_line("7", 12)
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from support.assertions import A_LEVEL, assert_close, assert_same_colours
-from support.fake_device import FakeDevice, device_copies
+from support.fake_device import DEVICE_ERROR, FakeDevice, device_copies
 from support.plain import compare, render, render_batch, save_sheet, save_tiles
 from support.waiting import PATIENCE_S, watch_waiting
 
@@ -143,7 +143,7 @@ def test_sheets_in_memory_arrive_in_bands_and_keep_no_staging_buffer(device: Fak
 # Faults: wherever a device reports one, an error of this package is raised.
 
 FAULTS = [
-    torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nmore of it"),
+    DEVICE_ERROR("CUDA error: an illegal memory access was encountered\nmore of it"),
     RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered"),
 ]
 CALLS: dict[str, Callable[[torch.Tensor, Path], object]] = {

@@ -15,6 +15,9 @@ import torch
 
 from cnnviz_fast.runtime.device import Device, Stream
 
+DEVICE_ERROR: type[RuntimeError] = getattr(torch, "AcceleratorError", RuntimeError)
+"""What torch raises where a device fails; before torch 2.8 that had no class of its own."""
+
 POISON = 0xA5
 """What a staging buffer holds until somebody has waited for its pixels."""
 

@@ -22,7 +22,7 @@ def browser() -> Iterator[Browser]:
     """
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
-        if os.environ.get("CNNVIZ_REQUIRE_BROWSER"):
+        if os.environ.get("CNNVIZ_REQUIRE_BROWSER", "0") not in ("", "0"):
             pytest.fail("CNNVIZ_REQUIRE_BROWSER is set, and no Chromium is installed")
         pytest.skip("no Chromium is installed")
     from playwright.sync_api import sync_playwright
