@@ -59,19 +59,22 @@ inline void enlarge_block(const int32_t* offset, const float* fraction, const Lo
     }
 }
 
-// Rows twice as long, in which every other value is one of the map.
+// Rows twice as long, two values from each column on.
 void double_rows(const Columns& columns, const Rows& rows, float* out, size_t out_step) {
-    const size_t count = columns.tile_w / 2;
-    const float32x4_t fraction = vdupq_n_f32(columns.fraction[1]);
+    const size_t lead = columns.pairs_begin;
+    const size_t last = columns.tile_w / 2 - 1;
+    const float32x4_t fraction_0 = vdupq_n_f32(columns.fraction[lead]);
+    const float32x4_t fraction_1 = vdupq_n_f32(columns.fraction[lead + 1]);
     for (size_t row = 0; row < rows.count; row++, out += out_step) {
         const float* values = rows.values + row * rows.step;
-        for (size_t begin = 0; begin < count; begin += 4) {
-            const size_t x = std::min(begin, count - 4);
+        out[0] = values[0];
+        for (size_t begin = 0; begin < last; begin += 4) {
+            const size_t x = std::min(begin, last - 4);
             const float32x4_t before = vld1q_f32(values + x);
             const float32x4_t after = vld1q_f32(values + x + 1);
-            vst2q_f32(out + 2 * x, {{before, between(before, after, fraction)}});
+            vst2q_f32(out + lead + 2 * x, {{between(before, after, fraction_0), between(before, after, fraction_1)}});
         }
-        out[2 * count - 1] = values[count - 1];  // nothing is behind the last value
+        for (size_t x = lead + 2 * last; x < columns.tile_w; x++) out[x] = values[last];
     }
 }
 
@@ -123,7 +126,7 @@ bool normalize_row_neon(const float* values, size_t count, Range range, float fl
 
 void enlarge_rows_neon(const Columns& columns, const Rows& rows, bool has_nan, float* out, size_t out_step) {
     if (!columns.in_blocks || has_nan) return enlarge_rows_scalar(columns, rows, has_nan, out, out_step);
-    if (columns.doubled) return double_rows(columns, rows, out, out_step);
+    if (columns.in_pairs) return double_rows(columns, rows, out, out_step);
     const size_t last = columns.tile_w > BLOCK ? columns.tile_w - BLOCK : 0;
     for (size_t block = 0; block * BLOCK < columns.tile_w; block++) {
         const size_t x = std::min(BLOCK * block, last);
