@@ -159,6 +159,25 @@ def test_live_image_is_chosen_and_followed(tab: Page, serve: Serve, tmp_path: Pa
     tab.get_by_text("at most 9,000 bytes").wait_for()
 
 
+def test_live_layout_is_that_of_the_latest_image(tab: Page, serve: Serve, tmp_path: Path) -> None:
+    open_live(tab, serve, tmp_path)
+    for name in ("first", "second"):
+        tab.locator("#file").set_input_files({"name": name, "mimeType": "image/png", "buffer": name.encode()})
+        tab.get_by_role("grid", name="6 channels of stem").wait_for()
+        tab.get_by_label("Sort", exact=True).select_option("layout")
+        tab.wait_for_function("() => document.querySelector('[role=grid]').ariaColCount === '2'")
+    tab.wait_for_function(
+        "() => performance.getEntriesByType('resource').filter(({name}) => name.endsWith('/data/y')).length === 2"
+    )
+
+
+def test_page_of_another_machine_says_that_it_has_no_camera(tab: Page, serve: Serve, tmp_path: Path) -> None:
+    tab.add_init_script("Object.defineProperty(navigator, 'mediaDevices', { value: undefined })")  # as browsers do
+    open_live(tab, serve, tmp_path)
+    tab.get_by_role("button", name="Camera").click()
+    tab.get_by_text("No camera").wait_for()
+
+
 def open_live(tab: Page, serve: Serve, tmp_path: Path) -> list[Request]:
     """Open the page of a model that shows one layer of any image, and return what is asked of its server."""
     catalogue, payloads = demo(tmp_path, store="server")

@@ -86,9 +86,11 @@ export function LivePanel({ session, say }: { session: Session; say: (text: stri
     };
   }, []);
   const openCamera = () =>
-    navigator.mediaDevices
-      ?.getUserMedia({ video: true })
-      .then(setCamera, (error: Error) => say(`No camera: ${error.message}`));
+    navigator.mediaDevices // which browsers give to pages of this machine alone, or of https
+      ? navigator.mediaDevices
+          .getUserMedia({ video: true })
+          .then(setCamera, (error: Error) => say(`No camera: ${error.message}`))
+      : say("No camera: the browser has none for a page of another machine.");
   return (
     <section class={over ? "live over" : "live"} aria-label="Image for the model">
       <h2>Image</h2>
