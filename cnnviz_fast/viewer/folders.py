@@ -74,7 +74,8 @@ class RunFolder:
         self.model = model_of(facts)
         self.image_count = len(self._index)
         self._of_top = top_layers_of(folder / TOP_NAME)
-        self._measured = facts_of(folder / STATISTICS_NAME).get("layers", [])
+        measured = facts_of(folder / STATISTICS_NAME).get("layers")
+        self._measured = measured if isinstance(measured, list) else []
         self._sizes: dict[tuple[str, ...], tuple[int, int]] = {}
         first = self._first_atlases()
         if not first:

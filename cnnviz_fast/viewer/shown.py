@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import ntpath
 import os
 import posixpath
@@ -104,9 +105,11 @@ def field_of(provenance: Provenance) -> ReceptiveField | None:
     try:
         field = ReceptiveField.from_json(dict(provenance.field))
         field.box(0, 0)  # which fails where it is none
+        pairs = [field.size, field.stride, field.offset, field.input_size or (1, 1)]
+        known = all(len(pair) == 2 and all(map(math.isfinite, pair)) for pair in pairs)
     except (TypeError, ValueError, LookupError, OverflowError):
         return None
-    return field
+    return field if known else None
 
 
 def told(path: str) -> str:

@@ -328,6 +328,28 @@ def test_any_field_of_a_line_may_be_damaged(folder: Path, tmp_path: Path, junk: 
     assert max(ask(app, f"/data/a-0-{n}-{m}").status for n in range(2) for m in range(5)) < 500
 
 
+@pytest.mark.parametrize(
+    ("name", "junk"), [("input_size", 5), ("input_size", [1]), ("input_size", [float("nan"), 1]), ("size", [1, 2, 3])]
+)
+def test_field_that_is_none_is_left_out(tmp_path: Path, name: str, junk: Any) -> None:
+    field = {"size": [3, 3], "stride": [2, 2], "offset": [0, 0], "input_size": [8, 8], name: junk}
+    path = cf.save_atlas(torch.rand(2, 4, 4), tmp_path / "a.atlas", provenance=Provenance(field=field))
+    app = application(open_collection([path]), Access("127.0.0.1", 8720))
+    (run,) = catalogue_in(ask(app, "/"))["runs"]
+    assert run["layers"][0]["field"] is None
+    assert (run["images"][0]["height"], run["images"][0]["width"]) == (4, 4)
+
+
+def test_statistics_of_no_layers_are_left_out(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(folder / "tars", run)
+    content = (run / "statistics.safetensors").read_bytes()
+    damaged = re.sub(rb'(layers\\":\s*)(\[.*?\])', lambda found: found[1] + b"5".ljust(len(found[2])), content, count=1)
+    assert damaged != content
+    (run / "statistics.safetensors").write_bytes(damaged)
+    assert open_collection([run]).runs[0].image_count == 5
+
+
 @pytest.mark.parametrize("size", [["1; touch x", 2], [1, 2, 3], [None, 1]])
 def test_size_in_a_run_is_no_command(folder: Path, tmp_path: Path, size: list[Any]) -> None:
     run = tmp_path / "run"
