@@ -41,6 +41,7 @@ export async function capture(
     return say(`The image must have at most ${live.limit_bytes.toLocaleString("en")} bytes.`);
   const number = ++under_way;
   const query = new URLSearchParams({ size: `${request.size}`, crop: request.crop });
+  if (request.image instanceof File) query.set("name", request.image.name);
   request.layers.forEach((layer) => query.append("layer", layer));
   try {
     const answer = await fetch(`live?${query}`, {
