@@ -52,7 +52,13 @@ export function codeOf(session: Session, shown: Shown, language: "shell" | "pyth
   const drawn = optionsOf(session, shown);
   if (!template || !drawn) return null;
   const quoted = (text: string) => (language === "shell" ? `'${text.replaceAll("'", `'\\''`)}'` : JSON.stringify(text));
-  const options: Options = { ...drawn, ...(overlay && photo.value && { overlay: "", alpha: `${opacity}` }) };
+  // What a clip or a volume gives is a layer for each step or plane.
+  const [, name, plane] = /^(.*?)(?:@[td](\d+))?$/s.exec(layer.name)!;
+  const options: Options = {
+    ...(plane && { planes: plane }),
+    ...drawn,
+    ...(overlay && photo.value && { overlay: "", alpha: `${opacity}` }),
+  };
   const written = Object.entries(options).map(([name, value]) => {
     if (value === "") return language === "shell" ? ` --${name}` : `, ${name}=True`;
     if (language === "shell") return ` --${name}${value.startsWith("-") ? "=" : " "}${quoted(value)}`;
@@ -60,7 +66,7 @@ export function codeOf(session: Session, shown: Shown, language: "shell" | "pyth
   });
   const parts: Record<string, string> = {
     image: quoted(image.name.replace(/^(?=-)/, "./")), // which is no option then
-    layer: quoted(layer.name),
+    layer: quoted(name!),
     options: written.join(""),
   };
   return template.replace(/\{(image|layer|options)\}/g, (_, name: string) => parts[name]!);

@@ -42,6 +42,7 @@ export async function capture(
   const number = ++under_way;
   const query = new URLSearchParams({ crop: request.crop });
   if (request.size) query.set("size", `${request.size}`); // clips and volumes have none
+  if (request.image instanceof File) query.set("name", request.image.name);
   request.layers.forEach((layer) => query.append("layer", layer));
   try {
     const answer = await fetch(`live?${query}`, {
