@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks import ROOT
 from benchmarks.harness import history
 from benchmarks.harness.bar import Bar
-from benchmarks.harness.bars import BARS, GPU_BARS
+from benchmarks.harness.bars import BARS, GPU_BARS, VIEWER_BARS
 from benchmarks.harness.calm import BUSY
 from benchmarks.harness.history import Record
 from benchmarks.harness.measure import FLOOR, OURS
@@ -98,7 +98,9 @@ def gpu_run(runs: Sequence[Record]) -> Record | None:
 def held_bars(runs: Sequence[Record]) -> list[tuple[Bar, Record]]:
     """Return every bar with the newest run that could measure it; the newest of all where none could."""
     newest = runs[-1]
-    held = [(bar, newest) for bar in BARS] + [(bar, gpu_run(runs) or newest) for bar in GPU_BARS]
+    with_browser = next((run for run in reversed(runs) if VIEWER_BARS[-1].value(run) is not None), newest)
+    held = [(bar, newest) for bar in BARS] + [(bar, with_browser) for bar in VIEWER_BARS]
+    held += [(bar, gpu_run(runs) or newest) for bar in GPU_BARS]
     return [(bar.held_in(run), run) for bar, run in held]
 
 
@@ -154,10 +156,10 @@ def trend_table(runs: Sequence[Record]) -> str:
     """Write how the bars' values went over the last runs of a class of machines."""
     header = ["", *(f"{run['date'][:10]} {run['commit']}" for run in runs)]
     rows: dict[str, list[str]] = {}  # some bars are on the same ratio
-    for bar in (*BARS, *GPU_BARS):
+    for bar in (*BARS, *VIEWER_BARS, *GPU_BARS):
         label = f"{bar.what}{f', {bar.relation} {bar.beside}' if bar.relation else ''}"
         values = [bar.value(run) for run in runs]
-        if bar in GPU_BARS and not any(values):
+        if bar not in BARS and not any(values):
             continue
         rows[label] = [label, *("-" if value is None else f"{number(value)} {bar.unit}" for value in values)]
     return markdown(header, rows.values())

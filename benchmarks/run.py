@@ -25,7 +25,7 @@ SHORT_CASES = ("bench_render", "bench_encode", "bench_write", "bench_files", "be
 """Those that have tables of the short form."""
 CASES = (
     *SHORT_CASES, "bench_scaling", "bench_capture", "bench_attribution", "bench_weights", "bench_run", "bench_top",
-    "bench_patches", "bench_gpu",
+    "bench_patches", "bench_viewer", "bench_gpu",
 )  # fmt: skip
 
 SHORT_SLACK = 2.0

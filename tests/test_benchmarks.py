@@ -324,7 +324,7 @@ def test_measure_times_what_runs_and_nothing_else(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize(
     "bar",
-    [bar for bar in (*bars.BARS, *bars.GPU_BARS) if isinstance(bar, Bar)],
+    [bar for bar in (*bars.BARS, *bars.VIEWER_BARS, *bars.GPU_BARS) if isinstance(bar, Bar)],
     ids=lambda b: f"{b.what} {b.relation} {b.beside} {b.limit}",
 )
 def test_bars_name_figures_that_exist(bar: Bar) -> None:
@@ -336,7 +336,7 @@ def test_bars_name_figures_that_exist(bar: Bar) -> None:
             assert figure.of(RUNS[-1]) is not None
             continue
         assert figure[:2] in known
-        measured_inside = {"peak_bytes"} if figure.table == bars.WRITE_HUGE else set()
+        measured_inside = {"peak_bytes"} if figure.table in (bars.WRITE_HUGE, bars.VIEWER_SERVER) else set()
         has_file = known[figure[:2]].output or known[figure[:2]].size
         assert figure.field in {"median_s", "gb_per_s", "bytes"} | measured_inside | (
             {"file_bytes"} if has_file else set()
@@ -359,6 +359,8 @@ def test_bars_are_the_ones_asked_for() -> None:
     asked += [1.1, 1.5, 1.5]  # what channels look for
     asked += [1.05, 1.3, 1.3, 1]  # attribution
     assert limits == sorted(asked)
+    viewed = [0.22, 0.06] + [300, 33, 33, 33, 50] * 2 + [1, 300, 150, 1]
+    assert [bar.limit for bar in bars.VIEWER_BARS] == viewed
     assert [(bar.limit, bar.unit, bar.at_least) for bar in bars.GPU_BARS] == [
         (70, "%", True), (70, "%", True), (1.15, "x", False), (30, "x", True)
     ]  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from benchmarks.harness.bar import Bar, EveryPeer, Figure
-from benchmarks.harness.workloads import DEAD, HUGE, LAYER1, LAYER4, LAYER4_SMALL, WORKLOADS, Workload
+from benchmarks.harness.workloads import CONV1, DEAD, HUGE, LAYER1, LAYER4, LAYER4_SMALL, WORKLOADS, Workload
 
 
 def _faster(what: str, ours: Figure, contender: str, beside: str, limit: float, head: bool = False) -> Bar:
@@ -82,6 +82,9 @@ GRADCAM = "Grad-CAM of the last stage of ResNet-50"
 GRADCAM_LATE = "Grad-CAM of five layers of ResNet-50's last two stages"
 GRADCAM_STAGES = "Grad-CAM of ResNet-50, conv1 to layer4"
 GUIDED = "guided backpropagation of ResNet-50"
+VIEWER_PAGE = "a page of 2048x7x7"
+VIEWER_SERVER = "a server over 5,000 images x 5 layers"
+VIEWER_LIVE = "an image dropped on ResNet-18"
 ARTICLE = "2048 files of 96 px and their sum (article 003)"
 
 _render = Figure(RENDER, "native, 2 threads")
@@ -95,6 +98,21 @@ _ENCODED = "encoder alone, one thread"
 _MANY = "2048 PNG files of 224 px"
 _SMALL_WRITTEN = "256x56x56 at 112 px to a PNG file"
 _SMALL = "2048 tiles of 56 px to one PNG"
+
+
+def wall_of(workload: Workload) -> str:
+    """Return the name of the table of what is done on the page of a workload."""
+    return f"the wall of {workload.channels}x{workload.map_px}x{workload.map_px} at 1400x900"
+
+
+def _walls(workload: Workload) -> list[Bar]:
+    """Make the bars of what is done on the page of a workload, without a graphics card."""
+    table = wall_of(workload)
+    limits_ms = {
+        "opened, first wall": 300, "other colours": 33, "range of the layer": 33, "range by percentile": 33,
+        "sorted": 50,
+    }  # fmt: skip
+    return [_at_most(f"{table}: {name}", Figure(table, name), limit, "ms") for name, limit in limits_ms.items()]
 
 
 def _drawing(workload: Workload) -> list[Bar]:
@@ -226,6 +244,23 @@ BARS = (
     Bar(
         GUIDED, Figure(GUIDED, "attribute"), "times", Figure(GUIDED, "captum"), "captum's, in the same run", False, 1,
         "x",
+    ),
+)  # fmt: skip
+
+
+# Issue 8 of 9: the viewer, in Chromium on the CPU. Of the newest run on a machine with a browser.
+VIEWER_BARS = (
+    _at_most(f"{VIEWER_PAGE}: file", Figure(VIEWER_PAGE, "save_page", "file_bytes"), 0.22, "MB"),
+    _at_most(
+        "the viewer's program and style, gzip", Figure(VIEWER_PAGE, "program and style, gzip", "file_bytes"), 0.06, "MB"
+    ),
+    *(bar for workload in (LAYER4, CONV1) for bar in _walls(workload)),
+    _at_most(f"{VIEWER_SERVER}: first view", Figure(VIEWER_SERVER, "first view"), 1, "s"),
+    _at_most(f"{VIEWER_SERVER}: memory", Figure(VIEWER_SERVER, "first view", "peak_bytes"), 300, "MB"),
+    _at_most(f"{VIEWER_SERVER}: jump to an image", Figure(VIEWER_SERVER, "jump to an image"), 150, "ms"),
+    Bar(
+        f"{VIEWER_LIVE}: to its wall", Figure(VIEWER_LIVE, "dropped, to its wall"), "times",
+        Figure(VIEWER_LIVE, "1.5 x the forward pass + 100 ms"), "1.5 x the forward pass + 100 ms", False, 1, "x",
     ),
 )  # fmt: skip
 

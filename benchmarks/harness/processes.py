@@ -15,15 +15,20 @@ from benchmarks.harness import outputs
 from benchmarks.harness.measure import Inside
 
 
+def variables() -> dict[str, str]:
+    """Return the variables under which other processes find the package that is measured."""
+    found = os.pathsep.join([str(Path(cnnviz_fast.__file__).parents[1]), str(ROOT)])
+    return {**os.environ, "PYTHONPATH": found}
+
+
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run this Python with arguments, on the package that is measured; a failure is an error with what it said."""
-    found = os.pathsep.join([str(Path(cnnviz_fast.__file__).parents[1]), str(ROOT)])
     done = subprocess.run(
         [sys.executable, *arguments],
         capture_output=True,
         text=True,
         cwd=outputs.path("").parent,  # not the checkout, which would come first
-        env={**os.environ, "PYTHONPATH": found, **environment},
+        env={**variables(), **environment},
     )
     assert done.returncode == 0, done.stderr
     return done

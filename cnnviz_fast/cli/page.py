@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CaptureError, ImageError, OptionError
 from ..options.attribution import METHOD_NAMES
-from ..options.reading import AxesOptions, ImageOptions, PreprocessOptions
+from ..options.reading import MAX_PIXELS, AxesOptions, ImageOptions, PreprocessOptions
 from .arguments import add_device, add_json, add_layers, add_max_pixels, add_options, add_weights, options_of
 from .loading import add_calling, add_model_arguments, layers_of, load
 from .parser import CommandParser, add_command
@@ -18,7 +18,9 @@ from .terminal import DONE, PARTLY, complain, everything_is_loaded, print_json, 
 from .viewer import open_path
 
 if TYPE_CHECKING:
+    from ..models.loaded import LoadedModel
     from ..viewer.collection import Collection
+    from ..viewer.commands import Recipe
 
 OUT = "page.html"
 
@@ -27,6 +29,8 @@ _OF_MODELS = (
     "preprocess", "inputs", "forward", "attribute", "target",
 )  # fmt: skip
 """Arguments that mean something where a model runs, beside those of option records."""
+
+_OF_WEIGHTS = ("weights", "seed", "weights_key", "strict_weights", "trust_checkpoint")
 
 
 def add(commands: Any) -> None:
@@ -128,13 +132,12 @@ def _of_model(arguments: argparse.Namespace) -> Collection:
     if arguments.target and not arguments.attribute:
         raise OptionError("target must go with attribute: say which method.")
     from ..activations.passes.rows import with_rows
-    from ..models.preprocess import Preprocessing
     from ..pipeline import name_images
     from ..runtime.progress import with_bar
     from ..viewer.collection import Collection
     from ..viewer.looking import kernels_of, look
     from ..viewer.memory import MemoryRun
-    from ..viewer.shown import told
+    from ..viewer.told import told
 
     axes, decoding = options_of(arguments, AxesOptions), options_of(arguments, ImageOptions)
     images = [replace(image, name=told(image.name)) for image in name_images(arguments.images)]
@@ -159,6 +162,25 @@ def _of_model(arguments: argparse.Namespace) -> Collection:
     if not looked:
         raise ImageError(notes[0])
     shown = MemoryRun.of(looked)
-    size = model.preprocess.size if isinstance(model.preprocess, Preprocessing) else None
-    shown = MemoryRun.of(looked, kernels_of(model, [layer.name for layer in shown.layers]), size)
+    shown = MemoryRun.of(looked, kernels_of(model, [layer.name for layer in shown.layers]))
+    shown.recipe = recipe_of_arguments(arguments, model)
     return Collection(model.spec, [shown], notes)
+
+
+def recipe_of_arguments(arguments: argparse.Namespace, model: LoadedModel) -> Recipe | None:
+    """Return how the arguments have the model loaded and called, for the lines that draw its sheets."""
+    from ..provenance import Provenance
+    from ..viewer.commands import calling_of, recipe_of
+
+    recipe = recipe_of(Provenance(model=model.spec, weights=model.weights))
+    if recipe is None:
+        return None
+    axes, decoding = options_of(arguments, AxesOptions), options_of(arguments, ImageOptions)
+    named = {name: vars(arguments)[name] for name in _OF_WEIGHTS if vars(arguments)[name]}
+    called = {"forward": arguments.forward} if arguments.forward else {}
+    limit = {} if arguments.max_pixels == MAX_PIXELS else {"max_pixels": arguments.max_pixels}
+    return replace(
+        recipe, loading={**recipe.loading, **named},
+        preprocess=arguments.preprocess or options_of(arguments, PreprocessOptions),
+        calling=calling_of(axes, decoding) | called | limit, inputs=arguments.inputs,
+    )  # fmt: skip

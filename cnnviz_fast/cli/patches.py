@@ -182,7 +182,7 @@ def _model(arguments: argparse.Namespace, top: TopFile) -> LoadedModel | None:
     spec = specs[0] if specs else top.facts.get("model")
     preprocess = options_of(arguments, PreprocessOptions)
     if preprocess == PreprocessOptions() and not arguments.preprocess:
-        with suppress(OptionError, LookupError, TypeError, AttributeError):  # no text of a run
+        with suppress(OptionError, LookupError, TypeError, ValueError, AttributeError):  # no text of a run
             preprocess = options_in(top.facts.get("preprocess"))
     if not spec:
         option = next(iter(asked))

@@ -98,10 +98,11 @@ def _live(arguments: argparse.Namespace) -> LiveRun | None:
         return None
     from ..kernels import backends
     from ..viewer.server.live import LiveRun
+    from .page import recipe_of_arguments
 
     backends.compile_ahead("auto")
     model = load(
         arguments, weights=arguments.weights, seed=arguments.seed, device=arguments.device,
         preprocess=options_of(arguments, PreprocessOptions),
     )  # fmt: skip
-    return LiveRun(model, arguments.layer)
+    return LiveRun(model, arguments.layer, recipe_of_arguments(arguments, model))

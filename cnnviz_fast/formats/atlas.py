@@ -50,6 +50,8 @@ from .atlas_head import VERSION, provenance_of
 from .safetensors import pack, unpack
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..kernels.backends import Backend
 
 LEVELS = 253
@@ -299,19 +301,19 @@ def parse_atlas(packed: bytes, name: str) -> Atlas:
     return Atlas(index, statistics, provenance, str(record.get("dtype")), tensors.get("maps"))
 
 
-def with_image(packed: bytes, name: str, image: str) -> bytes:
-    """Return an atlas that names its image otherwise.
+def with_source(packed: bytes, name: str, source: Mapping[str, Any]) -> bytes:
+    """Return an atlas that tells otherwise where its maps came from.
 
     Args:
         packed: bytes of an atlas that `parse_atlas` takes.
         name: name of the file, for messages.
-        image: the new name.
+        source: field of its provenance -> what it says now.
 
     Returns:
         The bytes of an atlas that is otherwise the same.
     """
     tensors, record = unpack(packed, f"atlas {name!r}")
-    return pack(tensors, {**record, "source": {**record["source"], "image": image}})
+    return pack(tensors, {**record, "source": {**record["source"], **source}})
 
 
 def _counts(mask: torch.Tensor) -> torch.Tensor:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 CLIP_FRAMES = 16
 """The number that torchvision's MViT takes. None of its other video models needs more (S3D: 14)."""
 
+_SHIFTS = ("mean", "std")
+
 Preprocess: TypeAlias = "Callable[[Image], torch.Tensor]"
 
 
@@ -249,12 +251,20 @@ def options_in(described: Any) -> PreprocessOptions:
     """Return the options that made a preprocessing, as a run describes it; none where it is the preset of the weights.
 
     Args:
-        described: JSON of `runs.folder.fingerprint`.
+        described: JSON of `runs.folder.fingerprint`, which may be anybody's.
 
     Raises:
-        OptionError, TypeError, LookupError: it is something else.
+        OptionError: it is one of the user's own.
+        OptionError, TypeError, LookupError, ValueError, AttributeError: it is something else.
     """
-    while isinstance(described, dict) and str(described.get("is")).rpartition(".")[2] != Preprocessing.__name__:
+    while (kind := _kind_in(described)) not in (None, Preprocessing.__name__):
+        if kind == OwnPreprocess.__name__:
+            raise OptionError("preprocess must be made by options, and this one is a function.")
+        if kind == ArrayPreprocess.__name__:
+            size, mean, std = (described[name] and tuple(described[name]) for name in ("size", *_SHIFTS))
+            return PreprocessOptions(size=size, mean=mean, std=std)
+        if kind == HfPreprocess.__name__:
+            return _options_in_hf(described)
         described = described.get("frame") or described.get("preset")
     if described is None:
         return PreprocessOptions()
@@ -263,11 +273,36 @@ def options_in(described: Any) -> PreprocessOptions:
     resizes = size is not None or "interpolation" in preset
     return PreprocessOptions(
         size=size and tuple(size),
-        interpolation=described["interpolation"].partition(".")[2].lower().replace("_", "-") if resizes else None,
+        interpolation=_interpolation_in(described) if resizes else None,
         mean=tuple(described["mean"][ways]),
         std=tuple(described["std"][ways]),
         channel_order=None if order is None else "bgr",
     )
+
+
+def _kind_in(described: Any) -> str | None:
+    """Return the name of the class of a preprocessing, as a run describes it; None where there is none."""
+    return None if described is None else str(described.get("is")).rpartition(".")[2]
+
+
+def _options_in_hf(described: Any) -> PreprocessOptions:
+    """Return the options that made an HfPreprocess."""
+    size, order = described["size"], described["order"]
+    shifted = described["native"] is not None or "image_mean" in described["arguments"]
+    # Options name colours, which are some of the channels, in another order.
+    mean, std = (
+        tuple(described[name][order.index(color)] for color in range(3)) if shifted else None for name in _SHIFTS
+    )
+    return PreprocessOptions(
+        size=size and tuple(size),
+        interpolation=described["interpolation"] and _interpolation_in(described),
+        mean=mean,
+        std=std,
+    )
+
+
+def _interpolation_in(described: Any) -> Any:
+    return described["interpolation"].partition(".")[2].lower().replace("_", "-")
 
 
 def with_options(preset: Preprocess, options: PreprocessOptions | Callable[..., Any] | None) -> Preprocess:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import AtlasError, one_line
 from ..palette import make_palette
 from ..provenance import package_version
 from .shown import Content, ShownImage, ShownLayer, ShownRun
+from .told import told, told_in, told_model
 
 PALETTES = ("viridis", "magma", "inferno", "cividis", "turbo", "gray", "coolwarm")
 """Colormaps that a page has, 1 kB each; the first is drawn unless another is chosen."""
@@ -47,38 +48,43 @@ class Collection:
     notes: list[str] = field(default_factory=list)
 
     def catalogue(self, store: str, most_images: int | None = None) -> dict[str, Any]:
-        """Return the catalogue.
+        """Return the catalogue. That of a page, which is sent to others, names no folders of this machine.
 
         Args:
             store: where payloads lie: inline, scripts or server.
             most_images: of each run; None for all.
         """
-        more = len(self.notes) - MOST_NOTES
-        notes = [one_line(note) for note in self.notes[:MOST_NOTES]] + [f"And {more} more."] * (more > 0)
+        is_sent = store != "server"
+        notes = [one_line(told_in(note) if is_sent else note) for note in self.notes[:MOST_NOTES]]
+        if (more := len(self.notes) - MOST_NOTES) > 0:
+            notes.append(f"And {more} more.")
         return {
             "version": 1,
             "package": package_version(),
-            "title": self.title,
+            "title": told_in(told_model(self.title)) if is_sent else self.title,
             "store": store,
             "palettes": {name: _palette(name) for name in PALETTES},
             "notes": notes,
             "runs": [
-                self.run(number, range(min(run.image_count, most_images or run.image_count)))
+                self._run(number, range(min(run.image_count, most_images or run.image_count)), is_sent)
                 for number, run in enumerate(self.runs)
             ],
         }
 
-    def run(self, number: int, images: Iterable[int]) -> dict[str, Any]:
+    def _run(self, number: int, images: Iterable[int], is_sent: bool) -> dict[str, Any]:
         """Return the entry of a run with some of its images."""
         run = self.runs[number]
+        recipe = run.recipe.told() if run.recipe and is_sent else run.recipe
+        of_model, of_image = (told_model, told) if is_sent else (str, str)
+        shown = ((n, run.image(n)) for n in images)
         return {
             "id": number,
-            "name": run.name,
-            "model": run.model,
+            "name": of_model(run.name),
+            "model": of_model(run.model),
             "layers": [layer_entry(number, n, layer) for n, layer in enumerate(run.layers)],
-            "images": [image_entry(number, n, run.image(n)) for n in images],
+            "images": [image_entry(number, n, replace(image, name=of_image(image.name))) for n, image in shown],
             "image_count": run.image_count,
-            "command": run.command and dict(run.command),
+            "command": recipe and recipe.lines(),
         }
 
     def images(self, number: int, first: int) -> list[dict[str, Any]]:

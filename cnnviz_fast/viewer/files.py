@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from ..errors import AtlasError
 from ..formats.atlas_files import AtlasFile
 from ..formats.atlas_head import AtlasHead
+from .commands import recipe_of
 from .payloads import similarity_payload
-from .shown import ShownImage, ShownLayer, command_of, name_apart, view_size
+from .shown import ShownImage, ShownLayer, name_apart, view_size
 
 
 class FilesRun:
@@ -24,7 +25,7 @@ class FilesRun:
         first = atlases[0][1].provenance
         self.model = first.model or ""
         self.name = " ".join(filter(None, (first.model, first.weights))) or os.path.dirname(atlases[0][0].name) or "."
-        self.command = command_of(first)
+        self.recipe = recipe_of(first)
         layers: dict[str, ShownLayer] = {}
         self._files: dict[str, dict[str, tuple[AtlasFile, AtlasHead]]] = {}
         for file, head in atlases:

@@ -19,10 +19,11 @@ from ..provenance import Provenance
 from ..runs.folder.index import Line
 from ..runs.folder.run_file import fingerprint_in, refuse_older
 from ..runs.folder.tar_members import TarMembers, paths_of
+from .commands import recipe_in
 from .index import RunIndex
 from .payloads import patches_payload, similarity_payload, statistics_payload
 from .photos import Photos
-from .shown import ShownImage, ShownLayer, command_of, inside, model_of, view_size
+from .shown import ShownImage, ShownLayer, inside, model_of, view_size
 
 if TYPE_CHECKING:
     from ..patches.sheet import PatchSheet
@@ -74,7 +75,8 @@ class RunFolder:
         self.model = model_of(facts)
         self.image_count = len(self._index)
         self._of_top = top_layers_of(folder / TOP_NAME)
-        self._measured = facts_of(folder / STATISTICS_NAME).get("layers", [])
+        measured = facts_of(folder / STATISTICS_NAME).get("layers")
+        self._measured = measured if isinstance(measured, list) else []
         self._sizes: dict[tuple[str, ...], tuple[int, int]] = {}
         first = self._first_atlases()
         if not first:
@@ -85,7 +87,7 @@ class RunFolder:
         heads = {name: head for name, file in first.items() if (head := _head_of(file)) is not None}
         self.layers = [ShownLayer.of(name, heads[name], self._kinds_of(name)) for name in heads]
         self._numbers = {layer.name: number for number, layer in enumerate(self.layers)}
-        self.command = self._command(next((head.provenance for head in heads.values()), Provenance()))
+        self.recipe = recipe_in(facts, next((head.provenance for head in heads.values()), Provenance()))
 
     def image(self, number: int) -> ShownImage:
         """See ShownRun."""
@@ -138,12 +140,6 @@ class RunFolder:
         if maps is None or target >= len(maps):
             return None
         return atlas_bytes(maps[target : target + 1], Provenance(model=self.model, layer=layer))
-
-    def _command(self, origin: Provenance) -> dict[str, str] | None:
-        """Return the lines that draw a sheet of the run again, with the size that its images were resized to."""
-        described = self._facts.get("preprocess")
-        size = described.get("size") if isinstance(described, dict) else None
-        return command_of(origin, size if isinstance(size, list) else None)
 
     def _first_atlases(self) -> dict[str, AtlasFile]:
         """Return layer -> an atlas of it, of the first images of the run."""

@@ -12,8 +12,9 @@ from ..formats.atlas import Atlas, atlas_bytes, parse_atlas
 from ..formats.atlas_head import AtlasHead, read_head
 from ..inputs.in_memory import decode_image
 from ..provenance import Provenance
+from .commands import Recipe, recipe_of
 from .payloads import as_jpeg, similarity_payload
-from .shown import ShownImage, ShownLayer, command_of, name_apart, view_size
+from .shown import ShownImage, ShownLayer, name_apart, view_size
 
 
 @dataclass
@@ -24,7 +25,7 @@ class MemoryRun:
     model: str
     layers: list[ShownLayer]
     images: list[MemoryImage]
-    command: Mapping[str, str] | None = None
+    recipe: Recipe | None = None
     payloads: dict[tuple[str, str], bytes] = field(default_factory=dict)
 
     @classmethod
@@ -32,9 +33,8 @@ class MemoryRun:
         cls,
         images: list[MemoryImage],
         payloads: dict[tuple[str, str], bytes] | None = None,
-        size: Sequence[int] | None = None,
     ) -> MemoryRun:
-        """Make it of images, by what their atlases say of model and layers; `size` is that of `command_of`."""
+        """Make it of images, by what their atlases say of model and layers."""
         payloads = payloads or {}
         heads = {name: head for image in reversed(images) for name, head in image.heads.items()}
         first = {name: heads[name] for image in images for name in image.heads}
@@ -43,7 +43,7 @@ class MemoryRun:
             ShownLayer.of(name, head, frozenset({"similarity", *(kind for kind, layer in payloads if layer == name)}))
             for name, head in first.items()
         ]
-        return cls(origin.model or "maps", origin.model or "", layers, images, command_of(origin, size), payloads)
+        return cls(origin.model or "maps", origin.model or "", layers, images, recipe_of(origin), payloads)
 
     @property
     def image_count(self) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import AtlasError, CnnvizError, OptionError, WriteError
-from ..formats.atlas import parse_atlas, with_image
+from ..formats.atlas import parse_atlas, with_source
 from ..options.parsers import path as path_of
 from ..provenance import Provenance
 from ..runs.spec import RunSummary
@@ -25,7 +25,8 @@ from .collection import Collection, bytes_of, keys_of, without
 from .memory import run_of_maps
 from .opening import open_collection
 from .photos import Photos
-from .shown import KINDS, told
+from .shown import KINDS
+from .told import told, told_model
 
 MOST_BYTES = 50_000_000
 """Of a page: larger ones take seconds to open, and some browsers and most mail servers refuse them."""
@@ -183,8 +184,6 @@ def _write_data(shown: Collection, catalogue: dict[str, Any], kinds: set[str], f
 def _payloads(shown: Collection, catalogue: Mapping[str, Any], kinds: set[str]) -> Iterator[tuple[str, bytes]]:
     """Yield key and bytes of all that a page holds; what cannot be read is noted, and taken out of the catalogue."""
     for run in catalogue["runs"]:
-        for image in run["images"]:
-            image["name"] = told(image["name"])
         for layer in run["layers"]:
             layer |= {kind: None for kind in KINDS if kind not in kinds}
         for key in keys_of(run):
@@ -205,14 +204,15 @@ def _payloads(shown: Collection, catalogue: Mapping[str, Any], kinds: set[str]) 
 
 
 def without_folders(packed: bytes, name: str) -> bytes:
-    """Return an atlas that says of its image only what it is called; raise AtlasError where it is damaged.
+    """Return an atlas that says of its image and its model only their names; raise AtlasError where it is damaged.
 
     Args:
         packed: bytes of an atlas; they need not be trusted.
         name: of the file, for messages.
     """
-    image = parse_atlas(packed, name).provenance.image
-    return packed if image is None or told(image) == image else with_image(packed, name, told(image))
+    origin = parse_atlas(packed, name).provenance
+    called = {"image": origin.image and told(origin.image), "model": origin.model and told_model(origin.model)}
+    return packed if called.items() <= vars(origin).items() else with_source(packed, name, called)
 
 
 def refuse_other_file(path: Path) -> None:

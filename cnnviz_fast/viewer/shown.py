@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import ntpath
+import math
 import os
-import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
 from typing import Any, Protocol, TypeAlias
 
 from ..activations.fields.record import ReceptiveField
@@ -17,6 +15,7 @@ from ..errors import AtlasError
 from ..formats.atlas_files import AtlasFile
 from ..formats.atlas_head import AtlasHead
 from ..provenance import Provenance
+from .commands import Recipe
 
 Content: TypeAlias = AtlasFile | bytes
 """Bytes, or where they lie."""
@@ -78,8 +77,8 @@ class ShownRun(Protocol):
         """Return the number of images."""
 
     @property
-    def command(self) -> Mapping[str, str] | None:
-        """Return the lines that draw a sheet of it again; see `command_of`."""
+    def recipe(self) -> Recipe | None:
+        """Return how its maps were made; None where that is not known."""
 
     def image(self, number: int) -> ShownImage:
         """Return an image by its number."""
@@ -104,16 +103,11 @@ def field_of(provenance: Provenance) -> ReceptiveField | None:
     try:
         field = ReceptiveField.from_json(dict(provenance.field))
         field.box(0, 0)  # which fails where it is none
+        pairs = [field.size, field.stride, field.offset, field.input_size or (1, 1)]
+        known = all(len(pair) == 2 and all(map(math.isfinite, pair)) for pair in pairs)
     except (TypeError, ValueError, LookupError, OverflowError):
         return None
-    return field
-
-
-def told(path: str) -> str:
-    """Return what a page calls an image: pages are sent to others, whom the folders of this machine do not concern."""
-    if posixpath.isabs(path):
-        return posixpath.basename(path)
-    return ntpath.basename(path) if ntpath.isabs(path) else path  # a run may have been made on another system
+    return field if known else None
 
 
 def view_size(heads: Sequence[AtlasHead]) -> tuple[int, int]:
@@ -146,35 +140,6 @@ def inside(folder: Path, name: str) -> Path:
     if not real.startswith(home.rstrip(os.sep) + os.sep):
         raise AtlasError(f"{name!r} leads out of the folder {str(folder)!r}.")
     return Path(real)
-
-
-def command_of(provenance: Provenance, size: Sequence[int] | None = None) -> dict[str, str] | None:
-    """Return the lines that draw a sheet of a layer again; None where the model is not known.
-
-    Args:
-        provenance: of an atlas of the run.
-        size: (height, width) in px that images were resized to; None for the model's own preprocessing.
-
-    Returns:
-        "shell" and "python", in which the page fills in {image}, {layer} and {options}.
-    """
-    model, weights = provenance.model, provenance.weights or ""
-    if not model or set(model) & set("{}"):
-        return None
-    flags, arguments = "", ""
-    if weights.startswith("random, seed ") and weights.removeprefix("random, seed ").isdigit():
-        seed = int(weights.removeprefix("random, seed "))
-        flags, arguments = f" --weights none --seed {seed}", f', weights="none", seed={seed}'
-    elif weights.isidentifier():
-        flags, arguments = f" --weights {weights}", f", weights={weights!r}"
-    loaded = f"cf.load_model({model!r}{arguments})"
-    if size is not None and len(size) == 2 and all(type(side) is int for side in size):  # a run may be anybody's
-        flags += f" --size {'x'.join(map(str, size))}"
-        loaded = f"cf.load_model({model!r}{arguments}, preprocess=cf.PreprocessOptions(size={tuple(size)!r}))"
-    return {
-        "shell": f"cnnviz render {quote(model)}{flags} {{image}} --layer {{layer}}{{options}}",
-        "python": f"cf.visualize({loaded}, {{image}}, {{layer}}{{options}})",
-    }
 
 
 def model_of(facts: Mapping[str, Any]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,6 +131,20 @@ def _tensors(**columns: Any) -> bytes:
 def page_of(catalogue: dict[str, Any], payloads: dict[str, bytes]) -> str:
     """Return a page, with payloads inside it where there are any."""
     return b"".join(html.page(catalogue, payloads.items())).decode()
+
+
+def catalogue_in(path: Path) -> dict[str, Any]:
+    """Return the catalogue of a page, as a browser finds it."""
+    found = re.search(r'<script type="application/json" id="catalogue">(.*?)</script>', path.read_text(), re.DOTALL)
+    assert found is not None
+    return dict(json.loads(found[1]))
+
+
+def payload_in(path: Path, key: str) -> bytes:
+    """Return a payload of a page of one file."""
+    found = re.search(rf'<script type="text/plain" id="{key}">([^<]*)</script>', path.read_text())
+    assert found is not None, key
+    return base64.b64decode(found[1], validate=True)
 
 
 def tab_of(browser: Browser) -> Iterator[Page]:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support.viewer_pages import demo, page_of, tab_of
+import torch
+from support.viewer_pages import CHANNELS, demo, page_of, tab_of
 
+import cnnviz_fast as cf
 from cnnviz_fast.activations.fields.record import ReceptiveField
 
 if TYPE_CHECKING:
@@ -355,6 +357,62 @@ def test_address_holds_large_ends(opened: Open) -> None:
     assert tab.evaluate("location.hash") == address
 
 
+def test_address_holds_small_ends(opened: Open) -> None:
+    tab = opened(address := "#1;c=0;n=fixed;e=-0.0000066532,0.0000012345")
+    tab.keyboard.press("p")
+    tab.keyboard.press("p")
+    assert tab.evaluate("location.hash") == address
+
+
+def test_list_of_channels_is_no_longer_than_an_address_takes(opened: Open) -> None:
+    tab = opened()
+    field = tab.get_by_role("textbox", name="Channels")
+    field.focus()
+    tab.keyboard.insert_text("5,1," * 100)
+    assert len(field.input_value()) == 300
+    assert tab.evaluate("location.hash.length") < 400
+
+
+def test_what_a_layer_has_not_is_neither_shown_nor_copied(tab: Page, anew: Open, tmp_path: Path) -> None:
+    catalogue, payloads = demo(tmp_path)
+    for layer in catalogue["runs"][0]["layers"]:
+        layer |= {"field": None, "statistics": None}
+    tab.add_init_script(COPIED)
+    page = tmp_path / "page.html"
+    page.write_text(page_of(catalogue, payloads))
+    anew("#1;a=field;n=dataset;m=none;s=-set.mean", page)
+    chosen = {
+        label: tab.get_by_label(label, exact=True).input_value() for label in ("Align", "Range", "Colours", "Sort")
+    }
+    assert chosen == {"Align": "center", "Range": "channel", "Colours": "viridis", "Sort": "index"}
+    tab.get_by_text("Take along").click()
+    tab.get_by_role("button", name="Copy Python").click()
+    assert tab.evaluate("window.copied") == 'render("cat.jpg", "stem", colormap="viridis", upsampling="bilinear")'
+
+
+def test_wall_that_is_zoomed_shows_the_same_in_a_window_of_another_size(anew: Open) -> None:
+    tab = anew("#1;c=4")
+    tab.keyboard.press("Enter")
+    place = "mark => [mark.style.left, mark.style.top, mark.style.width]"
+    before = tab.locator(".mark.chosen").evaluate(place)
+    assert tab.get_by_role("grid").get_attribute("aria-colcount") == letters(tab)["z"].split(",")[3] == "3"
+    tab.set_viewport_size({"width": 900, "height": 900})
+    tab.wait_for_function("() => document.querySelector('.wall canvas').width < 600")
+    assert tab.get_by_role("grid").get_attribute("aria-colcount") == "3"
+    assert tab.locator(".mark.chosen").evaluate(place) == before
+
+
+def test_layer_without_finite_values_says_so(anew: Open, tmp_path: Path) -> None:
+    catalogue, payloads = demo(tmp_path)
+    atlas = cf.save_atlas(torch.full((CHANNELS, 4, 4), torch.nan), tmp_path / "nan.atlas")
+    payloads["a-0-0-0"] = atlas.read_bytes()
+    page = tmp_path / "page.html"
+    page.write_text(page_of(catalogue, payloads))
+    tab = anew("#1;n=fixed", page)
+    assert tab.get_by_text("no finite value").count() == 2  # beside the range, and of the layer
+    assert "∞" not in tab.locator("body").inner_text()
+
+
 def test_back_and_forward(anew: Open) -> None:
     tab = anew()
     tab.keyboard.press("]")
@@ -604,7 +662,6 @@ def test_phone_has_one_column_and_nothing_beside_it(anew: Open) -> None:
 AXE = Path(__file__).parents[2] / "cnnviz_fast" / "viewer" / "source" / "node_modules" / "axe-core" / "axe.min.js"
 
 
-@pytest.mark.skipif(not AXE.is_file(), reason="`npm ci` has not been run in cnnviz_fast/viewer/source")
 def test_channel_fills_its_frame_at_every_width(anew: Open) -> None:
     tab = anew("#1;c=4")
     frame = tab.locator(".large > .frame")
@@ -615,6 +672,7 @@ def test_channel_fills_its_frame_at_every_width(anew: Open) -> None:
     assert large.bounding_box() == frame.bounding_box()
 
 
+@pytest.mark.skipif(not AXE.is_file(), reason="`npm ci` has not been run in cnnviz_fast/viewer/source")
 def test_axe_finds_nothing_serious(anew: Open) -> None:
     address = "#1;c=1;b=0,1;d=pair;p=2;n=fixed;i=0"
     tab = anew(address)

@@ -10,7 +10,7 @@ import json
 import re
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ import torch
 from numpy.testing import assert_array_equal as assert_equal
 from PIL import Image
 from support.runs import make_images, small_model
+from support.viewer_pages import catalogue_in, payload_in
 
 import cnnviz_fast as cf
 from cnnviz_fast.errors import AtlasError, OptionError, ShapeError, WriteError
@@ -33,20 +34,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 HOSTILE = "</script><script>alert(1)</script><!-- \u2028 \u202e \x00 \ud800 &amp; '\"` ]]>"
-
-
-def catalogue_in(path: Path) -> dict[str, Any]:
-    """Return the catalogue of a page, as a browser finds it."""
-    found = re.search(r'<script type="application/json" id="catalogue">(.*?)</script>', path.read_text(), re.DOTALL)
-    assert found is not None
-    return dict(json.loads(found[1]))
-
-
-def payload_in(path: Path, key: str) -> bytes:
-    """Return a payload of a page of one file."""
-    found = re.search(rf'<script type="text/plain" id="{key}">([^<]*)</script>', path.read_text())
-    assert found is not None, key
-    return base64.b64decode(found[1], validate=True)
 
 
 def tensors_in(payload: bytes) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import random
@@ -16,6 +17,7 @@ from urllib.parse import quote, unquote
 
 import pytest
 import torch
+import uvicorn
 from anyio import sleep_forever
 from anyio.from_thread import start_blocking_portal
 from PIL import Image
@@ -25,6 +27,8 @@ import cnnviz_fast as cf
 from cnnviz_fast.errors import AtlasError, OptionError
 from cnnviz_fast.provenance import Provenance
 from cnnviz_fast.runtime import extras
+from cnnviz_fast.viewer.collection import Collection
+from cnnviz_fast.viewer.commands import Recipe
 from cnnviz_fast.viewer.opening import open_collection
 from cnnviz_fast.viewer.photos import Photos
 from cnnviz_fast.viewer.server import app as answers
@@ -32,7 +36,6 @@ from cnnviz_fast.viewer.server.app import application
 from cnnviz_fast.viewer.server.live import LiveRun
 from cnnviz_fast.viewer.server.safety import Access
 from cnnviz_fast.viewer.server.serving import bound_socket, refuse_without_extra
-from cnnviz_fast.viewer.shown import command_of
 
 SECRET = b"what no answer may hold"
 
@@ -329,20 +332,31 @@ def test_any_field_of_a_line_may_be_damaged(folder: Path, tmp_path: Path, junk: 
     assert max(ask(app, f"/data/a-0-{n}-{m}").status for n in range(2) for m in range(5)) < 500
 
 
-@pytest.mark.parametrize("size", [["1; touch x", 2], [1, 2, 3], [None, 1]])
-def test_size_in_a_run_is_no_command(folder: Path, tmp_path: Path, size: list[Any]) -> None:
+@pytest.mark.parametrize(
+    ("name", "junk"), [("input_size", 5), ("input_size", [1]), ("input_size", [float("nan"), 1]), ("size", [1, 2, 3])]
+)
+def test_field_that_is_none_is_left_out(tmp_path: Path, name: str, junk: Any) -> None:
+    field = {"size": [3, 3], "stride": [2, 2], "offset": [0, 0], "input_size": [8, 8], name: junk}
+    path = cf.save_atlas(torch.rand(2, 4, 4), tmp_path / "a.atlas", provenance=Provenance(field=field))
+    app = application(open_collection([path]), Access("127.0.0.1", 8720))
+    (run,) = catalogue_in(ask(app, "/"))["runs"]
+    assert run["layers"][0]["field"] is None
+    assert (run["images"][0]["height"], run["images"][0]["width"]) == (4, 4)
+
+
+def test_statistics_of_no_layers_are_left_out(folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    shutil.copytree(folder / "loose", run)
-    facts = json.loads((run / "run.json").read_text())
-    facts["fingerprint"]["preprocess"] = {"size": size}
-    (run / "run.json").write_text(json.dumps(facts))
-    assert "size" not in str(open_collection([run]).runs[0].command)
-    assert "--size 2x3 " in command_of(Provenance(model="net"), [2, 3])["shell"]  # type: ignore[index]
+    shutil.copytree(folder / "tars", run)
+    content = (run / "statistics.safetensors").read_bytes()
+    damaged = re.sub(rb'(layers\\":\s*)(\[.*?\])', lambda found: found[1] + b"5".ljust(len(found[2])), content, count=1)
+    assert damaged != content
+    (run / "statistics.safetensors").write_bytes(damaged)
+    assert open_collection([run]).runs[0].image_count == 5
 
 
 @pytest.fixture(scope="module")
 def live() -> LiveRun:
-    return LiveRun(small_model(), ["2"])
+    return LiveRun(small_model(), ["2"], Recipe("net.py:make"))
 
 
 @pytest.fixture
@@ -384,6 +398,33 @@ def test_live_follows_size_and_crop(live_app: tuple[Any, str], folder: Path) -> 
         answer = ask(app, f"/live?{asked}", "POST", content, x_cnnviz_token=token)
         (layer,) = json.loads(answer.body)["layers"]
         assert (layer["name"], layer["height"]) == ("2", height)
+
+
+def test_live_line_draws_what_was_looked_at_or_is_not_offered(live_app: tuple[Any, str], folder: Path) -> None:
+    app, token = live_app
+    content = (folder / "photos" / "p0002.png").read_bytes()
+    for asked, size in (("name=a%20b.png", ""), ("crop=squash&size=48", " --size 48x48"), ("size=48", None)):
+        run = json.loads(ask(app, f"/live?{asked}", "POST", content, x_cnnviz_token=token).body)
+        line = None if size is None else f"cnnviz render net.py:make {{image}} --layer {{layer}}{size}{{options}}"
+        assert (run["command"] and run["command"]["shell"]) == line
+        assert run["images"][0]["name"] == ("a b.png" if "name" in asked else "image")
+
+
+def test_upload_that_is_too_large_is_answered(live_app: tuple[Any, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "LIMIT_BYTES", 1000)
+    listening = bound_socket("127.0.0.1", 0)
+    port = listening.getsockname()[1]
+    shown = Collection("live", [LiveRun(small_model(), ["2"])])
+    app = application(shown, access := Access("127.0.0.1", port), shown.runs[0])
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
+    with listening, start_blocking_portal() as portal:
+        serving = portal.start_task_soon(server.serve, [listening])
+        asking = http.client.HTTPConnection("127.0.0.1", port)
+        asking.request("POST", "/live", bytes(20_000_000), {"x-cnnviz-token": access.upload_token})
+        assert asking.getresponse().status == 413
+        asking.close()
+        server.should_exit = True
+        serving.result()
 
 
 def test_live_keeps_the_latest_images_alone(live: LiveRun, live_app: tuple[Any, str], folder: Path) -> None:

@@ -152,14 +152,41 @@ def test_live_image_is_chosen_and_followed(tab: Page, serve: Serve, tmp_path: Pa
     tab.wait_for_function(
         "() => performance.getEntriesByType('resource').filter(({name}) => name.includes('/live')).length >= 4"
     )
-    assert paths(asked, "live")[-1] == "live?size=96&crop=pad&layer=stem&layer=body.0.norm"
+    assert paths(asked, "live")[-1] == "live?crop=pad&size=96&layer=stem&layer=body.0.norm"
     tab.locator("#file").set_input_files(photo | {"buffer": b"damaged"})
     tab.get_by_text("the image cannot be read.").wait_for()
     tab.locator("#file").set_input_files(photo | {"buffer": bytes(9001)})
     tab.get_by_text("at most 9,000 bytes").wait_for()
 
 
-def open_live(tab: Page, serve: Serve, tmp_path: Path) -> list[Request]:
+def test_live_layout_is_that_of_the_latest_image(tab: Page, serve: Serve, tmp_path: Path) -> None:
+    open_live(tab, serve, tmp_path)
+    for name in ("first", "second"):
+        tab.locator("#file").set_input_files({"name": name, "mimeType": "image/png", "buffer": name.encode()})
+        tab.get_by_role("grid", name="6 channels of stem").wait_for()
+        tab.get_by_label("Sort", exact=True).select_option("layout")
+        tab.wait_for_function("() => document.querySelector('[role=grid]').ariaColCount === '2'")
+    tab.wait_for_function(
+        "() => performance.getEntriesByType('resource').filter(({name}) => name.endsWith('/data/y')).length === 2"
+    )
+
+
+def test_page_of_another_machine_says_that_it_has_no_camera(tab: Page, serve: Serve, tmp_path: Path) -> None:
+    tab.add_init_script("Object.defineProperty(navigator, 'mediaDevices', { value: undefined })")  # as browsers do
+    open_live(tab, serve, tmp_path)
+    tab.get_by_role("button", name="Camera").click()
+    tab.get_by_text("No camera").wait_for()
+
+
+def test_live_model_of_clips_is_asked_for_no_size(tab: Page, serve: Serve, tmp_path: Path) -> None:
+    asked = open_live(tab, serve, tmp_path, size=0)
+    tab.locator("#file").set_input_files({"name": "a", "mimeType": "image/png", "buffer": b"bytes"})
+    tab.get_by_role("grid", name="6 channels of stem").wait_for()
+    assert paths(asked, "live") == ["live?crop=center&layer=stem"]
+    assert not tab.get_by_label("Size").is_visible()
+
+
+def open_live(tab: Page, serve: Serve, tmp_path: Path, size: int = 224) -> list[Request]:
     """Open the page of a model that shows one layer of any image, and return what is asked of its server."""
     catalogue, payloads = demo(tmp_path, store="server")
     (run, _), catalogue["runs"] = catalogue["runs"], []
@@ -167,7 +194,7 @@ def open_live(tab: Page, serve: Serve, tmp_path: Path) -> list[Request]:
         "token": "t",
         "layers": ["stem"],
         "chosen": ["stem"],
-        "size": 224,
+        "size": size,
         "crop": "center",
         "limit_bytes": 9_000_000,
     }

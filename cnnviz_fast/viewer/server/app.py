@@ -4,7 +4,7 @@ GET  /                             the page, with the catalogue inside
 GET  images/RUN?first=N            the next images of a run
 GET  data/KEY                      a payload, or with a Range header a part of it
 GET  sheet/KEY?...                 a sheet as PNG, by the package's renderer; the names are those of RenderOptions
-POST live?layer=L&size=S&crop=C    an image for the model, with the header X-Cnnviz-Token
+POST live?layer=L&size=S&crop=C&name=N    an image for the model, with the header X-Cnnviz-Token
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 LIMIT_BYTES = 32_000_000
 """Of an upload."""
+
+MOST_NAME = 255
+"""Letters of the name of an upload."""
 
 PART_BYTES = 1 << 20
 """Of a file are read and sent at once."""
@@ -136,7 +139,8 @@ class _Served:
             if len(content) > LIMIT_BYTES:
                 raise HTTPException(413, f"An image may have at most {LIMIT_BYTES // 1_000_000} MB.")
         number, layers, crop = len(self._shown.runs) - 1, asked.getlist("layer"), asked.get("crop", "center")
-        return JSONResponse(await run_in_threadpool(self._live.look, number, bytes(content), layers, size, crop))
+        name = html.printable(asked.get("name", "image"))[:MOST_NAME]
+        return JSONResponse(await run_in_threadpool(self._live.look, number, bytes(content), layers, size, crop, name))
 
     def _number(self, text: str, below: int) -> int:
         """Return a number of a request; answer that there is nothing where it is none, or too large."""

@@ -19,12 +19,12 @@ from ...models.loaded import LoadedModel, example_input
 from ...models.preprocess import Preprocess, Preprocessing, with_options
 from ...models.views import view_of
 from ...options.reading import AxesOptions, PreprocessOptions
-from ...provenance import Provenance
 from ..collection import image_entry, layer_entry
+from ..commands import Recipe
 from ..looking import atlases_of, kernels_of, view_in
 from ..memory import MemoryImage
 from ..payloads import similarity_payload
-from ..shown import ShownImage, ShownLayer, command_of, view_size
+from ..shown import ShownImage, ShownLayer, view_size
 
 if TYPE_CHECKING:
     import torch
@@ -43,17 +43,18 @@ MOST_SIDE_PX = 2048
 class LiveRun:
     """What a model makes of images as they come; see ShownRun. Passes run one after another."""
 
-    def __init__(self, model: LoadedModel, layers: Sequence[str] | None = None) -> None:
+    def __init__(self, model: LoadedModel, layers: Sequence[str] | None = None, recipe: Recipe | None = None) -> None:
         """Take a model, and run it once, so that the first image finds everything ready.
 
         Args:
             model: to run.
             layers: of the first pass; None for the stages.
+            recipe: how the model was loaded, for the lines that draw a sheet again; None where it is not known.
         """
         self.name = self.model = model.spec
         self.chosen = list(layers) if layers else default_layers(model)
         self.names = [layer.name for layer in list_layers(model) if layer.shape is not None and len(layer.shape) > 1]
-        self.command = command_of(Provenance(model=model.spec, weights=model.weights))
+        self.recipe = recipe
         self.layers: list[ShownLayer] = []
         self.image_count = 0
         self._model, self._lock = model, threading.Lock()
@@ -74,7 +75,9 @@ class LiveRun:
             "limit_bytes": limit_bytes,
         }
 
-    def look(self, number: int, content: bytes, layers: Sequence[str], size: int | None, crop: str) -> dict[str, Any]:
+    def look(
+        self, number: int, content: bytes, layers: Sequence[str], size: int | None, crop: str, name: str = "image"
+    ) -> dict[str, Any]:
         """Run the model on an upload.
 
         Args:
@@ -83,6 +86,7 @@ class LiveRun:
             layers: names of layers; none for those of the first pass.
             size: side of the view in px; None for the model's own.
             crop: one of CROPS.
+            name: of the file, which may be any text.
 
         Returns:
             The entry of a run with this image alone.
@@ -95,11 +99,21 @@ class LiveRun:
             raise OptionError(f"layer must be one of the model's, got {unknown[0]!r}.")
         batch = self._batch(content, size, crop)
         with self._lock:
-            atlases = atlases_of(self._model, batch, list(layers) or self.chosen, "image", AxesOptions())
-            image = MemoryImage("image", atlases, *view_in(self._model, batch))
-            return self._kept(number, image)
+            atlases = atlases_of(self._model, batch, list(layers) or self.chosen, name, AxesOptions())
+            image = MemoryImage(name, atlases, *view_in(self._model, batch))
+            return self._kept(number, image, self._recipe(size, crop))
 
-    def _kept(self, number: int, image: MemoryImage) -> dict[str, Any]:
+    def _recipe(self, size: int | None, crop: str) -> Recipe | None:
+        """Return how an image is looked at; None where no option of the command crops like that."""
+        as_usual = size in (None, self.size) and crop == CROPS[0]
+        if self.recipe is None or as_usual:
+            return self.recipe
+        own = self.recipe.preprocess
+        if crop != "squash" or isinstance(own, str):
+            return None
+        return replace(self.recipe, preprocess=replace(own, size=(size or self.size,) * 2))
+
+    def _kept(self, number: int, image: MemoryImage, recipe: Recipe | None) -> dict[str, Any]:
         """Keep an image, and return the entry of a run of it."""
         at = self.image_count
         self._images[at] = image
@@ -119,7 +133,7 @@ class LiveRun:
         return {
             "id": number, "name": self.name, "model": self.model, "layers": entries,
             "images": [image_entry(number, at, replace(self.image(at), absent=()))],
-            "image_count": 1, "command": self.command,
+            "image_count": 1, "command": recipe and recipe.lines(),
         }  # fmt: skip
 
     def _batch(self, content: bytes, size: int | None, crop: str) -> torch.Tensor:

@@ -42,8 +42,8 @@ export interface Run {
   images: Image[];
   image_count: number;
   /** Templates with {image}, {layer} and {options}, for which the page puts in quoted text: `'cat.jpg'` and
-  ` --normalize 'layer'` in a shell, `"cat.jpg"` and `, normalize="layer"` in Python. */
-  command: { python: string; shell: string } | null;
+  ` --normalize 'layer'` in a shell, `"cat.jpg"` and `, normalize="layer"` in Python. Null where there is no such line. */
+  command: { python: string | null; shell: string } | null;
 }
 
 export interface Layer {
@@ -90,7 +90,7 @@ export interface Attribution {
   key: string;
 }
 
-/** A model behind the server. `POST live?layer=A&layer=B&size=224&crop=center` with an image as the body, and the
+/** A model behind the server. `POST live?layer=A&layer=B&size=224&crop=center&name=cat.jpg` with an image as the body, and the
 header `X-Cnnviz-Token`, answers with a Run: its layers, and one image, whose payloads are there until the next few.
 An error is text of one sentence. */
 export interface Live {

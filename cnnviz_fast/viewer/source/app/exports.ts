@@ -2,29 +2,31 @@
 
 import { atlasKey } from "../catalogue";
 import { kinds, measures } from "./measures";
-import { percentilesIn } from "./ranges";
+import { percentilesIn, rangeName } from "./ranges";
 import type { Session } from "./session";
 import type { Shown } from "./shown";
+import { alignOf } from "./state";
 
 type Options = Record<string, string>;
 
 /** Options of `cf.render` that make the sheet that is shown, without those that are as they are anyway; null where it
-draws no such sheet: of two images, or on the range of a data set. */
-export function optionsOf({ state }: Session, { order, layer, colors, look, second }: Shown): Options | null {
-  if (second || state.range === "dataset") return null;
+draws no such sheet: of two images, on the range of a data set, or of no channel. */
+export function optionsOf({ state }: Session, { order, layer, known, colors, look, second }: Shown): Options | null {
+  const range = rangeName(state, known.columns);
+  if (second || range === "dataset" || !order.length) return null;
   const [low, high] = percentilesIn(state);
   const natural = order.length === layer.channels && order.every((c, i) => c === i);
-  const align = state.align || layer.align;
+  const align = alignOf(state, layer);
   // The range of a layer is that of all of its channels, also where a few are drawn.
-  const of_layer = state.range === "layer" || (state.range === "fixed" && !state.ends);
+  const of_layer = range === "layer" || (range === "fixed" && !state.ends);
   const whole = look.low.findIndex((low, c) => low < look.high[c]!);
   return {
     ...(colors && { colormap: colors }),
-    ...(state.range === "percentile" && { percentile: `${low},${high}` }),
-    ...(state.range === "fixed" && state.ends && { vmin: `${low}`, vmax: `${high}` }),
+    ...(range === "percentile" && { percentile: `${low},${high}` }),
+    ...(range === "fixed" && state.ends && { vmin: `${low}`, vmax: `${high}` }),
     ...(of_layer && natural && { normalize: "layer" }),
     ...(of_layer && !natural && whole >= 0 && { vmin: `${look.low[whole]}`, vmax: `${look.high[whole]}` }),
-    ...(["symmetric", "sigmoid"].includes(state.range) && { normalize: state.range }),
+    ...(["symmetric", "sigmoid"].includes(range) && { normalize: range }),
     ...(align !== "center" && { align }),
     upsampling: state.upsampling,
     ...(!natural && { channels: listed(order) }),
@@ -50,7 +52,13 @@ export function codeOf(session: Session, shown: Shown, language: "shell" | "pyth
   const drawn = optionsOf(session, shown);
   if (!template || !drawn) return null;
   const quoted = (text: string) => (language === "shell" ? `'${text.replaceAll("'", `'\\''`)}'` : JSON.stringify(text));
-  const options: Options = { ...drawn, ...(overlay && photo.value && { overlay: "", alpha: `${opacity}` }) };
+  // What a clip or a volume gives is a layer for each step or plane.
+  const [, name, plane] = /^(.*?)(?:@[td](\d+))?$/s.exec(layer.name)!;
+  const options: Options = {
+    ...(plane && { planes: plane }),
+    ...drawn,
+    ...(overlay && photo.value && { overlay: "", alpha: `${opacity}` }),
+  };
   const written = Object.entries(options).map(([name, value]) => {
     if (value === "") return language === "shell" ? ` --${name}` : `, ${name}=True`;
     if (language === "shell") return ` --${name}${value.startsWith("-") ? "=" : " "}${quoted(value)}`;
@@ -58,7 +66,7 @@ export function codeOf(session: Session, shown: Shown, language: "shell" | "pyth
   });
   const parts: Record<string, string> = {
     image: quoted(image.name.replace(/^(?=-)/, "./")), // which is no option then
-    layer: quoted(layer.name),
+    layer: quoted(name!),
     options: written.join(""),
   };
   return template.replace(/\{(image|layer|options)\}/g, (_, name: string) => parts[name]!);

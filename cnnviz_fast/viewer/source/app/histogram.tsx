@@ -17,6 +17,7 @@ export function HistogramChart({ histogram: { low, high, bins }, label, ends, on
   const most = Math.max(...bins, 1);
   // The root shows bins that hold little beside one that holds most, as behind a ReLU.
   const path = Array.from(bins, (count, i) => `M${i + 0.5} 100V${100 - 100 * Math.sqrt(count / most)}`).join("");
+  const empty = !(low <= high);
   const at = (value: number) => (high > low ? Math.min(1, Math.max(0, (value - low) / (high - low))) : 0);
   const handle = (end: 0 | 1) => (
     <input
@@ -41,7 +42,7 @@ export function HistogramChart({ histogram: { low, high, bins }, label, ends, on
           viewBox={`0 0 ${bins.length} 100`}
           preserveAspectRatio="none"
           role="img"
-          aria-label={`${label}: from ${number(low)} to ${number(high)}`}
+          aria-label={empty ? `${label}: none is finite` : `${label}: from ${number(low)} to ${number(high)}`}
         >
           {ends && (
             <rect
@@ -53,13 +54,13 @@ export function HistogramChart({ histogram: { low, high, bins }, label, ends, on
           )}
           <path d={path} />
         </svg>
-        {ends && handle(0)}
-        {ends && handle(1)}
+        {ends && !empty && handle(0)}
+        {ends && !empty && handle(1)}
       </div>
       <figcaption>
-        <span>{number(low)}</span>
-        <span class="soft">{label}</span>
-        <span>{number(high)}</span>
+        <span>{empty || number(low)}</span>
+        <span class="soft">{empty ? "no finite value" : label}</span>
+        <span>{empty || number(high)}</span>
       </figcaption>
     </figure>
   );

@@ -40,7 +40,9 @@ export async function capture(
   if (request.image.size > live.limit_bytes)
     return say(`The image must have at most ${live.limit_bytes.toLocaleString("en")} bytes.`);
   const number = ++under_way;
-  const query = new URLSearchParams({ size: `${request.size}`, crop: request.crop });
+  const query = new URLSearchParams({ crop: request.crop });
+  if (request.size) query.set("size", `${request.size}`); // clips and volumes have none
+  if (request.image instanceof File) query.set("name", request.image.name);
   request.layers.forEach((layer) => query.append("layer", layer));
   try {
     const answer = await fetch(`live?${query}`, {
@@ -86,9 +88,11 @@ export function LivePanel({ session, say }: { session: Session; say: (text: stri
     };
   }, []);
   const openCamera = () =>
-    navigator.mediaDevices
-      ?.getUserMedia({ video: true })
-      .then(setCamera, (error: Error) => say(`No camera: ${error.message}`));
+    navigator.mediaDevices // which browsers give to pages of this machine alone, or of https
+      ? navigator.mediaDevices
+          .getUserMedia({ video: true })
+          .then(setCamera, (error: Error) => say(`No camera: ${error.message}`))
+      : say("No camera: the browser has none for a page of another machine.");
   return (
     <section class={over ? "live over" : "live"} aria-label="Image for the model">
       <h2>Image</h2>
@@ -114,7 +118,7 @@ export function LivePanel({ session, say }: { session: Session; say: (text: stri
       ) : (
         <button onClick={() => void openCamera()}>Camera</button>
       )}
-      <div class="row">
+      <div class="row" hidden={!request.size}>
         <label>
           Size{" "}
           <input

@@ -12,18 +12,22 @@ export function percentilesIn({ ends }: State): [number, number] {
   return ends && ends[0] >= 0 && ends[1] <= 100 ? ends : PERCENTILES;
 }
 
+/** The range that is drawn: the address, or the layer before, may have that of a data set, which this one has not. */
+export function rangeName({ range }: State, { min, max }: Record<string, Float32Array>): State["range"] {
+  return range === "dataset" && !(min && max) ? "channel" : range;
+}
+
 /** Range of the maps of one image, or of two on one scale. `columns`: statistics over the data set. */
 export function rangeFor(state: State, atlases: Atlas[], columns: Record<string, Float32Array>): Range {
-  const { range, ends } = state;
+  const { ends } = state;
+  const range = rangeName(state, columns);
   switch (range) {
     case "percentile":
       return rangeOf(atlases, { by: range, percentile: percentilesIn(state) });
     case "fixed":
       return ends ? rangeOf(atlases, { by: range, vmin: ends[0], vmax: ends[1] }) : rangeOf(atlases, { by: "layer" });
     case "dataset":
-      return columns.min && columns.max
-        ? { low: columns.min, high: columns.max, flat: 0 }
-        : rangeOf(atlases, { by: "channel" });
+      return { low: columns.min!, high: columns.max!, flat: 0 };
     default:
       return rangeOf(atlases, { by: range });
   }

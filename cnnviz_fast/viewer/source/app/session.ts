@@ -147,6 +147,7 @@ export class Session {
     const { runs } = this.catalogue;
     const at = runs.findIndex((each) => each.id === run.id);
     runs[at < 0 ? runs.length : at] = run;
+    for (const { similarity } of run.layers) if (similarity) this.drop(similarity); // it is that of the latest image
   }
 
   private drop(key: string): void {

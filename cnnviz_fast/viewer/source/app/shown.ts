@@ -11,6 +11,7 @@ import type { Look } from "../drawing/wall";
 import { rangeAbout0, rangeFor } from "./ranges";
 import { orderOf, type Known, type Order } from "./selection";
 import type { Found, Photo, Session } from "./session";
+import { alignOf } from "./state";
 
 export interface Shown {
   /** What is on the page, which while others load are not those that the state names. */
@@ -58,9 +59,10 @@ export function useShown(session: Session): { shown?: Shown; error?: string } {
   const { sort, like, kind, channels } = state;
   const order = useMemo(() => known && orderOf(state, known), [known, sort, like, kind, channels]);
   const { palettes } = session.catalogue;
-  const own = state.colormap || Object.keys(palettes)[0] || "";
-  const diverging = state.colormap || DIVERGING;
-  const align = state.align || at?.layer.align || "center";
+  const chosen = Object.hasOwn(palettes, state.colormap) ? state.colormap : "";
+  const own = chosen || Object.keys(palettes)[0] || "";
+  const diverging = chosen || DIVERGING;
+  const align = at ? alignOf(state, at.layer) : "center";
   const lookOf = (range: Range, colors: string, mode: Look["mode"]): Look => ({
     ...range,
     palette: paletteOf(palettes, colors),

@@ -4,6 +4,8 @@
 
 Whatever in an address is unknown, of another form or out of bounds is left out: the rest is shown. */
 
+import type { Align, Layer } from "../catalogue";
+
 export const SORTS = ["index", "mean", "max", "variance", "sparsity", "norm"] as const;
 export const KINDS = ["all", "alive", "dead", "flat", "saturated", "nonfinite"] as const;
 export const RANGES = ["channel", "layer", "percentile", "symmetric", "sigmoid", "fixed", "dataset"] as const;
@@ -39,8 +41,8 @@ export interface State {
   /** Of maps over the photo. */
   opacity: number;
   pins: number[];
-  /** x and y of the wall's corner and the zoom; null: all of it. */
-  view: [number, number, number] | null;
+  /** x and y of the wall's corner, the zoom, and the columns that it has in a window of any size; null: all of it. */
+  view: [x: number, y: number, zoom: number, columns?: number] | null;
 }
 
 export const START: Readonly<State> = {
@@ -67,14 +69,16 @@ export const START: Readonly<State> = {
 
 const VERSION = "1";
 const MOST_PINS = 100;
+/** Of a name or a list in an address. */
+export const MOST_LENGTH = 300;
 
 /** How a field is read; undefined for what it does not take. Written, all are text, lists with commas. */
 type Reader<T> = (text: string) => T | undefined;
 
 const whole: Reader<number> = (text) => (/^\d{1,7}$/.test(text) ? Number(text) : undefined);
 const real: Reader<number> = (text) =>
-  /^-?\d{1,21}(\.\d{1,9})?(e[+-]?\d{1,2})?$/.test(text) ? Number(text) : undefined;
-const short: Reader<string> = (text) => (text.length <= 300 ? text : undefined);
+  /^-?\d{1,21}(\.\d{1,20})?(e[+-]?\d{1,2})?$/.test(text) ? Number(text) : undefined;
+const short: Reader<string> = (text) => (text.length <= MOST_LENGTH ? text : undefined);
 const one =
   <T extends string>(of: readonly T[]): Reader<T> =>
   (text) =>
@@ -108,8 +112,9 @@ const FIELDS: { [K in keyof State]: [letter: string, reader: Reader<State[K]>] }
   view: [
     "z",
     (text) => {
-      const view = list(real, 3, 3)(text) as [number, number, number] | undefined;
-      return view && within(view[2], 1e-3, 1e4) ? view : undefined;
+      const view = list(real, 3, 4)(text) as [number, number, number, number?] | undefined;
+      const [, , zoom, columns = 1] = view ?? [];
+      return within(zoom, 1e-3, 1e4) && within(columns, 1, 1e7) && Number.isInteger(columns) ? view : undefined;
     },
   ],
 };
@@ -151,6 +156,11 @@ export function channelsOf(text: string, count: number): number[] {
     for (let channel = first; channel <= Math.min(last, count - 1); channel++) found.add(channel);
   }
   return [...found];
+}
+
+/** How maps are aligned: the address, or the layer before, may ask for fields, which this layer has not. */
+export function alignOf({ align }: State, layer: Layer): Align {
+  return !align || (align === "field" && !layer.field) ? layer.align : align;
 }
 
 /** A number as text of at most four digits, as in an address. */

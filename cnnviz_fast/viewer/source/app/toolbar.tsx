@@ -6,10 +6,10 @@ import { useEffect, useMemo, useRef } from "preact/hooks";
 import { HistogramChart } from "./histogram";
 import { rangesFor } from "./keys";
 import { histogram } from "./measures";
-import { percentilesIn } from "./ranges";
+import { percentilesIn, rangeName } from "./ranges";
 import type { Session } from "./session";
 import type { Shown } from "./shown";
-import { ALIGNS, isChannels, KINDS, MODES, SORTS, UPSAMPLINGS, type State } from "./state";
+import { alignOf, ALIGNS, isChannels, KINDS, MODES, MOST_LENGTH, SORTS, UPSAMPLINGS, type State } from "./state";
 
 const MEANINGS: Record<string, string> = {
   index: "number",
@@ -56,8 +56,6 @@ function Select<T extends string>({
 export function Toolbar({ session, shown }: { session: Session; shown: Shown }) {
   const { state } = session;
   const { known, layer, second } = shown;
-  const down = state.sort.startsWith("-");
-  const by = state.sort.replace(/^-/, "");
   const sorts = [
     ...SORTS,
     ...(known.difference ? ["difference"] : []),
@@ -65,6 +63,10 @@ export function Toolbar({ session, shown }: { session: Session; shown: Shown }) 
     ...(layer.similarity ? ["layout"] : []),
     ...Object.keys(known.columns).map((name) => `set.${name}`),
   ];
+  const named = state.sort.replace(/^-/, "");
+  const by = sorts.includes(named) ? named : "index";
+  const down = by === named && state.sort.startsWith("-");
+  const range = rangeName(state, known.columns);
   const palettes = Object.keys(session.catalogue.palettes);
   const sortBy = (name: string) => {
     // From the greatest, which is what is looked for; numbers from the first.
@@ -96,6 +98,7 @@ export function Toolbar({ session, shown }: { session: Session; shown: Shown }) 
           <input
             type="text"
             size={8}
+            maxLength={MOST_LENGTH}
             placeholder="0-63,128"
             aria-label="Channels"
             value={state.channels}
@@ -112,15 +115,15 @@ export function Toolbar({ session, shown }: { session: Session; shown: Shown }) 
       </Select>
       <Select
         label="Range"
-        value={state.range}
+        value={range}
         of={rangesFor(shown)}
         onChange={(range) => session.set({ range, ends: null })}
       >
-        {state.range === "percentile" && <Percentiles session={session} />}
+        {range === "percentile" && <Percentiles session={session} />}
       </Select>
       <Select<NonNullable<State["align"]>>
         label="Align"
-        value={state.align || layer.align}
+        value={alignOf(state, layer)}
         of={ALIGNS.filter((each) => each !== "field" || layer.field)}
         onChange={(align) => session.set({ align })}
       />
@@ -149,7 +152,7 @@ export function Toolbar({ session, shown }: { session: Session; shown: Shown }) 
         </Select>
       )}
       {!state.other && session.catalogue.runs.length > 1 && <OtherRun session={session} />}
-      {state.range === "fixed" && <FixedRange {...{ session, shown }} />}
+      {range === "fixed" && <FixedRange {...{ session, shown }} />}
     </div>
   );
 }

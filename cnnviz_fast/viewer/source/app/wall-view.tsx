@@ -46,9 +46,11 @@ export function WallView({
   const columns = useMemo(() => {
     const layout = state.sort === "layout" && known.layout?.order.length === order.length ? known.layout.columns : null;
     return (
-      layout ?? columnsFor(order.length, size.width / size.height, a.height / a.width / (look.mode === "pair" ? 2 : 1))
+      layout ??
+      state.view?.[3] ??
+      columnsFor(order.length, size.width / size.height, a.height / a.width / (look.mode === "pair" ? 2 : 1))
     );
-  }, [order, known.layout, state.sort, size, a.height, a.width, look.mode]);
+  }, [order, known.layout, state.sort, state.view?.[3], size, a.height, a.width, look.mode]);
   const bitmap = state.overlay ? photo.value?.bitmap : undefined;
 
   useLayoutEffect(() => {
@@ -78,7 +80,7 @@ export function WallView({
 
   const keepView = () => {
     const { x, y, zoom } = wall.current!.view;
-    session.set({ view: [brief(x), brief(y), brief(zoom)] }, "replace");
+    session.set({ view: [brief(x), brief(y), brief(zoom), columns] }, "replace");
   };
   useImperativeHandle(handle, () => ({
     columns,

@@ -17,12 +17,14 @@ export interface TensorFile {
   record: Record<string, unknown>;
 }
 
-/** Read named arrays. They are views of one buffer. */
+/** Read named arrays; those of other dtypes, as heat maps in float16 are, are left out. They are views of one buffer. */
 export async function readTensors(packed: Uint8Array, label: string): Promise<TensorFile> {
   const plain = await inflateTensors(packed, label);
   const { __metadata__: metadata, ...entries } = readHeader(plain, label);
   const tensors: Record<string, Tensor> = Object.create(null);
   for (const [name, entry] of Object.entries(entries)) {
+    const dtype = (entry as { dtype?: unknown } | null)?.dtype;
+    if (typeof dtype === "string" && !Object.hasOwn(KINDS, dtype)) continue;
     const found = tensorAt(plain.subarray(headerEnd(plain)), entry);
     if (!found) throw new DamagedError(`${label} is damaged: its header does not say what ${name.slice(0, 40)} is.`);
     tensors[name] = found;
