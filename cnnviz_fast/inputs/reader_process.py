@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import TypeVar
 
 import numpy as np
@@ -27,6 +27,9 @@ BETWEEN = -1
 
 WAITING = -2
 """A reader waits for its next task."""
+
+_STOPPED = -1
+"""The row of the notes that tells whether readers are to stop; the others are theirs."""
 
 _ORPHAN_POLL_S = 1.0
 """How often a waiting reader checks that its parent is alive. The end of the pipe alone does not show that: any process
@@ -47,22 +50,20 @@ class Notes:
             readers: how many there are; 0 for reading in a thread, whose notes nobody else sees.
 
         Raises:
-            ImageError: there is too little shared memory.
+            ImageError: memory cannot be shared.
         """
         self.shared = readers > 0
         self.reader = 0
-        self._rows = torch.full((max(readers, 1), 2), BETWEEN, dtype=torch.int64)
-        self._stopped = torch.zeros((), dtype=torch.int64)
-        if self.shared:
-            try:
-                self._rows.share_memory_()  # type: ignore[no-untyped-call]
-                self._stopped.share_memory_()  # type: ignore[no-untyped-call]
-            except RuntimeError as error:
-                raise cannot_start(error) from error
+        rows = torch.full((max(readers, 1) + 1, 2), BETWEEN, dtype=torch.int64)
+        rows[_STOPPED] = 0
+        try:
+            self._rows = unnamed_memory.SharedNumbers(rows) if readers else SimpleNamespace(values=rows)
+        except (OSError, RuntimeError) as error:
+            raise cannot_start(error) from error
 
     def enter(self, position: int) -> None:
         """Note that this reader is now at the image of a position, at BETWEEN or at WAITING."""
-        row = self._rows[self.reader]
+        row = self._rows.values[self.reader]
         row[1] = time.monotonic_ns()  # first: the parent must never see the new position with the old time
         row[0] = position
 
@@ -74,7 +75,7 @@ class Notes:
 
     def at(self, reader: int) -> tuple[int, float]:
         """Return the position that a reader is at (or BETWEEN, or WAITING), and for how many seconds it has been."""
-        position, since = self._rows[reader].tolist()
+        position, since = self._rows.values[reader].tolist()
         return position, (time.monotonic_ns() - since) / 1e9
 
     def of(self, reader: int) -> Notes:
@@ -86,12 +87,12 @@ class Notes:
 
     def stop(self) -> None:
         """Make each reader stop before its next image."""
-        self._stopped.fill_(1)
+        self._rows.values[_STOPPED] = 1
 
     @property
     def stopped(self) -> bool:
         """Whether the readers are to stop."""
-        return bool(self._stopped.item())
+        return bool(self._rows.values[_STOPPED, 0])
 
 
 Task = Callable[[int, Mapping[int, str], Notes], Result]

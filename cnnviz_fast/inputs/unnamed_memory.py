@@ -1,8 +1,8 @@
-"""Batches on their way between processes, in shared memory without a name: it ends with those that hold it.
+"""Batches and numbers that processes share, in memory without a name: it ends with those that hold it.
 
-torch gives memory to another process by a socket in a folder pymp-* of its own, which a reader that is killed leaves
-behind. Here the descriptor of an unnamed file goes through the pipe itself. Where the system has no such files (they
-are Linux's), torch's way is taken.
+torch shares memory by a file in /dev/shm, which is small or missing in containers, and gives it to another process by a
+socket in a folder pymp-* of its own, which a reader that is killed leaves behind. Here the descriptor of an unnamed
+file goes to the other process itself. Where the system has no such files (they are Linux's), torch's way is taken.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import mmap
 import os
 import pickle
 import sys
+import weakref
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler, recv_handle, send_handle
@@ -37,14 +38,12 @@ def empty(shape: Sequence[int]) -> torch.Tensor:
         OSError: there are no descriptors left.
         RuntimeError: there is too little shared memory, where the system has no unnamed files.
     """
-    count = math.prod(shape)
-    if sys.platform != "linux" or not count:
+    if sys.platform != "linux" or not math.prod(shape):
         batch = torch.empty(*shape)
         batch.share_memory_()  # type: ignore[no-untyped-call]
         return batch
-    file = os.memfd_create("cnnviz batch")
-    os.ftruncate(file, count * torch.float32.itemsize)
-    batch = _mapped(file, tuple(shape))
+    file = _made("cnnviz batch", shape, torch.float32)
+    batch = _mapped(file, shape, torch.float32)
     _files[batch.data_ptr()] = file
     return batch
 
@@ -75,10 +74,59 @@ def receive(pipe: Connection) -> Any:
             os.close(file)
 
 
-def _mapped(file: int, shape: tuple[int, ...]) -> torch.Tensor:
+class SharedNumbers:
+    """Whole numbers that this process shares with those that it starts, and that are given this object.
+
+    Attributes:
+        values: (*shape) int64.
+    """
+
+    def __init__(self, values: torch.Tensor) -> None:
+        """Share numbers.
+
+        Args:
+            values: (*shape) int64, what they are at first.
+
+        Raises:
+            OSError: there are no descriptors left.
+            RuntimeError: there is too little shared memory, where the system has no unnamed files.
+        """
+        if sys.platform != "linux":
+            self.values = values.clone()
+            self.values.share_memory_()  # type: ignore[no-untyped-call]
+            return
+        self._hold(_made("cnnviz numbers", values.shape, torch.int64), tuple(values.shape))
+        self.values.copy_(values)
+
+    def _hold(self, file: int, shape: tuple[int, ...]) -> None:
+        self.values = _mapped(file, shape, torch.int64)
+        self._file = file
+        weakref.finalize(self, os.close, file)
+
+    def __getstate__(self) -> object:  # for processes that are not forked
+        if sys.platform != "linux":
+            return self.values
+        from multiprocessing.reduction import DupFd  # which Windows lacks
+
+        return DupFd(self._file), tuple(self.values.shape)
+
+    def __setstate__(self, state: Any) -> None:
+        if sys.platform != "linux":
+            self.values = state
+        else:
+            self._hold(state[0].detach(), state[1])
+
+
+def _made(name: str, shape: Sequence[int], dtype: torch.dtype) -> int:
+    """Make an unnamed file for a tensor, and return its descriptor; `name` is what lists of open files say."""
+    file = os.memfd_create(name)
+    os.ftruncate(file, math.prod(shape) * dtype.itemsize)
+    return file
+
+
+def _mapped(file: int, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
     """Return the memory of a file as a tensor, which keeps it."""
-    count = math.prod(shape)
-    return torch.frombuffer(mmap.mmap(file, count * torch.float32.itemsize), dtype=torch.float32).view(shape)
+    return torch.frombuffer(mmap.mmap(file, math.prod(shape) * dtype.itemsize), dtype=dtype).view(*shape)
 
 
 class _Pickler(ForkingPickler):
@@ -106,4 +154,4 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, pid: tuple[int, tuple[int, ...]]) -> torch.Tensor:
         """Return the batch."""
         number, shape = pid
-        return _mapped(self._files[number], shape)
+        return _mapped(self._files[number], shape, torch.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import faulthandler
 import gc
 import multiprocessing
@@ -677,12 +678,22 @@ def test_read_loader_error_of_the_loader_is_the_callers() -> None:
         next(reads)
 
 
-def test_read_batches_says_what_helps_where_shared_memory_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_batches_needs_no_shared_memory_with_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     def none_left(self: torch.Tensor) -> torch.Tensor:
-        raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
+        raise RuntimeError(
+            "unable to open shared memory object </torch_1> in read-write mode: No such file or directory"
+        )
 
     monkeypatch.setattr(torch.Tensor, "share_memory_", none_left)
-    with pytest.raises(ImageError, match=r"cannot be started: .*No space left on device \(28\)\. Set workers to 0\.$"):
+    check(read_all(Scripted(), workers=2), {})
+
+
+def test_read_batches_says_what_helps_where_memory_cannot_be_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(name: str) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "memfd_create", none_left)
+    with pytest.raises(ImageError, match=r"cannot be started: .*Too many open files\. Set workers to 0\.$"):
         next(read_batches(lambda position: torch.zeros(3, 2, 2), [[0]], workers=1, timeout_s=9.0))
     (read,) = read_batches(lambda position: torch.zeros(3, 2, 2), [[0]], workers=0, timeout_s=9.0)
     assert read.parts[0][0] == [0]

@@ -152,7 +152,7 @@ def test_live_image_is_chosen_and_followed(tab: Page, serve: Serve, tmp_path: Pa
     tab.wait_for_function(
         "() => performance.getEntriesByType('resource').filter(({name}) => name.includes('/live')).length >= 4"
     )
-    assert paths(asked, "live")[-1] == "live?crop=pad&size=96&layer=stem&layer=body.0.norm"
+    assert paths(asked, "live")[-1] == "live?crop=pad&size=96&name=cat.png&layer=stem&layer=body.0.norm"
     tab.locator("#file").set_input_files(photo | {"buffer": b"damaged"})
     tab.get_by_text("the image cannot be read.").wait_for()
     tab.locator("#file").set_input_files(photo | {"buffer": bytes(9001)})
@@ -182,7 +182,7 @@ def test_live_model_of_clips_is_asked_for_no_size(tab: Page, serve: Serve, tmp_p
     asked = open_live(tab, serve, tmp_path, size=0)
     tab.locator("#file").set_input_files({"name": "a", "mimeType": "image/png", "buffer": b"bytes"})
     tab.get_by_role("grid", name="6 channels of stem").wait_for()
-    assert paths(asked, "live") == ["live?crop=center&layer=stem"]
+    assert paths(asked, "live") == ["live?crop=center&name=a&layer=stem"]
     assert not tab.get_by_label("Size").is_visible()
 
 
