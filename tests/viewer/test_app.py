@@ -584,7 +584,7 @@ def test_keys_do_what_the_help_says(anew: Open) -> None:
     assert pressed["p"]["p"] == "0"
     assert "z" not in pressed["0"]
     tab.keyboard.press("?")
-    assert tab.get_by_role("dialog").get_by_text("search layers").is_visible()
+    tab.get_by_role("dialog").get_by_text("search layers").wait_for()
     tab.keyboard.press("Escape")
     tab.locator("dialog").wait_for(state="detached")
     tab.keyboard.press("Escape")
