@@ -145,7 +145,7 @@ def integrated_gradients(
     below = forward_only(replace(request, batch=start))[1].values
     maps = _weighted_sum(request, on_the_way, weights / 2, chunk)
     maps *= (batch - start).to(maps.device, maps.dtype)[:, None]
-    return replace(_attribution(maps, scores), facts=_completeness(maps, scores.values, below))
+    return replace(_attribution(maps, scores), facts=_completeness(request, maps, scores.values, below))
 
 
 def under_rule(request: Request, rule: str, chunk: int | None = None) -> tuple[InputGradients, dict[str, Any]]:
@@ -233,15 +233,18 @@ def _weighted_sum(
     return torch.stack([sums[image] for image in images])
 
 
-def _completeness(maps: torch.Tensor, scores: torch.Tensor, below: torch.Tensor) -> dict[str, Any]:
-    """Return what is missing of the differences of scores, (N, T), for the manifest; warn where it is much.
+def _completeness(request: Request, maps: torch.Tensor, scores: torch.Tensor, below: torch.Tensor) -> dict[str, Any]:
+    """Return what is missing of the differences of scores, (N, T) float32, for the manifest; warn where it is much.
 
-    What the scores' own rounding may be, which is much in halves, no step adds.
+    What rounding makes of the terms that are added up, which is much in halves, no step mends.
     """
     import torch
 
-    rounding = torch.finfo(scores.dtype).eps * (scores.abs().float() + below.abs().float())
-    difference = scores.float() - below.float()
+    weight = weight_of(root_of(request.model), request.batch)
+    kind = weight.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+    rounding = torch.finfo(dtype).eps * (scores.abs() + below.abs() + maps.abs().flatten(2).sum(2))
+    difference = scores - below
     gap = difference - maps.flatten(2).sum(2)
     share = ((gap.abs() - rounding).clamp(min=0) / difference.abs()).nan_to_num(0.0).max().item()
     if share > _GAP:
