@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import re
@@ -21,7 +22,7 @@ from cnnviz_fast.palette import make_palette
 from cnnviz_fast.viewer import html
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, ConsoleMessage, Page
+    from playwright.sync_api import Browser, ConsoleMessage, Error, Page
 
 CHANNELS = 6
 
@@ -148,15 +149,40 @@ def payload_in(path: Path, key: str) -> bytes:
 
 
 def tab_of(browser: Browser) -> Iterator[Page]:
-    """Return an empty tab, and look at the end for what it threw."""
-    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    """Return a tab for tests that follow each other."""
+    context = browser.new_context()
     context.set_default_timeout(30_000)
-    page = context.new_page()
-    faults: list[str] = []
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("console", lambda message: faults.append(message.text) if _is_fault(message) else None)
-    yield page
+    yield context.new_page()
     context.close()
+
+
+def empty(tab: Page) -> None:
+    """Make a tab as new, of 1400 x 900 px, which takes a third of what a new one does."""
+    tab.goto("about:blank")
+    tab.unroute_all()
+    tab.context.clear_permissions()
+    tab.set_viewport_size({"width": 1400, "height": 900})
+    tab.emulate_media(color_scheme="light")
+
+
+@contextlib.contextmanager
+def without_faults(tab: Page) -> Iterator[Page]:
+    """Fail where a tab throws something or logs an error meanwhile."""
+    faults: list[str] = []
+
+    def thrown(error: Error) -> None:
+        faults.append(str(error))
+
+    def logged(message: ConsoleMessage) -> None:
+        if _is_fault(message):
+            faults.append(message.text)
+
+    tab.on("pageerror", thrown)
+    tab.on("console", logged)
+    yield tab
+    tab.evaluate("0")  # which is answered behind all that was thrown
+    tab.remove_listener("pageerror", thrown)
+    tab.remove_listener("console", logged)
     assert faults == []
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from support.viewer_pages import tab_of
+from support.viewer_pages import empty, tab_of, without_faults
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -35,7 +35,15 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
-@pytest.fixture
-def tab(browser: Browser) -> Iterator[Page]:
-    """Return an empty tab of 1400 x 900 px. What it throws or logs as an error fails the test."""
+@pytest.fixture(scope="module")
+def kept(browser: Browser) -> Iterator[Page]:
+    """Return a tab that the tests of a file share."""
     yield from tab_of(browser)
+
+
+@pytest.fixture
+def tab(kept: Page) -> Iterator[Page]:
+    """Return that tab, empty and as new. What it throws or logs as an error fails the test."""
+    empty(kept)
+    with without_faults(kept):
+        yield kept

@@ -172,8 +172,8 @@ def test_live_layout_is_that_of_the_latest_image(tab: Page, serve: Serve, tmp_pa
 
 
 def test_page_of_another_machine_says_that_it_has_no_camera(tab: Page, serve: Serve, tmp_path: Path) -> None:
-    tab.add_init_script("Object.defineProperty(navigator, 'mediaDevices', { value: undefined })")  # as browsers do
     open_live(tab, serve, tmp_path)
+    tab.evaluate("Object.defineProperty(navigator, 'mediaDevices', { value: undefined })")  # as browsers do
     tab.get_by_role("button", name="Camera").click()
     tab.get_by_text("No camera").wait_for()
 
