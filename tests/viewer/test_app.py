@@ -477,6 +477,10 @@ def test_link_and_code_are_copied(tab: Page, anew: Open) -> None:
             'render("-.jpg", "stem", colormap="viridis", upsampling="bilinear", overlay=True, alpha=0.3)',
         ),
         ("#1;n=fixed", 'render("-.jpg", "stem", colormap="viridis", normalize="layer", upsampling="bilinear")'),
+        (
+            "#1;n=fixed;e=-1,1.5",
+            'render("-.jpg", "stem", colormap="viridis", vmin=-1, vmax=1.5, upsampling="bilinear")',
+        ),
         ("#1;b=0,1;d=difference", None),
         ("#1;n=dataset", None),
     ],

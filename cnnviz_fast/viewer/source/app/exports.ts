@@ -13,17 +13,18 @@ type Options = Record<string, string>;
 draws no such sheet: of two images, on the range of a data set, or of no channel. */
 export function optionsOf({ state }: Session, { order, layer, known, colors, look, second }: Shown): Options | null {
   const range = rangeName(state, known.columns);
+  const { ends } = state;
   if (second || range === "dataset" || !order.length) return null;
   const [low, high] = percentilesIn(state);
   const natural = order.length === layer.channels && order.every((c, i) => c === i);
   const align = alignOf(state, layer);
   // The range of a layer is that of all of its channels, also where a few are drawn.
-  const of_layer = range === "layer" || (range === "fixed" && !state.ends);
+  const of_layer = range === "layer" || (range === "fixed" && !ends);
   const whole = look.low.findIndex((low, c) => low < look.high[c]!);
   return {
     ...(colors && { colormap: colors }),
     ...(range === "percentile" && { percentile: `${low},${high}` }),
-    ...(range === "fixed" && state.ends && { vmin: `${low}`, vmax: `${high}` }),
+    ...(range === "fixed" && ends && { vmin: `${ends[0]}`, vmax: `${ends[1]}` }),
     ...(of_layer && natural && { normalize: "layer" }),
     ...(of_layer && !natural && whole >= 0 && { vmin: `${look.low[whole]}`, vmax: `${look.high[whole]}` }),
     ...(["symmetric", "sigmoid"].includes(range) && { normalize: range }),
