@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import ast
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError
 from ..options.parsers import refuse
 from ..options.reading import PreprocessOptions
+from ..runtime.workers import default_threads
 from .parser import CommandParser
 from .terminal import note, say_with_results
 
@@ -75,10 +77,19 @@ def load(arguments: argparse.Namespace, /, **settings: Any) -> LoadedModel:
     for name in ("weights_key", "strict_weights", "trust_checkpoint"):
         if name in chosen:
             settings.setdefault(name, chosen[name])
+    _keep_within_allowed_cores()
     model = load_model(spec, arguments=given, **settings)
     if said := untrained(model):
         say_with_results(f"{spec}, {said}")
     return called_with(model, inputs, chosen.get("forward"))
+
+
+def _keep_within_allowed_cores() -> None:
+    """Have torch start no more threads than a container allows cores, at which it does not look itself."""
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > default_threads():
+        torch.set_num_threads(default_threads())
 
 
 def layers_of(arguments: argparse.Namespace, model: LoadedModel) -> list[str]:

@@ -102,7 +102,7 @@ Task = Callable[[int, Mapping[int, str], Notes], Result]
 def cannot_start(error: BaseException) -> ImageError:
     """Return the error for readers that cannot be started."""
     return ImageError(
-        f"processes that read images cannot be started: {reason_of(error, named=True)}. Set workers to 0."
+        f"processes that read images cannot be started: {reason_of(error, named=True)}. Set readers to 0."
     )
 
 

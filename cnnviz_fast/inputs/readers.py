@@ -210,7 +210,7 @@ class Readers(Generic[Result]):
                 why = reader.why or f"one died ({reader.ending()})"
                 raise ImageError(
                     f"the processes that read images failed {FRUITLESS} times in a row, the last time: {why}. "
-                    f"Set workers to 0, or give them more shared memory."
+                    f"Set readers to 0, or give them more shared memory."
                 )
             return
         self._fruitless = 0

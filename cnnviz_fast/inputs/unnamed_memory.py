@@ -2,11 +2,13 @@
 
 torch shares memory by a file in /dev/shm, which is small or missing in containers, and gives it to another process by a
 socket in a folder pymp-* of its own, which a reader that is killed leaves behind. Here the descriptor of an unnamed
-file goes to the other process itself. Where the system has no such files (they are Linux's), torch's way is taken.
+file goes to the other process itself. Where there are no such files (they are Linux's, and neither every Python nor
+every container has them), torch's way is taken.
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import mmap
@@ -15,6 +17,7 @@ import pickle
 import sys
 import weakref
 from collections.abc import Sequence
+from functools import cache
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler, recv_handle, send_handle
 from typing import Any
@@ -38,7 +41,7 @@ def empty(shape: Sequence[int]) -> torch.Tensor:
         OSError: there are no descriptors left.
         RuntimeError: there is too little shared memory, where the system has no unnamed files.
     """
-    if sys.platform != "linux" or not math.prod(shape):
+    if not _has_files() or not math.prod(shape):
         batch = torch.empty(*shape)
         batch.share_memory_()  # type: ignore[no-untyped-call]
         return batch
@@ -91,7 +94,7 @@ class SharedNumbers:
             OSError: there are no descriptors left.
             RuntimeError: there is too little shared memory, where the system has no unnamed files.
         """
-        if sys.platform != "linux":
+        if not _has_files():
             self.values = values.clone()
             self.values.share_memory_()  # type: ignore[no-untyped-call]
             return
@@ -104,17 +107,31 @@ class SharedNumbers:
         weakref.finalize(self, os.close, file)
 
     def __getstate__(self) -> object:  # for processes that are not forked
-        if sys.platform != "linux":
+        if not _has_files():
             return self.values
         from multiprocessing.reduction import DupFd  # which Windows lacks
 
         return DupFd(self._file), tuple(self.values.shape)
 
     def __setstate__(self, state: Any) -> None:
-        if sys.platform != "linux":
+        if isinstance(state, torch.Tensor):
             self.values = state
         else:
             self._hold(state[0].detach(), state[1])
+
+
+@cache
+def _has_files() -> bool:
+    """Check whether there are unnamed files; raise OSError where there are no descriptors left to find out."""
+    if sys.platform != "linux" or not hasattr(os, "memfd_create"):  # which conda's Python may lack
+        return False
+    try:
+        os.close(os.memfd_create("cnnviz"))
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
+        return False  # the container forbids the call
+    return True
 
 
 def _made(name: str, shape: Sequence[int], dtype: torch.dtype) -> int:

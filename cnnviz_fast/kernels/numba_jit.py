@@ -10,11 +10,14 @@ from typing import Any
 
 from numba import njit, types
 
+from ..runtime.home import has_folder
+
 
 def compiled(signature: Any, reorder_sums: bool = False) -> Any:
     """Return a decorator that compiles with the flags of all kernels, once, at import, for one signature.
 
-    The machine code is cached beside the kernel's file, or in the user's cache folder if that is not writable.
+    The machine code is cached beside the kernel's file, or in the user's cache folder if that is not writable. Without
+    a home folder it is cached only where NUMBA_CACHE_DIR says.
 
     Args:
         signature: types of the arguments and of the result, or a list of these.
@@ -27,7 +30,7 @@ def compiled(signature: Any, reorder_sums: bool = False) -> Any:
 
     def compile_function(function: Any) -> Any:
         try:
-            return njit(signature, cache=True, **flags)(function)
+            return njit(signature, cache=has_folder("NUMBA_CACHE_DIR"), **flags)(function)
         except RuntimeError:  # numba finds no writable folder: compile again in every process
             return njit(signature, **flags)(function)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from ..errors import ModelError, closest, reason_of
-from .download import knock, without_weights
+from .download import kept_under, knock, without_weights
 from .specs import spec_with, where_else
 
 if TYPE_CHECKING:
@@ -179,10 +179,11 @@ def _downloaded(name: str, member: Any) -> Path:
         return path
     digest = re.search(r"-([0-9a-f]+)\.", file_name)  # torch.hub's rule: NAME-<first digits of its SHA-256>.pth
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        knock(url)
-        progress = sys.stderr is not None and sys.stderr.isatty()
-        torch.hub.download_url_to_file(url, str(path), digest[1] if digest else None, progress=progress)
+        with kept_under("TORCH_HOME"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            knock(url)
+            progress = sys.stderr is not None and sys.stderr.isatty()
+            torch.hub.download_url_to_file(url, str(path), digest[1] if digest else None, progress=progress)
     except (OSError, RuntimeError, ValueError, http.client.HTTPException) as error:
         raise ModelError(
             f"weights {member.name} of {name} cannot be downloaded from {url}: {reason_of(error)}. {without_weights()}"

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import TypeVar
+
+from .cgroups import allowed_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def default_threads() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return the number of cores that this process may use: may run on, and is allowed to keep busy."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return math.ceil(min(cores, _allowed_cores()))
+
+
+_allowed_cores = cache(allowed_cores)  # a small sheet is drawn in less time than these files are read
 
 
 class _Run:

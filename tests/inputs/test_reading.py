@@ -533,13 +533,27 @@ def test_read_batches_end_of_python_leaves_no_process(end: str, ended: dict[str,
 
 @pytest.mark.parametrize("strategy", sorted(torch.multiprocessing.get_all_sharing_strategies()))
 def test_read_batches_without_unnamed_files_do_the_same(strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unnamed_memory, "sys", SimpleNamespace(platform="darwin"))
+    monkeypatch.setattr(unnamed_memory, "_has_files", lambda: False)
     before = torch.multiprocessing.get_sharing_strategy()
     torch.multiprocessing.set_sharing_strategy(strategy)
     try:
         check(read_all(Scripted()), {})
     finally:
         torch.multiprocessing.set_sharing_strategy(before)
+
+
+def refused(_: str) -> int:
+    raise OSError(errno.ENOSYS, "Function not implemented")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="unnamed files are Linux's")
+def test_unnamed_files_are_missed_where_python_or_the_container_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    has_files = unnamed_memory._has_files.__wrapped__
+    assert has_files()
+    monkeypatch.setattr(os, "memfd_create", refused)
+    assert not has_files()
+    monkeypatch.delattr(os, "memfd_create")
+    assert not has_files()
 
 
 @pytest.mark.usefixtures("_not_forked")
@@ -554,7 +568,7 @@ def test_read_batches_readers_that_are_not_forked_do_the_same(tmp_path: Path) ->
 @pytest.mark.usefixtures("_not_forked")
 def test_read_batches_reader_that_cannot_be_sent_is_an_error() -> None:
     with pytest.raises(
-        ImageError, match=r"processes that read images cannot be started: .*lambda.*\. Set workers to 0\."
+        ImageError, match=r"processes that read images cannot be started: .*lambda.*\. Set readers to 0\."
     ):
         read_all(lambda i: image(i))
 
@@ -693,7 +707,7 @@ def test_read_batches_says_what_helps_where_memory_cannot_be_shared(monkeypatch:
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(os, "memfd_create", none_left)
-    with pytest.raises(ImageError, match=r"cannot be started: .*Too many open files\. Set workers to 0\.$"):
+    with pytest.raises(ImageError, match=r"cannot be started: .*Too many open files\. Set readers to 0\.$"):
         next(read_batches(lambda position: torch.zeros(3, 2, 2), [[0]], workers=1, timeout_s=9.0))
     (read,) = read_batches(lambda position: torch.zeros(3, 2, 2), [[0]], workers=0, timeout_s=9.0)
     assert read.parts[0][0] == [0]

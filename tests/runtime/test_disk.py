@@ -89,6 +89,26 @@ def test_flush_files_missing_or_refused_is_a_write_error(tmp_path: Path, monkeyp
         flush_files(tmp_path, ["a.png"])
 
 
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
+@pytest.mark.parametrize("count", [1, 100])
+def test_flush_files_is_done_where_a_file_system_cannot_be_asked_for_it(
+    count: int, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot(_: int) -> int:
+        ctypes.set_errno(number)
+        return -1
+
+    def refuse(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    names = [f"{n}.png" for n in range(count)]
+    for name in names:
+        (tmp_path / name).write_bytes(b"whole")
+    monkeypatch.setattr(disk, "_syncfs", lambda: cannot)
+    monkeypatch.setattr(os, "fsync", refuse)
+    assert flush_files(tmp_path, names) == [5] * count
+
+
 def test_held_folder_is_the_same_whatever_is_written_into_it(tmp_path: Path) -> None:
     held = HeldFolder(tmp_path)
     (tmp_path / "new").mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import signal
 import threading
@@ -183,6 +184,7 @@ def test_in_order_interrupt_while_waiting_ends_its_workers(
 
 
 def test_default_threads_counts_the_cores_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "_allowed_cores", lambda: math.inf)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
     assert default_threads() == 3
     monkeypatch.delattr(os, "sched_getaffinity")
@@ -190,3 +192,12 @@ def test_default_threads_counts_the_cores_of_this_process(monkeypatch: pytest.Mo
     assert default_threads() == 7
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert default_threads() == 1
+
+
+@pytest.mark.parametrize(("allowed", "threads"), [(0.3, 1), (1.5, 2), (2.0, 2), (9.0, 3)])
+def test_default_threads_are_no_more_than_a_container_allows(
+    allowed: float, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
+    monkeypatch.setattr(pool, "_allowed_cores", lambda: allowed)
+    assert default_threads() == threads

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 from ...errors import InputError, OptionError, WriteError
 from ...formats.names import folded_stem, told_apart
 from ...runtime.compact import DIGEST_BYTES, DigestMap, digest_of
-from ...runtime.disk import HeldFolder
+from ...runtime.disk import HeldFolder, flush
 from ...runtime.files import cannot_write, make_folder, whole_file
 from ...runtime.untrusted import open_regular
 from .index import FinishedLines, Line, files_of, image_lines, name_of, read_finished, read_line
@@ -187,7 +187,7 @@ class Journal:
     def close(self) -> None:
         """Put the index on the disk, and release the folder."""
         with contextlib.suppress(OSError, ValueError):  # it is closed already, or the disk is gone
-            os.fsync(self._file.fileno())
+            flush(self._file.fileno())
         self._taken.close()
 
     def __enter__(self) -> Journal:
@@ -247,7 +247,7 @@ class Journal:
                     start += len(block)
                 start = last
             new.flush()
-            os.fsync(new.fileno())  # a disk that loses the new index must still have the old one
+            flush(new.fileno())  # a disk that loses the new index must still have the old one
             file.close()  # Windows replaces no file that is open
             self._file.close()
         self._file = self._open_index(undo)

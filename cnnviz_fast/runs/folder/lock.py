@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from ...errors import OptionError
+from ...errors import OptionError, WriteError, reason_of
 from ...runtime.files import cannot_write
 
 _NAME = re.compile(r"\.lock-(\d+)-of-(\d+)", re.ASCII)
@@ -29,7 +29,7 @@ _threads = threading.Lock()  # POSIX locks do not tell the threads of a process 
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock(file: BinaryIO, *, wait: bool) -> bool:
+    def _locked(file: BinaryIO, *, wait: bool) -> bool:
         """Lock a byte far behind what is written: on Windows a locked byte cannot be read."""
         file.seek(1 << 20)
         try:
@@ -48,13 +48,32 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def _lock(file: BinaryIO, *, wait: bool) -> bool:
+    def _locked(file: BinaryIO, *, wait: bool) -> bool:
         """Lock a file; False where another process holds it."""
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except (BlockingIOError, PermissionError):  # POSIX allows either
+        except BlockingIOError:
+            return False
+        except PermissionError:  # POSIX allows this too for a file that another process holds, if it is not waited for
+            if wait:
+                raise
             return False
         return True
+
+
+def _lock(file: BinaryIO, *, wait: bool) -> bool:
+    """Lock a file; False where another process holds it.
+
+    Raises:
+        WriteError: its file system has no locks.
+    """
+    try:
+        return _locked(file, wait=wait)
+    except OSError as error:
+        raise WriteError(
+            f"cannot lock {file.name}: {reason_of(error)}. A run needs locks, which NFS and Lustre have where they are "
+            f"mounted with them. Give another out, or have it mounted so."
+        ) from error
 
 
 class FolderLock:
@@ -99,7 +118,7 @@ class FolderLock:
             with alone(self._folder):
                 self._let_go()
                 self._path.unlink()
-        except OSError:  # the folder is gone, or is no longer writable
+        except (OSError, WriteError):  # the folder is gone, or is no longer writable
             self._let_go()
 
     def _let_go(self) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import WriteError
-from ...runtime.disk import flush_folders
+from ...runtime.disk import flush, flush_folders
 from ...runtime.files import cannot_write, make_folder, move_file
 from ...runtime.stage_times import stage
 from .tar_members import END, NUMBER, ends_at, header_of, padding_of, part_of
@@ -89,7 +89,7 @@ class TarWriter:
             WriteError: the disk refuses it, or the tar is no longer there.
         """
         with self._faults():
-            os.fsync(self._file.fileno())
+            flush(self._file.fileno())
             if not os.path.samestat(os.fstat(self._file.fileno()), os.stat(self._part)):
                 raise WriteError(f"cannot write {self._part}: it was replaced meanwhile. Run it again.")
 

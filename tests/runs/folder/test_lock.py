@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import re
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -142,6 +144,25 @@ def test_lock_release_where_the_folder_is_gone_is_no_error(tmp_path: Path) -> No
 def test_lock_in_a_missing_folder_is_a_write_error(tmp_path: Path) -> None:
     with pytest.raises(WriteError, match=r"cannot write .*\.lock-0-of-1: No such file or directory"):
         take(tmp_path / "missing")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks of POSIX")
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES, errno.EINVAL])
+def test_lock_that_a_file_system_lacks_is_a_write_error(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    said = rf"^cannot lock {tmp_path / '.lock'}: {os.strerror(number)}\. A run needs locks, .* Give another out, or "
+    with pytest.raises(WriteError, match=said):
+        take(tmp_path)
+    monkeypatch.undo()
+    take(tmp_path).release()
+    assert left(tmp_path) == []
 
 
 def test_lock_is_held_by_one_of_many_who_come_and_go(tmp_path: Path) -> None:
