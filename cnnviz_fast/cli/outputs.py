@@ -74,7 +74,7 @@ def output_folder(arguments: argparse.Namespace, *, of_run: bool = False) -> Out
         raise OptionError(f"out must be a folder for a run, got {str(file)!r}. Draw one image with: cnnviz render")
     output_folders.refuse_run(file.parent)
     make_folder(file.parent)
-    return output_folders.OutputFolder(file.parent, overwrite=overwrite)
+    return output_folders.OutputFolder(file.parent, overwrite=overwrite, file_is_named=True)
 
 
 def _read_by(arguments: argparse.Namespace) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from ..runtime.disk import HeldFolder
 from ..runtime.files import make_folder
 from ..runtime.untrusted import MOST_JSON_BYTES, read_regular
 from .manifest_files import manifest_at, manifests_in
-from .names import output_path
+from .names import folded_stem, output_path
 from .older_names import refuse_older_names
 from .picture import format_of
 
@@ -43,12 +43,13 @@ class OutputFolder:
     path: of the folder.
     """
 
-    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+    def __init__(self, path: Path, *, overwrite: bool = False, file_is_named: bool = False) -> None:
         """Take hold of a folder.
 
         Args:
             path: of the folder, which is there.
             overwrite: whether sheets of other models are replaced.
+            file_is_named: whether the user has named the file, which then is not named after a layer and an image.
 
         Raises:
             WriteError: it is not there.
@@ -56,6 +57,7 @@ class OutputFolder:
         self.path = path
         self._held = HeldFolder(path)
         self._overwrite = overwrite
+        self._file_is_named = file_is_named
 
     def place(
         self, layer: str, image: str, ending: str, describe: Callable[[], Mapping[str, Any]], kind: str = ""
@@ -73,7 +75,7 @@ class OutputFolder:
             FOLDER/LAYER/IMAGE.png; see output_path.
 
         Raises:
-            OptionError: an output of another model is there.
+            OptionError: an output of another model is there, or one whose name differs in case alone.
             WriteError: the folder was removed, renamed or replaced meanwhile, or one in it cannot be made.
         """
         path = self.path_of(layer, image, ending, kind)
@@ -101,7 +103,7 @@ class OutputFolder:
         return path
 
     def check(self, path: Path, describe: Callable[[], Mapping[str, Any]], *, is_folder: bool = False) -> None:
-        """Refuse to replace what another model made.
+        """Refuse to replace what another model made, or what a file system without case takes for this output.
 
         Args:
             path: of an output.
@@ -109,20 +111,23 @@ class OutputFolder:
             is_folder: whether it is a folder of single files.
 
         Raises:
-            OptionError: an output of another model is there.
+            OptionError: such an output is there.
         """
         there = manifest_at(path / MANIFEST_NAME if is_folder else path.with_suffix(".json"))
         if there is None or self._overwrite:
             return
-        others, these = _models_of(there), _models_of(describe())
+        described = describe()
+        others, these = _models_of(there), _models_of(described)
         if len(others) == len(these) and all(map(_may_be_one, others, these)):
+            if not self._file_is_named:
+                _refuse_other_case(path, _names_in(there), _names_in(described))
             return
         shown = "; ".join(f"{model}, {weights}" for model, weights, _ in others)
         if [model[:2] for model in others] == [model[:2] for model in these]:
             shown += ", whose weights have other values"
         raise OptionError(
-            f"out must not hold what another model made where this one's goes, got {str(path)!r} of {shown}. Give "
-            f"another folder, or {advice('pass overwrite=True', 'add --overwrite')}."
+            f"out must not hold what another model made where this one's goes, got {str(path)!r} of {shown}. "
+            f"{_advice()}"
         )
 
 
@@ -132,17 +137,44 @@ _Model = tuple[Any, Any, Any]
 
 def _models_of(manifest: Mapping[str, Any]) -> list[_Model]:
     """Return the models that a sheet shows; a comparison shows two."""
-    sides = [manifest.get("a"), manifest.get("b")] if "a" in manifest else [manifest]
+    return [(side.get("model"), side.get("weights"), side.get("weights_digest")) for side in _sides(manifest)]
+
+
+def _names_in(manifest: Mapping[str, Any]) -> list[str]:
+    """Return what an output is named after: of each of its models a layer, a parameter and an image."""
     return [
-        (side.get("model"), side.get("weights"), side.get("weights_digest"))
-        for side in sides
-        if isinstance(side, Mapping)
+        name
+        for side in _sides(manifest)
+        for name in (str(side.get("layer")), str(side.get("parameter")), Path(str(side.get("image"))).stem)
     ]
+
+
+def _sides(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    sides = [manifest.get("a"), manifest.get("b")] if "a" in manifest else [manifest]
+    return [side for side in sides if isinstance(side, Mapping)]
 
 
 def _may_be_one(a: _Model, b: _Model) -> bool:
     """Return whether two models may be the same: digests count where both have one, as older manifests have none."""
     return a[:2] == b[:2] and (a[2] == b[2] or None in (a[2], b[2]))
+
+
+def _refuse_other_case(path: Path, others: Sequence[str], these: Sequence[str]) -> None:
+    """Refuse an output whose names differ in case alone from those of what is there: some systems take both for one.
+
+    Raises:
+        OptionError: it is such a one.
+    """
+    for other, this in zip(others, these, strict=True):
+        if other != this and folded_stem(other) == folded_stem(this):
+            raise OptionError(
+                f"out must not hold what has the same path where case does not count, got {str(path)!r} of {other!r} "
+                f"for {this!r}. {_advice()}"
+            )
+
+
+def _advice() -> str:
+    return f"Give another folder, or {advice('pass overwrite=True', 'add --overwrite')}."
 
 
 def output_folder(

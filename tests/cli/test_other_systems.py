@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -78,3 +79,49 @@ def test_command_makes_files_that_windows_takes(command: str, made: Path) -> Non
     assert made_files
     for path in made_files:
         assert fault_of(path.relative_to(made)) == ""
+
+
+@pytest.mark.parametrize("command", [
+    "render {net} {photos}/cat.png --layer {c}onv --size 16 --tile 4",
+    "render {net} {photos}/cat.png --layer {c}onv --size 16 --tile 4 --each",
+    "render {net} {photos}/{c}at.png --layer conv --size 16 --tile 4",
+    "attribute {net} {photos}/cat.png --layer {c}onv --size 16 --target 0",
+    "compare {net} {photos}/{c}at.png {photos}/aux.png --layer conv --size 16 --tile 4",
+    "invert {net} {photos}/{c}at.png --layer conv --size 16 --steps 1",
+    "maximize {net} --layer {c}onv --size 16 --steps 1",
+    "patches {run} --layer {c}onv --channels 0-1 --tile 9",
+    "weights {net} --layer {c}onv",
+])  # fmt: skip
+def test_command_keeps_what_differs_in_case_alone(
+    command: str, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def call(letter: str, *more: str) -> int:
+        net, photos = f"{made.parent / 'net.py'}:Net", made.parent / "photos"
+        filled = command.format(net=net, photos=photos, run=made / "run", c=letter)
+        return run(*filled.split(), "--quiet", "--out", tmp_path / "out", *more)
+
+    def contents() -> dict[Path, bytes]:
+        files = [path for path in (tmp_path / "out").rglob("*.*") if path.stem.lower() != "histograms"]  # of all layers
+        return {path: path.read_bytes() for path in files if path.is_file()}
+
+    assert call("c") == 0
+    without_case(tmp_path / "out")
+    before = contents()
+    assert call("C") == 2
+    assert re.search("of 'c(onv|onv.weight|at)' for 'C.*or add --overwrite", capsys.readouterr().err)
+    assert contents() == before
+    assert call("c") == 0
+    assert call("C", "--overwrite") == 0
+
+
+def test_file_that_is_named_is_replaced_whatever_it_is_of(made: Path, tmp_path: Path) -> None:
+    drawn = ["render", f"{made.parent / 'net.py'}:Net", made.parent / "photos" / "cat.png", "--size", 16, "--tile", 4]
+    for layer in ("conv", "Conv"):
+        assert run(*drawn, "--layer", layer, "--quiet", "--out", tmp_path / "sheet.png") == 0
+
+
+def without_case(folder: Path) -> None:
+    """Make a folder as it is on a file system without case: all that is in it is found by a capital too."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if (capital := path.with_name(path.name.capitalize())) != path:
+            capital.symlink_to(path.name)
