@@ -1,4 +1,4 @@
-"""Draw every channel of any layer of a convolutional network, as fast as the machine can write pixels.
+"""Draw every channel of any layer of a vision network, as fast as the machine can write pixels.
 
 The public names are loaded when they are first used: importing the package imports neither torch nor numba.
 """

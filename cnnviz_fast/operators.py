@@ -27,7 +27,7 @@ from .errors import BackendError, DTypeError, OptionError, ShapeError
 from .geometry import Grid, Strip, cut_strips, plan_grid, sampling_positions, tile_size
 from .kernels import Paint, backends
 from .options.declared import takes
-from .options.drawing import PLAIN, UPSAMPLINGS, EntryOptions, RenderOptions
+from .options.drawing import PLAIN, PLAIN_TILE_PX, UPSAMPLINGS, WITHOUT_STATISTICS, EntryOptions, RenderOptions
 from .options.parsers import choice, share
 from .runtime.plain import dense, without_mask
 from .runtime.workers import in_order
@@ -40,8 +40,20 @@ REFUSED = tuple(field.name for field in dataclasses.fields(RenderOptions) if fie
 _SETTLED = choice(*(name for name in UPSAMPLINGS if name != "auto"))
 """Checks an upsampling: auto is chosen by the looks of a sheet, which belongs to render."""
 
-_NARROWER = {"align": Literal["left", "center", "corners"], "upsampling": Literal["bilinear", "nearest"]}
-"""What `render_index` takes of these options: field needs the receptive field of the maps, which belongs to render."""
+_NARROWER = {
+    "align": Literal["left", "center", "corners"],
+    "upsampling": Literal["bilinear", "nearest"],
+    "normalize": Literal["channel", "layer", "percentile", "symmetric", "sigmoid", "fixed"],
+}
+"""What `render_index` takes of these options: the others need what only render takes, such as a receptive field."""
+
+_TEXTS = {
+    **WITHOUT_STATISTICS,
+    "tile": f"px of its longer side, or HxW (default: {PLAIN_TILE_PX})",
+    "align": "sample positions: left, center (default), corners",
+    "upsampling": "bilinear (default) or nearest",
+}
+"""Their sentences, where they are not those of render."""
 
 
 @torch.library.custom_op("cnnviz_fast::channel_range", mutates_args=())
@@ -178,7 +190,7 @@ def _draw_index_fake(
     return maps.new_empty((*maps.shape[:-3], grid.height, grid.width), dtype=torch.uint8)
 
 
-@takes(RenderOptions, without=REFUSED, defaults=PLAIN, types=_NARROWER)
+@takes(RenderOptions, without=REFUSED, defaults=PLAIN, types=_NARROWER, texts=_TEXTS)
 def render_index(
     maps: torch.Tensor,
     *,
@@ -197,8 +209,8 @@ def render_index(
 
     The pixels are those of `render(..., plain=True).index` if levels, background and bad are those of its palette:
     tiles of 224 px, bilinear, on a nearly square plane, where options do not say otherwise. But maps of
-    single cells are drawn like any other maps, each on its own range unless `normalize` says otherwise. Align field and
-    upsampling auto belong to `render`.
+    single cells are drawn like any other maps, each on its own range unless `normalize` says otherwise. Align field,
+    upsampling auto and normalize dataset belong to `render`.
 
     Args:
         maps: (C, H, W) real dtype, or (N, C, H, W), any strides, any device, finite or not; others where `axes` or
@@ -206,7 +218,7 @@ def render_index(
         levels: entries 0 .. levels - 1 show values, 2 to 256 of them.
         background: entry of gaps, margins and empty cells.
         bad: entry of NaN and infinities.
-        axes: of each sample where it is not (C, H, W): hwc, cl for signals, ...; see render.
+        axes: of each sample, where it is not (C, H, W); see render.
         planes: of volumes, (C, D, H, W) or (N, C, D, H, W), the plane to draw, counted from 0.
         **options: see below.
 

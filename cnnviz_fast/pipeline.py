@@ -82,7 +82,7 @@ def visualize(
 ) -> list[Sheet]:
     """Draw sheets of the layers of a model for images.
 
-    A bar counts several images, in a notebook and on a terminal.
+    Where there are several images, a progress bar counts them in a notebook and on a terminal.
 
     Args:
         model: from load_model, a module of one's own, or a spec for load_model.

@@ -59,12 +59,12 @@ class Provenance:
     field: Mapping[str, Any] | None = None
 
     def facts(self) -> dict[str, Any]:
-        """Return what a manifest says of it: everything except the names of all classes, and no field if unknown."""
+        """Return what a manifest holds of it: all attributes but the names of all classes; no `field` if unknown."""
         hidden = ("categories",) if self.field is not None else ("categories", "field")
         return {name: value for name, value in vars(self).items() if name not in hidden}
 
     def with_field(self, field: Any) -> Provenance:
-        """Return it with a receptive field, a ReceptiveField or what its `to_json` returns; None leaves it."""
+        """Return this provenance with a receptive field: a ReceptiveField or its `to_json()`; None changes nothing."""
         if field is None:
             return self
         told = field.to_json() if hasattr(field, "to_json") else field

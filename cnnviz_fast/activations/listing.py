@@ -35,7 +35,7 @@ def list_layers(
     Args:
         model: a record of `load_model`, or any module, on any device. It is left as it was.
         input: (N, C, H, W) float, any device. What goes in, of any axes that the model takes; None for one sample as
-            the model's own preprocessing makes it, or of the channels that its convolutions take: the first that runs.
+            the model's own preprocessing makes it, or, where that does not run, as its convolutions take it.
         size: lengths of the sample's axes behind the channels, such as height and width in px, one number for all; None
             leaves them to the preprocessing.
         inputs: what the model takes beside the input; see capture.

@@ -113,15 +113,15 @@ def attribute(
         axes: of the layers' outputs; see visualize.
         inputs: what the model takes beside the batch; see capture. A tensor has a row for each image, or one for all.
         forward: method of the model to run instead of `forward`; see capture.
-        steps: from the baseline to the image, of integrated-gradients: 50.
-        baseline: where they begin: a number, an image of the batch's dtype or one for each. 0.
-        samples: noisy images of smoothgrad: 50.
-        noise: their deviation as a share of the range of the image: 0.15.
-        seed: of the noise: 0.
+        steps: of integrated-gradients, from the baseline to the image (default 50).
+        baseline: of integrated-gradients: a number, an image of the batch's dtype, or one for each image (default 0).
+        samples: of smoothgrad, the noisy copies of each image (default 50).
+        noise: of smoothgrad, its deviation as a share of the range of the image (default 0.15).
+        seed: of the noise (default 0).
         chunk: most images in a pass, for methods that make many variants of each; most channels that go back at once,
             for methods of the input. Halved where memory runs out.
-        query: row and column of the patch whose attention is shown: that of the class token, or without such a token
-            the mean over all patches.
+        query: row and column of the patch whose attention is shown. None for the class token, or without such a token
+            for the mean over all patches.
 
     Returns:
         (N, h, w) float32 at the size of the layer's maps, or (N, C, H, W) of the input: detached, on the model's

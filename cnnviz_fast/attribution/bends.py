@@ -1,4 +1,4 @@
-"""Bends: what a layer puts out before its last rectifier, or another function that goes flat, has been at it.
+"""Bends: the values that go into the last rectifier of a layer, or into another function that goes flat.
 
 Where a rectifier is at zero, gradients are zero too, and an image that begins with noise never gets anywhere. So a
 channel is maximised by what goes into the rectifier that a layer ends with. Nothing has to be a module: the functions

@@ -1,8 +1,8 @@
 """Images made of maps: `invert` finds the image for which a layer puts out what it has put out for another one.
 
-What of an image comes back is what the layer has kept. The quick look is one step in closed form from a plain image,
-along the transpose of the layer's Jacobian, as long as it is best where the layer is taken for linear. The optimisation
-goes on from there by L-BFGS. See priors.py for what images are made of.
+What comes back of an image is what the layer has kept. The quick look is one step from a plain image, along the
+transpose of the layer's Jacobian; its length is in closed form the best one for a linear layer. The optimisation goes
+on from there by L-BFGS. See priors.py for what images are made of.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Inverted:
         images: layer name -> (N, C, H, W) float32. As the model takes them, on the CPU.
         pixels: layer name -> (N, C, H, W) float32. The same from 0 to 1.
         original: (N, C, H, W) float32. The images whose maps were inverted, as pixels; None where only maps were given.
-        steps: after which the two below were measured; 0 is the quick look.
+        steps: numbers of steps after which psnr and errors were measured; 0 is the quick look.
         psnr: layer name -> (len(steps), N) float32. Against the original in dB; NaN without one.
         errors: layer name -> (len(steps), N) float32. Squared error of the maps, relative to the maps' own square.
         provenance: the model.
@@ -73,7 +73,7 @@ class Inverted:
     options: InvertOptions
 
     def rgb(self, image: int = 0) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """Return the original of one image, where there is one, and that of each layer, (tiles, H, W, 3) uint8, RGB."""
+        """Return the original image, where there is one, and the image of each layer, (tiles, H, W, 3) uint8, RGB."""
         shown = [] if self.original is None else [self.original[image]]
         return as_levels(torch.stack([*shown, *(each[image] for each in self.pixels.values())]))
 
@@ -126,13 +126,13 @@ def invert(
     forward: Any = None,
     **options: Unpack[InvertKeywords],
 ) -> Inverted:
-    """Find images for which layers put out what they put out for given ones.
+    """Find images for which layers put out what they put out for given images.
 
     Args:
         model: a record of `load_model`, or any module. It runs in eval mode and is left as it was; see capture.
         of: (N, C, H, W) float. Images, as load_images gives them; or their maps, as `capture` gives them: layer name ->
             (N, ...) float. Not modified.
-        layers: one layer pattern or several; see capture. None for those of maps.
+        layers: one layer pattern or several; see capture. None where `of` holds maps: all layers that it names.
         size: height and width of the images, where maps are given: N, "HxW" or (H, W); None for the model's own.
         like: (N, C, H, W) float, as load_images gives them. Images whose colours and spectrum the result is to
             have; None for those of photos.

@@ -1,4 +1,4 @@
-"""Score-CAM and Ablation-CAM: channels weighted by what the target's score is where they alone are seen, or missing.
+"""Score-CAM and Ablation-CAM: channels weighted by the target's score where they alone are seen, or are missing.
 
 A (C, h, w) are the activations of an image X, s the score of the target:
 
@@ -7,8 +7,8 @@ A (C, h, w) are the activations of an image X, s the score of the target:
     ablationcam  relu(sum_c (s - s_c) / s A_c), s_c being the score where channel c of the layer is 0
                                                               Ramaswamy and Desai, 10.1109/WACV45572.2020.9093360
 
-The article on Score-CAM takes the score of a black image from each, which the softmax undoes. Channels go through the
-network a few at a time; of Ablation-CAM, only through the part behind the layer.
+The article on Score-CAM subtracts the score of a black image from each score, which the softmax undoes. Channels go
+through the network a few at a time; those of Ablation-CAM only through the part behind the layer.
 """
 
 from __future__ import annotations

@@ -67,14 +67,14 @@ class Maximized:
     """Images that excite channels.
 
     Attributes:
-        layer: whose channels.
+        layer: name of the layer.
         channels: number of the channel of each image.
         labels: what stands over each image: its channel, or the name of its class.
         images: (K, C, H, W) float32. As the model takes them, on the CPU.
         pixels: (K, C, H, W) float32. The same from 0 to 1.
-        steps: after which responses were measured.
-        responses: (len(steps), K) float32. What each image excites by then, unshifted, at the best step measured so
-            far: the images kept are those of the last row.
+        steps: numbers of steps after which `responses` were measured.
+        responses: (len(steps), K) float32. The response to each image, unshifted, at the best of the steps measured
+            so far; the last row is that of `images`.
         provenance: the model and the layer.
         seed: as given.
         options: as given.

@@ -1,4 +1,4 @@
-"""The channels of a layer that are drawn, one map for each tile, with all that is known of them before they are."""
+"""The channels of a layer that are drawn, one map for each tile, with all that is known of them before the drawing."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def write_statistics(
 
 
 def read_statistics(path: str | os.PathLike[str]) -> dict[str, LayerStatistics]:
-    """Read what `write_statistics` wrote.
+    """Read a file of statistics over a data set, such as the statistics.safetensors of a run.
 
     Args:
         path: the file.

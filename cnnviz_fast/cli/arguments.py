@@ -18,18 +18,18 @@ from .terminal import note
 OUT = "cnnviz_out"
 """Folder of the files where --out is not given."""
 
-FORMATS = "png (default), jpg, webp or npy, the index plane"
+FORMATS = "png (default), jpg, webp, or npy: entries of the palette"
 RGB_FORMATS = "png (default), jpg or webp"
 
 ON_ONE_LINE = {"vmin": "vmax", "gap": "margin", "mean": "std", "sort": "rank"}
 """Options that share a line of the help -> the one behind them."""
 
 _SHARED = {
-    "vmin": "ends of the range, both (normalize fixed)",
+    "vmin": "both ends of the range (normalize fixed)",
     "gap": "px between tiles, and around the grid (default 4 and 8)",
     "marks": "no cross on dead and flat channels, no frame",
-    "sort": "mean (default), abs-mean, max, variance, nonzero, norm",
-    "mean": "taken off each channel in [0, 1], and its divisor then",
+    "sort": "sort by mean, abs-mean, max, variance, nonzero or norm",
+    "mean": "subtracted from channels in [0, 1], and the divisor then",
 }
 
 
@@ -41,15 +41,15 @@ def add_layers(parser: CommandParser, default: str = "the stages") -> None:
     )  # fmt: skip
 
 
-def add_weights(parser: CommandParser, seeds: str = "of the random weights of none") -> None:
+def add_weights(parser: CommandParser, seeds: str = "seed of random weights") -> None:
     """Add what decides which weights a model gets, and what else the seed is of."""
     parser.add(
         "job", "--weights", "--checkpoint", metavar="W",
-        text="DEFAULT, none, a name or a file (or --checkpoint W)",
+        text="DEFAULT, none: random, name or file (or --checkpoint W)",
     )  # fmt: skip
-    parser.add("job", "--weights-key", metavar="K", text="where in a file they are: state_dict_ema, model.teacher")
-    parser.add("job", "--strict-weights", action="store_true", text="names left over or missing in a file are errors")
-    parser.add("job", "--trust-checkpoint", action="store_true", text="read one of torch before torch 2.10 too")
+    parser.add("job", "--weights-key", metavar="K", text="where in a file the weights lie, as state_dict_ema")
+    parser.add("job", "--strict-weights", action="store_true", text="refuse a file with unknown or missing parameters")
+    parser.add("job", "--trust-checkpoint", action="store_true", text="read torch's own format before torch 2.10 too")
     parser.add("job", "--seed", type=int, default=0, metavar="N", text=f"{seeds} (default 0)")
 
 
@@ -76,7 +76,7 @@ def add_device(parser: CommandParser) -> None:
 
 def add_json(parser: CommandParser) -> None:
     """Add the switch to JSON."""
-    parser.add("running", "--json", action="store_true", text="print one JSON document instead")
+    parser.add("running", "--json", action="store_true", text="print one JSON document instead of lines")
 
 
 def add_max_pixels(parser: CommandParser) -> None:
@@ -90,7 +90,7 @@ def add_max_pixels(parser: CommandParser) -> None:
 def add_overlay(parser: CommandParser, text: str = "lay maps over IMAGE, or over what the model saw") -> None:
     """Add the image that maps are drawn over."""
     parser.add("text", "--overlay", metavar="IMAGE", nargs="?", const=True, text=text)
-    parser.add("text", "--alpha", metavar="A", text=f"weight of the maps over it, 0 to 1 (default {DEFAULT_ALPHA})")
+    parser.add("text", "--alpha", metavar="A", text=f"weight of maps over the image, 0 to 1 (default {DEFAULT_ALPHA})")
 
 
 def add_input(parser: CommandParser) -> None:
@@ -132,8 +132,8 @@ def attribution_options(arguments: argparse.Namespace, known: Sequence[str]) -> 
 
 def add_tiles(parser: CommandParser) -> None:
     """Add single files."""
-    parser.add("tiles", "--each", action="store_true", text="a file for each: DIR/LAYER/tiles/IMAGE/CHANNEL.png")
-    parser.add("tiles", "--name", metavar="PATTERN", text="of these, with {channel}; and what {suffix} in it is")
+    parser.add("tiles", "--each", action="store_true", text="a file a channel: DIR/LAYER/tiles/IMAGE/CHANNEL.png")
+    parser.add("tiles", "--name", metavar="PATTERN", text="names of these files: {channel}_{suffix}.png, and TEXT")
     parser.add("tiles", "--suffix", metavar="TEXT", default="", text=None)
 
 
@@ -147,7 +147,7 @@ def add_rgb_drawing(parser: CommandParser) -> None:
     fields = [field.name for field in dataclasses.fields(RenderOptions)]
     add_options(parser, RenderOptions, [name for name in fields if name not in RGB_OPTIONS], group="sheet")
     parser.add(
-        "search", "--like", metavar="IMAGE", nargs="+", text="photos whose colours and spectrum images are to have"
+        "search", "--like", metavar="IMAGE", nargs="+", text="photos whose colours and spectrum the images are to have"
     )
 
 

@@ -68,7 +68,7 @@ def _declare(parser: CommandParser) -> None:
     add_layers(parser, default="the last stage; attention: last, rollout: all")
     add_output(parser, "DIR/METHOD/LAYER/IMAGE.png")
     add_overwrite(parser)
-    add_weights(parser)
+    add_weights(parser, "seed of random weights and smoothgrad")
     add_options(parser, RenderOptions, _NOT_TAKEN, _TEXTS)
     add_overlay(parser, "lay maps over IMAGE (default: over what the model saw)")
     add_input(parser)

@@ -73,10 +73,10 @@ def _declare(parser: CommandParser) -> None:
     add_overwrite(parser)
     add_weights(parser)
     parser.add("second", "--against", metavar="MODEL2", text="the model to compare with")
-    parser.add("second", "--against-weights", metavar="W2", text="its weights")
-    parser.add("second", "--against-key", metavar="K2", text="where in their file they are")
-    parser.add("second", "--against-args", metavar="N=V", nargs="*", action="extend", text="its arguments")
-    parser.add("second", "--against-seed", type=int, metavar="N", text="of its random weights")
+    parser.add("second", "--against-weights", metavar="W2", text="weights of MODEL2")
+    parser.add("second", "--against-key", metavar="K2", text="where in the file W2 the weights lie")
+    parser.add("second", "--against-args", metavar="N=V", nargs="*", action="extend", text="arguments of MODEL2")
+    parser.add("second", "--against-seed", type=int, metavar="N", text="seed of the random weights of MODEL2")
     add_drawing(parser, without=SINGLE_SHEETS)
     parser.add(
         "range", "--diverging", metavar="NAME", default="coolwarm",

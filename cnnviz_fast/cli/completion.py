@@ -1,6 +1,6 @@
 """Completion in the shell, by argcomplete (extra `completion`): commands, options, their choices and models.
 
-Nothing heavy is loaded for it: models of torchvision and timm are read out of their sources.
+Nothing heavy is loaded for it: the names of torchvision's and timm's models are read out of their sources.
 """
 
 from __future__ import annotations

@@ -45,10 +45,8 @@ def _declare(parser: CommandParser) -> None:
         text="which pixels of the input a unit depends on, in px: stride, offset and size",
     )  # fmt: skip
     parser.add("reading", "--size", metavar="PX", text="size of the input, N or HxW px (default: the model's own)")
-    parser.add(
-        "reading", "--input-shape", metavar="CxHxW", text="of one sample, of any number of axes, such as 1x28x28"
-    )
-    parser.add("reading", "--inputs", metavar="F", text="file.py:FUNCTION of the batch that returns all arguments")
+    parser.add("reading", "--input-shape", metavar="CxHxW", text="shape of one sample, of any axes, such as 1x28x28")
+    parser.add("reading", "--inputs", metavar="F", text="file.py:FUNCTION: batch -> all arguments of the model")
     parser.add("reading", "--forward", metavar="NAME", text="method to run instead of forward, such as encode_image")
     add_json(parser)
 

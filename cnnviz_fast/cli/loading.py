@@ -1,4 +1,4 @@
-"""The model of a command: its arguments, and loading it with what the user's own code adds."""
+"""The model of a command: the arguments that name it, and the call that loads it, with functions of the user's own."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def add_model_arguments(parser: CommandParser) -> None:
     """Add the arguments of what builds a model."""
     parser.add(
         "job", "--model-args", metavar="N=V", nargs="+", action="extend", default=[],
-        text="arguments of what builds it, such as num_classes=10",
+        text="arguments that build the model, such as num_classes=10",
     )  # fmt: skip
 
 
 def add_calling(parser: CommandParser) -> None:
     """Add how images become the model's input, and how it is called, where the user's own code does that."""
-    parser.add("reading", "--preprocess", metavar="F", text="your own: file.py:FUNCTION of an image, or a transform")
-    parser.add("job", "--inputs", metavar="F", text="file.py:FUNCTION of the batch that returns all arguments")
+    parser.add("reading", "--preprocess", metavar="F", text="your own preprocessing: file.py:FUNCTION, or a transform")
+    parser.add("job", "--inputs", metavar="F", text="file.py:FUNCTION: batch -> all arguments of the model")
     parser.add("job", "--forward", metavar="NAME", text="method to run instead of forward, such as encode_image")
 
 

@@ -118,7 +118,10 @@ def _collector_paused(for_good: bool) -> Iterator[None]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = ProgramParser(
-        prog="cnnviz", description="Draw every channel of any layer of a convolutional network.", allow_abbrev=False
+        prog="cnnviz",
+        description="Draw every channel of any layer of a vision network.",
+        epilog="Begin with: cnnviz demo, or: cnnviz render cnnviz:small photo.jpg",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(

@@ -35,7 +35,7 @@ GROUPS = {
 """The groups of a help text in their order, the most used first; without a heading one stands under the one before."""
 
 GONE = {"--from-atlas": "atlases are drawn with: cnnviz atlas ATLAS... --out DIR"}
-"""Options of 0.1 that are gone, and what to use instead."""
+"""Options of drafts before version 0.1, and what to use instead."""
 
 NARROWEST, WIDEST, INDENT = 40, 100, 24
 """Columns of a help text at most, and where its sentences begin."""

@@ -1,6 +1,7 @@
 """`cnnviz patches`: the image patches that excite each channel most, cut from the photos of a run.
 
-The model runs again only to lay maps over them, or for which of their pixels units answer to.
+The model runs again only for --overlay, which lays maps over the patches, and for --deconvolve, which shows the pixels
+that units answer to.
 """
 
 from __future__ import annotations
@@ -62,13 +63,15 @@ def add(commands: Any) -> None:
 
 def _declare(parser: CommandParser) -> None:
     parser.add("job", "folder", metavar="RUN", text="folder of the run, or its file of strongest responses")
-    parser.add("job", "-l", "--layer", metavar="L", nargs="+", action="extend", text="default: all that the run kept")
+    parser.add(
+        "job", "-l", "--layer", metavar="L", nargs="+", action="extend", text="name (default: all that the run kept)"
+    )
     parser.add("job", "-o", "--out", metavar="DIR", default=OUT, text=f"files are DIR/LAYER/{STEM}.png (default {OUT})")
-    parser.add("job", "--photos", metavar="DIR", text="where the photos lie now, by the ends of their paths")
+    parser.add("job", "--photos", metavar="DIR", text="where the photos lie now, if they were moved")
     parser.add("job", "--format", metavar="F", text="png (default), jpg or webp")
     parser.add("job", "--open", action="store_true", text="show what was drawn in the desktop's viewer")
     add_overwrite(parser)
-    parser.add("tiles", "--each", action="store_true", text=f"a file for each: DIR/LAYER/tiles/{STEM}/CHANNEL_RANK.png")
+    parser.add("tiles", "--each", action="store_true", text=f"a file a patch: DIR/LAYER/tiles/{STEM}/CHANNEL_RANK.png")
     parser.add("tiles", "--parquet", action="store_true", text=f"the table as DIR/LAYER/{STEM}.parquet too")
     add_options(parser, PatchOptions, texts=_TEXTS)
     parser.add(
@@ -83,11 +86,11 @@ def _declare(parser: CommandParser) -> None:
     parser.add("text", "--method", metavar="NAME", text="of --deconvolve: guided (default) or deconvolution")
     parser.add(
         "job", "--model-args", metavar="N=V", nargs="+", action="extend", default=[],
-        text="arguments of what builds it, such as num_classes=10",
+        text="arguments that build the model, such as num_classes=10",
     )  # fmt: skip
     add_weights(parser)
     add_options(parser, PreprocessOptions)
-    parser.add("reading", "--preprocess", metavar="F", text="your own: file.py:FUNCTION of an image, or a transform")
+    parser.add("reading", "--preprocess", metavar="F", text="your own preprocessing: file.py:FUNCTION, or a transform")
     add_device(parser)
     add_max_pixels(parser)
     add_options(parser, ImageOptions)

@@ -47,7 +47,7 @@ _SINGLE_FILES = "Here single files are: --save tiles"
 def add(commands: Any) -> None:
     """Add the command."""
     add_command(
-        commands, "run", run, "draw layers for any number of images; called again, goes on",
+        commands, "run", run, "draw layers for any number of images; called again, it goes on where it stopped",
         declare=_declare,
         usage="MODEL SOURCE... [options]",
         examples=[
@@ -67,7 +67,7 @@ def _declare(parser: CommandParser) -> None:
     )  # fmt: skip
     add_layers(parser)
     add_output(parser, "DIR/LAYER/IMAGE.png", f"{OUT}/run")
-    add_weights(parser)
+    add_weights(parser, "seed of random weights and smoothgrad")
     add_options(parser, RunOptions)
     add_attribution(
         parser,

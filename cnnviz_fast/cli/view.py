@@ -44,10 +44,10 @@ def _declare(parser: CommandParser) -> None:
     add_options(parser, PreprocessOptions)
     add_calling(parser)
     add_max_pixels(parser)
-    parser.add("running", "--port", type=int, metavar="N", text="to listen on; the next one where it is in use")
+    parser.add("running", "--port", type=int, metavar="N", text="port to listen on; where it is in use, the next one")
     parser.add("running", "--no-open", action="store_true", text="open no browser, print the address alone")
     parser.add("running", "--host", default=LOCAL, metavar="NAME", text="let other machines ask, with a token")
-    parser.add("running", "--token", metavar="TEXT", text="of your own (default: a new one, with --host)")
+    parser.add("running", "--token", metavar="TEXT", text="your own token for --host (default: a new one)")
     add_device(parser)
 
 

@@ -74,9 +74,10 @@ _COLUMNS = {
 class Atlas:
     """The maps of a layer as an atlas holds them, on the CPU.
 
-    index: (C, H, W) uint8. See the head of this module.
+    index: (C, H, W) uint8. Position of each value between vmin and vmax of its channel, 0 to 252; 253 for NaN, 254 for
+        -inf, 255 for inf.
     statistics: statistics of the original maps: exact, but for mean and std, which are rounded to float32.
-    provenance: where the maps came from, with this file.
+    provenance: where the maps came from, with the name of this file.
     dtype: dtype of the original maps, such as "float16".
     unrounded: (C, H, W) real dtype. The original maps, where the atlas has kept them.
     """

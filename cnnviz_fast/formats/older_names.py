@@ -1,4 +1,4 @@
-"""Output folders of version 0.1, IMAGE_LAYER.png: recognised, so that nothing of today's is written among them.
+"""Output folders of drafts before version 0.1, IMAGE_LAYER.png: recognised, so that nothing is written among them.
 
 They are known by the manifests beside their sheets and in their folders of single files, which have `layout` where
 today's have `axes`. A sheet or a folder of single files without its manifest could be anybody's and is not recognised.

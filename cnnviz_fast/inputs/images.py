@@ -187,10 +187,12 @@ def load_images(
     """Decode images and preprocess them into one batch.
 
     Args:
-        images: what `find_images` takes. Float tensors and arrays count as preprocessed: one sample, (C, H, W) for most
-            models, (C, L) for signals, (C, D, H, W) for volumes; or a batch of these. Files may also be .npy and .npz,
-            and TIFF with as many bands as the model takes channels. Files of 16 bits and of floats keep their levels,
-            unless the preprocessing is a function of your own or a processor of transformers, which take 8 bits.
+        images: paths, folders, globs, PIL images, files in memory, arrays or tensors; one of these or an iterable. A
+            folder stands for the images directly in it. Float tensors and arrays count as preprocessed: one sample,
+            (C, H, W) for most models, (C, L) for signals, (C, D, H, W) for volumes; or a batch of these. Files may also
+            be .npy and .npz, and TIFF with as many bands as the model takes channels. Files of 16 bits and of floats
+            keep their levels, unless the preprocessing is a function of your own or a processor of transformers, which
+            take 8 bits.
         model: whose preprocessing is used; ImageNet's for None. For a plain module the usual one for its number of
             channels: ImageNet's, the same in grey, or arrays as they are.
         max_pixels: refuse images of more pixels, before they are decoded.

@@ -1,4 +1,4 @@
-"""Lazy layers get their shapes in the first pass: a loaded model has made it, so that its weights are known.
+"""Lazy layers get their shapes in a first pass. Loading a model makes that pass, so that the weights are known.
 
 The shapes may depend on the size of the input: those of a linear layer behind a flattening one do. So as long as nobody
 has changed the weights, an input of another size initialises them anew, as if the model had been loaded for that size.

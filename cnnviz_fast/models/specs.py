@@ -1,4 +1,4 @@
-"""Model specs taken apart, and what to do with a file, a folder or a name that is none."""
+"""Model specs taken apart, and what to do with a file, a folder or a name that is not a spec."""
 
 from __future__ import annotations
 

@@ -47,16 +47,18 @@ class AttributionOptions(SelfChecking):
         def __init__(self, **options: Unpack[AttributionKeywords]) -> None: ...
 
     steps: int | None = option(
-        None, whole_within(1, MOST_STEPS), "of integrated-gradients (default: 50)", "N", "attribution"
+        None, whole_within(1, MOST_STEPS), "steps of integrated-gradients (default: 50)", "N", "attribution"
     )
     baseline: Any = option(  # noqa: RUF009 (which exempts options of plain types)
-        None, _number_or_image, "value they begin at, normalised (default: 0)", "X", "attribution"
+        None, _number_or_image, "normalised value where these steps begin (default: 0)", "X", "attribution"
     )
-    samples: int | None = option(None, whole(1), "noisy images of smoothgrad (default: 50)", "N", "attribution")
+    samples: int | None = option(
+        None, whole(1), "noisy copies of an image, smoothgrad (default: 50)", "N", "attribution"
+    )
     noise: float | None = option(
-        None, share, "of an image's range (default: 0.15), drawn from --seed", "X", "attribution"
+        None, share, "size of this noise: share of the range (default: 0.15)", "X", "attribution"
     )
-    seed: int | None = option(None, whole(0), "of their noise (default: 0)", "N", "attribution")
+    seed: int | None = option(None, whole(0), "seed of this noise (default: 0)", "N", "attribution")
     chunk: int | None = option(None, whole(1), "variants or channels at once (default: 8 variants)", "N", "attribution")
     query: tuple[int, int] | None = option(
         None, _patch, "patch whose attention is shown (default: class token)", "Y,X", "attribution"

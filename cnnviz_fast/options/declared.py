@@ -123,6 +123,7 @@ def takes(
     without: Sequence[str] = (),
     defaults: Mapping[str, object] | None = None,
     types: Mapping[str, object] | None = None,
+    texts: Mapping[str, str] | None = None,
 ) -> Callable[[T], T]:
     """Show the fields of option records in the signature and docstring of a function that takes them as **options.
 
@@ -133,6 +134,7 @@ def takes(
         without: names of fields that the function refuses, and says why.
         defaults: name -> what it is where the function's default is not the record's.
         types: name -> what the function takes where it refuses some of what the record does.
+        texts: name -> its sentence where it is not the record's, for the same reasons.
 
     Returns:
         The decorator. Names that the function knows without showing them stand in its attribute `also_takes`.
@@ -155,7 +157,8 @@ def takes(
             name: annotation for name, annotation in function.__annotations__.items() if name in (*kept, "return")
         } | {name: parameter.annotation for name, parameter in options.items()}
         function.also_takes = (*without, *(older for record in records for older in older_names(record).values()))  # type: ignore[attr-defined]
-        lines = "".join(f"        {f.name}: {f.metadata['description']}.\n" for f in fields)
+        sentences = {f.name: f.metadata["description"] for f in fields} | dict(texts or {})
+        lines = "".join(f"        {name}: {sentence}.\n" for name, sentence in sentences.items())
         function.__doc__ = (function.__doc__ or "").replace("        **options: see below.\n", lines)
         return function
 

@@ -61,7 +61,7 @@ RGB_OPTIONS = (
 )  # fmt: skip
 """Render options that mean something where tiles have their colours already."""
 
-_OWN_RANGES = "of colours: channel (default), layer, percentile, symmetric (about 0), sigmoid"
+_OWN_RANGES = "what colours span: channel (default), layer, percentile, symmetric (about 0), sigmoid"
 _PERCENTILES = "with normalize percentile (default 1,99)"
 
 WITHOUT_STATISTICS = {"normalize": f"{_OWN_RANGES} or fixed (vmin to vmax)", "percentile": _PERCENTILES}
@@ -80,7 +80,7 @@ class RenderOptions(SelfChecking):
     plain: bool = option(
         False,
         flag,
-        f"tiles of {PLAIN_TILE_PX} px alone: no gap, text or mark",
+        f"only tiles, of {PLAIN_TILE_PX} px: no gap, text or mark",
         group="size",
     )
     tile: int | tuple[int, int] | None = option(
@@ -90,7 +90,7 @@ class RenderOptions(SelfChecking):
         "PX",
         "size",
     )
-    scale: float | None = option(None, positive, "tile size as a factor of the map's, instead of tile", "F", "size")
+    scale: float | None = option(None, positive, "tile size as a multiple of the map's, in place of tile", "F", "size")
     grid: tuple[int, int] = option("auto", grid, "rows and columns: auto, RxC, Rx or xC", "RxC", "size")
     gap: int = option(4, whole(0), "px between tiles", "PX", "size")
     margin: int = option(8, whole(0), "px around the grid", "PX", "size")
@@ -127,21 +127,21 @@ class RenderOptions(SelfChecking):
     channels: tuple[int, ...] | None = option(
         None, channel_list, "numbers to draw, such as 0-63,128 (default: all)", "LIST", "channels"
     )
-    topk: int | None = option(None, whole(1), "draw only the first K by rank", "K", "channels")
-    sort: bool = option(False, flag, "draw them in the order of rank, not of their numbers", group="channels")
+    topk: int | None = option(None, whole(1), "draw only the K strongest by rank (default: mean)", "K", "channels")
+    sort: bool = option(False, flag, "draw the strongest channels first, not in the order of numbers", group="channels")
     rank: str | None = option(
         None,
         choice(*RANKS),
-        "mean (default), abs-mean, max, variance, nonzero or norm",
+        "what makes a channel strong: mean (default), abs-mean, max, variance, nonzero or norm",
         "BY", "channels",
     )  # fmt: skip
     reduce: tuple[str, ...] | None = option(
         None,
         choices(*REDUCTIONS),
-        "draw their sum, mean, max or the strongest; also sum,max",
+        "draw sum, mean, max or the strongest channel; or several",
         "HOW", "channels",
     )  # fmt: skip
-    beside: bool = option(False, flag, "with reduce: draw the channels too, behind it", group="channels")
+    beside: bool = option(False, flag, "with reduce: draw the channels too, after the reduction", group="channels")
     label: bool | None = option(None, flag, "number each tile (default: from 64 px on)", group="text")
     title: str | None = option(
         None,
@@ -154,7 +154,7 @@ class RenderOptions(SelfChecking):
     report: bool = option(
         False,
         flag,
-        "report what is dead, flat, saturated, sparse, not finite",
+        "report dead, flat, saturated and non-finite channels",
         group="text",
     )
     backend: str = option(

@@ -46,7 +46,7 @@ class InvertOptions(SelfChecking):
         def __init__(self, **options: Unpack[InvertKeywords]) -> None: ...
 
     steps: int = option(
-        100, whole(0), "of the optimisation; 0 for the quick look, one step in closed form", "N", "search"
+        100, whole(0), "steps of the optimisation; 0 for the quick look, one step in closed form", "N", "search"
     )
     smooth: float = option(0.02, share, "weight of the total variation, 0 to 1", "W", "search")
 
@@ -61,15 +61,19 @@ class MaximizeOptions(SelfChecking):
         def __init__(self, **options: Unpack[MaximizeKeywords]) -> None: ...
 
     at: str | tuple[int, int] = option(
-        "mean", place, "mean of the channel's map, center: its middle unit, or a unit Y,X", "PLACE", "search"
+        "mean",
+        place,
+        "what is excited: mean of the channel's map, center: its middle unit, or a unit Y,X",
+        "PLACE",
+        "search",
     )
     size: int | tuple[int, int] | None = option(
-        None, pixels, "of the images, N or HxW px (default: 96, or what the model needs)", "PX", "search"
+        None, pixels, "size of the images, N or HxW px (default: 96, or what the model needs)", "PX", "search"
     )
-    steps: int = option(64, whole(1), "of the optimisation", "N", "search")
-    jitter: int = option(8, whole_within(0, 4096), "px by which images are moved at random, at most", "PX", "search")
-    stretch: float = option(0.1, share, "share by which they are scaled, at most", "SHARE", "search")
-    rotate: float = option(10.0, degrees, "degrees by which they are turned, at most", "DEGREES", "search")
+    steps: int = option(64, whole(1), "steps of the optimisation", "N", "search")
+    jitter: int = option(8, whole_within(0, 4096), "most px by which images are moved at random", "PX", "search")
+    stretch: float = option(0.1, share, "most by which images are scaled at random, as a share", "SHARE", "search")
+    rotate: float = option(10.0, degrees, "most degrees by which images are turned at random", "DEGREES", "search")
     rectified: bool = option(
         False, flag, "maximise what comes out of a layer's last rectifier, not what goes in", group="search"
     )

@@ -29,15 +29,15 @@ class PatchOptions(SelfChecking):
         def __init__(self, **options: Unpack[PatchKeywords]) -> None: ...
 
     channels: tuple[int, ...] | None = option(
-        None, channel_list, "a row for each, such as 0-63,128 (default: all)", "CHANNELS", "channels"
+        None, channel_list, "channels, a row each, such as 0-63,128 (default: all)", "CHANNELS", "channels"
     )
-    per_channel: int = option(9, whole(1), "patches of a channel at most", "N", "channels")
+    per_channel: int = option(9, whole(1), "most patches of a channel", "N", "channels")
     draw: str = option(
         "top", choice(*DRAWS), "top: the strongest (default), random, or bands: random ones of each band", "KIND",
         "channels",
     )  # fmt: skip
     mean_patch: bool = option(
-        False, flag, "the mean of a channel's patches, weighted by response, first", group="channels"
+        False, flag, "before them, the mean of a channel's patches, weighted by response", group="channels"
     )
     tile: int = option(PATCH_TILE_PX, whole(8), "px of a patch's longer side", "PX", "size")
     gap: int = option(4, whole(0), "px between patches", "PX", "size")

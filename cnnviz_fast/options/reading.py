@@ -80,7 +80,7 @@ class ImageOptions(SelfChecking):
         "refuse", choice("refuse", "allow"), "allow: damaged images as far as they go", "HOW", "reading"
     )
     input_range: tuple[float, float] | None = option(
-        None, value_range, "what becomes black and white, such as 0:4095", "A:B", "reading"
+        None, value_range, "values that become black and white, such as 0:4095", "A:B", "reading"
     )
 
 
@@ -103,7 +103,7 @@ class PreprocessOptions(SelfChecking):
     interpolation: str | None = option(
         None,
         choice(*RESIZE_FILTERS),
-        "of that resize, such as nearest, bilinear or lanczos",
+        "how to resize, such as nearest, bilinear or lanczos",
         "HOW", "reading",
     )  # fmt: skip
     mean: tuple[float, ...] | None = option(

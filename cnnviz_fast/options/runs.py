@@ -61,31 +61,31 @@ class RunOptions(SelfChecking):
         "else one for two CPUs, at most 8)",
         "N", "run", older="workers",
     )  # fmt: skip
-    timeout: float = option(60.0, positive, "time for an image to be read", "SECONDS", "run")
+    timeout: float = option(60.0, positive, "most seconds to read an image", "SECONDS", "run")
     strict: bool = option(False, flag, "stop at the first image that fails", group="run")
     shards: int | None = option(None, whole(1), "write tar files of about this size, not loose files", "MB", "run")
     parquet: bool = option(False, flag, "write the index as index.parquet too", group="run")
     statistics: str | None = option(
         None,
         text,
-        "of an earlier run, for normalize dataset (else measured)",
+        "for normalize dataset: of an earlier run (else measured)",
         "FILE", "run",
     )  # fmt: skip
     progress: str = option(
         "auto", choice(*PROGRESS), "auto (default), bar, json (a line a second) or none", "HOW", "run"
     )
     engine: str = option("local", choice(*ENGINES), "local: this process; ray: Ray's actors", "NAME", "run")
-    address: str | None = option(None, text, "of a Ray cluster (default: one on this machine)", "HOST", "run")
-    top_k: int = option(16, whole_within(1, MOST_ENTRIES), "images of each channel, strongest first", "K", "top")
-    top_by: str = option("max", choice(*TOP_BY), "response to it: max (default), mean or min of a map", "H", "top")
-    top_repeat: int = option(1, whole_within(1, MOST_REPEATS), "places at most in one image", "N", "top")
-    top_random: int = option(0, whole_within(0, MOST_ENTRIES), "images drawn from all that excite it", "N", "top")
-    top_bands: int = option(0, whole_within(0, MOST_BANDS), "as many from each of N bands of a sample", "N", "top")
-    top_seed: int = option(0, whole(0), "of the draws", "N", "top")
+    address: str | None = option(None, text, "address of a Ray cluster (default: one on this machine)", "HOST", "run")
+    top_k: int = option(16, whole_within(1, MOST_ENTRIES), "images kept for each channel, the strongest", "K", "top")
+    top_by: str = option("max", choice(*TOP_BY), "response to an image: max (default), mean, min of a map", "H", "top")
+    top_repeat: int = option(1, whole_within(1, MOST_REPEATS), "most entries of one image in a channel", "N", "top")
+    top_random: int = option(0, whole_within(0, MOST_ENTRIES), "random images too, of those that excite it", "N", "top")
+    top_bands: int = option(0, whole_within(0, MOST_BANDS), "as many from each of N bands of response", "N", "top")
+    top_seed: int = option(0, whole(0), "seed of the random images", "N", "top")
     labels: str | None = option(
         None,
         text,
-        "folders, or a .csv, .tsv, .json file of image,class",
+        "classes of images: folders, or a .csv, .tsv, .json file",
         "FILE", "top",
     )  # fmt: skip
 

@@ -31,7 +31,7 @@ class KernelOptions(SelfChecking):
         "colours) or none",
         "KIND", "kernels",
     )  # fmt: skip
-    scale: int | None = option(None, whole(1), "px a side of a weight (default: what fits the screen)", "PX", "kernels")
+    scale: int | None = option(None, whole(1), "px of a weight's side (default: what fits the screen)", "PX", "kernels")
     colormap: str | None = option(None, text, "name (default: coolwarm about 0, for norms viridis)", "NAME", "kernels")
     threads: int | None = option(
         None, whole(1), "workers that measure, draw and encode (default: one a core)", "N", "running"

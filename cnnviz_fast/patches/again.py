@@ -1,4 +1,4 @@
-"""The model of a run on its photos once more, one photo at a time, and what shows that it is another one."""
+"""The model of a run, run again on its photos, one at a time; a model with other weights is noticed and refused."""
 
 from __future__ import annotations
 

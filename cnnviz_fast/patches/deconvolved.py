@@ -1,8 +1,8 @@
 """Patches deconvolved: which pixels of its patch a unit answers to.
 
-The model runs once more on each photo, up to the layer, and each unit whose patch is cut from it goes back to the input
-by itself, through rectifiers by the rule that is named. What comes back is summed over the colours and cut as the patch
-is. Each has its own scale, with grey for 0.
+The model runs once more on each photo, up to the layer. Each unit whose patch is cut from that photo is followed back
+to the input, alone, and the named rule decides what passes a rectifier. The result is summed over the colours and cut
+out as the patch is. Each result has its own scale, with grey for 0.
 """
 
 from __future__ import annotations

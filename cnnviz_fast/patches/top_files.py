@@ -111,7 +111,7 @@ def write_top(
 
 
 def read_top(path: str | os.PathLike[str]) -> TopFile:
-    """Read what `write_top` wrote.
+    """Read the strongest responses that a run kept, its top.safetensors.
 
     Args:
         path: the file, or the folder of a run.

@@ -1,4 +1,4 @@
-"""`run`: makes sheets, atlases, maps, heat maps, statistics, lists of the strongest of any number of images.
+"""`run`: sheets, atlases, maps, heat maps, statistics and lists of the strongest images, for any number of images.
 
 RunSpec        what is asked for                                      spec.py
 images_of      the images                                             images.py
@@ -65,9 +65,9 @@ def run(
     on_file: Callable[[Path], object] | None = None,
     **options: Unpack[RunKeywords],
 ) -> RunSummary:
-    """Make sheets, atlases, maps, statistics, heat maps or lists of the strongest of any number of images.
+    """Make sheets, atlases, maps, statistics, heat maps or lists of the strongest images, for any number of images.
 
-    The memory does not grow with them.
+    Memory does not grow with their number.
 
     An image that cannot be read or run is noted in failed.jsonl, and the others are done. A run that was stopped or
     killed is taken up by calling it again: finished images are skipped, and no file under its final name is ever half
@@ -79,12 +79,12 @@ def run(
 
     Args:
         model: from load_model, a module of one's own, or a spec for load_model.
-        images: files, folders, globs, lists, "-", tar shards, Parquet tables, images in memory; see list_images. Or a
-            data set that takes positions, of torch, of Hugging Face or of your own; a DataLoader; or any iterable of
-            samples or batches, such as a generator. A sample is an image, a tuple that begins with one, or a mapping
-            that has one. Files are known by their paths as they are given, in any order; samples and images in memory
-            by their place. A file that is given by two spellings of its path, such as a relative and an absolute one,
-            is two images: it is drawn, counted and listed twice.
+        images: files, folders with all folders below them, globs, lists of paths (.txt, .lst, "-" for stdin), tar
+            shards, Parquet tables, images in memory. Or a data set that takes positions, of torch, of Hugging Face or
+            of your own; a DataLoader; or any iterable of samples or batches, such as a generator. A sample is an image,
+            a tuple that begins with one, or a mapping that has one. Files are known by their paths as they are given,
+            in any order; samples and images in memory by their position. A file that is given by two spellings of its
+            path, such as a relative and an absolute one, is two images: it is drawn, counted and listed twice.
         layers: layer patterns; see capture. None with save "attribution" alone, for the last stage or for methods that
             are of the input.
         out: folder of the run, made where it is missing. Nothing is written anywhere else.
@@ -98,14 +98,13 @@ def run(
             or one row for all; each batch gets the rows of its images. A function of the batch makes anything else, and
             of images whose number is not known, such as a generator's, what differs from one to the next.
         forward: method of the model to run instead of `forward`; see capture.
-        overlay: True to lay maps over the image as the model saw it, or another image, as in render; or what
-            read_overlay returned.
+        overlay: True to lay maps over the image as the model saw it, or another image, as in render.
         alpha: weight of the maps' colours over it, 0 to 1 (default 0.5).
         show_input: True to show the image as the model saw it above the grid, in 64 colours of the palette.
-        method: with save "attribution", the name of the method; see attribute. gradcam. Methods of layers share a pass
-            with what else is made of the layers; guided-gradcam and methods of the input take their own.
-        target: what is explained: see attribute; the class with the highest score of each image. The rows of the index
-            say which class that was. A list of lists, or an array of integers, has a row for each image of the run.
+        method: with save "attribution", the name of the method (default gradcam); see attribute. Methods of layers
+            share a pass with what else is made of the layers; guided-gradcam and methods of the input take their own.
+        target: what is explained (default: the class with the highest score of each image); see attribute. The rows of
+            the index say which class that was. A list of lists, or an array of integers, has a row for each image.
         on_file: called with the path of each file, or of each tar, once it is complete.
         **options: see below.
 
@@ -118,7 +117,7 @@ def run(
         ImagesFailedError: with `strict`, an image failed.
         WriteError: for example, the disk is full; what was finished stays.
         KeyboardInterrupt: the first Ctrl-C, once what was under way is finished; the second one, at once.
-        CnnvizError: an error of every image; see load_model, list_images, capture and render.
+        CnnvizError: an error of every image; see load_model, load_images, capture and render.
     """
     leave_if_run_again()
     wanted, drawing, attribution, look = split_options(options)

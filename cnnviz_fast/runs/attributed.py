@@ -6,8 +6,9 @@ and statistics of the same layers take no second pass.
     METHOD/LAYER/IMAGE.atlas    the maps unrounded but for their dtype, float16; see formats/atlas.py
     METHOD/LAYER/IMAGE.png      with an overlay: drawn over the image, as `cnnviz attribute` draws them
 
-Maps of the input lie in METHOD. A channel of an atlas is a target, or for maps of the input, of volumes and of clips a
-channel or a step of one: those of the first target come first.
+Maps of the input have no LAYER: they lie in METHOD. Each channel of an atlas is the map of one target. Where a target
+has several maps, one for each channel of the input, plane of a volume or step of a clip, all maps of the first target
+come first.
 """
 
 from __future__ import annotations

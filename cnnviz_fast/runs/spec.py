@@ -138,12 +138,12 @@ class RunSummary:
 
     Attributes:
         folder: where everything is.
-        images: of this process's share: finished, skipped and failed. All of them, unless the run was stopped.
-        finished: by this run.
-        skipped: finished by an earlier run.
-        failed: failed.jsonl has the reasons.
+        images: number of images that this process finished, skipped or failed: its whole share, unless it was stopped.
+        finished: images that this call finished.
+        skipped: images that an earlier call had finished.
+        failed: images that failed; failed.jsonl has the reasons.
         complete: whether the run went on to the end.
-        seconds: that the run took.
+        seconds: how long the run took.
         stages: seconds in decode, forward, render, encode and write, of all threads and processes together.
         passed_over: files of the folders that are no images, sheets of this package and folders of other runs.
         statistics: file of the statistics, or None. Of several processes, the last one to end has the file of all

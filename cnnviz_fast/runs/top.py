@@ -1,7 +1,8 @@
 """The images that excite each channel most, as a run collects them: `--save top`.
 
 Equal responses are in an order of the images' keys, so that the same files give the same lists in whatever order they
-come. Samples of data sets and images in memory have their position for a key: shuffled, they are others.
+come. The key of a sample of a data set, or of an image in memory, is its position: after a shuffle it counts as another
+image.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Arguments and options that nobody has: what they are called here, by other tools' names, by spelling, or nearly."""
+"""Arguments and options that do not exist: which one is meant, by the names of other tools or by spelling."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Files and JSON that may be anybody's: no pipe is waited for, no device is read, and nothing is nested without end.
 
-Both raise what the standard library raises for a file that cannot be read, OSError, and for JSON that is none,
-ValueError, so that a caller has one kind of each to put into its own error.
+Both raise what the standard library raises: OSError for a file that cannot be read, ValueError for text that is not
+JSON. So a caller has one kind of each to put into its own error.
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ def compare(
     The ranges that `normalize` asks for are those of a and b together, for each channel or for the layer. The
     difference is that of the maps themselves, before any sigmoid. It has one range for all channels, plus/minus its
     largest magnitude, and shows the `bad` colour where a, b or b - a is not finite in float32. Everything is drawn in
-    memory, at one byte per pixel: three sheets stay, and while the halves of the pair are joined both are there twice.
+    memory, at one byte per pixel: three sheets, and for a moment both halves of the pair a second time.
 
     A title stands above each half, with what is known of its own side, and above the difference, where fields in which
     the two differ read "b - a". A colour bar stands under each.

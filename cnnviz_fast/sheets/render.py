@@ -116,7 +116,7 @@ def render(
     Args:
         maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not; or (1, C, H, W), (C, L) for
             a signal, (C,) for a vector, (C, D, H, W) for a volume, or a list of maps. Not modified.
-        axes: of `maps` where its channels are not first: hwc, lc, hw, dhwc, ...; see `channels.entrance`.
+        axes: of `maps`: auto (the channels are first), chw, hwc, cl, lc, hw, c, cdhw or dhwc.
         planes: of a volume, the plane to draw, counted from 0.
         provenance: where the maps came from, for the manifest.
         overlay: image to lay the maps over: a path, PIL image, or (H, W[, 3]) uint8 array, resized to the tiles.
@@ -169,7 +169,7 @@ def save_sheet(
         maps: (C, H, W) real dtype, a tensor on any device or a numpy array, finite or not; or (1, C, H, W), (C, L) for
             a signal, (C,) for a vector, (C, D, H, W) for a volume, or a list of maps. Not modified.
         path: the file; its suffix decides the format: .png, .jpg, .jpeg, .webp, or .npy for the index plane.
-        axes: of `maps` where its channels are not first: hwc, lc, hw, dhwc, ...; see `channels.entrance`.
+        axes: of `maps`: auto (the channels are first), chw, hwc, cl, lc, hw, c, cdhw or dhwc.
         planes: of a volume, the plane to draw, counted from 0.
         provenance: where the maps came from, for the manifest.
         overlay: image to lay the maps over, as in render. A PNG is then RGB; .npy is still the index plane.
@@ -186,8 +186,8 @@ def save_sheet(
     Raises:
         InputError: `maps` or an option cannot be used.
         EncodeError: the sheet is too large for the format.
-        WriteError: the file cannot be written, or the manifest would replace a JSON file that is none; nothing is left
-            of it, and an older file of that name stays.
+        WriteError: the file cannot be written, or the manifest would replace another JSON file; nothing is left of it,
+            and an older file of that name stays.
         BackendUnavailableError: the named backend does not work for these maps.
         KernelError: the device of the maps was lost, or refuses the work; nothing is left of the file.
     """

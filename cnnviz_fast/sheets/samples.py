@@ -123,7 +123,7 @@ def render_batch(
     Args:
         maps: (N, C, H, W) real dtype, any device, finite or not. For several layers a mapping from their names to such
             maps, as capture returns it, or an iterable of (name, maps). Not modified.
-        axes: of each sample where it is not (C, H, W): hwc, cl for signals, ...; see `channels.entrance`.
+        axes: of each sample, where it is not (C, H, W); see render.
         planes: of volumes (N, C, D, H, W), the plane to draw, counted from 0.
         provenances: where each of the N samples came from; the name of the layer is filled in.
         statistics: of the layer over a data set, with normalize dataset; a mapping from names for several layers.

@@ -42,7 +42,7 @@ BAND_PX = 1 << 16
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Sheet:
-    """A grid of tiles, drawn. Two sheets are equal if they are one.
+    """A grid of tiles, drawn. Sheets are compared by identity.
 
     index: (H, W) uint8. The entry of the palette that each pixel shows.
     colors: the palette and what its entries stand for.
@@ -108,8 +108,8 @@ class Sheet:
         Raises:
             OptionError: the suffix names no format, or `quality` is out of range.
             EncodeError: the sheet is too large for the format.
-            WriteError: the file cannot be written, or the manifest would replace a JSON file that is none. Nothing is
-                left of it, and an older file of that name stays.
+            WriteError: the file cannot be written, or the manifest would replace another JSON file. Nothing is left of
+                it, and an older file of that name stays.
         """
         path = path_of("path", path)
         if manifest:

@@ -89,7 +89,7 @@ def save_tiles(
         The path of each file, in the order of the tiles of a sheet: reductions first, channels by number or rank.
 
     Raises:
-        InputError: `maps` or an option cannot be used: SHEET_OPTIONS belong to sheets. Or `name` lacks {channel}
+        InputError: `maps` or an option cannot be used (gap or title belong to sheets). Or `name` lacks {channel}
             for several files, `name` or `suffix` holds a path, or two files would have the same name.
         EncodeError: a tile is too large for the format.
         WriteError: a file cannot be written; the message names it.

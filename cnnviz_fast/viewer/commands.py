@@ -1,4 +1,4 @@
-"""The command and the line of Python that draw a sheet of what is shown again, with all that decides on its pixels."""
+"""The command and the line of Python that draw a shown layer again, with every option that decides on its pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pages say of this machine: names. They are sent to others, whom its folders do not concern."""
+"""Files as pages call them: by their names, without their folders, since pages are sent to others."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def parameter_statistics(
 
     Args:
         model: from load_model, or any module.
-        layers: layer patterns, see `patterns`: only parameters of these modules and of the modules inside them. None
+        layers: layer patterns, see capture: only parameters of these modules and of the modules inside them. None
             for all.
         threads: number of workers; None for one per core.
 

@@ -49,7 +49,7 @@ class ReceptiveField:
         return first, first + self.size[axis]
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON types."""
+        """Return the record in types that JSON has."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
@@ -60,7 +60,7 @@ class ReceptiveField:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> ReceptiveField:
-        """Make it of what `to_json` returned; names that this version does not know are left out."""
+        """Rebuild a record from what `to_json` returned; names that this version does not know are left out."""
         known: dict[str, Any] = {name: record[name] for name in cls.__dataclass_fields__ if name in record}
         for name, value in known.items():
             known[name] = tuple(value) if isinstance(value, list) else value

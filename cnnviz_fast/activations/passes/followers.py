@@ -1,4 +1,4 @@
-"""Which parameters and buffers a pass in eval mode may write: those that follow others, and what is no norm's."""
+"""Which parameters and buffers a pass in eval mode may write: followers of trained ones, and buffers of no norm."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What a pass has added to modules: a target network that is copied, or a head that is built, in the first forward.
 
-It would be another one in the next pass: so it is taken out again, as if there had been no pass.
+What a pass added would be missing or different without that pass, so it is taken out again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How containers, arrays and random generators are saved, told apart from what was saved, and put back."""
+"""How containers, arrays and random generators are saved, compared with what was saved, and put back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_BYTES = 2**26
 
 
 class Kind(NamedTuple):
-    """How objects of a class are saved, told apart from what was saved, and put back."""
+    """How objects of a class are saved, compared with what was saved, and put back."""
 
     save: Callable[[Any], Any]
     is_same: Callable[[Any, Any], bool]

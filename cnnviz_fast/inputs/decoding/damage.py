@@ -1,4 +1,4 @@
-"""Damaged images as far as they go, where that is asked for: not by the switch of Pillow, which all threads share."""
+"""Damaged images, read as far as they go where that is asked for; without Pillow's switch, which all threads share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PPM and PGM whose largest value is not that of a byte: Pillow scales each of their values in Python."""
+"""PPM and PGM whose largest value is not 255: read here, since Pillow scales them value by value in Python."""
 
 from __future__ import annotations
 

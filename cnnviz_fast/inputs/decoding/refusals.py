@@ -1,4 +1,4 @@
-"""What is no image that can be read is named for what it is, with what to do about it."""
+"""Files that cannot be read as images: what each of them is, and what to do about it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Who may ask the server, and what its answers forbid the browser: this machine's own page, and nobody else.
 
-A page on another site can make a browser send requests to this machine. Names that lead here by another's DNS are told
-by the Host header, other sites by Origin and Sec-Fetch-Site, and no answer says that another site may read it. With
---host others in the network can reach the server too: then every request needs a token.
+A page of another site can make a browser send requests to this machine. The Host header shows whether a browser came by
+a name that somebody else's DNS points here, Origin and Sec-Fetch-Site show whether another site sent it; both are
+refused, and no answer allows another site to read it. With --host other machines can reach the server too: then every
+request needs a token.
 """
 
 from __future__ import annotations
