@@ -22,7 +22,7 @@ constexpr Dispatch SCALAR = {
     literal_span_scalar,
     run_length_scalar,
     put_literals_scalar,
-    {0, normalize_row_scalar, enlarge_rows_scalar, blend_rows_scalar},
+    {0, normalize_rows_scalar, enlarge_rows_scalar, blend_rows_scalar},
     {least_and_greatest_scalar, take_in_scalar, overview_scalar, squares_scalar},
     {average_rows_scalar},
 };
@@ -36,7 +36,7 @@ constexpr Dispatch AVX2 = {
     literal_span_avx2,
     run_length_avx2,
     put_literals_avx2,
-    {8, normalize_row_avx2, enlarge_rows_avx2, blend_rows_avx2},
+    {8, normalize_rows_avx2, enlarge_rows_avx2, blend_rows_avx2},
     {least_and_greatest_avx2, take_in_avx2, overview_avx2, squares_avx2},
     {average_rows_avx2},
 };
@@ -49,7 +49,7 @@ constexpr Dispatch AVX512 = {
     literal_span_avx512,
     run_length_avx512,
     put_literals_avx512,
-    {16, normalize_row_avx512, enlarge_rows_avx512, blend_rows_avx512},
+    {16, normalize_rows_avx512, enlarge_rows_avx512, blend_rows_avx512},
     {least_and_greatest_avx512, take_in_avx512, overview_avx512, squares_avx512},
     {average_rows_avx512},
 };
@@ -77,7 +77,7 @@ constexpr Dispatch neon_with(decltype(Dispatch::crc32) crc32) {
         literal_span_neon,
         run_length_neon,
         put_literals_neon,
-        {8, normalize_row_neon, enlarge_rows_neon, blend_rows_neon},
+        {8, normalize_rows_neon, enlarge_rows_neon, blend_rows_neon},
         {least_and_greatest_scalar, take_in_scalar, overview_neon, squares_neon},
         {average_rows_scalar},
     };

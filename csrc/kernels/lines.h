@@ -7,6 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/maps.h"
+
 namespace cnnviz {
 
 // A range of values; its ends are equal for a flat channel.
@@ -15,17 +17,22 @@ struct Range {
     float high;
 };
 
-// (value * half - low) / span: if the width of a range overflows, everything is halved first.
+// Brings the values of a channel into [0, 1] by (value * half - low) / span: if the width of a range overflows, everything
+// is halved first. The span of a flat channel is 0.
+//     inverse: 1 / span, rounded, where products with it may stand for the division, see quotient_256; else 0.
 struct Span {
     float half;
     float low;
     float span;
+    float inverse;
 };
 
 inline Span span_of(Range range) {
+    if (range.low == range.high) return {1, range.low, 0, 0};
     const float half = std::isinf(range.high - range.low) ? 0.5f : 1.0f;
     const float low = range.low * half;
-    return {half, low, range.high * half - low};
+    const float span = range.high * half - low;
+    return {half, low, span, span >= 0x1p-40f && span <= 0x1p40f ? 1 / span : 0};
 }
 
 // Most columns that a block of enlarge_rows has, at any level.
@@ -61,19 +68,19 @@ struct Columns {
     const int32_t* offset;
 };
 
-// Brings `count` values into [0, 1]; what is not finite becomes NaN, and a flat channel `flat`. May write whatever into
-// the padding. Returns whether there is a NaN.
-bool normalize_row_scalar(const float* values, size_t count, Range range, float flat, float* out);
-bool normalize_row_avx2(const float* values, size_t count, Range range, float flat, float* out);
-bool normalize_row_avx512(const float* values, size_t count, Range range, float flat, float* out);
-bool normalize_row_neon(const float* values, size_t count, Range range, float flat, float* out);
-
 // Some rows, each `step` floats behind the one before.
 struct Rows {
     float* values;
     size_t count;
     size_t step;
 };
+
+// Normalises a row of each of some channels, as many as `rows` has, which lie one after another. What is not finite
+// becomes NaN, and all else in a flat channel `flat`. May write whatever into the padding. Returns whether there is a NaN.
+bool normalize_rows_scalar(const Block& block, const Span* spans, float flat, const Rows& rows);
+bool normalize_rows_avx2(const Block& block, const Span* spans, float flat, const Rows& rows);
+bool normalize_rows_avx512(const Block& block, const Span* spans, float flat, const Rows& rows);
+bool normalize_rows_neon(const Block& block, const Span* spans, float flat, const Rows& rows);
 
 // Interpolates rows along x: before + fraction * (after - before), or `before` alone where the fraction is 0. has_nan:
 // whether a value is NaN. out_step: floats from row to row. Writes at least a block of each row, before the next row.
@@ -99,7 +106,7 @@ void blend_rows_with_nan(const float* line, const float* below, size_t width, co
 // One level's versions. block_columns: columns of a block of its enlarge_rows; 0 if it has no blocks.
 struct LineLoops {
     size_t block_columns;
-    bool (*normalize_row)(const float* values, size_t count, Range range, float flat, float* out);
+    bool (*normalize_rows)(const Block& block, const Span* spans, float flat, const Rows& rows);
     void (*enlarge_rows)(const Columns& columns, const Rows& rows, bool has_nan, float* out, size_t out_step);
     void (*blend_rows)(const float* line, const float* below, size_t width, const float* fractions, size_t rows,
                        float scale, uint8_t* out);

@@ -105,23 +105,30 @@ struct PixelsOfTwoLines {
 
 }  // namespace
 
-bool normalize_row_neon(const float* values, size_t count, Range range, float flat, float* out) {
-    if (range.low == range.high || count < 4) return normalize_row_scalar(values, count, range, flat, out);
-    const Span span = span_of(range);
-    const float32x4_t lows = vdupq_n_f32(span.low);
-    const float32x4_t spans = vdupq_n_f32(span.span);
+bool normalize_rows_neon(const Block& block, const Span* spans, float flat, const Rows& rows) {
     uint32x4_t unsound = vdupq_n_u32(0);
-    const auto normalize_four = [&](size_t x) {
-        const float32x4_t value = vld1q_f32(values + x);
-        const uint32x4_t nothing = vreinterpretq_u32_f32(vsubq_f32(value, value));  // 0, or NaN if it is not finite
-        unsound = vorrq_u32(unsound, nothing);
-        const float32x4_t v = vdivq_f32(vsubq_f32(vmulq_n_f32(value, span.half), lows), spans);
-        const float32x4_t clamped = vminq_f32(vmaxq_f32(v, vdupq_n_f32(0.0f)), vdupq_n_f32(1.0f));
-        vst1q_f32(out + x, vreinterpretq_f32_u32(vorrq_u32(vreinterpretq_u32_f32(clamped), nothing)));
-    };
-    for (size_t x = 0; x + 4 < count; x += 4) normalize_four(x);
-    normalize_four(count - 4);  // ends with the row
-    return vmaxvq_u32(unsound) != 0;
+    bool has_nan = false;
+    for (size_t row = 0; row < rows.count; row++) {
+        const Block one = {block.values + static_cast<ptrdiff_t>(row) * block.step, 0};
+        const Span& span = spans[row];
+        float* out = rows.values + row * rows.step;
+        if (span.span == 0 || rows.step < 4) {
+            has_nan |= normalize_rows_scalar(one, &span, flat, {out, 1, rows.step});
+            continue;
+        }
+        const auto normalize_four = [&](size_t x) {
+            const float32x4_t value = vld1q_f32(one.values + x);
+            const uint32x4_t nothing = vreinterpretq_u32_f32(vsubq_f32(value, value));  // 0, or NaN: not finite
+            unsound = vorrq_u32(unsound, nothing);
+            const float32x4_t above = vsubq_f32(vmulq_n_f32(value, span.half), vdupq_n_f32(span.low));
+            const float32x4_t v = vdivq_f32(above, vdupq_n_f32(span.span));
+            const float32x4_t clamped = vminq_f32(vmaxq_f32(v, vdupq_n_f32(0.0f)), vdupq_n_f32(1.0f));
+            vst1q_f32(out + x, vreinterpretq_f32_u32(vorrq_u32(vreinterpretq_u32_f32(clamped), nothing)));
+        };
+        for (size_t x = 0; x + 4 < rows.step; x += 4) normalize_four(x);
+        normalize_four(rows.step - 4);  // ends with the row
+    }
+    return has_nan || vmaxvq_u32(unsound) != 0;
 }
 
 void enlarge_rows_neon(const Columns& columns, const Rows& rows, bool has_nan, float* out, size_t out_step) {

@@ -93,12 +93,13 @@ class StripPainter {
           sheet_(sheet),
           blocks_(sheet.cols, loops_.block_columns),
           scratch_(allocate<float>(needs_scratch(sheet.maps, false) ? tiles_in_a_row() * sheet.maps.width : 1)),
+          spans_(allocate<Span>(tiles_in_a_row())),
           rows_(allocate<float>(tiles_in_a_row() * sheet.maps.width + ROW_PADDING)),
           lines_(allocate<float>(2 * line_size())),
           line_{lines_.get(), false},
           below_{lines_.get() + line_size(), false} {}
 
-    bool allocated() const { return blocks_.allocated() && scratch_ && rows_ && lines_; }
+    bool allocated() const { return blocks_.allocated() && scratch_ && spans_ && rows_ && lines_; }
 
     void paint(size_t start, size_t stop, uint8_t* out) {
         const Grid& grid = sheet_.grid;
@@ -149,6 +150,11 @@ class StripPainter {
     void hold(size_t grid_row, size_t i) {
         const bool same_tiles = grid_row == held_grid_row_;
         if (same_tiles && i == held_) return;
+        if (!same_tiles) {
+            const size_t first = grid_row * sheet_.grid.columns;
+            const size_t count = std::min(sheet_.grid.columns, sheet_.maps.count - first);
+            for (size_t c = 0; c < count; c++) spans_[c] = span_of({sheet_.low[first + c], sheet_.high[first + c]});
+        }
         if (same_tiles && i == held_ + 1) {
             std::swap(line_, below_);
         } else {
@@ -171,13 +177,10 @@ class StripPainter {
         const Block block = read_block(sheet_.maps, first, last, i, i + 1, scratch_.get());
         const bool next_is_there = block.values != scratch_.get() && i + 1 < sheet_.maps.height;
         const Rows rows = {rows_.get(), last - first, width};
-        line.has_nan = false;
-        for (size_t tile = 0; tile < rows.count; tile++) {
-            const float* values = block.values + static_cast<ptrdiff_t>(tile) * block.step;
-            if (next_is_there) prefetch(values + sheet_.maps.step_y, width);
-            const Range range = {sheet_.low[first + tile], sheet_.high[first + tile]};
-            line.has_nan |= loops_.normalize_row(values, width, range, sheet_.paint.flat, rows.values + tile * width);
+        for (size_t tile = 0; next_is_there && tile < rows.count; tile++) {
+            prefetch(block.values + static_cast<ptrdiff_t>(tile) * block.step + sheet_.maps.step_y, width);
         }
+        line.has_nan = loops_.normalize_rows(block, spans_.get(), sheet_.paint.flat, rows);
         rows.values[rows.count * width] = 0;  // is read behind the last row, with a weight of 0
         loops_.enlarge_rows(blocks_.columns(), rows, line.has_nan, line.values + grid.left, grid.step_x);
         size_t end = 0;
@@ -196,6 +199,7 @@ class StripPainter {
     const Sheet& sheet_;
     ColumnBlocks blocks_;
     Buffer<float> scratch_;
+    Buffer<Span> spans_;  // of the tiles of the grid row that is held
     Buffer<float> rows_;
     Buffer<float> lines_;
     Line line_;
