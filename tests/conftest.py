@@ -54,14 +54,21 @@ def _asks_for_long(config: pytest.Config) -> bool:
     return config.getoption("markexpr").split() == ["long"]
 
 
-def pytest_collection(session: pytest.Session) -> None:
-    """Import all tests from the last to the first in the second of two processes: in a new checkout each process then
-    rewrites the assertions of one half, and finds those of the other half on disk."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
+    """Collect no garbage meanwhile: next to everything that is imported stays, and looking through it takes seconds.
+
+    The second of two processes imports all tests from the last to the first: in a new checkout each process then
+    rewrites the assertions of one half, and finds those of the other half on disk.
+    """
+    gc.disable()
     whole = session.config.args_source is pytest.Config.ArgsSource.TESTPATHS
     if whole and os.environ.get("PYTEST_XDIST_WORKER") == "gw1":
         for path in sorted(Path(__file__).parent.rglob("test_*.py"), reverse=True):
             with contextlib.suppress(pytest.Collector.CollectError, pytest.skip.Exception):  # collecting it tells why
                 _ = pytest.Module.from_parent(session, path=path).obj
+    yield
+    gc.enable()
 
 
 LONGEST = ("test_public_surface.py", "test_triton.py")
@@ -78,10 +85,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items if _asks_for_long(config) else []:
         if is_hypothesis_test(getattr(item, "obj", None)):
             item.add_marker("long")
-    for long in {"zoo", "cluster", "long"} - set(config.getoption("markexpr").split()):
-        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker(long)])
-        items[:] = [item for item in items if not item.get_closest_marker(long)]
-    gpu = [item for item in items if item.get_closest_marker("gpu")]
+    left_out = {"zoo", "cluster", "long"} - set(config.getoption("markexpr").split())
+    marks = {item: {mark.name for mark in item.iter_markers()} for item in items}
+    config.hook.pytest_deselected(items=[item for item in items if marks[item] & left_out])
+    items[:] = [item for item in items if not marks[item] & left_out]
+    gpu = [item for item in items if "gpu" in marks[item]]
     if gpu:
         import torch
 
