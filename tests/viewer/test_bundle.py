@@ -13,11 +13,12 @@ VIEWER = Path(__file__).parents[2] / "cnnviz_fast" / "viewer"
 
 
 @pytest.mark.skipif(
-    not shutil.which("npm") or not (VIEWER / "source" / "node_modules").is_dir(),
+    not shutil.which("node") or not (VIEWER / "source" / "node_modules").is_dir(),
     reason="no Node, or `npm ci` has not been run in cnnviz_fast/viewer/source",
 )
 def test_bundle_is_what_the_source_builds() -> None:
-    check = subprocess.run(["npm", "run", "check"], cwd=VIEWER / "source", capture_output=True, text=True)
+    build = ["node", "build.mjs", "--check"]  # `npm run check` looks at the types too, which takes ten times as long
+    check = subprocess.run(build, cwd=VIEWER / "source", capture_output=True, text=True)
     assert check.returncode == 0, check.stdout + check.stderr
 
 

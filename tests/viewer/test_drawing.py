@@ -381,10 +381,11 @@ def test_changes_of_a_whole_screen_are_drawn_in_time(walls: Page, shape: tuple[i
     session = walls.context.new_cdp_session(walls)
     session.send("Performance.enable", {"timeDomain": "threadTicks"})
     for name, (change, most_ms) in CHANGES.items():
-        times = []
-        for i in range(8):  # of which the first are not yet compiled
+        times: list[float] = []
+        while min(times, default=INF) >= most_ms * BUSY and len(times) < 8:  # of which the first are not yet compiled
             before = main_thread_ms(session)
-            walls.evaluate(f"((i) => {{ wall.{change}; return new Promise(requestAnimationFrame); }})({i})")
+            script = f"((i) => {{ wall.{change}; return new Promise(requestAnimationFrame); }})({len(times)})"
+            walls.evaluate(script)
             times.append(main_thread_ms(session) - before)
         assert min(times) < most_ms * BUSY, f"{name} took {times} ms"
 
@@ -395,7 +396,7 @@ def test_wall_is_drawn_soon_after_the_page_is_opened(browser: Browser, tmp_path:
         layer |= {"channels": 2048, "height": 7, "width": 7}
     payloads |= {key: packed_and_read(noise(2048, 7, 7).relu())[0] for key in payloads if key.startswith("a-0-0")}
     (tmp_path / "page.html").write_text(page_of(catalogue, payloads))
-    assert min(first_wall_ms(browser, tmp_path / "page.html") for _ in range(3)) < FIRST_WALL_MS * BUSY
+    assert any(first_wall_ms(browser, tmp_path / "page.html") < FIRST_WALL_MS * BUSY for _ in range(3))
 
 
 def first_wall_ms(browser: Browser, page: Path) -> float:
