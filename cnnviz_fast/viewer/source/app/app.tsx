@@ -23,9 +23,15 @@ export function App({ session }: { session: Session }) {
   const wall = useRef<WallHandle>(null);
   const { shown, error } = useShown(session);
   const { catalogue, run, layer } = session;
-  const names = useMemo(() => catalogue.live?.layers ?? run?.layers.map(({ name }) => name) ?? [], [run]);
+  // Of a live model all layers, and with them the planes of those that are clips or volumes.
+  const names = useMemo(
+    () => [...new Set([...(catalogue.live?.layers ?? []), ...(run?.layers.map(({ name }) => name) ?? [])])],
+    [run],
+  );
   useKeys(session, shown, wall, () => setHelp(true));
   useEffect(() => setMenu(false), [session.state.layer]);
+  const [stands, setStands] = useState(false); // the wall, which what is beside it must not hold up
+  useEffect(() => setStands(shown !== undefined), [shown === undefined]);
   return (
     <div class={menu ? "page menu" : "page"}>
       <Bar {...{ session, shown, wall, say, menu }} onMenu={() => setMenu(!menu)} onHelp={() => setHelp(true)} />
@@ -61,7 +67,7 @@ export function App({ session }: { session: Session }) {
           </p>
         )}
       </main>
-      {shown && <ChannelPanel {...{ session, shown }} />}
+      {shown && stands && <ChannelPanel {...{ session, shown }} />}
       <p class={notice ? "notice on" : "notice"} role="status" onAnimationEnd={() => say("")}>
         {notice}
       </p>
