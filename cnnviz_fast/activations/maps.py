@@ -36,10 +36,12 @@ def frame_of(sample: torch.Tensor, step: int | None, steps: int) -> torch.Tensor
     Returns:
         (C, H, W), a view.
     """
-    if sample.ndim < 4:
-        return sample
-    depth = sample.shape[1]
-    return sample[:, 0 if step is None else min(depth - 1, int((step + 0.5) * depth / steps))]
+    return sample if sample.ndim < 4 else sample[:, frame_number(sample.shape[1], step, steps)]
+
+
+def frame_number(depth: int, step: int | None, steps: int) -> int:
+    """Return which of `depth` frames of a sample lies under the maps of a step; see frame_of."""
+    return 0 if step is None else min(depth - 1, int((step + 0.5) * depth / steps))
 
 
 class LayerMaps(NamedTuple):

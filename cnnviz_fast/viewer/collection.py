@@ -1,6 +1,6 @@
 """All that a page or a server shows: several runs, as the catalogue of `source/catalogue.ts`, and payloads by key.
 
-a-RUN-LAYER-IMAGE       an atlas                      p-RUN-IMAGE           the view that the model saw
+a-RUN-LAYER-IMAGE       an atlas                      p-RUN-IMAGE[-FRAME]   the view that the model saw
 s-RUN-LAYER             statistics over a data set    k-RUN-LAYER           kernels of a first layer
 o-RUN-LAYER             an order by similarity        x-RUN-LAYER-CHANNEL   the strongest patches of a channel
 t-RUN-IMAGE-NUMBER      what a score depends on
@@ -23,7 +23,7 @@ from .told import told, told_in, told_model
 PALETTES = ("viridis", "magma", "inferno", "cividis", "turbo", "gray", "coolwarm")
 """Colormaps that a page has, 1 kB each; the first is drawn unless another is chosen."""
 
-PAGE = 1000
+PAGE = 100
 """Images in the catalogue of a server, and in each part that follows."""
 
 MOST_NOTES = 20
@@ -103,12 +103,14 @@ class Collection:
             return None
         run, letter, second = self.runs[int(found[2])], found[1], int(found[3])
         third = None if found[4] is None else int(found[4])
-        if (third is not None) != (letter in "axt"):
+        if letter != "p" and (third is not None) != (letter in "axt"):
             return None
         if letter in "pt":
             if second >= run.image_count:
                 return None
-            return run.photo(second) if third is None else run.attribution(second, third)
+            if letter == "p":
+                return run.photo(second, third)
+            return None if third is None else run.attribution(second, third)
         if second >= len(run.layers):
             return None
         if letter == "a":
@@ -127,7 +129,7 @@ def keys_of(run: Mapping[str, Any]) -> list[str]:
         keys += [f"{layer['patches']}-{channel}" for channel in range(layer["channels"])]
     for image in images:
         keys += [f"a-{run['id']}-{layer['id']}-{image['id']}" for layer in layers if layer["id"] not in image["absent"]]
-        keys += [image["photo"]] if image["photo"] else []
+        keys += dict.fromkeys(filter(None, [image["photo"], *image.get("frames", {}).values()]))
         keys += [each["key"] for each in image["attribution"]]
     return keys
 
@@ -158,12 +160,14 @@ def bytes_of(content: Content) -> bytes:
 
 def image_entry(run: int, number: int, image: ShownImage) -> dict[str, Any]:
     """Return the entry of an image."""
+    photo = f"p-{run}-{number}"
     return {
         "id": number,
         "name": image.name,
         "width": image.size[1],
         "height": image.size[0],
-        "photo": f"p-{run}-{number}" if image.has_photo else None,
+        "photo": photo if image.has_photo else None,
+        **({"frames": {layer: f"{photo}-{n}" for layer, n in image.frames.items()}} if image.frames else {}),
         "absent": list(image.absent),
         "attribution": [
             {"layer": layer, "name": name, "key": f"t-{run}-{number}-{n}"}

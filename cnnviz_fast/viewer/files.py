@@ -53,7 +53,7 @@ class FilesRun:
         found = self._files[self._images[image]].get(self.layers[layer].name)
         return None if found is None else found[0]
 
-    def photo(self, image: int) -> None:
+    def photo(self, image: int, frame: int | None = None) -> None:
         """See ShownRun. Atlases do not say which part of a photo the model saw."""
 
     def payload(self, kind: str, layer: int, channel: int | None = None) -> bytes | None:

@@ -108,10 +108,10 @@ class RunFolder:
         """See ShownRun."""
         return self._atlas_of(self.layers[layer].name, image)
 
-    def photo(self, image: int) -> bytes | None:
+    def photo(self, image: int, frame: int | None = None) -> bytes | None:
         """See ShownRun."""
         path = self._photo_path(self._index.lines(image))
-        if path is None or self._photos is None:
+        if path is None or self._photos is None or frame is not None:
             return None
         return self._photos.view(path, lambda *size: view_as_described(self._facts.get("preprocess"), *size))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..activations.capture import capture
-from ..activations.maps import LayerMaps, frame_of, read_activations
+from ..activations.maps import LayerMaps, frame_number, frame_of, read_activations
 from ..activations.passes.rows import inputs_at
 from ..attribution.api import attribution, method_of
 from ..attribution.drawing import tiles_of
@@ -24,6 +24,7 @@ from .payloads import as_jpeg, kernels_payload
 
 if TYPE_CHECKING:
     import torch
+    from PIL.Image import Image
 
     from ..pipeline import NamedImage
 
@@ -62,14 +63,13 @@ def look(
     batch = load_images(image.origin, model, max_pixels=max_pixels, **vars(decoding))
     if len(batch) != 1:
         raise ImageError(f"{image.name} must be one image, got a batch of {len(batch)}.")
-    atlases = atlases_of(model, batch, layers, image.name, axes or AxesOptions(), position)
+    read = _maps_of(model, batch, layers, axes or AxesOptions(), position)
+    atlases = {each.name: _packed(each, model, image.name) for each in read}
     scores = [] if method is None else _scores_of(model, batch, image.name, method, target)
-    return MemoryImage(image.name, atlases, *view_in(model, batch), scores)
+    return MemoryImage(image.name, atlases, *view_in(model, batch), scores, *_frames_of(model, batch, read))
 
 
-def atlases_of(
-    model: LoadedModel, batch: torch.Tensor, layers: Any, name: str, axes: AxesOptions, position: int = 0
-) -> dict[str, bytes]:
+def atlases_of(model: LoadedModel, batch: torch.Tensor, layers: Any, name: str) -> dict[str, bytes]:
     """Return the atlases of the layers of an image, by name; of a clip or a volume one for each step.
 
     Args:
@@ -77,16 +77,19 @@ def atlases_of(
         batch: (1, C, H, W) float32. What goes in. Not modified.
         layers: layer patterns; see capture.
         name: of the image.
-        axes: how the layers' outputs are read.
-        position: see look.
     """
+    return {each.name: _packed(each, model, name) for each in _maps_of(model, batch, layers, AxesOptions())}
+
+
+def _maps_of(
+    model: LoadedModel, batch: torch.Tensor, layers: Any, axes: AxesOptions, position: int = 0
+) -> list[LayerMaps]:
     outputs = capture(model, batch, layers, inputs=inputs_at(model, [position]))
-    read = read_activations(model, outputs, tuple(batch.shape), axes)
-    return {each.name: atlas_bytes(each.maps[0], _origin(each, model, name)) for each in read}
+    return list(read_activations(model, outputs, tuple(batch.shape), axes))
 
 
-def _origin(read: LayerMaps, model: LoadedModel, name: str) -> Provenance:
-    return read.provenance(model, name, with_field=True)
+def _packed(read: LayerMaps, model: LoadedModel, image: str) -> bytes:
+    return atlas_bytes(read.maps[0], read.provenance(model, image, with_field=True))
 
 
 def view_in(model: LoadedModel, batch: torch.Tensor) -> tuple[bytes | None, tuple[int, int] | None]:
@@ -98,10 +101,26 @@ def view_in(model: LoadedModel, batch: torch.Tensor) -> tuple[bytes | None, tupl
     """
     if batch.ndim < 4:
         return None, None
-    from PIL import Image
+    seen = _seen(model, frame_of(batch[0], None, 1))
+    return as_jpeg(seen), (seen.height, seen.width)
 
-    pixels = as_image(frame_of(batch[0], None, 1), model.preprocess)
-    return as_jpeg(Image.fromarray(pixels)), pixels.shape[:2]
+
+def _seen(model: LoadedModel, frame: torch.Tensor) -> Image:
+    from PIL.Image import fromarray
+
+    return fromarray(as_image(frame, model.preprocess))
+
+
+def _frames_of(
+    model: LoadedModel, batch: torch.Tensor, read: Sequence[LayerMaps]
+) -> tuple[dict[int, bytes], dict[str, int]]:
+    """Return the frames of a volume or a clip that lie under its layers, and which lies under each; see MemoryImage."""
+    sample = batch[0]
+    if sample.ndim < 4 or bool((sample == sample[:, :1]).all()):  # a clip made of one image
+        return {}, {}
+    depth = sample.shape[1]
+    numbers = {each.name: frame_number(depth, each.step, each.axes.steps) for each in read if each.step is not None}
+    return {number: as_jpeg(_seen(model, sample[:, number])) for number in set(numbers.values())}, numbers
 
 
 def kernels_of(model: LoadedModel, layers: Sequence[str]) -> dict[tuple[str, str], bytes]:

@@ -56,15 +56,17 @@ class MemoryRun:
         absent = tuple(n for n, name in enumerate(names) if name not in image.atlases)
         scores = tuple((None if layer is None else names.index(layer), name) for layer, name, _ in image.scores)
         size = image.size or view_size(list(image.heads.values()))
-        return ShownImage(image.name, size, image.photo is not None, absent, scores)
+        frames = {names.index(layer): frame for layer, frame in image.frame_of.items()}
+        return ShownImage(image.name, size, image.photo is not None, absent, scores, frames)
 
     def atlas(self, layer: int, image: int) -> bytes | None:
         """See ShownRun."""
         return self.images[image].atlases.get(self.layers[layer].name)
 
-    def photo(self, image: int) -> bytes | None:
+    def photo(self, image: int, frame: int | None = None) -> bytes | None:
         """See ShownRun."""
-        return self.images[image].photo
+        found = self.images[image]
+        return found.photo if frame is None else found.frames.get(frame)
 
     def payload(self, kind: str, layer: int, channel: int | None = None) -> bytes | None:
         """See ShownRun."""
@@ -88,6 +90,8 @@ class MemoryImage:
     photo: the view that the model saw, as JPEG.
     size: (height, width) of it in px, where that is known.
     scores: of each map of what a score depends on, the layer, or None for all, what the score is, and an atlas.
+    frames: of a volume or a clip, what the model saw of each frame that lies under a layer, by its number, as JPEG.
+    frame_of: layer -> the number of its frame.
     """
 
     name: str
@@ -95,6 +99,8 @@ class MemoryImage:
     photo: bytes | None = None
     size: tuple[int, int] | None = None
     scores: Sequence[tuple[str | None, str, bytes]] = ()
+    frames: Mapping[int, bytes] = field(default_factory=dict)
+    frame_of: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def heads(self) -> dict[str, AtlasHead]:

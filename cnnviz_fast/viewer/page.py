@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,9 @@ CUT_AT_ONCE = 256
 
 INDEX = "index.html"
 DATA = "data"
+
+_DATA_FILE = re.compile(r"([a-z](?:-\d+)+)(?:\.\d+)?\.js", re.ASCII)
+"""Name of a data file, with the key of what it holds."""
 
 _HEAD_BYTES = 4096
 """Of a file, in which the mark of a page stands."""
@@ -133,11 +137,13 @@ def write_page(shown: Collection, path: Path, similarity: bool = False, patches:
         payloads = _all_of(shown, catalogue, wanted)
     else:
         payloads = {}
-        _write_data(shown, catalogue, wanted, path / DATA)
+        written = set(_write_data(shown, catalogue, wanted, path / DATA))
     catalogue["notes"] = shown.catalogue("inline", 0)["notes"] if len(shown.notes) > before else catalogue["notes"]
     with whole_file(target) as file:
         for part in html.page(catalogue, payloads.items()):
             file.write(part)
+    if not is_file:
+        _remove_older(path / DATA, written)
     return target
 
 
@@ -170,15 +176,39 @@ def _all_of(shown: Collection, catalogue: dict[str, Any], kinds: set[str]) -> di
     return payloads
 
 
-def _write_data(shown: Collection, catalogue: dict[str, Any], kinds: set[str], folder: Path) -> None:
-    """Write each payload as a script that hands it over: KEY.js, and where it is large KEY.1.js and so on."""
+def _write_data(shown: Collection, catalogue: dict[str, Any], kinds: set[str], folder: Path) -> Iterator[str]:
+    """Write each payload as a script that hands it over: KEY.js, and where it is large KEY.1.js and so on.
+
+    Yields:
+        The name of each file once it is written.
+    """
     for key, payload in _payloads(shown, catalogue, kinds):
         parts = range(0, max(len(payload), 1), SHARD_BYTES)
         for number, first in enumerate(parts):
-            with whole_file(folder / (f"{key}.{number}.js" if number else f"{key}.js")) as file:
-                file.write(f'cnnviz.put("{key}","'.encode())
+            name = f"{key}.{number}.js" if number else f"{key}.js"
+            with whole_file(folder / name) as file:
+                file.write(_put(key))
                 file.writelines(html.as_base64(payload[first : first + SHARD_BYTES]))
                 file.write(f'",{number},{len(parts)})\n'.encode())
+            yield name
+
+
+def _put(key: str) -> bytes:
+    """Return how a data file of a key begins."""
+    return f'cnnviz.put("{key}","'.encode()
+
+
+def _remove_older(folder: Path, written: set[str]) -> None:
+    """Remove the data files of a page that was here before, which are known by their names and how they begin."""
+    for path in folder.iterdir():
+        found = None if path.name in written else _DATA_FILE.fullmatch(path.name)
+        if found is None:
+            continue
+        with contextlib.suppress(OSError):  # it costs nothing but room
+            with open_regular(path) as file:
+                is_ours = file.read(len(_put(found[1]))) == _put(found[1])
+            if is_ours:
+                path.unlink()
 
 
 def _payloads(shown: Collection, catalogue: Mapping[str, Any], kinds: set[str]) -> Iterator[tuple[str, bytes]]:

@@ -6,7 +6,7 @@ import itertools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -48,6 +48,7 @@ class ShownImage:
     has_photo: whether the view can be shown.
     absent: numbers of the layers that it has no maps of.
     attribution: the layer by its number, or None for all, and what the score is of; one for each map.
+    frames: of a volume or a clip, which of its frames lies under a layer, by their numbers.
     """
 
     name: str
@@ -55,6 +56,7 @@ class ShownImage:
     has_photo: bool = False
     absent: tuple[int, ...] = ()
     attribution: tuple[tuple[int | None, str], ...] = ()
+    frames: Mapping[int, int] = field(default_factory=dict)
 
 
 class ShownRun(Protocol):
@@ -86,8 +88,8 @@ class ShownRun(Protocol):
     def atlas(self, layer: int, image: int) -> Content | None:
         """Return the atlas of a layer of an image; None where there is none; raise AtlasError where it is damaged."""
 
-    def photo(self, image: int) -> bytes | None:
-        """Return the view that the model saw as JPEG; None where it cannot be shown."""
+    def photo(self, image: int, frame: int | None = None) -> bytes | None:
+        """Return the view that the model saw as JPEG, or a frame of it; None where it cannot be shown."""
 
     def payload(self, kind: str, layer: int, channel: int | None = None) -> bytes | None:
         """Return one of KINDS of a layer, of patches those of a channel; None where there is none."""

@@ -329,8 +329,20 @@ def test_two_runs_side_by_side(opened: Open) -> None:
     tab = opened()
     tab.get_by_label("Compare with a run").select_option("run 1")
     assert letters(tab) == {"b": "1,0", "d": "pair"}
+    assert tab.get_by_text("with run 1, cat.jpg").is_visible()
     tab.get_by_label("Run", exact=True).select_option("run 1")
     assert letters(tab)["r"] == "1"
+
+
+def test_runs_are_compared_by_the_image_of_a_name(anew: Open, tmp_path: Path) -> None:
+    catalogue, payloads = demo(tmp_path)
+    catalogue["runs"][1]["images"] = catalogue["runs"][1]["images"][::-1]
+    page = tmp_path / "page.html"
+    page.write_text(page_of(catalogue, payloads))
+    tab = anew("", page)
+    tab.get_by_label("Compare with a run").select_option("run 1")
+    assert letters(tab)["b"] == "1,1"
+    assert tab.get_by_text("with run 1, cat.jpg").is_visible()
 
 
 def test_what_cannot_be_compared_says_so(opened: Open) -> None:
@@ -537,6 +549,8 @@ def test_wall_is_zoomed_and_moved(opened: Open) -> None:
     assert moved[0] > zoom[0]
     assert moved[1] > zoom[1]
     assert "c" not in letters(tab)  # a drag is no click
+    tab.mouse.click(x, y, button="right")
+    assert "c" not in letters(tab)
     tab.keyboard.press("0")
     assert "z" not in letters(tab)
     tab.mouse.dblclick(*press_at(tab, 4))
@@ -545,6 +559,18 @@ def test_wall_is_zoomed_and_moved(opened: Open) -> None:
     assert tile is not None
     assert canvas is not None
     assert canvas["height"] / 2 < tile["height"] < canvas["height"]
+
+
+def test_pinch_on_a_touchpad_zooms_as_far_as_the_fingers_move(opened: Open) -> None:
+    tab = opened()
+    whole, pinched = (
+        tab.evaluate(
+            f"{WALL}.dispatchEvent(new WheelEvent('wheel', {{deltaY: {delta}, ctrlKey: true, cancelable: true}}))"
+            "; new Promise(then => setTimeout(() => then(location.hash.split(',').at(2)), 300))"
+        )
+        for delta in (-0.001, -69.3)  # as browsers tell of fingers that move to twice their distance
+    )
+    assert float(pinched) / float(whole) == pytest.approx(2, rel=0.01)
 
 
 def test_keys_do_what_the_help_says(anew: Open) -> None:
@@ -658,6 +684,16 @@ def test_phone_has_one_column_and_nothing_beside_it(anew: Open) -> None:
     assert letters(tab)["l"] == "body.0.norm"
     assert not tab.get_by_role("tree").is_visible()
     assert tab.get_by_label("map of channel 0").bounding_box()["width"] > 300
+
+
+def test_phone_shows_the_ends_of_a_fixed_range(opened: Open) -> None:
+    tab = opened("#1;n=fixed")
+    tab.set_viewport_size({"width": 390, "height": 844})
+    chart = tab.locator(".ends").bounding_box()
+    tab.set_viewport_size({"width": 1400, "height": 900})
+    assert chart is not None
+    assert chart["x"] >= 0
+    assert 300 < chart["x"] + chart["width"] <= 390
 
 
 AXE = Path(__file__).parents[2] / "cnnviz_fast" / "viewer" / "source" / "node_modules" / "axe-core" / "axe.min.js"

@@ -43,7 +43,7 @@ def serve(tab: Page, tmp_path: Path) -> Serve:
                 route.fulfill(body=payloads[rest])
             elif kind == "images":
                 first = int(parse_qs(url.query)["first"][0])
-                route.fulfill(json={"images": [image_of(n) for n in range(first, min(first + 1000, IMAGES))]})
+                route.fulfill(json={"images": [image_of(n) for n in range(first, min(first + 100, IMAGES))]})
             elif kind == "sheet":
                 route.fulfill(body=b"png of the package")
             elif kind == "live":
@@ -98,7 +98,7 @@ def test_folder_loads_what_is_looked_at(tab: Page, tmp_path: Path) -> None:
 def test_server_is_asked_for_what_is_looked_at(tab: Page, serve: Serve, tmp_path: Path) -> None:
     catalogue, payloads = demo(tmp_path, store="server")
     run = catalogue["runs"][0]
-    catalogue["runs"] = [run | {"images": [image_of(n) for n in range(1000)], "image_count": IMAGES}]
+    catalogue["runs"] = [run | {"images": [image_of(n) for n in range(100)], "image_count": IMAGES}]
     asked = serve(catalogue, payloads)
     tab.goto(SITE)
     tab.get_by_text("6 channels of 4 × 4", exact=True).wait_for()
@@ -106,7 +106,7 @@ def test_server_is_asked_for_what_is_looked_at(tab: Page, serve: Serve, tmp_path
     tab.get_by_label("Image number").fill("2346")
     tab.get_by_label("Image number").press("Enter")
     tab.get_by_text("image 2345", exact=True).wait_for()
-    assert paths(asked, "images") == ["images/0?first=2000"]
+    assert paths(asked, "images") == ["images/0?first=2300"]
     tab.get_by_text("Take along").click()
     with tab.expect_download() as saved:
         tab.get_by_role("button", name="Save PNG").click()
@@ -123,6 +123,7 @@ def test_live_image_is_chosen_and_followed(tab: Page, serve: Serve, tmp_path: Pa
         "layers": names,
         "chosen": names[:1],
         "size": 224,
+        "most_px": 512,
         "crop": "center",
         "limit_bytes": 9000,
     }
@@ -195,6 +196,7 @@ def open_live(tab: Page, serve: Serve, tmp_path: Path, size: int = 224) -> list[
         "layers": ["stem"],
         "chosen": ["stem"],
         "size": size,
+        "most_px": 512,
         "crop": "center",
         "limit_bytes": 9_000_000,
     }

@@ -18,7 +18,7 @@ from ...inputs.in_memory import Encoded
 from ...models.loaded import LoadedModel, example_input
 from ...models.preprocess import Preprocess, Preprocessing, with_options
 from ...models.views import view_of
-from ...options.reading import AxesOptions, PreprocessOptions
+from ...options.reading import PreprocessOptions
 from ..collection import image_entry, layer_entry
 from ..commands import Recipe
 from ..looking import atlases_of, kernels_of, view_in
@@ -38,6 +38,7 @@ KEPT = 6
 CROPS = ("center", "squash", "pad")
 
 MOST_SIDE_PX = 2048
+"""Of the view that is asked for."""
 
 
 class LiveRun:
@@ -62,7 +63,7 @@ class LiveRun:
         self._kernels: dict[str, bytes] = {}
         example = example_input(model)
         self.size = int(min(example.shape[-2:])) if example.ndim == 4 else 0
-        atlases_of(model, example, self.chosen, "", AxesOptions())
+        atlases_of(model, example, self.chosen, "")
 
     def facts(self, token: str, limit_bytes: int) -> dict[str, Any]:
         """Return the entry of the catalogue, with the token of uploads, and how large they may be."""
@@ -71,6 +72,7 @@ class LiveRun:
             "layers": list(dict.fromkeys([*self.names, *self.chosen])),
             "chosen": self.chosen,
             "size": self.size,
+            "most_px": MOST_SIDE_PX,
             "crop": CROPS[0],
             "limit_bytes": limit_bytes,
         }
@@ -99,7 +101,7 @@ class LiveRun:
             raise OptionError(f"layer must be one of the model's, got {unknown[0]!r}.")
         batch = self._batch(content, size, crop)
         with self._lock:
-            atlases = atlases_of(self._model, batch, list(layers) or self.chosen, name, AxesOptions())
+            atlases = atlases_of(self._model, batch, list(layers) or self.chosen, name)
             image = MemoryImage(name, atlases, *view_in(self._model, batch))
             return self._kept(number, image, self._recipe(size, crop))
 
@@ -173,10 +175,10 @@ class LiveRun:
         found = self._images.get(image)
         return None if found is None else found.atlases.get(self.layers[layer].name)
 
-    def photo(self, image: int) -> bytes | None:
+    def photo(self, image: int, frame: int | None = None) -> bytes | None:
         """See ShownRun."""
         found = self._images.get(image)
-        return None if found is None else found.photo
+        return None if found is None or frame is not None else found.photo
 
     def payload(self, kind: str, layer: int, channel: int | None = None) -> bytes | None:
         """See ShownRun."""

@@ -3,7 +3,7 @@
 Payloads, by key. None is decoded before it is looked at.
 
     a-RUN-LAYER-IMAGE    an atlas file, byte for byte (see formats/atlas.py)
-    p-RUN-IMAGE          JPEG or PNG of the view that the model saw
+    p-RUN-IMAGE          JPEG or PNG of the view that the model saw; of a frame with "-" and its number behind it
     Layer.statistics     columns over the data set: float32 (C,) each, by name, as safetensors in a zlib stream
     Layer.kernels        "kernel": uint8 (C, 3, kh, kw), as safetensors in a zlib stream
     Layer.similarity     "order": int32 (C,), row by row of a grid of "columns": int32 (1,), likewise
@@ -78,6 +78,8 @@ export interface Image {
   width: number;
   height: number;
   photo: string | null;
+  /** Of a volume or a clip, by the id of each layer that is a plane of it: the view that lies under that one. */
+  frames?: Record<number, string>;
   /** Layers that have no maps of it, by id. */
   absent: number[];
   attribution: Attribution[];
@@ -99,8 +101,9 @@ export interface Live {
   layers: string[];
   /** Those of the first pass. */
   chosen: string[];
-  /** Side of the view, in px. */
+  /** Side of the view, in px, and the largest that it may have; 0 for clips, volumes and signals. */
   size: number;
+  most_px: number;
   crop: "center" | "squash" | "pad";
   limit_bytes: number;
 }

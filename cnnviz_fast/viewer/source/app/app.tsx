@@ -10,7 +10,7 @@ import { useKeys } from "./keys";
 import { LivePanel } from "./live";
 import type { Session } from "./session";
 import { useShown } from "./shown";
-import { Toolbar } from "./toolbar";
+import { FixedRange, Toolbar } from "./toolbar";
 import { Tree } from "./tree";
 import { WallView, type WallHandle } from "./wall-view";
 
@@ -23,9 +23,15 @@ export function App({ session }: { session: Session }) {
   const wall = useRef<WallHandle>(null);
   const { shown, error } = useShown(session);
   const { catalogue, run, layer } = session;
-  const names = useMemo(() => catalogue.live?.layers ?? run?.layers.map(({ name }) => name) ?? [], [run]);
+  // Of a live model all layers, and with them the planes of those that are clips or volumes.
+  const names = useMemo(
+    () => [...new Set([...(catalogue.live?.layers ?? []), ...(run?.layers.map(({ name }) => name) ?? [])])],
+    [run],
+  );
   useKeys(session, shown, wall, () => setHelp(true));
   useEffect(() => setMenu(false), [session.state.layer]);
+  const [stands, setStands] = useState(false); // the wall, which what is beside it must not hold up
+  useEffect(() => setStands(shown !== undefined), [shown === undefined]);
   return (
     <div class={menu ? "page menu" : "page"}>
       <Bar {...{ session, shown, wall, say, menu }} onMenu={() => setMenu(!menu)} onHelp={() => setHelp(true)} />
@@ -48,6 +54,7 @@ export function App({ session }: { session: Session }) {
           </details>
         )}
         {shown && <Toolbar {...{ session, shown }} />}
+        {shown && session.state.range === "fixed" && <FixedRange {...{ session, shown }} />}
         {shown ? (
           <WallView {...{ session, shown }} handle={wall} />
         ) : (
@@ -61,7 +68,7 @@ export function App({ session }: { session: Session }) {
           </p>
         )}
       </main>
-      {shown && <ChannelPanel {...{ session, shown }} />}
+      {shown && stands && <ChannelPanel {...{ session, shown }} />}
       <p class={notice ? "notice on" : "notice"} role="status" onAnimationEnd={() => say("")}>
         {notice}
       </p>

@@ -76,6 +76,12 @@ export function Bar({ session, shown, wall, say, menu, onMenu, onHelp }: Props) 
             class="drop-down"
             ref={menuOf}
             onClick={(event) => event.target instanceof HTMLButtonElement && menuOf.current!.removeAttribute("open")}
+            onKeyDown={(event) => {
+              if (event.key !== "Escape" || !menuOf.current!.open) return;
+              event.preventDefault(); // which keeps the channel
+              menuOf.current!.open = false;
+              menuOf.current!.querySelector("summary")!.focus();
+            }}
           >
             <summary role="button">Take along</summary>
             <div>

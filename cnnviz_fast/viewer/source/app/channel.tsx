@@ -9,6 +9,7 @@ import { beside, togglePin } from "./keys";
 import { histogram, kinds, measures, rank } from "./measures";
 import { Across, Attributions, Pins } from "./elsewhere";
 import { LayerSummary } from "./layer-summary";
+import { isLine } from "./plot";
 import type { Session } from "./session";
 import type { Shown } from "./shown";
 import { fieldOf, fieldText, number } from "./text";
@@ -111,7 +112,7 @@ function Large({ session, shown, channel }: Props & { channel: number }) {
   const parts = { a: "this", b: "other", difference: "difference" } as const;
   return (
     <figure class="large">
-      <div class="frame" style={{ maxWidth: `${(MOST_HIGH_PX * known.a.width) / known.a.height}px` }}>
+      <div class="frame" style={isLine(known.a) ? {} : { maxWidth: `${(MOST_HIGH_PX * known.a.width) / known.a.height}px` }}>
         <Tile
           atlas={known.a}
           {...{ channel, look }}

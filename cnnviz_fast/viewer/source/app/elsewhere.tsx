@@ -41,7 +41,7 @@ export function Across({ session, shown, channel }: Props & { channel: number })
                 <button
                   aria-current={i === state.image}
                   title={image.name}
-                  aria-label={`Channel ${channel} in ${image.name}`}
+                  aria-label={`Channel ${channel} in ${session.nameAt(run, i)}`}
                   onClick={() => session.set({ image: i })}
                 >
                   <OwnRange {...{ session, shown, atlas, channel }} />

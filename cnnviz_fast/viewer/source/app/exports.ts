@@ -5,7 +5,7 @@ import { kinds, measures } from "./measures";
 import { percentilesIn, rangeName } from "./ranges";
 import type { Session } from "./session";
 import type { Shown } from "./shown";
-import { alignOf } from "./state";
+import { alignOf, planeOf } from "./state";
 
 type Options = Record<string, string>;
 
@@ -54,9 +54,9 @@ export function codeOf(session: Session, shown: Shown, language: "shell" | "pyth
   if (!template || !drawn) return null;
   const quoted = (text: string) => (language === "shell" ? `'${text.replaceAll("'", `'\\''`)}'` : JSON.stringify(text));
   // What a clip or a volume gives is a layer for each step or plane.
-  const [, name, plane] = /^(.*?)(?:@[td](\d+))?$/s.exec(layer.name)!;
+  const part = planeOf(layer.name);
   const options: Options = {
-    ...(plane && { planes: plane }),
+    ...(part && { planes: part.plane }),
     ...drawn,
     ...(overlay && photo.value && { overlay: "", alpha: `${opacity}` }),
   };
@@ -67,7 +67,7 @@ export function codeOf(session: Session, shown: Shown, language: "shell" | "pyth
   });
   const parts: Record<string, string> = {
     image: quoted(image.name.replace(/^(?=-)/, "./")), // which is no option then
-    layer: quoted(name!),
+    layer: quoted(part?.layer ?? layer.name),
     options: written.join(""),
   };
   return template.replace(/\{(image|layer|options)\}/g, (_, name: string) => parts[name]!);

@@ -2,7 +2,6 @@
 
 import { stepImage } from "./keys";
 import type { Session } from "./session";
-import { shortName } from "./text";
 
 const AROUND = 9; // thumbnails, of which each is a photo that is loaded
 
@@ -49,7 +48,7 @@ export function Images({ session, busy }: { session: Session; busy: boolean }) {
         </div>
       )}
       <p class="name" dir="auto" title={session.image?.name}>
-        {shortName(session.image?.name ?? "…")}
+        {session.nameAt(run, at) ?? "…"}
       </p>
       {(count > 1 || session.image?.photo) && (
         <ul class={count > 1 ? "thumbnails" : "thumbnails single"}>
@@ -82,8 +81,8 @@ function Thumbnail({
 }) {
   const { run, state } = session;
   const image = session.imageAt(run!, i);
-  const photo = image?.photo ? session.photo(image, busy).value : undefined;
-  const name = shortName(image?.name ?? `image ${i + 1}`);
+  const photo = image?.photo ? session.photo(image, null, busy).value : undefined;
+  const name = session.nameAt(run!, i) ?? `image ${i + 1}`;
   const compare = () =>
     session.set(
       compared ? { other: null, mode: "a" } : { other: [run!.id, i], mode: state.mode === "a" ? "pair" : state.mode },

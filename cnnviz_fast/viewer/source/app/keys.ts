@@ -3,7 +3,7 @@
 import type { RefObject } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 
-import { RANGES } from "./state";
+import { addressOf, RANGES } from "./state";
 import type { Session } from "./session";
 import type { Shown } from "./shown";
 import type { WallHandle } from "./wall-view";
@@ -123,7 +123,7 @@ export function stepLayer(session: Session, by: number): void {
   const { run, layer } = session;
   if (!run || !layer) return;
   const to = run.layers[run.layers.indexOf(layer) + by];
-  if (to) session.set({ layer: to.name, view: null });
+  if (to) session.set({ layer: addressOf(to), view: null });
 }
 
 export function stepImage(session: Session, by: number): void {

@@ -3,7 +3,8 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import type { Live, Run } from "../catalogue";
-import type { Session } from "./session";
+import { layerNamed, type Session } from "./session";
+import { addressOf } from "./state";
 
 interface Request {
   image: Blob | null;
@@ -57,7 +58,9 @@ export async function capture(
     const run = (await answer.json()) as Run;
     if (number !== under_way) return;
     session.replaceRun(run);
-    session.set({ run: run.id, image: 0, ...(and && { layer: and, view: null }) }, and ? "push" : "replace");
+    const added = and === undefined ? undefined : layerNamed(run, and);
+    const layer = added && { layer: addressOf(added), view: null };
+    session.set({ run: run.id, image: 0, ...layer }, and ? "push" : "replace");
   } catch {
     say("The server does not answer. It may have been stopped.");
   }
@@ -65,6 +68,7 @@ export async function capture(
 
 export function LivePanel({ session, say }: { session: Session; say: (text: string) => void }) {
   const request = requestOf(session);
+  const { most_px } = session.catalogue.live!;
   const [over, setOver] = useState(false);
   const [camera, setCamera] = useState<MediaStream | null>(null);
   const file = useRef<HTMLInputElement>(null);
@@ -72,9 +76,15 @@ export function LivePanel({ session, say }: { session: Session; say: (text: stri
     const image = [...(files ?? [])].find(({ type }) => type.startsWith("image/")) ?? files?.[0];
     if (image) void capture(session, say, { image });
   };
+  const takeDropped = (dropped: DataTransfer | null) => {
+    const is_folder = [...(dropped?.items ?? [])].some((item) => item.webkitGetAsEntry()?.isDirectory);
+    if (is_folder) say("That is a folder. Drop one image.");
+    else if (!dropped?.files.length) say("That is no file. Save the image, and drop its file.");
+    else take(dropped.files);
+  };
   useEffect(() => {
     const drag = (event: DragEvent) => (event.preventDefault(), setOver(event.type === "dragover"));
-    const drop = (event: DragEvent) => (drag(event), take(event.dataTransfer?.files));
+    const drop = (event: DragEvent) => (drag(event), takeDropped(event.dataTransfer));
     const paste = (event: ClipboardEvent) => take(event.clipboardData?.files);
     addEventListener("dragover", drag);
     addEventListener("dragleave", drag);
@@ -124,13 +134,14 @@ export function LivePanel({ session, say }: { session: Session; say: (text: stri
           <input
             id="size"
             type="number"
-            min={8}
-            max={4096}
+            min={1}
+            max={most_px}
             step={1}
             value={request.size}
             onChange={(event) => {
               const size = event.currentTarget.valueAsNumber;
-              if (size >= 8 && size <= 4096) void capture(session, say, { size });
+              if (size >= 1 && size <= most_px) void capture(session, say, { size });
+              else say(`The size must be 1 to ${most_px} px.`);
             }}
           />
         </label>

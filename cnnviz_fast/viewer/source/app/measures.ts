@@ -3,30 +3,13 @@
 Minimum, maximum, mean, standard deviation and zeros are exact, from the atlas; what compares maps is from its levels. */
 
 import { LAST_LEVEL, valueOf, type Atlas } from "../data/atlas";
+import { countsOf, perAtlas } from "../data/counts";
 
 const LEVELS = LAST_LEVEL + 1;
 
-/** Every result, for as long as its atlas is kept. */
-function perAtlas<T>(compute: (atlas: Atlas) => T): (atlas: Atlas) => T {
-  const known = new WeakMap<Atlas, T>();
-  return (atlas) => {
-    if (!known.has(atlas)) known.set(atlas, compute(atlas));
-    return known.get(atlas)!;
-  };
-}
-
-/** (C * 256): how often each entry of the index stands in a channel. */
-export const counts = perAtlas((atlas) => {
-  const area = atlas.height * atlas.width;
-  const found = new Uint32Array(atlas.channels * 256);
-  for (let c = 0, i = 0; c < atlas.channels; c++)
-    for (let end = i + area; i < end; i++) found[c * 256 + atlas.index[i]!]!++;
-  return found;
-});
-
 /** Number of finite values of each channel. */
 const finite = perAtlas((atlas) => {
-  const found = counts(atlas);
+  const found = countsOf(atlas);
   const area = atlas.height * atlas.width;
   return Float64Array.from(
     { length: atlas.channels },
@@ -51,7 +34,7 @@ export type Kind = "dead" | "flat" | "saturated" | "nonfinite";
 
 /** The kinds of a channel, as `channels/report.py` defines them. */
 export const kinds = perAtlas((atlas): Set<Kind>[] => {
-  const found = counts(atlas);
+  const found = countsOf(atlas);
   const n = finite(atlas);
   const area = atlas.height * atlas.width;
   return Array.from({ length: atlas.channels }, (_, c) => {
@@ -98,7 +81,7 @@ function deviations(atlas: Atlas, c: number): Float32Array {
 
 /** The mean magnitude of each channel's finite values: of a difference, how far two images lie apart. */
 export const magnitudes = perAtlas((atlas) => {
-  const found = counts(atlas);
+  const found = countsOf(atlas);
   const n = finite(atlas);
   return Float64Array.from({ length: atlas.channels }, (_, c) => {
     let sum = 0;
@@ -118,7 +101,7 @@ export interface Histogram {
 
 /** Values of a channel, or of the whole layer, between its least and its greatest in bins of one width. */
 export function histogram(atlas: Atlas, channel: number | null, bin_count: number): Histogram {
-  const found = counts(atlas);
+  const found = countsOf(atlas);
   const all = channel === null ? Array.from({ length: atlas.channels }, (_, c) => c) : [channel];
   const known = all.filter((c) => Number.isFinite(atlas.vmin[c]!));
   const low = known.reduce((least, c) => Math.min(least, atlas.vmin[c]!), Infinity);

@@ -1,7 +1,7 @@
 /* Which channels are shown, and in which order. */
 
 import type { Atlas } from "../data/atlas";
-import { kinds, likeness, magnitudes, measures } from "./measures";
+import { kinds, likeness, magnitudes, measures, type Kind } from "./measures";
 import { channelsOf, type State } from "./state";
 
 /** Channels as a wall shows them. */
@@ -30,12 +30,9 @@ export function columnOf(sort: string, like: number, known: Known): ArrayLike<nu
 export function orderOf(state: State, known: Known): Order {
   const count = known.a.channels;
   const all = state.channels.trim() ? channelsOf(state.channels, count) : Array.from({ length: count }, (_, c) => c);
-  const of_kind = kinds(known.a);
   const { kind, sort, like } = state;
-  const shown = all.filter((c) => {
-    if (kind === "all") return true;
-    return kind === "alive" ? !of_kind[c]!.has("dead") : of_kind[c]!.has(kind);
-  });
+  const is = (c: number, each: Kind) => kinds(known.a)[c]!.has(each);
+  const shown = kind === "all" ? all : all.filter((c) => (kind === "alive" ? !is(c, "dead") : is(c, kind)));
   if (sort === "layout" && known.layout) {
     const wanted = new Set(shown);
     return known.layout.order.filter((c) => wanted.has(c));

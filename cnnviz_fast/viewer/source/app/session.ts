@@ -4,10 +4,13 @@ import { atlasKey, type Catalogue, type Image, type Layer, type Run } from "../c
 import { decodeAtlas, type Atlas } from "../data/atlas";
 import { Payloads } from "../data/payloads";
 import { readTensors, type Tensor } from "../data/tensors";
-import { readHash, writeHash, type State } from "./state";
+import { addressOf, planeOf, readHash, writeHash, type State } from "./state";
+import { namesApart } from "./text";
 
-const PAGE_OF_IMAGES = 1000; // what one answer of the server holds
+const PAGE_OF_IMAGES = 100; // what one answer of the server holds
 const MOST_KEPT = 48;
+/** Fields of the state that say what is read. What could not be read is read again when one of them is chosen. */
+const SOURCES: (keyof State)[] = ["run", "image", "layer", "other"];
 
 /** Something that is fetched and decoded: neither yet, or one of the two. */
 export interface Found<T> {
@@ -20,6 +23,16 @@ export interface Photo {
   url: string;
 }
 
+/** The layer that an address names, or a model: of a clip or a volume its first step or plane. */
+export function layerNamed(run: Run | undefined, name: string): Layer | undefined {
+  const where = (is: (layer: Layer) => boolean) => run?.layers.find(is);
+  return (
+    where((layer) => layer.name === name) ??
+    where((layer) => addressOf(layer) === name) ??
+    where((layer) => planeOf(layer.name)?.layer === name)
+  );
+}
+
 export class Session {
   state: State;
   /** Called after every change. */
@@ -27,12 +40,14 @@ export class Session {
   private readonly payloads: Payloads;
   private readonly kept = new Map<string, Found<unknown>>();
   private readonly asked = new Set<string>();
+  private readonly names = new WeakMap<Run, string[]>();
 
   constructor(readonly catalogue: Catalogue) {
     this.payloads = new Payloads(catalogue.store);
     this.state = readHash(location.hash);
     addEventListener("popstate", () => {
       this.state = readHash(location.hash);
+      this.forgetErrors();
       this.onChange();
     });
   }
@@ -40,6 +55,7 @@ export class Session {
   /** Change the state; with `push` the address before it stays in the history, to go back to. */
   set(change: Partial<State>, how: "push" | "replace" = "push"): void {
     this.state = { ...this.state, ...change };
+    if (SOURCES.some((name) => name in change)) this.forgetErrors();
     try {
       const hash = writeHash(this.state);
       if (hash !== location.hash) history[how === "push" ? "pushState" : "replaceState"](null, "", hash);
@@ -71,7 +87,7 @@ export class Session {
   }
 
   layerOf(run: Run | undefined): Layer | undefined {
-    return run?.layers.find((layer) => layer.name === this.state.layer) ?? run?.layers[0];
+    return layerNamed(run, this.state.layer) ?? run?.layers[0];
   }
 
   /** An image by its number, which is its id; undefined until the server has answered. */
@@ -90,6 +106,7 @@ export class Session {
         .then((answer) => answer.json() as Promise<{ images: Image[] }>)
         .then(({ images }) => {
           images.forEach((image, i) => (run.images[page + i] = image));
+          this.names.delete(run);
           this.onChange();
         })
         .catch(() => this.asked.delete(key)); // to be asked for again
@@ -97,16 +114,23 @@ export class Session {
     return run.images[at];
   }
 
+  /** What an image is called, by its number: its file's name, with the folders that tell it from others of that name. */
+  nameAt(run: Run, at: number): string | undefined {
+    if (!this.names.has(run)) this.names.set(run, namesApart(run.images.map(({ name }) => name)));
+    return this.names.get(run)![at];
+  }
+
   atlas(run: Run, layer: Layer, image: Image): Found<Atlas> {
     if (image.absent.includes(layer.id)) return { error: `${image.name} has no maps of ${layer.name}` };
     return this.find(atlasKey(run, layer, image), (bytes) => decodeAtlas(bytes, `${layer.name} of ${image.name}`));
   }
 
-  /** `later`: take it only where it is there, since something else is waited for. */
-  photo(image: Image, later = false): Found<Photo> {
-    if (!image.photo) return { error: "no photo" };
-    if (later && !this.kept.has(image.photo)) return {};
-    return this.find(image.photo, async (bytes) => {
+  /** The view under the maps of an image, or of a layer. `later`: take it only where it is there, since something else is waited for. */
+  photo(image: Image, layer: Layer | null, later = false): Found<Photo> {
+    const key = (layer && image.frames?.[layer.id]) ?? image.photo;
+    if (!key) return { error: "no photo" };
+    if (later && !this.kept.has(key)) return {};
+    return this.find(key, async (bytes) => {
       const blob = new Blob([bytes as BlobPart]);
       return { bitmap: await createImageBitmap(blob), url: URL.createObjectURL(blob) };
     });
@@ -148,6 +172,10 @@ export class Session {
     const at = runs.findIndex((each) => each.id === run.id);
     runs[at < 0 ? runs.length : at] = run;
     for (const { similarity } of run.layers) if (similarity) this.drop(similarity); // it is that of the latest image
+  }
+
+  private forgetErrors(): void {
+    for (const [key, { error }] of this.kept) if (error !== undefined) this.kept.delete(key);
   }
 
   private drop(key: string): void {

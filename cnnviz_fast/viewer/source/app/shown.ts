@@ -47,7 +47,7 @@ export function useShown(session: Session): { shown?: Shown; error?: string } {
   const beside: Found<Atlas> = other ? session.atlas(other.run, other.layer, other.image) : {};
   const second = beside.value ?? null;
   if (found.value) {
-    last.current = { a: found.value, run: run!, layer: layer!, image: image!, photo: session.photo(image!) };
+    last.current = { a: found.value, run: run!, layer: layer!, image: image!, photo: session.photo(image!, layer!) };
   }
   const at = found.error ? null : last.current;
   const a = at?.a;
@@ -74,15 +74,12 @@ export function useShown(session: Session): { shown?: Shown; error?: string } {
     plus_inf: BAD,
   });
   const mode = both ? state.mode : "a";
-  const drawn = [state.range, state.ends, align, state.upsampling, state.colormap];
-  const look = useMemo(
-    () => a && lookOf(rangeFor(state, both ? [a, both] : [a], columns), own, mode === "difference" ? "a" : mode),
-    [a, both, columns, mode, ...drawn],
-  );
-  const changes = useMemo(
-    () => changed && lookOf(rangeAbout0(state, changed), diverging, "difference"),
-    [changed, ...drawn],
-  );
+  const ends = [state.range, state.ends];
+  const range = useMemo(() => a && rangeFor(state, both ? [a, both] : [a], columns), [a, both, columns, ...ends]);
+  const about0 = useMemo(() => changed && rangeAbout0(state, changed), [changed, ...ends]);
+  const drawn = [align, state.upsampling, state.colormap];
+  const look = useMemo(() => range && lookOf(range, own, mode === "difference" ? "a" : mode), [range, mode, ...drawn]);
+  const changes = useMemo(() => about0 && lookOf(about0, diverging, "difference"), [about0, ...drawn]);
   const unlike =
     beside.error ?? (second && !both ? "maps of another shape" : state.other && !other ? "no such layer or image" : "");
   if (!at || !known || !order || !look) {

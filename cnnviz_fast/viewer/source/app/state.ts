@@ -16,7 +16,7 @@ export const MODES = ["a", "b", "pair", "difference"] as const;
 export interface State {
   run: number;
   image: number;
-  /** Name; "" for the first. */
+  /** See addressOf; "" for the first. */
   layer: string;
   channel: number | null;
   /** Run and image that are compared with. */
@@ -158,6 +158,17 @@ export function channelsOf(text: string, count: number): number[] {
   return [...found];
 }
 
+/** How an address names a layer: by its name, or by its number where the name is too long, or no text at all. */
+export function addressOf({ name, id }: Layer): string {
+  return short(name) !== undefined && encoded(name) !== undefined ? name : `#${id}`;
+}
+
+/** The layer, and the step of the clip or the plane of the volume, of what is named LAYER@tSTEP or LAYER@dPLANE. */
+export function planeOf(name: string): { layer: string; plane: string } | null {
+  const [, layer, plane] = /^(.*)@[td](\d+)$/s.exec(name) ?? [];
+  return plane === undefined ? null : { layer: layer!, plane };
+}
+
 /** How maps are aligned: the address, or the layer before, may ask for fields, which this layer has not. */
 export function alignOf({ align }: State, layer: Layer): Align {
   return !align || (align === "field" && !layer.field) ? layer.align : align;
@@ -176,10 +187,14 @@ function within(value: number | undefined, low: number, high: number): number | 
   return value !== undefined && value >= low && value <= high ? value : undefined;
 }
 
-function decoded(text: string): string | undefined {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return undefined;
-  }
-}
+const tried =
+  (code: (text: string) => string): Reader<string> =>
+  (text) => {
+    try {
+      return code(text);
+    } catch {
+      return undefined;
+    }
+  };
+const encoded = tried(encodeURIComponent); // which a lone surrogate is not
+const decoded = tried(decodeURIComponent);

@@ -15,6 +15,27 @@ export function shortName(name: string): string {
   return name.replace(/^.*[/\\](?=.)/, "");
 }
 
+/** Short names of files, some of which may be missing: of those that are equal the ends of their paths that are not, and
+where the whole paths are equal, their places. */
+export function namesApart(paths: string[]): string[] {
+  const places = new Map<string, number[]>();
+  paths.forEach((path, i) => {
+    const name = shortName(path);
+    if (!places.get(name)?.push(i)) places.set(name, [i]);
+  });
+  const names: string[] = [];
+  for (const [name, alike] of places) {
+    const parts = alike.map((i) => paths[i]!.split(/(?<=[/\\])/));
+    const longest = parts.reduce((most, { length }) => Math.max(most, length), 0);
+    let tails = alike.map(() => name);
+    for (let length = 2; length <= longest && new Set(tails).size < alike.length; length++)
+      tails = parts.map((each) => each.slice(-length).join(""));
+    const distinct = new Set(tails).size === alike.length;
+    alike.forEach((i, k) => (names[i] = distinct ? tails[k]! : `${name} (${i + 1})`));
+  }
+  return names;
+}
+
 const ROUNDING = 1e-6; // of sums of strides
 
 export interface Box {

@@ -1,9 +1,10 @@
-/* One channel on a canvas of its own, drawn as on the wall. */
+/* One channel on a canvas of its own, drawn as on the wall; of a signal as a line. */
 
 import { useLayoutEffect, useRef } from "preact/hooks";
 
-import type { Atlas } from "../data/atlas";
+import { channelOf, type Atlas } from "../data/atlas";
 import { Wall, type Hit, type Look } from "../drawing/wall";
+import { isLine, Plot } from "./plot";
 
 interface Props {
   atlas: Atlas;
@@ -18,20 +19,22 @@ interface Props {
   onHit?: (hit: Hit | null) => void;
 }
 
-export function Tile({ atlas, second = null, channel, look, mode = "a", photo, opacity = 1, label, onHit }: Props) {
+export function Tile(props: Props) {
+  return isLine(props.atlas) ? <Plot {...props} /> : <Picture {...props} />;
+}
+
+function Picture({ atlas, second = null, channel, look, mode = "a", photo, opacity = 1, label, onHit }: Props) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const wall = useRef<Wall>(null);
   useLayoutEffect(() => {
     // Canvas2D: browsers allow few contexts of WebGL in a page, and one tile needs none.
-    const made = (wall.current = new Wall(canvas.current!, { method: "canvas2d" }));
-    const observer = new ResizeObserver(() => made.fit());
-    observer.observe(canvas.current!);
-    return () => (observer.disconnect(), made.close());
+    const made = (wall.current = new Wall(canvas.current!, { method: "canvas2d", onSize: () => made.fit() }));
+    return () => made.close();
   }, []);
   useLayoutEffect(() => {
     const made = wall.current!;
     const ends = { low: look.low.subarray(channel, channel + 1), high: look.high.subarray(channel, channel + 1) };
-    made.setAtlas(only(atlas, channel), second && only(second, channel));
+    made.setAtlas(channelOf(atlas, channel), second && channelOf(second, channel));
     made.setOrder(Int32Array.of(0));
     made.setGrid({ tile_px: 100, gap_px: 0, columns: 1 });
     made.setLook({ ...look, ...ends, mode, photo: photo ?? null, opacity });
@@ -47,22 +50,4 @@ export function Tile({ atlas, second = null, channel, look, mode = "a", photo, o
       {...(onHit && { onPointerMove: point, onPointerDown: point, onPointerLeave: () => onHit(null) })}
     />
   );
-}
-
-/** An atlas of one channel of another: nothing is computed for the rest. */
-function only(atlas: Atlas, channel: number): Atlas {
-  const area = atlas.height * atlas.width;
-  const part = <T extends Float32Array | Int32Array>(column: T): T => column.subarray(channel, channel + 1) as T;
-  const { vmin, vmax, mean, std, zeros } = atlas;
-  const index = atlas.index.subarray(channel * area, (channel + 1) * area);
-  return {
-    ...atlas,
-    channels: 1,
-    index,
-    vmin: part(vmin),
-    vmax: part(vmax),
-    mean: part(mean),
-    std: part(std),
-    zeros: part(zeros),
-  };
 }

@@ -3,7 +3,8 @@
 import { useMemo, useState } from "preact/hooks";
 
 import { capture } from "./live";
-import type { Session } from "./session";
+import { layerNamed, type Session } from "./session";
+import { addressOf, planeOf } from "./state";
 
 interface Node {
   /** Full name; of a group, of the part that its layers share. */
@@ -20,6 +21,8 @@ export function Tree({ session, names, say }: { session: Session; names: string[
   const [closed, setClosed] = useState<ReadonlySet<string>>(new Set());
   const { run, layer } = session;
   const nodes = useMemo(() => nodesOf(names), [names]);
+  const layers = useMemo(() => new Map(run?.layers.map((each) => [each.name, each])), [run]);
+  const of_planes = useMemo(() => new Set(run?.layers.map(({ name }) => planeOf(name)?.layer)), [run]);
   const wanted = search.trim().toLowerCase();
   const visible = wanted
     ? nodes
@@ -33,8 +36,8 @@ export function Tree({ session, names, say }: { session: Session; names: string[
     setClosed(changed);
   };
   const choose = (node: Node) => {
-    const known = run?.layers.some(({ name }) => name === node.name);
-    if (node.is_layer && known) session.set({ layer: node.name, view: null });
+    const known = node.is_layer ? layerNamed(run, node.name) : undefined;
+    if (known) session.set({ layer: addressOf(known), view: null });
     else if (node.is_layer && session.catalogue.live) void capture(session, say, { and: node.name });
     else toggle(node.name);
   };
@@ -76,7 +79,7 @@ export function Tree({ session, names, say }: { session: Session; names: string[
       />
       <ul role="tree" aria-label="Layers">
         {visible.map((node, i) => {
-          const known = run?.layers.find(({ name }) => name === node.name);
+          const known = layers.get(node.name);
           const group = has_children.has(node.name);
           return (
             <li
@@ -88,7 +91,7 @@ export function Tree({ session, names, say }: { session: Session; names: string[
               aria-level={node.depth + 1}
               aria-selected={node.is_layer && node.name === layer?.name}
               aria-expanded={group ? !closed.has(node.name) : undefined}
-              class={known || !node.is_layer ? "" : "absent"}
+              class={known || !node.is_layer || of_planes.has(node.name) ? "" : "absent"}
               style={{ paddingInlineStart: `${node.depth * 0.9 + 0.4}rem` }}
               onClick={() => choose(node)}
               onKeyDown={(event) => move(event, i)}
@@ -115,11 +118,12 @@ export function Tree({ session, names, say }: { session: Session; names: string[
   );
 }
 
-/** Layers with the groups they are in, each before what it holds; a group of one is left out. */
+/** Layers with the groups they are in, each before what it holds; a group of one is left out. Of a clip or a volume a
+layer is the group of its steps or planes. */
 function nodesOf(names: string[]): Node[] {
   const known = new Set(names);
   const sizes = new Map<string, number>();
-  const groupsOf = (name: string) => [...name.matchAll(/\./g)].map(({ index }) => name.slice(0, index));
+  const groupsOf = (name: string) => [...name.matchAll(/\.|@(?=[td]\d+$)/g)].map(({ index }) => name.slice(0, index));
   for (const name of names) for (const group of groupsOf(name)) sizes.set(group, (sizes.get(group) ?? 0) + 1);
   const nodes: Node[] = [];
   const placed = new Set<string>();

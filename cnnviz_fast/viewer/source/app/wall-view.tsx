@@ -3,6 +3,7 @@
 import type { RefObject } from "preact";
 import { useImperativeHandle, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 
+import { shapeOf, type Canvas } from "../drawing/view";
 import { Wall, type Hit } from "../drawing/wall";
 import { kinds } from "./measures";
 import { usePointers } from "./pointers";
@@ -13,6 +14,8 @@ import { fieldText, number } from "./text";
 
 const TILE_PX = 64;
 const GAP_PX = 4;
+const NUMBERED_PX = 48; // tiles of which have their channel's number in a corner
+const NUMBER_PX = 18; // what a number above a tile takes
 
 export interface WallHandle {
   columns: number;
@@ -35,20 +38,21 @@ export function WallView({
 }) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const wall = useRef<Wall>(null);
-  const [size, setSize] = useState({ width: 0, height: 0 });
+  const [size, setSize] = useState<Canvas>({ height: 0, width: 0, ratio: 1 });
   const [hover, setHover] = useState<Hit | null>(null);
   const [[method, why], setMethod] = useState(["", ""]);
-  const [, moved] = useState({});
+  const [place, moved] = useState({});
   const { state } = session;
   const { known, order, second, photo } = shown;
   const look = (state.mode === "difference" && shown.changes) || shown.look;
   const { a } = known;
+  const [tile_h, tile_w] = shapeOf(a);
   const columns = useMemo(() => {
     const layout = state.sort === "layout" && known.layout?.order.length === order.length ? known.layout.columns : null;
     return (
       layout ??
       state.view?.[3] ??
-      columnsFor(order.length, size.width / size.height, a.height / a.width / (look.mode === "pair" ? 2 : 1))
+      columnsFor(order.length, size.width / size.height, tile_h / tile_w / (look.mode === "pair" ? 2 : 1))
     );
   }, [order, known.layout, state.sort, state.view?.[3], size, a.height, a.width, look.mode]);
   const bitmap = state.overlay ? photo.value?.bitmap : undefined;
@@ -56,13 +60,10 @@ export function WallView({
   useLayoutEffect(() => {
     const made = (wall.current = new Wall(canvas.current!, {
       onMethod: (name, why) => setMethod([name, why]),
+      onSize: () => setSize(made.canvasSize),
     }));
-    const observer = new ResizeObserver(([entry]) => {
-      const { width, height } = entry!.contentRect;
-      setSize({ width, height });
-    });
-    observer.observe(canvas.current!);
-    return () => (observer.disconnect(), made.close());
+    setSize(made.canvasSize);
+    return () => made.close();
   }, []);
   useLayoutEffect(() => wall.current!.setAtlas(a, second), [a, second]);
   useLayoutEffect(() => {
@@ -76,7 +77,7 @@ export function WallView({
     if (state.view) wall.current!.setView({ x: state.view[0], y: state.view[1], zoom: state.view[2] });
     else wall.current!.fit();
     moved({});
-  }, [state.view, order.length, columns, size, a.height, a.width]);
+  }, [state.view, order, columns, size, a.height, a.width, look.mode]);
 
   const keepView = () => {
     const { x, y, zoom } = wall.current!.view;
@@ -116,8 +117,12 @@ export function WallView({
     },
   });
   const chosen = state.channel !== null && order.includes(state.channel) ? state.channel : null;
-  const of_kind = kinds(a);
-  const place = chosen === null ? -1 : order.indexOf(chosen);
+  const position = chosen === null ? 0 : order.indexOf(chosen);
+  // Where tiles lie is known once the view is set, which `place` tells.
+  const numbered = useMemo(
+    () => (wall.current?.inView ?? []).filter(({ box }) => Math.min(box.width, box.height) >= NUMBERED_PX),
+    [place],
+  );
   return (
     <section class="wall" aria-label="Channels">
       <div
@@ -135,24 +140,29 @@ export function WallView({
       >
         <div class="inner">
           <canvas ref={canvas} aria-hidden="true" class={shown.late ? "late" : ""} {...pointers} />
+          {numbered.map(({ channel, box }) => (
+            <span key={channel} class="number" aria-hidden="true" style={{ left: `${box.x}px`, top: `${box.y}px` }}>
+              {channel}
+            </span>
+          ))}
           {state.pins.map((pin) => (
-            <Mark key={pin} kind="pin" wall={wall.current} channel={pin} order={order} />
+            <Mark key={pin} kind="pin" wall={wall.current} channel={pin} />
           ))}
           {hover && hover.channel !== chosen && (
-            <Mark kind="hover" wall={wall.current} channel={hover.channel} order={order} />
+            <Mark kind="hover" wall={wall.current} channel={hover.channel} width={size.width} />
           )}
-          {chosen !== null && <Mark kind="chosen" wall={wall.current} channel={chosen} order={order} />}
+          {chosen !== null && <Mark kind="chosen" wall={wall.current} channel={chosen} width={size.width} />}
         </div>
-        <div role="row" class="hidden" aria-rowindex={Math.floor(Math.max(0, place) / columns) + 1}>
+        <div role="row" class="hidden" aria-rowindex={Math.floor(position / columns) + 1}>
           <div
             role="gridcell"
             id="cell"
             aria-selected={chosen !== null}
-            aria-colindex={(Math.max(0, place) % columns) + 1}
+            aria-colindex={(position % columns) + 1}
           >
             {chosen === null
               ? "no channel chosen"
-              : `channel ${chosen}, mean ${number(a.mean[chosen]!)}, ${[...of_kind[chosen]!].join(", ")}`}
+              : `channel ${chosen}, mean ${number(a.mean[chosen]!)}, ${[...kinds(a)[chosen]!].join(", ")}`}
           </div>
         </div>
         {order.length === 0 && <p class="empty">No channel is left by the filter.</p>}
@@ -179,12 +189,22 @@ export function WallView({
   );
 }
 
-/** A frame over a tile. */
-function Mark({ kind, wall, channel, order }: { kind: string; wall: Wall | null; channel: number; order: Int32Array }) {
-  const tile = order.includes(channel) ? wall?.tile(channel) : null;
+/** A frame over a tile. `width` of the wall: with it the number of a tile that is too small for one stands beside it. */
+function Mark({ kind, wall, channel, width }: { kind: string; wall: Wall | null; channel: number; width?: number }) {
+  const tile = wall?.tile(channel);
   if (!tile) return null;
   const style = { left: `${tile.x}px`, top: `${tile.y}px`, width: `${tile.width}px`, height: `${tile.height}px` };
-  return <span class={`mark ${kind}`} aria-hidden="true" style={style} />;
+  const across = width && (tile.x > width / 2 ? "right" : "left");
+  const down = tile.y < NUMBER_PX ? "top" : "bottom";
+  return (
+    <span class={`mark ${kind}`} aria-hidden="true" style={style}>
+      {across && Math.min(tile.width, tile.height) < NUMBERED_PX && (
+        <span class="number" style={{ [across]: 0, [down]: "100%" }}>
+          {channel}
+        </span>
+      )}
+    </span>
+  );
 }
 
 /** The number of columns with which tiles are largest in a room of this shape. */

@@ -77,3 +77,21 @@ export function valueOf(atlas: Atlas, channel: number, entry: number): number {
 export function value(atlas: Atlas, channel: number, y: number, x: number): number {
   return valueOf(atlas, channel, atlas.index[(channel * atlas.height + y) * atlas.width + x]!);
 }
+
+/** An atlas of one channel of another: nothing is computed for the rest. */
+export function channelOf(atlas: Atlas, channel: number): Atlas {
+  const area = atlas.height * atlas.width;
+  const part = <T extends Float32Array | Int32Array>(column: T): T => column.subarray(channel, channel + 1) as T;
+  const { vmin, vmax, mean, std, zeros } = atlas;
+  const index = atlas.index.subarray(channel * area, (channel + 1) * area);
+  return {
+    ...atlas,
+    channels: 1,
+    index,
+    vmin: part(vmin),
+    vmax: part(vmax),
+    mean: part(mean),
+    std: part(std),
+    zeros: part(zeros),
+  };
+}

@@ -27,6 +27,7 @@ export interface Axis {
   taps: number;
   columns: Int32Array;
   weights: Float32Array;
+  stretches: Stretch[];
 }
 
 /** Pixels of one tile, from `start` to before `stop`, and the first and last column of the map that they show. */
@@ -64,10 +65,12 @@ export function layAxis({ length, origin, tile, gap, tiles }: Side, sampling: Sa
     columns.set(own.rows, p * taps);
     weights.set(own.weights, p * taps);
   }
-  return { length, tile_px: tile, tile: tileOf, shown, place, taps, columns, weights };
+  const stretches = stretchesOf(tileOf, taps, columns);
+  return { length, tile_px: tile, tile: tileOf, shown, place, taps, columns, weights, stretches };
 }
 
-export function stretchesOf({ length, tile, taps, columns }: Axis): Stretch[] {
+function stretchesOf(tile: Int32Array, taps: number, columns: Int32Array): Stretch[] {
+  const { length } = tile;
   const stretches: Stretch[] = [];
   for (let start = 0, stop = 0; start < length; start = stop) {
     while (stop < length && tile[stop] === tile[start]) stop++;

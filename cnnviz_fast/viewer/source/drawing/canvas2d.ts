@@ -1,7 +1,7 @@
 /* Drawing without WebGL: pixel by pixel in JavaScript, then onto a Canvas2D. */
 
 import { LAST_LEVEL, NAN } from "../data/atlas";
-import { stretchesOf, type Axis, type Stretch } from "./axis";
+import type { Axis, Stretch } from "./axis";
 import { over, type Backdrop } from "./photo";
 import type { Painter, Scene } from "./scene";
 
@@ -35,9 +35,9 @@ export class CanvasPainter implements Painter {
 function drawScene(scene: Scene, out: Int32Array): void {
   out.fill(0);
   const sides = scene.atlases.length;
-  const columns = stretchesOf(scene.across);
+  const columns = scene.across.stretches;
   const room = roomFor(scene, columns);
-  for (const row of stretchesOf(scene.down)) {
+  for (const row of scene.down.stretches) {
     for (const column of columns) {
       const position = row.tile * scene.columns + Math.floor(column.tile / sides);
       if (position < scene.order.length) drawTile(scene, column.tile % sides, scene.order[position]!, row, column, room, out);

@@ -1,6 +1,6 @@
 /* From entries of an atlas to levels of the palette, and from levels to colours. */
 
-import { LAST_LEVEL, valueOf, type Atlas } from "../data/atlas";
+import { LAST_LEVEL, type Atlas } from "../data/atlas";
 
 /** Range of values that the palette spans, for each channel; see ranges.ts. */
 export interface Range {
@@ -19,16 +19,16 @@ export const COLORS = 256 + 3;
 /** Return the level of each entry that a channel holds, (channels, 256), 0 to 255 and not rounded; NaN for what is not
 finite: kernels.reference.normalize. */
 export function levelsOf(atlas: Atlas, { low, high, flat, squash }: Range): Float32Array {
-  const { channels, height, width, index } = atlas;
+  const { channels, height, width, index, vmin, vmax } = atlas;
   const levels = new Float32Array(channels * 256).fill(NaN);
   const cells = height * width;
   for (let c = 0; c < channels; c++) {
-    const [bottom, top] = [low[c]!, high[c]!];
+    const [bottom, top, least, most] = [low[c]!, high[c]!, vmin[c]!, vmax[c]!];
     // Small maps hold fewer entries than there are.
     for (let i = 0, end = Math.min(cells, LAST_LEVEL + 1); i < end; i++) {
       const entry = cells <= LAST_LEVEL ? index[c * cells + i]! : i;
       if (entry > LAST_LEVEL) continue;
-      let v = valueOf(atlas, c, entry);
+      let v = Math.fround(least * (1 - entry / LAST_LEVEL) + most * (entry / LAST_LEVEL)); // valueOf, in half of its time
       if (squash) v = 1 / (1 + Math.exp(-v));
       v = bottom === top ? flat : (v - bottom) / (top - bottom);
       levels[c * 256 + entry] = 255 * Math.min(Math.max(v, 0), 1);

@@ -2,6 +2,7 @@
 their ranges. */
 
 import { LAST_LEVEL, valueOf, type Atlas } from "../data/atlas";
+import { countsOf } from "../data/counts";
 import type { Range } from "./levels";
 
 export type Normalize =
@@ -62,8 +63,8 @@ function greater(a: number, b: number): number {
 /** Return percentiles of a channel's finite values, linear between neighbours as in numpy.nanpercentile. */
 export function percentilesOf(atlases: Atlas[], channel: number, percents: number[]): number[] {
   const levels = LAST_LEVEL + 1;
-  const counts = new Uint32Array(atlases.length * levels);
-  atlases.forEach((atlas, i) => counts.set(countsOf(atlas, channel), i * levels));
+  const each = atlases.map((atlas) => countsOf(atlas).subarray(channel * 256, channel * 256 + levels));
+  const counts = each.length > 1 ? Uint32Array.from(each.flatMap((own) => [...own])) : each[0]!;
   const valueAt = (i: number): number => valueOf(atlases[Math.floor(i / levels)]!, channel, i % levels);
   // Those of one atlas are in order.
   const order = atlases.length > 1 ? Uint16Array.from(counts.keys()).sort((a, b) => valueAt(a) - valueAt(b)) : null;
@@ -86,12 +87,4 @@ function between(at: (position: number) => number, last: number, percents: numbe
     const [before, after] = [at(below), at(Math.min(below + 1, last))];
     return Math.fround(before + (position - below) * (after - before));
   });
-}
-
-/** Count how often a channel's index holds each level. */
-export function countsOf({ index, height, width }: Atlas, channel: number): Uint32Array {
-  const counts = new Uint32Array(256);
-  const cells = height * width;
-  for (let i = channel * cells; i < (channel + 1) * cells; i++) counts[index[i]!]! += 1;
-  return counts.subarray(0, LAST_LEVEL + 1);
 }

@@ -11,7 +11,8 @@ export interface Grid {
   columns: number;
 }
 
-/** The point of the wall at the top left corner of the canvas, in CSS px at zoom 1. */
+/** The point of the wall at the top left corner of the canvas, in CSS px at zoom 1; x as if one tile stood for each
+channel, so that the same channels are there when two stand side by side. */
 export interface View {
   x: number;
   y: number;
@@ -41,6 +42,14 @@ export interface Box {
   height: number;
 }
 
+const FLATTEST = 8; // tile of a signal: in proportion, a row of a thousand values would be invisible
+
+/** Return height and width of the tiles of maps, in proportion to each other. */
+export function shapeOf({ height, width }: { height: number; width: number }): [number, number] {
+  if (Math.min(height, width) > 1) return [height, width];
+  return [Math.max(height, width / FLATTEST), Math.max(width, height / FLATTEST)];
+}
+
 /** Part of the wall that stays in view, in CSS px. */
 const HELD_PX = 48;
 
@@ -63,7 +72,7 @@ export class Layout {
     this.tile_w = Math.max(1, halfToEven((longer * width) / Math.max(height, width)));
     this.gap = Math.round(grid.gap_px * view.zoom * canvas.ratio);
     const [down, across] = this.cell(grid);
-    const suiting = Math.ceil(Math.sqrt(((canvas.width / canvas.height) * count * down) / across));
+    const suiting = Math.ceil(Math.sqrt(((canvas.width / canvas.height) * count * down) / (across * content.sides)));
     const columns = grid.columns || Math.max(1, Math.min(count, suiting));
     this.rows = Math.max(1, Math.ceil(count / columns));
     this.columns = grid.columns || Math.ceil(count / this.rows); // no more than these rows need
@@ -92,11 +101,26 @@ export class Layout {
     return [(this.tile_h + this.gap) / down, ((this.tile_w + this.gap) * this.content.sides) / across];
   }
 
-  /** Height and width of a cell of the grid in CSS px at zoom 1. */
+  /** Height and width of a tile and the gap behind it in CSS px at zoom 1. */
   private cell({ tile_px, gap_px }: Grid): [number, number] {
-    const { height, width, sides } = this.content;
+    const { height, width } = this.content;
     const unit = tile_px / Math.max(height, width);
-    return [unit * height + gap_px, (unit * width + gap_px) * sides];
+    return [unit * height + gap_px, unit * width + gap_px];
+  }
+
+  /** Return the positions of the order whose tiles are on the canvas, at least in part. */
+  get inView(): number[] {
+    const { down, across, columns } = this;
+    const { sides, count } = this.content;
+    const span = ({ length, origin, tile, gap }: Side, of: number, most: number): [number, number] => {
+      const step = (tile + gap) * of;
+      return [Math.max(0, Math.floor((origin + gap) / step)), Math.min(most, Math.ceil((origin + length) / step))];
+    };
+    const [[top, bottom], [left, right]] = [span(down, 1, this.rows), span(across, sides, columns)];
+    const found: number[] = [];
+    for (let row = top; row < bottom; row++)
+      for (let column = left; column < right; column++) found.push(row * columns + column);
+    return found.filter((position) => position < count);
   }
 
   /** Return the box of the tiles at a position of the order, in CSS px of the canvas. */
@@ -152,7 +176,9 @@ export class Layout {
   get whole(): View {
     const { height, width, ratio } = this.canvas;
     const [cell_h, cell_w] = this.cell(this.grid);
-    const [wall_h, wall_w] = [this.rows * cell_h - this.grid.gap_px, this.columns * cell_w - this.grid.gap_px];
+    const { gap_px } = this.grid;
+    const { sides } = this.content;
+    const [wall_h, wall_w] = [this.rows * cell_h - gap_px, this.columns * cell_w - gap_px / sides];
     const fits = (layout: Layout): boolean => {
       const { x, width: last } = layout.box(layout.columns - 1);
       const { y, height: lowest } = layout.box((layout.rows - 1) * layout.columns);
@@ -160,7 +186,7 @@ export class Layout {
     };
     const at = (px: number): Layout => new Layout(this.grid, this.content, this.canvas, { x: 0, y: 0, zoom: px / this.grid.tile_px / ratio });
     // The largest whole tile; rounding of tiles and gaps can make the wall larger than in proportion.
-    let px = Math.ceil(Math.min(height / wall_h, width / wall_w) * this.grid.tile_px * ratio);
+    let px = Math.ceil(Math.min(height / wall_h, width / (wall_w * sides)) * this.grid.tile_px * ratio);
     while (px > 1 && !fits(at(px))) px--;
     const { zoom } = at(px).view;
     const [down, across] = at(px).scale;

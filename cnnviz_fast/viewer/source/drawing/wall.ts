@@ -5,7 +5,7 @@ import type { Axis } from "./axis";
 import { ChosenPainter, type Method } from "./choice";
 import { Composer, type Composed, type Look } from "./composer";
 import type { Scene } from "./scene";
-import { Layout, type Box, type Grid, type View } from "./view";
+import { Layout, shapeOf, type Box, type Canvas, type Grid, type View } from "./view";
 
 export type { Box, Grid, Look, Method, View };
 
@@ -26,8 +26,8 @@ export interface WallOptions {
   method?: Method;
   /** Told which method draws, once that is settled, and when it changes. */
   onMethod?: (method: Method, why: string) => void;
-  /** Told the view whenever it is another one. */
-  onView?: (view: View) => void;
+  /** Told when the canvas has another size, and when the screen has other px. */
+  onSize?: () => void;
 }
 
 /** How long nothing has to change until what was drawn coarsely is drawn again. */
@@ -45,7 +45,10 @@ export class Wall {
   private readonly onto: CanvasRenderingContext2D;
   private readonly composer = new Composer();
   private readonly painter: ChosenPainter;
-  private readonly sizes = new ResizeObserver(() => this.ask());
+  private readonly sizes = new ResizeObserver(() => this.resized());
+  private readonly endDensity = onDensity(() => this.resized());
+  /** As it was for the last frame: asked of the canvas in the middle of a change, the browser lays out the page first. */
+  private size: Canvas = { height: 0, width: 0, ratio: 1 };
   private frame = 0;
   private settling = 0;
 
@@ -56,6 +59,12 @@ export class Wall {
     this.onto = canvas.getContext("2d")!;
     this.painter = new ChosenPainter(options.method, (method, why) => options.onMethod?.(method, why), () => this.ask());
     this.sizes.observe(canvas);
+    this.measure();
+  }
+
+  /** Height and width in CSS px, and px of the screen in each. */
+  get canvasSize(): Canvas {
+    return this.size;
   }
 
   get method(): Method {
@@ -85,7 +94,6 @@ export class Wall {
 
   setView(view: View): void {
     this.view = view;
-    this.options.onView?.(view);
     this.ask();
   }
 
@@ -112,12 +120,19 @@ export class Wall {
     return position < 0 ? null : this.layout.box(position);
   }
 
+  /** Return the channels in view, and where their tiles lie. */
+  get inView(): { channel: number; box: Box }[] {
+    const { layout, order } = this;
+    return layout.inView.map((position) => ({ channel: order[position]!, box: layout.box(position) }));
+  }
+
   /** Return what lies under a point of the canvas, in CSS px; null between tiles. */
   hit(x: number, y: number): Hit | null {
     const scene = this.compose(false)?.scene;
     if (!scene) return null;
     const { down, across, atlases, columns, order } = scene;
-    const [row, column] = [Math.floor(y * devicePixelRatio), Math.floor(x * devicePixelRatio)];
+    const { ratio } = this.size;
+    const [row, column] = [Math.floor(y * ratio), Math.floor(x * ratio)];
     const [tile_row, tile] = [down.tile[row] ?? -1, across.tile[column] ?? -1];
     const index = tile_row * columns + Math.floor(tile / atlases.length);
     if (tile_row < 0 || tile < 0 || index >= order.length) return null;
@@ -141,16 +156,27 @@ export class Wall {
 
   private get layout(): Layout {
     const { atlases } = this;
-    const { height, width } = atlases[0] ?? { height: 1, width: 1 };
+    const [height, width] = shapeOf(atlases[0] ?? { height: 1, width: 1 });
     const content = { count: this.order.length, height, width, sides: Math.max(1, atlases.length) };
-    const canvas = { height: this.canvas.clientHeight, width: this.canvas.clientWidth, ratio: devicePixelRatio };
-    return new Layout(this.grid, content, canvas, this.view);
+    return new Layout(this.grid, content, this.size, this.view);
   }
 
   private compose(coarse: boolean): Composed | null {
     const { atlases, layout, look } = this;
     const something = look && atlases.length && this.order.length && layout.down.length && layout.across.length;
     return something ? this.composer.compose(atlases, this.order, look, layout, coarse) : null;
+  }
+
+  private measure(): void {
+    this.size = { height: this.canvas.clientHeight, width: this.canvas.clientWidth, ratio: devicePixelRatio };
+  }
+
+  private resized(): void {
+    const { height, width, ratio } = this.size;
+    this.measure();
+    if (height === this.size.height && width === this.size.width && ratio === this.size.ratio) return;
+    this.options.onSize?.();
+    this.ask();
   }
 
   /** Have all drawn on the next frame. */
@@ -161,6 +187,7 @@ export class Wall {
 
   private draw(coarse: boolean): void {
     this.frame = 0;
+    this.resized(); // which is laid out for this frame anyway
     const composed = this.compose(coarse);
     if (!composed) return this.onto.clearRect(0, 0, this.canvas.width, this.canvas.height);
     this.paint(composed.scene);
@@ -177,6 +204,7 @@ export class Wall {
     cancelAnimationFrame(this.frame);
     clearTimeout(this.settling);
     this.sizes.disconnect();
+    this.endDensity();
     this.painter.close();
   }
 }
@@ -186,4 +214,17 @@ function heaviest({ taps, columns, weights }: Axis, pixel: number): number {
   let most = pixel * taps;
   for (let k = most; k < (pixel + 1) * taps; k++) if (weights[k]! > weights[most]!) most = k;
   return columns[most]!;
+}
+
+/** Call `act` whenever a CSS px has another number of px of the screen, as in a window that is moved to another one.
+Return what ends that. */
+function onDensity(act: () => void): () => void {
+  const ending = new AbortController();
+  const wait = () =>
+    matchMedia(`(resolution: ${devicePixelRatio}dppx)`).addEventListener("change", () => (wait(), act()), {
+      once: true,
+      signal: ending.signal,
+    });
+  wait();
+  return () => ending.abort();
 }
