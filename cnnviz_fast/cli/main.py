@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import gc
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -90,8 +91,25 @@ def _run(given: list[str], for_good: bool) -> int:
     except Exception as error:
         if arguments.debug:
             raise
-        complain(f"{type(error).__name__}: {error}. Run again with --debug to see where.")
+        complain(_lack_behind(error) or f"{type(error).__name__}: {error}. Run again with --debug to see where.")
         return FAILED
+
+
+def _lack_behind(error: Exception) -> str:
+    """Return what the system lacks where that is behind an error; torch, for one, needs temporary files to be loaded.
+
+    Args:
+        error: that nothing foresaw.
+
+    Returns:
+        A line, or "".
+    """
+    try:
+        if isinstance(error, FileNotFoundError):
+            tempfile.gettempdir()
+    except FileNotFoundError:
+        return "no folder for temporary files can be written. Set TMPDIR to one that can."
+    return ""
 
 
 @contextlib.contextmanager

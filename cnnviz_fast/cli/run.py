@@ -90,7 +90,8 @@ def run(arguments: argparse.Namespace) -> int:
     on_ray = wanted.get("engine") == "ray"
     if on_ray and arguments.device != "auto":
         raise OptionError("device goes with engine 'local': Ray gives its actors the GPUs that the cluster has.")
-    save = options_of(arguments, RunOptions).save
+    run_options = options_of(arguments, RunOptions)
+    save = run_options.save
     options = options_of(arguments, RenderOptions)
     check_colours(options)
     backdrop = overlay_of(arguments, arguments.max_pixels)
@@ -102,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..runs.ranks import ranks_in
 
     method_options = attribution_options(arguments, method_of(arguments.method or METHOD_NAMES[0]).options)
-    ranks = ranks_in()
+    ranks = ranks_in(array=run_options.array)
     model = load(
         arguments,
         weights=arguments.weights,

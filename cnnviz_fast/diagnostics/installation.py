@@ -91,4 +91,6 @@ def _kernel_cache() -> tuple[str, str]:
     from ..kernels import numba_cpu
 
     folder = numba_cpu.cache_folder()
-    return ("ok", folder) if folder else ("missing", "no folder is writable: kernels are compiled in every process")
+    if folder:
+        return "ok", folder
+    return "missing", "no folder is writable: kernels are compiled in every process; NUMBA_CACHE_DIR names another"

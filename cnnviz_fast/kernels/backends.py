@@ -188,7 +188,7 @@ def cannot_load(module: str) -> str:
         _compiling.pop(module).wait()
     try:
         importlib.import_module(f".{module}", __package__)
-    except Exception as error:  # a foreign package may raise anything while it loads
+    except (Exception, SystemExit) as error:  # a foreign package may raise anything while it loads
         return reason_of(error, named=True)
     return ""
 

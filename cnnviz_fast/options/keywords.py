@@ -74,6 +74,7 @@ class OwnRunKeywords(TypedDict, total=False):
     progress: Literal["auto", "bar", "json", "none"]
     engine: Literal["local", "ray"]
     address: str | None
+    array: bool
     top_k: int | str
     top_by: Literal["max", "mean", "min"]
     top_repeat: int | str

@@ -76,6 +76,7 @@ class RunOptions(SelfChecking):
     )
     engine: str = option("local", choice(*ENGINES), "local: this process; ray: Ray's actors", "NAME", "run")
     address: str | None = option(None, text, "address of a Ray cluster (default: one on this machine)", "HOST", "run")
+    array: bool = option(False, flag, "share it with the tasks of this job array (Slurm, SGE)", group="run")
     top_k: int = option(16, whole_within(1, MOST_ENTRIES), "images kept for each channel, the strongest", "K", "top")
     top_by: str = option("max", choice(*TOP_BY), "response to an image: max (default), mean, min of a map", "H", "top")
     top_repeat: int = option(1, whole_within(1, MOST_REPEATS), "most entries of one image in a channel", "N", "top")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import OptionError
+from ..errors import OptionError, WriteError, reason_of
 from ..formats import picture, png
 from ..formats.manifest_files import refuse_other_json
 from ..geometry import Strip
@@ -49,12 +49,24 @@ MARK_PX = (3, 8)
 
 
 def empty_tiles(count: int, tile_h: int, tile_w: int) -> Pixels:
-    """Return memory for tiles, (count, tile_h, tile_w, 3) uint8, of any content: in a file where they are many."""
+    """Return memory for tiles, (count, tile_h, tile_w, 3) uint8, of any content: in a file where they are many.
+
+    Raises:
+        WriteError: there is no room for the file.
+    """
     shape = (count, tile_h, tile_w, 3)
-    if math.prod(shape) <= IN_MEMORY_BYTES:
+    if (size := math.prod(shape)) <= IN_MEMORY_BYTES:
         return np.empty(shape, np.uint8)
-    with tempfile.TemporaryFile() as file:
-        return np.asarray(np.memmap(file, np.uint8, "w+", shape=shape))  # which holds the file, without its methods
+    try:
+        with tempfile.TemporaryFile() as file:
+            if hasattr(os, "posix_fallocate"):  # a disk that is full later ends the process
+                os.posix_fallocate(file.fileno(), 0, size)
+            return np.asarray(np.memmap(file, np.uint8, "w+", shape=shape))  # which holds the file, without its methods
+    except OSError as error:
+        raise WriteError(
+            f"cannot write {size / 1e6:,.0f} MB of tiles to the folder of temporary files: {reason_of(error)}. "
+            f"Set TMPDIR to another one, or draw fewer channels."
+        ) from error
 
 
 @dataclass(frozen=True, eq=False, repr=False)

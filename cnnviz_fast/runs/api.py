@@ -71,7 +71,7 @@ def run(
 
     An image that cannot be read or run is noted in failed.jsonl, and the others are done. A run that was stopped or
     killed is taken up by calling it again: finished images are skipped, and no file under its final name is ever half
-    written. Processes that torchrun or srun start share the images among them.
+    written. Processes that torchrun or srun start share the images among them; with `array`, tasks of a job array do.
 
     Lists of the strongest images are the same for any order, number of processes and resume. With batches of another
     size a network of floats may put out values that differ in their last bits, and images that are so close may change
@@ -135,7 +135,7 @@ def run(
         backdrop=backdrop,
         run=wanted,
         drawing=drawing,
-        ranks=ranks_in(),
+        ranks=ranks_in(array=wanted.array),
         decoding=ImageOptions(truncated=truncated, input_range=input_range),  # type: ignore[arg-type]
         labels=None if wanted.labels is None else read_labels(wanted.labels),
         heat=heat_of_run(
@@ -161,7 +161,7 @@ def run(
 
         return run_on_ray(loaded, images, spec, on_file)
     with words_for(loaded.module, images):
-        found = images_of(images, usual_spec(loaded, max_pixels, spec.decoding), spec.folder)
+        found = images_of(images, usual_spec(loaded, max_pixels, spec.decoding), spec.folder, spec.ranks.world_size)
     return run_here(LocalEngine(), loaded, found, spec, on_file)
 
 

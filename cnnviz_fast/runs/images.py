@@ -23,7 +23,6 @@ from ..inputs.reading import DatasetReader, ImageBatch, ImageReader, read_batche
 from ..inputs.samples import image_in, is_stream, samples_in, takes_positions
 from ..inputs.sources import STDIN, list_images
 from .outcomes import ImageId
-from .ranks import ranks_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -161,7 +160,7 @@ class LoaderImages(Images):
         )
 
 
-def images_of(images: Any, spec: InputSpec, out: Path | None = None) -> Images:
+def images_of(images: Any, spec: InputSpec, out: Path | None = None, world_size: int = 1) -> Images:
     """Find the images of a run.
 
     Args:
@@ -169,13 +168,14 @@ def images_of(images: Any, spec: InputSpec, out: Path | None = None) -> Images:
             object with a length; a DataLoader; or any iterable of samples or batches, such as a generator.
         spec: how an image becomes the model's input.
         out: folder of the run, which is not searched.
+        world_size: number of processes that share them.
 
     Returns:
         The images.
 
     Raises:
         ImageError: there are none; see list_images.
-        OptionError: a DataLoader shuffles, or a folder that is searched is `out`.
+        OptionError: a DataLoader shuffles, a folder that is searched is `out`, or several processes would read "-".
     """
     from torch.utils.data import DataLoader
 
@@ -190,7 +190,7 @@ def images_of(images: Any, spec: InputSpec, out: Path | None = None) -> Images:
         first, images = _peeked(images)
         if not isinstance(first, str | os.PathLike):
             return LoaderImages(images, spec)
-    if _names_stdin(images) and (world_size := ranks_in().world_size) > 1:
+    if _names_stdin(images) and world_size > 1:
         raise OptionError(
             f"images must not be {STDIN!r} for {world_size} processes, which would each read a part of standard "
             f"input. Write the list to a file."

@@ -129,6 +129,11 @@ def statistics_of(engine: Engine, model: LoadedModel, images: Images, spec: RunS
         backdrop=None,
         heat=dataclasses.replace(spec.heat, backdrop=None) if draws_heat and spec.heat else None,
     )
+    if spec.run.array:  # whose tasks may run one after another: the first would wait for the last
+        raise OptionError(
+            "array takes normalize 'dataset' only with statistics of an earlier run. Measure them in an array of their "
+            "own, with save 'statistics' into another folder."
+        )
     if (there := fingerprint_in(spec.folder)) is not None:
         if (kept := merged(Statistics(), first.folder)).exists():
             return kept  # a run keeps the scale that it began with, whatever images have come since

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import OptionError
+from ..errors import OptionError, reason_of
+from ..runtime.untrusted import open_regular
 
 Mask = NDArray[np.bool_]
 
@@ -176,6 +177,7 @@ def _font(size: int) -> Any:
     named = os.environ.get(FONT_VARIABLE)
     path = named or FONT
     try:
+        open_regular(path).close()  # a pipe would be waited for
         return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
     except OSError as error:
         if not named:
@@ -183,4 +185,6 @@ def _font(size: int) -> Any:
                 f"the font of the package is missing: {str(path)!r}. Install the package again, or name another font "
                 f"file by {FONT_VARIABLE}."
             ) from error
-        raise OptionError(f"{FONT_VARIABLE} must be the path of a font file, got {str(path)!r}: {error}.") from error
+        raise OptionError(
+            f"{FONT_VARIABLE} must be the path of a font file, got {str(path)!r}: {reason_of(error)}."
+        ) from error

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
-from support.command_line import run
+from support.command_line import error_of, run
 
 import cnnviz_fast as cf
+from cnnviz_fast.cli import doctor
 from cnnviz_fast.cli import main as cli
 
 
@@ -64,3 +66,17 @@ def test_main_leaves_the_garbage_collector_as_it_was(model: str, cat: Path, out:
         finally:
             gc.enable()
     assert gc.get_freeze_count() <= frozen
+
+
+def test_no_folder_for_temporary_files_is_one_line_that_says_what_to_set(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise FileNotFoundError("no usable one")
+
+    monkeypatch.setattr(doctor, "run", refuse)
+    monkeypatch.setattr(tempfile, "_get_default_tempdir", refuse)
+    for known, said in ((None, "Set TMPDIR to one that can."), ("/tmp", "FileNotFoundError: no usable one. Run again")):
+        monkeypatch.setattr(tempfile, "tempdir", known)
+        assert run("doctor") == cli.FAILED
+        assert said in error_of(capsys)

@@ -81,7 +81,7 @@ def help_of(command: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 MOST_LINES = {
-    "": 36, "render": 80, "run": 116, "atlas": 70, "patches": 70, "compare": 79, "attribute": 86, "demo": 20,
+    "": 36, "render": 80, "run": 117, "atlas": 70, "patches": 70, "compare": 79, "attribute": 86, "demo": 20,
     "weights": 40, "layers": 27, "doctor": 24, "bench": 24, "invert": 61, "maximize": 72, "page": 60, "view": 44,
 }  # fmt: skip
 

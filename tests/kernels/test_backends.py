@@ -52,6 +52,23 @@ def _forget() -> None:
     backends.cannot_load.cache_clear()
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (SystemExit(3), "SystemExit: 3"),
+        (TypeError("cannot compile: LLVM of another version\nand more"), "TypeError: cannot compile: LLVM of another"),
+    ],
+)
+def test_cannot_load_says_why_whatever_numba_raises(
+    error: BaseException, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(backends.importlib, "import_module", fail)
+    assert backends.cannot_load.__wrapped__("numba_cpu").startswith(said)
+
+
 def test_backends_are_those_of_the_option() -> None:
     assert sorted(["auto", *backends.BACKENDS]) == sorted(BACKENDS)
 

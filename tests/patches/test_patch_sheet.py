@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import io
 import itertools
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -151,6 +153,18 @@ def test_sheet_written_in_strips_is_the_sheet_drawn_whole(
     assert isinstance(made._tiles.base, np.memmap)
     written = Image.open(made.save(tmp_path / "out.png"))
     np.testing.assert_array_equal(np.asarray(written), whole)
+
+
+def test_tiles_for_which_the_disk_has_no_room_are_refused_before_they_are_drawn(
+    top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sheet, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(WriteError, match=r"^cannot write 0 MB of tiles .*: No space left on device\. Set TMPDIR to an"):
+        cf.patch_sheet(top)
 
 
 def cells(made: PatchSheet) -> np.ndarray:

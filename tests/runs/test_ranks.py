@@ -23,7 +23,7 @@ from support.waiting import wait_until
 import cnnviz_fast as cf
 from cnnviz_fast.errors import OptionError
 from cnnviz_fast.runs.folder import index, lock
-from cnnviz_fast.runs.ranks import Ranks
+from cnnviz_fast.runs.ranks import Ranks, ranks_in
 
 
 @pytest.mark.parametrize("launcher", ["torchrun", "slurm"])
@@ -48,6 +48,78 @@ def test_variables_that_are_no_rank_are_refused(images: Path, tmp_path: Path, mo
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(OptionError, match=r"got RANK=2, WORLD_SIZE=2, LOCAL_RANK=0\.$"):
         cf.run(small_model(), images, LAYERS, tmp_path, **QUICK)
+
+
+def slurm(task: object, first: object, last: object, count: object, step: object = 1) -> dict[str, str]:
+    names = ("ID", "MIN", "MAX", "COUNT", "STEP")
+    return {
+        f"SLURM_ARRAY_TASK_{name}": str(value)
+        for name, value in zip(names, (task, first, last, count, step), strict=True)
+    }
+
+
+def sge(task: object, first: object, last: object, step: object) -> dict[str, str]:
+    names = ("ID", "FIRST", "LAST", "STEPSIZE")
+    return {f"SGE_TASK_{name}": str(value) for name, value in zip(names, (task, first, last, step), strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("environment", "ranks"),
+    [
+        (slurm(0, 0, 9, 10), (0, 10, 0)),
+        (slurm(7, 1, 9, 5, 2), (3, 5, 0)),
+        (slurm(4, 4, 4, 1), (0, 1, 0)),
+        (sge(11, 1, 20, 10), (1, 2, 0)),
+        (slurm(2, 1, 3, 3) | {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}, (5, 12, 1)),
+        (sge("undefined", 0, 0, 0) | slurm(2, 1, 3, 3), (1, 3, 0)),
+    ],
+)
+def test_tasks_of_a_job_array_are_ranks_only_where_that_is_asked_for(
+    environment: dict[str, str], ranks: tuple[int, int, int]
+) -> None:
+    assert ranks_in(environment, array=True) == ranks
+    assert ranks_in(environment).world_size == int(environment.get("WORLD_SIZE", 1))
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({}, r"neither SLURM_ARRAY_TASK_ID nor SGE_TASK_ID\. Elsewhere set RANK, from 0, and WORLD_SIZE\.$"),
+        (sge("undefined", "undefined", "undefined", "undefined"), "neither SLURM_ARRAY_TASK_ID nor SGE_TASK_ID"),
+        (slurm(3, 1, 7, 3), r"such as 0-9 or 1-9:2, got SLURM_ARRAY_TASK_ID=3, .* 3 tasks\.$"),
+        (slurm(2, 1, 9, 5, 2), "SLURM_ARRAY_TASK_ID=2"),
+        (slurm(1, 1, "many", "some"), "SLURM_ARRAY_TASK_MAX=many"),
+        ({"SGE_TASK_ID": "1"}, "SGE_TASK_LAST="),
+    ],
+)
+def test_tasks_that_cannot_be_numbered_are_refused(environment: dict[str, str], said: str) -> None:
+    with pytest.raises(OptionError, match=said):
+        ranks_in(environment, array=True)
+
+
+def test_tasks_of_an_array_share_a_run_and_do_nothing_twice(
+    images: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(task: int) -> int:
+        for name, value in slurm(task, 1, 5, 3, 2).items():
+            monkeypatch.setenv(name, value)
+        return cf.run(
+            small_model(), images, LAYERS, tmp_path, save="sheets,atlases,statistics", array=True, **QUICK
+        ).finished
+
+    done = [run(task) for task in (1, 3, 5)]
+    assert done == [len(range(rank, COUNT, 3)) for rank in range(3)]
+    assert [run(task) for task in (3, 5)] == [0, 0]
+    assert_same_outcome(tmp_path, alone)
+
+
+def test_tasks_of_an_array_do_not_wait_for_the_statistics_of_others(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in slurm(0, 0, 9, 10).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(OptionError, match=r"array takes normalize 'dataset' only with statistics of an earlier run\."):
+        cf.run(small_model(), images, LAYERS, tmp_path, array=True, normalize="dataset", **QUICK)
 
 
 def test_another_number_of_ranks_takes_up_sheets_but_neither_statistics_nor_tars(
@@ -154,7 +226,9 @@ def test_the_last_of_several_processes_sees_the_rows_of_all(
     monkeypatch.setattr(index, "_batches", slow)
     monkeypatch.setattr(lock, "_threads", folder_lock)
     ranks = iter(range(2))
-    monkeypatch.setattr(importlib.import_module("cnnviz_fast.runs.api"), "ranks_in", lambda: Ranks(next(ranks), 2, 0))
+    monkeypatch.setattr(
+        importlib.import_module("cnnviz_fast.runs.api"), "ranks_in", lambda **_: Ranks(next(ranks), 2, 0)
+    )
 
     def run() -> None:
         cf.run(small_model(), images, ["0"], tmp_path, parquet=True, **QUICK)

@@ -166,6 +166,15 @@ def test_a_font_that_is_none_is_refused(named: str, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.usefixtures("anew")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with a name")
+def test_a_font_that_is_a_pipe_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setenv(FONT_VARIABLE, str(tmp_path / "pipe"))
+    with pytest.raises(OptionError, match=r"pipe': it must be a regular file, but is a pipe\.$"):
+        draw_line("7", 12)
+
+
+@pytest.mark.usefixtures("anew")
 def test_without_the_font_of_the_package_the_error_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv(FONT_VARIABLE, raising=False)
     monkeypatch.setattr("cnnviz_fast.sheets.lettering.FONT", tmp_path / "no such font.ttf")
