@@ -13,8 +13,9 @@ DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(
 
 _REFUSED = re.compile('[\x00-\x1f<>:"|?*]')
 
-_LONGEST_PATH = 259
-"""Characters of a path, unless long paths are switched on: MAX_PATH without the NUL at its end."""
+_LONGEST_PATH = 244
+"""Characters of a path, unless long paths are switched on: MAX_PATH without the NUL at its end, and without the 15 that
+the name of an unfinished file is longer by; see `files.whole_file`."""
 
 _PATIENCE_S = 1.0
 _POLL_S = 0.01

@@ -54,15 +54,23 @@ def test_names_that_windows_lacks_are_refused_there_alone(tmp_path: Path, monkey
 
 
 def test_advice_on_windows_names_long_paths_and_open_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    long, there = tmp_path / ("a" * 200) / ("b" * 99), tmp_path / "there.png"
+    there, home = tmp_path / "there.png", str(tmp_path)
     there.write_bytes(b"")
+    long, short = (Path(home, "a" * (number - len(home) - 1)) for number in (245, 244))
     assert advice_on(long, FileNotFoundError()) == advice_on(there, PermissionError()) == ""
     monkeypatch.setattr(sys, "platform", "win32")
-    told = f" Its path has {len(str(long))} characters, of 259 that go without LongPathsEnabled of Windows."
+    told = " Its path has 245 characters, of 244 that go without LongPathsEnabled of Windows."
     assert advice_on(long, FileNotFoundError()) == told
+    assert advice_on(short, FileNotFoundError()) == ""
     assert advice_on(there, FileNotFoundError()) == advice_on(tmp_path, PermissionError()) == ""
     with pytest.raises(WriteError, match="Another program may have it open"), whole_file(there):
         raise PermissionError(13, "Permission denied")
+
+
+def test_unfinished_file_is_as_long_as_windows_has_room_for(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    with whole_file(path) as file:
+        assert len(file.name) == len(str(path)) + 259 - windows._LONGEST_PATH
 
 
 def test_replace_patiently_waits_on_windows_for_who_has_the_file(
