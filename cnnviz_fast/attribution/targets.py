@@ -290,9 +290,9 @@ def _named(name: str, categories: tuple[str, ...] | None) -> int:
             f"Give the index."
         )
     if not found:
-        shown = ", ".join(categories[:SHOWN_CLASSES]) + (", ..." if len(categories) > SHOWN_CLASSES else "")
         raise OptionError(
-            f"no class {repr_of(name)} in the model.{closest(name, categories)} Its {len(categories)} classes: {shown}."
+            f"no class {repr_of(name)} in the model.{closest(name, categories)} "
+            f"Its {len(categories)} classes begin with: {', '.join(categories[:SHOWN_CLASSES])}."
         )
     return found[0]
 

@@ -121,7 +121,7 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
     "a misspelt name": (
         "tigre cat",
         OptionError,
-        "no class 'tigre cat' in the model. Closest: 'tiger cat'.* Its 6 classes: tabby",
+        "no class 'tigre cat' in the model. Closest: 'tiger cat'.* Its 6 classes begin with: tabby",
     ),
     "no targets": ([], OptionError, "got an empty list"),
     "rows of another batch": ([[1], [2]], ShapeError, "for each of 3 images, got 2 rows of 1"),
