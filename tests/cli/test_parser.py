@@ -50,7 +50,7 @@ FOREIGN = {
                                "and 'cnnviz maximize'."),
     "of single files": ("run", ["--each"], "run has no option --each: it belongs to 'cnnviz render', "
                         "'cnnviz atlas' and 'cnnviz patches'. Here single files are: --save tiles"),
-    "of 0.1": ("render", ["--from-atlas", "x"], "render has no option --from-atlas: atlases are drawn with: "
+    "of a draft": ("render", ["--from-atlas", "x"], "render has no option --from-atlas: atlases are drawn with: "
                "cnnviz atlas ATLAS... --out DIR"),
     "of another name": ("run", ["--layout", "nhwc"], "run has no option --layout: it is called --axes."),
     "of another name and command": ("layers", ["--layout", "nchw"], "layers has no option --layout: it is called "
