@@ -29,8 +29,8 @@ def refuse_older_names(folder: Path) -> None:
         folder: where files are to go; it need not be there.
 
     Raises:
-        OptionError: a manifest of the drafts shows a layer of an image and is called IMAGE_LAYER; or it shows an atlas and is
-            called after it, in the folder or in one of a layer.
+        OptionError: a manifest of a draft shows a layer of an image and is called IMAGE_LAYER; or it shows an atlas and
+            is called after it, in the folder or in one of a layer.
     """
     name = next(_older_names(folder), None)
     if name is not None:
@@ -61,7 +61,7 @@ def _folders_in(folder: Path) -> list[Path]:
 
 
 def _made_by_older(path: Path) -> Mapping[str, Any]:
-    """Return what a manifest of the drafts says of its maps, of a comparison its first side; empty for any other file."""
+    """Return what a manifest of a draft says of its maps, of a comparison its first side; empty for any other file."""
     try:
         content = read_regular(path, MOST_JSON_BYTES)
         manifest = parse_json(content) if b'"layout"' in content else None  # parsing takes longer than reading
