@@ -77,8 +77,8 @@ def given_provenance(provenance: Any, field: Any = None) -> Provenance:
     """Return the provenance that a function was given, with a receptive field; see with_field.
 
     Raises:
-        InputError: it is none.
-        OptionError: `field` is none.
+        InputError: it is not a Provenance.
+        OptionError: `field` is not a receptive field.
     """
     if not isinstance(provenance, Provenance | None):
         raise InputError(f"provenance must be a Provenance, got {repr_of(provenance)}.")

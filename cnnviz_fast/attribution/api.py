@@ -213,7 +213,7 @@ def method_of(name: str) -> Method:
         The method.
 
     Raises:
-        OptionError: there is none.
+        OptionError: there is no such method.
     """
     if name not in METHODS:
         raise OptionError(

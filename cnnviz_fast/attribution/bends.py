@@ -39,7 +39,7 @@ class Bends(TorchFunctionMode):
         return self._output
 
     def before(self, output: torch.Tensor) -> torch.Tensor:
-        """Return what went into the function that an output came from; the output itself, where it was none.
+        """Return what went into the function that an output came from; the output itself, if from no such function.
 
         Args:
             output: (any shape) real dtype. Of a layer.

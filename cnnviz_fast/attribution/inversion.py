@@ -26,6 +26,7 @@ from ..options.optimize import InvertOptions
 from ..options.parsers import pixels as pixels_of
 from ..provenance import Provenance
 from ..runtime.progress import with_bar
+from ..sheets.annotation import SEPARATOR
 from ..sheets.rgb import RgbSheet, rgb_sheet
 from .descent import lbfgs
 from .priors import Colours, Spectrum, Statistics, as_levels, checkpoints, psnr, total_variation
@@ -110,7 +111,7 @@ class Inverted:
             "tiles": tiles,
         }
         provenance = Provenance(**{**vars(self.provenance), "image": name})
-        title = "{model}  {image}" if name is not None else "{model}"
+        title = SEPARATOR.join(("{model}", "{image}") if name is not None else ("{model}",))
         return rgb_sheet(self.rgb(image), names, provenance, described, {"title": title, **options})
 
 

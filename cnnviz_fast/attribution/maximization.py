@@ -31,6 +31,7 @@ from ..options.reading import AxesOptions
 from ..provenance import Provenance
 from ..runtime.device import Fitting, device_at
 from ..runtime.progress import with_bar
+from ..sheets.annotation import SEPARATOR
 from ..sheets.rgb import RgbSheet, rgb_sheet
 from .descent import Adam
 from .layer_maps import all_maps, axes_of_maps
@@ -116,7 +117,11 @@ class Maximized:
             f"{label}  {response:.3g}" for label, response in zip(self.labels, self.responses[-1].tolist(), strict=True)
         ]
         return rgb_sheet(
-            self.rgb(), names, self.provenance, self._described(), {"title": "{model}  {layer}", **options}
+            self.rgb(),
+            names,
+            self.provenance,
+            self._described(),
+            {"title": f"{{model}}{SEPARATOR}{{layer}}", **options},
         )
 
     def _described(self) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Statistics:
 
     @classmethod
     def usual(cls, planes: int) -> Statistics:
-        """Return those of photos, in RGB; of any other number of planes independent ones, grey in the mean."""
+        """Return the statistics of photos, in RGB; of any other number of planes independent ones, grey in the mean."""
         import torch
 
         if planes != len(_MEAN):
@@ -166,7 +166,7 @@ class Colours:
 
     @classmethod
     def of(cls, model: LoadedModel) -> Colours:
-        """Find them by what the preprocessing of a model makes of images of one colour.
+        """Find matrix and offset by what the preprocessing of a model makes of images of one colour.
 
         Raises:
             ShapeError: the model takes no images (C, H, W).

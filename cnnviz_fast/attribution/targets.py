@@ -27,6 +27,9 @@ from ..errors import InputError, OptionError, ShapeError, closest, repr_of
 if TYPE_CHECKING:
     import torch
 
+SHOWN_CLASSES = 8
+"""Names in the line that refuses a class: so many show what names there look like."""
+
 _TOP = re.compile(r"top([1-9]\d{0,5})?")
 _UNIT = re.compile(r"(.+)@(all|\d{1,9}(?:-\d{1,9})?)(?:,(max)|,(\d{1,9}),(\d{1,9}))?", re.DOTALL)
 
@@ -288,7 +291,8 @@ def _named(name: str, categories: tuple[str, ...] | None) -> int:
         )
     if not found:
         raise OptionError(
-            f"target must be a class, top, top5 or LAYER@CHANNEL, got {repr_of(name)}.{closest(name, categories)}"
+            f"no class {repr_of(name)} in the model.{closest(name, categories)} "
+            f"Its {len(categories)} classes begin with: {', '.join(categories[:SHOWN_CLASSES])}."
         )
     return found[0]
 

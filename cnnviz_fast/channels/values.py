@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..errors import DTypeError, ShapeError
+from ..errors import DTypeError, ShapeError, repr_of
 from ..kernels.backends import BACKENDS
 from ..runtime.arrays import as_float32
 from ..runtime.native import native
@@ -63,7 +65,7 @@ def as_tensor(maps: Any) -> torch.Tensor:
     if isinstance(maps, np.ndarray):
         maps = widened(maps)
     if not isinstance(maps, torch.Tensor):
-        raise DTypeError(f"maps must be a tensor or a numpy array, got {type(maps).__name__}.")
+        raise DTypeError(f"maps must be a tensor or a numpy array, got {type(maps).__name__}.{_advice_on(maps)}")
     maps = plain(maps)
     if maps.ndim == 4:
         raise ShapeError(f"maps must have shape (C, H, W), got {tuple(maps.shape)}. Pass one sample: maps[0].")
@@ -74,6 +76,15 @@ def as_tensor(maps: Any) -> torch.Tensor:
     check_values(maps)
     values: torch.Tensor = maps.detach().resolve_neg()
     return values[:, None, None] if values.ndim == 1 else values
+
+
+def _advice_on(maps: Any) -> str:
+    """Return what to do with maps that are not an array: what `capture` returns, or the path of an image."""
+    if isinstance(maps, Mapping) and maps:
+        return f" Pass one sample of one layer: maps[{repr_of(next(iter(maps)))}][0]."
+    if isinstance(maps, (str, os.PathLike)):
+        return " Make maps of an image with load_images and capture."
+    return ""
 
 
 def widened(array: np.ndarray[Any, Any]) -> torch.Tensor:

@@ -157,7 +157,8 @@ def _what_differs(arguments: argparse.Namespace) -> tuple[list[_Model], list[str
     if len(models) * len(images) != 2:
         ways = "two images, or one image and --against, --against-weights, --against-args or --against-seed"
         raise OptionError(
-            f"what is compared must be two images or two models, got {len(images)} and {len(models)}. Give {ways}."
+            f"what is compared must be two images or two models, got images: {len(images)}, models: {len(models)}. "
+            f"Give {ways}."
         )
     return models, images
 

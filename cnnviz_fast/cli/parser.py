@@ -98,7 +98,10 @@ class CommandParser(argparse.ArgumentParser):
         if is_completing():
             return super().parse_known_args(args, namespace)
         try:
-            return super().parse_known_args(sorted_out(args or (), self._actions), namespace)
+            found, left = super().parse_known_args(sorted_out(args or (), self._actions), namespace)
+            if unknown := [argument for argument in left if argument != "--"]:
+                self.refuse(f"has no place for {' '.join(map(repr, unknown))}. See: {self.prog} --help")
+            return found, left
         except UnknownFlagError as error:
             self.refuse(f"has no option {error.option}{self._advice(error.option)}")
         except OptionError as error:
@@ -206,6 +209,8 @@ class ProgramParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Refuse arguments; where no command has the name that was given, say which are near."""
         found = re.search(r"invalid choice: '([^']*)'", message)
+        if message.endswith(": COMMAND"):
+            message = "no command given. Begin with: cnnviz demo. All commands: cnnviz --help"
         (commands,) = (action.choices for action in self._actions if isinstance(action.choices, dict))
         if found:
             message = f"no command {found[1]!r}.{closest(found[1], commands)} There are {', '.join(commands)}."

@@ -23,14 +23,14 @@ _READ_OF_A_LAYER = 8
 
 
 def refuse_older_names(folder: Path) -> None:
-    """Refuse a folder that holds sheets or single files in the layout of version 0.1.
+    """Refuse a folder that holds sheets or single files in the layout of the drafts.
 
     Args:
         folder: where files are to go; it need not be there.
 
     Raises:
-        OptionError: a manifest of 0.1 shows a layer of an image and is called IMAGE_LAYER; or it shows an atlas and is
-            called after it, in the folder or in one of a layer.
+        OptionError: a manifest of a draft shows a layer of an image and is called IMAGE_LAYER; or it shows an atlas and
+            is called after it, in the folder or in one of a layer.
     """
     name = next(_older_names(folder), None)
     if name is not None:
@@ -41,7 +41,7 @@ def refuse_older_names(folder: Path) -> None:
 
 
 def _older_names(folder: Path) -> Iterator[str]:
-    """Yield the names of what 0.1 wrote into a folder; in the folders of layers only atlases were drawn."""
+    """Yield the names of what drafts wrote into a folder; in the folders of layers only atlases were drawn."""
     for name, path in sorted(manifests_in(folder)):
         made = _made_by_older(path)
         if made and (_is_atlas(name, made) or _is_image_and_layer(name, made)):
@@ -61,7 +61,7 @@ def _folders_in(folder: Path) -> list[Path]:
 
 
 def _made_by_older(path: Path) -> Mapping[str, Any]:
-    """Return what a manifest of 0.1 says of its maps, of a comparison its first side; empty for any other file."""
+    """Return what a manifest of a draft says of its maps, of a comparison its first side; empty for any other file."""
     try:
         content = read_regular(path, MOST_JSON_BYTES)
         manifest = parse_json(content) if b'"layout"' in content else None  # parsing takes longer than reading
@@ -74,7 +74,7 @@ def _made_by_older(path: Path) -> Mapping[str, Any]:
 
 
 def _is_image_and_layer(name: str, made: Mapping[str, Any]) -> bool:
-    """Check whether a name is IMAGE_LAYER, of a clip IMAGE_LAYER-tSTEP, as 0.1 made it."""
+    """Check whether a name is IMAGE_LAYER, of a clip IMAGE_LAYER-tSTEP, as drafts made it."""
     layer, step = made.get("layer"), made.get("time_step")
     if not made.get("image") or not isinstance(layer, str) or made.get("atlas"):
         return False
@@ -94,5 +94,5 @@ def _stems_of(atlas: str) -> tuple[str, ...]:
 
 
 def _as_older(text: str) -> str:
-    """Return a text as 0.1 had it in file names."""
+    """Return a text as drafts had it in file names."""
     return re.sub(r"[^\w. -]", "-", text).strip(". ")

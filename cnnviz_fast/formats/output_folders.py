@@ -212,7 +212,7 @@ def refuse_mixing(folder: Path, *, of_run: bool = False) -> None:
             `runs.folder` checks.
 
     Raises:
-        OptionError: the folder holds files as 0.1 named them; or sheets of other commands for a run, and otherwise a
+        OptionError: the folder holds files as drafts named them; or sheets of other commands for a run, and otherwise a
             run.
     """
     if of_run and os.path.exists(folder / RUN):

@@ -69,7 +69,7 @@ def without_own_sheets(paths: Iterable[str], passed_over: Counter[str]) -> list[
 
 
 def _tiles_in(path: str) -> set[str]:
-    """Return the names of the single files that a manifest lists; none where it is none of this package's."""
+    """Return the names of the single files that a manifest lists; nothing for a manifest of others."""
     if size_in_manifest(path) is None:
         return set()
     try:

@@ -141,6 +141,8 @@ def resolve_device(device: str | torch.device) -> torch.device:
     except Exception as error:  # AssertionError from a torch without CUDA, RuntimeError without a driver, and others
         wanted = "auto, cpu or a device that is there"
         reason = "torch finds no MPS here" if str(device).startswith("mps") else reason_of(error)
+        if reason.startswith("Expected one of"):  # all twenty that torch may be built for
+            reason = "torch knows no such device"
         raise OptionError(f"device must be {wanted}, got {str(device)!r}: {reason}.") from error
     return found
 

@@ -34,7 +34,7 @@ class ForeignFileError(ValueError):
     """The file is not one of torch."""
 
     def __init__(self, reason: str, found: str) -> None:
-        """Put together why it is none, and what it is where that is known, with what to do."""
+        """Join why the file is not such an archive, and what it is where that is known, with what to do."""
         super().__init__(f"{reason}, but {found}" if found else f"{reason}.")
 
 

@@ -219,11 +219,12 @@ def template(*fields: str) -> Parser:
 
 def pixels(name: str, value: Any) -> int | tuple[int, int]:
     """Take N, 'HxW' or (H, W), each at least 1."""
+    given = value
     if isinstance(value, str) and "x" in value:
         value = value.split("x")
     if isinstance(value, Sequence) and not isinstance(value, str):
-        if len(value) != 2:
-            raise refuse(name, "pixels: N, HEIGHTxWIDTH or (height, width)", value)
+        if len(value) != 2 or "" in value:
+            raise refuse(name, "pixels: N, HEIGHTxWIDTH or (height, width)", given)
         return _whole(name, value[0], 1), _whole(name, value[1], 1)
     return _whole(name, value, 1)
 

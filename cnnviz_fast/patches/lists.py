@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 LAST = 2**63 - 1
-"""Digest of an entry that is none. Its score is NaN, its position -1."""
+"""Digest of an empty entry. Its score is NaN, its position -1."""
 
 COORDINATE_BITS = 16
 """Of an int32 position: y above them, x in them."""

@@ -31,7 +31,7 @@ class Colours:
 
     @classmethod
     def named(cls, background: str) -> Colours:
-        """Make those of a background by name or #rrggbb, on which ink is white or black."""
+        """Make the colours of a sheet from its background, by name or #rrggbb, on which ink is white or black."""
         palette = make_palette("gray", background=background, shows_background=True, shows_bad=False, shows_ink=True)
         return cls(palette.colors[palette.background], palette.colors[palette.ink])
 

@@ -73,13 +73,13 @@ class Photo:
     changed: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Return the photo as JSON."""
         fields = dataclasses.asdict(self)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Photo:
-        """Make it of JSON; entries of later versions are passed over."""
+        """Make a photo of JSON; entries of later versions are passed over."""
         known = {field.name for field in dataclasses.fields(cls)} & set(record)
         values: dict[str, Any] = {name: tuple(v) if isinstance(v := record[name], list) else v for name in known}
         return cls(**values)

@@ -126,12 +126,12 @@ class TopResponses:
 
     @property
     def images(self) -> NDArray[Any]:
-        """Return the keys of their images, (C, k) object; "" where there are fewer."""
+        """Return the keys of the images of the strongest responses, (C, k) object; "" where there are fewer."""
         return self.draws("top").images
 
     @property
     def positions(self) -> NDArray[np.int32]:
-        """Return where on their maps they lie, (C, k, 2) int32, y and x; -1 where there are fewer."""
+        """Return where on its map each strongest response lies, (C, k, 2) int32, y and x; -1 where there are fewer."""
         return self.draws("top").positions
 
     @property

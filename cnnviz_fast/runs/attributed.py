@@ -233,7 +233,7 @@ def heat_of_run(
 
 
 def check_target(asked: HeatMaps | None, model: LoadedModel, images: int | None) -> None:
-    """Refuse a target that is none, before anything is written.
+    """Refuse what cannot be a target, before anything is written.
 
     Args:
         asked: what is attributed; None for nothing.
@@ -241,7 +241,7 @@ def check_target(asked: HeatMaps | None, model: LoadedModel, images: int | None)
         images: their number in the run; None where that is open.
 
     Raises:
-        OptionError: the target is none, no class has this name, or several have.
+        OptionError: the target has no form of one, no class has this name, or several have.
         ShapeError: it has rows, but not one for each image.
     """
     if asked is None or asked.target is None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from ..errors import LONGEST_NAME, UnknownOptionError, closest, repr_of
 
 ELSEWHERE = {
-    "layout": "axes",  # of 0.1
+    "layout": "axes",  # of drafts
     "cmap": "colormap", "palette": "colormap", "lut": "colormap",
     "blocks": "layer", "module": "layer", "node": "layer",
     "output": "out", "dest": "out", "outdir": "out", "save-dir": "out", "save-path": "out", "o": "out",

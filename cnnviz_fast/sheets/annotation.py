@@ -104,22 +104,25 @@ def word_sheet(
     return Wording(
         labels=tuple(map(str, tiles)) if options.label else (),
         title=title,
-        ends=_ends(options, vmin, vmax) if options.colorbar else None,
+        ends=_ends(options, tiles, vmin, vmax) if options.colorbar else None,
     )
 
 
-def _ends(options: RenderOptions, vmin: torch.Tensor, vmax: torch.Tensor) -> tuple[str, str]:
+def _ends(
+    options: RenderOptions, tiles: Sequence[int | str], vmin: torch.Tensor, vmax: torch.Tensor
+) -> tuple[str, str]:
     """Return the text at the ends of the colour bar: numbers where all tiles share a range, or else what they mean."""
     low, high = (sorted(set(side[~side.isnan()].tolist())) for side in (vmin, vmax))
     if len(low) == len(high) == 1:
         return f"{low[0] + 0.0:.4g}", f"{high[0] + 0.0:.4g}"  # + 0.0 takes the sign from -0
+    each = "each tile" if all(isinstance(tile, str) for tile in tiles) else "each channel"  # or targets, or reductions
     over = " over the data set" if options.normalize == "dataset" else ""
     if options.percentile:
         first, last = options.percentile
-        return f"{first:g} %", f"{last:g} % of each channel{over}"
+        return f"{first:g} %", f"{last:g} % of {each}{over}"
     if options.normalize == "symmetric":
-        return "-max |x|", "max |x| of each channel"
-    return "min", f"max of each channel{over}"
+        return "-max |x|", f"max |x| of {each}"
+    return "min", f"max of {each}{over}"
 
 
 def letter(

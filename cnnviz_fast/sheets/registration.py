@@ -26,8 +26,8 @@ def lattices(provenance: Provenance) -> tuple[Lattice, Lattice]:
         One for rows, one for columns.
 
     Raises:
-        OptionError: it tells no receptive field, or one that is the whole input and so lies nowhere; or what it tells
-            is none.
+        OptionError: `provenance` has no receptive field, one that is the whole input and so lies nowhere, or numbers
+            that are those of no field.
     """
     field = provenance.field
     if field is None:

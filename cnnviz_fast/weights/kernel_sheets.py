@@ -96,7 +96,7 @@ def plan_kernels(
     Raises:
         ShapeError: `weight` has less than 2 dimensions, or no values.
         DTypeError: `weight` is complex, sparse or on the meta device.
-        OptionError: the option `kernels` is none.
+        OptionError: the option `kernels` is "none".
     """
     if weight.ndim < 2 or 0 in weight.shape:
         raise ShapeError(f"weight must have at least 2 dimensions and a value, got shape {tuple(weight.shape)}.")

@@ -118,7 +118,11 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
     "more than all": ("top7", OptionError, "at most top6 for this model, got top7"),
     "a name of several": ("crane", OptionError, "'crane' names 2: 1, 3. Give the index"),
     "a part of the names of several": ("tabby", OptionError, "'tabby' names 2: 0, 5"),
-    "a misspelt name": ("tigre cat", OptionError, "got 'tigre cat'. Closest: 'tiger cat'"),
+    "a misspelt name": (
+        "tigre cat",
+        OptionError,
+        "no class 'tigre cat' in the model. Closest: 'tiger cat'.* Its 6 classes begin with: tabby",
+    ),
     "no targets": ([], OptionError, "got an empty list"),
     "rows of another batch": ([[1], [2]], ShapeError, "for each of 3 images, got 2 rows of 1"),
     "an array of another batch": (torch.tensor([1, 2]), ShapeError, "for each of 3 images, got 2 rows of 1"),

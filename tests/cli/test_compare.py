@@ -183,11 +183,11 @@ def test_compare_options_reach_the_sheets(models: str, images: list[Path], out: 
 MODEL, IMAGE, IMAGE_2 = "{models}net", "{cat}", "{dog}"
 WAYS = "Give two images, or one image and --against, --against-weights, --against-args or --against-seed."
 REFUSED = {
-    "nothing differs": ([MODEL, IMAGE], f"two images or two models, got 1 and 1. {WAYS}"),
-    "the same image twice": ([MODEL, IMAGE, IMAGE], "got 1 and 1."),
-    "the same model twice": ([MODEL, IMAGE, "--against", MODEL], "got 1 and 1."),
-    "both differ": ([MODEL, IMAGE, IMAGE_2, "--against", "{models}changed"], f"got 2 and 2. {WAYS}"),
-    "three images": ([MODEL, IMAGE, IMAGE_2, "third.png"], "got 3 and 1."),
+    "nothing differs": ([MODEL, IMAGE], f"two images or two models, got images: 1, models: 1. {WAYS}"),
+    "the same image twice": ([MODEL, IMAGE, IMAGE], "got images: 1, models: 1."),
+    "the same model twice": ([MODEL, IMAGE, "--against", MODEL], "got images: 1, models: 1."),
+    "both differ": ([MODEL, IMAGE, IMAGE_2, "--against", "{models}changed"], f"got images: 2, models: 2. {WAYS}"),
+    "three images": ([MODEL, IMAGE, IMAGE_2, "third.png"], "got images: 3, models: 1."),
     "a folder of two": ([MODEL, "{folder}", "--against", "{models}changed"], "must be one image, got 2 from 1."),
     "another shape": (
         [MODEL, IMAGE, "--against", "{models}wide"],

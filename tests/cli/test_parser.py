@@ -21,6 +21,20 @@ def test_wrong_usage_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
         assert "usage" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("argv", "said"), [
+    ([], "cnnviz: no command given. Begin with: cnnviz demo. All commands: cnnviz --help"),
+    (["maximize", "vgg16", "cat.jpg", "--layer", "3"],
+     "cnnviz maximize has no place for 'cat.jpg'. See: cnnviz maximize --help"),
+    (["demo", "cat.jpg"], "cnnviz demo has no place for 'cat.jpg'. See: cnnviz demo --help"),
+])  # fmt: skip
+def test_arguments_too_few_or_too_many_are_refused_with_what_to_do(
+    argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run(*argv)
+    assert capsys.readouterr().err.splitlines()[0] == said
+
+
 FOREIGN = {
     "of a run": ("render", ["--save", "tiles"], "render has no option --save: it belongs to 'cnnviz run'."),
     "of a run, with =": ("render", ["--save=tiles"], "render has no option --save: it belongs to 'cnnviz run'."),
@@ -36,7 +50,7 @@ FOREIGN = {
                                "and 'cnnviz maximize'."),
     "of single files": ("run", ["--each"], "run has no option --each: it belongs to 'cnnviz render', "
                         "'cnnviz atlas' and 'cnnviz patches'. Here single files are: --save tiles"),
-    "of 0.1": ("render", ["--from-atlas", "x"], "render has no option --from-atlas: atlases are drawn with: "
+    "of a draft": ("render", ["--from-atlas", "x"], "render has no option --from-atlas: atlases are drawn with: "
                "cnnviz atlas ATLAS... --out DIR"),
     "of another name": ("run", ["--layout", "nhwc"], "run has no option --layout: it is called --axes."),
     "of another name and command": ("layers", ["--layout", "nchw"], "layers has no option --layout: it is called "

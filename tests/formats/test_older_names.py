@@ -1,6 +1,6 @@
-"""Output folders of version 0.1 are recognised by the manifests that it wrote; nothing of today's is taken for one.
+"""Output folders of drafts before version 0.1 are recognised by their manifests; nothing of today's is taken for one.
 
-`older_outputs.json` holds manifests as 0.1.0 wrote them: the command, then the file's path in the folder it made.
+`older_outputs.json` holds manifests as a draft wrote them: the command, then the file's path in the folder it made.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def sheet(path: Path, provenance: cf.Provenance = MADE) -> None:
 
 
 def write_older(name: str, path: Path) -> Path:
-    """Write a manifest of 0.1, and a file for the sheet that it lay beside."""
+    """Write a manifest of a draft, and a file for the sheet that it lay beside."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(OLDER[name]))
     if path.name != "manifest.json":

@@ -376,7 +376,7 @@ def test_labels_of_other_content_are_another_run(photos: Path, tmp_path: Path) -
         (tmp_path / "labels.csv").write_text(content)
         if content.endswith("a\n"):
             cf.run(exact_model(), photos, ["0"], tmp_path / "out", **options)
-    with pytest.raises(OptionError, match=r"other settings: labels: \w{64} here, \w{64} there"):
+    with pytest.raises(OptionError, match=r"other settings: labels: \w{8} here, \w{8} there"):
         cf.run(exact_model(), photos, ["0"], tmp_path / "out", **options)
 
 

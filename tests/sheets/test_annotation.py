@@ -268,6 +268,14 @@ def test_word_sheet_ends_are_numbers_where_all_tiles_have_one_range(
     assert word_sheet(checked, Provenance(), [0] * len(low), torch.tensor(low), torch.tensor(high)).ends == expected
 
 
+def test_word_sheet_ends_speak_of_tiles_where_none_is_a_channel() -> None:
+    ends = torch.tensor([0.0, 1.0]), torch.tensor([2.0, 3.0])
+    assert word_sheet(RenderOptions(colorbar=True), Provenance(), ["4 cup", "20 wood"], *ends).ends == (
+        "min",
+        "max of each tile",
+    )
+
+
 @pytest.mark.parametrize("colormap", ["gray", "viridis"])
 @pytest.mark.parametrize(("grid", "bar_w"), [("1x6", 24 * 12), ("6x1", 6 * 12)])
 def test_colorbar_shows_every_level_between_the_ends(maps: torch.Tensor, colormap: str, grid: str, bar_w: int) -> None:

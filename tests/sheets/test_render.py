@@ -745,7 +745,8 @@ def test_render_numpy_equals_tensor(maps: torch.Tensor) -> None:
         (np.zeros((1, 2, 2), complex), DTypeError, r"^maps must be of a real dtype, got complex128"),
         (torch.zeros(1, 2, 2).to_sparse(), DTypeError, r"^maps must hold their values densely, got torch\.sparse_coo"),
         (torch.zeros(1, 2, 2, device="meta"), DTypeError, r"^maps must hold their values densely, got the meta device"),
-        ("cat.jpg", DTypeError, r"^maps must be a tensor or a numpy array, got str\.$"),
+        ("cat.jpg", DTypeError, r"got str\. Make maps of an image with load_images and capture\.$"),
+        ({"a": torch.zeros(1, 2, 2, 2)}, DTypeError, r"got dict\. Pass one sample of one layer: maps\['a'\]\[0\]\.$"),
     ],
 )
 def test_render_what_is_not_maps_is_refused(

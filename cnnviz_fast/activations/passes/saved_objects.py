@@ -250,7 +250,7 @@ def holds_values(value: Any) -> bool:
 
 
 def _parts(value: Any) -> Iterator[Any]:
-    """List what is in a container or an object, and in those in it, without None; a value that is none itself."""
+    """List what is in a container or an object, and in those in it, without None; a value that is neither itself."""
     pending, seen = [value], set()  # a list may hold itself
     while pending:
         one = pending.pop()

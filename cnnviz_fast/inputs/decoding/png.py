@@ -82,7 +82,7 @@ def _fault(file: BinaryIO, chunks: list[Chunk]) -> str:
 
 
 def _chunks(file: BinaryIO) -> Iterator[Chunk]:
-    """Walk the chunks up to IEND, to the end of the file, or to what is none."""
+    """Walk the chunks up to IEND, to the end of the file, or to bytes that are no chunk."""
     start = len(SIGNATURE)
     while True:
         file.seek(start)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_SHOWN = 80  # characters of a value in a message; a digest has 64
+_SHOWN = 80  # characters of a value in a message
+_DIGEST = re.compile("[0-9a-f]{64}")  # of which the first 8 tell one from another
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
@@ -41,7 +43,7 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]
 def _shortened(first: str, second: str) -> tuple[str, str]:
     """Shorten two different texts for a message, to a part that begins a little before where they differ."""
     if max(len(first), len(second)) <= _SHOWN:
-        return first, second
+        return _part(first, 0), _part(second, 0)
     same = next(
         (i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
     )
@@ -50,5 +52,7 @@ def _shortened(first: str, second: str) -> tuple[str, str]:
 
 
 def _part(text: str, start: int) -> str:
+    if _DIGEST.fullmatch(text):
+        return text[:8]
     end = start + _SHOWN
     return f"{'...' if start else ''}{text[start:end]}{'...' if len(text) > end else ''}"

@@ -146,7 +146,7 @@ class _Served:
         return JSONResponse(await run_in_threadpool(self._live.look, number, bytes(content), layers, size, crop, name))
 
     def _number(self, text: str, below: int) -> int:
-        """Return a number of a request; answer that there is nothing where it is none, or too large."""
+        """Return a number of a request; answer that there is nothing where it is not a number, or too large."""
         if _NUMBER.fullmatch(text) is None or int(text) >= max(below, 1):
             raise HTTPException(404, "There is nothing of that number.")
         return int(text)

@@ -30,3 +30,7 @@ def test_differences_of_long_values_show_where_they_differ() -> None:
     assert '"layer98"] there' in said
     (said,) = differences({"a": "x" * 64}, {"a": "y" * 64})
     assert said == f"a: {'x' * 64} here, {'y' * 64} there"
+
+
+def test_differences_digests_are_told_by_their_first_digits() -> None:
+    assert differences({"weights": "ab" * 32}, {"weights": "cd" * 32}) == ["weights: abababab here, cdcdcdcd there"]
