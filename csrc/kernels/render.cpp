@@ -153,7 +153,9 @@ class StripPainter {
         if (!same_tiles) {
             const size_t first = grid_row * sheet_.grid.columns;
             const size_t count = std::min(sheet_.grid.columns, sheet_.maps.count - first);
-            for (size_t c = 0; c < count; c++) spans_[c] = span_of({sheet_.low[first + c], sheet_.high[first + c]});
+            for (size_t c = 0; c < count; c++) {
+                spans_[c] = span_of({sheet_.low[first + c], sheet_.high[first + c]}, sheet_.paint.flat);
+            }
         }
         if (same_tiles && i == held_ + 1) {
             std::swap(line_, below_);
@@ -180,7 +182,7 @@ class StripPainter {
         for (size_t tile = 0; next_is_there && tile < rows.count; tile++) {
             prefetch(block.values + static_cast<ptrdiff_t>(tile) * block.step + sheet_.maps.step_y, width);
         }
-        line.has_nan = loops_.normalize_rows(block, spans_.get(), sheet_.paint.flat, rows);
+        line.has_nan = loops_.normalize_rows(block, spans_.get(), rows);
         rows.values[rows.count * width] = 0;  // is read behind the last row, with a weight of 0
         loops_.enlarge_rows(blocks_.columns(), rows, line.has_nan, line.values + grid.left, grid.step_x);
         size_t end = 0;
