@@ -22,28 +22,6 @@ CNNVIZ_INLINE bool is_finite(float value) {
 
 constexpr float NOTHING = std::numeric_limits<float>::quiet_NaN();
 
-CNNVIZ_INLINE bool fill_flat(const float* values, size_t count, float flat, float* out) {
-    bool finite = true;
-    for (size_t x = 0; x < count; x++) {
-        out[x] = is_finite(values[x]) ? flat : NOTHING;
-        finite &= is_finite(values[x]);
-    }
-    return !finite;
-}
-
-// Calls normalize(values, span, out) for each row whose channel is not flat; returns whether there was a NaN.
-template <class Normalize>
-CNNVIZ_INLINE bool normalize_each(const Block& block, const Span* spans, float flat, const Rows& rows,
-                                  const Normalize& normalize) {
-    bool has_nan = false;
-    for (size_t row = 0; row < rows.count; row++) {
-        const float* values = block.values + static_cast<ptrdiff_t>(row) * block.step;
-        float* out = rows.values + row * rows.step;
-        has_nan |= spans[row].span == 0 ? fill_flat(values, rows.step, flat, out) : normalize(values, spans[row], out);
-    }
-    return has_nan;
-}
-
 CNNVIZ_INLINE float between(float before, float after, float fraction) { return before + fraction * (after - before); }
 
 // Rows that have no blocks or a NaN, which a fraction of 0 keeps out; at the scalar level any rows.
@@ -73,16 +51,18 @@ constexpr size_t ROWS_AT_ONCE_512 = 4;
 
 }  // namespace
 
-bool normalize_rows_scalar(const Block& block, const Span* spans, float flat, const Rows& rows) {
-    return normalize_each(block, spans, flat, rows, [&](const float* values, const Span& span, float* out) {
-        bool finite = true;
+bool normalize_rows_scalar(const Block& block, const Span* spans, const Rows& rows) {
+    bool finite = true;
+    for (size_t row = 0; row < rows.count; row++) {
+        const float* values = block.values + static_cast<ptrdiff_t>(row) * block.step;
+        const Span& span = spans[row];
         for (size_t x = 0; x < rows.step; x++) {
             const float v = (values[x] * span.half - span.low) / span.span;
-            out[x] = is_finite(values[x]) ? std::min(std::max(v, 0.0f), 1.0f) : NOTHING;
+            rows.values[row * rows.step + x] = is_finite(values[x]) ? std::min(std::max(v, 0.0f), 1.0f) : NOTHING;
             finite &= is_finite(values[x]);
         }
-        return !finite;
-    });
+    }
+    return !finite;
 }
 
 void enlarge_rows_scalar(const Columns& columns, const Rows& rows, bool, float* out, size_t out_step) {
@@ -122,72 +102,78 @@ CNNVIZ_TARGET_AVX2 inline __m256 quotient_256(__m256 v, __m256 span, __m256 inve
     return _mm256_fmadd_ps(_mm256_fnmadd_ps(q, span, v), inverse, q);
 }
 
-// Returns NaN where a value is not finite. BY_INVERSE: see Span.
+// BY_INVERSE: see Span; a span that has an inverse is never halved.
 template <bool BY_INVERSE>
-CNNVIZ_TARGET_AVX2 inline __m256 normalized_256(__m256 value, const Span& span, __m256& unsound) {
+CNNVIZ_TARGET_AVX2 inline __m256 normalized_256(__m256 value, Span span) {
     const __m256 low = _mm256_set1_ps(span.low);
     const __m256 whole = _mm256_set1_ps(span.span);
     const __m256 zero = _mm256_setzero_ps();
-    const __m256 nothing = _mm256_sub_ps(value, value);  // 0, or NaN where the value is not finite
-    unsound = _mm256_or_ps(unsound, nothing);
-    __m256 v;
-    if (BY_INVERSE) {  // a span this narrow is never halved
+    if (BY_INVERSE) {
         const __m256 above = _mm256_min_ps(_mm256_max_ps(_mm256_sub_ps(value, low), zero), whole);
-        v = quotient_256(above, whole, _mm256_set1_ps(span.inverse));
-    } else {
-        v = _mm256_div_ps(_mm256_sub_ps(_mm256_mul_ps(value, _mm256_set1_ps(span.half)), low), whole);
-        v = _mm256_min_ps(_mm256_max_ps(v, zero), _mm256_set1_ps(1.0f));
+        return quotient_256(above, whole, _mm256_set1_ps(span.inverse));
     }
-    return _mm256_or_ps(v, nothing);
+    const __m256 above = _mm256_sub_ps(_mm256_mul_ps(value, _mm256_set1_ps(span.half)), low);
+    return _mm256_min_ps(_mm256_max_ps(_mm256_div_ps(above, whole), zero), _mm256_set1_ps(1.0f));
 }
 
+// Normalises a row whose values are all finite. Returns 0, or in some lanes NaN where one is not.
 template <bool BY_INVERSE>
-CNNVIZ_TARGET_AVX2 inline bool normalize_256(const float* values, const Span& span, size_t count, float* out) {
-    __m256 unsound = _mm256_setzero_ps();
+CNNVIZ_TARGET_AVX2 inline __m256 normalize_row_256(const float* values, Span span, size_t count, float* out) {
+    const __m256 zero = _mm256_setzero_ps();
     if (count < 8) {
         const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
         const __m256i live = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), lane);
-        _mm256_storeu_ps(out, normalized_256<BY_INVERSE>(_mm256_maskload_ps(values, live), span, unsound));
-    } else {
-        for (size_t x = 0; x + 8 < count; x += 8) {
-            _mm256_storeu_ps(out + x, normalized_256<BY_INVERSE>(_mm256_loadu_ps(values + x), span, unsound));
-        }
-        const __m256 last = _mm256_loadu_ps(values + count - 8);
-        _mm256_storeu_ps(out + count - 8, normalized_256<BY_INVERSE>(last, span, unsound));
+        const __m256 value = _mm256_maskload_ps(values, live);
+        _mm256_storeu_ps(out, normalized_256<BY_INVERSE>(value, span));
+        return _mm256_mul_ps(value, zero);
     }
-    return _mm256_movemask_ps(_mm256_cmp_ps(unsound, unsound, _CMP_UNORD_Q)) != 0;
+    __m256 unsound = zero;
+    const auto normalize_eight = [&](size_t x) CNNVIZ_TARGET_AVX2 {
+        const __m256 value = _mm256_loadu_ps(values + x);
+        unsound = _mm256_fmadd_ps(value, zero, unsound);
+        _mm256_storeu_ps(out + x, normalized_256<BY_INVERSE>(value, span));
+    };
+    for (size_t x = 0; x + 8 < count; x += 8) normalize_eight(x);
+    normalize_eight(count - 8);  // ends with the row
+    return unsound;
 }
 
 }  // namespace
 
-CNNVIZ_TARGET_AVX2 bool normalize_rows_avx2(const Block& block, const Span* spans, float flat, const Rows& rows) {
-    return normalize_each(
-        block, spans, flat, rows, [&](const float* values, const Span& span, float* out) CNNVIZ_TARGET_AVX2 {
-            return span.inverse != 0 ? normalize_256<true>(values, span, rows.step, out)
-                                     : normalize_256<false>(values, span, rows.step, out);
-        });
+CNNVIZ_TARGET_AVX2 bool normalize_rows_avx2(const Block& block, const Span* spans, const Rows& rows) {
+    __m256 unsound = _mm256_setzero_ps();
+    for (size_t row = 0; row < rows.count; row++) {
+        const float* values = block.values + static_cast<ptrdiff_t>(row) * block.step;
+        float* out = rows.values + row * rows.step;
+        const __m256 nothing = spans[row].inverse != 0 ? normalize_row_256<true>(values, spans[row], rows.step, out)
+                                                       : normalize_row_256<false>(values, spans[row], rows.step, out);
+        unsound = _mm256_add_ps(unsound, nothing);
+    }
+    if (_mm256_movemask_ps(_mm256_cmp_ps(unsound, unsound, _CMP_UNORD_Q)) == 0) return false;
+    return normalize_rows_scalar(block, spans, rows);
 }
 
-CNNVIZ_TARGET_AVX512 bool normalize_rows_avx512(const Block& block, const Span* spans, float flat, const Rows& rows) {
+CNNVIZ_TARGET_AVX512 bool normalize_rows_avx512(const Block& block, const Span* spans, const Rows& rows) {
     constexpr int NAN_OR_INFINITE = 0x01 | 0x08 | 0x10 | 0x80;
-    return normalize_each(
-        block, spans, flat, rows, [&](const float* values, const Span& span, float* out) CNNVIZ_TARGET_AVX512 {
-            const __m512 halves = _mm512_set1_ps(span.half);
-            const __m512 lows = _mm512_set1_ps(span.low);
-            const __m512 wholes = _mm512_set1_ps(span.span);
-            __mmask16 unsound = 0;
-            for (size_t x = 0; x < rows.step; x += 16) {
-                const size_t left = rows.step - x;
-                const __mmask16 live = static_cast<__mmask16>(left >= 16 ? 0xFFFF : (1u << left) - 1);
-                const __m512 value = _mm512_maskz_loadu_ps(live, values + x);
-                const __mmask16 is_not_finite = _mm512_fpclass_ps_mask(value, NAN_OR_INFINITE);
-                unsound |= is_not_finite;
-                const __m512 v = _mm512_div_ps(_mm512_sub_ps(_mm512_mul_ps(value, halves), lows), wholes);
-                const __m512 clamped = _mm512_min_ps(_mm512_max_ps(v, _mm512_setzero_ps()), _mm512_set1_ps(1.0f));
-                _mm512_storeu_ps(out + x, _mm512_mask_mov_ps(clamped, is_not_finite, _mm512_set1_ps(NOTHING)));
-            }
-            return unsound != 0;
-        });
+    __mmask16 unsound = 0;
+    for (size_t row = 0; row < rows.count; row++) {
+        const float* values = block.values + static_cast<ptrdiff_t>(row) * block.step;
+        float* out = rows.values + row * rows.step;
+        const __m512 halves = _mm512_set1_ps(spans[row].half);
+        const __m512 lows = _mm512_set1_ps(spans[row].low);
+        const __m512 wholes = _mm512_set1_ps(spans[row].span);
+        for (size_t x = 0; x < rows.step; x += 16) {
+            const size_t left = rows.step - x;
+            const __mmask16 live = static_cast<__mmask16>(left >= 16 ? 0xFFFF : (1u << left) - 1);
+            const __m512 value = _mm512_maskz_loadu_ps(live, values + x);
+            const __mmask16 is_not_finite = _mm512_fpclass_ps_mask(value, NAN_OR_INFINITE);
+            unsound |= is_not_finite;
+            const __m512 v = _mm512_div_ps(_mm512_sub_ps(_mm512_mul_ps(value, halves), lows), wholes);
+            const __m512 clamped = _mm512_min_ps(_mm512_max_ps(v, _mm512_setzero_ps()), _mm512_set1_ps(1.0f));
+            _mm512_storeu_ps(out + x, _mm512_mask_mov_ps(clamped, is_not_finite, _mm512_set1_ps(NOTHING)));
+        }
+    }
+    return unsound != 0;
 }
 
 namespace {

@@ -18,8 +18,9 @@ struct Range {
 };
 
 // Brings the values of a channel into [0, 1] by (value * half - low) / span: if the width of a range overflows, everything
-// is halved first. The span of a flat channel is 0.
-//     inverse: 1 / span, rounded, where products with it may stand for the division, see quotient_256; else 0.
+// is halved first.
+//     inverse: 1 / span, rounded, where products with it may stand for the division, see lines.cpp; else 0. Nothing is
+//         halved then.
 struct Span {
     float half;
     float low;
@@ -27,8 +28,9 @@ struct Span {
     float inverse;
 };
 
-inline Span span_of(Range range) {
-    if (range.low == range.high) return {1, range.low, 0, 0};
+// flat: what all values of a flat channel become.
+inline Span span_of(Range range, float flat) {
+    if (range.low == range.high) return {0, -flat, 1, 0};
     const float half = std::isinf(range.high - range.low) ? 0.5f : 1.0f;
     const float low = range.low * half;
     const float span = range.high * half - low;
@@ -75,12 +77,12 @@ struct Rows {
     size_t step;
 };
 
-// Normalises a row of each of some channels, as many as `rows` has, which lie one after another. What is not finite
-// becomes NaN, and all else in a flat channel `flat`. May write whatever into the padding. Returns whether there is a NaN.
-bool normalize_rows_scalar(const Block& block, const Span* spans, float flat, const Rows& rows);
-bool normalize_rows_avx2(const Block& block, const Span* spans, float flat, const Rows& rows);
-bool normalize_rows_avx512(const Block& block, const Span* spans, float flat, const Rows& rows);
-bool normalize_rows_neon(const Block& block, const Span* spans, float flat, const Rows& rows);
+// Normalises a row of each of some channels that lie one after another, as many as `rows` has. What is not finite becomes
+// NaN. May write whatever into the padding. Returns whether there is a NaN.
+bool normalize_rows_scalar(const Block& block, const Span* spans, const Rows& rows);
+bool normalize_rows_avx2(const Block& block, const Span* spans, const Rows& rows);
+bool normalize_rows_avx512(const Block& block, const Span* spans, const Rows& rows);
+bool normalize_rows_neon(const Block& block, const Span* spans, const Rows& rows);
 
 // Interpolates rows along x: before + fraction * (after - before), or `before` alone where the fraction is 0. has_nan:
 // whether a value is NaN. out_step: floats from row to row. Writes at least a block of each row, before the next row.
@@ -106,7 +108,7 @@ void blend_rows_with_nan(const float* line, const float* below, size_t width, co
 // One level's versions. block_columns: columns of a block of its enlarge_rows; 0 if it has no blocks.
 struct LineLoops {
     size_t block_columns;
-    bool (*normalize_rows)(const Block& block, const Span* spans, float flat, const Rows& rows);
+    bool (*normalize_rows)(const Block& block, const Span* spans, const Rows& rows);
     void (*enlarge_rows)(const Columns& columns, const Rows& rows, bool has_nan, float* out, size_t out_step);
     void (*blend_rows)(const float* line, const float* below, size_t width, const float* fractions, size_t rows,
                        float scale, uint8_t* out);

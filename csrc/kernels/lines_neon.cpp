@@ -105,19 +105,15 @@ struct PixelsOfTwoLines {
 
 }  // namespace
 
-bool normalize_rows_neon(const Block& block, const Span* spans, float flat, const Rows& rows) {
+bool normalize_rows_neon(const Block& block, const Span* spans, const Rows& rows) {
+    if (rows.step < 4) return normalize_rows_scalar(block, spans, rows);
     uint32x4_t unsound = vdupq_n_u32(0);
-    bool has_nan = false;
     for (size_t row = 0; row < rows.count; row++) {
-        const Block one = {block.values + static_cast<ptrdiff_t>(row) * block.step, 0};
-        const Span& span = spans[row];
+        const float* values = block.values + static_cast<ptrdiff_t>(row) * block.step;
         float* out = rows.values + row * rows.step;
-        if (span.span == 0 || rows.step < 4) {
-            has_nan |= normalize_rows_scalar(one, &span, flat, {out, 1, rows.step});
-            continue;
-        }
+        const Span& span = spans[row];
         const auto normalize_four = [&](size_t x) {
-            const float32x4_t value = vld1q_f32(one.values + x);
+            const float32x4_t value = vld1q_f32(values + x);
             const uint32x4_t nothing = vreinterpretq_u32_f32(vsubq_f32(value, value));  // 0, or NaN: not finite
             unsound = vorrq_u32(unsound, nothing);
             const float32x4_t above = vsubq_f32(vmulq_n_f32(value, span.half), vdupq_n_f32(span.low));
@@ -128,7 +124,7 @@ bool normalize_rows_neon(const Block& block, const Span* spans, float flat, cons
         for (size_t x = 0; x + 4 < rows.step; x += 4) normalize_four(x);
         normalize_four(rows.step - 4);  // ends with the row
     }
-    return has_nan || vmaxvq_u32(unsound) != 0;
+    return vmaxvq_u32(unsound) != 0;
 }
 
 void enlarge_rows_neon(const Columns& columns, const Rows& rows, bool has_nan, float* out, size_t out_step) {

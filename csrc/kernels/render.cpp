@@ -150,47 +150,55 @@ class StripPainter {
     void hold(size_t grid_row, size_t i) {
         const bool same_tiles = grid_row == held_grid_row_;
         if (same_tiles && i == held_) return;
-        if (!same_tiles) {
-            const size_t first = grid_row * sheet_.grid.columns;
-            const size_t count = std::min(sheet_.grid.columns, sheet_.maps.count - first);
-            for (size_t c = 0; c < count; c++) spans_[c] = span_of({sheet_.low[first + c], sheet_.high[first + c]});
-        }
+        if (!same_tiles) begin_tiles(grid_row);
         if (same_tiles && i == held_ + 1) {
             std::swap(line_, below_);
         } else {
-            draw_line(grid_row, i, line_);
+            draw_line(i, line_);
         }
-        if (i + 1 < sheet_.maps.height) draw_line(grid_row, i + 1, below_);
+        if (i + 1 < sheet_.maps.height) draw_line(i + 1, below_);
         held_grid_row_ = grid_row;
         held_ = i;
     }
 
-    void draw_line(size_t grid_row, size_t i, Line& line) {
-        const Grid& grid = sheet_.grid;
-        const size_t first = grid_row * grid.columns;
-        const size_t last = std::min(first + grid.columns, sheet_.maps.count);
-        const size_t width = sheet_.maps.width;
-        // Where no tile is, the line holds the value whose pixel is the background.
-        const float background = sheet_.paint.background / scale();
-        // All values then have entry 0, while the background is drawn with a scale of 1.
-        const bool one_level = sheet_.paint.levels == 1;
-        const Block block = read_block(sheet_.maps, first, last, i, i + 1, scratch_.get());
-        const bool next_is_there = block.values != scratch_.get() && i + 1 < sheet_.maps.height;
-        const Rows rows = {rows_.get(), last - first, width};
-        for (size_t tile = 0; next_is_there && tile < rows.count; tile++) {
-            prefetch(block.values + static_cast<ptrdiff_t>(tile) * block.step + sheet_.maps.step_y, width);
+    void begin_tiles(size_t grid_row) {
+        first_ = grid_row * sheet_.grid.columns;
+        last_ = std::min(first_ + sheet_.grid.columns, sheet_.maps.count);
+        for (size_t c = first_; c < last_; c++) {
+            const Range range = {sheet_.low[c], sheet_.high[c]};
+            // Of one level all values have entry 0, while the background is drawn with a scale of 1.
+            spans_[c - first_] = sheet_.paint.levels == 1 ? span_of({0, 0}, 0) : span_of(range, sheet_.paint.flat);
         }
-        line.has_nan = loops_.normalize_rows(block, spans_.get(), sheet_.paint.flat, rows);
-        rows.values[rows.count * width] = 0;  // is read behind the last row, with a weight of 0
-        loops_.enlarge_rows(blocks_.columns(), rows, line.has_nan, line.values + grid.left, grid.step_x);
+        clear_gaps(line_);
+        clear_gaps(below_);
+    }
+
+    // Where no tile is, a line holds the value whose pixel is the background.
+    void clear_gaps(const Line& line) {
+        const Grid& grid = sheet_.grid;
+        const float background = sheet_.paint.background / scale();
         size_t end = 0;
-        for (size_t tile = 0; tile < rows.count; tile++) {
+        for (size_t tile = 0; tile < last_ - first_; tile++) {
             const size_t begin = grid.left + tile * grid.step_x;
             std::fill(line.values + end, line.values + begin, background);
             end = begin + grid.tile_w;
-            for (size_t x = begin; x < end && one_level; x++) line.values[x] *= 0;
         }
         std::fill(line.values + end, line.values + line_size(), background);
+    }
+
+    void draw_line(size_t i, Line& line) {
+        const size_t width = sheet_.maps.width;
+        const Block block = read_block(sheet_.maps, first_, last_, i, i + 1, scratch_.get());
+        const Rows rows = {rows_.get(), last_ - first_, width};
+        line.has_nan = loops_.normalize_rows(block, spans_.get(), rows);
+        const bool next_is_there = block.values != scratch_.get() && i + 1 < sheet_.maps.height;
+        for (size_t tile = 0; next_is_there && tile < rows.count; tile++) {
+            prefetch(block.values + static_cast<ptrdiff_t>(tile) * block.step + sheet_.maps.step_y, width);
+        }
+        rows.values[rows.count * width] = 0;  // is read behind the last row, with a weight of 0
+        const Grid& grid = sheet_.grid;
+        loops_.enlarge_rows(blocks_.columns(), rows, line.has_nan, line.values + grid.left, grid.step_x);
+        if (grid.tile_w < MOST_BLOCK_COLUMNS) clear_gaps(line);  // blocks are wider than tiles
     }
 
     static constexpr size_t NOTHING = ~size_t{0};
@@ -199,11 +207,13 @@ class StripPainter {
     const Sheet& sheet_;
     ColumnBlocks blocks_;
     Buffer<float> scratch_;
-    Buffer<Span> spans_;  // of the tiles of the grid row that is held
+    Buffer<Span> spans_;
     Buffer<float> rows_;
     Buffer<float> lines_;
     Line line_;
     Line below_;
+    size_t first_ = 0;  // channels first_..last_-1 are in the grid row that is held
+    size_t last_ = 0;
     size_t held_grid_row_ = NOTHING;
     size_t held_ = NOTHING;
 };

@@ -220,6 +220,33 @@ void check_render(Case& drawn, const cnnviz::Dispatch& dispatch, const std::vect
     }
 }
 
+// Values from one end of a range to the other, and beyond it, at all bits of their definition.
+void check_normalize(Random& random, const cnnviz::Dispatch* const* levels, size_t level_count, size_t seed) {
+    const auto some = [&](int exponent) { return std::ldexp(static_cast<float>((1 << 23) + random() % (1 << 23)), exponent - 24); };
+    const size_t width = pick(random, 1, 40), rows = pick(random, 1, 5);
+    const Exact<float> values(width * rows);
+    std::vector<cnnviz::Span> spans;
+    std::vector<float> expected;
+    for (size_t row = 0; row < rows; row++) {
+        const int exponent = static_cast<int>(pick(random, 0, 100)) - 50;
+        const float low = one_in(random, 2) ? 0 : some(exponent), high = low + some(exponent);
+        spans.push_back(cnnviz::span_of({low, high}, 0));
+        for (size_t x = 0; x < width; x++) {
+            float& value = values[row * width + x];
+            value = low + some(exponent + 1 - static_cast<int>(random() % 9));
+            const float v = (value - low) / (high - low);
+            expected.push_back(std::min(v, 1.0f));
+        }
+    }
+    for (size_t level = 0; level < level_count; level++) {
+        const Exact<float> out(values.size + cnnviz::ROW_PADDING);
+        const cnnviz::Block block = {values.get(), static_cast<ptrdiff_t>(width)};
+        if (levels[level]->lines.normalize_rows(block, spans.data(), {out.get(), rows, width}) ||
+            !std::equal(expected.begin(), expected.end(), out.get()))
+            fail("a normalised value differs", levels[level]->name, seed);
+    }
+}
+
 void check_overlay(Case& drawn, const std::vector<uint8_t>& index, const char* level, size_t seed) {
     Random& random = drawn.random;
     const Exact<uint8_t> colors(256 * 3);
@@ -519,6 +546,7 @@ int main(int argc, char** argv) {
         }
         check_overlay(drawn, expected, levels[0]->name, seed);
         check_shrink(drawn, levels, level_count, seed);
+        check_normalize(drawn.random, levels, level_count, seed);
         check_places(drawn, drawn.random, seed);
         check_entries(drawn.random, seed);
         check_tiles(seed);
