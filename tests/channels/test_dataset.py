@@ -25,6 +25,7 @@ from support.assertions import (
     assert_same_statistics,
 )
 from support.cases import CASES, INF, LARGEST, NAN, noise
+from support.looping import over
 from support.plain import render, save_sheet, save_tiles, visualize
 
 import cnnviz_fast as cf
@@ -158,7 +159,7 @@ def test_update_equals_numpy_over_all_values(name: str) -> None:
         assert_equal_tensors(batch, copy)
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if isinstance(CASES[name].maps, torch.Tensor)])
+@over("name", [name for name in CASES if isinstance(CASES[name].maps, torch.Tensor)])
 def test_update_every_case_of_the_kernels(name: str) -> None:
     batch = CASES[name].maps.detach()[None]
     assert_measured(statistics_of(batch), batch)

@@ -13,6 +13,7 @@ import torch
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch_file
 from support.cases import noise
+from support.looping import over
 
 from cnnviz_fast.channels.dataset import LayerStatistics
 from cnnviz_fast.channels.dataset_files import facts_of, read_statistics, write_statistics
@@ -92,7 +93,7 @@ def test_read_statistics_missing_or_of_another_kind_is_refused(tmp_path: Path) -
     torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.complex64, torch.bool, torch.float16, torch.float64,
     torch.uint8, torch.int32,
 ], ids=str)  # fmt: skip
-@pytest.mark.parametrize("name", ["seen", "vmin", "buckets", "bucket"])
+@over("name", ["seen", "vmin", "buckets", "bucket"])
 def test_read_statistics_of_other_dtypes_is_refused(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
     statistics = LayerStatistics(2)
     statistics.update(noise(2, 2, 3, 3))

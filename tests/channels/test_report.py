@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.assertions import ROUNDED, assert_same_statistics, close_to
 from support.cases import CASES, INF, LARGEST, NAN, noise
+from support.looping import over
 from support.plain import visualize
 
 import cnnviz_fast as cf
@@ -73,7 +74,7 @@ def check(maps: torch.Tensor) -> None:
         assert count == sum(edges[i] <= s and (s < edges[i + 1] or i == 9) for s in expected["spans"]), i
 
 
-@pytest.mark.parametrize("name", CASES)
+@over("name", CASES)
 def test_layer_report_every_case_equals_numpy(name: str) -> None:
     check(as_maps(CASES[name].maps))
 
@@ -189,7 +190,7 @@ def test_lines_of_a_vector_tell_no_ranges() -> None:
     assert cf.layer_report(torch.arange(9.0)).lines()[-1] == "nonfinite  0"
 
 
-@pytest.mark.parametrize("name", CASES)
+@over("name", CASES)
 def test_lines_are_ascii_and_fit_the_terminal(name: str) -> None:
     lines = cf.layer_report(CASES[name].maps).lines()
     assert all(line.isascii() and len(line) <= 90 and "\n" not in line for line in lines)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.assertions import assert_same_floats, assert_same_range, assert_same_statistics
 from support.cases import CASES, INF, LARGEST, NAN, noise
+from support.looping import over
 
 from cnnviz_fast.channels.ranges import drawing_range
 from cnnviz_fast.channels.statistics import ChannelStatistics, channel_statistics
@@ -37,7 +38,7 @@ def floats(*values: float) -> np.ndarray:
 # as_maps
 
 
-@pytest.mark.parametrize("name", CASES)
+@over("name", CASES)
 def test_as_maps_every_case_is_float32_of_the_same_values(name: str) -> None:
     maps = CASES[name].maps
     with np.errstate(over="ignore"):

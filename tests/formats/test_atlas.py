@@ -29,6 +29,7 @@ from support.assertions import (
     assert_within_half_a_level,
 )
 from support.cases import CASES, INF, NAN, noise
+from support.looping import over
 from support.plain import render
 
 import cnnviz_fast as cf
@@ -68,7 +69,7 @@ def packed_with(record: Any = None, **changed: Any) -> bytes:
     return container.pack(kept, own if record is None else own | record)
 
 
-@pytest.mark.parametrize("name", CASES)
+@over("name", CASES)
 def test_read_atlas_values_come_back_within_half_a_level(name: str, tmp_path: Path) -> None:
     expected = widened(CASES[name].maps)
     path = cf.save_atlas(CASES[name].maps, tmp_path / "x.atlas", provenance=SOURCE)
@@ -90,7 +91,7 @@ def test_read_atlas_values_come_back_within_half_a_level(name: str, tmp_path: Pa
     assert_within_half_a_level(actual, wide, (low, high), LEVELS)
 
 
-@pytest.mark.parametrize("name", CASES)
+@over("name", CASES)
 def test_read_atlas_statistics_are_those_of_the_maps(name: str) -> None:
     maps = widened(CASES[name].maps)
     statistics = there_and_back(CASES[name].maps).statistics
@@ -113,7 +114,7 @@ def test_read_atlas_statistics_are_those_of_the_maps(name: str) -> None:
         )
 
 
-@pytest.mark.parametrize("name", CASES)
+@over("name", CASES)
 def test_atlas_of_an_atlas_is_the_same(name: str) -> None:
     first = there_and_back(CASES[name].maps)
     second = there_and_back(first.maps)
@@ -121,7 +122,7 @@ def test_atlas_of_an_atlas_is_the_same(name: str) -> None:
     assert_same_range((second.vmin, second.vmax), (first.vmin, first.vmax))
 
 
-@pytest.mark.parametrize("name", CASES)
+@over("name", CASES)
 def test_atlas_that_keeps_its_maps_gives_them_back_to_the_last_bit(name: str) -> None:
     maps = torch.from_numpy(widened(CASES[name].maps))
     packed = atlas_bytes(maps, SOURCE, unrounded=True)
@@ -165,7 +166,7 @@ DRAWINGS = {
 }
 
 
-@pytest.mark.parametrize("name", ["plain", "mixed", "infinities", "half", "largest_range", "subnormal", "one_row"])
+@over("name", ["plain", "mixed", "infinities", "half", "largest_range", "subnormal", "one_row"])
 @pytest.mark.parametrize("drawing", DRAWINGS)
 def test_render_from_an_atlas_is_within_a_level_of_the_direct_sheet(name: str, drawing: str) -> None:
     options: dict[str, Any] = {"colormap": "gray", **DRAWINGS[drawing]}
@@ -356,7 +357,7 @@ FOREIGN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FOREIGN)
+@over("name", FOREIGN)
 def test_read_atlas_of_another_file_says_what_is_wrong(name: str) -> None:
     packed, said = FOREIGN[name]
     assert said in refused(packed)

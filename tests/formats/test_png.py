@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 from support.assertions import assert_equal_planes
+from support.looping import over
 
 from cnnviz_fast.formats import png
 from cnnviz_fast.formats.png import adler32_combine, write_png
@@ -111,7 +112,7 @@ def chunks(png_bytes: bytes) -> list[tuple[bytes, bytes]]:
 SIZES = [(1, 1), (1, 2), (2, 1), (7, 5), (1, 3000), (3000, 1), (33, 257), (100, 640), (64, 64)]
 
 
-@pytest.mark.parametrize("size", SIZES)
+@over("size", SIZES)
 @pytest.mark.parametrize("rows", [1, 7, 10_000])
 def test_write_png_gray_decodes_to_the_same_pixels(
     encoder: str, size: tuple[int, int], rows: int, tmp_path: Path
@@ -125,7 +126,7 @@ def test_write_png_gray_decodes_to_the_same_pixels(
     assert_equal_planes(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), pixels)
 
 
-@pytest.mark.parametrize("size", SIZES)
+@over("size", SIZES)
 def test_write_png_indexed_decodes_to_the_same_entries_and_colours(
     encoder: str, size: tuple[int, int], tmp_path: Path
 ) -> None:
@@ -139,7 +140,7 @@ def test_write_png_indexed_decodes_to_the_same_entries_and_colours(
     assert_equal_planes(cv2.imread(str(path), cv2.IMREAD_COLOR)[..., ::-1], COLOURS.colors[pixels])
 
 
-@pytest.mark.parametrize("size", SIZES)
+@over("size", SIZES)
 def test_write_png_rgb_decodes_to_the_same_pixels(encoder: str, size: tuple[int, int], tmp_path: Path) -> None:
     pixels = mixed_pixels(*size, channels=3)
     path = tmp_path / "a.png"

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from support.looping import case
+from support.looping import case, over
 from support.pngs import (
     KINDS,
     LEVELS,
@@ -95,7 +95,7 @@ def test_encode_strip_every_width_decodes_equal_at_every_level(kind: str) -> Non
         assert len(files) == (7 if width < 1000 else 2), f"levels differ at a width of {width}"
 
 
-@pytest.mark.parametrize("strip_rows", range(1, 68))
+@over("strip_rows", range(1, 68))
 def test_encode_strip_every_strip_height_decodes_equal(strip_rows: int) -> None:
     image = smooth(67, 300)
     assert_decodes(encode_png(image, strip_rows), image)

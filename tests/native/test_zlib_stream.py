@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.looping import over
 from support.pngs import KINDS, LEVELS, draw, native
 
 FASTEST = native.vector_level()
@@ -47,14 +48,14 @@ def test_zlib_compress_contents_of_many_kinds_come_back(parts: list[tuple[str, i
     compressed(*drawn)
 
 
-@pytest.mark.parametrize("size", [*range(70), 257, 258, 259, 260, 4127, 4128, 4129, 65535, 65536, 131071, 300_001])
+@over("size", [*range(70), 257, 258, 259, 260, 4127, 4128, 4129, 65535, 65536, 131071, 300_001])
 def test_zlib_compress_every_size_comes_back(size: int) -> None:
     random = np.random.default_rng(size)
     for contents in (bytes(size), random.bytes(size), random.geometric(0.5, size).clip(0, 255).astype(np.uint8)):
         compressed(bytes(contents))
 
 
-@pytest.mark.parametrize("start", range(PIECE_BYTES - 40, PIECE_BYTES + 4))
+@over("start", range(PIECE_BYTES - 40, PIECE_BYTES + 4))
 def test_zlib_compress_runs_across_pieces_come_back(start: int) -> None:
     noise = np.random.default_rng(start).bytes(start)
     compressed(noise + bytes(600) + noise)

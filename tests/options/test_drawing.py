@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.looping import over
 
 from cnnviz_fast.errors import InputError, OptionError
 from cnnviz_fast.options.drawing import RenderOptions
@@ -30,7 +31,7 @@ def held(field: str, value: Any) -> Any:
     return getattr(RenderOptions(**{**needed.get(field, {}), field: value}), field)
 
 
-@pytest.mark.parametrize(
+@over(
     ("field", "value", "expected"),
     [
         ("tile", 7, 7),
@@ -103,7 +104,7 @@ def test_render_options_accepted_forms_are_held_as_one(field: str, value: Any, e
     assert type(result) is type(expected)
 
 
-@pytest.mark.parametrize(
+@over(
     ("field", "value", "message"),
     [
         ("tile", 0, f"{WHOLE}, got 0."),
@@ -229,7 +230,7 @@ def test_render_options_imply_their_mode(given: dict[str, Any], implied: dict[st
     assert dataclasses.replace(options, gap=1) == RenderOptions(**given, gap=1)
 
 
-@pytest.mark.parametrize(
+@over(
     ("given", "message"),
     [
         ({"tile": 9, "scale": 2}, "tile and scale both set the tile size. Give one of them."),

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.looping import over
 
 from cnnviz_fast.errors import OptionError
 from cnnviz_fast.options import parsers
@@ -54,12 +55,10 @@ HUGE = [10**400, 10**5000, -(10**5000), LONG, f"-{LONG}"]  # which Python neithe
 
 
 @pytest.mark.parametrize("value", HUGE, ids=["400 digits", "5,000", "-5,000", "5,000 as text", "-5,000 as text"])
-@pytest.mark.parametrize(
+@over(
     "parse",
     [parsers.whole(0), parsers.whole_within(2, 256), parsers.positive, parsers.float32, parsers.share, parsers.pixels,
      parsers.grid, parsers.channel_list, parsers.percentiles, parsers.lengths, parsers.numbers_of],
-    ids=["whole", "whole_within", "positive", "float32", "share", "pixels", "grid", "channel_list", "percentiles",
-         "lengths", "numbers_of"],
 )  # fmt: skip
 def test_parsers_refuse_numbers_of_thousands_of_digits(parse: parsers.Parser, value: object) -> None:
     with pytest.raises(OptionError, match=r"^it must be ") as caught:
@@ -88,7 +87,7 @@ def test_channel_list_takes_the_indices_of_a_tensor() -> None:
 
 
 @pytest.mark.parametrize("value", [np.array(["layer", "auto"]), torch.rand(3, 4, 5), ["layer"], None, 5])
-@pytest.mark.parametrize("parse", [parsers.choice("layer", "auto"), parsers.grid, parsers.flag, parsers.text])
+@over("parse", [parsers.choice("layer", "auto"), parsers.grid, parsers.flag, parsers.text])
 def test_parsers_refuse_arrays_where_text_is_meant(parse: parsers.Parser, value: object) -> None:
     if parse is parsers.grid and value is None:
         return

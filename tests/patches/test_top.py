@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.cases import INF, NAN, noise
+from support.looping import over
 from support.native_module import is_built
 from support.pretend_device import MPS, Pretending, sent
 from support.strongest_images import as_arrays, band, drawn, strongest
@@ -105,7 +106,7 @@ def test_update_returns_the_responses() -> None:
 DTYPES = [torch.float16, torch.bfloat16, torch.float64, torch.int32, torch.uint8, torch.bool]
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@over("dtype", DTYPES)
 @pytest.mark.parametrize("by", ["max", "mean", "min"])
 def test_update_compares_as_float32(dtype: torch.dtype, by: str) -> None:
     maps = (noise(20, 4, 3, 6) * 40).to(dtype)
@@ -315,7 +316,7 @@ def test_update_on_another_device_keeps_the_same(repeat: int) -> None:
     assert_entries(half, strongest(images, 5, repeat=repeat))
 
 
-@pytest.mark.parametrize(("options", "message"), [
+@over(("options", "message"), [
     ({"k": 0}, "k must be a whole number of at least 1, got 0"),
     ({"k": -3}, "k must be a whole number of at least 1, got -3"),
     ({"k": 70_000}, "k must be a whole number from 1 to 65536, got 70000"),
@@ -338,7 +339,7 @@ def test_channels_below_zero_are_refused() -> None:
         TopResponses(-1)
 
 
-@pytest.mark.parametrize(("maps", "images", "error", "message"), [
+@over(("maps", "images", "error", "message"), [
     (np.zeros((1, 3, 2, 2)), ["a"], DTypeError, "maps must be a tensor, got ndarray"),
     (torch.zeros(1, 3, 2, 2, dtype=torch.complex64), ["a"], DTypeError, "real dtype"),
     (torch.zeros(1, 3, 2, 2).to_sparse(), ["a"], DTypeError, "densely"),
@@ -389,7 +390,7 @@ def test_arrays_come_back_as_they_were_and_go_on() -> None:
     assert_entries(top, strongest(photos(20), 3))
 
 
-@pytest.mark.parametrize("name", sorted(TopResponses(2).to_arrays()))
+@over("name", sorted(TopResponses(2).to_arrays()))
 def test_arrays_of_other_dtypes_and_lengths_are_refused(name: str) -> None:
     for other in (None, stored()[name].astype("complex64"), stored()[name][None], stored()[name][:-1]):
         with pytest.raises(InputError, match=r"arrays must|whole number"):

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from support.assertions import assert_equal_planes, assert_strips_of_any_height_give_the_same
 from support.cases import INF, NAN, noise
 from support.fonts import pillows
+from support.looping import over
 from support.plain import render, save_sheet
 
 import cnnviz_fast as cf
@@ -68,7 +69,7 @@ def without_tiles(sheet: cf.Sheet) -> Plane:
 # Labels.
 
 
-@pytest.mark.parametrize(
+@over(
     ("tile", "size"),
     [((1, 1), 12), ((2, 9), 12), ((7, 7), 12), ((9, 30), 12), ((56, 56), 12), ((60, 13), 12), ((112, 120), 14),
      ((230, 224), 16)],
@@ -128,7 +129,7 @@ def test_label_of_another_name_than_a_number_stands_on_the_same_line() -> None:
 
 
 @pytest.mark.parametrize("colormap", ["viridis", "gray", "tab10"])
-@pytest.mark.parametrize(
+@over(
     ("background", "ink"),
     [("black", 255), ("#333333", 255), ("blue", 255), ("red", 0), ("white", 0), ("yellow", 0), ("#00ff00", 0)],
 )
@@ -196,7 +197,7 @@ def test_word_sheet_title_is_filled_from_the_provenance(title: str, provenance: 
     assert word_sheet(RenderOptions(title=title), provenance, [0], one, one).title == expected
 
 
-@pytest.mark.parametrize("image", ["", "Straße.jpg", "photos/2026/Straße.jpg"])
+@over("image", ["", "Straße.jpg", "photos/2026/Straße.jpg"])
 @pytest.mark.parametrize("shape", ["", "6 x 5 x 7"])
 @pytest.mark.parametrize("layer", ["", "layer4.2"])
 @pytest.mark.parametrize("model", ["", "resnet50"])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from support.fake_device import POISON, FakeDevice
+from support.looping import over
 from support.waiting import PATIENCE_S, watch_waiting
 
 from cnnviz_fast.geometry import Strip, cut_rows
@@ -65,7 +66,7 @@ def take_all(given: Bands, strips: Sequence[Strip], threads: int) -> np.ndarray:
 
 @pytest.mark.parametrize("threads", [1, 2, 7])
 @pytest.mark.parametrize("shape", [(WIDTH,), (WIDTH, 3)])
-@pytest.mark.parametrize(("height", "rows"), [(1, 1), (8, 8), (9, 3), (64, 4), (65, 3), (30, 1), (50, 20)])
+@over(("height", "rows"), [(1, 1), (8, 8), (9, 3), (64, 4), (65, 3), (30, 1), (50, 20)])
 def test_every_pixel_arrives_once(height: int, rows: int, shape: tuple[int, ...], threads: int) -> None:
     device, strips = FakeDevice(), cut_rows(height, rows)
     pixels = take_all(Bands(painter_of(device, shape), strips), strips, threads)

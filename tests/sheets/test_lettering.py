@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from support.fonts import pillows
+from support.looping import over
 
 from cnnviz_fast.errors import OptionError
 from cnnviz_fast.sheets import lettering
@@ -58,7 +59,7 @@ def test_smallest_px_is_where_digits_differ() -> None:
 
 
 @pytest.mark.parametrize("size", [12, 15, 16, 40])
-@pytest.mark.parametrize(
+@over(
     ("text", "shown"),
     [(text, text) for text in ("resnet50 (none)  layer4.2", "|Qgjpqy,", "-1.631", "Ärger πθ Ёж ≥ · ×", "x")]
     + [("a 猫", "a <U+732B>"), ("\udcff\x00", "<U+DCFF><U+0000>"), ("a\u202eb", "a<U+202E>b"), ("🐈", "<U+1F408>")],

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from support.assertions import assert_equal_planes, assert_same_floats, assert_same_plane, assert_same_statistics
 from support.cases import CASES, INF, NAN, noise
-from support.looping import case
+from support.looping import case, over
 from support.plain import render, save_sheet
 
 import cnnviz_fast as cf
@@ -480,7 +480,7 @@ def test_render_provenance_is_in_the_manifest(maps: torch.Tensor) -> None:
 # Every case, by every backend, through the whole path.
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name != "huge"])
+@over("name", [name for name in CASES if name != "huge"])
 def test_render_every_case_equals_the_reference(name: str) -> None:
     drawn = CASES[name]
     grid = {"tile": drawn.tile, "grid": drawn.grid, "gap": drawn.gap, "margin": drawn.margin}
@@ -640,7 +640,7 @@ def test_manifest_auto_backend_is_named(maps: torch.Tensor) -> None:
 # The input is not modified; what cannot be drawn is refused.
 
 
-@pytest.mark.parametrize("backend", ON_CPU)
+@over("backend", ON_CPU)
 @pytest.mark.parametrize("normalize", ["channel", "sigmoid", "percentile"])
 @pytest.mark.parametrize("tile", [3, 20])
 def test_render_input_is_not_modified(backend: str, normalize: str, tile: int) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from support.assertions import LOSSY_NOISE, assert_close_on_average
+from support.looping import over
 from support.plain import render, save_tiles
 
 import cnnviz_fast as cf
@@ -134,7 +135,7 @@ def test_save_tiles_topk_decides_the_files_and_their_order(maps: torch.Tensor, t
     ]
 
 
-@pytest.mark.parametrize(
+@over(
     ("options", "said"),
     [
         ({"name": "tile.png"}, "name must hold {channel}, so that each of 37 tiles has a file, got 'tile.png'"),

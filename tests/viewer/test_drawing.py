@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from support.assertions import ONE_LEVEL, assert_apart, assert_close, assert_equal_planes
 from support.cases import CASES, INF, NAN, noise
+from support.looping import over
 from support.viewer_pages import demo, page_of
 from support.viewer_walls import MINUS_INF_RGB, NAN_RGB, PLUS_INF_RGB, make_wall, open_tab, pixels_of
 
@@ -77,7 +78,7 @@ def draw_both(
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("case", OF_VALUES)
+@over("case", OF_VALUES)
 def test_pixels_are_those_of_the_package(walls: Page, case: str, method: str) -> None:
     packed, atlas = packed_and_read(CASES[case].maps)
     draw_both(walls, packed, atlas, method, max(CASES[case].tile), {})
@@ -86,7 +87,7 @@ def test_pixels_are_those_of_the_package(walls: Page, case: str, method: str) ->
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("tile", [3, 7, 31])  # smaller than a map, as large, larger
 @pytest.mark.parametrize("upsampling", ["bilinear", "nearest"])
-@pytest.mark.parametrize("align", ["left", "center", "corners", "field"])
+@over("align", ["left", "center", "corners", "field"])
 def test_alignments_are_those_of_the_package(walls: Page, align: str, upsampling: str, tile: int, method: str) -> None:
     maps = noise(3, 5, 7)
     maps[1, 2, 3], maps[2, 0, 0] = NAN, INF
@@ -107,7 +108,7 @@ RANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("tile", [5, 23])
-@pytest.mark.parametrize("name", RANGES)
+@over("name", RANGES)
 def test_ranges_are_those_of_the_package(walls: Page, name: str, tile: int, method: str) -> None:
     normalize, options = RANGES[name]
     packed, atlas = packed_and_read(CASES["mixed"].maps.repeat(1, 3, 2))

@@ -14,6 +14,7 @@ import pytest
 import torch
 from support.assertions import FLOAT32, assert_close, assert_equal_planes, assert_within_half_a_level
 from support.cases import CASES, noise
+from support.looping import over
 from support.viewer_walls import open_tab
 
 from cnnviz_fast.formats.atlas import atlas_bytes, parse_atlas
@@ -162,7 +163,7 @@ DAMAGED = {
 }
 
 
-@pytest.mark.parametrize("name", DAMAGED)
+@over("name", DAMAGED)
 def test_damaged_atlases_are_refused_by_name(reader: Page, name: str) -> None:
     packed, reason = DAMAGED[name]
     error = read(reader, packed)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.assertions import ROUNDED, SUMMED, assert_close, assert_same_statistics
+from support.looping import over
 from support.native_module import cpu_modules
 
 from cnnviz_fast.kernels import backends, torch_values
@@ -87,14 +88,14 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@over("case", CASES)
 @pytest.mark.parametrize("threads", [1, 3])
 def test_measure_equals_numpy(case: str, threads: int) -> None:
     values = CASES[case]
     assert_measured(measure([values], threads)[0], values.detach().numpy())
 
 
-@pytest.mark.parametrize("case", CASES)
+@over("case", CASES)
 def test_measure_without_numba_is_the_same(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "cannot_load", lambda module: "not here")
     assert_measured(one(CASES[case]), CASES[case].detach().numpy())
