@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -78,3 +80,10 @@ def test_command_makes_files_that_windows_takes(command: str, made: Path) -> Non
     assert made_files
     for path in made_files:
         assert fault_of(path.relative_to(made)) == ""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
+def test_commands_make_files_and_folders_that_others_may_read_as_the_umask_says(made: Path) -> None:
+    os.umask(umask := os.umask(0))
+    modes = {(path.is_dir(), stat.S_IMODE(path.stat().st_mode)) for path in made.rglob("*")}
+    assert modes == {(True, 0o777 & ~umask), (False, 0o666 & ~umask)}
