@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -125,3 +127,10 @@ def without_case(folder: Path) -> None:
     for path in sorted(folder.rglob("*"), reverse=True):
         if (capital := path.with_name(path.name.capitalize())) != path:
             capital.symlink_to(path.name)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
+def test_commands_make_files_and_folders_that_others_may_read_as_the_umask_says(made: Path) -> None:
+    os.umask(umask := os.umask(0))
+    modes = {(path.is_dir(), stat.S_IMODE(path.stat().st_mode)) for path in made.rglob("*")}
+    assert modes == {(True, 0o777 & ~umask), (False, 0o666 & ~umask)}
