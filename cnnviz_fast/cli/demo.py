@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print_path(sheets)
         print_path(page)
-    for line in ("now your own:", *_next(arguments.model)):
+    for line in (f"open {page} in a browser; then try your own:", *_next(arguments.model)):
         note(line)
     if arguments.open:
         open_path(page)

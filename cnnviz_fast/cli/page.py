@@ -124,7 +124,10 @@ def refuse_of_models(arguments: argparse.Namespace) -> None:
 def _of_model(arguments: argparse.Namespace) -> Collection:
     """Return what the layers of a model hold; images that cannot be read or run are noted."""
     if not arguments.images:
-        raise ImageError(f"no image for {arguments.model!r}: name one, or the folder of a run, or an atlas.")
+        raise ImageError(
+            f"no image for model {arguments.model!r}, and no run or atlas of that name. Name an image, the folder of a "
+            f"run, or an atlas."
+        )
     if not any(map(os.path.lexists, arguments.images)):
         raise ImageError(f"no file {arguments.images[0]!r}.")
     if arguments.photos is not None or arguments.patches:

@@ -51,9 +51,9 @@ def add(commands: Any) -> None:
         declare=_declare,
         usage="MODEL SOURCE... [options]",
         examples=[
-            "cnnviz run resnet50 photos/ --layer layer4 --out run/",
-            "cnnviz run resnet50 a.tar --layer layer4 --save atlases,statistics --out run/",
-            "cnnviz run resnet50 list.txt --layer layer4 --engine ray --out run/",
+            "cnnviz run resnet50 photos/ --layer layer4 --out photos_layer4/",
+            "cnnviz run resnet50 a.tar --layer layer3 layer4 --save atlases,top --out run/",
+            "cnnviz run resnet50 list.txt --layer layer4 --engine ray --out on_ray/",
         ],
         instead=dict.fromkeys(("--each", "--name", "--suffix"), _SINGLE_FILES),
     )  # fmt: skip

@@ -80,6 +80,7 @@ def word_sheet(
     vmax: torch.Tensor,
     *,
     shape: str = "",
+    unit: str = "channel",
 ) -> Wording:
     """Return what the options ask to be written.
 
@@ -90,6 +91,7 @@ def word_sheet(
         vmin: (C,) float32. Lower end of the range that each tile is drawn on; NaN where there is none.
         vmax: (C,) float32. Its upper end.
         shape: of the layer, for the title.
+        unit: what a tile is, for the ends of the colour bar.
 
     Returns:
         The wording.
@@ -104,25 +106,22 @@ def word_sheet(
     return Wording(
         labels=tuple(map(str, tiles)) if options.label else (),
         title=title,
-        ends=_ends(options, tiles, vmin, vmax) if options.colorbar else None,
+        ends=_ends(options, unit, vmin, vmax) if options.colorbar else None,
     )
 
 
-def _ends(
-    options: RenderOptions, tiles: Sequence[int | str], vmin: torch.Tensor, vmax: torch.Tensor
-) -> tuple[str, str]:
+def _ends(options: RenderOptions, unit: str, vmin: torch.Tensor, vmax: torch.Tensor) -> tuple[str, str]:
     """Return the text at the ends of the colour bar: numbers where all tiles share a range, or else what they mean."""
     low, high = (sorted(set(side[~side.isnan()].tolist())) for side in (vmin, vmax))
     if len(low) == len(high) == 1:
         return f"{low[0] + 0.0:.4g}", f"{high[0] + 0.0:.4g}"  # + 0.0 takes the sign from -0
-    each = "each tile" if all(isinstance(tile, str) for tile in tiles) else "each channel"  # or targets, or reductions
     over = " over the data set" if options.normalize == "dataset" else ""
     if options.percentile:
         first, last = options.percentile
-        return f"{first:g} %", f"{last:g} % of {each}{over}"
+        return f"{first:g} %", f"{last:g} % of each {unit}{over}"
     if options.normalize == "symmetric":
-        return "-max |x|", f"max |x| of {each}"
-    return "min", f"max of {each}{over}"
+        return "-max |x|", f"max |x| of each {unit}"
+    return "min", f"max of each {unit}{over}"
 
 
 def letter(

@@ -208,7 +208,8 @@ def _lay_out(
     tile_h, tile_w = tile_size(chosen.maps.shape[1], chosen.maps.shape[2], options.tile, options.scale)
     # Names of a million kernels take as long as the rest of the plan, so they are made only where they are written.
     labels = (names or chosen.selection.labels) if options.label else ()
-    wording = word_sheet(options, provenance, labels, drawn_on.vmin, drawn_on.vmax, shape=shape)
+    unit = "channel" if names is None else "tile"
+    wording = word_sheet(options, provenance, labels, drawn_on.vmin, drawn_on.vmax, shape=shape, unit=unit)
     if chosen.entries:
         wording = replace(wording, lines=tuple((entry.line, entry.share) for entry in chosen.entries))
     above = backdrop.above(max(tile_h, tile_w)) if backdrop else None

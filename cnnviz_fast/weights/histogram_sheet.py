@@ -102,7 +102,7 @@ def _label(info: ParameterInfo) -> str:
     if info.min is None:
         return f"{info.name}: no finite value"
     low, high = info.edges
-    return f"{info.name}: {low:.3g} to {high:.3g}, {info.count:,} values, {max(info.histogram):,} in a bar"
+    return f"{info.name}: {low:.3g} to {high:.3g}, {info.count:,} values, at most {max(info.histogram):,} in a bar"
 
 
 def _zero_bin(info: ParameterInfo) -> int | None:

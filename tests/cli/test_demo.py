@@ -87,7 +87,7 @@ def test_demo_shows_the_trained_network_and_can_be_repeated(out: Path, capsys: C
     assert captured.out.splitlines() == [str(out / name) for name in [*names, "sheets.html", "index.html"]]
     said = captured.err.splitlines()
     assert said[0] == "cnnviz: cnnviz:small with weights: PHOTOS_V1"
-    assert said[1] == "cnnviz: now your own:"
+    assert said[1] == f"cnnviz: open {out / 'index.html'} in a browser; then try your own:"
     assert all(line.startswith("cnnviz: cnnviz ") for line in said[2:])
 
     page = page_of(out)

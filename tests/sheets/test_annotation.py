@@ -25,6 +25,8 @@ from cnnviz_fast.options.drawing import RenderOptions
 from cnnviz_fast.palette import make_palette
 from cnnviz_fast.provenance import Provenance
 from cnnviz_fast.sheets.annotation import Wording, letter, word_sheet
+from cnnviz_fast.sheets.plan import plan_sheet
+from cnnviz_fast.sheets.render import draw_sheet
 
 Plane = NDArray[np.uint8]
 MAIN_PATH = importlib.import_module("cnnviz_fast.sheets.render")  # the package's own `render` is the function
@@ -269,12 +271,19 @@ def test_word_sheet_ends_are_numbers_where_all_tiles_have_one_range(
     assert word_sheet(checked, Provenance(), [0] * len(low), torch.tensor(low), torch.tensor(high)).ends == expected
 
 
-def test_word_sheet_ends_speak_of_tiles_where_none_is_a_channel() -> None:
+@pytest.mark.parametrize(("unit", "said"), [({}, "max of each channel"), ({"unit": "tile"}, "max of each tile")])
+def test_word_sheet_ends_name_what_a_tile_is(unit: dict[str, str], said: str) -> None:
     ends = torch.tensor([0.0, 1.0]), torch.tensor([2.0, 3.0])
-    assert word_sheet(RenderOptions(colorbar=True), Provenance(), ["4 cup", "20 wood"], *ends).ends == (
-        "min",
-        "max of each tile",
+    assert word_sheet(RenderOptions(colorbar=True), Provenance(), [0, 1], *ends, **unit).ends == ("min", said)
+
+
+def test_plan_sheet_ends_speak_of_tiles_where_these_have_names(maps: torch.Tensor) -> None:
+    drawing = RenderOptions(colorbar=True, label=False, tile=80)
+    channels, named = (
+        draw_sheet(plan_sheet(maps, drawing, Provenance(), names=names)).index for names in (None, ["cup"] * len(maps))
     )
+    assert channels.shape == named.shape
+    assert not np.array_equal(channels, named)
 
 
 @pytest.mark.parametrize("colormap", ["gray", "viridis"])

@@ -93,12 +93,12 @@ def test_histogram_says_its_name_its_sides_and_its_counts(infos: list[cf.Paramet
     infos.append(info_of(0.5, (0.0, 1.0)))
     sheet = draw_sheet(plan_histograms(infos))
     said = [
-        f"{i.name}: {i.edges[0]:.3g} to {i.edges[1]:.3g}, {i.count:,} values, {max(i.histogram):,} in a bar"
+        f"{i.name}: {i.edges[0]:.3g} to {i.edges[1]:.3g}, {i.count:,} values, at most {max(i.histogram):,} in a bar"
         for i in infos
     ]
     said[-2] = "2.bias: no finite value"
-    assert "1.weight: 0.5 to 1.5, 8 values, 8 in a bar" in said  # all ones: half a unit on either side
-    assert said[-1] == "weight: 0 to 1, 1,500 values, 1,500 in a bar"
+    assert "1.weight: 0.5 to 1.5, 8 values, at most 8 in a bar" in said  # all ones: half a unit on either side
+    assert said[-1] == "weight: 0 to 1, 1,500 values, at most 1,500 in a bar"
     for tile, text in zip(sheet.manifest["tiles"], said, strict=True):
         y0, x0, _, _ = tile["box"]
         font = ImageFont.truetype(FONT, 12, layout_engine=ImageFont.Layout.BASIC)
