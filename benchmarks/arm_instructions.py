@@ -67,13 +67,18 @@ def loops_of(listing: str) -> list[Loops]:
     for name, body in re.findall(r"^[0-9a-f]+ <(.+)>:\n((?: +[0-9a-f]+:.*\n)*)", listing, re.M):
         lines = [(int(at, 16), text) for at, text in re.findall(r"^ +([0-9a-f]+):\t(.*)$", body, re.M)]
         jumps = [(at, re.match(r"(?:b\.?\w*|cbn?z|tbn?z)\t(?:.*, )?([0-9a-f]+) <", text)) for at, text in lines]
-        loops = [(int(to[1], 16), at) for at, to in jumps if to and int(to[1], 16) <= at]
+        loops = [(int(to[1], 16), at) for at, to in jumps if to and lines[0][0] <= int(to[1], 16) <= at]
         inner = [(a, b) for a, b in loops if not any((c, d) != (a, b) and a <= c and d <= b for c, d in loops)]
         bodies = [[text for at, text in lines if a <= at <= b] for a, b in inner]
         hot = [text for body in bodies if any(map(is_vector, body)) for text in body]
         if hot:
-            found.append(Loops(re.sub(r"\(.*|cnnviz::|^void |^bool ", "", name), len(hot), sum(map(is_vector, hot))))
+            found.append(Loops(plain_name(name), len(hot), sum(map(is_vector, hot))))
     return found
+
+
+def plain_name(name: str) -> str:
+    """Return the name of a function without its namespaces, its result and its arguments."""
+    return re.sub(r"\(.*", "", re.sub(r"\(anonymous namespace\)::|cnnviz::|^void |^bool ", "", name))
 
 
 def is_vector(instruction: str) -> bool:

@@ -28,7 +28,8 @@ torch backend in every pixel, a peer's within 1 level, files are decoded by Open
 turns, so that a ratio within a table means more than a time. `x` is how many times longer a way takes than the fastest
 of ours in the table. GB/s counts pixels, a byte each. *Extrapolated*: it ran on some channels or images only, and its
 time was multiplied, which favours it. Every contender was held to the threads stated. What stands with its version is
-measured where it is installed, most of it by `pip install ".[bench]"`."""
+measured where it is installed, most of it by `pip install ".[bench]"`. What the loops take on 64-bit ARM, counted in an
+emulator: [ARM.md](ARM.md); what the GPU's kernel takes, counted in its program: [INSTRUCTIONS.md](INSTRUCTIONS.md)."""
 
 
 def number(value: float) -> str:

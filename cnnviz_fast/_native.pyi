@@ -434,7 +434,7 @@ def gather_nonzero(
     """
 
 def vector_level() -> str:
-    """Return the level of vector instructions in use: "scalar", "avx2" or "avx512".
+    """Return the level of vector instructions in use: "scalar"; "avx2" or "avx512"; or "neon".
 
     The fastest this processor has, unless the environment variable CNNVIZ_NO_SIMD is 1 when the module is imported.
     """

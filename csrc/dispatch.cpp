@@ -78,7 +78,7 @@ constexpr Dispatch neon_with(decltype(Dispatch::crc32) crc32) {
         run_length_neon,
         put_literals_neon,
         {8, normalize_rows_neon, enlarge_rows_neon, blend_rows_neon},
-        {least_and_greatest_scalar, take_in_scalar, overview_neon, squares_neon},
+        {least_and_greatest_scalar, take_in_scalar, overview_scalar, squares_scalar},
         {average_rows_scalar},
     };
 }

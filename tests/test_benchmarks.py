@@ -14,7 +14,7 @@ import pytest
 import torch
 from support.assertions import OF_A_SAMPLE, ROUNDED, close_to
 
-from benchmarks import ROOT, report, run
+from benchmarks import ROOT, arm_instructions, report, run
 from benchmarks.cases import bench_encode, bench_gpu, bench_render, bench_startup, bench_write
 from benchmarks.harness import bars, calm, compare, drawing_peers, history, installed, measure, outputs, processes
 from benchmarks.harness.bar import SCALES, Bar, EveryPeer, Figure
@@ -596,3 +596,42 @@ def test_report_shows_gpu_bars_of_the_newest_run_with_a_gpu() -> None:
 )
 def test_report_writes_times_in_their_unit(seconds: float, text: str) -> None:
     assert report.duration(seconds) == text
+
+
+# What is counted for ARM
+
+LISTING = """
+0000000000000000 <cnnviz::crc32_arm(unsigned int, unsigned char const*, unsigned long)>:
+   0:\tmov\tx3, x1
+   4:\tldr\tx4, [x3], #8
+   8:\tcrc32x\tw0, w0, x4
+   c:\tcmp\tx3, x2
+  10:\tb.ne\t4 <cnnviz::crc32_arm(unsigned int, unsigned char const*, unsigned long)+0x4>  // b.any
+  14:\tret
+
+0000000000000020 <void cnnviz::(anonymous namespace)::put_blocks<32>(cnnviz::BitWriter&)>:
+  20:\tldr\tq0, [x1]
+  24:\tldr\tq1, [x2]
+  28:\tadd\tv0.16b, v0.16b, v1.16b
+  2c:\tcbnz\tx3, 24 <void cnnviz::(anonymous namespace)::put_blocks<32>(cnnviz::BitWriter&)+0x4>
+  30:\ttbnz\tw5, #3, 20 <void cnnviz::(anonymous namespace)::put_blocks<32>(cnnviz::BitWriter&)>
+  34:\tb\t0 <cnnviz::crc32_arm(unsigned int, unsigned char const*, unsigned long)>
+
+0000000000000040 <cnnviz::put_rest(unsigned char*)>:
+  40:\tstrb\tw1, [x0], #1
+  44:\tcbz\tx2, 40 <cnnviz::put_rest(unsigned char*)>
+
+0000000000000050 <cnnviz::put_all(unsigned char*)>:
+  50:\tmovi\tv0.2d, #0x0
+  54:\tb\t20 <void cnnviz::(anonymous namespace)::put_blocks<32>(cnnviz::BitWriter&)>
+"""
+"""As objdump prints them: a loop for CRC-32, one within another, one without vector instructions, and none."""
+
+
+def test_loops_of_counts_the_innermost_loops_that_have_vector_instructions() -> None:
+    assert arm_instructions.loops_of(LISTING) == [("crc32_arm", 4, 1), ("put_blocks<32>", 3, 2)]
+
+
+def test_page_of_arm_names_every_loop() -> None:
+    rows = [line for line in arm_instructions.PAGE.read_text().splitlines() if line.startswith("| ")]
+    assert all(cell.strip() for row in rows for cell in row.split("|")[1:-1])

@@ -131,9 +131,10 @@ std::vector<Loop> all_loops() {
         {"run_length", BYTES, [=](const Dispatch& level) { level.run_length(zeros.data(), BYTES); }},
         put_literals("put_literals, residuals to 12", 3, 12),
         put_literals("put_literals, residuals to 60", 20, 60),
-        {"normalize_row, 56 values", 56,
-         [=, out = std::vector<float>(56 + cnnviz::ROW_PADDING)](const Dispatch& level) mutable {
-             level.lines.normalize_row(values.data(), 56, {0, 1}, 0, out.data());
+        {"normalize_rows, 4 rows of 56 values", 4 * 56,
+         [=, spans = std::vector<cnnviz::Span>(4, cnnviz::span_of({0, 1}, 0)),
+          out = std::vector<float>(4 * 56 + cnnviz::ROW_PADDING)](const Dispatch& level) mutable {
+             level.lines.normalize_rows({values.data(), 56}, spans.data(), {out.data(), 4, 56});
          }},
         {"blend_rows, 8 rows", 8 * WIDTH,
          [=, out = std::vector<uint8_t>(8 * WIDTH)](const Dispatch& level) mutable {

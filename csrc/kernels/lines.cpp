@@ -92,11 +92,12 @@ void blend_rows_with_nan(const float* line, const float* below, size_t width, co
 
 namespace {
 
-// v / span for values from 0 to span, rounded as a division does, which takes several times as long:
-//     q = v * inverse,   q + (v - q * span) * inverse,   where the sums are not rounded before they are added to.
-// Source: Markstein, Computation of elementary functions on the IBM RISC System/6000 processor, 1990, theorem 8.2. The
-// remainder has to be exact, which it is from 2^-101 on. Smaller values are, for the least span that has an inverse,
-// less than 2^-61 of it, and a rounding of theirs can move no sum that is large enough for a pixel other than 0.
+// v / span for values from 0 to span, rounded as by a division, which takes longer:
+//     q = v * inverse,   q + (v - q * span) * inverse,   where products are not rounded before they are added to.
+// The remainder has to be exact, which it is for values of at least 2^-101. Lower ones are, for the least span that has
+// an inverse, below 2^-61 of it: their rounding moves no sum that is large enough for a pixel other than 0.
+// Source: Brisebarre, Muller and Raina, Accelerating correctly rounded floating-point division when the divisor is known
+// in advance, IEEE Transactions on Computers 53, 2004, algorithm 1.
 CNNVIZ_TARGET_AVX2 inline __m256 quotient_256(__m256 v, __m256 span, __m256 inverse) {
     const __m256 q = _mm256_mul_ps(v, inverse);
     return _mm256_fmadd_ps(_mm256_fnmadd_ps(q, span, v), inverse, q);

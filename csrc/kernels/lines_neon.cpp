@@ -111,7 +111,7 @@ bool normalize_rows_neon(const Block& block, const Span* spans, const Rows& rows
     for (size_t row = 0; row < rows.count; row++) {
         const float* values = block.values + static_cast<ptrdiff_t>(row) * block.step;
         float* out = rows.values + row * rows.step;
-        const Span& span = spans[row];
+        const Span span = spans[row];
         const auto normalize_four = [&](size_t x) {
             const float32x4_t value = vld1q_f32(values + x);
             const uint32x4_t nothing = vreinterpretq_u32_f32(vsubq_f32(value, value));  // 0, or NaN: not finite

@@ -35,13 +35,11 @@ struct Overview {
 Overview overview_scalar(const float* values, size_t count);
 Overview overview_avx2(const float* values, size_t count);
 Overview overview_avx512(const float* values, size_t count);
-Overview overview_neon(const float* values, size_t count);
 
 // Sum of the squared distances of the values, all of them finite, from `mean`.
 double squares_scalar(const float* values, size_t count, double mean);
 double squares_avx2(const float* values, size_t count, double mean);
 double squares_avx512(const float* values, size_t count, double mean);
-double squares_neon(const float* values, size_t count, double mean);
 
 struct MeasureLoops {
     Keys (*least_and_greatest)(const float* values, size_t count);
