@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ..errors import DTypeError, InputError, ShapeError
@@ -25,6 +24,8 @@ from ..runtime.plain import dense
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import torch
 
 Doubles = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -118,6 +119,8 @@ class ClassResponses:
             DTypeError: `responses` is not a tensor, or complex, sparse, nested, quantised or on the meta device.
             InputError: `classes` holds something else than strings.
         """
+        import torch  # which takes long to load, and reading what was counted needs none of it
+
         if not isinstance(responses, torch.Tensor):
             raise DTypeError(f"responses must be a tensor, got {type(responses).__name__}.")
         dense(responses, "responses", opened=False)

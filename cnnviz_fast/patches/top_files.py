@@ -130,6 +130,21 @@ def read_top(path: str | os.PathLike[str]) -> TopFile:
     return _FILE.read(file, _built)
 
 
+def read_classes(path: str | os.PathLike[str]) -> dict[str, ClassResponses]:
+    """Read only the responses by class of what `write_top` wrote, without torch.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Layer -> its responses, of the layers that have them.
+
+    Raises:
+        InputError: see read_top.
+    """
+    return _FILE.read(path_of("path", path), _classes_built)
+
+
 def run_of(folder: Path) -> dict[str, Any]:
     """Return what a run has written of its settings, unchecked; nothing where the folder is not that of a run."""
     try:
@@ -181,19 +196,26 @@ def top_layers_of(path: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
 
 
 def _built(content: dict[str, Any], arrays: dict[str, Array]) -> TopFile:
-    from .classes import ClassResponses
     from .top import TopResponses
 
     photos, fields, facts = (_entries_of(content, name) for name in ("photos", "fields", "facts"))
-    layers, classes = {}, {}
+    layers = {}
     for position, layer in enumerate(content["layers"]):
         layers[layer] = TopResponses.from_arrays(part_of(arrays, f"{position}."))
         if layer in fields:
             layers[layer].field = receptive_field = ReceptiveField.from_json(_entries_of(fields, layer))
             receptive_field.box(0, 0)  # which fails where it is none
-        if layer in content["with_classes"]:
-            classes[layer] = ClassResponses.from_arrays(part_of(arrays, f"{position}.classes."))
-    return TopFile(layers, photos, fields, classes, facts)
+    return TopFile(layers, photos, fields, _classes_built(content, arrays), facts)
+
+
+def _classes_built(content: dict[str, Any], arrays: dict[str, Array]) -> dict[str, ClassResponses]:
+    from .classes import ClassResponses
+
+    return {
+        layer: ClassResponses.from_arrays(part_of(arrays, f"{position}.classes."))
+        for position, layer in enumerate(content["layers"])
+        if layer in content["with_classes"]
+    }
 
 
 def _entries_of(content: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -129,21 +129,21 @@ def keys_of(run: Mapping[str, Any]) -> list[str]:
         keys += [f"{layer['patches']}-{channel}" for channel in range(layer["channels"])]
     for image in images:
         keys += [f"a-{run['id']}-{layer['id']}-{image['id']}" for layer in layers if layer["id"] not in image["absent"]]
-        keys += dict.fromkeys(filter(None, [image["photo"], *image.get("frames", {}).values()]))
+        keys += filter(None, [image["photo"], *image.get("frames", {}).values()])
         keys += [each["key"] for each in image["attribution"]]
-    return keys
+    return list(dict.fromkeys(keys))
 
 
 def without(run: dict[str, Any], key: str) -> None:
     """Take a payload that cannot be used out of the entry of a run."""
     letter, _, second, *third = key.split("-")
-    if letter == "a":
-        run["images"][int(third[0])]["absent"].append(int(second))
-    elif letter == "p":
-        run["images"][int(second)]["photo"] = None
-    elif letter == "t":
-        image = run["images"][int(second)]
+    if letter in "apt":
+        image = run["images"][int(third[0] if letter == "a" else second)]
         image["attribution"] = [each for each in image["attribution"] if each["key"] != key]
+        if letter == "a":
+            image["absent"].append(int(second))
+        elif letter == "p":
+            image["photo"] = None
     else:
         run["layers"][int(second)][_KINDS[letter]] = None
 
@@ -170,8 +170,13 @@ def image_entry(run: int, number: int, image: ShownImage) -> dict[str, Any]:
         **({"frames": {layer: f"{photo}-{n}" for layer, n in image.frames.items()}} if image.frames else {}),
         "absent": list(image.absent),
         "attribution": [
-            {"layer": layer, "name": name, "key": f"t-{run}-{number}-{n}"}
-            for n, (layer, name) in enumerate(image.attribution)
+            {
+                "layer": score.layer,
+                "name": score.name,
+                "key": f"t-{run}-{number}-{n}" if score.maps is None else f"a-{run}-{score.maps}-{number}",
+                "channel": score.channel,
+            }
+            for n, score in enumerate(image.attribution)
         ],
     }
 

@@ -14,7 +14,7 @@ from ..formats.atlas_files import AtlasFile
 from ..formats.atlas_head import SUFFIX, AtlasHead
 from ..models.views import view_as_described
 from ..patches.top_files import NAME as TOP_NAME
-from ..patches.top_files import TopFile, read_top, top_layers_of
+from ..patches.top_files import TopFile, read_classes, read_top, top_layers_of
 from ..provenance import Provenance
 from ..runs.folder.index import Line
 from ..runs.folder.run_file import fingerprint_in, refuse_older
@@ -23,9 +23,10 @@ from .commands import recipe_in
 from .index import RunIndex
 from .payloads import patches_payload, similarity_payload, statistics_payload
 from .photos import Photos
-from .shown import ShownImage, ShownLayer, inside, model_of, view_size
+from .shown import ShownImage, ShownLayer, ShownScore, inside, model_of, view_size
 
 if TYPE_CHECKING:
+    from ..patches.classes import ClassResponses
     from ..patches.sheet import PatchSheet
 
 STATISTICS_NAME = "statistics.safetensors"
@@ -46,7 +47,7 @@ class RunFolder:
     """A run in a folder; see ShownRun. What it holds is read when it is looked at.
 
     Images are listed, and their atlases and photos found, without torch, which takes 500 MB and seconds to load: only
-    what is computed of a run loads it: its patches, the similarity and the selectivity of channels.
+    what is computed of a run loads it: its patches and the similarity of channels.
     """
 
     def __init__(self, folder: Path, photos: Photos | None = None, cut_at_once: int = 1) -> None:
@@ -101,7 +102,12 @@ class RunFolder:
             heads = [self._head(number, layer) for layer in there]
             self._sizes[shapes] = view_size([head for head in heads if head is not None])
         photo = self._photo_path(lines)
-        scores = tuple((None, said) for _, _, said in _scores_in(named))
+        # The heat maps of a run are layers too, with a channel for each target.
+        scores = tuple(
+            ShownScore(None, said, self._numbers[layer], channel)
+            for layer, channel, said in _scores_in(named)
+            if layer in self._numbers
+        )
         return ShownImage(str(name or f"image {number}"), self._sizes[shapes], photo is not None, absent, scores)
 
     def atlas(self, layer: int, image: int) -> AtlasFile | None:
@@ -124,22 +130,13 @@ class RunFolder:
             return self._patches(name, channel)
         if kind == "statistics":
             columns = dict(self._statistics.get(name, {}))
-            if name in self._of_top[1] and self._top is not None:
-                columns["selectivity"] = self._top.classes[name].selectivity()
+            if name in self._classes:
+                columns["selectivity"] = self._classes[name].selectivity()
             return statistics_payload(columns)
         return None
 
-    def attribution(self, image: int, number: int) -> bytes | None:
-        """See ShownRun. The heat maps of a run are layers too, with a channel for each target."""
-        from ..formats.atlas import atlas_bytes
-
-        scores = _scores_in(self._index.lines(image))
-        layer, target, _ = scores[number] if number < len(scores) else ("", 0, "")
-        file = self._atlas_of(layer, image)
-        maps = None if file is None else file.read().maps
-        if maps is None or target >= len(maps):
-            return None
-        return atlas_bytes(maps[target : target + 1], Provenance(model=self.model, layer=layer))
+    def attribution(self, image: int, number: int) -> None:
+        """See ShownRun. There is none: they are channels of layers."""
 
     def _first_atlases(self) -> dict[str, AtlasFile]:
         """Return layer -> an atlas of it, of the first images of the run."""
@@ -210,6 +207,14 @@ class RunFolder:
         with contextlib.suppress(CnnvizError):  # a run that goes on, or damage: then there are none
             if path.is_file():
                 return read_columns(inside(self._folder, STATISTICS_NAME))
+        return {}
+
+    @cached_property
+    def _classes(self) -> Mapping[str, ClassResponses]:
+        path = self._folder / TOP_NAME
+        with contextlib.suppress(CnnvizError):
+            if self._of_top[1] and path.is_file():
+                return read_classes(inside(self._folder, TOP_NAME))
         return {}
 
     @cached_property

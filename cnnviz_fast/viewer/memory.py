@@ -14,7 +14,7 @@ from ..inputs.in_memory import decode_image
 from ..provenance import Provenance
 from .commands import Recipe, recipe_of
 from .payloads import as_jpeg, similarity_payload
-from .shown import ShownImage, ShownLayer, name_apart, view_size
+from .shown import ShownImage, ShownLayer, ShownScore, name_apart, view_size
 
 
 @dataclass
@@ -54,7 +54,9 @@ class MemoryRun:
         """See ShownRun."""
         image, names = self.images[number], [layer.name for layer in self.layers]
         absent = tuple(n for n, name in enumerate(names) if name not in image.atlases)
-        scores = tuple((None if layer is None else names.index(layer), name) for layer, name, _ in image.scores)
+        scores = tuple(
+            ShownScore(None if layer is None else names.index(layer), name) for layer, name, _ in image.scores
+        )
         size = image.size or view_size(list(image.heads.values()))
         frames = {names.index(layer): frame for layer, frame in image.frame_of.items()}
         return ShownImage(image.name, size, image.photo is not None, absent, scores, frames)

@@ -41,13 +41,29 @@ class ShownLayer:
 
 
 @dataclass(frozen=True)
+class ShownScore:
+    """A map of what a score depends on.
+
+    layer: that it is shown with, by its number; None for all.
+    name: what the score is of.
+    maps: the layer that holds it as one of its channels, by its number; None where it is an atlas of its own.
+    channel: which one.
+    """
+
+    layer: int | None
+    name: str
+    maps: int | None = None
+    channel: int = 0
+
+
+@dataclass(frozen=True)
 class ShownImage:
     """An image.
 
     size: (height, width) in px of the view that the model saw.
     has_photo: whether the view can be shown.
     absent: numbers of the layers that it has no maps of.
-    attribution: the layer by its number, or None for all, and what the score is of; one for each map.
+    attribution: what scores depend on.
     frames: of a volume or a clip, which of its frames lies under a layer, by their numbers.
     """
 
@@ -55,7 +71,7 @@ class ShownImage:
     size: tuple[int, int]
     has_photo: bool = False
     absent: tuple[int, ...] = ()
-    attribution: tuple[tuple[int | None, str], ...] = ()
+    attribution: tuple[ShownScore, ...] = ()
     frames: Mapping[int, int] = field(default_factory=dict)
 
 
@@ -95,7 +111,7 @@ class ShownRun(Protocol):
         """Return one of KINDS of a layer, of patches those of a channel; None where there is none."""
 
     def attribution(self, image: int, number: int) -> bytes | None:
-        """Return an atlas of what a score depends on, by its number among those of an image; None for none."""
+        """Return the atlas of its own that a score has, by its number among those of an image; None for none."""
 
 
 def field_of(provenance: Provenance) -> ReceptiveField | None:

@@ -67,7 +67,7 @@ def demo(
         payloads[f"t-{i}"] = _atlas(torch.arange(-2.0, 2.0).reshape(1, 2, 2), folder)
         for n in range(len(layers)):
             payloads |= {f"a-{run}-{n}-{i}": _atlas(maps_of(i + 10 * run) * (n + 1), folder) for run in (0, 1)}
-        attribution = [{"layer": None, "name": f"score {s}", "key": f"t-{i}"} for s in "xy"]
+        attribution = [{"layer": None, "name": f"score {s}", "key": f"t-{i}", "channel": 0} for s in "xy"]
         images.append(
             {
                 "id": i,

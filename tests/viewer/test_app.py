@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -402,6 +402,148 @@ def test_what_a_layer_has_not_is_neither_shown_nor_copied(tab: Page, anew: Open,
     assert tab.evaluate("window.copied") == 'render("cat.jpg", "stem", colormap="viridis", upsampling="bilinear")'
 
 
+def with_maps(folder: Path, maps: torch.Tensor, **changes: Any) -> Path:
+    """Return the page with other maps of the first layer and image, and with changes to that image's entry."""
+    catalogue, payloads = demo(folder)
+    payloads["a-0-0-0"] = cf.save_atlas(maps, folder / "other.atlas").read_bytes()
+    catalogue["runs"][0]["images"][0] |= changes
+    page = folder / "page.html"
+    page.write_text(page_of(catalogue, payloads))
+    return page
+
+
+def numbers(tab: Page) -> list[int]:
+    """Return the numbers of channels that stand on the wall."""
+    tab.evaluate(FRAMES)
+    return [int(text) for text in tab.locator(".wall .number").all_inner_texts()]
+
+
+def test_large_tiles_have_the_numbers_of_their_channels(opened: Open) -> None:
+    tab = opened()
+    assert numbers(tab) == [0, 1, 2, 3, 4, 5]
+    tab.get_by_label("Sort", exact=True).select_option("mean")
+    assert numbers(tab) == [4, 0, 3, 2, 1, 5]
+    left = tab.locator(".wall .number").evaluate_all("all => all.map(({ offsetLeft }) => offsetLeft)")
+    assert left[:3] == sorted(set(left))
+    tab.mouse.dblclick(*press_at(tab, 4))  # which fills the view, but for the ends of those beside it
+    assert numbers(tab) == [2, 1, 5]
+
+
+def test_small_tile_has_its_number_when_it_is_pointed_at_or_chosen(anew: Open, tmp_path: Path) -> None:
+    tab = anew("#1;c=1199", with_maps(tmp_path, torch.rand(1200, 2, 2)))
+    before = pixels(tab)
+    assert numbers(tab) == [1199]
+    box = tab.locator(".wall canvas").bounding_box()
+    assert box is not None
+    tab.mouse.move(box["x"] + box["width"] / 2 + 5, box["y"] + box["height"] / 2 + 5)
+    hover = int(tab.locator(".readout b").first.inner_text())
+    assert sorted(numbers(tab)) == sorted([hover, 1199])
+    assert pixels(tab) == before  # as in a PNG
+
+
+def test_signal_is_drawn_as_a_line_that_is_pointed_at(anew: Open, tmp_path: Path) -> None:
+    maps = torch.stack([torch.linspace(c, 0, 800) for c in range(6)])[:, None]
+    maps[4, 0, 700:] = torch.nan
+    tab = anew("#1;c=4", with_maps(tmp_path, maps))
+    line = tab.get_by_label("map of channel 4")
+    box = line.bounding_box()
+    assert box is not None
+    assert box["height"] > 100
+    tab.mouse.move(box["x"] + box["width"] * 400.5 / 800, box["y"] + 5)
+    shown, value = tab.locator(".large .value").inner_text().split(" = ")
+    assert shown == "(0, 400)"
+    assert float(value.split()[0]) == pytest.approx(4 * (1 - 400 / 799), abs=4 / 252)
+    drawn_to = line.locator("path").last.evaluate("path => path.getBBox().x + path.getBBox().width")
+    assert 695 < drawn_to <= 700
+    assert tab.locator(".mark.chosen").bounding_box()["height"] > 20
+
+
+def test_plane_of_a_volume_lies_over_its_own_frame(tab: Page, anew: Open, tmp_path: Path) -> None:
+    anew("#1;c=0", with_maps(tmp_path, torch.rand(6, 4, 4), frames={"1": "p-1-1"}))
+    color = """async () => {
+        const image = document.querySelector("[alt='the photo']");
+        await image.decode();
+        const context = new OffscreenCanvas(1, 1).getContext("2d");
+        context.drawImage(image, 0, 0);
+        return [...context.getImageData(0, 0, 1, 1).data].slice(0, 3);
+    }"""
+    assert tab.evaluate(color) == [0, 128, 128]  # teal
+    tab.keyboard.press("]")
+    tab.get_by_role("grid", name="6 channels of body.0.conv").wait_for()
+    tab.wait_for_function("() => document.querySelector('.over input')")
+    assert tab.evaluate(color) == [255, 165, 0]  # orange
+
+
+def test_zoomed_wall_keeps_its_channels_side_by_side(opened: Open) -> None:
+    tab = opened("#1;c=4;b=0,1;z=70,60,8,3")
+    place = "mark => [mark.offsetLeft, mark.offsetTop, mark.offsetWidth]"
+    before = tab.locator(".mark.chosen").evaluate(place)
+    tab.get_by_label("Compare", exact=True).select_option("pair")
+    tab.evaluate(FRAMES)
+    left, top, width = tab.locator(".mark.chosen").evaluate(place)
+    assert (left, top) == (pytest.approx(2 * before[0], abs=2), before[1])  # and so is all that stands before it
+    assert width > 2 * before[2]
+    assert letters(tab)["z"] == "70,60,8,3"
+
+
+def test_wall_is_drawn_anew_on_a_screen_of_another_density(tab: Page, anew: Open) -> None:
+    # The emulated screens of Chromium change without a word to the page.
+    tab.add_init_script(
+        """const match = window.matchMedia, queries = [];
+        window.matchMedia = (query) => (queries.push(match.call(window, query)), queries.at(-1));
+        window.move = (density) => {
+            Object.defineProperty(window, "devicePixelRatio", { value: density, configurable: true });
+            for (const query of queries.splice(0)) query.dispatchEvent(new Event("change"));
+        };"""
+    )
+    anew()
+    width = tab.evaluate(f"{WALL}.width")
+    for density in (2, 1.5):
+        tab.evaluate("move", density)
+        tab.wait_for_function(f"width => {WALL}.width === width", arg=density * width)
+
+
+def test_escape_closes_the_menu_and_keeps_the_channel(opened: Open) -> None:
+    tab = opened("#1;c=4")
+    tab.get_by_text("Take along").click()
+    tab.keyboard.press("Escape")
+    assert not tab.get_by_role("button", name="Save CSV").is_visible()
+    assert letters(tab)["c"] == "4"
+    tab.keyboard.press("Escape")
+    assert "c" not in letters(tab)
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (("/a/x/cat.jpg", "/b/x/cat.jpg"), ["a/x/cat.jpg", "b/x/cat.jpg"]),
+        (("cat.jpg", "cat.jpg"), ["cat.jpg (1)", "cat.jpg (2)"]),
+        (("/a/cat.jpg", "/a/dog.jpg"), ["cat.jpg", "dog.jpg"]),
+    ],
+)
+def test_images_of_one_name_are_told_apart(
+    anew: Open, tmp_path: Path, names: tuple[str, str], shown: list[str]
+) -> None:
+    page = tmp_path / "page.html"
+    page.write_text(page_of(*demo(tmp_path, names=names)))
+    tab = anew("#1;i=1", page)
+    assert [tab.get_by_label(f"Show {name}", exact=True).count() for name in shown] == [1, 1]
+    assert tab.locator(".name").inner_text() == shown[1]
+
+
+@pytest.mark.parametrize("name", ["x" * 301, "a lone \ud800 surrogate"])
+def test_layer_whose_name_no_address_holds_has_its_number_there(anew: Open, tmp_path: Path, name: str) -> None:
+    catalogue, payloads = demo(tmp_path)
+    catalogue["runs"][0]["layers"][1] |= {"name": name, "channels": 77}
+    page = tmp_path / "page.html"
+    page.write_text(page_of(catalogue, payloads))
+    tab = anew("", page)
+    tab.keyboard.press("]")
+    assert letters(tab) == {"l": "%231"}
+    tab.reload()
+    tab.get_by_role("treeitem", selected=True).get_by_text("77").wait_for()
+
+
 def test_wall_that_is_zoomed_shows_the_same_in_a_window_of_another_size(anew: Open) -> None:
     tab = anew("#1;c=4")
     tab.keyboard.press("Enter")
@@ -495,6 +637,7 @@ def test_link_and_code_are_copied(tab: Page, anew: Open) -> None:
             "#1;n=fixed;e=-1,1.5",
             'render("-.jpg", "stem", colormap="viridis", vmin=-1, vmax=1.5, upsampling="bilinear")',
         ),
+        ("#1;l=stem%40d3", 'render("-.jpg", "stem", planes=3, colormap="viridis", upsampling="bilinear")'),
         ("#1;b=0,1;d=difference", None),
         ("#1;n=dataset", None),
     ],
@@ -503,8 +646,10 @@ def test_code_draws_what_is_shown_or_is_not_offered(
     tab: Page, anew: Open, tmp_path: Path, address: str, code: str | None
 ) -> None:
     tab.add_init_script(COPIED)
+    catalogue, payloads = demo(tmp_path, names=("-.jpg", "dog.jpg"))
+    catalogue["runs"][0]["layers"][1]["name"] = "stem@d3"
     page = tmp_path / "page.html"
-    page.write_text(page_of(*demo(tmp_path, names=("-.jpg", "dog.jpg"))))
+    page.write_text(page_of(catalogue, payloads))
     anew(address, page)
     tab.get_by_text("Take along").click()
     assert tab.get_by_role("button", name="Save PNG").is_visible()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlparse
@@ -114,6 +114,19 @@ def test_server_is_asked_for_what_is_looked_at(tab: Page, serve: Serve, tmp_path
     assert paths(asked, "sheet") == ["sheet/a-0-0-1?colormap=viridis&upsampling=bilinear"]
 
 
+def test_what_failed_is_asked_for_again(tab: Page, serve: Serve, tmp_path: Path) -> None:
+    catalogue, payloads = demo(tmp_path, store="server")
+    missing = payloads.pop("a-0-1-0")
+    serve(catalogue, payloads)
+    tab.goto(SITE)
+    tab.get_by_role("grid").wait_for()
+    tab.keyboard.press("]")
+    tab.get_by_role("alert").get_by_text("nothing under that key").wait_for()
+    payloads["a-0-1-0"] = missing
+    tab.get_by_title("body.0.conv").click()
+    tab.get_by_role("grid", name="6 channels of body.0.conv").wait_for()
+
+
 def test_live_image_is_chosen_and_followed(tab: Page, serve: Serve, tmp_path: Path) -> None:
     catalogue, payloads = demo(tmp_path, store="server")
     (run, _), catalogue["runs"] = catalogue["runs"], []
@@ -187,20 +200,80 @@ def test_live_model_of_clips_is_asked_for_no_size(tab: Page, serve: Serve, tmp_p
     assert not tab.get_by_label("Size").is_visible()
 
 
-def open_live(tab: Page, serve: Serve, tmp_path: Path, size: int = 224) -> list[Request]:
-    """Open the page of a model that shows one layer of any image, and return what is asked of its server."""
+def test_live_planes_of_a_layer_are_chosen(tab: Page, serve: Serve, tmp_path: Path) -> None:
+    planes = ("stem@t0", "stem@t1", "body@t0", "body@t1")
+    asked = open_live(tab, serve, tmp_path, size=0, layers=["stem", "body"], made=planes)
+    tab.locator("#file").set_input_files({"name": "a", "mimeType": "image/png", "buffer": b"bytes"})
+    tab.get_by_role("grid", name="6 channels of stem@t0").wait_for()
+    tab.get_by_title("stem@t1").click()
+    tab.get_by_role("grid", name="6 channels of stem@t1").wait_for()
+    tab.get_by_title("body", exact=True).click()  # which has not been asked for yet
+    tab.get_by_role("grid", name="6 channels of body@t0").wait_for()
+    assert [path for path in paths(asked, "live") if path.endswith("layer=stem&layer=body")]
+    tab.get_by_title("stem", exact=True).click()
+    tab.get_by_role("grid", name="6 channels of stem@t0").wait_for()
+    assert len([request for request in asked if request.method == "POST"]) == 2
+
+
+def test_live_size_is_at_most_what_the_server_takes(tab: Page, serve: Serve, tmp_path: Path) -> None:
+    open_live(tab, serve, tmp_path)
+    tab.get_by_label("Size").fill("513")
+    tab.get_by_label("Size").press("Enter")
+    tab.get_by_text("The size must be 1 to 512 px.").wait_for()
+
+
+def test_live_drop_of_what_is_no_file_is_said(tab: Page, serve: Serve, tmp_path: Path) -> None:
+    open_live(tab, serve, tmp_path)
+    tab.get_by_role("button", name="Drop or paste").wait_for()
+    drop = """is_folder => {
+        const items = is_folder ? [{ webkitGetAsEntry: () => ({ isDirectory: true }) }] : [];
+        const dataTransfer = { files: [], items };
+        window.dispatchEvent(Object.assign(new Event("drop", { cancelable: true }), { dataTransfer }));
+    }"""
+    tab.evaluate(drop, True)
+    tab.get_by_text("That is a folder.").wait_for()
+    tab.evaluate(drop, False)
+    tab.get_by_text("That is no file.").wait_for()
+
+
+def open_live(
+    tab: Page,
+    serve: Serve,
+    tmp_path: Path,
+    size: int = 224,
+    layers: Sequence[str] = ("stem",),
+    made: Sequence[str] | None = None,
+) -> list[Request]:
+    """Open the page of a model that shows layers of any image, and return what is asked of its server.
+
+    Args:
+        tab: to open it in.
+        serve: the fixture.
+        tmp_path: for files on the way.
+        size: of the view in px; 0 for clips.
+        layers: of the model; the first one is looked at unless others are chosen.
+        made: names of what they give, of those that are asked for; None for the layers that the catalogue has.
+    """
     catalogue, payloads = demo(tmp_path, store="server")
     (run, _), catalogue["runs"] = catalogue["runs"], []
+    if made is not None:
+        run["layers"] = [layer | {"name": name} for layer, name in zip(run["layers"], made, strict=True)]
     catalogue["live"] = {
         "token": "t",
-        "layers": ["stem"],
-        "chosen": ["stem"],
+        "layers": list(layers),
+        "chosen": list(layers[:1]),
         "size": size,
         "most_px": 512,
         "crop": "center",
         "limit_bytes": 9_000_000,
     }
-    asked = serve(catalogue, payloads, lambda request: run | {"images": run["images"][:1], "image_count": 1})
+
+    def look(request: Request) -> Any:
+        wanted = parse_qs(urlparse(request.url).query)["layer"]
+        shown = [layer for layer in run["layers"] if made is None or layer["name"].partition("@")[0] in wanted]
+        return run | {"layers": shown, "images": [run["images"][0] | {"absent": []}], "image_count": 1}
+
+    asked = serve(catalogue, payloads, look)
     tab.goto(SITE)
     return asked
 

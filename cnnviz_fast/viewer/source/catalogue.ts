@@ -8,7 +8,7 @@ Payloads, by key. None is decoded before it is looked at.
     Layer.kernels        "kernel": uint8 (C, 3, kh, kw), as safetensors in a zlib stream
     Layer.similarity     "order": int32 (C,), row by row of a grid of "columns": int32 (1,), likewise
     Layer.patches        with "-" and a channel behind it: one JPEG, the strongest patch first, side by side, square
-    Attribution.key      an atlas of one channel, over the whole view
+    Attribution.key      an atlas over the whole view, of which one channel is shown
 
 Where they lie: `inline`: `<script type="text/plain" id="KEY">`, base64; `scripts`: `data/KEY.js`, which calls
 `cnnviz.put("KEY", "base64")`, and may put several; `server`: `GET data/KEY`.
@@ -90,6 +90,8 @@ export interface Attribution {
   layer: number | null;
   name: string;
   key: string;
+  /** Of the atlas. */
+  channel: number;
 }
 
 /** A model behind the server. `POST live?layer=A&layer=B&size=224&crop=center&name=cat.jpg` with an image as the body, and the

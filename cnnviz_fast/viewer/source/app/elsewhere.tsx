@@ -117,10 +117,10 @@ export function Attributions({ session, shown }: Props) {
           {chosen.name}
         </p>
       )}
-      {atlas && (
+      {atlas && chosen.channel < atlas.channels && (
         <Tile
           {...{ atlas, look: look! }}
-          channel={0}
+          channel={chosen.channel}
           photo={shown.photo.value?.bitmap}
           opacity={session.state.opacity}
           label={`attribution ${chosen.name}`}

@@ -4,7 +4,7 @@ import type { RefObject } from "preact";
 import { useImperativeHandle, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { shapeOf, type Canvas } from "../drawing/view";
-import { Wall, type Hit } from "../drawing/wall";
+import { Wall, type Box, type Hit } from "../drawing/wall";
 import { kinds } from "./measures";
 import { usePointers } from "./pointers";
 import type { Session } from "./session";
@@ -14,8 +14,8 @@ import { fieldText, number } from "./text";
 
 const TILE_PX = 64;
 const GAP_PX = 4;
-const NUMBERED_PX = 48; // tiles of which have their channel's number in a corner
-const NUMBER_PX = 18; // what a number above a tile takes
+const NUMBERED_PX = 48; // longer side of the tiles that have their channel's number in a corner
+const NUMBER_PX = 18; // what a number takes
 
 export interface WallHandle {
   columns: number;
@@ -120,7 +120,7 @@ export function WallView({
   const position = chosen === null ? 0 : order.indexOf(chosen);
   // Where tiles lie is known once the view is set, which `place` tells.
   const numbered = useMemo(
-    () => (wall.current?.inView ?? []).filter(({ box }) => Math.min(box.width, box.height) >= NUMBERED_PX),
+    () => (wall.current?.inView ?? []).filter(({ box }) => hasRoom(box)),
     [place],
   );
   return (
@@ -198,13 +198,18 @@ function Mark({ kind, wall, channel, width }: { kind: string; wall: Wall | null;
   const down = tile.y < NUMBER_PX ? "top" : "bottom";
   return (
     <span class={`mark ${kind}`} aria-hidden="true" style={style}>
-      {across && Math.min(tile.width, tile.height) < NUMBERED_PX && (
+      {across && !hasRoom(tile) && (
         <span class="number" style={{ [across]: 0, [down]: "100%" }}>
           {channel}
         </span>
       )}
     </span>
   );
+}
+
+/** Whether a tile has room for its channel's number. */
+function hasRoom({ height, width }: Box): boolean {
+  return Math.max(height, width) >= NUMBERED_PX && Math.min(height, width) >= NUMBER_PX;
 }
 
 /** The number of columns with which tiles are largest in a room of this shape. */
