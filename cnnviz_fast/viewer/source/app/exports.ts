@@ -1,6 +1,7 @@
 /* What is taken along: the link, the code that draws this sheet, its pixels, its numbers. */
 
 import { atlasKey } from "../catalogue";
+import { ask } from "../data/payloads";
 import { kinds, measures } from "./measures";
 import { percentilesIn, rangeName } from "./ranges";
 import type { Session } from "./session";
@@ -108,12 +109,11 @@ export function save(name: string, content: Blob | string): void {
 
 /** The sheet as the package draws it, from the server; without one, or where it draws none, what the canvas shows. */
 export async function sheetOf(session: Session, shown: Shown, pixels: () => ImageData): Promise<Blob> {
+  if (!shown.order.length) throw new Error("No channel is shown.");
   const options = optionsOf(session, shown);
   if (session.catalogue.store === "server" && options && !(session.state.overlay && shown.photo.value)) {
     const key = atlasKey(shown.run, shown.layer, shown.image);
-    const answer = await fetch(`sheet/${key}?${new URLSearchParams(options)}`);
-    if (!answer.ok) throw new Error(await answer.text());
-    return answer.blob();
+    return (await ask(`sheet/${key}?${new URLSearchParams(options)}`)).blob();
   }
   const image = pixels();
   const canvas = new OffscreenCanvas(image.width, image.height);
