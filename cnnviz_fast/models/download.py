@@ -61,16 +61,16 @@ def hub_or_cache() -> Iterator[None]:
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE
-    try:
-        if not before:
-            try:
-                knock(constants.ENDPOINT)
-            except OSError:
-                constants.HF_HUB_OFFLINE = True
-        with kept_under("HF_HOME"):
+    with kept_under("HF_HOME"):
+        try:
+            if not before:
+                try:
+                    knock(constants.ENDPOINT)
+                except OSError:
+                    constants.HF_HUB_OFFLINE = True
             yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
+        finally:
+            constants.HF_HUB_OFFLINE = before
 
 
 def without_weights(*, has_file: bool = True) -> str:

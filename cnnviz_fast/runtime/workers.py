@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 def default_threads() -> int:
-    """Return the number of cores that this process may use: may run on, and is allowed to keep busy."""
+    """Return the number of cores that this process may run on, or as many as its container lets it keep busy."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return math.ceil(min(cores, _allowed_cores()))
 

@@ -332,7 +332,7 @@ def test_read_batches_death_between_images_is_made_good(monkeypatch: pytest.Monk
 def test_read_batches_death_again_and_again_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cnnviz_fast.inputs.reading._stacked", lambda images, shared: os._exit(7))
     with pytest.raises(
-        ImageError, match=r"failed 5 times in a row, the last time: one died \(exit code 7\)\. Set workers"
+        ImageError, match=r"failed 5 times in a row, the last time: one died \(exit code 7\)\. Set readers"
     ):
         read_all(Scripted())
 
@@ -341,7 +341,7 @@ def test_read_batches_batch_that_cannot_be_stacked_is_an_error(monkeypatch: pyte
     monkeypatch.setattr(
         "cnnviz_fast.inputs.reading._stacked", lambda images, shared: throw(RuntimeError("unable to map"))()
     )
-    with pytest.raises(ImageError, match=r"5 times in a row, the last time: RuntimeError: unable to map\. Set workers"):
+    with pytest.raises(ImageError, match=r"5 times in a row, the last time: RuntimeError: unable to map\. Set readers"):
         read_all(Scripted())
     with pytest.raises(RuntimeError, match="unable to map"):
         read_all(Scripted(), workers=0)
