@@ -1,8 +1,8 @@
 """Whose a folder of outputs is. A run has a folder of its own: sheets of other commands are never mixed with it.
 
 A run knows its files by its index: a sheet that another command wrote over one of them would pass for the run's own.
-And a run writes no manifests: where it replaced the sheet of another command, the manifest beside that would describe
-a sheet that is gone.
+And a run writes no manifest beside a sheet: where it replaced the sheet of another command, the manifest beside that
+would describe a sheet that is gone.
 """
 
 from __future__ import annotations

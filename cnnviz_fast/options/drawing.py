@@ -138,7 +138,7 @@ class RenderOptions(SelfChecking):
     reduce: tuple[str, ...] | None = option(
         None,
         choices(*REDUCTIONS),
-        "draw sum, mean, max or the strongest channel; or several",
+        "draw sum, mean, max or strongest of all; also sum,max",
         "HOW", "channels",
     )  # fmt: skip
     beside: bool = option(False, flag, "with reduce: draw the channels too, after the reduction", group="channels")

@@ -420,7 +420,7 @@ def test_resolve_device_that_is_not_there_is_one_line(device: str) -> None:
 
 
 def test_load_model_device_that_is_not_there_is_said_before_anything_is_built(net: str) -> None:
-    with pytest.raises(OptionError, match="device must be auto, cpu or a device that is there, got 'tpu'"):
+    with pytest.raises(OptionError, match=r"device must be .*, got 'tpu': torch knows no such device"):
         load_model("absent.py:make", device="tpu")
 
 
