@@ -27,7 +27,6 @@ sys.path.append(str(Path(__file__).parents[1]))
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
-os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # a process that would help imports torch for seconds
 
 pytest.register_assert_rewrite("support.assertions")
 
