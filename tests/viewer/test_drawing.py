@@ -427,7 +427,7 @@ def test_what_takes_longer_than_a_frame_is_drawn_coarsely_first(walls: Page) -> 
 def test_layer_that_a_graphics_card_has_no_room_for_is_drawn_by_canvas2d(tab: Page, tmp_path: Path) -> None:
     open_tab(tab, tmp_path)
     tab.evaluate("() => { WebGL2RenderingContext.prototype.getError = function () { return this.OUT_OF_MEMORY; }; }")
-    packed, _ = packed_and_read(torch.arange(1600.0).expand(2, 1600, 1600))
+    packed, _ = packed_and_read(torch.arange(2.0)[:, None, None].expand(2, 1600, 1600))
     make_wall(tab, packed, size=(20, 40), tile_px=1600, columns=2, method="webgl2")
     assert (pixels_of(tab)[..., 3] == 255).all()
     assert tab.evaluate("said.at(-1)") == ["canvas2d", "the graphics card has no room for this layer"]
