@@ -80,7 +80,7 @@ def assert_same(top: TopResponses, other: TopResponses) -> None:
         np.testing.assert_array_equal(array, others[name], err_msg=name)
 
 
-@pytest.mark.parametrize("batch", [1, 7, 64])
+@over("batch", [1, 7, 64])
 @pytest.mark.parametrize(("by", "repeat"), [("max", 1), ("min", 1), ("mean", 1), ("max", 3), ("min", 2)])
 def test_update_keeps_what_numpy_finds_in_memory(by: str, repeat: int, batch: int) -> None:
     images = photos(64)
