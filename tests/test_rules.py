@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support import rules, rules_of_tests, rules_of_words
+from support.looping import over
 from support.rules import PACKAGE, faults_of_imports
 
 RANGES = PACKAGE / "channels" / "ranges.py"
@@ -197,6 +198,18 @@ def test_pictures_are_found_and_names_of_the_package_pass() -> None:
         assert rules_of_words.old_words_in(planted)
     for passes in ("write_picture(plan, path)", "from cnnviz_fast.formats import picture as formats", "image = 3"):
         assert not rules_of_words.old_words_in(passes)
+
+
+def test_over_names_the_case_that_fails() -> None:
+    tried = []
+
+    @over(("of", "by"), [(6, 3), (1, 0), (4, 2)])
+    def whole(of: int, by: int) -> None:
+        tried.append(of // by)
+
+    with pytest.raises(AssertionError, match=r"^1, 0: .*by zero"):
+        whole()
+    assert tried == [2]
 
 
 def indented(planted: str) -> str:

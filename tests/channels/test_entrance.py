@@ -11,6 +11,7 @@ import pytest
 import torch
 from support.assertions import assert_equal_planes, assert_same_plane
 from support.cases import noise
+from support.looping import over
 from support.plain import compare, render, render_batch, save_sheet, save_tiles
 
 import cnnviz_fast as cf
@@ -150,7 +151,7 @@ def _functions(folder: Path) -> dict[str, Callable[..., Any]]:
 
 
 @pytest.mark.parametrize("name", ["render", "save_sheet", "save_tiles", "compare", "save_atlas", "layer_report"])
-@pytest.mark.parametrize("kind", HANDED)
+@over("kind", HANDED)
 def test_maps_are_read_alike_by_every_function(name: str, kind: str, tmp_path: Path) -> None:
     made = _functions(tmp_path)[name]
     handed, how = HANDED[kind]

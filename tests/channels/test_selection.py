@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.assertions import ROUNDED, assert_close, assert_same_floats, assert_same_plane, assert_same_statistics
 from support.cases import CASES, INF, LARGEST, NAN, noise
-from support.looping import case
+from support.looping import case, over
 from support.plain import render
 
 from cnnviz_fast.channels.selection import Selection, best_first, channel_scores, select
@@ -94,7 +94,7 @@ def test_select_channel_that_is_not_there_is_refused(maps: torch.Tensor) -> None
 
 
 @pytest.mark.parametrize("backend", ON_CPU)
-@pytest.mark.parametrize("rank", RANKS)
+@over("rank", RANKS)
 def test_channel_scores_equal_numpy(rank: str, backend: str) -> None:
     for name in ("plain", "mixed", "one_pixel", "infinities", "dead", "single_channel", "half"):
         maps = as_maps(CASES[name].maps)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.looping import over
 
 from cnnviz_fast.models.unpickling import Name, Record, unpickled
 
@@ -76,7 +77,7 @@ def test_unpickled_objects_are_records_of_their_names_and_state(protocol: int) -
 
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])
-@pytest.mark.parametrize("way", ["system", "eval", "copyreg", "setstate", "items", "pairs"])
+@over("way", ["system", "eval", "copyreg", "setstate", "items", "pairs"])
 def test_unpickled_runs_nothing(tmp_path: Path, way: str, protocol: int) -> None:
     trace = tmp_path / "trace"
     assert isinstance(read(pickle.dumps({"evil": Touch(trace, way)}, protocol))["evil"], Record)

@@ -80,7 +80,7 @@ def assert_same(top: TopResponses, other: TopResponses) -> None:
         np.testing.assert_array_equal(array, others[name], err_msg=name)
 
 
-@pytest.mark.parametrize("batch", [1, 7, 64])
+@over("batch", [1, 7, 64])
 @pytest.mark.parametrize(("by", "repeat"), [("max", 1), ("min", 1), ("mean", 1), ("max", 3), ("min", 2)])
 def test_update_keeps_what_numpy_finds_in_memory(by: str, repeat: int, batch: int) -> None:
     images = photos(64)
@@ -225,6 +225,7 @@ def test_bands_are_equal_shares_of_a_sample() -> None:
     assert weakest.max() < strongest_band.min()
 
 
+@pytest.mark.parametrize("kernels", ["torch"], indirect=True)  # both draw the same, as a test above finds
 def test_draws_are_uniform() -> None:
     """Each of 20 images is drawn about as often by 400 seeds: chi-square stays below its 0.999 quantile for 19."""
     counts = dict.fromkeys(map(str, range(20)), 0)

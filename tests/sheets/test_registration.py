@@ -14,6 +14,7 @@ import torch.nn.functional as F
 import torchvision
 from PIL import Image
 from support.command_line import error_of, run
+from support.looping import over
 from torch import nn
 
 import cnnviz_fast as cf
@@ -79,7 +80,7 @@ def brightest(sheet: cf.Sheet) -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize("upsampling", UPSAMPLINGS[1:])
-@pytest.mark.parametrize("stride", [1, 2, 3, 4, 7, 8, 16, 32])
+@over("stride", [1, 2, 3, 4, 7, 8, 16, 32])
 def test_positions_of_padded_networks_are_those_of_left_bit_for_bit(stride: int, upsampling: str) -> None:
     for n in (1, 2, 5, 7, 14, 56):
         for size in (1, 3, 7, 56, 96, 100, 224, 999):

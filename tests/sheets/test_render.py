@@ -503,7 +503,7 @@ def assert_same_sheet(sheet: cf.Sheet, expected: cf.Sheet) -> None:
         assert {**tile, "mean": 0, "std": 0} == {**other, "mean": 0, "std": 0}
 
 
-@pytest.mark.parametrize("normalize", NORMALIZATIONS)
+@over("normalize", NORMALIZATIONS)
 @pytest.mark.parametrize("name", ["mixed", "overflow_with_infinities", "range_overflows_float32", "flat", "bfloat16"])
 def test_render_every_normalization_equals_the_reference(name: str, normalize: str) -> None:
     options: dict[str, Any] = {"tile": (9, 11), "normalize": normalize, "gap": 1}
@@ -719,7 +719,7 @@ def test_render_numpy_equals_tensor(maps: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("draw", ["render", "save_sheet"])
-@pytest.mark.parametrize(
+@over(
     ("maps", "error", "message"),
     [
         (

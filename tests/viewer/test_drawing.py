@@ -268,8 +268,8 @@ def test_screens_of_two_pixels_to_each_of_css(browser: Browser, tmp_path: Path) 
     tab.close()
 
 
-def test_lost_context_falls_back_to_canvas2d(browser: Browser, tmp_path: Path) -> None:
-    tab = open_tab(browser.new_page(), tmp_path)
+def test_lost_context_falls_back_to_canvas2d(tab: Page, tmp_path: Path) -> None:
+    open_tab(tab, tmp_path)
     tab.evaluate(
         """() => {
           const get = HTMLCanvasElement.prototype.getContext;
@@ -289,11 +289,10 @@ def test_lost_context_falls_back_to_canvas2d(browser: Browser, tmp_path: Path) -
     assert tab.evaluate("said.at(-1)") == ["canvas2d", "the WebGL2 context was lost"]
     assert tab.evaluate("wall.method") == "canvas2d"
     assert_close(pixels_of(tab).astype(float), before.astype(float), ONE_LEVEL)
-    tab.close()
 
 
-def test_without_webgl2_canvas2d_draws(browser: Browser, tmp_path: Path) -> None:
-    tab = open_tab(browser.new_page(), tmp_path)
+def test_without_webgl2_canvas2d_draws(tab: Page, tmp_path: Path) -> None:
+    open_tab(tab, tmp_path)
     tab.evaluate(
         """() => {
           const get = HTMLCanvasElement.prototype.getContext;
@@ -309,12 +308,11 @@ def test_without_webgl2_canvas2d_draws(browser: Browser, tmp_path: Path) -> None
         assert tab.evaluate("said[0][0]") == "canvas2d"
         assert "no WebGL2" in tab.evaluate("said[0][1]")
         assert pixels_of(tab)[..., 3].all()
-    tab.close()
 
 
 @pytest.mark.parametrize(("slower", "chosen"), [("webgl2", "canvas2d"), ("canvas2d", "webgl2")])
-def test_faster_way_of_drawing_is_chosen(browser: Browser, tmp_path: Path, slower: str, chosen: str) -> None:
-    tab = open_tab(browser.new_page(), tmp_path)
+def test_faster_way_of_drawing_is_chosen(tab: Page, tmp_path: Path, slower: str, chosen: str) -> None:
+    open_tab(tab, tmp_path)
     tab.evaluate(
         """(slower) => {
           const get = HTMLCanvasElement.prototype.getContext;
@@ -338,7 +336,6 @@ def test_faster_way_of_drawing_is_chosen(browser: Browser, tmp_path: Path, slowe
     tab.evaluate("until(() => said.length > 0)")
     assert tab.evaluate("said[0][0]") == chosen
     assert "WebGL2 took" in tab.evaluate("said[0][1]")
-    tab.close()
 
 
 CHANGES = {
@@ -427,11 +424,10 @@ def test_what_takes_longer_than_a_frame_is_drawn_coarsely_first(walls: Page) -> 
     walls.evaluate(f"until(() => seen().join() === {exact.flatten().tolist()!s}.join())")  # once nothing changes
 
 
-def test_layer_that_a_graphics_card_has_no_room_for_is_drawn_by_canvas2d(browser: Browser, tmp_path: Path) -> None:
-    tab = open_tab(browser.new_page(), tmp_path)
+def test_layer_that_a_graphics_card_has_no_room_for_is_drawn_by_canvas2d(tab: Page, tmp_path: Path) -> None:
+    open_tab(tab, tmp_path)
     tab.evaluate("() => { WebGL2RenderingContext.prototype.getError = function () { return this.OUT_OF_MEMORY; }; }")
-    packed, _ = packed_and_read(torch.arange(1600.0).expand(2, 1600, 1600))
+    packed, _ = packed_and_read(torch.arange(2.0)[:, None, None].expand(2, 1600, 1600))
     make_wall(tab, packed, size=(20, 40), tile_px=1600, columns=2, method="webgl2")
     assert (pixels_of(tab)[..., 3] == 255).all()
     assert tab.evaluate("said.at(-1)") == ["canvas2d", "the graphics card has no room for this layer"]
-    tab.close()

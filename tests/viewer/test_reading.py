@@ -171,7 +171,7 @@ def test_damaged_atlases_are_refused_by_name(reader: Page, name: str) -> None:
     assert reason in error
 
 
-def test_payloads_of_a_folder_come_from_its_scripts(browser: Browser, tmp_path: Path) -> None:
+def test_payloads_of_a_folder_come_from_its_scripts(tab: Page, tmp_path: Path) -> None:
     payload = bytes(range(256)) * 3
     first, *others = (base64.b64encode(payload[at : at + 300]).decode() for at in (0, 300, 600))
     (tmp_path / "data").mkdir()
@@ -179,7 +179,7 @@ def test_payloads_of_a_folder_come_from_its_scripts(browser: Browser, tmp_path: 
     for part, text in enumerate(others, 1):
         (tmp_path / "data" / f"a-0-0-0.{part}.js").write_text(f'cnnviz.put("a-0-0-0", "{text}", {part}, 3)')
     (tmp_path / "data" / "wrong.js").write_text('cnnviz.put("right", "AAAA")')
-    tab = open_tab(browser.new_page(), tmp_path, store="scripts")
+    open_tab(tab, tmp_path, store="scripts")
     tab.evaluate(
         """() => {
           const payloads = new cnnviz.Payloads("scripts");
@@ -191,7 +191,6 @@ def test_payloads_of_a_folder_come_from_its_scripts(browser: Browser, tmp_path: 
     assert tab.evaluate("read('b')") == [0, 0, 0]
     assert tab.evaluate("read('wrong')") == "data/wrong.js does not hold wrong."
     assert tab.evaluate("read('none')") == "data/none.js is missing. The folder has to be copied as a whole."
-    tab.close()
 
 
 def test_payloads_of_a_page_lie_in_it(reader: Page) -> None:
