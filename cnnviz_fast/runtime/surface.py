@@ -11,7 +11,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterator
-from types import TracebackType
+from types import GeneratorType, TracebackType
 from typing import Any
 
 from ..errors import CallError, CnnvizError, reason_of
@@ -50,7 +50,8 @@ def public(function: Callable[..., Any]) -> Callable[..., Any]:
             if not _is_foreign(error) or (isinstance(error, TypeError) and not _fits(function, arguments, named)):
                 raise
             raise _call_error(function, arguments, named, error) from error
-        return _guarded(made, function) if inspect.isgenerator(made) else made
+        # torch.compile of torch 2.6 does not trace inspect.isgenerator.
+        return _guarded(made, function) if isinstance(made, GeneratorType) else made
 
     call.__module__ = _OURS  # where pickle finds it
     return call

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from support.fake_device import POISON, FakeDevice
+from support.fake_device import DEVICE_ERROR, POISON, FakeDevice
 from support.looping import over
 from support.waiting import PATIENCE_S, watch_waiting
 
@@ -178,7 +178,7 @@ def test_drawing_is_cut_into_as_many_rows_as_the_backend_takes() -> None:
 def test_a_lost_device_ends_every_worker(copy: int, threads: int) -> None:
     strips = cut_rows(48, 2)
     given = Bands(painter_of(FakeDevice(lost_at_copy=copy)), strips)
-    with pytest.raises(torch.AcceleratorError, match=r"^CUDA error: an illegal memory access"):
+    with pytest.raises(DEVICE_ERROR, match=r"^CUDA error: an illegal memory access"):
         take_all(given, strips, threads)
 
 
@@ -234,7 +234,7 @@ def test_the_end_of_the_block_does_not_wait_for_the_next_sheet() -> None:
 
 def test_a_lost_device_is_reported_at_the_end_of_the_block_unless_another_error_is() -> None:
     strips = cut_rows(16, 8)
-    with pytest.raises(torch.AcceleratorError), Bands(painter_of(FakeDevice(lost_at_copy=0)), strips):
+    with pytest.raises(DEVICE_ERROR, match="illegal"), Bands(painter_of(FakeDevice(lost_at_copy=0)), strips):
         pass
     with pytest.raises(OSError, match="disk full"), Bands(painter_of(FakeDevice(lost_at_copy=0)), strips):
         raise OSError("disk full")

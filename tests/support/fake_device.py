@@ -102,7 +102,7 @@ class FakeDevice(Device):
         with self.lock:
             for number in [number for number in sorted(self.pending) if number <= last]:
                 if self.lost_at_copy is not None and number >= self.lost_at_copy:
-                    raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nmore of it")
+                    raise DEVICE_ERROR("CUDA error: an illegal memory access was encountered\nmore of it")
                 pixels, buffer = self.pending.pop(number)
                 buffer.copy_(pixels)
                 self.log.append(("arrived", number))

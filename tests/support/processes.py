@@ -113,7 +113,7 @@ class Python:
         self._forked.join(seconds)
         if self.code is None:
             self.kill()
-            pytest.fail(f"it did not end within {seconds:g} s")
+            pytest.fail(f"it did not end within {seconds:g} s; it said: {self.said}")
         return self.code
 
 
