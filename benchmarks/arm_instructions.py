@@ -122,6 +122,10 @@ itself; "scalar" is without that, the next column is the level `scalar` as it is
 
 {executed_table}
 
+Two are not three times fewer. `squares` adds float64, of which a vector holds two. `put_literals` hands its codes to
+the writer of bits in eights, one after the other, which takes a third of its instructions; where residuals reach to
+60, its tables do not stay in registers.
+
 Instructions in the innermost loops of each function, and how many of them are NEON's or for CRC-32:
 
 {table(["function", "instructions", "of vectors"], parts)}
