@@ -111,7 +111,8 @@ A_LEVEL = Tolerance(0.0, 1.0)
 """Whole levels or px, rounded in two ways."""
 
 TWO_LEVELS = Tolerance(0.0, 2.0)
-"""The same, rounded twice on the way: through another colour space, premultiplied alpha, or a longer palette."""
+"""The same, rounded twice on the way: through another colour space, premultiplied alpha, a longer palette, or JPEG; or
+twice as wide."""
 
 A_LEVEL_AS_COLOUR = Tolerance(0.0, 3.0)
 """A level of a palette in its colours: one is up to 3 of a colour's 256."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from support.assertions import A_LEVEL, TWO_LEVELS, close_to
 from support.viewer_pages import CHANNELS, demo, page_of, tab_of
 
 import cnnviz_fast as cf
@@ -452,7 +453,7 @@ def test_signal_is_drawn_as_a_line_that_is_pointed_at(anew: Open, tmp_path: Path
     tab.mouse.move(box["x"] + box["width"] * 400.5 / 800, box["y"] + 5)
     shown, value = tab.locator(".large .value").inner_text().split(" = ")
     assert shown == "(0, 400)"
-    assert float(value.split()[0]) == pytest.approx(4 * (1 - 400 / 799), abs=4 / 252)
+    assert 252 / 4 * float(value.split()[0]) == close_to(252 * (1 - 400 / 799), A_LEVEL)
     drawn_to = line.locator("path").last.evaluate("path => path.getBBox().x + path.getBBox().width")
     assert 695 < drawn_to <= 700
     assert tab.locator(".mark.chosen").bounding_box()["height"] > 20
@@ -481,7 +482,7 @@ def test_zoomed_wall_keeps_its_channels_side_by_side(opened: Open) -> None:
     tab.get_by_label("Compare", exact=True).select_option("pair")
     tab.evaluate(FRAMES)
     left, top, width = tab.locator(".mark.chosen").evaluate(place)
-    assert (left, top) == (pytest.approx(2 * before[0], abs=2), before[1])  # and so is all that stands before it
+    assert (left, top) == (close_to(2 * before[0], TWO_LEVELS), before[1])  # and so is all that stands before it
     assert width > 2 * before[2]
     assert letters(tab)["z"] == "70,60,8,3"
 

@@ -59,6 +59,33 @@ def test_large_run_is_shown_and_jumped_through_in_little_time(large: Path) -> No
         assert time.process_time() - begun < JUMP_S
 
 
+LOOKED_AT = """
+import sys
+from pathlib import Path
+from cnnviz_fast.viewer.collection import bytes_of
+from cnnviz_fast.viewer.opening import open_collection
+from cnnviz_fast.viewer.photos import Photos
+shown = open_collection([sys.argv[1]], Photos(Path(sys.argv[2])))
+(run,) = shown.catalogue("server")["runs"]
+keys = ["p-0-0", *(score["key"] for score in run["images"][0]["attribution"])]
+keys += [key for layer in run["layers"] for key in (f"a-0-{layer['id']}-0", layer["statistics"]) if key]
+print([key[0] for key in keys if bytes_of(shown.content(key))], "torch" in sys.modules)
+"""
+
+
+def test_what_a_run_holds_is_read_without_torch(tmp_path: Path) -> None:
+    make_images(tmp_path / "photos", 4)
+    labels = tmp_path / "labels.json"
+    labels.write_text(json.dumps({f"p{n:04d}.png": "ab"[n % 2] for n in range(4)}))
+    cf.run(
+        small_model(), str(tmp_path / "photos"), ["0"], tmp_path / "run", save="atlases,statistics,top,attribution",
+        target=["2@0"], labels=str(labels), readers=0, progress="none",
+    )  # fmt: skip
+    argv = [sys.executable, "-c", LOOKED_AT, str(tmp_path / "run"), str(tmp_path / "photos")]
+    found = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    assert found == "['p', 'a', 'a', 's', 'a', 's'] False\n"
+
+
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="memory of a process is read from /proc")
 def test_server_of_a_large_run_stays_small(large: Path) -> None:
     argv = [sys.executable, "-m", "cnnviz_fast", "view", str(large), "--no-open", "--port", "0"]

@@ -18,15 +18,20 @@ import safetensors.numpy
 import torch
 from numpy.testing import assert_array_equal as assert_equal
 from PIL import Image
+from support.assertions import TWO_LEVELS, close_to
 from support.runs import make_images, small_model
 from support.viewer_pages import catalogue_in, payload_in
 
 import cnnviz_fast as cf
 from cnnviz_fast.errors import AtlasError, OptionError, ShapeError, WriteError
 from cnnviz_fast.formats.atlas import parse_atlas
+from cnnviz_fast.pipeline import name_images
 from cnnviz_fast.viewer import html, page
-from cnnviz_fast.viewer.collection import bytes_of
+from cnnviz_fast.viewer.collection import Collection
+from cnnviz_fast.viewer.looking import look
+from cnnviz_fast.viewer.memory import MemoryRun
 from cnnviz_fast.viewer.opening import open_collection
+from cnnviz_fast.viewer.page import write_page
 from cnnviz_fast.viewer.payloads import kernels_payload, similarity_payload
 from cnnviz_fast.viewer.photos import Photos
 
@@ -162,15 +167,35 @@ def test_page_of_a_run_has_its_heat_maps_beside_channels(folder: Path, tmp_path:
         small_model(), str(folder / "photos"), ["2"], tmp_path / "run", save="atlases,attribution",
         target=["2@0", "2@1"], readers=0, progress="none",
     )  # fmt: skip
-    (run,) = (shown := open_collection([tmp_path / "run"])).runs
-    assert [name.rpartition(": ")[0] for _, name in run.image(0).attribution] == ["gradcam"] * 2
-    heat = next(n for n, layer in enumerate(run.layers) if layer.name.startswith("gradcam/"))
-    whole = parse_atlas(bytes_of(shown.content(f"a-0-{heat}-0")), "").maps
-    for target in (0, 1):
-        maps = parse_atlas(bytes_of(shown.content(f"t-0-0-{target}")), "").maps
-        assert maps.shape == (1, *whole.shape[1:])
-        assert maps.argmax() == whole[target].argmax()
-    assert shown.content("t-0-0-2") is None
+    path = cf.save_page(tmp_path / "run", tmp_path / "page.html")
+    (run,) = catalogue_in(path)["runs"]
+    heat = next(layer for layer in run["layers"] if layer["name"].startswith("gradcam/"))
+    for image in run["images"]:
+        key = f"a-0-{heat['id']}-{image['id']}"
+        assert [(score["key"], score["channel"]) for score in image["attribution"]] == [(key, 0), (key, 1)]
+        assert [score["name"].rpartition(": ")[0] for score in image["attribution"]] == ["gradcam"] * 2
+        assert len(parse_atlas(payload_in(path, key), "").maps) == 2
+    assert path.read_text().count(f'id="a-0-{heat["id"]}-0"') == 1
+
+
+def test_planes_of_a_volume_lie_over_their_own_frames(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = cf.load_model(torch.nn.Sequential(torch.nn.Conv3d(1, 2, 3, padding=1), torch.nn.Conv3d(2, 2, 3, 2, 1)))
+    volume = np.zeros((1, 8, 12, 12), np.float32)
+    volume[0] += np.arange(8).reshape(8, 1, 1) / 7  # each frame is brighter than the one before
+    np.save(tmp_path / "volume.npy", volume)
+    (image,) = name_images([str(tmp_path / "volume.npy")])
+    run = MemoryRun.of([look(model, image, ["0", "1"], 10**6)])
+    path = write_page(Collection("volume", [run]), tmp_path / "page.html")
+    (entry,) = catalogue_in(path)["runs"]
+    (shown,) = entry["images"]
+    seen = {}
+    for layer in entry["layers"]:
+        with Image.open(io.BytesIO(payload_in(path, shown["frames"][str(layer["id"])]))) as frame:
+            seen[layer["name"]] = frame.getpixel((6, 6))[0]
+    brightness = [round(255 * frame / 7) for frame in range(8)]
+    assert [seen[f"0@d{plane}"] for plane in range(8)] == close_to(brightness, TWO_LEVELS)
+    assert [seen[f"1@d{plane}"] for plane in range(4)] == close_to(brightness[1::2], TWO_LEVELS)
 
 
 def test_page_says_where_photos_and_patches_are_missing(folder: Path, tmp_path: Path) -> None:
@@ -200,6 +225,21 @@ def test_folder_of_a_page_has_a_script_for_each_payload(
         assert found is not None
         parts.append(base64.b64decode(found[1], validate=True))
     assert b"".join(parts) == first
+
+
+def test_folder_that_is_written_again_keeps_no_data_of_the_page_before(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, maps: torch.Tensor
+) -> None:
+    with monkeypatch.context() as small:
+        small.setattr(page, "SHARD_BYTES", 100)
+        data = cf.save_page(folder / "loose", tmp_path / "pages").parent / "data"
+    assert {"a-0-1-4.js", "a-0-0-0.1.js"} <= {path.name for path in data.iterdir()}
+    others = {"a-0-0-77.js": "mine", "a-0-0-78.js.txt": 'cnnviz.put("a-0-0-78","")', "notes.txt": "mine"}
+    for name, text in others.items():
+        (data / name).write_text(text)
+    cf.save_page(maps, tmp_path / "pages")
+    assert {path.name for path in data.iterdir()} == {"a-0-0-0.js", *others}
+    assert {name: (data / name).read_text() for name in others} == others
 
 
 def test_page_names_a_damaged_atlas_and_shows_the_rest(folder: Path, tmp_path: Path) -> None:
