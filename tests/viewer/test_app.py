@@ -557,6 +557,24 @@ def test_wall_that_is_zoomed_shows_the_same_in_a_window_of_another_size(anew: Op
     assert tab.locator(".mark.chosen").evaluate(place) == before
 
 
+ROUNDED_DOWN = """window.ResizeObserver = class extends ResizeObserver {
+    constructor(act) {
+        super((entries, observer) => act(entries.map(({ target, devicePixelContentBoxSize: [box] = [] }) => ({
+            target,
+            devicePixelContentBoxSize: box && [{ blockSize: box.blockSize - 1, inlineSize: box.inlineSize }],
+        })), observer));
+    }
+};"""
+"""As a browser does where a CSS px is 1.5 px of the screen, and heights are odd."""
+
+
+def test_wall_has_the_pixels_of_the_screen(tab: Page, anew: Open) -> None:
+    tab.add_init_script(ROUNDED_DOWN)
+    anew()
+    tab.wait_for_function(f"() => {WALL}.height === {WALL}.clientHeight - 1")
+    assert tab.evaluate(f"{WALL}.width === {WALL}.clientWidth")
+
+
 def test_layer_without_finite_values_says_so(anew: Open, tmp_path: Path) -> None:
     catalogue, payloads = demo(tmp_path)
     atlas = cf.save_atlas(torch.full((CHANNELS, 4, 4), torch.nan), tmp_path / "nan.atlas")
