@@ -26,6 +26,8 @@ export interface WallOptions {
   method?: Method;
   /** Told which method draws, once that is settled, and when it changes. */
   onMethod?: (method: Method, why: string) => void;
+  /** Told after each frame. */
+  onDrawn?: () => void;
   /** Told when the canvas has another size, and when the screen has other px. */
   onSize?: () => void;
 }
@@ -192,6 +194,7 @@ export class Wall {
     if (!composed) return this.onto.clearRect(0, 0, this.canvas.width, this.canvas.height);
     this.paint(composed.scene);
     if (composed.is_coarse) this.settling = setTimeout(() => this.draw(false), SETTLED_MS);
+    this.options.onDrawn?.();
   }
 
   private paint(scene: Scene): void {
