@@ -330,8 +330,20 @@ def test_two_runs_side_by_side(opened: Open) -> None:
     tab = opened()
     tab.get_by_label("Compare with a run").select_option("run 1")
     assert letters(tab) == {"b": "1,0", "d": "pair"}
+    assert tab.get_by_text("with run 1, cat.jpg").is_visible()
     tab.get_by_label("Run", exact=True).select_option("run 1")
     assert letters(tab)["r"] == "1"
+
+
+def test_runs_are_compared_by_the_image_of_a_name(anew: Open, tmp_path: Path) -> None:
+    catalogue, payloads = demo(tmp_path)
+    catalogue["runs"][1]["images"] = catalogue["runs"][1]["images"][::-1]
+    page = tmp_path / "page.html"
+    page.write_text(page_of(catalogue, payloads))
+    tab = anew("", page)
+    tab.get_by_label("Compare with a run").select_option("run 1")
+    assert letters(tab)["b"] == "1,1"
+    assert tab.get_by_text("with run 1, cat.jpg").is_visible()
 
 
 def test_what_cannot_be_compared_says_so(opened: Open) -> None:
@@ -545,6 +557,24 @@ def test_wall_that_is_zoomed_shows_the_same_in_a_window_of_another_size(anew: Op
     assert tab.locator(".mark.chosen").evaluate(place) == before
 
 
+ROUNDED_DOWN = """window.ResizeObserver = class extends ResizeObserver {
+    constructor(act) {
+        super((entries, observer) => act(entries.map(({ target, devicePixelContentBoxSize: [box] = [] }) => ({
+            target,
+            devicePixelContentBoxSize: box && [{ blockSize: box.blockSize - 1, inlineSize: box.inlineSize }],
+        })), observer));
+    }
+};"""
+"""As a browser does where a CSS px is 1.5 px of the screen, and heights are odd."""
+
+
+def test_wall_has_the_pixels_of_the_screen(tab: Page, anew: Open) -> None:
+    tab.add_init_script(ROUNDED_DOWN)
+    anew()
+    tab.wait_for_function(f"() => {WALL}.height === {WALL}.clientHeight - 1")
+    assert tab.evaluate(f"{WALL}.width === {WALL}.clientWidth")
+
+
 def test_layer_without_finite_values_says_so(anew: Open, tmp_path: Path) -> None:
     catalogue, payloads = demo(tmp_path)
     atlas = cf.save_atlas(torch.full((CHANNELS, 4, 4), torch.nan), tmp_path / "nan.atlas")
@@ -622,6 +652,10 @@ def test_link_and_code_are_copied(tab: Page, anew: Open) -> None:
             'render("-.jpg", "stem", colormap="viridis", upsampling="bilinear", overlay=True, alpha=0.3)',
         ),
         ("#1;n=fixed", 'render("-.jpg", "stem", colormap="viridis", normalize="layer", upsampling="bilinear")'),
+        (
+            "#1;n=fixed;e=-1,1.5",
+            'render("-.jpg", "stem", colormap="viridis", vmin=-1, vmax=1.5, upsampling="bilinear")',
+        ),
         ("#1;l=stem%40d3", 'render("-.jpg", "stem", planes=3, colormap="viridis", upsampling="bilinear")'),
         ("#1;b=0,1;d=difference", None),
         ("#1;n=dataset", None),
@@ -667,6 +701,14 @@ def test_png_is_what_the_canvas_shows(opened: Open) -> None:
         assert image.size == (width, height)
 
 
+def test_png_of_no_channel_is_not_saved(opened: Open) -> None:
+    tab = opened()
+    tab.get_by_role("textbox", name="Channels").fill("99")
+    tab.get_by_text("Take along").click()
+    tab.get_by_role("button", name="Save PNG").click()
+    tab.locator(".notice", has_text="No channel is shown.").wait_for()
+
+
 def test_wall_is_zoomed_and_moved(opened: Open) -> None:
     tab = opened()
     x, y = press_at(tab, 4)
@@ -682,6 +724,8 @@ def test_wall_is_zoomed_and_moved(opened: Open) -> None:
     assert moved[0] > zoom[0]
     assert moved[1] > zoom[1]
     assert "c" not in letters(tab)  # a drag is no click
+    tab.mouse.click(x, y, button="right")
+    assert "c" not in letters(tab)
     tab.keyboard.press("0")
     assert "z" not in letters(tab)
     tab.mouse.dblclick(*press_at(tab, 4))
@@ -690,6 +734,18 @@ def test_wall_is_zoomed_and_moved(opened: Open) -> None:
     assert tile is not None
     assert canvas is not None
     assert canvas["height"] / 2 < tile["height"] < canvas["height"]
+
+
+def test_pinch_on_a_touchpad_zooms_as_far_as_the_fingers_move(opened: Open) -> None:
+    tab = opened()
+    whole, pinched = (
+        tab.evaluate(
+            f"{WALL}.dispatchEvent(new WheelEvent('wheel', {{deltaY: {delta}, ctrlKey: true, cancelable: true}}))"
+            "; new Promise(then => setTimeout(() => then(location.hash.split(',').at(2)), 300))"
+        )
+        for delta in (-0.001, -69.3)  # as browsers tell of fingers that move to twice their distance
+    )
+    assert 1.98 < float(pinched) / float(whole) < 2.02
 
 
 def test_keys_do_what_the_help_says(anew: Open) -> None:
@@ -805,6 +861,16 @@ def test_phone_has_one_column_and_nothing_beside_it(anew: Open) -> None:
     assert tab.get_by_label("map of channel 0").bounding_box()["width"] > 300
 
 
+def test_phone_shows_the_ends_of_a_fixed_range(opened: Open) -> None:
+    tab = opened("#1;n=fixed")
+    tab.set_viewport_size({"width": 390, "height": 844})
+    chart = tab.locator(".ends").bounding_box()
+    tab.set_viewport_size({"width": 1400, "height": 900})
+    assert chart is not None
+    assert chart["x"] >= 0
+    assert 300 < chart["x"] + chart["width"] <= 390
+
+
 AXE = Path(__file__).parents[2] / "cnnviz_fast" / "viewer" / "source" / "node_modules" / "axe-core" / "axe.min.js"
 
 
@@ -832,6 +898,10 @@ def test_axe_finds_nothing_serious(anew: Open) -> None:
     faults["no channel"] = serious(tab)
     tab.get_by_text("Take along").click()
     faults["menu"] = serious(tab)
+    tab.get_by_label("Search layers").fill("none of this name")
+    faults["no layer"] = serious(tab)
+    tab.get_by_label("Search layers").fill("")
+    tab.get_by_label("Search layers").blur()
     tab.keyboard.press("?")
     faults["help"] = serious(tab)
     tab.keyboard.press("Escape")

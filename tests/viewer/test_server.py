@@ -132,7 +132,8 @@ def test_data_is_what_lies_in_files_and_tars(app: Any, folder: Path) -> None:
     assert ask(app, "/data/s-1-0").status == 200
     assert ask(app, "/data/o-0-1").status == 200
     assert ask(app, "/data/x-1-1-9").body.startswith(b"\xff\xd8")
-    assert ask(app, "/data/x-0-1-9").status == 404  # a run that kept no strongest images
+    gone = ask(app, "/data/x-0-1-9")  # of a run that kept no strongest images
+    assert (gone.status, gone.body.decode()) == (404, answers.GONE)
 
 
 def test_range_of_data_is_that_part_of_it(app: Any) -> None:

@@ -171,6 +171,39 @@ def test_live_image_is_chosen_and_followed(tab: Page, serve: Serve, tmp_path: Pa
     tab.get_by_text("the image cannot be read.").wait_for()
     tab.locator("#file").set_input_files(photo | {"buffer": bytes(9001)})
     tab.get_by_text("at most 9,000 bytes").wait_for()
+    tab.get_by_title("body.1").click()  # of the image that is shown
+    tab.get_by_role("grid", name="6 channels of body.1").wait_for()
+    assert [request for request in asked if request.method == "POST"][-1].post_data_buffer == payloads["p-0-0"]
+
+
+def test_size_that_a_live_model_fails_on_is_taken_back(tab: Page, serve: Serve, tmp_path: Path) -> None:
+    open_live(tab, serve, tmp_path)
+    tab.locator("#file").set_input_files({"name": "a", "mimeType": "image/png", "buffer": b"bytes"})
+    tab.get_by_role("grid", name="6 channels of stem").wait_for()
+    tab.route(f"{SITE}live**", lambda route: route.fulfill(status=400, body="the model failed."))
+    tab.get_by_label("Size").fill("7")
+    tab.get_by_label("Size").press("Enter")
+    tab.get_by_text("the model failed.").wait_for()
+    assert tab.get_by_label("Size").input_value() == "224"
+
+
+def test_server_that_was_stopped_is_told_of(tab: Page, serve: Serve, tmp_path: Path) -> None:
+    catalogue, payloads = demo(tmp_path, store="server")
+    run = catalogue["runs"][0]
+    catalogue["runs"] = [run | {"images": [image_of(n) for n in range(100)], "image_count": IMAGES}]
+    serve(catalogue, payloads)
+    tab.goto(SITE)
+    tab.get_by_role("grid", name="6 channels of stem").wait_for()
+    tab.route(f"{SITE}**", lambda route: route.abort("connectionrefused"))
+    tab.get_by_text("Take along").click()
+    tab.get_by_role("button", name="Save PNG").click()
+    said = "The server does not answer. It may have been stopped."
+    tab.locator(".notice", has_text=said).wait_for()
+    for address in ("#1;l=body.1", "#1;i=2345"):
+        tab.evaluate("address => { location.hash = address }", address)
+        tab.get_by_role("alert").filter(has_text=said).wait_for()
+        tab.evaluate("location.hash = '#1'")
+        tab.get_by_role("grid", name="6 channels of stem").wait_for()
 
 
 def test_live_layout_is_that_of_the_latest_image(tab: Page, serve: Serve, tmp_path: Path) -> None:

@@ -36,6 +36,9 @@ from .safety import Access, App, Guard
 if TYPE_CHECKING:
     from .live import LiveRun
 
+GONE = "That is not there: the run has changed, or later images have taken its place. Load the page again."
+"""Shown in place of maps, since the page asks for what was there when it was loaded."""
+
 LIMIT_BYTES = 32_000_000
 """Of an upload."""
 
@@ -101,7 +104,7 @@ class _Served:
         """Answer with a payload, straight out of the file that holds it."""
         content = self._shown.content(request.path_params["key"])
         if content is None:
-            raise HTTPException(404, "There is nothing under that key.")
+            raise HTTPException(404, GONE)
         return _sent(content, request.headers.get("range"))
 
     def sheet(self, request: Request) -> Response:
@@ -109,7 +112,7 @@ class _Served:
         key, options = request.path_params["key"], _options_of(request.query_params.multi_items())
         content = self._shown.content(key) if key.startswith("a-") else None
         if content is None:
-            raise HTTPException(404, "There is no atlas under that key.")
+            raise HTTPException(404, GONE)
         from ...formats.atlas import parse_atlas
         from ...sheets.plan import plan_sheet
         from ...sheets.render import draw_sheet

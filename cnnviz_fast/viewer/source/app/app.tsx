@@ -10,7 +10,7 @@ import { useKeys } from "./keys";
 import { LivePanel } from "./live";
 import type { Session } from "./session";
 import { useShown } from "./shown";
-import { Toolbar } from "./toolbar";
+import { FixedRange, Toolbar } from "./toolbar";
 import { Tree } from "./tree";
 import { WallView, type WallHandle } from "./wall-view";
 
@@ -53,6 +53,7 @@ export function App({ session }: { session: Session }) {
           </details>
         )}
         {shown && <Toolbar {...{ session, shown }} />}
+        {shown && session.state.range === "fixed" && <FixedRange {...{ session, shown }} />}
         {shown ? (
           <WallView {...{ session, shown }} handle={wall} onDrawn={() => setStands(true)} />
         ) : (

@@ -1,6 +1,7 @@
 /* What is taken along: the link, the code that draws this sheet, its pixels, its numbers. */
 
 import { atlasKey } from "../catalogue";
+import { ask } from "../data/payloads";
 import { kinds, measures } from "./measures";
 import { percentilesIn, rangeName } from "./ranges";
 import type { Session } from "./session";
@@ -13,17 +14,18 @@ type Options = Record<string, string>;
 draws no such sheet: of two images, on the range of a data set, or of no channel. */
 export function optionsOf({ state }: Session, { order, layer, known, colors, look, second }: Shown): Options | null {
   const range = rangeName(state, known.columns);
+  const { ends } = state;
   if (second || range === "dataset" || !order.length) return null;
   const [low, high] = percentilesIn(state);
   const natural = order.length === layer.channels && order.every((c, i) => c === i);
   const align = alignOf(state, layer);
   // The range of a layer is that of all of its channels, also where a few are drawn.
-  const of_layer = range === "layer" || (range === "fixed" && !state.ends);
+  const of_layer = range === "layer" || (range === "fixed" && !ends);
   const whole = look.low.findIndex((low, c) => low < look.high[c]!);
   return {
     ...(colors && { colormap: colors }),
     ...(range === "percentile" && { percentile: `${low},${high}` }),
-    ...(range === "fixed" && state.ends && { vmin: `${low}`, vmax: `${high}` }),
+    ...(range === "fixed" && ends && { vmin: `${ends[0]}`, vmax: `${ends[1]}` }),
     ...(of_layer && natural && { normalize: "layer" }),
     ...(of_layer && !natural && whole >= 0 && { vmin: `${look.low[whole]}`, vmax: `${look.high[whole]}` }),
     ...(["symmetric", "sigmoid"].includes(range) && { normalize: range }),
@@ -107,12 +109,11 @@ export function save(name: string, content: Blob | string): void {
 
 /** The sheet as the package draws it, from the server; without one, or where it draws none, what the canvas shows. */
 export async function sheetOf(session: Session, shown: Shown, pixels: () => ImageData): Promise<Blob> {
+  if (!shown.order.length) throw new Error("No channel is shown.");
   const options = optionsOf(session, shown);
   if (session.catalogue.store === "server" && options && !(session.state.overlay && shown.photo.value)) {
     const key = atlasKey(shown.run, shown.layer, shown.image);
-    const answer = await fetch(`sheet/${key}?${new URLSearchParams(options)}`);
-    if (!answer.ok) throw new Error(await answer.text());
-    return answer.blob();
+    return (await ask(`sheet/${key}?${new URLSearchParams(options)}`)).blob();
   }
   const image = pixels();
   const canvas = new OffscreenCanvas(image.width, image.height);

@@ -3,6 +3,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import type { Live, Run } from "../catalogue";
+import { ask } from "../data/payloads";
 import { layerNamed, type Session } from "./session";
 import { addressOf } from "./state";
 
@@ -15,13 +16,14 @@ interface Request {
 
 const CROPS: Record<Live["crop"], string> = { center: "the middle", squash: "squashed", pad: "with borders" };
 
-/** What is asked for in each session; it stays until the next image or change. */
-const requests = new WeakMap<Session, Request>();
+/** What was asked for last in each session, and what of it is shown: where the model fails, that is asked for again. */
+const requests = new WeakMap<Session, { asked: Request; shown: Request }>();
 let under_way = 0;
 
-function requestOf(session: Session): Request {
-  const { chosen, size, crop } = session.catalogue.live!;
-  const known = requests.get(session) ?? { image: null, layers: [...chosen], size, crop };
+function requestsOf(session: Session): { asked: Request; shown: Request } {
+  const { chosen: layers, size, crop } = session.catalogue.live!;
+  const first = { image: null, layers, size, crop };
+  const known = requests.get(session) ?? { asked: first, shown: first };
   requests.set(session, known);
   return known;
 }
@@ -32,42 +34,41 @@ export async function capture(
   say: (text: string) => void,
   change: Partial<Omit<Request, "layers">> & { and?: string },
 ): Promise<void> {
-  const request = requestOf(session);
+  const known = requestsOf(session);
   const { and, ...rest } = change;
-  Object.assign(request, rest);
-  if (and && !request.layers.includes(and)) request.layers = [...request.layers, and];
+  const asked = { ...known.asked, ...rest };
+  if (and && !asked.layers.includes(and)) asked.layers = [...asked.layers, and];
   const live = session.catalogue.live!;
-  if (!request.image) return say("Drop an image first.");
-  if (request.image.size > live.limit_bytes)
+  if (asked.image && asked.image.size > live.limit_bytes)
     return say(`The image must have at most ${live.limit_bytes.toLocaleString("en")} bytes.`);
+  known.asked = asked;
+  if (!asked.image) {
+    known.shown = asked;
+    return say("Drop an image first.");
+  }
   const number = ++under_way;
-  const query = new URLSearchParams({ crop: request.crop });
-  if (request.size) query.set("size", `${request.size}`); // clips and volumes have none
-  if (request.image instanceof File) query.set("name", request.image.name);
-  request.layers.forEach((layer) => query.append("layer", layer));
+  const query = new URLSearchParams({ crop: asked.crop });
+  if (asked.size) query.set("size", `${asked.size}`); // clips and volumes have none
+  if (asked.image instanceof File) query.set("name", asked.image.name);
+  asked.layers.forEach((layer) => query.append("layer", layer));
   try {
-    const answer = await fetch(`live?${query}`, {
-      method: "POST",
-      body: request.image,
-      headers: { "X-Cnnviz-Token": live.token },
-    });
-    if (!answer.ok) {
-      if (and) request.layers = request.layers.filter((layer) => layer !== and);
-      return say(await answer.text());
-    }
+    const headers = { "X-Cnnviz-Token": live.token };
+    const answer = await ask(`live?${query}`, { method: "POST", body: asked.image, headers });
     const run = (await answer.json()) as Run;
     if (number !== under_way) return;
+    known.shown = asked;
     session.replaceRun(run);
     const added = and === undefined ? undefined : layerNamed(run, and);
     const layer = added && { layer: addressOf(added), view: null };
     session.set({ run: run.id, image: 0, ...layer }, and ? "push" : "replace");
-  } catch {
-    say("The server does not answer. It may have been stopped.");
+  } catch (error) {
+    if (number === under_way) known.asked = known.shown;
+    say((error as Error).message);
   }
 }
 
 export function LivePanel({ session, say }: { session: Session; say: (text: string) => void }) {
-  const request = requestOf(session);
+  const request = requestsOf(session).asked;
   const { most_px } = session.catalogue.live!;
   const [over, setOver] = useState(false);
   const [camera, setCamera] = useState<MediaStream | null>(null);

@@ -25,7 +25,9 @@ export function usePointers(canvas: RefObject<HTMLCanvasElement>, wall: RefObjec
     const turn = (event: WheelEvent) => {
       event.preventDefault(); // which a listener of Preact's, being passive, may not
       const unit = event.deltaMode ? 20 : 1;
-      wall.current!.zoomAt(event.offsetX, event.offsetY, Math.exp(-event.deltaY * unit * 0.002));
+      // Browsers tell of a pinch on a touchpad as of a wheel with Ctrl, 100 for a factor of e.
+      const rate = event.ctrlKey ? 0.01 : 0.002;
+      wall.current!.zoomAt(event.offsetX, event.offsetY, Math.exp(-event.deltaY * unit * rate));
       latest.current.onMove();
       clearTimeout(ending);
       ending = setTimeout(() => latest.current.onEnd(), 200); // no event says that a wheel has come to rest
@@ -41,6 +43,7 @@ export function usePointers(canvas: RefObject<HTMLCanvasElement>, wall: RefObjec
   };
   return {
     onPointerDown: (event: PointerEvent) => {
+      if (event.button) return; // another one opens the browser's menu, or scrolls
       canvas.current!.setPointerCapture(event.pointerId);
       if (!down.current.size) travelled.current = 0;
       down.current.set(event.pointerId, { x: event.offsetX, y: event.offsetY });

@@ -2,7 +2,7 @@
 
 import { atlasKey, type Catalogue, type Image, type Layer, type Run } from "../catalogue";
 import { decodeAtlas, type Atlas } from "../data/atlas";
-import { Payloads } from "../data/payloads";
+import { ask, Payloads } from "../data/payloads";
 import { readTensors, type Tensor } from "../data/tensors";
 import { addressOf, planeOf, readHash, writeHash, type State } from "./state";
 import { namesApart } from "./text";
@@ -35,6 +35,8 @@ export function layerNamed(run: Run | undefined, name: string): Layer | undefine
 
 export class Session {
   state: State;
+  /** Why images are not listed that were asked for, if so. */
+  unlisted: string | undefined;
   /** Called after every change. */
   onChange: () => void = () => {};
   private readonly payloads: Payloads;
@@ -102,14 +104,16 @@ export class Session {
       !this.asked.has(key)
     ) {
       this.asked.add(key);
-      fetch(key)
+      ask(key)
         .then((answer) => answer.json() as Promise<{ images: Image[] }>)
-        .then(({ images }) => {
-          images.forEach((image, i) => (run.images[page + i] = image));
-          this.names.delete(run);
-          this.onChange();
-        })
-        .catch(() => this.asked.delete(key)); // to be asked for again
+        .then(
+          ({ images }) => {
+            images.forEach((image, i) => (run.images[page + i] = image));
+            this.names.delete(run);
+          },
+          (error: Error) => (this.unlisted = error.message),
+        )
+        .finally(() => this.onChange());
     }
     return run.images[at];
   }
@@ -177,6 +181,8 @@ export class Session {
 
   private forgetErrors(): void {
     for (const [key, { error }] of this.kept) if (error !== undefined) this.kept.delete(key);
+    if (this.unlisted !== undefined) this.asked.clear();
+    this.unlisted = undefined;
   }
 
   private drop(key: string): void {

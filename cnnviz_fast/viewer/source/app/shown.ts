@@ -43,7 +43,7 @@ const DIVERGING = "coolwarm";
 export function useShown(session: Session): { shown?: Shown; error?: string } {
   const { state, run, layer, image, other } = session;
   const last = useRef<Pick<Shown, "run" | "layer" | "image" | "photo"> & { a: Atlas }>(null);
-  const found: Found<Atlas> = run && layer && image ? session.atlas(run, layer, image) : {};
+  const found: Found<Atlas> = run && layer && image ? session.atlas(run, layer, image) : { error: session.unlisted };
   const beside: Found<Atlas> = other ? session.atlas(other.run, other.layer, other.image) : {};
   const second = beside.value ?? null;
   if (found.value) {

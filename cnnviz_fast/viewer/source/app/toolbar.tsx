@@ -141,20 +141,25 @@ export function Toolbar({ session, shown }: { session: Session; shown: Shown }) 
       )}
       {state.other && (
         <Select label="Compare" value={second ? state.mode : "a"} of={MODES} onChange={(mode) => session.set({ mode })}>
-          {shown.unlike && (
-            <span class="soft" role="status">
-              {shown.unlike}
-            </span>
-          )}
+          <span class="soft with" role="status" dir="auto">
+            {shown.unlike || withName(session)}
+          </span>
           <button class="icon" aria-label="End the comparison" onClick={() => session.set({ other: null, mode: "a" })}>
             ×
           </button>
         </Select>
       )}
       {!state.other && session.catalogue.runs.length > 1 && <OtherRun session={session} />}
-      {range === "fixed" && <FixedRange {...{ session, shown }} />}
     </div>
   );
+}
+
+/** What is compared with: the image, and of another run its name. */
+function withName(session: Session): string {
+  const { other, run, state } = session;
+  if (!other) return "";
+  const image = session.nameAt(other.run, state.other![1]) ?? other.image.name;
+  return other.run === run ? `with ${image}` : `with ${other.run.name}, ${image}`;
 }
 
 function OtherRun({ session }: { session: Session }) {
@@ -167,7 +172,10 @@ function OtherRun({ session }: { session: Session }) {
           aria-label="Compare with a run"
           value=""
           onChange={(event) => {
-            session.set({ other: [Number(event.currentTarget.value), session.state.image], mode: "pair" });
+            const run = others.find(({ id }) => id === Number(event.currentTarget.value))!;
+            // The image of this name, as far as the names are known: runs may hold others, or in another order.
+            const same = run.images.findIndex((image) => image?.name === session.image?.name);
+            session.set({ other: [run.id, same < 0 ? session.state.image : same], mode: "pair" });
           }}
         >
           <option value="">with a run…</option>
@@ -206,16 +214,19 @@ function Percentiles({ session }: { session: Session }) {
   );
 }
 
-function FixedRange({ session, shown }: { session: Session; shown: Shown }) {
+/** The ends of a fixed range on the values of the layer, below the toolbar: a phone's has one row. */
+export function FixedRange({ session, shown }: { session: Session; shown: Shown }) {
   const of_layer = useMemo(() => histogram(shown.known.a, null, 128), [shown.known.a]);
   const ends = session.state.ends ?? [of_layer.low, of_layer.high];
   return (
-    <HistogramChart
-      histogram={of_layer}
-      label="values of the layer"
-      ends={ends}
-      onEnds={(changed) => session.set({ ends: changed }, "replace")}
-    />
+    <div class="ends">
+      <HistogramChart
+        histogram={of_layer}
+        label="values of the layer"
+        ends={ends}
+        onEnds={(changed) => session.set({ ends: changed }, "replace")}
+      />
+    </div>
   );
 }
 

@@ -77,7 +77,7 @@ export function Tree({ session, names, say }: { session: Session; names: string[
           if (event.key === "Enter" && visible[0]) choose(visible[0]);
         }}
       />
-      <ul role="tree" aria-label="Layers">
+      <ul role="tree" aria-label="Layers" hidden={!visible.length}>
         {visible.map((node, i) => {
           const known = layers.get(node.name);
           const group = has_children.has(node.name);
@@ -108,12 +108,12 @@ export function Tree({ session, names, say }: { session: Session; names: string[
             </li>
           );
         })}
-        {visible.length === 0 && (
-          <li role="none" class="soft">
-            no layer has “{search}” in its name
-          </li>
-        )}
       </ul>
+      {search && !visible.length && (
+        <p class="soft" role="status">
+          no layer has “{search}” in its name
+        </p>
+      )}
     </nav>
   );
 }

@@ -64,7 +64,14 @@ function runFile(name: string): Promise<void> {
 }
 
 async function fromServer(key: string): Promise<Uint8Array> {
-  const answer = await fetch(`data/${key}`);
-  if (!answer.ok) throw new Error((await answer.text()) || `the server has no ${key}.`);
-  return new Uint8Array(await answer.arrayBuffer());
+  return new Uint8Array(await (await ask(`data/${key}`)).arrayBuffer());
+}
+
+/** Return what the server answers; an error is the sentence that it says. */
+export async function ask(path: string, request?: RequestInit): Promise<Response> {
+  const answer = await fetch(path, request).catch(() => {
+    throw new Error("The server does not answer. It may have been stopped.");
+  });
+  if (!answer.ok) throw new Error((await answer.text()) || `the server has no ${path}.`);
+  return answer;
 }
