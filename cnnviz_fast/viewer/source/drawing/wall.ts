@@ -202,9 +202,9 @@ export class Wall {
     this.frame = 0;
     this.resized(); // which is laid out for this frame anyway
     const composed = this.compose(coarse);
-    if (!composed) return this.onto.clearRect(0, 0, this.canvas.width, this.canvas.height);
-    this.paint(composed.scene);
-    if (composed.is_coarse) this.settling = setTimeout(() => this.draw(false), SETTLED_MS);
+    if (composed) this.paint(composed.scene);
+    else this.onto.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    if (composed?.is_coarse) this.settling = setTimeout(() => this.draw(false), SETTLED_MS);
     this.options.onDrawn?.();
   }
 
