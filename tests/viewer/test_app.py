@@ -192,6 +192,12 @@ def test_filter_leaves_channels_of_a_kind(opened: Open, kind: str, left: list[in
     assert tab.get_by_text("No channel is left by the filter.").is_visible() == (left == [])
 
 
+def test_layer_is_summed_up_where_the_address_leaves_no_channel(tab: Page, path: Path) -> None:
+    tab.goto(f"{path.as_uri()}#1;f=saturated")
+    tab.get_by_role("button", name="0 saturated").click()
+    assert letters(tab) == {}
+
+
 def test_list_of_channels_is_typed(opened: Open) -> None:
     tab = opened()
     field = tab.get_by_role("textbox", name="Channels")

@@ -26,6 +26,8 @@ export interface WallOptions {
   method?: Method;
   /** Told which method draws, once that is settled, and when it changes. */
   onMethod?: (method: Method, why: string) => void;
+  /** Told after each frame. */
+  onDrawn?: () => void;
   /** Told when the canvas has another size, and when the screen has other px. */
   onSize?: () => void;
 }
@@ -200,9 +202,10 @@ export class Wall {
     this.frame = 0;
     this.resized(); // which is laid out for this frame anyway
     const composed = this.compose(coarse);
-    if (!composed) return this.onto.clearRect(0, 0, this.canvas.width, this.canvas.height);
-    this.paint(composed.scene);
-    if (composed.is_coarse) this.settling = setTimeout(() => this.draw(false), SETTLED_MS);
+    if (composed) this.paint(composed.scene);
+    else this.onto.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    if (composed?.is_coarse) this.settling = setTimeout(() => this.draw(false), SETTLED_MS);
+    this.options.onDrawn?.();
   }
 
   private paint(scene: Scene): void {
