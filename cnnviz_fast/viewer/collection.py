@@ -137,13 +137,12 @@ def keys_of(run: Mapping[str, Any]) -> list[str]:
 def without(run: dict[str, Any], key: str) -> None:
     """Take a payload that cannot be used out of the entry of a run."""
     letter, _, second, *third = key.split("-")
-    if letter in "apt":
+    if letter in "at":
         image = run["images"][int(third[0] if letter == "a" else second)]
         image["attribution"] = [each for each in image["attribution"] if each["key"] != key]
-        if letter == "a":
-            image["absent"].append(int(second))
-        elif letter == "p":
-            image["photo"] = None
+        image["absent"] += [int(second)] if letter == "a" else []
+    elif letter == "p":
+        run["images"][int(second)]["photo"] = None
     else:
         run["layers"][int(second)][_KINDS[letter]] = None
 

@@ -74,7 +74,7 @@ class RunFolder:
             raise InputError(f"the index of run {str(folder)!r} cannot be read: {error.strerror}.") from error
         self.name = folder.name or str(folder)
         self.model = model_of(facts)
-        self.image_count = len(self._index)
+        self.image_count, self.is_damaged = len(self._index), self._index.is_damaged
         self._of_top = top_layers_of(folder / TOP_NAME)
         measured = facts_of(folder / STATISTICS_NAME).get("layers")
         self._measured = measured if isinstance(measured, list) else []

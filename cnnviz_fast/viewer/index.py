@@ -19,7 +19,10 @@ _MOST_LINE_BYTES = 2**26
 
 
 class RunIndex:
-    """The finished images of a run, by number: 8 bytes of memory for each. Lines are parsed when they are looked at."""
+    """The finished images of a run, by number: 8 bytes of memory for each. Lines are parsed when they are looked at.
+
+    is_damaged: whether a line is not one of an index: what is behind it is not read.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Find where the lines of each image begin.
@@ -32,7 +35,9 @@ class RunIndex:
         """
         self._files = [path for path, _, _ in files_of(folder, "index")]
         seen = DigestMap(0) if len(self._files) > 1 else None  # of several processes each image counts once
-        self._starts = [_starts_in(path, seen) for path in self._files]
+        found = [_starts_in(path, seen) for path in self._files]
+        self._starts = [starts for starts, _ in found]
+        self.is_damaged = any(is_damaged for _, is_damaged in found)
         self._ends = list(accumulate(map(len, self._starts)))
 
     def __len__(self) -> int:
@@ -67,24 +72,25 @@ class RunIndex:
         return lines
 
 
-def _starts_in(path: Path, seen: DigestMap | None) -> array[int]:
-    """Return where the lines of each image of an index begin whose lines are all there."""
+def _starts_in(path: Path, seen: DigestMap | None) -> tuple[array[int], bool]:
+    """Return where the lines of each image of an index begin whose lines are all there, and whether it is damaged."""
     starts = array("Q")
     at = start = expected = 0
     with open_regular(path) as file:
         for raw in iter(lambda: file.readline(_MOST_LINE_BYTES), b""):
             found = _PART.search(raw)
-            if found is None or not raw.endswith(b"\n"):
-                break
+            is_whole = raw.endswith(b"\n")
+            if found is None or not is_whole:
+                return starts, is_whole  # the last line may be under way
             part, count = int(found[1]), int(found[2])
-            start = at if part == 0 else start
             if part not in (0, expected):
-                break
+                return starts, True
+            start = at if part == 0 else start
             expected = part + 1
             if expected == count and _is_new(raw[: found.start()], seen):
                 starts.append(start)
             at += len(raw)
-    return starts
+    return starts, False
 
 
 def _is_new(head: bytes, seen: DigestMap | None) -> bool:

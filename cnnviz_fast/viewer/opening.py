@@ -46,6 +46,8 @@ def open_collection(
         if os.path.lexists(os.path.join(name, RUN)):
             run = RunFolder(Path(name), photos, cut_at_once)
             runs.append(run)
+            if run.is_damaged:
+                notes.append(f"the index of run {run.name!r} is damaged, and what is behind the damage is not shown.")
             if photos is not None and run.image_count and not (first := run.image(0)).has_photo:
                 notes.append(f"photo {first.name!r} of run {run.name!r} is not in {str(photos.folder)!r}.")
         else:

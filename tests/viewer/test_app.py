@@ -192,6 +192,12 @@ def test_filter_leaves_channels_of_a_kind(opened: Open, kind: str, left: list[in
     assert tab.get_by_text("No channel is left by the filter.").is_visible() == (left == [])
 
 
+def test_layer_is_summed_up_where_the_address_leaves_no_channel(tab: Page, path: Path) -> None:
+    tab.goto(f"{path.as_uri()}#1;f=saturated")
+    tab.get_by_role("button", name="0 saturated").click()
+    assert letters(tab) == {}
+
+
 def test_list_of_channels_is_typed(opened: Open) -> None:
     tab = opened()
     field = tab.get_by_role("textbox", name="Channels")
@@ -554,6 +560,24 @@ def test_wall_that_is_zoomed_shows_the_same_in_a_window_of_another_size(anew: Op
     tab.wait_for_function("() => document.querySelector('.wall canvas').width < 600")
     assert tab.get_by_role("grid").get_attribute("aria-colcount") == "3"
     assert tab.locator(".mark.chosen").evaluate(place) == before
+
+
+ROUNDED_DOWN = """window.ResizeObserver = class extends ResizeObserver {
+    constructor(act) {
+        super((entries, observer) => act(entries.map(({ target, devicePixelContentBoxSize: [box] = [] }) => ({
+            target,
+            devicePixelContentBoxSize: box && [{ blockSize: box.blockSize - 1, inlineSize: box.inlineSize }],
+        })), observer));
+    }
+};"""
+"""As a browser does where a CSS px is 1.5 px of the screen, and heights are odd."""
+
+
+def test_wall_has_the_pixels_of_the_screen(tab: Page, anew: Open) -> None:
+    tab.add_init_script(ROUNDED_DOWN)
+    anew()
+    tab.wait_for_function(f"() => {WALL}.height === {WALL}.clientHeight - 1")
+    assert tab.evaluate(f"{WALL}.width === {WALL}.clientWidth")
 
 
 def test_layer_without_finite_values_says_so(anew: Open, tmp_path: Path) -> None:

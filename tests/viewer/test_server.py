@@ -320,6 +320,20 @@ def test_damaged_runs_are_answered_without_a_fault(folder: Path, tmp_path: Path)
     assert ask(app, "/data/a-0-0-0").status == 200
 
 
+def test_index_that_is_damaged_is_noted(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(folder / "loose", run)
+    index = run / "index.jsonl"
+    whole = index.read_bytes()
+    index.write_bytes(whole[:-9])  # as while it is written
+    assert open_collection([run]).notes == []
+    lines = whole.splitlines(keepends=True)
+    index.write_bytes(b"".join([*lines[:5], b"damaged\n", *lines[6:]]))
+    shown = open_collection([run])
+    assert shown.runs[0].image_count == 2
+    assert shown.notes == ["the index of run 'run' is damaged, and what is behind the damage is not shown."]
+
+
 @pytest.mark.parametrize("junk", [[[1]], {}, "x", 10**30, 1e400, -1])
 def test_any_field_of_a_line_may_be_damaged(folder: Path, tmp_path: Path, junk: Any) -> None:
     run = tmp_path / "run"

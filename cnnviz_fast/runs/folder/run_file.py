@@ -62,7 +62,7 @@ def fingerprint_in(folder: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise OptionError(
-            f"folder {str(folder)!r} holds a damaged run.json: {reason_of(error)}. Give another out."
+            f"folder {str(folder)!r} holds a damaged run.json: {reason_of(error)}. Give another folder."
         ) from error
 
 

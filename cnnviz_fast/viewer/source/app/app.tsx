@@ -31,7 +31,6 @@ export function App({ session }: { session: Session }) {
   useKeys(session, shown, wall, () => setHelp(true));
   useEffect(() => setMenu(false), [session.state.layer]);
   const [stands, setStands] = useState(false); // the wall, which what is beside it must not hold up
-  useEffect(() => setStands(shown !== undefined), [shown === undefined]);
   return (
     <div class={menu ? "page menu" : "page"}>
       <Bar {...{ session, shown, wall, say, menu }} onMenu={() => setMenu(!menu)} onHelp={() => setHelp(true)} />
@@ -56,7 +55,7 @@ export function App({ session }: { session: Session }) {
         {shown && <Toolbar {...{ session, shown }} />}
         {shown && session.state.range === "fixed" && <FixedRange {...{ session, shown }} />}
         {shown ? (
-          <WallView {...{ session, shown }} handle={wall} />
+          <WallView {...{ session, shown }} handle={wall} onDrawn={() => setStands(true)} />
         ) : (
           <p class="empty" role={error ? "alert" : "status"}>
             {error ??

@@ -109,10 +109,11 @@ function Large({ session, shown, channel }: Props & { channel: number }) {
       }}
     />
   );
+  const aspect = known.a.width / known.a.height;
   const parts = { a: "this", b: "other", difference: "difference" } as const;
   return (
     <figure class="large">
-      <div class="frame" style={isLine(known.a) ? {} : { maxWidth: `${(MOST_HIGH_PX * known.a.width) / known.a.height}px` }}>
+      <div class="frame" style={isLine(known.a) ? {} : { maxWidth: `${MOST_HIGH_PX * aspect}px` }}>
         <Tile
           atlas={known.a}
           {...{ channel, look }}

@@ -16,7 +16,6 @@ export function optionsOf({ state }: Session, { order, layer, known, colors, loo
   const range = rangeName(state, known.columns);
   const { ends } = state;
   if (second || range === "dataset" || !order.length) return null;
-  const [low, high] = percentilesIn(state);
   const natural = order.length === layer.channels && order.every((c, i) => c === i);
   const align = alignOf(state, layer);
   // The range of a layer is that of all of its channels, also where a few are drawn.
@@ -24,7 +23,7 @@ export function optionsOf({ state }: Session, { order, layer, known, colors, loo
   const whole = look.low.findIndex((low, c) => low < look.high[c]!);
   return {
     ...(colors && { colormap: colors }),
-    ...(range === "percentile" && { percentile: `${low},${high}` }),
+    ...(range === "percentile" && { percentile: percentilesIn(state).join(",") }),
     ...(range === "fixed" && ends && { vmin: `${ends[0]}`, vmax: `${ends[1]}` }),
     ...(of_layer && natural && { normalize: "layer" }),
     ...(of_layer && !natural && whole >= 0 && { vmin: `${look.low[whole]}`, vmax: `${look.high[whole]}` }),

@@ -20,6 +20,7 @@ export interface Known {
 /** The column that a sort goes by, without its sign; null for the order of numbers. */
 export function columnOf(sort: string, like: number, known: Known): ArrayLike<number> | null {
   const name = sort.replace(/^-/, "");
+  if (name === "index") return null;
   if (name === "similarity") return likeness(known.a, Math.min(like, known.a.channels - 1));
   if (name === "difference") return known.difference && magnitudes(known.difference);
   if (name.startsWith("set.")) return known.columns[name.slice(4)] ?? null;

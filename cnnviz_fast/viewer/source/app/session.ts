@@ -129,7 +129,8 @@ export class Session {
     return this.find(atlasKey(run, layer, image), (bytes) => decodeAtlas(bytes, `${layer.name} of ${image.name}`));
   }
 
-  /** The view under the maps of an image, or of a layer. `later`: take it only where it is there, since something else is waited for. */
+  /** What the model saw of an image, or what lies under a layer of it. `later`: take it only where it is there, since
+  something else is waited for. */
   photo(image: Image, layer: Layer | null, later = false): Found<Photo> {
     const key = (layer && image.frames?.[layer.id]) ?? image.photo;
     if (!key) return { error: "no photo" };

@@ -31,10 +31,12 @@ export function WallView({
   session,
   shown,
   handle,
+  onDrawn,
 }: {
   session: Session;
   shown: Shown;
   handle: RefObject<WallHandle>;
+  onDrawn: () => void;
 }) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const wall = useRef<Wall>(null);
@@ -61,6 +63,7 @@ export function WallView({
     const made = (wall.current = new Wall(canvas.current!, {
       onMethod: (name, why) => setMethod([name, why]),
       onSize: () => setSize(made.canvasSize),
+      onDrawn,
     }));
     setSize(made.canvasSize);
     return () => made.close();
@@ -119,10 +122,10 @@ export function WallView({
   const chosen = state.channel !== null && order.includes(state.channel) ? state.channel : null;
   const position = chosen === null ? 0 : order.indexOf(chosen);
   // Where tiles lie is known once the view is set, which `place` tells.
-  const numbered = useMemo(
-    () => (wall.current?.inView ?? []).filter(({ box }) => hasRoom(box)),
-    [place],
-  );
+  const numbered = useMemo(() => {
+    const any = order.length > 0 && wall.current?.tile(order[0]!);
+    return any && hasRoom(any) ? wall.current!.inView : [];
+  }, [place]);
   return (
     <section class="wall" aria-label="Channels">
       <div

@@ -26,6 +26,8 @@ export interface WallOptions {
   method?: Method;
   /** Told which method draws, once that is settled, and when it changes. */
   onMethod?: (method: Method, why: string) => void;
+  /** Told after each frame. */
+  onDrawn?: () => void;
   /** Told when the canvas has another size, and when the screen has other px. */
   onSize?: () => void;
 }
@@ -45,7 +47,11 @@ export class Wall {
   private readonly onto: CanvasRenderingContext2D;
   private readonly composer = new Composer();
   private readonly painter: ChosenPainter;
-  private readonly sizes = new ResizeObserver(() => this.resized());
+  private readonly sizes = new ResizeObserver(([entry]) => {
+    this.box = entry?.devicePixelContentBoxSize?.[0];
+    this.resized();
+  });
+  private box: ResizeObserverSize | undefined;
   private readonly endDensity = onDensity(() => this.resized());
   /** As it was for the last frame: asked of the canvas in the middle of a change, the browser lays out the page first. */
   private size: Canvas = { height: 0, width: 0, ratio: 1 };
@@ -58,7 +64,8 @@ export class Wall {
   ) {
     this.onto = canvas.getContext("2d")!;
     this.painter = new ChosenPainter(options.method, (method, why) => options.onMethod?.(method, why), () => this.ask());
-    this.sizes.observe(canvas);
+    const is_exact = "devicePixelContentBoxSize" in ResizeObserverEntry.prototype; // not in Safari
+    this.sizes.observe(canvas, { box: is_exact ? "device-pixel-content-box" : "content-box" });
     this.measure();
   }
 
@@ -167,8 +174,14 @@ export class Wall {
     return something ? this.composer.compose(atlases, this.order, look, layout, coarse) : null;
   }
 
+  /** Measure the canvas. Where a CSS px is 1.25 px of the screen, only the browser knows to which of these it rounds a
+  side: drawn one px longer, all would be smoothed. */
   private measure(): void {
-    this.size = { height: this.canvas.clientHeight, width: this.canvas.clientWidth, ratio: devicePixelRatio };
+    const { canvas, box } = this;
+    const ratio = devicePixelRatio;
+    const side = (css_px: number, px = 0) => (Math.abs(px - css_px * ratio) < 2 ? px / ratio : css_px);
+    const [height, width] = [side(canvas.clientHeight, box?.blockSize), side(canvas.clientWidth, box?.inlineSize)];
+    this.size = { height, width, ratio };
   }
 
   private resized(): void {
@@ -189,9 +202,10 @@ export class Wall {
     this.frame = 0;
     this.resized(); // which is laid out for this frame anyway
     const composed = this.compose(coarse);
-    if (!composed) return this.onto.clearRect(0, 0, this.canvas.width, this.canvas.height);
-    this.paint(composed.scene);
-    if (composed.is_coarse) this.settling = setTimeout(() => this.draw(false), SETTLED_MS);
+    if (composed) this.paint(composed.scene);
+    else this.onto.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    if (composed?.is_coarse) this.settling = setTimeout(() => this.draw(false), SETTLED_MS);
+    this.options.onDrawn?.();
   }
 
   private paint(scene: Scene): void {
