@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from support.assertions import A_LEVEL, TWO_LEVELS, close_to
-from support.viewer_pages import CHANNELS, demo, page_of, tab_of, without_faults
+from support.viewer_pages import CHANNELS, demo, page_of, tab_of
 
 import cnnviz_fast as cf
 from cnnviz_fast.activations.fields.record import ReceptiveField
@@ -47,22 +47,22 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def kept(browser: Browser) -> Iterator[Page]:
-    """Return a tab that tests share, whose clipboard is a variable."""
+    """Return a tab that tests share which only change what the address holds."""
     for tab in tab_of(browser):
-        tab.add_init_script(NO_WEBGL + COPIED)
+        tab.add_init_script(NO_WEBGL)
         yield tab
 
 
 @pytest.fixture
-def opened(kept: Page, path: Path) -> Iterator[Open]:
-    """Return what shows the page from disk at an address, in the tab as the test before has left it."""
-    with without_faults(kept):
-        yield lambda address="#1": drawn(kept, path, address)
+def opened(kept: Page, path: Path) -> Open:
+    """Return what shows the page from disk at an address in the shared tab."""
+    return lambda address="#1": drawn(kept, path, address)
 
 
 @pytest.fixture
 def anew(tab: Page, path: Path) -> Open:
-    """Return what loads a page, that of all tests unless another is given, in the tab as new."""
+    """Return what loads a page, that of all tests unless another is given, in a tab of its own."""
+    tab.add_init_script(NO_WEBGL)
     return lambda address="", file=path: drawn(tab, file, address)
 
 
@@ -396,6 +396,7 @@ def test_what_a_layer_has_not_is_neither_shown_nor_copied(tab: Page, anew: Open,
     catalogue, payloads = demo(tmp_path)
     for layer in catalogue["runs"][0]["layers"]:
         layer |= {"field": None, "statistics": None}
+    tab.add_init_script(COPIED)
     page = tmp_path / "page.html"
     page.write_text(page_of(catalogue, payloads))
     anew("#1;a=field;n=dataset;m=none;s=-set.mean", page)
@@ -631,6 +632,7 @@ def test_hostile_address_is_left_out(opened: Open, address: str) -> None:
 
 
 def test_link_and_code_are_copied(tab: Page, anew: Open) -> None:
+    tab.add_init_script(COPIED)
     anew("#1;l=body.0.conv;h=0-2,5;n=layer;m=gray")
     tab.get_by_role("button", name="Copy link").click()
     assert tab.get_by_text("link copied").is_visible()
@@ -668,6 +670,7 @@ def test_link_and_code_are_copied(tab: Page, anew: Open) -> None:
 def test_code_draws_what_is_shown_or_is_not_offered(
     tab: Page, anew: Open, tmp_path: Path, address: str, code: str | None
 ) -> None:
+    tab.add_init_script(COPIED)
     catalogue, payloads = demo(tmp_path, names=("-.jpg", "dog.jpg"))
     catalogue["runs"][0]["layers"][1]["name"] = "stem@d3"
     page = tmp_path / "page.html"
