@@ -5,10 +5,7 @@ from __future__ import annotations
 import collections
 import importlib.util
 import math
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -27,6 +24,7 @@ from support.assertions import (
     assert_same_statistics,
 )
 from support.cases import noise
+from support.processes import Python
 
 import cnnviz_fast as cf
 from cnnviz_fast.geometry import Grid, Strip, sampling_positions
@@ -59,14 +57,13 @@ SHARED_BYTES = 48 << 10
 
 
 @pytest.mark.parametrize("chosen", [[], pytest.param(["-m", "long"], marks=pytest.mark.long)], ids=["quick", "long"])
-def test_programs_under_the_interpreter_equal_reference(chosen: list[str]) -> None:
+def test_programs_under_the_interpreter_equal_reference(chosen: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
     suite = Path(__file__).parents[1] / "support" / "interpreted_triton.py"
     switches = ["-q", "-n", "0", "-p", "no:cacheprovider", "-W", "ignore::RuntimeWarning"]
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    command = [sys.executable, "-m", "pytest", *switches, *chosen, suite]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
-    assert re.search(r"^\d{2,} passed", done.stdout, re.M), done.stdout[-2000:]
+    with Python("-m", "pytest", *switches, *chosen, str(suite)) as run:
+        assert run.end(seconds=3600) == 0, run.printed[-8000:] + run.said[-2000:]
+        assert re.search(r"^\d{2,} passed", run.printed, re.M), run.printed[-2000:]
 
 
 # Compiled for GPUs that are not there: what the backend launches, recorded and handed to Triton's compiler.

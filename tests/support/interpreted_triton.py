@@ -112,6 +112,7 @@ def test_render_strip_every_case_equals_reference(
     assert_equal_tensors(job.maps, before)
 
 
+@pytest.mark.long
 def test_render_strip_last_rows_of_a_huge_sheet_equal_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton_gpu, "BLOCK_PX", 256)
     job = kernels.case_job("huge", "center", "bilinear")
@@ -145,7 +146,7 @@ GROUPED = [
 
 
 @pytest.mark.parametrize(("align", "upsampling"), quick(SAMPLINGS, SAMPLINGS[:1]))
-@pytest.mark.parametrize(("columns", "tile_w", "lengths", "group"), GROUPED)
+@pytest.mark.parametrize(("columns", "tile_w", "lengths", "group"), quick(GROUPED, GROUPED[1::2]))
 def test_render_strip_of_columns_in_groups_equals_reference(
     columns: int, tile_w: int, lengths: dict[str, int], group: tuple[int, int], align: str, upsampling: str
 ) -> None:
@@ -167,15 +168,17 @@ def test_render_strip_reads_rows_longer_than_31_bits() -> None:
     assert_equal_planes(draw(job, maps=far), kernels.draw("reference", job))
 
 
-def test_shares_too_small_for_an_entry_do_not_change_one() -> None:
+SHARES = [(scale, size) for scale in (1.0, 2.0**-120) for size in (14, 16)]
+
+
+@pytest.mark.parametrize(("scale", "size"), quick(SHARES, SHARES[:1]))
+def test_shares_too_small_for_an_entry_do_not_change_one(scale: float, size: int) -> None:
     # Values are clamped to 2^-64 of the range, not to 0: beside them are such as round to an entry at a tie.
     tiny = torch.tensor([0, -1, 2.0**-70, 2.0**-64, 2.0**-41, 2.0**-24, 1e-45])
     ties = (torch.arange(7) + 0.5) / 255
     maps = torch.stack([tiny.expand(7, 7), tiny[:, None].expand(7, 7), torch.stack([tiny, ties] * 4)[:7]])
-    for scale in (1.0, 2.0**-120):
-        for size in (14, 16):
-            job = kernels.make_job(maps * scale, Grid(3, 1, 3, size, size), normalize="fixed", vmin=0.0, vmax=scale)
-            assert_equal_planes(draw(job), kernels.draw("reference", job))
+    job = kernels.make_job(maps * scale, Grid(3, 1, 3, size, size), normalize="fixed", vmin=0.0, vmax=scale)
+    assert_equal_planes(draw(job), kernels.draw("reference", job))
 
 
 HALVES = [(name, dtype) for name in ("mixed", "channels_last", "every_other") for dtype in kernels.DTYPES[1:3]]
@@ -249,7 +252,7 @@ INDEXED = [
     for normalize in ("channel", "layer", "percentile", "sigmoid", "symmetric")
     for dtype in kernels.DTYPES[:3]
 ]
-EACH_ONCE = [INDEXED[i] for i in (0, 8, 13, 19, 24)]
+EACH_ONCE = [INDEXED[i] for i in (15, 23, 13, 19, 24)]
 
 
 @pytest.mark.parametrize(("tile", "normalize", "dtype"), quick(INDEXED, EACH_ONCE))
