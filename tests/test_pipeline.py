@@ -8,8 +8,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import weakref
 from pathlib import Path
@@ -166,17 +164,14 @@ def test_save_sheet_interrupted_leaves_no_file_and_keeps_the_old_one(tmp_path: P
     code = f"""
 import torch, cnnviz_fast as cf
 maps = torch.rand(512, 7, 7)
-cf.render(maps[:1], plain=True)
-print("ready", flush=True)
 while True:
     cf.save_sheet(maps, {str(target)!r}, plain=True, tile=2000)
 """
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "ready\n"
-    wait_until(lambda: len(os.listdir(tmp_path)) > 1)  # it has begun to write
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=30)
-    assert error.rstrip().endswith("KeyboardInterrupt")
+    with Python("-c", code) as process:
+        wait_until(lambda: len(os.listdir(tmp_path)) > 1)  # it has begun to write
+        process.send(signal.SIGINT)
+        process.end()
+        assert process.said.rstrip().endswith("KeyboardInterrupt")
     assert os.listdir(tmp_path) == ["sheet.png"]
     assert target.read_bytes() == b"old"
 
