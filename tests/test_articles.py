@@ -219,14 +219,16 @@ def test_001_forgets_eval_mode_and_ours_does_not(resnet34: torch.nn.Module) -> N
 # 002: the trunk of ResNet-101, the first 20 maps, and their sum
 
 
-def test_002_first_20_maps_and_their_sum(photo: Path, tmp_path: Path) -> None:
+def test_002_first_20_maps_and_their_sum(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Loaded once for all commands: that a command loads what it names, 001 shows.
+    models = {"resnet101": (loaded := cf.load_model("resnet101", weights="none"))}
+    monkeypatch.setattr("cnnviz_fast.models.load.load_model", lambda spec, **settings: models[spec])
     places = {"photo": photo, "out": tmp_path / "maps"}
     command = "cnnviz render resnet101 {photo} --weights none --layer layer4 --channels 0-19 --scale 1 --out {out}"
     _, maps = run(command, **places)
     _, both = run(f"{command} --reduce sum --beside --grid 3x7", **{**places, "out": tmp_path / "both"})
     _, total = run(f"{command} --reduce sum", **{**places, "out": tmp_path / "sum"})
 
-    loaded = cf.load_model("resnet101", weights="none")
     trunk = torch.nn.Sequential(*list(loaded.module.children())[:-2]).eval()
     with torch.no_grad():
         feature = trunk(cf.load_images(photo, loaded))[0].permute(1, 2, 0).numpy()
