@@ -57,12 +57,20 @@ KNOWN = {f"cnnviz_fast.{name_of(path)}" for path in MODULES if name_of(path)} | 
 
 @functools.lru_cache(maxsize=1)
 def nodes_of(source: str) -> list[ast.AST]:
-    """Return all nodes of a source as `ast.walk` has them, without contexts: once for all rules that look at it."""
-    nodes: list[ast.AST] = [ast.parse(source)]
+    """Return all nodes of a source: once for all rules that look at it."""
+    return nodes_under(ast.parse(source))
+
+
+def nodes_under(tree: ast.AST) -> list[ast.AST]:
+    """Return all nodes as `ast.walk` has them, without contexts, in half the time."""
+    nodes = [tree]
     for node in nodes:  # which grows meanwhile
-        for value in vars(node).values():
-            children = value if isinstance(value, list) else [value]
-            nodes += [each for each in children if isinstance(each, ast.AST) and not isinstance(each, ast.expr_context)]
+        for name in node._fields:
+            value = getattr(node, name)
+            if isinstance(value, list):
+                nodes += [each for each in value if isinstance(each, ast.AST)]
+            elif isinstance(value, ast.AST) and name != "ctx":
+                nodes.append(value)
     return nodes
 
 

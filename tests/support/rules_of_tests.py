@@ -6,7 +6,7 @@ import ast
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from support.rules import name_of_call, nodes_of
+from support.rules import name_of_call, nodes_of, nodes_under
 
 LOOSE = {
     "approx", "isclose", "allclose", "assert_allclose", "assert_close", "assert_almost_equal", "assert_approx_equal",
@@ -105,7 +105,7 @@ def _names_of_differences(nodes: Sequence[ast.AST]) -> set[str]:
     for function in (node for node in nodes if isinstance(node, ast.FunctionDef)):
         returned = [each.value for each in ast.walk(function) if isinstance(each, ast.Return) and each.value]
         given += [({function.name}, value) for value in returned]
-    parts = [(names, list(ast.walk(value))) for names, value in given]
+    parts = [(names, nodes_under(value)) for names, value in given]
     named: set[str] = set()
     while True:
         found = named.union(*(names for names, value in parts if not names <= named and _is_difference(value, named)))
