@@ -183,7 +183,7 @@ def without_faults(tab: Page) -> Iterator[Page]:
     tab.evaluate("0")  # which is answered behind all that was thrown
     tab.remove_listener("pageerror", thrown)
     tab.remove_listener("console", logged)
-    assert faults == []
+    assert faults == [], faults
 
 
 def _is_fault(message: ConsoleMessage) -> bool:

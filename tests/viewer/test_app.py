@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from support.assertions import A_LEVEL, TWO_LEVELS, close_to
-from support.viewer_pages import CHANNELS, demo, page_of, tab_of
+from support.viewer_pages import CHANNELS, demo, empty, page_of, tab_of, without_faults
 
 import cnnviz_fast as cf
 from cnnviz_fast.activations.fields.record import ReceptiveField
@@ -47,23 +47,33 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def kept(browser: Browser) -> Iterator[Page]:
-    """Return a tab that tests share which only change what the address holds."""
+    """Return a tab that tests share, whose clipboard is a variable."""
     for tab in tab_of(browser):
-        tab.add_init_script(NO_WEBGL)
+        tab.add_init_script(NO_WEBGL + COPIED)
         yield tab
 
 
 @pytest.fixture
-def opened(kept: Page, path: Path) -> Open:
-    """Return what shows the page from disk at an address in the shared tab."""
-    return lambda address="#1": drawn(kept, path, address)
+def opened(kept: Page, path: Path) -> Iterator[Open]:
+    """Return what shows the page from disk at an address, in the tab as the test before has left it."""
+    with without_faults(kept):
+        yield lambda address="#1": drawn(kept, path, address)
 
 
 @pytest.fixture
 def anew(tab: Page, path: Path) -> Open:
-    """Return what loads a page, that of all tests unless another is given, in a tab of its own."""
-    tab.add_init_script(NO_WEBGL)
+    """Return what loads a page, that of all tests unless another is given, in the tab as new."""
     return lambda address="", file=path: drawn(tab, file, address)
+
+
+@pytest.fixture
+def own(browser: Browser) -> Iterator[Page]:
+    """Return a tab that no other test has, for scripts that run before those of a page."""
+    for tab in tab_of(browser):
+        empty(tab)
+        tab.add_init_script(NO_WEBGL)
+        with without_faults(tab):
+            yield tab
 
 
 def drawn(tab: Page, file: Path, address: str) -> Page:
@@ -396,7 +406,6 @@ def test_what_a_layer_has_not_is_neither_shown_nor_copied(tab: Page, anew: Open,
     catalogue, payloads = demo(tmp_path)
     for layer in catalogue["runs"][0]["layers"]:
         layer |= {"field": None, "statistics": None}
-    tab.add_init_script(COPIED)
     page = tmp_path / "page.html"
     page.write_text(page_of(catalogue, payloads))
     anew("#1;a=field;n=dataset;m=none;s=-set.mean", page)
@@ -493,9 +502,9 @@ def test_zoomed_wall_keeps_its_channels_side_by_side(opened: Open) -> None:
     assert letters(tab)["z"] == "70,60,8,3"
 
 
-def test_wall_is_drawn_anew_on_a_screen_of_another_density(tab: Page, anew: Open) -> None:
+def test_wall_is_drawn_anew_on_a_screen_of_another_density(own: Page, path: Path) -> None:
     # The emulated screens of Chromium change without a word to the page.
-    tab.add_init_script(
+    own.add_init_script(
         """const match = window.matchMedia, queries = [];
         window.matchMedia = (query) => (queries.push(match.call(window, query)), queries.at(-1));
         window.move = (density) => {
@@ -503,11 +512,11 @@ def test_wall_is_drawn_anew_on_a_screen_of_another_density(tab: Page, anew: Open
             for (const query of queries.splice(0)) query.dispatchEvent(new Event("change"));
         };"""
     )
-    anew()
-    width = tab.evaluate(f"{WALL}.width")
+    drawn(own, path, "")
+    width = own.evaluate(f"{WALL}.width")
     for density in (2, 1.5):
-        tab.evaluate("move", density)
-        tab.wait_for_function(f"width => {WALL}.width === width", arg=density * width)
+        own.evaluate("move", density)
+        own.wait_for_function(f"width => {WALL}.width === width", arg=density * width)
 
 
 def test_escape_closes_the_menu_and_keeps_the_channel(opened: Open) -> None:
@@ -574,11 +583,11 @@ ROUNDED_DOWN = """window.ResizeObserver = class extends ResizeObserver {
 """As a browser does where a CSS px is 1.5 px of the screen, and heights are odd."""
 
 
-def test_wall_has_the_pixels_of_the_screen(tab: Page, anew: Open) -> None:
-    tab.add_init_script(ROUNDED_DOWN)
-    anew()
-    tab.wait_for_function(f"() => {WALL}.height === {WALL}.clientHeight - 1")
-    assert tab.evaluate(f"{WALL}.width === {WALL}.clientWidth")
+def test_wall_has_the_pixels_of_the_screen(own: Page, path: Path) -> None:
+    own.add_init_script(ROUNDED_DOWN)
+    drawn(own, path, "")
+    own.wait_for_function(f"() => {WALL}.height === {WALL}.clientHeight - 1")
+    assert own.evaluate(f"{WALL}.width === {WALL}.clientWidth")
 
 
 def test_layer_without_finite_values_says_so(anew: Open, tmp_path: Path) -> None:
@@ -632,7 +641,6 @@ def test_hostile_address_is_left_out(opened: Open, address: str) -> None:
 
 
 def test_link_and_code_are_copied(tab: Page, anew: Open) -> None:
-    tab.add_init_script(COPIED)
     anew("#1;l=body.0.conv;h=0-2,5;n=layer;m=gray")
     tab.get_by_role("button", name="Copy link").click()
     assert tab.get_by_text("link copied").is_visible()
@@ -670,7 +678,6 @@ def test_link_and_code_are_copied(tab: Page, anew: Open) -> None:
 def test_code_draws_what_is_shown_or_is_not_offered(
     tab: Page, anew: Open, tmp_path: Path, address: str, code: str | None
 ) -> None:
-    tab.add_init_script(COPIED)
     catalogue, payloads = demo(tmp_path, names=("-.jpg", "dog.jpg"))
     catalogue["runs"][0]["layers"][1]["name"] = "stem@d3"
     page = tmp_path / "page.html"
