@@ -193,6 +193,8 @@ def _attempt(asked: _Pass, batch: torch.Tensor) -> None:
     with contextlib.ExitStack() as stack:
         for context in (torch.inference_mode(False), torch.no_grad(), _eagerly()):
             stack.enter_context(context)
+        # torch 2.6 would take what the caller's autocast casts here, without gradients, for later passes too.
+        stack.callback(torch.clear_autocast_cache)
         stack.enter_context(evaluating(every_module(model), asked.changes))
         stack.enter_context(hooked(watched))
         device = weight_of(model, batch).device

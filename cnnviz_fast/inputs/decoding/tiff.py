@@ -64,7 +64,8 @@ def pillow_is_right(image: PilImage, all_bits: bool) -> bool:
     raw = tags.get(_COMPRESSION, _RAW) == _RAW
     if bits > 8:
         return not (samples > 1 and (all_bits or (raw and tags.get(_PLANAR) == _SEPARATE)))
-    if tags.get(_PLANAR) == _SEPARATE and image.mode in ("LA", "La", "PA"):
+    further = samples > len(image.getbands())  # of which Pillow 11 reads no planes
+    if tags.get(_PLANAR) == _SEPARATE and (further or image.mode in ("LA", "La", "PA")):
         return False
     if bits == 8 and set(tags.get(_FORMAT, (1,))) == {2}:  # signed, which Pillow takes for unsigned
         return False
