@@ -203,6 +203,6 @@ def test_json_that_is_nested_without_end_is_refused_or_passed_over(
             assert cf.run(small_model(), images, LAYERS, out, **SAVE).skipped == COUNT
             continue
         with pytest.raises(
-            cf.CnnvizError, match=r"^folder '.*' holds a damaged run\.json: .{1,200}\. Give another out\.$"
+            cf.CnnvizError, match=r"^folder '.*' holds a damaged run\.json: .{1,200}\. Give another folder\.$"
         ):
             cf.run(small_model(), images, LAYERS, out, **SAVE)

@@ -171,7 +171,7 @@ def test_journal_of_the_same_settings_as_tuples_is_the_same(tmp_path: Path) -> N
 def test_journal_damaged_run_file_is_refused(content: bytes, tmp_path: Path) -> None:
     filled(tmp_path, ["a"])
     (tmp_path / "run.json").write_bytes(content)
-    with pytest.raises(OptionError, match=r"holds a damaged run\.json: .+\. Give another out\."):
+    with pytest.raises(OptionError, match=r"holds a damaged run\.json: .+\. Give another folder\."):
         taken(tmp_path)
 
 

@@ -67,7 +67,7 @@ def test_fingerprint_in_a_folder_without_a_run_is_none(tmp_path: Path) -> None:
 def test_fingerprint_in_a_damaged_file_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_bytes(content)
     with pytest.raises(
-        OptionError, match=r"^folder '.*' holds a damaged run\.json: .+\. Give another out\.$"
+        OptionError, match=r"^folder '.*' holds a damaged run\.json: .+\. Give another folder\.$"
     ) as caught:
         fingerprint_in(tmp_path)
     assert "\n" not in str(caught.value)
