@@ -68,11 +68,17 @@ export function percentilesOf(atlases: Atlas[], channel: number, percents: numbe
   const valueAt = (i: number): number => valueOf(atlases[Math.floor(i / levels)]!, channel, i % levels);
   // Those of one atlas are in order.
   const order = atlases.length > 1 ? Uint16Array.from(counts.keys()).sort((a, b) => valueAt(a) - valueAt(b)) : null;
-  let last = -1;
-  for (let i = 0; i < counts.length; i++) last += counts[i]!;
+  const cells = atlases.length * atlases[0]!.height * atlases[0]!.width;
+  const bad = atlases.flatMap((atlas) => [...countsOf(atlas).subarray(channel * 256 + levels, (channel + 1) * 256)]);
+  const last = cells - 1 - bad.reduce((sum, count) => sum + count);
+  // Positions from `first` up to `next` hold the value at `i`. They are asked for in order, but for odd percentiles.
+  let [i, first, next] = [-1, 0, 0];
   const at = (position: number): number => {
-    let [i, passed] = [-1, 0];
-    while (passed <= position) passed += counts[order ? order[++i]! : ++i]!;
+    if (position < first) [i, next] = [-1, 0];
+    while (next <= position) {
+      first = next;
+      next += counts[order ? order[++i]! : ++i]!;
+    }
     return valueAt(order ? order[i]! : i);
   };
   return between(at, last, percents);
