@@ -119,12 +119,11 @@ DEAR_S = 4.0
 """CPU seconds beyond which a test is named at the end: share what it loads, make it smaller, or mark it `long`."""
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
+def pytest_runtest_setup() -> None:
     """Begin each test at the same random numbers, whichever ran before it: a red run can be repeated.
 
     The generator of the CPU alone, from which weights of new models come: `torch.manual_seed` looks for devices.
     """
-    del item
     if torch := sys.modules.get("torch"):
         torch.default_generator.manual_seed(0)
 

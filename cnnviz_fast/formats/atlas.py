@@ -302,19 +302,19 @@ def parse_atlas(packed: bytes, name: str) -> Atlas:
     return Atlas(index, statistics, provenance, str(record.get("dtype")), tensors.get("maps"))
 
 
-def with_source(packed: bytes, name: str, source: Mapping[str, Any]) -> bytes:
-    """Return an atlas that tells otherwise where its maps came from.
+def with_provenance(packed: bytes, name: str, changes: Mapping[str, Any]) -> bytes:
+    """Return an atlas with other fields of its provenance.
 
     Args:
         packed: bytes of an atlas that `parse_atlas` takes.
         name: name of the file, for messages.
-        source: field of its provenance -> what it says now.
+        changes: name of a field -> its new value.
 
     Returns:
         The bytes of an atlas that is otherwise the same.
     """
     tensors, record = unpack(packed, f"atlas {name!r}")
-    return pack(tensors, {**record, "source": {**record["source"], **source}})
+    return pack(tensors, {**record, "source": {**record["source"], **changes}})
 
 
 def _counts(mask: torch.Tensor) -> torch.Tensor:

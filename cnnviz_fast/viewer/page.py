@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import AtlasError, CnnvizError, OptionError, WriteError
-from ..formats.atlas import parse_atlas, with_source
+from ..formats.atlas import parse_atlas, with_provenance
 from ..options.parsers import path as path_of
 from ..provenance import Provenance
 from ..runs.spec import RunSummary
@@ -242,7 +242,7 @@ def without_folders(packed: bytes, name: str) -> bytes:
     """
     origin = parse_atlas(packed, name).provenance
     called = {"image": origin.image and told(origin.image), "model": origin.model and told_model(origin.model)}
-    return packed if called.items() <= vars(origin).items() else with_source(packed, name, called)
+    return packed if called.items() <= vars(origin).items() else with_provenance(packed, name, called)
 
 
 def refuse_other_file(path: Path) -> None:

@@ -179,7 +179,8 @@ export class Wall {
   private measure(): void {
     const { canvas, box } = this;
     const ratio = devicePixelRatio;
-    const side = (css_px: number, px = NaN) => (Math.abs(px - css_px * ratio) < 2 ? px / ratio : css_px); // not measured yet
+    // Before the browser has told, px is NaN, which is near to nothing.
+    const side = (css_px: number, px = NaN) => (Math.abs(px - css_px * ratio) < 2 ? px / ratio : css_px);
     const [height, width] = [side(canvas.clientHeight, box?.blockSize), side(canvas.clientWidth, box?.inlineSize)];
     this.size = { height, width, ratio };
   }
