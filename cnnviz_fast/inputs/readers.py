@@ -4,7 +4,8 @@
     readers   note the image they are at, read it, note the next one ...; see reader_process.py
     watch     a thread that kills a reader that is too long at one image
 
-A reader that dies is replaced. The image that it was at is lost; its tasks are run again without that image.
+A reader that dies is replaced, and its tasks are run again. It may have been killed from outside, or have hung because
+it was forked while another thread held a lock: an image is lost only once DEATHS readers have died at it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import heapq
 import signal
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -36,6 +37,9 @@ CLOSING_S = 0.5
 STALL_S = 60.0
 """After which a reader that has work but is at no image is killed: one that was forked while a lock was held, or that
 cannot send its result. More than any takes to start."""
+
+DEATHS = 2
+"""Readers that die or hang at the same image, after which the image is taken to be the cause."""
 
 FRUITLESS = 5
 """Deaths in a row without a result in between, and without an image to blame, after which reading is given up."""
@@ -95,6 +99,7 @@ class Readers(Generic[Result]):
         self._next = 0
         self._again: list[int] = []  # a heap of tasks whose reader has died
         self._results: dict[int, Result] = {}  # that wait for their turn
+        self._deaths: Counter[int] = Counter()  # of readers at each image
         self._lost: dict[int, str] = {}
         self._fruitless = 0
         self._stopped_at: float | None = None
@@ -192,18 +197,17 @@ class Readers(Generic[Result]):
         return True
 
     def _bury(self, slot: int, reader: _Reader) -> None:
-        """Blame the image that a reader died at, and keep its tasks to be run again."""
+        """Note the image that a reader died at, and keep its tasks to be run again."""
         reader.end()
         if reader.process.exitcode == RAN_AGAIN:
             raise no_guard()
         self._slots[slot] = None
         for index in reader.tasks:
             heapq.heappush(self._again, index)
-        position = self._notes.at(slot)[0]
         if reader.late is not None:
-            self._lost[reader.late] = f"took longer than {self._timeout_s:g} s"
-        elif position >= 0 and not reader.why:
-            self._lost[position] = f"the reader that decoded it died ({reader.ending()})"
+            self._blame(reader.late, f"took longer than {self._timeout_s:g} s")
+        elif (position := self._notes.at(slot)[0]) >= 0 and not reader.why:
+            self._blame(position, f"the reader that decoded it died ({reader.ending()})")
         else:
             self._fruitless += 1
             if self._fruitless == FRUITLESS:
@@ -212,8 +216,12 @@ class Readers(Generic[Result]):
                     f"the processes that read images failed {FRUITLESS} times in a row, the last time: {why}. "
                     f"Set readers to 0, or give them more shared memory."
                 )
-            return
+
+    def _blame(self, position: int, why: str) -> None:
         self._fruitless = 0
+        self._deaths[position] += 1
+        if self._deaths[position] == DEATHS:
+            self._lost[position] = why
 
     def _watch(self) -> None:
         """Kill each reader that is too long at one image, that stalls, or that does not stop; until the end.

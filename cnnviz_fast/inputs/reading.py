@@ -83,14 +83,14 @@ def read_batches(
 ) -> Iterator[ImageBatch]:
     """Read batches in readers, ahead of the caller.
 
-    An image that cannot be read, or at which its reader crashes or hangs, is a failure of that image alone. A caller
-    that stops before the end closes the generator (contextlib.closing), which takes less than 2 s.
+    An image that cannot be read, or at which two readers have crashed or hung, is a failure of that image alone. A
+    caller that stops before the end closes the generator (contextlib.closing), which takes less than 2 s.
 
     Args:
         read: position -> (3, H, W) float32. It has to pickle where processes are not forked.
         batches: the positions of each batch.
         workers: how many readers (processes); 0 reads in a thread, which survives no crash and ends no hang.
-        timeout_s: after which an image counts as hung.
+        timeout_s: after which a reader counts as hung at its image.
         pin: put the batches into pinned memory where there is CUDA.
         ahead: batches that wait for the caller, besides at most two a reader.
         stop: set it, from any thread, to end the batches, also while one is waited for.
