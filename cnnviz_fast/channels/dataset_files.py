@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..options.parsers import path as path_of
 from ..provenance import package_version
 from ..runtime.array_files import Array, ArrayFile, part_of, prefixed
+from ..runtime.run_files import collected_file
 
 if TYPE_CHECKING:
     from ..options.drawing import RenderOptions
@@ -50,16 +51,16 @@ def write_statistics(
 
 
 def read_statistics(path: str | os.PathLike[str]) -> dict[str, LayerStatistics]:
-    """Read a file of statistics over a data set, such as the statistics.safetensors of a run.
+    """Read statistics over a data set, such as a run kept in its statistics.safetensors.
 
     Args:
-        path: the file.
+        path: the file, or the folder of a run.
 
     Returns:
         Layer name -> statistics, in the order written.
 
     Raises:
-        InputError: the file is missing, damaged, or of another kind.
+        InputError: the file is missing, damaged, or of another kind; the run kept no such file.
     """
 
     from .dataset import LayerStatistics
@@ -68,14 +69,14 @@ def read_statistics(path: str | os.PathLike[str]) -> dict[str, LayerStatistics]:
         names = enumerate(content["layers"])
         return {layer: LayerStatistics.from_arrays(part_of(arrays, f"{position}.")) for position, layer in names}
 
-    return _FILE.read(path_of("path", path), build)
+    return _FILE.read(statistics_file(path), build)
 
 
 def read_columns(path: str | os.PathLike[str]) -> dict[str, dict[str, NDArray[Any]]]:
     """Read of a statistics file what one number says of each channel, without torch.
 
     Args:
-        path: the file.
+        path: the file, or the folder of a run.
 
     Returns:
         Layer name -> mean, std, min, max and sparsity (the share of zeros), (C,) float64 or float32 each.
@@ -88,7 +89,12 @@ def read_columns(path: str | os.PathLike[str]) -> dict[str, dict[str, NDArray[An
         names = enumerate(content["layers"])
         return {layer: _columns_of(part_of(arrays, f"{position}.")) for position, layer in names}
 
-    return _FILE.read(path_of("path", path), build)
+    return _FILE.read(statistics_file(path), build)
+
+
+def statistics_file(path: str | os.PathLike[str]) -> Path:
+    """Return the file of the statistics that a run kept; `path` and errors as in read_statistics."""
+    return collected_file(path_of("path", path), "statistics", "statistics")
 
 
 def _columns_of(arrays: dict[str, Array]) -> dict[str, NDArray[Any]]:
@@ -108,7 +114,7 @@ def ranges_for(path: str | os.PathLike[str], options: RenderOptions) -> dict[str
     """Read the ranges that sheets are drawn on from a statistics file.
 
     Args:
-        path: the file.
+        path: the file, or the folder of a run.
         options: `percentile`.
 
     Returns:

@@ -53,8 +53,8 @@ def _declare(parser: CommandParser) -> None:
     add_output(parser, "DIR/LAYER/IMAGE.png, by the layer that an atlas names and its file's name")
     add_overwrite(parser)
     parser.add(
-        "range", "--statistics", metavar="FILE", default=argparse.SUPPRESS,
-        text="of an earlier run, for normalize dataset",
+        "range", "--statistics", metavar="RUN", default=argparse.SUPPRESS,
+        text="for normalize dataset: the run that kept them",
     )  # fmt: skip
     add_tiles(parser)
     add_options(parser, RenderOptions)
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_colours(options)
     statistics = options_of(arguments, RunOptions).statistics
     if options.normalize == "dataset" and statistics is None:
-        raise OptionError("normalize 'dataset' needs statistics of the data set. Give them with --statistics FILE.")
+        raise OptionError("normalize 'dataset' needs statistics of the data set. Give them with --statistics RUN.")
     backdrop = overlay_of(arguments, arguments.max_pixels)
 
     from ..formats.atlas_files import find_atlases

@@ -18,14 +18,12 @@ from ..errors import OptionError, advice
 from ..provenance import MANIFEST_NAME
 from ..runtime.disk import HeldFolder
 from ..runtime.files import make_folder
+from ..runtime.run_files import RUN
 from ..runtime.untrusted import MOST_JSON_BYTES, read_regular
 from .manifest_files import manifest_at, manifests_in
 from .names import folded_stem, output_path
 from .older_names import refuse_older_names
 from .picture import format_of
-
-RUN = "run.json"
-"""File of a run's fingerprint: everything that the outputs in its folder depend on."""
 
 INDEX_NAME = re.compile(r"(index|failed)(?:-(\d+)-of-(\d+))?\.jsonl", re.ASCII)
 """Names of the lists of a run: what is finished, what failed; of several processes, with rank and number of ranks."""

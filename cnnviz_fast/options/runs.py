@@ -68,8 +68,8 @@ class RunOptions(SelfChecking):
     statistics: str | None = option(
         None,
         text,
-        "for normalize dataset: of an earlier run (else measured)",
-        "FILE", "run",
+        "for normalize dataset: an earlier run that kept them (else measured)",
+        "RUN", "run",
     )  # fmt: skip
     progress: str = option(
         "auto", choice(*PROGRESS), "auto (default), bar, json (a line a second) or none", "HOW", "run"

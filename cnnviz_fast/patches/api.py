@@ -30,6 +30,7 @@ from ..options.parsers import path as path_of
 from ..options.patches import PatchOptions
 from ..options.reading import MAX_PIXELS, ImageOptions
 from ..provenance import package_version
+from ..runtime.run_files import run_of
 from ..runtime.workers import default_threads
 from ..sheets.lettering import text_px
 from .again import ModelAgain, Unit, refuse_other_weights
@@ -43,7 +44,7 @@ from .overlay import MapsAgain
 from .photos import Photo, moved
 from .sheet import PatchSheet, empty_tiles
 from .table import records_of
-from .top_files import TopFile, read_top, run_of
+from .top_files import TopFile, read_top
 from .wording import draw_text, field_text, label_of, lines_beside, title_of
 
 if TYPE_CHECKING:

@@ -6,23 +6,18 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from ..activations.fields.record import ReceptiveField
-from ..errors import InputError, LayerNotFoundError, closest
-from ..formats.output_folders import RUN
+from ..errors import LayerNotFoundError, closest
 from ..options.parsers import path as path_of
 from ..provenance import package_version
 from ..runtime.array_files import DIGEST, Array, ArrayFile, part_of, prefixed
-from ..runtime.untrusted import read_json
+from ..runtime.run_files import collected_file
 
 if TYPE_CHECKING:
     from .classes import ClassResponses
     from .top import TopResponses
-
-NAME = "top.safetensors"
-"""Of the file in a run's folder."""
 
 _FILE = ArrayFile(
     "top_responses",
@@ -120,14 +115,9 @@ def read_top(path: str | os.PathLike[str]) -> TopFile:
         The file's content: layer -> TopResponses.
 
     Raises:
-        InputError: the file is missing, damaged, or of another kind.
+        InputError: the file is missing, damaged, or of another kind; the run kept no such file.
     """
-    file = path_of("path", path)
-    if file.is_dir():
-        folder, file = file, file / NAME
-        if not file.exists():
-            raise InputError(f"{os.fspath(folder)!r} {_without_top(run_of(folder))}")
-    return _FILE.read(file, _built)
+    return _FILE.read(collected_file(path_of("path", path), "top", "the strongest responses"), _built)
 
 
 def read_classes(path: str | os.PathLike[str]) -> dict[str, ClassResponses]:
@@ -143,28 +133,6 @@ def read_classes(path: str | os.PathLike[str]) -> dict[str, ClassResponses]:
         InputError: see read_top.
     """
     return _FILE.read(path_of("path", path), _classes_built)
-
-
-def run_of(folder: Path) -> dict[str, Any]:
-    """Return what a run has written of its settings, unchecked; nothing where the folder is not that of a run."""
-    try:
-        return dict(read_json(folder / RUN)["fingerprint"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return {}
-
-
-def _without_top(run: Mapping[str, Any]) -> str:
-    """Return what is said of a folder without strongest responses, whose run has these settings."""
-    command = "cnnviz run {} SOURCE --layer {} --save top --out {}"
-    if not run:
-        return f"is not the folder of a run. Make one: {command.format('MODEL', 'L', 'FOLDER')}"
-    if "top" in run.get("save", ()):
-        return "is of a run that has not ended. The call that began it goes on with it."
-    model, layers = quote(str(run.get("model"))), " ".join(quote(str(layer)) for layer in run.get("layers", ()))
-    return (
-        "is of a run that did not keep the strongest responses. Keep them in a folder of their own: "
-        f"{command.format(model, layers, 'ANOTHER_FOLDER')}"
-    )
 
 
 def top_facts_of(path: str | os.PathLike[str]) -> dict[str, Any]:

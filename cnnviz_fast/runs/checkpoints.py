@@ -23,6 +23,7 @@ from ..errors import InputError
 from ..runtime.compact import digest_of
 from ..runtime.disk import flush_files
 from ..runtime.files import move_file
+from ..runtime.run_files import collected_name
 from ..runtime.stage_times import stage
 from .collected import Kind, Records
 
@@ -212,7 +213,7 @@ def _covered_by(facts: Mapping[str, Any]) -> int:
 
 def merged(kind: Kind, folder: Path) -> Path:
     """Return the path of the records of all processes together."""
-    return folder / f"{kind.name}{_SUFFIX}"
+    return folder / collected_name(kind.name)
 
 
 def gathered(kind: Kind, folder: Path, ranks: Ranks, listed: int | None, say: Callable[[str], None]) -> Path:

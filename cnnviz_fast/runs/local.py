@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..activations.passes.rows import with_rows
-from ..channels.dataset_files import read_statistics
+from ..channels.dataset_files import read_statistics, statistics_file
 from ..errors import OptionError
 from ..models.loaded import LoadedModel
 from ..options.drawing import RenderOptions
@@ -114,8 +114,9 @@ def statistics_of(engine: Engine, model: LoadedModel, images: Images, spec: RunS
             raise OptionError(f"statistics go with normalize 'dataset', got normalize {spec.drawing.normalize!r}.")
         return None
     if spec.run.statistics is not None:
-        read_statistics(spec.run.statistics)  # so that an error in it shows before anything else
-        return Path(spec.run.statistics)
+        found = statistics_file(spec.run.statistics)
+        read_statistics(found)  # so that an error in it shows before anything else
+        return found
     draws_heat = spec.heat is not None and spec.heat.backdrop is not None
     if not draws_heat and not {"sheets", "tiles"} & set(spec.run.save):
         return None  # nothing is drawn

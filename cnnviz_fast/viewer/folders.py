@@ -13,12 +13,12 @@ from ..errors import AtlasError, CnnvizError, InputError
 from ..formats.atlas_files import AtlasFile
 from ..formats.atlas_head import SUFFIX, AtlasHead
 from ..models.views import view_as_described
-from ..patches.top_files import NAME as TOP_NAME
 from ..patches.top_files import TopFile, read_classes, read_top, top_layers_of
 from ..provenance import Provenance
 from ..runs.folder.index import Line
 from ..runs.folder.run_file import fingerprint_in, refuse_older
 from ..runs.folder.tar_members import TarMembers, paths_of
+from ..runtime.run_files import collected_name
 from .commands import recipe_in
 from .index import RunIndex
 from .payloads import patches_payload, similarity_payload, statistics_payload
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..patches.classes import ClassResponses
     from ..patches.sheet import PatchSheet
 
-STATISTICS_NAME = "statistics.safetensors"
+STATISTICS_NAME, TOP_NAME = map(collected_name, ("statistics", "top"))
 
 FIRST_IMAGES = 100
 """Of a run are looked at for the layers that it has."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import AtlasError, OptionError
 from ..formats.atlas_files import find_atlases, is_tar
 from ..formats.atlas_head import SUFFIX
-from ..formats.output_folders import RUN
+from ..runtime.run_files import RUN
 from .collection import Collection
 from .files import runs_of_files
 from .folders import RunFolder

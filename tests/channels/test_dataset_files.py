@@ -16,7 +16,7 @@ from support.cases import noise
 from support.looping import over
 
 from cnnviz_fast.channels.dataset import LayerStatistics
-from cnnviz_fast.channels.dataset_files import facts_of, read_statistics, write_statistics
+from cnnviz_fast.channels.dataset_files import facts_of, read_columns, read_statistics, write_statistics
 from cnnviz_fast.channels.quantile_sketch import QuantileSketch
 from cnnviz_fast.errors import InputError, WriteError
 from cnnviz_fast.provenance import package_version
@@ -42,6 +42,14 @@ def test_read_statistics_returns_what_was_written(tmp_path: Path, layers: dict[s
     read["conv"].update(noise(1, 3, 4, 4))  # and they go on from there
     assert read["conv"].images == 3
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_read_statistics_takes_the_folder_of_a_run(tmp_path: Path, layers: dict[str, LayerStatistics]) -> None:
+    with pytest.raises(InputError, match=r"^'.*' is not the folder of a run\. Make one: .* --save statistics"):
+        read_statistics(tmp_path)
+    write_statistics(tmp_path / "statistics.safetensors", layers)
+    assert list(read_statistics(tmp_path)) == list(layers)
+    assert list(read_columns(tmp_path)) == list(layers)
 
 
 def test_write_statistics_header_says_what_the_file_holds(tmp_path: Path, layers: dict[str, LayerStatistics]) -> None:

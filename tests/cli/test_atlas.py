@@ -264,8 +264,8 @@ def test_atlas_says_how_to_unpack_a_compressed_tar(
 
 @pytest.mark.parametrize("each", [False, True])
 def test_atlas_draws_on_the_ranges_of_a_data_set(each: bool, runs: Path, out: Path) -> None:
-    path = runs / "loose" / "statistics.safetensors"
-    argv = ["atlas", runs / "loose", "--out", out, "--tile", "9", *(["--each"] if each else [])]
+    path = runs / "loose"
+    argv = ["atlas", path, "--out", out, "--tile", "9", *(["--each"] if each else [])]
     assert run(*argv, "--normalize", "dataset", "--statistics", path, "--percentile", "5,95") == cli.DONE
     for layer, statistics in cf.read_statistics(path).items():
         file = out / layer / ("tiles/p0001/manifest.json" if each else "p0001.json")
@@ -282,7 +282,7 @@ def test_atlas_statistics_that_do_not_suit_are_refused(
     for more, said in (
         (["--normalize", "dataset", "--statistics", path], "cat_layer4.atlas: statistics have no layer 'layer4'."),
         (["--normalize", "dataset", "--statistics", atlas], f"statistics '{atlas}' cannot be read"),
-        (["--normalize", "dataset"], "of the data set. Give them with --statistics FILE.\n"),
+        (["--normalize", "dataset"], "of the data set. Give them with --statistics RUN.\n"),
     ):
         assert run("atlas", atlas, "--out", out, *more) == cli.USAGE
         assert said in error_of(capsys)

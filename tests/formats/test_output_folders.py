@@ -15,8 +15,9 @@ from support.runs import QUICK, digests, make_images, small_model
 import cnnviz_fast as cf
 from cnnviz_fast.errors import OptionError, WriteError
 from cnnviz_fast.formats import output_folders
-from cnnviz_fast.formats.output_folders import RUN, holds_a_run, output_folder, refuse_mixing
+from cnnviz_fast.formats.output_folders import holds_a_run, output_folder, refuse_mixing
 from cnnviz_fast.models.loaded import LoadedModel
+from cnnviz_fast.runtime.run_files import RUN
 
 OLDER = json.loads((Path(__file__).parent / "older_outputs.json").read_text())
 

@@ -31,8 +31,7 @@ def test_normalize_dataset_draws_every_sheet_on_the_range_of_all(images: Path, a
 
 
 def test_a_second_run_reuses_the_statistics_of_the_first(images: Path, alone: Path, tmp_path: Path) -> None:
-    file = alone / "statistics.safetensors"
-    cf.run(small_model(), images, ["0"], tmp_path / "a", normalize="dataset", statistics=str(file), **QUICK)
+    cf.run(small_model(), images, ["0"], tmp_path / "a", normalize="dataset", statistics=str(alone), **QUICK)
     cf.run(small_model(), images, ["0"], tmp_path / "b", normalize="dataset", **QUICK)
     assert not (tmp_path / "a" / ".dataset").exists()
     first, second = digests(tmp_path / "a"), digests(tmp_path / "b")

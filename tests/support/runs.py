@@ -21,7 +21,6 @@ from cnnviz_fast.channels.dataset import LayerStatistics
 from cnnviz_fast.channels.dataset_files import read_statistics
 from cnnviz_fast.models.loaded import LoadedModel
 from cnnviz_fast.models.preprocess import Preprocessing
-from cnnviz_fast.patches.top_files import NAME as TOP_FILE
 from cnnviz_fast.patches.top_files import read_top
 
 NET = '''
@@ -148,7 +147,7 @@ def assert_same_outcome(folder: Path, alone: Path) -> None:
     assert digests(folder) == digests(alone)
     assert sorted_rows(folder) == sorted_rows(alone)
     assert_same_statistics(read_statistics(folder / "statistics.safetensors"), alone)
-    if (alone / TOP_FILE).exists():
+    if (alone / "top.safetensors").exists():
         assert_same_top(folder, alone)
 
 

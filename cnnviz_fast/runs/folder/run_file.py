@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import OptionError, reason_of
-from ...formats.output_folders import RUN
 from ...provenance import package_version
 from ...runtime.files import whole_file
+from ...runtime.run_files import RUN
 from ...runtime.untrusted import read_json
 from .differences import differences
 from .index import files_of
