@@ -12,8 +12,8 @@ from benchmarks.harness.measure import FULL, SHORT, Table, play_back
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --short: fewer rounds, and only what is over within half a minute."""
-    parser.addoption("--short", action="store_true", help="benchmarks: the short form, half a minute")
+    """Add --short: fewer rounds, and only what is over within 20 seconds."""
+    parser.addoption("--short", action="store_true", help="benchmarks: the short form, 20 seconds")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,7 +1,7 @@
 """Run the benchmarks: `python -m benchmarks.run` records a full run and writes the tables, in about twenty
 minutes, with all peers that `pip install ".[bench]"` brings.
 
-`--short` takes half a minute, records nothing, and fails when a ratio is worse than the newest recorded run's by more
+`--short` takes 20 seconds, records nothing, and fails when a ratio is worse than the newest recorded run's by more
 than SHORT_SLACK, twice in a row, and by more than a busy second core explains. `--out FILE` writes the record of a run
 to a file instead of the history.
 """
@@ -82,7 +82,7 @@ def guard(new: history.Record) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run, then record or compare; the exit code is 0 unless a result is wrong or a ratio got worse."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--short", action="store_true", help="half a minute; compares, records nothing")
+    parser.add_argument("--short", action="store_true", help="20 seconds; compares, records nothing")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the record there, not to the history")
     arguments = parser.parse_args(argv)
     print(f"measured is the package in {Path(cnnviz_fast.__file__).parent}")

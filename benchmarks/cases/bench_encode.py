@@ -87,7 +87,7 @@ def peer(d: Drawing, encoder: png_peers.Encoder) -> Contender:
     )  # fmt: skip
 
 
-def encode_table(workload: Workload, full_only: bool = False) -> Table:
+def encode_table(workload: Workload) -> Table:
     """The encoder beside others that are installed, and beside copying the sheet."""
     d = drawing_of(workload)
     fastest, scalar = Encoder(d), Encoder(d, "scalar")
@@ -100,11 +100,11 @@ def encode_table(workload: Workload, full_only: bool = False) -> Table:
             *(peer(d, encoder) for encoder in installed.of(png_peers.ENCODERS)),
         ],
         prepare=d.prepare,
-        full_only=full_only,
+        full_only=workload is not LAYER4,
     )  # fmt: skip
 
 
-TABLES = [encode_table(LAYER4), encode_table(LAYER1, full_only=True), encode_table(DEAD)]
+TABLES = [encode_table(LAYER4), encode_table(LAYER1), encode_table(DEAD)]
 
 
 @cases(TABLES)

@@ -137,8 +137,7 @@ def write_table(workload: Workload) -> Table:
     if workload is LAYER4_SMALL:
         contenders += figures(d)
 
-    short = workload in (LAYER4, LAYER4_SMALL)
-    return Table(f"write {workload.name}", contenders, d.prepare, full_only=not short)
+    return Table(f"write {workload.name}", contenders, d.prepare, full_only=workload is not LAYER4_SMALL)
 
 
 def figures(d: Drawing) -> list[Contender]:
