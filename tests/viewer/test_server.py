@@ -11,6 +11,7 @@ import shutil
 import socket
 import string
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -25,6 +26,7 @@ from support.runs import make_images, small_model
 
 import cnnviz_fast as cf
 from cnnviz_fast.errors import AtlasError, OptionError
+from cnnviz_fast.models.preprocess import Preprocessing
 from cnnviz_fast.provenance import Provenance
 from cnnviz_fast.runtime import extras
 from cnnviz_fast.viewer.collection import Collection
@@ -472,6 +474,33 @@ def test_live_refuses_what_is_not_the_pages_or_no_image(
     assert ask(app, "/live", "GET", **good).status == 405
     monkeypatch.setattr(answers, "LIMIT_BYTES", len(content) - 1)
     assert ask(app, "/live", "POST", content, **good).status == 413
+
+
+@pytest.mark.parametrize("where", ["module", "preprocess"])
+def test_live_model_that_raises_anything_is_told_of_and_asked_again(folder: Path, where: str) -> None:
+    failing: list[BaseException] = []
+
+    class Failing(Preprocessing):
+        def __call__(self, image: Any) -> Any:
+            if where == "preprocess" and failing:
+                raise failing.pop()
+            return super().__call__(image)
+
+    def fail(*given: Any) -> None:
+        if where == "module" and failing:
+            raise failing.pop()
+
+    model = small_model()
+    model.module[2].register_forward_pre_hook(fail)
+    live = LiveRun(replace(model, preprocess=Failing(**vars(model.preprocess))), ["2"])
+    app = application(Collection("live", [live]), access := Access("127.0.0.1", 8720), live)
+    content, token = (folder / "photos" / "p0000.png").read_bytes(), {"x_cnnviz_token": access.upload_token}
+    for kind in (SystemExit, KeyboardInterrupt, GeneratorExit):
+        failing.append(kind("no more"))
+        answer = ask(app, "/live?name=cat.png", "POST", content, **token)
+        assert answer.status == 400
+        assert answer.body.decode() == f"the model failed on 'cat.png': {kind.__name__}: no more."
+    assert ask(app, "/live", "POST", content, **token).status == 200
 
 
 def test_port_in_use_gives_the_next_one() -> None:
