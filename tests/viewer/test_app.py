@@ -288,8 +288,8 @@ def test_values_of_a_channel_are_walked_by_keys(opened: Open) -> None:
     box, cell = (found.bounding_box() for found in (large, tab.locator(".large > .frame .cell")))
     assert box is not None
     assert cell is not None
-    shares = [(cell[place] - box[place]) / box[side] for side, place in (("width", "x"), ("height", "y"))]
-    assert [round(4 * share, 1) for share in [*shares, cell["width"] / box["width"]]] == [2, 1, 1]
+    marked = [cell["x"] - box["x"], cell["y"] - box["y"], cell["width"], cell["height"]]
+    assert marked == close_to([box["width"] / 4 * cells for cells in (2, 1, 1, 1)], A_LEVEL)
     for key, text in (("]", r"\(1, 2\) = 24"), ("ArrowUp", r"\(0, 2\) = 8")):
         tab.keyboard.press(key)
         heard.get_by_text(re.compile(text)).wait_for()

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import re
+import shutil
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -240,6 +241,24 @@ def test_folder_that_is_written_again_keeps_no_data_of_the_page_before(
     cf.save_page(maps, tmp_path / "pages")
     assert {path.name for path in data.iterdir()} == {"a-0-0-0.js", *others}
     assert {name: (data / name).read_text() for name in others} == others
+
+
+@pytest.mark.parametrize("name", ["statistics", "top"])
+@pytest.mark.parametrize("place", [20, -9])  # in the record, which is read when a run is opened; and in what is behind
+def test_page_names_a_damaged_file_of_a_run_once(folder: Path, tmp_path: Path, name: str, place: int) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(folder / "tars", run)
+    content = bytearray((run / f"{name}.safetensors").read_bytes())
+    content[place] ^= 255
+    (run / f"{name}.safetensors").write_bytes(content)
+    shown = open_collection([run], Photos(folder / "photos"), 256)
+    patches = name == "statistics" or place < 0
+    path = write_page(shown, tmp_path / "page.html", patches=patches)
+    (note,) = catalogue_in(path)["notes"]
+    assert re.search(rf"'{name}.safetensors' (is damaged|cannot be read)", note)
+    layers = catalogue_in(path)["runs"][0]["layers"]
+    assert [bool(layer["patches"]) for layer in layers] == [name == "statistics"] * 2
+    assert [bool(layer["statistics"]) for layer in layers] == [name == "top" or place < 0] * 2
 
 
 def test_page_names_a_damaged_atlas_and_shows_the_rest(folder: Path, tmp_path: Path) -> None:

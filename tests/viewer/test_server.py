@@ -10,9 +10,11 @@ import re
 import shutil
 import socket
 import string
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -25,7 +27,7 @@ from PIL import Image
 from support.runs import make_images, small_model
 
 import cnnviz_fast as cf
-from cnnviz_fast.errors import AtlasError, OptionError
+from cnnviz_fast.errors import AtlasError, CnnvizError, OptionError
 from cnnviz_fast.models.preprocess import Preprocessing
 from cnnviz_fast.provenance import Provenance
 from cnnviz_fast.runtime import extras
@@ -33,6 +35,7 @@ from cnnviz_fast.viewer.collection import Collection
 from cnnviz_fast.viewer.commands import Recipe
 from cnnviz_fast.viewer.opening import open_collection
 from cnnviz_fast.viewer.photos import Photos
+from cnnviz_fast.viewer.server import apart
 from cnnviz_fast.viewer.server import app as answers
 from cnnviz_fast.viewer.server.app import application
 from cnnviz_fast.viewer.server.live import LiveRun
@@ -501,6 +504,19 @@ def test_live_model_that_raises_anything_is_told_of_and_asked_again(folder: Path
         assert answer.status == 400
         assert answer.body.decode() == f"the model failed on 'cat.png': {kind.__name__}: no more."
     assert ask(app, "/live", "POST", content, **token).status == 200
+
+
+def test_what_needs_torch_is_made_in_a_process_that_may_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apart, "sys", SimpleNamespace(modules={}))
+    make = apart.Apart(idle_s=0.1)
+    assert make(zlib.compress, b"ab") == zlib.compress(b"ab")
+    with pytest.raises(CnnvizError, match="it cannot be made: error: Error -3"):
+        make(zlib.decompress, b"ab")
+    assert make._other is not None
+    make._other[0].join()  # which has nothing to do
+    assert make(zlib.compress, b"ab") == zlib.compress(b"ab")
+    with pytest.raises(CnnvizError, match="has ended"):
+        make(os._exit, 1)
 
 
 def test_port_in_use_gives_the_next_one() -> None:
