@@ -142,7 +142,9 @@ def without(run: dict[str, Any], key: str) -> None:
         image["attribution"] = [each for each in image["attribution"] if each["key"] != key]
         image["absent"] += [int(second)] if letter == "a" else []
     elif letter == "p":
-        run["images"][int(second)]["photo"] = None
+        image = run["images"][int(second)]
+        image["photo"] = None if image["photo"] == key else image["photo"]
+        image["frames"] = {layer: frame for layer, frame in image.get("frames", {}).items() if frame != key}
     else:
         run["layers"][int(second)][_KINDS[letter]] = None
 

@@ -20,11 +20,12 @@ from ..geometry import tile_size
 from ..options.drawing import RenderOptions
 from ..patches.top_files import NAME as TOP_NAME
 from ..patches.top_files import read_top
-from .payloads import patches_payload, similarity_payload
+from .payloads import as_jpeg, patches_payload, similarity_payload
 from .photos import Photos
 from .shown import inside
 
 if TYPE_CHECKING:
+    from ..models.own_preprocess import ArrayPreprocess
     from ..patches.sheet import PatchSheet
     from ..patches.top_files import TopFile
 
@@ -118,6 +119,29 @@ def patches(folder: Path, photos: Photos, cut_at_once: int, layer: str, channel:
     cut = _cut(path, written, photos, layer, channel - row, cut_at_once)
     count = sum(record["channel"] == channel for record in cut.table)
     return patches_payload(cut, row, count) if count else None
+
+
+def view_of_array(path: Path, preprocess: ArrayPreprocess, most_values: int, plane: int | None, planes: int) -> bytes:
+    """Return what a model saw of an array as JPEG: of a volume or a clip a frame.
+
+    Args:
+        path: of the file.
+        preprocess: how it became the model's input.
+        most_values: of the array.
+        plane: of a layer, under which the frame lies; None for the first frame.
+        planes: that the layer has.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    from PIL.Image import fromarray
+
+    from ..activations.maps import frame_of
+    from ..inputs.images import InputSpec
+    from ..models.preprocess import as_image
+
+    sample = InputSpec(preprocess, preprocess.expected, most_values).read(path)[0]
+    return as_jpeg(fromarray(as_image(frame_of(sample, plane, planes), preprocess)))
 
 
 @lru_cache(1)

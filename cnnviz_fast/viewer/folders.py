@@ -12,6 +12,7 @@ from ..channels.dataset_files import facts_of, read_columns
 from ..errors import AtlasError, CnnvizError, InputError
 from ..formats.atlas_files import AtlasFile
 from ..formats.atlas_head import SUFFIX, AtlasHead
+from ..inputs.arrays import ARRAY_EXTENSIONS
 from ..models.views import view_as_described
 from ..patches.top_files import NAME as TOP_NAME
 from ..patches.top_files import read_classes, top_layers_of
@@ -19,8 +20,9 @@ from ..provenance import Provenance
 from ..runs.folder.index import Line
 from ..runs.folder.run_file import fingerprint_in, refuse_older
 from ..runs.folder.tar_members import TarMembers, paths_of
+from .arrays import array_preprocess_in, planes_of
 from .commands import recipe_in
-from .computed import Compute, directly, patches, similarity
+from .computed import Compute, directly, patches, similarity, view_of_array
 from .index import RunIndex
 from .payloads import statistics_payload
 from .photos import Photos
@@ -88,6 +90,8 @@ class RunFolder:
         if not self._of_top[0]:
             self._read_whole(TOP_NAME, read_classes)  # which says why, where there is such a file
         self._sizes: dict[tuple[str, ...], tuple[int, int]] = {}
+        self._arrays = array_preprocess_in(facts.get("preprocess"))
+        self._leaves_planes_out = facts.get("planes") is not None  # so that nothing says where the others lie
         first = self._first_atlases()
         if not first:
             raise InputError(
@@ -110,14 +114,16 @@ class RunFolder:
         if shapes not in self._sizes:  # most images of a run are of one size, which the first of them tells
             heads = [self._head(number, layer) for layer in there]
             self._sizes[shapes] = view_size([head for head in heads if head is not None])
-        photo = self._photo_path(lines)
+        has_photo = self._photo_path(lines) is not None
+        under: dict[tuple[int, int], int] = {}  # one frame for all layers of as many planes
+        frames = {layer: under.setdefault(place, layer) for layer, place in self._planes(lines).items() if has_photo}
         # The heat maps of a run are layers too, with a channel for each target.
         scores = tuple(
             ShownScore(None, said, self._numbers[layer], channel)
             for layer, channel, said in _scores_in(named)
             if layer in self._numbers
         )
-        return ShownImage(str(name or f"image {number}"), self._sizes[shapes], photo is not None, absent, scores)
+        return ShownImage(str(name or f"image {number}"), self._sizes[shapes], has_photo, absent, scores, frames)
 
     def atlas(self, layer: int, image: int) -> AtlasFile | None:
         """See ShownRun."""
@@ -125,9 +131,15 @@ class RunFolder:
 
     def photo(self, image: int, frame: int | None = None) -> bytes | None:
         """See ShownRun."""
-        path = self._photo_path(self._index.lines(image))
-        if path is None or self._photos is None or frame is not None:
+        lines = self._index.lines(image)
+        path = self._photo_path(lines)
+        if path is None or self._photos is None:
             return None
+        place = (None, 1) if frame is None else self._planes(lines).get(frame)
+        if place is None:
+            return None
+        if self._arrays is not None:
+            return self._compute(view_of_array, path, self._arrays, self._photos.max_pixels, *place)
         return self._photos.view(path, lambda *size: view_as_described(self._facts.get("preprocess"), *size))
 
     def payload(self, kind: str, layer: int, channel: int | None = None) -> bytes | None:
@@ -199,7 +211,16 @@ class RunFolder:
     def _photo_path(self, lines: list[Line]) -> Path | None:
         if self._photos is None or not lines:
             return None
-        return self._photos.find(lines[0]["key"])
+        path = self._photos.find(lines[0]["key"])
+        is_array = path is not None and path.suffix in ARRAY_EXTENSIONS
+        return None if is_array and (self._arrays is None or self._leaves_planes_out) else path
+
+    def _planes(self, lines: list[Line]) -> dict[int, tuple[int, int]]:
+        """Return which plane of a volume or step of a clip the layers of an image are, by their numbers."""
+        if self._arrays is None or self._leaves_planes_out:
+            return {}
+        found = planes_of(name for line in lines if isinstance(name := line.get("layer"), str))
+        return {self._numbers[name]: place for name, place in found.items() if name in self._numbers}
 
     def _kinds_of(self, layer: str) -> frozenset[str]:
         """Return what there is of a layer beside atlases, as far as the files of the run say."""

@@ -186,17 +186,19 @@ def test_planes_of_a_volume_lie_over_their_own_frames(tmp_path: Path) -> None:
     volume[0] += np.arange(8).reshape(8, 1, 1) / 7  # each frame is brighter than the one before
     np.save(tmp_path / "volume.npy", volume)
     (image,) = name_images([str(tmp_path / "volume.npy")])
-    run = MemoryRun.of([look(model, image, ["0", "1"], 10**6)])
-    path = write_page(Collection("volume", [run]), tmp_path / "page.html")
-    (entry,) = catalogue_in(path)["runs"]
-    (shown,) = entry["images"]
-    seen = {}
-    for layer in entry["layers"]:
-        with Image.open(io.BytesIO(payload_in(path, shown["frames"][str(layer["id"])]))) as frame:
-            seen[layer["name"]] = frame.getpixel((6, 6))[0]
-    brightness = [round(255 * frame / 7) for frame in range(8)]
-    assert [seen[f"0@d{plane}"] for plane in range(8)] == close_to(brightness, TWO_LEVELS)
-    assert [seen[f"1@d{plane}"] for plane in range(4)] == close_to(brightness[1::2], TWO_LEVELS)
+    looked = Collection("volume", [MemoryRun.of([look(model, image, ["0", "1"], 10**6)])])
+    cf.run(model, str(tmp_path), ["0", "1"], tmp_path / "run", save="atlases", readers=0, progress="none")
+    for source in (looked, open_collection([tmp_path / "run"], Photos(tmp_path))):
+        path = write_page(source, tmp_path / "page.html")
+        (entry,) = catalogue_in(path)["runs"]
+        (shown,) = entry["images"]
+        seen = {}
+        for layer in entry["layers"]:
+            with Image.open(io.BytesIO(payload_in(path, shown["frames"][str(layer["id"])]))) as frame:
+                seen[layer["name"]] = frame.getpixel((6, 6))[0]
+        brightness = [round(255 * frame / 7) for frame in range(8)]
+        assert [seen[f"0@d{plane}"] for plane in range(8)] == close_to(brightness, TWO_LEVELS)
+        assert [seen[f"1@d{plane}"] for plane in range(4)] == close_to(brightness[1::2], TWO_LEVELS)
 
 
 def test_page_says_where_photos_and_patches_are_missing(folder: Path, tmp_path: Path) -> None:
