@@ -69,6 +69,7 @@ class Collection:
                 self._run(number, range(min(run.image_count, most_images or run.image_count)), is_sent)
                 for number, run in enumerate(self.runs)
             ],
+            **({} if is_sent else {"images_at_once": PAGE}),
         }
 
     def _run(self, number: int, images: Iterable[int], is_sent: bool) -> dict[str, Any]:

@@ -897,6 +897,11 @@ def test_phone_has_one_column_and_nothing_beside_it(anew: Open) -> None:
     assert letters(tab)["l"] == "body.0.norm"
     assert not tab.get_by_role("tree").is_visible()
     assert tab.get_by_label("map of channel 0").bounding_box()["width"] > 300
+    for height, stays in ((844, True), (400, False)):  # lower, it would take much of the window
+        tab.set_viewport_size({"width": 390, "height": height})
+        tab.get_by_label("map of channel 0").scroll_into_view_if_needed()
+        assert tab.evaluate("scrollY") > 0
+        assert (tab.locator("header").bounding_box()["y"] == 0) is stays
 
 
 def test_phone_shows_the_ends_of_a_fixed_range(opened: Open) -> None:

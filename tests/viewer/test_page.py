@@ -311,6 +311,9 @@ def test_page_of_what_cannot_be_shown_is_refused(folder: Path, tmp_path: Path, m
     record = json.loads((folder / "loose" / "run.json").read_text())
     record["fingerprint"]["layout"] = "auto"
     (old / "run.json").write_text(json.dumps(record))
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "run.json").write_text('{"fingerprint":')
     (tmp_path / "empty").mkdir()
     sheets = tmp_path / "sheets"
     cf.run(small_model(), str(folder / "photos"), ["0"], sheets, save="sheets", readers=0, progress="none")
@@ -318,6 +321,7 @@ def test_page_of_what_cannot_be_shown_is_refused(folder: Path, tmp_path: Path, m
         (tmp_path / "empty", AtlasError, "holds no atlases"),
         (tmp_path / "nothing", AtlasError, "cannot be read"),
         (old, OptionError, "holds a run of an older version"),
+        (damaged, OptionError, r"holds a damaged run.json: .*\. Give another folder\."),
         (sheets, cf.CnnvizError, "holds no atlases, which are what is shown"),
         ({}, OptionError, "at least one layer"),
         ({"a": maps, "b": maps.expand(2, *maps.shape)}, ShapeError, "same images in every layer"),

@@ -252,6 +252,7 @@ def test_another_host_needs_the_token(folder: Path) -> None:
     assert "HttpOnly" in kept
     assert "SameSite=Lax" in kept
     cookie = 'cnnviz-8720="the token"'
+    assert catalogue_in(ask(app, "/", cookie=cookie, **own))["has_token"] is True
     assert ask(app, "/data/a-0-0-0", cookie=cookie, **own).status == 200
     assert ask(app, "/data/a-0-0-0", cookie="cnnviz-8721=the", **own).status == 401
     assert ask(app, "/data/a-0-0-0", cookie=cookie, host="evil.example:8720").status == 421

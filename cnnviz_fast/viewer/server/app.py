@@ -86,6 +86,7 @@ class _Served:
     def page(self, request: Request) -> Response:
         """Answer with the page."""
         catalogue = self._shown.catalogue("server", PAGE)
+        catalogue["has_token"] = self._access.token is not None
         if self._live is not None:
             catalogue["runs"].pop()  # which the page gets when there is an image
             catalogue["live"] = self._live.facts(self._access.upload_token, LIMIT_BYTES)
