@@ -67,10 +67,14 @@ def run(arguments: argparse.Namespace) -> int:
     from ..viewer.collection import Collection
     from ..viewer.opening import open_collection
     from ..viewer.photos import Photos
+    from ..viewer.server.apart import Apart
 
     photos = None if arguments.photos is None else Photos(Path(arguments.photos), arguments.max_pixels)
     live = _live(arguments)
-    shown = open_collection(arguments.runs, photos) if arguments.runs else Collection(str(arguments.model), [])
+    compute = Apart()
+    shown = Collection(str(arguments.model), [])
+    if arguments.runs:
+        shown = open_collection(arguments.runs, photos, compute=compute)
     if live is not None:
         shown.runs = [*shown.runs, live]
     for reason in shown.notes:
@@ -85,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.no_open and not webbrowser.open(address):
             note("no browser opens. Open the address yourself")
 
-    serve(shown, listening, arguments.host, live=live, token=arguments.token, started=started)
+    serve(shown, listening, arguments.host, live=live, compute=compute, token=arguments.token, started=started)
     return DONE
 
 

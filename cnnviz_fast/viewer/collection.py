@@ -69,6 +69,7 @@ class Collection:
                 self._run(number, range(min(run.image_count, most_images or run.image_count)), is_sent)
                 for number, run in enumerate(self.runs)
             ],
+            **({} if is_sent else {"images_at_once": PAGE}),
         }
 
     def _run(self, number: int, images: Iterable[int], is_sent: bool) -> dict[str, Any]:
@@ -142,7 +143,9 @@ def without(run: dict[str, Any], key: str) -> None:
         image["attribution"] = [each for each in image["attribution"] if each["key"] != key]
         image["absent"] += [int(second)] if letter == "a" else []
     elif letter == "p":
-        run["images"][int(second)]["photo"] = None
+        image = run["images"][int(second)]
+        image["photo"] = None if image["photo"] == key else image["photo"]
+        image["frames"] = {layer: frame for layer, frame in image.get("frames", {}).items() if frame != key}
     else:
         run["layers"][int(second)][_KINDS[letter]] = None
 

@@ -9,19 +9,21 @@ from ..errors import AtlasError
 from ..formats.atlas_files import AtlasFile
 from ..formats.atlas_head import AtlasHead
 from .commands import recipe_of
-from .payloads import similarity_payload
+from .computed import Compute, similarity
 from .shown import ShownImage, ShownLayer, name_apart, view_size
 
 
 class FilesRun:
     """Atlases of one model; see ShownRun."""
 
-    def __init__(self, atlases: Sequence[tuple[AtlasFile, AtlasHead]]) -> None:
+    def __init__(self, atlases: Sequence[tuple[AtlasFile, AtlasHead]], compute: Compute) -> None:
         """Sort atlases into layers and images.
 
         Args:
             atlases: with their heads, at least one.
+            compute: calls what takes torch.
         """
+        self._compute = compute
         first = atlases[0][1].provenance
         self.model = first.model or ""
         self.name = " ".join(filter(None, (first.model, first.weights))) or os.path.dirname(atlases[0][0].name) or "."
@@ -62,18 +64,19 @@ class FilesRun:
             return None
         files = (self.atlas(layer, image) for image in range(self.image_count))
         first = next(file for file in files if file is not None)
-        return similarity_payload([first.read().maps])
+        return self._compute(similarity, [first], self.layers[layer].shape[0])
 
     def attribution(self, image: int, number: int) -> None:
         """See ShownRun. There is none."""
 
 
-def runs_of_files(atlases: Iterable[AtlasFile], notes: list[str]) -> list[FilesRun]:
+def runs_of_files(atlases: Iterable[AtlasFile], notes: list[str], compute: Compute) -> list[FilesRun]:
     """Return a run for each model and its weights.
 
     Args:
         atlases: files, of which heads are read.
         notes: gets a sentence on each that cannot be used.
+        compute: calls what takes torch.
     """
     models: dict[tuple[str | None, str | None, str | None], list[tuple[AtlasFile, AtlasHead]]] = {}
     for file in atlases:
@@ -84,4 +87,4 @@ def runs_of_files(atlases: Iterable[AtlasFile], notes: list[str]) -> list[FilesR
             continue
         origin = head.provenance
         models.setdefault((origin.model, origin.weights, origin.weights_digest), []).append((file, head))
-    return [FilesRun(files) for files in models.values()]
+    return [FilesRun(files, compute) for files in models.values()]

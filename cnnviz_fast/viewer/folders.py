@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,33 +12,32 @@ from ..channels.dataset_files import facts_of, read_columns
 from ..errors import AtlasError, CnnvizError, InputError
 from ..formats.atlas_files import AtlasFile
 from ..formats.atlas_head import SUFFIX, AtlasHead
+from ..inputs.arrays import ARRAY_EXTENSIONS
 from ..models.views import view_as_described
-from ..patches.top_files import TopFile, read_classes, read_top, top_layers_of
+from ..patches.top_files import read_classes, top_layers_of
 from ..provenance import Provenance
 from ..runs.folder.index import Line
 from ..runs.folder.run_file import fingerprint_in, refuse_older
 from ..runs.folder.tar_members import TarMembers, paths_of
 from ..runtime.run_files import collected_name
+from .arrays import array_preprocess_in, planes_of
 from .commands import recipe_in
+from .computed import Compute, directly, patches, similarity, view_of_array
 from .index import RunIndex
-from .payloads import patches_payload, similarity_payload, statistics_payload
+from .payloads import statistics_payload
 from .photos import Photos
 from .shown import ShownImage, ShownLayer, ShownScore, inside, model_of, view_size
 
 if TYPE_CHECKING:
     from ..patches.classes import ClassResponses
-    from ..patches.sheet import PatchSheet
 
 STATISTICS_NAME, TOP_NAME = map(collected_name, ("statistics", "top"))
 
 FIRST_IMAGES = 100
 """Of a run are looked at for the layers that it has."""
 
-SIMILAR_IMAGES, SIMILAR_VALUES = 16, 20_000
-"""Images over which channels are compared, and values of each channel that are enough."""
-
-PATCH_PX, PATCHES = 64, 8
-"""Longer side of a patch, and how many of a channel are shown."""
+SIMILAR_IMAGES = 16
+"""Over which channels are compared, at most."""
 
 _MOST_TAR_BYTES = 1 << 62
 
@@ -47,16 +46,25 @@ class RunFolder:
     """A run in a folder; see ShownRun. What it holds is read when it is looked at.
 
     Images are listed, and their atlases and photos found, without torch, which takes 500 MB and seconds to load: only
-    what is computed of a run loads it: its patches and the similarity of channels.
+    what is computed of a run loads it, which a server does in another process.
     """
 
-    def __init__(self, folder: Path, photos: Photos | None = None, cut_at_once: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        notes: list[str],
+        photos: Photos | None = None,
+        cut_at_once: int = 1,
+        compute: Compute = directly,
+    ) -> None:
         """Find the images of a run and its layers.
 
         Args:
             folder: of the run.
+            notes: gets a sentence on each file that is damaged: what there is of it is left out.
             photos: where its photos lie now; None shows none.
             cut_at_once: channels whose patches are cut together, for which each photo is decoded once.
+            compute: calls what takes torch.
 
         Raises:
             InputError: it is no run, one of an older version, or one without atlases.
@@ -66,19 +74,24 @@ class RunFolder:
             raise InputError(f"folder {str(folder)!r} is not that of a run: it has no run.json.")
         refuse_older(folder, facts)
         self._folder, self._photos, self._facts = folder, photos, facts
-        self._cut_at_once = cut_at_once
-        self._cut: dict[tuple[str, int], PatchSheet] = {}
+        self._notes, self._cut_at_once, self._compute = notes, cut_at_once, compute
         try:
             self._index = RunIndex(folder)
         except OSError as error:
             raise InputError(f"the index of run {str(folder)!r} cannot be read: {error.strerror}.") from error
         self.name = folder.name or str(folder)
         self.model = model_of(facts)
-        self.image_count, self.is_damaged = len(self._index), self._index.is_damaged
+        self.image_count = len(self._index)
+        if self._index.is_damaged:
+            notes.append(f"the index of run {self.name!r} is damaged, and what is behind the damage is not shown.")
         self._of_top = top_layers_of(folder / TOP_NAME)
         measured = facts_of(folder / STATISTICS_NAME).get("layers")
-        self._measured = measured if isinstance(measured, list) else []
+        self._measured = measured if isinstance(measured, list) else list(self._statistics)
+        if not self._of_top[0]:
+            self._read_whole(TOP_NAME, read_classes)  # which says why, where there is such a file
         self._sizes: dict[tuple[str, ...], tuple[int, int]] = {}
+        self._arrays = array_preprocess_in(facts.get("preprocess"))
+        self._leaves_planes_out = facts.get("planes") is not None  # so that nothing says where the others lie
         first = self._first_atlases()
         if not first:
             raise InputError(
@@ -101,14 +114,16 @@ class RunFolder:
         if shapes not in self._sizes:  # most images of a run are of one size, which the first of them tells
             heads = [self._head(number, layer) for layer in there]
             self._sizes[shapes] = view_size([head for head in heads if head is not None])
-        photo = self._photo_path(lines)
+        has_photo = self._photo_path(lines) is not None
+        under: dict[tuple[int, int], int] = {}  # one frame for all layers of as many planes
+        frames = {layer: under.setdefault(place, layer) for layer, place in self._planes(lines).items() if has_photo}
         # The heat maps of a run are layers too, with a channel for each target.
         scores = tuple(
             ShownScore(None, said, self._numbers[layer], channel)
             for layer, channel, said in _scores_in(named)
             if layer in self._numbers
         )
-        return ShownImage(str(name or f"image {number}"), self._sizes[shapes], photo is not None, absent, scores)
+        return ShownImage(str(name or f"image {number}"), self._sizes[shapes], has_photo, absent, scores, frames)
 
     def atlas(self, layer: int, image: int) -> AtlasFile | None:
         """See ShownRun."""
@@ -116,18 +131,25 @@ class RunFolder:
 
     def photo(self, image: int, frame: int | None = None) -> bytes | None:
         """See ShownRun."""
-        path = self._photo_path(self._index.lines(image))
-        if path is None or self._photos is None or frame is not None:
+        lines = self._index.lines(image)
+        path = self._photo_path(lines)
+        if path is None or self._photos is None:
             return None
+        place = (None, 1) if frame is None else self._planes(lines).get(frame)
+        if place is None:
+            return None
+        if self._arrays is not None:
+            return self._compute(view_of_array, path, self._arrays, self._photos.max_pixels, *place)
         return self._photos.view(path, lambda *size: view_as_described(self._facts.get("preprocess"), *size))
 
     def payload(self, kind: str, layer: int, channel: int | None = None) -> bytes | None:
         """See ShownRun."""
         name = self.layers[layer].name
         if kind == "similarity":
-            return similarity_payload(self._some_maps(layer))
-        if kind == "patches" and channel is not None:
-            return self._patches(name, channel)
+            files = (self._file_of(layer, image) for image in range(min(SIMILAR_IMAGES, self.image_count)))
+            return self._compute(similarity, list(filter(None, files)), self.layers[layer].shape[0])
+        if kind == "patches" and channel is not None and self._photos is not None:
+            return self._compute(patches, self._folder, self._photos, self._cut_at_once, name, channel)
         if kind == "statistics":
             columns = dict(self._statistics.get(name, {}))
             if name in self._classes:
@@ -189,7 +211,16 @@ class RunFolder:
     def _photo_path(self, lines: list[Line]) -> Path | None:
         if self._photos is None or not lines:
             return None
-        return self._photos.find(lines[0]["key"])
+        path = self._photos.find(lines[0]["key"])
+        is_array = path is not None and path.suffix in ARRAY_EXTENSIONS
+        return None if is_array and (self._arrays is None or self._leaves_planes_out) else path
+
+    def _planes(self, lines: list[Line]) -> dict[int, tuple[int, int]]:
+        """Return which plane of a volume or step of a clip the layers of an image are, by their numbers."""
+        if self._arrays is None or self._leaves_planes_out:
+            return {}
+        found = planes_of(name for line in lines if isinstance(name := line.get("layer"), str))
+        return {self._numbers[name]: place for name, place in found.items() if name in self._numbers}
 
     def _kinds_of(self, layer: str) -> frozenset[str]:
         """Return what there is of a layer beside atlases, as far as the files of the run say."""
@@ -203,62 +234,25 @@ class RunFolder:
 
     @cached_property
     def _statistics(self) -> Mapping[str, Any]:
-        path = self._folder / STATISTICS_NAME
-        with contextlib.suppress(CnnvizError):  # a run that goes on, or damage: then there are none
-            if path.is_file():
-                return read_columns(inside(self._folder, STATISTICS_NAME))
-        return {}
+        return self._read_whole(STATISTICS_NAME, read_columns)
 
     @cached_property
     def _classes(self) -> Mapping[str, ClassResponses]:
-        path = self._folder / TOP_NAME
-        with contextlib.suppress(CnnvizError):
-            if self._of_top[1] and path.is_file():
-                return read_classes(inside(self._folder, TOP_NAME))
-        return {}
+        return self._read_whole(TOP_NAME, read_classes) if self._of_top[1] else {}
 
-    @cached_property
-    def _top(self) -> TopFile | None:
-        """Return the strongest images of the run, whose photos all lie where the user says."""
-        path = self._folder / TOP_NAME
-        with contextlib.suppress(CnnvizError):
-            if path.is_file():
-                top = read_top(inside(self._folder, TOP_NAME))
-                return top if self._photos is None else self._photos.of_top(top)
+    def _read_whole(self, name: str, read: Callable[[Path], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Return what a file holds by layer: nothing where there is none, or where it is damaged, which is noted."""
+        try:
+            return read(inside(self._folder, name)) if (self._folder / name).is_file() else {}
+        except CnnvizError as error:
+            self._notes.append(str(error))
+            return {}
+
+    def _file_of(self, layer: int, image: int) -> AtlasFile | None:
+        """Return an atlas, None where there is none or where it is not to be found."""
+        with contextlib.suppress(AtlasError):
+            return self.atlas(layer, image)
         return None
-
-    def _patches(self, layer: str, channel: int) -> bytes | None:
-        """Cut the patches of a channel, and of others with it, which are kept until further ones are cut."""
-        top = self._top
-        if top is None:
-            return None
-        from ..patches.api import patch_sheet
-
-        row = channel % self._cut_at_once
-        key = layer, channel - row
-        sheet = self._cut.get(key)
-        if sheet is None:
-            channels = range(channel - row, min(channel - row + self._cut_at_once, top[layer].channels))
-            sheet = patch_sheet(
-                top, layer, channels=channels, per_channel=PATCHES, tile=PATCH_PX, label=False, title="", threads=1
-            )
-            self._cut = {key: sheet}
-        count = sum(record["channel"] == channel for record in sheet.table)
-        return patches_payload(sheet, row, count) if count else None
-
-    def _some_maps(self, layer: int) -> list[Any]:
-        """Return the maps of a layer over which its channels are compared."""
-        found: list[Any] = []
-        for image in range(min(SIMILAR_IMAGES, self.image_count)):
-            with contextlib.suppress(AtlasError):
-                file = self.atlas(layer, image)
-                if file is not None and (maps := file.read().maps).shape[0] == self.layers[layer].shape[0]:
-                    found.append(maps)
-            if sum(maps[0].numel() for maps in found) >= SIMILAR_VALUES:
-                break
-        if not found:
-            raise AtlasError(f"no atlas of layer {self.layers[layer].name!r} can be read.")
-        return found
 
 
 def _atlas_in(line: Line) -> str | None:

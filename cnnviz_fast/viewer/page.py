@@ -217,6 +217,8 @@ def _payloads(shown: Collection, catalogue: Mapping[str, Any], kinds: set[str]) 
         for layer in run["layers"]:
             layer |= {kind: None for kind in KINDS if kind not in kinds}
         for key in keys_of(run):
+            if key.startswith("x-") and run["layers"][int(key.split("-")[2])]["patches"] is None:
+                continue  # the file of which all are is damaged
             try:
                 content = shown.content(key)
                 if content is None and key.startswith("x-"):
@@ -227,7 +229,8 @@ def _payloads(shown: Collection, catalogue: Mapping[str, Any], kinds: set[str]) 
                 if key.startswith(("a-", "t-")):
                     payload = without_folders(payload, key if isinstance(content, bytes) else content.name)
             except CnnvizError as error:
-                shown.notes.append(str(error))
+                if str(error) not in shown.notes:
+                    shown.notes.append(str(error))
                 without(run, key)
                 continue
             yield key, payload

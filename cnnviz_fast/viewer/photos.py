@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +21,21 @@ MOST_SIDE_PX = 8192
 """Of a view; a run that says more is damaged."""
 
 
+@dataclass(frozen=True)
 class Photos:
     """A folder of photos. A run may be anybody's, so that what it says of their paths is not believed.
 
-    folder: the folder.
+    folder: that holds the photos, in as many of the folders above them as they had.
+    max_pixels: largest photo to read, in px.
     """
 
-    def __init__(self, folder: Path, max_pixels: int = MAX_PIXELS) -> None:
-        """Take a folder.
+    folder: Path
+    max_pixels: int = MAX_PIXELS
 
-        Args:
-            folder: that holds the photos, in as many of the folders above them as they had.
-            max_pixels: largest photo to read, in px.
-
-        Raises:
-            InputError: there is no such folder.
-        """
-        if not folder.is_dir():
-            raise InputError(f"photos must be a folder, got {str(folder)!r}.")
-        self.folder, self._max_pixels = folder, max_pixels
+    def __post_init__(self) -> None:
+        """Raise InputError where there is no such folder."""
+        if not self.folder.is_dir():
+            raise InputError(f"photos must be a folder, got {str(self.folder)!r}.")
 
     def find(self, key: str) -> Path | None:
         """Return where the photo of a key lies, by the longest end of it that is there; None where none is."""
@@ -66,12 +62,12 @@ class Photos:
         Raises:
             ImageError: the photo cannot be read.
         """
-        image: Any = decode_file(path, self._max_pixels, AS_USUAL)
+        image: Any = decode_file(path, self.max_pixels, AS_USUAL)
         view = view_of(image.height, image.width)
         if view is None:
             return None
         top, left, bottom, right = map(round, view.box)
-        if max(*view.size, 1) > MOST_SIDE_PX or (bottom - top) * (right - left) > self._max_pixels:
+        if max(*view.size, 1) > MOST_SIDE_PX or (bottom - top) * (right - left) > self.max_pixels:
             return None
         part = image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))  # black where it was padded
         return as_jpeg(part.resize((view.size[1], view.size[0]), reducing_gap=2.0))

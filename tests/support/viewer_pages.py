@@ -117,6 +117,7 @@ def demo(
         "palettes": palettes,
         "notes": [],
         "runs": runs,
+        **({"images_at_once": 50} if store == "server" else {}),
     }
     return catalogue, payloads
 

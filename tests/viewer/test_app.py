@@ -275,6 +275,31 @@ def test_channel_is_clicked_and_read(opened: Open) -> None:
     assert kernel.evaluate("c => [...c.getContext('2d').getImageData(1, 1, 1, 1).data]") == [200, 200, 200, 255]
 
 
+def test_values_of_a_channel_are_walked_by_keys(opened: Open) -> None:
+    tab = opened("#1;c=4")
+    tab.mouse.move(0, 0)
+    large = tab.get_by_role("application", name="values of channel 4")
+    tab.get_by_role("button", name="Close the channel").focus()
+    tab.keyboard.press("Tab")
+    heard = tab.locator(".value[aria-live=polite]")
+    for key in ("ArrowDown", "ArrowDown", "ArrowRight", "Shift+ArrowRight", "ArrowLeft"):
+        tab.keyboard.press(key)
+    assert re.match(r"\(1, 2\) = 12.* sees 8 × 8 px about \(6, 10\)$", heard.inner_text())
+    box, cell = (found.bounding_box() for found in (large, tab.locator(".large > .frame .cell")))
+    assert box is not None
+    assert cell is not None
+    marked = [cell["x"] - box["x"], cell["y"] - box["y"], cell["width"], cell["height"]]
+    assert marked == close_to([box["width"] / 4 * cells for cells in (2, 1, 1, 1)], A_LEVEL)
+    for key, text in (("]", r"\(1, 2\) = 24"), ("ArrowUp", r"\(0, 2\) = 8")):
+        tab.keyboard.press(key)
+        heard.get_by_text(re.compile(text)).wait_for()
+    assert letters(tab) == {"c": "4", "l": "body.0.conv"}
+    tab.keyboard.press("Tab")
+    tab.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + 5)
+    tab.get_by_text(re.compile(r"\(0, 2\) = 8")).wait_for()
+    assert heard.count() == 0  # of each move of a pointer
+
+
 def test_pointer_on_the_wall_reads_values(opened: Open) -> None:
     tab = opened()
     x, y = press_at(tab, 4)
@@ -872,6 +897,11 @@ def test_phone_has_one_column_and_nothing_beside_it(anew: Open) -> None:
     assert letters(tab)["l"] == "body.0.norm"
     assert not tab.get_by_role("tree").is_visible()
     assert tab.get_by_label("map of channel 0").bounding_box()["width"] > 300
+    for height, stays in ((844, True), (400, False)):  # lower, it would take much of the window
+        tab.set_viewport_size({"width": 390, "height": height})
+        tab.get_by_label("map of channel 0").scroll_into_view_if_needed()
+        assert tab.evaluate("scrollY") > 0
+        assert (tab.locator("header").bounding_box()["y"] == 0) is stays
 
 
 def test_phone_shows_the_ends_of_a_fixed_range(opened: Open) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -13,10 +14,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from support.loopback import DIRECT
 from support.runs import make_images, small_model
 
 import cnnviz_fast as cf
+from cnnviz_fast.formats.atlas import parse_atlas
 from cnnviz_fast.viewer.collection import PAGE
 from cnnviz_fast.viewer.opening import open_collection
 
@@ -65,11 +68,14 @@ from pathlib import Path
 from cnnviz_fast.viewer.collection import bytes_of
 from cnnviz_fast.viewer.opening import open_collection
 from cnnviz_fast.viewer.photos import Photos
-shown = open_collection([sys.argv[1]], Photos(Path(sys.argv[2])))
+apart = []
+compute = lambda function, *given: apart.append(function.__name__) or b"made apart"
+shown = open_collection([sys.argv[1]], Photos(Path(sys.argv[2])), compute=compute)
 (run,) = shown.catalogue("server")["runs"]
 keys = ["p-0-0", *(score["key"] for score in run["images"][0]["attribution"])]
 keys += [key for layer in run["layers"] for key in (f"a-0-{layer['id']}-0", layer["statistics"]) if key]
-print([key[0] for key in keys if bytes_of(shown.content(key))], "torch" in sys.modules)
+keys += ["o-0-0", "x-0-0-0"]
+print("".join(key[0] for key in keys if bytes_of(shown.content(key))), apart, "torch" in sys.modules)
 """
 
 
@@ -83,11 +89,12 @@ def test_what_a_run_holds_is_read_without_torch(tmp_path: Path) -> None:
     )  # fmt: skip
     argv = [sys.executable, "-c", LOOKED_AT, str(tmp_path / "run"), str(tmp_path / "photos")]
     found = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
-    assert found == "['p', 'a', 'a', 's', 'a', 's'] False\n"
+    assert found == "paasasox ['similarity', 'patches'] False\n"
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="memory of a process is read from /proc")
-def test_server_of_a_large_run_stays_small(large: Path) -> None:
+@pytest.mark.parametrize("is_drawn", [False, pytest.param(True, marks=pytest.mark.long)])  # which loads torch elsewhere
+def test_server_of_a_large_run_stays_small(large: Path, is_drawn: bool) -> None:
     argv = [sys.executable, "-m", "cnnviz_fast", "view", str(large), "--no-open", "--port", "0"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as server:
         try:
@@ -110,6 +117,12 @@ def test_server_of_a_large_run_stays_small(large: Path) -> None:
             for image in torch.randint(IMAGES, (100,)).tolist():
                 assert get(f"data/a-0-{image % LAYERS}-{image}") == atlas
             get("images/0?first=4000")
+            if is_drawn:
+                assert len(get("data/o-0-1")) > 0
+                read = parse_atlas(atlas, "")
+                sheet = cf.render(read.maps, colormap="magma", normalize="layer", provenance=read.provenance).pil()
+                with Image.open(io.BytesIO(get("sheet/a-0-1-4999?colormap=magma&normalize=layer"))) as drawn:
+                    assert drawn.convert("RGB").tobytes() == sheet.convert("RGB").tobytes()
             assert most_kb() < MOST_KB
             assert most_kb() - before < MOST_KB // 20
         finally:

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import re
+import shutil
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -185,17 +186,19 @@ def test_planes_of_a_volume_lie_over_their_own_frames(tmp_path: Path) -> None:
     volume[0] += np.arange(8).reshape(8, 1, 1) / 7  # each frame is brighter than the one before
     np.save(tmp_path / "volume.npy", volume)
     (image,) = name_images([str(tmp_path / "volume.npy")])
-    run = MemoryRun.of([look(model, image, ["0", "1"], 10**6)])
-    path = write_page(Collection("volume", [run]), tmp_path / "page.html")
-    (entry,) = catalogue_in(path)["runs"]
-    (shown,) = entry["images"]
-    seen = {}
-    for layer in entry["layers"]:
-        with Image.open(io.BytesIO(payload_in(path, shown["frames"][str(layer["id"])]))) as frame:
-            seen[layer["name"]] = frame.getpixel((6, 6))[0]
-    brightness = [round(255 * frame / 7) for frame in range(8)]
-    assert [seen[f"0@d{plane}"] for plane in range(8)] == close_to(brightness, TWO_LEVELS)
-    assert [seen[f"1@d{plane}"] for plane in range(4)] == close_to(brightness[1::2], TWO_LEVELS)
+    looked = Collection("volume", [MemoryRun.of([look(model, image, ["0", "1"], 10**6)])])
+    cf.run(model, str(tmp_path), ["0", "1"], tmp_path / "run", save="atlases", readers=0, progress="none")
+    for source in (looked, open_collection([tmp_path / "run"], Photos(tmp_path))):
+        path = write_page(source, tmp_path / "page.html")
+        (entry,) = catalogue_in(path)["runs"]
+        (shown,) = entry["images"]
+        seen = {}
+        for layer in entry["layers"]:
+            with Image.open(io.BytesIO(payload_in(path, shown["frames"][str(layer["id"])]))) as frame:
+                seen[layer["name"]] = frame.getpixel((6, 6))[0]
+        brightness = [round(255 * frame / 7) for frame in range(8)]
+        assert [seen[f"0@d{plane}"] for plane in range(8)] == close_to(brightness, TWO_LEVELS)
+        assert [seen[f"1@d{plane}"] for plane in range(4)] == close_to(brightness[1::2], TWO_LEVELS)
 
 
 def test_page_says_where_photos_and_patches_are_missing(folder: Path, tmp_path: Path) -> None:
@@ -240,6 +243,24 @@ def test_folder_that_is_written_again_keeps_no_data_of_the_page_before(
     cf.save_page(maps, tmp_path / "pages")
     assert {path.name for path in data.iterdir()} == {"a-0-0-0.js", *others}
     assert {name: (data / name).read_text() for name in others} == others
+
+
+@pytest.mark.parametrize("name", ["statistics", "top"])
+@pytest.mark.parametrize("place", [20, -9])  # in the record, which is read when a run is opened; and in what is behind
+def test_page_names_a_damaged_file_of_a_run_once(folder: Path, tmp_path: Path, name: str, place: int) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(folder / "tars", run)
+    content = bytearray((run / f"{name}.safetensors").read_bytes())
+    content[place] ^= 255
+    (run / f"{name}.safetensors").write_bytes(content)
+    shown = open_collection([run], Photos(folder / "photos"), 256)
+    patches = name == "statistics" or place < 0
+    path = write_page(shown, tmp_path / "page.html", patches=patches)
+    (note,) = catalogue_in(path)["notes"]
+    assert re.search(rf"'{name}.safetensors' (is damaged|cannot be read)", note)
+    layers = catalogue_in(path)["runs"][0]["layers"]
+    assert [bool(layer["patches"]) for layer in layers] == [name == "statistics"] * 2
+    assert [bool(layer["statistics"]) for layer in layers] == [name == "top" or place < 0] * 2
 
 
 def test_page_names_a_damaged_atlas_and_shows_the_rest(folder: Path, tmp_path: Path) -> None:
@@ -290,6 +311,9 @@ def test_page_of_what_cannot_be_shown_is_refused(folder: Path, tmp_path: Path, m
     record = json.loads((folder / "loose" / "run.json").read_text())
     record["fingerprint"]["layout"] = "auto"
     (old / "run.json").write_text(json.dumps(record))
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "run.json").write_text('{"fingerprint":')
     (tmp_path / "empty").mkdir()
     sheets = tmp_path / "sheets"
     cf.run(small_model(), str(folder / "photos"), ["0"], sheets, save="sheets", readers=0, progress="none")
@@ -297,6 +321,7 @@ def test_page_of_what_cannot_be_shown_is_refused(folder: Path, tmp_path: Path, m
         (tmp_path / "empty", AtlasError, "holds no atlases"),
         (tmp_path / "nothing", AtlasError, "cannot be read"),
         (old, OptionError, "holds a run of an older version"),
+        (damaged, OptionError, r"holds a damaged run.json: .*\. Give another folder\."),
         (sheets, cf.CnnvizError, "holds no atlases, which are what is shown"),
         ({}, OptionError, "at least one layer"),
         ({"a": maps, "b": maps.expand(2, *maps.shape)}, ShapeError, "same images in every layer"),

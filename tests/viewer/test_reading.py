@@ -200,7 +200,12 @@ def test_payloads_of_a_page_lie_in_it(reader: Page) -> None:
           [block.type, block.id, block.textContent] = ["text/plain", "p-0-0", "AAEC\\n/w=="];
           document.body.append(block);
           const payloads = new cnnviz.Payloads("inline");
-          return [[...await payloads.bytes("p-0-0")], await payloads.bytes("p-0-1").catch((error) => error.message)];
+          const bytes = async () => [...await payloads.bytes("p-0-0")];
+          const said = (key) => payloads.bytes(key).catch((error) => error.message);
+          const found = [await bytes(), await said("p-0-1")];
+          block.textContent = "AAE%";
+          return [...found, await said("p-0-0")];
         }"""
     )
-    assert shown == [[0, 1, 2, 255], "the page holds no p-0-1."]
+    damaged = "this page is damaged: a part of it is no base64."
+    assert shown == [[0, 1, 2, 255], "the page holds no p-0-1.", damaged]

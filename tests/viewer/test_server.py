@@ -10,8 +10,11 @@ import re
 import shutil
 import socket
 import string
+import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -24,13 +27,15 @@ from PIL import Image
 from support.runs import make_images, small_model
 
 import cnnviz_fast as cf
-from cnnviz_fast.errors import AtlasError, OptionError
+from cnnviz_fast.errors import AtlasError, CnnvizError, OptionError
+from cnnviz_fast.models.preprocess import Preprocessing
 from cnnviz_fast.provenance import Provenance
 from cnnviz_fast.runtime import extras
 from cnnviz_fast.viewer.collection import Collection
 from cnnviz_fast.viewer.commands import Recipe
 from cnnviz_fast.viewer.opening import open_collection
 from cnnviz_fast.viewer.photos import Photos
+from cnnviz_fast.viewer.server import apart
 from cnnviz_fast.viewer.server import app as answers
 from cnnviz_fast.viewer.server.app import application
 from cnnviz_fast.viewer.server.live import LiveRun
@@ -247,6 +252,7 @@ def test_another_host_needs_the_token(folder: Path) -> None:
     assert "HttpOnly" in kept
     assert "SameSite=Lax" in kept
     cookie = 'cnnviz-8720="the token"'
+    assert catalogue_in(ask(app, "/", cookie=cookie, **own))["has_token"] is True
     assert ask(app, "/data/a-0-0-0", cookie=cookie, **own).status == 200
     assert ask(app, "/data/a-0-0-0", cookie="cnnviz-8721=the", **own).status == 401
     assert ask(app, "/data/a-0-0-0", cookie=cookie, host="evil.example:8720").status == 421
@@ -472,6 +478,46 @@ def test_live_refuses_what_is_not_the_pages_or_no_image(
     assert ask(app, "/live", "GET", **good).status == 405
     monkeypatch.setattr(answers, "LIMIT_BYTES", len(content) - 1)
     assert ask(app, "/live", "POST", content, **good).status == 413
+
+
+@pytest.mark.parametrize("where", ["module", "preprocess"])
+def test_live_model_that_raises_anything_is_told_of_and_asked_again(folder: Path, where: str) -> None:
+    failing: list[BaseException] = []
+
+    class Failing(Preprocessing):
+        def __call__(self, image: Any) -> Any:
+            if where == "preprocess" and failing:
+                raise failing.pop()
+            return super().__call__(image)
+
+    def fail(*given: Any) -> None:
+        if where == "module" and failing:
+            raise failing.pop()
+
+    model = small_model()
+    model.module[2].register_forward_pre_hook(fail)
+    live = LiveRun(replace(model, preprocess=Failing(**vars(model.preprocess))), ["2"])
+    app = application(Collection("live", [live]), access := Access("127.0.0.1", 8720), live)
+    content, token = (folder / "photos" / "p0000.png").read_bytes(), {"x_cnnviz_token": access.upload_token}
+    for kind in (SystemExit, KeyboardInterrupt, GeneratorExit):
+        failing.append(kind("no more"))
+        answer = ask(app, "/live?name=cat.png", "POST", content, **token)
+        assert answer.status == 400
+        assert answer.body.decode() == f"the model failed on 'cat.png': {kind.__name__}: no more."
+    assert ask(app, "/live", "POST", content, **token).status == 200
+
+
+def test_what_needs_torch_is_made_in_a_process_that_may_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apart, "sys", SimpleNamespace(modules={}))
+    make = apart.Apart(idle_s=0.1)
+    assert make(zlib.compress, b"ab") == zlib.compress(b"ab")
+    with pytest.raises(CnnvizError, match="it cannot be made: error: Error -3"):
+        make(zlib.decompress, b"ab")
+    assert make._other is not None
+    make._other[0].join()  # which has nothing to do
+    assert make(zlib.compress, b"ab") == zlib.compress(b"ab")
+    with pytest.raises(CnnvizError, match="has ended"):
+        make(os._exit, 1)
 
 
 def test_port_in_use_gives_the_next_one() -> None:

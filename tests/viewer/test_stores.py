@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SITE = "http://localhost:8999/"
 """Of a server that is not there: its answers are made here."""
 
-IMAGES = 2500
+IMAGES, AT_ONCE = 2500, 50
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def serve(tab: Page, tmp_path: Path) -> Serve:
                 route.fulfill(body=payloads[rest])
             elif kind == "images":
                 first = int(parse_qs(url.query)["first"][0])
-                route.fulfill(json={"images": [image_of(n) for n in range(first, min(first + 100, IMAGES))]})
+                route.fulfill(json={"images": [image_of(n) for n in range(first, min(first + AT_ONCE, IMAGES))]})
             elif kind == "sheet":
                 route.fulfill(body=b"png of the package")
             elif kind == "live":
@@ -98,15 +98,17 @@ def test_folder_loads_what_is_looked_at(tab: Page, tmp_path: Path) -> None:
 def test_server_is_asked_for_what_is_looked_at(tab: Page, serve: Serve, tmp_path: Path) -> None:
     catalogue, payloads = demo(tmp_path, store="server")
     run = catalogue["runs"][0]
-    catalogue["runs"] = [run | {"images": [image_of(n) for n in range(100)], "image_count": IMAGES}]
-    asked = serve(catalogue, payloads)
+    catalogue["runs"] = [run | {"images": [image_of(n) for n in range(AT_ONCE)], "image_count": IMAGES}]
+    asked = serve(catalogue | {"has_token": True}, payloads)
     tab.goto(SITE)
     tab.get_by_text("6 channels of 4 × 4", exact=True).wait_for()
+    tab.get_by_role("button", name="Copy link").click()
+    tab.get_by_text("link copied. It opens where the address with the token").wait_for()
     assert paths(asked, "data/a") == ["data/a-0-0-0"]
-    tab.get_by_label("Image number").fill("2346")
+    tab.get_by_label("Image number").fill("2376")
     tab.get_by_label("Image number").press("Enter")
-    tab.get_by_text("image 2345", exact=True).wait_for()
-    assert paths(asked, "images") == ["images/0?first=2300"]
+    tab.get_by_text("image 2375", exact=True).wait_for()
+    assert paths(asked, "images") == ["images/0?first=2350"]
     tab.get_by_text("Take along").click()
     with tab.expect_download() as saved:
         tab.get_by_role("button", name="Save PNG").click()
@@ -190,7 +192,7 @@ def test_size_that_a_live_model_fails_on_is_taken_back(tab: Page, serve: Serve, 
 def test_server_that_was_stopped_is_told_of(tab: Page, serve: Serve, tmp_path: Path) -> None:
     catalogue, payloads = demo(tmp_path, store="server")
     run = catalogue["runs"][0]
-    catalogue["runs"] = [run | {"images": [image_of(n) for n in range(100)], "image_count": IMAGES}]
+    catalogue["runs"] = [run | {"images": [image_of(n) for n in range(AT_ONCE)], "image_count": IMAGES}]
     serve(catalogue, payloads)
     tab.goto(SITE)
     tab.get_by_role("grid", name="6 channels of stem").wait_for()

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import math
 import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -25,11 +24,11 @@ from starlette.routing import Route
 
 from ...errors import CnnvizError, OptionError
 from ...formats.atlas_files import AtlasFile
-from ...geometry import tile_size
 from ...options.drawing import RenderOptions
 from ...runtime.untrusted import open_regular
 from .. import html
 from ..collection import PAGE, Collection, bytes_of
+from ..computed import Compute, directly, sheet
 from ..shown import Content
 from .safety import Access, App, Guard
 
@@ -48,9 +47,6 @@ MOST_NAME = 255
 PART_BYTES = 1 << 20
 """Of a file are read and sent at once."""
 
-MOST_SHEET_PX = 100_000_000
-"""Of a sheet that is drawn."""
-
 _TYPES = {b"\xff\xd8": "image/jpeg", b"\x89P": "image/png"}
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})", re.ASCII)
 _NUMBER = re.compile(r"\d{1,9}", re.ASCII)
@@ -58,15 +54,16 @@ _NOT_DRAWN = ("backend", "threads", "report")
 """Options of a sheet that a request may not set."""
 
 
-def application(shown: Collection, access: Access, live: LiveRun | None = None) -> App:
+def application(shown: Collection, access: Access, live: LiveRun | None = None, compute: Compute = directly) -> App:
     """Return the application behind its guard.
 
     Args:
         shown: what it shows; of a live model the last run is what it makes.
         access: who may ask.
         live: the model; None for none.
+        compute: calls what takes torch.
     """
-    served = _Served(shown, access, live)
+    served = _Served(shown, access, live, compute)
     routes = [
         Route("/", served.page),
         Route("/images/{run}", served.images),
@@ -83,12 +80,13 @@ def application(shown: Collection, access: Access, live: LiveRun | None = None) 
 class _Served:
     """The answers. What takes time runs beside the event loop: plain functions do, in starlette."""
 
-    def __init__(self, shown: Collection, access: Access, live: LiveRun | None) -> None:
-        self._shown, self._access, self._live = shown, access, live
+    def __init__(self, shown: Collection, access: Access, live: LiveRun | None, compute: Compute) -> None:
+        self._shown, self._access, self._live, self._compute = shown, access, live, compute
 
     def page(self, request: Request) -> Response:
         """Answer with the page."""
         catalogue = self._shown.catalogue("server", PAGE)
+        catalogue["has_token"] = self._access.token is not None
         if self._live is not None:
             catalogue["runs"].pop()  # which the page gets when there is an image
             catalogue["live"] = self._live.facts(self._access.upload_token, LIMIT_BYTES)
@@ -113,21 +111,8 @@ class _Served:
         content = self._shown.content(key) if key.startswith("a-") else None
         if content is None:
             raise HTTPException(404, GONE)
-        from ...formats.atlas import parse_atlas
-        from ...sheets.plan import plan_sheet
-        from ...sheets.render import draw_sheet
-
-        atlas = parse_atlas(bytes_of(content), content.name if isinstance(content, AtlasFile) else key)
-        too_large = OptionError(f"a sheet may have at most {MOST_SHEET_PX // 1_000_000} megapixels here.")
-        map_h, map_w = atlas.index.shape[1:]
-        if math.prod(tile_size(map_h, map_w, options.tile, options.scale)) > MOST_SHEET_PX:
-            raise too_large  # planned, each column and row of a tile takes memory
-        plan = plan_sheet(atlas.maps, options, atlas.provenance)
-        if plan.grid.height * plan.grid.width > MOST_SHEET_PX:
-            raise too_large
-        file = io.BytesIO()
-        draw_sheet(plan).pil().save(file, "PNG")
-        return Response(file.getvalue(), media_type="image/png")
+        name = content.name if isinstance(content, AtlasFile) else key
+        return Response(self._compute(sheet, bytes_of(content), name, options), media_type="image/png")
 
     async def upload(self, request: Request) -> Response:
         """Answer with what the model makes of an image."""

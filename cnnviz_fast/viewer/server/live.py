@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...activations.listing import list_layers
 from ...activations.stages import default_layers
-from ...errors import OptionError
+from ...errors import CaptureError, CnnvizError, OptionError, reason_of
 from ...formats.atlas import parse_atlas
 from ...inputs.decode import decode_bytes
 from ...inputs.images import load_images
@@ -99,11 +99,16 @@ class LiveRun:
         known = {*self.names, *self.chosen}
         if unknown := [name for name in layers if name not in known]:
             raise OptionError(f"layer must be one of the model's, got {unknown[0]!r}.")
-        batch = self._batch(content, size, crop)
-        with self._lock:
-            atlases = atlases_of(self._model, batch, list(layers) or self.chosen, name)
-            image = MemoryImage(name, atlases, *view_in(self._model, batch))
-            return self._kept(number, image, self._recipe(size, crop))
+        try:
+            batch = self._batch(content, size, crop)
+            with self._lock:
+                atlases = atlases_of(self._model, batch, list(layers) or self.chosen, name)
+                image = MemoryImage(name, atlases, *view_in(self._model, batch))
+                return self._kept(number, image, self._recipe(size, crop))
+        except CnnvizError:
+            raise
+        except BaseException as error:  # a model may raise anything; the user's own interrupts come to another thread
+            raise CaptureError(f"the model failed on {name!r}: {reason_of(error, named=True)}.") from error
 
     def _recipe(self, size: int | None, crop: str) -> Recipe | None:
         """Return how an image is looked at; None where no option of the command crops like that."""

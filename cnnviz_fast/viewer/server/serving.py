@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ...errors import OptionError, reason_of
 from ...runtime.extras import import_extra
 from ..collection import Collection
+from ..computed import Compute, directly
 from .safety import LOOPBACK, Access, new_token
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def serve(
     host: str,
     *,
     live: LiveRun | None = None,
+    compute: Compute = directly,
     token: str | None = None,
     started: Callable[[str], object] = lambda address: None,
 ) -> None:
@@ -82,6 +84,7 @@ def serve(
         listening: see bound_socket.
         host: that it listens on. On others than LOOPBACK every request needs a token.
         live: a model that looks at uploads, whose run is the last one that is shown.
+        compute: calls what takes torch.
         token: of every request; None makes one where one is needed.
         started: called with the address to open.
     """
@@ -97,8 +100,9 @@ def serve(
     address = f"http://{name}:{port}/" + (f"?token={access.token}" if access.token else "")
 
     config = uvicorn.Config(
-        application(shown, access, live), log_level="error", access_log=False, lifespan="off", server_header=False,
-        timeout_graceful_shutdown=1, timeout_keep_alive=30, h11_max_incomplete_event_size=MOST_HEAD_BYTES,
+        application(shown, access, live, compute), log_level="error", access_log=False, lifespan="off",
+        server_header=False, timeout_graceful_shutdown=1, timeout_keep_alive=30,
+        h11_max_incomplete_event_size=MOST_HEAD_BYTES,
     )  # fmt: skip
     started(address)  # who asks from now on waits until the server takes what comes to the socket
     with contextlib.suppress(KeyboardInterrupt):  # which is how a server ends

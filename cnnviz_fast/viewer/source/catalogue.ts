@@ -29,6 +29,10 @@ export interface Catalogue {
   /** Atlases that could not be used and the like, one sentence each, shown once. */
   notes: string[];
   runs: Run[];
+  /** Of a server: how many images it tells of at once. */
+  images_at_once?: number;
+  /** Of a server that others may ask, too: they need its token, which no address of the page holds. */
+  has_token?: boolean;
   live?: Live;
 }
 
@@ -37,7 +41,7 @@ export interface Run {
   name: string;
   model: string;
   layers: Layer[];
-  /** With a server the first page; further ones by `GET images/RUN?first=N`, 1,000 at a time: `{"images": Image[]}`.
+  /** With a server the first `images_at_once`; as many further ones by `GET images/RUN?first=N`: `{"images": Image[]}`.
   An address names an image by its place here. */
   images: Image[];
   image_count: number;

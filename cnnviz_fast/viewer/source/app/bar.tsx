@@ -10,6 +10,8 @@ import type { Shown } from "./shown";
 import { shortName } from "./text";
 import type { WallHandle } from "./wall-view";
 
+const TOKEN = "It opens where the address with the token, which it does not hold, was opened once.";
+
 interface Props {
   session: Session;
   shown: Shown | undefined;
@@ -24,7 +26,8 @@ export function Bar({ session, shown, wall, say, menu, onMenu, onHelp }: Props) 
   const { run, layer, catalogue } = session;
   const [dark, setDark] = useState(() => matchMedia("(prefers-color-scheme: dark)").matches);
   const menuOf = useRef<HTMLDetailsElement>(null);
-  const copied = (what: string, text: string | null) => text !== null && copy(text).then(() => say(`${what} copied`));
+  const token = catalogue.has_token ? TOKEN : "";
+  const copied = (what: string, text: string, more = "") => copy(text).then(() => say(`${what} copied. ${more}`.trim()));
   const name = shown && `${shown.layer.name}_${shortName(shown.image.name)}`;
   const png = () =>
     sheetOf(session, shown!, () => wall.current!.pixels()).then(
@@ -69,7 +72,9 @@ export function Bar({ session, shown, wall, say, menu, onMenu, onHelp }: Props) 
       <span class="room" />
       <div class="row">
         {location.protocol !== "about:" && (
-          <button onClick={() => void copied("link", location.href)}>Copy link</button>
+          <button title={token} onClick={() => void copied("link", location.href, token)}>
+            Copy link
+          </button>
         )}
         {shown && (
           <details

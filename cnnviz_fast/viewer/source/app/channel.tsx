@@ -2,8 +2,9 @@
 
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
+import { value } from "../data/atlas";
 import type { Tensor } from "../data/tensors";
-import type { Hit } from "../drawing/wall";
+import type { Cell } from "../drawing/wall";
 import { HistogramChart } from "./histogram";
 import { beside, togglePin } from "./keys";
 import { histogram, kinds, measures, rank } from "./measures";
@@ -12,10 +13,18 @@ import { LayerSummary } from "./layer-summary";
 import { isLine } from "./plot";
 import type { Session } from "./session";
 import type { Shown } from "./shown";
-import { fieldOf, fieldText, number } from "./text";
+import { fieldOf, fieldText, number, placedIn } from "./text";
 import { Tile } from "./tile";
 
 const MOST_HIGH_PX = 420; // the frame has the tile's shape, so that what is drawn over it lies where it should
+
+/** Rows and columns that a key walks. */
+const STEPS: Record<string, [down: number, across: number]> = {
+  ArrowUp: [-1, 0],
+  ArrowDown: [1, 0],
+  ArrowLeft: [0, -1],
+  ArrowRight: [0, 1],
+};
 
 interface Props {
   session: Session;
@@ -30,7 +39,7 @@ export function ChannelPanel({ session, shown }: Props) {
       {channel === null ? (
         <LayerSummary {...{ session, shown }} />
       ) : (
-        <Channel key={shown.layer.id} {...{ session, shown, channel }} />
+        <Channel {...{ session, shown, channel }} />
       )}
       <Pins {...{ session, shown }} />
     </aside>
@@ -90,37 +99,46 @@ function Channel({ session, shown, channel }: Props & { channel: number }) {
   );
 }
 
-/** The map over the photo; under the pointer its value, and what that cell sees. */
+/** The map over the photo; of the cell under the pointer, or where the arrow keys have led, its value and what it sees. */
 function Large({ session, shown, channel }: Props & { channel: number }) {
   const { state } = session;
   const { known, look, changes, second, photo, layer, image } = shown;
-  const [hit, setHit] = useState<Hit | null>(null);
-  const box = hit && layer.field && fieldOf(layer.field, hit);
-  const share = (px: number, of: number) => `${(100 * px) / of}%`;
-  const field = box && (
-    <span
-      class="seen"
-      aria-hidden="true"
-      style={{
-        left: share(box.x, image.width),
-        top: share(box.y, image.height),
-        width: share(box.width, image.width),
-        height: share(box.height, image.height),
-      }}
-    />
+  const [at, setAt] = useState<Cell | null>(null);
+  const [walked, setWalked] = useState(false); // by keys, of which a screen reader tells: not of each move of a pointer
+  const { height, width } = known.a;
+  const cell = at && at.y < height && at.x < width ? at : null; // the maps of an image may be smaller
+  const field = cell && layer.field && (
+    <span class="seen" aria-hidden="true" style={placedIn(image, fieldOf(layer.field, cell))} />
   );
-  const aspect = known.a.width / known.a.height;
+  const walk = (event: KeyboardEvent) => {
+    const [down, across] = STEPS[event.key] ?? [];
+    if (across === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault(); // which keeps the channel
+    const by = event.shiftKey ? 10 : 1;
+    const held = (place: number, most: number) => Math.min(Math.max(place, 0), most - 1);
+    setAt(cell ? { y: held(cell.y + by * down!, height), x: held(cell.x + by * across, width) } : { y: 0, x: 0 });
+  };
   const parts = { a: "this", b: "other", difference: "difference" } as const;
   return (
     <figure class="large">
-      <div class="frame" style={isLine(known.a) ? {} : { maxWidth: `${MOST_HIGH_PX * aspect}px` }}>
+      <div
+        class="frame"
+        role="application"
+        tabIndex={0}
+        aria-label={`values of channel ${channel}: walk with the arrow keys`}
+        style={isLine(known.a) ? {} : { maxWidth: `${(MOST_HIGH_PX * width) / height}px` }}
+        onKeyDown={walk}
+        onFocus={(event) => setWalked(event.currentTarget.matches(":focus-visible"))}
+        onBlur={() => (setWalked(false), setAt(null))}
+      >
         <Tile
           atlas={known.a}
           {...{ channel, look }}
           photo={photo.value?.bitmap}
           opacity={state.opacity}
           label={`map of channel ${channel}`}
-          onHit={setHit}
+          cell={cell}
+          onCell={setAt}
         />
         {field}
       </div>
@@ -139,14 +157,14 @@ function Large({ session, shown, channel }: Props & { channel: number }) {
           ))}
         </div>
       )}
-      <figcaption class="value">
-        {hit ? (
+      <figcaption class="value" aria-live={walked ? "polite" : "off"}>
+        {cell ? (
           <>
-            ({hit.y}, {hit.x}) = <b>{number(hit.value)}</b>
-            <span class="soft">{fieldText(layer.field, hit)}</span>
+            ({cell.y}, {cell.x}) = <b>{number(value(known.a, channel, cell.y, cell.x))}</b>
+            <span class="soft">{fieldText(layer.field, cell)}</span>
           </>
         ) : (
-          <span class="soft">point at the map to read its values</span>
+          <span class="soft">point at the map, or walk it with the arrow keys, to read its values</span>
         )}
       </figcaption>
       {photo.value && (

@@ -8,6 +8,12 @@ import { App } from "./app";
 import { Session } from "./session";
 import "./viewer.css";
 
-const catalogue = JSON.parse(document.getElementById("catalogue")!.textContent!) as Catalogue;
-document.title = catalogue.title;
-render(<App session={new Session(catalogue)} />, document.getElementById("app")!);
+const app = document.getElementById("app")!;
+try {
+  const catalogue = JSON.parse(document.getElementById("catalogue")!.textContent!) as Catalogue;
+  document.title = catalogue.title;
+  render(<App session={new Session(catalogue)} />, app);
+} catch (error) {
+  app.textContent = "This page is damaged: what it says of its contents cannot be read.";
+  throw error;
+}

@@ -1,10 +1,10 @@
 /* One channel of a signal as a line: a map of one row is too flat to be seen or pointed at. */
 
-import { useMemo, useState } from "preact/hooks";
+import { useMemo } from "preact/hooks";
 
 import { channelOf, value, type Atlas } from "../data/atlas";
 import { difference } from "../data/difference";
-import type { Hit, Look } from "../drawing/wall";
+import type { Cell, Look } from "../drawing/wall";
 
 const HEIGHT = 100; // of the drawing, whatever it is stretched to
 const MOST_POINTS = 1000; // of more the least and the greatest of each of so many parts are drawn
@@ -15,7 +15,8 @@ interface Props {
   channel: number;
   mode?: Look["mode"];
   label: string;
-  onHit?: (hit: Hit | null) => void;
+  cell?: Cell | null;
+  onCell?: (cell: Cell | null) => void;
 }
 
 /** Whether maps have one row or one column. */
@@ -23,8 +24,7 @@ export function isLine({ height, width }: Atlas): boolean {
   return Math.min(height, width) === 1 && height * width > 1;
 }
 
-export function Plot({ atlas, second, channel, mode, label, onHit }: Props) {
-  const [at, setAt] = useState<number | null>(null);
+export function Plot({ atlas, second, channel, mode, label, cell, onCell }: Props) {
   const line = useMemo(() => {
     const [a, b] = [channelOf(atlas, channel), second && channelOf(second, channel)];
     return b && mode === "b" ? b : b && mode === "difference" ? difference(a, b) : a;
@@ -34,9 +34,7 @@ export function Plot({ atlas, second, channel, mode, label, onHit }: Props) {
   const point = (event: PointerEvent) => {
     const { left, width } = (event.currentTarget as Element).getBoundingClientRect();
     const i = Math.min(count - 1, Math.max(0, Math.floor(((event.clientX - left) / width) * count)));
-    const [y, x] = line.width > 1 ? [0, i] : [i, 0];
-    setAt(i);
-    onHit!({ channel, index: 0, y, x, value: value(line, 0, y, x), side: "a" });
+    onCell!(line.width > 1 ? { y: 0, x: i } : { y: i, x: 0 });
   };
   return (
     <svg
@@ -44,9 +42,9 @@ export function Plot({ atlas, second, channel, mode, label, onHit }: Props) {
       viewBox={`0 0 ${count} ${HEIGHT}`}
       preserveAspectRatio="none"
       {...(label ? { role: "img", "aria-label": label } : { "aria-hidden": true })}
-      {...(onHit && { onPointerMove: point, onPointerDown: point, onPointerLeave: () => (setAt(null), onHit(null)) })}
+      {...(onCell && { onPointerMove: point, onPointerDown: point, onPointerLeave: () => onCell(null) })}
     >
-      {at !== null && <path class="pointed" d={`M${at + 0.5} 0V${HEIGHT}`} />}
+      {cell && <path class="pointed" d={`M${cell.y + cell.x + 0.5} 0V${HEIGHT}`} />}
       <path d={path} />
     </svg>
   );

@@ -7,7 +7,6 @@ import { readTensors, type Tensor } from "../data/tensors";
 import { addressOf, planeOf, readHash, writeHash, type State } from "./state";
 import { namesApart } from "./text";
 
-const PAGE_OF_IMAGES = 100; // what one answer of the server holds
 const MOST_KEPT = 48;
 /** Fields of the state that say what is read. What could not be read is read again when one of them is chosen. */
 const SOURCES: (keyof State)[] = ["run", "image", "layer", "other"];
@@ -94,15 +93,10 @@ export class Session {
 
   /** An image by its number, which is its id; undefined until the server has answered. */
   imageAt(run: Run, at: number): Image | undefined {
-    const page = Math.floor(at / PAGE_OF_IMAGES) * PAGE_OF_IMAGES;
+    const { images_at_once } = this.catalogue;
+    const page = images_at_once ? at - (at % images_at_once) : 0;
     const key = `images/${run.id}?first=${page}`;
-    if (
-      !run.images[at] &&
-      at >= 0 &&
-      at < run.image_count &&
-      this.catalogue.store === "server" &&
-      !this.asked.has(key)
-    ) {
+    if (images_at_once && !run.images[at] && at >= 0 && at < run.image_count && !this.asked.has(key)) {
       this.asked.add(key);
       ask(key)
         .then((answer) => answer.json() as Promise<{ images: Image[] }>)

@@ -119,10 +119,15 @@ function useLayout(session: Session, layer: Layer | undefined): Known["layout"] 
   }, [tensors]);
 }
 
-/** A palette by its name; the first one for a name that is not there, grey where there is none at all. */
+/** A palette by its name; the first one for a name that is not there, grey where there is none at all, or where it is damaged. */
 function paletteOf(palettes: Record<string, string>, name: string): Uint8Array {
   const text = Object.hasOwn(palettes, name) ? palettes[name] : Object.values(palettes)[0];
-  return text ? fromBase64(text) : Uint8Array.from({ length: 768 }, (_, i) => Math.floor(i / 3));
+  try {
+    if (text) return fromBase64(text);
+  } catch {
+    // A damaged page shows its maps at least.
+  }
+  return Uint8Array.from({ length: 768 }, (_, i) => Math.floor(i / 3));
 }
 
 function sameShape(a: Atlas, b: Atlas): boolean {

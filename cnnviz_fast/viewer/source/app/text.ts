@@ -1,6 +1,7 @@
 /* Numbers as people read them. */
 
 import type { Field } from "../catalogue";
+import type { Box, Cell } from "../drawing/view";
 
 export function number(value: number): string {
   if (Number.isNaN(value)) return "NaN";
@@ -38,15 +39,8 @@ export function namesApart(paths: string[]): string[] {
 
 const ROUNDING = 1e-6; // of sums of strides
 
-export interface Box {
-  y: number;
-  x: number;
-  height: number;
-  width: number;
-}
-
 /** The receptive field of a cell, in px of the view, as ReceptiveField.box: it may reach beyond it. */
-export function fieldOf(field: Field, cell: { y: number; x: number }): Box {
+export function fieldOf(field: Field, cell: Cell): Box {
   const [height, width] = field.size;
   const [y, x] = middleOf(field, cell);
   // The middle is that of a pixel, which begins half of one before it.
@@ -54,11 +48,22 @@ export function fieldOf(field: Field, cell: { y: number; x: number }): Box {
   return { y: first(y, height), x: first(x, width), height, width };
 }
 
-function middleOf({ offset, stride }: Field, { y, x }: { y: number; x: number }): [number, number] {
+/** The style of what lies in a box of something of this size, however large that is drawn. */
+export function placedIn(of: { height: number; width: number }, { y, x, height, width }: Box): Record<string, string> {
+  const share = (px: number, whole: number) => `${(100 * px) / whole}%`;
+  return {
+    left: share(x, of.width),
+    top: share(y, of.height),
+    width: share(width, of.width),
+    height: share(height, of.height),
+  };
+}
+
+function middleOf({ offset, stride }: Field, { y, x }: Cell): [number, number] {
   return [offset[0] + y * stride[0], offset[1] + x * stride[1]];
 }
 
-export function fieldText(field: Field | null, cell: { y: number; x: number }): string {
+export function fieldText(field: Field | null, cell: Cell): string {
   if (!field) return "";
   const [y, x] = middleOf(field, cell);
   return ` sees ${field.size[0]} × ${field.size[1]} px about (${number(y)}, ${number(x)})`;

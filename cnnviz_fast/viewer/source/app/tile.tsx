@@ -1,10 +1,11 @@
 /* One channel on a canvas of its own, drawn as on the wall; of a signal as a line. */
 
-import { useLayoutEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 
 import { channelOf, type Atlas } from "../data/atlas";
-import { Wall, type Hit, type Look } from "../drawing/wall";
+import { Wall, type Box, type Cell, type Look } from "../drawing/wall";
 import { isLine, Plot } from "./plot";
+import { placedIn } from "./text";
 
 interface Props {
   atlas: Atlas;
@@ -16,16 +17,20 @@ interface Props {
   opacity?: number;
   /** "" where what is around says it. */
   label: string;
-  onHit?: (hit: Hit | null) => void;
+  /** That is marked. */
+  cell?: Cell | null;
+  /** Told what is pointed at. */
+  onCell?: (cell: Cell | null) => void;
 }
 
 export function Tile(props: Props) {
   return isLine(props.atlas) ? <Plot {...props} /> : <Picture {...props} />;
 }
 
-function Picture({ atlas, second = null, channel, look, mode = "a", photo, opacity = 1, label, onHit }: Props) {
+function Picture({ atlas, second = null, channel, look, mode = "a", photo, opacity = 1, label, cell, onCell }: Props) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const wall = useRef<Wall>(null);
+  const [mark, setMark] = useState<Box | null>(null);
   useLayoutEffect(() => {
     // Canvas2D: browsers allow few contexts of WebGL in a page, and one tile needs none.
     const made = (wall.current = new Wall(canvas.current!, { method: "canvas2d", onSize: () => made.fit() }));
@@ -40,14 +45,18 @@ function Picture({ atlas, second = null, channel, look, mode = "a", photo, opaci
     made.setLook({ ...look, ...ends, mode, photo: photo ?? null, opacity });
     made.fit();
   }, [atlas, second, channel, look, mode, photo, opacity]);
-  const point = (event: PointerEvent) => onHit!(wall.current!.hit(event.offsetX, event.offsetY));
+  useLayoutEffect(() => setMark(cell ? wall.current!.cell(cell) : null), [cell, atlas, look.align]);
+  const point = (event: PointerEvent) => onCell!(wall.current!.hit(event.offsetX, event.offsetY));
   return (
-    <canvas
-      ref={canvas}
-      class="tile"
-      style={{ aspectRatio: `${atlas.width} / ${atlas.height}` }}
-      {...(label ? { role: "img", "aria-label": label } : { "aria-hidden": true })}
-      {...(onHit && { onPointerMove: point, onPointerDown: point, onPointerLeave: () => onHit(null) })}
-    />
+    <>
+      <canvas
+        ref={canvas}
+        class="tile"
+        style={{ aspectRatio: `${atlas.width} / ${atlas.height}` }}
+        {...(label ? { role: "img", "aria-label": label } : { "aria-hidden": true })}
+        {...(onCell && { onPointerMove: point, onPointerDown: point, onPointerLeave: () => onCell(null) })}
+      />
+      {mark && <span class="cell" aria-hidden="true" style={placedIn(wall.current!.canvasSize, mark)} />}
+    </>
   );
 }

@@ -1,9 +1,11 @@
 /* The range of values that the palette spans, for each channel: channels/ranges.py, of one atlas or of two that share
 their ranges. */
 
-import { LAST_LEVEL, valueOf, type Atlas } from "../data/atlas";
+import { LAST_LEVEL, MINUS_INF, NAN, PLUS_INF, valueOf, type Atlas } from "../data/atlas";
 import { countsOf } from "../data/counts";
 import type { Range } from "./levels";
+
+const LEVELS = LAST_LEVEL + 1;
 
 export type Normalize =
   | { by: "channel" | "layer" | "symmetric" | "sigmoid" }
@@ -62,26 +64,31 @@ function greater(a: number, b: number): number {
 
 /** Return percentiles of a channel's finite values, linear between neighbours as in numpy.nanpercentile. */
 export function percentilesOf(atlases: Atlas[], channel: number, percents: number[]): number[] {
-  const levels = LAST_LEVEL + 1;
-  const each = atlases.map((atlas) => countsOf(atlas).subarray(channel * 256, channel * 256 + levels));
-  const counts = each.length > 1 ? Uint32Array.from(each.flatMap((own) => [...own])) : each[0]!;
-  const valueAt = (i: number): number => valueOf(atlases[Math.floor(i / levels)]!, channel, i % levels);
-  // Those of one atlas are in order.
-  const order = atlases.length > 1 ? Uint16Array.from(counts.keys()).sort((a, b) => valueAt(a) - valueAt(b)) : null;
-  const cells = atlases.length * atlases[0]!.height * atlases[0]!.width;
-  const bad = atlases.flatMap((atlas) => [...countsOf(atlas).subarray(channel * 256 + levels, (channel + 1) * 256)]);
-  const last = cells - 1 - bad.reduce((sum, count) => sum + count);
-  // Positions from `first` up to `next` hold the value at `i`. They are asked for in order, but for odd percentiles.
-  let [i, first, next] = [-1, 0, 0];
-  const at = (position: number): number => {
-    if (position < first) [i, next] = [-1, 0];
-    while (next <= position) {
-      first = next;
-      next += counts[order ? order[++i]! : ++i]!;
-    }
-    return valueAt(order ? order[i]! : i);
-  };
-  return between(at, last, percents);
+  const first = channel * 256;
+  const each = atlases.map(countsOf);
+  const bad = each.reduce((sum, own) => sum + own[first + NAN]! + own[first + MINUS_INF]! + own[first + PLUS_INF]!, 0);
+  const last = atlases.length * atlases[0]!.height * atlases[0]!.width - bad - 1;
+  if (atlases.length === 1) {
+    const counts = each[0]!.subarray(first, first + LEVELS);
+    return between((position) => valueOf(atlases[0]!, channel, placeOf(counts, position, last)), last, percents);
+  }
+  const found = atlases
+    .flatMap((atlas, i) =>
+      Array.from({ length: LEVELS }, (_, level) => ({ value: valueOf(atlas, channel, level), count: each[i]![first + level]! })),
+    )
+    .filter(({ count }) => count)
+    .sort((a, b) => a.value - b.value);
+  const counts = Uint32Array.from(found, ({ count }) => count);
+  return between((position) => found[placeOf(counts, position, last)]!.value, last, percents);
+}
+
+/** Return which of `counts`, each added to those before it, takes in a position of 0 .. last: from the nearer end, where
+percentiles mostly lie. */
+function placeOf(counts: Uint32Array, position: number, last: number): number {
+  const step = 2 * position > last ? -1 : 1;
+  let i = step < 0 ? counts.length - 1 : 0;
+  for (let left = (step < 0 ? last - position : position) - counts[i]!; left >= 0; left -= counts[i]!) i += step;
+  return i;
 }
 
 /** Return percentiles of sorted values 0 .. last. */

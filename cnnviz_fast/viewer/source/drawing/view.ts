@@ -42,6 +42,12 @@ export interface Box {
   height: number;
 }
 
+/** Of a map. */
+export interface Cell {
+  y: number;
+  x: number;
+}
+
 const FLATTEST = 8; // tile of a signal: in proportion, a row of a thousand values would be invisible
 
 /** Return height and width of the tiles of maps, in proportion to each other. */

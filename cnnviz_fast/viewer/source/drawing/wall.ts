@@ -5,17 +5,15 @@ import type { Axis } from "./axis";
 import { ChosenPainter, type Method } from "./choice";
 import { Composer, type Composed, type Look } from "./composer";
 import type { Scene } from "./scene";
-import { Layout, shapeOf, type Box, type Canvas, type Grid, type View } from "./view";
+import { Layout, shapeOf, type Box, type Canvas, type Cell, type Grid, type View } from "./view";
 
-export type { Box, Grid, Look, Method, View };
+export type { Box, Cell, Grid, Look, Method, View };
 
-export interface Hit {
+/** With the cell of the map that has most weight there. */
+export interface Hit extends Cell {
   channel: number;
   /** Position in the order. */
   index: number;
-  /** The cell of the map that has most weight there. */
-  y: number;
-  x: number;
   value: number;
   /** Of a pair, which; and "a" else. */
   side: "a" | "b";
@@ -149,6 +147,15 @@ export class Wall {
     return { channel, index, y: cell_y, x: cell_x, value: value(atlas, channel, cell_y, cell_x), side: side ? "b" : "a" };
   }
 
+  /** Return the pixels of the first tile on which a cell has most weight, as in `hit`, in CSS px of the canvas. */
+  cell({ y, x }: Cell): Box | null {
+    const scene = this.compose(false)?.scene;
+    if (!scene) return null;
+    const [[top, height], [left, width]] = [stretchOf(scene.down, y), stretchOf(scene.across, x)];
+    const { ratio } = this.size;
+    return { y: top / ratio, x: left / ratio, height: height / ratio, width: width / ratio };
+  }
+
   /** Return the canvas, as exact as it gets. */
   pixels(): ImageData {
     const composed = this.compose(false);
@@ -229,6 +236,18 @@ function heaviest({ taps, columns, weights }: Axis, pixel: number): number {
   let most = pixel * taps;
   for (let k = most; k < (pixel + 1) * taps; k++) if (weights[k]! > weights[most]!) most = k;
   return columns[most]!;
+}
+
+/** Return the first pixel of the first tile that shows a column of the map most, and how many do: those next to it where
+the tile is smaller than the map, and none does. */
+function stretchOf(axis: Axis, column: number): [first: number, count: number] {
+  let [least, first, count] = [Infinity, 0, 0];
+  for (let pixel = 0; pixel < axis.length; pixel++) {
+    const distance = axis.tile[pixel] ? Infinity : Math.abs(heaviest(axis, pixel) - column);
+    if (distance < least) [least, first, count] = [distance, pixel, 0];
+    if (distance === least) count++;
+  }
+  return [first, count];
 }
 
 /** Call `act` whenever a CSS px has another number of px of the screen, as in a window that is moved to another one.
