@@ -135,7 +135,8 @@ def parts(annotation: Any) -> set[type]:
     if typing.get_origin(annotation) is typing.Literal:
         return {type(each) for each in typing.get_args(annotation)}
     kind = typing.get_origin(annotation) or annotation
-    return {Sequence if issubclass(kind, Sequence) and kind is not str else kind}
+    is_class = isinstance(kind, type)  # Any is none before Python 3.11
+    return {Sequence if is_class and issubclass(kind, Sequence) and kind is not str else kind}
 
 
 def test_choices_of_options_are_those_that_type_checkers_know() -> None:

@@ -78,7 +78,7 @@ def _task_in(environment: Mapping[str, str]) -> tuple[int, int]:
         if task not in tasks or count != str(len(tasks)):  # such as 1,3,7
             raise OptionError(
                 f"array must be of tasks with one step between them, such as 0-9 or 1-9:2, got "
-                f"{_shown(names, values)}, {count} tasks."
+                f"{_shown(names, values)}, {count} tasks. Submit all tasks: those that are finished end at once."
             )
         return tasks.index(task), len(tasks)
     raise OptionError(

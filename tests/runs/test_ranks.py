@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.processes import Python
 from support.runs import (
     COUNT,
     LAYERS,
@@ -86,7 +87,7 @@ def test_tasks_of_a_job_array_are_ranks_only_where_that_is_asked_for(
     [
         ({}, r"neither SLURM_ARRAY_TASK_ID nor SGE_TASK_ID\. Elsewhere set RANK, from 0, and WORLD_SIZE\.$"),
         (sge("undefined", "undefined", "undefined", "undefined"), "neither SLURM_ARRAY_TASK_ID nor SGE_TASK_ID"),
-        (slurm(3, 1, 7, 3), r"such as 0-9 or 1-9:2, got SLURM_ARRAY_TASK_ID=3, .* 3 tasks\.$"),
+        (slurm(3, 1, 7, 3), r"such as 0-9 or 1-9:2, got SLURM_ARRAY_TASK_ID=3, .* 3 tasks\. Submit all tasks: "),
         (slurm(2, 1, 9, 5, 2), "SLURM_ARRAY_TASK_ID=2"),
         (slurm(1, 1, "many", "some"), "SLURM_ARRAY_TASK_MAX=many"),
         ({"SGE_TASK_ID": "1"}, "SGE_TASK_LAST="),
@@ -111,6 +112,55 @@ def test_tasks_of_an_array_share_a_run_and_do_nothing_twice(
     assert done == [len(range(rank, COUNT, 3)) for rank in range(3)]
     assert [run(task) for task in (3, 5)] == [0, 0]
     assert_same_outcome(tmp_path, alone)
+
+
+STOPS_HALF_WAY = """
+import sys
+
+from support.runs import LAYERS, QUICK, small_model
+from support.waiting import hang
+
+import cnnviz_fast as cf
+
+files = []
+
+def stop(path):
+    files.append(path)
+    if len(files) == 10:
+        print("half way", flush=True)
+        hang()
+
+cf.run(
+    small_model(), sys.argv[1], LAYERS, sys.argv[2], save="sheets,atlases,statistics", array=True, on_file=stop,
+    **QUICK | {"batch": 2},
+)
+"""
+
+
+def test_a_task_that_is_killed_and_queued_again_loses_nothing_and_does_nothing_twice(
+    images: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(task: int) -> cf.RunSummary:
+        be(task)
+        return cf.run(small_model(), images, LAYERS, tmp_path, save="sheets,atlases,statistics", array=True, **QUICK)
+
+    def be(task: int) -> None:
+        for name, value in slurm(task, 0, 2, 3).items():
+            monkeypatch.setenv(name, value)
+
+    run(0)
+    be(1)
+    with Python("-c", STOPS_HALF_WAY, str(images), str(tmp_path)) as first:
+        wait_until(lambda: first.printed or first.code is not None)
+        with pytest.raises(OptionError, match=rf"in use by another run \(pid {first.pid} on "):
+            run(1)  # a copy beside it
+    again = run(1)
+    assert again.finished
+    assert again.skipped
+    assert again.finished + again.skipped == len(range(1, COUNT, 3))
+    run(2)
+    assert_same_outcome(tmp_path, alone)
+    assert list(tmp_path.glob(".*")) == []
 
 
 def test_tasks_of_an_array_do_not_wait_for_the_statistics_of_others(
@@ -152,7 +202,7 @@ def test_a_number_of_ranks_that_is_refused_leaves_the_run_as_it_was(
             cf.run(small_model(), images, LAYERS, tmp_path, save="statistics", **QUICK)
 
     run_by(began)
-    with pytest.raises(OptionError, match=rf"by as many processes as began it, {began}, got {tried}\. Give another"):
+    with pytest.raises(OptionError, match=rf"by as many processes as began it, {began}, got {tried}\. Start all "):
         run_by(tried)
     run_by(began)
 

@@ -167,12 +167,15 @@ def test_in_order_interrupt_while_waiting_ends_its_workers(
     stopped: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waiting = watch_waiting(monkeypatch, pool)
-    started = []
+    started, second = [], threading.Event()
 
     def work(item: int) -> None:
         # Ctrl-C comes while the consumer waits for this; the workers then finish what they hold.
         started.append(item)
+        if item == 1:
+            second.set()
         if item == 0:
+            assert second.wait(PATIENCE_S)
             assert waiting.acquire(timeout=PATIENCE_S)
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         assert stopped.wait(PATIENCE_S)

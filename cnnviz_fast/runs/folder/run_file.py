@@ -46,7 +46,7 @@ def agree(folder: Path, fingerprint: Mapping[str, Any], world_size: int | None) 
         if of != world_size and path.stat().st_size:
             raise OptionError(
                 f"a run with statistics, top or tars must be taken up by as many processes as began it, {of}, got "
-                f"{world_size}. Give another out."
+                f"{world_size}. Start all of them, also those that are finished, or give another out."
             )
 
 

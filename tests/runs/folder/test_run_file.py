@@ -54,7 +54,7 @@ def test_agree_number_of_ranks_counts_where_an_index_has_lines(
     if not refused:
         agree(tmp_path, FINGERPRINT, world_size)
         return
-    with pytest.raises(OptionError, match=r"by as many processes as began it, 2, got 3\. Give another out\.$"):
+    with pytest.raises(OptionError, match=r"by as many processes as began it, 2, got 3\. Start all of them, "):
         agree(tmp_path, FINGERPRINT, world_size)
 
 
