@@ -10,7 +10,6 @@ By hand: TRITON_INTERPRET=1 python -m pytest -n 0 -W ignore::RuntimeWarning test
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from support import kernel_jobs as kernels
 from support import overlay_jobs as overlays
 from support.assertions import assert_equal_planes, assert_equal_tensors, assert_same_range, assert_same_statistics
 from support.cases import CASES, noise
+from support.quick import quick
 
 import cnnviz_fast as cf
 from cnnviz_fast.channels.values import as_maps
@@ -44,15 +44,6 @@ def _small_blocks() -> Any:
         }.items():
             patch.setattr(triton_gpu, name, size)
         yield
-
-
-def quick(every: Iterable[Any], chosen: Collection[Any]) -> list[Any]:
-    """Return parameters of a test, of which those not chosen are marked `long`."""
-    marks = pytest.mark.long
-    return [
-        case if case in chosen else pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=marks)
-        for case in every
-    ]
 
 
 def draw(job: kernels.Job, strip_rows: int | None = None, maps: torch.Tensor | None = None) -> kernels.Plane:
