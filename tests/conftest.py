@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import importlib.util
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from _pytest.runner import runtestprotocol
@@ -70,6 +71,25 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
                 _ = pytest.Module.from_parent(session, path=path).obj
     yield
     gc.enable()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand out files, and to one process all files whose tests begin forks of a process that is made once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "forks" if _forks(config.rootpath / file) else file
+
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+@functools.cache
+def _forks(path: Path) -> bool:
+    text = path.read_text()
+    return "support.processes" in text or "_not_forked" in text
 
 
 LONGEST = ("test_public_surface.py", "test_triton.py")
