@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import importlib.util
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from _pytest.runner import runtestprotocol
@@ -27,6 +28,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ["LANGUAGE"] = "C"  # or argparse looks for translations of itself in 200 files for each command
 
 pytest.register_assert_rewrite("support.assertions")
 
@@ -72,6 +74,25 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
     gc.enable()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand out files, and to one process all files whose tests begin forks of a process that is made once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "forks" if _forks(config.rootpath / file) else file
+
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+@functools.cache
+def _forks(path: Path) -> bool:
+    text = path.read_text()
+    return "support.processes" in text or "_not_forked" in text
+
+
 LONGEST = ("test_public_surface.py", "test_triton.py")
 """Files with a test of half a minute: mypy reads all of torch, Triton's interpreter draws."""
 
@@ -98,6 +119,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device"))
 
 
+LOGGING = pytest.StashKey[Any]()
+"""The plugin that collects log records."""
+
 QUICK_S = 0.005
 """Seconds below which `--durations` names no phase of a test."""
 
@@ -108,11 +132,28 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     Between two processes a report takes half a millisecond, and each of 10,000 tests has three.
     """
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    for report in runtestprotocol(item, log=False, nextitem=nextitem):
+    with _records_of_logs(item):
+        reports = runtestprotocol(item, log=False, nextitem=nextitem)
+    for report in reports:
         if report.when == "call" or not report.passed or report.duration >= QUICK_S:
             item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
+
+
+@contextlib.contextmanager
+def _records_of_logs(item: pytest.Item) -> Iterator[None]:
+    """Have pytest collect log records for a test that asks for them.
+
+    For each test it would add handlers to all of torch's loggers, six times, for 3 ms.
+    """
+    manager, plugin = item.config.pluginmanager, item.config.stash[LOGGING]
+    if "caplog" not in getattr(item, "fixturenames", ()):
+        yield
+        return
+    manager.register(plugin, "logging-plugin")
+    yield
+    manager.unregister(plugin)
 
 
 DEAR_S = 4.0
@@ -144,11 +185,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(f"DEAR [{spent:.1f} CPU s] {report.nodeid}")
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     """Set aside what is there before the first test: a collection of garbage, of which many tests ask for one, then
     looks only at what tests made, in milliseconds, not at all libraries and all 10,000 tests in nearly a second."""
     gc.collect()
     gc.freeze()
+    session.config.stash[LOGGING] = session.config.pluginmanager.unregister(name="logging-plugin")
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+from support.architectures import RepeatedWeights
 from support.assertions import A_LEVEL, ROUNDED, assert_apart, assert_close, close_to
 from support.plain import render
 from torchvision import transforms as T
@@ -77,7 +78,8 @@ def save_weights(folder: Path, make: str, file: str) -> torch.nn.Module:
     namespace: dict[str, Any] = {}
     exec(MODELS, namespace)
     torch.manual_seed(7)
-    model = namespace[make]()
+    with RepeatedWeights():
+        model = namespace[make]()
     torch.save(model.state_dict(), folder / file)
     return model.eval()
 
@@ -156,12 +158,20 @@ def grid_gray_image(maps: Floats, each_row: int) -> Floats:
 @pytest.fixture(scope="module")
 def resnet34(folder: Path) -> torch.nn.Module:
     torch.manual_seed(3)
-    model = torchvision.models.resnet34(weights=None).eval()
+    with RepeatedWeights():
+        model = torchvision.models.resnet34(weights=None).eval()
     torch.save(model.state_dict(), folder / "resnet34.pth")
     return model
 
 
-@pytest.mark.parametrize(("picked", "cols"), [([0, 1, 6], 8), ([15, 28, 35], 16)])
+@pytest.mark.parametrize(
+    ("picked", "cols"),
+    [
+        ([0, 15, 35], 8),
+        pytest.param([0, 1, 6], 8, marks=pytest.mark.long),
+        pytest.param([15, 28, 35], 16, marks=pytest.mark.long),
+    ],
+)
 def test_001_chosen_convolutions_in_grey_grids(
     picked: list[int], cols: int, resnet34: torch.nn.Module, folder: Path, photo: Path, tmp_path: Path
 ) -> None:
@@ -221,13 +231,13 @@ def test_001_forgets_eval_mode_and_ours_does_not(resnet34: torch.nn.Module) -> N
 
 def test_002_first_20_maps_and_their_sum(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Loaded once for all commands: that a command loads what it names, 001 shows.
-    models = {"resnet101": (loaded := cf.load_model("resnet101", weights="none"))}
+    with RepeatedWeights():
+        models = {"resnet101": (loaded := cf.load_model("resnet101", weights="none"))}
     monkeypatch.setattr("cnnviz_fast.models.load.load_model", lambda spec, **settings: models[spec])
     places = {"photo": photo, "out": tmp_path / "maps"}
     command = "cnnviz render resnet101 {photo} --weights none --layer layer4 --channels 0-19 --scale 1 --out {out}"
     _, maps = run(command, **places)
     _, both = run(f"{command} --reduce sum --beside --grid 3x7", **{**places, "out": tmp_path / "both"})
-    _, total = run(f"{command} --reduce sum", **{**places, "out": tmp_path / "sum"})
 
     trunk = torch.nn.Sequential(*list(loaded.module.children())[:-2]).eval()
     with torch.no_grad():
@@ -244,7 +254,6 @@ def test_002_first_20_maps_and_their_sum(photo: Path, tmp_path: Path, monkeypatc
     for tile, values in zip(tiles, split, strict=True):
         y0, x0, y1, x1 = tile["box"]
         assert_close(sheet[y0:y1, x0:x1], as_shown(values), A_LEVEL)
-    assert_close(decoded(total), as_shown(sum(split)), A_LEVEL)
     y0, x0, y1, x1 = manifest_of(both)["tiles"][0]["box"]
     assert_close(decoded(both)[y0:y1, x0:x1], as_shown(sum(split)), A_LEVEL)
     assert len(manifest_of(both)["tiles"]) == 21

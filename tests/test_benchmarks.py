@@ -22,6 +22,8 @@ from benchmarks.harness.drawing import FASTEST, Drawing
 from benchmarks.harness.measure import FLOOR, OURS, PEER, SHORT, Contender, Effort, Inside, Table
 from benchmarks.harness.workloads import DEAD, HUGE, LAYER4, TINY, WORKLOADS, Workload, maps_of
 
+pytestmark = pytest.mark.usefixtures("quick_collections")  # what is timed begins with a collection
+
 TABLES: list[Table] = [t for name in run.CASES for t in importlib.import_module(f"benchmarks.cases.{name}").TABLES]
 RUNS = history.runs()
 

@@ -146,7 +146,7 @@ STEPS = [
     ),
     ("cf.load_model, cf.load_images, cf.capture", ["torchvision", "numba"]),
     ("cf.render, cf.save_sheet", ["numba", "triton", "torchvision"]),
-    ("cf.load_model('resnet18', weights='none')", ["timm", "transformers", "numba"]),
+    ("cf.load_model('squeezenet1_1', weights='none')", ["timm", "transformers", "numba"]),
 ]
 """What a program does, one after another, and what must not have been loaded after each."""
 

@@ -548,7 +548,7 @@ def test_render_index_compiles_whole(backend: str, normalize: str) -> None:
 
     compiled = torch.compile(draw, fullgraph=True, backend=backend)
     every = [noise(2, 3, 5, 4).mT.requires_grad_(), noise(3, 4, 5).half()]
-    for maps in every if normalize == "percentile" or backend == "eager" else every[:1]:
+    for maps in every if normalize == "channel" or backend == "eager" else every[:1]:
         assert torch.equal(compiled(maps), draw(maps))
 
 
@@ -617,14 +617,11 @@ import cnnviz_fast as cf
 
 @torch.compile(fullgraph=True, backend="aot_eager")
 def contact_sheets(features):
-    """Draw what is above 0, with an entry for gaps."""
-    return cf.render_index(features.clamp(min=0), tile=8, gap=1, levels=255, background=255)
-
-@torch.compile(fullgraph=True, backend="aot_eager")
-def on_the_range_of_the_first(features):
+    """Draw what is above 0, with an entry for gaps, and everything on the range of the first."""
+    above = cf.render_index(features.clamp(min=0), tile=8, gap=1, levels=255, background=255)
     vmin, vmax = torch.ops.cnnviz_fast.channel_range(features[:1])
     ends = [end.expand(len(features), -1) for end in (vmin, vmax)]
-    return torch.ops.cnnviz_fast.render_index(features, *ends, 8, 10, cols=2)
+    return above, torch.ops.cnnviz_fast.render_index(features, *ends, 8, 10, cols=2)
 '''
 
 FOREIGN_PROGRAM = """
@@ -636,7 +633,7 @@ assert not hasattr(torch.ops.cnnviz_fast, "render_index")
 features = torch.load(sys.argv[1])
 sheets = library.contact_sheets(features)
 assert torch.ops.cnnviz_fast.render_index
-torch.save([sheets, library.on_the_range_of_the_first(features)], sys.argv[1])
+torch.save(sheets, sys.argv[1])
 """
 
 

@@ -71,30 +71,20 @@ def test_main_job_every_tile_equals_torch(stage: str, activations: dict[str, tor
     assert (sheet.index[~shown] == sheet.manifest["palette"]["background"]).all()
 
 
+@pytest.mark.parametrize("layer", ["layer1", pytest.param("layer4", marks=pytest.mark.long)])
 def test_main_job_file_holds_what_render_gives(
-    photo: Path, tmp_path: Path, activations: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+    layer: str, photo: Path, tmp_path: Path, activations: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    argv = [
-        "render",
-        "resnet50",
-        str(photo),
-        "--weights",
-        "none",
-        "--layer",
-        "layer4",
-        "--plain",
-        "--out",
-        str(tmp_path),
-    ]
-    assert cli.main(argv) == cli.DONE
-    sheet = render(activations["layer4"][0])
-    # 104 megapixels are above the 89 at which Pillow suspects a bomb.
+    argv = ["render", "resnet50", photo, "--weights", "none", "--layer", layer, "--plain", "--out", tmp_path]
+    assert cli.main([*map(str, argv)]) == cli.DONE
+    sheet = render(activations[layer][0])
+    # The 104 megapixels of layer4 are above the 89 at which Pillow suspects a bomb.
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    with Image.open(tmp_path / "layer4" / f"{photo.stem}.png") as image:
+    with Image.open(tmp_path / layer / f"{photo.stem}.png") as image:
         assert image.mode == "P"
         assert (np.asarray(image) == sheet.index).all()
         assert image.getpalette() == sheet.palette.ravel().tolist()
-    manifest = json.loads((tmp_path / "layer4" / f"{photo.stem}.json").read_text())
+    manifest = json.loads((tmp_path / layer / f"{photo.stem}.json").read_text())
     assert manifest["tiles"] == sheet.manifest["tiles"]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.assertions import A_LEVEL, OTHER_FONTS, assert_close_on_average
+from support.quick import quick
 
 import cnnviz_fast as cf
 from benchmarks import gallery
@@ -110,10 +111,11 @@ def test_each_method_of_attribution_has_a_command_beside_the_gallery() -> None:
     assert {arguments.method for arguments in parsed if "method" in arguments} == set(METHOD_NAMES)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[pytest.mark.long] if shot.optimised else []) for name, shot in gallery.SHOTS.items()],
-)
+LATER = {name for name, shot in gallery.SHOTS.items() if shot.optimised} | {"difference.png", "kernels.png"}
+"""Sheets that take long, and those whose command others have too, on another layer."""
+
+
+@pytest.mark.parametrize("name", quick(gallery.SHOTS, gallery.SHOTS.keys() - LATER))
 def test_gallery_is_what_its_command_draws(name: str, tmp_path: Path) -> None:
     gallery.make(name, tmp_path / name)
     with Image.open(tmp_path / name) as made, Image.open(gallery.FOLDER / name) as kept:

@@ -34,7 +34,7 @@ from cnnviz_fast.activations.tensors import tensors_in
 from cnnviz_fast.errors import ShapeError
 from cnnviz_fast.models.layers import every_module
 
-QUICK_TIMM = {"convnext_atto", "vit_tiny_patch16_224", "pvt_v2_b0"}
+QUICK_TIMM = {"pvt_v2_b0"}
 IN_ORDER_FOR_FEATURES_ALONE = {"hiera_tiny_224"}
 """No layer of these puts out its tokens row by row."""
 

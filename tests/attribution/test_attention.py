@@ -299,7 +299,13 @@ def test_attribute_attention_is_that_of_each_image_and_every_caller_gets_it(meth
         assert torch.equal(cf.attribute(nn.DataParallel(model), batch, method, target=2), expected)
         frozen = model.train().requires_grad_(False)  # whose layers torch computes in another order
         assert_close(cf.attribute(frozen, batch, method, target=2), expected, FLOAT32_SUMS)
-    assert torch.equal(cf.attribute(torch.compile(transformer(form)), batch, method, target=2), expected)
+
+
+@pytest.mark.parametrize("method", ["attention", pytest.param("rollout", marks=pytest.mark.long)])
+def test_attribute_attention_of_a_compiled_model_is_that_of_the_plain_one(method: str) -> None:
+    compiled = torch.compile(transformer("torch's own"))
+    expected = cf.attribute(transformer("torch's own"), images(), method, target=2)
+    assert torch.equal(cf.attribute(compiled, images(), method, target=2), expected)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -329,6 +335,7 @@ def test_attribute_rollout_holds_one_matrix_at_a_time() -> None:
     assert most == [0, 0, 0]
 
 
+@pytest.mark.usefixtures("quick_collections")
 def test_attribute_attention_many_calls_do_not_grow() -> None:
     model, batch = transformer("torch's own"), images(1)
 

@@ -15,6 +15,7 @@ from support.assertions import BFLOAT16, FLOAT32_SUMS, assert_close
 from support.attention import FORMS, transformer
 from support.heat import Residual, images, made
 from support.memory import resident_bytes
+from support.quick import in_turns
 from torch import nn
 
 import cnnviz_fast as cf
@@ -70,21 +71,12 @@ ENDS: dict[str, tuple[Any, type[BaseException] | None]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "method",
-    [
-        "gradcam",
-        "scorecam",
-        "ablationcam",
-        "eigencam",
-        "cam",
-        "gradient",
-        "smoothgrad",
-        "integrated-gradients",
-        "guided",
-    ],
-)
-@pytest.mark.parametrize("end", ENDS)
+LEAVE = [
+    "gradcam", "scorecam", "ablationcam", "eigencam", "cam", "gradient", "smoothgrad", "integrated-gradients", "guided",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("end", "method"), in_turns(ENDS, LEAVE))
 def test_attribute_leaves_everything_as_it_was(end: str, method: str) -> None:
     target, error = ENDS[end]
     if method == "eigencam" or (method == "cam" and end == "unit"):
@@ -102,8 +94,7 @@ def test_attribute_leaves_everything_as_it_was(end: str, method: str) -> None:
     assert state_of(model) == before
 
 
-@pytest.mark.parametrize("end", ENDS)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("form", "end"), in_turns(FORMS, ENDS))
 def test_attribute_attention_leaves_everything_as_it_was(form: str, end: str) -> None:
     target, error = ENDS[end]
     model = transformer(form).train()
@@ -262,6 +253,7 @@ def test_attribute_model_gets_other_inputs_and_another_forward() -> None:
         assert cf.attribute(model, images(), method, "third", 2, **given).shape == (3, 8, 8)
 
 
+@pytest.mark.usefixtures("quick_collections")
 def test_attribute_many_calls_do_not_grow() -> None:
     model, batch = made(Residual), images(1)
 
@@ -273,11 +265,12 @@ def test_attribute_many_calls_do_not_grow() -> None:
         return len(gc.get_objects())
 
     first = objects_after(5)
-    assert objects_after(50) <= first + 10
+    assert objects_after(20) <= first + 10
 
 
 @pytest.mark.filterwarnings("ignore:integrated gradients add up")  # four steps do not suffice
-@pytest.mark.parametrize("calls", [300, pytest.param(1000, marks=pytest.mark.long)])
+@pytest.mark.usefixtures("quick_collections")
+@pytest.mark.parametrize("calls", [100, pytest.param(1000, marks=pytest.mark.long)])
 def test_attribute_a_thousand_times_grows_the_process_by_less_than_2_mb(calls: int) -> None:
     model, batches = made(Residual), [images(1)[..., :side] for side in (24, 28, 32)]
     ways: list[dict[str, Any]] = [

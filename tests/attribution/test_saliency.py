@@ -83,17 +83,18 @@ def test_integrated_gradients_is_the_mean_on_the_way() -> None:
     assert_close(found, (batch - start) * expected, FLOAT32_SUMS)
 
 
-def test_integrated_gradients_add_up_to_the_difference_of_the_scores() -> None:
-    model, zero = made(Residual), 0.0
-    for baseline in (zero, -1.5, images(1)[0] / 2):
-        options = AttributionOptions(steps=256, baseline=baseline)
-        found, _ = attribution(model, images(), "integrated-gradients", None, [0, 3], options=options)
-        start = torch.as_tensor(baseline).expand_as(images())
-        difference = (model(images()) - model(start))[:, [0, 3]]
-        total = found.maps["input"].sum((2, 3, 4))
-        assert_close(total, difference, COMPLETE if baseline is zero else COMPLETE_OF_A_FEW)
-        assert_close(found.facts["completeness"]["difference"], difference, FLOAT32_SUMS)
-        assert_close(found.facts["completeness"]["gap"], difference - total, FLOAT32_SUMS)
+@pytest.mark.parametrize(
+    "baseline", [0.0, pytest.param(-1.5, marks=pytest.mark.long), images(1)[0] / 2], ids=["black", "dark", "a photo"]
+)
+def test_integrated_gradients_add_up_to_the_difference_of_the_scores(baseline: float | torch.Tensor) -> None:
+    model, options = made(Residual), AttributionOptions(steps=256, baseline=baseline)
+    found, _ = attribution(model, images(), "integrated-gradients", None, [0, 3], options=options)
+    start = torch.as_tensor(baseline).expand_as(images())
+    difference = (model(images()) - model(start))[:, [0, 3]]
+    total = found.maps["input"].sum((2, 3, 4))
+    assert_close(total, difference, COMPLETE if isinstance(baseline, float) and not baseline else COMPLETE_OF_A_FEW)
+    assert_close(found.facts["completeness"]["difference"], difference, FLOAT32_SUMS)
+    assert_close(found.facts["completeness"]["gap"], difference - total, FLOAT32_SUMS)
 
 
 def test_integrated_gradients_of_a_linear_model_take_one_step() -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 from support.assertions import PRINTED, assert_close, assert_equal_planes
 from support.cases import mixed, noise
 from support.command_line import error_of, run, without_notes
+from support.quick import quick
 from support.runs import LAYERS, make_images, small_model
 
 import cnnviz_fast as cf
@@ -391,7 +392,7 @@ OF_A_MODEL.remove("top_k")  # which is an atlas's own, spelt in another way
 OF_A_MODEL = [name.replace("_", "-") for name in OF_A_MODEL]
 
 
-@pytest.mark.parametrize("name", OF_A_MODEL)
+@pytest.mark.parametrize("name", quick(OF_A_MODEL, OF_A_MODEL[::5]))
 def test_atlas_refuses_every_option_of_a_model_and_of_a_run(
     name: str, atlas: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -107,6 +107,6 @@ def test_options_of_preprocessing_exclude_ones_own(here: Path, capsys: pytest.Ca
 
 @pytest.mark.parametrize("command", ["render", "run", "weights"])
 def test_random_weights_are_said(command: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    more = [] if command == "weights" else ["photos/a.png", "--layer", "conv1", "--out", "out"]
-    assert cli.main([command, "resnet18", *more, "--weights", "none", "--seed", "7"]) == 0
-    assert capsys.readouterr().err.splitlines()[0] == "cnnviz: resnet18, random weights (seed 7), 224x224"
+    more = [] if command == "weights" else ["photos/a.png", "--layer", "features.0", "--out", "out"]
+    assert cli.main([command, "squeezenet1_1", *more, "--weights", "none", "--seed", "7"]) == 0
+    assert capsys.readouterr().err.splitlines()[0] == "cnnviz: squeezenet1_1, random weights (seed 7), 224x224"

@@ -190,9 +190,10 @@ def test_what_belongs_to_a_model_is_refused_without_overlay(
 @pytest.mark.parametrize(
     "options",
     [
-        ("--size", "48x64", "--mean", "0,0,0.1"),
-        ("--channel-order", "bgr"),
-        ("--size", 64, "--interpolation", "lanczos"),
+        ("--size", "48x64", "--mean", "0,0,0.1", "--channel-order", "bgr", "--interpolation", "lanczos"),
+        pytest.param(("--size", "48x64", "--mean", "0,0,0.1"), marks=pytest.mark.long),
+        pytest.param(("--channel-order", "bgr"), marks=pytest.mark.long),
+        pytest.param(("--size", 64, "--interpolation", "lanczos"), marks=pytest.mark.long),
     ],
 )
 def test_overlay_of_the_run_has_its_preprocessing(

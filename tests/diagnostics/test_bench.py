@@ -18,6 +18,8 @@ from cnnviz_fast.diagnostics import bench, bench_cases, stopwatch
 from cnnviz_fast.diagnostics.stopwatch import Row, Way, timed
 from cnnviz_fast.errors import KernelError, OptionError
 
+pytestmark = pytest.mark.usefixtures("quick_collections")  # what is timed begins with a collection
+
 WHAT = ("render", "save_sheet", "save_tiles", "encode", "index planes")
 
 

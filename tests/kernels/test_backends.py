@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import logging
-import os
 import shutil
-import subprocess
 import sys
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numba
 import pytest
 import torch
 
@@ -305,21 +304,22 @@ def test_compile_ahead_fills_the_cache_that_the_kernels_load_from(
     ("module", "kernel"),
     [("numba_sketch", "_count"), pytest.param("numba_cpu", "_render_strip", marks=pytest.mark.long)],
 )
-def test_numba_without_a_writable_cache_folder_compiles_in_memory(module: str, kernel: str, tmp_path: Path) -> None:
-    # A copy of the package that numba can cache nowhere: a file lies where each of the folders would be made.
-    package = tmp_path / "cnnviz_fast"
-    shutil.copytree(Path(backends.__file__).parents[1], package, ignore=shutil.ignore_patterns("__pycache__"))
-    (package / "kernels" / "__pycache__").touch()
-    blocked = tmp_path / "blocked"
+def test_numba_without_a_writable_cache_folder_compiles_in_memory(
+    module: str, kernel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A copy of the module that numba can cache nowhere: a file lies where each of the folders would be made.
+    blocked = tmp_path / "__pycache__"
     blocked.touch()
-    code = f"import cnnviz_fast.kernels.{module} as k; print(k.__file__, k.{kernel}._cache.cache_path)"
-    environment = {**os.environ, "HOME": str(blocked), "XDG_CACHE_HOME": str(blocked), "PYTHONPATH": str(tmp_path)}
-    environment.pop("NUMBA_CACHE_DIR", None)
-    done = subprocess.run(
-        [sys.executable, "-B", "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path, check=False
-    )
-    assert done.stderr == ""
-    assert done.stdout == f"{package / 'kernels' / module}.py None\n"
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(blocked))
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    copy = Path(shutil.copy(Path(backends.__file__).with_name(f"{module}.py"), tmp_path))
+    spec = importlib.util.spec_from_file_location(f"cnnviz_fast.kernels.{module}", copy)
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader.exec_module(made := importlib.util.module_from_spec(spec))
+    assert getattr(made, kernel)._cache.cache_path is None
 
 
 def test_cache_folder_where_nothing_is_cached_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from support.kernel_jobs import (
     ALL_LEVELS,
     EVERY_CASE,
     EXACT,
+    IN_TURNS,
     MODULES,
     STRIP_CASES,
     WITH_ENTRIES,
@@ -276,9 +277,12 @@ def test_channel_range_every_case_equals_reference_exactly(backend: str) -> None
             assert_same_range(actual, reference.channel_range(maps.contiguous().numpy()))
 
 
+@pytest.mark.parametrize(
+    "cases", [IN_TURNS, pytest.param(EVERY_CASE, marks=pytest.mark.long)], ids=["in turns", "every"]
+)
 @pytest.mark.parametrize("backend", FAST)
-def test_render_strip_every_case_equals_reference(backend: str) -> None:
-    for sampled in EVERY_CASE:
+def test_render_strip_every_case_equals_reference(backend: str, cases: list[tuple[str, str, str]]) -> None:
+    for sampled in cases:
         job, expected = case_job(*sampled), case_plane(*sampled)
         with case(*sampled):
             actual = draw(backend, job)

@@ -15,6 +15,7 @@ from support.assertions import assert_equal_planes, assert_same_statistics
 from support.cases import INF, NAN, SMALLEST, noise
 from support.kernel_jobs import ALL_LEVELS, Job, Plane, any_jobs, draw, make_job
 from support.native_module import load_native
+from support.quick import in_turns, quick
 
 from cnnviz_fast.geometry import Grid, Strip, plan_grid
 from cnnviz_fast.kernels import reference
@@ -66,9 +67,13 @@ def plane_of_odd_maps(dtype: torch.dtype, expanded: bool) -> Plane:
     return draw("reference", make_job((STRIDES["expanded"](maps) if expanded else maps).float(), ODD_GRID))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.uint8])
-@pytest.mark.parametrize("strides", STRIDES)
-@pytest.mark.parametrize("level", LEVELS)
+DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.uint8]
+READ = [(level, strides, dtype) for level in LEVELS for strides in STRIDES for dtype in DTYPES]
+# Every dtype at every level, and every order in memory at every level.
+READ_BY_DEFAULT = [(level, strides, DTYPES[(i + i // 4) % 4]) for level in LEVELS for i, strides in enumerate(STRIDES)]
+
+
+@pytest.mark.parametrize(("level", "strides", "dtype"), quick(READ, READ_BY_DEFAULT))
 def test_maps_of_any_dtype_and_strides_are_read_as_they_lie(level: str, strides: str, dtype: torch.dtype) -> None:
     native.set_vector_level(level)
     maps = STRIDES[strides](odd_maps_of(dtype))
@@ -139,8 +144,7 @@ def test_rows_of_every_width_and_scale_equal_the_reference(width: int, level: st
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("align", ["left", "center"])
-@pytest.mark.parametrize("width", [7, 8, 9, 15, 16, 17, 56])
+@pytest.mark.parametrize(("width", "align"), in_turns([7, 8, 9, 15, 16, 17, 56], ["left", "center"]))
 def test_rows_of_twice_the_width_equal_the_reference(width: int, align: str, level: str) -> None:
     # Aligned left every other column is one of the map; with gaps, a NaN, and a sheet's last pixel at a tile's end.
     native.set_vector_level(level)
@@ -161,11 +165,12 @@ def test_nan_does_not_reach_the_last_tile_of_a_shorter_row_below(level: str) -> 
     assert_equal_planes(draw("native", job), draw("reference", job))
 
 
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.long)])
 @pytest.mark.parametrize("level", LEVELS)
-def test_values_about_every_step_have_the_entry_of_two_roundings(level: str) -> None:
+def test_values_about_every_step_have_the_entry_of_two_roundings(level: str, every: int) -> None:
     # For some numbers of levels, 254 among them, one rounding would give another entry.
     native.set_vector_level(level)
-    for levels in range(2, 257):
+    for levels in (*range(2, 255, every), 255, 256):
         scale, half = np.float32(levels - 1), np.float32(0.5)
         steps = ((np.arange(1, levels) - 0.5) / (levels - 1)).astype(np.float32)
         near = (steps.view(np.int32)[:, None] + np.arange(-4, 5, dtype=np.int32)).view(np.float32)

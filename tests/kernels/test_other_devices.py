@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from support.assertions import (
 from support.cases import CASES, Case, mixed, noise
 from support.plain import compare, render, save_sheet, save_tiles
 from support.pretend_device import MPS, Pretending, There, sent
+from support.quick import in_turns
 
 import cnnviz_fast as cf
 from cnnviz_fast.attribution.priors import psnr
@@ -111,10 +112,9 @@ def ordinary() -> torch.Tensor:
     return maps
 
 
-@pytest.mark.parametrize("maps", [ordinary(), mixed()], ids=["ordinary", "mixed"])
-@pytest.mark.parametrize("name", OPTIONS)
-def test_render_every_option_equals_reference(name: str, maps: torch.Tensor) -> None:
-    actual, expected = sheets(maps, **({"tile": (11, 13)} | OPTIONS[name]))
+@pytest.mark.parametrize(("name", "make"), in_turns(OPTIONS, [ordinary, mixed]))
+def test_render_every_option_equals_reference(name: str, make: Callable[[], torch.Tensor]) -> None:
+    actual, expected = sheets(make(), **({"tile": (11, 13)} | OPTIONS[name]))
     assert_same_plane(actual.index, expected.index, levels=expected.manifest["palette"]["levels"])
     for ours, theirs in zip(actual.manifest["tiles"], expected.manifest["tiles"], strict=True):
         assert ours == approximately(theirs)

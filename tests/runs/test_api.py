@@ -97,7 +97,13 @@ def test_every_drawing_option_and_an_overlay_reach_the_sheets(images: Path, tmp_
     assert rows(tmp_path / "run")[0]["tiles"] == [str(tile["channel"]) for tile in expected.manifest["tiles"]]
 
 
-@pytest.mark.parametrize("options", [{"readers": 2}, {"threads": 1}, {"readers": 1, "threads": 3, "max_pixels": 2000}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"readers": 2}, marks=pytest.mark.long), {"threads": 1},
+        {"readers": 1, "threads": 3, "max_pixels": 2000},
+    ],
+)  # fmt: skip
 def test_the_outcome_does_not_depend_on_the_way(
     options: dict[str, Any], images: Path, alone: Path, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.quick import in_turns
 from support.runs import COUNT, LAYERS, QUICK, assert_same_outcome, small_model
 
 import cnnviz_fast as cf
@@ -50,8 +51,7 @@ def once(act: Callable[[], object], at: int) -> Callable[[Path], None]:
     return on_file
 
 
-@pytest.mark.parametrize("at", [1, COUNT * len(LAYERS)], ids=["the first file", "the last file"])
-@pytest.mark.parametrize("move", MOVES)
+@pytest.mark.parametrize(("move", "at"), in_turns(MOVES, [1, COUNT * len(LAYERS)]))  # the first file, and the last
 def test_the_folder_of_a_run_is_the_one_it_began_in(move: str, at: int, images: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(WriteError) as caught:

@@ -21,6 +21,14 @@ from cnnviz_fast.errors import OptionError
 from cnnviz_fast.runs.spec import split_options
 
 
+@pytest.fixture(scope="module")
+def there(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run, which others leave as it is."""
+    folder = tmp_path_factory.mktemp("there")
+    cf.run(small_model(), images, ["0"], folder, **QUICK)
+    return folder
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -36,12 +44,11 @@ from cnnviz_fast.runs.spec import split_options
         ({"show_input": True}, "overlay"),
     ],
 )
-def test_a_folder_of_another_run_is_refused(change: dict[str, Any], message: str, images: Path, tmp_path: Path) -> None:
-    cf.run(small_model(), images, ["0"], tmp_path, **QUICK)
-    before = digests(tmp_path)
+def test_a_folder_of_another_run_is_refused(change: dict[str, Any], message: str, images: Path, there: Path) -> None:
+    before = digests(there)
     with pytest.raises(OptionError, match=message):
-        cf.run(small_model(), images, ["0"], tmp_path, **{**QUICK, **change})
-    assert digests(tmp_path) == before
+        cf.run(small_model(), images, ["0"], there, **{**QUICK, **change})
+    assert digests(there) == before
 
 
 def test_other_weights_are_another_run(images: Path, tmp_path: Path) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from support.command_line import error_of, run
 from support.native_module import load_native
+from support.processes import Python
 
 import cnnviz_fast as cf
 from cnnviz_fast.cli import main as cli
@@ -21,6 +19,8 @@ load_native()
 
 PROGRAM = """
 import sys
+assert not {"numba", "cnnviz_fast._native"} & set(sys.modules)
+sys.path.insert(0, sys.argv[2])
 import torch
 import cnnviz_fast as cf
 from cnnviz_fast.kernels import backends
@@ -32,14 +32,15 @@ print(native()[0].vector_level(), backends.choose("auto", "cpu").name, backends.
 """Draws a sheet, and says by what."""
 
 
-def test_broken_numba_and_no_vector_instructions_leave_the_same_bytes(tmp_path: Path) -> None:
+def test_broken_numba_and_no_vector_instructions_leave_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "numba.py").write_text("raise RuntimeError('no such version of llvmlite')")
-    packages = f"{tmp_path}{os.pathsep}{os.environ['PYTHONPATH']}"
-    environment = os.environ | {"PYTHONPATH": packages, SIMD_VARIABLE: "1"}
-    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "there.png")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert done.stderr == ""
-    assert done.stdout == "scalar native RuntimeError: no such version of llvmlite\n"
+    monkeypatch.setenv(SIMD_VARIABLE, "1")
+    with Python("-c", PROGRAM, str(tmp_path / "there.png"), str(tmp_path)) as drawing:
+        assert drawing.end() == 0, drawing.said
+    assert drawing.said == ""
+    assert drawing.printed == "scalar native RuntimeError: no such version of llvmlite\n"
     here = cf.save_sheet(torch.arange(1188.0).reshape(12, 9, 11).sin(), tmp_path / "here.png", tile=33)
     assert here.read_bytes() == (tmp_path / "there.png").read_bytes()
 

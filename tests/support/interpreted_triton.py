@@ -10,7 +10,6 @@ By hand: TRITON_INTERPRET=1 python -m pytest -n 0 -W ignore::RuntimeWarning test
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from support import kernel_jobs as kernels
 from support import overlay_jobs as overlays
 from support.assertions import assert_equal_planes, assert_equal_tensors, assert_same_range, assert_same_statistics
 from support.cases import CASES, noise
+from support.quick import quick
 
 import cnnviz_fast as cf
 from cnnviz_fast.channels.values import as_maps
@@ -44,15 +44,6 @@ def _small_blocks() -> Any:
         }.items():
             patch.setattr(triton_gpu, name, size)
         yield
-
-
-def quick(every: Iterable[Any], chosen: Collection[Any]) -> list[Any]:
-    """Return parameters of a test, of which those not chosen are marked `long`."""
-    marks = pytest.mark.long
-    return [
-        case if case in chosen else pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=marks)
-        for case in every
-    ]
 
 
 def draw(job: kernels.Job, strip_rows: int | None = None, maps: torch.Tensor | None = None) -> kernels.Plane:
@@ -87,20 +78,24 @@ def assert_same_moments(maps: torch.Tensor) -> None:
 NAMES = [name for name in CASES if name != "huge"]
 
 
-@pytest.mark.parametrize("name", quick(NAMES, NAMES[5::8]))
+@pytest.mark.parametrize("name", quick(NAMES, NAMES[5::16]))
 def test_measurements_every_case_equal_reference(name: str) -> None:
     maps = as_maps(CASES[name].maps)
     assert_same_range(triton_gpu.channel_range(maps), reference.channel_range(maps.contiguous().numpy()))
     assert_same_moments(maps)
 
 
-# Alignment is data to the programs: of nearest, one is enough. By default every ninth case has one of them in turn.
+# Alignment is data to the programs: of nearest, one is enough. By default a few small cases have one of them in turn.
 SAMPLINGS = [sampling for sampling in kernels.SAMPLINGS if sampling[1] == "bilinear" or sampling[0] == "center"]
 SAMPLED = [case for case in kernels.EVERY_CASE if case[1:] in SAMPLINGS]
-IN_TURNS = [(name, *SAMPLINGS[i % len(SAMPLINGS)]) for i, name in enumerate(CASES) if name != "huge"]
+SMALL = [
+    (name, *SAMPLINGS[i % len(SAMPLINGS)])
+    for i, name in enumerate(CASES)
+    if name in ("one_channel_nan", "numpy_backwards", "every_other", "range_overflows_float32")
+]
 
 
-@pytest.mark.parametrize(("name", "align", "upsampling"), quick(SAMPLED, IN_TURNS[::9]))
+@pytest.mark.parametrize(("name", "align", "upsampling"), quick(SAMPLED, SMALL))
 def test_render_strip_every_case_equals_reference(
     name: str, align: str, upsampling: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,7 +141,7 @@ GROUPED = [
 
 
 @pytest.mark.parametrize(("align", "upsampling"), quick(SAMPLINGS, SAMPLINGS[:1]))
-@pytest.mark.parametrize(("columns", "tile_w", "lengths", "group"), quick(GROUPED, GROUPED[1::2]))
+@pytest.mark.parametrize(("columns", "tile_w", "lengths", "group"), quick(GROUPED, GROUPED[1::4]))
 def test_render_strip_of_columns_in_groups_equals_reference(
     columns: int, tile_w: int, lengths: dict[str, int], group: tuple[int, int], align: str, upsampling: str
 ) -> None:
@@ -184,7 +179,7 @@ def test_shares_too_small_for_an_entry_do_not_change_one(scale: float, size: int
 HALVES = [(name, dtype) for name in ("mixed", "channels_last", "every_other") for dtype in kernels.DTYPES[1:3]]
 
 
-@pytest.mark.parametrize(("name", "dtype"), quick(HALVES, HALVES[3:5]))
+@pytest.mark.parametrize(("name", "dtype"), quick(HALVES, HALVES[4:5]))
 def test_half_maps_are_widened_as_they_are_read(name: str, dtype: torch.dtype) -> None:
     half = as_maps(CASES[name].maps).to(dtype)
     job = kernels.make_job(half.float(), kernels.case_job(name, "center", "bilinear").grid, paint=kernels.WITH_ENTRIES)
@@ -201,7 +196,7 @@ BATCHES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "dtype", "factors"), quick(BATCHES, [BATCHES[0], BATCHES[5]]))
+@pytest.mark.parametrize(("name", "dtype", "factors"), quick(BATCHES, [BATCHES[5]]))
 def test_render_strip_of_several_samples_draws_each_as_on_its_own(
     name: str, dtype: torch.dtype, factors: tuple[float, ...]
 ) -> None:
@@ -252,7 +247,7 @@ INDEXED = [
     for normalize in ("channel", "layer", "percentile", "sigmoid", "symmetric")
     for dtype in kernels.DTYPES[:3]
 ]
-EACH_ONCE = [INDEXED[i] for i in (15, 23, 13, 19, 24)]
+EACH_ONCE = [INDEXED[i] for i in (15, 19, 23, 24, 28)]
 
 
 @pytest.mark.parametrize(("tile", "normalize", "dtype"), quick(INDEXED, EACH_ONCE))
@@ -287,7 +282,7 @@ def test_render_strip_fills_a_tensor_in_place() -> None:
     assert_equal_planes(out, kernels.case_plane("single_channel", "center", "bilinear"))
 
 
-@pytest.mark.parametrize("examples", quick([3, 60], [3]))
+@pytest.mark.parametrize("examples", quick([2, 60], [2]))
 def test_render_strip_any_job_equals_reference(examples: int) -> None:
     @settings(max_examples=examples)
     @given(job=kernels.any_jobs(), strip_rows=st.integers(4, 40))

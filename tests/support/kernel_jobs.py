@@ -106,6 +106,14 @@ def case_plane(name: str, align: str, upsampling: str) -> Plane:
 # The reference takes a second for a huge plane: one of them has to do.
 EVERY_CASE = [(name, *sampling) for name in CASES for sampling in (SAMPLINGS if name != "huge" else SAMPLINGS[:1])]
 
+IN_TURNS = [
+    (name, *way)
+    for at, name in enumerate(CASES)
+    for way in (SAMPLINGS[at % 3], SAMPLINGS[3 + at % 3])
+    if name != "huge" or way == SAMPLINGS[0]
+]
+"""Every case, by each way of upsampling with one way to align in turn."""
+
 
 STRIP_CASES = [
     "gap_and_margin",

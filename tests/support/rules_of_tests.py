@@ -20,6 +20,9 @@ DIFFERENCES = {"subtract", "sub", "diff", "dist", "cdist", "ptp"}
 SUMMARIES = {"max", "min", "mean", "median", "std", "var", "amax", "amin", "norm", "abs", "absolute", "fabs"}
 """Functions whose result, beside a number with a point, is held to a bound."""
 
+BOUNDS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
+"""Comparisons by size."""
+
 WAITS = {"wait", "join", "acquire", "select", "poll"}
 """Methods that wait for a time at most."""
 
@@ -36,7 +39,12 @@ def tolerances_of(source: str) -> list[str]:
     """
     nodes = nodes_of(source)
     own = {alias.name for alias in _imported_from(nodes, "support.assertions")}
-    apart = _names_of_differences(nodes)
+    compared = [
+        node for node in nodes if isinstance(node, ast.Compare) and all(isinstance(op, BOUNDS) for op in node.ops)
+    ]
+    apart = _names_of_differences(nodes) if compared else set()
+    bounds = {node for node in compared if _is_bound(node, apart)}
+    bounds |= _comparisons_of_rounded(nodes)
     found = []
     for node in nodes:
         if isinstance(node, ast.Call):
@@ -48,7 +56,7 @@ def tolerances_of(source: str) -> list[str]:
         elif isinstance(node, ast.ImportFrom) and node.module != "support.assertions":
             if {alias.name for alias in node.names} & LOOSE:
                 found.append(node)
-        elif isinstance(node, ast.Compare) and _is_bound(node, apart):
+        elif node in bounds:
             found.append(node)
     return [f"{node.lineno}: {ast.unparse(node)}" for node in found]
 
@@ -59,12 +67,16 @@ def _imported_from(nodes: Sequence[ast.AST], module: str) -> Iterator[ast.alias]
             yield from node.names
 
 
+def _comparisons_of_rounded(nodes: Sequence[ast.AST]) -> set[ast.AST]:
+    """Return the comparisons of a module in which a number is rounded to decimal places."""
+    rounded = {node for node in nodes if isinstance(node, ast.Call) and name_of_call(node) == "round" and node.args[1:]}
+    if not rounded:
+        return set()
+    return {node for node in nodes if isinstance(node, ast.Compare) and not rounded.isdisjoint(nodes_under(node))}
+
+
 def _is_bound(node: ast.Compare, apart: set[str]) -> bool:
-    """Whether a comparison holds a difference, a rounded number or a summary to a bound."""
-    if any(isinstance(each, ast.Call) and name_of_call(each) == "round" and each.args[1:] for each in ast.walk(node)):
-        return True
-    if not all(isinstance(op, (ast.Lt, ast.LtE, ast.Gt, ast.GtE)) for op in node.ops):
-        return False
+    """Whether a comparison by size holds a difference or a summary to a bound."""
     sides = [node.left, *node.comparators]
     bounds = [side for side in sides if not _measures_difference(side, apart)]
     if len(bounds) < len(sides):  # which of two is larger, or whether one is above 0, is no matter of a tolerance
@@ -77,25 +89,25 @@ def _is_bound(node: ast.Compare, apart: set[str]) -> bool:
 
 def _has_point(node: ast.AST) -> bool:
     """Whether a side is a number made of literals, one of them with a point or an exponent."""
-    parts = list(ast.walk(node))
+    parts = list(nodes_under(node))
     plain = all(isinstance(each, (ast.Constant, ast.UnaryOp, ast.BinOp, ast.operator, ast.unaryop)) for each in parts)
     return plain and any(isinstance(each, ast.Constant) and isinstance(each.value, float) for each in parts)
 
 
 def _calls(node: ast.AST, names: set[str]) -> bool:
-    return any(isinstance(each, ast.Call) and name_of_call(each) in names for each in ast.walk(node))
+    return any(isinstance(each, ast.Call) and name_of_call(each) in names for each in nodes_under(node))
 
 
 def _subtracts(node: ast.AST) -> bool:
     return any(
         isinstance(each, ast.BinOp) and isinstance(each.op, ast.Sub) and not isinstance(each.left, ast.Constant)
-        for each in ast.walk(node)
+        for each in nodes_under(node)
     )
 
 
 def _measures_difference(node: ast.AST, apart: set[str]) -> bool:
     """Whether a side is made of how far values lie apart: a summary of what is subtracted, or of a name for that."""
-    named = any(isinstance(each, ast.Name) and each.id in apart for each in ast.walk(node))
+    named = any(isinstance(each, ast.Name) and each.id in apart for each in nodes_under(node))
     return _calls(node, DIFFERENCES) or named or (_calls(node, SUMMARIES) and _subtracts(node))
 
 
@@ -103,7 +115,7 @@ def _names_of_differences(nodes: Sequence[ast.AST]) -> set[str]:
     """Return the names of variables and functions of a module that hold or return how far values lie apart."""
     given = [(_names_in(node.targets), node.value) for node in nodes if isinstance(node, ast.Assign)]
     for function in (node for node in nodes if isinstance(node, ast.FunctionDef)):
-        returned = [each.value for each in ast.walk(function) if isinstance(each, ast.Return) and each.value]
+        returned = [each.value for each in nodes_under(function) if isinstance(each, ast.Return) and each.value]
         given += [({function.name}, value) for value in returned]
     parts = [(names, nodes_under(value)) for names, value in given]
     named: set[str] = set()
@@ -115,7 +127,7 @@ def _names_of_differences(nodes: Sequence[ast.AST]) -> set[str]:
 
 
 def _names_in(nodes: Sequence[ast.AST]) -> set[str]:
-    return {each.id for node in nodes for each in ast.walk(node) if isinstance(each, ast.Name)}
+    return {each.id for node in nodes for each in nodes_under(node) if isinstance(each, ast.Name)}
 
 
 def _is_difference(parts: Sequence[ast.AST], apart: set[str]) -> bool:

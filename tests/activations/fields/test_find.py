@@ -56,24 +56,28 @@ def test_vgg16_has_the_known_field() -> None:
     assert field.offset == (7.5, 7.5)
 
 
-@pytest.mark.parametrize(("layer", "px", "stride"), [
-    ("layer1", 35, 4), ("layer2", 91, 8), ("layer3", 267, 16), ("layer4", 427, 32),
-])  # fmt: skip
-def test_resnet50_has_the_known_fields(layer: str, px: int, stride: int) -> None:
+KNOWN = {"layer1": (35, 4), "layer2": (91, 8), "layer3": (267, 16), "layer4": (427, 32)}
+"""Fields of ResNet-50 in px, and their strides."""
+
+
+def test_resnet50_has_the_known_fields() -> None:
     with torch.device("meta"):
-        model = torchvision.models.resnet50()
-    field = field_of(model, layer, 224)
-    assert field == cf.ReceptiveField((px, px), (stride, stride), (0.0, 0.0), input_size=(224, 224))
-    half = (px - 1) // 2
-    assert field.box(1, 2) == (stride - half, 2 * stride - half, stride + half + 1, 2 * stride + half + 1)
+        model = torchvision.models.resnet50().eval()
+    fields = cf.receptive_field(model, list(KNOWN), 224)
+    assert isinstance(fields, dict)
+    for layer, (px, stride) in KNOWN.items():
+        field = fields[layer]
+        assert field == cf.ReceptiveField((px, px), (stride, stride), (0.0, 0.0), input_size=(224, 224))
+        half = (px - 1) // 2
+        assert field.box(1, 2) == (stride - half, 2 * stride - half, stride + half + 1, 2 * stride + half + 1)
 
 
 def test_dilation_in_place_of_stride_widens_the_field() -> None:
     with torch.device("meta"):
-        plain = torchvision.models.resnet50()
         dilated = torchvision.models.resnet50(replace_stride_with_dilation=[False, True, True])
-    assert field_of(dilated, "layer4", 224).stride == (8.0, 8.0)
-    assert field_of(dilated, "layer4", 224).size == field_of(plain, "layer4", 224).size
+    field = field_of(dilated, "layer4", 224)
+    assert field.stride == (8.0, 8.0)
+    assert field.size == (KNOWN["layer4"][0],) * 2
 
 
 def _concatenated(x: torch.Tensor) -> torch.Tensor:

@@ -58,7 +58,13 @@ def test_watching_names_operations_as_fx_does(net: Net, batch: torch.Tensor) -> 
     assert own[5:] == ["sub", "getitem", "flatten"]
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "squeezenet1_1", "densenet121", "efficientnet_b0"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet18", "mobilenet_v3_small", "squeezenet1_1", "efficientnet_b0",
+        pytest.param("densenet121", marks=pytest.mark.zoo),
+    ],
+)  # fmt: skip
 def test_watching_finds_every_node_that_fx_names(name: str) -> None:
     model = torchvision.models.get_model(name, weights=None).eval()
     modules = dict(model.named_modules())

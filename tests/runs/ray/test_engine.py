@@ -131,7 +131,6 @@ def test_actors_come_to_what_a_run_without_ray_does(
 
 
 @pytest.mark.cluster
-@pytest.mark.cluster
 def test_actors_make_the_heat_maps_of_a_run_without_ray(ray: Any, images: Path, tmp_path: Path) -> None:
     options = {**QUICK, "save": "attribution,statistics", "target": ("2", 3)}
     cf.run(small_model(), images, ["0"], tmp_path / "alone", readers=0, **options)
@@ -139,6 +138,7 @@ def test_actors_make_the_heat_maps_of_a_run_without_ray(ray: Any, images: Path, 
     assert_same_outcome(tmp_path / "ray", tmp_path / "alone")
 
 
+@pytest.mark.cluster
 def test_images_that_fail_or_crash_cost_only_themselves(ray: Any, tmp_path: Path) -> None:
     summary = cf.run(small_model(), Dangerous(), ["0"], tmp_path, engine="ray", readers=1, **QUICK)
     assert (summary.finished, summary.failed) == (8, 2)
