@@ -184,6 +184,8 @@ def test_output_stems_forms_of_a_letter_are_told_apart() -> None:
     for code in [*range(0x41, 0x600), *range(0x1C80, 0x2200), *range(0xFB00, 0xFB18)]:
         letter = chr(code)
         forms = {letter, letter.upper(), letter.lower(), letter.casefold(), unicodedata.normalize("NFD", letter)}
+        if len(forms) == 1:
+            continue
         keys = [f"{i}/x{form}.png" for i, form in enumerate(sorted(forms))]
         check_stems(keys, output_stems(keys))
 
