@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import torch
 from support.cases import INF, NAN, noise
 from support.native_module import load_native
 from support.plain import render, save_sheet
+from support.processes import Python
 
 from cnnviz_fast.errors import WriteError
 from cnnviz_fast.formats import png
@@ -186,8 +185,8 @@ if not child:
     os._exit(0)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
-    # Python warns of forks beside threads, which these are.
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=120)
+    with Python("-c", code) as forking:
+        assert forking.end(120) == 0, forking.said
     assert (tmp_path / "child.png").read_bytes() == (tmp_path / "parent.png").read_bytes()
 
 

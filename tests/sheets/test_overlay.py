@@ -308,7 +308,12 @@ def test_pil_and_notebook_show_the_photo(maps: torch.Tensor, photo: Bytes, tmp_p
     (tmp_path / "shown.png").write_bytes(sheet._repr_png_())
     with Image.open(tmp_path / "shown.png") as image:
         assert_equal_planes(np.asarray(image), sheet.rgb())
-    large = render(maps, tile=(1000, 1400), overlay=Image.fromarray(photo), colormap=colormap)
+
+
+def test_notebook_shows_a_large_sheet_over_its_photo_as_a_smaller_one(
+    maps: torch.Tensor, photo: Bytes, tmp_path: Path
+) -> None:
+    large = render(maps[:1], tile=(1250, 1750), overlay=Image.fromarray(photo))
     (tmp_path / "large.png").write_bytes(large._repr_png_())
     with Image.open(tmp_path / "large.png") as image:
         assert image.mode == "RGB"

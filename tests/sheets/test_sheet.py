@@ -184,8 +184,9 @@ def test_repr_png_small_sheet_is_shown_as_it_is(colormap: str) -> None:
         assert_equal_planes(np.asarray(image.convert("RGB")), sheet.rgb())
 
 
-@pytest.mark.parametrize("size", [(1500, 2000), (1, 6_000_000), (5000, 700)])
-@pytest.mark.parametrize("colormap", ["gray", "viridis"])
+@pytest.mark.parametrize(("size", "colormap"), [
+    ((1500, 2000), "viridis"), ((1, 2_500_000), "gray"), ((5000, 500), "gray"),
+])  # fmt: skip
 def test_repr_png_large_sheet_is_scaled_down(size: tuple[int, int], colormap: str) -> None:
     sheet = make_sheet(colormap, size=size)
     with Image.open(io.BytesIO(sheet._repr_png_())) as image:
