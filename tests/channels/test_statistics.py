@@ -53,7 +53,7 @@ def test_as_maps_float32_tensor_is_not_copied(maps: torch.Tensor) -> None:
     assert as_maps(maps).data_ptr() == maps.data_ptr()
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.bool])
+@over("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.bool])
 def test_as_tensor_leaves_tensors_in_their_dtype(dtype: torch.dtype) -> None:
     maps = noise(3, 4, 5).to(dtype)
     assert as_tensor(maps).data_ptr() == maps.data_ptr()
@@ -319,7 +319,7 @@ def test_shrink_averages_where_plain_sampling_would_alias() -> None:
     assert_same_floats(result.numpy(), np.full((6, 6), 0.5, np.float32))
 
 
-@pytest.mark.parametrize(("size", "expected"), [((9, 9), (6, 7)), ((6, 7), (6, 7)), ((4, 9), (4, 7)), ((9, 3), (6, 3))])
+@over(("size", "expected"), [((9, 9), (6, 7)), ((6, 7), (6, 7)), ((4, 9), (4, 7)), ((9, 3), (6, 3))])
 def test_shrink_never_enlarges(size: tuple[int, int], expected: tuple[int, int]) -> None:
     maps = noise(2, 6, 7)
     result = shrink(maps, *channel_range(maps), *size)

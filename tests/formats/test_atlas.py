@@ -179,7 +179,7 @@ def test_render_from_an_atlas_is_within_a_level_of_the_direct_sheet(name: str, d
         assert [ours[key] for key in exact] == [theirs[key] for key in exact]
 
 
-@pytest.mark.parametrize("name", ["plain", "mixed", "half", "flat", "one_pixel", "single_channel", "largest_range"])
+@over("name", ["plain", "mixed", "half", "flat", "one_pixel", "single_channel", "largest_range"])
 def test_render_from_an_atlas_at_its_own_levels_and_size_is_the_direct_sheet(name: str) -> None:
     maps = CASES[name].maps
     options: dict[str, Any] = {"scale": 1, "levels": LEVELS, "background": 255, "bad": 254}

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.cases import noise
 from support.command_line import run
+from support.looping import over
 from support.shards import png
 
 import cnnviz_fast as cf
@@ -74,7 +75,7 @@ def test_output_stems_hostile_keys_give_safe_and_distinct_stems() -> None:
     assert by_key["\x1b[31mred.png"] == "--31mred"
 
 
-@pytest.mark.parametrize(("key", "stem"), [
+@over(("key", "stem"), [
     ("photos/black.cat.png", "black.cat"),
     ("cat", "cat"),
     ("train.parquet/17", "17"),

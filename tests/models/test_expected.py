@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.looping import over
 from torch import nn
 
 import cnnviz_fast as cf
@@ -73,7 +74,7 @@ MODULES: dict[str, tuple[nn.Module, ExpectedInput]] = {
 }
 
 
-@pytest.mark.parametrize("name", MODULES)
+@over("name", MODULES)
 def test_expected_of_is_what_the_first_convolution_that_runs_takes(name: str) -> None:
     module, expected = MODULES[name]
     assert expected_of(module) == expected
@@ -98,7 +99,7 @@ def test_expected_input_comes_from_the_models_own_preprocessing_first() -> None:
     assert expected_input(cf.load_model("r3d_18", weights="none", device="meta")) == ExpectedInput(3, 3)
 
 
-@pytest.mark.parametrize(("module", "size", "shape"), [
+@over(("module", "size", "shape"), [
     (nn.Conv2d(1, 2, 3), None, (1, 1, 224, 224)),
     (nn.Conv2d(13, 2, 3), None, (1, 13, 224, 224)),
     (nn.Conv2d(13, 2, 3), (20, 30), (1, 13, 20, 30)),

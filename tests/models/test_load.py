@@ -21,6 +21,7 @@ import torchvision
 from PIL import Image
 from support.architectures import RepeatedWeights
 from support.assertions import FLOAT32_RATIO, OF_A_SAMPLE, close_to
+from support.looping import over
 from torch import nn
 
 from cnnviz_fast.activations.capture import capture
@@ -368,7 +369,7 @@ def test_load_model_module_on_meta_is_a_copy() -> None:
     assert module.weight.device.type == "cpu"
 
 
-@pytest.mark.parametrize(("spec", "said"), [
+@over(("spec", "said"), [
     ("resnet5o", r"no model 'resnet5o' in torchvision .*Closest: 'resnet50'"),
     ("torchvision:resnet5o", r"no model 'resnet5o' in torchvision .*Closest: 'resnet50'"),
     ("", r"no model '' in torchvision"),
@@ -400,7 +401,7 @@ def test_load_model_spec_of_another_type_is_refused() -> None:
         load_model(50)
 
 
-@pytest.mark.parametrize("seed", [-1, 2**64, 1.5, "x"])
+@over("seed", [-1, 2**64, 1.5, "x"])
 def test_load_model_seed_that_cannot_be_used_is_refused(seed: object) -> None:
     with pytest.raises(OptionError, match="seed must be"):
         load_model("squeezenet1_1", weights="none", seed=seed)
@@ -413,7 +414,7 @@ def test_resolve_device_auto_is_cuda_where_there_is_one(monkeypatch: pytest.Monk
     assert resolve_device("cpu") == resolve_device(torch.device("cpu")) == torch.device("cpu")
 
 
-@pytest.mark.parametrize("device", ["tpu", "", "cuda:99", "cpu:-3"])
+@over("device", ["tpu", "", "cuda:99", "cpu:-3"])
 def test_resolve_device_that_is_not_there_is_one_line(device: str) -> None:
     with pytest.raises(OptionError, match=r"device must be auto, cpu or a device that is there, got '") as caught:
         resolve_device(device)
@@ -499,7 +500,7 @@ def test_module_of_takes_records_and_modules() -> None:
     assert module_of(load_model(module)) is module
 
 
-@pytest.mark.parametrize("model", ["resnet50", None, 3, nn.Identity])
+@over("model", ["resnet50", None, 3, nn.Identity])
 def test_module_of_anything_else_is_refused(model: object) -> None:
     with pytest.raises(InputError, match=r"model must be a torch\.nn\.Module or a record of load_model, got "):
         module_of(model)

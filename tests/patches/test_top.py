@@ -84,7 +84,7 @@ def assert_same(top: TopResponses, other: TopResponses) -> None:
         np.testing.assert_array_equal(array, others[name], err_msg=name)
 
 
-@pytest.mark.parametrize(("by", "repeat"), [("max", 1), ("min", 1), ("mean", 1), ("max", 3), ("min", 2)])
+@over(("by", "repeat"), [("max", 1), ("min", 1), ("mean", 1), ("max", 3), ("min", 2)])
 def test_update_keeps_what_numpy_finds_in_memory(by: str, repeat: int) -> None:
     images = photos(64)
     expected = strongest(images, 9, by, repeat)
@@ -190,7 +190,7 @@ def test_any_order_and_tree_of_merges_gives_the_same_arrays(data: st.DataObject)
     assert_same(parts[0], whole)
 
 
-@pytest.mark.parametrize("repeat", [1, 3])
+@over("repeat", [1, 3])
 def test_images_given_twice_have_their_entries_once(repeat: int) -> None:
     images = photos(12)
     top = fed(images, 5, k=9, repeat=repeat, random=4)
@@ -304,7 +304,7 @@ def test_positions_are_not_looked_up_where_nothing_enters(monkeypatch: pytest.Mo
     assert top.seen == 8
 
 
-@pytest.mark.parametrize("repeat", [1, 2])
+@over("repeat", [1, 2])
 def test_update_on_another_device_keeps_the_same(repeat: int) -> None:
     images = photos(20)
     here = fed(images, 6, k=5, repeat=repeat, random=3, bands=2)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from support.cases import INF, NAN, noise
+from support.looping import over
 from support.native_module import load_native
 from support.plain import render, save_sheet
 from support.processes import Python
@@ -135,7 +136,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatc
     assert (tmp_path / "sheet.png").read_bytes() == b"old"
 
 
-@pytest.mark.parametrize(
+@over(
     ("name", "value"),
     [
         ("blocks", [(599, 0, np.zeros((2, 3), np.uint8))]),

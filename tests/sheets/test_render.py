@@ -363,7 +363,7 @@ def test_render_reduced_nan_is_drawn_as_bad(maps: torch.Tensor) -> None:
     assert sheet.manifest["tiles"][0]["flags"] == ["nonfinite"]
 
 
-@pytest.mark.parametrize("backend", ON_CPU)
+@over("backend", ON_CPU)
 def test_render_selection_draws_the_same_by_every_backend(backend: str) -> None:
     options = {"tile": 9, "sort": True, "rank": "norm", "reduce": "max,strongest", "beside": True}
     sheet = render(odd_maps(), backend=backend, **options)

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from support.assertions import A_LEVEL, FLOAT32_RATIO, assert_close, close_to
+from support.looping import over
 from torch import nn
 
 from cnnviz_fast.errors import DTypeError, OptionError, ShapeError
@@ -269,7 +270,7 @@ def test_rgb_plan_draws_any_strip() -> None:
     np.testing.assert_array_equal(whole[13:29], part)
 
 
-@pytest.mark.parametrize(
+@over(
     ("weight", "options", "error", "message"),
     [
         (torch.zeros(5), {}, ShapeError, r"weight must have at least 2 dimensions and a value, got shape \(5,\)"),
