@@ -159,7 +159,8 @@ def test_update_equals_numpy_over_all_values(name: str) -> None:
         assert_equal_tensors(batch, copy)
 
 
-@over("name", [name for name in CASES if isinstance(CASES[name].maps, torch.Tensor)])
+# Not the huge one: numpy takes channels one by one, and 300 are many.
+@over("name", [name for name in CASES if isinstance(CASES[name].maps, torch.Tensor) and name != "huge"])
 def test_update_every_case_of_the_kernels(name: str) -> None:
     batch = CASES[name].maps.detach()[None]
     assert_measured(statistics_of(batch), batch)

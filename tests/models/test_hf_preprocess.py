@@ -26,7 +26,7 @@ from cnnviz_fast.runs.folder.fingerprint import described
 transformers = pytest.importorskip("transformers")
 
 QUICK = (
-    "ViTImageProcessor", "CLIPImageProcessor", "SamImageProcessor", "SamImageProcessorPil", "DPTImageProcessor",
+    "ViTImageProcessor", "ViTImageProcessorPil", "CLIPImageProcessor", "SamImageProcessor", "DPTImageProcessor",
     "EfficientNetImageProcessor", "MobileViTImageProcessor", "PPOCRV5ServerDetImageProcessor", "Owlv2ImageProcessor",
     "ZoeDepthImageProcessor", "SuperPointImageProcessor", "VideoMAEImageProcessor", "IdeficsImageProcessor",
     "LightGlueImageProcessor", "VitPoseImageProcessor", "VitMatteImageProcessor", "LlavaNextImageProcessor",

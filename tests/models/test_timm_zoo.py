@@ -99,8 +99,8 @@ def test_load_model_unknown_name_is_one_line(spec: str, weights: str, said: str)
 @pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize("weights", [None, "DEFAULT", "a1_in1k"])
 def test_load_model_weights_that_cannot_be_downloaded_name_the_way_out(weights: str | None) -> None:
-    with pytest.raises(ModelError, match=r"weights of timm:resnet50\S* cannot be loaded: .* Use weights='none'"):
-        load_model("timm:resnet50", weights=weights)
+    with pytest.raises(ModelError, match=r"weights of timm:resnet18\S* cannot be loaded: .* Use weights='none'"):
+        load_model("timm:resnet18", weights=weights)
 
 
 def test_layers_input_is_the_models_own(capsys: pytest.CaptureFixture[str]) -> None:
