@@ -28,7 +28,7 @@ WAYS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@over("way", WAYS)
 def test_masked_values_are_bad_and_take_no_part(way: str) -> None:
     sheet = render(WAYS[way](MASKED), tile=4)
     (tile,) = sheet.manifest["tiles"]
@@ -103,7 +103,7 @@ def test_matrix_is_drawn_as_the_array_that_it_holds() -> None:
     assert_equal_planes(render(np.matrix(values)).index, render(np.array(values)).index)
 
 
-@pytest.mark.parametrize("axes", [None, 5, torch.zeros(3), "n", "chwchw"])
+@over("axes", [None, 5, torch.zeros(3), "n", "chwchw"])
 def test_axes_that_are_none_are_refused(axes: Any) -> None:
     with pytest.raises(OptionError, match=r"^axes must be one of auto, chw, hwc, "):
         render(noise(3, 4, 5), axes=axes)
@@ -115,7 +115,7 @@ def test_provenance_that_is_none_is_refused(provenance: Any) -> None:
         render(noise(3, 4, 5), provenance=provenance)
 
 
-@pytest.mark.parametrize("maps", [None, 5, [1, 2], "text", [("a", noise(1, 2, 3, 3), 3)]])
+@over("maps", [None, 5, [1, 2], "text", [("a", noise(1, 2, 3, 3), 3)]])
 def test_render_batch_of_what_is_no_batch_is_refused(maps: Any) -> None:
     with pytest.raises(DTypeError, match=r"^maps must be a tensor, a mapping or pairs of name and maps, got "):
         list(render_batch(maps))
@@ -200,7 +200,7 @@ def _batches() -> dict[str, tuple[torch.Tensor, dict[str, Any]]]:
     }
 
 
-@pytest.mark.parametrize("kind", _batches())
+@over("kind", _batches())
 def test_batches_are_read_alike(kind: str) -> None:
     batch = noise(2, 4, 6, 9)
     handed, how = _batches()[kind]

@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from support.assertions import assert_same_quantiles
 from support.cases import INF, LARGEST, NAN, SMALLEST, noise
+from support.looping import over
 from support.native_module import cpu_modules
 
 from cnnviz_fast.channels.quantile_sketch import ACCURACY, QuantileSketch
@@ -159,7 +160,7 @@ def test_state_grows_by_octaves_not_by_the_distance_between_values() -> None:
     assert sketch._counts.nbytes == 2048 * 4 * 64 * 8
 
 
-@pytest.mark.parametrize(
+@over(
     ("name", "value"),
     [
         ("buckets", np.array([2, 2])),

@@ -104,8 +104,8 @@ def test_layer_report_kinds_by_hand() -> None:
     assert report.ranges.counts == [2, 0, 0, 1, 0, 0, 1, 0, 2, 1]
 
 
-@pytest.mark.parametrize(("offset", "saturated"), [(0.9, True), (1.1, False)])
-@pytest.mark.parametrize("top", [True, False])
+@over(("offset", "saturated"), [(0.9, True), (1.1, False)])
+@over("top", [True, False])
 def test_layer_report_saturated_is_within_one_level_of_an_end(offset: float, saturated: bool, top: bool) -> None:
     # Half of the values a little more, or less, than 1/255 of the range away from an end.
     values = torch.tensor([1.0, 2.0, 1.5, *[2 - offset / 255] * 2])
@@ -148,7 +148,7 @@ def test_layer_report_what_is_no_maps_is_refused(maps: torch.Tensor, error: type
         cf.layer_report(maps)
 
 
-@pytest.mark.parametrize("name", ["mixed", "all_nan", "one_pixel", "largest_range", "all_infinite"])
+@over("name", ["mixed", "all_nan", "one_pixel", "largest_range", "all_infinite"])
 def test_layer_report_is_strict_json(name: str) -> None:
     record = dataclasses.asdict(cf.layer_report(CASES[name].maps))
     assert json.loads(json.dumps(record, allow_nan=False)) == record

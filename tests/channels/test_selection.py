@@ -105,7 +105,7 @@ def test_channel_scores_equal_numpy(rank: str, backend: str) -> None:
             assert_same_statistics(scores / unit, expected / unit)
 
 
-@pytest.mark.parametrize("rank", RANKS)
+@over("rank", RANKS)
 def test_channel_scores_of_the_largest_values_are_finite_and_ordered(rank: str) -> None:
     maps = torch.tensor([0.25, 1.0, 0.5])[:, None, None] * torch.tensor([[LARGEST, LARGEST / 2, 0.0]])
     scores = channel_scores(maps, channel_statistics(TORCH, maps), rank)
@@ -191,7 +191,7 @@ def test_select_topk_of_more_channels_than_there_are_is_refused(
 # Reduction.
 
 
-@pytest.mark.parametrize("name", ["plain", "bfloat16", "half", "one_pixel", "single_channel", "not_contiguous", "dead"])
+@over("name", ["plain", "bfloat16", "half", "one_pixel", "single_channel", "not_contiguous", "dead"])
 def test_select_reductions_equal_numpy(name: str) -> None:
     maps = as_maps(CASES[name].maps)
     before = maps.clone()
@@ -220,8 +220,8 @@ def test_select_reduction_is_of_the_channels_named_before_the_cut(maps: torch.Te
     assert selection.channels == [None, best]
 
 
-@pytest.mark.parametrize("value", [NAN, INF, -INF])
-@pytest.mark.parametrize("reduction", ["sum", "mean", "max"])
+@over("value", [NAN, INF, -INF])
+@over("reduction", ["sum", "mean", "max"])
 def test_select_reduction_is_nan_where_any_channel_is_not_finite(reduction: str, value: float) -> None:
     maps = noise(5, 3, 4)
     maps[3, 1, 2] = value
@@ -291,7 +291,7 @@ def test_render_sum_leaves_the_first_channel_alone(maps: torch.Tensor) -> None:
     assert_same_plane(sheet.index, np.concatenate(list(levels), axis=1))
 
 
-@pytest.mark.parametrize("rank", RANKS)
+@over("rank", RANKS)
 def test_select_vectors_as_maps_of_one_value(rank: str) -> None:
     values = noise(50)
     maps = values[:, None, None]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.architectures import RepeatedWeights
 from support.assertions import A_LEVEL, FLOAT32_RATIO, assert_close, close_to
 from support.plain import render, visualize
 from torch import nn
@@ -117,7 +118,8 @@ def test_strongest_names_classes_only_where_they_are_as_many() -> None:
 
 
 def test_visualize_fully_connected_layers_of_alexnet(photo: Path, tmp_path: Path) -> None:
-    model = cf.load_model("alexnet", weights="none", device="cpu")
+    with RepeatedWeights():
+        model = cf.load_model("alexnet", weights="none", device="cpu")
     named = type(model)(**{**vars(model), "categories": tuple(f"class {i}" for i in range(1000))})
     layers = ["classifier.1", "classifier.4", "classifier.6"]
     sheets = visualize(named, photo, layers, tmp_path)

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.cases import noise
 from support.command_line import run
+from support.looping import over
 from support.shards import png
 
 import cnnviz_fast as cf
@@ -74,7 +75,7 @@ def test_output_stems_hostile_keys_give_safe_and_distinct_stems() -> None:
     assert by_key["\x1b[31mred.png"] == "--31mred"
 
 
-@pytest.mark.parametrize(("key", "stem"), [
+@over(("key", "stem"), [
     ("photos/black.cat.png", "black.cat"),
     ("cat", "cat"),
     ("train.parquet/17", "17"),
@@ -184,6 +185,8 @@ def test_output_stems_forms_of_a_letter_are_told_apart() -> None:
     for code in [*range(0x41, 0x600), *range(0x1C80, 0x2200), *range(0xFB00, 0xFB18)]:
         letter = chr(code)
         forms = {letter, letter.upper(), letter.lower(), letter.casefold(), unicodedata.normalize("NFD", letter)}
+        if len(forms) == 1:
+            continue
         keys = [f"{i}/x{form}.png" for i, form in enumerate(sorted(forms))]
         check_stems(keys, output_stems(keys))
 

@@ -12,6 +12,7 @@ from PIL import Image
 from support.assertions import assert_plane_within_a_level
 from torch import nn
 from torchvision import transforms as T
+from torchvision.models.video import MViT_V1_B_Weights
 from torchvision.transforms._presets import SemanticSegmentation
 
 from cnnviz_fast.errors import ImageError
@@ -19,7 +20,7 @@ from cnnviz_fast.inputs.images import load_images
 from cnnviz_fast.models.bounds import bounded
 from cnnviz_fast.models.load import load_model
 from cnnviz_fast.models.own_preprocess import OwnPreprocess
-from cnnviz_fast.models.preprocess import as_image, grey_preset, imagenet_preset, with_options
+from cnnviz_fast.models.preprocess import as_clips, as_image, grey_preset, imagenet_preset, with_options
 from cnnviz_fast.options.reading import PreprocessOptions
 
 PRESETS: dict[str, Any] = {
@@ -27,7 +28,7 @@ PRESETS: dict[str, Any] = {
     "grey": grey_preset,
     "without normalisation": lambda: with_options(imagenet_preset(), PreprocessOptions(mean=(0, 0, 0))),
     "own": lambda: OwnPreprocess(T.Compose([T.Resize(40), T.CenterCrop(32), T.ToTensor()])),
-    "video": lambda: load_model("mvit_v1_b", weights="none", device="meta").preprocess,
+    "video": lambda: as_clips(MViT_V1_B_Weights.DEFAULT.transforms()),
     "timm": lambda: load_model("timm:resnet18", weights="none", device="meta").preprocess,
 }
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from support.assertions import assert_equal_tensors
+from support.looping import over
 
 import cnnviz_fast as cf
 from cnnviz_fast.cli import main as cli
@@ -80,7 +81,7 @@ def test_photos_are_small_and_their_sources_lie_beside_them() -> None:
         assert re.search(rf"^\| `{photo.name}` \|.*\| CC0[^|]* \|$", sources, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["foo", "smal", "", "small.PHOTOS_V1"])
+@over("name", ["foo", "smal", "", "small.PHOTOS_V1"])
 def test_load_model_unknown_name_says_which_there_are(name: str) -> None:
     with pytest.raises(
         ModelError, match=r"^no network '.*' in cnnviz\. There are cnnviz:filters and cnnviz:small\."
@@ -89,7 +90,7 @@ def test_load_model_unknown_name_says_which_there_are(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("options", "said"), [
+@over(("options", "said"), [
     ({"weights": "PHOTOS_V2"}, r"^no weights 'PHOTOS_V2' for cnnviz:small\. There are none, PHOTOS_V1, DEFAULT, and "),
     ({"weights": "PHOTOS_V2"}, r"Closest: 'PHOTOS_V1'"),
     ({"arguments": {"width": 3}}, r"^cnnviz:small\(width=3\) cannot be built: TypeError: .*'width'"),

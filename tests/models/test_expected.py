@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.looping import over
 from torch import nn
 
 import cnnviz_fast as cf
@@ -73,7 +74,7 @@ MODULES: dict[str, tuple[nn.Module, ExpectedInput]] = {
 }
 
 
-@pytest.mark.parametrize("name", MODULES)
+@over("name", MODULES)
 def test_expected_of_is_what_the_first_convolution_that_runs_takes(name: str) -> None:
     module, expected = MODULES[name]
     assert expected_of(module) == expected
@@ -98,7 +99,7 @@ def test_expected_input_comes_from_the_models_own_preprocessing_first() -> None:
     assert expected_input(cf.load_model("r3d_18", weights="none", device="meta")) == ExpectedInput(3, 3)
 
 
-@pytest.mark.parametrize(("module", "size", "shape"), [
+@over(("module", "size", "shape"), [
     (nn.Conv2d(1, 2, 3), None, (1, 1, 224, 224)),
     (nn.Conv2d(13, 2, 3), None, (1, 13, 224, 224)),
     (nn.Conv2d(13, 2, 3), (20, 30), (1, 13, 20, 30)),
@@ -121,7 +122,7 @@ def test_list_layers_takes_the_first_input_that_runs() -> None:
     assert stem.shape == (1, 8, 222, 222)
 
 
-@pytest.mark.parametrize("name", ["tresnet_m", "csatv2"])
+@pytest.mark.parametrize("name", ["tresnet_m", pytest.param("csatv2", marks=pytest.mark.zoo)])
 def test_list_layers_of_models_whose_first_convolution_is_not_the_stem(name: str) -> None:
     model = cf.load_model(f"timm:{name}", weights="none", device="meta")
     assert any(layer.shape for layer in cf.list_layers(model))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.hf_models import shallow
+from support.looping import over
 
 from cnnviz_fast.activations.listing import list_layers
 from cnnviz_fast.errors import ModelError
@@ -110,7 +111,7 @@ class Whole(torch.nn.Module):
         return pixel_values
 
 
-@pytest.mark.parametrize("name", ["vision_tower", "image_model", "vision_model", "visual", "vision_encoder"])
+@over("name", ["vision_tower", "image_model", "vision_model", "visual", "vision_encoder"])
 def test_vision_part_is_found_at_any_depth(name: str) -> None:
     tower = Tower()
     assert vision_part("m", Whole(**{name: tower})) == (name, tower)

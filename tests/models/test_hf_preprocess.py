@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from support.assertions import FEW_LEVELS, ONE_LEVEL, assert_close, close_to
+from support.looping import over
 
 from cnnviz_fast.errors import ModelError, OptionError
 from cnnviz_fast.models.hf_packed import pack
@@ -25,7 +26,7 @@ from cnnviz_fast.runs.folder.fingerprint import described
 transformers = pytest.importorskip("transformers")
 
 QUICK = (
-    "ViTImageProcessor", "CLIPImageProcessor", "SamImageProcessor", "SamImageProcessorPil", "DPTImageProcessor",
+    "ViTImageProcessor", "ViTImageProcessorPil", "CLIPImageProcessor", "SamImageProcessor", "DPTImageProcessor",
     "EfficientNetImageProcessor", "MobileViTImageProcessor", "PPOCRV5ServerDetImageProcessor", "Owlv2ImageProcessor",
     "ZoeDepthImageProcessor", "SuperPointImageProcessor", "VideoMAEImageProcessor", "IdeficsImageProcessor",
     "LightGlueImageProcessor", "VitPoseImageProcessor", "VitMatteImageProcessor", "LlavaNextImageProcessor",
@@ -151,7 +152,7 @@ SHOWN = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SHOWN)
+@over("name", SHOWN)
 def test_as_image_shows_colours_as_they_were(name: str) -> None:
     """A square of three stripes, red, green and blue: resizing blurs their borders alone."""
     stripes = np.zeros((480, 480, 3), np.uint8)

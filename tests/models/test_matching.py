@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.looping import over
 from torch import nn
 
 from cnnviz_fast.models.checkpoint_files import StateDict
@@ -26,7 +27,7 @@ def state(key: str = "", *prefixes: str, without: str = "-") -> StateDict:
     return StateDict(key, values)
 
 
-@pytest.mark.parametrize(
+@over(
     "prefix",
     [
         "", "net.", "backbone.", "model.encoder.", "encoder_q.", "student.", "module.", "_orig_mod.",
@@ -53,7 +54,7 @@ def test_fits_module_that_has_a_part_called_module_keeps_it() -> None:
     assert list(fits([state("", "module.")], shapes)[0].values) == list(shapes)
 
 
-@pytest.mark.parametrize(
+@over(
     ("states", "path"),
     [
         ([state("state_dict"), state("state_dict_ema")], "state_dict_ema"),

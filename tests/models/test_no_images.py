@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.looping import over
 from torch import nn
 
 import cnnviz_fast as cf
@@ -58,7 +59,7 @@ class Patches(nn.Module):
         return result
 
 
-@pytest.mark.parametrize(
+@over(
     ("model", "said"),
     [
         (Latents(), "vectors of 64 numbers"),

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from support.assertions import assert_equal_tensors, assert_plane_within_a_level
+from support.looping import over
 from torch import nn
 from torchvision import transforms as T
 from torchvision.transforms import v2
@@ -69,7 +70,7 @@ FUNCTIONS: dict[str, tuple[Any, torch.Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@over("name", FUNCTIONS)
 def test_own_preprocess_takes_functions_of_any_kind(name: str) -> None:
     function, expected = FUNCTIONS[name]
     made = OwnPreprocess(function)(Image.fromarray(RGB))
@@ -185,7 +186,7 @@ def test_array_preprocess_options_resize_and_normalise(
             with_options(plain, PreprocessOptions(**options))
 
 
-@pytest.mark.parametrize(("shape", "expected"), [
+@over(("shape", "expected"), [
     ((6, 7), BANDS), ((6, 7, 3), BANDS), ((5, 7, 5), BANDS), ((5, 0, 7), BANDS), ((2, 5, 6, 7), BANDS),
     ((6,), ExpectedInput(2, 1)), ((6, 7, 8), ExpectedInput(2, 3)),
 ])  # fmt: skip
@@ -205,7 +206,7 @@ def test_grey_preset_is_imagenets_in_grey() -> None:
         with_options(grey_preset(), PreprocessOptions(mean=(1, 2, 3)))
 
 
-@pytest.mark.parametrize("channels", [1, 2, 4, 13])
+@over("channels", [1, 2, 4, 13])
 def test_as_image_of_other_channels_is_grey(channels: int) -> None:
     values = torch.rand(channels, 5, 6)
     shown = as_image(values, ArrayPreprocess(ExpectedInput(channels)))

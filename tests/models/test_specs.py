@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from support.looping import over
 from torch import nn
 
 from cnnviz_fast.cli import main as cli
@@ -18,7 +19,7 @@ from cnnviz_fast.models.specs import spec_with, split_spec
 from cnnviz_fast.runs.folder.fingerprint import fingerprint_of
 
 
-@pytest.mark.parametrize(("spec", "parts"), [
+@over(("spec", "parts"), [
     ("ResNet50", ("torchvision", "ResNet50")),
     ("timm:vit_tiny.augreg", ("timm", "vit_tiny.augreg")),
     ("cnnviz:small", ("cnnviz", "small")),

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from support.assertions import assert_equal_tensors
+from support.looping import over
 
 import cnnviz_fast as cf
 from cnnviz_fast.cli import main as cli
@@ -83,7 +84,7 @@ def test_load_model_pretrained_weights_name_their_classes(
         assert "golden retriever" in categories[207]
 
 
-@pytest.mark.parametrize(("spec", "weights", "said"), [
+@over(("spec", "weights", "said"), [
     ("timm:resnet5o", "none", r"no model 'resnet5o' in timm .*Closest: 'resnet50'"),
     ("timm:resnet50.nothing", "none", r"no weights 'nothing' of resnet50 in timm .* There are .*a1_in1k"),
     ("timm:resnet50", "a1_in2k", r"no weights 'a1_in2k' of resnet50"),
@@ -98,8 +99,8 @@ def test_load_model_unknown_name_is_one_line(spec: str, weights: str, said: str)
 @pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize("weights", [None, "DEFAULT", "a1_in1k"])
 def test_load_model_weights_that_cannot_be_downloaded_name_the_way_out(weights: str | None) -> None:
-    with pytest.raises(ModelError, match=r"weights of timm:resnet50\S* cannot be loaded: .* Use weights='none'"):
-        load_model("timm:resnet50", weights=weights)
+    with pytest.raises(ModelError, match=r"weights of timm:resnet18\S* cannot be loaded: .* Use weights='none'"):
+        load_model("timm:resnet18", weights=weights)
 
 
 def test_layers_input_is_the_models_own(capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,7 +119,7 @@ def test_load_model_arguments_reach_create_model() -> None:
         load_model("timm:resnet10t", weights="none", arguments={"depht": 7})
 
 
-@pytest.mark.parametrize(("name", "arguments", "shape"), [
+@over(("name", "arguments", "shape"), [
     ("resnet18", {"in_chans": 1}, (1, 1, 224, 224)), ("vit_tiny_patch16_224", {"in_chans": 1}, (1, 1, 224, 224)),
     ("vit_tiny_patch16_224", {"img_size": 96}, (1, 3, 96, 96)), ("resnet18", {"num_classes": 3}, (1, 3, 224, 224)),
 ])  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.looping import over
 
 from cnnviz_fast.models.torch_archives import Archive, read_archive
 from cnnviz_fast.models.unpickling import Record
@@ -55,7 +56,7 @@ def values(content: bytes) -> dict[str, torch.Tensor]:
     return {name: tensor.read() for name, tensor in tensors.items() if tensor is not None}
 
 
-@pytest.mark.parametrize("way", WAYS)
+@over("way", WAYS)
 def test_read_archive_tensors_are_those_that_were_saved(way: str) -> None:
     found = values(saved(TENSORS, **WAYS[way]))
     assert list(found) == list(TENSORS)
@@ -64,7 +65,7 @@ def test_read_archive_tensors_are_those_that_were_saved(way: str) -> None:
         assert torch.equal(found[name], tensor.detach())
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@over("protocol", [2, 3, 4, 5])
 def test_read_archive_bare_pickles_of_tensors_and_arrays_are_read(protocol: int) -> None:
     arrays = {"array": np.arange(6.0).reshape(2, 3).T, "number": np.float32(2.5), "big": np.arange(3, dtype=">i4")}
     found = values(pickle.dumps({**TENSORS, **arrays}, protocol))
@@ -88,7 +89,7 @@ HALF_THERE: dict[str, tuple[Callable[[], Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", HALF_THERE)
+@over("kind", HALF_THERE)
 @pytest.mark.filterwarnings("ignore")  # of torch, about the tensors that are made here
 def test_read_archive_tensors_that_are_not_there_in_full_have_a_fault(kind: str) -> None:
     make, fault = HALF_THERE[kind]

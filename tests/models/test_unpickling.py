@@ -56,12 +56,12 @@ class Opened(dict[str, str]):
         open(value, "w").close()
 
 
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@over("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_unpickled_plain_values_of_any_protocol_are_themselves(protocol: int) -> None:
     assert read(pickle.dumps(PLAIN, protocol)) == PLAIN
 
 
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@over("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_unpickled_objects_are_records_of_their_names_and_state(protocol: int) -> None:
     content = {
         "args": argparse.Namespace(lr=0.5), "path": pathlib.PurePosixPath("a/b"), "time": datetime.datetime.now(),
@@ -106,7 +106,7 @@ def test_unpickled_class_is_its_name() -> None:
     assert found.path == "argparse.Namespace"
 
 
-@pytest.mark.parametrize(
+@over(
     "content",
     [
         b"", b".", b"\x80\x04", b"\x80\x02R.", b"\x80\x02}K\x01s.", b"\x80\x02K\x01K\x02a.", b"\x80\x02h\x05.",

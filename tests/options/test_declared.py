@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.looping import over
 
 from cnnviz_fast.options.declared import takes
 from cnnviz_fast.options.drawing import EntryOptions, RenderOptions
@@ -25,7 +26,7 @@ RECORDS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("record", RECORDS)
+@over("record", RECORDS)
 def test_option_records_cannot_be_changed_or_given_by_position(record: type) -> None:
     name = dataclasses.fields(record)[0].name
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -34,7 +35,7 @@ def test_option_records_cannot_be_changed_or_given_by_position(record: type) -> 
         record(3)
 
 
-@pytest.mark.parametrize("record", RECORDS)
+@over("record", RECORDS)
 def test_option_records_every_field_has_its_parser_and_its_sentence(record: type) -> None:
     for field in dataclasses.fields(record):
         assert callable(field.metadata["parse"]), field.name

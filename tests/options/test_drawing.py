@@ -212,7 +212,7 @@ def test_render_options_wrong_value_is_refused_in_one_line(field: str, value: An
     assert isinstance(caught.value, InputError)
 
 
-@pytest.mark.parametrize(
+@over(
     ("given", "implied"),
     [
         ({"vmin": -1, "vmax": 1, "percentile": None}, {"normalize": "fixed"}),

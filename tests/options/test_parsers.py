@@ -102,7 +102,7 @@ def test_path_takes_text_and_paths_and_no_number(tmp_path: Path) -> None:
             parsers.path("path", value)
 
 
-@pytest.mark.parametrize("value", ["x", "", ",", "3x", "x3", "3, ,4"])
+@over("value", ["x", "", ",", "3x", "x3", "3, ,4"])
 def test_lengths_without_a_length_are_refused_as_they_were_given(value: str) -> None:
     with pytest.raises(OptionError, match=rf"^size must be .*got {value!r}"):
         parsers.lengths("size", value)

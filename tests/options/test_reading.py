@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from support.looping import over
 
 from cnnviz_fast.errors import OptionError
 from cnnviz_fast.options.reading import AXES, AxesOptions, PreprocessOptions
 
 
-@pytest.mark.parametrize(
+@over(
     ("field", "value", "expected"),
     [
         ("size", 224, 224),
@@ -28,7 +29,7 @@ def test_preprocess_options_accepted_forms_are_held_as_one(field: str, value: An
     assert getattr(PreprocessOptions(**{field: value}), field) == expected
 
 
-@pytest.mark.parametrize(
+@over(
     ("field", "value", "message"),
     [
         ("size", "0x3", "size must be N, or a length for each axis such as HEIGHTxWIDTH, each at least 1, got '0x3'."),
@@ -57,7 +58,7 @@ def test_one_size_for_both_sides_of_an_image_is_bounded_too() -> None:
         _ = PreprocessOptions(size=13_342).image_size
 
 
-@pytest.mark.parametrize(
+@over(
     ("value", "expected", "parts"),
     [
         ("nhwc", "nhwc", ("nhwc", None, None)),
@@ -73,7 +74,7 @@ def test_axes_options_accepted_forms_and_their_parts(value: str, expected: str, 
     assert (options.axes, options.parts) == (expected, parts)
 
 
-@pytest.mark.parametrize("value", ["nwhc", "tokens:", "tokens:-1", "tokens:1:7", "tokens:1:0x7", "nchw:1", "", None, 3])
+@over("value", ["nwhc", "tokens:", "tokens:-1", "tokens:1:7", "tokens:1:0x7", "nchw:1", "", None, 3])
 def test_axes_options_wrong_value_is_refused(value: object) -> None:
     with pytest.raises(OptionError, match=rf"^axes must be one of {', '.join(AXES)}, got {value!r}"):
         AxesOptions(axes=value)

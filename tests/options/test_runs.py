@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from support.looping import over
 
 from cnnviz_fast.errors import OptionError
 from cnnviz_fast.options.runs import RunOptions
 
 
-@pytest.mark.parametrize(
+@over(
     ("field", "value", "expected"),
     [
         ("save", "sheets,statistics", ("sheets", "statistics")),
@@ -30,7 +31,7 @@ def test_run_options_accepted_forms_are_held_as_one(field: str, value: Any, expe
     assert getattr(RunOptions(**{field: value}), field) == expected
 
 
-@pytest.mark.parametrize(
+@over(
     ("given", "message"),
     [
         (

@@ -10,6 +10,7 @@ import pytest
 import torch
 from support.assertions import SUMMED, assert_close
 from support.cases import INF, NAN, noise
+from support.looping import over
 
 from cnnviz_fast.errors import DTypeError, InputError, OptionError, ShapeError
 from cnnviz_fast.patches.classes import ClassResponses
@@ -98,7 +99,7 @@ def test_any_order_and_merge_gives_the_same_within_rounding() -> None:
         assert_close(other[name], one[name], SUMMED)
 
 
-@pytest.mark.parametrize(("values", "classes", "error", "message"), [
+@over(("values", "classes", "error", "message"), [
     (np.zeros((2, 3)), ["a", "b"], DTypeError, "responses must be a tensor, got ndarray"),
     (torch.zeros(2, 4), ["a", "b"], ShapeError, r"responses must have shape \(N, 3\), got \(2, 4\)"),
     (torch.zeros(2, 3), ["a"], ShapeError, "classes must hold 2 names, one for each image, got 1"),
@@ -117,7 +118,7 @@ def test_merge_refuses_other_layers() -> None:
         ClassResponses(3).merge(ClassResponses(4))
 
 
-@pytest.mark.parametrize(("name", "change"), [
+@over(("name", "change"), [
     ("count", lambda array: -array), ("mean", lambda array: array * NAN), ("squares", lambda array: array - 1e9),
     ("class_lengths", lambda array: array + 1), ("class_lengths", lambda array: array[:-1]),
     ("class_bytes", lambda array: array + 128), ("count", lambda array: array[:1]), ("mean", lambda _: None),

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.looping import over
 from support.planted import planted, planted_network, saved
 from support.shards import write_tar
 from torchvision.transforms._presets import ImageClassification
@@ -66,7 +67,7 @@ def test_upright_size_is_that_of_the_decoded_image(tmp_path: Path, suffix: str, 
     assert upright_size(file.read_bytes(), "a", MAX_PIXELS) == (20, 31)
 
 
-@pytest.mark.parametrize("content", [b"", b"GIF89a", b"\xff\xd8\xff\xe0 and nothing more", jpeg(9, 9)[:40]])
+@over("content", [b"", b"GIF89a", b"\xff\xd8\xff\xe0 and nothing more", jpeg(9, 9)[:40]])
 def test_upright_size_refuses_what_is_no_image(content: bytes) -> None:
     with pytest.raises(ImageError):
         upright_size(content, "a", MAX_PIXELS)

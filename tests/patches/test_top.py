@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.cases import INF, NAN, noise
-from support.looping import over
+from support.looping import case, over
 from support.native_module import is_built
 from support.pretend_device import MPS, Pretending, sent
 from support.strongest_images import as_arrays, band, drawn, strongest
@@ -40,6 +40,10 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         for module in (entries, responses):
             monkeypatch.setattr(module, "native", lambda: (None, "switched off"))
     return str(request.param)
+
+
+with_one = pytest.mark.parametrize("kernels", ["torch"], indirect=True)
+"""For tests of what is done without kernels."""
 
 
 def photos(count: int, height: int = 4, width: int = 5, steps: float = 2) -> Images:
@@ -80,16 +84,18 @@ def assert_same(top: TopResponses, other: TopResponses) -> None:
         np.testing.assert_array_equal(array, others[name], err_msg=name)
 
 
-@over("batch", [1, 7, 64])
-@pytest.mark.parametrize(("by", "repeat"), [("max", 1), ("min", 1), ("mean", 1), ("max", 3), ("min", 2)])
-def test_update_keeps_what_numpy_finds_in_memory(by: str, repeat: int, batch: int) -> None:
+@over(("by", "repeat"), [("max", 1), ("min", 1), ("mean", 1), ("max", 3), ("min", 2)])
+def test_update_keeps_what_numpy_finds_in_memory(by: str, repeat: int) -> None:
     images = photos(64)
-    top = fed(images, batch, k=9, by=by, repeat=repeat)
-    assert_entries(top, strongest(images, 9, by, repeat))
+    expected = strongest(images, 9, by, repeat)
     stacked = np.stack(list(images.values()))
-    np.testing.assert_array_equal(top.nonfinite, (~np.isfinite(stacked)).sum(axis=(0, 2, 3)))
-    np.testing.assert_array_equal(top.dead, (stacked == 0).all(axis=(0, 2, 3)))
-    assert (top.seen, top.map_size) == (64, (4, 5))
+    for batch in (1, 7, 64):
+        with case(batch):
+            top = fed(images, batch, k=9, by=by, repeat=repeat)
+            assert_entries(top, expected)
+            np.testing.assert_array_equal(top.nonfinite, (~np.isfinite(stacked)).sum(axis=(0, 2, 3)))
+            np.testing.assert_array_equal(top.dead, (stacked == 0).all(axis=(0, 2, 3)))
+            assert (top.seen, top.map_size) == (64, (4, 5))
 
 
 def test_update_returns_the_responses() -> None:
@@ -166,7 +172,7 @@ def test_fewer_images_than_entries_are_said_and_filled_up() -> None:
 
 
 @given(st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=settings.default.max_examples // 3)
 def test_any_order_and_tree_of_merges_gives_the_same_arrays(data: st.DataObject) -> None:
     options = {"k": 5, "repeat": 2, "random": 2, "bands": 2, "seed": 3}
     images = photos(30)
@@ -184,7 +190,7 @@ def test_any_order_and_tree_of_merges_gives_the_same_arrays(data: st.DataObject)
     assert_same(parts[0], whole)
 
 
-@pytest.mark.parametrize("repeat", [1, 3])
+@over("repeat", [1, 3])
 def test_images_given_twice_have_their_entries_once(repeat: int) -> None:
     images = photos(12)
     top = fed(images, 5, k=9, repeat=repeat, random=4)
@@ -225,16 +231,16 @@ def test_bands_are_equal_shares_of_a_sample() -> None:
     assert weakest.max() < strongest_band.min()
 
 
-@pytest.mark.parametrize("kernels", ["torch"], indirect=True)  # both draw the same, as a test above finds
+@with_one  # both draw the same, as a test above finds
 def test_draws_are_uniform() -> None:
-    """Each of 20 images is drawn about as often by 400 seeds: chi-square stays below its 0.999 quantile for 19."""
+    """Each of 20 images is drawn about as often by 200 seeds: chi-square stays below its 0.999 quantile for 19."""
     counts = dict.fromkeys(map(str, range(20)), 0)
-    for seed in range(400):
+    for seed in range(200):
         top = TopResponses(1, random=3, seed=seed)
         top.update(torch.arange(1.0, 21)[:, None], list(counts))
         for key in top.draws("random").images[0]:
             counts[key] += 1
-    expected = 400 * 3 / 20
+    expected = 200 * 3 / 20
     assert sum((count - expected) ** 2 / expected for count in counts.values()) < 43.8
 
 
@@ -298,7 +304,7 @@ def test_positions_are_not_looked_up_where_nothing_enters(monkeypatch: pytest.Mo
     assert top.seen == 8
 
 
-@pytest.mark.parametrize("repeat", [1, 2])
+@over("repeat", [1, 2])
 def test_update_on_another_device_keeps_the_same(repeat: int) -> None:
     images = photos(20)
     here = fed(images, 6, k=5, repeat=repeat, random=3, bands=2)
@@ -317,6 +323,7 @@ def test_update_on_another_device_keeps_the_same(repeat: int) -> None:
     assert_entries(half, strongest(images, 5, repeat=repeat))
 
 
+@with_one
 @over(("options", "message"), [
     ({"k": 0}, "k must be a whole number of at least 1, got 0"),
     ({"k": -3}, "k must be a whole number of at least 1, got -3"),
@@ -335,11 +342,13 @@ def test_options_out_of_bounds_are_refused(options: dict[str, Any], message: str
         TopResponses(4, **options)
 
 
+@with_one
 def test_channels_below_zero_are_refused() -> None:
     with pytest.raises(OptionError, match="channels must be"):
         TopResponses(-1)
 
 
+@with_one
 @over(("maps", "images", "error", "message"), [
     (np.zeros((1, 3, 2, 2)), ["a"], DTypeError, "maps must be a tensor, got ndarray"),
     (torch.zeros(1, 3, 2, 2, dtype=torch.complex64), ["a"], DTypeError, "real dtype"),
@@ -361,6 +370,7 @@ def test_update_refuses_what_it_cannot_take(maps: Any, images: Any, error: type[
     assert top.seen == 0
 
 
+@with_one
 def test_merge_refuses_other_layers_and_settings() -> None:
     with pytest.raises(InputError, match="other must be TopResponses, got dict"):
         TopResponses(3).merge({})  # type: ignore[arg-type]
@@ -370,6 +380,7 @@ def test_merge_refuses_other_layers_and_settings() -> None:
         TopResponses(3).merge(TopResponses(3, 5))
 
 
+@with_one
 def test_draws_of_a_kind_that_is_not_there_are_refused() -> None:
     with pytest.raises(OptionError, match="kind must be one of top, random, got 'band:0'"):
         TopResponses(3, random=1).draws("band:0")
@@ -391,6 +402,7 @@ def test_arrays_come_back_as_they_were_and_go_on() -> None:
     assert_entries(top, strongest(photos(20), 3))
 
 
+@with_one
 @over("name", sorted(TopResponses(2).to_arrays()))
 def test_arrays_of_other_dtypes_and_lengths_are_refused(name: str) -> None:
     for other in (None, stored()[name].astype("complex64"), stored()[name][None], stored()[name][:-1]):
@@ -398,6 +410,7 @@ def test_arrays_of_other_dtypes_and_lengths_are_refused(name: str) -> None:
             TopResponses.from_arrays(stored() | {name: other})
 
 
+@with_one
 def test_arrays_with_one_number_changed_never_break_anything() -> None:
     """What cannot be seen to be wrong, a value changed without its order, is taken; the file's digest is for that."""
     choose = random.Random(0)
@@ -417,5 +430,6 @@ def test_arrays_with_one_number_changed_never_break_anything() -> None:
         assert set(top.images.ravel()) <= {"", *photos(9)}
 
 
+@with_one
 def test_public_name() -> None:
     assert cf.TopResponses is TopResponses

@@ -183,7 +183,7 @@ def test_title_longer_than_the_sheet_widens_it(maps: torch.Tensor) -> None:
     assert_equal_planes(tiles_of(sheet), tiles_of(render(maps, tile=9, colormap="gray")))
 
 
-@pytest.mark.parametrize(
+@over(
     ("title", "provenance", "expected"),
     [
         ("{model} {weights} {layer} {image}", PROVENANCE, "resnet50 none layer4.2 Straße.jpg"),
@@ -242,7 +242,7 @@ def test_title_that_comes_out_empty_takes_no_room(maps: torch.Tensor) -> None:
 # The colour bar.
 
 
-@pytest.mark.parametrize(
+@over(
     ("options", "low", "high", "expected"),
     [
         ({}, [0, 1], [2, 3], ("min", "max of each channel")),

@@ -173,8 +173,8 @@ def test_drawing_is_cut_into_as_many_rows_as_the_backend_takes() -> None:
 # Errors. Every worker has to get them: one that waits for a later band would wait for ever.
 
 
-@pytest.mark.parametrize("threads", [1, 2, 5])
-@pytest.mark.parametrize("copy", [0, 1, 3])
+@over("threads", [1, 2, 5])
+@over("copy", [0, 1, 3])
 def test_a_lost_device_ends_every_worker(copy: int, threads: int) -> None:
     strips = cut_rows(48, 2)
     given = Bands(painter_of(FakeDevice(lost_at_copy=copy)), strips)
@@ -182,8 +182,8 @@ def test_a_lost_device_ends_every_worker(copy: int, threads: int) -> None:
         take_all(given, strips, threads)
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("at", [0, 9, 40])
+@over("threads", [1, 3])
+@over("at", [0, 9, 40])
 def test_an_error_while_drawing_ends_every_worker(at: int, threads: int) -> None:
     def broken(strip: Strip, out: torch.Tensor) -> None:
         if strip.start <= at < strip.stop:

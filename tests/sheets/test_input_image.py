@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from support.assertions import DITHERED, DITHERED_FROM_AFAR, assert_close_on_average, assert_equal_planes
 from support.cases import NAN, noise
+from support.looping import over
 
 import cnnviz_fast as cf
 from cnnviz_fast.errors import ImageError, OptionError
@@ -61,7 +62,7 @@ def test_in_few_colors_looks_like_the_photo(photo: Path, tile_px: int) -> None:
     assert_close_on_average(from_afar(shown), from_afar(expected), DITHERED_FROM_AFAR)
 
 
-@pytest.mark.parametrize(
+@over(
     ("shape", "tile_px", "expected"),
     [
         ((427, 640), 224, (149, 224)),
@@ -104,8 +105,8 @@ def test_in_few_colors_keeps_few_colours_as_they_are() -> None:
 # On the sheet.
 
 
-@pytest.mark.parametrize("bad", [False, True])
-@pytest.mark.parametrize(
+@over("bad", [False, True])
+@over(
     ("options", "beside"),
     [
         ({}, 2),  # dark grey and white

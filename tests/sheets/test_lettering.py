@@ -39,7 +39,7 @@ def drawn_by_pillow(text: str, size: int, baseline: int, shape: tuple[int, int],
     return np.asarray(image)
 
 
-@pytest.mark.parametrize(
+@over(
     ("tile", "expected"),
     [((1, 1), 12), ((7, 7), 12), ((56, 56), 12), ((112, 112), 14), ((224, 224), 16), ((448, 448), 20), ((9, 448), 12),
      ((448, 9), 12), ((9999, 9999), 40)],
@@ -87,7 +87,7 @@ def test_draw_line_of_nothing_is_empty(text: str) -> None:
     assert not draw_line(text, 12).any()
 
 
-@pytest.mark.parametrize("size", range(SMALLEST_PX, LARGEST_PX + 1, 2))
+@over("size", range(SMALLEST_PX, LARGEST_PX + 1, 2))
 def test_draw_labels_numbers_equal_pillow(size: int) -> None:
     # Every pair of digits at every size that is used, and numbers of every length.
     labels = [f"{n:02d}" for n in range(100)] + ["0", "7", "123", "2047", "1048575"]
@@ -106,7 +106,7 @@ def test_draw_labels_names_stand_on_the_baseline_of_numbers() -> None:
     assert (masks == np.stack(whole)[:, rows[0] : rows[-1] + 1]).all()
 
 
-@pytest.mark.parametrize("labels", [[""], [" ", ""], ["", "5"], ["²", "٣"]])
+@over("labels", [[""], [" ", ""], ["", "5"], ["²", "٣"]])
 def test_draw_labels_that_are_no_numbers(labels: Any) -> None:
     masks = draw_labels(labels, 12)
     assert len(masks) == len(labels)
@@ -120,8 +120,8 @@ def test_capitals_are_the_rows_of_digits_in_a_line(size: int) -> None:
     assert (capitals(size).start, capitals(size).stop) == (rows[0], rows[-1] + 1)
 
 
-@pytest.mark.parametrize("size", [12, 15])
-@pytest.mark.parametrize("words", ["resnet18  ·  layer4  ·  a.jpg", "Tea. AVATAR YAWN j Ty 4WA", " two  spaces "])
+@over("size", [12, 15])
+@over("words", ["resnet18  ·  layer4  ·  a.jpg", "Tea. AVATAR YAWN j Ty 4WA", " two  spaces "])
 def test_line_is_drawn_word_by_word(words: str, size: int) -> None:
     line, x = draw_line(words, size), 0
     for word in words.split(" "):
@@ -183,7 +183,7 @@ def test_without_the_font_of_the_package_the_error_says_so(monkeypatch: pytest.M
         draw_line("7", 12)
 
 
-@pytest.mark.parametrize(
+@over(
     ("text", "expected"),
     [
         ("", ""),

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from support.cases import noise
+from support.looping import over
 
 import cnnviz_fast as cf
 from cnnviz_fast.geometry import plan_grid, tile_size
@@ -33,7 +34,7 @@ def test_settled_numbers_are_those_that_the_tests_here_lean_on() -> None:
     assert (TILES_PX, SCREEN_PX, SCREEN_RATIO, LABELLED_PX, CELL_PX) == ((224, 112, 64, 32), 2560, 1.6, 64, 8)
 
 
-@pytest.mark.parametrize(
+@over(
     ("count", "map_h", "map_w", "expected"),
     [
         (64, 112, 112, (224, True, "bilinear")),
@@ -49,7 +50,7 @@ def test_settled_layer_of_a_network(count: int, map_h: int, map_w: int, expected
     assert look_of(count, map_h, map_w) == expected
 
 
-@pytest.mark.parametrize("shape", [(7, 7), (5, 7), (9, 4), (3, 9)])
+@over("shape", [(7, 7), (5, 7), (9, 4), (3, 9)])
 def test_settled_tile_is_the_largest_with_which_the_sheet_fits_the_screen(shape: tuple[int, int]) -> None:
     def longer_side(count: int, tile: int) -> int:
         tile_h, tile_w = tile_size(*shape, tile, None)
@@ -79,7 +80,7 @@ def test_settled_grid_gap_and_margin_leave_less_room() -> None:
     assert look_of(40, 7, 7, RenderOptions(margin=900))[0] == 64
 
 
-@pytest.mark.parametrize(
+@over(
     ("options", "expected"),
     [
         ({"tile": 9}, (9, False, "bilinear")),
@@ -107,7 +108,7 @@ def test_settled_leaves_every_other_option_alone() -> None:
     assert changed == {"tile", "label", "upsampling"}
 
 
-@pytest.mark.parametrize(
+@over(
     ("map_h", "map_w", "tile", "expected"),
     [
         (28, 28, 224, "bilinear"),  # cells of 8 px
@@ -157,7 +158,7 @@ def test_render_default_sheet_is_apart_on_dark_grey_and_numbered() -> None:
     assert (sheet.index[:8] == palette["background"]).all()
 
 
-@pytest.mark.parametrize(("count", "shape"), [(64, (7, 7)), (100, (7, 7)), (60, (4, 12)), (60, (12, 4))])
+@over(("count", "shape"), [(64, (7, 7)), (100, (7, 7)), (60, (4, 12)), (60, (12, 4))])
 def test_render_grid_comes_near_the_shape_of_a_screen(count: int, shape: tuple[int, int]) -> None:
     height, width = cf.render(noise(count, *shape), tile=24, title="").index.shape
     assert SCREEN_RATIO / 1.3 < width / height < SCREEN_RATIO * 1.3
@@ -165,7 +166,7 @@ def test_render_grid_comes_near_the_shape_of_a_screen(count: int, shape: tuple[i
     assert 1 / 1.3 < square[1] / square[0] < 1.3
 
 
-@pytest.mark.parametrize(("ratio", "cols"), [(1.0, 6), (1.6, 8), (4.0, 12), (0.25, 3), (1000.0, 36), (0.001, 1)])
+@over(("ratio", "cols"), [(1.0, 6), (1.6, 8), (4.0, 12), (0.25, 3), (1000.0, 36), (0.001, 1)])
 def test_plan_grid_ratio_is_that_of_width_to_height(ratio: float, cols: int) -> None:
     assert plan_grid(36, 10, 10, ratio=ratio).cols == cols
     assert plan_grid(36, 10, 10, grid=(0, 5), ratio=ratio).cols == 5, "a grid that is given stays"

@@ -14,7 +14,7 @@ import orjson
 import pytest
 import torch
 from support.cases import INF, LARGEST, NAN, SMALLEST
-from support.looping import case
+from support.looping import case, over
 from support.native_module import load_native
 from support.plain import render
 
@@ -70,7 +70,7 @@ def test_manifest_flags_say_what_is_flat_dead_and_not_finite() -> None:
     assert column(manifest_of(), "flags") == [[], ["flat", "dead"], ["flat"], ["nonfinite"], ["nonfinite"]]
 
 
-@pytest.mark.parametrize("options", [{}, {"gap": 3, "margin": 2}, {"label": True}, {"title": "x", "colorbar": True}])
+@over("options", [{}, {"gap": 3, "margin": 2}, {"label": True}, {"title": "x", "colorbar": True}])
 def test_manifest_box_holds_the_tile_and_nothing_else(options: dict[str, Any]) -> None:
     sheet = render(MAPS[:3], tile=6, **options)
     expected = render(MAPS[:3], tile=6, grid="x1", colormap="viridis").rgb().reshape(3, 6, 6, 3)
@@ -232,9 +232,7 @@ def test_save_sheet_writes_the_manifest_of_its_sheet(tmp_path: Path) -> None:
     assert path.with_suffix(".json").read_bytes() == orjson.dumps(manifest_of())
 
 
-@pytest.mark.parametrize(
-    "bad", [{"numbers": b"[1,2,3]"}, {"channels": b"[]"}, {"numbers": b""}, {"flat": np.ones(3, bool)}]
-)
+@over("bad", [{"numbers": b"[1,2,3]"}, {"channels": b"[]"}, {"numbers": b""}, {"flat": np.ones(3, bool)}])
 def test_tile_records_of_columns_that_are_too_short_are_refused(bad: dict[str, Any]) -> None:
     native = load_native()
     given = {

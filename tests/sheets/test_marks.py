@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from support.assertions import assert_equal_planes, assert_strips_of_any_height_give_the_same
 from support.cases import INF, NAN, noise
+from support.looping import over
 
 import cnnviz_fast as cf
 from cnnviz_fast.geometry import Grid
@@ -108,15 +109,15 @@ def test_render_without_anything_to_cross_out_takes_no_colours_for_it() -> None:
     assert cf.render(torch.zeros(3, 4, 4), marks=True, **options).colors.levels < 256
 
 
-@pytest.mark.parametrize("colormap", ["viridis", "gray"])
-@pytest.mark.parametrize(("background", "ink"), [("#202020", 255), ("white", 0)])
+@over("colormap", ["viridis", "gray"])
+@over(("background", "ink"), [("#202020", 255), ("white", 0)])
 def test_render_cross_has_the_ink_that_the_background_needs(colormap: str, background: str, ink: int) -> None:
     sheet = cf.render(odd(), tile=20, background=background, colormap=colormap)
     colors = np.unique(sheet.palette[tiles_of(sheet)[DEAD]].reshape(-1, 3), axis=0).tolist()
     assert sorted(colors) == sorted([[ink] * 3, sheet.palette[sheet.colors.background].tolist()])
 
 
-@pytest.mark.parametrize(
+@over(
     ("tile_h", "tile_w", "side", "stroke"),
     [(1, 1, 1, 1), (3, 9, 3, 1), (9, 9, 5, 1), (40, 48, 5, 1), (64, 300, 8, 1), (224, 224, 28, 3), (448, 448, 56, 7)],
 )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 from support.cases import INF, NAN, noise
+from support.looping import over
 from support.native_module import load_native
 from support.plain import render, save_sheet
+from support.processes import Python
 
 from cnnviz_fast.errors import WriteError
 from cnnviz_fast.formats import png
@@ -136,7 +136,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatc
     assert (tmp_path / "sheet.png").read_bytes() == b"old"
 
 
-@pytest.mark.parametrize(
+@over(
     ("name", "value"),
     [
         ("blocks", [(599, 0, np.zeros((2, 3), np.uint8))]),
@@ -186,8 +186,8 @@ if not child:
     os._exit(0)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
-    # Python warns of forks beside threads, which these are.
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=120)
+    with Python("-c", code) as forking:
+        assert forking.end(120) == 0, forking.said
     assert (tmp_path / "child.png").read_bytes() == (tmp_path / "parent.png").read_bytes()
 
 

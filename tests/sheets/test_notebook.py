@@ -14,6 +14,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from IPython.core.formatters import DisplayFormatter
 from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 from support.assertions import assert_similar_image
@@ -59,6 +60,7 @@ def shown_by(cell: Any) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(output.data["image/png"])))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("cell", "layer"), [(2, "0"), (3, "1")])
 def test_notebook_shows_a_sheet_of_at_most_2_megapixels(cell: int, layer: str, executed: Any, photo: Path) -> None:
     namespace: dict[str, Any] = {}
@@ -73,12 +75,29 @@ def test_notebook_shows_a_sheet_of_at_most_2_megapixels(cell: int, layer: str, e
     assert_similar_image(np.asarray(image.convert("RGB")), np.asarray(expected.convert("RGB")))
 
 
+@pytest.mark.long
 def test_notebook_visualize_returns_sheets_and_warns_of_nothing(executed: Any) -> None:
     (output,) = executed.cells[1].outputs
     assert output.output_type == "execute_result"
     assert output.data["text/plain"] == "4"
     (output,) = executed.cells[4].outputs
     assert output.data["text/html"].count("<img src=") == 4
+
+
+def test_ipython_shows_sheets_as_images_and_their_list_as_html() -> None:
+    """Its formatters are what a kernel asks what to show."""
+    formats = DisplayFormatter(active_types=["text/plain", "image/png", "text/html"])
+    for side, large in ((64, False), (1500, True)):
+        sheet = cf.render(noise(1, 6, 6), tile=side, plain=True)
+        shown, _ = formats.format(sheet)
+        assert set(shown) == {"text/plain", "image/png"}
+        with Image.open(io.BytesIO(shown["image/png"])) as image:
+            assert image.width * image.height <= NOTEBOOK_PX == 2_000_000
+            expected = Image.fromarray(sheet.rgb()).resize(image.size, Image.Resampling.BOX) if large else sheet.pil()
+            assert_similar_image(np.asarray(image.convert("RGB")), np.asarray(expected.convert("RGB")))
+    shown, _ = formats.format(Sheets([sheet, sheet]))
+    assert set(shown) == {"text/plain", "text/html"}
+    assert shown["text/html"].count("<img src=") == 2
 
 
 def test_visualize_returns_a_list_that_shows_its_sheets() -> None:

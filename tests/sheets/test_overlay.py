@@ -27,6 +27,7 @@ from support.assertions import (
 from support.cases import NAN
 from support.command_line import without_notes
 from support.kernel_jobs import MODULES
+from support.looping import over
 from support.overlay_jobs import GRIDS, Bytes, blend_job, mixed, random_bytes, under_tiles
 from support.plain import render, save_sheet, save_tiles, visualize
 from torchvision import transforms
@@ -45,7 +46,7 @@ from cnnviz_fast.sheets.overlay import read_overlay
 # The kernels.
 
 
-@pytest.mark.parametrize(
+@over(
     ("weight", "color", "under", "expected"),
     [(0, 255, 7, 7), (256, 7, 255, 7), (128, 0, 255, 128), (128, 10, 20, 15), (128, 10, 21, 16), (1, 255, 0, 1),
      (1, 127, 0, 0), (64, 255, 255, 255), (255, 0, 128, 1)],
@@ -54,8 +55,8 @@ def test_over_by_hand(weight: int, color: int, under: int, expected: int) -> Non
     assert reference.over(weight, color, under) == expected
 
 
-@pytest.mark.parametrize("name", GRIDS)
-@pytest.mark.parametrize("backend", MODULES)
+@over("name", GRIDS)
+@over("backend", MODULES)
 def test_blend_strip_every_grid_and_strip_equals_numpy(backend: str, name: str) -> None:
     index, colors, weights, photo, expected = blend_job(name)
     grid = GRIDS[name]
@@ -308,7 +309,12 @@ def test_pil_and_notebook_show_the_photo(maps: torch.Tensor, photo: Bytes, tmp_p
     (tmp_path / "shown.png").write_bytes(sheet._repr_png_())
     with Image.open(tmp_path / "shown.png") as image:
         assert_equal_planes(np.asarray(image), sheet.rgb())
-    large = render(maps, tile=(1000, 1400), overlay=Image.fromarray(photo), colormap=colormap)
+
+
+def test_notebook_shows_a_large_sheet_over_its_photo_as_a_smaller_one(
+    maps: torch.Tensor, photo: Bytes, tmp_path: Path
+) -> None:
+    large = render(maps[:1], tile=(1250, 1750), overlay=Image.fromarray(photo))
     (tmp_path / "large.png").write_bytes(large._repr_png_())
     with Image.open(tmp_path / "large.png") as image:
         assert image.mode == "RGB"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -90,9 +91,13 @@ def made(folder: Path, overlay: Any, **options: Any) -> dict[str, bytes]:
     return files_in(folder)
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("over", [False, True])
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize(
+    ("name", "over", "threads"),
+    [  # by default all pairs: each option with and without an overlay, on one thread and on several
+        pytest.param(name, over, threads, marks=() if over == (n % 2 == (threads == 1)) else pytest.mark.long)
+        for (n, name), over, threads in itertools.product(enumerate(OPTIONS), (False, True), (1, 3))
+    ],
+)
 def test_what_is_fetched_is_byte_for_byte_what_is_drawn_on_the_host(
     name: str, over: bool, threads: int, image: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from support.assertions import assert_equal_planes
+from support.looping import over
 from support.plain import render, save_sheet, save_tiles
 
 from cnnviz_fast.geometry import tile_size
@@ -82,7 +83,7 @@ def test_plain_single_tiles_are_the_tiles_of_the_sheet(tmp_path: Path) -> None:
     assert_equal_planes(np.concatenate(tiles), column)
 
 
-@pytest.mark.parametrize(
+@over(
     ("name", "given"),
     [("gap", 3), ("margin", 2), ("upsampling", "nearest"), ("upsampling", "auto"), ("background", "red"),
      ("label", True), ("title", "{layer}"), ("marks", True)],
@@ -101,7 +102,7 @@ def test_plain_false_is_the_default_look() -> None:
     assert RenderOptions(plain=False) == RenderOptions()
 
 
-@pytest.mark.parametrize("count", [1, 2, 12, 300])
+@over("count", [1, 2, 12, 300])
 def test_plain_tiles_keep_their_size_whatever_their_number(count: int) -> None:
     assert settled(RenderOptions(plain=True), count, 7, 7, over_image=False).tile is None
     assert tile_size(7, 7, None, None) == (PLAIN_TILE_PX, PLAIN_TILE_PX) == (224, 224)

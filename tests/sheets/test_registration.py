@@ -14,7 +14,7 @@ import torch.nn.functional as F
 import torchvision
 from PIL import Image
 from support.command_line import error_of, run
-from support.looping import over
+from support.looping import case, over
 from torch import nn
 
 import cnnviz_fast as cf
@@ -92,17 +92,18 @@ def test_positions_of_padded_networks_are_those_of_left_bit_for_bit(stride: int,
                 assert np.array_equal(left.fraction, field.fraction)
 
 
-@pytest.mark.parametrize("layer", ["conv1", "layer1", "layer3", "layer4"])
-@pytest.mark.parametrize("tile", [16, 56, 224])
-def test_sheets_of_a_resnet_are_those_of_left(layer: str, tile: int) -> None:
+def test_sheets_of_a_resnet_are_those_of_left() -> None:
     with torch.device("meta"):
         model = torchvision.models.resnet18().eval()
-    field = cf.receptive_field(model, layer, 224)
-    side = 224 // int(field.stride[0])  # type: ignore[union-attr]
-    maps = torch.rand(3, side, side, generator=torch.Generator().manual_seed(0))
-    drawn = cf.render(maps, tile=tile, align="field", field=field)
-    assert np.array_equal(drawn.index, cf.render(maps, tile=tile, align="left").index)
-    assert drawn.manifest["field"]["stride"] == list(field.stride)  # type: ignore[union-attr]
+    for layer in ("conv1", "layer1", "layer3", "layer4"):
+        field = cf.receptive_field(model, layer, 224)
+        side = 224 // int(field.stride[0])  # type: ignore[union-attr]
+        maps = torch.rand(3, side, side, generator=torch.Generator().manual_seed(0))
+        for tile in (16, 56, 224):
+            with case(layer, tile):
+                drawn = cf.render(maps, tile=tile, align="field", field=field)
+                assert np.array_equal(drawn.index, cf.render(maps, tile=tile, align="left").index)
+                assert drawn.manifest["field"]["stride"] == list(field.stride)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("make", ["make", "cut"])

@@ -363,7 +363,7 @@ def test_render_reduced_nan_is_drawn_as_bad(maps: torch.Tensor) -> None:
     assert sheet.manifest["tiles"][0]["flags"] == ["nonfinite"]
 
 
-@pytest.mark.parametrize("backend", ON_CPU)
+@over("backend", ON_CPU)
 def test_render_selection_draws_the_same_by_every_backend(backend: str) -> None:
     options = {"tile": 9, "sort": True, "rank": "norm", "reduce": "max,strongest", "beside": True}
     sheet = render(odd_maps(), backend=backend, **options)
@@ -518,26 +518,27 @@ def test_render_every_normalization_equals_the_reference(name: str, normalize: s
             assert_same_plane(sheet.index, expected.index, levels=expected.colors.levels)
 
 
-def test_render_layer4_every_tile_equals_torch_interpolate() -> None:
+@pytest.mark.parametrize("side", [56, pytest.param(224, marks=pytest.mark.long)])
+def test_render_layer4_every_tile_equals_torch_interpolate(side: int) -> None:
     # The shape of ResNet-50's layer4, after a ReLU, with some dead channels; tile by tile, without the package's help.
     maps = torch.randn(2048, 7, 7, generator=torch.Generator().manual_seed(4)).relu()
     maps[::100] = 0
-    sheet = render(maps, tile=224)
-    assert sheet.index.shape == (45 * 224, 46 * 224)
+    sheet = render(maps, tile=side)
+    assert sheet.index.shape == (45 * side, 46 * side)
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     values = ((maps - low) / (high - low)).nan_to_num(0)
     levels = sheet.manifest["palette"]["levels"]
     assert levels == 255
     for first in range(0, 2048, 46):
         row = slice(first, first + 46)
-        bilinear = torch.nn.functional.interpolate(values[None, row], size=(224, 224), mode="bilinear")[0]
+        bilinear = torch.nn.functional.interpolate(values[None, row], size=(side, side), mode="bilinear")[0]
         expected = (bilinear * (levels - 1) + 0.5).floor().to(torch.uint8).numpy()
-        y = first // 46 * 224
+        y = first // 46 * side
         for position, tile in enumerate(expected):
-            x = position * 224
-            assert_same_plane(sheet.index[y : y + 224, x : x + 224], tile)
-            assert sheet.manifest["tiles"][first + position]["box"] == [y, x, y + 224, x + 224]
-    assert (sheet.index[44 * 224 :, 24 * 224 :] == sheet.manifest["palette"]["background"]).all()
+            x = position * side
+            assert_same_plane(sheet.index[y : y + side, x : x + side], tile)
+            assert sheet.manifest["tiles"][first + position]["box"] == [y, x, y + side, x + side]
+    assert (sheet.index[44 * side :, 24 * side :] == sheet.manifest["palette"]["background"]).all()
 
 
 def test_render_smaller_tile_equals_antialiased_interpolation() -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from support.assertions import A_LEVEL, assert_close
 from support.fake_device import FakeDevice, device_copies
+from support.looping import over
 from support.plain import render, render_batch, save_tiles
 
 import cnnviz_fast as cf
@@ -281,7 +282,7 @@ def test_maps_are_released_while_the_caller_has_their_last_sheet(as_pairs: bool,
 # What is refused.
 
 
-@pytest.mark.parametrize(
+@over(
     ("maps", "error", "message"),
     [
         (

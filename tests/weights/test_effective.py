@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from support.command_line import run
+from support.looping import over
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
@@ -67,8 +68,8 @@ def contents(module: nn.Module) -> list[Any]:
 
 
 @pytest.mark.filterwarnings("ignore:`torch.nn.utils")
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("way", WAYS)
+@over("training", [True, False])
+@over("way", WAYS)
 def test_parameter_statistics_shows_the_weight_that_a_pass_applies(way: str, training: bool) -> None:
     model = wrapped(way, training=training)
     before, random = contents(model), torch.get_rng_state()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw, ImageFont
+from support.looping import over
 from torch import nn
 
 import cnnviz_fast as cf
@@ -71,7 +72,7 @@ def info_of(histogram_at: float, edges: tuple[float, float]) -> cf.ParameterInfo
     return dataclasses.replace(info, edges=edges, histogram=tuple(counts.tolist()))
 
 
-@pytest.mark.parametrize(
+@over(
     ("edges", "column"),
     [
         ((-1.0, 1.0), 25),

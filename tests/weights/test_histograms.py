@@ -178,8 +178,8 @@ def test_kernels_agree_on_odd_values(dtype: torch.dtype) -> None:
         assert ours[3:].tolist() == [0, 2, 2]
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("count", [1, 15, 16, 17, 1000])
+@over("dtype", [np.float32, np.float64])
+@over("count", [1, 15, 16, 17, 1000])
 def test_kernels_for_the_cpu_agree(count: int, dtype: type) -> None:
     values = noise(count).numpy().astype(dtype)
     values[0] = 0

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from support.assertions import assert_same_statistics
+from support.looping import over
 from torch import nn
 
 import cnnviz_fast as cf
@@ -159,7 +160,7 @@ def test_parameter_statistics_leaves_the_model_alone() -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize(
+@over(
     ("layers", "expected"),
     [
         ("body", [name for name in NAMES if name.startswith("body")]),
@@ -214,7 +215,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
+@over("case", REFUSED)
 @pytest.mark.filterwarnings("ignore:.*quantiz", "ignore:Lazy modules")
 def test_parameter_statistics_of_what_holds_no_numbers_is_refused(case: str) -> None:
     make, message = REFUSED[case]
@@ -222,7 +223,7 @@ def test_parameter_statistics_of_what_holds_no_numbers_is_refused(case: str) -> 
         cf.parameter_statistics(make())
 
 
-@pytest.mark.parametrize(
+@over(
     ("layers", "error", "message"),
     [
         ("hed", LayerNotFoundError, "no layer 'hed' in the model. Closest: 'head'"),
