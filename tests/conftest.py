@@ -143,7 +143,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 @contextlib.contextmanager
 def _records_of_logs(item: pytest.Item) -> Iterator[None]:
-    """Have pytest collect log records for a test that asks for them.
+    """Make pytest collect log records for a test that asks for them.
 
     For each test it would add handlers to all of torch's loggers, six times, for 3 ms.
     """

@@ -365,6 +365,7 @@ def test_004_feature_maps_of_own_weights(folder: Path, photo: Path, tmp_path: Pa
             assert_close(tile, shown, A_LEVEL)
 
 
+@pytest.mark.long  # what it adds to the others is the colormap that is not named
 def test_004_resnet34_with_own_classes_in_the_default_colormap(folder: Path, photo: Path, tmp_path: Path) -> None:
     save_weights(folder, "resnet34", "resNet34.pth")
     command = (

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.architectures import RepeatedWeights
 from support.assertions import A_LEVEL, OTHER_FONTS, assert_close_on_average
 from support.quick import quick
 
@@ -33,7 +34,12 @@ def test_python_blocks_run(photo: Path, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     # Everything but the download: the weights would come from a server.
     build = cf.load_model
-    monkeypatch.setattr(cf, "load_model", lambda spec: build(spec, weights="none"))
+
+    def load_model(spec: str) -> cf.LoadedModel:
+        with RepeatedWeights():
+            return build(spec, weights="none")
+
+    monkeypatch.setattr(cf, "load_model", load_model)
     names: dict[str, object] = {}
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), names)

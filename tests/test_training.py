@@ -118,6 +118,7 @@ def test_learn_finds_the_structure_of_its_patches() -> None:
     assert (along > 2 * across).all()
 
 
+@pytest.mark.long  # what is stored has its digest, above
 def test_stored_network_tells_held_out_places_better_than_untrained() -> None:
     trained, random = (
         probe.accuracies(cf.load_model("cnnviz:small", weights=weights, device="cpu").module, PROBED)

@@ -12,6 +12,7 @@ import torch
 from support.assertions import BFLOAT16, FLOAT32_SUMS, assert_apart, assert_close
 from support.attention import FORMS, rolled_out, transformer, weights_and_gradients
 from support.heat import Residual, images, made
+from support.quick import quick
 from torch import nn
 from torch.nn import functional
 
@@ -131,8 +132,14 @@ def test_attribute_attention_of_torchvision_is_what_it_returns_itself() -> None:
     assert_close(heat, weights[:, :, 0, 1:].reshape(2, 2, 4, 4), FLOAT32_SUMS)
 
 
-@pytest.mark.parametrize("name", ["deit_tiny_distilled_patch16_224", "beit_base_patch16_224", "eva02_tiny_patch14_224",
-                                  "vit_medium_patch16_reg4_gap_256"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "deit_tiny_distilled_patch16_224", "eva02_tiny_patch14_224",
+        pytest.param("beit_base_patch16_224", marks=pytest.mark.zoo),
+        pytest.param("vit_medium_patch16_reg4_gap_256", marks=pytest.mark.zoo),
+    ],
+)  # fmt: skip
 def test_attribute_attention_of_timm_is_what_its_unfused_form_drops_out(name: str) -> None:
     import timm
 
@@ -308,7 +315,7 @@ def test_attribute_attention_of_a_compiled_model_is_that_of_the_plain_one(method
     assert torch.equal(cf.attribute(compiled, images(), method, target=2), expected)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", quick(FORMS, FORMS[:1]))
 def test_attribute_attention_of_halves(form: str) -> None:
     batch, model = images(), transformer(form, spread=0.3)
     halves = transformer(form, spread=0.3).bfloat16()

@@ -9,6 +9,7 @@ import pytest
 import torch
 from support.assertions import BFLOAT16, COMPLETE, COMPLETE_OF_A_FEW, FLOAT32_SUMS, SLOPES, assert_close
 from support.heat import Residual, images, made
+from support.quick import quick
 from torch import nn
 
 import cnnviz_fast as cf
@@ -160,7 +161,7 @@ def test_guided_gradcam_is_the_product_resized_to_the_input() -> None:
     assert torch.equal(one, found["third"][:, 1])
 
 
-@pytest.mark.parametrize("method", OF_PIXELS)
+@pytest.mark.parametrize("method", quick(OF_PIXELS, ["gradient", "smoothgrad", "guided-gradcam"]))
 def test_targets_have_an_axis_where_there_are_several(method: str) -> None:
     model, how = made(Residual), {**FEW.get(method, {}), **({"layer": "third"} if "cam" in method else {})}
     several = attributed(model, method, [2, "top", lambda output: output[:, 5]], **how)
@@ -171,7 +172,7 @@ def test_targets_have_an_axis_where_there_are_several(method: str) -> None:
     assert_close(rows[1:, 0], several[1:, 0], FLOAT32_SUMS)
 
 
-@pytest.mark.parametrize("method", OF_PIXELS)
+@pytest.mark.parametrize("method", quick(OF_PIXELS, ["gradient", "integrated-gradients", "guided-gradcam"]))
 def test_frozen_weights_and_every_caller_work(method: str) -> None:
     how = {**FEW.get(method, {}), **({"layer": "third"} if "cam" in method else {})}
     model = made(Residual)

@@ -43,9 +43,11 @@ def test_compare_and_run_without_layer_and_out(model: str, cat: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(("name", "layers"), [
-    *((name, ["conv1", "layer1", "layer2", "layer3", "layer4"]) for name in ("resnet18", "resnet50")),
+    ("resnet18", ["conv1", "layer1", "layer2", "layer3", "layer4"]),
+    pytest.param("resnet50", ["conv1", "layer1", "layer2", "layer3", "layer4"], marks=pytest.mark.zoo),
     ("vgg11", ["features.0", "features.3", "features.8", "features.13", "features.18", "features"]),
-    ("vit_b_16", ["conv_proj", "encoder"]), ("timm:resnet18", ["act1", "layer1", "layer2", "layer3", "layer4"]),
+    pytest.param("vit_b_16", ["conv_proj", "encoder"], marks=pytest.mark.zoo),
+    ("timm:resnet18", ["act1", "layer1", "layer2", "layer3", "layer4"]),
     ("timm:convnext_atto", [f"stages.{n}" for n in range(4)]),
 ])  # fmt: skip
 def test_default_layers_are_the_stages(name: str, layers: list[str]) -> None:

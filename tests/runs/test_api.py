@@ -111,7 +111,7 @@ def test_the_outcome_does_not_depend_on_the_way(
     assert_same_outcome(tmp_path, alone)
 
 
-@pytest.mark.parametrize("batch", [1, 7, 100])
+@pytest.mark.parametrize("batch", [1, 7, pytest.param(100, marks=pytest.mark.long)])
 def test_another_size_of_batch_moves_pixels_by_a_level_at_most(
     batch: int, images: Path, alone: Path, tmp_path: Path
 ) -> None:

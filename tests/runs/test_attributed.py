@@ -188,7 +188,9 @@ def test_processes_share_the_images(images: Path, left_alone: Path, tmp_path: Pa
     assert list(cf.read_statistics(tmp_path / "statistics.safetensors")) == [LAYER, f"gradcam/{LAYER}"]
 
 
-@pytest.mark.parametrize("options", [{"batch": 1}, {"batch": 64}, {"readers": 1}], ids=repr)
+@pytest.mark.parametrize(
+    "options", [{"batch": 1}, pytest.param({"batch": 64}, marks=pytest.mark.long), {"readers": 1}], ids=repr
+)
 def test_maps_do_not_depend_on_how_the_run_goes_about_it(
     options: dict[str, Any], images: Path, left_alone: Path, tmp_path: Path
 ) -> None:

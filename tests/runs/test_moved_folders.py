@@ -59,7 +59,7 @@ def test_the_folder_of_a_run_is_the_one_it_began_in(move: str, at: int, images: 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("move", ["removed", "made anew", "a link elsewhere"])
+@pytest.mark.parametrize("move", ["removed", pytest.param("made anew", marks=pytest.mark.long), "a link elsewhere"])
 def test_the_folder_of_a_layer_is_the_one_it_began_in(move: str, images: Path, alone: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(WriteError, match=r"out/2: .*removed, renamed or replaced meanwhile\. Run it again\.$"):

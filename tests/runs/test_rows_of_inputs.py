@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.assertions import FLOAT32_SUMS, assert_close, assert_equal_planes
+from support.quick import in_turns
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -66,8 +67,7 @@ def maps_in(folder: Path) -> torch.Tensor:
     return torch.stack([load_file(file)["out"] for file in files])
 
 
-@pytest.mark.parametrize("batch", [1, 2, 3, COUNT])
-@pytest.mark.parametrize("given", GIVEN)
+@pytest.mark.parametrize(("given", "batch"), in_turns(GIVEN, [1, 2, 3, COUNT]))
 def test_run_gives_each_image_its_rows_in_batches_of_any_size(
     given: str, batch: int, model: nn.Module, tmp_path: Path
 ) -> None:

@@ -116,7 +116,12 @@ def test_lists_are_those_of_all_activations_in_memory(by: str, photos: Path, tmp
 
 @pytest.mark.parametrize(
     "options",
-    [{"batch": 1}, {"batch": 64}, {"save": "top,statistics", "readers": 1}, {"save": "sheets,top", "channels": "0"}],
+    [
+        {"batch": 1},
+        pytest.param({"batch": 64}, marks=pytest.mark.long),
+        {"save": "top,statistics", "readers": 1},
+        {"save": "sheets,top", "channels": "0"},
+    ],
     ids=repr,
 )
 def test_lists_do_not_depend_on_how_the_run_goes_about_it(

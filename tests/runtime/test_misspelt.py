@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 from support.command_line import run
 
@@ -21,9 +23,8 @@ MEANT = {
 
 @pytest.mark.parametrize("option", list(MEANT))
 def test_known_as_names_what_is_meant(option: str) -> None:
-    parsers = _commands()
-    everywhere = [name for parser in parsers.values() for name in parser.options()]
-    assert known_as(option, [*everywhere, *parsers["render"].options()]) == MEANT[option]
+    everywhere = [name for parser in _commands().values() for name in parser.options()]
+    assert known_as(option, [*everywhere, *_commands()["render"].options()]) == MEANT[option]
 
 
 def test_own_option_is_meant_where_another_command_has_one_of_that_name(capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,6 +69,7 @@ def test_names_of_other_tools_stand_for_options_that_there_are() -> None:
     assert {f"--{name}" for name in ELSEWHERE} & options == {"--interpolation"}
 
 
+@functools.cache
 def _commands() -> dict[str, cli.CommandParser]:
     return cli._parser()._subparsers._group_actions[0].choices
 
